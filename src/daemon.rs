@@ -1,0 +1,1 @@
+//! The loop: await an event, ask the engine, commit, run its actions.

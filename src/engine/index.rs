@@ -1,0 +1,91 @@
+//! What the engine knows of every path, behind a trait: SQLite in the daemon, a map in the simulator.
+
+use super::Stat;
+use crate::model::{ContentId, Entry, SyncPath};
+use crate::wire::message::{Bucket, Digest, Group};
+
+/// What is on disk here at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnDisk {
+    /// The version that the disk holds; a deletion where it was deleted here.
+    pub entry: Entry,
+    /// As read back after it was installed or hashed; `None` for a deletion.
+    pub stat: Option<Stat>,
+}
+
+/// The two columns of a path, and a third for the time of an install.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The greatest entry heard of, by `Entry::rank`.
+    pub winner: Entry,
+    /// `None`: never here. It differs from the winner while content is on its way.
+    pub disk: Option<OnDisk>,
+    /// An entry whose install was under way when the winner moved on. After a crash the disk may hold it;
+    /// it is then no local edit (P5).
+    pub installing: Option<Entry>,
+}
+
+impl Row {
+    /// Whether the disk holds the winner.
+    pub fn is_settled(&self) -> bool {
+        match &self.disk {
+            Some(disk) => disk.entry == self.winner,
+            None => !self.winner.is_live(),
+        }
+    }
+
+    /// What is live on disk.
+    pub fn live_on_disk(&self) -> Option<(&Entry, &Stat)> {
+        let disk = self.disk.as_ref()?;
+        disk.stat.as_ref().filter(|_| disk.entry.is_live()).map(|stat| (&disk.entry, stat))
+    }
+}
+
+/// Totals over the winners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Counts {
+    pub files: u64,
+    pub directories: u64,
+    pub symlinks: u64,
+    pub deleted: u64,
+    /// Of the files (bytes).
+    pub bytes: u64,
+    /// Paths whose winner is not on disk here.
+    pub pending: u64,
+}
+
+/// Everything that is kept between starts. Writes are seen by reads at once and become durable
+/// when the shell commits. Lists come in path order (byte order).
+///
+/// Failures of storage are the shell's affair: after one, reads may return nothing, and the commit fails.
+pub trait Index {
+    fn get(&self, path: &SyncPath) -> Option<Row>;
+    fn put(&mut self, path: &SyncPath, row: &Row);
+    fn remove(&mut self, path: &SyncPath);
+
+    /// Up to `limit` rows strictly below `dir` (`None`: the root), after `after`.
+    fn below(&self, dir: Option<&SyncPath>, after: Option<&SyncPath>, limit: usize) -> Vec<(SyncPath, Row)>;
+    /// Whether any row strictly below `dir` has a live winner.
+    fn any_live_below(&self, dir: &SyncPath) -> bool;
+    /// Whether any row strictly below `dir` has something live on disk.
+    fn any_on_disk_below(&self, dir: &SyncPath) -> bool;
+    /// Up to `limit` paths, after `after`, whose row is not settled.
+    fn unsettled(&self, after: Option<&SyncPath>, limit: usize) -> Vec<SyncPath>;
+    /// Up to 4 paths whose disk column is a file of this content.
+    fn holders(&self, content: &ContentId) -> Vec<SyncPath>;
+
+    /// All winners of a bucket, deletions of any age with them.
+    fn bucket(&self, bucket: Bucket) -> Vec<(SyncPath, Entry)>;
+    /// Digests over the winners, but for deletions made before the horizon.
+    fn root_digest(&mut self) -> Digest;
+    fn group_digests(&mut self) -> Vec<Digest>;
+    fn bucket_digests(&mut self, group: Group) -> Vec<Digest>;
+    /// Deletions made before this (ns since 1970) stop counting in digests.
+    fn set_horizon(&mut self, deleted_before: u64);
+
+    fn counts(&self) -> Counts;
+
+    /// Small values by name: the device's counter, whether a first scan was completed.
+    fn meta(&self, key: &str) -> Option<Vec<u8>>;
+    fn set_meta(&mut self, key: &str, value: &[u8]);
+}

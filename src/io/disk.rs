@@ -1,0 +1,1 @@
+//! The disk side as one facade: takes the engine's disk actions, sends back events.

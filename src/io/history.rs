@@ -1,0 +1,1 @@
+//! What remote changes replaced or deleted: `.dirsync/history`.

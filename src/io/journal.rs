@@ -1,0 +1,1 @@
+//! Reports as log lines, and kept for `dirsync log`.

@@ -1,0 +1,1 @@
+//! One TCP link to one peer: proof, greeting, frames, pings.

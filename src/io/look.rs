@@ -1,0 +1,1 @@
+//! Looking at paths: stat, make durable, hash, stat again.

@@ -1,0 +1,1 @@
+//! The group's secret, and the keys derived from it.

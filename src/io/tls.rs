@@ -1,0 +1,1 @@
+//! Device certificates and TLS 1.3.

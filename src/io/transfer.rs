@@ -1,0 +1,1 @@
+//! Large contents in pieces, with credit.

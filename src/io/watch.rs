@@ -1,0 +1,1 @@
+//! The watcher: one non-recursive inotify watch a folder, by `notify`.

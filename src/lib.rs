@@ -1,0 +1,11 @@
+//! dirsyncd keeps one folder the same on every machine of a LAN.
+//!
+//! The layers, each importing only those before it: `model` (values), `wire` (the protocol's bytes),
+//! `engine` (decisions), `io` (the world), `daemon` (the loop). See `docs/architecture.md`.
+
+pub mod daemon;
+pub mod engine;
+pub mod io;
+pub mod model;
+pub mod options;
+pub mod wire;

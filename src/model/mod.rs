@@ -1,0 +1,17 @@
+//! The values that everything else speaks of: paths, contents, versions, entries.
+//!
+//! Plain data, no I/O, no clock. Imports nothing of this crate. Whatever can come from a peer
+//! validates itself when it is made, so that a value that exists is a value that is allowed.
+
+pub mod content;
+pub mod device;
+pub mod entry;
+pub mod path;
+pub mod text;
+pub mod version;
+
+pub use content::ContentId;
+pub use device::DeviceId;
+pub use entry::{Entry, FileTime, Kind, Mode};
+pub use path::SyncPath;
+pub use version::{Seen, Version};

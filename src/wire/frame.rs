@@ -1,0 +1,1 @@
+//! Frames: 8 bytes of lengths, a JSON head, a body of bytes; every length capped.

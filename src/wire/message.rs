@@ -1,0 +1,58 @@
+//! What two engines say to each other. Transfers of large contents (pieces, credit) and the greeting are
+//! the link's own affair and are not here.
+
+use crate::model::{ContentId, DeviceId, Entry, SyncPath};
+use bytes::Bytes;
+
+/// A file of at most this many bytes travels whole in one message: with its entry, or packed with others.
+pub const SMALL_FILE_BYTES: u64 = 128 * 1024;
+/// Senders fill a message up to this many bytes of entries and contents; a receiver accepts 2 MiB.
+pub const MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// A truncated BLAKE3 over winners.
+pub type Digest = [u8; 16];
+/// Which of the 65,536 buckets: the first two bytes of BLAKE3(path), big-endian.
+pub type Bucket = u16;
+/// The first byte of a bucket: 256 groups of 256 buckets.
+pub type Group = u8;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// My tree in one digest, and how many paths are still to be installed here. Sent on connecting, every 30 s,
+    /// and when either has changed and rested. The dialler of the link starts comparing when it differs.
+    State { root: Digest, pending: u64 },
+    /// Dialler to the other: my 256 group digests, begin comparing.
+    Groups { groups: Vec<Digest> },
+    /// Answer to `Groups`: the 256 bucket digests of each group that differs; empty when none does.
+    Buckets { groups: Vec<(Group, Vec<Digest>)> },
+    /// Dialler: my entries of these buckets, all of them. `more`: further parts of the same offer follow;
+    /// `buckets` is named in each part and is answered after the last.
+    Offer { buckets: Vec<Bucket>, entries: Vec<(SyncPath, Entry)>, more: bool },
+    /// Answer to an `Offer`: what of those buckets the offer lacked or had older.
+    Answer { entries: Vec<(SyncPath, Entry)>, more: bool },
+    /// Entries that changed just now (or were found by a walk). `told`: the devices that this was sent to.
+    Changes { changes: Vec<Change>, told: Vec<DeviceId> },
+    /// Small contents wanted, to be packed into `Contents`.
+    Get { wants: Vec<Want> },
+    /// Answer to `Get`, in any order and any number of parts; `None`: not here (any more).
+    Contents { contents: Vec<(u32, Option<Bytes>)> },
+}
+
+/// One changed path; `body` is its whole content where that is small and at hand. The bytes are not yet
+/// checked against the entry's `ContentId`: installing does that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub path: SyncPath,
+    pub entry: Entry,
+    pub body: Option<Bytes>,
+}
+
+/// A content that is wanted: where the asker believes it to be, and what it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// Chosen by the asker, echoed in the answer.
+    pub id: u32,
+    pub path: SyncPath,
+    pub content: ContentId,
+    pub size: u64,
+}

@@ -1,0 +1,6 @@
+//! The bytes of the protocol: what peers say to each other, and the frames it travels in.
+//!
+//! May import `model` only. No sockets here: `io/link.rs` moves the bytes.
+
+pub mod frame;
+pub mod message;

@@ -15,6 +15,7 @@
 
 pub mod digest;
 pub mod index;
+pub mod map_index;
 
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Mode, SyncPath};
 use crate::wire::message::Message;

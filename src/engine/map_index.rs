@@ -141,7 +141,7 @@ impl Index for MapIndex {
             match &row.winner.kind {
                 Kind::File { size, .. } => {
                     counts.files += 1;
-                    counts.bytes = counts.bytes.saturating_add(*size);
+                    counts.bytes = counts.bytes.wrapping_add(*size);
                 }
                 Kind::Directory => counts.directories += 1,
                 Kind::Symlink { .. } => counts.symlinks += 1,

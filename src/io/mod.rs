@@ -17,9 +17,11 @@ pub mod root;
 pub mod scan;
 pub mod secret;
 pub mod stage;
+pub mod state;
 pub mod tls;
 pub mod transfer;
 pub mod watch;
+pub mod words;
 
 use crate::engine::Event;
 use std::sync::mpsc;

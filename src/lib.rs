@@ -3,6 +3,7 @@
 //! The layers, each importing only those before it: `model` (values), `wire` (the protocol's bytes),
 //! `engine` (decisions), `io` (the world), `daemon` (the loop). See `docs/architecture.md`.
 
+pub mod cli;
 pub mod client;
 pub mod daemon;
 pub mod engine;

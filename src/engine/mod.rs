@@ -23,6 +23,7 @@ mod fetch;
 pub mod guard;
 pub mod ignore;
 pub mod index;
+pub mod map_index;
 mod local;
 pub mod merge;
 mod session;

@@ -112,7 +112,7 @@ pub enum Action {
     /// Answer to `FetchAsked`: stream this file in pieces, or say that it is not here.
     Serve {
         to: LinkId,
-        stream: u32,
+        stream: FetchId,
         file: Option<ServedFile>,
     },
     /// The peer broke the protocol: close the link and name it.

@@ -173,7 +173,7 @@ pub enum Event {
     /// The peer asks for a large content as its stream `stream`; answered by one `Serve`.
     FetchAsked {
         link: LinkId,
-        stream: u32,
+        stream: FetchId,
         path: SyncPath,
         content: ContentId,
         size: u64,

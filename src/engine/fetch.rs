@@ -97,7 +97,6 @@ impl Wants {
         self.by_path.get(path)
     }
 
-
     pub fn iter(&self) -> impl Iterator<Item = (&SyncPath, &Want)> {
         self.by_path.iter()
     }

@@ -3,16 +3,16 @@
 //! A path whose winner is not on disk is *wanted*. `advance` moves one want a step: wait for what must come first, take the
 //! content from this disk if it is here, else ask a peer, then install. Windows bound what is under way (P9).
 
-use super::action::{Action, Job, JobId, Keep, Outcome, Report, Source};
-use super::event::{Cause, FetchError, FetchId, Hint, LinkId, Now, StageId};
+use super::Engine;
+use super::action::{Action, Source};
+use super::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
 use super::index::{Index, Row};
 use super::merge;
-use super::{Engine, Looking};
-use crate::model::path::IGNORE_FILE;
-use crate::model::{ContentId, DeviceId, Entry, SyncPath};
-use crate::wire::message::{Change, Message, SMALL_FILE_BYTES, Want as Ask};
+use super::wants::{Step, Want};
+use crate::model::{ContentId, DeviceId, SyncPath};
+use crate::wire::message::{Message, SMALL_FILE_BYTES, Want as Ask};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
@@ -26,136 +26,6 @@ const BODIES_BYTES: u64 = 64 << 20;
 const ASKS_A_MESSAGE: usize = 512;
 /// A deletion waits this long for others to copy from what it deletes.
 const COPY_PATIENCE_NS: u64 = 5 * SECOND;
-/// After the disk was full.
-const FULL_PAUSE_NS: u64 = 10 * SECOND;
-
-/// Where a want stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Something must happen first, or a time must come.
-    Waiting,
-    /// Worth a step.
-    Ready,
-    /// In the queue for a place in a window.
-    Queued,
-    Asked(LinkId, u32),
-    Fetching(FetchId),
-    Installing(JobId),
-}
-
-pub(super) struct Want {
-    pub step: Step,
-    /// The content registered in `Wants::contents`.
-    content: Option<(ContentId, u64)>,
-    /// Links whose peer told of it, the latest last.
-    sources: Vec<LinkId>,
-    refused: BTreeSet<LinkId>,
-    body: Option<Bytes>,
-    staged: Option<StageId>,
-    wire_bytes: u64,
-    /// Who sent the content, and that peer's name.
-    provider: Option<LinkId>,
-    from: String,
-    copy_failed: bool,
-    tries: u32,
-    since: u64,
-    /// The devices that were told already, if it came live and is to be passed on.
-    told: Option<Vec<DeviceId>>,
-    /// Nothing that will change soon keeps it: a problem, or a folder with content of its own.
-    pub stuck: bool,
-}
-
-/// An install that the shell was given.
-struct UnderWay {
-    path: SyncPath,
-    entry: Entry,
-    copied: bool,
-    /// What it holds of the small window (bytes).
-    window: Option<u64>,
-}
-
-#[derive(Default)]
-pub(super) struct Wants {
-    by_path: BTreeMap<SyncPath, Want>,
-    ready: BTreeSet<SyncPath>,
-    small_queue: VecDeque<SyncPath>,
-    large_queue: VecDeque<SyncPath>,
-    retries: BTreeSet<(u64, SyncPath)>,
-    contents: BTreeSet<(ContentId, SyncPath)>,
-    asked: BTreeMap<(LinkId, u32), SyncPath>,
-    fetching: BTreeMap<FetchId, (SyncPath, LinkId)>,
-    jobs: BTreeMap<JobId, UnderWay>,
-    last_id: u64,
-    small_bytes: u64,
-    small_files: usize,
-    body_bytes: u64,
-    full_until: u64,
-}
-
-impl Wants {
-    pub fn get(&self, path: &SyncPath) -> Option<&Want> {
-        self.by_path.get(path)
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&SyncPath, &Want)> {
-        self.by_path.iter()
-    }
-
-    /// Those that will get on by themselves.
-    pub fn active(&self) -> u64 {
-        self.by_path.values().filter(|want| !want.stuck).count() as u64
-    }
-
-    pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    pub fn next_retry(&self) -> Option<u64> {
-        self.retries.first().map(|(at, _)| *at)
-    }
-
-    fn next_id(&mut self) -> u64 {
-        self.last_id += 1;
-        self.last_id
-    }
-
-    fn make_ready(&mut self, path: &SyncPath) {
-        if let Some(want) = self.by_path.get_mut(path)
-            && matches!(want.step, Step::Waiting | Step::Ready)
-        {
-            want.step = Step::Ready;
-            self.ready.insert(path.clone());
-        }
-    }
-
-    fn set_content(&mut self, path: &SyncPath, content: Option<(ContentId, u64)>) {
-        let Some(want) = self.by_path.get_mut(path) else { return };
-        if want.content == content {
-            return;
-        }
-        if let Some((old, _)) = std::mem::replace(&mut want.content, content) {
-            self.contents.remove(&(old, path.clone()));
-        }
-        if let Some((new, _)) = content {
-            self.contents.insert((new, path.clone()));
-        }
-    }
-
-    /// Whether a path that is not below `path` waits for this content.
-    fn is_wanted_beside(&self, content: ContentId, path: &SyncPath) -> bool {
-        let least = SyncPath::new([1]).expect("one byte is a path");
-        self.contents
-            .range((content, least)..)
-            .take_while(|(other, _)| *other == content)
-            .any(|(_, other)| other != path && !path.is_below(other))
-    }
-
-    /// Gives back what a want holds of the windows while it is asked for or installed.
-    fn release_small(&mut self, size: u64) {
-        self.small_files = self.small_files.saturating_sub(1);
-        self.small_bytes = self.small_bytes.saturating_sub(size);
-    }
-}
 
 impl<I: Index> Engine<I> {
     /// Whether the path is being installed: then it is not looked at (echo).
@@ -323,7 +193,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Waits longer each time, up to a minute.
-    fn back_off(&mut self, now: Now, path: &SyncPath) {
+    pub(super) fn back_off(&mut self, now: Now, path: &SyncPath) {
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
         want.tries += 1;
         want.stuck = want.tries > 3;
@@ -447,7 +317,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Another file here that holds the content and is not being replaced.
-    fn local_copy(&self, path: &SyncPath, content: ContentId) -> Option<(SyncPath, super::event::Stat)> {
+    fn local_copy(&self, path: &SyncPath, content: ContentId) -> Option<(SyncPath, Stat)> {
         self.index.holders(&content).into_iter().filter(|holder| holder != path && !self.is_busy(holder)).find_map(
             |holder| {
                 let row = self.index.get(&holder)?;
@@ -488,7 +358,7 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn set_step(&mut self, path: &SyncPath, step: Step) {
+    pub(super) fn set_step(&mut self, path: &SyncPath, step: Step) {
         if let Some(want) = self.wants.by_path.get_mut(path) {
             want.step = step;
         }
@@ -580,172 +450,5 @@ impl<I: Index> Engine<I> {
             want.sources.retain(|source| *source != link);
             want.refused.remove(&link);
         }
-    }
-
-    fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
-        let id = JobId(self.wants.next_id());
-        let on_disk = row.live_on_disk();
-        let keep = match on_disk {
-            Some((old, _)) if row.winner.conflicts_with(old) => Keep::Conflict,
-            _ if !row.winner.is_live() => Keep::Deleted,
-            _ => Keep::Replaced,
-        };
-        self.set_step(path, Step::Installing(id));
-        let window = if let Source::Bytes(bytes) = &source { Some(bytes.len() as u64) } else { None };
-        if let Some(size) = window {
-            self.wants.small_files += 1;
-            self.wants.small_bytes += size;
-        }
-        let copied = matches!(source, Source::Copy { .. });
-        self.wants.jobs.insert(id, UnderWay { path: path.clone(), entry: row.winner.clone(), copied, window });
-        let expect = on_disk.map(|(_, stat)| *stat);
-        self.act(Action::Install(Job { id, path: path.clone(), entry: row.winner.clone(), expect, source, keep }));
-    }
-
-    /// The entry whose install is under way at a path.
-    pub(super) fn entry_under_way(&self, path: &SyncPath) -> Option<Entry> {
-        match self.wants.get(path)?.step {
-            Step::Installing(job) => self.wants.jobs.get(&job).map(|job| job.entry.clone()),
-            _ => None,
-        }
-    }
-
-    pub(super) fn installed(&mut self, now: Now, job: JobId, outcome: Outcome) {
-        let Some(UnderWay { path, entry, copied, window }) = self.wants.jobs.remove(&job) else { return };
-        if let Some(size) = window {
-            self.wants.release_small(size);
-        }
-        self.set_step(&path, Step::Waiting);
-        if let Some(hint) = self.postponed.remove(&path) {
-            self.settle.hint(now.mono, path.clone(), hint);
-        }
-        match outcome {
-            Outcome::Done { stat, kept } => self.install_done(now, &path, entry, stat, kept),
-            Outcome::Stale => {
-                self.settle.hint(now.mono, path.clone(), Hint::Closed);
-                self.back_off(now, &path);
-            }
-            Outcome::NoParent => {
-                if let Some(parent) = path.parent() {
-                    self.settle.hint(now.mono, parent, Hint::Closed);
-                }
-                self.back_off(now, &path);
-            }
-            Outcome::NotEmpty => {
-                // Something in it is not known yet, or never will be.
-                self.walk(now, Some(path.clone()), merge::Found::Live);
-                self.back_off(now, &path);
-            }
-            Outcome::NoSource | Outcome::BadContent if copied => {
-                if let Some(want) = self.wants.by_path.get_mut(&path) {
-                    want.copy_failed = true;
-                }
-                self.wants.make_ready(&path);
-            }
-            Outcome::NoSource | Outcome::BadContent => self.bad_content(now, &path),
-            Outcome::Failed(trouble) => self.install_failed(now, &path, trouble),
-        }
-    }
-
-    /// What was sent is not what was announced: look elsewhere.
-    fn bad_content(&mut self, now: Now, path: &SyncPath) {
-        if let Some(want) = self.wants.by_path.get_mut(path) {
-            want.refused.extend(want.provider);
-        }
-        self.back_off(now, path);
-    }
-
-    fn install_failed(&mut self, now: Now, path: &SyncPath, trouble: super::event::Trouble) {
-        if trouble.cause == Cause::NoSpace {
-            self.wants.full_until = now.mono + FULL_PAUSE_NS;
-        }
-        self.problem(path, trouble.text);
-        if let Some(want) = self.wants.by_path.get_mut(path) {
-            want.stuck = true;
-        }
-        self.back_off(now, path);
-    }
-
-    fn install_done(
-        &mut self,
-        now: Now,
-        path: &SyncPath,
-        entry: Entry,
-        stat: Option<super::event::Stat>,
-        kept: Option<String>,
-    ) {
-        let Some(mut row) = self.index.get(path) else { return };
-        let replaced = row.disk.replace(merge::on_disk(entry.clone(), stat)).map(|disk| disk.entry);
-        row.installing = None;
-        self.solve(path);
-        let want = self.wants.get(path);
-        let told = want.and_then(|want| want.told.clone());
-        if let Some(want) = want {
-            let report = Report::Received {
-                path: path.clone(),
-                entry: entry.clone(),
-                from: want.from.clone(),
-                wire_bytes: want.wire_bytes,
-                took_ns: now.mono - want.since,
-            };
-            self.out.push(Action::Report(report));
-        }
-        if let (Some(loser), Some(kept)) = (replaced, kept)
-            && entry.conflicts_with(&loser)
-        {
-            self.report_conflict(path, &entry, loser, kept);
-        }
-        let settled = row.is_settled();
-        self.store(now, path, row);
-        if let Some(told) = told.filter(|_| settled) {
-            self.tell(now, Change { path: path.clone(), entry: entry.clone(), body: None }, told);
-        }
-        if entry.is_directory() {
-            self.children_are_ready(path);
-        }
-        if !entry.is_live()
-            && let Some(parent) = path.parent()
-        {
-            self.wants.make_ready(&parent);
-        }
-        if path.as_bytes() == IGNORE_FILE.as_bytes() {
-            self.act(Action::ReadIgnore);
-        }
-    }
-
-    fn children_are_ready(&mut self, dir: &SyncPath) {
-        let (from, to) = dir.range_below();
-        let below: Vec<_> = self
-            .wants
-            .by_path
-            .range::<SyncPath, _>((std::ops::Bound::Excluded(dir), std::ops::Bound::Unbounded))
-            .map(|(path, _)| path)
-            .skip_while(|path| path.as_bytes() < &from[..])
-            .take_while(|path| path.as_bytes() < &to[..])
-            .filter(|path| path.parent().as_ref() == Some(dir))
-            .cloned()
-            .collect();
-        for path in below {
-            self.wants.make_ready(&path);
-        }
-    }
-
-    pub(super) fn report_conflict(&mut self, path: &SyncPath, winner: &Entry, loser: Entry, kept: String) {
-        let (winner_name, loser_name) = (self.name_of(&winner.version.author), self.name_of(&loser.version.author));
-        self.out.push(Action::Report(Report::Conflict {
-            path: path.clone(),
-            winner: winner.clone(),
-            winner_name,
-            loser,
-            loser_name,
-            kept,
-        }));
-    }
-}
-
-/// So that `local.rs` and `walk.rs` can say how a look came about.
-impl Looking {
-    pub(super) fn of(found: merge::Found) -> Self {
-        Self { found, hint: None, rehash: false }
     }
 }

@@ -23,6 +23,7 @@ mod fetch;
 pub mod guard;
 pub mod ignore;
 pub mod index;
+mod install;
 mod local;
 pub mod map_index;
 pub mod merge;
@@ -30,6 +31,7 @@ mod session;
 mod settle;
 mod status;
 mod walk;
+mod wants;
 
 pub use action::{Action, Job, JobId, Keep, Outcome, Report, ServedFile, Source};
 pub use event::{
@@ -39,7 +41,6 @@ pub use status::{PeerStatus, Status};
 
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::Change;
-use fetch::{Step, Wants};
 use guard::Missing;
 use ignore::Ignore;
 use index::Index;
@@ -48,6 +49,7 @@ use session::Session;
 use settle::Settle;
 use std::collections::{BTreeMap, BTreeSet};
 use walk::Walk;
+use wants::{Step, Want, Wants};
 
 const SECOND: u64 = 1_000_000_000;
 /// Everything is walked this often, whatever the watcher says.
@@ -88,6 +90,12 @@ struct Looking {
     found: Found,
     hint: Option<Hint>,
     rehash: bool,
+}
+
+impl Looking {
+    fn of(found: Found) -> Self {
+        Self { found, hint: None, rehash: false }
+    }
 }
 
 /// The engine: see the top of this file.
@@ -353,7 +361,7 @@ impl<I: Index> Engine<I> {
     pub fn status(&mut self) -> Status {
         let peers = self.peer_statuses();
         let quiet = self.settle.is_empty() && self.looks.is_empty() && self.missing.is_empty();
-        let under_way = |(path, want): (&SyncPath, &fetch::Want)| {
+        let under_way = |(path, want): (&SyncPath, &Want)| {
             let step = match want.step {
                 Step::Waiting | Step::Ready => "waiting",
                 Step::Queued => "queued",

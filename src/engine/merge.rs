@@ -122,3 +122,141 @@ pub fn displaced_path(path: &SyncPath, entry: &Entry) -> SyncPath {
 pub fn on_disk(entry: Entry, stat: Option<Stat>) -> OnDisk {
     OnDisk { entry, stat }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::StatKind;
+    use crate::model::ContentId;
+    use rstest::rstest;
+
+    const MODE: Mode = Mode(0o644);
+
+    fn time(ns: u64) -> FileTime {
+        FileTime { secs: 0, nanos: ns as u32 }
+    }
+
+    fn file(n: u8) -> Kind {
+        Kind::File { size: 1, content: ContentId([n; 32]) }
+    }
+
+    fn entry(kind: Kind, stamp: u64) -> Entry {
+        let author = DeviceId([1; 32]);
+        let version = Version { stamp, author, seen: Seen::default().with(author, stamp) };
+        Entry { kind, mode: MODE, mtime: time(5), version }
+    }
+
+    fn stat(mtime: u64, ctime: u64) -> Stat {
+        Stat { kind: StatKind::File, size: 1, mtime: time(mtime), ctime: time(ctime), ino: 1, mode: MODE }
+    }
+
+    fn row(winner: Entry, disk: Option<Entry>, installing: Option<Entry>) -> Row {
+        Row { winner, disk: disk.map(|entry| on_disk(entry, Some(stat(5, 5)))), installing }
+    }
+
+    #[rstest]
+    #[case::nothing_was_known(None, Heard::Wins)]
+    #[case::known_already(Some(entry(file(1), 7)), Heard::Same)]
+    #[case::older_is_known(Some(entry(file(2), 6)), Heard::Wins)]
+    #[case::newer_is_known(Some(entry(file(2), 8)), Heard::Older)]
+    #[case::a_deletion_is_known(Some(entry(Kind::Deleted { at: 0 }, 7)), Heard::Wins)]
+    fn hearing(#[case] known: Option<Entry>, #[case] heard: Heard) {
+        let known = known.map(|winner| row(winner, None, None));
+        assert_eq!(hear(known.as_ref(), &entry(file(1), 7)), heard);
+    }
+
+    /// File 1 is on disk unless said otherwise; what a look saw, and what it makes of it.
+    #[rstest]
+    #[case::untouched(row(entry(file(1), 1), Some(entry(file(1), 1)), None), file(1), 5, Found::Live, Local::Nothing)]
+    #[case::touched(
+        row(entry(file(1), 1), Some(entry(file(1), 1)), None),
+        file(1),
+        6,
+        Found::Live,
+        Local::Touched(entry(file(1), 1))
+    )]
+    #[case::edited(
+        row(entry(file(1), 1), Some(entry(file(1), 1)), None),
+        file(2),
+        6,
+        Found::Live,
+        Local::Edited(Some(entry(file(1), 1)))
+    )]
+    #[case::edited_while_a_newer_is_on_its_way(
+        row(entry(file(3), 9), Some(entry(file(1), 1)), None),
+        file(2),
+        6,
+        Found::Live,
+        Local::Edited(Some(entry(file(1), 1)))
+    )]
+    #[case::a_crash_after_the_exchange(
+        row(entry(file(3), 9), Some(entry(file(1), 1)), None),
+        file(3),
+        5,
+        Found::Walked,
+        Local::Adopt(entry(file(3), 9))
+    )]
+    #[case::a_crash_after_the_exchange_and_newer_news(
+        row(entry(file(4), 12), Some(entry(file(1), 1)), Some(entry(file(3), 9))),
+        file(3),
+        5,
+        Found::Walked,
+        Local::Adopt(entry(file(3), 9))
+    )]
+    #[case::the_same_made_here(row(entry(file(3), 9), None, None), file(3), 8, Found::First,
+        Local::Adopt(Entry { mtime: time(8), ..entry(file(3), 9) }))]
+    #[case::made_anew_after_its_deletion(row(entry(Kind::Deleted { at: 0 }, 9), Some(entry(Kind::Deleted { at: 0 }, 9)), None),
+        file(2), 6, Found::Live, Local::Edited(Some(entry(Kind::Deleted { at: 0 }, 9))))]
+    #[case::found_by_a_first_scan_after_news_of_its_deletion(
+        row(entry(Kind::Deleted { at: 0 }, 9), Some(entry(Kind::Deleted { at: 0 }, 9)), None),
+        file(2), 6, Found::First, Local::Edited(None))]
+    #[case::an_old_state_from_a_backup(
+        row(entry(file(1), 9), Some(entry(file(1), 9)), None),
+        file(2),
+        2,
+        Found::Restored,
+        Local::Edited(None)
+    )]
+    fn comparing_the_disk_with_the_index(
+        #[case] known: Row,
+        #[case] kind: Kind,
+        #[case] mtime: u64,
+        #[case] found: Found,
+        #[case] local: Local,
+    ) {
+        assert_eq!(compare(Some(&known), &kind, MODE, time(mtime), found), local);
+    }
+
+    #[test]
+    fn an_mtime_that_the_disk_clamped_is_no_change() {
+        let mut known = row(entry(file(1), 1), Some(entry(file(1), 1)), None);
+        known.disk.as_mut().unwrap().stat = Some(stat(0, 5));
+        assert_eq!(compare(Some(&known), &file(1), MODE, time(0), Found::Walked), Local::Nothing);
+    }
+
+    #[rstest]
+    #[case::first_scan(Found::First, (50, 80), None, 50)]
+    #[case::first_scan_of_a_future_mtime(Found::First, (200, 80), None, 0)]
+    #[case::moved_in_while_off(Found::Walked, (50, 80), None, 80)]
+    #[case::appeared_while_watching(Found::Live, (50, 60), None, 100)]
+    #[case::edited(Found::Live, (90, 91), Some(entry(file(1), 40)), 91)]
+    #[case::an_older_file_copied_over_it(Found::Live, (10, 95), Some(entry(file(1), 40)), 95)]
+    #[case::edited_with_a_clock_behind(Found::Live, (90, 91), Some(entry(file(1), 400)), 401)]
+    #[case::a_future_mtime_poisons_nothing(Found::Live, (900, 95), Some(entry(file(1), 40)), 100)]
+    #[case::made_anew_while_watching(Found::Live, (50, 60), Some(entry(Kind::Deleted { at: 0 }, 40)), 100)]
+    fn stamps(#[case] found: Found, #[case] times: (u64, u64), #[case] base: Option<Entry>, #[case] expected: u64) {
+        assert_eq!(stamp(found, 100, &stat(times.0, times.1), base.as_ref()), expected);
+    }
+
+    #[test]
+    fn a_derived_directory_beats_what_it_is_derived_from() {
+        let displaced = entry(file(1), 7);
+        let directory = derived_directory(Some(&displaced));
+        assert!(directory.beats(&displaced) && directory.is_directory());
+        assert_eq!(directory, derived_directory(Some(&displaced)));
+        let path = SyncPath::new([&[b'n'; 250][..], b"/", &[b'x'; 255]].concat()).unwrap();
+        let beside = displaced_path(&path, &displaced);
+        assert_eq!(beside.parent(), path.parent());
+        assert!(beside.name().ends_with(b".conflict-7-01010101") && beside.name().len() == 255);
+    }
+}

@@ -186,6 +186,14 @@ pub enum Event {
         fetch: FetchId,
         why: FetchError,
     },
+    /// A peer wants a large content; answered by one `Serve`. `stream` is the peer's number.
+    FetchAsked {
+        link: LinkId,
+        stream: FetchId,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+    },
     Installed {
         job: JobId,
         outcome: Outcome,
@@ -310,6 +318,12 @@ pub enum Action {
     },
     CancelFetch {
         fetch: FetchId,
+    },
+    /// Answer to `FetchAsked`: stream this file, or say that it is not here.
+    Serve {
+        to: LinkId,
+        stream: FetchId,
+        file: Option<ServedFile>,
     },
     /// The peer broke the protocol: close the link and name it.
     Close {

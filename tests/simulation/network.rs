@@ -4,7 +4,6 @@
 
 use super::ledger::NodeId;
 use super::plan::{MS, SECOND};
-use super::shell::Step;
 use super::tree::Data;
 use super::world::{Happening, World};
 use bytes::Bytes;
@@ -16,7 +15,7 @@ use dirsyncd::wire::message::Message;
 pub enum Parcel {
     Up,
     Frame(Bytes),
-    Ask { fetch: FetchId, path: SyncPath, content: ContentId },
+    Ask { fetch: FetchId, path: SyncPath, content: ContentId, size: u64 },
     Answer { fetch: FetchId, data: Option<Data> },
 }
 
@@ -94,8 +93,8 @@ impl World {
                 self.tell(node, Event::LinkUp { link: id, device, name, dialler });
             }
             (Parcel::Frame(bytes), _) => self.frame_arrives(node, id, &bytes),
-            (Parcel::Ask { fetch, path, content }, _) => {
-                self.step_soon(node, self.plan.disk_ns, Step::ServeFetch { link: id, fetch, path, content });
+            (Parcel::Ask { fetch: FetchId(stream), path, content, size }, _) => {
+                self.tell(node, Event::FetchAsked { link: id, stream, path, content, size });
             }
             (Parcel::Answer { fetch, data }, _) => self.fetched(node, id, fetch, data),
         }

@@ -10,13 +10,12 @@ use super::plan::MS;
 use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
 use super::users;
 use super::world::World;
-use bytes::Bytes;
 use dirsyncd::engine::{
     Action, Event, FetchError, FetchId, Hint, Job, LinkId, Observed, Outcome, RootState, ServedFile, Source, StageId,
     Stat, StatKind, WalkId,
 };
 use dirsyncd::model::path::IGNORE_FILE;
-use dirsyncd::model::{ContentId, FileTime, Kind, SyncPath};
+use dirsyncd::model::{FileTime, Kind, SyncPath};
 use dirsyncd::wire::message::{Message, SMALL_FILE_BYTES};
 use std::collections::VecDeque;
 
@@ -36,7 +35,7 @@ pub enum Step {
     InstallSwap { job: Job, staged: Option<Data> },
     InstallSync,
     SendContents { to: LinkId, files: Vec<(u32, Option<ServedFile>)> },
-    ServeFetch { link: LinkId, fetch: FetchId, path: SyncPath, content: ContentId },
+    Serve { to: LinkId, stream: u32, file: Option<ServedFile> },
     Answer(Event),
 }
 
@@ -65,13 +64,14 @@ impl World {
             }
             Action::Send { to, message } => to.into_iter().for_each(|link| self.send_message(link, message.clone())),
             Action::SendContents { to, files } => self.step_soon(node, quick, Step::SendContents { to, files }),
-            Action::Fetch { fetch, from, path, content, .. } => {
+            Action::Fetch { fetch, from, path, content, size } => {
                 self.nodes[node].fetches.insert(fetch, from);
-                self.send(from, Parcel::Ask { fetch, path, content });
+                self.send(from, Parcel::Ask { fetch, path, content, size });
             }
             Action::CancelFetch { fetch } => {
                 self.nodes[node].fetches.remove(&fetch);
             }
+            Action::Serve { to, stream, file } => self.step_soon(node, quick, Step::Serve { to, stream, file }),
             Action::Close { link, why } => {
                 self.fail(format!("n{node} closes an honest peer's link: {why}"));
                 self.close(link);
@@ -98,7 +98,7 @@ impl World {
             Step::InstallSwap { job, staged } => self.install_swap(node, job, staged),
             Step::InstallSync => self.install_sync(node),
             Step::SendContents { to, files } => self.send_contents(node, to, files),
-            Step::ServeFetch { link, fetch, path, content } => self.serve_fetch(node, link, fetch, &path, &content),
+            Step::Serve { to, stream, file } => self.serve(node, to, stream, file.as_ref()),
             Step::Answer(event) => self.tell(node, event),
         }
     }
@@ -268,21 +268,14 @@ impl World {
 
     fn send_contents(&mut self, node: NodeId, to: LinkId, files: Vec<(u32, Option<ServedFile>)>) {
         let live = &self.nodes[node].disk.live;
-        let read = |file: &ServedFile| -> Option<Bytes> {
-            let (ino, inode) = live.get(&file.path)?;
-            let Body::File(data) = &inode.body else { return None };
-            (inode.stat(ino) == file.stat).then(|| data.text.clone())
-        };
+        let read = |file: &ServedFile| Some(read(live, file)?.text);
         let contents = files.iter().map(|(id, file)| (*id, file.as_ref().and_then(read))).collect();
         self.send_message(to, Message::Contents { contents });
     }
 
-    fn serve_fetch(&mut self, node: NodeId, link: LinkId, fetch: FetchId, path: &SyncPath, content: &ContentId) {
-        let data = self.nodes[node].disk.live.get(path).and_then(|(_, inode)| match &inode.body {
-            Body::File(data) if data.content() == *content => Some(data.clone()),
-            _ => None,
-        });
-        self.send(link, Parcel::Answer { fetch, data });
+    fn serve(&mut self, node: NodeId, to: LinkId, stream: u32, file: Option<&ServedFile>) {
+        let data = file.and_then(|file| read(&self.nodes[node].disk.live, file));
+        self.send(to, Parcel::Answer { fetch: FetchId(stream), data });
     }
 
     pub fn fetched(&mut self, node: NodeId, link: LinkId, fetch: FetchId, data: Option<Data>) {
@@ -327,6 +320,15 @@ fn observe(inode: &Inode, stat: Stat, body: bool) -> Observed {
             let small = data.padding == 0 && data.size() <= SMALL_FILE_BYTES;
             Observed::File { stat, content: data.content(), body: (body && small).then(|| data.text.clone()) }
         }
+    }
+}
+
+/// A file's bytes, if it still is as it was when its content was known.
+fn read(live: &Tree, file: &ServedFile) -> Option<Data> {
+    let (ino, inode) = live.get(&file.path)?;
+    match &inode.body {
+        Body::File(data) if inode.stat(ino) == file.stat => Some(data.clone()),
+        _ => None,
     }
 }
 

@@ -46,7 +46,7 @@ pub fn path(text: &str) -> SyncPath {
 
 /// Something to do next; `data` is fresh.
 pub fn choose(rng: &mut Rng, tree: &Tree, data: Data, now: FileTime) -> Op {
-    let any = path(rng.pick(&NAMES));
+    let any = path(NAMES[rng.index(NAMES.len())]);
     let there: Vec<SyncPath> = tree.listing().into_keys().filter(|p| p.as_bytes() != ANCHOR.as_bytes()).collect();
     let other = if there.is_empty() { any.clone() } else { rng.pick(&there).clone() };
     match rng.below(100) {

@@ -350,7 +350,8 @@ fn hints_of(change: &PathChange, closed: bool, both: bool) -> [Option<Hint>; 2] 
             [(was.mode != is.mode).then_some(Hint::Changed), None]
         }
         (Some((a, was)), Some((b, is))) if a == b && was.body == is.body => [Some(Hint::Changed), None],
-        (_, Some((_, is))) if is.is_directory() => [Some(Hint::Changed), None],
+        // What is no file is whole when it appears.
+        (_, Some((_, is))) if !matches!(is.body, Body::File(_)) => [Some(Hint::Closed), None],
         _ => [both.then_some(Hint::Changed), Some(end)],
     }
 }

@@ -18,8 +18,8 @@ mod world;
 
 use plan::Plan;
 use rng::Rng;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use world::World;
 
 const SEEDS: u64 = 2000;
@@ -78,7 +78,12 @@ fn seeds() {
     });
     let mut broken = broken.into_inner().unwrap();
     broken.sort_unstable();
-    assert!(broken.is_empty(), "{} of {count} seeds break a promise, the first: {:?}", broken.len(), &broken[..broken.len().min(20)]);
+    assert!(
+        broken.is_empty(),
+        "{} of {count} seeds break a promise, the first: {:?}",
+        broken.len(),
+        &broken[..broken.len().min(20)]
+    );
 }
 
 #[test]

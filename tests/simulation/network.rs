@@ -94,7 +94,10 @@ impl World {
             }
             (Parcel::Frame(bytes), _) => self.frame_arrives(node, id, &bytes),
             (Parcel::Ask { fetch: FetchId(stream), path, content, size }, _) => {
-                self.tell(node, Event::FetchAsked { link: id, stream, path, content, size });
+                self.tell(
+                    node,
+                    Event::FetchAsked { link: id, stream: dirsyncd::engine::FetchId(stream), path, content, size },
+                );
             }
             (Parcel::Answer { fetch, data }, _) => self.fetched(node, id, fetch, data),
         }

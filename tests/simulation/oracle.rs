@@ -66,9 +66,7 @@ impl World {
     /// Waits until nothing is done any more, then checks everything.
     pub fn rest(&mut self) {
         let healed = self.now;
-        let busy = |world: &Self| {
-            world.now - world.last_work < REST_NS || world.nodes.iter().any(|node| !node.is_up())
-        };
+        let busy = |world: &Self| world.now - world.last_work < REST_NS || world.nodes.iter().any(|node| !node.is_up());
         self.last_work = self.now;
         while self.broken.is_none() && busy(self) {
             if self.now - healed > REST_WITHIN_NS {
@@ -110,7 +108,9 @@ impl World {
             match (row.winner.is_live(), listing.remove(&path)) {
                 (false, None) => {}
                 (true, Some((_, inode))) if holds(&inode, &row.winner) => {}
-                (_, found) => return Err(format!("n{node} has at {path:?} {found:?} and should have {:?}", row.winner)),
+                (_, found) => {
+                    return Err(format!("n{node} has at {path:?} {found:?} and should have {:?}", row.winner));
+                }
             }
         }
         match listing.first_key_value() {
@@ -153,7 +153,10 @@ impl World {
         let tree = &self.nodes[0].disk.live;
         for dead in self.ledger.dead() {
             if tree.get(&dead.path).and_then(|(_, inode)| inode.value()).as_ref() == Some(&dead.value) {
-                return Err(format!("{:?} is back at {:?}: n{}'s user did away with it", dead.value, dead.path, dead.node));
+                return Err(format!(
+                    "{:?} is back at {:?}: n{}'s user did away with it",
+                    dead.value, dead.path, dead.node
+                ));
             }
         }
         Ok(())

@@ -65,7 +65,8 @@ impl Plan {
         if nodes > 2 && rng.chance(400) {
             plan.pairs = tree_of(nodes, rng);
         }
-        let skews = [0, 0, 0, 3, -3, HOUR / SECOND as i64, -HOUR / SECOND as i64, YEAR / SECOND as i64, -YEAR / SECOND as i64];
+        let skews =
+            [0, 0, 0, 3, -3, HOUR / SECOND as i64, -HOUR / SECOND as i64, YEAR / SECOND as i64, -YEAR / SECOND as i64];
         if rng.chance(600) {
             plan.skew_ns = (0..nodes).map(|_| rng.pick(&skews) * SECOND as i64).collect();
         }

@@ -9,8 +9,7 @@ use dirsyncd::model::{FileTime, Mode, SyncPath};
 
 /// The one file that nobody touches: a folder that lost everything is another matter (the guards').
 pub const ANCHOR: &str = "anchor";
-const NAMES: [&str; 14] =
-    ["a", "b", "c", "d", "e", "f", "d/a", "d/b", "d/e", "d/e/a", "d/e/b", "e/a", "e/b", "f/a"];
+const NAMES: [&str; 14] = ["a", "b", "c", "d", "e", "f", "d/a", "d/b", "d/e", "d/e/a", "d/e/b", "e/a", "e/b", "f/a"];
 /// The mode of every symbolic link.
 pub const LINK_MODE: Mode = Mode(0o777);
 const MODES: [Mode; 4] = [Mode(0o644), Mode(0o600), Mode(0o755), Mode(0o640)];
@@ -18,26 +17,65 @@ const MODES: [Mode; 4] = [Mode(0o644), Mode(0o600), Mode(0o755), Mode(0o640)];
 #[derive(Debug, Clone)]
 pub enum Op {
     /// Written elsewhere and renamed in; its folders are made. `mtime`: kept from elsewhere, as `cp -p` and `mv` do.
-    Save { path: SyncPath, data: Data, mtime: Option<FileTime> },
+    Save {
+        path: SyncPath,
+        data: Data,
+        mtime: Option<FileTime>,
+    },
     /// Opened, truncated, and written a little later.
-    Write { path: SyncPath, data: Data },
-    Append { path: SyncPath, data: Data },
+    Write {
+        path: SyncPath,
+        data: Data,
+    },
+    Append {
+        path: SyncPath,
+        data: Data,
+    },
     /// `rm -rf`.
-    Remove { path: SyncPath },
+    Remove {
+        path: SyncPath,
+    },
     /// `mv -T`: over a file, a link or an empty folder.
-    Rename { from: SyncPath, to: SyncPath },
+    Rename {
+        from: SyncPath,
+        to: SyncPath,
+    },
     /// Both names change places.
-    Exchange { a: SyncPath, b: SyncPath },
+    Exchange {
+        a: SyncPath,
+        b: SyncPath,
+    },
     /// `mkdir -p`.
-    MakeFolder { path: SyncPath },
-    Chmod { path: SyncPath, mode: Mode },
-    Touch { path: SyncPath, mtime: FileTime },
-    Copy { from: SyncPath, to: SyncPath, keep_mtime: bool },
-    Link { path: SyncPath, target: Vec<u8> },
+    MakeFolder {
+        path: SyncPath,
+    },
+    Chmod {
+        path: SyncPath,
+        mode: Mode,
+    },
+    Touch {
+        path: SyncPath,
+        mtime: FileTime,
+    },
+    Copy {
+        from: SyncPath,
+        to: SyncPath,
+        keep_mtime: bool,
+    },
+    Link {
+        path: SyncPath,
+        target: Vec<u8>,
+    },
     /// A folder with one file takes the place of whatever is there.
-    FolderFor { path: SyncPath, data: Data },
+    FolderFor {
+        path: SyncPath,
+        data: Data,
+    },
     /// `rm -rf`, and made again at once with something in it.
-    Remake { path: SyncPath, data: Data },
+    Remake {
+        path: SyncPath,
+        data: Data,
+    },
 }
 
 pub fn path(text: &str) -> SyncPath {

@@ -22,16 +22,38 @@ const MOST_HAPPENINGS: u64 = 400_000;
 pub enum Happening {
     /// Of one life of a machine; void in the next.
     Local(NodeId, u32, Step),
-    Arrives { link: usize, side: usize, parcel: Parcel },
-    Breaks { link: usize, side: usize },
-    Connect { pair: usize },
-    CutLink { pair: usize },
-    Part { pair: usize, parted: bool },
+    Arrives {
+        link: usize,
+        side: usize,
+        parcel: Parcel,
+    },
+    Breaks {
+        link: usize,
+        side: usize,
+    },
+    Connect {
+        pair: usize,
+    },
+    CutLink {
+        pair: usize,
+    },
+    Part {
+        pair: usize,
+        parted: bool,
+    },
     User(NodeId),
     /// A program goes on writing the file that it opened.
-    Fill { node: NodeId, ino: Ino, path: SyncPath, data: Data },
+    Fill {
+        node: NodeId,
+        ino: Ino,
+        path: SyncPath,
+        data: Data,
+    },
     Start(NodeId),
-    Crash { node: NodeId, power: bool },
+    Crash {
+        node: NodeId,
+        power: bool,
+    },
 }
 
 pub struct World {

@@ -96,7 +96,7 @@ impl World {
             (Parcel::Ask { fetch: FetchId(stream), path, content, size }, _) => {
                 self.tell(
                     node,
-                    Event::FetchAsked { link: id, stream: dirsyncd::engine::FetchId(stream), path, content, size },
+                    Event::FetchAsked { link: id, stream: FetchId(stream), path, content, size },
                 );
             }
             (Parcel::Answer { fetch, data }, _) => self.fetched(node, id, fetch, data),

@@ -36,6 +36,7 @@ impl<I: Index> Engine<I> {
     /// Writes a row, and draws the consequences that every written row has.
     pub(super) fn store(&mut self, now: Now, path: &SyncPath, row: Row) {
         self.index.put(path, &row);
+        self.note_stamp(row.winner.version.stamp);
         self.state_changed(now);
         self.check_family(now, path, &row.winner);
         if row.is_settled() && !self.is_busy(path) {

@@ -5,12 +5,15 @@
 
 pub mod apply;
 pub mod control;
+pub mod dial;
 pub mod disk;
+pub mod greet;
 pub mod history;
 pub mod index;
 pub mod journal;
 pub mod link;
 pub mod look;
+pub mod metered;
 pub mod net;
 pub mod presence;
 pub mod root;

@@ -81,7 +81,8 @@ impl Secret {
     pub fn read_or_make(path: &Path, credentials: Option<&Path>) -> Result<(Self, bool), SecretError> {
         match Self::read(path, credentials) {
             Err(SecretError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-                let made = Self::make(path).map_err(|error| SecretError::NotMade { file: path.to_path_buf(), error })?;
+                let made =
+                    Self::make(path).map_err(|error| SecretError::NotMade { file: path.to_path_buf(), error })?;
                 Ok((made, true))
             }
             read => read.map(|secret| (secret, false)),
@@ -113,7 +114,6 @@ impl Secret {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -154,7 +154,12 @@ impl ServerCertVerifier for AnyDevice {
         too_old()
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Checked {
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Checked {
         self.check(message, cert, dss)
     }
 
@@ -181,7 +186,12 @@ impl ClientCertVerifier for AnyDevice {
         too_old()
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Checked {
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Checked {
         self.check(message, cert, dss)
     }
 

@@ -15,6 +15,7 @@ pub mod link;
 pub mod look;
 pub mod metered;
 pub mod net;
+pub mod outbox;
 pub mod presence;
 pub mod root;
 pub mod scan;

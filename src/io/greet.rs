@@ -36,6 +36,7 @@ pub struct Identity {
     pub name: String,
     pub tls: Tls,
     pub link_key: [u8; 32],
+    pub protocol: u32,
     pub boot: u64,
 }
 
@@ -60,14 +61,21 @@ pub enum GreetError {
     TooSlow,
     #[error("refused this machine: {0}")]
     Refused(String),
+    #[error("cannot be reached: {0}")]
+    Unreachable(io::Error),
     #[error("closed the connection while greeting: {0}")]
     Lost(io::Error),
     /// Nothing is wrong: there is a link already, or one is being made.
     #[error("is linked already")]
-    NotNeeded,
+    NotNeeded(DeviceId),
 }
 
 impl GreetError {
+    /// Nothing that a person must know: machines come and go.
+    pub fn is_ordinary(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Lost(_) | Self::NotNeeded(_))
+    }
+
     /// A short name, for holding back repeated lines.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -79,8 +87,9 @@ impl GreetError {
             Self::TooMuch => "flood",
             Self::TooSlow => "slow",
             Self::Refused(_) => "refused",
+            Self::Unreachable(_) => "unreachable",
             Self::Lost(_) => "lost",
-            Self::NotNeeded => "linked",
+            Self::NotNeeded(_) => "linked",
         }
     }
 }
@@ -146,10 +155,10 @@ impl Secured {
             self.send_proof(me).await?;
         }
         let software = concat!("dirsyncd ", env!("CARGO_PKG_VERSION")).to_owned();
-        let hello = Packet::Hello { protocol: PROTOCOL, name: me.name.clone(), software, boot: me.boot };
+        let hello = Packet::Hello { protocol: me.protocol, name: me.name.clone(), software, boot: me.boot };
         self.send(&hello).await?;
         let (name, boot) = match self.receive().await? {
-            Packet::Hello { protocol: PROTOCOL, name, boot, .. } => (name, boot),
+            Packet::Hello { protocol, name, boot, .. } if protocol == me.protocol => (name, boot),
             Packet::Hello { protocol, .. } => return Err(GreetError::OtherProtocol(protocol)),
             other => return Err(GreetError::OutOfTurn(other.kind())),
         };

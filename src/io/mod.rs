@@ -21,6 +21,7 @@ pub mod root;
 pub mod scan;
 pub mod secret;
 pub mod stage;
+pub mod strangers;
 pub mod tls;
 pub mod transfer;
 pub mod watch;

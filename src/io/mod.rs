@@ -4,6 +4,7 @@
 //! May import `engine`, `wire` and `model`.
 
 pub mod apply;
+pub mod beneath;
 pub mod control;
 pub mod disk;
 pub mod history;
@@ -19,6 +20,7 @@ pub mod secret;
 pub mod stage;
 pub mod tls;
 pub mod transfer;
+pub mod trouble;
 pub mod watch;
 
 use crate::engine::Event;

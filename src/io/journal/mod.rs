@@ -25,6 +25,8 @@ pub enum Level {
     Warn,
     /// Only for those who look for it.
     Debug,
+    /// For `dirsync log` alone: someone closer to it says it in the log.
+    Quiet,
 }
 
 /// A line before it is said. `text` is escaped.
@@ -75,14 +77,14 @@ impl Journal {
         let name = text::escape(name.as_bytes());
         let text = format!("{name} is linked (device {})", device.short());
         self.links.insert(link, name.clone());
-        self.push(now, Line { level: Level::Info, kind: "linked", path: None, peer: Some(name), text });
+        self.push(now, Line { level: Level::Quiet, kind: "linked", path: None, peer: Some(name), text });
     }
 
     /// A machine went; said only of one that came.
     pub fn link_down(&mut self, now: Now, link: LinkId) {
         if let Some(name) = self.links.remove(&link) {
             let text = format!("{name} is gone; changes reach it when it is back");
-            self.push(now, Line { level: Level::Info, kind: "unlinked", path: None, peer: Some(name), text });
+            self.push(now, Line { level: Level::Quiet, kind: "unlinked", path: None, peer: Some(name), text });
         }
     }
 
@@ -120,6 +122,7 @@ impl Journal {
                 Level::Warn => tracing::warn!(kind, "{text}"),
                 Level::Info => tracing::info!(kind, "{text}"),
                 Level::Debug => tracing::debug!(kind, "{text}"),
+                Level::Quiet => {}
             }
         }
     }

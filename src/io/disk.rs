@@ -2,6 +2,9 @@
 //!
 //! May import the rest of the disk side and `engine`'s values. Deliberately not here: any decision.
 
+#[cfg(test)]
+mod tests;
+
 use super::Events;
 use super::apply::Applier;
 use super::history::History;

@@ -487,6 +487,7 @@ fn the_thread_reports_each_job_once() {
     let applier = Applier::new(root, stage, history, events);
     std::thread::scope(|scope| {
         scope.spawn(|| applier.run());
+        let _stop = StopAtEnd(&applier);
         for i in 0..6000_u64 {
             let name = format!("d{}/{i}", i % 20);
             if i < 20 {
@@ -509,7 +510,15 @@ fn the_thread_reports_each_job_once() {
                 other => panic!("{other:?}"),
             }
         }
-        applier.stop();
     });
     folder.assert_nothing_staged();
+}
+
+/// Ends the thread also when an assertion fails.
+struct StopAtEnd<'a>(&'a Applier);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 const MARKER: &str = "marker";
@@ -49,7 +50,7 @@ pub struct Root {
     staging: OwnedFd,
     history: OwnedFd,
     place: ((u32, u32), u64),
-    can_exchange: bool,
+    can_exchange: AtomicBool,
     /// The nonce written last by this process.
     written: Mutex<Option<String>>,
     /// Held for its lock.
@@ -73,7 +74,7 @@ impl Root {
                  replacement is kept in history only"
             );
         }
-        let written = Mutex::new(None);
+        let (written, can_exchange) = (Mutex::new(None), AtomicBool::new(can_exchange));
         Ok(Self { path, dir, private, staging, history, place, can_exchange, written, _lock: lock })
     }
 
@@ -102,7 +103,12 @@ impl Root {
 
     /// Whether `RENAME_EXCHANGE` works here.
     pub fn can_exchange(&self) -> bool {
-        self.can_exchange
+        self.can_exchange.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn pretend_no_exchange(&self) {
+        self.can_exchange.store(false, Ordering::Relaxed);
     }
 
     /// Whether this inode lies on another file system, mounted (or nested) inside the folder.

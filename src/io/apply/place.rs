@@ -357,3 +357,10 @@ fn hash_into(hasher: &mut blake3::Hasher, file: &mut std::fs::File) -> std::io::
         hasher.update(&buffer[..read]);
     }
 }
+
+/// The replacing alone, as if the check before it had found `old`.
+#[cfg(test)]
+pub(super) fn replace_unchecked(site: &Site, change: &Change<'_>, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
+    let parent = beneath::folder(site.root.dir(), change.path.parent().as_ref()).expect("the folder is there");
+    Place { site, parent: parent.as_fd(), name: change.path.name(), change }.replace(new, old)
+}

@@ -184,11 +184,7 @@ type Owner = (Option<Uid>, Option<Gid>);
 /// Who is to own it, where that is not who made it: the replaced file's owner, or for a new one its folder's when we
 /// are root. Others than root can give a file only to a group of theirs, and do so where they can.
 fn owner(site: &Site, job: &Job, staged: &Facts) -> Result<Option<Owner>, Outcome> {
-    let parent = match beneath::folder(site.root.dir(), job.path.parent().as_ref()) {
-        Ok(parent) => parent,
-        Err(e) if beneath::is_no_parent(e) => return Err(Outcome::NoParent),
-        Err(e) => return Err(failed("reach", job, e)),
-    };
+    let parent = nearest_folder(site, job).map_err(|e| failed("reach", job, e))?;
     let (uid, gid) = match wanted_owner(job, &parent) {
         Ok(Some(wanted)) => wanted,
         Ok(None) => return Ok(None),
@@ -202,6 +198,17 @@ fn owner(site: &Site, job: &Job, staged: &Facts) -> Result<Option<Owner>, Outcom
     let uid = is_root.then(|| Uid::from_raw(uid));
     let gid = may_give_group.then(|| Gid::from_raw(gid));
     Ok((uid.is_some() || gid.is_some()).then_some((uid, gid)))
+}
+
+/// Its folder, or the nearest one that is there: the others are made by this batch, and take after that one.
+fn nearest_folder(site: &Site, job: &Job) -> rustix::io::Result<OwnedFd> {
+    let mut folder = job.path.parent();
+    loop {
+        match beneath::folder(site.root.dir(), folder.as_ref()) {
+            Err(e) if beneath::is_no_parent(e) && folder.is_some() => folder = folder.and_then(|f| f.parent()),
+            other => return other,
+        }
+    }
 }
 
 fn wanted_owner(job: &Job, parent: &OwnedFd) -> rustix::io::Result<Option<(u32, u32)>> {

@@ -64,6 +64,7 @@ const STATUS_PROBLEMS: usize = 1000;
 const STATUS_UNDER_WAY: usize = 100;
 
 const META_COUNTER: &str = "counter";
+const META_LATEST_DAY: &str = "latest_day";
 const META_SCANNED: &str = "scanned";
 
 /// What the engine is told at its making.
@@ -135,7 +136,9 @@ pub struct Engine<I> {
     halted: Option<String>,
     paused: bool,
     next_root_check: u64,
-    next_horizon: u64,
+    /// The day (ns since 1970) of the greatest stamp of any winner: every machine with the same tree has the same one,
+    /// whatever its clock says.
+    latest_day: u64,
 
     // What is heard and told.
     sessions: BTreeMap<LinkId, Session>,
@@ -153,6 +156,7 @@ pub struct Engine<I> {
 impl<I: Index> Engine<I> {
     pub fn new(config: Config, index: I) -> Self {
         let counter = index.meta(META_COUNTER).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let latest_day = index.meta(META_LATEST_DAY).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
         let first_scan = index.meta(META_SCANNED).is_none();
         Self {
             config,
@@ -182,7 +186,7 @@ impl<I: Index> Engine<I> {
             halted: None,
             paused: false,
             next_root_check: 0,
-            next_horizon: 0,
+            latest_day,
             sessions: BTreeMap::new(),
             outgoing: Vec::new(),
             unrested: None,
@@ -236,11 +240,6 @@ impl<I: Index> Engine<I> {
             self.next_root_check = now.mono + ROOT_EVERY_NS;
             self.act(Action::CheckRoot);
         }
-        if now.wall >= self.next_horizon {
-            let day = now.wall - now.wall % DAY_NS;
-            self.next_horizon = day + DAY_NS;
-            self.index.set_horizon(day.saturating_sub(TOMBSTONE_NS));
-        }
         if !self.is_stopped() {
             self.tick_local(now);
         }
@@ -278,6 +277,16 @@ impl<I: Index> Engine<I> {
         ];
         let local = local.into_iter().filter(|_| !self.is_stopped());
         local.chain([Some(self.next_root_check), self.next_state(), self.next_derivation()]).flatten().min()
+    }
+
+    /// Deletions older than 30 days, by the latest stamp there is, stop counting in digests.
+    fn note_stamp(&mut self, stamp: u64) {
+        let day = stamp - stamp % DAY_NS;
+        if day > self.latest_day {
+            self.latest_day = day;
+            self.index.set_meta(META_LATEST_DAY, &day.to_be_bytes());
+            self.index.set_horizon(day.saturating_sub(TOMBSTONE_NS));
+        }
     }
 
     /// Neither looking nor installing: paused by a person, or the root is not to be trusted.

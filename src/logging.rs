@@ -18,7 +18,9 @@ use tracing_subscriber::registry::LookupSpan;
 const DEFAULT: &str = "info";
 
 #[derive(Debug, thiserror::Error)]
-#[error("--log-level '{0}' is not understood; use error, warn, info, debug or trace, or a filter such as 'info,dirsyncd::io=debug'")]
+#[error(
+    "--log-level '{0}' is not understood; use error, warn, info, debug or trace, or a filter such as 'info,dirsyncd::io=debug'"
+)]
 pub struct BadLevel(String);
 
 /// Sets up logging for the whole process.
@@ -54,7 +56,10 @@ impl Lines {
     fn for_standard_error() -> Self {
         // systemd names the stream it made; after a redirection it is still named, and a terminal is not it.
         let terminal = io::stderr().is_terminal();
-        Self { journal: env::var_os("JOURNAL_STREAM").is_some() && !terminal, colour: terminal && env::var_os("NO_COLOR").is_none() }
+        Self {
+            journal: env::var_os("JOURNAL_STREAM").is_some() && !terminal,
+            colour: terminal && env::var_os("NO_COLOR").is_none(),
+        }
     }
 }
 

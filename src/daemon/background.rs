@@ -38,7 +38,9 @@ pub(super) fn start(
         runtime.block_on(async move {
             tokio::spawn(await_signal(terminate, interrupt, asked, events));
             if let Err(why) = control.serve(handle, world, about).await {
-                tracing::error!("the control socket has failed: {why}; dirsync cannot ask until the daemon is restarted");
+                tracing::error!(
+                    "the control socket has failed: {why}; dirsync cannot ask until the daemon is restarted"
+                );
             }
             std::future::pending::<()>().await;
         });

@@ -67,7 +67,9 @@ impl<H: Hands> Loop<H> {
             }
         }
         self.conclude(actions)?;
-        done.into_iter().for_each(|answer: oneshot::Sender<()>| drop(answer.send(())));
+        for answer in done {
+            let _: Result<(), ()> = oneshot::Sender::send(answer, ());
+        }
         questions.into_iter().for_each(|question| self.answer(question));
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::io::root::{Root, RootError};
 use crate::io::secret::{Secret, SecretError};
 use crate::io::state::{StateDir, StateError};
 use crate::io::tls::{DeviceKey, KeyError};
-use crate::model::text;
+use crate::model::{DeviceId, text};
 use crate::options::{ListenPort, Options, SecretSource};
 use chores::Chores;
 use marker::{MarkerError, Verdict};
@@ -70,7 +70,7 @@ impl From<MarkerError> for DaemonError {
 /// Runs until SIGTERM or SIGINT; an error is the reason of exit code 1.
 pub fn run(options: &Options) -> Result<(), DaemonError> {
     let state = StateDir::open(&options.state_dir)?;
-    let secret = secret(options)?;
+    let (secret, secret_made) = secret(options)?;
     let root = Arc::new(Root::open(&options.directory)?);
     let mut index = open_index(&state)?;
     let key = device_key(&mut index)?;
@@ -91,16 +91,10 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         listen_port: net.port(),
         broadcast_port: options.broadcast_port,
     };
-    tracing::info!(
-        "dirsyncd {} keeps '{}' as device {} ('{}'); TCP port {}, UDP port {}, state in '{}'",
-        env!("CARGO_PKG_VERSION"),
-        shown(&options.directory),
-        device.short(),
-        options.name,
-        about.listen_port,
-        about.broadcast_port,
-        shown(&options.state_dir)
-    );
+    introduce(options, device, &about);
+    if let Some(file) = secret_made {
+        say_how_to_add_a_machine(&file);
+    }
     let shell = Arc::new(Shell::new(disk, net));
     let stop = background::start(Control::bind(root.private())?, handle, Arc::clone(&shell) as _, about, events)?;
 
@@ -164,25 +158,40 @@ fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell) -> Result<(), DaemonError> {
     Ok(())
 }
 
-fn secret(options: &Options) -> Result<Secret, DaemonError> {
+/// The first line of the log.
+fn introduce(options: &Options, device: DeviceId, about: &About) {
+    tracing::info!(
+        "dirsyncd {} keeps '{}' as device {} ('{}'); TCP port {}, UDP port {}, state in '{}'",
+        env!("CARGO_PKG_VERSION"),
+        shown(&options.directory),
+        device.short(),
+        options.name,
+        about.listen_port,
+        about.broadcast_port,
+        shown(&options.state_dir)
+    );
+    if options.secret == SecretSource::Open {
+        tracing::warn!("--open: anyone on this network may read and write '{}'", shown(&options.directory));
+    }
+}
+
+fn say_how_to_add_a_machine(file: &Path) {
+    tracing::info!(
+        "a new secret was made: '{}'. To add a machine, copy this file to it, for you alone (chmod 600), and run there: \
+         dirsyncd --secret-file FILE DIRECTORY. Whoever has it can read and write this folder; one secret is one folder",
+        shown(file)
+    );
+}
+
+/// The group's secret, and its file if it was made just now.
+fn secret(options: &Options) -> Result<(Secret, Option<PathBuf>), SecretError> {
     let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     match &options.secret {
-        SecretSource::Named(file) => Ok(Secret::read(file, credentials.as_deref())?),
-        SecretSource::Open => {
-            tracing::warn!("--open: anyone on this network may read and write '{}'", shown(&options.directory));
-            Ok(Secret::open_to_all())
-        }
+        SecretSource::Named(file) => Ok((Secret::read(file, credentials.as_deref())?, None)),
+        SecretSource::Open => Ok((Secret::open_to_all(), None)),
         SecretSource::Own(file) => {
             let (secret, made) = Secret::read_or_make(file, credentials.as_deref())?;
-            if made {
-                tracing::info!(
-                    "a new secret was made: '{0}'. To add a machine, copy this file to it, for you alone (chmod 600), and run \
-                     there: dirsyncd --secret-file FILE DIRECTORY. Whoever has it can read and write this folder; one secret \
-                     is one folder",
-                    shown(file)
-                );
-            }
-            Ok(secret)
+            Ok((secret, made.then(|| file.clone())))
         }
     }
 }

@@ -75,6 +75,8 @@ pub(super) fn line(report: &Report) -> Line {
 
 fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns: u64) -> String {
     let took = duration(took_ns);
+    // A folder that was derived from what lies in it was told by nobody.
+    let told = if from.is_empty() { String::new() } else { format!(", told by {from}") };
     match &entry.kind {
         Kind::File { size, .. } => {
             let wire = match wire_bytes {
@@ -83,9 +85,9 @@ fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns
             };
             format!("received '{path}' from {from} ({}, {wire}, {took})", bytes(*size))
         }
-        Kind::Directory => format!("made the folder '{path}', told by {from}"),
-        Kind::Symlink { .. } => format!("made the link '{path}', told by {from}"),
-        Kind::Deleted { .. } => format!("deleted '{path}', told by {from}; a file's content stays in history"),
+        Kind::Directory => format!("made the folder '{path}'{told}"),
+        Kind::Symlink { .. } => format!("made the link '{path}'{told}"),
+        Kind::Deleted { .. } => format!("deleted '{path}'{told}; a file's content stays in history"),
     }
 }
 

@@ -14,6 +14,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -57,7 +58,7 @@ impl Folder {
 
     pub async fn connect(&self) -> Result<Client, ClientError> {
         let stream = control::dial(&self.private).await.map_err(|why| self.explain(&why))?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|why| self.broken(why))?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|why| self.broken(&why))?;
         tokio::spawn(connection);
         Ok(Client { sender, folder: shown(&self.path) })
     }
@@ -70,7 +71,7 @@ impl Folder {
         }
     }
 
-    fn broken(&self, why: impl ToString) -> ClientError {
+    fn broken(&self, why: &dyn Display) -> ClientError {
         ClientError::Broken { folder: shown(&self.path), why: why.to_string() }
     }
 }
@@ -89,26 +90,26 @@ impl Client {
     }
 
     pub async fn post<T: DeserializeOwned>(&mut self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|why| self.broken(why))?;
+        let body = serde_json::to_vec(body).map_err(|why| self.broken(&why))?;
         let request = Request::post(path).header("content-type", "application/json").body(Full::from(body));
         self.ask(request.expect("the path is ours")).await
     }
 
     async fn ask<T: DeserializeOwned>(&mut self, mut request: Request<Full<Bytes>>) -> Result<T, ClientError> {
         request.headers_mut().insert("host", hyper::header::HeaderValue::from_static("dirsyncd"));
-        let answer = self.sender.send_request(request).await.map_err(|why| self.broken(why))?;
+        let answer = self.sender.send_request(request).await.map_err(|why| self.broken(&why))?;
         let done = answer.status().is_success();
-        let body = answer.into_body().collect().await.map_err(|why| self.broken(why))?.to_bytes();
+        let body = answer.into_body().collect().await.map_err(|why| self.broken(&why))?.to_bytes();
         if done {
-            return serde_json::from_slice(&body).map_err(|why| self.broken(why));
+            return serde_json::from_slice(&body).map_err(|why| self.broken(&why));
         }
         match serde_json::from_slice::<ErrorView>(&body) {
             Ok(view) => Err(ClientError::Refused(view.error)),
-            Err(why) => Err(self.broken(why)),
+            Err(why) => Err(self.broken(&why)),
         }
     }
 
-    fn broken(&self, why: impl ToString) -> ClientError {
+    fn broken(&self, why: &dyn Display) -> ClientError {
         ClientError::Broken { folder: self.folder.clone(), why: why.to_string() }
     }
 }

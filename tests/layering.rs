@@ -133,7 +133,7 @@ fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 /// The modules of this crate that a line names.
 fn imports(line: &str) -> impl Iterator<Item = &str> {
     let after = line.match_indices("crate::").map(|(at, word)| &line[at + word.len()..]);
-    let after = after.chain(line.trim_start().strip_prefix("use dirsyncd::").into_iter());
+    let after = after.chain(line.trim_start().strip_prefix("use dirsyncd::"));
     after
         .flat_map(|rest| {
             let group = rest.strip_prefix('{').map(|rest| rest.split('}').next().unwrap_or(rest));

@@ -107,7 +107,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         events: received,
         requests,
     };
-    begin(&mut turns, verdict, options)?;
+    begin(&mut turns, &verdict, options)?;
     let mut chores = Chores::start(&root, &shell);
     while !stop.is_asked() {
         let due = chores.run(turns.clock.now(), turns.engine.index_mut())?;
@@ -117,8 +117,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 }
 
 /// Hands the engine its first event. What the marker says comes before the first walk is asked for.
-fn begin(turns: &mut Loop<Arc<Shell>>, verdict: Verdict, options: &Options) -> Result<(), DaemonError> {
-    let trust = match verdict {
+fn begin(turns: &mut Loop<Arc<Shell>>, verdict: &Verdict, options: &Options) -> Result<(), DaemonError> {
+    let trust = match *verdict {
         Verdict::Trusted(trust) => trust,
         Verdict::Missing => Trust::Known,
     };
@@ -129,7 +129,7 @@ fn begin(turns: &mut Loop<Arc<Shell>>, verdict: Verdict, options: &Options) -> R
         );
     }
     let mut actions = Vec::new();
-    if verdict == Verdict::Missing {
+    if *verdict == Verdict::Missing {
         let why = format!(
             "'{}' has no marker '.dirsync/marker', but the index knows files in it: is its disk mounted? If this is the right \
              folder, stop the daemon, move '{}' away and start again: nothing is deleted then",

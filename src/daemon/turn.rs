@@ -9,7 +9,7 @@ use crate::engine::{Action, Engine, Event, Now};
 use crate::io::control::Request;
 use crate::io::index::{IndexError, SqliteIndex};
 use crate::io::journal::Journal;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
@@ -70,7 +70,9 @@ impl<H: Hands> Loop<H> {
         for answer in done {
             let _: Result<(), ()> = oneshot::Sender::send(answer, ());
         }
-        questions.into_iter().for_each(|question| self.answer(question));
+        for question in questions {
+            self.answer(question);
+        }
         Ok(())
     }
 
@@ -87,7 +89,9 @@ impl<H: Hands> Loop<H> {
         self.journal.tick(now);
         self.journal.store(self.engine.index_mut());
         self.engine.index_mut().commit()?;
-        rest.into_iter().for_each(|action| self.hands.run(action));
+        for action in rest {
+            self.hands.run(action);
+        }
         self.journal.say();
         Ok(())
     }
@@ -95,10 +99,7 @@ impl<H: Hands> Loop<H> {
     fn take_events(&mut self, due: u64, actions: &mut Vec<Action>) {
         let due = [Some(due), self.engine.wake_at(), self.journal.wake_at()].into_iter().flatten().min().unwrap_or(due);
         let wait = Duration::from_nanos(due.saturating_sub(self.clock.now().mono));
-        let mut next = match self.events.recv_timeout(wait) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        };
+        let mut next = self.events.recv_timeout(wait).ok();
         let began = Instant::now();
         let mut taken = 0;
         while let Some(event) = next {

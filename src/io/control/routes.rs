@@ -46,8 +46,8 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
 struct Refusal(StatusCode, String);
 
 impl Refusal {
-    fn malformed(why: impl ToString) -> Self {
-        Self(StatusCode::BAD_REQUEST, why.to_string())
+    fn malformed(why: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, why.into())
     }
 
     fn unknown(why: impl Into<String>) -> Self {

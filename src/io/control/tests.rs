@@ -112,7 +112,7 @@ struct Daemon {
 }
 
 /// A daemon whose folder's name is far longer than a socket's address may be.
-async fn daemon() -> Daemon {
+fn daemon() -> Daemon {
     let home = TempDir::new().unwrap();
     let folder = home.path().join("x".repeat(200));
     fs::create_dir_all(folder.join(".dirsync")).unwrap();
@@ -131,7 +131,7 @@ async fn daemon() -> Daemon {
 
 #[tokio::test]
 async fn what_is_asked_is_answered_from_anywhere_in_the_folder() {
-    let daemon = daemon().await;
+    let daemon = daemon();
     let mut client = Folder::find(&daemon.folder.join("deep/er")).unwrap().connect().await.unwrap();
     let status: StatusView = client.get("/v1/status", &[]).await.unwrap();
     assert_eq!((status.files, status.idle, status.name.as_str()), (1501, true, "alpha"));
@@ -144,7 +144,7 @@ async fn what_is_asked_is_answered_from_anywhere_in_the_folder() {
 
 #[tokio::test]
 async fn a_long_list_comes_in_pages() {
-    let daemon = daemon().await;
+    let daemon = daemon();
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
     let first: ListView = client.get("/v1/ls", &[]).await.unwrap();
     assert_eq!((first.entries.len(), first.more), (1000, true));
@@ -162,7 +162,7 @@ async fn a_long_list_comes_in_pages() {
 
 #[tokio::test]
 async fn the_version_of_a_time_is_restored() {
-    let daemon = daemon().await;
+    let daemon = daemon();
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
     let all: HistoryView = client.get("/v1/history", &[]).await.unwrap();
     assert_eq!(all.kept.len(), 3);
@@ -184,7 +184,7 @@ async fn the_version_of_a_time_is_restored() {
 
 #[tokio::test]
 async fn orders_reach_the_engine_as_events() {
-    let daemon = daemon().await;
+    let daemon = daemon();
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
     for order in ["/v1/confirm", "/v1/pause", "/v1/resume"] {
         assert_eq!(client.post::<Value>(order, &json!({})).await.unwrap(), json!({"done": true}));
@@ -196,7 +196,7 @@ async fn orders_reach_the_engine_as_events() {
 
 #[tokio::test]
 async fn the_socket_is_ours_alone_and_outlives_a_crash() {
-    let daemon = daemon().await;
+    let daemon = daemon();
     let socket = daemon.folder.join(".dirsync/control");
     assert_eq!(fs::symlink_metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     drop(Control::bind(private(&daemon.folder).as_fd()).unwrap());

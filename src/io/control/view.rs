@@ -3,8 +3,8 @@
 //! `docs/control.md` lists them. May import `engine` and `model`. Deliberately not here: how it is fetched or shown.
 
 use super::{About, KeptFacts, LinkFacts};
-use crate::engine::Status;
 use crate::engine::index::{Counts, Row};
+use crate::engine::{PeerStatus, Status};
 use crate::io::index::JournalLine;
 use crate::model::{DeviceId, Kind, SyncPath, text};
 use serde::{Deserialize, Serialize};
@@ -147,7 +147,7 @@ impl StatusView {
             deleted,
             bytes,
             pending,
-            peers: status.peers.into_iter().map(|peer| PeerView::new(peer, links)).collect(),
+            peers: status.peers.iter().map(|peer| PeerView::new(peer, links)).collect(),
             problems: notes(status.problems),
             under_way: notes(status.under_way),
         }
@@ -155,7 +155,7 @@ impl StatusView {
 }
 
 impl PeerView {
-    fn new(peer: crate::engine::PeerStatus, links: &[LinkFacts]) -> Self {
+    fn new(peer: &PeerStatus, links: &[LinkFacts]) -> Self {
         let link = links.iter().find(|link| link.device == peer.device);
         Self {
             device: peer.device,

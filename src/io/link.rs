@@ -341,6 +341,9 @@ impl Link {
     ) -> Closing {
         while let Some(files) = wanted.recv().await {
             for group in transfer::groups(files) {
+                for file in group.iter().filter_map(|(_, file)| file.as_ref()) {
+                    tracing::debug!("'{}' goes to {}: {} bytes, packed with others", file.path, self.name, file.size);
+                }
                 let served = Arc::clone(&self.world.served);
                 let packing = tokio::task::spawn_blocking(move || transfer::pack(&*served, &group));
                 for frame in packing.await.unwrap_or_default() {

@@ -92,6 +92,8 @@ pub struct Machine {
     pub through: Vec<String>,
     pub options: Vec<String>,
     pub environment: Vec<(String, String)>,
+    /// Without it the daemon looks for `secret` in its state directory, and makes one.
+    pub names_secret: bool,
     child: Mutex<Option<Child>>,
     /// Where in the log the last start begins.
     log_start: AtomicU64,
@@ -117,6 +119,7 @@ impl Machine {
             through: Vec::new(),
             options: Vec::new(),
             environment: Vec::new(),
+            names_secret: true,
             child: Mutex::new(None),
             log_start: AtomicU64::new(0),
         }
@@ -142,7 +145,9 @@ impl Machine {
         let secret = self.secret_file();
         words.push(path_text(&self.binary));
         words.extend(["-b", &port, "--name", &self.name, "--state-dir", path_text(&self.state)]);
-        words.extend(["--secret-file", path_text(&secret)]);
+        if self.names_secret {
+            words.extend(["--secret-file", path_text(&secret)]);
+        }
         if !self.options.iter().any(|o| o == "-l") {
             words.extend(["-l", "0"]);
         }
@@ -231,10 +236,19 @@ impl Machine {
         child.as_mut()?.try_wait().expect("our child")
     }
 
-    /// Resident bytes of the daemon.
+    /// Resident bytes of the daemon now.
     pub fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that were ever resident since the start.
+    pub fn peak_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("a VmRSS line");
+        let line = status.lines().find(|line| line.starts_with(field)).expect("a line of that name");
         1024 * line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number")
     }
 
@@ -280,6 +294,14 @@ impl Machine {
     pub fn wait_idle(&self) {
         let out = self.cli(&["wait", "--timeout", "60"]);
         assert!(out.status.success(), "dirsync wait at {}: {}", self.name, text_of(&out));
+    }
+
+    /// Idle by its own account, whatever its peers say.
+    pub fn wait_own_idle(&self) {
+        eventually(&format!("{} is idle", self.name), PATIENCE, || {
+            let status = self.json(&["status"])?;
+            (status["idle"] == true).then_some(()).ok_or(status.to_string())
+        });
     }
 
     /// The names of the machines that this one has a link to.

@@ -54,11 +54,15 @@ pub fn setting(name: &str, default: u64) -> u64 {
 pub fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        // Past the capture of the test harness: `.ci/run` looks for this line.
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), "skipped: needs root: {test}");
+        skipped("root", test);
     }
     root
+}
+
+/// Past the capture of the test harness: `.ci/run` looks for this line.
+pub fn skipped(needs: &str, test: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "skipped: needs {needs}: {test}");
 }
 
 /// Bytes that no other call returns and that do not shrink; the same for the same seed.

@@ -2,7 +2,7 @@
 
 use crate::common::disk::now_secs;
 use crate::common::machine::{find_line, text_of, wait_linked};
-use crate::common::{Group, Machine, converge, noise, read, set_mtime, write};
+use crate::common::{Group, Machine, converge, noise, read, set_mtime, skipped, write};
 use std::path::Path;
 
 const DAY: i64 = 86_400;
@@ -174,7 +174,7 @@ fn machines_whose_clocks_are_a_day_apart_agree_on_every_winner() {
         .into_iter()
         .find(|file| Path::new(file).exists());
     let Some(library) = library else {
-        eprintln!("skipped: needs libfaketime: machines_whose_clocks_are_a_day_apart_agree_on_every_winner");
+        skipped("libfaketime", "machines_whose_clocks_are_a_day_apart_agree_on_every_winner");
         return;
     };
     let group = Group::new();

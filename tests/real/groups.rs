@@ -1,10 +1,12 @@
 //! More than two machines, cut cables, and those who do not belong.
 
+use crate::common::disk::path_text;
 use crate::common::lan::Lan;
 use crate::common::machine::{free_tcp_port, wait_linked};
 use crate::common::{
     Group, Machine, PATIENCE, converge, eventually, is_root, noise, pace, read, remove, start_all, write,
 };
+use std::os::unix::fs::PermissionsExt;
 
 /// Waits until `machine` has lost its link to `gone`.
 fn wait_gone(machine: &Machine, gone: &str) {
@@ -213,4 +215,39 @@ fn a_restarted_machine_is_linked_again_within_seconds() {
         assert!(start.elapsed().as_secs() < 8, "it took {:?}", start.elapsed());
     }
     converge(&[&a, &b]);
+}
+
+#[test]
+fn a_first_start_makes_a_secret_and_a_copy_of_it_adds_a_machine() {
+    let group = Group::new();
+    let (mut a, mut b) = (group.machine("a"), group.machine("b"));
+    a.names_secret = false;
+    b.names_secret = false;
+    write(a.at("f"), "f");
+    a.start();
+    let secret = a.state.join("secret");
+    a.wait_log(&[path_text(&secret)]);
+    let mode = std::fs::metadata(&secret).expect("it was made").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!a.log().contains(String::from_utf8_lossy(&read(&secret)).trim()), "the secret is in the log");
+    std::fs::copy(&secret, b.state.join("secret")).expect("copies, with its permissions");
+    b.start();
+    wait_linked(&[&a, &b]);
+    assert_eq!(converge(&[&a, &b]).paths(), ["f"]);
+    assert!(!b.log().contains("made a secret"), "b took the copy");
+}
+
+#[test]
+fn without_secrets_at_all_open_machines_find_each_other_and_say_that_they_are_open() {
+    let group = Group::new();
+    let (mut a, mut b) = (group.machine("a"), group.machine("b"));
+    for machine in [&mut a, &mut b] {
+        machine.names_secret = false;
+        machine.options = vec!["--open".to_owned()];
+    }
+    write(a.at("f"), "f");
+    start_all(&[&a, &b]);
+    wait_linked(&[&a, &b]);
+    converge(&[&a, &b]);
+    a.wait_log(&["warn", "open"]);
 }

@@ -229,6 +229,19 @@ fn a_small_edit_overtakes_a_large_file() {
 }
 
 #[test]
+fn a_large_file_costs_neither_end_memory_that_grows_with_it() {
+    let (a, b) = Group::new().pair();
+    write(a.at("warm"), noise(1, 1 << 20));
+    converge(&[&a, &b]);
+    write(a.at("large"), noise(2, 256 << 20));
+    converge(&[&a, &b]);
+    for machine in [&a, &b] {
+        let peak = machine.peak_bytes() >> 20;
+        assert!(peak < 120, "{} needed {peak} MiB for a file of 256", machine.name);
+    }
+}
+
+#[test]
 fn files_of_every_size_around_the_limits_of_the_protocol_arrive() {
     let (a, b) = Group::new().pair();
     let limits = [0, 1, 4096, 64 << 10, 128 << 10, 1 << 20, 2 << 20, 5 << 20];

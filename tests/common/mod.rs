@@ -19,7 +19,7 @@ pub use tree::{Tree, converge, wait_equal};
 use std::time::{Duration, Instant};
 
 /// How long anything may take that should take milliseconds, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Looks again and again until `look` is content; panics with its last complaint after `within`.
 pub fn eventually<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {

@@ -29,7 +29,7 @@ fn file_meets_folder(file_is_later: bool) {
     assert_eq!(read(a.at("x/inside")), b"in the folder");
     let copies = tree.holding(b"the file");
     assert_eq!(copies.len(), 1, "the file is beside the folder: {:?}", tree.paths());
-    assert!(copies[0].starts_with("x"), "it is named after the file: {copies:?}");
+    assert!(copies[0].starts_with('x'), "it is named after the file: {copies:?}");
 }
 
 #[test]

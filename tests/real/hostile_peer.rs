@@ -120,7 +120,7 @@ fn a_stranger_who_speaks_tls_learns_nothing_and_cannot_send_anything() {
     let huge_head = [u32::MAX.to_be_bytes(), 0_u32.to_be_bytes()].concat();
     let huge_body = [2_u32.to_be_bytes(), u32::MAX.to_be_bytes()].concat();
     let state = frame(r#"{"kind":"state","root":"00000000000000000000000000000000","pending":0}"#, b"");
-    let other_version = frame(r#"{"kind":"hello","protocol":4000000000,"name":"x","software":"x"}"#, b"");
+    let other_version = frame(r#"{"kind":"hello","protocol":4000000000,"name":"x","software":"x","boot":1}"#, b"");
     let attacks: [(&str, Vec<u8>); 6] = [
         ("noise", noise(4, 4000)),
         ("a head of 4 GiB", huge_head),

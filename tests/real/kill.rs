@@ -52,7 +52,9 @@ fn after_fifty_kills_during_random_work_all_are_equal_and_nothing_is_lost() {
     let tree = converge(&all);
     ledger.check(&tree, &all);
     // And it stays so: a clean start finds nothing to do.
-    all.iter().for_each(|machine| machine.restart());
+    for machine in all {
+        machine.restart();
+    }
     assert_eq!(converge(&all), tree);
 }
 

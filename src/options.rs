@@ -1,1 +1,429 @@
-//! The command line of `dirsyncd`: raw arguments, then validated configuration.
+//! The command line of `dirsyncd`: raw arguments ([`Args`]), then validated configuration ([`Options`]).
+//!
+//! What stands here is checked before anything is opened, locked or bound; each refusal is one line that says what to do, and
+//! ends the daemon with exit code 2. May import `model`. Deliberately not here: reading the secret, making folders.
+
+use crate::model::text;
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Where links are listened for unless `--listen-port` says otherwise.
+const DEFAULT_LISTEN_PORT: u16 = 6000;
+const NAME_BYTES: usize = 63;
+
+/// Keep one folder the same on every machine of a LAN.
+///
+/// Run `dirsyncd DIRECTORY` on two or more machines that hold the same secret file: they find each other by UDP
+/// broadcast, link over TLS, and keep the folder equal, live. Whoever changed a file last wins everywhere, and what a remote
+/// change replaces or deletes stays in DIRECTORY/.dirsync/history for a while. Ask a running daemon with `dirsync status`.
+///
+/// One secret is one folder: the same secret on two different folders merges them.
+#[derive(Parser, Debug, Clone)]
+#[command(
+    name = "dirsyncd",
+    version,
+    after_help = "Every option can also be given in the environment, as DIRSYNCD_STATE_DIR for --state-dir.\n\
+                  Exit codes: 0 stopped as asked (SIGTERM, SIGINT), 1 failed, 2 wrong usage."
+)]
+pub struct Args {
+    /// The folder to keep the same; everything in it but what .dirsyncignore names
+    #[arg(value_name = "DIRECTORY", env = "DIRSYNCD_DIRECTORY")]
+    pub directory: PathBuf,
+
+    /// UDP port on which machines find each other; the same on all of them
+    #[arg(
+        short, long, value_name = "PORT", env = "DIRSYNCD_BROADCAST_PORT", default_value_t = 5000,
+        value_parser = RangedU64ValueParser::<u16>::new().range(1..=65535)
+    )]
+    pub broadcast_port: u16,
+
+    /// TCP port for links; 0 takes any free one [default: 6000, or any free one if that is taken]
+    #[arg(short, long, value_name = "PORT", env = "DIRSYNCD_LISTEN_PORT")]
+    pub listen_port: Option<u16>,
+
+    /// Folder for cached signatures of large files [default: <state-dir>/signatures]
+    #[arg(short, long, value_name = "DIR", env = "DIRSYNCD_SIGNATURE_DIR")]
+    pub signature_dir: Option<PathBuf>,
+
+    /// Folder for the index, the device key and the secret; outside DIRECTORY [default: $STATE_DIRECTORY, or
+    /// $XDG_STATE_HOME/dirsyncd/<name and hash of DIRECTORY>]
+    #[arg(long, value_name = "DIR", env = "DIRSYNCD_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// The group's secret: 64 hexadecimal digits in a file of mode 0600 [default: <state-dir>/secret, made if missing]
+    #[arg(long, value_name = "FILE", env = "DIRSYNCD_SECRET_FILE")]
+    pub secret_file: Option<PathBuf>,
+
+    /// No secret: anyone on this network may join, read and write. For a lab
+    #[arg(long, env = "DIRSYNCD_OPEN", conflicts_with = "secret_file")]
+    pub open: bool,
+
+    /// This machine's name, as others see it in their logs: up to 63 of A-Z a-z 0-9 . _ - [default: the host name]
+    #[arg(long, value_name = "NAME", env = "DIRSYNCD_NAME")]
+    pub name: Option<String>,
+
+    /// Also link to this address, where broadcast does not reach; can be given several times, or comma-separated
+    #[arg(long = "peer", value_name = "HOST:PORT", env = "DIRSYNCD_PEER", value_delimiter = ',')]
+    pub peers: Vec<String>,
+
+    /// How log lines are written, on standard output
+    #[arg(long, value_enum, env = "DIRSYNCD_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// error, warn, info, debug or trace, or a filter such as 'info,dirsyncd::io=debug' [default: $RUST_LOG, or info]
+    #[arg(long, value_name = "LEVEL", env = "DIRSYNCD_LOG_LEVEL")]
+    pub log_level: Option<String>,
+}
+
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line a thing, for people and journald
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Which TCP port to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenPort {
+    /// If it is taken, any free one will do: nobody asked for it.
+    Preferred(u16),
+    /// If it is taken, refuse to start. 0: any free one.
+    Required(u16),
+}
+
+/// A `--peer`: a host name or address, and a TCP port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// An IPv6 address stands without its brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+/// Where the group's secret comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file that somebody named: it must exist.
+    Named(PathBuf),
+    /// `<state-dir>/secret`: made on the first start.
+    Own(PathBuf),
+    /// `--open`.
+    Open,
+}
+
+/// What the daemon runs with: every value checked.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Absolute, no link in it.
+    pub directory: PathBuf,
+    pub broadcast_port: u16,
+    pub listen_port: ListenPort,
+    /// Absolute, outside `directory`.
+    pub state_dir: PathBuf,
+    pub signature_dir: PathBuf,
+    pub secret: SecretSource,
+    pub name: String,
+    pub peers: Vec<PeerAddress>,
+}
+
+/// Wrong usage: one line each, with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionError {
+    #[error("'{0}' does not exist; create it first (mkdir -p), or name another folder to sync")]
+    DirectoryMissing(String),
+    #[error("'{0}' is not a directory; name the folder to sync")]
+    NotDirectory(String),
+    #[error("'{path}' cannot be used: {why}")]
+    Unusable { path: String, why: std::io::Error },
+    #[error(
+        "the {what} '{path}' lies inside the synced folder '{directory}', and would be sent to every machine; give --{option} a \
+         place outside"
+    )]
+    Inside { what: &'static str, path: String, directory: String, option: &'static str },
+    #[error(
+        "no place for the state directory: neither $STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is set; give --state-dir"
+    )]
+    NoStateHome,
+    #[error("--name '{0}' is not allowed; use 1 to 63 of the characters A-Z a-z 0-9 . _ -")]
+    Name(String),
+    #[error("--peer '{0}' is no HOST:PORT; write it as in 'nas.local:6000', '192.0.2.7:6000' or '[2001:db8::7]:6000'")]
+    Peer(String),
+    #[error("--open needs no secret, but '{0}' holds one; remove that file, or leave --open out")]
+    OpenBesideSecret(String),
+}
+
+impl Options {
+    /// Checks raw arguments against the file system and the environment; changes nothing.
+    pub fn new(args: Args) -> Result<Self, OptionError> {
+        Self::with_environment(args, |name| env::var_os(name).filter(|value| !value.is_empty()), &host_name())
+    }
+
+    fn with_environment(
+        args: Args,
+        environment: impl Fn(&str) -> Option<OsString>,
+        host_name: &str,
+    ) -> Result<Self, OptionError> {
+        let directory = synced_directory(&args.directory)?;
+        let state_dir = match args.state_dir {
+            Some(dir) => resolve(&dir)?,
+            None => resolve(&default_state_dir(&directory, environment)?)?,
+        };
+        refuse_inside(&directory, &state_dir, "state directory", "state-dir")?;
+        let signature_dir = match args.signature_dir {
+            Some(dir) => resolve(&dir)?,
+            None => state_dir.join("signatures"),
+        };
+        refuse_inside(&directory, &signature_dir, "signature directory", "signature-dir")?;
+        if signature_dir.exists() && !signature_dir.is_dir() {
+            return Err(OptionError::NotDirectory(shown(&signature_dir)));
+        }
+        let secret = secret_source(args.secret_file, args.open, &directory, &state_dir)?;
+        let listen_port = args.listen_port.map_or(ListenPort::Preferred(DEFAULT_LISTEN_PORT), ListenPort::Required);
+        let name = match args.name {
+            Some(name) if is_name(&name) => name,
+            Some(name) => return Err(OptionError::Name(text::escape(name.as_bytes()))),
+            None => name_of_host(host_name),
+        };
+        let peers = args.peers.iter().map(|peer| peer_address(peer)).collect::<Result<_, _>>()?;
+        let broadcast_port = args.broadcast_port;
+        Ok(Self { directory, broadcast_port, listen_port, state_dir, signature_dir, secret, name, peers })
+    }
+}
+
+fn synced_directory(path: &Path) -> Result<PathBuf, OptionError> {
+    match fs::canonicalize(path) {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Err(OptionError::DirectoryMissing(shown(path))),
+        Err(why) if why.kind() == std::io::ErrorKind::NotADirectory => Err(OptionError::NotDirectory(shown(path))),
+        Err(why) => Err(OptionError::Unusable { path: shown(path), why }),
+        Ok(real) if !real.is_dir() => Err(OptionError::NotDirectory(shown(path))),
+        Ok(real) => Ok(real),
+    }
+}
+
+/// The real path of something that may not exist yet: what exists of it is resolved, so that no link hides where it lies.
+fn resolve(path: &Path) -> Result<PathBuf, OptionError> {
+    let unusable = |why| OptionError::Unusable { path: shown(path), why };
+    let path = std::path::absolute(path).map_err(unusable)?;
+    let mut missing = Vec::new();
+    for existing in path.ancestors() {
+        match fs::canonicalize(existing) {
+            Ok(real) => return Ok(missing.iter().rev().fold(real, |path, name| path.join(name))),
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => missing.extend(existing.file_name()),
+            Err(why) => return Err(unusable(why)),
+        }
+    }
+    Ok(path)
+}
+
+fn refuse_inside(directory: &Path, path: &Path, what: &'static str, option: &'static str) -> Result<(), OptionError> {
+    if path.starts_with(directory) {
+        return Err(OptionError::Inside { what, path: shown(path), directory: shown(directory), option });
+    }
+    Ok(())
+}
+
+/// systemd's `$STATE_DIRECTORY`, else a folder of this directory's own below the user's state.
+fn default_state_dir(directory: &Path, environment: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, OptionError> {
+    if let Some(dirs) = environment("STATE_DIRECTORY") {
+        // A unit may name several, separated by colons.
+        let first = dirs.as_bytes().split(|&b| b == b':').next().unwrap_or_default();
+        return Ok(PathBuf::from(std::ffi::OsStr::from_bytes(first)));
+    }
+    let home = match (environment("XDG_STATE_HOME"), environment("HOME")) {
+        (Some(state), _) => PathBuf::from(state),
+        (None, Some(home)) => Path::new(&home).join(".local/state"),
+        (None, None) => return Err(OptionError::NoStateHome),
+    };
+    Ok(home.join("dirsyncd").join(state_name(directory)))
+}
+
+/// The directory's last name, for people, and 16 digits of its path's hash, so that no two share one.
+fn state_name(directory: &Path) -> String {
+    let name = directory.file_name().map_or(&b"root"[..], OsStrExt::as_bytes);
+    let plain = name.iter().take(100).map(|&b| if is_name_byte(b) { char::from(b) } else { '_' });
+    let hash = blake3::hash(directory.as_os_str().as_bytes());
+    format!("{}-{}", plain.collect::<String>(), text::hex(&hash.as_bytes()[..8]))
+}
+
+fn secret_source(
+    named: Option<PathBuf>,
+    open: bool,
+    directory: &Path,
+    state_dir: &Path,
+) -> Result<SecretSource, OptionError> {
+    let own = state_dir.join("secret");
+    match named {
+        _ if open && own.exists() => Err(OptionError::OpenBesideSecret(shown(&own))),
+        _ if open => Ok(SecretSource::Open),
+        None => Ok(SecretSource::Own(own)),
+        Some(file) => {
+            let file = resolve(&file)?;
+            refuse_inside(directory, &file, "secret file", "secret-file")?;
+            Ok(SecretSource::Named(file))
+        }
+    }
+}
+
+fn peer_address(text: &str) -> Result<PeerAddress, OptionError> {
+    let wrong = || OptionError::Peer(text::escape(text.as_bytes()));
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse::<u16>().ok().filter(|&port| port > 0).ok_or_else(wrong)?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = match bracketed {
+        Some(address) if matches!(address.parse(), Ok(IpAddr::V6(_))) => address,
+        None if is_host(host) => host,
+        _ => return Err(wrong()),
+    };
+    Ok(PeerAddress { host: host.to_owned(), port })
+}
+
+/// A name or an IPv4 address; whether it resolves is seen when it is dialled.
+fn is_host(host: &str) -> bool {
+    !host.is_empty() && host.len() <= 253 && !host.starts_with('-') && host.bytes().all(is_name_byte)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES).contains(&name.len()) && name.bytes().all(is_name_byte)
+}
+
+fn is_name_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"._-".contains(&b)
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The host name with what may not stand in a name replaced.
+fn name_of_host(host: &str) -> String {
+    let plain: String =
+        host.bytes().take(NAME_BYTES).map(|b| if is_name_byte(b) { char::from(b) } else { '-' }).collect();
+    if plain.is_empty() { "unnamed".to_owned() } else { plain }
+}
+
+fn shown(path: &Path) -> String {
+    text::escape(path.as_os_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use rstest::rstest;
+    use tempfile::TempDir;
+
+    fn home() -> (TempDir, PathBuf) {
+        let home = TempDir::new().unwrap();
+        let real = fs::canonicalize(home.path()).unwrap();
+        fs::create_dir(real.join("data")).unwrap();
+        (home, real)
+    }
+
+    fn options(home: &Path, words: &[&str]) -> Result<Options, OptionError> {
+        let data = home.join("data");
+        let words = ["dirsyncd"].iter().chain(words).map(OsString::from).chain([data.into()]);
+        let environment = |name: &str| (name == "HOME").then(|| home.join("user").into());
+        Options::with_environment(Args::try_parse_from(words).unwrap(), environment, "host.example")
+    }
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_can_be_given_in_the_environment() {
+        let command = Args::command();
+        for argument in command.get_arguments().filter(|a| !matches!(a.get_id().as_str(), "help" | "version")) {
+            let long = argument.get_long().unwrap_or("directory");
+            let name = format!("DIRSYNCD_{}", long.replace('-', "_").to_uppercase());
+            assert_eq!(argument.get_env().and_then(|env| env.to_str()), Some(&*name), "--{long}");
+            assert!(argument.get_help().is_some(), "--{long} says what it is");
+        }
+    }
+
+    #[test]
+    fn without_options_the_design_s_defaults_hold() {
+        let (_keep, home) = home();
+        let options = options(&home, &[]).unwrap();
+        assert_eq!((options.broadcast_port, options.listen_port), (5000, ListenPort::Preferred(6000)));
+        assert_eq!((options.name.as_str(), options.peers.len()), ("host.example", 0));
+        assert_eq!(options.directory, home.join("data"));
+        let state = options.state_dir.strip_prefix(home.join("user/.local/state/dirsyncd")).unwrap().to_str().unwrap();
+        let (name, hash) = state.split_once('-').unwrap();
+        assert!(name == "data" && hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()), "{state}");
+        assert_eq!(options.signature_dir, options.state_dir.join("signatures"));
+        assert_eq!(options.secret, SecretSource::Own(options.state_dir.join("secret")));
+    }
+
+    #[test]
+    fn systemd_s_state_directory_is_taken() {
+        let environment = |name: &str| match name {
+            "STATE_DIRECTORY" => Some("/var/lib/dirsyncd/srv-shared:/var/lib/other".into()),
+            _ => Some("/elsewhere".into()),
+        };
+        let state = default_state_dir(Path::new("/srv/shared"), environment).unwrap();
+        assert_eq!(state, Path::new("/var/lib/dirsyncd/srv-shared"));
+        assert!(matches!(default_state_dir(Path::new("/x"), |_| None), Err(OptionError::NoStateHome)));
+    }
+
+    #[rstest]
+    #[case::state_inside(&["--state-dir", "{data}/state"], "--state-dir a place outside")]
+    #[case::state_is_the_folder(&["--state-dir", "{data}"], "--state-dir a place outside")]
+    #[case::state_inside_through_a_link(&["--state-dir", "{home}/link/state"], "--state-dir a place outside")]
+    #[case::signatures_inside(&["-s", "{data}/signatures"], "--signature-dir a place outside")]
+    #[case::signatures_are_a_file(&["-s", "{home}/file"], "is not a directory")]
+    #[case::secret_inside(&["--secret-file", "{data}/secret"], "--secret-file a place outside")]
+    #[case::open_beside_a_secret(&["--open", "--state-dir", "{home}"], "leave --open out")]
+    #[case::empty_name(&["--name", ""], "1 to 63")]
+    #[case::long_name(&["--name", "0123456789012345678901234567890123456789012345678901234567890123"], "1 to 63")]
+    #[case::control_in_name(&["--name", "a\u{1b}b"], "a\\x1bb")]
+    #[case::peer_without_port(&["--peer", "nas"], "no HOST:PORT")]
+    #[case::peer_with_port_0(&["--peer", "nas:0"], "no HOST:PORT")]
+    #[case::peer_with_large_port(&["--peer", "nas:65536"], "no HOST:PORT")]
+    #[case::peer_without_host(&["--peer", ":6000"], "no HOST:PORT")]
+    #[case::peer_bare_ipv6(&["--peer", "fe80::1:6000"], "no HOST:PORT")]
+    #[case::second_peer(&["--peer", "nas:6000", "--peer", "a b:1"], "'a b:1'")]
+    fn wrong_usage_is_refused_with_what_to_do(#[case] words: &[&str], #[case] says: &str) {
+        let (_keep, home) = home();
+        fs::write(home.join("file"), "").unwrap();
+        fs::write(home.join("secret"), "").unwrap();
+        std::os::unix::fs::symlink(home.join("data"), home.join("link")).unwrap();
+        let (data, base) = (home.join("data"), home.to_str().unwrap());
+        let words: Vec<_> =
+            words.iter().map(|w| w.replace("{data}", data.to_str().unwrap()).replace("{home}", base)).collect();
+        let why = options(&home, &words.iter().map(String::as_str).collect::<Vec<_>>()).unwrap_err().to_string();
+        assert!(why.contains(says) && !why.contains('\n'), "{why}");
+    }
+
+    #[rstest]
+    #[case("nas:6000", "nas")]
+    #[case("192.0.2.7:6000", "192.0.2.7")]
+    #[case("[2001:db8::7]:6000", "2001:db8::7")]
+    fn good_peers_are_taken(#[case] text: &str, #[case] host: &str) {
+        assert_eq!(peer_address(text).unwrap(), PeerAddress { host: host.to_owned(), port: 6000 });
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_or_a_file_is_refused() {
+        let (_keep, home) = home();
+        fs::write(home.join("file"), "").unwrap();
+        for (name, says) in [("none", "mkdir -p"), ("file", "not a directory"), ("file/x", "not a directory")] {
+            let why = synced_directory(&home.join(name)).unwrap_err().to_string();
+            assert!(why.contains(says), "{why}");
+        }
+    }
+
+    #[test]
+    fn host_names_become_names() {
+        assert_eq!(name_of_host("my host\u{e9}"), "my-host--");
+        assert_eq!(name_of_host(""), "unnamed");
+        assert_eq!(name_of_host(&"x".repeat(80)).len(), 63);
+    }
+}

@@ -8,387 +8,64 @@
 //! - Events are handled one at a time. The index changes of one or more `handle` calls are committed
 //!   durably **before** any of their actions runs (P5).
 //! - Every `Look` is answered by one `Looked`, every `Walk` by `Listed`s and one `Walked`, every `Install` by one
-//!   `Installed`, every `Fetch` by one `Fetched` or `FetchFailed`, `CheckRoot` by `Root`, `ReadIgnore` by `IgnoreRead`.
-//! - `Engine::wake_at` says when the next `Tick` is due.
+//!   `Installed`, every `Fetch` by one `Fetched` or `FetchFailed` (none after `CancelFetch`), every `FetchAsked` by one
+//!   `Serve`, every `CheckRoot` by one `Root`, every `ReadIgnore` by one `IgnoreRead`.
+//! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often at once, for
+//!   a `Tick` is what sends, asks and installs what the group brought about.
 //!
 //! May import `model` and `wire`. Deliberately not here: sockets, files, transfers' pieces, log formatting.
 
+mod action;
+mod derive;
 pub mod digest;
+mod event;
+mod fetch;
+pub mod guard;
+pub mod ignore;
 pub mod index;
+mod install;
+mod local;
+pub mod map_index;
+pub mod merge;
+mod session;
+mod settle;
+mod status;
+mod walk;
+mod wants;
 
-use crate::model::{ContentId, DeviceId, Entry, FileTime, Mode, SyncPath};
-use crate::wire::message::Message;
-use bytes::Bytes;
+pub use action::{Action, Job, JobId, Keep, Outcome, Report, ServedFile, Source};
+pub use event::{
+    Cause, Event, FetchError, FetchId, Hint, LinkId, Now, Observed, RootState, StageId, Stat, StatKind, Trouble, WalkId,
+};
+pub use status::{PeerStatus, Status};
 
-/// The time of an event. Both in nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Now {
-    /// Since 1970, by a clock that may be wrong and may jump.
-    pub wall: u64,
-    /// Since some moment before the start; never goes back.
-    pub mono: u64,
-}
+use crate::model::{DeviceId, SyncPath};
+use crate::wire::message::Change;
+use guard::Missing;
+use ignore::Ignore;
+use index::Index;
+use merge::Found;
+use session::Session;
+use settle::Settle;
+use std::collections::{BTreeMap, BTreeSet};
+use walk::Walk;
+use wants::{Step, Want, Wants};
 
-/// One TCP link (or its likeness in the simulator); never reused, so that late answers are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u64);
+const SECOND: u64 = 1_000_000_000;
+/// Everything is walked this often, whatever the watcher says.
+const WALK_EVERY_NS: u64 = 3600 * SECOND;
+/// The root is looked at this often.
+const ROOT_EVERY_NS: u64 = 5 * SECOND;
+/// Deletions count in digests for this long (30 days).
+const TOMBSTONE_NS: u64 = 30 * 24 * 3600 * SECOND;
+const DAY_NS: u64 = 24 * 3600 * SECOND;
+/// Problems and paths under way that a status names, at most.
+const STATUS_PROBLEMS: usize = 1000;
+const STATUS_UNDER_WAY: usize = 100;
 
-/// A walk of the tree or of a part of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WalkId(pub u64);
-
-/// A large content on its way; also the stream's number on the link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FetchId(pub u32);
-
-/// A verified content in `staging/`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StageId(pub u64);
-
-/// What kind of inode a path is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-pub enum StatKind {
-    File,
-    Directory,
-    Symlink,
-    /// A socket, fifo, device, or a mount point: left alone.
-    Other,
-}
-
-/// What `statx` says of a path; equal stats mean an untouched inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Stat {
-    pub kind: StatKind,
-    pub size: u64,
-    pub mtime: FileTime,
-    pub ctime: FileTime,
-    pub ino: u64,
-    pub mode: Mode,
-}
-
-/// Why the watcher thinks that a path deserves a look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hint {
-    /// A writer closed it, or it was renamed in: look soon.
-    Closed,
-    /// Created, being written, or its attributes changed: wait for quiet.
-    Changed,
-    /// Removed or renamed away.
-    Gone,
-}
-
-/// What a look at a path found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Observed {
-    Absent,
-    /// Its stat is the `known` of the look.
-    Unchanged,
-    Directory {
-        stat: Stat,
-    },
-    Symlink {
-        stat: Stat,
-        target: Vec<u8>,
-    },
-    /// Hashed, durable, and with the same stat before and after. `body`: the bytes, if the look asked for them,
-    /// the file is small and the shell's budget allowed.
-    File {
-        stat: Stat,
-        content: ContentId,
-        body: Option<Bytes>,
-    },
-    /// A socket, fifo, device or mount: its kind, for the log.
-    Special {
-        what: &'static str,
-    },
-    /// It changed while it was read.
-    Unstable,
-    Failed(Trouble),
-}
-
-/// Why something could not be done to one path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    pub cause: Cause,
-    /// One sentence for a person, escaped already.
-    pub text: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cause {
-    NoSpace,
-    Denied,
-    /// This file system cannot hold such a name.
-    Name,
-    Other,
-}
-
-/// How the root looks, by descriptor and by path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RootState {
-    Fine,
-    /// Not to be trusted: why, and what to do, for a person.
-    Wrong(String),
-}
-
-/// What happens to the engine.
-#[derive(Debug)]
-pub enum Event {
-    /// The time promised by `wake_at` has come (or simply some time).
-    Tick,
-    /// The watcher saw something.
-    Hint {
-        path: SyncPath,
-        hint: Hint,
-    },
-    /// The watcher lost events: everything needs a walk.
-    Overflow,
-    Looked {
-        path: SyncPath,
-        observed: Observed,
-    },
-    /// Some children that a walk found, in any order. A folder is named before what is in it.
-    Listed {
-        walk: WalkId,
-        found: Vec<(SyncPath, Stat)>,
-    },
-    /// The walk is over. `unread`: folders that could not be listed; nothing is concluded from their silence.
-    Walked {
-        walk: WalkId,
-        unread: Vec<(Option<SyncPath>, Trouble)>,
-    },
-    Root(RootState),
-    IgnoreRead(Option<Vec<u8>>),
-    /// A link is up and both ends proved the secret. `dialler`: this end opened it.
-    LinkUp {
-        link: LinkId,
-        device: DeviceId,
-        name: String,
-        dialler: bool,
-    },
-    LinkDown {
-        link: LinkId,
-    },
-    /// `wire_bytes`: what the message took on the wire, for the log.
-    Message {
-        link: LinkId,
-        message: Message,
-        wire_bytes: u64,
-    },
-    /// A large content arrived and its hash is right.
-    Fetched {
-        fetch: FetchId,
-        staged: StageId,
-        wire_bytes: u64,
-    },
-    FetchFailed {
-        fetch: FetchId,
-        why: FetchError,
-    },
-    Installed {
-        job: JobId,
-        outcome: Outcome,
-    },
-    /// A person released held deletions.
-    Confirm,
-    Pause(bool),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FetchError {
-    /// The peer does not have it (any more).
-    NotHere,
-    /// The link ended.
-    LinkLost,
-    /// The bytes that came are not what was announced.
-    Corrupt,
-    /// It could not be staged here.
-    Staging(Trouble),
-}
-
-/// Number of an `Install`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobId(pub u64);
-
-/// Where an installed file's bytes come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A directory, a link, a deletion.
-    Nothing,
-    /// Not yet checked against the `ContentId`: `BadContent` if they are wrong.
-    Bytes(Bytes),
-    /// In staging, verified.
-    Staged(StageId),
-    /// Another file here that held it when last looked at; hashed while copied.
-    Copy { from: SyncPath, stat: Stat },
-    /// The content is already there: permissions and mtime of the same inode change.
-    InPlace,
-}
-
-/// Why a replaced file goes to history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Keep {
-    Replaced,
-    Deleted,
-    Conflict,
-}
-
-/// Make `path` hold `entry`, if it still is what `expect` says (`None`: nothing there).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
-    pub id: JobId,
-    pub path: SyncPath,
-    pub entry: Entry,
-    pub expect: Option<Stat>,
-    pub source: Source,
-    /// What becomes of a file or link that was there. Directories are removed when empty.
-    pub keep: Keep,
-}
-
-/// How an install ended. Anything but `Done` left the path as it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Durable. `stat`: read back afterwards; `None` after a deletion. `kept`: the name of what was there, in history.
-    Done {
-        stat: Option<Stat>,
-        kept: Option<String>,
-    },
-    /// The target is not what was expected: a user was faster.
-    Stale,
-    /// Its folder is not there, or is no folder.
-    NoParent,
-    /// The folder to remove or replace holds something.
-    NotEmpty,
-    /// The source's bytes are not the entry's content.
-    BadContent,
-    /// The source is gone or changed.
-    NoSource,
-    Failed(Trouble),
-}
-
-/// What the shell is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Stat it; unless the stat is `known`, make it durable (P5), hash it and say what it is.
-    /// `rehash`: read it even so. `body`: hand over a small file's bytes.
-    Look {
-        path: SyncPath,
-        known: Option<Stat>,
-        rehash: bool,
-        body: bool,
-    },
-    /// Watch and list the folder (`None`: the root) and everything below it, but for what `ignored` covers.
-    Walk {
-        walk: WalkId,
-        below: Option<SyncPath>,
-    },
-    CheckRoot,
-    ReadIgnore,
-    Install(Job),
-    /// Forget a staged content that is not wanted any more.
-    Discard(StageId),
-    Send {
-        to: Vec<LinkId>,
-        message: Message,
-    },
-    /// Read these small files (or `None` for what is not here) and send them as `Contents`. Files whose stat is not the one
-    /// given are not here any more.
-    SendContents {
-        to: LinkId,
-        files: Vec<(u32, Option<ServedFile>)>,
-    },
-    /// Ask for a large content: `path` and `content` say which, and the bytes go to staging and are verified.
-    /// It is `FetchAsked` at the peer.
-    Fetch {
-        fetch: FetchId,
-        from: LinkId,
-        path: SyncPath,
-        content: ContentId,
-        size: u64,
-    },
-    CancelFetch {
-        fetch: FetchId,
-    },
-    /// The peer broke the protocol: close the link and name it.
-    Close {
-        link: LinkId,
-        why: String,
-    },
-    Report(Report),
-}
-
-/// A file that this machine holds: where, and how it was when its content was known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServedFile {
-    pub path: SyncPath,
-    pub stat: Stat,
-    pub content: ContentId,
-    pub size: u64,
-}
-
-/// One line that a person would want to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// A remote change is on disk here. `wire_bytes`: 0 when the content was found here.
-    Received {
-        path: SyncPath,
-        entry: Entry,
-        from: String,
-        wire_bytes: u64,
-        took_ns: u64,
-    },
-    /// A local change was told to peers. `to`: their names.
-    Sent {
-        path: SyncPath,
-        entry: Entry,
-        to: Vec<String>,
-        body: bool,
-    },
-    /// Two versions were made apart; `loser` was on disk here and is in history as `kept`.
-    Conflict {
-        path: SyncPath,
-        winner: Entry,
-        winner_name: String,
-        loser: Entry,
-        loser_name: String,
-        kept: String,
-    },
-    /// A path needs attention; `solved` when it no longer does.
-    Problem {
-        path: Option<SyncPath>,
-        text: String,
-    },
-    Solved {
-        path: Option<SyncPath>,
-    },
-    /// A socket, fifo or device, named once.
-    LeftAlone {
-        path: SyncPath,
-        what: &'static str,
-    },
-    /// A walk ended: how many paths there are, and how many had changed.
-    Scanned {
-        paths: u64,
-        changed: u64,
-        took_ns: u64,
-    },
-    /// This machine and that peer hold the same tree.
-    InSync {
-        peer: String,
-        paths: u64,
-    },
-    /// Syncing stopped (or went on again): why, and what to do.
-    Halted {
-        why: String,
-    },
-    Resumed,
-    /// Deletions are held until someone confirms.
-    Held {
-        deletions: u64,
-        of: u64,
-    },
-}
+const META_COUNTER: &str = "counter";
+const META_LATEST_DAY: &str = "latest_day";
+const META_SCANNED: &str = "scanned";
 
 /// What the engine is told at its making.
 #[derive(Debug, Clone)]
@@ -408,68 +85,313 @@ pub enum Trust {
     Restored,
 }
 
-/// What `dirsync status` shows of one peer.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct PeerStatus {
-    pub device: DeviceId,
-    pub name: String,
-    /// Whether it holds the same tree, nothing pending on either side.
-    pub in_sync: bool,
-    /// Paths still to be installed there, as it said last.
-    pub pending: u64,
+/// A look under way: how it came about.
+#[derive(Debug, Clone, Copy)]
+struct Looking {
+    found: Found,
+    hint: Option<Hint>,
+    rehash: bool,
 }
 
-/// What `dirsync status` shows; `dirsync wait` waits until `idle` and every peer is `in_sync`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Status {
-    pub device: DeviceId,
-    pub name: String,
-    pub counts: index::Counts,
-    pub peers: Vec<PeerStatus>,
-    /// Nothing to look at, fetch, install or tell.
-    pub idle: bool,
-    pub scanning: bool,
-    pub paused: bool,
-    /// Why syncing is stopped, and what to do.
-    pub halted: Option<String>,
-    /// Deletions that wait for `dirsync confirm`.
-    pub held_deletions: u64,
-    /// Paths that need attention, and why (at most 1,000).
-    pub problems: Vec<(SyncPath, String)>,
-    /// Paths being fetched or installed, and how far each is (at most 100).
-    pub under_way: Vec<(SyncPath, String)>,
+impl Looking {
+    fn of(found: Found) -> Self {
+        Self { found, hint: None, rehash: false }
+    }
 }
 
 /// The engine: see the top of this file.
 pub struct Engine<I> {
     config: Config,
     index: I,
+    out: Vec<Action>,
+    /// The last counter used in a version of our own.
+    counter: u64,
+    ignore: Ignore,
+    names: BTreeMap<DeviceId, String>,
+
+    // What is seen here.
+    settle: Settle,
+    looks: BTreeMap<SyncPath, Looking>,
+    /// To be looked at when the look or install under way is over.
+    postponed: BTreeMap<SyncPath, Hint>,
+    /// Seen empty once where there was something.
+    emptied: BTreeSet<SyncPath>,
+    rechecks: BTreeSet<(u64, SyncPath)>,
+    rechecking: BTreeSet<SyncPath>,
+    walks: BTreeMap<WalkId, Walk>,
+    last_walk: u64,
+    next_walk: u64,
+    first_scan: bool,
+    restored: bool,
+    left_alone: BTreeSet<SyncPath>,
+    problems: BTreeMap<SyncPath, String>,
+
+    // What is not believed at once.
+    missing: Missing,
+    /// Walks whose listing is complete, until the root is known to be in order.
+    concluding: Vec<WalkId>,
+    held: BTreeSet<SyncPath>,
+    confirmed: bool,
+    future_confirmed: bool,
+    halted: Option<String>,
+    paused: bool,
+    next_root_check: u64,
+    /// The day (ns since 1970) of the greatest stamp of any winner: every machine with the same tree has the same one,
+    /// whatever its clock says.
+    latest_day: u64,
+
+    // What is heard and told.
+    sessions: BTreeMap<LinkId, Session>,
+    outgoing: Vec<(Change, Vec<DeviceId>)>,
+    /// Since when peers have not been told of a changed state.
+    unrested: Option<u64>,
+    compared_until: u64,
+    orphaned: BTreeMap<SyncPath, u64>,
+    wants: Wants,
+    /// Folders that the last checks found in order, so that their next child need not ask again.
+    good_parent: Option<SyncPath>,
+    living_parent: Option<SyncPath>,
 }
 
-impl<I: index::Index> Engine<I> {
+impl<I: Index> Engine<I> {
     pub fn new(config: Config, index: I) -> Self {
-        Self { config, index }
+        let counter = index.meta(META_COUNTER).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let latest_day = index.meta(META_LATEST_DAY).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let first_scan = index.meta(META_SCANNED).is_none();
+        Self {
+            config,
+            index,
+            out: Vec::new(),
+            counter,
+            ignore: Ignore::default(),
+            names: BTreeMap::new(),
+            settle: Settle::default(),
+            looks: BTreeMap::new(),
+            postponed: BTreeMap::new(),
+            emptied: BTreeSet::new(),
+            rechecks: BTreeSet::new(),
+            rechecking: BTreeSet::new(),
+            walks: BTreeMap::new(),
+            last_walk: 0,
+            next_walk: 0,
+            first_scan,
+            restored: false,
+            left_alone: BTreeSet::new(),
+            problems: BTreeMap::new(),
+            missing: Missing::default(),
+            concluding: Vec::new(),
+            held: BTreeSet::new(),
+            confirmed: false,
+            future_confirmed: false,
+            halted: None,
+            paused: false,
+            next_root_check: 0,
+            latest_day,
+            sessions: BTreeMap::new(),
+            outgoing: Vec::new(),
+            unrested: None,
+            compared_until: 0,
+            orphaned: BTreeMap::new(),
+            wants: Wants::default(),
+            good_parent: None,
+            living_parent: None,
+        }
     }
 
-    /// The first call, once: begins the first walk.
+    /// The first call, once: reads the ignore file, after which the first walk begins.
     pub fn start(&mut self, now: Now, trust: Trust) -> Vec<Action> {
-        let _ = (now, trust, &self.config);
-        Vec::new()
+        self.restored = trust == Trust::Restored;
+        self.next_root_check = now.mono;
+        self.next_walk = u64::MAX;
+        self.want_unsettled(now);
+        self.act(Action::ReadIgnore);
+        std::mem::take(&mut self.out)
     }
 
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
-        let _ = (now, event);
-        Vec::new()
+        match event {
+            Event::Tick => self.tick(now),
+            Event::Hint { path, hint } => self.settle.hint(now.mono, path, hint),
+            Event::Overflow => self.walk(now, None, self.walk_finds()),
+            Event::Looked { path, observed } => self.looked(now, &path, observed),
+            Event::Listed { walk, found } => self.listed(now, walk, found),
+            Event::Walked { walk, unread } => self.walked(walk, unread),
+            Event::Root(state) => self.root_seen(now, state),
+            Event::IgnoreRead(text) => self.ignore_read(now, text.as_deref()),
+            Event::LinkUp { link, device, name, dialler } => self.link_up(now, link, device, name, dialler),
+            Event::LinkDown { link } => self.link_down(link),
+            Event::Message { link, message, wire_bytes } => self.message(now, link, message, wire_bytes),
+            Event::Fetched { fetch, staged, wire_bytes } => self.fetched(fetch, staged, wire_bytes),
+            Event::FetchFailed { fetch, why } => self.fetch_failed(now, fetch, why),
+            Event::FetchAsked { link, stream, path, content, size } => {
+                let file = self.locate(&path, content, size);
+                self.act(Action::Serve { to: link, stream, file });
+            }
+            Event::Installed { job, outcome } => self.installed(now, job, outcome),
+            Event::Confirm => self.confirm(now),
+            Event::Pause(paused) => self.pause(now, paused),
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// What is due by time, and what the events before it brought about.
+    fn tick(&mut self, now: Now) {
+        if now.mono >= self.next_root_check {
+            self.next_root_check = now.mono + ROOT_EVERY_NS;
+            self.act(Action::CheckRoot);
+        }
+        if !self.is_stopped() {
+            self.tick_local(now);
+        }
+        self.pump_wants(now);
+        self.derive_due(now);
+        self.send_changes();
+        self.tell_states_due(now);
+    }
+
+    fn tick_local(&mut self, now: Now) {
+        if now.mono >= self.next_walk {
+            self.walk(now, None, self.walk_finds());
+        }
+        for (path, hint) in self.settle.take_due(now.mono) {
+            self.look_hinted(&path, hint);
+        }
+        self.recheck_due(now);
+        if self.missing.due().is_some_and(|due| due <= now.mono) {
+            self.missing.check_begins();
+            self.act(Action::CheckRoot);
+        }
     }
 
     /// When `Event::Tick` is due, by `Now::mono`.
     pub fn wake_at(&self) -> Option<u64> {
-        None
+        if !self.outgoing.is_empty() || (self.wants.has_ready() && !self.is_stopped()) {
+            return Some(0);
+        }
+        let local = [
+            self.settle.next(),
+            self.rechecks.first().map(|(at, _)| *at),
+            self.missing.due(),
+            Some(self.next_walk),
+            self.wants.next_retry(),
+        ];
+        let local = local.into_iter().filter(|_| !self.is_stopped());
+        local.chain([Some(self.next_root_check), self.next_state(), self.next_derivation()]).flatten().min()
+    }
+
+    /// Deletions older than 30 days, by the latest stamp there is, stop counting in digests.
+    fn note_stamp(&mut self, stamp: u64) {
+        let day = stamp - stamp % DAY_NS;
+        if day > self.latest_day {
+            self.latest_day = day;
+            self.index.set_meta(META_LATEST_DAY, &day.to_be_bytes());
+            self.index.set_horizon(day.saturating_sub(TOMBSTONE_NS));
+        }
+    }
+
+    /// Neither looking nor installing: paused by a person, or the root is not to be trusted.
+    fn is_stopped(&self) -> bool {
+        self.paused || self.halted.is_some()
+    }
+
+    fn walk_finds(&self) -> Found {
+        match (self.restored, self.first_scan) {
+            (true, _) => Found::Restored,
+            (false, true) => Found::First,
+            (false, false) => Found::Walked,
+        }
+    }
+
+    fn root_seen(&mut self, now: Now, state: RootState) {
+        match state {
+            RootState::Wrong(why) => {
+                self.missing.forget();
+                for walk in std::mem::take(&mut self.concluding) {
+                    self.walks.remove(&walk);
+                }
+                if self.halted.as_ref() != Some(&why) {
+                    self.halted = Some(why.clone());
+                    self.out.push(Action::Report(Report::Halted { why }));
+                }
+            }
+            RootState::Fine => {
+                if self.halted.take().is_some() {
+                    self.out.push(Action::Report(Report::Resumed));
+                    self.walk(now, None, self.walk_finds());
+                }
+                self.conclude_missing(now);
+                self.conclude_walks(now);
+            }
+        }
+    }
+
+    fn ignore_read(&mut self, now: Now, text: Option<&[u8]>) {
+        let (ignore, bad) = text.map(Ignore::parse).unwrap_or_default();
+        self.ignore = ignore;
+        for (line, why) in bad {
+            let text = format!(".dirsyncignore, line {line}: {}", crate::model::text::escape(why.as_bytes()));
+            self.out.push(Action::Report(Report::Problem { path: None, text }));
+        }
+        self.want_unsettled(now);
+        self.walk(now, None, self.walk_finds());
+    }
+
+    /// The patterns in force, for the walker.
+    pub fn ignore(&self) -> &Ignore {
+        &self.ignore
+    }
+
+    fn confirm(&mut self, now: Now) {
+        self.confirmed = !self.held.is_empty();
+        self.held.clear();
+        self.future_confirmed = true;
+        self.walk(now, None, self.walk_finds());
+        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.recompare(now, link);
+        }
+    }
+
+    fn pause(&mut self, now: Now, paused: bool) {
+        if std::mem::replace(&mut self.paused, paused) && !paused {
+            self.walk(now, None, self.walk_finds());
+            self.retry_all();
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        self.out.push(action);
+    }
+
+    fn state_changed(&mut self, now: Now) {
+        self.unrested = Some(now.mono);
     }
 
     /// `&mut`: digests are made when asked for.
     pub fn status(&mut self) -> Status {
-        unimplemented!()
+        let peers = self.peer_statuses();
+        let quiet = self.settle.is_empty() && self.looks.is_empty() && self.missing.is_empty();
+        let under_way = |(path, want): (&SyncPath, &Want)| {
+            let step = match want.step {
+                Step::Waiting | Step::Ready => "waiting",
+                Step::Queued => "queued",
+                Step::Asked(..) | Step::Fetching(_) => "fetching",
+                Step::Installing(_) => "installing",
+            };
+            (path.clone(), step.to_owned())
+        };
+        Status {
+            device: self.config.device,
+            name: self.config.name.clone(),
+            counts: self.index.counts(),
+            peers,
+            idle: quiet && self.walks.is_empty() && self.wants.active() == 0 && self.outgoing.is_empty(),
+            scanning: self.walks.values().any(Walk::is_whole),
+            paused: self.paused,
+            halted: self.halted.clone(),
+            held_deletions: self.held.len() as u64,
+            problems: self.problems.iter().take(STATUS_PROBLEMS).map(|(p, t)| (p.clone(), t.clone())).collect(),
+            under_way: self.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
+        }
     }
 
     pub fn index(&self) -> &I {

@@ -1,1 +1,178 @@
-//! The group's secret, and the keys derived from it.
+//! The group's secret: 32 bytes in a file, and a key for each purpose derived from it (P6).
+//!
+//! Deliberately not here: who may hear of it. It never leaves this process; only keyed hashes do.
+
+use crate::model::text;
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+const SECRET_BYTES: usize = 32;
+/// 64 digits and a line's end; anything longer is something else.
+const MAX_FILE_BYTES: u64 = 256;
+/// The secret of `--open`: everyone knows it.
+const OPEN_SECRET: [u8; SECRET_BYTES] = *b"dirsyncd: open to this network !";
+
+/// Why there is no secret. Each says which file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error("secret file '{}' cannot be read: {error}", file.display())]
+    Unreadable { file: PathBuf, error: io::Error },
+    #[error("secret file '{}' cannot be made: {error}", file.display())]
+    NotMade { file: PathBuf, error: io::Error },
+    #[error("secret file '{}' is not a regular file: name one that holds 64 hexadecimal digits", file.display())]
+    NotRegular { file: PathBuf },
+    #[error("secret file '{}' belongs to user {uid}: it must be yours or root's (chown it)", file.display())]
+    NotOurs { file: PathBuf, uid: u32 },
+    #[error("secret file '{}' can be read or written by others (mode {mode:04o}): run chmod 600 on it", file.display())]
+    TooOpen { file: PathBuf, mode: u32 },
+    #[error("secret file '{}' does not hold 64 hexadecimal digits: copy it from another machine, or remove it to have one made", file.display())]
+    Malformed { file: PathBuf },
+}
+
+/// The keys that this process works with.
+#[derive(Clone)]
+pub struct Secret([u8; SECRET_BYTES]);
+
+/// One key a purpose, so that what one shows says nothing of another.
+#[derive(Clone)]
+pub struct Keys {
+    /// Tells groups apart in presence datagrams.
+    pub group_tag: [u8; 16],
+    pub presence: [u8; 32],
+    pub link: [u8; 32],
+}
+
+impl Secret {
+    /// The well-known one of `--open`.
+    pub fn open_to_all() -> Self {
+        Self(OPEN_SECRET)
+    }
+
+    /// Reads the file. `credentials`: `$CREDENTIALS_DIRECTORY`, below which group bits are systemd's and fine.
+    pub fn read(path: &Path, credentials: Option<&Path>) -> Result<Self, SecretError> {
+        let file = path.to_path_buf();
+        let unreadable = |error: io::Error| SecretError::Unreadable { file: file.clone(), error };
+        // Not blocking: a fifo must be refused, not waited for.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|e| unreadable(e.into()))?;
+        let stat = rustix::fs::fstat(&opened).map_err(|e| unreadable(e.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(SecretError::NotRegular { file });
+        }
+        if stat.st_uid != 0 && stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(SecretError::NotOurs { file, uid: stat.st_uid });
+        }
+        let below = credentials.is_some_and(|dir| path.parent().is_some_and(|parent| parent.starts_with(dir)));
+        let refused = if below { 0o007 } else { 0o077 };
+        if stat.st_mode & refused != 0 {
+            return Err(SecretError::TooOpen { file, mode: stat.st_mode & 0o7777 });
+        }
+        let mut digits = String::new();
+        let read = File::from(opened).take(MAX_FILE_BYTES).read_to_string(&mut digits);
+        match read {
+            Err(e) if e.kind() != io::ErrorKind::InvalidData => Err(unreadable(e)),
+            _ => text::from_hex(digits.trim()).map(Self).ok_or(SecretError::Malformed { file }),
+        }
+    }
+
+    /// Reads the file, or makes one with a new secret where there is none. `true`: it was made.
+    pub fn read_or_make(path: &Path, credentials: Option<&Path>) -> Result<(Self, bool), SecretError> {
+        match Self::read(path, credentials) {
+            Err(SecretError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                let made =
+                    Self::make(path).map_err(|error| SecretError::NotMade { file: path.to_path_buf(), error })?;
+                Ok((made, true))
+            }
+            read => read.map(|secret| (secret, false)),
+        }
+    }
+
+    /// Whole or not at all, also over a power cut: written beside, made durable, then named.
+    fn make(path: &Path) -> io::Result<Self> {
+        let mut bytes = [0; SECRET_BYTES];
+        getrandom::fill(&mut bytes).map_err(|e| io::Error::other(format!("no random numbers: {e}")))?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut beside = tempfile::Builder::new().prefix(".secret").tempfile_in(dir)?;
+        writeln!(beside, "{}", text::hex(&bytes))?;
+        rustix::fs::fchmod(beside.as_file(), Mode::RUSR | Mode::WUSR)?;
+        beside.as_file().sync_all()?;
+        beside.persist_noclobber(path)?;
+        File::open(dir)?.sync_all()?;
+        Ok(Self(bytes))
+    }
+
+    pub fn keys(&self) -> Keys {
+        let tag = blake3::derive_key("dirsyncd 2026 group tag v1", &self.0);
+        let mut group_tag = [0; 16];
+        group_tag.copy_from_slice(&tag[..16]);
+        Keys {
+            group_tag,
+            presence: blake3::derive_key("dirsyncd 2026 presence datagram v1", &self.0),
+            link: blake3::derive_key("dirsyncd 2026 link proof v1", &self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn file_with(contents: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(&path, contents).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let (made, new) = Secret::read_or_make(&path, None).unwrap();
+        assert!(new);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        let (again, new) = Secret::read_or_make(&path, None).unwrap();
+        assert!(!new);
+        assert_eq!(made.0, again.0);
+        assert_ne!(made.keys().link, made.keys().presence);
+        assert_ne!(made.keys().link, Secret::open_to_all().keys().link);
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused_with_the_way_out() {
+        let digits = "ab".repeat(32);
+        for mode in [0o640, 0o604, 0o620, 0o602] {
+            let (_dir, path) = file_with(digits.as_bytes(), mode);
+            let error = Secret::read(&path, None).err().unwrap().to_string();
+            assert!(error.contains("chmod 600") && error.contains("secret'"), "{mode:o}: {error}");
+        }
+        let (dir, path) = file_with(digits.as_bytes(), 0o440);
+        assert!(Secret::read(&path, Some(dir.path())).is_ok(), "systemd's credentials are group readable");
+        let (dir, path) = file_with(digits.as_bytes(), 0o444);
+        assert!(Secret::read(&path, Some(dir.path())).is_err());
+    }
+
+    #[test]
+    fn what_is_no_secret_is_refused() {
+        for contents in [&b""[..], b"abc", &[b'g'; 64], &[b'a'; 65], &[0xff; 64], &[b'a'; 4096]] {
+            let (_dir, path) = file_with(contents, 0o600);
+            assert!(matches!(Secret::read(&path, None), Err(SecretError::Malformed { .. })), "{contents:?}");
+        }
+        let (_dir, path) = file_with("AB".repeat(32).as_bytes(), 0o600);
+        assert!(Secret::read(&path, None).is_ok(), "capitals and a missing line's end are fine");
+    }
+
+    #[test]
+    fn a_folder_or_a_fifo_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for path in [dir.path(), &fifo] {
+            assert!(matches!(Secret::read(path, None), Err(SecretError::NotRegular { .. })));
+        }
+    }
+}

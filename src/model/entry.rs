@@ -136,3 +136,116 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DeviceId, Seen};
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    fn device(n: u8) -> DeviceId {
+        DeviceId([n; 32])
+    }
+
+    /// Few values of everything, so that ties are common.
+    fn entries() -> impl Strategy<Value = Entry> {
+        let kind = prop_oneof![
+            (0..2u64).prop_map(|at| Kind::Deleted { at }),
+            Just(Kind::Directory),
+            (0..2u8).prop_map(|n| Kind::Symlink { target: vec![b'a' + n] }),
+            (0..3u8).prop_map(|n| Kind::File { size: 1, content: ContentId([n; 32]) }),
+        ];
+        (kind, 0..3u64, 0..3u8, 1..3u64, 0..2u16, 0..2i64).prop_map(|(kind, stamp, author, counter, mode, secs)| {
+            Entry {
+                kind,
+                mode: Mode(0o600 + mode),
+                mtime: FileTime { secs, nanos: 0 },
+                version: Version { stamp, author: device(author), seen: Seen::default().with(device(author), counter) },
+            }
+        })
+    }
+
+    fn merge(a: &Entry, b: &Entry) -> Entry {
+        if b.beats(a) { b.clone() } else { a.clone() }
+    }
+
+    proptest! {
+        #[test]
+        fn merging_is_associative_commutative_and_idempotent(a in entries(), b in entries(), c in entries()) {
+            prop_assert_eq!(merge(&a, &a), a.clone());
+            prop_assert_eq!(merge(&a, &b), merge(&b, &a));
+            prop_assert_eq!(merge(&merge(&a, &b), &c), merge(&a, &merge(&b, &c)));
+        }
+
+        #[test]
+        fn a_causal_successor_always_wins_and_is_no_conflict(base in entries(), next in entries(), clock: u32) {
+            let stamp = u64::from(clock).max(base.version.stamp + 1);
+            let seen = base.version.seen.with(device(9), 1);
+            let next = Entry { version: Version { stamp, author: device(9), seen }, ..next };
+            prop_assert!(next.beats(&base));
+            prop_assert!(next.version.supersedes(&base.version));
+            prop_assert!(!base.version.supersedes(&next.version));
+            prop_assert!(!next.conflicts_with(&base));
+        }
+
+        #[test]
+        fn entries_round_trip_in_both_forms(entry in entries()) {
+            let bin = postcard::to_stdvec(&entry).unwrap();
+            prop_assert_eq!(&postcard::from_bytes::<Entry>(&bin).unwrap(), &entry);
+            let json = serde_json::to_string(&entry).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<Entry>(&json).unwrap(), &entry);
+        }
+    }
+
+    fn entry(kind: Kind, stamp: u64, author: u8) -> Entry {
+        let seen = Seen::default().with(device(author), 1);
+        let version = Version { stamp, author: device(author), seen };
+        Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version }
+    }
+
+    fn file(n: u8) -> Kind {
+        Kind::File { size: 1, content: ContentId([n; 32]) }
+    }
+
+    #[rstest]
+    #[case::the_later_stamp((file(1), 2, 1), (file(9), 1, 9))]
+    #[case::live_over_deleted((file(1), 1, 1), (Kind::Deleted { at: 9 }, 1, 9))]
+    #[case::the_greater_content((file(2), 1, 1), (file(1), 1, 9))]
+    #[case::the_greater_author((file(1), 1, 9), (file(1), 1, 1))]
+    #[case::a_file_over_a_directory((file(1), 1, 1), (Kind::Directory, 1, 9))]
+    #[case::a_later_deletion((Kind::Deleted { at: 0 }, 2, 1), (file(1), 1, 9))]
+    fn the_winner_is(#[case] winner: (Kind, u64, u8), #[case] loser: (Kind, u64, u8)) {
+        let (winner, loser) = (entry(winner.0, winner.1, winner.2), entry(loser.0, loser.1, loser.2));
+        assert!(winner.beats(&loser) && !loser.beats(&winner));
+    }
+
+    #[rstest]
+    #[case::two_contents(file(2), file(1), true)]
+    #[case::a_deletion_beats_an_edit(Kind::Deleted { at: 0 }, file(1), true)]
+    #[case::an_edit_beats_a_deletion(file(1), Kind::Deleted { at: 0 }, false)]
+    #[case::the_same_content(file(1), file(1), false)]
+    fn concurrent_losers_that_say_something_else_are_conflicts(
+        #[case] winner: Kind,
+        #[case] loser: Kind,
+        #[case] conflict: bool,
+    ) {
+        assert_eq!(entry(winner, 2, 1).conflicts_with(&entry(loser, 1, 2)), conflict);
+    }
+
+    #[rstest]
+    #[case::stamp(Entry { version: Version { stamp: 1 << 62, author: device(1), seen: Seen::default() }, ..entry(file(1), 1, 1) })]
+    #[case::setuid(Entry { mode: Mode(0o4755), ..entry(file(1), 1, 1) })]
+    #[case::nanoseconds(Entry { mtime: FileTime { secs: 0, nanos: 1_000_000_000 }, ..entry(file(1), 1, 1) })]
+    #[case::size(entry(Kind::File { size: 1 << 63, content: ContentId([0; 32]) }, 1, 1))]
+    #[case::no_target(entry(Kind::Symlink { target: vec![] }, 1, 1))]
+    #[case::a_nul_in_a_target(entry(Kind::Symlink { target: vec![b'a', 0] }, 1, 1))]
+    #[case::counter({
+        let seen = Seen::default().with(device(1), 1 << 63);
+        Entry { version: Version { stamp: 1, author: device(1), seen }, ..entry(file(1), 1, 1) }
+    })]
+    fn what_passes_a_limit_is_refused(#[case] bad: Entry) {
+        assert!(bad.check().is_err());
+        assert!(entry(file(1), 1, 1).check().is_ok());
+    }
+}

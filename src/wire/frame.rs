@@ -1,1 +1,318 @@
-//! Frames: 8 bytes of lengths, a JSON head, a body of bytes; every length capped.
+//! Frames: 8 bytes of lengths, a JSON head, a body of bytes; every length capped (P9).
+//!
+//! The head names the kind, so that a trace can be read, and for a zlib body how long it inflates to. Whatever decodes
+//! is valid: paths, entries, counts, lengths, no byte without a meaning. Packets of this version's kinds may carry
+//! fields that it does not know; kinds that it does not know are refused.
+
+use super::body::{Reader, Writer};
+use super::message::{Digest, Message};
+use super::packet::{Ending, PIECE_BYTES, is_clean_name, is_short_text};
+use super::zlib;
+use crate::model::{ContentId, SyncPath, text};
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use super::packet::Packet;
+
+/// The two lengths (u32, big-endian) that every frame begins with: head, body.
+pub const LENGTHS_BYTES: usize = 8;
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Also what a zlib body may inflate to.
+pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+
+/// A frame as it goes on the wire: `head` (with the lengths before it), then `body`.
+#[derive(Debug, Clone)]
+pub struct EncodedFrame {
+    pub head: Bytes,
+    pub body: Bytes,
+    /// The body is zlib.
+    pub zlib: bool,
+}
+
+impl EncodedFrame {
+    pub fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Head and body in one buffer.
+    pub fn to_vec(&self) -> Vec<u8> {
+        [&self.head[..], &self.body[..]].concat()
+    }
+}
+
+/// Why some bytes are no frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    #[error(
+        "a frame announces a head of {head} and a body of {body} bytes; at most {max_head} and {max_body} are allowed"
+    )]
+    TooLong { head: usize, body: usize, max_head: usize, max_body: usize },
+    #[error("a frame ends too early")]
+    Truncated,
+    #[error("a frame's head is malformed: {0}")]
+    Head(String),
+    #[error("a frame's body holds {0}")]
+    Body(&'static str),
+    #[error("a frame's body does not inflate to the {0} bytes announced")]
+    Inflate(u32),
+    #[error("an entry is out of range: {0}")]
+    Entry(&'static str),
+}
+
+/// Whether `encode` may try zlib.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Squeeze {
+    Try,
+    /// Known not to help.
+    Never,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    #[serde(flatten)]
+    kind: HeadKind,
+    /// The body is zlib and inflates to this many bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inflated: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum HeadKind {
+    State { root: Hex<16>, pending: u64 },
+    Groups {},
+    Buckets {},
+    Offer { more: bool },
+    Answer { more: bool },
+    Changes {},
+    Get {},
+    Contents {},
+    Hello { protocol: u32, name: String, software: String },
+    Proof { mac: Hex<32> },
+    Ping { at: u64 },
+    Pong { at: u64 },
+    Fetch { stream: u32, path: SyncPath, content: ContentId, size: u64 },
+    Piece { stream: u32, offset: u64 },
+    Credit { stream: u32, bytes: u64 },
+    End { stream: u32, how: Ending },
+    Cancel { stream: u32 },
+    Bye { reason: String },
+}
+
+/// Bytes as hexadecimal digits in a head.
+struct Hex<const N: usize>([u8; N]);
+
+impl<const N: usize> Serialize for Hex<N> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&text::hex(&self.0))
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let digits = String::deserialize(d)?;
+        text::from_hex(&digits)
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("not hexadecimal digits of that length"))
+    }
+}
+
+/// The packet as a frame. A message must have been through [`super::split::split`], else the peer may refuse it.
+pub fn encode(packet: &Packet) -> EncodedFrame {
+    encode_as(packet, Squeeze::Try)
+}
+
+/// As [`encode`], for a sender that knows whether its bytes shrink.
+pub fn encode_as(packet: &Packet, squeeze: Squeeze) -> EncodedFrame {
+    let (kind, body) = head_and_body(packet);
+    let deflated = match squeeze {
+        Squeeze::Try => zlib::deflate(&body),
+        Squeeze::Never => None,
+    };
+    let inflated = deflated.is_some().then_some(body.len() as u32);
+    let body = deflated.map_or(body, Bytes::from);
+
+    let mut head = vec![0; LENGTHS_BYTES];
+    serde_json::to_writer(&mut head, &Head { kind, inflated }).expect("writing to memory does not fail");
+    let head_bytes = (head.len() - LENGTHS_BYTES) as u32;
+    head[..4].copy_from_slice(&head_bytes.to_be_bytes());
+    head[4..LENGTHS_BYTES].copy_from_slice(&(body.len() as u32).to_be_bytes());
+    EncodedFrame { head: head.into(), body, zlib: inflated.is_some() }
+}
+
+fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
+    let kind = match packet {
+        Packet::Message(message) => return message_head_and_body(message),
+        Packet::Piece { stream, offset, bytes } => {
+            return (HeadKind::Piece { stream: *stream, offset: *offset }, bytes.clone());
+        }
+        Packet::Hello { protocol, name, software } => {
+            HeadKind::Hello { protocol: *protocol, name: name.clone(), software: software.clone() }
+        }
+        Packet::Proof { mac } => HeadKind::Proof { mac: Hex(*mac) },
+        Packet::Ping { at } => HeadKind::Ping { at: *at },
+        Packet::Pong { at } => HeadKind::Pong { at: *at },
+        Packet::Fetch { stream, path, content, size } => {
+            HeadKind::Fetch { stream: *stream, path: path.clone(), content: *content, size: *size }
+        }
+        Packet::Credit { stream, bytes } => HeadKind::Credit { stream: *stream, bytes: *bytes },
+        Packet::End { stream, how } => HeadKind::End { stream: *stream, how: *how },
+        Packet::Cancel { stream } => HeadKind::Cancel { stream: *stream },
+        Packet::Bye { reason } => HeadKind::Bye { reason: reason.clone() },
+    };
+    (kind, Bytes::new())
+}
+
+fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
+    let mut body = Writer::with_capacity(capacity_of(message));
+    let kind = match message {
+        Message::State { root, pending } => HeadKind::State { root: Hex::<16>(*root), pending: *pending },
+        Message::Groups { groups } => {
+            body.digests(groups);
+            HeadKind::Groups {}
+        }
+        Message::Buckets { groups } => {
+            body.groups(groups);
+            HeadKind::Buckets {}
+        }
+        Message::Offer { buckets, entries, more } => {
+            body.buckets(buckets);
+            body.entries(entries);
+            HeadKind::Offer { more: *more }
+        }
+        Message::Answer { entries, more } => {
+            body.entries(entries);
+            HeadKind::Answer { more: *more }
+        }
+        Message::Changes { changes, told } => {
+            body.devices(told);
+            body.changes(changes);
+            HeadKind::Changes {}
+        }
+        Message::Get { wants } => {
+            body.wants(wants);
+            HeadKind::Get {}
+        }
+        Message::Contents { contents } => {
+            body.contents(contents);
+            HeadKind::Contents {}
+        }
+    };
+    (kind, body.finish())
+}
+
+/// A guess at the body's length, so that packed contents are copied once.
+fn capacity_of(message: &Message) -> usize {
+    let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    match message {
+        Message::Changes { changes, .. } => changes.iter().map(|change| 256 + len(&change.body)).sum(),
+        Message::Contents { contents } => contents.iter().map(|(_, bytes)| 16 + len(bytes)).sum(),
+        Message::Offer { entries, .. } | Message::Answer { entries, .. } => 160 * entries.len(),
+        _ => 0,
+    }
+}
+
+/// The lengths of a head and a body, each within its cap.
+pub fn decode_lengths(
+    bytes: [u8; LENGTHS_BYTES],
+    max_head: usize,
+    max_body: usize,
+) -> Result<(usize, usize), FrameError> {
+    let [head, body] = [0, 4].map(|at| u32::from_be_bytes(std::array::from_fn(|n| bytes[at + n])) as usize);
+    if head > max_head || body > max_body {
+        return Err(FrameError::TooLong { head, body, max_head, max_body });
+    }
+    Ok((head, body))
+}
+
+/// The packet of a head (without the lengths) and a body. Contents are slices of `body`.
+pub fn decode(head: &[u8], body: Bytes) -> Result<Packet, FrameError> {
+    let (head_bytes, body_bytes) = (head.len(), body.len());
+    if head_bytes > MAX_HEAD_BYTES || body_bytes > MAX_BODY_BYTES {
+        let (max_head, max_body) = (MAX_HEAD_BYTES, MAX_BODY_BYTES);
+        return Err(FrameError::TooLong { head: head_bytes, body: body_bytes, max_head, max_body });
+    }
+    let Head { kind, inflated } = serde_json::from_slice(head).map_err(|error| bad_head(&error))?;
+    let body = match inflated {
+        None => body,
+        Some(length) if length as usize <= MAX_BODY_BYTES => {
+            zlib::inflate(&body, length as usize).ok_or(FrameError::Inflate(length))?.into()
+        }
+        Some(length) => return Err(FrameError::Inflate(length)),
+    };
+    packet_of(kind, body)
+}
+
+/// The first packet of a buffer that holds whole frames, and how many bytes it took.
+pub fn decode_first(bytes: &Bytes) -> Result<(Packet, usize), FrameError> {
+    let lengths = bytes.first_chunk().ok_or(FrameError::Truncated)?;
+    let (head, body) = decode_lengths(*lengths, MAX_HEAD_BYTES, MAX_BODY_BYTES)?;
+    let (body_at, end) = (LENGTHS_BYTES + head, LENGTHS_BYTES + head + body);
+    if end > bytes.len() {
+        return Err(FrameError::Truncated);
+    }
+    Ok((decode(&bytes[LENGTHS_BYTES..body_at], bytes.slice(body_at..end))?, end))
+}
+
+/// serde quotes what it did not expect: foreign text.
+fn bad_head(error: &serde_json::Error) -> FrameError {
+    let mut message = error.to_string();
+    message.truncate(message.floor_char_boundary(200));
+    FrameError::Head(text::escape(message.as_bytes()))
+}
+
+fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
+    if let HeadKind::Piece { stream, offset } = kind {
+        if bytes.is_empty() || bytes.len() > PIECE_BYTES || offset >= 1 << 63 {
+            return Err(FrameError::Body("no piece of 1 byte to 128 KiB"));
+        }
+        return Ok(Packet::Piece { stream, offset, bytes });
+    }
+    let mut body = Reader::new(bytes);
+    let packet = match kind {
+        HeadKind::State { root, pending } => message(Message::State { root: Digest::from(root.0), pending }),
+        HeadKind::Groups {} => message(Message::Groups { groups: body.digests()? }),
+        HeadKind::Buckets {} => message(Message::Buckets { groups: body.groups()? }),
+        HeadKind::Offer { more } => {
+            message(Message::Offer { buckets: body.buckets()?, entries: body.entries()?, more })
+        }
+        HeadKind::Answer { more } => message(Message::Answer { entries: body.entries()?, more }),
+        HeadKind::Changes {} => {
+            let told = body.devices()?;
+            message(Message::Changes { changes: body.changes()?, told })
+        }
+        HeadKind::Get {} => message(Message::Get { wants: body.wants()? }),
+        HeadKind::Contents {} => message(Message::Contents { contents: body.contents()? }),
+        HeadKind::Hello { protocol, name, software } if is_clean_name(&name) && is_short_text(&software) => {
+            Packet::Hello { protocol, name, software }
+        }
+        HeadKind::Hello { .. } => return Err(FrameError::Head("a name that no machine may have".to_owned())),
+        HeadKind::Proof { mac } => Packet::Proof { mac: mac.0 },
+        HeadKind::Ping { at } => Packet::Ping { at },
+        HeadKind::Pong { at } => Packet::Pong { at },
+        HeadKind::Fetch { stream, path, content, size } if size < 1 << 63 => {
+            Packet::Fetch { stream, path, content, size }
+        }
+        HeadKind::Fetch { .. } => return Err(FrameError::Head("a size of 2^63 or more".to_owned())),
+        HeadKind::Piece { stream, offset } => Packet::Piece { stream, offset, bytes: Bytes::new() },
+        HeadKind::Credit { stream, bytes } => Packet::Credit { stream, bytes },
+        HeadKind::End { stream, how } => Packet::End { stream, how },
+        HeadKind::Cancel { stream } => Packet::Cancel { stream },
+        HeadKind::Bye { reason } if is_short_text(&reason) => Packet::Bye { reason },
+        HeadKind::Bye { .. } => return Err(FrameError::Head("a reason of over 255 bytes".to_owned())),
+    };
+    body.end()?;
+    Ok(packet)
+}
+
+fn message(message: Message) -> Packet {
+    Packet::Message(message)
+}
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

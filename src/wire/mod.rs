@@ -2,5 +2,9 @@
 //!
 //! May import `model` only. No sockets here: `io/link.rs` moves the bytes.
 
+mod body;
 pub mod frame;
 pub mod message;
+pub mod packet;
+pub mod split;
+mod zlib;

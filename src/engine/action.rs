@@ -1,0 +1,196 @@
+//! What the engine tells the shell to do, and what it says to people.
+
+use super::event::{FetchId, LinkId, StageId, Stat, Trouble, WalkId};
+use crate::model::{ContentId, Entry, SyncPath};
+use crate::wire::message::Message;
+use bytes::Bytes;
+
+/// Number of an `Install`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// Where an installed file's bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A directory, a link, a deletion.
+    Nothing,
+    /// Not yet checked against the `ContentId`: `BadContent` if they are wrong.
+    Bytes(Bytes),
+    /// In staging, verified.
+    Staged(StageId),
+    /// Another file here that held it when last looked at; hashed while copied.
+    Copy { from: SyncPath, stat: Stat },
+    /// The content is already there: permissions and mtime of the same inode change.
+    InPlace,
+}
+
+/// Why a replaced file goes to history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    Replaced,
+    Deleted,
+    Conflict,
+}
+
+/// Make `path` hold `entry`, if it still is what `expect` says (`None`: nothing there).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub id: JobId,
+    pub path: SyncPath,
+    pub entry: Entry,
+    pub expect: Option<Stat>,
+    pub source: Source,
+    /// What becomes of a file or link that was there. Directories are removed when empty.
+    pub keep: Keep,
+}
+
+/// How an install ended. Anything but `Done` left the path as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Durable. `stat`: read back afterwards; `None` after a deletion. `kept`: the name of what was there, in history.
+    Done {
+        stat: Option<Stat>,
+        kept: Option<String>,
+    },
+    /// The target is not what was expected: a user was faster.
+    Stale,
+    /// Its folder is not there, or is no folder.
+    NoParent,
+    /// The folder to remove or replace holds something.
+    NotEmpty,
+    /// The source's bytes are not the entry's content.
+    BadContent,
+    /// The source is gone or changed.
+    NoSource,
+    Failed(Trouble),
+}
+
+/// What the shell is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Stat it; unless the stat is `known`, make it durable (P5), hash it and say what it is.
+    /// `rehash`: read it even so. `body`: hand over a small file's bytes.
+    Look {
+        path: SyncPath,
+        known: Option<Stat>,
+        rehash: bool,
+        body: bool,
+    },
+    /// Watch and list the folder (`None`: the root) and everything below it, but for what `ignored` covers.
+    Walk {
+        walk: WalkId,
+        below: Option<SyncPath>,
+    },
+    CheckRoot,
+    ReadIgnore,
+    Install(Job),
+    /// Forget a staged content that is not wanted any more.
+    Discard(StageId),
+    Send {
+        to: Vec<LinkId>,
+        message: Message,
+    },
+    /// Read these small files (or `None` for what is not here) and send them as `Contents`. Files whose stat is not the one
+    /// given are not here any more.
+    SendContents {
+        to: LinkId,
+        files: Vec<(u32, Option<ServedFile>)>,
+    },
+    /// Ask for a large content: `path` and `content` say which, and the bytes go to staging and are verified.
+    /// It is `FetchAsked` at the peer.
+    Fetch {
+        fetch: FetchId,
+        from: LinkId,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+    },
+    CancelFetch {
+        fetch: FetchId,
+    },
+    /// Answer to `FetchAsked`: stream this file in pieces, or say that it is not here.
+    Serve {
+        to: LinkId,
+        stream: FetchId,
+        file: Option<ServedFile>,
+    },
+    /// The peer broke the protocol: close the link and name it.
+    Close {
+        link: LinkId,
+        why: String,
+    },
+    Report(Report),
+}
+
+/// A file that this machine holds: where, and how it was when its content was known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServedFile {
+    pub path: SyncPath,
+    pub stat: Stat,
+    pub content: ContentId,
+    pub size: u64,
+}
+
+/// One line that a person would want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// A remote change is on disk here. `wire_bytes`: 0 when the content was found here.
+    Received {
+        path: SyncPath,
+        entry: Entry,
+        from: String,
+        wire_bytes: u64,
+        took_ns: u64,
+    },
+    /// A local change was told to peers. `to`: their names.
+    Sent {
+        path: SyncPath,
+        entry: Entry,
+        to: Vec<String>,
+        body: bool,
+    },
+    /// Two versions were made apart; `loser` was on disk here and is in history as `kept`.
+    Conflict {
+        path: SyncPath,
+        winner: Entry,
+        winner_name: String,
+        loser: Entry,
+        loser_name: String,
+        kept: String,
+    },
+    /// A path needs attention; `solved` when it no longer does.
+    Problem {
+        path: Option<SyncPath>,
+        text: String,
+    },
+    Solved {
+        path: Option<SyncPath>,
+    },
+    /// A socket, fifo or device, named once.
+    LeftAlone {
+        path: SyncPath,
+        what: &'static str,
+    },
+    /// A walk ended: how many paths there are, and how many had changed.
+    Scanned {
+        paths: u64,
+        changed: u64,
+        took_ns: u64,
+    },
+    /// This machine and that peer hold the same tree.
+    InSync {
+        peer: String,
+        paths: u64,
+    },
+    /// Syncing stopped (or went on again): why, and what to do.
+    Halted {
+        why: String,
+    },
+    Resumed,
+    /// Deletions are held until someone confirms.
+    Held {
+        deletions: u64,
+        of: u64,
+    },
+}

@@ -1,0 +1,93 @@
+//! A live child needs its directory.
+//!
+//! Where the winner at a path is a deletion, a file or a link while something below it is live, every machine derives the
+//! same directory from that winner, and for a file or link the same conflict copy beside it. It is done once the news
+//! has rested and no comparison is under way: the child's own deletion may only not have been heard yet.
+
+use super::Engine;
+use super::event::Now;
+use super::index::{Index, Row};
+use super::merge;
+use crate::model::{Entry, SyncPath};
+
+/// How long the news must have rested (ns).
+const REST_NS: u64 = 500_000_000;
+
+impl<I: Index> Engine<I> {
+    /// Looks whether a new winner and its folder, or what is below it, fit together.
+    pub(super) fn check_family(&mut self, now: Now, path: &SyncPath, winner: &Entry) {
+        if winner.is_live()
+            && let Some(parent) = path.parent()
+            && self.living_parent.as_ref() != Some(&parent)
+        {
+            if self.index.get(&parent).is_some_and(|row| row.winner.is_directory()) {
+                self.living_parent = Some(parent);
+            } else {
+                self.orphaned.insert(parent, now.mono);
+            }
+        }
+        if !winner.is_directory() {
+            if self.living_parent.as_ref() == Some(path) {
+                self.living_parent = None;
+            }
+            if self.index.any_live_below(path) {
+                self.orphaned.insert(path.clone(), now.mono);
+            }
+        }
+    }
+
+    /// When the next derivation may be due.
+    pub(super) fn next_derivation(&self) -> Option<u64> {
+        self.orphaned.values().min().map(|since| (since + REST_NS).max(self.compared_until))
+    }
+
+    pub(super) fn derive_due(&mut self, now: Now) {
+        if self.next_derivation().is_none_or(|due| due > now.mono) || self.sessions.values().any(|s| s.is_comparing()) {
+            return;
+        }
+        let due: Vec<_> =
+            self.orphaned.iter().filter(|(_, since)| **since + REST_NS <= now.mono).map(|(p, _)| p.clone()).collect();
+        for path in due {
+            self.orphaned.remove(&path);
+            self.derive(now, &path);
+        }
+    }
+
+    fn derive(&mut self, now: Now, path: &SyncPath) {
+        let row = self.index.get(path);
+        let winner = row.as_ref().map(|row| row.winner.clone());
+        if winner.as_ref().is_some_and(Entry::is_directory) || !self.index.any_live_below(path) {
+            return;
+        }
+        if let Some(displaced) = winner.as_ref().filter(|winner| winner.is_live()) {
+            let beside = merge::displaced_path(path, displaced);
+            self.report_conflict(path, &merge::derived_directory(Some(displaced)), displaced.clone(), beside.to_text());
+            self.take_in(now, &beside, displaced.clone());
+        }
+        self.take_in(now, path, merge::derived_directory(winner.as_ref()));
+    }
+
+    /// A winner that was heard or derived: the disk follows.
+    pub(super) fn take_in(&mut self, now: Now, path: &SyncPath, entry: Entry) -> merge::Heard {
+        let row = self.index.get(path);
+        let heard = merge::hear(row.as_ref(), &entry);
+        if heard != merge::Heard::Wins {
+            return heard;
+        }
+        let mut row = row.unwrap_or_else(|| Row { winner: entry.clone(), disk: None, installing: None });
+        let under_way = self.entry_under_way(path);
+        match (&mut row.disk, &under_way) {
+            (_, Some(_)) => row.installing = under_way,
+            // What is here already is that version now, whoever made it first.
+            (Some(disk), None) if disk.entry.same_on_disk(&entry) => disk.entry = entry.clone(),
+            // A deletion of what was never here, or is gone: what is made here next is made on top of it.
+            (disk, None) if !entry.is_live() && disk.as_ref().is_none_or(|disk| !disk.entry.is_live()) => {
+                *disk = Some(merge::on_disk(entry.clone(), None));
+            }
+            _ => {}
+        }
+        row.winner = entry;
+        self.store(now, path, row);
+        heard
+    }
+}

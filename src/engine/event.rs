@@ -1,0 +1,200 @@
+//! What the shell tells the engine: times, stats, and one closed list of events.
+
+use super::action::{JobId, Outcome};
+use crate::model::{ContentId, DeviceId, FileTime, Mode, SyncPath};
+use crate::wire::message::Message;
+use bytes::Bytes;
+
+/// The time of an event. Both in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Since 1970, by a clock that may be wrong and may jump.
+    pub wall: u64,
+    /// Since some moment before the start; never goes back.
+    pub mono: u64,
+}
+
+/// One TCP link (or its likeness in the simulator); never reused, so that late answers are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// A walk of the tree or of a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WalkId(pub u64);
+
+/// A large content on its way; also the stream's number on the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FetchId(pub u32);
+
+/// A verified content in `staging/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StageId(pub u64);
+
+/// What kind of inode a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub enum StatKind {
+    File,
+    Directory,
+    Symlink,
+    /// A socket, fifo, device, or a mount point: left alone.
+    Other,
+}
+
+/// What `statx` says of a path; equal stats mean an untouched inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Stat {
+    pub kind: StatKind,
+    pub size: u64,
+    pub mtime: FileTime,
+    pub ctime: FileTime,
+    pub ino: u64,
+    pub mode: Mode,
+}
+
+/// Why the watcher thinks that a path deserves a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hint {
+    /// A writer closed it, or it was renamed in: look soon.
+    Closed,
+    /// Created, being written, or its attributes changed: wait for quiet.
+    Changed,
+    /// Removed or renamed away.
+    Gone,
+}
+
+/// What a look at a path found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observed {
+    Absent,
+    /// Its stat is the `known` of the look.
+    Unchanged,
+    Directory {
+        stat: Stat,
+    },
+    Symlink {
+        stat: Stat,
+        target: Vec<u8>,
+    },
+    /// Hashed, durable, and with the same stat before and after. `body`: the bytes, if the look asked for them,
+    /// the file is small and the shell's budget allowed.
+    File {
+        stat: Stat,
+        content: ContentId,
+        body: Option<Bytes>,
+    },
+    /// A socket, fifo, device or mount: its kind, for the log.
+    Special {
+        what: &'static str,
+    },
+    /// It changed while it was read.
+    Unstable,
+    Failed(Trouble),
+}
+
+/// Why something could not be done to one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    pub cause: Cause,
+    /// One sentence for a person, escaped already.
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    NoSpace,
+    Denied,
+    /// This file system cannot hold such a name.
+    Name,
+    Other,
+}
+
+/// How the root looks, by descriptor and by path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootState {
+    Fine,
+    /// Not to be trusted: why, and what to do, for a person.
+    Wrong(String),
+}
+
+/// What happens to the engine.
+#[derive(Debug)]
+pub enum Event {
+    /// The time promised by `wake_at` has come (or simply some time).
+    Tick,
+    /// The watcher saw something.
+    Hint {
+        path: SyncPath,
+        hint: Hint,
+    },
+    /// The watcher lost events: everything needs a walk.
+    Overflow,
+    Looked {
+        path: SyncPath,
+        observed: Observed,
+    },
+    /// Some children that a walk found, in any order. A folder is named before what is in it.
+    Listed {
+        walk: WalkId,
+        found: Vec<(SyncPath, Stat)>,
+    },
+    /// The walk is over. `unread`: folders that could not be listed; nothing is concluded from their silence.
+    Walked {
+        walk: WalkId,
+        unread: Vec<(Option<SyncPath>, Trouble)>,
+    },
+    Root(RootState),
+    IgnoreRead(Option<Vec<u8>>),
+    /// A link is up and both ends proved the secret. `dialler`: this end opened it.
+    LinkUp {
+        link: LinkId,
+        device: DeviceId,
+        name: String,
+        dialler: bool,
+    },
+    LinkDown {
+        link: LinkId,
+    },
+    /// `wire_bytes`: what the message took on the wire, for the log.
+    Message {
+        link: LinkId,
+        message: Message,
+        wire_bytes: u64,
+    },
+    /// A large content arrived and its hash is right.
+    Fetched {
+        fetch: FetchId,
+        staged: StageId,
+        wire_bytes: u64,
+    },
+    FetchFailed {
+        fetch: FetchId,
+        why: FetchError,
+    },
+    /// The peer asks for a large content as its stream `stream`; answered by one `Serve`.
+    FetchAsked {
+        link: LinkId,
+        stream: FetchId,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+    },
+    Installed {
+        job: JobId,
+        outcome: Outcome,
+    },
+    /// A person released held deletions.
+    Confirm,
+    Pause(bool),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FetchError {
+    /// The peer does not have it (any more).
+    NotHere,
+    /// The link ended.
+    LinkLost,
+    /// The bytes that came are not what was announced.
+    Corrupt,
+    /// It could not be staged here.
+    Staging(Trouble),
+}

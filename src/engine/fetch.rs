@@ -1,0 +1,455 @@
+//! What is wanted, from whom, and its way onto the disk.
+//!
+//! A path whose winner is not on disk is *wanted*. `advance` moves one want a step: wait for what must come first, take the
+//! content from this disk if it is here, else ask a peer, then install. Windows bound what is under way (P9).
+
+use super::Engine;
+use super::action::{Action, Source};
+use super::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
+use super::index::{Index, Row};
+use super::merge;
+use super::wants::{Step, Want};
+use crate::model::{ContentId, DeviceId, SyncPath};
+use crate::wire::message::{Message, SMALL_FILE_BYTES, Want as Ask};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1000 * MS;
+/// Small contents asked for or being installed, at most.
+const SMALL_WINDOW_FILES: usize = 4096;
+const SMALL_WINDOW_BYTES: u64 = 16 << 20;
+/// Large contents under way at once.
+const LARGE_WINDOW: usize = 4;
+/// Contents that came with their entries, held until they are installed (bytes).
+const BODIES_BYTES: u64 = 64 << 20;
+const ASKS_A_MESSAGE: usize = 512;
+/// A deletion waits this long for others to copy from what it deletes.
+const COPY_PATIENCE_NS: u64 = 5 * SECOND;
+
+impl<I: Index> Engine<I> {
+    /// Whether the path is being installed: then it is not looked at (echo).
+    pub(super) fn is_busy(&self, path: &SyncPath) -> bool {
+        matches!(self.wants.get(path), Some(Want { step: Step::Installing(_), .. }))
+    }
+
+    /// Writes a row, and draws the consequences that every written row has.
+    pub(super) fn store(&mut self, now: Now, path: &SyncPath, row: Row) {
+        self.index.put(path, &row);
+        self.note_stamp(row.winner.version.stamp);
+        self.state_changed(now);
+        self.check_family(now, path, &row.winner);
+        if row.is_settled() && !self.is_busy(path) {
+            self.unwant(path);
+        } else {
+            self.want(now, path, &row);
+        }
+    }
+
+    fn want(&mut self, now: Now, path: &SyncPath, row: &Row) {
+        if !self.wants.by_path.contains_key(path) {
+            let want = Want {
+                step: Step::Ready,
+                content: None,
+                sources: Vec::new(),
+                refused: BTreeSet::new(),
+                body: None,
+                staged: None,
+                wire_bytes: 0,
+                provider: None,
+                from: String::new(),
+                copy_failed: false,
+                tries: 0,
+                since: now.mono,
+                told: None,
+                stuck: false,
+            };
+            self.wants.by_path.insert(path.clone(), want);
+        }
+        let content = row.winner.file();
+        if self.wants.by_path.get(path).is_some_and(|want| want.content != content) {
+            self.drop_content(path);
+        }
+        self.wants.set_content(path, content);
+        self.wants.make_ready(path);
+    }
+
+    /// The winner moved on: what was on its way for the old one is of no use.
+    fn drop_content(&mut self, path: &SyncPath) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        want.copy_failed = false;
+        want.sources.clear();
+        want.refused.clear();
+        want.stuck = false;
+        if let Some(body) = want.body.take() {
+            self.wants.body_bytes -= body.len() as u64;
+        }
+        if let Some(staged) = want.staged.take() {
+            self.act(Action::Discard(staged));
+        }
+        self.stop_asking(path);
+    }
+
+    fn stop_asking(&mut self, path: &SyncPath) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        match want.step {
+            Step::Asked(link, id) => {
+                let size = want.content.map_or(0, |(_, size)| size);
+                want.step = Step::Waiting;
+                self.wants.asked.remove(&(link, id));
+                self.wants.release_small(size);
+            }
+            Step::Queued => want.step = Step::Waiting,
+            Step::Fetching(fetch) => {
+                want.step = Step::Waiting;
+                self.wants.fetching.remove(&fetch);
+                self.act(Action::CancelFetch { fetch });
+            }
+            _ => {}
+        }
+    }
+
+    /// The path needs nothing more.
+    pub(super) fn unwant(&mut self, path: &SyncPath) {
+        if !self.wants.by_path.contains_key(path) {
+            return;
+        }
+        self.drop_content(path);
+        let content = self.wants.get(path).and_then(|want| want.content);
+        self.wants.set_content(path, None);
+        self.wants.by_path.remove(path);
+        self.wants.ready.remove(path);
+        // A deletion may have waited for this to be copied from it.
+        if let Some((content, _)) = content {
+            for holder in self.index.holders(&content) {
+                self.wants.make_ready(&holder);
+            }
+        }
+    }
+
+    /// Something about the path changed: try again at once.
+    pub(super) fn retry_now(&mut self, path: &SyncPath) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.stuck = false;
+        }
+        self.wants.make_ready(path);
+    }
+
+    pub(super) fn retry_all(&mut self) {
+        let paths: Vec<_> = self.wants.by_path.keys().cloned().collect();
+        for path in paths {
+            self.wants.make_ready(&path);
+        }
+    }
+
+    /// Loads what an earlier run left unsettled.
+    pub(super) fn want_unsettled(&mut self, now: Now) {
+        let mut after = None;
+        loop {
+            let page = self.index.unsettled(after.as_ref(), 1024);
+            let Some(last) = page.last() else { break };
+            after = Some(last.clone());
+            for path in page {
+                if let Some(row) = self.index.get(&path) {
+                    self.want(now, &path, &row);
+                }
+            }
+        }
+    }
+
+    /// Notes who has a wanted content, and takes a body that came along.
+    pub(super) fn offer_source(&mut self, path: &SyncPath, link: LinkId, body: Option<Bytes>, wire_bytes: u64) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        want.sources.retain(|known| *known != link);
+        want.sources.push(link);
+        want.refused.remove(&link);
+        let Some((_, size)) = want.content else { return };
+        if let Some(body) = body
+            && want.body.is_none()
+            && body.len() as u64 == size
+            && self.wants.body_bytes + size <= BODIES_BYTES
+        {
+            self.wants.body_bytes += size;
+            want.wire_bytes = wire_bytes;
+            want.provider = Some(link);
+            want.from = self.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
+            want.body = Some(body);
+        }
+        want.stuck = false;
+        self.wants.make_ready(path);
+    }
+
+    pub(super) fn pass_on(&mut self, path: &SyncPath, told: Vec<DeviceId>) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.told = Some(told);
+        }
+    }
+
+    fn wait(&mut self, now: Now, path: &SyncPath, retry_ns: Option<u64>) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        want.step = Step::Waiting;
+        if let Some(after) = retry_ns {
+            self.wants.retries.insert((now.mono + after, path.clone()));
+        }
+    }
+
+    /// Waits longer each time, up to a minute.
+    pub(super) fn back_off(&mut self, now: Now, path: &SyncPath) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        want.tries += 1;
+        want.stuck = want.tries > 3;
+        let after = (SECOND << want.tries.min(6)).min(60 * SECOND) / 2;
+        self.wait(now, path, Some(after));
+    }
+
+    /// Moves every want that can move. Called once a group of events.
+    pub(super) fn pump_wants(&mut self, now: Now) {
+        while let Some((at, _)) = self.wants.retries.first()
+            && *at <= now.mono
+            && let Some((_, path)) = self.wants.retries.pop_first()
+        {
+            self.wants.make_ready(&path);
+        }
+        if self.is_stopped() {
+            return;
+        }
+        self.good_parent = None;
+        // In path order, so that folders come before what is in them.
+        for path in std::mem::take(&mut self.wants.ready) {
+            if matches!(self.wants.get(&path), Some(Want { step: Step::Ready, .. })) {
+                self.advance(now, &path);
+            }
+        }
+        self.ask(now);
+    }
+
+    fn advance(&mut self, now: Now, path: &SyncPath) {
+        let Some(row) = self.index.get(path) else { return self.unwant(path) };
+        if row.is_settled() || self.ignore.covers(path, row.winner.is_directory()) {
+            return self.unwant(path);
+        }
+        // A user is at it: what the look finds comes first, and tries again.
+        let awaits_look = self.settle.is_noisy(path) || self.looks.contains_key(path) || self.missing.contains(path);
+        if awaits_look || self.held.contains(path) {
+            return self.wait(now, path, None);
+        }
+        if !row.winner.is_live() {
+            return self.advance_deletion(now, path, &row);
+        }
+        if !self.parent_is_ready(path) {
+            return self.wait(now, path, Some(SECOND));
+        }
+        let live = row.live_on_disk();
+        let is_directory = live.is_some_and(|(entry, _)| entry.is_directory());
+        if is_directory && !row.winner.is_directory() && self.index.any_on_disk_below(path) {
+            return self.wait(now, path, Some(SECOND));
+        }
+        if live.is_some_and(|(entry, _)| entry.same_content(&row.winner)) {
+            return self.install(path, &row, Source::InPlace);
+        }
+        match row.winner.file() {
+            None => self.install(path, &row, Source::Nothing),
+            Some((content, size)) => self.advance_file(now, path, &row, content, size),
+        }
+    }
+
+    fn advance_deletion(&mut self, now: Now, path: &SyncPath, row: &Row) {
+        let Some((on_disk, _)) = row.live_on_disk() else {
+            let disk = Some(merge::on_disk(row.winner.clone(), None));
+            return self.store(now, path, Row { disk, ..row.clone() });
+        };
+        if on_disk.is_directory() && self.index.any_on_disk_below(path) {
+            return self.wait(now, path, Some(SECOND));
+        }
+        let since = self.wants.get(path).map_or(0, |want| want.since);
+        if let Some((content, _)) = on_disk.file()
+            && self.wants.is_wanted_beside(content, path)
+            && now.mono < since + COPY_PATIENCE_NS
+        {
+            return self.wait(now, path, Some(COPY_PATIENCE_NS));
+        }
+        self.install(path, row, Source::Nothing);
+    }
+
+    /// Whether the folder of the path is on disk, or on its way there before it.
+    fn parent_is_ready(&mut self, path: &SyncPath) -> bool {
+        let Some(parent) = path.parent() else { return true };
+        if self.good_parent.as_ref() == Some(&parent) {
+            return true;
+        }
+        let Some(row) = self.index.get(&parent) else { return false };
+        let on_disk = row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory());
+        let ready = row.winner.is_directory() && (on_disk || self.is_busy(&parent));
+        if ready {
+            self.good_parent = Some(parent);
+        }
+        ready
+    }
+
+    fn advance_file(&mut self, now: Now, path: &SyncPath, row: &Row, content: ContentId, size: u64) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        if let Some(body) = want.body.take() {
+            self.wants.body_bytes -= body.len() as u64;
+            return self.install(path, row, Source::Bytes(body));
+        }
+        if let Some(staged) = want.staged.take() {
+            return self.install(path, row, Source::Staged(staged));
+        }
+        if size == 0 {
+            return self.install(path, row, Source::Bytes(Bytes::new()));
+        }
+        if !want.copy_failed
+            && let Some((from, stat)) = self.local_copy(path, content)
+        {
+            return self.install(path, row, Source::Copy { from, stat });
+        }
+        if now.mono < self.wants.full_until {
+            let after = self.wants.full_until - now.mono;
+            return self.wait(now, path, Some(after));
+        }
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.step = Step::Queued;
+        }
+        if size <= SMALL_FILE_BYTES {
+            self.wants.small_queue.push_back(path.clone());
+        } else {
+            self.wants.large_queue.push_back(path.clone());
+        }
+    }
+
+    /// Another file here that holds the content and is not being replaced.
+    fn local_copy(&self, path: &SyncPath, content: ContentId) -> Option<(SyncPath, Stat)> {
+        self.index.holders(&content).into_iter().filter(|holder| holder != path && !self.is_busy(holder)).find_map(
+            |holder| {
+                let row = self.index.get(&holder)?;
+                let (entry, stat) = row.live_on_disk()?;
+                (entry.file()?.0 == content).then_some((holder, *stat))
+            },
+        )
+    }
+
+    /// Fills the windows from the queues.
+    fn ask(&mut self, now: Now) {
+        let mut asks: BTreeMap<LinkId, Vec<Ask>> = BTreeMap::new();
+        while self.wants.small_files < SMALL_WINDOW_FILES
+            && self.wants.small_bytes < SMALL_WINDOW_BYTES
+            && let Some(path) = self.wants.small_queue.pop_front()
+        {
+            let Some((link, content, size)) = self.pick_source(now, &path, true) else { continue };
+            let id = self.wants.next_id() as u32;
+            self.set_step(&path, Step::Asked(link, id));
+            self.wants.asked.insert((link, id), path.clone());
+            self.wants.small_files += 1;
+            self.wants.small_bytes += size;
+            asks.entry(link).or_default().push(Ask { id, path, content, size });
+        }
+        for (link, wants) in asks {
+            for part in wants.chunks(ASKS_A_MESSAGE) {
+                self.send(vec![link], Message::Get { wants: part.to_vec() });
+            }
+        }
+        while self.wants.fetching.len() < LARGE_WINDOW
+            && let Some(path) = self.wants.large_queue.pop_front()
+        {
+            let Some((from, content, size)) = self.pick_source(now, &path, false) else { continue };
+            let fetch = FetchId(self.wants.next_id() as u32);
+            self.set_step(&path, Step::Fetching(fetch));
+            self.wants.fetching.insert(fetch, (path.clone(), from));
+            self.act(Action::Fetch { fetch, from, path, content, size });
+        }
+    }
+
+    pub(super) fn set_step(&mut self, path: &SyncPath, step: Step) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.step = step;
+        }
+    }
+
+    /// The peer to ask: the one that told last, else any that has not refused. With none, the want waits.
+    fn pick_source(&mut self, now: Now, path: &SyncPath, small: bool) -> Option<(LinkId, ContentId, u64)> {
+        let want = self.wants.by_path.get_mut(path).filter(|want| want.step == Step::Queued)?;
+        let (content, size) = want.content?;
+        if (size <= SMALL_FILE_BYTES) != small {
+            return None; // queued when its winner was another; it is in the other queue too
+        }
+        let told = want.sources.iter().rev().copied();
+        let link = told
+            .chain(self.sessions.keys().copied())
+            .find(|link| self.sessions.contains_key(link) && !want.refused.contains(link));
+        let Some(link) = link else {
+            want.refused.clear();
+            if self.sessions.is_empty() {
+                want.stuck = true;
+                self.wait(now, path, None);
+            } else {
+                self.back_off(now, path);
+            }
+            return None;
+        };
+        Some((link, content, size))
+    }
+
+    fn refuse(&mut self, path: &SyncPath, link: LinkId) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.refused.insert(link);
+            want.step = Step::Waiting;
+        }
+        self.wants.make_ready(path);
+    }
+
+    pub(super) fn contents_came(&mut self, link: LinkId, contents: Vec<(u32, Option<Bytes>)>, wire: u64) {
+        let total: u64 = contents.iter().filter_map(|(_, body)| body.as_ref()).map(|body| body.len() as u64).sum();
+        for (id, body) in contents {
+            let Some(path) = self.wants.asked.remove(&(link, id)) else { continue };
+            let Some(want) = self.wants.by_path.get_mut(&path) else { continue };
+            let size = want.content.map_or(0, |(_, size)| size);
+            want.step = Step::Waiting;
+            self.wants.release_small(size);
+            match body {
+                Some(body) if body.len() as u64 == size => {
+                    let share = (u128::from(wire) * u128::from(size) / u128::from(total.max(1))) as u64;
+                    self.offer_source(&path, link, Some(body), share);
+                }
+                _ => self.refuse(&path, link),
+            }
+        }
+    }
+
+    pub(super) fn fetched(&mut self, fetch: FetchId, staged: StageId, wire_bytes: u64) {
+        let Some((path, link)) = self.wants.fetching.remove(&fetch) else {
+            return self.act(Action::Discard(staged));
+        };
+        let from = self.sessions.get(&link).map(|session| session.name.clone());
+        let Some(want) = self.wants.by_path.get_mut(&path) else { return self.act(Action::Discard(staged)) };
+        want.staged = Some(staged);
+        want.wire_bytes = wire_bytes;
+        want.provider = Some(link);
+        want.from = from.unwrap_or_default();
+        want.step = Step::Waiting;
+        self.wants.make_ready(&path);
+    }
+
+    pub(super) fn fetch_failed(&mut self, now: Now, fetch: FetchId, why: FetchError) {
+        let Some((path, link)) = self.wants.fetching.remove(&fetch) else { return };
+        match why {
+            FetchError::Staging(trouble) => self.install_failed(now, &path, trouble),
+            FetchError::NotHere | FetchError::LinkLost | FetchError::Corrupt => {
+                self.refuse(&path, link);
+            }
+        }
+    }
+
+    /// A link ended: what was asked of it is asked elsewhere. (Fetches end by their own event.)
+    pub(super) fn forget_source(&mut self, link: LinkId) {
+        let from = (link, 0);
+        let asked: Vec<_> = self.wants.asked.range(from..=(link, u32::MAX)).map(|(_, path)| path.clone()).collect();
+        for path in asked {
+            self.stop_asking(&path);
+            self.wants.make_ready(&path);
+        }
+        for want in self.wants.by_path.values_mut() {
+            want.sources.retain(|source| *source != link);
+            want.refused.remove(&link);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What is not synced: `.dirsyncignore` in the root, in gitignore's syntax.
+
+use crate::model::SyncPath;
+use crate::model::path::IGNORE_FILE;
+use ::ignore::gitignore::{Gitignore, GitignoreBuilder};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+/// The patterns in force; cheap to clone.
+#[derive(Clone)]
+pub struct Ignore(Arc<Gitignore>);
+
+impl Default for Ignore {
+    fn default() -> Self {
+        Self(Arc::new(Gitignore::empty()))
+    }
+}
+
+impl Ignore {
+    /// Reads the patterns; with them, the lines that are no patterns (1-based) and why.
+    pub fn parse(text: &[u8]) -> (Self, Vec<(usize, String)>) {
+        let mut builder = GitignoreBuilder::new("");
+        let mut bad = Vec::new();
+        for (number, line) in String::from_utf8_lossy(text).lines().enumerate() {
+            if let Err(error) = builder.add_line(None, line) {
+                bad.push((number + 1, error.to_string()));
+            }
+        }
+        let matcher = builder.build().unwrap_or_else(|error| {
+            bad.push((0, error.to_string()));
+            Gitignore::empty()
+        });
+        (Self(Arc::new(matcher)), bad)
+    }
+
+    /// Whether the path, or a folder that it is in, is covered by a pattern. The patterns' own file never is.
+    pub fn covers(&self, path: &SyncPath, is_dir: bool) -> bool {
+        if self.0.is_empty() || path.as_bytes() == IGNORE_FILE.as_bytes() {
+            return false;
+        }
+        let path = std::path::Path::new(OsStr::from_bytes(path.as_bytes()));
+        self.0.matched_path_or_any_parents(path, is_dir).is_ignore()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::by_name_anywhere("*.o", "src/a.o", false, true)]
+    #[case::anchored("/build", "build/x", false, true)]
+    #[case::anchored_elsewhere("/build", "src/build", false, false)]
+    #[case::folder_only("tmp/", "tmp", false, false)]
+    #[case::below_a_folder("tmp/", "a/tmp/b/c", false, true)]
+    #[case::taken_back("*.log\n!keep.log", "keep.log", false, false)]
+    #[case::a_comment("# *", "a", false, false)]
+    #[case::never_itself("*", ".dirsyncignore", false, false)]
+    fn patterns_are_gitignores(#[case] text: &str, #[case] path: &str, #[case] is_dir: bool, #[case] ignored: bool) {
+        let (ignore, bad) = Ignore::parse(text.as_bytes());
+        assert_eq!(bad, []);
+        assert_eq!(ignore.covers(&SyncPath::new(path).unwrap(), is_dir), ignored);
+    }
+
+    #[test]
+    fn names_that_are_no_text_can_be_matched() {
+        let (ignore, _) = Ignore::parse(b"*.bak");
+        assert!(ignore.covers(&SyncPath::new(b"\xff.bak").unwrap(), false));
+    }
+}

@@ -1,0 +1,168 @@
+//! Installing: what is ready goes to the shell, and what came of it goes to the index.
+
+use super::action::{Action, Job, JobId, Keep, Outcome, Report, Source};
+use super::event::{Cause, Hint, Now, Stat, Trouble};
+use super::index::{Index, Row};
+use super::wants::{Step, UnderWay};
+use super::{Engine, merge};
+use crate::model::path::IGNORE_FILE;
+use crate::model::{Entry, SyncPath};
+use crate::wire::message::Change;
+
+/// After the disk was full, nothing is fetched for this long (ns).
+const FULL_PAUSE_NS: u64 = 10_000_000_000;
+
+impl<I: Index> Engine<I> {
+    pub(super) fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
+        let id = JobId(self.wants.next_id());
+        let on_disk = row.live_on_disk();
+        let keep = match on_disk {
+            Some((old, _)) if row.winner.conflicts_with(old) => Keep::Conflict,
+            _ if !row.winner.is_live() => Keep::Deleted,
+            _ => Keep::Replaced,
+        };
+        self.set_step(path, Step::Installing(id));
+        let window = if let Source::Bytes(bytes) = &source { Some(bytes.len() as u64) } else { None };
+        if let Some(size) = window {
+            self.wants.small_files += 1;
+            self.wants.small_bytes += size;
+        }
+        let copied = matches!(source, Source::Copy { .. });
+        self.wants.jobs.insert(id, UnderWay { path: path.clone(), entry: row.winner.clone(), copied, window });
+        let expect = on_disk.map(|(_, stat)| *stat);
+        self.act(Action::Install(Job { id, path: path.clone(), entry: row.winner.clone(), expect, source, keep }));
+    }
+
+    /// The entry whose install is under way at a path.
+    pub(super) fn entry_under_way(&self, path: &SyncPath) -> Option<Entry> {
+        match self.wants.get(path)?.step {
+            Step::Installing(job) => self.wants.jobs.get(&job).map(|job| job.entry.clone()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn installed(&mut self, now: Now, job: JobId, outcome: Outcome) {
+        let Some(UnderWay { path, entry, copied, window }) = self.wants.jobs.remove(&job) else { return };
+        if let Some(size) = window {
+            self.wants.release_small(size);
+        }
+        self.set_step(&path, Step::Waiting);
+        if let Some(hint) = self.postponed.remove(&path) {
+            self.settle.hint(now.mono, path.clone(), hint);
+        }
+        match outcome {
+            Outcome::Done { stat, kept } => self.install_done(now, &path, entry, stat, kept),
+            Outcome::Stale => {
+                self.settle.hint(now.mono, path.clone(), Hint::Closed);
+                self.back_off(now, &path);
+            }
+            Outcome::NoParent => {
+                if let Some(parent) = path.parent() {
+                    self.settle.hint(now.mono, parent, Hint::Closed);
+                }
+                self.back_off(now, &path);
+            }
+            Outcome::NotEmpty => {
+                // Something in it is not known yet, or never will be.
+                self.walk(now, Some(path.clone()), merge::Found::Live);
+                self.back_off(now, &path);
+            }
+            Outcome::NoSource | Outcome::BadContent if copied => {
+                if let Some(want) = self.wants.by_path.get_mut(&path) {
+                    want.copy_failed = true;
+                }
+                self.wants.make_ready(&path);
+            }
+            Outcome::NoSource | Outcome::BadContent => self.bad_content(now, &path),
+            Outcome::Failed(trouble) => self.install_failed(now, &path, trouble),
+        }
+    }
+
+    /// What was sent is not what was announced: look elsewhere.
+    fn bad_content(&mut self, now: Now, path: &SyncPath) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.refused.extend(want.provider);
+        }
+        self.back_off(now, path);
+    }
+
+    pub(super) fn install_failed(&mut self, now: Now, path: &SyncPath, trouble: Trouble) {
+        if trouble.cause == Cause::NoSpace {
+            self.wants.full_until = now.mono + FULL_PAUSE_NS;
+        }
+        self.problem(path, trouble.text);
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.stuck = true;
+        }
+        self.back_off(now, path);
+    }
+
+    fn install_done(&mut self, now: Now, path: &SyncPath, entry: Entry, stat: Option<Stat>, kept: Option<String>) {
+        let Some(mut row) = self.index.get(path) else { return };
+        let replaced = row.disk.replace(merge::on_disk(entry.clone(), stat)).map(|disk| disk.entry);
+        row.installing = None;
+        self.solve(path);
+        let want = self.wants.get(path);
+        let told = want.and_then(|want| want.told.clone());
+        if let Some(want) = want {
+            let report = Report::Received {
+                path: path.clone(),
+                entry: entry.clone(),
+                from: want.from.clone(),
+                wire_bytes: want.wire_bytes,
+                took_ns: now.mono - want.since,
+            };
+            self.out.push(Action::Report(report));
+        }
+        if let (Some(loser), Some(kept)) = (replaced, kept)
+            && entry.conflicts_with(&loser)
+        {
+            self.report_conflict(path, &entry, loser, kept);
+        }
+        let settled = row.is_settled();
+        self.store(now, path, row);
+        if let Some(told) = told.filter(|_| settled) {
+            self.tell(now, Change { path: path.clone(), entry: entry.clone(), body: None }, told);
+        }
+        if entry.is_directory() {
+            self.children_are_ready(path);
+        }
+        if !entry.is_live()
+            && let Some(parent) = path.parent()
+        {
+            self.wants.make_ready(&parent);
+        }
+        if path.as_bytes() == IGNORE_FILE.as_bytes() {
+            self.act(Action::ReadIgnore);
+        }
+    }
+
+    fn children_are_ready(&mut self, dir: &SyncPath) {
+        let (from, to) = dir.range_below();
+        let below: Vec<_> = self
+            .wants
+            .by_path
+            .range::<SyncPath, _>((std::ops::Bound::Excluded(dir), std::ops::Bound::Unbounded))
+            .map(|(path, _)| path)
+            .skip_while(|path| path.as_bytes() < &from[..])
+            .take_while(|path| path.as_bytes() < &to[..])
+            .filter(|path| path.parent().as_ref() == Some(dir))
+            .cloned()
+            .collect();
+        for path in below {
+            self.wants.make_ready(&path);
+        }
+    }
+
+    pub(super) fn report_conflict(&mut self, path: &SyncPath, winner: &Entry, loser: Entry, kept: String) {
+        let (winner_name, loser_name) = (self.name_of(&winner.version.author), self.name_of(&loser.version.author));
+        self.out.push(Action::Report(Report::Conflict {
+            path: path.clone(),
+            winner: winner.clone(),
+            winner_name,
+            loser,
+            loser_name,
+            kept,
+        }));
+    }
+}

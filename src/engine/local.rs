@@ -1,0 +1,280 @@
+//! What was observed on disk becomes versions.
+
+use super::action::{Action, Report};
+use super::event::{Hint, Now, Observed, Stat, StatKind};
+use super::index::{Index, Row};
+use super::merge::{self, Found, Local};
+use super::{Engine, Looking};
+use crate::model::path::IGNORE_FILE;
+use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
+use crate::wire::message::Change;
+use bytes::Bytes;
+
+/// A file whose times are this close to the look may change once more without a new stat.
+const RACY_NS: u64 = 2_000_000_000;
+const PAGE: usize = 1024;
+
+impl<I: Index> Engine<I> {
+    /// Looks at a path, unless that is under way or it is being installed: then once more after that.
+    pub(super) fn look(&mut self, path: &SyncPath, known: Option<Stat>, looking: Looking) {
+        if self.is_busy(path) || self.looks.contains_key(path) {
+            self.postponed.insert(path.clone(), looking.hint.unwrap_or(Hint::Closed));
+            return;
+        }
+        let body = looking.found == Found::Live && !self.sessions.is_empty();
+        let rehash = looking.rehash;
+        self.looks.insert(path.clone(), looking);
+        self.act(Action::Look { path: path.clone(), known, rehash, body });
+    }
+
+    /// A path has settled after hints.
+    pub(super) fn look_hinted(&mut self, path: &SyncPath, hint: Hint) {
+        if self.ignore.covers(path, false) {
+            return;
+        }
+        let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+        // A folder in the known one's place needs a new watch, even if its stat says nothing.
+        let known = known.filter(|stat| stat.kind != StatKind::Directory);
+        self.look(path, known, Looking { found: self.live(), hint: Some(hint), rehash: false });
+    }
+
+    fn live(&self) -> Found {
+        if self.restored { Found::Restored } else { Found::Live }
+    }
+
+    pub(super) fn looked(&mut self, now: Now, path: &SyncPath, observed: Observed) {
+        let Some(looking) = self.looks.remove(path) else { return };
+        if let Some(hint) = self.postponed.remove(path) {
+            self.settle.hint(now.mono, path.clone(), hint);
+        }
+        let restless = self.settle.is_restless(now.mono, path);
+        if self.settle.is_noisy(path) && !restless && matches!(observed, Observed::File { .. } | Observed::Absent) {
+            // It was touched again meanwhile: what was seen may be half of something.
+            return;
+        }
+        if self.is_suddenly_empty(path, &observed, &looking) {
+            self.settle.hint(now.mono, path.clone(), Hint::Changed);
+            self.emptied.insert(path.clone());
+            return;
+        }
+        self.emptied.remove(path);
+        let is_new_folder = matches!(observed, Observed::Directory { .. }) && looking.hint == Some(Hint::Closed);
+        self.observe(now, path, observed, looking.found);
+        if is_new_folder {
+            self.walk(now, Some(path.clone()), looking.found);
+        }
+        self.retry_now(path);
+    }
+
+    /// An empty file that was not empty is most often one that is just being rewritten: it gets a second look.
+    fn is_suddenly_empty(&self, path: &SyncPath, observed: &Observed, looking: &Looking) -> bool {
+        let Observed::File { stat, .. } = observed else { return false };
+        stat.size == 0
+            && looking.hint.is_some()
+            && !self.emptied.contains(path)
+            && self.index.get(path).is_some_and(|row| row.live_on_disk().is_some_and(|(_, known)| known.size > 0))
+    }
+
+    /// Takes what was seen at a path into the index.
+    pub(super) fn observe(&mut self, now: Now, path: &SyncPath, observed: Observed, found: Found) {
+        if !matches!(observed, Observed::Failed(_)) {
+            self.solve(path);
+        }
+        if !matches!(observed, Observed::Absent | Observed::Special { .. }) {
+            self.missing.remove(path);
+        }
+        match observed {
+            Observed::Unchanged => {}
+            Observed::Absent => self.absent(now, path),
+            Observed::Special { what } => {
+                if self.left_alone.insert(path.clone()) {
+                    self.out.push(Action::Report(Report::LeftAlone { path: path.clone(), what }));
+                }
+                self.absent(now, path);
+            }
+            Observed::Directory { stat } => {
+                self.present(now, path, Kind::Directory, FileTime::default(), stat, found, None);
+            }
+            Observed::Symlink { stat, target } => {
+                self.present(now, path, Kind::Symlink { target }, stat.mtime, stat, found, None);
+            }
+            Observed::File { stat, content, body } => {
+                if [stat.mtime, stat.ctime].iter().any(|time| time.as_stamp().abs_diff(now.wall) < RACY_NS) {
+                    self.recheck(now.mono + RACY_NS, path);
+                }
+                self.present(now, path, Kind::File { size: stat.size, content }, stat.mtime, stat, found, body);
+            }
+            Observed::Unstable => self.settle.hint(now.mono, path.clone(), Hint::Changed),
+            Observed::Failed(trouble) => self.problem(path, trouble.text),
+        }
+    }
+
+    fn present(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        kind: Kind,
+        mtime: FileTime,
+        stat: Stat,
+        found: Found,
+        body: Option<Bytes>,
+    ) {
+        // A link's own permissions mean nothing and differ between systems.
+        let mode = if matches!(kind, Kind::Symlink { .. }) { Mode::NONE } else { stat.mode };
+        let row = self.index.get(path);
+        let was_directory = row.as_ref().and_then(Row::live_on_disk).is_some_and(|(entry, _)| entry.is_directory());
+        if was_directory && kind != Kind::Directory {
+            self.delete_below(now, path);
+        }
+        match merge::compare(row.as_ref(), &kind, mode, mtime, found) {
+            Local::Nothing => {
+                if let Some(mut row) = row
+                    && let Some(disk) = &mut row.disk
+                    && disk.stat != Some(stat)
+                {
+                    disk.stat = Some(stat);
+                    self.store(now, path, row);
+                }
+            }
+            Local::Adopt(entry) => {
+                if let Some(mut row) = row {
+                    row.disk = Some(merge::on_disk(entry, Some(stat)));
+                    row.installing = None;
+                    self.store(now, path, row);
+                }
+            }
+            Local::Touched(base) => {
+                let stamp = base.version.stamp + 1;
+                let entry = self.mint(kind, mode, mtime, stamp, Some(&base));
+                self.changed_here(now, path, entry, Some(stat), None);
+            }
+            Local::Edited(base) => {
+                let stamp = merge::stamp(found, now.wall, &stat, base.as_ref());
+                let entry = self.mint(kind, mode, mtime, stamp, base.as_ref());
+                self.changed_here(now, path, entry, Some(stat), body);
+            }
+        }
+    }
+
+    /// A path that is known to be on disk is not: a deletion, once the root is known to be in order.
+    fn absent(&mut self, now: Now, path: &SyncPath) {
+        let on_disk = self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
+        if on_disk && !self.held.contains(path) {
+            self.missing.add(now.mono, path.clone());
+        }
+    }
+
+    /// The root was found fine after these were found missing.
+    pub(super) fn conclude_missing(&mut self, now: Now) {
+        for path in self.missing.take() {
+            let directory = self.index.get(&path).and_then(|row| row.live_on_disk().map(|(e, _)| e.is_directory()));
+            match directory {
+                Some(true) => {
+                    self.delete_below(now, &path);
+                    self.delete(now, &path);
+                }
+                Some(false) => self.delete(now, &path),
+                None => {}
+            }
+            self.retry_now(&path);
+        }
+    }
+
+    /// Deletes what the index has on disk strictly below `dir`, the deepest first, so that a peer that
+    /// hears it in order never sees a folder go before what is in it.
+    fn delete_below(&mut self, now: Now, dir: &SyncPath) {
+        let mut paths = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.index.below(Some(dir), after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            paths.extend(page.into_iter().filter(|(_, row)| row.live_on_disk().is_some()).map(|(path, _)| path));
+        }
+        for path in paths.into_iter().rev() {
+            self.delete(now, &path);
+        }
+    }
+
+    fn delete(&mut self, now: Now, path: &SyncPath) {
+        if self.is_busy(path) {
+            self.postponed.insert(path.clone(), Hint::Gone);
+            return;
+        }
+        let Some(base) = self.index.get(path).and_then(|row| row.live_on_disk().map(|(entry, _)| entry.clone())) else {
+            return;
+        };
+        let stamp = base.version.stamp + 1;
+        let entry = self.mint(Kind::Deleted { at: now.wall }, Mode::NONE, FileTime::default(), stamp, Some(&base));
+        self.changed_here(now, path, entry, None, None);
+    }
+
+    /// A new version, made here.
+    fn mint(&mut self, kind: Kind, mode: Mode, mtime: FileTime, stamp: u64, base: Option<&Entry>) -> Entry {
+        self.counter += 1;
+        self.index.set_meta(super::META_COUNTER, &self.counter.to_be_bytes());
+        let seen = base.map(|base| base.version.seen.clone()).unwrap_or_default();
+        let stamp = stamp.min(crate::model::version::STAMP_LIMIT - 1);
+        let version = Version { stamp, author: self.config.device, seen: seen.with(self.config.device, self.counter) };
+        Entry { kind, mode, mtime, version }
+    }
+
+    /// A version made here, on top of what was on disk (never of what the index had merely heard of), which is
+    /// told to all if it wins.
+    fn changed_here(&mut self, now: Now, path: &SyncPath, entry: Entry, stat: Option<Stat>, body: Option<Bytes>) {
+        let old = self.index.get(path);
+        let wins = old.as_ref().is_none_or(|row| entry.beats(&row.winner));
+        let winner = match &old {
+            Some(row) if !wins => row.winner.clone(),
+            _ => entry.clone(),
+        };
+        let moved = body.is_some() && self.is_held_elsewhere(path, &entry);
+        let row = Row { winner, disk: Some(merge::on_disk(entry.clone(), stat)), installing: None };
+        self.store(now, path, row);
+        if wins {
+            let body = body.filter(|_| !moved);
+            self.tell(now, Change { path: path.clone(), entry, body }, Vec::new());
+        }
+        if path.as_bytes() == IGNORE_FILE.as_bytes() {
+            self.act(Action::ReadIgnore);
+        }
+    }
+
+    /// A renamed or copied file's bytes need not travel: the peers have them.
+    fn is_held_elsewhere(&self, path: &SyncPath, entry: &Entry) -> bool {
+        entry.file().is_some_and(|(content, _)| self.index.holders(&content).iter().any(|holder| holder != path))
+    }
+
+    pub(super) fn problem(&mut self, path: &SyncPath, text: String) {
+        if self.problems.get(path) != Some(&text) {
+            self.problems.insert(path.clone(), text.clone());
+            self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
+        }
+    }
+
+    pub(super) fn solve(&mut self, path: &SyncPath) {
+        if self.problems.remove(path).is_some() {
+            self.out.push(Action::Report(Report::Solved { path: Some(path.clone()) }));
+        }
+    }
+
+    fn recheck(&mut self, at: u64, path: &SyncPath) {
+        if self.rechecking.insert(path.clone()) {
+            self.rechecks.insert((at, path.clone()));
+        }
+    }
+
+    /// Hashes once more what was looked at too soon after its last change for its stat to be trusted.
+    pub(super) fn recheck_due(&mut self, now: Now) {
+        while let Some((at, _)) = self.rechecks.first()
+            && *at <= now.mono
+            && let Some((_, path)) = self.rechecks.pop_first()
+        {
+            self.rechecking.remove(&path);
+            let known = self.index.get(&path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+            if known.is_some() && !self.settle.is_noisy(&path) && !self.is_busy(&path) {
+                self.look(&path, known, Looking { found: self.live(), hint: None, rehash: true });
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! (ours, theirs) to a decision, and the entries that follow from others: plain functions, no state.
+
+use super::event::Stat;
+use super::index::{OnDisk, Row};
+use crate::model::entry::{Entry, FileTime, Kind, Mode};
+use crate::model::{DeviceId, Seen, SyncPath, Version, text};
+
+/// What hearing of an entry does to a path's winner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It is the winner already.
+    Same,
+    /// It lost to what is known here.
+    Older,
+    /// It is the new winner.
+    Wins,
+}
+
+/// Merging is taking the maximum (P3).
+pub fn hear(row: Option<&Row>, theirs: &Entry) -> Heard {
+    match row {
+        None => Heard::Wins,
+        Some(row) if row.winner == *theirs => Heard::Same,
+        Some(row) if theirs.beats(&row.winner) => Heard::Wins,
+        Some(_) => Heard::Older,
+    }
+}
+
+/// What a look makes of something live on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Local {
+    /// Just what the disk column says; only its stat may be new.
+    Nothing,
+    /// The disk holds this known entry (an install that a crash cut off, or the same contents made here): no edit.
+    Adopt(Entry),
+    /// Only permissions or mtime changed, on top of this entry.
+    Touched(Entry),
+    /// New contents, on top of this entry where there was one.
+    Edited(Option<Entry>),
+}
+
+/// Compares what was seen with what is known of the path.
+pub fn compare(row: Option<&Row>, kind: &Kind, mode: Mode, mtime: FileTime, found: Found) -> Local {
+    let Some(row) = row else { return Local::Edited(None) };
+    let disk = row.disk.as_ref().map(|disk| &disk.entry);
+    if let Some(disk) = disk.filter(|disk| disk.kind == *kind) {
+        // A file system may have clamped what was asked of it: what it said then is no change.
+        let stat = row.disk.as_ref().and_then(|disk| disk.stat);
+        let same_mode = disk.mode == mode || stat.is_some_and(|stat| stat.mode == mode);
+        let same_mtime = disk.mtime == mtime || stat.is_some_and(|stat| stat.mtime == mtime);
+        return if same_mode && same_mtime { Local::Nothing } else { Local::Touched(disk.clone()) };
+    }
+    // An install was cut off between the exchange and the commit: what it left is no edit (P5).
+    let installed = [Some(&row.winner), row.installing.as_ref()].into_iter().flatten();
+    if let Some(known) = installed.clone().find(|e| e.kind == *kind && (e.mode, e.mtime) == (mode, mtime)) {
+        return Local::Adopt(known.clone());
+    }
+    // The same contents were made here too: the disk holds that version but for permissions and mtime.
+    if let Some(known) = installed.clone().find(|e| e.kind == *kind) {
+        return Local::Adopt(Entry { mode, mtime, ..known.clone() });
+    }
+    // A first scan's find was not made on top of a deletion that it never saw.
+    let base = disk.filter(|disk| match found {
+        Found::Restored => false,
+        Found::First => disk.is_live(),
+        Found::Walked | Found::Live => true,
+    });
+    Local::Edited(base.cloned())
+}
+
+/// How something new on disk was found, which says from when it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Found {
+    /// By a first scan, without an index that knows what was here.
+    First,
+    /// In a folder that came back from a snapshot or a backup: it must not beat what the group has since (P8).
+    Restored,
+    /// By a later walk.
+    Walked,
+    /// While watching.
+    Live,
+}
+
+/// The stamp of new contents (nanoseconds since 1970); see `Version` in section 2 of the design.
+pub fn stamp(found: Found, now: u64, stat: &Stat, base: Option<&Entry>) -> u64 {
+    let after_base = base.map_or(0, |base| base.version.stamp + 1);
+    let modified = stat.mtime.as_stamp();
+    let own = match found {
+        Found::First | Found::Restored if modified > now => 0,
+        Found::First | Found::Restored => modified,
+        Found::Live if base.is_none_or(|base| !base.is_live()) => now,
+        Found::Live | Found::Walked => modified.max(stat.ctime.as_stamp()).min(now),
+    };
+    own.max(after_base)
+}
+
+/// The directory that takes the place of a winner which is none while something below it lives.
+/// Derived from that winner alone, so that every machine derives the same and they merge with themselves.
+pub fn derived_directory(winner: Option<&Entry>) -> Entry {
+    let version = winner.map_or(Version { stamp: 0, author: DeviceId([0; 32]), seen: Seen::default() }, |winner| {
+        Version { stamp: winner.version.stamp + 1, author: winner.version.author, seen: winner.version.seen.clone() }
+    });
+    Entry { kind: Kind::Directory, mode: Mode::DIRECTORY, mtime: FileTime::default(), version }
+}
+
+/// Where a file or link goes that a directory displaces: beside it, named from its version.
+pub fn displaced_path(path: &SyncPath, entry: &Entry) -> SyncPath {
+    let suffix = format!(".conflict-{}-{}", entry.version.stamp, entry.version.author.short());
+    let name = path.name();
+    let keep = name.len().min(255 - suffix.len());
+    // A name may be cut in the midst of a character: names are bytes.
+    let beside = [&name[..keep], suffix.as_bytes()].concat();
+    SyncPath::join(path.parent().as_ref(), &beside).unwrap_or_else(|_| {
+        // The whole would be too long: a name from its hash, in the root, is as much everyone's.
+        let hash = blake3::hash(path.as_bytes());
+        let name = format!("conflict-{}-{}", text::hex(&hash.as_bytes()[..8]), entry.version.author.short());
+        SyncPath::new(name).expect("a short plain name is a path")
+    })
+}
+
+/// The disk column for an entry that is wholly on disk.
+pub fn on_disk(entry: Entry, stat: Option<Stat>) -> OnDisk {
+    OnDisk { entry, stat }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::StatKind;
+    use crate::model::ContentId;
+    use rstest::rstest;
+
+    const MODE: Mode = Mode(0o644);
+
+    fn time(ns: u64) -> FileTime {
+        FileTime { secs: 0, nanos: ns as u32 }
+    }
+
+    fn file(n: u8) -> Kind {
+        Kind::File { size: 1, content: ContentId([n; 32]) }
+    }
+
+    fn entry(kind: Kind, stamp: u64) -> Entry {
+        let author = DeviceId([1; 32]);
+        let version = Version { stamp, author, seen: Seen::default().with(author, stamp) };
+        Entry { kind, mode: MODE, mtime: time(5), version }
+    }
+
+    fn stat(mtime: u64, ctime: u64) -> Stat {
+        Stat { kind: StatKind::File, size: 1, mtime: time(mtime), ctime: time(ctime), ino: 1, mode: MODE }
+    }
+
+    fn row(winner: Entry, disk: Option<Entry>, installing: Option<Entry>) -> Row {
+        Row { winner, disk: disk.map(|entry| on_disk(entry, Some(stat(5, 5)))), installing }
+    }
+
+    #[rstest]
+    #[case::nothing_was_known(None, Heard::Wins)]
+    #[case::known_already(Some(entry(file(1), 7)), Heard::Same)]
+    #[case::older_is_known(Some(entry(file(2), 6)), Heard::Wins)]
+    #[case::newer_is_known(Some(entry(file(2), 8)), Heard::Older)]
+    #[case::a_deletion_is_known(Some(entry(Kind::Deleted { at: 0 }, 7)), Heard::Wins)]
+    fn hearing(#[case] known: Option<Entry>, #[case] heard: Heard) {
+        let known = known.map(|winner| row(winner, None, None));
+        assert_eq!(hear(known.as_ref(), &entry(file(1), 7)), heard);
+    }
+
+    /// File 1 is on disk unless said otherwise; what a look saw, and what it makes of it.
+    #[rstest]
+    #[case::untouched(row(entry(file(1), 1), Some(entry(file(1), 1)), None), file(1), 5, Found::Live, Local::Nothing)]
+    #[case::touched(
+        row(entry(file(1), 1), Some(entry(file(1), 1)), None),
+        file(1),
+        6,
+        Found::Live,
+        Local::Touched(entry(file(1), 1))
+    )]
+    #[case::edited(
+        row(entry(file(1), 1), Some(entry(file(1), 1)), None),
+        file(2),
+        6,
+        Found::Live,
+        Local::Edited(Some(entry(file(1), 1)))
+    )]
+    #[case::edited_while_a_newer_is_on_its_way(
+        row(entry(file(3), 9), Some(entry(file(1), 1)), None),
+        file(2),
+        6,
+        Found::Live,
+        Local::Edited(Some(entry(file(1), 1)))
+    )]
+    #[case::a_crash_after_the_exchange(
+        row(entry(file(3), 9), Some(entry(file(1), 1)), None),
+        file(3),
+        5,
+        Found::Walked,
+        Local::Adopt(entry(file(3), 9))
+    )]
+    #[case::a_crash_after_the_exchange_and_newer_news(
+        row(entry(file(4), 12), Some(entry(file(1), 1)), Some(entry(file(3), 9))),
+        file(3),
+        5,
+        Found::Walked,
+        Local::Adopt(entry(file(3), 9))
+    )]
+    #[case::the_same_made_here(row(entry(file(3), 9), None, None), file(3), 8, Found::First,
+        Local::Adopt(Entry { mtime: time(8), ..entry(file(3), 9) }))]
+    #[case::made_anew_after_its_deletion(row(entry(Kind::Deleted { at: 0 }, 9), Some(entry(Kind::Deleted { at: 0 }, 9)), None),
+        file(2), 6, Found::Live, Local::Edited(Some(entry(Kind::Deleted { at: 0 }, 9))))]
+    #[case::found_by_a_first_scan_after_news_of_its_deletion(
+        row(entry(Kind::Deleted { at: 0 }, 9), Some(entry(Kind::Deleted { at: 0 }, 9)), None),
+        file(2), 6, Found::First, Local::Edited(None))]
+    #[case::an_old_state_from_a_backup(
+        row(entry(file(1), 9), Some(entry(file(1), 9)), None),
+        file(2),
+        2,
+        Found::Restored,
+        Local::Edited(None)
+    )]
+    fn comparing_the_disk_with_the_index(
+        #[case] known: Row,
+        #[case] kind: Kind,
+        #[case] mtime: u64,
+        #[case] found: Found,
+        #[case] local: Local,
+    ) {
+        assert_eq!(compare(Some(&known), &kind, MODE, time(mtime), found), local);
+    }
+
+    #[test]
+    fn an_mtime_that_the_disk_clamped_is_no_change() {
+        let mut known = row(entry(file(1), 1), Some(entry(file(1), 1)), None);
+        known.disk.as_mut().unwrap().stat = Some(stat(0, 5));
+        assert_eq!(compare(Some(&known), &file(1), MODE, time(0), Found::Walked), Local::Nothing);
+    }
+
+    #[rstest]
+    #[case::first_scan(Found::First, (50, 80), None, 50)]
+    #[case::first_scan_of_a_future_mtime(Found::First, (200, 80), None, 0)]
+    #[case::moved_in_while_off(Found::Walked, (50, 80), None, 80)]
+    #[case::appeared_while_watching(Found::Live, (50, 60), None, 100)]
+    #[case::edited(Found::Live, (90, 91), Some(entry(file(1), 40)), 91)]
+    #[case::an_older_file_copied_over_it(Found::Live, (10, 95), Some(entry(file(1), 40)), 95)]
+    #[case::edited_with_a_clock_behind(Found::Live, (90, 91), Some(entry(file(1), 400)), 401)]
+    #[case::a_future_mtime_poisons_nothing(Found::Live, (900, 95), Some(entry(file(1), 40)), 100)]
+    #[case::made_anew_while_watching(Found::Live, (50, 60), Some(entry(Kind::Deleted { at: 0 }, 40)), 100)]
+    fn stamps(#[case] found: Found, #[case] times: (u64, u64), #[case] base: Option<Entry>, #[case] expected: u64) {
+        assert_eq!(stamp(found, 100, &stat(times.0, times.1), base.as_ref()), expected);
+    }
+
+    #[test]
+    fn a_derived_directory_beats_what_it_is_derived_from() {
+        let displaced = entry(file(1), 7);
+        let directory = derived_directory(Some(&displaced));
+        assert!(directory.beats(&displaced) && directory.is_directory());
+        assert_eq!(directory, derived_directory(Some(&displaced)));
+        let path = SyncPath::new([&[b'n'; 250][..], b"/", &[b'x'; 255]].concat()).unwrap();
+        let beside = displaced_path(&path, &displaced);
+        assert_eq!(beside.parent(), path.parent());
+        assert!(beside.name().ends_with(b".conflict-7-01010101") && beside.name().len() == 255);
+    }
+}

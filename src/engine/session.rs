@@ -1,0 +1,425 @@
+//! One peer: greeting, comparing, live, gone.
+//!
+//! The dialler of a link compares: group digests, then bucket digests, then the differing buckets' entries, some at a
+//! time. Whatever a divergence came from, it heals.
+
+use super::action::{Action, Report, ServedFile};
+use super::event::{LinkId, Now};
+use super::index::Index;
+use super::merge::Heard;
+use super::{Engine, status::PeerStatus};
+use crate::model::{ContentId, DeviceId, Entry, SyncPath};
+use crate::wire::message::{Bucket, Change, Digest, Group, Message, SMALL_FILE_BYTES};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+const SECOND: u64 = 1_000_000_000;
+/// Peers tell each other their state at least this often.
+const STATE_EVERY_NS: u64 = 30 * SECOND;
+/// A changed state is told after this much rest.
+const STATE_REST_NS: u64 = SECOND / 10;
+/// A comparison that began keeps derivations waiting for this long at the end that does not lead it.
+const COMPARED_NS: u64 = SECOND;
+/// An offer names at most this many buckets, and about this many entries.
+const OFFER_BUCKETS: usize = 2048;
+const OFFER_ENTRIES: usize = 2048;
+/// Entries that an offer in parts may hold (P9).
+const OFFERED_CAP: usize = 1 << 20;
+const CHANGES_A_MESSAGE: usize = 512;
+/// Stamps this far ahead of our clock are held: 5 years (ns).
+const FUTURE_NS: u64 = 5 * 365 * 24 * 3600 * SECOND;
+
+/// How far a comparison that this end leads has come.
+#[derive(Default)]
+enum Comparing {
+    #[default]
+    No,
+    /// `Groups` is out.
+    Descending,
+    /// Buckets still to be offered, while one offer is out.
+    Offering(VecDeque<Bucket>),
+}
+
+pub(super) struct Session {
+    pub device: DeviceId,
+    pub name: String,
+    dialler: bool,
+    comparing: Comparing,
+    /// What the peer's offer in parts has named so far.
+    offered: BTreeMap<SyncPath, Entry>,
+    /// The peer's last state.
+    theirs: Option<(Digest, u64)>,
+    told: Option<(Digest, u64)>,
+    told_at: u64,
+    /// Whether the log already says that this peer is in sync.
+    said_in_sync: bool,
+}
+
+impl Session {
+    pub fn is_comparing(&self) -> bool {
+        !matches!(self.comparing, Comparing::No)
+    }
+}
+
+impl<I: Index> Engine<I> {
+    pub(super) fn link_up(&mut self, now: Now, link: LinkId, device: DeviceId, name: String, dialler: bool) {
+        self.names.insert(device, name.clone());
+        let session = Session {
+            device,
+            name,
+            dialler,
+            comparing: Comparing::No,
+            offered: BTreeMap::new(),
+            theirs: None,
+            told: None,
+            told_at: now.mono,
+            said_in_sync: false,
+        };
+        self.sessions.insert(link, session);
+        self.tell_state(now, link);
+        self.retry_all();
+    }
+
+    pub(super) fn link_down(&mut self, link: LinkId) {
+        if self.sessions.remove(&link).is_some() {
+            self.forget_source(link);
+        }
+    }
+
+    pub(super) fn message(&mut self, now: Now, link: LinkId, message: Message, wire_bytes: u64) {
+        if !self.sessions.contains_key(&link) {
+            return;
+        }
+        match message {
+            Message::State { root, pending } => self.state_came(link, root, pending),
+            Message::Groups { groups } => self.groups_came(now, link, &groups),
+            Message::Buckets { groups } => self.buckets_came(now, link, groups),
+            Message::Offer { buckets, entries, more } => self.offer_came(now, link, &buckets, entries, more),
+            Message::Answer { entries, more } => self.answer_came(now, link, entries, more),
+            Message::Changes { changes, told } => self.changes_came(now, link, changes, &told, wire_bytes),
+            Message::Get { wants } => {
+                let files = wants
+                    .into_iter()
+                    .map(|want| {
+                        let file = self.locate(&want.path, want.content, want.size);
+                        (want.id, file.filter(|file| file.size <= SMALL_FILE_BYTES))
+                    })
+                    .collect();
+                self.act(Action::SendContents { to: link, files });
+            }
+            Message::Contents { contents } => self.contents_came(link, contents, wire_bytes),
+        }
+    }
+
+    /// Where this machine has a content that a peer asks for; nothing that is ignored is served.
+    pub(super) fn locate(&self, path: &SyncPath, content: ContentId, size: u64) -> Option<ServedFile> {
+        let served = |path: &SyncPath| {
+            let row = self.index.get(path)?;
+            let (entry, stat) = row.live_on_disk()?;
+            let here = entry.file() == Some((content, size)) && !self.ignore.covers(path, false);
+            here.then(|| ServedFile { path: path.clone(), stat: *stat, content, size })
+        };
+        served(path).or_else(|| self.index.holders(&content).iter().find_map(served))
+    }
+
+    fn tell_state(&mut self, now: Now, link: LinkId) {
+        let state = (self.index.root_digest(), self.wants.active());
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.told = Some(state);
+            session.told_at = now.mono;
+            self.send(vec![link], Message::State { root: state.0, pending: state.1 });
+        }
+    }
+
+    /// Tells peers how this machine stands, when that has changed and rested, or after a while.
+    pub(super) fn tell_states_due(&mut self, now: Now) {
+        let Some(due) = self.next_state() else { return };
+        if due > now.mono {
+            return;
+        }
+        let rested = self.unrested.is_some_and(|since| since + STATE_REST_NS <= now.mono);
+        if rested {
+            self.unrested = None;
+        }
+        let state = (self.index.root_digest(), self.wants.active());
+        let links: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| (rested && s.told != Some(state)) || s.told_at + STATE_EVERY_NS <= now.mono)
+            .map(|(link, _)| *link)
+            .collect();
+        for link in links {
+            self.tell_state(now, link);
+        }
+        if rested {
+            // What a peer said earlier may be true of us only now.
+            for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+                self.judge_state(link);
+            }
+        }
+    }
+
+    pub(super) fn next_state(&self) -> Option<u64> {
+        let rest = self.unrested.map(|since| since + STATE_REST_NS);
+        let periodic = self.sessions.values().map(|session| session.told_at + STATE_EVERY_NS).min();
+        rest.into_iter().chain(periodic).min().filter(|_| !self.sessions.is_empty())
+    }
+
+    fn state_came(&mut self, link: LinkId, root: Digest, pending: u64) {
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.theirs = Some((root, pending));
+        }
+        self.judge_state(link);
+    }
+
+    /// Compares the roots; the dialler begins to compare when they differ, unless changes are still under way here.
+    fn judge_state(&mut self, link: LinkId) {
+        let root = self.index.root_digest();
+        let active = self.wants.active();
+        let paths = self.index.counts();
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some((theirs, pending)) = session.theirs else { return };
+        if theirs == root {
+            if pending == 0 && active == 0 && !session.said_in_sync {
+                session.said_in_sync = true;
+                let paths = paths.files + paths.directories + paths.symlinks;
+                let peer = session.name.clone();
+                self.out.push(Action::Report(Report::InSync { peer, paths }));
+            }
+            return;
+        }
+        let just_told = self.unrested.is_some() && session.said_in_sync;
+        if session.dialler && !session.is_comparing() && !just_told {
+            self.compare(link);
+        }
+    }
+
+    fn compare(&mut self, link: LinkId) {
+        let groups = self.index.group_digests();
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.comparing = Comparing::Descending;
+            self.send(vec![link], Message::Groups { groups });
+        }
+    }
+
+    /// Something that was held back may be heard now: ask for it again.
+    pub(super) fn recompare(&mut self, now: Now, link: LinkId) {
+        self.tell_state(now, link);
+        self.judge_state(link);
+    }
+
+    fn groups_came(&mut self, now: Now, link: LinkId, theirs: &[Digest]) {
+        self.compared_until = now.mono + COMPARED_NS;
+        let ours = self.index.group_digests();
+        let differing: Vec<Group> =
+            (0..=Group::MAX).filter(|group| theirs.get(usize::from(*group)) != ours.get(usize::from(*group))).collect();
+        let groups = differing.into_iter().map(|group| (group, self.index.bucket_digests(group))).collect();
+        self.send(vec![link], Message::Buckets { groups });
+    }
+
+    fn buckets_came(&mut self, now: Now, link: LinkId, groups: Vec<(Group, Vec<Digest>)>) {
+        let descending = |session: &Session| matches!(session.comparing, Comparing::Descending);
+        if !self.sessions.get(&link).is_some_and(descending) {
+            return self.close(link, "bucket digests that were not asked for");
+        }
+        let mut differing = VecDeque::new();
+        for (group, theirs) in groups {
+            let ours = self.index.bucket_digests(group);
+            let changed = ours.iter().zip(&theirs).enumerate().filter(|(_, (a, b))| a != b);
+            differing.extend(changed.map(|(low, _)| Bucket::from_be_bytes([group, low as u8])));
+        }
+        self.offer_next(now, link, differing);
+    }
+
+    /// Offers our entries of some of the differing buckets, or ends the comparison.
+    fn offer_next(&mut self, now: Now, link: LinkId, mut left: VecDeque<Bucket>) {
+        let (mut buckets, mut entries) = (Vec::new(), Vec::new());
+        while buckets.len() < OFFER_BUCKETS
+            && entries.len() < OFFER_ENTRIES
+            && let Some(bucket) = left.pop_front()
+        {
+            entries.extend(self.index.bucket(bucket));
+            buckets.push(bucket);
+        }
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        if buckets.is_empty() {
+            session.comparing = Comparing::No;
+            return self.tell_state(now, link);
+        }
+        session.said_in_sync = false;
+        session.comparing = Comparing::Offering(left);
+        self.send(vec![link], Message::Offer { buckets, entries, more: false });
+    }
+
+    fn offer_came(&mut self, now: Now, link: LinkId, buckets: &[Bucket], part: Vec<(SyncPath, Entry)>, more: bool) {
+        self.compared_until = now.mono + COMPARED_NS;
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.said_in_sync = false;
+        session.offered.extend(part);
+        if session.offered.len() > OFFERED_CAP {
+            return self.close(link, "an offer of too many entries");
+        }
+        if more {
+            return;
+        }
+        let offered = std::mem::take(&mut session.offered);
+        let wanted: BTreeSet<Bucket> = buckets.iter().copied().collect();
+        let mut entries = Vec::new();
+        for bucket in wanted {
+            let ours = self.index.bucket(bucket);
+            entries.extend(ours.into_iter().filter(|(path, e)| offered.get(path).is_none_or(|other| e.beats(other))));
+        }
+        self.send(vec![link], Message::Answer { entries, more: false });
+        for (path, entry) in offered {
+            self.hear(now, link, &path, entry);
+        }
+    }
+
+    fn answer_came(&mut self, now: Now, link: LinkId, entries: Vec<(SyncPath, Entry)>, more: bool) {
+        let offering = |session: &Session| matches!(session.comparing, Comparing::Offering(_));
+        if !self.sessions.get(&link).is_some_and(offering) {
+            return self.close(link, "an answer to no offer");
+        }
+        for (path, entry) in entries {
+            self.hear(now, link, &path, entry);
+        }
+        if more {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        if let Comparing::Offering(left) = std::mem::take(&mut session.comparing) {
+            self.offer_next(now, link, left);
+        }
+    }
+
+    fn changes_came(&mut self, now: Now, link: LinkId, changes: Vec<Change>, told: &[DeviceId], wire_bytes: u64) {
+        let Some(sender) = self.sessions.get(&link).map(|session| session.device) else { return };
+        let mut told = told.to_vec();
+        told.push(sender);
+        told.truncate(crate::model::version::SEEN_LIMIT);
+        let total: u64 = changes.iter().filter_map(|c| c.body.as_ref()).map(|body| body.len() as u64).sum();
+        for Change { path, entry, body } in changes {
+            let share = match &body {
+                Some(body) => (u128::from(wire_bytes) * body.len() as u128 / u128::from(total.max(1))) as u64,
+                None => 0,
+            };
+            self.hear_live(now, link, path, entry, body, share, &told);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments)]
+    fn hear_live(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        path: SyncPath,
+        entry: Entry,
+        body: Option<Bytes>,
+        wire_bytes: u64,
+        told: &[DeviceId],
+    ) {
+        let heard = self.hear(now, link, &path, entry.clone());
+        match heard {
+            None | Some(Heard::Older) => {}
+            Some(Heard::Same) => self.offer_source(&path, link, body, wire_bytes),
+            Some(Heard::Wins) => {
+                self.offer_source(&path, link, body, wire_bytes);
+                if self.wants.get(&path).is_some() {
+                    self.pass_on(&path, told.to_vec());
+                } else {
+                    self.tell(now, Change { path, entry, body: None }, told.to_vec());
+                }
+            }
+        }
+    }
+
+    /// Takes in what a peer says of a path; `None` when it is held back.
+    fn hear(&mut self, now: Now, link: LinkId, path: &SyncPath, entry: Entry) -> Option<Heard> {
+        if entry.version.stamp > now.wall.saturating_add(FUTURE_NS) && !self.future_confirmed {
+            let who = self.name_of(&entry.version.author);
+            self.problem(path, format!("{who} dates its change more than 5 years ahead; see 'dirsync confirm'"));
+            return None;
+        }
+        // Counters of our own that come from elsewhere were used before this index's: never use them again.
+        if entry.version.seen.get(&self.config.device) > self.counter {
+            self.counter = entry.version.seen.get(&self.config.device);
+            self.index.set_meta(super::META_COUNTER, &self.counter.to_be_bytes());
+        }
+        let heard = self.take_in(now, path, entry);
+        if heard == Heard::Wins {
+            self.offer_source(path, link, None, 0);
+        }
+        Some(heard)
+    }
+
+    /// Queues a change for all linked peers but those told already.
+    pub(super) fn tell(&mut self, now: Now, change: Change, told: Vec<DeviceId>) {
+        self.state_changed(now);
+        if !self.sessions.is_empty() {
+            self.outgoing.push((change, told));
+        }
+    }
+
+    /// Sends what is queued, in order, many changes to a message.
+    pub(super) fn send_changes(&mut self) {
+        let mut queue = std::mem::take(&mut self.outgoing).into_iter().peekable();
+        while let Some((change, told)) = queue.next() {
+            let mut changes = vec![change];
+            while changes.len() < CHANGES_A_MESSAGE
+                && let Some((change, _)) = queue.next_if(|(_, other)| *other == told)
+            {
+                changes.push(change);
+            }
+            self.send_group(changes, told);
+        }
+    }
+
+    fn send_group(&mut self, changes: Vec<Change>, mut told: Vec<DeviceId>) {
+        let to: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| !told.contains(&s.device))
+            .map(|(link, s)| (*link, s.device))
+            .collect();
+        if to.is_empty() {
+            return;
+        }
+        let names: Vec<_> = to.iter().map(|(_, device)| self.name_of(device)).collect();
+        let own = changes.iter().filter(|change| change.entry.version.author == self.config.device);
+        for change in own {
+            let (path, entry, body) = (change.path.clone(), change.entry.clone(), change.body.is_some());
+            self.out.push(Action::Report(Report::Sent { path, entry, to: names.clone(), body }));
+        }
+        told.push(self.config.device);
+        told.extend(to.iter().map(|(_, device)| *device));
+        let links = to.into_iter().map(|(link, _)| link).collect();
+        self.send(links, Message::Changes { changes, told });
+    }
+
+    pub(super) fn send(&mut self, to: Vec<LinkId>, message: Message) {
+        self.act(Action::Send { to, message });
+    }
+
+    fn close(&mut self, link: LinkId, why: &str) {
+        self.act(Action::Close { link, why: why.to_owned() });
+    }
+
+    pub(super) fn name_of(&self, device: &DeviceId) -> String {
+        if *device == self.config.device {
+            return self.config.name.clone();
+        }
+        self.names.get(device).cloned().unwrap_or_else(|| device.short())
+    }
+
+    pub(super) fn peer_statuses(&mut self) -> Vec<PeerStatus> {
+        let root = self.index.root_digest();
+        let here = self.wants.active() == 0;
+        let status = |session: &Session| PeerStatus {
+            device: session.device,
+            name: session.name.clone(),
+            in_sync: here && !session.is_comparing() && session.theirs == Some((root, 0)),
+            pending: session.theirs.map_or(0, |(_, pending)| pending),
+        };
+        self.sessions.values().map(status).collect()
+    }
+}

@@ -1,0 +1,135 @@
+//! What is wanted and how far each want is: the state behind `fetch.rs` and `install.rs`.
+
+use super::action::JobId;
+use super::event::{FetchId, LinkId, StageId};
+use crate::model::{ContentId, DeviceId, Entry, SyncPath};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Where a want stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Something must happen first, or a time must come.
+    Waiting,
+    /// Worth a step.
+    Ready,
+    /// In the queue for a place in a window.
+    Queued,
+    Asked(LinkId, u32),
+    Fetching(FetchId),
+    Installing(JobId),
+}
+
+pub(super) struct Want {
+    pub step: Step,
+    /// The content registered in `Wants::contents`.
+    pub content: Option<(ContentId, u64)>,
+    /// Links whose peer told of it, the latest last.
+    pub sources: Vec<LinkId>,
+    pub refused: BTreeSet<LinkId>,
+    pub body: Option<Bytes>,
+    pub staged: Option<StageId>,
+    pub wire_bytes: u64,
+    /// Who sent the content, and that peer's name.
+    pub provider: Option<LinkId>,
+    pub from: String,
+    pub copy_failed: bool,
+    pub tries: u32,
+    pub since: u64,
+    /// The devices that were told already, if it came live and is to be passed on.
+    pub told: Option<Vec<DeviceId>>,
+    /// Nothing that will change soon keeps it: a problem, or a folder with content of its own.
+    pub stuck: bool,
+}
+
+/// An install that the shell was given.
+pub(super) struct UnderWay {
+    pub path: SyncPath,
+    pub entry: Entry,
+    pub copied: bool,
+    /// What it holds of the small window (bytes).
+    pub window: Option<u64>,
+}
+
+#[derive(Default)]
+pub(super) struct Wants {
+    pub by_path: BTreeMap<SyncPath, Want>,
+    pub ready: BTreeSet<SyncPath>,
+    pub small_queue: VecDeque<SyncPath>,
+    pub large_queue: VecDeque<SyncPath>,
+    pub retries: BTreeSet<(u64, SyncPath)>,
+    pub contents: BTreeSet<(ContentId, SyncPath)>,
+    pub asked: BTreeMap<(LinkId, u32), SyncPath>,
+    pub fetching: BTreeMap<FetchId, (SyncPath, LinkId)>,
+    pub jobs: BTreeMap<JobId, UnderWay>,
+    pub last_id: u64,
+    pub small_bytes: u64,
+    pub small_files: usize,
+    pub body_bytes: u64,
+    pub full_until: u64,
+}
+
+impl Wants {
+    pub fn get(&self, path: &SyncPath) -> Option<&Want> {
+        self.by_path.get(path)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&SyncPath, &Want)> {
+        self.by_path.iter()
+    }
+
+    /// Those that will get on by themselves.
+    pub fn active(&self) -> u64 {
+        self.by_path.values().filter(|want| !want.stuck).count() as u64
+    }
+
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub fn next_retry(&self) -> Option<u64> {
+        self.retries.first().map(|(at, _)| *at)
+    }
+
+    pub fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub fn make_ready(&mut self, path: &SyncPath) {
+        if let Some(want) = self.by_path.get_mut(path)
+            && matches!(want.step, Step::Waiting | Step::Ready)
+        {
+            want.step = Step::Ready;
+            self.ready.insert(path.clone());
+        }
+    }
+
+    pub fn set_content(&mut self, path: &SyncPath, content: Option<(ContentId, u64)>) {
+        let Some(want) = self.by_path.get_mut(path) else { return };
+        if want.content == content {
+            return;
+        }
+        if let Some((old, _)) = std::mem::replace(&mut want.content, content) {
+            self.contents.remove(&(old, path.clone()));
+        }
+        if let Some((new, _)) = content {
+            self.contents.insert((new, path.clone()));
+        }
+    }
+
+    /// Whether a path that is not below `path` waits for this content.
+    pub fn is_wanted_beside(&self, content: ContentId, path: &SyncPath) -> bool {
+        let least = SyncPath::new([1]).expect("one byte is a path");
+        self.contents
+            .range((content, least)..)
+            .take_while(|(other, _)| *other == content)
+            .any(|(_, other)| other != path && !path.is_below(other))
+    }
+
+    /// Gives back what a want holds of the windows while it is asked for or installed.
+    pub fn release_small(&mut self, size: u64) {
+        self.small_files = self.small_files.saturating_sub(1);
+        self.small_bytes = self.small_bytes.saturating_sub(size);
+    }
+}

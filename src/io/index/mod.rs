@@ -1,0 +1,186 @@
+//! The index in SQLite: one connection, one transaction a batch of events, durable at [`SqliteIndex::commit`] (P5).
+//!
+//! Storage errors are remembered: after the first one reads answer nothing, writes do nothing, and the next
+//! commit fails with it, so that the daemon stops before an action runs that rests on a lost write. The layout of the file, byte
+//! by byte and with its reasons, is `docs/index-format.md`. May import `engine` and `model`. Deliberately not here: any decision
+//! about what the rows mean.
+
+mod codec;
+mod open;
+mod rows;
+
+use crate::engine::digest::Digests;
+use crate::engine::index::Counts;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+
+pub use open::{Opened, Origin};
+
+/// `dirsync log` looks back over this many lines.
+pub const JOURNAL_LINES: i64 = 10_000;
+
+/// Names in `meta` that are this file's; the engine's own never begin with `index.`.
+const META_COUNTS: &str = "index.counts";
+const META_HORIZON: &str = "index.horizon";
+const META_CLEAN: &str = "index.clean";
+
+/// Why the index cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    #[error(
+        "the index {path} is of version {found}, newer than this dirsyncd understands ({known}); it was left alone: start the \
+         newer dirsyncd, or give this one another --state-dir"
+    )]
+    Newer { path: PathBuf, found: u32, known: u32 },
+    #[error(
+        "{path} is an SQLite database but no index of dirsyncd; it was left alone: move it away, or give another --state-dir"
+    )]
+    Foreign { path: PathBuf },
+    #[error("cannot open the index {path}: {why}")]
+    Open { path: PathBuf, why: String },
+    #[error("the index could not be written: {0}; is the disk that holds the state directory full or failing?")]
+    Storage(#[from] rusqlite::Error),
+    #[error("the index holds a damaged row ({0}); the next start checks the index and makes it anew if need be")]
+    Damaged(&'static str),
+}
+
+/// One line of the journal, for `dirsync log`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalLine {
+    /// Nanoseconds since 1970.
+    pub at: u64,
+    /// What happened, in one word: see `io/journal.rs`.
+    pub kind: String,
+    /// The path it speaks of, as bytes.
+    pub path: Option<Vec<u8>>,
+    pub peer: Option<String>,
+    /// The sentence that went to the log, escaped.
+    pub text: String,
+}
+
+/// The index: see the top of this file.
+pub struct SqliteIndex {
+    db: Connection,
+    /// A transaction is open: something was written since the last commit.
+    writing: bool,
+    digests: Digests,
+    counts: Counts,
+    horizon: u64,
+    failed: RefCell<Option<IndexError>>,
+    /// Stays set once something failed, also after the error was handed over.
+    broken: Cell<bool>,
+}
+
+impl SqliteIndex {
+    /// Whether something was written since the last commit.
+    pub fn is_dirty(&self) -> bool {
+        self.writing || self.broken.get()
+    }
+
+    /// Makes everything written since the last commit durable. Nothing written: nothing done.
+    pub fn commit(&mut self) -> Result<(), IndexError> {
+        if self.writing {
+            let counts = self.counts;
+            self.attempt(|index| index.write_meta(META_COUNTS, &codec::encode_counts(&counts)));
+            self.attempt(|index| Ok(index.statement("COMMIT")?.execute([]).map(drop)?));
+            self.writing = false;
+        }
+        match self.failed.take() {
+            Some(why) => Err(why),
+            None if self.broken.get() => Err(IndexError::Damaged("an earlier error was not heeded")),
+            None => Ok(()),
+        }
+    }
+
+    /// The last commit, and the mark of a clean stop, which spares the next start a check of the whole file.
+    pub fn close(mut self) -> Result<(), IndexError> {
+        self.write(|index| index.write_meta(META_CLEAN, b"1"));
+        self.commit()?;
+        self.db.close().map_err(|(_, why)| IndexError::Storage(why))
+    }
+
+    /// Adds lines to the journal, in the transaction of the changes that they speak of; the oldest beyond 10,000 go.
+    pub fn append_journal(&mut self, lines: &[JournalLine]) {
+        if lines.is_empty() {
+            return;
+        }
+        self.write(|index| {
+            let mut insert =
+                index.statement("INSERT INTO journal (at, kind, path, peer, text) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            for line in lines {
+                insert.execute(params![line.at.cast_signed(), line.kind, line.path, line.peer, line.text])?;
+            }
+            let newest = index.db.last_insert_rowid();
+            index.statement("DELETE FROM journal WHERE seq <= ?1")?.execute([newest - JOURNAL_LINES])?;
+            Ok(())
+        });
+    }
+
+    /// The last `limit` lines of the journal, oldest first.
+    pub fn journal(&self, limit: usize) -> Vec<JournalLine> {
+        let limit = i64::try_from(limit).unwrap_or(JOURNAL_LINES);
+        let mut lines: Vec<JournalLine> = self.read(|index| {
+            let mut select =
+                index.statement("SELECT at, kind, path, peer, text FROM journal ORDER BY seq DESC LIMIT ?1")?;
+            let lines = select.query_map([limit], |row| {
+                let at = row.get::<_, i64>(0)?.cast_unsigned();
+                Ok(JournalLine { at, kind: row.get(1)?, path: row.get(2)?, peer: row.get(3)?, text: row.get(4)? })
+            })?;
+            Ok(lines.collect::<Result<_, _>>()?)
+        });
+        lines.reverse();
+        lines
+    }
+
+    /// Runs a write in the transaction, which is opened at the first one.
+    fn write(&mut self, change: impl FnOnce(&mut Self) -> Result<(), IndexError>) {
+        if !self.writing {
+            self.attempt(|index| Ok(index.statement("BEGIN IMMEDIATE")?.execute([]).map(drop)?));
+            self.writing = !self.broken.get();
+        }
+        self.attempt(change);
+    }
+
+    fn attempt(&mut self, change: impl FnOnce(&mut Self) -> Result<(), IndexError>) {
+        if self.broken.get() {
+            return;
+        }
+        if let Err(why) = change(self) {
+            self.fail(why);
+        }
+    }
+
+    /// Runs a read; nothing after an error.
+    fn read<T: Default>(&self, query: impl FnOnce(&Self) -> Result<T, IndexError>) -> T {
+        if self.broken.get() {
+            return T::default();
+        }
+        query(self).unwrap_or_else(|why| {
+            self.fail(why);
+            T::default()
+        })
+    }
+
+    fn fail(&self, why: IndexError) {
+        self.broken.set(true);
+        self.failed.borrow_mut().get_or_insert(why);
+    }
+
+    fn statement(&self, sql: &str) -> Result<CachedStatement<'_>, rusqlite::Error> {
+        self.db.prepare_cached(sql)
+    }
+
+    fn read_meta(&self, key: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        Ok(self.statement("SELECT value FROM meta WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()?)
+    }
+
+    fn write_meta(&self, key: &str, value: &[u8]) -> Result<(), IndexError> {
+        let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value";
+        self.statement(sql)?.execute(params![key, value])?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

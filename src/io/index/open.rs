@@ -1,0 +1,289 @@
+//! Opening the index: a new one, one of this version, one that is too new, one that is broken.
+//!
+//! A broken index costs a first scan, never a file (P8), so it is set aside and made anew; a newer one
+//! is somebody's, so it is refused untouched. May import `engine` and `model`. Not here: what a lost index means.
+
+use super::{IndexError, META_CLEAN, META_COUNTS, META_HORIZON, SqliteIndex, codec};
+use crate::engine::digest::Digests;
+use crate::engine::index::Counts;
+use crate::wire::message::{Bucket, Digest};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use std::cell::{Cell, RefCell};
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The version of the layout: `PRAGMA user_version`.
+const VERSION: u32 = 1;
+/// `PRAGMA application_id`: "dirs".
+const APPLICATION: u32 = 0x6469_7273;
+/// Pages kept in memory (KiB). The kernel keeps the rest.
+const CACHE_KIB: i64 = 8192;
+/// The write-ahead log is folded into the file after this many pages of 4 KiB: a few batches, not each one.
+const CHECKPOINT_PAGES: i64 = 4096;
+/// Of SQLite's statement cache: one for each statement of ours, so that none is prepared twice.
+const STATEMENTS: usize = 96;
+
+const SCHEMA: &str = "
+CREATE TABLE paths (
+    path BLOB PRIMARY KEY NOT NULL,
+    bucket INTEGER NOT NULL,
+    hash BLOB,
+    content INTEGER,
+    live INTEGER,
+    on_disk INTEGER,
+    unsettled INTEGER,
+    deleted_at BLOB,
+    row BLOB NOT NULL
+) WITHOUT ROWID, STRICT;
+CREATE INDEX by_bucket ON paths (bucket, hash);
+CREATE INDEX by_content ON paths (content) WHERE content IS NOT NULL;
+CREATE INDEX by_live ON paths (live) WHERE live IS NOT NULL;
+CREATE INDEX by_on_disk ON paths (on_disk) WHERE on_disk IS NOT NULL;
+CREATE INDEX by_unsettled ON paths (unsettled) WHERE unsettled IS NOT NULL;
+CREATE INDEX by_deleted_at ON paths (deleted_at) WHERE deleted_at IS NOT NULL;
+CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE journal (
+    seq INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    path BLOB,
+    peer TEXT,
+    text TEXT NOT NULL
+) STRICT;
+";
+
+/// Where the index that was opened came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    New,
+    Existing,
+    /// What was there is broken and was moved to `aside`.
+    Rebuilt {
+        aside: PathBuf,
+        why: String,
+    },
+}
+
+pub struct Opened {
+    pub index: SqliteIndex,
+    pub origin: Origin,
+}
+
+impl SqliteIndex {
+    /// Opens the index at `path`, or makes one. The folder that holds it must be ours alone.
+    pub fn open(path: &Path) -> Result<Opened, IndexError> {
+        match identify(path)? {
+            Found::Nothing => Ok(Opened { index: create(path)?, origin: Origin::New }),
+            Found::Index => match existing(path) {
+                Ok(index) => Ok(Opened { index, origin: Origin::Existing }),
+                Err(Broken::Refuse(why)) => Err(why),
+                Err(Broken::SetAside(why)) => rebuilt(path, why),
+            },
+            Found::Garbage(why) => rebuilt(path, why.into()),
+        }
+    }
+}
+
+/// What stands at the index's path, by the first 100 bytes: nothing is written, no log is replayed.
+enum Found {
+    Nothing,
+    Index,
+    Garbage(&'static str),
+}
+
+fn identify(path: &Path) -> Result<Found, IndexError> {
+    let mut header = Vec::new();
+    match fs::File::open(path).and_then(|file| file.take(100).read_to_end(&mut header)) {
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(why) => return Err(cannot_open(path, why)),
+        Ok(_) => {}
+    }
+    if header.is_empty() {
+        // Its making was cut off before the first commit.
+        return Ok(Found::Nothing);
+    }
+    if header.len() < 100 || !header.starts_with(b"SQLite format 3\0") {
+        return Ok(Found::Garbage("it is no SQLite database"));
+    }
+    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    check_version(path, number(60), number(68))?;
+    Ok(Found::Index)
+}
+
+/// Zeros are a file whose making was cut off between its first page and its first commit.
+fn check_version(path: &Path, version: u32, application: u32) -> Result<(), IndexError> {
+    if (version, application) != (0, 0) && application != APPLICATION {
+        return Err(IndexError::Foreign { path: path.to_owned() });
+    }
+    if version > VERSION {
+        return Err(IndexError::Newer { path: path.to_owned(), found: version, known: VERSION });
+    }
+    Ok(())
+}
+
+enum Broken {
+    Refuse(IndexError),
+    SetAside(String),
+}
+
+impl From<rusqlite::Error> for Broken {
+    fn from(why: rusqlite::Error) -> Self {
+        match why.sqlite_error_code() {
+            // A full or failing disk says nothing about the index's health.
+            Some(
+                ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::PermissionDenied
+                | ErrorCode::CannotOpen
+                | ErrorCode::ReadOnly
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::OutOfMemory,
+            ) => Self::Refuse(IndexError::Storage(why)),
+            _ => Self::SetAside(why.to_string()),
+        }
+    }
+}
+
+impl From<IndexError> for Broken {
+    fn from(why: IndexError) -> Self {
+        match why {
+            IndexError::Storage(why) => why.into(),
+            IndexError::Damaged(_) => Self::SetAside(why.to_string()),
+            other => Self::Refuse(other),
+        }
+    }
+}
+
+fn existing(path: &Path) -> Result<SqliteIndex, Broken> {
+    let db = connect(path)?;
+    let version: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let application: u32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    check_version(path, version, application)?;
+    if version == 0 {
+        make_schema(&db)?;
+    }
+    let mut index = load(db)?;
+    if index.read_meta(META_CLEAN)?.is_none() {
+        quick_check(&index.db)?;
+    }
+    mark_in_use(&mut index)?;
+    Ok(index)
+}
+
+fn create(path: &Path) -> Result<SqliteIndex, IndexError> {
+    let made = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    made.map_err(|why| cannot_open(path, why))?;
+    let db = connect(path)?;
+    make_schema(&db)?;
+    let mut index = load(db)?;
+    mark_in_use(&mut index)?;
+    Ok(index)
+}
+
+fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.busy_timeout(Duration::from_secs(1))?;
+    // Exclusive: nobody else has business here, and no read takes a lock. Before the first read, so no -shm file is made.
+    db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    db.pragma_update(None, "journal_size_limit", CHECKPOINT_PAGES * 4096)?;
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(db)
+}
+
+fn make_schema(db: &Connection) -> Result<(), rusqlite::Error> {
+    let pragmas = format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};");
+    db.execute_batch(&format!("BEGIN EXCLUSIVE; {SCHEMA} {pragmas} COMMIT;"))
+}
+
+/// One ordered scan of (bucket, hash) makes the digests.
+fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
+    let mut index = SqliteIndex {
+        db,
+        writing: false,
+        digests: Digests::default(),
+        counts: Counts::default(),
+        horizon: 0,
+        failed: RefCell::new(None),
+        broken: Cell::new(false),
+    };
+    if let Some(counts) = index.read_meta(META_COUNTS)? {
+        index.counts = codec::decode_counts(&counts)?;
+    }
+    if let Some(horizon) = index.read_meta(META_HORIZON)? {
+        let horizon = horizon.try_into().map_err(|_| IndexError::Damaged("the horizon"))?;
+        index.horizon = u64::from_be_bytes(horizon);
+    }
+    load_digests(&index.db, &mut index.digests)?;
+    Ok(index)
+}
+
+fn load_digests(db: &Connection, digests: &mut Digests) -> Result<(), IndexError> {
+    let sql = "SELECT bucket, hash FROM paths INDEXED BY by_bucket WHERE hash IS NOT NULL ORDER BY bucket";
+    let mut select = db.prepare(sql)?;
+    let mut rows = select.query([])?;
+    let mut under_way: Option<(Bucket, Vec<Digest>)> = None;
+    while let Some(row) = rows.next()? {
+        let (bucket, hash) = (row.get(0)?, row.get(1)?);
+        match &mut under_way {
+            Some((same, hashes)) if *same == bucket => hashes.push(hash),
+            _ => {
+                if let Some((done, hashes)) = under_way.replace((bucket, vec![hash])) {
+                    digests.set(done, hashes);
+                }
+            }
+        }
+    }
+    if let Some((done, hashes)) = under_way {
+        digests.set(done, hashes);
+    }
+    Ok(())
+}
+
+fn quick_check(db: &Connection) -> Result<(), Broken> {
+    let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(Broken::SetAside(verdict)) }
+}
+
+fn mark_in_use(index: &mut SqliteIndex) -> Result<(), IndexError> {
+    index.db.execute("DELETE FROM meta WHERE key = ?1", params![META_CLEAN])?;
+    Ok(())
+}
+
+fn rebuilt(path: &Path, why: String) -> Result<Opened, IndexError> {
+    let aside = set_aside(path)?;
+    Ok(Opened { index: create(path)?, origin: Origin::Rebuilt { aside, why } })
+}
+
+/// Moves the file and its log away under a name that is free.
+fn set_aside(path: &Path) -> Result<PathBuf, IndexError> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let named = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let free = (0..).map(|n| if n == 0 { format!(".corrupt-{seconds}") } else { format!(".corrupt-{seconds}.{n}") });
+    let suffix = free.into_iter().find(|suffix| !named(suffix).exists()).unwrap_or_default();
+    fs::rename(path, named(&suffix)).map_err(|why| cannot_open(path, why))?;
+    for log in ["-wal", "-shm"] {
+        match fs::rename(named(log), named(&format!("{suffix}{log}"))) {
+            Err(why) if why.kind() != ErrorKind::NotFound => return Err(cannot_open(path, why)),
+            _ => {}
+        }
+    }
+    Ok(named(&suffix))
+}
+
+fn cannot_open(path: &Path, why: impl ToString) -> IndexError {
+    IndexError::Open { path: path.to_owned(), why: why.to_string() }
+}

@@ -1,0 +1,307 @@
+//! `Index` over the table `paths`: reads, writes that touch only what changed, digests.
+//!
+//! May import `engine` and `model`. Not here: opening, transactions.
+
+use super::{IndexError, META_HORIZON, SqliteIndex, codec};
+use crate::engine::digest::{bucket_of, counts, entry_hash};
+use crate::engine::index::{Counts, Index, Row};
+use crate::model::{ContentId, Entry, Kind, SyncPath};
+use crate::wire::message::{Bucket, Digest, Group};
+use rusqlite::types::Value;
+use rusqlite::{OptionalExtension, Params, Statement, ToSql, params};
+
+/// Holders are named at most this often.
+const HOLDERS: usize = 4;
+
+/// The columns of a row that are indexed, derived from it.
+#[derive(PartialEq, Clone)]
+struct Keys {
+    hash: Option<Digest>,
+    content: Option<i64>,
+    live: bool,
+    on_disk: bool,
+    unsettled: bool,
+    deleted_at: Option<u64>,
+}
+
+impl Keys {
+    fn of(path: &SyncPath, row: &Row, horizon: u64) -> Self {
+        let Row { winner, disk, .. } = row;
+        Self {
+            hash: counts(winner, horizon).then(|| entry_hash(path, winner)),
+            content: disk.as_ref().and_then(|disk| disk.entry.file()).map(|(content, _)| content.key()),
+            live: winner.is_live(),
+            on_disk: row.live_on_disk().is_some(),
+            unsettled: !row.is_settled(),
+            deleted_at: match winner.kind {
+                Kind::Deleted { at } => Some(at),
+                _ => None,
+            },
+        }
+    }
+
+    /// In the order of [`COLUMNS`]. Flags are 1 or NULL, so that their partial indexes hold only what is set.
+    fn values(&self) -> [Value; COLUMNS.len()] {
+        let blob = |bytes: Option<&[u8]>| bytes.map_or(Value::Null, |bytes| Value::Blob(bytes.to_vec()));
+        let flag = |set: bool| if set { Value::Integer(1) } else { Value::Null };
+        [
+            blob(self.hash.as_ref().map(<[u8; 16]>::as_slice)),
+            self.content.map_or(Value::Null, Value::Integer),
+            flag(self.live),
+            flag(self.on_disk),
+            flag(self.unsettled),
+            blob(self.deleted_at.map(u64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice)),
+        ]
+    }
+}
+
+const COLUMNS: [&str; 6] = ["hash", "content", "live", "on_disk", "unsettled", "deleted_at"];
+
+impl SqliteIndex {
+    fn row_at(&self, path: &SyncPath) -> Result<Option<Row>, IndexError> {
+        let mut select = self.statement("SELECT row FROM paths WHERE path = ?1")?;
+        let found =
+            select.query_row([path.as_bytes()], |row| Ok(codec::decode_row(row.get_ref(0)?.as_blob()?))).optional()?;
+        found.transpose()
+    }
+
+    fn put_row(&mut self, path: &SyncPath, old: Option<&Row>, row: &Row) -> Result<(), IndexError> {
+        let keys = Keys::of(path, row, self.horizon);
+        let bucket = bucket_of(path);
+        let old_keys = old.map(|old| Keys::of(path, old, self.horizon));
+        if old_keys.as_ref().and_then(|old| old.hash) != keys.hash {
+            self.digests.touch(bucket);
+        }
+        count(&mut self.counts, old, Some(row));
+        let bytes = codec::encode_row(row);
+        match old_keys {
+            None => self.insert(path, bucket, &keys, &bytes),
+            Some(old_keys) => self.update(path, &old_keys, &keys, &bytes),
+        }
+    }
+
+    fn insert(&self, path: &SyncPath, bucket: Bucket, keys: &Keys, bytes: &[u8]) -> Result<(), IndexError> {
+        let sql = "INSERT INTO paths (path, bucket, row, hash, content, live, on_disk, unsettled, deleted_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let [a, b, c, d, e, f] = keys.values();
+        self.statement(sql)?.execute(params![path.as_bytes(), bucket, bytes, a, b, c, d, e, f])?;
+        Ok(())
+    }
+
+    /// Sets only the columns that changed: SQLite rewrites every index whose column is named, changed or not.
+    fn update(&self, path: &SyncPath, old: &Keys, new: &Keys, bytes: &[u8]) -> Result<(), IndexError> {
+        let path = path.as_bytes();
+        let mut sql = String::from("UPDATE paths SET row = ?2");
+        let (old, new) = (old.values(), new.values());
+        let mut values: Vec<&dyn ToSql> = vec![&path, &bytes];
+        for ((column, old), new) in COLUMNS.iter().zip(&old).zip(&new) {
+            if old != new {
+                values.push(new);
+                sql.push_str(&format!(", {column} = ?{}", values.len()));
+            }
+        }
+        sql.push_str(" WHERE path = ?1");
+        self.statement(&sql)?.execute(values.as_slice())?;
+        Ok(())
+    }
+
+    fn remove_row(&mut self, path: &SyncPath, old: &Row) -> Result<(), IndexError> {
+        self.digests.touch(bucket_of(path));
+        count(&mut self.counts, Some(old), None);
+        self.statement("DELETE FROM paths WHERE path = ?1")?.execute([path.as_bytes()])?;
+        Ok(())
+    }
+
+    /// Deletions between the two horizons begin to count or stop.
+    fn move_horizon(&mut self, to: u64) -> Result<(), IndexError> {
+        let (low, high) = (self.horizon.min(to).to_be_bytes(), self.horizon.max(to).to_be_bytes());
+        let sql = "SELECT path, row FROM paths WHERE deleted_at >= ?1 AND deleted_at < ?2";
+        let crossed = winners(&mut *self.statement(sql)?, params![low, high])?;
+        let mut update = self.statement("UPDATE paths SET hash = ?2 WHERE path = ?1")?;
+        for (path, winner) in &crossed {
+            update.execute(params![path.as_bytes(), counts(winner, to).then(|| entry_hash(path, winner))])?;
+        }
+        drop(update);
+        for (path, _) in &crossed {
+            self.digests.touch(bucket_of(path));
+        }
+        self.horizon = to;
+        self.write_meta(META_HORIZON, &to.to_be_bytes())
+    }
+
+    /// Whether a path strictly below `dir` has the flag of this name.
+    fn any_below(&self, dir: &SyncPath, sql: &str) -> bool {
+        let (from, to) = dir.range_below();
+        self.read(|index| Ok(index.statement(sql)?.exists(params![from, to])?))
+    }
+
+    fn refresh_digests(&mut self) {
+        let mut digests = std::mem::take(&mut self.digests);
+        digests.refresh(|bucket| {
+            self.read(|index| {
+                let mut select = index.statement("SELECT hash FROM paths WHERE bucket = ?1 AND hash IS NOT NULL")?;
+                let hashes = select.query_map([bucket], |row| row.get(0))?;
+                Ok(hashes.collect::<Result<Vec<Digest>, _>>()?)
+            })
+        });
+        self.digests = digests;
+    }
+}
+
+impl Index for SqliteIndex {
+    fn get(&self, path: &SyncPath) -> Option<Row> {
+        self.read(|index| index.row_at(path))
+    }
+
+    fn put(&mut self, path: &SyncPath, row: &Row) {
+        // What changes nothing opens no transaction.
+        let old = self.get(path);
+        if old.as_ref() != Some(row) {
+            self.write(|index| index.put_row(path, old.as_ref(), row));
+        }
+    }
+
+    fn remove(&mut self, path: &SyncPath) {
+        if let Some(old) = self.get(path) {
+            self.write(|index| index.remove_row(path, &old));
+        }
+    }
+
+    fn below(&self, dir: Option<&SyncPath>, after: Option<&SyncPath>, limit: usize) -> Vec<(SyncPath, Row)> {
+        let after = after.map_or(&b""[..], SyncPath::as_bytes);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read(|index| {
+            let read = |row: &rusqlite::Row| Ok((row.get(0)?, codec::decode_row(row.get_ref(1)?.as_blob()?)));
+            let listed: Result<Vec<(Vec<u8>, _)>, _> = match dir.map(SyncPath::range_below) {
+                None => {
+                    let mut select =
+                        index.statement("SELECT path, row FROM paths WHERE path > ?1 ORDER BY path LIMIT ?2")?;
+                    select.query_map(params![after, limit], read)?.collect()
+                }
+                Some((from, to)) => {
+                    let sql = "SELECT path, row FROM paths WHERE path > ?1 AND path < ?2 ORDER BY path LIMIT ?3";
+                    select_all(&mut *index.statement(sql)?, params![after.max(&from), to, limit], read)
+                }
+            };
+            listed?.into_iter().map(|(path, row)| Ok((stored_path(&path)?, row?))).collect()
+        })
+    }
+
+    fn any_live_below(&self, dir: &SyncPath) -> bool {
+        self.any_below(dir, "SELECT 1 FROM paths WHERE live = 1 AND path > ?1 AND path < ?2")
+    }
+
+    fn any_on_disk_below(&self, dir: &SyncPath) -> bool {
+        self.any_below(dir, "SELECT 1 FROM paths WHERE on_disk = 1 AND path > ?1 AND path < ?2")
+    }
+
+    fn unsettled(&self, after: Option<&SyncPath>, limit: usize) -> Vec<SyncPath> {
+        let after = after.map_or(&b""[..], SyncPath::as_bytes);
+        self.read(|index| {
+            let sql = "SELECT path FROM paths WHERE unsettled = 1 AND path > ?1 ORDER BY path LIMIT ?2";
+            let mut select = index.statement(sql)?;
+            let mut rows = select.query(params![after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+            let mut paths = Vec::new();
+            while let Some(row) = rows.next()? {
+                paths.push(stored_path(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?);
+            }
+            Ok(paths)
+        })
+    }
+
+    fn holders(&self, content: &ContentId) -> Vec<SyncPath> {
+        self.read(|index| {
+            let mut select = index.statement("SELECT path, row FROM paths WHERE content = ?1 ORDER BY path")?;
+            let mut rows = select.query([content.key()])?;
+            let mut holders = Vec::new();
+            // The key is short, so the whole content is compared as well.
+            while let Some(row) = rows.next()?.filter(|_| holders.len() < HOLDERS) {
+                let disk = codec::decode_row(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?.disk;
+                if disk.and_then(|disk| disk.entry.file()).is_some_and(|(held, _)| held == *content) {
+                    holders.push(stored_path(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?);
+                }
+            }
+            Ok(holders)
+        })
+    }
+
+    fn bucket(&self, bucket: Bucket) -> Vec<(SyncPath, Entry)> {
+        self.read(|index| {
+            winners(&mut *index.statement("SELECT path, row FROM paths WHERE bucket = ?1 ORDER BY path")?, [bucket])
+        })
+    }
+
+    fn root_digest(&mut self) -> Digest {
+        self.refresh_digests();
+        self.digests.root()
+    }
+
+    fn group_digests(&mut self) -> Vec<Digest> {
+        self.refresh_digests();
+        self.digests.groups()
+    }
+
+    fn bucket_digests(&mut self, group: Group) -> Vec<Digest> {
+        self.refresh_digests();
+        self.digests.group(group)
+    }
+
+    fn set_horizon(&mut self, deleted_before: u64) {
+        if deleted_before != self.horizon {
+            self.write(|index| index.move_horizon(deleted_before));
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn meta(&self, key: &str) -> Option<Vec<u8>> {
+        self.read(|index| index.read_meta(key))
+    }
+
+    fn set_meta(&mut self, key: &str, value: &[u8]) {
+        if self.meta(key).as_deref() != Some(value) {
+            self.write(|index| index.write_meta(key, value));
+        }
+    }
+}
+
+/// Takes the old row out of the totals and adds the new one.
+fn count(counts: &mut Counts, old: Option<&Row>, new: Option<&Row>) {
+    for (row, add) in [(old, false), (new, true)] {
+        let Some(row) = row else { continue };
+        let change = |number: &mut u64, by: u64| {
+            *number = if add { number.wrapping_add(by) } else { number.wrapping_sub(by) };
+        };
+        match &row.winner.kind {
+            Kind::File { size, .. } => {
+                change(&mut counts.files, 1);
+                change(&mut counts.bytes, *size);
+            }
+            Kind::Directory => change(&mut counts.directories, 1),
+            Kind::Symlink { .. } => change(&mut counts.symlinks, 1),
+            Kind::Deleted { .. } => change(&mut counts.deleted, 1),
+        }
+        change(&mut counts.pending, u64::from(!row.is_settled()));
+    }
+}
+
+fn winners(select: &mut Statement, params: impl Params) -> Result<Vec<(SyncPath, Entry)>, IndexError> {
+    let read = |row: &rusqlite::Row| Ok((row.get(0)?, codec::decode_winner(row.get_ref(1)?.as_blob()?)));
+    let listed: Vec<(Vec<u8>, _)> = select_all(select, params, read)?;
+    listed.into_iter().map(|(path, winner)| Ok((stored_path(&path)?, winner?))).collect()
+}
+
+fn select_all<T>(
+    select: &mut Statement,
+    params: impl Params,
+    read: impl FnMut(&rusqlite::Row) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    select.query_map(params, read)?.collect()
+}
+
+/// A path that was valid when it was stored; a damaged file may hold anything.
+fn stored_path(bytes: &[u8]) -> Result<SyncPath, IndexError> {
+    SyncPath::new(bytes).map_err(|_| IndexError::Damaged("a path"))
+}

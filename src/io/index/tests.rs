@@ -1,0 +1,329 @@
+//! The SQLite index against the map, operation by operation; opening what is broken, newer or foreign.
+
+use super::*;
+use crate::engine::index::{Index, OnDisk, Row};
+use crate::engine::map_index::MapIndex;
+use crate::engine::{Stat, StatKind};
+use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
+use proptest::prelude::*;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use tempfile::TempDir;
+
+fn open(path: &Path) -> SqliteIndex {
+    SqliteIndex::open(path).unwrap().index
+}
+
+fn file(name: u32) -> (SyncPath, Row) {
+    let content = ContentId::of(&name.to_be_bytes());
+    let device = DeviceId([3; 32]);
+    let version = Version { stamp: 1 << 60, author: device, seen: Seen::default().with(device, u64::from(name)) };
+    let mtime = FileTime { secs: 1_700_000_000, nanos: 123_456_789 };
+    let entry = Entry { kind: Kind::File { size: 4096, content }, mode: Mode(0o644), mtime, version };
+    let stat = Stat { kind: StatKind::File, size: 4096, mtime, ctime: mtime, ino: u64::from(name), mode: Mode(0o644) };
+    let path = SyncPath::new(format!("folder{}/file-{name}.txt", name / 100)).unwrap();
+    (path, Row { winner: entry.clone(), disk: Some(OnDisk { entry, stat: Some(stat) }), installing: None })
+}
+
+/// Few names, contents and times, so that operations meet.
+fn any_path() -> impl Strategy<Value = SyncPath> {
+    let names = vec!["a", "a-b", "a/b", "a/b/c", "a/b/\u{7f}", "a/c", "a0", "b", "b/x", "\u{10ffff}"];
+    proptest::sample::select(names).prop_map(|name| SyncPath::new(name).unwrap())
+}
+
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let time = prop_oneof![0..5u64, Just(u64::MAX), Just(1 << 63)];
+    let kind = prop_oneof![
+        time.prop_map(|at| Kind::Deleted { at }),
+        Just(Kind::Directory),
+        Just(Kind::Symlink { target: b"to".to_vec() }),
+        (0..3u8, 0..9u64).prop_map(|(content, size)| Kind::File { size, content: ContentId::of(&[content]) }),
+    ];
+    (kind, 0..3u64).prop_map(|(kind, stamp)| {
+        let author = DeviceId([stamp as u8; 32]);
+        let version = Version { stamp, author, seen: Seen::default().with(author, stamp) };
+        Entry { kind, mode: Mode(0o600), mtime: FileTime::default(), version }
+    })
+}
+
+fn any_row() -> impl Strategy<Value = Row> {
+    let time = FileTime { secs: -5, nanos: 7 };
+    let stat = Stat { kind: StatKind::File, size: 1, mtime: time, ctime: time, ino: u64::MAX, mode: Mode(0o777) };
+    let disk = (any_entry(), proptest::option::of(Just(stat)));
+    let disk = proptest::option::of(disk.prop_map(|(entry, stat)| OnDisk { entry, stat }));
+    (any_entry(), disk, proptest::option::of(any_entry()), any::<bool>()).prop_map(
+        |(winner, disk, installing, settled)| {
+            let disk = disk.map(|disk| if settled { OnDisk { entry: winner.clone(), ..disk } } else { disk });
+            Row { winner, disk, installing }
+        },
+    )
+}
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Put(SyncPath, Box<Row>),
+    Remove(SyncPath),
+    Horizon(u64),
+    Meta(&'static str, Vec<u8>),
+    Commit,
+    Reopen,
+}
+
+fn any_operation() -> impl Strategy<Value = Operation> {
+    let horizon = prop_oneof![0..6u64, Just(u64::MAX), Just(1 << 63)];
+    let key = proptest::sample::select(vec!["counter", "scanned"]);
+    prop_oneof![
+        8 => (any_path(), any_row()).prop_map(|(path, row)| Operation::Put(path, Box::new(row))),
+        2 => any_path().prop_map(Operation::Remove),
+        1 => horizon.prop_map(Operation::Horizon),
+        1 => (key, any::<Vec<u8>>()).prop_map(|(key, value)| Operation::Meta(key, value)),
+        1 => Just(Operation::Commit),
+        1 => Just(Operation::Reopen),
+    ]
+}
+
+fn apply(index: &mut impl Index, operation: &Operation) {
+    match operation {
+        Operation::Put(path, row) => index.put(path, row),
+        Operation::Remove(path) => index.remove(path),
+        Operation::Horizon(at) => index.set_horizon(*at),
+        Operation::Meta(key, value) => index.set_meta(key, value),
+        Operation::Commit | Operation::Reopen => {}
+    }
+}
+
+/// Every method of the trait, asked of both.
+fn assert_same(ours: &mut impl Index, model: &mut impl Index, dir: &SyncPath, after: &SyncPath) {
+    for limit in [1, 3, 99] {
+        assert_eq!(ours.below(None, None, limit), model.below(None, None, limit));
+        assert_eq!(ours.below(Some(dir), None, limit), model.below(Some(dir), None, limit));
+        assert_eq!(ours.below(Some(dir), Some(after), limit), model.below(Some(dir), Some(after), limit));
+        assert_eq!(ours.unsettled(None, limit), model.unsettled(None, limit));
+        assert_eq!(ours.unsettled(Some(after), limit), model.unsettled(Some(after), limit));
+    }
+    for (path, row) in model.below(None, None, 99) {
+        assert_eq!(ours.get(&path).as_ref(), Some(&row));
+        let bucket = crate::engine::digest::bucket_of(&path);
+        assert_eq!(ours.bucket(bucket), model.bucket(bucket));
+        let group = (bucket >> 8) as u8;
+        assert_eq!(ours.bucket_digests(group), model.bucket_digests(group));
+    }
+    for content in 0..4u8 {
+        assert_eq!(ours.holders(&ContentId::of(&[content])), model.holders(&ContentId::of(&[content])));
+    }
+    assert_eq!(ours.get(dir), model.get(dir));
+    assert_eq!(ours.any_live_below(dir), model.any_live_below(dir));
+    assert_eq!(ours.any_on_disk_below(dir), model.any_on_disk_below(dir));
+    assert_eq!(ours.root_digest(), model.root_digest());
+    assert_eq!(ours.group_digests(), model.group_digests());
+    assert_eq!(ours.counts(), model.counts());
+    for key in ["counter", "scanned", "never"] {
+        assert_eq!(ours.meta(key), model.meta(key));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn it_answers_as_the_map_does(
+        operations in proptest::collection::vec((any_operation(), any_path(), any_path()), 1..40),
+    ) {
+        let home = TempDir::new().unwrap();
+        let path = home.path().join("index");
+        let (mut ours, mut model) = (open(&path), MapIndex::new());
+        for (operation, dir, after) in &operations {
+            apply(&mut ours, operation);
+            apply(&mut model, operation);
+            match operation {
+                Operation::Commit => ours.commit().unwrap(),
+                Operation::Reopen => {
+                    ours.close().unwrap();
+                    ours = open(&path);
+                }
+                _ => {}
+            }
+            assert_same(&mut ours, &mut model, dir, after);
+        }
+        ours.commit().unwrap();
+    }
+}
+
+#[test]
+fn what_was_not_committed_is_gone_after_a_crash() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("index");
+    let (kept, row) = file(1);
+    let (lost, other) = file(2);
+    let mut index = open(&path);
+    index.put(&kept, &row);
+    assert!(index.is_dirty());
+    index.commit().unwrap();
+    assert!(!index.is_dirty());
+    let mut before = MapIndex::new();
+    before.put(&kept, &row);
+    index.put(&lost, &other);
+    index.put(&kept, &row);
+    drop(index);
+    let opened = SqliteIndex::open(&path).unwrap();
+    assert_eq!(opened.origin, Origin::Existing);
+    let mut index = opened.index;
+    assert_same(&mut index, &mut before, &kept, &lost);
+}
+
+#[test]
+fn writing_what_is_there_already_commits_nothing() {
+    let home = TempDir::new().unwrap();
+    let mut index = open(&home.path().join("index"));
+    let (path, row) = file(1);
+    index.put(&path, &row);
+    index.set_meta("counter", b"7");
+    index.commit().unwrap();
+    index.put(&path, &row);
+    index.set_meta("counter", b"7");
+    index.remove(&file(2).0);
+    assert!(!index.is_dirty());
+}
+
+#[test]
+fn a_newer_index_and_a_stranger_are_refused_untouched() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("index");
+    open(&path).close().unwrap();
+    for (at, value, says) in [(60, 2u32, "newer than this dirsyncd"), (68, 77, "no index of dirsyncd")] {
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+        let other = home.path().join("other");
+        fs::write(&other, &bytes).unwrap();
+        let why = SqliteIndex::open(&other).err().unwrap().to_string();
+        assert!(why.contains(says), "{why}");
+        assert_eq!(fs::read(&other).unwrap(), bytes);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2, "no log, nothing set aside");
+    }
+}
+
+#[test]
+fn a_broken_index_is_set_aside_and_made_anew() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("index");
+    let mut index = open(&path);
+    for name in 0..2000 {
+        let (path, row) = file(name);
+        index.put(&path, &row);
+    }
+    index.commit().unwrap();
+    index.close().unwrap();
+    let sound = fs::read(&path).unwrap();
+    let mut holed = sound.clone();
+    holed[4096..].fill(0x5a);
+    for broken in [b"this is not a database, but it is longer than a header of one hundred bytes, which is what is read first of all".to_vec(), holed, sound[..10_000].to_vec(), b"short".to_vec()] {
+        fs::write(&path, &broken).unwrap();
+        let opened = SqliteIndex::open(&path).unwrap();
+        let Origin::Rebuilt { aside, .. } = opened.origin else { panic!("{:?}", opened.origin) };
+        assert_eq!(fs::read(&aside).unwrap(), broken);
+        assert!(aside.file_name().unwrap().to_str().unwrap().starts_with("index.corrupt-"));
+        assert_eq!(opened.index.counts(), Counts::default());
+        opened.index.close().unwrap();
+    }
+}
+
+#[test]
+fn after_an_unclean_stop_the_whole_file_is_checked() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("index");
+    let mut index = open(&path);
+    for name in 0..2000 {
+        let (path, row) = file(name);
+        index.put(&path, &row);
+    }
+    index.close().unwrap();
+    // A crash: opened, never closed; its last page is then torn.
+    drop(open(&path));
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 4096;
+    bytes[last..].fill(0xff);
+    fs::write(&path, &bytes).unwrap();
+    assert!(matches!(SqliteIndex::open(&path).unwrap().origin, Origin::Rebuilt { .. }));
+}
+
+#[test]
+fn only_its_owner_can_read_it() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("index");
+    let mut index = open(&path);
+    index.set_meta("key", b"secret");
+    index.commit().unwrap();
+    for name in ["index", "index-wal"] {
+        let mode = fs::metadata(home.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
+fn the_journal_keeps_its_last_lines_in_order() {
+    let home = TempDir::new().unwrap();
+    let mut index = open(&home.path().join("index"));
+    let line = |at: u64| JournalLine {
+        at,
+        kind: "received".into(),
+        path: Some(b"a\xff".to_vec()),
+        peer: None,
+        text: format!("line {at}"),
+    };
+    index.append_journal(&[]);
+    assert!(!index.is_dirty());
+    for batch in 0..11 {
+        index.append_journal(&(0..1000).map(|n| line(batch * 1000 + n)).collect::<Vec<_>>());
+    }
+    index.commit().unwrap();
+    assert_eq!(index.journal(2), [line(10_998), line(10_999)]);
+    let all = index.journal(usize::MAX);
+    assert_eq!((all.len(), all[0].at), (10_000, 1000));
+}
+
+/// `cargo test --release --lib index -- --ignored --nocapture` prints what the design promises.
+#[test]
+#[ignore = "prints times; run in release mode"]
+fn times_of_the_index() {
+    let home = TempDir::new_in(".").unwrap();
+    let path = home.path().join("index");
+    let mut index = open(&path);
+    let rows: Vec<_> = (0..50_000).map(file).collect();
+    let timed = |what: &str, work: &mut dyn FnMut()| {
+        let began = std::time::Instant::now();
+        work();
+        println!("{what}: {:?}", began.elapsed());
+    };
+    timed("20,000 puts, a commit each 512", &mut || {
+        for chunk in rows[..20_000].chunks(512) {
+            chunk.iter().for_each(|(path, row)| index.put(path, row));
+            index.commit().unwrap();
+        }
+    });
+    timed("30,000 puts, heard then installed", &mut || {
+        for chunk in rows[20_000..].chunks(512) {
+            for (path, row) in chunk {
+                index.put(path, &Row { disk: None, ..row.clone() });
+            }
+            index.commit().unwrap();
+            chunk.iter().for_each(|(path, row)| index.put(path, row));
+            index.commit().unwrap();
+        }
+    });
+    timed("50,000 gets", &mut || assert!(rows.iter().all(|(path, row)| index.get(path).as_ref() == Some(row))));
+    timed("root digest, all touched", &mut || assert_ne!(index.root_digest(), [0; 16]));
+    timed("100 lone edits, each committed", &mut || {
+        for (path, row) in &rows[..100] {
+            index.put(path, &Row { disk: None, ..row.clone() });
+            index.commit().unwrap();
+        }
+    });
+    timed("100 any_live_below", &mut || {
+        assert!((0..100).all(|n| index.any_live_below(&SyncPath::new(format!("folder{n}")).unwrap())))
+    });
+    drop(index);
+    println!("file: {} KiB", fs::metadata(&path).unwrap().len() / 1024);
+    timed("open after a crash", &mut || drop(open(&path)));
+    timed("open, close", &mut || open(&path).close().unwrap());
+    timed("open", &mut || drop(open(&path)));
+}

@@ -1,0 +1,226 @@
+//! The bodies of the engines' messages: fixed digests as they are, entries in postcard, contents behind them.
+//!
+//! A list is its count and its items, as postcard writes a `Vec`. A content's length stands in the list, and the bytes of
+//! all contents follow the list, joined. Every count is held against the bytes that are there before room is made (P9).
+
+use super::frame::FrameError;
+use super::message::{Bucket, Change, Digest, Group, Want};
+use crate::model::{DeviceId, Entry, SyncPath};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// No list of any message has more items.
+pub const MAX_ITEMS: usize = 65_536;
+/// A change names at most this many devices that it was sent to.
+const MAX_TOLD: usize = 1024;
+const GROUPS: usize = 256;
+const DIGEST_BYTES: usize = size_of::<Digest>();
+
+type Paths = Vec<(SyncPath, Entry)>;
+
+/// Writes a body.
+#[derive(Default)]
+pub struct Writer {
+    out: Vec<u8>,
+}
+
+impl Writer {
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { out: Vec::with_capacity(bytes) }
+    }
+
+    pub fn finish(self) -> Bytes {
+        self.out.into()
+    }
+
+    fn put<T: Serialize + ?Sized>(&mut self, item: &T) {
+        postcard::to_io(item, &mut self.out).expect("writing to memory does not fail");
+    }
+
+    fn count(&mut self, items: usize) {
+        self.put(&(items as u32));
+    }
+
+    pub fn digests(&mut self, digests: &[Digest]) {
+        self.out.extend_from_slice(digests.as_flattened());
+    }
+
+    pub fn groups(&mut self, groups: &[(Group, Vec<Digest>)]) {
+        for (group, digests) in groups {
+            self.out.push(*group);
+            self.digests(digests);
+        }
+    }
+
+    pub fn buckets(&mut self, buckets: &[Bucket]) {
+        self.count(buckets.len());
+        for bucket in buckets {
+            self.out.extend_from_slice(&bucket.to_be_bytes());
+        }
+    }
+
+    pub fn entries(&mut self, entries: &[(SyncPath, Entry)]) {
+        self.count(entries.len());
+        for (path, entry) in entries {
+            self.put(path);
+            self.put(entry);
+        }
+    }
+
+    pub fn devices(&mut self, devices: &[DeviceId]) {
+        self.count(devices.len());
+        for device in devices {
+            self.put(device);
+        }
+    }
+
+    pub fn changes(&mut self, changes: &[Change]) {
+        self.count(changes.len());
+        for change in changes {
+            self.put(&change.path);
+            self.put(&change.entry);
+            self.put(&change.body.as_ref().map(|bytes| bytes.len() as u32));
+        }
+        self.contents_of(changes.iter().filter_map(|change| change.body.as_ref()));
+    }
+
+    pub fn wants(&mut self, wants: &[Want]) {
+        self.count(wants.len());
+        for want in wants {
+            self.put(&(want.id, &want.path, want.content, want.size));
+        }
+    }
+
+    pub fn contents(&mut self, contents: &[(u32, Option<Bytes>)]) {
+        self.count(contents.len());
+        for (id, bytes) in contents {
+            self.put(&(id, bytes.as_ref().map(|bytes| bytes.len() as u32)));
+        }
+        self.contents_of(contents.iter().filter_map(|(_, bytes)| bytes.as_ref()));
+    }
+
+    fn contents_of<'a>(&mut self, contents: impl Iterator<Item = &'a Bytes>) {
+        contents.for_each(|bytes| self.out.extend_from_slice(bytes));
+    }
+}
+
+/// Reads a body, believing nothing.
+pub struct Reader {
+    body: Bytes,
+    at: usize,
+}
+
+impl Reader {
+    pub fn new(body: Bytes) -> Self {
+        Self { body, at: 0 }
+    }
+
+    /// Every byte must have had a meaning.
+    pub fn end(self) -> Result<(), FrameError> {
+        if self.at == self.body.len() { Ok(()) } else { Err(FrameError::Body("bytes after its end")) }
+    }
+
+    fn take<T: DeserializeOwned>(&mut self) -> Result<T, FrameError> {
+        let rest = &self.body[self.at..];
+        let (value, tail) = postcard::take_from_bytes(rest).map_err(|_| FrameError::Body("a malformed item"))?;
+        self.at = self.body.len() - tail.len();
+        Ok(value)
+    }
+
+    fn raw(&mut self, bytes: usize) -> Result<Bytes, FrameError> {
+        if bytes > self.body.len() - self.at {
+            return Err(FrameError::Body("less than it announces"));
+        }
+        let taken = self.body.slice(self.at..self.at + bytes);
+        self.at += bytes;
+        Ok(taken)
+    }
+
+    /// A list of at most `limit` items that take at least `min_bytes` each.
+    fn list<T>(
+        &mut self,
+        limit: usize,
+        min_bytes: usize,
+        mut item: impl FnMut(&mut Self) -> Result<T, FrameError>,
+    ) -> Result<Vec<T>, FrameError> {
+        let count = self.take::<u32>()? as usize;
+        if count > limit || count > (self.body.len() - self.at) / min_bytes {
+            return Err(FrameError::Body("a count that it cannot hold"));
+        }
+        let mut items = Vec::with_capacity(count);
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Ok(items)
+    }
+
+    pub fn digests(&mut self) -> Result<Vec<Digest>, FrameError> {
+        let bytes = self.raw(GROUPS * DIGEST_BYTES)?;
+        Ok(bytes.as_chunks::<DIGEST_BYTES>().0.to_vec())
+    }
+
+    pub fn groups(&mut self) -> Result<Vec<(Group, Vec<Digest>)>, FrameError> {
+        let mut groups = Vec::new();
+        while self.at < self.body.len() {
+            if groups.len() == GROUPS {
+                return Err(FrameError::Body("more than 256 groups"));
+            }
+            let group = self.raw(1)?[0];
+            groups.push((group, self.digests()?));
+        }
+        Ok(groups)
+    }
+
+    pub fn buckets(&mut self) -> Result<Vec<Bucket>, FrameError> {
+        self.list(MAX_ITEMS, 2, |body| {
+            let bytes = body.raw(2)?;
+            Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
+        })
+    }
+
+    fn entry(&mut self) -> Result<(SyncPath, Entry), FrameError> {
+        let path = self.take()?;
+        let entry: Entry = self.take()?;
+        entry.check().map_err(FrameError::Entry)?;
+        Ok((path, entry))
+    }
+
+    pub fn entries(&mut self) -> Result<Paths, FrameError> {
+        self.list(MAX_ITEMS, 40, Self::entry)
+    }
+
+    pub fn devices(&mut self) -> Result<Vec<DeviceId>, FrameError> {
+        self.list(MAX_TOLD, 32, Self::take)
+    }
+
+    pub fn changes(&mut self) -> Result<Vec<Change>, FrameError> {
+        let listed = self.list(MAX_ITEMS, 40, |body| {
+            let (path, entry) = body.entry()?;
+            let length = body.take::<Option<u32>>()?;
+            let fits = length.is_none_or(|n| entry.file().is_some_and(|(_, size)| size == u64::from(n)));
+            if fits { Ok((path, entry, length)) } else { Err(FrameError::Body("a content that is not its entry's")) }
+        })?;
+        let change = |(path, entry, length)| Ok(Change { path, entry, body: self.content(length)? });
+        listed.into_iter().map(change).collect()
+    }
+
+    pub fn wants(&mut self) -> Result<Vec<Want>, FrameError> {
+        self.list(MAX_ITEMS, 36, |body| {
+            let (id, path, content, size) = body.take()?;
+            if size >= 1 << 63 {
+                return Err(FrameError::Body("a size of 2^63 or more"));
+            }
+            Ok(Want { id, path, content, size })
+        })
+    }
+
+    pub fn contents(&mut self) -> Result<Vec<(u32, Option<Bytes>)>, FrameError> {
+        let listed: Vec<(u32, Option<u32>)> = self.list(MAX_ITEMS, 2, Self::take)?;
+        listed.into_iter().map(|(id, length)| Ok((id, self.content(length)?))).collect()
+    }
+
+    fn content(&mut self, length: Option<u32>) -> Result<Option<Bytes>, FrameError> {
+        length.map(|bytes| self.raw(bytes as usize)).transpose()
+    }
+}

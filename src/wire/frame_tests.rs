@@ -1,0 +1,267 @@
+use super::*;
+use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, Seen, Version};
+use crate::wire::message::{Change, MESSAGE_BYTES, Want};
+use crate::wire::split::split;
+use proptest::prelude::*;
+
+fn round_trip(packet: &Packet) -> Packet {
+    let (decoded, taken) = decode_first(&encode(packet).to_vec().into()).unwrap();
+    assert_eq!(taken, encode(packet).len());
+    decoded
+}
+
+fn device() -> impl Strategy<Value = DeviceId> {
+    any::<[u8; 32]>().prop_map(DeviceId)
+}
+
+fn path() -> impl Strategy<Value = SyncPath> {
+    prop::collection::vec(any::<u8>(), 1..60).prop_filter_map("no path", |bytes| SyncPath::new(bytes).ok())
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        any::<u64>().prop_map(|at| Kind::Deleted { at }),
+        Just(Kind::Directory),
+        prop::collection::vec(1..=255u8, 1..40).prop_map(|target| Kind::Symlink { target }),
+        (0..1u64 << 63, any::<[u8; 32]>()).prop_map(|(size, hash)| Kind::File { size, content: ContentId(hash) }),
+    ]
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let seen = prop::collection::vec((device(), 0..1u64 << 63), 0..4);
+    (kind(), 0..=0o777u16, any::<i64>(), 0..1_000_000_000u32, 0..1u64 << 62, device(), seen).prop_map(
+        |(kind, mode, secs, nanos, stamp, author, seen)| {
+            let seen = seen.into_iter().fold(Seen::default(), |seen, (device, counter)| seen.with(device, counter));
+            Entry { kind, mode: Mode(mode), mtime: FileTime { secs, nanos }, version: Version { stamp, author, seen } }
+        },
+    )
+}
+
+fn file_entry(size: u64) -> Entry {
+    let version = Version { stamp: 1, author: DeviceId([1; 32]), seen: Seen::default() };
+    let kind = Kind::File { size, content: ContentId([2; 32]) };
+    Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from);
+    prop_oneof![
+        (path(), entry()).prop_map(|(path, entry)| Change { path, entry, body: None }),
+        (path(), bytes()).prop_map(|(path, bytes)| Change {
+            path,
+            entry: file_entry(bytes.len() as u64),
+            body: Some(bytes),
+        }),
+    ]
+}
+
+fn any_message() -> impl Strategy<Value = Message> {
+    let entries = || prop::collection::vec((path(), entry()), 0..8);
+    let digests = || prop::collection::vec(any::<Digest>(), 256);
+    let bytes = prop::option::of(prop::collection::vec(any::<u8>(), 0..400).prop_map(Bytes::from));
+    let want = (any::<u32>(), path(), any::<[u8; 32]>(), 0..1u64 << 63);
+    prop_oneof![
+        (any::<Digest>(), any::<u64>()).prop_map(|(root, pending)| Message::State { root, pending }),
+        digests().prop_map(|groups| Message::Groups { groups }),
+        prop::collection::vec((any::<u8>(), digests()), 0..3).prop_map(|groups| Message::Buckets { groups }),
+        (prop::collection::vec(any::<u16>(), 0..50), entries(), any::<bool>())
+            .prop_map(|(buckets, entries, more)| Message::Offer { buckets, entries, more }),
+        (entries(), any::<bool>()).prop_map(|(entries, more)| Message::Answer { entries, more }),
+        (prop::collection::vec(change(), 0..6), prop::collection::vec(device(), 0..4))
+            .prop_map(|(changes, told)| Message::Changes { changes, told }),
+        prop::collection::vec(want, 0..9).prop_map(|wants| {
+            let want = |(id, path, hash, size)| Want { id, path, content: ContentId(hash), size };
+            Message::Get { wants: wants.into_iter().map(want).collect() }
+        }),
+        prop::collection::vec((any::<u32>(), bytes), 0..9).prop_map(|contents| Message::Contents { contents }),
+    ]
+}
+
+fn any_packet() -> impl Strategy<Value = Packet> {
+    let ending =
+        prop_oneof![Just(Ending::Whole), Just(Ending::NotHere), Just(Ending::Changed), Just(Ending::Unreadable)];
+    prop_oneof![
+        8 => any_message().prop_map(Packet::Message),
+        1 => (any::<u32>(), "[A-Za-z0-9._-]{1,63}", "[a-z0-9. /]{0,40}")
+            .prop_map(|(protocol, name, software)| Packet::Hello { protocol, name, software }),
+        1 => any::<[u8; 32]>().prop_map(|mac| Packet::Proof { mac }),
+        1 => any::<u64>().prop_map(|at| Packet::Ping { at }),
+        1 => any::<u64>().prop_map(|at| Packet::Pong { at }),
+        1 => (any::<u32>(), path(), any::<[u8; 32]>(), 0..1u64 << 63).prop_map(|(stream, path, hash, size)| {
+            Packet::Fetch { stream, path, content: ContentId(hash), size }
+        }),
+        1 => (any::<u32>(), 0..1u64 << 63, prop::collection::vec(any::<u8>(), 1..3000))
+            .prop_map(|(stream, offset, bytes)| Packet::Piece { stream, offset, bytes: bytes.into() }),
+        1 => (any::<u32>(), any::<u64>()).prop_map(|(stream, bytes)| Packet::Credit { stream, bytes }),
+        1 => (any::<u32>(), ending).prop_map(|(stream, how)| Packet::End { stream, how }),
+        1 => any::<u32>().prop_map(|stream| Packet::Cancel { stream }),
+        1 => "[^\"]{0,60}".prop_map(|reason| Packet::Bye { reason }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_packet_round_trips(packet in any_packet()) {
+        prop_assert_eq!(round_trip(&packet), packet);
+    }
+
+    #[test]
+    fn garbage_never_panics(bytes: Vec<u8>, head: Vec<u8>) {
+        let _ = decode_first(&bytes.clone().into());
+        let _ = decode(&head, bytes.into());
+    }
+
+    #[test]
+    fn a_flipped_or_missing_byte_never_panics(packet in any_packet(), at: prop::sample::Index, bit in 0..8u8) {
+        let whole = encode(&packet).to_vec();
+        let mut flipped = whole.clone();
+        flipped[at.index(whole.len())] ^= 1 << bit;
+        let _ = decode_first(&flipped.into());
+        let cut = Bytes::from(whole).slice(..at.index(encode(&packet).len()));
+        prop_assert_eq!(decode_first(&cut), Err(FrameError::Truncated));
+    }
+
+    #[test]
+    fn hostile_bodies_of_every_kind_never_panic(kind in 0..6usize, body: Vec<u8>) {
+        let kind = ["groups", "buckets", "offer", "changes", "get", "contents"][kind];
+        let head = format!(r#"{{"kind":"{kind}","more":false}}"#);
+        let _ = decode(head.as_bytes(), body.into());
+    }
+}
+
+#[test]
+fn a_body_that_shrinks_travels_as_zlib_and_one_that_does_not_travels_raw() {
+    let piece = |bytes: Vec<u8>| Packet::Piece { stream: 1, offset: 0, bytes: bytes.into() };
+    let text = piece(b"the same line\n".repeat(9000));
+    let frame = encode(&text);
+    assert!(frame.zlib && frame.body.len() < 9000, "{}", frame.body.len());
+    assert_eq!(round_trip(&text), text);
+    assert!(!encode_as(&text, Squeeze::Never).zlib);
+
+    let mut noise = vec![0; PIECE_BYTES];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    let frame = encode(&piece(noise.clone()));
+    assert!(!frame.zlib);
+    assert_eq!(frame.body, noise);
+    assert!(!encode(&piece(vec![0; 512])).zlib, "too short to be worth it");
+}
+
+#[test]
+fn a_length_over_its_cap_is_refused_before_anything_is_read() {
+    let lengths = |head: u32, body: u32| {
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&head.to_be_bytes());
+        bytes[4..].copy_from_slice(&body.to_be_bytes());
+        decode_lengths(bytes, MAX_HEAD_BYTES, MAX_BODY_BYTES)
+    };
+    assert_eq!(lengths(65_536, 2_097_152), Ok((65_536, 2_097_152)));
+    assert!(matches!(lengths(65_537, 0), Err(FrameError::TooLong { head: 65_537, .. })));
+    assert!(matches!(lengths(0, u32::MAX), Err(FrameError::TooLong { .. })));
+}
+
+#[test]
+fn inflating_stops_at_what_was_announced() {
+    let packet = Packet::Piece { stream: 1, offset: 0, bytes: vec![0; 100_000].into() };
+    let frame = encode(&packet);
+    let head = String::from_utf8(frame.head[LENGTHS_BYTES..].to_vec()).unwrap();
+    for announced in ["99999", "100001", "0", "2097153", "4294967295"] {
+        let lying = head.replace("100000", announced);
+        let refused = decode(lying.as_bytes(), frame.body.clone());
+        assert_eq!(refused, Err(FrameError::Inflate(announced.parse().unwrap())), "{announced}");
+    }
+    let mut trailing = frame.body.to_vec();
+    trailing.push(0);
+    assert!(matches!(decode(head.as_bytes(), trailing.into()), Err(FrameError::Inflate(_))));
+}
+
+#[test]
+fn a_body_with_bytes_left_over_or_a_false_count_is_refused() {
+    let answer = encode(&Packet::Message(Message::Answer { entries: Vec::new(), more: false }));
+    let head = &answer.head[LENGTHS_BYTES..];
+    assert!(decode(head, answer.body.clone()).is_ok());
+    assert_eq!(decode(head, Bytes::from_static(&[0, 0])), Err(FrameError::Body("bytes after its end")));
+    let count_of_a_billion = Bytes::from_static(&[0x80, 0x94, 0xeb, 0xdc, 0x03, 1]);
+    assert_eq!(decode(head, count_of_a_billion), Err(FrameError::Body("a count that it cannot hold")));
+    assert!(decode(br#"{"kind":"ping","at":1}"#, Bytes::from_static(b"x")).is_err());
+}
+
+#[test]
+fn an_entry_out_of_range_is_refused() {
+    let mut entry = file_entry(5);
+    entry.mode = Mode(0o4755);
+    let path = SyncPath::new("a").unwrap();
+    let frame = encode(&Packet::Message(Message::Answer { entries: vec![(path.clone(), entry)], more: false }));
+    let refused = decode(&frame.head[LENGTHS_BYTES..], frame.body);
+    assert_eq!(refused, Err(FrameError::Entry("mode beyond 0o777")));
+
+    let changes = vec![Change { path, entry: file_entry(5), body: Some(Bytes::from_static(b"1234")) }];
+    let frame = encode(&Packet::Message(Message::Changes { changes, told: Vec::new() }));
+    let refused = decode(&frame.head[LENGTHS_BYTES..], frame.body);
+    assert_eq!(refused, Err(FrameError::Body("a content that is not its entry's")));
+}
+
+#[test]
+fn a_path_that_would_leave_the_folder_is_refused() {
+    for bad in ["../etc/passwd", "/etc", "a/.dirsync/b"] {
+        let head = format!(r#"{{"kind":"fetch","stream":1,"path":"{bad}","content":"{}","size":1}}"#, "0".repeat(64));
+        assert!(matches!(decode(head.as_bytes(), Bytes::new()), Err(FrameError::Head(_))), "{bad}");
+    }
+}
+
+#[test]
+fn the_error_about_a_head_carries_no_control_characters() {
+    let head = "{\"kind\":\"\\u001b[31m\\u202e\"}";
+    let FrameError::Head(message) = decode(head.as_bytes(), Bytes::new()).unwrap_err() else { panic!("wrong error") };
+    assert!(!message.contains(['\u{1b}', '\u{202e}']), "{message}");
+}
+
+#[test]
+fn the_longest_path_fits_a_head() {
+    let long = vec![vec![1; 255]; 16].join(&b'/');
+    let packet =
+        Packet::Fetch { stream: 1, path: SyncPath::new(&long[..4095]).unwrap(), content: ContentId([0; 32]), size: 1 };
+    assert_eq!(round_trip(&packet), packet);
+}
+
+#[test]
+fn a_large_message_is_split_below_the_caps_and_says_the_same() {
+    let entry = |n: usize| (SyncPath::new(format!("folder/file {n}")).unwrap(), file_entry(n as u64));
+    let entries: Vec<_> = (0..40_000).map(entry).collect();
+    let buckets: Vec<u16> = (0..=u16::MAX).collect();
+    for last in [false, true] {
+        let parts = split(Message::Offer { buckets: buckets.clone(), entries: entries.clone(), more: last });
+        assert!(parts.len() > 2);
+        let mut joined = Vec::new();
+        for (at, part) in parts.iter().enumerate() {
+            assert!(encode_as(&Packet::Message(part.clone()), Squeeze::Never).len() <= MESSAGE_BYTES + 1000);
+            let Message::Offer { buckets: named, entries, more } = part else { panic!("another kind") };
+            assert_eq!(named, &buckets);
+            assert_eq!(*more, at + 1 < parts.len() || last);
+            joined.extend(entries.iter().cloned());
+        }
+        assert_eq!(joined, entries);
+    }
+    let nothing = Message::Answer { entries: Vec::new(), more: false };
+    assert_eq!(split(nothing.clone()), [nothing]);
+}
+
+#[test]
+fn contents_are_split_between_files_and_each_arrives() {
+    let contents: Vec<_> =
+        (0..100).map(|id| (id, (id % 7 != 0).then(|| Bytes::from(vec![id as u8; 100_000])))).collect();
+    let parts = split(Message::Contents { contents: contents.clone() });
+    assert_eq!(parts.len(), 9);
+    let mut joined = Vec::new();
+    for part in parts {
+        let Packet::Message(Message::Contents { contents }) = round_trip(&Packet::Message(part)) else { panic!() };
+        joined.extend(contents);
+    }
+    assert_eq!(joined, contents);
+}
+
+#[test]
+fn all_buckets_of_all_groups_fit_one_frame() {
+    let groups = (0..=255).map(|group| (group, vec![[group; 16]; 256])).collect();
+    let packet = Packet::Message(Message::Buckets { groups });
+    assert_eq!(round_trip(&packet), packet);
+}

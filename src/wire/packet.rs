@@ -1,0 +1,108 @@
+//! Everything that a link carries: the engines' messages, and the link's own affairs beside them.
+//!
+//! Which side may send what, and when, is the link's business and not checked here.
+
+use super::message::Message;
+use crate::model::{ContentId, SyncPath};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// The protocol's version; both ends must speak the same.
+pub const PROTOCOL: u32 = 1;
+/// Large contents travel in pieces of this many bytes; only the last is shorter.
+pub const PIECE_BYTES: usize = 128 * 1024;
+
+const MAX_NAME_BYTES: usize = 63;
+const MAX_TEXT_BYTES: usize = 255;
+
+/// One frame's meaning. A stream's number is chosen by the side that fetches; `Fetch`, `Credit` and `Cancel` travel from
+/// it, `Piece` and `End` to it, so that the two sides' numbers never meet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Packet {
+    Message(Message),
+    /// The first after both proofs.
+    Hello {
+        protocol: u32,
+        name: String,
+        software: String,
+    },
+    /// That the sender knows the group's secret, for this connection alone.
+    Proof {
+        mac: [u8; 32],
+    },
+    /// Answered by a `Pong` of the same `at`, a time that only the asker reads.
+    Ping {
+        at: u64,
+    },
+    Pong {
+        at: u64,
+    },
+    /// Asks for a large content; the first pieces may come without further credit.
+    Fetch {
+        stream: u32,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+    },
+    /// `offset`: of the first byte in the content; pieces come in order.
+    Piece {
+        stream: u32,
+        offset: u64,
+        bytes: Bytes,
+    },
+    /// The asker has room for this many more bytes.
+    Credit {
+        stream: u32,
+        bytes: u64,
+    },
+    /// Nothing more comes on this stream.
+    End {
+        stream: u32,
+        how: Ending,
+    },
+    /// The asker wants nothing more of this stream.
+    Cancel {
+        stream: u32,
+    },
+    /// The sender closes the link; `reason` is foreign text.
+    Bye {
+        reason: String,
+    },
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// All bytes were sent, and the file did not change meanwhile.
+    Whole,
+    /// It is not here, or not any more.
+    NotHere,
+    /// The file changed while it was sent.
+    Changed,
+    /// It could not be read.
+    Unreadable,
+}
+
+/// A machine's name as it may travel: at most 63 of `[A-Za-z0-9._-]`, and never empty.
+pub fn clean_name(name: &str) -> String {
+    let mut clean: String = name.chars().map(|c| if is_name_char(c) { c } else { '-' }).take(MAX_NAME_BYTES).collect();
+    if clean.is_empty() {
+        clean.push_str("unnamed");
+    }
+    clean
+}
+
+/// Whether `name` is what [`clean_name`] makes.
+pub fn is_clean_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.chars().all(is_name_char)
+}
+
+/// A short foreign text, still to be escaped before it is shown.
+pub(super) fn is_short_text(text: &str) -> bool {
+    text.len() <= MAX_TEXT_BYTES
+}
+
+fn is_name_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}

@@ -1,0 +1,83 @@
+//! Keeps messages below what a frame may hold: the one place that splits them.
+//!
+//! The parts say together what the whole said. `State`, `Groups` and `Buckets` are bounded by their nature.
+
+use super::body::MAX_ITEMS;
+use super::message::{Change, MESSAGE_BYTES, Message, Want};
+use crate::model::{Entry, Kind, SyncPath};
+use bytes::Bytes;
+
+/// The message in parts of about `MESSAGE_BYTES` at most, in order.
+pub fn split(message: Message) -> Vec<Message> {
+    match message {
+        Message::Offer { buckets, entries, more } => {
+            let room = MESSAGE_BYTES - 2 * buckets.len().min(MAX_ITEMS);
+            parts(entries, room, entry_bytes, more, |entries, more| Message::Offer {
+                buckets: buckets.clone(),
+                entries,
+                more,
+            })
+        }
+        Message::Answer { entries, more } => {
+            parts(entries, MESSAGE_BYTES, entry_bytes, more, |entries, more| Message::Answer { entries, more })
+        }
+        Message::Changes { changes, told } => parts(changes, MESSAGE_BYTES, change_bytes, false, |changes, _| {
+            Message::Changes { changes, told: told.clone() }
+        }),
+        Message::Get { wants } => parts(wants, MESSAGE_BYTES, want_bytes, false, |wants, _| Message::Get { wants }),
+        Message::Contents { contents } => {
+            parts(contents, MESSAGE_BYTES, content_bytes, false, |contents, _| Message::Contents { contents })
+        }
+        whole @ (Message::State { .. } | Message::Groups { .. } | Message::Buckets { .. }) => vec![whole],
+    }
+}
+
+/// Fills parts up to `room`. `make` is told whether more follows: after the last part, what the whole said.
+fn parts<T>(
+    items: Vec<T>,
+    room: usize,
+    bytes_of: impl Fn(&T) -> usize,
+    more_after: bool,
+    make: impl Fn(Vec<T>, bool) -> Message,
+) -> Vec<Message> {
+    let mut messages = Vec::new();
+    let mut part = Vec::new();
+    let mut filled = 0;
+    for item in items {
+        let bytes = bytes_of(&item);
+        if !part.is_empty() && (filled + bytes > room || part.len() == MAX_ITEMS) {
+            messages.push(make(std::mem::take(&mut part), true));
+            filled = 0;
+        }
+        filled += bytes;
+        part.push(item);
+    }
+    messages.push(make(part, more_after));
+    messages
+}
+
+/// At least what the entry takes in postcard: numbers count as their longest form.
+fn entry_bytes((path, entry): &(SyncPath, Entry)) -> usize {
+    path_and_entry_bytes(path, entry)
+}
+
+fn path_and_entry_bytes(path: &SyncPath, entry: &Entry) -> usize {
+    let kind = match &entry.kind {
+        Kind::Symlink { target } => target.len() + 4,
+        Kind::File { .. } => 44,
+        Kind::Directory | Kind::Deleted { .. } => 12,
+    };
+    path.as_bytes().len() + kind + 80 + 42 * entry.version.seen.devices().count()
+}
+
+fn change_bytes(change: &Change) -> usize {
+    path_and_entry_bytes(&change.path, &change.entry) + 6 + change.body.as_ref().map_or(0, Bytes::len)
+}
+
+fn want_bytes(want: &Want) -> usize {
+    want.path.as_bytes().len() + 54
+}
+
+fn content_bytes((_, bytes): &(u32, Option<Bytes>)) -> usize {
+    11 + bytes.as_ref().map_or(0, Bytes::len)
+}

@@ -1,0 +1,156 @@
+//! One machine's disk: the tree that everyone sees, and what of it a power cut would leave.
+//!
+//! Modelled on a journalling file system: the metadata that survives is a prefix of what was done, at least as long as
+//! the last sync asks; the bytes of a file survive for sure only if that file was synced after them.
+//! Deliberately not here: hints (`watcher`), installs (`shell`).
+
+use super::rng::Rng;
+use super::tree::{Body, Data, Ino, Inode, Listing, ROOT, Tree};
+use dirsyncd::model::SyncPath;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub struct Disk {
+    pub live: Tree,
+    /// What a power cut leaves at least, as far as names and attributes go.
+    durable: Tree,
+    /// Every state after `durable`, oldest first; the last is `live`.
+    journal: Vec<Tree>,
+    /// The bytes that reached the platter, by inode.
+    platter: BTreeMap<Ino, Data>,
+}
+
+/// One path before and after a change.
+#[derive(Debug)]
+pub struct PathChange {
+    pub path: SyncPath,
+    pub before: Option<(Ino, Arc<Inode>)>,
+    pub after: Option<(Ino, Arc<Inode>)>,
+}
+
+impl Disk {
+    pub fn new() -> Self {
+        let tree = Tree::new();
+        Self { live: tree.clone(), durable: tree, journal: Vec::new(), platter: BTreeMap::new() }
+    }
+
+    /// Changes the live tree; volatile until a sync.
+    pub fn change<R>(&mut self, change: impl FnOnce(&mut Tree) -> R) -> (R, Vec<PathChange>) {
+        let before = self.live.listing();
+        let result = change(&mut self.live);
+        self.journal.push(self.live.clone());
+        let changes = differences(&before, &self.live.listing());
+        (result, changes)
+    }
+
+    /// Makes a path durable: its bytes, its name and its folders' names; its absence where it is absent.
+    pub fn sync(&mut self, path: &SyncPath) {
+        let mut inos = vec![ROOT];
+        let mut dir = ROOT;
+        for name in path.components() {
+            let Some(&child) = self.live.children(dir).and_then(|children| children.get(name)) else { break };
+            inos.push(child);
+            dir = child;
+        }
+        self.sync_inodes(&inos);
+    }
+
+    /// Brings a file's bytes to the platter, its name not.
+    pub fn flush(&mut self, ino: Ino) {
+        if let Some(Body::File(data)) = self.live.inodes.get(&ino).map(|inode| &inode.body) {
+            self.platter.insert(ino, data.clone());
+        }
+    }
+
+    /// `syncfs`.
+    pub fn sync_all(&mut self) {
+        let inos: Vec<Ino> = self.live.inodes.keys().copied().collect();
+        self.sync_inodes(&inos);
+        self.durable = self.live.clone();
+        self.journal.clear();
+        self.platter.retain(|ino, _| self.live.inodes.contains_key(ino));
+    }
+
+    fn sync_inodes(&mut self, inos: &[Ino]) {
+        inos.iter().for_each(|ino| self.flush(*ino));
+        let mut before = &self.durable;
+        let mut reach = 0;
+        for (at, after) in self.journal.iter().enumerate() {
+            if inos.iter().any(|ino| touched(*ino, before, after)) {
+                reach = at + 1;
+            }
+            before = after;
+        }
+        if let Some(last) = self.journal.drain(..reach).next_back() {
+            self.durable = last;
+        }
+    }
+
+    /// The values that no power cut can take.
+    pub fn surely_durable(&self) -> Tree {
+        let mut tree = self.durable.clone();
+        tree.inodes.retain(|ino, inode| match &inode.body {
+            Body::File(data) => self.platter.get(ino) == Some(data),
+            _ => true,
+        });
+        tree
+    }
+
+    /// Cuts the power: some prefix of the journal survives, and of unsynced bytes all, a part, or what was there before.
+    pub fn cut_power(&mut self, rng: &mut Rng) -> Vec<PathChange> {
+        let before = self.live.listing();
+        let next_ino = self.live.next_ino;
+        let reach = rng.index(self.journal.len() + 1);
+        let mut tree = if reach == 0 { self.durable.clone() } else { self.journal[reach - 1].clone() };
+        let inos: Vec<Ino> = tree.inodes.keys().copied().collect();
+        for ino in inos {
+            let Body::File(data) = &tree.inodes[&ino].body else { continue };
+            if self.platter.get(&ino) != Some(data) {
+                let left = torn(rng, data, self.platter.get(&ino));
+                tree.edit(ino).body = Body::File(left);
+            }
+        }
+        tree.next_ino = next_ino;
+        self.live = tree;
+        self.sync_all();
+        differences(&before, &self.live.listing())
+    }
+
+    /// Puts another tree in place, as restoring a backup does.
+    pub fn replace(&mut self, mut tree: Tree) -> Vec<PathChange> {
+        let before = self.live.listing();
+        tree.next_ino = self.live.next_ino;
+        self.live = tree;
+        self.sync_all();
+        differences(&before, &self.live.listing())
+    }
+}
+
+fn torn(rng: &mut Rng, written: &Data, old: Option<&Data>) -> Data {
+    match rng.below(4) {
+        0 => written.clone(),
+        1 => Data::small(written.text.slice(..rng.index(written.text.len() + 1))),
+        2 => old.cloned().unwrap_or_default(),
+        _ => Data::default(),
+    }
+}
+
+fn touched(ino: Ino, before: &Tree, after: &Tree) -> bool {
+    match (before.inodes.get(&ino), after.inodes.get(&ino)) {
+        (Some(a), Some(b)) => !Arc::ptr_eq(a, b) && a != b,
+        (None, None) => false,
+        _ => true,
+    }
+}
+
+fn differences(before: &Listing, after: &Listing) -> Vec<PathChange> {
+    let gone = before.keys().filter(|path| !after.contains_key(*path));
+    let mut paths: Vec<&SyncPath> = gone.chain(after.keys()).collect();
+    paths.sort_unstable();
+    let changes = paths.into_iter().map(|path| PathChange {
+        path: path.clone(),
+        before: before.get(path).cloned(),
+        after: after.get(path).cloned(),
+    });
+    changes.filter(|change| change.before != change.after).collect()
+}

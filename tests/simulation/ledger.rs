@@ -1,0 +1,130 @@
+//! What users wrote, overwrote and deleted, so that the oracles can say what must still exist and what must not.
+//!
+//! Filled from the differences that each operation made; never asks an engine.
+
+use super::disk::PathChange;
+use super::tree::Value;
+use dirsyncd::engine::index::Row;
+use dirsyncd::model::{Kind, SyncPath};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub type NodeId = usize;
+
+/// A user of `node` took `value` from `path`, having it before their eyes.
+#[derive(Debug)]
+pub struct Overwrite {
+    pub node: NodeId,
+    pub path: SyncPath,
+    pub value: Value,
+    /// The node's committed index moved on from the value: the change was seen.
+    pub noticed: bool,
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    /// Every value, and where it was first written.
+    pub written: BTreeMap<Value, (NodeId, SyncPath)>,
+    /// Overwritten or deleted knowingly, or lost in a power cut before it was durable.
+    pub excused: BTreeSet<Value>,
+    /// How often a user put the value there.
+    placed: BTreeMap<(SyncPath, Value), u32>,
+    pub overwrites: Vec<Overwrite>,
+    /// Versions that a node may mint at a path: one for each touch of its user.
+    touches: BTreeMap<(NodeId, SyncPath), u32>,
+}
+
+impl Ledger {
+    /// A user's operation.
+    pub fn user_did(&mut self, node: NodeId, changes: &[PathChange]) {
+        self.touched(node, changes);
+        let placed: BTreeSet<Value> = changes.iter().filter_map(value_after).collect();
+        for change in changes {
+            let (before, after) = (value_before(change), value_after(change));
+            if before == after {
+                continue;
+            }
+            if let Some(value) = before {
+                if !placed.contains(&value) {
+                    self.excused.insert(value.clone());
+                }
+                self.overwrites.push(Overwrite { node, path: change.path.clone(), value, noticed: false });
+            }
+            if let Some(value) = after {
+                self.written.entry(value.clone()).or_insert_with(|| (node, change.path.clone()));
+                *self.placed.entry((change.path.clone(), value)).or_default() += 1;
+            }
+        }
+    }
+
+    /// A value that went into an open file whose name is gone by now.
+    pub fn wrote(&mut self, node: NodeId, path: &SyncPath, value: Value) {
+        self.written.entry(value).or_insert_with(|| (node, path.clone()));
+    }
+
+    /// These paths changed in a way that the engine may take for a user's doing.
+    pub fn touched(&mut self, node: NodeId, changes: &[PathChange]) {
+        for change in changes {
+            *self.touches.entry((node, change.path.clone())).or_default() += 1;
+        }
+    }
+
+    /// Whether the node's user did something there that no version was minted for. `settled`: nothing is left to mint.
+    pub fn may_mint(&mut self, node: NodeId, path: &SyncPath, settled: bool) -> bool {
+        let Some(left) = self.touches.get_mut(&(node, path.clone())) else { return false };
+        let had = *left;
+        *left = if settled { 0 } else { had.saturating_sub(1) };
+        had > 0
+    }
+
+    /// The node committed this row.
+    pub fn committed(&mut self, node: NodeId, path: &SyncPath, row: Option<&Row>) {
+        for overwrite in &mut self.overwrites {
+            if overwrite.node == node && overwrite.path == *path && !claims(row, &overwrite.value) {
+                overwrite.noticed = true;
+            }
+        }
+    }
+
+    /// The node crashed (or its user acts while it is down). An overwriting that nobody noticed, of something that its
+    /// index does not know to be here or that a power cut brought back, is void: no engine can know of it.
+    pub fn crashed<'a>(
+        &mut self,
+        node: NodeId,
+        row: impl Fn(&SyncPath) -> Option<&'a Row>,
+        is_back: impl Fn(&SyncPath, &Value) -> bool,
+    ) {
+        self.overwrites.retain(|overwrite| {
+            overwrite.node != node
+                || overwrite.noticed
+                || (claims(row(&overwrite.path), &overwrite.value) && !is_back(&overwrite.path, &overwrite.value))
+        });
+    }
+
+    /// Values that were overwritten knowingly at a path and never put there again.
+    pub fn dead(&self) -> impl Iterator<Item = &Overwrite> {
+        let once = |o: &&Overwrite| self.placed.get(&(o.path.clone(), o.value.clone())).is_none_or(|times| *times <= 1);
+        self.overwrites.iter().filter(once)
+    }
+
+    pub fn may_be_lost(&self, value: &Value) -> bool {
+        self.excused.contains(value)
+    }
+}
+
+fn value_before(change: &PathChange) -> Option<Value> {
+    change.before.as_ref().and_then(|(_, inode)| inode.value())
+}
+
+fn value_after(change: &PathChange) -> Option<Value> {
+    change.after.as_ref().and_then(|(_, inode)| inode.value())
+}
+
+/// Whether a row says that the value is on disk.
+pub fn claims(row: Option<&Row>, value: &Value) -> bool {
+    let Some((entry, _)) = row.and_then(Row::live_on_disk) else { return false };
+    match (&entry.kind, value) {
+        (Kind::File { content, .. }, Value::File(data)) => *content == data.content(),
+        (Kind::Symlink { target }, Value::Link(value)) => target == value,
+        _ => false,
+    }
+}

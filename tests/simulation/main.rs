@@ -1,0 +1,95 @@
+//! Many engines, one deterministic world: disks that forget, links that break, clocks that lie, users who collide.
+//!
+//! `DIRSYNC_SEEDS=N` runs N seeds, `DIRSYNC_SEED=S` runs that one and shows every event and action.
+
+mod disk;
+mod ledger;
+mod network;
+mod node;
+mod oracle;
+mod plan;
+mod recorded;
+mod rng;
+mod shell;
+mod trace;
+mod tree;
+mod users;
+mod world;
+
+use plan::Plan;
+use rng::Rng;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use world::World;
+
+const SEEDS: u64 = 2000;
+const THREADS: usize = 2;
+
+/// The promise that a seed breaks, if any, and the hash of its trace.
+fn run(seed: u64, shown: bool) -> (Option<String>, String) {
+    let mut rng = Rng::new(seed);
+    let plan = Plan::random(&mut rng);
+    if shown {
+        println!("seed {seed}: {plan:#?}");
+    }
+    let mut world = World::new(rng.next(), plan, shown);
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
+    if ran.is_err() {
+        world.fail("something panicked".to_owned());
+    }
+    (world.broken.take(), world.trace.hash())
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+fn replay(seed: u64, what: &str) -> String {
+    format!("seed {seed}: {what}\n  replay: DIRSYNC_SEED={seed} cargo test --test simulation seeds -- --nocapture")
+}
+
+#[test]
+fn seeds() {
+    if let Some(seed) = number("DIRSYNC_SEED") {
+        let shown = number("DIRSYNC_TRACE") != Some(0);
+        if let (Some(what), _) = run(seed, shown) {
+            panic!("{}", replay(seed, &what));
+        }
+        return;
+    }
+    let (first, count) = (number("DIRSYNC_FIRST").unwrap_or(1), number("DIRSYNC_SEEDS").unwrap_or(SEEDS));
+    let next = AtomicU64::new(first);
+    let broken = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        break;
+                    }
+                    if let (Some(what), _) = run(seed, false) {
+                        println!("{}", replay(seed, &what));
+                        broken.lock().unwrap().push(seed);
+                    }
+                }
+            });
+        }
+    });
+    let mut broken = broken.into_inner().unwrap();
+    broken.sort_unstable();
+    assert!(
+        broken.is_empty(),
+        "{} of {count} seeds break a promise, the first: {:?}",
+        broken.len(),
+        &broken[..broken.len().min(20)]
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in [1, 7, 42, 1234] {
+        let (first, second) = (run(seed, false), run(seed, false));
+        assert_eq!(first.1, second.1, "seed {seed}");
+    }
+}

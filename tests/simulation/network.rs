@@ -1,0 +1,209 @@
+//! Links between machines: ordered, delayed, cut, parted, dialled again. Messages travel as the bytes of frames.
+//!
+//! Deliberately not here: TLS, pieces and credit of large contents; a large content arrives at once or not at all.
+
+use super::ledger::NodeId;
+use super::plan::{MS, SECOND};
+use super::tree::Data;
+use super::world::{Happening, World};
+use bytes::Bytes;
+use dirsyncd::engine::{Event, FetchError, FetchId, LinkId};
+use dirsyncd::model::{ContentId, SyncPath};
+use dirsyncd::wire::frame::{self, Packet};
+use dirsyncd::wire::message::Message;
+
+pub enum Parcel {
+    Up,
+    Frame(Bytes),
+    Ask { fetch: FetchId, path: SyncPath, content: ContentId, size: u64 },
+    Answer { fetch: FetchId, data: Option<Data> },
+}
+
+pub struct Network {
+    pairs: Vec<Pair>,
+    links: Vec<Link>,
+}
+
+struct Pair {
+    ends: [NodeId; 2],
+    parted: bool,
+    link: Option<usize>,
+}
+
+struct Link {
+    pair: usize,
+    ends: [NodeId; 2],
+    dialler: usize,
+    state: [End; 2],
+    whole: bool,
+    /// When the last parcel to each side arrives: the next is not before it.
+    last: [u64; 2],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Opening,
+    Up,
+    Down,
+}
+
+impl Network {
+    pub fn new(pairs: &[(NodeId, NodeId)]) -> Self {
+        let pairs = pairs.iter().map(|&(a, b)| Pair { ends: [a, b], parted: false, link: None }).collect();
+        Self { pairs, links: Vec::new() }
+    }
+
+    fn id(link: usize, side: usize) -> LinkId {
+        LinkId((link * 2 + side) as u64)
+    }
+}
+
+impl World {
+    /// Sends over a link, if it is still there.
+    pub fn send(&mut self, from: LinkId, parcel: Parcel) {
+        let (link, side) = (from.0 as usize / 2, from.0 as usize % 2);
+        if self.net.links[link].state[side] == End::Up {
+            self.post(link, 1 - side, parcel);
+        }
+    }
+
+    pub fn send_message(&mut self, from: LinkId, message: Message) {
+        let frame = frame::encode(&Packet::Message(message));
+        self.send(from, Parcel::Frame(frame.to_vec().into()));
+    }
+
+    fn post(&mut self, link: usize, side: usize, parcel: Parcel) {
+        let delay = self.rng.between(self.plan.latency_ns / 10, self.plan.latency_ns);
+        let at = (self.now + delay).max(self.net.links[link].last[side]);
+        self.net.links[link].last[side] = at;
+        self.after(at - self.now, Happening::Arrives { link, side, parcel });
+    }
+
+    pub fn arrives(&mut self, link: usize, side: usize, parcel: Parcel) {
+        let it = &mut self.net.links[link];
+        let (node, peer) = (it.ends[side], it.ends[1 - side]);
+        let id = Network::id(link, side);
+        match (parcel, it.state[side]) {
+            (_, End::Down) => {}
+            (_, _) if !it.whole => {}
+            (Parcel::Up, _) => {
+                it.state[side] = End::Up;
+                let dialler = it.dialler == side;
+                let (device, name) = (self.nodes[peer].device, format!("n{peer}"));
+                self.tell(node, Event::LinkUp { link: id, device, name, dialler });
+            }
+            (Parcel::Frame(bytes), _) => self.frame_arrives(node, id, &bytes),
+            (Parcel::Ask { fetch: FetchId(stream), path, content, size }, _) => {
+                self.tell(
+                    node,
+                    Event::FetchAsked { link: id, stream: FetchId(stream), path, content, size },
+                );
+            }
+            (Parcel::Answer { fetch, data }, _) => self.fetched(node, id, fetch, data),
+        }
+    }
+
+    fn frame_arrives(&mut self, node: NodeId, link: LinkId, bytes: &Bytes) {
+        match frame::decode_first(bytes) {
+            Ok((Packet::Message(message), used)) if used == bytes.len() => {
+                self.tell(node, Event::Message { link, message, wire_bytes: used as u64 });
+            }
+            other => self.fail(format!("a frame does not come back as it was sent: {other:?}")),
+        }
+    }
+
+    /// Dials, when both are there and no link is.
+    pub fn connect(&mut self, pair: usize) {
+        let it = &self.net.pairs[pair];
+        let ends = it.ends;
+        if it.parted || it.link.is_some() || ends.iter().any(|&end| !self.nodes[end].is_up()) {
+            return;
+        }
+        let link = self.net.links.len();
+        let dialler = self.rng.index(2);
+        let state = [End::Opening; 2];
+        self.net.links.push(Link { pair, ends, dialler, state, whole: true, last: [self.now; 2] });
+        self.net.pairs[pair].link = Some(link);
+        self.trace.note(self.now, format_args!("link {link} of {ends:?}"));
+        for side in 0..2 {
+            self.post(link, side, Parcel::Up);
+        }
+    }
+
+    pub fn connect_all_of(&mut self, node: NodeId) {
+        for pair in 0..self.net.pairs.len() {
+            if self.net.pairs[pair].ends.contains(&node) {
+                self.soon(SECOND / 2, Happening::Connect { pair });
+            }
+        }
+    }
+
+    pub fn cut_pair(&mut self, pair: usize) {
+        if let Some(link) = self.net.pairs[pair].link {
+            self.cut(link);
+        }
+    }
+
+    /// Whatever is on its way is lost; each side learns of it in its own time.
+    fn cut(&mut self, link: usize) {
+        if std::mem::replace(&mut self.net.links[link].whole, false) {
+            self.trace.note(self.now, format_args!("link {link} is cut"));
+            for side in 0..2 {
+                let most = *self.rng.pick(&[MS, 100 * MS, 3 * SECOND]);
+                self.soon(most, Happening::Breaks { link, side });
+            }
+        }
+    }
+
+    pub fn close(&mut self, link: LinkId) {
+        self.cut(link.0 as usize / 2);
+    }
+
+    pub fn part(&mut self, pair: usize, parted: bool) {
+        self.net.pairs[pair].parted = parted;
+        if parted {
+            self.cut_pair(pair);
+        } else {
+            self.soon(SECOND / 2, Happening::Connect { pair });
+        }
+    }
+
+    pub fn breaks(&mut self, link: usize, side: usize) {
+        let it = &mut self.net.links[link];
+        let (node, pair) = (it.ends[side], it.pair);
+        let was = std::mem::replace(&mut it.state[side], End::Down);
+        let both = it.state == [End::Down; 2];
+        if was == End::Up {
+            let id = Network::id(link, side);
+            let lost: Vec<FetchId> =
+                self.nodes[node].fetches.iter().filter(|(_, from)| **from == id).map(|(fetch, _)| *fetch).collect();
+            let down_first = self.rng.chance(500);
+            if down_first {
+                self.tell(node, Event::LinkDown { link: id });
+            }
+            for fetch in lost {
+                self.nodes[node].fetches.remove(&fetch);
+                self.tell(node, Event::FetchFailed { fetch, why: FetchError::LinkLost });
+            }
+            if !down_first {
+                self.tell(node, Event::LinkDown { link: id });
+            }
+        }
+        if both && self.net.pairs[pair].link == Some(link) {
+            self.net.pairs[pair].link = None;
+            let most = *self.rng.pick(&[10 * MS, SECOND, 5 * SECOND]);
+            self.soon(most, Happening::Connect { pair });
+        }
+    }
+
+    /// The node is gone: its ends are down at once and unheard, the other ends learn of it later.
+    pub fn lose_links_of(&mut self, node: NodeId) {
+        for link in 0..self.net.links.len() {
+            let it = &mut self.net.links[link];
+            if let Some(side) = it.ends.iter().position(|end| *end == node) {
+                it.state[side] = End::Down;
+                self.cut(link);
+            }
+        }
+    }
+}

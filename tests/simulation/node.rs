@@ -1,0 +1,117 @@
+//! One machine: its engine, its disk, its clock, and what is under way between the two.
+
+use super::disk::Disk;
+use super::plan::SECOND;
+use super::recorded::{Durable, Recorded};
+use super::tree::{Data, Ino};
+use dirsyncd::engine::{Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, Outcome, StageId};
+use dirsyncd::model::{DeviceId, FileTime, SyncPath};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// 2026-01-01, by a right clock.
+const EPOCH_NS: u64 = 1_767_225_600 * SECOND;
+/// File times move on in steps of this (ns), as on Linux.
+const JIFFY_NS: u64 = 4_000_000;
+
+pub struct Node {
+    pub device: DeviceId,
+    pub disk: Disk,
+    /// Off while it is down.
+    pub engine: Option<Engine<Recorded>>,
+    pub durable: Durable,
+    /// Counts starts and crashes: what was begun in an earlier life is void.
+    pub life: u32,
+    skew_ns: i64,
+    started: u64,
+
+    pub inbox: VecDeque<Event>,
+    /// A turn is due, or its commit is.
+    pub busy: bool,
+    pub tick_due: Option<u64>,
+    /// Folders watched, by inode.
+    pub watched: BTreeSet<Ino>,
+    /// Seen by the watcher, not yet told.
+    pub hints: VecDeque<(SyncPath, Hint)>,
+    pub jobs: VecDeque<Job>,
+    /// Of the batch being installed: how many jobs it may still take, and how those before ended.
+    pub batch_left: usize,
+    pub ended: Vec<(Job, Outcome)>,
+    pub installing: bool,
+    pub staging: BTreeMap<StageId, Data>,
+    pub next_stage: u64,
+    pub fetches: BTreeMap<FetchId, LinkId>,
+    /// The highest counter among the versions minted here.
+    pub minted: u64,
+}
+
+impl Node {
+    pub fn new(id: usize, skew_ns: i64) -> Self {
+        Self {
+            device: DeviceId([id as u8 + 1; 32]),
+            disk: Disk::new(),
+            engine: None,
+            durable: Durable::default(),
+            life: 0,
+            skew_ns,
+            started: 0,
+            inbox: VecDeque::new(),
+            busy: false,
+            tick_due: None,
+            watched: BTreeSet::new(),
+            hints: VecDeque::new(),
+            jobs: VecDeque::new(),
+            batch_left: 0,
+            ended: Vec::new(),
+            installing: false,
+            staging: BTreeMap::new(),
+            next_stage: 0,
+            fetches: BTreeMap::new(),
+            minted: 0,
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// Everything in memory is gone.
+    pub fn stop(&mut self) {
+        self.engine = None;
+        self.life += 1;
+        self.inbox.clear();
+        self.busy = false;
+        self.tick_due = None;
+        self.watched.clear();
+        self.hints.clear();
+        self.jobs.clear();
+        self.ended.clear();
+        self.installing = false;
+        self.staging.clear();
+        self.fetches.clear();
+    }
+
+    pub fn boot(&mut self, time: u64) {
+        self.started = time;
+        let config = Config { device: self.device, name: format!("n{}", self.device.0[0] - 1) };
+        self.engine = Some(Engine::new(config, Recorded::open(&self.durable)));
+    }
+
+    pub fn clock(&self, time: u64) -> Now {
+        Now { wall: self.wall(time), mono: time - self.started + SECOND }
+    }
+
+    /// The simulation's time at which `Now::mono` is `mono`.
+    pub fn time_of_mono(&self, mono: u64) -> u64 {
+        (mono + self.started).saturating_sub(SECOND)
+    }
+
+    fn wall(&self, time: u64) -> u64 {
+        (EPOCH_NS + time).saturating_add_signed(self.skew_ns)
+    }
+
+    /// The time that the kernel gives to inodes.
+    pub fn file_time(&self, time: u64) -> FileTime {
+        let wall = self.wall(time) / JIFFY_NS * JIFFY_NS;
+        FileTime { secs: (wall / SECOND) as i64, nanos: (wall % SECOND) as u32 }
+    }
+}

@@ -1,0 +1,214 @@
+//! What must hold: at every commit, at every power cut, and when the world has come to rest.
+//!
+//! The oracles read disks, committed indexes and the ledger; of an engine they ask only its status and its index.
+
+use super::ledger::{NodeId, claims};
+use super::plan::SECOND;
+use super::tree::{Body, Inode, Tree, Value};
+use super::world::World;
+use dirsyncd::engine::index::{Index, Row};
+use dirsyncd::model::{Entry, SyncPath};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Without anything done for this long (ns), the world rests: longer than peers wait between greetings.
+const REST_NS: u64 = 45 * SECOND;
+/// It must come to rest within this (ns) after the last fault and the last edit.
+const REST_WITHIN_NS: u64 = 900 * SECOND;
+
+impl World {
+    /// A version is minted only where the user did something since the last (P5: nothing that a crash or an
+    /// install left behind is taken for an edit).
+    pub fn check_commit(&mut self, node: NodeId, written: &BTreeSet<SyncPath>) {
+        let mut minted: BTreeMap<u64, Vec<SyncPath>> = BTreeMap::new();
+        for path in written {
+            let here = &self.nodes[node];
+            let row = here.durable.rows.get(path);
+            self.ledger.committed(node, path, row);
+            let Some(version) = row.map(|row| &row.winner.version) else { continue };
+            if version.author == here.device && version.counter() > here.minted {
+                minted.entry(version.counter()).or_default().push(path.clone());
+            }
+        }
+        for (counter, paths) in minted {
+            self.nodes[node].minted = counter;
+            // One version may be derived from another (a folder from its child): one reason is enough.
+            let reasons = paths.iter().filter(|path| self.has_reason(node, path)).count();
+            if reasons == 0 {
+                self.fail(format!("n{node} took something for an edit that no user made: {paths:?}"));
+            }
+        }
+    }
+
+    fn has_reason(&mut self, node: NodeId, path: &SyncPath) -> bool {
+        let here = &self.nodes[node];
+        let claimed = here.durable.rows.get(path).and_then(|row| row.disk.as_ref()).and_then(|disk| disk.stat);
+        let settled = here.disk.live.stat(path) == claimed;
+        self.ledger.may_mint(node, path, settled)
+    }
+
+    /// Cuts the power of a disk: what the committed index says is here must be here after it (P5).
+    pub fn check_power_cut(&mut self, node: NodeId) {
+        let here = &mut self.nodes[node];
+        let before = here.disk.live.clone();
+        let sure = values_of(&here.disk.surely_durable());
+        let changes = here.disk.cut_power(&mut self.rng);
+        let after = values_of(&here.disk.live);
+        let lost = values_of(&before).into_iter().filter(|value| !after.contains(value) && !sure.contains(value));
+        self.ledger.excused.extend(lost);
+        self.ledger.touched(node, &changes);
+        let here = &self.nodes[node];
+        let broken = here.durable.rows.iter().find(|(path, row)| ran_ahead(path, row, &before, &here.disk.live));
+        if let Some((path, row)) = broken {
+            self.fail(format!("n{node}'s index ran ahead of its disk at {path:?}: {row:?}"));
+        }
+    }
+
+    /// Waits until nothing is done any more, then checks everything.
+    pub fn rest(&mut self) {
+        let healed = self.now;
+        let busy = |world: &Self| world.now - world.last_work < REST_NS || world.nodes.iter().any(|node| !node.is_up());
+        self.last_work = self.now;
+        while self.broken.is_none() && busy(self) {
+            if self.now - healed > REST_WITHIN_NS {
+                self.fail("no rest: something is still done long after the last fault".to_owned());
+            }
+            self.run_for(5 * SECOND);
+        }
+        if self.broken.is_none() {
+            let broken = self.check_all();
+            if let Err(what) = broken {
+                self.fail(what);
+            }
+        }
+        if self.broken.is_some() {
+            (0..self.nodes.len()).for_each(|node| self.trace_tree(node));
+        }
+    }
+
+    fn check_all(&mut self) -> Result<(), String> {
+        (0..self.nodes.len()).try_for_each(|node| self.check_settled(node))?;
+        (1..self.nodes.len()).try_for_each(|node| self.check_equal(0, node))?;
+        self.check_nothing_lost()?;
+        self.check_the_dead()?;
+        (0..self.nodes.len()).try_for_each(|node| self.check_idle(node))
+    }
+
+    /// The index, the disk and what was committed are one.
+    fn check_settled(&self, node: NodeId) -> Result<(), String> {
+        let here = &self.nodes[node];
+        let Some(engine) = &here.engine else { return Err(format!("n{node} is down")) };
+        let mut listing = here.disk.live.listing();
+        for (path, row) in engine.index().below(None, None, usize::MAX) {
+            if !row.is_settled() {
+                return Err(format!("n{node} has not settled {path:?}: {row:?}"));
+            }
+            if here.durable.rows.get(&path) != Some(&row) {
+                return Err(format!("n{node} has not committed {path:?}"));
+            }
+            match (row.winner.is_live(), listing.remove(&path)) {
+                (false, None) => {}
+                (true, Some((_, inode))) if holds(&inode, &row.winner) => {}
+                (_, found) => {
+                    return Err(format!("n{node} has at {path:?} {found:?} and should have {:?}", row.winner));
+                }
+            }
+        }
+        match listing.first_key_value() {
+            Some((path, found)) => Err(format!("n{node} does not know of {path:?}: {found:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Same tree, same winners (P3).
+    fn check_equal(&self, a: NodeId, b: NodeId) -> Result<(), String> {
+        let winners = |node: NodeId| -> BTreeMap<SyncPath, Entry> {
+            let rows = self.nodes[node].durable.rows.iter();
+            rows.map(|(path, row)| (path.clone(), row.winner.clone())).collect()
+        };
+        let (of_a, of_b) = (winners(a), winners(b));
+        let paths: BTreeSet<&SyncPath> = of_a.keys().chain(of_b.keys()).collect();
+        // An old deletion of what it never had need not be known to a machine: it counts in no digest any more.
+        let agree = |path: &&SyncPath| match (of_a.get(*path), of_b.get(*path)) {
+            (Some(a), Some(b)) => a == b,
+            (one, other) => one.or(other).is_none_or(|entry| !entry.is_live()),
+        };
+        match paths.into_iter().find(|path| !agree(path)) {
+            Some(path) => {
+                Err(format!("n{a} and n{b} differ at {path:?}: {:?} and {:?}", of_a.get(path), of_b.get(path)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Every value is in a tree or in a history, or a user overwrote it knowingly (P2).
+    fn check_nothing_lost(&self) -> Result<(), String> {
+        let all: BTreeSet<Value> = self.nodes.iter().flat_map(|node| values_of(&node.disk.live)).collect();
+        let lost = |value: &&Value| !all.contains(*value) && !self.ledger.may_be_lost(value);
+        match self.ledger.written.keys().find(lost) {
+            Some(value) => {
+                let (node, path) = &self.ledger.written[value];
+                Err(format!("{value:?}, written by n{node}'s user at {path:?}, is lost"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What a user overwrote or deleted knowingly is not back in its place (P4).
+    fn check_the_dead(&self) -> Result<(), String> {
+        let tree = &self.nodes[0].disk.live;
+        for dead in self.ledger.dead() {
+            if tree.get(&dead.path).and_then(|(_, inode)| inode.value()).as_ref() == Some(&dead.value) {
+                return Err(format!(
+                    "{:?} is back at {:?}: n{}'s user did away with it",
+                    dead.value, dead.path, dead.node
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_idle(&mut self, node: NodeId) -> Result<(), String> {
+        let engine = self.nodes[node].engine.as_mut().expect("it was checked to be up");
+        let status = engine.status();
+        let in_sync = status.idle && !status.scanning && status.halted.is_none() && status.held_deletions == 0;
+        if in_sync && status.problems.is_empty() && status.peers.iter().all(|peer| peer.in_sync && peer.pending == 0) {
+            return Ok(());
+        }
+        Err(format!("n{node} rests but does not say so: {status:?}"))
+    }
+}
+
+/// Everything in the folder and in history.
+fn values_of(tree: &Tree) -> BTreeSet<Value> {
+    tree.inodes.values().filter_map(|inode| inode.value()).collect()
+}
+
+/// Whether an inode is what an entry says.
+fn holds(inode: &Inode, entry: &Entry) -> bool {
+    let same_mtime = inode.mtime == entry.mtime;
+    match &inode.body {
+        Body::Directory(_) => entry.is_directory() && inode.mode == entry.mode,
+        Body::Symlink(target) => same_link(target, entry),
+        Body::File(data) => {
+            entry.file() == Some((data.content(), data.size())) && inode.mode == entry.mode && same_mtime
+        }
+    }
+}
+
+fn same_link(target: &[u8], entry: &Entry) -> bool {
+    matches!(&entry.kind, dirsyncd::model::Kind::Symlink { target: told } if told == target)
+}
+
+/// Whether a committed row names a file as it stood before the power cut, and the file did not survive it so.
+fn ran_ahead(path: &SyncPath, row: &Row, before: &Tree, after: &Tree) -> bool {
+    let Some((_, stat)) = row.live_on_disk() else {
+        let gone = row.disk.is_some() && before.lookup(path).is_none();
+        return gone && after.lookup(path).is_some();
+    };
+    let Some((_, inode)) = before.get(path).filter(|(ino, inode)| inode.stat(*ino) == *stat) else { return false };
+    let (Some(value), true) = (inode.value(), stat.kind != dirsyncd::engine::StatKind::Directory) else {
+        return after.lookup(path).is_none();
+    };
+    // A write that left the stat alone is the user's, not the index's.
+    claims(Some(row), &value) && after.get(path).and_then(|(_, inode)| inode.value()) != Some(value)
+}

@@ -1,0 +1,99 @@
+//! How hard one seed's world is: who is there, who is linked, what goes wrong and how often.
+
+use super::rng::Rng;
+
+pub const MS: u64 = 1_000_000;
+pub const SECOND: u64 = 1000 * MS;
+const HOUR: i64 = 3600 * SECOND as i64;
+const YEAR: i64 = 365 * 24 * HOUR;
+
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub nodes: usize,
+    /// Who can reach whom, the smaller first.
+    pub pairs: Vec<(usize, usize)>,
+    /// How far each clock is off (ns).
+    pub skew_ns: Vec<i64>,
+    /// One way, at most (ns).
+    pub latency_ns: u64,
+    /// A step on the disk, at most (ns).
+    pub disk_ns: u64,
+    /// From a change to its hint, at most (ns).
+    pub hint_ns: u64,
+    /// Bursts of hints that overflow the queue.
+    pub overflow_permille: u64,
+    /// Large contents that arrive damaged.
+    pub corrupt_permille: u64,
+    /// Faults are spread over the time in which users act.
+    pub link_cuts: u64,
+    pub partitions: u64,
+    pub kills: u64,
+    pub power_cuts: u64,
+    pub user_ops: u64,
+    /// How long users act, and things fail (ns).
+    pub active_ns: u64,
+    /// Folders that hold something before their machines first meet.
+    pub early_ops: u64,
+}
+
+impl Plan {
+    /// No faults, no users, machines in a full mesh: what a written scenario starts from.
+    pub fn quiet(nodes: usize) -> Self {
+        let pairs = (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b))).collect();
+        Self {
+            nodes,
+            pairs,
+            skew_ns: vec![0; nodes],
+            latency_ns: MS,
+            disk_ns: MS,
+            hint_ns: 2 * MS,
+            overflow_permille: 0,
+            corrupt_permille: 0,
+            link_cuts: 0,
+            partitions: 0,
+            kills: 0,
+            power_cuts: 0,
+            user_ops: 0,
+            active_ns: 0,
+            early_ops: 0,
+        }
+    }
+
+    pub fn random(rng: &mut Rng) -> Self {
+        let nodes = *rng.pick(&[2, 2, 2, 3, 3, 3, 4, 5, 6]);
+        let mut plan = Self::quiet(nodes);
+        if nodes > 2 && rng.chance(400) {
+            plan.pairs = tree_of(nodes, rng);
+        }
+        let skews =
+            [0, 0, 0, 3, -3, HOUR / SECOND as i64, -HOUR / SECOND as i64, YEAR / SECOND as i64, -YEAR / SECOND as i64];
+        if rng.chance(600) {
+            plan.skew_ns = (0..nodes).map(|_| rng.pick(&skews) * SECOND as i64).collect();
+        }
+        plan.latency_ns = *rng.pick(&[MS / 5, 5 * MS, 50 * MS, 500 * MS]);
+        plan.disk_ns = *rng.pick(&[MS / 5, 2 * MS, 20 * MS]);
+        plan.hint_ns = *rng.pick(&[MS / 5, 2 * MS, 20 * MS, 300 * MS]);
+        plan.user_ops = rng.between(5, 60) * if rng.chance(100) { 3 } else { 1 };
+        plan.active_ns = *rng.pick(&[SECOND / 5, 2 * SECOND, 10 * SECOND, 60 * SECOND]);
+        plan.early_ops = if rng.chance(500) { rng.below(8) } else { 0 };
+        if rng.chance(800) {
+            plan.add_faults(rng);
+        }
+        plan
+    }
+
+    fn add_faults(&mut self, rng: &mut Rng) {
+        let mut maybe = |most: u64| if rng.chance(500) { 1 + rng.below(most) } else { 0 };
+        self.overflow_permille = maybe(200);
+        self.corrupt_permille = maybe(300);
+        self.link_cuts = maybe(8);
+        self.partitions = maybe(3);
+        self.kills = maybe(3);
+        self.power_cuts = maybe(3);
+    }
+}
+
+/// Just connected: a line, a star, or something between.
+fn tree_of(nodes: usize, rng: &mut Rng) -> Vec<(usize, usize)> {
+    (1..nodes).map(|b| (rng.index(b), b)).collect()
+}

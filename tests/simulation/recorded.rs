@@ -1,0 +1,144 @@
+//! An index that notes what was written since the last commit, so that a crash can take it back.
+//!
+//! The rows are `MapIndex`'s; digests are kept up instead of made anew, as in the daemon's own index.
+
+use dirsyncd::engine::digest::{Digests, bucket_of, counts, entry_hash};
+use dirsyncd::engine::index::{Counts, Index, Row};
+use dirsyncd::engine::map_index::MapIndex;
+use dirsyncd::model::{ContentId, Entry, Kind, SyncPath};
+use dirsyncd::wire::message::{Bucket, Digest, Group};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Default)]
+pub struct Recorded {
+    map: MapIndex,
+    digests: Digests,
+    horizon: u64,
+    written: BTreeSet<SyncPath>,
+    written_meta: BTreeSet<String>,
+}
+
+/// What was committed.
+#[derive(Default, Clone)]
+pub struct Durable {
+    pub rows: BTreeMap<SyncPath, Row>,
+    pub meta: BTreeMap<String, Vec<u8>>,
+}
+
+impl Recorded {
+    /// As it is opened after a start.
+    pub fn open(durable: &Durable) -> Self {
+        let mut index = Self::default();
+        for (path, row) in &durable.rows {
+            index.put(path, row);
+        }
+        for (key, value) in &durable.meta {
+            index.map.set_meta(key, value);
+        }
+        index.written.clear();
+        index
+    }
+
+    /// Makes everything written durable; names the rows.
+    pub fn commit(&mut self, durable: &mut Durable) -> BTreeSet<SyncPath> {
+        for key in std::mem::take(&mut self.written_meta) {
+            let value = self.map.meta(&key).unwrap_or_default();
+            durable.meta.insert(key, value);
+        }
+        let written = std::mem::take(&mut self.written);
+        for path in &written {
+            match self.map.get(path) {
+                Some(row) => durable.rows.insert(path.clone(), row),
+                None => durable.rows.remove(path),
+            };
+        }
+        written
+    }
+
+    fn refresh(&mut self) -> &mut Digests {
+        let Self { map, digests, horizon, .. } = self;
+        digests.refresh(|bucket| {
+            let winners = map.bucket(bucket);
+            let counted = winners.iter().filter(|(_, winner)| counts(winner, *horizon));
+            counted.map(|(path, winner)| entry_hash(path, winner)).collect()
+        });
+        digests
+    }
+}
+
+impl Index for Recorded {
+    fn get(&self, path: &SyncPath) -> Option<Row> {
+        self.map.get(path)
+    }
+
+    fn put(&mut self, path: &SyncPath, row: &Row) {
+        self.map.put(path, row);
+        self.digests.touch(bucket_of(path));
+        self.written.insert(path.clone());
+    }
+
+    fn remove(&mut self, path: &SyncPath) {
+        self.map.remove(path);
+        self.digests.touch(bucket_of(path));
+        self.written.insert(path.clone());
+    }
+
+    fn below(&self, dir: Option<&SyncPath>, after: Option<&SyncPath>, limit: usize) -> Vec<(SyncPath, Row)> {
+        self.map.below(dir, after, limit)
+    }
+
+    fn any_live_below(&self, dir: &SyncPath) -> bool {
+        self.map.any_live_below(dir)
+    }
+
+    fn any_on_disk_below(&self, dir: &SyncPath) -> bool {
+        self.map.any_on_disk_below(dir)
+    }
+
+    fn unsettled(&self, after: Option<&SyncPath>, limit: usize) -> Vec<SyncPath> {
+        self.map.unsettled(after, limit)
+    }
+
+    fn holders(&self, content: &ContentId) -> Vec<SyncPath> {
+        self.map.holders(content)
+    }
+
+    fn bucket(&self, bucket: Bucket) -> Vec<(SyncPath, Entry)> {
+        self.map.bucket(bucket)
+    }
+
+    fn root_digest(&mut self) -> Digest {
+        self.refresh().root()
+    }
+
+    fn group_digests(&mut self) -> Vec<Digest> {
+        self.refresh().groups()
+    }
+
+    fn bucket_digests(&mut self, group: Group) -> Vec<Digest> {
+        self.refresh().group(group)
+    }
+
+    fn set_horizon(&mut self, deleted_before: u64) {
+        let was = std::mem::replace(&mut self.horizon, deleted_before);
+        let between = was.min(deleted_before)..was.max(deleted_before);
+        for (path, row) in self.map.rows() {
+            if matches!(row.winner.kind, Kind::Deleted { at } if between.contains(&at)) {
+                self.digests.touch(bucket_of(path));
+            }
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        self.map.counts()
+    }
+
+    fn meta(&self, key: &str) -> Option<Vec<u8>> {
+        self.map.meta(key)
+    }
+
+    fn set_meta(&mut self, key: &str, value: &[u8]) {
+        self.map.set_meta(key, value);
+        self.written_meta.insert(key.to_owned());
+    }
+}

@@ -1,0 +1,450 @@
+//! What the daemon's shell does with an engine's actions, in simulated time: looks, walks, installs, contents.
+//!
+//! It decides nothing. Between the steps of one action users go on working, so every race of the real shell that the
+//! contract allows can happen here.
+
+use super::disk::PathChange;
+use super::ledger::NodeId;
+use super::network::Parcel;
+use super::plan::MS;
+use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
+use super::users;
+use super::world::World;
+use dirsyncd::engine::{
+    Action, Event, FetchError, FetchId, Hint, Job, LinkId, Observed, Outcome, RootState, ServedFile, Source, StageId,
+    Stat, StatKind, WalkId,
+};
+use dirsyncd::model::path::IGNORE_FILE;
+use dirsyncd::model::{FileTime, Kind, SyncPath};
+use dirsyncd::wire::message::{Message, SMALL_FILE_BYTES};
+use std::collections::VecDeque;
+
+/// Jobs that are made durable together.
+const BATCH: usize = 8;
+
+/// A step of something that takes time on one machine.
+pub enum Step {
+    Turn,
+    Commit(Vec<Action>),
+    Tick(u64),
+    Hints,
+    Look { path: SyncPath, known: Option<Stat>, rehash: bool, body: bool },
+    LookAgain { path: SyncPath, observed: Observed },
+    Walk { walk: WalkId, left: VecDeque<Option<SyncPath>> },
+    InstallNext,
+    InstallSwap { job: Job, staged: Option<Data> },
+    InstallSync,
+    SendContents { to: LinkId, files: Vec<(u32, Option<ServedFile>)> },
+    Serve { to: LinkId, stream: u32, file: Option<ServedFile> },
+    Answer(Event),
+}
+
+impl World {
+    pub fn act(&mut self, node: NodeId, action: Action) {
+        let quick = self.plan.disk_ns;
+        if !is_routine(&action) {
+            self.last_work = self.now;
+        }
+        match action {
+            Action::Look { path, known, rehash, body } => {
+                self.step_soon(node, quick, Step::Look { path, known, rehash, body });
+            }
+            Action::Walk { walk, below } => self.step_soon(node, quick, Step::Walk { walk, left: [below].into() }),
+            Action::CheckRoot => self.step_soon(node, quick, Step::Answer(Event::Root(RootState::Fine))),
+            Action::ReadIgnore => {
+                let patterns = self.nodes[node].disk.live.get(&users::path(IGNORE_FILE)).and_then(|(_, inode)| {
+                    let Body::File(data) = &inode.body else { return None };
+                    Some(data.text.to_vec())
+                });
+                self.step_soon(node, quick, Step::Answer(Event::IgnoreRead(patterns)));
+            }
+            Action::Install(job) => self.queue_install(node, job),
+            Action::Discard(stage) => {
+                self.nodes[node].staging.remove(&stage);
+            }
+            Action::Send { to, message } => to.into_iter().for_each(|link| self.send_message(link, message.clone())),
+            Action::SendContents { to, files } => self.step_soon(node, quick, Step::SendContents { to, files }),
+            Action::Fetch { fetch, from, path, content, size } => {
+                self.nodes[node].fetches.insert(fetch, from);
+                self.send(from, Parcel::Ask { fetch, path, content, size });
+            }
+            Action::CancelFetch { fetch } => {
+                self.nodes[node].fetches.remove(&fetch);
+            }
+            Action::Serve { to, stream, file } => self.step_soon(node, quick, Step::Serve { to, stream: stream.0, file }),
+            Action::Close { link, why } => {
+                self.fail(format!("n{node} closes an honest peer's link: {why}"));
+                self.close(link);
+            }
+            Action::Report(_) => {}
+        }
+    }
+
+    pub fn step(&mut self, node: NodeId, step: Step) {
+        match step {
+            Step::Turn => self.turn(node),
+            Step::Commit(actions) => self.commit(node, actions),
+            Step::Tick(due) => {
+                if self.nodes[node].tick_due == Some(due) {
+                    self.nodes[node].tick_due = None;
+                    self.tell(node, Event::Tick);
+                }
+            }
+            Step::Hints => self.hints_arrive(node),
+            Step::Look { path, known, rehash, body } => self.look(node, path, known, rehash, body),
+            Step::LookAgain { path, observed } => self.look_again(node, path, observed),
+            Step::Walk { walk, left } => self.walk(node, walk, left),
+            Step::InstallNext => self.install_next(node),
+            Step::InstallSwap { job, staged } => self.install_swap(node, job, staged),
+            Step::InstallSync => self.install_sync(node),
+            Step::SendContents { to, files } => self.send_contents(node, to, files),
+            Step::Serve { to, stream, file } => self.serve(node, to, stream, file.as_ref()),
+            Step::Answer(event) => self.tell(node, event),
+        }
+    }
+
+    // Hints.
+
+    /// What inotify makes of a change, where the folder is watched. A folder that was moved away is watched no more.
+    pub fn give_hints(&mut self, node: NodeId, changes: &[PathChange], closed: bool) {
+        let rng = &mut self.rng;
+        let here = &mut self.nodes[node];
+        for change in changes {
+            let dir = folder_of(changes, &here.disk.live, &change.path, change.after.is_none());
+            if !dir.is_some_and(|dir| here.watched.contains(&dir)) {
+                continue;
+            }
+            for hint in hints_of(change, closed, rng.chance(300)).into_iter().flatten() {
+                here.hints.push_back((change.path.clone(), hint));
+            }
+        }
+        for change in changes {
+            if let Some((ino, _)) = &change.before
+                && change.after.as_ref().is_none_or(|(now, _)| now != ino)
+            {
+                here.watched.remove(ino);
+            }
+        }
+        if !self.nodes[node].hints.is_empty() {
+            self.step_soon(node, self.plan.hint_ns, Step::Hints);
+        }
+    }
+
+    fn hints_arrive(&mut self, node: NodeId) {
+        let hints = std::mem::take(&mut self.nodes[node].hints);
+        if hints.is_empty() {
+            return;
+        }
+        self.last_work = self.now;
+        if self.rng.chance(self.plan.overflow_permille) {
+            self.tell(node, Event::Overflow);
+        } else {
+            hints.into_iter().for_each(|(path, hint)| self.tell(node, Event::Hint { path, hint }));
+        }
+    }
+
+    // Looks.
+
+    fn look(&mut self, node: NodeId, path: SyncPath, known: Option<Stat>, rehash: bool, body: bool) {
+        let body = body && self.rng.chance(900);
+        let disk = &mut self.nodes[node].disk;
+        let stat = disk.live.stat(&path);
+        if stat.is_some() && stat == known && !rehash {
+            return self.tell(node, Event::Looked { path, observed: Observed::Unchanged });
+        }
+        disk.sync(&path);
+        let observed = match disk.live.get(&path) {
+            None => Observed::Absent,
+            Some((ino, inode)) => observe(inode, inode.stat(ino), body),
+        };
+        self.step_soon(node, self.plan.disk_ns, Step::LookAgain { path, observed });
+    }
+
+    /// A file must have stood still while it was hashed.
+    fn look_again(&mut self, node: NodeId, path: SyncPath, observed: Observed) {
+        let now = self.nodes[node].disk.live.stat(&path);
+        let observed = match &observed {
+            Observed::File { stat, .. } if now != Some(*stat) => Observed::Unstable,
+            _ => observed,
+        };
+        self.tell(node, Event::Looked { path, observed });
+    }
+
+    /// One folder: watch it, list it; what is below comes later.
+    fn walk(&mut self, node: NodeId, walk: WalkId, mut left: VecDeque<Option<SyncPath>>) {
+        let Some(dir) = left.pop_front() else {
+            return self.tell(node, Event::Walked { walk, unread: Vec::new() });
+        };
+        let here = &mut self.nodes[node];
+        if let Some(ino) = here.disk.live.folder(dir.as_ref()) {
+            here.watched.insert(ino);
+            let mut found = Vec::new();
+            for (name, &child) in here.disk.live.children(ino).into_iter().flatten() {
+                let path = SyncPath::join(dir.as_ref(), name).expect("users and engines use good names");
+                let stat = here.disk.live.inodes[&child].stat(child);
+                if stat.kind == StatKind::Directory {
+                    left.push_back(Some(path.clone()));
+                }
+                found.push((path, stat));
+            }
+            if !found.is_empty() {
+                self.tell(node, Event::Listed { walk, found });
+            }
+        }
+        self.step_soon(node, self.plan.disk_ns, Step::Walk { walk, left });
+    }
+
+    // Installs.
+
+    fn queue_install(&mut self, node: NodeId, job: Job) {
+        let here = &mut self.nodes[node];
+        here.jobs.push_back(job);
+        if !std::mem::replace(&mut here.installing, true) {
+            let most = 1 + self.rng.index(BATCH);
+            self.nodes[node].batch_left = most;
+            self.step_soon(node, self.plan.disk_ns, Step::InstallNext);
+        }
+    }
+
+    /// Prepares the next job of the batch, or ends the batch.
+    fn install_next(&mut self, node: NodeId) {
+        let here = &mut self.nodes[node];
+        let next = if here.batch_left > 0 { here.jobs.pop_front() } else { None };
+        let Some(job) = next else {
+            return self.step_soon(node, self.plan.disk_ns, Step::InstallSync);
+        };
+        here.batch_left -= 1;
+        let step = match prepare(&here.disk.live, &here.staging, &job) {
+            Ok(staged) => Step::InstallSwap { job, staged },
+            Err(outcome) => {
+                here.ended.push((job, outcome));
+                Step::InstallNext
+            }
+        };
+        self.step_soon(node, self.plan.disk_ns, step);
+    }
+
+    fn install_swap(&mut self, node: NodeId, job: Job, staged: Option<Data>) {
+        let time = self.nodes[node].file_time(self.now);
+        let here = &mut self.nodes[node];
+        let kept = format!("{}@{}-{}", job.path, here.life, job.id.0);
+        let (outcome, changes) = here.disk.change(|tree| match swap(tree, &job, staged, &kept, time) {
+            Ok((stat, kept)) => Outcome::Done { stat, kept },
+            Err(outcome) => outcome,
+        });
+        self.trace.note(self.now, format_args!("n{node} swaps {:?} {:?}: {outcome:?}", job.id, job.path));
+        if let Outcome::Done { stat: Some(stat), .. } = &outcome {
+            here.disk.flush(stat.ino);
+        }
+        here.ended.push((job, outcome));
+        self.give_hints(node, &changes, true);
+        self.step_soon(node, self.plan.disk_ns, Step::InstallNext);
+    }
+
+    /// Makes the batch durable and reports it.
+    fn install_sync(&mut self, node: NodeId) {
+        let here = &mut self.nodes[node];
+        let ended = std::mem::take(&mut here.ended);
+        for (job, outcome) in &ended {
+            if matches!(outcome, Outcome::Done { .. }) {
+                here.disk.sync(&job.path);
+                if let Source::Staged(stage) = job.source {
+                    here.staging.remove(&stage);
+                }
+            }
+        }
+        here.installing = !here.jobs.is_empty();
+        let again = here.installing;
+        for (job, outcome) in ended {
+            self.tell(node, Event::Installed { job: job.id, outcome });
+        }
+        if again {
+            self.nodes[node].batch_left = 1 + self.rng.index(BATCH);
+            self.step_soon(node, self.plan.disk_ns, Step::InstallNext);
+        }
+    }
+
+    // Contents.
+
+    fn send_contents(&mut self, node: NodeId, to: LinkId, files: Vec<(u32, Option<ServedFile>)>) {
+        let live = &self.nodes[node].disk.live;
+        let read = |file: &ServedFile| Some(read(live, file)?.text);
+        let contents = files.iter().map(|(id, file)| (*id, file.as_ref().and_then(read))).collect();
+        self.send_message(to, Message::Contents { contents });
+    }
+
+    fn serve(&mut self, node: NodeId, to: LinkId, stream: u32, file: Option<&ServedFile>) {
+        let data = file.and_then(|file| read(&self.nodes[node].disk.live, file));
+        self.send(to, Parcel::Answer { fetch: FetchId(stream), data });
+    }
+
+    pub fn fetched(&mut self, node: NodeId, link: LinkId, fetch: FetchId, data: Option<Data>) {
+        let here = &mut self.nodes[node];
+        if here.fetches.get(&fetch) != Some(&link) {
+            return;
+        }
+        here.fetches.remove(&fetch);
+        let event = match data {
+            None => Event::FetchFailed { fetch, why: FetchError::NotHere },
+            Some(_) if self.rng.chance(self.plan.corrupt_permille) => {
+                Event::FetchFailed { fetch, why: FetchError::Corrupt }
+            }
+            Some(data) => {
+                here.next_stage += 1;
+                let staged = StageId(here.next_stage);
+                let wire_bytes = data.size();
+                here.staging.insert(staged, data);
+                Event::Fetched { fetch, staged, wire_bytes }
+            }
+        };
+        self.step_soon(node, MS, Step::Answer(event));
+    }
+}
+
+/// What also goes on when there is nothing to do.
+fn is_routine(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Send { message: Message::State { .. }, .. }
+            | Action::Report(_)
+            | Action::CheckRoot
+            | Action::ReadIgnore
+    )
+}
+
+fn observe(inode: &Inode, stat: Stat, body: bool) -> Observed {
+    match &inode.body {
+        Body::Directory(_) => Observed::Directory { stat },
+        Body::Symlink(target) => Observed::Symlink { stat, target: target.clone() },
+        Body::File(data) => {
+            let small = data.padding == 0 && data.size() <= SMALL_FILE_BYTES;
+            Observed::File { stat, content: data.content(), body: (body && small).then(|| data.text.clone()) }
+        }
+    }
+}
+
+/// A file's bytes, if it still is as it was when its content was known.
+fn read(live: &Tree, file: &ServedFile) -> Option<Data> {
+    let (ino, inode) = live.get(&file.path)?;
+    match &inode.body {
+        Body::File(data) if inode.stat(ino) == file.stat => Some(data.clone()),
+        _ => None,
+    }
+}
+
+/// The inode of the folder that holds `path`, before or after the changes.
+fn folder_of(changes: &[PathChange], live: &Tree, path: &SyncPath, before: bool) -> Option<Ino> {
+    let Some(dir) = path.parent() else { return Some(ROOT) };
+    match changes.iter().find(|change| change.path == dir) {
+        Some(change) => (if before { &change.before } else { &change.after }).as_ref().map(|(ino, _)| *ino),
+        None => live.folder(Some(&dir)),
+    }
+}
+
+fn hints_of(change: &PathChange, closed: bool, both: bool) -> [Option<Hint>; 2] {
+    let end = if closed { Hint::Closed } else { Hint::Changed };
+    match (&change.before, &change.after) {
+        (_, None) => [Some(Hint::Gone), None],
+        // The times of a folder change with its children; inotify is silent about that.
+        (Some((a, was)), Some((b, is))) if a == b && is.is_directory() => {
+            [(was.mode != is.mode).then_some(Hint::Changed), None]
+        }
+        (Some((a, was)), Some((b, is))) if a == b && was.body == is.body => [Some(Hint::Changed), None],
+        // What is no file is whole when it appears.
+        (_, Some((_, is))) if !matches!(is.body, Body::File(_)) => [Some(Hint::Closed), None],
+        _ => [both.then_some(Hint::Changed), Some(end)],
+    }
+}
+
+/// Whether a path still is what a job expects. A folder's times and size change with its children.
+fn is_expected(now: Option<Stat>, expect: Option<Stat>) -> bool {
+    match (now, expect) {
+        (Some(now), Some(expect)) if expect.kind == StatKind::Directory => {
+            (now.kind, now.ino, now.mode) == (expect.kind, expect.ino, expect.mode)
+        }
+        _ => now == expect,
+    }
+}
+
+/// Stages and verifies what a job installs; `None` for what has no bytes.
+fn prepare(
+    tree: &Tree,
+    staging: &std::collections::BTreeMap<StageId, Data>,
+    job: &Job,
+) -> Result<Option<Data>, Outcome> {
+    let staged = match &job.source {
+        Source::Nothing | Source::InPlace => None,
+        Source::Bytes(bytes) => Some(Data::small(bytes.clone())),
+        Source::Staged(stage) => Some(staging.get(stage).cloned().ok_or(Outcome::NoSource)?),
+        Source::Copy { from, stat } => match tree.get(from).map(|(ino, inode)| (inode.stat(ino), &inode.body)) {
+            Some((now, Body::File(data))) if now == *stat => Some(data.clone()),
+            _ => return Err(Outcome::NoSource),
+        },
+    };
+    match (&job.entry.kind, &staged) {
+        (Kind::File { content, .. }, Some(data)) if data.content() != *content => Err(Outcome::BadContent),
+        (Kind::File { .. }, None) if job.source != Source::InPlace => Err(Outcome::NoSource),
+        _ => Ok(staged),
+    }
+}
+
+/// The exchange, as one moment: checks, swaps, keeps what came out. What is returned is read back.
+fn swap(
+    tree: &mut Tree,
+    job: &Job,
+    staged: Option<Data>,
+    kept: &str,
+    time: FileTime,
+) -> Result<(Option<Stat>, Option<String>), Outcome> {
+    let path = &job.path;
+    if tree.folder(path.parent().as_ref()).is_none() {
+        return if job.entry.is_live() || job.expect.is_some() { Err(Outcome::NoParent) } else { Ok((None, None)) };
+    }
+    if !is_expected(tree.stat(path), job.expect) {
+        return Err(Outcome::Stale);
+    }
+    let old = tree.lookup(path);
+    if job.source == Source::InPlace || (job.entry.is_directory() && tree.folder(Some(path)).is_some()) {
+        let inode = tree.edit(old.ok_or(Outcome::Stale)?);
+        set_attributes(inode, job, time);
+        return Ok((tree.stat(path), None));
+    }
+    if old.is_some_and(|ino| tree.children(ino).is_some_and(|children| !children.is_empty())) {
+        return Err(Outcome::NotEmpty);
+    }
+    let kept = old.and_then(|ino| put_away(tree, path, ino, kept, time));
+    let body = match &job.entry.kind {
+        Kind::Deleted { .. } => return Ok((None, kept)),
+        Kind::Directory => Body::Directory([].into()),
+        Kind::Symlink { target } => Body::Symlink(target.clone()),
+        Kind::File { .. } => Body::File(staged.ok_or(Outcome::NoSource)?),
+    };
+    let mut inode = Inode::new(body, users::LINK_MODE, time);
+    set_attributes(&mut inode, job, time);
+    let ino = tree.add(inode);
+    tree.link(path, ino, time);
+    Ok((tree.stat(path), kept))
+}
+
+/// To history; an empty folder goes for good.
+fn put_away(tree: &mut Tree, path: &SyncPath, ino: Ino, kept: &str, time: FileTime) -> Option<String> {
+    tree.unlink(path, time);
+    if tree.children(ino).is_some() {
+        tree.drop_inode(ino);
+        return None;
+    }
+    tree.edit(ino).ctime = time;
+    tree.history.insert(kept.to_owned(), ino);
+    Some(kept.to_owned())
+}
+
+/// Links have no mode of their own, folders' mtimes are not kept.
+fn set_attributes(inode: &mut Inode, job: &Job, time: FileTime) {
+    inode.ctime = time;
+    if !matches!(inode.body, Body::Symlink(_)) {
+        inode.mode = job.entry.mode;
+    }
+    if !inode.is_directory() {
+        inode.mtime = job.entry.mtime;
+    }
+}

@@ -1,0 +1,381 @@
+//! The world: time, what happens next, and machines that live and die.
+//!
+//! A queue of happenings in order of time; everything else is chance from the seed. The parts that act on the
+//! world are its `impl`s in `shell` (an engine's actions), `network` (links) and `oracle` (what must hold).
+
+use super::ledger::{Ledger, NodeId};
+use super::network::{Network, Parcel};
+use super::node::Node;
+use super::plan::{MS, Plan, SECOND};
+use super::rng::Rng;
+use super::shell::Step;
+use super::trace::Trace;
+use super::tree::{Data, Ino, Value};
+use super::users::{self, Op};
+use dirsyncd::engine::{Action, Event, Trust};
+use dirsyncd::model::SyncPath;
+use std::collections::BTreeMap;
+
+/// More than any seed needs: past it, machines chatter without end.
+const MOST_HAPPENINGS: u64 = 400_000;
+
+pub enum Happening {
+    /// Of one life of a machine; void in the next.
+    Local(NodeId, u32, Step),
+    Arrives {
+        link: usize,
+        side: usize,
+        parcel: Parcel,
+    },
+    Breaks {
+        link: usize,
+        side: usize,
+    },
+    Connect {
+        pair: usize,
+    },
+    CutLink {
+        pair: usize,
+    },
+    Part {
+        pair: usize,
+        parted: bool,
+    },
+    User(NodeId),
+    /// A program goes on writing the file that it opened.
+    Fill {
+        node: NodeId,
+        ino: Ino,
+        path: SyncPath,
+        data: Data,
+    },
+    Start(NodeId),
+    Crash {
+        node: NodeId,
+        power: bool,
+    },
+}
+
+pub struct World {
+    pub now: u64,
+    order: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    happened: u64,
+    pub rng: Rng,
+    pub plan: Plan,
+    pub nodes: Vec<Node>,
+    pub net: Network,
+    pub ledger: Ledger,
+    pub trace: Trace,
+    /// The last time that anything but a greeting of peers was done.
+    pub last_work: u64,
+    /// The first promise broken.
+    pub broken: Option<String>,
+    values: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, plan: Plan, shown: bool) -> Self {
+        let nodes = (0..plan.nodes).map(|id| Node::new(id, plan.skew_ns[id])).collect();
+        let mut world = Self {
+            now: 0,
+            order: 0,
+            queue: BTreeMap::new(),
+            happened: 0,
+            rng: Rng::new(seed),
+            nodes,
+            net: Network::new(&plan.pairs),
+            plan,
+            ledger: Ledger::default(),
+            trace: Trace::new(shown),
+            last_work: 0,
+            broken: None,
+            values: 0,
+        };
+        (0..world.nodes.len()).for_each(|node| world.lay_anchor(node));
+        world
+    }
+
+    /// A file that is there from the start, the same everywhere.
+    fn lay_anchor(&mut self, node: NodeId) {
+        let data = Data::small("anchor");
+        let mtime = Some(dirsyncd::model::FileTime { secs: 1_600_000_000, nanos: 0 });
+        self.user_does(node, &Op::Save { path: users::path(users::ANCHOR), data, mtime });
+        self.nodes[node].disk.sync_all();
+    }
+
+    pub fn after(&mut self, delay_ns: u64, what: Happening) {
+        self.order += 1;
+        self.queue.insert((self.now + delay_ns, self.order), what);
+    }
+
+    pub fn soon(&mut self, most_ns: u64, what: Happening) {
+        let delay = self.rng.between(most_ns / 20, most_ns);
+        self.after(delay, what);
+    }
+
+    pub fn step_soon(&mut self, node: NodeId, most_ns: u64, step: Step) {
+        let life = self.nodes[node].life;
+        self.soon(most_ns, Happening::Local(node, life, step));
+    }
+
+    pub fn fail(&mut self, what: String) {
+        self.trace.note(self.now, format_args!("BROKEN {what}"));
+        self.broken.get_or_insert(what);
+    }
+
+    /// Runs until `time` or the first broken promise.
+    pub fn run_until(&mut self, time: u64) {
+        while self.broken.is_none() {
+            let Some(next) = self.queue.first_entry() else { break };
+            if next.key().0 > time {
+                break;
+            }
+            let ((now, _), what) = next.remove_entry();
+            self.now = now;
+            self.happened += 1;
+            if self.happened > MOST_HAPPENINGS {
+                self.fail(format!("no rest after {MOST_HAPPENINGS} happenings"));
+            }
+            self.happen(what);
+        }
+        self.now = self.now.max(time);
+    }
+
+    pub fn run_for(&mut self, span_ns: u64) {
+        self.run_until(self.now + span_ns);
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Local(node, life, step) => {
+                if self.nodes[node].is_up() && self.nodes[node].life == life {
+                    self.step(node, step);
+                }
+            }
+            Happening::Arrives { link, side, parcel } => self.arrives(link, side, parcel),
+            Happening::Breaks { link, side } => self.breaks(link, side),
+            Happening::Connect { pair } => self.connect(pair),
+            Happening::CutLink { pair } => self.cut_pair(pair),
+            Happening::Part { pair, parted } => self.part(pair, parted),
+            Happening::User(node) => self.random_user(node),
+            Happening::Fill { node, ino, path, data } => self.fill(node, ino, &path, data),
+            Happening::Start(node) => self.start(node, Trust::Known),
+            Happening::Crash { node, power } => self.crash(node, power),
+        }
+    }
+
+    // Users.
+
+    /// Bytes that nobody wrote before; now and then too many to travel with their entry.
+    pub fn fresh(&mut self, node: NodeId) -> Data {
+        self.values += 1;
+        let padding = if self.rng.chance(40) { 200_000 } else { 0 };
+        Data { text: format!("n{node}:{:05};", self.values).into(), padding }
+    }
+
+    fn random_user(&mut self, node: NodeId) {
+        let data = self.fresh(node);
+        let now = self.nodes[node].file_time(self.now);
+        let op = users::choose(&mut self.rng, &self.nodes[node].disk.live, data, now);
+        self.user_does(node, &op);
+    }
+
+    pub fn user_does(&mut self, node: NodeId, op: &Op) {
+        self.trace.note(self.now, format_args!("n{node} user {op:?}"));
+        let now = self.nodes[node].file_time(self.now);
+        let (open, changes) = self.nodes[node].disk.change(|tree| users::apply(op, tree, now));
+        self.ledger.user_did(node, &changes);
+        if !self.nodes[node].is_up() {
+            self.forget_void(node);
+        }
+        self.give_hints(node, &changes, open.is_none());
+        if let (Some(ino), Op::Write { path, data }) = (open, op) {
+            let (path, data) = (path.clone(), data.clone());
+            self.soon(20 * MS, Happening::Fill { node, ino, path, data });
+        }
+    }
+
+    fn fill(&mut self, node: NodeId, ino: Ino, path: &SyncPath, data: Data) {
+        let now = self.nodes[node].file_time(self.now);
+        let value = Value::File(data.clone());
+        let (done, changes) = self.nodes[node].disk.change(|tree| users::fill(tree, ino, data, now));
+        self.trace.note(self.now, format_args!("n{node} user closes {path:?} {done}"));
+        self.ledger.user_did(node, &changes);
+        if done {
+            self.ledger.wrote(node, path, value);
+        }
+        if !self.nodes[node].is_up() {
+            self.forget_void(node);
+        }
+        self.give_hints(node, &changes, true);
+    }
+
+    // Life and death.
+
+    pub fn start(&mut self, node: NodeId, trust: Trust) {
+        if self.nodes[node].is_up() {
+            return;
+        }
+        self.trace.note(self.now, format_args!("n{node} starts, {trust:?}"));
+        let now = self.now;
+        let here = &mut self.nodes[node];
+        here.boot(now);
+        here.busy = true;
+        let clock = here.clock(now);
+        let actions = here.engine.as_mut().expect("it was just made").start(clock, trust);
+        self.step_soon(node, MS, Step::Commit(actions));
+        self.connect_all_of(node);
+    }
+
+    pub fn crash(&mut self, node: NodeId, power: bool) {
+        if !self.nodes[node].is_up() {
+            return;
+        }
+        self.trace.note(self.now, format_args!("n{node} crashes, power cut: {power}"));
+        self.lose_links_of(node);
+        self.nodes[node].stop();
+        if power {
+            self.check_power_cut(node);
+            // Programs die with the machine.
+            self.queue.retain(|_, what| !matches!(what, Happening::Fill { node: n, .. } if *n == node));
+        }
+        self.forget_void(node);
+        self.trace_tree(node);
+    }
+
+    fn forget_void(&mut self, node: NodeId) {
+        let here = &self.nodes[node];
+        self.ledger.crashed(
+            node,
+            |path| here.durable.rows.get(path),
+            |path, value| here.disk.live.get(path).and_then(|(_, inode)| inode.value()).as_ref() == Some(value),
+        );
+    }
+
+    pub fn trace_tree(&mut self, node: NodeId) {
+        for (path, (ino, inode)) in self.nodes[node].disk.live.listing() {
+            self.trace.note(self.now, format_args!("n{node}   {path:?} {ino} {inode:?}"));
+        }
+    }
+
+    // Turns of an engine.
+
+    pub fn tell(&mut self, node: NodeId, event: Event) {
+        let here = &mut self.nodes[node];
+        here.inbox.push_back(event);
+        if !here.busy {
+            here.busy = true;
+            self.step_soon(node, MS / 5, Step::Turn);
+        }
+    }
+
+    /// The daemon's loop: some events, one commit, then their actions.
+    pub fn turn(&mut self, node: NodeId) {
+        let most = 1 + self.rng.index(16);
+        let here = &mut self.nodes[node];
+        let clock = here.clock(self.now);
+        let engine = here.engine.as_mut().expect("only engines that run have turns");
+        let mut actions = Vec::new();
+        for event in here.inbox.drain(..most.min(here.inbox.len())) {
+            self.trace.note(self.now, format_args!("n{node} < {event:?}"));
+            actions.extend(engine.handle(clock, event));
+        }
+        self.step_soon(node, 2 * MS, Step::Commit(actions));
+    }
+
+    pub fn commit(&mut self, node: NodeId, actions: Vec<Action>) {
+        let here = &mut self.nodes[node];
+        let index = here.engine.as_mut().expect("only engines that run commit").index_mut();
+        let written = index.commit(&mut here.durable);
+        self.check_commit(node, &written);
+        for action in actions {
+            self.trace.note(self.now, format_args!("n{node} > {action:?}"));
+            self.act(node, action);
+        }
+        self.nodes[node].busy = false;
+        self.plan_tick(node);
+        if !self.nodes[node].inbox.is_empty() {
+            self.nodes[node].busy = true;
+            self.step_soon(node, MS / 5, Step::Turn);
+        }
+    }
+
+    fn plan_tick(&mut self, node: NodeId) {
+        let here = &mut self.nodes[node];
+        let due = here.engine.as_ref().and_then(|engine| engine.wake_at());
+        if due.is_some() && here.tick_due != due {
+            here.tick_due = due;
+            let due = due.unwrap_or_default();
+            let delay = here.time_of_mono(due).saturating_sub(self.now);
+            let life = here.life;
+            self.after(delay, Happening::Local(node, life, Step::Tick(due)));
+        }
+    }
+
+    // A whole seed.
+
+    /// Plans the users' work and the faults, runs them, heals everything, and waits for rest.
+    pub fn run(&mut self) {
+        for node in 0..self.nodes.len() {
+            for _ in 0..self.rng.below(self.plan.early_ops + 1) {
+                self.random_user(node);
+                self.now += self.rng.below(10 * MS);
+            }
+        }
+        let active = self.plan.active_ns;
+        for node in 0..self.nodes.len() {
+            let late = if self.rng.chance(300) { active } else { MS };
+            self.soon(late, Happening::Start(node));
+        }
+        let ops = self.plan.user_ops;
+        for _ in 0..ops {
+            let node = self.rng.index(self.nodes.len());
+            self.within(active, Happening::User(node));
+        }
+        self.plan_faults();
+        self.run_until(self.now + active);
+        self.heal();
+        self.rest();
+    }
+
+    fn within(&mut self, span_ns: u64, what: Happening) {
+        let at = self.rng.below(span_ns + 1);
+        self.after(at, what);
+    }
+
+    fn plan_faults(&mut self) {
+        let active = self.plan.active_ns;
+        let pairs = self.plan.pairs.len();
+        for _ in 0..self.plan.link_cuts {
+            let pair = self.rng.index(pairs);
+            self.within(active, Happening::CutLink { pair });
+        }
+        for _ in 0..self.plan.partitions {
+            let pair = self.rng.index(pairs);
+            self.within(active, Happening::Part { pair, parted: true });
+            self.within(active, Happening::Part { pair, parted: false });
+        }
+        for power in [false, true] {
+            let crashes = if power { self.plan.power_cuts } else { self.plan.kills };
+            for _ in 0..crashes {
+                let node = self.rng.index(self.nodes.len());
+                self.within(active, Happening::Crash { node, power });
+                self.within(active, Happening::Start(node));
+            }
+        }
+    }
+
+    /// Ends every fault: all machines run, all links that may be are tried again.
+    pub fn heal(&mut self) {
+        self.trace.note(self.now, format_args!("healed"));
+        self.plan.overflow_permille = 0;
+        self.plan.corrupt_permille = 0;
+        for pair in 0..self.plan.pairs.len() {
+            self.part(pair, false);
+        }
+        for node in 0..self.nodes.len() {
+            self.soon(SECOND, Happening::Start(node));
+        }
+    }
+}

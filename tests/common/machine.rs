@@ -201,7 +201,7 @@ impl Machine {
     pub fn stop(&self) {
         let Some(mut child) = self.take_child() else { return };
         signal(&child, Signal::TERM);
-        let status = wait_for(&mut child, Duration::from_secs(15));
+        let status = wait_for(&mut child, Duration::from_secs(10));
         assert_eq!(status.and_then(|s| s.code()), Some(0), "{} did not end cleanly after SIGTERM", self.name);
     }
 

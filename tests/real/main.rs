@@ -17,3 +17,4 @@ mod hostile_peer;
 mod kill;
 mod names;
 mod saving;
+mod watching;

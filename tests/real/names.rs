@@ -172,6 +172,19 @@ fn a_link_to_a_folder_is_a_link_and_nothing_behind_it_is_touched() {
 }
 
 #[test]
+fn a_device_is_left_alone() {
+    if !is_root("a_device_is_left_alone") {
+        return;
+    }
+    let (a, b) = Group::new().pair();
+    run("mknod", &[a.at("a-device").to_str().expect("text"), "c", "1", "3"]);
+    write(a.at("f"), "f");
+    assert_eq!(converge(&[&a, &b]).paths(), ["f"]);
+    a.wait_log(&["a-device"]);
+    assert!(!b.at("a-device").exists());
+}
+
+#[test]
 fn fifos_and_sockets_are_left_alone_and_named_once() {
     let (a, b) = Group::new().pair();
     run("mkfifo", &[a.at("a-fifo").to_str().expect("text")]);

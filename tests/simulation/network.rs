@@ -94,10 +94,7 @@ impl World {
             }
             (Parcel::Frame(bytes), _) => self.frame_arrives(node, id, &bytes),
             (Parcel::Ask { fetch: FetchId(stream), path, content, size }, _) => {
-                self.tell(
-                    node,
-                    Event::FetchAsked { link: id, stream: FetchId(stream), path, content, size },
-                );
+                self.tell(node, Event::FetchAsked { link: id, stream: FetchId(stream), path, content, size });
             }
             (Parcel::Answer { fetch, data }, _) => self.fetched(node, id, fetch, data),
         }

@@ -71,7 +71,9 @@ impl World {
             Action::CancelFetch { fetch } => {
                 self.nodes[node].fetches.remove(&fetch);
             }
-            Action::Serve { to, stream, file } => self.step_soon(node, quick, Step::Serve { to, stream: stream.0, file }),
+            Action::Serve { to, stream, file } => {
+                self.step_soon(node, quick, Step::Serve { to, stream: stream.0, file })
+            }
             Action::Close { link, why } => {
                 self.fail(format!("n{node} closes an honest peer's link: {why}"));
                 self.close(link);

@@ -59,12 +59,19 @@ impl<I: Index> Engine<I> {
         if winner.as_ref().is_some_and(Entry::is_directory) || !self.index.any_live_below(path) {
             return;
         }
-        if let Some(displaced) = winner.as_ref().filter(|winner| winner.is_live()) {
-            let beside = merge::displaced_path(path, displaced);
-            self.report_conflict(path, &merge::derived_directory(Some(displaced)), displaced.clone(), beside.to_text());
-            self.take_in(now, &beside, displaced.clone());
-        }
         self.take_in(now, path, merge::derived_directory(winner.as_ref()));
+    }
+
+    /// A file or link that a derived directory displaces is copied beside it first, by those who have it.
+    pub(super) fn keep_displaced(&mut self, now: Now, path: &SyncPath, row: &Row) {
+        let Some((displaced, _)) = row.live_on_disk() else { return };
+        if !row.winner.is_directory() || row.winner != merge::derived_directory(Some(displaced)) {
+            return;
+        }
+        let beside = merge::displaced_path(path, displaced);
+        if self.take_in(now, &beside, displaced.clone()) == merge::Heard::Wins {
+            self.report_conflict(path, &row.winner, displaced.clone(), beside.to_text());
+        }
     }
 
     /// A winner that was heard or derived: the disk follows.

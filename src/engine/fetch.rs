@@ -9,7 +9,7 @@ use super::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
 use super::index::{Index, Row};
 use super::merge;
 use super::wants::{Step, Want};
-use crate::model::{ContentId, DeviceId, SyncPath};
+use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use crate::wire::message::{Message, SMALL_FILE_BYTES, Want as Ask};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +39,7 @@ impl<I: Index> Engine<I> {
         self.note_stamp(row.winner.version.stamp);
         self.state_changed(now);
         self.check_family(now, path, &row.winner);
+        self.keep_displaced(now, path, &row);
         if row.is_settled() && !self.is_busy(path) {
             self.unwant(path);
         } else {
@@ -248,6 +249,9 @@ impl<I: Index> Engine<I> {
             return self.install(path, &row, Source::InPlace);
         }
         match row.winner.file() {
+            None if live.is_some_and(|(entry, _)| self.is_copied_from(now, path, entry)) => {
+                self.wait(now, path, Some(COPY_PATIENCE_NS));
+            }
             None => self.install(path, &row, Source::Nothing),
             Some((content, size)) => self.advance_file(now, path, &row, content, size),
         }
@@ -261,14 +265,17 @@ impl<I: Index> Engine<I> {
         if on_disk.is_directory() && self.index.any_on_disk_below(path) {
             return self.wait(now, path, Some(SECOND));
         }
-        let since = self.wants.get(path).map_or(0, |want| want.since);
-        if let Some((content, _)) = on_disk.file()
-            && self.wants.is_wanted_beside(content, path)
-            && now.mono < since + COPY_PATIENCE_NS
-        {
+        if self.is_copied_from(now, path, on_disk) {
             return self.wait(now, path, Some(COPY_PATIENCE_NS));
         }
         self.install(path, row, Source::Nothing);
+    }
+
+    /// Whether another path waits for the content of a file that is about to go.
+    fn is_copied_from(&self, now: Now, path: &SyncPath, on_disk: &Entry) -> bool {
+        let since = self.wants.get(path).map_or(0, |want| want.since);
+        let wanted = |(content, _)| self.wants.is_wanted_beside(content, path);
+        now.mono < since + COPY_PATIENCE_NS && on_disk.file().is_some_and(wanted)
     }
 
     /// Whether the folder of the path is on disk, or on its way there before it.

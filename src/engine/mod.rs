@@ -204,6 +204,7 @@ impl<I: Index> Engine<I> {
         self.restored = trust == Trust::Restored;
         self.next_root_check = now.mono;
         self.next_walk = u64::MAX;
+        self.index.set_horizon(self.latest_day.saturating_sub(TOMBSTONE_NS));
         self.want_unsettled(now);
         self.act(Action::ReadIgnore);
         std::mem::take(&mut self.out)

@@ -129,7 +129,7 @@ impl World {
         let paths: BTreeSet<&SyncPath> = of_a.keys().chain(of_b.keys()).collect();
         // An old deletion of what it never had need not be known to a machine: it counts in no digest any more.
         let agree = |path: &&SyncPath| match (of_a.get(*path), of_b.get(*path)) {
-            (Some(a), Some(b)) => a == b,
+            (Some(a), Some(b)) => a == b || !(a.is_live() || b.is_live()),
             (one, other) => one.or(other).is_none_or(|entry| !entry.is_live()),
         };
         match paths.into_iter().find(|path| !agree(path)) {

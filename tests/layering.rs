@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the bottom up. `options` stands beside `io`: it reads the environment and nothing else does.
-const LAYERS: [&str; 6] = ["model", "wire", "engine", "io", "options", "daemon"];
+/// From the bottom up. The command lines stand above `io`: the daemon's, and the client's with its answers.
+const LAYERS: [&str; 8] = ["model", "wire", "engine", "io", "options", "client", "cli", "daemon"];
 /// What the three lowest layers may not name.
 const WORLDLY: [&str; 12] = [
     "std::fs",

@@ -4,6 +4,7 @@
 //! Deliberately not here: writes in place; what those overwrite nobody can know.
 
 use super::disk::{exchange, place};
+use super::tree::Node;
 use super::{Dice, Machine, Tree, noise};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,11 +20,21 @@ pub struct User {
     pub ledger: Ledger,
 }
 
-/// Contents by hash: what was written, and what its replacer saw when replacing it.
+/// Contents by hash: what was written, and what users saw when they did away with it.
 #[derive(Default)]
 pub struct Ledger {
     written: BTreeMap<[u8; 32], String>,
-    overwritten: BTreeSet<[u8; 32]>,
+    replaced: BTreeSet<[u8; 32]>,
+    deleted: BTreeSet<[u8; 32]>,
+}
+
+/// Whether a deletion may be undone by the daemon.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Deletions {
+    Final,
+    /// A kill may fall between an install and its commit. If the user then deletes the file before the next start, no index can tell
+    /// that from an install that never happened: the value is installed again, which loses nothing.
+    MayReturn,
 }
 
 impl User {
@@ -55,7 +66,7 @@ impl User {
         for _ in 0..100 {
             if exchange(&scratch, &target).is_ok() {
                 self.ledger.write(&bytes, path);
-                self.ledger.saw(&fs::read(&scratch).expect("what came out"));
+                self.ledger.replaced.insert(hash_of(&fs::read(&scratch).expect("what came out")));
                 return;
             }
             if place(&scratch, &target).is_ok() {
@@ -70,7 +81,7 @@ impl User {
     fn delete(&mut self, path: &str) {
         let out = self.scratch.join("deleted");
         if fs::rename(self.folder.join(path), &out).is_ok() {
-            self.ledger.saw(&fs::read(&out).expect("what came out"));
+            self.ledger.deleted.insert(hash_of(&fs::read(&out).expect("what came out")));
         }
     }
 
@@ -87,16 +98,13 @@ impl User {
 impl Ledger {
     fn write(&mut self, bytes: &[u8], path: &str) {
         let label = String::from_utf8_lossy(bytes.split(|&b| b == b'\n').next().unwrap_or_default()).into_owned();
-        self.written.insert(blake3::hash(bytes).into(), format!("{label} at {path}"));
-    }
-
-    fn saw(&mut self, bytes: &[u8]) {
-        self.overwritten.insert(blake3::hash(bytes).into());
+        self.written.insert(hash_of(bytes), format!("{label} at {path}"));
     }
 
     pub fn merge(&mut self, other: Self) {
         self.written.extend(other.written);
-        self.overwritten.extend(other.overwritten);
+        self.replaced.extend(other.replaced);
+        self.deleted.extend(other.deleted);
     }
 
     pub fn len(&self) -> usize {
@@ -108,24 +116,25 @@ impl Ledger {
     }
 
     /// The oracle, over the tree that all machines hold now and the history of each.
-    pub fn check(&self, tree: &Tree, machines: &[&Machine]) {
-        let kept: BTreeSet<[u8; 32]> =
-            machines.iter().flat_map(|m| m.history()).map(|bytes| blake3::hash(&bytes).into()).collect();
-        let mut present = BTreeSet::new();
+    pub fn check(&self, tree: &Tree, machines: &[&Machine], deletions: Deletions) {
+        let mut safe: BTreeSet<[u8; 32]> =
+            machines.iter().flat_map(|machine| machine.history()).map(|bytes| hash_of(&bytes)).collect();
         for (path, node) in &tree.0 {
-            let super::tree::Node::File { hash, .. } = node else { continue };
-            let path = path.escape_ascii();
-            let hash = *hash.as_bytes();
+            let Node::File { hash, .. } = node else { continue };
+            let (path, hash) = (path.escape_ascii(), *hash.as_bytes());
             let Some(value) = self.written.get(&hash) else { panic!("{path} holds what nobody wrote") };
-            assert!(!self.overwritten.contains(&hash), "{path} holds '{value}', which a user had replaced");
-            present.insert(hash);
+            assert!(!self.replaced.contains(&hash), "{path} holds '{value}', which a user had replaced");
+            let deleted = deletions == Deletions::Final && self.deleted.contains(&hash);
+            assert!(!deleted, "{path} holds '{value}', which a user had deleted");
+            safe.insert(hash);
         }
-        let lost: Vec<_> = self
-            .written
-            .iter()
-            .filter(|(hash, _)| !present.contains(*hash) && !self.overwritten.contains(*hash) && !kept.contains(*hash))
-            .map(|(_, value)| value)
-            .collect();
+        safe.extend(self.replaced.iter().chain(&self.deleted));
+        let lost: Vec<_> =
+            self.written.iter().filter(|(hash, _)| !safe.contains(*hash)).map(|(_, value)| value).collect();
         assert!(lost.is_empty(), "{} of {} values are lost: {lost:?}", lost.len(), self.written.len());
     }
+}
+
+fn hash_of(bytes: &[u8]) -> [u8; 32] {
+    *blake3::hash(bytes).as_bytes()
 }

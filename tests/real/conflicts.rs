@@ -19,7 +19,7 @@ fn apart(a: &Machine, b: &Machine, edits: impl FnOnce()) {
 
 /// Whether `dirsync log` of one of them names the conflict at `path`.
 fn log_names_conflict(machines: &[&Machine], path: &str) -> bool {
-    machines.iter().any(|m| find_line(&text_of(&m.cli(&["log"])), &["conflict", path]).is_some())
+    machines.iter().any(|m| find_line(&text_of(&m.cli(&["log", "-n", "10000"])), &["conflict", path]).is_some())
 }
 
 #[test]

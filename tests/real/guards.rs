@@ -20,15 +20,6 @@ fn with_files() -> (Machine, Machine) {
     (a, b)
 }
 
-/// Why `machine` has stopped syncing or holds deletions, once `status` says so.
-fn wait_halted(machine: &Machine) {
-    eventually(&format!("{} says that it stopped", machine.name), PATIENCE, || {
-        let status = machine.json(&["status"])?;
-        let halted = status["halted"].is_string() || status["held_deletions"].as_u64().is_some_and(|held| held > 0);
-        halted.then_some(()).ok_or(status.to_string())
-    });
-}
-
 /// The peer still works, takes no harm, and has every file.
 fn peer_is_unharmed(b: &Machine) {
     write(b.at("by-b"), "b goes on");
@@ -76,24 +67,31 @@ fn a_root_that_was_emptied_while_off_deletes_nothing() {
 }
 
 #[test]
-fn a_folder_whose_files_all_vanished_while_off_deletes_nothing_elsewhere_unasked() {
+fn a_folder_whose_files_all_vanished_while_off_deletes_nothing_elsewhere_until_someone_confirms() {
     let (a, b) = with_files();
     a.stop();
     for n in 0..5 {
         remove(a.at(&format!("d{n}")));
     }
     a.start();
-    wait_halted(&a);
+    eventually("a holds the deletions back", PATIENCE, || {
+        let status = a.json(&["status"])?;
+        let held = status["held_deletions"].as_u64().is_some_and(|held| held >= FILES);
+        held.then_some(()).ok_or(status.to_string())
+    });
+    a.wait_log(&["dirsync confirm"]);
     peer_is_unharmed(&b);
+    assert!(a.cli(&["confirm"]).status.success());
+    let tree = converge(&[&a, &b]);
+    assert_eq!(tree.paths(), ["by-b"]);
 }
 
 #[test]
-fn a_folder_whose_files_all_vanish_while_running_deletes_nothing_elsewhere_unasked() {
+fn a_folder_that_is_removed_with_all_that_is_in_it_while_running_deletes_nothing_elsewhere() {
     let (a, b) = with_files();
-    for n in 0..5 {
-        remove(a.at(&format!("d{n}")));
-    }
-    wait_halted(&a);
+    run("rm", &["-rf", path_text(&a.dir)]);
+    // The control socket is gone with the folder: the log alone speaks.
+    a.wait_log(&[path_text(&a.dir)]);
     peer_is_unharmed(&b);
 }
 

@@ -3,7 +3,9 @@
 
 use crate::common::disk::{copy_tree, path_text, run};
 use crate::common::machine::wait_linked;
-use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noise, read, remove, rename, write};
+use crate::common::{
+    Group, Machine, PATIENCE, converge, eventually, is_root, noise, pace, read, remove, rename, write,
+};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,6 +26,8 @@ fn with_files() -> (Machine, Machine) {
 fn peer_is_unharmed(b: &Machine) {
     write(b.at("by-b"), "b goes on");
     b.wait_own_idle();
+    // That nothing comes cannot be awaited: this is long enough for what should not come.
+    pace(1500);
     let tree = b.tree().expect("a folder");
     let there = (0..FILES).filter(|n| tree.has(format!("d{}/f{n}", n % 5))).count() as u64;
     assert_eq!(there, FILES, "the peer lost files");
@@ -34,7 +38,7 @@ fn a_root_that_is_renamed_away_stops_this_machine_alone_until_it_is_back() {
     let (a, b) = with_files();
     let away = a.home.join("away");
     rename(&a.dir, &away);
-    a.wait_log(&[path_text(&a.dir)]);
+    a.wait_log(&["stopped", path_text(&a.dir)]);
     peer_is_unharmed(&b);
     rename(&away, &a.dir);
     converge(&[&a, &b]);
@@ -50,7 +54,7 @@ fn a_root_that_is_replaced_by_an_empty_folder_while_running_deletes_nothing() {
     rename(&a.dir, &away);
     fs::create_dir(&a.dir).expect("mkdir");
     // The control socket moved away with the folder: the log alone speaks.
-    a.wait_log(&[path_text(&a.dir)]);
+    a.wait_log(&["stopped", path_text(&a.dir)]);
     peer_is_unharmed(&b);
     assert_eq!(fs::read_dir(&a.dir).expect("a folder").count(), 0, "something was put into the wrong folder");
 }
@@ -91,7 +95,7 @@ fn a_folder_that_is_removed_with_all_that_is_in_it_while_running_deletes_nothing
     let (a, b) = with_files();
     run("rm", &["-rf", path_text(&a.dir)]);
     // The control socket is gone with the folder: the log alone speaks.
-    a.wait_log(&[path_text(&a.dir)]);
+    a.wait_log(&["stopped", path_text(&a.dir)]);
     peer_is_unharmed(&b);
 }
 
@@ -131,7 +135,7 @@ fn another_file_system_mounted_over_the_root_stops_this_machine_alone() {
     let covered = Covered::new(a.dir.clone());
     // Something must bring the daemon to look: a change from the peer.
     write(b.at("d0/f0"), "edited at b");
-    a.wait_log(&[path_text(&a.dir)]);
+    a.wait_log(&["stopped", path_text(&a.dir)]);
     peer_is_unharmed(&b);
     assert!(!a.at("by-b").exists(), "something was written to the other file system");
     drop(covered);

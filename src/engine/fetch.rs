@@ -152,6 +152,7 @@ impl<I: Index> Engine<I> {
             after = Some(last.clone());
             for path in page {
                 if let Some(row) = self.index.get(&path) {
+                    self.check_family(now, &path, &row.winner);
                     self.want(now, &path, &row);
                 }
             }

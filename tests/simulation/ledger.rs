@@ -28,6 +28,8 @@ pub struct Ledger {
     pub excused: BTreeSet<Value>,
     /// How often a user put the value there.
     placed: BTreeMap<(SyncPath, Value), u32>,
+    /// Whose users changed the attributes of a value in its place: such a change beats a concurrent deletion.
+    affirmed: BTreeMap<(SyncPath, Value), BTreeSet<NodeId>>,
     pub overwrites: Vec<Overwrite>,
     /// Versions that a node may mint at a path: one for each touch of its user.
     touches: BTreeMap<(NodeId, SyncPath), u32>,
@@ -41,6 +43,9 @@ impl Ledger {
         for change in changes {
             let (before, after) = (value_before(change), value_after(change));
             if before == after {
+                if let Some(value) = after {
+                    self.affirmed.entry((change.path.clone(), value)).or_default().insert(node);
+                }
                 continue;
             }
             if let Some(value) = before {
@@ -100,10 +105,13 @@ impl Ledger {
         });
     }
 
-    /// Values that were overwritten knowingly at a path and never put there again.
+    /// Values that were overwritten knowingly at a path, never put there again, nor touched by another machine's user.
     pub fn dead(&self) -> impl Iterator<Item = &Overwrite> {
-        let once = |o: &&Overwrite| self.placed.get(&(o.path.clone(), o.value.clone())).is_none_or(|times| *times <= 1);
-        self.overwrites.iter().filter(once)
+        self.overwrites.iter().filter(|overwrite| {
+            let at = (overwrite.path.clone(), overwrite.value.clone());
+            let once = self.placed.get(&at).is_none_or(|times| *times <= 1);
+            once && self.affirmed.get(&at).is_none_or(|nodes| nodes.iter().all(|node| *node == overwrite.node))
+        })
     }
 
     pub fn may_be_lost(&self, value: &Value) -> bool {

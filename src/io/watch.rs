@@ -52,11 +52,11 @@ impl Watcher {
         let Some(inotify) = &self.inotify else { return };
         let path = folder.map_or_else(|| self.base.clone(), |f| self.base.join(OsStr::from_bytes(f.as_bytes())));
         let watched = inotify.lock().unwrap_or_else(PoisonError::into_inner).watch(&path, RecursiveMode::NonRecursive);
-        match watched {
-            Ok(()) => {}
-            // Gone already: whoever removed it is heard through its parent.
-            Err(e) if is_gone(&e) => {}
-            Err(e) => self.go_without(folder, &e),
+        // One that is gone already is heard of through its parent.
+        if let Err(e) = watched
+            && !is_gone(&e)
+        {
+            self.go_without(folder, &e);
         }
     }
 

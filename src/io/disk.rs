@@ -50,8 +50,8 @@ pub struct Disk {
 
 impl Disk {
     /// Starts the threads. Fails when staging cannot be cleared or a thread cannot be made.
-    pub fn start(root: Arc<Root>, events: Events, options: DiskOptions) -> io::Result<Self> {
-        let DiskOptions { unwatched_walk } = options;
+    pub fn start(root: Arc<Root>, events: Events, options: &DiskOptions) -> io::Result<Self> {
+        let unwatched_walk = options.unwatched_walk;
         let stage = Stage::open(Arc::clone(&root))?;
         let history = History::open(Arc::clone(&root), Arc::clone(&stage));
         let watcher = Arc::new(Watcher::new(Arc::clone(&root), events.clone()));

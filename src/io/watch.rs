@@ -66,12 +66,13 @@ impl Watcher {
             return;
         }
         let folder = folder.map_or_else(|| "the folder".to_owned(), |f| format!("'{f}'"));
-        match e.kind {
-            ErrorKind::MaxFilesWatch => tracing::warn!(
+        if matches!(e.kind, ErrorKind::MaxFilesWatch) {
+            tracing::warn!(
                 "no inotify watches are left for {folder} and maybe others: raise fs.inotify.max_user_watches \
                  (sysctl fs.inotify.max_user_watches=1048576); until then they are walked every 60 s"
-            ),
-            _ => tracing::warn!("cannot watch {folder} ({}); it is walked every 60 s", describe(e)),
+            );
+        } else {
+            tracing::warn!("cannot watch {folder} ({}); it is walked every 60 s", describe(e));
         }
     }
 

@@ -19,7 +19,7 @@ impl Folder {
         let root = Arc::new(Root::open(temp.path()).unwrap());
         root.renew_marker().unwrap();
         let (events, received) = Events::channel();
-        let disk = Disk::start(root, events, DiskOptions::default()).unwrap();
+        let disk = Disk::start(root, events, &DiskOptions::default()).unwrap();
         Self { temp, disk, received }
     }
 

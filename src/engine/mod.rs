@@ -156,7 +156,8 @@ pub struct Engine<I> {
 impl<I: Index> Engine<I> {
     pub fn new(config: Config, index: I) -> Self {
         let counter = index.meta(META_COUNTER).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
-        let latest_day = index.meta(META_LATEST_DAY).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let latest_day =
+            index.meta(META_LATEST_DAY).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
         let first_scan = index.meta(META_SCANNED).is_none();
         Self {
             config,

@@ -76,8 +76,9 @@ impl<I: Index> Engine<I> {
             match stat.kind {
                 StatKind::Directory => {
                     if known.is_none_or(|known| known.kind != StatKind::Directory || known.mode != stat.mode) {
+                        // By a look, which makes it durable (P5).
                         self.count_change(walk);
-                        self.observe(now, &path, Observed::Directory { stat }, how);
+                        self.look(&path, None, Looking::of(how));
                     }
                 }
                 StatKind::Other => self.observe(now, &path, Observed::Special { what: "special file" }, how),

@@ -1,1 +1,534 @@
-//! One TCP link to one peer: proof, greeting, frames, pings.
+//! One link to one member: its reader, its writer, its streams, and how it ends.
+//!
+//! Everything that a link tells the engine goes through one gate, which closes with its `LinkDown`: events come in
+//! order and none comes after it. Deliberately not here: who is dialled, and which of two links stays (`net`).
+
+use super::Events;
+use super::greet::{Greeted, ReadError, Role, Stream, read_packet};
+use super::metered::Meter;
+use super::outbox::{self, Lanes, Outbox, Shared};
+use super::transfer::{self, Fetching, MAX_STREAMS, Served, Serving, Staging};
+use crate::engine::{Event, FetchError, FetchId, LinkId, ServedFile, StageId};
+use crate::model::{ContentId, DeviceId, SyncPath, text};
+use crate::wire::frame::{self, FrameError, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet};
+use crate::wire::packet::Ending;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+/// A second link to one device, as the side that closes it says in its `Bye`.
+const DUPLICATE: &str = "a second link";
+
+/// How often and how long; tests shorten them.
+#[derive(Debug, Clone)]
+pub struct Times {
+    /// From the connection to the end of the greeting.
+    pub greet: Duration,
+    pub ping: Duration,
+    /// After this without a byte, the peer is gone.
+    pub silence: Duration,
+    /// A closing link waits this long for its last words to be taken.
+    pub farewell: Duration,
+    pub retry_min: Duration,
+    pub retry_max: Duration,
+    /// The greater of two devices leaves dialling to the other for this long.
+    pub precedence: Duration,
+    /// One line an address and kind of trouble in this time.
+    pub complain: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            greet: Duration::from_secs(10),
+            ping: Duration::from_secs(3),
+            silence: Duration::from_secs(10),
+            farewell: Duration::from_millis(500),
+            retry_min: Duration::from_millis(250),
+            retry_max: Duration::from_secs(15),
+            precedence: Duration::from_millis(500),
+            complain: Duration::from_mins(1),
+        }
+    }
+}
+
+/// What links need of the rest.
+pub struct World {
+    pub events: Events,
+    pub staging: Arc<dyn Staging>,
+    pub served: Arc<dyn Served>,
+    pub times: Times,
+    pub runtime: Handle,
+}
+
+/// Why a link ended; each a sentence's end after the peer's name.
+#[derive(Debug, thiserror::Error)]
+pub enum Closing {
+    #[error("it closed the connection")]
+    Eof,
+    #[error("the connection failed: {0}")]
+    Io(io::Error),
+    #[error("it said goodbye: {}", text::escape(.0.as_bytes()))]
+    Bye(String),
+    #[error("it was silent for {} s", .0.as_secs_f32())]
+    Silence(Duration),
+    #[error("it sent garbage: {0}")]
+    Garbage(FrameError),
+    #[error("it broke the protocol: {0}")]
+    Broke(String),
+    #[error("it does not keep up: over 64 MiB of messages wait for it")]
+    Slow,
+    #[error("another link to it stays")]
+    Duplicate,
+    #[error("this machine stops")]
+    Shutdown,
+}
+
+impl Closing {
+    /// Whether a person should look at that machine.
+    pub fn is_fault(&self) -> bool {
+        matches!(self, Self::Garbage(_) | Self::Broke(_) | Self::Slow)
+    }
+
+    /// Whether it is only the settling of two links for one device.
+    pub fn is_settling(&self) -> bool {
+        matches!(self, Self::Duplicate) || matches!(self, Self::Bye(reason) if reason == DUPLICATE)
+    }
+
+    /// The last words to a peer that may still be listening.
+    pub fn farewell(&self) -> Option<Packet> {
+        let reason = match self {
+            Self::Eof | Self::Io(_) | Self::Bye(_) => return None,
+            Self::Duplicate => DUPLICATE.to_owned(),
+            Self::Shutdown => "it stops".to_owned(),
+            other => {
+                let mut reason = other.to_string();
+                reason.truncate(reason.floor_char_boundary(255));
+                reason
+            }
+        };
+        Some(Packet::Bye { reason })
+    }
+}
+
+/// A link that is up.
+pub struct Link {
+    pub id: LinkId,
+    pub device: DeviceId,
+    pub name: String,
+    pub address: SocketAddr,
+    pub role: Role,
+    pub boot: u64,
+    since: SystemTime,
+    start: Instant,
+    meter: Arc<Meter>,
+    /// 0: not known yet.
+    round_trip_us: AtomicU64,
+    outbox: Outbox,
+    wanted: mpsc::UnboundedSender<Vec<(u32, Option<ServedFile>)>>,
+    close: mpsc::UnboundedSender<Closing>,
+    gate: Mutex<Gate>,
+    /// The reader met the end of what the peer sends.
+    read_to_end: Notify,
+    world: Arc<World>,
+}
+
+/// What is guarded together with the order of a link's events.
+#[derive(Default)]
+struct Gate {
+    is_down: bool,
+    fetches: HashMap<u32, Fetching>,
+    serving: HashMap<u32, Arc<Serving>>,
+}
+
+/// The parts of a link that its tasks own.
+pub struct Ends {
+    stream: Stream,
+    lanes: Lanes,
+    wanted: mpsc::UnboundedReceiver<Vec<(u32, Option<ServedFile>)>>,
+    close: mpsc::UnboundedReceiver<Closing>,
+}
+
+/// What `dirsync peers` shows of a link.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct LinkInfo {
+    #[serde(skip)]
+    pub link: LinkId,
+    pub device: DeviceId,
+    pub name: String,
+    pub address: SocketAddr,
+    /// This machine opened it.
+    pub dialled: bool,
+    #[serde(skip)]
+    pub since: SystemTime,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    pub round_trip_ms: Option<f64>,
+}
+
+impl Link {
+    pub fn new(id: LinkId, address: SocketAddr, greeted: Greeted, world: Arc<World>) -> (Arc<Self>, Ends) {
+        let Greeted { stream, meter, role, device, name, boot } = greeted;
+        let (outbox, lanes) = outbox::lanes();
+        let (wanted, wanted_out) = mpsc::unbounded_channel();
+        let (close, close_out) = mpsc::unbounded_channel();
+        let (since, start) = (SystemTime::now(), Instant::now());
+        let (round_trip_us, gate) = (AtomicU64::new(0), Mutex::default());
+        let read_to_end = Notify::new();
+        let link = Self {
+            id,
+            device,
+            name,
+            address,
+            role,
+            boot,
+            since,
+            start,
+            meter,
+            round_trip_us,
+            outbox,
+            wanted,
+            close,
+            gate,
+            read_to_end,
+            world,
+        };
+        (Arc::new(link), Ends { stream, lanes, wanted: wanted_out, close: close_out })
+    }
+
+    pub fn info(&self) -> LinkInfo {
+        let round_trip_us = self.round_trip_us.load(Relaxed);
+        LinkInfo {
+            link: self.id,
+            device: self.device,
+            name: self.name.clone(),
+            address: self.address,
+            dialled: self.role == Role::Dialler,
+            since: self.since,
+            sent_bytes: self.meter.sent(),
+            received_bytes: self.meter.received(),
+            round_trip_ms: (round_trip_us > 0).then_some(round_trip_us as f64 / 1000.0),
+        }
+    }
+
+    /// Ends the link from this side; never blocks.
+    pub fn close(&self, why: Closing) {
+        let _ = self.close.send(why);
+    }
+
+    pub fn send(&self, message: Arc<Shared>) {
+        if !self.outbox.message(message) {
+            self.close(Closing::Slow);
+        }
+    }
+
+    /// Has small files read and sent, behind the messages.
+    pub fn send_contents(&self, files: Vec<(u32, Option<ServedFile>)>) {
+        let _ = self.wanted.send(files);
+    }
+
+    /// Runs the link until it ends, and says why.
+    pub async fn run(self: &Arc<Self>, ends: Ends) -> Closing {
+        let Ends { stream, lanes, wanted, mut close } = ends;
+        let (reading, writing) = tokio::io::split(stream);
+        let mut writer = tokio::spawn(write(lanes, writing));
+        let mut reader = tokio::spawn(Arc::clone(self).read(reading));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(self).watch());
+        tasks.spawn(Arc::clone(self).pack_wanted(wanted));
+        let farewell = self.world.times.farewell;
+        let why = tokio::select! {
+            read = &mut reader => read.unwrap_or(Closing::Eof),
+            Some(Ok(why)) = tasks.join_next() => why,
+            Some(why) = close.recv() => why,
+            written = &mut writer => {
+                let error = written.map_or(None, Result::err);
+                // The peer's last words say more than a broken pipe; they may still be on their way in.
+                let heard = tokio::time::timeout(farewell, &mut reader).await;
+                match (heard, error) {
+                    (Ok(Ok(why @ Closing::Bye(_))), _) | (Ok(Ok(why)), None) => why,
+                    (_, Some(error)) => Closing::Io(error),
+                    _ => Closing::Eof,
+                }
+            },
+        };
+        self.take_down();
+        tasks.abort_all();
+        if let Some(packet) = why.farewell() {
+            self.outbox.last(&packet);
+            let _ = tokio::time::timeout(farewell, &mut writer).await;
+            // Closing with bytes unread would reset the connection, and the last words be lost.
+            let _ = tokio::time::timeout(farewell, self.read_to_end.notified()).await;
+        }
+        reader.abort();
+        writer.abort();
+        why
+    }
+
+    /// Closes the gate: what was asked of this link fails, and `LinkDown` is its last event.
+    pub fn take_down(&self) {
+        let mut gate = self.gate();
+        if std::mem::replace(&mut gate.is_down, true) {
+            return;
+        }
+        for (stream, fetching) in gate.fetches.drain() {
+            if !fetching.answered {
+                self.world.events.send(Event::FetchFailed { fetch: FetchId(stream), why: FetchError::LinkLost });
+            }
+        }
+        for (_, serving) in gate.serving.drain() {
+            serving.cancel();
+        }
+        self.world.events.send(Event::LinkDown { link: self.id });
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first event of this link. `false`: it is down already.
+    pub fn announce(&self) -> bool {
+        let gate = self.gate();
+        if !gate.is_down {
+            let (link, device, name) = (self.id, self.device, self.name.clone());
+            let dialler = self.role == Role::Dialler;
+            self.world.events.send(Event::LinkUp { link, device, name, dialler });
+        }
+        !gate.is_down
+    }
+
+    async fn read(self: Arc<Self>, mut from: ReadHalf<Stream>) -> Closing {
+        loop {
+            let handled = match read_packet(&mut from, MAX_HEAD_BYTES, MAX_BODY_BYTES).await {
+                Ok((packet, wire_bytes)) => self.handle(packet, wire_bytes),
+                Err(ReadError::Frame(error)) => Err(Closing::Garbage(error)),
+                Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Closing::Eof),
+                Err(ReadError::Io(error)) => Err(Closing::Io(error)),
+            };
+            if let Err(why) = handled {
+                self.read_to_end.notify_one();
+                return why;
+            }
+        }
+    }
+
+    /// Pings, and notices silence.
+    async fn watch(self: Arc<Self>) -> Closing {
+        let times = &self.world.times;
+        loop {
+            let at = self.start.elapsed().as_micros() as u64;
+            self.outbox.packet(&Packet::Ping { at });
+            tokio::time::sleep(times.ping.min(times.silence.saturating_sub(self.meter.silent_for()))).await;
+            if self.meter.silent_for() >= times.silence {
+                return Closing::Silence(times.silence);
+            }
+        }
+    }
+
+    /// Reads wanted small files a message at a time; the lane's bound holds the next one back.
+    async fn pack_wanted(
+        self: Arc<Self>,
+        mut wanted: mpsc::UnboundedReceiver<Vec<(u32, Option<ServedFile>)>>,
+    ) -> Closing {
+        while let Some(files) = wanted.recv().await {
+            for group in transfer::groups(files) {
+                for file in group.iter().filter_map(|(_, file)| file.as_ref()) {
+                    tracing::debug!("'{}' goes to {}: {} bytes, packed with others", file.path, self.name, file.size);
+                }
+                let served = Arc::clone(&self.world.served);
+                let packing = tokio::task::spawn_blocking(move || transfer::pack(&*served, &group));
+                for frame in packing.await.unwrap_or_default() {
+                    if self.outbox.bulk.send(frame).await.is_err() {
+                        return Closing::Eof;
+                    }
+                }
+            }
+        }
+        Closing::Eof
+    }
+
+    fn handle(self: &Arc<Self>, packet: Packet, wire_bytes: u64) -> Result<(), Closing> {
+        match packet {
+            // What comes after our own goodbye is read and dropped.
+            packet if !matches!(packet, Packet::Bye { .. }) && self.gate().is_down => drop(packet),
+            Packet::Message(message) => self.tell(Event::Message { link: self.id, message, wire_bytes }),
+            Packet::Ping { at } => self.outbox.packet(&Packet::Pong { at }),
+            Packet::Pong { at } => self.pong(at),
+            Packet::Fetch { stream, path, content, size } => return self.asked(stream, path, content, size),
+            Packet::Piece { stream, offset, bytes } => return self.piece(stream, offset, bytes, wire_bytes),
+            Packet::End { stream, how } => return self.end(stream, how),
+            Packet::Credit { stream, bytes } => {
+                // Late credit for a stream that has ended is no fault.
+                if let Some(serving) = self.gate().serving.get(&stream) {
+                    serving.grant(bytes);
+                }
+            }
+            Packet::Cancel { stream } => {
+                if let Some(serving) = self.gate().serving.get(&stream) {
+                    serving.cancel();
+                }
+            }
+            Packet::Bye { reason } => return Err(Closing::Bye(reason)),
+            packet @ (Packet::Hello { .. } | Packet::Proof { .. }) => {
+                return Err(Closing::Broke(format!("a '{}' after the greeting", packet.kind())));
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, event: Event) {
+        let gate = self.gate();
+        if !gate.is_down {
+            self.world.events.send(event);
+        }
+    }
+
+    fn pong(&self, at: u64) {
+        let now = self.start.elapsed().as_micros() as u64;
+        // A peer that makes it up only fools its own figure.
+        self.round_trip_us.store(now.saturating_sub(at).max(1), Relaxed);
+    }
+
+    /// Asks the peer for a large content; a thread writes what comes.
+    pub fn fetch(self: &Arc<Self>, fetch: FetchId, path: SyncPath, content: ContentId, size: u64) {
+        let stream = fetch.0;
+        let mut gate = self.gate();
+        let (fetching, parts) = Fetching::new(size);
+        if gate.is_down {
+            drop(gate);
+            self.world.events.send(Event::FetchFailed { fetch, why: FetchError::LinkLost });
+            return;
+        }
+        gate.fetches.insert(stream, fetching);
+        self.outbox.packet(&Packet::Fetch { stream, path, content, size });
+        drop(gate);
+        let link = Arc::clone(self);
+        self.world.runtime.spawn_blocking(move || {
+            let staging = Arc::clone(&link.world.staging);
+            let grant = |bytes| link.grant(stream, bytes);
+            if let Some(result) = transfer::receive(&*staging, size, &content, &parts, grant) {
+                link.answer(stream, result);
+            }
+        });
+    }
+
+    fn grant(&self, stream: u32, bytes: u64) {
+        if let Some(fetching) = self.gate().fetches.get_mut(&stream) {
+            fetching.grant(bytes);
+            self.outbox.packet(&Packet::Credit { stream, bytes });
+        }
+    }
+
+    /// Tells the engine how a fetch went, unless that was said already.
+    fn answer(&self, stream: u32, result: Result<StageId, FetchError>) {
+        let mut gate = self.gate();
+        let fetch = FetchId(stream);
+        let waiting = gate.fetches.get_mut(&stream).filter(|fetching| !fetching.answered);
+        let Some(fetching) = waiting else {
+            drop(gate);
+            if let Ok(staged) = result {
+                self.world.staging.discard(staged);
+            }
+            return;
+        };
+        fetching.answered = true;
+        fetching.abandon();
+        self.world.events.send(match result {
+            Ok(staged) => Event::Fetched { fetch, staged, wire_bytes: fetching.wire_bytes },
+            Err(why) => Event::FetchFailed { fetch, why },
+        });
+        if fetching.ended {
+            gate.fetches.remove(&stream);
+        } else {
+            self.outbox.packet(&Packet::Cancel { stream });
+        }
+    }
+
+    /// Whether the fetch was this link's; it is answered as failed.
+    pub fn cancel(&self, fetch: FetchId) -> bool {
+        let is_mine = self.gate().fetches.get(&fetch.0).is_some_and(|fetching| !fetching.answered);
+        if is_mine {
+            self.answer(fetch.0, Err(FetchError::NotHere));
+        }
+        is_mine
+    }
+
+    fn piece(&self, stream: u32, offset: u64, bytes: Bytes, wire_bytes: u64) -> Result<(), Closing> {
+        let mut gate = self.gate();
+        let fetching =
+            gate.fetches.get_mut(&stream).ok_or_else(|| Closing::Broke("a piece that nobody asked for".to_owned()))?;
+        fetching.piece(offset, bytes, wire_bytes).map_err(|broken| Closing::Broke(broken.to_owned()))
+    }
+
+    fn end(&self, stream: u32, how: Ending) -> Result<(), Closing> {
+        let mut gate = self.gate();
+        let fetching = gate.fetches.get_mut(&stream).ok_or_else(|| Closing::Broke("an end of no stream".to_owned()))?;
+        fetching.end(how).map_err(|broken| Closing::Broke(broken.to_owned()))?;
+        if fetching.answered {
+            gate.fetches.remove(&stream);
+        }
+        Ok(())
+    }
+
+    /// The peer wants a large content: the engine says whether it is here.
+    fn asked(&self, stream: u32, path: SyncPath, content: ContentId, size: u64) -> Result<(), Closing> {
+        let mut gate = self.gate();
+        if gate.serving.len() >= MAX_STREAMS {
+            return Err(Closing::Broke(format!("over {MAX_STREAMS} contents asked for at once")));
+        }
+        match gate.serving.entry(stream) {
+            Entry::Occupied(_) => return Err(Closing::Broke("a stream's number used twice".to_owned())),
+            Entry::Vacant(free) => free.insert(Arc::default()),
+        };
+        if !gate.is_down {
+            let stream = FetchId(stream);
+            self.world.events.send(Event::FetchAsked { link: self.id, stream, path, content, size });
+        }
+        Ok(())
+    }
+
+    /// The engine's answer to `FetchAsked`; a thread reads the file.
+    pub fn serve(self: &Arc<Self>, stream: FetchId, file: Option<ServedFile>) {
+        let stream = stream.0;
+        let Some(serving) = self.gate().serving.get(&stream).map(Arc::clone) else { return };
+        let link = Arc::clone(self);
+        self.world.runtime.spawn_blocking(move || {
+            let how = match &file {
+                None => Ending::NotHere,
+                Some(file) => link.serve_file(stream, file, &serving),
+            };
+            link.gate().serving.remove(&stream);
+            // In the pieces' lane, so that it comes after the last of them.
+            let _ = link.outbox.pieces.blocking_send(frame::encode(&Packet::End { stream, how }));
+        });
+    }
+
+    fn serve_file(&self, stream: u32, file: &ServedFile, serving: &Serving) -> Ending {
+        let start = Instant::now();
+        let mut wire_bytes = 0;
+        let how = transfer::serve(&*self.world.served, file, stream, serving, |frame| {
+            wire_bytes += frame.len();
+            self.outbox.pieces.blocking_send(frame).is_ok()
+        });
+        let (path, size, ms) = (&file.path, file.size, start.elapsed().as_millis());
+        if how == Ending::Whole {
+            tracing::info!("sent '{path}' to {}: {size} bytes, {wire_bytes} on the wire, {ms} ms", self.name);
+        } else {
+            tracing::debug!("'{path}' was not sent whole to {}: {how:?}, {wire_bytes} on the wire", self.name);
+        }
+        how
+    }
+}
+
+async fn write(lanes: Lanes, mut to: WriteHalf<Stream>) -> io::Result<()> {
+    lanes.write_to(&mut to).await
+}

@@ -5,18 +5,23 @@
 
 pub mod apply;
 pub mod control;
+pub mod dial;
 pub mod disk;
+pub mod greet;
 pub mod history;
 pub mod index;
 pub mod journal;
 pub mod link;
 pub mod look;
+pub mod metered;
 pub mod net;
+pub mod outbox;
 pub mod presence;
 pub mod root;
 pub mod scan;
 pub mod secret;
 pub mod stage;
+pub mod strangers;
 pub mod tls;
 pub mod transfer;
 pub mod watch;

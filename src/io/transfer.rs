@@ -1,1 +1,366 @@
-//! Large contents in pieces, with credit.
+//! Large contents on their way: the accounts of a stream, and the two loops that run on blocking threads.
+//!
+//! The asker grants credit as its disk takes the bytes; the server reads only what credit and the link's lane have
+//! room for, so that memory is bounded whatever the file's size (P9). Every number of a peer is checked against what was
+//! agreed. Deliberately not here: sockets, and which file is served (the engine decides).
+
+use crate::engine::{FetchError, ServedFile, StageId, Stat};
+use crate::model::{ContentId, FileTime};
+use crate::wire::frame::{self, EncodedFrame, Packet, Squeeze};
+use crate::wire::message::{MESSAGE_BYTES, Message};
+use crate::wire::packet::{Ending, FIRST_CREDIT_BYTES, PIECE_BYTES};
+use crate::wire::split;
+use bytes::Bytes;
+use std::fs::File;
+use std::io;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+
+/// Streams that a peer may have open, each way.
+pub const MAX_STREAMS: usize = 64;
+/// Credit is granted in such steps.
+const GRANT_BYTES: u64 = 1024 * 1024;
+/// After this many bytes that did not shrink, zlib is tried again.
+const PROBE_AGAIN_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Where contents go to be verified; `io/stage.rs` in the daemon.
+pub trait Staging: Send + Sync {
+    fn create(&self, size: u64) -> Result<Box<dyn StagedWriter>, FetchError>;
+    /// Nobody wants it any more.
+    fn discard(&self, staged: StageId);
+}
+
+/// One content on its way in; dropped unfinished, it leaves nothing.
+pub trait StagedWriter: Send {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), FetchError>;
+    /// `FetchError::Corrupt` unless the bytes are that content.
+    fn finish(self: Box<Self>, content: &ContentId) -> Result<StageId, FetchError>;
+}
+
+/// Opens files of the folder for peers; refuses one whose stat is not the one given.
+pub trait Served: Send + Sync {
+    fn open(&self, file: &ServedFile) -> io::Result<File>;
+}
+
+/// What the reader hands to a stream's writing thread.
+pub enum Part {
+    Bytes(Bytes),
+    End(Ending),
+}
+
+/// The accounts of a content that was asked for. Kept until both sides are done with its number.
+pub struct Fetching {
+    size: u64,
+    received: u64,
+    granted: u64,
+    pub wire_bytes: u64,
+    /// `None` once cancelled or ended; what still comes is counted and dropped.
+    parts: Option<mpsc::Sender<Part>>,
+    /// The peer said `End`.
+    pub ended: bool,
+    /// The engine was told how it went.
+    pub answered: bool,
+}
+
+impl Fetching {
+    pub fn new(size: u64) -> (Self, mpsc::Receiver<Part>) {
+        let (sender, parts) = mpsc::channel();
+        let granted = FIRST_CREDIT_BYTES;
+        let fetching =
+            Self { size, received: 0, granted, wire_bytes: 0, parts: Some(sender), ended: false, answered: false };
+        (fetching, parts)
+    }
+
+    pub fn grant(&mut self, bytes: u64) {
+        self.granted += bytes;
+    }
+
+    /// Takes a piece; the error is how the peer broke the rules.
+    pub fn piece(&mut self, offset: u64, bytes: Bytes, wire_bytes: u64) -> Result<(), &'static str> {
+        let length = bytes.len() as u64;
+        if self.ended {
+            return Err("a piece after the stream's end");
+        }
+        if offset != self.received {
+            return Err("a piece at a wrong offset");
+        }
+        if length > self.size - self.received {
+            return Err("more bytes than the content has");
+        }
+        if length > self.granted - self.received {
+            return Err("more bytes than it had credit for");
+        }
+        self.received += length;
+        self.wire_bytes += wire_bytes;
+        if let Some(parts) = &self.parts {
+            // The thread ends early only when its disk failed, and it says so itself.
+            let _ = parts.send(Part::Bytes(bytes));
+        }
+        Ok(())
+    }
+
+    pub fn end(&mut self, how: Ending) -> Result<(), &'static str> {
+        if self.ended {
+            return Err("a second end of a stream");
+        }
+        if how == Ending::Whole && self.received != self.size {
+            return Err("an end before the content's last byte");
+        }
+        self.ended = true;
+        if let Some(parts) = self.parts.take() {
+            let _ = parts.send(Part::End(how));
+        }
+        Ok(())
+    }
+
+    /// What comes from now on is dropped.
+    pub fn abandon(&mut self) {
+        self.parts = None;
+    }
+}
+
+/// Writes what comes into staging, granting credit as it goes. `None`: abandoned, nobody waits for an answer.
+pub fn receive(
+    staging: &dyn Staging,
+    size: u64,
+    content: &ContentId,
+    parts: &mpsc::Receiver<Part>,
+    mut grant: impl FnMut(u64),
+) -> Option<Result<StageId, FetchError>> {
+    let mut writer = match staging.create(size) {
+        Ok(writer) => writer,
+        Err(error) => return Some(Err(error)),
+    };
+    let mut written = 0;
+    let mut unspent = 0;
+    loop {
+        match parts.recv() {
+            Err(mpsc::RecvError) => return None,
+            Ok(Part::End(Ending::Whole)) => return Some(writer.finish(content)),
+            Ok(Part::End(_)) => return Some(Err(FetchError::NotHere)),
+            Ok(Part::Bytes(bytes)) => {
+                if let Err(error) = writer.write(&bytes) {
+                    return Some(Err(error));
+                }
+                written += bytes.len() as u64;
+                unspent += bytes.len() as u64;
+            }
+        }
+        if unspent >= GRANT_BYTES && written + FIRST_CREDIT_BYTES - unspent < size {
+            grant(unspent);
+            unspent = 0;
+        }
+    }
+}
+
+/// The credit of a content that a peer asked for.
+#[derive(Default)]
+pub struct Serving {
+    credit: Mutex<Credit>,
+    changed: Condvar,
+}
+
+struct Credit {
+    bytes: u64,
+    cancelled: bool,
+}
+
+impl Default for Credit {
+    fn default() -> Self {
+        Self { bytes: FIRST_CREDIT_BYTES, cancelled: false }
+    }
+}
+
+impl Serving {
+    pub fn grant(&self, bytes: u64) {
+        let mut credit = self.lock();
+        credit.bytes = credit.bytes.saturating_add(bytes);
+        self.changed.notify_all();
+    }
+
+    pub fn cancel(&self) {
+        self.lock().cancelled = true;
+        self.changed.notify_all();
+    }
+
+    /// Up to `want` bytes of credit, waiting for the first; `None` when cancelled.
+    fn take(&self, want: u64) -> Option<u64> {
+        let waited = self.changed.wait_while(self.lock(), |credit| credit.bytes == 0 && !credit.cancelled);
+        let mut credit = waited.unwrap_or_else(PoisonError::into_inner);
+        if credit.cancelled {
+            return None;
+        }
+        let taken = credit.bytes.min(want);
+        credit.bytes -= taken;
+        Some(taken)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Credit> {
+        self.credit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads a file and sends it in pieces. `send` waits for room; `false`: the link is gone.
+pub fn serve(
+    served: &dyn Served,
+    file: &ServedFile,
+    stream: u32,
+    serving: &Serving,
+    mut send: impl FnMut(EncodedFrame) -> bool,
+) -> Ending {
+    let opened = match served.open(file) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ending::NotHere,
+        Err(error) => {
+            tracing::warn!("'{}' cannot be read for a peer: {error}", file.path);
+            return Ending::Unreadable;
+        }
+    };
+    let _ = rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::Sequential);
+    let mut squeezer = Squeezer::default();
+    let mut offset = 0;
+    while offset < file.size {
+        let want = (file.size - offset).min(PIECE_BYTES as u64);
+        let Some(credit) = serving.take(want) else { return Ending::NotHere };
+        let bytes = match read_at(&opened, offset, credit as usize) {
+            Ok(bytes) if bytes.len() as u64 == credit => bytes,
+            Ok(_) => return Ending::Changed,
+            Err(error) => {
+                tracing::warn!("'{}' cannot be read for a peer: {error}", file.path);
+                return Ending::Unreadable;
+            }
+        };
+        let frame = squeezer.encode(&Packet::Piece { stream, offset, bytes: bytes.into() }, credit);
+        offset += credit;
+        if !send(frame) {
+            return Ending::NotHere;
+        }
+    }
+    if is_unchanged(&opened, &file.stat) { Ending::Whole } else { Ending::Changed }
+}
+
+/// Remembers whether a file's bytes shrink.
+#[derive(Default)]
+struct Squeezer {
+    /// Bytes to go before zlib is tried again.
+    raw_for: u64,
+}
+
+impl Squeezer {
+    fn encode(&mut self, packet: &Packet, bytes: u64) -> EncodedFrame {
+        if self.raw_for > 0 {
+            self.raw_for = self.raw_for.saturating_sub(bytes);
+            return frame::encode_as(packet, Squeeze::Never);
+        }
+        let frame = frame::encode_as(packet, Squeeze::Try);
+        if !frame.zlib {
+            self.raw_for = PROBE_AGAIN_BYTES;
+        }
+        frame
+    }
+}
+
+/// Splits wanted small files into groups of about a message each.
+pub fn groups(files: Vec<(u32, Option<ServedFile>)>) -> Vec<Vec<(u32, Option<ServedFile>)>> {
+    let mut groups: Vec<Vec<_>> = Vec::new();
+    let mut filled = 0;
+    for (id, file) in files {
+        let bytes = 16 + file.as_ref().map_or(0, |file| file.size.min(MESSAGE_BYTES as u64) as usize);
+        match groups.last_mut() {
+            Some(group) if filled + bytes <= MESSAGE_BYTES => group.push((id, file)),
+            _ => {
+                groups.push(vec![(id, file)]);
+                filled = 0;
+            }
+        }
+        filled += bytes;
+    }
+    groups
+}
+
+/// Reads a group of small files into frames. What is gone or changed is answered as not here.
+pub fn pack(served: &dyn Served, files: &[(u32, Option<ServedFile>)]) -> Vec<EncodedFrame> {
+    let contents =
+        files.iter().map(|(id, file)| (*id, file.as_ref().and_then(|file| read_small(served, file)))).collect();
+    split::split(Message::Contents { contents }).into_iter().map(|part| frame::encode(&Packet::Message(part))).collect()
+}
+
+fn read_small(served: &dyn Served, file: &ServedFile) -> Option<Bytes> {
+    if file.size > MESSAGE_BYTES as u64 {
+        return None;
+    }
+    let opened = served.open(file).ok()?;
+    let bytes = read_at(&opened, 0, file.size as usize).ok()?;
+    (bytes.len() as u64 == file.size && is_unchanged(&opened, &file.stat)).then(|| bytes.into())
+}
+
+/// `count` bytes from `offset`, or fewer at the file's end; one read, as a rule, into a buffer that is not zeroed first.
+fn read_at(file: &File, offset: u64, count: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(count);
+    while bytes.len() < count {
+        // A file that grew must not grow the answer: `Vec` may have more room than was asked for.
+        let at = offset + bytes.len() as u64;
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), at) {
+            Ok(0) => break,
+            Ok(_) => bytes.truncate(count),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Whether an open file still has the stat that its content was known by.
+fn is_unchanged(file: &File, known: &Stat) -> bool {
+    let Ok(stat) = rustix::fs::fstat(file) else { return false };
+    let time = |secs: i64, nanos: u64| FileTime { secs, nanos: nanos as u32 };
+    stat.st_size as u64 == known.size
+        && stat.st_ino == known.ino
+        && time(stat.st_mtime, stat.st_mtime_nsec) == known.mtime
+        && time(stat.st_ctime, stat.st_ctime_nsec) == known.ctime
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(count: usize) -> Bytes {
+        vec![7; count].into()
+    }
+
+    #[test]
+    fn a_stream_that_breaks_its_accounts_is_refused() {
+        let (mut fetching, _parts) = Fetching::new(10);
+        assert_eq!(fetching.piece(1, bytes(1), 1), Err("a piece at a wrong offset"));
+        assert_eq!(fetching.piece(0, bytes(11), 1), Err("more bytes than the content has"));
+        assert_eq!(fetching.piece(0, bytes(6), 1), Ok(()));
+        assert_eq!(fetching.piece(0, bytes(4), 1), Err("a piece at a wrong offset"));
+        assert_eq!(fetching.end(Ending::Whole), Err("an end before the content's last byte"));
+        assert_eq!(fetching.piece(6, bytes(4), 1), Ok(()));
+        assert_eq!(fetching.end(Ending::Whole), Ok(()));
+        assert_eq!(fetching.piece(10, bytes(0), 1), Err("a piece after the stream's end"));
+        assert_eq!(fetching.end(Ending::NotHere), Err("a second end of a stream"));
+    }
+
+    #[test]
+    fn no_more_comes_than_credit_was_granted() {
+        let (mut fetching, _parts) = Fetching::new(u64::MAX / 2);
+        for piece in 0..32 {
+            fetching.piece(piece * PIECE_BYTES as u64, bytes(PIECE_BYTES), 1).unwrap();
+        }
+        assert_eq!(fetching.piece(FIRST_CREDIT_BYTES, bytes(1), 1), Err("more bytes than it had credit for"));
+        fetching.grant(1);
+        assert_eq!(fetching.piece(FIRST_CREDIT_BYTES, bytes(1), 1), Ok(()));
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_tried_rarely() {
+        let mut squeezer = Squeezer::default();
+        let mut noise = vec![0; PIECE_BYTES];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        let packet = |bytes: Vec<u8>| Packet::Piece { stream: 1, offset: 0, bytes: bytes.into() };
+        assert!(!squeezer.encode(&packet(noise), PIECE_BYTES as u64).zlib);
+        let zeros = packet(vec![0; PIECE_BYTES]);
+        let raw = (0..1000).take_while(|_| !squeezer.encode(&zeros, PIECE_BYTES as u64).zlib).count();
+        assert_eq!(raw as u64 * PIECE_BYTES as u64, PROBE_AGAIN_BYTES);
+    }
+}

@@ -91,7 +91,7 @@ enum HeadKind {
     Changes {},
     Get {},
     Contents {},
-    Hello { protocol: u32, name: String, software: String },
+    Hello { protocol: u32, name: String, software: String, boot: u64 },
     Proof { mac: Hex<32> },
     Ping { at: u64 },
     Pong { at: u64 },
@@ -150,8 +150,8 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
         Packet::Piece { stream, offset, bytes } => {
             return (HeadKind::Piece { stream: *stream, offset: *offset }, bytes.clone());
         }
-        Packet::Hello { protocol, name, software } => {
-            HeadKind::Hello { protocol: *protocol, name: name.clone(), software: software.clone() }
+        Packet::Hello { protocol, name, software, boot } => {
+            HeadKind::Hello { protocol: *protocol, name: name.clone(), software: software.clone(), boot: *boot }
         }
         Packet::Proof { mac } => HeadKind::Proof { mac: Hex(*mac) },
         Packet::Ping { at } => HeadKind::Ping { at: *at },
@@ -287,8 +287,8 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         }
         HeadKind::Get {} => message(Message::Get { wants: body.wants()? }),
         HeadKind::Contents {} => message(Message::Contents { contents: body.contents()? }),
-        HeadKind::Hello { protocol, name, software } if is_clean_name(&name) && is_short_text(&software) => {
-            Packet::Hello { protocol, name, software }
+        HeadKind::Hello { protocol, name, software, boot } if is_clean_name(&name) && is_short_text(&software) => {
+            Packet::Hello { protocol, name, software, boot }
         }
         HeadKind::Hello { .. } => return Err(FrameError::Head("a name that no machine may have".to_owned())),
         HeadKind::Proof { mac } => Packet::Proof { mac: mac.0 },

@@ -82,8 +82,8 @@ fn any_packet() -> impl Strategy<Value = Packet> {
         prop_oneof![Just(Ending::Whole), Just(Ending::NotHere), Just(Ending::Changed), Just(Ending::Unreadable)];
     prop_oneof![
         8 => any_message().prop_map(Packet::Message),
-        1 => (any::<u32>(), "[A-Za-z0-9._-]{1,63}", "[a-z0-9. /]{0,40}")
-            .prop_map(|(protocol, name, software)| Packet::Hello { protocol, name, software }),
+        1 => (any::<u32>(), "[A-Za-z0-9._-]{1,63}", "[a-z0-9. /]{0,40}", any::<u64>())
+            .prop_map(|(protocol, name, software, boot)| Packet::Hello { protocol, name, software, boot }),
         1 => any::<[u8; 32]>().prop_map(|mac| Packet::Proof { mac }),
         1 => any::<u64>().prop_map(|at| Packet::Ping { at }),
         1 => any::<u64>().prop_map(|at| Packet::Pong { at }),

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub const PROTOCOL: u32 = 1;
 /// Large contents travel in pieces of this many bytes; only the last is shorter.
 pub const PIECE_BYTES: usize = 128 * 1024;
+/// What a stream may send before any `Credit`.
+pub const FIRST_CREDIT_BYTES: u64 = 4 * 1024 * 1024;
 
 const MAX_NAME_BYTES: usize = 63;
 const MAX_TEXT_BYTES: usize = 255;
@@ -20,11 +22,12 @@ const MAX_TEXT_BYTES: usize = 255;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {
     Message(Message),
-    /// The first after both proofs.
+    /// The first after both proofs. `boot`: drawn at each start of the daemon.
     Hello {
         protocol: u32,
         name: String,
         software: String,
+        boot: u64,
     },
     /// That the sender knows the group's secret, for this connection alone.
     Proof {
@@ -68,6 +71,25 @@ pub enum Packet {
     Bye {
         reason: String,
     },
+}
+
+impl Packet {
+    /// Its kind, for the log.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Message(_) => "message",
+            Self::Hello { .. } => "hello",
+            Self::Proof { .. } => "proof",
+            Self::Ping { .. } => "ping",
+            Self::Pong { .. } => "pong",
+            Self::Fetch { .. } => "fetch",
+            Self::Piece { .. } => "piece",
+            Self::Credit { .. } => "credit",
+            Self::End { .. } => "end",
+            Self::Cancel { .. } => "cancel",
+            Self::Bye { .. } => "bye",
+        }
+    }
 }
 
 /// How a stream ended.

@@ -32,6 +32,20 @@ pub fn split(message: Message) -> Vec<Message> {
     }
 }
 
+/// About what the message takes in memory and, uncompressed, on the wire.
+pub fn bytes_of(message: &Message) -> usize {
+    match message {
+        Message::State { .. } => 64,
+        Message::Groups { groups } => 16 * groups.len(),
+        Message::Buckets { groups } => groups.iter().map(|(_, digests)| 1 + 16 * digests.len()).sum(),
+        Message::Offer { buckets, entries, .. } => 2 * buckets.len() + entries.iter().map(entry_bytes).sum::<usize>(),
+        Message::Answer { entries, .. } => entries.iter().map(entry_bytes).sum(),
+        Message::Changes { changes, told } => 32 * told.len() + changes.iter().map(change_bytes).sum::<usize>(),
+        Message::Get { wants } => wants.iter().map(want_bytes).sum(),
+        Message::Contents { contents } => contents.iter().map(content_bytes).sum(),
+    }
+}
+
 /// Fills parts up to `room`. `make` is told whether more follows: after the last part, what the whole said.
 fn parts<T>(
     items: Vec<T>,

@@ -1,0 +1,154 @@
+//! What waits to be written to a link: three lanes, and the task that empties them.
+//!
+//! Messages go first, then packed small contents, then pieces of large ones, so that a small edit never waits behind
+//! more than one piece. Only the first lane takes without limit; its bytes are counted, and a link whose peer lets too
+//! many pile up is closed (P9). Deliberately not here: what the frames mean.
+
+use crate::wire::frame::{self, EncodedFrame, Packet};
+use crate::wire::message::Message;
+use crate::wire::split;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+/// Messages that wait for one peer.
+pub const MAX_QUEUED_BYTES: u64 = 64 * 1024 * 1024;
+/// Frames are gathered up to this before they are written.
+const GATHER_BYTES: usize = 64 * 1024;
+/// Frames that are ready in each of the lower lanes.
+const LANE_FRAMES: usize = 2;
+
+/// A message for one or more links, encoded once, by the first that writes it.
+pub struct Shared {
+    packet: Packet,
+    bytes: u64,
+    encoded: OnceLock<EncodedFrame>,
+}
+
+impl Shared {
+    pub fn new(message: Message) -> Arc<Self> {
+        let bytes = split::bytes_of(&message) as u64;
+        Arc::new(Self { packet: Packet::Message(message), bytes, encoded: OnceLock::new() })
+    }
+
+    fn frame(&self) -> &EncodedFrame {
+        self.encoded.get_or_init(|| frame::encode(&self.packet))
+    }
+}
+
+enum Outgoing {
+    Frame(EncodedFrame),
+    Shared(Arc<Shared>),
+    /// Nothing is written after it.
+    Last(EncodedFrame),
+}
+
+/// The end that fills the lanes.
+#[derive(Clone)]
+pub struct Outbox {
+    messages: mpsc::UnboundedSender<Outgoing>,
+    queued: Arc<AtomicU64>,
+    /// Bounded: packed small contents.
+    pub bulk: mpsc::Sender<EncodedFrame>,
+    /// Bounded: pieces of large contents.
+    pub pieces: mpsc::Sender<EncodedFrame>,
+}
+
+/// The end that is written from.
+pub struct Lanes {
+    messages: mpsc::UnboundedReceiver<Outgoing>,
+    queued: Arc<AtomicU64>,
+    bulk: mpsc::Receiver<EncodedFrame>,
+    pieces: mpsc::Receiver<EncodedFrame>,
+}
+
+pub fn lanes() -> (Outbox, Lanes) {
+    let (messages, messages_out) = mpsc::unbounded_channel();
+    let (bulk, bulk_out) = mpsc::channel(LANE_FRAMES);
+    let (pieces, pieces_out) = mpsc::channel(LANE_FRAMES);
+    let queued = Arc::new(AtomicU64::new(0));
+    let outbox = Outbox { messages, queued: Arc::clone(&queued), bulk, pieces };
+    (outbox, Lanes { messages: messages_out, queued, bulk: bulk_out, pieces: pieces_out })
+}
+
+impl Outbox {
+    /// The link's own small packets, among the messages.
+    pub fn packet(&self, packet: &Packet) {
+        let _ = self.messages.send(Outgoing::Frame(frame::encode(packet)));
+    }
+
+    /// Queues a message; `false`: too much waits already, the peer does not keep up.
+    #[must_use]
+    pub fn message(&self, message: Arc<Shared>) -> bool {
+        let queued = self.queued.fetch_add(message.bytes, Relaxed) + message.bytes;
+        let _ = self.messages.send(Outgoing::Shared(message));
+        queued <= MAX_QUEUED_BYTES
+    }
+
+    /// The last packet, after the messages that wait.
+    pub fn last(&self, packet: &Packet) {
+        let _ = self.messages.send(Outgoing::Last(frame::encode(packet)));
+    }
+}
+
+impl Lanes {
+    async fn next(&mut self) -> Option<Outgoing> {
+        tokio::select! {
+            biased;
+            message = self.messages.recv() => message,
+            Some(frame) = self.bulk.recv() => Some(Outgoing::Frame(frame)),
+            Some(frame) = self.pieces.recv() => Some(Outgoing::Frame(frame)),
+        }
+    }
+
+    fn try_next(&mut self) -> Option<Outgoing> {
+        let message = self.messages.try_recv().ok();
+        message.or_else(|| self.bulk.try_recv().or_else(|_| self.pieces.try_recv()).ok().map(Outgoing::Frame))
+    }
+
+    /// Appends a frame; `true`: it was the last.
+    fn gather(&self, outgoing: Outgoing, into: &mut Vec<u8>) -> bool {
+        let mut append = |frame: &EncodedFrame| {
+            into.extend_from_slice(&frame.head);
+            into.extend_from_slice(&frame.body);
+        };
+        match outgoing {
+            Outgoing::Frame(frame) => append(&frame),
+            Outgoing::Shared(shared) => {
+                append(shared.frame());
+                self.queued.fetch_sub(shared.bytes, Relaxed);
+            }
+            Outgoing::Last(frame) => {
+                append(&frame);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Writes until the last frame. Many small frames share a write; nothing waits for more to come.
+    pub async fn write_to<W: AsyncWrite + Unpin>(mut self, to: &mut W) -> io::Result<()> {
+        let mut gathered = Vec::with_capacity(2 * GATHER_BYTES);
+        loop {
+            let next = if let Some(next) = self.try_next() {
+                next
+            } else {
+                to.write_all(&gathered).await?;
+                gathered.clear();
+                to.flush().await?;
+                let Some(next) = self.next().await else { return Ok(()) };
+                next
+            };
+            let last = self.gather(next, &mut gathered);
+            if last || gathered.len() >= GATHER_BYTES {
+                to.write_all(&gathered).await?;
+                gathered.clear();
+            }
+            if last {
+                return to.shutdown().await;
+            }
+        }
+    }
+}

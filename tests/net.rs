@@ -1,0 +1,571 @@
+//! The network facade between real sockets on this host: who is let in, what arrives, and what is refused.
+
+use bytes::Bytes;
+use dirsyncd::engine::{Action, Event, FetchError, FetchId, LinkId, ServedFile, StageId, Stat, StatKind};
+use dirsyncd::io::Events;
+use dirsyncd::io::greet::{self, GreetError, Greeted, Identity, Role};
+use dirsyncd::io::link::Times;
+use dirsyncd::io::net::{Listen, Net, NetConfig, NetError};
+use dirsyncd::io::secret::Secret;
+use dirsyncd::io::tls::{DeviceKey, Tls};
+use dirsyncd::io::transfer::{Served, StagedWriter, Staging};
+use dirsyncd::model::{ContentId, DeviceId, FileTime, Mode, SyncPath};
+use dirsyncd::wire::frame::{self, Packet};
+use dirsyncd::wire::message::Message;
+use dirsyncd::wire::packet::PROTOCOL;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// All that this process logged, and a way to wait for a line.
+#[derive(Default)]
+struct Log {
+    text: Mutex<String>,
+    more: Condvar,
+}
+
+fn log() -> &'static Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    LOG.get_or_init(|| {
+        tracing_subscriber::fmt().with_writer(|| LogWriter).with_ansi(false).init();
+        Log::default()
+    })
+}
+
+struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        log().text.lock().unwrap().push_str(std::str::from_utf8(bytes).unwrap());
+        log().more.notify_all();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits for a line that holds all of `parts`, and returns it.
+fn logged(parts: &[&str]) -> String {
+    let find = |text: &str| text.lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned);
+    let text = log().text.lock().unwrap();
+    let (text, waited) = log().more.wait_timeout_while(text, SOON, |text| find(text).is_none()).unwrap();
+    assert!(!waited.timed_out(), "no line with {parts:?} in:\n{text}");
+    find(&text).unwrap()
+}
+
+/// Staging in memory. Writes wait while `held`.
+#[derive(Default)]
+struct Memory {
+    staged: Mutex<HashMap<StageId, Vec<u8>>>,
+    held: Mutex<bool>,
+    released: Condvar,
+}
+
+impl Memory {
+    fn hold(&self, held: bool) {
+        *self.held.lock().unwrap() = held;
+        self.released.notify_all();
+    }
+}
+
+struct MemoryWriter {
+    memory: Arc<Memory>,
+    bytes: Vec<u8>,
+}
+
+struct InMemory(Arc<Memory>);
+
+impl Staging for InMemory {
+    fn create(&self, _: u64) -> Result<Box<dyn StagedWriter>, FetchError> {
+        Ok(Box::new(MemoryWriter { memory: Arc::clone(&self.0), bytes: Vec::new() }))
+    }
+
+    fn discard(&self, staged: StageId) {
+        self.0.staged.lock().unwrap().remove(&staged);
+    }
+}
+
+impl StagedWriter for MemoryWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
+        let held = self.memory.held.lock().unwrap();
+        drop(self.memory.released.wait_while(held, |held| *held).unwrap());
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, content: &ContentId) -> Result<StageId, FetchError> {
+        if ContentId::of(&self.bytes) != *content {
+            return Err(FetchError::Corrupt);
+        }
+        let mut staged = self.memory.staged.lock().unwrap();
+        let id = StageId(staged.len() as u64 + 1);
+        staged.insert(id, self.bytes);
+        Ok(id)
+    }
+}
+
+struct Folder(PathBuf);
+
+impl Served for Folder {
+    fn open(&self, file: &ServedFile) -> io::Result<File> {
+        File::open(self.0.join(file.path.to_text()))
+    }
+}
+
+/// A daemon's network, without the daemon.
+struct Machine {
+    net: Net,
+    device: DeviceId,
+    events: Receiver<Event>,
+    memory: Arc<Memory>,
+    folder: tempfile::TempDir,
+}
+
+impl Machine {
+    fn start(name: &str, change: impl FnOnce(&mut NetConfig)) -> Self {
+        Self::try_start(name, change).unwrap()
+    }
+
+    fn try_start(name: &str, change: impl FnOnce(&mut NetConfig)) -> Result<Self, NetError> {
+        log();
+        let mut config = NetConfig {
+            key: DeviceKey::generate().unwrap(),
+            keys: Secret::open_to_all().keys(),
+            name: name.to_owned(),
+            broadcast_port: free_udp_port(),
+            listen: Listen::Exactly(0),
+            peers: Vec::new(),
+            times: Times { retry_min: Duration::from_millis(50), complain: Duration::ZERO, ..Times::default() },
+        };
+        change(&mut config);
+        let device = config.key.device().unwrap();
+        let (sender, events) = Events::channel();
+        let (memory, folder) = (Arc::<Memory>::default(), tempfile::tempdir().unwrap());
+        let served = Arc::new(Folder(folder.path().to_owned()));
+        let net = Net::start(config, sender, Arc::new(InMemory(Arc::clone(&memory))), served)?;
+        Ok(Self { net, device, events, memory, folder })
+    }
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.net.port())
+    }
+
+    /// Waits for the first event that `pick` wants.
+    fn wait<T>(&self, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+        let until = Instant::now() + SOON;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left).expect("the event awaited never came");
+            if let Some(picked) = pick(event) {
+                return picked;
+            }
+        }
+    }
+
+    fn linked(&self) -> LinkId {
+        self.wait(|event| if let Event::LinkUp { link, .. } = event { Some(link) } else { None })
+    }
+
+    fn down(&self, which: LinkId) {
+        self.wait(|event| matches!(event, Event::LinkDown { link } if link == which).then_some(()));
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> ServedFile {
+        std::fs::write(self.folder.path().join(name), bytes).unwrap();
+        served_file(self.folder.path(), name, ContentId::of(bytes))
+    }
+
+    fn run(&self, action: Action) {
+        assert_eq!(self.net.run(action), None);
+    }
+}
+
+fn served_file(folder: &Path, name: &str, content: ContentId) -> ServedFile {
+    let meta = std::fs::metadata(folder.join(name)).unwrap();
+    let stat = Stat {
+        kind: StatKind::File,
+        size: meta.len(),
+        mtime: FileTime { secs: meta.mtime(), nanos: meta.mtime_nsec() as u32 },
+        ctime: FileTime { secs: meta.ctime(), nanos: meta.ctime_nsec() as u32 },
+        ino: meta.ino(),
+        mode: Mode::of(meta.mode()),
+    };
+    ServedFile { path: SyncPath::new(name).unwrap(), stat, content, size: meta.len() }
+}
+
+fn free_udp_port() -> u16 {
+    std::net::UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+}
+
+fn free_tcp_port() -> u16 {
+    std::net::TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Two machines, the second of which dials the first, and their links.
+fn pair(names: [&str; 2]) -> ([Machine; 2], [LinkId; 2]) {
+    let first = Machine::start(names[0], |_| {});
+    let second = Machine::start(names[1], |config| config.peers = vec![first.address()]);
+    let links = [first.linked(), second.linked()];
+    ([first, second], links)
+}
+
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut noise = vec![0; bytes];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    noise
+}
+
+fn state(pending: u64) -> Message {
+    Message::State { root: [7; 16], pending }
+}
+
+fn message(event: Event) -> Option<Message> {
+    if let Event::Message { message, .. } = event { Some(message) } else { None }
+}
+
+/// A member that is no `Net`, to say what a `Net` would not.
+async fn member(net: &Machine, change: impl FnOnce(&mut Identity)) -> Result<Greeted, GreetError> {
+    let key = DeviceKey::generate().unwrap();
+    let mut me = Identity {
+        device: key.device().unwrap(),
+        name: "odd".to_owned(),
+        tls: Tls::new(&key).unwrap(),
+        link_key: Secret::open_to_all().keys().link,
+        protocol: PROTOCOL,
+        boot: 1,
+    };
+    change(&mut me);
+    let tcp = TcpStream::connect(net.address()).await.unwrap();
+    greet::secure(tcp, Role::Dialler, &me).await?.greet(&me).await
+}
+
+#[test]
+fn two_that_hear_each_other_link_once_and_talk() {
+    let broadcast_port = free_udp_port();
+    let junk = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    junk.set_broadcast(true).unwrap();
+    let one = Machine::start("one", |config| config.broadcast_port = broadcast_port);
+    for datagram in [&b"junk"[..], &[0xff; 1024], b"{}", &[b'0'; 65]] {
+        junk.send_to(datagram, ("127.255.255.255", broadcast_port)).unwrap();
+    }
+    let start = Instant::now();
+    let two = Machine::start("two", |config| config.broadcast_port = broadcast_port);
+    let links = [one.linked(), two.linked()];
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+
+    for (from, link, to, pending) in [(&one, links[0], &two, 1), (&two, links[1], &one, 2)] {
+        from.run(Action::Send { to: vec![link], message: state(pending) });
+        assert_eq!(to.wait(message), state(pending));
+    }
+    let info = &two.net.links()[0];
+    assert_eq!((info.device, info.name.as_str()), (one.device, "one"));
+    assert!(info.sent_bytes > 0 && info.received_bytes > 0);
+    assert_eq!(two.net.links().len(), 1);
+}
+
+#[test]
+fn a_large_content_arrives_verified() {
+    let ([asker, server], links) = pair(["asker", "server"]);
+    let bytes = noise(20 << 20);
+    let file = server.put("big", &bytes);
+    let (path, content, size) = (file.path.clone(), file.content, file.size);
+    asker.run(Action::Fetch { fetch: FetchId(9), from: links[0], path: path.clone(), content, size });
+    let asked = server.wait(|event| match event {
+        Event::FetchAsked { link, stream, path, content, size } => Some((link, stream, path, content, size)),
+        _ => None,
+    });
+    assert_eq!(asked, (links[1], FetchId(9), path, content, size));
+    server.run(Action::Serve { to: links[1], stream: FetchId(9), file: Some(file) });
+    let (staged, wire_bytes) = asker.wait(|event| match event {
+        Event::Fetched { fetch: FetchId(9), staged, wire_bytes } => Some((staged, wire_bytes)),
+        Event::FetchFailed { why, .. } => panic!("{why:?}"),
+        _ => None,
+    });
+    assert!(asker.memory.staged.lock().unwrap()[&staged] == bytes);
+    assert!(wire_bytes > size && wire_bytes < size + size / 100);
+    logged(&["sent 'big' to asker: 20971520 bytes"]);
+}
+
+#[test]
+fn a_content_that_is_gone_wrong_or_changing_is_a_failed_fetch() {
+    let ([asker, server], links) = pair(["asker2", "server2"]);
+    let content = ContentId::of(b"other");
+    let good = server.put("good", &noise(300_000));
+    let mut stale = server.put("stale", &noise(300_000));
+    stale.stat.ino += 1;
+    let cases = [
+        (None, FetchError::NotHere),
+        (Some(ServedFile { path: SyncPath::new("absent").unwrap(), ..good.clone() }), FetchError::NotHere),
+        (Some(good), FetchError::Corrupt),
+        (Some(stale), FetchError::NotHere),
+    ];
+    for (fetch, (file, due)) in cases.into_iter().enumerate() {
+        let fetch = FetchId(fetch as u32);
+        let path = SyncPath::new("good").unwrap();
+        asker.run(Action::Fetch { fetch, from: links[0], path, content, size: 300_000 });
+        server.wait(|event| matches!(event, Event::FetchAsked { .. }).then_some(()));
+        server.run(Action::Serve { to: links[1], stream: fetch, file });
+        let failed = asker.wait(|event| match event {
+            Event::FetchFailed { fetch, why } => Some((fetch, why)),
+            Event::Fetched { .. } => panic!("fetched"),
+            _ => None,
+        });
+        assert_eq!(failed, (fetch, due));
+    }
+}
+
+#[test]
+fn small_contents_come_packed_and_those_that_changed_come_as_not_here() {
+    let ([asker, server], links) = pair(["asker3", "server3"]);
+    let mut files = Vec::new();
+    for id in 0..300_u32 {
+        files.push((id, Some(server.put(&format!("f{id}"), &noise(10_000 + id as usize)))));
+    }
+    files[5].1.as_mut().unwrap().stat.mtime.secs -= 1;
+    files[6].1 = None;
+    server.run(Action::SendContents { to: links[1], files });
+    let mut here = 0;
+    let mut answered = 0;
+    let mut messages = 0;
+    while answered < 300 {
+        let Message::Contents { contents } = asker.wait(message) else { continue };
+        messages += 1;
+        for (id, bytes) in contents {
+            answered += 1;
+            assert_eq!(bytes.is_none(), id == 5 || id == 6, "{id}");
+            here += usize::from(bytes.is_some_and(|bytes| bytes == noise(10_000 + id as usize)));
+        }
+    }
+    assert_eq!((here, messages), (298, 3));
+}
+
+#[test]
+fn a_small_message_overtakes_a_large_content() {
+    let ([asker, server], links) = pair(["asker4", "server4"]);
+    let file = server.put("big", &noise(12 << 20));
+    asker.memory.hold(true);
+    let (path, content, size) = (file.path.clone(), file.content, file.size);
+    asker.run(Action::Fetch { fetch: FetchId(1), from: links[0], path, content, size });
+    server.wait(|event| matches!(event, Event::FetchAsked { .. }).then_some(()));
+    server.run(Action::Serve { to: links[1], stream: FetchId(1), file: Some(file) });
+    // The disk takes nothing, the stream is out of credit, and yet messages pass.
+    for pending in 0..100 {
+        server.run(Action::Send { to: vec![links[1]], message: state(pending) });
+        assert_eq!(asker.wait(message), state(pending));
+    }
+    asker.memory.hold(false);
+    asker.wait(|event| matches!(event, Event::Fetched { .. }).then_some(()));
+}
+
+#[test]
+fn a_fetch_ends_with_its_link_and_nothing_comes_after_that() {
+    let ([asker, server], links) = pair(["asker5", "server5"]);
+    let content = ContentId::of(b"x");
+    let path = SyncPath::new("x").unwrap();
+    asker.run(Action::Fetch { fetch: FetchId(1), from: links[0], path: path.clone(), content, size: 1 << 40 });
+    server.wait(|event| matches!(event, Event::FetchAsked { .. }).then_some(()));
+    server.net.shutdown();
+    let failed = asker.wait(|event| if let Event::FetchFailed { why, .. } = event { Some(why) } else { None });
+    assert_eq!(failed, FetchError::LinkLost);
+    let next = asker.wait(Some);
+    assert!(matches!(next, Event::LinkDown { link } if link == links[0]), "{next:?}");
+    logged(&["the link with server5", "ended: it said goodbye: it stops"]);
+    asker.run(Action::Fetch { fetch: FetchId(2), from: links[0], path, content, size: 1 << 40 });
+    let next = asker.wait(Some);
+    assert!(matches!(next, Event::FetchFailed { fetch: FetchId(2), why: FetchError::LinkLost }), "{next:?}");
+}
+
+#[test]
+fn a_cancelled_fetch_is_answered_once_and_its_late_pieces_are_no_fault() {
+    let ([asker, server], links) = pair(["asker6", "server6"]);
+    let file = server.put("big", &noise(12 << 20));
+    asker.memory.hold(true);
+    let (path, content, size) = (file.path.clone(), file.content, file.size);
+    asker.run(Action::Fetch { fetch: FetchId(1), from: links[0], path: path.clone(), content, size });
+    server.wait(|event| matches!(event, Event::FetchAsked { .. }).then_some(()));
+    server.run(Action::Serve { to: links[1], stream: FetchId(1), file: Some(file.clone()) });
+    asker.run(Action::CancelFetch { fetch: FetchId(1) });
+    asker.wait(|event| matches!(event, Event::FetchFailed { .. }).then_some(()));
+    asker.memory.hold(false);
+    // The link goes on, and the next content arrives.
+    asker.run(Action::Fetch { fetch: FetchId(2), from: links[0], path, content, size });
+    server.wait(|event| matches!(event, Event::FetchAsked { stream: FetchId(2), .. }).then_some(()));
+    server.run(Action::Serve { to: links[1], stream: FetchId(2), file: Some(file) });
+    asker.wait(|event| match event {
+        Event::Fetched { fetch: FetchId(2), .. } => Some(()),
+        Event::Fetched { .. } | Event::FetchFailed { .. } | Event::LinkDown { .. } => panic!("{event:?}"),
+        _ => None,
+    });
+}
+
+#[test]
+fn another_secret_is_refused_at_both_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (other, _) = Secret::read_or_make(&dir.path().join("secret"), None).unwrap();
+    let first = Machine::start("first", |_| {});
+    let _second = Machine::start("second", |config| {
+        config.keys = other.keys();
+        config.peers = vec![first.address()];
+    });
+    logged(&["--peer", &first.address(), "holds another secret than this machine: copy the secret file"]);
+    logged(&["WARN", "127.0.0.1:", "holds another secret"]);
+    assert!(first.events.try_recv().is_err(), "no link came up");
+}
+
+#[tokio::test]
+async fn another_protocol_is_refused_with_a_line() {
+    let machine = Machine::start("modern", |_| {});
+    let refused = member(&machine, |me| me.protocol = 999).await;
+    assert!(matches!(refused, Err(GreetError::OtherProtocol(PROTOCOL))));
+    logged(&["speaks protocol 999, this machine 1: install the same version"]);
+    assert!(machine.events.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn garbage_instead_of_a_greeting_is_refused_and_others_are_served() {
+    let machine = Machine::start("public", |_| {});
+    let mut tcp = TcpStream::connect(machine.address()).await.unwrap();
+    let from = tcp.local_addr().unwrap().to_string();
+    tcp.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let _ = tcp.read_to_end(&mut Vec::new()).await;
+    logged(&[&from, "does not speak dirsyncd's protocol"]);
+
+    let mut tcp = TcpStream::connect(machine.address()).await.unwrap();
+    let from = tcp.local_addr().unwrap().to_string();
+    let mut endless = vec![22, 3, 1, 0x3f, 0xff, 1, 0, 0xff, 0xff];
+    endless.resize(20_000, 0);
+    let _ = tcp.write_all(&endless).await;
+    let _ = tcp.read_to_end(&mut Vec::new()).await;
+    logged(&[&from, "sent more than 4 KiB before proving"]);
+
+    member(&machine, |_| {}).await.unwrap();
+    machine.linked();
+}
+
+#[tokio::test]
+async fn a_member_that_breaks_the_protocol_loses_its_link_and_is_named() {
+    let machine = Machine::start("strict", |_| {});
+    let piece = Packet::Piece { stream: 5, offset: 0, bytes: Bytes::from_static(b"x") };
+    let cases: [(&str, Vec<u8>, &str); 4] = [
+        (
+            "oversize",
+            [0u32, 0x0020_0001].map(u32::to_be_bytes).concat(),
+            "a frame announces a head of 0 and a body of 2097153",
+        ),
+        ("junk", [&[0, 0, 0, 4, 0, 0, 0, 0][..], b"!\x1b[m"].concat(), "a frame's head is malformed"),
+        ("pusher", frame::encode(&piece).to_vec(), "a piece that nobody asked for"),
+        ("greeter", frame::encode(&Packet::Proof { mac: [0; 32] }).to_vec(), "a 'proof' after the greeting"),
+    ];
+    for (name, bytes, line) in cases {
+        let mut greeted = member(&machine, |me| me.name = name.to_owned()).await.unwrap();
+        let link = machine.linked();
+        greeted.stream.write_all(&bytes).await.unwrap();
+        greeted.stream.flush().await.unwrap();
+        machine.down(link);
+        let said = logged(&["WARN", &format!("the link with {name}"), line]);
+        assert!(!said.contains('\u{1b}'));
+    }
+}
+
+#[tokio::test]
+async fn a_silent_member_is_gone() {
+    let machine = Machine::start("listener", |config| config.times.silence = Duration::from_millis(300));
+    let _greeted = member(&machine, |me| me.name = "mute".to_owned()).await.unwrap();
+    let link = machine.linked();
+    machine.down(link);
+    logged(&["the link with mute", "it was silent for 0.3 s"]);
+}
+
+#[tokio::test]
+async fn a_stranger_that_says_nothing_is_dropped() {
+    let machine = Machine::start("patient", |config| config.times.greet = Duration::from_millis(200));
+    let mut tcp = TcpStream::connect(machine.address()).await.unwrap();
+    let from = tcp.local_addr().unwrap().to_string();
+    assert_eq!(tcp.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+    logged(&[&from, "was silent, or too slow"]);
+}
+
+#[test]
+fn when_both_dial_one_and_the_same_link_stays() {
+    for _ in 0..5 {
+        let ports = [free_tcp_port(), free_tcp_port()];
+        let start = |own: usize| {
+            Machine::start("both", |config| {
+                config.listen = Listen::Exactly(ports[own]);
+                config.peers = vec![format!("127.0.0.1:{}", ports[1 - own])];
+            })
+        };
+        let machines = [start(0), start(1)];
+        // Links may come and go until both ends hold the same one; then it carries a message.
+        let until = Instant::now() + SOON;
+        loop {
+            assert!(Instant::now() < until, "no link stayed");
+            let links = machines.each_ref().map(|machine| machine.net.links());
+            let [[here], [there]] = links.each_ref().map(Vec::as_slice) else { continue };
+            if here.dialled == there.dialled {
+                continue;
+            }
+            machines[0].run(Action::Send { to: vec![here.link], message: state(3) });
+            let arrived = std::iter::from_fn(|| machines[1].events.recv_timeout(Duration::from_millis(500)).ok());
+            if arrived.filter_map(message).any(|message| message == state(3)) {
+                break;
+            }
+        }
+        let links = machines.each_ref().map(|machine| machine.net.links());
+        assert!(links.iter().all(|links| links.len() == 1), "{links:?}");
+    }
+}
+
+#[test]
+fn a_machine_that_dials_itself_is_refused() {
+    let port = free_tcp_port();
+    let machine = Machine::start("lonely", |config| {
+        config.listen = Listen::Exactly(port);
+        config.peers = vec![format!("127.0.0.1:{port}")];
+    });
+    logged(&[&format!("--peer 127.0.0.1:{port}"), "has this machine's own device key"]);
+    assert!(machine.events.try_recv().is_err());
+}
+
+#[test]
+fn a_link_that_was_cut_comes_back() {
+    let ([first, second], links) = pair(["first7", "second7"]);
+    first.run(Action::Close { link: links[0], why: "a test".to_owned() });
+    first.down(links[0]);
+    second.down(links[1]);
+    assert_ne!(first.linked(), links[0]);
+    logged(&["the link with second7", "broke the protocol: a test"]);
+}
+
+#[test]
+fn a_port_in_use_is_refused_or_gives_way() {
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let refused = Machine::try_start("a", |config| config.listen = Listen::Exactly(port)).err().unwrap().to_string();
+    assert!(refused.contains(&port.to_string()) && refused.contains("--listen-port"), "{refused}");
+    let other = Machine::start("b", |config| config.listen = Listen::Default(port));
+    assert_ne!(other.net.port(), port);
+}
+
+#[test]
+fn a_bad_peer_is_refused_by_name() {
+    for bad in ["nas", ":6000", "nas:", "nas:0", "nas:65536", "a b:1", "http://nas:6000", "::1:6000", "na\u{1b}s:1"] {
+        let refused = Machine::try_start("a", |config| config.peers = vec![bad.to_owned()]).err().unwrap().to_string();
+        assert!(
+            refused.contains("--peer") && refused.contains("HOST:PORT") && !refused.contains('\u{1b}'),
+            "{refused}"
+        );
+    }
+    Machine::start("a", |config| config.peers = vec!["[::1]:1".to_owned(), "nas.local:6000".to_owned()]);
+}

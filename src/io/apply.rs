@@ -1,1 +1,351 @@
 //! Installing in batches: verify, make durable, exchange, look at what came out, keep it.
+//!
+//! Everything queued goes as one batch, in order: staged side by side, made durable together, put in place one by one,
+//! and their folders made durable together; only then is any of them reported (P5). May import `engine`'s values.
+//! Deliberately not here: what to install, and what to do when that failed.
+
+mod place;
+mod prepare;
+mod restore;
+#[cfg(test)]
+mod tests;
+
+use super::Events;
+use super::beneath::{self, LastFolder};
+use super::history::History;
+use super::root::Root;
+use super::stage::{self, Stage};
+use crate::engine::{Event, Job, JobId, Outcome, Source, Stat, StatKind};
+use crate::model::SyncPath;
+use place::{Change, Placed};
+use prepare::{failed, prepare};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use std::collections::{BTreeSet, VecDeque};
+use std::fs::File;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+pub use restore::RestoreError;
+
+const BATCH_JOBS: usize = 2048;
+const BATCH_BYTES: usize = 64 << 20;
+/// From here on, two threads stage a batch.
+const SHARED_JOBS: usize = 64;
+/// So many files of a batch are made durable one by one, more by one `syncfs`.
+const FEW_FILES: usize = 3;
+/// The same while bulk is being staged, for which a `syncfs` would wait.
+const FEW_FILES_BESIDE_BULK: usize = 64;
+const FEW_FOLDERS: usize = 8;
+/// Files kept open from staging until they are durable.
+const OPEN_FILES: usize = 16;
+
+/// What everything here works on.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    pub root: Arc<Root>,
+    pub stage: Arc<Stage>,
+    pub history: Arc<History>,
+}
+
+/// What a job put into staging.
+enum Made {
+    /// It deletes.
+    Nothing,
+    /// It changes the inode that is there.
+    InPlace,
+    Staged(Staged),
+}
+
+struct Staged {
+    name: String,
+    stat: Stat,
+    file: Option<File>,
+}
+
+/// The queue of installs, and the thread's work.
+pub struct Applier {
+    site: Site,
+    events: Events,
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    is_stopping: bool,
+}
+
+/// A batch whose changes are in place but not durable yet.
+#[derive(Default)]
+struct Unsettled {
+    outcomes: Vec<(JobId, Outcome)>,
+    folders: BTreeSet<Option<SyncPath>>,
+    history: bool,
+    /// Inodes that were changed in place.
+    inodes: Vec<SyncPath>,
+}
+
+impl Applier {
+    pub fn new(root: Arc<Root>, stage: Arc<Stage>, history: Arc<History>, events: Events) -> Self {
+        let site = Site { root, stage, history };
+        Self { site, events, queue: Mutex::default(), arrived: Condvar::new() }
+    }
+
+    pub fn queue(&self, job: Job) {
+        self.lock().jobs.push_back(job);
+        self.arrived.notify_one();
+    }
+
+    /// What is queued but not begun is dropped.
+    pub fn stop(&self) {
+        self.lock().is_stopping = true;
+        self.arrived.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread: installs batches until it is stopped.
+    pub fn run(&self) {
+        while let Some(batch) = self.next_batch() {
+            let mut unsettled = self.site.install(batch);
+            // A `syncfs` serves the folders of one batch and the files of the next.
+            while unsettled.wants_syncfs()
+                && let Some(batch) = self.waiting_batch()
+            {
+                let prepared = self.site.prepare_all(&batch);
+                let (made, synced_all) = self.site.make_durable(&batch, prepared);
+                if synced_all {
+                    self.report(std::mem::take(&mut unsettled.outcomes));
+                    unsettled = Unsettled::default();
+                }
+                unsettled.append(self.site.place_all(batch, made));
+            }
+            self.report(self.site.settle(unsettled));
+        }
+    }
+
+    fn report(&self, outcomes: Vec<(JobId, Outcome)>) {
+        for (job, outcome) in outcomes {
+            self.events.send(Event::Installed { job, outcome });
+        }
+    }
+
+    fn next_batch(&self) -> Option<Vec<Job>> {
+        let mut queue = self.lock();
+        loop {
+            if queue.is_stopping {
+                return None;
+            }
+            if !queue.jobs.is_empty() {
+                return Some(queue.take_batch());
+            }
+            queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The next batch if it is large and here already.
+    fn waiting_batch(&self) -> Option<Vec<Job>> {
+        let mut queue = self.lock();
+        (!queue.is_stopping && queue.jobs.len() > SHARED_JOBS).then(|| queue.take_batch())
+    }
+}
+
+impl Queue {
+    fn take_batch(&mut self) -> Vec<Job> {
+        let mut bytes = 0;
+        let fits = |job: &Job| {
+            if let Source::Bytes(body) = &job.source {
+                bytes += body.len();
+            }
+            bytes <= BATCH_BYTES
+        };
+        let count = self.jobs.iter().take(BATCH_JOBS).map(fits).take_while(|fits| *fits).count();
+        self.jobs.drain(..count.max(1)).collect()
+    }
+}
+
+impl Unsettled {
+    fn wants_syncfs(&self) -> bool {
+        self.folders.len() > FEW_FOLDERS || self.inodes.len() > FEW_FILES
+    }
+
+    fn append(&mut self, mut later: Self) {
+        self.outcomes.append(&mut later.outcomes);
+        self.folders.append(&mut later.folders);
+        self.inodes.append(&mut later.inodes);
+        self.history |= later.history;
+    }
+}
+
+impl Site {
+    /// A whole batch but for the durability of its folders.
+    fn install(&self, jobs: Vec<Job>) -> Unsettled {
+        let prepared = self.prepare_all(&jobs);
+        let (made, _) = self.make_durable(&jobs, prepared);
+        self.place_all(jobs, made)
+    }
+
+    fn prepare_all(&self, jobs: &[Job]) -> Vec<Result<Made, Outcome>> {
+        if jobs.len() <= OPEN_FILES {
+            return jobs.iter().map(|job| prepare(self, job)).collect();
+        }
+        // Not one open descriptor for each of 2,048 files.
+        let closing = |job: &Job| {
+            let mut made = prepare(self, job);
+            if let Ok(Made::Staged(staged)) = &mut made {
+                staged.file = None;
+            }
+            made
+        };
+        if jobs.len() <= SHARED_JOBS {
+            return jobs.iter().map(closing).collect();
+        }
+        let (first, second) = jobs.split_at(jobs.len() / 2);
+        std::thread::scope(|scope| {
+            let helper = scope.spawn(|| second.iter().map(closing).collect::<Vec<_>>());
+            let mut all: Vec<_> = first.iter().map(closing).collect();
+            match helper.join() {
+                Ok(rest) => all.extend(rest),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+            all
+        })
+    }
+
+    /// Makes all staged contents durable. What cannot be is discarded and never retried: after an error the kernel
+    /// calls the lost pages clean. `true`: everything on the file system was made durable.
+    fn make_durable(&self, jobs: &[Job], mut all: Vec<Result<Made, Outcome>>) -> (Vec<Result<Made, Outcome>>, bool) {
+        let is_file = |made: &&mut Result<Made, Outcome>| matches!(made, Ok(Made::Staged(staged)) if staged.stat.kind == StatKind::File);
+        let files = all.iter_mut().filter(is_file).count();
+        let few = if self.stage.is_bulk_under_way() { FEW_FILES_BESIDE_BULK } else { FEW_FILES };
+        let synced_all = files > few;
+        let common = if synced_all { self.root.sync_all() } else { Ok(()) };
+        for (job, made) in jobs.iter().zip(&mut all) {
+            let Ok(Made::Staged(staged)) = made else { continue };
+            let synced = match common {
+                Ok(()) if !synced_all => prepare::sync(self, staged),
+                common => common,
+            };
+            staged.file = None;
+            if let Err(e) = synced {
+                let lost = staged.name.clone();
+                self.remove_staged(&lost);
+                *made = Err(failed("make durable", job, e));
+            }
+        }
+        (all, synced_all && common.is_ok())
+    }
+
+    fn place_all(&self, jobs: Vec<Job>, all: Vec<Result<Made, Outcome>>) -> Unsettled {
+        let mut unsettled = Unsettled::default();
+        let mut folders = LastFolder::default();
+        for (job, made) in jobs.into_iter().zip(all) {
+            let outcome = match made {
+                Ok(made) => self.place_one(&mut folders, &job, &made, &mut unsettled),
+                Err(outcome) => outcome,
+            };
+            if outcome == Outcome::BadContent {
+                self.forget_source(&job);
+            }
+            unsettled.outcomes.push((job.id, outcome));
+        }
+        unsettled
+    }
+
+    fn place_one(&self, folders: &mut LastFolder, job: &Job, made: &Made, unsettled: &mut Unsettled) -> Outcome {
+        let change = Change {
+            path: &job.path,
+            expect: job.expect.as_ref(),
+            keep: job.keep,
+            mode: job.entry.mode,
+            mtime: job.entry.mtime,
+            content: job.entry.file().map(|(content, _)| content),
+            made,
+        };
+        match place::place(self, folders, &change) {
+            Ok(Placed { stat, kept }) => {
+                unsettled.folders.insert(job.path.parent());
+                unsettled.history |= kept.is_some();
+                if matches!(made, Made::InPlace) {
+                    unsettled.inodes.push(job.path.clone());
+                }
+                if job.entry.is_directory() || stat.is_none_or(|stat| stat.kind == StatKind::Directory) {
+                    // It may be another one than the folder held.
+                    *folders = LastFolder::default();
+                }
+                Outcome::Done { stat, kept }
+            }
+            Err(outcome) => {
+                self.take_back(job, made);
+                outcome
+            }
+        }
+    }
+
+    /// A job that failed keeps nothing in staging but a content that was staged before it, for another try.
+    fn take_back(&self, job: &Job, made: &Made) {
+        let Made::Staged(staged) = made else { return };
+        if matches!(job.source, Source::Staged(_)) {
+            let ours = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            let _ = rustix::fs::chmodat(self.root.staging(), staged.name.as_str(), ours, AtFlags::empty());
+        } else {
+            self.remove_staged(&staged.name);
+        }
+    }
+
+    fn remove_staged(&self, name: &str) {
+        let staging = self.root.staging();
+        if rustix::fs::unlinkat(staging, name, AtFlags::empty()) == Err(Errno::ISDIR) {
+            let _ = rustix::fs::unlinkat(staging, name, AtFlags::REMOVEDIR);
+        }
+    }
+
+    fn forget_source(&self, job: &Job) {
+        if let Source::Staged(id) = job.source {
+            self.remove_staged(&stage::name(id));
+        }
+    }
+
+    /// Makes durable what was put in place, and says how each job ended.
+    fn settle(&self, mut unsettled: Unsettled) -> Vec<(JobId, Outcome)> {
+        if unsettled.folders.is_empty() {
+            return unsettled.outcomes;
+        }
+        let synced = if unsettled.wants_syncfs() { self.root.sync_all() } else { self.sync_each(&unsettled) };
+        if let Err(e) = synced {
+            // In place, but not durable: never called done. A look finds it there when its folder is well again.
+            let trouble = super::trouble::trouble("make durable", None, e);
+            for (_, outcome) in &mut unsettled.outcomes {
+                if matches!(outcome, Outcome::Done { .. }) {
+                    *outcome = Outcome::Failed(trouble.clone());
+                }
+            }
+        }
+        unsettled.outcomes
+    }
+
+    fn sync_each(&self, unsettled: &Unsettled) -> rustix::io::Result<()> {
+        for path in &unsettled.inodes {
+            let parent = beneath::folder(self.root.dir(), path.parent().as_ref());
+            match parent.and_then(|parent| beneath::regular(&parent, path.name())) {
+                Ok(Some((file, _))) => rustix::fs::fsync(&file)?,
+                Ok(None) => {}
+                Err(_) => return self.root.sync_all(),
+            }
+        }
+        if unsettled.history {
+            rustix::fs::fsync(self.root.history())?;
+        }
+        for folder in &unsettled.folders {
+            match beneath::readable_folder(self.root.dir(), folder.as_ref()) {
+                Ok(folder) => rustix::fs::fsync(&folder)?,
+                // Moved away, or not readable to us.
+                Err(_) => return self.root.sync_all(),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,1 +1,144 @@
 //! The disk side as one facade: takes the engine's disk actions, sends back events.
+//!
+//! May import the rest of the disk side and `engine`'s values. Deliberately not here: any decision.
+
+#[cfg(test)]
+mod tests;
+
+use super::Events;
+use super::apply::Applier;
+use super::history::History;
+use super::look::{self, Looks, Task};
+use super::root::Root;
+use super::scan::{self, Ignored, Walker};
+use super::stage::Stage;
+use super::watch::Watcher;
+use crate::engine::{Action, Event};
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long `shutdown` waits for a disk that does not answer.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// What may differ from the defaults.
+#[derive(Debug, Clone)]
+pub struct DiskOptions {
+    /// How often everything is walked while some folder cannot be watched.
+    pub unwatched_walk: Duration,
+}
+
+impl Default for DiskOptions {
+    fn default() -> Self {
+        Self { unwatched_walk: Duration::from_mins(1) }
+    }
+}
+
+/// The running disk side. Stops when dropped.
+pub struct Disk {
+    stage: Arc<Stage>,
+    history: Arc<History>,
+    looks: Arc<Looks>,
+    walker: Arc<Walker>,
+    applier: Arc<Applier>,
+    /// Dropped to stop the timer.
+    timer: Mutex<Option<mpsc::Sender<()>>>,
+    /// Disconnected when all threads have ended.
+    ended: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Disk {
+    /// Starts the threads. Fails when staging cannot be cleared or a thread cannot be made.
+    pub fn start(root: Arc<Root>, events: Events, options: &DiskOptions) -> io::Result<Self> {
+        let unwatched_walk = options.unwatched_walk;
+        let stage = Stage::open(Arc::clone(&root))?;
+        let history = History::open(Arc::clone(&root), Arc::clone(&stage));
+        let watcher = Arc::new(Watcher::new(Arc::clone(&root), events.clone()));
+        let looks = Arc::new(Looks::new(Arc::clone(&root), Arc::clone(&stage), events.clone()));
+        let walker = Arc::new(Walker::new(Arc::clone(&root), Arc::clone(&watcher), Arc::clone(&looks), events.clone()));
+        let applier = Applier::new(root, Arc::clone(&stage), Arc::clone(&history), events.clone());
+        let (alive, ended) = mpsc::channel();
+        let (timer, timer_ended) = mpsc::channel();
+        let applier = Arc::new(applier);
+        let disk =
+            Self { stage, history, looks, walker, applier, timer: Mutex::new(Some(timer)), ended: Mutex::new(ended) };
+        for _ in 0..look::THREADS {
+            let looks = Arc::clone(&disk.looks);
+            spawn("look", alive.clone(), move || looks.run())?;
+        }
+        for _ in 0..scan::THREADS {
+            let walker = Arc::clone(&disk.walker);
+            spawn("walk", alive.clone(), move || walker.run())?;
+        }
+        let applier = Arc::clone(&disk.applier);
+        spawn("apply", alive.clone(), move || applier.run())?;
+        spawn("unwatched", alive, move || walk_unwatched(&watcher, &events, &timer_ended, unwatched_walk))?;
+        Ok(disk)
+    }
+
+    /// Runs a disk action without blocking; gives back one that is not the disk's.
+    pub fn run(&self, action: Action) -> Option<Action> {
+        match action {
+            Action::Look { path, known, rehash, body } => self.looks.queue(Task::Look { path, known, rehash, body }),
+            Action::Walk { walk, below } => self.walker.begin(walk, below),
+            Action::CheckRoot => self.looks.queue(Task::CheckRoot),
+            Action::ReadIgnore => self.looks.queue(Task::ReadIgnore),
+            Action::Install(job) => self.applier.queue(job),
+            Action::Discard(staged) => self.stage.discard(staged),
+            other => return Some(other),
+        }
+        None
+    }
+
+    /// What walks do not enter.
+    pub fn set_ignore(&self, ignored: Ignored) {
+        self.walker.set_ignored(ignored);
+    }
+
+    /// Where the network puts contents.
+    pub fn stage(&self) -> Arc<Stage> {
+        Arc::clone(&self.stage)
+    }
+
+    pub fn history(&self) -> Arc<History> {
+        Arc::clone(&self.history)
+    }
+
+    /// Finishes the installs under way, drops what is only queued, and waits for the threads: at most 5 s.
+    pub fn shutdown(&self) {
+        self.walker.stop();
+        self.looks.stop();
+        self.applier.stop();
+        self.timer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let deadline = Instant::now() + SHUTDOWN;
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the disk did not answer within 5 s; stopping without waiting for it");
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+/// A thread that holds `alive` for as long as it runs.
+fn spawn(name: &str, alive: mpsc::Sender<()>, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let body = move || {
+        let _alive = alive;
+        work();
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
+}
+
+/// While some folder has no watch, everything is walked from time to time.
+fn walk_unwatched(watcher: &Watcher, events: &Events, ended: &mpsc::Receiver<()>, every: Duration) {
+    while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+        if watcher.is_partial() {
+            events.send(Event::Overflow);
+        }
+    }
+}

@@ -1,1 +1,297 @@
 //! Looking at paths: stat, make durable, hash, stat again.
+//!
+//! Two threads share one queue. What many looks found new is made durable by one `syncfs` before any of it is hashed
+//! and told (P5). A user's file is read, never mapped: a truncation would kill the process. May import `engine`'s
+//! values. Deliberately not here: when to look, and what a difference means.
+
+use super::Events;
+use super::beneath::{self, Facts, LastFolder};
+use super::root::Root;
+use super::stage::Stage;
+use super::trouble::{errno, trouble};
+use crate::engine::{Event, Observed, Stat, StatKind};
+use crate::model::path::IGNORE_FILE;
+use crate::model::{ContentId, SyncPath};
+use crate::wire::message::SMALL_FILE_BYTES;
+use bytes::Bytes;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+pub const THREADS: usize = 2;
+/// Looks taken from the queue at once by a thread.
+const BATCH: usize = 1024;
+/// So many are made durable one by one, more by one `syncfs`.
+const FEW: usize = 2;
+/// The same while bulk is being staged, for which a `syncfs` would wait.
+const FEW_BESIDE_BULK: usize = 64;
+/// BLAKE3 wants 64 KiB or more at a time; a small file and its end fit one call.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// Bodies handed over and not yet dropped, in all (P9).
+const BODIES_BYTES: usize = 16 << 20;
+const IGNORE_FILE_BYTES: u64 = 1 << 20;
+
+/// One thing to look at.
+pub enum Task {
+    Look { path: SyncPath, known: Option<Stat>, rehash: bool, body: bool },
+    CheckRoot,
+    ReadIgnore,
+}
+
+/// The queue of looks, and the threads' work.
+pub struct Looks {
+    root: Arc<Root>,
+    stage: Arc<Stage>,
+    events: Events,
+    queue: Mutex<VecDeque<Task>>,
+    changed: Condvar,
+    is_stopping: AtomicBool,
+    bodies: Arc<AtomicUsize>,
+}
+
+impl Looks {
+    pub fn new(root: Arc<Root>, stage: Arc<Stage>, events: Events) -> Self {
+        let (queue, changed) = (Mutex::default(), Condvar::new());
+        Self { root, stage, events, queue, changed, is_stopping: AtomicBool::new(false), bodies: Arc::default() }
+    }
+
+    pub fn queue(&self, task: Task) {
+        self.lock().push_back(task);
+        self.changed.notify_all();
+    }
+
+    /// Waits until fewer than `count` are queued, or the end.
+    pub fn wait_below(&self, count: usize) {
+        let mut queue = self.lock();
+        while queue.len() >= count && !self.is_stopping.load(Ordering::Relaxed) {
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub fn stop(&self) {
+        let _queue = self.lock();
+        self.is_stopping.store(true, Ordering::Relaxed);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Task>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread: looks until it is stopped.
+    pub fn run(&self) {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while let Some(batch) = self.next_batch() {
+            self.look_at(batch, &mut buffer);
+        }
+    }
+
+    /// Its fair share of what waits, so that two threads work on a long queue.
+    fn next_batch(&self) -> Option<Vec<Task>> {
+        let mut queue = self.lock();
+        loop {
+            if self.is_stopping.load(Ordering::Relaxed) {
+                return None;
+            }
+            if !queue.is_empty() {
+                let count = queue.len().div_ceil(THREADS).min(BATCH);
+                let batch = queue.drain(..count).collect();
+                self.changed.notify_all();
+                return Some(batch);
+            }
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn look_at(&self, batch: Vec<Task>, buffer: &mut [u8]) {
+        let mut folders = LastFolder::default();
+        let mut fresh = Vec::new();
+        for task in batch {
+            match task {
+                Task::Look { path, known, rehash, body } => match self.stat(&mut folders, &path) {
+                    Ok(Some(facts)) if Some(facts.stat) == known && !rehash => self.tell(path, Observed::Unchanged),
+                    Ok(None) if known.is_none() => self.tell(path, Observed::Absent),
+                    Ok(facts) => fresh.push(Fresh { path, facts, body }),
+                    Err(e) => {
+                        let trouble = trouble("look at", Some(&path), e);
+                        self.tell(path, Observed::Failed(trouble));
+                    }
+                },
+                Task::CheckRoot => self.events.send(Event::Root(self.root.check())),
+                Task::ReadIgnore => self.events.send(Event::IgnoreRead(self.read_ignore())),
+            }
+        }
+        self.tell_fresh(fresh, &mut folders, buffer);
+    }
+
+    fn tell_fresh(&self, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
+        let few = if self.stage.is_bulk_under_way() { FEW_BESIDE_BULK } else { FEW };
+        let one_by_one = fresh.len() <= few;
+        let common = if one_by_one { Ok(()) } else { self.root.sync_all() };
+        for found in fresh {
+            if self.is_stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            let synced = common.and_then(|()| if one_by_one { self.make_durable(folders, &found) } else { Ok(()) });
+            let observed = synced.and_then(|()| self.observe(folders, &found, buffer));
+            let observed = match observed {
+                Ok(observed) => observed,
+                // Gone or replaced on the way: there will be a hint, or the next look says so.
+                Err(e) if beneath::is_no_parent(e) => Observed::Unstable,
+                Err(e) => Observed::Failed(trouble("read", Some(&found.path), e)),
+            };
+            self.tell(found.path, observed);
+        }
+    }
+
+    fn tell(&self, path: SyncPath, observed: Observed) {
+        self.events.send(Event::Looked { path, observed });
+    }
+
+    fn stat(&self, folders: &mut LastFolder, path: &SyncPath) -> rustix::io::Result<Option<Facts>> {
+        match folders.of(self.root.dir(), path) {
+            Ok(parent) => match self.root.facts_in(parent, path.name()) {
+                Err(Errno::NAMETOOLONG) => Ok(None),
+                other => other,
+            },
+            Err(e) if beneath::is_no_parent(e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// One path, bytes and name (or the name's absence), without waiting for anything else on the disk.
+    fn make_durable(&self, folders: &mut LastFolder, found: &Fresh) -> rustix::io::Result<()> {
+        if let Some(facts) = &found.facts
+            && facts.stat.kind == StatKind::File
+        {
+            let parent = folders.of(self.root.dir(), &found.path)?;
+            if let Some((file, _)) = beneath::regular(parent, found.path.name())? {
+                rustix::fs::fsync(&file)?;
+            }
+        }
+        let mut folder = found.path.parent();
+        loop {
+            match beneath::readable_folder(self.root.dir(), folder.as_ref()) {
+                Ok(folder) => return rustix::fs::fsync(&folder),
+                // It went with its folder.
+                Err(e) if beneath::is_no_parent(e) && folder.is_some() => folder = folder.and_then(|f| f.parent()),
+                Err(_) => return self.root.sync_all(),
+            }
+        }
+    }
+
+    fn observe(&self, folders: &mut LastFolder, found: &Fresh, buffer: &mut [u8]) -> rustix::io::Result<Observed> {
+        let Some(facts) = &found.facts else { return Ok(Observed::Absent) };
+        let parent = folders.of(self.root.dir(), &found.path)?;
+        let stat = facts.stat;
+        match stat.kind {
+            StatKind::Directory => Ok(Observed::Directory { stat }),
+            StatKind::Other => Ok(Observed::Special { what: beneath::what(facts) }),
+            StatKind::Symlink => {
+                let target = rustix::fs::readlinkat(parent, found.path.name(), Vec::new())?.into_bytes();
+                let now = self.root.facts_in(parent, found.path.name())?;
+                let is_same = now.is_some_and(|now| now.stat == stat);
+                Ok(if is_same { Observed::Symlink { stat, target } } else { Observed::Unstable })
+            }
+            StatKind::File => self.hash(parent, found, stat, buffer),
+        }
+    }
+
+    fn hash(&self, parent: &OwnedFd, found: &Fresh, stat: Stat, buffer: &mut [u8]) -> rustix::io::Result<Observed> {
+        let Some((mut file, before)) = beneath::regular(parent, found.path.name())? else {
+            return Ok(Observed::Unstable);
+        };
+        if before.stat != stat {
+            return Ok(Observed::Unstable);
+        }
+        let Some(content) = self.read_and_hash(&mut file, stat.size, buffer).map_err(|e| errno(&e))? else {
+            return Ok(Observed::Unstable);
+        };
+        if beneath::facts(&file)?.stat != stat {
+            return Ok(Observed::Unstable);
+        }
+        let wants_body = found.body && stat.size <= SMALL_FILE_BYTES;
+        let body = if wants_body { self.body(&buffer[..stat.size as usize]) } else { None };
+        Ok(Observed::File { stat, content, body })
+    }
+
+    /// `None` when its length is not `size`. A file that fits the buffer is left in it.
+    fn read_and_hash(&self, file: &mut File, size: u64, buffer: &mut [u8]) -> std::io::Result<Option<ContentId>> {
+        let mut hasher = blake3::Hasher::new();
+        let mut total = 0;
+        loop {
+            let read = read_full(file, buffer)?;
+            hasher.update(&buffer[..read]);
+            total += read as u64;
+            if read < buffer.len() {
+                break;
+            }
+            if total > size || self.is_stopping.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+        }
+        Ok((total == size).then(|| ContentId(*hasher.finalize().as_bytes())))
+    }
+
+    /// A copy for the engine, while there is room for it.
+    fn body(&self, bytes: &[u8]) -> Option<Bytes> {
+        let fits = |held: usize| (held + bytes.len() <= BODIES_BYTES).then_some(held + bytes.len());
+        self.bodies.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Bytes::from_owner(Body { bytes: bytes.to_vec(), held: Arc::clone(&self.bodies) }))
+    }
+
+    fn read_ignore(&self) -> Option<Vec<u8>> {
+        let (file, facts) = beneath::regular(self.root.dir(), IGNORE_FILE.as_bytes()).ok()??;
+        if facts.stat.size > IGNORE_FILE_BYTES {
+            tracing::warn!("{IGNORE_FILE} is larger than 1 MiB and is not used; make it shorter");
+            return None;
+        }
+        let mut content = Vec::new();
+        file.take(IGNORE_FILE_BYTES).read_to_end(&mut content).ok()?;
+        Some(content)
+    }
+}
+
+/// Something other than what is known.
+struct Fresh {
+    path: SyncPath,
+    /// `None`: it is not there any more.
+    facts: Option<Facts>,
+    body: bool,
+}
+
+/// A small file's bytes, counted while anyone holds them.
+struct Body {
+    bytes: Vec<u8>,
+    held: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
+}
+
+/// Fills the buffer, or reads to the end.
+fn read_full(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}

@@ -4,6 +4,7 @@
 //! May import `engine`, `wire` and `model`.
 
 pub mod apply;
+pub mod beneath;
 pub mod control;
 pub mod dial;
 pub mod disk;
@@ -24,6 +25,7 @@ pub mod stage;
 pub mod strangers;
 pub mod tls;
 pub mod transfer;
+pub mod trouble;
 pub mod watch;
 
 use crate::engine::Event;

@@ -1,1 +1,392 @@
 //! The folder, by descriptor: every access below it goes through here (P7).
+//!
+//! Holds `.dirsync/` (ours alone: a real directory, 0700), its lock and its marker. May import `engine`'s values and
+//! `model`. Deliberately not here: whether a changed marker means a restored backup (the engine's guard says).
+
+use super::beneath::{self, Facts, std_error};
+use crate::engine::{RootState, ServedFile, Stat, StatKind};
+use crate::model::path::PRIVATE_DIR;
+use crate::model::{SyncPath, text};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+const MARKER: &str = "marker";
+const OWN_FOLDER: Mode = Mode::RWXU;
+/// Far above any marker or pid.
+const SMALL_OWN_FILE_BYTES: u64 = 256;
+
+/// Why a folder cannot be synced.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    #[error("'{0}' does not exist; create it first (mkdir -p)")]
+    Missing(String),
+    #[error("'{0}' is not a directory; name the folder to sync")]
+    NotDirectory(String),
+    #[error("'{path}' is not writable: {why}; give this user read, write and search permission to it")]
+    NotWritable { path: String, why: String },
+    #[error("'{path}/.dirsync' is not ours: {why}; move it away and start again")]
+    Private { path: String, why: &'static str },
+    #[error("'{path}' is already synced by the daemon with pid {pid}; stop that one first")]
+    Busy { path: String, pid: String },
+    #[error("'{0}': this kernel has no openat2; dirsyncd needs Linux 5.6 or newer")]
+    OldKernel(String),
+    #[error("'{path}' cannot be used: {why}")]
+    Io { path: String, why: String },
+}
+
+/// The synced folder.
+#[derive(Debug)]
+pub struct Root {
+    path: PathBuf,
+    dir: OwnedFd,
+    private: OwnedFd,
+    staging: OwnedFd,
+    history: OwnedFd,
+    place: ((u32, u32), u64),
+    can_exchange: AtomicBool,
+    /// The nonce written last by this process.
+    written: Mutex<Option<String>>,
+    /// Held for its lock.
+    _lock: File,
+}
+
+impl Root {
+    pub fn open(dir: &Path) -> Result<Self, RootError> {
+        let shown = text::escape(dir.as_os_str().as_bytes());
+        let path = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        let dir = open_dir(&path, &shown)?;
+        let place = beneath::facts(&dir).map_err(|e| failed(&shown, e))?.place();
+        let private = own_folder(&dir, PRIVATE_DIR, &shown)?;
+        let lock = lock(&private, &shown)?;
+        let staging = own_folder(&private, "staging", &shown)?;
+        let history = own_folder(&private, "history", &shown)?;
+        let can_exchange = probe_exchange(&staging);
+        if !can_exchange {
+            tracing::warn!(
+                "the file system of '{shown}' cannot exchange two names; a file written in the very instant of its \
+                 replacement is kept in history only"
+            );
+        }
+        let (written, can_exchange) = (Mutex::new(None), AtomicBool::new(can_exchange));
+        Ok(Self { path, dir, private, staging, history, place, can_exchange, written, _lock: lock })
+    }
+
+    /// The folder itself; readable.
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// `.dirsync/`.
+    pub fn private(&self) -> BorrowedFd<'_> {
+        self.private.as_fd()
+    }
+
+    pub fn staging(&self) -> BorrowedFd<'_> {
+        self.staging.as_fd()
+    }
+
+    pub fn history(&self) -> BorrowedFd<'_> {
+        self.history.as_fd()
+    }
+
+    /// The absolute name that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether `RENAME_EXCHANGE` works here.
+    pub fn can_exchange(&self) -> bool {
+        self.can_exchange.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn pretend_no_exchange(&self) {
+        self.can_exchange.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether this inode lies on another file system, mounted (or nested) inside the folder.
+    pub fn is_foreign(&self, facts: &Facts) -> bool {
+        facts.mount || facts.device != self.place.0
+    }
+
+    /// Whether the folder is still the one that was opened, and carries the marker written last (P8).
+    pub fn check(&self) -> RootState {
+        match self.find_fault() {
+            None => RootState::Fine,
+            Some(fault) => RootState::Wrong(format!("'{}' {fault}", text::escape(self.path.as_os_str().as_bytes()))),
+        }
+    }
+
+    fn find_fault(&self) -> Option<&'static str> {
+        let now =
+            rustix::fs::statx(rustix::fs::CWD, &self.path, AtFlags::NO_AUTOMOUNT, rustix::fs::StatxFlags::BASIC_STATS);
+        let Ok(now) = now else { return Some("is gone; put it back (is its disk mounted?)") };
+        if ((now.stx_dev_major, now.stx_dev_minor), now.stx_ino) != self.place {
+            return Some("is another folder or file system than at the start; put the old one back, or restart");
+        }
+        let Some(marker) = self.marker() else {
+            return Some("has lost its marker '.dirsync/marker'; if the folder is the right one, restart the daemon");
+        };
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*written {
+            Some(nonce) if *nonce != marker => {
+                Some("carries another marker than the one written last; if the folder is the right one, restart")
+            }
+            _ => None,
+        }
+    }
+
+    /// The nonce in the marker, if there is a well-formed one.
+    pub fn marker(&self) -> Option<String> {
+        let nonce = read_small(&self.private, MARKER)?;
+        text::from_hex::<16>(&nonce).map(|_| nonce)
+    }
+
+    /// Writes a marker with a new nonce, durably.
+    pub fn renew_marker(&self) -> io::Result<String> {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(io::Error::other)?;
+        let nonce = text::hex(&nonce);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let temporary = "marker.new";
+        remove(&self.private, temporary)?;
+        let mut file = beneath::create(&self.private, temporary)?;
+        file.write_all(nonce.as_bytes())?;
+        file.sync_all()?;
+        rustix::fs::renameat(&self.private, temporary, &self.private, MARKER)?;
+        rustix::fs::fsync(&self.private)?;
+        *written = Some(nonce.clone());
+        Ok(nonce)
+    }
+
+    /// What is at `path`; `None` when nothing is, or when a folder on the way is missing or is no folder.
+    pub fn stat(&self, path: &SyncPath) -> io::Result<Option<Stat>> {
+        Ok(self.facts(path).map_err(std_error)?.map(|facts| facts.stat))
+    }
+
+    /// The same with all that `statx` says. What lies on another file system is `Other`.
+    pub fn facts(&self, path: &SyncPath) -> rustix::io::Result<Option<Facts>> {
+        let parent = match beneath::folder(&self.dir, path.parent().as_ref()) {
+            Ok(parent) => parent,
+            Err(e) if beneath::is_no_parent(e) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        self.facts_in(&parent, path.name())
+    }
+
+    /// The same below a folder that is held already.
+    pub fn facts_in(&self, parent: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<Facts>> {
+        let mut facts = beneath::facts_at(parent, name)?;
+        if let Some(facts) = &mut facts
+            && self.is_foreign(facts)
+        {
+            facts.stat.kind = StatKind::Other;
+        }
+        Ok(facts)
+    }
+
+    /// Opens a file to serve it, only if it still is what it was when its content was known.
+    pub fn open_served(&self, file: &ServedFile) -> io::Result<File> {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, format!("'{}' has changed", file.path));
+        let parent = beneath::folder(&self.dir, file.path.parent().as_ref())?;
+        let (opened, facts) = beneath::regular(&parent, file.path.name())?.ok_or_else(gone)?;
+        if facts.stat == file.stat { Ok(opened) } else { Err(gone()) }
+    }
+
+    /// Makes everything on the folder's file system durable.
+    pub fn sync_all(&self) -> rustix::io::Result<()> {
+        rustix::fs::syncfs(&self.dir)
+    }
+}
+
+fn failed(shown: &str, e: Errno) -> RootError {
+    let path = shown.to_owned();
+    match e {
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => RootError::NotWritable { path, why: e.to_string() },
+        Errno::NOSYS => RootError::OldKernel(path),
+        e => RootError::Io { path, why: e.to_string() },
+    }
+}
+
+fn open_dir(path: &Path, shown: &str) -> Result<OwnedFd, RootError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| match e {
+        Errno::NOENT => RootError::Missing(shown.to_owned()),
+        Errno::NOTDIR => RootError::NotDirectory(shown.to_owned()),
+        e => failed(shown, e),
+    })?;
+    let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(&dir, ".", all, AtFlags::EACCESS).map_err(|e| failed(shown, e))?;
+    Ok(dir)
+}
+
+/// A folder of ours in `dir`: made if it is missing, refused if it is not a real directory of our user.
+fn own_folder(dir: &OwnedFd, name: &str, shown: &str) -> Result<OwnedFd, RootError> {
+    let refuse = |why| RootError::Private { path: shown.to_owned(), why };
+    match rustix::fs::mkdirat(dir, name, OWN_FOLDER) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(e) => return Err(failed(shown, e)),
+    }
+    let folder = beneath::open(dir, name.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| match e {
+        Errno::NOTDIR | Errno::LOOP => refuse("it is not a directory"),
+        Errno::XDEV => refuse("another file system is mounted on it"),
+        e => failed(shown, e),
+    })?;
+    let facts = beneath::facts(&folder).map_err(|e| failed(shown, e))?;
+    if facts.uid != rustix::process::geteuid().as_raw() {
+        return Err(refuse("it belongs to another user"));
+    }
+    rustix::fs::fchmod(&folder, OWN_FOLDER).map_err(|e| failed(shown, e))?;
+    Ok(folder)
+}
+
+/// One daemon a folder: the lock goes with the process, whatever ends it.
+fn lock(private: &OwnedFd, shown: &str) -> Result<File, RootError> {
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(private, "lock", flags, Mode::RUSR | Mode::WUSR).map_err(|e| failed(shown, e))?;
+    let mut file = File::from(fd);
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let pid = read_small(private, "lock").filter(|pid| !pid.is_empty()).unwrap_or_else(|| "unknown".into());
+            return Err(RootError::Busy { path: shown.to_owned(), pid: text::escape(pid.as_bytes()) });
+        }
+        Err(e) => return Err(failed(shown, e)),
+    }
+    let pid = format!("{}\n", std::process::id());
+    let written = file.set_len(0).and_then(|()| file.write_all(pid.as_bytes()));
+    written.map_err(|e| RootError::Io { path: shown.to_owned(), why: e.to_string() })?;
+    Ok(file)
+}
+
+fn read_small(dir: &OwnedFd, name: &str) -> Option<String> {
+    let (file, _) = beneath::regular(dir, name.as_bytes()).ok()??;
+    let mut content = String::new();
+    file.take(SMALL_OWN_FILE_BYTES).read_to_string(&mut content).ok()?;
+    Some(content.trim_end().to_owned())
+}
+
+fn remove(dir: &OwnedFd, name: &str) -> io::Result<()> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Tries an exchange on two files of our own.
+fn probe_exchange(staging: &OwnedFd) -> bool {
+    let names = ["probe-a", "probe-b"];
+    let exchanged = names.iter().all(|name| {
+        let _ = remove(staging, name);
+        beneath::create(staging, name).is_ok()
+    }) && rustix::fs::renameat_with(staging, names[0], staging, names[1], RenameFlags::EXCHANGE)
+        .is_ok();
+    for name in names {
+        let _ = remove(staging, name);
+    }
+    exchanged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+
+    fn path(text: &str) -> SyncPath {
+        SyncPath::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_synced_is_refused_with_the_way_out() {
+        let temp = tempfile::tempdir().unwrap();
+        let missing = Root::open(&temp.path().join("no")).unwrap_err();
+        assert!(matches!(&missing, RootError::Missing(_)) && missing.to_string().contains("mkdir -p"));
+        std::fs::write(temp.path().join("file"), "x").unwrap();
+        assert!(matches!(Root::open(&temp.path().join("file")).unwrap_err(), RootError::NotDirectory(_)));
+    }
+
+    #[test]
+    fn a_private_folder_that_is_a_link_or_a_file_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        symlink(elsewhere.path(), temp.path().join(PRIVATE_DIR)).unwrap();
+        assert!(matches!(Root::open(temp.path()).unwrap_err(), RootError::Private { .. }));
+        std::fs::remove_file(temp.path().join(PRIVATE_DIR)).unwrap();
+        std::fs::write(temp.path().join(PRIVATE_DIR), "").unwrap();
+        assert!(matches!(Root::open(temp.path()).unwrap_err(), RootError::Private { .. }));
+        assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0, "nothing was written through the link");
+    }
+
+    #[test]
+    fn the_private_folder_is_made_ours_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::DirBuilder::new().mode(0o777).create(temp.path().join(PRIVATE_DIR)).unwrap();
+        let _root = Root::open(temp.path()).unwrap();
+        for name in ["", "staging", "history"] {
+            let mode = std::fs::metadata(temp.path().join(PRIVATE_DIR).join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o700, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
+        let temp = tempfile::tempdir().unwrap();
+        let first = Root::open(temp.path()).unwrap();
+        let second = Root::open(temp.path()).unwrap_err();
+        assert!(second.to_string().contains(&format!("pid {}", std::process::id())), "{second}");
+        drop(first);
+        Root::open(temp.path()).unwrap();
+    }
+
+    #[test]
+    fn the_root_is_fine_until_it_is_moved_replaced_or_loses_its_marker() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("d");
+        std::fs::create_dir(&dir).unwrap();
+        let root = Root::open(&dir).unwrap();
+        assert_eq!(root.marker(), None);
+        let nonce = root.renew_marker().unwrap();
+        assert_eq!(root.marker(), Some(nonce.clone()));
+        assert_ne!(root.renew_marker().unwrap(), nonce);
+        assert_eq!(root.check(), RootState::Fine);
+
+        let marker = dir.join(".dirsync/marker");
+        std::fs::write(&marker, "0".repeat(32)).unwrap();
+        assert!(matches!(root.check(), RootState::Wrong(why) if why.contains("another marker")));
+        std::fs::remove_file(&marker).unwrap();
+        assert!(matches!(root.check(), RootState::Wrong(why) if why.contains("lost its marker")));
+        root.renew_marker().unwrap();
+        std::fs::rename(&dir, temp.path().join("moved")).unwrap();
+        assert!(matches!(root.check(), RootState::Wrong(why) if why.contains("is gone")));
+        std::fs::create_dir(&dir).unwrap();
+        assert!(matches!(root.check(), RootState::Wrong(why) if why.contains("another folder")));
+    }
+
+    #[test]
+    fn nothing_is_reached_through_a_symbolic_link() {
+        let temp = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "s").unwrap();
+        let root = Root::open(temp.path()).unwrap();
+        std::fs::create_dir(temp.path().join("d")).unwrap();
+        std::fs::write(temp.path().join("d/secret"), "mine").unwrap();
+        let stat = root.stat(&path("d/secret")).unwrap().unwrap();
+        let served =
+            ServedFile { path: path("d/secret"), stat, content: crate::model::ContentId::of(b"mine"), size: 4 };
+        assert!(root.open_served(&served).is_ok());
+
+        std::fs::rename(temp.path().join("d"), temp.path().join("e")).unwrap();
+        symlink(outside.path(), temp.path().join("d")).unwrap();
+        assert_eq!(root.stat(&path("d/secret")).unwrap(), None);
+        assert!(root.open_served(&served).is_err());
+        symlink(outside.path().join("secret"), temp.path().join("link")).unwrap();
+        assert_eq!(root.stat(&path("link")).unwrap().unwrap().kind, StatKind::Symlink);
+    }
+}

@@ -1,1 +1,225 @@
 //! Contents on their way in: `.dirsync/staging`.
+//!
+//! A staged file is ours alone (0600) until it is installed, and is hashed as it is written. Anything left here by a
+//! crash is removed at the start; what a crash left of someone else's goes to history. May import `engine`'s values
+//! and `model`. Deliberately not here: moving staged files into the folder (`apply`).
+
+use super::beneath;
+use super::root::Root;
+use super::trouble::{errno, trouble};
+use crate::engine::{StageId, Trouble};
+use crate::model::ContentId;
+use rustix::fs::{Advice, AtFlags, FileType};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Write};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Written bytes are handed to the disk this often, so that a later `fsync` finds little to wait for.
+const WRITEBACK_BYTES: u64 = 8 << 20;
+
+/// Why staged bytes are not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    #[error("the bytes are not the announced content")]
+    BadContent,
+    #[error("{}", .0.text)]
+    Disk(Trouble),
+}
+
+/// The staging folder.
+#[derive(Debug)]
+pub struct Stage {
+    root: Arc<Root>,
+    next: AtomicU64,
+    /// Writers above `WRITEBACK_BYTES` at work: a `syncfs` would wait for all that they wrote.
+    bulk: AtomicUsize,
+}
+
+impl Stage {
+    /// Removes what an earlier run left.
+    pub fn open(root: Arc<Root>) -> io::Result<Arc<Self>> {
+        let stage = Self { root, next: AtomicU64::new(1), bulk: AtomicUsize::new(0) };
+        stage.clear()?;
+        Ok(Arc::new(stage))
+    }
+
+    /// Begins a content; `size_hint` in bytes.
+    pub fn create(self: &Arc<Self>, size_hint: u64) -> io::Result<StageWriter> {
+        let (id, file) = self.create_file()?;
+        let bulk = size_hint > WRITEBACK_BYTES;
+        if bulk {
+            self.bulk.fetch_add(1, Ordering::Relaxed);
+        }
+        let (hasher, stage) = (blake3::Hasher::new(), Arc::clone(self));
+        Ok(StageWriter { stage, id, file, hasher, written: 0, handed_over: 0, bulk, kept: false })
+    }
+
+    /// A new empty file and its id.
+    pub(super) fn create_file(&self) -> rustix::io::Result<(StageId, File)> {
+        let id = self.next_id();
+        beneath::create(self.root.staging(), &name(id)).map(|file| (id, file))
+    }
+
+    pub(super) fn next_id(&self) -> StageId {
+        StageId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Forgets a staged content.
+    pub fn discard(&self, id: StageId) {
+        let _ = rustix::fs::unlinkat(self.root.staging(), name(id), AtFlags::empty());
+    }
+
+    /// Whether much is being staged just now.
+    pub fn is_bulk_under_way(&self) -> bool {
+        self.bulk.load(Ordering::Relaxed) > 0
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        let staging = self.root.staging();
+        for item in rustix::fs::Dir::read_from(staging)? {
+            let item = item?;
+            let file_name = item.file_name();
+            if matches!(file_name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            if item.file_type() != FileType::Directory {
+                rustix::fs::unlinkat(staging, file_name, AtFlags::empty())?;
+            } else if let Err(e) = rustix::fs::unlinkat(staging, file_name, AtFlags::REMOVEDIR) {
+                self.save_folder(file_name, e)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A crash between two exchanges left a folder that holds something: it is someone's, so it is kept (P2).
+    fn save_folder(&self, file_name: &std::ffi::CStr, e: Errno) -> io::Result<()> {
+        if e != Errno::NOTEMPTY && e != Errno::EXIST {
+            return Err(e.into());
+        }
+        let kept = super::history::unique_name(crate::engine::Keep::Conflict, b"recovered-folder").name;
+        rustix::fs::renameat(self.root.staging(), file_name, self.root.history(), kept.as_str())?;
+        tracing::warn!(
+            "a folder that was being replaced when the daemon was stopped is kept as '.dirsync/history/{kept}'"
+        );
+        Ok(())
+    }
+}
+
+/// The name of a staged content.
+pub(super) fn name(id: StageId) -> String {
+    format!("{:016x}", id.0)
+}
+
+/// A content being written; removed when dropped before `finish`.
+#[derive(Debug)]
+pub struct StageWriter {
+    stage: Arc<Stage>,
+    id: StageId,
+    file: File,
+    hasher: blake3::Hasher,
+    written: u64,
+    handed_over: u64,
+    bulk: bool,
+    kept: bool,
+}
+
+impl StageWriter {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
+        self.file.write_all(bytes).map_err(|e| StageError::Disk(staging_trouble(&e)))?;
+        self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
+        if self.written - self.handed_over >= WRITEBACK_BYTES {
+            start_writeback(&self.file, self.handed_over, self.written);
+            self.handed_over = self.written;
+        }
+        Ok(())
+    }
+
+    /// Bytes so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Keeps it, if its bytes are `content`. Not durable yet: installing sees to that.
+    pub fn finish(mut self, content: &ContentId) -> Result<StageId, StageError> {
+        if self.hasher.finalize().as_bytes() != &content.0 {
+            return Err(StageError::BadContent);
+        }
+        if self.bulk {
+            start_writeback(&self.file, self.handed_over, self.written);
+        }
+        self.kept = true;
+        Ok(self.id)
+    }
+}
+
+impl Drop for StageWriter {
+    fn drop(&mut self) {
+        if self.bulk {
+            self.stage.bulk.fetch_sub(1, Ordering::Relaxed);
+        }
+        if !self.kept {
+            self.stage.discard(self.id);
+        }
+    }
+}
+
+fn staging_trouble(e: &io::Error) -> Trouble {
+    trouble("store what arrives for", None, errno(e))
+}
+
+/// Asks the kernel to begin writing a range to the disk, without waiting: `POSIX_FADV_DONTNEED` does so, as
+/// `sync_file_range` would, before it drops the pages that are clean already.
+fn start_writeback(file: &File, from: u64, to: u64) {
+    if let Some(len) = NonZeroU64::new(to - from) {
+        let _ = rustix::fs::fadvise(file, from, Some(len), Advice::DontNeed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staged(dir: &std::path::Path) -> usize {
+        std::fs::read_dir(dir.join(".dirsync/staging")).unwrap().count()
+    }
+
+    #[test]
+    fn only_bytes_with_the_right_hash_stay() {
+        let temp = tempfile::tempdir().unwrap();
+        let stage = Stage::open(Arc::new(Root::open(temp.path()).unwrap())).unwrap();
+        let content = ContentId::of(b"hello world");
+        let mut good = stage.create(11).unwrap();
+        good.write(b"hello ").unwrap();
+        good.write(b"world").unwrap();
+        let id = good.finish(&content).unwrap();
+        assert_eq!(std::fs::read(temp.path().join(".dirsync/staging").join(name(id))).unwrap(), b"hello world");
+
+        let mut bad = stage.create(3).unwrap();
+        bad.write(b"bad").unwrap();
+        assert!(matches!(bad.finish(&content), Err(StageError::BadContent)));
+        drop(stage.create(WRITEBACK_BYTES + 1).unwrap());
+        assert_eq!(staged(temp.path()), 1);
+        assert!(!stage.is_bulk_under_way());
+        stage.discard(id);
+        assert_eq!(staged(temp.path()), 0);
+    }
+
+    #[test]
+    fn leftovers_go_at_the_start_but_a_folder_that_holds_something_is_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Arc::new(Root::open(temp.path()).unwrap());
+        let staging = temp.path().join(".dirsync/staging");
+        std::fs::write(staging.join("old"), "x").unwrap();
+        std::fs::create_dir(staging.join("empty")).unwrap();
+        std::fs::create_dir(staging.join("full")).unwrap();
+        std::fs::write(staging.join("full/theirs"), "precious").unwrap();
+        Stage::open(root).unwrap();
+        assert_eq!(staged(temp.path()), 0);
+        let kept = std::fs::read_dir(temp.path().join(".dirsync/history")).unwrap().next().unwrap().unwrap();
+        assert_eq!(std::fs::read(kept.path().join("theirs")).unwrap(), b"precious");
+    }
+}

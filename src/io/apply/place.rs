@@ -1,0 +1,366 @@
+//! The way into the folder: check, exchange, look at what came out, keep it (P1, P2).
+//!
+//! What is replaced never leaves the disk: the new file first takes its place *in history*, and then both exchange
+//! their names, so that whatever came out is in history from that instant, also when we are killed there. If it is
+//! not what was expected, someone wrote at that moment, and the exchange is undone. May import `engine`'s values.
+//! Deliberately not here: durability, and what a stale job means.
+
+use super::prepare::{bits, times};
+use super::{Made, Site, Staged};
+use crate::engine::{Keep, Outcome, Stat, StatKind};
+use crate::io::beneath::{self, LastFolder};
+use crate::io::trouble::trouble;
+use crate::model::{ContentId, FileTime, Mode, SyncPath};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, OFlags, RenameFlags};
+use rustix::io::Errno;
+use std::io::Read;
+
+/// Undoing an exchange gives up after so many writes of others between two of its steps. All of them are in the folder
+/// or in history even then.
+const UNDO_TRIES: u32 = 16;
+
+/// One change of one path.
+pub(super) struct Change<'a> {
+    pub path: &'a SyncPath,
+    pub expect: Option<&'a Stat>,
+    pub keep: Keep,
+    pub mode: Mode,
+    pub mtime: FileTime,
+    /// Of a file.
+    pub content: Option<ContentId>,
+    pub made: &'a Made,
+}
+
+/// Done, but not yet durable.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub stat: Option<Stat>,
+    pub kept: Option<String>,
+}
+
+/// Puts a change in place. On failure what was staged is back in staging and the path is as it was.
+pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) -> Result<Placed, Outcome> {
+    let parent = folders.of(site.root.dir(), change.path).map_err(|e| match e {
+        e if beneath::is_no_parent(e) => Outcome::NoParent,
+        e => change.failed("reach", e),
+    })?;
+    let there = site.root.facts_in(parent, change.path.name()).map_err(|e| change.failed("look at", e))?;
+    let there = there.map(|facts| facts.stat);
+    if !is_expected(change.expect, there.as_ref()) {
+        return Err(Outcome::Stale);
+    }
+    let place = Place { site, parent: parent.as_fd(), name: change.path.name(), change };
+    match (change.made, there) {
+        (Made::Nothing, None) => Ok(Placed { stat: None, kept: None }),
+        (Made::Nothing, Some(old)) if old.kind == StatKind::Directory => place.remove_folder(),
+        (Made::Nothing, Some(old)) => place.remove(&old),
+        (Made::InPlace, Some(old)) => place.adjust(&old),
+        (Made::InPlace, None) => Err(Outcome::Stale),
+        (Made::Staged(new), None) => place.add(new),
+        (Made::Staged(new), Some(old)) if !site.root.can_exchange() => place.replace_by_link(new, &old),
+        (Made::Staged(new), Some(old)) if old.kind == StatKind::Directory => place.replace_folder(new, &old),
+        (Made::Staged(new), Some(old)) => place.replace(new, &old),
+    }
+}
+
+/// A folder's times and size change with what is in it; it is the same while its inode and mode are.
+fn is_expected(expect: Option<&Stat>, there: Option<&Stat>) -> bool {
+    match (expect, there) {
+        (None, None) => true,
+        (Some(a), Some(b)) if a.kind == StatKind::Directory => (a.kind, a.ino, a.mode) == (b.kind, b.ino, b.mode),
+        (Some(a), Some(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// Untouched but for its name: a rename changes the ctime.
+fn is_untouched(a: &Stat, b: &Stat) -> bool {
+    let same = (a.kind, a.ino, a.mode) == (b.kind, b.ino, b.mode);
+    same && (a.kind == StatKind::Directory || (a.size, a.mtime) == (b.size, b.mtime))
+}
+
+impl Change<'_> {
+    fn failed(&self, doing: &str, e: Errno) -> Outcome {
+        Outcome::Failed(trouble(doing, Some(self.path), e))
+    }
+}
+
+/// Where a change happens: a held folder and a name in it.
+struct Place<'a> {
+    site: &'a Site,
+    parent: BorrowedFd<'a>,
+    name: &'a [u8],
+    change: &'a Change<'a>,
+}
+
+impl Place<'_> {
+    fn add(&self, new: &Staged) -> Result<Placed, Outcome> {
+        let is_folder = new.stat.kind == StatKind::Directory;
+        match self.move_to_free_name(self.site.root.staging(), new.name.as_bytes(), self.parent, self.name, is_folder) {
+            Ok(()) => self.placed(new, None),
+            Err(Errno::EXIST) => Err(Outcome::Stale),
+            Err(Errno::NOENT) => Err(Outcome::NoParent),
+            Err(e) => Err(self.change.failed("create", e)),
+        }
+    }
+
+    /// The new one takes a name in history, and exchanges it with the old one's.
+    fn replace(&self, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
+        let (staging, history) = (self.site.root.staging(), self.site.root.history());
+        let kept = self.reserve()?;
+        let failed = |e| self.change.failed("replace", e);
+        rustix::fs::renameat(staging, new.name.as_str(), history, kept.as_str()).map_err(failed)?;
+        let undone = match self.exchange(history, kept.as_bytes()) {
+            Ok(out) if is_untouched(old, &out) => return self.placed(new, Some(kept)),
+            Ok(out) => self.undo(history, kept.as_bytes(), &new.stat, out).then_some(Outcome::Stale),
+            Err(Errno::NOENT) => Some(Outcome::Stale),
+            Err(e) => Some(failed(e)),
+        };
+        let Some(outcome) = undone else {
+            tracing::warn!(
+                "'{}' is being written by someone else; what was there is kept as '{kept}'",
+                self.change.path
+            );
+            return Err(Outcome::Stale);
+        };
+        rustix::fs::renameat(history, kept.as_str(), staging, new.name.as_str()).map_err(failed)?;
+        self.site.history.release(&kept);
+        Err(outcome)
+    }
+
+    /// The folder that comes out must be empty; it then goes by `rmdir`, which sees to that once more.
+    fn replace_folder(&self, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
+        let staging = self.site.root.staging();
+        self.check_empty()?;
+        let out = self.exchange(staging, new.name.as_bytes()).map_err(|e| match e {
+            Errno::NOENT => Outcome::Stale,
+            e => self.change.failed("replace", e),
+        })?;
+        let refused = if is_untouched(old, &out) {
+            match rustix::fs::unlinkat(staging, new.name.as_str(), AtFlags::REMOVEDIR) {
+                Ok(()) => return self.placed(new, None),
+                Err(Errno::NOTEMPTY | Errno::EXIST) => Outcome::NotEmpty,
+                Err(e) => self.change.failed("replace", e),
+            }
+        } else {
+            Outcome::Stale
+        };
+        if !self.undo(staging, new.name.as_bytes(), &new.stat, out) {
+            self.rescue(&new.name)?;
+        }
+        Err(refused)
+    }
+
+    /// Something of someone else's is under a name in staging, and cannot go back: to history.
+    fn rescue(&self, staged: &str) -> Result<(), Outcome> {
+        let kept = self.reserve()?;
+        rustix::fs::renameat(self.site.root.staging(), staged, self.site.root.history(), kept.as_str())
+            .map_err(|e| self.change.failed("keep what was at", e))?;
+        tracing::warn!("'{}' is being written by someone else; what was there is kept as '{kept}'", self.change.path);
+        Ok(())
+    }
+
+    /// Where names cannot be exchanged: the old one gets a second name in history, then the new one is renamed over it.
+    fn replace_by_link(&self, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
+        if old.kind == StatKind::Directory {
+            self.remove_folder()?;
+            return self.add(new);
+        }
+        if new.stat.kind == StatKind::Directory {
+            let kept = self.remove(old)?.kept;
+            return self.add(new).map(|placed| Placed { kept, ..placed });
+        }
+        let history = self.site.root.history();
+        let kept = self.reserve()?;
+        let failed = |e| self.change.failed("replace", e);
+        rustix::fs::linkat(self.parent, self.name, history, kept.as_str(), AtFlags::empty()).map_err(failed)?;
+        let linked = beneath::stat_at(history, kept.as_bytes()).map_err(failed)?;
+        let there = beneath::stat_at(self.parent, self.name).map_err(failed)?;
+        if !(linked.is_some_and(|out| is_untouched(old, &out)) && there.is_some_and(|now| is_untouched(old, &now))) {
+            // The other name of what is linked is still in the folder, or its writer removed it there.
+            rustix::fs::unlinkat(history, kept.as_str(), AtFlags::empty()).map_err(failed)?;
+            self.site.history.release(&kept);
+            return Err(Outcome::Stale);
+        }
+        rustix::fs::renameat(self.site.root.staging(), new.name.as_str(), self.parent, self.name).map_err(failed)?;
+        self.placed(new, Some(kept))
+    }
+
+    fn remove(&self, old: &Stat) -> Result<Placed, Outcome> {
+        let history = self.site.root.history();
+        let kept = self.reserve()?;
+        let failed = |e| match e {
+            Errno::NOENT => Outcome::Stale,
+            e => self.change.failed("delete", e),
+        };
+        let moved = self.move_to_free_name(self.parent, self.name, history, kept.as_bytes(), false);
+        if let Err(e) = moved {
+            self.site.history.release(&kept);
+            return Err(failed(e));
+        }
+        let out = beneath::stat_at(history, kept.as_bytes()).map_err(failed)?.ok_or(Outcome::Stale)?;
+        if is_untouched(old, &out) {
+            return Ok(Placed { stat: None, kept: Some(kept) });
+        }
+        // Someone wrote at that moment: theirs goes back, unless there is a still newer one.
+        let is_folder = out.kind == StatKind::Directory;
+        match self.move_to_free_name(history, kept.as_bytes(), self.parent, self.name, is_folder) {
+            Ok(()) => self.site.history.release(&kept),
+            Err(e) => tracing::warn!("'{}' could not be put back ({e}) and is kept as '{kept}'", self.change.path),
+        }
+        Err(Outcome::Stale)
+    }
+
+    fn remove_folder(&self) -> Result<Placed, Outcome> {
+        match rustix::fs::unlinkat(self.parent, self.name, AtFlags::REMOVEDIR) {
+            Ok(()) => Ok(Placed { stat: None, kept: None }),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Err(Outcome::NotEmpty),
+            Err(Errno::NOENT | Errno::NOTDIR) => Err(Outcome::Stale),
+            Err(e) => Err(self.change.failed("remove", e)),
+        }
+    }
+
+    /// Permissions and mtime of the inode that is there.
+    fn adjust(&self, old: &Stat) -> Result<Placed, Outcome> {
+        let failed = |e| self.change.failed("set the permissions of", e);
+        let handle = beneath::open(self.parent, self.name, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;
+        let held = beneath::facts(&handle).map_err(failed)?.stat;
+        if !is_expected(Some(old), Some(&held)) {
+            return Err(Outcome::Stale);
+        }
+        let inode = beneath::by_descriptor(&handle);
+        let mut wanted = held;
+        if old.kind != StatKind::Symlink && held.mode != self.change.mode {
+            rustix::fs::chmod(inode.as_str(), bits(self.change.mode)).map_err(failed)?;
+            wanted.mode = self.change.mode;
+        }
+        if old.kind != StatKind::Directory && held.mtime != self.change.mtime {
+            let times = times(self.change.mtime);
+            if old.kind == StatKind::Symlink {
+                rustix::fs::utimensat(self.parent, self.name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+            } else {
+                rustix::fs::utimensat(rustix::fs::CWD, inode.as_str(), &times, AtFlags::empty()).map_err(failed)?;
+            }
+            // As the disk keeps it, which may be coarser.
+            wanted.mtime = beneath::facts(&handle).map_err(failed)?.stat.mtime;
+            self.check_not_written(&handle)?;
+        }
+        let now = beneath::facts(&handle).map_err(failed)?.stat;
+        // As in `placed`: a write since then must be found by the next look.
+        Ok(Placed { stat: Some(if is_untouched(&wanted, &now) { now } else { wanted }), kept: None })
+    }
+
+    /// A write in the instant before the mtime was set left no trace in the stat: only the bytes tell (P5).
+    fn check_not_written(&self, handle: &OwnedFd) -> Result<(), Outcome> {
+        let (Some(content), Ok(held)) = (self.change.content, beneath::facts(handle)) else { return Ok(()) };
+        let failed = |e| self.change.failed("read", e);
+        let Some((mut file, facts)) = beneath::regular(self.parent, self.name).map_err(failed)? else {
+            return Err(Outcome::Stale);
+        };
+        let mut hasher = blake3::Hasher::new();
+        let hashed = if facts.stat.ino == held.stat.ino { hash_into(&mut hasher, &mut file) } else { Ok(()) };
+        if hashed.is_ok() && hasher.finalize().as_bytes() == &content.0 {
+            return Ok(());
+        }
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+        rustix::fs::utimensat(rustix::fs::CWD, beneath::by_descriptor(handle), &times, AtFlags::empty())
+            .map_err(failed)?;
+        Err(Outcome::Stale)
+    }
+
+    fn reserve(&self) -> Result<String, Outcome> {
+        let reserved = self.site.history.reserve(self.change.keep, self.change.path);
+        reserved.map(|(name, _)| name).map_err(|e| self.change.failed("keep the old version of", e))
+    }
+
+    fn exchange(&self, dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Stat> {
+        rustix::fs::renameat_with(dir, name, self.parent, self.name, RenameFlags::EXCHANGE)?;
+        beneath::stat_at(dir, name)?.ok_or(Errno::IO)
+    }
+
+    /// Exchanges back what came out of the folder (`theirs`, now under our `name`), until our own thing is what comes
+    /// out. When it is not, it was replaced or written meanwhile by someone whose version is newer than what went
+    /// back, so that one goes in again. `false`: what is under `name` now is someone else's.
+    fn undo(&self, dir: BorrowedFd<'_>, name: &[u8], ours: &Stat, mut theirs: Stat) -> bool {
+        for _ in 0..UNDO_TRIES {
+            let Ok(out) = self.exchange(dir, name) else { return false };
+            if is_untouched(ours, &out) {
+                return true;
+            }
+            let Ok(back) = self.exchange(dir, name) else { return false };
+            if is_untouched(&theirs, &back) {
+                return false;
+            }
+            theirs = back;
+        }
+        false
+    }
+
+    /// Moves to a name that must be free.
+    fn move_to_free_name(
+        &self,
+        from_dir: BorrowedFd<'_>,
+        from: &[u8],
+        to_dir: BorrowedFd<'_>,
+        to: &[u8],
+        is_folder: bool,
+    ) -> rustix::io::Result<()> {
+        if self.site.root.can_exchange() {
+            return rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE);
+        }
+        if is_folder {
+            // Replaces at most an empty folder.
+            return rustix::fs::renameat(from_dir, from, to_dir, to);
+        }
+        rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty())?;
+        rustix::fs::unlinkat(from_dir, from, AtFlags::empty())
+    }
+
+    fn check_empty(&self) -> Result<(), Outcome> {
+        let failed = |e| self.change.failed("replace", e);
+        let dir = beneath::open(self.parent, self.name, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
+        for entry in rustix::fs::Dir::new(dir).map_err(failed)? {
+            if !matches!(entry.map_err(failed)?.file_name().to_bytes(), b"." | b"..") {
+                return Err(Outcome::NotEmpty);
+            }
+        }
+        Ok(())
+    }
+
+    /// The stat to record. If anything but the ctime differs from what was staged, a user wrote since: what was staged
+    /// is recorded then, so that a look finds the difference and takes it for the edit that it is (P5).
+    fn placed(&self, new: &Staged, kept: Option<String>) -> Result<Placed, Outcome> {
+        let mut staged = new.stat;
+        if staged.kind == StatKind::Directory && staged.mode != self.change.mode {
+            let failed = |e| self.change.failed("set the permissions of", e);
+            let handle = beneath::open(self.parent, self.name, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;
+            if beneath::facts(&handle).map_err(failed)?.stat.ino == staged.ino {
+                rustix::fs::chmod(beneath::by_descriptor(&handle), bits(self.change.mode)).map_err(failed)?;
+                staged.mode = self.change.mode;
+            }
+        }
+        let now = beneath::stat_at(self.parent, self.name).ok().flatten();
+        let stat = now.filter(|now| is_untouched(&staged, now)).unwrap_or(staged);
+        Ok(Placed { stat: Some(stat), kept })
+    }
+}
+
+fn hash_into(hasher: &mut blake3::Hasher, file: &mut std::fs::File) -> std::io::Result<()> {
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(());
+        }
+        hasher.update(&buffer[..read]);
+    }
+}
+
+/// The replacing alone, as if the check before it had found `old`.
+#[cfg(test)]
+pub(super) fn replace_unchecked(site: &Site, change: &Change<'_>, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
+    let parent = beneath::folder(site.root.dir(), change.path.parent().as_ref()).expect("the folder is there");
+    Place { site, parent: parent.as_fd(), name: change.path.name(), change }.replace(new, old)
+}

@@ -1,0 +1,268 @@
+//! Making in staging what a job wants in the folder: content verified, owner, permissions and mtime set.
+//!
+//! May import `engine`'s values and `model`. Deliberately not here: durability and the way into the folder.
+
+use super::{Made, Site, Staged};
+use crate::engine::{Job, Outcome, Source, Stat, StatKind};
+use crate::io::beneath::{self, Facts};
+use crate::io::stage;
+use crate::io::trouble::{errno, trouble};
+use crate::model::{ContentId, FileTime, Kind, Mode, SyncPath};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Gid, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+
+const COPY_BYTES: usize = 256 * 1024;
+const SETGID: u16 = 0o2000;
+
+/// Stages what `job` wants. Touches nothing in the folder.
+pub(super) fn prepare(site: &Site, job: &Job) -> Result<Made, Outcome> {
+    match &job.entry.kind {
+        Kind::Deleted { .. } => Ok(Made::Nothing),
+        Kind::Directory if is_kept_in_place(job, StatKind::Directory) => Ok(Made::InPlace),
+        Kind::Symlink { .. } if job.source == Source::InPlace => Ok(Made::InPlace),
+        Kind::Directory => folder(site, job),
+        Kind::Symlink { target } => link(site, job, target),
+        Kind::File { size, content } => file(site, job, *size, content),
+    }
+}
+
+fn is_kept_in_place(job: &Job, kind: StatKind) -> bool {
+    job.expect.is_some_and(|expect| expect.kind == kind)
+}
+
+fn file(site: &Site, job: &Job, size: u64, content: &ContentId) -> Result<Made, Outcome> {
+    let failed = |e| failed("write", job, e);
+    match &job.source {
+        Source::Nothing => Err(Outcome::NoSource),
+        Source::Bytes(bytes) => {
+            if bytes.len() as u64 != size || ContentId::of(bytes) != *content {
+                return Err(Outcome::BadContent);
+            }
+            let (id, mut file) = site.stage.create_file().map_err(failed)?;
+            let written = file.write_all(bytes).map_err(|e| errno(&e)).map_err(failed);
+            finish(site, job, &stage::name(id), file, written)
+        }
+        Source::Staged(id) => {
+            let name = stage::name(*id);
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
+            let file = beneath::open(site.root.staging(), name.as_bytes(), flags).map_err(|e| match e {
+                Errno::NOENT => Outcome::NoSource,
+                e => failed(e),
+            })?;
+            let facts = beneath::facts(&file).map_err(failed)?;
+            if facts.stat.size != size {
+                return Err(Outcome::BadContent);
+            }
+            dress_file(site, job, name, File::from(file)).map(Made::Staged)
+        }
+        Source::Copy { from, stat } => copy(site, job, from, stat, content),
+        Source::InPlace => {
+            let links = site.root.facts(&job.path).map_err(failed)?.map_or(1, |facts| facts.links);
+            match &job.expect {
+                // Never written through: its other names may lie anywhere.
+                Some(expect) if links > 1 => copy(site, job, &job.path, expect, content),
+                _ => Ok(Made::InPlace),
+            }
+        }
+    }
+}
+
+fn finish(site: &Site, job: &Job, name: &str, file: File, made: Result<(), Outcome>) -> Result<Made, Outcome> {
+    let dressed = made.and_then(|()| dress_file(site, job, name.to_owned(), file));
+    if dressed.is_err() {
+        let _ = rustix::fs::unlinkat(site.root.staging(), name, AtFlags::empty());
+    }
+    dressed.map(Made::Staged)
+}
+
+fn copy(site: &Site, job: &Job, from: &SyncPath, stat: &Stat, content: &ContentId) -> Result<Made, Outcome> {
+    let parent = beneath::folder(site.root.dir(), from.parent().as_ref()).map_err(|_| Outcome::NoSource)?;
+    let opened = beneath::regular(&parent, from.name()).map_err(|_| Outcome::NoSource)?;
+    let (mut source, _) = opened.filter(|(_, facts)| facts.stat == *stat).ok_or(Outcome::NoSource)?;
+    let (id, mut file) = site.stage.create_file().map_err(|e| failed("write", job, e))?;
+    let copied = copy_hashing(&mut source, &mut file).map_err(|e| failed("copy", job, errno(&e)));
+    let made = copied.and_then(|hash| {
+        if hash == *content {
+            return Ok(());
+        }
+        let untouched = beneath::facts(&source).is_ok_and(|now| now.stat == *stat);
+        Err(if untouched { Outcome::BadContent } else { Outcome::NoSource })
+    });
+    finish(site, job, &stage::name(id), file, made)
+}
+
+/// Clones (sharing the blocks where the file system can) or copies, and hashes what the copy holds.
+fn copy_hashing(source: &mut File, file: &mut File) -> std::io::Result<ContentId> {
+    let cloned = rustix::fs::ioctl_ficlone(&*file, &*source).is_ok();
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        let read = if cloned { file.read(&mut buffer)? } else { source.read(&mut buffer)? };
+        if read == 0 {
+            break;
+        }
+        hasher.update(&buffer[..read]);
+        if !cloned {
+            file.write_all(&buffer[..read])?;
+        }
+    }
+    file.seek(SeekFrom::Start(0))?;
+    Ok(ContentId(*hasher.finalize().as_bytes()))
+}
+
+/// Owner, access lists, mode and mtime, in the order in which none undoes another.
+fn dress_file(site: &Site, job: &Job, name: String, file: File) -> Result<Staged, Outcome> {
+    let failed = |e| failed("set the permissions of", job, e);
+    if let Some(old) = &job.expect
+        && old.kind == StatKind::File
+    {
+        copy_attributes(site, &job.path, &file);
+    }
+    let now = beneath::facts(&file).map_err(failed)?;
+    if let Some((uid, gid)) = owner(site, job, &now)? {
+        rustix::fs::fchown(&file, uid, gid).map_err(failed)?;
+    }
+    rustix::fs::fchmod(&file, bits(job.entry.mode)).map_err(failed)?;
+    rustix::fs::futimens(&file, &times(job.entry.mtime)).map_err(failed)?;
+    let stat = beneath::facts(&file).map_err(failed)?.stat;
+    Ok(Staged { name, stat, file: Some(file) })
+}
+
+fn folder(site: &Site, job: &Job) -> Result<Made, Outcome> {
+    let failed = |e| failed("make", job, e);
+    let name = stage::name(site.stage.next_id());
+    let staging = site.root.staging();
+    rustix::fs::mkdirat(staging, name.as_str(), rustix::fs::Mode::RWXU).map_err(failed)?;
+    let made = dress_folder(site, job, &name).map(|stat| Made::Staged(Staged { name: name.clone(), stat, file: None }));
+    if made.is_err() {
+        let _ = rustix::fs::unlinkat(staging, name.as_str(), AtFlags::REMOVEDIR);
+    }
+    made
+}
+
+fn dress_folder(site: &Site, job: &Job, name: &str) -> Result<Stat, Outcome> {
+    let failed = |e| failed("make", job, e);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let dir = beneath::open(site.root.staging(), name.as_bytes(), flags).map_err(failed)?;
+    let now = beneath::facts(&dir).map_err(failed)?;
+    if let Some((uid, gid)) = owner(site, job, &now)? {
+        rustix::fs::fchown(&dir, uid, gid).map_err(failed)?;
+    }
+    // A folder that we may not write cannot be renamed: the rest of its mode follows once it is in place.
+    rustix::fs::fchmod(&dir, bits(Mode(job.entry.mode.0 | 0o700))).map_err(failed)?;
+    Ok(beneath::facts(&dir).map_err(failed)?.stat)
+}
+
+fn link(site: &Site, job: &Job, target: &[u8]) -> Result<Made, Outcome> {
+    let failed = |e| failed("make the link", job, e);
+    let name = stage::name(site.stage.next_id());
+    let staging = site.root.staging();
+    rustix::fs::symlinkat(target, staging, name.as_str()).map_err(failed)?;
+    let dress = || -> Result<Stat, Outcome> {
+        let now = beneath::facts_at(staging, name.as_bytes()).map_err(failed)?.ok_or(Outcome::NoSource)?;
+        if let Some((uid, gid)) = owner(site, job, &now)? {
+            rustix::fs::chownat(staging, name.as_str(), uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        }
+        let times = times(job.entry.mtime);
+        rustix::fs::utimensat(staging, name.as_str(), &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        beneath::stat_at(staging, name.as_bytes()).map_err(failed)?.ok_or(Outcome::NoSource)
+    };
+    match dress() {
+        Ok(stat) => Ok(Made::Staged(Staged { name, stat, file: None })),
+        Err(outcome) => {
+            let _ = rustix::fs::unlinkat(staging, name.as_str(), AtFlags::empty());
+            Err(outcome)
+        }
+    }
+}
+
+type Owner = (Option<Uid>, Option<Gid>);
+
+/// Who is to own it, where that is not who made it: the replaced file's owner, or for a new one its folder's when we
+/// are root. Others than root can give a file only to a group of theirs, and do so where they can.
+fn owner(site: &Site, job: &Job, staged: &Facts) -> Result<Option<Owner>, Outcome> {
+    let parent = nearest_folder(site, job).map_err(|e| failed("reach", job, e))?;
+    let (uid, gid) = match wanted_owner(job, &parent) {
+        Ok(Some(wanted)) => wanted,
+        Ok(None) => return Ok(None),
+        Err(e) => return Err(failed("look at", job, e)),
+    };
+    if (uid, gid) == (staged.uid, staged.gid) {
+        return Ok(None);
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    let may_give_group = is_root || rustix::process::getgroups().is_ok_and(|mine| mine.contains(&Gid::from_raw(gid)));
+    let uid = is_root.then(|| Uid::from_raw(uid));
+    let gid = may_give_group.then(|| Gid::from_raw(gid));
+    Ok((uid.is_some() || gid.is_some()).then_some((uid, gid)))
+}
+
+/// Its folder, or the nearest one that is there: the others are made by this batch, and take after that one.
+fn nearest_folder(site: &Site, job: &Job) -> rustix::io::Result<OwnedFd> {
+    let mut folder = job.path.parent();
+    loop {
+        match beneath::folder(site.root.dir(), folder.as_ref()) {
+            Err(e) if beneath::is_no_parent(e) && folder.is_some() => folder = folder.and_then(|f| f.parent()),
+            other => return other,
+        }
+    }
+}
+
+fn wanted_owner(job: &Job, parent: &OwnedFd) -> rustix::io::Result<Option<(u32, u32)>> {
+    if job.expect.is_some() {
+        return Ok(beneath::facts_at(parent, job.path.name())?.map(|old| (old.uid, old.gid)));
+    }
+    let folder = beneath::facts(parent)?;
+    let gives_group = folder.raw_mode & SETGID != 0;
+    let is_root = rustix::process::geteuid().is_root();
+    Ok((is_root || gives_group).then_some((folder.uid, folder.gid)))
+}
+
+/// Access lists and extended attributes of the file that is replaced. What cannot be read or set is left.
+fn copy_attributes(site: &Site, path: &SyncPath, file: &File) {
+    let Ok(parent) = beneath::folder(site.root.dir(), path.parent().as_ref()) else { return };
+    let Ok(Some((old, _))) = beneath::regular(&parent, path.name()) else { return };
+    let mut names = [0; 4096];
+    let Ok(len) = rustix::fs::flistxattr(&old, &mut names[..]) else { return };
+    let mut value = vec![0; 64 * 1024];
+    for name in names[..len].split(|&b| b == 0).filter(|name| !name.is_empty()) {
+        if let Ok(len) = rustix::fs::fgetxattr(&old, name, &mut value[..]) {
+            let _ = rustix::fs::fsetxattr(file, name, &value[..len], XattrFlags::empty());
+        }
+    }
+}
+
+pub(super) fn bits(mode: Mode) -> rustix::fs::Mode {
+    rustix::fs::Mode::from_raw_mode(u32::from(mode.0))
+}
+
+/// The access time is left alone.
+pub(super) fn times(mtime: FileTime) -> Timestamps {
+    let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+    let mtime = Timespec { tv_sec: mtime.secs, tv_nsec: i64::from(mtime.nanos) };
+    Timestamps { last_access: omit, last_modification: mtime }
+}
+
+pub(super) fn failed(doing: &str, job: &Job, e: Errno) -> Outcome {
+    Outcome::Failed(trouble(doing, Some(&job.path), e))
+}
+
+/// Makes one staged thing durable by itself.
+pub(super) fn sync(site: &Site, staged: &Staged) -> rustix::io::Result<()> {
+    match (&staged.file, staged.stat.kind) {
+        (Some(file), _) => rustix::fs::fsync(file),
+        (None, StatKind::File) => {
+            // Only we can have put a file there, so its mode cannot keep its owner from fsync but by being unreadable.
+            match beneath::open(site.root.staging(), staged.name.as_bytes(), OFlags::RDONLY | OFlags::NOFOLLOW) {
+                Ok(file) => rustix::fs::fsync(file.as_fd()),
+                Err(Errno::ACCESS) => site.root.sync_all(),
+                Err(e) => Err(e),
+            }
+        }
+        // A link or an empty folder is made durable with the folder that it goes to.
+        (None, _) => Ok(()),
+    }
+}

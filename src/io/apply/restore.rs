@@ -1,0 +1,126 @@
+//! Bringing something back from history: a copy, put into the folder as a user's edit would be.
+//!
+//! What it replaces goes to history in turn. The watcher sees it, and it becomes a normal new version.
+
+use super::place::{Change, place};
+use super::{Made, Site, Staged, Unsettled};
+use crate::engine::{Keep, Outcome, StatKind, Trouble};
+use crate::io::beneath::{self, LastFolder};
+use crate::io::history::History;
+use crate::io::stage;
+use crate::io::trouble::{errno, trouble};
+use crate::model::{FileTime, Mode, SyncPath};
+use rustix::io::Errno;
+use std::sync::Arc;
+
+/// Why something was not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("history holds no '{0}'; `dirsync history` lists what there is")]
+    NotKept(String),
+    #[error("'{0}' is a folder; move it back by hand from .dirsync/history")]
+    Folder(String),
+    #[error("'{0}' is a folder that holds something; move it away first")]
+    NotEmpty(SyncPath),
+    #[error("'{0}' is being changed by someone else; try again")]
+    Busy(SyncPath),
+    #[error("a folder of '{0}' is a file or a link; move that away first")]
+    NoParent(SyncPath),
+    #[error("{}", .0.text)]
+    Disk(Trouble),
+}
+
+impl History {
+    /// Copies what history keeps as `name` to `path`, durably. It stays in history.
+    pub fn restore(self: &Arc<Self>, name: &str, path: &SyncPath) -> Result<(), RestoreError> {
+        let site = Site { root: Arc::clone(&self.root), stage: Arc::clone(&self.stage), history: Arc::clone(self) };
+        let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
+        let shown = || crate::model::text::escape(name.as_bytes());
+        if !self.list(None).map_err(|e| disk(errno(&e)))?.iter().any(|kept| kept.name == name) {
+            return Err(RestoreError::NotKept(shown()));
+        }
+        let kept = beneath::facts_at(self.root.history(), name.as_bytes()).map_err(disk)?;
+        let kind = kept.map_or(StatKind::Other, |kept| kept.stat.kind);
+        let staged = match kind {
+            StatKind::File => site.stage_copy(name),
+            StatKind::Symlink => site.stage_link(name),
+            _ => return Err(RestoreError::Folder(shown())),
+        };
+        let staged = staged.map_err(disk)?;
+        let placed = site.make_parents(path).map_err(|e| match e {
+            e if beneath::is_no_parent(e) => RestoreError::NoParent(path.clone()),
+            e => disk(e),
+        });
+        let done = placed.and_then(|()| site.put(path, &staged));
+        if done.is_err() {
+            site.remove_staged(&staged.name);
+        }
+        done
+    }
+}
+
+impl Site {
+    fn stage_copy(&self, name: &str) -> rustix::io::Result<Staged> {
+        let (mut kept, facts) = beneath::regular(self.root.history(), name.as_bytes())?.ok_or(Errno::NOENT)?;
+        let (id, mut file) = self.stage.create_file()?;
+        let staged = stage::name(id);
+        let copied = std::io::copy(&mut kept, &mut file).map_err(|e| errno(&e)).and_then(|_| {
+            rustix::fs::fchmod(&file, super::prepare::bits(facts.stat.mode))?;
+            rustix::fs::fsync(&file)?;
+            beneath::facts(&file)
+        });
+        match copied {
+            Ok(facts) => Ok(Staged { name: staged, stat: facts.stat, file: None }),
+            Err(e) => {
+                self.remove_staged(&staged);
+                Err(e)
+            }
+        }
+    }
+
+    fn stage_link(&self, name: &str) -> rustix::io::Result<Staged> {
+        let target = rustix::fs::readlinkat(self.root.history(), name, Vec::new())?;
+        let staged = stage::name(self.stage.next_id());
+        rustix::fs::symlinkat(target.as_c_str(), self.root.staging(), staged.as_str())?;
+        let stat = beneath::stat_at(self.root.staging(), staged.as_bytes())?.ok_or(Errno::NOENT)?;
+        Ok(Staged { name: staged, stat, file: None })
+    }
+
+    /// The folders that a restored path needs, as a user would make them.
+    fn make_parents(&self, path: &SyncPath) -> rustix::io::Result<()> {
+        let mut ancestors: Vec<_> = path.ancestors().collect();
+        ancestors.reverse();
+        for folder in ancestors {
+            let parent = beneath::folder(self.root.dir(), folder.parent().as_ref())?;
+            match rustix::fs::mkdirat(&parent, folder.name(), super::prepare::bits(Mode::DIRECTORY)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, path: &SyncPath, staged: &Staged) -> Result<(), RestoreError> {
+        let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
+        let expect = self.root.stat(path).map_err(|e| disk(errno(&e)))?;
+        let (mode, mtime) = (staged.stat.mode, FileTime::default());
+        let made = Made::Staged(Staged { name: staged.name.clone(), stat: staged.stat, file: None });
+        let change =
+            Change { path, expect: expect.as_ref(), keep: Keep::Replaced, mode, mtime, content: None, made: &made };
+        let placed = place(self, &mut LastFolder::default(), &change).map_err(|outcome| match outcome {
+            Outcome::NotEmpty => RestoreError::NotEmpty(path.clone()),
+            Outcome::NoParent => RestoreError::NoParent(path.clone()),
+            Outcome::Failed(trouble) => RestoreError::Disk(trouble),
+            _ => RestoreError::Busy(path.clone()),
+        })?;
+        let folders = std::iter::once(path.parent()).chain(path.ancestors().map(|folder| folder.parent())).collect();
+        let unsettled = Unsettled { folders, history: placed.kept.is_some(), ..Unsettled::default() };
+        let synced = if unsettled.wants_syncfs() { self.root.sync_all() } else { self.sync_each(&unsettled) };
+        synced.map_err(disk)
+    }
+
+    #[cfg(test)]
+    pub(super) fn staged_names(&self) -> usize {
+        rustix::fs::Dir::read_from(self.root.staging()).unwrap().count() - 2
+    }
+}

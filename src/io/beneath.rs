@@ -1,0 +1,177 @@
+//! System calls that cannot leave the folder (P7): every open below a descriptor goes through `openat2` and refuses
+//! `..`, absolute names, symbolic links and mounts, also ones swapped in at that moment.
+//!
+//! May import `engine`'s `Stat` and `model`. Deliberately not here: which paths to open, and what to do with them.
+
+use crate::engine::{Stat, StatKind};
+use crate::model::{FileTime, Mode, SyncPath};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode as Bits, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+
+const CONFINED: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+/// A rename elsewhere makes the kernel give up a confined lookup with `EAGAIN`; it says to try again.
+const LOOKUP_TRIES: u32 = 32;
+
+/// Opens `path` below `dir`.
+pub fn open(dir: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    for _ in 1..LOOKUP_TRIES {
+        match rustix::fs::openat2(&dir, path, flags | OFlags::CLOEXEC, Bits::empty(), CONFINED) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    rustix::fs::openat2(&dir, path, flags | OFlags::CLOEXEC, Bits::empty(), CONFINED)
+}
+
+/// Creates a new file, for us alone, named `name` in `dir` (one of our own folders).
+pub fn create(dir: impl AsFd, name: &str) -> rustix::io::Result<File> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Bits::RUSR | Bits::WUSR).map(File::from)
+}
+
+/// A folder to name things in (`None`: `dir` itself). Needs no permission to read it.
+pub fn folder(dir: impl AsFd, path: Option<&SyncPath>) -> rustix::io::Result<OwnedFd> {
+    open(dir, path.map_or(b".", SyncPath::as_bytes), OFlags::PATH | OFlags::DIRECTORY)
+}
+
+/// A folder to list or to `fsync`.
+pub fn readable_folder(dir: impl AsFd, path: Option<&SyncPath>) -> rustix::io::Result<OwnedFd> {
+    open(dir, path.map_or(b".", SyncPath::as_bytes), OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// A regular file named `name` in `dir`, for reading, and its stat. `None` when it is something else, or
+/// became something else meanwhile. Looked at before it is opened, and opened non-blocking: a fifo never holds us up.
+pub fn regular(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<(File, Facts)>> {
+    let handle = open(&dir, name, OFlags::PATH | OFlags::NOFOLLOW)?;
+    let before = facts(&handle)?;
+    if before.stat.kind != StatKind::File {
+        return Ok(None);
+    }
+    let file = open(&dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY)?;
+    let after = facts(&file)?;
+    let same = after.stat.kind == StatKind::File && after.place() == before.place();
+    Ok(same.then(|| (File::from(file), after)))
+}
+
+/// What `statx` says, beyond what the engine keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    pub stat: Stat,
+    pub uid: u32,
+    pub gid: u32,
+    pub links: u32,
+    pub device: (u32, u32),
+    /// Something else is mounted there.
+    pub mount: bool,
+    /// Type and all permission bits.
+    pub raw_mode: u16,
+}
+
+impl Facts {
+    /// Which inode this is.
+    pub fn place(&self) -> ((u32, u32), u64) {
+        (self.device, self.stat.ino)
+    }
+}
+
+/// Of an open descriptor.
+pub fn facts(fd: impl AsFd) -> rustix::io::Result<Facts> {
+    rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, wanted()).map(|s| convert(&s))
+}
+
+/// Of a name in an open folder, links not followed; `None` when there is none.
+pub fn facts_at(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<Facts>> {
+    match rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, wanted()) {
+        Ok(s) => Ok(Some(convert(&s))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The same, as the engine keeps it.
+pub fn stat_at(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<Stat>> {
+    Ok(facts_at(dir, name)?.map(|facts| facts.stat))
+}
+
+fn wanted() -> StatxFlags {
+    StatxFlags::BASIC_STATS
+}
+
+fn convert(s: &Statx) -> Facts {
+    let mount = s.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+    let kind = match rustix::fs::FileType::from_raw_mode(u32::from(s.stx_mode)) {
+        rustix::fs::FileType::RegularFile => StatKind::File,
+        rustix::fs::FileType::Directory => StatKind::Directory,
+        rustix::fs::FileType::Symlink => StatKind::Symlink,
+        _ => StatKind::Other,
+    };
+    let time = |t: rustix::fs::StatxTimestamp| FileTime { secs: t.tv_sec, nanos: t.tv_nsec };
+    let stat = Stat {
+        kind,
+        size: s.stx_size,
+        mtime: time(s.stx_mtime),
+        ctime: time(s.stx_ctime),
+        ino: s.stx_ino,
+        mode: Mode::of(u32::from(s.stx_mode)),
+    };
+    Facts {
+        stat,
+        uid: s.stx_uid,
+        gid: s.stx_gid,
+        links: s.stx_nlink,
+        device: (s.stx_dev_major, s.stx_dev_minor),
+        mount,
+        raw_mode: s.stx_mode,
+    }
+}
+
+/// What kind of thing a special file is, for the log.
+pub fn what(facts: &Facts) -> &'static str {
+    match rustix::fs::FileType::from_raw_mode(u32::from(facts.raw_mode)) {
+        rustix::fs::FileType::Fifo => "fifo",
+        rustix::fs::FileType::Socket => "socket",
+        rustix::fs::FileType::CharacterDevice | rustix::fs::FileType::BlockDevice => "device",
+        _ => "mount point",
+    }
+}
+
+/// The way to change an inode that is held by an `O_PATH` descriptor, which `fchmod` refuses.
+pub fn by_descriptor(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+/// Whether an error means that a folder on the way is not there, or is no folder.
+pub fn is_no_parent(e: Errno) -> bool {
+    matches!(e, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV)
+}
+
+/// As `std`'s error.
+pub fn std_error(e: Errno) -> io::Error {
+    e.into()
+}
+
+/// The last folder asked for, kept open: jobs come in path order, so most of them share it. To be dropped after
+/// each batch, since a folder that was moved away meanwhile is still reached through its descriptor.
+#[derive(Default)]
+pub struct LastFolder(Option<(Option<SyncPath>, OwnedFd)>);
+
+impl LastFolder {
+    pub fn of(&mut self, root: impl AsFd, path: &SyncPath) -> rustix::io::Result<&OwnedFd> {
+        let name_start = path.as_bytes().len() - path.name().len();
+        let wanted = &path.as_bytes()[..name_start.saturating_sub(1)];
+        let held = self.0.as_ref().is_some_and(|(p, _)| p.as_ref().map_or(&b""[..], SyncPath::as_bytes) == wanted);
+        if !held {
+            let parent = path.parent();
+            let fd = folder(root, parent.as_ref())?;
+            self.0 = Some((parent, fd));
+        }
+        Ok(&self.0.as_ref().expect("set just above").1)
+    }
+}

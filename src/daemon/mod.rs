@@ -82,7 +82,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 
     let (events, received) = Events::channel();
     let (handle, requests) = Handle::new(events.clone());
-    let disk = Disk::start(Arc::clone(&root), events.clone(), DiskOptions::default())?;
+    let disk = Disk::start(Arc::clone(&root), events.clone(), &DiskOptions::default())?;
     let (incoming, outgoing) = (Arc::new(Incoming(disk.stage())), Arc::new(Outgoing(Arc::clone(&root))));
     let net = Net::start(net_config(options, key, &secret), events.clone(), incoming, outgoing)?;
     let about = About {

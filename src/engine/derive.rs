@@ -5,6 +5,7 @@
 //! has rested and no comparison is under way: the child's own deletion may only not have been heard yet.
 
 use super::Engine;
+use super::action::{Keep, Source};
 use super::event::Now;
 use super::index::{Index, Row};
 use super::merge;
@@ -62,16 +63,31 @@ impl<I: Index> Engine<I> {
         self.take_in(now, path, merge::derived_directory(winner.as_ref()));
     }
 
-    /// A file or link that a derived directory displaces is copied beside it first, by those who have it.
-    pub(super) fn keep_displaced(&mut self, now: Now, path: &SyncPath, row: &Row) {
-        let Some((displaced, _)) = row.live_on_disk() else { return };
-        if !row.winner.is_directory() || row.winner != merge::derived_directory(Some(displaced)) {
-            return;
+    /// Before a derived directory displaces a file or link, that is copied beside it: by those who have it, and told once it
+    /// is there, so that nobody waits for what no one has. Whether the directory must wait for that.
+    pub(super) fn displaces(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
+        let Some((displaced, stat)) = row.live_on_disk() else { return false };
+        if displaced.is_directory() || row.winner != merge::derived_directory(Some(displaced)) {
+            return false;
         }
         let beside = merge::displaced_path(path, displaced);
-        if self.take_in(now, &beside, displaced.clone()) == merge::Heard::Wins {
-            self.report_conflict(path, &row.winner, displaced.clone(), beside.to_text());
+        if self.index.get(&beside).is_some_and(|known| known.installing.is_none()) {
+            return false; // another machine's news, or done
         }
+        if !self.is_busy(&beside) {
+            // Written down first: after a crash the copy is no local edit (P5).
+            let nothing = merge::nothing();
+            let copy = Row { winner: nothing, disk: None, installing: Some(displaced.clone()) };
+            self.index.put(&beside, &copy);
+            self.report_conflict(path, &row.winner, displaced.clone(), beside.to_text());
+            let source = match displaced.file() {
+                Some(_) => Source::Copy { from: path.clone(), stat: *stat },
+                None => Source::Nothing,
+            };
+            self.begin_want(now, &beside);
+            self.install_as(&beside, displaced.clone(), None, source, Keep::Replaced);
+        }
+        true
     }
 
     /// A winner that was heard or derived: the disk follows.

@@ -58,7 +58,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         self.emptied.remove(path);
-        let is_new_folder = matches!(observed, Observed::Directory { .. }) && looking.hint == Some(Hint::Closed);
+        let is_new_folder = self.is_new_folder(path, &observed, &looking);
         self.observe(now, path, observed, looking.found);
         if is_new_folder {
             self.walk(now, Some(path.clone()), looking.found);
@@ -73,6 +73,16 @@ impl<I: Index> Engine<I> {
             && looking.hint.is_some()
             && !self.emptied.contains(path)
             && self.index.get(path).is_some_and(|row| row.live_on_disk().is_some_and(|(_, known)| known.size > 0))
+    }
+
+    /// A folder that appeared, or took another's place, has a watch to get and children to be found. Its inode number
+    /// may be the old one's: a hint that something was renamed in counts.
+    fn is_new_folder(&self, path: &SyncPath, observed: &Observed, looking: &Looking) -> bool {
+        let Observed::Directory { stat } = observed else { return false };
+        let row = self.index.get(path);
+        let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, known)| (known.kind, known.ino));
+        let is_known = known == Some((StatKind::Directory, stat.ino));
+        looking.hint.is_some_and(|hint| hint == Hint::Closed || !is_known)
     }
 
     /// Takes what was seen at a path into the index.
@@ -138,9 +148,17 @@ impl<I: Index> Engine<I> {
             }
             Local::Adopt(entry) => {
                 if let Some(mut row) = row {
+                    // The copy of a displaced file, found after a crash: now that it is here, it is news.
+                    let installing = row.installing.take().filter(|known| known.version == entry.version);
+                    let news = installing.filter(|known| known.beats(&row.winner));
+                    if let Some(entry) = news.clone() {
+                        row.winner = entry;
+                    }
                     row.disk = Some(merge::on_disk(entry, Some(stat)));
-                    row.installing = None;
                     self.store(now, path, row);
+                    if let Some(entry) = news {
+                        self.tell(now, Change { path: path.clone(), entry, body: None }, Vec::new());
+                    }
                 }
             }
             Local::Touched(base) => {
@@ -201,9 +219,13 @@ impl<I: Index> Engine<I> {
             self.postponed.insert(path.clone(), Hint::Gone);
             return;
         }
-        let Some(base) = self.index.get(path).and_then(|row| row.live_on_disk().map(|(entry, _)| entry.clone())) else {
-            return;
-        };
+        let Some(row) = self.index.get(path) else { return };
+        let Some(base) = row.live_on_disk().map(|(entry, _)| entry.clone()) else { return };
+        if !row.winner.is_live() {
+            // It was to be deleted anyway, and maybe was, before a crash (P5).
+            let disk = Some(merge::on_disk(row.winner.clone(), None));
+            return self.store(now, path, Row { disk, installing: None, ..row });
+        }
         let stamp = base.version.stamp + 1;
         let entry = self.mint(Kind::Deleted { at: now.wall }, Mode::NONE, FileTime::default(), stamp, Some(&base));
         self.changed_here(now, path, entry, None, None);

@@ -39,10 +39,13 @@ fn due(first: u64, now: u64, hint: Hint) -> u64 {
 }
 
 impl Settle {
-    /// The latest hint decides: a file that is written again after its close is not quiet.
+    /// The latest hint decides when: a file that is written again after its close is not quiet. That something was closed or
+    /// renamed in is remembered, for it may be a new folder.
     pub fn hint(&mut self, now: u64, path: SyncPath, hint: Hint) {
-        let first = self.noisy.get(&path).map_or(now, |noisy| noisy.first);
-        self.insert(path, Noisy { first, due: due(first, now, hint), hint });
+        let old = self.noisy.get(&path);
+        let first = old.map_or(now, |noisy| noisy.first);
+        let kept = if old.is_some_and(|noisy| noisy.hint == Hint::Closed) { Hint::Closed } else { hint };
+        self.insert(path, Noisy { first, due: due(first, now, hint), hint: kept });
     }
 
     fn insert(&mut self, path: SyncPath, noisy: Noisy) {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// A member not heard for this long is not dialled any more.
-const FORGET_AFTER: Duration = Duration::from_secs(60);
+const FORGET_AFTER: Duration = Duration::from_mins(1);
 const MAX_MEMBERS: usize = 1024;
 
 /// Where a member takes links, and when it said so last.

@@ -31,7 +31,7 @@ pub struct DiskOptions {
 
 impl Default for DiskOptions {
     fn default() -> Self {
-        Self { unwatched_walk: Duration::from_secs(60) }
+        Self { unwatched_walk: Duration::from_mins(1) }
     }
 }
 
@@ -50,7 +50,8 @@ pub struct Disk {
 
 impl Disk {
     /// Starts the threads. Fails when staging cannot be cleared or a thread cannot be made.
-    pub fn start(root: Arc<Root>, events: Events, options: DiskOptions) -> io::Result<Self> {
+    pub fn start(root: Arc<Root>, events: Events, options: &DiskOptions) -> io::Result<Self> {
+        let unwatched_walk = options.unwatched_walk;
         let stage = Stage::open(Arc::clone(&root))?;
         let history = History::open(Arc::clone(&root), Arc::clone(&stage));
         let watcher = Arc::new(Watcher::new(Arc::clone(&root), events.clone()));
@@ -72,7 +73,7 @@ impl Disk {
         }
         let applier = Arc::clone(&disk.applier);
         spawn("apply", alive.clone(), move || applier.run())?;
-        spawn("unwatched", alive, move || walk_unwatched(&watcher, &events, &timer_ended, options.unwatched_walk))?;
+        spawn("unwatched", alive, move || walk_unwatched(&watcher, &events, &timer_ended, unwatched_walk))?;
         Ok(disk)
     }
 

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use std::io;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -22,6 +22,10 @@ const NOTSENT_LOWAT_BYTES: u32 = 128 * 1024;
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-dirsyncd-link-v1";
 /// Why a proof was refused, as the refused side is told.
 const ANOTHER_SECRET: &str = "another secret";
+
+/// TLS over TCP. TLS reads a record of 16 KiB at a time; the buffer below it takes more from the socket at once.
+pub type Stream = TlsStream<BufReader<Metered>>;
+const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Which end of a connection this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +100,7 @@ impl GreetError {
 
 /// A connection whose other end holds the key of `device`, and is not yet known to be a member.
 pub struct Secured {
-    stream: TlsStream<Metered>,
+    stream: Stream,
     meter: Arc<Meter>,
     role: Role,
     pub device: DeviceId,
@@ -104,7 +108,7 @@ pub struct Secured {
 
 /// A connection to a member.
 pub struct Greeted {
-    pub stream: TlsStream<Metered>,
+    pub stream: Stream,
     pub meter: Arc<Meter>,
     pub role: Role,
     pub device: DeviceId,
@@ -119,13 +123,14 @@ pub async fn secure(tcp: TcpStream, role: Role, me: &Identity) -> Result<Secured
     // Else the socket's buffer is the queue, and a small edit waits behind all of it.
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES).map_err(GreetError::Lost)?;
     let (metered, meter) = Metered::new(tcp, STRANGER_BYTES as u64);
+    let metered = BufReader::with_capacity(READ_BUFFER_BYTES, metered);
     let stream = match role {
         Role::Dialler => {
             TlsConnector::from(Arc::clone(&me.tls.client)).connect(Tls::server_name(), metered).await.map(Into::into)
         }
         Role::Listener => TlsAcceptor::from(Arc::clone(&me.tls.server)).accept(metered).await.map(Into::into),
     };
-    let stream: TlsStream<Metered> = stream.map_err(|error| tls_failed(&meter, error))?;
+    let stream: Stream = stream.map_err(|error| tls_failed(&meter, error))?;
     let certificates = stream.get_ref().1.peer_certificates();
     let certificate = certificates.and_then(<[_]>::first).ok_or(GreetError::NotTls("no certificate".to_owned()))?;
     let device = tls::device_of(certificate).map_err(|error| GreetError::NotTls(error.to_string()))?;
@@ -215,7 +220,7 @@ impl Secured {
     }
 }
 
-fn export(stream: &TlsStream<Metered>, into: &mut [u8; 32]) -> Result<(), GreetError> {
+fn export(stream: &Stream, into: &mut [u8; 32]) -> Result<(), GreetError> {
     let exported = match stream {
         TlsStream::Client(client) => client.get_ref().1.export_keying_material(into, EXPORTER_LABEL, None),
         TlsStream::Server(server) => server.get_ref().1.export_keying_material(into, EXPORTER_LABEL, None),

@@ -4,8 +4,8 @@
 //! order and none comes after it. Deliberately not here: who is dialled, and which of two links stays (`net`).
 
 use super::Events;
-use super::greet::{Greeted, ReadError, Role, read_packet};
-use super::metered::{Meter, Metered};
+use super::greet::{Greeted, ReadError, Role, Stream, read_packet};
+use super::metered::Meter;
 use super::outbox::{self, Lanes, Outbox, Shared};
 use super::transfer::{self, Fetching, MAX_STREAMS, Served, Serving, Staging};
 use crate::engine::{Event, FetchError, FetchId, LinkId, ServedFile, StageId};
@@ -22,9 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsStream;
 
 /// A second link to one device, as the side that closes it says in its `Bye`.
 const DUPLICATE: &str = "a second link";
@@ -57,7 +56,7 @@ impl Default for Times {
             retry_min: Duration::from_millis(250),
             retry_max: Duration::from_secs(15),
             precedence: Duration::from_millis(500),
-            complain: Duration::from_secs(60),
+            complain: Duration::from_mins(1),
         }
     }
 }
@@ -138,6 +137,8 @@ pub struct Link {
     wanted: mpsc::UnboundedSender<Vec<(u32, Option<ServedFile>)>>,
     close: mpsc::UnboundedSender<Closing>,
     gate: Mutex<Gate>,
+    /// The reader met the end of what the peer sends.
+    read_to_end: Notify,
     world: Arc<World>,
 }
 
@@ -151,7 +152,7 @@ struct Gate {
 
 /// The parts of a link that its tasks own.
 pub struct Ends {
-    stream: TlsStream<Metered>,
+    stream: Stream,
     lanes: Lanes,
     wanted: mpsc::UnboundedReceiver<Vec<(u32, Option<ServedFile>)>>,
     close: mpsc::UnboundedReceiver<Closing>,
@@ -182,6 +183,7 @@ impl Link {
         let (close, close_out) = mpsc::unbounded_channel();
         let (since, start) = (SystemTime::now(), Instant::now());
         let (round_trip_us, gate) = (AtomicU64::new(0), Mutex::default());
+        let read_to_end = Notify::new();
         let link = Self {
             id,
             device,
@@ -197,6 +199,7 @@ impl Link {
             wanted,
             close,
             gate,
+            read_to_end,
             world,
         };
         (Arc::new(link), Ends { stream, lanes, wanted: wanted_out, close: close_out })
@@ -238,24 +241,35 @@ impl Link {
         let Ends { stream, lanes, wanted, mut close } = ends;
         let (reading, writing) = tokio::io::split(stream);
         let mut writer = tokio::spawn(write(lanes, writing));
+        let mut reader = tokio::spawn(Arc::clone(self).read(reading));
         let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(self).read(reading));
         tasks.spawn(Arc::clone(self).watch());
         tasks.spawn(Arc::clone(self).pack_wanted(wanted));
+        let farewell = self.world.times.farewell;
         let why = tokio::select! {
+            read = &mut reader => read.unwrap_or(Closing::Eof),
             Some(Ok(why)) = tasks.join_next() => why,
             Some(why) = close.recv() => why,
-            written = &mut writer => match written {
-                Ok(Err(error)) => Closing::Io(error),
-                _ => Closing::Eof,
+            written = &mut writer => {
+                let error = written.map_or(None, Result::err);
+                // The peer's last words say more than a broken pipe; they may still be on their way in.
+                let heard = tokio::time::timeout(farewell, &mut reader).await;
+                match (heard, error) {
+                    (Ok(Ok(why @ Closing::Bye(_))), _) | (Ok(Ok(why)), None) => why,
+                    (_, Some(error)) => Closing::Io(error),
+                    _ => Closing::Eof,
+                }
             },
         };
         self.take_down();
-        tasks.shutdown().await;
+        tasks.abort_all();
         if let Some(packet) = why.farewell() {
             self.outbox.last(&packet);
-            let _ = tokio::time::timeout(self.world.times.farewell, &mut writer).await;
+            let _ = tokio::time::timeout(farewell, &mut writer).await;
+            // Closing with bytes unread would reset the connection, and the last words be lost.
+            let _ = tokio::time::timeout(farewell, self.read_to_end.notified()).await;
         }
+        reader.abort();
         writer.abort();
         why
     }
@@ -292,7 +306,7 @@ impl Link {
         !gate.is_down
     }
 
-    async fn read(self: Arc<Self>, mut from: ReadHalf<TlsStream<Metered>>) -> Closing {
+    async fn read(self: Arc<Self>, mut from: ReadHalf<Stream>) -> Closing {
         loop {
             let handled = match read_packet(&mut from, MAX_HEAD_BYTES, MAX_BODY_BYTES).await {
                 Ok((packet, wire_bytes)) => self.handle(packet, wire_bytes),
@@ -301,6 +315,7 @@ impl Link {
                 Err(ReadError::Io(error)) => Err(Closing::Io(error)),
             };
             if let Err(why) = handled {
+                self.read_to_end.notify_one();
                 return why;
             }
         }
@@ -326,6 +341,9 @@ impl Link {
     ) -> Closing {
         while let Some(files) = wanted.recv().await {
             for group in transfer::groups(files) {
+                for file in group.iter().filter_map(|(_, file)| file.as_ref()) {
+                    tracing::debug!("'{}' goes to {}: {} bytes, packed with others", file.path, self.name, file.size);
+                }
                 let served = Arc::clone(&self.world.served);
                 let packing = tokio::task::spawn_blocking(move || transfer::pack(&*served, &group));
                 for frame in packing.await.unwrap_or_default() {
@@ -340,6 +358,8 @@ impl Link {
 
     fn handle(self: &Arc<Self>, packet: Packet, wire_bytes: u64) -> Result<(), Closing> {
         match packet {
+            // What comes after our own goodbye is read and dropped.
+            packet if !matches!(packet, Packet::Bye { .. }) && self.gate().is_down => drop(packet),
             Packet::Message(message) => self.tell(Event::Message { link: self.id, message, wire_bytes }),
             Packet::Ping { at } => self.outbox.packet(&Packet::Pong { at }),
             Packet::Pong { at } => self.pong(at),
@@ -500,18 +520,15 @@ impl Link {
             self.outbox.pieces.blocking_send(frame).is_ok()
         });
         let (path, size, ms) = (&file.path, file.size, start.elapsed().as_millis());
-        match how {
-            Ending::Whole => {
-                tracing::info!("sent '{path}' to {}: {size} bytes, {wire_bytes} on the wire, {ms} ms", self.name)
-            }
-            how => {
-                tracing::debug!("'{path}' was not sent whole to {}: {how:?}, {wire_bytes} bytes on the wire", self.name)
-            }
+        if how == Ending::Whole {
+            tracing::info!("sent '{path}' to {}: {size} bytes, {wire_bytes} on the wire, {ms} ms", self.name);
+        } else {
+            tracing::debug!("'{path}' was not sent whole to {}: {how:?}, {wire_bytes} on the wire", self.name);
         }
         how
     }
 }
 
-async fn write(lanes: Lanes, mut to: WriteHalf<TlsStream<Metered>>) -> io::Result<()> {
+async fn write(lanes: Lanes, mut to: WriteHalf<Stream>) -> io::Result<()> {
     lanes.write_to(&mut to).await
 }

@@ -44,7 +44,11 @@ impl Meter {
 
     /// Whether a stranger sent all that it may.
     pub fn is_exhausted(&self) -> bool {
-        self.received() >= self.allowed.load(Relaxed)
+        self.left() == 0
+    }
+
+    fn left(&self) -> u64 {
+        self.allowed.load(Relaxed).saturating_sub(self.received())
     }
 }
 
@@ -72,7 +76,15 @@ impl AsyncRead for Metered {
             return Poll::Ready(Err(io::Error::other("too many bytes before the proof")));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?;
+        let left = this.meter.left();
+        if left < buf.remaining() as u64 {
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(left as usize));
+            ready!(Pin::new(&mut this.tcp).poll_read(cx, &mut part))?;
+            let taken = part.filled().len();
+            buf.advance(taken);
+        } else {
+            ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?;
+        }
         this.meter.received.fetch_add((buf.filled().len() - before) as u64, Relaxed);
         this.meter.heard_ms.store(this.meter.start.elapsed().as_millis() as u64, Relaxed);
         Poll::Ready(Ok(()))

@@ -132,15 +132,14 @@ impl Lanes {
     pub async fn write_to<W: AsyncWrite + Unpin>(mut self, to: &mut W) -> io::Result<()> {
         let mut gathered = Vec::with_capacity(2 * GATHER_BYTES);
         loop {
-            let next = match self.try_next() {
-                Some(next) => next,
-                None => {
-                    to.write_all(&gathered).await?;
-                    gathered.clear();
-                    to.flush().await?;
-                    let Some(next) = self.next().await else { return Ok(()) };
-                    next
-                }
+            let next = if let Some(next) = self.try_next() {
+                next
+            } else {
+                to.write_all(&gathered).await?;
+                gathered.clear();
+                to.flush().await?;
+                let Some(next) = self.next().await else { return Ok(()) };
+                next
             };
             let last = self.gather(next, &mut gathered);
             if last || gathered.len() >= GATHER_BYTES {

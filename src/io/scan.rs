@@ -50,8 +50,16 @@ struct State {
 /// One walk: how many of its folders are unfinished, and which could not be read.
 struct Walk {
     id: WalkId,
-    progress: Mutex<(usize, Vec<(Option<SyncPath>, Trouble)>)>,
+    progress: Mutex<Progress>,
 }
+
+#[derive(Default)]
+struct Progress {
+    unfinished: usize,
+    unread: Vec<Unread>,
+}
+
+type Unread = (Option<SyncPath>, Trouble);
 
 impl Walker {
     pub fn new(root: Arc<Root>, watcher: Arc<Watcher>, looks: Arc<Looks>, events: Events) -> Self {
@@ -70,7 +78,7 @@ impl Walker {
         if below.is_none() {
             self.watcher.begin_anew();
         }
-        let walk = Arc::new(Walk { id, progress: Mutex::new((1, Vec::new())) });
+        let walk = Arc::new(Walk { id, progress: Mutex::new(Progress { unfinished: 1, unread: Vec::new() }) });
         self.lock().folders.push_front((walk, below));
         self.changed.notify_all();
     }
@@ -108,12 +116,12 @@ impl Walker {
     }
 
     /// One folder of the walk is done; the last one ends it.
-    fn finish(&self, walk: &Walk, unread: Option<(Option<SyncPath>, Trouble)>) {
+    fn finish(&self, walk: &Walk, unread: Option<Unread>) {
         let mut progress = walk.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.0 -= 1;
-        progress.1.extend(unread);
-        if progress.0 == 0 {
-            let unread = std::mem::take(&mut progress.1);
+        progress.unfinished -= 1;
+        progress.unread.extend(unread);
+        if progress.unfinished == 0 {
+            let unread = std::mem::take(&mut progress.unread);
             self.events.send(Event::Walked { walk: walk.id, unread });
         }
     }
@@ -168,7 +176,7 @@ impl Walker {
         if inner.is_empty() {
             return;
         }
-        walk.progress.lock().unwrap_or_else(PoisonError::into_inner).0 += inner.len();
+        walk.progress.lock().unwrap_or_else(PoisonError::into_inner).unfinished += inner.len();
         self.lock().folders.extend(inner.into_iter().map(|path| (Arc::clone(walk), Some(path))));
         self.changed.notify_all();
     }

@@ -76,11 +76,9 @@ mod tests {
         lock(&strangers.waiting).list.iter().map(|(number, address, _)| (*number, *address)).collect()
     }
 
-    fn wait_for_ever(pass: Pass) -> impl Future<Output = ()> {
-        async move {
-            std::future::pending::<()>().await;
-            drop(pass);
-        }
+    async fn wait_for_ever(pass: Pass) {
+        std::future::pending::<()>().await;
+        drop(pass);
     }
 
     #[tokio::test]

@@ -52,11 +52,11 @@ impl Watcher {
         let Some(inotify) = &self.inotify else { return };
         let path = folder.map_or_else(|| self.base.clone(), |f| self.base.join(OsStr::from_bytes(f.as_bytes())));
         let watched = inotify.lock().unwrap_or_else(PoisonError::into_inner).watch(&path, RecursiveMode::NonRecursive);
-        match watched {
-            Ok(()) => {}
-            // Gone already: whoever removed it is heard through its parent.
-            Err(e) if is_gone(&e) => {}
-            Err(e) => self.go_without(folder, &e),
+        // One that is gone already is heard of through its parent.
+        if let Err(e) = watched
+            && !is_gone(&e)
+        {
+            self.go_without(folder, &e);
         }
     }
 
@@ -66,12 +66,13 @@ impl Watcher {
             return;
         }
         let folder = folder.map_or_else(|| "the folder".to_owned(), |f| format!("'{f}'"));
-        match e.kind {
-            ErrorKind::MaxFilesWatch => tracing::warn!(
+        if matches!(e.kind, ErrorKind::MaxFilesWatch) {
+            tracing::warn!(
                 "no inotify watches are left for {folder} and maybe others: raise fs.inotify.max_user_watches \
                  (sysctl fs.inotify.max_user_watches=1048576); until then they are walked every 60 s"
-            ),
-            _ => tracing::warn!("cannot watch {folder} ({}); it is walked every 60 s", describe(e)),
+            );
+        } else {
+            tracing::warn!("cannot watch {folder} ({}); it is walked every 60 s", describe(e));
         }
     }
 

@@ -10,6 +10,7 @@ mod oracle;
 mod plan;
 mod recorded;
 mod rng;
+mod scenarios;
 mod shell;
 mod trace;
 mod tree;

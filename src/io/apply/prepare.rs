@@ -43,7 +43,7 @@ fn file(site: &Site, job: &Job, size: u64, content: &ContentId) -> Result<Made, 
             }
             let (id, mut file) = site.stage.create_file().map_err(failed)?;
             let written = file.write_all(bytes).map_err(|e| errno(&e)).map_err(failed);
-            finish(site, job, stage::name(id), file, written)
+            finish(site, job, &stage::name(id), file, written)
         }
         Source::Staged(id) => {
             let name = stage::name(*id);
@@ -70,10 +70,10 @@ fn file(site: &Site, job: &Job, size: u64, content: &ContentId) -> Result<Made, 
     }
 }
 
-fn finish(site: &Site, job: &Job, name: String, file: File, made: Result<(), Outcome>) -> Result<Made, Outcome> {
-    let dressed = made.and_then(|()| dress_file(site, job, name.clone(), file));
+fn finish(site: &Site, job: &Job, name: &str, file: File, made: Result<(), Outcome>) -> Result<Made, Outcome> {
+    let dressed = made.and_then(|()| dress_file(site, job, name.to_owned(), file));
     if dressed.is_err() {
-        let _ = rustix::fs::unlinkat(site.root.staging(), name.as_str(), AtFlags::empty());
+        let _ = rustix::fs::unlinkat(site.root.staging(), name, AtFlags::empty());
     }
     dressed.map(Made::Staged)
 }
@@ -91,7 +91,7 @@ fn copy(site: &Site, job: &Job, from: &SyncPath, stat: &Stat, content: &ContentI
         let untouched = beneath::facts(&source).is_ok_and(|now| now.stat == *stat);
         Err(if untouched { Outcome::BadContent } else { Outcome::NoSource })
     });
-    finish(site, job, stage::name(id), file, made)
+    finish(site, job, &stage::name(id), file, made)
 }
 
 /// Clones (sharing the blocks where the file system can) or copies, and hashes what the copy holds.

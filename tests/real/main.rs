@@ -1,0 +1,20 @@
+//! Real daemons on this host, seen from outside only: what users do to files on one machine, and what the others then hold.
+//!
+//! One binary, so that all themes run side by side. One module a theme, one sentence a test.
+//! Deliberately not here: knowledge of the crate's inside; that is tested beside the code.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_input;
+mod conflicts;
+mod deleting;
+mod echo;
+mod folders;
+mod groups;
+mod guards;
+mod hostile_peer;
+mod kill;
+mod names;
+mod saving;
+mod watching;

@@ -1,0 +1,53 @@
+//! When the kernel does not tell: a watch limit that is too low costs time, never a change.
+
+use crate::common::machine::wait_linked;
+use crate::common::{Group, converge, eventually, wait_equal, write};
+use std::time::Duration;
+
+/// Longer than the 60 s between walks of what is not watched.
+const A_WALK: Duration = Duration::from_secs(100);
+
+#[test]
+fn a_watch_limit_is_one_line_that_names_the_setting_and_what_is_not_watched_is_walked() {
+    let group = Group::new();
+    let (mut a, b) = (group.machine("a"), group.machine("b"));
+    // The limit of a user namespace of its own: nobody else's is touched.
+    let limited = "echo 20 > /proc/sys/user/max_inotify_watches && exec \"$@\"";
+    a.through = ["unshare", "--user", "--map-root-user", "sh", "-c", limited, "sh"].map(str::to_owned).to_vec();
+    for n in 0..60 {
+        write(a.at(&format!("d{n}/f")), format!("{n}"));
+    }
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    a.wait_log(&["max_user_watches"]);
+    converge(&[&a, &b]);
+    for n in 0..60 {
+        write(a.at(&format!("d{n}/f")), format!("changed {n}"));
+    }
+    let tree = wait_equal(&[&a, &b], A_WALK);
+    assert_eq!(tree.files(), 60);
+    let lines = a.log().lines().filter(|line| line.contains("max_user_watches")).count();
+    assert_eq!(lines, 1, "{}", a.log());
+    // The way back never depended on watches.
+    write(b.at("d59/f"), "by b");
+    eventually("b's edit is at a", A_WALK, || {
+        let there = crate::common::disk::peek(a.at("d59/f"));
+        (there.as_deref() == Some(b"by b")).then_some(()).ok_or(format!("{there:?}"))
+    });
+}
+
+#[test]
+fn ten_thousand_files_made_and_removed_at_once_leave_nothing_behind_and_nothing_out() {
+    let (a, b) = Group::new().pair();
+    write(a.at("stays"), "stays");
+    for n in 0..10_000 {
+        let path = a.at(&format!("burst/{}/{n}", n % 50));
+        write(&path, "short-lived");
+        if n % 10 != 0 {
+            crate::common::remove(&path);
+        }
+    }
+    let tree = converge(&[&a, &b]);
+    assert_eq!(tree.files(), 1001);
+}

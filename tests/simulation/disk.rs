@@ -5,9 +5,9 @@
 //! Deliberately not here: hints (`watcher`), installs (`shell`).
 
 use super::rng::Rng;
-use super::tree::{Body, Data, Ino, Inode, Listing, ROOT, Tree};
+use super::tree::{Body, Data, Ino, Inode, Listing, ROOT, Tree, Value};
 use dirsyncd::model::SyncPath;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub struct Disk {
@@ -72,7 +72,9 @@ impl Disk {
     }
 
     fn sync_inodes(&mut self, inos: &[Ino]) {
-        inos.iter().for_each(|ino| self.flush(*ino));
+        for ino in inos {
+            self.flush(*ino);
+        }
         let mut before = &self.durable;
         let mut reach = 0;
         for (at, after) in self.journal.iter().enumerate() {
@@ -94,6 +96,11 @@ impl Disk {
             _ => true,
         });
         tree
+    }
+
+    /// Everything in the folder and in history.
+    pub fn values(&self) -> BTreeSet<Value> {
+        self.live.values()
     }
 
     /// Cuts the power: some prefix of the journal survives, and of unsynced bytes all, a part, or what was there before.

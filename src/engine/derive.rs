@@ -5,6 +5,7 @@
 //! has rested and no comparison is under way: the child's own deletion may only not have been heard yet.
 
 use super::Engine;
+use super::action::{Keep, Source};
 use super::event::Now;
 use super::index::{Index, Row};
 use super::merge;
@@ -64,7 +65,7 @@ impl<I: Index> Engine<I> {
 
     /// Before a derived directory displaces a file or link, that is copied beside it: by those who have it, and told once it
     /// is there, so that nobody waits for what no one has. Whether the directory must wait for that.
-    pub(super) fn displaces(&mut self, path: &SyncPath, row: &Row) -> bool {
+    pub(super) fn displaces(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
         let Some((displaced, stat)) = row.live_on_disk() else { return false };
         if displaced.is_directory() || row.winner != merge::derived_directory(Some(displaced)) {
             return false;
@@ -78,19 +79,15 @@ impl<I: Index> Engine<I> {
             let nothing = merge::nothing();
             let copy = Row { winner: nothing, disk: None, installing: Some(displaced.clone()) };
             self.index.put(&beside, &copy);
+            self.report_conflict(path, &row.winner, displaced.clone(), beside.to_text());
             let source = match displaced.file() {
                 Some(_) => Source::Copy { from: path.clone(), stat: *stat },
                 None => Source::Nothing,
             };
+            self.begin_want(now, &beside);
             self.install_as(&beside, displaced.clone(), None, source, Keep::Replaced);
         }
         true
-    }
-
-    /// A displaced file's copy is there, or came to nothing.
-    pub(super) fn displaced(&mut self, now: Now, path: &SyncPath, entry: &Entry) {
-        let original = self.index.below(path.parent().as_ref(), None, usize::MAX);
-        let _ = (now, original, entry);
     }
 
     /// A winner that was heard or derived: the disk follows.

@@ -39,7 +39,6 @@ impl<I: Index> Engine<I> {
         self.note_stamp(row.winner.version.stamp);
         self.state_changed(now);
         self.check_family(now, path, &row.winner);
-        self.keep_displaced(now, path, &row);
         if row.is_settled() && !self.is_busy(path) {
             self.unwant(path);
         } else {
@@ -48,6 +47,16 @@ impl<I: Index> Engine<I> {
     }
 
     fn want(&mut self, now: Now, path: &SyncPath, row: &Row) {
+        self.begin_want(now, path);
+        let content = row.winner.file();
+        if self.wants.by_path.get(path).is_some_and(|want| want.content != content) {
+            self.drop_content(path);
+        }
+        self.wants.set_content(path, content);
+        self.wants.make_ready(path);
+    }
+
+    pub(super) fn begin_want(&mut self, now: Now, path: &SyncPath) {
         if !self.wants.by_path.contains_key(path) {
             let want = Want {
                 step: Step::Ready,
@@ -67,12 +76,6 @@ impl<I: Index> Engine<I> {
             };
             self.wants.by_path.insert(path.clone(), want);
         }
-        let content = row.winner.file();
-        if self.wants.by_path.get(path).is_some_and(|want| want.content != content) {
-            self.drop_content(path);
-        }
-        self.wants.set_content(path, content);
-        self.wants.make_ready(path);
     }
 
     /// The winner moved on: what was on its way for the old one is of no use.
@@ -249,6 +252,10 @@ impl<I: Index> Engine<I> {
         if live.is_some_and(|(entry, _)| entry.same_content(&row.winner)) {
             return self.install(path, &row, Source::InPlace);
         }
+        if self.displaces(now, path, &row) {
+            return self.wait(now, path, Some(SECOND));
+        }
+        let live = row.live_on_disk();
         match row.winner.file() {
             None if live.is_some_and(|(entry, _)| self.is_copied_from(now, path, entry)) => {
                 self.wait(now, path, Some(COPY_PATIENCE_NS));

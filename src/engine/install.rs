@@ -14,13 +14,25 @@ const FULL_PAUSE_NS: u64 = 10_000_000_000;
 
 impl<I: Index> Engine<I> {
     pub(super) fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
-        let id = JobId(self.wants.next_id());
         let on_disk = row.live_on_disk();
         let keep = match on_disk {
             Some((old, _)) if row.winner.conflicts_with(old) => Keep::Conflict,
             _ if !row.winner.is_live() => Keep::Deleted,
             _ => Keep::Replaced,
         };
+        let expect = on_disk.map(|(_, stat)| *stat);
+        self.install_as(path, row.winner.clone(), expect, source, keep);
+    }
+
+    pub(super) fn install_as(
+        &mut self,
+        path: &SyncPath,
+        entry: Entry,
+        expect: Option<Stat>,
+        source: Source,
+        keep: Keep,
+    ) {
+        let id = JobId(self.wants.next_id());
         self.set_step(path, Step::Installing(id));
         let window = if let Source::Bytes(bytes) = &source { Some(bytes.len() as u64) } else { None };
         if let Some(size) = window {
@@ -28,9 +40,8 @@ impl<I: Index> Engine<I> {
             self.wants.small_bytes += size;
         }
         let copied = matches!(source, Source::Copy { .. });
-        self.wants.jobs.insert(id, UnderWay { path: path.clone(), entry: row.winner.clone(), copied, window });
-        let expect = on_disk.map(|(_, stat)| *stat);
-        self.act(Action::Install(Job { id, path: path.clone(), entry: row.winner.clone(), expect, source, keep }));
+        self.wants.jobs.insert(id, UnderWay { path: path.clone(), entry: entry.clone(), copied, window });
+        self.act(Action::Install(Job { id, path: path.clone(), entry, expect, source, keep }));
     }
 
     /// The entry whose install is under way at a path.
@@ -49,6 +60,9 @@ impl<I: Index> Engine<I> {
         self.set_step(&path, Step::Waiting);
         if let Some(hint) = self.postponed.remove(&path) {
             self.settle.hint(now.mono, path.clone(), hint);
+        }
+        if !matches!(outcome, Outcome::Done { .. }) && self.gives_up_copy(now, &path, &outcome) {
+            return;
         }
         match outcome {
             Outcome::Done { stat, kept } => self.install_done(now, &path, entry, stat, kept),
@@ -97,13 +111,34 @@ impl<I: Index> Engine<I> {
         self.back_off(now, path);
     }
 
+    /// The copy of a displaced file came to nothing: there is no such path, as far as anyone knows.
+    fn gives_up_copy(&mut self, now: Now, path: &SyncPath, outcome: &Outcome) -> bool {
+        let is_copy = |row: Row| row.installing.is_some() && row.winner == merge::nothing();
+        if !self.index.get(path).is_some_and(is_copy) {
+            return false;
+        }
+        if *outcome == Outcome::Stale {
+            // Perhaps it is there already, from before a crash: the look that follows knows it.
+            self.settle.hint(now.mono, path.clone(), Hint::Closed);
+        } else {
+            self.index.remove(path);
+        }
+        self.unwant(path);
+        true
+    }
+
     fn install_done(&mut self, now: Now, path: &SyncPath, entry: Entry, stat: Option<Stat>, kept: Option<String>) {
         let Some(mut row) = self.index.get(path) else { return };
         let replaced = row.disk.replace(merge::on_disk(entry.clone(), stat)).map(|disk| disk.entry);
         row.installing = None;
         self.solve(path);
         let want = self.wants.get(path);
-        let told = want.and_then(|want| want.told.clone());
+        let mut told = want.and_then(|want| want.told.clone());
+        if entry.beats(&row.winner) {
+            // The copy of a displaced file: now that it is here, it is news.
+            row.winner = entry.clone();
+            told = Some(Vec::new());
+        }
         if let Some(want) = want {
             let report = Report::Received {
                 path: path.clone(),

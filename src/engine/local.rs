@@ -148,9 +148,17 @@ impl<I: Index> Engine<I> {
             }
             Local::Adopt(entry) => {
                 if let Some(mut row) = row {
+                    // The copy of a displaced file, found after a crash: now that it is here, it is news.
+                    let installing = row.installing.take().filter(|known| known.version == entry.version);
+                    let news = installing.filter(|known| known.beats(&row.winner));
+                    if let Some(entry) = news.clone() {
+                        row.winner = entry;
+                    }
                     row.disk = Some(merge::on_disk(entry, Some(stat)));
-                    row.installing = None;
                     self.store(now, path, row);
+                    if let Some(entry) = news {
+                        self.tell(now, Change { path: path.clone(), entry, body: None }, Vec::new());
+                    }
                 }
             }
             Local::Touched(base) => {

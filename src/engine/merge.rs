@@ -103,6 +103,12 @@ pub fn derived_directory(winner: Option<&Entry>) -> Entry {
     Entry { kind: Kind::Directory, mode: Mode::DIRECTORY, mtime: FileTime::default(), version }
 }
 
+/// The winner of a path of which nothing was ever heard: everything beats it.
+pub fn nothing() -> Entry {
+    let version = Version { stamp: 0, author: DeviceId([0; 32]), seen: Seen::default() };
+    Entry { kind: Kind::Deleted { at: 0 }, mode: Mode::NONE, mtime: FileTime::default(), version }
+}
+
 /// Where a file or link goes that a directory displaces: beside it, named from its version.
 pub fn displaced_path(path: &SyncPath, entry: &Entry) -> SyncPath {
     let suffix = format!(".conflict-{}-{}", entry.version.stamp, entry.version.author.short());

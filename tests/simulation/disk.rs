@@ -5,9 +5,9 @@
 //! Deliberately not here: hints (`watcher`), installs (`shell`).
 
 use super::rng::Rng;
-use super::tree::{Body, Data, Ino, Inode, Listing, ROOT, Tree, Value};
+use super::tree::{Body, Data, Ino, Inode, Listing, ROOT, Tree};
 use dirsyncd::model::SyncPath;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub struct Disk {
@@ -96,11 +96,6 @@ impl Disk {
             _ => true,
         });
         tree
-    }
-
-    /// Everything in the folder and in history.
-    pub fn values(&self) -> BTreeSet<Value> {
-        self.live.values()
     }
 
     /// Cuts the power: some prefix of the journal survives, and of unsynced bytes all, a part, or what was there before.

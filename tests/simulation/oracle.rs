@@ -52,7 +52,7 @@ impl World {
         let before = here.disk.live.clone();
         let sure = here.disk.surely_durable().values();
         let changes = here.disk.cut_power(&mut self.rng);
-        let after = here.disk.values();
+        let after = here.disk.live.values();
         let lost = before.values().into_iter().filter(|value| !after.contains(value) && !sure.contains(value));
         self.ledger.excused.extend(lost);
         self.ledger.touched(node, &changes);
@@ -142,7 +142,7 @@ impl World {
 
     /// Every value is in a tree or in a history, or a user overwrote it knowingly (P2).
     fn check_nothing_lost(&self) -> Result<(), String> {
-        let all: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.values()).collect();
+        let all: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.live.values()).collect();
         let lost = |value: &&Value| !all.contains(*value) && !self.ledger.may_be_lost(value);
         match self.ledger.written.keys().find(lost) {
             Some(value) => {

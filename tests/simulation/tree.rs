@@ -148,6 +148,11 @@ impl Tree {
         self.inodes.values().filter_map(|inode| inode.value()).collect()
     }
 
+    /// The values in the folder.
+    pub fn shown(&self) -> BTreeSet<Value> {
+        self.listing().values().filter_map(|(_, inode)| inode.value()).collect()
+    }
+
     /// The values in history.
     pub fn kept(&self) -> impl Iterator<Item = Value> {
         self.history.values().filter_map(|ino| self.inodes[ino].value())

@@ -257,16 +257,24 @@ impl World {
     }
 
     /// The machine stops, its folder and history are those of the backup, its index is not; it starts again.
+    /// Not done to a folder that alone holds something: nobody could bring that back.
     pub fn restore(&mut self, node: NodeId) {
         let Some(backup) = self.nodes[node].backup.clone() else { return };
+        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
+        let mut elsewhere: BTreeSet<Value> = others.flat_map(|(_, other)| other.disk.live.shown()).collect();
+        elsewhere.extend(backup.shown());
+        let has = |value: &Value| elsewhere.contains(value);
+        if !self.nodes[node].disk.live.shown().iter().all(has) {
+            return;
+        }
         self.crash(node, false);
         self.trace.note(self.now, format_args!("n{node} is restored"));
-        let had = self.nodes[node].disk.values();
+        let kept = self.nodes[node].disk.live.kept().collect::<Vec<_>>();
         let changes = self.nodes[node].disk.replace(backup);
         self.nodes[node].is_restored = true;
         self.ledger.touched(node, &changes);
-        let left: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.values()).collect();
-        self.ledger.excused.extend(had.into_iter().filter(|value| !left.contains(value)));
+        let left: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.live.values()).collect();
+        self.ledger.excused.extend(kept.into_iter().filter(|value| !left.contains(value)));
         self.forget_void(node);
         self.start(node);
     }

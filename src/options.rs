@@ -8,6 +8,7 @@ use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use std::env;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
@@ -104,6 +105,13 @@ pub struct PeerAddress {
     /// An IPv6 address stands without its brackets.
     pub host: String,
     pub port: u16,
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 /// Where the group's secret comes from.

@@ -1,1 +1,33 @@
-fn main() {}
+//! `dirsyncd`: parse, run, exit code. Everything else is in the library.
+
+use clap::Parser;
+use dirsyncd::options::{Args, Options};
+use dirsyncd::{daemon, logging};
+use std::fmt::Display;
+use std::process::ExitCode;
+
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(why) = logging::init(args.log_format, args.log_level.as_deref()) {
+        return refuse(USAGE, &why);
+    }
+    let options = match Options::new(args) {
+        Ok(options) => options,
+        Err(why) => return refuse(USAGE, &why),
+    };
+    match daemon::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            tracing::error!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Before there is anything to log about: the person at the keyboard is told.
+fn refuse(code: u8, why: &dyn Display) -> ExitCode {
+    eprintln!("dirsyncd: {why}");
+    ExitCode::from(code)
+}

@@ -403,4 +403,9 @@ impl<I: Index> Engine<I> {
     pub fn index_mut(&mut self) -> &mut I {
         &mut self.index
     }
+
+    /// The end: the index, to be closed.
+    pub fn into_index(self) -> I {
+        self.index
+    }
 }

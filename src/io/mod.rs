@@ -22,11 +22,13 @@ pub mod root;
 pub mod scan;
 pub mod secret;
 pub mod stage;
+pub mod state;
 pub mod strangers;
 pub mod tls;
 pub mod transfer;
 pub mod trouble;
 pub mod watch;
+pub mod words;
 
 use crate::engine::Event;
 use std::sync::mpsc;

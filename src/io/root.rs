@@ -151,9 +151,20 @@ impl Root {
 
     /// Writes a marker with a new nonce, durably.
     pub fn renew_marker(&self) -> io::Result<String> {
+        let nonce = Self::new_nonce()?;
+        self.write_marker(&nonce)?;
+        Ok(nonce)
+    }
+
+    /// A nonce that no marker had before; not written yet.
+    pub fn new_nonce() -> io::Result<String> {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(io::Error::other)?;
-        let nonce = text::hex(&nonce);
+        Ok(text::hex(&nonce))
+    }
+
+    /// Writes a marker with this nonce, durably.
+    pub fn write_marker(&self, nonce: &str) -> io::Result<()> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let temporary = "marker.new";
         remove(&self.private, temporary)?;
@@ -162,8 +173,8 @@ impl Root {
         file.sync_all()?;
         rustix::fs::renameat(&self.private, temporary, &self.private, MARKER)?;
         rustix::fs::fsync(&self.private)?;
-        *written = Some(nonce.clone());
-        Ok(nonce)
+        *written = Some(nonce.to_owned());
+        Ok(())
     }
 
     /// What is at `path`; `None` when nothing is, or when a folder on the way is missing or is no folder.

@@ -1,3 +1,5 @@
+//! Frames as they are written, and as hostile peers write them.
+
 use super::*;
 use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, Seen, Version};
 use crate::wire::message::{Change, MESSAGE_BYTES, Want};

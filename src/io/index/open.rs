@@ -9,6 +9,7 @@ use crate::engine::index::Counts;
 use crate::wire::message::{Bucket, Digest};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -98,7 +99,7 @@ fn identify(path: &Path) -> Result<Found, IndexError> {
     let mut header = Vec::new();
     match fs::File::open(path).and_then(|file| file.take(100).read_to_end(&mut header)) {
         Err(why) if why.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(why) => return Err(cannot_open(path, why)),
+        Err(why) => return Err(cannot_open(path, &why)),
         Ok(_) => {}
     }
     if header.is_empty() {
@@ -176,7 +177,7 @@ fn existing(path: &Path) -> Result<SqliteIndex, Broken> {
 
 fn create(path: &Path) -> Result<SqliteIndex, IndexError> {
     let made = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
-    made.map_err(|why| cannot_open(path, why))?;
+    made.map_err(|why| cannot_open(path, &why))?;
     let db = connect(path)?;
     make_schema(&db)?;
     let mut index = load(db)?;
@@ -274,16 +275,16 @@ fn set_aside(path: &Path) -> Result<PathBuf, IndexError> {
     };
     let free = (0..).map(|n| if n == 0 { format!(".corrupt-{seconds}") } else { format!(".corrupt-{seconds}.{n}") });
     let suffix = free.into_iter().find(|suffix| !named(suffix).exists()).unwrap_or_default();
-    fs::rename(path, named(&suffix)).map_err(|why| cannot_open(path, why))?;
+    fs::rename(path, named(&suffix)).map_err(|why| cannot_open(path, &why))?;
     for log in ["-wal", "-shm"] {
         match fs::rename(named(log), named(&format!("{suffix}{log}"))) {
-            Err(why) if why.kind() != ErrorKind::NotFound => return Err(cannot_open(path, why)),
+            Err(why) if why.kind() != ErrorKind::NotFound => return Err(cannot_open(path, &why)),
             _ => {}
         }
     }
     Ok(named(&suffix))
 }
 
-fn cannot_open(path: &Path, why: impl ToString) -> IndexError {
+fn cannot_open(path: &Path, why: &dyn Display) -> IndexError {
     IndexError::Open { path: path.to_owned(), why: why.to_string() }
 }

@@ -9,6 +9,7 @@ use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::message::{Bucket, Digest, Group};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Params, Statement, ToSql, params};
+use std::fmt::Write;
 
 /// Holders are named at most this often.
 const HOLDERS: usize = 4;
@@ -83,8 +84,11 @@ impl SqliteIndex {
     fn insert(&self, path: &SyncPath, bucket: Bucket, keys: &Keys, bytes: &[u8]) -> Result<(), IndexError> {
         let sql = "INSERT INTO paths (path, bucket, row, hash, content, live, on_disk, unsettled, deleted_at) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-        let [a, b, c, d, e, f] = keys.values();
-        self.statement(sql)?.execute(params![path.as_bytes(), bucket, bytes, a, b, c, d, e, f])?;
+        let path = path.as_bytes();
+        let keys = keys.values();
+        let mut values: Vec<&dyn ToSql> = vec![&path, &bucket, &bytes];
+        values.extend(keys.iter().map(|key| key as &dyn ToSql));
+        self.statement(sql)?.execute(values.as_slice())?;
         Ok(())
     }
 
@@ -97,7 +101,7 @@ impl SqliteIndex {
         for ((column, old), new) in COLUMNS.iter().zip(&old).zip(&new) {
             if old != new {
                 values.push(new);
-                sql.push_str(&format!(", {column} = ?{}", values.len()));
+                let _ = write!(sql, ", {column} = ?{}", values.len());
             }
         }
         sql.push_str(" WHERE path = ?1");

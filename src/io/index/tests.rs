@@ -296,7 +296,9 @@ fn times_of_the_index() {
     };
     timed("20,000 puts, a commit each 512", &mut || {
         for chunk in rows[..20_000].chunks(512) {
-            chunk.iter().for_each(|(path, row)| index.put(path, row));
+            for (path, row) in chunk {
+                index.put(path, row);
+            }
             index.commit().unwrap();
         }
     });
@@ -306,7 +308,9 @@ fn times_of_the_index() {
                 index.put(path, &Row { disk: None, ..row.clone() });
             }
             index.commit().unwrap();
-            chunk.iter().for_each(|(path, row)| index.put(path, row));
+            for (path, row) in chunk {
+                index.put(path, row);
+            }
             index.commit().unwrap();
         }
     });
@@ -319,7 +323,7 @@ fn times_of_the_index() {
         }
     });
     timed("100 any_live_below", &mut || {
-        assert!((0..100).all(|n| index.any_live_below(&SyncPath::new(format!("folder{n}")).unwrap())))
+        assert!((0..100).all(|n| index.any_live_below(&SyncPath::new(format!("folder{n}")).unwrap())));
     });
     drop(index);
     println!("file: {} KiB", fs::metadata(&path).unwrap().len() / 1024);

@@ -1,0 +1,208 @@
+//! `dirsync`: the tool beside the daemon, as `ssh` is beside `sshd`.
+//!
+//! Arguments in, one question to the daemon, text or JSON out. May import `client`, `io::control`'s views, `io::words` and
+//! `model`. Deliberately not here: anything that the daemon decides.
+
+mod place;
+mod show;
+mod wait;
+mod when;
+
+use crate::client::{Client, ClientError};
+use crate::io::control::view::{EntryView, HistoryView, KeptView, ListView, LogView, PeerView, StatusView};
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Ask the dirsyncd of a folder: how it is, what it did, and to bring back what it replaced.
+///
+/// Finds the daemon by walking up from the current directory to a folder with `.dirsync` in it.
+#[derive(Parser, Debug)]
+#[command(
+    name = "dirsync",
+    version,
+    after_help = "Exit codes: 0 done, 1 not done (or 'wait' timed out), 2 wrong usage.\n\
+                  With --json, times are nanoseconds since 1970 as strings, and paths are escaped as \\xNN where they are not \
+                  printable UTF-8."
+)]
+pub struct Args {
+    /// Act as if started in DIR
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    directory: Option<PathBuf>,
+
+    /// Answer in JSON, with stable names
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// How the folder is: what is under way, who is linked, what needs attention
+    Status,
+    /// The machines that are linked now
+    Peers,
+    /// What the folder holds, as the index knows it
+    Ls {
+        /// A folder or file [default: the current directory]
+        path: Option<OsString>,
+        /// Everything below, not only what lies directly in it
+        #[arg(short, long)]
+        recursive: bool,
+    },
+    /// What happened lately, oldest first
+    Log {
+        /// How many lines, up to 10,000
+        #[arg(short, value_name = "N", default_value_t = 50)]
+        n: usize,
+    },
+    /// What remote changes replaced or deleted, newest first
+    History {
+        /// Of this path only [default: of all]
+        path: Option<OsString>,
+    },
+    /// Bring back what PATH held; without a time, what was replaced or deleted last
+    ///
+    /// TIME is one that `dirsync history` shows, or any other: 2026-03-01, '2026-03-01 14:30', 14:30, or an age such as 90m,
+    /// 2h or 3d. What is restored is a new version like any other, and what it replaces goes to history.
+    Restore {
+        #[arg(value_name = "PATH[@TIME]")]
+        path: OsString,
+    },
+    /// Wait until this machine and all linked ones hold the same and are idle
+    Wait {
+        /// Give up after this many seconds, saying who is behind [default: never]
+        #[arg(long, value_name = "SECONDS")]
+        timeout: Option<f64>,
+    },
+    /// Let deletions happen that were held back because they were so many
+    Confirm,
+    /// Stop sending and receiving, until 'resume'
+    Pause,
+    /// Go on after 'pause'
+    Resume,
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Behind(String),
+    #[error("{0}")]
+    Output(#[from] io::Error),
+}
+
+/// Runs one command; says what went wrong on standard error.
+pub async fn run(args: Args) -> ExitCode {
+    match dispatch(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        // `dirsync log | head` is no error.
+        Err(Failure::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(why) => {
+            let _ = writeln!(io::stderr(), "dirsync: {why}");
+            ExitCode::from(if matches!(why, Failure::Usage(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+async fn dispatch(args: Args) -> Result<(), Failure> {
+    let place = place::Place::find(args.directory)?;
+    let mut client = place.folder.connect().await?;
+    let json = args.json;
+    match args.command {
+        Command::Status => say(json, &client.get::<StatusView>("/v1/status", &[]).await?, show::status),
+        Command::Peers => say(json, &client.get::<Vec<PeerView>>("/v1/peers", &[]).await?, |peers| show::peers(peers)),
+        Command::Ls { path, recursive } => {
+            let path = place.path(path.as_deref())?;
+            let entries = list(&mut client, path.as_deref(), recursive).await?;
+            say(json, &json!({ "entries": entries }), |_| show::list(&entries))
+        }
+        Command::Log { n } => say(json, &client.get::<LogView>("/v1/log", &[("n", n.to_string())]).await?, show::log),
+        Command::History { path } => {
+            let path = path.map(|path| place.path(Some(&path))).transpose()?.flatten();
+            let query: Vec<_> = path.into_iter().map(|path| ("path", path)).collect();
+            say(json, &client.get::<HistoryView>("/v1/history", &query).await?, show::history)
+        }
+        Command::Restore { path } => {
+            let (path, at_ns) = place.path_and_time(&path)?;
+            let query = json!({ "path": path, "at_ns": at_ns.map(|at| at.to_string()) });
+            say(json, &client.post::<KeptView>("/v1/restore", &query).await?, show::restored)
+        }
+        Command::Wait { timeout } => {
+            let status = wait::wait(&mut client, timeout).await?;
+            say(json, &status, |_| String::new())
+        }
+        Command::Confirm => order(&mut client, json, "confirm", "confirmed: held deletions go ahead").await,
+        Command::Pause => order(&mut client, json, "pause", "paused; go on with 'dirsync resume'").await,
+        Command::Resume => order(&mut client, json, "resume", "syncing goes on").await,
+    }
+}
+
+/// All pages of a list; `path` itself is among them only if it is no folder.
+async fn list(client: &mut Client, path: Option<&str>, recursive: bool) -> Result<Vec<EntryView>, Failure> {
+    let mut entries = Vec::new();
+    let mut after = None;
+    loop {
+        let named = [("path", path.map(ToOwned::to_owned)), ("after", after.clone())];
+        let query: Vec<_> = named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let ListView { entries: page, more } = client.get("/v1/ls", &query).await?;
+        after = page.last().map(|entry| entry.path.clone());
+        entries.extend(page.into_iter().filter(|entry| is_listed(entry, path, recursive)));
+        if !more {
+            return Ok(entries);
+        }
+    }
+}
+
+fn is_listed(entry: &EntryView, path: Option<&str>, recursive: bool) -> bool {
+    if Some(&*entry.path) == path {
+        return entry.kind != "directory";
+    }
+    let below = path.map_or(entry.path.as_str(), |dir| entry.path.get(dir.len() + 1..).unwrap_or_default());
+    entry.kind != "deleted" && (recursive || !below.contains('/'))
+}
+
+async fn order(client: &mut Client, json: bool, order: &str, done: &str) -> Result<(), Failure> {
+    let answer: Value = client.post(&format!("/v1/{order}"), &json!({})).await?;
+    say(json, &answer, |_| format!("{done}\n"))
+}
+
+fn say<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        out.write_all(text(value).as_bytes())?;
+    }
+    Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn json_and_the_folder_may_stand_before_or_after_the_command() {
+        for words in [["dirsync", "-C", "/x", "--json", "status"], ["dirsync", "status", "--json", "-C", "/x"]] {
+            let args = Args::try_parse_from(words).unwrap();
+            assert!(args.json && args.directory.is_some());
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Answers as text for people: short, aligned, everything foreign escaped already.
+//!
+//! May import `io::control`'s views and `io::words`. Deliberately not here: colours, and anything for programs (`--json`).
+
+use crate::io::control::view::{EntryView, HistoryView, KeptView, LogView, PathNote, PeerView, StatusView};
+use crate::io::words::{bytes, count, counted};
+use jiff::tz::TimeZone;
+use std::fmt::Write;
+
+/// Problems shown before "and N more".
+const NOTES: usize = 10;
+
+pub(super) fn status(status: &StatusView) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, text: String| {
+        let _ = writeln!(out, "{name:<10} {text}");
+    };
+    line("folder", status.directory.clone());
+    line("machine", format!("{} ({})", status.name, &status.device.short()));
+    line("state", state(status));
+    line("holds", holds(status));
+    if status.pending > 0 {
+        line("to come", counted(status.pending, "path", "paths"));
+    }
+    if status.held_deletions > 0 {
+        let held = counted(status.held_deletions, "deletion", "deletions");
+        line("held back", format!("{held}; if they are meant, run 'dirsync confirm'"));
+    }
+    if status.peers.is_empty() {
+        line("peers", "none linked now".to_owned());
+    }
+    let peer_lines = peers(&status.peers);
+    for (n, peer) in peer_lines.lines().filter(|_| !status.peers.is_empty()).enumerate() {
+        line(if n == 0 { "peers" } else { "" }, peer.to_owned());
+    }
+    notes(&mut out, "under way", &status.under_way);
+    notes(&mut out, "problems", &status.problems);
+    out
+}
+
+fn state(status: &StatusView) -> String {
+    match &status.halted {
+        Some(why) => format!("stopped: {why}"),
+        None if status.paused => "paused (dirsync resume)".to_owned(),
+        None if status.scanning => "scanning".to_owned(),
+        None if status.idle => "idle".to_owned(),
+        None => "syncing".to_owned(),
+    }
+}
+
+fn holds(status: &StatusView) -> String {
+    let files = counted(status.files, "file", "files");
+    let folders = counted(status.directories, "folder", "folders");
+    let links = match status.symlinks {
+        0 => String::new(),
+        links => format!(", {}", counted(links, "link", "links")),
+    };
+    format!("{files} ({}), {folders}{links}", bytes(status.bytes))
+}
+
+fn notes(out: &mut String, title: &str, notes: &[PathNote]) {
+    for (n, note) in notes.iter().take(NOTES).enumerate() {
+        let title = if n == 0 { title } else { "" };
+        let _ = writeln!(out, "{title:<10} {}: {}", note.path, note.text);
+    }
+    if notes.len() > NOTES {
+        let _ = writeln!(out, "{:<10} and {} more (--json shows them)", "", count((notes.len() - NOTES) as u64));
+    }
+}
+
+pub(super) fn peers(peers: &[PeerView]) -> String {
+    if peers.is_empty() {
+        return "no machine is linked now\n".to_owned();
+    }
+    let rows = peers.iter().map(|peer| {
+        let state = match (peer.in_sync, peer.pending) {
+            (true, _) => "in sync".to_owned(),
+            (false, 0) => "comparing".to_owned(),
+            (false, pending) => format!("{} to come", counted(pending, "path", "paths")),
+        };
+        let traffic = format!("sent {}, received {}", bytes(peer.sent_bytes), bytes(peer.received_bytes));
+        vec![peer.name.clone(), peer.device.short(), state, peer.address.clone(), traffic]
+    });
+    table(&rows.collect::<Vec<_>>())
+}
+
+pub(super) fn list(entries: &[EntryView]) -> String {
+    let rows = entries.iter().map(|entry| {
+        let size = if entry.kind == "file" { bytes(entry.size) } else { String::new() };
+        let name = match (entry.kind.as_str(), &entry.target) {
+            ("directory", _) => format!("{}/", entry.path),
+            (_, Some(target)) => format!("{} -> {target}", entry.path),
+            _ => entry.path.clone(),
+        };
+        let here = if entry.here { "" } else { "  (still to come)" };
+        let time = if entry.kind == "file" { time(&entry.mtime_ns) } else { String::new() };
+        vec![entry.mode.clone(), format!("{size:>10}"), format!("{time:<19}"), format!("{name}{here}")]
+    });
+    table(&rows.collect::<Vec<_>>())
+}
+
+pub(super) fn log(log: &LogView) -> String {
+    log.lines.iter().fold(String::new(), |mut out, line| {
+        let _ = writeln!(out, "{}  {}", time(&line.time_ns), line.text);
+        out
+    })
+}
+
+pub(super) fn history(history: &HistoryView) -> String {
+    if history.kept.is_empty() {
+        return "nothing was replaced or deleted by a remote change\n".to_owned();
+    }
+    let rows = history.kept.iter().map(|kept| {
+        vec![time(&kept.time_ns), kept.reason.clone(), format!("{:>10}", bytes(kept.size)), kept.path.clone()]
+    });
+    table(&rows.collect::<Vec<_>>())
+}
+
+pub(super) fn restored(kept: &KeptView) -> String {
+    format!(
+        "restored '{}' ({}) as it was when {} at {}\n",
+        kept.path,
+        bytes(kept.size),
+        kept.reason,
+        time(&kept.time_ns)
+    )
+}
+
+/// Columns two spaces apart; the last one is not padded.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<_> =
+        (0..columns).map(|n| rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count()).max()).collect();
+    rows.iter().fold(String::new(), |mut out, row| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<0$}", width.unwrap_or(0)));
+        out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        out.push('\n');
+        out
+    })
+}
+
+/// Local time, to the second, as `restore PATH@TIME` takes it.
+fn time(ns: &str) -> String {
+    let time = ns.parse().ok().and_then(|ns| jiff::Timestamp::from_nanosecond(ns).ok());
+    time.map_or_else(
+        || "?".to_owned(),
+        |time| time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::DeviceId;
+
+    fn peer(name: &str, in_sync: bool, pending: u64) -> PeerView {
+        let device = DeviceId([0xab; 32]);
+        let (name, address) = (name.to_owned(), "10.0.0.2:6000".to_owned());
+        PeerView { device, name, in_sync, pending, address, sent_bytes: 2048, received_bytes: 1 }
+    }
+
+    #[test]
+    fn a_status_reads_at_a_glance() {
+        let mut shown = StatusView {
+            version: "0".into(),
+            directory: "/srv/shared".into(),
+            state_dir: "/state".into(),
+            device: DeviceId([1; 32]),
+            name: "alpha".into(),
+            listen_port: 6000,
+            broadcast_port: 5000,
+            idle: true,
+            scanning: false,
+            paused: false,
+            halted: None,
+            held_deletions: 0,
+            files: 1834,
+            directories: 1,
+            symlinks: 0,
+            deleted: 7,
+            bytes: 7_549_747,
+            pending: 0,
+            peers: vec![peer("beta", true, 0), peer("long-name", false, 12)],
+            problems: Vec::new(),
+            under_way: Vec::new(),
+        };
+        assert_eq!(
+            status(&shown),
+            "folder     /srv/shared\n\
+             machine    alpha (01010101)\n\
+             state      idle\n\
+             holds      1,834 files (7.2 MiB), 1 folder\n\
+             peers      beta       abababab  in sync           10.0.0.2:6000  sent 2.0 KiB, received 1 B\n\
+             \x20          long-name  abababab  12 paths to come  10.0.0.2:6000  sent 2.0 KiB, received 1 B\n"
+        );
+        shown.peers.clear();
+        shown.halted = Some("the folder is gone".into());
+        shown.held_deletions = 5;
+        let note = |n| PathNote { path: format!("p{n}"), text: "unreadable".into() };
+        shown.problems = (0..12).map(note).collect();
+        let text = status(&shown);
+        for part in
+            ["stopped: the folder is gone", "5 deletions", "none linked", "problems   p0: unreadable", "and 2 more"]
+        {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn history_shows_times_that_restore_takes() {
+        let kept = KeptView {
+            path: "f".into(),
+            time_ns: "1700000000123456789".into(),
+            reason: "replaced".into(),
+            size: 10,
+            name: "x".into(),
+        };
+        let text = history(&HistoryView { kept: vec![kept] });
+        let shown = text.split("  ").next().unwrap();
+        let back = super::super::when::parse(shown, &jiff::Zoned::now()).unwrap();
+        assert_eq!(back, 1_700_000_000_000_000_000);
+    }
+}

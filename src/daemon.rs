@@ -1,1 +1,0 @@
-//! The loop: await an event, ask the engine, commit, run its actions.

@@ -1,0 +1,59 @@
+//! A thread beside the loop, for what waits: the control socket and the signals.
+//!
+//! Deliberately not here: what a request or a signal leads to; both only nudge the loop.
+
+use crate::engine::Event;
+use crate::io::Events;
+use crate::io::control::{About, Control, Handle, World};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Whether somebody asked the daemon to stop.
+#[derive(Clone, Default)]
+pub(super) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub(super) fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts the thread; it ends with the process. Signals are caught from the moment this returns.
+pub(super) fn start(
+    control: Control,
+    handle: Handle,
+    world: Arc<dyn World>,
+    about: About,
+    events: Events,
+) -> io::Result<Stop> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let inside = runtime.enter();
+    let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    drop(inside);
+    let stop = Stop::default();
+    let asked = stop.clone();
+    let work = move || {
+        runtime.block_on(async move {
+            tokio::spawn(await_signal(terminate, interrupt, asked, events));
+            if let Err(why) = control.serve(handle, world, about).await {
+                tracing::error!(
+                    "the control socket has failed: {why}; dirsync cannot ask until the daemon is restarted"
+                );
+            }
+            std::future::pending::<()>().await;
+        });
+    };
+    std::thread::Builder::new().name("control".to_owned()).spawn(work)?;
+    Ok(stop)
+}
+
+async fn await_signal(mut terminate: Signal, mut interrupt: Signal, stop: Stop, events: Events) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.0.store(true, Ordering::Relaxed);
+    events.send(Event::Tick);
+}

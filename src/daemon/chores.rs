@@ -1,0 +1,97 @@
+//! What is due by the clock, whatever happens: the marker, history, systemd's watchdog.
+//!
+//! Deliberately not here: the engine's own timers (`Engine::wake_at`).
+
+use super::marker::{self, MarkerError};
+use super::shell::Shell;
+use crate::engine::{Now, RootState};
+use crate::io::index::{IndexError, SqliteIndex};
+use crate::io::root::Root;
+use sd_notify::NotifyState;
+use std::sync::Arc;
+use std::time::Duration;
+
+const HOUR_NS: u64 = 3600 * 1_000_000_000;
+
+pub(super) struct Chores {
+    root: Arc<Root>,
+    shell: Arc<Shell>,
+    hourly: u64,
+    watchdog: Option<Watchdog>,
+}
+
+/// systemd kills us if it hears nothing for twice this long.
+struct Watchdog {
+    every: u64,
+    next: u64,
+}
+
+impl Chores {
+    /// Tells systemd that the daemon is ready.
+    pub(super) fn start(root: &Arc<Root>, shell: &Arc<Shell>) -> Self {
+        notify(NotifyState::Ready);
+        let half = |limit: Duration| limit.as_nanos() as u64 / 2;
+        let watchdog = sd_notify::watchdog_enabled().map(|limit| Watchdog { every: half(limit), next: 0 });
+        // The first hour's pruning is done at once: the last run may have ended days ago.
+        Self { root: Arc::clone(root), shell: Arc::clone(shell), hourly: 0, watchdog }
+    }
+
+    /// Does what is due; when the next chore is, by `Now::mono`.
+    pub(super) fn run(&mut self, now: Now, index: &mut SqliteIndex) -> Result<u64, IndexError> {
+        if self.hourly <= now.mono {
+            if self.hourly > 0 {
+                self.renew_marker(index)?;
+            }
+            self.prune_history(now);
+            self.hourly = now.mono + HOUR_NS;
+        }
+        let mut due = self.hourly;
+        if let Some(watchdog) = &mut self.watchdog {
+            if watchdog.next <= now.mono {
+                notify(NotifyState::Watchdog);
+                watchdog.next = now.mono + watchdog.every;
+            }
+            due = due.min(watchdog.next);
+        }
+        Ok(due)
+    }
+
+    /// Only into a folder that is the right one; the engine is told of a wrong one by its own checks.
+    fn renew_marker(&self, index: &mut SqliteIndex) -> Result<(), IndexError> {
+        if self.root.check() != RootState::Fine {
+            return Ok(());
+        }
+        match marker::renew(&self.root, index) {
+            Err(MarkerError::Index(why)) => Err(why),
+            Err(why) => {
+                tracing::warn!("{why}; it is tried again in an hour");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// On a thread of its own: thousands of files may go.
+    fn prune_history(&self, now: Now) {
+        let history = self.shell.disk.history();
+        let prune = move || match history.prune(now.wall) {
+            Ok(0) => {}
+            Ok(gone) => tracing::info!("history: {gone} kept files were too old or too many and are gone"),
+            Err(why) => tracing::warn!("history cannot be pruned: {why}"),
+        };
+        if let Err(why) = std::thread::Builder::new().name("prune".to_owned()).spawn(prune) {
+            tracing::warn!("history cannot be pruned: {why}");
+        }
+    }
+}
+
+pub(super) fn say_stopping() {
+    notify(NotifyState::Stopping);
+}
+
+/// Without systemd it does nothing.
+fn notify(state: NotifyState) {
+    if let Err(why) = sd_notify::notify(&[state]) {
+        tracing::debug!("systemd was not told: {why}");
+    }
+}

@@ -1,0 +1,240 @@
+//! The daemon: starts everything in order, turns the loop until it is asked to stop, and ends cleanly.
+//!
+//! May import everything below; nothing but `bin/` imports it. Deliberately not here: the loop itself (`turn.rs`), wiring
+//! (`shell.rs`), decisions (`engine/`).
+
+mod background;
+mod chores;
+mod marker;
+mod shell;
+mod turn;
+
+use crate::engine::index::Index;
+use crate::engine::{Config, Engine, Event, RootState, Trust};
+use crate::io::Events;
+use crate::io::control::{About, Control, Handle};
+use crate::io::disk::{Disk, DiskOptions};
+use crate::io::index::{IndexError, Opened, Origin, SqliteIndex};
+use crate::io::journal::Journal;
+use crate::io::link::Times;
+use crate::io::net::{Listen, Net, NetConfig, NetError};
+use crate::io::root::{Root, RootError};
+use crate::io::secret::{Secret, SecretError};
+use crate::io::state::{StateDir, StateError};
+use crate::io::tls::{DeviceKey, KeyError};
+use crate::model::{DeviceId, text};
+use crate::options::{ListenPort, Options, SecretSource};
+use chores::Chores;
+use marker::{MarkerError, Verdict};
+use shell::{Incoming, Outgoing, Shell};
+use std::env;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use turn::{Clock, Loop};
+
+/// The device key is minted with the index: a lost index is a new device.
+const META_DEVICE_KEY: &str = "daemon.device_key";
+
+/// Why the daemon could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Root(#[from] RootError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error("the device key cannot be used: {0}")]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error("{0}")]
+    Marker(String),
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+}
+
+impl From<MarkerError> for DaemonError {
+    fn from(why: MarkerError) -> Self {
+        match why {
+            MarkerError::Index(why) => why.into(),
+            MarkerError::Write(_) => Self::Marker(why.to_string()),
+        }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT; an error is the reason of exit code 1.
+pub fn run(options: &Options) -> Result<(), DaemonError> {
+    let state = StateDir::open(&options.state_dir)?;
+    let (secret, secret_made) = secret(options)?;
+    let root = Arc::new(Root::open(&options.directory)?);
+    let mut index = open_index(&state)?;
+    let key = device_key(&mut index)?;
+    let device = key.device()?;
+    let verdict = marker::judge(&root, &index);
+    if let Verdict::Trusted(_) = verdict {
+        marker::renew(&root, &mut index)?;
+    }
+
+    let (events, received) = Events::channel();
+    let (handle, requests) = Handle::new(events.clone());
+    let disk = Disk::start(Arc::clone(&root), events.clone(), &DiskOptions::default())?;
+    let (incoming, outgoing) = (Arc::new(Incoming(disk.stage())), Arc::new(Outgoing(Arc::clone(&root))));
+    let net = Net::start(net_config(options, key, &secret), events.clone(), incoming, outgoing)?;
+    let about = About {
+        directory: options.directory.clone(),
+        state_dir: options.state_dir.clone(),
+        listen_port: net.port(),
+        broadcast_port: options.broadcast_port,
+    };
+    introduce(options, device, &about);
+    if let Some(file) = secret_made {
+        say_how_to_add_a_machine(&file);
+    }
+    let shell = Arc::new(Shell::new(disk, net));
+    let stop = background::start(Control::bind(root.private())?, handle, Arc::clone(&shell) as _, about, events)?;
+
+    let engine = Engine::new(Config { device, name: options.name.clone() }, index);
+    let mut turns = Loop {
+        engine,
+        journal: Journal::new(),
+        hands: Arc::clone(&shell),
+        clock: Clock::start(),
+        events: received,
+        requests,
+    };
+    begin(&mut turns, &verdict, options)?;
+    let mut chores = Chores::start(&root, &shell);
+    while !stop.is_asked() {
+        let due = chores.run(turns.clock.now(), turns.engine.index_mut())?;
+        turns.turn(due)?;
+    }
+    end(turns, &shell)
+}
+
+/// Hands the engine its first event. What the marker says comes before the first walk is asked for.
+fn begin(turns: &mut Loop<Arc<Shell>>, verdict: &Verdict, options: &Options) -> Result<(), DaemonError> {
+    let trust = match *verdict {
+        Verdict::Trusted(trust) => trust,
+        Verdict::Missing => Trust::Known,
+    };
+    if trust == Trust::Restored {
+        tracing::warn!(
+            "the marker in .dirsync is not the one that the index knows: the folder came back from a snapshot or a backup; what \
+             it holds is compared as if found for the first time, and nothing counts as deleted"
+        );
+    }
+    let mut actions = Vec::new();
+    if *verdict == Verdict::Missing {
+        let why = format!(
+            "'{}' has no marker '.dirsync/marker', but the index knows files in it: is its disk mounted? If this is the right \
+             folder, stop the daemon, move '{}' away and start again: nothing is deleted then",
+            shown(&options.directory),
+            shown(&options.state_dir.join("index"))
+        );
+        actions.extend(turns.engine.handle(turns.clock.now(), Event::Root(RootState::Wrong(why))));
+    }
+    actions.extend(turns.engine.start(turns.clock.now(), trust));
+    turns.conclude(actions)?;
+    Ok(())
+}
+
+/// Ends in order: peers, disk, what they still had to say, the index.
+fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell) -> Result<(), DaemonError> {
+    chores::say_stopping();
+    tracing::info!("stopping");
+    shell.shutdown();
+    // Installs that were finished meanwhile are in the index before it is closed; what follows from them waits for the next start.
+    turns.turn(0)?;
+    let now = turns.clock.now();
+    turns.journal.finish(now);
+    turns.conclude(Vec::new())?;
+    turns.engine.into_index().close()?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The first line of the log.
+fn introduce(options: &Options, device: DeviceId, about: &About) {
+    tracing::info!(
+        "dirsyncd {} keeps '{}' as device {} ('{}'); TCP port {}, UDP port {}, state in '{}'",
+        env!("CARGO_PKG_VERSION"),
+        shown(&options.directory),
+        device.short(),
+        options.name,
+        about.listen_port,
+        about.broadcast_port,
+        shown(&options.state_dir)
+    );
+    if options.secret == SecretSource::Open {
+        tracing::warn!("--open: anyone on this network may read and write '{}'", shown(&options.directory));
+    }
+}
+
+fn say_how_to_add_a_machine(file: &Path) {
+    tracing::info!(
+        "a new secret was made: '{}'. To add a machine, copy this file to it, for you alone (chmod 600), and run there: \
+         dirsyncd --secret-file FILE DIRECTORY. Whoever has it can read and write this folder; one secret is one folder",
+        shown(file)
+    );
+}
+
+/// The group's secret, and its file if it was made just now.
+fn secret(options: &Options) -> Result<(Secret, Option<PathBuf>), SecretError> {
+    let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    match &options.secret {
+        SecretSource::Named(file) => Ok((Secret::read(file, credentials.as_deref())?, None)),
+        SecretSource::Open => Ok((Secret::open_to_all(), None)),
+        SecretSource::Own(file) => {
+            let (secret, made) = Secret::read_or_make(file, credentials.as_deref())?;
+            Ok((secret, made.then(|| file.clone())))
+        }
+    }
+}
+
+fn open_index(state: &StateDir) -> Result<SqliteIndex, IndexError> {
+    let Opened { index, origin } = SqliteIndex::open(&state.index_path())?;
+    if let Origin::Rebuilt { aside, why } = origin {
+        tracing::warn!(
+            "the index was damaged ({}) and is set aside as '{}'; a new one is made by scanning the folder, and this machine \
+             is a new device from now on",
+            text::escape(why.as_bytes()),
+            shown(&aside)
+        );
+    }
+    Ok(index)
+}
+
+fn device_key(index: &mut SqliteIndex) -> Result<DeviceKey, DaemonError> {
+    if let Some(bytes) = index.meta(META_DEVICE_KEY) {
+        return Ok(DeviceKey::from_bytes(&bytes)?);
+    }
+    let key = DeviceKey::generate()?;
+    index.set_meta(META_DEVICE_KEY, &key.to_bytes());
+    // Durable before anybody hears of it.
+    index.commit()?;
+    Ok(key)
+}
+
+fn net_config(options: &Options, key: DeviceKey, secret: &Secret) -> NetConfig {
+    NetConfig {
+        key,
+        keys: secret.keys(),
+        name: options.name.clone(),
+        broadcast_port: options.broadcast_port,
+        listen: match options.listen_port {
+            ListenPort::Preferred(port) => Listen::Default(port),
+            ListenPort::Required(port) => Listen::Exactly(port),
+        },
+        peers: options.peers.iter().map(ToString::to_string).collect(),
+        times: Times::default(),
+    }
+}
+
+fn shown(path: &Path) -> String {
+    text::escape(path.as_os_str().as_bytes())
+}

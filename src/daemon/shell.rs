@@ -1,0 +1,134 @@
+//! The disk and the network as the loop, the control socket and each other see them.
+//!
+//! Nothing but wiring: each trait of one side is answered by the other. Deliberately not here: any logic.
+
+use super::turn::Hands;
+use crate::engine::ignore::Ignore;
+use crate::engine::{Action, FetchError, Keep, ServedFile, StageId};
+use crate::io::control::{KeptFacts, LinkFacts, World};
+use crate::io::disk::Disk;
+use crate::io::net::Net;
+use crate::io::root::Root;
+use crate::io::stage::{Stage, StageError, StageWriter};
+use crate::io::transfer::{Served, StagedWriter, Staging};
+use crate::io::trouble::{errno, trouble};
+use crate::model::{ContentId, SyncPath, text};
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Both halves, running.
+pub(super) struct Shell {
+    pub disk: Disk,
+    /// `None` once it was shut down.
+    net: RwLock<Option<Net>>,
+}
+
+impl Shell {
+    pub(super) fn new(disk: Disk, net: Net) -> Self {
+        Self { disk, net: RwLock::new(Some(net)) }
+    }
+
+    /// Peers first: nothing more comes in while the disk finishes.
+    pub(super) fn shutdown(&self) {
+        let net = self.net.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(net) = net {
+            net.shutdown();
+        }
+        self.disk.shutdown();
+    }
+}
+
+impl Hands for Arc<Shell> {
+    fn run(&mut self, action: Action) {
+        let Some(action) = self.disk.run(action) else { return };
+        let net = self.net.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(net) = &*net else { return };
+        if let Some(nobodys) = net.run(action) {
+            tracing::error!("nobody runs {nobodys:?}; this is a bug, please report it");
+        }
+    }
+
+    fn set_ignore(&mut self, ignore: Ignore) {
+        self.disk.set_ignore(Arc::new(move |path: &SyncPath, is_dir| ignore.covers(path, is_dir)));
+    }
+}
+
+impl World for Shell {
+    fn links(&self) -> Vec<LinkFacts> {
+        let net = self.net.read().unwrap_or_else(PoisonError::into_inner);
+        let links = net.as_ref().map(Net::links).unwrap_or_default();
+        let facts = links.into_iter().map(|link| LinkFacts {
+            device: link.device,
+            name: text::escape(link.name.as_bytes()),
+            address: link.address.to_string(),
+            sent_bytes: link.sent_bytes,
+            received_bytes: link.received_bytes,
+        });
+        facts.collect()
+    }
+
+    fn history(&self, path: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>> {
+        let kept = self.disk.history().list(path)?;
+        let facts = kept.into_iter().map(|kept| KeptFacts {
+            name: kept.name,
+            path: kept.path,
+            time: kept.time_ns,
+            reason: match kept.reason {
+                Keep::Replaced => "replaced",
+                Keep::Deleted => "deleted",
+                Keep::Conflict => "conflict",
+            },
+            size: kept.size,
+        });
+        Ok(facts.collect())
+    }
+
+    fn restore(&self, kept: &KeptFacts) -> io::Result<()> {
+        self.disk.history().restore(&kept.name, &kept.path).map_err(io::Error::other)
+    }
+}
+
+/// Where the network stages what comes in.
+pub(super) struct Incoming(pub Arc<Stage>);
+
+impl Staging for Incoming {
+    fn create(&self, size: u64) -> Result<Box<dyn StagedWriter>, FetchError> {
+        match self.0.create(size) {
+            Ok(writer) => Ok(Box::new(Writer(writer))),
+            Err(why) => Err(FetchError::Staging(trouble("stage", None, errno(&why)))),
+        }
+    }
+
+    fn discard(&self, staged: StageId) {
+        self.0.discard(staged);
+    }
+}
+
+struct Writer(StageWriter);
+
+impl StagedWriter for Writer {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
+        self.0.write(bytes).map_err(fetch_error)
+    }
+
+    fn finish(self: Box<Self>, content: &ContentId) -> Result<StageId, FetchError> {
+        self.0.finish(content).map_err(fetch_error)
+    }
+}
+
+fn fetch_error(why: StageError) -> FetchError {
+    match why {
+        StageError::BadContent => FetchError::Corrupt,
+        StageError::Disk(trouble) => FetchError::Staging(trouble),
+    }
+}
+
+/// What the network reads for peers.
+pub(super) struct Outgoing(pub Arc<Root>);
+
+impl Served for Outgoing {
+    fn open(&self, file: &ServedFile) -> io::Result<File> {
+        self.0.open_served(file)
+    }
+}

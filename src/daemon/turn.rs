@@ -1,0 +1,227 @@
+//! The loop: await events, ask the engine, commit, then run its actions.
+//!
+//! One thread. The changes of a batch are durable before any of its actions runs (P5). May import everything below.
+//! Deliberately not here: starting and stopping (`mod.rs`), decisions (`engine/`).
+
+use crate::engine::ignore::Ignore;
+use crate::engine::index::Index;
+use crate::engine::{Action, Engine, Event, Now};
+use crate::io::control::Request;
+use crate::io::index::{IndexError, SqliteIndex};
+use crate::io::journal::Journal;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
+
+/// A batch ends after so many events, or so much time: what comes later gets a commit of its own.
+const BATCH_EVENTS: usize = 512;
+const BATCH_TIME: Duration = Duration::from_millis(10);
+
+/// What runs the engine's actions; never blocks.
+pub(super) trait Hands {
+    fn run(&mut self, action: Action);
+    /// The patterns have changed.
+    fn set_ignore(&mut self, ignore: Ignore);
+}
+
+/// Both clocks.
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { wall: wall.as_nanos() as u64, mono: self.0.elapsed().as_nanos() as u64 }
+    }
+}
+
+pub(super) struct Loop<H> {
+    pub engine: Engine<SqliteIndex>,
+    pub journal: Journal,
+    pub hands: H,
+    pub clock: Clock,
+    pub events: Receiver<Event>,
+    pub requests: Receiver<Request>,
+}
+
+impl<H: Hands> Loop<H> {
+    /// One batch: waits for an event, at the longest until `due` (by `Now::mono`), and does all that follows.
+    pub(super) fn turn(&mut self, due: u64) -> Result<(), IndexError> {
+        let mut actions = Vec::new();
+        self.take_events(due, &mut actions);
+        if self.engine.wake_at().is_some_and(|at| at <= self.clock.now().mono) {
+            actions.extend(self.engine.handle(self.clock.now(), Event::Tick));
+        }
+        let mut questions = Vec::new();
+        let mut done = Vec::new();
+        while let Ok(request) = self.requests.try_recv() {
+            match request {
+                Request::Do { event, answer } => {
+                    actions.extend(self.engine.handle(self.clock.now(), event));
+                    done.push(answer);
+                }
+                question => questions.push(question),
+            }
+        }
+        self.conclude(actions)?;
+        for answer in done {
+            let _: Result<(), ()> = oneshot::Sender::send(answer, ());
+        }
+        for question in questions {
+            self.answer(question);
+        }
+        Ok(())
+    }
+
+    /// Makes the batch durable, then acts on it.
+    pub(super) fn conclude(&mut self, actions: Vec<Action>) -> Result<(), IndexError> {
+        let now = self.clock.now();
+        let mut rest = Vec::with_capacity(actions.len());
+        for action in actions {
+            match action {
+                Action::Report(report) => self.journal.report(now, &report),
+                action => rest.push(action),
+            }
+        }
+        self.journal.tick(now);
+        self.journal.store(self.engine.index_mut());
+        self.engine.index_mut().commit()?;
+        for action in rest {
+            self.hands.run(action);
+        }
+        self.journal.say();
+        Ok(())
+    }
+
+    fn take_events(&mut self, due: u64, actions: &mut Vec<Action>) {
+        let due = [Some(due), self.engine.wake_at(), self.journal.wake_at()].into_iter().flatten().min().unwrap_or(due);
+        let wait = Duration::from_nanos(due.saturating_sub(self.clock.now().mono));
+        let mut next = self.events.recv_timeout(wait).ok();
+        let began = Instant::now();
+        let mut taken = 0;
+        while let Some(event) = next {
+            self.handle(event, actions);
+            taken += 1;
+            let full = taken == BATCH_EVENTS || began.elapsed() >= BATCH_TIME;
+            next = if full { None } else { self.events.try_recv().ok() };
+        }
+    }
+
+    fn handle(&mut self, event: Event, actions: &mut Vec<Action>) {
+        let now = self.clock.now();
+        match &event {
+            Event::LinkUp { link, device, name, .. } => self.journal.link_up(now, *link, *device, name),
+            Event::LinkDown { link } => self.journal.link_down(now, *link),
+            _ => {}
+        }
+        let ignore_read = matches!(event, Event::IgnoreRead(_));
+        actions.extend(self.engine.handle(now, event));
+        if ignore_read {
+            // Before the walk that follows from it.
+            self.hands.set_ignore(self.engine.ignore().clone());
+        }
+    }
+
+    /// Whoever asked may have left; that is no error.
+    fn answer(&mut self, question: Request) {
+        match question {
+            Request::Status(answer) => drop(answer.send(self.engine.status())),
+            Request::Row { path, answer } => drop(answer.send(self.engine.index().get(&path))),
+            Request::Rows { dir, after, limit, answer } => {
+                drop(answer.send(self.engine.index().below(dir.as_ref(), after.as_ref(), limit)));
+            }
+            Request::Log { limit, answer } => drop(answer.send(self.engine.index().journal(limit))),
+            Request::Do { answer, .. } => drop(answer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Config, RootState, Trust};
+    use crate::io::Events;
+    use crate::model::DeviceId;
+    use std::sync::mpsc;
+    use tempfile::TempDir;
+
+    #[derive(Default)]
+    struct Recorder {
+        actions: Vec<Action>,
+        ignores: usize,
+    }
+
+    impl Hands for Recorder {
+        fn run(&mut self, action: Action) {
+            self.actions.push(action);
+        }
+
+        fn set_ignore(&mut self, _: Ignore) {
+            self.ignores += 1;
+        }
+    }
+
+    struct Bench {
+        _home: TempDir,
+        events: Events,
+        requests: mpsc::Sender<Request>,
+        turns: Loop<Recorder>,
+    }
+
+    fn bench() -> Bench {
+        let home = TempDir::new().unwrap();
+        let index = SqliteIndex::open(&home.path().join("index")).unwrap().index;
+        let config = Config { device: DeviceId([1; 32]), name: "alpha".into() };
+        let (events, received) = Events::channel();
+        let (requests, asked) = mpsc::channel();
+        let turns = Loop {
+            engine: Engine::new(config, index),
+            journal: Journal::new(),
+            hands: Recorder::default(),
+            clock: Clock::start(),
+            events: received,
+            requests: asked,
+        };
+        Bench { _home: home, events, requests, turns }
+    }
+
+    #[test]
+    fn patterns_reach_the_walker_before_the_walk() {
+        let mut bench = bench();
+        let started = bench.turns.engine.start(bench.turns.clock.now(), Trust::Known);
+        bench.turns.conclude(started).unwrap();
+        assert!(bench.turns.hands.actions.contains(&Action::ReadIgnore));
+        bench.events.send(Event::IgnoreRead(Some(b"*.tmp".to_vec())));
+        bench.turns.turn(u64::MAX).unwrap();
+        assert_eq!(bench.turns.hands.ignores, 1);
+        assert!(bench.turns.hands.actions.iter().any(|action| matches!(action, Action::Walk { below: None, .. })));
+    }
+
+    #[test]
+    fn what_is_reported_is_in_the_journal_and_orders_are_answered_after_their_commit() {
+        let mut bench = bench();
+        bench.events.send(Event::Root(RootState::Wrong("it is gone".into())));
+        let (answer, mut answered) = oneshot::channel();
+        bench.requests.send(Request::Do { event: Event::Pause(true), answer }).unwrap();
+        let (ask, mut status) = oneshot::channel();
+        bench.requests.send(Request::Status(ask)).unwrap();
+        bench.turns.turn(u64::MAX).unwrap();
+        answered.try_recv().unwrap();
+        let status = status.try_recv().unwrap();
+        assert!(status.paused && status.halted.is_some());
+        let lines = bench.turns.engine.index().journal(9);
+        assert!(lines.iter().any(|line| line.kind == "halted" && line.text.contains("it is gone")), "{lines:?}");
+        assert!(!bench.turns.engine.index().is_dirty());
+    }
+
+    #[test]
+    fn a_turn_without_events_ends_when_it_is_due() {
+        let mut bench = bench();
+        let due = bench.turns.clock.now().mono + 1_000_000;
+        bench.turns.turn(due).unwrap();
+        assert!(bench.turns.clock.now().mono >= due || !bench.turns.hands.actions.is_empty());
+    }
+}

@@ -1,1 +1,0 @@
-//! The local API: HTTP over `.dirsync/control`.

@@ -1,0 +1,236 @@
+//! The routes of the local API: each asks the loop or the world, and answers in JSON.
+//!
+//! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields (`view.rs`).
+
+use super::view::{EntryView, ErrorView, HistoryView, KeptView, ListView, LogView, StatusView};
+use super::{About, Handle, KeptFacts, Request, World};
+use crate::engine::Event;
+use crate::io::index::JOURNAL_LINES;
+use crate::model::SyncPath;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::sync::Arc;
+
+/// Rows in one answer of `ls`, so that the loop is never held up for long.
+const PAGE_ROWS: usize = 1000;
+
+#[derive(Clone)]
+struct Shared {
+    handle: Handle,
+    world: Arc<dyn World>,
+    about: Arc<About>,
+}
+
+pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/peers", get(peers))
+        .route("/v1/ls", get(list))
+        .route("/v1/log", get(log))
+        .route("/v1/history", get(history))
+        .route("/v1/restore", post(restore))
+        .route("/v1/confirm", post(confirm))
+        .route("/v1/pause", post(pause))
+        .route("/v1/resume", post(resume))
+        .fallback(async || Refusal::unknown("there is no such request; is dirsync newer than the daemon?"))
+        .with_state(Shared { handle, world, about: Arc::new(about) })
+}
+
+/// An answer that is no answer: a code for programs, a sentence for people.
+struct Refusal(StatusCode, String);
+
+impl Refusal {
+    fn malformed(why: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, why.into())
+    }
+
+    fn unknown(why: impl Into<String>) -> Self {
+        Self(StatusCode::NOT_FOUND, why.into())
+    }
+
+    fn busy() -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, "the daemon does not answer; it is stopping, or very busy".to_owned())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(ErrorView { error: self.1 })).into_response()
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(why: io::Error) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, why.to_string())
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(why: QueryRejection) -> Self {
+        Self::malformed(why.body_text())
+    }
+}
+
+impl From<JsonRejection> for Refusal {
+    fn from(why: JsonRejection) -> Self {
+        Self::malformed(why.body_text())
+    }
+}
+
+type Answer<T> = Result<Json<T>, Refusal>;
+
+async fn status(State(shared): State<Shared>) -> Answer<StatusView> {
+    let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
+    Ok(Json(StatusView::new(&shared.about, status, &shared.world.links())))
+}
+
+async fn peers(state: State<Shared>) -> Answer<Vec<super::view::PeerView>> {
+    let Json(status) = status(state).await?;
+    Ok(Json(status.peers))
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    /// The folder, or a single path; the root where missing.
+    path: Option<SyncPath>,
+    after: Option<SyncPath>,
+    limit: Option<usize>,
+}
+
+async fn list(State(shared): State<Shared>, query: Result<Query<ListQuery>, QueryRejection>) -> Answer<ListView> {
+    let Query(ListQuery { path, after, limit }) = query?;
+    let mut entries = Vec::new();
+    if let Some(path) = path.clone().filter(|_| after.is_none()) {
+        let row = shared.handle.ask(|answer| Request::Row { path: path.clone(), answer }).await;
+        match row.ok_or_else(Refusal::busy)? {
+            Some(row) => entries.push(EntryView::new(&path, &row)),
+            None => return Err(Refusal::unknown(format!("'{path}' is not known here; is it ignored, or never was?"))),
+        }
+    }
+    let limit = limit.unwrap_or(PAGE_ROWS).clamp(1, PAGE_ROWS);
+    let rows = shared.handle.ask(|answer| Request::Rows { dir: path, after, limit, answer }).await;
+    let rows = rows.ok_or_else(Refusal::busy)?;
+    entries.extend(rows.iter().map(|(path, row)| EntryView::new(path, row)));
+    Ok(Json(ListView { entries, more: rows.len() == limit }))
+}
+
+#[derive(Deserialize)]
+struct LogQuery {
+    n: Option<usize>,
+}
+
+async fn log(State(shared): State<Shared>, query: Result<Query<LogQuery>, QueryRejection>) -> Answer<LogView> {
+    let Query(LogQuery { n }) = query?;
+    let limit = n.unwrap_or(100).min(JOURNAL_LINES as usize);
+    let lines = shared.handle.ask(|answer| Request::Log { limit, answer }).await.ok_or_else(Refusal::busy)?;
+    Ok(Json(LogView { lines: lines.into_iter().map(Into::into).collect() }))
+}
+
+#[derive(Deserialize)]
+struct HistoryQuery {
+    path: Option<SyncPath>,
+}
+
+async fn history(
+    State(shared): State<Shared>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Answer<HistoryView> {
+    let Query(HistoryQuery { path }) = query?;
+    let kept = kept(&shared, path).await?;
+    Ok(Json(HistoryView { kept: kept.iter().map(Into::into).collect() }))
+}
+
+/// What is kept of a path, or of all.
+async fn kept(shared: &Shared, path: Option<SyncPath>) -> Result<Vec<KeptFacts>, Refusal> {
+    let world = shared.world.clone();
+    Ok(blocking(move || world.history(path.as_ref())).await?)
+}
+
+/// `at_ns`: bring back what was there at that time; without it, what was replaced or deleted last.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RestoreQuery {
+    pub path: SyncPath,
+    pub at_ns: Option<String>,
+}
+
+async fn restore(State(shared): State<Shared>, query: Result<Json<RestoreQuery>, JsonRejection>) -> Answer<KeptView> {
+    let Json(RestoreQuery { path, at_ns }) = query?;
+    let at = at_ns.map(|at| at.parse().map_err(|_| Refusal::malformed("at_ns is no number"))).transpose()?;
+    let kept = kept(&shared, Some(path.clone())).await?;
+    let chosen = choose(&kept, at).cloned().ok_or_else(|| {
+        Refusal::unknown(match (at, kept.is_empty()) {
+            (Some(_), false) => {
+                format!("'{path}' was not replaced or deleted since then: what it held then is still there")
+            }
+            _ => format!("nothing of '{path}' is in history"),
+        })
+    })?;
+    let (world, back) = (shared.world.clone(), chosen.clone());
+    blocking(move || world.restore(&back)).await?;
+    Ok(Json((&chosen).into()))
+}
+
+/// What was there at `at` is what was first replaced at that time or after it.
+fn choose(kept: &[KeptFacts], at: Option<u64>) -> Option<&KeptFacts> {
+    match at {
+        None => kept.iter().max_by_key(|kept| kept.time),
+        Some(at) => kept.iter().filter(|kept| kept.time >= at).min_by_key(|kept| kept.time),
+    }
+}
+
+async fn confirm(State(shared): State<Shared>) -> Answer<Done> {
+    done(&shared, Event::Confirm).await
+}
+
+async fn pause(State(shared): State<Shared>) -> Answer<Done> {
+    done(&shared, Event::Pause(true)).await
+}
+
+async fn resume(State(shared): State<Shared>) -> Answer<Done> {
+    done(&shared, Event::Pause(false)).await
+}
+
+#[derive(Serialize)]
+struct Done {
+    done: bool,
+}
+
+async fn done(shared: &Shared, event: Event) -> Answer<Done> {
+    shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)?;
+    Ok(Json(Done { done: true }))
+}
+
+/// Disk work off the runtime's own threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_names_what_was_there_then() {
+        let kept = |time| KeptFacts {
+            name: format!("{time}"),
+            path: SyncPath::new("f").unwrap(),
+            time,
+            reason: "replaced",
+            size: 0,
+        };
+        let list = [kept(30), kept(20), kept(10)];
+        let chosen = |at| choose(&list, at).map(|kept| kept.time);
+        assert_eq!(chosen(None), Some(30));
+        assert_eq!(chosen(Some(5)), Some(10));
+        assert_eq!(chosen(Some(20)), Some(20), "the time that history shows names that version");
+        assert_eq!(chosen(Some(21)), Some(30));
+        assert_eq!(chosen(Some(31)), None, "since then nothing was replaced");
+        assert_eq!(choose(&[], None), None);
+    }
+}

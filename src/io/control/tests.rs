@@ -1,0 +1,211 @@
+//! The socket, the routes and the client together, with a loop and a world made for the test.
+
+use super::view::{HistoryView, KeptView, ListView, LogView, PeerView, StatusView};
+use super::*;
+use crate::client::{ClientError, Folder};
+use crate::engine::PeerStatus;
+use crate::engine::index::{Counts, Index};
+use crate::engine::map_index::MapIndex;
+use crate::model::{ContentId, Entry, FileTime, Kind, Mode as Bits, Seen, Version};
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, OFlags};
+use serde_json::{Value, json};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Mutex;
+use tempfile::TempDir;
+
+fn path(text: &str) -> SyncPath {
+    SyncPath::new(text).unwrap()
+}
+
+fn row(n: u64) -> Row {
+    let version = Version { stamp: 1 << 60, author: DeviceId([1; 32]), seen: Seen::default() };
+    let kind = Kind::File { size: n, content: ContentId::of(b"x") };
+    let mtime = FileTime { secs: 1_700_000_000, nanos: 123_456_789 };
+    Row { winner: Entry { kind, mode: Bits(0o640), mtime, version }, disk: None, installing: None }
+}
+
+#[derive(Default)]
+struct FakeWorld(Mutex<Vec<String>>);
+
+impl World for FakeWorld {
+    fn links(&self) -> Vec<LinkFacts> {
+        let (device, address) = (DeviceId([2; 32]), "127.0.0.1:6000".to_owned());
+        vec![LinkFacts { device, name: "beta".into(), address, sent_bytes: 5, received_bytes: 7 }]
+    }
+
+    fn history(&self, asked: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>> {
+        let kept = |name: &str, time| KeptFacts {
+            name: format!("{time}-{name}"),
+            path: path(name),
+            time,
+            reason: "replaced",
+            size: 3,
+        };
+        let all = [kept("f", 20), kept("f", 10), kept("g", 5)];
+        Ok(all.into_iter().filter(|kept| asked.is_none_or(|asked| *asked == kept.path)).collect())
+    }
+
+    fn restore(&self, kept: &KeptFacts) -> io::Result<()> {
+        if kept.path == path("g") {
+            return Err(io::Error::other("there is no room for it"));
+        }
+        self.0.lock().unwrap().push(kept.name.clone());
+        Ok(())
+    }
+}
+
+/// Answers as the daemon's loop does, until nobody asks any more.
+fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
+    let mut index = MapIndex::new();
+    for n in 0..1500 {
+        index.put(&path(&format!("many/{n:04}")), &row(n));
+    }
+    index.put(&path("odd\n\u{202e}"), &row(1));
+    while let Ok(request) = requests.recv() {
+        match request {
+            Request::Status(answer) => drop(answer.send(status(index.counts()))),
+            Request::Row { path, answer } => drop(answer.send(index.get(&path))),
+            Request::Rows { dir, after, limit, answer } => {
+                drop(answer.send(index.below(dir.as_ref(), after.as_ref(), limit)));
+            }
+            Request::Log { limit, answer } => {
+                let line = |at| JournalLine { at, kind: "sent".into(), path: None, peer: None, text: "line".into() };
+                drop(answer.send((0..limit as u64).map(line).collect()));
+            }
+            Request::Do { event, answer } => {
+                done.lock().unwrap().push(format!("{event:?}"));
+                let _ = answer.send(());
+            }
+        }
+    }
+}
+
+fn status(counts: Counts) -> Status {
+    let peer = PeerStatus { device: DeviceId([2; 32]), name: "be\u{1b}ta".into(), in_sync: true, pending: 0 };
+    Status {
+        device: DeviceId([1; 32]),
+        name: "alpha".into(),
+        counts,
+        peers: vec![peer],
+        idle: true,
+        scanning: false,
+        paused: false,
+        halted: None,
+        held_deletions: 0,
+        problems: vec![(path("p"), "unreadable".into())],
+        under_way: Vec::new(),
+    }
+}
+
+fn private(folder: &Path) -> OwnedFd {
+    rustix::fs::openat(CWD, folder.join(".dirsync"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap()
+}
+
+struct Daemon {
+    _home: TempDir,
+    folder: PathBuf,
+    world: Arc<FakeWorld>,
+    done: Arc<Mutex<Vec<String>>>,
+}
+
+/// A daemon whose folder's name is far longer than a socket's address may be.
+fn daemon() -> Daemon {
+    let home = TempDir::new().unwrap();
+    let folder = home.path().join("x".repeat(200));
+    fs::create_dir_all(folder.join(".dirsync")).unwrap();
+    fs::create_dir_all(folder.join("deep/er")).unwrap();
+    let (events, _keep) = Events::channel();
+    let (handle, requests) = Handle::new(events);
+    let (world, done) = (Arc::new(FakeWorld::default()), Arc::default());
+    let about =
+        About { directory: folder.clone(), state_dir: "/state".into(), listen_port: 6000, broadcast_port: 5000 };
+    let control = Control::bind(private(&folder).as_fd()).unwrap();
+    tokio::spawn(control.serve(handle, world.clone(), about));
+    let told = Arc::clone(&done);
+    std::thread::spawn(move || fake_loop(&requests, &told));
+    Daemon { _home: home, folder, world, done }
+}
+
+#[tokio::test]
+async fn what_is_asked_is_answered_from_anywhere_in_the_folder() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder.join("deep/er")).unwrap().connect().await.unwrap();
+    let status: StatusView = client.get("/v1/status", &[]).await.unwrap();
+    assert_eq!((status.files, status.idle, status.name.as_str()), (1501, true, "alpha"));
+    assert_eq!((status.problems[0].path.as_str(), status.problems[0].text.as_str()), ("p", "unreadable"));
+    let peers: Vec<PeerView> = client.get("/v1/peers", &[]).await.unwrap();
+    assert_eq!((peers[0].name.as_str(), peers[0].sent_bytes, peers[0].received_bytes), ("be\\x1bta", 5, 7));
+    let log: LogView = client.get("/v1/log", &[("n", "3".into())]).await.unwrap();
+    assert_eq!((log.lines.len(), log.lines[2].time_ns.as_str()), (3, "2"));
+}
+
+#[tokio::test]
+async fn a_long_list_comes_in_pages() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    let first: ListView = client.get("/v1/ls", &[]).await.unwrap();
+    assert_eq!((first.entries.len(), first.more), (1000, true));
+    let after = first.entries[999].path.clone();
+    let rest: ListView = client.get("/v1/ls", &[("after", after)]).await.unwrap();
+    assert_eq!((rest.entries.len(), rest.more), (501, false));
+    let odd = &rest.entries[500];
+    assert_eq!(odd.path, "odd\\x0a\\xe2\\x80\\xae");
+    assert_eq!((odd.mtime_ns.as_str(), odd.mode.as_str(), odd.here), ("1700000000123456789", "0640", false));
+    let one: ListView = client.get("/v1/ls", &[("path", odd.path.clone())]).await.unwrap();
+    assert_eq!(one.entries.len(), 1);
+    let why = client.get::<ListView>("/v1/ls", &[("path", "none".into())]).await.unwrap_err();
+    assert!(matches!(&why, ClientError::Refused(text) if text.contains("'none' is not known here")), "{why}");
+}
+
+#[tokio::test]
+async fn the_version_of_a_time_is_restored() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    let all: HistoryView = client.get("/v1/history", &[]).await.unwrap();
+    assert_eq!(all.kept.len(), 3);
+    let restored: KeptView = client.post("/v1/restore", &json!({"path": "f", "at_ns": "7"})).await.unwrap();
+    assert_eq!(restored.time_ns, "10");
+    client.post::<KeptView>("/v1/restore", &json!({"path": "f"})).await.unwrap();
+    assert_eq!(*daemon.world.0.lock().unwrap(), ["10-f", "20-f"]);
+    for (query, says) in [
+        (json!({"path": "none"}), "nothing of 'none' is in history"),
+        (json!({"path": "f", "at_ns": "99"}), "still there"),
+        (json!({"path": "f", "at_ns": "soon"}), "no number"),
+        (json!({"path": "../f"}), "'..' component"),
+        (json!({"path": "g"}), "no room"),
+    ] {
+        let why = client.post::<KeptView>("/v1/restore", &query).await.unwrap_err().to_string();
+        assert!(why.contains(says), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn orders_reach_the_engine_as_events() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    for order in ["/v1/confirm", "/v1/pause", "/v1/resume"] {
+        assert_eq!(client.post::<Value>(order, &json!({})).await.unwrap(), json!({"done": true}));
+    }
+    assert_eq!(*daemon.done.lock().unwrap(), ["Confirm", "Pause(true)", "Pause(false)"]);
+    let why = client.get::<Value>("/v2/status", &[]).await.unwrap_err().to_string();
+    assert!(why.contains("no such request"), "{why}");
+}
+
+#[tokio::test]
+async fn the_socket_is_ours_alone_and_outlives_a_crash() {
+    let daemon = daemon();
+    let socket = daemon.folder.join(".dirsync/control");
+    assert_eq!(fs::symlink_metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    drop(Control::bind(private(&daemon.folder).as_fd()).unwrap());
+    let why = Folder::find(&daemon.folder).unwrap().connect().await.err().unwrap().to_string();
+    assert!(why.contains("no daemon is running for"), "{why}");
+    fs::remove_file(&socket).unwrap();
+    let why = Folder::find(&daemon.folder).unwrap().connect().await.err().unwrap().to_string();
+    assert!(why.contains("start it with: dirsyncd"), "{why}");
+    let outside = TempDir::new().unwrap();
+    let why = Folder::find(outside.path()).unwrap_err().to_string();
+    assert!(why.contains("not in a synced folder"), "{why}");
+}

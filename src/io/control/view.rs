@@ -1,0 +1,219 @@
+//! What the local API says, in JSON: stable names, nanoseconds as strings, paths in their escaped text form.
+//!
+//! `docs/control.md` lists them. May import `engine` and `model`. Deliberately not here: how it is fetched or shown.
+
+use super::{About, KeptFacts, LinkFacts};
+use crate::engine::index::{Counts, Row};
+use crate::engine::{PeerStatus, Status};
+use crate::io::index::JournalLine;
+use crate::model::{DeviceId, Kind, SyncPath, text};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusView {
+    pub version: String,
+    pub directory: String,
+    pub state_dir: String,
+    pub device: DeviceId,
+    pub name: String,
+    pub listen_port: u16,
+    pub broadcast_port: u16,
+    pub idle: bool,
+    pub scanning: bool,
+    pub paused: bool,
+    /// Why syncing is stopped, and what to do.
+    pub halted: Option<String>,
+    /// Deletions that wait for `dirsync confirm`.
+    pub held_deletions: u64,
+    pub files: u64,
+    pub directories: u64,
+    pub symlinks: u64,
+    pub deleted: u64,
+    pub bytes: u64,
+    /// Paths whose newest version is not on disk here.
+    pub pending: u64,
+    pub peers: Vec<PeerView>,
+    pub problems: Vec<PathNote>,
+    pub under_way: Vec<PathNote>,
+}
+
+/// One linked machine; also `GET /v1/peers`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerView {
+    pub device: DeviceId,
+    pub name: String,
+    pub in_sync: bool,
+    pub pending: u64,
+    pub address: String,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PathNote {
+    pub path: String,
+    pub text: String,
+}
+
+/// `GET /v1/ls`: some of the paths; `more`: ask again with `after` set to the last.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ListView {
+    pub entries: Vec<EntryView>,
+    pub more: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EntryView {
+    pub path: String,
+    /// `file`, `directory`, `symlink` or `deleted`.
+    pub kind: String,
+    pub size: u64,
+    /// Octal.
+    pub mode: String,
+    pub mtime_ns: String,
+    /// When this version was made, by the rules of stamps.
+    pub stamp_ns: String,
+    pub author: DeviceId,
+    pub content: Option<String>,
+    pub target: Option<String>,
+    /// Whether this machine's disk holds it.
+    pub here: bool,
+}
+
+/// `GET /v1/log`, oldest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogView {
+    pub lines: Vec<LogLine>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogLine {
+    pub time_ns: String,
+    pub kind: String,
+    pub path: Option<String>,
+    pub peer: Option<String>,
+    pub text: String,
+}
+
+/// `GET /v1/history`, newest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HistoryView {
+    pub kept: Vec<KeptView>,
+}
+
+/// Something in history; also the answer of `POST /v1/restore`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeptView {
+    pub path: String,
+    /// When it was replaced or deleted.
+    pub time_ns: String,
+    /// `replaced`, `deleted` or `conflict`.
+    pub reason: String,
+    pub size: u64,
+    /// Below `.dirsync/history`.
+    pub name: String,
+}
+
+/// Any refusal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorView {
+    pub error: String,
+}
+
+impl StatusView {
+    pub(super) fn new(about: &About, status: Status, links: &[LinkFacts]) -> Self {
+        let Counts { files, directories, symlinks, deleted, bytes, pending } = status.counts;
+        let notes = |list: Vec<(SyncPath, String)>| {
+            list.into_iter().map(|(path, text)| PathNote { path: path.to_text(), text }).collect()
+        };
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            directory: shown(&about.directory),
+            state_dir: shown(&about.state_dir),
+            device: status.device,
+            name: status.name,
+            listen_port: about.listen_port,
+            broadcast_port: about.broadcast_port,
+            idle: status.idle,
+            scanning: status.scanning,
+            paused: status.paused,
+            halted: status.halted,
+            held_deletions: status.held_deletions,
+            files,
+            directories,
+            symlinks,
+            deleted,
+            bytes,
+            pending,
+            peers: status.peers.iter().map(|peer| PeerView::new(peer, links)).collect(),
+            problems: notes(status.problems),
+            under_way: notes(status.under_way),
+        }
+    }
+}
+
+impl PeerView {
+    fn new(peer: &PeerStatus, links: &[LinkFacts]) -> Self {
+        let link = links.iter().find(|link| link.device == peer.device);
+        Self {
+            device: peer.device,
+            name: text::escape(peer.name.as_bytes()),
+            in_sync: peer.in_sync,
+            pending: peer.pending,
+            address: link.map(|link| link.address.clone()).unwrap_or_default(),
+            sent_bytes: link.map_or(0, |link| link.sent_bytes),
+            received_bytes: link.map_or(0, |link| link.received_bytes),
+        }
+    }
+}
+
+impl EntryView {
+    pub(super) fn new(path: &SyncPath, row: &Row) -> Self {
+        let entry = &row.winner;
+        let (kind, size, content, target) = match &entry.kind {
+            Kind::File { size, content } => ("file", *size, Some(content.to_string()), None),
+            Kind::Directory => ("directory", 0, None, None),
+            Kind::Symlink { target } => ("symlink", 0, None, Some(text::escape(target))),
+            Kind::Deleted { .. } => ("deleted", 0, None, None),
+        };
+        let mtime_ns = i128::from(entry.mtime.secs) * 1_000_000_000 + i128::from(entry.mtime.nanos);
+        Self {
+            path: path.to_text(),
+            kind: kind.to_owned(),
+            size,
+            mode: format!("{:04o}", entry.mode.0),
+            mtime_ns: mtime_ns.to_string(),
+            stamp_ns: entry.version.stamp.to_string(),
+            author: entry.version.author,
+            content,
+            target,
+            here: row.is_settled(),
+        }
+    }
+}
+
+impl From<JournalLine> for LogLine {
+    fn from(line: JournalLine) -> Self {
+        let JournalLine { at, kind, path, peer, text } = line;
+        Self { time_ns: at.to_string(), kind, path: path.map(|path| text::escape(&path)), peer, text }
+    }
+}
+
+impl From<&KeptFacts> for KeptView {
+    fn from(kept: &KeptFacts) -> Self {
+        Self {
+            path: kept.path.to_text(),
+            time_ns: kept.time.to_string(),
+            reason: kept.reason.to_owned(),
+            size: kept.size,
+            name: text::escape(kept.name.as_bytes()),
+        }
+    }
+}
+
+fn shown(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    text::escape(path.as_os_str().as_bytes())
+}

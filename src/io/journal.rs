@@ -1,1 +1,0 @@
-//! Reports as log lines, and kept for `dirsync log`.

@@ -1,0 +1,294 @@
+//! The sentence of each report, and of many of one sort together.
+//!
+//! May import `engine` and `model`. Everything foreign is escaped here. Deliberately not here: when a sentence is said.
+
+use super::{Level, Line};
+use crate::engine::Report;
+use crate::io::words::{bytes, count, counted, duration, listed};
+use crate::model::{Entry, Kind, SyncPath, text};
+
+/// What is summed up with its like when there is much of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sort {
+    Received,
+    Sent,
+    Problem,
+    Solved,
+    LeftAlone,
+}
+
+/// Which sort, and of whom; `None` is always said alone.
+pub(super) fn sort(report: &Report) -> Option<(Sort, String)> {
+    match report {
+        Report::Received { from, .. } => Some((Sort::Received, escaped(from))),
+        Report::Sent { to, .. } => Some((Sort::Sent, names(to))),
+        Report::Problem { path: Some(_), .. } => Some((Sort::Problem, String::new())),
+        Report::Solved { path: Some(_) } => Some((Sort::Solved, String::new())),
+        Report::LeftAlone { .. } => Some((Sort::LeftAlone, String::new())),
+        _ => None,
+    }
+}
+
+pub(super) fn line(report: &Report) -> Line {
+    let (level, kind, text) = match report {
+        Report::Received { path, entry, from, wire_bytes, took_ns } => {
+            (Level::Info, "received", received(path, entry, &escaped(from), *wire_bytes, *took_ns))
+        }
+        // With nobody there, the peers learn of it when they come.
+        Report::Sent { to, path, .. } if to.is_empty() => {
+            (Level::Debug, "changed", format!("'{path}' changed; no machine is linked to be told"))
+        }
+        Report::Sent { path, entry, to, body } => (Level::Info, "sent", sent(path, entry, &names(to), *body)),
+        Report::Conflict { path, winner, winner_name, loser, loser_name, kept } => {
+            let (winner, loser) = (version(winner, winner_name), version(loser, loser_name));
+            let kept = escaped(kept);
+            let text = format!(
+                "conflict at '{path}': {winner} won over {loser}, which is kept in history as '{kept}' (dirsync history)"
+            );
+            (Level::Warn, "conflict", text)
+        }
+        Report::Problem { path: Some(path), text } => {
+            (Level::Warn, "problem", format!("'{path}' needs attention: {text}"))
+        }
+        Report::Problem { path: None, text } => (Level::Warn, "problem", format!("the folder needs attention: {text}")),
+        Report::Solved { path: Some(path) } => (Level::Info, "solved", format!("'{path}' is fine again")),
+        Report::Solved { path: None } => (Level::Info, "solved", "the folder is fine again".to_owned()),
+        Report::LeftAlone { path, what } => {
+            (Level::Info, "left_alone", format!("'{path}' is left alone: it is a {what}, which is not synced"))
+        }
+        Report::Scanned { paths, changed, took_ns } => {
+            let (paths, changed) = (counted(*paths, "path", "paths"), count(*changed));
+            (Level::Info, "scanned", format!("scanned {paths} in {}; {changed} had changed", duration(*took_ns)))
+        }
+        Report::InSync { peer, paths } => {
+            (Level::Info, "in_sync", format!("in sync with {} ({})", escaped(peer), counted(*paths, "path", "paths")))
+        }
+        Report::Halted { why } => (Level::Warn, "halted", format!("syncing is stopped, and nothing is deleted: {why}")),
+        Report::Resumed => (Level::Info, "resumed", "syncing goes on".to_owned()),
+        Report::Held { deletions, of } => {
+            let held = format!("{} of {}", counted(*deletions, "deletion", "deletions"), counted(*of, "file", "files"));
+            (Level::Warn, "held", format!("held back: {held}; if they are meant, run 'dirsync confirm'"))
+        }
+    };
+    Line { level, kind, path: path(report).map(|path| path.as_bytes().to_vec()), peer: peer(report), text }
+}
+
+fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns: u64) -> String {
+    let took = duration(took_ns);
+    // A folder that was derived from what lies in it was told by nobody.
+    let told = if from.is_empty() { String::new() } else { format!(", told by {from}") };
+    match &entry.kind {
+        Kind::File { size, .. } => {
+            let wire = match wire_bytes {
+                0 => "its content was here already".to_owned(),
+                wire => format!("{} on the wire", bytes(wire)),
+            };
+            format!("received '{path}' from {from} ({}, {wire}, {took})", bytes(*size))
+        }
+        Kind::Directory => format!("made the folder '{path}'{told}"),
+        Kind::Symlink { .. } => format!("made the link '{path}'{told}"),
+        Kind::Deleted { .. } => format!("deleted '{path}'{told}; a file's content stays in history"),
+    }
+}
+
+fn sent(path: &SyncPath, entry: &Entry, to: &str, body: bool) -> String {
+    match &entry.kind {
+        Kind::File { size, .. } if body => format!("sent '{path}' to {to} ({})", bytes(*size)),
+        Kind::File { size, .. } => format!("told {to} of '{path}' ({})", bytes(*size)),
+        Kind::Directory => format!("told {to} of the folder '{path}'"),
+        Kind::Symlink { .. } => format!("told {to} of the link '{path}'"),
+        Kind::Deleted { .. } => format!("told {to} that '{path}' was deleted"),
+    }
+}
+
+fn version(entry: &Entry, name: &str) -> String {
+    let what = match &entry.kind {
+        Kind::File { size, .. } => format!("the file of {} ({})", escaped(name), bytes(*size)),
+        Kind::Directory => format!("the folder of {}", escaped(name)),
+        Kind::Symlink { .. } => format!("the link of {}", escaped(name)),
+        Kind::Deleted { .. } => format!("the deletion by {}", escaped(name)),
+    };
+    match jiff::Timestamp::from_nanosecond(i128::from(entry.version.stamp)) {
+        Ok(time) => format!("{what}, changed {}", time.strftime("%Y-%m-%dT%H:%M:%SZ")),
+        Err(_) => what,
+    }
+}
+
+fn path(report: &Report) -> Option<&SyncPath> {
+    match report {
+        Report::Received { path, .. }
+        | Report::Sent { path, .. }
+        | Report::Conflict { path, .. }
+        | Report::LeftAlone { path, .. } => Some(path),
+        Report::Problem { path, .. } | Report::Solved { path } => path.as_ref(),
+        _ => None,
+    }
+}
+
+fn peer(report: &Report) -> Option<String> {
+    match report {
+        Report::Received { from, .. } => Some(escaped(from)),
+        Report::Sent { to, .. } if !to.is_empty() => Some(names(to)),
+        Report::InSync { peer, .. } => Some(escaped(peer)),
+        _ => None,
+    }
+}
+
+fn names(names: &[String]) -> String {
+    listed(&names.iter().map(|name| escaped(name)).collect::<Vec<_>>())
+}
+
+fn escaped(name: &str) -> String {
+    text::escape(name.as_bytes())
+}
+
+/// Many of one sort.
+#[derive(Debug, Default)]
+pub(super) struct Sum {
+    files: u64,
+    others: u64,
+    deletions: u64,
+    size_bytes: u64,
+    wire_bytes: u64,
+    /// Some of this second had their own line.
+    more: bool,
+}
+
+impl Sum {
+    pub(super) fn add(&mut self, report: &Report) {
+        let entry = match report {
+            Report::Received { entry, wire_bytes, .. } => {
+                self.wire_bytes = self.wire_bytes.saturating_add(*wire_bytes);
+                entry
+            }
+            Report::Sent { entry, .. } => entry,
+            _ => {
+                self.others += 1;
+                return;
+            }
+        };
+        match &entry.kind {
+            Kind::File { size, .. } => {
+                self.files += 1;
+                self.size_bytes = self.size_bytes.saturating_add(*size);
+            }
+            Kind::Deleted { .. } => self.deletions += 1,
+            _ => self.others += 1,
+        }
+    }
+
+    /// After lines of their own, the rest is "more".
+    pub(super) fn follows_lines(&mut self) {
+        self.more = true;
+    }
+
+    pub(super) fn line(&self, sort: Sort, whom: &str) -> Option<Line> {
+        if self.files + self.others + self.deletions == 0 {
+            return None;
+        }
+        let (size, wire) = (bytes(self.size_bytes), bytes(self.wire_bytes));
+        let (level, kind, text) = match sort {
+            Sort::Received => {
+                (Level::Info, "received", format!("received {} from {whom} ({size}, {wire} on the wire)", self.what()))
+            }
+            Sort::Sent if whom.is_empty() => {
+                (Level::Debug, "changed", format!("{} changed; no machine is linked to be told", self.what()))
+            }
+            Sort::Sent => (Level::Info, "sent", format!("told {whom} of {} ({size})", self.what())),
+            Sort::Problem => {
+                let paths = counted(self.others, "more path needs", "more paths need");
+                (Level::Warn, "problem", format!("{paths} attention; see 'dirsync status'"))
+            }
+            Sort::Solved => (
+                Level::Info,
+                "solved",
+                format!("{} fine again", counted(self.others, "more path is", "more paths are")),
+            ),
+            Sort::LeftAlone => {
+                let paths = counted(self.others, "more path is", "more paths are");
+                (Level::Info, "left_alone", format!("{paths} left alone: sockets, fifos or devices"))
+            }
+        };
+        let peer = Some(whom.to_owned()).filter(|whom| !whom.is_empty());
+        Some(Line { level, kind, path: None, peer, text })
+    }
+
+    /// `1,834 files`, `3 more files, 2 deletions and 1 folder or link`.
+    fn what(&self) -> String {
+        let more = if self.more { "more " } else { "" };
+        let named = |number, one: &str, many: &str| {
+            (number > 0).then(|| counted(number, &format!("{more}{one}"), &format!("{more}{many}")))
+        };
+        let parts = [
+            named(self.files, "file", "files"),
+            named(self.deletions, "deletion", "deletions"),
+            named(self.others, "folder or link", "folders and links"),
+        ];
+        listed(&parts.into_iter().flatten().collect::<Vec<_>>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ContentId, DeviceId, FileTime, Mode, Seen, Version};
+
+    fn entry(kind: Kind) -> Entry {
+        let version = Version { stamp: 1_700_000_000_000_000_000, author: DeviceId([1; 32]), seen: Seen::default() };
+        Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version }
+    }
+
+    #[test]
+    fn each_report_reads_as_a_sentence() {
+        let path = || SyncPath::new("a\nb").unwrap();
+        let file = entry(Kind::File { size: 2048, content: ContentId::of(b"") });
+        let gone = entry(Kind::Deleted { at: 0 });
+        let received = |entry: &Entry, wire_bytes| Report::Received {
+            path: path(),
+            entry: entry.clone(),
+            from: "beta".into(),
+            wire_bytes,
+            took_ns: 12_000_000,
+        };
+        let sent = |to: &[&str], body| Report::Sent {
+            path: path(),
+            entry: file.clone(),
+            to: to.iter().map(ToString::to_string).collect(),
+            body,
+        };
+        let conflict = Report::Conflict {
+            path: path(),
+            winner: file.clone(),
+            winner_name: "beta".into(),
+            loser: file.clone(),
+            loser_name: "al\u{9b}pha".into(),
+            kept: "kept".into(),
+        };
+        let table = [
+            (received(&file, 700), "received 'a\\x0ab' from beta (2.0 KiB, 700 B on the wire, 12 ms)"),
+            (received(&file, 0), "received 'a\\x0ab' from beta (2.0 KiB, its content was here already, 12 ms)"),
+            (received(&gone, 50), "deleted 'a\\x0ab', told by beta; a file's content stays in history"),
+            (sent(&["beta"], true), "sent 'a\\x0ab' to beta (2.0 KiB)"),
+            (sent(&["beta", "gamma"], false), "told beta and gamma of 'a\\x0ab' (2.0 KiB)"),
+            (
+                conflict,
+                "conflict at 'a\\x0ab': the file of beta (2.0 KiB), changed 2023-11-14T22:13:20Z won over the file of \
+                 al\\xc2\\x9bpha (2.0 KiB), changed 2023-11-14T22:13:20Z, which is kept in history as 'kept' (dirsync history)",
+            ),
+            (Report::Problem { path: Some(path()), text: "why".into() }, "'a\\x0ab' needs attention: why"),
+            (Report::Solved { path: None }, "the folder is fine again"),
+            (
+                Report::Scanned { paths: 50_000, changed: 10, took_ns: 1_240_000_000 },
+                "scanned 50,000 paths in 1.2 s; 10 had changed",
+            ),
+            (Report::InSync { peer: "beta".into(), paths: 1 }, "in sync with beta (1 path)"),
+            (
+                Report::Held { deletions: 90, of: 100 },
+                "held back: 90 deletions of 100 files; if they are meant, run 'dirsync confirm'",
+            ),
+        ];
+        for (report, text) in table {
+            assert_eq!(line(&report).text, text);
+        }
+    }
+}

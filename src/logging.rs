@@ -1,0 +1,174 @@
+//! How log lines look: one a thing, on standard error, for people, for journald, or as JSON.
+//!
+//! Imports `options` for the format. Deliberately not here: what is said. Whatever is foreign in a line was escaped by
+//! whoever said it.
+
+use crate::options::LogFormat;
+use std::env;
+use std::fmt;
+use std::io::{self, IsTerminal};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// What is said where neither `--log-level` nor `$RUST_LOG` says otherwise.
+const DEFAULT: &str = "info";
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--log-level '{0}' is not understood; use error, warn, info, debug or trace, or a filter such as 'info,dirsyncd::io=debug'"
+)]
+pub struct BadLevel(String);
+
+/// Sets up logging for the whole process.
+pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), BadLevel> {
+    let from_environment = || env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+    let filter = level.map(ToOwned::to_owned).or_else(from_environment).unwrap_or_else(|| DEFAULT.to_owned());
+    let filter = parse(&filter)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Json => builder.json().flatten_event(true).with_target(false).with_current_span(false).init(),
+        LogFormat::Text => builder.event_format(Lines::for_standard_error()).init(),
+    }
+    Ok(())
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, BadLevel> {
+    // A single word is a level: anything else would silently be a module's name, and silence everything.
+    let is_level = filter.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    let bad = || BadLevel(filter.escape_debug().to_string());
+    if !is_level && !filter.contains('=') {
+        return Err(bad());
+    }
+    EnvFilter::try_new(filter).map_err(|_| bad())
+}
+
+/// `2026-03-01T14:30:00.123+01:00 INFO  message`; in the journal, which knows the time, `<6>message`.
+struct Lines {
+    journal: bool,
+    colour: bool,
+}
+
+impl Lines {
+    fn for_standard_error() -> Self {
+        // systemd names the stream it made; after a redirection it is still named, and a terminal is not it.
+        let terminal = io::stderr().is_terminal();
+        Self {
+            journal: env::var_os("JOURNAL_STREAM").is_some() && !terminal,
+            colour: terminal && env::var_os("NO_COLOR").is_none(),
+        }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let (name, priority, colour) = match *event.metadata().level() {
+            Level::ERROR => ("ERROR", 3, "31"),
+            Level::WARN => ("WARN ", 4, "33"),
+            Level::INFO => ("INFO ", 6, "32"),
+            Level::DEBUG => ("DEBUG", 7, "34"),
+            Level::TRACE => ("TRACE", 7, "35"),
+        };
+        if self.journal {
+            write!(out, "<{priority}>")?;
+        } else {
+            let now = jiff::Zoned::now();
+            write!(out, "{} ", now.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z"))?;
+            if self.colour {
+                write!(out, "\x1b[{colour}m{name}\x1b[0m ")?;
+            } else {
+                write!(out, "{name} ")?;
+            }
+        }
+        let mut message = Message::default();
+        event.record(&mut message);
+        writeln!(out, "{}{}", message.text, message.fields)
+    }
+}
+
+/// The message first, then what other crates add. Our own `kind` is for programs.
+#[derive(Default)]
+struct Message {
+    text: String,
+    fields: String,
+}
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.text = one_line(&format!("{value:?}")),
+            "kind" => {}
+            name if name.starts_with("log.") => {}
+            name => self.fields.push_str(&one_line(&format!(" {name}={value:?}"))),
+        }
+    }
+}
+
+/// The last defence: a line that someone forgot to escape stays one line, and commands no terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn said(lines: Lines) -> String {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).event_format(lines).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(kind = "received", "received 'a' from b");
+            tracing::warn!(why = "x", "a\nb\u{1b}[31m");
+        });
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_line_has_its_time_level_and_message() {
+        let text = said(Lines { journal: false, colour: false });
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].ends_with(" INFO  received 'a' from b"), "{text}");
+        lines[0].split(' ').next().unwrap().parse::<jiff::Timestamp>().unwrap();
+        assert!(lines[1].ends_with(" WARN  a\u{fffd}b\u{fffd}[31m why=\"x\""), "{text}");
+    }
+
+    #[test]
+    fn the_journal_gets_priorities_instead_of_times() {
+        assert!(said(Lines { journal: true, colour: false }).starts_with("<6>received 'a' from b\n<4>a"));
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused() {
+        for good in ["info", "WARN", "off", "info,dirsyncd::io=debug"] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in ["loud", "", "a=b=c"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

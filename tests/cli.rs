@@ -1,0 +1,191 @@
+//! The two commands from outside: what they refuse, in one line each, and with which exit code.
+//!
+//! Nothing here needs a second machine. Deliberately not here: syncing.
+
+use assert_cmd::Command;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command as Plain, Stdio};
+use tempfile::TempDir;
+
+const DIGITS: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+struct Bench {
+    home: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let home = TempDir::new().unwrap();
+        fs::create_dir(home.path().join("data")).unwrap();
+        fs::write(home.path().join("secret"), DIGITS).unwrap();
+        fs::set_permissions(home.path().join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+        Self { home }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.home.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn words(&self, more: &[&str]) -> Vec<String> {
+        let mut words: Vec<String> = more.iter().map(|word| word.replace("{home}", &self.path(""))).collect();
+        for (option, value) in [("--state-dir", "state"), ("--secret-file", "secret")] {
+            if !more.contains(&option) {
+                words.extend([option.to_owned(), self.path(value)]);
+            }
+        }
+        words
+    }
+
+    /// Its exit code, and its only line.
+    fn refused(&self, more: &[&str], directory: &str) -> (i32, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dirsyncd"));
+        let out = command.args(self.words(more)).arg(self.path(directory)).env_clear().output().unwrap();
+        let text = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        (out.status.code().unwrap(), text)
+    }
+
+    /// A running daemon that has said its first line.
+    fn start(&self) -> Daemon {
+        let mut command = Plain::new(env!("CARGO_BIN_EXE_dirsyncd"));
+        command.args(self.words(&["-l", "0", "-b", "25017", "--name", "alpha"])).arg(self.path("data"));
+        let mut child = command.stderr(Stdio::piped()).env_clear().spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        // Read on, so that the daemon never waits for us.
+        std::thread::spawn(move || lines.count());
+        Daemon { child, first }
+    }
+
+    fn dirsync(&self, words: &[&str]) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dirsync"));
+        let out = command.arg("-C").arg(self.path("data")).args(words).env_clear().output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
+    }
+}
+
+struct Daemon {
+    child: Child,
+    first: String,
+}
+
+impl Daemon {
+    fn stop(mut self) -> Option<i32> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn wrong_usage_has_one_line_and_code_2() {
+    let bench = Bench::new();
+    fs::write(bench.path("file"), "").unwrap();
+    for (words, directory, says) in [
+        (&["--name", "a"][..], "none", "mkdir -p"),
+        (&["--name", "a"], "file", "is not a directory"),
+        (&["--name", "a/b"], "data", "1 to 63"),
+        (&["--peer", "nas"], "data", "no HOST:PORT"),
+        (&["--state-dir", "{home}/data/state"], "data", "lies inside the synced folder"),
+        (&["--log-level", "loud"], "data", "'loud' is not understood"),
+    ] {
+        let (code, line) = bench.refused(words, directory);
+        assert!(code == 2 && line.contains(says), "{code}: {line}");
+    }
+    assert!(!Path::new(&bench.path("data/.dirsync")).exists(), "nothing was begun");
+}
+
+#[test]
+fn what_is_in_the_way_has_one_line_and_code_1() {
+    let bench = Bench::new();
+    fs::write(bench.path("short"), "1234").unwrap();
+    fs::write(bench.path("loose"), DIGITS).unwrap();
+    fs::set_permissions(bench.path("short"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(bench.path("loose"), fs::Permissions::from_mode(0o644)).unwrap();
+    for (file, says) in [("short", "64 hexadecimal digits"), ("loose", "chmod 600"), ("none", "cannot be read")] {
+        let (code, line) = bench.refused(&["--secret-file", &bench.path(file)], "data");
+        assert!(code == 1 && line.contains(says), "{code}: {line}");
+    }
+    let taken = std::net::TcpListener::bind(("0.0.0.0", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (code, line) = bench.refused(&["-l", &port], "data");
+    assert!(code == 1 && line.contains(&port) && line.contains("--listen-port"), "{code}: {line}");
+}
+
+#[test]
+fn the_environment_sets_options_too() {
+    let bench = Bench::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dirsyncd"));
+    command.env_clear().env("DIRSYNCD_PEER", "nas").env("DIRSYNCD_DIRECTORY", bench.path("data"));
+    let out = command.env("HOME", bench.path("")).output().unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("--peer 'nas' is no HOST:PORT"));
+}
+
+#[test]
+fn a_daemon_answers_refuses_a_second_one_and_stops_as_asked() {
+    let bench = Bench::new();
+    fs::write(bench.path("data/f"), "content").unwrap();
+    let daemon = bench.start();
+    for part in ["dirsyncd 0.", &bench.path("data"), "device ", "'alpha'", "TCP port ", "25017", &bench.path("state")] {
+        assert!(daemon.first.contains(part), "{part}: {}", daemon.first);
+    }
+    let pid = daemon.child.id().to_string();
+    let (code, line) = bench.refused(&[], "data");
+    assert!(code == 1 && line.contains(&pid) && line.contains("--state-dir"), "{code}: {line}");
+    let (code, line) = bench.refused(&["--state-dir", &bench.path("other")], "data");
+    assert!(code == 1 && line.contains(&pid), "{code}: {line}");
+
+    let (code, _, why) = bench.dirsync(&["wait", "--timeout", "20"]);
+    assert_eq!((code, why.as_str()), (0, ""));
+    let (_, status, _) = bench.dirsync(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!((&status["files"], &status["name"], &status["idle"]), (&1.into(), &"alpha".into(), &true.into()));
+    assert!(bench.dirsync(&["ls"]).1.trim_end().ends_with("  f"));
+    assert!(bench.dirsync(&["log"]).1.contains("scanned"));
+    assert_eq!(bench.dirsync(&["pause"]).1, "paused; go on with 'dirsync resume'\n");
+    let (code, _, why) = bench.dirsync(&["wait", "--timeout", "0.05"]);
+    assert!(code == 1 && why.contains("paused"), "{why}");
+    assert_eq!(bench.dirsync(&["resume"]).0, 0);
+    let (code, _, why) = bench.dirsync(&["restore", "f"]);
+    assert!(code == 1 && why.contains("nothing of 'f' is in history"), "{why}");
+    assert_eq!(bench.dirsync(&["restore", "../x"]).0, 2);
+    assert_eq!(daemon.stop(), Some(0));
+
+    let (code, _, why) = bench.dirsync(&["status"]);
+    assert!(code == 1 && why.contains("no daemon is running") && why.lines().count() == 1, "{why}");
+}
+
+#[test]
+fn outside_a_synced_folder_the_tool_says_so() {
+    let (code, _, why) = Bench::new().dirsync(&["status"]);
+    assert!(code == 1 && why.contains("not in a synced folder") && why.contains("-C DIR"), "{why}");
+}
+
+#[test]
+fn both_explain_themselves() {
+    for (binary, parts) in [
+        (
+            env!("CARGO_BIN_EXE_dirsyncd"),
+            &["--broadcast-port", "DIRSYNCD_STATE_DIR", "Exit codes", "One secret is one folder"][..],
+        ),
+        (env!("CARGO_BIN_EXE_dirsync"), &["restore", "--json", "Exit codes"]),
+    ] {
+        let out = Command::new(binary).arg("--help").output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        for part in parts {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

@@ -59,6 +59,15 @@ pub enum Value {
     Link(Vec<u8>),
 }
 
+impl Value {
+    pub fn content(&self) -> Option<ContentId> {
+        match self {
+            Self::File(data) => Some(data.content()),
+            Self::Link(_) => None,
+        }
+    }
+}
+
 impl Inode {
     pub fn new(body: Body, mode: Mode, now: FileTime) -> Self {
         Self { body, mode, mtime: now, ctime: now }

@@ -13,7 +13,7 @@ use super::trace::Trace;
 use super::tree::{Data, Ino, Value};
 use super::users::{self, Op};
 use dirsyncd::engine::{Action, Engine, Event, Trust};
-use dirsyncd::model::SyncPath;
+use dirsyncd::model::{ContentId, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// More than any seed needs: past it, machines chatter without end.
@@ -257,14 +257,17 @@ impl World {
     }
 
     /// The machine stops, its folder and history are those of the backup, its index is not; it starts again.
-    /// Not done to a folder that alone holds something: nobody could bring that back.
+    /// Not done where something is then nowhere that it should be: nobody could bring that back.
     pub fn restore(&mut self, node: NodeId) {
         let Some(backup) = self.nodes[node].backup.clone() else { return };
         let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
         let mut elsewhere: BTreeSet<Value> = others.flat_map(|(_, other)| other.disk.live.shown()).collect();
         elsewhere.extend(backup.shown());
-        let has = |value: &Value| elsewhere.contains(value);
-        if !self.nodes[node].disk.live.shown().iter().all(has) {
+        let contents: BTreeSet<ContentId> = elsewhere.iter().filter_map(Value::content).collect();
+        let here = &self.nodes[node];
+        let mut winners = here.durable.rows.values().filter_map(|row| row.winner.file());
+        let all_there = here.disk.live.shown().is_subset(&elsewhere);
+        if !all_there || winners.any(|(content, size)| size > 0 && !contents.contains(&content)) {
             return;
         }
         self.crash(node, false);

@@ -129,3 +129,6 @@ fn percent(value: &str) -> String {
 pub(crate) fn shown(path: &Path) -> String {
     text::escape(path.as_os_str().as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

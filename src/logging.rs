@@ -38,7 +38,7 @@ pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), BadLevel> {
 
 fn parse(filter: &str) -> Result<EnvFilter, BadLevel> {
     // A single word is a level: anything else would silently be a module's name, and silence everything.
-    let is_level = filter.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    let is_level = !filter.is_empty() && filter.parse::<tracing::level_filters::LevelFilter>().is_ok();
     let bad = || BadLevel(filter.escape_debug().to_string());
     if !is_level && !filter.contains('=') {
         return Err(bad());

@@ -50,10 +50,10 @@ impl World {
     pub fn check_power_cut(&mut self, node: NodeId) {
         let here = &mut self.nodes[node];
         let before = here.disk.live.clone();
-        let sure = values_of(&here.disk.surely_durable());
+        let sure = here.disk.surely_durable().values();
         let changes = here.disk.cut_power(&mut self.rng);
-        let after = values_of(&here.disk.live);
-        let lost = values_of(&before).into_iter().filter(|value| !after.contains(value) && !sure.contains(value));
+        let after = here.disk.live.values();
+        let lost = before.values().into_iter().filter(|value| !after.contains(value) && !sure.contains(value));
         self.ledger.excused.extend(lost);
         self.ledger.touched(node, &changes);
         let here = &self.nodes[node];
@@ -142,7 +142,7 @@ impl World {
 
     /// Every value is in a tree or in a history, or a user overwrote it knowingly (P2).
     fn check_nothing_lost(&self) -> Result<(), String> {
-        let all: BTreeSet<Value> = self.nodes.iter().flat_map(|node| values_of(&node.disk.live)).collect();
+        let all: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.live.values()).collect();
         let lost = |value: &&Value| !all.contains(*value) && !self.ledger.may_be_lost(value);
         match self.ledger.written.keys().find(lost) {
             Some(value) => {
@@ -176,11 +176,6 @@ impl World {
         }
         Err(format!("n{node} rests but does not say so: {status:?}"))
     }
-}
-
-/// Everything in the folder and in history.
-fn values_of(tree: &Tree) -> BTreeSet<Value> {
-    tree.inodes.values().filter_map(|inode| inode.value()).collect()
 }
 
 /// Whether an inode is what an entry says.

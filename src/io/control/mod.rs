@@ -179,6 +179,3 @@ impl axum::serve::Listener for OursOnly {
 fn is_ours(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw())
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,19 +1,22 @@
 //! The socket, the routes and the client together, with a loop and a world made for the test.
 
-use super::view::{HistoryView, KeptView, ListView, LogView, PeerView, StatusView};
-use super::*;
-use crate::client::{ClientError, Folder};
-use crate::engine::PeerStatus;
-use crate::engine::index::{Counts, Index};
+use super::{ClientError, Folder};
+use crate::engine::index::{Counts, Index, Row};
 use crate::engine::map_index::MapIndex;
-use crate::model::{ContentId, Entry, FileTime, Kind, Mode as Bits, Seen, Version};
-use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, OFlags};
+use crate::engine::{PeerStatus, Status};
+use crate::io::Events;
+use crate::io::control::view::{HistoryView, KeptView, ListView, LogView, PeerView, StatusView};
+use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, World};
+use crate::io::index::JournalLine;
+use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode as Bits, Seen, SyncPath, Version};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
 use serde_json::{Value, json};
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
 use tempfile::TempDir;
 
 fn path(text: &str) -> SyncPath {

@@ -190,7 +190,7 @@ impl World {
         self.trace.note(self.now, format_args!("n{node} user {op:?}"));
         let now = self.nodes[node].file_time(self.now);
         let (open, changes) = self.nodes[node].disk.change(|tree| users::apply(op, tree, now));
-        self.ledger.user_did(node, &changes);
+        self.ledger.user_did(node, &changes, !self.nodes[node].is_restored);
         if !self.nodes[node].is_up() {
             self.forget_void(node);
         }
@@ -206,7 +206,7 @@ impl World {
         let value = Value::File(data.clone());
         let (done, changes) = self.nodes[node].disk.change(|tree| users::fill(tree, ino, data, now));
         self.trace.note(self.now, format_args!("n{node} user closes {path:?} {done}"));
-        self.ledger.user_did(node, &changes);
+        self.ledger.user_did(node, &changes, !self.nodes[node].is_restored);
         if done {
             self.ledger.wrote(node, path, value);
         }

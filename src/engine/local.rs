@@ -13,6 +13,7 @@ use bytes::Bytes;
 /// A file whose times are this close to the look may change once more without a new stat.
 const RACY_NS: u64 = 2_000_000_000;
 const PAGE: usize = 1024;
+const COUNTERS_RESERVED: u64 = 1024;
 
 impl<I: Index> Engine<I> {
     /// Looks at a path, unless that is under way or it is being installed: then once more after that.
@@ -233,12 +234,20 @@ impl<I: Index> Engine<I> {
 
     /// A new version, made here.
     fn mint(&mut self, kind: Kind, mode: Mode, mtime: FileTime, stamp: u64, base: Option<&Entry>) -> Entry {
-        self.counter += 1;
-        self.index.set_meta(super::META_COUNTER, &self.counter.to_be_bytes());
+        self.use_counter(self.counter + 1);
         let seen = base.map(|base| base.version.seen.clone()).unwrap_or_default();
         let stamp = stamp.min(crate::model::version::STAMP_LIMIT - 1);
         let version = Version { stamp, author: self.config.device, seen: seen.with(self.config.device, self.counter) };
         Entry { kind, mode, mtime, version }
+    }
+
+    /// Counters up to the one in the index are never used again: they are reserved there, many at a time, before use.
+    pub(super) fn use_counter(&mut self, counter: u64) {
+        self.counter = counter;
+        if counter > self.reserved {
+            self.reserved = counter + COUNTERS_RESERVED;
+            self.index.set_meta(super::META_COUNTER, &self.reserved.to_be_bytes());
+        }
     }
 
     /// A version made here, on top of what was on disk (never of what the index had merely heard of), which is

@@ -106,6 +106,8 @@ pub struct Engine<I> {
     out: Vec<Action>,
     /// The last counter used in a version of our own.
     counter: u64,
+    /// The highest counter that the index says may be in use.
+    reserved: u64,
     ignore: Ignore,
     names: BTreeMap<DeviceId, String>,
 
@@ -164,6 +166,7 @@ impl<I: Index> Engine<I> {
             index,
             out: Vec::new(),
             counter,
+            reserved: counter,
             ignore: Ignore::default(),
             names: BTreeMap::new(),
             settle: Settle::default(),

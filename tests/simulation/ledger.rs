@@ -37,8 +37,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// A user's operation.
-    /// `noted`: unless the folder just came back from a backup, and what is missing there is not taken for deleted.
-    pub fn user_did(&mut self, node: NodeId, changes: &[PathChange], noted: bool) {
+    pub fn user_did(&mut self, node: NodeId, changes: &[PathChange]) {
         self.touched(node, changes);
         let placed: BTreeSet<Value> = changes.iter().filter_map(value_after).collect();
         for change in changes {
@@ -53,9 +52,7 @@ impl Ledger {
                 if !placed.contains(&value) {
                     self.excused.insert(value.clone());
                 }
-                if noted {
-                    self.overwrites.push(Overwrite { node, path: change.path.clone(), value, noticed: false });
-                }
+                self.overwrites.push(Overwrite { node, path: change.path.clone(), value, noticed: false });
             }
             if let Some(value) = after {
                 self.written.entry(value.clone()).or_insert_with(|| (node, change.path.clone()));

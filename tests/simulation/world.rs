@@ -180,6 +180,9 @@ impl World {
     }
 
     fn random_user(&mut self, node: NodeId) {
+        if self.nodes[node].is_restored {
+            return; // what is missing there is not taken for deleted, whoever deleted it
+        }
         let data = self.fresh(node);
         let now = self.nodes[node].file_time(self.now);
         let op = users::choose(&mut self.rng, &self.nodes[node].disk.live, data, now);
@@ -190,7 +193,7 @@ impl World {
         self.trace.note(self.now, format_args!("n{node} user {op:?}"));
         let now = self.nodes[node].file_time(self.now);
         let (open, changes) = self.nodes[node].disk.change(|tree| users::apply(op, tree, now));
-        self.ledger.user_did(node, &changes, !self.nodes[node].is_restored);
+        self.ledger.user_did(node, &changes);
         if !self.nodes[node].is_up() {
             self.forget_void(node);
         }
@@ -206,7 +209,7 @@ impl World {
         let value = Value::File(data.clone());
         let (done, changes) = self.nodes[node].disk.change(|tree| users::fill(tree, ino, data, now));
         self.trace.note(self.now, format_args!("n{node} user closes {path:?} {done}"));
-        self.ledger.user_did(node, &changes, !self.nodes[node].is_restored);
+        self.ledger.user_did(node, &changes);
         if done {
             self.ledger.wrote(node, path, value);
         }

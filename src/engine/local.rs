@@ -59,9 +59,9 @@ impl<I: Index> Engine<I> {
             return;
         }
         self.emptied.remove(path);
-        let is_new_folder = self.is_new_folder(path, &observed, &looking);
+        let needs_walk = self.needs_walk(path, &observed, &looking);
         self.observe(now, path, observed, looking.found);
-        if is_new_folder {
+        if needs_walk {
             self.walk(now, Some(path.clone()), looking.found);
         }
         self.retry_now(path);
@@ -77,19 +77,25 @@ impl<I: Index> Engine<I> {
     }
 
     /// A folder that appeared, or took another's place, has a watch to get and children to be found. Its inode number
-    /// may be the old one's: a hint that something was renamed in counts.
-    fn is_new_folder(&self, path: &SyncPath, observed: &Observed, looking: &Looking) -> bool {
+    /// may be the old one's: a hint that something was renamed in counts. One that could not be listed may be open now.
+    fn needs_walk(&self, path: &SyncPath, observed: &Observed, looking: &Looking) -> bool {
         let Observed::Directory { stat } = observed else { return false };
         let row = self.index.get(path);
         let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, known)| (known.kind, known.ino));
         let is_known = known == Some((StatKind::Directory, stat.ino));
-        looking.hint.is_some_and(|hint| hint == Hint::Closed || !is_known)
+        looking.hint.is_some_and(|hint| hint == Hint::Closed || !is_known || self.unlisted.contains(path))
     }
 
     /// Takes what was seen at a path into the index.
     pub(super) fn observe(&mut self, now: Now, path: &SyncPath, observed: Observed, found: Found) {
-        if !matches!(observed, Observed::Failed(_)) {
-            self.solve(path);
+        match observed {
+            Observed::Failed(_) | Observed::Mount => {}
+            // Whether it can be listed, only a walk says.
+            Observed::Directory { .. } if self.unlisted.contains(path) => {}
+            _ => {
+                self.unlisted.remove(path);
+                self.solve(path);
+            }
         }
         if !matches!(observed, Observed::Absent | Observed::Special { .. }) {
             self.missing.remove(path);
@@ -103,6 +109,7 @@ impl<I: Index> Engine<I> {
                 }
                 self.absent(now, path);
             }
+            Observed::Mount => self.mounted(path),
             Observed::Directory { stat } => {
                 self.present(now, path, Kind::Directory, FileTime::default(), stat, found, None);
             }

@@ -127,6 +127,8 @@ pub struct Engine<I> {
     restored: bool,
     left_alone: BTreeSet<SyncPath>,
     problems: BTreeMap<SyncPath, String>,
+    /// Folders with such a problem that the last walk could not look into.
+    unlisted: BTreeSet<SyncPath>,
 
     // What is not believed at once.
     missing: Missing,
@@ -182,6 +184,7 @@ impl<I: Index> Engine<I> {
             restored: false,
             left_alone: BTreeSet::new(),
             problems: BTreeMap::new(),
+            unlisted: BTreeSet::new(),
             missing: Missing::default(),
             concluding: Vec::new(),
             held: BTreeSet::new(),

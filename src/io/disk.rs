@@ -40,6 +40,7 @@ pub struct Disk {
     stage: Arc<Stage>,
     history: Arc<History>,
     looks: Arc<Looks>,
+    watcher: Arc<Watcher>,
     walker: Arc<Walker>,
     applier: Arc<Applier>,
     /// Dropped to stop the timer.
@@ -61,8 +62,10 @@ impl Disk {
         let (alive, ended) = mpsc::channel();
         let (timer, timer_ended) = mpsc::channel();
         let applier = Arc::new(applier);
-        let disk =
-            Self { stage, history, looks, walker, applier, timer: Mutex::new(Some(timer)), ended: Mutex::new(ended) };
+        let (timer, ended) = (Mutex::new(Some(timer)), Mutex::new(ended));
+        let disk = Self { stage, history, looks, watcher, walker, applier, timer, ended };
+        let watcher = Arc::clone(&disk.watcher);
+        spawn("watch", alive.clone(), move || watcher.run())?;
         for _ in 0..look::THREADS {
             let looks = Arc::clone(&disk.looks);
             spawn("look", alive.clone(), move || looks.run())?;
@@ -73,6 +76,7 @@ impl Disk {
         }
         let applier = Arc::clone(&disk.applier);
         spawn("apply", alive.clone(), move || applier.run())?;
+        let watcher = Arc::clone(&disk.watcher);
         spawn("unwatched", alive, move || walk_unwatched(&watcher, &events, &timer_ended, unwatched_walk))?;
         Ok(disk)
     }
@@ -107,6 +111,7 @@ impl Disk {
 
     /// Finishes the installs under way, drops what is only queued, and waits for the threads: at most 5 s.
     pub fn shutdown(&self) {
+        self.watcher.stop();
         self.walker.stop();
         self.looks.stop();
         self.applier.stop();

@@ -138,7 +138,7 @@ impl Walker {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             Err(e) => return Err(e),
         };
-        self.watcher.watch(folder);
+        self.watcher.watch(folder, &dir);
         self.list(walk, folder, &dir, buffer)
     }
 

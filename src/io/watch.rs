@@ -1,40 +1,64 @@
-//! The watcher: one non-recursive inotify watch a folder, by `notify`.
+//! The watcher: one inotify watch a folder, not recursive.
 //!
-//! Its events are hints: names that may deserve a look, which goes through descriptors (P7). Paths are watched below
-//! `/proc/self/fd/N` of the root, so that renaming the folder itself confuses nothing. A folder that is removed or renamed
-//! loses the watches at and below it, since a watch follows the inode and would go on to speak of the old path.
+//! Its events are hints: names that may deserve a look, which goes through descriptors (P7). A folder is watched by the
+//! descriptor that it was opened by, so that no link that is swapped in leads a watch out of the folder. A watch follows
+//! the inode and would go on to speak of an old path, so a folder that is renamed loses the watches at and below it; the
+//! walk of the new name sets them anew. Reading files causes no events: they are not asked for.
 //! May import `engine`'s values. Deliberately not here: settling, and what to look at.
+
+mod watched;
 
 use super::Events;
 use super::beneath;
 use super::root::Root;
 use crate::engine::{Event, Hint, StatKind};
 use crate::model::SyncPath;
-use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RenameMode};
-use notify::{Config, ErrorKind, INotifyWatcher, RecursiveMode, Watcher as _};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use watched::Watched;
+
+/// What is asked of the kernel for each folder. Not of opening and reading, which would be most of what it said; nor of
+/// what happens to a file through a descriptor once its name is gone.
+const EVENTS: WatchFlags = WatchFlags::CLOSE_WRITE
+    .union(WatchFlags::MODIFY)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::CREATE)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::ONLYDIR)
+    .union(WatchFlags::EXCL_UNLINK);
+/// Of the root, which has no watched parent to tell.
+const ROOT_EVENTS: WatchFlags = EVENTS.union(WatchFlags::DELETE_SELF).union(WatchFlags::MOVE_SELF);
+const BUFFER_BYTES: usize = 64 * 1024;
 
 pub struct Watcher {
-    base: PathBuf,
+    root: Arc<Root>,
+    events: Events,
     /// `None`: the kernel gave no inotify instance.
-    inotify: Option<Mutex<INotifyWatcher>>,
+    inotify: Option<Inotify>,
+    watched: Mutex<Watched>,
     is_limit_named: AtomicBool,
     /// Some folder is without a watch.
     is_partial: AtomicBool,
 }
 
+struct Inotify {
+    queue: OwnedFd,
+    /// Written to end the thread.
+    stop: OwnedFd,
+}
+
 impl Watcher {
     pub fn new(root: Arc<Root>, events: Events) -> Self {
-        let base = PathBuf::from(beneath::by_descriptor(root.dir()));
-        let translator = Translator { base: base.clone(), root, events };
-        let handler = move |event| translator.handle(event);
-        let config = Config::default().with_follow_symlinks(false);
-        let inotify = match INotifyWatcher::new(handler, config) {
-            Ok(inotify) => Some(Mutex::new(inotify)),
+        let inotify = match Inotify::open() {
+            Ok(inotify) => Some(inotify),
             Err(e) => {
                 tracing::warn!(
                     "cannot watch for changes ({e}); raise fs.inotify.max_user_instances with sysctl and restart; \
@@ -44,35 +68,38 @@ impl Watcher {
             }
         };
         let is_partial = AtomicBool::new(inotify.is_none());
-        Self { base, inotify, is_limit_named: AtomicBool::new(false), is_partial }
+        let (watched, is_limit_named) = (Mutex::default(), AtomicBool::new(false));
+        Self { root, events, inotify, watched, is_limit_named, is_partial }
     }
 
-    /// Watches one folder (`None`: the root), also one that is watched already.
-    pub fn watch(&self, folder: Option<&SyncPath>) {
+    /// Watches one folder (`None`: the root), also one that is watched already. `dir` is how it was opened by that name.
+    pub fn watch(&self, folder: Option<&SyncPath>, dir: &OwnedFd) {
         let Some(inotify) = &self.inotify else { return };
-        let path = folder.map_or_else(|| self.base.clone(), |f| self.base.join(OsStr::from_bytes(f.as_bytes())));
-        let watched = inotify.lock().unwrap_or_else(PoisonError::into_inner).watch(&path, RecursiveMode::NonRecursive);
-        // One that is gone already is heard of through its parent.
-        if let Err(e) = watched
-            && !is_gone(&e)
-        {
-            self.go_without(folder, &e);
+        let events = if folder.is_none() { ROOT_EVENTS } else { EVENTS };
+        let mut watched = self.watched();
+        match inotify::add_watch(&inotify.queue, beneath::by_descriptor(dir), events) {
+            // Renamed since it was opened, and perhaps watched by its new name already.
+            Ok(watch) if !self.is_named(folder, dir) => {
+                if !watched.contains(watch) {
+                    inotify.remove(watch);
+                }
+            }
+            Ok(watch) => watched.insert(watch, folder.cloned()),
+            Err(e) => self.go_without(folder, e),
         }
     }
 
-    fn go_without(&self, folder: Option<&SyncPath>, e: &notify::Error) {
+    /// Whether `dir` still is what its name leads to. If it is renamed after this, the event of that is yet to be read,
+    /// for reading waits for `watched`.
+    fn is_named(&self, folder: Option<&SyncPath>, dir: &OwnedFd) -> bool {
+        let there = beneath::folder(self.root.dir(), folder).and_then(beneath::facts);
+        matches!((there, beneath::facts(dir)), (Ok(there), Ok(held)) if there.place() == held.place())
+    }
+
+    fn go_without(&self, folder: Option<&SyncPath>, e: Errno) {
         self.is_partial.store(true, Ordering::Relaxed);
-        if self.is_limit_named.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let folder = folder.map_or_else(|| "the folder".to_owned(), |f| format!("'{f}'"));
-        if matches!(e.kind, ErrorKind::MaxFilesWatch) {
-            tracing::warn!(
-                "no inotify watches are left for {folder} and maybe others: raise fs.inotify.max_user_watches \
-                 (sysctl fs.inotify.max_user_watches=1048576); until then they are walked every 60 s"
-            );
-        } else {
-            tracing::warn!("cannot watch {folder} ({}); it is walked every 60 s", describe(e));
+        if !self.is_limit_named.swap(true, Ordering::Relaxed) {
+            tracing::warn!("{}", why_not_watched(folder, e));
         }
     }
 
@@ -85,71 +112,98 @@ impl Watcher {
     pub fn begin_anew(&self) {
         self.is_partial.store(self.inotify.is_none(), Ordering::Relaxed);
     }
-}
 
-fn is_gone(e: &notify::Error) -> bool {
-    match &e.kind {
-        ErrorKind::PathNotFound => true,
-        ErrorKind::Io(e) => matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory),
-        _ => false,
+    pub fn stop(&self) {
+        if let Some(inotify) = &self.inotify {
+            let _ = rustix::io::write(&inotify.stop, &1_u64.to_ne_bytes());
+        }
     }
-}
 
-/// Without the paths that `notify` would add unescaped.
-fn describe(e: &notify::Error) -> String {
-    match &e.kind {
-        ErrorKind::Io(e) => e.to_string(),
-        kind => crate::model::text::escape(format!("{kind:?}").as_bytes()),
-    }
-}
-
-/// Makes the engine's events of `notify`'s.
-struct Translator {
-    base: PathBuf,
-    root: Arc<Root>,
-    events: Events,
-}
-
-impl Translator {
-    fn handle(&self, event: notify::Result<notify::Event>) {
-        match event {
-            Ok(event) if event.need_rescan() => self.events.send(Event::Overflow),
-            Ok(event) => self.translate(&event),
-            Err(e) => {
-                tracing::warn!("the watcher failed ({}); everything is walked again", describe(&e));
-                self.events.send(Event::Overflow);
+    /// The thread: makes hints of what the kernel says, until it is stopped.
+    pub fn run(&self) {
+        let Some(inotify) = &self.inotify else { return };
+        let mut buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
+        while inotify.wait() {
+            if let Err(e) = self.read(inotify.queue.as_fd(), &mut buffer) {
+                tracing::warn!("the watcher has failed ({e}); the whole folder is walked every 60 s");
+                self.is_partial.store(true, Ordering::Relaxed);
+                return self.events.send(Event::Overflow);
             }
         }
     }
 
-    fn translate(&self, event: &notify::Event) {
-        let hint = match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(RenameMode::To))
-            | EventKind::Create(CreateKind::Folder) => Some(Hint::Closed),
-            EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => Some(Hint::Gone),
-            // `From` and `To` have said it.
-            EventKind::Modify(ModifyKind::Name(_)) => return,
-            EventKind::Create(_) => None,
-            EventKind::Modify(_) => Some(Hint::Changed),
-            _ => return,
-        };
-        for path in &event.paths {
-            self.send(path, hint);
+    /// One buffer full of events.
+    fn read(&self, queue: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> rustix::io::Result<()> {
+        let mut reader = inotify::Reader::new(queue, buffer);
+        let mut changed = HashSet::new();
+        loop {
+            match reader.next() {
+                Ok(event) => {
+                    let name = event.file_name().map_or(&b""[..], |name| name.to_bytes());
+                    self.heard(event.wd(), event.events(), name, &mut changed);
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                Err(e) => return Err(e),
+            }
+            if reader.is_buffer_empty() {
+                return Ok(());
+            }
         }
     }
 
-    /// `None`: created, and whether it will be written and closed is to be seen.
-    fn send(&self, path: &Path, hint: Option<Hint>) {
-        let Ok(below) = path.strip_prefix(&self.base) else { return };
-        if below.as_os_str().is_empty() {
-            // The root itself was moved, removed, or got other permissions.
-            return self.events.send(Event::Root(self.root.check()));
+    /// `changed`: what this buffer has called so already.
+    fn heard(&self, watch: i32, what: ReadFlags, name: &[u8], changed: &mut HashSet<SyncPath>) {
+        if what.contains(ReadFlags::QUEUE_OVERFLOW) {
+            return self.events.send(Event::Overflow);
+        }
+        let mut watched = self.watched();
+        let Some(folder) = watched.folder(watch).cloned() else { return };
+        if what.contains(ReadFlags::IGNORED) {
+            watched.remove(watch);
+        }
+        if name.is_empty() {
+            drop(watched);
+            if folder.is_none() {
+                self.root_changed(what);
+            }
+            return;
         }
         // Refuses `.dirsync`, and what cannot be synced.
-        let Ok(path) = SyncPath::new(below.as_os_str().as_bytes()) else { return };
-        let hint = hint.unwrap_or_else(|| self.judge_created(&path));
+        let Ok(path) = SyncPath::join(folder.as_ref(), name) else { return };
+        let is_gone = what.intersects(ReadFlags::MOVED_FROM | ReadFlags::DELETE);
+        if is_gone && what.contains(ReadFlags::ISDIR) {
+            self.forget(&mut watched, &path);
+        }
+        drop(watched);
+        let Some(hint) = self.hint(what, &path) else { return };
+        if hint != Hint::Changed {
+            // A change after this is news again.
+            changed.remove(&path);
+        } else if !changed.insert(path.clone()) {
+            return;
+        }
         self.events.send(Event::Hint { path, hint });
+    }
+
+    /// The root itself was moved, removed, unmounted, or got other permissions.
+    fn root_changed(&self, what: ReadFlags) {
+        let own = ReadFlags::ATTRIB | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT;
+        if what.intersects(own) {
+            self.events.send(Event::Root(self.root.check()));
+        }
+    }
+
+    fn hint(&self, what: ReadFlags, path: &SyncPath) -> Option<Hint> {
+        let is_folder = what.contains(ReadFlags::ISDIR);
+        if what.intersects(ReadFlags::MOVED_FROM | ReadFlags::DELETE) {
+            Some(Hint::Gone)
+        } else if what.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
+            Some(Hint::Closed)
+        } else if what.contains(ReadFlags::CREATE) {
+            Some(if is_folder { Hint::Closed } else { self.judge_created(path) })
+        } else {
+            what.intersects(ReadFlags::MODIFY | ReadFlags::ATTRIB).then_some(Hint::Changed)
+        }
     }
 
     /// A new file is closed sooner or later; a link, a second name of a file, or a fifo is complete at once.
@@ -158,5 +212,200 @@ impl Translator {
             Ok(Some(facts)) if facts.stat.kind == StatKind::File && facts.links == 1 => Hint::Changed,
             _ => Hint::Closed,
         }
+    }
+
+    /// A removed folder's watch goes with its inode; a renamed one's would speak of the old name.
+    fn forget(&self, watched: &mut Watched, folder: &SyncPath) {
+        for watch in watched.remove_tree(folder) {
+            if let Some(inotify) = &self.inotify {
+                inotify.remove(watch);
+            }
+        }
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inotify {
+    fn open() -> rustix::io::Result<Self> {
+        let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let stop = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { queue, stop })
+    }
+
+    /// Until there is something to read; `false`: it is over.
+    fn wait(&self) -> bool {
+        let mut both = [PollFd::new(&self.queue, PollFlags::IN), PollFd::new(&self.stop, PollFlags::IN)];
+        loop {
+            match rustix::event::poll(&mut both, None) {
+                Err(Errno::INTR) => {}
+                other => return other.is_ok() && both[1].revents().is_empty(),
+            }
+        }
+    }
+
+    /// One that the kernel has removed already is no error.
+    fn remove(&self, watch: i32) {
+        let _ = inotify::remove_watch(&self.queue, watch);
+    }
+}
+
+fn why_not_watched(folder: Option<&SyncPath>, e: Errno) -> String {
+    let folder = folder.map_or_else(|| "the folder".to_owned(), |f| format!("'{f}'"));
+    if e == Errno::NOSPC {
+        format!(
+            "no inotify watches are left for {folder} and maybe others: raise fs.inotify.max_user_watches \
+             (sysctl fs.inotify.max_user_watches=1048576); until then they are walked every 60 s"
+        )
+    } else {
+        format!("cannot watch {folder} ({e}); it is walked every 60 s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+    use std::sync::mpsc;
+
+    struct Folder {
+        temp: tempfile::TempDir,
+        watcher: Arc<Watcher>,
+        received: mpsc::Receiver<Event>,
+    }
+
+    impl Folder {
+        fn new() -> Self {
+            let temp = tempfile::tempdir().unwrap();
+            let root = Arc::new(Root::open(temp.path()).unwrap());
+            let (events, received) = Events::channel();
+            let watcher = Arc::new(Watcher::new(root, events));
+            let folder = Self { temp, watcher, received };
+            folder.watch("");
+            folder
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.temp.path().join(name)
+        }
+
+        fn open(&self, name: &str) -> OwnedFd {
+            std::fs::File::open(self.at(name)).unwrap().into()
+        }
+
+        fn watch(&self, name: &str) {
+            self.watcher.watch(SyncPath::new(name).ok().as_ref(), &self.open(name));
+        }
+
+        /// All that the kernel has to say by now, in order.
+        fn hints(&self) -> Vec<(String, Hint)> {
+            let queue = self.watcher.inotify.as_ref().unwrap().queue.as_fd();
+            let mut buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
+            while rustix::io::ioctl_fionread(queue).unwrap() > 0 {
+                self.watcher.read(queue, &mut buffer).unwrap();
+            }
+            let hint = |event| match event {
+                Event::Hint { path, hint } => (path.to_text(), hint),
+                other => panic!("{other:?}"),
+            };
+            self.received.try_iter().map(hint).collect()
+        }
+    }
+
+    #[test]
+    fn reading_is_no_event_and_many_writes_are_one_change_and_one_end() {
+        let folder = Folder::new();
+        std::fs::write(folder.at("f"), "x").unwrap();
+        folder.hints();
+        std::fs::read(folder.at("f")).unwrap();
+        assert_eq!(folder.hints(), []);
+        for _ in 0..100 {
+            std::fs::write(folder.at("f"), "a").unwrap();
+            std::fs::write(folder.at("g"), "b").unwrap();
+        }
+        let hints = folder.hints();
+        let count = |name: &str, hint| hints.iter().filter(|(n, h)| n == name && *h == hint).count();
+        assert!(count("f", Hint::Closed) == 100 && count("f", Hint::Changed) <= 100, "{hints:?}");
+        let mut open = std::fs::File::create(folder.at("f")).unwrap();
+        let mut other = std::fs::File::create(folder.at("g")).unwrap();
+        for _ in 0..100 {
+            std::io::Write::write_all(&mut open, b"a").unwrap();
+            std::io::Write::write_all(&mut other, b"b").unwrap();
+        }
+        assert_eq!(folder.hints(), [("f".to_owned(), Hint::Changed), ("g".to_owned(), Hint::Changed)]);
+    }
+
+    #[test]
+    fn a_renamed_folder_and_what_is_in_it_are_not_heard_of_by_the_old_name() {
+        let folder = Folder::new();
+        std::fs::create_dir_all(folder.at("a/in")).unwrap();
+        std::fs::create_dir(folder.at("a.b")).unwrap();
+        for name in ["a", "a/in", "a.b"] {
+            folder.watch(name);
+        }
+        folder.hints();
+        std::fs::rename(folder.at("a"), folder.at("b")).unwrap();
+        let moved = [("a".to_owned(), Hint::Gone), ("b".to_owned(), Hint::Closed)];
+        assert_eq!(folder.hints(), moved);
+        for name in ["b/in/f", "b/f", "a.b/f"] {
+            std::fs::write(folder.at(name), "x").unwrap();
+        }
+        let heard: HashSet<_> = folder.hints().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(heard, HashSet::from(["a.b/f".to_owned()]));
+        folder.watch("b/in");
+        std::fs::remove_file(folder.at("b/in/f")).unwrap();
+        assert_eq!(folder.hints(), [("b/in/f".to_owned(), Hint::Gone)]);
+    }
+
+    #[test]
+    fn a_folder_that_was_renamed_while_it_was_being_opened_keeps_its_new_name() {
+        let folder = Folder::new();
+        std::fs::create_dir(folder.at("a")).unwrap();
+        let opened = folder.open("a");
+        std::fs::rename(folder.at("a"), folder.at("b")).unwrap();
+        folder.watcher.watch(Some(&SyncPath::new("a").unwrap()), &opened);
+        assert_eq!(folder.watcher.watched().len(), 1, "the root alone");
+        folder.watch("b");
+        folder.watcher.watch(Some(&SyncPath::new("a").unwrap()), &opened);
+        folder.hints();
+        std::fs::create_dir(folder.at("b/in")).unwrap();
+        assert_eq!(folder.hints(), [("b/in".to_owned(), Hint::Closed)]);
+    }
+
+    #[test]
+    fn a_thousand_removed_folders_leave_no_watch() {
+        let folder = Folder::new();
+        for n in 0..1000 {
+            let name = format!("d/{}/{n}", n % 30);
+            std::fs::create_dir_all(folder.at(&name)).unwrap();
+            folder.watch(&name);
+        }
+        folder.watch("d");
+        folder.hints();
+        std::fs::remove_dir_all(folder.at("d")).unwrap();
+        assert_eq!(folder.hints().last(), Some(&("d".to_owned(), Hint::Gone)));
+        assert_eq!(folder.watcher.watched().len(), 1, "the root alone");
+    }
+
+    #[test]
+    fn lost_events_are_an_overflow() {
+        let folder = Folder::new();
+        folder.watcher.heard(-1, ReadFlags::QUEUE_OVERFLOW, b"", &mut HashSet::new());
+        assert!(matches!(folder.received.try_recv(), Ok(Event::Overflow)));
+    }
+
+    #[test]
+    fn a_folder_without_a_watch_is_walked_and_the_limit_is_named() {
+        let folder = Folder::new();
+        assert!(!folder.watcher.is_partial());
+        let d = SyncPath::new("d\n").unwrap();
+        folder.watcher.go_without(Some(&d), Errno::NOSPC);
+        assert!(folder.watcher.is_partial());
+        folder.watcher.begin_anew();
+        assert!(!folder.watcher.is_partial());
+        let line = why_not_watched(Some(&d), Errno::NOSPC);
+        assert!(line.contains("fs.inotify.max_user_watches") && line.contains(r"'d\x0a'"), "{line}");
     }
 }

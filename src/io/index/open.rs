@@ -212,6 +212,7 @@ fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
         digests: Digests::default(),
         counts: Counts::default(),
         horizon: 0,
+        recent: RefCell::new(None),
         failed: RefCell::new(None),
         broken: Cell::new(false),
     };

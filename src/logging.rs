@@ -43,6 +43,10 @@ fn parse(filter: &str) -> Result<EnvFilter, BadLevel> {
     if !is_level && !filter.contains('=') {
         return Err(bad());
     }
+    if is_level {
+        // A plain level speaks of us: `notify` warns whenever a watched folder goes, which is no news to a person.
+        return EnvFilter::try_new(format!("off,dirsyncd={filter}")).map_err(|_| bad());
+    }
     EnvFilter::try_new(filter).map_err(|_| bad())
 }
 
@@ -160,6 +164,23 @@ mod tests {
     #[test]
     fn the_journal_gets_priorities_instead_of_times() {
         assert!(said(Lines { journal: true, colour: false }).starts_with("<6>received 'a' from b\n<4>a"));
+    }
+
+    #[test]
+    fn a_plain_level_lets_only_us_speak_and_a_filter_whom_it_names() {
+        for (filter, expected) in [("info", "ours\n"), ("info,dirsyncd=warn", "theirs\n")] {
+            let sink = Sink::default();
+            let writer = sink.clone();
+            let lines = Lines { journal: true, colour: false };
+            let builder = tracing_subscriber::fmt().with_env_filter(parse(filter).unwrap());
+            let subscriber = builder.with_writer(move || writer.clone()).event_format(lines).finish();
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!(target: "notify::inotify", "theirs");
+                tracing::info!(target: "dirsyncd::io::watch", "ours");
+            });
+            let said = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(said.split_once('>').unwrap().1, expected, "{filter}");
+        }
     }
 
     #[test]

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
 /// A batch ends after so many events, or so much time: what comes later gets a commit of its own.
-const BATCH_EVENTS: usize = 512;
-const BATCH_TIME: Duration = Duration::from_millis(10);
+const BATCH_EVENTS: usize = 4096;
+const BATCH_TIME: Duration = Duration::from_millis(30);
 
 /// What runs the engine's actions; never blocks.
 pub(super) trait Hands {

@@ -5,6 +5,7 @@
 
 use crate::model::{Entry, Kind, SyncPath};
 use crate::wire::message::{Bucket, Digest, Group};
+use std::collections::BTreeSet;
 
 const BUCKETS: usize = 65_536;
 const GROUP: usize = 256;
@@ -46,55 +47,89 @@ fn truncate(hash: &blake3::Hash) -> Digest {
     digest
 }
 
-/// The digests of all buckets (1 MiB), made again lazily where a bucket was touched.
+/// The digests of all buckets (1 MiB) and of their groups, made again lazily where a bucket was touched.
 pub struct Digests {
     buckets: Vec<Digest>,
-    touched: Vec<bool>,
-    touched_list: Vec<Bucket>,
-    root: Option<Digest>,
+    touched: BTreeSet<Bucket>,
+    groups: Vec<Digest>,
+    stale_groups: BTreeSet<Group>,
 }
 
 impl Default for Digests {
     fn default() -> Self {
-        Self { buckets: vec![[0; 16]; BUCKETS], touched: vec![false; BUCKETS], touched_list: Vec::new(), root: None }
+        let groups = vec![[0; 16]; GROUP];
+        Self {
+            buckets: vec![[0; 16]; BUCKETS],
+            touched: BTreeSet::new(),
+            groups,
+            stale_groups: (0..=Group::MAX).collect(),
+        }
     }
 }
 
 impl Digests {
     /// Marks a bucket whose entries changed.
     pub fn touch(&mut self, bucket: Bucket) {
-        self.root = None;
-        if !std::mem::replace(&mut self.touched[usize::from(bucket)], true) {
-            self.touched_list.push(bucket);
-        }
+        self.touched.insert(bucket);
     }
 
     /// Sets a bucket from its entry hashes, as on opening an index.
     pub fn set(&mut self, bucket: Bucket, hashes: Vec<Digest>) {
-        self.root = None;
         self.buckets[usize::from(bucket)] = digest_of(hashes);
+        self.stale_groups.insert(bucket.to_be_bytes()[0]);
     }
 
     /// Makes the touched buckets again; `hashes` lists a bucket's entry hashes.
     pub fn refresh(&mut self, mut hashes: impl FnMut(Bucket) -> Vec<Digest>) {
-        for bucket in std::mem::take(&mut self.touched_list) {
-            self.touched[usize::from(bucket)] = false;
-            self.buckets[usize::from(bucket)] = digest_of(hashes(bucket));
+        for bucket in std::mem::take(&mut self.touched) {
+            self.set(bucket, hashes(bucket));
+        }
+        for group in std::mem::take(&mut self.stale_groups) {
+            let from = usize::from(group) * GROUP;
+            let buckets = self.buckets[from..from + GROUP].as_flattened();
+            self.groups[usize::from(group)] = truncate(&blake3::hash(buckets));
         }
     }
 
     /// The digest of everything. Only right after `refresh`, as are the next two.
-    pub fn root(&mut self) -> Digest {
-        let buckets = &self.buckets;
-        *self.root.get_or_insert_with(|| truncate(&blake3::hash(buckets.as_flattened())))
+    pub fn root(&self) -> Digest {
+        truncate(&blake3::hash(self.groups.as_flattened()))
     }
 
     pub fn groups(&self) -> Vec<Digest> {
-        self.buckets.chunks_exact(GROUP).map(|group| truncate(&blake3::hash(group.as_flattened()))).collect()
+        self.groups.clone()
     }
 
     pub fn group(&self, group: Group) -> Vec<Digest> {
         let from = usize::from(group) * GROUP;
         self.buckets[from..from + GROUP].to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_one_digest_whatever_the_order_of_its_making() {
+        let (a, b) = ([1; 16], [2; 16]);
+        assert_eq!(digest_of(vec![a, b]), digest_of(vec![b, a]));
+        assert_ne!(digest_of(vec![a]), digest_of(vec![a, b]));
+        assert_eq!(digest_of(vec![]), [0; 16]);
+    }
+
+    #[test]
+    fn a_touched_bucket_changes_its_group_and_the_root_and_nothing_else() {
+        let mut digests = Digests::default();
+        digests.refresh(|_| vec![]);
+        let (root, groups) = (digests.root(), digests.groups());
+        digests.touch(0x0203);
+        digests.refresh(|bucket| vec![[u8::from(bucket == 0x0203); 16]]);
+        assert_ne!(digests.root(), root);
+        let changed: Vec<_> = (0..256).filter(|group| digests.groups()[*group] != groups[*group]).collect();
+        assert_eq!(changed, [2]);
+        digests.touch(0x0203);
+        digests.refresh(|_| vec![]);
+        assert_eq!((digests.root(), digests.groups()), (root, groups));
     }
 }

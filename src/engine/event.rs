@@ -36,8 +36,10 @@ pub enum StatKind {
     File,
     Directory,
     Symlink,
-    /// A socket, fifo, device, or a mount point: left alone.
+    /// A socket, fifo or device: left alone.
     Other,
+    /// It lies on another file system, mounted there: its silence means nothing (P8).
+    Mount,
 }
 
 /// What `statx` says of a path; equal stats mean an untouched inode.
@@ -82,10 +84,12 @@ pub enum Observed {
         content: ContentId,
         body: Option<Bytes>,
     },
-    /// A socket, fifo, device or mount: its kind, for the log.
+    /// A socket, fifo or device: its kind, for the log.
     Special {
         what: &'static str,
     },
+    /// Another file system is mounted there.
+    Mount,
     /// It changed while it was read.
     Unstable,
     Failed(Trouble),

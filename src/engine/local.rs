@@ -13,6 +13,7 @@ use bytes::Bytes;
 /// A file whose times are this close to the look may change once more without a new stat.
 const RACY_NS: u64 = 2_000_000_000;
 const PAGE: usize = 1024;
+const COUNTERS_RESERVED: u64 = 1024;
 
 impl<I: Index> Engine<I> {
     /// Looks at a path, unless that is under way or it is being installed: then once more after that.
@@ -58,9 +59,9 @@ impl<I: Index> Engine<I> {
             return;
         }
         self.emptied.remove(path);
-        let is_new_folder = self.is_new_folder(path, &observed, &looking);
+        let needs_walk = self.needs_walk(path, &observed, &looking);
         self.observe(now, path, observed, looking.found);
-        if is_new_folder {
+        if needs_walk {
             self.walk(now, Some(path.clone()), looking.found);
         }
         self.retry_now(path);
@@ -76,19 +77,25 @@ impl<I: Index> Engine<I> {
     }
 
     /// A folder that appeared, or took another's place, has a watch to get and children to be found. Its inode number
-    /// may be the old one's: a hint that something was renamed in counts.
-    fn is_new_folder(&self, path: &SyncPath, observed: &Observed, looking: &Looking) -> bool {
+    /// may be the old one's: a hint that something was renamed in counts. One that could not be listed may be open now.
+    fn needs_walk(&self, path: &SyncPath, observed: &Observed, looking: &Looking) -> bool {
         let Observed::Directory { stat } = observed else { return false };
         let row = self.index.get(path);
         let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, known)| (known.kind, known.ino));
         let is_known = known == Some((StatKind::Directory, stat.ino));
-        looking.hint.is_some_and(|hint| hint == Hint::Closed || !is_known)
+        looking.hint.is_some_and(|hint| hint == Hint::Closed || !is_known || self.unlisted.contains(path))
     }
 
     /// Takes what was seen at a path into the index.
     pub(super) fn observe(&mut self, now: Now, path: &SyncPath, observed: Observed, found: Found) {
-        if !matches!(observed, Observed::Failed(_)) {
-            self.solve(path);
+        match observed {
+            Observed::Failed(_) | Observed::Mount => {}
+            // Whether it can be listed, only a walk says.
+            Observed::Directory { .. } if self.unlisted.contains(path) => {}
+            _ => {
+                self.unlisted.remove(path);
+                self.solve(path);
+            }
         }
         if !matches!(observed, Observed::Absent | Observed::Special { .. }) {
             self.missing.remove(path);
@@ -102,6 +109,7 @@ impl<I: Index> Engine<I> {
                 }
                 self.absent(now, path);
             }
+            Observed::Mount => self.mounted(path),
             Observed::Directory { stat } => {
                 self.present(now, path, Kind::Directory, FileTime::default(), stat, found, None);
             }
@@ -233,12 +241,20 @@ impl<I: Index> Engine<I> {
 
     /// A new version, made here.
     fn mint(&mut self, kind: Kind, mode: Mode, mtime: FileTime, stamp: u64, base: Option<&Entry>) -> Entry {
-        self.counter += 1;
-        self.index.set_meta(super::META_COUNTER, &self.counter.to_be_bytes());
+        self.use_counter(self.counter + 1);
         let seen = base.map(|base| base.version.seen.clone()).unwrap_or_default();
         let stamp = stamp.min(crate::model::version::STAMP_LIMIT - 1);
         let version = Version { stamp, author: self.config.device, seen: seen.with(self.config.device, self.counter) };
         Entry { kind, mode, mtime, version }
+    }
+
+    /// Counters up to the one in the index are never used again: they are reserved there, many at a time, before use.
+    pub(super) fn use_counter(&mut self, counter: u64) {
+        self.counter = counter;
+        if counter > self.reserved {
+            self.reserved = counter + COUNTERS_RESERVED;
+            self.index.set_meta(super::META_COUNTER, &self.reserved.to_be_bytes());
+        }
     }
 
     /// A version made here, on top of what was on disk (never of what the index had merely heard of), which is

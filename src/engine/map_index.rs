@@ -67,6 +67,7 @@ impl MapIndex {
                 let counted = winners.filter(|(_, winner)| counts(winner, *horizon));
                 made.set(bucket, counted.map(|(path, winner)| entry_hash(path, winner)).collect());
             }
+            made.refresh(|_| Vec::new());
             made
         })
     }

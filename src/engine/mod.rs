@@ -106,6 +106,8 @@ pub struct Engine<I> {
     out: Vec<Action>,
     /// The last counter used in a version of our own.
     counter: u64,
+    /// The highest counter that the index says may be in use.
+    reserved: u64,
     ignore: Ignore,
     names: BTreeMap<DeviceId, String>,
 
@@ -125,6 +127,8 @@ pub struct Engine<I> {
     restored: bool,
     left_alone: BTreeSet<SyncPath>,
     problems: BTreeMap<SyncPath, String>,
+    /// Folders with such a problem that the last walk could not look into.
+    unlisted: BTreeSet<SyncPath>,
 
     // What is not believed at once.
     missing: Missing,
@@ -164,6 +168,7 @@ impl<I: Index> Engine<I> {
             index,
             out: Vec::new(),
             counter,
+            reserved: counter,
             ignore: Ignore::default(),
             names: BTreeMap::new(),
             settle: Settle::default(),
@@ -179,6 +184,7 @@ impl<I: Index> Engine<I> {
             restored: false,
             left_alone: BTreeSet::new(),
             problems: BTreeMap::new(),
+            unlisted: BTreeSet::new(),
             missing: Missing::default(),
             concluding: Vec::new(),
             held: BTreeSet::new(),

@@ -341,9 +341,9 @@ impl<I: Index> Engine<I> {
             return None;
         }
         // Counters of our own that come from elsewhere were used before this index's: never use them again.
-        if entry.version.seen.get(&self.config.device) > self.counter {
-            self.counter = entry.version.seen.get(&self.config.device);
-            self.index.set_meta(super::META_COUNTER, &self.counter.to_be_bytes());
+        let own = entry.version.seen.get(&self.config.device);
+        if own > self.counter {
+            self.use_counter(own);
         }
         let heard = self.take_in(now, path, entry);
         if heard == Heard::Wins {

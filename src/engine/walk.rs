@@ -3,10 +3,11 @@
 use super::action::{Action, Report};
 use super::event::{Now, Observed, Stat, StatKind, Trouble, WalkId};
 use super::guard::{self, Verdict};
-use super::index::Index;
+use super::index::{Index, Row};
 use super::merge::Found;
 use super::{Engine, Looking};
 use crate::model::SyncPath;
+use crate::model::path::IGNORE_FILE;
 use std::collections::BTreeSet;
 
 /// Rows read from the index at a time.
@@ -68,6 +69,11 @@ impl<I: Index> Engine<I> {
                 continue;
             }
             self.missing.remove(&path);
+            if stat.kind == StatKind::Mount {
+                state.unread.push(Some(path.clone()));
+                self.mounted(&path);
+                continue;
+            }
             if self.is_busy(&path) || self.settle.is_noisy(&path) {
                 continue;
             }
@@ -82,7 +88,11 @@ impl<I: Index> Engine<I> {
                     }
                 }
                 StatKind::Other => self.observe(now, &path, Observed::Special { what: "special file" }, how),
-                StatKind::File | StatKind::Symlink if known == Some(stat) => {}
+                StatKind::Mount => {}
+                // A settled one with a problem could not be looked at: it gets a look that may end that.
+                StatKind::File | StatKind::Symlink
+                    if known == Some(stat)
+                        && !(self.problems.contains_key(&path) && row.as_ref().is_some_and(Row::is_settled)) => {}
                 StatKind::File | StatKind::Symlink => {
                     self.count_change(walk);
                     self.look(&path, known, Looking::of(how));
@@ -100,17 +110,47 @@ impl<I: Index> Engine<I> {
     /// The listing is complete; its silence means something only if the root still is the folder.
     pub(super) fn walked(&mut self, walk: WalkId, unread: Vec<(Option<SyncPath>, Trouble)>) {
         let Some(state) = self.walks.get_mut(&walk) else { return };
+        let mut unlisted = Vec::new();
         for (dir, trouble) in unread {
             state.unread.push(dir.clone());
-            if let Some(dir) = dir {
-                self.problems.insert(dir.clone(), trouble.text.clone());
-                self.out.push(Action::Report(Report::Problem { path: Some(dir), text: trouble.text }));
-            } else {
-                self.out.push(Action::Report(Report::Problem { path: None, text: trouble.text }));
+            match dir {
+                Some(dir) => {
+                    self.unlisted.insert(dir.clone());
+                    unlisted.push((dir, trouble.text));
+                }
+                None => self.out.push(Action::Report(Report::Problem { path: None, text: trouble.text })),
             }
+        }
+        self.solve_listed(walk);
+        for (dir, text) in unlisted {
+            self.problem(&dir, text);
         }
         self.concluding.push(walk);
         self.act(Action::CheckRoot);
+    }
+
+    /// What could not be looked into, and was by this walk.
+    fn solve_listed(&mut self, walk: WalkId) {
+        let Some(walk) = self.walks.get(&walk) else { return };
+        let covers =
+            |dir: &Option<SyncPath>, path: &SyncPath| dir.as_ref().is_none_or(|dir| path == dir || path.is_below(dir));
+        let listed = |path: &&SyncPath| covers(&walk.below, path) && !walk.unread.iter().any(|dir| covers(dir, path));
+        for path in self.unlisted.iter().filter(listed).cloned().collect::<Vec<_>>() {
+            self.unlisted.remove(&path);
+            self.solve(&path);
+        }
+    }
+
+    /// Another file system covers what is known to be here: nothing is concluded from its silence (P8).
+    pub(super) fn mounted(&mut self, path: &SyncPath) {
+        self.unlisted.insert(path.clone());
+        self.problem(
+            path,
+            format!(
+                "another file system is mounted on '{path}', and what is in it is not synced; unmount it, or name it in \
+                 {IGNORE_FILE}"
+            ),
+        );
     }
 
     /// The root was found fine after these walks ended.
@@ -192,5 +232,108 @@ impl<I: Index> Engine<I> {
             self.out.push(Action::Report(Report::Held { deletions, of }));
         }
         self.held = missing.into_iter().collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::map_index::MapIndex;
+    use crate::engine::{Cause, Config, Event, Hint, RootState, Trouble, Trust};
+    use crate::model::{ContentId, DeviceId, FileTime, Mode};
+
+    const NOW: Now = Now { wall: 1_700_000_000_000_000_000, mono: 1_000_000_000 };
+
+    fn path(text: &str) -> SyncPath {
+        SyncPath::new(text).unwrap()
+    }
+
+    fn stat(kind: StatKind) -> Stat {
+        let time = FileTime { secs: 1_600_000_000, nanos: 0 };
+        Stat { kind, size: 1, mtime: time, ctime: time, ino: 1, mode: Mode(0o755) }
+    }
+
+    /// A folder `d` with a file `d/f`, and a file `other`, all scanned.
+    fn engine() -> Engine<MapIndex> {
+        let mut engine = Engine::new(Config { device: DeviceId([1; 32]), name: "a".into() }, MapIndex::new());
+        engine.start(NOW, Trust::Known);
+        walk(&mut engine, Event::IgnoreRead(None), &[("d", StatKind::Directory), ("d/f", StatKind::File)], &[]);
+        assert!(engine.index.get(&path("d/f")).unwrap().live_on_disk().is_some());
+        engine
+    }
+
+    /// The walk that `cause` brings about finds `found` and `other`, and each look what the walk found.
+    fn walk(engine: &mut Engine<MapIndex>, cause: Event, found: &[(&str, StatKind)], unread: &[&str]) {
+        let walks = engine.handle(NOW, cause).into_iter().filter_map(|action| match action {
+            Action::Walk { walk, .. } => Some(walk),
+            _ => None,
+        });
+        for walk in walks.collect::<Vec<_>>() {
+            let all = [found, &[("other", StatKind::File)]].concat();
+            let listed = all.into_iter().map(|(name, kind)| (path(name), stat(kind))).collect();
+            let denied = || Trouble { cause: Cause::Denied, text: "cannot list it".into() };
+            let unread = unread.iter().map(|name| (Some(path(name)), denied())).collect();
+            let mut actions = engine.handle(NOW, Event::Listed { walk, found: listed });
+            actions.extend(engine.handle(NOW, Event::Walked { walk, unread }));
+            actions.extend(engine.handle(NOW, Event::Root(RootState::Fine)));
+            for action in actions {
+                let Action::Look { path, .. } = action else { continue };
+                let seen = found.iter().find(|(name, _)| path.as_bytes() == name.as_bytes());
+                let observed = match seen {
+                    Some((_, StatKind::Directory)) => Observed::Directory { stat: stat(StatKind::Directory) },
+                    Some((_, StatKind::Mount)) => Observed::Mount,
+                    None if path.as_bytes() != b"other" => Observed::Absent,
+                    _ => Observed::File { stat: stat(StatKind::File), content: ContentId::of(b"x"), body: None },
+                };
+                engine.handle(NOW, Event::Looked { path, observed });
+                engine.handle(NOW, Event::Root(RootState::Fine));
+            }
+        }
+    }
+
+    fn problems(engine: &mut Engine<MapIndex>) -> Vec<SyncPath> {
+        engine.status().problems.into_iter().map(|(path, _)| path).collect()
+    }
+
+    #[test]
+    fn what_a_mount_covers_is_not_deleted_and_the_mount_is_a_problem_until_it_is_gone() {
+        let mut engine = engine();
+        walk(&mut engine, Event::Overflow, &[("d", StatKind::Mount)], &[]);
+        assert_eq!(problems(&mut engine), [path("d")]);
+        for kept in ["d", "d/f"] {
+            assert!(engine.index.get(&path(kept)).unwrap().winner.is_live(), "{kept}");
+        }
+        walk(&mut engine, Event::Overflow, &[("d", StatKind::Directory), ("d/f", StatKind::File)], &[]);
+        assert_eq!(problems(&mut engine), []);
+    }
+
+    #[test]
+    fn without_a_mount_the_same_silence_is_a_deletion() {
+        let mut engine = engine();
+        walk(&mut engine, Event::Overflow, &[], &[]);
+        assert!(!engine.index.get(&path("d/f")).unwrap().winner.is_live());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_listed_is_a_problem_until_a_walk_lists_it() {
+        let mut engine = engine();
+        walk(&mut engine, Event::Overflow, &[("d", StatKind::Directory)], &["d"]);
+        assert_eq!(problems(&mut engine), [path("d")]);
+        assert!(engine.index.get(&path("d/f")).unwrap().winner.is_live());
+        // That it is there to be looked at does not mean that it can be listed.
+        let folder = Observed::Directory { stat: stat(StatKind::Directory) };
+        engine.handle(NOW, Event::Hint { path: path("d"), hint: Hint::Changed });
+        let later = Now { mono: NOW.mono + 10_000_000_000, ..NOW };
+        let looks = engine.handle(later, Event::Tick);
+        assert!(looks.iter().any(|action| matches!(action, Action::Look { .. })), "{looks:?}");
+        let actions = engine.handle(later, Event::Looked { path: path("d"), observed: folder });
+        assert_eq!(problems(&mut engine), [path("d")]);
+        let walk = actions.into_iter().find_map(|action| match action {
+            Action::Walk { walk, below: Some(below) } if below == path("d") => Some(walk),
+            _ => None,
+        });
+        let walk = walk.expect("it is walked again, since it may be open now");
+        engine.handle(later, Event::Walked { walk, unread: Vec::new() });
+        assert_eq!(problems(&mut engine), []);
     }
 }

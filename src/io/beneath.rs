@@ -145,7 +145,7 @@ pub fn what(facts: &Facts) -> &'static str {
         rustix::fs::FileType::Fifo => "fifo",
         rustix::fs::FileType::Socket => "socket",
         rustix::fs::FileType::CharacterDevice | rustix::fs::FileType::BlockDevice => "device",
-        _ => "mount point",
+        _ => "special file",
     }
 }
 

@@ -190,7 +190,8 @@ impl Looks {
                 Err(Errno::NAMETOOLONG) => Ok(None),
                 other => other,
             },
-            Err(e) if beneath::is_no_parent(e) => Ok(None),
+            // Below a mount it is covered, not gone (P8).
+            Err(e) if beneath::is_no_parent(e) && e != Errno::XDEV => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -235,6 +236,7 @@ impl Looks {
         match stat.kind {
             StatKind::Directory => Ok(Observed::Directory { stat }),
             StatKind::Other => Ok(Observed::Special { what: beneath::what(facts) }),
+            StatKind::Mount => Ok(Observed::Mount),
             StatKind::Symlink => {
                 let target = rustix::fs::readlinkat(parent, found.path.name(), Vec::new())?.into_bytes();
                 let now = self.root.facts_in(parent, found.path.name())?;

@@ -182,7 +182,7 @@ impl Root {
         Ok(self.facts(path).map_err(std_error)?.map(|facts| facts.stat))
     }
 
-    /// The same with all that `statx` says. What lies on another file system is `Other`.
+    /// The same with all that `statx` says. What lies on another file system is a `Mount`.
     pub fn facts(&self, path: &SyncPath) -> rustix::io::Result<Option<Facts>> {
         let parent = match beneath::folder(&self.dir, path.parent().as_ref()) {
             Ok(parent) => parent,
@@ -198,7 +198,7 @@ impl Root {
         if let Some(facts) = &mut facts
             && self.is_foreign(facts)
         {
-            facts.stat.kind = StatKind::Other;
+            facts.stat.kind = StatKind::Mount;
         }
         Ok(facts)
     }

@@ -129,6 +129,7 @@ impl Entry {
         }
         match &self.kind {
             Kind::File { size, .. } if *size >= 1 << 63 => Err("size of 2^63 or more"),
+            Kind::Deleted { at } if *at >= super::version::STAMP_LIMIT => Err("time of deletion out of range"),
             Kind::Symlink { target } if target.is_empty() || target.len() > 4095 || target.contains(&0) => {
                 Err("link target empty, over 4,095 bytes or with a NUL")
             }

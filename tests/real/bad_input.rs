@@ -207,9 +207,6 @@ fn damage(index: &Path, how: &str) {
         _ => bytes.clear(),
     }
     fs::write(index, bytes).expect("writes");
-    for beside in ["-wal", "-shm"] {
-        let _ = fs::remove_file(format!("{}{beside}", path_text(index)));
-    }
 }
 
 #[test]
@@ -220,6 +217,8 @@ fn a_corrupt_index_is_set_aside_and_made_anew_and_nothing_is_lost() {
     }
     let before = converge(&[&a, &b]);
     for how in ["its middle is overwritten", "it is cut short", "it is no database", "it is empty"] {
+        // A clean stop folds the log into the file, so that it is the file which counts; after a kill it is checked.
+        a.restart();
         a.kill();
         damage(&index_of(&a), how);
         a.start();

@@ -2,10 +2,12 @@
 
 use crate::common::disk::now_secs;
 use crate::common::machine::{find_line, text_of, wait_linked};
-use crate::common::{Group, Machine, converge, noise, read, set_mtime, skipped, write};
+use crate::common::{Group, Machine, converge, noise, pace, read, set_mtime, skipped, write};
 use std::path::Path;
 
 const DAY: i64 = 86_400;
+/// The kernel stamps files by its tick (4 ms, 10 on some): of edits within one, none is the later.
+const TICKS_MS: u64 = 20;
 
 /// Runs `edits` while both daemons are off, then lets them meet.
 fn apart(a: &Machine, b: &Machine, edits: impl FnOnce()) {
@@ -31,6 +33,7 @@ fn of_two_edits_made_apart_the_later_wins_on_both_and_the_other_is_in_history_an
     apart(&a, &b, || {
         write(a.at("early-a"), "first, by a");
         write(b.at("early-b"), "first, by b");
+        pace(TICKS_MS);
         write(b.at("early-a"), "second, by b");
         write(a.at("early-b"), "second, by a");
     });
@@ -156,6 +159,7 @@ fn three_edits_made_apart_have_one_winner_and_two_kept_losers() {
     machines.iter().for_each(Machine::stop);
     for machine in &machines {
         write(machine.at("f"), format!("by {}", machine.name));
+        pace(TICKS_MS);
     }
     machines.iter().for_each(Machine::start);
     wait_linked(&all);

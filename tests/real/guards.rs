@@ -2,7 +2,7 @@
 //! this machine, says so, and takes nothing from the others.
 
 use crate::common::disk::{copy_tree, path_text, run};
-use crate::common::machine::wait_linked;
+use crate::common::machine::{find_line, text_of, wait_linked};
 use crate::common::{
     Group, Machine, PATIENCE, converge, eventually, is_root, noise, pace, read, remove, rename, write,
 };
@@ -166,7 +166,7 @@ fn a_mount_inside_the_folder_is_left_alone() {
         return;
     }
     let (a, b) = with_files();
-    fs::create_dir(a.at("mnt")).expect("mkdir");
+    write(a.at("mnt/covered"), "below the mount");
     converge(&[&a, &b]);
     let covered = Covered::new(a.at("mnt"));
     write(a.at("mnt/inside"), "on another file system");
@@ -177,8 +177,13 @@ fn a_mount_inside_the_folder_is_left_alone() {
     a.restart();
     wait_linked(&[&a, &b]);
     a.wait_own_idle();
-    assert!(b.at("mnt").is_dir() && !b.at("mnt/inside").exists());
+    assert!(b.at("mnt/covered").exists() && !b.at("mnt/inside").exists());
+    let status = text_of(&a.cli(&["status"]));
+    assert!(find_line(&status, &["mnt", "mounted"]).is_some(), "{status}");
     drop(covered);
+    a.restart();
+    converge(&[&a, &b]);
+    assert_eq!(a.json(&["status"]).expect("status")["problems"], serde_json::json!([]));
 }
 
 #[test]

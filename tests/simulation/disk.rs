@@ -72,7 +72,9 @@ impl Disk {
     }
 
     fn sync_inodes(&mut self, inos: &[Ino]) {
-        inos.iter().for_each(|ino| self.flush(*ino));
+        for ino in inos {
+            self.flush(*ino);
+        }
         let mut before = &self.durable;
         let mut reach = 0;
         for (at, after) in self.journal.iter().enumerate() {

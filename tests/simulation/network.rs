@@ -93,8 +93,8 @@ impl World {
                 self.tell(node, Event::LinkUp { link: id, device, name, dialler });
             }
             (Parcel::Frame(bytes), _) => self.frame_arrives(node, id, &bytes),
-            (Parcel::Ask { fetch: FetchId(stream), path, content, size }, _) => {
-                self.tell(node, Event::FetchAsked { link: id, stream: FetchId(stream), path, content, size });
+            (Parcel::Ask { fetch: stream, path, content, size }, _) => {
+                self.tell(node, Event::FetchAsked { link: id, stream, path, content, size });
             }
             (Parcel::Answer { fetch, data }, _) => self.fetched(node, id, fetch, data),
         }

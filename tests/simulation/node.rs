@@ -3,7 +3,7 @@
 use super::disk::Disk;
 use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
-use super::tree::{Data, Ino};
+use super::tree::{Data, Ino, Tree};
 use dirsyncd::engine::{Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, Outcome, StageId};
 use dirsyncd::model::{DeviceId, FileTime, SyncPath};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,6 +40,9 @@ pub struct Node {
     pub staging: BTreeMap<StageId, Data>,
     pub next_stage: u64,
     pub fetches: BTreeMap<FetchId, LinkId>,
+    pub backup: Option<Tree>,
+    /// Its folder came from a backup, and was not scanned since.
+    pub is_restored: bool,
     /// The highest counter among the versions minted here.
     pub minted: u64,
 }
@@ -66,6 +69,8 @@ impl Node {
             staging: BTreeMap::new(),
             next_stage: 0,
             fetches: BTreeMap::new(),
+            backup: None,
+            is_restored: false,
             minted: 0,
         }
     }

@@ -41,8 +41,11 @@ impl World {
 
     fn has_reason(&mut self, node: NodeId, path: &SyncPath) -> bool {
         let here = &self.nodes[node];
-        let claimed = here.durable.rows.get(path).and_then(|row| row.disk.as_ref()).and_then(|disk| disk.stat);
-        let settled = here.disk.live.stat(path) == claimed;
+        let claimed = here.durable.rows.get(path).and_then(|row| row.disk.as_ref());
+        let settled = match (claimed, here.disk.live.get(path)) {
+            (Some(disk), Some((ino, inode))) => disk.stat == Some(inode.stat(ino)) && holds(inode, &disk.entry),
+            (claimed, found) => found.is_none() && claimed.is_none_or(|disk| disk.stat.is_none()),
+        };
         self.ledger.may_mint(node, path, settled)
     }
 
@@ -50,10 +53,10 @@ impl World {
     pub fn check_power_cut(&mut self, node: NodeId) {
         let here = &mut self.nodes[node];
         let before = here.disk.live.clone();
-        let sure = values_of(&here.disk.surely_durable());
+        let sure = here.disk.surely_durable().values();
         let changes = here.disk.cut_power(&mut self.rng);
-        let after = values_of(&here.disk.live);
-        let lost = values_of(&before).into_iter().filter(|value| !after.contains(value) && !sure.contains(value));
+        let after = here.disk.live.values();
+        let lost = before.values().into_iter().filter(|value| !after.contains(value) && !sure.contains(value));
         self.ledger.excused.extend(lost);
         self.ledger.touched(node, &changes);
         let here = &self.nodes[node];
@@ -142,7 +145,7 @@ impl World {
 
     /// Every value is in a tree or in a history, or a user overwrote it knowingly (P2).
     fn check_nothing_lost(&self) -> Result<(), String> {
-        let all: BTreeSet<Value> = self.nodes.iter().flat_map(|node| values_of(&node.disk.live)).collect();
+        let all: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.live.values()).collect();
         let lost = |value: &&Value| !all.contains(*value) && !self.ledger.may_be_lost(value);
         match self.ledger.written.keys().find(lost) {
             Some(value) => {
@@ -176,11 +179,6 @@ impl World {
         }
         Err(format!("n{node} rests but does not say so: {status:?}"))
     }
-}
-
-/// Everything in the folder and in history.
-fn values_of(tree: &Tree) -> BTreeSet<Value> {
-    tree.inodes.values().filter_map(|inode| inode.value()).collect()
 }
 
 /// Whether an inode is what an entry says.

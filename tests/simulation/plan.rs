@@ -24,11 +24,15 @@ pub struct Plan {
     pub overflow_permille: u64,
     /// Large contents that arrive damaged.
     pub corrupt_permille: u64,
+    /// Installs that fail for want of space or worse.
+    pub trouble_permille: u64,
     /// Faults are spread over the time in which users act.
     pub link_cuts: u64,
     pub partitions: u64,
     pub kills: u64,
     pub power_cuts: u64,
+    /// Folders that come back as they were in a backup.
+    pub restores: u64,
     pub user_ops: u64,
     /// How long users act, and things fail (ns).
     pub active_ns: u64,
@@ -49,10 +53,12 @@ impl Plan {
             hint_ns: 2 * MS,
             overflow_permille: 0,
             corrupt_permille: 0,
+            trouble_permille: 0,
             link_cuts: 0,
             partitions: 0,
             kills: 0,
             power_cuts: 0,
+            restores: 0,
             user_ops: 0,
             active_ns: 0,
             early_ops: 0,
@@ -90,6 +96,8 @@ impl Plan {
         self.partitions = maybe(3);
         self.kills = maybe(3);
         self.power_cuts = maybe(3);
+        self.trouble_permille = maybe(200);
+        self.restores = u64::from(rng.chance(100));
     }
 }
 

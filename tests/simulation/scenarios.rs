@@ -6,11 +6,10 @@ use super::plan::{Plan, SECOND};
 use super::tree::{Body, Data};
 use super::users::{Op, path};
 use super::world::World;
-use dirsyncd::engine::Trust;
 
 fn world(plan: Plan) -> World {
     let mut world = World::new(1, plan, false);
-    (0..world.nodes.len()).for_each(|node| world.start(node, Trust::Known));
+    (0..world.nodes.len()).for_each(|node| world.start(node));
     world.run_for(10 * SECOND);
     world
 }
@@ -83,7 +82,7 @@ fn what_was_deleted_while_a_machine_was_down_stays_deleted() {
     world.crash(1, false);
     remove(&mut world, 0, "d");
     world.run_for(60 * SECOND);
-    world.start(1, Trust::Known);
+    world.start(1);
     calm(&mut world);
     all_hold(&world, "d", None);
     assert!(is_kept(&world, 1, "first"), "the machine that did not delete it keeps it in history");
@@ -153,15 +152,12 @@ fn a_folder_restored_from_a_backup_rolls_nobody_back() {
     save(&mut world, 0, "a", "before the backup");
     save(&mut world, 0, "c", "deleted since");
     calm(&mut world);
-    let backup = world.nodes[0].disk.live.clone();
+    world.back_up(0);
     save(&mut world, 1, "a", "after the backup");
     save(&mut world, 1, "b", "made since");
     remove(&mut world, 1, "c");
     calm(&mut world);
-    world.crash(0, false);
-    let changes = world.nodes[0].disk.replace(backup);
-    world.ledger.touched(0, &changes);
-    world.start(0, Trust::Restored);
+    world.restore(0);
     calm(&mut world);
     all_hold(&world, "a", Some("after the backup"));
     all_hold(&world, "b", Some("made since"));

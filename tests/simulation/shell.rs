@@ -7,12 +7,13 @@ use super::disk::PathChange;
 use super::ledger::NodeId;
 use super::network::Parcel;
 use super::plan::MS;
+use super::rng::Rng;
 use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
 use super::users;
 use super::world::World;
 use dirsyncd::engine::{
-    Action, Event, FetchError, FetchId, Hint, Job, LinkId, Observed, Outcome, RootState, ServedFile, Source, StageId,
-    Stat, StatKind, WalkId,
+    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Observed, Outcome, Report, RootState, ServedFile,
+    Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
 use dirsyncd::model::path::IGNORE_FILE;
 use dirsyncd::model::{FileTime, Kind, SyncPath};
@@ -35,7 +36,7 @@ pub enum Step {
     InstallSwap { job: Job, staged: Option<Data> },
     InstallSync,
     SendContents { to: LinkId, files: Vec<(u32, Option<ServedFile>)> },
-    Serve { to: LinkId, stream: u32, file: Option<ServedFile> },
+    Serve { to: LinkId, stream: FetchId, file: Option<ServedFile> },
     Answer(Event),
 }
 
@@ -71,13 +72,12 @@ impl World {
             Action::CancelFetch { fetch } => {
                 self.nodes[node].fetches.remove(&fetch);
             }
-            Action::Serve { to, stream, file } => {
-                self.step_soon(node, quick, Step::Serve { to, stream: stream.0, file })
-            }
+            Action::Serve { to, stream, file } => self.step_soon(node, quick, Step::Serve { to, stream, file }),
             Action::Close { link, why } => {
                 self.fail(format!("n{node} closes an honest peer's link: {why}"));
                 self.close(link);
             }
+            Action::Report(Report::Scanned { .. }) => self.nodes[node].is_restored = false,
             Action::Report(_) => {}
         }
     }
@@ -99,7 +99,7 @@ impl World {
             Step::InstallNext => self.install_next(node),
             Step::InstallSwap { job, staged } => self.install_swap(node, job, staged),
             Step::InstallSync => self.install_sync(node),
-            Step::SendContents { to, files } => self.send_contents(node, to, files),
+            Step::SendContents { to, files } => self.send_contents(node, to, &files),
             Step::Serve { to, stream, file } => self.serve(node, to, stream, file.as_ref()),
             Step::Answer(event) => self.tell(node, event),
         }
@@ -141,7 +141,9 @@ impl World {
         if self.rng.chance(self.plan.overflow_permille) {
             self.tell(node, Event::Overflow);
         } else {
-            hints.into_iter().for_each(|(path, hint)| self.tell(node, Event::Hint { path, hint }));
+            for (path, hint) in hints {
+                self.tell(node, Event::Hint { path, hint });
+            }
         }
     }
 
@@ -216,7 +218,11 @@ impl World {
             return self.step_soon(node, self.plan.disk_ns, Step::InstallSync);
         };
         here.batch_left -= 1;
-        let step = match prepare(&here.disk.live, &here.staging, &job) {
+        let ready = match trouble(&mut self.rng, self.plan.trouble_permille) {
+            Some(trouble) => Err(Outcome::Failed(trouble)),
+            None => prepare(&here.disk.live, &here.staging, &job),
+        };
+        let step = match ready {
             Ok(staged) => Step::InstallSwap { job, staged },
             Err(outcome) => {
                 here.ended.push((job, outcome));
@@ -268,16 +274,16 @@ impl World {
 
     // Contents.
 
-    fn send_contents(&mut self, node: NodeId, to: LinkId, files: Vec<(u32, Option<ServedFile>)>) {
+    fn send_contents(&mut self, node: NodeId, to: LinkId, files: &[(u32, Option<ServedFile>)]) {
         let live = &self.nodes[node].disk.live;
         let read = |file: &ServedFile| Some(read(live, file)?.text);
         let contents = files.iter().map(|(id, file)| (*id, file.as_ref().and_then(read))).collect();
         self.send_message(to, Message::Contents { contents });
     }
 
-    fn serve(&mut self, node: NodeId, to: LinkId, stream: u32, file: Option<&ServedFile>) {
+    fn serve(&mut self, node: NodeId, to: LinkId, stream: FetchId, file: Option<&ServedFile>) {
         let data = file.and_then(|file| read(&self.nodes[node].disk.live, file));
-        self.send(to, Parcel::Answer { fetch: FetchId(stream), data });
+        self.send(to, Parcel::Answer { fetch: stream, data });
     }
 
     pub fn fetched(&mut self, node: NodeId, link: LinkId, fetch: FetchId, data: Option<Data>) {
@@ -366,6 +372,12 @@ fn is_expected(now: Option<Stat>, expect: Option<Stat>) -> bool {
         }
         _ => now == expect,
     }
+}
+
+/// Now and then, what a disk or a person may do to an install.
+fn trouble(rng: &mut Rng, permille: u64) -> Option<Trouble> {
+    let causes = [Cause::NoSpace, Cause::Denied, Cause::Other];
+    rng.chance(permille).then(|| Trouble { cause: *rng.pick(&causes), text: "the disk is in trouble".to_owned() })
 }
 
 /// Stages and verifies what a job installs; `None` for what has no bytes.

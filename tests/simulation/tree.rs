@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use dirsyncd::engine::{Stat, StatKind};
 use dirsyncd::model::{ContentId, FileTime, Mode, SyncPath};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub type Ino = u64;
@@ -57,6 +57,15 @@ pub struct Inode {
 pub enum Value {
     File(Data),
     Link(Vec<u8>),
+}
+
+impl Value {
+    pub fn content(&self) -> Option<ContentId> {
+        match self {
+            Self::File(data) => Some(data.content()),
+            Self::Link(_) => None,
+        }
+    }
 }
 
 impl Inode {
@@ -143,6 +152,16 @@ impl Tree {
         }
     }
 
+    /// The values in the folder and in history.
+    pub fn values(&self) -> BTreeSet<Value> {
+        self.inodes.values().filter_map(|inode| inode.value()).collect()
+    }
+
+    /// The values in the folder.
+    pub fn shown(&self) -> BTreeSet<Value> {
+        self.listing().values().filter_map(|(_, inode)| inode.value()).collect()
+    }
+
     /// The values in history.
     pub fn kept(&self) -> impl Iterator<Item = Value> {
         self.history.values().filter_map(|ino| self.inodes[ino].value())
@@ -188,7 +207,9 @@ impl Tree {
     /// Forgets an inode and all below it.
     pub fn drop_inode(&mut self, ino: Ino) {
         let children: Vec<Ino> = self.children(ino).into_iter().flatten().map(|(_, &child)| child).collect();
-        children.into_iter().for_each(|child| self.drop_inode(child));
+        for child in children {
+            self.drop_inode(child);
+        }
         self.inodes.remove(&ino);
     }
 

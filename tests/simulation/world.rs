@@ -12,16 +12,16 @@ use super::shell::Step;
 use super::trace::Trace;
 use super::tree::{Data, Ino, Value};
 use super::users::{self, Op};
-use dirsyncd::engine::{Action, Event, Trust};
-use dirsyncd::model::SyncPath;
-use std::collections::BTreeMap;
+use dirsyncd::engine::{Action, Engine, Event, Trust};
+use dirsyncd::model::{ContentId, SyncPath};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// More than any seed needs: past it, machines chatter without end.
 const MOST_HAPPENINGS: u64 = 400_000;
 
 pub enum Happening {
     /// Of one life of a machine; void in the next.
-    Local(NodeId, u32, Step),
+    Local(NodeId, u32, Box<Step>),
     Arrives {
         link: usize,
         side: usize,
@@ -50,6 +50,9 @@ pub enum Happening {
         data: Data,
     },
     Start(NodeId),
+    /// The folder as it is now is put aside, and comes back at `Restore`.
+    Backup(NodeId),
+    Restore(NodeId),
     Crash {
         node: NodeId,
         power: bool,
@@ -116,7 +119,7 @@ impl World {
 
     pub fn step_soon(&mut self, node: NodeId, most_ns: u64, step: Step) {
         let life = self.nodes[node].life;
-        self.soon(most_ns, Happening::Local(node, life, step));
+        self.soon(most_ns, Happening::Local(node, life, Box::new(step)));
     }
 
     pub fn fail(&mut self, what: String) {
@@ -150,7 +153,7 @@ impl World {
         match what {
             Happening::Local(node, life, step) => {
                 if self.nodes[node].is_up() && self.nodes[node].life == life {
-                    self.step(node, step);
+                    self.step(node, *step);
                 }
             }
             Happening::Arrives { link, side, parcel } => self.arrives(link, side, parcel),
@@ -160,7 +163,9 @@ impl World {
             Happening::Part { pair, parted } => self.part(pair, parted),
             Happening::User(node) => self.random_user(node),
             Happening::Fill { node, ino, path, data } => self.fill(node, ino, &path, data),
-            Happening::Start(node) => self.start(node, Trust::Known),
+            Happening::Start(node) => self.start(node),
+            Happening::Backup(node) => self.back_up(node),
+            Happening::Restore(node) => self.restore(node),
             Happening::Crash { node, power } => self.crash(node, power),
         }
     }
@@ -175,6 +180,9 @@ impl World {
     }
 
     fn random_user(&mut self, node: NodeId) {
+        if self.nodes[node].is_restored {
+            return; // what is missing there is not taken for deleted, whoever deleted it
+        }
         let data = self.fresh(node);
         let now = self.nodes[node].file_time(self.now);
         let op = users::choose(&mut self.rng, &self.nodes[node].disk.live, data, now);
@@ -213,10 +221,12 @@ impl World {
 
     // Life and death.
 
-    pub fn start(&mut self, node: NodeId, trust: Trust) {
+    pub fn start(&mut self, node: NodeId) {
         if self.nodes[node].is_up() {
             return;
         }
+        // The marker is the index's again once the folder was scanned.
+        let trust = if self.nodes[node].is_restored { Trust::Restored } else { Trust::Known };
         self.trace.note(self.now, format_args!("n{node} starts, {trust:?}"));
         let now = self.now;
         let here = &mut self.nodes[node];
@@ -242,6 +252,37 @@ impl World {
         }
         self.forget_void(node);
         self.trace_tree(node);
+    }
+
+    pub fn back_up(&mut self, node: NodeId) {
+        self.trace.note(self.now, format_args!("n{node} is backed up"));
+        self.nodes[node].backup = Some(self.nodes[node].disk.live.clone());
+    }
+
+    /// The machine stops, its folder and history are those of the backup, its index is not; it starts again.
+    /// Not done where something is then nowhere that it should be: nobody could bring that back.
+    pub fn restore(&mut self, node: NodeId) {
+        let Some(backup) = self.nodes[node].backup.clone() else { return };
+        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
+        let mut elsewhere: BTreeSet<Value> = others.flat_map(|(_, other)| other.disk.live.shown()).collect();
+        elsewhere.extend(backup.shown());
+        let contents: BTreeSet<ContentId> = elsewhere.iter().filter_map(Value::content).collect();
+        let here = &self.nodes[node];
+        let mut winners = here.durable.rows.values().filter_map(|row| row.winner.file());
+        let all_there = here.disk.live.shown().is_subset(&elsewhere);
+        if !all_there || winners.any(|(content, size)| size > 0 && !contents.contains(&content)) {
+            return;
+        }
+        self.crash(node, false);
+        self.trace.note(self.now, format_args!("n{node} is restored"));
+        let kept = self.nodes[node].disk.live.kept().collect::<Vec<_>>();
+        let changes = self.nodes[node].disk.replace(backup);
+        self.nodes[node].is_restored = true;
+        self.ledger.touched(node, &changes);
+        let left: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.live.values()).collect();
+        self.ledger.excused.extend(kept.into_iter().filter(|value| !left.contains(value)));
+        self.forget_void(node);
+        self.start(node);
     }
 
     fn forget_void(&mut self, node: NodeId) {
@@ -303,13 +344,13 @@ impl World {
 
     fn plan_tick(&mut self, node: NodeId) {
         let here = &mut self.nodes[node];
-        let due = here.engine.as_ref().and_then(|engine| engine.wake_at());
+        let due = here.engine.as_ref().and_then(Engine::wake_at);
         if due.is_some() && here.tick_due != due {
             here.tick_due = due;
             let due = due.unwrap_or_default();
             let delay = here.time_of_mono(due).saturating_sub(self.now);
             let life = here.life;
-            self.after(delay, Happening::Local(node, life, Step::Tick(due)));
+            self.after(delay, Happening::Local(node, life, Box::new(Step::Tick(due))));
         }
     }
 
@@ -356,6 +397,12 @@ impl World {
             self.within(active, Happening::Part { pair, parted: true });
             self.within(active, Happening::Part { pair, parted: false });
         }
+        for _ in 0..self.plan.restores {
+            let node = self.rng.index(self.nodes.len());
+            let at = self.rng.below(active + 1);
+            self.after(at / 2, Happening::Backup(node));
+            self.after(at, Happening::Restore(node));
+        }
         for power in [false, true] {
             let crashes = if power { self.plan.power_cuts } else { self.plan.kills };
             for _ in 0..crashes {
@@ -371,6 +418,7 @@ impl World {
         self.trace.note(self.now, format_args!("healed"));
         self.plan.overflow_permille = 0;
         self.plan.corrupt_permille = 0;
+        self.plan.trouble_permille = 0;
         for pair in 0..self.plan.pairs.len() {
             self.part(pair, false);
         }

@@ -10,7 +10,8 @@ mod open;
 mod rows;
 
 use crate::engine::digest::Digests;
-use crate::engine::index::Counts;
+use crate::engine::index::{Counts, Row};
+use crate::model::SyncPath;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -67,6 +68,8 @@ pub struct SqliteIndex {
     digests: Digests,
     counts: Counts,
     horizon: u64,
+    /// The row that was read or written last: one event asks for the same row several times.
+    recent: RefCell<Option<(SyncPath, Option<Row>)>>,
     failed: RefCell<Option<IndexError>>,
     /// Stays set once something failed, also after the error was handed over.
     broken: Cell<bool>,

@@ -41,8 +41,6 @@ CREATE TABLE paths (
 ) WITHOUT ROWID, STRICT;
 CREATE INDEX by_bucket ON paths (bucket, hash);
 CREATE INDEX by_content ON paths (content) WHERE content IS NOT NULL;
-CREATE INDEX by_live ON paths (live) WHERE live IS NOT NULL;
-CREATE INDEX by_on_disk ON paths (on_disk) WHERE on_disk IS NOT NULL;
 CREATE INDEX by_unsettled ON paths (unsettled) WHERE unsettled IS NOT NULL;
 CREATE INDEX by_deleted_at ON paths (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL) WITHOUT ROWID, STRICT;
@@ -214,6 +212,7 @@ fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
         digests: Digests::default(),
         counts: Counts::default(),
         horizon: 0,
+        recent: RefCell::new(None),
         failed: RefCell::new(None),
         broken: Cell::new(false),
     };

@@ -154,7 +154,14 @@ impl SqliteIndex {
 
 impl Index for SqliteIndex {
     fn get(&self, path: &SyncPath) -> Option<Row> {
-        self.read(|index| index.row_at(path))
+        if let Some((recent, row)) = &*self.recent.borrow()
+            && recent == path
+        {
+            return row.clone();
+        }
+        let row = self.read(|index| index.row_at(path));
+        self.recent.replace(Some((path.clone(), row.clone())));
+        row
     }
 
     fn put(&mut self, path: &SyncPath, row: &Row) {
@@ -162,12 +169,14 @@ impl Index for SqliteIndex {
         let old = self.get(path);
         if old.as_ref() != Some(row) {
             self.write(|index| index.put_row(path, old.as_ref(), row));
+            self.recent.replace(Some((path.clone(), Some(row.clone()))));
         }
     }
 
     fn remove(&mut self, path: &SyncPath) {
         if let Some(old) = self.get(path) {
             self.write(|index| index.remove_row(path, &old));
+            self.recent.replace(None);
         }
     }
 

@@ -6,6 +6,7 @@ use super::ledger::{NodeId, claims};
 use super::plan::SECOND;
 use super::tree::{Body, Inode, Tree, Value};
 use super::world::World;
+use dirsyncd::engine::Stat;
 use dirsyncd::engine::index::{Index, Row};
 use dirsyncd::model::{Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,15 @@ impl World {
             (claimed, found) => found.is_none() && claimed.is_none_or(|disk| disk.stat.is_none()),
         };
         self.ledger.may_mint(node, path, settled)
+    }
+
+    /// An install replaces only what the engine knows to be there, be it by a stat that a second write left alone (P4).
+    pub fn check_replaced(&mut self, node: NodeId, path: &SyncPath, stat: Stat, value: &Value) {
+        let row = self.nodes[node].durable.rows.get(path);
+        let is_known = row.and_then(Row::live_on_disk).is_some_and(|(_, known)| *known == stat);
+        if !is_known && !claims(row, value) {
+            self.fail(format!("n{node} replaced {value:?} at {path:?}, which it did not know"));
+        }
     }
 
     /// Cuts the power of a disk: what the committed index says is here must be here after it (P5).

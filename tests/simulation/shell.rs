@@ -236,6 +236,7 @@ impl World {
         let time = self.nodes[node].file_time(self.now);
         let here = &mut self.nodes[node];
         let kept = format!("{}@{}-{}", job.path, here.life, job.id.0);
+        let old = here.disk.live.get(&job.path).map(|(ino, inode)| (inode.stat(ino), inode.value()));
         let (outcome, changes) = here.disk.change(|tree| match swap(tree, &job, staged, &kept, time) {
             Ok((stat, kept)) => Outcome::Done { stat, kept },
             Err(outcome) => outcome,
@@ -244,7 +245,10 @@ impl World {
         if let Outcome::Done { stat: Some(stat), .. } = &outcome {
             here.disk.flush(stat.ino);
         }
-        here.ended.push((job, outcome));
+        if let (Outcome::Done { kept: Some(_), .. }, Some((stat, Some(value)))) = (&outcome, old) {
+            self.check_replaced(node, &job.path, stat, &value);
+        }
+        self.nodes[node].ended.push((job, outcome));
         self.give_hints(node, &changes, true);
         self.step_soon(node, self.plan.disk_ns, Step::InstallNext);
     }

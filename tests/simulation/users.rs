@@ -27,6 +27,11 @@ pub enum Op {
         path: SyncPath,
         data: Data,
     },
+    /// Written over in place, in one go.
+    Overwrite {
+        path: SyncPath,
+        data: Data,
+    },
     Append {
         path: SyncPath,
         data: Data,
@@ -78,6 +83,16 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The file whose contents it changes.
+    pub fn edited(&self) -> Option<&SyncPath> {
+        match self {
+            Self::Save { path, .. } | Self::Overwrite { path, .. } | Self::Append { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
 pub fn path(text: &str) -> SyncPath {
     SyncPath::new(text).expect("the names are good")
 }
@@ -121,6 +136,11 @@ pub fn apply(op: &Op, tree: &mut Tree, now: FileTime) -> Option<Ino> {
             put(tree, path, inode, now);
         }
         Op::Write { path, .. } => return truncate(tree, path, now),
+        Op::Overwrite { path, data } => {
+            if let Some(ino) = tree.lookup(path) {
+                fill(tree, ino, data.clone(), now);
+            }
+        }
         Op::Append { path, data } => append(tree, path, data, now),
         Op::Remove { path } => remove(tree, path, now),
         Op::Rename { from, to } => rename(tree, from, to, now),

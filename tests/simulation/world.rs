@@ -42,6 +42,11 @@ pub enum Happening {
         parted: bool,
     },
     User(NodeId),
+    /// A program writes a file that was written a moment ago once more, often within one tick of the disk's clock.
+    Again {
+        node: NodeId,
+        path: SyncPath,
+    },
     /// A program goes on writing the file that it opened.
     Fill {
         node: NodeId,
@@ -162,6 +167,10 @@ impl World {
             Happening::CutLink { pair } => self.cut_pair(pair),
             Happening::Part { pair, parted } => self.part(pair, parted),
             Happening::User(node) => self.random_user(node),
+            Happening::Again { node, path } => {
+                let data = self.fresh(node);
+                self.user_does(node, &Op::Overwrite { path, data });
+            }
             Happening::Fill { node, ino, path, data } => self.fill(node, ino, &path, data),
             Happening::Start(node) => self.start(node),
             Happening::Backup(node) => self.back_up(node),
@@ -187,6 +196,10 @@ impl World {
         let now = self.nodes[node].file_time(self.now);
         let op = users::choose(&mut self.rng, &self.nodes[node].disk.live, data, now);
         self.user_does(node, &op);
+        if let Some(path) = op.edited().filter(|_| self.rng.chance(250)) {
+            let (path, delay) = (path.clone(), self.rng.between(MS, 4 * MS));
+            self.after(delay, Happening::Again { node, path });
+        }
     }
 
     pub fn user_does(&mut self, node: NodeId, op: &Op) {

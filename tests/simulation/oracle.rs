@@ -41,8 +41,11 @@ impl World {
 
     fn has_reason(&mut self, node: NodeId, path: &SyncPath) -> bool {
         let here = &self.nodes[node];
-        let claimed = here.durable.rows.get(path).and_then(|row| row.disk.as_ref()).and_then(|disk| disk.stat);
-        let settled = here.disk.live.stat(path) == claimed;
+        let claimed = here.durable.rows.get(path).and_then(|row| row.disk.as_ref());
+        let settled = match (claimed, here.disk.live.get(path)) {
+            (Some(disk), Some((ino, inode))) => disk.stat == Some(inode.stat(ino)) && holds(inode, &disk.entry),
+            (claimed, found) => found.is_none() && claimed.is_none_or(|disk| disk.stat.is_none()),
+        };
         self.ledger.may_mint(node, path, settled)
     }
 

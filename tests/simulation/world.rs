@@ -180,6 +180,9 @@ impl World {
     }
 
     fn random_user(&mut self, node: NodeId) {
+        if self.nodes[node].is_restored {
+            return; // what is missing there is not taken for deleted, whoever deleted it
+        }
         let data = self.fresh(node);
         let now = self.nodes[node].file_time(self.now);
         let op = users::choose(&mut self.rng, &self.nodes[node].disk.live, data, now);

@@ -234,7 +234,7 @@ impl<I: Index> Engine<I> {
 mod tests {
     use super::*;
     use crate::engine::map_index::MapIndex;
-    use crate::engine::{Cause, Config, Event, Hint, RootState, Trouble, Trust};
+    use crate::engine::{Cause, Config, Event, RootState, Trouble, Trust};
     use crate::model::{ContentId, DeviceId, FileTime, Mode};
 
     const NOW: Now = Now { wall: 1_700_000_000_000_000_000, mono: 1_000_000_000 };
@@ -315,9 +315,8 @@ mod tests {
         walk(&mut engine, Event::Overflow, &[("d", StatKind::Directory)], &["d"]);
         assert_eq!(problems(&mut engine), [path("d")]);
         assert!(engine.index.get(&path("d/f")).unwrap().winner.is_live());
-        // That it is there to be looked at does not mean that it can be listed.
+        // It is tried again without a hint; that it is there to be looked at does not mean that it can be listed.
         let folder = Observed::Directory { stat: stat(StatKind::Directory) };
-        engine.handle(NOW, Event::Hint { path: path("d"), hint: Hint::Changed });
         let later = Now { mono: NOW.mono + 10_000_000_000, ..NOW };
         let looks = engine.handle(later, Event::Tick);
         assert!(looks.iter().any(|action| matches!(action, Action::Look { .. })), "{looks:?}");

@@ -14,6 +14,8 @@ pub struct Plan {
     pub pairs: Vec<(usize, usize)>,
     /// How far each clock is off (ns).
     pub skew_ns: Vec<i64>,
+    /// The steps of the disks' clocks (ns).
+    pub tick_ns: u64,
     /// One way, at most (ns).
     pub latency_ns: u64,
     /// A step on the disk, at most (ns).
@@ -48,6 +50,7 @@ impl Plan {
             nodes,
             pairs,
             skew_ns: vec![0; nodes],
+            tick_ns: 4 * MS,
             latency_ns: MS,
             disk_ns: MS,
             hint_ns: 2 * MS,
@@ -76,6 +79,7 @@ impl Plan {
         if rng.chance(600) {
             plan.skew_ns = (0..nodes).map(|_| rng.pick(&skews) * SECOND as i64).collect();
         }
+        plan.tick_ns = *rng.pick(&[MS, 4 * MS, 4 * MS, 4 * MS, SECOND]);
         plan.latency_ns = *rng.pick(&[MS / 5, 5 * MS, 50 * MS, 500 * MS]);
         plan.disk_ns = *rng.pick(&[MS / 5, 2 * MS, 20 * MS]);
         plan.hint_ns = *rng.pick(&[MS / 5, 2 * MS, 20 * MS, 300 * MS]);

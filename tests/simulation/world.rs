@@ -84,7 +84,7 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, plan: Plan, shown: bool) -> Self {
-        let nodes = (0..plan.nodes).map(|id| Node::new(id, plan.skew_ns[id])).collect();
+        let nodes = (0..plan.nodes).map(|id| Node::new(id, plan.skew_ns[id], plan.tick_ns)).collect();
         let mut world = Self {
             now: 0,
             order: 0,
@@ -197,7 +197,7 @@ impl World {
         let op = users::choose(&mut self.rng, &self.nodes[node].disk.live, data, now);
         self.user_does(node, &op);
         if let Some(path) = op.edited().filter(|_| self.rng.chance(250)) {
-            let (path, delay) = (path.clone(), self.rng.between(MS, 4 * MS));
+            let (path, delay) = (path.clone(), self.rng.between(MS, 20 * MS));
             self.after(delay, Happening::Again { node, path });
         }
     }

@@ -68,7 +68,7 @@ impl World {
         let after = here.disk.live.values();
         let lost = before.values().into_iter().filter(|value| !after.contains(value) && !sure.contains(value));
         self.ledger.excused.extend(lost);
-        self.ledger.touched(node, &changes);
+        self.ledger.cut_off(node, &changes);
         let here = &self.nodes[node];
         let broken = here.durable.rows.iter().find(|(path, row)| ran_ahead(path, row, &before, &here.disk.live));
         if let Some((path, row)) = broken {

@@ -220,11 +220,12 @@ impl World {
     fn fill(&mut self, node: NodeId, ino: Ino, path: &SyncPath, data: Data) {
         let now = self.nodes[node].file_time(self.now);
         let value = Value::File(data.clone());
+        let over = self.nodes[node].disk.live.inodes.get(&ino).and_then(|inode| inode.value());
         let (done, changes) = self.nodes[node].disk.change(|tree| users::fill(tree, ino, data, now));
         self.trace.note(self.now, format_args!("n{node} user closes {path:?} {done}"));
         self.ledger.user_did(node, &changes);
         if done {
-            self.ledger.wrote(node, path, value);
+            self.ledger.wrote(node, path, value, over);
         }
         if !self.nodes[node].is_up() {
             self.forget_void(node);

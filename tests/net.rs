@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use dirsyncd::engine::{Action, Event, FetchError, FetchId, LinkId, ServedFile, StageId, Stat, StatKind};
-use dirsyncd::io::Events;
 use dirsyncd::io::greet::{self, GreetError, Greeted, Identity, Role};
 use dirsyncd::io::link::Times;
 use dirsyncd::io::net::{Listen, Net, NetConfig, NetError};
 use dirsyncd::io::secret::Secret;
 use dirsyncd::io::tls::{DeviceKey, Tls};
 use dirsyncd::io::transfer::{Served, StagedWriter, Staging};
+use dirsyncd::io::{Events, Inbox};
 use dirsyncd::model::{ContentId, DeviceId, FileTime, Mode, SyncPath};
 use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::Message;
@@ -18,7 +18,6 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -127,7 +126,7 @@ impl Served for Folder {
 struct Machine {
     net: Net,
     device: DeviceId,
-    events: Receiver<Event>,
+    events: Inbox,
     memory: Arc<Memory>,
     folder: tempfile::TempDir,
 }

@@ -5,6 +5,7 @@
 use super::turn::Hands;
 use crate::engine::ignore::Ignore;
 use crate::engine::{Action, FetchError, Keep, ServedFile, StageId};
+use crate::io::beneath::LastFolder;
 use crate::io::control::{KeptFacts, LinkFacts, World};
 use crate::io::disk::Disk;
 use crate::io::net::Net;
@@ -129,6 +130,10 @@ pub(super) struct Outgoing(pub Arc<Root>);
 
 impl Served for Outgoing {
     fn open(&self, file: &ServedFile) -> io::Result<File> {
-        self.0.open_served(file)
+        self.0.open_served(&mut LastFolder::default(), file)
+    }
+
+    fn open_next(&self, folders: &mut LastFolder, file: &ServedFile) -> io::Result<File> {
+        self.0.open_served(folders, file)
     }
 }

@@ -6,6 +6,7 @@
 use crate::engine::ignore::Ignore;
 use crate::engine::index::Index;
 use crate::engine::{Action, Engine, Event, Now};
+use crate::io::Inbox;
 use crate::io::control::Request;
 use crate::io::index::{IndexError, SqliteIndex};
 use crate::io::journal::Journal;
@@ -43,7 +44,7 @@ pub(super) struct Loop<H> {
     pub journal: Journal,
     pub hands: H,
     pub clock: Clock,
-    pub events: Receiver<Event>,
+    pub events: Inbox,
     pub requests: Receiver<Request>,
 }
 

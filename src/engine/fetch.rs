@@ -119,6 +119,10 @@ impl<I: Index> Engine<I> {
             return;
         }
         self.drop_content(path);
+        if !self.unseen.contains_key(path) {
+            // Whatever its install ran into.
+            self.solve(path);
+        }
         let content = self.wants.get(path).and_then(|want| want.content);
         self.wants.set_content(path, None);
         self.wants.by_path.remove(path);

@@ -6,8 +6,9 @@ use crate::model::SyncPath;
 use std::collections::BTreeSet;
 
 const MS: u64 = 1_000_000;
-/// Missing paths found together, above which they wait for the noise to end.
+/// Missing paths found together, above which they wait longer for the noise to end.
 const FEW: usize = 20;
+const FEW_REST_NS: u64 = 100 * MS;
 const REST_NS: u64 = 200 * MS;
 const PATIENCE_NS: u64 = 5_000 * MS;
 
@@ -62,13 +63,13 @@ impl Missing {
         self.paths.is_empty()
     }
 
-    /// When the root is to be checked. A few go at once; a burst, such as `rm -rf` of the folder itself, rests first, so that
-    /// the check sees its end.
+    /// When the root is to be checked: after a rest, since the first path missing may be the beginning of `rm -rf` of the folder
+    /// itself, and the check is to see its end (P8).
     pub fn due(&self) -> Option<u64> {
         match self.paths.len() {
             0 => None,
             _ if self.checking => None,
-            n if n <= FEW => Some(self.last),
+            n if n <= FEW => Some((self.last + FEW_REST_NS).min(self.first + PATIENCE_NS)),
             _ => Some((self.last + REST_NS).min(self.first + PATIENCE_NS)),
         }
     }
@@ -116,7 +117,7 @@ mod tests {
         let mut missing = Missing::default();
         assert_eq!(missing.due(), None);
         missing.add(5, SyncPath::new("a").unwrap());
-        assert_eq!(missing.due(), Some(5));
+        assert_eq!(missing.due(), Some(5 + FEW_REST_NS));
         for n in 0..FEW as u64 {
             missing.add(10 + n, SyncPath::new(format!("f{n}")).unwrap());
         }

@@ -4,7 +4,7 @@ use super::action::{Action, Report};
 use super::event::{Hint, Now, Observed, Stat, StatKind};
 use super::index::{Index, Row};
 use super::merge::{self, Found, Local};
-use super::{Engine, Looking};
+use super::{Engine, Looking, SECOND, Unseen};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
 use crate::wire::message::Change;
@@ -83,7 +83,7 @@ impl<I: Index> Engine<I> {
         let row = self.index.get(path);
         let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, known)| (known.kind, known.ino));
         let is_known = known == Some((StatKind::Directory, stat.ino));
-        looking.hint.is_some_and(|hint| hint == Hint::Closed || !is_known || self.unlisted.contains(path))
+        looking.hint.is_some_and(|hint| hint == Hint::Closed || !is_known || self.unseen.contains_key(path))
     }
 
     /// Takes what was seen at a path into the index.
@@ -91,9 +91,9 @@ impl<I: Index> Engine<I> {
         match observed {
             Observed::Failed(_) | Observed::Mount => {}
             // Whether it can be listed, only a walk says.
-            Observed::Directory { .. } if self.unlisted.contains(path) => {}
+            Observed::Directory { .. } if self.unseen.contains_key(path) => {}
             _ => {
-                self.unlisted.remove(path);
+                self.unseen.remove(path);
                 self.solve(path);
             }
         }
@@ -109,7 +109,7 @@ impl<I: Index> Engine<I> {
                 }
                 self.absent(now, path);
             }
-            Observed::Mount => self.mounted(path),
+            Observed::Mount => self.mounted(now, path, found),
             Observed::Directory { stat } => {
                 self.present(now, path, Kind::Directory, FileTime::default(), stat, found, None);
             }
@@ -123,7 +123,7 @@ impl<I: Index> Engine<I> {
                 self.present(now, path, Kind::File { size: stat.size, content }, stat.mtime, stat, found, body);
             }
             Observed::Unstable => self.settle.hint(now.mono, path.clone(), Hint::Changed),
-            Observed::Failed(trouble) => self.problem(path, trouble.text),
+            Observed::Failed(trouble) => self.not_seen(now, path, found, trouble.text),
         }
     }
 
@@ -290,6 +290,15 @@ impl<I: Index> Engine<I> {
         }
     }
 
+    /// It could not be looked at or into: a problem, and tried again, waiting longer each time, up to a minute.
+    pub(super) fn not_seen(&mut self, now: Now, path: &SyncPath, found: Found, text: String) {
+        let unseen = self.unseen.entry(path.clone()).or_insert(Unseen { found, tries: 0 });
+        unseen.tries += 1;
+        let after = (SECOND << unseen.tries.min(6)).min(60 * SECOND);
+        self.recheck(now.mono + after, path);
+        self.problem(path, text);
+    }
+
     pub(super) fn solve(&mut self, path: &SyncPath) {
         if self.problems.remove(path).is_some() {
             self.out.push(Action::Report(Report::Solved { path: Some(path.clone()) }));
@@ -302,7 +311,8 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// Hashes once more what was looked at too soon after its last change for its stat to be trusted.
+    /// Hashes once more what was looked at too soon after its last change for its stat to be trusted, and looks at what could not
+    /// be looked at.
     pub(super) fn recheck_due(&mut self, now: Now) {
         while let Some((at, _)) = self.rechecks.first()
             && *at <= now.mono
@@ -310,8 +320,15 @@ impl<I: Index> Engine<I> {
         {
             self.rechecking.remove(&path);
             let known = self.index.get(&path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
-            if known.is_some() && !self.settle.is_noisy(&path) && !self.is_busy(&path) {
-                self.look(&path, known, Looking { found: self.live(), hint: None, rehash: true });
+            let unseen = self.unseen.get(&path).map(|unseen| unseen.found);
+            if known.is_none() && unseen.is_none() {
+                continue;
+            }
+            if !self.settle.is_noisy(&path) && !self.is_busy(&path) {
+                let (found, hint) = (unseen.unwrap_or(self.live()), unseen.map(|_| Hint::Changed));
+                self.look(&path, known, Looking { found, hint, rehash: true });
+            } else if unseen.is_some() {
+                self.recheck(now.mono + SECOND, &path);
             }
         }
     }

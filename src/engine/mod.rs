@@ -99,6 +99,13 @@ impl Looking {
     }
 }
 
+/// What could not be looked at, or a folder that could not be looked into: how it was come by, and how often it was tried.
+#[derive(Debug, Clone, Copy)]
+struct Unseen {
+    found: Found,
+    tries: u32,
+}
+
 /// The engine: see the top of this file.
 pub struct Engine<I> {
     config: Config,
@@ -127,8 +134,7 @@ pub struct Engine<I> {
     restored: bool,
     left_alone: BTreeSet<SyncPath>,
     problems: BTreeMap<SyncPath, String>,
-    /// Folders with such a problem that the last walk could not look into.
-    unlisted: BTreeSet<SyncPath>,
+    unseen: BTreeMap<SyncPath, Unseen>,
 
     // What is not believed at once.
     missing: Missing,
@@ -184,7 +190,7 @@ impl<I: Index> Engine<I> {
             restored: false,
             left_alone: BTreeSet::new(),
             problems: BTreeMap::new(),
-            unlisted: BTreeSet::new(),
+            unseen: BTreeMap::new(),
             missing: Missing::default(),
             concluding: Vec::new(),
             held: BTreeSet::new(),
@@ -223,7 +229,7 @@ impl<I: Index> Engine<I> {
             Event::Overflow => self.walk(now, None, self.walk_finds()),
             Event::Looked { path, observed } => self.looked(now, &path, observed),
             Event::Listed { walk, found } => self.listed(now, walk, found),
-            Event::Walked { walk, unread } => self.walked(walk, unread),
+            Event::Walked { walk, unread } => self.walked(now, walk, unread),
             Event::Root(state) => self.root_seen(now, state),
             Event::IgnoreRead(text) => self.ignore_read(now, text.as_deref()),
             Event::LinkUp { link, device, name, dialler } => self.link_up(now, link, device, name, dialler),

@@ -71,7 +71,7 @@ impl<I: Index> Engine<I> {
             self.missing.remove(&path);
             if stat.kind == StatKind::Mount {
                 state.unread.push(Some(path.clone()));
-                self.mounted(&path);
+                self.mounted(now, &path, how);
                 continue;
             }
             if self.is_busy(&path) || self.settle.is_noisy(&path) {
@@ -108,22 +108,16 @@ impl<I: Index> Engine<I> {
     }
 
     /// The listing is complete; its silence means something only if the root still is the folder.
-    pub(super) fn walked(&mut self, walk: WalkId, unread: Vec<(Option<SyncPath>, Trouble)>) {
+    pub(super) fn walked(&mut self, now: Now, walk: WalkId, unread: Vec<(Option<SyncPath>, Trouble)>) {
         let Some(state) = self.walks.get_mut(&walk) else { return };
-        let mut unlisted = Vec::new();
+        state.unread.extend(unread.iter().map(|(dir, _)| dir.clone()));
+        let found = state.found;
+        self.solve_listed(walk);
         for (dir, trouble) in unread {
-            state.unread.push(dir.clone());
             match dir {
-                Some(dir) => {
-                    self.unlisted.insert(dir.clone());
-                    unlisted.push((dir, trouble.text));
-                }
+                Some(dir) => self.not_seen(now, &dir, found, trouble.text),
                 None => self.out.push(Action::Report(Report::Problem { path: None, text: trouble.text })),
             }
-        }
-        self.solve_listed(walk);
-        for (dir, text) in unlisted {
-            self.problem(&dir, text);
         }
         self.concluding.push(walk);
         self.act(Action::CheckRoot);
@@ -135,22 +129,23 @@ impl<I: Index> Engine<I> {
         let covers =
             |dir: &Option<SyncPath>, path: &SyncPath| dir.as_ref().is_none_or(|dir| path == dir || path.is_below(dir));
         let listed = |path: &&SyncPath| covers(&walk.below, path) && !walk.unread.iter().any(|dir| covers(dir, path));
-        for path in self.unlisted.iter().filter(listed).cloned().collect::<Vec<_>>() {
-            self.unlisted.remove(&path);
+        let is_folder = |path: &&SyncPath| {
+            let row = self.index.get(path);
+            row.is_some_and(|row| row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory()))
+        };
+        for path in self.unseen.keys().filter(listed).filter(is_folder).cloned().collect::<Vec<_>>() {
+            self.unseen.remove(&path);
             self.solve(&path);
         }
     }
 
     /// Another file system covers what is known to be here: nothing is concluded from its silence (P8).
-    pub(super) fn mounted(&mut self, path: &SyncPath) {
-        self.unlisted.insert(path.clone());
-        self.problem(
-            path,
-            format!(
-                "another file system is mounted on '{path}', and what is in it is not synced; unmount it, or name it in \
-                 {IGNORE_FILE}"
-            ),
+    pub(super) fn mounted(&mut self, now: Now, path: &SyncPath, found: Found) {
+        let text = format!(
+            "another file system is mounted on '{path}', and what is in it is not synced; unmount it, or name it in \
+             {IGNORE_FILE}"
         );
+        self.not_seen(now, path, found, text);
     }
 
     /// The root was found fine after these walks ended.

@@ -18,7 +18,7 @@ use super::stage::{self, Stage};
 use crate::engine::{Event, Job, JobId, Outcome, Source, Stat, StatKind};
 use crate::model::SyncPath;
 use place::{Change, Placed};
-use prepare::{failed, prepare};
+use prepare::{Nearest, failed, prepare};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use std::collections::{BTreeSet, VecDeque};
@@ -189,30 +189,35 @@ impl Site {
     }
 
     fn prepare_all(&self, jobs: &[Job]) -> Vec<Result<Made, Outcome>> {
-        if jobs.len() <= OPEN_FILES {
-            return jobs.iter().map(|job| prepare(self, job)).collect();
-        }
         // Not one open descriptor for each of 2,048 files.
-        let closing = |job: &Job| {
-            let mut made = prepare(self, job);
-            if let Ok(Made::Staged(staged)) = &mut made {
-                staged.file = None;
-            }
-            made
-        };
+        let keeps_open = jobs.len() <= OPEN_FILES;
         if jobs.len() <= SHARED_JOBS {
-            return jobs.iter().map(closing).collect();
+            return self.prepare_some(jobs, keeps_open);
         }
         let (first, second) = jobs.split_at(jobs.len() / 2);
         std::thread::scope(|scope| {
-            let helper = scope.spawn(|| second.iter().map(closing).collect::<Vec<_>>());
-            let mut all: Vec<_> = first.iter().map(closing).collect();
+            let helper = scope.spawn(|| self.prepare_some(second, keeps_open));
+            let mut all = self.prepare_some(first, keeps_open);
             match helper.join() {
                 Ok(rest) => all.extend(rest),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
             all
         })
+    }
+
+    fn prepare_some(&self, jobs: &[Job], keeps_open: bool) -> Vec<Result<Made, Outcome>> {
+        let mut nearest = Nearest::default();
+        let one = |job| {
+            let mut made = prepare(self, &mut nearest, job);
+            if let Ok(Made::Staged(staged)) = &mut made
+                && !keeps_open
+            {
+                staged.file = None;
+            }
+            made
+        };
+        jobs.iter().map(one).collect()
     }
 
     /// Makes all staged contents durable. What cannot be is discarded and never retried: after an error the kernel

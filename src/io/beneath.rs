@@ -54,10 +54,17 @@ pub fn regular(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<(File, 
     if before.stat.kind != StatKind::File {
         return Ok(None);
     }
-    let file = open(&dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY)?;
+    let file = reopen(&dir, name)?;
     let after = facts(&file)?;
     let same = after.stat.kind == StatKind::File && after.place() == before.place();
-    Ok(same.then(|| (File::from(file), after)))
+    Ok(same.then_some((file, after)))
+}
+
+/// The same of a name that was a regular file a moment ago, by one call. What it is now is for the caller to see: a stat
+/// of the open file that equals the one of before says that it is the same.
+pub fn reopen(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    open(dir, name, flags).map(File::from)
 }
 
 /// What `statx` says, beyond what the engine keeps.
@@ -164,14 +171,17 @@ pub struct LastFolder(Option<(Option<SyncPath>, OwnedFd)>);
 
 impl LastFolder {
     pub fn of(&mut self, root: impl AsFd, path: &SyncPath) -> rustix::io::Result<&OwnedFd> {
-        let name_start = path.as_bytes().len() - path.name().len();
-        let wanted = &path.as_bytes()[..name_start.saturating_sub(1)];
-        let held = self.0.as_ref().is_some_and(|(p, _)| p.as_ref().map_or(&b""[..], SyncPath::as_bytes) == wanted);
-        if !held {
+        if !self.0.as_ref().is_some_and(|(held, _)| is_in(path, held.as_ref())) {
             let parent = path.parent();
             let fd = folder(root, parent.as_ref())?;
             self.0 = Some((parent, fd));
         }
         Ok(&self.0.as_ref().expect("set just above").1)
     }
+}
+
+/// Whether `folder` (`None`: the root) is what holds `path`.
+pub fn is_in(path: &SyncPath, folder: Option<&SyncPath>) -> bool {
+    let name_start = path.as_bytes().len() - path.name().len();
+    &path.as_bytes()[..name_start.saturating_sub(1)] == folder.map_or(&b""[..], SyncPath::as_bytes)
 }

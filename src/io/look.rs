@@ -1,8 +1,9 @@
 //! Looking at paths: stat, make durable, hash, stat again.
 //!
-//! Two threads share one queue. What many looks found new is made durable by one `syncfs` before any of it is hashed
-//! and told (P5). A user's file is read, never mapped: a truncation would kill the process. May import `engine`'s
-//! values. Deliberately not here: when to look, and what a difference means.
+//! Two threads share one queue. What many looks found new is made durable by one `syncfs`, which begins after the first
+//! stat and ends before any of it is told (P5); what has stood still for a while is hashed beside it. A user's file is
+//! read, never mapped: a truncation would kill the process. May import `engine`'s values. Deliberately not here: when
+//! to look, and what a difference means.
 
 use super::Events;
 use super::beneath::{self, Facts, LastFolder};
@@ -21,6 +22,7 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub const THREADS: usize = 2;
 /// Looks taken from the queue at once by a thread.
@@ -29,6 +31,9 @@ const BATCH: usize = 1024;
 const FEW: usize = 2;
 /// The same while bulk is being staged, for which a `syncfs` would wait.
 const FEW_BESIDE_BULK: usize = 64;
+/// A file changed later than this may be written again without a trace in its stat, for the kernel's clock is coarse: its
+/// bytes are read when they are durable, never before.
+const STOOD_STILL_SECS: i64 = 2;
 /// BLAKE3 wants 64 KiB or more at a time; a small file and its end fit one call.
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Bodies handed over and not yet dropped, in all (P9).
@@ -115,7 +120,7 @@ impl Looks {
                 Task::Look { path, known, rehash, body } => match self.stat(&mut folders, &path) {
                     Ok(Some(facts)) if Some(facts.stat) == known && !rehash => self.tell(path, Observed::Unchanged),
                     Ok(None) if known.is_none() => self.tell(path, Observed::Absent),
-                    Ok(facts) => fresh.push(Fresh { path, facts, body }),
+                    Ok(facts) => fresh.push(Fresh { path, facts, known, body, file: None }),
                     Err(e) => {
                         let trouble = trouble("look at", Some(&path), e);
                         self.tell(path, Observed::Failed(trouble));
@@ -130,22 +135,49 @@ impl Looks {
 
     fn tell_fresh(&self, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
         let few = if self.stage.is_bulk_under_way() { FEW_BESIDE_BULK } else { FEW };
-        let one_by_one = fresh.len() <= few;
-        let common = if one_by_one { Ok(()) } else { self.root.sync_all() };
-        for found in fresh {
-            if self.is_stopping.load(Ordering::Relaxed) {
-                return;
-            }
-            let synced = common.and_then(|()| if one_by_one { self.make_durable(folders, &found) } else { Ok(()) });
-            let observed = synced.and_then(|()| self.observe(folders, &found, buffer));
-            let observed = match observed {
-                Ok(observed) => observed,
-                // Gone or replaced on the way: there will be a hint, or the next look says so.
-                Err(e) if beneath::is_no_parent(e) => Observed::Unstable,
-                Err(e) => Observed::Failed(trouble("read", Some(&found.path), e)),
-            };
-            self.tell(found.path, observed);
+        if fresh.len() > few {
+            return self.tell_many(fresh, folders, buffer);
         }
+        for mut found in fresh {
+            let observed = self.make_durable(folders, &mut found);
+            let observed = observed.and_then(|()| self.observe(folders, &mut found, buffer));
+            self.tell_result(found.path, observed);
+        }
+    }
+
+    fn tell_many(&self, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let (mut still, recent): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|found| found.stood_still(now));
+        let (synced, observed) = std::thread::scope(|scope| {
+            let sync = std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, || self.root.sync_all());
+            let observed: Vec<_> = still.iter_mut().map(|found| self.observe(folders, found, buffer)).collect();
+            let synced = match sync {
+                Ok(sync) => sync.join().unwrap_or(Err(Errno::IO)),
+                // No thread to be had.
+                Err(_) => self.root.sync_all(),
+            };
+            (synced, observed)
+        });
+        for (found, observed) in still.into_iter().zip(observed) {
+            self.tell_result(found.path, synced.and(observed));
+        }
+        for mut found in recent {
+            let observed = synced.and_then(|()| self.observe(folders, &mut found, buffer));
+            self.tell_result(found.path, observed);
+        }
+    }
+
+    fn tell_result(&self, path: SyncPath, observed: rustix::io::Result<Observed>) {
+        if self.is_stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        let observed = match observed {
+            Ok(observed) => observed,
+            // Gone or replaced on the way: there will be a hint, or the next look says so.
+            Err(e) if beneath::is_no_parent(e) => Observed::Unstable,
+            Err(e) => Observed::Failed(trouble("read", Some(&path), e)),
+        };
+        self.tell(path, observed);
     }
 
     fn tell(&self, path: SyncPath, observed: Observed) {
@@ -165,14 +197,23 @@ impl Looks {
     }
 
     /// One path, bytes and name (or the name's absence), without waiting for anything else on the disk.
-    fn make_durable(&self, folders: &mut LastFolder, found: &Fresh) -> rustix::io::Result<()> {
-        if let Some(facts) = &found.facts
-            && facts.stat.kind == StatKind::File
-        {
-            let parent = folders.of(self.root.dir(), &found.path)?;
-            if let Some((file, _)) = beneath::regular(parent, found.path.name())? {
-                rustix::fs::fsync(&file)?;
+    fn make_durable(&self, folders: &mut LastFolder, found: &mut Fresh) -> rustix::io::Result<()> {
+        match found.facts {
+            Some(facts) if facts.stat.kind == StatKind::File => {
+                let file = beneath::reopen(folders.of(self.root.dir(), &found.path)?, found.path.name())?;
+                // What is no file any more may have no `fsync`; reading it will show that.
+                if let Err(e) = rustix::fs::fsync(&file)
+                    && beneath::facts(&file)?.place() == facts.place()
+                {
+                    return Err(e);
+                }
+                found.file = Some(file);
             }
+            // The inode's own, not its parent's; a link cannot be opened for `fsync`.
+            Some(facts) if found.known.is_some_and(|known| is_changed_in_place(&known, &facts.stat)) => {
+                return self.root.sync_all();
+            }
+            _ => {}
         }
         let mut folder = found.path.parent();
         loop {
@@ -185,7 +226,10 @@ impl Looks {
         }
     }
 
-    fn observe(&self, folders: &mut LastFolder, found: &Fresh, buffer: &mut [u8]) -> rustix::io::Result<Observed> {
+    fn observe(&self, folders: &mut LastFolder, found: &mut Fresh, buffer: &mut [u8]) -> rustix::io::Result<Observed> {
+        if self.is_stopping.load(Ordering::Relaxed) {
+            return Ok(Observed::Unstable);
+        }
         let Some(facts) = &found.facts else { return Ok(Observed::Absent) };
         let parent = folders.of(self.root.dir(), &found.path)?;
         let stat = facts.stat;
@@ -203,13 +247,12 @@ impl Looks {
         }
     }
 
-    fn hash(&self, parent: &OwnedFd, found: &Fresh, stat: Stat, buffer: &mut [u8]) -> rustix::io::Result<Observed> {
-        let Some((mut file, before)) = beneath::regular(parent, found.path.name())? else {
-            return Ok(Observed::Unstable);
+    /// The stat after equals the one before: what was read in between is that file's content.
+    fn hash(&self, parent: &OwnedFd, found: &mut Fresh, stat: Stat, buffer: &mut [u8]) -> rustix::io::Result<Observed> {
+        let mut file = match found.file.take() {
+            Some(file) => file,
+            None => beneath::reopen(parent, found.path.name())?,
         };
-        if before.stat != stat {
-            return Ok(Observed::Unstable);
-        }
         let Some(content) = self.read_and_hash(&mut file, stat.size, buffer).map_err(|e| errno(&e))? else {
             return Ok(Observed::Unstable);
         };
@@ -221,22 +264,21 @@ impl Looks {
         Ok(Observed::File { stat, content, body })
     }
 
-    /// `None` when its length is not `size`. A file that fits the buffer is left in it.
+    /// `None` when its length is not `size`. A file that fits the buffer is left in it. Whether it goes on after `size`
+    /// bytes, the stat says.
     fn read_and_hash(&self, file: &mut File, size: u64, buffer: &mut [u8]) -> std::io::Result<Option<ContentId>> {
         let mut hasher = blake3::Hasher::new();
-        let mut total = 0;
-        loop {
-            let read = read_full(file, buffer)?;
+        let mut left = size;
+        while left > 0 {
+            let part = (buffer.len() as u64).min(left) as usize;
+            let read = read_full(file, &mut buffer[..part])?;
             hasher.update(&buffer[..read]);
-            total += read as u64;
-            if read < buffer.len() {
-                break;
-            }
-            if total > size || self.is_stopping.load(Ordering::Relaxed) {
+            if read < part || self.is_stopping.load(Ordering::Relaxed) {
                 return Ok(None);
             }
+            left -= read as u64;
         }
-        Ok((total == size).then(|| ContentId(*hasher.finalize().as_bytes())))
+        Ok(Some(ContentId(*hasher.finalize().as_bytes())))
     }
 
     /// A copy for the engine, while there is room for it.
@@ -263,7 +305,18 @@ struct Fresh {
     path: SyncPath,
     /// `None`: it is not there any more.
     facts: Option<Facts>,
+    known: Option<Stat>,
     body: bool,
+    /// Open already.
+    file: Option<File>,
+}
+
+impl Fresh {
+    /// Nothing that is written to it from now on can leave its stat as it is. `now`: seconds since 1970.
+    fn stood_still(&self, now: i64) -> bool {
+        let Some(Facts { stat, .. }) = &self.facts else { return true };
+        stat.kind == StatKind::Directory || stat.ctime.secs.saturating_add(STOOD_STILL_SECS) <= now
+    }
 }
 
 /// A small file's bytes, counted while anyone holds them.
@@ -282,6 +335,12 @@ impl Drop for Body {
     fn drop(&mut self) {
         self.held.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
+}
+
+/// Whether a folder's permissions or a link's time were changed. What is in a folder changes its times, too.
+fn is_changed_in_place(known: &Stat, now: &Stat) -> bool {
+    let of_its_own = |stat: &Stat| (stat.mode, (stat.kind == StatKind::Symlink).then_some(stat.mtime));
+    (known.kind, known.ino) == (now.kind, now.ino) && of_its_own(known) != of_its_own(now)
 }
 
 /// Fills the buffer, or reads to the end.

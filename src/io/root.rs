@@ -3,7 +3,7 @@
 //! Holds `.dirsync/` (ours alone: a real directory, 0700), its lock and its marker. May import `engine`'s values and
 //! `model`. Deliberately not here: whether a changed marker means a restored backup (the engine's guard says).
 
-use super::beneath::{self, Facts, std_error};
+use super::beneath::{self, Facts, LastFolder, std_error};
 use crate::engine::{RootState, ServedFile, Stat, StatKind};
 use crate::model::path::PRIVATE_DIR;
 use crate::model::{SyncPath, text};
@@ -203,12 +203,17 @@ impl Root {
         Ok(facts)
     }
 
-    /// Opens a file to serve it, only if it still is what it was when its content was known.
-    pub fn open_served(&self, file: &ServedFile) -> io::Result<File> {
-        let gone = || io::Error::new(io::ErrorKind::NotFound, format!("'{}' has changed", file.path));
-        let parent = beneath::folder(&self.dir, file.path.parent().as_ref())?;
-        let (opened, facts) = beneath::regular(&parent, file.path.name())?.ok_or_else(gone)?;
-        if facts.stat == file.stat { Ok(opened) } else { Err(gone()) }
+    /// Opens a file to serve it, only if it still is what it was when its content was known. `folders`: of files that are
+    /// opened one after another.
+    pub fn open_served(&self, folders: &mut LastFolder, file: &ServedFile) -> io::Result<File> {
+        let parent = folders.of(&self.dir, &file.path)?;
+        if beneath::stat_at(parent, file.path.name())? == Some(file.stat) {
+            let opened = beneath::reopen(parent, file.path.name())?;
+            if beneath::facts(&opened)?.stat == file.stat {
+                return Ok(opened);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, format!("'{}' has changed", file.path)))
     }
 
     /// Makes everything on the folder's file system durable.
@@ -391,12 +396,12 @@ mod tests {
         let stat = root.stat(&path("d/secret")).unwrap().unwrap();
         let served =
             ServedFile { path: path("d/secret"), stat, content: crate::model::ContentId::of(b"mine"), size: 4 };
-        assert!(root.open_served(&served).is_ok());
+        assert!(root.open_served(&mut LastFolder::default(), &served).is_ok());
 
         std::fs::rename(temp.path().join("d"), temp.path().join("e")).unwrap();
         symlink(outside.path(), temp.path().join("d")).unwrap();
         assert_eq!(root.stat(&path("d/secret")).unwrap(), None);
-        assert!(root.open_served(&served).is_err());
+        assert!(root.open_served(&mut LastFolder::default(), &served).is_err());
         symlink(outside.path().join("secret"), temp.path().join("link")).unwrap();
         assert_eq!(root.stat(&path("link")).unwrap().unwrap().kind, StatKind::Symlink);
     }

@@ -24,6 +24,8 @@ pub const THREADS: usize = 2;
 const CHUNK: usize = 1024;
 /// The walk waits while so many looks do.
 const MAX_QUEUED_LOOKS: usize = 4096;
+/// And while the engine has so many listed paths still to take (P9).
+const MAX_LISTED: usize = 16 * CHUNK;
 const LIST_BYTES: usize = 64 * 1024;
 
 /// Says whether a path (and all below it) is not synced; `true` for a folder.
@@ -86,6 +88,7 @@ impl Walker {
     pub fn stop(&self) {
         self.lock().is_stopping = true;
         self.changed.notify_all();
+        self.events.stop_waiting();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -172,6 +175,7 @@ impl Walker {
         }
         let enter = |(path, stat): &(SyncPath, Stat)| stat.kind == StatKind::Directory && !ignored(path, true);
         let inner: Vec<_> = found.iter().filter(|item| enter(item)).map(|(path, _)| path.clone()).collect();
+        self.events.wait_listed_below(MAX_LISTED);
         self.events.send(Event::Listed { walk: walk.id, found });
         if inner.is_empty() {
             return;

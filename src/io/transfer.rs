@@ -4,6 +4,7 @@
 //! room for, so that memory is bounded whatever the file's size (P9). Every number of a peer is checked against what was
 //! agreed. Deliberately not here: sockets, and which file is served (the engine decides).
 
+use super::beneath::LastFolder;
 use crate::engine::{FetchError, ServedFile, StageId, Stat};
 use crate::model::{ContentId, FileTime};
 use crate::wire::frame::{self, EncodedFrame, Packet, Squeeze};
@@ -39,6 +40,11 @@ pub trait StagedWriter: Send {
 /// Opens files of the folder for peers; refuses one whose stat is not the one given.
 pub trait Served: Send + Sync {
     fn open(&self, file: &ServedFile) -> io::Result<File>;
+
+    /// The same for one of many, most of which share a folder.
+    fn open_next(&self, _folders: &mut LastFolder, file: &ServedFile) -> io::Result<File> {
+        self.open(file)
+    }
 }
 
 /// What the reader hands to a stream's writing thread.
@@ -279,16 +285,17 @@ pub fn groups(files: Vec<(u32, Option<ServedFile>)>) -> Vec<Vec<(u32, Option<Ser
 
 /// Reads a group of small files into frames. What is gone or changed is answered as not here.
 pub fn pack(served: &dyn Served, files: &[(u32, Option<ServedFile>)]) -> Vec<EncodedFrame> {
-    let contents =
-        files.iter().map(|(id, file)| (*id, file.as_ref().and_then(|file| read_small(served, file)))).collect();
+    let mut folders = LastFolder::default();
+    let mut read = |file| read_small(served, &mut folders, file);
+    let contents = files.iter().map(|(id, file)| (*id, file.as_ref().and_then(&mut read))).collect();
     split::split(Message::Contents { contents }).into_iter().map(|part| frame::encode(&Packet::Message(part))).collect()
 }
 
-fn read_small(served: &dyn Served, file: &ServedFile) -> Option<Bytes> {
+fn read_small(served: &dyn Served, folders: &mut LastFolder, file: &ServedFile) -> Option<Bytes> {
     if file.size > MESSAGE_BYTES as u64 {
         return None;
     }
-    let opened = served.open(file).ok()?;
+    let opened = served.open_next(folders, file).ok()?;
     let bytes = read_at(&opened, 0, file.size as usize).ok()?;
     (bytes.len() as u64 == file.size && is_unchanged(&opened, &file.stat)).then(|| bytes.into())
 }

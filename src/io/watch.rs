@@ -267,13 +267,13 @@ fn why_not_watched(folder: Option<&SyncPath>, e: Errno) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::Inbox;
     use std::path::PathBuf;
-    use std::sync::mpsc;
 
     struct Folder {
         temp: tempfile::TempDir,
         watcher: Arc<Watcher>,
-        received: mpsc::Receiver<Event>,
+        received: Inbox,
     }
 
     impl Folder {

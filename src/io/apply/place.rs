@@ -45,6 +45,10 @@ pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) 
         e if beneath::is_no_parent(e) => Outcome::NoParent,
         e => change.failed("reach", e),
     })?;
+    if let (Made::Staged(new), None, true) = (change.made, change.expect, site.root.can_exchange()) {
+        // The move itself refuses a name that is taken.
+        return Place { site, parent: parent.as_fd(), name: change.path.name(), change }.add(new);
+    }
     let there = site.root.facts_in(parent, change.path.name()).map_err(|e| change.failed("look at", e))?;
     let there = there.map(|facts| facts.stat);
     if !is_expected(change.expect, there.as_ref()) {

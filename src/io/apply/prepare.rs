@@ -18,14 +18,14 @@ const COPY_BYTES: usize = 256 * 1024;
 const SETGID: u16 = 0o2000;
 
 /// Stages what `job` wants. Touches nothing in the folder.
-pub(super) fn prepare(site: &Site, job: &Job) -> Result<Made, Outcome> {
+pub(super) fn prepare(site: &Site, nearest: &mut Nearest, job: &Job) -> Result<Made, Outcome> {
     match &job.entry.kind {
         Kind::Deleted { .. } => Ok(Made::Nothing),
         Kind::Directory if is_kept_in_place(job, StatKind::Directory) => Ok(Made::InPlace),
         Kind::Symlink { .. } if job.source == Source::InPlace => Ok(Made::InPlace),
-        Kind::Directory => folder(site, job),
-        Kind::Symlink { target } => link(site, job, target),
-        Kind::File { size, content } => file(site, job, *size, content),
+        Kind::Directory => folder(site, nearest, job),
+        Kind::Symlink { target } => link(site, nearest, job, target),
+        Kind::File { size, content } => file(site, nearest, job, *size, content),
     }
 }
 
@@ -33,7 +33,7 @@ fn is_kept_in_place(job: &Job, kind: StatKind) -> bool {
     job.expect.is_some_and(|expect| expect.kind == kind)
 }
 
-fn file(site: &Site, job: &Job, size: u64, content: &ContentId) -> Result<Made, Outcome> {
+fn file(site: &Site, nearest: &mut Nearest, job: &Job, size: u64, content: &ContentId) -> Result<Made, Outcome> {
     let failed = |e| failed("write", job, e);
     match &job.source {
         Source::Nothing => Err(Outcome::NoSource),
@@ -43,7 +43,7 @@ fn file(site: &Site, job: &Job, size: u64, content: &ContentId) -> Result<Made, 
             }
             let (id, mut file) = site.stage.create_file().map_err(failed)?;
             let written = file.write_all(bytes).map_err(|e| errno(&e)).map_err(failed);
-            finish(site, job, &stage::name(id), file, written)
+            finish(site, nearest, job, &stage::name(id), file, written)
         }
         Source::Staged(id) => {
             let name = stage::name(*id);
@@ -56,29 +56,43 @@ fn file(site: &Site, job: &Job, size: u64, content: &ContentId) -> Result<Made, 
             if facts.stat.size != size {
                 return Err(Outcome::BadContent);
             }
-            dress_file(site, job, name, File::from(file)).map(Made::Staged)
+            dress_file(site, nearest, job, name, File::from(file)).map(Made::Staged)
         }
-        Source::Copy { from, stat } => copy(site, job, from, stat, content),
+        Source::Copy { from, stat } => copy(site, nearest, job, from, stat, content),
         Source::InPlace => {
             let links = site.root.facts(&job.path).map_err(failed)?.map_or(1, |facts| facts.links);
             match &job.expect {
                 // Never written through: its other names may lie anywhere.
-                Some(expect) if links > 1 => copy(site, job, &job.path, expect, content),
+                Some(expect) if links > 1 => copy(site, nearest, job, &job.path, expect, content),
                 _ => Ok(Made::InPlace),
             }
         }
     }
 }
 
-fn finish(site: &Site, job: &Job, name: &str, file: File, made: Result<(), Outcome>) -> Result<Made, Outcome> {
-    let dressed = made.and_then(|()| dress_file(site, job, name.to_owned(), file));
+fn finish(
+    site: &Site,
+    nearest: &mut Nearest,
+    job: &Job,
+    name: &str,
+    file: File,
+    made: Result<(), Outcome>,
+) -> Result<Made, Outcome> {
+    let dressed = made.and_then(|()| dress_file(site, nearest, job, name.to_owned(), file));
     if dressed.is_err() {
         let _ = rustix::fs::unlinkat(site.root.staging(), name, AtFlags::empty());
     }
     dressed.map(Made::Staged)
 }
 
-fn copy(site: &Site, job: &Job, from: &SyncPath, stat: &Stat, content: &ContentId) -> Result<Made, Outcome> {
+fn copy(
+    site: &Site,
+    nearest: &mut Nearest,
+    job: &Job,
+    from: &SyncPath,
+    stat: &Stat,
+    content: &ContentId,
+) -> Result<Made, Outcome> {
     let parent = beneath::folder(site.root.dir(), from.parent().as_ref()).map_err(|_| Outcome::NoSource)?;
     let opened = beneath::regular(&parent, from.name()).map_err(|_| Outcome::NoSource)?;
     let (mut source, _) = opened.filter(|(_, facts)| facts.stat == *stat).ok_or(Outcome::NoSource)?;
@@ -91,7 +105,7 @@ fn copy(site: &Site, job: &Job, from: &SyncPath, stat: &Stat, content: &ContentI
         let untouched = beneath::facts(&source).is_ok_and(|now| now.stat == *stat);
         Err(if untouched { Outcome::BadContent } else { Outcome::NoSource })
     });
-    finish(site, job, &stage::name(id), file, made)
+    finish(site, nearest, job, &stage::name(id), file, made)
 }
 
 /// Clones (sharing the blocks where the file system can) or copies, and hashes what the copy holds.
@@ -113,42 +127,43 @@ fn copy_hashing(source: &mut File, file: &mut File) -> std::io::Result<ContentId
     Ok(ContentId(*hasher.finalize().as_bytes()))
 }
 
-/// Owner, access lists, mode and mtime, in the order in which none undoes another.
-fn dress_file(site: &Site, job: &Job, name: String, file: File) -> Result<Staged, Outcome> {
+/// Access lists, mode, mtime and owner, in the order in which none undoes another.
+fn dress_file(site: &Site, nearest: &mut Nearest, job: &Job, name: String, file: File) -> Result<Staged, Outcome> {
     let failed = |e| failed("set the permissions of", job, e);
-    if let Some(old) = &job.expect
-        && old.kind == StatKind::File
-    {
-        copy_attributes(site, &job.path, &file);
-    }
-    let now = beneath::facts(&file).map_err(failed)?;
-    if let Some((uid, gid)) = owner(site, job, &now)? {
-        rustix::fs::fchown(&file, uid, gid).map_err(failed)?;
-    }
+    let replaced = match &job.expect {
+        Some(old) if old.kind == StatKind::File => copy_attributes(site, nearest, &job.path, &file),
+        _ => None,
+    };
     rustix::fs::fchmod(&file, bits(job.entry.mode)).map_err(failed)?;
     rustix::fs::futimens(&file, &times(job.entry.mtime)).map_err(failed)?;
-    let stat = beneath::facts(&file).map_err(failed)?.stat;
-    Ok(Staged { name, stat, file: Some(file) })
+    let mut facts = beneath::facts(&file).map_err(failed)?;
+    if let Some((uid, gid)) = owner(site, nearest, job, replaced, &facts)? {
+        // With neither setuid nor setgid, this changes nothing of the mode.
+        rustix::fs::fchown(&file, uid, gid).map_err(failed)?;
+        facts = beneath::facts(&file).map_err(failed)?;
+    }
+    Ok(Staged { name, stat: facts.stat, file: Some(file) })
 }
 
-fn folder(site: &Site, job: &Job) -> Result<Made, Outcome> {
+fn folder(site: &Site, nearest: &mut Nearest, job: &Job) -> Result<Made, Outcome> {
     let failed = |e| failed("make", job, e);
     let name = stage::name(site.stage.next_id());
     let staging = site.root.staging();
     rustix::fs::mkdirat(staging, name.as_str(), rustix::fs::Mode::RWXU).map_err(failed)?;
-    let made = dress_folder(site, job, &name).map(|stat| Made::Staged(Staged { name: name.clone(), stat, file: None }));
+    let made = dress_folder(site, nearest, job, &name)
+        .map(|stat| Made::Staged(Staged { name: name.clone(), stat, file: None }));
     if made.is_err() {
         let _ = rustix::fs::unlinkat(staging, name.as_str(), AtFlags::REMOVEDIR);
     }
     made
 }
 
-fn dress_folder(site: &Site, job: &Job, name: &str) -> Result<Stat, Outcome> {
+fn dress_folder(site: &Site, nearest: &mut Nearest, job: &Job, name: &str) -> Result<Stat, Outcome> {
     let failed = |e| failed("make", job, e);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let dir = beneath::open(site.root.staging(), name.as_bytes(), flags).map_err(failed)?;
     let now = beneath::facts(&dir).map_err(failed)?;
-    if let Some((uid, gid)) = owner(site, job, &now)? {
+    if let Some((uid, gid)) = owner(site, nearest, job, None, &now)? {
         rustix::fs::fchown(&dir, uid, gid).map_err(failed)?;
     }
     // A folder that we may not write cannot be renamed: the rest of its mode follows once it is in place.
@@ -156,14 +171,14 @@ fn dress_folder(site: &Site, job: &Job, name: &str) -> Result<Stat, Outcome> {
     Ok(beneath::facts(&dir).map_err(failed)?.stat)
 }
 
-fn link(site: &Site, job: &Job, target: &[u8]) -> Result<Made, Outcome> {
+fn link(site: &Site, nearest: &mut Nearest, job: &Job, target: &[u8]) -> Result<Made, Outcome> {
     let failed = |e| failed("make the link", job, e);
     let name = stage::name(site.stage.next_id());
     let staging = site.root.staging();
     rustix::fs::symlinkat(target, staging, name.as_str()).map_err(failed)?;
-    let dress = || -> Result<Stat, Outcome> {
+    let mut dress = || -> Result<Stat, Outcome> {
         let now = beneath::facts_at(staging, name.as_bytes()).map_err(failed)?.ok_or(Outcome::NoSource)?;
-        if let Some((uid, gid)) = owner(site, job, &now)? {
+        if let Some((uid, gid)) = owner(site, nearest, job, None, &now)? {
             rustix::fs::chownat(staging, name.as_str(), uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         }
         let times = times(job.entry.mtime);
@@ -181,28 +196,65 @@ fn link(site: &Site, job: &Job, target: &[u8]) -> Result<Made, Outcome> {
 
 type Owner = (Option<Uid>, Option<Gid>);
 
-/// Who is to own it, where that is not who made it: the replaced file's owner, or for a new one its folder's when we
-/// are root. Others than root can give a file only to a group of theirs, and do so where they can.
-fn owner(site: &Site, job: &Job, staged: &Facts) -> Result<Option<Owner>, Outcome> {
-    let parent = nearest_folder(site, job).map_err(|e| failed("reach", job, e))?;
-    let (uid, gid) = match wanted_owner(job, &parent) {
-        Ok(Some(wanted)) => wanted,
-        Ok(None) => return Ok(None),
-        Err(e) => return Err(failed("look at", job, e)),
-    };
-    if (uid, gid) == (staged.uid, staged.gid) {
-        return Ok(None);
-    }
+/// Who is to own it, where that is not who made it: the replaced file's owner (`replaced`, if looked at already), or for
+/// a new one its folder's when we are root. Others than root can give a file only to a group of theirs, and do so
+/// where they can.
+fn owner(
+    site: &Site,
+    nearest: &mut Nearest,
+    job: &Job,
+    replaced: Option<Facts>,
+    staged: &Facts,
+) -> Result<Option<Owner>, Outcome> {
     let is_root = rustix::process::geteuid().is_root();
+    let wanted = match (replaced, job.expect) {
+        (Some(old), _) => Some((old.uid, old.gid)),
+        (None, Some(_)) => nearest.owner_of(site, job).map_err(|e| failed("look at", job, e))?,
+        (None, None) => nearest.gives(site, job, is_root).map_err(|e| failed("reach", job, e))?,
+    };
+    let Some((uid, gid)) = wanted.filter(|wanted| *wanted != (staged.uid, staged.gid)) else { return Ok(None) };
     let may_give_group = is_root || rustix::process::getgroups().is_ok_and(|mine| mine.contains(&Gid::from_raw(gid)));
     let uid = is_root.then(|| Uid::from_raw(uid));
     let gid = may_give_group.then(|| Gid::from_raw(gid));
     Ok((uid.is_some() || gid.is_some()).then_some((uid, gid)))
 }
 
-/// Its folder, or the nearest one that is there: the others are made by this batch, and take after that one.
-fn nearest_folder(site: &Site, job: &Job) -> rustix::io::Result<OwnedFd> {
-    let mut folder = job.path.parent();
+/// The folder of the last job, or the nearest one above it that is there: the others are made by the same batch, and
+/// take after that one. Jobs come in path order, so most of them share it. To be dropped after each batch.
+#[derive(Default)]
+pub(super) struct Nearest(Option<Held>);
+
+struct Held {
+    wanted: Option<SyncPath>,
+    folder: OwnedFd,
+    facts: Facts,
+}
+
+impl Nearest {
+    fn of(&mut self, site: &Site, path: &SyncPath) -> rustix::io::Result<&Held> {
+        if !self.0.as_ref().is_some_and(|held| beneath::is_in(path, held.wanted.as_ref())) {
+            let wanted = path.parent();
+            let folder = nearest_folder(site, wanted.clone())?;
+            let facts = beneath::facts(&folder)?;
+            self.0 = Some(Held { wanted, folder, facts });
+        }
+        Ok(self.0.as_ref().expect("set just above"))
+    }
+
+    /// Of what the job replaces.
+    fn owner_of(&mut self, site: &Site, job: &Job) -> rustix::io::Result<Option<(u32, u32)>> {
+        let folder = &self.of(site, &job.path)?.folder;
+        Ok(beneath::facts_at(folder, job.path.name())?.map(|old| (old.uid, old.gid)))
+    }
+
+    /// What a new thing takes from its folder.
+    fn gives(&mut self, site: &Site, job: &Job, is_root: bool) -> rustix::io::Result<Option<(u32, u32)>> {
+        let folder = &self.of(site, &job.path)?.facts;
+        Ok((is_root || folder.raw_mode & SETGID != 0).then_some((folder.uid, folder.gid)))
+    }
+}
+
+fn nearest_folder(site: &Site, mut folder: Option<SyncPath>) -> rustix::io::Result<OwnedFd> {
     loop {
         match beneath::folder(site.root.dir(), folder.as_ref()) {
             Err(e) if beneath::is_no_parent(e) && folder.is_some() => folder = folder.and_then(|f| f.parent()),
@@ -211,28 +263,20 @@ fn nearest_folder(site: &Site, job: &Job) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-fn wanted_owner(job: &Job, parent: &OwnedFd) -> rustix::io::Result<Option<(u32, u32)>> {
-    if job.expect.is_some() {
-        return Ok(beneath::facts_at(parent, job.path.name())?.map(|old| (old.uid, old.gid)));
-    }
-    let folder = beneath::facts(parent)?;
-    let gives_group = folder.raw_mode & SETGID != 0;
-    let is_root = rustix::process::geteuid().is_root();
-    Ok((is_root || gives_group).then_some((folder.uid, folder.gid)))
-}
-
-/// Access lists and extended attributes of the file that is replaced. What cannot be read or set is left.
-fn copy_attributes(site: &Site, path: &SyncPath, file: &File) {
-    let Ok(parent) = beneath::folder(site.root.dir(), path.parent().as_ref()) else { return };
-    let Ok(Some((old, _))) = beneath::regular(&parent, path.name()) else { return };
+/// Access lists and extended attributes of the file that is replaced, and what is known of it. What cannot be read or
+/// set is left.
+fn copy_attributes(site: &Site, nearest: &mut Nearest, path: &SyncPath, file: &File) -> Option<Facts> {
+    let folder = &nearest.of(site, path).ok()?.folder;
+    let (old, facts) = beneath::regular(folder, path.name()).ok()??;
     let mut names = [0; 4096];
-    let Ok(len) = rustix::fs::flistxattr(&old, &mut names[..]) else { return };
-    let mut value = vec![0; 64 * 1024];
+    let len = rustix::fs::flistxattr(&old, &mut names[..]).unwrap_or(0);
     for name in names[..len].split(|&b| b == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0; 64 * 1024];
         if let Ok(len) = rustix::fs::fgetxattr(&old, name, &mut value[..]) {
             let _ = rustix::fs::fsetxattr(file, name, &value[..len], XattrFlags::empty());
         }
     }
+    Some(facts)
 }
 
 pub(super) fn bits(mode: Mode) -> rustix::fs::Mode {

@@ -402,7 +402,7 @@ fn what_was_written_between_check_and_exchange_goes_back() {
     let folder = Folder::new();
     folder.write("f", "old");
     let job = folder.job("f", kind("new"), bytes("new"));
-    let made = prepare(&folder.site, &job).unwrap_or_else(|_| panic!("it is staged"));
+    let made = prepare(&folder.site, &mut Nearest::default(), &job).unwrap_or_else(|_| panic!("it is staged"));
     let Made::Staged(staged) = &made else { panic!("it is staged") };
     // As if the user had written right after the check: what the exchange expects is no longer there.
     let before = folder.stat("f").unwrap();

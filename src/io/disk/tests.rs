@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::{Cause, Hint, Observed, RootState, StatKind, WalkId};
+use crate::io::Inbox;
 use crate::model::{ContentId, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 struct Folder {
     temp: tempfile::TempDir,
     disk: Disk,
-    received: mpsc::Receiver<Event>,
+    received: Inbox,
 }
 
 impl Folder {

@@ -116,6 +116,12 @@ impl Ledger {
         });
     }
 
+    /// The node's folder came back from a backup: what its user did unnoticed before that is void.
+    pub fn restored(&mut self, node: NodeId, changes: &[PathChange]) {
+        self.touched(node, changes);
+        self.overwrites.retain(|overwrite| overwrite.node != node || overwrite.noticed);
+    }
+
     /// Values that were overwritten knowingly at a path, never put there again, nor touched by another machine's user.
     pub fn dead(&self) -> impl Iterator<Item = &Overwrite> {
         self.overwrites.iter().filter(|overwrite| {

@@ -79,6 +79,8 @@ pub struct World {
     pub last_work: u64,
     /// The first promise broken.
     pub broken: Option<String>,
+    /// Some folder came back from a backup.
+    pub was_restored: bool,
     values: u64,
 }
 
@@ -98,6 +100,7 @@ impl World {
             trace: Trace::new(shown),
             last_work: 0,
             broken: None,
+            was_restored: false,
             values: 0,
         };
         (0..world.nodes.len()).for_each(|node| world.lay_anchor(node));
@@ -292,10 +295,10 @@ impl World {
         let kept = self.nodes[node].disk.live.kept().collect::<Vec<_>>();
         let changes = self.nodes[node].disk.replace(backup);
         self.nodes[node].is_restored = true;
-        self.ledger.touched(node, &changes);
+        self.ledger.restored(node, &changes);
+        self.was_restored = true;
         let left: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.live.values()).collect();
         self.ledger.excused.extend(kept.into_iter().filter(|value| !left.contains(value)));
-        self.forget_void(node);
         self.start(node);
     }
 

@@ -9,31 +9,36 @@ use super::action::{Keep, Source};
 use super::event::Now;
 use super::index::{Index, Row};
 use super::merge;
+use super::session::Session;
 use crate::model::{Entry, SyncPath};
 
 /// How long the news must have rested (ns).
 const REST_NS: u64 = 500_000_000;
 
 impl<I: Index> Engine<I> {
-    /// Looks whether a new winner and its folder, or what is below it, fit together.
-    pub(super) fn check_family(&mut self, now: Now, path: &SyncPath, winner: &Entry) {
-        if winner.is_live()
-            && let Some(parent) = path.parent()
-            && self.living_parent.as_ref() != Some(&parent)
-        {
-            if self.index.get(&parent).is_some_and(|row| row.winner.is_directory()) {
-                self.living_parent = Some(parent);
-            } else {
-                self.orphaned.insert(parent, now.mono);
-            }
+    /// A live path asks for its folder.
+    pub(super) fn check_parent(&mut self, now: Now, path: &SyncPath, winner: &Entry) {
+        let Some(parent) = path.parent().filter(|_| winner.is_live()) else { return };
+        if self.living_parent.as_ref() == Some(&parent) {
+            return;
         }
-        if !winner.is_directory() {
-            if self.living_parent.as_ref() == Some(path) {
-                self.living_parent = None;
-            }
-            if self.index.any_live_below(path) {
-                self.orphaned.insert(path.clone(), now.mono);
-            }
+        if self.index.get(&parent).is_some_and(|row| row.winner.is_directory()) {
+            self.living_parent = Some(parent);
+        } else {
+            self.orphaned.insert(parent, now.mono);
+        }
+    }
+
+    /// What was a folder, and is none any more, asks for what is in it.
+    pub(super) fn check_children(&mut self, now: Now, path: &SyncPath, winner: &Entry) {
+        if winner.is_directory() {
+            return;
+        }
+        if self.living_parent.as_ref() == Some(path) {
+            self.living_parent = None;
+        }
+        if self.index.any_live_below(path) {
+            self.orphaned.insert(path.clone(), now.mono);
         }
     }
 
@@ -43,7 +48,8 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn derive_due(&mut self, now: Now) {
-        if self.next_derivation().is_none_or(|due| due > now.mono) || self.sessions.values().any(|s| s.is_comparing()) {
+        if self.next_derivation().is_none_or(|due| due > now.mono) || self.sessions.values().any(Session::is_comparing)
+        {
             return;
         }
         let due: Vec<_> =
@@ -110,7 +116,7 @@ impl<I: Index> Engine<I> {
             _ => {}
         }
         row.winner = entry;
-        self.store(now, path, row);
+        self.store(now, path, &row);
         heard
     }
 }

@@ -34,15 +34,19 @@ impl<I: Index> Engine<I> {
     }
 
     /// Writes a row, and draws the consequences that every written row has.
-    pub(super) fn store(&mut self, now: Now, path: &SyncPath, row: Row) {
-        self.index.put(path, &row);
+    pub(super) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
+        let was_directory = self.index.get(path).is_some_and(|old| old.winner.is_directory());
+        self.index.put(path, row);
         self.note_stamp(row.winner.version.stamp);
         self.state_changed(now);
-        self.check_family(now, path, &row.winner);
+        self.check_parent(now, path, &row.winner);
+        if was_directory {
+            self.check_children(now, path, &row.winner);
+        }
         if row.is_settled() && !self.is_busy(path) {
             self.unwant(path);
         } else {
-            self.want(now, path, &row);
+            self.want(now, path, row);
         }
     }
 
@@ -128,7 +132,9 @@ impl<I: Index> Engine<I> {
         self.wants.by_path.remove(path);
         self.wants.ready.remove(path);
         // A deletion may have waited for this to be copied from it.
-        if let Some((content, _)) = content {
+        if let Some((content, _)) = content
+            && self.wants.copied_from.remove(&content)
+        {
             for holder in self.index.holders(&content) {
                 self.wants.make_ready(&holder);
             }
@@ -159,7 +165,8 @@ impl<I: Index> Engine<I> {
             after = Some(last.clone());
             for path in page {
                 if let Some(row) = self.index.get(&path) {
-                    self.check_family(now, &path, &row.winner);
+                    self.check_parent(now, &path, &row.winner);
+                    self.check_children(now, &path, &row.winner);
                     self.want(now, &path, &row);
                 }
             }
@@ -272,7 +279,7 @@ impl<I: Index> Engine<I> {
     fn advance_deletion(&mut self, now: Now, path: &SyncPath, row: &Row) {
         let Some((on_disk, _)) = row.live_on_disk() else {
             let disk = Some(merge::on_disk(row.winner.clone(), None));
-            return self.store(now, path, Row { disk, ..row.clone() });
+            return self.store(now, path, &Row { disk, ..row.clone() });
         };
         if on_disk.is_directory() && self.index.any_on_disk_below(path) {
             return self.wait(now, path, Some(SECOND));
@@ -284,10 +291,14 @@ impl<I: Index> Engine<I> {
     }
 
     /// Whether another path waits for the content of a file that is about to go.
-    fn is_copied_from(&self, now: Now, path: &SyncPath, on_disk: &Entry) -> bool {
+    fn is_copied_from(&mut self, now: Now, path: &SyncPath, on_disk: &Entry) -> bool {
         let since = self.wants.get(path).map_or(0, |want| want.since);
-        let wanted = |(content, _)| self.wants.is_wanted_beside(content, path);
-        now.mono < since + COPY_PATIENCE_NS && on_disk.file().is_some_and(wanted)
+        let Some((content, _)) = on_disk.file() else { return false };
+        let is_wanted = now.mono < since + COPY_PATIENCE_NS && self.wants.is_wanted_beside(content, path);
+        if is_wanted {
+            self.wants.copied_from.insert(content);
+        }
+        is_wanted
     }
 
     /// Whether the folder of the path is on disk, or on its way there before it.

@@ -65,7 +65,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         match outcome {
-            Outcome::Done { stat, kept } => self.install_done(now, &path, entry, stat, kept),
+            Outcome::Done { stat, kept } => self.install_done(now, &path, &entry, stat, kept),
             Outcome::Stale => {
                 self.settle.hint(now.mono, path.clone(), Hint::Closed);
                 self.back_off(now, &path);
@@ -127,7 +127,7 @@ impl<I: Index> Engine<I> {
         true
     }
 
-    fn install_done(&mut self, now: Now, path: &SyncPath, entry: Entry, stat: Option<Stat>, kept: Option<String>) {
+    fn install_done(&mut self, now: Now, path: &SyncPath, entry: &Entry, stat: Option<Stat>, kept: Option<String>) {
         let Some(mut row) = self.index.get(path) else { return };
         let replaced = row.disk.replace(merge::on_disk(entry.clone(), stat)).map(|disk| disk.entry);
         row.installing = None;
@@ -152,10 +152,10 @@ impl<I: Index> Engine<I> {
         if let (Some(loser), Some(kept)) = (replaced, kept)
             && entry.conflicts_with(&loser)
         {
-            self.report_conflict(path, &entry, loser, kept);
+            self.report_conflict(path, entry, loser, kept);
         }
         let settled = row.is_settled();
-        self.store(now, path, row);
+        self.store(now, path, &row);
         if let Some(told) = told.filter(|_| settled) {
             self.tell(now, Change { path: path.clone(), entry: entry.clone(), body: None }, told);
         }

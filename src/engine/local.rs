@@ -15,6 +15,14 @@ const RACY_NS: u64 = 2_000_000_000;
 const PAGE: usize = 1024;
 const COUNTERS_RESERVED: u64 = 1024;
 
+/// What a look found to be there. A directory's mtime is none of ours.
+struct Live {
+    kind: Kind,
+    mtime: FileTime,
+    stat: Stat,
+    body: Option<Bytes>,
+}
+
 impl<I: Index> Engine<I> {
     /// Looks at a path, unless that is under way or it is being installed: then once more after that.
     pub(super) fn look(&mut self, path: &SyncPath, known: Option<Stat>, looking: Looking) {
@@ -40,7 +48,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn live(&self) -> Found {
-        if self.restored { Found::Restored } else { Found::Live }
+        if self.finds == Found::Restored { Found::Restored } else { Found::Live }
     }
 
     pub(super) fn looked(&mut self, now: Now, path: &SyncPath, observed: Observed) {
@@ -53,13 +61,13 @@ impl<I: Index> Engine<I> {
             // It was touched again meanwhile: what was seen may be half of something.
             return;
         }
-        if self.is_suddenly_empty(path, &observed, &looking) {
+        if self.is_suddenly_empty(path, &observed, looking) {
             self.settle.hint(now.mono, path.clone(), Hint::Changed);
             self.emptied.insert(path.clone());
             return;
         }
         self.emptied.remove(path);
-        let needs_walk = self.needs_walk(path, &observed, &looking);
+        let needs_walk = self.needs_walk(path, &observed, looking);
         self.observe(now, path, observed, looking.found);
         if needs_walk {
             self.walk(now, Some(path.clone()), looking.found);
@@ -68,7 +76,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// An empty file that was not empty is most often one that is just being rewritten: it gets a second look.
-    fn is_suddenly_empty(&self, path: &SyncPath, observed: &Observed, looking: &Looking) -> bool {
+    fn is_suddenly_empty(&self, path: &SyncPath, observed: &Observed, looking: Looking) -> bool {
         let Observed::File { stat, .. } = observed else { return false };
         stat.size == 0
             && looking.hint.is_some()
@@ -78,7 +86,7 @@ impl<I: Index> Engine<I> {
 
     /// A folder that appeared, or took another's place, has a watch to get and children to be found. Its inode number
     /// may be the old one's: a hint that something was renamed in counts. One that could not be listed may be open now.
-    fn needs_walk(&self, path: &SyncPath, observed: &Observed, looking: &Looking) -> bool {
+    fn needs_walk(&self, path: &SyncPath, observed: &Observed, looking: Looking) -> bool {
         let Observed::Directory { stat } = observed else { return false };
         let row = self.index.get(path);
         let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, known)| (known.kind, known.ino));
@@ -111,32 +119,28 @@ impl<I: Index> Engine<I> {
             }
             Observed::Mount => self.mounted(now, path, found),
             Observed::Directory { stat } => {
-                self.present(now, path, Kind::Directory, FileTime::default(), stat, found, None);
+                let live = Live { kind: Kind::Directory, mtime: FileTime::default(), stat, body: None };
+                self.present(now, path, live, found);
             }
             Observed::Symlink { stat, target } => {
-                self.present(now, path, Kind::Symlink { target }, stat.mtime, stat, found, None);
+                let live = Live { kind: Kind::Symlink { target }, mtime: stat.mtime, stat, body: None };
+                self.present(now, path, live, found);
             }
             Observed::File { stat, content, body } => {
                 if [stat.mtime, stat.ctime].iter().any(|time| time.as_stamp().abs_diff(now.wall) < RACY_NS) {
                     self.recheck(now.mono + RACY_NS, path);
                 }
-                self.present(now, path, Kind::File { size: stat.size, content }, stat.mtime, stat, found, body);
+                let kind = Kind::File { size: stat.size, content };
+                self.present(now, path, Live { kind, mtime: stat.mtime, stat, body }, found);
             }
             Observed::Unstable => self.settle.hint(now.mono, path.clone(), Hint::Changed),
             Observed::Failed(trouble) => self.not_seen(now, path, found, trouble.text),
         }
     }
 
-    fn present(
-        &mut self,
-        now: Now,
-        path: &SyncPath,
-        kind: Kind,
-        mtime: FileTime,
-        stat: Stat,
-        found: Found,
-        body: Option<Bytes>,
-    ) {
+    /// Something live is at a path.
+    fn present(&mut self, now: Now, path: &SyncPath, live: Live, found: Found) {
+        let Live { kind, mtime, stat, body } = live;
         // A link's own permissions mean nothing and differ between systems.
         let mode = if matches!(kind, Kind::Symlink { .. }) { Mode::NONE } else { stat.mode };
         let row = self.index.get(path);
@@ -151,7 +155,7 @@ impl<I: Index> Engine<I> {
                     && disk.stat != Some(stat)
                 {
                     disk.stat = Some(stat);
-                    self.store(now, path, row);
+                    self.store(now, path, &row);
                 }
             }
             Local::Adopt(entry) => {
@@ -163,7 +167,7 @@ impl<I: Index> Engine<I> {
                         row.winner = entry;
                     }
                     row.disk = Some(merge::on_disk(entry, Some(stat)));
-                    self.store(now, path, row);
+                    self.store(now, path, &row);
                     if let Some(entry) = news {
                         self.tell(now, Change { path: path.clone(), entry, body: None }, Vec::new());
                     }
@@ -232,7 +236,7 @@ impl<I: Index> Engine<I> {
         if !row.winner.is_live() {
             // It was to be deleted anyway, and maybe was, before a crash (P5).
             let disk = Some(merge::on_disk(row.winner.clone(), None));
-            return self.store(now, path, Row { disk, installing: None, ..row });
+            return self.store(now, path, &Row { disk, installing: None, ..row });
         }
         let stamp = base.version.stamp + 1;
         let entry = self.mint(Kind::Deleted { at: now.wall }, Mode::NONE, FileTime::default(), stamp, Some(&base));
@@ -268,7 +272,7 @@ impl<I: Index> Engine<I> {
         };
         let moved = body.is_some() && self.is_held_elsewhere(path, &entry);
         let row = Row { winner, disk: Some(merge::on_disk(entry.clone(), stat)), installing: None };
-        self.store(now, path, row);
+        self.store(now, path, &row);
         if wins {
             let body = body.filter(|_| !moved);
             self.tell(now, Change { path: path.clone(), entry, body }, Vec::new());

@@ -130,8 +130,8 @@ pub struct Engine<I> {
     walks: BTreeMap<WalkId, Walk>,
     last_walk: u64,
     next_walk: u64,
-    first_scan: bool,
-    restored: bool,
+    /// What a whole walk finds counts as this, until one has ended.
+    finds: Found,
     left_alone: BTreeSet<SyncPath>,
     problems: BTreeMap<SyncPath, String>,
     unseen: BTreeMap<SyncPath, Unseen>,
@@ -168,7 +168,7 @@ impl<I: Index> Engine<I> {
         let counter = index.meta(META_COUNTER).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
         let latest_day =
             index.meta(META_LATEST_DAY).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
-        let first_scan = index.meta(META_SCANNED).is_none();
+        let finds = if index.meta(META_SCANNED).is_some() { Found::Walked } else { Found::First };
         Self {
             config,
             index,
@@ -186,8 +186,7 @@ impl<I: Index> Engine<I> {
             walks: BTreeMap::new(),
             last_walk: 0,
             next_walk: 0,
-            first_scan,
-            restored: false,
+            finds,
             left_alone: BTreeSet::new(),
             problems: BTreeMap::new(),
             unseen: BTreeMap::new(),
@@ -213,7 +212,9 @@ impl<I: Index> Engine<I> {
 
     /// The first call, once: reads the ignore file, after which the first walk begins.
     pub fn start(&mut self, now: Now, trust: Trust) -> Vec<Action> {
-        self.restored = trust == Trust::Restored;
+        if trust == Trust::Restored {
+            self.finds = Found::Restored;
+        }
         self.next_root_check = now.mono;
         self.next_walk = u64::MAX;
         self.index.set_horizon(self.latest_day.saturating_sub(TOMBSTONE_NS));
@@ -226,7 +227,7 @@ impl<I: Index> Engine<I> {
         match event {
             Event::Tick => self.tick(now),
             Event::Hint { path, hint } => self.settle.hint(now.mono, path, hint),
-            Event::Overflow => self.walk(now, None, self.walk_finds()),
+            Event::Overflow => self.walk(now, None, self.finds),
             Event::Looked { path, observed } => self.looked(now, &path, observed),
             Event::Listed { walk, found } => self.listed(now, walk, found),
             Event::Walked { walk, unread } => self.walked(now, walk, unread),
@@ -265,7 +266,7 @@ impl<I: Index> Engine<I> {
 
     fn tick_local(&mut self, now: Now) {
         if now.mono >= self.next_walk {
-            self.walk(now, None, self.walk_finds());
+            self.walk(now, None, self.finds);
         }
         for (path, hint) in self.settle.take_due(now.mono) {
             self.look_hinted(&path, hint);
@@ -308,14 +309,6 @@ impl<I: Index> Engine<I> {
         self.paused || self.halted.is_some()
     }
 
-    fn walk_finds(&self) -> Found {
-        match (self.restored, self.first_scan) {
-            (true, _) => Found::Restored,
-            (false, true) => Found::First,
-            (false, false) => Found::Walked,
-        }
-    }
-
     fn root_seen(&mut self, now: Now, state: RootState) {
         match state {
             RootState::Wrong(why) => {
@@ -331,7 +324,7 @@ impl<I: Index> Engine<I> {
             RootState::Fine => {
                 if self.halted.take().is_some() {
                     self.out.push(Action::Report(Report::Resumed));
-                    self.walk(now, None, self.walk_finds());
+                    self.walk(now, None, self.finds);
                 }
                 self.conclude_missing(now);
                 self.conclude_walks(now);
@@ -347,7 +340,7 @@ impl<I: Index> Engine<I> {
             self.out.push(Action::Report(Report::Problem { path: None, text }));
         }
         self.want_unsettled(now);
-        self.walk(now, None, self.walk_finds());
+        self.walk(now, None, self.finds);
     }
 
     /// The patterns in force, for the walker.
@@ -359,7 +352,7 @@ impl<I: Index> Engine<I> {
         self.confirmed = !self.held.is_empty();
         self.held.clear();
         self.future_confirmed = true;
-        self.walk(now, None, self.walk_finds());
+        self.walk(now, None, self.finds);
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.recompare(now, link);
         }
@@ -367,7 +360,7 @@ impl<I: Index> Engine<I> {
 
     fn pause(&mut self, now: Now, paused: bool) {
         if std::mem::replace(&mut self.paused, paused) && !paused {
-            self.walk(now, None, self.walk_finds());
+            self.walk(now, None, self.finds);
             self.retry_all();
         }
     }

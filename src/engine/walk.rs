@@ -156,8 +156,7 @@ impl<I: Index> Engine<I> {
             if state.below.is_none() {
                 let (paths, changed, took_ns) = (state.paths, state.changed, now.mono - state.started);
                 self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
-                self.restored = false;
-                self.first_scan = false;
+                self.finds = Found::Walked;
                 self.index.set_meta(super::META_SCANNED, b"1");
             }
         }
@@ -165,12 +164,12 @@ impl<I: Index> Engine<I> {
 
     fn conclude(&mut self, now: Now, walk: &Walk) {
         let (missing, known_files, missing_files) = self.unvisited(walk);
-        if self.restored && walk.below.is_none() {
+        if self.finds == Found::Restored && walk.below.is_none() {
             // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
             for path in missing {
                 if let Some(mut row) = self.index.get(&path) {
                     row.disk = None;
-                    self.store(now, &path, row);
+                    self.store(now, &path, &row);
                 }
             }
             return;

@@ -59,6 +59,8 @@ pub(super) struct Wants {
     pub large_queue: VecDeque<SyncPath>,
     pub retries: BTreeSet<(u64, SyncPath)>,
     pub contents: BTreeSet<(ContentId, SyncPath)>,
+    /// Contents that something about to go waits to have copied.
+    pub copied_from: BTreeSet<ContentId>,
     pub asked: BTreeMap<(LinkId, u32), SyncPath>,
     pub fetching: BTreeMap<FetchId, (SyncPath, LinkId)>,
     pub jobs: BTreeMap<JobId, UnderWay>,

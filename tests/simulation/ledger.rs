@@ -61,9 +61,20 @@ impl Ledger {
         }
     }
 
-    /// A value that went into an open file whose name is gone by now.
-    pub fn wrote(&mut self, node: NodeId, path: &SyncPath, value: Value) {
+    /// A value that went into an open file, maybe one whose name is gone by now, over another.
+    pub fn wrote(&mut self, node: NodeId, path: &SyncPath, value: Value, over: Option<Value>) {
+        self.excused.extend(over.filter(|over| *over != value));
         self.written.entry(value).or_insert_with(|| (node, path.clone()));
+    }
+
+    /// A power cut left these: what an edit left behind counts as one.
+    pub fn cut_off(&mut self, node: NodeId, changes: &[PathChange]) {
+        self.touched(node, changes);
+        for change in changes {
+            if let Some(value) = value_after(change) {
+                self.affirmed.entry((change.path.clone(), value)).or_default().insert(node);
+            }
+        }
     }
 
     /// These paths changed in a way that the engine may take for a user's doing.
@@ -103,6 +114,12 @@ impl Ledger {
                 || overwrite.noticed
                 || (claims(row(&overwrite.path), &overwrite.value) && !is_back(&overwrite.path, &overwrite.value))
         });
+    }
+
+    /// The node's folder came back from a backup: what its user did unnoticed before that is void.
+    pub fn restored(&mut self, node: NodeId, changes: &[PathChange]) {
+        self.touched(node, changes);
+        self.overwrites.retain(|overwrite| overwrite.node != node || overwrite.noticed);
     }
 
     /// Values that were overwritten knowingly at a path, never put there again, nor touched by another machine's user.

@@ -61,10 +61,14 @@ impl Network {
 impl World {
     /// Sends over a link, if it is still there.
     pub fn send(&mut self, from: LinkId, parcel: Parcel) {
-        let (link, side) = (from.0 as usize / 2, from.0 as usize % 2);
-        if self.net.links[link].state[side] == End::Up {
-            self.post(link, 1 - side, parcel);
+        if self.is_up(from) {
+            self.post(from.0 as usize / 2, 1 - from.0 as usize % 2, parcel);
         }
+    }
+
+    /// As far as this end knows.
+    pub fn is_up(&self, end: LinkId) -> bool {
+        self.net.links[end.0 as usize / 2].state[end.0 as usize % 2] == End::Up
     }
 
     pub fn send_message(&mut self, from: LinkId, message: Message) {

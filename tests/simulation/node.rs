@@ -10,8 +10,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// 2026-01-01, by a right clock.
 const EPOCH_NS: u64 = 1_767_225_600 * SECOND;
-/// File times move on in steps of this (ns), as on Linux.
-const JIFFY_NS: u64 = 4_000_000;
 
 pub struct Node {
     pub device: DeviceId,
@@ -22,6 +20,8 @@ pub struct Node {
     /// Counts starts and crashes: what was begun in an earlier life is void.
     pub life: u32,
     skew_ns: i64,
+    /// File times move on in steps of this (ns).
+    tick_ns: u64,
     started: u64,
 
     pub inbox: VecDeque<Event>,
@@ -48,7 +48,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(id: usize, skew_ns: i64) -> Self {
+    pub fn new(id: usize, skew_ns: i64, tick_ns: u64) -> Self {
         Self {
             device: DeviceId([id as u8 + 1; 32]),
             disk: Disk::new(),
@@ -56,6 +56,7 @@ impl Node {
             durable: Durable::default(),
             life: 0,
             skew_ns,
+            tick_ns,
             started: 0,
             inbox: VecDeque::new(),
             busy: false,
@@ -116,7 +117,7 @@ impl Node {
 
     /// The time that the kernel gives to inodes.
     pub fn file_time(&self, time: u64) -> FileTime {
-        let wall = self.wall(time) / JIFFY_NS * JIFFY_NS;
+        let wall = self.wall(time) / self.tick_ns * self.tick_ns;
         FileTime { secs: (wall / SECOND) as i64, nanos: (wall % SECOND) as u32 }
     }
 }

@@ -8,7 +8,7 @@ use super::tree::{Body, Inode, Tree, Value};
 use super::world::World;
 use dirsyncd::engine::Stat;
 use dirsyncd::engine::index::{Index, Row};
-use dirsyncd::model::{Entry, SyncPath};
+use dirsyncd::model::{ContentId, Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Without anything done for this long (ns), the world rests: longer than peers wait between greetings.
@@ -68,7 +68,7 @@ impl World {
         let after = here.disk.live.values();
         let lost = before.values().into_iter().filter(|value| !after.contains(value) && !sure.contains(value));
         self.ledger.excused.extend(lost);
-        self.ledger.touched(node, &changes);
+        self.ledger.cut_off(node, &changes);
         let here = &self.nodes[node];
         let broken = here.durable.rows.iter().find(|(path, row)| ran_ahead(path, row, &before, &here.disk.live));
         if let Some((path, row)) = broken {
@@ -87,6 +87,10 @@ impl World {
             }
             self.run_for(5 * SECOND);
         }
+        if self.was_restored && self.is_something_nowhere() {
+            self.broken = None;
+            return;
+        }
         if self.broken.is_none() {
             let broken = self.check_all();
             if let Err(what) = broken {
@@ -96,6 +100,15 @@ impl World {
         if self.broken.is_some() {
             (0..self.nodes.len()).for_each(|node| self.trace_tree(node));
         }
+    }
+
+    /// Whether a winner's content is on no disk any more: its last holder replaced it while the folder that came back
+    /// from a backup was still to fetch it again. Nobody can settle that.
+    fn is_something_nowhere(&self) -> bool {
+        let shown = self.nodes.iter().flat_map(|node| node.disk.live.shown());
+        let contents: BTreeSet<ContentId> = shown.filter_map(|value| value.content()).collect();
+        let winners = self.nodes.iter().flat_map(|node| node.durable.rows.values().map(|row| &row.winner));
+        winners.filter_map(Entry::file).any(|(content, size)| size > 0 && !contents.contains(&content))
     }
 
     fn check_all(&mut self) -> Result<(), String> {

@@ -66,6 +66,10 @@ impl World {
             Action::Send { to, message } => to.into_iter().for_each(|link| self.send_message(link, message.clone())),
             Action::SendContents { to, files } => self.step_soon(node, quick, Step::SendContents { to, files }),
             Action::Fetch { fetch, from, path, content, size } => {
+                if !self.is_up(from) {
+                    let event = Event::FetchFailed { fetch, why: FetchError::LinkLost };
+                    return self.step_soon(node, quick, Step::Answer(event));
+                }
                 self.nodes[node].fetches.insert(fetch, from);
                 self.send(from, Parcel::Ask { fetch, path, content, size });
             }

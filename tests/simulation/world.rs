@@ -79,12 +79,14 @@ pub struct World {
     pub last_work: u64,
     /// The first promise broken.
     pub broken: Option<String>,
+    /// Some folder came back from a backup.
+    pub was_restored: bool,
     values: u64,
 }
 
 impl World {
     pub fn new(seed: u64, plan: Plan, shown: bool) -> Self {
-        let nodes = (0..plan.nodes).map(|id| Node::new(id, plan.skew_ns[id])).collect();
+        let nodes = (0..plan.nodes).map(|id| Node::new(id, plan.skew_ns[id], plan.tick_ns)).collect();
         let mut world = Self {
             now: 0,
             order: 0,
@@ -98,6 +100,7 @@ impl World {
             trace: Trace::new(shown),
             last_work: 0,
             broken: None,
+            was_restored: false,
             values: 0,
         };
         (0..world.nodes.len()).for_each(|node| world.lay_anchor(node));
@@ -197,7 +200,7 @@ impl World {
         let op = users::choose(&mut self.rng, &self.nodes[node].disk.live, data, now);
         self.user_does(node, &op);
         if let Some(path) = op.edited().filter(|_| self.rng.chance(250)) {
-            let (path, delay) = (path.clone(), self.rng.between(MS, 4 * MS));
+            let (path, delay) = (path.clone(), self.rng.between(MS, 20 * MS));
             self.after(delay, Happening::Again { node, path });
         }
     }
@@ -220,11 +223,12 @@ impl World {
     fn fill(&mut self, node: NodeId, ino: Ino, path: &SyncPath, data: Data) {
         let now = self.nodes[node].file_time(self.now);
         let value = Value::File(data.clone());
+        let over = self.nodes[node].disk.live.inodes.get(&ino).and_then(|inode| inode.value());
         let (done, changes) = self.nodes[node].disk.change(|tree| users::fill(tree, ino, data, now));
         self.trace.note(self.now, format_args!("n{node} user closes {path:?} {done}"));
         self.ledger.user_did(node, &changes);
         if done {
-            self.ledger.wrote(node, path, value);
+            self.ledger.wrote(node, path, value, over);
         }
         if !self.nodes[node].is_up() {
             self.forget_void(node);
@@ -291,10 +295,10 @@ impl World {
         let kept = self.nodes[node].disk.live.kept().collect::<Vec<_>>();
         let changes = self.nodes[node].disk.replace(backup);
         self.nodes[node].is_restored = true;
-        self.ledger.touched(node, &changes);
+        self.ledger.restored(node, &changes);
+        self.was_restored = true;
         let left: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.live.values()).collect();
         self.ledger.excused.extend(kept.into_iter().filter(|value| !left.contains(value)));
-        self.forget_void(node);
         self.start(node);
     }
 

@@ -35,58 +35,66 @@ pub fn judge_walk(missing: u64, known: u64) -> Verdict {
 /// checked after it.
 #[derive(Default)]
 pub struct Missing {
-    paths: BTreeSet<SyncPath>,
+    resting: BTreeSet<SyncPath>,
     first: u64,
     last: u64,
-    checking: bool,
+    /// What the check under way is for. A check that began before a path was missing says nothing of it.
+    checked: Option<BTreeSet<SyncPath>>,
 }
 
 impl Missing {
     pub fn add(&mut self, now: u64, path: SyncPath) {
-        if self.paths.is_empty() {
+        if self.resting.is_empty() {
             self.first = now;
         }
         self.last = now;
-        self.paths.insert(path);
+        self.resting.insert(path);
     }
 
-    /// It is back.
-    pub fn remove(&mut self, path: &SyncPath) {
-        self.paths.remove(path);
+    /// It was seen, and so were the folders that it is in: those of them that are missing no more.
+    pub fn seen(&mut self, path: &SyncPath) -> Vec<SyncPath> {
+        let mut back = Vec::new();
+        let mut next = (!self.is_empty()).then(|| path.clone());
+        while let Some(path) = next {
+            next = path.parent();
+            if self.resting.remove(&path) | self.checked.as_mut().is_some_and(|checked| checked.remove(&path)) {
+                back.push(path);
+            }
+        }
+        back
     }
 
     pub fn contains(&self, path: &SyncPath) -> bool {
-        self.paths.contains(path)
+        self.resting.contains(path) || self.checked.as_ref().is_some_and(|checked| checked.contains(path))
     }
 
     pub fn is_empty(&self) -> bool {
-        self.paths.is_empty()
+        self.resting.is_empty() && self.checked.as_ref().is_none_or(BTreeSet::is_empty)
     }
 
     /// When the root is to be checked: after a rest, since the first path missing may be the beginning of `rm -rf` of the folder
     /// itself, and the check is to see its end (P8).
     pub fn due(&self) -> Option<u64> {
-        match self.paths.len() {
+        match self.resting.len() {
             0 => None,
-            _ if self.checking => None,
+            _ if self.checked.is_some() => None,
             n if n <= FEW => Some((self.last + FEW_REST_NS).min(self.first + PATIENCE_NS)),
             _ => Some((self.last + REST_NS).min(self.first + PATIENCE_NS)),
         }
     }
 
     pub fn check_begins(&mut self) {
-        self.checking = true;
+        self.checked = Some(std::mem::take(&mut self.resting));
     }
 
-    /// The root was found fine: these are deletions.
+    /// The root was found fine: those that it was checked for are deletions.
     pub fn take(&mut self) -> BTreeSet<SyncPath> {
-        self.checking = false;
-        std::mem::take(&mut self.paths)
+        self.checked.take().unwrap_or_default()
     }
 
     /// The root was found wrong: nothing is concluded.
     pub fn forget(&mut self) {
-        self.take();
+        *self = Self::default();
     }
 }
 
@@ -126,5 +134,23 @@ mod tests {
         assert_eq!(missing.due(), None);
         assert_eq!(missing.take().len(), FEW + 1);
         assert_eq!(missing.due(), None);
+    }
+
+    #[test]
+    fn a_check_speaks_of_what_was_missing_when_it_began_and_is_not_back() {
+        let path = |text: &str| SyncPath::new(text).unwrap();
+        let mut missing = Missing::default();
+        missing.add(0, path("gone"));
+        assert!(missing.take().is_empty(), "that check was for something else");
+        for back in ["d", "d/e", "d/e/f"] {
+            missing.add(1, path(back));
+        }
+        missing.check_begins();
+        missing.add(2, path("late"));
+        assert_eq!(missing.seen(&path("d/e")), [path("d/e"), path("d")]);
+        assert!(missing.contains(&path("d/e/f")) && !missing.contains(&path("d")));
+        assert_eq!(missing.take(), BTreeSet::from([path("d/e/f"), path("gone")]));
+        assert!(missing.contains(&path("late")));
+        assert_eq!(missing.due(), Some(2 + FEW_REST_NS));
     }
 }

@@ -108,7 +108,7 @@ impl<I: Index> Engine<I> {
             }
         }
         if !matches!(observed, Observed::Absent | Observed::Special { .. }) {
-            self.missing.remove(path);
+            self.seen_here(path);
         }
         match observed {
             Observed::Unchanged => {}
@@ -196,9 +196,20 @@ impl<I: Index> Engine<I> {
         }
     }
 
+    /// What waited to know whether it is gone goes on.
+    pub(super) fn seen_here(&mut self, path: &SyncPath) {
+        for back in self.missing.seen(path) {
+            self.retry_now(&back);
+        }
+    }
+
     /// The root was found fine after these were found missing.
     pub(super) fn conclude_missing(&mut self, now: Now) {
         for path in self.missing.take() {
+            if self.settle.is_noisy(&path) {
+                // It may be back: the look that comes knows.
+                continue;
+            }
             let directory = self.index.get(&path).and_then(|row| row.live_on_disk().map(|(e, _)| e.is_directory()));
             match directory {
                 Some(true) => {

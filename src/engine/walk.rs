@@ -65,12 +65,14 @@ impl<I: Index> Engine<I> {
             state.visited.insert(mark(&path));
             state.paths += 1;
             let how = state.found;
-            if self.ignore.covers(&path, stat.kind == StatKind::Directory) {
-                continue;
-            }
-            self.missing.remove(&path);
             if stat.kind == StatKind::Mount {
                 state.unread.push(Some(path.clone()));
+            }
+            if self.ignore.covers(&path, matches!(stat.kind, StatKind::Directory | StatKind::Mount)) {
+                continue;
+            }
+            self.seen_here(&path);
+            if stat.kind == StatKind::Mount {
                 self.mounted(now, &path, how);
                 continue;
             }
@@ -285,6 +287,13 @@ mod tests {
         }
     }
 
+    /// What is missing has rested, and the root is checked.
+    fn rest(engine: &mut Engine<MapIndex>) {
+        let checks = engine.handle(Now { mono: NOW.mono + 10_000_000_000, ..NOW }, Event::Tick);
+        assert!(checks.contains(&Action::CheckRoot), "{checks:?}");
+        engine.handle(NOW, Event::Root(RootState::Fine));
+    }
+
     fn problems(engine: &mut Engine<MapIndex>) -> Vec<SyncPath> {
         engine.status().problems.into_iter().map(|(path, _)| path).collect()
     }
@@ -293,6 +302,7 @@ mod tests {
     fn what_a_mount_covers_is_not_deleted_and_the_mount_is_a_problem_until_it_is_gone() {
         let mut engine = engine();
         walk(&mut engine, Event::Overflow, &[("d", StatKind::Mount)], &[]);
+        rest(&mut engine);
         assert_eq!(problems(&mut engine), [path("d")]);
         for kept in ["d", "d/f"] {
             assert!(engine.index.get(&path(kept)).unwrap().winner.is_live(), "{kept}");
@@ -305,6 +315,7 @@ mod tests {
     fn without_a_mount_the_same_silence_is_a_deletion() {
         let mut engine = engine();
         walk(&mut engine, Event::Overflow, &[], &[]);
+        rest(&mut engine);
         assert!(!engine.index.get(&path("d/f")).unwrap().winner.is_live());
     }
 

@@ -70,6 +70,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Stat it; unless the stat is `known`, make it durable (P5), hash it and say what it is.
+    /// A folder with the `known` inode and mode is durable already, and is told as `Directory`.
     /// `rehash`: read it even so. `body`: hand over a small file's bytes.
     Look {
         path: SyncPath,

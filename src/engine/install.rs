@@ -160,6 +160,7 @@ impl<I: Index> Engine<I> {
             self.tell(now, Change { path: path.clone(), entry: entry.clone(), body: None }, told);
         }
         if entry.is_directory() {
+            self.new_folders.insert(path.clone());
             self.children_are_ready(path);
         }
         if !entry.is_live()

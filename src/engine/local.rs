@@ -42,8 +42,10 @@ impl<I: Index> Engine<I> {
             return;
         }
         let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
-        // A folder in the known one's place needs a new watch, even if its stat says nothing.
-        let known = known.filter(|stat| stat.kind != StatKind::Directory);
+        // A folder in the known one's place needs to be made durable, even if its stat says nothing; not the one that was
+        // just installed.
+        let installed = self.new_folders.remove(path);
+        let known = known.filter(|stat| installed || stat.kind != StatKind::Directory);
         self.look(path, known, Looking { found: self.live(), hint: Some(hint), rehash: false });
     }
 

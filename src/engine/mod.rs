@@ -125,6 +125,8 @@ pub struct Engine<I> {
     postponed: BTreeMap<SyncPath, Hint>,
     /// Seen empty once where there was something.
     emptied: BTreeSet<SyncPath>,
+    /// Installed here: their echo is still to come.
+    new_folders: BTreeSet<SyncPath>,
     rechecks: BTreeSet<(u64, SyncPath)>,
     rechecking: BTreeSet<SyncPath>,
     walks: BTreeMap<WalkId, Walk>,
@@ -181,6 +183,7 @@ impl<I: Index> Engine<I> {
             looks: BTreeMap::new(),
             postponed: BTreeMap::new(),
             emptied: BTreeSet::new(),
+            new_folders: BTreeSet::new(),
             rechecks: BTreeSet::new(),
             rechecking: BTreeSet::new(),
             walks: BTreeMap::new(),

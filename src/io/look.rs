@@ -17,16 +17,16 @@ use crate::wire::message::SMALL_FILE_BYTES;
 use bytes::Bytes;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub const THREADS: usize = 2;
 /// Looks taken from the queue at once by a thread.
-const BATCH: usize = 1024;
+const BATCH: usize = 8192;
 /// So many are made durable one by one, more by one `syncfs`.
 const FEW: usize = 2;
 /// The same while bulk is being staged, for which a `syncfs` would wait.
@@ -38,6 +38,8 @@ const STOOD_STILL_SECS: i64 = 2;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Bodies handed over and not yet dropped, in all (P9).
 const BODIES_BYTES: usize = 16 << 20;
+/// The kernel stamps changes with a clock that ticks at least this often (ns).
+const TICK_NS: i128 = 20_000_000;
 const IGNORE_FILE_BYTES: u64 = 1 << 20;
 
 /// One thing to look at.
@@ -53,6 +55,7 @@ pub struct Looks {
     stage: Arc<Stage>,
     events: Events,
     queue: Mutex<VecDeque<Task>>,
+    durable: Durable,
     changed: Condvar,
     is_stopping: AtomicBool,
     bodies: Arc<AtomicUsize>,
@@ -61,7 +64,8 @@ pub struct Looks {
 impl Looks {
     pub fn new(root: Arc<Root>, stage: Arc<Stage>, events: Events) -> Self {
         let (queue, changed) = (Mutex::default(), Condvar::new());
-        Self { root, stage, events, queue, changed, is_stopping: AtomicBool::new(false), bodies: Arc::default() }
+        let is_stopping = AtomicBool::new(false);
+        Self { root, stage, events, queue, durable: Durable::default(), changed, is_stopping, bodies: Arc::default() }
     }
 
     pub fn queue(&self, task: Task) {
@@ -90,13 +94,13 @@ impl Looks {
     /// A thread: looks until it is stopped.
     pub fn run(&self) {
         let mut buffer = vec![0; BUFFER_BYTES];
-        while let Some(batch) = self.next_batch() {
-            self.look_at(batch, &mut buffer);
+        while let Some((ticket, batch)) = self.next_batch() {
+            self.look_at(ticket, batch, &mut buffer);
         }
     }
 
     /// Its fair share of what waits, so that two threads work on a long queue.
-    fn next_batch(&self) -> Option<Vec<Task>> {
+    fn next_batch(&self) -> Option<(Ticket, Vec<Task>)> {
         let mut queue = self.lock();
         loop {
             if self.is_stopping.load(Ordering::Relaxed) {
@@ -106,18 +110,22 @@ impl Looks {
                 let count = queue.len().div_ceil(THREADS).min(BATCH);
                 let batch = queue.drain(..count).collect();
                 self.changed.notify_all();
-                return Some(batch);
+                return Some((self.durable.ticket(), batch));
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn look_at(&self, batch: Vec<Task>, buffer: &mut [u8]) {
+    fn look_at(&self, ticket: Ticket, batch: Vec<Task>, buffer: &mut [u8]) {
         let mut folders = LastFolder::default();
         let mut fresh = Vec::new();
         for task in batch {
             match task {
                 Task::Look { path, known, rehash, body } => match self.stat(&mut folders, &path) {
+                    // It was made durable when it became known.
+                    Ok(Some(facts)) if known.is_some_and(|known| is_same_folder(&known, &facts.stat)) => {
+                        self.tell(path, Observed::Directory { stat: facts.stat });
+                    }
                     Ok(Some(facts)) if Some(facts.stat) == known && !rehash => self.tell(path, Observed::Unchanged),
                     Ok(None) if known.is_none() => self.tell(path, Observed::Absent),
                     Ok(facts) => fresh.push(Fresh { path, facts, known, body, file: None }),
@@ -130,14 +138,28 @@ impl Looks {
                 Task::ReadIgnore => self.events.send(Event::IgnoreRead(self.read_ignore())),
             }
         }
-        self.tell_fresh(fresh, &mut folders, buffer);
+        self.tell_fresh(ticket, fresh, &mut folders, buffer);
     }
 
-    fn tell_fresh(&self, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
+    fn tell_fresh(&self, ticket: Ticket, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
         let few = if self.stage.is_bulk_under_way() { FEW_BESIDE_BULK } else { FEW };
-        if fresh.len() > few {
-            return self.tell_many(fresh, folders, buffer);
+        let (durable, fresh) = self.durable.sort(ticket, fresh);
+        for mut found in durable {
+            let observed = self.observe(folders, &mut found, buffer);
+            self.tell_result(found.path, observed);
         }
+        let has_folder = fresh.iter().any(Fresh::is_folder);
+        if fresh.len() > few {
+            self.tell_many(fresh, folders, buffer);
+        } else {
+            self.tell_few(fresh, folders, buffer);
+        }
+        if has_folder {
+            self.durable.folders_told();
+        }
+    }
+
+    fn tell_few(&self, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
         for mut found in fresh {
             let observed = self.make_durable(folders, &mut found);
             let observed = observed.and_then(|()| self.observe(folders, &mut found, buffer));
@@ -148,6 +170,7 @@ impl Looks {
     fn tell_many(&self, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         let (mut still, recent): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|found| found.stood_still(now));
+        let began = Moment::now();
         let (synced, observed) = std::thread::scope(|scope| {
             let sync = std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, || self.root.sync_all());
             let observed: Vec<_> = still.iter_mut().map(|found| self.observe(folders, found, buffer)).collect();
@@ -158,6 +181,9 @@ impl Looks {
             };
             (synced, observed)
         });
+        if synced.is_ok() {
+            self.durable.synced(began);
+        }
         for (found, observed) in still.into_iter().zip(observed) {
             self.tell_result(found.path, synced.and(observed));
         }
@@ -300,6 +326,99 @@ impl Looks {
     }
 }
 
+fn is_same_folder(known: &Stat, now: &Stat) -> bool {
+    let folder = StatKind::Directory;
+    (known.kind, now.kind) == (folder, folder) && (known.ino, known.mode) == (now.ino, now.mode)
+}
+
+/// Both clocks at once (ns): how far apart they are tells whether someone set the one that stamps files.
+#[derive(Clone, Copy)]
+struct Moment {
+    wall: i128,
+    mono: Instant,
+}
+
+impl Moment {
+    fn now() -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
+        Self { wall, mono: Instant::now() }
+    }
+
+    fn is_of_the_same_clock(&self, later: &Self) -> bool {
+        let mono = later.mono.duration_since(self.mono).as_nanos() as i128;
+        (later.wall - self.wall - mono).abs() < TICK_NS / 2
+    }
+}
+
+/// A batch's turn, in the order in which batches were taken.
+#[derive(Clone, Copy)]
+struct Ticket(u64);
+
+/// What the last `syncfs` has made durable already: whatever changed for the last time before it began.
+///
+/// A file in a folder that was renamed in has no new ctime of its own, but its folder has: so a batch is judged only after
+/// those taken before it, and not by this while a new folder of theirs or of its own is still to be made durable.
+#[derive(Default)]
+struct Durable {
+    state: Mutex<DurableState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct DurableState {
+    /// When the last successful one began.
+    began: Option<Moment>,
+    next: u64,
+    unsorted: BTreeSet<u64>,
+    batches_with_folders: usize,
+}
+
+impl Durable {
+    fn lock(&self) -> MutexGuard<'_, DurableState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called in the order of the batches.
+    fn ticket(&self) -> Ticket {
+        let mut state = self.lock();
+        state.next += 1;
+        let ticket = state.next;
+        state.unsorted.insert(ticket);
+        Ticket(ticket)
+    }
+
+    /// Those that are durable, and those that are still to be made so.
+    fn sort(&self, ticket: Ticket, fresh: Vec<Fresh>) -> (Vec<Fresh>, Vec<Fresh>) {
+        let mut state = self.lock();
+        while state.unsorted.first().is_some_and(|first| *first < ticket.0) {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let now = Moment::now();
+        let began = state.began.filter(|began| began.is_of_the_same_clock(&now)).map(|began| began.wall);
+        let is_durable =
+            |found: &Fresh| began.is_some_and(|began| found.changed_ns().is_some_and(|at| at + TICK_NS < began));
+        let (mut durable, mut rest): (Vec<_>, Vec<_>) = fresh.into_iter().partition(is_durable);
+        if state.batches_with_folders > 0 || rest.iter().any(Fresh::is_folder) {
+            rest.append(&mut durable);
+        }
+        state.batches_with_folders += usize::from(rest.iter().any(Fresh::is_folder));
+        state.unsorted.remove(&ticket.0);
+        self.changed.notify_all();
+        (durable, rest)
+    }
+
+    fn folders_told(&self) {
+        self.lock().batches_with_folders -= 1;
+    }
+
+    fn synced(&self, began: Moment) {
+        let mut state = self.lock();
+        if state.began.is_none_or(|last| last.mono < began.mono) {
+            state.began = Some(began);
+        }
+    }
+}
+
 /// Something other than what is known.
 struct Fresh {
     path: SyncPath,
@@ -312,6 +431,16 @@ struct Fresh {
 }
 
 impl Fresh {
+    fn is_folder(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.stat.kind == StatKind::Directory)
+    }
+
+    /// When it was last changed (ns since 1970), by the kernel's word; `None` of what is not there.
+    fn changed_ns(&self) -> Option<i128> {
+        let ctime = self.facts.as_ref()?.stat.ctime;
+        Some(i128::from(ctime.secs) * 1_000_000_000 + i128::from(ctime.nanos))
+    }
+
     /// Nothing that is written to it from now on can leave its stat as it is. `now`: seconds since 1970.
     fn stood_still(&self, now: i64) -> bool {
         let Some(Facts { stat, .. }) = &self.facts else { return true };

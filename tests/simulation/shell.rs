@@ -157,6 +157,12 @@ impl World {
         let body = body && self.rng.chance(900);
         let disk = &mut self.nodes[node].disk;
         let stat = disk.live.stat(&path);
+        if let (Some(stat), Some(known)) = (stat, known)
+            && known.kind == StatKind::Directory
+            && (known.kind, known.ino, known.mode) == (stat.kind, stat.ino, stat.mode)
+        {
+            return self.tell(node, Event::Looked { path, observed: Observed::Directory { stat } });
+        }
         if stat.is_some() && stat == known && !rehash {
             return self.tell(node, Event::Looked { path, observed: Observed::Unchanged });
         }

@@ -1,7 +1,7 @@
 //! Walks: what they found against the index, and what their silence means.
 
 use super::action::{Action, Report};
-use super::event::{Now, Observed, Stat, StatKind, Trouble, WalkId};
+use super::event::{Hint, Now, Observed, Stat, StatKind, Trouble, WalkId};
 use super::guard::{self, Verdict};
 use super::index::{Index, Row};
 use super::merge::Found;
@@ -76,11 +76,18 @@ impl<I: Index> Engine<I> {
                 self.mounted(now, &path, how);
                 continue;
             }
-            if self.is_busy(&path) || self.settle.is_noisy(&path) {
+            if self.settle.is_noisy(&path) {
                 continue;
             }
             let row = self.index.get(&path);
             let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, stat)| *stat);
+            if self.is_busy(&path) {
+                if known != Some(stat) {
+                    // If the install comes to nothing, this is not forgotten.
+                    self.postponed.insert(path, Hint::Closed);
+                }
+                continue;
+            }
             match stat.kind {
                 StatKind::Directory => {
                     if known.is_none_or(|known| known.kind != StatKind::Directory || known.mode != stat.mode) {

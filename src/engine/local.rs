@@ -201,6 +201,10 @@ impl<I: Index> Engine<I> {
         for back in self.missing.seen(path) {
             self.retry_now(&back);
         }
+        // Its deletion was held back, and is none.
+        if self.held.remove(path) {
+            self.retry_now(path);
+        }
     }
 
     /// The root was found fine after these were found missing.

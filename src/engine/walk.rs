@@ -319,6 +319,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_held_back_as_deleted_and_is_back_is_held_no_more() {
+        let mut engine = engine();
+        engine.handle(NOW, Event::Overflow);
+        engine.handle(NOW, Event::Walked { walk: WalkId(engine.last_walk), unread: Vec::new() });
+        engine.handle(NOW, Event::Root(RootState::Fine));
+        assert_eq!(engine.status().held_deletions, 3, "everything was missing");
+        engine.observe(NOW, &path("d"), Observed::Directory { stat: stat(StatKind::Directory) }, Found::Live);
+        assert_eq!(engine.status().held_deletions, 2);
+    }
+
+    #[test]
     fn without_a_mount_the_same_silence_is_a_deletion() {
         let mut engine = engine();
         walk(&mut engine, Event::Overflow, &[], &[]);

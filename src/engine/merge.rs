@@ -43,17 +43,23 @@ pub enum Local {
 pub fn compare(row: Option<&Row>, kind: &Kind, mode: Mode, mtime: FileTime, found: Found) -> Local {
     let Some(row) = row else { return Local::Edited(None) };
     let disk = row.disk.as_ref().map(|disk| &disk.entry);
-    if let Some(disk) = disk.filter(|disk| disk.kind == *kind) {
+    let same_kind = disk.filter(|disk| disk.kind == *kind);
+    if let Some(disk) = same_kind {
         // A file system may have clamped what was asked of it: what it said then is no change.
         let stat = row.disk.as_ref().and_then(|disk| disk.stat);
         let same_mode = disk.mode == mode || stat.is_some_and(|stat| stat.mode == mode);
         let same_mtime = disk.mtime == mtime || stat.is_some_and(|stat| stat.mtime == mtime);
-        return if same_mode && same_mtime { Local::Nothing } else { Local::Touched(disk.clone()) };
+        if same_mode && same_mtime {
+            return Local::Nothing;
+        }
     }
-    // An install was cut off between the exchange and the commit: what it left is no edit (P5).
+    // An install was cut off between the exchange and the commit: what it left is no edit (P5), nor a touch.
     let installed = [Some(&row.winner), row.installing.as_ref()].into_iter().flatten();
     if let Some(known) = installed.clone().find(|e| e.kind == *kind && (e.mode, e.mtime) == (mode, mtime)) {
         return Local::Adopt(known.clone());
+    }
+    if let Some(disk) = same_kind {
+        return Local::Touched(disk.clone());
     }
     // The same contents were made here too: the disk holds that version but for permissions and mtime.
     if let Some(known) = installed.clone().find(|e| e.kind == *kind) {
@@ -208,6 +214,13 @@ mod tests {
         5,
         Found::Walked,
         Local::Adopt(entry(file(3), 9))
+    )]
+    #[case::a_crash_after_a_touch(
+        row(Entry { mtime: time(8), ..entry(file(1), 2) }, Some(entry(file(1), 1)), None),
+        file(1),
+        8,
+        Found::Walked,
+        Local::Adopt(Entry { mtime: time(8), ..entry(file(1), 2) })
     )]
     #[case::the_same_made_here(row(entry(file(3), 9), None, None), file(3), 8, Found::First,
         Local::Adopt(Entry { mtime: time(8), ..entry(file(3), 9) }))]

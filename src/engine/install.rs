@@ -1,8 +1,9 @@
 //! Installing: what is ready goes to the shell, and what came of it goes to the index.
 
 use super::action::{Action, Job, JobId, Keep, Outcome, Report, Source};
-use super::event::{Cause, Hint, Now, Stat, Trouble};
+use super::event::{Cause, Hint, Now, Stat, StatKind, Trouble};
 use super::index::{Index, Row};
+use super::local::{RACY_NS, is_racy};
 use super::wants::{Step, UnderWay};
 use super::{Engine, merge};
 use crate::model::path::IGNORE_FILE;
@@ -158,6 +159,10 @@ impl<I: Index> Engine<I> {
         self.store(now, path, &row);
         if let Some(told) = told.filter(|_| settled) {
             self.tell(now, Change { path: path.clone(), entry: entry.clone(), body: None }, told);
+        }
+        // An edit within the same tick of the clock as the installed mtime may leave no trace in the stat.
+        if stat.is_some_and(|stat| stat.kind == StatKind::File && is_racy(stat.mtime, now)) {
+            self.recheck(now.mono + RACY_NS, path);
         }
         if entry.is_directory() {
             self.new_folders.insert(path.clone());

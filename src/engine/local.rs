@@ -11,9 +11,14 @@ use crate::wire::message::Change;
 use bytes::Bytes;
 
 /// A file whose times are this close to the look may change once more without a new stat.
-const RACY_NS: u64 = 2_000_000_000;
+pub(super) const RACY_NS: u64 = 2_000_000_000;
 const PAGE: usize = 1024;
 const COUNTERS_RESERVED: u64 = 1024;
+
+/// Whether a file's time is so close to now that another change may leave it as it is.
+pub(super) fn is_racy(time: FileTime, now: Now) -> bool {
+    time.as_stamp().abs_diff(now.wall) < RACY_NS
+}
 
 /// What a look found to be there. A directory's mtime is none of ours.
 struct Live {
@@ -129,7 +134,7 @@ impl<I: Index> Engine<I> {
                 self.present(now, path, live, found);
             }
             Observed::File { stat, content, body } => {
-                if [stat.mtime, stat.ctime].iter().any(|time| time.as_stamp().abs_diff(now.wall) < RACY_NS) {
+                if is_racy(stat.mtime, now) || is_racy(stat.ctime, now) {
                     self.recheck(now.mono + RACY_NS, path);
                 }
                 let kind = Kind::File { size: stat.size, content };
@@ -326,7 +331,7 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn recheck(&mut self, at: u64, path: &SyncPath) {
+    pub(super) fn recheck(&mut self, at: u64, path: &SyncPath) {
         if self.rechecking.insert(path.clone()) {
             self.rechecks.insert((at, path.clone()));
         }

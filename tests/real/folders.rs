@@ -6,8 +6,9 @@ use crate::common::{
 };
 use std::fs;
 
-/// A file and a folder made at one path while apart, the file first or last: the folder stays, the file is kept beside it.
-fn file_meets_folder(file_is_later: bool) {
+/// A file and a folder made at one path while apart, the file first or last: the folder stays. The file is kept: beside the folder if it was
+/// the later, else in history as any other loser.
+fn file_meets_folder(file_is_later: bool) -> (Machine, Machine, Vec<String>) {
     let (a, b) = Group::new().pair();
     write(a.at("other"), "so that there is something");
     converge(&[&a, &b]);
@@ -17,9 +18,11 @@ fn file_meets_folder(file_is_later: bool) {
     let make_folder = || write(b.at("x/inside"), "in the folder");
     if file_is_later {
         make_folder();
+        pace(20);
         make_file();
     } else {
         make_file();
+        pace(20);
         make_folder();
     }
     a.start();
@@ -28,18 +31,21 @@ fn file_meets_folder(file_is_later: bool) {
     let tree = converge(&[&a, &b]);
     assert_eq!(read(a.at("x/inside")), b"in the folder");
     let copies = tree.holding(b"the file");
-    assert_eq!(copies.len(), 1, "the file is beside the folder: {:?}", tree.paths());
-    assert!(copies[0].starts_with('x'), "it is named after the file: {copies:?}");
-}
-
-#[test]
-fn a_file_made_apart_from_a_later_folder_of_its_name_is_kept_beside_it() {
-    file_meets_folder(false);
+    (a, b, copies)
 }
 
 #[test]
 fn a_file_made_apart_from_an_earlier_folder_of_its_name_is_kept_beside_it() {
-    file_meets_folder(true);
+    let (_a, _b, copies) = file_meets_folder(true);
+    assert_eq!(copies.len(), 1, "the file is beside the folder: {copies:?}");
+    assert!(copies[0].starts_with('x'), "it is named after the file: {copies:?}");
+}
+
+#[test]
+fn a_file_made_apart_from_a_later_folder_of_its_name_is_kept_in_history() {
+    let (a, _b, copies) = file_meets_folder(false);
+    assert!(copies.is_empty(), "the folder is the winner: {copies:?}");
+    assert!(a.history().iter().any(|kept| kept == b"the file"), "the file is in history where it was made");
 }
 
 #[test]

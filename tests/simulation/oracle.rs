@@ -26,6 +26,11 @@ impl World {
             let row = here.durable.rows.get(path);
             self.ledger.committed(node, path, row);
             let Some(version) = row.map(|row| &row.winner.version) else { continue };
+            // A displaced file's copy has the version that its name tells: it was minted at the file's own path.
+            let copy = format!(".conflict-{}-{}", version.stamp, version.author.short());
+            if path.to_text().ends_with(&copy) {
+                continue;
+            }
             if version.author == here.device && version.counter() > here.minted {
                 minted.entry(version.counter()).or_default().push(path.clone());
             }

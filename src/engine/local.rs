@@ -12,8 +12,6 @@ use bytes::Bytes;
 
 /// A file whose times are this close to the look may change once more without a new stat.
 pub(super) const RACY_NS: u64 = 2_000_000_000;
-/// A second hash waits at most this much longer while there is other work.
-const RECHECK_PATIENCE_NS: u64 = 30_000_000_000;
 const PAGE: usize = 1024;
 const COUNTERS_RESERVED: u64 = 1024;
 
@@ -342,12 +340,6 @@ impl<I: Index> Engine<I> {
     /// Hashes once more what was looked at too soon after its last change for its stat to be trusted, and looks at what could not
     /// be looked at.
     pub(super) fn recheck_due(&mut self, now: Now) {
-        // Not in the midst of a bulk of other work, but within half a minute all the same.
-        let is_busy = self.wants.has_any() || !self.walks.is_empty();
-        if is_busy && self.rechecks.first().is_some_and(|(at, _)| now.mono < at + RECHECK_PATIENCE_NS) {
-            self.rechecks_rest_until = now.mono + RACY_NS / 4;
-            return;
-        }
         while let Some((at, _)) = self.rechecks.first()
             && *at <= now.mono
             && let Some((_, path)) = self.rechecks.pop_first()

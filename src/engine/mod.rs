@@ -129,7 +129,6 @@ pub struct Engine<I> {
     new_folders: BTreeSet<SyncPath>,
     rechecks: BTreeSet<(u64, SyncPath)>,
     rechecking: BTreeSet<SyncPath>,
-    rechecks_rest_until: u64,
     walks: BTreeMap<WalkId, Walk>,
     last_walk: u64,
     next_walk: u64,
@@ -187,7 +186,6 @@ impl<I: Index> Engine<I> {
             new_folders: BTreeSet::new(),
             rechecks: BTreeSet::new(),
             rechecking: BTreeSet::new(),
-            rechecks_rest_until: 0,
             walks: BTreeMap::new(),
             last_walk: 0,
             next_walk: 0,
@@ -290,7 +288,7 @@ impl<I: Index> Engine<I> {
         }
         let local = [
             self.settle.next(),
-            self.rechecks.first().map(|(at, _)| (*at).max(self.rechecks_rest_until)),
+            self.rechecks.first().map(|(at, _)| *at),
             self.missing.due(),
             Some(self.next_walk),
             self.wants.next_retry(),

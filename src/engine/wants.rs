@@ -85,10 +85,6 @@ impl Wants {
         self.by_path.values().filter(|want| !want.stuck).count() as u64
     }
 
-    pub fn has_any(&self) -> bool {
-        !self.by_path.is_empty()
-    }
-
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }

@@ -83,7 +83,8 @@ fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns
                 0 => "its content was here already".to_owned(),
                 wire => format!("{} on the wire", bytes(wire)),
             };
-            format!("received '{path}' from {from} ({}, {wire}, {took})", bytes(*size))
+            let from = if from.is_empty() { String::new() } else { format!(" from {from}") };
+            format!("received '{path}'{from} ({}, {wire}, {took})", bytes(*size))
         }
         Kind::Directory => format!("made the folder '{path}'{told}"),
         Kind::Symlink { .. } => format!("made the link '{path}'{told}"),
@@ -188,6 +189,10 @@ impl Sum {
         }
         let (size, wire) = (bytes(self.size_bytes), bytes(self.wire_bytes));
         let (level, kind, text) = match sort {
+            // Contents that were here already, and folders and deletions: nobody sent them.
+            Sort::Received if whom.is_empty() => {
+                (Level::Info, "received", format!("took over {} ({size}, nothing on the wire)", self.what()))
+            }
             Sort::Received => {
                 (Level::Info, "received", format!("received {} from {whom} ({size}, {wire} on the wire)", self.what()))
             }

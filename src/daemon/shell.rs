@@ -41,11 +41,11 @@ impl Shell {
 }
 
 impl Hands for Arc<Shell> {
-    fn run(&mut self, action: Action) {
-        let Some(action) = self.disk.run(action) else { return };
+    fn run(&mut self, actions: Vec<Action>) {
+        let others = self.disk.run(actions);
         let net = self.net.read().unwrap_or_else(PoisonError::into_inner);
         let Some(net) = &*net else { return };
-        if let Some(nobodys) = net.run(action) {
+        for nobodys in others.into_iter().filter_map(|action| net.run(action)) {
             tracing::error!("nobody runs {nobodys:?}; this is a bug, please report it");
         }
     }

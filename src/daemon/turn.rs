@@ -14,13 +14,14 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 
-/// A batch ends after so many events, or so much time: what comes later gets a commit of its own.
+/// A batch ends after so many events, or so much time: what comes later gets a commit of its own. Each commit writes every
+/// page that its rows touch and waits for the disk: many small ones cost more than they hurry.
 const BATCH_EVENTS: usize = 4096;
-const BATCH_TIME: Duration = Duration::from_millis(30);
+const BATCH_TIME: Duration = Duration::from_millis(60);
 
 /// What runs the engine's actions; never blocks.
 pub(super) trait Hands {
-    fn run(&mut self, action: Action);
+    fn run(&mut self, actions: Vec<Action>);
     /// The patterns have changed.
     fn set_ignore(&mut self, ignore: Ignore);
 }
@@ -67,6 +68,7 @@ impl<H: Hands> Loop<H> {
                 question => questions.push(question),
             }
         }
+        self.events.set_installing(self.engine.installing_bytes());
         self.conclude(actions)?;
         for answer in done {
             let _: Result<(), ()> = oneshot::Sender::send(answer, ());
@@ -90,9 +92,7 @@ impl<H: Hands> Loop<H> {
         self.journal.tick(now);
         self.journal.store(self.engine.index_mut());
         self.engine.index_mut().commit()?;
-        for action in rest {
-            self.hands.run(action);
-        }
+        self.hands.run(rest);
         self.journal.say();
         Ok(())
     }
@@ -156,8 +156,8 @@ mod tests {
     }
 
     impl Hands for Recorder {
-        fn run(&mut self, action: Action) {
-            self.actions.push(action);
+        fn run(&mut self, actions: Vec<Action>) {
+            self.actions.extend(actions);
         }
 
         fn set_ignore(&mut self, _: Ignore) {

@@ -6,6 +6,7 @@
 use crate::model::{Entry, Kind, SyncPath};
 use crate::wire::message::{Bucket, Digest, Group};
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 const BUCKETS: usize = 65_536;
 const GROUP: usize = 256;
@@ -96,6 +97,16 @@ impl Digests {
         truncate(&blake3::hash(self.groups.as_flattened()))
     }
 
+    /// The root of a tree that holds nothing.
+    pub fn empty_root() -> Digest {
+        static EMPTY: LazyLock<Digest> = LazyLock::new(|| {
+            let mut digests = Digests::default();
+            digests.refresh(|_| Vec::new());
+            digests.root()
+        });
+        *EMPTY
+    }
+
     pub fn groups(&self) -> Vec<Digest> {
         self.groups.clone()
     }
@@ -123,6 +134,7 @@ mod tests {
         let mut digests = Digests::default();
         digests.refresh(|_| vec![]);
         let (root, groups) = (digests.root(), digests.groups());
+        assert_eq!(root, Digests::empty_root());
         digests.touch(0x0203);
         digests.refresh(|bucket| vec![[u8::from(bucket == 0x0203); 16]]);
         assert_ne!(digests.root(), root);

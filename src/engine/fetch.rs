@@ -21,8 +21,9 @@ const SMALL_WINDOW_FILES: usize = 4096;
 const SMALL_WINDOW_BYTES: u64 = 16 << 20;
 /// Large contents under way at once.
 const LARGE_WINDOW: usize = 4;
-/// Contents that came with their entries, held until they are installed (bytes).
-const BODIES_BYTES: u64 = 64 << 20;
+/// Contents that came with their entries are dropped, to be asked for later, where they and what else waits to be
+/// installed would take more (bytes).
+const BODIES_BYTES: u64 = 32 << 20;
 const ASKS_A_MESSAGE: usize = 512;
 /// A deletion waits this long for others to copy from what it deletes.
 const COPY_PATIENCE_NS: u64 = 5 * SECOND;
@@ -78,7 +79,7 @@ impl<I: Index> Engine<I> {
                 told: None,
                 stuck: false,
             };
-            self.wants.by_path.insert(path.clone(), want);
+            self.wants.by_path.insert(path.clone(), Box::new(want));
         }
     }
 
@@ -183,7 +184,7 @@ impl<I: Index> Engine<I> {
         if let Some(body) = body
             && want.body.is_none()
             && body.len() as u64 == size
-            && self.wants.body_bytes + size <= BODIES_BYTES
+            && self.wants.body_bytes + self.wants.installing_bytes + size <= BODIES_BYTES
         {
             self.wants.body_bytes += size;
             want.wire_bytes = wire_bytes;

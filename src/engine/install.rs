@@ -39,6 +39,7 @@ impl<I: Index> Engine<I> {
         if let Some(size) = window {
             self.wants.small_files += 1;
             self.wants.small_bytes += size;
+            self.wants.installing_bytes += size;
         }
         let copied = matches!(source, Source::Copy { .. });
         self.wants.jobs.insert(id, UnderWay { path: path.clone(), entry: entry.clone(), copied, window });
@@ -57,6 +58,7 @@ impl<I: Index> Engine<I> {
         let Some(UnderWay { path, entry, copied, window }) = self.wants.jobs.remove(&job) else { return };
         if let Some(size) = window {
             self.wants.release_small(size);
+            self.wants.installing_bytes -= size;
         }
         self.set_step(&path, Step::Waiting);
         if let Some(hint) = self.postponed.remove(&path) {

@@ -35,7 +35,8 @@ impl<I: Index> Engine<I> {
             self.postponed.insert(path.clone(), looking.hint.unwrap_or(Hint::Closed));
             return;
         }
-        let body = looking.found == Found::Live && !self.sessions.is_empty();
+        // Whether a peer wants it is known when it is told.
+        let body = looking.found != Found::Restored && !looking.rehash;
         let rehash = looking.rehash;
         self.looks.insert(path.clone(), looking);
         self.act(Action::Look { path: path.clone(), known, rehash, body });
@@ -148,6 +149,8 @@ impl<I: Index> Engine<I> {
     /// Something live is at a path.
     fn present(&mut self, now: Now, path: &SyncPath, live: Live, found: Found) {
         let Live { kind, mtime, stat, body } = live;
+        // Two folders that meet for the first time may hold the same.
+        let body = body.filter(|_| found != Found::First || self.is_news_to_all());
         // A link's own permissions mean nothing and differ between systems.
         let mode = if matches!(kind, Kind::Symlink { .. }) { Mode::NONE } else { stat.mode };
         let row = self.index.get(path);

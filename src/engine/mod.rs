@@ -404,6 +404,11 @@ impl<I: Index> Engine<I> {
         }
     }
 
+    /// Contents that came and wait to be installed (bytes): whoever brings more should wait.
+    pub fn installing_bytes(&self) -> u64 {
+        self.wants.installing_bytes
+    }
+
     pub fn index(&self) -> &I {
         &self.index
     }

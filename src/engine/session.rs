@@ -4,9 +4,10 @@
 //! time. Whatever a divergence came from, it heals.
 
 use super::action::{Action, Report, ServedFile};
+use super::digest::Digests;
 use super::event::{LinkId, Now};
 use super::index::Index;
-use super::merge::Heard;
+use super::merge::{Found, Heard};
 use super::{Engine, status::PeerStatus};
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use crate::wire::message::{Bucket, Change, Digest, Group, Message, SMALL_FILE_BYTES};
@@ -49,6 +50,8 @@ pub(super) struct Session {
     offered: BTreeMap<SyncPath, Entry>,
     /// The peer's last state.
     theirs: Option<(Digest, u64)>,
+    /// The peer held nothing at all when it was linked: contents found here by a first scan are news to it.
+    is_empty_handed: bool,
     told: Option<(Digest, u64)>,
     told_at: u64,
     /// Whether the log already says that this peer is in sync.
@@ -71,6 +74,7 @@ impl<I: Index> Engine<I> {
             comparing: Comparing::No,
             offered: BTreeMap::new(),
             theirs: None,
+            is_empty_handed: false,
             told: None,
             told_at: now.mono,
             said_in_sync: false,
@@ -122,8 +126,14 @@ impl<I: Index> Engine<I> {
         served(path).or_else(|| self.index.holders(&content).iter().find_map(served))
     }
 
+    /// The tree, and how much is still to come to it. A scan that knows nothing yet counts as something to come.
+    fn state(&mut self) -> (Digest, u64) {
+        let is_scanning = self.finds != Found::Walked;
+        (self.index.root_digest(), self.wants.active() + u64::from(is_scanning))
+    }
+
     fn tell_state(&mut self, now: Now, link: LinkId) {
-        let state = (self.index.root_digest(), self.wants.active());
+        let state = self.state();
         if let Some(session) = self.sessions.get_mut(&link) {
             session.told = Some(state);
             session.told_at = now.mono;
@@ -141,7 +151,7 @@ impl<I: Index> Engine<I> {
         if rested {
             self.unrested = None;
         }
-        let state = (self.index.root_digest(), self.wants.active());
+        let state = self.state();
         let links: Vec<_> = self
             .sessions
             .iter()
@@ -168,14 +178,14 @@ impl<I: Index> Engine<I> {
     fn state_came(&mut self, link: LinkId, root: Digest, pending: u64) {
         if let Some(session) = self.sessions.get_mut(&link) {
             session.theirs = Some((root, pending));
+            session.is_empty_handed |= (root, pending) == (Digests::empty_root(), 0);
         }
         self.judge_state(link);
     }
 
     /// Compares the roots; the dialler begins to compare when they differ, unless changes are still under way here.
     fn judge_state(&mut self, link: LinkId) {
-        let root = self.index.root_digest();
-        let active = self.wants.active();
+        let (root, active) = self.state();
         let paths = self.index.counts();
         let Some(session) = self.sessions.get_mut(&link) else { return };
         let Some((theirs, pending)) = session.theirs else { return };
@@ -350,6 +360,11 @@ impl<I: Index> Engine<I> {
             self.offer_source(path, link, None, 0);
         }
         Some(heard)
+    }
+
+    /// Whether whatever is found here is news to every linked peer.
+    pub(super) fn is_news_to_all(&self) -> bool {
+        self.sessions.values().all(|session| session.is_empty_handed)
     }
 
     /// Queues a change for all linked peers but those told already.

@@ -166,6 +166,7 @@ impl<I: Index> Engine<I> {
                 let (paths, changed, took_ns) = (state.paths, state.changed, now.mono - state.started);
                 self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
                 self.finds = Found::Walked;
+                self.state_changed(now);
                 self.index.set_meta(super::META_SCANNED, b"1");
             }
         }

@@ -53,7 +53,8 @@ pub(super) struct UnderWay {
 
 #[derive(Default)]
 pub(super) struct Wants {
-    pub by_path: BTreeMap<SyncPath, Want>,
+    /// Boxed: entries are moved when the map grows and shrinks.
+    pub by_path: BTreeMap<SyncPath, Box<Want>>,
     pub ready: BTreeSet<SyncPath>,
     pub small_queue: VecDeque<SyncPath>,
     pub large_queue: VecDeque<SyncPath>,
@@ -68,16 +69,18 @@ pub(super) struct Wants {
     pub small_bytes: u64,
     pub small_files: usize,
     pub body_bytes: u64,
+    /// Contents handed over to be installed (bytes).
+    pub installing_bytes: u64,
     pub full_until: u64,
 }
 
 impl Wants {
     pub fn get(&self, path: &SyncPath) -> Option<&Want> {
-        self.by_path.get(path)
+        self.by_path.get(path).map(Box::as_ref)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&SyncPath, &Want)> {
-        self.by_path.iter()
+        self.by_path.iter().map(|(path, want)| (path, &**want))
     }
 
     /// Those that will get on by themselves.

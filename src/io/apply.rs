@@ -92,9 +92,11 @@ impl Applier {
         Self { site, events, queue: Mutex::default(), arrived: Condvar::new() }
     }
 
-    pub fn queue(&self, job: Job) {
-        self.lock().jobs.push_back(job);
-        self.arrived.notify_one();
+    pub fn queue(&self, jobs: Vec<Job>) {
+        if !jobs.is_empty() {
+            self.lock().jobs.extend(jobs);
+            self.arrived.notify_one();
+        }
     }
 
     /// What is queued but not begun is dropped.

@@ -81,18 +81,24 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Runs a disk action without blocking; gives back one that is not the disk's.
-    pub fn run(&self, action: Action) -> Option<Action> {
-        match action {
-            Action::Look { path, known, rehash, body } => self.looks.queue(Task::Look { path, known, rehash, body }),
-            Action::Walk { walk, below } => self.walker.begin(walk, below),
-            Action::CheckRoot => self.looks.queue(Task::CheckRoot),
-            Action::ReadIgnore => self.looks.queue(Task::ReadIgnore),
-            Action::Install(job) => self.applier.queue(job),
-            Action::Discard(staged) => self.stage.discard(staged),
-            other => return Some(other),
+    /// Runs disk actions without blocking; gives back those that are not the disk's.
+    pub fn run(&self, actions: impl IntoIterator<Item = Action>) -> Vec<Action> {
+        let (mut tasks, mut jobs, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for action in actions {
+            match action {
+                Action::Look { path, known, rehash, body } => tasks.push(Task::Look { path, known, rehash, body }),
+                Action::Walk { walk, below } => self.walker.begin(walk, below),
+                Action::CheckRoot => tasks.push(Task::CheckRoot),
+                Action::ReadIgnore => tasks.push(Task::ReadIgnore),
+                Action::Install(job) => jobs.push(job),
+                Action::Discard(staged) => self.stage.discard(staged),
+                other => others.push(other),
+            }
         }
-        None
+        // Together, so that a thread is woken once and finds all of them.
+        self.looks.queue(tasks);
+        self.applier.queue(jobs);
+        others
     }
 
     /// What walks do not enter.

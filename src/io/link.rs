@@ -308,6 +308,10 @@ impl Link {
 
     async fn read(self: Arc<Self>, mut from: ReadHalf<Stream>) -> Closing {
         loop {
+            // It is this end that is slow, not the peer that is silent.
+            while tokio::time::timeout(Duration::from_secs(1), self.world.events.wait_for_room()).await.is_err() {
+                self.meter.heard();
+            }
             let handled = match read_packet(&mut from, MAX_HEAD_BYTES, MAX_BODY_BYTES).await {
                 Ok((packet, wire_bytes)) => self.handle(packet, wire_bytes),
                 Err(ReadError::Frame(error)) => Err(Closing::Garbage(error)),

@@ -1,8 +1,9 @@
 //! Looking at paths: stat, make durable, hash, stat again.
 //!
 //! Two threads share one queue. What many looks found new is made durable by one `syncfs`, which begins after the first
-//! stat and ends before any of it is told (P5); what has stood still for a while is hashed beside it. A user's file is
-//! read, never mapped: a truncation would kill the process. May import `engine`'s values. Deliberately not here: when
+//! stat and ends before any of it is told (P5), and is hashed beside it: a write that the stat does not show meanwhile is
+//! found by the second hash that the engine asks for. A user's file is read, never mapped: a truncation would kill the
+//! process. May import `engine`'s values. Deliberately not here: when
 //! to look, and what a difference means.
 
 use super::Events;
@@ -26,14 +27,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub const THREADS: usize = 2;
 /// Looks taken from the queue at once by a thread.
-const BATCH: usize = 8192;
+const BATCH: usize = 2048;
 /// So many are made durable one by one, more by one `syncfs`.
 const FEW: usize = 2;
 /// The same while bulk is being staged, for which a `syncfs` would wait.
 const FEW_BESIDE_BULK: usize = 64;
-/// A file changed later than this may be written again without a trace in its stat, for the kernel's clock is coarse: its
-/// bytes are read when they are durable, never before.
-const STOOD_STILL_SECS: i64 = 2;
+/// From this size on a file is hashed while it is made durable.
+const LARGE_BYTES: u64 = 4 << 20;
 /// BLAKE3 wants 64 KiB or more at a time; a small file and its end fit one call.
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Bodies handed over and not yet dropped, in all (P9).
@@ -68,9 +68,11 @@ impl Looks {
         Self { root, stage, events, queue, durable: Durable::default(), changed, is_stopping, bodies: Arc::default() }
     }
 
-    pub fn queue(&self, task: Task) {
-        self.lock().push_back(task);
-        self.changed.notify_all();
+    pub fn queue(&self, tasks: Vec<Task>) {
+        if !tasks.is_empty() {
+            self.lock().extend(tasks);
+            self.changed.notify_all();
+        }
     }
 
     /// Waits until fewer than `count` are queued, or the end.
@@ -161,35 +163,29 @@ impl Looks {
 
     fn tell_few(&self, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
         for mut found in fresh {
-            let observed = self.make_durable(folders, &mut found);
-            let observed = observed.and_then(|()| self.observe(folders, &mut found, buffer));
+            let is_large = found.facts.as_ref().is_some_and(|facts| facts.stat.size >= LARGE_BYTES);
+            let observed = if is_large {
+                let mut twin = Fresh { path: found.path.clone(), file: None, ..found };
+                let durable = || self.make_durable(&mut LastFolder::default(), &mut twin);
+                let (durable, observed) = beside(durable, || self.observe(folders, &mut found, buffer));
+                durable.and(observed)
+            } else {
+                let durable = self.make_durable(folders, &mut found);
+                durable.and_then(|()| self.observe(folders, &mut found, buffer))
+            };
             self.tell_result(found.path, observed);
         }
     }
 
-    fn tell_many(&self, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        let (mut still, recent): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|found| found.stood_still(now));
+    fn tell_many(&self, mut fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
         let began = Moment::now();
-        let (synced, observed) = std::thread::scope(|scope| {
-            let sync = std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, || self.root.sync_all());
-            let observed: Vec<_> = still.iter_mut().map(|found| self.observe(folders, found, buffer)).collect();
-            let synced = match sync {
-                Ok(sync) => sync.join().unwrap_or(Err(Errno::IO)),
-                // No thread to be had.
-                Err(_) => self.root.sync_all(),
-            };
-            (synced, observed)
-        });
+        let observe = || fresh.iter_mut().map(|found| self.observe(folders, found, buffer)).collect::<Vec<_>>();
+        let (synced, observed) = beside(|| self.root.sync_all(), observe);
         if synced.is_ok() {
             self.durable.synced(began);
         }
-        for (found, observed) in still.into_iter().zip(observed) {
+        for (found, observed) in fresh.into_iter().zip(observed) {
             self.tell_result(found.path, synced.and(observed));
-        }
-        for mut found in recent {
-            let observed = synced.and_then(|()| self.observe(folders, &mut found, buffer));
-            self.tell_result(found.path, observed);
         }
     }
 
@@ -440,12 +436,6 @@ impl Fresh {
         let ctime = self.facts.as_ref()?.stat.ctime;
         Some(i128::from(ctime.secs) * 1_000_000_000 + i128::from(ctime.nanos))
     }
-
-    /// Nothing that is written to it from now on can leave its stat as it is. `now`: seconds since 1970.
-    fn stood_still(&self, now: i64) -> bool {
-        let Some(Facts { stat, .. }) = &self.facts else { return true };
-        stat.kind == StatKind::Directory || stat.ctime.secs.saturating_add(STOOD_STILL_SECS) <= now
-    }
 }
 
 /// A small file's bytes, counted while anyone holds them.
@@ -470,6 +460,18 @@ impl Drop for Body {
 fn is_changed_in_place(known: &Stat, now: &Stat) -> bool {
     let of_its_own = |stat: &Stat| (stat.mode, (stat.kind == StatKind::Symlink).then_some(stat.mtime));
     (known.kind, known.ino) == (now.kind, now.ino) && of_its_own(known) != of_its_own(now)
+}
+
+/// Makes durable on a thread of its own, while this one observes.
+fn beside<T>(
+    durable: impl FnOnce() -> rustix::io::Result<()> + Send,
+    observe: impl FnOnce() -> T,
+) -> (rustix::io::Result<()>, T) {
+    std::thread::scope(|scope| {
+        let sync = scope.spawn(durable);
+        let observed = observe();
+        (sync.join().unwrap_or(Err(Errno::IO)), observed)
+    })
 }
 
 /// Fills the buffer, or reads to the end.

@@ -32,6 +32,11 @@ impl Meter {
         self.received.load(Relaxed)
     }
 
+    /// Something came, or could have come had it been read.
+    pub fn heard(&self) {
+        self.heard_ms.store(self.start.elapsed().as_millis() as u64, Relaxed);
+    }
+
     /// How long nothing has come.
     pub fn silent_for(&self) -> Duration {
         self.start.elapsed().saturating_sub(Duration::from_millis(self.heard_ms.load(Relaxed)))

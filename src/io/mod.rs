@@ -31,33 +31,38 @@ pub mod watch;
 pub mod words;
 
 use crate::engine::Event;
+use crate::wire::split;
 use std::sync::mpsc::{self, RecvError, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Messages of peers that wait for the loop and contents that wait to be installed, in all (P9).
+const BACKLOG_BYTES: usize = 16 << 20;
 
 /// Where everything in `io/` sends what happened; the daemon's loop reads the other end.
 #[derive(Clone)]
 pub struct Events {
     sender: mpsc::Sender<Event>,
-    listed: Arc<Listed>,
+    backlog: Arc<Backlog>,
 }
 
 /// The end that is read from.
 pub struct Inbox {
     receiver: mpsc::Receiver<Event>,
-    listed: Arc<Listed>,
+    backlog: Arc<Backlog>,
 }
 
 impl Events {
     pub fn channel() -> (Self, Inbox) {
         let (sender, receiver) = mpsc::channel();
-        let listed = Arc::<Listed>::default();
-        (Self { sender, listed: Arc::clone(&listed) }, Inbox { receiver, listed })
+        let backlog = Arc::<Backlog>::default();
+        (Self { sender, backlog: Arc::clone(&backlog) }, Inbox { receiver, backlog })
     }
 
     /// Never blocks. When the loop has ended, nobody is left to care.
     pub fn send(&self, event: Event) {
-        self.listed.sent(&event);
+        self.backlog.sent(&event);
         let _ = self.sender.send(event);
     }
 
@@ -65,25 +70,48 @@ impl Events {
     /// called: a walk is faster than what follows from it (P9).
     pub fn wait_listed_below(&self, count: usize) {
         let is_full = |waiting: &mut Waiting| waiting.paths >= count && !waiting.is_over;
-        drop(self.listed.taken.wait_while(self.listed.lock(), is_full));
+        drop(self.backlog.taken.wait_while(self.backlog.lock(), is_full));
+    }
+
+    /// Waits while too much that peers said is not yet taken, or taken and not yet installed: a peer may be faster than
+    /// this machine's disk (P9).
+    pub async fn wait_for_room(&self) {
+        loop {
+            let room = self.backlog.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            let has_room = {
+                let waiting = self.backlog.lock();
+                waiting.is_over || !waiting.is_full()
+            };
+            if has_room {
+                return;
+            }
+            room.await;
+        }
     }
 
     pub fn stop_waiting(&self) {
-        self.listed.end();
+        self.backlog.end();
     }
 }
 
 impl Inbox {
     pub fn recv(&self) -> Result<Event, RecvError> {
-        self.receiver.recv().inspect(|event| self.listed.took(event))
+        self.receiver.recv().inspect(|event| self.backlog.took(event))
     }
 
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, RecvTimeoutError> {
-        self.receiver.recv_timeout(timeout).inspect(|event| self.listed.took(event))
+        self.receiver.recv_timeout(timeout).inspect(|event| self.backlog.took(event))
     }
 
     pub fn try_recv(&self) -> Result<Event, TryRecvError> {
-        self.receiver.try_recv().inspect(|event| self.listed.took(event))
+        self.receiver.try_recv().inspect(|event| self.backlog.took(event))
+    }
+
+    /// How much of what was taken waits to be installed now (bytes).
+    pub fn set_installing(&self, bytes: u64) {
+        self.backlog.change(|waiting| waiting.installing_bytes = bytes as usize);
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Event> {
@@ -97,40 +125,68 @@ impl Inbox {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        self.listed.end();
+        self.backlog.end();
     }
 }
 
-/// Paths that a walk has listed and the loop has not taken.
+/// What was sent and the loop has not taken: paths that a walk has listed, and messages of peers.
 #[derive(Default)]
-struct Listed {
+struct Backlog {
     waiting: Mutex<Waiting>,
     taken: Condvar,
+    room: Notify,
 }
 
 #[derive(Default)]
 struct Waiting {
     paths: usize,
+    message_bytes: usize,
+    installing_bytes: usize,
     is_over: bool,
 }
 
-impl Listed {
+impl Waiting {
+    fn is_full(&self) -> bool {
+        self.message_bytes + self.installing_bytes >= BACKLOG_BYTES
+    }
+}
+
+impl Backlog {
     fn sent(&self, event: &Event) {
-        if let Event::Listed { found, .. } = event {
-            self.lock().paths += found.len();
+        match event {
+            Event::Listed { found, .. } => self.lock().paths += found.len(),
+            Event::Message { message, .. } => self.lock().message_bytes += split::bytes_of(message),
+            _ => {}
         }
     }
 
     fn took(&self, event: &Event) {
-        if let Event::Listed { found, .. } = event {
-            self.lock().paths -= found.len();
-            self.taken.notify_all();
+        match event {
+            Event::Listed { found, .. } => {
+                self.lock().paths -= found.len();
+                self.taken.notify_all();
+            }
+            Event::Message { message, .. } => {
+                self.change(|waiting| waiting.message_bytes -= split::bytes_of(message));
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets the links go on when there is room again.
+    fn change(&self, change: impl FnOnce(&mut Waiting)) {
+        let mut waiting = self.lock();
+        let was_full = waiting.is_full();
+        change(&mut waiting);
+        if was_full && !waiting.is_full() {
+            self.room.notify_waiters();
         }
     }
 
     fn end(&self) {
         self.lock().is_over = true;
         self.taken.notify_all();
+        self.room.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -141,8 +197,9 @@ impl Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Stat, StatKind, WalkId};
+    use crate::engine::{LinkId, Stat, StatKind, WalkId};
     use crate::model::{FileTime, Mode, SyncPath};
+    use crate::wire::message::Message;
 
     fn listed(count: usize) -> Event {
         let time = FileTime { secs: 0, nanos: 0 };
@@ -170,5 +227,22 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(inbox);
         waiting.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_link_waits_while_too_much_of_what_peers_said_is_not_taken() {
+        let (events, inbox) = Events::channel();
+        let contents = vec![(1, Some(vec![0; BACKLOG_BYTES].into()))];
+        let message = Message::Contents { contents };
+        events.wait_for_room().await;
+        events.send(Event::Message { link: LinkId(1), message, wire_bytes: 1 });
+        let waiting = tokio::spawn({
+            let events = events.clone();
+            async move { events.wait_for_room().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        assert!(inbox.recv().is_ok());
+        waiting.await.unwrap();
     }
 }

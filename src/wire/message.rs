@@ -18,7 +18,8 @@ pub type Group = u8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// My tree in one digest, and how many paths are still to be installed here. Sent on connecting, every 30 s,
+    /// My tree in one digest, and how much is still to come to it here: paths to be installed, and one more until the first
+    /// scan has ended. Sent on connecting, every 30 s,
     /// and when either has changed and rested. The dialler of the link starts comparing when it differs.
     State { root: Digest, pending: u64 },
     /// Dialler to the other: my 256 group digests, begin comparing.

@@ -492,13 +492,10 @@ fn the_thread_reports_each_job_once() {
             let name = format!("d{}/{i}", i % 20);
             if i < 20 {
                 let made = new(&format!("d{i}"), Kind::Directory, Source::Nothing);
-                applier.queue(Job {
-                    entry: Entry { mode: Mode(0o755), ..made.entry.clone() },
-                    id: JobId(i + 10_000),
-                    ..made
-                });
+                let entry = Entry { mode: Mode(0o755), ..made.entry.clone() };
+                applier.queue(vec![Job { entry, id: JobId(i + 10_000), ..made }]);
             }
-            applier.queue(Job { id: JobId(i), ..file(&name, "content") });
+            applier.queue(vec![Job { id: JobId(i), ..file(&name, "content") }]);
         }
         let mut seen = BTreeSet::new();
         for _ in 0..6020 {

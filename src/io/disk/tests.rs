@@ -33,7 +33,7 @@ impl Folder {
     }
 
     fn look(&self, name: &str, known: Option<crate::engine::Stat>, rehash: bool) -> Observed {
-        assert_eq!(self.disk.run(Action::Look { path: path(name), known, rehash, body: true }), None);
+        assert_eq!(self.disk.run([Action::Look { path: path(name), known, rehash, body: true }]), []);
         loop {
             if let Event::Looked { path: looked, observed } = self.next() {
                 assert_eq!(looked, path(name));
@@ -44,7 +44,7 @@ impl Folder {
 
     /// Walks everything; the names in the order in which they came.
     fn walk(&self) -> Vec<(String, StatKind)> {
-        self.disk.run(Action::Walk { walk: WalkId(7), below: None });
+        self.disk.run([Action::Walk { walk: WalkId(7), below: None }]);
         let mut names = Vec::new();
         loop {
             match self.next() {
@@ -103,7 +103,7 @@ fn many_looks_are_each_answered_once_and_bodies_have_a_budget() {
         std::fs::write(folder.at(&i.to_string()), &content).unwrap();
     }
     for i in 0..300 {
-        folder.disk.run(Action::Look { path: path(&i.to_string()), known: None, rehash: false, body: true });
+        folder.disk.run([Action::Look { path: path(&i.to_string()), known: None, rehash: false, body: true }]);
     }
     let mut looked = BTreeMap::new();
     while looked.len() < 300 {
@@ -208,7 +208,7 @@ fn files_made_at_once_in_new_folders_are_all_found() {
             match folder.next() {
                 Event::Hint { path, hint } => {
                     if hint == Hint::Closed && folder.at(&path.to_text()).is_dir() {
-                        folder.disk.run(Action::Walk { walk: WalkId(1), below: Some(path.clone()) });
+                        folder.disk.run([Action::Walk { walk: WalkId(1), below: Some(path.clone()) }]);
                     }
                     found.insert(path.to_text());
                 }
@@ -241,14 +241,14 @@ fn a_renamed_folder_is_watched_under_its_new_name_only() {
 #[test]
 fn the_root_is_checked_and_the_ignore_file_read_on_request() {
     let folder = Folder::new();
-    folder.disk.run(Action::CheckRoot);
+    folder.disk.run([Action::CheckRoot]);
     assert!(matches!(folder.next(), Event::Root(RootState::Fine)));
-    folder.disk.run(Action::ReadIgnore);
+    folder.disk.run([Action::ReadIgnore]);
     assert!(matches!(folder.next(), Event::IgnoreRead(None)));
     std::fs::write(folder.at(".dirsyncignore"), "*.o\n").unwrap();
-    folder.disk.run(Action::ReadIgnore);
+    folder.disk.run([Action::ReadIgnore]);
     assert!(matches!(folder.next(), Event::IgnoreRead(Some(text)) if text == b"*.o\n"));
-    assert!(folder.disk.run(Action::CancelFetch { fetch: crate::engine::FetchId(1) }).is_some());
+    assert!(!folder.disk.run([Action::CancelFetch { fetch: crate::engine::FetchId(1) }]).is_empty());
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::engine::index::{Counts, Row};
 use crate::model::SyncPath;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub use open::{Opened, Origin};
@@ -68,11 +69,26 @@ pub struct SqliteIndex {
     digests: Digests,
     counts: Counts,
     horizon: u64,
-    /// The row that was read or written last: one event asks for the same row several times.
-    recent: RefCell<Option<(SyncPath, Option<Row>)>>,
+    recent: RefCell<Recent>,
     failed: RefCell<Option<IndexError>>,
     /// Stays set once something failed, also after the error was handed over.
     broken: Cell<bool>,
+}
+
+/// Rows read or written of late: a path that is heard, wanted, installed and looked at is asked for many times.
+#[derive(Default)]
+struct Recent(HashMap<SyncPath, Option<Row>>);
+
+impl Recent {
+    /// About 4 MiB of them.
+    const ROWS: usize = 8192;
+
+    fn note(&mut self, path: &SyncPath, row: Option<Row>) {
+        if self.0.len() >= Self::ROWS {
+            self.0.clear();
+        }
+        self.0.insert(path.clone(), row);
+    }
 }
 
 impl SqliteIndex {

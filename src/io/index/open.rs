@@ -7,6 +7,7 @@ use super::{IndexError, META_CLEAN, META_COUNTS, META_HORIZON, SqliteIndex, code
 use crate::engine::digest::Digests;
 use crate::engine::index::Counts;
 use crate::wire::message::{Bucket, Digest};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -187,6 +188,8 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let db = Connection::open_with_flags(path, flags)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Else a statement is planned anew whenever the bounds of its range change.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.busy_timeout(Duration::from_secs(1))?;
     // Exclusive: nobody else has business here, and no read takes a lock. Before the first read, so no -shm file is made.
     db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
@@ -212,7 +215,7 @@ fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
         digests: Digests::default(),
         counts: Counts::default(),
         horizon: 0,
-        recent: RefCell::new(None),
+        recent: RefCell::default(),
         failed: RefCell::new(None),
         broken: Cell::new(false),
     };

@@ -154,13 +154,11 @@ impl SqliteIndex {
 
 impl Index for SqliteIndex {
     fn get(&self, path: &SyncPath) -> Option<Row> {
-        if let Some((recent, row)) = &*self.recent.borrow()
-            && recent == path
-        {
+        if let Some(row) = self.recent.borrow().0.get(path) {
             return row.clone();
         }
         let row = self.read(|index| index.row_at(path));
-        self.recent.replace(Some((path.clone(), row.clone())));
+        self.recent.borrow_mut().note(path, row.clone());
         row
     }
 
@@ -169,14 +167,14 @@ impl Index for SqliteIndex {
         let old = self.get(path);
         if old.as_ref() != Some(row) {
             self.write(|index| index.put_row(path, old.as_ref(), row));
-            self.recent.replace(Some((path.clone(), Some(row.clone()))));
+            self.recent.borrow_mut().note(path, Some(row.clone()));
         }
     }
 
     fn remove(&mut self, path: &SyncPath) {
         if let Some(old) = self.get(path) {
             self.write(|index| index.remove_row(path, &old));
-            self.recent.replace(None);
+            self.recent.borrow_mut().note(path, None);
         }
     }
 

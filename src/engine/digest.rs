@@ -5,6 +5,7 @@
 
 use crate::model::{Entry, Kind, SyncPath};
 use crate::wire::message::{Bucket, Digest, Group};
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
@@ -22,10 +23,17 @@ pub fn entry_hash(path: &SyncPath, entry: &Entry) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(path.as_bytes().len() as u32).to_be_bytes());
     hasher.update(path.as_bytes());
-    let mut buffer = Vec::with_capacity(256);
-    postcard::to_io(entry, &mut buffer).expect("writing to memory does not fail");
-    hasher.update(&buffer);
+    encoded(entry, |bytes| hasher.update(bytes));
     truncate(&hasher.finalize())
+}
+
+/// A value in postcard, on the stack where it is as small as most.
+pub fn encoded<T: Serialize, R>(value: &T, then: impl FnOnce(&[u8]) -> R) -> R {
+    let mut small = [0; 512];
+    match postcard::to_slice(value, &mut small) {
+        Ok(bytes) => then(bytes),
+        Err(_) => then(&postcard::to_stdvec(value).expect("writing to memory does not fail")),
+    }
 }
 
 /// Whether a winner counts: all but deletions made before the horizon (ns since 1970).

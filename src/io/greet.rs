@@ -25,6 +25,8 @@ const ANOTHER_SECRET: &str = "another secret";
 
 /// TLS over TCP. TLS reads a record of 16 KiB at a time; the buffer below it takes more from the socket at once.
 pub type Stream = TlsStream<BufReader<Metered>>;
+/// What TLS encrypts at once, at most.
+const WRITE_BUFFER_BYTES: usize = 256 * 1024;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Which end of a connection this is.
@@ -130,7 +132,12 @@ pub async fn secure(tcp: TcpStream, role: Role, me: &Identity) -> Result<Secured
         }
         Role::Listener => TlsAcceptor::from(Arc::clone(&me.tls.server)).accept(metered).await.map(Into::into),
     };
-    let stream: Stream = stream.map_err(|error| tls_failed(&meter, error))?;
+    let mut stream: Stream = stream.map_err(|error| tls_failed(&meter, error))?;
+    // A piece is encrypted and handed to the socket in one go.
+    match &mut stream {
+        TlsStream::Client(stream) => stream.get_mut().1.set_buffer_limit(Some(WRITE_BUFFER_BYTES)),
+        TlsStream::Server(stream) => stream.get_mut().1.set_buffer_limit(Some(WRITE_BUFFER_BYTES)),
+    }
     let certificates = stream.get_ref().1.peer_certificates();
     let certificate = certificates.and_then(<[_]>::first).ok_or(GreetError::NotTls("no certificate".to_owned()))?;
     let device = tls::device_of(certificate).map_err(|error| GreetError::NotTls(error.to_string()))?;

@@ -4,6 +4,7 @@
 
 use super::IndexError;
 use crate::engine::Stat;
+use crate::engine::digest::encoded;
 use crate::engine::index::{Counts, OnDisk, Row};
 use crate::model::Entry;
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,7 @@ pub(super) fn encode_row(row: &Row) -> Vec<u8> {
     };
     let installing = row.installing.as_ref().map(Cow::Borrowed);
     let stored = StoredRow { winner: Cow::Borrowed(&row.winner), disk, installing };
-    postcard::to_io(&stored, Vec::with_capacity(320)).expect("writing to memory does not fail")
+    encoded(&stored, <[u8]>::to_vec)
 }
 
 pub(super) fn decode_row(bytes: &[u8]) -> Result<Row, IndexError> {

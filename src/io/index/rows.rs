@@ -17,6 +17,7 @@ const HOLDERS: usize = 4;
 /// The columns of a row that are indexed, derived from it.
 #[derive(PartialEq, Clone)]
 struct Keys {
+    /// Set only where it may have changed.
     hash: Option<Digest>,
     content: Option<i64>,
     live: bool,
@@ -26,10 +27,10 @@ struct Keys {
 }
 
 impl Keys {
-    fn of(path: &SyncPath, row: &Row, horizon: u64) -> Self {
+    fn of(row: &Row) -> Self {
         let Row { winner, disk, .. } = row;
         Self {
-            hash: counts(winner, horizon).then(|| entry_hash(path, winner)),
+            hash: None,
             content: disk.as_ref().and_then(|disk| disk.entry.file()).map(|(content, _)| content.key()),
             live: winner.is_live(),
             on_disk: row.live_on_disk().is_some(),
@@ -67,10 +68,16 @@ impl SqliteIndex {
     }
 
     fn put_row(&mut self, path: &SyncPath, old: Option<&Row>, row: &Row) -> Result<(), IndexError> {
-        let keys = Keys::of(path, row, self.horizon);
+        let mut keys = Keys::of(row);
+        let mut old_keys = old.map(Keys::of);
         let bucket = bucket_of(path);
-        let old_keys = old.map(|old| Keys::of(path, old, self.horizon));
-        if old_keys.as_ref().and_then(|old| old.hash) != keys.hash {
+        // Most writes leave the winner alone, and with it what peers compare.
+        if old.is_none_or(|old| old.winner != row.winner) {
+            let hash = |winner: &Entry| counts(winner, self.horizon).then(|| entry_hash(path, winner));
+            keys.hash = hash(&row.winner);
+            if let (Some(keys), Some(old)) = (&mut old_keys, old) {
+                keys.hash = hash(&old.winner);
+            }
             self.digests.touch(bucket);
         }
         count(&mut self.counts, old, Some(row));

@@ -12,8 +12,8 @@ use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
 use super::users;
 use super::world::World;
 use dirsyncd::engine::{
-    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Observed, Outcome, Report, RootState, ServedFile,
-    Source, StageId, Stat, StatKind, Trouble, WalkId,
+    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Observed, Outcome, RootState, ServedFile, Source,
+    StageId, Stat, StatKind, Trouble, WalkId,
 };
 use dirsyncd::model::path::IGNORE_FILE;
 use dirsyncd::model::{FileTime, Kind, SyncPath};
@@ -81,7 +81,6 @@ impl World {
                 self.fail(format!("n{node} closes an honest peer's link: {why}"));
                 self.close(link);
             }
-            Action::Report(Report::Scanned { .. }) => self.nodes[node].is_restored = false,
             Action::Report(_) => {}
         }
     }

@@ -346,6 +346,8 @@ impl World {
         let here = &mut self.nodes[node];
         let index = here.engine.as_mut().expect("only engines that run commit").index_mut();
         let written = index.commit(&mut here.durable);
+        // The marker is renewed when the scan is over.
+        here.is_restored &= here.engine.as_ref().is_some_and(|engine| engine.trust() == Trust::Restored);
         self.check_commit(node, &written);
         for action in actions {
             self.trace.note(self.now, format_args!("n{node} > {action:?}"));

@@ -33,13 +33,21 @@ impl<I: Index> Engine<I> {
     pub(super) fn look(&mut self, path: &SyncPath, known: Option<Stat>, mut looking: Looking) {
         looking.found = self.scan.come_by(path, looking.found);
         if self.is_busy(path) || self.looks.contains_key(path) {
-            self.postponed.insert(path.clone(), looking.hint.unwrap_or(Hint::Closed));
+            self.postpone(path, looking.hint.unwrap_or(Hint::Closed));
             return;
         }
         let body = looking.found == Found::Live && !self.sessions.is_empty();
         let rehash = looking.rehash;
         self.looks.insert(path.clone(), looking);
         self.act(Action::Look { path: path.clone(), known, rehash, body });
+    }
+
+    /// It is looked at after the look or install under way. That it may be a new folder, to be watched, is remembered.
+    pub(super) fn postpone(&mut self, path: &SyncPath, hint: Hint) {
+        let kept = self.postponed.entry(path.clone()).or_insert(hint);
+        if *kept != Hint::Closed {
+            *kept = hint;
+        }
     }
 
     /// A path has settled after hints.
@@ -308,7 +316,7 @@ impl<I: Index> Engine<I> {
 
     fn delete(&mut self, now: Now, path: &SyncPath) {
         if self.is_busy(path) {
-            self.postponed.insert(path.clone(), Hint::Gone);
+            self.postpone(path, Hint::Gone);
             return;
         }
         let Some(row) = self.index.get(path) else { return };

@@ -96,7 +96,7 @@ impl<I: Index> Engine<I> {
                 if known != Some(stat) {
                     // If the install comes to nothing, this is not forgotten.
                     self.scan.come_by(&path, how);
-                    self.postponed.insert(path, Hint::Closed);
+                    self.postpone(&path, Hint::Closed);
                 }
                 continue;
             }
@@ -226,7 +226,7 @@ impl<I: Index> Engine<I> {
     fn look_after_installs(&mut self, walk: &Walk) {
         for path in self.wants.installing_below(walk.below.as_ref()) {
             if !walk.visited.contains(&mark(&path)) {
-                self.postponed.entry(path).or_insert(Hint::Closed);
+                self.postpone(&path, Hint::Closed);
             }
         }
     }

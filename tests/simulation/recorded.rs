@@ -2,10 +2,10 @@
 //!
 //! The rows are `MapIndex`'s; digests are kept up instead of made anew, as in the daemon's own index.
 
-use dirsyncd::engine::digest::{Digests, bucket_of, counts, entry_hash};
+use dirsyncd::engine::digest::{Digests, bucket_of, counts, deleted_at, entry_hash};
 use dirsyncd::engine::index::{Counts, Index, Row};
 use dirsyncd::engine::map_index::MapIndex;
-use dirsyncd::model::{ContentId, Entry, Kind, SyncPath};
+use dirsyncd::model::{ContentId, Entry, SyncPath};
 use dirsyncd::wire::message::{Bucket, Digest, Group};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,7 +123,7 @@ impl Index for Recorded {
         let was = std::mem::replace(&mut self.horizon, deleted_before);
         let between = was.min(deleted_before)..was.max(deleted_before);
         for (path, row) in self.map.rows() {
-            if matches!(row.winner.kind, Kind::Deleted { at } if between.contains(&at)) {
+            if deleted_at(&row.winner).is_some_and(|at| between.contains(&at)) {
                 self.digests.touch(bucket_of(path));
             }
         }

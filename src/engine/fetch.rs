@@ -320,9 +320,13 @@ impl<I: Index> Engine<I> {
         is_wanted
     }
 
-    /// Whether the folder of the path is on disk, or on its way there before it.
+    /// Whether the folder of the path is on disk, or on its way there before it. One that may just have been deleted, with all
+    /// that is in it, is not.
     fn parent_is_ready(&mut self, path: &SyncPath) -> bool {
         let Some(parent) = path.parent() else { return true };
+        if !self.missing.is_empty() && path.ancestors().any(|dir| self.missing.contains(&dir)) {
+            return false;
+        }
         if self.good_parent.as_ref() == Some(&parent) {
             return true;
         }

@@ -140,6 +140,10 @@ impl<I: Index> Engine<I> {
         let replaced = row.disk.replace(merge::on_disk(entry.clone(), stat)).map(|disk| disk.entry);
         row.installing = None;
         self.scan.looked(path);
+        if entry.is_live() {
+            // A folder that was found missing while this went into it needs another look.
+            self.seen_here(now, path);
+        }
         self.solve(path);
         let want = self.wants.get(path);
         let mut told = want.and_then(|want| want.told.clone());

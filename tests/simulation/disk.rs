@@ -43,6 +43,12 @@ impl Disk {
         (result, changes)
     }
 
+    /// The last change was made in two steps, and this was between them.
+    pub fn went_by(&mut self, between: Tree) {
+        let last = self.journal.pop();
+        self.journal.extend([between].into_iter().chain(last));
+    }
+
     /// Makes a path durable: its bytes, its name and its folders' names; its absence where it is absent.
     pub fn sync(&mut self, path: &SyncPath) {
         let mut inos = vec![ROOT];

@@ -16,6 +16,8 @@ pub struct Overwrite {
     pub node: NodeId,
     pub path: SyncPath,
     pub value: Value,
+    /// How often a user had put the value there by then.
+    placed: u32,
     /// The node's committed index moved on from the value: the change was seen.
     pub noticed: bool,
 }
@@ -52,7 +54,9 @@ impl Ledger {
                 if !placed.contains(&value) {
                     self.excused.insert(value.clone());
                 }
-                self.overwrites.push(Overwrite { node, path: change.path.clone(), value, noticed: false });
+                let at = (change.path.clone(), value.clone());
+                let placed = self.placed.get(&at).copied().unwrap_or_default();
+                self.overwrites.push(Overwrite { node, path: at.0, value, placed, noticed: false });
             }
             if let Some(value) = after {
                 self.written.entry(value.clone()).or_insert_with(|| (node, change.path.clone()));
@@ -126,8 +130,10 @@ impl Ledger {
     pub fn dead(&self) -> impl Iterator<Item = &Overwrite> {
         self.overwrites.iter().filter(|overwrite| {
             let at = (overwrite.path.clone(), overwrite.value.clone());
-            let once = self.placed.get(&at).is_none_or(|times| *times <= 1);
-            once && self.affirmed.get(&at).is_none_or(|nodes| nodes.iter().all(|node| *node == overwrite.node))
+            // An engine may have put it there first, as the copy of a displaced file.
+            let times = self.placed.get(&at).copied().unwrap_or_default();
+            let for_good = times <= 1 && times == overwrite.placed;
+            for_good && self.affirmed.get(&at).is_none_or(|nodes| nodes.iter().all(|node| *node == overwrite.node))
         })
     }
 

@@ -246,12 +246,16 @@ impl World {
         let here = &mut self.nodes[node];
         let kept = format!("{}@{}-{}", job.path, here.life, job.id.0);
         let old = here.disk.live.get(&job.path).map(|(ino, inode)| (inode.stat(ino), inode.value()));
+        let before = here.disk.live.clone();
         let (outcome, changes) = here.disk.change(|tree| match swap(tree, &job, staged, &kept, time) {
             Ok((stat, kept)) => Outcome::Done { stat, kept },
             Err(outcome) => outcome,
         });
         self.trace.note(self.now, format_args!("n{node} swaps {:?} {:?}: {outcome:?}", job.id, job.path));
         if let Outcome::Done { stat: Some(stat), .. } = &outcome {
+            if job.source == Source::InPlace {
+                here.disk.went_by(half_adjusted(before, stat.ino, &job, time));
+            }
             here.disk.flush(stat.ino);
         }
         if let (Outcome::Done { kept: Some(_), .. }, Some((stat, Some(value)))) = (&outcome, old) {
@@ -451,6 +455,15 @@ fn swap(
     let ino = tree.add(inode);
     tree.link(path, ino, time);
     Ok((tree.stat(path), kept))
+}
+
+/// Permissions are set before the mtime.
+fn half_adjusted(mut tree: Tree, ino: Ino, job: &Job, time: FileTime) -> Tree {
+    let inode = tree.edit(ino);
+    let mtime = inode.mtime;
+    set_attributes(inode, job, time);
+    inode.mtime = mtime;
+    tree
 }
 
 /// To history; an empty folder goes for good.

@@ -168,7 +168,9 @@ impl<I: Index> Engine<I> {
 
     /// What was being installed is not there, or is known now.
     fn nothing_was_cut_off(&mut self, now: Now, path: &SyncPath) {
-        if let Some(mut row) = self.index.get(path).filter(|row| row.installing.is_some() && row.winner != merge::nothing()) {
+        if let Some(mut row) =
+            self.index.get(path).filter(|row| row.installing.is_some() && row.winner != merge::nothing())
+        {
             row.installing = None;
             self.store(now, path, &row);
         }
@@ -235,10 +237,28 @@ impl<I: Index> Engine<I> {
             // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
             return self.forget(now, path);
         }
+        for below in self.on_disk_below(path).into_iter().rev() {
+            self.was_deleted_anyway(now, &below);
+        }
+        if !self.index.any_on_disk_below(path) {
+            self.was_deleted_anyway(now, path);
+        }
         let on_disk = self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
         if on_disk && !self.held.contains(path) {
             self.missing.add(now.mono, path.clone());
         }
+    }
+
+    /// What is gone and was to be deleted anyway needs no deletion of our own: maybe it was, before a crash (P5).
+    fn was_deleted_anyway(&mut self, now: Now, path: &SyncPath) -> bool {
+        let Some(row) = self.index.get(path).filter(|row| row.live_on_disk().is_some() && !self.is_busy(path)) else {
+            return false;
+        };
+        let deletion =
+            [Some(&row.winner), row.installing.as_ref()].into_iter().flatten().find(|entry| !entry.is_live());
+        let Some(deletion) = deletion.cloned() else { return false };
+        self.store(now, path, &Row { disk: Some(merge::on_disk(deletion, None)), installing: None, ..row });
+        true
     }
 
     /// It is not on disk, and nobody deleted it.
@@ -321,10 +341,8 @@ impl<I: Index> Engine<I> {
         }
         let Some(row) = self.index.get(path) else { return };
         let Some(base) = row.live_on_disk().map(|(entry, _)| entry.clone()) else { return };
-        if !row.winner.is_live() {
-            // It was to be deleted anyway, and maybe was, before a crash (P5).
-            let disk = Some(merge::on_disk(row.winner.clone(), None));
-            return self.store(now, path, &Row { disk, installing: None, ..row });
+        if self.was_deleted_anyway(now, path) {
+            return;
         }
         let stamp = base.version.stamp + 1;
         let entry = self.mint(Kind::Deleted { at: now.wall }, Mode::NONE, FileTime::default(), stamp, Some(&base));

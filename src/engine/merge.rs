@@ -62,7 +62,8 @@ pub fn compare(row: Option<&Row>, kind: &Kind, mode: Mode, mtime: FileTime, foun
         // Permissions and mtime are set in two steps: a crash between them left one of each (P5). In a backup they are old, and
         // follow the winner's again (P8).
         let is_half_way = |known: &Entry| {
-            let (mode_is, mtime_is) = ([disk.mode, known.mode].contains(&mode), [disk.mtime, known.mtime].contains(&mtime));
+            let (mode_is, mtime_is) =
+                ([disk.mode, known.mode].contains(&mode), [disk.mtime, known.mtime].contains(&mtime));
             known.kind == *kind && mode_is && mtime_is
         };
         let is_no_touch = found == Found::Restored || installed.clone().any(is_half_way);

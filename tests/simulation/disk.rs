@@ -61,6 +61,13 @@ impl Disk {
         self.sync_inodes(&inos);
     }
 
+    /// Makes a path's names durable, its bytes not.
+    pub fn sync_names(&mut self, path: &SyncPath) {
+        let platter = self.platter.clone();
+        self.sync(path);
+        self.platter = platter;
+    }
+
     /// Brings a file's bytes to the platter, its name not.
     pub fn flush(&mut self, ino: Ino) {
         if let Some(Body::File(data)) = self.live.inodes.get(&ino).map(|inode| &inode.body) {

@@ -3,7 +3,7 @@
 //! Filled from the differences that each operation made; never asks an engine.
 
 use super::disk::PathChange;
-use super::tree::Value;
+use super::tree::{Listing, Value};
 use dirsyncd::engine::index::Row;
 use dirsyncd::model::{Kind, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,6 +124,22 @@ impl Ledger {
     pub fn restored(&mut self, node: NodeId, changes: &[PathChange]) {
         self.touched(node, changes);
         self.overwrites.retain(|overwrite| overwrite.node != node || overwrite.noticed);
+    }
+
+    /// The node's index is gone: what it finds counts as put there by its user, and what it did away with may be forgotten.
+    pub fn found_anew(&mut self, node: NodeId, listing: &Listing) {
+        for (path, (_, inode)) in listing {
+            *self.touches.entry((node, path.clone())).or_default() += 1;
+            if let Some(value) = inode.value() {
+                *self.placed.entry((path.clone(), value)).or_default() += 1;
+            }
+        }
+        self.rolled_back(node);
+    }
+
+    /// The node's index does not know of its user's latest doings, and may not have told them.
+    pub fn rolled_back(&mut self, node: NodeId) {
+        self.overwrites.retain(|overwrite| overwrite.node != node);
     }
 
     /// Values that were overwritten knowingly at a path, never put there again, nor touched by another machine's user.

@@ -8,6 +8,7 @@ pub mod beneath;
 pub mod control;
 pub mod dial;
 pub mod disk;
+pub mod fail;
 pub mod greet;
 pub mod history;
 pub mod index;

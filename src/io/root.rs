@@ -4,6 +4,7 @@
 //! `model`. Deliberately not here: whether a changed marker means a restored backup (the engine's guard says).
 
 use super::beneath::{self, Facts, LastFolder, std_error};
+use super::fail::{self, Point};
 use crate::engine::{RootState, ServedFile, Stat, StatKind};
 use crate::model::path::PRIVATE_DIR;
 use crate::model::{SyncPath, text};
@@ -167,10 +168,12 @@ impl Root {
     pub fn write_marker(&self, nonce: &str) -> io::Result<()> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let temporary = "marker.new";
+        fail::at(Point::MarkerWrite)?;
         remove(&self.private, temporary)?;
         let mut file = beneath::create(&self.private, temporary)?;
         file.write_all(nonce.as_bytes())?;
         file.sync_all()?;
+        fail::at(Point::MarkerWritten)?;
         rustix::fs::renameat(&self.private, temporary, &self.private, MARKER)?;
         rustix::fs::fsync(&self.private)?;
         *written = Some(nonce.to_owned());
@@ -216,9 +219,35 @@ impl Root {
         Err(io::Error::new(io::ErrorKind::NotFound, format!("'{}' has changed", file.path)))
     }
 
-    /// Makes everything on the folder's file system durable.
-    pub fn sync_all(&self) -> rustix::io::Result<()> {
-        rustix::fs::syncfs(&self.dir)
+    /// To make everything on the folder's file system durable, for one thread: the kernel tells each open
+    /// description once of what it could not write, so that two users of one would take the error from each other (P5).
+    pub fn syncer(&self) -> rustix::io::Result<Syncer> {
+        let dir = beneath::readable_folder(&self.dir, None)?;
+        Ok(Syncer { dir, has_failed: AtomicBool::new(false) })
+    }
+}
+
+/// See `Root::syncer`.
+#[derive(Debug)]
+pub struct Syncer {
+    dir: OwnedFd,
+    has_failed: AtomicBool,
+}
+
+impl Syncer {
+    /// `point`: which use of it this is.
+    pub fn sync_all(&self, point: Point) -> rustix::io::Result<()> {
+        let synced = fail::at(point).and_then(|()| rustix::fs::syncfs(&self.dir));
+        if synced.is_err() {
+            self.has_failed.store(true, Ordering::Relaxed);
+        }
+        synced
+    }
+
+    /// After an error, silence proves nothing any more: what was lost was told of once, and is called clean now. Each
+    /// inode has a memory of its own, so that its `fsync` still knows.
+    pub fn is_trusted(&self) -> bool {
+        !self.has_failed.load(Ordering::Relaxed)
     }
 }
 

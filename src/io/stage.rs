@@ -5,6 +5,7 @@
 //! and `model`. Deliberately not here: moving staged files into the folder (`apply`).
 
 use super::beneath;
+use super::fail::{self, Point};
 use super::root::Root;
 use super::trouble::{errno, trouble};
 use crate::engine::{StageId, Trouble};
@@ -48,6 +49,7 @@ impl Stage {
 
     /// Begins a content; `size_hint` in bytes.
     pub fn create(self: &Arc<Self>, size_hint: u64) -> io::Result<StageWriter> {
+        fail::at(Point::FetchCreate)?;
         let (id, file) = self.create_file()?;
         let bulk = size_hint > WRITEBACK_BYTES;
         if bulk {
@@ -128,7 +130,8 @@ pub struct StageWriter {
 
 impl StageWriter {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
-        self.file.write_all(bytes).map_err(|e| StageError::Disk(staging_trouble(&e)))?;
+        let written = fail::at(Point::FetchWrite).map_err(io::Error::from).and_then(|()| self.file.write_all(bytes));
+        written.map_err(|e| StageError::Disk(staging_trouble(&e)))?;
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
         if self.written - self.handed_over >= WRITEBACK_BYTES {
@@ -152,6 +155,7 @@ impl StageWriter {
             start_writeback(&self.file, self.handed_over, self.written);
         }
         self.kept = true;
+        fail::after(Point::FetchFinished);
         Ok(self.id)
     }
 }

@@ -11,6 +11,7 @@ mod rows;
 
 use crate::engine::digest::Digests;
 use crate::engine::index::{Counts, Row};
+use crate::io::fail::{self, Point};
 use crate::model::SyncPath;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::cell::{Cell, RefCell};
@@ -86,7 +87,9 @@ impl SqliteIndex {
         if self.writing {
             let counts = self.counts;
             self.attempt(|index| index.write_meta(META_COUNTS, &codec::encode_counts(&counts)));
+            fail::after(Point::IndexCommit);
             self.attempt(|index| Ok(index.statement("COMMIT")?.execute([]).map(drop)?));
+            fail::after(Point::IndexCommitted);
             self.writing = false;
         }
         match self.failed.take() {

@@ -2,6 +2,7 @@
 //!
 //! Deliberately not here: the engine's own timers (`Engine::wake_at`).
 
+use super::last_run;
 use super::marker::{self, MarkerError};
 use super::shell::Shell;
 use crate::engine::{Now, RootState};
@@ -41,6 +42,7 @@ impl Chores {
         if self.hourly <= now.mono {
             if self.hourly > 0 {
                 self.renew_marker(index)?;
+                last_run::is_over(index);
             }
             self.prune_history(now);
             self.hourly = now.mono + HOUR_NS;

@@ -5,13 +5,16 @@
 
 mod background;
 mod chores;
+mod last_run;
 mod marker;
 mod shell;
 mod turn;
 
 use crate::engine::index::Index;
+use crate::engine::torn::Cut;
 use crate::engine::{Config, Engine, Event, RootState, Trust};
 use crate::io::Events;
+use crate::io::boot::Place;
 use crate::io::control::{About, Control, Handle};
 use crate::io::disk::{Disk, DiskOptions};
 use crate::io::index::{IndexError, Opened, Origin, SqliteIndex};
@@ -72,7 +75,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let state = StateDir::open(&options.state_dir)?;
     let (secret, secret_made) = secret(options)?;
     let root = Arc::new(Root::open(&options.directory)?);
-    let mut index = open_index(&state)?;
+    let (mut index, was_clean) = open_index(&state)?;
+    let cut = last_run::judge(&mut index, was_clean, &Place::of(&root))?;
     let key = device_key(&mut index)?;
     let device = key.device()?;
     let verdict = marker::judge(&root, &index);
@@ -107,7 +111,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         events: received,
         requests,
     };
-    begin(&mut turns, &verdict, options)?;
+    begin(&mut turns, &verdict, cut, options)?;
     let mut chores = Chores::start(&root, &shell);
     while !stop.is_asked() {
         let due = chores.run(turns.clock.now(), turns.engine.index_mut())?;
@@ -117,7 +121,12 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 }
 
 /// Hands the engine its first event. What the marker says comes before the first walk is asked for.
-fn begin(turns: &mut Loop<Arc<Shell>>, verdict: &Verdict, options: &Options) -> Result<(), DaemonError> {
+fn begin(
+    turns: &mut Loop<Arc<Shell>>,
+    verdict: &Verdict,
+    cut: Option<Cut>,
+    options: &Options,
+) -> Result<(), DaemonError> {
     let trust = match *verdict {
         Verdict::Trusted(trust) => trust,
         Verdict::Missing => Trust::Known,
@@ -127,6 +136,12 @@ fn begin(turns: &mut Loop<Arc<Shell>>, verdict: &Verdict, options: &Options) -> 
             "the marker in .dirsync is not the one that the index knows: the folder came back from a snapshot or a backup; what \
              it holds is compared as if found for the first time, and nothing counts as deleted"
         );
+    }
+    if let Some(cut) = cut {
+        tracing::info!(
+            "the last run ended with a power cut, or its disk was taken away: what it left is looked at as such"
+        );
+        turns.engine.cut_short(cut, trust);
     }
     let mut actions = Vec::new();
     if *verdict == Verdict::Missing {
@@ -150,6 +165,9 @@ fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell) -> Result<(), DaemonError> {
     shell.shutdown();
     // Installs that were finished meanwhile are in the index before it is closed; what follows from them waits for the next start.
     turns.turn(0)?;
+    if turns.engine.status().idle {
+        last_run::is_over(turns.engine.index_mut());
+    }
     let now = turns.clock.now();
     turns.journal.finish(now);
     turns.conclude(Vec::new())?;
@@ -196,8 +214,8 @@ fn secret(options: &Options) -> Result<(Secret, Option<PathBuf>), SecretError> {
     }
 }
 
-fn open_index(state: &StateDir) -> Result<SqliteIndex, IndexError> {
-    let Opened { index, origin } = SqliteIndex::open(&state.index_path())?;
+fn open_index(state: &StateDir) -> Result<(SqliteIndex, bool), IndexError> {
+    let Opened { index, origin, was_clean } = SqliteIndex::open(&state.index_path())?;
     if let Origin::Rebuilt { aside, why } = origin {
         tracing::warn!(
             "the index was damaged ({}) and is set aside as '{}'; a new one is made by scanning the folder, and this machine \
@@ -206,7 +224,7 @@ fn open_index(state: &StateDir) -> Result<SqliteIndex, IndexError> {
             shown(&aside)
         );
     }
-    Ok(index)
+    Ok((index, was_clean))
 }
 
 fn device_key(index: &mut SqliteIndex) -> Result<DeviceKey, DaemonError> {

@@ -185,6 +185,7 @@ impl<I: Index> Engine<I> {
                 let entry = self.mint(kind, mode, mtime, stamp, Some(&base));
                 self.changed_here(now, path, entry, Some(stat), None);
             }
+            Local::Edited(_) if self.takes_as_torn(now, path, &kind, &stat, found) => {}
             Local::Edited(base) => {
                 let stamp = merge::stamp(found, now.wall, &stat, base.as_ref());
                 let entry = self.mint(kind, mode, mtime, stamp, base.as_ref());

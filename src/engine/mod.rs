@@ -30,6 +30,7 @@ pub mod merge;
 mod session;
 mod settle;
 mod status;
+pub mod torn;
 mod walk;
 mod wants;
 
@@ -146,6 +147,8 @@ pub struct Engine<I> {
     confirmed: bool,
     future_confirmed: bool,
     halted: Option<String>,
+    /// The last run ended with a power cut.
+    cut: Option<torn::Cut>,
     paused: bool,
     next_root_check: u64,
     /// The day (ns since 1970) of the greatest stamp of any winner: every machine with the same tree has the same one,
@@ -199,6 +202,7 @@ impl<I: Index> Engine<I> {
             confirmed: false,
             future_confirmed: false,
             halted: None,
+            cut: None,
             paused: false,
             next_root_check: 0,
             latest_day,

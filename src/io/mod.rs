@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod beneath;
+pub mod boot;
 pub mod control;
 pub mod dial;
 pub mod disk;

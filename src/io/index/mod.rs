@@ -11,6 +11,7 @@ mod rows;
 
 use crate::engine::digest::Digests;
 use crate::engine::index::{Counts, Row};
+use crate::io::boot;
 use crate::io::fail::{self, Point};
 use crate::model::SyncPath;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
@@ -26,6 +27,7 @@ pub const JOURNAL_LINES: i64 = 10_000;
 const META_COUNTS: &str = "index.counts";
 const META_HORIZON: &str = "index.horizon";
 const META_CLEAN: &str = "index.clean";
+const META_COMMITTED: &str = "index.committed";
 
 /// Why the index cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,8 @@ pub struct SqliteIndex {
     digests: Digests,
     counts: Counts,
     horizon: u64,
+    /// Of the last run (ns since 1970); 0: there was none.
+    last_commit: u64,
     /// The row that was read or written last: one event asks for the same row several times.
     recent: RefCell<Option<(SyncPath, Option<Row>)>>,
     failed: RefCell<Option<IndexError>>,
@@ -87,6 +91,7 @@ impl SqliteIndex {
         if self.writing {
             let counts = self.counts;
             self.attempt(|index| index.write_meta(META_COUNTS, &codec::encode_counts(&counts)));
+            self.attempt(|index| index.write_meta(META_COMMITTED, &boot::wall_ns().to_be_bytes()));
             fail::after(Point::IndexCommit);
             self.attempt(|index| Ok(index.statement("COMMIT")?.execute([]).map(drop)?));
             fail::after(Point::IndexCommitted);
@@ -97,6 +102,11 @@ impl SqliteIndex {
             None if self.broken.get() => Err(IndexError::Damaged("an earlier error was not heeded")),
             None => Ok(()),
         }
+    }
+
+    /// When the last run committed last: it was alive then (ns since 1970).
+    pub fn last_commit(&self) -> u64 {
+        self.last_commit
     }
 
     /// The last commit, and the mark of a clean stop, which spares the next start a check of the whole file.

@@ -60,7 +60,8 @@ pub enum Seen {
     Whole(Id),
     /// The beginning of a value, or nothing at all.
     Torn(String),
-    Foreign,
+    /// What nobody wrote, described.
+    Foreign(String),
 }
 
 fn value(who: &str, count: u64, len: usize) -> Vec<u8> {
@@ -72,18 +73,24 @@ fn value(who: &str, count: u64, len: usize) -> Vec<u8> {
 pub fn recognise(bytes: &[u8]) -> Seen {
     let Some(end) = bytes.iter().position(|&b| b == b'\n') else {
         let torn = bytes.len() < 40 && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b' ');
-        return if torn { Seen::Torn(String::from_utf8_lossy(bytes).into_owned()) } else { Seen::Foreign };
+        return if torn { Seen::Torn(String::from_utf8_lossy(bytes).into_owned()) } else { foreign(bytes) };
     };
     let id = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let words: Vec<_> = id.split(' ').collect();
-    let [who, count, len] = words[..] else { return Seen::Foreign };
-    let (Ok(count), Ok(len)) = (count.parse(), len.parse()) else { return Seen::Foreign };
+    let [who, count, len] = words[..] else { return foreign(bytes) };
+    let (Ok(count), Ok(len)) = (count.parse(), len.parse()) else { return foreign(bytes) };
     let whole = value(who, count, len);
     match whole.starts_with(bytes) {
         true if whole.len() == bytes.len() => Seen::Whole(id),
         true => Seen::Torn(format!("{id}: {} bytes", bytes.len())),
-        false => Seen::Foreign,
+        false => foreign(bytes),
     }
+}
+
+fn foreign(bytes: &[u8]) -> Seen {
+    let zeros = bytes.iter().filter(|&&b| b == 0).count();
+    let start = &bytes[..bytes.len().min(40)];
+    Seen::Foreign(format!("{} bytes, {zeros} of them zero, beginning with '{}'", bytes.len(), start.escape_ascii()))
 }
 
 /// One user at one machine. `scratch` lies on the folder's file system.
@@ -279,9 +286,10 @@ impl Chronicle {
         let known: BTreeSet<&Id> = check.now.values.iter().chain(&check.peer.values).collect();
         let mut complaints = Vec::new();
         for (path, seen) in &check.now.files {
-            let was_there = check.before.files.contains_key(path) || check.peer.files.contains_key(path);
+            let was_whole = |holdings: &Holdings| matches!(holdings.files.get(path), Some(Seen::Whole(_)));
+            let was_there = was_whole(check.before) || was_whole(check.peer);
             match seen {
-                Seen::Foreign => complaints.push(format!("{path} holds what nobody wrote")),
+                Seen::Foreign(what) => complaints.push(format!("{path} holds what nobody wrote: {what}")),
                 Seen::Torn(what) if was_there => complaints.push(format!("{path} is torn ('{what}')")),
                 // It was new, and no other machine ever had more of it.
                 Seen::Torn(_) => {}

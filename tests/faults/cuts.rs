@@ -11,6 +11,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
 
 /// The machine on the volume, its peer that keeps its power, and their users.
 struct Bench {
@@ -125,8 +128,11 @@ impl Bench {
         let complaints = chronicle.check(&check);
         assert!(complaints.is_empty(), "after cut {number}:\n{}", complaints.join("\n"));
         for machine in [&self.a, &self.b] {
-            let staged = fs::read_dir(machine.dir.join(".dirsync/staging")).expect("it is there").count();
-            assert_eq!(staged, 0, "{} left something in staging after cut {number}", machine.name);
+            eventually(&format!("staging of {} is empty after cut {number}", machine.name), SOON, || {
+                let staged = fs::read_dir(machine.dir.join(".dirsync/staging")).expect("it is there");
+                let names: Vec<_> = staged.map(|file| file.expect("an entry").file_name()).collect();
+                names.is_empty().then_some(()).ok_or(format!("{names:?}"))
+            });
             let status = machine.json(&["status"]).expect("it answers");
             assert_eq!(status["problems"], serde_json::json!([]), "{} after cut {number}", machine.name);
             empty(&machine.history_dir());

@@ -3,6 +3,7 @@
 //! May import everything below; nothing but `bin/` imports it. Deliberately not here: the loop itself (`turn.rs`), wiring
 //! (`shell.rs`), decisions (`engine/`).
 
+mod again;
 mod background;
 mod chores;
 mod last_run;
@@ -27,6 +28,7 @@ use crate::io::state::{StateDir, StateError};
 use crate::io::tls::{DeviceKey, KeyError};
 use crate::model::{DeviceId, text};
 use crate::options::{ListenPort, Options, SecretSource};
+use background::Stop;
 use chores::Chores;
 use marker::{MarkerError, Verdict};
 use shell::{Incoming, Outgoing, Shell};
@@ -61,6 +63,13 @@ pub enum DaemonError {
     Start(#[from] io::Error),
 }
 
+impl DaemonError {
+    /// Whether it may be over by itself, or by what a person does elsewhere: the disk of the index is full or failing.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Index(why) if why.is_the_disks())
+    }
+}
+
 impl From<MarkerError> for DaemonError {
     fn from(why: MarkerError) -> Self {
         match why {
@@ -72,6 +81,14 @@ impl From<MarkerError> for DaemonError {
 
 /// Runs until SIGTERM or SIGINT; an error is the reason of exit code 1.
 pub fn run(options: &Options) -> Result<(), DaemonError> {
+    let stop = Stop::default();
+    match run_once(options, &stop) {
+        Err(why) if why.may_pass() => again::start_anew(why, &stop),
+        ended => ended,
+    }
+}
+
+fn run_once(options: &Options, stop: &Stop) -> Result<(), DaemonError> {
     let state = StateDir::open(&options.state_dir)?;
     let (secret, secret_made) = secret(options)?;
     let root = Arc::new(Root::open(&options.directory)?);
@@ -81,7 +98,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let device = key.device()?;
     let verdict = marker::judge(&root, &index);
     if let Verdict::Trusted(_) = verdict {
-        marker::renew(&root, &mut index)?;
+        renew_marker(&root, &mut index)?;
     }
 
     let (events, received) = Events::channel();
@@ -100,7 +117,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         say_how_to_add_a_machine(&file);
     }
     let shell = Arc::new(Shell::new(disk, net));
-    let stop = background::start(Control::bind(root.private())?, handle, Arc::clone(&shell) as _, about, events)?;
+    background::start(Control::bind(root.private())?, handle, Arc::clone(&shell) as _, about, events, stop)?;
 
     let engine = Engine::new(Config { device, name: options.name.clone() }, index);
     let mut turns = Loop {
@@ -118,6 +135,17 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         turns.turn(due)?;
     }
     end(turns, &shell)
+}
+
+/// A folder that has a marker can do with it: a full disk is no reason not to serve.
+fn renew_marker(root: &Root, index: &mut SqliteIndex) -> Result<(), DaemonError> {
+    match marker::renew(root, index) {
+        Err(why @ MarkerError::Write(_)) if root.marker().is_some() => {
+            tracing::warn!("{why}; the one that is there stays for now");
+            Ok(())
+        }
+        renewed => Ok(renewed?),
+    }
 }
 
 /// Hands the engine its first event. What the marker says comes before the first walk is asked for.

@@ -294,9 +294,10 @@ fn own_folder(dir: &OwnedFd, name: &str, shown: &str) -> Result<OwnedFd, RootErr
 
 /// One daemon a folder: the lock goes with the process, whatever ends it.
 fn lock(private: &OwnedFd, shown: &str) -> Result<File, RootError> {
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Not for writing: that would keep the file system from being remounted read-only while we run.
+    let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(private, "lock", flags, Mode::RUSR | Mode::WUSR).map_err(|e| failed(shown, e))?;
-    let mut file = File::from(fd);
+    let file = File::from(fd);
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
@@ -305,10 +306,17 @@ fn lock(private: &OwnedFd, shown: &str) -> Result<File, RootError> {
         }
         Err(e) => return Err(failed(shown, e)),
     }
-    let pid = format!("{}\n", std::process::id());
-    let written = file.set_len(0).and_then(|()| file.write_all(pid.as_bytes()));
-    written.map_err(|e| RootError::Io { path: shown.to_owned(), why: e.to_string() })?;
+    if let Err(why) = write_pid(private) {
+        // Only the message to a second daemon needs it; a full disk is no reason not to serve.
+        tracing::debug!("the pid is not in '.dirsync/lock': {why}");
+    }
     Ok(file)
+}
+
+fn write_pid(private: &OwnedFd) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(private, "lock", flags, Mode::empty())?);
+    writeln!(file, "{}", std::process::id())
 }
 
 fn read_small(dir: &OwnedFd, name: &str) -> Option<String> {
@@ -325,14 +333,15 @@ fn remove(dir: &OwnedFd, name: &str) -> io::Result<()> {
     }
 }
 
-/// Tries an exchange on two files of our own.
+/// Tries an exchange on two files of our own. Where they cannot be made, as on a full disk, it is taken for possible.
 fn probe_exchange(staging: &OwnedFd) -> bool {
     let names = ["probe-a", "probe-b"];
-    let exchanged = names.iter().all(|name| {
+    let are_made = names.iter().all(|name| {
         let _ = remove(staging, name);
         beneath::create(staging, name).is_ok()
-    }) && rustix::fs::renameat_with(staging, names[0], staging, names[1], RenameFlags::EXCHANGE)
-        .is_ok();
+    });
+    let exchange = || rustix::fs::renameat_with(staging, names[0], staging, names[1], RenameFlags::EXCHANGE);
+    let exchanged = !are_made || exchange().is_ok();
     for name in names {
         let _ = remove(staging, name);
     }

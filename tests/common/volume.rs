@@ -71,3 +71,23 @@ impl Drop for Volume {
         let _ = Command::new("umount").arg("-l").arg(self.path()).output();
     }
 }
+
+/// A small disk in memory, mounted over a folder; it can be made larger.
+pub struct Small(PathBuf);
+
+impl Small {
+    pub fn new(over: &Path, kibibytes: u64) -> Self {
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={kibibytes}k,mode=0700"), "none", path_text(over)]);
+        Self(over.to_owned())
+    }
+
+    pub fn resize(&self, kibibytes: u64) {
+        run("mount", &["-o", &format!("remount,size={kibibytes}k"), path_text(&self.0)]);
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}

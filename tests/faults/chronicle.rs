@@ -88,9 +88,13 @@ pub fn recognise(bytes: &[u8]) -> Seen {
 }
 
 fn foreign(bytes: &[u8]) -> Seen {
-    let zeros = bytes.iter().filter(|&&b| b == 0).count();
+    let zeros = bytes.iter().rev().take_while(|b| **b == 0).count();
     let start = &bytes[..bytes.len().min(40)];
-    Seen::Foreign(format!("{} bytes, {zeros} of them zero, beginning with '{}'", bytes.len(), start.escape_ascii()))
+    Seen::Foreign(format!(
+        "{} bytes, the last {zeros} of them zero, beginning with '{}'",
+        bytes.len(),
+        start.escape_ascii()
+    ))
 }
 
 /// One user at one machine. `scratch` lies on the folder's file system.

@@ -8,3 +8,6 @@ mod common;
 
 mod chronicle;
 mod cuts;
+mod errors;
+mod kills;
+mod work;

@@ -42,7 +42,7 @@ fn file(site: &Site, nearest: &mut Nearest, job: &Job, size: u64, content: &Cont
             if bytes.len() as u64 != size || ContentId::of(bytes) != *content {
                 return Err(Outcome::BadContent);
             }
-            let (id, mut file) = create(site).map_err(failed)?;
+            let (id, mut file) = create(site, job)?;
             let written = fail::at(Point::StageWrite).and_then(|()| file.write_all(bytes).map_err(|e| errno(&e)));
             let written = written.map_err(failed);
             finish(site, nearest, job, &stage::name(id), file, written)
@@ -72,9 +72,9 @@ fn file(site: &Site, nearest: &mut Nearest, job: &Job, size: u64, content: &Cont
     }
 }
 
-fn create(site: &Site) -> rustix::io::Result<(StageId, File)> {
-    fail::at(Point::StageCreate)?;
-    site.stage.create_file()
+fn create(site: &Site, job: &Job) -> Result<(StageId, File), Outcome> {
+    site.stage.check_room().map_err(Outcome::Failed)?;
+    fail::at(Point::StageCreate).and_then(|()| site.stage.create_file()).map_err(|e| failed("write", job, e))
 }
 
 fn finish(
@@ -103,7 +103,7 @@ fn copy(
     let parent = beneath::folder(site.root.dir(), from.parent().as_ref()).map_err(|_| Outcome::NoSource)?;
     let opened = beneath::regular(&parent, from.name()).map_err(|_| Outcome::NoSource)?;
     let (mut source, _) = opened.filter(|(_, facts)| facts.stat == *stat).ok_or(Outcome::NoSource)?;
-    let (id, mut file) = create(site).map_err(|e| failed("write", job, e))?;
+    let (id, mut file) = create(site, job)?;
     let copied = copy_hashing(&mut source, &mut file).map_err(|e| failed("copy", job, errno(&e)));
     let made = copied.and_then(|hash| {
         if hash == *content {

@@ -14,7 +14,7 @@ use crate::engine::index::{Counts, Row};
 use crate::io::boot;
 use crate::io::fail::{self, Point};
 use crate::model::SyncPath;
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
@@ -47,6 +47,17 @@ pub enum IndexError {
     Storage(#[from] rusqlite::Error),
     #[error("the index holds a damaged row ({0}); the next start checks the index and makes it anew if need be")]
     Damaged(&'static str),
+}
+
+impl IndexError {
+    /// Whether it says something of the disk alone, and nothing of the index.
+    pub fn is_the_disks(&self) -> bool {
+        let Self::Storage(why) = self else { return false };
+        matches!(
+            why.sqlite_error_code(),
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+        )
+    }
 }
 
 /// One line of the journal, for `dirsync log`.

@@ -27,12 +27,12 @@ pub(super) fn start(
     world: Arc<dyn World>,
     about: About,
     events: Events,
-) -> io::Result<Stop> {
+    stop: &Stop,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let inside = runtime.enter();
     let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     drop(inside);
-    let stop = Stop::default();
     let asked = stop.clone();
     let work = move || {
         runtime.block_on(async move {
@@ -46,7 +46,7 @@ pub(super) fn start(
         });
     };
     std::thread::Builder::new().name("control".to_owned()).spawn(work)?;
-    Ok(stop)
+    Ok(())
 }
 
 async fn await_signal(mut terminate: Signal, mut interrupt: Signal, stop: Stop, events: Events) {

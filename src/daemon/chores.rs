@@ -2,6 +2,7 @@
 //!
 //! Deliberately not here: the engine's own timers (`Engine::wake_at`).
 
+use super::last_run;
 use super::marker::{self, MarkerError};
 use super::shell::Shell;
 use crate::engine::{Now, RootState, Trust};
@@ -47,6 +48,9 @@ impl Chores {
             self.marked = true;
         }
         if is_hour {
+            if self.hourly > 0 {
+                last_run::is_over(index);
+            }
             self.prune_history(now);
             self.hourly = now.mono + HOUR_NS;
         }

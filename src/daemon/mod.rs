@@ -3,15 +3,19 @@
 //! May import everything below; nothing but `bin/` imports it. Deliberately not here: the loop itself (`turn.rs`), wiring
 //! (`shell.rs`), decisions (`engine/`).
 
+mod again;
 mod background;
 mod chores;
+mod last_run;
 mod marker;
 mod shell;
 mod turn;
 
 use crate::engine::index::Index;
+use crate::engine::torn::Cut;
 use crate::engine::{Config, Engine, Event, RootState, Trust};
 use crate::io::Events;
+use crate::io::boot::Place;
 use crate::io::control::{About, Control, Handle};
 use crate::io::disk::{Disk, DiskOptions};
 use crate::io::index::{IndexError, Opened, Origin, SqliteIndex};
@@ -24,6 +28,7 @@ use crate::io::state::{StateDir, StateError};
 use crate::io::tls::{DeviceKey, KeyError};
 use crate::model::{DeviceId, text};
 use crate::options::{ListenPort, Options, SecretSource};
+use background::Stop;
 use chores::Chores;
 use marker::{MarkerError, Verdict};
 use shell::{Incoming, Outgoing, Shell};
@@ -58,6 +63,13 @@ pub enum DaemonError {
     Start(#[from] io::Error),
 }
 
+impl DaemonError {
+    /// Whether it may be over by itself, or by what a person does elsewhere: the disk of the index is full or failing.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Index(why) if why.is_the_disks())
+    }
+}
+
 impl From<MarkerError> for DaemonError {
     fn from(why: MarkerError) -> Self {
         match why {
@@ -69,16 +81,25 @@ impl From<MarkerError> for DaemonError {
 
 /// Runs until SIGTERM or SIGINT; an error is the reason of exit code 1.
 pub fn run(options: &Options) -> Result<(), DaemonError> {
+    let stop = Stop::default();
+    match run_once(options, &stop) {
+        Err(why) if why.may_pass() => again::start_anew(why, &stop),
+        ended => ended,
+    }
+}
+
+fn run_once(options: &Options, stop: &Stop) -> Result<(), DaemonError> {
     let state = StateDir::open(&options.state_dir)?;
     let (secret, secret_made) = secret(options)?;
     let root = Arc::new(Root::open(&options.directory)?);
-    let mut index = open_index(&state)?;
+    let (mut index, was_clean) = open_index(&state)?;
+    let cut = last_run::judge(&mut index, was_clean, &Place::of(&root))?;
     let key = device_key(&mut index)?;
     let device = key.device()?;
     let verdict = marker::judge(&root, &index);
     let marked = verdict == Verdict::Trusted(Trust::Known);
     if marked {
-        marker::renew(&root, &mut index)?;
+        renew_marker(&root, &mut index)?;
     }
 
     let (events, received) = Events::channel();
@@ -97,7 +118,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         say_how_to_add_a_machine(&file);
     }
     let shell = Arc::new(Shell::new(disk, net));
-    let stop = background::start(Control::bind(root.private())?, handle, Arc::clone(&shell) as _, about, events)?;
+    background::start(Control::bind(root.private())?, handle, Arc::clone(&shell) as _, about, events, stop)?;
 
     let engine = Engine::new(Config { device, name: options.name.clone() }, index);
     let mut turns = Loop {
@@ -108,7 +129,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         events: received,
         requests,
     };
-    begin(&mut turns, &verdict, options)?;
+    begin(&mut turns, &verdict, cut, options)?;
     let mut chores = Chores::start(&root, &shell, marked);
     while !stop.is_asked() {
         let trust = turns.engine.trust();
@@ -118,8 +139,24 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     end(turns, &shell)
 }
 
+/// A folder that has a marker can do with it: a full disk is no reason not to serve.
+fn renew_marker(root: &Root, index: &mut SqliteIndex) -> Result<(), DaemonError> {
+    match marker::renew(root, index) {
+        Err(why @ MarkerError::Write(_)) if root.marker().is_some() => {
+            tracing::warn!("{why}; the one that is there stays for now");
+            Ok(())
+        }
+        renewed => Ok(renewed?),
+    }
+}
+
 /// Hands the engine its first event. What the marker says comes before the first walk is asked for.
-fn begin(turns: &mut Loop<Arc<Shell>>, verdict: &Verdict, options: &Options) -> Result<(), DaemonError> {
+fn begin(
+    turns: &mut Loop<Arc<Shell>>,
+    verdict: &Verdict,
+    cut: Option<Cut>,
+    options: &Options,
+) -> Result<(), DaemonError> {
     let trust = match *verdict {
         Verdict::Trusted(trust) => trust,
         Verdict::Missing => Trust::Known,
@@ -129,6 +166,12 @@ fn begin(turns: &mut Loop<Arc<Shell>>, verdict: &Verdict, options: &Options) -> 
             "the marker in .dirsync is not the one that the index knows: the folder came back from a snapshot or a backup; what \
              it holds is compared as if found for the first time, and nothing counts as deleted"
         );
+    }
+    if let Some(cut) = cut {
+        tracing::info!(
+            "the last run ended with a power cut, or its disk was taken away: what it left is looked at as such"
+        );
+        turns.engine.cut_short(cut, trust);
     }
     let mut actions = Vec::new();
     if *verdict == Verdict::Missing {
@@ -152,6 +195,9 @@ fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell) -> Result<(), DaemonError> {
     shell.shutdown();
     // Installs that were finished meanwhile are in the index before it is closed; what follows from them waits for the next start.
     turns.turn(0)?;
+    if turns.engine.status().idle {
+        last_run::is_over(turns.engine.index_mut());
+    }
     let now = turns.clock.now();
     turns.journal.finish(now);
     turns.conclude(Vec::new())?;
@@ -198,8 +244,8 @@ fn secret(options: &Options) -> Result<(Secret, Option<PathBuf>), SecretError> {
     }
 }
 
-fn open_index(state: &StateDir) -> Result<SqliteIndex, IndexError> {
-    let Opened { index, origin } = SqliteIndex::open(&state.index_path())?;
+fn open_index(state: &StateDir) -> Result<(SqliteIndex, bool), IndexError> {
+    let Opened { index, origin, was_clean } = SqliteIndex::open(&state.index_path())?;
     if let Origin::Rebuilt { aside, why } = origin {
         tracing::warn!(
             "the index was damaged ({}) and is set aside as '{}'; a new one is made by scanning the folder, and this machine \
@@ -208,7 +254,7 @@ fn open_index(state: &StateDir) -> Result<SqliteIndex, IndexError> {
             shown(&aside)
         );
     }
-    Ok(index)
+    Ok((index, was_clean))
 }
 
 fn device_key(index: &mut SqliteIndex) -> Result<DeviceKey, DaemonError> {

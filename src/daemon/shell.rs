@@ -12,7 +12,6 @@ use crate::io::net::Net;
 use crate::io::root::Root;
 use crate::io::stage::{Stage, StageError, StageWriter};
 use crate::io::transfer::{Served, StagedWriter, Staging};
-use crate::io::trouble::{errno, trouble};
 use crate::model::{ContentId, SyncPath, text};
 use std::fs::File;
 use std::io;
@@ -97,7 +96,7 @@ impl Staging for Incoming {
     fn create(&self, size: u64) -> Result<Box<dyn StagedWriter>, FetchError> {
         match self.0.create(size) {
             Ok(writer) => Ok(Box::new(Writer(writer))),
-            Err(why) => Err(FetchError::Staging(trouble("stage", None, errno(&why)))),
+            Err(trouble) => Err(FetchError::Staging(trouble)),
         }
     }
 

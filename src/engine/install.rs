@@ -1,7 +1,7 @@
 //! Installing: what is ready goes to the shell, and what came of it goes to the index.
 
 use super::action::{Action, Job, JobId, Keep, Outcome, Report, Source};
-use super::event::{Cause, Hint, Now, Stat, StatKind, Trouble};
+use super::event::{Cause, Hint, Now, StageId, Stat, StatKind, Trouble};
 use super::index::{Index, Row};
 use super::local::is_racy;
 use super::wants::{Step, UnderWay};
@@ -42,7 +42,9 @@ impl<I: Index> Engine<I> {
             self.wants.installing_bytes += size;
         }
         let copied = matches!(source, Source::Copy { .. });
-        self.wants.jobs.insert(id, UnderWay { path: path.clone(), entry: entry.clone(), copied, window });
+        let staged = if let Source::Staged(staged) = &source { Some(*staged) } else { None };
+        let under_way = UnderWay { path: path.clone(), entry: entry.clone(), copied, staged, window };
+        self.wants.jobs.insert(id, under_way);
         self.act(Action::Install(Job { id, path: path.clone(), entry, expect, source, keep }));
     }
 
@@ -55,7 +57,10 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn installed(&mut self, now: Now, job: JobId, outcome: Outcome) {
-        let Some(UnderWay { path, entry, copied, window }) = self.wants.jobs.remove(&job) else { return };
+        let Some(UnderWay { path, entry, copied, staged, window }) = self.wants.jobs.remove(&job) else { return };
+        if let Some(staged) = staged {
+            self.take_back(&path, &entry, staged, &outcome);
+        }
         if let Some(size) = window {
             self.wants.release_small(size);
             self.wants.installing_bytes -= size;
@@ -99,6 +104,19 @@ impl<I: Index> Engine<I> {
                 self.cut_off.insert(path.clone());
                 self.install_failed(now, &path, trouble);
             }
+        }
+    }
+
+    /// A staged content whose install was refused serves the next try, if that is for the same content.
+    fn take_back(&mut self, path: &SyncPath, entry: &Entry, staged: StageId, outcome: &Outcome) {
+        match (outcome, self.wants.by_path.get_mut(path)) {
+            (Outcome::Done { .. }, _) => {}
+            (Outcome::Stale | Outcome::NoParent | Outcome::NotEmpty, Some(want))
+                if want.content == entry.file() && want.staged.is_none() =>
+            {
+                want.staged = Some(staged);
+            }
+            _ => self.act(Action::Discard(staged)),
         }
     }
 

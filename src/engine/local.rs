@@ -222,6 +222,7 @@ impl<I: Index> Engine<I> {
                 let entry = self.mint(kind, mode, mtime, stamp, Some(&base));
                 self.changed_here(now, path, entry, Some(stat), None);
             }
+            Local::Edited(_) if self.takes_as_torn(now, path, &kind, &stat, found) => {}
             Local::Edited(base) => {
                 let mut stamp = merge::stamp(found, now.wall, &stat, base.as_ref());
                 if let Some(row) = row.filter(|_| found == Found::Restored) {

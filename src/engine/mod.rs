@@ -32,6 +32,7 @@ mod scan;
 mod session;
 mod settle;
 mod status;
+pub mod torn;
 mod walk;
 mod wants;
 
@@ -154,6 +155,8 @@ pub struct Engine<I> {
     confirmed: bool,
     future_confirmed: bool,
     halted: Option<String>,
+    /// The last run ended with a power cut.
+    cut: Option<torn::Cut>,
     paused: bool,
     next_root_check: u64,
     /// The day (ns since 1970) of the greatest stamp of any winner: every machine with the same tree has the same one,
@@ -207,6 +210,7 @@ impl<I: Index> Engine<I> {
             confirmed: false,
             future_confirmed: false,
             halted: None,
+            cut: None,
             paused: false,
             next_root_check: 0,
             latest_day,

@@ -48,6 +48,8 @@ pub(super) struct UnderWay {
     pub path: SyncPath,
     pub entry: Entry,
     pub copied: bool,
+    /// What it installs from, given back if it comes to nothing.
+    pub staged: Option<StageId>,
     /// What it holds of the small window (bytes).
     pub window: Option<u64>,
 }

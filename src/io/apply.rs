@@ -12,8 +12,9 @@ mod tests;
 
 use super::Events;
 use super::beneath::{self, LastFolder};
+use super::fail::{self, Point};
 use super::history::History;
-use super::root::Root;
+use super::root::{Root, Syncer};
 use super::stage::{self, Stage};
 use crate::engine::{Event, Job, JobId, Outcome, Source, Stat, StatKind};
 use crate::model::SyncPath;
@@ -45,6 +46,7 @@ pub(super) struct Site {
     pub root: Arc<Root>,
     pub stage: Arc<Stage>,
     pub history: Arc<History>,
+    pub syncer: Arc<Syncer>,
 }
 
 /// What a job put into staging.
@@ -87,9 +89,10 @@ struct Unsettled {
 }
 
 impl Applier {
-    pub fn new(root: Arc<Root>, stage: Arc<Stage>, history: Arc<History>, events: Events) -> Self {
-        let site = Site { root, stage, history };
-        Self { site, events, queue: Mutex::default(), arrived: Condvar::new() }
+    pub fn new(root: Arc<Root>, stage: Arc<Stage>, history: Arc<History>, events: Events) -> std::io::Result<Self> {
+        let syncer = Arc::new(root.syncer()?);
+        let site = Site { root, stage, history, syncer };
+        Ok(Self { site, events, queue: Mutex::default(), arrived: Condvar::new() })
     }
 
     pub fn queue(&self, jobs: Vec<Job>) {
@@ -228,8 +231,8 @@ impl Site {
         let is_file = |made: &&mut Result<Made, Outcome>| matches!(made, Ok(Made::Staged(staged)) if staged.stat.kind == StatKind::File);
         let files = all.iter_mut().filter(is_file).count();
         let few = if self.stage.is_bulk_under_way() { FEW_FILES_BESIDE_BULK } else { FEW_FILES };
-        let synced_all = files > few;
-        let common = if synced_all { self.root.sync_all() } else { Ok(()) };
+        let synced_all = files > few && self.syncer.is_trusted();
+        let common = if synced_all { self.syncer.sync_all(Point::StageSyncfs) } else { Ok(()) };
         for (job, made) in jobs.iter().zip(&mut all) {
             let Ok(Made::Staged(staged)) = made else { continue };
             let synced = match common {
@@ -321,7 +324,8 @@ impl Site {
         if unsettled.folders.is_empty() {
             return unsettled.outcomes;
         }
-        let synced = if unsettled.wants_syncfs() { self.root.sync_all() } else { self.sync_each(&unsettled) };
+        let synced = self.sync(&unsettled);
+        fail::after(Point::InstallDurable);
         if let Err(e) = synced {
             // In place, but not durable: never called done. A look finds it there when its folder is well again.
             let trouble = super::trouble::trouble("make durable", None, e);
@@ -334,13 +338,21 @@ impl Site {
         unsettled.outcomes
     }
 
+    fn sync(&self, unsettled: &Unsettled) -> rustix::io::Result<()> {
+        if unsettled.wants_syncfs() && self.syncer.is_trusted() {
+            return self.syncer.sync_all(Point::InstallSyncfs);
+        }
+        self.sync_each(unsettled)
+    }
+
     fn sync_each(&self, unsettled: &Unsettled) -> rustix::io::Result<()> {
+        fail::at(Point::InstallFsync)?;
         for path in &unsettled.inodes {
             let parent = beneath::folder(self.root.dir(), path.parent().as_ref());
             match parent.and_then(|parent| beneath::regular(&parent, path.name())) {
                 Ok(Some((file, _))) => rustix::fs::fsync(&file)?,
                 Ok(None) => {}
-                Err(_) => return self.root.sync_all(),
+                Err(_) => return self.syncer.sync_all(Point::InstallSyncfs),
             }
         }
         if unsettled.history {
@@ -350,7 +362,7 @@ impl Site {
             match beneath::readable_folder(self.root.dir(), folder.as_ref()) {
                 Ok(folder) => rustix::fs::fsync(&folder)?,
                 // Moved away, or not readable to us.
-                Err(_) => return self.root.sync_all(),
+                Err(_) => return self.syncer.sync_all(Point::InstallSyncfs),
             }
         }
         Ok(())

@@ -53,12 +53,13 @@ impl Disk {
     /// Starts the threads. Fails when staging cannot be cleared or a thread cannot be made.
     pub fn start(root: Arc<Root>, events: Events, options: &DiskOptions) -> io::Result<Self> {
         let unwatched_walk = options.unwatched_walk;
+        let syncers = (0..look::THREADS).map(|_| root.syncer()).collect::<rustix::io::Result<Vec<_>>>()?;
         let stage = Stage::open(Arc::clone(&root))?;
         let history = History::open(Arc::clone(&root), Arc::clone(&stage));
         let watcher = Arc::new(Watcher::new(Arc::clone(&root), events.clone()));
         let looks = Arc::new(Looks::new(Arc::clone(&root), Arc::clone(&stage), events.clone()));
         let walker = Arc::new(Walker::new(Arc::clone(&root), Arc::clone(&watcher), Arc::clone(&looks), events.clone()));
-        let applier = Applier::new(root, Arc::clone(&stage), Arc::clone(&history), events.clone());
+        let applier = Applier::new(root, Arc::clone(&stage), Arc::clone(&history), events.clone())?;
         let (alive, ended) = mpsc::channel();
         let (timer, timer_ended) = mpsc::channel();
         let applier = Arc::new(applier);
@@ -66,9 +67,9 @@ impl Disk {
         let disk = Self { stage, history, looks, watcher, walker, applier, timer, ended };
         let watcher = Arc::clone(&disk.watcher);
         spawn("watch", alive.clone(), move || watcher.run())?;
-        for _ in 0..look::THREADS {
+        for syncer in syncers {
             let looks = Arc::clone(&disk.looks);
-            spawn("look", alive.clone(), move || looks.run())?;
+            spawn("look", alive.clone(), move || looks.run(&syncer))?;
         }
         for _ in 0..scan::THREADS {
             let walker = Arc::clone(&disk.walker);

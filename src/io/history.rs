@@ -6,6 +6,7 @@
 //! here: putting things in (`apply::place`) and back (`apply::restore`).
 
 use super::beneath;
+use super::fail::{self, Point};
 use super::root::Root;
 use super::stage::Stage;
 use crate::engine::{Keep, StatKind};
@@ -66,7 +67,9 @@ impl History {
     pub(super) fn reserve(&self, reason: Keep, path: &SyncPath) -> rustix::io::Result<(String, bool)> {
         let UniqueName { name, is_cut } = unique_name(reason, path.as_bytes());
         if is_cut {
-            let written = beneath::create(self.root.history(), &sidecar(&name)).and_then(|mut file| {
+            let created =
+                fail::at(Point::HistoryPath).and_then(|()| beneath::create(self.root.history(), &sidecar(&name)));
+            let written = created.and_then(|mut file| {
                 file.write_all(path.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| super::trouble::errno(&e))
             });
             if let Err(e) = written {
@@ -103,6 +106,7 @@ impl History {
                 continue;
             }
             rustix::fs::unlinkat(self.root.history(), item.name.as_str(), AtFlags::empty())?;
+            fail::after(Point::PruneRemoved);
             self.release(&item.name);
             total -= item.facts.stat.size;
             removed += 1;

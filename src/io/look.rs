@@ -8,7 +8,8 @@
 
 use super::Events;
 use super::beneath::{self, Facts, LastFolder};
-use super::root::Root;
+use super::fail::{self, Point};
+use super::root::{Root, Syncer};
 use super::stage::Stage;
 use super::trouble::{errno, trouble};
 use crate::engine::{Event, Observed, Stat, StatKind};
@@ -18,7 +19,7 @@ use crate::wire::message::SMALL_FILE_BYTES;
 use bytes::Bytes;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -38,6 +39,8 @@ const LARGE_BYTES: u64 = 4 << 20;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Bodies handed over and not yet dropped, in all (P9).
 const BODIES_BYTES: usize = 16 << 20;
+/// Files that could not be made durable and are remembered as such, at most (P9).
+const UNSOUND: usize = 10_000;
 /// The kernel stamps changes with a clock that ticks at least this often (ns).
 const TICK_NS: i128 = 20_000_000;
 const IGNORE_FILE_BYTES: u64 = 1 << 20;
@@ -59,13 +62,15 @@ pub struct Looks {
     changed: Condvar,
     is_stopping: AtomicBool,
     bodies: Arc<AtomicUsize>,
+    unsound: Mutex<BTreeMap<SyncPath, Stat>>,
 }
 
 impl Looks {
     pub fn new(root: Arc<Root>, stage: Arc<Stage>, events: Events) -> Self {
         let (queue, changed) = (Mutex::default(), Condvar::new());
         let is_stopping = AtomicBool::new(false);
-        Self { root, stage, events, queue, durable: Durable::default(), changed, is_stopping, bodies: Arc::default() }
+        let (durable, bodies, unsound) = (Durable::default(), Arc::default(), Mutex::default());
+        Self { root, stage, events, queue, durable, changed, is_stopping, bodies, unsound }
     }
 
     pub fn queue(&self, tasks: Vec<Task>) {
@@ -94,10 +99,10 @@ impl Looks {
     }
 
     /// A thread: looks until it is stopped.
-    pub fn run(&self) {
+    pub fn run(&self, syncer: &Syncer) {
         let mut buffer = vec![0; BUFFER_BYTES];
         while let Some((ticket, batch)) = self.next_batch() {
-            self.look_at(ticket, batch, &mut buffer);
+            self.look_at(ticket, batch, syncer, &mut buffer);
         }
     }
 
@@ -118,7 +123,7 @@ impl Looks {
         }
     }
 
-    fn look_at(&self, ticket: Ticket, batch: Vec<Task>, buffer: &mut [u8]) {
+    fn look_at(&self, ticket: Ticket, batch: Vec<Task>, syncer: &Syncer, buffer: &mut [u8]) {
         let mut folders = LastFolder::default();
         let mut fresh = Vec::new();
         for task in batch {
@@ -130,6 +135,10 @@ impl Looks {
                     }
                     Ok(Some(facts)) if Some(facts.stat) == known && !rehash => self.tell(path, Observed::Unchanged),
                     Ok(None) if known.is_none() => self.tell(path, Observed::Absent),
+                    Ok(Some(facts)) if self.is_unsound(&path, &facts.stat) => {
+                        let trouble = trouble("make durable", Some(&path), Errno::IO);
+                        self.tell(path, Observed::Failed(trouble));
+                    }
                     Ok(facts) => fresh.push(Fresh { path, facts, known, body, file: None }),
                     Err(e) => {
                         let trouble = trouble("look at", Some(&path), e);
@@ -140,10 +149,17 @@ impl Looks {
                 Task::ReadIgnore => self.events.send(Event::IgnoreRead(self.read_ignore())),
             }
         }
-        self.tell_fresh(ticket, fresh, &mut folders, buffer);
+        self.tell_fresh(ticket, fresh, syncer, &mut folders, buffer);
     }
 
-    fn tell_fresh(&self, ticket: Ticket, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
+    fn tell_fresh(
+        &self,
+        ticket: Ticket,
+        fresh: Vec<Fresh>,
+        syncer: &Syncer,
+        folders: &mut LastFolder,
+        buffer: &mut [u8],
+    ) {
         let few = if self.stage.is_bulk_under_way() { FEW_BESIDE_BULK } else { FEW };
         let (durable, fresh) = self.durable.sort(ticket, fresh);
         for mut found in durable {
@@ -151,38 +167,39 @@ impl Looks {
             self.tell_result(found.path, observed);
         }
         let has_folder = fresh.iter().any(Fresh::is_folder);
-        if fresh.len() > few {
-            self.tell_many(fresh, folders, buffer);
+        if fresh.len() > few && syncer.is_trusted() {
+            self.tell_many(fresh, syncer, folders, buffer);
         } else {
-            self.tell_few(fresh, folders, buffer);
+            self.tell_few(fresh, syncer, folders, buffer);
         }
         if has_folder {
             self.durable.folders_told();
         }
     }
 
-    fn tell_few(&self, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
+    fn tell_few(&self, fresh: Vec<Fresh>, syncer: &Syncer, folders: &mut LastFolder, buffer: &mut [u8]) {
         for mut found in fresh {
             let is_large = found.facts.as_ref().is_some_and(|facts| facts.stat.size >= LARGE_BYTES);
             let observed = if is_large {
                 let mut twin = Fresh { path: found.path.clone(), file: None, ..found };
-                let durable = || self.make_durable(&mut LastFolder::default(), &mut twin);
+                let durable = || self.make_durable(syncer, &mut LastFolder::default(), &mut twin);
                 let (durable, observed) = beside(durable, || self.observe(folders, &mut found, buffer));
                 durable.and(observed)
             } else {
-                let durable = self.make_durable(folders, &mut found);
+                let durable = self.make_durable(syncer, folders, &mut found);
                 durable.and_then(|()| self.observe(folders, &mut found, buffer))
             };
             self.tell_result(found.path, observed);
         }
     }
 
-    fn tell_many(&self, mut fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut [u8]) {
+    fn tell_many(&self, mut fresh: Vec<Fresh>, syncer: &Syncer, folders: &mut LastFolder, buffer: &mut [u8]) {
         let began = Moment::now();
         let observe = || fresh.iter_mut().map(|found| self.observe(folders, found, buffer)).collect::<Vec<_>>();
-        let (synced, observed) = beside(|| self.root.sync_all(), observe);
-        if synced.is_ok() {
-            self.durable.synced(began);
+        let (synced, observed) = beside(|| syncer.sync_all(Point::LookSyncfs), observe);
+        match synced {
+            Ok(()) => self.durable.synced(began),
+            Err(_) => self.durable.distrust(),
         }
         for (found, observed) in fresh.into_iter().zip(observed) {
             self.tell_result(found.path, synced.and(observed));
@@ -219,32 +236,52 @@ impl Looks {
     }
 
     /// One path, bytes and name (or the name's absence), without waiting for anything else on the disk.
-    fn make_durable(&self, folders: &mut LastFolder, found: &mut Fresh) -> rustix::io::Result<()> {
+    fn make_durable(&self, syncer: &Syncer, folders: &mut LastFolder, found: &mut Fresh) -> rustix::io::Result<()> {
         match found.facts {
             Some(facts) if facts.stat.kind == StatKind::File => {
                 let file = beneath::reopen(folders.of(self.root.dir(), &found.path)?, found.path.name())?;
                 // What is no file any more may have no `fsync`; reading it will show that.
-                if let Err(e) = rustix::fs::fsync(&file)
+                if let Err(e) = fail::at(Point::LookFsync).and_then(|()| rustix::fs::fsync(&file))
                     && beneath::facts(&file)?.place() == facts.place()
                 {
+                    self.note_unsound(&found.path, facts.stat);
                     return Err(e);
                 }
                 found.file = Some(file);
             }
             // The inode's own, not its parent's; a link cannot be opened for `fsync`.
             Some(facts) if found.known.is_some_and(|known| is_changed_in_place(&known, &facts.stat)) => {
-                return self.root.sync_all();
+                return syncer.sync_all(Point::LookSyncfs);
             }
             _ => {}
         }
         let mut folder = found.path.parent();
         loop {
             match beneath::readable_folder(self.root.dir(), folder.as_ref()) {
-                Ok(folder) => return rustix::fs::fsync(&folder),
+                Ok(folder) => return fail::at(Point::LookFolderFsync).and_then(|()| rustix::fs::fsync(&folder)),
                 // It went with its folder.
                 Err(e) if beneath::is_no_parent(e) && folder.is_some() => folder = folder.and_then(|f| f.parent()),
-                Err(_) => return self.root.sync_all(),
+                Err(_) => return syncer.sync_all(Point::LookSyncfs),
             }
+        }
+    }
+
+    /// Its `fsync` failed, and it is as it was then. A second `fsync` would call what was lost clean, so it is not asked again
+    /// until someone writes the file (P5).
+    fn is_unsound(&self, path: &SyncPath, stat: &Stat) -> bool {
+        let mut unsound = self.unsound.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = unsound.get(path).map(|known| known == stat);
+        if is_same == Some(false) {
+            unsound.remove(path);
+        }
+        is_same == Some(true)
+    }
+
+    fn note_unsound(&self, path: &SyncPath, stat: Stat) {
+        let mut unsound = self.unsound.lock().unwrap_or_else(PoisonError::into_inner);
+        unsound.insert(path.clone(), stat);
+        if unsound.len() > UNSOUND {
+            unsound.pop_last();
         }
     }
 
@@ -275,6 +312,7 @@ impl Looks {
             Some(file) => file,
             None => beneath::reopen(parent, found.path.name())?,
         };
+        fail::at(Point::LookRead)?;
         let Some(content) = self.read_and_hash(&mut file, stat.size, buffer).map_err(|e| errno(&e))? else {
             return Ok(Observed::Unstable);
         };
@@ -367,6 +405,8 @@ struct DurableState {
     next: u64,
     unsorted: BTreeSet<u64>,
     batches_with_folders: usize,
+    /// A `syncfs` has failed: what it lost looks clean to later ones.
+    is_distrusted: bool,
 }
 
 impl Durable {
@@ -403,13 +443,18 @@ impl Durable {
         (durable, rest)
     }
 
+    fn distrust(&self) {
+        let mut state = self.lock();
+        (state.began, state.is_distrusted) = (None, true);
+    }
+
     fn folders_told(&self) {
         self.lock().batches_with_folders -= 1;
     }
 
     fn synced(&self, began: Moment) {
         let mut state = self.lock();
-        if state.began.is_none_or(|last| last.mono < began.mono) {
+        if !state.is_distrusted && state.began.is_none_or(|last| last.mono < began.mono) {
             state.began = Some(began);
         }
     }
@@ -467,10 +512,20 @@ fn beside<T>(
     durable: impl FnOnce() -> rustix::io::Result<()> + Send,
     observe: impl FnOnce() -> T,
 ) -> (rustix::io::Result<()>, T) {
+    let durable = Mutex::new(Some(durable));
+    let make_durable = || {
+        let once = durable.lock().unwrap_or_else(PoisonError::into_inner).take();
+        once.map_or(Err(Errno::IO), |durable| durable())
+    };
     std::thread::scope(|scope| {
-        let sync = scope.spawn(durable);
+        let sync = std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, make_durable);
         let observed = observe();
-        (sync.join().unwrap_or(Err(Errno::IO)), observed)
+        let synced = match sync {
+            Ok(sync) => sync.join().unwrap_or(Err(Errno::IO)),
+            // No thread to be had.
+            Err(_) => make_durable(),
+        };
+        (synced, observed)
     })
 }
 

@@ -5,9 +5,11 @@
 
 pub mod apply;
 pub mod beneath;
+pub mod boot;
 pub mod control;
 pub mod dial;
 pub mod disk;
+pub mod fail;
 pub mod greet;
 pub mod history;
 pub mod index;

@@ -4,6 +4,7 @@
 //! `model`. Deliberately not here: whether a changed marker means a restored backup (the engine's guard says).
 
 use super::beneath::{self, Facts, LastFolder, std_error};
+use super::fail::{self, Point};
 use crate::engine::{RootState, ServedFile, Stat, StatKind};
 use crate::model::path::PRIVATE_DIR;
 use crate::model::{SyncPath, text};
@@ -167,10 +168,12 @@ impl Root {
     pub fn write_marker(&self, nonce: &str) -> io::Result<()> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let temporary = "marker.new";
+        fail::at(Point::MarkerWrite)?;
         remove(&self.private, temporary)?;
         let mut file = beneath::create(&self.private, temporary)?;
         file.write_all(nonce.as_bytes())?;
         file.sync_all()?;
+        fail::at(Point::MarkerWritten)?;
         rustix::fs::renameat(&self.private, temporary, &self.private, MARKER)?;
         rustix::fs::fsync(&self.private)?;
         *written = Some(nonce.to_owned());
@@ -216,9 +219,35 @@ impl Root {
         Err(io::Error::new(io::ErrorKind::NotFound, format!("'{}' has changed", file.path)))
     }
 
-    /// Makes everything on the folder's file system durable.
-    pub fn sync_all(&self) -> rustix::io::Result<()> {
-        rustix::fs::syncfs(&self.dir)
+    /// To make everything on the folder's file system durable, for one thread: the kernel tells each open
+    /// description once of what it could not write, so that two users of one would take the error from each other (P5).
+    pub fn syncer(&self) -> rustix::io::Result<Syncer> {
+        let dir = beneath::readable_folder(&self.dir, None)?;
+        Ok(Syncer { dir, has_failed: AtomicBool::new(false) })
+    }
+}
+
+/// See `Root::syncer`.
+#[derive(Debug)]
+pub struct Syncer {
+    dir: OwnedFd,
+    has_failed: AtomicBool,
+}
+
+impl Syncer {
+    /// `point`: which use of it this is.
+    pub fn sync_all(&self, point: Point) -> rustix::io::Result<()> {
+        let synced = fail::at(point).and_then(|()| rustix::fs::syncfs(&self.dir));
+        if synced.is_err() {
+            self.has_failed.store(true, Ordering::Relaxed);
+        }
+        synced
+    }
+
+    /// After an error, silence proves nothing any more: what was lost was told of once, and is called clean now. Each
+    /// inode has a memory of its own, so that its `fsync` still knows.
+    pub fn is_trusted(&self) -> bool {
+        !self.has_failed.load(Ordering::Relaxed)
     }
 }
 
@@ -265,9 +294,10 @@ fn own_folder(dir: &OwnedFd, name: &str, shown: &str) -> Result<OwnedFd, RootErr
 
 /// One daemon a folder: the lock goes with the process, whatever ends it.
 fn lock(private: &OwnedFd, shown: &str) -> Result<File, RootError> {
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Not for writing: that would keep the file system from being remounted read-only while we run.
+    let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(private, "lock", flags, Mode::RUSR | Mode::WUSR).map_err(|e| failed(shown, e))?;
-    let mut file = File::from(fd);
+    let file = File::from(fd);
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
@@ -276,10 +306,17 @@ fn lock(private: &OwnedFd, shown: &str) -> Result<File, RootError> {
         }
         Err(e) => return Err(failed(shown, e)),
     }
-    let pid = format!("{}\n", std::process::id());
-    let written = file.set_len(0).and_then(|()| file.write_all(pid.as_bytes()));
-    written.map_err(|e| RootError::Io { path: shown.to_owned(), why: e.to_string() })?;
+    if let Err(why) = write_pid(private) {
+        // Only the message to a second daemon needs it; a full disk is no reason not to serve.
+        tracing::debug!("the pid is not in '.dirsync/lock': {why}");
+    }
     Ok(file)
+}
+
+fn write_pid(private: &OwnedFd) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(private, "lock", flags, Mode::empty())?);
+    writeln!(file, "{}", std::process::id())
 }
 
 fn read_small(dir: &OwnedFd, name: &str) -> Option<String> {
@@ -296,14 +333,15 @@ fn remove(dir: &OwnedFd, name: &str) -> io::Result<()> {
     }
 }
 
-/// Tries an exchange on two files of our own.
+/// Tries an exchange on two files of our own. Where they cannot be made, as on a full disk, it is taken for possible.
 fn probe_exchange(staging: &OwnedFd) -> bool {
     let names = ["probe-a", "probe-b"];
-    let exchanged = names.iter().all(|name| {
+    let are_made = names.iter().all(|name| {
         let _ = remove(staging, name);
         beneath::create(staging, name).is_ok()
-    }) && rustix::fs::renameat_with(staging, names[0], staging, names[1], RenameFlags::EXCHANGE)
-        .is_ok();
+    });
+    let exchange = || rustix::fs::renameat_with(staging, names[0], staging, names[1], RenameFlags::EXCHANGE);
+    let exchanged = !are_made || exchange().is_ok();
     for name in names {
         let _ = remove(staging, name);
     }

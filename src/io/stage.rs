@@ -5,20 +5,28 @@
 //! and `model`. Deliberately not here: moving staged files into the folder (`apply`).
 
 use super::beneath;
+use super::fail::{self, Point};
 use super::root::Root;
 use super::trouble::{errno, trouble};
-use crate::engine::{StageId, Trouble};
+use crate::engine::{Cause, StageId, Trouble};
 use crate::model::ContentId;
 use rustix::fs::{Advice, AtFlags, FileType};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Written bytes are handed to the disk this often, so that a later `fsync` finds little to wait for.
 const WRITEBACK_BYTES: u64 = 8 << 20;
+
+/// So much of the disk is left free: this share of it, but not more than so many bytes.
+const RESERVE_PERCENT: u64 = 1;
+const RESERVE_BYTES: u64 = 1 << 30;
+/// The free space is asked for at most this often.
+const ROOM_LOOK: Duration = Duration::from_millis(200);
 
 /// Why staged bytes are not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -36,19 +44,29 @@ pub struct Stage {
     next: AtomicU64,
     /// Writers above `WRITEBACK_BYTES` at work: a `syncfs` would wait for all that they wrote.
     bulk: AtomicUsize,
+    room: Mutex<Room>,
+}
+
+/// What the last look at the disk's free space said.
+#[derive(Debug, Default)]
+struct Room {
+    looked: Option<Instant>,
+    is_left: bool,
 }
 
 impl Stage {
     /// Removes what an earlier run left.
     pub fn open(root: Arc<Root>) -> io::Result<Arc<Self>> {
-        let stage = Self { root, next: AtomicU64::new(1), bulk: AtomicUsize::new(0) };
+        let stage = Self { root, next: AtomicU64::new(1), bulk: AtomicUsize::new(0), room: Mutex::default() };
         stage.clear()?;
         Ok(Arc::new(stage))
     }
 
     /// Begins a content; `size_hint` in bytes.
-    pub fn create(self: &Arc<Self>, size_hint: u64) -> io::Result<StageWriter> {
-        let (id, file) = self.create_file()?;
+    pub fn create(self: &Arc<Self>, size_hint: u64) -> Result<StageWriter, Trouble> {
+        self.check_room()?;
+        let created = fail::at(Point::FetchCreate).and_then(|()| self.create_file());
+        let (id, file) = created.map_err(|e| trouble("stage what arrives for", None, e))?;
         let bulk = size_hint > WRITEBACK_BYTES;
         if bulk {
             self.bulk.fetch_add(1, Ordering::Relaxed);
@@ -61,6 +79,25 @@ impl Stage {
     pub(super) fn create_file(&self) -> rustix::io::Result<(StageId, File)> {
         let id = self.next_id();
         beneath::create(self.root.staging(), &name(id)).map(|file| (id, file))
+    }
+
+    /// The last bit of a disk is left to its users: staging may fill it at once, and then nobody can work.
+    pub(super) fn check_room(&self) -> Result<(), Trouble> {
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if room.looked.is_none_or(|at| at.elapsed() >= ROOM_LOOK) {
+            let disk = rustix::fs::fstatvfs(self.root.staging());
+            // What cannot be told is found out by writing.
+            let is_left = |disk: &rustix::fs::StatVfs| {
+                let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+                free >= (all / 100 * RESERVE_PERCENT).min(RESERVE_BYTES)
+            };
+            *room = Room { looked: Some(Instant::now()), is_left: disk.as_ref().map_or(true, is_left) };
+        }
+        if room.is_left {
+            return Ok(());
+        }
+        let text = "the folder's disk is nearly full: nothing more is fetched until there is room; free some space";
+        Err(Trouble { cause: Cause::NoSpace, text: text.to_owned() })
     }
 
     pub(super) fn next_id(&self) -> StageId {
@@ -128,7 +165,8 @@ pub struct StageWriter {
 
 impl StageWriter {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
-        self.file.write_all(bytes).map_err(|e| StageError::Disk(staging_trouble(&e)))?;
+        let written = fail::at(Point::FetchWrite).map_err(io::Error::from).and_then(|()| self.file.write_all(bytes));
+        written.map_err(|e| StageError::Disk(staging_trouble(&e)))?;
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
         if self.written - self.handed_over >= WRITEBACK_BYTES {
@@ -152,6 +190,7 @@ impl StageWriter {
             start_writeback(&self.file, self.handed_over, self.written);
         }
         self.kept = true;
+        fail::after(Point::FetchFinished);
         Ok(self.id)
     }
 }

@@ -13,6 +13,12 @@ pub fn trouble(doing: &str, path: Option<&SyncPath>, e: Errno) -> Trouble {
         Cause::Denied if e == Errno::ROFS => "; mount the file system read-write",
         Cause::Denied => "; give the daemon's user access to it and to its folders",
         Cause::Name => "; rename it on a machine that has it",
+        Cause::Other if e == Errno::IO => {
+            "; the disk is failing or gone (dmesg tells): replace it, then save the file again"
+        }
+        Cause::Other if matches!(e, Errno::MFILE | Errno::NFILE) => {
+            "; raise the limit of open files (ulimit -n, or LimitNOFILE=)"
+        }
         Cause::Other => "",
     };
     let why = text::escape(std::io::Error::from(e).to_string().as_bytes());

@@ -4,13 +4,14 @@
 //! its own, so that tests run side by side on one host. Deliberately not here: sleeps as synchronisation; whatever can
 //! be awaited goes through [`eventually`].
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 pub mod disk;
 pub mod lan;
 pub mod machine;
 pub mod tree;
 pub mod users;
+pub mod volume;
 
 pub use disk::{exchange, read, remove, rename, set_mtime, swap_in, write};
 pub use machine::{Group, Machine, start_all};

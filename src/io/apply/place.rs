@@ -9,6 +9,7 @@ use super::prepare::{bits, times};
 use super::{Made, Site, Staged};
 use crate::engine::{Keep, Outcome, Stat, StatKind};
 use crate::io::beneath::{self, LastFolder};
+use crate::io::fail::{self, Point};
 use crate::io::trouble::trouble;
 use crate::model::{ContentId, FileTime, Mode, SyncPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -101,7 +102,11 @@ struct Place<'a> {
 impl Place<'_> {
     fn add(&self, new: &Staged) -> Result<Placed, Outcome> {
         let is_folder = new.stat.kind == StatKind::Directory;
-        match self.move_to_free_name(self.site.root.staging(), new.name.as_bytes(), self.parent, self.name, is_folder) {
+        let staging = self.site.root.staging();
+        let moved = fail::at(Point::InstallAdd)
+            .and_then(|()| self.move_to_free_name(staging, new.name.as_bytes(), self.parent, self.name, is_folder));
+        fail::after(Point::InstallAdded);
+        match moved {
             Ok(()) => self.placed(new, None),
             Err(Errno::EXIST) => Err(Outcome::Stale),
             Err(Errno::NOENT) => Err(Outcome::NoParent),
@@ -114,8 +119,12 @@ impl Place<'_> {
         let (staging, history) = (self.site.root.staging(), self.site.root.history());
         let kept = self.reserve()?;
         let failed = |e| self.change.failed("replace", e);
+        fail::at(Point::InstallMove).map_err(failed)?;
         rustix::fs::renameat(staging, new.name.as_str(), history, kept.as_str()).map_err(failed)?;
-        let undone = match self.exchange(history, kept.as_bytes()) {
+        fail::after(Point::InstallMoved);
+        let exchanged = fail::at(Point::InstallExchange).and_then(|()| self.exchange(history, kept.as_bytes()));
+        fail::after(Point::InstallExchanged);
+        let undone = match exchanged {
             Ok(out) if is_untouched(old, &out) => return self.placed(new, Some(kept)),
             Ok(out) => self.undo(history, kept.as_bytes(), &new.stat, out).then_some(Outcome::Stale),
             Err(Errno::NOENT) => Some(Outcome::Stale),
@@ -141,6 +150,7 @@ impl Place<'_> {
             Errno::NOENT => Outcome::Stale,
             e => self.change.failed("replace", e),
         })?;
+        fail::after(Point::InstallFolderExchanged);
         let refused = if is_untouched(old, &out) {
             match rustix::fs::unlinkat(staging, new.name.as_str(), AtFlags::REMOVEDIR) {
                 Ok(()) => return self.placed(new, None),
@@ -198,7 +208,9 @@ impl Place<'_> {
             Errno::NOENT => Outcome::Stale,
             e => self.change.failed("delete", e),
         };
-        let moved = self.move_to_free_name(self.parent, self.name, history, kept.as_bytes(), false);
+        let moved = fail::at(Point::InstallDelete)
+            .and_then(|()| self.move_to_free_name(self.parent, self.name, history, kept.as_bytes(), false));
+        fail::after(Point::InstallDeleted);
         if let Err(e) = moved {
             self.site.history.release(&kept);
             return Err(failed(e));
@@ -217,7 +229,9 @@ impl Place<'_> {
     }
 
     fn remove_folder(&self) -> Result<Placed, Outcome> {
-        match rustix::fs::unlinkat(self.parent, self.name, AtFlags::REMOVEDIR) {
+        let removed = fail::at(Point::InstallFolderRemove)
+            .and_then(|()| rustix::fs::unlinkat(self.parent, self.name, AtFlags::REMOVEDIR));
+        match removed {
             Ok(()) => Ok(Placed { stat: None, kept: None }),
             Err(Errno::NOTEMPTY | Errno::EXIST) => Err(Outcome::NotEmpty),
             Err(Errno::NOENT | Errno::NOTDIR) => Err(Outcome::Stale),
@@ -236,7 +250,10 @@ impl Place<'_> {
         let inode = beneath::by_descriptor(&handle);
         let mut wanted = held;
         if old.kind != StatKind::Symlink && held.mode != self.change.mode {
-            rustix::fs::chmod(inode.as_str(), bits(self.change.mode)).map_err(failed)?;
+            fail::at(Point::InstallMode)
+                .and_then(|()| rustix::fs::chmod(inode.as_str(), bits(self.change.mode)))
+                .map_err(failed)?;
+            fail::after(Point::InstallModeSet);
             wanted.mode = self.change.mode;
         }
         if old.kind != StatKind::Directory && held.mtime != self.change.mtime {
@@ -246,6 +263,7 @@ impl Place<'_> {
             } else {
                 rustix::fs::utimensat(rustix::fs::CWD, inode.as_str(), &times, AtFlags::empty()).map_err(failed)?;
             }
+            fail::after(Point::InstallTimeSet);
             // As the disk keeps it, which may be coarser.
             wanted.mtime = beneath::facts(&handle).map_err(failed)?.stat.mtime;
             self.check_not_written(&handle)?;

@@ -3,8 +3,9 @@
 //! May import `engine`'s values and `model`. Deliberately not here: durability and the way into the folder.
 
 use super::{Made, Site, Staged};
-use crate::engine::{Job, Outcome, Source, Stat, StatKind};
+use crate::engine::{Job, Outcome, Source, StageId, Stat, StatKind};
 use crate::io::beneath::{self, Facts};
+use crate::io::fail::{self, Point};
 use crate::io::stage;
 use crate::io::trouble::{errno, trouble};
 use crate::model::{ContentId, FileTime, Kind, Mode, SyncPath};
@@ -41,8 +42,9 @@ fn file(site: &Site, nearest: &mut Nearest, job: &Job, size: u64, content: &Cont
             if bytes.len() as u64 != size || ContentId::of(bytes) != *content {
                 return Err(Outcome::BadContent);
             }
-            let (id, mut file) = site.stage.create_file().map_err(failed)?;
-            let written = file.write_all(bytes).map_err(|e| errno(&e)).map_err(failed);
+            let (id, mut file) = create(site, job)?;
+            let written = fail::at(Point::StageWrite).and_then(|()| file.write_all(bytes).map_err(|e| errno(&e)));
+            let written = written.map_err(failed);
             finish(site, nearest, job, &stage::name(id), file, written)
         }
         Source::Staged(id) => {
@@ -68,6 +70,11 @@ fn file(site: &Site, nearest: &mut Nearest, job: &Job, size: u64, content: &Cont
             }
         }
     }
+}
+
+fn create(site: &Site, job: &Job) -> Result<(StageId, File), Outcome> {
+    site.stage.check_room().map_err(Outcome::Failed)?;
+    fail::at(Point::StageCreate).and_then(|()| site.stage.create_file()).map_err(|e| failed("write", job, e))
 }
 
 fn finish(
@@ -96,7 +103,7 @@ fn copy(
     let parent = beneath::folder(site.root.dir(), from.parent().as_ref()).map_err(|_| Outcome::NoSource)?;
     let opened = beneath::regular(&parent, from.name()).map_err(|_| Outcome::NoSource)?;
     let (mut source, _) = opened.filter(|(_, facts)| facts.stat == *stat).ok_or(Outcome::NoSource)?;
-    let (id, mut file) = site.stage.create_file().map_err(|e| failed("write", job, e))?;
+    let (id, mut file) = create(site, job)?;
     let copied = copy_hashing(&mut source, &mut file).map_err(|e| failed("copy", job, errno(&e)));
     let made = copied.and_then(|hash| {
         if hash == *content {
@@ -134,7 +141,7 @@ fn dress_file(site: &Site, nearest: &mut Nearest, job: &Job, name: String, file:
         Some(old) if old.kind == StatKind::File => copy_attributes(site, nearest, &job.path, &file),
         _ => None,
     };
-    rustix::fs::fchmod(&file, bits(job.entry.mode)).map_err(failed)?;
+    fail::at(Point::StageDress).and_then(|()| rustix::fs::fchmod(&file, bits(job.entry.mode))).map_err(failed)?;
     rustix::fs::futimens(&file, &times(job.entry.mtime)).map_err(failed)?;
     let mut facts = beneath::facts(&file).map_err(failed)?;
     if let Some((uid, gid)) = owner(site, nearest, job, replaced, &facts)? {
@@ -296,13 +303,14 @@ pub(super) fn failed(doing: &str, job: &Job, e: Errno) -> Outcome {
 
 /// Makes one staged thing durable by itself.
 pub(super) fn sync(site: &Site, staged: &Staged) -> rustix::io::Result<()> {
+    fail::at(Point::StageFsync)?;
     match (&staged.file, staged.stat.kind) {
         (Some(file), _) => rustix::fs::fsync(file),
         (None, StatKind::File) => {
             // Only we can have put a file there, so its mode cannot keep its owner from fsync but by being unreadable.
             match beneath::open(site.root.staging(), staged.name.as_bytes(), OFlags::RDONLY | OFlags::NOFOLLOW) {
                 Ok(file) => rustix::fs::fsync(file.as_fd()),
-                Err(Errno::ACCESS) => site.root.sync_all(),
+                Err(Errno::ACCESS) => site.syncer.sync_all(Point::StageSyncfs),
                 Err(e) => Err(e),
             }
         }

@@ -6,6 +6,7 @@ use super::place::{Change, place};
 use super::{Made, Site, Staged, Unsettled};
 use crate::engine::{Keep, Outcome, StatKind, Trouble};
 use crate::io::beneath::{self, LastFolder};
+use crate::io::fail::{self, Point};
 use crate::io::history::History;
 use crate::io::stage;
 use crate::io::trouble::{errno, trouble};
@@ -33,8 +34,10 @@ pub enum RestoreError {
 impl History {
     /// Copies what history keeps as `name` to `path`, durably. It stays in history.
     pub fn restore(self: &Arc<Self>, name: &str, path: &SyncPath) -> Result<(), RestoreError> {
-        let site = Site { root: Arc::clone(&self.root), stage: Arc::clone(&self.stage), history: Arc::clone(self) };
         let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
+        let syncer = Arc::new(self.root.syncer().map_err(disk)?);
+        let (root, stage) = (Arc::clone(&self.root), Arc::clone(&self.stage));
+        let site = Site { root, stage, history: Arc::clone(self), syncer };
         let shown = || crate::model::text::escape(name.as_bytes());
         if !self.list(None).map_err(|e| disk(errno(&e)))?.iter().any(|kept| kept.name == name) {
             return Err(RestoreError::NotKept(shown()));
@@ -113,10 +116,10 @@ impl Site {
             Outcome::Failed(trouble) => RestoreError::Disk(trouble),
             _ => RestoreError::Busy(path.clone()),
         })?;
+        fail::after(Point::RestorePlaced);
         let folders = std::iter::once(path.parent()).chain(path.ancestors().map(|folder| folder.parent())).collect();
         let unsettled = Unsettled { folders, history: placed.kept.is_some(), ..Unsettled::default() };
-        let synced = if unsettled.wants_syncfs() { self.root.sync_all() } else { self.sync_each(&unsettled) };
-        synced.map_err(disk)
+        self.sync(&unsettled).map_err(disk)
     }
 
     #[cfg(test)]

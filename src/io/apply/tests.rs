@@ -22,7 +22,8 @@ impl Folder {
         let root = Arc::new(Root::open(temp.path()).unwrap());
         let stage = Stage::open(Arc::clone(&root)).unwrap();
         let history = History::open(Arc::clone(&root), Arc::clone(&stage));
-        Self { temp, site: Site { root, stage, history } }
+        let syncer = Arc::new(root.syncer().unwrap());
+        Self { temp, site: Site { root, stage, history, syncer } }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -483,8 +484,8 @@ fn a_new_file_takes_its_folders_owner_and_a_replaced_one_keeps_its_own() {
 fn the_thread_reports_each_job_once() {
     let folder = Folder::new();
     let (events, received) = Events::channel();
-    let Site { root, stage, history } = folder.site.clone();
-    let applier = Applier::new(root, stage, history, events);
+    let Site { root, stage, history, .. } = folder.site.clone();
+    let applier = Applier::new(root, stage, history, events).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| applier.run());
         let _stop = StopAtEnd(&applier);

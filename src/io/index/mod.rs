@@ -11,8 +11,10 @@ mod rows;
 
 use crate::engine::digest::Digests;
 use crate::engine::index::{Counts, Row};
+use crate::io::boot;
+use crate::io::fail::{self, Point};
 use crate::model::SyncPath;
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,6 +28,7 @@ pub const JOURNAL_LINES: i64 = 10_000;
 const META_COUNTS: &str = "index.counts";
 const META_HORIZON: &str = "index.horizon";
 const META_CLEAN: &str = "index.clean";
+const META_COMMITTED: &str = "index.committed";
 
 /// Why the index cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +48,17 @@ pub enum IndexError {
     Storage(#[from] rusqlite::Error),
     #[error("the index holds a damaged row ({0}); the next start checks the index and makes it anew if need be")]
     Damaged(&'static str),
+}
+
+impl IndexError {
+    /// Whether it says something of the disk alone, and nothing of the index.
+    pub fn is_the_disks(&self) -> bool {
+        let Self::Storage(why) = self else { return false };
+        matches!(
+            why.sqlite_error_code(),
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+        )
+    }
 }
 
 /// One line of the journal, for `dirsync log`.
@@ -69,6 +83,8 @@ pub struct SqliteIndex {
     digests: Digests,
     counts: Counts,
     horizon: u64,
+    /// Of the last run (ns since 1970); 0: there was none.
+    last_commit: u64,
     recent: RefCell<Recent>,
     failed: RefCell<Option<IndexError>>,
     /// Stays set once something failed, also after the error was handed over.
@@ -102,7 +118,10 @@ impl SqliteIndex {
         if self.writing {
             let counts = self.counts;
             self.attempt(|index| index.write_meta(META_COUNTS, &codec::encode_counts(&counts)));
+            self.attempt(|index| index.write_meta(META_COMMITTED, &boot::wall_ns().to_be_bytes()));
+            fail::after(Point::IndexCommit);
             self.attempt(|index| Ok(index.statement("COMMIT")?.execute([]).map(drop)?));
+            fail::after(Point::IndexCommitted);
             self.writing = false;
         }
         match self.failed.take() {
@@ -110,6 +129,11 @@ impl SqliteIndex {
             None if self.broken.get() => Err(IndexError::Damaged("an earlier error was not heeded")),
             None => Ok(()),
         }
+    }
+
+    /// When the last run committed last: it was alive then (ns since 1970).
+    pub fn last_commit(&self) -> u64 {
+        self.last_commit
     }
 
     /// The last commit, and the mark of a clean stop, which spares the next start a check of the whole file.

@@ -3,7 +3,7 @@
 //! A broken index costs a first scan, never a file (P8), so it is set aside and made anew; a newer one
 //! is somebody's, so it is refused untouched. May import `engine` and `model`. Not here: what a lost index means.
 
-use super::{IndexError, META_CLEAN, META_COUNTS, META_HORIZON, SqliteIndex, codec};
+use super::{IndexError, META_CLEAN, META_COMMITTED, META_COUNTS, META_HORIZON, SqliteIndex, codec};
 use crate::engine::digest::Digests;
 use crate::engine::index::Counts;
 use crate::wire::message::{Bucket, Digest};
@@ -70,15 +70,17 @@ pub enum Origin {
 pub struct Opened {
     pub index: SqliteIndex,
     pub origin: Origin,
+    /// The last run ended as asked.
+    pub was_clean: bool,
 }
 
 impl SqliteIndex {
     /// Opens the index at `path`, or makes one. The folder that holds it must be ours alone.
     pub fn open(path: &Path) -> Result<Opened, IndexError> {
         match identify(path)? {
-            Found::Nothing => Ok(Opened { index: create(path)?, origin: Origin::New }),
+            Found::Nothing => Ok(Opened { index: create(path)?, origin: Origin::New, was_clean: true }),
             Found::Index => match existing(path) {
-                Ok(index) => Ok(Opened { index, origin: Origin::Existing }),
+                Ok((index, was_clean)) => Ok(Opened { index, origin: Origin::Existing, was_clean }),
                 Err(Broken::Refuse(why)) => Err(why),
                 Err(Broken::SetAside(why)) => rebuilt(path, why),
             },
@@ -158,7 +160,7 @@ impl From<IndexError> for Broken {
     }
 }
 
-fn existing(path: &Path) -> Result<SqliteIndex, Broken> {
+fn existing(path: &Path) -> Result<(SqliteIndex, bool), Broken> {
     let db = connect(path)?;
     let version: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: u32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
@@ -167,11 +169,12 @@ fn existing(path: &Path) -> Result<SqliteIndex, Broken> {
         make_schema(&db)?;
     }
     let mut index = load(db)?;
-    if index.read_meta(META_CLEAN)?.is_none() {
+    let was_clean = index.read_meta(META_CLEAN)?.is_some();
+    if !was_clean {
         quick_check(&index.db)?;
     }
     mark_in_use(&mut index)?;
-    Ok(index)
+    Ok((index, was_clean))
 }
 
 fn create(path: &Path) -> Result<SqliteIndex, IndexError> {
@@ -215,6 +218,7 @@ fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
         digests: Digests::default(),
         counts: Counts::default(),
         horizon: 0,
+        last_commit: 0,
         recent: RefCell::default(),
         failed: RefCell::new(None),
         broken: Cell::new(false),
@@ -225,6 +229,10 @@ fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
     if let Some(horizon) = index.read_meta(META_HORIZON)? {
         let horizon = horizon.try_into().map_err(|_| IndexError::Damaged("the horizon"))?;
         index.horizon = u64::from_be_bytes(horizon);
+    }
+    if let Some(at) = index.read_meta(META_COMMITTED)? {
+        let at = at.try_into().map_err(|_| IndexError::Damaged("the time of the last commit"))?;
+        index.last_commit = u64::from_be_bytes(at);
     }
     load_digests(&index.db, &mut index.digests)?;
     Ok(index)
@@ -264,7 +272,8 @@ fn mark_in_use(index: &mut SqliteIndex) -> Result<(), IndexError> {
 
 fn rebuilt(path: &Path, why: String) -> Result<Opened, IndexError> {
     let aside = set_aside(path)?;
-    Ok(Opened { index: create(path)?, origin: Origin::Rebuilt { aside, why } })
+    // What it knew is lost, so there is nothing that a cut could have torn.
+    Ok(Opened { index: create(path)?, origin: Origin::Rebuilt { aside, why }, was_clean: true })
 }
 
 /// Moves the file and its log away under a name that is free.

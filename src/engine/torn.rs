@@ -1,0 +1,158 @@
+//! After a power cut: contents that were lost on their way to the disk are no edits (P5).
+//!
+//! A file that its user had just begun to write anew is found empty, or cut short at the end of a block. Its version
+//! before that is known, and the others have it: it is fetched from them, and what was found goes to history like
+//! anything that is replaced. Deliberately not here: how the shell knows of a cut.
+
+use super::event::{Now, Stat};
+use super::index::{Index, Row};
+use super::merge::{self, Found};
+use super::{Engine, Trust};
+use crate::model::{Entry, Kind, SyncPath, Version};
+
+/// What reaches the disk of a file does so in blocks of at least this many bytes.
+const BLOCK_BYTES: u64 = 512;
+
+/// The time in which what was written may have been lost (ns since 1970, both included).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    pub since: u64,
+    pub until: u64,
+}
+
+impl Cut {
+    /// Both of two cuts, and the time between them.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self { since: self.since.min(other.since), until: self.until.max(other.until) }
+    }
+
+    fn covers(&self, stat: &Stat) -> bool {
+        (self.since..=self.until).contains(&stat.ctime.as_stamp())
+    }
+}
+
+/// Whether what was found is what a cut leaves of a rewritten file: nothing, or whole blocks of a shorter one.
+fn is_torn(known: &Entry, kind: &Kind) -> bool {
+    let (Some((_, known)), Kind::File { size, .. }) = (known.file(), kind) else { return false };
+    *size < known && size % BLOCK_BYTES == 0
+}
+
+impl<I: Index> Engine<I> {
+    /// Before `start`: the last run ended with a power cut. Of a folder that is not the one it was, nothing is concluded.
+    pub fn cut_short(&mut self, cut: Cut, trust: Trust) {
+        self.cut = Some(cut).filter(|_| trust == Trust::Known);
+    }
+
+    /// Takes a torn file for what it is. `false`: it is none.
+    pub(super) fn takes_as_torn(&mut self, now: Now, path: &SyncPath, kind: &Kind, stat: &Stat, found: Found) -> bool {
+        let is_known = matches!(found, Found::Walked | Found::Live);
+        if !is_known || !self.cut.is_some_and(|cut| cut.covers(stat)) {
+            return false;
+        }
+        let Some(row) = self.index.get(path) else { return false };
+        let Some(known) = row.live_on_disk().map(|(known, _)| known.clone()) else { return false };
+        if !row.winner.is_live() || !is_torn(&known, kind) {
+            return false;
+        }
+        let sizes = (kind_size(kind), known.file().map_or(0, |(_, size)| size));
+        // Older than what it is left of: it never wins, and is no conflict when it is replaced.
+        let version = Version { stamp: known.version.stamp.saturating_sub(1), ..known.version };
+        let torn = Entry { kind: kind.clone(), mode: stat.mode, mtime: stat.mtime, version };
+        self.store(now, path, &Row { disk: Some(merge::on_disk(torn, Some(*stat))), ..row });
+        self.problem(
+            path,
+            format!(
+                "'{path}' was being written when the power went, and holds {} of {} bytes; its last whole version is fetched from \
+                 a machine that has it",
+                sizes.0, sizes.1
+            ),
+        );
+        true
+    }
+}
+
+fn kind_size(kind: &Kind) -> u64 {
+    if let Kind::File { size, .. } = kind { *size } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::map_index::MapIndex;
+    use crate::engine::{Action, Config, Event, LinkId, Observed, StatKind};
+    use crate::model::{ContentId, DeviceId, FileTime, Mode};
+    use crate::wire::message::Message;
+
+    const NOW: Now = Now { wall: 1_000_000_000_000, mono: 1_000_000_000_000 };
+    const CUT: Cut = Cut { since: 900_000_000_000, until: 990_000_000_000 };
+
+    fn stat(size: u64, secs: i64) -> Stat {
+        let time = FileTime { secs, nanos: 0 };
+        Stat { kind: StatKind::File, size, mtime: time, ctime: time, ino: 1, mode: Mode(0o644) }
+    }
+
+    fn file(size: u64, secs: i64) -> Observed {
+        let content = ContentId::of(&size.to_be_bytes());
+        Observed::File { stat: stat(size, secs), content, body: None }
+    }
+
+    /// An engine that knows `f` as 2,000 bytes, made long ago.
+    fn engine(cut: Option<Cut>) -> (Engine<MapIndex>, SyncPath) {
+        let config = Config { device: DeviceId([1; 32]), name: "a".into() };
+        let mut engine = Engine::new(config, MapIndex::new());
+        if let Some(cut) = cut {
+            engine.cut_short(cut, Trust::Known);
+        }
+        let path = SyncPath::new("f").unwrap();
+        engine.observe(NOW, &path, file(2000, 100), Found::Walked);
+        (engine, path)
+    }
+
+    #[test]
+    fn what_a_cut_left_is_told_from_an_edit() {
+        let table = [
+            ("empty", Some(CUT), 0, 950, true),
+            ("whole blocks of it", Some(CUT), 1024, 950, true),
+            ("a shorter text", Some(CUT), 1999, 950, false),
+            ("longer", Some(CUT), 4096, 950, false),
+            ("written long before", Some(CUT), 0, 899, false),
+            ("written since the boot", Some(CUT), 0, 991, false),
+            ("no cut", None, 0, 950, false),
+        ];
+        for (case, cut, size, secs, is_torn) in table {
+            let (mut engine, path) = engine(cut);
+            let winner = engine.index.get(&path).unwrap().winner;
+            engine.observe(NOW, &path, file(size, secs), Found::Walked);
+            let row = engine.index.get(&path).unwrap();
+            assert_eq!(row.winner == winner, is_torn, "{case}");
+            assert_eq!(row.is_settled(), !is_torn, "{case}");
+            assert_eq!(engine.problems.contains_key(&path), is_torn, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_torn_file_is_asked_for_and_never_announced() {
+        let (mut engine, path) = engine(Some(CUT));
+        engine.handle(NOW, Event::Tick);
+        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        let known = engine.index.get(&path).unwrap();
+        assert!(!known.winner.conflicts_with(&known.disk.unwrap().entry), "it is older, not concurrent");
+        let (link, device) = (LinkId(1), DeviceId([2; 32]));
+        let up = Event::LinkUp { link, device, name: "b".into(), dialler: true };
+        let mut actions = engine.handle(NOW, up);
+        actions.extend(engine.handle(NOW, Event::Tick));
+        let announced = |action: &Action| matches!(action, Action::Send { message: Message::Changes { .. }, .. });
+        assert!(!actions.iter().any(announced), "{actions:?}");
+    }
+
+    #[test]
+    fn an_edit_of_a_torn_file_is_an_edit() {
+        let (mut engine, path) = engine(Some(CUT));
+        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        let winner = engine.index.get(&path).unwrap().winner;
+        engine.observe(NOW, &path, file(77, 999), Found::Live);
+        let row = engine.index.get(&path).unwrap();
+        assert!(row.is_settled() && row.winner.beats(&winner) && !row.winner.conflicts_with(&winner));
+    }
+}

@@ -1,0 +1,93 @@
+//! A disk of one's own: a file system in a file, mounted by a loop device, whose power can be cut. Needs root.
+//!
+//! The cut is the file system's own (`XFS_IOC_GOINGDOWN`, which ext4 knows as `EXT4_IOC_SHUTDOWN`), without flushing
+//! its log: from that instant nothing reaches the image, and what had not reached it is gone. Deliberately not
+//! here: a disk's volatile cache, whose loss needs a device that reorders.
+
+use super::disk::{path_text, run};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::{NamedTempFile, TempDir};
+
+/// Where images go: memory, where there is some, for their syncs cost nothing there.
+const IN_MEMORY: &str = "/dev/shm";
+
+pub struct Volume {
+    kind: String,
+    image: NamedTempFile,
+    mount: TempDir,
+}
+
+impl Volume {
+    /// A fresh file system of this kind (`ext4` or `xfs`), mounted.
+    pub fn new(kind: &str, mebibytes: u64) -> Self {
+        let place = if Path::new(IN_MEMORY).is_dir() { PathBuf::from(IN_MEMORY) } else { std::env::temp_dir() };
+        let image = tempfile::Builder::new().prefix("dirsync-disk-").tempfile_in(place).expect("an image file");
+        image.as_file().set_len(mebibytes << 20).expect("a sparse file");
+        let force = if kind == "xfs" { "-f" } else { "-F" };
+        run(&format!("mkfs.{kind}"), &["-q", force, path_text(image.path())]);
+        let mount = tempfile::Builder::new().prefix("dirsync-mount-").tempdir().expect("a temporary folder");
+        let volume = Self { kind: kind.to_owned(), image, mount };
+        volume.mount(&[]);
+        volume
+    }
+
+    pub fn path(&self) -> &Path {
+        self.mount.path()
+    }
+
+    /// A folder on it, made if it is missing.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.path().join(name);
+        fs::create_dir_all(&folder).expect("a folder on the volume");
+        folder
+    }
+
+    /// The power goes.
+    pub fn cut(&self) {
+        run("xfs_io", &["-x", "-c", "shutdown", path_text(self.path())]);
+    }
+
+    /// The power is back: the log is replayed. All who had files open must be dead.
+    pub fn remount(&self) {
+        run("umount", &[path_text(self.path())]);
+        self.mount(&[]);
+    }
+
+    /// `mount -o remount,...`
+    pub fn set(&self, option: &str) {
+        run("mount", &["-o", &format!("remount,{option}"), path_text(self.path())]);
+    }
+
+    fn mount(&self, more: &[&str]) {
+        let own = ["-t", &self.kind, "-o", "loop", path_text(self.image.path()), path_text(self.path())];
+        run("mount", &[more, &own].concat());
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).output();
+    }
+}
+
+/// A small disk in memory, mounted over a folder; it can be made larger.
+pub struct Small(PathBuf);
+
+impl Small {
+    pub fn new(over: &Path, kibibytes: u64) -> Self {
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={kibibytes}k,mode=0700"), "none", path_text(over)]);
+        Self(over.to_owned())
+    }
+
+    pub fn resize(&self, kibibytes: u64) {
+        run("mount", &["-o", &format!("remount,size={kibibytes}k"), path_text(&self.0)]);
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}

@@ -1,0 +1,350 @@
+//! What users wrote, what they knew to be durable and what they did away with, when a power cut may take back the rest.
+//!
+//! Every value is unique and tells itself by its first line, so that a torn one is known as such. A user's steps and the
+//! cut exclude each other, so that it is certain which came first. Deliberately not here: the cut itself.
+
+use crate::common::{Dice, noise};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{RwLock, RwLockReadGuard};
+
+use crate::common::disk::{exchange, place};
+
+/// A value's first line: who wrote it, the how-manieth it is, and how long it is.
+pub type Id = String;
+
+/// Whether there is power: a user's step holds it, the cut waits for it.
+#[derive(Default)]
+pub struct Power(RwLock<bool>);
+
+impl Power {
+    pub fn set(&self, on: bool) {
+        *self.0.write().expect("no panic while it is held") = on;
+    }
+
+    /// Cuts it, by `cut`, in between two steps.
+    pub fn cut(&self, cut: impl FnOnce()) {
+        let mut on = self.0.write().expect("no panic while it is held");
+        cut();
+        *on = false;
+    }
+
+    /// `None`: there is no power.
+    fn hold(&self) -> Option<RwLockReadGuard<'_, bool>> {
+        let on = self.0.read().expect("no panic while it is held");
+        on.then_some(on)
+    }
+}
+
+/// What became of a value by a user's own hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fate {
+    Replaced(Id),
+    Deleted,
+}
+
+/// All that users did.
+#[derive(Default)]
+pub struct Chronicle {
+    /// Where each value was written, and whether its user was told that it is durable.
+    written: BTreeMap<Id, (String, bool)>,
+    /// Two users may do away with one value, each at a machine of their own.
+    fates: BTreeMap<Id, Vec<Fate>>,
+}
+
+/// What a file's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    Whole(Id),
+    /// The beginning of a value, or nothing at all.
+    Torn(String),
+    /// What nobody wrote, described.
+    Foreign(String),
+}
+
+fn value(who: &str, count: u64, len: usize) -> Vec<u8> {
+    let mut bytes = format!("{who} {count} {len}\n").into_bytes();
+    bytes.extend(noise(count ^ u64::from(who.as_bytes()[0]) << 40, len));
+    bytes
+}
+
+pub fn recognise(bytes: &[u8]) -> Seen {
+    let Some(end) = bytes.iter().position(|&b| b == b'\n') else {
+        let torn = bytes.len() < 40 && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b' ');
+        return if torn { Seen::Torn(String::from_utf8_lossy(bytes).into_owned()) } else { foreign(bytes) };
+    };
+    let id = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let words: Vec<_> = id.split(' ').collect();
+    let [who, count, len] = words[..] else { return foreign(bytes) };
+    let (Ok(count), Ok(len)) = (count.parse(), len.parse()) else { return foreign(bytes) };
+    let whole = value(who, count, len);
+    match whole.starts_with(bytes) {
+        true if whole.len() == bytes.len() => Seen::Whole(id),
+        true => Seen::Torn(format!("{id}: {} bytes", bytes.len())),
+        false => foreign(bytes),
+    }
+}
+
+fn foreign(bytes: &[u8]) -> Seen {
+    let zeros = bytes.iter().rev().take_while(|b| **b == 0).count();
+    let start = &bytes[..bytes.len().min(40)];
+    Seen::Foreign(format!(
+        "{} bytes, the last {zeros} of them zero, beginning with '{}'",
+        bytes.len(),
+        start.escape_ascii()
+    ))
+}
+
+/// One user at one machine. `scratch` lies on the folder's file system.
+pub struct User {
+    who: String,
+    folder: PathBuf,
+    scratch: PathBuf,
+    dice: Dice,
+    count: u64,
+    pub chronicle: Chronicle,
+}
+
+impl User {
+    pub fn new(who: &str, folder: &Path, scratch: PathBuf, seed: u64) -> Self {
+        let (who, folder) = (who.to_owned(), folder.to_owned());
+        Self { who, folder, scratch, dice: Dice::new(seed), count: 0, chronicle: Chronicle::default() }
+    }
+
+    /// One change. `None`: the power went.
+    pub fn act(&mut self, power: &Power) -> Option<()> {
+        let shared = format!("d{}/f{}", self.dice.roll(3), self.dice.roll(4));
+        let own = format!("own-{}/f{}", self.who, self.dice.roll(4));
+        match self.dice.roll(10) {
+            0 => self.delete(power, &shared),
+            1..4 => self.rewrite(power, &own),
+            4 => {
+                let fresh = format!("new-{}{}/deep/f", self.who, self.count);
+                self.rewrite(power, &fresh)
+            }
+            _ => self.swap_in(power, &shared),
+        }
+    }
+
+    /// Milliseconds until the next change.
+    pub fn rest(&mut self) -> u64 {
+        self.dice.roll(20)
+    }
+
+    /// As careful programs do: a whole new file in one step; half of them see to its being durable.
+    fn swap_in(&mut self, power: &Power, path: &str) -> Option<()> {
+        let (id, bytes) = self.value();
+        let careful = self.dice.roll(2) == 0;
+        let (target, next) = (self.folder.join(path), self.scratch.join("next"));
+        let power = power.hold()?;
+        fs::create_dir_all(&self.scratch).expect("a folder beside the synced one");
+        save(&next, &bytes, careful).expect("our own scratch");
+        for _ in 0..100 {
+            let _ = fs::create_dir_all(target.parent().expect("it is below the folder"));
+            let exchanged = exchange(&next, &target).is_ok();
+            if exchanged || place(&next, &target).is_ok() {
+                if exchanged {
+                    self.did_away(&fs::read(&next).expect("what came out"), Fate::Replaced(id.clone()));
+                }
+                let durable = careful && self.sync_folders(path).is_ok();
+                self.chronicle.written.insert(id, (path.to_owned(), durable));
+                drop(power);
+                return Some(());
+            }
+        }
+        panic!("{path} at {} can neither be replaced nor made", self.who);
+    }
+
+    /// As careless programs do: truncated, then written in two parts; a third of them sync the file at the end.
+    fn rewrite(&mut self, power: &Power, path: &str) -> Option<()> {
+        let (id, bytes) = self.value();
+        let target = self.folder.join(path);
+        let step = power.hold()?;
+        let _ = fs::create_dir_all(target.parent().expect("it is below the folder"));
+        let old = fs::read(&target).ok();
+        let mut file = File::create(&target).expect("a file of our own");
+        if let Some(old) = old {
+            self.did_away(&old, Fate::Replaced(id.clone()));
+        }
+        self.chronicle.written.insert(id.clone(), (path.to_owned(), false));
+        drop(step);
+        for part in bytes.chunks(bytes.len().div_ceil(2)) {
+            let _step = power.hold()?;
+            file.write_all(part).expect("a file of our own");
+        }
+        let _step = power.hold()?;
+        if self.dice.roll(3) == 0 && file.sync_all().is_ok() && self.sync_folders(path).is_ok() {
+            self.chronicle.written.insert(id, (path.to_owned(), true));
+        }
+        Some(())
+    }
+
+    fn delete(&mut self, power: &Power, path: &str) -> Option<()> {
+        let out = self.scratch.join("deleted");
+        let _step = power.hold()?;
+        if fs::rename(self.folder.join(path), &out).is_ok() {
+            self.did_away(&fs::read(&out).expect("what came out"), Fate::Deleted);
+        }
+        Some(())
+    }
+
+    fn did_away(&mut self, bytes: &[u8], fate: Fate) {
+        if let Seen::Whole(old) = recognise(bytes) {
+            self.chronicle.fates.entry(old).or_default().push(fate);
+        }
+    }
+
+    /// The name's folder and all above it.
+    fn sync_folders(&self, path: &str) -> io::Result<()> {
+        let target = self.folder.join(path);
+        let folders = target.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.folder));
+        folders.into_iter().try_for_each(|folder| File::open(folder)?.sync_all())
+    }
+
+    /// A fresh value: mostly small, sometimes one that does not ride along with its entry.
+    fn value(&mut self) -> (Id, Vec<u8>) {
+        self.count += 1;
+        let len = if self.dice.roll(10) == 0 { 300_000 } else { self.dice.roll(6_000) as usize };
+        (format!("{} {} {len}", self.who, self.count), value(&self.who, self.count, len))
+    }
+}
+
+fn save(path: &Path, bytes: &[u8], careful: bool) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
+    file.write_all(bytes)?;
+    if careful { file.sync_all() } else { Ok(()) }
+}
+
+/// What a machine held when it could not be told anything any more: its files by path, and all its values.
+#[derive(Default, Clone)]
+pub struct Holdings {
+    pub files: BTreeMap<String, Seen>,
+    pub values: BTreeSet<Id>,
+}
+
+impl Holdings {
+    pub fn read(folder: &Path, history: Vec<Vec<u8>>) -> io::Result<Self> {
+        let mut holdings = Self::default();
+        holdings.read_below(folder, "")?;
+        for bytes in history {
+            holdings.add(&recognise(&bytes));
+        }
+        Ok(holdings)
+    }
+
+    fn read_below(&mut self, folder: &Path, prefix: &str) -> io::Result<()> {
+        for child in fs::read_dir(folder)? {
+            let child = child?;
+            let name = child.file_name().into_string().expect("plain names");
+            let path = format!("{prefix}{name}");
+            if path == ".dirsync" {
+                continue;
+            }
+            if child.file_type()?.is_dir() {
+                self.read_below(&child.path(), &format!("{path}/"))?;
+            } else {
+                let seen = recognise(&fs::read(child.path())?);
+                self.add(&seen);
+                self.files.insert(path, seen);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, seen: &Seen) {
+        if let Seen::Whole(id) = seen {
+            self.values.insert(id.clone());
+        }
+    }
+}
+
+/// What is known at a check: see `Chronicle::check`.
+pub struct Check<'a> {
+    /// After the last check, and on the machine that kept its power, before the other was back.
+    pub before: &'a Holdings,
+    pub peer: &'a Holdings,
+    /// On both, now.
+    pub now: &'a Holdings,
+    /// Who kept the power: all that this one wrote counts as durable.
+    pub lucky: &'a str,
+    /// Gone at an earlier check.
+    pub dead: &'a BTreeSet<Id>,
+}
+
+impl Chronicle {
+    pub fn merge(&mut self, other: Self) {
+        self.written.extend(other.written);
+        for (id, fates) in other.fates {
+            self.fates.entry(id).or_default().extend(fates);
+        }
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = &Id> {
+        self.written.keys()
+    }
+
+    /// The oracle of P1 to P5 after a cut. Every complaint it has.
+    pub fn check(&self, check: &Check<'_>) -> Vec<String> {
+        let known: BTreeSet<&Id> = check.now.values.iter().chain(&check.peer.values).collect();
+        let mut complaints = Vec::new();
+        for (path, seen) in &check.now.files {
+            let was_whole = |holdings: &Holdings| matches!(holdings.files.get(path), Some(Seen::Whole(_)));
+            let was_there = was_whole(check.before) || was_whole(check.peer);
+            match seen {
+                Seen::Foreign(what) => complaints.push(format!("{path} holds what nobody wrote: {what}")),
+                Seen::Torn(what) if was_there => complaints.push(format!("{path} is torn ('{what}')")),
+                // It was new, and no other machine ever had more of it.
+                Seen::Torn(_) => {}
+                Seen::Whole(id) if check.dead.contains(id) => {
+                    complaints.push(format!("{path} holds '{id}', which is back from the dead"));
+                }
+                Seen::Whole(id) => {
+                    if let Some(later) = self.later(id).into_iter().find(|later| known.contains(later)) {
+                        complaints.push(format!("{path} holds '{id}', though '{later}' replaced it and is known"));
+                    }
+                }
+            }
+        }
+        for (id, (path, durable)) in &self.written {
+            let told = check.peer.values.contains(id) || id.starts_with(check.lucky);
+            let superseded = self.is_deleted(id) || self.later(id).iter().any(|later| known.contains(later));
+            // Done away with by its own machine's user, by what the cut took back, and never told.
+            let forgone = !told && self.fates.contains_key(id);
+            if (told || *durable) && !known.contains(id) && !superseded && !forgone {
+                complaints.push(format!("'{id}', written to {path}, is lost (told: {told}, durable: {durable})"));
+            }
+        }
+        for (path, seen) in check.before.files.iter().chain(&check.peer.files) {
+            if let Seen::Whole(id) = seen
+                && !check.now.files.contains_key(path)
+                && !self.is_deleted(id)
+            {
+                complaints.push(format!("{path}, which held '{id}', is gone, and no user deleted it"));
+            }
+        }
+        complaints
+    }
+
+    /// What users put in a value's place, and in that one's, and so on.
+    fn later<'a>(&'a self, id: &'a Id) -> BTreeSet<&'a Id> {
+        let mut found = BTreeSet::new();
+        let mut todo = vec![id];
+        while let Some(id) = todo.pop() {
+            for fate in self.fates.get(id).into_iter().flatten() {
+                if let Fate::Replaced(later) = fate
+                    && found.insert(later)
+                {
+                    todo.push(later);
+                }
+            }
+        }
+        found
+    }
+
+    fn is_deleted(&self, id: &Id) -> bool {
+        let is_deleted = |id: &Id| self.fates.get(id).is_some_and(|fates| fates.contains(&Fate::Deleted));
+        is_deleted(id) || self.later(id).into_iter().any(is_deleted)
+    }
+}

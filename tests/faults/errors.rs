@@ -1,0 +1,220 @@
+//! Errors of the disk: full, failing, forbidden, read-only, out of descriptors. The daemon says what and where and what to
+//! do, keeps serving, and goes on by itself when the cause is gone.
+
+use crate::common::disk::{give_to, path_text, run};
+use crate::common::machine::{find_line, wait_linked};
+use crate::common::volume::{Small, Volume};
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noise, pace, read, remove, write};
+use crate::work::{change, check, prepare};
+
+/// Points where a system call can fail, and that the usual work passes.
+const FAILING: [&str; 19] = [
+    "stage.create",
+    "stage.write",
+    "stage.dress",
+    "stage.fsync",
+    "stage.syncfs",
+    "fetch.create",
+    "fetch.write",
+    "history.path",
+    "install.move",
+    "install.exchange",
+    "install.add",
+    "install.folder-remove",
+    "install.delete",
+    "install.mode",
+    "install.fsync",
+    "install.syncfs",
+    "look.folder-fsync",
+    "look.syncfs",
+    "look.read",
+];
+/// So many daemons at once: they mostly wait for their next try.
+const AT_ONCE: usize = 10;
+
+/// The first two passages of a point fail with this error.
+fn fail_and_recover(point: &str, error: &str, said: &str) {
+    let (mut a, b) = Group::new().pair();
+    prepare(&b, 0);
+    converge(&[&a, &b]);
+    a.stop();
+    let rule = format!("{point}:1-2={error}");
+    a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), rule.clone())];
+    a.start();
+    let pid = a.pid();
+    wait_linked(&[&a, &b]);
+    let expected = change(&a, &b, 0);
+    converge(&[&a, &b]);
+    check(&a, &b, 0, &rule, &expected);
+    assert!(a.exit_status().is_none() && a.pid() == pid, "a ended because of {rule}");
+    let line = find_line(&a.log(), &["cannot", said]);
+    assert!(line.is_some(), "the log does not say that {rule}");
+    let status = a.json(&["status"]).expect("it answers");
+    assert_eq!(status["problems"], serde_json::json!([]), "after {rule}");
+}
+
+fn fail_everywhere(error: &'static str, said: &'static str) {
+    for points in FAILING.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            for point in points {
+                scope.spawn(move || fail_and_recover(point, error, said));
+            }
+        });
+    }
+}
+
+#[test]
+fn after_an_io_error_at_any_step_everything_arrives_and_nothing_counts_as_durable_too_early() {
+    fail_everywhere("EIO", "Input/output error");
+}
+
+#[test]
+fn after_a_full_disk_at_any_step_everything_arrives() {
+    fail_everywhere("ENOSPC", "No space left");
+}
+
+#[test]
+fn after_a_spent_quota_at_any_step_everything_arrives() {
+    fail_everywhere("EDQUOT", "quota");
+}
+
+#[test]
+fn a_file_that_could_not_be_made_durable_is_not_told_until_it_is_written_again() {
+    let (mut a, b) = Group::new().pair();
+    a.stop();
+    a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), "look.fsync:1=EIO".to_owned())];
+    a.start();
+    wait_linked(&[&a, &b]);
+    write(a.at("f"), "its pages are lost");
+    a.wait_log(&["cannot make durable", "'f'", "save the file again"]);
+    // The kernel calls it clean now: what must not be believed would be told at the next look, seconds later.
+    pace(5000);
+    assert!(!b.at("f").exists(), "it was told though it is not durable");
+    write(a.at("f"), "saved again");
+    converge(&[&a, &b]);
+    assert_eq!(read(b.at("f")), b"saved again");
+}
+
+#[test]
+fn a_full_disk_stops_fetching_and_nothing_else_until_there_is_room() {
+    if !is_root("a_full_disk_stops_fetching_and_nothing_else_until_there_is_room") {
+        return;
+    }
+    let group = Group::new();
+    let (a, b) = (group.machine("a"), group.machine("b"));
+    let disk = Small::new(&a.dir, 12 << 10);
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    write(b.at("first"), noise(1, 100_000));
+    converge(&[&a, &b]);
+    for n in 0..20 {
+        write(b.at(&format!("large-{n}")), noise(10 + n, 1 << 20));
+    }
+    a.wait_log(&["space"]);
+    // What is here is still served, and its own user's changes travel.
+    remove(a.at("first"));
+    eventually("the deletion is at b", PATIENCE, || (!b.at("first").exists()).then_some(()).ok_or("not yet".into()));
+    disk.resize(64 << 10);
+    let tree = converge(&[&a, &b]);
+    assert_eq!(tree.files(), 20);
+}
+
+#[test]
+fn a_full_disk_of_the_index_stops_syncing_until_there_is_room() {
+    if !is_root("a_full_disk_of_the_index_stops_syncing_until_there_is_room") {
+        return;
+    }
+    let group = Group::new();
+    let (a, b) = (group.machine("a"), group.machine("b"));
+    let disk = Small::new(&a.state, 2 << 10);
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    for n in 0..6000 {
+        write(b.at(&format!("d{}/{}-{n}", n % 40, "a-name-of-some-length-".repeat(5))), format!("{n}"));
+    }
+    a.wait_log(&["the index could not be written", "full"]);
+    let pid = a.pid();
+    disk.resize(64 << 10);
+    let tree = converge(&[&a, &b]);
+    assert_eq!(tree.files(), 6000);
+    assert!(a.exit_status().is_none() && a.pid() == pid, "it must go on by itself");
+}
+
+#[test]
+fn a_disk_that_is_remounted_read_only_is_named_and_served_until_it_is_writable_again() {
+    if !is_root("a_disk_that_is_remounted_read_only_is_named_and_served_until_it_is_writable_again") {
+        return;
+    }
+    let volume = Volume::new("ext4", 64);
+    let group = Group::new();
+    let (mut a, b, c) = (group.machine("a"), group.machine("b"), group.machine("c"));
+    a.dir = volume.folder("data");
+    a.start();
+    b.start();
+    write(a.at("f"), "before");
+    write(a.at("other"), noise(3, 400_000));
+    converge(&[&a, &b]);
+    volume.set("ro");
+    write(b.at("f"), "edited at b");
+    a.wait_log(&["'f'", "Read-only", "read-write"]);
+    b.stop();
+    // Whoever joins gets from a what it has.
+    c.start();
+    wait_linked(&[&a, &c]);
+    eventually("c got it from a", PATIENCE, || c.at("other").exists().then_some(()).ok_or("not yet".into()));
+    volume.set("rw");
+    b.start();
+    converge(&[&a, &b, &c]);
+    assert_eq!(read(a.at("f")), b"edited at b");
+}
+
+#[test]
+fn without_descriptors_it_says_so_and_goes_on_when_it_has_some() {
+    let (mut a, b) = (Group::new()).pair();
+    a.stop();
+    // All that it holds when idle is a little less.
+    a.through = ["prlimit", "--nofile=36:4096", "--"].map(str::to_owned).to_vec();
+    a.spawn();
+    for n in 0..200 {
+        write(b.at(&format!("d{n}/f")), noise(n, 3000));
+        write(a.at(&format!("own{n}/f")), noise(1000 + n, 3000));
+    }
+    a.wait_log(&["open files"]);
+    run("prlimit", &["--pid", &a.pid().to_string(), "--nofile=4096:4096"]);
+    let tree = converge(&[&a, &b]);
+    assert_eq!(tree.files(), 400);
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_is_named_and_filled_when_it_may() {
+    if !is_root("a_folder_that_may_not_be_written_is_named_and_filled_when_it_may") {
+        return;
+    }
+    let group = Group::new();
+    let (a, b) = (unprivileged(&group, "a"), group.machine("b"));
+    a.start();
+    b.start();
+    write(b.at("d/f"), "before");
+    converge(&[&a, &b]);
+    // Root's, all at once: its user cannot put anything into it any more.
+    give_to(&a.at("d"), 0, 0);
+    write(b.at("d/new"), "new");
+    a.wait_log(&["'d/new'", "Permission denied", "give the daemon's user access"]);
+    give_to(&a.at("d"), 65534, 65534);
+    let tree = converge(&[&a, &b]);
+    assert_eq!(tree.files(), 2);
+}
+
+/// A machine whose daemon is nobody's.
+fn unprivileged(group: &Group, name: &str) -> Machine {
+    let mut machine = group.machine(name);
+    // The build folder need not be open to others.
+    let binary = machine.home.join("dirsyncd");
+    run("cp", &[path_text(&machine.binary), path_text(&binary)]);
+    machine.binary = binary;
+    machine.through = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(str::to_owned).to_vec();
+    give_to(&machine.home, 65534, 65534);
+    machine
+}

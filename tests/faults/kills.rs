@@ -1,0 +1,103 @@
+//! kill -9 at every step: a daemon dies at each named point in turn, is started again, and nothing is missing.
+//!
+//! Its peer's user makes every kind of change that can be received, its own user makes some too. Each point is passed
+//! several times; a test here is one of those passages at all points. `DIRSYNC_PASSAGE=n` tries another.
+
+use crate::common::machine::wait_linked;
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, read, setting, swap_in, write};
+use crate::work::{change, check, prepare};
+use dirsyncd::io::fail::POINTS;
+use std::os::unix::process::ExitStatusExt;
+
+/// Passed only by what a test of its own does.
+const ELSEWHERE: [&str; 1] = ["restore.placed"];
+const SIGKILL: i32 = 9;
+
+/// Something in history that is older than any limit, for the first thing that a start does.
+fn age_history(a: &Machine, round: u64) {
+    let name = format!("{:020}.replaced.aged-{round}", 1 + round);
+    write(a.history_dir().join(name), "aged");
+}
+
+/// Starts `a` so that it dies at a passage of a point, works, and starts it again. `false`: it did not get there.
+fn die_at(a: &mut Machine, b: &Machine, round: u64, rule: &str) -> bool {
+    age_history(a, round);
+    a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), rule.to_owned())];
+    a.spawn();
+    let expected = change(a, b, round);
+    let died = eventually(&format!("a dies at {rule}, or is done"), PATIENCE, || {
+        if let Some(status) = a.exit_status() {
+            assert_eq!(status.signal(), Some(SIGKILL), "a ended by itself at {rule}");
+            return Ok(true);
+        }
+        let (here, there) = (a.tree()?, b.tree()?);
+        let idle = a.json(&["status"])?["idle"] == true;
+        (here == there && idle).then_some(false).ok_or("they differ".to_owned())
+    });
+    a.kill();
+    a.environment.clear();
+    a.start();
+    wait_linked(&[a, b]);
+    converge(&[a, b]);
+    check(a, b, round, rule, &expected);
+    died
+}
+
+/// Each point once, at this passage. How many were reached.
+fn die_at_every_point(passage: u64) -> usize {
+    let (mut a, b) = Group::new().pair();
+    let points = POINTS.map(|(_, name)| name).into_iter().filter(|name| !ELSEWHERE.contains(name));
+    let points: Vec<_> = points.collect();
+    for round in 0..points.len() as u64 {
+        prepare(&b, round);
+    }
+    converge(&[&a, &b]);
+    let mut reached = Vec::new();
+    for (round, name) in points.iter().enumerate() {
+        a.stop();
+        let rule = format!("{name}:{passage}");
+        if die_at(&mut a, &b, round as u64, &rule) {
+            reached.push(*name);
+        } else {
+            assert!(passage > 1, "{name} was never passed: the work lacks something");
+        }
+    }
+    println!("died at passage {passage} of {} points, of {}", reached.len(), points.len());
+    reached.len()
+}
+
+#[test]
+fn killed_at_the_first_passage_of_every_point_it_recovers() {
+    die_at_every_point(1);
+}
+
+#[test]
+fn killed_at_the_second_passage_of_every_point_it_recovers() {
+    assert!(die_at_every_point(2) > 20);
+}
+
+#[test]
+fn killed_at_the_third_passage_of_every_point_it_recovers() {
+    assert!(die_at_every_point(setting("DIRSYNC_PASSAGE", 3)) > 20);
+}
+
+#[test]
+fn killed_in_the_middle_of_a_restore_it_recovers() {
+    let (mut a, b) = Group::new().pair();
+    write(b.at("f"), "the first");
+    converge(&[&a, &b]);
+    swap_in(b.at("f"), "the second");
+    converge(&[&a, &b]);
+    a.stop();
+    a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), "restore.placed".to_owned())];
+    a.start();
+    a.cli(&["restore", "f"]);
+    eventually("a is dead", PATIENCE, || a.exit_status().map(drop).ok_or("it lives".to_owned()));
+    a.kill();
+    a.environment.clear();
+    a.start();
+    wait_linked(&[&a, &b]);
+    converge(&[&a, &b]);
+    assert_eq!(read(b.at("f")), b"the first");
+    assert!(a.history().contains(&b"the second".to_vec()), "what the restore replaced is in no history");
+}

@@ -133,12 +133,12 @@ impl Ledger {
                 *self.placed.entry((path.clone(), value)).or_default() += 1;
             }
         }
-        self.rolled_back(node, listing);
+        self.rolled_back(node, listing.keys());
     }
 
     /// The node's index does not know of its user's latest doings, and may not have told them.
-    pub fn rolled_back(&mut self, node: NodeId, listing: &Listing) {
-        for path in listing.keys() {
+    pub fn rolled_back<'a>(&mut self, node: NodeId, paths: impl Iterator<Item = &'a SyncPath>) {
+        for path in paths {
             *self.touches.entry((node, path.clone())).or_default() += 1;
         }
         self.overwrites.retain(|overwrite| overwrite.node != node);

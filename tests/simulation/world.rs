@@ -321,8 +321,8 @@ impl World {
         self.nodes[node].is_restored |= !whole;
         self.ledger.restored(node, &changes);
         if whole {
+            self.ledger.rolled_back(node, self.nodes[node].disk.live.listing().keys().chain(index.rows.keys()));
             self.nodes[node].durable = index;
-            self.ledger.rolled_back(node, &self.nodes[node].disk.live.listing());
         }
         self.was_restored = true;
         let left: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.live.values()).collect();

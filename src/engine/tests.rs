@@ -46,15 +46,18 @@ fn seen(entry: &Entry, ctime: u64) -> Observed {
     }
 }
 
-fn on_disk(entry: &Entry, ctime: u64) -> Option<OnDisk> {
-    Some(OnDisk { entry: entry.clone(), stat: Some(stat(entry, ctime)) })
+fn row(winner: &Entry, on_disk: &Entry) -> Row {
+    let disk = OnDisk { entry: on_disk.clone(), stat: Some(stat(on_disk, 1)) };
+    Row { winner: winner.clone(), disk: Some(disk), installing: None }
 }
 
 /// Started over these rows, after a completed first scan, and linked to a peer.
 fn engine(rows: &[(&str, Row)], trust: Trust) -> Engine<MapIndex> {
     let mut index = MapIndex::new();
     index.set_meta(META_SCANNED, b"1");
-    rows.iter().for_each(|(name, row)| index.put(&path(name), row));
+    for (name, row) in rows {
+        index.put(&path(name), row);
+    }
     restarted(index, trust)
 }
 
@@ -105,8 +108,7 @@ fn winner(engine: &Engine<MapIndex>, name: &str) -> Entry {
 #[test]
 fn what_an_install_left_before_a_crash_is_no_edit_though_newer_news_came_before_the_look() {
     let (old, installing, newer) = (entry("old", 1, 0o644), entry("cut off", 2, 0o644), entry("newer", 3, 0o644));
-    let row = Row { winner: installing.clone(), disk: on_disk(&old, 1), installing: None };
-    let mut engine = engine(&[("f", row)], Trust::Known);
+    let mut engine = engine(&[("f", row(&installing, &old))], Trust::Known);
     let mut actions = engine.handle(at(0), Event::IgnoreRead(None));
     actions.extend(hear(&mut engine, 1, "f", &newer));
     assert_eq!(looks(&actions), [("f".to_owned(), false)], "before anything is installed there");
@@ -120,8 +122,7 @@ fn what_an_install_left_before_a_crash_is_no_edit_though_newer_news_came_before_
 fn a_deletion_that_a_crash_cut_off_is_not_made_again_after_newer_news() {
     let old = entry("old", 1, 0o644);
     let deletion = Entry { kind: Kind::Deleted { at: 2 }, ..entry("", 2, 0) };
-    let row = Row { winner: deletion.clone(), disk: on_disk(&old, 1), installing: None };
-    let mut engine = engine(&[("f", row)], Trust::Known);
+    let mut engine = engine(&[("f", row(&deletion, &old))], Trust::Known);
     let newer = entry("newer", 3, 0o644);
     hear(&mut engine, 1, "f", &newer);
     looked(&mut engine, 2, "f", Observed::Absent);
@@ -133,8 +134,7 @@ fn a_deletion_that_a_crash_cut_off_is_not_made_again_after_newer_news() {
 #[test]
 fn a_backup_lasts_until_its_last_look_and_beats_nothing() {
     let (known, old) = (entry("known", 10 * SECOND, 0o644), entry("from the backup, with a later mtime", WALL, 0o600));
-    let row = Row { winner: known.clone(), disk: on_disk(&known, 1), installing: None };
-    let mut engine = engine(&[("f", row.clone()), ("gone", row)], Trust::Restored);
+    let mut engine = engine(&["f", "gone"].map(|name| (name, row(&known, &known))), Trust::Restored);
     let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
     let found = vec![(path("f"), stat(&old, 5))];
     engine.handle(at(1), Event::Listed { walk, found });
@@ -153,8 +153,7 @@ fn a_backup_lasts_until_its_last_look_and_beats_nothing() {
 fn a_file_in_a_backup_where_a_folder_stands_now_deletes_nothing_that_is_in_the_folder() {
     let dir = Entry { kind: Kind::Directory, ..entry("", 10, 0o755) };
     let child = entry("child", 11, 0o644);
-    let rows = [("d", &dir), ("d/f", &child)]
-        .map(|(name, entry)| (name, Row { winner: entry.clone(), disk: on_disk(entry, 1), installing: None }));
+    let rows = [("d", &dir), ("d/f", &child)].map(|(name, entry)| (name, row(entry, entry)));
     let mut engine = engine(&rows, Trust::Restored);
     engine.handle(at(0), Event::IgnoreRead(None));
     engine.observe(at(1), &path("d"), seen(&entry("a file", 5, 0o644), 5), Found::Restored);
@@ -226,8 +225,7 @@ fn a_folder_whose_mode_changed_while_it_was_installed_is_walked_all_the_same() {
 #[test]
 fn nothing_is_installed_below_a_folder_that_may_be_gone() {
     let dir = Entry { kind: Kind::Directory, ..entry("", 10, 0o755) };
-    let mut engine =
-        engine(&[("d", Row { winner: dir.clone(), disk: on_disk(&dir, 1), installing: None })], Trust::Known);
+    let mut engine = engine(&[("d", row(&dir, &dir))], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     engine.observe(at(1), &path("d"), Observed::Absent, Found::Live);
     let inside = Entry { kind: Kind::Directory, ..entry("", 11, 0o755) };

@@ -91,11 +91,16 @@ impl<I: Index> Engine<I> {
         self.emptied.remove(path);
         let needs_walk = self.needs_walk(path, &observed, looking);
         let found = self.scan.looked(path).unwrap_or(looking.found);
+        let was_hashed = !matches!(observed, Observed::Unstable | Observed::Failed(_));
         self.observe(now, path, observed, found);
         if needs_walk {
             self.walk(now, Some(path.clone()), found);
         }
-        self.rechecked(looking);
+        if was_hashed {
+            self.rechecked(looking);
+        } else {
+            self.recheck_again(now, path, looking);
+        }
         self.end_scan(now);
         self.retry_now(path);
     }

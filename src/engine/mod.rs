@@ -32,6 +32,8 @@ mod scan;
 mod session;
 mod settle;
 mod status;
+#[cfg(test)]
+mod tests;
 pub mod torn;
 mod walk;
 mod wants;

@@ -129,16 +129,18 @@ impl Ledger {
     /// The node's index is gone: what it finds counts as put there by its user, and what it did away with may be forgotten.
     pub fn found_anew(&mut self, node: NodeId, listing: &Listing) {
         for (path, (_, inode)) in listing {
-            *self.touches.entry((node, path.clone())).or_default() += 1;
             if let Some(value) = inode.value() {
                 *self.placed.entry((path.clone(), value)).or_default() += 1;
             }
         }
-        self.rolled_back(node);
+        self.rolled_back(node, listing.keys());
     }
 
     /// The node's index does not know of its user's latest doings, and may not have told them.
-    pub fn rolled_back(&mut self, node: NodeId) {
+    pub fn rolled_back<'a>(&mut self, node: NodeId, paths: impl Iterator<Item = &'a SyncPath>) {
+        for path in paths {
+            *self.touches.entry((node, path.clone())).or_default() += 1;
+        }
         self.overwrites.retain(|overwrite| overwrite.node != node);
     }
 

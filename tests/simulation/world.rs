@@ -89,7 +89,7 @@ pub struct World {
     pub last_work: u64,
     /// The first promise broken.
     pub broken: Option<String>,
-    /// Some folder came back from a backup.
+    /// Some folder came back from a backup, or some index was lost.
     pub was_restored: bool,
     pub bug: Option<Bug>,
     values: u64,
@@ -321,8 +321,8 @@ impl World {
         self.nodes[node].is_restored |= !whole;
         self.ledger.restored(node, &changes);
         if whole {
+            self.ledger.rolled_back(node, self.nodes[node].disk.live.listing().keys().chain(index.rows.keys()));
             self.nodes[node].durable = index;
-            self.ledger.rolled_back(node);
         }
         self.was_restored = true;
         let left: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.live.values()).collect();
@@ -334,6 +334,7 @@ impl World {
         self.crash(node, false);
         self.trace.note(self.now, format_args!("n{node}'s index is lost"));
         self.nodes[node].lose_index();
+        self.was_restored = true;
         self.ledger.found_anew(node, &self.nodes[node].disk.live.listing());
         self.start(node);
     }

@@ -15,7 +15,7 @@ impl ContentId {
 
     /// Of so many zeros (bytes), at the speed of hashing them.
     pub fn of_zeros(size: u64) -> Self {
-        let zeros = [0; 64 * 1024];
+        let zeros = [0; 16 * 1024];
         let mut hasher = blake3::Hasher::new();
         let mut left = size;
         while left > 0 {

@@ -1,6 +1,6 @@
 //! After a power cut: contents that were lost on their way to the disk are no edits (P5).
 //!
-//! A file that its user had just begun to write anew is found empty, or cut short at the end of a block. Its version
+//! A file that its user had just begun to write anew is found empty, cut short at the end of a block, or all zeros. Its version
 //! before that is known, and the others have it: it is fetched from them, and what was found goes to history like
 //! anything that is replaced. Deliberately not here: how the shell knows of a cut.
 
@@ -8,10 +8,12 @@ use super::event::{Now, Stat};
 use super::index::{Index, Row};
 use super::merge::{self, Found};
 use super::{Engine, Trust};
-use crate::model::{Entry, Kind, SyncPath, Version};
+use crate::model::{ContentId, Entry, Kind, SyncPath, Version};
 
 /// What reaches the disk of a file does so in blocks of at least this many bytes.
 const BLOCK_BYTES: u64 = 512;
+/// Larger files are not compared with zeros: hashing those would take too long.
+const ZEROS_BYTES: u64 = 64 << 20;
 
 /// The time in which what was written may have been lost (ns since 1970, both included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +34,12 @@ impl Cut {
     }
 }
 
-/// Whether what was found is what a cut leaves of a rewritten file: nothing, or whole blocks of a shorter one.
+/// Whether what was found is what a cut leaves of a rewritten file: nothing, whole blocks of a shorter one, or zeros,
+/// where the size became durable before the bytes.
 fn is_torn(known: &Entry, kind: &Kind) -> bool {
-    let (Some((_, known)), Kind::File { size, .. }) = (known.file(), kind) else { return false };
-    *size < known && size % BLOCK_BYTES == 0
+    let (Some((_, known)), Kind::File { size, content }) = (known.file(), kind) else { return false };
+    let is_short = *size < known && size % BLOCK_BYTES == 0;
+    is_short || (*size <= ZEROS_BYTES && *content == ContentId::of_zeros(*size))
 }
 
 impl<I: Index> Engine<I> {
@@ -60,14 +64,12 @@ impl<I: Index> Engine<I> {
         let version = Version { stamp: known.version.stamp.saturating_sub(1), ..known.version };
         let torn = Entry { kind: kind.clone(), mode: stat.mode, mtime: stat.mtime, version };
         self.store(now, path, &Row { disk: Some(merge::on_disk(torn, Some(*stat))), ..row });
-        self.problem(
-            path,
-            format!(
-                "'{path}' was being written when the power went, and holds {} of {} bytes; its last whole version is fetched from \
-                 a machine that has it",
-                sizes.0, sizes.1
-            ),
+        let text = format!(
+            "'{path}' was being written when the power went, and holds {} bytes in place of {}; its last whole version is \
+             fetched from a machine that has it",
+            sizes.0, sizes.1
         );
+        self.problem(path, text);
         true
     }
 }
@@ -81,7 +83,7 @@ mod tests {
     use super::*;
     use crate::engine::map_index::MapIndex;
     use crate::engine::{Action, Config, Event, LinkId, Observed, StatKind};
-    use crate::model::{ContentId, DeviceId, FileTime, Mode};
+    use crate::model::{DeviceId, FileTime, Mode};
     use crate::wire::message::Message;
 
     const NOW: Now = Now { wall: 1_000_000_000_000, mono: 1_000_000_000_000 };
@@ -95,6 +97,14 @@ mod tests {
     fn file(size: u64, secs: i64) -> Observed {
         let content = ContentId::of(&size.to_be_bytes());
         Observed::File { stat: stat(size, secs), content, body: None }
+    }
+
+    #[test]
+    fn zeros_of_any_size_are_what_a_cut_left() {
+        let (mut engine, path) = engine(Some(CUT));
+        let zeros = Observed::File { stat: stat(3000, 950), content: ContentId::of(&[0; 3000]), body: None };
+        engine.observe(NOW, &path, zeros, Found::Walked);
+        assert!(!engine.index.get(&path).unwrap().is_settled());
     }
 
     /// An engine that knows `f` as 2,000 bytes, made long ago.

@@ -51,8 +51,30 @@ pub struct History {
 }
 
 impl History {
+    /// Nothing may be installing yet.
     pub fn open(root: Arc<Root>, stage: Arc<Stage>) -> Arc<Self> {
-        Arc::new(Self { root, stage })
+        let history = Self { root, stage };
+        if let Err(why) = history.tidy() {
+            tracing::warn!("history cannot be tidied: {why}");
+        }
+        Arc::new(history)
+    }
+
+    /// A path's text whose item a crash kept from coming, or took first, speaks of nothing.
+    fn tidy(&self) -> io::Result<()> {
+        for entry in rustix::fs::Dir::read_from(self.root.history())? {
+            let entry = entry?;
+            let Some(name) = entry.file_name().to_str().ok().filter(|name| name.len() > NAME_BYTES + SIDECAR.len())
+            else {
+                continue;
+            };
+            if let Some(item) = name.strip_suffix(SIDECAR)
+                && beneath::stat_at(self.root.history(), item.as_bytes())?.is_none()
+            {
+                self.release(item);
+            }
+        }
+        Ok(())
     }
 
     /// What is kept, newest first; of one path, or of all.
@@ -298,6 +320,20 @@ mod tests {
         assert_eq!(history.list(None).unwrap().len(), 3);
         history.prune_to(u64::MAX, u64::MAX).unwrap();
         assert_eq!(std::fs::read_dir(temp.path().join(".dirsync/history")).unwrap().count(), 0, "sidecars go too");
+    }
+
+    #[test]
+    fn a_path_whose_item_never_came_goes_at_the_next_start() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = SyncPath::new(vec![b'x'; 255]).unwrap();
+        let first = history(temp.path());
+        let (kept, _) = first.reserve(Keep::Replaced, &path).unwrap();
+        std::fs::write(temp.path().join(".dirsync/history").join(&kept), "x").unwrap();
+        first.reserve(Keep::Replaced, &path).unwrap();
+        drop(first);
+        let next = history(temp.path());
+        assert_eq!(next.list(None).unwrap().len(), 1);
+        assert_eq!(std::fs::read_dir(temp.path().join(".dirsync/history")).unwrap().count(), 2);
     }
 
     #[test]

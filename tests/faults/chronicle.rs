@@ -71,6 +71,11 @@ fn value(who: &str, count: u64, len: usize) -> Vec<u8> {
 }
 
 pub fn recognise(bytes: &[u8]) -> Seen {
+    let zeros = bytes.iter().rev().take_while(|b| **b == 0).count();
+    if zeros > 16 {
+        // More than any value ends in: its size was durable before its bytes.
+        return Seen::Torn(format!("{} bytes, the last {zeros} of them zero", bytes.len()));
+    }
     let Some(end) = bytes.iter().position(|&b| b == b'\n') else {
         let torn = bytes.len() < 40 && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b' ');
         return if torn { Seen::Torn(String::from_utf8_lossy(bytes).into_owned()) } else { foreign(bytes) };
@@ -88,13 +93,8 @@ pub fn recognise(bytes: &[u8]) -> Seen {
 }
 
 fn foreign(bytes: &[u8]) -> Seen {
-    let zeros = bytes.iter().rev().take_while(|b| **b == 0).count();
     let start = &bytes[..bytes.len().min(40)];
-    Seen::Foreign(format!(
-        "{} bytes, the last {zeros} of them zero, beginning with '{}'",
-        bytes.len(),
-        start.escape_ascii()
-    ))
+    Seen::Foreign(format!("{} bytes, beginning with '{}'", bytes.len(), start.escape_ascii()))
 }
 
 /// One user at one machine. `scratch` lies on the folder's file system.
@@ -290,12 +290,13 @@ impl Chronicle {
         let known: BTreeSet<&Id> = check.now.values.iter().chain(&check.peer.values).collect();
         let mut complaints = Vec::new();
         for (path, seen) in &check.now.files {
-            let was_whole = |holdings: &Holdings| matches!(holdings.files.get(path), Some(Seen::Whole(_)));
+            let was_whole =
+                |holdings: &Holdings| matches!(holdings.files.get(path), Some(Seen::Whole(id)) if !self.is_deleted(id));
             let was_there = was_whole(check.before) || was_whole(check.peer);
             match seen {
                 Seen::Foreign(what) => complaints.push(format!("{path} holds what nobody wrote: {what}")),
                 Seen::Torn(what) if was_there => complaints.push(format!("{path} is torn ('{what}')")),
-                // It was new, and no other machine ever had more of it.
+                // It was new, or new again, and no other machine ever had more of it.
                 Seen::Torn(_) => {}
                 Seen::Whole(id) if check.dead.contains(id) => {
                     complaints.push(format!("{path} holds '{id}', which is back from the dead"));

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -27,6 +27,8 @@ struct Bench {
     dice: Dice,
     before: Holdings,
     dead: BTreeSet<String>,
+    /// From each restart until both agree.
+    healed: Vec<Duration>,
 }
 
 /// Where machine a keeps its state.
@@ -54,7 +56,8 @@ impl Bench {
         let (power, mains) = (Power::default(), Power::default());
         mains.set(true);
         let (before, dead) = (Holdings::default(), BTreeSet::new());
-        Self { volume, power, mains, a, b, at_a, at_b, dice: Dice::new(seed), before, dead }
+        let healed = Vec::new();
+        Self { volume, power, mains, a, b, at_a, at_b, dice: Dice::new(seed), before, dead, healed }
     }
 
     /// Work, a cut, a restart, and the check. `number`: of the cut.
@@ -69,9 +72,11 @@ impl Bench {
                 self.at_b.act(&self.mains);
             }
         }
+        let began = Instant::now();
         self.a.start();
         wait_linked(&[&self.a, &self.b]);
         converge(&[&self.a, &self.b]);
+        self.healed.push(began.elapsed());
         self.check(number, &peer);
     }
 
@@ -173,7 +178,14 @@ fn cut_again_and_again(test: &str, kind: &str, state: State) {
     for number in 0..cuts {
         bench.cycle(number);
     }
-    println!("{cuts} cuts of {kind}, {} values gone by", bench.dead.len());
+    bench.healed.sort();
+    let part = |percent: usize| bench.healed[(bench.healed.len() * percent / 100).min(bench.healed.len() - 1)];
+    let values = bench.dead.len();
+    println!(
+        "{cuts} cuts of {kind}, {values} values gone by; agreed again after p50 {:?}, p99 {:?}",
+        part(50),
+        part(99)
+    );
 }
 
 #[test]

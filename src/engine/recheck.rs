@@ -144,7 +144,7 @@ impl<I: Index> Engine<I> {
         }
         let (found, hint) = (unseen.unwrap_or(self.live()), unseen.map(|_| Hint::Changed));
         self.rechecks.under_way += 1;
-        self.look(path, known, Looking { hint, rehash: true, ..Looking::of(found) });
+        self.look(path, known, Looking { hint, rehash: true, early: !self.scan.is_walked(), ..Looking::of(found) });
     }
 
     /// A look ended.

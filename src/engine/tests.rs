@@ -234,3 +234,18 @@ fn nothing_is_installed_below_a_folder_that_may_be_gone() {
     engine.observe(at(3), &path("d"), seen(&dir, 1), Found::Live);
     assert_eq!(installs(&engine.handle(at(2 * SECOND), Event::Tick)), 1);
 }
+
+#[test]
+fn a_second_hash_before_the_first_walk_concludes_nothing_from_a_missing_file() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), Found::Live);
+    let mut engine = restarted(engine.into_index(), Trust::Known);
+    let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
+    assert_eq!(looks(&engine.handle(at(1), Event::Tick)), [("f".to_owned(), true)]);
+    looked(&mut engine, 2, "f", Observed::Absent);
+    assert!(engine.missing.is_empty());
+    engine.handle(at(3), Event::Walked { walk, unread: Vec::new() });
+    engine.handle(at(3), Event::Root(RootState::Fine));
+    assert_eq!(engine.status().held_deletions, 1, "everything is gone: a person is asked");
+}

@@ -4,7 +4,7 @@
 //! world are its `impl`s in `shell` (an engine's actions), `network` (links) and `oracle` (what must hold).
 
 use super::bugs::Bug;
-use super::ledger::{Ledger, NodeId};
+use super::ledger::{Ledger, NodeId, claims};
 use super::network::{Network, Parcel};
 use super::node::Node;
 use super::plan::{self, MS, Plan, SECOND};
@@ -291,6 +291,11 @@ impl World {
             self.queue.retain(|_, what| !matches!(what, Happening::Fill { node: n, .. } if *n == node));
         }
         self.forget_void(node);
+        let here = &self.nodes[node];
+        let values = here.disk.live.listing().into_iter();
+        let values = values.filter_map(|(path, (_, inode))| inode.value().map(|value| (path, value)));
+        let unknown = values.filter(|(path, value)| !claims(here.durable.rows.get(path), value));
+        self.ledger.left_unknown(node, unknown);
         self.trace_tree(node);
     }
 

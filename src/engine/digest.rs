@@ -28,9 +28,18 @@ pub fn entry_hash(path: &SyncPath, entry: &Entry) -> Digest {
     truncate(&hasher.finalize())
 }
 
-/// Whether a winner counts: all but deletions made before the horizon (ns since 1970).
+/// Whether a winner counts: all but deletions that are as old as the horizon (ns since 1970) says.
 pub fn counts(entry: &Entry, horizon: u64) -> bool {
-    !matches!(entry.kind, Kind::Deleted { at } if at < horizon)
+    deleted_at(entry).is_none_or(|at| at >= horizon)
+}
+
+/// From when a deletion counts as old (ns since 1970): when it was made, or its stamp if that is later. The horizon follows the
+/// latest stamp, which so is always told, whatever the clock of who deleted.
+pub fn deleted_at(entry: &Entry) -> Option<u64> {
+    match entry.kind {
+        Kind::Deleted { at } => Some(at.max(entry.version.stamp)),
+        _ => None,
+    }
 }
 
 /// The digest of a set of entry hashes; all zero when there are none.

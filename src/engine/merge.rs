@@ -59,7 +59,16 @@ pub fn compare(row: Option<&Row>, kind: &Kind, mode: Mode, mtime: FileTime, foun
         return Local::Adopt(known.clone());
     }
     if let Some(disk) = same_kind {
-        return Local::Touched(disk.clone());
+        // Permissions and mtime are set in two steps: a crash between them left one of each (P5). In a backup they are old, and
+        // follow the winner's again (P8).
+        let is_half_way = |known: &Entry| {
+            let (mode_is, mtime_is) =
+                ([disk.mode, known.mode].contains(&mode), [disk.mtime, known.mtime].contains(&mtime));
+            known.kind == *kind && mode_is && mtime_is
+        };
+        let is_no_touch = found == Found::Restored || installed.clone().any(is_half_way);
+        let entry = disk.clone();
+        return if is_no_touch { Local::Adopt(Entry { mode, mtime, ..entry }) } else { Local::Touched(entry) };
     }
     // The same contents were made here too: the disk holds that version but for permissions and mtime.
     if let Some(known) = installed.clone().find(|e| e.kind == *kind) {

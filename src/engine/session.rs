@@ -62,6 +62,11 @@ impl Session {
     pub fn is_comparing(&self) -> bool {
         !matches!(self.comparing, Comparing::No)
     }
+
+    /// Paths still to be installed there, as it said last.
+    pub fn pending(&self) -> u64 {
+        self.theirs.map_or(0, |(_, pending)| pending)
+    }
 }
 
 impl<I: Index> Engine<I> {
@@ -128,7 +133,7 @@ impl<I: Index> Engine<I> {
 
     /// The tree, and how much is still to come to it. A scan that knows nothing yet counts as something to come.
     fn state(&mut self) -> (Digest, u64) {
-        let is_scanning = self.finds != Found::Walked;
+        let is_scanning = self.scan.finds() != Found::Walked;
         (self.index.root_digest(), self.wants.active() + u64::from(is_scanning))
     }
 
@@ -433,7 +438,7 @@ impl<I: Index> Engine<I> {
             device: session.device,
             name: session.name.clone(),
             in_sync: here && !session.is_comparing() && session.theirs == Some((root, 0)),
-            pending: session.theirs.map_or(0, |(_, pending)| pending),
+            pending: session.pending(),
         };
         self.sessions.values().map(status).collect()
     }

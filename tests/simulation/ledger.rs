@@ -3,7 +3,7 @@
 //! Filled from the differences that each operation made; never asks an engine.
 
 use super::disk::PathChange;
-use super::tree::Value;
+use super::tree::{Listing, Value};
 use dirsyncd::engine::index::Row;
 use dirsyncd::model::{Kind, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,8 @@ pub struct Overwrite {
     pub node: NodeId,
     pub path: SyncPath,
     pub value: Value,
+    /// How often a user had put the value there by then.
+    placed: u32,
     /// The node's committed index moved on from the value: the change was seen.
     pub noticed: bool,
 }
@@ -52,7 +54,9 @@ impl Ledger {
                 if !placed.contains(&value) {
                     self.excused.insert(value.clone());
                 }
-                self.overwrites.push(Overwrite { node, path: change.path.clone(), value, noticed: false });
+                let at = (change.path.clone(), value.clone());
+                let placed = self.placed.get(&at).copied().unwrap_or_default();
+                self.overwrites.push(Overwrite { node, path: at.0, value, placed, noticed: false });
             }
             if let Some(value) = after {
                 self.written.entry(value.clone()).or_insert_with(|| (node, change.path.clone()));
@@ -122,12 +126,30 @@ impl Ledger {
         self.overwrites.retain(|overwrite| overwrite.node != node || overwrite.noticed);
     }
 
+    /// The node's index is gone: what it finds counts as put there by its user, and what it did away with may be forgotten.
+    pub fn found_anew(&mut self, node: NodeId, listing: &Listing) {
+        for (path, (_, inode)) in listing {
+            *self.touches.entry((node, path.clone())).or_default() += 1;
+            if let Some(value) = inode.value() {
+                *self.placed.entry((path.clone(), value)).or_default() += 1;
+            }
+        }
+        self.rolled_back(node);
+    }
+
+    /// The node's index does not know of its user's latest doings, and may not have told them.
+    pub fn rolled_back(&mut self, node: NodeId) {
+        self.overwrites.retain(|overwrite| overwrite.node != node);
+    }
+
     /// Values that were overwritten knowingly at a path, never put there again, nor touched by another machine's user.
     pub fn dead(&self) -> impl Iterator<Item = &Overwrite> {
         self.overwrites.iter().filter(|overwrite| {
             let at = (overwrite.path.clone(), overwrite.value.clone());
-            let once = self.placed.get(&at).is_none_or(|times| *times <= 1);
-            once && self.affirmed.get(&at).is_none_or(|nodes| nodes.iter().all(|node| *node == overwrite.node))
+            // An engine may have put it there first, as the copy of a displaced file.
+            let times = self.placed.get(&at).copied().unwrap_or_default();
+            let for_good = times <= 1 && times == overwrite.placed;
+            for_good && self.affirmed.get(&at).is_none_or(|nodes| nodes.iter().all(|node| *node == overwrite.node))
         })
     }
 

@@ -1,10 +1,12 @@
 //! `dirsyncd`: parse, run, exit code. Everything else is in the library.
 
 use clap::Parser;
+use dirsyncd::daemon::Ended;
 use dirsyncd::options::{Args, Options};
 use dirsyncd::{daemon, logging};
 use std::fmt::Display;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 const USAGE: u8 = 2;
 
@@ -18,12 +20,24 @@ fn main() -> ExitCode {
         Err(why) => return refuse(USAGE, &why),
     };
     match daemon::run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(Ended::Renewed) => {
+            let why = start_anew();
+            tracing::error!("dirsyncd cannot be started anew: {why}; start it again");
+            ExitCode::FAILURE
+        }
         Err(why) => {
             tracing::error!("{why}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The same program with the same words in this process's place; returns only if that fails.
+fn start_anew() -> std::io::Error {
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_else(|| "dirsyncd".into());
+    Command::new("/proc/self/exe").arg0(name).args(words).exec()
 }
 
 /// Before there is anything to log about: the person at the keyboard is told.

@@ -69,6 +69,7 @@ pub struct SqliteIndex {
     digests: Digests,
     counts: Counts,
     horizon: u64,
+    today: u64,
     recent: RefCell<Recent>,
     failed: RefCell<Option<IndexError>>,
     /// Stays set once something failed, also after the error was handed over.

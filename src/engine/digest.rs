@@ -138,6 +138,23 @@ mod tests {
         assert_eq!(digest_of(vec![]), [0; 16]);
     }
 
+    /// A deletion's time, its stamp, the horizon.
+    #[rstest::rstest]
+    #[case::made_since(5, 1, 5, true)]
+    #[case::old(4, 1, 5, false)]
+    #[case::made_by_a_clock_that_is_behind(1, 5, 5, true)]
+    fn a_deletion_counts_while_its_time_or_its_stamp_is_young(
+        #[case] at: u64,
+        #[case] stamp: u64,
+        #[case] horizon: u64,
+        #[case] counted: bool,
+    ) {
+        let mut entry = crate::engine::merge::nothing();
+        entry.kind = Kind::Deleted { at };
+        entry.version.stamp = stamp;
+        assert_eq!(counts(&entry, horizon), counted);
+    }
+
     #[test]
     fn a_touched_bucket_changes_its_group_and_the_root_and_nothing_else() {
         let mut digests = Digests::default();

@@ -299,7 +299,8 @@ impl<I: Index> Engine<I> {
         if self.cut_off.contains(path) {
             if !self.unseen.contains_key(path) {
                 let known = row.live_on_disk().map(|(_, stat)| *stat);
-                self.look(path, known, Looking::of(self.scan.finds()));
+                let early = !self.scan.is_walked();
+                self.look(path, known, Looking { early, ..Looking::of(self.scan.finds()) });
             }
             return true;
         }

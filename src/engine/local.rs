@@ -95,11 +95,22 @@ impl<I: Index> Engine<I> {
             self.rechecked(looking);
             return self.end_scan(now);
         }
-        self.observe(now, path, observed, found);
+        let was_hashed = !matches!(observed, Observed::Unstable | Observed::Failed(_));
+        if looking.early && observed == Observed::Absent && found != Found::Restored {
+            // Whether it was deleted is for the walk to say, which knows how much else is missing (P8).
+            self.adopt_deletions(now, path);
+            self.cut_off.remove(path);
+        } else {
+            self.observe(now, path, observed, found);
+        }
         if needs_walk {
             self.walk(now, Some(path.clone()), found);
         }
-        self.rechecked(looking);
+        if was_hashed {
+            self.rechecked(looking);
+        } else {
+            self.recheck_again(now, path, looking);
+        }
         self.end_scan(now);
         self.retry_now(path);
     }
@@ -244,15 +255,19 @@ impl<I: Index> Engine<I> {
             // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
             return self.forget(now, path);
         }
+        self.adopt_deletions(now, path);
+        let on_disk = self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
+        if on_disk && !self.held.contains(path) {
+            self.missing.add(now.mono, path.clone());
+        }
+    }
+
+    fn adopt_deletions(&mut self, now: Now, path: &SyncPath) {
         for below in self.on_disk_below(path).into_iter().rev() {
             self.was_deleted_anyway(now, &below);
         }
         if !self.index.any_on_disk_below(path) {
             self.was_deleted_anyway(now, path);
-        }
-        let on_disk = self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
-        if on_disk && !self.held.contains(path) {
-            self.missing.add(now.mono, path.clone());
         }
     }
 

@@ -231,6 +231,20 @@ mod tests {
         Found::Walked,
         Local::Adopt(Entry { mtime: time(8), ..entry(file(1), 2) })
     )]
+    #[case::a_crash_between_mode_and_mtime(
+        row(Entry { mode: Mode(0o600), mtime: time(8), ..entry(file(1), 2) }, Some(entry(file(1), 1)), None),
+        file(1),
+        8,
+        Found::Walked,
+        Local::Adopt(Entry { mtime: time(8), ..entry(file(1), 1) })
+    )]
+    #[case::old_permissions_from_a_backup(
+        row(Entry { mode: Mode(0o600), ..entry(file(1), 2) }, Some(Entry { mode: Mode(0o600), ..entry(file(1), 2) }), None),
+        file(1),
+        3,
+        Found::Restored,
+        Local::Adopt(Entry { mtime: time(3), ..entry(file(1), 2) })
+    )]
     #[case::the_same_made_here(row(entry(file(3), 9), None, None), file(3), 8, Found::First,
         Local::Adopt(Entry { mtime: time(8), ..entry(file(3), 9) }))]
     #[case::made_anew_after_its_deletion(row(entry(Kind::Deleted { at: 0 }, 9), Some(entry(Kind::Deleted { at: 0 }, 9)), None),

@@ -37,6 +37,8 @@ mod scan;
 mod session;
 mod settle;
 mod status;
+#[cfg(test)]
+mod tests;
 mod uncover;
 mod walk;
 mod wants;
@@ -110,11 +112,13 @@ struct Looking {
     rehash: bool,
     /// The path, or something in it, was seen since the look was asked for: if it finds nothing, that may be older news.
     seen_since: bool,
+    /// Asked for by no hint and no walk, before the first walk of this run has ended.
+    early: bool,
 }
 
 impl Looking {
     fn of(found: Found) -> Self {
-        Self { found, hint: None, rehash: false, seen_since: false }
+        Self { found, hint: None, rehash: false, seen_since: false, early: false }
     }
 }
 

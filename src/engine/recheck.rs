@@ -144,7 +144,7 @@ impl<I: Index> Engine<I> {
         }
         let (found, hint) = (unseen.unwrap_or(self.live()), unseen.map(|_| Hint::Changed));
         self.rechecks.under_way += 1;
-        self.look(path, known, Looking { hint, rehash: true, ..Looking::of(found) });
+        self.look(path, known, Looking { hint, rehash: true, early: !self.scan.is_walked(), ..Looking::of(found) });
     }
 
     /// A look ended.
@@ -155,10 +155,11 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// A look ended and said nothing: it is needed again.
+    /// A look ended and said nothing: it is needed again; after a failure, when that is tried again.
     pub(super) fn recheck_again(&mut self, now: Now, path: &SyncPath, looking: Looking) {
         if looking.rehash {
-            self.rechecks.add(now.mono + REST_NS, path, true);
+            let rest = if self.unseen.contains_key(path) { PATIENCE_NS } else { REST_NS };
+            self.rechecks.add(now.mono + rest, path, true);
             self.rechecks.under_way -= 1;
         }
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 pub(super) struct Scan {
     finds: Found,
-    /// A whole walk has ended.
+    /// A whole walk of this run has ended.
     is_walked: bool,
     /// Come by, and still to be looked at.
     left: BTreeMap<SyncPath, Found>,
@@ -51,6 +51,10 @@ impl Scan {
 
     pub fn walked(&mut self) {
         self.is_walked = true;
+    }
+
+    pub fn is_walked(&self) -> bool {
+        self.is_walked
     }
 }
 

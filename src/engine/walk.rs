@@ -365,6 +365,20 @@ mod tests {
     }
 
     #[test]
+    fn where_as_much_is_new_as_is_missing_it_was_moved() {
+        let mut engine = engine();
+        let moved = ["other", "d", "d/f"].map(path);
+        engine.handle(NOW, Event::Overflow);
+        let walk = WalkId(engine.last_walk);
+        engine.handle(NOW, Event::Listed { walk, found: vec![(path("moved"), stat(StatKind::File))] });
+        engine.handle(NOW, Event::Walked { walk, unread: Vec::new() });
+        let looks = engine.handle(NOW, Event::Root(RootState::Fine));
+        assert_eq!(engine.status().held_deletions, 0);
+        let is_look = |action: &&Action| matches!(action, Action::Look { path, .. } if moved.contains(path));
+        assert_eq!(looks.iter().filter(is_look).count(), 2, "each folder once: {looks:?}");
+    }
+
+    #[test]
     fn without_a_mount_the_same_silence_is_a_deletion() {
         let mut engine = engine();
         walk(&mut engine, Event::Overflow, &[], &[]);

@@ -33,6 +33,8 @@ pub struct Ledger {
     /// Whose users changed the attributes of a value in its place: such a change beats a concurrent deletion.
     affirmed: BTreeMap<(SyncPath, Value), BTreeSet<NodeId>>,
     pub overwrites: Vec<Overwrite>,
+    /// On a disk after a crash, and not known to the index: whoever overwrites it before it is committed is not known either.
+    unknown: BTreeSet<(NodeId, SyncPath, Value)>,
     /// Versions that a node may mint at a path: one for each touch of its user.
     touches: BTreeMap<(NodeId, SyncPath), u32>,
 }
@@ -56,7 +58,9 @@ impl Ledger {
                 }
                 let at = (change.path.clone(), value.clone());
                 let placed = self.placed.get(&at).copied().unwrap_or_default();
-                self.overwrites.push(Overwrite { node, path: at.0, value, placed, noticed: false });
+                if !self.unknown.contains(&(node, change.path.clone(), value.clone())) {
+                    self.overwrites.push(Overwrite { node, path: at.0, value, placed, noticed: false });
+                }
             }
             if let Some(value) = after {
                 self.written.entry(value.clone()).or_insert_with(|| (node, change.path.clone()));
@@ -96,8 +100,15 @@ impl Ledger {
         had > 0
     }
 
+    /// The node crashed, and these are on its disk without its index knowing it.
+    pub fn left_unknown(&mut self, node: NodeId, values: impl Iterator<Item = (SyncPath, Value)>) {
+        self.unknown.retain(|(other, _, _)| *other != node);
+        self.unknown.extend(values.map(|(path, value)| (node, path, value)));
+    }
+
     /// The node committed this row.
     pub fn committed(&mut self, node: NodeId, path: &SyncPath, row: Option<&Row>) {
+        self.unknown.retain(|(other, at, value)| *other != node || at != path || !claims(row, value));
         for overwrite in &mut self.overwrites {
             if overwrite.node == node && overwrite.path == *path && !claims(row, &overwrite.value) {
                 overwrite.noticed = true;
@@ -129,16 +140,18 @@ impl Ledger {
     /// The node's index is gone: what it finds counts as put there by its user, and what it did away with may be forgotten.
     pub fn found_anew(&mut self, node: NodeId, listing: &Listing) {
         for (path, (_, inode)) in listing {
-            *self.touches.entry((node, path.clone())).or_default() += 1;
             if let Some(value) = inode.value() {
                 *self.placed.entry((path.clone(), value)).or_default() += 1;
             }
         }
-        self.rolled_back(node);
+        self.rolled_back(node, listing.keys());
     }
 
     /// The node's index does not know of its user's latest doings, and may not have told them.
-    pub fn rolled_back(&mut self, node: NodeId) {
+    pub fn rolled_back<'a>(&mut self, node: NodeId, paths: impl Iterator<Item = &'a SyncPath>) {
+        for path in paths {
+            *self.touches.entry((node, path.clone())).or_default() += 1;
+        }
         self.overwrites.retain(|overwrite| overwrite.node != node);
     }
 

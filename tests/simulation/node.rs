@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// 2026-01-01, by a right clock.
 const EPOCH_NS: u64 = 1_767_225_600 * SECOND;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is its own fact")]
 pub struct Node {
     pub device: DeviceId,
     pub disk: Disk,

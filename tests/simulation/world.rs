@@ -4,7 +4,7 @@
 //! world are its `impl`s in `shell` (an engine's actions), `network` (links) and `oracle` (what must hold).
 
 use super::bugs::Bug;
-use super::ledger::{Ledger, NodeId};
+use super::ledger::{Ledger, NodeId, claims};
 use super::network::{Network, Parcel};
 use super::node::Node;
 use super::plan::{self, MS, Plan, SECOND};
@@ -91,7 +91,7 @@ pub struct World {
     pub last_work: u64,
     /// The first promise broken.
     pub broken: Option<String>,
-    /// Some folder came back from a backup.
+    /// Some folder came back from a backup, or some index was lost.
     pub was_restored: bool,
     pub bug: Option<Bug>,
     values: u64,
@@ -294,6 +294,11 @@ impl World {
             self.queue.retain(|_, what| !matches!(what, Happening::Fill { node: n, .. } if *n == node));
         }
         self.forget_void(node);
+        let here = &self.nodes[node];
+        let values = here.disk.live.listing().into_iter();
+        let values = values.filter_map(|(path, (_, inode))| inode.value().map(|value| (path, value)));
+        let unknown = values.filter(|(path, value)| !claims(here.durable.rows.get(path), value));
+        self.ledger.left_unknown(node, unknown);
         self.trace_tree(node);
     }
 
@@ -324,8 +329,8 @@ impl World {
         self.nodes[node].is_restored |= !whole;
         self.ledger.restored(node, &changes);
         if whole {
+            self.ledger.rolled_back(node, self.nodes[node].disk.live.listing().keys().chain(index.rows.keys()));
             self.nodes[node].durable = index;
-            self.ledger.rolled_back(node);
         }
         self.was_restored = true;
         let left: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.live.values()).collect();
@@ -337,6 +342,7 @@ impl World {
         self.crash(node, false);
         self.trace.note(self.now, format_args!("n{node}'s index is lost"));
         self.nodes[node].lose_index();
+        self.was_restored = true;
         self.ledger.found_anew(node, &self.nodes[node].disk.live.listing());
         self.start(node);
     }

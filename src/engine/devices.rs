@@ -78,8 +78,13 @@ impl Devices {
         {
             known.equal_day = today;
             self.dirty = true;
-            self.next_purge = self.next_purge.min(now.mono + PURGE_SOON_NS);
+            self.purge_soon(now);
         }
+    }
+
+    /// Something happened that may let deletions go.
+    pub fn purge_soon(&mut self, now: Now) {
+        self.next_purge = self.next_purge.min(now.mono + PURGE_SOON_NS);
     }
 
     /// Deletions learned before this day are known to all, and old enough.
@@ -104,7 +109,7 @@ impl<I: Index> Engine<I> {
         }
         let Some(known) = self.devices.known.remove(&device) else { return };
         self.devices.dirty = true;
-        self.devices.next_purge = self.devices.next_purge.min(now.mono + PURGE_SOON_NS);
+        self.devices.purge_soon(now);
         let name = if known.name.is_empty() { device.short() } else { known.name };
         self.out.push(Action::Report(Report::Forgotten { device: name }));
         let links = self.sessions.keys().copied().collect();

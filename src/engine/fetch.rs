@@ -38,7 +38,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
         let was_directory = self.index.get(path).is_some_and(|old| old.winner.is_directory());
         self.index.put(path, row);
-        self.note_stamp(row.winner.version.stamp);
+        self.note_stamp(now, row.winner.version.stamp);
         self.heard.note(&row.winner.version);
         self.state_changed(now);
         self.check_parent(now, path, &row.winner);

@@ -14,6 +14,7 @@ const REST_NS: u64 = 200 * MS;
 /// So many are a tree on its way out, maybe on a slow disk.
 const MANY: usize = 1000;
 const MANY_REST_NS: u64 = 1_000 * MS;
+const LONGEST_REST_NS: u64 = 2_000 * MS;
 /// A burst that goes on and on is concluded after this: that of a few; that of more, while the folder lives; and one in which
 /// nothing is seen but paths that vanish, as `rm -rf` of the folder itself shows until its end.
 const FEW_PATIENCE_NS: u64 = 5_000 * MS;
@@ -171,6 +172,8 @@ impl Missing {
             n if n <= FEW => (FEW_REST_NS, FEW_PATIENCE_NS),
             n => (if n <= MANY { REST_NS } else { MANY_REST_NS }, self.patience()),
         };
+        // What went on for long may pause for long.
+        let rest = rest.max(((self.last - self.first) / 2).min(LONGEST_REST_NS));
         Some((self.last + rest).min(self.first + patience))
     }
 
@@ -268,7 +271,8 @@ mod tests {
             at += REST_NS - MS;
         }
         assert!(at > PATIENCE_NS + REST_NS);
-        assert_eq!(missing.due(), Some(at + MS), "longer than any ordinary burst");
+        let pause = LONGEST_REST_NS - REST_NS + MS;
+        assert_eq!(missing.due(), Some(at + pause), "longer than any ordinary burst, and through its pauses");
         missing.lives();
         assert!(missing.due().is_some_and(|due| due < at), "a folder in use is not kept waiting for so long");
     }

@@ -375,12 +375,13 @@ impl<I: Index> Engine<I> {
     }
 
     /// Deletions older than 30 days, by the latest stamp there is, stop counting in digests.
-    fn note_stamp(&mut self, stamp: u64) {
+    fn note_stamp(&mut self, now: Now, stamp: u64) {
         let day = stamp - stamp % DAY_NS;
         if day > self.latest_day {
             self.latest_day = day;
             self.index.set_meta(META_LATEST_DAY, &day.to_be_bytes());
             self.index.set_horizon(day.saturating_sub(TOMBSTONE_NS));
+            self.devices.purge_soon(now);
         }
     }
 

@@ -81,10 +81,11 @@ fn a_root_that_is_removed_slowly_deletes_nothing_elsewhere() {
     let (a, b) = Group::new().pair();
     fill(&a);
     converge(&[&a, &b]);
-    // Longer than any ordinary burst is waited for, and never at rest.
-    for n in 0..FILES {
+    // Longer than any ordinary burst is waited for, and never at rest for long.
+    delete(&a, 0..30);
+    for n in 30..FILES {
         remove(a.at(&name(n)));
-        pace(60);
+        pace(50);
     }
     run("rm", &["-rf", path_text(&a.dir)]);
     a.wait_log(&["stopped", path_text(&a.dir)]);

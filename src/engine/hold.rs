@@ -142,6 +142,9 @@ impl<I: Index> Engine<I> {
         let (mut meant, judged): (BTreeSet<_>, BTreeSet<_>) =
             paths.into_iter().partition(|path| self.guards.released.remove(path));
         let is_confirmed = !meant.is_empty();
+        for path in meant.iter().flat_map(|path| self.on_disk_below(path)).collect::<Vec<_>>() {
+            self.guards.released.remove(&path);
+        }
         let files = self.files_in(&judged);
         let before = self.guards.deleted.count(now.wall);
         let of = self.index.counts().files + before;

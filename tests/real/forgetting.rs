@@ -17,12 +17,12 @@ fn machines<const N: usize>(library: &str, names: [&str; N]) -> [Machine; N] {
     machines
 }
 
-/// The same days later, on these machines, which then see an edit made.
+/// So many days later, on these machines, which then see a file made: files keep their real times, so an edit would tell nothing of the day.
 fn days_later(machines: &[&Machine], days: u32) {
     machines.iter().for_each(|machine| set(machine, &format!("+{days}d")));
     machines.iter().for_each(|machine| machine.restart());
     wait_linked(machines);
-    write(machines[0].at("diary"), format!("day {days}"));
+    write(machines[0].at(&format!("day-{days}")), "a new day");
     converge(machines);
 }
 
@@ -53,7 +53,7 @@ fn a_deletion_is_forgotten_when_30_days_are_over_and_every_machine_knows_it() {
     days_later(&[&a, &b], 70);
     wait_remembered(&a, 0);
     wait_remembered(&b, 0);
-    assert_eq!(converge(&[&a, &b]).paths(), ["diary", "kept"]);
+    assert_eq!(converge(&[&a, &b]).paths(), ["day-20", "day-70", "kept"]);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_machine_that_was_off_for_a_year_resurrects_nothing_and_loses_none_of_its_un
     let all = [&a, &b, &away];
     wait_linked(&all);
     let tree = converge(&all);
-    assert_eq!(tree.paths(), ["changed-here", "diary", "edited-there", "kept", "made-there"]);
+    assert_eq!(tree.paths(), ["changed-here", "day-200", "day-365", "day-60", "edited-there", "kept", "made-there"]);
     assert_eq!(read(a.at("edited-there")), b"never seen by the others");
     assert_eq!(read(away.at("changed-here")), b"a year of work");
 }

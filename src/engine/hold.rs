@@ -63,18 +63,22 @@ pub(super) struct Held {
     deleted: LastHour,
     reverted: LastHour,
     confirmed: BTreeMap<DeviceId, u64>,
-    /// To be stored, and confirmations to be told.
-    counted: bool,
+    /// As they are in the index.
+    stored: (LastHour, LastHour),
+    /// Confirmations are to be stored and told.
     news: bool,
 }
 
 impl Held {
     pub fn load(index: &impl Index) -> Self {
         let bytes = |key| index.meta(key).unwrap_or_default();
+        let (deleted, reverted) =
+            (LastHour::from_bytes(&bytes(META_DELETED)), LastHour::from_bytes(&bytes(META_REVERTED)));
         let confirmed: Vec<(DeviceId, u64)> = postcard::from_bytes(&bytes(META_CONFIRMED)).unwrap_or_default();
         Self {
-            deleted: LastHour::from_bytes(&bytes(META_DELETED)),
-            reverted: LastHour::from_bytes(&bytes(META_REVERTED)),
+            stored: (deleted.clone(), reverted.clone()),
+            deleted,
+            reverted,
             confirmed: confirmed.into_iter().collect(),
             ..Self::default()
         }
@@ -197,7 +201,6 @@ impl<I: Index> Engine<I> {
     fn count_deleted(&mut self, now: Now, files: u64) {
         if files > 0 {
             self.guards.deleted.note(now.wall, files);
-            self.guards.counted = true;
         }
     }
 
@@ -282,7 +285,6 @@ impl<I: Index> Engine<I> {
         let believed = if verdict == Verdict::Hold { Believed::Confirmed } else { Believed::Judged };
         if believed == Believed::Judged {
             self.guards.reverted.note(now.wall, reverts);
-            self.guards.counted = true;
         }
         for path in paths {
             self.look_believing(&path, believed);
@@ -394,7 +396,6 @@ impl<I: Index> Engine<I> {
             Some(Loss::Deleted) if !here => self.count_deleted(now, 1),
             Some(Loss::Reverted) => {
                 self.guards.reverted.note(now.wall, 1);
-                self.guards.counted = true;
             }
             _ => {}
         }
@@ -436,9 +437,11 @@ impl<I: Index> Engine<I> {
 
     /// Once a group of events: what was counted and confirmed is stored with it.
     pub(super) fn store_held(&mut self) {
-        if std::mem::take(&mut self.guards.counted) {
-            self.index.set_meta(META_DELETED, &self.guards.deleted.to_bytes());
-            self.index.set_meta(META_REVERTED, &self.guards.reverted.to_bytes());
+        let Held { deleted, reverted, stored, .. } = &mut self.guards;
+        if (&stored.0, &stored.1) != (&*deleted, &*reverted) {
+            *stored = (deleted.clone(), reverted.clone());
+            self.index.set_meta(META_DELETED, &stored.0.to_bytes());
+            self.index.set_meta(META_REVERTED, &stored.1.to_bytes());
         }
         if std::mem::take(&mut self.guards.confirming) {
             self.confirm_own();

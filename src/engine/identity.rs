@@ -11,6 +11,7 @@ use super::event::{LinkId, Now};
 use super::guard;
 use super::index::Index;
 use super::local::PAGE;
+use super::session::Met;
 use super::{Engine, META_RESTORED};
 use crate::model::{DeviceId, Version};
 use crate::wire::message::Message;
@@ -21,6 +22,16 @@ const META_HEARD: &str = "heard";
 const HEARD_CAP: usize = 4096;
 /// What was heard is stored this often: it tells months, not seconds.
 const STORE_EVERY_NS: u64 = 60_000_000_000;
+
+/// Whether this device may give way to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    May,
+    /// It did so already, in this start.
+    Done,
+    /// Nothing more is to be done: another device takes over.
+    Ending,
+}
 
 /// The highest counter of each device that any winner had.
 #[derive(Default)]
@@ -70,7 +81,7 @@ impl<I: Index> Engine<I> {
 
     pub(super) fn known_came(&mut self, link: LinkId, counter: u64, confirmed: Vec<(DeviceId, u64)>) {
         if let Some(session) = self.sessions.get_mut(&link) {
-            session.is_acquainted = true;
+            session.met = Met::Acquainted;
         }
         self.check_counter(counter, link);
         let news = confirmed.into_iter().filter(|(device, counter)| self.guards.confirm(*device, *counter)).count();
@@ -104,16 +115,15 @@ impl<I: Index> Engine<I> {
     }
 
     fn take_new_device(&mut self, why: String) {
-        if !self.may_renew {
+        if self.renewal != Renewal::May {
             return;
         }
-        self.may_renew = false;
         self.forget_own_since_start();
         self.index.set_meta(META_RESTORED, b"1");
         self.halted = Some(format!("{why}; it starts anew as another device"));
         self.out.push(Action::Report(Report::NewDevice { why }));
         self.act(Action::NewDevice);
-        self.is_ending = true;
+        self.renewal = Renewal::Ending;
     }
 
     /// What was found here since the start was compared with an index that does not go with it: it is found again, as in a

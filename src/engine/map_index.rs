@@ -160,7 +160,9 @@ impl Index for MapIndex {
         };
         let learned = self.learned.iter().filter(|(path, day)| **day < learned_before && may_go(path));
         let gone: Vec<_> = learned.take(limit).map(|(path, _)| path.clone()).collect();
-        gone.iter().for_each(|path| self.remove(path));
+        for path in &gone {
+            self.remove(path);
+        }
         gone.len() as u64
     }
 

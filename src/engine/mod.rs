@@ -54,7 +54,7 @@ use crate::wire::message::Change;
 use devices::Devices;
 use guard::Missing;
 use hold::Held;
-use identity::HeardCounters;
+use identity::{HeardCounters, Renewal};
 use ignore::Ignore;
 use index::Index;
 use merge::Found;
@@ -140,9 +140,7 @@ pub struct Engine<I> {
     reserved: u64,
     counter_at_start: u64,
     heard: HeardCounters,
-    may_renew: bool,
-    /// Nothing more is to be done: another device takes over.
-    is_ending: bool,
+    renewal: Renewal,
     ignore: Ignore,
     names: BTreeMap<DeviceId, String>,
     devices: Devices,
@@ -211,8 +209,7 @@ impl<I: Index> Engine<I> {
             reserved: counter,
             counter_at_start: counter,
             heard,
-            may_renew: true,
-            is_ending: false,
+            renewal: Renewal::May,
             ignore: Ignore::default(),
             names: BTreeMap::new(),
             devices,
@@ -258,7 +255,7 @@ impl<I: Index> Engine<I> {
 
     /// Before the start: this is a new device already, and takes no other id until it is started again.
     pub fn was_renewed(&mut self) {
-        self.may_renew = false;
+        self.renewal = Renewal::Done;
     }
 
     /// The first call, once: reads the ignore file, after which the first walk begins.
@@ -280,7 +277,7 @@ impl<I: Index> Engine<I> {
     }
 
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
-        if self.is_ending {
+        if self.renewal == Renewal::Ending {
             return Vec::new();
         }
         match event {
@@ -348,7 +345,7 @@ impl<I: Index> Engine<I> {
 
     /// When `Event::Tick` is due, by `Now::mono`.
     pub fn wake_at(&self) -> Option<u64> {
-        if self.is_ending {
+        if self.renewal == Renewal::Ending {
             return None;
         }
         if !self.outgoing.is_empty() || self.guards.has_news() || (self.wants.has_ready() && !self.is_stopped()) {

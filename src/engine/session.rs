@@ -6,6 +6,7 @@
 use super::action::{Action, Report, ServedFile};
 use super::digest::{Digests, deleted_at};
 use super::event::{LinkId, Now};
+use super::identity::Renewal;
 use super::index::Index;
 use super::merge::{Found, Heard};
 use super::{Engine, TOMBSTONE_NS, status::PeerStatus};
@@ -43,12 +44,18 @@ enum Comparing {
     Offering(VecDeque<Bucket>),
 }
 
+/// Whether a peer has said yet what it knows of us: before that it is told nothing new, for we may not be who it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met {
+    Linked,
+    Acquainted,
+}
+
 pub(super) struct Session {
     pub device: DeviceId,
     pub name: String,
     dialler: bool,
-    /// It said what it knows of us: before that, it is told nothing new, for we may not be who it knows.
-    pub is_acquainted: bool,
+    pub met: Met,
     /// How far its clock is ahead of ours, if that is too much.
     pub clock_ahead_ns: Option<i64>,
     comparing: Comparing,
@@ -83,7 +90,7 @@ impl<I: Index> Engine<I> {
             device,
             name,
             dialler,
-            is_acquainted: false,
+            met: Met::Linked,
             clock_ahead_ns: None,
             comparing: Comparing::No,
             offered: BTreeMap::new(),
@@ -373,7 +380,7 @@ impl<I: Index> Engine<I> {
         }
         // A counter that we never used was used by us before we were rolled back.
         self.check_counter(entry.version.seen.get(&self.config.device), link);
-        if self.is_ending || self.is_long_gone(path, &entry) {
+        if self.renewal == Renewal::Ending || self.is_long_gone(path, &entry) {
             return None;
         }
         let heard = self.take_in(now, path, entry);
@@ -420,7 +427,7 @@ impl<I: Index> Engine<I> {
         let to: Vec<_> = self
             .sessions
             .iter()
-            .filter(|(_, s)| s.is_acquainted && !told.contains(&s.device))
+            .filter(|(_, s)| s.met == Met::Acquainted && !told.contains(&s.device))
             .map(|(link, s)| (*link, s.device))
             .collect();
         if to.is_empty() {

@@ -210,10 +210,8 @@ impl<I: Index> Engine<I> {
         }
         // Where so much else is, what is missing was moved, or its folder was never as full.
         let known_files = known_files.max(missing_files + walk.files);
-        if walk.below.is_none() {
-            if !self.believes_walk(&missing, missing_files, known_files) {
-                return self.hold_missing(missing, missing_files, known_files);
-            }
+        if walk.below.is_none() && !self.believes_walk(&missing, missing_files, known_files) {
+            return self.hold_missing(missing, missing_files, known_files);
         }
         // What is held is so until someone confirms, or it is back.
         let missing = missing.into_iter().filter(|path| !self.held.contains(path)).collect::<Vec<_>>();

@@ -3,7 +3,7 @@
 use crate::common::clock::{library, set, unhinge};
 use crate::common::disk::set_mtime;
 use crate::common::machine::{find_line, text_of, wait_linked};
-use crate::common::{Group, PATIENCE, converge, eventually, read, remove, write};
+use crate::common::{Group, PATIENCE, converge, eventually, read, remove, start_all, write};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -17,7 +17,7 @@ fn peers_a_year_ahead_and_behind_are_named_and_agree_on_every_winner() {
         set(machine, offset);
     }
     let all = [&right, &ahead, &behind];
-    all.iter().for_each(|machine| machine.start());
+    start_all(&all);
     wait_linked(&all);
     right.wait_log(&["clock of ahead", "days ahead"]);
     right.wait_log(&["clock of behind", "days behind"]);
@@ -33,7 +33,7 @@ fn peers_a_year_ahead_and_behind_are_named_and_agree_on_every_winner() {
         machine.stop();
         write(machine.at("f"), format!("apart, by {}", machine.name));
     }
-    all.iter().for_each(|machine| machine.start());
+    start_all(&all);
     wait_linked(&all);
     converge(&all);
     remove(behind.at("f"));

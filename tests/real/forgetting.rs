@@ -19,8 +19,10 @@ fn machines<const N: usize>(library: &str, names: [&str; N]) -> [Machine; N] {
 
 /// So many days later, on these machines, which then see a file made: files keep their real times, so an edit would tell nothing of the day.
 fn days_later(machines: &[&Machine], days: u32) {
-    machines.iter().for_each(|machine| set(machine, &format!("+{days}d")));
-    machines.iter().for_each(|machine| machine.restart());
+    for machine in machines {
+        set(machine, &format!("+{days}d"));
+        machine.restart();
+    }
     wait_linked(machines);
     write(machines[0].at(&format!("day-{days}")), "a new day");
     converge(machines);

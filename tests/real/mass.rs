@@ -2,7 +2,7 @@
 
 use crate::common::disk::{copy_tree, path_text, run, set_mtime};
 use crate::common::machine::{find_line, free_tcp_port, text_of, wait_linked};
-use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, pace, read, remove, write};
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, pace, read, remove, start_all, write};
 use std::fs;
 use std::ops::Range;
 
@@ -106,7 +106,7 @@ fn deletions_by_two_peers_are_counted_together_and_one_confirmation_releases_the
     }
     let [a, b] = &ends;
     let all = [a, b, &middle];
-    all.iter().for_each(|machine| machine.start());
+    start_all(&all);
     wait_linked(&[a, &middle]);
     wait_linked(&[b, &middle]);
     fill(&middle);

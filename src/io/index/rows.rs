@@ -304,7 +304,9 @@ impl Index for SqliteIndex {
         let old = self.read(|index| index.old_deletions(learned_before, deleted_before, limit));
         let may_go = |path: &&SyncPath| self.get(path).is_some_and(|row| row.installing.is_none());
         let gone: Vec<_> = old.iter().filter(may_go).collect();
-        gone.iter().for_each(|path| self.remove(path));
+        for path in &gone {
+            self.remove(path);
+        }
         gone.len() as u64
     }
 

@@ -73,6 +73,10 @@ pub struct Args {
     #[arg(long = "peer", value_name = "HOST:PORT", env = "DIRSYNCD_PEER", value_delimiter = ',')]
     pub peers: Vec<String>,
 
+    /// Hold nothing back, however much is deleted or goes back to older contents at once: as if 'dirsync confirm' were always said
+    #[arg(long, env = "DIRSYNCD_ALLOW_MASS_DELETE")]
+    pub allow_mass_delete: bool,
+
     /// How log lines are written, on standard output
     #[arg(long, value_enum, env = "DIRSYNCD_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -138,6 +142,8 @@ pub struct Options {
     pub secret: SecretSource,
     pub name: String,
     pub peers: Vec<PeerAddress>,
+    /// Nothing is held for being too much.
+    pub allow_mass_delete: bool,
 }
 
 /// Wrong usage: one line each, with what to do.
@@ -199,8 +205,18 @@ impl Options {
             None => name_of_host(host_name),
         };
         let peers = args.peers.iter().map(|peer| peer_address(peer)).collect::<Result<_, _>>()?;
-        let broadcast_port = args.broadcast_port;
-        Ok(Self { directory, broadcast_port, listen_port, state_dir, signature_dir, secret, name, peers })
+        let Args { broadcast_port, allow_mass_delete, .. } = args;
+        Ok(Self {
+            directory,
+            broadcast_port,
+            listen_port,
+            state_dir,
+            signature_dir,
+            secret,
+            name,
+            peers,
+            allow_mass_delete,
+        })
     }
 }
 

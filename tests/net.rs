@@ -243,6 +243,7 @@ async fn member(net: &Machine, change: impl FnOnce(&mut Identity)) -> Result<Gre
         link_key: Secret::open_to_all().keys().link,
         protocol: PROTOCOL,
         boot: 1,
+        started: 1,
     };
     change(&mut me);
     let tcp = TcpStream::connect(net.address()).await.unwrap();
@@ -533,7 +534,7 @@ fn a_machine_that_dials_itself_is_refused() {
         config.listen = Listen::Exactly(port);
         config.peers = vec![format!("127.0.0.1:{port}")];
     });
-    logged(&[&format!("--peer 127.0.0.1:{port}"), "has this machine's own device key"]);
+    logged(&[&format!("--peer 127.0.0.1:{port}"), "is this daemon itself"]);
     assert!(machine.events.try_recv().is_err());
 }
 

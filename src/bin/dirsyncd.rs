@@ -1,6 +1,7 @@
 //! `dirsyncd`: parse, run, exit code. Everything else is in the library.
 
 use clap::Parser;
+use dirsyncd::daemon::Ended;
 use dirsyncd::options::{Args, Options};
 use dirsyncd::{daemon, logging};
 use std::fmt::Display;
@@ -18,7 +19,12 @@ fn main() -> ExitCode {
         Err(why) => return refuse(USAGE, &why),
     };
     match daemon::run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(Ended::Renewed) => {
+            let why = daemon::replace_process();
+            tracing::error!("dirsyncd cannot be started anew: {why}; start it again");
+            ExitCode::FAILURE
+        }
         Err(why) => {
             tracing::error!("{why}");
             ExitCode::FAILURE

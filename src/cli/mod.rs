@@ -9,7 +9,7 @@ mod wait;
 mod when;
 
 use crate::client::{Client, ClientError};
-use crate::io::control::view::{EntryView, HistoryView, KeptView, ListView, LogView, PeerView, StatusView};
+use crate::io::control::view::{DeviceView, EntryView, HistoryView, KeptView, ListView, LogView, PeerView, StatusView};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -81,8 +81,14 @@ enum Command {
         #[arg(long, value_name = "SECONDS")]
         timeout: Option<f64>,
     },
-    /// Let deletions happen that were held back because they were so many
+    /// Let go ahead what was held back: deletions and returns to older contents that were so many, and what another machine's
+    /// .dirsyncignore uncovered. Once is enough, for all machines
     Confirm,
+    /// Remember deletions no longer for a machine that will not come back: its name, or the first digits of its id
+    Forget {
+        #[arg(value_name = "DEVICE")]
+        device: String,
+    },
     /// Stop sending and receiving, until 'resume'
     Pause,
     /// Go on after 'pause'
@@ -142,7 +148,11 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
             let status = wait::wait(&mut client, timeout).await?;
             say(json, &status, |_| String::new())
         }
-        Command::Confirm => order(&mut client, json, "confirm", "confirmed: held deletions go ahead").await,
+        Command::Confirm => order(&mut client, json, "confirm", "confirmed: what was held goes ahead").await,
+        Command::Forget { device } => {
+            let forgotten: DeviceView = client.post("/v1/forget", &json!({ "device": device })).await?;
+            say(json, &forgotten, |known| format!("forgot {} ({})\n", known.name, known.device.short()))
+        }
         Command::Pause => order(&mut client, json, "pause", "paused; go on with 'dirsync resume'").await,
         Command::Resume => order(&mut client, json, "resume", "syncing goes on").await,
     }

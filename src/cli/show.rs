@@ -3,7 +3,7 @@
 //! May import `io::control`'s views and `io::words`. Deliberately not here: colours, and anything for programs (`--json`).
 
 use crate::io::control::view::{EntryView, HistoryView, KeptView, LogView, PathNote, PeerView, StatusView};
-use crate::io::words::{bytes, count, counted};
+use crate::io::words::{bytes, count, counted, duration};
 use jiff::tz::TimeZone;
 use std::fmt::Write;
 
@@ -26,12 +26,31 @@ pub(super) fn status(status: &StatusView) -> String {
         let held = counted(status.held_deletions, "deletion", "deletions");
         line("held back", format!("{held}; if they are meant, run 'dirsync confirm'"));
     }
+    if status.held_reverts > 0 {
+        let held = counted(status.held_reverts, "return", "returns");
+        line("held back", format!("{held} to older contents; if they are meant, run 'dirsync confirm'"));
+    }
+    if status.held_uncovered > 0 {
+        let held = counted(status.held_uncovered, "path", "paths");
+        line("held back", format!("{held} that .dirsyncignore covered; if they may be synced, run 'dirsync confirm'"));
+    }
     if status.peers.is_empty() {
         line("peers", "none linked now".to_owned());
     }
     let peer_lines = peers(&status.peers);
     for (n, peer) in peer_lines.lines().filter(|_| !status.peers.is_empty()).enumerate() {
         line(if n == 0 { "peers" } else { "" }, peer.to_owned());
+    }
+    for away in status.devices.iter().filter(|known| !known.linked) {
+        let since =
+            away.equal_ns.as_deref().map_or("never in sync".to_owned(), |ns| format!("last in sync {}", day(ns)));
+        let _ = writeln!(out, "{:<10} {} ({}), {since}", "away", away.name, away.device.short());
+    }
+    for peer in &status.peers {
+        if let Some(ahead) = peer.clock_ahead_ns.as_deref().and_then(|ns| ns.parse::<i64>().ok()) {
+            let (by, way) = (duration(ahead.unsigned_abs()), if ahead > 0 { "ahead" } else { "behind" });
+            let _ = writeln!(out, "{:<10} the clock of {} is {by} {way}; set the wrong one", "problems", peer.name);
+        }
     }
     notes(&mut out, "under way", &status.under_way);
     notes(&mut out, "problems", &status.problems);
@@ -139,6 +158,11 @@ fn table(rows: &[Vec<String>]) -> String {
     })
 }
 
+/// The local date.
+fn day(ns: &str) -> String {
+    time(ns).chars().take(10).collect()
+}
+
 /// Local time, to the second, as `restore PATH@TIME` takes it.
 fn time(ns: &str) -> String {
     let time = ns.parse().ok().and_then(|ns| jiff::Timestamp::from_nanosecond(ns).ok());
@@ -151,12 +175,13 @@ fn time(ns: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::control::view::DeviceView;
     use crate::model::DeviceId;
 
     fn peer(name: &str, in_sync: bool, pending: u64) -> PeerView {
         let device = DeviceId([0xab; 32]);
         let (name, address) = (name.to_owned(), "10.0.0.2:6000".to_owned());
-        PeerView { device, name, in_sync, pending, address, sent_bytes: 2048, received_bytes: 1 }
+        PeerView { device, name, in_sync, pending, address, sent_bytes: 2048, received_bytes: 1, clock_ahead_ns: None }
     }
 
     #[test]
@@ -174,6 +199,8 @@ mod tests {
             paused: false,
             halted: None,
             held_deletions: 0,
+            held_reverts: 0,
+            held_uncovered: 0,
             files: 1834,
             directories: 1,
             symlinks: 0,
@@ -183,6 +210,7 @@ mod tests {
             peers: vec![peer("beta", true, 0), peer("long-name", false, 12)],
             problems: Vec::new(),
             under_way: Vec::new(),
+            devices: Vec::new(),
         };
         assert_eq!(
             status(&shown),
@@ -196,12 +224,22 @@ mod tests {
         shown.peers.clear();
         shown.halted = Some("the folder is gone".into());
         shown.held_deletions = 5;
+        shown.held_reverts = 6;
+        let (device, name) = (DeviceId([2; 32]), "gamma".to_owned());
+        let equal_ns = Some("1700000000000000000".to_owned());
+        shown.devices.push(DeviceView { device, name, linked: false, equal_ns });
         let note = |n| PathNote { path: format!("p{n}"), text: "unreadable".into() };
         shown.problems = (0..12).map(note).collect();
         let text = status(&shown);
-        for part in
-            ["stopped: the folder is gone", "5 deletions", "none linked", "problems   p0: unreadable", "and 2 more"]
-        {
+        for part in [
+            "stopped: the folder is gone",
+            "5 deletions",
+            "6 returns",
+            "gamma (02020202), last in sync 2023-11-1",
+            "none linked",
+            "problems   p0: unreadable",
+            "and 2 more",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

@@ -87,7 +87,13 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
 }
 
 fn status(counts: Counts) -> Status {
-    let peer = PeerStatus { device: DeviceId([2; 32]), name: "be\u{1b}ta".into(), in_sync: true, pending: 0 };
+    let peer = PeerStatus {
+        device: DeviceId([2; 32]),
+        name: "be\u{1b}ta".into(),
+        in_sync: true,
+        pending: 0,
+        clock_ahead_ns: None,
+    };
     Status {
         device: DeviceId([1; 32]),
         name: "alpha".into(),
@@ -98,6 +104,9 @@ fn status(counts: Counts) -> Status {
         paused: false,
         halted: None,
         held_deletions: 0,
+        held_reverts: 0,
+        held_uncovered: 0,
+        devices: Vec::new(),
         problems: vec![(path("p"), "unreadable".into())],
         under_way: Vec::new(),
     }

@@ -1,12 +1,13 @@
-//! A new start when the disk of the index was full or failed.
+//! A new start: when the disk of the index was full or failed, or another device id is needed.
 //!
 //! What was not committed is unknown to the index, and the engine believes it done: only a start from the index is
 //! sound. Threads and sockets of the failed run hold the past, so the process becomes a new one, under the same pid.
 //! Deliberately not here: which errors lead to it.
 
-use super::DaemonError;
 use super::background::Stop;
+use super::{DaemonError, Ended};
 use std::env;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::thread::sleep;
@@ -19,7 +20,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 
 /// Waits, then starts this program with the same arguments in this process. Returns when that fails, or when
 /// somebody asked the daemon to stop.
-pub(super) fn start_anew(why: DaemonError, stop: &Stop) -> Result<(), DaemonError> {
+pub(super) fn start_anew(why: DaemonError, stop: &Stop) -> Result<Ended, DaemonError> {
     tracing::error!("{why} Syncing begins anew in {} s", PAUSE.as_secs());
     let began = Instant::now();
     while began.elapsed() < PAUSE {
@@ -28,10 +29,15 @@ pub(super) fn start_anew(why: DaemonError, stop: &Stop) -> Result<(), DaemonErro
         }
         sleep(GLANCE);
     }
+    Err(DaemonError::Start(replace_process()))
+}
+
+/// The same program with the same arguments in this process's place; returns only if that fails.
+pub fn replace_process() -> io::Error {
     let mut arguments = env::args_os();
     let mut program = Command::new("/proc/self/exe");
     if let Some(name) = arguments.next() {
         program.arg0(name);
     }
-    Err(DaemonError::Start(program.args(arguments).exec()))
+    program.args(arguments).exec()
 }

@@ -28,6 +28,7 @@ use crate::io::state::{StateDir, StateError};
 use crate::io::tls::{DeviceKey, KeyError};
 use crate::model::{DeviceId, text};
 use crate::options::{ListenPort, Options, SecretSource};
+pub use again::replace_process;
 use background::Stop;
 use chores::Chores;
 use marker::{MarkerError, Verdict};
@@ -41,6 +42,18 @@ use turn::{Clock, Loop};
 
 /// The device key is minted with the index: a lost index is a new device.
 const META_DEVICE_KEY: &str = "daemon.device_key";
+
+/// Set when a new key was made in the midst of a run: the start that follows takes no other.
+const META_RENEWED: &str = "daemon.renewed";
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody asked for it.
+    Stopped,
+    /// To be started anew, as another device.
+    Renewed,
+}
 
 /// Why the daemon could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +92,8 @@ impl From<MarkerError> for DaemonError {
     }
 }
 
-/// Runs until SIGTERM or SIGINT; an error is the reason of exit code 1.
-pub fn run(options: &Options) -> Result<(), DaemonError> {
+/// Runs until SIGTERM or SIGINT, or until another device id is needed; an error is the reason of exit code 1.
+pub fn run(options: &Options) -> Result<Ended, DaemonError> {
     let stop = Stop::default();
     match run_once(options, &stop) {
         Err(why) if why.may_pass() => again::start_anew(why, &stop),
@@ -88,14 +101,15 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     }
 }
 
-fn run_once(options: &Options, stop: &Stop) -> Result<(), DaemonError> {
+fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
     let state = StateDir::open(&options.state_dir)?;
     let (secret, secret_made) = secret(options)?;
     let root = Arc::new(Root::open(&options.directory)?);
-    let (mut index, was_clean) = open_index(&state)?;
+    let (mut index, was_clean) = open_index(&state, &root)?;
     let cut = last_run::judge(&mut index, was_clean, &Place::of(&root))?;
     let key = device_key(&mut index)?;
     let device = key.device()?;
+    let was_renewed = was_renewed(&mut index)?;
     let verdict = marker::judge(&root, &index);
     let marked = verdict == Verdict::Trusted(Trust::Known);
     if marked {
@@ -120,7 +134,13 @@ fn run_once(options: &Options, stop: &Stop) -> Result<(), DaemonError> {
     let shell = Arc::new(Shell::new(disk, net));
     background::start(Control::bind(root.private())?, handle, Arc::clone(&shell) as _, about, events, stop)?;
 
-    let engine = Engine::new(Config { device, name: options.name.clone() }, index);
+    let mut engine = Engine::new(Config { device, name: options.name.clone() }, index);
+    if options.allow_mass_delete {
+        engine.allow_mass_delete();
+    }
+    if was_renewed {
+        engine.was_renewed();
+    }
     let mut turns = Loop {
         engine,
         journal: Journal::new(),
@@ -128,15 +148,18 @@ fn run_once(options: &Options, stop: &Stop) -> Result<(), DaemonError> {
         clock: Clock::start(),
         events: received,
         requests,
+        renews: false,
     };
     begin(&mut turns, &verdict, cut, options)?;
     let mut chores = Chores::start(&root, &shell, marked);
-    while !stop.is_asked() {
+    while !stop.is_asked() && !turns.renews {
         let trust = turns.engine.trust();
         let due = chores.run(turns.clock.now(), trust, turns.engine.index_mut())?;
         turns.turn(due)?;
     }
-    end(turns, &shell)
+    let ended = if turns.renews { Ended::Renewed } else { Ended::Stopped };
+    end(turns, &shell, ended)?;
+    Ok(ended)
 }
 
 /// A folder that has a marker can do with it: a full disk is no reason not to serve.
@@ -189,8 +212,11 @@ fn begin(
 }
 
 /// Ends in order: peers, disk, what they still had to say, the index.
-fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell) -> Result<(), DaemonError> {
-    chores::say_stopping();
+fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell, ended: Ended) -> Result<(), DaemonError> {
+    // systemd must not wait for an end that does not come.
+    if ended == Ended::Stopped {
+        chores::say_stopping();
+    }
     tracing::info!("stopping");
     shell.shutdown();
     // Installs that were finished meanwhile are in the index before it is closed; what follows from them waits for the next start.
@@ -201,7 +227,12 @@ fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell) -> Result<(), DaemonError> {
     let now = turns.clock.now();
     turns.journal.finish(now);
     turns.conclude(Vec::new())?;
-    turns.engine.into_index().close()?;
+    let mut index = turns.engine.into_index();
+    if ended == Ended::Renewed {
+        make_key(&mut index)?;
+        index.set_meta(META_RENEWED, b"1");
+    }
+    index.close()?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -244,8 +275,15 @@ fn secret(options: &Options) -> Result<(Secret, Option<PathBuf>), SecretError> {
     }
 }
 
-fn open_index(state: &StateDir) -> Result<(SqliteIndex, bool), IndexError> {
+fn open_index(state: &StateDir, root: &Root) -> Result<(SqliteIndex, bool), IndexError> {
     let Opened { index, origin, was_clean } = SqliteIndex::open(&state.index_path())?;
+    if origin == Origin::New && root.marker().is_some() {
+        tracing::warn!(
+            "the folder was synced before, and there is no index in '{}': it is compared as if found for the first time, nothing \
+             counts as deleted, and this machine is a new device; if the index is elsewhere, stop and give --state-dir",
+            shown(&state.index_path())
+        );
+    }
     if let Origin::Rebuilt { aside, why } = origin {
         tracing::warn!(
             "the index was damaged ({}) and is set aside as '{}'; a new one is made by scanning the folder, and this machine \
@@ -261,11 +299,26 @@ fn device_key(index: &mut SqliteIndex) -> Result<DeviceKey, DaemonError> {
     if let Some(bytes) = index.meta(META_DEVICE_KEY) {
         return Ok(DeviceKey::from_bytes(&bytes)?);
     }
-    let key = DeviceKey::generate()?;
-    index.set_meta(META_DEVICE_KEY, &key.to_bytes());
+    let key = make_key(index)?;
     // Durable before anybody hears of it.
     index.commit()?;
     Ok(key)
+}
+
+fn make_key(index: &mut SqliteIndex) -> Result<DeviceKey, KeyError> {
+    let key = DeviceKey::generate()?;
+    index.set_meta(META_DEVICE_KEY, &key.to_bytes());
+    Ok(key)
+}
+
+/// Whether the run before this one ended to take this key; said once.
+fn was_renewed(index: &mut SqliteIndex) -> Result<bool, IndexError> {
+    let was = index.meta(META_RENEWED).is_some_and(|set| !set.is_empty());
+    if was {
+        index.set_meta(META_RENEWED, &[]);
+        index.commit()?;
+    }
+    Ok(was)
 }
 
 fn net_config(options: &Options, key: DeviceKey, secret: &Secret) -> NetConfig {

@@ -47,6 +47,8 @@ pub(super) struct Loop<H> {
     pub clock: Clock,
     pub events: Inbox,
     pub requests: Receiver<Request>,
+    /// The engine asks for a new device: this one is to end, and start anew.
+    pub renews: bool,
 }
 
 impl<H: Hands> Loop<H> {
@@ -86,6 +88,7 @@ impl<H: Hands> Loop<H> {
         for action in actions {
             match action {
                 Action::Report(report) => self.journal.report(now, &report),
+                Action::NewDevice => self.renews = true,
                 action => rest.push(action),
             }
         }
@@ -185,6 +188,7 @@ mod tests {
             clock: Clock::start(),
             events: received,
             requests: asked,
+            renews: false,
         };
         Bench { _home: home, events, requests, turns }
     }

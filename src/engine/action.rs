@@ -121,6 +121,8 @@ pub enum Action {
         link: LinkId,
         why: String,
     },
+    /// End, and start anew as a new device: this one's id is not ours alone, or its counters are not where they were.
+    NewDevice,
     Report(Report),
 }
 
@@ -193,5 +195,42 @@ pub enum Report {
     Held {
         deletions: u64,
         of: u64,
+    },
+    /// The same of peers' deletions.
+    HeldFromPeers {
+        deletions: u64,
+        of: u64,
+    },
+    /// So many files went back to older contents, here or by peers' changes: held.
+    HeldReverts {
+        reverts: u64,
+        of: u64,
+        by_peers: bool,
+    },
+    /// A peer's change of the ignore file would have these paths synced, which were not: held.
+    HeldUncovered {
+        paths: u64,
+    },
+    /// What was held goes ahead.
+    Confirmed,
+    /// This machine takes a new device id: why.
+    NewDevice {
+        why: String,
+    },
+    /// A peer's clock is off by so much (ns; negative: behind), or is right again.
+    ClockOff {
+        peer: String,
+        ahead_ns: i64,
+    },
+    ClockRight {
+        peer: String,
+    },
+    /// Deletions no longer wait for this device.
+    Forgotten {
+        device: String,
+    },
+    /// So many deletions are known to every device, and are not remembered any longer.
+    Purged {
+        deletions: u64,
     },
 }

@@ -186,9 +186,21 @@ pub enum Event {
         job: JobId,
         outcome: Outcome,
     },
-    /// A person released held deletions.
+    /// A person released what is held.
     Confirm,
     Pause(bool),
+    /// A person says that this device will not come back.
+    Forget(DeviceId),
+    /// So far is the clock of the link's other end ahead of ours (ns; behind: negative).
+    Clock {
+        link: LinkId,
+        ahead_ns: i64,
+    },
+    /// Another machine proved our own device id. When each was started by its clock (ns since 1970), and what it drew then.
+    Twin {
+        ours: (u64, u64),
+        theirs: (u64, u64),
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -38,7 +38,8 @@ impl<I: Index> Engine<I> {
     pub(super) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
         let was_directory = self.index.get(path).is_some_and(|old| old.winner.is_directory());
         self.index.put(path, row);
-        self.note_stamp(row.winner.version.stamp);
+        self.note_stamp(now, row.winner.version.stamp);
+        self.heard.note(&row.winner.version);
         self.state_changed(now);
         self.check_parent(now, path, &row.winner);
         if was_directory {
@@ -53,6 +54,7 @@ impl<I: Index> Engine<I> {
 
     fn want(&mut self, now: Now, path: &SyncPath, row: &Row) {
         self.begin_want(now, path);
+        self.note_loss(now, path, row);
         let content = row.winner.file();
         if self.wants.by_path.get(path).is_some_and(|want| want.content != content) {
             self.drop_content(path);
@@ -123,6 +125,7 @@ impl<I: Index> Engine<I> {
         if !self.wants.by_path.contains_key(path) {
             return;
         }
+        self.guards.settled(path);
         self.drop_content(path);
         if !self.unseen.contains_key(path) {
             // Whatever its install ran into.
@@ -202,11 +205,19 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn wait(&mut self, now: Now, path: &SyncPath, retry_ns: Option<u64>) {
+    pub(super) fn wait(&mut self, now: Now, path: &SyncPath, retry_ns: Option<u64>) {
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
         want.step = Step::Waiting;
         if let Some(after) = retry_ns {
             self.wants.retries.insert((now.mono + after, path.clone()));
+        }
+    }
+
+    /// Waits for a person.
+    pub(super) fn hold_want(&mut self, path: &SyncPath) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.step = Step::Waiting;
+            want.stuck = true;
         }
     }
 
@@ -242,13 +253,16 @@ impl<I: Index> Engine<I> {
 
     fn advance(&mut self, now: Now, path: &SyncPath) {
         let Some(row) = self.index.get(path) else { return self.unwant(path) };
-        if row.is_settled() || self.ignore.covers(path, row.winner.is_directory()) {
+        if row.is_settled() || self.covers(path, row.winner.is_directory()) {
             return self.unwant(path);
         }
         // A user is at it: what the look finds comes first, and tries again.
         let awaits_look = self.settle.is_noisy(path) || self.looks.contains_key(path) || self.missing.contains(path);
-        if awaits_look || self.held.contains(path) {
+        if awaits_look || self.held.contains(path) || self.guards.awaits(path) {
             return self.wait(now, path, None);
+        }
+        if self.holds_loss(now, path) {
+            return;
         }
         if self.needs_look_first(now, path, &row) {
             return self.wait(now, path, None);
@@ -303,6 +317,9 @@ impl<I: Index> Engine<I> {
             return self.store(now, path, &Row { disk, ..row.clone() });
         };
         if on_disk.is_directory() && self.index.any_on_disk_below(path) {
+            if self.holds_below(path) {
+                return self.hold_want(path);
+            }
             return self.wait(now, path, Some(SECOND));
         }
         if self.is_copied_from(now, path, on_disk) {

@@ -1,16 +1,34 @@
-//! Vetoes: what looks like a disaster on this machine is not spread to others (P8).
+//! Vetoes: what looks like a disaster is neither spread to others nor followed (P8).
 //!
-//! Plain functions and the state of what is held. See section 7 of the design.
+//! Plain functions and small state, each a table below. May import `model`. Deliberately not here: what is held and how it is
+//! released (`hold.rs`), and a device that was rolled back or cloned (`identity.rs`).
 
 use crate::model::SyncPath;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 const MS: u64 = 1_000_000;
 /// Missing paths found together, above which they wait longer for the noise to end.
 const FEW: usize = 20;
 const FEW_REST_NS: u64 = 100 * MS;
 const REST_NS: u64 = 200 * MS;
-const PATIENCE_NS: u64 = 5_000 * MS;
+/// So many are a tree on its way out, maybe on a slow disk.
+const MANY: usize = 1000;
+const MANY_REST_NS: u64 = 1_000 * MS;
+const LONGEST_REST_NS: u64 = 2_000 * MS;
+/// A burst that goes on and on is concluded after this: that of a few; that of more, while the folder lives; and one in which
+/// nothing is seen but paths that vanish, as `rm -rf` of the folder itself shows until its end.
+const FEW_PATIENCE_NS: u64 = 5_000 * MS;
+const PATIENCE_NS: u64 = 60_000 * MS;
+const DYING_PATIENCE_NS: u64 = 600_000 * MS;
+/// What is missing waits so often for looks that may find it elsewhere.
+const AGAIN: u32 = 50;
+/// Below so many files nothing but the loss of every one is a disaster.
+const DISASTER_FILES: u64 = 100;
+/// Losses are counted over this long.
+const HOUR_NS: u64 = 3600 * 1_000 * MS;
+const MINUTE_NS: u64 = 60 * 1_000 * MS;
+/// A peer's clock is named when it is off by more than this, and right again below half of it.
+pub const CLOCK_NS: u64 = 2_000 * MS;
 
 /// What a whole walk's missing files mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +42,61 @@ pub enum Verdict {
 /// Judges a walk that found `missing` of the `known` files that were on disk here: every one gone, or more than half
 /// of at least 100, looks like an unmounted or emptied disk.
 pub fn judge_walk(missing: u64, known: u64) -> Verdict {
-    if missing > 0 && (missing >= known || (known >= 100 && missing > known / 2)) {
-        Verdict::Hold
-    } else {
-        Verdict::Believe
+    if missing > 0 && missing >= known { Verdict::Hold } else { judge_losses(missing, known) }
+}
+
+/// Judges files that were deleted live, here or by peers, or that went back to older contents: more than half of at least 100.
+pub fn judge_losses(lost: u64, of: u64) -> Verdict {
+    if of >= DISASTER_FILES && lost > of / 2 { Verdict::Hold } else { Verdict::Believe }
+}
+
+/// Of two machines with one device id, this one gives way if it was started later (each: when, and what was drawn then).
+pub fn gives_way(ours: (u64, u64), theirs: (u64, u64)) -> bool {
+    ours > theirs
+}
+
+/// Whether a peer's clock, which is so much (ns) ahead of ours, is off; with its last verdict, so that it does not flicker.
+pub fn is_clock_off(ahead_ns: i64, was_off: bool) -> bool {
+    ahead_ns.unsigned_abs() > if was_off { CLOCK_NS / 2 } else { CLOCK_NS }
+}
+
+/// How many files were lost in the last hour, by minutes of the clock. A clock that is set only makes it count less or longer.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct LastHour {
+    minutes: VecDeque<(u64, u64)>,
+}
+
+impl LastHour {
+    pub fn note(&mut self, wall: u64, files: u64) {
+        let minute = wall / MINUTE_NS;
+        match self.minutes.back_mut() {
+            Some((last, count)) if *last == minute => *count += files,
+            _ => self.minutes.push_back((minute, files)),
+        }
+        self.forget(wall);
+    }
+
+    pub fn count(&self, wall: u64) -> u64 {
+        let (from, to) = Self::span(wall);
+        self.minutes.iter().filter(|(minute, _)| (from..=to).contains(minute)).map(|(_, count)| count).sum()
+    }
+
+    fn forget(&mut self, wall: u64) {
+        let (from, to) = Self::span(wall);
+        self.minutes.retain(|(minute, _)| (from..=to).contains(minute));
+    }
+
+    fn span(wall: u64) -> (u64, u64) {
+        (wall.saturating_sub(HOUR_NS) / MINUTE_NS, wall / MINUTE_NS)
+    }
+
+    /// For the index, so that a restart forgets nothing.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_stdvec(&self.minutes).expect("writing to memory does not fail")
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self { minutes: postcard::from_bytes(bytes).unwrap_or_default() }
     }
 }
 
@@ -38,6 +107,9 @@ pub struct Missing {
     resting: BTreeSet<SyncPath>,
     first: u64,
     last: u64,
+    /// Something new was made here since the burst began.
+    lives: bool,
+    agains: u32,
     /// What the check under way is for. A check that began before a path was missing says nothing of it.
     checked: Option<BTreeSet<SyncPath>>,
 }
@@ -46,9 +118,28 @@ impl Missing {
     pub fn add(&mut self, now: u64, path: SyncPath) {
         if self.resting.is_empty() {
             self.first = now;
+            self.lives = false;
         }
         self.last = now;
         self.resting.insert(path);
+    }
+
+    /// The folder is in use: a burst of missing paths is not its end.
+    pub fn lives(&mut self) {
+        self.lives = true;
+    }
+
+    /// These rest once more, for what is looked at now may be where they went; `false`: they did so long enough.
+    pub fn again(&mut self, now: u64, paths: &BTreeSet<SyncPath>) -> bool {
+        self.agains += 1;
+        if self.agains > AGAIN {
+            self.agains = 0;
+            return false;
+        }
+        for path in paths {
+            self.add(now, path.clone());
+        }
+        true
     }
 
     /// It was seen, and so were the folders that it is in: those of them that are missing no more.
@@ -75,12 +166,19 @@ impl Missing {
     /// When the root is to be checked: after a rest, since the first path missing may be the beginning of `rm -rf` of the folder
     /// itself, and the check is to see its end (P8).
     pub fn due(&self) -> Option<u64> {
-        match self.resting.len() {
-            0 => None,
-            _ if self.checked.is_some() => None,
-            n if n <= FEW => Some((self.last + FEW_REST_NS).min(self.first + PATIENCE_NS)),
-            _ => Some((self.last + REST_NS).min(self.first + PATIENCE_NS)),
-        }
+        let (rest, patience) = match self.resting.len() {
+            0 => return None,
+            _ if self.checked.is_some() => return None,
+            n if n <= FEW => (FEW_REST_NS, FEW_PATIENCE_NS),
+            n => (if n <= MANY { REST_NS } else { MANY_REST_NS }, self.patience()),
+        };
+        // What went on for long may pause for long.
+        let rest = rest.max(((self.last - self.first) / 2).min(LONGEST_REST_NS));
+        Some((self.last + rest).min(self.first + patience))
+    }
+
+    fn patience(&self) -> u64 {
+        if self.lives { PATIENCE_NS } else { DYING_PATIENCE_NS }
     }
 
     pub fn check_begins(&mut self) {
@@ -118,6 +216,65 @@ mod tests {
         #[case] verdict: Verdict,
     ) {
         assert_eq!(judge_walk(missing, known), verdict);
+    }
+
+    #[rstest]
+    #[case::half(50, 100, Verdict::Believe)]
+    #[case::more_than_half(51, 100, Verdict::Hold)]
+    #[case::every_one_of_a_few(99, 99, Verdict::Believe)]
+    #[case::none(0, 100_000, Verdict::Believe)]
+    fn live_losses_are_held_above_half(#[case] lost: u64, #[case] of: u64, #[case] verdict: Verdict) {
+        assert_eq!(judge_losses(lost, of), verdict);
+    }
+
+    #[rstest]
+    #[case::started_later((9, 1), (5, 7), true)]
+    #[case::started_earlier((5, 7), (9, 1), false)]
+    #[case::at_once_with_the_greater_draw((5, 7), (5, 1), true)]
+    fn of_two_with_one_id_the_later_gives_way(#[case] ours: (u64, u64), #[case] theirs: (u64, u64), #[case] us: bool) {
+        assert_eq!(gives_way(ours, theirs), us);
+        assert_eq!(gives_way(theirs, ours), !us, "never both, never neither");
+    }
+
+    #[rstest]
+    #[case::right(0, false, false)]
+    #[case::a_little_off(1_900_000_000, false, false)]
+    #[case::off(2_100_000_000, false, true)]
+    #[case::behind(-2_100_000_000, false, true)]
+    #[case::still_off(1_100_000_000, true, true)]
+    #[case::right_again(-900_000_000, true, false)]
+    #[case::as_far_as_can_be(i64::MIN, false, true)]
+    fn a_clock_is_off_above_two_seconds(#[case] ahead_ns: i64, #[case] was: bool, #[case] off: bool) {
+        assert_eq!(is_clock_off(ahead_ns, was), off);
+    }
+
+    #[test]
+    fn losses_count_for_an_hour_also_after_a_restart() {
+        let minute = |n: u64| 1_000_000 * HOUR_NS + n * MINUTE_NS;
+        let mut hour = LastHour::default();
+        hour.note(minute(0), 30);
+        hour.note(minute(30), 5);
+        hour.note(minute(30), 5);
+        assert_eq!(hour.count(minute(59)), 40);
+        assert_eq!(LastHour::from_bytes(&hour.to_bytes()), hour);
+        assert_eq!(hour.count(minute(61)), 10);
+        assert_eq!(hour.count(minute(10)), 30, "a clock that was set back");
+        assert_eq!(LastHour::from_bytes(b"\xff").count(minute(0)), 0);
+    }
+
+    #[test]
+    fn a_burst_in_which_nothing_lives_is_waited_for_to_its_end() {
+        let mut missing = Missing::default();
+        let mut at = 1;
+        for n in 0..FEW as u64 * 20 {
+            missing.add(at, SyncPath::new(format!("f{n}")).unwrap());
+            at += REST_NS - MS;
+        }
+        assert!(at > PATIENCE_NS + REST_NS);
+        let pause = LONGEST_REST_NS - REST_NS + MS;
+        assert_eq!(missing.due(), Some(at + pause), "longer than any ordinary burst, and through its pauses");
+        missing.lives();
+        assert!(missing.due().is_some_and(|due| due < at), "a folder in use is not kept waiting for so long");
     }
 
     #[test]

@@ -82,6 +82,11 @@ pub trait Index {
     fn bucket_digests(&mut self, group: Group) -> Vec<Digest>;
     /// Deletions made before this (ns since 1970) stop counting in digests.
     fn set_horizon(&mut self, deleted_before: u64);
+    /// From now on, deletions that become winners are learned on this day (since 1970).
+    fn set_today(&mut self, day: u64);
+    /// Removes up to `limit` settled deletions that were learned before a day, and are as old as `deleted_before` (ns since 1970)
+    /// says; how many. No digest may count them any more.
+    fn forget_deletions(&mut self, learned_before: u64, deleted_before: u64, limit: usize) -> u64;
 
     fn counts(&self) -> Counts;
 

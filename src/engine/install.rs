@@ -159,6 +159,7 @@ impl<I: Index> Engine<I> {
         let Some(mut row) = self.index.get(path) else { return };
         let replaced = row.disk.replace(merge::on_disk(entry.clone(), stat)).map(|disk| disk.entry);
         row.installing = None;
+        self.lost_to_peer(now, path, replaced.as_ref());
         self.scan.looked(path);
         if entry.is_live() {
             // A folder that was found missing while this went into it needs another look.

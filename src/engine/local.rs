@@ -53,7 +53,7 @@ impl<I: Index> Engine<I> {
 
     /// A path has settled after hints.
     pub(super) fn look_hinted(&mut self, path: &SyncPath, hint: Hint) {
-        if self.ignore.covers(path, false) {
+        if self.covers(path, false) {
             return;
         }
         let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
@@ -91,6 +91,10 @@ impl<I: Index> Engine<I> {
         self.emptied.remove(path);
         let needs_walk = self.needs_walk(path, &observed, looking);
         let found = self.scan.looked(path).unwrap_or(looking.found);
+        if self.awaits_verdict(now, path, &observed, found) {
+            self.rechecked(looking);
+            return self.end_scan(now);
+        }
         let was_hashed = !matches!(observed, Observed::Unstable | Observed::Failed(_));
         if looking.early && observed == Observed::Absent && found != Found::Restored {
             // Whether it was deleted is for the walk to say, which knows how much else is missing (P8).
@@ -307,15 +311,17 @@ impl<I: Index> Engine<I> {
             }
             next = path.parent();
         }
-        // Its deletion was held back, and is none.
-        if self.held.remove(path) {
-            self.retry_now(path);
-        }
+        self.not_missing(path);
     }
 
     /// The root was found fine after these were found missing.
     pub(super) fn conclude_missing(&mut self, now: Now) {
-        for path in self.missing.take() {
+        let paths = self.missing.take();
+        if paths.is_empty() {
+            return;
+        }
+        let (meant, is_confirmed) = self.believe_missing(now, paths);
+        for path in meant {
             if self.settle.is_noisy(&path) {
                 // It may be back: the look that comes knows.
                 continue;
@@ -331,6 +337,9 @@ impl<I: Index> Engine<I> {
             }
             self.retry_now(&path);
         }
+        if is_confirmed {
+            self.confirm_own();
+        }
     }
 
     /// Deletes what the index has on disk strictly below `dir`, the deepest first, so that a peer that
@@ -341,7 +350,7 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn on_disk_below(&self, dir: &SyncPath) -> Vec<SyncPath> {
+    pub(super) fn on_disk_below(&self, dir: &SyncPath) -> Vec<SyncPath> {
         let mut paths = Vec::new();
         let mut after = None;
         loop {
@@ -390,6 +399,9 @@ impl<I: Index> Engine<I> {
     /// told to all if it wins.
     fn changed_here(&mut self, now: Now, path: &SyncPath, entry: Entry, stat: Option<Stat>, body: Option<Bytes>) {
         let old = self.index.get(path);
+        if entry.is_live() {
+            self.missing.lives();
+        }
         let wins = old.as_ref().is_none_or(|row| entry.beats(&row.winner));
         let winner = match &old {
             Some(row) if !wins => row.winner.clone(),

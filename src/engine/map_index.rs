@@ -4,7 +4,7 @@
 //! a snapshot, as a crash does of what was committed. May import `model` and `wire`. Deliberately not here: anything durable,
 //! and anything that is fast by being clever.
 
-use super::digest::{Digests, bucket_of, counts, entry_hash};
+use super::digest::{Digests, bucket_of, counts, deleted_at, entry_hash};
 use super::index::{Counts, Index, Row};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::message::{Bucket, Digest, Group};
@@ -21,6 +21,9 @@ pub struct MapIndex {
     buckets: BTreeMap<Bucket, BTreeSet<SyncPath>>,
     meta: BTreeMap<String, Vec<u8>>,
     horizon: u64,
+    today: u64,
+    /// The day on which each deletion was learned.
+    learned: BTreeMap<SyncPath, u64>,
     /// Made when asked for, forgotten at each write.
     digests: Option<Digests>,
 }
@@ -33,6 +36,8 @@ impl Clone for MapIndex {
             buckets: self.buckets.clone(),
             meta: self.meta.clone(),
             horizon: self.horizon,
+            today: self.today,
+            learned: self.learned.clone(),
             digests: None,
         }
     }
@@ -80,13 +85,19 @@ impl Index for MapIndex {
 
     fn put(&mut self, path: &SyncPath, row: &Row) {
         self.digests = None;
-        self.rows.insert(path.clone(), row.clone());
+        let old = self.rows.insert(path.clone(), row.clone());
+        if row.winner.is_live() {
+            self.learned.remove(path);
+        } else if old.is_none_or(|old| old.winner != row.winner) {
+            self.learned.insert(path.clone(), self.today);
+        }
         self.buckets.entry(bucket_of(path)).or_default().insert(path.clone());
     }
 
     fn remove(&mut self, path: &SyncPath) {
         self.digests = None;
         self.rows.remove(path);
+        self.learned.remove(path);
         if let Some(paths) = self.buckets.get_mut(&bucket_of(path)) {
             paths.remove(path);
         }
@@ -135,6 +146,24 @@ impl Index for MapIndex {
     fn set_horizon(&mut self, deleted_before: u64) {
         self.digests = None;
         self.horizon = deleted_before;
+    }
+
+    fn set_today(&mut self, day: u64) {
+        self.today = day;
+    }
+
+    fn forget_deletions(&mut self, learned_before: u64, deleted_before: u64, limit: usize) -> u64 {
+        let may_go = |path: &SyncPath| {
+            let row = &self.rows[path];
+            let is_old = deleted_at(&row.winner).is_some_and(|at| at < deleted_before);
+            is_old && row.is_settled() && row.installing.is_none()
+        };
+        let learned = self.learned.iter().filter(|(path, day)| **day < learned_before && may_go(path));
+        let gone: Vec<_> = learned.take(limit).map(|(path, _)| path.clone()).collect();
+        for path in &gone {
+            self.remove(path);
+        }
+        gone.len() as u64
     }
 
     fn counts(&self) -> Counts {

@@ -17,10 +17,15 @@
 
 mod action;
 mod derive;
+mod devices;
 pub mod digest;
 mod event;
 mod fetch;
 pub mod guard;
+#[cfg(test)]
+mod guard_tests;
+mod hold;
+mod identity;
 pub mod ignore;
 pub mod index;
 mod install;
@@ -35,6 +40,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 pub mod torn;
+mod uncover;
 mod walk;
 mod wants;
 
@@ -42,11 +48,14 @@ pub use action::{Action, Job, JobId, Keep, Outcome, Report, ServedFile, Source};
 pub use event::{
     Cause, Event, FetchError, FetchId, Hint, LinkId, Now, Observed, RootState, StageId, Stat, StatKind, Trouble, WalkId,
 };
-pub use status::{PeerStatus, Status};
+pub use status::{DeviceStatus, PeerStatus, Status};
 
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::Change;
+use devices::Devices;
 use guard::Missing;
+use hold::Held;
+use identity::{HeardCounters, Renewal};
 use ignore::Ignore;
 use index::Index;
 use merge::Found;
@@ -55,6 +64,7 @@ use scan::Scan;
 use session::Session;
 use settle::Settle;
 use std::collections::{BTreeMap, BTreeSet};
+use uncover::Uncovered;
 use walk::Walk;
 use wants::{Step, Want, Wants};
 
@@ -73,6 +83,8 @@ const STATUS_UNDER_WAY: usize = 100;
 const META_COUNTER: &str = "counter";
 const META_LATEST_DAY: &str = "latest_day";
 const META_SCANNED: &str = "scanned";
+/// The folder counts as restored until it was scanned.
+const META_RESTORED: &str = "restored";
 const META_RACY_SINCE: &str = "racy_since";
 
 /// What the engine is told at its making.
@@ -125,10 +137,14 @@ pub struct Engine<I> {
     out: Vec<Action>,
     /// The last counter used in a version of our own.
     counter: u64,
-    /// The highest counter that the index says may be in use.
+    /// The highest counter that the index says may be in use, now and at the start.
     reserved: u64,
+    counter_at_start: u64,
+    heard: HeardCounters,
+    renewal: Renewal,
     ignore: Ignore,
     names: BTreeMap<DeviceId, String>,
+    devices: Devices,
 
     // What is seen here.
     settle: Settle,
@@ -156,7 +172,8 @@ pub struct Engine<I> {
     /// Walks whose listing is complete, until the root is known to be in order.
     concluding: Vec<WalkId>,
     held: BTreeSet<SyncPath>,
-    confirmed: bool,
+    guards: Held,
+    uncovered: Uncovered,
     future_confirmed: bool,
     halted: Option<String>,
     /// The last run ended with a power cut.
@@ -186,14 +203,19 @@ impl<I: Index> Engine<I> {
         let latest_day =
             index.meta(META_LATEST_DAY).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
         let finds = if index.meta(META_SCANNED).is_some() { Found::Walked } else { Found::First };
+        let (heard, guards, devices) = (HeardCounters::load(&index), Held::load(&index), Devices::load(&index));
         Self {
             config,
             index,
             out: Vec::new(),
             counter,
             reserved: counter,
+            counter_at_start: counter,
+            heard,
+            renewal: Renewal::May,
             ignore: Ignore::default(),
             names: BTreeMap::new(),
+            devices,
             settle: Settle::default(),
             looks: BTreeMap::new(),
             postponed: BTreeMap::new(),
@@ -211,7 +233,8 @@ impl<I: Index> Engine<I> {
             missing: Missing::default(),
             concluding: Vec::new(),
             held: BTreeSet::new(),
-            confirmed: false,
+            guards,
+            uncovered: Uncovered::default(),
             future_confirmed: false,
             halted: None,
             cut: None,
@@ -229,13 +252,26 @@ impl<I: Index> Engine<I> {
         }
     }
 
+    /// Before the start: nothing is held for being too much; what would be counts as confirmed.
+    pub fn allow_mass_delete(&mut self) {
+        self.guards.allow = true;
+    }
+
+    /// Before the start: this is a new device already, and takes no other id until it is started again.
+    pub fn was_renewed(&mut self) {
+        self.renewal = Renewal::Done;
+    }
+
     /// The first call, once: reads the ignore file, after which the first walk begins.
     pub fn start(&mut self, now: Now, trust: Trust) -> Vec<Action> {
-        if trust == Trust::Restored {
+        let was_restoring = self.index.meta(META_RESTORED).is_some_and(|set| !set.is_empty());
+        if trust == Trust::Restored || was_restoring {
             self.scan = Scan::new(Found::Restored);
         }
         self.next_root_check = now.mono;
         self.next_walk = u64::MAX;
+        self.devices.start(now);
+        self.index.set_today(now.wall / DAY_NS);
         self.index.set_horizon(self.latest_day.saturating_sub(TOMBSTONE_NS));
         self.want_unsettled(now);
         self.cut_off = self.wants.by_path.keys().cloned().collect();
@@ -245,6 +281,9 @@ impl<I: Index> Engine<I> {
     }
 
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
+        if self.renewal == Renewal::Ending {
+            return Vec::new();
+        }
         match event {
             Event::Tick => self.tick(now),
             Event::Hint { path, hint } => self.settle.hint(now.mono, path, hint),
@@ -266,6 +305,9 @@ impl<I: Index> Engine<I> {
             Event::Installed { job, outcome } => self.installed(now, job, outcome),
             Event::Confirm => self.confirm(now),
             Event::Pause(paused) => self.pause(now, paused),
+            Event::Forget(device) => self.forget_device(now, device),
+            Event::Clock { link, ahead_ns } => self.clock_seen(now, link, ahead_ns),
+            Event::Twin { ours, theirs } => self.twin_met(ours, theirs),
         }
         std::mem::take(&mut self.out)
     }
@@ -281,6 +323,11 @@ impl<I: Index> Engine<I> {
         }
         self.pump_wants(now);
         self.derive_due(now);
+        self.purge_due(now);
+        self.store_devices();
+        self.store_heard(now);
+        // Before the changes that they speak of.
+        self.store_held();
         self.send_changes();
         self.tell_states_due(now);
     }
@@ -293,6 +340,7 @@ impl<I: Index> Engine<I> {
             self.look_hinted(&path, hint);
         }
         self.recheck_due(now);
+        self.judge_reverts(now);
         if self.missing.due().is_some_and(|due| due <= now.mono) {
             self.missing.check_begins();
             self.act(Action::CheckRoot);
@@ -301,27 +349,40 @@ impl<I: Index> Engine<I> {
 
     /// When `Event::Tick` is due, by `Now::mono`.
     pub fn wake_at(&self) -> Option<u64> {
-        if !self.outgoing.is_empty() || (self.wants.has_ready() && !self.is_stopped()) {
+        if self.renewal == Renewal::Ending {
+            return None;
+        }
+        if !self.outgoing.is_empty() || self.guards.has_news() || (self.wants.has_ready() && !self.is_stopped()) {
             return Some(0);
         }
         let local = [
             self.settle.next(),
             self.rechecks.next(),
             self.missing.due(),
+            self.guards.next_verdict().filter(|_| !self.walks.values().any(Walk::is_whole)),
             Some(self.next_walk),
             self.wants.next_retry(),
         ];
         let local = local.into_iter().filter(|_| !self.is_stopped());
-        local.chain([Some(self.next_root_check), self.next_state(), self.next_derivation()]).flatten().min()
+        local
+            .chain([
+                Some(self.next_root_check),
+                Some(self.devices.next_purge()),
+                self.next_state(),
+                self.next_derivation(),
+            ])
+            .flatten()
+            .min()
     }
 
     /// Deletions older than 30 days, by the latest stamp there is, stop counting in digests.
-    fn note_stamp(&mut self, stamp: u64) {
+    fn note_stamp(&mut self, now: Now, stamp: u64) {
         let day = stamp - stamp % DAY_NS;
         if day > self.latest_day {
             self.latest_day = day;
             self.index.set_meta(META_LATEST_DAY, &day.to_be_bytes());
             self.index.set_horizon(day.saturating_sub(TOMBSTONE_NS));
+            self.devices.purge_soon(now);
         }
     }
 
@@ -360,6 +421,7 @@ impl<I: Index> Engine<I> {
             let text = format!(".dirsyncignore, line {line}: {}", crate::model::text::escape(why.as_bytes()));
             self.out.push(Action::Report(Report::Problem { path: None, text }));
         }
+        self.patterns_came(text.unwrap_or_default());
         self.scan.forget(|path| self.ignore.covers(path, false));
         self.want_unsettled(now);
         self.walk(now, None, self.scan.finds());
@@ -371,8 +433,8 @@ impl<I: Index> Engine<I> {
     }
 
     fn confirm(&mut self, now: Now) {
-        self.confirmed = !self.held.is_empty();
-        self.held.clear();
+        self.release_held();
+        self.confirm_patterns(now);
         self.future_confirmed = true;
         self.walk(now, None, self.scan.finds());
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
@@ -398,7 +460,9 @@ impl<I: Index> Engine<I> {
     /// `&mut`: digests are made when asked for.
     pub fn status(&mut self) -> Status {
         let peers = self.peer_statuses();
-        let quiet = self.settle.is_empty() && self.looks.is_empty() && self.missing.is_empty();
+        let quiet =
+            self.settle.is_empty() && self.looks.is_empty() && self.missing.is_empty() && self.guards.is_quiet();
+        let (deletions_by_peers, held_reverts) = self.guards.counts();
         let under_way = |(path, want): (&SyncPath, &Want)| {
             let step = match want.step {
                 Step::Waiting | Step::Ready => "waiting",
@@ -417,7 +481,10 @@ impl<I: Index> Engine<I> {
             scanning: self.walks.values().any(Walk::is_whole),
             paused: self.paused,
             halted: self.halted.clone(),
-            held_deletions: self.held.len() as u64,
+            held_deletions: self.held.len() as u64 + deletions_by_peers,
+            held_reverts,
+            held_uncovered: self.uncovered.paths,
+            devices: self.device_statuses(),
             problems: self.problems.iter().take(STATUS_PROBLEMS).map(|(p, t)| (p.clone(), t.clone())).collect(),
             under_way: self.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
         }

@@ -6,7 +6,7 @@
 use super::event::Now;
 use super::index::Index;
 use super::merge::Found;
-use super::{Engine, META_SCANNED, Trust};
+use super::{Engine, META_RESTORED, META_SCANNED, Trust};
 use crate::model::SyncPath;
 use std::collections::BTreeMap;
 
@@ -71,6 +71,9 @@ impl<I: Index> Engine<I> {
         if is_over && !self.walks.values().any(|walk| walk.finds() == self.scan.finds) {
             self.scan.finds = Found::Walked;
             self.index.set_meta(META_SCANNED, b"1");
+            if self.index.meta(META_RESTORED).is_some() {
+                self.index.set_meta(META_RESTORED, &[]);
+            }
             // Peers wait to hear it, and change after change might keep the news from resting.
             self.tell_state_to_all(now);
         }

@@ -4,11 +4,12 @@
 //! time. Whatever a divergence came from, it heals.
 
 use super::action::{Action, Report, ServedFile};
-use super::digest::Digests;
+use super::digest::{Digests, deleted_at};
 use super::event::{LinkId, Now};
+use super::identity::Renewal;
 use super::index::Index;
 use super::merge::{Found, Heard};
-use super::{Engine, status::PeerStatus};
+use super::{Engine, TOMBSTONE_NS, status::PeerStatus};
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use crate::wire::message::{Bucket, Change, Digest, Group, Message, SMALL_FILE_BYTES};
 use bytes::Bytes;
@@ -29,6 +30,8 @@ const OFFERED_CAP: usize = 1 << 20;
 const CHANGES_A_MESSAGE: usize = 512;
 /// Stamps this far ahead of our clock are held: 5 years (ns).
 const FUTURE_NS: u64 = 5 * 365 * 24 * 3600 * SECOND;
+/// A clock before this was never set (2026-01-01): nothing is measured against it.
+const BUILT_NS: u64 = 1_767_225_600 * SECOND;
 
 /// How far a comparison that this end leads has come.
 #[derive(Default)]
@@ -41,10 +44,20 @@ enum Comparing {
     Offering(VecDeque<Bucket>),
 }
 
+/// Whether a peer has said yet what it knows of us: before that it is told nothing new, for we may not be who it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met {
+    Linked,
+    Acquainted,
+}
+
 pub(super) struct Session {
     pub device: DeviceId,
     pub name: String,
     dialler: bool,
+    pub met: Met,
+    /// How far its clock is ahead of ours, if that is too much.
+    pub clock_ahead_ns: Option<i64>,
     comparing: Comparing,
     /// What the peer's offer in parts has named so far.
     offered: BTreeMap<SyncPath, Entry>,
@@ -72,10 +85,13 @@ impl Session {
 impl<I: Index> Engine<I> {
     pub(super) fn link_up(&mut self, now: Now, link: LinkId, device: DeviceId, name: String, dialler: bool) {
         self.names.insert(device, name.clone());
+        self.devices.meet(device, &name);
         let session = Session {
             device,
             name,
             dialler,
+            met: Met::Linked,
+            clock_ahead_ns: None,
             comparing: Comparing::No,
             offered: BTreeMap::new(),
             theirs: None,
@@ -85,6 +101,7 @@ impl<I: Index> Engine<I> {
             said_in_sync: false,
         };
         self.sessions.insert(link, session);
+        self.tell_known_to(link);
         self.tell_state(now, link);
         self.retry_all();
     }
@@ -100,7 +117,9 @@ impl<I: Index> Engine<I> {
             return;
         }
         match message {
-            Message::State { root, pending } => self.state_came(link, root, pending),
+            Message::Known { counter, confirmed } => self.known_came(link, counter, confirmed),
+            Message::Forget { device } => self.forget_device(now, device),
+            Message::State { root, pending } => self.state_came(now, link, root, pending),
             Message::Groups { groups } => self.groups_came(now, link, &groups),
             Message::Buckets { groups } => self.buckets_came(now, link, groups),
             Message::Offer { buckets, entries, more } => self.offer_came(now, link, &buckets, entries, more),
@@ -125,7 +144,7 @@ impl<I: Index> Engine<I> {
         let served = |path: &SyncPath| {
             let row = self.index.get(path)?;
             let (entry, stat) = row.live_on_disk()?;
-            let here = entry.file() == Some((content, size)) && !self.ignore.covers(path, false);
+            let here = entry.file() == Some((content, size)) && !self.covers(path, false);
             here.then(|| ServedFile { path: path.clone(), stat: *stat, content, size })
         };
         served(path).or_else(|| self.index.holders(&content).iter().find_map(served))
@@ -167,14 +186,14 @@ impl<I: Index> Engine<I> {
             self.tell_state(now, link);
         }
         if rested {
-            self.judge_states();
+            self.judge_states(now);
         }
     }
 
     /// What a peer said earlier may be true of us only now.
-    fn judge_states(&mut self) {
+    fn judge_states(&mut self, now: Now) {
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
-            self.judge_state(link);
+            self.judge_state(now, link);
         }
     }
 
@@ -182,7 +201,7 @@ impl<I: Index> Engine<I> {
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.tell_state(now, link);
         }
-        self.judge_states();
+        self.judge_states(now);
     }
 
     pub(super) fn next_state(&self) -> Option<u64> {
@@ -191,21 +210,24 @@ impl<I: Index> Engine<I> {
         rest.into_iter().chain(periodic).min().filter(|_| !self.sessions.is_empty())
     }
 
-    fn state_came(&mut self, link: LinkId, root: Digest, pending: u64) {
+    fn state_came(&mut self, now: Now, link: LinkId, root: Digest, pending: u64) {
         if let Some(session) = self.sessions.get_mut(&link) {
             session.theirs = Some((root, pending));
             session.is_empty_handed |= (root, pending) == (Digests::empty_root(), 0);
         }
-        self.judge_state(link);
+        self.judge_state(now, link);
     }
 
     /// Compares the roots; the dialler begins to compare when they differ, unless changes are still under way here.
-    fn judge_state(&mut self, link: LinkId) {
+    fn judge_state(&mut self, now: Now, link: LinkId) {
         let (root, active) = self.state();
         let paths = self.index.counts();
         let Some(session) = self.sessions.get_mut(&link) else { return };
         let Some((theirs, pending)) = session.theirs else { return };
         if theirs == root {
+            if pending == 0 {
+                self.devices.compared_equal(now, &session.device);
+            }
             if pending == 0 && active == 0 && !session.said_in_sync {
                 session.said_in_sync = true;
                 let paths = paths.files + paths.directories + paths.symlinks;
@@ -231,7 +253,7 @@ impl<I: Index> Engine<I> {
     /// Something that was held back may be heard now: ask for it again.
     pub(super) fn recompare(&mut self, now: Now, link: LinkId) {
         self.tell_state(now, link);
-        self.judge_state(link);
+        self.judge_state(now, link);
     }
 
     fn groups_came(&mut self, now: Now, link: LinkId, theirs: &[Digest]) {
@@ -361,21 +383,28 @@ impl<I: Index> Engine<I> {
 
     /// Takes in what a peer says of a path; `None` when it is held back.
     fn hear(&mut self, now: Now, link: LinkId, path: &SyncPath, entry: Entry) -> Option<Heard> {
-        if entry.version.stamp > now.wall.saturating_add(FUTURE_NS) && !self.future_confirmed {
+        let clock_is_set = now.wall >= BUILT_NS;
+        if clock_is_set && entry.version.stamp > now.wall.saturating_add(FUTURE_NS) && !self.future_confirmed {
             let who = self.name_of(&entry.version.author);
             self.problem(path, format!("{who} dates its change more than 5 years ahead; see 'dirsync confirm'"));
             return None;
         }
-        // Counters of our own that come from elsewhere were used before this index's: never use them again.
-        let own = entry.version.seen.get(&self.config.device);
-        if own > self.counter {
-            self.use_counter(own);
+        // A counter that we never used was used by us before we were rolled back.
+        self.check_counter(entry.version.seen.get(&self.config.device), link);
+        if self.renewal == Renewal::Ending || self.is_long_gone(path, &entry) {
+            return None;
         }
         let heard = self.take_in(now, path, entry);
         if heard == Heard::Wins {
             self.offer_source(path, link, None, 0);
         }
         Some(heard)
+    }
+
+    /// A deletion that no digest counts any more, of a path that is not known here: there is nothing that it could guard.
+    fn is_long_gone(&self, path: &SyncPath, entry: &Entry) -> bool {
+        let horizon = self.latest_day.saturating_sub(TOMBSTONE_NS);
+        deleted_at(entry).is_some_and(|at| at < horizon) && self.index.get(path).is_none()
     }
 
     /// Whether whatever is found here is news to every linked peer.
@@ -409,7 +438,7 @@ impl<I: Index> Engine<I> {
         let to: Vec<_> = self
             .sessions
             .iter()
-            .filter(|(_, s)| !told.contains(&s.device))
+            .filter(|(_, s)| s.met == Met::Acquainted && !told.contains(&s.device))
             .map(|(link, s)| (*link, s.device))
             .collect();
         if to.is_empty() {
@@ -450,6 +479,7 @@ impl<I: Index> Engine<I> {
             name: session.name.clone(),
             in_sync: here && !session.is_comparing() && session.theirs == Some((root, 0)),
             pending: session.pending(),
+            clock_ahead_ns: session.clock_ahead_ns,
         };
         self.sessions.values().map(status).collect()
     }

@@ -12,6 +12,18 @@ pub struct PeerStatus {
     pub in_sync: bool,
     /// Paths still to be installed there, as it said last.
     pub pending: u64,
+    /// How far its clock is ahead of ours (ns; negative: behind), if that is too much.
+    pub clock_ahead_ns: Option<i64>,
+}
+
+/// A device that was linked once, and was not forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceStatus {
+    pub device: DeviceId,
+    pub name: String,
+    pub linked: bool,
+    /// When it held the same tree last, to the day (ns since 1970).
+    pub equal_ns: Option<u64>,
 }
 
 /// What `dirsync status` shows; `dirsync wait` waits until `idle` and every peer is `in_sync`.
@@ -29,6 +41,12 @@ pub struct Status {
     pub halted: Option<String>,
     /// Deletions that wait for `dirsync confirm`.
     pub held_deletions: u64,
+    /// Files that went back to older contents, here or by peers, and wait for the same.
+    pub held_reverts: u64,
+    /// Paths that a peer's change of the ignore file uncovered here, and that wait for the same.
+    pub held_uncovered: u64,
+    /// Every device that is known.
+    pub devices: Vec<DeviceStatus>,
     /// Paths that need attention, and why (at most 1,000).
     pub problems: Vec<(SyncPath, String)>,
     /// Paths being fetched or installed, and how far each is (at most 100).

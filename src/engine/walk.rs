@@ -2,7 +2,6 @@
 
 use super::action::{Action, Report};
 use super::event::{Hint, Now, Observed, Stat, StatKind, Trouble, WalkId};
-use super::guard::{self, Verdict};
 use super::index::{Index, Row};
 use super::merge::Found;
 use super::{Engine, Looking};
@@ -23,6 +22,8 @@ pub struct Walk {
     /// Files that are synced.
     files: u64,
     changed: u64,
+    /// What only patterns cover that a peer took away, and was not synced before.
+    uncovered: u64,
     unread: Vec<Option<SyncPath>>,
 }
 
@@ -60,6 +61,7 @@ impl<I: Index> Engine<I> {
                 paths: 0,
                 files: 0,
                 changed: 0,
+                uncovered: 0,
                 unread: Vec::new(),
             },
         );
@@ -75,7 +77,9 @@ impl<I: Index> Engine<I> {
             if stat.kind == StatKind::Mount {
                 state.unread.push(Some(path.clone()));
             }
-            if self.ignore.covers(&path, matches!(stat.kind, StatKind::Directory | StatKind::Mount)) {
+            let is_dir = matches!(stat.kind, StatKind::Directory | StatKind::Mount);
+            if self.covers(&path, is_dir) {
+                self.count_uncovered(walk, &path, is_dir);
                 continue;
             }
             if let Some(state) = self.walks.get_mut(&walk) {
@@ -119,6 +123,16 @@ impl<I: Index> Engine<I> {
                     self.look(&path, known, Looking::of(how));
                 }
             }
+        }
+    }
+
+    fn count_uncovered(&mut self, walk: WalkId, path: &SyncPath, is_dir: bool) {
+        let is_news = || self.index.get(path).is_none_or(|row| row.live_on_disk().is_none());
+        if self.is_uncovered(path, is_dir)
+            && is_news()
+            && let Some(state) = self.walks.get_mut(&walk)
+        {
+            state.uncovered += 1;
         }
     }
 
@@ -178,6 +192,7 @@ impl<I: Index> Engine<I> {
                 let (paths, changed, took_ns) = (state.paths, state.changed, now.mono - state.started);
                 self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
                 self.scan.walked();
+                self.uncovered_found(now, walk.0, state.uncovered);
             }
         }
         self.end_scan(now);
@@ -195,13 +210,11 @@ impl<I: Index> Engine<I> {
         }
         // Where so much else is, what is missing was moved, or its folder was never as full.
         let known_files = known_files.max(missing_files + walk.files);
-        if walk.below.is_none() {
-            if guard::judge_walk(missing_files, known_files) == Verdict::Hold && !self.confirmed {
-                return self.hold(missing, missing_files, known_files);
-            }
-            self.held.clear();
-            self.confirmed = false;
+        if walk.below.is_none() && !self.believes_walk(&missing, missing_files, known_files) {
+            return self.hold_missing(missing, missing_files, known_files);
         }
+        // What is held is so until someone confirms, or it is back.
+        let missing = missing.into_iter().filter(|path| !self.held.contains(path)).collect::<Vec<_>>();
         let mut above: Option<SyncPath> = None;
         for path in missing {
             // The absence of a folder is that of everything in it.
@@ -242,7 +255,7 @@ impl<I: Index> Engine<I> {
             after = Some(last.clone());
             for (path, row) in page {
                 let Some((entry, _)) = row.live_on_disk() else { continue };
-                if self.ignore.covers(&path, entry.is_directory()) {
+                if self.covers(&path, entry.is_directory()) {
                     continue;
                 }
                 known_files += u64::from(entry.file().is_some());
@@ -255,13 +268,6 @@ impl<I: Index> Engine<I> {
             }
         }
         (missing, known_files, missing_files)
-    }
-
-    fn hold(&mut self, missing: Vec<SyncPath>, deletions: u64, of: u64) {
-        if self.held.len() != missing.len() {
-            self.out.push(Action::Report(Report::Held { deletions, of }));
-        }
-        self.held = missing.into_iter().collect();
     }
 }
 

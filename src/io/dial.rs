@@ -30,11 +30,8 @@ pub struct Members {
 }
 
 impl Members {
-    /// A member was heard: its task is told, or begun.
+    /// A member was heard: its task is told, or begun; also for one that says that it has our own id, to see its proof.
     pub fn hear(&self, hub: &Arc<Hub>, member: &Heard) {
-        if member.device == hub.device() {
-            return hub.complain(member.address, &GreetError::OwnId);
-        }
         if member.protocol != PROTOCOL {
             return hub.complain(member.address, &GreetError::OtherProtocol(member.protocol));
         }

@@ -44,6 +44,8 @@ pub struct Identity {
     pub link_key: [u8; 32],
     pub protocol: u32,
     pub boot: u64,
+    /// When it was started, by its clock (ns since 1970).
+    pub started: u64,
 }
 
 /// Why a connection did not become a link; each a sentence's end after the peer's address.
@@ -53,8 +55,13 @@ pub enum GreetError {
     NotTls(String),
     #[error("holds another secret than this machine: copy the secret file of one to the other")]
     WrongSecret,
-    #[error("has this machine's own device key: it is this daemon itself, or a copy of its state directory")]
-    OwnId,
+    #[error("is this daemon itself; leave that address out of --peer")]
+    Itself,
+    #[error(
+        "has this machine's own device key: one of the two runs with a copy of the other's state directory; the one that was \
+         started later takes a new device id"
+    )]
+    Twin { boot: u64, started: u64 },
     #[error("speaks protocol {0}, this machine {PROTOCOL}: install the same version of dirsyncd on both")]
     OtherProtocol(u32),
     #[error("sent garbage: {0}")]
@@ -87,7 +94,8 @@ impl GreetError {
         match self {
             Self::NotTls(_) => "tls",
             Self::WrongSecret => "secret",
-            Self::OwnId => "own-id",
+            Self::Itself => "itself",
+            Self::Twin { .. } => "twin",
             Self::OtherProtocol(_) => "protocol",
             Self::Garbage(_) | Self::OutOfTurn(_) => "garbage",
             Self::TooMuch => "flood",
@@ -118,7 +126,7 @@ pub struct Greeted {
     pub boot: u64,
 }
 
-/// TLS; our own key at the other end is refused.
+/// TLS. Whether our own key is at the other end is seen after the greeting, which says who was there first.
 pub async fn secure(tcp: TcpStream, role: Role, me: &Identity) -> Result<Secured, GreetError> {
     let socket = socket2::SockRef::from(&tcp);
     socket.set_tcp_nodelay(true).map_err(GreetError::Lost)?;
@@ -141,9 +149,6 @@ pub async fn secure(tcp: TcpStream, role: Role, me: &Identity) -> Result<Secured
     let certificates = stream.get_ref().1.peer_certificates();
     let certificate = certificates.and_then(<[_]>::first).ok_or(GreetError::NotTls("no certificate".to_owned()))?;
     let device = tls::device_of(certificate).map_err(|error| GreetError::NotTls(error.to_string()))?;
-    if device == me.device {
-        return Err(GreetError::OwnId);
-    }
     Ok(Secured { stream, meter, role, device })
 }
 
@@ -167,13 +172,17 @@ impl Secured {
             self.send_proof(me).await?;
         }
         let software = concat!("dirsyncd ", env!("CARGO_PKG_VERSION")).to_owned();
-        let hello = Packet::Hello { protocol: me.protocol, name: me.name.clone(), software, boot: me.boot };
+        let (protocol, started) = (me.protocol, me.started);
+        let hello = Packet::Hello { protocol, name: me.name.clone(), software, boot: me.boot, started };
         self.send(&hello).await?;
-        let (name, boot) = match self.receive().await? {
-            Packet::Hello { protocol, name, boot, .. } if protocol == me.protocol => (name, boot),
+        let (name, boot, started) = match self.receive().await? {
+            Packet::Hello { protocol, name, boot, started, .. } if protocol == me.protocol => (name, boot, started),
             Packet::Hello { protocol, .. } => return Err(GreetError::OtherProtocol(protocol)),
             other => return Err(GreetError::OutOfTurn(other.kind())),
         };
+        if self.device == me.device {
+            return Err(if boot == me.boot { GreetError::Itself } else { GreetError::Twin { boot, started } });
+        }
         let Self { stream, meter, role, device } = self;
         Ok(Greeted { stream, meter, role, device, name, boot })
     }

@@ -19,7 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
@@ -27,6 +27,10 @@ use tokio::task::JoinSet;
 
 /// A second link to one device, as the side that closes it says in its `Bye`.
 const DUPLICATE: &str = "a second link";
+
+/// Clocks are compared by answers that took at most this long, and told when they moved by more than this.
+const CLOCK_ROUND_TRIP_US: u64 = 500_000;
+const CLOCK_STEP_NS: u64 = 500_000_000;
 
 /// How often and how long; tests shorten them.
 #[derive(Debug, Clone)]
@@ -148,6 +152,8 @@ struct Gate {
     is_down: bool,
     fetches: HashMap<u32, Fetching>,
     serving: HashMap<u32, Arc<Serving>>,
+    /// How far the peer's clock was ahead when the engine was told last.
+    clock_told: Option<i64>,
 }
 
 /// The parts of a link that its tasks own.
@@ -365,8 +371,8 @@ impl Link {
             // What comes after our own goodbye is read and dropped.
             packet if !matches!(packet, Packet::Bye { .. }) && self.gate().is_down => drop(packet),
             Packet::Message(message) => self.tell(Event::Message { link: self.id, message, wire_bytes }),
-            Packet::Ping { at } => self.outbox.packet(&Packet::Pong { at }),
-            Packet::Pong { at } => self.pong(at),
+            Packet::Ping { at } => self.outbox.packet(&Packet::Pong { at, wall: wall_ns() }),
+            Packet::Pong { at, wall } => self.pong(at, wall),
             Packet::Fetch { stream, path, content, size } => return self.asked(stream, path, content, size),
             Packet::Piece { stream, offset, bytes } => return self.piece(stream, offset, bytes, wire_bytes),
             Packet::End { stream, how } => return self.end(stream, how),
@@ -396,10 +402,26 @@ impl Link {
         }
     }
 
-    fn pong(&self, at: u64) {
+    fn pong(&self, at: u64, wall: u64) {
         let now = self.start.elapsed().as_micros() as u64;
         // A peer that makes it up only fools its own figure.
-        self.round_trip_us.store(now.saturating_sub(at).max(1), Relaxed);
+        let round_trip_us = now.saturating_sub(at).max(1);
+        self.round_trip_us.store(round_trip_us, Relaxed);
+        // A slow answer says nothing exact.
+        if round_trip_us > CLOCK_ROUND_TRIP_US {
+            return;
+        }
+        let ahead = i128::from(wall) - i128::from(wall_ns()) + i128::from(round_trip_us) * 500;
+        let ahead_ns = ahead.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
+        let is_news = {
+            let mut gate = self.gate();
+            let is_news = gate.clock_told.is_none_or(|told| told.abs_diff(ahead_ns) > CLOCK_STEP_NS);
+            gate.clock_told = if is_news { Some(ahead_ns) } else { gate.clock_told };
+            is_news
+        };
+        if is_news {
+            self.tell(Event::Clock { link: self.id, ahead_ns });
+        }
     }
 
     /// Asks the peer for a large content; a thread writes what comes.
@@ -531,6 +553,11 @@ impl Link {
         }
         how
     }
+}
+
+/// This machine's clock (ns since 1970).
+pub fn wall_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
 }
 
 async fn write(lanes: Lanes, mut to: WriteHalf<Stream>) -> io::Result<()> {

@@ -6,7 +6,7 @@
 use super::Events;
 use super::dial::{self, Members};
 use super::greet::{self, GreetError, Greeted, Identity, Role};
-use super::link::{Closing, Ends, Link, LinkInfo, Times, World};
+use super::link::{Closing, Ends, Link, LinkInfo, Times, World, wall_ns};
 use super::outbox::Shared;
 use super::presence::Presence;
 use super::secret::Keys;
@@ -127,7 +127,8 @@ impl Net {
         let (name, boot) = (clean_name(&config.name), getrandom::u64()?);
         let presence = Presence::bind(config.broadcast_port, config.keys.clone(), device, name.clone(), port, boot)
             .map_err(|error| NetError::Broadcast(config.broadcast_port, error))?;
-        let me = Identity { device, name, tls, link_key: config.keys.link, protocol: PROTOCOL, boot };
+        let me =
+            Identity { device, name, tls, link_key: config.keys.link, protocol: PROTOCOL, boot, started: wall_ns() };
         let world = World { events, staging, served, times: config.times, runtime: runtime.handle().clone() };
         let hub = Arc::new(Hub::new(me, Arc::new(world)));
 
@@ -354,6 +355,7 @@ impl Hub {
 
     /// One line about an address, unless the same was said a short while ago.
     pub fn complain(&self, address: SocketAddr, error: &GreetError) {
+        self.note_twin(error);
         let ip = address.ip().to_canonical();
         if error.is_ordinary() || !self.may_complain(ip, error.kind()) {
             tracing::debug!("{address} {error}");
@@ -364,12 +366,21 @@ impl Hub {
 
     /// As `complain`; a peer that a person named is also worth a line when it cannot be reached.
     pub fn complain_of_peer(&self, peer: &str, error: &GreetError) {
+        self.note_twin(error);
         let peer = text::escape(peer.as_bytes());
         let unspecified = IpAddr::from(Ipv6Addr::UNSPECIFIED);
         if self.may_complain(unspecified, error.kind()) {
             tracing::warn!("--peer {peer} {error}");
         } else {
             tracing::debug!("--peer {peer} {error}");
+        }
+    }
+
+    /// It holds our own key, and is a member: one of the two has to give way.
+    fn note_twin(&self, error: &GreetError) {
+        if let GreetError::Twin { boot, started } = *error {
+            let ours = (self.me.started, self.me.boot);
+            self.world.events.send(Event::Twin { ours, theirs: (started, boot) });
         }
     }
 

@@ -44,7 +44,11 @@ pub fn duration(ns: u64) -> String {
         999_500_000..=59_949_999_999 => format!("{:.1} s", ns as f64 / 1e9),
         _ => {
             let seconds = (ns + 500_000_000) / 1_000_000_000;
-            format!("{} min {} s", seconds / 60, seconds % 60)
+            match seconds / 60 {
+                minutes @ 0..=59 => format!("{minutes} min {} s", seconds % 60),
+                minutes @ 60..=2879 => format!("{} h {} min", minutes / 60, minutes % 60),
+                minutes => format!("{} days", count(minutes / 1440)),
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::frame::FrameError;
 use super::message::{Bucket, Change, Digest, Group, Want};
+use crate::model::version::COUNTER_LIMIT;
 use crate::model::{DeviceId, Entry, SyncPath};
 use bytes::Bytes;
 use serde::Serialize;
@@ -72,6 +73,13 @@ impl Writer {
         self.count(devices.len());
         for device in devices {
             self.put(device);
+        }
+    }
+
+    pub fn counters(&mut self, counters: &[(DeviceId, u64)]) {
+        self.count(counters.len());
+        for counter in counters {
+            self.put(counter);
         }
     }
 
@@ -192,6 +200,18 @@ impl Reader {
 
     pub fn devices(&mut self) -> Result<Vec<DeviceId>, FrameError> {
         self.list(MAX_TOLD, 32, Self::take)
+    }
+
+    /// At most as many as devices that a change names.
+    pub fn counters(&mut self) -> Result<Vec<(DeviceId, u64)>, FrameError> {
+        self.list(MAX_TOLD, 33, |body| {
+            let (device, counter) = body.take()?;
+            if counter >= COUNTER_LIMIT {
+                Err(FrameError::Body("a counter of 2^63 or more"))
+            } else {
+                Ok((device, counter))
+            }
+        })
     }
 
     pub fn changes(&mut self) -> Result<Vec<Change>, FrameError> {

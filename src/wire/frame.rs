@@ -8,7 +8,8 @@ use super::body::{Reader, Writer};
 use super::message::{Digest, Message};
 use super::packet::{Ending, PIECE_BYTES, is_clean_name, is_short_text};
 use super::zlib;
-use crate::model::{ContentId, SyncPath, text};
+use crate::model::version::COUNTER_LIMIT;
+use crate::model::{ContentId, DeviceId, SyncPath, text};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -83,6 +84,8 @@ struct Head {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum HeadKind {
+    Known { counter: u64 },
+    Forget { device: DeviceId },
     State { root: Hex<16>, pending: u64 },
     Groups {},
     Buckets {},
@@ -91,10 +94,10 @@ enum HeadKind {
     Changes {},
     Get {},
     Contents {},
-    Hello { protocol: u32, name: String, software: String, boot: u64 },
+    Hello { protocol: u32, name: String, software: String, boot: u64, started: u64 },
     Proof { mac: Hex<32> },
     Ping { at: u64 },
-    Pong { at: u64 },
+    Pong { at: u64, wall: u64 },
     Fetch { stream: u32, path: SyncPath, content: ContentId, size: u64 },
     Piece { stream: u32, offset: u64 },
     Credit { stream: u32, bytes: u64 },
@@ -150,12 +153,16 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
         Packet::Piece { stream, offset, bytes } => {
             return (HeadKind::Piece { stream: *stream, offset: *offset }, bytes.clone());
         }
-        Packet::Hello { protocol, name, software, boot } => {
-            HeadKind::Hello { protocol: *protocol, name: name.clone(), software: software.clone(), boot: *boot }
-        }
+        Packet::Hello { protocol, name, software, boot, started } => HeadKind::Hello {
+            protocol: *protocol,
+            name: name.clone(),
+            software: software.clone(),
+            boot: *boot,
+            started: *started,
+        },
         Packet::Proof { mac } => HeadKind::Proof { mac: Hex(*mac) },
         Packet::Ping { at } => HeadKind::Ping { at: *at },
-        Packet::Pong { at } => HeadKind::Pong { at: *at },
+        Packet::Pong { at, wall } => HeadKind::Pong { at: *at, wall: *wall },
         Packet::Fetch { stream, path, content, size } => {
             HeadKind::Fetch { stream: *stream, path: path.clone(), content: *content, size: *size }
         }
@@ -170,6 +177,11 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
 fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
     let mut body = Writer::with_capacity(capacity_of(message));
     let kind = match message {
+        Message::Known { counter, confirmed } => {
+            body.counters(confirmed);
+            HeadKind::Known { counter: *counter }
+        }
+        Message::Forget { device } => HeadKind::Forget { device: *device },
         Message::State { root, pending } => HeadKind::State { root: Hex::<16>(*root), pending: *pending },
         Message::Groups { groups } => {
             body.digests(groups);
@@ -274,6 +286,11 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
     }
     let mut body = Reader::new(bytes);
     let packet = match kind {
+        HeadKind::Known { counter } if counter < COUNTER_LIMIT => {
+            message(Message::Known { counter, confirmed: body.counters()? })
+        }
+        HeadKind::Known { .. } => return Err(FrameError::Head("a counter of 2^63 or more".to_owned())),
+        HeadKind::Forget { device } => message(Message::Forget { device }),
         HeadKind::State { root, pending } => message(Message::State { root: Digest::from(root.0), pending }),
         HeadKind::Groups {} => message(Message::Groups { groups: body.digests()? }),
         HeadKind::Buckets {} => message(Message::Buckets { groups: body.groups()? }),
@@ -287,13 +304,15 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         }
         HeadKind::Get {} => message(Message::Get { wants: body.wants()? }),
         HeadKind::Contents {} => message(Message::Contents { contents: body.contents()? }),
-        HeadKind::Hello { protocol, name, software, boot } if is_clean_name(&name) && is_short_text(&software) => {
-            Packet::Hello { protocol, name, software, boot }
+        HeadKind::Hello { protocol, name, software, boot, started }
+            if is_clean_name(&name) && is_short_text(&software) =>
+        {
+            Packet::Hello { protocol, name, software, boot, started }
         }
         HeadKind::Hello { .. } => return Err(FrameError::Head("a name that no machine may have".to_owned())),
         HeadKind::Proof { mac } => Packet::Proof { mac: mac.0 },
         HeadKind::Ping { at } => Packet::Ping { at },
-        HeadKind::Pong { at } => Packet::Pong { at },
+        HeadKind::Pong { at, wall } => Packet::Pong { at, wall },
         HeadKind::Fetch { stream, path, content, size } if size < 1 << 63 => {
             Packet::Fetch { stream, path, content, size }
         }

@@ -63,6 +63,11 @@ fn any_message() -> impl Strategy<Value = Message> {
     let bytes = prop::option::of(prop::collection::vec(any::<u8>(), 0..400).prop_map(Bytes::from));
     let want = (any::<u32>(), path(), any::<[u8; 32]>(), 0..1u64 << 63);
     prop_oneof![
+        (0..1u64 << 63, prop::collection::vec((any::<u8>(), 0..1u64 << 63), 0..4)).prop_map(|(counter, confirmed)| {
+            let device = |n| DeviceId([n; 32]);
+            Message::Known { counter, confirmed: confirmed.into_iter().map(|(n, c)| (device(n), c)).collect() }
+        }),
+        any::<u8>().prop_map(|n| Message::Forget { device: DeviceId([n; 32]) }),
         (any::<Digest>(), any::<u64>()).prop_map(|(root, pending)| Message::State { root, pending }),
         digests().prop_map(|groups| Message::Groups { groups }),
         prop::collection::vec((any::<u8>(), digests()), 0..3).prop_map(|groups| Message::Buckets { groups }),
@@ -85,10 +90,10 @@ fn any_packet() -> impl Strategy<Value = Packet> {
     prop_oneof![
         8 => any_message().prop_map(Packet::Message),
         1 => (any::<u32>(), "[A-Za-z0-9._-]{1,63}", "[a-z0-9. /]{0,40}", any::<u64>())
-            .prop_map(|(protocol, name, software, boot)| Packet::Hello { protocol, name, software, boot }),
+            .prop_map(|(protocol, name, software, boot)| Packet::Hello { protocol, name, software, boot, started: boot / 2 }),
         1 => any::<[u8; 32]>().prop_map(|mac| Packet::Proof { mac }),
         1 => any::<u64>().prop_map(|at| Packet::Ping { at }),
-        1 => any::<u64>().prop_map(|at| Packet::Pong { at }),
+        1 => any::<(u64, u64)>().prop_map(|(at, wall)| Packet::Pong { at, wall }),
         1 => (any::<u32>(), path(), any::<[u8; 32]>(), 0..1u64 << 63).prop_map(|(stream, path, hash, size)| {
             Packet::Fetch { stream, path, content: ContentId(hash), size }
         }),

@@ -18,6 +18,12 @@ pub type Group = u8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
+    /// The first on a link, and again when more was confirmed. `counter`: the highest of the receiver's own that is known here; one
+    /// that it never used tells it that it was rolled back. `confirmed`: for devices, up to which counter a person said that
+    /// what they did was meant.
+    Known { counter: u64, confirmed: Vec<(DeviceId, u64)> },
+    /// This device will not come back: deletions need not be remembered for it.
+    Forget { device: DeviceId },
     /// My tree in one digest, and how much is still to come to it here: paths to be installed, and one more until the first
     /// scan has ended. Sent on connecting, every 30 s,
     /// and when either has changed and rested. The dialler of the link starts comparing when it differs.

@@ -22,12 +22,13 @@ const MAX_TEXT_BYTES: usize = 255;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {
     Message(Message),
-    /// The first after both proofs. `boot`: drawn at each start of the daemon.
+    /// The first after both proofs. `boot`: drawn at each start of the daemon; `started`: when that was, by its clock (ns since 1970).
     Hello {
         protocol: u32,
         name: String,
         software: String,
         boot: u64,
+        started: u64,
     },
     /// That the sender knows the group's secret, for this connection alone.
     Proof {
@@ -37,8 +38,10 @@ pub enum Packet {
     Ping {
         at: u64,
     },
+    /// `wall`: the clock of who answers (ns since 1970).
     Pong {
         at: u64,
+        wall: u64,
     },
     /// Asks for a large content; the first pieces may come without further credit.
     Fetch {

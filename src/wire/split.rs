@@ -28,14 +28,19 @@ pub fn split(message: Message) -> Vec<Message> {
         Message::Contents { contents } => {
             parts(contents, MESSAGE_BYTES, content_bytes, false, |contents, _| Message::Contents { contents })
         }
-        whole @ (Message::State { .. } | Message::Groups { .. } | Message::Buckets { .. }) => vec![whole],
+        whole @ (Message::Known { .. }
+        | Message::Forget { .. }
+        | Message::State { .. }
+        | Message::Groups { .. }
+        | Message::Buckets { .. }) => vec![whole],
     }
 }
 
 /// About what the message takes in memory and, uncompressed, on the wire.
 pub fn bytes_of(message: &Message) -> usize {
     match message {
-        Message::State { .. } => 64,
+        Message::Known { confirmed, .. } => 64 + 42 * confirmed.len(),
+        Message::Forget { .. } | Message::State { .. } => 64,
         Message::Groups { groups } => 16 * groups.len(),
         Message::Buckets { groups } => groups.iter().map(|(_, digests)| 1 + 16 * digests.len()).sum(),
         Message::Offer { buckets, entries, .. } => 2 * buckets.len() + entries.iter().map(entry_bytes).sum::<usize>(),

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
+pub mod clock;
 pub mod disk;
 pub mod lan;
 pub mod machine;

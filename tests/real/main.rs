@@ -7,14 +7,18 @@
 mod common;
 
 mod bad_input;
+mod clocks;
 mod conflicts;
 mod deleting;
 mod echo;
 mod folders;
+mod forgetting;
 mod groups;
 mod guards;
 mod hostile_peer;
+mod identity;
 mod kill;
+mod mass;
 mod names;
 mod saving;
 mod watching;

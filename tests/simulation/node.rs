@@ -114,6 +114,12 @@ impl Node {
         self.engine = Some(Engine::new(config, Recorded::open(&self.durable, bug)));
     }
 
+    /// Another device key, as after a clone or a roll-back was noticed.
+    pub fn renew(&mut self) {
+        self.device.0[1] += 1;
+        self.minted = 0;
+    }
+
     /// The index is gone, and with it the device's key.
     pub fn lose_index(&mut self) {
         self.durable = Durable::default();

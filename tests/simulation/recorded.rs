@@ -31,6 +31,8 @@ impl Recorded {
     /// As it is opened after a start.
     pub fn open(durable: &Durable, bug: Option<Bug>) -> Self {
         let mut index = Self { bug, ..Self::default() };
+        // On which day a deletion was learned is not among what was committed: later than any that may go.
+        index.map.set_today(u64::MAX);
         for (path, row) in &durable.rows {
             index.put(path, row);
         }
@@ -123,6 +125,21 @@ impl Index for Recorded {
 
     fn bucket_digests(&mut self, group: Group) -> Vec<Digest> {
         self.refresh().group(group)
+    }
+
+    fn set_today(&mut self, day: u64) {
+        self.map.set_today(day);
+    }
+
+    fn forget_deletions(&mut self, learned_before: u64, deleted_before: u64, limit: usize) -> u64 {
+        let before: BTreeSet<SyncPath> = self.map.rows().map(|(path, _)| path.clone()).collect();
+        let gone = self.map.forget_deletions(learned_before, deleted_before, limit);
+        let left: BTreeSet<SyncPath> = self.map.rows().map(|(path, _)| path.clone()).collect();
+        for path in before.difference(&left) {
+            self.digests.touch(bucket_of(path));
+            self.written.insert(path.clone());
+        }
+        gone
     }
 
     fn set_horizon(&mut self, deleted_before: u64) {

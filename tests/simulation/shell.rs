@@ -11,7 +11,7 @@ use super::plan::MS;
 use super::rng::Rng;
 use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
 use super::users;
-use super::world::World;
+use super::world::{Happening, World};
 use dirsyncd::engine::{
     Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Observed, Outcome, RootState, ServedFile, Source,
     StageId, Stat, StatKind, Trouble, WalkId,
@@ -82,6 +82,7 @@ impl World {
                 self.fail(format!("n{node} closes an honest peer's link: {why}"));
                 self.close(link);
             }
+            Action::NewDevice => self.after(quick, Happening::Renew(node)),
             Action::Report(_) => {}
         }
     }

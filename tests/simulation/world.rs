@@ -61,6 +61,8 @@ pub enum Happening {
     Restore(NodeId),
     /// The whole machine as it was then, index and all.
     RollBack(NodeId),
+    /// Its engine ended to go on as another device.
+    Renew(NodeId),
     /// It crashes, and its index is gone.
     LoseIndex(NodeId),
     ClockJumps(NodeId),
@@ -190,6 +192,7 @@ impl World {
             Happening::Start(node) => self.start(node),
             Happening::Backup(node) => self.back_up(node),
             Happening::Restore(node) => self.restore(node, false),
+            Happening::Renew(node) => self.renew(node),
             Happening::RollBack(node) => self.restore(node, true),
             Happening::LoseIndex(node) => self.lose_index(node),
             Happening::ClockJumps(node) => {
@@ -339,6 +342,20 @@ impl World {
         self.crash(node, false);
         self.trace.note(self.now, format_args!("n{node}'s index is lost"));
         self.nodes[node].lose_index();
+        self.was_restored = true;
+        self.ledger.found_anew(node, &self.nodes[node].disk.live.listing());
+        self.start(node);
+    }
+
+    /// The engine found that its device is not what it was, and starts anew as another one.
+    fn renew(&mut self, node: NodeId) {
+        if !self.nodes[node].is_up() {
+            return;
+        }
+        self.crash(node, false);
+        self.trace.note(self.now, format_args!("n{node} is a new device"));
+        self.nodes[node].renew();
+        self.nodes[node].is_restored = true;
         self.was_restored = true;
         self.ledger.found_anew(node, &self.nodes[node].disk.live.listing());
         self.start(node);

@@ -2,9 +2,9 @@
 //!
 //! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields (`view.rs`).
 
-use super::view::{EntryView, ErrorView, HistoryView, KeptView, ListView, LogView, StatusView};
+use super::view::{DeviceView, EntryView, ErrorView, HistoryView, KeptView, ListView, LogView, StatusView};
 use super::{About, Handle, KeptFacts, Request, World};
-use crate::engine::Event;
+use crate::engine::{DeviceStatus, Event};
 use crate::io::index::JOURNAL_LINES;
 use crate::model::SyncPath;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -36,6 +36,7 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/history", get(history))
         .route("/v1/restore", post(restore))
         .route("/v1/confirm", post(confirm))
+        .route("/v1/forget", post(forget))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .fallback(async || Refusal::unknown("there is no such request; is dirsync newer than the daemon?"))
@@ -188,6 +189,39 @@ async fn confirm(State(shared): State<Shared>) -> Answer<Done> {
     done(&shared, Event::Confirm).await
 }
 
+/// `device`: its name, or the beginning of its id.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ForgetQuery {
+    pub device: String,
+}
+
+async fn forget(State(shared): State<Shared>, query: Result<Json<ForgetQuery>, JsonRejection>) -> Answer<DeviceView> {
+    let Json(ForgetQuery { device: named }) = query?;
+    let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
+    let chosen = choose_device(&status.devices, &named).map_err(|why| Refusal::unknown(why.to_owned()))?;
+    let (device, chosen) = (chosen.device, DeviceView::from(chosen.clone()));
+    let Json(Done { .. }) = done(&shared, Event::Forget(device)).await?;
+    Ok(Json(chosen))
+}
+
+/// The one device of that name, or whose id begins so; not one that is linked, which plainly has come back.
+fn choose_device<'a>(devices: &'a [DeviceStatus], named: &str) -> Result<&'a DeviceStatus, &'static str> {
+    let is_named = |known: &&DeviceStatus| known.name == named;
+    let begins = |known: &&DeviceStatus| named.len() >= 4 && known.device.to_string().starts_with(named);
+    let mut chosen: Vec<_> = devices.iter().filter(is_named).collect();
+    if chosen.is_empty() {
+        chosen = devices.iter().filter(begins).collect();
+    }
+    match chosen[..] {
+        [] => Err("no device of that name or id is known here; 'dirsync status --json' lists them"),
+        [one] if one.linked => Err("that device is linked now; stop it first"),
+        [one] => Ok(one),
+        _ => {
+            Err("several devices are called so; give the first digits of the id, as 'dirsync status --json' lists them")
+        }
+    }
+}
+
 async fn pause(State(shared): State<Shared>) -> Answer<Done> {
     done(&shared, Event::Pause(true)).await
 }
@@ -214,6 +248,22 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_is_named_by_its_name_or_its_id() {
+        let known = |n: u8, name: &str, linked| {
+            let device = crate::model::DeviceId([n; 32]);
+            DeviceStatus { device, name: name.into(), linked, equal_ns: None }
+        };
+        let devices =
+            [known(1, "old", false), known(2, "new", true), known(3, "twice", false), known(4, "twice", false)];
+        let chosen = |named| choose_device(&devices, named).map(|known| known.device.0[0]);
+        assert_eq!(chosen("old"), Ok(1));
+        assert_eq!(chosen("0303"), Ok(3));
+        assert!(chosen("new").unwrap_err().contains("linked"));
+        assert!(chosen("twice").unwrap_err().contains("several"));
+        assert!(chosen("03").unwrap_err().contains("no device"), "too short to be meant");
+    }
 
     #[test]
     fn a_time_names_what_was_there_then() {

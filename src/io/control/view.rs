@@ -4,7 +4,7 @@
 
 use super::{About, KeptFacts, LinkFacts};
 use crate::engine::index::{Counts, Row};
-use crate::engine::{PeerStatus, Status};
+use crate::engine::{DeviceStatus, PeerStatus, Status};
 use crate::io::index::JournalLine;
 use crate::model::{DeviceId, Kind, SyncPath, text};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,10 @@ pub struct StatusView {
     pub halted: Option<String>,
     /// Deletions that wait for `dirsync confirm`.
     pub held_deletions: u64,
+    /// Files that went back to older contents and wait for the same.
+    pub held_reverts: u64,
+    /// Paths that a peer's change of the ignore file uncovered, and that wait for the same.
+    pub held_uncovered: u64,
     pub files: u64,
     pub directories: u64,
     pub symlinks: u64,
@@ -37,6 +41,18 @@ pub struct StatusView {
     pub peers: Vec<PeerView>,
     pub problems: Vec<PathNote>,
     pub under_way: Vec<PathNote>,
+    /// Every device that was linked once and was not forgotten.
+    pub devices: Vec<DeviceView>,
+}
+
+/// A device that deletions are remembered for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeviceView {
+    pub device: DeviceId,
+    pub name: String,
+    pub linked: bool,
+    /// When it held the same tree last, to the day.
+    pub equal_ns: Option<String>,
 }
 
 /// One linked machine; also `GET /v1/peers`.
@@ -49,6 +65,8 @@ pub struct PeerView {
     pub address: String,
     pub sent_bytes: u64,
     pub received_bytes: u64,
+    /// How far its clock is ahead of this machine's (negative: behind), if that is too much.
+    pub clock_ahead_ns: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -141,6 +159,8 @@ impl StatusView {
             paused: status.paused,
             halted: status.halted,
             held_deletions: status.held_deletions,
+            held_reverts: status.held_reverts,
+            held_uncovered: status.held_uncovered,
             files,
             directories,
             symlinks,
@@ -150,6 +170,7 @@ impl StatusView {
             peers: status.peers.iter().map(|peer| PeerView::new(peer, links)).collect(),
             problems: notes(status.problems),
             under_way: notes(status.under_way),
+            devices: status.devices.into_iter().map(DeviceView::from).collect(),
         }
     }
 }
@@ -165,7 +186,16 @@ impl PeerView {
             address: link.map(|link| link.address.clone()).unwrap_or_default(),
             sent_bytes: link.map_or(0, |link| link.sent_bytes),
             received_bytes: link.map_or(0, |link| link.received_bytes),
+            clock_ahead_ns: peer.clock_ahead_ns.map(|ahead| ahead.to_string()),
         }
+    }
+}
+
+impl From<DeviceStatus> for DeviceView {
+    fn from(known: DeviceStatus) -> Self {
+        let DeviceStatus { device, name, linked, equal_ns } = known;
+        let name = text::escape(name.as_bytes());
+        Self { device, name, linked, equal_ns: equal_ns.map(|at| at.to_string()) }
     }
 }
 

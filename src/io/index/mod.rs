@@ -85,6 +85,7 @@ pub struct SqliteIndex {
     horizon: u64,
     /// Of the last run (ns since 1970); 0: there was none.
     last_commit: u64,
+    today: u64,
     recent: RefCell<Recent>,
     failed: RefCell<Option<IndexError>>,
     /// Stays set once something failed, also after the error was handed over.

@@ -55,6 +55,11 @@ CREATE TABLE journal (
 ) STRICT;
 ";
 
+/// On which day each deletion was learned.
+const DELETIONS: &str = "
+CREATE TABLE IF NOT EXISTS deletions (path BLOB PRIMARY KEY NOT NULL, learned INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+";
+
 /// Where the index that was opened came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -212,6 +217,7 @@ fn make_schema(db: &Connection) -> Result<(), rusqlite::Error> {
 
 /// One ordered scan of (bucket, hash) makes the digests.
 fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
+    db.execute_batch(DELETIONS)?;
     let mut index = SqliteIndex {
         db,
         writing: false,
@@ -219,6 +225,7 @@ fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
         counts: Counts::default(),
         horizon: 0,
         last_commit: 0,
+        today: 0,
         recent: RefCell::default(),
         failed: RefCell::new(None),
         broken: Cell::new(false),

@@ -78,11 +78,44 @@ impl SqliteIndex {
             self.digests.touch(bucket);
         }
         count(&mut self.counts, old, Some(row));
+        self.note_deletion(path, old, row)?;
         let bytes = codec::encode_row(row);
         match old_keys {
             None => self.insert(path, bucket, &keys, &bytes),
             Some(old_keys) => self.update(path, &old_keys, &keys, &bytes),
         }
+    }
+
+    /// A deletion that became the winner was learned today.
+    fn note_deletion(&self, path: &SyncPath, old: Option<&Row>, row: &Row) -> Result<(), IndexError> {
+        let was_deletion = old.is_some_and(|old| !old.winner.is_live());
+        if row.winner.is_live() {
+            return if was_deletion { self.forget_learned(path) } else { Ok(()) };
+        }
+        if old.is_none_or(|old| old.winner != row.winner) {
+            let mut insert = self.statement("INSERT OR REPLACE INTO deletions (path, learned) VALUES (?1, ?2)")?;
+            insert.execute(params![path.as_bytes(), self.today.cast_signed()])?;
+        }
+        Ok(())
+    }
+
+    fn forget_learned(&self, path: &SyncPath) -> Result<(), IndexError> {
+        self.statement("DELETE FROM deletions WHERE path = ?1")?.execute([path.as_bytes()])?;
+        Ok(())
+    }
+
+    /// Some deletions that were learned and made before these.
+    fn old_deletions(&self, learned: u64, deleted_at: u64, limit: usize) -> Result<Vec<SyncPath>, IndexError> {
+        let sql = "SELECT path FROM paths JOIN deletions USING (path) \
+                   WHERE deleted_at < ?1 AND unsettled IS NULL AND learned < ?2 LIMIT ?3";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut select = self.statement(sql)?;
+        let mut rows = select.query(params![deleted_at.to_be_bytes(), learned.cast_signed(), limit])?;
+        let mut paths = Vec::new();
+        while let Some(row) = rows.next()? {
+            paths.push(stored_path(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?);
+        }
+        Ok(paths)
     }
 
     fn insert(&self, path: &SyncPath, bucket: Bucket, keys: &Keys, bytes: &[u8]) -> Result<(), IndexError> {
@@ -116,6 +149,9 @@ impl SqliteIndex {
     fn remove_row(&mut self, path: &SyncPath, old: &Row) -> Result<(), IndexError> {
         self.digests.touch(bucket_of(path));
         count(&mut self.counts, Some(old), None);
+        if !old.winner.is_live() {
+            self.forget_learned(path)?;
+        }
         self.statement("DELETE FROM paths WHERE path = ?1")?.execute([path.as_bytes()])?;
         Ok(())
     }
@@ -265,6 +301,20 @@ impl Index for SqliteIndex {
         if deleted_before != self.horizon {
             self.write(|index| index.move_horizon(deleted_before));
         }
+    }
+
+    fn set_today(&mut self, day: u64) {
+        self.today = day;
+    }
+
+    fn forget_deletions(&mut self, learned_before: u64, deleted_before: u64, limit: usize) -> u64 {
+        let old = self.read(|index| index.old_deletions(learned_before, deleted_before, limit));
+        let may_go = |path: &&SyncPath| self.get(path).is_some_and(|row| row.installing.is_none());
+        let gone: Vec<_> = old.iter().filter(may_go).collect();
+        for path in &gone {
+            self.remove(path);
+        }
+        gone.len() as u64
     }
 
     fn counts(&self) -> Counts {

@@ -65,6 +65,9 @@ enum Operation {
     Put(SyncPath, Box<Row>),
     Remove(SyncPath),
     Horizon(u64),
+    Today(u64),
+    /// What was learned before a day, and deleted before a time.
+    Forget(u64, u64),
     Meta(&'static str, Vec<u8>),
     Commit,
     Reopen,
@@ -72,11 +75,14 @@ enum Operation {
 
 fn any_operation() -> impl Strategy<Value = Operation> {
     let horizon = prop_oneof![0..6u64, Just(u64::MAX), Just(1 << 63)];
+    let before = horizon.clone();
     let key = proptest::sample::select(vec!["counter", "scanned"]);
     prop_oneof![
         8 => (any_path(), any_row()).prop_map(|(path, row)| Operation::Put(path, Box::new(row))),
         2 => any_path().prop_map(Operation::Remove),
         1 => horizon.prop_map(Operation::Horizon),
+        1 => (0..4u64).prop_map(Operation::Today),
+        1 => (0..5u64, before).prop_map(|(learned, deleted)| Operation::Forget(learned, deleted)),
         1 => (key, any::<Vec<u8>>()).prop_map(|(key, value)| Operation::Meta(key, value)),
         1 => Just(Operation::Commit),
         1 => Just(Operation::Reopen),
@@ -88,6 +94,10 @@ fn apply(index: &mut impl Index, operation: &Operation) {
         Operation::Put(path, row) => index.put(path, row),
         Operation::Remove(path) => index.remove(path),
         Operation::Horizon(at) => index.set_horizon(*at),
+        Operation::Today(day) => index.set_today(*day),
+        Operation::Forget(learned, deleted) => {
+            index.forget_deletions(*learned, *deleted, usize::MAX);
+        }
         Operation::Meta(key, value) => index.set_meta(key, value),
         Operation::Commit | Operation::Reopen => {}
     }
@@ -140,6 +150,8 @@ proptest! {
                 Operation::Reopen => {
                     ours.close().unwrap();
                     ours = open(&path);
+                    ours.set_today(0);
+                    model.set_today(0);
                 }
                 _ => {}
             }

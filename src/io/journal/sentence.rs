@@ -67,7 +67,65 @@ pub(super) fn line(report: &Report) -> Line {
         Report::Resumed => (Level::Info, "resumed", "syncing goes on".to_owned()),
         Report::Held { deletions, of } => {
             let held = format!("{} of {}", counted(*deletions, "deletion", "deletions"), counted(*of, "file", "files"));
-            (Level::Warn, "held", format!("held back: {held}; if they are meant, run 'dirsync confirm'"))
+            (
+                Level::Warn,
+                "held",
+                format!("held back: {held}; if they are meant, run 'dirsync confirm', else put the files back"),
+            )
+        }
+        Report::HeldFromPeers { deletions, of } => {
+            let held = format!("{} of {}", counted(*deletions, "deletion", "deletions"), counted(*of, "file", "files"));
+            let text =
+                format!("held back: {held} by other machines; if they are meant, run 'dirsync confirm' on any machine");
+            (Level::Warn, "held", text)
+        }
+        Report::HeldReverts { reverts, of, by_peers } => {
+            let held = format!("{} of {}", count(*reverts), counted(*of, "file", "files"));
+            let whose = if *by_peers { " by other machines' changes" } else { " here" };
+            let text = format!(
+                "held back: {held} went back to older contents{whose}; if that is meant, run 'dirsync confirm', else put the newer \
+                 files back"
+            );
+            (Level::Warn, "held", text)
+        }
+        Report::HeldUncovered { paths } => {
+            let text = format!(
+                "held back: another machine's change of .dirsyncignore would have {} here synced that were not; if that is meant, \
+                 run 'dirsync confirm', else change .dirsyncignore",
+                counted(*paths, "path", "paths")
+            );
+            (Level::Warn, "held", text)
+        }
+        Report::Confirmed => (Level::Info, "confirmed", "confirmed: what was held goes ahead".to_owned()),
+        Report::NewDevice { why } => {
+            let text = format!(
+                "{}; it takes a new device id, and what it holds is compared as if found for the first time: nothing is deleted \
+                 or rolled back elsewhere",
+                escaped(why)
+            );
+            (Level::Warn, "new_device", text)
+        }
+        Report::ClockOff { peer, ahead_ns } => {
+            let (by, way) = (duration(ahead_ns.unsigned_abs()), if *ahead_ns > 0 { "ahead of" } else { "behind" });
+            let text = format!(
+                "the clock of {} is {by} {way} this machine's: set the wrong one (timedatectl set-ntp true); until then, of two \
+                 changes made apart the wrong one may win",
+                escaped(peer)
+            );
+            (Level::Warn, "clock", text)
+        }
+        Report::ClockRight { peer } => {
+            (Level::Info, "clock", format!("the clock of {} agrees with this machine's again", escaped(peer)))
+        }
+        Report::Forgotten { device } => {
+            (Level::Info, "forgotten", format!("forgot {}: deletions are no longer remembered for it", escaped(device)))
+        }
+        Report::Purged { deletions } => {
+            let text = format!(
+                "{} that every machine knows are remembered no longer",
+                counted(*deletions, "deletion", "deletions")
+            );
+            (Level::Info, "purged", text)
         }
     };
     Line { level, kind, path: path(report).map(|path| path.as_bytes().to_vec()), peer: peer(report), text }
@@ -130,7 +188,9 @@ fn peer(report: &Report) -> Option<String> {
     match report {
         Report::Received { from, .. } => Some(escaped(from)),
         Report::Sent { to, .. } if !to.is_empty() => Some(names(to)),
-        Report::InSync { peer, .. } => Some(escaped(peer)),
+        Report::InSync { peer, .. } | Report::ClockOff { peer, .. } | Report::ClockRight { peer } => {
+            Some(escaped(peer))
+        }
         _ => None,
     }
 }
@@ -289,7 +349,7 @@ mod tests {
             (Report::InSync { peer: "beta".into(), paths: 1 }, "in sync with beta (1 path)"),
             (
                 Report::Held { deletions: 90, of: 100 },
-                "held back: 90 deletions of 100 files; if they are meant, run 'dirsync confirm'",
+                "held back: 90 deletions of 100 files; if they are meant, run 'dirsync confirm', else put the files back",
             ),
         ];
         for (report, text) in table {

@@ -1,0 +1,506 @@
+//! What the guards do with whole engines: what is held, what lets it go, and who takes a new id.
+
+use super::map_index::MapIndex;
+use super::*;
+use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, Version};
+use crate::wire::message::Message;
+
+const WALL: u64 = 1_800_000_000 * SECOND;
+const LINK: LinkId = LinkId(1);
+const OWN: DeviceId = DeviceId([1; 32]);
+const PEER: DeviceId = DeviceId([2; 32]);
+
+fn path(text: &str) -> SyncPath {
+    SyncPath::new(text).unwrap()
+}
+
+fn time(secs: i64) -> FileTime {
+    FileTime { secs, nanos: 0 }
+}
+
+/// A file of the tests: its content is told by its name, its size is 1.
+fn file(n: u64, mtime: i64) -> (SyncPath, Stat, ContentId) {
+    let stat =
+        Stat { kind: StatKind::File, size: 1, mtime: time(mtime), ctime: time(mtime), ino: n + 10, mode: Mode(0o644) };
+    (path(&format!("f{n}")), stat, ContentId::of(format!("{n} at {mtime}").as_bytes()))
+}
+
+/// An engine with its clock, and what it said and asked for.
+struct Machine {
+    engine: Engine<MapIndex>,
+    mono: u64,
+    wall: u64,
+    said: Vec<Action>,
+}
+
+impl Machine {
+    fn new(index: MapIndex) -> Self {
+        let engine = Engine::new(Config { device: OWN, name: "own".into() }, index);
+        let mut machine = Self { engine, mono: SECOND, wall: WALL, said: Vec::new() };
+        let started = machine.engine.start(machine.now(), Trust::Known);
+        machine.said.extend(started);
+        machine.tell(Event::IgnoreRead(None));
+        machine
+    }
+
+    /// With so many files, all scanned.
+    fn with_files(count: u64) -> Self {
+        let mut machine = Self::new(MapIndex::new());
+        machine.scan(&(0..count).map(|n| file(n, 1_000_000)).collect::<Vec<_>>());
+        assert_eq!(machine.engine.status().counts.files, count);
+        machine.said.clear();
+        machine
+    }
+
+    fn linked(mut self) -> Self {
+        self.tell(Event::LinkUp { link: LINK, device: PEER, name: "peer".into(), dialler: false });
+        self.hear(Message::Known { counter: 0, confirmed: Vec::new() });
+        self.said.clear();
+        self
+    }
+
+    fn now(&self) -> Now {
+        Now { wall: self.wall, mono: self.mono }
+    }
+
+    /// Answers every check of the root as fine.
+    fn tell(&mut self, event: Event) {
+        let mut actions = self.engine.handle(self.now(), event);
+        while actions.contains(&Action::CheckRoot) {
+            actions.retain(|action| *action != Action::CheckRoot);
+            actions.extend(self.engine.handle(self.now(), Event::Root(RootState::Fine)));
+        }
+        self.said.extend(actions);
+    }
+
+    fn hear(&mut self, message: Message) {
+        self.tell(Event::Message { link: LINK, message, wire_bytes: 1 });
+    }
+
+    fn wait(&mut self, ns: u64) {
+        for _ in 0..20 {
+            self.mono += ns / 20;
+            self.wall += ns / 20;
+            self.tell(Event::Tick);
+        }
+    }
+
+    /// Answers the walks that were asked for with these files, and the looks that follow.
+    fn scan(&mut self, found: &[(SyncPath, Stat, ContentId)]) {
+        let asked: Vec<_> = self.said.extract_if(.., |action| matches!(action, Action::Walk { .. })).collect();
+        let walks = asked.into_iter().filter_map(|action| match action {
+            Action::Walk { walk, .. } => Some(walk),
+            _ => None,
+        });
+        for walk in walks {
+            let listed = found.iter().map(|(path, stat, _)| (path.clone(), *stat)).collect();
+            self.tell(Event::Listed { walk, found: listed });
+            self.tell(Event::Walked { walk, unread: Vec::new() });
+        }
+        self.look(found);
+        self.wait(5 * SECOND);
+        self.look(found);
+    }
+
+    /// Answers the looks that were asked for.
+    fn look(&mut self, found: &[(SyncPath, Stat, ContentId)]) {
+        let looks: Vec<_> = self.said.extract_if(.., |action| matches!(action, Action::Look { .. })).collect();
+        for look in looks {
+            let Action::Look { path, .. } = look else { continue };
+            let observed = match found.iter().find(|(name, ..)| *name == path) {
+                Some((_, stat, content)) => Observed::File { stat: *stat, content: *content, body: None },
+                None => Observed::Absent,
+            };
+            self.tell(Event::Looked { path, observed });
+        }
+    }
+
+    /// These vanish while the folder is watched.
+    fn remove_live(&mut self, files: std::ops::Range<u64>) {
+        for n in files {
+            self.tell(Event::Hint { path: file(n, 0).0, hint: Hint::Gone });
+        }
+        self.wait(SECOND);
+        self.look(&[]);
+        self.wait(20 * SECOND);
+    }
+
+    fn live(&self) -> u64 {
+        self.engine.index().rows().filter(|(_, row)| row.winner.is_live()).count() as u64
+    }
+
+    fn installs(&self) -> u64 {
+        self.said.iter().filter(|action| matches!(action, Action::Install(_))).count() as u64
+    }
+
+    fn has_said(&self, is_it: impl Fn(&Report) -> bool) -> bool {
+        self.said.iter().any(|action| matches!(action, Action::Report(report) if is_it(report)))
+    }
+
+    fn confirmed_told(&self) -> Option<Vec<(DeviceId, u64)>> {
+        self.said.iter().rev().find_map(|action| match action {
+            Action::Send { message: Message::Known { confirmed, .. }, .. } => Some(confirmed.clone()),
+            _ => None,
+        })
+    }
+
+    /// The peer's change on top of what is here: a deletion, or a file with this mtime.
+    fn by_peer(&self, n: u64, counter: u64, mtime: Option<i64>) -> (SyncPath, Entry) {
+        let path = file(n, 0).0;
+        let base = self.engine.index().get(&path).unwrap().winner.version;
+        let kind = match mtime {
+            None => Kind::Deleted { at: self.wall },
+            Some(mtime) => Kind::File { size: 1, content: ContentId::of(format!("peer {n} {mtime}").as_bytes()) },
+        };
+        let version = Version { stamp: base.stamp + 1, author: PEER, seen: base.seen.with(PEER, counter) };
+        let (mode, mtime) = (Mode(0o644), time(mtime.unwrap_or(0)));
+        (path, Entry { kind, mode, mtime, version })
+    }
+
+    fn peer_changes(&mut self, files: std::ops::Range<u64>, mtime: Option<i64>) {
+        let changes = files.map(|n| {
+            let (path, entry) = self.by_peer(n, n + 1, mtime);
+            Change { path, entry, body: None }
+        });
+        let changes = changes.collect();
+        self.hear(Message::Changes { changes, told: Vec::new() });
+        self.wait(2 * SECOND);
+    }
+}
+
+#[test]
+fn half_of_the_files_may_be_deleted_while_watched_and_more_is_held() {
+    let mut machine = Machine::with_files(200);
+    machine.remove_live(0..100);
+    assert_eq!(machine.live(), 100);
+    machine.remove_live(100..110);
+    assert_eq!(machine.live(), 100, "the same hour's are counted together");
+    assert_eq!(machine.engine.status().held_deletions, 10);
+    assert!(machine.has_said(|report| matches!(report, Report::Held { deletions: 10, of: 200 })));
+}
+
+#[test]
+fn a_confirmation_lets_deletions_go_and_tells_the_peers_that_they_are_meant() {
+    let mut machine = Machine::with_files(200).linked();
+    machine.remove_live(0..150);
+    assert_eq!((machine.live(), machine.engine.status().held_deletions), (200, 150));
+    machine.said.clear();
+    machine.tell(Event::Confirm);
+    machine.scan(&(150..200).map(|n| file(n, 1_000_000)).collect::<Vec<_>>());
+    assert_eq!((machine.live(), machine.engine.status().held_deletions), (50, 0));
+    let told = machine.confirmed_told().expect("the peers are told");
+    assert!(told.iter().any(|(device, counter)| *device == OWN && *counter >= 150), "{told:?}");
+}
+
+#[test]
+fn files_that_moved_are_not_lost() {
+    let mut machine = Machine::with_files(200);
+    // The same contents stand elsewhere before the old names are found gone.
+    for n in 0..200 {
+        let (_, stat, content) = file(n, 1_000_000);
+        machine.tell(Event::Hint { path: path(&format!("moved{n}")), hint: Hint::Closed });
+        machine.wait(SECOND / 10);
+        machine.said.clear();
+        let stat = Stat { ino: n + 1000, ..stat };
+        machine.tell(Event::Looked {
+            path: path(&format!("moved{n}")),
+            observed: Observed::File { stat, content, body: None },
+        });
+    }
+    machine.remove_live(0..200);
+    assert_eq!((machine.live(), machine.engine.status().held_deletions), (200, 0));
+}
+
+#[test]
+fn an_engine_that_may_lose_many_holds_nothing() {
+    let mut machine = Machine::with_files(200).linked();
+    machine.engine.allow_mass_delete();
+    machine.remove_live(0..150);
+    assert_eq!((machine.live(), machine.engine.status().held_deletions), (50, 0));
+    machine.peer_changes(150..200, None);
+    assert_eq!((machine.installs(), machine.engine.status().held_deletions), (50, 0));
+}
+
+#[test]
+fn deletions_by_peers_are_followed_up_to_half_and_held_above() {
+    let mut machine = Machine::with_files(200).linked();
+    machine.peer_changes(0..150, None);
+    assert_eq!((machine.installs(), machine.engine.status().held_deletions), (0, 150));
+    assert!(machine.has_said(|report| matches!(report, Report::HeldFromPeers { deletions: 150, of: 200 })));
+    assert!(machine.engine.status().idle, "what is held keeps nobody waiting");
+
+    let mut few = Machine::with_files(200).linked();
+    few.peer_changes(0..100, None);
+    assert_eq!((few.installs(), few.engine.status().held_deletions), (100, 0));
+}
+
+#[test]
+fn what_is_held_of_peers_is_still_held_after_a_restart() {
+    let mut machine = Machine::with_files(200).linked();
+    machine.peer_changes(0..150, None);
+    let again = Machine::new(machine.engine.into_index());
+    let mut again = Machine { said: Vec::new(), ..again };
+    again.wait(5 * SECOND);
+    assert_eq!((again.installs(), again.engine.status().held_deletions), (0, 150));
+}
+
+#[test]
+fn a_confirmation_here_or_elsewhere_releases_what_peers_deleted() {
+    for elsewhere in [false, true] {
+        let mut machine = Machine::with_files(200).linked();
+        machine.peer_changes(0..150, None);
+        if elsewhere {
+            machine.hear(Message::Known { counter: 0, confirmed: vec![(PEER, 150)] });
+        } else {
+            machine.tell(Event::Confirm);
+        }
+        machine.wait(SECOND);
+        assert_eq!((machine.installs(), machine.engine.status().held_deletions), (150, 0));
+        assert_eq!(machine.confirmed_told(), Some(vec![(PEER, 150)]), "and the others are told");
+    }
+}
+
+#[test]
+fn what_was_confirmed_before_it_is_heard_is_not_held() {
+    let mut machine = Machine::with_files(200).linked();
+    machine.hear(Message::Known { counter: 0, confirmed: vec![(PEER, 120)] });
+    machine.peer_changes(0..120, None);
+    assert_eq!(machine.installs(), 120);
+}
+
+#[test]
+fn a_peer_that_takes_half_of_the_files_back_to_older_contents_is_held() {
+    let mut machine = Machine::with_files(200).linked();
+    machine.peer_changes(0..150, Some(999_000));
+    let status = machine.engine.status();
+    assert_eq!((status.held_reverts, status.held_deletions), (150, 0));
+    let asks = |action: &Action| matches!(action, Action::Send { message: Message::Get { .. }, .. });
+    assert!(!machine.said.iter().any(asks), "nothing is fetched for them");
+    machine.tell(Event::Confirm);
+    machine.wait(SECOND);
+    assert!(machine.said.iter().any(asks));
+    assert_eq!(machine.engine.status().held_reverts, 0);
+}
+
+#[test]
+fn newer_contents_by_peers_are_never_held() {
+    let mut machine = Machine::with_files(200).linked();
+    machine.peer_changes(0..200, Some(1_000_001));
+    assert_eq!(machine.engine.status().held_reverts, 0);
+}
+
+#[test]
+fn half_of_the_files_found_with_older_contents_is_held_until_confirmed() {
+    let mut machine = Machine::with_files(200);
+    let old: Vec<_> = (0..200).map(|n| file(n, if n < 150 { 900_000 } else { 1_000_000 })).collect();
+    let before = machine.engine.index().get(&path("f0")).unwrap().winner;
+    machine.tell(Event::Overflow);
+    machine.scan(&old);
+    assert_eq!(machine.engine.status().held_reverts, 150);
+    assert_eq!(machine.engine.index().get(&path("f0")).unwrap().winner, before);
+    assert!(
+        machine.has_said(|report| matches!(report, Report::HeldReverts { reverts: 150, of: 200, by_peers: false }))
+    );
+    machine.tell(Event::Confirm);
+    machine.scan(&old);
+    assert_eq!(machine.engine.status().held_reverts, 0);
+    assert!(machine.engine.index().get(&path("f0")).unwrap().winner.beats(&before));
+}
+
+#[test]
+fn a_few_older_files_are_ordinary_edits() {
+    let mut machine = Machine::with_files(200);
+    let old: Vec<_> = (0..200).map(|n| file(n, if n < 90 { 900_000 } else { 1_000_000 })).collect();
+    let before = machine.engine.index().get(&path("f0")).unwrap().winner;
+    machine.tell(Event::Overflow);
+    machine.scan(&old);
+    assert_eq!(machine.engine.status().held_reverts, 0);
+    assert!(machine.engine.index().get(&path("f0")).unwrap().winner.beats(&before));
+}
+
+#[test]
+fn a_counter_that_was_never_used_makes_a_new_device_once_and_forgets_what_this_start_made() {
+    let index = Machine::with_files(3).engine.into_index();
+    let mut machine = Machine::new(index).linked();
+    // Found when the machine came up with an index that is older than its disk: it would roll the group back.
+    machine.tell(Event::Overflow);
+    machine.scan(&[file(0, 1_000_000), file(1, 1_700_000_000), file(2, 1_000_000)]);
+    let minted = machine.engine.index().get(&path("f1")).unwrap().winner.version;
+    machine.hear(Message::Known { counter: minted.counter() + 5000, confirmed: Vec::new() });
+    assert!(machine.said.contains(&Action::NewDevice));
+    assert!(machine.has_said(|report| matches!(report, Report::NewDevice { why } if why.contains("peer"))));
+    machine.wait(SECOND);
+    assert!(machine.engine.index().get(&path("f1")).is_none(), "it is found again, as in a restored folder");
+    assert!(machine.engine.index().get(&path("f0")).is_some());
+
+    let now = machine.now();
+    let index = machine.engine.into_index();
+    let mut next = Engine::new(Config { device: DeviceId([9; 32]), name: "own".into() }, index);
+    next.was_renewed();
+    next.start(now, Trust::Known);
+    assert_eq!(next.trust(), Trust::Restored);
+    next.handle(now, Event::LinkUp { link: LINK, device: PEER, name: "peer".into(), dialler: true });
+    let known = Message::Known { counter: 1 << 40, confirmed: Vec::new() };
+    let actions = next.handle(now, Event::Message { link: LINK, message: known, wire_bytes: 1 });
+    assert!(!actions.contains(&Action::NewDevice), "once a start");
+}
+
+#[test]
+fn nothing_new_is_told_to_a_peer_before_it_said_what_it_knows_of_us() {
+    let mut machine = Machine::with_files(3);
+    machine.tell(Event::LinkUp { link: LINK, device: PEER, name: "peer".into(), dialler: false });
+    let first = machine.said.iter().find(|action| matches!(action, Action::Send { .. }));
+    assert!(matches!(first, Some(Action::Send { message: Message::Known { .. }, .. })), "{first:?}");
+    machine.said.clear();
+    let is_change = |action: &Action| matches!(action, Action::Send { message: Message::Changes { .. }, .. });
+    machine.remove_live(0..1);
+    assert!(!machine.said.iter().any(is_change));
+    machine.hear(Message::Known { counter: 0, confirmed: Vec::new() });
+    machine.remove_live(1..2);
+    assert!(machine.said.iter().any(is_change));
+}
+
+#[test]
+fn of_two_machines_with_one_id_the_later_ends_and_the_earlier_goes_on() {
+    let (early, late) = ((5, 9), (7, 1));
+    let mut machine = Machine::with_files(3);
+    machine.tell(Event::Twin { ours: early, theirs: late });
+    assert!(!machine.said.contains(&Action::NewDevice));
+    machine.tell(Event::Twin { ours: late, theirs: early });
+    assert!(machine.said.contains(&Action::NewDevice));
+}
+
+#[test]
+fn a_clock_that_is_off_is_named_once_and_so_is_its_return() {
+    let mut machine = Machine::with_files(3).linked();
+    for ahead_ns in [100_000_000, 3_600_000_000_000, 3_600_400_000_000] {
+        machine.tell(Event::Clock { link: LINK, ahead_ns });
+    }
+    let off = |action: &&Action| matches!(action, Action::Report(Report::ClockOff { .. }));
+    assert_eq!(machine.said.iter().filter(off).count(), 1);
+    assert_eq!(machine.engine.status().peers[0].clock_ahead_ns, Some(3_600_400_000_000));
+    machine.tell(Event::Clock { link: LINK, ahead_ns: -3_000_000 });
+    assert!(machine.has_said(|report| matches!(report, Report::ClockRight { .. })));
+    assert_eq!(machine.engine.status().peers[0].clock_ahead_ns, None);
+}
+
+#[test]
+fn deletions_are_forgotten_once_every_device_knows_them_and_the_digests_stay() {
+    let mut machine = Machine::with_files(5).linked();
+    machine.remove_live(0..1);
+    let day = |machine: &mut Machine, days: u64| {
+        machine.wall += days * DAY_NS;
+        // Something happens, so that the latest stamp moves on.
+        let entry = Entry {
+            kind: Kind::Directory,
+            mode: Mode(0o755),
+            mtime: FileTime::default(),
+            version: Version {
+                stamp: machine.wall - SECOND,
+                author: PEER,
+                seen: Seen::default().with(PEER, machine.wall),
+            },
+        };
+        machine.hear(Message::Changes {
+            changes: vec![Change { path: path("seen"), entry, body: None }],
+            told: Vec::new(),
+        });
+        machine.wait(SECOND);
+    };
+    day(&mut machine, 60);
+    machine.wait(2 * 3600 * SECOND);
+    let known = |machine: &Machine| machine.engine.index().get(&path("f0")).is_some();
+    assert!(known(&machine), "the peer has not compared equal since");
+    let root = machine.engine.index_mut().root_digest();
+    machine.hear(Message::State { root, pending: 0 });
+    machine.wait(2 * 3600 * SECOND);
+    assert!(!known(&machine));
+    assert_eq!(machine.engine.index_mut().root_digest(), root);
+
+    // A machine that still remembers it does not teach it again.
+    let version = Version { stamp: WALL, author: PEER, seen: Seen::default().with(PEER, 1) };
+    let entry = Entry { kind: Kind::Deleted { at: WALL }, mode: Mode::NONE, mtime: FileTime::default(), version };
+    machine.hear(Message::Offer { buckets: Vec::new(), entries: vec![(path("f0"), entry)], more: false });
+    assert!(!known(&machine));
+}
+
+#[test]
+fn a_device_that_will_not_come_back_is_forgotten_here_and_by_the_peers() {
+    let third = DeviceId([3; 32]);
+    let mut machine = Machine::with_files(5).linked();
+    machine.tell(Event::LinkUp { link: LinkId(2), device: third, name: "third".into(), dialler: false });
+    machine.tell(Event::Forget(third));
+    assert_eq!(machine.engine.status().devices.len(), 2, "a linked one has come back");
+    machine.tell(Event::LinkDown { link: LinkId(2) });
+    machine.tell(Event::Forget(third));
+    assert_eq!(machine.engine.status().devices.len(), 1);
+    let told = |action: &Action| matches!(action, Action::Send { message: Message::Forget { device }, .. } if *device == third);
+    assert!(machine.said.iter().any(told));
+    assert!(machine.has_said(|report| matches!(report, Report::Forgotten { device } if device == "third")));
+    machine.said.clear();
+    machine.hear(Message::Forget { device: third });
+    assert!(!machine.said.iter().any(told), "said once");
+}
+
+/// A machine whose patterns cover `*.key`, and a peer that takes that away.
+fn uncovered() -> Machine {
+    let mut machine = Machine::new(MapIndex::new());
+    machine.scan(&[file(0, 1_000_000)]);
+    machine.tell(Event::IgnoreRead(Some(b"*.key".to_vec())));
+    machine.scan(&[file(0, 1_000_000)]);
+    let mut machine = machine.linked();
+    let kind = Kind::File { size: 5, content: ContentId::of(b"# all") };
+    let version = Version { stamp: WALL, author: PEER, seen: Seen::default().with(PEER, 1) };
+    let entry = Entry { kind, mode: Mode(0o644), mtime: time(1_000_000), version };
+    let (_, stat, _) = file(77, 1_000_000);
+    let row = index::Row {
+        winner: entry.clone(),
+        disk: Some(merge::on_disk(entry, Some(Stat { size: 5, ..stat }))),
+        installing: None,
+    };
+    machine.engine.index_mut().put(&path(".dirsyncignore"), &row);
+    machine.said.clear();
+    machine.tell(Event::IgnoreRead(Some(b"# all".to_vec())));
+    machine
+}
+
+fn secret() -> (SyncPath, Stat, ContentId) {
+    let (_, stat, content) = file(50, 1_000_000);
+    (path("my.key"), stat, content)
+}
+
+#[test]
+fn what_a_peer_s_ignore_file_uncovers_here_waits_for_a_person() {
+    let mut machine = uncovered();
+    let rules = || {
+        let (_, stat, _) = file(77, 1_000_000);
+        (path(".dirsyncignore"), Stat { size: 5, ..stat }, ContentId::of(b"# all"))
+    };
+    machine.scan(&[file(0, 1_000_000), secret(), rules()]);
+    assert_eq!(machine.engine.status().held_uncovered, 1);
+    assert!(machine.has_said(|report| matches!(report, Report::HeldUncovered { paths: 1 })));
+    assert!(machine.engine.index().get(&path("my.key")).is_none());
+    machine.tell(Event::Confirm);
+    machine.scan(&[file(0, 1_000_000), secret(), rules()]);
+    assert_eq!(machine.engine.status().held_uncovered, 0);
+    assert!(machine.engine.index().get(&path("my.key")).is_some());
+}
+
+#[test]
+fn a_peer_s_ignore_file_that_uncovers_nothing_here_is_followed_at_once() {
+    let mut machine = uncovered();
+    let (_, stat, _) = file(77, 1_000_000);
+    let rules = (path(".dirsyncignore"), Stat { size: 5, ..stat }, ContentId::of(b"# all"));
+    machine.scan(&[file(0, 1_000_000), rules]);
+    assert_eq!(machine.engine.status().held_uncovered, 0);
+    assert!(!machine.engine.covers(&path("my.key"), false), "what peers have of that name may come");
+}
+
+#[test]
+fn a_user_s_own_ignore_file_is_followed_at_once() {
+    let mut machine = Machine::new(MapIndex::new());
+    machine.scan(&[]);
+    machine.tell(Event::IgnoreRead(Some(b"*.key".to_vec())));
+    machine.tell(Event::IgnoreRead(Some(b"*.tmp".to_vec())));
+    assert!(!machine.engine.covers(&path("my.key"), false) && machine.engine.covers(&path("a.tmp"), false));
+}

@@ -1,0 +1,158 @@
+//! Whether this device is who it was: counters that peers remember, and another machine with the same id.
+//!
+//! The first thing that machines say on a link is the highest counter of the other's that they know. One that hears of a
+//! counter that it never used was rolled back with its disk; one that meets its own id was cloned. It then says so, takes what it
+//! made since its start out of the index, and starts anew as a new device whose folder counts as restored: nothing
+//! of it beats what the group has since, and nothing is deleted (P8). Once a start, so that no peer can make it go on and on.
+//! Deliberately not here: the new key, and the start (the daemon's).
+
+use super::action::{Action, Report};
+use super::event::{LinkId, Now};
+use super::guard;
+use super::index::Index;
+use super::local::PAGE;
+use super::session::Met;
+use super::{Engine, META_RESTORED};
+use crate::model::{DeviceId, Version};
+use crate::wire::message::Message;
+use std::collections::BTreeMap;
+
+const META_HEARD: &str = "heard";
+/// Devices whose counters are remembered (P9).
+const HEARD_CAP: usize = 4096;
+/// What was heard is stored this often: it tells months, not seconds.
+const STORE_EVERY_NS: u64 = 60_000_000_000;
+
+/// Whether this device may give way to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    May,
+    /// It did so already, in this start.
+    Done,
+    /// Nothing more is to be done: another device takes over.
+    Ending,
+}
+
+/// The highest counter of each device that any winner had.
+#[derive(Default)]
+pub(super) struct HeardCounters {
+    by_device: BTreeMap<DeviceId, u64>,
+    dirty: bool,
+    stored: u64,
+}
+
+impl HeardCounters {
+    pub fn load(index: &impl Index) -> Self {
+        let stored = index.meta(META_HEARD).unwrap_or_default();
+        let list: Vec<(DeviceId, u64)> = postcard::from_bytes(&stored).unwrap_or_default();
+        Self { by_device: list.into_iter().collect(), ..Self::default() }
+    }
+
+    pub fn note(&mut self, version: &Version) {
+        let counter = version.counter();
+        let has_room = self.by_device.len() < HEARD_CAP;
+        match self.by_device.get_mut(&version.author) {
+            Some(known) if *known >= counter => return,
+            Some(known) => *known = counter,
+            None if has_room => drop(self.by_device.insert(version.author, counter)),
+            None => return,
+        }
+        self.dirty = true;
+    }
+
+    fn of(&self, device: &DeviceId) -> u64 {
+        self.by_device.get(device).copied().unwrap_or(0)
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// What is told to each peer first, and again when more was confirmed.
+    pub(super) fn tell_known_to(&mut self, link: LinkId) {
+        let Some(session) = self.sessions.get(&link) else { return };
+        let (counter, confirmed) = (self.heard.of(&session.device), self.guards.confirmed());
+        self.send(vec![link], Message::Known { counter, confirmed });
+    }
+
+    pub(super) fn tell_known(&mut self) {
+        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.tell_known_to(link);
+        }
+    }
+
+    pub(super) fn known_came(&mut self, link: LinkId, counter: u64, confirmed: Vec<(DeviceId, u64)>) {
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.met = Met::Acquainted;
+        }
+        self.check_counter(counter, link);
+        let news = confirmed.into_iter().filter(|(device, counter)| self.guards.confirm(*device, *counter)).count();
+        if news > 0 {
+            self.release_confirmed();
+        }
+    }
+
+    /// A peer knows this counter of ours.
+    pub(super) fn check_counter(&mut self, counter: u64, link: LinkId) {
+        if counter <= self.counter {
+            return;
+        }
+        let peer = self.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
+        self.take_new_device(format!(
+            "{peer} knows changes of this machine's that it does not know itself: it was set back to an older state, as from a \
+             backup or an image"
+        ));
+        // Where that was done once already: at least no counter is used twice.
+        self.use_counter(counter);
+    }
+
+    /// Another machine has this one's id, and proved it.
+    pub(super) fn twin_met(&mut self, ours: (u64, u64), theirs: (u64, u64)) {
+        if guard::gives_way(ours, theirs) {
+            self.take_new_device(
+                "another machine, started earlier, runs with a copy of this one's state directory (or the other way round)"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn take_new_device(&mut self, why: String) {
+        if self.renewal != Renewal::May {
+            return;
+        }
+        self.forget_own_since_start();
+        self.index.set_meta(META_RESTORED, b"1");
+        self.halted = Some(format!("{why}; it starts anew as another device"));
+        self.out.push(Action::Report(Report::NewDevice { why }));
+        self.act(Action::NewDevice);
+        self.renewal = Renewal::Ending;
+    }
+
+    /// What was found here since the start was compared with an index that does not go with it: it is found again, as in a
+    /// folder that was restored.
+    fn forget_own_since_start(&mut self) {
+        let (own, start) = (self.config.device, self.counter_at_start);
+        let is_new = |version: &Version| version.author == own && version.counter() > start;
+        let mut after = None;
+        loop {
+            let page = self.index.below(None, after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (path, mut row) in page {
+                if is_new(&row.winner.version) {
+                    self.index.remove(&path);
+                } else if row.disk.take_if(|disk| is_new(&disk.entry.version)).is_some() {
+                    self.index.put(&path, &row);
+                }
+            }
+        }
+    }
+
+    /// Once a group of events.
+    pub(super) fn store_heard(&mut self, now: Now) {
+        if self.heard.dirty && (self.heard.stored == 0 || self.heard.stored + STORE_EVERY_NS <= now.mono) {
+            self.heard.dirty = false;
+            self.heard.stored = now.mono;
+            let list: Vec<_> = self.heard.by_device.iter().collect();
+            self.index.set_meta(META_HEARD, &postcard::to_stdvec(&list).expect("writing to memory does not fail"));
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What a peer's change of the ignore file newly uncovers here waits for a person.
+//!
+//! The patterns that were in force here go on covering until it is known that nothing here would be told to others that
+//! was not before, or until someone confirms. A change that was made here is its user's own will. Deliberately not here: what
+//! patterns mean (`ignore.rs`).
+
+use super::Engine;
+use super::action::{Action, Report};
+use super::event::Now;
+use super::ignore::Ignore;
+use super::index::Index;
+use crate::model::path::IGNORE_FILE;
+use crate::model::{ContentId, Entry, SyncPath};
+
+/// The text of the patterns that are wholly in force here.
+const META_BELIEVED: &str = "ignore.believed";
+
+#[derive(Default)]
+pub(super) struct Uncovered {
+    /// The text that was read last.
+    text: Vec<u8>,
+    /// What was in force before, and is so still.
+    before: Option<Ignore>,
+    /// Walks that began earlier do not tell what is uncovered.
+    first_walk: u64,
+    /// Paths here that the last walk found to be covered by those alone.
+    pub paths: u64,
+}
+
+impl<I: Index> Engine<I> {
+    /// Whether the path is not synced.
+    pub(super) fn covers(&self, path: &SyncPath, is_dir: bool) -> bool {
+        self.ignore.covers(path, is_dir) || self.is_uncovered(path, is_dir)
+    }
+
+    /// Whether only patterns cover it that a peer took away.
+    pub(super) fn is_uncovered(&self, path: &SyncPath, is_dir: bool) -> bool {
+        self.uncovered
+            .before
+            .as_ref()
+            .is_some_and(|before| before.covers(path, is_dir) && !self.ignore.covers(path, is_dir))
+    }
+
+    /// The ignore file was read, and a whole walk follows.
+    pub(super) fn patterns_came(&mut self, text: &[u8]) {
+        text.clone_into(&mut self.uncovered.text);
+        self.uncovered.first_walk = self.last_walk + 1;
+        let believed = self.index.meta(META_BELIEVED);
+        match believed {
+            Some(before) if before != text && !self.is_own_patterns(text) => {
+                self.uncovered.before = Some(Ignore::parse(&before).0);
+            }
+            _ => self.believe_patterns(),
+        }
+    }
+
+    /// Whether a user of this machine wrote them, as far as the index knows.
+    fn is_own_patterns(&self, text: &[u8]) -> bool {
+        let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
+        if self.is_busy(&path) {
+            return false;
+        }
+        let Some(row) = self.index.get(&path) else { return true };
+        let is_peers = |entry: &Entry| entry.version.author != self.config.device;
+        if text.is_empty() && row.live_on_disk().is_none() {
+            return !is_peers(&row.winner);
+        }
+        let content = ContentId::of(text);
+        let known = [Some(&row.winner), row.disk.as_ref().map(|disk| &disk.entry), row.installing.as_ref()];
+        !known.into_iter().flatten().any(|entry| entry.file().is_some_and(|(c, _)| c == content) && is_peers(entry))
+    }
+
+    /// All patterns are as the file says.
+    pub(super) fn believe_patterns(&mut self) {
+        self.uncovered.before = None;
+        self.uncovered.paths = 0;
+        let text = std::mem::take(&mut self.uncovered.text);
+        self.index.set_meta(META_BELIEVED, &text);
+        self.uncovered.text = text;
+    }
+
+    /// A whole walk came by so many paths that are uncovered, and were not synced before.
+    pub(super) fn uncovered_found(&mut self, now: Now, walk: u64, paths: u64) {
+        if self.uncovered.before.is_none() || walk < self.uncovered.first_walk {
+            return;
+        }
+        if paths == 0 {
+            // Nothing of this machine's comes to light: what peers have under these names may come.
+            self.believe_patterns();
+            return self.want_unsettled(now);
+        }
+        if self.uncovered.paths != paths {
+            self.uncovered.paths = paths;
+            self.out.push(Action::Report(Report::HeldUncovered { paths }));
+        }
+    }
+
+    /// A person says that they may be synced; a whole walk follows.
+    pub(super) fn confirm_patterns(&mut self, now: Now) {
+        if self.uncovered.before.is_some() {
+            self.believe_patterns();
+            self.want_unsettled(now);
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! After a power cut: contents that were lost on their way to the disk are no edits (P5).
 //!
-//! A file that its user had just begun to write anew is found empty, cut short, or all zeros. Its version
+//! A file that its user had just begun to write anew is found empty, cut short at the end of a block, or all zeros. Its version
 //! before that is known, and the others have it: it is fetched from them, and what was found goes to history like
 //! anything that is replaced. Deliberately not here: how the shell knows of a cut.
 
@@ -10,6 +10,8 @@ use super::merge::{self, Found};
 use super::{Engine, Trust};
 use crate::model::{ContentId, Entry, Kind, SyncPath, Version};
 
+/// What reaches the disk of a file does so in blocks of at least this many bytes.
+const BLOCK_BYTES: u64 = 512;
 /// Larger files are not compared with zeros: hashing those would take too long.
 const ZEROS_BYTES: u64 = 64 << 20;
 
@@ -32,11 +34,12 @@ impl Cut {
     }
 }
 
-/// Whether what was found is what a cut leaves of a rewritten file: nothing or a part of it, or zeros, where the size became
-/// durable before the bytes. A user who really made it shorter in the last instant before the cut finds that in history.
+/// Whether what was found is what a cut leaves of a rewritten file: nothing, whole blocks of a shorter one, or zeros,
+/// where the size became durable before the bytes. A shorter file of another size is most often a user's last whole edit.
 fn is_torn(known: &Entry, kind: &Kind) -> bool {
     let (Some((_, known)), Kind::File { size, content }) = (known.file(), kind) else { return false };
-    *size < known || (*size <= ZEROS_BYTES && *content == ContentId::of_zeros(*size))
+    let is_short = *size < known && size % BLOCK_BYTES == 0;
+    is_short || (*size <= ZEROS_BYTES && *content == ContentId::of_zeros(*size))
 }
 
 impl<I: Index> Engine<I> {
@@ -120,7 +123,8 @@ mod tests {
     fn what_a_cut_left_is_told_from_an_edit() {
         let table = [
             ("empty", Some(CUT), 0, 950, true),
-            ("a part of it", Some(CUT), 1999, 950, true),
+            ("whole blocks of it", Some(CUT), 1024, 950, true),
+            ("a shorter text", Some(CUT), 1999, 950, false),
             ("longer", Some(CUT), 4096, 950, false),
             ("written long before", Some(CUT), 0, 899, false),
             ("written since the boot", Some(CUT), 0, 991, false),

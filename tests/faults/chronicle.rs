@@ -300,11 +300,11 @@ impl Chronicle {
             let was_there = was_whole(check.before).or(was_whole(check.peer));
             match seen {
                 Seen::Foreign(what) => complaints.push(format!("{path} holds what nobody wrote: {what}")),
-                Seen::Torn { len, zeros } if was_there.is_some_and(|id| *zeros || *len < self.least(id)) => {
+                Seen::Torn { len, zeros } if was_there.is_some_and(|id| *zeros || self.cuts_short(id, *len)) => {
                     complaints.push(format!("{path} is torn: {len} bytes (zeros: {zeros})"));
                 }
                 // It was new, or new again, and no other machine ever had more of it.
-                // Or it is longer than what was there: only the program that wrote half of it could tell.
+                // Or somebody's sync made half of a save durable: only the program that wrote it could tell.
                 Seen::Torn { .. } => {}
                 Seen::Whole(id) if check.dead.contains(id) => {
                     complaints.push(format!("{path} holds '{id}', which is back from the dead"));
@@ -336,10 +336,11 @@ impl Chronicle {
         complaints
     }
 
-    /// The least length (bytes) of a value and of what users put in its place.
-    fn least(&self, id: &Id) -> usize {
+    /// Whether a part of so many bytes is what a cut leaves of a value, or of what users put in its place: whole blocks
+    /// that are shorter than what was known.
+    fn cuts_short(&self, id: &Id, len: usize) -> bool {
         let whole = |id: &Id| id.len() + 1 + id.rsplit(' ').next().and_then(|len| len.parse().ok()).unwrap_or(0);
-        self.later(id).into_iter().map(whole).chain([whole(id)]).min().unwrap_or(0)
+        len.is_multiple_of(512) && self.later(id).into_iter().chain([id]).all(|id| len < whole(id))
     }
 
     /// What users put in a value's place, and in that one's, and so on.

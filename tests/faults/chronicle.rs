@@ -210,7 +210,9 @@ impl User {
     fn value(&mut self) -> (Id, Vec<u8>) {
         self.count += 1;
         let len = if self.dice.roll(10) == 0 { 300_000 } else { self.dice.roll(6_000) as usize };
-        (format!("{} {} {len}", self.who, self.count), value(&self.who, self.count, len))
+        let (id, bytes) = (format!("{} {} {len}", self.who, self.count), value(&self.who, self.count, len));
+        // A whole value of whole blocks, shorter than what was there, is what a cut leaves: see docs/reliability.md.
+        if bytes.len().is_multiple_of(512) { self.value() } else { (id, bytes) }
     }
 }
 

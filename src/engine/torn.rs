@@ -35,7 +35,7 @@ impl Cut {
 }
 
 /// Whether what was found is what a cut leaves of a rewritten file: nothing, whole blocks of a shorter one, or zeros,
-/// where the size became durable before the bytes.
+/// where the size became durable before the bytes. A shorter file of another size is most often a user's last whole edit.
 fn is_torn(known: &Entry, kind: &Kind) -> bool {
     let (Some((_, known)), Kind::File { size, content }) = (known.file(), kind) else { return false };
     let is_short = *size < known && size % BLOCK_BYTES == 0;

@@ -58,8 +58,11 @@ pub struct Chronicle {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     Whole(Id),
-    /// The beginning of a value, or nothing at all.
-    Torn(String),
+    /// The beginning of a value, of this length in bytes, or nothing at all. `zeros`: with none of the bytes.
+    Torn {
+        len: usize,
+        zeros: bool,
+    },
     /// What nobody wrote, described.
     Foreign(String),
 }
@@ -74,11 +77,11 @@ pub fn recognise(bytes: &[u8]) -> Seen {
     let zeros = bytes.iter().rev().take_while(|b| **b == 0).count();
     if zeros > 16 {
         // More than any value ends in: its size was durable before its bytes.
-        return Seen::Torn(format!("{} bytes, the last {zeros} of them zero", bytes.len()));
+        return Seen::Torn { len: bytes.len(), zeros: zeros == bytes.len() };
     }
     let Some(end) = bytes.iter().position(|&b| b == b'\n') else {
         let torn = bytes.len() < 40 && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b' ');
-        return if torn { Seen::Torn(String::from_utf8_lossy(bytes).into_owned()) } else { foreign(bytes) };
+        return if torn { Seen::Torn { len: bytes.len(), zeros: false } } else { foreign(bytes) };
     };
     let id = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let words: Vec<_> = id.split(' ').collect();
@@ -87,7 +90,7 @@ pub fn recognise(bytes: &[u8]) -> Seen {
     let whole = value(who, count, len);
     match whole.starts_with(bytes) {
         true if whole.len() == bytes.len() => Seen::Whole(id),
-        true => Seen::Torn(format!("{id}: {} bytes", bytes.len())),
+        true => Seen::Torn { len: bytes.len(), zeros: false },
         false => foreign(bytes),
     }
 }
@@ -207,7 +210,9 @@ impl User {
     fn value(&mut self) -> (Id, Vec<u8>) {
         self.count += 1;
         let len = if self.dice.roll(10) == 0 { 300_000 } else { self.dice.roll(6_000) as usize };
-        (format!("{} {} {len}", self.who, self.count), value(&self.who, self.count, len))
+        let (id, bytes) = (format!("{} {} {len}", self.who, self.count), value(&self.who, self.count, len));
+        // A whole value of whole blocks, shorter than what was there, is what a cut leaves: see docs/reliability.md.
+        if bytes.len().is_multiple_of(512) { self.value() } else { (id, bytes) }
     }
 }
 
@@ -286,18 +291,23 @@ impl Chronicle {
     }
 
     /// The oracle of P1 to P5 after a cut. Every complaint it has.
-    pub fn check(&self, check: &Check<'_>) -> Vec<String> {
+    pub fn check<'a>(&self, check: &Check<'a>) -> Vec<String> {
         let known: BTreeSet<&Id> = check.now.values.iter().chain(&check.peer.values).collect();
         let mut complaints = Vec::new();
         for (path, seen) in &check.now.files {
-            let was_whole =
-                |holdings: &Holdings| matches!(holdings.files.get(path), Some(Seen::Whole(id)) if !self.is_deleted(id));
-            let was_there = was_whole(check.before) || was_whole(check.peer);
+            let was_whole = |holdings: &'a Holdings| match holdings.files.get(path) {
+                Some(Seen::Whole(id)) if !self.is_deleted(id) => Some(id),
+                _ => None,
+            };
+            let was_there = was_whole(check.before).or(was_whole(check.peer));
             match seen {
                 Seen::Foreign(what) => complaints.push(format!("{path} holds what nobody wrote: {what}")),
-                Seen::Torn(what) if was_there => complaints.push(format!("{path} is torn ('{what}')")),
+                Seen::Torn { len, zeros } if was_there.is_some_and(|id| *zeros || self.cuts_short(id, *len)) => {
+                    complaints.push(format!("{path} is torn: {len} bytes (zeros: {zeros})"));
+                }
                 // It was new, or new again, and no other machine ever had more of it.
-                Seen::Torn(_) => {}
+                // Or somebody's sync made half of a save durable: only the program that wrote it could tell.
+                Seen::Torn { .. } => {}
                 Seen::Whole(id) if check.dead.contains(id) => {
                     complaints.push(format!("{path} holds '{id}', which is back from the dead"));
                 }
@@ -326,6 +336,13 @@ impl Chronicle {
             }
         }
         complaints
+    }
+
+    /// Whether a part of so many bytes is what a cut leaves of a value, or of what users put in its place: whole blocks
+    /// that are shorter than what was known.
+    fn cuts_short(&self, id: &Id, len: usize) -> bool {
+        let whole = |id: &Id| id.len() + 1 + id.rsplit(' ').next().and_then(|len| len.parse().ok()).unwrap_or(0);
+        len.is_multiple_of(512) && self.later(id).into_iter().chain([id]).all(|id| len < whole(id))
     }
 
     /// What users put in a value's place, and in that one's, and so on.

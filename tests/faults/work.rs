@@ -19,7 +19,7 @@ fn long_name() -> String {
 /// What each file must hold in the end, and what a must keep in history.
 #[derive(Default)]
 pub struct Expected {
-    files: BTreeMap<String, Vec<u8>>,
+    pub files: BTreeMap<String, Vec<u8>>,
     kept: Vec<Vec<u8>>,
 }
 

@@ -253,7 +253,8 @@ impl<I: Index> Engine<I> {
 
     fn advance(&mut self, now: Now, path: &SyncPath) {
         let Some(row) = self.index.get(path) else { return self.unwant(path) };
-        if row.is_settled() || self.covers(path, row.winner.is_directory()) {
+        let is_dir = row.winner.is_directory();
+        if row.is_settled() || (self.covers(path, is_dir) && !self.may_come(path, is_dir, &row)) {
             return self.unwant(path);
         }
         // A user is at it: what the look finds comes first, and tries again.

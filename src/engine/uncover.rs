@@ -8,7 +8,7 @@ use super::Engine;
 use super::action::{Action, Report};
 use super::event::Now;
 use super::ignore::Ignore;
-use super::index::Index;
+use super::index::{Index, Row};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, Entry, SyncPath};
 
@@ -39,6 +39,11 @@ impl<I: Index> Engine<I> {
             .before
             .as_ref()
             .is_some_and(|before| before.covers(path, is_dir) && !self.ignore.covers(path, is_dir))
+    }
+
+    /// What peers have under a name that they uncovered may come where nothing is known to be here: it tells nobody anything.
+    pub(super) fn may_come(&self, path: &SyncPath, is_dir: bool, row: &Row) -> bool {
+        self.is_uncovered(path, is_dir) && row.live_on_disk().is_none()
     }
 
     /// The ignore file was read, and a whole walk follows.

@@ -115,14 +115,17 @@ fn deletions_by_two_peers_are_counted_together_and_one_confirmation_releases_the
     delete(a, 0..60);
     delete(b, 60..120);
     for end in [a, b] {
-        end.wait_own_idle();
-        assert_eq!(end.json(&["status"]).expect("status")["held_deletions"], 0, "60 of 150 are nobody's disaster");
+        eventually("60 of 150 are nobody's disaster", PATIENCE, || {
+            let status = end.json(&["status"])?;
+            (status["deleted"] == 60).then_some(()).ok_or(status.to_string())
+        });
     }
     middle.start();
-    wait_held(&middle, "held_deletions", 60);
+    // How much of it was followed first depends on who was heard first; never more than half.
+    wait_held(&middle, "held_deletions", FILES * 4 / 5 - FILES / 2);
     middle.wait_log(&["held back", "by other machines", "dirsync confirm"]);
     pace(NOTHING_COMES_MS);
-    assert!(there(&middle) >= FILES - 60 && there(a) == FILES - 60 && there(b) == FILES - 60);
+    assert!(all.iter().all(|machine| there(machine) >= FILES / 2));
     confirm(&middle);
     assert_eq!(converge(&all).files() as u64, FILES - 120);
 }

@@ -97,7 +97,8 @@ fn run_once(options: &Options, stop: &Stop) -> Result<(), DaemonError> {
     let key = device_key(&mut index)?;
     let device = key.device()?;
     let verdict = marker::judge(&root, &index);
-    if let Verdict::Trusted(_) = verdict {
+    let marked = verdict == Verdict::Trusted(Trust::Known);
+    if marked {
         renew_marker(&root, &mut index)?;
     }
 
@@ -129,9 +130,10 @@ fn run_once(options: &Options, stop: &Stop) -> Result<(), DaemonError> {
         requests,
     };
     begin(&mut turns, &verdict, cut, options)?;
-    let mut chores = Chores::start(&root, &shell);
+    let mut chores = Chores::start(&root, &shell, marked);
     while !stop.is_asked() {
-        let due = chores.run(turns.clock.now(), turns.engine.index_mut())?;
+        let trust = turns.engine.trust();
+        let due = chores.run(turns.clock.now(), trust, turns.engine.index_mut())?;
         turns.turn(due)?;
     }
     end(turns, &shell)

@@ -244,6 +244,10 @@ impl<I: Index> Engine<I> {
                     // Whatever the clocks say, what is in a backup beats nothing that is known here (P8).
                     stamp = stamp.min(row.winner.version.stamp.saturating_sub(1));
                 }
+                if self.is_hollow(&kind, &stat) {
+                    // Of a new file, the cut left a shell: it beats nothing that was made elsewhere (P5).
+                    stamp = base.as_ref().map_or(0, |base| base.version.stamp + 1);
+                }
                 let entry = self.mint(kind, mode, mtime, stamp, base.as_ref());
                 self.changed_here(now, path, entry, Some(stat), body);
             }

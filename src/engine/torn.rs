@@ -39,13 +39,24 @@ impl Cut {
 fn is_torn(known: &Entry, kind: &Kind) -> bool {
     let (Some((_, known)), Kind::File { size, content }) = (known.file(), kind) else { return false };
     let is_short = *size < known && size % BLOCK_BYTES == 0;
-    is_short || (*size <= ZEROS_BYTES && *content == ContentId::of_zeros(*size))
+    is_short || is_nothing(*size, content)
+}
+
+/// Nothing, or zeros.
+fn is_nothing(size: u64, content: &ContentId) -> bool {
+    size <= ZEROS_BYTES && *content == ContentId::of_zeros(size)
 }
 
 impl<I: Index> Engine<I> {
     /// Before `start`: the last run ended with a power cut. Of a folder that is not the one it was, nothing is concluded.
     pub fn cut_short(&mut self, cut: Cut, trust: Trust) {
         self.cut = Some(cut).filter(|_| trust == Trust::Known);
+    }
+
+    /// Whether a file may be all that a cut left of one whose bytes nobody knows.
+    pub(super) fn is_hollow(&self, kind: &Kind, stat: &Stat) -> bool {
+        let Kind::File { size, content } = kind else { return false };
+        self.cut.is_some_and(|cut| cut.covers(stat)) && is_nothing(*size, content)
     }
 
     /// Takes a torn file for what it is. `false`: it is none.
@@ -97,6 +108,19 @@ mod tests {
     fn file(size: u64, secs: i64) -> Observed {
         let content = ContentId::of(&size.to_be_bytes());
         Observed::File { stat: stat(size, secs), content, body: None }
+    }
+
+    #[test]
+    fn the_shell_of_a_new_file_beats_nothing() {
+        let (mut engine, _) = engine(Some(CUT));
+        let path = SyncPath::new("new").unwrap();
+        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        // `file` gives each size a content of its own.
+        assert!(engine.index.get(&path).unwrap().winner.version.stamp > 0);
+        let path = SyncPath::new("hollow").unwrap();
+        let hollow = Observed::File { stat: stat(0, 950), content: ContentId::of(b""), body: None };
+        engine.observe(NOW, &path, hollow, Found::Walked);
+        assert_eq!(engine.index.get(&path).unwrap().winner.version.stamp, 0);
     }
 
     #[test]

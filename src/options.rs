@@ -73,6 +73,10 @@ pub struct Args {
     #[arg(long = "peer", value_name = "HOST:PORT", env = "DIRSYNCD_PEER", value_delimiter = ',')]
     pub peers: Vec<String>,
 
+    /// What becomes of the loser when a file was changed in two places at once; give it on all machines alike
+    #[arg(long, value_enum, value_name = "WHAT", env = "DIRSYNCD_ON_CONFLICT", default_value_t = OnConflict::Newest)]
+    pub on_conflict: OnConflict,
+
     /// How log lines are written, on standard output
     #[arg(long, value_enum, env = "DIRSYNCD_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -88,6 +92,17 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// What becomes of the loser of a conflict. History keeps it whatever is said here.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// The newest wins, and the other is in history
+    Newest,
+    /// The other also appears beside the winner, on all machines, as NAME.conflict-TIME-DEVICE.EXT
+    KeepBoth,
+    /// Texts are merged where their edits do not overlap, else the newest wins
+    Merge,
 }
 
 /// Which TCP port to listen on.
@@ -138,6 +153,7 @@ pub struct Options {
     pub secret: SecretSource,
     pub name: String,
     pub peers: Vec<PeerAddress>,
+    pub on_conflict: OnConflict,
 }
 
 /// Wrong usage: one line each, with what to do.
@@ -199,8 +215,8 @@ impl Options {
             None => name_of_host(host_name),
         };
         let peers = args.peers.iter().map(|peer| peer_address(peer)).collect::<Result<_, _>>()?;
-        let broadcast_port = args.broadcast_port;
-        Ok(Self { directory, broadcast_port, listen_port, state_dir, signature_dir, secret, name, peers })
+        let Args { broadcast_port, on_conflict, .. } = args;
+        Ok(Self { directory, broadcast_port, listen_port, state_dir, signature_dir, secret, name, peers, on_conflict })
     }
 }
 

@@ -10,7 +10,7 @@ mod shell;
 mod turn;
 
 use crate::engine::index::Index;
-use crate::engine::{Config, Engine, Event, RootState, Trust};
+use crate::engine::{Config, Engine, Event, OnConflict, RootState, Trust};
 use crate::io::Events;
 use crate::io::control::{About, Control, Handle};
 use crate::io::disk::{Disk, DiskOptions};
@@ -23,7 +23,7 @@ use crate::io::secret::{Secret, SecretError};
 use crate::io::state::{StateDir, StateError};
 use crate::io::tls::{DeviceKey, KeyError};
 use crate::model::{DeviceId, text};
-use crate::options::{ListenPort, Options, SecretSource};
+use crate::options::{self, ListenPort, Options, SecretSource};
 use chores::Chores;
 use marker::{MarkerError, Verdict};
 use shell::{Incoming, Outgoing, Shell};
@@ -98,7 +98,12 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let shell = Arc::new(Shell::new(disk, net));
     let stop = background::start(Control::bind(root.private())?, handle, Arc::clone(&shell) as _, about, events)?;
 
-    let engine = Engine::new(Config { device, name: options.name.clone() }, index);
+    let on_conflict = match options.on_conflict {
+        options::OnConflict::Newest => OnConflict::Newest,
+        options::OnConflict::KeepBoth => OnConflict::KeepBoth,
+        options::OnConflict::Merge => OnConflict::Merge,
+    };
+    let engine = Engine::new(Config { device, name: options.name.clone(), on_conflict }, index);
     let mut turns = Loop {
         engine,
         journal: Journal::new(),

@@ -143,7 +143,7 @@ impl<H: Hands> Loop<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Config, RootState, Trust};
+    use crate::engine::{Config, OnConflict, RootState, Trust};
     use crate::io::Events;
     use crate::model::DeviceId;
     use std::sync::mpsc;
@@ -175,7 +175,7 @@ mod tests {
     fn bench() -> Bench {
         let home = TempDir::new().unwrap();
         let index = SqliteIndex::open(&home.path().join("index")).unwrap().index;
-        let config = Config { device: DeviceId([1; 32]), name: "alpha".into() };
+        let config = Config { device: DeviceId([1; 32]), name: "alpha".into(), on_conflict: OnConflict::Newest };
         let (events, received) = Events::channel();
         let (requests, asked) = mpsc::channel();
         let turns = Loop {

@@ -269,7 +269,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// A new version, made here.
-    fn mint(&mut self, kind: Kind, mode: Mode, mtime: FileTime, stamp: u64, base: Option<&Entry>) -> Entry {
+    pub(super) fn mint(&mut self, kind: Kind, mode: Mode, mtime: FileTime, stamp: u64, base: Option<&Entry>) -> Entry {
         self.use_counter(self.counter + 1);
         let seen = base.map(|base| base.version.seen.clone()).unwrap_or_default();
         let stamp = stamp.min(crate::model::version::STAMP_LIMIT - 1);
@@ -298,6 +298,8 @@ impl<I: Index> Engine<I> {
         let moved = body.is_some() && self.is_held_elsewhere(path, &entry);
         let row = Row { winner, disk: Some(merge::on_disk(entry.clone(), stat)), installing: None };
         self.store(now, path, &row);
+        self.keep_base(path, &entry, stat);
+        self.merge_due(path);
         if wins {
             let body = body.filter(|_| !moved);
             self.tell(now, Change { path: path.clone(), entry, body }, Vec::new());

@@ -3,7 +3,7 @@
 use super::action::{Action, Report};
 use super::event::{Hint, Now, Observed, Stat, StatKind, Trouble, WalkId};
 use super::guard::{self, Verdict};
-use super::index::{Index, Row};
+use super::index::{Index, OnDisk, Row};
 use super::merge::Found;
 use super::{Engine, Looking};
 use crate::model::SyncPath;
@@ -81,6 +81,12 @@ impl<I: Index> Engine<I> {
             }
             let row = self.index.get(&path);
             let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, stat)| *stat);
+            if let Some(OnDisk { entry, .. }) = row.as_ref().and_then(|row| row.disk.as_ref())
+                && !self.has_bases
+                && known == Some(stat)
+            {
+                self.keep_base(&path, entry, known);
+            }
             if self.is_busy(&path) {
                 if known != Some(stat) {
                     // If the install comes to nothing, this is not forgotten.
@@ -166,6 +172,7 @@ impl<I: Index> Engine<I> {
                 let (paths, changed, took_ns) = (state.paths, state.changed, now.mono - state.started);
                 self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
                 self.finds = Found::Walked;
+                self.has_bases = true;
                 self.state_changed(now);
                 self.index.set_meta(super::META_SCANNED, b"1");
             }
@@ -243,7 +250,7 @@ impl<I: Index> Engine<I> {
 mod tests {
     use super::*;
     use crate::engine::map_index::MapIndex;
-    use crate::engine::{Cause, Config, Event, RootState, Trouble, Trust};
+    use crate::engine::{Cause, Config, Event, OnConflict, RootState, Trouble, Trust};
     use crate::model::{ContentId, DeviceId, FileTime, Mode};
 
     const NOW: Now = Now { wall: 1_700_000_000_000_000_000, mono: 1_000_000_000 };
@@ -259,7 +266,10 @@ mod tests {
 
     /// A folder `d` with a file `d/f`, and a file `other`, all scanned.
     fn engine() -> Engine<MapIndex> {
-        let mut engine = Engine::new(Config { device: DeviceId([1; 32]), name: "a".into() }, MapIndex::new());
+        let mut engine = Engine::new(
+            Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Newest },
+            MapIndex::new(),
+        );
         engine.start(NOW, Trust::Known);
         walk(&mut engine, Event::IgnoreRead(None), &[("d", StatKind::Directory), ("d/f", StatKind::File)], &[]);
         assert!(engine.index.get(&path("d/f")).unwrap().live_on_disk().is_some());

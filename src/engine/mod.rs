@@ -29,6 +29,7 @@ mod install;
 mod local;
 pub mod map_index;
 pub mod merge;
+pub mod retention;
 mod session;
 mod settle;
 mod status;

@@ -74,6 +74,8 @@ impl Disk {
             let walker = Arc::clone(&disk.walker);
             spawn("walk", alive.clone(), move || walker.run())?;
         }
+        let (history, to) = (Arc::clone(&disk.history), events.clone());
+        spawn("history", alive.clone(), move || history.run(&to))?;
         let applier = Arc::clone(&disk.applier);
         spawn("apply", alive.clone(), move || applier.run())?;
         let watcher = Arc::clone(&disk.watcher);
@@ -121,6 +123,7 @@ impl Disk {
         self.walker.stop();
         self.looks.stop();
         self.applier.stop();
+        self.history.stop();
         self.timer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let deadline = Instant::now() + SHUTDOWN;
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);

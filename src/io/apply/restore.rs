@@ -36,7 +36,7 @@ impl History {
         let site = Site { root: Arc::clone(&self.root), stage: Arc::clone(&self.stage), history: Arc::clone(self) };
         let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
         let shown = || crate::model::text::escape(name.as_bytes());
-        if !self.list(None).map_err(|e| disk(errno(&e)))?.iter().any(|kept| kept.name == name) {
+        if !self.is_kept(name).map_err(|e| disk(errno(&e)))? {
             return Err(RestoreError::NotKept(shown()));
         }
         let kept = beneath::facts_at(self.root.history(), name.as_bytes()).map_err(disk)?;
@@ -113,6 +113,9 @@ impl Site {
             Outcome::Failed(trouble) => RestoreError::Disk(trouble),
             _ => RestoreError::Busy(path.clone()),
         })?;
+        if let (Some(kept), Some(old)) = (&placed.kept, &expect) {
+            self.history.watch(kept, path, old);
+        }
         let folders = std::iter::once(path.parent()).chain(path.ancestors().map(|folder| folder.parent())).collect();
         let unsettled = Unsettled { folders, history: placed.kept.is_some(), ..Unsettled::default() };
         let synced = if unsettled.wants_syncfs() { self.root.sync_all() } else { self.sync_each(&unsettled) };

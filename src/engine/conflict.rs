@@ -96,6 +96,11 @@ impl<I: Index> Engine<I> {
         true
     }
 
+    /// Whether a copy was begun at a path, and nothing was ever heard of it.
+    pub(super) fn is_begun_copy(&self, path: &SyncPath) -> bool {
+        self.index.get(path).is_some_and(|row| row.installing.is_some() && row.winner == merge::nothing())
+    }
+
     /// A copy is there: what waited for it goes on.
     pub(super) fn copy_ended(&mut self, beside: &SyncPath) {
         if let Some(path) = self.copies.remove(beside) {

@@ -119,23 +119,18 @@ impl<I: Index> Engine<I> {
         self.back_off(now, path);
     }
 
-    /// The copy of a displaced file came to nothing: there is no such path, as far as anyone knows.
+    /// The copy of a displaced file came to nothing. Perhaps it is there already, from before a crash: the look that follows knows it,
+    /// or finds that there is no such path.
     fn gives_up_copy(&mut self, now: Now, path: &SyncPath, outcome: &Outcome) -> bool {
-        let is_copy = |row: Row| row.installing.is_some() && row.winner == merge::nothing();
-        if !self.index.get(path).is_some_and(is_copy) {
+        if !self.is_begun_copy(path) {
             return false;
-        }
-        if *outcome == Outcome::Stale {
-            // Perhaps it is there already, from before a crash: the look that follows knows it.
-            self.settle.hint(now.mono, path.clone(), Hint::Closed);
-        } else {
-            self.index.remove(path);
         }
         if let Outcome::Failed(trouble) = outcome
             && self.uncopied.insert(path.clone())
         {
             self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text: trouble.text.clone() }));
         }
+        self.settle.hint(now.mono, path.clone(), Hint::Closed);
         self.unwant(path);
         true
     }

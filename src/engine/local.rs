@@ -198,6 +198,9 @@ impl<I: Index> Engine<I> {
 
     /// A path that is known to be on disk is not: a deletion, once the root is known to be in order.
     fn absent(&mut self, now: Now, path: &SyncPath) {
+        if self.is_begun_copy(path) && !self.is_busy(path) {
+            return self.index.remove(path);
+        }
         let on_disk = self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
         if on_disk && !self.held.contains(path) {
             self.missing.add(now.mono, path.clone());

@@ -96,6 +96,12 @@ impl Root {
         self.history.as_fd()
     }
 
+    /// A further folder of ours in `.dirsync/`.
+    pub(super) fn own_folder(&self, name: &str) -> io::Result<OwnedFd> {
+        let shown = text::escape(self.path.as_os_str().as_bytes());
+        own_folder(&self.private, name, &shown).map_err(io::Error::other)
+    }
+
     /// The absolute name that it was opened by.
     pub fn path(&self) -> &Path {
         &self.path

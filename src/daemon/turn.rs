@@ -65,6 +65,10 @@ impl<H: Hands> Loop<H> {
                     actions.extend(self.engine.handle(self.clock.now(), event));
                     done.push(answer);
                 }
+                Request::Settle { path, last, how, answer } => {
+                    self.engine.index_mut().settle_conflicts(&path, last, &how);
+                    done.push(answer);
+                }
                 question => questions.push(question),
             }
         }
@@ -135,7 +139,8 @@ impl<H: Hands> Loop<H> {
                 drop(answer.send(self.engine.index().below(dir.as_ref(), after.as_ref(), limit)));
             }
             Request::Log { limit, answer } => drop(answer.send(self.engine.index().journal(limit))),
-            Request::Do { answer, .. } => drop(answer),
+            Request::Conflicts { wanted, answer } => drop(answer.send(self.engine.index().conflicts(&wanted))),
+            Request::Do { answer, .. } | Request::Settle { answer, .. } => drop(answer),
         }
     }
 }

@@ -247,3 +247,6 @@ pub fn common_ancestor<'a, B>(
     };
     bases.iter().filter(known_to_both).max_by_key(|known| base(known))
 }
+
+#[cfg(test)]
+mod tests;

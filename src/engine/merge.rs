@@ -118,7 +118,7 @@ pub fn nothing() -> Entry {
 /// Where the loser of a conflict goes when both are kept, and a file or link that a directory displaces: beside the winner, as
 /// `name.conflict-<time>-<device>.ext`, named from its version alone, so that every machine derives the same (P3).
 pub fn displaced_path(path: &SyncPath, entry: &Entry) -> SyncPath {
-    let mark = format!(".conflict-{}-{}", compact_time(entry.version.stamp), entry.version.author.short());
+    let mark = format!(".conflict-{}", label(&entry.version));
     let hash = text::hex(&blake3::hash(path.as_bytes()).as_bytes()[..8]);
     let (stem, extension) = split_extension(path.name());
     let room = 255 - mark.len() - extension.len();
@@ -131,11 +131,12 @@ pub fn displaced_path(path: &SyncPath, entry: &Entry) -> SyncPath {
     })
 }
 
-/// `20231114-221320-000000001`, in UTC: so that names sort by time, and no two stamps share one.
-fn compact_time(stamp: u64) -> String {
-    let seconds = i64::try_from(stamp / 1_000_000_000).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+/// A version as people name it: `20231114-221320-000000001-01010101`, the time in UTC and the device. Labels sort by time, and no two
+/// stamps share one.
+pub fn label(version: &Version) -> String {
+    let seconds = i64::try_from(version.stamp / 1_000_000_000).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
     let time = seconds.unwrap_or_default().strftime("%Y%m%d-%H%M%S");
-    format!("{time}-{:09}", stamp % 1_000_000_000)
+    format!("{time}-{:09}-{}", version.stamp % 1_000_000_000, version.author.short())
 }
 
 /// The name before its last dot, and the rest; a long rest, or one that is all of the name, is no extension.

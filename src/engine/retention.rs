@@ -44,9 +44,8 @@ pub fn judge(items: &[Held<'_>], now_ns: u64, quota_bytes: u64) -> Retention {
     let thinned = thinned(items, now_ns);
     let is_young = |item: &Held| item.time_ns > now_ns.saturating_sub(YOUNG_NS);
     let is_over = |item: &Held| item.time_ns.saturating_add(lifetime_ns(item.reason)) < now_ns;
-    let mut goes: Vec<bool> = (0..items.len())
-        .map(|n| is_over(&items[n]) || (thinned[n] && !guarded[n] && !is_young(&items[n])))
-        .collect();
+    let mut goes: Vec<bool> =
+        (0..items.len()).map(|n| is_over(&items[n]) || (thinned[n] && !guarded[n] && !is_young(&items[n]))).collect();
     let stay = items.iter().zip(&goes).filter(|(_, goes)| !**goes);
     let mut left_bytes = stay.map(|(item, _)| item.size_bytes).fold(0, u64::saturating_add);
     let mut order: Vec<usize> = (0..items.len()).filter(|&n| !goes[n] && !guarded[n] && !is_young(&items[n])).collect();
@@ -152,7 +151,10 @@ mod tests {
     fn of_history_goes(#[case] items: &[Held<'_>], #[case] quota: u64, #[case] goes: &[usize]) {
         let mut sorted = items.to_vec();
         sorted.sort_by_key(|item| item.time_ns);
-        assert_eq!(sorted.iter().map(|i| i.time_ns).collect::<Vec<_>>(), items.iter().map(|i| i.time_ns).collect::<Vec<_>>());
+        assert_eq!(
+            sorted.iter().map(|i| i.time_ns).collect::<Vec<_>>(),
+            items.iter().map(|i| i.time_ns).collect::<Vec<_>>()
+        );
         let verdict = judge(items, NOW, quota);
         assert_eq!(verdict.goes, goes);
         assert_eq!(verdict.left_bytes, 10 * (items.len() - goes.len()) as u64);

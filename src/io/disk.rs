@@ -38,6 +38,7 @@ impl Default for DiskOptions {
 
 /// The running disk side. Stops when dropped.
 pub struct Disk {
+    root: Arc<Root>,
     stage: Arc<Stage>,
     history: Arc<History>,
     looks: Arc<Looks>,
@@ -61,12 +62,12 @@ impl Disk {
         let looks = Arc::new(Looks::new(Arc::clone(&root), Arc::clone(&stage), events.clone()));
         let walker = Arc::new(Walker::new(Arc::clone(&root), Arc::clone(&watcher), Arc::clone(&looks), events.clone()));
         let bases = Bases::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone());
-        let applier = Applier::new(root, Arc::clone(&stage), Arc::clone(&history), events.clone());
+        let applier = Applier::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone());
         let (alive, ended) = mpsc::channel();
         let (timer, timer_ended) = mpsc::channel();
         let (applier, bases) = (Arc::new(applier), Arc::new(bases));
         let (timer, ended) = (Mutex::new(Some(timer)), Mutex::new(ended));
-        let disk = Self { stage, history, looks, watcher, walker, applier, bases, timer, ended };
+        let disk = Self { root, stage, history, looks, watcher, walker, applier, bases, timer, ended };
         let watcher = Arc::clone(&disk.watcher);
         spawn("watch", alive.clone(), move || watcher.run())?;
         for _ in 0..look::THREADS {
@@ -118,6 +119,10 @@ impl Disk {
     /// Where the network puts contents.
     pub fn stage(&self) -> Arc<Stage> {
         Arc::clone(&self.stage)
+    }
+
+    pub fn root(&self) -> &Root {
+        &self.root
     }
 
     pub fn history(&self) -> Arc<History> {

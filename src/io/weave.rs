@@ -131,7 +131,8 @@ mod tests {
 
     /// Few different lines, so that they repeat.
     fn lines() -> impl Strategy<Value = String> {
-        proptest::collection::vec("[abc]{0,1}", 0..12).prop_map(|lines| lines.iter().map(|l| format!("{l}\n")).collect())
+        proptest::collection::vec("[abc]{0,1}", 0..12)
+            .prop_map(|lines| lines.iter().map(|l| format!("{l}\n")).collect())
     }
 
     proptest! {

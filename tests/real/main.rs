@@ -8,6 +8,7 @@ mod common;
 
 mod bad_input;
 mod conflicts;
+mod deciding;
 mod deleting;
 mod echo;
 mod folders;

@@ -107,7 +107,9 @@ impl History {
             Ok(())
         });
         if let Err(why) = told {
-            tracing::warn!("'{path}' was written to after it was replaced; what was written is kept as '{name}' ({why})");
+            tracing::warn!(
+                "'{path}' was written to after it was replaced; what was written is kept as '{name}' ({why})"
+            );
         }
     }
 
@@ -135,7 +137,7 @@ fn was_written_late(item: &Item) -> bool {
     stat.kind == StatKind::File && reason != Keep::Conflict && mtime > time_ns && mtime <= ctime
 }
 
-fn hash(file: &mut std::fs::File) -> io::Result<(u64, ContentId)> {
+pub(super) fn hash(file: &mut std::fs::File) -> io::Result<(u64, ContentId)> {
     let (mut hasher, mut buffer, mut size) = (blake3::Hasher::new(), vec![0; 256 * 1024], 0);
     loop {
         let read = file.read(&mut buffer)?;

@@ -13,7 +13,7 @@ use super::root::Root;
 use super::stage::Stage;
 use crate::engine::retention::{self, Held, Retention};
 use crate::engine::{Cause, Keep, StatKind, Trouble};
-use crate::model::{FileTime, Mode, SyncPath};
+use crate::model::{ContentId, FileTime, Mode, SyncPath};
 use late::Late;
 use name::{NAME_BYTES, UniqueName, parse, sidecar, unescape};
 use rustix::fs::AtFlags;
@@ -84,6 +84,11 @@ impl History {
         }
         let opened = beneath::regular(self.root.history(), name.as_bytes()).map_err(beneath::std_error)?;
         Ok(opened.map(|(file, _)| file))
+    }
+
+    /// What one thing holds; `None` if there is no such file.
+    pub fn content(&self, name: &str) -> io::Result<Option<ContentId>> {
+        self.open_kept(name)?.map(|mut file| Ok(late::hash(&mut file)?.1)).transpose()
     }
 
     /// Whether this is the name of something kept.

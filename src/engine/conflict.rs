@@ -133,7 +133,9 @@ impl<I: Index> Engine<I> {
     pub(super) fn merge_due(&mut self, path: &SyncPath) {
         let Some(merging) = self.merging.get_mut(path) else { return };
         let Some(row) = self.index.get(path) else { return };
-        if !matches!(merging.step, MergeStep::Waiting) || !row.is_settled() {
+        // The echo of the install, or a user at it: the look that comes asks again.
+        let is_restless = self.settle.is_noisy(path) || self.looks.contains_key(path);
+        if !matches!(merging.step, MergeStep::Waiting) || !row.is_settled() || is_restless {
             return;
         }
         merging.tries += 1;

@@ -81,6 +81,7 @@ impl<I: Index> Engine<I> {
             self.walk(now, Some(path.clone()), looking.found);
         }
         self.retry_now(path);
+        self.merge_due(path);
     }
 
     /// An empty file that was not empty is most often one that is just being rewritten: it gets a second look.

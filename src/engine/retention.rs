@@ -116,9 +116,13 @@ mod tests {
 
     #[rstest]
     #[case::nothing(&[], 100, &[])]
-    #[case::within_its_time(&[held("a", 6 * 24 * 60, Keep::Replaced, 1), held("b", 29 * 24 * 60, Keep::Deleted, 1)], 100, &[])]
+    #[case::within_its_time(&[held("b", 29 * 24 * 60, Keep::Deleted, 1), held("a", 6 * 24 * 60, Keep::Replaced, 1)], 100, &[])]
     #[case::too_old(
-        &[held("a", 8 * 24 * 60, Keep::Replaced, 1), held("b", 31 * 24 * 60, Keep::Deleted, 1), held("c", 31 * 24 * 60, Keep::Conflict, 1)],
+        &[
+            held("b", 31 * 24 * 60, Keep::Deleted, 1),
+            held("c", 31 * 24 * 60, Keep::Conflict, 1),
+            held("a", 8 * 24 * 60, Keep::Replaced, 1)
+        ],
         100,
         &[0, 1, 2]
     )]
@@ -144,17 +148,12 @@ mod tests {
         &[1]
     )]
     #[case::one_a_day_before_that(
-        &[held("a", 3000, Keep::Replaced, 1), held("a", 2900, Keep::Replaced, 1), held("a", 2800, Keep::Conflict, 1)],
+        &[held("a", 3000, Keep::Replaced, 1), held("a", 2990, Keep::Replaced, 1), held("a", 2980, Keep::Conflict, 1)],
         100,
         &[1]
     )]
     fn of_history_goes(#[case] items: &[Held<'_>], #[case] quota: u64, #[case] goes: &[usize]) {
-        let mut sorted = items.to_vec();
-        sorted.sort_by_key(|item| item.time_ns);
-        assert_eq!(
-            sorted.iter().map(|i| i.time_ns).collect::<Vec<_>>(),
-            items.iter().map(|i| i.time_ns).collect::<Vec<_>>()
-        );
+        assert!(items.is_sorted_by_key(|item| item.time_ns), "the table names the oldest first");
         let verdict = judge(items, NOW, quota);
         assert_eq!(verdict.goes, goes);
         assert_eq!(verdict.left_bytes, 10 * (items.len() - goes.len()) as u64);

@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::engine::map_index::MapIndex;
-use crate::engine::{
-    Config, Event, FetchError, Hint, Job, JobId, LinkId, Observed, Outcome, RootState, StatKind, Trust, WalkId,
-};
+use crate::engine::{Config, Event, Hint, Job, JobId, LinkId, Observed, Outcome, RootState, StatKind, Trust, WalkId};
 use crate::model::{ContentId, Mode};
 use crate::wire::message::{Change, Message};
 use rstest::rstest;
@@ -232,7 +230,6 @@ fn nobody_but_its_author_merges_a_loser_and_what_cannot_be_merged_is_left() {
     let actions = end(&mut engine, jobs[0].id, done(Some(stat("third", 4)), Some("kept2")));
     assert!(actions.iter().any(|action| matches!(action, Action::Report(Report::Conflict { .. }))));
     assert!(!actions.iter().any(|action| matches!(action, Action::Merge { .. })), "{actions:?}");
-    let _ = FetchError::NotHere;
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use super::marker::{self, MarkerError};
 use super::shell::Shell;
-use crate::engine::{Now, RootState};
+use crate::engine::{Now, RootState, Trust};
 use crate::io::index::{IndexError, SqliteIndex};
 use crate::io::root::Root;
 use sd_notify::NotifyState;
@@ -17,6 +17,8 @@ pub(super) struct Chores {
     root: Arc<Root>,
     shell: Arc<Shell>,
     hourly: u64,
+    /// The marker was renewed since the start.
+    marked: bool,
     watchdog: Option<Watchdog>,
 }
 
@@ -27,21 +29,24 @@ struct Watchdog {
 }
 
 impl Chores {
-    /// Tells systemd that the daemon is ready.
-    pub(super) fn start(root: &Arc<Root>, shell: &Arc<Shell>) -> Self {
+    /// Tells systemd that the daemon is ready. `marked`: the marker was renewed.
+    pub(super) fn start(root: &Arc<Root>, shell: &Arc<Shell>, marked: bool) -> Self {
         notify(NotifyState::Ready);
         let half = |limit: Duration| limit.as_nanos() as u64 / 2;
         let watchdog = sd_notify::watchdog_enabled().map(|limit| Watchdog { every: half(limit), next: 0 });
         // The first hour's pruning is done at once: the last run may have ended days ago.
-        Self { root: Arc::clone(root), shell: Arc::clone(shell), hourly: 0, watchdog }
+        Self { root: Arc::clone(root), shell: Arc::clone(shell), hourly: 0, marked, watchdog }
     }
 
-    /// Does what is due; when the next chore is, by `Now::mono`.
-    pub(super) fn run(&mut self, now: Now, index: &mut SqliteIndex) -> Result<u64, IndexError> {
-        if self.hourly <= now.mono {
-            if self.hourly > 0 {
-                self.renew_marker(index)?;
-            }
+    /// Does what is due; when the next chore is, by `Now::mono`. The marker of a folder that came back from a backup stays as
+    /// it is until the folder was scanned: after a crash before that, it must not count as the index's (P8).
+    pub(super) fn run(&mut self, now: Now, trust: Trust, index: &mut SqliteIndex) -> Result<u64, IndexError> {
+        let is_hour = self.hourly <= now.mono;
+        if trust == Trust::Known && ((is_hour && self.hourly > 0) || !self.marked) {
+            self.renew_marker(index)?;
+            self.marked = true;
+        }
+        if is_hour {
             self.prune_history(now);
             self.hourly = now.mono + HOUR_NS;
         }

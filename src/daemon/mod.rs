@@ -76,7 +76,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let key = device_key(&mut index)?;
     let device = key.device()?;
     let verdict = marker::judge(&root, &index);
-    if let Verdict::Trusted(_) = verdict {
+    let marked = verdict == Verdict::Trusted(Trust::Known);
+    if marked {
         marker::renew(&root, &mut index)?;
     }
 
@@ -113,9 +114,10 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         requests,
     };
     begin(&mut turns, &verdict, options)?;
-    let mut chores = Chores::start(&root, &shell);
+    let mut chores = Chores::start(&root, &shell, marked);
     while !stop.is_asked() {
-        let due = chores.run(turns.clock.now(), turns.engine.index_mut())?;
+        let trust = turns.engine.trust();
+        let due = chores.run(turns.clock.now(), trust, turns.engine.index_mut())?;
         turns.turn(due)?;
     }
     end(turns, &shell)

@@ -93,8 +93,17 @@ impl<I: Index> Engine<I> {
         }
         let mut row = row.unwrap_or_else(|| Row { winner: entry.clone(), disk: None, installing: None });
         let under_way = self.entry_under_way(path);
+        let is_copy = row.winner == merge::nothing();
+        if let Some(entry) = &under_way {
+            row.installing = Some(entry.clone());
+        } else if self.cut_off.contains(path) && !row.is_settled() && !is_copy {
+            // The first that may have been cut off: nothing was installed since.
+            row.installing.get_or_insert_with(|| row.winner.clone());
+        } else if !is_copy {
+            row.installing = None;
+        }
         match (&mut row.disk, &under_way) {
-            (_, Some(_)) => row.installing = under_way,
+            (_, Some(_)) => {}
             // What is here already is that version now, whoever made it first.
             (Some(disk), None) if disk.entry.same_on_disk(&entry) => disk.entry = entry.clone(),
             // A deletion of what was never here, or is gone: what is made here next is made on top of it.

@@ -28,9 +28,18 @@ pub fn entry_hash(path: &SyncPath, entry: &Entry) -> Digest {
     truncate(&hasher.finalize())
 }
 
-/// Whether a winner counts: all but deletions made before the horizon (ns since 1970).
+/// Whether a winner counts: all but deletions that are as old as the horizon (ns since 1970) says.
 pub fn counts(entry: &Entry, horizon: u64) -> bool {
-    !matches!(entry.kind, Kind::Deleted { at } if at < horizon)
+    deleted_at(entry).is_none_or(|at| at >= horizon)
+}
+
+/// From when a deletion counts as old (ns since 1970): when it was made, or its stamp if that is later. The horizon follows the
+/// latest stamp, which so is always told, whatever the clock of who deleted.
+pub fn deleted_at(entry: &Entry) -> Option<u64> {
+    match entry.kind {
+        Kind::Deleted { at } => Some(at.max(entry.version.stamp)),
+        _ => None,
+    }
 }
 
 /// The digest of a set of entry hashes; all zero when there are none.
@@ -127,6 +136,23 @@ mod tests {
         assert_eq!(digest_of(vec![a, b]), digest_of(vec![b, a]));
         assert_ne!(digest_of(vec![a]), digest_of(vec![a, b]));
         assert_eq!(digest_of(vec![]), [0; 16]);
+    }
+
+    /// A deletion's time, its stamp, the horizon.
+    #[rstest::rstest]
+    #[case::made_since(5, 1, 5, true)]
+    #[case::old(4, 1, 5, false)]
+    #[case::made_by_a_clock_that_is_behind(1, 5, 5, true)]
+    fn a_deletion_counts_while_its_time_or_its_stamp_is_young(
+        #[case] at: u64,
+        #[case] stamp: u64,
+        #[case] horizon: u64,
+        #[case] counted: bool,
+    ) {
+        let mut entry = crate::engine::merge::nothing();
+        entry.kind = Kind::Deleted { at };
+        entry.version.stamp = stamp;
+        assert_eq!(counts(&entry, horizon), counted);
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! A path whose winner is not on disk is *wanted*. `advance` moves one want a step: wait for what must come first, take the
 //! content from this disk if it is here, else ask a peer, then install. Windows bound what is under way (P9).
 
-use super::Engine;
 use super::action::{Action, Source};
 use super::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
 use super::index::{Index, Row};
 use super::merge;
 use super::wants::{Step, Want};
+use super::{Engine, Looking};
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use crate::wire::message::{Message, SMALL_FILE_BYTES, Want as Ask};
 use bytes::Bytes;
@@ -250,6 +250,9 @@ impl<I: Index> Engine<I> {
         if awaits_look || self.held.contains(path) {
             return self.wait(now, path, None);
         }
+        if self.needs_look_first(now, path, &row) {
+            return self.wait(now, path, None);
+        }
         if !row.winner.is_live() {
             return self.advance_deletion(now, path, &row);
         }
@@ -276,6 +279,23 @@ impl<I: Index> Engine<I> {
             None => self.install(path, &row, Source::Nothing),
             Some((content, size)) => self.advance_file(now, path, &row, content, size),
         }
+    }
+
+    /// What is about to be replaced must be what the index says: where that is in doubt, a look comes first, and tries again.
+    fn needs_look_first(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
+        if self.cut_off.contains(path) {
+            if !self.unseen.contains_key(path) {
+                let known = row.live_on_disk().map(|(_, stat)| *stat);
+                let early = !self.scan.is_walked();
+                self.look(path, known, Looking { early, ..Looking::of(self.scan.finds()) });
+            }
+            return true;
+        }
+        let is_overdue = row.live_on_disk().is_some() && self.rechecks.is_overdue(now.mono, path);
+        if is_overdue {
+            self.recheck_now(path);
+        }
+        is_overdue
     }
 
     fn advance_deletion(&mut self, now: Now, path: &SyncPath, row: &Row) {
@@ -306,9 +326,13 @@ impl<I: Index> Engine<I> {
         is_wanted
     }
 
-    /// Whether the folder of the path is on disk, or on its way there before it.
+    /// Whether the folder of the path is on disk, or on its way there before it. One that may just have been deleted, with all
+    /// that is in it, is not.
     fn parent_is_ready(&mut self, path: &SyncPath) -> bool {
         let Some(parent) = path.parent() else { return true };
+        if !self.missing.is_empty() && path.ancestors().any(|dir| self.missing.contains(&dir)) {
+            return false;
+        }
         if self.good_parent.as_ref() == Some(&parent) {
             return true;
         }

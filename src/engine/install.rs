@@ -3,7 +3,7 @@
 use super::action::{Action, Job, JobId, Keep, Outcome, Report, Source};
 use super::event::{Cause, Hint, Now, Stat, StatKind, Trouble};
 use super::index::{Index, Row};
-use super::local::{RACY_NS, is_racy};
+use super::local::is_racy;
 use super::wants::{Step, UnderWay};
 use super::{Engine, merge};
 use crate::model::path::IGNORE_FILE;
@@ -73,7 +73,10 @@ impl<I: Index> Engine<I> {
             }
         }
         match outcome {
-            Outcome::Done { stat, kept } => self.install_done(now, &path, &entry, stat, kept),
+            Outcome::Done { stat, kept } => {
+                self.install_done(now, &path, &entry, stat, kept);
+                self.end_scan();
+            }
             Outcome::Stale => {
                 self.settle.hint(now.mono, path.clone(), Hint::Closed);
                 self.back_off(now, &path);
@@ -86,7 +89,7 @@ impl<I: Index> Engine<I> {
             }
             Outcome::NotEmpty => {
                 // Something in it is not known yet, or never will be.
-                self.walk(now, Some(path.clone()), merge::Found::Live);
+                self.walk(now, Some(path.clone()), self.live());
                 self.back_off(now, &path);
             }
             Outcome::NoSource | Outcome::BadContent if copied => {
@@ -96,7 +99,11 @@ impl<I: Index> Engine<I> {
                 self.wants.make_ready(&path);
             }
             Outcome::NoSource | Outcome::BadContent => self.bad_content(now, &path),
-            Outcome::Failed(trouble) => self.install_failed(now, &path, trouble),
+            Outcome::Failed(trouble) => {
+                // It may be in place and not durable.
+                self.cut_off.insert(path.clone());
+                self.install_failed(now, &path, trouble);
+            }
         }
     }
 
@@ -139,6 +146,11 @@ impl<I: Index> Engine<I> {
         let Some(mut row) = self.index.get(path) else { return };
         let replaced = row.disk.replace(merge::on_disk(entry.clone(), stat)).map(|disk| disk.entry);
         row.installing = None;
+        self.scan.looked(path);
+        if entry.is_live() {
+            // A folder that was found missing while this went into it needs another look.
+            self.seen_here(now, path);
+        }
         self.solve(path);
         let want = self.wants.get(path);
         let mut told = want.and_then(|want| want.told.clone());
@@ -174,8 +186,8 @@ impl<I: Index> Engine<I> {
             self.tell(now, Change { path: path.clone(), entry: entry.clone(), body: None }, told);
         }
         // An edit within the same tick of the clock as the installed mtime may leave no trace in the stat.
-        if stat.is_some_and(|stat| stat.kind == StatKind::File && is_racy(stat.mtime, now)) {
-            self.recheck(now.mono + RACY_NS, path);
+        if let Some(stat) = stat.filter(|stat| stat.kind == StatKind::File && is_racy(stat.mtime, now)) {
+            self.recheck_racy(now, path, &stat);
         }
         if entry.is_directory() {
             self.new_folders.insert(path.clone());

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 /// A file whose times are this close to the look may change once more without a new stat.
 pub(super) const RACY_NS: u64 = 2_000_000_000;
-const PAGE: usize = 1024;
+pub(super) const PAGE: usize = 1024;
 const COUNTERS_RESERVED: u64 = 1024;
 
 /// Whether a file's time is so close to now that another change may leave it as it is.
@@ -30,9 +30,10 @@ struct Live {
 
 impl<I: Index> Engine<I> {
     /// Looks at a path, unless that is under way or it is being installed: then once more after that.
-    pub(super) fn look(&mut self, path: &SyncPath, known: Option<Stat>, looking: Looking) {
+    pub(super) fn look(&mut self, path: &SyncPath, known: Option<Stat>, mut looking: Looking) {
+        looking.found = self.scan.come_by(path, looking.found);
         if self.is_busy(path) || self.looks.contains_key(path) {
-            self.postponed.insert(path.clone(), looking.hint.unwrap_or(Hint::Closed));
+            self.postpone(path, looking.hint.unwrap_or(Hint::Closed));
             return;
         }
         // Whether a peer wants it is known when it is told.
@@ -40,6 +41,14 @@ impl<I: Index> Engine<I> {
         let rehash = looking.rehash;
         self.looks.insert(path.clone(), looking);
         self.act(Action::Look { path: path.clone(), known, rehash, body });
+    }
+
+    /// It is looked at after the look or install under way. That it may be a new folder, to be watched, is remembered.
+    pub(super) fn postpone(&mut self, path: &SyncPath, hint: Hint) {
+        let kept = self.postponed.entry(path.clone()).or_insert(hint);
+        if *kept != Hint::Closed {
+            *kept = hint;
+        }
     }
 
     /// A path has settled after hints.
@@ -52,11 +61,11 @@ impl<I: Index> Engine<I> {
         // just installed.
         let installed = self.new_folders.remove(path);
         let known = known.filter(|stat| installed || stat.kind != StatKind::Directory);
-        self.look(path, known, Looking { found: self.live(), hint: Some(hint), rehash: false });
+        self.look(path, known, Looking { hint: Some(hint), ..Looking::of(self.live()) });
     }
 
-    fn live(&self) -> Found {
-        if self.finds == Found::Restored { Found::Restored } else { Found::Live }
+    pub(super) fn live(&self) -> Found {
+        if self.scan.finds() == Found::Restored { Found::Restored } else { Found::Live }
     }
 
     pub(super) fn looked(&mut self, now: Now, path: &SyncPath, observed: Observed) {
@@ -67,19 +76,38 @@ impl<I: Index> Engine<I> {
         let restless = self.settle.is_restless(now.mono, path);
         if self.settle.is_noisy(path) && !restless && matches!(observed, Observed::File { .. } | Observed::Absent) {
             // It was touched again meanwhile: what was seen may be half of something.
-            return;
+            return self.recheck_again(now, path, looking);
+        }
+        if looking.seen_since && observed == Observed::Absent {
+            // Gone, then back, or the other way round: only another look tells.
+            self.settle.hint(now.mono, path.clone(), Hint::Gone);
+            return self.recheck_again(now, path, looking);
         }
         if self.is_suddenly_empty(path, &observed, looking) {
             self.settle.hint(now.mono, path.clone(), Hint::Changed);
             self.emptied.insert(path.clone());
-            return;
+            return self.recheck_again(now, path, looking);
         }
         self.emptied.remove(path);
         let needs_walk = self.needs_walk(path, &observed, looking);
-        self.observe(now, path, observed, looking.found);
-        if needs_walk {
-            self.walk(now, Some(path.clone()), looking.found);
+        let found = self.scan.looked(path).unwrap_or(looking.found);
+        let was_hashed = !matches!(observed, Observed::Unstable | Observed::Failed(_));
+        if looking.early && observed == Observed::Absent && found != Found::Restored {
+            // Whether it was deleted is for the walk to say, which knows how much else is missing (P8).
+            self.adopt_deletions(now, path);
+            self.cut_off.remove(path);
+        } else {
+            self.observe(now, path, observed, found);
         }
+        if needs_walk {
+            self.walk(now, Some(path.clone()), found);
+        }
+        if was_hashed {
+            self.rechecked(looking);
+        } else {
+            self.recheck_again(now, path, looking);
+        }
+        self.end_scan();
         self.retry_now(path);
         self.merge_due(path);
     }
@@ -115,16 +143,17 @@ impl<I: Index> Engine<I> {
             }
         }
         if !matches!(observed, Observed::Absent | Observed::Special { .. }) {
-            self.seen_here(path);
+            self.seen_here(now, path);
         }
+        let is_certain = !matches!(observed, Observed::Mount | Observed::Unstable | Observed::Failed(_));
         match observed {
             Observed::Unchanged => {}
-            Observed::Absent => self.absent(now, path),
+            Observed::Absent => self.absent(now, path, found),
             Observed::Special { what } => {
                 if self.left_alone.insert(path.clone()) {
                     self.out.push(Action::Report(Report::LeftAlone { path: path.clone(), what }));
                 }
-                self.absent(now, path);
+                self.absent(now, path, found);
             }
             Observed::Mount => self.mounted(now, path, found),
             Observed::Directory { stat } => {
@@ -137,13 +166,26 @@ impl<I: Index> Engine<I> {
             }
             Observed::File { stat, content, body } => {
                 if is_racy(stat.mtime, now) || is_racy(stat.ctime, now) {
-                    self.recheck(now.mono + RACY_NS, path);
+                    self.recheck_racy(now, path, &stat);
                 }
                 let kind = Kind::File { size: stat.size, content };
                 self.present(now, path, Live { kind, mtime: stat.mtime, stat, body }, found);
             }
             Observed::Unstable => self.settle.hint(now.mono, path.clone(), Hint::Changed),
             Observed::Failed(trouble) => self.not_seen(now, path, found, trouble.text),
+        }
+        if is_certain && self.cut_off.remove(path) {
+            self.nothing_was_cut_off(now, path);
+        }
+    }
+
+    /// What was being installed is not there, or is known now.
+    fn nothing_was_cut_off(&mut self, now: Now, path: &SyncPath) {
+        if let Some(mut row) =
+            self.index.get(path).filter(|row| row.installing.is_some() && row.winner != merge::nothing())
+        {
+            row.installing = None;
+            self.store(now, path, &row);
         }
     }
 
@@ -157,7 +199,10 @@ impl<I: Index> Engine<I> {
         let row = self.index.get(path);
         let was_directory = row.as_ref().and_then(Row::live_on_disk).is_some_and(|(entry, _)| entry.is_directory());
         if was_directory && kind != Kind::Directory {
-            self.delete_below(now, path);
+            match found {
+                Found::Restored => self.forget_below(now, path),
+                _ => self.delete_below(now, path),
+            }
         }
         match merge::compare(row.as_ref(), &kind, mode, mtime, found) {
             Local::Nothing => {
@@ -190,7 +235,11 @@ impl<I: Index> Engine<I> {
                 self.changed_here(now, path, entry, Some(stat), None);
             }
             Local::Edited(base) => {
-                let stamp = merge::stamp(found, now.wall, &stat, base.as_ref());
+                let mut stamp = merge::stamp(found, now.wall, &stat, base.as_ref());
+                if let Some(row) = row.filter(|_| found == Found::Restored) {
+                    // Whatever the clocks say, what is in a backup beats nothing that is known here (P8).
+                    stamp = stamp.min(row.winner.version.stamp.saturating_sub(1));
+                }
                 let entry = self.mint(kind, mode, mtime, stamp, base.as_ref());
                 self.changed_here(now, path, entry, Some(stat), body);
             }
@@ -198,20 +247,68 @@ impl<I: Index> Engine<I> {
     }
 
     /// A path that is known to be on disk is not: a deletion, once the root is known to be in order.
-    fn absent(&mut self, now: Now, path: &SyncPath) {
+    fn absent(&mut self, now: Now, path: &SyncPath, found: Found) {
         if self.is_begun_copy(path) && !self.is_busy(path) {
             return self.index.remove(path);
         }
+        if found == Found::Restored {
+            // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
+            return self.forget(now, path);
+        }
+        self.adopt_deletions(now, path);
         let on_disk = self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
         if on_disk && !self.held.contains(path) {
             self.missing.add(now.mono, path.clone());
         }
     }
 
-    /// What waited to know whether it is gone goes on.
-    pub(super) fn seen_here(&mut self, path: &SyncPath) {
+    fn adopt_deletions(&mut self, now: Now, path: &SyncPath) {
+        for below in self.on_disk_below(path).into_iter().rev() {
+            self.was_deleted_anyway(now, &below);
+        }
+        if !self.index.any_on_disk_below(path) {
+            self.was_deleted_anyway(now, path);
+        }
+    }
+
+    /// What is gone and was to be deleted anyway needs no deletion of our own: maybe it was, before a crash (P5).
+    fn was_deleted_anyway(&mut self, now: Now, path: &SyncPath) -> bool {
+        let Some(row) = self.index.get(path).filter(|row| row.live_on_disk().is_some() && !self.is_busy(path)) else {
+            return false;
+        };
+        let deletion =
+            [Some(&row.winner), row.installing.as_ref()].into_iter().flatten().find(|entry| !entry.is_live());
+        let Some(deletion) = deletion.cloned() else { return false };
+        self.store(now, path, &Row { disk: Some(merge::on_disk(deletion, None)), installing: None, ..row });
+        true
+    }
+
+    /// It is not on disk, and nobody deleted it.
+    fn forget(&mut self, now: Now, path: &SyncPath) {
+        if let Some(row) = self.index.get(path).filter(|row| row.live_on_disk().is_some()) {
+            self.store(now, path, &Row { disk: None, ..row });
+        }
+    }
+
+    fn forget_below(&mut self, now: Now, dir: &SyncPath) {
+        for path in self.on_disk_below(dir) {
+            self.forget(now, &path);
+        }
+    }
+
+    /// What waited to know whether it is gone is looked at once more, for what was seen of it, and what was not, may have come
+    /// in another order than it was; the same for a look under way.
+    pub(super) fn seen_here(&mut self, now: Now, path: &SyncPath) {
         for back in self.missing.seen(path) {
+            self.settle.hint(now.mono, back.clone(), Hint::Gone);
             self.retry_now(&back);
+        }
+        let mut next = (!self.looks.is_empty()).then(|| path.clone());
+        while let Some(path) = next {
+            if let Some(looking) = self.looks.get_mut(&path) {
+                looking.seen_since = true;
+            }
+            next = path.parent();
         }
         // Its deletion was held back, and is none.
         if self.held.remove(path) {
@@ -242,6 +339,12 @@ impl<I: Index> Engine<I> {
     /// Deletes what the index has on disk strictly below `dir`, the deepest first, so that a peer that
     /// hears it in order never sees a folder go before what is in it.
     fn delete_below(&mut self, now: Now, dir: &SyncPath) {
+        for path in self.on_disk_below(dir).into_iter().rev() {
+            self.delete(now, &path);
+        }
+    }
+
+    fn on_disk_below(&self, dir: &SyncPath) -> Vec<SyncPath> {
         let mut paths = Vec::new();
         let mut after = None;
         loop {
@@ -250,22 +353,18 @@ impl<I: Index> Engine<I> {
             after = Some(last.clone());
             paths.extend(page.into_iter().filter(|(_, row)| row.live_on_disk().is_some()).map(|(path, _)| path));
         }
-        for path in paths.into_iter().rev() {
-            self.delete(now, &path);
-        }
+        paths
     }
 
     fn delete(&mut self, now: Now, path: &SyncPath) {
         if self.is_busy(path) {
-            self.postponed.insert(path.clone(), Hint::Gone);
+            self.postpone(path, Hint::Gone);
             return;
         }
         let Some(row) = self.index.get(path) else { return };
         let Some(base) = row.live_on_disk().map(|(entry, _)| entry.clone()) else { return };
-        if !row.winner.is_live() {
-            // It was to be deleted anyway, and maybe was, before a crash (P5).
-            let disk = Some(merge::on_disk(row.winner.clone(), None));
-            return self.store(now, path, &Row { disk, installing: None, ..row });
+        if self.was_deleted_anyway(now, path) {
+            return;
         }
         let stamp = base.version.stamp + 1;
         let entry = self.mint(Kind::Deleted { at: now.wall }, Mode::NONE, FileTime::default(), stamp, Some(&base));
@@ -330,41 +429,13 @@ impl<I: Index> Engine<I> {
         let unseen = self.unseen.entry(path.clone()).or_insert(Unseen { found, tries: 0 });
         unseen.tries += 1;
         let after = (SECOND << unseen.tries.min(6)).min(60 * SECOND);
-        self.recheck(now.mono + after, path);
+        self.rechecks.add(now.mono + after, path, false);
         self.problem(path, text);
     }
 
     pub(super) fn solve(&mut self, path: &SyncPath) {
         if self.problems.remove(path).is_some() {
             self.out.push(Action::Report(Report::Solved { path: Some(path.clone()) }));
-        }
-    }
-
-    pub(super) fn recheck(&mut self, at: u64, path: &SyncPath) {
-        if self.rechecking.insert(path.clone()) {
-            self.rechecks.insert((at, path.clone()));
-        }
-    }
-
-    /// Hashes once more what was looked at too soon after its last change for its stat to be trusted, and looks at what could not
-    /// be looked at.
-    pub(super) fn recheck_due(&mut self, now: Now) {
-        while let Some((at, _)) = self.rechecks.first()
-            && *at <= now.mono
-            && let Some((_, path)) = self.rechecks.pop_first()
-        {
-            self.rechecking.remove(&path);
-            let known = self.index.get(&path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
-            let unseen = self.unseen.get(&path).map(|unseen| unseen.found);
-            if known.is_none() && unseen.is_none() {
-                continue;
-            }
-            if !self.settle.is_noisy(&path) && !self.is_busy(&path) {
-                let (found, hint) = (unseen.unwrap_or(self.live()), unseen.map(|_| Hint::Changed));
-                self.look(&path, known, Looking { found, hint, rehash: true });
-            } else if unseen.is_some() {
-                self.recheck(now.mono + SECOND, &path);
-            }
         }
     }
 }

@@ -59,7 +59,16 @@ pub fn compare(row: Option<&Row>, kind: &Kind, mode: Mode, mtime: FileTime, foun
         return Local::Adopt(known.clone());
     }
     if let Some(disk) = same_kind {
-        return Local::Touched(disk.clone());
+        // Permissions and mtime are set in two steps: a crash between them left one of each (P5). In a backup they are old, and
+        // follow the winner's again (P8).
+        let is_half_way = |known: &Entry| {
+            let (mode_is, mtime_is) =
+                ([disk.mode, known.mode].contains(&mode), [disk.mtime, known.mtime].contains(&mtime));
+            known.kind == *kind && mode_is && mtime_is
+        };
+        let is_no_touch = found == Found::Restored || installed.clone().any(is_half_way);
+        let entry = disk.clone();
+        return if is_no_touch { Local::Adopt(Entry { mode, mtime, ..entry }) } else { Local::Touched(entry) };
     }
     // The same contents were made here too: the disk holds that version but for permissions and mtime.
     if let Some(known) = installed.clone().find(|e| e.kind == *kind) {
@@ -238,6 +247,20 @@ mod tests {
         8,
         Found::Walked,
         Local::Adopt(Entry { mtime: time(8), ..entry(file(1), 2) })
+    )]
+    #[case::a_crash_between_mode_and_mtime(
+        row(Entry { mode: Mode(0o600), mtime: time(8), ..entry(file(1), 2) }, Some(entry(file(1), 1)), None),
+        file(1),
+        8,
+        Found::Walked,
+        Local::Adopt(Entry { mtime: time(8), ..entry(file(1), 1) })
+    )]
+    #[case::old_permissions_from_a_backup(
+        row(Entry { mode: Mode(0o600), ..entry(file(1), 2) }, Some(Entry { mode: Mode(0o600), ..entry(file(1), 2) }), None),
+        file(1),
+        3,
+        Found::Restored,
+        Local::Adopt(Entry { mtime: time(3), ..entry(file(1), 2) })
     )]
     #[case::the_same_made_here(row(entry(file(3), 9), None, None), file(3), 8, Found::First,
         Local::Adopt(Entry { mtime: time(8), ..entry(file(3), 9) }))]

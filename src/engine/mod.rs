@@ -29,10 +29,14 @@ mod install;
 mod local;
 pub mod map_index;
 pub mod merge;
+mod recheck;
 pub mod retention;
+mod scan;
 mod session;
 mod settle;
 mod status;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod wants;
 
@@ -51,6 +55,8 @@ use guard::Missing;
 use ignore::Ignore;
 use index::Index;
 use merge::Found;
+use recheck::Rechecks;
+use scan::Scan;
 use session::Session;
 use settle::Settle;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +78,7 @@ const STATUS_UNDER_WAY: usize = 100;
 const META_COUNTER: &str = "counter";
 const META_LATEST_DAY: &str = "latest_day";
 const META_SCANNED: &str = "scanned";
+const META_RACY_SINCE: &str = "racy_since";
 
 /// What the engine is told at its making.
 #[derive(Debug, Clone)]
@@ -98,11 +105,15 @@ struct Looking {
     found: Found,
     hint: Option<Hint>,
     rehash: bool,
+    /// The path, or something in it, was seen since the look was asked for: if it finds nothing, that may be older news.
+    seen_since: bool,
+    /// Asked for by no hint and no walk, before the first walk of this run has ended.
+    early: bool,
 }
 
 impl Looking {
     fn of(found: Found) -> Self {
-        Self { found, hint: None, rehash: false }
+        Self { found, hint: None, rehash: false, seen_since: false, early: false }
     }
 }
 
@@ -134,13 +145,14 @@ pub struct Engine<I> {
     emptied: BTreeSet<SyncPath>,
     /// Installed here: their echo is still to come.
     new_folders: BTreeSet<SyncPath>,
-    rechecks: BTreeSet<(u64, SyncPath)>,
-    rechecking: BTreeSet<SyncPath>,
+    rechecks: Rechecks,
+    /// An install may have been cut off here, by a crash or half way by an error: the disk may hold what the index does not say.
+    /// Looked at before anything is installed here (P5).
+    cut_off: BTreeSet<SyncPath>,
     walks: BTreeMap<WalkId, Walk>,
     last_walk: u64,
     next_walk: u64,
-    /// What a whole walk finds counts as this, until one has ended.
-    finds: Found,
+    scan: Scan,
     left_alone: BTreeSet<SyncPath>,
     problems: BTreeMap<SyncPath, String>,
     unseen: BTreeMap<SyncPath, Unseen>,
@@ -200,12 +212,12 @@ impl<I: Index> Engine<I> {
             postponed: BTreeMap::new(),
             emptied: BTreeSet::new(),
             new_folders: BTreeSet::new(),
-            rechecks: BTreeSet::new(),
-            rechecking: BTreeSet::new(),
+            rechecks: Rechecks::default(),
+            cut_off: BTreeSet::new(),
             walks: BTreeMap::new(),
             last_walk: 0,
             next_walk: 0,
-            finds,
+            scan: Scan::new(finds),
             left_alone: BTreeSet::new(),
             problems: BTreeMap::new(),
             unseen: BTreeMap::new(),
@@ -236,12 +248,14 @@ impl<I: Index> Engine<I> {
     /// The first call, once: reads the ignore file, after which the first walk begins.
     pub fn start(&mut self, now: Now, trust: Trust) -> Vec<Action> {
         if trust == Trust::Restored {
-            self.finds = Found::Restored;
+            self.scan = Scan::new(Found::Restored);
         }
         self.next_root_check = now.mono;
         self.next_walk = u64::MAX;
         self.index.set_horizon(self.latest_day.saturating_sub(TOMBSTONE_NS));
         self.want_unsettled(now);
+        self.cut_off = self.wants.by_path.keys().cloned().collect();
+        self.load_rechecks(now);
         self.act(Action::ReadIgnore);
         std::mem::take(&mut self.out)
     }
@@ -250,7 +264,7 @@ impl<I: Index> Engine<I> {
         match event {
             Event::Tick => self.tick(now),
             Event::Hint { path, hint } => self.settle.hint(now.mono, path, hint),
-            Event::Overflow => self.walk(now, None, self.finds),
+            Event::Overflow => self.walk(now, None, self.scan.finds()),
             Event::Looked { path, observed } => self.looked(now, &path, observed),
             Event::Listed { walk, found } => self.listed(now, walk, found),
             Event::Walked { walk, unread } => self.walked(now, walk, unread),
@@ -291,7 +305,7 @@ impl<I: Index> Engine<I> {
 
     fn tick_local(&mut self, now: Now) {
         if now.mono >= self.next_walk {
-            self.walk(now, None, self.finds);
+            self.walk(now, None, self.scan.finds());
         }
         for (path, hint) in self.settle.take_due(now.mono) {
             self.look_hinted(&path, hint);
@@ -310,7 +324,7 @@ impl<I: Index> Engine<I> {
         }
         let local = [
             self.settle.next(),
-            self.rechecks.first().map(|(at, _)| *at),
+            self.rechecks.next(),
             self.missing.due(),
             Some(self.next_walk),
             self.wants.next_retry(),
@@ -349,7 +363,7 @@ impl<I: Index> Engine<I> {
             RootState::Fine => {
                 if self.halted.take().is_some() {
                     self.out.push(Action::Report(Report::Resumed));
-                    self.walk(now, None, self.finds);
+                    self.walk(now, None, self.scan.finds());
                 }
                 self.conclude_missing(now);
                 self.conclude_walks(now);
@@ -364,8 +378,9 @@ impl<I: Index> Engine<I> {
             let text = format!(".dirsyncignore, line {line}: {}", crate::model::text::escape(why.as_bytes()));
             self.out.push(Action::Report(Report::Problem { path: None, text }));
         }
+        self.scan.forget(|path| self.ignore.covers(path, false));
         self.want_unsettled(now);
-        self.walk(now, None, self.finds);
+        self.walk(now, None, self.scan.finds());
     }
 
     /// The patterns in force, for the walker.
@@ -377,7 +392,7 @@ impl<I: Index> Engine<I> {
         self.confirmed = !self.held.is_empty();
         self.held.clear();
         self.future_confirmed = true;
-        self.walk(now, None, self.finds);
+        self.walk(now, None, self.scan.finds());
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.recompare(now, link);
         }
@@ -385,7 +400,7 @@ impl<I: Index> Engine<I> {
 
     fn pause(&mut self, now: Now, paused: bool) {
         if std::mem::replace(&mut self.paused, paused) && !paused {
-            self.walk(now, None, self.finds);
+            self.walk(now, None, self.scan.finds());
             self.retry_all();
         }
     }

@@ -62,6 +62,11 @@ impl Session {
     pub fn is_comparing(&self) -> bool {
         !matches!(self.comparing, Comparing::No)
     }
+
+    /// Paths still to be installed there, as it said last.
+    pub fn pending(&self) -> u64 {
+        self.theirs.map_or(0, |(_, pending)| pending)
+    }
 }
 
 impl<I: Index> Engine<I> {
@@ -433,7 +438,7 @@ impl<I: Index> Engine<I> {
             device: session.device,
             name: session.name.clone(),
             in_sync: here && !session.is_comparing() && session.theirs == Some((root, 0)),
-            pending: session.theirs.map_or(0, |(_, pending)| pending),
+            pending: session.pending(),
         };
         self.sessions.values().map(status).collect()
     }

@@ -20,6 +20,8 @@ pub struct Walk {
     visited: BTreeSet<u64>,
     started: u64,
     paths: u64,
+    /// Files that are synced.
+    files: u64,
     changed: u64,
     unread: Vec<Option<SyncPath>>,
 }
@@ -27,6 +29,10 @@ pub struct Walk {
 impl Walk {
     pub fn is_whole(&self) -> bool {
         self.below.is_none()
+    }
+
+    pub fn finds(&self) -> Found {
+        self.found
     }
 }
 
@@ -52,6 +58,7 @@ impl<I: Index> Engine<I> {
                 visited: BTreeSet::new(),
                 started: now.mono,
                 paths: 0,
+                files: 0,
                 changed: 0,
                 unread: Vec::new(),
             },
@@ -71,12 +78,16 @@ impl<I: Index> Engine<I> {
             if self.ignore.covers(&path, matches!(stat.kind, StatKind::Directory | StatKind::Mount)) {
                 continue;
             }
-            self.seen_here(&path);
+            if let Some(state) = self.walks.get_mut(&walk) {
+                state.files += u64::from(stat.kind == StatKind::File);
+            }
+            self.seen_here(now, &path);
             if stat.kind == StatKind::Mount {
                 self.mounted(now, &path, how);
                 continue;
             }
             if self.settle.is_noisy(&path) {
+                self.scan.come_by(&path, how);
                 continue;
             }
             let row = self.index.get(&path);
@@ -90,7 +101,8 @@ impl<I: Index> Engine<I> {
             if self.is_busy(&path) {
                 if known != Some(stat) {
                     // If the install comes to nothing, this is not forgotten.
-                    self.postponed.insert(path, Hint::Closed);
+                    self.scan.come_by(&path, how);
+                    self.postpone(&path, Hint::Closed);
                 }
                 continue;
             }
@@ -167,30 +179,29 @@ impl<I: Index> Engine<I> {
     pub(super) fn conclude_walks(&mut self, now: Now) {
         for walk in std::mem::take(&mut self.concluding) {
             let Some(state) = self.walks.remove(&walk) else { continue };
-            self.conclude(now, &state);
+            self.conclude(&state);
             if state.below.is_none() {
                 let (paths, changed, took_ns) = (state.paths, state.changed, now.mono - state.started);
                 self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
-                self.finds = Found::Walked;
+                self.scan.walked();
                 self.has_bases = true;
-                self.state_changed(now);
-                self.index.set_meta(super::META_SCANNED, b"1");
             }
         }
+        self.end_scan();
     }
 
-    fn conclude(&mut self, now: Now, walk: &Walk) {
+    fn conclude(&mut self, walk: &Walk) {
+        self.look_after_installs(walk);
         let (missing, known_files, missing_files) = self.unvisited(walk);
-        if self.finds == Found::Restored && walk.below.is_none() {
+        if walk.found == Found::Restored {
             // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
             for path in missing {
-                if let Some(mut row) = self.index.get(&path) {
-                    row.disk = None;
-                    self.store(now, &path, &row);
-                }
+                self.look_for_missing(&path, walk.found);
             }
             return;
         }
+        // Where so much else is, what is missing was moved, or its folder was never as full.
+        let known_files = known_files.max(missing_files + walk.files);
         if walk.below.is_none() {
             if guard::judge_walk(missing_files, known_files) == Verdict::Hold && !self.confirmed {
                 return self.hold(missing, missing_files, known_files);
@@ -204,11 +215,26 @@ impl<I: Index> Engine<I> {
             if above.as_ref().is_some_and(|dir| path.is_below(dir)) {
                 continue;
             }
-            let known = self.index.get(&path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
-            if !self.is_busy(&path) && !self.settle.is_noisy(&path) {
-                self.look(&path, known, Looking::of(walk.found));
-            }
+            self.look_for_missing(&path, walk.found);
             above = Some(path);
+        }
+    }
+
+    fn look_for_missing(&mut self, path: &SyncPath, found: Found) {
+        if self.settle.is_noisy(path) {
+            self.scan.come_by(path, found);
+            return;
+        }
+        let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+        self.look(path, known, Looking::of(found));
+    }
+
+    /// What is being installed and was not come by may be there and gone again, unseen by a watch that was not there yet.
+    fn look_after_installs(&mut self, walk: &Walk) {
+        for path in self.wants.installing_below(walk.below.as_ref()) {
+            if !walk.visited.contains(&mark(&path)) {
+                self.postpone(&path, Hint::Closed);
+            }
         }
     }
 
@@ -338,6 +364,20 @@ mod tests {
         assert_eq!(engine.status().held_deletions, 3, "everything was missing");
         engine.observe(NOW, &path("d"), Observed::Directory { stat: stat(StatKind::Directory) }, Found::Live);
         assert_eq!(engine.status().held_deletions, 2);
+    }
+
+    #[test]
+    fn where_as_much_is_new_as_is_missing_it_was_moved() {
+        let mut engine = engine();
+        let moved = ["other", "d", "d/f"].map(path);
+        engine.handle(NOW, Event::Overflow);
+        let walk = WalkId(engine.last_walk);
+        engine.handle(NOW, Event::Listed { walk, found: vec![(path("moved"), stat(StatKind::File))] });
+        engine.handle(NOW, Event::Walked { walk, unread: Vec::new() });
+        let looks = engine.handle(NOW, Event::Root(RootState::Fine));
+        assert_eq!(engine.status().held_deletions, 0);
+        let is_look = |action: &&Action| matches!(action, Action::Look { path, .. } if moved.contains(path));
+        assert_eq!(looks.iter().filter(is_look).count(), 2, "each folder once: {looks:?}");
     }
 
     #[test]

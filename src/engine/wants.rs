@@ -5,6 +5,7 @@ use super::event::{FetchId, LinkId, StageId};
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
 /// Where a want stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,18 @@ impl Wants {
 
     pub fn iter(&self) -> impl Iterator<Item = (&SyncPath, &Want)> {
         self.by_path.iter().map(|(path, want)| (path, &**want))
+    }
+
+    /// The paths strictly below `dir` (`None`: all) that are being installed.
+    pub fn installing_below(&self, dir: Option<&SyncPath>) -> Vec<SyncPath> {
+        let from = dir.map_or(Bound::Unbounded, Bound::Excluded);
+        let to = dir.map(|dir| dir.range_below().1);
+        let from_dir = self.by_path.range::<SyncPath, _>((from, Bound::Unbounded));
+        let below = from_dir.take_while(|(path, _)| to.as_ref().is_none_or(|to| path.as_bytes() < &to[..]));
+        let installing = below.filter(|(path, want)| {
+            matches!(want.step, Step::Installing(_)) && dir.is_none_or(|dir| path.is_below(dir))
+        });
+        installing.map(|(path, _)| path.clone()).collect()
     }
 
     /// Those that will get on by themselves.

@@ -43,6 +43,12 @@ impl Disk {
         (result, changes)
     }
 
+    /// The last change was made in two steps, and this was between them.
+    pub fn went_by(&mut self, between: Tree) {
+        let last = self.journal.pop();
+        self.journal.extend([between].into_iter().chain(last));
+    }
+
     /// Makes a path durable: its bytes, its name and its folders' names; its absence where it is absent.
     pub fn sync(&mut self, path: &SyncPath) {
         let mut inos = vec![ROOT];
@@ -53,6 +59,13 @@ impl Disk {
             dir = child;
         }
         self.sync_inodes(&inos);
+    }
+
+    /// Makes a path's names durable, its bytes not.
+    pub fn sync_names(&mut self, path: &SyncPath) {
+        let platter = self.platter.clone();
+        self.sync(path);
+        self.platter = platter;
     }
 
     /// Brings a file's bytes to the platter, its name not.

@@ -3,7 +3,7 @@
 //! Filled from the differences that each operation made; never asks an engine.
 
 use super::disk::PathChange;
-use super::tree::Value;
+use super::tree::{Listing, Value};
 use dirsyncd::engine::index::Row;
 use dirsyncd::model::{Kind, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,8 @@ pub struct Overwrite {
     pub node: NodeId,
     pub path: SyncPath,
     pub value: Value,
+    /// How often a user had put the value there by then.
+    placed: u32,
     /// The node's committed index moved on from the value: the change was seen.
     pub noticed: bool,
 }
@@ -31,6 +33,8 @@ pub struct Ledger {
     /// Whose users changed the attributes of a value in its place: such a change beats a concurrent deletion.
     affirmed: BTreeMap<(SyncPath, Value), BTreeSet<NodeId>>,
     pub overwrites: Vec<Overwrite>,
+    /// On a disk after a crash, and not known to the index: whoever overwrites it before it is committed is not known either.
+    unknown: BTreeSet<(NodeId, SyncPath, Value)>,
     /// Versions that a node may mint at a path: one for each touch of its user.
     touches: BTreeMap<(NodeId, SyncPath), u32>,
 }
@@ -52,7 +56,11 @@ impl Ledger {
                 if !placed.contains(&value) {
                     self.excused.insert(value.clone());
                 }
-                self.overwrites.push(Overwrite { node, path: change.path.clone(), value, noticed: false });
+                let at = (change.path.clone(), value.clone());
+                let placed = self.placed.get(&at).copied().unwrap_or_default();
+                if !self.unknown.contains(&(node, change.path.clone(), value.clone())) {
+                    self.overwrites.push(Overwrite { node, path: at.0, value, placed, noticed: false });
+                }
             }
             if let Some(value) = after {
                 self.written.entry(value.clone()).or_insert_with(|| (node, change.path.clone()));
@@ -92,8 +100,15 @@ impl Ledger {
         had > 0
     }
 
+    /// The node crashed, and these are on its disk without its index knowing it.
+    pub fn left_unknown(&mut self, node: NodeId, values: impl Iterator<Item = (SyncPath, Value)>) {
+        self.unknown.retain(|(other, _, _)| *other != node);
+        self.unknown.extend(values.map(|(path, value)| (node, path, value)));
+    }
+
     /// The node committed this row.
     pub fn committed(&mut self, node: NodeId, path: &SyncPath, row: Option<&Row>) {
+        self.unknown.retain(|(other, at, value)| *other != node || at != path || !claims(row, value));
         for overwrite in &mut self.overwrites {
             if overwrite.node == node && overwrite.path == *path && !claims(row, &overwrite.value) {
                 overwrite.noticed = true;
@@ -122,12 +137,32 @@ impl Ledger {
         self.overwrites.retain(|overwrite| overwrite.node != node || overwrite.noticed);
     }
 
+    /// The node's index is gone: what it finds counts as put there by its user, and what it did away with may be forgotten.
+    pub fn found_anew(&mut self, node: NodeId, listing: &Listing) {
+        for (path, (_, inode)) in listing {
+            if let Some(value) = inode.value() {
+                *self.placed.entry((path.clone(), value)).or_default() += 1;
+            }
+        }
+        self.rolled_back(node, listing.keys());
+    }
+
+    /// The node's index does not know of its user's latest doings, and may not have told them.
+    pub fn rolled_back<'a>(&mut self, node: NodeId, paths: impl Iterator<Item = &'a SyncPath>) {
+        for path in paths {
+            *self.touches.entry((node, path.clone())).or_default() += 1;
+        }
+        self.overwrites.retain(|overwrite| overwrite.node != node);
+    }
+
     /// Values that were overwritten knowingly at a path, never put there again, nor touched by another machine's user.
     pub fn dead(&self) -> impl Iterator<Item = &Overwrite> {
         self.overwrites.iter().filter(|overwrite| {
             let at = (overwrite.path.clone(), overwrite.value.clone());
-            let once = self.placed.get(&at).is_none_or(|times| *times <= 1);
-            once && self.affirmed.get(&at).is_none_or(|nodes| nodes.iter().all(|node| *node == overwrite.node))
+            // An engine may have put it there first, as the copy of a displaced file.
+            let times = self.placed.get(&at).copied().unwrap_or_default();
+            let for_good = times <= 1 && times == overwrite.placed;
+            for_good && self.affirmed.get(&at).is_none_or(|nodes| nodes.iter().all(|node| *node == overwrite.node))
         })
     }
 

@@ -2,13 +2,14 @@
 //!
 //! Deliberately not here: TLS, pieces and credit of large contents; a large content arrives at once or not at all.
 
+use super::bugs::{Bug, by_mtime};
 use super::ledger::NodeId;
 use super::plan::{MS, SECOND};
 use super::tree::Data;
 use super::world::{Happening, World};
 use bytes::Bytes;
 use dirsyncd::engine::{Event, FetchError, FetchId, LinkId};
-use dirsyncd::model::{ContentId, SyncPath};
+use dirsyncd::model::{ContentId, Entry, SyncPath};
 use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::Message;
 
@@ -36,6 +37,8 @@ struct Link {
     dialler: usize,
     state: [End; 2],
     whole: bool,
+    /// Of what is under way to each side when the link is cut, what arrives until then still does.
+    until: [u64; 2],
     /// When the last parcel to each side arrives: the next is not before it.
     last: [u64; 2],
 }
@@ -72,6 +75,10 @@ impl World {
     }
 
     pub fn send_message(&mut self, from: LinkId, message: Message) {
+        if self.has(Bug::LosesFrames) && self.rng.chance(50) {
+            return;
+        }
+        let message = if self.has(Bug::DropsTheStampRule) { altered(message, &by_mtime) } else { message };
         let frame = frame::encode(&Packet::Message(message));
         self.send(from, Parcel::Frame(frame.to_vec().into()));
     }
@@ -79,6 +86,7 @@ impl World {
     fn post(&mut self, link: usize, side: usize, parcel: Parcel) {
         let delay = self.rng.between(self.plan.latency_ns / 10, self.plan.latency_ns);
         let at = (self.now + delay).max(self.net.links[link].last[side]);
+        let at = if self.has(Bug::ReordersFrames) { self.now + delay } else { at };
         self.net.links[link].last[side] = at;
         self.after(at - self.now, Happening::Arrives { link, side, parcel });
     }
@@ -89,7 +97,7 @@ impl World {
         let id = Network::id(link, side);
         match (parcel, it.state[side]) {
             (_, End::Down) => {}
-            (_, _) if !it.whole => {}
+            (_, _) if !it.whole && it.until[side] < self.now => {}
             (Parcel::Up, _) => {
                 it.state[side] = End::Up;
                 let dialler = it.dialler == side;
@@ -107,6 +115,7 @@ impl World {
     fn frame_arrives(&mut self, node: NodeId, link: LinkId, bytes: &Bytes) {
         match frame::decode_first(bytes) {
             Ok((Packet::Message(message), used)) if used == bytes.len() => {
+                let message = if self.has(Bug::LastHeardWins) { self.as_heard_now(node, message) } else { message };
                 self.tell(node, Event::Message { link, message, wire_bytes: used as u64 });
             }
             other => self.fail(format!("a frame does not come back as it was sent: {other:?}")),
@@ -123,7 +132,7 @@ impl World {
         let link = self.net.links.len();
         let dialler = self.rng.index(2);
         let state = [End::Opening; 2];
-        self.net.links.push(Link { pair, ends, dialler, state, whole: true, last: [self.now; 2] });
+        self.net.links.push(Link { pair, ends, dialler, state, whole: true, until: [0; 2], last: [self.now; 2] });
         self.net.pairs[pair].link = Some(link);
         self.trace.note(self.now, format_args!("link {link} of {ends:?}"));
         for side in 0..2 {
@@ -150,6 +159,7 @@ impl World {
         if std::mem::replace(&mut self.net.links[link].whole, false) {
             self.trace.note(self.now, format_args!("link {link} is cut"));
             for side in 0..2 {
+                self.net.links[link].until[side] = self.now + self.rng.below(self.plan.latency_ns + 1);
                 let most = *self.rng.pick(&[MS, 100 * MS, 3 * SECOND]);
                 self.soon(most, Happening::Breaks { link, side });
             }
@@ -174,7 +184,7 @@ impl World {
         let (node, pair) = (it.ends[side], it.pair);
         let was = std::mem::replace(&mut it.state[side], End::Down);
         let both = it.state == [End::Down; 2];
-        if was == End::Up {
+        if was == End::Up && !self.has(Bug::HidesBrokenLinks) {
             let id = Network::id(link, side);
             let lost: Vec<FetchId> =
                 self.nodes[node].fetches.iter().filter(|(_, from)| **from == id).map(|(fetch, _)| *fetch).collect();
@@ -206,5 +216,29 @@ impl World {
                 self.cut(link);
             }
         }
+    }
+
+    /// A message whose entries are as new as their arrival.
+    fn as_heard_now(&self, node: NodeId, message: Message) -> Message {
+        let stamp = self.nodes[node].clock(self.now).wall;
+        altered(message, &|mut entry| {
+            entry.version.stamp = stamp;
+            entry
+        })
+    }
+}
+
+fn altered(message: Message, alter: &dyn Fn(Entry) -> Entry) -> Message {
+    let all = |entries: Vec<(SyncPath, Entry)>| entries.into_iter().map(|(path, entry)| (path, alter(entry))).collect();
+    match message {
+        Message::Offer { buckets, entries, more } => Message::Offer { buckets, entries: all(entries), more },
+        Message::Answer { entries, more } => Message::Answer { entries: all(entries), more },
+        Message::Changes { mut changes, told } => {
+            for change in &mut changes {
+                change.entry = alter(change.entry.clone());
+            }
+            Message::Changes { changes, told }
+        }
+        other => other,
     }
 }

@@ -1,5 +1,6 @@
 //! One machine: its engine, its disk, its clock, and what is under way between the two.
 
+use super::bugs::Bug;
 use super::disk::Disk;
 use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// 2026-01-01, by a right clock.
 const EPOCH_NS: u64 = 1_767_225_600 * SECOND;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is its own fact")]
 pub struct Node {
     pub device: DeviceId,
     pub on_conflict: OnConflict,
@@ -20,7 +22,7 @@ pub struct Node {
     pub durable: Durable,
     /// Counts starts and crashes: what was begun in an earlier life is void.
     pub life: u32,
-    skew_ns: i64,
+    pub skew_ns: i64,
     /// File times move on in steps of this (ns).
     tick_ns: u64,
     started: u64,
@@ -41,7 +43,14 @@ pub struct Node {
     pub staging: BTreeMap<StageId, Data>,
     pub next_stage: u64,
     pub fetches: BTreeMap<FetchId, LinkId>,
-    pub backup: Option<Tree>,
+    /// The folder, and the index with it.
+    pub backup: Option<(Tree, Durable)>,
+    /// Nothing more can be written.
+    pub is_full: bool,
+    /// The index as it was before the last commit, for the bug that acts too early.
+    pub before_commit: Durable,
+    /// Until when hints count as an echo, for the bug that swallows them.
+    pub echo_until: BTreeMap<SyncPath, u64>,
     /// Its folder came from a backup, and was not scanned since.
     pub is_restored: bool,
     /// The highest counter among the versions minted here.
@@ -73,6 +82,9 @@ impl Node {
             next_stage: 0,
             fetches: BTreeMap::new(),
             backup: None,
+            is_full: false,
+            before_commit: Durable::default(),
+            echo_until: BTreeMap::new(),
             is_restored: false,
             minted: 0,
         }
@@ -98,11 +110,18 @@ impl Node {
         self.fetches.clear();
     }
 
-    pub fn boot(&mut self, time: u64) {
+    pub fn boot(&mut self, time: u64, bug: Option<Bug>) {
         self.started = time;
         let name = format!("n{}", self.device.0[0] - 1);
         let config = Config { device: self.device, name, on_conflict: self.on_conflict };
-        self.engine = Some(Engine::new(config, Recorded::open(&self.durable)));
+        self.engine = Some(Engine::new(config, Recorded::open(&self.durable, bug)));
+    }
+
+    /// The index is gone, and with it the device's key.
+    pub fn lose_index(&mut self) {
+        self.durable = Durable::default();
+        self.device.0[1] += 1;
+        self.minted = 0;
     }
 
     pub fn clock(&self, time: u64) -> Now {

@@ -109,7 +109,7 @@ impl World {
     }
 
     /// Whether a winner's content is on no disk any more: its last holder replaced it while the folder that came back
-    /// from a backup was still to fetch it again. Nobody can settle that.
+    /// from a backup was still to fetch it again, or did away with it and lost the index that said so. Nobody can settle that.
     fn is_something_nowhere(&self) -> bool {
         let shown = self.nodes.iter().flat_map(|node| node.disk.live.shown());
         let contents: BTreeSet<ContentId> = shown.filter_map(|value| value.content()).collect();

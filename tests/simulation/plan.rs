@@ -38,6 +38,16 @@ pub struct Plan {
     pub power_cuts: u64,
     /// Folders that come back as they were in a backup.
     pub restores: u64,
+    /// Machines that come back whole from an old image, index and all.
+    pub rollbacks: u64,
+    /// Machines whose index is gone after a crash.
+    pub lost_indexes: u64,
+    /// Clocks that jump while their machine runs.
+    pub clock_jumps: u64,
+    /// Disks that are full for a while.
+    pub full_disks: u64,
+    /// Looks that fail.
+    pub blind_permille: u64,
     pub user_ops: u64,
     /// How long users act, and things fail (ns).
     pub active_ns: u64,
@@ -66,6 +76,11 @@ impl Plan {
             kills: 0,
             power_cuts: 0,
             restores: 0,
+            rollbacks: 0,
+            lost_indexes: 0,
+            clock_jumps: 0,
+            full_disks: 0,
+            blind_permille: 0,
             user_ops: 0,
             active_ns: 0,
             early_ops: 0,
@@ -78,10 +93,8 @@ impl Plan {
         if nodes > 2 && rng.chance(400) {
             plan.pairs = tree_of(nodes, rng);
         }
-        let skews =
-            [0, 0, 0, 3, -3, HOUR / SECOND as i64, -HOUR / SECOND as i64, YEAR / SECOND as i64, -YEAR / SECOND as i64];
         if rng.chance(600) {
-            plan.skew_ns = (0..nodes).map(|_| rng.pick(&skews) * SECOND as i64).collect();
+            plan.skew_ns = (0..nodes).map(|_| some_skew(rng)).collect();
         }
         plan.latency_ns = *rng.pick(&[MS / 5, 5 * MS, 50 * MS, 500 * MS]);
         plan.disk_ns = *rng.pick(&[MS / 5, 2 * MS, 20 * MS]);
@@ -92,10 +105,7 @@ impl Plan {
         if rng.chance(800) {
             plan.add_faults(rng);
         }
-        // With a coarse clock, what is to be hashed once more is known in memory only: a crash forgets it.
-        let ticks = [MS, 4 * MS, 4 * MS, SECOND];
-        let never_crashes = plan.kills + plan.power_cuts + plan.restores == 0;
-        plan.tick_ns = *rng.pick(if never_crashes { &ticks } else { &ticks[..3] });
+        plan.tick_ns = *rng.pick(&[MS, 4 * MS, 4 * MS, SECOND]);
         plan
     }
 
@@ -109,7 +119,18 @@ impl Plan {
         self.power_cuts = maybe(3);
         self.trouble_permille = maybe(200);
         self.restores = u64::from(rng.chance(100));
+        self.rollbacks = u64::from(rng.chance(70));
+        self.lost_indexes = u64::from(rng.chance(70));
+        self.clock_jumps = if rng.chance(200) { 1 + rng.below(3) } else { 0 };
+        self.full_disks = if rng.chance(150) { 1 + rng.below(2) } else { 0 };
+        self.blind_permille = if rng.chance(150) { 1 + rng.below(80) } else { 0 };
     }
+}
+
+/// How far a clock may be off (ns).
+pub fn some_skew(rng: &mut Rng) -> i64 {
+    let few = 3 * SECOND as i64;
+    *rng.pick(&[0, 0, 0, few, -few, HOUR, -HOUR, YEAR, -YEAR])
 }
 
 /// Just connected: a line, a star, or something between.

@@ -2,10 +2,11 @@
 //!
 //! The rows are `MapIndex`'s; digests are kept up instead of made anew, as in the daemon's own index.
 
-use dirsyncd::engine::digest::{Digests, bucket_of, counts, entry_hash};
-use dirsyncd::engine::index::{Counts, Index, Row};
+use super::bugs::{Bug, by_mtime};
+use dirsyncd::engine::digest::{Digests, bucket_of, counts, deleted_at, entry_hash};
+use dirsyncd::engine::index::{Counts, Index, OnDisk, Row};
 use dirsyncd::engine::map_index::MapIndex;
-use dirsyncd::model::{ContentId, Entry, Kind, SyncPath};
+use dirsyncd::model::{ContentId, Entry, SyncPath};
 use dirsyncd::wire::message::{Bucket, Digest, Group};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +17,7 @@ pub struct Recorded {
     horizon: u64,
     written: BTreeSet<SyncPath>,
     written_meta: BTreeSet<String>,
+    bug: Option<Bug>,
 }
 
 /// What was committed.
@@ -27,8 +29,8 @@ pub struct Durable {
 
 impl Recorded {
     /// As it is opened after a start.
-    pub fn open(durable: &Durable) -> Self {
-        let mut index = Self::default();
+    pub fn open(durable: &Durable, bug: Option<Bug>) -> Self {
+        let mut index = Self { bug, ..Self::default() };
         for (path, row) in &durable.rows {
             index.put(path, row);
         }
@@ -72,7 +74,11 @@ impl Index for Recorded {
     }
 
     fn put(&mut self, path: &SyncPath, row: &Row) {
-        self.map.put(path, row);
+        match self.bug {
+            Some(Bug::DropsTheStampRule) => self.map.put(path, &row_by_mtime(row)),
+            Some(Bug::ForgetsWhatWasInstalling) => self.map.put(path, &Row { installing: None, ..row.clone() }),
+            _ => self.map.put(path, row),
+        }
         self.digests.touch(bucket_of(path));
         self.written.insert(path.clone());
     }
@@ -123,7 +129,7 @@ impl Index for Recorded {
         let was = std::mem::replace(&mut self.horizon, deleted_before);
         let between = was.min(deleted_before)..was.max(deleted_before);
         for (path, row) in self.map.rows() {
-            if matches!(row.winner.kind, Kind::Deleted { at } if between.contains(&at)) {
+            if deleted_at(&row.winner).is_some_and(|at| between.contains(&at)) {
                 self.digests.touch(bucket_of(path));
             }
         }
@@ -141,4 +147,10 @@ impl Index for Recorded {
         self.map.set_meta(key, value);
         self.written_meta.insert(key.to_owned());
     }
+}
+
+fn row_by_mtime(row: &Row) -> Row {
+    let on_disk = |disk: &OnDisk| OnDisk { entry: by_mtime(disk.entry.clone()), stat: disk.stat };
+    let installing = row.installing.clone().map(by_mtime);
+    Row { winner: by_mtime(row.winner.clone()), disk: row.disk.as_ref().map(on_disk), installing }
 }

@@ -157,7 +157,7 @@ fn a_folder_restored_from_a_backup_rolls_nobody_back() {
     save(&mut world, 1, "b", "made since");
     remove(&mut world, 1, "c");
     calm(&mut world);
-    world.restore(0);
+    world.restore(0, false);
     calm(&mut world);
     all_hold(&world, "a", Some("after the backup"));
     all_hold(&world, "b", Some("made since"));

@@ -3,6 +3,7 @@
 //! It decides nothing. Between the steps of one action users go on working, so every race of the real shell that the
 //! contract allows can happen here.
 
+use super::bugs::Bug;
 use super::disk::PathChange;
 use super::ledger::NodeId;
 use super::network::Parcel;
@@ -12,8 +13,8 @@ use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
 use super::users;
 use super::world::World;
 use dirsyncd::engine::{
-    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Merge, Observed, Outcome, Report, RootState,
-    ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
+    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Merge, Observed, Outcome, RootState, ServedFile,
+    Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
 use dirsyncd::model::path::IGNORE_FILE;
 use dirsyncd::model::{FileTime, Kind, SyncPath};
@@ -86,7 +87,6 @@ impl World {
                 self.fail(format!("n{node} closes an honest peer's link: {why}"));
                 self.close(link);
             }
-            Action::Report(Report::Scanned { .. }) => self.nodes[node].is_restored = false,
             Action::Report(_) => {}
         }
     }
@@ -125,7 +125,8 @@ impl World {
             if !dir.is_some_and(|dir| here.watched.contains(&dir)) {
                 continue;
             }
-            for hint in hints_of(change, closed, rng.chance(300)).into_iter().flatten() {
+            let is_echo = here.echo_until.get(&change.path).is_some_and(|until| self.now < *until);
+            for hint in hints_of(change, closed, rng.chance(300)).into_iter().flatten().filter(|_| !is_echo) {
                 here.hints.push_back((change.path.clone(), hint));
             }
         }
@@ -148,6 +149,9 @@ impl World {
         }
         self.last_work = self.now;
         if self.rng.chance(self.plan.overflow_permille) {
+            if self.has(Bug::LosesHints) {
+                return;
+            }
             self.tell(node, Event::Overflow);
         } else {
             for (path, hint) in hints {
@@ -160,6 +164,12 @@ impl World {
 
     fn look(&mut self, node: NodeId, path: SyncPath, known: Option<Stat>, rehash: bool, body: bool) {
         let body = body && self.rng.chance(900);
+        if self.rng.chance(self.plan.blind_permille) {
+            let trouble = Trouble { cause: Cause::Other, text: "it cannot be looked at".to_owned() };
+            return self.tell(node, Event::Looked { path, observed: Observed::Failed(trouble) });
+        }
+        let rehash = rehash && !self.has(Bug::SkipsTheSecondHash);
+        let (unsynced, by_size) = (self.has(Bug::TellsUnsynced), self.has(Bug::LooksAtSizeAndMtime));
         let disk = &mut self.nodes[node].disk;
         let stat = disk.live.stat(&path);
         if let (Some(stat), Some(known)) = (stat, known)
@@ -168,10 +178,14 @@ impl World {
         {
             return self.tell(node, Event::Looked { path, observed: Observed::Directory { stat } });
         }
-        if stat.is_some() && stat == known && !rehash {
+        let likeness = |stat: Option<Stat>| stat.map(|stat| (stat.kind, stat.size, stat.mtime));
+        let is_same = stat == known || (by_size && likeness(stat) == likeness(known));
+        if stat.is_some() && is_same && !rehash {
             return self.tell(node, Event::Looked { path, observed: Observed::Unchanged });
         }
-        disk.sync(&path);
+        if !unsynced {
+            disk.sync(&path);
+        }
         let observed = match disk.live.get(&path) {
             None => Observed::Absent,
             Some((ino, inode)) => observe(inode, inode.stat(ino), body),
@@ -183,6 +197,10 @@ impl World {
     fn look_again(&mut self, node: NodeId, path: SyncPath, observed: Observed) {
         let now = self.nodes[node].disk.live.stat(&path);
         let observed = match &observed {
+            Observed::File { content, body, .. } if self.has(Bug::StatsAfterTheHash) && now.is_some() => {
+                let stat = now.expect("it was just found to be there");
+                Observed::File { stat, content: *content, body: body.clone() }
+            }
             Observed::File { stat, .. } if now != Some(*stat) => Observed::Unstable,
             _ => observed,
         };
@@ -194,9 +212,12 @@ impl World {
         let Some(dir) = left.pop_front() else {
             return self.tell(node, Event::Walked { walk, unread: Vec::new() });
         };
+        let is_watched = !self.has(Bug::WatchesNoNewFolders) || walk == WalkId(1);
         let here = &mut self.nodes[node];
         if let Some(ino) = here.disk.live.folder(dir.as_ref()) {
-            here.watched.insert(ino);
+            if is_watched {
+                here.watched.insert(ino);
+            }
             let mut found = Vec::new();
             for (name, &child) in here.disk.live.children(ino).into_iter().flatten() {
                 let path = SyncPath::join(dir.as_ref(), name).expect("users and engines use good names");
@@ -235,7 +256,8 @@ impl World {
         here.batch_left -= 1;
         let ready = match trouble(&mut self.rng, self.plan.trouble_permille) {
             Some(trouble) => Err(Outcome::Failed(trouble)),
-            None => prepare(&here.disk.live, &here.staging, &job),
+            None if here.is_full && job.source != Source::Nothing => Err(Outcome::Failed(no_space())),
+            None => prepare(&here.disk.live, &here.staging, &job, self.bug == Some(Bug::AcceptsAnyContent)),
         };
         let step = match ready {
             Ok(staged) => Step::InstallSwap { job, staged },
@@ -247,18 +269,31 @@ impl World {
         self.step_soon(node, self.plan.disk_ns, step);
     }
 
-    fn install_swap(&mut self, node: NodeId, job: Job, staged: Option<Data>) {
+    fn install_swap(&mut self, node: NodeId, mut job: Job, staged: Option<Data>) {
         let time = self.nodes[node].file_time(self.now);
+        let bug = self.bug;
         let here = &mut self.nodes[node];
         let kept = format!("{}@{}-{}", job.path, here.life, job.id.0);
         let old = here.disk.live.get(&job.path).map(|(ino, inode)| (inode.stat(ino), inode.value()));
-        let (outcome, changes) = here.disk.change(|tree| match swap(tree, &job, staged, &kept, time) {
+        let before = here.disk.live.clone();
+        if bug == Some(Bug::SkipsTheExchangeCheck) {
+            job.expect = old.as_ref().map(|(stat, _)| *stat);
+        }
+        let (outcome, changes) = here.disk.change(|tree| match swap(tree, &job, staged, &kept, time, bug) {
             Ok((stat, kept)) => Outcome::Done { stat, kept },
             Err(outcome) => outcome,
         });
         self.trace.note(self.now, format_args!("n{node} swaps {:?} {:?}: {outcome:?}", job.id, job.path));
         if let Outcome::Done { stat: Some(stat), .. } = &outcome {
-            here.disk.flush(stat.ino);
+            if job.source == Source::InPlace {
+                here.disk.went_by(half_adjusted(before, stat.ino, &job, time));
+            }
+            if bug != Some(Bug::InstallsUnsynced) {
+                here.disk.flush(stat.ino);
+            }
+        }
+        if bug == Some(Bug::SwallowsEcho) {
+            here.echo_until.insert(job.path.clone(), self.now + 200 * MS);
         }
         if let (Outcome::Done { kept: Some(_), .. }, Some((stat, Some(value)))) = (&outcome, old) {
             self.check_replaced(node, &job.path, stat, &value);
@@ -270,11 +305,16 @@ impl World {
 
     /// Makes the batch durable and reports it.
     fn install_sync(&mut self, node: NodeId) {
+        let bug = self.bug;
         let here = &mut self.nodes[node];
         let ended = std::mem::take(&mut here.ended);
         for (job, outcome) in &ended {
             if matches!(outcome, Outcome::Done { .. }) {
-                here.disk.sync(&job.path);
+                match bug {
+                    Some(Bug::ReportsBeforeDurable) => {}
+                    Some(Bug::InstallsUnsynced) => here.disk.sync_names(&job.path),
+                    _ => here.disk.sync(&job.path),
+                }
                 if let Source::Staged(stage) = job.source {
                     here.staging.remove(&stage);
                 }
@@ -311,12 +351,19 @@ impl World {
             return;
         }
         here.fetches.remove(&fetch);
+        let fails = data.is_none() || self.rng.chance(self.plan.corrupt_permille);
+        if fails && self.bug == Some(Bug::ForgetsFailedFetches) {
+            return;
+        }
+        let is_accepted = self.bug == Some(Bug::AcceptsAnyContent);
         let event = match data {
+            Some(_) if here.is_full => Event::FetchFailed { fetch, why: FetchError::Staging(no_space()) },
             None => Event::FetchFailed { fetch, why: FetchError::NotHere },
-            Some(_) if self.rng.chance(self.plan.corrupt_permille) => {
-                Event::FetchFailed { fetch, why: FetchError::Corrupt }
-            }
-            Some(data) => {
+            Some(_) if fails && !is_accepted => Event::FetchFailed { fetch, why: FetchError::Corrupt },
+            Some(mut data) => {
+                if fails {
+                    data.text = data.text.slice(..data.text.len() / 2);
+                }
                 here.next_stage += 1;
                 let staged = StageId(here.next_stage);
                 let wire_bytes = data.size();
@@ -399,11 +446,16 @@ fn trouble(rng: &mut Rng, permille: u64) -> Option<Trouble> {
     rng.chance(permille).then(|| Trouble { cause: *rng.pick(&causes), text: "the disk is in trouble".to_owned() })
 }
 
-/// Stages and verifies what a job installs; `None` for what has no bytes.
+fn no_space() -> Trouble {
+    Trouble { cause: Cause::NoSpace, text: "no space left".to_owned() }
+}
+
+/// Stages and verifies what a job installs, unless it is `trusted`; `None` for what has no bytes.
 fn prepare(
     tree: &Tree,
     staging: &std::collections::BTreeMap<StageId, Data>,
     job: &Job,
+    trusted: bool,
 ) -> Result<Option<Data>, Outcome> {
     let staged = match &job.source {
         Source::Nothing | Source::InPlace => None,
@@ -415,7 +467,7 @@ fn prepare(
         },
     };
     match (&job.entry.kind, &staged) {
-        (Kind::File { content, .. }, Some(data)) if data.content() != *content => Err(Outcome::BadContent),
+        (Kind::File { content, .. }, Some(data)) if data.content() != *content && !trusted => Err(Outcome::BadContent),
         (Kind::File { .. }, None) if job.source != Source::InPlace => Err(Outcome::NoSource),
         _ => Ok(staged),
     }
@@ -428,6 +480,7 @@ fn swap(
     staged: Option<Data>,
     kept: &str,
     time: FileTime,
+    bug: Option<Bug>,
 ) -> Result<(Option<Stat>, Option<String>), Outcome> {
     let path = &job.path;
     if tree.folder(path.parent().as_ref()).is_none() {
@@ -442,10 +495,16 @@ fn swap(
         set_attributes(inode, job, time);
         return Ok((tree.stat(path), None));
     }
-    if old.is_some_and(|ino| tree.children(ino).is_some_and(|children| !children.is_empty())) {
+    let is_full = old.is_some_and(|ino| tree.children(ino).is_some_and(|children| !children.is_empty()));
+    if is_full && bug != Some(Bug::DeletesRecursively) {
         return Err(Outcome::NotEmpty);
     }
     let kept = old.and_then(|ino| put_away(tree, path, ino, kept, time));
+    if let Some(ino) =
+        kept.as_ref().filter(|_| bug == Some(Bug::ForgetsHistory)).and_then(|name| tree.history.remove(name))
+    {
+        tree.drop_inode(ino);
+    }
     let body = match &job.entry.kind {
         Kind::Deleted { .. } => return Ok((None, kept)),
         Kind::Directory => Body::Directory([].into()),
@@ -457,6 +516,15 @@ fn swap(
     let ino = tree.add(inode);
     tree.link(path, ino, time);
     Ok((tree.stat(path), kept))
+}
+
+/// Permissions are set before the mtime.
+fn half_adjusted(mut tree: Tree, ino: Ino, job: &Job, time: FileTime) -> Tree {
+    let inode = tree.edit(ino);
+    let mtime = inode.mtime;
+    set_attributes(inode, job, time);
+    inode.mtime = mtime;
+    tree
 }
 
 /// To history; an empty folder goes for good.

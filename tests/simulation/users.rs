@@ -12,6 +12,7 @@ pub const ANCHOR: &str = "anchor";
 const NAMES: [&str; 14] = ["a", "b", "c", "d", "e", "f", "d/a", "d/b", "d/e", "d/e/a", "d/e/b", "e/a", "e/b", "f/a"];
 /// The mode of every symbolic link.
 pub const LINK_MODE: Mode = Mode(0o777);
+const YEAR_2100: i64 = 4_102_444_800;
 const MODES: [Mode; 4] = [Mode(0o644), Mode(0o600), Mode(0o755), Mode(0o640)];
 
 #[derive(Debug, Clone)]
@@ -123,7 +124,7 @@ pub fn choose(rng: &mut Rng, tree: &Tree, data: Data, now: FileTime) -> Op {
 /// Mostly near, now and then far off.
 fn some_time(rng: &mut Rng, now: FileTime) -> FileTime {
     let near = now.secs - 5 + rng.below(10) as i64;
-    let secs = *rng.pick(&[near, near, near, now.secs - 86_400, 0, now.secs + 86_400 * 400]);
+    let secs = *rng.pick(&[near, near, near, now.secs - 86_400, 0, now.secs + 86_400 * 400, YEAR_2100]);
     FileTime { secs, nanos: rng.below(1_000_000_000) as u32 }
 }
 

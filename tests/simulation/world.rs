@@ -3,10 +3,11 @@
 //! A queue of happenings in order of time; everything else is chance from the seed. The parts that act on the
 //! world are its `impl`s in `shell` (an engine's actions), `network` (links) and `oracle` (what must hold).
 
-use super::ledger::{Ledger, NodeId};
+use super::bugs::Bug;
+use super::ledger::{Ledger, NodeId, claims};
 use super::network::{Network, Parcel};
 use super::node::Node;
-use super::plan::{MS, Plan, SECOND};
+use super::plan::{self, MS, Plan, SECOND};
 use super::rng::Rng;
 use super::shell::Step;
 use super::trace::Trace;
@@ -58,6 +59,15 @@ pub enum Happening {
     /// The folder as it is now is put aside, and comes back at `Restore`.
     Backup(NodeId),
     Restore(NodeId),
+    /// The whole machine as it was then, index and all.
+    RollBack(NodeId),
+    /// It crashes, and its index is gone.
+    LoseIndex(NodeId),
+    ClockJumps(NodeId),
+    Full {
+        node: NodeId,
+        is_full: bool,
+    },
     Crash {
         node: NodeId,
         power: bool,
@@ -79,8 +89,9 @@ pub struct World {
     pub last_work: u64,
     /// The first promise broken.
     pub broken: Option<String>,
-    /// Some folder came back from a backup.
+    /// Some folder came back from a backup, or some index was lost.
     pub was_restored: bool,
+    pub bug: Option<Bug>,
     values: u64,
 }
 
@@ -101,6 +112,7 @@ impl World {
             last_work: 0,
             broken: None,
             was_restored: false,
+            bug: None,
             values: 0,
         };
         (0..world.nodes.len()).for_each(|node| world.lay_anchor(node));
@@ -177,7 +189,14 @@ impl World {
             Happening::Fill { node, ino, path, data } => self.fill(node, ino, &path, data),
             Happening::Start(node) => self.start(node),
             Happening::Backup(node) => self.back_up(node),
-            Happening::Restore(node) => self.restore(node),
+            Happening::Restore(node) => self.restore(node, false),
+            Happening::RollBack(node) => self.restore(node, true),
+            Happening::LoseIndex(node) => self.lose_index(node),
+            Happening::ClockJumps(node) => {
+                self.nodes[node].skew_ns = plan::some_skew(&mut self.rng);
+                self.trace.note(self.now, format_args!("n{node}'s clock jumps"));
+            }
+            Happening::Full { node, is_full } => self.nodes[node].is_full = is_full,
             Happening::Crash { node, power } => self.crash(node, power),
         }
     }
@@ -243,11 +262,12 @@ impl World {
             return;
         }
         // The marker is the index's again once the folder was scanned.
-        let trust = if self.nodes[node].is_restored { Trust::Restored } else { Trust::Known };
+        let is_restored = self.nodes[node].is_restored && !self.has(Bug::TrustsAnyFolder);
+        let trust = if is_restored { Trust::Restored } else { Trust::Known };
         self.trace.note(self.now, format_args!("n{node} starts, {trust:?}"));
-        let now = self.now;
+        let (now, bug) = (self.now, self.bug);
         let here = &mut self.nodes[node];
-        here.boot(now);
+        here.boot(now, bug);
         here.busy = true;
         let clock = here.clock(now);
         let actions = here.engine.as_mut().expect("it was just made").start(clock, trust);
@@ -262,24 +282,33 @@ impl World {
         self.trace.note(self.now, format_args!("n{node} crashes, power cut: {power}"));
         self.lose_links_of(node);
         self.nodes[node].stop();
+        if self.has(Bug::ActsBeforeTheCommit) {
+            self.nodes[node].durable = self.nodes[node].before_commit.clone();
+        }
         if power {
             self.check_power_cut(node);
             // Programs die with the machine.
             self.queue.retain(|_, what| !matches!(what, Happening::Fill { node: n, .. } if *n == node));
         }
         self.forget_void(node);
+        let here = &self.nodes[node];
+        let values = here.disk.live.listing().into_iter();
+        let values = values.filter_map(|(path, (_, inode))| inode.value().map(|value| (path, value)));
+        let unknown = values.filter(|(path, value)| !claims(here.durable.rows.get(path), value));
+        self.ledger.left_unknown(node, unknown);
         self.trace_tree(node);
     }
 
     pub fn back_up(&mut self, node: NodeId) {
         self.trace.note(self.now, format_args!("n{node} is backed up"));
-        self.nodes[node].backup = Some(self.nodes[node].disk.live.clone());
+        let here = &mut self.nodes[node];
+        here.backup = Some((here.disk.live.clone(), here.durable.clone()));
     }
 
-    /// The machine stops, its folder and history are those of the backup, its index is not; it starts again.
-    /// Not done where something is then nowhere that it should be: nobody could bring that back.
-    pub fn restore(&mut self, node: NodeId) {
-        let Some(backup) = self.nodes[node].backup.clone() else { return };
+    /// The machine stops, its folder and history are those of the backup, its index is not, unless it is `whole`; it starts
+    /// again. Not done where something is then nowhere that it should be: nobody could bring that back.
+    pub fn restore(&mut self, node: NodeId, whole: bool) {
+        let Some((backup, index)) = self.nodes[node].backup.clone() else { return };
         let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
         let mut elsewhere: BTreeSet<Value> = others.flat_map(|(_, other)| other.disk.live.shown()).collect();
         elsewhere.extend(backup.shown());
@@ -291,14 +320,27 @@ impl World {
             return;
         }
         self.crash(node, false);
-        self.trace.note(self.now, format_args!("n{node} is restored"));
+        self.trace.note(self.now, format_args!("n{node} is restored, with its index: {whole}"));
         let kept = self.nodes[node].disk.live.kept().collect::<Vec<_>>();
         let changes = self.nodes[node].disk.replace(backup);
-        self.nodes[node].is_restored = true;
+        self.nodes[node].is_restored |= !whole;
         self.ledger.restored(node, &changes);
+        if whole {
+            self.ledger.rolled_back(node, self.nodes[node].disk.live.listing().keys().chain(index.rows.keys()));
+            self.nodes[node].durable = index;
+        }
         self.was_restored = true;
         let left: BTreeSet<Value> = self.nodes.iter().flat_map(|node| node.disk.live.values()).collect();
         self.ledger.excused.extend(kept.into_iter().filter(|value| !left.contains(value)));
+        self.start(node);
+    }
+
+    fn lose_index(&mut self, node: NodeId) {
+        self.crash(node, false);
+        self.trace.note(self.now, format_args!("n{node}'s index is lost"));
+        self.nodes[node].lose_index();
+        self.was_restored = true;
+        self.ledger.found_anew(node, &self.nodes[node].disk.live.listing());
         self.start(node);
     }
 
@@ -345,7 +387,12 @@ impl World {
     pub fn commit(&mut self, node: NodeId, actions: Vec<Action>) {
         let here = &mut self.nodes[node];
         let index = here.engine.as_mut().expect("only engines that run commit").index_mut();
+        if self.bug == Some(Bug::ActsBeforeTheCommit) {
+            here.before_commit = here.durable.clone();
+        }
         let written = index.commit(&mut here.durable);
+        // The marker is renewed when the scan is over.
+        here.is_restored &= here.engine.as_ref().is_some_and(|engine| engine.trust() == Trust::Restored);
         self.check_commit(node, &written);
         for action in actions {
             self.trace.note(self.now, format_args!("n{node} > {action:?}"));
@@ -363,9 +410,12 @@ impl World {
         let here = &mut self.nodes[node];
         let due = here.engine.as_ref().and_then(Engine::wake_at);
         if due.is_some() && here.tick_due != due {
+            let delay = here.time_of_mono(due.unwrap_or_default()).saturating_sub(self.now);
+            if self.bug == Some(Bug::SleepsThroughTicks) && delay > SECOND {
+                return;
+            }
             here.tick_due = due;
             let due = due.unwrap_or_default();
-            let delay = here.time_of_mono(due).saturating_sub(self.now);
             let life = here.life;
             self.after(delay, Happening::Local(node, life, Box::new(Step::Tick(due))));
         }
@@ -420,6 +470,25 @@ impl World {
             self.after(at / 2, Happening::Backup(node));
             self.after(at, Happening::Restore(node));
         }
+        for _ in 0..self.plan.rollbacks {
+            let node = self.rng.index(self.nodes.len());
+            let at = self.rng.below(active + 1);
+            self.after(at / 2, Happening::Backup(node));
+            self.after(at, Happening::RollBack(node));
+        }
+        for _ in 0..self.plan.lost_indexes {
+            let node = self.rng.index(self.nodes.len());
+            self.within(active, Happening::LoseIndex(node));
+        }
+        for _ in 0..self.plan.clock_jumps {
+            let node = self.rng.index(self.nodes.len());
+            self.within(active, Happening::ClockJumps(node));
+        }
+        for _ in 0..self.plan.full_disks {
+            let node = self.rng.index(self.nodes.len());
+            self.within(active, Happening::Full { node, is_full: true });
+            self.within(active, Happening::Full { node, is_full: false });
+        }
         for power in [false, true] {
             let crashes = if power { self.plan.power_cuts } else { self.plan.kills };
             for _ in 0..crashes {
@@ -436,6 +505,8 @@ impl World {
         self.plan.overflow_permille = 0;
         self.plan.corrupt_permille = 0;
         self.plan.trouble_permille = 0;
+        self.plan.blind_permille = 0;
+        self.nodes.iter_mut().for_each(|node| node.is_full = false);
         for pair in 0..self.plan.pairs.len() {
             self.part(pair, false);
         }

@@ -3,7 +3,7 @@
 //! May import `engine` and `model`. Not here: opening, transactions.
 
 use super::{IndexError, META_HORIZON, SqliteIndex, codec};
-use crate::engine::digest::{bucket_of, counts, entry_hash};
+use crate::engine::digest::{bucket_of, counts, deleted_at, entry_hash};
 use crate::engine::index::{Counts, Index, Row};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::message::{Bucket, Digest, Group};
@@ -34,10 +34,7 @@ impl Keys {
             live: winner.is_live(),
             on_disk: row.live_on_disk().is_some(),
             unsettled: !row.is_settled(),
-            deleted_at: match winner.kind {
-                Kind::Deleted { at } => Some(at),
-                _ => None,
-            },
+            deleted_at: deleted_at(winner),
         }
     }
 

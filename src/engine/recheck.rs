@@ -1,0 +1,173 @@
+//! Second hashes: a file that was looked at too soon after its last change may have been written once more within the same
+//! tick of the disk's clock, and its stat would not say.
+//!
+//! They wait while the engine is busy with many paths, but what is to be replaced has its second hash first. What is still
+//! to be hashed again is remembered in the index by the earliest ctime, so that a crash forgets none (P5). Looks that
+//! failed are tried again by the same list. Deliberately not here: when a look is too soon (`local.rs`).
+
+use super::event::{Hint, Now, Stat, StatKind};
+use super::index::Index;
+use super::local::{PAGE, RACY_NS};
+use super::{Engine, Looking, META_RACY_SINCE};
+use crate::model::SyncPath;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// With so many paths to look at, install or tell, second hashes wait.
+const BULK: u64 = 8;
+/// They wait at most this much longer.
+const PATIENCE_NS: u64 = 30_000_000_000;
+const REST_NS: u64 = RACY_NS / 4;
+
+#[derive(Default)]
+pub(super) struct Rechecks {
+    by_time: BTreeSet<(u64, SyncPath)>,
+    by_path: BTreeMap<SyncPath, Due>,
+    /// Of those, second hashes.
+    racy: usize,
+    /// Looked at just now.
+    under_way: usize,
+    rest_until: u64,
+    /// Files with a ctime from this on (ns since 1970) may need a second hash; as the index has it.
+    since: Option<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Due {
+    at: u64,
+    racy: bool,
+}
+
+impl Rechecks {
+    /// To be looked at then, or earlier if that was said before.
+    pub fn add(&mut self, at: u64, path: &SyncPath, racy: bool) {
+        let old = self.remove(path);
+        let due = old.map_or(Due { at, racy }, |old| Due { at: old.at.min(at), racy: old.racy || racy });
+        self.racy += usize::from(due.racy);
+        self.by_time.insert((due.at, path.clone()));
+        self.by_path.insert(path.clone(), due);
+    }
+
+    fn remove(&mut self, path: &SyncPath) -> Option<Due> {
+        let old = self.by_path.remove(path)?;
+        self.by_time.remove(&(old.at, path.clone()));
+        self.racy -= usize::from(old.racy);
+        Some(old)
+    }
+
+    fn take(&mut self, until: u64) -> Option<(SyncPath, bool)> {
+        let (at, path) = self.by_time.first()?;
+        if *at > until {
+            return None;
+        }
+        let path = path.clone();
+        let due = self.remove(&path)?;
+        Some((path, due.racy))
+    }
+
+    /// A second hash that has waited since its time came.
+    pub fn is_overdue(&self, now: u64, path: &SyncPath) -> bool {
+        self.by_path.get(path).is_some_and(|due| due.racy && due.at <= now)
+    }
+
+    pub fn next(&self) -> Option<u64> {
+        self.by_time.first().map(|(at, _)| (*at).max(self.rest_until))
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// A file that was changed so lately gets a second hash.
+    pub(super) fn recheck_racy(&mut self, now: Now, path: &SyncPath, stat: &Stat) {
+        self.rechecks.add(now.mono + RACY_NS, path, true);
+        let ctime = stat.ctime.as_stamp();
+        if self.rechecks.since.is_none_or(|since| ctime < since) {
+            self.rechecks.since = Some(ctime);
+            self.index.set_meta(META_RACY_SINCE, &ctime.to_be_bytes());
+        }
+    }
+
+    /// What an earlier run did not come to hash again.
+    pub(super) fn load_rechecks(&mut self, now: Now) {
+        let since = self.index.meta(META_RACY_SINCE).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        let Some(since) = since else { return };
+        self.rechecks.since = Some(since);
+        let is_racy = |stat: &Stat| stat.kind == StatKind::File && stat.ctime.as_stamp() >= since;
+        let mut after = None;
+        loop {
+            let page = self.index.below(None, after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (path, row) in page {
+                if row.live_on_disk().is_some_and(|(_, stat)| is_racy(stat)) {
+                    self.rechecks.add(now.mono, &path, true);
+                }
+            }
+        }
+        self.note_rechecked();
+    }
+
+    /// Does what is due, unless there is much else to do.
+    pub(super) fn recheck_due(&mut self, now: Now) {
+        if self.rechecks.next().is_none_or(|due| due > now.mono) {
+            return;
+        }
+        let mut until = now.mono;
+        if self.is_in_bulk() {
+            until = until.saturating_sub(PATIENCE_NS);
+            self.rechecks.rest_until = now.mono + REST_NS;
+        }
+        while let Some((path, racy)) = self.rechecks.take(until) {
+            if self.settle.is_noisy(&path) || self.is_busy(&path) || self.looks.contains_key(&path) {
+                self.rechecks.add(now.mono + REST_NS, &path, racy);
+            } else {
+                self.recheck(&path);
+            }
+        }
+        self.note_rechecked();
+    }
+
+    fn is_in_bulk(&self) -> bool {
+        let told: u64 = self.sessions.values().map(super::session::Session::pending).sum();
+        self.looks.len() as u64 + self.wants.by_path.len() as u64 + told >= BULK
+    }
+
+    /// The second hash comes before the file is replaced.
+    pub(super) fn recheck_now(&mut self, path: &SyncPath) {
+        self.rechecks.remove(path);
+        self.recheck(path);
+    }
+
+    fn recheck(&mut self, path: &SyncPath) {
+        let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+        let unseen = self.unseen.get(path).map(|unseen| unseen.found);
+        if known.is_none() && unseen.is_none() {
+            return;
+        }
+        let (found, hint) = (unseen.unwrap_or(self.live()), unseen.map(|_| Hint::Changed));
+        self.rechecks.under_way += 1;
+        self.look(path, known, Looking { hint, rehash: true, early: !self.scan.is_walked(), ..Looking::of(found) });
+    }
+
+    /// A look ended.
+    pub(super) fn rechecked(&mut self, looking: Looking) {
+        if looking.rehash {
+            self.rechecks.under_way -= 1;
+            self.note_rechecked();
+        }
+    }
+
+    /// A look ended and said nothing: it is needed again; after a failure, when that is tried again.
+    pub(super) fn recheck_again(&mut self, now: Now, path: &SyncPath, looking: Looking) {
+        if looking.rehash {
+            let rest = if self.unseen.contains_key(path) { PATIENCE_NS } else { REST_NS };
+            self.rechecks.add(now.mono + rest, path, true);
+            self.rechecks.under_way -= 1;
+        }
+    }
+
+    fn note_rechecked(&mut self) {
+        if self.rechecks.since.is_some() && self.rechecks.racy + self.rechecks.under_way == 0 {
+            self.rechecks.since = None;
+            self.index.set_meta(META_RACY_SINCE, &[]);
+        }
+    }
+}

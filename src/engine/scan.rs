@@ -1,0 +1,75 @@
+//! The first scan of a folder, or of one that came back from a backup: it lasts until its last look is over (P8).
+//!
+//! What such a walk came by counts as found by it, whatever makes the engine look there first. Deliberately not here: the
+//! walk (`walk.rs`), and what being found so means (`merge.rs`, `local.rs`).
+
+use super::index::Index;
+use super::merge::Found;
+use super::{Engine, META_SCANNED, Trust};
+use crate::model::SyncPath;
+use std::collections::BTreeMap;
+
+pub(super) struct Scan {
+    finds: Found,
+    /// A whole walk of this run has ended.
+    is_walked: bool,
+    /// Come by, and still to be looked at.
+    left: BTreeMap<SyncPath, Found>,
+}
+
+impl Scan {
+    pub fn new(finds: Found) -> Self {
+        Self { finds, is_walked: false, left: BTreeMap::new() }
+    }
+
+    /// What a whole walk finds counts as this.
+    pub fn finds(&self) -> Found {
+        self.finds
+    }
+
+    /// Found so, or as the scan came by it before.
+    pub fn come_by(&mut self, path: &SyncPath, found: Found) -> Found {
+        if let Some(before) = self.left.get(path) {
+            return *before;
+        }
+        if matches!(found, Found::First | Found::Restored) {
+            self.left.insert(path.clone(), found);
+        }
+        found
+    }
+
+    /// It was looked at, or something known was installed over it; how it was come by.
+    pub fn looked(&mut self, path: &SyncPath) -> Option<Found> {
+        self.left.remove(path)
+    }
+
+    /// Nobody will look at what is covered now.
+    pub fn forget(&mut self, is_covered: impl Fn(&SyncPath) -> bool) {
+        self.left.retain(|path, _| !is_covered(path));
+    }
+
+    pub fn walked(&mut self) {
+        self.is_walked = true;
+    }
+
+    pub fn is_walked(&self) -> bool {
+        self.is_walked
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// Whether the folder counts as the index's again. Until then its marker must stay as it is, so that a restart begins
+    /// the scan anew.
+    pub fn trust(&self) -> Trust {
+        if self.scan.finds == Found::Restored { Trust::Restored } else { Trust::Known }
+    }
+
+    /// Ends the scan if there is nothing left of it.
+    pub(super) fn end_scan(&mut self) {
+        let is_over = self.scan.finds != Found::Walked && self.scan.is_walked && self.scan.left.is_empty();
+        if is_over && !self.walks.values().any(|walk| walk.finds() == self.scan.finds) {
+            self.scan.finds = Found::Walked;
+            self.index.set_meta(META_SCANNED, b"1");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The engine as a whole, told what a shell would tell it: what is in doubt after a crash, a backup or an edit within one
+//! tick. Races over time are the simulator's (`tests/simulation`).
+
+use super::index::{Index, OnDisk, Row};
+use super::map_index::MapIndex;
+use super::merge::nothing;
+use super::*;
+use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, Version};
+use crate::wire::message::Message;
+
+const WALL: u64 = 1_700_000_000 * SECOND;
+const LINK: LinkId = LinkId(1);
+
+fn at(mono: u64) -> Now {
+    Now { wall: WALL + mono, mono }
+}
+
+fn path(text: &str) -> SyncPath {
+    SyncPath::new(text).unwrap()
+}
+
+fn time(ns: u64) -> FileTime {
+    FileTime { secs: (ns / SECOND) as i64, nanos: (ns % SECOND) as u32 }
+}
+
+fn entry(text: &str, stamp: u64, mode: u16) -> Entry {
+    let author = DeviceId([9; 32]);
+    let kind = Kind::File { size: text.len() as u64, content: ContentId::of(text.as_bytes()) };
+    let version = Version { stamp, author, seen: Seen::default().with(author, stamp) };
+    Entry { kind, mode: Mode(mode), mtime: time(stamp), version }
+}
+
+/// As the disk would say it of a file that holds an entry.
+fn stat(entry: &Entry, ctime: u64) -> Stat {
+    let (kind, size) = match &entry.kind {
+        Kind::File { size, .. } => (StatKind::File, *size),
+        _ => (StatKind::Directory, 0),
+    };
+    Stat { kind, size, mtime: entry.mtime, ctime: time(ctime), ino: 1, mode: entry.mode }
+}
+
+fn seen(entry: &Entry, ctime: u64) -> Observed {
+    match entry.file() {
+        Some((content, _)) => Observed::File { stat: stat(entry, ctime), content, body: None },
+        None => Observed::Directory { stat: stat(entry, ctime) },
+    }
+}
+
+fn row(winner: &Entry, on_disk: &Entry) -> Row {
+    let disk = OnDisk { entry: on_disk.clone(), stat: Some(stat(on_disk, 1)) };
+    Row { winner: winner.clone(), disk: Some(disk), installing: None }
+}
+
+/// Started over these rows, after a completed first scan, and linked to a peer.
+fn engine(rows: &[(&str, Row)], trust: Trust) -> Engine<MapIndex> {
+    let mut index = MapIndex::new();
+    index.set_meta(META_SCANNED, b"1");
+    for (name, row) in rows {
+        index.put(&path(name), row);
+    }
+    restarted(index, trust)
+}
+
+fn restarted(index: MapIndex, trust: Trust) -> Engine<MapIndex> {
+    let mut engine = Engine::new(Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Newest }, index);
+    engine.start(at(0), trust);
+    let device = DeviceId([2; 32]);
+    engine.handle(at(0), Event::LinkUp { link: LINK, device, name: "b".into(), dialler: false });
+    engine
+}
+
+fn hear(engine: &mut Engine<MapIndex>, mono: u64, name: &str, entry: &Entry) -> Vec<Action> {
+    let changes = vec![Change { path: path(name), entry: entry.clone(), body: None }];
+    let message = Message::Changes { changes, told: Vec::new() };
+    let mut actions = engine.handle(at(mono), Event::Message { link: LINK, message, wire_bytes: 1 });
+    actions.extend(engine.handle(at(mono), Event::Tick));
+    actions
+}
+
+fn looked(engine: &mut Engine<MapIndex>, mono: u64, name: &str, observed: Observed) -> Vec<Action> {
+    let mut actions = engine.handle(at(mono), Event::Looked { path: path(name), observed });
+    actions.extend(engine.handle(at(mono), Event::Tick));
+    actions
+}
+
+/// The paths that are looked at, and whether their bytes are read whatever the stat.
+fn looks(actions: &[Action]) -> Vec<(String, bool)> {
+    let look = |action: &Action| match action {
+        Action::Look { path, rehash, .. } => Some((path.to_text(), *rehash)),
+        _ => None,
+    };
+    actions.iter().filter_map(look).collect()
+}
+
+fn installs(actions: &[Action]) -> usize {
+    actions.iter().filter(|action| matches!(action, Action::Install(_))).count()
+}
+
+fn walks(actions: &[Action]) -> Vec<WalkId> {
+    let walk = |action: &Action| if let Action::Walk { walk, .. } = action { Some(*walk) } else { None };
+    actions.iter().filter_map(walk).collect()
+}
+
+fn winner(engine: &Engine<MapIndex>, name: &str) -> Entry {
+    engine.index().get(&path(name)).unwrap().winner
+}
+
+#[test]
+fn what_an_install_left_before_a_crash_is_no_edit_though_newer_news_came_before_the_look() {
+    let (old, installing, newer) = (entry("old", 1, 0o644), entry("cut off", 2, 0o644), entry("newer", 3, 0o644));
+    let mut engine = engine(&[("f", row(&installing, &old))], Trust::Known);
+    let mut actions = engine.handle(at(0), Event::IgnoreRead(None));
+    actions.extend(hear(&mut engine, 1, "f", &newer));
+    assert_eq!(looks(&actions), [("f".to_owned(), false)], "before anything is installed there");
+    assert_eq!(installs(&actions), 0);
+    looked(&mut engine, 2, "f", seen(&installing, 2));
+    let row = engine.index().get(&path("f")).unwrap();
+    assert_eq!((row.winner, row.disk.unwrap().entry, row.installing), (newer, installing, None));
+}
+
+#[test]
+fn a_deletion_that_a_crash_cut_off_is_not_made_again_after_newer_news() {
+    let old = entry("old", 1, 0o644);
+    let deletion = Entry { kind: Kind::Deleted { at: 2 }, ..entry("", 2, 0) };
+    let mut engine = engine(&[("f", row(&deletion, &old))], Trust::Known);
+    let newer = entry("newer", 3, 0o644);
+    hear(&mut engine, 1, "f", &newer);
+    looked(&mut engine, 2, "f", Observed::Absent);
+    let row = engine.index().get(&path("f")).unwrap();
+    assert_eq!((row.winner, row.disk.unwrap().entry), (newer, deletion));
+    assert!(engine.missing.is_empty(), "nothing is to be concluded");
+}
+
+#[test]
+fn a_backup_lasts_until_its_last_look_and_beats_nothing() {
+    let (known, old) = (entry("known", 10 * SECOND, 0o644), entry("from the backup, with a later mtime", WALL, 0o600));
+    let mut engine = engine(&["f", "gone"].map(|name| (name, row(&known, &known))), Trust::Restored);
+    let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
+    let found = vec![(path("f"), stat(&old, 5))];
+    engine.handle(at(1), Event::Listed { walk, found });
+    engine.handle(at(1), Event::Walked { walk, unread: Vec::new() });
+    let actions = engine.handle(at(1), Event::Root(RootState::Fine));
+    assert_eq!(looks(&actions), [("gone".to_owned(), false)]);
+    looked(&mut engine, 2, "gone", Observed::Absent);
+    assert_eq!(engine.trust(), Trust::Restored, "one look is still under way");
+    looked(&mut engine, 3, "f", seen(&old, 5));
+    assert_eq!(engine.trust(), Trust::Known);
+    assert_eq!([winner(&engine, "f"), winner(&engine, "gone")], [known.clone(), known]);
+    assert_eq!(engine.index().get(&path("gone")).unwrap().disk, None, "it is fetched again");
+}
+
+#[test]
+fn a_file_in_a_backup_where_a_folder_stands_now_deletes_nothing_that_is_in_the_folder() {
+    let dir = Entry { kind: Kind::Directory, ..entry("", 10, 0o755) };
+    let child = entry("child", 11, 0o644);
+    let rows = [("d", &dir), ("d/f", &child)].map(|(name, entry)| (name, row(entry, entry)));
+    let mut engine = engine(&rows, Trust::Restored);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    engine.observe(at(1), &path("d"), seen(&entry("a file", 5, 0o644), 5), Found::Restored);
+    assert_eq!([winner(&engine, "d"), winner(&engine, "d/f")], [dir, child]);
+}
+
+#[test]
+fn a_file_has_its_overdue_second_hash_before_it_is_replaced() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    let first = entry("first", WALL, 0o644);
+    engine.observe(at(0), &path("f"), seen(&first, WALL), Found::Live);
+    let actions = hear(&mut engine, 3 * SECOND, "f", &entry("newer", WALL + SECOND, 0o644));
+    assert_eq!(looks(&actions), [("f".to_owned(), true)]);
+    let unseen = entry("unseen by the stat", WALL, 0o644);
+    looked(&mut engine, 3 * SECOND, "f", seen(&unseen, WALL));
+    let row = engine.index().get(&path("f")).unwrap();
+    assert_eq!(row.disk.unwrap().entry.kind, unseen.kind);
+}
+
+#[test]
+fn second_hashes_wait_while_there_is_much_else_but_not_for_ever() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), Found::Live);
+    for n in 0..8 {
+        hear(&mut engine, 1, &format!("wanted{n}"), &entry("wanted", WALL, 0o644));
+    }
+    let rehashed = |actions: Vec<Action>| looks(&actions).iter().any(|(_, rehash)| *rehash);
+    assert!(!rehashed(engine.handle(at(3 * SECOND), Event::Tick)));
+    assert!(!rehashed(engine.handle(at(31 * SECOND), Event::Tick)));
+    assert!(rehashed(engine.handle(at(33 * SECOND), Event::Tick)));
+}
+
+#[test]
+fn a_second_hash_is_still_made_after_a_crash() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    engine.observe(at(0), &path("old"), seen(&entry("old", 5, 0o644), 5), Found::Walked);
+    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), Found::Live);
+    let mut engine = restarted(engine.into_index(), Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    let actions = engine.handle(at(1), Event::Tick);
+    assert_eq!(looks(&actions), [("f".to_owned(), true)]);
+    looked(&mut engine, 5 * SECOND, "f", seen(&entry("first", WALL, 0o644), WALL));
+    let mut engine = restarted(engine.into_index(), Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    assert_eq!(looks(&engine.handle(at(1), Event::Tick)), [], "it was made");
+}
+
+#[test]
+fn a_folder_whose_mode_changed_while_it_was_installed_is_walked_all_the_same() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    let dir = Entry { kind: Kind::Directory, ..entry("", 10, 0o755) };
+    let actions = hear(&mut engine, 1, "d", &dir);
+    let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
+    for (mono, hint) in [(2, Hint::Closed), (200_000_000, Hint::Changed)] {
+        engine.handle(at(mono), Event::Hint { path: path("d"), hint });
+        engine.handle(at(mono + 150_000_000), Event::Tick);
+    }
+    let outcome = Outcome::Done { stat: Some(stat(&dir, 10)), kept: None };
+    engine.handle(at(SECOND), Event::Installed { job: job.unwrap(), outcome });
+    assert_eq!(looks(&engine.handle(at(2 * SECOND), Event::Tick)), [("d".to_owned(), false)]);
+    let touched = Entry { mode: Mode(0o700), ..dir };
+    assert_eq!(walks(&looked(&mut engine, 2 * SECOND, "d", seen(&touched, 11))).len(), 1);
+}
+
+#[test]
+fn nothing_is_installed_below_a_folder_that_may_be_gone() {
+    let dir = Entry { kind: Kind::Directory, ..entry("", 10, 0o755) };
+    let mut engine = engine(&[("d", row(&dir, &dir))], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    engine.observe(at(1), &path("d"), Observed::Absent, Found::Live);
+    let inside = Entry { kind: Kind::Directory, ..entry("", 11, 0o755) };
+    assert_eq!(installs(&hear(&mut engine, 2, "d/e", &inside)), 0);
+    assert_ne!(winner(&engine, "d/e"), nothing());
+    engine.observe(at(3), &path("d"), seen(&dir, 1), Found::Live);
+    assert_eq!(installs(&engine.handle(at(2 * SECOND), Event::Tick)), 1);
+}
+
+#[test]
+fn a_second_hash_before_the_first_walk_concludes_nothing_from_a_missing_file() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), Found::Live);
+    let mut engine = restarted(engine.into_index(), Trust::Known);
+    let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
+    assert_eq!(looks(&engine.handle(at(1), Event::Tick)), [("f".to_owned(), true)]);
+    looked(&mut engine, 2, "f", Observed::Absent);
+    assert!(engine.missing.is_empty());
+    engine.handle(at(3), Event::Walked { walk, unread: Vec::new() });
+    engine.handle(at(3), Event::Root(RootState::Fine));
+    assert_eq!(engine.status().held_deletions, 1, "everything is gone: a person is asked");
+}

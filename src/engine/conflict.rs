@@ -9,6 +9,7 @@ use super::event::{Merge, Now, StageId, Stat};
 use super::index::{Index, Row};
 use super::{Engine, merge};
 use crate::model::{DeviceId, Entry, FileTime, Kind, Seen, SyncPath, Version};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Texts up to this size are merged (bytes).
 pub const MERGE_BYTES: u64 = 1 << 20;
@@ -27,8 +28,20 @@ pub enum OnConflict {
     Merge,
 }
 
+/// What is under way about losers.
+#[derive(Default)]
+pub(super) struct Losers {
+    /// Copies that are being made, and of which path.
+    copies: BTreeMap<SyncPath, SyncPath>,
+    /// Those that this disk refused: the loser is in history alone.
+    pub uncopied: BTreeSet<SyncPath>,
+    merging: BTreeMap<SyncPath, Merging>,
+    /// Of this run: a whole walk has shown what there is to merge upon.
+    pub has_bases: bool,
+}
+
 /// A loser of our own that is to be merged into what won over it.
-pub(super) struct Merging {
+struct Merging {
     loser: Entry,
     /// Its name in history.
     kept: String,
@@ -57,7 +70,7 @@ impl<I: Index> Engine<I> {
     /// Where the loser that is on disk at a path appears before the winner takes its place.
     pub(super) fn beside(&self, path: &SyncPath, winner: &Entry, loser: &Entry) -> Option<SyncPath> {
         let beside = self.keeps_both(winner, loser).then(|| merge::displaced_path(path, loser))?;
-        let is_unwanted = self.ignore.covers(&beside, false) || self.uncopied.contains(&beside);
+        let is_unwanted = self.ignore.covers(&beside, false) || self.losers.uncopied.contains(&beside);
         (!is_unwanted).then_some(beside)
     }
 
@@ -89,7 +102,7 @@ impl<I: Index> Engine<I> {
                 Some(_) => Source::Copy { from: path.clone(), stat },
                 None => Source::Nothing,
             };
-            self.copies.insert(beside.clone(), path.clone());
+            self.losers.copies.insert(beside.clone(), path.clone());
             self.begin_want(now, beside);
             self.install_as(beside, entry.clone(), None, source, Keep::Replaced);
         }
@@ -103,7 +116,7 @@ impl<I: Index> Engine<I> {
 
     /// A copy is there: what waited for it goes on.
     pub(super) fn copy_ended(&mut self, beside: &SyncPath) {
-        if let Some(path) = self.copies.remove(beside) {
+        if let Some(path) = self.losers.copies.remove(beside) {
             self.wants.make_ready(&path);
         }
     }
@@ -125,13 +138,13 @@ impl<I: Index> Engine<I> {
         let is_ours = loser.version.author == self.config.device;
         if self.config.on_conflict == OnConflict::Merge && is_ours && is_mergeable(loser) {
             let (loser, kept) = (loser.clone(), kept.to_owned());
-            self.merging.insert(path.clone(), Merging { loser, kept, tries: 0, step: MergeStep::Waiting });
+            self.losers.merging.insert(path.clone(), Merging { loser, kept, tries: 0, step: MergeStep::Waiting });
         }
     }
 
     /// Asks for the merge that waits at a path, if the path has settled.
     pub(super) fn merge_due(&mut self, path: &SyncPath) {
-        let Some(merging) = self.merging.get_mut(path) else { return };
+        let Some(merging) = self.losers.merging.get_mut(path) else { return };
         let Some(row) = self.index.get(path) else { return };
         // The echo of the install, or a user at it: the look that comes asks again.
         let is_restless = self.settle.is_noisy(path) || self.looks.contains_key(path);
@@ -145,7 +158,7 @@ impl<I: Index> Engine<I> {
                 let (ours, kept) = (merging.loser.clone(), merging.kept.clone());
                 self.act(Action::Merge { path: path.clone(), ours, kept, theirs: theirs.clone(), stat: *stat });
             }
-            _ => drop(self.merging.remove(path)),
+            _ => drop(self.losers.merging.remove(path)),
         }
     }
 
@@ -153,14 +166,14 @@ impl<I: Index> Engine<I> {
     pub(super) fn merged(&mut self, now: Now, path: &SyncPath, merge: Merge) {
         let staged = if let Merge::Done { staged, .. } = &merge { Some(*staged) } else { None };
         let refuse = |engine: &mut Self| staged.into_iter().for_each(|staged| engine.act(Action::Discard(staged)));
-        let Some(merging) = self.merging.get_mut(path) else { return refuse(self) };
+        let Some(merging) = self.losers.merging.get_mut(path) else { return refuse(self) };
         let MergeStep::Asked(theirs) = &merging.step else { return refuse(self) };
         let (theirs, loser) = (theirs.clone(), merging.loser.clone());
         let row = self.index.get(path).filter(Row::is_settled);
         let stat = row.as_ref().and_then(Row::live_on_disk).filter(|(entry, _)| **entry == theirs).map(|(_, s)| *s);
         let is_still = stat.is_some() && !self.is_busy(path) && !self.settle.is_noisy(path);
         match (merge, row, stat) {
-            (Merge::Impossible, ..) => drop(self.merging.remove(path)),
+            (Merge::Impossible, ..) => drop(self.losers.merging.remove(path)),
             (Merge::Moved, ..) => self.merge_again(path),
             (Merge::Done { staged, size, content }, Some(row), Some(stat)) if is_still => {
                 let kind = Kind::File { size, content };
@@ -173,7 +186,7 @@ impl<I: Index> Engine<I> {
                 entry.version.seen = entry.version.seen.join(&loser.version.seen);
                 // As with a copy: news only once it is here, and after a crash no local edit (P5).
                 self.index.put(path, &Row { installing: Some(entry.clone()), ..row });
-                if let Some(merging) = self.merging.get_mut(path) {
+                if let Some(merging) = self.losers.merging.get_mut(path) {
                     merging.step = MergeStep::Installing(entry.clone(), staged);
                 }
                 self.begin_want(now, path);
@@ -187,7 +200,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn merge_again(&mut self, path: &SyncPath) {
-        if let Some(merging) = self.merging.get_mut(path) {
+        if let Some(merging) = self.losers.merging.get_mut(path) {
             merging.step = MergeStep::Waiting;
         }
         self.merge_due(path);
@@ -196,7 +209,7 @@ impl<I: Index> Engine<I> {
     /// Whether this is the merge that was being installed; then the conflict is over.
     pub(super) fn merge_is_here(&mut self, path: &SyncPath, entry: &Entry) -> bool {
         let is_ours = |merging: &Merging| matches!(&merging.step, MergeStep::Installing(made, _) if made == entry);
-        let is_here = self.merging.get(path).is_some_and(is_ours);
+        let is_here = self.losers.merging.get(path).is_some_and(is_ours);
         if is_here {
             self.merge_ended(path, entry);
         }
@@ -205,7 +218,7 @@ impl<I: Index> Engine<I> {
 
     /// What was being installed is not there. If it was a merge, a user was faster; what is there now may be merged with.
     pub(super) fn merge_failed(&mut self, path: &SyncPath) {
-        let Some(merging) = self.merging.get_mut(path) else { return };
+        let Some(merging) = self.losers.merging.get_mut(path) else { return };
         if let MergeStep::Installing(_, staged) = merging.step {
             merging.step = MergeStep::Waiting;
             self.act(Action::Discard(staged));
@@ -213,7 +226,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn merge_ended(&mut self, path: &SyncPath, entry: &Entry) {
-        if let Some(Merging { loser, kept, .. }) = self.merging.remove(path) {
+        if let Some(Merging { loser, kept, .. }) = self.losers.merging.remove(path) {
             let loser_name = self.name_of(&loser.version.author);
             let (path, entry) = (path.clone(), entry.clone());
             self.out.push(Action::Report(Report::Merged { path, entry, loser, loser_name, kept }));

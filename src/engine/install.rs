@@ -133,7 +133,7 @@ impl<I: Index> Engine<I> {
             return false;
         }
         if let Outcome::Failed(trouble) = outcome
-            && self.uncopied.insert(path.clone())
+            && self.losers.uncopied.insert(path.clone())
         {
             self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text: trouble.text.clone() }));
         }

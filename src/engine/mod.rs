@@ -50,7 +50,7 @@ pub use status::{PeerStatus, Status};
 
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::Change;
-use conflict::Merging;
+use conflict::Losers;
 use guard::Missing;
 use ignore::Ignore;
 use index::Index;
@@ -179,15 +179,7 @@ pub struct Engine<I> {
     compared_until: u64,
     orphaned: BTreeMap<SyncPath, u64>,
     wants: Wants,
-
-    // What lost.
-    /// Copies of losers that are being made, and of which path.
-    copies: BTreeMap<SyncPath, SyncPath>,
-    /// Those that this disk refused: the loser is in history alone.
-    uncopied: BTreeSet<SyncPath>,
-    merging: BTreeMap<SyncPath, Merging>,
-    /// Of this run: a whole walk has shown what there is to merge upon.
-    has_bases: bool,
+    losers: Losers,
     /// Folders that the last checks found in order, so that their next child need not ask again.
     good_parent: Option<SyncPath>,
     living_parent: Option<SyncPath>,
@@ -236,10 +228,7 @@ impl<I: Index> Engine<I> {
             compared_until: 0,
             orphaned: BTreeMap::new(),
             wants: Wants::default(),
-            copies: BTreeMap::new(),
-            uncopied: BTreeSet::new(),
-            merging: BTreeMap::new(),
-            has_bases: false,
+            losers: Losers::default(),
             good_parent: None,
             living_parent: None,
         }

@@ -93,7 +93,7 @@ impl<I: Index> Engine<I> {
             let row = self.index.get(&path);
             let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, stat)| *stat);
             if let Some(OnDisk { entry, .. }) = row.as_ref().and_then(|row| row.disk.as_ref())
-                && !self.has_bases
+                && !self.losers.has_bases
                 && known == Some(stat)
             {
                 self.keep_base(&path, entry, known);
@@ -184,7 +184,7 @@ impl<I: Index> Engine<I> {
                 let (paths, changed, took_ns) = (state.paths, state.changed, now.mono - state.started);
                 self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
                 self.scan.walked();
-                self.has_bases = true;
+                self.losers.has_bases = true;
             }
         }
         self.end_scan();

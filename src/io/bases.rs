@@ -114,7 +114,7 @@ impl Bases {
             };
             since_tidied += 1;
             let tidied = match &dir {
-                Some(dir) if since_tidied % TIDY_EVERY == 1 => self.tidy(dir),
+                Some(dir) if since_tidied % TIDY_EVERY == 1 => tidy(dir),
                 _ => Ok(()),
             };
             if let Err(why) = opened.and(failed).and(tidied) {
@@ -191,26 +191,26 @@ impl Bases {
         }
         Ok(read(file)?.filter(|bytes| ContentId::of(bytes) == *content))
     }
+}
 
-    /// Removes all but the latest versions of each path, then the oldest beyond the quota.
-    fn tidy(&self, dir: &OwnedFd) -> io::Result<()> {
-        let disk = rustix::fs::fstatvfs(dir)?;
-        let quota_bytes = disk.f_blocks.saturating_mul(disk.f_frsize) / 100 * QUOTA_PERCENT;
-        let mut all = list(dir, None)?;
-        all.sort_by_key(|base| std::cmp::Reverse(base.stamp));
-        let (mut versions, mut total): (BTreeMap<&str, usize>, u64) = (BTreeMap::new(), 0);
-        for base in &all {
-            let size = beneath::stat_at(dir, base.name.as_bytes())?.map_or(0, |stat| stat.size);
-            let count = versions.entry(base.name.split('-').next().unwrap_or_default()).or_default();
-            *count += 1;
-            if *count > VERSIONS || total + size > quota_bytes {
-                rustix::fs::unlinkat(dir, base.name.as_str(), AtFlags::empty())?;
-            } else {
-                total += size;
-            }
+/// Removes all but the latest versions of each path, then the oldest beyond the quota.
+fn tidy(dir: &OwnedFd) -> io::Result<()> {
+    let disk = rustix::fs::fstatvfs(dir)?;
+    let quota_bytes = disk.f_blocks.saturating_mul(disk.f_frsize) / 100 * QUOTA_PERCENT;
+    let mut all = list(dir, None)?;
+    all.sort_by_key(|base| std::cmp::Reverse(base.stamp));
+    let (mut versions, mut total): (BTreeMap<&str, usize>, u64) = (BTreeMap::new(), 0);
+    for base in &all {
+        let size = beneath::stat_at(dir, base.name.as_bytes())?.map_or(0, |stat| stat.size);
+        let count = versions.entry(base.name.split('-').next().unwrap_or_default()).or_default();
+        *count += 1;
+        if *count > VERSIONS || total + size > quota_bytes {
+            rustix::fs::unlinkat(dir, base.name.as_str(), AtFlags::empty())?;
+        } else {
+            total += size;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 fn read(file: File) -> io::Result<Option<Vec<u8>>> {

@@ -28,7 +28,7 @@ pub fn merge(base: &str, ours: &str, theirs: &str) -> Option<String> {
     let (ours, theirs) = (edits(&base, ours), edits(&base, theirs));
     let (mut ours, mut theirs) = (ours.into_iter().peekable(), theirs.into_iter().peekable());
     let (mut merged, mut at) = (String::new(), 0);
-    while let Some(Edit { lines, text }) = next(&mut ours, &mut theirs)? {
+    while let Some(Edit { lines, text }) = next(&mut ours, &mut theirs).ok()? {
         merged.extend(base[at..lines.start].iter().copied());
         merged.push_str(&text);
         at = lines.end;
@@ -44,21 +44,24 @@ struct Edit {
     text: String,
 }
 
-/// The next edit of either side, or of both if it is the same; the outer `None`: they meet.
+/// Both sides changed the same lines, or lines that touch.
+struct Overlap;
+
+/// The next edit of either side, or of both if it is the same.
 fn next(
     ours: &mut Peekable<impl Iterator<Item = Edit>>,
     theirs: &mut Peekable<impl Iterator<Item = Edit>>,
-) -> Option<Option<Edit>> {
-    let (Some(a), Some(b)) = (ours.peek(), theirs.peek()) else { return Some(ours.next().or_else(|| theirs.next())) };
+) -> Result<Option<Edit>, Overlap> {
+    let (Some(a), Some(b)) = (ours.peek(), theirs.peek()) else { return Ok(ours.next().or_else(|| theirs.next())) };
     if a == b {
         theirs.next();
-        return Some(ours.next());
+        return Ok(ours.next());
     }
     // Edits that only touch meet too: what stands between them is nothing that holds them apart.
     if a.lines.start <= b.lines.end && b.lines.start <= a.lines.end {
-        return None;
+        return Err(Overlap);
     }
-    Some(if a.lines.start < b.lines.start { ours.next() } else { theirs.next() })
+    Ok(if a.lines.start < b.lines.start { ours.next() } else { theirs.next() })
 }
 
 fn edits(base: &[&str], changed: &str) -> Vec<Edit> {
@@ -132,7 +135,7 @@ mod tests {
     /// Few different lines, so that they repeat.
     fn lines() -> impl Strategy<Value = String> {
         proptest::collection::vec("[abc]{0,1}", 0..12)
-            .prop_map(|lines| lines.iter().map(|l| format!("{l}\n")).collect())
+            .prop_map(|lines| lines.iter().flat_map(|line| [line, "\n"]).collect())
     }
 
     proptest! {
@@ -177,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_comparison_shows_what_changed_and_a_little_around_it() {
-        let old: String = (0..20).map(|n| format!("{n}\n")).collect();
+        let old = (0..20).fold(String::new(), |text, n| text + &format!("{n}\n"));
         let shown = compare(&old, &old.replace("10\n", "ten\n"));
         let text: Vec<_> = shown.iter().map(|(sign, line)| format!("{sign}{line}")).collect();
         assert_eq!(text, ["@@ -8,7 +8,7 @@", " 7", " 8", " 9", "-10", "+ten", " 11", " 12", " 13"]);

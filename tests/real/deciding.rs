@@ -12,7 +12,7 @@ const TICKS_MS: u64 = 20;
 /// Machines with this `--on-conflict`, running and linked.
 fn machines<const N: usize>(on_conflict: &str) -> [Machine; N] {
     let group = Group::new();
-    let mut machines = std::array::from_fn(|n| group.machine(&["a", "b", "c"][n]));
+    let mut machines = std::array::from_fn(|n| group.machine(["a", "b", "c"][n]));
     for machine in &mut machines {
         machine.options = vec!["--on-conflict".to_owned(), on_conflict.to_owned()];
         machine.start();
@@ -23,9 +23,13 @@ fn machines<const N: usize>(on_conflict: &str) -> [Machine; N] {
 
 /// Runs `edits` while all daemons are off, then lets them meet and agree.
 fn apart(machines: &[&Machine], edits: impl FnOnce()) {
-    machines.iter().for_each(|machine| machine.stop());
+    for machine in machines {
+        machine.stop();
+    }
     edits();
-    machines.iter().for_each(|machine| machine.start());
+    for machine in machines {
+        machine.start();
+    }
     wait_linked(machines);
     converge(machines);
 }
@@ -60,7 +64,10 @@ fn with_keep_both_the_loser_appears_beside_the_winner_under_one_name_on_all_mach
     assert_eq!(names.len(), 2, "{names:?}");
     let held: Vec<_> = names.iter().map(|name| read(a.at(name))).collect();
     assert!(held.contains(&b"by a".to_vec()) && held.contains(&b"by b".to_vec()), "{held:?}");
-    assert!(names.iter().all(|name| name.starts_with("report.conflict-") && name.ends_with(".txt")), "{names:?}");
+    assert!(
+        names.iter().all(|name| name.starts_with("report.conflict-") && name.split('.').next_back() == Some("txt")),
+        "{names:?}"
+    );
     for machine in all {
         assert_eq!(copies(machine), names, "at {}", machine.name);
         assert_eq!(read(machine.at("report.txt")), b"by c");

@@ -104,13 +104,12 @@ async fn of_folder(
     kept: &[KeptFacts],
     at: Option<u64>,
 ) -> Result<Vec<KeptFacts>, Refusal> {
-    let chosen = match at {
-        Some(at) => as_of(kept, at),
-        None => {
-            let (world, latest) = (shared.world.clone(), as_of_each(kept, |list| choose(list, None)));
-            let is_gone = move |kept: &KeptFacts| !world.is_there(&kept.path);
-            blocking(move || Ok(latest.into_iter().filter(is_gone).collect())).await?
-        }
+    let chosen = if let Some(at) = at {
+        as_of(kept, at)
+    } else {
+        let (world, latest) = (shared.world.clone(), as_of_each(kept, |list| choose(list, None)));
+        let is_gone = move |kept: &KeptFacts| !world.is_there(&kept.path);
+        blocking(move || Ok(latest.into_iter().filter(is_gone).collect())).await?
     };
     if chosen.is_empty() {
         let folder = path.map_or_else(|| "the folder".to_owned(), |path| format!("'{path}'"));

@@ -63,7 +63,7 @@ fn nothing_more_is_replaced_while_history_is_full_of_what_stood_a_day_ago() {
     let now = now_ns();
     for n in 0..4 {
         let name = put(temp.path(), now - 60_000_000_000, Keep::Replaced, &format!("f{n}"), &[0; 1000]);
-        let old = SystemTime::now() - Duration::from_secs(48 * 3600);
+        let old = SystemTime::now() - Duration::from_hours(48);
         File::options()
             .write(true)
             .open(temp.path().join(".dirsync/history").join(name))

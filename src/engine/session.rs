@@ -133,7 +133,7 @@ impl<I: Index> Engine<I> {
 
     /// The tree, and how much is still to come to it. A scan that knows nothing yet counts as something to come.
     fn state(&mut self) -> (Digest, u64) {
-        let is_scanning = self.finds != Found::Walked;
+        let is_scanning = self.scan.finds() != Found::Walked;
         (self.index.root_digest(), self.wants.active() + u64::from(is_scanning))
     }
 

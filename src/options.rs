@@ -76,6 +76,9 @@ pub struct Args {
     /// Hold nothing back, however much is deleted or goes back to older contents at once: as if 'dirsync confirm' were always said
     #[arg(long, env = "DIRSYNCD_ALLOW_MASS_DELETE")]
     pub allow_mass_delete: bool,
+    /// What becomes of the loser when a file was changed in two places at once; give it on all machines alike
+    #[arg(long, value_enum, value_name = "WHAT", env = "DIRSYNCD_ON_CONFLICT", default_value_t = OnConflict::Newest)]
+    pub on_conflict: OnConflict,
 
     /// How log lines are written, on standard output
     #[arg(long, value_enum, env = "DIRSYNCD_LOG_FORMAT", default_value_t = LogFormat::Text)]
@@ -92,6 +95,17 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// What becomes of the loser of a conflict. History keeps it whatever is said here.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// The newest wins, and the other is in history
+    Newest,
+    /// The other also appears beside the winner, on all machines, as NAME.conflict-TIME-DEVICE.EXT
+    KeepBoth,
+    /// Texts are merged where their edits do not overlap, else the newest wins
+    Merge,
 }
 
 /// Which TCP port to listen on.
@@ -144,6 +158,7 @@ pub struct Options {
     pub peers: Vec<PeerAddress>,
     /// Nothing is held for being too much.
     pub allow_mass_delete: bool,
+    pub on_conflict: OnConflict,
 }
 
 /// Wrong usage: one line each, with what to do.
@@ -205,7 +220,7 @@ impl Options {
             None => name_of_host(host_name),
         };
         let peers = args.peers.iter().map(|peer| peer_address(peer)).collect::<Result<_, _>>()?;
-        let Args { broadcast_port, allow_mass_delete, .. } = args;
+        let Args { broadcast_port, allow_mass_delete, on_conflict, .. } = args;
         Ok(Self {
             directory,
             broadcast_port,
@@ -216,6 +231,7 @@ impl Options {
             name,
             peers,
             allow_mass_delete,
+            on_conflict,
         })
     }
 }

@@ -9,7 +9,10 @@ mod wait;
 mod when;
 
 use crate::client::{Client, ClientError};
-use crate::io::control::view::{DeviceView, EntryView, HistoryView, KeptView, ListView, LogView, PeerView, StatusView};
+use crate::io::control::view::{
+    ConflictView, ConflictsView, DecidedView, DeviceView, DiffView, EntryView, HistoryView, ListView, LogView,
+    PeerView, RestoredView, StatusView,
+};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -62,15 +65,30 @@ enum Command {
         #[arg(short, value_name = "N", default_value_t = 50)]
         n: usize,
     },
-    /// What remote changes replaced or deleted, newest first
-    History {
+    /// Files that were changed in two places at once: what won, and what lost
+    #[command(args_conflicts_with_subcommands = true)]
+    Conflicts {
+        #[command(subcommand)]
+        act: Option<Conflicts>,
         /// Of this path only [default: of all]
         path: Option<OsString>,
+        /// Also those that were decided in the last 30 days
+        #[arg(short, long)]
+        all: bool,
+    },
+    /// What remote changes replaced or deleted, newest first
+    History {
+        /// Of this file, or of everything in this folder [default: of all]
+        path: Option<OsString>,
+        /// Only what was there at TIME and is not there now; TIME as for 'restore'
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
     },
     /// Bring back what PATH held; without a time, what was replaced or deleted last
     ///
     /// TIME is one that `dirsync history` shows, or any other: 2026-03-01, '2026-03-01 14:30', 14:30, or an age such as 90m,
-    /// 2h or 3d. What is restored is a new version like any other, and what it replaces goes to history.
+    /// 2h or 3d. Of a folder, everything in it comes back that was there at that time; without a time, everything that was deleted in
+    /// it. What was made since stays. What is restored is a new version like any other, and what it replaces goes to history.
     Restore {
         #[arg(value_name = "PATH[@TIME]")]
         path: OsString,
@@ -93,6 +111,22 @@ enum Command {
     Pause,
     /// Go on after 'pause'
     Resume,
+}
+
+#[derive(Subcommand, Debug)]
+enum Conflicts {
+    /// How what lost differs from what is there now
+    Diff {
+        path: OsString,
+        /// One that 'dirsync conflicts' shows [default: the last that lost]
+        version: Option<String>,
+    },
+    /// Decide: ours (what lost here), theirs (what won over it), or any version that 'dirsync conflicts' shows
+    Keep {
+        path: OsString,
+        #[arg(value_name = "ours|theirs|VERSION")]
+        choice: String,
+    },
 }
 
 /// Why it was not done.
@@ -134,15 +168,31 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
             say(json, &json!({ "entries": entries }), |_| show::list(&entries))
         }
         Command::Log { n } => say(json, &client.get::<LogView>("/v1/log", &[("n", n.to_string())]).await?, show::log),
-        Command::History { path } => {
+        Command::Conflicts { act: None, path, all } => {
             let path = path.map(|path| place.path(Some(&path))).transpose()?.flatten();
-            let query: Vec<_> = path.into_iter().map(|path| ("path", path)).collect();
+            let conflicts = conflicts(&mut client, path, all).await?;
+            say(json, &json!({ "conflicts": conflicts }), |_| show::conflicts(&conflicts))
+        }
+        Command::Conflicts { act: Some(Conflicts::Diff { path, version }), .. } => {
+            let query = [("path", Some(place.file(&path)?)), ("version", version)];
+            let query: Vec<_> = query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+            say(json, &client.get::<DiffView>("/v1/conflicts/diff", &query).await?, show::diff)
+        }
+        Command::Conflicts { act: Some(Conflicts::Keep { path, choice }), .. } => {
+            let query = json!({ "path": place.file(&path)?, "choice": choice });
+            say(json, &client.post::<DecidedView>("/v1/conflicts/keep", &query).await?, show::decided)
+        }
+        Command::History { path, at } => {
+            let path = path.map(|path| place.path(Some(&path))).transpose()?.flatten();
+            let at = at.map(|at| when::parse(&at, &jiff::Zoned::now())).transpose().map_err(Failure::Usage)?;
+            let query = [("path", path), ("at_ns", at.map(|at| at.to_string()))];
+            let query: Vec<_> = query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
             say(json, &client.get::<HistoryView>("/v1/history", &query).await?, show::history)
         }
         Command::Restore { path } => {
             let (path, at_ns) = place.path_and_time(&path)?;
             let query = json!({ "path": path, "at_ns": at_ns.map(|at| at.to_string()) });
-            say(json, &client.post::<KeptView>("/v1/restore", &query).await?, show::restored)
+            say(json, &client.post::<RestoredView>("/v1/restore", &query).await?, show::restored)
         }
         Command::Wait { timeout } => {
             let status = wait::wait(&mut client, timeout).await?;
@@ -155,6 +205,21 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
         }
         Command::Pause => order(&mut client, json, "pause", "paused; go on with 'dirsync resume'").await,
         Command::Resume => order(&mut client, json, "resume", "syncing goes on").await,
+    }
+}
+
+/// All pages of the conflicts.
+async fn conflicts(client: &mut Client, path: Option<String>, all: bool) -> Result<Vec<ConflictView>, Failure> {
+    let mut conflicts: Vec<ConflictView> = Vec::new();
+    loop {
+        let after = conflicts.last().map_or(0, |conflict| conflict.id);
+        let mut query = vec![("after", after.to_string()), ("all", all.to_string())];
+        query.extend(path.clone().map(|path| ("path", path)));
+        let page: ConflictsView = client.get("/v1/conflicts", &query).await?;
+        conflicts.extend(page.conflicts);
+        if !page.more {
+            return Ok(conflicts);
+        }
     }
 }
 

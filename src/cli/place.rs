@@ -44,8 +44,14 @@ impl Place {
         path.map(|path| Some(path.to_text())).map_err(|why| Failure::Usage(format!("'{}': {why}", shown(below))))
     }
 
-    /// `PATH` or `PATH@TIME`, in nanoseconds; an '@' in a name is no time.
-    pub(super) fn path_and_time(&self, name: &OsStr) -> Result<(String, Option<u64>), Failure> {
+    /// The text form of a path that is not the root.
+    pub(super) fn file(&self, name: &OsStr) -> Result<String, Failure> {
+        let path = self.path(Some(name))?;
+        path.ok_or_else(|| Failure::Usage("name a file, not the whole folder".to_owned()))
+    }
+
+    /// `PATH` or `PATH@TIME`, in nanoseconds; an '@' in a name is no time. No path is the root.
+    pub(super) fn path_and_time(&self, name: &OsStr) -> Result<(Option<String>, Option<u64>), Failure> {
         let bytes = name.as_bytes();
         let (path, time) = match bytes.iter().rposition(|&b| b == b'@') {
             Some(at) if !self.start.join(name).exists() => (&bytes[..at], Some(&bytes[at + 1..])),
@@ -53,7 +59,6 @@ impl Place {
         };
         let time = time.map(|time| when::parse(&String::from_utf8_lossy(time), &jiff::Zoned::now()));
         let path = self.path(Some(OsStr::from_bytes(path)))?;
-        let path = path.ok_or_else(|| Failure::Usage("name a file to restore, not the whole folder".to_owned()))?;
         Ok((path, time.transpose().map_err(Failure::Usage)?))
     }
 }
@@ -92,9 +97,10 @@ mod tests {
         assert!(path("../../x").unwrap_err().contains("not in the synced folder"));
         assert!(path("../.dirsync/x").unwrap_err().contains(".dirsync"));
         let timed = |name: &str| place.path_and_time(OsStr::new(name)).map_err(|why| why.to_string());
-        assert_eq!(timed("me@home").unwrap(), ("d/me@home".to_owned(), None));
-        assert_eq!(timed("f@1970-01-02T00:00:00Z").unwrap(), ("d/f".to_owned(), Some(86_400_000_000_000)));
+        assert_eq!(timed("me@home").unwrap(), (Some("d/me@home".to_owned()), None));
+        assert_eq!(timed("f@1970-01-02T00:00:00Z").unwrap(), (Some("d/f".to_owned()), Some(86_400_000_000_000)));
         assert!(timed("f@noon").unwrap_err().contains("noon"));
-        assert!(timed("..").unwrap_err().contains("name a file"));
+        assert_eq!(timed("..@1970-01-02T00:00:00Z").unwrap(), (None, Some(86_400_000_000_000)));
+        assert!(place.file(OsStr::new("..")).unwrap_err().to_string().contains("name a file"));
     }
 }

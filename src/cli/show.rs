@@ -2,8 +2,11 @@
 //!
 //! May import `io::control`'s views and `io::words`. Deliberately not here: colours, and anything for programs (`--json`).
 
-use crate::io::control::view::{EntryView, HistoryView, KeptView, LogView, PathNote, PeerView, StatusView};
-use crate::io::words::{bytes, count, counted, duration};
+use crate::io::control::view::{
+    ConflictView, DecidedView, DiffView, EntryView, HistoryView, LogView, PathNote, PeerView, RestoredView, SideView,
+    StatusView,
+};
+use crate::io::words::{bytes, count, counted, duration, listed};
 use jiff::tz::TimeZone;
 use std::fmt::Write;
 
@@ -127,7 +130,7 @@ pub(super) fn log(log: &LogView) -> String {
 
 pub(super) fn history(history: &HistoryView) -> String {
     if history.kept.is_empty() {
-        return "nothing was replaced or deleted by a remote change\n".to_owned();
+        return "history holds nothing of that\n".to_owned();
     }
     let rows = history.kept.iter().map(|kept| {
         vec![time(&kept.time_ns), kept.reason.clone(), format!("{:>10}", bytes(kept.size)), kept.path.clone()]
@@ -135,14 +138,69 @@ pub(super) fn history(history: &HistoryView) -> String {
     table(&rows.collect::<Vec<_>>())
 }
 
-pub(super) fn restored(kept: &KeptView) -> String {
-    format!(
-        "restored '{}' ({}) as it was when {} at {}\n",
-        kept.path,
-        bytes(kept.size),
-        kept.reason,
-        time(&kept.time_ns)
-    )
+pub(super) fn restored(view: &RestoredView) -> String {
+    let mut out = String::new();
+    for kept in &view.restored {
+        let (size, time) = (bytes(kept.size), time(&kept.time_ns));
+        let _ = writeln!(out, "restored '{}' ({size}) as it was when {} at {time}", kept.path, way(&kept.reason));
+    }
+    for PathNote { path, text } in &view.failed {
+        let _ = writeln!(out, "'{path}' was not restored: {text}");
+    }
+    out
+}
+
+/// How it came to history.
+fn way(reason: &str) -> &str {
+    if reason == "conflict" { "it lost a conflict" } else { reason }
+}
+
+pub(super) fn conflicts(conflicts: &[ConflictView]) -> String {
+    if conflicts.is_empty() {
+        return "no conflict waits for a decision\n".to_owned();
+    }
+    let mut out = String::new();
+    for conflict in conflicts {
+        let ConflictView { path, winner, loser, kept, beside, settled, .. } = conflict;
+        let _ = writeln!(out, "{path}  ({})", time(&conflict.time_ns));
+        let kept = kept.as_ref().map(|_| "in history".to_owned());
+        let places: Vec<_> = kept.into_iter().chain(beside.as_ref().map(|beside| format!("as '{beside}'"))).collect();
+        let side = |what: &str, side: &SideView, place: String| {
+            let size = if side.kind == "file" { bytes(side.size) } else { String::new() };
+            vec![format!("  {what}"), side.version.clone(), side.machine.clone(), side.kind.clone(), size, place]
+        };
+        out += &table(&[
+            side("theirs won", winner, String::new()),
+            side("ours lost", loser, format!("kept {}", listed(&places))),
+        ]);
+        if let Some(how) = settled {
+            let _ = writeln!(out, "  decided: {how}");
+        }
+    }
+    out.push_str("compare them with 'dirsync conflicts diff PATH', decide with 'dirsync conflicts keep PATH ours|theirs|VERSION'\n");
+    out
+}
+
+pub(super) fn diff(diff: &DiffView) -> String {
+    let name = |side: &SideView| format!("{} {}", side.version, side.machine);
+    let mut out = format!("--- ours {}\n+++ theirs {}\n", name(&diff.ours).trim_end(), name(&diff.theirs).trim_end());
+    for line in &diff.lines {
+        let _ = writeln!(out, "{}{}", line.sign, line.text);
+    }
+    if let Some(note) = &diff.note {
+        let _ = writeln!(out, "{note}");
+    }
+    out
+}
+
+pub(super) fn decided(decided: &DecidedView) -> String {
+    let DecidedView { path, version, restored, beside } = decided;
+    let how = if *restored { "brought back as a new version" } else { "it was there already" };
+    let mut out = format!("'{path}' is {version} ({how})\n");
+    for copy in beside {
+        let _ = writeln!(out, "the copy '{copy}' is still there; delete it when you do not need it any more");
+    }
+    out
 }
 
 /// Columns two spaces apart; the last one is not padded.
@@ -175,7 +233,7 @@ fn time(ns: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::control::view::DeviceView;
+    use crate::io::control::view::{DeviceView, KeptView};
     use crate::model::DeviceId;
 
     fn peer(name: &str, in_sync: bool, pending: u64) -> PeerView {
@@ -257,5 +315,35 @@ mod tests {
         let shown = text.split("  ").next().unwrap();
         let back = super::super::when::parse(shown, &jiff::Zoned::now()).unwrap();
         assert_eq!(back, 1_700_000_000_000_000_000);
+    }
+
+    #[test]
+    fn a_conflict_shows_both_versions_and_what_to_do() {
+        let side = |version: &str, machine: &str| SideView {
+            version: version.into(),
+            kind: "file".into(),
+            size: 2048,
+            stamp_ns: "1".into(),
+            author: DeviceId([1; 32]),
+            machine: machine.into(),
+            content: None,
+        };
+        let conflict = ConflictView {
+            id: 1,
+            path: "d/f".into(),
+            time_ns: "1700000000123456789".into(),
+            winner: side("v2", "beta"),
+            loser: side("v1", "alpha"),
+            kept: Some("x".into()),
+            beside: Some("d/f.copy".into()),
+            settled: None,
+        };
+        let text = conflicts(&[conflict]);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].starts_with("d/f  ("), "{text}");
+        assert_eq!(lines[1], "  theirs won  v2  beta   file  2.0 KiB");
+        assert_eq!(lines[2], "  ours lost   v1  alpha  file  2.0 KiB  kept in history and as 'd/f.copy'");
+        assert!(lines[3].contains("ours|theirs|VERSION"));
+        assert!(conflicts(&[]).contains("no conflict"));
     }
 }

@@ -5,9 +5,11 @@ use crate::engine::index::{Counts, Index, Row};
 use crate::engine::map_index::MapIndex;
 use crate::engine::{PeerStatus, Status};
 use crate::io::Events;
-use crate::io::control::view::{HistoryView, KeptView, ListView, LogView, PeerView, StatusView};
+use crate::io::control::view::{
+    ConflictsView, DecidedView, DiffView, HistoryView, ListView, LogView, PeerView, RestoredView, StatusView,
+};
 use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, World};
-use crate::io::index::JournalLine;
+use crate::io::index::{Conflict, JournalLine, Sides};
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode as Bits, Seen, SyncPath, Version};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -46,6 +48,7 @@ impl World for FakeWorld {
             time,
             reason: "replaced",
             size: 3,
+            mtime: 0,
         };
         let all = [kept("f", 20), kept("f", 10), kept("g", 5)];
         Ok(all.into_iter().filter(|kept| asked.is_none_or(|asked| *asked == kept.path)).collect())
@@ -58,6 +61,31 @@ impl World for FakeWorld {
         self.0.lock().unwrap().push(kept.name.clone());
         Ok(())
     }
+
+    fn content_of_kept(&self, name: &str) -> io::Result<Option<ContentId>> {
+        Ok(Some(ContentId::of(name.as_bytes())))
+    }
+
+    fn kept_bytes(&self, name: &str, _: u64) -> io::Result<Option<Vec<u8>>> {
+        Ok((name == "20-f").then(|| b"same\nours\x1b\n".to_vec()))
+    }
+
+    fn bytes_at(&self, _: &SyncPath, _: u64) -> io::Result<Option<Vec<u8>>> {
+        Ok(Some(b"same\ntheirs\n".to_vec()))
+    }
+
+    fn is_there(&self, path: &SyncPath) -> bool {
+        path.to_text() == "f.copy"
+    }
+}
+
+/// At `f`: a file of 20 bytes won over one of 10, which is in history as `20-f`.
+fn conflict() -> Conflict {
+    let (winner, loser) = (row(20).winner, row(10).winner);
+    let loser = Entry { version: Version { stamp: 7, ..loser.version }, ..loser };
+    let (winner_name, loser_name) = ("be\u{1b}ta".into(), "alpha".into());
+    let sides = Sides { winner, winner_name, loser, loser_name, beside: Some(path("f.copy")) };
+    Conflict { id: 9, at: 1, path: path("f"), kept: Some("20-f".into()), settled: None, sides }
 }
 
 /// Answers as the daemon's loop does, until nobody asks any more.
@@ -77,6 +105,14 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
             Request::Log { limit, answer } => {
                 let line = |at| JournalLine { at, kind: "sent".into(), path: None, peer: None, text: "line".into() };
                 drop(answer.send((0..limit as u64).map(line).collect()));
+            }
+            Request::Conflicts { wanted, answer } => {
+                let is_wanted = |c: &Conflict| wanted.path.as_ref().is_none_or(|path| *path == c.path);
+                drop(answer.send([conflict()].into_iter().filter(is_wanted).collect()));
+            }
+            Request::Settle { path, last, how, answer } => {
+                done.lock().unwrap().push(format!("{path} {last} {how}"));
+                let _ = answer.send(());
             }
             Request::Do { event, answer } => {
                 done.lock().unwrap().push(format!("{event:?}"));
@@ -178,9 +214,9 @@ async fn the_version_of_a_time_is_restored() {
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
     let all: HistoryView = client.get("/v1/history", &[]).await.unwrap();
     assert_eq!(all.kept.len(), 3);
-    let restored: KeptView = client.post("/v1/restore", &json!({"path": "f", "at_ns": "7"})).await.unwrap();
-    assert_eq!(restored.time_ns, "10");
-    client.post::<KeptView>("/v1/restore", &json!({"path": "f"})).await.unwrap();
+    let restored: RestoredView = client.post("/v1/restore", &json!({"path": "f", "at_ns": "7"})).await.unwrap();
+    assert_eq!((restored.restored[0].time_ns.as_str(), restored.failed.len()), ("10", 0));
+    client.post::<RestoredView>("/v1/restore", &json!({"path": "f"})).await.unwrap();
     assert_eq!(*daemon.world.0.lock().unwrap(), ["10-f", "20-f"]);
     for (query, says) in [
         (json!({"path": "none"}), "nothing of 'none' is in history"),
@@ -189,7 +225,52 @@ async fn the_version_of_a_time_is_restored() {
         (json!({"path": "../f"}), "'..' component"),
         (json!({"path": "g"}), "no room"),
     ] {
-        let why = client.post::<KeptView>("/v1/restore", &query).await.unwrap_err().to_string();
+        let why = client.post::<RestoredView>("/v1/restore", &query).await.unwrap_err().to_string();
+        assert!(why.contains(says), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_restored_as_it_was_and_what_fails_is_told() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    let then: HistoryView = client.get("/v1/history", &[("at_ns", "4".into())]).await.unwrap();
+    let then: Vec<_> = then.kept.iter().map(|kept| kept.name.as_str()).collect();
+    assert_eq!(then, ["10-f", "5-g"]);
+    let view: RestoredView = client.post("/v1/restore", &json!({"at_ns": "4"})).await.unwrap();
+    assert_eq!((view.restored.len(), view.restored[0].name.as_str()), (1, "10-f"));
+    assert_eq!((view.failed[0].path.as_str(), view.failed[0].text.as_str()), ("g", "there is no room for it"));
+    let view: RestoredView = client.post("/v1/restore", &json!({})).await.unwrap();
+    assert_eq!(view.restored[0].name, "20-f", "the last version of what is not there");
+}
+
+#[tokio::test]
+async fn a_conflict_is_listed_compared_and_decided() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    let list: ConflictsView = client.get("/v1/conflicts", &[]).await.unwrap();
+    let one = &list.conflicts[0];
+    assert_eq!((one.path.as_str(), one.winner.size, one.loser.size, list.more), ("f", 20, 10, false));
+    assert_eq!((one.winner.machine.as_str(), one.loser.machine.as_str()), ("be\\x1bta", "alpha"));
+    assert_eq!(one.loser.version, "19700101-000000-000000007-01010101");
+    let diff: DiffView = client.get("/v1/conflicts/diff", &[("path", "f".into())]).await.unwrap();
+    let lines: Vec<_> = diff.lines.iter().map(|line| format!("{}{}", line.sign, line.text)).collect();
+    assert_eq!(lines, ["@@ -1,2 +1,2 @@", " same", "-ours\\x1b", "+theirs"]);
+    let ours = json!({"path": "f", "choice": "ours"});
+    let decided: DecidedView = client.post("/v1/conflicts/keep", &ours).await.unwrap();
+    assert_eq!((decided.restored, decided.version.as_str()), (true, one.loser.version.as_str()));
+    assert_eq!(decided.beside, ["f.copy"]);
+    assert_eq!(*daemon.world.0.lock().unwrap(), ["20-f"]);
+    assert_eq!(*daemon.done.lock().unwrap(), ["f 9 kept 19700101-000000-000000007-01010101"]);
+    for (query, says) in [
+        (json!({"path": "g", "choice": "ours"}), "no conflict at 'g'"),
+        (
+            json!({"path": "f", "choice": "mine\u{1b}"}),
+            "no conflict at 'f' has a version 'mine\\x1b'; say ours, theirs",
+        ),
+        (json!({"path": "f", "choice": "theirs"}), "not in this machine's history"),
+    ] {
+        let why = client.post::<DecidedView>("/v1/conflicts/keep", &query).await.unwrap_err().to_string();
         assert!(why.contains(says), "{why}");
     }
 }

@@ -13,7 +13,7 @@ mod turn;
 
 use crate::engine::index::Index;
 use crate::engine::torn::Cut;
-use crate::engine::{Config, Engine, Event, RootState, Trust};
+use crate::engine::{Config, Engine, Event, OnConflict, RootState, Trust};
 use crate::io::Events;
 use crate::io::boot::Place;
 use crate::io::control::{About, Control, Handle};
@@ -27,7 +27,7 @@ use crate::io::secret::{Secret, SecretError};
 use crate::io::state::{StateDir, StateError};
 use crate::io::tls::{DeviceKey, KeyError};
 use crate::model::{DeviceId, text};
-use crate::options::{ListenPort, Options, SecretSource};
+use crate::options::{self, ListenPort, Options, SecretSource};
 pub use again::replace_process;
 use background::Stop;
 use chores::Chores;
@@ -134,7 +134,12 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
     let shell = Arc::new(Shell::new(disk, net));
     background::start(Control::bind(root.private())?, handle, Arc::clone(&shell) as _, about, events, stop)?;
 
-    let mut engine = Engine::new(Config { device, name: options.name.clone() }, index);
+    let on_conflict = match options.on_conflict {
+        options::OnConflict::Newest => OnConflict::Newest,
+        options::OnConflict::KeepBoth => OnConflict::KeepBoth,
+        options::OnConflict::Merge => OnConflict::Merge,
+    };
+    let mut engine = Engine::new(Config { device, name: options.name.clone(), on_conflict }, index);
     if options.allow_mass_delete {
         engine.allow_mass_delete();
     }

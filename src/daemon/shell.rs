@@ -14,7 +14,7 @@ use crate::io::stage::{Stage, StageError, StageWriter};
 use crate::io::transfer::{Served, StagedWriter, Staging};
 use crate::model::{ContentId, SyncPath, text};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Both halves, running.
@@ -80,6 +80,7 @@ impl World for Shell {
                 Keep::Conflict => "conflict",
             },
             size: kept.size,
+            mtime: kept.mtime.as_stamp(),
         });
         Ok(facts.collect())
     }
@@ -87,6 +88,28 @@ impl World for Shell {
     fn restore(&self, kept: &KeptFacts) -> io::Result<()> {
         self.disk.history().restore(&kept.name, &kept.path).map_err(io::Error::other)
     }
+
+    fn content_of_kept(&self, name: &str) -> io::Result<Option<ContentId>> {
+        self.disk.history().content(name)
+    }
+
+    fn kept_bytes(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        self.disk.history().open_kept(name)?.map(|file| first_bytes(file, limit)).transpose()
+    }
+
+    fn bytes_at(&self, path: &SyncPath, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        self.disk.root().open_file(path)?.map(|file| first_bytes(file, limit)).transpose()
+    }
+
+    fn is_there(&self, path: &SyncPath) -> bool {
+        self.disk.root().stat(path).is_ok_and(|stat| stat.is_some())
+    }
+}
+
+fn first_bytes(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Where the network stages what comes in.

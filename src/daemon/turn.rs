@@ -67,6 +67,10 @@ impl<H: Hands> Loop<H> {
                     actions.extend(self.engine.handle(self.clock.now(), event));
                     done.push(answer);
                 }
+                Request::Settle { path, last, how, answer } => {
+                    self.engine.index_mut().settle_conflicts(&path, last, &how);
+                    done.push(answer);
+                }
                 question => questions.push(question),
             }
         }
@@ -138,7 +142,8 @@ impl<H: Hands> Loop<H> {
                 drop(answer.send(self.engine.index().below(dir.as_ref(), after.as_ref(), limit)));
             }
             Request::Log { limit, answer } => drop(answer.send(self.engine.index().journal(limit))),
-            Request::Do { answer, .. } => drop(answer),
+            Request::Conflicts { wanted, answer } => drop(answer.send(self.engine.index().conflicts(&wanted))),
+            Request::Do { answer, .. } | Request::Settle { answer, .. } => drop(answer),
         }
     }
 }
@@ -146,7 +151,7 @@ impl<H: Hands> Loop<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Config, RootState, Trust};
+    use crate::engine::{Config, OnConflict, RootState, Trust};
     use crate::io::Events;
     use crate::model::DeviceId;
     use std::sync::mpsc;
@@ -178,7 +183,7 @@ mod tests {
     fn bench() -> Bench {
         let home = TempDir::new().unwrap();
         let index = SqliteIndex::open(&home.path().join("index")).unwrap().index;
-        let config = Config { device: DeviceId([1; 32]), name: "alpha".into() };
+        let config = Config { device: DeviceId([1; 32]), name: "alpha".into(), on_conflict: OnConflict::Newest };
         let (events, received) = Events::channel();
         let (requests, asked) = mpsc::channel();
         let turns = Loop {

@@ -86,6 +86,22 @@ pub enum Action {
     CheckRoot,
     ReadIgnore,
     Install(Job),
+    /// A file that may be the common ancestor of a later conflict: keep a copy of it for `Merge`, if it is text and its stat still is
+    /// this. Without an answer; an old or large store may forget.
+    KeepBase {
+        path: SyncPath,
+        entry: Entry,
+        stat: Stat,
+    },
+    /// Merge `ours`, which is in history as `kept`, with `theirs`, which is on disk at `path`, upon the last ancestor of both that was
+    /// kept (`common_ancestor`). The result goes to staging; `Merged` says what came of it.
+    Merge {
+        path: SyncPath,
+        ours: Entry,
+        kept: String,
+        theirs: Entry,
+        stat: Stat,
+    },
     /// Forget a staged content that is not wanted any more.
     Discard(StageId),
     Send {
@@ -153,11 +169,20 @@ pub enum Report {
         to: Vec<String>,
         body: bool,
     },
-    /// Two versions were made apart; `loser` was on disk here and is in history as `kept`.
+    /// Two versions were made apart; `loser` was on disk here and is in history as `kept`, or as a copy at `beside`, or both.
     Conflict {
         path: SyncPath,
         winner: Entry,
         winner_name: String,
+        loser: Entry,
+        loser_name: String,
+        kept: Option<String>,
+        beside: Option<SyncPath>,
+    },
+    /// The conflict that put `loser` into history as `kept` was resolved by merging: `entry` holds the edits of both.
+    Merged {
+        path: SyncPath,
+        entry: Entry,
         loser: Entry,
         loser_name: String,
         kept: String,

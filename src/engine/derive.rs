@@ -5,7 +5,6 @@
 //! has rested and no comparison is under way: the child's own deletion may only not have been heard yet.
 
 use super::Engine;
-use super::action::{Keep, Source};
 use super::event::Now;
 use super::index::{Index, Row};
 use super::merge;
@@ -76,24 +75,13 @@ impl<I: Index> Engine<I> {
         if displaced.is_directory() || row.winner != merge::derived_directory(Some(displaced)) {
             return false;
         }
-        let beside = merge::displaced_path(path, displaced);
-        if self.index.get(&beside).is_some_and(|known| known.winner != merge::nothing() || known.installing.is_none()) {
-            return false; // another machine's news, or done
+        let (displaced, stat, beside) = (displaced.clone(), *stat, merge::displaced_path(path, displaced));
+        let is_begun = self.is_busy(&beside);
+        let is_under_way = self.copy_beside(now, path, &beside, &displaced, stat);
+        if is_under_way && !is_begun {
+            self.report_conflict(path, &row.winner, displaced, None, Some(beside));
         }
-        if !self.is_busy(&beside) {
-            // Written down first: after a crash the copy is no local edit (P5).
-            let nothing = merge::nothing();
-            let copy = Row { winner: nothing, disk: None, installing: Some(displaced.clone()) };
-            self.index.put(&beside, &copy);
-            self.report_conflict(path, &row.winner, displaced.clone(), beside.to_text());
-            let source = match displaced.file() {
-                Some(_) => Source::Copy { from: path.clone(), stat: *stat },
-                None => Source::Nothing,
-            };
-            self.begin_want(now, &beside);
-            self.install_as(&beside, displaced.clone(), None, source, Keep::Replaced);
-        }
-        true
+        is_under_way
     }
 
     /// A winner that was heard or derived: the disk follows.

@@ -1,7 +1,7 @@
 //! What the shell tells the engine: times, stats, and one closed list of events.
 
 use super::action::{JobId, Outcome};
-use crate::model::{ContentId, DeviceId, FileTime, Mode, SyncPath};
+use crate::model::{ContentId, DeviceId, FileTime, Kind, Mode, SyncPath};
 use crate::wire::message::Message;
 use bytes::Bytes;
 
@@ -186,6 +186,19 @@ pub enum Event {
         job: JobId,
         outcome: Outcome,
     },
+    /// Answer to `Action::Merge`.
+    Merged {
+        path: SyncPath,
+        merge: Merge,
+    },
+    /// Within 5 s after a file went to history, someone who still held it open wrote into it. It is kept as `kept` now, as the loser of
+    /// a conflict; `kind` says its size and content.
+    WrittenLate {
+        path: SyncPath,
+        stat: Stat,
+        kind: Kind,
+        kept: String,
+    },
     /// A person released what is held.
     Confirm,
     Pause(bool),
@@ -201,6 +214,17 @@ pub enum Event {
         ours: (u64, u64),
         theirs: (u64, u64),
     },
+}
+
+/// What came of a merge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Merge {
+    /// Both sides' edits in one text, in staging, verified.
+    Done { staged: StageId, size: u64, content: ContentId },
+    /// No text, no common ancestor that is known, edits that overlap, or too much work.
+    Impossible,
+    /// The file is not what it was.
+    Moved,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

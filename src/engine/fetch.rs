@@ -290,6 +290,7 @@ impl<I: Index> Engine<I> {
             None if live.is_some_and(|(entry, _)| self.is_copied_from(now, path, entry)) => {
                 self.wait(now, path, Some(COPY_PATIENCE_NS));
             }
+            None if self.copies_loser(now, path, &row) => self.wait(now, path, Some(SECOND)),
             None => self.install(path, &row, Source::Nothing),
             Some((content, size)) => self.advance_file(now, path, &row, content, size),
         }
@@ -317,6 +318,9 @@ impl<I: Index> Engine<I> {
             let disk = Some(merge::on_disk(row.winner.clone(), None));
             return self.store(now, path, &Row { disk, ..row.clone() });
         };
+        if self.copies_loser(now, path, row) {
+            return self.wait(now, path, Some(SECOND));
+        }
         if on_disk.is_directory() && self.index.any_on_disk_below(path) {
             if self.holds_below(path) {
                 return self.hold_want(path);
@@ -360,6 +364,9 @@ impl<I: Index> Engine<I> {
     }
 
     fn advance_file(&mut self, now: Now, path: &SyncPath, row: &Row, content: ContentId, size: u64) {
+        if self.has_content(path, content, size) && self.copies_loser(now, path, row) {
+            return self.wait(now, path, Some(SECOND));
+        }
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
         if let Some(body) = want.body.take() {
             self.wants.body_bytes -= body.len() as u64;
@@ -388,6 +395,13 @@ impl<I: Index> Engine<I> {
         } else {
             self.wants.large_queue.push_back(path.clone());
         }
+    }
+
+    /// Whether what is wanted at a path can be installed now.
+    fn has_content(&self, path: &SyncPath, content: ContentId, size: u64) -> bool {
+        let Some(want) = self.wants.get(path) else { return false };
+        let came = size == 0 || want.body.is_some() || want.staged.is_some();
+        came || (!want.copy_failed && self.local_copy(path, content).is_some())
     }
 
     /// Another file here that holds the content and is not being replaced.

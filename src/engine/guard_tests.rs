@@ -35,7 +35,7 @@ struct Machine {
 
 impl Machine {
     fn new(index: MapIndex) -> Self {
-        let engine = Engine::new(Config { device: OWN, name: "own".into() }, index);
+        let engine = Engine::new(Config { device: OWN, name: "own".into(), on_conflict: OnConflict::Newest }, index);
         let mut machine = Self { engine, mono: SECOND, wall: WALL, said: Vec::new() };
         let started = machine.engine.start(machine.now(), Trust::Known);
         machine.said.extend(started);
@@ -335,7 +335,8 @@ fn a_counter_that_was_never_used_makes_a_new_device_once_and_forgets_what_this_s
 
     let now = machine.now();
     let index = machine.engine.into_index();
-    let mut next = Engine::new(Config { device: DeviceId([9; 32]), name: "own".into() }, index);
+    let mut next =
+        Engine::new(Config { device: DeviceId([9; 32]), name: "own".into(), on_conflict: OnConflict::Newest }, index);
     next.was_renewed();
     next.start(now, Trust::Known);
     assert_eq!(next.trust(), Trust::Restored);

@@ -69,8 +69,13 @@ impl<I: Index> Engine<I> {
         if let Some(hint) = self.postponed.remove(&path) {
             self.settle.hint(now.mono, path.clone(), hint);
         }
-        if !matches!(outcome, Outcome::Done { .. }) && self.gives_up_copy(now, &path, &outcome) {
-            return;
+        if let Outcome::Done { .. } = outcome {
+            self.copy_ended(&path);
+        } else {
+            self.merge_failed(&path);
+            if self.gives_up_copy(now, &path, &outcome) {
+                return;
+            }
         }
         match outcome {
             Outcome::Done { stat, kept } => {
@@ -139,18 +144,18 @@ impl<I: Index> Engine<I> {
         self.back_off(now, path);
     }
 
-    /// The copy of a displaced file came to nothing: there is no such path, as far as anyone knows.
+    /// The copy of a displaced file came to nothing. Perhaps it is there already, from before a crash: the look that follows knows it,
+    /// or finds that there is no such path.
     fn gives_up_copy(&mut self, now: Now, path: &SyncPath, outcome: &Outcome) -> bool {
-        let is_copy = |row: Row| row.installing.is_some() && row.winner == merge::nothing();
-        if !self.index.get(path).is_some_and(is_copy) {
+        if !self.is_begun_copy(path) {
             return false;
         }
-        if *outcome == Outcome::Stale {
-            // Perhaps it is there already, from before a crash: the look that follows knows it.
-            self.settle.hint(now.mono, path.clone(), Hint::Closed);
-        } else {
-            self.index.remove(path);
+        if let Outcome::Failed(trouble) = outcome
+            && self.losers.uncopied.insert(path.clone())
+        {
+            self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text: trouble.text.clone() }));
         }
+        self.settle.hint(now.mono, path.clone(), Hint::Closed);
         self.unwant(path);
         true
     }
@@ -173,6 +178,8 @@ impl<I: Index> Engine<I> {
             row.winner = entry.clone();
             told = Some(Vec::new());
         }
+        let is_made_here = self.merge_is_here(path, entry);
+        let want = self.wants.get(path).filter(|_| !is_made_here);
         if let Some(want) = want {
             let report = Report::Received {
                 path: path.clone(),
@@ -186,10 +193,14 @@ impl<I: Index> Engine<I> {
         if let (Some(loser), Some(kept)) = (replaced, kept)
             && entry.conflicts_with(&loser)
         {
-            self.report_conflict(path, entry, loser, kept);
+            let beside = self.beside(path, entry, &loser);
+            self.lost(path, &loser, &kept);
+            self.report_conflict(path, entry, loser, Some(kept), beside);
         }
         let settled = row.is_settled();
         self.store(now, path, &row);
+        self.keep_base(path, entry, stat);
+        self.merge_due(path);
         if let Some(told) = told.filter(|_| settled) {
             self.tell(now, Change { path: path.clone(), entry: entry.clone(), body: None }, told);
         }
@@ -228,7 +239,14 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    pub(super) fn report_conflict(&mut self, path: &SyncPath, winner: &Entry, loser: Entry, kept: String) {
+    pub(super) fn report_conflict(
+        &mut self,
+        path: &SyncPath,
+        winner: &Entry,
+        loser: Entry,
+        kept: Option<String>,
+        beside: Option<SyncPath>,
+    ) {
         let (winner_name, loser_name) = (self.name_of(&winner.version.author), self.name_of(&loser.version.author));
         self.out.push(Action::Report(Report::Conflict {
             path: path.clone(),
@@ -237,6 +255,7 @@ impl<I: Index> Engine<I> {
             loser,
             loser_name,
             kept,
+            beside,
         }));
     }
 }

@@ -113,6 +113,7 @@ impl<I: Index> Engine<I> {
         }
         self.end_scan(now);
         self.retry_now(path);
+        self.merge_due(path);
     }
 
     /// An empty file that was not empty is most often one that is just being rewritten: it gets a second look.
@@ -256,6 +257,9 @@ impl<I: Index> Engine<I> {
 
     /// A path that is known to be on disk is not: a deletion, once the root is known to be in order.
     fn absent(&mut self, now: Now, path: &SyncPath, found: Found) {
+        if self.is_begun_copy(path) && !self.is_busy(path) {
+            return self.index.remove(path);
+        }
         if found == Found::Restored {
             // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
             return self.forget(now, path);
@@ -382,7 +386,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// A new version, made here.
-    fn mint(&mut self, kind: Kind, mode: Mode, mtime: FileTime, stamp: u64, base: Option<&Entry>) -> Entry {
+    pub(super) fn mint(&mut self, kind: Kind, mode: Mode, mtime: FileTime, stamp: u64, base: Option<&Entry>) -> Entry {
         self.use_counter(self.counter + 1);
         let seen = base.map(|base| base.version.seen.clone()).unwrap_or_default();
         let stamp = stamp.min(crate::model::version::STAMP_LIMIT - 1);
@@ -414,6 +418,8 @@ impl<I: Index> Engine<I> {
         let moved = body.is_some() && self.is_held_elsewhere(path, &entry);
         let row = Row { winner, disk: Some(merge::on_disk(entry.clone(), stat)), installing: None };
         self.store(now, path, &row);
+        self.keep_base(path, &entry, stat);
+        self.merge_due(path);
         if wins {
             let body = body.filter(|_| !moved);
             self.tell(now, Change { path: path.clone(), entry, body }, Vec::new());

@@ -124,19 +124,36 @@ pub fn nothing() -> Entry {
     Entry { kind: Kind::Deleted { at: 0 }, mode: Mode::NONE, mtime: FileTime::default(), version }
 }
 
-/// Where a file or link goes that a directory displaces: beside it, named from its version.
+/// Where the loser of a conflict goes when both are kept, and a file or link that a directory displaces: beside the winner, as
+/// `name.conflict-<time>-<device>.ext`, named from its version alone, so that every machine derives the same (P3).
 pub fn displaced_path(path: &SyncPath, entry: &Entry) -> SyncPath {
-    let suffix = format!(".conflict-{}-{}", entry.version.stamp, entry.version.author.short());
-    let name = path.name();
-    let keep = name.len().min(255 - suffix.len());
-    // A name may be cut in the midst of a character: names are bytes.
-    let beside = [&name[..keep], suffix.as_bytes()].concat();
+    let mark = format!(".conflict-{}", label(&entry.version));
+    let hash = text::hex(&blake3::hash(path.as_bytes()).as_bytes()[..8]);
+    let (stem, extension) = split_extension(path.name());
+    let room = 255 - mark.len() - extension.len();
+    // Long names that are cut stay apart by their hash. A cut may fall in the midst of a character: names are bytes.
+    let stem = if stem.len() <= room { stem.to_vec() } else { [&stem[..room - 17], b"~", hash.as_bytes()].concat() };
+    let beside = [&stem, mark.as_bytes(), extension].concat();
     SyncPath::join(path.parent().as_ref(), &beside).unwrap_or_else(|_| {
         // The whole would be too long: a name from its hash, in the root, is as much everyone's.
-        let hash = blake3::hash(path.as_bytes());
-        let name = format!("conflict-{}-{}", text::hex(&hash.as_bytes()[..8]), entry.version.author.short());
-        SyncPath::new(name).expect("a short plain name is a path")
+        SyncPath::new(format!("{hash}{mark}")).expect("a short plain name is a path")
     })
+}
+
+/// A version as people name it: `20231114-221320-000000001-01010101`, the time in UTC and the device. Labels sort by time, and no two
+/// stamps share one.
+pub fn label(version: &Version) -> String {
+    let seconds = i64::try_from(version.stamp / 1_000_000_000).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+    let time = seconds.unwrap_or_default().strftime("%Y%m%d-%H%M%S");
+    format!("{time}-{:09}-{}", version.stamp % 1_000_000_000, version.author.short())
+}
+
+/// The name before its last dot, and the rest; a long rest, or one that is all of the name, is no extension.
+fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
+    match name.iter().rposition(|&b| b == b'.') {
+        Some(at) if at > 0 && (2..=17).contains(&(name.len() - at)) => name.split_at(at),
+        _ => (name, b""),
+    }
 }
 
 /// The disk column for an entry that is wholly on disk.
@@ -296,9 +313,34 @@ mod tests {
         let directory = derived_directory(Some(&displaced));
         assert!(directory.beats(&displaced) && directory.is_directory());
         assert_eq!(directory, derived_directory(Some(&displaced)));
-        let path = SyncPath::new([&[b'n'; 250][..], b"/", &[b'x'; 255]].concat()).unwrap();
-        let beside = displaced_path(&path, &displaced);
-        assert_eq!(beside.parent(), path.parent());
-        assert!(beside.name().ends_with(b".conflict-7-01010101") && beside.name().len() == 255);
+    }
+
+    #[rstest]
+    #[case::an_extension_stays_last(
+        "d/report.txt",
+        1_700_000_000_000_000_007,
+        "d/report.conflict-20231114-221320-000000007-01010101.txt"
+    )]
+    #[case::none("Makefile", 7, "Makefile.conflict-19700101-000000-000000007-01010101")]
+    #[case::a_hidden_name(".bashrc", 7, ".bashrc.conflict-19700101-000000-000000007-01010101")]
+    #[case::only_the_last_one("a.tar.gz", 7, "a.tar.conflict-19700101-000000-000000007-01010101.gz")]
+    #[case::a_dot_at_the_end("a.", 7, "a..conflict-19700101-000000-000000007-01010101")]
+    #[case::of_a_conflict_copy(
+        "a.conflict-19700101-000000-000000007-01010101.txt",
+        8,
+        "a.conflict-19700101-000000-000000007-01010101.conflict-19700101-000000-000000008-01010101.txt"
+    )]
+    fn what_is_displaced_lies_beside(#[case] path: &str, #[case] stamp: u64, #[case] beside: &str) {
+        let path = SyncPath::new(path).unwrap();
+        assert_eq!(displaced_path(&path, &entry(file(1), stamp)).to_text(), beside);
+    }
+
+    #[test]
+    fn long_names_that_must_be_cut_stay_apart() {
+        let long = |last: &[u8]| SyncPath::new([&[b'n'; 250][..], b"/", &[b'x'; 250], last].concat()).unwrap();
+        let beside = |last: &[u8]| displaced_path(&long(last), &entry(file(1), 7));
+        assert_eq!(beside(b"1.py").parent(), long(b"1.py").parent());
+        assert!(beside(b"1.py").name().ends_with(b"-01010101.py") && beside(b"1.py").name().len() == 255);
+        assert_ne!(beside(b"1.py"), beside(b"2.py"));
     }
 }

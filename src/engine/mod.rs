@@ -9,13 +9,15 @@
 //!   durably **before** any of their actions runs (P5).
 //! - Every `Look` is answered by one `Looked`, every `Walk` by `Listed`s and one `Walked`, every `Install` by one
 //!   `Installed`, every `Fetch` by one `Fetched` or `FetchFailed` (none after `CancelFetch`), every `FetchAsked` by one
-//!   `Serve`, every `CheckRoot` by one `Root`, every `ReadIgnore` by one `IgnoreRead`.
+//!   `Serve`, every `CheckRoot` by one `Root`, every `ReadIgnore` by one `IgnoreRead`, every `Merge` by one `Merged`. A `KeepBase` has no
+//!   answer: the shell may forget it, and then there is no merge.
 //! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often at once, for
 //!   a `Tick` is what sends, asks and installs what the group brought about.
 //!
 //! May import `model` and `wire`. Deliberately not here: sockets, files, transfers' pieces, log formatting.
 
 mod action;
+mod conflict;
 mod derive;
 mod devices;
 pub mod digest;
@@ -33,6 +35,7 @@ mod local;
 pub mod map_index;
 pub mod merge;
 mod recheck;
+pub mod retention;
 mod scan;
 mod session;
 mod settle;
@@ -45,13 +48,16 @@ mod walk;
 mod wants;
 
 pub use action::{Action, Job, JobId, Keep, Outcome, Report, ServedFile, Source};
+pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
-    Cause, Event, FetchError, FetchId, Hint, LinkId, Now, Observed, RootState, StageId, Stat, StatKind, Trouble, WalkId,
+    Cause, Event, FetchError, FetchId, Hint, LinkId, Merge, Now, Observed, RootState, StageId, Stat, StatKind, Trouble,
+    WalkId,
 };
 pub use status::{DeviceStatus, PeerStatus, Status};
 
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::Change;
+use conflict::Losers;
 use devices::Devices;
 use guard::Missing;
 use hold::Held;
@@ -93,6 +99,7 @@ pub struct Config {
     pub device: DeviceId,
     /// This machine's name, for the log.
     pub name: String,
+    pub on_conflict: OnConflict,
 }
 
 /// How far the folder can be believed to be the one that the index speaks of.
@@ -192,6 +199,7 @@ pub struct Engine<I> {
     compared_until: u64,
     orphaned: BTreeMap<SyncPath, u64>,
     wants: Wants,
+    losers: Losers,
     /// Folders that the last checks found in order, so that their next child need not ask again.
     good_parent: Option<SyncPath>,
     living_parent: Option<SyncPath>,
@@ -247,6 +255,7 @@ impl<I: Index> Engine<I> {
             compared_until: 0,
             orphaned: BTreeMap::new(),
             wants: Wants::default(),
+            losers: Losers::default(),
             good_parent: None,
             living_parent: None,
         }
@@ -303,6 +312,8 @@ impl<I: Index> Engine<I> {
                 self.act(Action::Serve { to: link, stream, file });
             }
             Event::Installed { job, outcome } => self.installed(now, job, outcome),
+            Event::Merged { path, merge } => self.merged(now, &path, merge),
+            Event::WrittenLate { path, stat, kind, kept } => self.written_late(&path, &stat, kind, kept),
             Event::Confirm => self.confirm(now),
             Event::Pause(paused) => self.pause(now, paused),
             Event::Forget(device) => self.forget_device(now, device),

@@ -62,7 +62,8 @@ fn engine(rows: &[(&str, Row)], trust: Trust) -> Engine<MapIndex> {
 }
 
 fn restarted(index: MapIndex, trust: Trust) -> Engine<MapIndex> {
-    let mut engine = Engine::new(Config { device: DeviceId([1; 32]), name: "a".into() }, index);
+    let mut engine =
+        Engine::new(Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Newest }, index);
     engine.start(at(0), trust);
     let device = DeviceId([2; 32]);
     engine.handle(at(0), Event::LinkUp { link: LINK, device, name: "b".into(), dialler: false });

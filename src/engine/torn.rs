@@ -93,7 +93,7 @@ fn kind_size(kind: &Kind) -> u64 {
 mod tests {
     use super::*;
     use crate::engine::map_index::MapIndex;
-    use crate::engine::{Action, Config, Event, LinkId, Observed, StatKind};
+    use crate::engine::{Action, Config, Event, LinkId, Observed, OnConflict, StatKind};
     use crate::model::{DeviceId, FileTime, Mode};
     use crate::wire::message::Message;
 
@@ -133,7 +133,7 @@ mod tests {
 
     /// An engine that knows `f` as 2,000 bytes, made long ago.
     fn engine(cut: Option<Cut>) -> (Engine<MapIndex>, SyncPath) {
-        let config = Config { device: DeviceId([1; 32]), name: "a".into() };
+        let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Newest };
         let mut engine = Engine::new(config, MapIndex::new());
         if let Some(cut) = cut {
             engine.cut_short(cut, Trust::Known);

@@ -2,7 +2,7 @@
 
 use super::action::{Action, Report};
 use super::event::{Hint, Now, Observed, Stat, StatKind, Trouble, WalkId};
-use super::index::{Index, Row};
+use super::index::{Index, OnDisk, Row};
 use super::merge::Found;
 use super::{Engine, Looking};
 use crate::model::SyncPath;
@@ -96,6 +96,12 @@ impl<I: Index> Engine<I> {
             }
             let row = self.index.get(&path);
             let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, stat)| *stat);
+            if let Some(OnDisk { entry, .. }) = row.as_ref().and_then(|row| row.disk.as_ref())
+                && !self.losers.has_bases
+                && known == Some(stat)
+            {
+                self.keep_base(&path, entry, known);
+            }
             if self.is_busy(&path) {
                 if known != Some(stat) {
                     // If the install comes to nothing, this is not forgotten.
@@ -193,6 +199,7 @@ impl<I: Index> Engine<I> {
                 self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
                 self.scan.walked();
                 self.uncovered_found(now, walk.0, state.uncovered);
+                self.losers.has_bases = true;
             }
         }
         self.end_scan(now);
@@ -275,7 +282,7 @@ impl<I: Index> Engine<I> {
 mod tests {
     use super::*;
     use crate::engine::map_index::MapIndex;
-    use crate::engine::{Cause, Config, Event, RootState, Trouble, Trust};
+    use crate::engine::{Cause, Config, Event, OnConflict, RootState, Trouble, Trust};
     use crate::model::{ContentId, DeviceId, FileTime, Mode};
 
     const NOW: Now = Now { wall: 1_700_000_000_000_000_000, mono: 1_000_000_000 };
@@ -291,7 +298,10 @@ mod tests {
 
     /// A folder `d` with a file `d/f`, and a file `other`, all scanned.
     fn engine() -> Engine<MapIndex> {
-        let mut engine = Engine::new(Config { device: DeviceId([1; 32]), name: "a".into() }, MapIndex::new());
+        let mut engine = Engine::new(
+            Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Newest },
+            MapIndex::new(),
+        );
         engine.start(NOW, Trust::Known);
         walk(&mut engine, Event::IgnoreRead(None), &[("d", StatKind::Directory), ("d/f", StatKind::File)], &[]);
         assert!(engine.index.get(&path("d/f")).unwrap().live_on_disk().is_some());

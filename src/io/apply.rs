@@ -275,10 +275,15 @@ impl Site {
             content: job.entry.file().map(|(content, _)| content),
             made,
         };
-        match place::place(self, folders, &change) {
+        let replaces = job.expect.is_some_and(|old| old.kind != StatKind::Directory) && !matches!(made, Made::InPlace);
+        let admitted = if replaces { self.history.admit(&job.path).map_err(Outcome::Failed) } else { Ok(()) };
+        match admitted.and_then(|()| place::place(self, folders, &change)) {
             Ok(Placed { stat, kept }) => {
                 unsettled.folders.insert(job.path.parent());
                 unsettled.history |= kept.is_some();
+                if let (Some(kept), Some(old)) = (&kept, &job.expect) {
+                    self.history.watch(kept, &job.path, old);
+                }
                 if matches!(made, Made::InPlace) {
                     unsettled.inodes.push(job.path.clone());
                 }

@@ -7,6 +7,7 @@ mod tests;
 
 use super::Events;
 use super::apply::Applier;
+use super::bases::Bases;
 use super::history::History;
 use super::look::{self, Looks, Task};
 use super::root::Root;
@@ -37,12 +38,14 @@ impl Default for DiskOptions {
 
 /// The running disk side. Stops when dropped.
 pub struct Disk {
+    root: Arc<Root>,
     stage: Arc<Stage>,
     history: Arc<History>,
     looks: Arc<Looks>,
     watcher: Arc<Watcher>,
     walker: Arc<Walker>,
     applier: Arc<Applier>,
+    bases: Arc<Bases>,
     /// Dropped to stop the timer.
     timer: Mutex<Option<mpsc::Sender<()>>>,
     /// Disconnected when all threads have ended.
@@ -59,12 +62,13 @@ impl Disk {
         let watcher = Arc::new(Watcher::new(Arc::clone(&root), events.clone()));
         let looks = Arc::new(Looks::new(Arc::clone(&root), Arc::clone(&stage), events.clone()));
         let walker = Arc::new(Walker::new(Arc::clone(&root), Arc::clone(&watcher), Arc::clone(&looks), events.clone()));
-        let applier = Applier::new(root, Arc::clone(&stage), Arc::clone(&history), events.clone())?;
+        let bases = Bases::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone());
+        let applier = Applier::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone())?;
         let (alive, ended) = mpsc::channel();
         let (timer, timer_ended) = mpsc::channel();
-        let applier = Arc::new(applier);
+        let (applier, bases) = (Arc::new(applier), Arc::new(bases));
         let (timer, ended) = (Mutex::new(Some(timer)), Mutex::new(ended));
-        let disk = Self { stage, history, looks, watcher, walker, applier, timer, ended };
+        let disk = Self { root, stage, history, looks, watcher, walker, applier, bases, timer, ended };
         let watcher = Arc::clone(&disk.watcher);
         spawn("watch", alive.clone(), move || watcher.run())?;
         for syncer in syncers {
@@ -75,6 +79,10 @@ impl Disk {
             let walker = Arc::clone(&disk.walker);
             spawn("walk", alive.clone(), move || walker.run())?;
         }
+        let bases = Arc::clone(&disk.bases);
+        spawn("merge", alive.clone(), move || bases.run())?;
+        let (history, to) = (Arc::clone(&disk.history), events.clone());
+        spawn("history", alive.clone(), move || history.run(&to))?;
         let applier = Arc::clone(&disk.applier);
         spawn("apply", alive.clone(), move || applier.run())?;
         let watcher = Arc::clone(&disk.watcher);
@@ -92,6 +100,8 @@ impl Disk {
                 Action::CheckRoot => tasks.push(Task::CheckRoot),
                 Action::ReadIgnore => tasks.push(Task::ReadIgnore),
                 Action::Install(job) => jobs.push(job),
+                Action::KeepBase { path, entry, stat } => self.bases.keep(path, entry, stat),
+                Action::Merge { path, ours, kept, theirs, stat } => self.bases.merge(path, ours, kept, theirs, stat),
                 Action::Discard(staged) => self.stage.discard(staged),
                 other => others.push(other),
             }
@@ -112,6 +122,10 @@ impl Disk {
         Arc::clone(&self.stage)
     }
 
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
     pub fn history(&self) -> Arc<History> {
         Arc::clone(&self.history)
     }
@@ -122,6 +136,8 @@ impl Disk {
         self.walker.stop();
         self.looks.stop();
         self.applier.stop();
+        self.history.stop();
+        self.bases.stop();
         self.timer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let deadline = Instant::now() + SHUTDOWN;
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);

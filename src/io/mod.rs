@@ -4,6 +4,7 @@
 //! May import `engine`, `wire` and `model`.
 
 pub mod apply;
+pub mod bases;
 pub mod beneath;
 pub mod boot;
 pub mod control;
@@ -30,6 +31,7 @@ pub mod tls;
 pub mod transfer;
 pub mod trouble;
 pub mod watch;
+pub mod weave;
 pub mod words;
 
 use crate::engine::Event;

@@ -97,6 +97,22 @@ impl Root {
         self.history.as_fd()
     }
 
+    /// A file of the folder, open for reading; `None` if there is none.
+    pub fn open_file(&self, path: &SyncPath) -> io::Result<Option<File>> {
+        let opened = beneath::folder(&self.dir, path.parent().as_ref());
+        match opened.and_then(|parent| beneath::regular(&parent, path.name())) {
+            Ok(opened) => Ok(opened.map(|(file, _)| file)),
+            Err(e) if beneath::is_no_parent(e) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// A further folder of ours in `.dirsync/`.
+    pub(super) fn own_folder(&self, name: &str) -> io::Result<OwnedFd> {
+        let shown = text::escape(self.path.as_os_str().as_bytes());
+        own_folder(&self.private, name, &shown).map_err(io::Error::other)
+    }
+
     /// The absolute name that it was opened by.
     pub fn path(&self) -> &Path {
         &self.path

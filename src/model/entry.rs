@@ -26,6 +26,11 @@ pub struct FileTime {
 }
 
 impl FileTime {
+    /// Of nanoseconds since 1970.
+    pub fn of(ns: u64) -> Self {
+        Self { secs: (ns / 1_000_000_000) as i64, nanos: (ns % 1_000_000_000) as u32 }
+    }
+
     /// Nanoseconds since 1970, not below 0 and not above the stamps' limit.
     pub fn as_stamp(self) -> u64 {
         let ns = i128::from(self.secs) * 1_000_000_000 + i128::from(self.nanos);

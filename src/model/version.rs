@@ -40,6 +40,12 @@ impl Seen {
         Self(list)
     }
 
+    /// What went into either.
+    #[must_use]
+    pub fn join(&self, other: &Self) -> Self {
+        other.devices().fold(self.clone(), |joined, (device, counter)| joined.with(device, counter))
+    }
+
     pub fn devices(&self) -> impl Iterator<Item = (DeviceId, u64)> {
         self.0.iter().copied()
     }

@@ -1,4 +1,6 @@
 //! Changes made apart: the same winner everywhere (P3), causality before clocks (P4), and the loser kept (P2).
+//!
+//! What a person can have done about the loser is in `deciding.rs`.
 
 use crate::common::disk::now_secs;
 use crate::common::machine::{find_line, text_of, wait_linked};

@@ -9,6 +9,7 @@ mod common;
 mod bad_input;
 mod clocks;
 mod conflicts;
+mod deciding;
 mod deleting;
 mod echo;
 mod folders;

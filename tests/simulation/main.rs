@@ -18,6 +18,7 @@ mod tree;
 mod users;
 mod world;
 
+use dirsyncd::engine::OnConflict;
 use plan::Plan;
 use rng::Rng;
 use std::sync::Mutex;
@@ -25,12 +26,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use world::World;
 
 const SEEDS: u64 = 2000;
+const SEEDS_BOTH: u64 = 400;
+const BOTH: &str = "seeds_in_which_both_sides_of_a_conflict_are_kept";
 const THREADS: usize = 2;
 
 /// The promise that a seed breaks, if any, and the hash of its trace.
-fn run(seed: u64, shown: bool) -> (Option<String>, String) {
+fn run(seed: u64, on_conflict: OnConflict, shown: bool) -> (Option<String>, String) {
     let mut rng = Rng::new(seed);
-    let plan = Plan::random(&mut rng);
+    let plan = Plan { on_conflict, ..Plan::random(&mut rng) };
     if shown {
         println!("seed {seed}: {plan:#?}");
     }
@@ -46,20 +49,32 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-fn replay(seed: u64, what: &str) -> String {
-    format!("seed {seed}: {what}\n  replay: DIRSYNC_SEED={seed} cargo test --test simulation seeds -- --nocapture")
+fn replay(seed: u64, on_conflict: OnConflict, what: &str) -> String {
+    let test = if on_conflict == OnConflict::KeepBoth { BOTH } else { "seeds" };
+    format!(
+        "seed {seed}: {what}\n  replay: DIRSYNC_SEED={seed} cargo test --test simulation -- --exact {test} --nocapture"
+    )
 }
 
 #[test]
 fn seeds() {
+    run_all(OnConflict::Newest, SEEDS);
+}
+
+#[test]
+fn seeds_in_which_both_sides_of_a_conflict_are_kept() {
+    run_all(OnConflict::KeepBoth, SEEDS_BOTH);
+}
+
+fn run_all(on_conflict: OnConflict, seeds: u64) {
     if let Some(seed) = number("DIRSYNC_SEED") {
         let shown = number("DIRSYNC_TRACE") != Some(0);
-        if let (Some(what), _) = run(seed, shown) {
-            panic!("{}", replay(seed, &what));
+        if let (Some(what), _) = run(seed, on_conflict, shown) {
+            panic!("{}", replay(seed, on_conflict, &what));
         }
         return;
     }
-    let (first, count) = (number("DIRSYNC_FIRST").unwrap_or(1), number("DIRSYNC_SEEDS").unwrap_or(SEEDS));
+    let (first, count) = (number("DIRSYNC_FIRST").unwrap_or(1), number("DIRSYNC_SEEDS").unwrap_or(seeds));
     let next = AtomicU64::new(first);
     let broken = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -70,8 +85,8 @@ fn seeds() {
                     if seed >= first + count {
                         break;
                     }
-                    if let (Some(what), _) = run(seed, false) {
-                        println!("{}", replay(seed, &what));
+                    if let (Some(what), _) = run(seed, on_conflict, false) {
+                        println!("{}", replay(seed, on_conflict, &what));
                         broken.lock().unwrap().push(seed);
                     }
                 }
@@ -91,7 +106,7 @@ fn seeds() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [1, 7, 42, 1234] {
-        let (first, second) = (run(seed, false), run(seed, false));
+        let (first, second) = (run(seed, OnConflict::Newest, false), run(seed, OnConflict::Newest, false));
         assert_eq!(first.1, second.1, "seed {seed}");
     }
 }

@@ -5,7 +5,7 @@ use super::disk::Disk;
 use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
 use super::tree::{Data, Ino, Tree};
-use dirsyncd::engine::{Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, Outcome, StageId};
+use dirsyncd::engine::{Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, StageId};
 use dirsyncd::model::{DeviceId, FileTime, SyncPath};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,6 +15,7 @@ const EPOCH_NS: u64 = 1_767_225_600 * SECOND;
 #[expect(clippy::struct_excessive_bools, reason = "each is its own fact")]
 pub struct Node {
     pub device: DeviceId,
+    pub on_conflict: OnConflict,
     pub disk: Disk,
     /// Off while it is down.
     pub engine: Option<Engine<Recorded>>,
@@ -57,9 +58,10 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(id: usize, skew_ns: i64, tick_ns: u64) -> Self {
+    pub fn new(id: usize, skew_ns: i64, tick_ns: u64, on_conflict: OnConflict) -> Self {
         Self {
             device: DeviceId([id as u8 + 1; 32]),
+            on_conflict,
             disk: Disk::new(),
             engine: None,
             durable: Durable::default(),
@@ -110,7 +112,8 @@ impl Node {
 
     pub fn boot(&mut self, time: u64, bug: Option<Bug>) {
         self.started = time;
-        let config = Config { device: self.device, name: format!("n{}", self.device.0[0] - 1) };
+        let name = format!("n{}", self.device.0[0] - 1);
+        let config = Config { device: self.device, name, on_conflict: self.on_conflict };
         self.engine = Some(Engine::new(config, Recorded::open(&self.durable, bug)));
     }
 

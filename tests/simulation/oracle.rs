@@ -5,9 +5,11 @@
 use super::ledger::{NodeId, claims};
 use super::plan::SECOND;
 use super::tree::{Body, Inode, Tree, Value};
+use super::users;
 use super::world::World;
 use dirsyncd::engine::Stat;
 use dirsyncd::engine::index::{Index, Row};
+use dirsyncd::engine::merge::displaced_path;
 use dirsyncd::model::{ContentId, Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,9 +28,8 @@ impl World {
             let row = here.durable.rows.get(path);
             self.ledger.committed(node, path, row);
             let Some(version) = row.map(|row| &row.winner.version) else { continue };
-            // A displaced file's copy has the version that its name tells: it was minted at the file's own path.
-            let copy = format!(".conflict-{}-{}", version.stamp, version.author.short());
-            if path.to_text().ends_with(&copy) {
+            // The copy of a loser has the version that its name tells: it was minted at the loser's own path.
+            if row.is_some_and(|row| is_copy(path, &row.winner)) {
                 continue;
             }
             if version.author == here.device && version.counter() > here.minted {
@@ -207,6 +208,12 @@ impl World {
         }
         Err(format!("n{node} rests but does not say so: {status:?}"))
     }
+}
+
+/// Whether an entry is what its path's name says that a copy is of.
+fn is_copy(path: &SyncPath, entry: &Entry) -> bool {
+    let of_x = displaced_path(&users::path("x"), entry).to_text();
+    path.to_text().contains(of_x.trim_start_matches('x'))
 }
 
 /// Whether an inode is what an entry says.

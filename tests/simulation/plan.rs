@@ -1,6 +1,7 @@
 //! How hard one seed's world is: who is there, who is linked, what goes wrong and how often.
 
 use super::rng::Rng;
+use dirsyncd::engine::OnConflict;
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1000 * MS;
@@ -10,6 +11,8 @@ const YEAR: i64 = 365 * 24 * HOUR;
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub nodes: usize,
+    /// The same on all machines.
+    pub on_conflict: OnConflict,
     /// Who can reach whom, the smaller first.
     pub pairs: Vec<(usize, usize)>,
     /// How far each clock is off (ns).
@@ -58,6 +61,7 @@ impl Plan {
         let pairs = (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b))).collect();
         Self {
             nodes,
+            on_conflict: OnConflict::Newest,
             pairs,
             skew_ns: vec![0; nodes],
             tick_ns: 4 * MS,

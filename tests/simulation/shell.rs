@@ -13,8 +13,8 @@ use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
 use super::users;
 use super::world::{Happening, World};
 use dirsyncd::engine::{
-    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Observed, Outcome, RootState, ServedFile, Source,
-    StageId, Stat, StatKind, Trouble, WalkId,
+    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Merge, Observed, Outcome, RootState, ServedFile,
+    Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
 use dirsyncd::model::path::IGNORE_FILE;
 use dirsyncd::model::{FileTime, Kind, SyncPath};
@@ -61,6 +61,11 @@ impl World {
                 self.step_soon(node, quick, Step::Answer(Event::IgnoreRead(patterns)));
             }
             Action::Install(job) => self.queue_install(node, job),
+            // No text of these users can be merged.
+            Action::KeepBase { .. } => {}
+            Action::Merge { path, .. } => {
+                self.step_soon(node, quick, Step::Answer(Event::Merged { path, merge: Merge::Impossible }));
+            }
             Action::Discard(stage) => {
                 self.nodes[node].staging.remove(&stage);
             }

@@ -39,7 +39,7 @@ impl History {
         let (root, stage) = (Arc::clone(&self.root), Arc::clone(&self.stage));
         let site = Site { root, stage, history: Arc::clone(self), syncer };
         let shown = || crate::model::text::escape(name.as_bytes());
-        if !self.list(None).map_err(|e| disk(errno(&e)))?.iter().any(|kept| kept.name == name) {
+        if !self.is_kept(name).map_err(|e| disk(errno(&e)))? {
             return Err(RestoreError::NotKept(shown()));
         }
         let kept = beneath::facts_at(self.root.history(), name.as_bytes()).map_err(disk)?;
@@ -117,6 +117,9 @@ impl Site {
             _ => RestoreError::Busy(path.clone()),
         })?;
         fail::after(Point::RestorePlaced);
+        if let (Some(kept), Some(old)) = (&placed.kept, &expect) {
+            self.history.watch(kept, path, old);
+        }
         let folders = std::iter::once(path.parent()).chain(path.ancestors().map(|folder| folder.parent())).collect();
         let unsettled = Unsettled { folders, history: placed.kept.is_some(), ..Unsettled::default() };
         self.sync(&unsettled).map_err(disk)

@@ -4,14 +4,16 @@
 //! the rest is asked of the [`World`]. May import `engine` and `model`. Deliberately not here: anything that the
 //! engine decides, and any address but this socket.
 
+mod conflicts;
+mod past;
 mod routes;
 pub mod view;
 
 use super::Events;
-use super::index::JournalLine;
+use super::index::{Conflict, JournalLine, Wanted};
 use crate::engine::index::Row;
 use crate::engine::{Event, Status};
-use crate::model::{DeviceId, SyncPath};
+use crate::model::{ContentId, DeviceId, SyncPath};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::{AtFlags, Mode};
 use std::io;
@@ -46,6 +48,17 @@ pub enum Request {
     Log {
         limit: usize,
         answer: oneshot::Sender<Vec<JournalLine>>,
+    },
+    Conflicts {
+        wanted: Wanted,
+        answer: oneshot::Sender<Vec<Conflict>>,
+    },
+    /// Conflicts of a path up to `last` are decided; answered once that is durable.
+    Settle {
+        path: SyncPath,
+        last: i64,
+        how: String,
+        answer: oneshot::Sender<()>,
     },
     /// Answered once the event is handled and committed.
     Do {
@@ -98,15 +111,24 @@ pub struct KeptFacts {
     /// `replaced`, `deleted` or `conflict`.
     pub reason: &'static str,
     pub size: u64,
+    /// Its own, nanoseconds since 1970.
+    pub mtime: u64,
 }
 
 /// What is asked of the disk and the network; the calls may block.
 pub trait World: Send + Sync {
     fn links(&self) -> Vec<LinkFacts>;
-    /// What is kept, newest first; of one path, or of all.
+    /// What is kept, newest first; of one path and what is below it, or of all.
     fn history(&self, path: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>>;
     /// Puts a kept file back to where it was, as a new version; what is there goes to history.
     fn restore(&self, kept: &KeptFacts) -> io::Result<()>;
+    /// The content of something kept; `None` if it is no file or gone.
+    fn content_of_kept(&self, name: &str) -> io::Result<Option<ContentId>>;
+    /// The first `limit` bytes of something kept; `None` if it is no file or gone.
+    fn kept_bytes(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>>;
+    /// The first `limit` bytes of what is at a path now; `None` if that is no file.
+    fn bytes_at(&self, path: &SyncPath, limit: u64) -> io::Result<Option<Vec<u8>>>;
+    fn is_there(&self, path: &SyncPath) -> bool;
 }
 
 /// What never changes while the daemon runs.

@@ -2,8 +2,8 @@
 //!
 //! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields (`view.rs`).
 
-use super::view::{DeviceView, EntryView, ErrorView, HistoryView, KeptView, ListView, LogView, StatusView};
-use super::{About, Handle, KeptFacts, Request, World};
+use super::view::{DeviceView, EntryView, ErrorView, ListView, LogView, StatusView};
+use super::{About, Handle, Request, World, conflicts, past};
 use crate::engine::{DeviceStatus, Event};
 use crate::io::index::JOURNAL_LINES;
 use crate::model::SyncPath;
@@ -21,9 +21,9 @@ use std::sync::Arc;
 const PAGE_ROWS: usize = 1000;
 
 #[derive(Clone)]
-struct Shared {
-    handle: Handle,
-    world: Arc<dyn World>,
+pub(super) struct Shared {
+    pub handle: Handle,
+    pub world: Arc<dyn World>,
     about: Arc<About>,
 }
 
@@ -33,8 +33,11 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/peers", get(peers))
         .route("/v1/ls", get(list))
         .route("/v1/log", get(log))
-        .route("/v1/history", get(history))
-        .route("/v1/restore", post(restore))
+        .route("/v1/history", get(past::history))
+        .route("/v1/restore", post(past::restore))
+        .route("/v1/conflicts", get(conflicts::list))
+        .route("/v1/conflicts/diff", get(conflicts::diff))
+        .route("/v1/conflicts/keep", post(conflicts::keep))
         .route("/v1/confirm", post(confirm))
         .route("/v1/forget", post(forget))
         .route("/v1/pause", post(pause))
@@ -44,18 +47,23 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
 }
 
 /// An answer that is no answer: a code for programs, a sentence for people.
-struct Refusal(StatusCode, String);
+pub(super) struct Refusal(StatusCode, String);
 
 impl Refusal {
-    fn malformed(why: impl Into<String>) -> Self {
+    pub(super) fn malformed(why: impl Into<String>) -> Self {
         Self(StatusCode::BAD_REQUEST, why.into())
     }
 
-    fn unknown(why: impl Into<String>) -> Self {
+    pub(super) fn unknown(why: impl Into<String>) -> Self {
         Self(StatusCode::NOT_FOUND, why.into())
     }
 
-    fn busy() -> Self {
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.1
+    }
+
+    pub(super) fn busy() -> Self {
         Self(StatusCode::SERVICE_UNAVAILABLE, "the daemon does not answer; it is stopping, or very busy".to_owned())
     }
 }
@@ -84,7 +92,7 @@ impl From<JsonRejection> for Refusal {
     }
 }
 
-type Answer<T> = Result<Json<T>, Refusal>;
+pub(super) type Answer<T> = Result<Json<T>, Refusal>;
 
 async fn status(State(shared): State<Shared>) -> Answer<StatusView> {
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
@@ -131,58 +139,6 @@ async fn log(State(shared): State<Shared>, query: Result<Query<LogQuery>, QueryR
     let limit = n.unwrap_or(100).min(JOURNAL_LINES as usize);
     let lines = shared.handle.ask(|answer| Request::Log { limit, answer }).await.ok_or_else(Refusal::busy)?;
     Ok(Json(LogView { lines: lines.into_iter().map(Into::into).collect() }))
-}
-
-#[derive(Deserialize)]
-struct HistoryQuery {
-    path: Option<SyncPath>,
-}
-
-async fn history(
-    State(shared): State<Shared>,
-    query: Result<Query<HistoryQuery>, QueryRejection>,
-) -> Answer<HistoryView> {
-    let Query(HistoryQuery { path }) = query?;
-    let kept = kept(&shared, path).await?;
-    Ok(Json(HistoryView { kept: kept.iter().map(Into::into).collect() }))
-}
-
-/// What is kept of a path, or of all.
-async fn kept(shared: &Shared, path: Option<SyncPath>) -> Result<Vec<KeptFacts>, Refusal> {
-    let world = shared.world.clone();
-    Ok(blocking(move || world.history(path.as_ref())).await?)
-}
-
-/// `at_ns`: bring back what was there at that time; without it, what was replaced or deleted last.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct RestoreQuery {
-    pub path: SyncPath,
-    pub at_ns: Option<String>,
-}
-
-async fn restore(State(shared): State<Shared>, query: Result<Json<RestoreQuery>, JsonRejection>) -> Answer<KeptView> {
-    let Json(RestoreQuery { path, at_ns }) = query?;
-    let at = at_ns.map(|at| at.parse().map_err(|_| Refusal::malformed("at_ns is no number"))).transpose()?;
-    let kept = kept(&shared, Some(path.clone())).await?;
-    let chosen = choose(&kept, at).cloned().ok_or_else(|| {
-        Refusal::unknown(match (at, kept.is_empty()) {
-            (Some(_), false) => {
-                format!("'{path}' was not replaced or deleted since then: what it held then is still there")
-            }
-            _ => format!("nothing of '{path}' is in history"),
-        })
-    })?;
-    let (world, back) = (shared.world.clone(), chosen.clone());
-    blocking(move || world.restore(&back)).await?;
-    Ok(Json((&chosen).into()))
-}
-
-/// What was there at `at` is what was first replaced at that time or after it.
-fn choose(kept: &[KeptFacts], at: Option<u64>) -> Option<&KeptFacts> {
-    match at {
-        None => kept.iter().max_by_key(|kept| kept.time),
-        Some(at) => kept.iter().filter(|kept| kept.time >= at).min_by_key(|kept| kept.time),
-    }
 }
 
 async fn confirm(State(shared): State<Shared>) -> Answer<Done> {
@@ -241,7 +197,9 @@ async fn done(shared: &Shared, event: Event) -> Answer<Done> {
 }
 
 /// Disk work off the runtime's own threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
@@ -263,24 +221,5 @@ mod tests {
         assert!(chosen("new").unwrap_err().contains("linked"));
         assert!(chosen("twice").unwrap_err().contains("several"));
         assert!(chosen("03").unwrap_err().contains("no device"), "too short to be meant");
-    }
-
-    #[test]
-    fn a_time_names_what_was_there_then() {
-        let kept = |time| KeptFacts {
-            name: format!("{time}"),
-            path: SyncPath::new("f").unwrap(),
-            time,
-            reason: "replaced",
-            size: 0,
-        };
-        let list = [kept(30), kept(20), kept(10)];
-        let chosen = |at| choose(&list, at).map(|kept| kept.time);
-        assert_eq!(chosen(None), Some(30));
-        assert_eq!(chosen(Some(5)), Some(10));
-        assert_eq!(chosen(Some(20)), Some(20), "the time that history shows names that version");
-        assert_eq!(chosen(Some(21)), Some(30));
-        assert_eq!(chosen(Some(31)), None, "since then nothing was replaced");
-        assert_eq!(choose(&[], None), None);
     }
 }

@@ -4,9 +4,10 @@
 
 use super::{About, KeptFacts, LinkFacts};
 use crate::engine::index::{Counts, Row};
+use crate::engine::merge::label;
 use crate::engine::{DeviceStatus, PeerStatus, Status};
-use crate::io::index::JournalLine;
-use crate::model::{DeviceId, Kind, SyncPath, text};
+use crate::io::index::{Conflict, JournalLine, Sides};
+use crate::model::{DeviceId, Entry, Kind, SyncPath, text};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -121,7 +122,86 @@ pub struct HistoryView {
     pub kept: Vec<KeptView>,
 }
 
-/// Something in history; also the answer of `POST /v1/restore`.
+/// Answer of `POST /v1/restore`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RestoredView {
+    pub restored: Vec<KeptView>,
+    /// What could not be, and why.
+    pub failed: Vec<PathNote>,
+}
+
+/// `GET /v1/conflicts`, oldest first; `more`: ask again with `after` set to the last `id`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConflictsView {
+    pub conflicts: Vec<ConflictView>,
+    pub more: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConflictView {
+    pub id: i64,
+    pub path: String,
+    /// When it was found here.
+    pub time_ns: String,
+    /// What won: theirs, as it came from elsewhere.
+    pub winner: SideView,
+    /// What lost: ours, as it was on this machine.
+    pub loser: SideView,
+    /// The loser's name in history.
+    pub kept: Option<String>,
+    /// The loser's copy in the folder.
+    pub beside: Option<String>,
+    /// How it was decided, if it was.
+    pub settled: Option<String>,
+}
+
+/// One of the two versions of a conflict.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SideView {
+    /// Its time and device, as `keep` takes it and the names of copies tell it.
+    pub version: String,
+    /// `file`, `directory`, `symlink` or `deleted`.
+    pub kind: String,
+    pub size: u64,
+    pub stamp_ns: String,
+    pub author: DeviceId,
+    /// The author's name, as this machine knows it.
+    pub machine: String,
+    pub content: Option<String>,
+}
+
+/// `GET /v1/conflicts/diff`: from ours to what is at the path now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DiffView {
+    pub path: String,
+    pub ours: SideView,
+    pub theirs: SideView,
+    /// Why there are no lines to show.
+    pub note: Option<String>,
+    pub lines: Vec<DiffLine>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DiffLine {
+    /// `@`, a space, `-` or `+`.
+    pub sign: char,
+    /// Control characters are escaped as `\xNN`; tabs and backslashes stay.
+    pub text: String,
+}
+
+/// Answer of `POST /v1/conflicts/keep`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DecidedView {
+    pub path: String,
+    /// What the path holds now.
+    pub version: String,
+    /// Whether it was brought back from history for that.
+    pub restored: bool,
+    /// Copies of losers that are still in the folder.
+    pub beside: Vec<String>,
+}
+
+/// Something in history.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeptView {
     pub path: String,
@@ -202,12 +282,7 @@ impl From<DeviceStatus> for DeviceView {
 impl EntryView {
     pub(super) fn new(path: &SyncPath, row: &Row) -> Self {
         let entry = &row.winner;
-        let (kind, size, content, target) = match &entry.kind {
-            Kind::File { size, content } => ("file", *size, Some(content.to_string()), None),
-            Kind::Directory => ("directory", 0, None, None),
-            Kind::Symlink { target } => ("symlink", 0, None, Some(text::escape(target))),
-            Kind::Deleted { .. } => ("deleted", 0, None, None),
-        };
+        let (kind, size, content, target) = facts(entry);
         let mtime_ns = i128::from(entry.mtime.secs) * 1_000_000_000 + i128::from(entry.mtime.nanos);
         Self {
             path: path.to_text(),
@@ -228,6 +303,47 @@ impl From<JournalLine> for LogLine {
     fn from(line: JournalLine) -> Self {
         let JournalLine { at, kind, path, peer, text } = line;
         Self { time_ns: at.to_string(), kind, path: path.map(|path| text::escape(&path)), peer, text }
+    }
+}
+
+impl From<&Conflict> for ConflictView {
+    fn from(conflict: &Conflict) -> Self {
+        let Sides { winner, winner_name, loser, loser_name, beside } = &conflict.sides;
+        Self {
+            id: conflict.id,
+            path: conflict.path.to_text(),
+            time_ns: conflict.at.to_string(),
+            winner: SideView::new(winner, winner_name),
+            loser: SideView::new(loser, loser_name),
+            kept: conflict.kept.as_ref().map(|name| text::escape(name.as_bytes())),
+            beside: beside.as_ref().map(SyncPath::to_text),
+            settled: conflict.settled.clone(),
+        }
+    }
+}
+
+impl SideView {
+    pub(super) fn new(entry: &Entry, name: &str) -> Self {
+        let (kind, size, content, _) = facts(entry);
+        Self {
+            version: label(&entry.version),
+            kind: kind.to_owned(),
+            size,
+            stamp_ns: entry.version.stamp.to_string(),
+            author: entry.version.author,
+            machine: text::escape(name.as_bytes()),
+            content,
+        }
+    }
+}
+
+/// Kind, size, content and target.
+fn facts(entry: &Entry) -> (&'static str, u64, Option<String>, Option<String>) {
+    match &entry.kind {
+        Kind::File { size, content } => ("file", *size, Some(content.to_string()), None),
+        Kind::Directory => ("directory", 0, None, None),
+        Kind::Symlink { target } => ("symlink", 0, None, Some(text::escape(target))),
+        Kind::Deleted { .. } => ("deleted", 0, None, None),
     }
 }
 

@@ -6,6 +6,7 @@
 //! about what the rows mean.
 
 mod codec;
+mod conflicts;
 mod open;
 mod rows;
 
@@ -19,6 +20,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+pub use conflicts::{Conflict, Sides, Wanted};
 pub use open::{Opened, Origin};
 
 /// `dirsync log` looks back over this many lines.

@@ -3,7 +3,7 @@
 //! A broken index costs a first scan, never a file (P8), so it is set aside and made anew; a newer one
 //! is somebody's, so it is refused untouched. May import `engine` and `model`. Not here: what a lost index means.
 
-use super::{IndexError, META_CLEAN, META_COMMITTED, META_COUNTS, META_HORIZON, SqliteIndex, codec};
+use super::{IndexError, META_CLEAN, META_COMMITTED, META_COUNTS, META_HORIZON, SqliteIndex, codec, conflicts};
 use crate::engine::digest::Digests;
 use crate::engine::index::Counts;
 use crate::wire::message::{Bucket, Digest};
@@ -178,6 +178,8 @@ fn existing(path: &Path) -> Result<(SqliteIndex, bool), Broken> {
     if !was_clean {
         quick_check(&index.db)?;
     }
+    // Indexes of earlier days have no such table.
+    index.db.execute_batch(conflicts::SCHEMA)?;
     mark_in_use(&mut index)?;
     Ok((index, was_clean))
 }
@@ -212,7 +214,7 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
 
 fn make_schema(db: &Connection) -> Result<(), rusqlite::Error> {
     let pragmas = format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};");
-    db.execute_batch(&format!("BEGIN EXCLUSIVE; {SCHEMA} {pragmas} COMMIT;"))
+    db.execute_batch(&format!("BEGIN EXCLUSIVE; {SCHEMA} {} {pragmas} COMMIT;", conflicts::SCHEMA))
 }
 
 /// One ordered scan of (bucket, hash) makes the digests.

@@ -6,7 +6,7 @@
 
 mod sentence;
 
-use super::index::{JournalLine, SqliteIndex};
+use super::index::{Conflict, JournalLine, Sides, SqliteIndex};
 use crate::engine::{LinkId, Now, Report};
 use crate::model::{DeviceId, text};
 use sentence::{Sort, Sum};
@@ -45,6 +45,9 @@ pub struct Journal {
     /// Stored or to be stored with the next commit, said after it.
     stored: Vec<Line>,
     waiting: Vec<(u64, Line)>,
+    conflicts: Vec<Conflict>,
+    /// Those that ended by a merge, by the loser's name in history.
+    merged: Vec<String>,
     windows: BTreeMap<(Sort, String), Window>,
     links: BTreeMap<LinkId, String>,
 }
@@ -65,6 +68,11 @@ impl Journal {
     }
 
     pub fn report(&mut self, now: Now, report: &Report) {
+        match report {
+            Report::Conflict { .. } => self.conflicts.extend(conflict(now, report)),
+            Report::Merged { kept, .. } => self.merged.push(kept.clone()),
+            _ => {}
+        }
         let line = sentence::line(report);
         match sentence::sort(report) {
             None => self.push(now, line),
@@ -112,6 +120,10 @@ impl Journal {
     pub fn store(&mut self, index: &mut SqliteIndex) {
         let rows: Vec<_> = self.waiting.iter().filter(|(_, line)| line.level != Level::Debug).map(row).collect();
         index.append_journal(&rows);
+        index.append_conflicts(&std::mem::take(&mut self.conflicts));
+        for kept in self.merged.drain(..) {
+            index.settle_conflict_of(&kept, "merged");
+        }
         self.stored.extend(self.waiting.drain(..).map(|(_, line)| line));
     }
 
@@ -158,6 +170,14 @@ impl Window {
     fn begin(now: Now, bulk: bool) -> Self {
         Self { ends: now.mono + SECOND_NS, bulk, seen: 0, sum: Sum::default() }
     }
+}
+
+fn conflict(now: Now, report: &Report) -> Option<Conflict> {
+    let Report::Conflict { path, winner, winner_name, loser, loser_name, kept, beside } = report.clone() else {
+        return None;
+    };
+    let sides = Sides { winner, winner_name, loser, loser_name, beside };
+    Some(Conflict { id: 0, at: now.wall, path, kept, settled: None, sides })
 }
 
 fn row((at, line): &(u64, Line)) -> JournalLine {
@@ -237,7 +257,8 @@ mod tests {
                     winner_name: names.0,
                     loser: entry.clone(),
                     loser_name: names.1,
-                    kept: format!("kept{n}"),
+                    kept: Some(format!("kept{n}")),
+                    beside: None,
                 },
             );
         }

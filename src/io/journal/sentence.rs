@@ -39,13 +39,18 @@ pub(super) fn line(report: &Report) -> Line {
             (Level::Debug, "changed", format!("'{path}' changed; no machine is linked to be told"))
         }
         Report::Sent { path, entry, to, body } => (Level::Info, "sent", sent(path, entry, &names(to), *body)),
-        Report::Conflict { path, winner, winner_name, loser, loser_name, kept } => {
+        Report::Conflict { path, winner, winner_name, loser, loser_name, kept, beside } => {
             let (winner, loser) = (version(winner, winner_name), version(loser, loser_name));
-            let kept = escaped(kept);
-            let text = format!(
-                "conflict at '{path}': {winner} won over {loser}, which is kept in history as '{kept}' (dirsync history)"
-            );
+            let kept = kept.as_ref().map(|kept| format!("kept in history as '{}'", escaped(kept)));
+            let beside = beside.as_ref().map(|beside| format!("kept beside it as '{beside}'"));
+            let places = listed(&kept.into_iter().chain(beside).collect::<Vec<_>>());
+            let text =
+                format!("conflict at '{path}': {winner} won over {loser}, which is {places} (dirsync conflicts)");
             (Level::Warn, "conflict", text)
+        }
+        Report::Merged { path, loser, loser_name, .. } => {
+            let loser = version(loser, loser_name);
+            (Level::Info, "merged", format!("merged '{path}': it now also holds the edits of {loser}"))
         }
         Report::Problem { path: Some(path), text } => {
             (Level::Warn, "problem", format!("'{path}' needs attention: {text}"))
@@ -178,6 +183,7 @@ fn path(report: &Report) -> Option<&SyncPath> {
         Report::Received { path, .. }
         | Report::Sent { path, .. }
         | Report::Conflict { path, .. }
+        | Report::Merged { path, .. }
         | Report::LeftAlone { path, .. } => Some(path),
         Report::Problem { path, .. } | Report::Solved { path } => path.as_ref(),
         _ => None,
@@ -327,7 +333,8 @@ mod tests {
             winner_name: "beta".into(),
             loser: file.clone(),
             loser_name: "al\u{9b}pha".into(),
-            kept: "kept".into(),
+            kept: Some("kept".into()),
+            beside: Some(SyncPath::new("beside").unwrap()),
         };
         let table = [
             (received(&file, 700), "received 'a\\x0ab' from beta (2.0 KiB, 700 B on the wire, 12 ms)"),
@@ -338,7 +345,8 @@ mod tests {
             (
                 conflict,
                 "conflict at 'a\\x0ab': the file of beta (2.0 KiB), changed 2023-11-14T22:13:20Z won over the file of \
-                 al\\xc2\\x9bpha (2.0 KiB), changed 2023-11-14T22:13:20Z, which is kept in history as 'kept' (dirsync history)",
+                 al\\xc2\\x9bpha (2.0 KiB), changed 2023-11-14T22:13:20Z, which is kept in history as 'kept' and kept \
+                 beside it as 'beside' (dirsync conflicts)",
             ),
             (Report::Problem { path: Some(path()), text: "why".into() }, "'a\\x0ab' needs attention: why"),
             (Report::Solved { path: None }, "the folder is fine again"),

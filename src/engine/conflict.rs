@@ -1,0 +1,267 @@
+//! What becomes of the loser of a conflict, beside being kept in history: nothing more, a copy beside the winner, or a merge.
+//!
+//! The copy carries the loser's own version, and its name comes from that, so whoever makes it makes the same (P3). A merge
+//! is made by the loser's author alone, once the winner is in place: a version on top of both. It becomes news only when it is on disk, so
+//! a crash in between leaves the winner, and the loser in history (P2). Deliberately not here: how texts are merged (`io/`).
+
+use super::action::{Action, Keep, Report, Source};
+use super::event::{Merge, Now, StageId, Stat};
+use super::index::{Index, Row};
+use super::{Engine, merge};
+use crate::model::{DeviceId, Entry, FileTime, Kind, Seen, SyncPath, Version};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Texts up to this size are merged (bytes).
+pub const MERGE_BYTES: u64 = 1 << 20;
+/// A merge whose ground keeps moving is given up.
+const MERGE_TRIES: u32 = 8;
+
+/// What is done about conflicts on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// The newest wins; the loser is in history.
+    #[default]
+    Newest,
+    /// The loser also appears beside the winner.
+    KeepBoth,
+    /// Texts are merged where their edits do not overlap.
+    Merge,
+}
+
+/// What is under way about losers.
+#[derive(Default)]
+pub(super) struct Losers {
+    /// Copies that are being made, and of which path.
+    copies: BTreeMap<SyncPath, SyncPath>,
+    /// Those that this disk refused: the loser is in history alone.
+    pub uncopied: BTreeSet<SyncPath>,
+    merging: BTreeMap<SyncPath, Merging>,
+    /// Of this run: a whole walk has shown what there is to merge upon.
+    pub has_bases: bool,
+}
+
+/// A loser of our own that is to be merged into what won over it.
+struct Merging {
+    loser: Entry,
+    /// Its name in history.
+    kept: String,
+    tries: u32,
+    step: MergeStep,
+}
+
+enum MergeStep {
+    /// For the path to settle.
+    Waiting,
+    /// The shell was asked to merge it with this.
+    Asked(Entry),
+    /// This is being installed, from staging.
+    Installing(Entry, StageId),
+}
+
+impl<I: Index> Engine<I> {
+    /// Whether the loser is to appear beside the winner.
+    fn keeps_both(&self, winner: &Entry, loser: &Entry) -> bool {
+        self.config.on_conflict == OnConflict::KeepBoth
+            && winner.conflicts_with(loser)
+            && !winner.same_content(loser)
+            && !loser.is_directory()
+    }
+
+    /// Where the loser that is on disk at a path appears before the winner takes its place.
+    pub(super) fn beside(&self, path: &SyncPath, winner: &Entry, loser: &Entry) -> Option<SyncPath> {
+        let beside = self.keeps_both(winner, loser).then(|| merge::displaced_path(path, loser))?;
+        let is_unwanted = self.ignore.covers(&beside, false) || self.losers.uncopied.contains(&beside);
+        (!is_unwanted).then_some(beside)
+    }
+
+    /// Copies the loser beside the winner that is about to replace it. Whether the winner must wait for that.
+    pub(super) fn copies_loser(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
+        let Some((loser, stat)) = row.live_on_disk() else { return false };
+        let Some(beside) = self.beside(path, &row.winner, loser) else { return false };
+        self.copy_beside(now, path, &beside, loser, *stat)
+    }
+
+    /// Makes what is on disk at `path` appear at `beside` as the version that it is, unless that is there, or was. Whether it is
+    /// under way.
+    pub(super) fn copy_beside(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        beside: &SyncPath,
+        entry: &Entry,
+        stat: Stat,
+    ) -> bool {
+        if self.index.get(beside).is_some_and(|known| known.installing.is_none() || known.winner != merge::nothing()) {
+            return false; // another machine's news, or done
+        }
+        if !self.is_busy(beside) {
+            // Written down first: after a crash the copy is no local edit (P5).
+            let copy = Row { winner: merge::nothing(), disk: None, installing: Some(entry.clone()) };
+            self.index.put(beside, &copy);
+            let source = match entry.file() {
+                Some(_) => Source::Copy { from: path.clone(), stat },
+                None => Source::Nothing,
+            };
+            self.losers.copies.insert(beside.clone(), path.clone());
+            self.begin_want(now, beside);
+            self.install_as(beside, entry.clone(), None, source, Keep::Replaced);
+        }
+        true
+    }
+
+    /// Whether a copy was begun at a path, and nothing was ever heard of it.
+    pub(super) fn is_begun_copy(&self, path: &SyncPath) -> bool {
+        self.index.get(path).is_some_and(|row| row.installing.is_some() && row.winner == merge::nothing())
+    }
+
+    /// A copy is there: what waited for it goes on.
+    pub(super) fn copy_ended(&mut self, beside: &SyncPath) {
+        if let Some(path) = self.losers.copies.remove(beside) {
+            self.wants.make_ready(&path);
+        }
+    }
+
+    // Merging.
+
+    /// What is on disk may be the ground of a later merge.
+    pub(super) fn keep_base(&mut self, path: &SyncPath, entry: &Entry, stat: Option<Stat>) {
+        if self.config.on_conflict == OnConflict::Merge
+            && is_mergeable(entry)
+            && let Some(stat) = stat
+        {
+            self.act(Action::KeepBase { path: path.clone(), entry: entry.clone(), stat });
+        }
+    }
+
+    /// A loser that was on disk here went to history as `kept`. Its author alone merges it, so that it is done once.
+    pub(super) fn lost(&mut self, path: &SyncPath, loser: &Entry, kept: &str) {
+        let is_ours = loser.version.author == self.config.device;
+        if self.config.on_conflict == OnConflict::Merge && is_ours && is_mergeable(loser) {
+            let (loser, kept) = (loser.clone(), kept.to_owned());
+            self.losers.merging.insert(path.clone(), Merging { loser, kept, tries: 0, step: MergeStep::Waiting });
+        }
+    }
+
+    /// Asks for the merge that waits at a path, if the path has settled.
+    pub(super) fn merge_due(&mut self, path: &SyncPath) {
+        let Some(merging) = self.losers.merging.get_mut(path) else { return };
+        let Some(row) = self.index.get(path) else { return };
+        // The echo of the install, or a user at it: the look that comes asks again.
+        let is_restless = self.settle.is_noisy(path) || self.looks.contains_key(path);
+        if !matches!(merging.step, MergeStep::Waiting) || !row.is_settled() || is_restless {
+            return;
+        }
+        merging.tries += 1;
+        match row.live_on_disk().filter(|(entry, _)| is_mergeable(entry)) {
+            Some((theirs, stat)) if merging.tries <= MERGE_TRIES => {
+                merging.step = MergeStep::Asked(theirs.clone());
+                let (ours, kept) = (merging.loser.clone(), merging.kept.clone());
+                self.act(Action::Merge { path: path.clone(), ours, kept, theirs: theirs.clone(), stat: *stat });
+            }
+            _ => drop(self.losers.merging.remove(path)),
+        }
+    }
+
+    /// The shell's answer. A merge is installed over what it was made on; if that has moved on, it is asked for again.
+    pub(super) fn merged(&mut self, now: Now, path: &SyncPath, merge: Merge) {
+        let staged = if let Merge::Done { staged, .. } = &merge { Some(*staged) } else { None };
+        let refuse = |engine: &mut Self| staged.into_iter().for_each(|staged| engine.act(Action::Discard(staged)));
+        let Some(merging) = self.losers.merging.get_mut(path) else { return refuse(self) };
+        let MergeStep::Asked(theirs) = &merging.step else { return refuse(self) };
+        let (theirs, loser) = (theirs.clone(), merging.loser.clone());
+        let row = self.index.get(path).filter(Row::is_settled);
+        let stat = row.as_ref().and_then(Row::live_on_disk).filter(|(entry, _)| **entry == theirs).map(|(_, s)| *s);
+        let is_still = stat.is_some() && !self.is_busy(path) && !self.settle.is_noisy(path);
+        match (merge, row, stat) {
+            (Merge::Impossible, ..) => drop(self.losers.merging.remove(path)),
+            (Merge::Moved, ..) => self.merge_again(path),
+            (Merge::Done { staged, size, content }, Some(row), Some(stat)) if is_still => {
+                let kind = Kind::File { size, content };
+                if theirs.kind == kind {
+                    self.act(Action::Discard(staged));
+                    return self.merge_ended(path, &theirs);
+                }
+                let stamp = now.wall.max(loser.version.stamp + 1).max(theirs.version.stamp + 1);
+                let mut entry = self.mint(kind, theirs.mode, FileTime::of(now.wall), stamp, Some(&theirs));
+                entry.version.seen = entry.version.seen.join(&loser.version.seen);
+                // As with a copy: news only once it is here, and after a crash no local edit (P5).
+                self.index.put(path, &Row { installing: Some(entry.clone()), ..row });
+                if let Some(merging) = self.losers.merging.get_mut(path) {
+                    merging.step = MergeStep::Installing(entry.clone(), staged);
+                }
+                self.begin_want(now, path);
+                self.install_as(path, entry, Some(stat), Source::Staged(staged), Keep::Replaced);
+            }
+            (Merge::Done { .. }, ..) => {
+                refuse(self);
+                self.merge_again(path);
+            }
+        }
+    }
+
+    fn merge_again(&mut self, path: &SyncPath) {
+        if let Some(merging) = self.losers.merging.get_mut(path) {
+            merging.step = MergeStep::Waiting;
+        }
+        self.merge_due(path);
+    }
+
+    /// Whether this is the merge that was being installed; then the conflict is over.
+    pub(super) fn merge_is_here(&mut self, path: &SyncPath, entry: &Entry) -> bool {
+        let is_ours = |merging: &Merging| matches!(&merging.step, MergeStep::Installing(made, _) if made == entry);
+        let is_here = self.losers.merging.get(path).is_some_and(is_ours);
+        if is_here {
+            self.merge_ended(path, entry);
+        }
+        is_here
+    }
+
+    /// What was being installed is not there. If it was a merge, a user was faster; what is there now may be merged with.
+    pub(super) fn merge_failed(&mut self, path: &SyncPath) {
+        let Some(merging) = self.losers.merging.get_mut(path) else { return };
+        if let MergeStep::Installing(_, staged) = merging.step {
+            merging.step = MergeStep::Waiting;
+            self.act(Action::Discard(staged));
+        }
+    }
+
+    fn merge_ended(&mut self, path: &SyncPath, entry: &Entry) {
+        if let Some(Merging { loser, kept, .. }) = self.losers.merging.remove(path) {
+            let loser_name = self.name_of(&loser.version.author);
+            let (path, entry) = (path.clone(), entry.clone());
+            self.out.push(Action::Report(Report::Merged { path, entry, loser, loser_name, kept }));
+        }
+    }
+
+    // What came after.
+
+    /// Someone who still held a replaced or deleted file open wrote into it: what they wrote is a loser like any other.
+    pub(super) fn written_late(&mut self, path: &SyncPath, stat: &Stat, kind: Kind, kept: String) {
+        let device: DeviceId = self.config.device;
+        let version = Version { stamp: stat.mtime.as_stamp(), author: device, seen: Seen::default() };
+        let loser = Entry { kind, mode: stat.mode, mtime: stat.mtime, version };
+        let winner = self.index.get(path).map_or_else(merge::nothing, |row| row.winner);
+        self.report_conflict(path, &winner, loser, Some(kept), None);
+    }
+}
+
+fn is_mergeable(entry: &Entry) -> bool {
+    entry.file().is_some_and(|(_, size)| (1..=MERGE_BYTES).contains(&size))
+}
+
+/// Of versions that a path once had, the last one that both went on from: the ground of a merge.
+pub fn common_ancestor<'a, B>(
+    ours: &Version,
+    theirs: &Version,
+    bases: &'a [B],
+    base: impl Fn(&B) -> (u64, DeviceId, u64),
+) -> Option<&'a B> {
+    let known_to_both = |known: &&B| {
+        let (_, author, counter) = base(known);
+        counter > 0 && ours.seen.get(&author) >= counter && theirs.seen.get(&author) >= counter
+    };
+    bases.iter().filter(known_to_both).max_by_key(|known| base(known))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! One engine, fed by hand: what it does about a loser, step by step.
+
+use super::*;
+use crate::engine::map_index::MapIndex;
+use crate::engine::{Config, Event, Hint, Job, JobId, LinkId, Observed, Outcome, RootState, StatKind, Trust, WalkId};
+use crate::model::{ContentId, Mode};
+use crate::wire::message::{Change, Message};
+use rstest::rstest;
+
+const NOW: Now = Now { wall: 1_700_000_000_000_000_000, mono: 1_000_000_000 };
+const LINK: LinkId = LinkId(1);
+
+fn path(text: &str) -> SyncPath {
+    SyncPath::new(text).unwrap()
+}
+
+fn peer() -> DeviceId {
+    DeviceId([2; 32])
+}
+
+fn stat(text: &str, ino: u64) -> Stat {
+    let time = FileTime { secs: 1_600_000_000, nanos: 0 };
+    Stat { kind: StatKind::File, size: text.len() as u64, mtime: time, ctime: time, ino, mode: Mode(0o644) }
+}
+
+fn file(text: &str) -> Kind {
+    Kind::File { size: text.len() as u64, content: ContentId::of(text.as_bytes()) }
+}
+
+/// Made by the peer, after what the engine's own files are stamped with.
+fn theirs(kind: Kind, stamp: u64) -> Entry {
+    let version = Version { stamp, author: peer(), seen: Seen::default().with(peer(), stamp) };
+    Entry { kind, mode: Mode(0o644), mtime: FileTime { secs: 5, nanos: 0 }, version }
+}
+
+/// `f` holds "ours", made here, and a peer is linked.
+fn engine(on_conflict: OnConflict) -> Engine<MapIndex> {
+    let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict };
+    let mut engine = Engine::new(config, MapIndex::new());
+    engine.start(NOW, Trust::Known);
+    engine.handle(NOW, Event::IgnoreRead(None));
+    engine.handle(NOW, Event::Walked { walk: WalkId(1), unread: Vec::new() });
+    engine.handle(NOW, Event::Root(RootState::Fine));
+    user_writes(&mut engine, "ours", 1);
+    engine.handle(NOW, Event::LinkUp { link: LINK, device: peer(), name: "b".into(), dialler: false });
+    engine
+}
+
+fn user_writes(engine: &mut Engine<MapIndex>, text: &str, ino: u64) -> Vec<Action> {
+    engine.handle(NOW, Event::Hint { path: path("f"), hint: Hint::Closed });
+    engine.handle(later(), Event::Tick);
+    let observed = Observed::File { stat: stat(text, ino), content: ContentId::of(text.as_bytes()), body: None };
+    engine.handle(later(), Event::Looked { path: path("f"), observed })
+}
+
+fn later() -> Now {
+    Now { wall: NOW.wall + 1, mono: NOW.mono + 100_000_000 }
+}
+
+/// The peer tells of an entry with its bytes; what follows from it at once.
+fn hear(engine: &mut Engine<MapIndex>, entry: &Entry, text: &'static str) -> Vec<Action> {
+    let body = entry.file().map(|_| bytes::Bytes::from_static(text.as_bytes()));
+    let change = Change { path: path("f"), entry: entry.clone(), body };
+    let message = Message::Changes { changes: vec![change], told: Vec::new() };
+    let mut actions = engine.handle(NOW, Event::Message { link: LINK, message, wire_bytes: 1 });
+    actions.extend(engine.handle(later(), Event::Tick));
+    actions
+}
+
+fn installs(actions: &[Action]) -> Vec<Job> {
+    let job = |action: &Action| if let Action::Install(job) = action { Some(job.clone()) } else { None };
+    actions.iter().filter_map(job).collect()
+}
+
+fn end(engine: &mut Engine<MapIndex>, job: JobId, outcome: Outcome) -> Vec<Action> {
+    let mut actions = engine.handle(later(), Event::Installed { job, outcome });
+    actions.extend(engine.handle(later(), Event::Tick));
+    actions
+}
+
+fn done(stat: Option<Stat>, kept: Option<&str>) -> Outcome {
+    Outcome::Done { stat, kept: kept.map(ToOwned::to_owned) }
+}
+
+const AFTER: u64 = NOW.wall + 1000;
+
+#[rstest]
+#[case::by_a_file(file("theirs"), "theirs")]
+#[case::by_a_deletion(Kind::Deleted { at: 0 }, "")]
+#[case::by_a_link(Kind::Symlink { target: b"x".to_vec() }, "")]
+fn the_loser_is_copied_beside_before_the_winner_takes_its_place(#[case] kind: Kind, #[case] text: &'static str) {
+    let mut engine = engine(OnConflict::KeepBoth);
+    let ours = engine.index.get(&path("f")).unwrap().winner;
+    let winner = theirs(kind, AFTER);
+    let jobs = installs(&hear(&mut engine, &winner, text));
+    let [copy] = &jobs[..] else { panic!("{jobs:?}") };
+    assert_eq!((&copy.path, &copy.entry), (&merge::displaced_path(&path("f"), &ours), &ours), "the very same version");
+    assert_eq!(copy.source, Source::Copy { from: path("f"), stat: stat("ours", 1) });
+    let actions = end(&mut engine, copy.id, done(Some(stat("ours", 2)), None));
+    let tells = |action: &Action| {
+        let Action::Send { message: Message::Changes { changes, .. }, .. } = action else { return false };
+        changes.iter().any(|change| change.path == copy.path && change.entry == ours)
+    };
+    assert!(actions.iter().any(tells), "it is news: {actions:?}");
+    let jobs = installs(&actions);
+    let [install] = &jobs[..] else { panic!("{jobs:?}") };
+    assert_eq!((&install.path, install.keep), (&path("f"), Keep::Conflict));
+    let after = winner.is_live().then(|| stat(text, 3));
+    let actions = end(&mut engine, install.id, done(after, Some("kept")));
+    let reported = |action: &Action| {
+        let Action::Report(Report::Conflict { kept, beside, .. }) = action else { return false };
+        kept.as_deref() == Some("kept") && beside.as_ref() == Some(&copy.path)
+    };
+    assert_eq!(actions.iter().filter(|action| reported(action)).count(), 1, "{actions:?}");
+}
+
+#[test]
+fn a_copy_that_this_disk_refuses_keeps_nobody_waiting() {
+    let mut engine = engine(OnConflict::KeepBoth);
+    let jobs = installs(&hear(&mut engine, &theirs(file("theirs"), AFTER), "theirs"));
+    let why = crate::engine::Trouble { cause: crate::engine::Cause::Name, text: "too long".into() };
+    let mut actions = end(&mut engine, jobs[0].id, Outcome::Failed(why));
+    actions.extend(engine.handle(Now { mono: NOW.mono + 3_000_000_000, ..NOW }, Event::Tick));
+    let jobs = installs(&actions);
+    assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("f")], "{actions:?}");
+}
+
+#[rstest]
+#[case::newest(OnConflict::Newest, AFTER)]
+#[case::made_on_top_of_it(OnConflict::KeepBoth, 0)]
+fn without_a_conflict_or_a_wish_nothing_is_copied(#[case] on_conflict: OnConflict, #[case] stamp: u64) {
+    let mut engine = engine(on_conflict);
+    let ours = engine.index.get(&path("f")).unwrap().winner;
+    let mut winner = theirs(file("theirs"), stamp.max(ours.version.stamp + 1));
+    if stamp == 0 {
+        winner.version.seen = winner.version.seen.join(&ours.version.seen);
+    }
+    let jobs = installs(&hear(&mut engine, &winner, "theirs"));
+    assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("f")]);
+}
+
+/// Up to the moment when the shell is asked to merge; the winner and what it is asked.
+fn asked(engine: &mut Engine<MapIndex>) -> (Entry, Action) {
+    let winner = theirs(file("theirs"), AFTER);
+    let jobs = installs(&hear(engine, &winner, "theirs"));
+    let actions = end(engine, jobs[0].id, done(Some(stat("theirs", 3)), Some("kept")));
+    let asks = actions.into_iter().find(|action| matches!(action, Action::Merge { .. }));
+    (winner, asks.expect("it is asked for"))
+}
+
+fn merged(text: &str) -> Merge {
+    Merge::Done { staged: StageId(7), size: text.len() as u64, content: ContentId::of(text.as_bytes()) }
+}
+
+#[test]
+fn the_author_of_the_loser_makes_a_version_on_top_of_both_and_tells_it_when_it_is_there() {
+    let mut engine = engine(OnConflict::Merge);
+    let ours = engine.index.get(&path("f")).unwrap().winner;
+    let (winner, ask) = asked(&mut engine);
+    let Action::Merge { ours: loser, kept, theirs, .. } = ask else { unreachable!() };
+    assert_eq!((&loser, kept.as_str(), &theirs), (&ours, "kept", &winner));
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("both") });
+    let jobs = installs(&actions);
+    let [job] = &jobs[..] else { panic!("{actions:?}") };
+    assert_eq!((&job.source, job.expect), (&Source::Staged(StageId(7)), Some(stat("theirs", 3))));
+    assert!(job.entry.version.supersedes(&ours.version) && job.entry.version.supersedes(&winner.version));
+    assert!(job.entry.beats(&winner));
+    assert_eq!(engine.index.get(&path("f")).unwrap().winner, winner, "no news before it is on disk");
+    let actions = end(&mut engine, job.id, done(Some(stat("both", 4)), Some("kept2")));
+    assert_eq!(engine.index.get(&path("f")).unwrap().winner, job.entry);
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::Report(Report::Merged { kept, .. }) if kept == "kept"))
+    );
+    assert!(!actions.iter().any(|action| matches!(action, Action::Report(Report::Conflict { .. }))));
+}
+
+#[test]
+fn after_a_crash_the_merge_on_disk_is_no_edit() {
+    let mut engine = engine(OnConflict::Merge);
+    asked(&mut engine);
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("both") });
+    let made = installs(&actions)[0].entry.clone();
+    let row = engine.index.get(&path("f")).unwrap();
+    let found = merge::compare(Some(&row), &made.kind, made.mode, made.mtime, merge::Found::Walked);
+    assert_eq!(found, merge::Local::Adopt(made));
+}
+
+#[test]
+fn a_merge_of_what_has_moved_on_is_dropped_and_made_again() {
+    let mut engine = engine(OnConflict::Merge);
+    asked(&mut engine);
+    let actions = user_writes(&mut engine, "edited meanwhile", 5);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Merge { .. })), "one at a time");
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("both") });
+    assert!(actions.contains(&Action::Discard(StageId(7))), "{actions:?}");
+    assert!(installs(&actions).is_empty());
+    let again =
+        actions.iter().find_map(|action| if let Action::Merge { theirs, .. } = action { Some(theirs) } else { None });
+    assert_eq!(again.map(|entry| entry.kind.clone()), Some(file("edited meanwhile")));
+    // A user is faster than the install of the second one, too.
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("all") });
+    let actions = end(&mut engine, installs(&actions)[0].id, Outcome::Stale);
+    assert!(actions.contains(&Action::Discard(StageId(7))), "{actions:?}");
+    assert_eq!(engine.index.get(&path("f")).unwrap().winner.kind, file("edited meanwhile"));
+}
+
+#[test]
+fn a_merge_that_is_the_winner_itself_needs_no_version() {
+    let mut engine = engine(OnConflict::Merge);
+    let (winner, _) = asked(&mut engine);
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("theirs") });
+    assert!(installs(&actions).is_empty() && actions.contains(&Action::Discard(StageId(7))));
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::Report(Report::Merged { entry, .. }) if *entry == winner))
+    );
+}
+
+#[test]
+fn nobody_but_its_author_merges_a_loser_and_what_cannot_be_merged_is_left() {
+    let mut engine = engine(OnConflict::Merge);
+    // Another's version is what is on disk here.
+    let first = theirs(file("theirs"), AFTER);
+    let jobs = installs(&hear(&mut engine, &first, "theirs"));
+    end(&mut engine, jobs[0].id, done(Some(stat("theirs", 3)), Some("kept")));
+    engine.handle(later(), Event::Merged { path: path("f"), merge: Merge::Impossible });
+    let device = DeviceId([3; 32]);
+    let version = Version { stamp: AFTER + 1, author: device, seen: Seen::default().with(device, 1) };
+    let third = Entry { kind: file("third"), version, ..first };
+    let jobs = installs(&hear(&mut engine, &third, "third"));
+    let actions = end(&mut engine, jobs[0].id, done(Some(stat("third", 4)), Some("kept2")));
+    assert!(actions.iter().any(|action| matches!(action, Action::Report(Report::Conflict { .. }))));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Merge { .. })), "{actions:?}");
+}
+
+#[test]
+fn what_is_written_late_is_a_conflict() {
+    let mut engine = engine(OnConflict::Newest);
+    let late = Event::WrittenLate { path: path("f"), stat: stat("late", 9), kind: file("late"), kept: "k".into() };
+    let actions = engine.handle(later(), late);
+    let [Action::Report(Report::Conflict { winner, loser, loser_name, kept, .. })] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((&winner.kind, &loser.kind, loser_name.as_str()), (&file("ours"), &file("late"), "a"));
+    assert_eq!(kept.as_deref(), Some("k"));
+}
+
+#[rstest]
+#[case::none_known(&[], None)]
+#[case::the_last_that_both_saw(&[(5, 1, 1), (7, 2, 1), (9, 1, 2)], Some((7, 2, 1)))]
+#[case::not_what_one_side_alone_saw(&[(9, 1, 2), (8, 2, 2)], None)]
+#[case::not_a_version_without_a_counter(&[(9, 7, 0)], None)]
+fn the_ground_of_a_merge_is(#[case] bases: &[(u64, u8, u64)], #[case] chosen: Option<(u64, u8, u64)>) {
+    let version = |seen: &[(u8, u64)]| {
+        let seen =
+            seen.iter().fold(Seen::default(), |seen, (device, counter)| seen.with(DeviceId([*device; 32]), *counter));
+        Version { stamp: 20, author: DeviceId([1; 32]), seen }
+    };
+    let (ours, theirs) = (version(&[(1, 2), (2, 1)]), version(&[(1, 1), (2, 2)]));
+    let of = |base: &(u64, u8, u64)| (base.0, DeviceId([base.1; 32]), base.2);
+    assert_eq!(common_ancestor(&ours, &theirs, bases, of).copied(), chosen);
+}

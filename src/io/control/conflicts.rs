@@ -1,0 +1,249 @@
+//! The routes of conflicts: what there is, how two versions differ, and what a person decides.
+//!
+//! Deciding is a normal new version, or nothing but a note that the winner is fine. May import `engine` and `model`. Deliberately not
+//! here: who wins (`engine`).
+
+use super::past::kept;
+use super::routes::{Answer, Refusal, Shared, blocking};
+use super::view::{ConflictsView, DecidedView, DiffLine, DiffView, SideView};
+use super::{KeptFacts, Request};
+use crate::engine::index::Row;
+use crate::engine::merge::label;
+use crate::io::index::{Conflict, Wanted};
+use crate::io::weave;
+use crate::model::{Entry, SyncPath, text};
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, State};
+use serde::{Deserialize, Serialize};
+
+const PAGE: usize = 1000;
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    path: Option<SyncPath>,
+    #[serde(default)]
+    all: bool,
+    after: Option<i64>,
+}
+
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Answer<ConflictsView> {
+    let Query(ListQuery { path, all, after }) = query?;
+    let wanted = Wanted { path, settled: all, after: after.unwrap_or(0), limit: PAGE };
+    let conflicts = ask(&shared, wanted).await?;
+    Ok(Json(ConflictsView { conflicts: conflicts.iter().map(Into::into).collect(), more: conflicts.len() == PAGE }))
+}
+
+async fn ask(shared: &Shared, wanted: Wanted) -> Result<Vec<Conflict>, Refusal> {
+    shared.handle.ask(|answer| Request::Conflicts { wanted, answer }).await.ok_or_else(Refusal::busy)
+}
+
+/// Those of a path, the latest last; decided ones only where there is no other.
+async fn of_path(shared: &Shared, path: &SyncPath) -> Result<Vec<Conflict>, Refusal> {
+    for settled in [false, true] {
+        let wanted = Wanted { path: Some(path.clone()), settled, after: 0, limit: usize::MAX };
+        let conflicts = ask(shared, wanted).await?;
+        if !conflicts.is_empty() {
+            return Ok(conflicts);
+        }
+    }
+    Err(Refusal::unknown(format!("there is no conflict at '{path}'; `dirsync conflicts` lists those there are")))
+}
+
+async fn row(shared: &Shared, path: &SyncPath) -> Result<Option<Row>, Refusal> {
+    shared.handle.ask(|answer| Request::Row { path: path.clone(), answer }).await.ok_or_else(Refusal::busy)
+}
+
+#[derive(Deserialize)]
+pub(super) struct DiffQuery {
+    path: SyncPath,
+    /// The loser's; the latest one where missing.
+    version: Option<String>,
+}
+
+pub(super) async fn diff(
+    State(shared): State<Shared>,
+    query: Result<Query<DiffQuery>, QueryRejection>,
+) -> Answer<DiffView> {
+    let Query(DiffQuery { path, version }) = query?;
+    let conflicts = of_path(&shared, &path).await?;
+    let is_meant =
+        |conflict: &&Conflict| version.as_ref().is_none_or(|version| label(&conflict.sides.loser.version) == *version);
+    let Some(conflict) = conflicts.iter().rev().find(is_meant) else {
+        return Err(unknown_version(&path, &version.unwrap_or_default(), &conflicts));
+    };
+    let theirs = row(&shared, &path).await?.map_or_else(|| conflict.sides.winner.clone(), |row| row.winner);
+    let name = if theirs.version == conflict.sides.winner.version { &*conflict.sides.winner_name } else { "" };
+    let (note, lines) = compare(&shared, conflict, &path).await?;
+    let ours = SideView::new(&conflict.sides.loser, &conflict.sides.loser_name);
+    Ok(Json(DiffView { path: path.to_text(), ours, theirs: SideView::new(&theirs, name), note, lines }))
+}
+
+async fn compare(
+    shared: &Shared,
+    conflict: &Conflict,
+    path: &SyncPath,
+) -> Result<(Option<String>, Vec<DiffLine>), Refusal> {
+    let limit = weave::TEXT_BYTES as u64 + 1;
+    let (world, path) = (shared.world.clone(), path.clone());
+    let (name, beside) = (conflict.kept.clone(), conflict.sides.beside.clone());
+    Ok(blocking(move || {
+        let kept = name.map(|name| world.kept_bytes(&name, limit)).transpose()?.flatten();
+        let ours = match (kept, beside) {
+            (None, Some(beside)) => world.bytes_at(&beside, limit)?,
+            (kept, _) => kept,
+        };
+        let note = |text: &str| (Some(text.to_owned()), Vec::new());
+        let (Some(ours), theirs) = (ours, world.bytes_at(&path, limit)?.unwrap_or_default()) else {
+            return Ok(note("the loser is no file, or is not in history any more"));
+        };
+        let (Some(ours), Some(theirs)) = (weave::text(&ours), weave::text(&theirs)) else {
+            return Ok(note("they are no texts of at most 1 MiB, and are not compared"));
+        };
+        let lines = weave::compare(ours, theirs);
+        let shown = |(sign, line): (char, String)| DiffLine { sign, text: shown(&line) };
+        Ok((lines.is_empty().then(|| "they are the same".to_owned()), lines.into_iter().map(shown).collect()))
+    })
+    .await?)
+}
+
+/// A line of a file, safe to print. Unlike a name it need not be read back: tabs and backslashes stay.
+fn shown(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    for c in line.chars() {
+        match c {
+            '\t' | '\\' => out.push(c),
+            c => out.push_str(&text::escape(c.encode_utf8(&mut [0; 4]).as_bytes())),
+        }
+    }
+    out
+}
+
+/// `choice`: `ours`, `theirs`, or a version.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct KeepQuery {
+    pub path: SyncPath,
+    pub choice: String,
+}
+
+pub(super) async fn keep(
+    State(shared): State<Shared>,
+    query: Result<Json<KeepQuery>, JsonRejection>,
+) -> Answer<DecidedView> {
+    let Json(KeepQuery { path, choice }) = query?;
+    let conflicts = of_path(&shared, &path).await?;
+    let Some(chosen) = choose(&conflicts, &choice) else {
+        return Err(unknown_version(&path, &choice, &conflicts));
+    };
+    let version = label(&chosen.0.version);
+    let is_there = row(&shared, &path).await?.is_some_and(|row| row.winner.same_content(chosen.0));
+    if !is_there {
+        let Some(found) = find(&shared, &path, chosen).await? else {
+            return Err(Refusal::unknown(format!(
+                "version {version} of '{path}' is not in this machine's history any more; try the machine that made it"
+            )));
+        };
+        let world = shared.world.clone();
+        blocking(move || world.restore(&found)).await?;
+    }
+    let last = conflicts.last().map_or(0, |conflict| conflict.id);
+    let how = format!("kept {version}");
+    let settled = shared.handle.ask(|answer| Request::Settle { path: path.clone(), last, how, answer }).await;
+    settled.ok_or_else(Refusal::busy)?;
+    let world = shared.world.clone();
+    let beside: Vec<SyncPath> = conflicts.iter().filter_map(|conflict| conflict.sides.beside.clone()).collect();
+    let beside =
+        blocking(move || Ok(beside.into_iter().filter(|path| world.is_there(path)).collect::<Vec<_>>())).await?;
+    let beside = beside.iter().map(SyncPath::to_text).collect();
+    Ok(Json(DecidedView { path: path.to_text(), version, restored: !is_there, beside }))
+}
+
+/// The entry that is meant, and where history keeps it if that is known.
+fn choose<'a>(conflicts: &'a [Conflict], choice: &str) -> Option<(&'a Entry, Option<&'a str>)> {
+    let latest = conflicts.last()?;
+    let loser = |conflict: &'a Conflict| (&conflict.sides.loser, conflict.kept.as_deref());
+    let sides = conflicts.iter().rev().flat_map(|conflict| [loser(conflict), (&conflict.sides.winner, None)]);
+    match choice {
+        "ours" => Some(loser(latest)),
+        "theirs" => Some((&latest.sides.winner, None)),
+        version => sides.into_iter().find(|(entry, _)| label(&entry.version) == version),
+    }
+}
+
+/// What history keeps of the chosen version: by its name, else by its content.
+async fn find(
+    shared: &Shared,
+    path: &SyncPath,
+    (entry, name): (&Entry, Option<&str>),
+) -> Result<Option<KeptFacts>, Refusal> {
+    let mut all = kept(shared, Some(path.clone())).await?;
+    all.retain(|kept| kept.path == *path);
+    if let Some(at) = all.iter().position(|kept| Some(kept.name.as_str()) == name) {
+        return Ok(Some(all.swap_remove(at)));
+    }
+    let Some((content, size)) = entry.file() else { return Ok(None) };
+    all.retain(|kept| kept.size == size);
+    let world = shared.world.clone();
+    let found = blocking(move || {
+        for kept in all {
+            if world.content_of_kept(&kept.name)? == Some(content) {
+                return Ok(Some(kept));
+            }
+        }
+        Ok(None)
+    });
+    Ok(found.await?)
+}
+
+fn unknown_version(path: &SyncPath, version: &str, conflicts: &[Conflict]) -> Refusal {
+    let labels: Vec<_> = conflicts.iter().map(|conflict| label(&conflict.sides.loser.version)).collect();
+    let (version, labels) = (text::escape(version.as_bytes()), labels.join(", "));
+    Refusal::unknown(format!(
+        "no conflict at '{path}' has a version '{version}'; say ours, theirs, or one of: {labels}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::index::Sides;
+    use crate::model::{ContentId, DeviceId, FileTime, Kind, Mode, Seen, Version};
+
+    fn entry(n: u8) -> Entry {
+        let version = Version { stamp: u64::from(n), author: DeviceId([n; 32]), seen: Seen::default() };
+        let kind = Kind::File { size: 1, content: ContentId([n; 32]) };
+        Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version }
+    }
+
+    fn conflict(id: i64, winner: u8, loser: u8) -> Conflict {
+        let sides = Sides {
+            winner: entry(winner),
+            winner_name: "b".into(),
+            loser: entry(loser),
+            loser_name: "a".into(),
+            beside: None,
+        };
+        let (path, kept) = (SyncPath::new("f").unwrap(), Some(format!("kept{loser}")));
+        Conflict { id, at: 1, path, kept, settled: None, sides }
+    }
+
+    #[test]
+    fn a_choice_names_a_side_of_the_latest_conflict_or_any_version() {
+        let conflicts = [conflict(1, 3, 1), conflict(2, 4, 2)];
+        let chosen = |choice: &str| choose(&conflicts, choice).map(|(entry, kept)| (entry.version.stamp, kept));
+        assert_eq!(chosen("ours"), Some((2, Some("kept2"))));
+        assert_eq!(chosen("theirs"), Some((4, None)));
+        assert_eq!(chosen(&label(&entry(1).version)), Some((1, Some("kept1"))));
+        assert_eq!(chosen(&label(&entry(3).version)), Some((3, None)));
+        assert_eq!(chosen("mine"), None);
+        assert!(unknown_version(&conflicts[0].path, "\u{1b}", &conflicts).text().contains("\\x1b"));
+    }
+
+    #[test]
+    fn lines_of_files_are_safe_to_print() {
+        assert_eq!(shown("\tif a \\ b { \u{1b}[31m }\u{202e}"), "\tif a \\ b { \\x1b[31m }\\xe2\\x80\\xae");
+    }
+}

@@ -1,0 +1,179 @@
+//! The routes of history: what is kept of a path, of a folder, as of a time; and bringing it back.
+//!
+//! May import `engine` and `model`. Deliberately not here: what goes from history (`engine::retention`).
+
+use super::routes::{Answer, Refusal, Shared, blocking};
+use super::view::{HistoryView, PathNote, RestoredView};
+use super::{KeptFacts, Request};
+use crate::model::SyncPath;
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, State};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Times are told to the second.
+const SECOND_NS: u64 = 1_000_000_000;
+
+#[derive(Deserialize)]
+pub(super) struct HistoryQuery {
+    path: Option<SyncPath>,
+    at_ns: Option<String>,
+}
+
+/// Without `at_ns`, all that is kept; with it, of each path what was there then and is not there now.
+pub(super) async fn history(
+    State(shared): State<Shared>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Answer<HistoryView> {
+    let Query(HistoryQuery { path, at_ns }) = query?;
+    let mut kept = kept(&shared, path).await?;
+    if let Some(at) = number(at_ns)? {
+        kept = as_of(&kept, at);
+    }
+    Ok(Json(HistoryView { kept: kept.iter().map(Into::into).collect() }))
+}
+
+fn number(at_ns: Option<String>) -> Result<Option<u64>, Refusal> {
+    at_ns.map(|at| at.parse().map_err(|_| Refusal::malformed("at_ns is no number"))).transpose()
+}
+
+/// What is kept of a path and below it, or of all; newest first.
+pub(super) async fn kept(shared: &Shared, path: Option<SyncPath>) -> Result<Vec<KeptFacts>, Refusal> {
+    let world = shared.world.clone();
+    Ok(blocking(move || world.history(path.as_ref())).await?)
+}
+
+/// `path`: a file or a folder; missing, the whole folder. `at_ns`: bring back what was there at that time; without it, of a file
+/// what was replaced or deleted last, of a folder all that was deleted in it and is not there.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RestoreQuery {
+    pub path: Option<SyncPath>,
+    pub at_ns: Option<String>,
+}
+
+pub(super) async fn restore(
+    State(shared): State<Shared>,
+    query: Result<Json<RestoreQuery>, JsonRejection>,
+) -> Answer<RestoredView> {
+    let Json(RestoreQuery { path, at_ns }) = query?;
+    let at = number(at_ns)?;
+    let kept = kept(&shared, path.clone()).await?;
+    let chosen = match path.as_ref().filter(|path| !is_folder(path, &kept)) {
+        Some(path) if !is_directory(&shared, path).await? || kept.is_empty() => vec![of_one(&kept, path, at)?],
+        _ => of_folder(&shared, path.as_ref(), &kept, at).await?,
+    };
+    let is_one = chosen.len() == 1;
+    let mut view = RestoredView { restored: Vec::new(), failed: Vec::new() };
+    for kept in chosen {
+        let (world, back) = (shared.world.clone(), kept.clone());
+        match blocking(move || world.restore(&back)).await {
+            Ok(()) => view.restored.push((&kept).into()),
+            Err(why) if is_one => return Err(why.into()),
+            Err(why) => view.failed.push(PathNote { path: kept.path.to_text(), text: why.to_string() }),
+        }
+    }
+    Ok(Json(view))
+}
+
+/// By what is kept: things below it, and nothing of its own.
+fn is_folder(path: &SyncPath, kept: &[KeptFacts]) -> bool {
+    !kept.is_empty() && kept.iter().all(|kept| kept.path != *path)
+}
+
+async fn is_directory(shared: &Shared, path: &SyncPath) -> Result<bool, Refusal> {
+    let row = shared.handle.ask(|answer| Request::Row { path: path.clone(), answer }).await;
+    Ok(row.ok_or_else(Refusal::busy)?.is_some_and(|row| row.winner.is_directory()))
+}
+
+fn of_one(kept: &[KeptFacts], path: &SyncPath, at: Option<u64>) -> Result<KeptFacts, Refusal> {
+    let own: Vec<_> = kept.iter().filter(|kept| kept.path == *path).cloned().collect();
+    choose(&own, at).cloned().ok_or_else(|| {
+        Refusal::unknown(match (at, own.is_empty()) {
+            (Some(_), false) => {
+                format!("'{path}' was not replaced or deleted since then: what it held then is still there")
+            }
+            _ => format!("nothing of '{path}' is in history"),
+        })
+    })
+}
+
+async fn of_folder(
+    shared: &Shared,
+    path: Option<&SyncPath>,
+    kept: &[KeptFacts],
+    at: Option<u64>,
+) -> Result<Vec<KeptFacts>, Refusal> {
+    let chosen = if let Some(at) = at {
+        as_of(kept, at)
+    } else {
+        let (world, latest) = (shared.world.clone(), as_of_each(kept, |list| choose(list, None)));
+        let is_gone = move |kept: &KeptFacts| !world.is_there(&kept.path);
+        blocking(move || Ok(latest.into_iter().filter(is_gone).collect())).await?
+    };
+    if chosen.is_empty() {
+        let folder = path.map_or_else(|| "the folder".to_owned(), |path| format!("'{path}'"));
+        let why = if at.is_some() { "that was there then and is not there now" } else { "that is not there now" };
+        return Err(Refusal::unknown(format!("history holds nothing of {folder} {why}")));
+    }
+    Ok(chosen)
+}
+
+/// What each path held at `at`, of what was replaced or deleted since. What was made later than that was not there.
+fn as_of(kept: &[KeptFacts], at: u64) -> Vec<KeptFacts> {
+    let was_there = |kept: &KeptFacts| kept.mtime < at.saturating_add(SECOND_NS) || kept.mtime > kept.time;
+    as_of_each(kept, |list| choose(list, Some(at)).filter(|kept| was_there(kept)))
+}
+
+/// One of the things kept of each path, in the order of paths.
+fn as_of_each<'a>(kept: &'a [KeptFacts], choose: impl Fn(&[KeptFacts]) -> Option<&KeptFacts>) -> Vec<KeptFacts> {
+    let mut by_path: BTreeMap<&'a SyncPath, Vec<KeptFacts>> = BTreeMap::new();
+    for kept in kept {
+        by_path.entry(&kept.path).or_default().push(kept.clone());
+    }
+    by_path.values().filter_map(|list| choose(list).cloned()).collect()
+}
+
+/// What was there at `at` is what was first replaced at that time or after it.
+fn choose(kept: &[KeptFacts], at: Option<u64>) -> Option<&KeptFacts> {
+    match at {
+        None => kept.iter().max_by_key(|kept| kept.time),
+        Some(at) => kept.iter().filter(|kept| kept.time >= at).min_by_key(|kept| kept.time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(path: &str, time: u64, mtime: u64) -> KeptFacts {
+        let path = SyncPath::new(path).unwrap();
+        KeptFacts { name: format!("{time}"), path, time, reason: "replaced", size: 0, mtime }
+    }
+
+    #[test]
+    fn a_time_names_what_was_there_then() {
+        let list = [kept("f", 30, 0), kept("f", 20, 0), kept("f", 10, 0)];
+        let chosen = |at| choose(&list, at).map(|kept| kept.time);
+        assert_eq!(chosen(None), Some(30));
+        assert_eq!(chosen(Some(5)), Some(10));
+        assert_eq!(chosen(Some(20)), Some(20), "the time that history shows names that version");
+        assert_eq!(chosen(Some(21)), Some(30));
+        assert_eq!(chosen(Some(31)), None, "since then nothing was replaced");
+        assert_eq!(choose(&[], None), None);
+    }
+
+    #[test]
+    fn a_folder_as_of_a_time_has_one_version_of_each_path_that_was_there() {
+        let s = SECOND_NS;
+        let list = [
+            kept("d/later", 90 * s, 80 * s),
+            kept("d/ahead", 90 * s, 99 * s),
+            kept("d/f", 60 * s, 50 * s),
+            kept("d/f", 40 * s, 10 * s),
+            kept("d/before", 20 * s, 10 * s),
+        ];
+        let chosen: Vec<_> = as_of(&list, 30 * s).iter().map(|kept| (kept.path.to_text(), kept.time / s)).collect();
+        assert_eq!(chosen, [("d/ahead".to_owned(), 90), ("d/f".to_owned(), 40)]);
+    }
+}

@@ -1,0 +1,133 @@
+//! History on a real disk: names, sidecars, what goes, and what is written after it came.
+
+use super::name::name_at;
+use super::*;
+use crate::engine::Event;
+use crate::io::Events;
+use crate::model::{ContentId, Kind};
+use std::os::unix::fs::MetadataExt;
+
+const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
+
+fn history(dir: &std::path::Path) -> Arc<History> {
+    let root = Arc::new(Root::open(dir).unwrap());
+    History::open(Arc::clone(&root), Stage::open(root).unwrap())
+}
+
+fn put(dir: &std::path::Path, time_ns: u64, reason: Keep, path: &str, content: &[u8]) -> String {
+    let name = name_at(time_ns, reason, path.as_bytes()).name;
+    std::fs::write(dir.join(".dirsync/history").join(&name), content).unwrap();
+    name
+}
+
+#[test]
+fn a_long_path_comes_back_from_its_sidecar() {
+    let temp = tempfile::tempdir().unwrap();
+    let history = history(temp.path());
+    for path in [vec![b'x'; 255], [vec![0xff; 200], b"/.path".to_vec()].concat(), "é/".repeat(90).into_bytes()] {
+        let path = SyncPath::new(path.strip_suffix(b"/").unwrap_or(&path)).unwrap();
+        let (name, is_cut) = history.reserve(Keep::Conflict, &path).unwrap();
+        assert!(is_cut && name.len() + SIDECAR.len() <= 255);
+        std::fs::write(temp.path().join(".dirsync/history").join(&name), "x").unwrap();
+        let listed = history.list(Some(&path)).unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!((&listed[0].name, &listed[0].path), (&name, &path));
+    }
+    assert_eq!(history.list(None).unwrap().len(), 3);
+    history.prune_to(u64::MAX, u64::MAX).unwrap();
+    assert_eq!(std::fs::read_dir(temp.path().join(".dirsync/history")).unwrap().count(), 0, "sidecars go too");
+}
+
+#[test]
+fn what_is_to_go_goes_with_its_sidecar_and_the_rest_stays() {
+    let temp = tempfile::tempdir().unwrap();
+    let history = history(temp.path());
+    let now = 100 * DAY_NS;
+    put(temp.path(), now - 8 * DAY_NS, Keep::Replaced, "old-replaced", b"12345");
+    put(temp.path(), now - 31 * DAY_NS, Keep::Deleted, "old-deleted", b"12345");
+    let loser = put(temp.path(), now - 20 * DAY_NS, Keep::Conflict, "loser", b"12345");
+    let deleted = put(temp.path(), now - 8 * DAY_NS, Keep::Deleted, "deleted", b"12345");
+    let names = || history.list(None).unwrap().into_iter().map(|kept| kept.name).collect::<Vec<_>>();
+    assert_eq!(history.prune_to(now, 1000).unwrap(), 2);
+    assert_eq!(names(), [deleted, loser.clone()]);
+    assert_eq!(history.prune_to(now, 5).unwrap(), 1, "over the quota, losers go last");
+    assert_eq!(names(), [loser]);
+}
+
+#[test]
+fn nothing_more_is_replaced_while_history_is_full_of_what_stood_a_day_ago() {
+    let temp = tempfile::tempdir().unwrap();
+    let history = history(temp.path());
+    let path = SyncPath::new("f").unwrap();
+    history.admit(&path).unwrap();
+    let now = now_ns();
+    for n in 0..4 {
+        let name = put(temp.path(), now - 60_000_000_000, Keep::Replaced, &format!("f{n}"), &[0; 1000]);
+        let old = SystemTime::now() - Duration::from_hours(48);
+        File::options()
+            .write(true)
+            .open(temp.path().join(".dirsync/history").join(name))
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+    }
+    // As if the quota were what is held.
+    assert_eq!(history.prune_to(now, 4000).unwrap(), 0);
+    assert_eq!(history.lock_fill().guarded_bytes, 4000);
+    history.lock_fill().guarded_bytes = u64::MAX;
+    let why = history.admit(&path).unwrap_err();
+    assert!(why.text.contains("'f'") && why.text.contains("kept for a day"), "{}", why.text);
+    assert_eq!(history.prune_to(now + DAY_NS, 2500).unwrap(), 2, "after a day they go like all the others");
+    history.admit(&path).unwrap();
+}
+
+#[test]
+fn what_is_written_after_it_came_is_a_loser_from_then_on_also_after_a_restart() {
+    for name in ["f".to_owned(), "x".repeat(171), "y".repeat(240)] {
+        let temp = tempfile::tempdir().unwrap();
+        let history = history(temp.path());
+        let path = SyncPath::new(&name).unwrap();
+        let (kept, _) = history.reserve(Keep::Deleted, &path).unwrap();
+        let file = temp.path().join(".dirsync/history").join(&kept);
+        // The kernel's clock of files lags behind by a tick.
+        let named = parse(&kept).unwrap().time_ns;
+        while !std::fs::metadata(&file)
+            .is_ok_and(|file| FileTime { secs: file.mtime(), nanos: file.mtime_nsec() as u32 }.as_stamp() > named)
+        {
+            std::fs::write(&file, "half").unwrap();
+        }
+        let (events, inbox) = Events::channel();
+        // Set ahead by its user, it is not taken for a write.
+        let ahead = history.reserve(Keep::Replaced, &path).unwrap().0;
+        let ahead = temp.path().join(".dirsync/history").join(&ahead);
+        std::fs::write(&ahead, "ahead").unwrap();
+        let later = SystemTime::now() + Duration::from_secs(9999);
+        File::options().write(true).open(&ahead).unwrap().set_modified(later).unwrap();
+        history.stop();
+        history.run(&events);
+        let Ok(Event::WrittenLate { path: told, kept: renamed, kind, .. }) = inbox.try_recv() else {
+            panic!("the write was not seen")
+        };
+        assert_eq!((told, kind), (path.clone(), Kind::File { size: 4, content: ContentId::of(b"half") }));
+        assert!(inbox.try_recv().is_err(), "the other one was not written");
+        let listed = history.list(Some(&path)).unwrap();
+        let loser = listed.iter().find(|kept| kept.name == renamed).unwrap();
+        assert_eq!((loser.reason, &loser.path), (Keep::Conflict, &path));
+        history.run(&events);
+        assert!(inbox.try_recv().is_err(), "it is told once");
+    }
+}
+
+#[test]
+fn a_path_whose_item_never_came_goes_at_the_next_start() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = SyncPath::new(vec![b'x'; 255]).unwrap();
+    let first = history(temp.path());
+    let (kept, _) = first.reserve(Keep::Replaced, &path).unwrap();
+    std::fs::write(temp.path().join(".dirsync/history").join(&kept), "x").unwrap();
+    first.reserve(Keep::Replaced, &path).unwrap();
+    drop(first);
+    let next = history(temp.path());
+    assert_eq!(next.list(None).unwrap().len(), 1);
+    assert_eq!(std::fs::read_dir(temp.path().join(".dirsync/history")).unwrap().count(), 2);
+}

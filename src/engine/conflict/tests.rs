@@ -43,6 +43,8 @@ fn engine(on_conflict: OnConflict) -> Engine<MapIndex> {
     engine.handle(NOW, Event::Root(RootState::Fine));
     user_writes(&mut engine, "ours", 1);
     engine.handle(NOW, Event::LinkUp { link: LINK, device: peer(), name: "b".into(), dialler: false });
+    let message = Message::Known { counter: 0, confirmed: Vec::new() };
+    engine.handle(NOW, Event::Message { link: LINK, message, wire_bytes: 1 });
     engine
 }
 

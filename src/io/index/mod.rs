@@ -99,8 +99,8 @@ pub struct SqliteIndex {
 struct Recent(HashMap<SyncPath, Option<Row>>);
 
 impl Recent {
-    /// About 4 MiB of them.
-    const ROWS: usize = 8192;
+    /// About 1 MiB of them.
+    const ROWS: usize = 2048;
 
     fn note(&mut self, path: &SyncPath, row: Option<Row>) {
         if self.0.len() >= Self::ROWS {

@@ -26,10 +26,13 @@ fn die_at(a: &mut Machine, b: &Machine, round: u64, rule: &str) -> bool {
     a.spawn();
     let mut expected = change(a, b, round);
     let mut died = dies(a, b, rule);
-    if !died {
-        // On a busy machine all of that was one batch: a lone file goes other ways.
-        let (path, bytes) = (format!("r{round}/alone"), b"made when nothing else was going on".to_vec());
-        write(a.at(&path), &bytes);
+    // On a busy machine all of that was one batch: a lone file goes other ways, told here and installed here.
+    for (at, name) in [(&*a, "alone"), (b, "alone-there")] {
+        if died {
+            break;
+        }
+        let (path, bytes) = (format!("r{round}/{name}"), b"made when nothing else was going on".to_vec());
+        write(at.at(&path), &bytes);
         expected.files.insert(path, bytes);
         died = dies(a, b, rule);
     }

@@ -1,13 +1,14 @@
 //! The world: disk, watcher, sockets, database. It acts and decides nothing: a rule about what should happen belongs
 //! in `engine/`.
 //!
-//! May import `engine`, `wire` and `model`.
+//! May import `engine`, `delta`, `wire` and `model`.
 
 pub mod apply;
 pub mod bases;
 pub mod beneath;
 pub mod boot;
 pub mod control;
+pub mod delta;
 pub mod dial;
 pub mod disk;
 pub mod fail;
@@ -24,6 +25,7 @@ pub mod presence;
 pub mod root;
 pub mod scan;
 pub mod secret;
+pub mod signatures;
 pub mod stage;
 pub mod state;
 pub mod strangers;

@@ -75,6 +75,12 @@ impl Stage {
         Ok(StageWriter { stage, id, file, hasher, written: 0, handed_over: 0, bulk, kept: false })
     }
 
+    /// Much is being staged from now on, until what is returned is dropped.
+    pub(super) fn begin_bulk(self: &Arc<Self>) -> Bulk {
+        self.bulk.fetch_add(1, Ordering::Relaxed);
+        Bulk(Arc::clone(self))
+    }
+
     /// A new empty file and its id.
     pub(super) fn create_file(&self) -> rustix::io::Result<(StageId, File)> {
         let id = self.next_id();
@@ -145,6 +151,16 @@ impl Stage {
     }
 }
 
+/// Something large is on its way into staging.
+#[derive(Debug)]
+pub(super) struct Bulk(Arc<Stage>);
+
+impl Drop for Bulk {
+    fn drop(&mut self) {
+        self.0.bulk.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The name of a staged content.
 pub(super) fn name(id: StageId) -> String {
     format!("{:016x}", id.0)
@@ -212,7 +228,7 @@ fn staging_trouble(e: &io::Error) -> Trouble {
 
 /// Asks the kernel to begin writing a range to the disk, without waiting: `POSIX_FADV_DONTNEED` does so, as
 /// `sync_file_range` would, before it drops the pages that are clean already.
-fn start_writeback(file: &File, from: u64, to: u64) {
+pub(super) fn start_writeback(file: &File, from: u64, to: u64) {
     if let Some(len) = NonZeroU64::new(to - from) {
         let _ = rustix::fs::fadvise(file, from, Some(len), Advice::DontNeed);
     }

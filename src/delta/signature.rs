@@ -198,15 +198,53 @@ impl Pieces {
     }
 }
 
+/// A content that comes from its first byte to its last, in parts of any length; a chunk of it is held in memory.
+pub struct Summer {
+    pieces: Pieces,
+    index: usize,
+    chunk: Vec<u8>,
+}
+
+impl Summer {
+    pub fn new(size: u64) -> Self {
+        Self { pieces: Pieces::new(size), index: 0, chunk: Vec::new() }
+    }
+
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        loop {
+            let length = tree::chunk_at(self.pieces.size, self.index).1;
+            let (now, rest) = bytes.split_at(bytes.len().min(length.saturating_sub(self.chunk.len())));
+            if now.is_empty() {
+                // What is too much is one chunk too many.
+                self.index += usize::from(!rest.is_empty());
+                return;
+            }
+            self.chunk.reserve_exact(length - self.chunk.len());
+            self.chunk.extend_from_slice(now);
+            bytes = rest;
+            if self.chunk.len() == length {
+                self.pieces.put(self.index, Piece::of(self.pieces.size, self.index, &self.chunk));
+                self.chunk.clear();
+                self.index += 1;
+            }
+        }
+    }
+
+    /// `None` unless exactly the announced number of bytes came.
+    pub fn finish(mut self) -> Option<(ContentId, Option<Signature>)> {
+        if self.pieces.size == 0 && self.index == 0 {
+            self.pieces.put(0, Piece::of(0, 0, &[]));
+            self.index = 1;
+        }
+        if self.index == self.pieces.pieces.len() { self.pieces.finish() } else { None }
+    }
+}
+
 /// The content and signature of bytes in memory.
 pub fn of_bytes(bytes: &[u8]) -> (ContentId, Option<Signature>) {
-    let size = bytes.len() as u64;
-    let mut pieces = Pieces::new(size);
-    for index in 0..tree::chunk_count(size) {
-        let (from, length) = tree::chunk_at(size, index);
-        pieces.put(index, Piece::of(size, index, &bytes[from as usize..][..length]));
-    }
-    pieces.finish().expect("every chunk was put")
+    let mut summer = Summer::new(bytes.len() as u64);
+    summer.update(bytes);
+    summer.finish().expect("all bytes were given")
 }
 
 #[cfg(test)]
@@ -236,6 +274,24 @@ mod tests {
         assert_eq!(signature.wire(), fast_rsync::Signature::calculate(&bytes, options).serialized());
         assert_eq!(signature.wire().len(), wire_bytes(size).unwrap());
         assert!(Pieces::new(size).finish().is_none());
+    }
+
+    #[test]
+    fn a_content_that_comes_in_parts_adds_up_and_too_little_or_too_much_does_not() {
+        for size in [0, 1, 65_536, 1 << 20, (1 << 20) + 1, (2 << 20) + 500_000] {
+            let bytes = noise(size);
+            let whole = of_bytes(&bytes);
+            assert_eq!(whole.0, ContentId::of(&bytes));
+            assert_eq!(whole.1.is_some(), size >= 65_536);
+            let in_parts = |size: usize, bytes: &[u8]| {
+                let mut summer = Summer::new(size as u64);
+                bytes.chunks(77_777).for_each(|part| summer.update(part));
+                summer.finish()
+            };
+            assert_eq!(in_parts(size, &bytes), Some(whole));
+            assert_eq!(in_parts(size + 1, &bytes), None);
+            assert_eq!(in_parts(size, &[&bytes[..], b"+"].concat()), None);
+        }
     }
 
     #[test]

@@ -68,6 +68,9 @@ impl Disk {
         let history = History::open(Arc::clone(&root), Arc::clone(&stage));
         let watcher = Arc::new(Watcher::new(Arc::clone(&root), events.clone()));
         let signatures = options.signature_dir.clone().map(Signatures::new);
+        if let Some(signatures) = &signatures {
+            stage.keep_signatures(Arc::clone(signatures));
+        }
         let deltas = Deltas::new(Arc::clone(&root), Arc::clone(&stage), signatures.clone());
         let looks = Looks::new(Arc::clone(&root), Arc::clone(&stage), signatures.clone(), events.clone());
         let looks = Arc::new(looks);

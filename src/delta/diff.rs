@@ -329,8 +329,8 @@ impl Out<'_> {
         for part in bytes.chunks(OUT_BYTES) {
             let (command, number) = match part.len() {
                 short @ 1..=64 => (short as u8, Vec::new()),
-                length @ ..=0xff => (LITERAL_LAST_SHORT + 1, vec![length as u8]),
-                length @ ..=0xffff => (LITERAL_LAST_SHORT + 2, (length as u16).to_be_bytes().to_vec()),
+                length @ ..0x100 => (LITERAL_LAST_SHORT + 1, vec![length as u8]),
+                length @ 0x100..0x1_0000 => (LITERAL_LAST_SHORT + 2, (length as u16).to_be_bytes().to_vec()),
                 length => (LITERAL_LAST_SHORT + 3, (length as u32).to_be_bytes().to_vec()),
             };
             self.bytes.push(command);
@@ -369,9 +369,9 @@ impl Out<'_> {
 /// A number's length as a power of two (0 to 3): 1, 2, 4 or 8 bytes.
 fn width(number: u64) -> u8 {
     match number {
-        0..=0xff => 0,
-        ..=0xffff => 1,
-        ..=0xffff_ffff => 2,
+        ..0x100 => 0,
+        0x100..0x1_0000 => 1,
+        0x1_0000..0x1_0000_0000 => 2,
         _ => 3,
     }
 }

@@ -74,7 +74,7 @@ mod tests {
         for (size, block) in cases {
             assert_eq!(block_bytes(size), block, "{size}");
             assert!(size.div_ceil(block) <= MAX_BLOCKS);
-            assert!(block <= tree::chunk_bytes(size) && tree::chunk_bytes(size) % block == 0, "{size}");
+            assert!(block <= tree::chunk_bytes(size) && tree::chunk_bytes(size).is_multiple_of(block), "{size}");
         }
     }
 }

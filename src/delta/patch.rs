@@ -178,6 +178,8 @@ mod tests {
         Ok(memory.made)
     }
 
+    type Row = (&'static str, Vec<u8>, fn(&PatchError<Infallible>) -> bool);
+
     fn delta(commands: &[&[u8]]) -> Vec<u8> {
         [&MAGIC.to_be_bytes()[..], &commands.concat()].concat()
     }
@@ -196,7 +198,6 @@ mod tests {
     fn what_is_not_a_delta_of_that_size_is_refused() {
         let copy8 =
             |offset: u64, length: u64| [&[COPY_LAST][..], &offset.to_be_bytes(), &length.to_be_bytes()].concat();
-        type Row = (&'static str, Vec<u8>, fn(&PatchError<Infallible>) -> bool);
         let rows: Vec<Row> = vec![
             ("empty", vec![], |e| matches!(e, PatchError::Short { made: 0, size: 8 })),
             ("not a delta", b"rs\x02\x37\x00".to_vec(), |e| *e == PatchError::Magic),

@@ -240,7 +240,9 @@ proptest! {
     ) {
         let old = noise(seed, size);
         let mut new = old.clone();
-        edits.iter().for_each(|edit| apply(&mut new, edit));
+        for edit in &edits {
+            apply(&mut new, edit);
+        }
         prop_assume!(new.len() >= 64 * 1024);
         match delta_of(&old, &new, knows_chunks) {
             Ok((delta, _)) => prop_assert!(delta.len() <= new.len() + 1024),

@@ -67,7 +67,7 @@ impl Deltas {
     ) -> Ending {
         let key = (asked.base, asked.file.content);
         if let Some(delta) = self.remembered(&key) {
-            return self.say(asked, delta, send);
+            return say(asked, delta, send);
         }
         if !has_signature(asked.file.size) || !has_signature(asked.base_size) {
             return Ending::NoDelta;
@@ -87,7 +87,7 @@ impl Deltas {
         let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(delta) = self.remembered(&key) {
             drop(making);
-            return self.say(asked, delta, send);
+            return say(asked, delta, send);
         }
         let mut outgoing = Outgoing { waiting: Vec::new(), is_large: false, send };
         match self.make(asked, &base, is_ours, &mut outgoing) {
@@ -102,7 +102,7 @@ impl Deltas {
                     self.made.lock().unwrap_or_else(PoisonError::into_inner).put(key, delta.clone());
                 }
                 drop(making);
-                self.say(asked, delta, send)
+                say(asked, delta, send)
             }
             Err(DiffError::Read(why)) if why.kind() == io::ErrorKind::UnexpectedEof => Ending::Changed,
             Err(DiffError::Read(why)) if why.kind() == io::ErrorKind::NotFound => Ending::NotHere,
@@ -120,11 +120,6 @@ impl Deltas {
 
     fn remembered(&self, key: &(ContentId, ContentId)) -> Option<Bytes> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key)
-    }
-
-    fn say(&self, asked: &Asked, delta: Bytes, send: &mut dyn FnMut(Bytes) -> bool) -> Ending {
-        tracing::debug!("'{}' goes as a delta of {} bytes", asked.file.path, delta.len());
-        if send(delta) { Ending::Whole } else { Ending::NotHere }
     }
 
     fn make(&self, asked: &Asked, base: &Signature, is_ours: bool, outgoing: &mut Outgoing) -> Result<(), DiffError> {
@@ -163,6 +158,11 @@ impl Outgoing<'_> {
     fn flush(&mut self) -> bool {
         self.waiting.is_empty() || (self.send)(std::mem::take(&mut self.waiting).into())
     }
+}
+
+fn say(asked: &Asked, delta: Bytes, send: &mut dyn FnMut(Bytes) -> bool) -> Ending {
+    tracing::debug!("'{}' goes as a delta of {} bytes", asked.file.path, delta.len());
+    if send(delta) { Ending::Whole } else { Ending::NotHere }
 }
 
 /// Of this thread.

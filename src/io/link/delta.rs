@@ -174,10 +174,10 @@ impl Link {
         let mut gate = self.gate();
         let Some(base) = gate.deltas.bases.remove(&stream) else {
             // One that was just given up may still be asked about.
-            return match gate.fetches.contains_key(&stream) {
-                true => Ok(()),
-                false => Err(Closing::Broke("a signature asked for on no stream".to_owned())),
-            };
+            if gate.fetches.contains_key(&stream) {
+                return Ok(());
+            }
+            return Err(Closing::Broke("a signature asked for on no stream".to_owned()));
         };
         drop(gate);
         let Some(deltas) = self.world.served.deltas() else { return Ok(()) };

@@ -21,6 +21,7 @@ pub mod metered;
 pub mod net;
 pub mod outbox;
 pub mod presence;
+pub mod queue;
 pub mod root;
 pub mod scan;
 pub mod secret;

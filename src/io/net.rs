@@ -6,7 +6,7 @@
 use super::Events;
 use super::dial::{self, Members};
 use super::greet::{self, GreetError, Greeted, Identity, Role};
-use super::link::{Closing, Ends, Link, LinkInfo, Times, World, wall_ns};
+use super::link::{Closing, Ends, Link, LinkInfo, Times, World};
 use super::outbox::Shared;
 use super::presence::Presence;
 use super::secret::Keys;
@@ -14,6 +14,7 @@ use super::strangers::Strangers;
 use super::tls::{DeviceKey, KeyError, Tls};
 use super::transfer::{Served, Staging};
 use crate::engine::{Action, Event, FetchError, LinkId};
+use crate::io::clock::wall_ns;
 use crate::model::{DeviceId, text};
 use crate::wire::frame;
 use crate::wire::packet::{PROTOCOL, clean_name};

@@ -155,7 +155,7 @@ impl History {
             }
             fill = self.lock_fill();
         }
-        if fill.guarded_bytes < quota_bytes {
+        if !retention::is_full(fill.guarded_bytes, quota_bytes) {
             return Ok(());
         }
         let (held, quota) = (super::words::bytes(fill.guarded_bytes), super::words::bytes(quota_bytes));

@@ -9,6 +9,10 @@ use std::process::ExitCode;
 
 const USAGE: u8 = 2;
 
+/// Gives back what a first scan or a large transfer needed: glibc's keeps it for good.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     if let Err(why) = logging::init(args.log_format, args.log_level.as_deref()) {

@@ -4,7 +4,8 @@
 
 use crate::engine::index::Index;
 use crate::engine::torn::Cut;
-use crate::io::boot::{self, Place};
+use crate::io::boot::Place;
+use crate::io::clock;
 use crate::io::index::{IndexError, SqliteIndex};
 
 const META_PLACE: &str = "daemon.place";
@@ -17,7 +18,7 @@ pub(super) fn judge(index: &mut SqliteIndex, was_clean: bool, place: &Place) -> 
     let last = index.meta(META_PLACE).and_then(|text| Place::from_text(&String::from_utf8_lossy(&text)));
     let cut = last.filter(|last| !was_clean && last.was_left(place)).map(|last| Cut {
         since: index.last_commit().saturating_sub(WRITTEN_BACK_NS),
-        until: last.left_before(place, boot::wall_ns()),
+        until: last.left_before(place, clock::wall_ns()),
     });
     let cut = [cut, pending(index)].into_iter().flatten().reduce(Cut::with);
     if let Some(cut) = cut {
@@ -58,7 +59,7 @@ mod tests {
         let before = Place::from_text("another-boot mnt:[1] 1").unwrap();
         judge(&mut index, true, &before).unwrap();
         let cut = judge(&mut index, false, &here).unwrap().expect("the boot is another one");
-        assert!(cut.until < boot::wall_ns());
+        assert!(cut.until < clock::wall_ns());
         assert_eq!(judge(&mut index, false, &here).unwrap(), Some(cut), "killed before all was looked at");
         is_over(&mut index);
         assert_eq!(judge(&mut index, false, &here).unwrap(), None);

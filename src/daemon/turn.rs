@@ -7,11 +7,12 @@ use crate::engine::ignore::Ignore;
 use crate::engine::index::Index;
 use crate::engine::{Action, Engine, Event, Now};
 use crate::io::Inbox;
+use crate::io::clock::wall_ns;
 use crate::io::control::Request;
 use crate::io::index::{IndexError, SqliteIndex};
 use crate::io::journal::Journal;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// A batch ends after so many events, or so much time: what comes later gets a commit of its own. Each commit writes every
@@ -35,8 +36,7 @@ impl Clock {
     }
 
     pub(super) fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { wall: wall.as_nanos() as u64, mono: self.0.elapsed().as_nanos() as u64 }
+        Now { wall: wall_ns(), mono: self.0.elapsed().as_nanos() as u64 }
     }
 }
 

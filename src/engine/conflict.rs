@@ -74,6 +74,11 @@ impl<I: Index> Engine<I> {
         (!is_unwanted).then_some(beside)
     }
 
+    /// Whether installing the winner puts a copy of what it replaces beside it.
+    pub(super) fn has_loser(&self, path: &SyncPath, row: &Row) -> bool {
+        row.live_on_disk().is_some_and(|(loser, _)| self.beside(path, &row.winner, loser).is_some())
+    }
+
     /// Copies the loser beside the winner that is about to replace it. Whether the winner must wait for that.
     pub(super) fn copies_loser(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
         let Some((loser, stat)) = row.live_on_disk() else { return false };

@@ -7,7 +7,7 @@
 
 use super::action::{Action, Report};
 use super::event::{LinkId, Now};
-use super::index::Index;
+use super::index::{Index, load_by_device, store_by_device};
 use super::status::DeviceStatus;
 use super::{DAY_NS, Engine, SECOND, TOMBSTONE_NS, guard};
 use crate::model::DeviceId;
@@ -50,9 +50,7 @@ pub(super) struct Devices {
 
 impl Devices {
     pub fn load(index: &impl Index) -> Self {
-        let stored = index.meta(META_DEVICES).unwrap_or_default();
-        let list: Vec<(DeviceId, Known)> = postcard::from_bytes(&stored).unwrap_or_default();
-        Self { known: list.into_iter().collect(), ..Self::default() }
+        Self { known: load_by_device(index, META_DEVICES), ..Self::default() }
     }
 
     pub fn start(&mut self, now: Now) {
@@ -134,8 +132,7 @@ impl<I: Index> Engine<I> {
     /// Once a group of events.
     pub(super) fn store_devices(&mut self) {
         if std::mem::take(&mut self.devices.dirty) {
-            let list: Vec<_> = self.devices.known.iter().collect();
-            self.index.set_meta(META_DEVICES, &postcard::to_stdvec(&list).expect("writing to memory does not fail"));
+            store_by_device(&mut self.index, META_DEVICES, &self.devices.known);
         }
     }
 

@@ -370,7 +370,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn advance_file(&mut self, now: Now, path: &SyncPath, row: &Row, content: ContentId, size: u64) {
-        if self.has_content(path, content, size) && self.copies_loser(now, path, row) {
+        if self.has_loser(path, row) && self.has_content(path, content, size) && self.copies_loser(now, path, row) {
             return self.wait(now, path, Some(SECOND));
         }
         let Some(want) = self.wants.by_path.get_mut(path) else { return };

@@ -7,7 +7,7 @@
 use super::action::{Action, Report};
 use super::event::{Now, Observed};
 use super::guard::{self, LastHour, Missing, Verdict};
-use super::index::{Index, Row};
+use super::index::{Index, Row, load_by_device, store_by_device};
 use super::merge::Found;
 use super::{Engine, Looking};
 use crate::model::{DeviceId, Entry, Kind, SyncPath, Version};
@@ -74,12 +74,11 @@ impl Held {
         let bytes = |key| index.meta(key).unwrap_or_default();
         let (deleted, reverted) =
             (LastHour::from_bytes(&bytes(META_DELETED)), LastHour::from_bytes(&bytes(META_REVERTED)));
-        let confirmed: Vec<(DeviceId, u64)> = postcard::from_bytes(&bytes(META_CONFIRMED)).unwrap_or_default();
         Self {
             stored: (deleted.clone(), reverted.clone()),
             deleted,
             reverted,
-            confirmed: confirmed.into_iter().collect(),
+            confirmed: load_by_device(index, META_CONFIRMED),
             ..Self::default()
         }
     }
@@ -134,7 +133,7 @@ impl Held {
     /// Deletions by peers, and reverts, that are held.
     pub fn counts(&self) -> (u64, u64) {
         let deletions = self.from_peers.iter().filter(|path| self.losing.get(path) == Some(&Loss::Deleted)).count();
-        ((deletions) as u64, (self.from_peers.len() - deletions + self.reverts.len()) as u64)
+        (deletions as u64, (self.from_peers.len() - deletions + self.reverts.len()) as u64)
     }
 }
 
@@ -447,8 +446,7 @@ impl<I: Index> Engine<I> {
             self.confirm_own();
         }
         if std::mem::take(&mut self.guards.news) {
-            let confirmed = postcard::to_stdvec(&self.guards.confirmed()).expect("writing to memory does not fail");
-            self.index.set_meta(META_CONFIRMED, &confirmed);
+            store_by_device(&mut self.index, META_CONFIRMED, &self.guards.confirmed);
             self.tell_known();
         }
     }

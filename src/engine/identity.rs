@@ -9,7 +9,7 @@
 use super::action::{Action, Report};
 use super::event::{LinkId, Now};
 use super::guard;
-use super::index::Index;
+use super::index::{Index, load_by_device, store_by_device};
 use super::local::PAGE;
 use super::session::Met;
 use super::{Engine, META_RESTORED};
@@ -43,9 +43,7 @@ pub(super) struct HeardCounters {
 
 impl HeardCounters {
     pub fn load(index: &impl Index) -> Self {
-        let stored = index.meta(META_HEARD).unwrap_or_default();
-        let list: Vec<(DeviceId, u64)> = postcard::from_bytes(&stored).unwrap_or_default();
-        Self { by_device: list.into_iter().collect(), ..Self::default() }
+        Self { by_device: load_by_device(index, META_HEARD), ..Self::default() }
     }
 
     pub fn note(&mut self, version: &Version) {
@@ -151,8 +149,7 @@ impl<I: Index> Engine<I> {
         if self.heard.dirty && (self.heard.stored == 0 || self.heard.stored + STORE_EVERY_NS <= now.mono) {
             self.heard.dirty = false;
             self.heard.stored = now.mono;
-            let list: Vec<_> = self.heard.by_device.iter().collect();
-            self.index.set_meta(META_HEARD, &postcard::to_stdvec(&list).expect("writing to memory does not fail"));
+            store_by_device(&mut self.index, META_HEARD, &self.heard.by_device);
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What the engine knows of every path, behind a trait: SQLite in the daemon, a map in the simulator.
 
 use super::Stat;
-use crate::model::{ContentId, Entry, SyncPath};
+use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use crate::wire::message::{Bucket, Digest, Group};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 
 /// What is on disk here at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,15 @@ impl Row {
         let disk = self.disk.as_ref()?;
         disk.stat.as_ref().filter(|_| disk.entry.is_live()).map(|stat| (&disk.entry, stat))
     }
+}
+
+/// What is kept of each device under a name; empty if nothing is, or nothing that can be read.
+pub(super) fn load_by_device<V: DeserializeOwned>(index: &impl Index, key: &str) -> BTreeMap<DeviceId, V> {
+    index.meta(key).and_then(|stored| postcard::from_bytes(&stored).ok()).unwrap_or_default()
+}
+
+pub(super) fn store_by_device<V: Serialize>(index: &mut impl Index, key: &str, devices: &BTreeMap<DeviceId, V>) {
+    index.set_meta(key, &postcard::to_stdvec(devices).expect("writing to memory does not fail"));
 }
 
 /// Totals over the winners.

@@ -62,6 +62,11 @@ pub fn judge(items: &[Held<'_>], now_ns: u64, quota_bytes: u64) -> Retention {
     Retention { goes: (0..items.len()).filter(|&n| goes[n]).collect(), left_bytes, guarded_bytes }
 }
 
+/// Whether nothing more may be replaced or deleted: history is full of what may not be pushed out.
+pub fn is_full(guarded_bytes: u64, quota_bytes: u64) -> bool {
+    guarded_bytes >= quota_bytes
+}
+
 /// What stood a day ago: of each path the first that was replaced since, unless it was younger than that.
 fn guarded(items: &[Held<'_>], now_ns: u64) -> Vec<bool> {
     let day_ago = now_ns.saturating_sub(DAY_NS);

@@ -1,7 +1,7 @@
 //! Installing in batches: verify, make durable, exchange, look at what came out, keep it.
 //!
-//! Everything queued goes as one batch, in order: staged side by side, made durable together, put in place one by one,
-//! and their folders made durable together; only then is any of them reported (P5). May import `engine`'s values.
+//! Everything queued goes as one batch, in order: staged side by side, while the batch before it is made durable together and put in
+//! place one by one; their folders are made durable together, and only then is any of them reported (P5). May import `engine`'s values.
 //! Deliberately not here: what to install, and what to do when that failed.
 
 mod place;
@@ -14,6 +14,7 @@ use super::Events;
 use super::beneath::{self, LastFolder};
 use super::fail::{self, Point};
 use super::history::History;
+use super::queue::Queue;
 use super::root::{Root, Syncer};
 use super::stage::{self, Stage};
 use crate::engine::{Event, Job, JobId, Outcome, Source, Stat, StatKind};
@@ -24,7 +25,8 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 
 pub use restore::RestoreError;
 
@@ -68,14 +70,15 @@ struct Staged {
 pub struct Applier {
     site: Site,
     events: Events,
-    queue: Mutex<Queue>,
-    arrived: Condvar,
+    queue: Queue<Job>,
+    /// Large batches that are being staged or are staged.
+    large: AtomicUsize,
 }
 
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
-    is_stopping: bool,
+/// Jobs, and what came of staging each.
+pub struct Batch {
+    jobs: Vec<Job>,
+    prepared: Vec<Result<Made, Outcome>>,
 }
 
 /// A batch whose changes are in place but not durable yet.
@@ -92,41 +95,49 @@ impl Applier {
     pub fn new(root: Arc<Root>, stage: Arc<Stage>, history: Arc<History>, events: Events) -> std::io::Result<Self> {
         let syncer = Arc::new(root.syncer()?);
         let site = Site { root, stage, history, syncer };
-        Ok(Self { site, events, queue: Mutex::default(), arrived: Condvar::new() })
+        Ok(Self { site, events, queue: Queue::default(), large: AtomicUsize::new(0) })
     }
 
     pub fn queue(&self, jobs: Vec<Job>) {
-        if !jobs.is_empty() {
-            self.lock().jobs.extend(jobs);
-            self.arrived.notify_one();
-        }
+        self.queue.extend(jobs);
     }
 
     /// What is queued but not begun is dropped.
     pub fn stop(&self) {
-        self.lock().is_stopping = true;
-        self.arrived.notify_all();
+        self.queue.stop();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A thread: stages batches until it is stopped.
+    pub fn stage(&self, staged: &mpsc::SyncSender<Batch>) {
+        while let Some(jobs) = self.next_jobs() {
+            let prepared = self.site.prepare_all(&jobs);
+            if staged.send(Batch { jobs, prepared }).is_err() {
+                return;
+            }
+        }
     }
 
-    /// The thread: installs batches until it is stopped.
-    pub fn run(&self) {
-        while let Some(batch) = self.next_batch() {
-            let mut unsettled = self.site.install(batch);
-            // A `syncfs` serves the folders of one batch and the files of the next.
-            while unsettled.wants_syncfs()
-                && let Some(batch) = self.waiting_batch()
-            {
-                let prepared = self.site.prepare_all(&batch);
-                let (made, synced_all) = self.site.make_durable(&batch, prepared);
+    fn next_jobs(&self) -> Option<Vec<Job>> {
+        let jobs = self.queue.wait(take_batch)?;
+        self.large.fetch_add(usize::from(jobs.len() > SHARED_JOBS), Ordering::SeqCst);
+        Some(jobs)
+    }
+
+    /// A thread: installs staged batches while the next one is staged, until there are no more.
+    pub fn install(&self, staged: &mpsc::Receiver<Batch>) {
+        while let Ok(first) = staged.recv() {
+            let mut unsettled = Unsettled::default();
+            let mut next = Some(first);
+            while let Some(Batch { jobs, prepared }) = next {
+                self.large.fetch_sub(usize::from(jobs.len() > SHARED_JOBS), Ordering::SeqCst);
+                let (made, synced_all) = self.site.make_durable(&jobs, prepared);
+                // A `syncfs` serves the files of one batch and the folders of those before it.
                 if synced_all {
-                    self.report(std::mem::take(&mut unsettled.outcomes));
-                    unsettled = Unsettled::default();
+                    self.report(std::mem::take(&mut unsettled).outcomes);
                 }
-                unsettled.append(self.site.place_all(batch, made));
+                unsettled.append(self.site.place_all(jobs, made));
+                let has_next = unsettled.wants_syncfs() && self.large.load(Ordering::SeqCst) > 0;
+                next = if has_next { staged.recv().ok() } else { None };
             }
             self.report(self.site.settle(unsettled));
         }
@@ -137,39 +148,18 @@ impl Applier {
             self.events.send(Event::Installed { job, outcome });
         }
     }
-
-    fn next_batch(&self) -> Option<Vec<Job>> {
-        let mut queue = self.lock();
-        loop {
-            if queue.is_stopping {
-                return None;
-            }
-            if !queue.jobs.is_empty() {
-                return Some(queue.take_batch());
-            }
-            queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// The next batch if it is large and here already.
-    fn waiting_batch(&self) -> Option<Vec<Job>> {
-        let mut queue = self.lock();
-        (!queue.is_stopping && queue.jobs.len() > SHARED_JOBS).then(|| queue.take_batch())
-    }
 }
 
-impl Queue {
-    fn take_batch(&mut self) -> Vec<Job> {
-        let mut bytes = 0;
-        let fits = |job: &Job| {
-            if let Source::Bytes(body) = &job.source {
-                bytes += body.len();
-            }
-            bytes <= BATCH_BYTES
-        };
-        let count = self.jobs.iter().take(BATCH_JOBS).map(fits).take_while(|fits| *fits).count();
-        self.jobs.drain(..count.max(1)).collect()
-    }
+fn take_batch(jobs: &mut VecDeque<Job>) -> Vec<Job> {
+    let mut bytes = 0;
+    let fits = |job: &Job| {
+        if let Source::Bytes(body) = &job.source {
+            bytes += body.len();
+        }
+        bytes <= BATCH_BYTES
+    };
+    let count = jobs.iter().take(BATCH_JOBS).map(fits).take_while(|fits| *fits).count();
+    jobs.drain(..count.max(1)).collect()
 }
 
 impl Unsettled {
@@ -186,13 +176,6 @@ impl Unsettled {
 }
 
 impl Site {
-    /// A whole batch but for the durability of its folders.
-    fn install(&self, jobs: Vec<Job>) -> Unsettled {
-        let prepared = self.prepare_all(&jobs);
-        let (made, _) = self.make_durable(&jobs, prepared);
-        self.place_all(jobs, made)
-    }
-
     fn prepare_all(&self, jobs: &[Job]) -> Vec<Result<Made, Outcome>> {
         // Not one open descriptor for each of 2,048 files.
         let keeps_open = jobs.len() <= OPEN_FILES;

@@ -5,6 +5,7 @@
 //! May import `engine`'s values and `model`. Deliberately not here: which conflicts are merged, and what becomes of a merge (`engine::conflict`).
 
 use super::history::History;
+use super::queue::Queue;
 use super::root::Root;
 use super::stage::Stage;
 use super::{Events, beneath, weave};
@@ -17,7 +18,7 @@ use rustix::fs::AtFlags;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 const FOLDER: &str = "bases";
 /// All bases together: this share of the file system.
@@ -40,14 +41,7 @@ pub struct Bases {
     stage: Arc<Stage>,
     history: Arc<History>,
     events: Events,
-    queue: Mutex<Queue>,
-    arrived: Condvar,
-}
-
-#[derive(Default)]
-struct Queue {
-    tasks: VecDeque<Task>,
-    is_stopping: bool,
+    queue: Queue<Task>,
 }
 
 /// A copy that is there.
@@ -61,37 +55,31 @@ struct Base {
 
 impl Bases {
     pub fn new(root: Arc<Root>, stage: Arc<Stage>, history: Arc<History>, events: Events) -> Self {
-        Self { root, stage, history, events, queue: Mutex::default(), arrived: Condvar::new() }
+        Self { root, stage, history, events, queue: Queue::default() }
     }
 
     pub fn keep(&self, path: SyncPath, entry: Entry, stat: Stat) {
-        let mut queue = self.lock();
-        if queue.tasks.len() < WAITING {
-            queue.tasks.push_back(Task::Keep { path, entry, stat });
-            self.arrived.notify_one();
-        }
+        self.queue.with(|tasks| {
+            if tasks.len() < WAITING {
+                tasks.push_back(Task::Keep { path, entry, stat });
+            }
+        });
     }
 
     pub fn merge(&self, path: SyncPath, ours: Entry, kept: String, theirs: Entry, stat: Stat) {
         // Somebody waits for it: before the copies.
-        self.lock().tasks.push_front(Task::Merge { path, ours, kept, theirs, stat });
-        self.arrived.notify_one();
+        self.queue.with(|tasks| tasks.push_front(Task::Merge { path, ours, kept, theirs, stat }));
     }
 
     pub fn stop(&self) {
-        self.lock().is_stopping = true;
-        self.arrived.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.stop();
     }
 
     /// The thread: works until it is stopped.
     pub fn run(&self) {
         let mut dir = None;
         let mut since_tidied = 0;
-        while let Some(task) = self.next() {
+        while let Some(task) = self.queue.wait(VecDeque::pop_front).flatten() {
             let opened = match &dir {
                 Some(_) => Ok(()),
                 None => self.root.own_folder(FOLDER).map(|folder| dir = Some(folder)),
@@ -120,19 +108,6 @@ impl Bases {
             if let Err(why) = opened.and(failed).and(tidied) {
                 tracing::warn!("what conflicts could be merged upon cannot be kept in .dirsync/{FOLDER}: {why}");
             }
-        }
-    }
-
-    fn next(&self) -> Option<Task> {
-        let mut queue = self.lock();
-        loop {
-            if queue.is_stopping {
-                return None;
-            }
-            if let Some(task) = queue.tasks.pop_front() {
-                return Some(task);
-            }
-            queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

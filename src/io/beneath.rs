@@ -4,7 +4,7 @@
 //! May import `engine`'s `Stat` and `model`. Deliberately not here: which paths to open, and what to do with them.
 
 use crate::engine::{Stat, StatKind};
-use crate::model::{FileTime, Mode, SyncPath};
+use crate::model::{ContentId, FileTime, Mode, SyncPath};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode as Bits, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
@@ -184,4 +184,11 @@ impl LastFolder {
 pub fn is_in(path: &SyncPath, folder: Option<&SyncPath>) -> bool {
     let name_start = path.as_bytes().len() - path.name().len();
     &path.as_bytes()[..name_start.saturating_sub(1)] == folder.map_or(&b""[..], SyncPath::as_bytes)
+}
+
+/// What the rest of a file holds, and its length in bytes.
+pub fn content_of(file: &File) -> io::Result<(ContentId, u64)> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file)?;
+    Ok((ContentId(*hasher.finalize().as_bytes()), hasher.count()))
 }

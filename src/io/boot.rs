@@ -6,7 +6,6 @@
 use super::root::Root;
 use rustix::fs::{AtFlags, StatxFlags};
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: a number that no other mount of this boot had. Older kernels give theirs.
 const MNT_ID_UNIQUE: u32 = 0x4000;
@@ -51,11 +50,6 @@ impl Place {
         let since_boot_ns = since_boot.tv_sec as u64 * 1_000_000_000 + since_boot.tv_nsec as u64;
         if self.boot == now.boot { now_ns } else { now_ns.saturating_sub(since_boot_ns) }
     }
-}
-
-/// Nanoseconds since 1970.
-pub fn wall_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 #[cfg(test)]

@@ -97,8 +97,11 @@ impl Disk {
         spawn("merge", alive.clone(), move || bases.run())?;
         let (history, to) = (Arc::clone(&disk.history), events.clone());
         spawn("history", alive.clone(), move || history.run(&to))?;
-        let applier = Arc::clone(&disk.applier);
-        spawn("apply", alive.clone(), move || applier.run())?;
+        // One batch is staged while the one before it is installed.
+        let (staged, batches) = mpsc::sync_channel(0);
+        let (stager, applier) = (Arc::clone(&disk.applier), Arc::clone(&disk.applier));
+        spawn("stage", alive.clone(), move || stager.stage(&staged))?;
+        spawn("apply", alive.clone(), move || applier.install(&batches))?;
         let watcher = Arc::clone(&disk.watcher);
         spawn("unwatched", alive, move || walk_unwatched(&watcher, &events, &timer_ended, unwatched_walk))?;
         Ok(disk)

@@ -11,6 +11,7 @@ use super::metered::Meter;
 use super::outbox::{self, Lanes, Outbox, Shared};
 use super::transfer::{self, Fetching, MAX_STREAMS, Served, Serving, Staging};
 use crate::engine::{Event, FetchError, FetchId, LinkId, ServedFile, StageId};
+use crate::io::clock::wall_ns;
 use crate::model::{ContentId, DeviceId, SyncPath, text};
 use crate::wire::frame::{self, FrameError, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet};
 use crate::wire::packet::Ending;
@@ -21,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
@@ -561,11 +562,6 @@ impl Link {
         }
         how
     }
-}
-
-/// This machine's clock (ns since 1970).
-pub fn wall_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
 }
 
 async fn write(lanes: Lanes, mut to: WriteHalf<Stream>) -> io::Result<()> {

@@ -16,6 +16,7 @@ use super::stage::Stage;
 use super::trouble::{errno, trouble};
 use crate::delta::has_signature;
 use crate::engine::{Event, Observed, Stat, StatKind};
+use crate::io::clock::wall_ns;
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, SyncPath};
 use crate::wire::message::SMALL_FILE_BYTES;
@@ -27,7 +28,7 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 pub const THREADS: usize = 2;
 /// Looks taken from the queue at once by a thread.
@@ -283,10 +284,11 @@ impl Looks {
 
     fn note_unsound(&self, path: &SyncPath, stat: Stat) {
         let mut unsound = self.unsound.lock().unwrap_or_else(PoisonError::into_inner);
-        unsound.insert(path.clone(), stat);
-        if unsound.len() > UNSOUND {
+        // When full, another one is forgotten: this one would be asked again at once.
+        if unsound.len() >= UNSOUND && !unsound.contains_key(path) {
             unsound.pop_last();
         }
+        unsound.insert(path.clone(), stat);
     }
 
     fn observe(
@@ -398,8 +400,7 @@ struct Moment {
 
 impl Moment {
     fn now() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
-        Self { wall, mono: Instant::now() }
+        Self { wall: i128::from(wall_ns()), mono: Instant::now() }
     }
 
     fn is_of_the_same_clock(&self, later: &Self) -> bool {

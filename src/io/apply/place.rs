@@ -15,7 +15,6 @@ use crate::model::{ContentId, FileTime, Mode, SyncPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, OFlags, RenameFlags};
 use rustix::io::Errno;
-use std::io::Read;
 
 /// Undoing an exchange gives up after so many writes of others between two of its steps. All of them are in the folder
 /// or in history even then.
@@ -277,12 +276,11 @@ impl Place<'_> {
     fn check_not_written(&self, handle: &OwnedFd) -> Result<(), Outcome> {
         let (Some(content), Ok(held)) = (self.change.content, beneath::facts(handle)) else { return Ok(()) };
         let failed = |e| self.change.failed("read", e);
-        let Some((mut file, facts)) = beneath::regular(self.parent, self.name).map_err(failed)? else {
+        let Some((file, facts)) = beneath::regular(self.parent, self.name).map_err(failed)? else {
             return Err(Outcome::Stale);
         };
-        let mut hasher = blake3::Hasher::new();
-        let hashed = if facts.stat.ino == held.stat.ino { hash_into(&mut hasher, &mut file) } else { Ok(()) };
-        if hashed.is_ok() && hasher.finalize().as_bytes() == &content.0 {
+        let is_same_inode = facts.stat.ino == held.stat.ino;
+        if is_same_inode && beneath::content_of(&file).is_ok_and(|(now, _)| now == content) {
             return Ok(());
         }
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
@@ -366,17 +364,6 @@ impl Place<'_> {
         let now = beneath::stat_at(self.parent, self.name).ok().flatten();
         let stat = now.filter(|now| is_untouched(&staged, now)).unwrap_or(staged);
         Ok(Placed { stat: Some(stat), kept })
-    }
-}
-
-fn hash_into(hasher: &mut blake3::Hasher, file: &mut std::fs::File) -> std::io::Result<()> {
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(());
-        }
-        hasher.update(&buffer[..read]);
     }
 }
 

@@ -8,9 +8,9 @@ use super::name::{NAME_BYTES, Parsed, parse, renamed, sidecar};
 use super::{History, Item};
 use crate::engine::{Event, Keep, Stat, StatKind};
 use crate::io::{Events, beneath};
-use crate::model::{ContentId, Kind, SyncPath};
+use crate::model::{Kind, SyncPath};
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -96,12 +96,12 @@ impl History {
     /// From now on it counts as the loser of a conflict.
     fn is_loser(&self, events: &Events, name: &str, path: &SyncPath) {
         let told = self.keep_as_loser(name, path).and_then(|kept| {
-            let Some((mut file, facts)) =
+            let Some((file, facts)) =
                 beneath::regular(self.root.history(), kept.as_bytes()).map_err(beneath::std_error)?
             else {
                 return Ok(());
             };
-            let (size, content) = hash(&mut file)?;
+            let (content, size) = beneath::content_of(&file)?;
             let (path, kind) = (path.clone(), Kind::File { size, content });
             events.send(Event::WrittenLate { path, stat: facts.stat, kind, kept });
             Ok(())
@@ -135,16 +135,4 @@ fn was_written_late(item: &Item) -> bool {
     let stat = &item.facts.stat;
     let (mtime, ctime) = (stat.mtime.as_stamp(), stat.ctime.as_stamp());
     stat.kind == StatKind::File && reason != Keep::Conflict && mtime > time_ns && mtime <= ctime
-}
-
-pub(super) fn hash(file: &mut std::fs::File) -> io::Result<(u64, ContentId)> {
-    let (mut hasher, mut buffer, mut size) = (blake3::Hasher::new(), vec![0; 256 * 1024], 0);
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok((size, ContentId(*hasher.finalize().as_bytes())));
-        }
-        hasher.update(&buffer[..read]);
-        size += read as u64;
-    }
 }

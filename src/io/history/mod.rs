@@ -14,6 +14,7 @@ use super::root::Root;
 use super::stage::Stage;
 use crate::engine::retention::{self, Held, Retention};
 use crate::engine::{Cause, Keep, StatKind, Trouble};
+use crate::io::clock::wall_ns;
 use crate::model::{ContentId, FileTime, Mode, SyncPath};
 use late::Late;
 use name::{NAME_BYTES, SIDECAR, UniqueName, parse, sidecar, unescape};
@@ -21,7 +22,7 @@ use rustix::fs::AtFlags;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 pub(in crate::io) use name::unique_name;
 
@@ -111,7 +112,7 @@ impl History {
 
     /// What one thing holds; `None` if there is no such file.
     pub fn content(&self, name: &str) -> io::Result<Option<ContentId>> {
-        self.open_kept(name)?.map(|mut file| Ok(late::hash(&mut file)?.1)).transpose()
+        self.open_kept(name)?.map(|file| Ok(beneath::content_of(&file)?.0)).transpose()
     }
 
     /// Whether this is the name of something kept.
@@ -149,12 +150,12 @@ impl History {
         let mut fill = self.lock_fill();
         if fill.left_bytes > quota_bytes && fill.judged.is_none_or(|at| at.elapsed() >= JUDGE_EVERY) {
             drop(fill);
-            if let Err(why) = self.prune(now_ns()) {
+            if let Err(why) = self.prune(wall_ns()) {
                 tracing::warn!("history cannot be pruned: {why}");
             }
             fill = self.lock_fill();
         }
-        if fill.guarded_bytes < quota_bytes {
+        if !retention::is_full(fill.guarded_bytes, quota_bytes) {
             return Ok(());
         }
         let (held, quota) = (super::words::bytes(fill.guarded_bytes), super::words::bytes(quota_bytes));
@@ -245,8 +246,4 @@ impl Item {
         let (name, path, time_ns, reason) = (self.name, self.path?, self.time_ns, self.reason);
         Some(Kept { name, path, time_ns, reason, size: stat.size, kind: stat.kind, mode: stat.mode, mtime: stat.mtime })
     }
-}
-
-fn now_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

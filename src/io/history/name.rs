@@ -4,9 +4,9 @@
 //! `{name}.path`. May import `engine`'s values and `model`. Deliberately not here: the files.
 
 use crate::engine::Keep;
+use crate::io::clock::wall_ns;
 use crate::model::text;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) const NAME_BYTES: usize = 200;
 pub(super) const SIDECAR: &str = ".path";
@@ -19,7 +19,7 @@ pub(in crate::io) struct UniqueName {
 /// A name that this process has not used before, later than all that it has used.
 pub(in crate::io) fn unique_name(reason: Keep, path: &[u8]) -> UniqueName {
     static LAST: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+    let now = wall_ns();
     let later = |last: u64| now.max(last.saturating_add(1));
     let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(later(last)));
     name_at(later(last.unwrap_or_default()), reason, path)

@@ -6,6 +6,7 @@ use crate::engine::Event;
 use crate::io::Events;
 use crate::model::{ContentId, Kind};
 use std::os::unix::fs::MetadataExt;
+use std::time::SystemTime;
 
 const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
 
@@ -60,7 +61,7 @@ fn nothing_more_is_replaced_while_history_is_full_of_what_stood_a_day_ago() {
     let history = history(temp.path());
     let path = SyncPath::new("f").unwrap();
     history.admit(&path).unwrap();
-    let now = now_ns();
+    let now = wall_ns();
     for n in 0..4 {
         let name = put(temp.path(), now - 60_000_000_000, Keep::Replaced, &format!("f{n}"), &[0; 1000]);
         let old = SystemTime::now() - Duration::from_hours(48);

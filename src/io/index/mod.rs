@@ -12,7 +12,7 @@ mod rows;
 
 use crate::engine::digest::Digests;
 use crate::engine::index::{Counts, Row};
-use crate::io::boot;
+use crate::io::clock::wall_ns;
 use crate::io::fail::{self, Point};
 use crate::model::SyncPath;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params};
@@ -121,7 +121,7 @@ impl SqliteIndex {
         if self.writing {
             let counts = self.counts;
             self.attempt(|index| index.write_meta(META_COUNTS, &codec::encode_counts(&counts)));
-            self.attempt(|index| index.write_meta(META_COMMITTED, &boot::wall_ns().to_be_bytes()));
+            self.attempt(|index| index.write_meta(META_COMMITTED, &wall_ns().to_be_bytes()));
             fail::after(Point::IndexCommit);
             self.attempt(|index| Ok(index.statement("COMMIT")?.execute([]).map(drop)?));
             fail::after(Point::IndexCommitted);

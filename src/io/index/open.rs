@@ -6,6 +6,7 @@
 use super::{IndexError, META_CLEAN, META_COMMITTED, META_COUNTS, META_HORIZON, SqliteIndex, codec, conflicts};
 use crate::engine::digest::Digests;
 use crate::engine::index::Counts;
+use crate::io::clock::wall_ns;
 use crate::wire::message::{Bucket, Digest};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
@@ -15,7 +16,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// The version of the layout: `PRAGMA user_version`.
 const VERSION: u32 = 1;
@@ -287,7 +288,7 @@ fn rebuilt(path: &Path, why: String) -> Result<Opened, IndexError> {
 
 /// Moves the file and its log away under a name that is free.
 fn set_aside(path: &Path) -> Result<PathBuf, IndexError> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = wall_ns() / 1_000_000_000;
     let named = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);

@@ -1,0 +1,81 @@
+//! A queue that threads wait at until it is stopped. May import nothing. Deliberately not here: what is in it.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug)]
+pub struct Queue<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    items: VecDeque<T>,
+    is_stopped: bool,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        let state = State { items: VecDeque::new(), is_stopped: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+}
+
+impl<T> Queue<T> {
+    pub fn extend(&self, items: Vec<T>) {
+        if !items.is_empty() {
+            self.lock().items.extend(items);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Gives the waiting items to `change`, which may add some or take some.
+    pub fn with<R>(&self, change: impl FnOnce(&mut VecDeque<T>) -> R) -> R {
+        let result = change(&mut self.lock().items);
+        self.changed.notify_all();
+        result
+    }
+
+    /// Waits until something is there, and gives it to `take`. `None` once the queue is stopped; what is still in it is
+    /// dropped with it.
+    pub fn wait<R>(&self, take: impl FnOnce(&mut VecDeque<T>) -> R) -> Option<R> {
+        let mut state = self.lock();
+        while state.items.is_empty() && !state.is_stopped {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        (!state.is_stopped).then(|| take(&mut state.items))
+    }
+
+    pub fn stop(&self) {
+        self.lock().is_stopped = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_gets_what_comes_and_then_the_end() {
+        let queue = Queue::default();
+        let next = || queue.wait(VecDeque::pop_front).flatten();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(next);
+            queue.extend(vec![7, 8]);
+            assert_eq!(waiter.join().unwrap(), Some(7));
+            queue.with(|items| items.push_front(6));
+            assert_eq!((next(), next()), (Some(6), Some(8)));
+            let waiter = scope.spawn(next);
+            queue.stop();
+            assert_eq!(waiter.join().unwrap(), None);
+        });
+        queue.extend(vec![9]);
+        assert_eq!(next(), None);
+    }
+}

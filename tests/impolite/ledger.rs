@@ -1,0 +1,111 @@
+//! What users wrote and what they did away with by their own hands, and the oracle over it.
+//!
+//! Every value is unique, so it is known by its hash. A user who replaces, deletes or moves something knows what it was: files are
+//! exchanged, renamed out, or written through a descriptor that they were read through before.
+
+use crate::common::tree::Node;
+use crate::common::{Machine, Tree};
+use std::collections::{BTreeMap, BTreeSet};
+
+type Hash = [u8; 32];
+
+#[derive(Default)]
+pub struct Ledger {
+    /// What must be somewhere, with who wrote it and where.
+    owed: BTreeMap<Hash, String>,
+    /// What may be somewhere: half of a file that was being written.
+    passing: BTreeSet<Hash>,
+    /// Replaced or deleted by a user who had it under his hands.
+    released: BTreeSet<Hash>,
+    /// Values that a user took from a path, and how; and how often one was put there.
+    taken: BTreeMap<(Hash, String), Taken>,
+    put: BTreeMap<(Hash, String), u32>,
+    /// Unique names that were there for a moment, and where.
+    fleeting: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Another value took its place.
+    Replaced,
+    /// The name went.
+    Removed,
+}
+
+impl Ledger {
+    pub fn wrote(&mut self, bytes: &[u8], path: &str, who: &str) {
+        self.owed.insert(hash(bytes), format!("{who} at {path}"));
+        *self.put.entry((hash(bytes), path.to_owned())).or_default() += 1;
+    }
+
+    /// A state of a file on its way from one value to the next.
+    pub fn passed(&mut self, bytes: &[u8]) {
+        self.passing.insert(hash(bytes));
+    }
+
+    pub fn did_away(&mut self, bytes: &[u8], path: &str, how: Taken) {
+        self.released.insert(hash(bytes));
+        self.taken.insert((hash(bytes), path.to_owned()), how);
+    }
+
+    pub fn moved(&mut self, bytes: &[u8], from: &str, to: &str) {
+        self.taken.insert((hash(bytes), from.to_owned()), Taken::Removed);
+        *self.put.entry((hash(bytes), to.to_owned())).or_default() += 1;
+    }
+
+    pub fn fleeting(&mut self, path: &str) {
+        self.fleeting.insert(name_of(path).to_owned(), path.to_owned());
+    }
+
+    pub fn len(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// The oracle, over the tree that all machines hold and the history of each. `after_kills`: a kill may fall between an install and
+    /// its commit; what the user deletes before the next start then returns, because no index can tell that from an install
+    /// that never happened.
+    pub fn check(&self, tree: &Tree, machines: &[Machine], after_kills: bool) {
+        let mut safe: BTreeSet<Hash> = machines.iter().flat_map(Machine::history).map(|bytes| hash(&bytes)).collect();
+        for (path, node) in &tree.0 {
+            let Node::File { hash, .. } = node else { continue };
+            let path = path.escape_ascii().to_string();
+            if super::tools::is_foreign(&path) {
+                continue;
+            }
+            self.check_one(&path, *hash.as_bytes(), after_kills);
+            safe.insert(*hash.as_bytes());
+        }
+        safe.extend(&self.released);
+        let lost: Vec<_> = self.owed.iter().filter(|(hash, _)| !safe.contains(*hash)).map(|(_, who)| who).collect();
+        assert!(lost.is_empty(), "{} of {} values are lost: {lost:?}", lost.len(), self.owed.len());
+    }
+
+    fn check_one(&self, path: &str, hash: Hash, after_kills: bool) {
+        if let Some(place) = self.fleeting.get(name_of(path)) {
+            // Elsewhere it went with a folder that another user moved.
+            assert!(after_kills || place != path, "{path} is back: its user had removed it");
+            return;
+        }
+        let Some(who) = self.owed.get(&hash) else {
+            assert!(!self.passing.contains(&hash), "{path} holds half of what was written");
+            panic!("{path} holds what nobody wrote");
+        };
+        let at = (hash, path.to_owned());
+        let times = self.put.get(&at).copied().unwrap_or_default();
+        match self.taken.get(&at) {
+            Some(Taken::Replaced) if times <= 1 => panic!("{path} holds '{who}', which a user had replaced"),
+            Some(Taken::Removed) if times <= 1 && !after_kills => {
+                panic!("{path} holds '{who}', which a user had removed from there")
+            }
+            _ => {}
+        }
+    }
+}
+
+fn name_of(path: &str) -> &str {
+    path.rsplit('/').next().expect("a path has a last name")
+}
+
+fn hash(bytes: &[u8]) -> Hash {
+    *blake3::hash(bytes).as_bytes()
+}

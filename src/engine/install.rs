@@ -17,6 +17,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
         let on_disk = row.live_on_disk();
         let keep = match on_disk {
+            _ if self.suspects.contains(path) => Keep::Suspect,
             Some((old, _)) if row.winner.conflicts_with(old) => Keep::Conflict,
             _ if !row.winner.is_live() => Keep::Deleted,
             _ => Keep::Replaced,
@@ -163,6 +164,8 @@ impl<I: Index> Engine<I> {
     fn install_done(&mut self, now: Now, path: &SyncPath, entry: &Entry, stat: Option<Stat>, kept: Option<String>) {
         let Some(mut row) = self.index.get(path) else { return };
         let replaced = row.disk.replace(merge::on_disk(entry.clone(), stat)).map(|disk| disk.entry);
+        // Nobody made what was suspect: it is no side of a conflict.
+        let kept = kept.filter(|_| !self.suspects.contains(path));
         row.installing = None;
         self.lost_to_peer(now, path, replaced.as_ref());
         self.scan.looked(path);

@@ -109,6 +109,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn link_down(&mut self, link: LinkId) {
         if self.sessions.remove(&link).is_some() {
             self.forget_source(link);
+            self.survey_without(link);
         }
     }
 
@@ -136,6 +137,8 @@ impl<I: Index> Engine<I> {
                 self.act(Action::SendContents { to: link, files });
             }
             Message::Contents { contents } => self.contents_came(link, contents, wire_bytes),
+            Message::Survey { id, paths } => self.surveyed_by(link, id, &paths),
+            Message::Holdings { id, held } => self.holdings_came(link, id, &held),
         }
     }
 
@@ -460,7 +463,7 @@ impl<I: Index> Engine<I> {
         self.act(Action::Send { to, message });
     }
 
-    fn close(&mut self, link: LinkId, why: &str) {
+    pub(super) fn close(&mut self, link: LinkId, why: &str) {
         self.act(Action::Close { link, why: why.to_owned() });
     }
 

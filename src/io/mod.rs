@@ -23,6 +23,7 @@ pub mod outbox;
 pub mod presence;
 pub mod root;
 pub mod scan;
+pub mod scrub;
 pub mod secret;
 pub mod stage;
 pub mod state;

@@ -53,13 +53,13 @@ mod wants;
 pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, Source};
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
-    Boot, Cause, Decision, Event, FetchError, FetchId, Hint, LinkId, Merge, Now, Observed, RootState, Scrubbed, StageId,
-    Stat, StatKind, Trouble, Verify, WalkId,
+    Boot, Cause, Decision, Event, FetchError, FetchId, Hint, LinkId, Merge, Now, Observed, RootState, Scrubbed,
+    StageId, Stat, StatKind, Trouble, Verify, WalkId,
 };
 pub use scrub::{Run, Verification};
+pub use status::{DeviceStatus, PeerStatus, Status};
 pub use survey::{FileHeld, MachineTally, Tally};
 pub use suspect::SuspectStatus;
-pub use status::{DeviceStatus, PeerStatus, Status};
 
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::Change;

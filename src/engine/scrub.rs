@@ -9,8 +9,8 @@ use super::action::{Action, Pace, Report};
 use super::event::{Boot, Hint, Now, Scrubbed, Stat, Verify};
 use super::index::{Index, Row};
 use super::local::{PAGE, is_racy};
-use super::suspect::{SUSPECTS_CAP, SuspectStatus};
 use super::survey::Tally;
+use super::suspect::{SUSPECTS_CAP, SuspectStatus};
 use super::{DAY_NS, Engine, META_SCRUB, SECOND};
 use crate::model::{ContentId, SyncPath};
 use serde::{Deserialize, Serialize};
@@ -174,7 +174,8 @@ impl Scrub {
     pub fn was_right_in_this_boot(&self, path: &SyncPath) -> bool {
         let here = Some(self.boot.id);
         self.kept.past.is_some_and(|past| past.boot == here)
-            || (self.kept.monthly.boot == here && self.kept.monthly.cursor.as_ref().is_some_and(|cursor| path <= cursor))
+            || (self.kept.monthly.boot == here
+                && self.kept.monthly.cursor.as_ref().is_some_and(|cursor| path <= cursor))
     }
 
     /// The day (since 1970) on which the path was last hashed, or an earlier one; 0: never.
@@ -415,7 +416,8 @@ impl<I: Index> Engine<I> {
 
     /// The batch may be done, and with it the round.
     fn read_on(&mut self, now: Now) {
-        let Some(Batch { is_asked, upto, is_last, .. }) = self.scrub.batch.take_if(|batch| batch.left.is_empty()) else {
+        let Some(Batch { is_asked, upto, is_last, .. }) = self.scrub.batch.take_if(|batch| batch.left.is_empty())
+        else {
             return;
         };
         self.round(is_asked).cursor = upto;

@@ -110,8 +110,7 @@ impl<I: Index> Engine<I> {
         };
         let tally = Tally { machines: links.iter().map(machine).collect(), ..Tally::default() };
         let (page, waits_for) = (Vec::new(), BTreeSet::new());
-        self.survey.under_way =
-            Some(UnderWay { below, cursor: None, page, is_last: false, waits_for, links, tally });
+        self.survey.under_way = Some(UnderWay { below, cursor: None, page, is_last: false, waits_for, links, tally });
         self.survey_next();
     }
 

@@ -126,14 +126,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// A look at a suspect file. Whether that is all there is to it: a touch of what is no version is none either.
-    pub(super) fn is_suspect_still(
-        &mut self,
-        now: Now,
-        path: &SyncPath,
-        kind: &Kind,
-        mode: Mode,
-        stat: &Stat,
-    ) -> bool {
+    pub(super) fn is_suspect_still(&mut self, now: Now, path: &SyncPath, kind: &Kind, mode: Mode, stat: &Stat) -> bool {
         let Some(suspect) = self.suspects.by_path.get(path) else { return false };
         let keeps = suspect.decision == Some(Decision::Keep);
         let Some(mut row) = self.index.get(path) else { return false };

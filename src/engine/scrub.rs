@@ -161,11 +161,12 @@ impl Scrub {
         self.boot
     }
 
-    /// When there is something to do. While files are being read, their answers come by themselves.
+    /// When there is something to do. While files are being read, or peers asked, the answers come by themselves.
     pub fn next(&self) -> Option<u64> {
         match &self.batch {
             Some(_) => None,
-            None if self.kept.asked.is_some() && !self.asks_peers => Some(0),
+            None if self.asks_peers => None,
+            None if self.kept.asked.is_some() => Some(0),
             None => self.is_monthly.then_some(self.next_check),
         }
     }
@@ -392,8 +393,6 @@ impl<I: Index> Engine<I> {
                 self.passed_over(is_asked);
                 if outcome == Scrubbed::Moved {
                     self.settle.hint(now.mono, path.clone(), Hint::Closed);
-                } else if let Scrubbed::Failed(trouble) = outcome {
-                    self.problem(path, trouble.text);
                 }
             }
         }

@@ -114,6 +114,9 @@ enum Command {
         /// PATH is suspect and right as it is: make it a new version
         #[arg(long, requires = "path", conflicts_with_all = ["peers", "rate", "stop"])]
         keep: bool,
+        /// Only say how far a verification is, or what the last one found
+        #[arg(long, conflicts_with_all = ["path", "peers", "rate", "stop"])]
+        status: bool,
         /// Stop the verification that is under way
         #[arg(long, conflicts_with_all = ["path", "peers", "rate"])]
         stop: bool,
@@ -220,6 +223,9 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
             let (path, at_ns) = place.path_and_time(&path)?;
             let query = json!({ "path": path, "at_ns": at_ns.map(|at| at.to_string()) });
             say(json, &client.post::<RestoredView>("/v1/restore", &query).await?, show::restored)
+        }
+        Command::Verify { status: true, .. } => {
+            say(json, &client.get::<VerifyView>("/v1/verify", &[]).await?, verify::text)
         }
         Command::Verify { stop: true, .. } => {
             let view: VerifyView = client.post("/v1/verify/stop", &json!({})).await?;

@@ -276,11 +276,12 @@ pub enum Report {
     ReadWrongly {
         path: SyncPath,
     },
-    /// Everything was hashed again. `found`: how many files are suspect since.
+    /// Everything was hashed again. `found`: how many files are suspect since; `passed_over`: were in use.
     Verified {
         files: u64,
         bytes: u64,
         found: u64,
+        passed_over: u64,
         took_ns: u64,
     },
     /// What was held goes ahead.

@@ -30,7 +30,7 @@ const IDLE_BYTES_A_SECOND: u64 = 20 << 20;
 const CHECK_EVERY_NS: u64 = 3600 * SECOND;
 const BUSY_REST_NS: u64 = 5 * SECOND;
 /// A restart repeats at most this much.
-const STORE_EVERY_NS: u64 = 10 * SECOND;
+const STORE_EVERY_NS: u64 = 2 * SECOND;
 
 /// One way through the tree.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -444,16 +444,17 @@ impl<I: Index> Engine<I> {
     }
 
     fn whole_round(&mut self, now: Now, round: &Round) {
-        let Round { began, boot, files, bytes, found, .. } = *round;
+        let Round { began, boot, files, bytes, found, passed_over, .. } = *round;
         self.scrub.kept.past = Some(Past { began, ended: now.wall, boot });
         let took_ns = now.wall.saturating_sub(began);
-        self.out.push(Action::Report(Report::Verified { files, bytes, found, took_ns }));
+        self.out.push(Action::Report(Report::Verified { files, bytes, found, passed_over, took_ns }));
     }
 
     /// All that a person asked for is read. If that was everything, the month begins anew.
     fn asked_is_read(&mut self, now: Now) {
         let Some(asked) = self.scrub.kept.asked.clone() else { return };
-        if asked.round.below.is_none() {
+        // With what it passed over, the month's own round goes on.
+        if asked.round.below.is_none() && asked.round.passed_over == 0 {
             self.whole_round(now, &asked.round);
             self.scrub.kept.monthly = new_round(now, self.scrub.boot.id, None);
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, Seen, Version};
-use crate::wire::message::{Change, Held, MESSAGE_BYTES, Want};
+use crate::wire::message::{Change, Held, MESSAGE_BYTES, SURVEY_PATHS, Want};
 use crate::wire::split::split;
 use proptest::prelude::*;
 
@@ -278,4 +278,14 @@ fn all_buckets_of_all_groups_fit_one_frame() {
     let groups = (0..=255).map(|group| (group, vec![[group; 16]; 256])).collect();
     let packet = Packet::Message(Message::Buckets { groups });
     assert_eq!(round_trip(&packet), packet);
+}
+
+#[test]
+fn a_survey_of_too_many_paths_is_refused() {
+    let survey = |paths: usize| {
+        let path = SyncPath::new("f").unwrap();
+        encode(&Packet::Message(Message::Survey { id: 1, paths: vec![path; paths] })).to_vec().into()
+    };
+    assert!(decode_first(&survey(SURVEY_PATHS)).is_ok());
+    assert_eq!(decode_first(&survey(SURVEY_PATHS + 1)), Err(FrameError::Body("a count that it cannot hold")));
 }

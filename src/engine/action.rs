@@ -73,6 +73,8 @@ pub enum Outcome {
     BadContent,
     /// The source is gone or changed.
     NoSource,
+    /// Of a file whose permissions and mtime alone were to change: its bytes are not its content, though its stat is as expected.
+    NotItsContent,
     Failed(Trouble),
 }
 

@@ -105,6 +105,15 @@ impl<I: Index> Engine<I> {
                 self.wants.make_ready(&path);
             }
             Outcome::NoSource | Outcome::BadContent => self.bad_content(now, &path),
+            Outcome::NotItsContent => {
+                // A write that the stat does not show is an edit while the second hash is to come, and rot after that.
+                if self.rechecks.contains(&path) {
+                    self.recheck_now(&path);
+                } else {
+                    self.doubt(&path);
+                }
+                self.back_off(now, &path);
+            }
             Outcome::Failed(trouble) => {
                 // It may be in place and not durable.
                 self.cut_off.insert(path.clone());

@@ -330,6 +330,9 @@ impl<I: Index> Engine<I> {
             Event::FetchFailed { fetch, why } => self.fetch_failed(now, fetch, why),
             Event::FetchAsked { link, stream, path, content, size } => {
                 let file = self.locate(&path, content, size);
+                if let Some(file) = &file {
+                    self.note_served(link, &file.path, content);
+                }
                 self.act(Action::Serve { to: link, stream, file });
             }
             Event::Installed { job, outcome } => self.installed(now, job, outcome),

@@ -6,7 +6,7 @@
 //! file (`suspect.rs`), and reading (the shell's affair).
 
 use super::action::{Action, Pace, Report};
-use super::event::{Boot, Hint, Now, Scrubbed, Stat, Verify};
+use super::event::{Boot, Hint, LinkId, Now, Scrubbed, Stat, Verify};
 use super::index::{Index, Row};
 use super::local::{PAGE, is_racy};
 use super::survey::Tally;
@@ -14,7 +14,7 @@ use super::suspect::{SUSPECTS_CAP, SuspectStatus};
 use super::{DAY_NS, Engine, META_SCRUB, SECOND};
 use crate::model::{ContentId, SyncPath};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const ROUND_NS: u64 = 30 * DAY_NS;
 /// A file costs as much as so many bytes, whatever its size.
@@ -25,7 +25,9 @@ const BATCH_BYTES: u64 = 64 << 20;
 /// Rows read from the index for one batch.
 const ROWS: usize = 2 * BATCH_FILES;
 /// By itself it reads no faster than this.
-const IDLE_BYTES_A_SECOND: u64 = 20 << 20;
+const IDLE: Pace = Pace { bytes_a_second: 20 << 20, yields: true };
+/// Contents that were asked for and are remembered, at most (P9).
+const SERVED_CAP: usize = 4096;
 /// How often it is seen whether a day's share is due; and whether there is nothing else to do any more.
 const CHECK_EVERY_NS: u64 = 3600 * SECOND;
 const BUSY_REST_NS: u64 = 5 * SECOND;
@@ -89,9 +91,18 @@ enum Try {
     Second,
 }
 
+/// On whose account something is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Monthly,
+    Asked,
+    /// Something said that its bytes may not be what they should.
+    Doubted,
+}
+
 /// What is being read.
 struct Batch {
-    is_asked: bool,
+    which: Which,
     left: BTreeMap<SyncPath, Try>,
     upto: Option<SyncPath>,
     is_last: bool,
@@ -139,6 +150,11 @@ pub(super) struct Scrub {
     stored_at: u64,
     over: Option<Run>,
     asks_peers: bool,
+    doubted: BTreeSet<SyncPath>,
+    /// Who asked how often for the content of a path.
+    served: BTreeMap<(LinkId, SyncPath), (ContentId, u32)>,
+    /// Counts what is read in doubt; nobody asks.
+    in_doubt: Round,
 }
 
 impl Scrub {
@@ -154,6 +170,9 @@ impl Scrub {
             stored_at: 0,
             over: None,
             asks_peers: false,
+            doubted: BTreeSet::new(),
+            served: BTreeMap::new(),
+            in_doubt: Round::default(),
         }
     }
 
@@ -165,6 +184,7 @@ impl Scrub {
     pub fn next(&self) -> Option<u64> {
         match &self.batch {
             Some(_) => None,
+            None if !self.doubted.is_empty() => Some(0),
             None if self.asks_peers => None,
             None if self.kept.asked.is_some() => Some(0),
             None => self.is_monthly.then_some(self.next_check),
@@ -267,9 +287,12 @@ impl<I: Index> Engine<I> {
             self.scrub.next_check = now.mono + CHECK_EVERY_NS;
             return self.over_with(None);
         }
+        if !self.scrub.doubted.is_empty() {
+            return self.read_doubted(now);
+        }
         if let Some(asked) = &self.scrub.kept.asked {
             let pace = Pace { bytes_a_second: asked.bytes_a_second, yields: false };
-            return self.read_next(now, true, pace);
+            return self.read_next(now, Which::Asked, pace);
         }
         if !self.scrub.is_due {
             self.scrub.is_due = self.owes(now);
@@ -279,7 +302,7 @@ impl<I: Index> Engine<I> {
         } else if self.has_other_work() {
             self.scrub.next_check = now.mono + BUSY_REST_NS;
         } else {
-            self.read_next(now, false, Pace { bytes_a_second: IDLE_BYTES_A_SECOND, yields: true });
+            self.read_next(now, Which::Monthly, IDLE);
         }
     }
 
@@ -312,12 +335,9 @@ impl<I: Index> Engine<I> {
     }
 
     /// Asks for the next files of a round.
-    fn read_next(&mut self, now: Now, is_asked: bool, pace: Pace) {
-        let round = if is_asked { self.scrub.kept.asked.as_ref().map(|asked| &asked.round) } else { None };
-        let (below, cursor) = {
-            let round = round.unwrap_or(&self.scrub.kept.monthly);
-            (round.below.clone(), round.cursor.clone())
-        };
+    fn read_next(&mut self, now: Now, which: Which, pace: Pace) {
+        let round = self.round(which);
+        let (below, cursor) = (round.below.clone(), round.cursor.clone());
         let mut page: VecDeque<(SyncPath, Row)> = self.index.below(below.as_ref(), cursor.as_ref(), ROWS).into();
         let is_last = page.len() < ROWS;
         if let Some(itself) = below.filter(|_| cursor.is_none())
@@ -325,7 +345,7 @@ impl<I: Index> Engine<I> {
         {
             page.push_front((itself, row));
         }
-        let mut batch = Batch { is_asked, left: BTreeMap::new(), upto: cursor, is_last: false };
+        let mut batch = Batch { which, left: BTreeMap::new(), upto: cursor, is_last: false };
         let mut bytes = 0;
         while batch.left.len() < BATCH_FILES
             && bytes < BATCH_BYTES
@@ -339,7 +359,7 @@ impl<I: Index> Engine<I> {
                     self.act(Action::Scrub { path: path.clone(), known: *stat, pace });
                     batch.left.insert(path.clone(), Try::First);
                 } else if !self.suspects.contains(&path) {
-                    self.passed_over(is_asked);
+                    self.passed_over(which);
                 }
             }
             batch.upto = Some(path);
@@ -357,40 +377,74 @@ impl<I: Index> Engine<I> {
         !is_young && !is_in_use && !is_unknown
     }
 
-    fn passed_over(&mut self, is_asked: bool) {
-        let round = self.round(is_asked);
+    fn passed_over(&mut self, which: Which) {
+        let round = self.round(which);
         (round.boot, round.passed_over) = (None, round.passed_over + 1);
     }
 
-    fn round(&mut self, is_asked: bool) -> &mut Round {
-        match &mut self.scrub.kept {
-            Kept { asked: Some(asked), .. } if is_asked => &mut asked.round,
-            Kept { monthly, .. } => monthly,
+    fn round(&mut self, which: Which) -> &mut Round {
+        match (which, &mut self.scrub.kept) {
+            (Which::Asked, Kept { asked: Some(asked), .. }) => &mut asked.round,
+            (Which::Monthly, Kept { monthly, .. }) => monthly,
+            _ => &mut self.scrub.in_doubt,
         }
+    }
+
+    /// Its bytes may not be what the index says: they are hashed soon.
+    pub(super) fn doubt(&mut self, path: &SyncPath) {
+        if self.scrub.doubted.len() < SERVED_CAP {
+            self.scrub.doubted.insert(path.clone());
+        }
+    }
+
+    /// A peer is given a content. One that asks for it again did not get what it wanted, perhaps; once that is hashed, no more.
+    pub(super) fn note_served(&mut self, link: LinkId, path: &SyncPath, content: ContentId) {
+        if self.scrub.served.len() >= SERVED_CAP {
+            self.scrub.served.clear();
+        }
+        let asks = self.scrub.served.entry((link, path.clone())).or_insert((content, 0));
+        *asks = if asks.0 == content { (content, asks.1.saturating_add(1)) } else { (content, 1) };
+        if asks.1 == 2 {
+            self.doubt(path);
+        }
+    }
+
+    fn read_doubted(&mut self, now: Now) {
+        let mut batch = Batch { which: Which::Doubted, left: BTreeMap::new(), upto: None, is_last: true };
+        for path in std::mem::take(&mut self.scrub.doubted) {
+            let row = self.index.get(&path);
+            let known = row.as_ref().and_then(Row::live_on_disk).filter(|(entry, _)| entry.file().is_some());
+            if let Some((_, stat)) = known.filter(|(_, stat)| self.may_judge(now, &path, stat)) {
+                self.act(Action::Scrub { path: path.clone(), known: *stat, pace: IDLE });
+                batch.left.insert(path, Try::First);
+            }
+        }
+        self.scrub.batch = Some(batch);
+        self.read_on(now);
     }
 
     pub(super) fn scrubbed(&mut self, now: Now, path: &SyncPath, stat: &Stat, outcome: Scrubbed) {
         let Some(batch) = &mut self.scrub.batch else { return };
-        let (is_asked, Some(which)) = (batch.is_asked, batch.left.remove(path)) else { return };
+        let (which, Some(reading)) = (batch.which, batch.left.remove(path)) else { return };
         let row = self.index.get(path);
         let known = row.as_ref().and_then(Row::live_on_disk).filter(|(_, known)| *known == stat);
         let content = known.and_then(|(entry, _)| entry.file()).filter(|_| self.may_judge(now, path, stat));
         match (content, outcome) {
             (Some((content, size)), Scrubbed::Read(found)) if found == content => {
-                let round = self.round(is_asked);
+                let round = self.round(which);
                 round.files += 1;
                 round.bytes = round.bytes.saturating_add(size);
-                if which == Try::Second {
+                if reading == Try::Second {
                     self.out.push(Action::Report(Report::ReadWrongly { path: path.clone() }));
                 }
             }
-            (Some(_), Scrubbed::Read(_) | Scrubbed::Unreadable(_)) if which == Try::First => {
+            (Some(_), Scrubbed::Read(_) | Scrubbed::Unreadable(_)) if reading == Try::First => {
                 self.read_again(path, stat);
             }
-            (Some(_), Scrubbed::Read(found)) => self.is_suspect(now, is_asked, path, Some(found)),
-            (Some(_), Scrubbed::Unreadable(_)) => self.is_suspect(now, is_asked, path, None),
+            (Some(_), Scrubbed::Read(found)) => self.is_suspect(now, which, path, Some(found)),
+            (Some(_), Scrubbed::Unreadable(_)) => self.is_suspect(now, which, path, None),
             (_, outcome) => {
-                self.passed_over(is_asked);
+                self.passed_over(which);
                 if outcome == Scrubbed::Moved {
                     self.settle.hint(now.mono, path.clone(), Hint::Closed);
                 }
@@ -402,28 +456,28 @@ impl<I: Index> Engine<I> {
     fn read_again(&mut self, path: &SyncPath, stat: &Stat) {
         if let Some(batch) = &mut self.scrub.batch {
             batch.left.insert(path.clone(), Try::Second);
-            let pace = Pace { bytes_a_second: IDLE_BYTES_A_SECOND, yields: false };
+            let pace = Pace { yields: false, ..IDLE };
             self.act(Action::Scrub { path: path.clone(), known: *stat, pace });
         }
     }
 
-    fn is_suspect(&mut self, now: Now, is_asked: bool, path: &SyncPath, found: Option<ContentId>) {
-        let round = self.round(is_asked);
+    fn is_suspect(&mut self, now: Now, which: Which, path: &SyncPath, found: Option<ContentId>) {
+        let round = self.round(which);
         (round.files, round.found) = (round.files + 1, round.found + 1);
         self.suspect(now, path, found);
     }
 
     /// The batch may be done, and with it the round.
     fn read_on(&mut self, now: Now) {
-        let Some(Batch { is_asked, upto, is_last, .. }) = self.scrub.batch.take_if(|batch| batch.left.is_empty())
-        else {
+        let Some(Batch { which, upto, is_last, .. }) = self.scrub.batch.take_if(|batch| batch.left.is_empty()) else {
             return;
         };
-        self.round(is_asked).cursor = upto;
-        match (is_asked, is_last) {
-            (true, true) => self.asked_is_read(now),
-            (false, true) => self.round_is_over(now),
-            (false, false) if self.behind(now) == 0 => {
+        self.round(which).cursor = upto;
+        match (which, is_last) {
+            (Which::Doubted, _) => {}
+            (Which::Asked, true) => self.asked_is_read(now),
+            (Which::Monthly, true) => self.round_is_over(now),
+            (Which::Monthly, false) if self.behind(now) == 0 => {
                 self.scrub.is_due = false;
                 self.store_scrub(now);
             }
@@ -471,7 +525,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn over_with(&mut self, peers: Option<Tally>) {
         if let Some(asked) = self.scrub.kept.asked.take() {
             self.scrub.over = Some(run(&asked, true, peers));
-            if self.scrub.batch.as_ref().is_some_and(|batch| batch.is_asked) {
+            if self.scrub.batch.as_ref().is_some_and(|batch| batch.which == Which::Asked) {
                 self.scrub.batch = None;
             }
             self.survey.stop();

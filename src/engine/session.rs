@@ -127,13 +127,16 @@ impl<I: Index> Engine<I> {
             Message::Answer { entries, more } => self.answer_came(now, link, entries, more),
             Message::Changes { changes, told } => self.changes_came(now, link, changes, &told, wire_bytes),
             Message::Get { wants } => {
-                let files = wants
+                let files: Vec<_> = wants
                     .into_iter()
                     .map(|want| {
                         let file = self.locate(&want.path, want.content, want.size);
                         (want.id, file.filter(|file| file.size <= SMALL_FILE_BYTES))
                     })
                     .collect();
+                for file in files.iter().filter_map(|(_, file)| file.as_ref()) {
+                    self.note_served(link, &file.path, file.content);
+                }
                 self.act(Action::SendContents { to: link, files });
             }
             Message::Contents { contents } => self.contents_came(link, contents, wire_bytes),

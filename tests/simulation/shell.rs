@@ -559,6 +559,12 @@ fn swap(
     let old = tree.lookup(path);
     if job.source == Source::InPlace || (job.entry.is_directory() && tree.folder(Some(path)).is_some()) {
         let inode = tree.edit(old.ok_or(Outcome::Stale)?);
+        if let (Body::File(data), Kind::File { content, .. }) = (&inode.body, &job.entry.kind)
+            && data.content() != *content
+            && inode.mtime != job.entry.mtime
+        {
+            return Err(Outcome::NotItsContent);
+        }
         set_attributes(inode, job, time);
         return Ok((tree.stat(path), None));
     }

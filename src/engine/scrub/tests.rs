@@ -361,9 +361,12 @@ fn in_idle_moments_a_thirtieth_is_read_each_day_and_all_in_a_month() {
         total += read;
         // A day's share is 10 files: at most one is owed, and they are read 64 at a time.
         assert!(total >= 10 * (day as usize - 1) && total < 10 * day as usize + 64, "day {day}: {total}");
-        assert_eq!(bench.engine.verification().last_ns.is_some(), day == 30);
+        if bench.engine.verification().last_ns.is_some() {
+            assert!(day > 23 && total == 300, "day {day}: {total}");
+            return;
+        }
     }
-    assert_eq!(total, 300);
+    panic!("the month is over, and not all is read");
 }
 
 #[test]
@@ -425,4 +428,38 @@ fn with_a_thousand_suspects_it_looks_for_no_more() {
     let found = bench.engine.suspects.len();
     assert!((SUSPECTS_CAP..SUSPECTS_CAP + BATCH_FILES).contains(&found), "{found}");
     assert!(bench.run().is_over && bench.engine.wake_at().is_some());
+}
+
+#[test]
+fn what_the_same_machine_asks_for_twice_or_cannot_be_touched_is_hashed_again() {
+    let mut bench = Bench::new(&["a"]);
+    bench.link();
+    let want = crate::wire::message::Want { id: 1, path: path("a"), content: good("a"), size: 4 };
+    let get = || Event::Message { link: LinkId(1), message: Message::Get { wants: vec![want.clone()] }, wire_bytes: 1 };
+    bench.tell(get());
+    bench.tell(Event::Tick);
+    assert_eq!(bench.asked(), []);
+    bench.tell(get());
+    bench.tell(Event::Tick);
+    assert_eq!(bench.asked(), [path("a")], "what it was sent was not what it wanted");
+    bench.read("a", Scrubbed::Read(good("a")));
+    bench.tell(get());
+    bench.tell(Event::Tick);
+    assert_eq!(bench.asked(), [], "once is enough (P9)");
+
+    let mut touched = bench.row("a").winner;
+    (touched.mode, touched.version.stamp) = (Mode(0o600), touched.version.stamp + 1);
+    let change = crate::wire::message::Change { path: path("a"), entry: touched, body: None };
+    let message = Message::Changes { changes: vec![change], told: Vec::new() };
+    bench.tell(Event::Message { link: LinkId(1), message, wire_bytes: 1 });
+    bench.tell(Event::Tick);
+    let job = bench.said.iter().find_map(|a| if let Action::Install(job) = a { Some(job.id) } else { None }).unwrap();
+    bench.tell(Event::Installed { job, outcome: crate::engine::Outcome::NotItsContent });
+    bench.tell(Event::Tick);
+    assert_eq!(bench.asked(), [path("a")]);
+    bench.read("a", Scrubbed::Read(ROT));
+    bench.read("a", Scrubbed::Read(ROT));
+    assert_eq!(bench.engine.suspects.len(), 1);
+    bench.tell(Event::Tick);
+    assert!(bench.engine.status().idle, "it waits for a person");
 }

@@ -257,6 +257,10 @@ impl Place<'_> {
             wanted.mode = self.change.mode;
         }
         if old.kind != StatKind::Directory && held.mtime != self.change.mtime {
+            // With another mtime, bytes that rotted would look like an edit, and spread (P8).
+            if !self.is_its_content(held.ino)? {
+                return Err(Outcome::NotItsContent);
+            }
             let times = times(self.change.mtime);
             if old.kind == StatKind::Symlink {
                 rustix::fs::utimensat(self.parent, self.name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
@@ -275,14 +279,9 @@ impl Place<'_> {
 
     /// A write in the instant before the mtime was set left no trace in the stat: only the bytes tell (P5).
     fn check_not_written(&self, handle: &OwnedFd) -> Result<(), Outcome> {
-        let (Some(content), Ok(held)) = (self.change.content, beneath::facts(handle)) else { return Ok(()) };
+        let Ok(held) = beneath::facts(handle) else { return Ok(()) };
         let failed = |e| self.change.failed("read", e);
-        let Some((mut file, facts)) = beneath::regular(self.parent, self.name).map_err(failed)? else {
-            return Err(Outcome::Stale);
-        };
-        let mut hasher = blake3::Hasher::new();
-        let hashed = if facts.stat.ino == held.stat.ino { hash_into(&mut hasher, &mut file) } else { Ok(()) };
-        if hashed.is_ok() && hasher.finalize().as_bytes() == &content.0 {
+        if self.is_its_content(held.stat.ino)? {
             return Ok(());
         }
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
@@ -290,6 +289,19 @@ impl Place<'_> {
         rustix::fs::utimensat(rustix::fs::CWD, beneath::by_descriptor(handle), &times, AtFlags::empty())
             .map_err(failed)?;
         Err(Outcome::Stale)
+    }
+
+    /// Whether the file of this inode holds the bytes that are wanted; what is no file has none.
+    fn is_its_content(&self, ino: u64) -> Result<bool, Outcome> {
+        let Some(content) = self.change.content else { return Ok(true) };
+        let failed = |e| self.change.failed("read", e);
+        let Some((mut file, facts)) = beneath::regular(self.parent, self.name).map_err(failed)? else {
+            return Err(Outcome::Stale);
+        };
+        let mut hasher = blake3::Hasher::new();
+        let hashed =
+            if facts.stat.ino == ino { hash_into(&mut hasher, &mut file) } else { return Err(Outcome::Stale) };
+        Ok(hashed.is_ok() && hasher.finalize().as_bytes() == &content.0)
     }
 
     fn reserve(&self) -> Result<String, Outcome> {

@@ -1,15 +1,15 @@
 //! Suspect files: their bytes changed and their stat did not, or the disk cannot read them.
 //!
 //! Either the disk let them rot, or a program wrote through a mapping on a file system that does not mark such stores. The bytes do not say which, so
-//! they are no version until a person says so: the disk column names them as what they are, a little older than the version that they were, so that
-//! they never win, are told to nobody and served to nobody (P8). The winner stays, and is fetched again once that is decided. Where no
+//! they are no version until a person says so: the disk column names them as what they are, and the winner stays
+//! what it was: so they are told to nobody and served to nobody (P8). It is fetched again once that is decided. Where no
 //! write explains the change, it is decided here. Deliberately not here: how they are found (`scrub.rs`).
 
 use super::action::{Action, Report};
 use super::event::{Decision, Now, Stat};
 use super::index::{Index, Row};
 use super::{Engine, Looking, META_SUSPECTS, merge};
-use crate::model::{ContentId, Entry, Kind, Mode, SyncPath, Version};
+use crate::model::{ContentId, Entry, Kind, Mode, SyncPath};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -80,9 +80,8 @@ impl<I: Index> Engine<I> {
         self.suspects.by_path.insert(path.clone(), Suspect { good, found, at: now.wall, decision });
         self.suspects.dirty = true;
         self.out.push(Action::Report(Report::Suspect { path: path.clone(), unreadable, heals }));
-        // Older than what it was: it never wins, and is no conflict when it is replaced.
-        let version = Version { stamp: known.version.stamp.saturating_sub(1), ..known.version.clone() };
-        let entry = Entry { kind: Kind::File { size, content: found }, version, ..known };
+        // By the version that it was: whatever a user makes of it now beats that, and when it is replaced it is no conflict.
+        let entry = Entry { kind: Kind::File { size, content: found }, ..known };
         self.store(now, path, &Row { disk: Some(merge::on_disk(entry, Some(stat))), ..row });
     }
 
@@ -133,8 +132,8 @@ impl<I: Index> Engine<I> {
         let Some(disk) = row.disk.as_mut().filter(|disk| disk.stat.is_some()) else { return false };
         if keeps && matches!(kind, Kind::File { .. }) && row.winner.kind != *kind {
             let base = disk.entry.clone();
-            // Later than what they were taken for rot of.
-            let stamp = now.wall.max(base.version.stamp + 2);
+            // It counts from when a person said so.
+            let stamp = now.wall.max(base.version.stamp + 1);
             let entry = self.mint(kind.clone(), mode, stat.mtime, stamp, Some(&base));
             self.changed_here(now, path, entry, Some(*stat), None);
             return true;

@@ -463,3 +463,17 @@ fn what_the_same_machine_asks_for_twice_or_cannot_be_touched_is_hashed_again() {
     bench.tell(Event::Tick);
     assert!(bench.engine.status().idle, "it waits for a person");
 }
+
+#[test]
+fn a_suspect_file_that_its_user_deletes_is_deleted() {
+    let mut bench = Bench::new(&["a"]);
+    bench.verify_with(&["a"]);
+    bench.tell(Event::Hint { path: path("a"), hint: Hint::Gone });
+    bench.wait(SECOND);
+    bench.tell(Event::Looked { path: path("a"), observed: Observed::Absent });
+    bench.wait(SECOND);
+    bench.tell(Event::Root(crate::engine::RootState::Fine));
+    let row = bench.row("a");
+    assert!(!row.winner.is_live() && row.is_settled(), "{row:?}");
+    assert_eq!(bench.engine.suspects.len(), 0);
+}

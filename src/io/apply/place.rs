@@ -247,6 +247,10 @@ impl Place<'_> {
         if !is_expected(Some(old), Some(&held)) {
             return Err(Outcome::Stale);
         }
+        // With another mtime, bytes that rotted would look like an edit, and spread (P8).
+        if old.kind == StatKind::File && held.mtime != self.change.mtime && !self.is_its_content(held.ino)? {
+            return Err(Outcome::NotItsContent);
+        }
         let inode = beneath::by_descriptor(&handle);
         let mut wanted = held;
         if old.kind != StatKind::Symlink && held.mode != self.change.mode {
@@ -257,10 +261,6 @@ impl Place<'_> {
             wanted.mode = self.change.mode;
         }
         if old.kind != StatKind::Directory && held.mtime != self.change.mtime {
-            // With another mtime, bytes that rotted would look like an edit, and spread (P8).
-            if !self.is_its_content(held.ino)? {
-                return Err(Outcome::NotItsContent);
-            }
             let times = times(self.change.mtime);
             if old.kind == StatKind::Symlink {
                 rustix::fs::utimensat(self.parent, self.name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;

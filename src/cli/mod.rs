@@ -232,9 +232,10 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
             say(json, &view, |_| "stopped\n".to_owned())
         }
         Command::Verify { path: Some(path), heal, keep, .. } if heal || keep => {
-            let (choice, how) = match heal {
-                true => ("heal", "is fetched again from a machine that has it"),
-                false => ("keep", "is right as it is, and becomes a new version"),
+            let (choice, how) = if heal {
+                ("heal", "is fetched again from a machine that has it")
+            } else {
+                ("keep", "is right as it is, and becomes a new version")
             };
             let path = place.file(&path)?;
             let query = json!({ "path": path, "choice": choice });

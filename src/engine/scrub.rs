@@ -273,7 +273,9 @@ impl<I: Index> Engine<I> {
             let page = self.index.below(Some(below), after.as_ref(), PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
-            page.iter().for_each(|(_, row)| add(row));
+            for (_, row) in &page {
+                add(row);
+            }
         }
         (files, bytes)
     }

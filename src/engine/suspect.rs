@@ -166,7 +166,9 @@ impl<I: Index> Engine<I> {
     pub(super) fn keep_decided(&mut self) {
         let is_kept = |(_, suspect): &(&SyncPath, &Suspect)| suspect.decision == Some(Decision::Keep);
         let paths: Vec<_> = self.suspects.by_path.iter().filter(is_kept).map(|(path, _)| path.clone()).collect();
-        paths.iter().for_each(|path| self.look_to_keep(path));
+        for path in &paths {
+            self.look_to_keep(path);
+        }
     }
 
     pub(super) fn store_suspects(&mut self) {

@@ -60,7 +60,8 @@ impl Bench {
         let found = names.iter().map(|name| (path(name), old())).collect();
         let before = self.said.len();
         self.tell(Event::Listed { walk, found });
-        for action in self.said[before..].to_vec() {
+        let said = self.said[before..].to_vec();
+        for action in said {
             if let Action::Look { path, .. } = action {
                 let content = good(&path.to_text());
                 self.tell(Event::Looked { path, observed: Observed::File { stat: old(), content, body: None } });

@@ -115,7 +115,7 @@ pub(super) fn line(report: &Report) -> Line {
         Report::Verified { files, bytes: size, found, passed_over, took_ns } => {
             let mut what = format!("{} ({})", counted(*files, "file", "files"), bytes(*size));
             if *passed_over > 0 {
-                what += &format!(" and passed over {} in use", count(*passed_over));
+                what = format!("{what} and passed over {} in use", count(*passed_over));
             }
             let text = match found {
                 0 => format!("verified {what} in {}: all is as it should be", duration(*took_ns)),

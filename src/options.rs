@@ -80,6 +80,10 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "WHAT", env = "DIRSYNCD_ON_CONFLICT", default_value_t = OnConflict::Newest)]
     pub on_conflict: OnConflict,
 
+    /// Do not hash every file again each month, a little a day, to find what rotted on the disk; only 'dirsync verify' does
+    #[arg(long, env = "DIRSYNCD_NO_SCRUB")]
+    pub no_scrub: bool,
+
     /// How log lines are written, on standard output
     #[arg(long, value_enum, env = "DIRSYNCD_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -159,6 +163,8 @@ pub struct Options {
     /// Nothing is held for being too much.
     pub allow_mass_delete: bool,
     pub on_conflict: OnConflict,
+    /// Nothing is hashed again unless a person asks.
+    pub no_scrub: bool,
 }
 
 /// Wrong usage: one line each, with what to do.
@@ -220,7 +226,7 @@ impl Options {
             None => name_of_host(host_name),
         };
         let peers = args.peers.iter().map(|peer| peer_address(peer)).collect::<Result<_, _>>()?;
-        let Args { broadcast_port, allow_mass_delete, on_conflict, .. } = args;
+        let Args { broadcast_port, allow_mass_delete, on_conflict, no_scrub, .. } = args;
         Ok(Self {
             directory,
             broadcast_port,
@@ -232,6 +238,7 @@ impl Options {
             peers,
             allow_mass_delete,
             on_conflict,
+            no_scrub,
         })
     }
 }

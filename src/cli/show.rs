@@ -204,7 +204,7 @@ pub(super) fn decided(decided: &DecidedView) -> String {
 }
 
 /// Columns two spaces apart; the last one is not padded.
-fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<_> =
         (0..columns).map(|n| rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count()).max()).collect();
@@ -217,12 +217,12 @@ fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// The local date.
-fn day(ns: &str) -> String {
+pub(super) fn day(ns: &str) -> String {
     time(ns).chars().take(10).collect()
 }
 
 /// Local time, to the second, as `restore PATH@TIME` takes it.
-fn time(ns: &str) -> String {
+pub(super) fn time(ns: &str) -> String {
     let time = ns.parse().ok().and_then(|ns| jiff::Timestamp::from_nanosecond(ns).ok());
     time.map_or_else(
         || "?".to_owned(),

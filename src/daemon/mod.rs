@@ -15,7 +15,7 @@ use crate::engine::index::Index;
 use crate::engine::torn::Cut;
 use crate::engine::{Config, Engine, Event, OnConflict, RootState, Trust};
 use crate::io::Events;
-use crate::io::boot::Place;
+use crate::io::boot::{self, Place};
 use crate::io::control::{About, Control, Handle};
 use crate::io::disk::{Disk, DiskOptions};
 use crate::io::index::{IndexError, Opened, Origin, SqliteIndex};
@@ -145,6 +145,10 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
     }
     if was_renewed {
         engine.was_renewed();
+    }
+    engine.booted(boot::this_boot(&root));
+    if options.no_scrub {
+        engine.scrub_only_when_asked();
     }
     let mut turns = Loop {
         engine,

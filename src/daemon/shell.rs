@@ -78,6 +78,7 @@ impl World for Shell {
                 Keep::Replaced => "replaced",
                 Keep::Deleted => "deleted",
                 Keep::Conflict => "conflict",
+                Keep::Suspect => "suspect",
             },
             size: kept.size,
             mtime: kept.mtime.as_stamp(),

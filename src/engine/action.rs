@@ -31,6 +31,16 @@ pub enum Keep {
     Replaced,
     Deleted,
     Conflict,
+    /// Its bytes changed while its stat did not.
+    Suspect,
+}
+
+/// How fast, and how considerately, a file is hashed once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    pub bytes_a_second: u64,
+    /// Rest while there is any other work on the disk.
+    pub yields: bool,
 }
 
 /// Make `path` hold `entry`, if it still is what `expect` says (`None`: nothing there).
@@ -63,6 +73,8 @@ pub enum Outcome {
     BadContent,
     /// The source is gone or changed.
     NoSource,
+    /// Of a file whose permissions and mtime alone were to change: its bytes are not its content, though its stat is as expected.
+    NotItsContent,
     Failed(Trouble),
 }
 
@@ -100,6 +112,18 @@ pub enum Action {
         ours: Entry,
         kept: String,
         theirs: Entry,
+        stat: Stat,
+    },
+    /// Hash a file whose stat is `known` once more: from the disk, not from what is cached of it.
+    Scrub {
+        path: SyncPath,
+        known: Stat,
+        pace: Pace,
+    },
+    /// Copy what is at `path` to history, if its stat still is this, as what was found suspect. Without an answer: the file stays where
+    /// it is.
+    KeepSuspect {
+        path: SyncPath,
         stat: Stat,
     },
     /// Forget a staged content that is not wanted any more.
@@ -235,6 +259,32 @@ pub enum Report {
     /// A peer's change of the ignore file would have these paths synced, which were not: held.
     HeldUncovered {
         paths: u64,
+    },
+    /// A file's bytes changed and its stat did not, or the disk cannot read them. `heals`: no write explains it, so it is fetched again.
+    Suspect {
+        path: SyncPath,
+        unreadable: bool,
+        heals: bool,
+    },
+    /// It holds again what it should.
+    Healed {
+        path: SyncPath,
+    },
+    /// A person said that what is there is meant; it is a new version.
+    Kept {
+        path: SyncPath,
+    },
+    /// Read wrongly once, and rightly at once after that.
+    ReadWrongly {
+        path: SyncPath,
+    },
+    /// Everything was hashed again. `found`: how many files are suspect since; `passed_over`: were in use.
+    Verified {
+        files: u64,
+        bytes: u64,
+        found: u64,
+        passed_over: u64,
+        took_ns: u64,
     },
     /// What was held goes ahead.
     Confirmed,

@@ -199,6 +199,20 @@ pub enum Event {
         kind: Kind,
         kept: String,
     },
+    /// Answer to `Action::Scrub`. `stat`: the one that it was asked for.
+    Scrubbed {
+        path: SyncPath,
+        stat: Stat,
+        outcome: Scrubbed,
+    },
+    /// A person asks to verify.
+    Verify(Verify),
+    StopVerifying,
+    /// A person decided about a suspect file.
+    Decide {
+        path: SyncPath,
+        decision: Decision,
+    },
     /// A person released what is held.
     Confirm,
     Pause(bool),
@@ -225,6 +239,49 @@ pub enum Merge {
     Impossible,
     /// The file is not what it was.
     Moved,
+}
+
+/// What hashing a file once more came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scrubbed {
+    /// Its stat was the one asked for, before and after.
+    Read(ContentId),
+    /// It is gone, or its stat is another.
+    Moved,
+    /// The disk itself gave an error in place of the bytes.
+    Unreadable(Trouble),
+    Failed(Trouble),
+}
+
+/// What a person wants verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    /// A file, or everything in a folder (`None`: everything).
+    pub below: Option<SyncPath>,
+    /// Read at most so many bytes a second.
+    pub bytes_a_second: u64,
+    /// Also ask the linked machines what they hold.
+    pub peers: bool,
+}
+
+/// What becomes of a suspect file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// It is rot: fetch again what the index says.
+    Heal,
+    /// It is an edit: the present bytes are a new version.
+    Keep,
+}
+
+/// This boot of the machine, as far as it says who may have written a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Boot {
+    pub id: u128,
+    /// When it began, by the clock as it is now (ns since 1970).
+    pub began: u64,
+    /// On the folder's file system, also a store through a mapping changes the stat.
+    pub marks_stores: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

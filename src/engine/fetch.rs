@@ -38,6 +38,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
         let was_directory = self.index.get(path).is_some_and(|old| old.winner.is_directory());
         self.index.put(path, row);
+        self.review_suspect(path, row);
         self.note_stamp(now, row.winner.version.stamp);
         self.heard.note(&row.winner.version);
         self.state_changed(now);
@@ -264,6 +265,9 @@ impl<I: Index> Engine<I> {
         }
         if self.holds_loss(now, path) {
             return;
+        }
+        if self.holds_suspect(path, &row) {
+            return self.hold_want(path);
         }
         if self.needs_look_first(now, path, &row) {
             return self.wait(now, path, None);

@@ -9,8 +9,8 @@
 //!   durably **before** any of their actions runs (P5).
 //! - Every `Look` is answered by one `Looked`, every `Walk` by `Listed`s and one `Walked`, every `Install` by one
 //!   `Installed`, every `Fetch` by one `Fetched` or `FetchFailed` (none after `CancelFetch`), every `FetchAsked` by one
-//!   `Serve`, every `CheckRoot` by one `Root`, every `ReadIgnore` by one `IgnoreRead`, every `Merge` by one `Merged`. A `KeepBase` has no
-//!   answer: the shell may forget it, and then there is no merge.
+//!   `Serve`, every `CheckRoot` by one `Root`, every `ReadIgnore` by one `IgnoreRead`, every `Merge` by one `Merged`, every `Scrub` by one
+//!   `Scrubbed`. A `KeepBase` has no answer: the shell may forget it, and then there is no merge; nor has a `KeepSuspect`.
 //! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often at once, for
 //!   a `Tick` is what sends, asks and installs what the group brought about.
 //!
@@ -37,9 +37,12 @@ pub mod merge;
 mod recheck;
 pub mod retention;
 mod scan;
+mod scrub;
 mod session;
 mod settle;
 mod status;
+mod survey;
+mod suspect;
 #[cfg(test)]
 mod tests;
 pub mod torn;
@@ -47,13 +50,16 @@ mod uncover;
 mod walk;
 mod wants;
 
-pub use action::{Action, Job, JobId, Keep, Outcome, Report, ServedFile, Source};
+pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, Source};
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
-    Cause, Event, FetchError, FetchId, Hint, LinkId, Merge, Now, Observed, RootState, StageId, Stat, StatKind, Trouble,
-    WalkId,
+    Boot, Cause, Decision, Event, FetchError, FetchId, Hint, LinkId, Merge, Now, Observed, RootState, Scrubbed,
+    StageId, Stat, StatKind, Trouble, Verify, WalkId,
 };
+pub use scrub::{Run, Verification};
 pub use status::{DeviceStatus, PeerStatus, Status};
+pub use survey::{FileHeld, MachineTally, Tally};
+pub use suspect::SuspectStatus;
 
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::Change;
@@ -67,9 +73,12 @@ use index::Index;
 use merge::Found;
 use recheck::Rechecks;
 use scan::Scan;
+use scrub::Scrub;
 use session::Session;
 use settle::Settle;
 use std::collections::{BTreeMap, BTreeSet};
+use survey::Survey;
+use suspect::Suspects;
 use uncover::Uncovered;
 use walk::Walk;
 use wants::{Step, Want, Wants};
@@ -92,6 +101,8 @@ const META_SCANNED: &str = "scanned";
 /// The folder counts as restored until it was scanned.
 const META_RESTORED: &str = "restored";
 const META_RACY_SINCE: &str = "racy_since";
+const META_SCRUB: &str = "scrub";
+const META_SUSPECTS: &str = "suspects";
 
 /// What the engine is told at its making.
 #[derive(Debug, Clone)]
@@ -200,6 +211,11 @@ pub struct Engine<I> {
     orphaned: BTreeMap<SyncPath, u64>,
     wants: Wants,
     losers: Losers,
+
+    // What is hashed again.
+    scrub: Scrub,
+    suspects: Suspects,
+    survey: Survey,
     /// Folders that the last checks found in order, so that their next child need not ask again.
     good_parent: Option<SyncPath>,
     living_parent: Option<SyncPath>,
@@ -211,6 +227,7 @@ impl<I: Index> Engine<I> {
         let latest_day =
             index.meta(META_LATEST_DAY).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
         let finds = if index.meta(META_SCANNED).is_some() { Found::Walked } else { Found::First };
+        let (scrub, suspects) = (Scrub::load(&index), Suspects::load(&index));
         let (heard, guards, devices) = (HeardCounters::load(&index), Held::load(&index), Devices::load(&index));
         Self {
             config,
@@ -256,6 +273,9 @@ impl<I: Index> Engine<I> {
             orphaned: BTreeMap::new(),
             wants: Wants::default(),
             losers: Losers::default(),
+            scrub,
+            suspects,
+            survey: Survey::default(),
             good_parent: None,
             living_parent: None,
         }
@@ -285,6 +305,7 @@ impl<I: Index> Engine<I> {
         self.want_unsettled(now);
         self.cut_off = self.wants.by_path.keys().cloned().collect();
         self.load_rechecks(now);
+        self.begin_scrub(now);
         self.act(Action::ReadIgnore);
         std::mem::take(&mut self.out)
     }
@@ -309,11 +330,18 @@ impl<I: Index> Engine<I> {
             Event::FetchFailed { fetch, why } => self.fetch_failed(now, fetch, why),
             Event::FetchAsked { link, stream, path, content, size } => {
                 let file = self.locate(&path, content, size);
+                if let Some(file) = &file {
+                    self.note_served(link, &file.path, content);
+                }
                 self.act(Action::Serve { to: link, stream, file });
             }
             Event::Installed { job, outcome } => self.installed(now, job, outcome),
             Event::Merged { path, merge } => self.merged(now, &path, merge),
             Event::WrittenLate { path, stat, kind, kept } => self.written_late(&path, &stat, kind, kept),
+            Event::Scrubbed { path, stat, outcome } => self.scrubbed(now, &path, &stat, outcome),
+            Event::Verify(wanted) => self.verify(now, wanted),
+            Event::StopVerifying => self.stop_verifying(),
+            Event::Decide { path, decision } => self.decide(&path, decision),
             Event::Confirm => self.confirm(now),
             Event::Pause(paused) => self.pause(now, paused),
             Event::Forget(device) => self.forget_device(now, device),
@@ -336,6 +364,7 @@ impl<I: Index> Engine<I> {
         self.derive_due(now);
         self.purge_due(now);
         self.store_devices();
+        self.store_suspects();
         self.store_heard(now);
         // Before the changes that they speak of.
         self.store_held();
@@ -351,6 +380,7 @@ impl<I: Index> Engine<I> {
             self.look_hinted(&path, hint);
         }
         self.recheck_due(now);
+        self.scrub_due(now);
         self.judge_reverts(now);
         if self.missing.due().is_some_and(|due| due <= now.mono) {
             self.missing.check_begins();
@@ -373,6 +403,7 @@ impl<I: Index> Engine<I> {
             self.guards.next_verdict().filter(|_| !self.walks.values().any(Walk::is_whole)),
             Some(self.next_walk),
             self.wants.next_retry(),
+            self.scrub.next(),
         ];
         let local = local.into_iter().filter(|_| !self.is_stopped());
         local
@@ -474,6 +505,7 @@ impl<I: Index> Engine<I> {
         let quiet =
             self.settle.is_empty() && self.looks.is_empty() && self.missing.is_empty() && self.guards.is_quiet();
         let (deletions_by_peers, held_reverts) = self.guards.counts();
+        let problems = self.problems.iter().map(|(path, text)| (path.clone(), text.clone()));
         let under_way = |(path, want): (&SyncPath, &Want)| {
             let step = match want.step {
                 Step::Waiting | Step::Ready => "waiting",
@@ -496,7 +528,7 @@ impl<I: Index> Engine<I> {
             held_reverts,
             held_uncovered: self.uncovered.paths,
             devices: self.device_statuses(),
-            problems: self.problems.iter().take(STATUS_PROBLEMS).map(|(p, t)| (p.clone(), t.clone())).collect(),
+            problems: self.suspected().chain(problems).take(STATUS_PROBLEMS).collect(),
             under_way: self.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
         }
     }

@@ -109,6 +109,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn link_down(&mut self, link: LinkId) {
         if self.sessions.remove(&link).is_some() {
             self.forget_source(link);
+            self.survey_without(link);
         }
     }
 
@@ -126,16 +127,21 @@ impl<I: Index> Engine<I> {
             Message::Answer { entries, more } => self.answer_came(now, link, entries, more),
             Message::Changes { changes, told } => self.changes_came(now, link, changes, &told, wire_bytes),
             Message::Get { wants } => {
-                let files = wants
+                let files: Vec<_> = wants
                     .into_iter()
                     .map(|want| {
                         let file = self.locate(&want.path, want.content, want.size);
                         (want.id, file.filter(|file| file.size <= SMALL_FILE_BYTES))
                     })
                     .collect();
+                for file in files.iter().filter_map(|(_, file)| file.as_ref()) {
+                    self.note_served(link, &file.path, file.content);
+                }
                 self.act(Action::SendContents { to: link, files });
             }
             Message::Contents { contents } => self.contents_came(link, contents, wire_bytes),
+            Message::Survey { id, paths } => self.surveyed_by(link, id, &paths),
+            Message::Holdings { id, held } => self.holdings_came(link, id, &held),
         }
     }
 
@@ -460,7 +466,7 @@ impl<I: Index> Engine<I> {
         self.act(Action::Send { to, message });
     }
 
-    fn close(&mut self, link: LinkId, why: &str) {
+    pub(super) fn close(&mut self, link: LinkId, why: &str) {
         self.act(Action::Close { link, why: why.to_owned() });
     }
 

@@ -12,6 +12,7 @@ use super::history::History;
 use super::look::{self, Looks, Task};
 use super::root::Root;
 use super::scan::{self, Ignored, Walker};
+use super::scrub::Scrubber;
 use super::stage::Stage;
 use super::watch::Watcher;
 use crate::engine::{Action, Event};
@@ -46,6 +47,7 @@ pub struct Disk {
     walker: Arc<Walker>,
     applier: Arc<Applier>,
     bases: Arc<Bases>,
+    scrubber: Arc<Scrubber>,
     /// Dropped to stop the timer.
     timer: Mutex<Option<mpsc::Sender<()>>>,
     /// Disconnected when all threads have ended.
@@ -64,11 +66,12 @@ impl Disk {
         let walker = Arc::new(Walker::new(Arc::clone(&root), Arc::clone(&watcher), Arc::clone(&looks), events.clone()));
         let bases = Bases::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone());
         let applier = Applier::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone())?;
+        let scrubber = Scrubber::new(Arc::clone(&root), Arc::clone(&looks), Arc::clone(&history), events.clone());
         let (alive, ended) = mpsc::channel();
         let (timer, timer_ended) = mpsc::channel();
-        let (applier, bases) = (Arc::new(applier), Arc::new(bases));
+        let (applier, bases, scrubber) = (Arc::new(applier), Arc::new(bases), Arc::new(scrubber));
         let (timer, ended) = (Mutex::new(Some(timer)), Mutex::new(ended));
-        let disk = Self { root, stage, history, looks, watcher, walker, applier, bases, timer, ended };
+        let disk = Self { root, stage, history, looks, watcher, walker, applier, bases, scrubber, timer, ended };
         let watcher = Arc::clone(&disk.watcher);
         spawn("watch", alive.clone(), move || watcher.run())?;
         for syncer in syncers {
@@ -81,6 +84,8 @@ impl Disk {
         }
         let bases = Arc::clone(&disk.bases);
         spawn("merge", alive.clone(), move || bases.run())?;
+        let scrubber = Arc::clone(&disk.scrubber);
+        spawn("scrub", alive.clone(), move || scrubber.run())?;
         let (history, to) = (Arc::clone(&disk.history), events.clone());
         spawn("history", alive.clone(), move || history.run(&to))?;
         // One batch is staged while the one before it is installed.
@@ -105,6 +110,8 @@ impl Disk {
                 Action::Install(job) => jobs.push(job),
                 Action::KeepBase { path, entry, stat } => self.bases.keep(path, entry, stat),
                 Action::Merge { path, ours, kept, theirs, stat } => self.bases.merge(path, ours, kept, theirs, stat),
+                Action::Scrub { path, known, pace } => self.scrubber.hash(path, known, pace),
+                Action::KeepSuspect { path, stat } => self.scrubber.keep(path, stat),
                 Action::Discard(staged) => self.stage.discard(staged),
                 other => others.push(other),
             }
@@ -141,6 +148,7 @@ impl Disk {
         self.applier.stop();
         self.history.stop();
         self.bases.stop();
+        self.scrubber.stop();
         self.timer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let deadline = Instant::now() + SHUTDOWN;
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);

@@ -89,6 +89,11 @@ impl Looks {
         }
     }
 
+    /// Whether nothing waits to be looked at.
+    pub fn is_idle(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     pub fn stop(&self) {
         let _queue = self.lock();
         self.is_stopping.store(true, Ordering::Relaxed);

@@ -25,6 +25,7 @@ pub mod presence;
 pub mod queue;
 pub mod root;
 pub mod scan;
+pub mod scrub;
 pub mod secret;
 pub mod stage;
 pub mod state;

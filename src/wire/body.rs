@@ -4,7 +4,7 @@
 //! all contents follow the list, joined. Every count is held against the bytes that are there before room is made (P9).
 
 use super::frame::FrameError;
-use super::message::{Bucket, Change, Digest, Group, Want};
+use super::message::{Bucket, Change, Digest, Group, Held, SURVEY_PATHS, Want};
 use crate::model::version::COUNTER_LIMIT;
 use crate::model::{DeviceId, Entry, SyncPath};
 use bytes::Bytes;
@@ -106,6 +106,20 @@ impl Writer {
             self.put(&(id, bytes.as_ref().map(|bytes| bytes.len() as u32)));
         }
         self.contents_of(contents.iter().filter_map(|(_, bytes)| bytes.as_ref()));
+    }
+
+    pub fn paths(&mut self, paths: &[SyncPath]) {
+        self.count(paths.len());
+        for path in paths {
+            self.put(path);
+        }
+    }
+
+    pub fn held(&mut self, held: &[Held]) {
+        self.count(held.len());
+        for held in held {
+            self.put(held);
+        }
     }
 
     fn contents_of<'a>(&mut self, contents: impl Iterator<Item = &'a Bytes>) {
@@ -238,6 +252,14 @@ impl Reader {
     pub fn contents(&mut self) -> Result<Vec<(u32, Option<Bytes>)>, FrameError> {
         let listed: Vec<(u32, Option<u32>)> = self.list(MAX_ITEMS, 2, Self::take)?;
         listed.into_iter().map(|(id, length)| Ok((id, self.content(length)?))).collect()
+    }
+
+    pub fn paths(&mut self) -> Result<Vec<SyncPath>, FrameError> {
+        self.list(SURVEY_PATHS, 2, Self::take)
+    }
+
+    pub fn held(&mut self) -> Result<Vec<Held>, FrameError> {
+        self.list(SURVEY_PATHS, 2, Self::take)
     }
 
     fn content(&mut self, length: Option<u32>) -> Result<Option<Bytes>, FrameError> {

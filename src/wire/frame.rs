@@ -94,6 +94,8 @@ enum HeadKind {
     Changes {},
     Get {},
     Contents {},
+    Survey { id: u32 },
+    Holdings { id: u32 },
     Hello { protocol: u32, name: String, software: String, boot: u64, started: u64 },
     Proof { mac: Hex<32> },
     Ping { at: u64 },
@@ -213,6 +215,14 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
             body.contents(contents);
             HeadKind::Contents {}
         }
+        Message::Survey { id, paths } => {
+            body.paths(paths);
+            HeadKind::Survey { id: *id }
+        }
+        Message::Holdings { id, held } => {
+            body.held(held);
+            HeadKind::Holdings { id: *id }
+        }
     };
     (kind, body.finish())
 }
@@ -304,6 +314,8 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         }
         HeadKind::Get {} => message(Message::Get { wants: body.wants()? }),
         HeadKind::Contents {} => message(Message::Contents { contents: body.contents()? }),
+        HeadKind::Survey { id } => message(Message::Survey { id, paths: body.paths()? }),
+        HeadKind::Holdings { id } => message(Message::Holdings { id, held: body.held()? }),
         HeadKind::Hello { protocol, name, software, boot, started }
             if is_clean_name(&name) && is_short_text(&software) =>
         {

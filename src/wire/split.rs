@@ -1,6 +1,7 @@
 //! Keeps messages below what a frame may hold: the one place that splits them.
 //!
-//! The parts say together what the whole said. `State`, `Groups` and `Buckets` are bounded by their nature.
+//! The parts say together what the whole said. `State`, `Groups` and `Buckets` are bounded by their nature, a `Survey` by who
+//! makes it.
 
 use super::body::MAX_ITEMS;
 use super::message::{Change, MESSAGE_BYTES, Message, Want};
@@ -32,7 +33,9 @@ pub fn split(message: Message) -> Vec<Message> {
         | Message::Forget { .. }
         | Message::State { .. }
         | Message::Groups { .. }
-        | Message::Buckets { .. }) => vec![whole],
+        | Message::Buckets { .. }
+        | Message::Survey { .. }
+        | Message::Holdings { .. }) => vec![whole],
     }
 }
 
@@ -48,6 +51,8 @@ pub fn bytes_of(message: &Message) -> usize {
         Message::Changes { changes, told } => 32 * told.len() + changes.iter().map(change_bytes).sum::<usize>(),
         Message::Get { wants } => wants.iter().map(want_bytes).sum(),
         Message::Contents { contents } => contents.iter().map(content_bytes).sum(),
+        Message::Survey { paths, .. } => paths.iter().map(|path| path.as_bytes().len() + 2).sum(),
+        Message::Holdings { held, .. } => 38 * held.len(),
     }
 }
 

@@ -11,6 +11,7 @@ mod oracle;
 mod plan;
 mod recorded;
 mod rng;
+mod rot;
 mod scenarios;
 mod shell;
 mod trace;

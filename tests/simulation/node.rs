@@ -5,7 +5,7 @@ use super::disk::Disk;
 use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
 use super::tree::{Data, Ino, Tree};
-use dirsyncd::engine::{Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, StageId};
+use dirsyncd::engine::{Boot, Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, StageId};
 use dirsyncd::model::{DeviceId, FileTime, SyncPath};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,6 +26,9 @@ pub struct Node {
     /// File times move on in steps of this (ns).
     tick_ns: u64,
     started: u64,
+    /// Power cuts so far, and whether boots count as later than every write.
+    pub boots: u128,
+    pub late_boots: bool,
 
     pub inbox: VecDeque<Event>,
     /// A turn is due, or its commit is.
@@ -69,6 +72,8 @@ impl Node {
             skew_ns,
             tick_ns,
             started: 0,
+            boots: 1,
+            late_boots: false,
             inbox: VecDeque::new(),
             busy: false,
             tick_due: None,
@@ -114,7 +119,11 @@ impl Node {
         self.started = time;
         let name = format!("n{}", self.device.0[0] - 1);
         let config = Config { device: self.device, name, on_conflict: self.on_conflict };
-        self.engine = Some(Engine::new(config, Recorded::open(&self.durable, bug)));
+        let mut engine = Engine::new(config, Recorded::open(&self.durable, bug));
+        // Later than any write: whatever was hashed in this boot and changed since has rotted, and heals by itself.
+        let began = if self.late_boots { u64::MAX } else { 0 };
+        engine.booted(Boot { id: self.boots, began, marks_stores: self.late_boots });
+        self.engine = Some(engine);
     }
 
     /// Another device key, as after a clone or a roll-back was noticed.

@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod client;
 pub mod daemon;
+pub mod delta;
 pub mod engine;
 pub mod io;
 pub mod logging;

@@ -6,14 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer with what it may import of this crate, besides itself.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("wire", &["model"]),
+    ("delta", &["model"]),
     ("engine", &["model", "wire"]),
-    ("io", &["model", "wire", "engine"]),
+    ("io", &["model", "wire", "delta", "engine"]),
     ("options", &["model"]),
     ("logging", &["options"]),
-    ("daemon", &["model", "wire", "engine", "io", "options"]),
+    ("daemon", &["model", "wire", "engine", "delta", "io", "options"]),
     ("client", &["model", "io"]),
     ("cli", &["model", "io", "client"]),
     ("bin", &["options", "logging", "daemon", "cli"]),

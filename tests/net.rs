@@ -2,17 +2,20 @@
 
 use bytes::Bytes;
 use dirsyncd::engine::{Action, Event, FetchError, FetchId, LinkId, ServedFile, StageId, Stat, StatKind};
+use dirsyncd::io::delta::Deltas;
 use dirsyncd::io::greet::{self, GreetError, Greeted, Identity, Role};
 use dirsyncd::io::link::Times;
 use dirsyncd::io::net::{Listen, Net, NetConfig, NetError};
+use dirsyncd::io::root::Root;
 use dirsyncd::io::secret::Secret;
+use dirsyncd::io::stage::Stage;
 use dirsyncd::io::tls::{DeviceKey, Tls};
 use dirsyncd::io::transfer::{Served, StagedWriter, Staging};
 use dirsyncd::io::{Events, Inbox};
 use dirsyncd::model::{ContentId, DeviceId, FileTime, Mode, SyncPath};
 use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::Message;
-use dirsyncd::wire::packet::PROTOCOL;
+use dirsyncd::wire::packet::{Ending, PROTOCOL};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
@@ -114,11 +117,15 @@ impl StagedWriter for MemoryWriter {
     }
 }
 
-struct Folder(PathBuf);
+struct Folder(PathBuf, Arc<Deltas>);
 
 impl Served for Folder {
     fn open(&self, file: &ServedFile) -> io::Result<File> {
         File::open(self.0.join(file.path.to_text()))
+    }
+
+    fn deltas(&self) -> Option<Arc<Deltas>> {
+        Some(Arc::clone(&self.1))
     }
 }
 
@@ -151,7 +158,9 @@ impl Machine {
         let device = config.key.device().unwrap();
         let (sender, events) = Events::channel();
         let (memory, folder) = (Arc::<Memory>::default(), tempfile::tempdir().unwrap());
-        let served = Arc::new(Folder(folder.path().to_owned()));
+        let root = Arc::new(Root::open(folder.path()).unwrap());
+        let stage = Stage::open(Arc::clone(&root)).unwrap();
+        let served = Arc::new(Folder(folder.path().to_owned(), Deltas::new(root, stage, None)));
         let net = Net::start(config, sender, Arc::new(InMemory(Arc::clone(&memory))), served)?;
         Ok(Self { net, device, events, memory, folder })
     }
@@ -325,6 +334,94 @@ fn a_content_that_is_gone_wrong_or_changing_is_a_failed_fetch() {
     }
 }
 
+/// Has `asker` make 'big' of what it has and what differs at `server`, which keeps no signatures; how that ended.
+fn fetch_delta(machines: &[Machine; 2], links: [LinkId; 2], fetch: u32, base: ServedFile, file: ServedFile) -> Event {
+    let ([asker, server], fetch) = (machines, FetchId(fetch));
+    let (path, content, size) = (file.path.clone(), file.content, file.size);
+    asker.run(Action::FetchDelta { fetch, from: links[0], path, content, size, base });
+    let (base, base_size) = server.wait(|event| match event {
+        Event::DeltaAsked { base, base_size, .. } => Some((base, base_size)),
+        _ => None,
+    });
+    server.run(Action::ServeDelta { to: links[1], stream: fetch, file: Some(file), base, base_size });
+    asker.wait(|event| matches!(event, Event::Fetched { .. } | Event::FetchFailed { .. }).then_some(event))
+}
+
+#[test]
+fn a_delta_is_made_of_the_asker_s_signature_and_verified_by_the_asker() {
+    let (machines, links) = pair(["asker8", "server8"]);
+    let old = noise(5 << 20);
+    let (mut new, mut other) = (old.clone(), old.clone());
+    new.splice(1000..1000, *b"some words more");
+    other.splice(2000..2010, *b"less");
+    let [asker, server] = &machines;
+    let (base, file) = (asker.put("big", &old), server.put("big", &new));
+    let ended = fetch_delta(&machines, links, 1, base.clone(), file.clone());
+    let Event::Fetched { staged, wire_bytes, .. } = ended else { panic!("{ended:?}") };
+    let staged = asker.folder.path().join(".dirsync/staging").join(format!("{:016x}", staged.0));
+    assert!(std::fs::read(staged).unwrap() == new);
+    assert!(wire_bytes < 20_000, "{wire_bytes}");
+    logged(&["sent 'big' to asker8: 5242895 bytes as a delta"]);
+
+    let is_no_delta = |event: &Event| matches!(event, Event::FetchFailed { why: FetchError::NoDelta, .. });
+    let not_that = ServedFile { content: ContentId::of(&other), ..file.clone() };
+    assert!(is_no_delta(&fetch_delta(&machines, links, 2, base.clone(), not_that)));
+    logged(&["a delta for 'big' is of no use: what it makes is not the announced content"]);
+    let unrelated = server.put("unrelated", &noise(6 << 20)[5 << 20..].repeat(5));
+    assert!(is_no_delta(&fetch_delta(&machines, links, 3, base.clone(), unrelated)));
+    let edited = asker.put("big", &other);
+    let (stale, _) = (base, edited);
+    assert!(is_no_delta(&fetch_delta(&machines, links, 4, stale, file)));
+}
+
+/// The packets that came, up to one that `is_last`.
+async fn heard_until(greeted: &mut Greeted, is_last: impl Fn(&Packet) -> bool) -> Packet {
+    loop {
+        let mut lengths = [0; frame::LENGTHS_BYTES];
+        greeted.stream.read_exact(&mut lengths).await.unwrap();
+        let (head, body) = frame::decode_lengths(lengths, frame::MAX_HEAD_BYTES, frame::MAX_BODY_BYTES).unwrap();
+        let mut bytes = vec![0; head + body];
+        greeted.stream.read_exact(&mut bytes).await.unwrap();
+        let packet = frame::decode(&bytes[..head], Bytes::copy_from_slice(&bytes[head..])).unwrap();
+        if is_last(&packet) {
+            return packet;
+        }
+    }
+}
+
+async fn say(greeted: &mut Greeted, packet: Packet) {
+    greeted.stream.write_all(&frame::encode(&packet).to_vec()).await.unwrap();
+    greeted.stream.flush().await.unwrap();
+}
+
+#[tokio::test]
+async fn of_a_member_s_signature_exactly_what_is_due_is_taken() {
+    let machine = Machine::start("server9", |_| {});
+    let file = machine.put("big", &noise(1 << 20));
+    let mut greeted = member(&machine, |me| me.name = "odd9".to_owned()).await.unwrap();
+    let link = machine.linked();
+    let (path, base, base_size) = (file.path.clone(), ContentId([1; 32]), 1 << 20);
+    // 512 blocks of 2 KiB.
+    let due = 12 + 512 * 20;
+    for (stream, length) in [(1, due), (2, due + 1)] {
+        let (path, content, size) = (path.clone(), file.content, file.size);
+        say(&mut greeted, Packet::Delta { stream, path, content, size, base, base_size }).await;
+        machine.wait(|event| matches!(event, Event::DeltaAsked { .. }).then_some(()));
+        let (stream, file) = (FetchId(stream), Some(file.clone()));
+        machine.run(Action::ServeDelta { to: link, stream, file, base, base_size });
+        heard_until(&mut greeted, |packet| matches!(packet, Packet::Sign { .. })).await;
+        say(&mut greeted, Packet::Signature { stream: stream.0, bytes: vec![0; length].into() }).await;
+        if length == due {
+            // Of the right length, and none all the same.
+            let end = heard_until(&mut greeted, |packet| matches!(packet, Packet::End { .. })).await;
+            assert_eq!(end, Packet::End { stream: 1, how: Ending::NoDelta });
+        }
+    }
+    machine.down(link);
+    logged(&["the link with odd9", "a signature that is longer than its file's size says"]);
+    logged(&["no delta of 'big' is made for a peer: a signature is not of the agreed kind"]);
+}
+
 #[test]
 fn small_contents_come_packed_and_those_that_changed_come_as_not_here() {
     let ([asker, server], links) = pair(["asker3", "server3"]);
@@ -457,7 +554,12 @@ async fn garbage_instead_of_a_greeting_is_refused_and_others_are_served() {
 async fn a_member_that_breaks_the_protocol_loses_its_link_and_is_named() {
     let machine = Machine::start("strict", |_| {});
     let piece = Packet::Piece { stream: 5, offset: 0, bytes: Bytes::from_static(b"x") };
-    let cases: [(&str, Vec<u8>, &str); 4] = [
+    let (path, content) = (SyncPath::new("f").unwrap(), ContentId([1; 32]));
+    let delta = |stream| {
+        let (path, size, base_size) = (path.clone(), 1 << 20, 1 << 62);
+        frame::encode(&Packet::Delta { stream, path, content, size, base: content, base_size }).to_vec()
+    };
+    let cases: [(&str, Vec<u8>, &str); 7] = [
         (
             "oversize",
             [0u32, 0x0020_0001].map(u32::to_be_bytes).concat(),
@@ -465,6 +567,9 @@ async fn a_member_that_breaks_the_protocol_loses_its_link_and_is_named() {
         ),
         ("junk", [&[0, 0, 0, 4, 0, 0, 0, 0][..], b"!\x1b[m"].concat(), "a frame's head is malformed"),
         ("pusher", frame::encode(&piece).to_vec(), "a piece that nobody asked for"),
+        ("signer", frame::encode(&Packet::Sign { stream: 1 }).to_vec(), "a signature asked for on no stream"),
+        ("repeater", [delta(1), delta(1)].concat(), "a stream's number used twice"),
+        ("hoarder", (0..65).flat_map(delta).collect(), "over 64 contents asked for at once"),
         ("greeter", frame::encode(&Packet::Proof { mac: [0; 32] }).to_vec(), "a 'proof' after the greeting"),
     ];
     for (name, bytes, line) in cases {

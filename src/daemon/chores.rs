@@ -5,6 +5,7 @@
 use super::last_run;
 use super::marker::{self, MarkerError};
 use super::shell::Shell;
+use crate::engine::index::Index;
 use crate::engine::{Now, RootState, Trust};
 use crate::io::index::{IndexError, SqliteIndex};
 use crate::io::root::Root;
@@ -12,12 +13,15 @@ use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::time::Duration;
 
+const SIZED_EVERY_NS: u64 = 60 * 1_000_000_000;
 const HOUR_NS: u64 = 3600 * 1_000_000_000;
 
 pub(super) struct Chores {
     root: Arc<Root>,
     shell: Arc<Shell>,
     hourly: u64,
+    /// When the size of all is told to those who keep a share of it.
+    sized: u64,
     /// The marker was renewed since the start.
     marked: bool,
     watchdog: Option<Watchdog>,
@@ -36,7 +40,7 @@ impl Chores {
         let half = |limit: Duration| limit.as_nanos() as u64 / 2;
         let watchdog = sd_notify::watchdog_enabled().map(|limit| Watchdog { every: half(limit), next: 0 });
         // The first hour's pruning is done at once: the last run may have ended days ago.
-        Self { root: Arc::clone(root), shell: Arc::clone(shell), hourly: 0, marked, watchdog }
+        Self { root: Arc::clone(root), shell: Arc::clone(shell), hourly: 0, sized: 0, marked, watchdog }
     }
 
     /// Does what is due; when the next chore is, by `Now::mono`. The marker of a folder that came back from a backup stays as
@@ -54,7 +58,11 @@ impl Chores {
             self.prune_history(now);
             self.hourly = now.mono + HOUR_NS;
         }
-        let mut due = self.hourly;
+        if self.sized <= now.mono {
+            self.shell.disk.set_synced(index.counts().bytes);
+            self.sized = now.mono + SIZED_EVERY_NS;
+        }
+        let mut due = self.hourly.min(self.sized);
         if let Some(watchdog) = &mut self.watchdog {
             if watchdog.next <= now.mono {
                 notify(NotifyState::Watchdog);

@@ -118,8 +118,9 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
 
     let (events, received) = Events::channel();
     let (handle, requests) = Handle::new(events.clone());
-    let disk = Disk::start(Arc::clone(&root), events.clone(), &DiskOptions::default())?;
-    let (incoming, outgoing) = (Arc::new(Incoming(disk.stage())), Arc::new(Outgoing(Arc::clone(&root))));
+    let kept = DiskOptions { signature_dir: Some(options.signature_dir.clone()), ..DiskOptions::default() };
+    let disk = Disk::start(Arc::clone(&root), events.clone(), &kept)?;
+    let (incoming, outgoing) = (Arc::new(Incoming(disk.stage())), Arc::new(Outgoing(Arc::clone(&root), disk.deltas())));
     let net = Net::start(net_config(options, key, &secret), events.clone(), incoming, outgoing)?;
     let about = About {
         directory: options.directory.clone(),

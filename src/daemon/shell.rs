@@ -7,6 +7,7 @@ use crate::engine::ignore::Ignore;
 use crate::engine::{Action, FetchError, Keep, ServedFile, StageId};
 use crate::io::beneath::LastFolder;
 use crate::io::control::{KeptFacts, LinkFacts, World};
+use crate::io::delta::Deltas;
 use crate::io::disk::Disk;
 use crate::io::net::Net;
 use crate::io::root::Root;
@@ -149,7 +150,7 @@ fn fetch_error(why: StageError) -> FetchError {
 }
 
 /// What the network reads for peers.
-pub(super) struct Outgoing(pub Arc<Root>);
+pub(super) struct Outgoing(pub Arc<Root>, pub Arc<Deltas>);
 
 impl Served for Outgoing {
     fn open(&self, file: &ServedFile) -> io::Result<File> {
@@ -158,5 +159,9 @@ impl Served for Outgoing {
 
     fn open_next(&self, folders: &mut LastFolder, file: &ServedFile) -> io::Result<File> {
         self.0.open_served(folders, file)
+    }
+
+    fn deltas(&self) -> Option<Arc<Deltas>> {
+        Some(Arc::clone(&self.1))
     }
 }

@@ -147,6 +147,16 @@ pub enum Action {
         content: ContentId,
         size: u64,
     },
+    /// The same by what differs from a file that is here; where that comes to nothing for whatever reason, `FetchError::NoDelta`. It is
+    /// `DeltaAsked` at the peer.
+    FetchDelta {
+        fetch: FetchId,
+        from: LinkId,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+        base: ServedFile,
+    },
     CancelFetch {
         fetch: FetchId,
     },
@@ -155,6 +165,14 @@ pub enum Action {
         to: LinkId,
         stream: FetchId,
         file: Option<ServedFile>,
+    },
+    /// Answer to `DeltaAsked`: send what differs, or say that it is not here.
+    ServeDelta {
+        to: LinkId,
+        stream: FetchId,
+        file: Option<ServedFile>,
+        base: ContentId,
+        base_size: u64,
     },
     /// The peer broke the protocol: close the link and name it.
     Close {

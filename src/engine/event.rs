@@ -182,6 +182,16 @@ pub enum Event {
         content: ContentId,
         size: u64,
     },
+    /// The peer has `base`, and wants another content by what differs; answered by one `ServeDelta`.
+    DeltaAsked {
+        link: LinkId,
+        stream: FetchId,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+        base: ContentId,
+        base_size: u64,
+    },
     Installed {
         job: JobId,
         outcome: Outcome,
@@ -292,6 +302,8 @@ pub enum FetchError {
     LinkLost,
     /// The bytes that came are not what was announced.
     Corrupt,
+    /// Of a `FetchDelta`: it is better fetched whole, or what came was of no use. Nothing is wrong with the peer.
+    NoDelta,
     /// It could not be staged here.
     Staging(Trouble),
 }

@@ -3,7 +3,7 @@
 //! A path whose winner is not on disk is *wanted*. `advance` moves one want a step: wait for what must come first, take the
 //! content from this disk if it is here, else ask a peer, then install. Windows bound what is under way (P9).
 
-use super::action::{Action, Source};
+use super::action::{Action, ServedFile, Source};
 use super::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
 use super::index::{Index, Row};
 use super::merge;
@@ -24,6 +24,10 @@ const LARGE_WINDOW: usize = 4;
 /// Contents that came with their entries are dropped, to be asked for later, where they and what else waits to be
 /// installed would take more (bytes).
 const BODIES_BYTES: u64 = 32 << 20;
+/// Upon a file of this size or more, a delta is asked for (bytes)...
+const DELTA_BYTES: u64 = 64 * 1024;
+/// ... unless what is wanted is so many times as large: then little of it can be in there.
+const DELTA_GROWTH: u64 = 16;
 const ASKS_A_MESSAGE: usize = 512;
 /// A deletion waits this long for others to copy from what it deletes.
 const COPY_PATIENCE_NS: u64 = 5 * SECOND;
@@ -77,6 +81,7 @@ impl<I: Index> Engine<I> {
                 provider: None,
                 from: String::new(),
                 copy_failed: false,
+                delta_failed: false,
                 tries: 0,
                 since: now.mono,
                 told: None,
@@ -90,6 +95,7 @@ impl<I: Index> Engine<I> {
     fn drop_content(&mut self, path: &SyncPath) {
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
         want.copy_failed = false;
+        want.delta_failed = false;
         want.sources.clear();
         want.refused.clear();
         want.stuck = false;
@@ -446,8 +452,21 @@ impl<I: Index> Engine<I> {
             let fetch = FetchId(self.wants.next_id() as u32);
             self.set_step(&path, Step::Fetching(fetch));
             self.wants.fetching.insert(fetch, (path.clone(), from));
-            self.act(Action::Fetch { fetch, from, path, content, size });
+            self.act(match self.delta_base(&path, size) {
+                Some(base) => Action::FetchDelta { fetch, from, path, content, size, base },
+                None => Action::Fetch { fetch, from, path, content, size },
+            });
         }
+    }
+
+    /// What a wanted content replaces here, if a delta upon it may be worth asking for.
+    fn delta_base(&self, path: &SyncPath, size: u64) -> Option<ServedFile> {
+        let is_untried = self.wants.get(path).is_some_and(|want| !want.delta_failed);
+        let row = self.index.get(path).filter(|_| is_untried)?;
+        let (entry, stat) = row.live_on_disk()?;
+        let (content, base_size) = entry.file()?;
+        let is_alike = base_size >= DELTA_BYTES && base_size >= size / DELTA_GROWTH;
+        is_alike.then(|| ServedFile { path: path.clone(), stat: *stat, content, size: base_size })
     }
 
     pub(super) fn set_step(&mut self, path: &SyncPath, step: Step) {
@@ -524,6 +543,13 @@ impl<I: Index> Engine<I> {
         let Some((path, link)) = self.wants.fetching.remove(&fetch) else { return };
         match why {
             FetchError::Staging(trouble) => self.install_failed(now, &path, trouble),
+            FetchError::NoDelta => {
+                if let Some(want) = self.wants.by_path.get_mut(&path) {
+                    want.delta_failed = true;
+                    want.step = Step::Waiting;
+                }
+                self.wants.make_ready(&path);
+            }
             FetchError::NotHere | FetchError::LinkLost | FetchError::Corrupt => {
                 self.refuse(&path, link);
             }

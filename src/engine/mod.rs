@@ -8,9 +8,10 @@
 //! - Events are handled one at a time. The index changes of one or more `handle` calls are committed
 //!   durably **before** any of their actions runs (P5).
 //! - Every `Look` is answered by one `Looked`, every `Walk` by `Listed`s and one `Walked`, every `Install` by one
-//!   `Installed`, every `Fetch` by one `Fetched` or `FetchFailed` (none after `CancelFetch`), every `FetchAsked` by one
-//!   `Serve`, every `CheckRoot` by one `Root`, every `ReadIgnore` by one `IgnoreRead`, every `Merge` by one `Merged`, every `Scrub` by one
-//!   `Scrubbed`. A `KeepBase` has no answer: the shell may forget it, and then there is no merge; nor has a `KeepSuspect`.
+//!   `Installed`, every `Fetch` and `FetchDelta` by one `Fetched` or `FetchFailed` (none after `CancelFetch`), every `FetchAsked` by one
+//!   `Serve`, every `DeltaAsked` by one `ServeDelta`, every `CheckRoot` by one `Root`, every `ReadIgnore` by one `IgnoreRead`, every
+//!   `Merge` by one `Merged`, every `Scrub` by one `Scrubbed`. A `KeepBase` has no answer: the shell may forget it, and then there is no
+//!   merge; nor has a `KeepSuspect`.
 //! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often at once, for
 //!   a `Tick` is what sends, asks and installs what the group brought about.
 //!
@@ -334,6 +335,10 @@ impl<I: Index> Engine<I> {
                     self.note_served(link, &file.path, content);
                 }
                 self.act(Action::Serve { to: link, stream, file });
+            }
+            Event::DeltaAsked { link, stream, path, content, size, base, base_size } => {
+                let file = self.locate(&path, content, size);
+                self.act(Action::ServeDelta { to: link, stream, file, base, base_size });
             }
             Event::Installed { job, outcome } => self.installed(now, job, outcome),
             Event::Merged { path, merge } => self.merged(now, &path, merge),

@@ -35,6 +35,8 @@ pub(super) struct Want {
     pub provider: Option<LinkId>,
     pub from: String,
     pub copy_failed: bool,
+    /// A delta came to nothing: the content is fetched whole.
+    pub delta_failed: bool,
     pub tries: u32,
     pub since: u64,
     /// The devices that were told already, if it came live and is to be passed on.

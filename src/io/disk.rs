@@ -8,15 +8,18 @@ mod tests;
 use super::Events;
 use super::apply::Applier;
 use super::bases::Bases;
+use super::delta::Deltas;
 use super::history::History;
 use super::look::{self, Looks, Task};
 use super::root::Root;
 use super::scan::{self, Ignored, Walker};
 use super::scrub::Scrubber;
+use super::signatures::Signatures;
 use super::stage::Stage;
 use super::watch::Watcher;
 use crate::engine::{Action, Event};
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,11 +32,13 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 pub struct DiskOptions {
     /// How often everything is walked while some folder cannot be watched.
     pub unwatched_walk: Duration,
+    /// Where signatures are kept; `None`: nowhere.
+    pub signature_dir: Option<PathBuf>,
 }
 
 impl Default for DiskOptions {
     fn default() -> Self {
-        Self { unwatched_walk: Duration::from_mins(1) }
+        Self { unwatched_walk: Duration::from_mins(1), signature_dir: None }
     }
 }
 
@@ -48,6 +53,8 @@ pub struct Disk {
     applier: Arc<Applier>,
     bases: Arc<Bases>,
     scrubber: Arc<Scrubber>,
+    signatures: Option<Arc<Signatures>>,
+    deltas: Arc<Deltas>,
     /// Dropped to stop the timer.
     timer: Mutex<Option<mpsc::Sender<()>>>,
     /// Disconnected when all threads have ended.
@@ -62,7 +69,13 @@ impl Disk {
         let stage = Stage::open(Arc::clone(&root))?;
         let history = History::open(Arc::clone(&root), Arc::clone(&stage));
         let watcher = Arc::new(Watcher::new(Arc::clone(&root), events.clone()));
-        let looks = Arc::new(Looks::new(Arc::clone(&root), Arc::clone(&stage), events.clone()));
+        let signatures = options.signature_dir.clone().map(Signatures::new);
+        if let Some(signatures) = &signatures {
+            stage.keep_signatures(Arc::clone(signatures));
+        }
+        let deltas = Deltas::new(Arc::clone(&root), Arc::clone(&stage), signatures.clone());
+        let looks = Looks::new(Arc::clone(&root), Arc::clone(&stage), signatures.clone(), events.clone());
+        let looks = Arc::new(looks);
         let walker = Arc::new(Walker::new(Arc::clone(&root), Arc::clone(&watcher), Arc::clone(&looks), events.clone()));
         let bases = Bases::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone());
         let applier = Applier::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone())?;
@@ -71,7 +84,21 @@ impl Disk {
         let (timer, timer_ended) = mpsc::channel();
         let (applier, bases, scrubber) = (Arc::new(applier), Arc::new(bases), Arc::new(scrubber));
         let (timer, ended) = (Mutex::new(Some(timer)), Mutex::new(ended));
-        let disk = Self { root, stage, history, looks, watcher, walker, applier, bases, scrubber, timer, ended };
+        let disk = Self {
+            root,
+            stage,
+            history,
+            looks,
+            watcher,
+            walker,
+            applier,
+            bases,
+            scrubber,
+            signatures,
+            deltas,
+            timer,
+            ended,
+        };
         let watcher = Arc::clone(&disk.watcher);
         spawn("watch", alive.clone(), move || watcher.run())?;
         for syncer in syncers {
@@ -130,6 +157,18 @@ impl Disk {
     /// Where the network puts contents.
     pub fn stage(&self) -> Arc<Stage> {
         Arc::clone(&self.stage)
+    }
+
+    /// What makes and applies deltas.
+    pub fn deltas(&self) -> Arc<Deltas> {
+        Arc::clone(&self.deltas)
+    }
+
+    /// How much is synced (bytes): decides how many signatures are kept.
+    pub fn set_synced(&self, bytes: u64) {
+        if let Some(signatures) = &self.signatures {
+            signatures.set_synced(bytes);
+        }
     }
 
     pub fn root(&self) -> &Root {

@@ -3,6 +3,8 @@
 //! Everything that a link tells the engine goes through one gate, which closes with its `LinkDown`: events come in
 //! order and none comes after it. Deliberately not here: who is dialled, and which of two links stays (`net`).
 
+mod delta;
+
 use super::Events;
 use super::greet::{Greeted, ReadError, Role, Stream, read_packet};
 use super::metered::Meter;
@@ -153,6 +155,7 @@ struct Gate {
     is_down: bool,
     fetches: HashMap<u32, Fetching>,
     serving: HashMap<u32, Arc<Serving>>,
+    deltas: delta::Accounts,
     /// How far the peer's clock was ahead when the engine was told last.
     clock_told: Option<i64>,
 }
@@ -375,6 +378,11 @@ impl Link {
             Packet::Ping { at } => self.outbox.packet(&Packet::Pong { at, wall: wall_ns() }),
             Packet::Pong { at, wall } => self.pong(at, wall),
             Packet::Fetch { stream, path, content, size } => return self.asked(stream, path, content, size),
+            Packet::Delta { stream, path, content, size, base, base_size } => {
+                return self.delta_asked(stream, path, (content, size), (base, base_size));
+            }
+            Packet::Sign { stream } => return self.sign_asked(stream),
+            Packet::Signature { stream, bytes } => return self.signature_came(stream, &bytes),
             Packet::Piece { stream, offset, bytes } => return self.piece(stream, offset, bytes, wire_bytes),
             Packet::End { stream, how } => return self.end(stream, how),
             Packet::Credit { stream, bytes } => {

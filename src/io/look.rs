@@ -8,10 +8,13 @@
 
 use super::Events;
 use super::beneath::{self, Facts, LastFolder};
+use super::delta::sum::sum;
 use super::fail::{self, Point};
 use super::root::{Root, Syncer};
+use super::signatures::Signatures;
 use super::stage::Stage;
 use super::trouble::{errno, trouble};
+use crate::delta::has_signature;
 use crate::engine::{Event, Observed, Stat, StatKind};
 use crate::io::clock::wall_ns;
 use crate::model::path::IGNORE_FILE;
@@ -57,6 +60,7 @@ pub enum Task {
 pub struct Looks {
     root: Arc<Root>,
     stage: Arc<Stage>,
+    signatures: Option<Arc<Signatures>>,
     events: Events,
     queue: Mutex<VecDeque<Task>>,
     durable: Durable,
@@ -67,11 +71,11 @@ pub struct Looks {
 }
 
 impl Looks {
-    pub fn new(root: Arc<Root>, stage: Arc<Stage>, events: Events) -> Self {
+    pub fn new(root: Arc<Root>, stage: Arc<Stage>, signatures: Option<Arc<Signatures>>, events: Events) -> Self {
         let (queue, changed) = (Mutex::default(), Condvar::new());
         let is_stopping = AtomicBool::new(false);
         let (durable, bodies, unsound) = (Durable::default(), Arc::default(), Mutex::default());
-        Self { root, stage, events, queue, durable, changed, is_stopping, bodies, unsound }
+        Self { root, stage, signatures, events, queue, durable, changed, is_stopping, bodies, unsound }
     }
 
     pub fn queue(&self, tasks: Vec<Task>) {
@@ -129,7 +133,7 @@ impl Looks {
         }
     }
 
-    fn look_at(&self, ticket: Ticket, batch: Vec<Task>, syncer: &Syncer, buffer: &mut [u8]) {
+    fn look_at(&self, ticket: Ticket, batch: Vec<Task>, syncer: &Syncer, buffer: &mut Vec<u8>) {
         let mut folders = LastFolder::default();
         let mut fresh = Vec::new();
         for task in batch {
@@ -164,7 +168,7 @@ impl Looks {
         fresh: Vec<Fresh>,
         syncer: &Syncer,
         folders: &mut LastFolder,
-        buffer: &mut [u8],
+        buffer: &mut Vec<u8>,
     ) {
         let few = if self.stage.is_bulk_under_way() { FEW_BESIDE_BULK } else { FEW };
         let (durable, fresh) = self.durable.sort(ticket, fresh);
@@ -183,7 +187,7 @@ impl Looks {
         }
     }
 
-    fn tell_few(&self, fresh: Vec<Fresh>, syncer: &Syncer, folders: &mut LastFolder, buffer: &mut [u8]) {
+    fn tell_few(&self, fresh: Vec<Fresh>, syncer: &Syncer, folders: &mut LastFolder, buffer: &mut Vec<u8>) {
         for mut found in fresh {
             let is_large = found.facts.as_ref().is_some_and(|facts| facts.stat.size >= LARGE_BYTES);
             let observed = if is_large {
@@ -199,7 +203,7 @@ impl Looks {
         }
     }
 
-    fn tell_many(&self, mut fresh: Vec<Fresh>, syncer: &Syncer, folders: &mut LastFolder, buffer: &mut [u8]) {
+    fn tell_many(&self, mut fresh: Vec<Fresh>, syncer: &Syncer, folders: &mut LastFolder, buffer: &mut Vec<u8>) {
         let began = Moment::now();
         let observe = || fresh.iter_mut().map(|found| self.observe(folders, found, buffer)).collect::<Vec<_>>();
         let (synced, observed) = beside(|| syncer.sync_all(Point::LookSyncfs), observe);
@@ -292,7 +296,12 @@ impl Looks {
         unsound.insert(path.clone(), stat);
     }
 
-    fn observe(&self, folders: &mut LastFolder, found: &mut Fresh, buffer: &mut [u8]) -> rustix::io::Result<Observed> {
+    fn observe(
+        &self,
+        folders: &mut LastFolder,
+        found: &mut Fresh,
+        buffer: &mut Vec<u8>,
+    ) -> rustix::io::Result<Observed> {
         if self.is_stopping.load(Ordering::Relaxed) {
             return Ok(Observed::Unstable);
         }
@@ -314,7 +323,13 @@ impl Looks {
     }
 
     /// The stat after equals the one before: what was read in between is that file's content.
-    fn hash(&self, parent: &OwnedFd, found: &mut Fresh, stat: Stat, buffer: &mut [u8]) -> rustix::io::Result<Observed> {
+    fn hash(
+        &self,
+        parent: &OwnedFd,
+        found: &mut Fresh,
+        stat: Stat,
+        buffer: &mut Vec<u8>,
+    ) -> rustix::io::Result<Observed> {
         let mut file = match found.file.take() {
             Some(file) => file,
             None => beneath::reopen(parent, found.path.name())?,
@@ -333,7 +348,16 @@ impl Looks {
 
     /// `None` when its length is not `size`. A file that fits the buffer is left in it. Whether it goes on after `size`
     /// bytes, the stat says.
-    fn read_and_hash(&self, file: &mut File, size: u64, buffer: &mut [u8]) -> std::io::Result<Option<ContentId>> {
+    fn read_and_hash(&self, file: &mut File, size: u64, buffer: &mut Vec<u8>) -> std::io::Result<Option<ContentId>> {
+        if let Some(signatures) = self.signatures.as_ref().filter(|_| has_signature(size)) {
+            let is_stopping = || self.is_stopping.load(Ordering::Relaxed);
+            let Some((content, signature)) = sum(file, size, &is_stopping, buffer)? else { return Ok(None) };
+            // Before anyone is told: whoever hears of it may ask what differs.
+            if let Some(signature) = signature {
+                signatures.put(&content, &signature);
+            }
+            return Ok(Some(content));
+        }
         let mut hasher = blake3::Hasher::new();
         let mut left = size;
         while left > 0 {

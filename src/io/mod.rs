@@ -1,7 +1,7 @@
 //! The world: disk, watcher, sockets, database. It acts and decides nothing: a rule about what should happen belongs
 //! in `engine/`.
 //!
-//! May import `engine`, `wire` and `model`.
+//! May import `engine`, `delta`, `wire` and `model`.
 
 pub mod apply;
 pub mod bases;
@@ -9,6 +9,7 @@ pub mod beneath;
 pub mod boot;
 pub mod clock;
 pub mod control;
+pub mod delta;
 pub mod dial;
 pub mod disk;
 pub mod fail;
@@ -27,6 +28,7 @@ pub mod root;
 pub mod scan;
 pub mod scrub;
 pub mod secret;
+pub mod signatures;
 pub mod stage;
 pub mod state;
 pub mod strangers;

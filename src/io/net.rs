@@ -4,6 +4,7 @@
 //! settled here. Deliberately not here: one link's own life (`link`), and who is dialled when (`dial`).
 
 use super::Events;
+use super::delta::{Asked, Wanted};
 use super::dial::{self, Members};
 use super::greet::{self, GreetError, Greeted, Identity, Role};
 use super::link::{Closing, Ends, Link, LinkInfo, Times, World};
@@ -171,6 +172,12 @@ impl Net {
                     self.hub.world.events.send(Event::FetchFailed { fetch, why: FetchError::LinkLost });
                 }
             },
+            Action::FetchDelta { fetch, from, path, content, size, base } => match self.hub.link(from) {
+                Some(link) => link.fetch_delta(fetch, path, Wanted { content, size, base }),
+                None => {
+                    self.hub.world.events.send(Event::FetchFailed { fetch, why: FetchError::LinkLost });
+                }
+            },
             Action::CancelFetch { fetch } => {
                 let links: Vec<_> = self.hub.lock().up.values().cloned().collect();
                 links.iter().any(|link| link.cancel(fetch));
@@ -178,6 +185,11 @@ impl Net {
             Action::Serve { to, stream, file } => {
                 if let Some(link) = self.hub.link(to) {
                     link.serve(stream, file);
+                }
+            }
+            Action::ServeDelta { to, stream, file, base, base_size } => {
+                if let Some(link) = self.hub.link(to) {
+                    link.serve_delta(stream, file.map(|file| Asked { file, base, base_size }));
                 }
             }
             Action::Close { link, why } => {

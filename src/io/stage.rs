@@ -7,7 +7,10 @@
 use super::beneath;
 use super::fail::{self, Point};
 use super::root::Root;
+use super::signatures::Signatures;
 use super::trouble::{errno, trouble};
+use crate::delta::has_signature;
+use crate::delta::signature::Summer;
 use crate::engine::{Cause, StageId, Trouble};
 use crate::model::ContentId;
 use rustix::fs::{Advice, AtFlags, FileType};
@@ -16,7 +19,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Written bytes are handed to the disk this often, so that a later `fsync` finds little to wait for.
@@ -45,6 +48,8 @@ pub struct Stage {
     /// Writers above `WRITEBACK_BYTES` at work: a `syncfs` would wait for all that they wrote.
     bulk: AtomicUsize,
     room: Mutex<Room>,
+    /// Where the signatures of what comes in are kept.
+    signatures: OnceLock<Arc<Signatures>>,
 }
 
 /// What the last look at the disk's free space said.
@@ -57,22 +62,35 @@ struct Room {
 impl Stage {
     /// Removes what an earlier run left.
     pub fn open(root: Arc<Root>) -> io::Result<Arc<Self>> {
-        let stage = Self { root, next: AtomicU64::new(1), bulk: AtomicUsize::new(0), room: Mutex::default() };
+        let (next, bulk) = (AtomicU64::new(1), AtomicUsize::new(0));
+        let stage = Self { root, next, bulk, room: Mutex::default(), signatures: OnceLock::new() };
         stage.clear()?;
         Ok(Arc::new(stage))
     }
 
-    /// Begins a content; `size_hint` in bytes.
-    pub fn create(self: &Arc<Self>, size_hint: u64) -> Result<StageWriter, Trouble> {
+    /// From now on the signatures of what comes in are kept there.
+    pub fn keep_signatures(&self, signatures: Arc<Signatures>) {
+        let _ = self.signatures.set(signatures);
+    }
+
+    /// Begins a content of so many bytes.
+    pub fn create(self: &Arc<Self>, size: u64) -> Result<StageWriter, Trouble> {
         self.check_room()?;
         let created = fail::at(Point::FetchCreate).and_then(|()| self.create_file());
         let (id, file) = created.map_err(|e| trouble("stage what arrives for", None, e))?;
-        let bulk = size_hint > WRITEBACK_BYTES;
+        let bulk = size > WRITEBACK_BYTES;
         if bulk {
             self.bulk.fetch_add(1, Ordering::Relaxed);
         }
-        let (hasher, stage) = (blake3::Hasher::new(), Arc::clone(self));
-        Ok(StageWriter { stage, id, file, hasher, written: 0, handed_over: 0, bulk, kept: false })
+        let is_signed = self.signatures.get().is_some() && has_signature(size);
+        let sum = if is_signed { Sum::Signed(Summer::new(size)) } else { Sum::Plain(Box::default()) };
+        Ok(StageWriter { stage: Arc::clone(self), id, file, sum, written: 0, handed_over: 0, bulk, kept: false })
+    }
+
+    /// Much is being staged from now on, until what is returned is dropped.
+    pub(super) fn begin_bulk(self: &Arc<Self>) -> Bulk {
+        self.bulk.fetch_add(1, Ordering::Relaxed);
+        Bulk(Arc::clone(self))
     }
 
     /// A new empty file and its id.
@@ -145,18 +163,39 @@ impl Stage {
     }
 }
 
+/// Something large is on its way into staging.
+#[derive(Debug)]
+pub(super) struct Bulk(Arc<Stage>);
+
+impl Drop for Bulk {
+    fn drop(&mut self) {
+        self.0.bulk.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The name of a staged content.
 pub(super) fn name(id: StageId) -> String {
     format!("{:016x}", id.0)
 }
 
+/// What adds up the bytes of a content: its hash, and for one that is long enough its signature by the way.
+enum Sum {
+    Plain(Box<blake3::Hasher>),
+    Signed(Summer),
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self::Plain(Box::default())
+    }
+}
+
 /// A content being written; removed when dropped before `finish`.
-#[derive(Debug)]
 pub struct StageWriter {
     stage: Arc<Stage>,
     id: StageId,
     file: File,
-    hasher: blake3::Hasher,
+    sum: Sum,
     written: u64,
     handed_over: u64,
     bulk: bool,
@@ -167,7 +206,12 @@ impl StageWriter {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StageError> {
         let written = fail::at(Point::FetchWrite).map_err(io::Error::from).and_then(|()| self.file.write_all(bytes));
         written.map_err(|e| StageError::Disk(staging_trouble(&e)))?;
-        self.hasher.update(bytes);
+        match &mut self.sum {
+            Sum::Plain(hasher) => {
+                hasher.update(bytes);
+            }
+            Sum::Signed(summer) => summer.update(bytes),
+        }
         self.written += bytes.len() as u64;
         if self.written - self.handed_over >= WRITEBACK_BYTES {
             start_writeback(&self.file, self.handed_over, self.written);
@@ -183,8 +227,15 @@ impl StageWriter {
 
     /// Keeps it, if its bytes are `content`. Not durable yet: installing sees to that.
     pub fn finish(mut self, content: &ContentId) -> Result<StageId, StageError> {
-        if self.hasher.finalize().as_bytes() != &content.0 {
+        let (sum, signature) = match std::mem::take(&mut self.sum) {
+            Sum::Plain(hasher) => (ContentId(*hasher.finalize().as_bytes()), None),
+            Sum::Signed(summer) => summer.finish().ok_or(StageError::BadContent)?,
+        };
+        if sum != *content {
             return Err(StageError::BadContent);
+        }
+        if let (Some(signature), Some(signatures)) = (signature, self.stage.signatures.get()) {
+            signatures.put(content, &signature);
         }
         if self.bulk {
             start_writeback(&self.file, self.handed_over, self.written);
@@ -212,7 +263,7 @@ fn staging_trouble(e: &io::Error) -> Trouble {
 
 /// Asks the kernel to begin writing a range to the disk, without waiting: `POSIX_FADV_DONTNEED` does so, as
 /// `sync_file_range` would, before it drops the pages that are clean already.
-fn start_writeback(file: &File, from: u64, to: u64) {
+pub(super) fn start_writeback(file: &File, from: u64, to: u64) {
     if let Some(len) = NonZeroU64::new(to - from) {
         let _ = rustix::fs::fadvise(file, from, Some(len), Advice::DontNeed);
     }

@@ -5,6 +5,7 @@
 //! agreed. Deliberately not here: sockets, and which file is served (the engine decides).
 
 use super::beneath::LastFolder;
+use super::delta::{self, Deltas};
 use crate::engine::{FetchError, ServedFile, StageId, Stat};
 use crate::model::{ContentId, FileTime};
 use crate::wire::frame::{self, EncodedFrame, Packet, Squeeze};
@@ -14,7 +15,7 @@ use crate::wire::split;
 use bytes::Bytes;
 use std::fs::File;
 use std::io;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
 /// Streams that a peer may have open, each way.
 pub const MAX_STREAMS: usize = 64;
@@ -45,6 +46,11 @@ pub trait Served: Send + Sync {
     fn open_next(&self, _folders: &mut LastFolder, file: &ServedFile) -> io::Result<File> {
         self.open(file)
     }
+
+    /// What makes and applies deltas, where there is one.
+    fn deltas(&self) -> Option<Arc<Deltas>> {
+        None
+    }
 }
 
 /// What the reader hands to a stream's writing thread.
@@ -65,15 +71,31 @@ pub struct Fetching {
     pub ended: bool,
     /// The engine was told how it went.
     pub answered: bool,
+    /// A delta: nobody knows how long it is, but for how long at most.
+    is_delta: bool,
 }
 
 impl Fetching {
     pub fn new(size: u64) -> (Self, mpsc::Receiver<Part>) {
         let (sender, parts) = mpsc::channel();
         let granted = FIRST_CREDIT_BYTES;
-        let fetching =
-            Self { size, received: 0, granted, wire_bytes: 0, parts: Some(sender), ended: false, answered: false };
+        let fetching = Self {
+            size,
+            received: 0,
+            granted,
+            wire_bytes: 0,
+            parts: Some(sender),
+            ended: false,
+            answered: false,
+            is_delta: false,
+        };
         (fetching, parts)
+    }
+
+    /// Of a delta that makes `size` bytes.
+    pub fn delta(size: u64) -> (Self, mpsc::Receiver<Part>) {
+        let (fetching, parts) = Self::new(delta::most_bytes(size));
+        (Self { is_delta: true, ..fetching }, parts)
     }
 
     pub fn grant(&mut self, bytes: u64) {
@@ -108,7 +130,7 @@ impl Fetching {
         if self.ended {
             return Err("a second end of a stream");
         }
-        if how == Ending::Whole && self.received != self.size {
+        if how == Ending::Whole && self.received != self.size && !self.is_delta {
             return Err("an end before the content's last byte");
         }
         self.ended = true;
@@ -189,7 +211,7 @@ impl Serving {
     }
 
     /// Up to `want` bytes of credit, waiting for the first; `None` when cancelled.
-    fn take(&self, want: u64) -> Option<u64> {
+    pub(super) fn take(&self, want: u64) -> Option<u64> {
         let waited = self.changed.wait_while(self.lock(), |credit| credit.bytes == 0 && !credit.cancelled);
         let mut credit = waited.unwrap_or_else(PoisonError::into_inner);
         if credit.cancelled {
@@ -198,6 +220,10 @@ impl Serving {
         let taken = credit.bytes.min(want);
         credit.bytes -= taken;
         Some(taken)
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.lock().cancelled
     }
 
     fn lock(&self) -> MutexGuard<'_, Credit> {

@@ -101,6 +101,9 @@ enum HeadKind {
     Ping { at: u64 },
     Pong { at: u64, wall: u64 },
     Fetch { stream: u32, path: SyncPath, content: ContentId, size: u64 },
+    Delta { stream: u32, path: SyncPath, content: ContentId, size: u64, base: ContentId, base_size: u64 },
+    Sign { stream: u32 },
+    Signature { stream: u32 },
     Piece { stream: u32, offset: u64 },
     Credit { stream: u32, bytes: u64 },
     End { stream: u32, how: Ending },
@@ -155,6 +158,7 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
         Packet::Piece { stream, offset, bytes } => {
             return (HeadKind::Piece { stream: *stream, offset: *offset }, bytes.clone());
         }
+        Packet::Signature { stream, bytes } => return (HeadKind::Signature { stream: *stream }, bytes.clone()),
         Packet::Hello { protocol, name, software, boot, started } => HeadKind::Hello {
             protocol: *protocol,
             name: name.clone(),
@@ -168,6 +172,11 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
         Packet::Fetch { stream, path, content, size } => {
             HeadKind::Fetch { stream: *stream, path: path.clone(), content: *content, size: *size }
         }
+        Packet::Delta { stream, path, content, size, base, base_size } => {
+            let (path, content, base) = (path.clone(), *content, *base);
+            HeadKind::Delta { stream: *stream, path, content, size: *size, base, base_size: *base_size }
+        }
+        Packet::Sign { stream } => HeadKind::Sign { stream: *stream },
         Packet::Credit { stream, bytes } => HeadKind::Credit { stream: *stream, bytes: *bytes },
         Packet::End { stream, how } => HeadKind::End { stream: *stream, how: *how },
         Packet::Cancel { stream } => HeadKind::Cancel { stream: *stream },
@@ -294,6 +303,12 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         }
         return Ok(Packet::Piece { stream, offset, bytes });
     }
+    if let HeadKind::Signature { stream } = kind {
+        if bytes.is_empty() || bytes.len() > PIECE_BYTES {
+            return Err(FrameError::Body("no part of a signature of 1 byte to 128 KiB"));
+        }
+        return Ok(Packet::Signature { stream, bytes });
+    }
     let mut body = Reader::new(bytes);
     let packet = match kind {
         HeadKind::Known { counter } if counter < COUNTER_LIMIT => {
@@ -329,6 +344,12 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
             Packet::Fetch { stream, path, content, size }
         }
         HeadKind::Fetch { .. } => return Err(FrameError::Head("a size of 2^63 or more".to_owned())),
+        HeadKind::Delta { stream, path, content, size, base, base_size } if size < 1 << 63 && base_size < 1 << 63 => {
+            Packet::Delta { stream, path, content, size, base, base_size }
+        }
+        HeadKind::Delta { .. } => return Err(FrameError::Head("a size of 2^63 or more".to_owned())),
+        HeadKind::Sign { stream } => Packet::Sign { stream },
+        HeadKind::Signature { stream } => Packet::Signature { stream, bytes: Bytes::new() },
         HeadKind::Piece { stream, offset } => Packet::Piece { stream, offset, bytes: Bytes::new() },
         HeadKind::Credit { stream, bytes } => Packet::Credit { stream, bytes },
         HeadKind::End { stream, how } => Packet::End { stream, how },

@@ -92,8 +92,13 @@ fn any_message() -> impl Strategy<Value = Message> {
 }
 
 fn any_packet() -> impl Strategy<Value = Packet> {
-    let ending =
-        prop_oneof![Just(Ending::Whole), Just(Ending::NotHere), Just(Ending::Changed), Just(Ending::Unreadable)];
+    let ending = prop_oneof![
+        Just(Ending::Whole),
+        Just(Ending::NotHere),
+        Just(Ending::Changed),
+        Just(Ending::Unreadable),
+        Just(Ending::NoDelta)
+    ];
     prop_oneof![
         8 => any_message().prop_map(Packet::Message),
         1 => (any::<u32>(), "[A-Za-z0-9._-]{1,63}", "[a-z0-9. /]{0,40}", any::<u64>())
@@ -104,6 +109,14 @@ fn any_packet() -> impl Strategy<Value = Packet> {
         1 => (any::<u32>(), path(), any::<[u8; 32]>(), 0..1u64 << 63).prop_map(|(stream, path, hash, size)| {
             Packet::Fetch { stream, path, content: ContentId(hash), size }
         }),
+        1 => (any::<u32>(), path(), any::<[u8; 32]>(), 0..1u64 << 63, 0..1u64 << 63)
+            .prop_map(|(stream, path, hash, size, base_size)| {
+                let (content, base) = (ContentId(hash), ContentId(hash));
+                Packet::Delta { stream, path, content, size, base, base_size }
+            }),
+        1 => any::<u32>().prop_map(|stream| Packet::Sign { stream }),
+        1 => (any::<u32>(), prop::collection::vec(any::<u8>(), 1..3000))
+            .prop_map(|(stream, bytes)| Packet::Signature { stream, bytes: bytes.into() }),
         1 => (any::<u32>(), 0..1u64 << 63, prop::collection::vec(any::<u8>(), 1..3000))
             .prop_map(|(stream, offset, bytes)| Packet::Piece { stream, offset, bytes: bytes.into() }),
         1 => (any::<u32>(), any::<u64>()).prop_map(|(stream, bytes)| Packet::Credit { stream, bytes }),

@@ -17,8 +17,8 @@ pub const FIRST_CREDIT_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_NAME_BYTES: usize = 63;
 const MAX_TEXT_BYTES: usize = 255;
 
-/// One frame's meaning. A stream's number is chosen by the side that fetches; `Fetch`, `Credit` and `Cancel` travel from
-/// it, `Piece` and `End` to it, so that the two sides' numbers never meet.
+/// One frame's meaning. A stream's number is chosen by the side that fetches; `Fetch`, `Delta`, `Signature`, `Credit` and
+/// `Cancel` travel from it, `Sign`, `Piece` and `End` to it, so that the two sides' numbers never meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {
     Message(Message),
@@ -49,6 +49,24 @@ pub enum Packet {
         path: SyncPath,
         content: ContentId,
         size: u64,
+    },
+    /// Asks for a large content by what differs from a `base` that the asker has. Its answer is pieces of a delta.
+    Delta {
+        stream: u32,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+        base: ContentId,
+        base_size: u64,
+    },
+    /// To whom asked for a delta: its base is not known here, send its signature.
+    Sign {
+        stream: u32,
+    },
+    /// The next bytes of that signature.
+    Signature {
+        stream: u32,
+        bytes: Bytes,
     },
     /// `offset`: of the first byte in the content; pieces come in order.
     Piece {
@@ -86,6 +104,9 @@ impl Packet {
             Self::Ping { .. } => "ping",
             Self::Pong { .. } => "pong",
             Self::Fetch { .. } => "fetch",
+            Self::Delta { .. } => "delta",
+            Self::Sign { .. } => "sign",
+            Self::Signature { .. } => "signature",
             Self::Piece { .. } => "piece",
             Self::Credit { .. } => "credit",
             Self::End { .. } => "end",
@@ -107,6 +128,8 @@ pub enum Ending {
     Changed,
     /// It could not be read.
     Unreadable,
+    /// No delta is worth it, or none can be made: it is to be fetched whole.
+    NoDelta,
 }
 
 /// A machine's name as it may travel: at most 63 of `[A-Za-z0-9._-]`, and never empty.

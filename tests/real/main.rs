@@ -11,6 +11,7 @@ mod clocks;
 mod conflicts;
 mod deciding;
 mod deleting;
+mod delta;
 mod echo;
 mod folders;
 mod forgetting;

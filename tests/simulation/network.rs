@@ -16,8 +16,29 @@ use dirsyncd::wire::message::Message;
 pub enum Parcel {
     Up,
     Frame(Bytes),
-    Ask { fetch: FetchId, path: SyncPath, content: ContentId, size: u64 },
-    Answer { fetch: FetchId, data: Option<Data> },
+    Ask {
+        fetch: FetchId,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+    },
+    Answer {
+        fetch: FetchId,
+        data: Option<Data>,
+    },
+    /// For a delta upon `base`; its answer is what it makes.
+    AskDelta {
+        fetch: FetchId,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+        base: ContentId,
+        base_size: u64,
+    },
+    AnswerDelta {
+        fetch: FetchId,
+        data: Option<Data>,
+    },
 }
 
 pub struct Network {
@@ -109,6 +130,10 @@ impl World {
                 self.tell(node, Event::FetchAsked { link: id, stream, path, content, size });
             }
             (Parcel::Answer { fetch, data }, _) => self.fetched(node, id, fetch, data),
+            (Parcel::AskDelta { fetch: stream, path, content, size, base, base_size }, _) => {
+                self.tell(node, Event::DeltaAsked { link: id, stream, path, content, size, base, base_size });
+            }
+            (Parcel::AnswerDelta { fetch, data }, _) => self.delta_came(node, id, fetch, data),
         }
     }
 

@@ -5,7 +5,9 @@ use super::disk::Disk;
 use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
 use super::tree::{Data, Ino, Tree};
-use dirsyncd::engine::{Boot, Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, StageId};
+use dirsyncd::engine::{
+    Boot, Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, ServedFile, StageId,
+};
 use dirsyncd::model::{DeviceId, FileTime, SyncPath};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -46,6 +48,8 @@ pub struct Node {
     pub staging: BTreeMap<StageId, Data>,
     pub next_stage: u64,
     pub fetches: BTreeMap<FetchId, LinkId>,
+    /// What deltas were asked for upon.
+    pub bases: BTreeMap<FetchId, ServedFile>,
     /// The folder, and the index with it.
     pub backup: Option<(Tree, Durable)>,
     /// Nothing more can be written.
@@ -86,6 +90,7 @@ impl Node {
             staging: BTreeMap::new(),
             next_stage: 0,
             fetches: BTreeMap::new(),
+            bases: BTreeMap::new(),
             backup: None,
             is_full: false,
             before_commit: Durable::default(),
@@ -113,6 +118,7 @@ impl Node {
         self.installing = false;
         self.staging.clear();
         self.fetches.clear();
+        self.bases.clear();
     }
 
     pub fn boot(&mut self, time: u64, bug: Option<Bug>) {

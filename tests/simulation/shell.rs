@@ -40,6 +40,7 @@ pub enum Step {
     Serve { to: LinkId, stream: FetchId, file: Option<ServedFile> },
     Scrub { path: SyncPath, known: Stat },
     ScrubEnd { path: SyncPath, known: Stat, content: ContentId },
+    ServeDelta { to: LinkId, stream: FetchId, file: Option<ServedFile> },
     Answer(Event),
 }
 
@@ -83,10 +84,23 @@ impl World {
                 self.nodes[node].fetches.insert(fetch, from);
                 self.send(from, Parcel::Ask { fetch, path, content, size });
             }
+            Action::FetchDelta { fetch, from, path, content, size, base } => {
+                if !self.is_up(from) {
+                    let event = Event::FetchFailed { fetch, why: FetchError::LinkLost };
+                    return self.step_soon(node, quick, Step::Answer(event));
+                }
+                let (base, base_size) = (base.clone(), base.size);
+                self.send(from, Parcel::AskDelta { fetch, path, content, size, base: base.content, base_size });
+                self.nodes[node].fetches.insert(fetch, from);
+                self.nodes[node].bases.insert(fetch, base);
+            }
             Action::CancelFetch { fetch } => {
                 self.nodes[node].fetches.remove(&fetch);
             }
             Action::Serve { to, stream, file } => self.step_soon(node, quick, Step::Serve { to, stream, file }),
+            Action::ServeDelta { to, stream, file, .. } => {
+                self.step_soon(node, quick, Step::ServeDelta { to, stream, file });
+            }
             Action::Close { link, why } => {
                 self.fail(format!("n{node} closes an honest peer's link: {why}"));
                 self.close(link);
@@ -117,6 +131,7 @@ impl World {
             Step::Serve { to, stream, file } => self.serve(node, to, stream, file.as_ref()),
             Step::Scrub { path, known } => self.scrub(node, path, known),
             Step::ScrubEnd { path, known, content } => self.scrub_end(node, path, known, content),
+            Step::ServeDelta { to, stream, file } => self.serve_delta(node, to, stream, file.as_ref()),
             Step::Answer(event) => self.tell(node, event),
         }
     }
@@ -410,6 +425,27 @@ impl World {
     fn serve(&mut self, node: NodeId, to: LinkId, stream: FetchId, file: Option<&ServedFile>) {
         let data = file.and_then(|file| read(&self.nodes[node].disk.live, file));
         self.send(to, Parcel::Answer { fetch: stream, data });
+    }
+
+    /// Not every version has anything in common with another.
+    fn serve_delta(&mut self, node: NodeId, to: LinkId, stream: FetchId, file: Option<&ServedFile>) {
+        let data = file.and_then(|file| read(&self.nodes[node].disk.live, file)).filter(|_| self.rng.chance(600));
+        self.send(to, Parcel::AnswerDelta { fetch: stream, data });
+    }
+
+    /// What a delta makes needs its base, as it was. Anything that goes wrong is one answer.
+    pub fn delta_came(&mut self, node: NodeId, link: LinkId, fetch: FetchId, data: Option<Data>) {
+        let here = &mut self.nodes[node];
+        let base = here.bases.remove(&fetch);
+        if here.fetches.get(&fetch) != Some(&link) {
+            return;
+        }
+        let has_base = base.is_some_and(|base| read(&here.disk.live, &base).is_some());
+        if data.is_some() && has_base && !self.rng.chance(self.plan.corrupt_permille) {
+            return self.fetched(node, link, fetch, data);
+        }
+        here.fetches.remove(&fetch);
+        self.step_soon(node, MS, Step::Answer(Event::FetchFailed { fetch, why: FetchError::NoDelta }));
     }
 
     pub fn fetched(&mut self, node: NodeId, link: LinkId, fetch: FetchId, data: Option<Data>) {

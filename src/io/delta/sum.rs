@@ -1,0 +1,117 @@
+//! Reads a file once for all that is wanted of it: its content id, its chunks' hashes, its blocks' hashes. A long one on several threads.
+//!
+//! A user's file is read, never mapped: a truncation would kill the process.
+
+use crate::delta::signature::{Piece, Pieces, Signature};
+use crate::delta::{ReadAt, tree};
+use crate::model::ContentId;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// From this size on several threads share a file (bytes).
+const SHARED_FROM_BYTES: u64 = 8 << 20;
+/// As many as that, where there are as many cores.
+const THREADS: usize = 4;
+
+/// A file as the differ reads it.
+pub(super) struct Opened<'a>(pub &'a File);
+
+impl ReadAt for Opened<'_> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+}
+
+/// How many threads work on a file of this size.
+pub(super) fn threads(size: u64) -> usize {
+    if size < SHARED_FROM_BYTES {
+        return 1;
+    }
+    thread::available_parallelism().map_or(1, usize::from).min(THREADS)
+}
+
+/// The content of a file's first `size` bytes, and their signature where there is one. `None`: `is_stopping` said so, or the file ends
+/// before. `buffer` is used, and grows to a chunk.
+pub fn sum(
+    file: &File,
+    size: u64,
+    is_stopping: &(dyn Fn() -> bool + Sync),
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<(ContentId, Option<Signature>)>> {
+    let shared = Shared { file, size, is_stopping, next: AtomicUsize::new(0), pieces: Mutex::new(Pieces::new(size)) };
+    let worked = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads(size))
+            .map_while(|_| {
+                let work = || shared.work(&mut Vec::new());
+                thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, work).ok()
+            })
+            .collect();
+        let worked = shared.work(buffer);
+        let others = others.into_iter().map(|other| other.join().unwrap_or(Ok(())));
+        others.fold(worked, Result::and)
+    });
+    match worked {
+        Ok(()) => Ok(shared.pieces.into_inner().unwrap_or_else(PoisonError::into_inner).finish()),
+        Err(why) if why.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(why) => Err(why),
+    }
+}
+
+struct Shared<'a> {
+    file: &'a File,
+    size: u64,
+    is_stopping: &'a (dyn Fn() -> bool + Sync),
+    next: AtomicUsize,
+    pieces: Mutex<Pieces>,
+}
+
+impl Shared<'_> {
+    /// Takes one chunk after the other until there are no more.
+    fn work(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        while !(self.is_stopping)() {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            if index >= tree::chunk_count(self.size) {
+                break;
+            }
+            let (from, length) = tree::chunk_at(self.size, index);
+            if buffer.len() < length {
+                buffer.resize(length, 0);
+            }
+            self.file.read_exact_at(&mut buffer[..length], from)?;
+            let piece = Piece::of(self.size, index, &buffer[..length]);
+            self.pieces.lock().unwrap_or_else(PoisonError::into_inner).put(index, piece);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delta::signature::of_bytes;
+    use std::io::Write;
+
+    #[test]
+    fn several_threads_make_of_a_file_what_one_makes_of_its_bytes() {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut bytes = vec![0; (9 << 20) + 333];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        file.write_all(&bytes).unwrap();
+        for size in [0, 1000, 65_536, 1 << 20, bytes.len()] {
+            let summed = sum(&file, size as u64, &|| false, &mut Vec::new()).unwrap();
+            assert_eq!(summed, Some(of_bytes(&bytes[..size])), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_ends_too_early_has_no_sum_and_a_stop_is_obeyed() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(9 << 20).unwrap();
+        assert_eq!(sum(&file, (9 << 20) + 1, &|| false, &mut Vec::new()).unwrap(), None);
+        assert_eq!(sum(&file, 9 << 20, &|| true, &mut Vec::new()).unwrap(), None);
+    }
+}

@@ -55,9 +55,43 @@ pub(super) fn status(status: &StatusView) -> String {
             let _ = writeln!(out, "{:<10} the clock of {} is {by} {way}; set the wrong one", "problems", peer.name);
         }
     }
-    notes(&mut out, "under way", &status.under_way);
+    transfers(&mut out, status);
+    notes(&mut out, "under way", &under_way(status));
     notes(&mut out, "problems", &status.problems);
     out
+}
+
+/// Each with how far it is; then what waits for its turn.
+fn transfers(out: &mut String, status: &StatusView) {
+    let rows = status.transfers.iter().map(|transfer| {
+        let percent = u128::from(transfer.bytes) * 100 / u128::from(transfer.size.max(1));
+        let left = transfer.seconds_left.map_or("stalled".to_owned(), |left| format!("{} left", seconds(left)));
+        let from = if transfer.from.is_empty() { "nobody yet".to_owned() } else { transfer.from.join(", ") };
+        let rate = format!("{}/s", bytes(transfer.bytes_a_second));
+        let done = format!("{} of {} ({percent} %)", bytes(transfer.bytes), bytes(transfer.size));
+        vec![transfer.path.clone(), done, rate, left, format!("from {from}")]
+    });
+    for (n, row) in table(&rows.collect::<Vec<_>>()).lines().enumerate() {
+        let _ = writeln!(out, "{:<10} {row}", if n == 0 { "fetching" } else { "" });
+    }
+    if status.queued_files > 0 {
+        let (files, bytes) = (counted(status.queued_files, "file", "files"), bytes(status.queued_bytes));
+        let _ = writeln!(out, "{:<10} {files} ({bytes})", "queued");
+    }
+}
+
+/// But for what `transfers` says more of.
+fn under_way(status: &StatusView) -> Vec<PathNote> {
+    let is_shown = |note: &&PathNote| !status.transfers.iter().any(|transfer| transfer.path == note.path);
+    status.under_way.iter().filter(is_shown).cloned().collect()
+}
+
+fn seconds(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{}:{:02} min", seconds / 60, seconds % 60),
+        _ => format!("{}:{:02} h", seconds / 3600, seconds % 3600 / 60),
+    }
 }
 
 fn state(status: &StatusView) -> String {
@@ -267,6 +301,9 @@ mod tests {
             pending: 0,
             peers: vec![peer("beta", true, 0), peer("long-name", false, 12)],
             problems: Vec::new(),
+            transfers: Vec::new(),
+            queued_files: 0,
+            queued_bytes: 0,
             under_way: Vec::new(),
             devices: Vec::new(),
         };

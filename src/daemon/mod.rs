@@ -119,7 +119,8 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
     let (events, received) = Events::channel();
     let (handle, requests) = Handle::new(events.clone());
     let disk = Disk::start(Arc::clone(&root), events.clone(), &DiskOptions::default())?;
-    let (incoming, outgoing) = (Arc::new(Incoming(disk.stage())), Arc::new(Outgoing(Arc::clone(&root))));
+    let (incoming, outgoing) =
+        (Arc::new(Incoming(disk.stage(), disk.partials())), Arc::new(Outgoing(Arc::clone(&root), disk.lists())));
     let net = Net::start(net_config(options, key, &secret), events.clone(), incoming, outgoing)?;
     let about = About {
         directory: options.directory.clone(),

@@ -8,7 +8,9 @@ use crate::engine::{Action, FetchError, Keep, ServedFile, StageId};
 use crate::io::beneath::LastFolder;
 use crate::io::control::{KeptFacts, LinkFacts, World};
 use crate::io::disk::Disk;
+use crate::io::lists::{List, Lists};
 use crate::io::net::Net;
+use crate::io::partial::{Partial, Partials};
 use crate::io::root::Root;
 use crate::io::stage::{Stage, StageError, StageWriter};
 use crate::io::transfer::{Served, StagedWriter, Staging};
@@ -113,7 +115,7 @@ fn first_bytes(file: File, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Where the network stages what comes in.
-pub(super) struct Incoming(pub Arc<Stage>);
+pub(super) struct Incoming(pub Arc<Stage>, pub Arc<Partials>);
 
 impl Staging for Incoming {
     fn create(&self, size: u64) -> Result<Box<dyn StagedWriter>, FetchError> {
@@ -125,6 +127,10 @@ impl Staging for Incoming {
 
     fn discard(&self, staged: StageId) {
         self.0.discard(staged);
+    }
+
+    fn partial(&self, content: &ContentId) -> Option<Arc<Partial>> {
+        self.1.get(content)
     }
 }
 
@@ -148,7 +154,7 @@ fn fetch_error(why: StageError) -> FetchError {
 }
 
 /// What the network reads for peers.
-pub(super) struct Outgoing(pub Arc<Root>);
+pub(super) struct Outgoing(pub Arc<Root>, pub Arc<Lists>);
 
 impl Served for Outgoing {
     fn open(&self, file: &ServedFile) -> io::Result<File> {
@@ -157,5 +163,9 @@ impl Served for Outgoing {
 
     fn open_next(&self, folders: &mut LastFolder, file: &ServedFile) -> io::Result<File> {
         self.0.open_served(folders, file)
+    }
+
+    fn list(&self, file: &ServedFile, opened: &File) -> io::Result<Option<List>> {
+        self.1.of(file, opened)
     }
 }

@@ -5,6 +5,7 @@
 
 use super::action::{Action, Source};
 use super::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
+use super::fetch_chunks::CHUNKED_BYTES;
 use super::index::{Index, Row};
 use super::merge;
 use super::wants::{Step, Want};
@@ -20,7 +21,7 @@ const SECOND: u64 = 1000 * MS;
 const SMALL_WINDOW_FILES: usize = 4096;
 const SMALL_WINDOW_BYTES: u64 = 16 << 20;
 /// Large contents under way at once.
-const LARGE_WINDOW: usize = 4;
+pub(super) const LARGE_WINDOW: usize = 4;
 /// Contents that came with their entries are dropped, to be asked for later, where they and what else waits to be
 /// installed would take more (bytes).
 const BODIES_BYTES: u64 = 32 << 20;
@@ -98,6 +99,7 @@ impl<I: Index> Engine<I> {
         if let Some(staged) = want.staged.take() {
             self.act(Action::Discard(staged));
         }
+        self.close_staged(path);
         self.stop_asking(path);
     }
 
@@ -114,7 +116,9 @@ impl<I: Index> Engine<I> {
             Step::Fetching(fetch) => {
                 want.step = Step::Waiting;
                 self.wants.fetching.remove(&fetch);
-                self.act(Action::CancelFetch { fetch });
+                if !self.cancel_chunks(fetch) {
+                    self.act(Action::CancelFetch { fetch });
+                }
             }
             _ => {}
         }
@@ -435,10 +439,14 @@ impl<I: Index> Engine<I> {
                 self.send(vec![link], Message::Get { wants: part.to_vec() });
             }
         }
-        while self.wants.fetching.len() < LARGE_WINDOW
+        while self.may_fetch_large()
             && let Some(path) = self.wants.large_queue.pop_front()
         {
             let Some((from, content, size)) = self.pick_source(now, &path, false) else { continue };
+            if size >= CHUNKED_BYTES {
+                self.begin_chunks(now, &path, from, content, size);
+                continue;
+            }
             let fetch = FetchId(self.wants.next_id() as u32);
             self.set_step(&path, Step::Fetching(fetch));
             self.wants.fetching.insert(fetch, (path.clone(), from));
@@ -503,6 +511,9 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn fetched(&mut self, fetch: FetchId, staged: StageId, wire_bytes: u64) {
+        if self.chunks_fetched(fetch, staged) {
+            return;
+        }
         let Some((path, link)) = self.wants.fetching.remove(&fetch) else {
             return self.act(Action::Discard(staged));
         };
@@ -517,6 +528,9 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn fetch_failed(&mut self, now: Now, fetch: FetchId, why: FetchError) {
+        if self.chunks_failed(now, fetch, &why) {
+            return;
+        }
         let Some((path, link)) = self.wants.fetching.remove(&fetch) else { return };
         match why {
             FetchError::Staging(trouble) => self.install_failed(now, &path, trouble),
@@ -534,6 +548,7 @@ impl<I: Index> Engine<I> {
             self.stop_asking(&path);
             self.wants.make_ready(&path);
         }
+        self.drop_chunk_source(link);
         for want in self.wants.by_path.values_mut() {
             want.sources.retain(|source| *source != link);
             want.refused.remove(&link);

@@ -9,7 +9,8 @@
 //!   durably **before** any of their actions runs (P5).
 //! - Every `Look` is answered by one `Looked`, every `Walk` by `Listed`s and one `Walked`, every `Install` by one
 //!   `Installed`, every `Fetch` by one `Fetched` or `FetchFailed` (none after `CancelFetch`), every `FetchAsked` by one
-//!   `Serve`, every `CheckRoot` by one `Root`, every `ReadIgnore` by one `IgnoreRead`, every `Merge` by one `Merged`. A `KeepBase` has no
+//!   `Serve` or `ServePartial`, every `OpenPartial` by one `PartialOpened` or `FetchFailed`, every `FetchPart` by one `RangeEnded` (none after
+//!   `CancelPart`), every `FinishPartial` by one `Fetched` or `FetchFailed`, every `CheckRoot` by one `Root`, every `ReadIgnore` by one `IgnoreRead`, every `Merge` by one `Merged`. A `KeepBase` has no
 //!   answer: the shell may forget it, and then there is no merge.
 //! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often at once, for
 //!   a `Tick` is what sends, asks and installs what the group brought about.
@@ -23,6 +24,7 @@ mod devices;
 pub mod digest;
 mod event;
 mod fetch;
+mod fetch_chunks;
 pub mod guard;
 #[cfg(test)]
 mod guard_tests;
@@ -40,6 +42,7 @@ mod scan;
 mod session;
 mod settle;
 mod status;
+mod swarm;
 #[cfg(test)]
 mod tests;
 pub mod torn;
@@ -50,15 +53,17 @@ mod wants;
 pub use action::{Action, Job, JobId, Keep, Outcome, Report, ServedFile, Source};
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
-    Cause, Event, FetchError, FetchId, Hint, LinkId, Merge, Now, Observed, RootState, StageId, Stat, StatKind, Trouble,
-    WalkId,
+    Cause, Event, FetchError, FetchId, Hint, LinkId, Merge, Now, Observed, RangeId, RootState, StageId, Stat, StatKind,
+    Trouble, WalkId,
 };
-pub use status::{DeviceStatus, PeerStatus, Status};
+pub use fetch_chunks::CHUNKED_BYTES;
+pub use status::{DeviceStatus, PeerStatus, Status, TransferStatus};
 
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::Change;
 use conflict::Losers;
 use devices::Devices;
+use fetch_chunks::Swarms;
 use guard::Missing;
 use hold::Held;
 use identity::{HeardCounters, Renewal};
@@ -199,6 +204,9 @@ pub struct Engine<I> {
     compared_until: u64,
     orphaned: BTreeMap<SyncPath, u64>,
     wants: Wants,
+    swarms: Swarms,
+    /// When the last event came (`Now::mono`).
+    last_event: u64,
     losers: Losers,
     /// Folders that the last checks found in order, so that their next child need not ask again.
     good_parent: Option<SyncPath>,
@@ -255,6 +263,8 @@ impl<I: Index> Engine<I> {
             compared_until: 0,
             orphaned: BTreeMap::new(),
             wants: Wants::default(),
+            swarms: Swarms::default(),
+            last_event: 0,
             losers: Losers::default(),
             good_parent: None,
             living_parent: None,
@@ -293,6 +303,7 @@ impl<I: Index> Engine<I> {
         if self.renewal == Renewal::Ending {
             return Vec::new();
         }
+        self.last_event = now.mono;
         match event {
             Event::Tick => self.tick(now),
             Event::Hint { path, hint } => self.settle.hint(now.mono, path, hint),
@@ -307,10 +318,14 @@ impl<I: Index> Engine<I> {
             Event::Message { link, message, wire_bytes } => self.message(now, link, message, wire_bytes),
             Event::Fetched { fetch, staged, wire_bytes } => self.fetched(fetch, staged, wire_bytes),
             Event::FetchFailed { fetch, why } => self.fetch_failed(now, fetch, why),
-            Event::FetchAsked { link, stream, path, content, size } => {
-                let file = self.locate(&path, content, size);
-                self.act(Action::Serve { to: link, stream, file });
-            }
+            Event::PartialOpened { fetch, here, listed } => self.partial_opened(now, fetch, &here, listed),
+            Event::ChunkCame { range, chunk } => self.chunk_came(now, range, chunk),
+            Event::ListCame { range, bad } => self.list_came(range, &bad),
+            Event::RangeEnded { range, how, wire_bytes } => self.range_ended(now, range, how, wire_bytes),
+            Event::FetchAsked { link, stream, path, content, size } => match self.locate(&path, content, size) {
+                Some(file) => self.act(Action::Serve { to: link, stream, file: Some(file) }),
+                None => self.serve_partial(link, stream, content),
+            },
             Event::Installed { job, outcome } => self.installed(now, job, outcome),
             Event::Merged { path, merge } => self.merged(now, &path, merge),
             Event::WrittenLate { path, stat, kind, kept } => self.written_late(&path, &stat, kind, kept),
@@ -333,6 +348,7 @@ impl<I: Index> Engine<I> {
             self.tick_local(now);
         }
         self.pump_wants(now);
+        self.pump_chunks(now);
         self.derive_due(now);
         self.purge_due(now);
         self.store_devices();
@@ -373,6 +389,7 @@ impl<I: Index> Engine<I> {
             self.guards.next_verdict().filter(|_| !self.walks.values().any(Walk::is_whole)),
             Some(self.next_walk),
             self.wants.next_retry(),
+            self.swarms.due(),
         ];
         let local = local.into_iter().filter(|_| !self.is_stopped());
         local
@@ -474,6 +491,7 @@ impl<I: Index> Engine<I> {
         let quiet =
             self.settle.is_empty() && self.looks.is_empty() && self.missing.is_empty() && self.guards.is_quiet();
         let (deletions_by_peers, held_reverts) = self.guards.counts();
+        let (queued_files, queued_bytes) = self.queued();
         let under_way = |(path, want): (&SyncPath, &Want)| {
             let step = match want.step {
                 Step::Waiting | Step::Ready => "waiting",
@@ -497,6 +515,9 @@ impl<I: Index> Engine<I> {
             held_uncovered: self.uncovered.paths,
             devices: self.device_statuses(),
             problems: self.problems.iter().take(STATUS_PROBLEMS).map(|(p, t)| (p.clone(), t.clone())).collect(),
+            transfers: self.transfers(),
+            queued_files,
+            queued_bytes,
             under_way: self.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
         }
     }

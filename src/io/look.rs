@@ -9,12 +9,14 @@
 use super::Events;
 use super::beneath::{self, Facts, LastFolder};
 use super::fail::{self, Point};
+use super::lists::Lists;
 use super::root::{Root, Syncer};
 use super::stage::Stage;
 use super::trouble::{errno, trouble};
-use crate::engine::{Event, Observed, Stat, StatKind};
+use crate::engine::{CHUNKED_BYTES, Event, Observed, Stat, StatKind};
+use crate::model::chunks::ListHasher;
 use crate::model::path::IGNORE_FILE;
-use crate::model::{ContentId, SyncPath};
+use crate::model::{ChunkHash, Chunks, ContentId, SyncPath};
 use crate::wire::message::SMALL_FILE_BYTES;
 use bytes::Bytes;
 use rustix::fd::OwnedFd;
@@ -63,14 +65,15 @@ pub struct Looks {
     is_stopping: AtomicBool,
     bodies: Arc<AtomicUsize>,
     unsound: Mutex<BTreeMap<SyncPath, Stat>>,
+    lists: Arc<Lists>,
 }
 
 impl Looks {
-    pub fn new(root: Arc<Root>, stage: Arc<Stage>, events: Events) -> Self {
+    pub fn new(root: Arc<Root>, stage: Arc<Stage>, lists: Arc<Lists>, events: Events) -> Self {
         let (queue, changed) = (Mutex::default(), Condvar::new());
         let is_stopping = AtomicBool::new(false);
         let (durable, bodies, unsound) = (Durable::default(), Arc::default(), Mutex::default());
-        Self { root, stage, events, queue, durable, changed, is_stopping, bodies, unsound }
+        Self { root, stage, events, queue, durable, changed, is_stopping, bodies, unsound, lists }
     }
 
     pub fn queue(&self, tasks: Vec<Task>) {
@@ -327,7 +330,7 @@ impl Looks {
     /// `None` when its length is not `size`. A file that fits the buffer is left in it. Whether it goes on after `size`
     /// bytes, the stat says.
     fn read_and_hash(&self, file: &mut File, size: u64, buffer: &mut [u8]) -> std::io::Result<Option<ContentId>> {
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = ContentHasher::new(size);
         let mut left = size;
         while left > 0 {
             let part = (buffer.len() as u64).min(left) as usize;
@@ -338,7 +341,11 @@ impl Looks {
             }
             left -= read as u64;
         }
-        Ok(Some(ContentId(*hasher.finalize().as_bytes())))
+        let (content, list) = hasher.finish();
+        if let (Some(content), Some(list)) = (content, list) {
+            self.lists.keep(content, Arc::new(list));
+        }
+        Ok(content)
     }
 
     /// A copy for the engine, while there is room for it.
@@ -357,6 +364,35 @@ impl Looks {
         let mut content = Vec::new();
         file.take(IGNORE_FILE_BYTES).read_to_end(&mut content).ok()?;
         Some(content)
+    }
+}
+
+/// Of a large file, the list of its chunks comes by the way.
+enum ContentHasher {
+    Plain(blake3::Hasher),
+    Listed(ListHasher),
+}
+
+impl ContentHasher {
+    fn new(size: u64) -> Self {
+        if size < CHUNKED_BYTES {
+            return Self::Plain(blake3::Hasher::new());
+        }
+        Self::Listed(ListHasher::new(Chunks::of(size)))
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Plain(hasher) => drop(hasher.update(bytes)),
+            Self::Listed(hasher) => hasher.update(bytes),
+        }
+    }
+
+    fn finish(self) -> (Option<ContentId>, Option<Vec<ChunkHash>>) {
+        match self {
+            Self::Plain(hasher) => (Some(ContentId(*hasher.finalize().as_bytes())), None),
+            Self::Listed(hasher) => hasher.finish().unzip(),
+        }
     }
 }
 

@@ -179,6 +179,22 @@ impl Net {
                     link.serve(stream, file);
                 }
             }
+            Action::FetchPart { range, from, path, content, size, part } => match self.hub.link(from) {
+                Some(link) => link.fetch_part(range, path, content, size, part),
+                None => {
+                    let how = Err(FetchError::LinkLost);
+                    self.hub.world.events.send(Event::RangeEnded { range, how, wire_bytes: 0 });
+                }
+            },
+            Action::CancelPart { range } => {
+                let links: Vec<_> = self.hub.lock().up.values().cloned().collect();
+                links.iter().any(|link| link.cancel_part(range));
+            }
+            Action::ServePartial { to, stream, content } => {
+                if let Some(link) = self.hub.link(to) {
+                    link.serve_partial(stream, &content);
+                }
+            }
             Action::Close { link, why } => {
                 if let Some(link) = self.hub.link(link) {
                     link.close(Closing::Broke(text::escape(why.as_bytes())));

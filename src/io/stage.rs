@@ -1,11 +1,12 @@
 //! Contents on their way in: `.dirsync/staging`.
 //!
 //! A staged file is ours alone (0600) until it is installed, and is hashed as it is written. Anything left here by a
-//! crash is removed at the start; what a crash left of someone else's goes to history. May import `engine`'s values
+//! crash is removed at the start, but for contents that came in chunks (`partial`); what a crash left of someone else's goes to history. May import `engine`'s values
 //! and `model`. Deliberately not here: moving staged files into the folder (`apply`).
 
 use super::beneath;
 use super::fail::{self, Point};
+use super::partial;
 use super::root::Root;
 use super::trouble::{errno, trouble};
 use crate::engine::{Cause, StageId, Trouble};
@@ -75,6 +76,12 @@ impl Stage {
         Ok(StageWriter { stage, id, file, hasher, written: 0, handed_over: 0, bulk, kept: false })
     }
 
+    /// Much is being staged from now on, until what is returned is dropped.
+    pub(super) fn begin_bulk(self: &Arc<Self>) -> Bulk {
+        self.bulk.fetch_add(1, Ordering::Relaxed);
+        Bulk(Arc::clone(self))
+    }
+
     /// A new empty file and its id.
     pub(super) fn create_file(&self) -> rustix::io::Result<(StageId, File)> {
         let id = self.next_id();
@@ -114,12 +121,15 @@ impl Stage {
         self.bulk.load(Ordering::Relaxed) > 0
     }
 
+    /// All but what is kept for another try.
     fn clear(&self) -> io::Result<()> {
         let staging = self.root.staging();
+        partial::take_back(staging)?;
         for item in rustix::fs::Dir::read_from(staging)? {
             let item = item?;
             let file_name = item.file_name();
-            if matches!(file_name.to_bytes(), b"." | b"..") {
+            let is_kept = item.file_type() == FileType::RegularFile && partial::is_kept_name(file_name.to_bytes());
+            if is_kept || matches!(file_name.to_bytes(), b"." | b"..") {
                 continue;
             }
             if item.file_type() != FileType::Directory {
@@ -142,6 +152,22 @@ impl Stage {
             "a folder that was being replaced when the daemon was stopped is kept as '.dirsync/history/{kept}'"
         );
         Ok(())
+    }
+}
+
+/// Something large is on its way into staging.
+#[derive(Debug)]
+pub(super) struct Bulk(Arc<Stage>);
+
+impl Bulk {
+    pub fn stage(&self) -> &Stage {
+        &self.0
+    }
+}
+
+impl Drop for Bulk {
+    fn drop(&mut self) {
+        self.0.bulk.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -212,7 +238,7 @@ fn staging_trouble(e: &io::Error) -> Trouble {
 
 /// Asks the kernel to begin writing a range to the disk, without waiting: `POSIX_FADV_DONTNEED` does so, as
 /// `sync_file_range` would, before it drops the pages that are clean already.
-fn start_writeback(file: &File, from: u64, to: u64) {
+pub(super) fn start_writeback(file: &File, from: u64, to: u64) {
     if let Some(len) = NonZeroU64::new(to - from) {
         let _ = rustix::fs::fadvise(file, from, Some(len), Advice::DontNeed);
     }

@@ -6,7 +6,7 @@
 
 use super::body::{Reader, Writer};
 use super::message::{Digest, Message};
-use super::packet::{Ending, PIECE_BYTES, is_clean_name, is_short_text};
+use super::packet::{Ending, PIECE_BYTES, Part, is_clean_name, is_short_text};
 use super::zlib;
 use crate::model::version::COUNTER_LIMIT;
 use crate::model::{ContentId, DeviceId, SyncPath, text};
@@ -84,26 +84,83 @@ struct Head {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum HeadKind {
-    Known { counter: u64 },
-    Forget { device: DeviceId },
-    State { root: Hex<16>, pending: u64 },
+    Known {
+        counter: u64,
+    },
+    Forget {
+        device: DeviceId,
+    },
+    State {
+        root: Hex<16>,
+        pending: u64,
+    },
     Groups {},
     Buckets {},
-    Offer { more: bool },
-    Answer { more: bool },
+    Offer {
+        more: bool,
+    },
+    Answer {
+        more: bool,
+    },
     Changes {},
     Get {},
     Contents {},
-    Hello { protocol: u32, name: String, software: String, boot: u64, started: u64 },
-    Proof { mac: Hex<32> },
-    Ping { at: u64 },
-    Pong { at: u64, wall: u64 },
-    Fetch { stream: u32, path: SyncPath, content: ContentId, size: u64 },
-    Piece { stream: u32, offset: u64 },
-    Credit { stream: u32, bytes: u64 },
-    End { stream: u32, how: Ending },
-    Cancel { stream: u32 },
-    Bye { reason: String },
+    Seek {
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+    },
+    Have {
+        content: ContentId,
+    },
+    Hello {
+        protocol: u32,
+        name: String,
+        software: String,
+        boot: u64,
+        started: u64,
+    },
+    Proof {
+        mac: Hex<32>,
+    },
+    Ping {
+        at: u64,
+    },
+    Pong {
+        at: u64,
+        wall: u64,
+    },
+    Fetch {
+        stream: u32,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+        #[serde(default, skip_serializing_if = "Part::is_whole")]
+        part: Part,
+    },
+    Piece {
+        stream: u32,
+        offset: u64,
+    },
+    Zeros {
+        stream: u32,
+        offset: u64,
+        count: u64,
+    },
+    Credit {
+        stream: u32,
+        bytes: u64,
+    },
+    End {
+        stream: u32,
+        how: Ending,
+    },
+    Cancel {
+        stream: u32,
+    },
+    Bye {
+        reason: String,
+    },
 }
 
 /// Bytes as hexadecimal digits in a head.
@@ -163,9 +220,10 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
         Packet::Proof { mac } => HeadKind::Proof { mac: Hex(*mac) },
         Packet::Ping { at } => HeadKind::Ping { at: *at },
         Packet::Pong { at, wall } => HeadKind::Pong { at: *at, wall: *wall },
-        Packet::Fetch { stream, path, content, size } => {
-            HeadKind::Fetch { stream: *stream, path: path.clone(), content: *content, size: *size }
+        Packet::Fetch { stream, path, content, size, part } => {
+            HeadKind::Fetch { stream: *stream, path: path.clone(), content: *content, size: *size, part: *part }
         }
+        Packet::Zeros { stream, offset, count } => HeadKind::Zeros { stream: *stream, offset: *offset, count: *count },
         Packet::Credit { stream, bytes } => HeadKind::Credit { stream: *stream, bytes: *bytes },
         Packet::End { stream, how } => HeadKind::End { stream: *stream, how: *how },
         Packet::Cancel { stream } => HeadKind::Cancel { stream: *stream },
@@ -208,6 +266,11 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
         Message::Get { wants } => {
             body.wants(wants);
             HeadKind::Get {}
+        }
+        Message::Seek { path, content, size } => HeadKind::Seek { path: path.clone(), content: *content, size: *size },
+        Message::Have { content, chunks } => {
+            body.runs(chunks);
+            HeadKind::Have { content: *content }
         }
         Message::Contents { contents } => {
             body.contents(contents);
@@ -303,6 +366,9 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
             message(Message::Changes { changes: body.changes()?, told })
         }
         HeadKind::Get {} => message(Message::Get { wants: body.wants()? }),
+        HeadKind::Seek { path, content, size } if size < 1 << 63 => message(Message::Seek { path, content, size }),
+        HeadKind::Seek { .. } => return Err(FrameError::Head("a size of 2^63 or more".to_owned())),
+        HeadKind::Have { content } => message(Message::Have { content, chunks: body.runs()? }),
         HeadKind::Contents {} => message(Message::Contents { contents: body.contents()? }),
         HeadKind::Hello { protocol, name, software, boot, started }
             if is_clean_name(&name) && is_short_text(&software) =>
@@ -313,11 +379,15 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         HeadKind::Proof { mac } => Packet::Proof { mac: mac.0 },
         HeadKind::Ping { at } => Packet::Ping { at },
         HeadKind::Pong { at, wall } => Packet::Pong { at, wall },
-        HeadKind::Fetch { stream, path, content, size } if size < 1 << 63 => {
-            Packet::Fetch { stream, path, content, size }
+        HeadKind::Fetch { stream, path, content, size, part } if size < 1 << 63 => {
+            Packet::Fetch { stream, path, content, size, part }
         }
         HeadKind::Fetch { .. } => return Err(FrameError::Head("a size of 2^63 or more".to_owned())),
         HeadKind::Piece { stream, offset } => Packet::Piece { stream, offset, bytes: Bytes::new() },
+        HeadKind::Zeros { stream, offset, count } if count > 0 && offset < 1 << 63 && count < 1 << 63 => {
+            Packet::Zeros { stream, offset, count }
+        }
+        HeadKind::Zeros { .. } => return Err(FrameError::Head("no zeros, or zeros beyond 2^63".to_owned())),
         HeadKind::Credit { stream, bytes } => Packet::Credit { stream, bytes },
         HeadKind::End { stream, how } => Packet::End { stream, how },
         HeadKind::Cancel { stream } => Packet::Cancel { stream },

@@ -43,6 +43,11 @@ pub enum Message {
     Get { wants: Vec<Want> },
     /// Answer to `Get`, in any order and any number of parts; `None`: not here (any more).
     Contents { contents: Vec<(u32, Option<Bytes>)> },
+    /// A large content is being fetched here: whoever holds it, or comes to hold some of its chunks, says `Have`.
+    Seek { path: SyncPath, content: ContentId, size: u64 },
+    /// Chunks of a content that was sought which are held here and verified: runs of the first and how many. Each adds to
+    /// what was said before.
+    Have { content: ContentId, chunks: Vec<(u32, u32)> },
 }
 
 /// One changed path; `body` is its whole content where that is small and at hand. The bytes are not yet

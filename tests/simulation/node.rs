@@ -2,11 +2,13 @@
 
 use super::bugs::Bug;
 use super::disk::Disk;
+use super::parts::Partial;
 use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
 use super::tree::{Data, Ino, Tree};
-use dirsyncd::engine::{Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, StageId};
-use dirsyncd::model::{DeviceId, FileTime, SyncPath};
+use dirsyncd::engine::{Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, RangeId, StageId};
+use dirsyncd::model::{ContentId, DeviceId, FileTime, SyncPath};
+use dirsyncd::wire::packet::Part;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// 2026-01-01, by a right clock.
@@ -43,6 +45,12 @@ pub struct Node {
     pub staging: BTreeMap<StageId, Data>,
     pub next_stage: u64,
     pub fetches: BTreeMap<FetchId, LinkId>,
+    /// Parts of contents that were asked for: of whom, and of what.
+    pub ranges: BTreeMap<RangeId, (LinkId, ContentId)>,
+    /// What peers asked for as which stream.
+    pub asked: BTreeMap<(LinkId, FetchId), Part>,
+    /// They outlive a crash.
+    pub partials: BTreeMap<ContentId, Partial>,
     /// The folder, and the index with it.
     pub backup: Option<(Tree, Durable)>,
     /// Nothing more can be written.
@@ -81,6 +89,9 @@ impl Node {
             staging: BTreeMap::new(),
             next_stage: 0,
             fetches: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            partials: BTreeMap::new(),
             backup: None,
             is_full: false,
             before_commit: Durable::default(),
@@ -108,6 +119,9 @@ impl Node {
         self.installing = false;
         self.staging.clear();
         self.fetches.clear();
+        self.ranges.clear();
+        self.asked.clear();
+        self.partials.values_mut().for_each(Partial::crash);
     }
 
     pub fn boot(&mut self, time: u64, bug: Option<Bug>) {

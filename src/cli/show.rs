@@ -267,7 +267,7 @@ fn time(ns: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::control::view::{DeviceView, KeptView};
+    use crate::io::control::view::{DeviceView, KeptView, TransferView};
     use crate::model::DeviceId;
 
     fn peer(name: &str, in_sync: bool, pending: u64) -> PeerView {
@@ -315,6 +315,24 @@ mod tests {
              holds      1,834 files (7.2 MiB), 1 folder\n\
              peers      beta       abababab  in sync           10.0.0.2:6000  sent 2.0 KiB, received 1 B\n\
              \x20          long-name  abababab  12 paths to come  10.0.0.2:6000  sent 2.0 KiB, received 1 B\n"
+        );
+        shown.transfers.push(TransferView {
+            path: "movies/big".into(),
+            from: vec!["beta".into(), "gamma".into()],
+            bytes: 1 << 30,
+            size: 4 << 30,
+            bytes_a_second: 64 << 20,
+            seconds_left: Some(75),
+        });
+        (shown.queued_files, shown.queued_bytes) = (2, 3 << 20);
+        shown.under_way.push(PathNote { path: "movies/big".into(), text: "fetching".into() });
+        let text = status(&shown);
+        assert!(
+            text.ends_with(
+                "fetching   movies/big  1.0 GiB of 4.0 GiB (25 %)  64.0 MiB/s  1:15 min left  from beta, gamma\n\
+                 queued     2 files (3.0 MiB)\n"
+            ),
+            "{text}"
         );
         shown.peers.clear();
         shown.halted = Some("the folder is gone".into());

@@ -339,6 +339,7 @@ fn net_config(options: &Options, key: DeviceKey, secret: &Secret) -> NetConfig {
         },
         peers: options.peers.iter().map(ToString::to_string).collect(),
         times: Times::default(),
+        limit: options.limit,
     }
 }
 

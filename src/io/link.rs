@@ -7,6 +7,7 @@ mod parts;
 
 use super::Events;
 use super::greet::{Greeted, ReadError, Role, Stream, read_packet};
+use super::limit::Limit;
 use super::metered::Meter;
 use super::outbox::{self, Lanes, Outbox, Shared};
 use super::transfer::{self, Fetching, MAX_STREAMS, Served, Serving, Staging};
@@ -73,6 +74,7 @@ pub struct World {
     pub staging: Arc<dyn Staging>,
     pub served: Arc<dyn Served>,
     pub times: Times,
+    pub limit: Limit,
     pub runtime: Handle,
 }
 
@@ -251,7 +253,7 @@ impl Link {
     pub async fn run(self: &Arc<Self>, ends: Ends) -> Closing {
         let Ends { stream, lanes, wanted, mut close } = ends;
         let (reading, writing) = tokio::io::split(stream);
-        let mut writer = tokio::spawn(write(lanes, writing));
+        let mut writer = tokio::spawn(write(lanes, writing, Arc::clone(&self.world)));
         let mut reader = tokio::spawn(Arc::clone(self).read(reading));
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(self).watch());
@@ -583,6 +585,6 @@ pub fn wall_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
 }
 
-async fn write(lanes: Lanes, mut to: WriteHalf<Stream>) -> io::Result<()> {
-    lanes.write_to(&mut to).await
+async fn write(lanes: Lanes, mut to: WriteHalf<Stream>, world: Arc<World>) -> io::Result<()> {
+    lanes.write_to(&mut to, &world.limit).await
 }

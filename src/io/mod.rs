@@ -15,6 +15,7 @@ pub mod greet;
 pub mod history;
 pub mod index;
 pub mod journal;
+pub mod limit;
 pub mod link;
 pub mod lists;
 pub mod look;

@@ -6,6 +6,7 @@
 use super::Events;
 use super::dial::{self, Members};
 use super::greet::{self, GreetError, Greeted, Identity, Role};
+use super::limit::Limit;
 use super::link::{Closing, Ends, Link, LinkInfo, Times, World, wall_ns};
 use super::outbox::Shared;
 use super::presence::Presence;
@@ -52,6 +53,8 @@ pub struct NetConfig {
     /// `HOST:PORT` each.
     pub peers: Vec<String>,
     pub times: Times,
+    /// Bytes a second sent to each peer, and in all.
+    pub limit: Option<u64>,
 }
 
 /// Why there is no network. Each names the option to change.
@@ -129,7 +132,14 @@ impl Net {
             .map_err(|error| NetError::Broadcast(config.broadcast_port, error))?;
         let me =
             Identity { device, name, tls, link_key: config.keys.link, protocol: PROTOCOL, boot, started: wall_ns() };
-        let world = World { events, staging, served, times: config.times, runtime: runtime.handle().clone() };
+        let world = World {
+            events,
+            staging,
+            served,
+            times: config.times,
+            limit: Limit::new(config.limit),
+            runtime: runtime.handle().clone(),
+        };
         let hub = Arc::new(Hub::new(me, Arc::new(world)));
 
         runtime.spawn(accept(Arc::clone(&hub), listener));

@@ -110,6 +110,16 @@ fn a_wrong_chunk_never_counts_and_a_late_list_names_who_sent_it() {
 }
 
 #[test]
+fn a_size_that_no_disk_holds_is_a_trouble_of_that_content() {
+    let temp = tempfile::tempdir().unwrap();
+    let (_, partials) = open(temp.path());
+    for size in [1 << 62, (1 << 63) - 1] {
+        assert!(partials.open(ContentId([1; 32]), size).is_err());
+    }
+    assert!(partials.get(&ContentId([1; 32])).is_none());
+}
+
+#[test]
 fn zeros_take_no_room_on_the_disk_also_where_something_else_was_half_written() {
     let temp = tempfile::tempdir().unwrap();
     let all = vec![0; 8 * CHUNK_BYTES as usize];

@@ -22,4 +22,5 @@ mod kill;
 mod mass;
 mod names;
 mod saving;
+mod transfers;
 mod watching;

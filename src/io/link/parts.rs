@@ -327,7 +327,7 @@ impl<'a, F: FnMut(u32)> Taker<'a, F> {
         let hash: ChunkHash = if self.is_ours == Some(true) { self.hasher.finish() } else { [0; 32] };
         let is_ours = self.is_ours.take();
         self.chunk += 1;
-        self.hasher = ChunkHasher::at(self.offset);
+        self.hasher = ChunkHasher::at(self.partial.chunks().offset(self.chunk));
         if is_ours == Some(true) {
             match self.partial.written(chunk, hash, self.from).map_err(FetchError::Staging)? {
                 Verdict::Held => (self.came)(chunk),

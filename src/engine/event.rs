@@ -185,10 +185,11 @@ pub enum Event {
         here: Vec<(u32, u32)>,
         listed: bool,
     },
-    /// A chunk is in its place; if the list is known, it is what that says.
+    /// A chunk is in its place; if the list is known, it is what that says. `wire_bytes`: since the last that was told of the range.
     ChunkCame {
         range: RangeId,
         chunk: u32,
+        wire_bytes: u64,
     },
     /// The list came, and is the content's. `bad`: what is here and should not be, and who sent it in this run.
     ListCame {

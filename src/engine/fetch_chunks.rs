@@ -76,6 +76,8 @@ pub(super) struct Swarms {
     ranges: BTreeMap<RangeId, FetchId>,
     /// Here whole, and still to be installed: served from staging until then.
     staged: BTreeMap<SyncPath, ContentId>,
+    /// Begun, and left for another try.
+    kept: BTreeMap<SyncPath, ContentId>,
     /// Verified, and still to be told.
     news: BTreeMap<ContentId, Vec<u32>>,
     stirred: bool,
@@ -109,14 +111,16 @@ impl Swarms {
 impl<I: Index> Engine<I> {
     // Begin and end.
 
-    /// `false`: it must wait, for a place or for the same content that another path waits for.
+    /// Unless another path waits for the same content: then it comes from there.
     pub(super) fn begin_chunks(&mut self, now: Now, path: &SyncPath, from: LinkId, content: ContentId, size: u64) {
         if self.swarms.holds(&content) {
             return self.wait(now, path, Some(SECOND));
         }
+        self.swarms.kept.remove(path);
         let fetch = FetchId(self.wants.next_id() as u32);
         self.set_step(path, Step::Fetching(fetch));
         let mut swarm = Swarm::new(now.mono, Chunks::of(size));
+        swarm.is_alone = self.sessions.len() < 2;
         let Some(want) = self.wants.get(path) else { return };
         let told = want.sources.iter().copied().filter(|link| self.sessions.contains_key(link));
         for link in told.chain([from]) {
@@ -166,6 +170,9 @@ impl<I: Index> Engine<I> {
         let fetching = self.swarms.by_fetch.remove(&fetch)?;
         self.cancel_ranges(&fetching);
         self.swarms.news.remove(&fetching.content);
+        if keep {
+            self.swarms.kept.insert(fetching.path.clone(), fetching.content);
+        }
         self.act(Action::ClosePartial { content: fetching.content, keep });
         Some(fetching)
     }
@@ -184,18 +191,20 @@ impl<I: Index> Engine<I> {
 
     /// The content is in its place, or not wanted any more.
     pub(super) fn close_staged(&mut self, path: &SyncPath) {
-        if let Some(content) = self.swarms.staged.remove(path) {
+        let kept = self.swarms.kept.remove(path);
+        for content in self.swarms.staged.remove(path).into_iter().chain(kept) {
             self.act(Action::ClosePartial { content, keep: false });
         }
     }
 
     // What comes.
 
-    pub(super) fn chunk_came(&mut self, now: Now, range: RangeId, chunk: u32) {
+    pub(super) fn chunk_came(&mut self, now: Now, range: RangeId, chunk: u32, wire_bytes: u64) {
         let Some(fetching) = self.swarms.ranges.get(&range).and_then(|fetch| self.swarms.by_fetch.get_mut(fetch))
         else {
             return;
         };
+        fetching.wire_bytes += wire_bytes;
         if fetching.swarm.came(now.mono, range, chunk) && fetching.swarm.listed {
             self.swarms.news.entry(fetching.content).or_default().push(chunk);
         }

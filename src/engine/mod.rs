@@ -319,7 +319,7 @@ impl<I: Index> Engine<I> {
             Event::Fetched { fetch, staged, wire_bytes } => self.fetched(fetch, staged, wire_bytes),
             Event::FetchFailed { fetch, why } => self.fetch_failed(now, fetch, why),
             Event::PartialOpened { fetch, here, listed } => self.partial_opened(now, fetch, &here, listed),
-            Event::ChunkCame { range, chunk } => self.chunk_came(now, range, chunk),
+            Event::ChunkCame { range, chunk, wire_bytes } => self.chunk_came(now, range, chunk, wire_bytes),
             Event::ListCame { range, bad } => self.list_came(range, &bad),
             Event::RangeEnded { range, how, wire_bytes } => self.range_ended(now, range, how, wire_bytes),
             Event::FetchAsked { link, stream, path, content, size } => match self.locate(&path, content, size) {

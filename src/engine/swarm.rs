@@ -14,6 +14,8 @@ const SECOND: u64 = 1_000_000_000;
 const WINDOW_BYTES: u64 = 32 << 20;
 /// The same of one source, however many there are.
 const SHARE_BYTES: u64 = 4 << 20;
+/// Chunks asked of a whole holder ahead, where others seek them too.
+const AHEAD: u32 = 2;
 /// Asked for in one go of the only source; of several, one chunk at a time.
 const RANGE_BYTES: u64 = 4 << 20;
 /// A source that brings no chunk for so long gives up what it was asked for, if another could bring it (ns); each time twice as long, up
@@ -89,6 +91,8 @@ pub(super) struct Swarm {
     pub listed: bool,
     /// Which of how many machines that seek it this one is, as far as is known.
     turn: (u32, u32),
+    /// Nobody else is there who could seek it.
+    pub is_alone: bool,
     moved_at: u64,
 }
 
@@ -105,6 +109,7 @@ impl Swarm {
             ranges: BTreeMap::new(),
             listed: false,
             turn: (0, 1),
+            is_alone: false,
             moved_at: now,
         }
     }
@@ -293,13 +298,20 @@ impl Swarm {
         // Those who seek it too will have something soon: what they are asking for now should not be asked for twice.
         let usable = (self.sources.len() as u32).max(self.turn.1);
         // Until the list is here, who else seeks it is not known either.
-        let window = if self.listed { WINDOW_BYTES } else { SHARE_BYTES };
-        let share = (self.in_chunks(window) / usable).max(self.in_chunks(SHARE_BYTES));
+        let window = match (self.listed, self.is_alone) {
+            (true, _) => WINDOW_BYTES,
+            (false, true) => SHARE_BYTES,
+            (false, false) => 1,
+        };
+        let share = (self.in_chunks(window) / usable).max(self.in_chunks(window.min(SHARE_BYTES)));
+        // Where others seek it too, little is asked ahead of a whole holder: what two ask of it, it sends twice.
+        let of_whole = if self.turn.1 > 1 { share.min(AHEAD) } else { share };
+        let share_of = |source: &Source| if source.is_whole() { of_whole } else { share };
         // Those that are still fetching come first: who holds all of it has enough to do.
         let mut order: Vec<_> = self
             .sources
             .iter()
-            .filter(|(_, source)| (self.listed || source.is_whole()) && source.under_way < share)
+            .filter(|(_, source)| (self.listed || source.is_whole()) && source.under_way < share_of(source))
             .map(|(link, source)| (source.is_whole(), source.under_way, *link))
             .collect();
         order.sort_unstable();
@@ -320,7 +332,7 @@ impl Swarm {
             }
             let is_next = |chunk: &u32| self.is_missing(*chunk) && source.has(*chunk);
             let end = (first + 1..self.chunks.count()).take_while(is_next).count() as u32;
-            Some(Ask { from, first, count: (end + 1).min(most).min(share - under_way) })
+            Some(Ask { from, first, count: (end + 1).min(most).min(share_of(source) - under_way) })
         })
     }
 

@@ -48,7 +48,7 @@ fn of_one_source_a_content_comes_in_order_with_a_full_window() {
 #[test]
 fn until_the_list_is_here_only_one_is_asked() {
     let mut swarm = swarm(100);
-    swarm.listed = false;
+    (swarm.listed, swarm.is_alone) = (false, true);
     swarm.add_source(0, SEED);
     swarm.add_source(0, OTHER);
     let asks = ask_all(&mut swarm, 0, &mut 0);

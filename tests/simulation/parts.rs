@@ -136,7 +136,7 @@ impl World {
             }
             partial.data.get_or_insert(data.clone());
             partial.held.entry(chunk).or_insert(Held { is_right, from: Some(link) });
-            self.tell(node, Event::ChunkCame { range, chunk });
+            self.tell(node, Event::ChunkCame { range, chunk, wire_bytes: 1 });
         }
         if last == chunks.end { Ok(()) } else { Err(FetchError::NotHere) }
     }

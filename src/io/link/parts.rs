@@ -73,10 +73,12 @@ impl Link {
     }
 
     /// Tells the engine, unless the part was cancelled or has failed.
-    fn tell_part(&self, range: RangeId, event: Event) {
-        let gate = self.gate();
-        if !gate.is_down && gate.fetches.get(&range.0).is_some_and(|fetching| !fetching.answered) {
-            self.world.events.send(event);
+    /// `event` is made of what came over the wire since the last.
+    fn tell_part(&self, range: RangeId, event: impl FnOnce(u64) -> Event) {
+        let mut gate = self.gate();
+        let is_down = gate.is_down;
+        if let Some(fetching) = gate.fetches.get_mut(&range.0).filter(|fetching| !fetching.answered && !is_down) {
+            self.world.events.send(event(std::mem::take(&mut fetching.wire_bytes)));
         }
     }
 
@@ -88,7 +90,7 @@ impl Link {
         count: u32,
         parts: &mpsc::Receiver<Came>,
     ) -> Option<Result<(), FetchError>> {
-        let came = |chunk| self.tell_part(range, Event::ChunkCame { range, chunk });
+        let came = |chunk| self.tell_part(range, |wire_bytes| Event::ChunkCame { range, chunk, wire_bytes });
         let mut taker = Taker::new(partial, self.id, first, count, came);
         let mut unspent = 0;
         loop {
@@ -135,7 +137,7 @@ impl Link {
         }
         let list = bytes.as_chunks::<32>().0.to_vec();
         let Some(bad) = partial.list_came(list) else { return Some(Err(FetchError::Corrupt)) };
-        self.tell_part(range, Event::ListCame { range, bad });
+        self.tell_part(range, |_| Event::ListCame { range, bad });
         Some(Ok(()))
     }
 

@@ -29,6 +29,12 @@ const ASKS_A_MESSAGE: usize = 512;
 /// A deletion waits this long for others to copy from what it deletes.
 const COPY_PATIENCE_NS: u64 = 5 * SECOND;
 
+/// So that machines which wait for the same do not all come at once: of 256, by machine, path and try.
+fn jitter(device: &DeviceId, path: &SyncPath, tries: u32) -> u64 {
+    let bytes = device.0.iter().chain(path.as_bytes()).copied().chain(tries.to_be_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) >> 56
+}
+
 impl<I: Index> Engine<I> {
     /// Whether the path is being installed: then it is not looked at (echo).
     pub(super) fn is_busy(&self, path: &SyncPath) -> bool {
@@ -231,7 +237,8 @@ impl<I: Index> Engine<I> {
         want.tries += 1;
         want.stuck = want.tries > 3;
         let after = (SECOND << want.tries.min(6)).min(60 * SECOND) / 2;
-        self.wait(now, path, Some(after));
+        let jitter = after / 4 * jitter(&self.config.device, path, want.tries) / 256;
+        self.wait(now, path, Some(after + jitter));
     }
 
     /// Moves every want that can move. Called once a group of events.

@@ -101,10 +101,10 @@ impl Swarms {
             return Some(0);
         }
         let due = |fetching: &Fetching| {
-            let long = fetching.began + LONG_NS;
-            if fetching.is_long { fetching.swarm.due() } else { fetching.swarm.due().min(long) }
+            let long = (!fetching.is_long).then_some(fetching.began + LONG_NS);
+            [fetching.swarm.due(), long].into_iter().flatten().min()
         };
-        self.by_fetch.values().filter(|fetching| fetching.phase == Phase::Fetching).map(due).min()
+        self.by_fetch.values().filter(|fetching| fetching.phase == Phase::Fetching).filter_map(due).min()
     }
 }
 

@@ -417,11 +417,13 @@ impl Swarm {
         self.ranges.is_empty() && !self.is_whole() && (self.sources.is_empty() || self.moved_at + STARVES_NS <= now)
     }
 
-    /// When `stalled` or `starves` may have something to say.
-    pub fn due(&self) -> u64 {
-        let stalls = self.sources.values().filter(|source| source.under_way > 0);
-        let stalls = stalls.map(|source| source.moved_at + source.patience_ns).min();
-        stalls.unwrap_or(self.moved_at + STARVES_NS)
+    /// When `stalled` or `starves` may have something to say; a lone source is waited for as long as its link is.
+    pub fn due(&self) -> Option<u64> {
+        if self.ranges.is_empty() {
+            return Some(self.moved_at + STARVES_NS);
+        }
+        let busy = self.sources.values().filter(|source| source.under_way > 0 && self.sources.len() > 1);
+        busy.map(|source| source.moved_at + source.patience_ns).min()
     }
 }
 

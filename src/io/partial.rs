@@ -101,8 +101,12 @@ impl Partials {
             self.stage.check_room()?;
         }
         if let Some(partial) = self.get(&content) {
-            partial.begin(&self.stage);
-            return Ok(partial);
+            if partial.chunks.size() == size {
+                partial.begin(&self.stage);
+                return Ok(partial);
+            }
+            // No two sizes have one id: somebody lied, and what came for the lie is of no use.
+            self.close(&content, false);
         }
         let opened =
             fail::at(Point::FetchCreate).map_err(io::Error::from).and_then(|()| self.open_files(content, size));

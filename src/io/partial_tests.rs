@@ -120,6 +120,17 @@ fn a_size_that_no_disk_holds_is_a_trouble_of_that_content() {
 }
 
 #[test]
+fn a_second_size_of_one_id_takes_nothing_over_from_the_first() {
+    let temp = tempfile::tempdir().unwrap();
+    let all = bytes(3 * CHUNK_BYTES);
+    let (content, _) = list_of(&all);
+    let (_, partials) = open(temp.path());
+    put(&partials.open(content, all.len() as u64).unwrap(), &all, 0);
+    let other = partials.open(content, 9 * CHUNK_BYTES).unwrap();
+    assert_eq!((other.here().0, other.chunks().count()), (vec![], 9));
+}
+
+#[test]
 fn zeros_take_no_room_on_the_disk_also_where_something_else_was_half_written() {
     let temp = tempfile::tempdir().unwrap();
     let all = vec![0; 8 * CHUNK_BYTES as usize];

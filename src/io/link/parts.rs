@@ -45,7 +45,9 @@ impl Link {
         let (partial, Some((from, length))) = (self.world.staging.partial(&content), span) else {
             return self.tell_end(range, FetchError::NotHere);
         };
-        let Some(partial) = partial else { return self.tell_end(range, FetchError::NotHere) };
+        let Some(partial) = partial.filter(|partial| partial.chunks().size() == size) else {
+            return self.tell_end(range, FetchError::NotHere);
+        };
         let (fetching, parts) = Fetching::of_part(from, length);
         {
             let mut gate = self.gate();

@@ -113,6 +113,10 @@ impl<I: Index> Engine<I> {
 
     /// Unless another path waits for the same content: then it comes from there.
     pub(super) fn begin_chunks(&mut self, now: Now, path: &SyncPath, from: LinkId, content: ContentId, size: u64) {
+        if let Some(gone) = self.swarms.staged.remove(path) {
+            // Its install failed, and took it along.
+            self.act(Action::ClosePartial { content: gone, keep: false });
+        }
         if self.swarms.holds(&content) {
             return self.wait(now, path, Some(SECOND));
         }
@@ -247,6 +251,8 @@ impl<I: Index> Engine<I> {
         };
         match (how, from) {
             (Err(FetchError::Corrupt), Some(from)) => self.refuse_chunks(fetch, from),
+            // What it has now, it says when it is asked.
+            (Err(FetchError::NotHere), Some(from)) => self.seek(fetch, vec![from]),
             (Err(FetchError::Staging(trouble)), _) => {
                 if let Some(fetching) = self.end_chunks(fetch, true) {
                     self.install_failed(now, &fetching.path, trouble);
@@ -348,7 +354,11 @@ impl<I: Index> Engine<I> {
 
     /// Nobody who is linked has more of it: what came is kept, and others may have their turn.
     fn starve(&mut self, now: Now, fetch: FetchId) {
-        if let Some(Fetching { path, .. }) = self.end_chunks(fetch, true) {
+        if let Some(Fetching { path, wire_bytes, .. }) = self.end_chunks(fetch, true) {
+            if let Some(want) = self.wants.by_path.get_mut(&path).filter(|_| wire_bytes > 0) {
+                // It gets on, however slowly.
+                want.tries = 0;
+            }
             self.back_off(now, &path);
         }
     }

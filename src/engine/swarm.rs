@@ -241,6 +241,7 @@ impl Swarm {
                 if let Some(source) = self.sources.get_mut(&range.ask.from) {
                     source.under_way = source.under_way.saturating_sub(1);
                     source.brought += 1;
+                    source.lies = 0;
                     source.moved_at = now;
                 }
             }

@@ -355,9 +355,11 @@ impl<I: Index> Engine<I> {
     /// Nobody who is linked has more of it: what came is kept, and others may have their turn.
     fn starve(&mut self, now: Now, fetch: FetchId) {
         if let Some(Fetching { path, wire_bytes, .. }) = self.end_chunks(fetch, true) {
-            if let Some(want) = self.wants.by_path.get_mut(&path).filter(|_| wire_bytes > 0) {
-                // It gets on, however slowly.
-                want.tries = 0;
+            if let Some(want) = self.wants.by_path.get_mut(&path) {
+                // Who sent something wrong may be the only one who has it, and be right by then.
+                want.refused.clear();
+                // If it gets on, however slowly, it is not waited for longer each time.
+                want.tries = if wire_bytes > 0 { 0 } else { want.tries };
             }
             self.back_off(now, &path);
         }

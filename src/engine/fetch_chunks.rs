@@ -221,7 +221,9 @@ impl<I: Index> Engine<I> {
         let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
         fetching.swarm.listed = true;
         let mut liars: Vec<_> = bad.iter().filter_map(|(_, link)| *link).collect();
-        bad.iter().for_each(|(chunk, _)| fetching.swarm.is_bad(*chunk));
+        for (chunk, _) in bad {
+            fetching.swarm.is_bad(*chunk);
+        }
         let here: Vec<u32> = fetching.swarm.here().iter().collect();
         self.swarms.news.insert(fetching.content, here);
         self.swarms.stirred = true;
@@ -237,7 +239,6 @@ impl<I: Index> Engine<I> {
         let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
         fetching.wire_bytes += wire_bytes;
         self.swarms.stirred = true;
-        let result = how.as_ref().map(|()| ());
         let from = match fetching.list {
             Some((list, from)) if list == range => {
                 fetching.list = None;
@@ -247,7 +248,7 @@ impl<I: Index> Engine<I> {
                 }
                 Some(from)
             }
-            _ => fetching.swarm.ended(now.mono, range, result),
+            _ => fetching.swarm.ended(now.mono, range, how.as_ref().copied()),
         };
         match (how, from) {
             (Err(FetchError::Corrupt), Some(from)) => self.refuse_chunks(fetch, from),

@@ -79,9 +79,6 @@ impl Disk {
         let (timer, ended) = (Mutex::new(Some(timer)), Mutex::new(ended));
         let (opening, openings) = mpsc::channel();
         let disk = Self {
-            partials,
-            lists,
-            opening,
             root,
             stage,
             history,
@@ -90,6 +87,9 @@ impl Disk {
             walker,
             applier,
             bases,
+            partials,
+            lists,
+            opening,
             timer,
             ended,
         };

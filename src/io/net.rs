@@ -189,13 +189,14 @@ impl Net {
                     link.serve(stream, file);
                 }
             }
-            Action::FetchPart { range, from, path, content, size, part } => match self.hub.link(from) {
-                Some(link) => link.fetch_part(range, path, content, size, part),
-                None => {
+            Action::FetchPart { range, from, path, content, size, part } => {
+                if let Some(link) = self.hub.link(from) {
+                    link.fetch_part(range, path, content, size, part);
+                } else {
                     let how = Err(FetchError::LinkLost);
                     self.hub.world.events.send(Event::RangeEnded { range, how, wire_bytes: 0 });
                 }
-            },
+            }
             Action::CancelPart { range } => {
                 let links: Vec<_> = self.hub.lock().up.values().cloned().collect();
                 links.iter().any(|link| link.cancel_part(range));

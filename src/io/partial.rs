@@ -130,7 +130,7 @@ impl Partials {
             Some(file) if beneath::facts(&file)?.stat.size == size => {
                 let log = beneath::open(staging, log_name(&content).as_bytes(), flags | OFlags::APPEND).map(File::from);
                 if let Ok((log, records)) = log.map_err(io::Error::from).and_then(|log| Log::read(log, content, size)) {
-                    return Partial::resume(content, chunks, file, log, &records);
+                    return Ok(Partial::resume(content, chunks, file, log, &records));
                 }
                 file
             }
@@ -259,7 +259,7 @@ impl Partial {
     }
 
     /// Of what the log names, that counts whose bytes are what it says.
-    fn resume(content: ContentId, chunks: Chunks, file: File, log: Log, records: &[Record]) -> io::Result<Self> {
+    fn resume(content: ContentId, chunks: Chunks, file: File, log: Log, records: &[Record]) -> Self {
         let partial = Self::new(content, chunks, file, log);
         let named: BTreeMap<u32, ChunkHash> = records.iter().map(|record| (record.chunk, record.hash)).collect();
         let mut state = partial.lock();
@@ -271,7 +271,7 @@ impl Partial {
             }
         }
         drop(state);
-        Ok(partial)
+        partial
     }
 
     fn hash_of(&self, chunk: u32) -> io::Result<ChunkHash> {
@@ -355,7 +355,7 @@ impl Partial {
         if self.has_holes.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let zeros = [0; BLOCK_BYTES];
+        let zeros = vec![0; BLOCK_BYTES];
         let mut done = 0;
         while done < count {
             let part = (count - done).min(BLOCK_BYTES as u64);
@@ -415,7 +415,9 @@ impl Partial {
         let told = told.collect();
         state.list = Some(list);
         drop(state);
-        bad.into_iter().for_each(|chunk| self.make_hole(chunk));
+        for chunk in bad {
+            self.make_hole(chunk);
+        }
         Some(told)
     }
 

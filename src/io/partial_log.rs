@@ -135,9 +135,9 @@ mod tests {
     fn a_whole_content_is_found_where_it_went() {
         let content = ContentId([7; 32]);
         let mut log = Log::begin(tempfile::tempfile().unwrap(), content, 9).unwrap();
-        log.moved(0xabcdef).unwrap();
+        log.moved(0x00ab_cdef).unwrap();
         let mut file = log.file;
         file.seek(SeekFrom::Start(0)).unwrap();
-        assert_eq!(Log::moved_to(file, content), Some(0xabcdef));
+        assert_eq!(Log::moved_to(file, content), Some(0x00ab_cdef));
     }
 }

@@ -138,7 +138,7 @@ fn zeros_take_no_room_on_the_disk_also_where_something_else_was_half_written() {
     let (_, partials) = open(temp.path());
     let partial = partials.open(content, all.len() as u64).unwrap();
     assert!(partial.claim(2).unwrap());
-    partial.write(2 * CHUNK_BYTES, &[7; 70_000]).unwrap();
+    partial.write(2 * CHUNK_BYTES, &vec![7; 70_000]).unwrap();
     partial.release(2);
     for chunk in 0..4 {
         put(&partial, &all, chunk);

@@ -116,7 +116,6 @@ pub enum Part {
 }
 
 impl Part {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
     pub(super) fn is_whole(&self) -> bool {
         *self == Self::Whole
     }

@@ -95,7 +95,7 @@ impl World {
                 Ok(())
             }
             (Some(data), Part::Chunks { first, count }) => {
-                self.chunks_came(node, link, content, range, data, first..first + count, !fails)
+                self.chunks_came(node, link, content, range, &data, first..first + count, !fails)
             }
             (Some(_), Part::Whole) => Err(FetchError::NotHere),
         };
@@ -120,7 +120,7 @@ impl World {
         link: LinkId,
         content: ContentId,
         range: RangeId,
-        data: Data,
+        data: &Data,
         chunks: std::ops::Range<u32>,
         all_right: bool,
     ) -> Result<(), FetchError> {

@@ -414,11 +414,15 @@ impl ServedParts {
     /// Closes the accounts of contents that nobody asks for any more.
     pub fn say_idle(&self, to: &str) {
         let idle = self.lock().extract_if(.., |_, account| account.last.elapsed() >= IDLE).collect::<Vec<_>>();
-        idle.iter().for_each(|(_, account)| account.say(to));
+        for (_, account) in idle {
+            account.say(to);
+        }
     }
 
     pub fn say_all(&self, to: &str) {
-        std::mem::take(&mut *self.lock()).values().for_each(|account| account.say(to));
+        for account in std::mem::take(&mut *self.lock()).values() {
+            account.say(to);
+        }
     }
 }
 

@@ -665,7 +665,7 @@ fn chunks_and_their_list_arrive_verified_and_a_wrong_one_never_counts() {
     let events = lab.fetch(2, &good, Part::List, Some(good.clone()));
     assert!(matches!(&events[0], Event::ListCame { range: RangeId(2), bad } if bad.is_empty()), "{events:?}");
     let events = lab.fetch(3, &good, Part::Chunks { first: 4, count: 3 }, Some(wrong));
-    assert!(matches!(events[0], Event::ChunkCame { range: RangeId(3), chunk: 4 }), "{events:?}");
+    assert!(matches!(events[0], Event::ChunkCame { range: RangeId(3), chunk: 4, .. }), "{events:?}");
     assert_eq!((events.len(), how(&events)), (2, &Err(FetchError::Corrupt)));
     assert_eq!(partial.here().0, [(4, 1)]);
     for (id, first, count) in [(4, 0, 4), (5, 5, 2)] {

@@ -7,6 +7,7 @@ mod place;
 mod show;
 mod verify;
 mod wait;
+mod watch;
 mod when;
 
 use crate::client::{Client, ClientError};
@@ -50,7 +51,11 @@ pub struct Args {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// How the folder is: what is under way, who is linked, what needs attention
-    Status,
+    Status {
+        /// Go on showing it, once a second, until interrupted
+        #[arg(short, long)]
+        watch: bool,
+    },
     /// The machines that are linked now
     Peers,
     /// What the folder holds, as the index knows it
@@ -190,7 +195,10 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
     let mut client = place.folder.connect().await?;
     let json = args.json;
     match args.command {
-        Command::Status => say(json, &client.get::<StatusView>("/v1/status", &[]).await?, show::status),
+        Command::Status { watch: true } => watch::watch(&mut client, json).await,
+        Command::Status { watch: false } => {
+            say(json, &client.get::<StatusView>("/v1/status", &[]).await?, show::status)
+        }
         Command::Peers => say(json, &client.get::<Vec<PeerView>>("/v1/peers", &[]).await?, |peers| show::peers(peers)),
         Command::Ls { path, recursive } => {
             let path = place.path(path.as_deref())?;

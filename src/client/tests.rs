@@ -160,6 +160,9 @@ fn status(counts: Counts) -> Status {
         held_uncovered: 0,
         devices: Vec::new(),
         problems: vec![(path("p"), "unreadable".into())],
+        transfers: Vec::new(),
+        queued_files: 0,
+        queued_bytes: 0,
         under_way: Vec::new(),
     }
 }

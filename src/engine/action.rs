@@ -1,8 +1,9 @@
 //! What the engine tells the shell to do, and what it says to people.
 
-use super::event::{FetchId, LinkId, StageId, Stat, Trouble, WalkId};
+use super::event::{FetchId, LinkId, RangeId, StageId, Stat, Trouble, WalkId};
 use crate::model::{ContentId, Entry, SyncPath};
 use crate::wire::message::Message;
+use crate::wire::packet::Part;
 use bytes::Bytes;
 
 /// Number of an `Install`.
@@ -160,6 +161,41 @@ pub enum Action {
     CancelFetch {
         fetch: FetchId,
     },
+    /// Make place for a content that comes in chunks, or take up what an earlier try left: `PartialOpened`, or `FetchFailed`.
+    OpenPartial {
+        fetch: FetchId,
+        content: ContentId,
+        size: u64,
+    },
+    /// Ask for chunks of an opened content, or for its list: `ChunkCame`s or one `ListCame`, then one `RangeEnded` (none after
+    /// `CancelPart`). It is `FetchAsked` at the peer.
+    FetchPart {
+        range: RangeId,
+        from: LinkId,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+        part: Part,
+    },
+    CancelPart {
+        range: RangeId,
+    },
+    /// All chunks of it are here: `Fetched`, or `FetchFailed` if they are not the content. It is served until it is closed.
+    FinishPartial {
+        fetch: FetchId,
+        content: ContentId,
+    },
+    /// Nothing more is asked for or served of it. `keep`: what is here serves another try.
+    ClosePartial {
+        content: ContentId,
+        keep: bool,
+    },
+    /// Answer to `FetchAsked`: of this content, which is on its way here, serve what is verified.
+    ServePartial {
+        to: LinkId,
+        stream: FetchId,
+        content: ContentId,
+    },
     /// Answer to `FetchAsked`: stream this file in pieces, or say that it is not here.
     Serve {
         to: LinkId,
@@ -203,6 +239,18 @@ pub enum Report {
         from: String,
         wire_bytes: u64,
         took_ns: u64,
+    },
+    /// A transfer takes long: so much is here by now.
+    Fetching {
+        path: SyncPath,
+        from: Vec<String>,
+        bytes: u64,
+        size: u64,
+    },
+    /// What a peer sent of a content, or of its list of chunks, is not what it should be: it is not asked for it again.
+    BadSource {
+        path: SyncPath,
+        peer: String,
     },
     /// A local change was told to peers. `to`: their names.
     Sent {

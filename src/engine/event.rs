@@ -26,6 +26,10 @@ pub struct WalkId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FetchId(pub u32);
 
+/// Some chunks of a content, or its list, asked of one peer; also the stream's number on the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RangeId(pub u32);
+
 /// A verified content in `staging/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StageId(pub u64);
@@ -174,7 +178,31 @@ pub enum Event {
         fetch: FetchId,
         why: FetchError,
     },
-    /// The peer asks for a large content as its stream `stream`; answered by one `Serve`.
+    /// A content that comes in chunks has its place. `here`: runs of the chunks that an earlier try left, their hashes looked at
+    /// again; `listed`: its list is known.
+    PartialOpened {
+        fetch: FetchId,
+        here: Vec<(u32, u32)>,
+        listed: bool,
+    },
+    /// A chunk is in its place; if the list is known, it is what that says. `wire_bytes`: since the last that was told of the range.
+    ChunkCame {
+        range: RangeId,
+        chunk: u32,
+        wire_bytes: u64,
+    },
+    /// The list came, and is the content's. `bad`: what is here and should not be, and who sent it in this run.
+    ListCame {
+        range: RangeId,
+        bad: Vec<(u32, Option<LinkId>)>,
+    },
+    /// Nothing more comes of it. Of what it asked for, what came was told before.
+    RangeEnded {
+        range: RangeId,
+        how: Result<(), FetchError>,
+        wire_bytes: u64,
+    },
+    /// The peer asks for a large content, or a part of it, as its stream `stream`; answered by one `Serve` or `ServePartial`.
     FetchAsked {
         link: LinkId,
         stream: FetchId,

@@ -211,6 +211,9 @@ impl<I: Index> Engine<I> {
         }
         let settled = row.is_settled();
         self.store(now, path, &row);
+        if let Some((content, size)) = entry.file() {
+            self.tell_whole(content, size);
+        }
         self.keep_base(path, entry, stat);
         self.merge_due(path);
         if let Some(told) = told.filter(|_| settled) {

@@ -9,9 +9,10 @@
 //!   durably **before** any of their actions runs (P5).
 //! - Every `Look` is answered by one `Looked`, every `Walk` by `Listed`s and one `Walked`, every `Install` by one
 //!   `Installed`, every `Fetch` and `FetchDelta` by one `Fetched` or `FetchFailed` (none after `CancelFetch`), every `FetchAsked` by one
-//!   `Serve`, every `DeltaAsked` by one `ServeDelta`, every `CheckRoot` by one `Root`, every `ReadIgnore` by one `IgnoreRead`, every
-//!   `Merge` by one `Merged`, every `Scrub` by one `Scrubbed`. A `KeepBase` has no answer: the shell may forget it, and then there is no
-//!   merge; nor has a `KeepSuspect`.
+//!   `Serve` or `ServePartial`, every `DeltaAsked` by one `ServeDelta`, every `OpenPartial` by one `PartialOpened` or `FetchFailed`, every
+//!   `FetchPart` by one `RangeEnded` (none after `CancelPart`), every `FinishPartial` by one `Fetched` or `FetchFailed`, every `CheckRoot` by one
+//!   `Root`, every `ReadIgnore` by one `IgnoreRead`, every `Merge` by one `Merged`, every `Scrub` by one `Scrubbed`. A `KeepBase` has no
+//!   answer: the shell may forget it, and then there is no merge; nor has a `KeepSuspect`.
 //! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often at once, for
 //!   a `Tick` is what sends, asks and installs what the group brought about.
 //!
@@ -24,6 +25,7 @@ mod devices;
 pub mod digest;
 mod event;
 mod fetch;
+mod fetch_chunks;
 pub mod guard;
 #[cfg(test)]
 mod guard_tests;
@@ -44,6 +46,7 @@ mod settle;
 mod status;
 mod survey;
 mod suspect;
+mod swarm;
 #[cfg(test)]
 mod tests;
 pub mod torn;
@@ -54,11 +57,12 @@ mod wants;
 pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, Source};
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
-    Boot, Cause, Decision, Event, FetchError, FetchId, Hint, LinkId, Merge, Now, Observed, RootState, Scrubbed,
-    StageId, Stat, StatKind, Trouble, Verify, WalkId,
+    Boot, Cause, Decision, Event, FetchError, FetchId, Hint, LinkId, Merge, Now, Observed, RangeId, RootState,
+    Scrubbed, StageId, Stat, StatKind, Trouble, Verify, WalkId,
 };
+pub use fetch_chunks::CHUNKED_BYTES;
 pub use scrub::{Run, Verification};
-pub use status::{DeviceStatus, PeerStatus, Status};
+pub use status::{DeviceStatus, PeerStatus, Status, TransferStatus};
 pub use survey::{FileHeld, MachineTally, Tally};
 pub use suspect::SuspectStatus;
 
@@ -66,6 +70,7 @@ use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::Change;
 use conflict::Losers;
 use devices::Devices;
+use fetch_chunks::Swarms;
 use guard::Missing;
 use hold::Held;
 use identity::{HeardCounters, Renewal};
@@ -211,6 +216,9 @@ pub struct Engine<I> {
     compared_until: u64,
     orphaned: BTreeMap<SyncPath, u64>,
     wants: Wants,
+    swarms: Swarms,
+    /// When the last event came (`Now::mono`).
+    last_event: u64,
     losers: Losers,
 
     // What is hashed again.
@@ -273,6 +281,8 @@ impl<I: Index> Engine<I> {
             compared_until: 0,
             orphaned: BTreeMap::new(),
             wants: Wants::default(),
+            swarms: Swarms::default(),
+            last_event: 0,
             losers: Losers::default(),
             scrub,
             suspects,
@@ -315,6 +325,7 @@ impl<I: Index> Engine<I> {
         if self.renewal == Renewal::Ending {
             return Vec::new();
         }
+        self.last_event = now.mono;
         match event {
             Event::Tick => self.tick(now),
             Event::Hint { path, hint } => self.settle.hint(now.mono, path, hint),
@@ -329,13 +340,17 @@ impl<I: Index> Engine<I> {
             Event::Message { link, message, wire_bytes } => self.message(now, link, message, wire_bytes),
             Event::Fetched { fetch, staged, wire_bytes } => self.fetched(fetch, staged, wire_bytes),
             Event::FetchFailed { fetch, why } => self.fetch_failed(now, fetch, why),
-            Event::FetchAsked { link, stream, path, content, size } => {
-                let file = self.locate(&path, content, size);
-                if let Some(file) = &file {
+            Event::PartialOpened { fetch, here, listed } => self.partial_opened(now, fetch, &here, listed),
+            Event::ChunkCame { range, chunk, wire_bytes } => self.chunk_came(now, range, chunk, wire_bytes),
+            Event::ListCame { range, bad } => self.list_came(range, &bad),
+            Event::RangeEnded { range, how, wire_bytes } => self.range_ended(now, range, how, wire_bytes),
+            Event::FetchAsked { link, stream, path, content, size } => match self.locate(&path, content, size) {
+                Some(file) => {
                     self.note_served(link, &file.path, content);
+                    self.act(Action::Serve { to: link, stream, file: Some(file) });
                 }
-                self.act(Action::Serve { to: link, stream, file });
-            }
+                None => self.serve_partial(link, stream, content),
+            },
             Event::DeltaAsked { link, stream, path, content, size, base, base_size } => {
                 let file = self.locate(&path, content, size);
                 self.act(Action::ServeDelta { to: link, stream, file, base, base_size });
@@ -366,6 +381,7 @@ impl<I: Index> Engine<I> {
             self.tick_local(now);
         }
         self.pump_wants(now);
+        self.pump_chunks(now);
         self.derive_due(now);
         self.purge_due(now);
         self.store_devices();
@@ -409,6 +425,7 @@ impl<I: Index> Engine<I> {
             Some(self.next_walk),
             self.wants.next_retry(),
             self.scrub.next(),
+            self.swarms.due(),
         ];
         let local = local.into_iter().filter(|_| !self.is_stopped());
         local
@@ -511,6 +528,7 @@ impl<I: Index> Engine<I> {
             self.settle.is_empty() && self.looks.is_empty() && self.missing.is_empty() && self.guards.is_quiet();
         let (deletions_by_peers, held_reverts) = self.guards.counts();
         let problems = self.problems.iter().map(|(path, text)| (path.clone(), text.clone()));
+        let (queued_files, queued_bytes) = self.queued();
         let under_way = |(path, want): (&SyncPath, &Want)| {
             let step = match want.step {
                 Step::Waiting | Step::Ready => "waiting",
@@ -534,6 +552,9 @@ impl<I: Index> Engine<I> {
             held_uncovered: self.uncovered.paths,
             devices: self.device_statuses(),
             problems: self.suspected().chain(problems).take(STATUS_PROBLEMS).collect(),
+            transfers: self.transfers(),
+            queued_files,
+            queued_bytes,
             under_way: self.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
         }
     }

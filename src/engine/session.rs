@@ -67,6 +67,8 @@ pub(super) struct Session {
     is_empty_handed: bool,
     told: Option<(Digest, u64)>,
     told_at: u64,
+    /// Large contents that it looks for, and is to be told of.
+    pub seeks: VecDeque<ContentId>,
     /// Whether the log already says that this peer is in sync.
     said_in_sync: bool,
 }
@@ -98,11 +100,13 @@ impl<I: Index> Engine<I> {
             is_empty_handed: false,
             told: None,
             told_at: now.mono,
+            seeks: VecDeque::new(),
             said_in_sync: false,
         };
         self.sessions.insert(link, session);
         self.tell_known_to(link);
         self.tell_state(now, link);
+        self.seek_all(link);
         self.retry_all();
     }
 
@@ -139,6 +143,8 @@ impl<I: Index> Engine<I> {
                 }
                 self.act(Action::SendContents { to: link, files });
             }
+            Message::Seek { path, content, size } => self.seek_came(link, &path, content, size),
+            Message::Have { content, chunks } => self.have_came(now, link, content, &chunks),
             Message::Contents { contents } => self.contents_came(link, contents, wire_bytes),
             Message::Survey { id, paths } => self.surveyed_by(link, id, &paths),
             Message::Holdings { id, held } => self.holdings_came(link, id, &held),

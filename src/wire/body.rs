@@ -83,6 +83,13 @@ impl Writer {
         }
     }
 
+    pub fn runs(&mut self, runs: &[(u32, u32)]) {
+        self.count(runs.len());
+        for run in runs {
+            self.put(run);
+        }
+    }
+
     pub fn changes(&mut self, changes: &[Change]) {
         self.count(changes.len());
         for change in changes {
@@ -226,6 +233,11 @@ impl Reader {
                 Ok((device, counter))
             }
         })
+    }
+
+    /// Runs of chunks: the first, and how many. Whether a content has them is for its asker to say.
+    pub fn runs(&mut self) -> Result<Vec<(u32, u32)>, FrameError> {
+        self.list(MAX_ITEMS, 2, Self::take)
     }
 
     pub fn changes(&mut self) -> Result<Vec<Change>, FrameError> {

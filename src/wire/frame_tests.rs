@@ -88,6 +88,8 @@ fn any_message() -> impl Strategy<Value = Message> {
             Message::Get { wants: wants.into_iter().map(want).collect() }
         }),
         prop::collection::vec((any::<u32>(), bytes), 0..9).prop_map(|contents| Message::Contents { contents }),
+        prop::collection::vec((any::<u32>(), any::<u32>()), 0..9)
+            .prop_map(|chunks| Message::Have { content: ContentId([3; 32]), chunks }),
     ]
 }
 
@@ -107,7 +109,7 @@ fn any_packet() -> impl Strategy<Value = Packet> {
         1 => any::<u64>().prop_map(|at| Packet::Ping { at }),
         1 => any::<(u64, u64)>().prop_map(|(at, wall)| Packet::Pong { at, wall }),
         1 => (any::<u32>(), path(), any::<[u8; 32]>(), 0..1u64 << 63).prop_map(|(stream, path, hash, size)| {
-            Packet::Fetch { stream, path, content: ContentId(hash), size }
+            Packet::Fetch { stream, path, content: ContentId(hash), size, part: Part::Chunks { first: stream, count: 7 } }
         }),
         1 => (any::<u32>(), path(), any::<[u8; 32]>(), 0..1u64 << 63, 0..1u64 << 63)
             .prop_map(|(stream, path, hash, size, base_size)| {
@@ -245,8 +247,13 @@ fn the_error_about_a_head_carries_no_control_characters() {
 #[test]
 fn the_longest_path_fits_a_head() {
     let long = vec![vec![1; 255]; 16].join(&b'/');
-    let packet =
-        Packet::Fetch { stream: 1, path: SyncPath::new(&long[..4095]).unwrap(), content: ContentId([0; 32]), size: 1 };
+    let packet = Packet::Fetch {
+        stream: 1,
+        path: SyncPath::new(&long[..4095]).unwrap(),
+        content: ContentId([0; 32]),
+        size: 1,
+        part: Part::Whole,
+    };
     assert_eq!(round_trip(&packet), packet);
 }
 

@@ -51,6 +51,11 @@ pub enum Message {
     Survey { id: u32, paths: Vec<SyncPath> },
     /// Answer to `Survey`: for each path, in its order.
     Holdings { id: u32, held: Vec<Held> },
+    /// A large content is being fetched here: whoever holds it, or comes to hold some of its chunks, says `Have`.
+    Seek { path: SyncPath, content: ContentId, size: u64 },
+    /// Chunks of a content that was sought which are held here and verified: runs of the first and how many. Each adds to
+    /// what was said before.
+    Have { content: ContentId, chunks: Vec<(u32, u32)> },
 }
 
 /// What a machine has on disk at a path.

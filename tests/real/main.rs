@@ -24,4 +24,5 @@ mod mass;
 mod names;
 mod saving;
 mod scrub;
+mod transfers;
 mod watching;

@@ -8,6 +8,7 @@ mod ledger;
 mod network;
 mod node;
 mod oracle;
+mod parts;
 mod plan;
 mod recorded;
 mod rng;

@@ -2,13 +2,15 @@
 
 use super::bugs::Bug;
 use super::disk::Disk;
+use super::parts::Partial;
 use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
 use super::tree::{Data, Ino, Tree};
 use dirsyncd::engine::{
-    Boot, Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, ServedFile, StageId,
+    Boot, Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, RangeId, ServedFile, StageId,
 };
-use dirsyncd::model::{DeviceId, FileTime, SyncPath};
+use dirsyncd::model::{ContentId, DeviceId, FileTime, SyncPath};
+use dirsyncd::wire::packet::Part;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// 2026-01-01, by a right clock.
@@ -50,6 +52,12 @@ pub struct Node {
     pub fetches: BTreeMap<FetchId, LinkId>,
     /// What deltas were asked for upon.
     pub bases: BTreeMap<FetchId, ServedFile>,
+    /// Parts of contents that were asked for: of whom, and of what.
+    pub ranges: BTreeMap<RangeId, (LinkId, ContentId)>,
+    /// What peers asked for as which stream.
+    pub asked: BTreeMap<(LinkId, FetchId), Part>,
+    /// They outlive a crash.
+    pub partials: BTreeMap<ContentId, Partial>,
     /// The folder, and the index with it.
     pub backup: Option<(Tree, Durable)>,
     /// Nothing more can be written.
@@ -91,6 +99,9 @@ impl Node {
             next_stage: 0,
             fetches: BTreeMap::new(),
             bases: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            partials: BTreeMap::new(),
             backup: None,
             is_full: false,
             before_commit: Durable::default(),
@@ -119,6 +130,9 @@ impl Node {
         self.staging.clear();
         self.fetches.clear();
         self.bases.clear();
+        self.ranges.clear();
+        self.asked.clear();
+        self.partials.values_mut().for_each(Partial::crash);
     }
 
     pub fn boot(&mut self, time: u64, bug: Option<Bug>) {

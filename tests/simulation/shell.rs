@@ -13,8 +13,8 @@ use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
 use super::users;
 use super::world::{Happening, World};
 use dirsyncd::engine::{
-    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Merge, Observed, Outcome, RootState, Scrubbed,
-    ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
+    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Merge, Observed, Outcome, RangeId, RootState,
+    Scrubbed, ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
 use dirsyncd::model::path::IGNORE_FILE;
 use dirsyncd::model::{ContentId, FileTime, Kind, SyncPath};
@@ -97,6 +97,20 @@ impl World {
             Action::CancelFetch { fetch } => {
                 self.nodes[node].fetches.remove(&fetch);
             }
+            Action::OpenPartial { fetch, content, size } => self.open_partial(node, fetch, content, size),
+            Action::FetchPart { range, from, path, content, size, part } => {
+                self.ask_part(node, range, from, Parcel::AskPart { range, path, content, size, part }, content);
+            }
+            Action::CancelPart { range } => {
+                self.nodes[node].ranges.remove(&range);
+            }
+            Action::FinishPartial { fetch, content } => self.finish_partial(node, fetch, content),
+            Action::ClosePartial { content, keep } => {
+                if !keep {
+                    self.nodes[node].partials.remove(&content);
+                }
+            }
+            Action::ServePartial { to, stream, content } => self.serve_partial(node, to, stream, content),
             Action::Serve { to, stream, file } => self.step_soon(node, quick, Step::Serve { to, stream, file }),
             Action::ServeDelta { to, stream, file, .. } => {
                 self.step_soon(node, quick, Step::ServeDelta { to, stream, file });
@@ -424,6 +438,9 @@ impl World {
 
     fn serve(&mut self, node: NodeId, to: LinkId, stream: FetchId, file: Option<&ServedFile>) {
         let data = file.and_then(|file| read(&self.nodes[node].disk.live, file));
+        if let Some(part) = self.nodes[node].asked.remove(&(to, stream)) {
+            return self.send(to, Parcel::AnswerPart { range: RangeId(stream.0), part, data });
+        }
         self.send(to, Parcel::Answer { fetch: stream, data });
     }
 
@@ -549,7 +566,7 @@ fn trouble(rng: &mut Rng, permille: u64) -> Option<Trouble> {
     rng.chance(permille).then(|| Trouble { cause: *rng.pick(&causes), text: "the disk is in trouble".to_owned() })
 }
 
-fn no_space() -> Trouble {
+pub fn no_space() -> Trouble {
     Trouble { cause: Cause::NoSpace, text: "no space left".to_owned() }
 }
 

@@ -13,7 +13,7 @@ use super::shell::Step;
 use super::trace::Trace;
 use super::tree::{Data, Ino, Value};
 use super::users::{self, Op};
-use dirsyncd::engine::{Action, Engine, Event, Trust};
+use dirsyncd::engine::{Action, CHUNKED_BYTES, Engine, Event, Trust};
 use dirsyncd::model::{ContentId, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -217,7 +217,7 @@ impl World {
     /// Bytes that nobody wrote before; now and then too many to travel with their entry.
     pub fn fresh(&mut self, node: NodeId) -> Data {
         self.values += 1;
-        let padding = if self.rng.chance(40) { 200_000 } else { 0 };
+        let padding = if self.rng.chance(40) { *self.rng.pick(&[200_000, CHUNKED_BYTES, 40 << 20]) } else { 0 };
         Data { text: format!("n{node}:{:05};", self.values).into(), padding }
     }
 

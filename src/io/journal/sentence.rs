@@ -34,6 +34,18 @@ pub(super) fn line(report: &Report) -> Line {
         Report::Received { path, entry, from, wire_bytes, took_ns } => {
             (Level::Info, "received", received(path, entry, &escaped(from), *wire_bytes, *took_ns))
         }
+        Report::Fetching { path, from, bytes: came, size } => {
+            let (came, size) = (bytes(*came), bytes(*size));
+            (Level::Info, "fetching", format!("fetching '{path}' from {}: {came} of {size} so far", names(from)))
+        }
+        Report::BadSource { path, peer } => {
+            let text = format!(
+                "what {} sent of '{path}' is not what it should be: it is not asked for it again; if the file was not just changed \
+                 there, look at that machine's disk and memory",
+                escaped(peer)
+            );
+            (Level::Warn, "bad_source", text)
+        }
         // With nobody there, the peers learn of it when they come.
         Report::Sent { to, path, .. } if to.is_empty() => {
             (Level::Debug, "changed", format!("'{path}' changed; no machine is linked to be told"))

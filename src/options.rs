@@ -73,12 +73,21 @@ pub struct Args {
     #[arg(long = "peer", value_name = "HOST:PORT", env = "DIRSYNCD_PEER", value_delimiter = ',')]
     pub peers: Vec<String>,
 
+    /// Send at most so many bytes a second to each machine, and to all of them together: a number with K, M or G after it
+    /// (1,024 of the one before), such as 20M [default: no limit]
+    #[arg(long, value_name = "RATE", env = "DIRSYNCD_LIMIT", value_parser = rate)]
+    pub limit: Option<u64>,
+
     /// Hold nothing back, however much is deleted or goes back to older contents at once: as if 'dirsync confirm' were always said
     #[arg(long, env = "DIRSYNCD_ALLOW_MASS_DELETE")]
     pub allow_mass_delete: bool,
     /// What becomes of the loser when a file was changed in two places at once; give it on all machines alike
     #[arg(long, value_enum, value_name = "WHAT", env = "DIRSYNCD_ON_CONFLICT", default_value_t = OnConflict::Newest)]
     pub on_conflict: OnConflict,
+
+    /// Do not hash every file again each month, a little a day, to find what rotted on the disk; only 'dirsync verify' does
+    #[arg(long, env = "DIRSYNCD_NO_SCRUB")]
+    pub no_scrub: bool,
 
     /// How log lines are written, on standard output
     #[arg(long, value_enum, env = "DIRSYNCD_LOG_FORMAT", default_value_t = LogFormat::Text)]
@@ -156,9 +165,13 @@ pub struct Options {
     pub secret: SecretSource,
     pub name: String,
     pub peers: Vec<PeerAddress>,
+    /// Bytes a second sent to each peer, and in all.
+    pub limit: Option<u64>,
     /// Nothing is held for being too much.
     pub allow_mass_delete: bool,
     pub on_conflict: OnConflict,
+    /// Nothing is hashed again unless a person asks.
+    pub no_scrub: bool,
 }
 
 /// Wrong usage: one line each, with what to do.
@@ -220,7 +233,7 @@ impl Options {
             None => name_of_host(host_name),
         };
         let peers = args.peers.iter().map(|peer| peer_address(peer)).collect::<Result<_, _>>()?;
-        let Args { broadcast_port, allow_mass_delete, on_conflict, .. } = args;
+        let Args { broadcast_port, allow_mass_delete, on_conflict, limit, no_scrub, .. } = args;
         Ok(Self {
             directory,
             broadcast_port,
@@ -230,8 +243,10 @@ impl Options {
             secret,
             name,
             peers,
+            limit,
             allow_mass_delete,
             on_conflict,
+            no_scrub,
         })
     }
 }
@@ -310,6 +325,27 @@ fn secret_source(
     }
 }
 
+/// The least that `--limit` takes (bytes a second): below it, what keeps a link alive would take a good part.
+const LEAST_RATE: u64 = 64 << 10;
+
+/// A `--limit`, in bytes a second.
+fn rate(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => return Err("write bytes a second as a number with K, M or G after it, such as 20M".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write bytes a second as in 20M, 512K or 1000000".to_owned())?;
+    match number.checked_mul(1 << shift) {
+        Some(rate) if rate >= LEAST_RATE => Ok(rate),
+        Some(_) => Err("at least 64K, or nothing would get on; leave it out for no limit".to_owned()),
+        None => Err("more than any cable carries; leave it out for no limit".to_owned()),
+    }
+}
+
 fn peer_address(text: &str) -> Result<PeerAddress, OptionError> {
     let wrong = || OptionError::Peer(text::escape(text.as_bytes()));
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
@@ -357,6 +393,23 @@ mod tests {
     use clap::CommandFactory;
     use rstest::rstest;
     use tempfile::TempDir;
+
+    #[rstest]
+    #[case("20M", Some(20 << 20))]
+    #[case("512k", Some(512 << 10))]
+    #[case("1G", Some(1 << 30))]
+    #[case("1000000", Some(1_000_000))]
+    #[case("63K", None)]
+    #[case("0", None)]
+    #[case("20MB", None)]
+    #[case("1.5M", None)]
+    #[case("-5M", None)]
+    #[case("M", None)]
+    #[case("", None)]
+    #[case("18446744073709551615G", None)]
+    fn a_rate_is_bytes_a_second(#[case] text: &str, #[case] due: Option<u64>) {
+        assert_eq!(rate(text).ok(), due);
+    }
 
     fn home() -> (TempDir, PathBuf) {
         let home = TempDir::new().unwrap();

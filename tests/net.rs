@@ -1,11 +1,12 @@
 //! The network facade between real sockets on this host: who is let in, what arrives, and what is refused.
 
 use bytes::Bytes;
-use dirsyncd::engine::{Action, Event, FetchError, FetchId, LinkId, ServedFile, StageId, Stat, StatKind};
+use dirsyncd::engine::{Action, Event, FetchError, FetchId, LinkId, RangeId, ServedFile, StageId, Stat, StatKind};
 use dirsyncd::io::delta::Deltas;
 use dirsyncd::io::greet::{self, GreetError, Greeted, Identity, Role};
 use dirsyncd::io::link::Times;
 use dirsyncd::io::net::{Listen, Net, NetConfig, NetError};
+use dirsyncd::io::partial::{Partial, Partials};
 use dirsyncd::io::root::Root;
 use dirsyncd::io::secret::Secret;
 use dirsyncd::io::stage::Stage;
@@ -15,7 +16,7 @@ use dirsyncd::io::{Events, Inbox};
 use dirsyncd::model::{ContentId, DeviceId, FileTime, Mode, SyncPath};
 use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::Message;
-use dirsyncd::wire::packet::{Ending, PROTOCOL};
+use dirsyncd::wire::packet::{Ending, PROTOCOL, Part};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
@@ -117,6 +118,31 @@ impl StagedWriter for MemoryWriter {
     }
 }
 
+/// Staging on a disk, for what comes in chunks.
+struct OnDisk(Arc<Stage>, Arc<Partials>);
+
+impl OnDisk {
+    fn new(folder: &Path) -> Arc<Self> {
+        let root = Arc::new(Root::open(folder).unwrap());
+        let stage = Stage::open(Arc::clone(&root)).unwrap();
+        Arc::new(Self(Arc::clone(&stage), Arc::new(Partials::new(root, stage))))
+    }
+}
+
+impl Staging for OnDisk {
+    fn create(&self, _: u64) -> Result<Box<dyn StagedWriter>, FetchError> {
+        Err(FetchError::NotHere)
+    }
+
+    fn discard(&self, staged: StageId) {
+        self.0.discard(staged);
+    }
+
+    fn partial(&self, content: &ContentId) -> Option<Arc<Partial>> {
+        self.1.get(content)
+    }
+}
+
 struct Folder(PathBuf, Arc<Deltas>);
 
 impl Served for Folder {
@@ -144,6 +170,14 @@ impl Machine {
     }
 
     fn try_start(name: &str, change: impl FnOnce(&mut NetConfig)) -> Result<Self, NetError> {
+        Self::start_with(name, change, |memory| Arc::new(InMemory(memory)))
+    }
+
+    fn start_with(
+        name: &str,
+        change: impl FnOnce(&mut NetConfig),
+        staging: impl FnOnce(Arc<Memory>) -> Arc<dyn Staging>,
+    ) -> Result<Self, NetError> {
         log();
         let mut config = NetConfig {
             key: DeviceKey::generate().unwrap(),
@@ -152,6 +186,7 @@ impl Machine {
             broadcast_port: free_udp_port(),
             listen: Listen::Exactly(0),
             peers: Vec::new(),
+            limit: None,
             times: Times { retry_min: Duration::from_millis(50), complain: Duration::ZERO, ..Times::default() },
         };
         change(&mut config);
@@ -161,7 +196,7 @@ impl Machine {
         let root = Arc::new(Root::open(folder.path()).unwrap());
         let stage = Stage::open(Arc::clone(&root)).unwrap();
         let served = Arc::new(Folder(folder.path().to_owned(), Deltas::new(root, stage, None)));
-        let net = Net::start(config, sender, Arc::new(InMemory(Arc::clone(&memory))), served)?;
+        let net = Net::start(config, sender, staging(Arc::clone(&memory)), served)?;
         Ok(Self { net, device, events, memory, folder })
     }
 
@@ -673,4 +708,154 @@ fn a_bad_peer_is_refused_by_name() {
         );
     }
     Machine::start("a", |config| config.peers = vec!["[::1]:1".to_owned(), "nas.local:6000".to_owned()]);
+}
+
+/// One that fetches in chunks from another.
+struct Chunked {
+    asker: Machine,
+    server: Machine,
+    links: [LinkId; 2],
+    staging: Arc<OnDisk>,
+    _folder: tempfile::TempDir,
+}
+
+impl Chunked {
+    fn new(names: [&str; 2]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let staging = OnDisk::new(folder.path());
+        let server = Machine::start(names[0], |_| {});
+        let dialling = |config: &mut NetConfig| config.peers = vec![server.address()];
+        let asker = Machine::start_with(names[1], dialling, |_| Arc::clone(&staging) as _).unwrap();
+        let links = [asker.linked(), server.linked()];
+        Self { asker, server, links, staging, _folder: folder }
+    }
+
+    /// Asks for a part, and has it served from `file`.
+    fn fetch(&self, id: u32, of: &ServedFile, part: Part, file: Option<ServedFile>) -> Vec<Event> {
+        let (path, content, size) = (of.path.clone(), of.content, of.size);
+        self.asker.run(Action::FetchPart { range: RangeId(id), from: self.links[0], path, content, size, part });
+        self.server.wait(|event| matches!(event, Event::FetchAsked { .. }).then_some(()));
+        self.server.run(Action::Serve { to: self.links[1], stream: FetchId(id), file });
+        let mut events = Vec::new();
+        self.asker.wait(|event| {
+            let ended = matches!(event, Event::RangeEnded { .. });
+            events.push(event);
+            ended.then_some(())
+        });
+        events
+    }
+}
+
+fn how(events: &[Event]) -> &Result<(), FetchError> {
+    match events.last() {
+        Some(Event::RangeEnded { how, .. }) => how,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn chunks_and_their_list_arrive_verified_and_a_wrong_one_never_counts() {
+    let lab = Chunked::new(["chunk-server", "chunk-asker"]);
+    let bytes = noise((6 << 20) + 5);
+    let good = lab.server.put("good", &bytes);
+    let partial = lab.staging.1.open(good.content, good.size).unwrap();
+    let mut wrong = bytes.clone();
+    wrong[(5 << 20) + 1] ^= 1;
+    let wrong = ServedFile { content: good.content, ..lab.server.put("wrong", &wrong) };
+
+    let events = lab.fetch(1, &good, Part::List, Some(wrong.clone()));
+    assert_eq!(how(&events), &Err(FetchError::NotHere), "a server that is honest knows that its file is another");
+    let events = lab.fetch(2, &good, Part::List, Some(good.clone()));
+    assert!(matches!(&events[0], Event::ListCame { range: RangeId(2), bad } if bad.is_empty()), "{events:?}");
+    let events = lab.fetch(3, &good, Part::Chunks { first: 4, count: 3 }, Some(wrong));
+    assert!(matches!(events[0], Event::ChunkCame { range: RangeId(3), chunk: 4, .. }), "{events:?}");
+    assert_eq!((events.len(), how(&events)), (2, &Err(FetchError::Corrupt)));
+    assert_eq!(partial.here().0, [(4, 1)]);
+    for (id, first, count) in [(4, 0, 4), (5, 5, 2)] {
+        let events = lab.fetch(id, &good, Part::Chunks { first, count }, Some(good.clone()));
+        assert_eq!((events.len(), how(&events)), (count as usize + 1, &Ok(())));
+    }
+    assert!(lab.staging.1.finish(&good.content).is_ok());
+}
+
+#[test]
+fn a_content_on_its_way_is_served_as_far_as_it_is_verified() {
+    let lab = Chunked::new(["part-server", "part-asker"]);
+    let bytes = noise(5 << 20);
+    let good = lab.server.put("good", &bytes);
+    let partial = lab.staging.1.open(good.content, good.size).unwrap();
+    let whole = Part::Chunks { first: 0, count: 2 };
+    lab.fetch(1, &good, whole, Some(good.clone()));
+    assert!(!partial.may_serve(0, 2), "without a list");
+    lab.fetch(2, &good, Part::List, Some(good.clone()));
+    assert!(partial.may_serve(0, 2) && !partial.may_serve(1, 2));
+    // Now the one that asked is asked.
+    let (path, content, size) = (good.path.clone(), good.content, good.size);
+    let ask = |range, part| Action::FetchPart {
+        range: RangeId(range),
+        from: lab.links[1],
+        path: path.clone(),
+        content,
+        size,
+        part,
+    };
+    lab.server.run(ask(7, whole));
+    let ended = lab.server.wait(|event| if let Event::RangeEnded { how, .. } = event { Some(how) } else { None });
+    assert_eq!(ended, Err(FetchError::NotHere), "it has no place for it");
+}
+
+/// A member that answers each `Fetch` with what `answer` makes of it.
+fn lying_member(machine: &Machine, answers: impl FnOnce(u32) -> Vec<Packet>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut greeted = member(machine, |_| {}).await.unwrap();
+        let link = machine.linked();
+        let (path, content) = (SyncPath::new("big").unwrap(), ContentId([9; 32]));
+        let part = Part::Chunks { first: 1, count: 2 };
+        machine.run(Action::FetchPart { range: RangeId(5), from: link, path, content, size: 8 << 20, part });
+        for packet in answers(5) {
+            greeted.stream.write_all(&frame::encode(&packet).to_vec()).await.unwrap();
+        }
+        greeted.stream.flush().await.unwrap();
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(SOON, greeted.stream.read_to_end(&mut rest)).await.expect("it is hung up on");
+    });
+}
+
+#[test]
+fn a_peer_that_sends_what_no_range_holds_is_named_and_hung_up_on() {
+    let zeros = |offset, count| move |stream| vec![Packet::Zeros { stream, offset, count }];
+    let mib = 1 << 20;
+    let cases: [(&str, Box<dyn FnOnce(u32) -> Vec<Packet>>); 5] = [
+        ("a piece at a wrong offset", Box::new(zeros(0, 1))),
+        ("more bytes than the content has", Box::new(zeros(mib, 2 * mib + 1))),
+        ("more bytes than the content has", Box::new(zeros(mib, (1 << 63) - 1))),
+        ("before the content's last byte", Box::new(|stream| vec![Packet::End { stream, how: Ending::Whole }])),
+        ("zeros that nobody asked for", Box::new(|_| vec![Packet::Zeros { stream: 6, offset: 0, count: 1 }])),
+    ];
+    for (why, answers) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let staging = OnDisk::new(folder.path());
+        staging.1.open(ContentId([9; 32]), 8 << 20).unwrap();
+        let machine = Machine::start_with("careful", |_| {}, |_| Arc::clone(&staging) as _).unwrap();
+        lying_member(&machine, answers);
+        logged(&["odd", why]);
+    }
+}
+
+#[test]
+fn a_peer_that_asks_for_chunks_which_no_content_has_is_named_and_hung_up_on() {
+    let machine = Machine::start("asked", |_| {});
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut greeted = member(&machine, |_| {}).await.unwrap();
+        let part = Part::Chunks { first: u32::MAX, count: 2 };
+        let (path, content) = (SyncPath::new("big").unwrap(), ContentId([9; 32]));
+        let packet = Packet::Fetch { stream: 1, path, content, size: 8 << 20, part };
+        greeted.stream.write_all(&frame::encode(&packet).to_vec()).await.unwrap();
+        greeted.stream.flush().await.unwrap();
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(SOON, greeted.stream.read_to_end(&mut rest)).await.expect("it is hung up on");
+    });
+    logged(&["odd", "it asks for chunks that the content has not"]);
 }

@@ -5,10 +5,13 @@
 
 mod place;
 mod show;
+mod verify;
 mod wait;
+mod watch;
 mod when;
 
 use crate::client::{Client, ClientError};
+use crate::io::control::verified::VerifyView;
 use crate::io::control::view::{
     ConflictView, ConflictsView, DecidedView, DeviceView, DiffView, EntryView, HistoryView, ListView, LogView,
     PeerView, RestoredView, StatusView,
@@ -48,7 +51,11 @@ pub struct Args {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// How the folder is: what is under way, who is linked, what needs attention
-    Status,
+    Status {
+        /// Go on showing it, once a second, until interrupted
+        #[arg(short, long)]
+        watch: bool,
+    },
     /// The machines that are linked now
     Peers,
     /// What the folder holds, as the index knows it
@@ -92,6 +99,32 @@ enum Command {
     Restore {
         #[arg(value_name = "PATH[@TIME]")]
         path: OsString,
+    },
+    /// Hash everything again, and compare it with the index: finds what rotted on the disk
+    ///
+    /// The daemon does it, and goes on if this is interrupted, or over a restart; asking again joins in. A file whose bytes changed while its times
+    /// did not is suspect: it is told to no other machine until you say what it is. Exit code 1 if anything is suspect.
+    Verify {
+        /// A file, or everything in a folder [default: everything]
+        path: Option<OsString>,
+        /// Also ask the linked machines what they hold
+        #[arg(long)]
+        peers: bool,
+        /// Read at most so many bytes a second, such as 20M
+        #[arg(long, value_name = "RATE", value_parser = verify::rate, default_value = "500M")]
+        rate: u64,
+        /// PATH is suspect and has rotted: fetch it again from a machine that has it
+        #[arg(long, requires = "path", conflicts_with_all = ["peers", "rate", "keep", "stop"])]
+        heal: bool,
+        /// PATH is suspect and right as it is: make it a new version
+        #[arg(long, requires = "path", conflicts_with_all = ["peers", "rate", "stop"])]
+        keep: bool,
+        /// Only say how far a verification is, or what the last one found
+        #[arg(long, conflicts_with_all = ["path", "peers", "rate", "stop"])]
+        status: bool,
+        /// Stop the verification that is under way
+        #[arg(long, conflicts_with_all = ["path", "peers", "rate"])]
+        stop: bool,
     },
     /// Wait until this machine and all linked ones hold the same and are idle
     Wait {
@@ -139,6 +172,8 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Behind(String),
     #[error("{0}")]
+    Suspect(String),
+    #[error("{0}")]
     Output(#[from] io::Error),
 }
 
@@ -160,7 +195,10 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
     let mut client = place.folder.connect().await?;
     let json = args.json;
     match args.command {
-        Command::Status => say(json, &client.get::<StatusView>("/v1/status", &[]).await?, show::status),
+        Command::Status { watch: true } => watch::watch(&mut client, json).await,
+        Command::Status { watch: false } => {
+            say(json, &client.get::<StatusView>("/v1/status", &[]).await?, show::status)
+        }
         Command::Peers => say(json, &client.get::<Vec<PeerView>>("/v1/peers", &[]).await?, |peers| show::peers(peers)),
         Command::Ls { path, recursive } => {
             let path = place.path(path.as_deref())?;
@@ -193,6 +231,30 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
             let (path, at_ns) = place.path_and_time(&path)?;
             let query = json!({ "path": path, "at_ns": at_ns.map(|at| at.to_string()) });
             say(json, &client.post::<RestoredView>("/v1/restore", &query).await?, show::restored)
+        }
+        Command::Verify { status: true, .. } => {
+            say(json, &client.get::<VerifyView>("/v1/verify", &[]).await?, verify::text)
+        }
+        Command::Verify { stop: true, .. } => {
+            let view: VerifyView = client.post("/v1/verify/stop", &json!({})).await?;
+            say(json, &view, |_| "stopped\n".to_owned())
+        }
+        Command::Verify { path: Some(path), heal, keep, .. } if heal || keep => {
+            let (choice, how) = if heal {
+                ("heal", "is fetched again from a machine that has it")
+            } else {
+                ("keep", "is right as it is, and becomes a new version")
+            };
+            let path = place.file(&path)?;
+            let query = json!({ "path": path, "choice": choice });
+            let view: VerifyView = client.post("/v1/verify/decide", &query).await?;
+            say(json, &view, |_| format!("'{path}' {how}\n"))
+        }
+        Command::Verify { path, peers, rate, .. } => {
+            let path = path.map(|path| place.path(Some(&path))).transpose()?.flatten();
+            let view = verify::verify(&mut client, path, peers, Some(rate)).await?;
+            say(json, &view, verify::text)?;
+            verify::complaint(&view).map_or(Ok(()), |found| Err(Failure::Suspect(found)))
         }
         Command::Wait { timeout } => {
             let status = wait::wait(&mut client, timeout).await?;

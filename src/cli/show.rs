@@ -55,9 +55,43 @@ pub(super) fn status(status: &StatusView) -> String {
             let _ = writeln!(out, "{:<10} the clock of {} is {by} {way}; set the wrong one", "problems", peer.name);
         }
     }
-    notes(&mut out, "under way", &status.under_way);
+    transfers(&mut out, status);
+    notes(&mut out, "under way", &under_way(status));
     notes(&mut out, "problems", &status.problems);
     out
+}
+
+/// Each with how far it is; then what waits for its turn.
+fn transfers(out: &mut String, status: &StatusView) {
+    let rows = status.transfers.iter().map(|transfer| {
+        let percent = u128::from(transfer.bytes) * 100 / u128::from(transfer.size.max(1));
+        let left = transfer.seconds_left.map_or("stalled".to_owned(), |left| format!("{} left", seconds(left)));
+        let from = if transfer.from.is_empty() { "nobody yet".to_owned() } else { transfer.from.join(", ") };
+        let rate = format!("{}/s", bytes(transfer.bytes_a_second));
+        let done = format!("{} of {} ({percent} %)", bytes(transfer.bytes), bytes(transfer.size));
+        vec![transfer.path.clone(), done, rate, left, format!("from {from}")]
+    });
+    for (n, row) in table(&rows.collect::<Vec<_>>()).lines().enumerate() {
+        let _ = writeln!(out, "{:<10} {row}", if n == 0 { "fetching" } else { "" });
+    }
+    if status.queued_files > 0 {
+        let (files, bytes) = (counted(status.queued_files, "file", "files"), bytes(status.queued_bytes));
+        let _ = writeln!(out, "{:<10} {files} ({bytes})", "queued");
+    }
+}
+
+/// But for what `transfers` says more of.
+fn under_way(status: &StatusView) -> Vec<PathNote> {
+    let is_shown = |note: &&PathNote| !status.transfers.iter().any(|transfer| transfer.path == note.path);
+    status.under_way.iter().filter(is_shown).cloned().collect()
+}
+
+fn seconds(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{}:{:02} min", seconds / 60, seconds % 60),
+        _ => format!("{}:{:02} h", seconds / 3600, seconds % 3600 / 60),
+    }
 }
 
 fn state(status: &StatusView) -> String {
@@ -204,7 +238,7 @@ pub(super) fn decided(decided: &DecidedView) -> String {
 }
 
 /// Columns two spaces apart; the last one is not padded.
-fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<_> =
         (0..columns).map(|n| rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count()).max()).collect();
@@ -217,12 +251,12 @@ fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// The local date.
-fn day(ns: &str) -> String {
+pub(super) fn day(ns: &str) -> String {
     time(ns).chars().take(10).collect()
 }
 
 /// Local time, to the second, as `restore PATH@TIME` takes it.
-fn time(ns: &str) -> String {
+pub(super) fn time(ns: &str) -> String {
     let time = ns.parse().ok().and_then(|ns| jiff::Timestamp::from_nanosecond(ns).ok());
     time.map_or_else(
         || "?".to_owned(),
@@ -233,7 +267,7 @@ fn time(ns: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::control::view::{DeviceView, KeptView};
+    use crate::io::control::view::{DeviceView, KeptView, TransferView};
     use crate::model::DeviceId;
 
     fn peer(name: &str, in_sync: bool, pending: u64) -> PeerView {
@@ -267,6 +301,9 @@ mod tests {
             pending: 0,
             peers: vec![peer("beta", true, 0), peer("long-name", false, 12)],
             problems: Vec::new(),
+            transfers: Vec::new(),
+            queued_files: 0,
+            queued_bytes: 0,
             under_way: Vec::new(),
             devices: Vec::new(),
         };
@@ -278,6 +315,24 @@ mod tests {
              holds      1,834 files (7.2 MiB), 1 folder\n\
              peers      beta       abababab  in sync           10.0.0.2:6000  sent 2.0 KiB, received 1 B\n\
              \x20          long-name  abababab  12 paths to come  10.0.0.2:6000  sent 2.0 KiB, received 1 B\n"
+        );
+        shown.transfers.push(TransferView {
+            path: "movies/big".into(),
+            from: vec!["beta".into(), "gamma".into()],
+            bytes: 1 << 30,
+            size: 4 << 30,
+            bytes_a_second: 64 << 20,
+            seconds_left: Some(75),
+        });
+        (shown.queued_files, shown.queued_bytes) = (2, 3 << 20);
+        shown.under_way.push(PathNote { path: "movies/big".into(), text: "fetching".into() });
+        let text = status(&shown);
+        assert!(
+            text.ends_with(
+                "fetching   movies/big  1.0 GiB of 4.0 GiB (25 %)  64.0 MiB/s  1:15 min left  from beta, gamma\n\
+                 queued     2 files (3.0 MiB)\n"
+            ),
+            "{text}"
         );
         shown.peers.clear();
         shown.halted = Some("the folder is gone".into());

@@ -3,8 +3,9 @@
 use super::{ClientError, Folder};
 use crate::engine::index::{Counts, Index, Row};
 use crate::engine::map_index::MapIndex;
-use crate::engine::{PeerStatus, Status};
+use crate::engine::{PeerStatus, Status, SuspectStatus, Verification};
 use crate::io::Events;
+use crate::io::control::verified::VerifyView;
 use crate::io::control::view::{
     ConflictsView, DecidedView, DiffView, HistoryView, ListView, LogView, PeerView, RestoredView, StatusView,
 };
@@ -98,6 +99,7 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
     while let Ok(request) = requests.recv() {
         match request {
             Request::Status(answer) => drop(answer.send(status(index.counts()))),
+            Request::Verification(answer) => drop(answer.send(verification())),
             Request::Row { path, answer } => drop(answer.send(index.get(&path))),
             Request::Rows { dir, after, limit, answer } => {
                 drop(answer.send(index.below(dir.as_ref(), after.as_ref(), limit)));
@@ -119,6 +121,20 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
                 let _ = answer.send(());
             }
         }
+    }
+}
+
+/// One suspect file at `odd\n`, and nothing was asked for.
+fn verification() -> Verification {
+    let path = path("odd\n");
+    let suspect = SuspectStatus { path, found_ns: 7, unreadable: false, decision: None, text: "suspect" };
+    Verification {
+        run: None,
+        suspects: vec![suspect],
+        monthly_began_ns: 1,
+        monthly_files: 2,
+        monthly_bytes: 3,
+        last_ns: None,
     }
 }
 
@@ -144,6 +160,9 @@ fn status(counts: Counts) -> Status {
         held_uncovered: 0,
         devices: Vec::new(),
         problems: vec![(path("p"), "unreadable".into())],
+        transfers: Vec::new(),
+        queued_files: 0,
+        queued_bytes: 0,
         under_way: Vec::new(),
     }
 }
@@ -285,6 +304,32 @@ async fn orders_reach_the_engine_as_events() {
     assert_eq!(*daemon.done.lock().unwrap(), ["Confirm", "Pause(true)", "Pause(false)"]);
     let why = client.get::<Value>("/v2/status", &[]).await.unwrap_err().to_string();
     assert!(why.contains("no such request"), "{why}");
+}
+
+#[tokio::test]
+async fn what_is_suspect_is_listed_and_decided() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    let view: VerifyView = client.post("/v1/verify", &json!({"path": "many/0007", "peers": true})).await.unwrap();
+    assert_eq!((view.suspects[0].path.as_str(), view.suspects[0].found_ns.as_str()), ("odd\\x0a", "7"));
+    let heal = json!({"path": "odd\\x0a", "choice": "heal"});
+    client.post::<VerifyView>("/v1/verify/decide", &heal).await.unwrap();
+    client.post::<VerifyView>("/v1/verify/stop", &json!({})).await.unwrap();
+    let below = "below: Some(\"many/0007\"), bytes_a_second: 524288000, peers: true";
+    let done = daemon.done.lock().unwrap().clone();
+    assert_eq!(
+        done,
+        [&format!("Verify(Verify {{ {below} }})"), "Decide { path: \"odd\\\\x0a\", decision: Heal }", "StopVerifying"]
+    );
+    for (to, query, says) in [
+        ("/v1/verify", json!({"path": "nothing"}), "not known here"),
+        ("/v1/verify", json!({"path": "../f"}), "'..' component"),
+        ("/v1/verify/decide", json!({"path": "f", "choice": "heal"}), "'f' is not suspect"),
+        ("/v1/verify/decide", json!({"path": "f", "choice": "burn"}), "unknown variant"),
+    ] {
+        let why = client.post::<VerifyView>(to, &query).await.unwrap_err().to_string();
+        assert!(why.contains(says), "{why}");
+    }
 }
 
 #[tokio::test]

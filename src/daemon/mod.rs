@@ -15,7 +15,7 @@ use crate::engine::index::Index;
 use crate::engine::torn::Cut;
 use crate::engine::{Config, Engine, Event, OnConflict, RootState, Trust};
 use crate::io::Events;
-use crate::io::boot::Place;
+use crate::io::boot::{self, Place};
 use crate::io::control::{About, Control, Handle};
 use crate::io::disk::{Disk, DiskOptions};
 use crate::io::index::{IndexError, Opened, Origin, SqliteIndex};
@@ -120,7 +120,8 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
     let (handle, requests) = Handle::new(events.clone());
     let kept = DiskOptions { signature_dir: Some(options.signature_dir.clone()), ..DiskOptions::default() };
     let disk = Disk::start(Arc::clone(&root), events.clone(), &kept)?;
-    let (incoming, outgoing) = (Arc::new(Incoming(disk.stage())), Arc::new(Outgoing(Arc::clone(&root), disk.deltas())));
+    let incoming = Arc::new(Incoming(disk.stage(), disk.partials()));
+    let outgoing = Arc::new(Outgoing { root: Arc::clone(&root), deltas: disk.deltas(), lists: disk.lists() });
     let net = Net::start(net_config(options, key, &secret), events.clone(), incoming, outgoing)?;
     let about = About {
         directory: options.directory.clone(),
@@ -146,6 +147,10 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
     }
     if was_renewed {
         engine.was_renewed();
+    }
+    engine.booted(boot::this_boot(&root));
+    if options.no_scrub {
+        engine.scrub_only_when_asked();
     }
     let mut turns = Loop {
         engine,
@@ -339,6 +344,7 @@ fn net_config(options: &Options, key: DeviceKey, secret: &Secret) -> NetConfig {
         },
         peers: options.peers.iter().map(ToString::to_string).collect(),
         times: Times::default(),
+        limit: options.limit,
     }
 }
 

@@ -9,7 +9,9 @@ use crate::io::beneath::LastFolder;
 use crate::io::control::{KeptFacts, LinkFacts, World};
 use crate::io::delta::Deltas;
 use crate::io::disk::Disk;
+use crate::io::lists::{List, Lists};
 use crate::io::net::Net;
+use crate::io::partial::{Partial, Partials};
 use crate::io::root::Root;
 use crate::io::stage::{Stage, StageError, StageWriter};
 use crate::io::transfer::{Served, StagedWriter, Staging};
@@ -79,6 +81,7 @@ impl World for Shell {
                 Keep::Replaced => "replaced",
                 Keep::Deleted => "deleted",
                 Keep::Conflict => "conflict",
+                Keep::Suspect => "suspect",
             },
             size: kept.size,
             mtime: kept.mtime.as_stamp(),
@@ -114,7 +117,7 @@ fn first_bytes(file: File, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Where the network stages what comes in.
-pub(super) struct Incoming(pub Arc<Stage>);
+pub(super) struct Incoming(pub Arc<Stage>, pub Arc<Partials>);
 
 impl Staging for Incoming {
     fn create(&self, size: u64) -> Result<Box<dyn StagedWriter>, FetchError> {
@@ -126,6 +129,10 @@ impl Staging for Incoming {
 
     fn discard(&self, staged: StageId) {
         self.0.discard(staged);
+    }
+
+    fn partial(&self, content: &ContentId) -> Option<Arc<Partial>> {
+        self.1.get(content)
     }
 }
 
@@ -149,18 +156,26 @@ fn fetch_error(why: StageError) -> FetchError {
 }
 
 /// What the network reads for peers.
-pub(super) struct Outgoing(pub Arc<Root>, pub Arc<Deltas>);
+pub(super) struct Outgoing {
+    pub root: Arc<Root>,
+    pub deltas: Arc<Deltas>,
+    pub lists: Arc<Lists>,
+}
 
 impl Served for Outgoing {
     fn open(&self, file: &ServedFile) -> io::Result<File> {
-        self.0.open_served(&mut LastFolder::default(), file)
+        self.root.open_served(&mut LastFolder::default(), file)
     }
 
     fn open_next(&self, folders: &mut LastFolder, file: &ServedFile) -> io::Result<File> {
-        self.0.open_served(folders, file)
+        self.root.open_served(folders, file)
     }
 
     fn deltas(&self) -> Option<Arc<Deltas>> {
-        Some(Arc::clone(&self.1))
+        Some(Arc::clone(&self.deltas))
+    }
+
+    fn list(&self, file: &ServedFile, opened: &File) -> io::Result<Option<List>> {
+        self.lists.of(file, opened)
     }
 }

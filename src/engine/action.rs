@@ -1,8 +1,9 @@
 //! What the engine tells the shell to do, and what it says to people.
 
-use super::event::{FetchId, LinkId, StageId, Stat, Trouble, WalkId};
+use super::event::{FetchId, LinkId, RangeId, StageId, Stat, Trouble, WalkId};
 use crate::model::{ContentId, Entry, SyncPath};
 use crate::wire::message::Message;
+use crate::wire::packet::Part;
 use bytes::Bytes;
 
 /// Number of an `Install`.
@@ -31,6 +32,16 @@ pub enum Keep {
     Replaced,
     Deleted,
     Conflict,
+    /// Its bytes changed while its stat did not.
+    Suspect,
+}
+
+/// How fast, and how considerately, a file is hashed once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    pub bytes_a_second: u64,
+    /// Rest while there is any other work on the disk.
+    pub yields: bool,
 }
 
 /// Make `path` hold `entry`, if it still is what `expect` says (`None`: nothing there).
@@ -63,6 +74,8 @@ pub enum Outcome {
     BadContent,
     /// The source is gone or changed.
     NoSource,
+    /// Of a file whose permissions and mtime alone were to change: its bytes are not its content, though its stat is as expected.
+    NotItsContent,
     Failed(Trouble),
 }
 
@@ -102,6 +115,18 @@ pub enum Action {
         theirs: Entry,
         stat: Stat,
     },
+    /// Hash a file whose stat is `known` once more: from the disk, not from what is cached of it.
+    Scrub {
+        path: SyncPath,
+        known: Stat,
+        pace: Pace,
+    },
+    /// Copy what is at `path` to history, if its stat still is this, as what was found suspect. Without an answer: the file stays where
+    /// it is.
+    KeepSuspect {
+        path: SyncPath,
+        stat: Stat,
+    },
     /// Forget a staged content that is not wanted any more.
     Discard(StageId),
     Send {
@@ -135,6 +160,41 @@ pub enum Action {
     },
     CancelFetch {
         fetch: FetchId,
+    },
+    /// Make place for a content that comes in chunks, or take up what an earlier try left: `PartialOpened`, or `FetchFailed`.
+    OpenPartial {
+        fetch: FetchId,
+        content: ContentId,
+        size: u64,
+    },
+    /// Ask for chunks of an opened content, or for its list: `ChunkCame`s or one `ListCame`, then one `RangeEnded` (none after
+    /// `CancelPart`). It is `FetchAsked` at the peer.
+    FetchPart {
+        range: RangeId,
+        from: LinkId,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+        part: Part,
+    },
+    CancelPart {
+        range: RangeId,
+    },
+    /// All chunks of it are here: `Fetched`, or `FetchFailed` if they are not the content. It is served until it is closed.
+    FinishPartial {
+        fetch: FetchId,
+        content: ContentId,
+    },
+    /// Nothing more is asked for or served of it. `keep`: what is here serves another try.
+    ClosePartial {
+        content: ContentId,
+        keep: bool,
+    },
+    /// Answer to `FetchAsked`: of this content, which is on its way here, serve what is verified.
+    ServePartial {
+        to: LinkId,
+        stream: FetchId,
+        content: ContentId,
     },
     /// Answer to `FetchAsked`: stream this file in pieces, or say that it is not here.
     Serve {
@@ -179,6 +239,18 @@ pub enum Report {
         from: String,
         wire_bytes: u64,
         took_ns: u64,
+    },
+    /// A transfer takes long: so much is here by now.
+    Fetching {
+        path: SyncPath,
+        from: Vec<String>,
+        bytes: u64,
+        size: u64,
+    },
+    /// What a peer sent of a content, or of its list of chunks, is not what it should be: it is not asked for it again.
+    BadSource {
+        path: SyncPath,
+        peer: String,
     },
     /// A local change was told to peers. `to`: their names.
     Sent {
@@ -253,6 +325,32 @@ pub enum Report {
     /// A peer's change of the ignore file would have these paths synced, which were not: held.
     HeldUncovered {
         paths: u64,
+    },
+    /// A file's bytes changed and its stat did not, or the disk cannot read them. `heals`: no write explains it, so it is fetched again.
+    Suspect {
+        path: SyncPath,
+        unreadable: bool,
+        heals: bool,
+    },
+    /// It holds again what it should.
+    Healed {
+        path: SyncPath,
+    },
+    /// A person said that what is there is meant; it is a new version.
+    Kept {
+        path: SyncPath,
+    },
+    /// Read wrongly once, and rightly at once after that.
+    ReadWrongly {
+        path: SyncPath,
+    },
+    /// Everything was hashed again. `found`: how many files are suspect since; `passed_over`: were in use.
+    Verified {
+        files: u64,
+        bytes: u64,
+        found: u64,
+        passed_over: u64,
+        took_ns: u64,
     },
     /// What was held goes ahead.
     Confirmed,

@@ -70,7 +70,9 @@ impl<I: Index> Engine<I> {
     /// Where the loser that is on disk at a path appears before the winner takes its place.
     pub(super) fn beside(&self, path: &SyncPath, winner: &Entry, loser: &Entry) -> Option<SyncPath> {
         let beside = self.keeps_both(winner, loser).then(|| merge::displaced_path(path, loser))?;
-        let is_unwanted = self.ignore.covers(&beside, false) || self.losers.uncopied.contains(&beside);
+        let is_unwanted = self.ignore.covers(&beside, false)
+            || self.losers.uncopied.contains(&beside)
+            || self.suspects.contains(path);
         (!is_unwanted).then_some(beside)
     }
 

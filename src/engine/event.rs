@@ -26,6 +26,10 @@ pub struct WalkId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FetchId(pub u32);
 
+/// Some chunks of a content, or its list, asked of one peer; also the stream's number on the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RangeId(pub u32);
+
 /// A verified content in `staging/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StageId(pub u64);
@@ -174,7 +178,31 @@ pub enum Event {
         fetch: FetchId,
         why: FetchError,
     },
-    /// The peer asks for a large content as its stream `stream`; answered by one `Serve`.
+    /// A content that comes in chunks has its place. `here`: runs of the chunks that an earlier try left, their hashes looked at
+    /// again; `listed`: its list is known.
+    PartialOpened {
+        fetch: FetchId,
+        here: Vec<(u32, u32)>,
+        listed: bool,
+    },
+    /// A chunk is in its place; if the list is known, it is what that says. `wire_bytes`: since the last that was told of the range.
+    ChunkCame {
+        range: RangeId,
+        chunk: u32,
+        wire_bytes: u64,
+    },
+    /// The list came, and is the content's. `bad`: what is here and should not be, and who sent it in this run.
+    ListCame {
+        range: RangeId,
+        bad: Vec<(u32, Option<LinkId>)>,
+    },
+    /// Nothing more comes of it. Of what it asked for, what came was told before.
+    RangeEnded {
+        range: RangeId,
+        how: Result<(), FetchError>,
+        wire_bytes: u64,
+    },
+    /// The peer asks for a large content, or a part of it, as its stream `stream`; answered by one `Serve` or `ServePartial`.
     FetchAsked {
         link: LinkId,
         stream: FetchId,
@@ -209,6 +237,20 @@ pub enum Event {
         kind: Kind,
         kept: String,
     },
+    /// Answer to `Action::Scrub`. `stat`: the one that it was asked for.
+    Scrubbed {
+        path: SyncPath,
+        stat: Stat,
+        outcome: Scrubbed,
+    },
+    /// A person asks to verify.
+    Verify(Verify),
+    StopVerifying,
+    /// A person decided about a suspect file.
+    Decide {
+        path: SyncPath,
+        decision: Decision,
+    },
     /// A person released what is held.
     Confirm,
     Pause(bool),
@@ -235,6 +277,49 @@ pub enum Merge {
     Impossible,
     /// The file is not what it was.
     Moved,
+}
+
+/// What hashing a file once more came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scrubbed {
+    /// Its stat was the one asked for, before and after.
+    Read(ContentId),
+    /// It is gone, or its stat is another.
+    Moved,
+    /// The disk itself gave an error in place of the bytes.
+    Unreadable(Trouble),
+    Failed(Trouble),
+}
+
+/// What a person wants verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    /// A file, or everything in a folder (`None`: everything).
+    pub below: Option<SyncPath>,
+    /// Read at most so many bytes a second.
+    pub bytes_a_second: u64,
+    /// Also ask the linked machines what they hold.
+    pub peers: bool,
+}
+
+/// What becomes of a suspect file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// It is rot: fetch again what the index says.
+    Heal,
+    /// It is an edit: the present bytes are a new version.
+    Keep,
+}
+
+/// This boot of the machine, as far as it says who may have written a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Boot {
+    pub id: u128,
+    /// When it began, by the clock as it is now (ns since 1970).
+    pub began: u64,
+    /// On the folder's file system, also a store through a mapping changes the stat.
+    pub marks_stores: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 
 use super::action::{Action, ServedFile, Source};
 use super::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
+use super::fetch_chunks::CHUNKED_BYTES;
 use super::index::{Index, Row};
 use super::merge;
 use super::wants::{Step, Want};
@@ -20,7 +21,7 @@ const SECOND: u64 = 1000 * MS;
 const SMALL_WINDOW_FILES: usize = 4096;
 const SMALL_WINDOW_BYTES: u64 = 16 << 20;
 /// Large contents under way at once.
-const LARGE_WINDOW: usize = 4;
+pub(super) const LARGE_WINDOW: usize = 4;
 /// Contents that came with their entries are dropped, to be asked for later, where they and what else waits to be
 /// installed would take more (bytes).
 const BODIES_BYTES: u64 = 32 << 20;
@@ -32,6 +33,12 @@ const ASKS_A_MESSAGE: usize = 512;
 /// A deletion waits this long for others to copy from what it deletes.
 const COPY_PATIENCE_NS: u64 = 5 * SECOND;
 
+/// So that machines which wait for the same do not all come at once: of 256, by machine, path and try.
+fn jitter(device: &DeviceId, path: &SyncPath, tries: u32) -> u64 {
+    let bytes = device.0.iter().chain(path.as_bytes()).copied().chain(tries.to_be_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) >> 56
+}
+
 impl<I: Index> Engine<I> {
     /// Whether the path is being installed: then it is not looked at (echo).
     pub(super) fn is_busy(&self, path: &SyncPath) -> bool {
@@ -42,6 +49,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
         let was_directory = self.index.get(path).is_some_and(|old| old.winner.is_directory());
         self.index.put(path, row);
+        self.review_suspect(path, row);
         self.note_stamp(now, row.winner.version.stamp);
         self.heard.note(&row.winner.version);
         self.state_changed(now);
@@ -104,6 +112,7 @@ impl<I: Index> Engine<I> {
         if let Some(staged) = want.staged.take() {
             self.act(Action::Discard(staged));
         }
+        self.close_staged(path);
         self.stop_asking(path);
     }
 
@@ -120,7 +129,9 @@ impl<I: Index> Engine<I> {
             Step::Fetching(fetch) => {
                 want.step = Step::Waiting;
                 self.wants.fetching.remove(&fetch);
-                self.act(Action::CancelFetch { fetch });
+                if !self.cancel_chunks(fetch) {
+                    self.act(Action::CancelFetch { fetch });
+                }
             }
             _ => {}
         }
@@ -233,7 +244,8 @@ impl<I: Index> Engine<I> {
         want.tries += 1;
         want.stuck = want.tries > 3;
         let after = (SECOND << want.tries.min(6)).min(60 * SECOND) / 2;
-        self.wait(now, path, Some(after));
+        let jitter = after / 4 * jitter(&self.config.device, path, want.tries) / 256;
+        self.wait(now, path, Some(after + jitter));
     }
 
     /// Moves every want that can move. Called once a group of events.
@@ -270,6 +282,9 @@ impl<I: Index> Engine<I> {
         }
         if self.holds_loss(now, path) {
             return;
+        }
+        if self.holds_suspect(path, &row) {
+            return self.hold_want(path);
         }
         if self.needs_look_first(now, path, &row) {
             return self.wait(now, path, None);
@@ -441,10 +456,14 @@ impl<I: Index> Engine<I> {
                 self.send(vec![link], Message::Get { wants: part.to_vec() });
             }
         }
-        while self.wants.fetching.len() < LARGE_WINDOW
+        while self.may_fetch_large()
             && let Some(path) = self.wants.large_queue.pop_front()
         {
             let Some((from, content, size)) = self.pick_source(now, &path, false) else { continue };
+            if size >= CHUNKED_BYTES {
+                self.begin_chunks(now, &path, from, content, size);
+                continue;
+            }
             let fetch = FetchId(self.wants.next_id() as u32);
             self.set_step(&path, Step::Fetching(fetch));
             self.wants.fetching.insert(fetch, (path.clone(), from));
@@ -522,6 +541,9 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn fetched(&mut self, fetch: FetchId, staged: StageId, wire_bytes: u64) {
+        if self.chunks_fetched(fetch, staged) {
+            return;
+        }
         let Some((path, link)) = self.wants.fetching.remove(&fetch) else {
             return self.act(Action::Discard(staged));
         };
@@ -536,6 +558,9 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn fetch_failed(&mut self, now: Now, fetch: FetchId, why: FetchError) {
+        if self.chunks_failed(now, fetch, &why) {
+            return;
+        }
         let Some((path, link)) = self.wants.fetching.remove(&fetch) else { return };
         match why {
             FetchError::Staging(trouble) => self.install_failed(now, &path, trouble),
@@ -560,6 +585,7 @@ impl<I: Index> Engine<I> {
             self.stop_asking(&path);
             self.wants.make_ready(&path);
         }
+        self.drop_chunk_source(link);
         for want in self.wants.by_path.values_mut() {
             want.sources.retain(|source| *source != link);
             want.refused.remove(&link);

@@ -17,6 +17,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
         let on_disk = row.live_on_disk();
         let keep = match on_disk {
+            _ if self.suspects.contains(path) => Keep::Suspect,
             Some((old, _)) if row.winner.conflicts_with(old) => Keep::Conflict,
             _ if !row.winner.is_live() => Keep::Deleted,
             _ => Keep::Replaced,
@@ -104,6 +105,15 @@ impl<I: Index> Engine<I> {
                 self.wants.make_ready(&path);
             }
             Outcome::NoSource | Outcome::BadContent => self.bad_content(now, &path),
+            Outcome::NotItsContent => {
+                // A write that the stat does not show is an edit while the second hash is to come, and rot after that.
+                if self.rechecks.contains(&path) {
+                    self.recheck_now(&path);
+                } else {
+                    self.doubt(&path);
+                }
+                self.back_off(now, &path);
+            }
             Outcome::Failed(trouble) => {
                 // It may be in place and not durable.
                 self.cut_off.insert(path.clone());
@@ -163,6 +173,8 @@ impl<I: Index> Engine<I> {
     fn install_done(&mut self, now: Now, path: &SyncPath, entry: &Entry, stat: Option<Stat>, kept: Option<String>) {
         let Some(mut row) = self.index.get(path) else { return };
         let replaced = row.disk.replace(merge::on_disk(entry.clone(), stat)).map(|disk| disk.entry);
+        // Nobody made what was suspect: it is no side of a conflict.
+        let kept = kept.filter(|_| !self.suspects.contains(path));
         row.installing = None;
         self.lost_to_peer(now, path, replaced.as_ref());
         self.scan.looked(path);
@@ -199,6 +211,9 @@ impl<I: Index> Engine<I> {
         }
         let settled = row.is_settled();
         self.store(now, path, &row);
+        if let Some((content, size)) = entry.file() {
+            self.tell_whole(content, size);
+        }
         self.keep_base(path, entry, stat);
         self.merge_due(path);
         if let Some(told) = told.filter(|_| settled) {

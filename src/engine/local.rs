@@ -208,6 +208,9 @@ impl<I: Index> Engine<I> {
                 _ => self.delete_below(now, path),
             }
         }
+        if self.is_suspect_still(now, path, &kind, mode, &stat) {
+            return;
+        }
         match merge::compare(row.as_ref(), &kind, mode, mtime, found) {
             Local::Nothing => {
                 if let Some(mut row) = row
@@ -405,7 +408,14 @@ impl<I: Index> Engine<I> {
 
     /// A version made here, on top of what was on disk (never of what the index had merely heard of), which is
     /// told to all if it wins.
-    fn changed_here(&mut self, now: Now, path: &SyncPath, entry: Entry, stat: Option<Stat>, body: Option<Bytes>) {
+    pub(super) fn changed_here(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        entry: Entry,
+        stat: Option<Stat>,
+        body: Option<Bytes>,
+    ) {
         let old = self.index.get(path);
         if entry.is_live() {
             self.missing.lives();

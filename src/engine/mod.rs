@@ -9,8 +9,10 @@
 //!   durably **before** any of their actions runs (P5).
 //! - Every `Look` is answered by one `Looked`, every `Walk` by `Listed`s and one `Walked`, every `Install` by one
 //!   `Installed`, every `Fetch` and `FetchDelta` by one `Fetched` or `FetchFailed` (none after `CancelFetch`), every `FetchAsked` by one
-//!   `Serve`, every `DeltaAsked` by one `ServeDelta`, every `CheckRoot` by one `Root`, every `ReadIgnore` by one `IgnoreRead`, every `Merge` by one `Merged`. A `KeepBase` has no
-//!   answer: the shell may forget it, and then there is no merge.
+//!   `Serve` or `ServePartial`, every `DeltaAsked` by one `ServeDelta`, every `OpenPartial` by one `PartialOpened` or `FetchFailed`, every
+//!   `FetchPart` by one `RangeEnded` (none after `CancelPart`), every `FinishPartial` by one `Fetched` or `FetchFailed`, every `CheckRoot` by one
+//!   `Root`, every `ReadIgnore` by one `IgnoreRead`, every `Merge` by one `Merged`, every `Scrub` by one `Scrubbed`. A `KeepBase` has no
+//!   answer: the shell may forget it, and then there is no merge; nor has a `KeepSuspect`.
 //! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often at once, for
 //!   a `Tick` is what sends, asks and installs what the group brought about.
 //!
@@ -23,6 +25,7 @@ mod devices;
 pub mod digest;
 mod event;
 mod fetch;
+mod fetch_chunks;
 pub mod guard;
 #[cfg(test)]
 mod guard_tests;
@@ -37,9 +40,13 @@ pub mod merge;
 mod recheck;
 pub mod retention;
 mod scan;
+mod scrub;
 mod session;
 mod settle;
 mod status;
+mod survey;
+mod suspect;
+mod swarm;
 #[cfg(test)]
 mod tests;
 pub mod torn;
@@ -47,18 +54,23 @@ mod uncover;
 mod walk;
 mod wants;
 
-pub use action::{Action, Job, JobId, Keep, Outcome, Report, ServedFile, Source};
+pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, Source};
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
-    Cause, Event, FetchError, FetchId, Hint, LinkId, Merge, Now, Observed, RootState, StageId, Stat, StatKind, Trouble,
-    WalkId,
+    Boot, Cause, Decision, Event, FetchError, FetchId, Hint, LinkId, Merge, Now, Observed, RangeId, RootState,
+    Scrubbed, StageId, Stat, StatKind, Trouble, Verify, WalkId,
 };
-pub use status::{DeviceStatus, PeerStatus, Status};
+pub use fetch_chunks::CHUNKED_BYTES;
+pub use scrub::{Run, Verification};
+pub use status::{DeviceStatus, PeerStatus, Status, TransferStatus};
+pub use survey::{FileHeld, MachineTally, Tally};
+pub use suspect::SuspectStatus;
 
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::Change;
 use conflict::Losers;
 use devices::Devices;
+use fetch_chunks::Swarms;
 use guard::Missing;
 use hold::Held;
 use identity::{HeardCounters, Renewal};
@@ -67,9 +79,12 @@ use index::Index;
 use merge::Found;
 use recheck::Rechecks;
 use scan::Scan;
+use scrub::Scrub;
 use session::Session;
 use settle::Settle;
 use std::collections::{BTreeMap, BTreeSet};
+use survey::Survey;
+use suspect::Suspects;
 use uncover::Uncovered;
 use walk::Walk;
 use wants::{Step, Want, Wants};
@@ -92,6 +107,8 @@ const META_SCANNED: &str = "scanned";
 /// The folder counts as restored until it was scanned.
 const META_RESTORED: &str = "restored";
 const META_RACY_SINCE: &str = "racy_since";
+const META_SCRUB: &str = "scrub";
+const META_SUSPECTS: &str = "suspects";
 
 /// What the engine is told at its making.
 #[derive(Debug, Clone)]
@@ -199,7 +216,15 @@ pub struct Engine<I> {
     compared_until: u64,
     orphaned: BTreeMap<SyncPath, u64>,
     wants: Wants,
+    swarms: Swarms,
+    /// When the last event came (`Now::mono`).
+    last_event: u64,
     losers: Losers,
+
+    // What is hashed again.
+    scrub: Scrub,
+    suspects: Suspects,
+    survey: Survey,
     /// Folders that the last checks found in order, so that their next child need not ask again.
     good_parent: Option<SyncPath>,
     living_parent: Option<SyncPath>,
@@ -211,6 +236,7 @@ impl<I: Index> Engine<I> {
         let latest_day =
             index.meta(META_LATEST_DAY).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
         let finds = if index.meta(META_SCANNED).is_some() { Found::Walked } else { Found::First };
+        let (scrub, suspects) = (Scrub::load(&index), Suspects::load(&index));
         let (heard, guards, devices) = (HeardCounters::load(&index), Held::load(&index), Devices::load(&index));
         Self {
             config,
@@ -255,7 +281,12 @@ impl<I: Index> Engine<I> {
             compared_until: 0,
             orphaned: BTreeMap::new(),
             wants: Wants::default(),
+            swarms: Swarms::default(),
+            last_event: 0,
             losers: Losers::default(),
+            scrub,
+            suspects,
+            survey: Survey::default(),
             good_parent: None,
             living_parent: None,
         }
@@ -285,6 +316,7 @@ impl<I: Index> Engine<I> {
         self.want_unsettled(now);
         self.cut_off = self.wants.by_path.keys().cloned().collect();
         self.load_rechecks(now);
+        self.begin_scrub(now);
         self.act(Action::ReadIgnore);
         std::mem::take(&mut self.out)
     }
@@ -293,6 +325,7 @@ impl<I: Index> Engine<I> {
         if self.renewal == Renewal::Ending {
             return Vec::new();
         }
+        self.last_event = now.mono;
         match event {
             Event::Tick => self.tick(now),
             Event::Hint { path, hint } => self.settle.hint(now.mono, path, hint),
@@ -307,10 +340,17 @@ impl<I: Index> Engine<I> {
             Event::Message { link, message, wire_bytes } => self.message(now, link, message, wire_bytes),
             Event::Fetched { fetch, staged, wire_bytes } => self.fetched(fetch, staged, wire_bytes),
             Event::FetchFailed { fetch, why } => self.fetch_failed(now, fetch, why),
-            Event::FetchAsked { link, stream, path, content, size } => {
-                let file = self.locate(&path, content, size);
-                self.act(Action::Serve { to: link, stream, file });
-            }
+            Event::PartialOpened { fetch, here, listed } => self.partial_opened(now, fetch, &here, listed),
+            Event::ChunkCame { range, chunk, wire_bytes } => self.chunk_came(now, range, chunk, wire_bytes),
+            Event::ListCame { range, bad } => self.list_came(range, &bad),
+            Event::RangeEnded { range, how, wire_bytes } => self.range_ended(now, range, how, wire_bytes),
+            Event::FetchAsked { link, stream, path, content, size } => match self.locate(&path, content, size) {
+                Some(file) => {
+                    self.note_served(link, &file.path, content);
+                    self.act(Action::Serve { to: link, stream, file: Some(file) });
+                }
+                None => self.serve_partial(link, stream, content),
+            },
             Event::DeltaAsked { link, stream, path, content, size, base, base_size } => {
                 let file = self.locate(&path, content, size);
                 self.act(Action::ServeDelta { to: link, stream, file, base, base_size });
@@ -318,6 +358,10 @@ impl<I: Index> Engine<I> {
             Event::Installed { job, outcome } => self.installed(now, job, outcome),
             Event::Merged { path, merge } => self.merged(now, &path, merge),
             Event::WrittenLate { path, stat, kind, kept } => self.written_late(&path, &stat, kind, kept),
+            Event::Scrubbed { path, stat, outcome } => self.scrubbed(now, &path, &stat, outcome),
+            Event::Verify(wanted) => self.verify(now, wanted),
+            Event::StopVerifying => self.stop_verifying(),
+            Event::Decide { path, decision } => self.decide(&path, decision),
             Event::Confirm => self.confirm(now),
             Event::Pause(paused) => self.pause(now, paused),
             Event::Forget(device) => self.forget_device(now, device),
@@ -337,9 +381,11 @@ impl<I: Index> Engine<I> {
             self.tick_local(now);
         }
         self.pump_wants(now);
+        self.pump_chunks(now);
         self.derive_due(now);
         self.purge_due(now);
         self.store_devices();
+        self.store_suspects();
         self.store_heard(now);
         // Before the changes that they speak of.
         self.store_held();
@@ -355,6 +401,7 @@ impl<I: Index> Engine<I> {
             self.look_hinted(&path, hint);
         }
         self.recheck_due(now);
+        self.scrub_due(now);
         self.judge_reverts(now);
         if self.missing.due().is_some_and(|due| due <= now.mono) {
             self.missing.check_begins();
@@ -377,6 +424,8 @@ impl<I: Index> Engine<I> {
             self.guards.next_verdict().filter(|_| !self.walks.values().any(Walk::is_whole)),
             Some(self.next_walk),
             self.wants.next_retry(),
+            self.scrub.next(),
+            self.swarms.due(),
         ];
         let local = local.into_iter().filter(|_| !self.is_stopped());
         local
@@ -478,6 +527,8 @@ impl<I: Index> Engine<I> {
         let quiet =
             self.settle.is_empty() && self.looks.is_empty() && self.missing.is_empty() && self.guards.is_quiet();
         let (deletions_by_peers, held_reverts) = self.guards.counts();
+        let problems = self.problems.iter().map(|(path, text)| (path.clone(), text.clone()));
+        let (queued_files, queued_bytes) = self.queued();
         let under_way = |(path, want): (&SyncPath, &Want)| {
             let step = match want.step {
                 Step::Waiting | Step::Ready => "waiting",
@@ -500,7 +551,10 @@ impl<I: Index> Engine<I> {
             held_reverts,
             held_uncovered: self.uncovered.paths,
             devices: self.device_statuses(),
-            problems: self.problems.iter().take(STATUS_PROBLEMS).map(|(p, t)| (p.clone(), t.clone())).collect(),
+            problems: self.suspected().chain(problems).take(STATUS_PROBLEMS).collect(),
+            transfers: self.transfers(),
+            queued_files,
+            queued_bytes,
             under_way: self.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
         }
     }

@@ -69,6 +69,11 @@ impl Rechecks {
         self.by_path.get(path).is_some_and(|due| due.racy && due.at <= now)
     }
 
+    /// Whether it is to be looked at again anyway.
+    pub fn contains(&self, path: &SyncPath) -> bool {
+        self.by_path.contains_key(path)
+    }
+
     pub fn next(&self) -> Option<u64> {
         self.by_time.first().map(|(at, _)| (*at).max(self.rest_until))
     }

@@ -1,6 +1,6 @@
 //! What of history goes, and when remote changes must wait for it: a plain function of what is kept and the time.
 //!
-//! Old things go first, losers of conflicts last. What stood a day ago and was replaced since stays for a day, however much came
+//! Old things go first, losers of conflicts and what was suspect last. What stood a day ago and was replaced since stays for a day, however much came
 //! after it: a machine gone mad, or a peer that floods, does not push out what was good yesterday (P8).
 
 use super::action::Keep;
@@ -49,7 +49,7 @@ pub fn judge(items: &[Held<'_>], now_ns: u64, quota_bytes: u64) -> Retention {
     let stay = items.iter().zip(&goes).filter(|(_, goes)| !**goes);
     let mut left_bytes = stay.map(|(item, _)| item.size_bytes).fold(0, u64::saturating_add);
     let mut order: Vec<usize> = (0..items.len()).filter(|&n| !goes[n] && !guarded[n] && !is_young(&items[n])).collect();
-    order.sort_by_key(|&n| (items[n].reason == Keep::Conflict, n));
+    order.sort_by_key(|&n| (matches!(items[n].reason, Keep::Conflict | Keep::Suspect), n));
     for n in order {
         if left_bytes <= quota_bytes {
             break;
@@ -99,7 +99,7 @@ fn lifetime_ns(reason: Keep) -> u64 {
     match reason {
         Keep::Replaced => REPLACED_NS,
         Keep::Deleted => DELETED_NS,
-        Keep::Conflict => CONFLICT_NS,
+        Keep::Conflict | Keep::Suspect => CONFLICT_NS,
     }
 }
 

@@ -67,6 +67,8 @@ pub(super) struct Session {
     is_empty_handed: bool,
     told: Option<(Digest, u64)>,
     told_at: u64,
+    /// Large contents that it looks for, and is to be told of.
+    pub seeks: VecDeque<ContentId>,
     /// Whether the log already says that this peer is in sync.
     said_in_sync: bool,
 }
@@ -98,17 +100,20 @@ impl<I: Index> Engine<I> {
             is_empty_handed: false,
             told: None,
             told_at: now.mono,
+            seeks: VecDeque::new(),
             said_in_sync: false,
         };
         self.sessions.insert(link, session);
         self.tell_known_to(link);
         self.tell_state(now, link);
+        self.seek_all(link);
         self.retry_all();
     }
 
     pub(super) fn link_down(&mut self, link: LinkId) {
         if self.sessions.remove(&link).is_some() {
             self.forget_source(link);
+            self.survey_without(link);
         }
     }
 
@@ -126,16 +131,23 @@ impl<I: Index> Engine<I> {
             Message::Answer { entries, more } => self.answer_came(now, link, entries, more),
             Message::Changes { changes, told } => self.changes_came(now, link, changes, &told, wire_bytes),
             Message::Get { wants } => {
-                let files = wants
+                let files: Vec<_> = wants
                     .into_iter()
                     .map(|want| {
                         let file = self.locate(&want.path, want.content, want.size);
                         (want.id, file.filter(|file| file.size <= SMALL_FILE_BYTES))
                     })
                     .collect();
+                for file in files.iter().filter_map(|(_, file)| file.as_ref()) {
+                    self.note_served(link, &file.path, file.content);
+                }
                 self.act(Action::SendContents { to: link, files });
             }
+            Message::Seek { path, content, size } => self.seek_came(link, &path, content, size),
+            Message::Have { content, chunks } => self.have_came(now, link, content, &chunks),
             Message::Contents { contents } => self.contents_came(link, contents, wire_bytes),
+            Message::Survey { id, paths } => self.surveyed_by(link, id, &paths),
+            Message::Holdings { id, held } => self.holdings_came(link, id, &held),
         }
     }
 
@@ -460,7 +472,7 @@ impl<I: Index> Engine<I> {
         self.act(Action::Send { to, message });
     }
 
-    fn close(&mut self, link: LinkId, why: &str) {
+    pub(super) fn close(&mut self, link: LinkId, why: &str) {
         self.act(Action::Close { link, why: why.to_owned() });
     }
 

@@ -26,6 +26,19 @@ pub struct DeviceStatus {
     pub equal_ns: Option<u64>,
 }
 
+/// A content that comes in chunks.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TransferStatus {
+    pub path: SyncPath,
+    /// The names of those that bring it.
+    pub from: Vec<String>,
+    /// Here, of `size`.
+    pub bytes: u64,
+    pub size: u64,
+    /// Over the last seconds.
+    pub bytes_a_second: u64,
+}
+
 /// What `dirsync status` shows; `dirsync wait` waits until `idle` and every peer is `in_sync`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Status {
@@ -49,6 +62,10 @@ pub struct Status {
     pub devices: Vec<DeviceStatus>,
     /// Paths that need attention, and why (at most 1,000).
     pub problems: Vec<(SyncPath, String)>,
+    pub transfers: Vec<TransferStatus>,
+    /// Files that wait for their turn to be fetched, and their bytes.
+    pub queued_files: u64,
+    pub queued_bytes: u64,
     /// Paths being fetched or installed, and how far each is (at most 100).
     pub under_way: Vec<(SyncPath, String)>,
 }

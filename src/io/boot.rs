@@ -3,12 +3,18 @@
 //!
 //! Deliberately not here: what follows from that (`daemon::last_run`).
 
+use super::clock::wall_ns;
 use super::root::Root;
+use crate::engine::Boot;
 use rustix::fs::{AtFlags, StatxFlags};
 use std::fs;
 
 /// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: a number that no other mount of this boot had. Older kernels give theirs.
 const MNT_ID_UNIQUE: u32 = 0x4000;
+
+/// File systems whose `page_mkwrite` sets the times of a file that is stored to through a mapping: ext2 to ext4, XFS, Btrfs, F2FS. On
+/// tmpfs, and on some that are not a disk's, such a store leaves the stat alone.
+const MARK_STORES: [u32; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
 
 /// Where a run happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +52,23 @@ impl Place {
 
     /// Nothing that was lost with the power was written later than this (ns since 1970): the boot, if there was one since.
     pub fn left_before(&self, now: &Self, now_ns: u64) -> u64 {
-        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let since_boot_ns = since_boot.tv_sec as u64 * 1_000_000_000 + since_boot.tv_nsec as u64;
-        if self.boot == now.boot { now_ns } else { now_ns.saturating_sub(since_boot_ns) }
+        if self.boot == now.boot { now_ns } else { now_ns.saturating_sub(since_boot_ns()) }
     }
+}
+
+/// This boot, for the engine to say who may have written a file.
+pub fn this_boot(root: &Root) -> Boot {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let id = u128::from_str_radix(&id.trim().replace('-', ""), 16).unwrap_or_default();
+    let file_system = rustix::fs::fstatfs(root.dir()).map_or(0, |facts| facts.f_type);
+    // Without a boot's number nothing can be said of it.
+    let marks_stores = id != 0 && MARK_STORES.iter().any(|kind| u64::from(*kind) == file_system.cast_unsigned());
+    Boot { id, began: wall_ns().saturating_sub(since_boot_ns()), marks_stores }
+}
+
+fn since_boot_ns() -> u64 {
+    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    since_boot.tv_sec as u64 * 1_000_000_000 + since_boot.tv_nsec as u64
 }
 
 #[cfg(test)]

@@ -10,13 +10,17 @@ use super::apply::Applier;
 use super::bases::Bases;
 use super::delta::Deltas;
 use super::history::History;
-use super::look::{self, Looks, Task};
+use super::lists::Lists;
+use super::look::{self, Looks, Sums, Task};
+use super::partial::Partials;
 use super::root::Root;
 use super::scan::{self, Ignored, Walker};
+use super::scrub::Scrubber;
 use super::signatures::Signatures;
-use super::stage::Stage;
+use super::stage::{Stage, StageError};
 use super::watch::Watcher;
-use crate::engine::{Action, Event};
+use crate::engine::{Action, Event, FetchError, FetchId};
+use crate::model::ContentId;
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -51,8 +55,12 @@ pub struct Disk {
     walker: Arc<Walker>,
     applier: Arc<Applier>,
     bases: Arc<Bases>,
+    scrubber: Arc<Scrubber>,
     signatures: Option<Arc<Signatures>>,
     deltas: Arc<Deltas>,
+    partials: Arc<Partials>,
+    lists: Arc<Lists>,
+    opening: mpsc::Sender<Opening>,
     /// Dropped to stop the timer.
     timer: Mutex<Option<mpsc::Sender<()>>>,
     /// Disconnected when all threads have ended.
@@ -72,17 +80,37 @@ impl Disk {
             stage.keep_signatures(Arc::clone(signatures));
         }
         let deltas = Deltas::new(Arc::clone(&root), Arc::clone(&stage), signatures.clone());
-        let looks = Looks::new(Arc::clone(&root), Arc::clone(&stage), signatures.clone(), events.clone());
-        let looks = Arc::new(looks);
+        let lists = Arc::<Lists>::default();
+        let sums = Sums { signatures: signatures.clone(), lists: Arc::clone(&lists) };
+        let looks = Arc::new(Looks::new(Arc::clone(&root), Arc::clone(&stage), sums, events.clone()));
+        let partials = Arc::new(Partials::new(Arc::clone(&root), Arc::clone(&stage)));
         let walker = Arc::new(Walker::new(Arc::clone(&root), Arc::clone(&watcher), Arc::clone(&looks), events.clone()));
         let bases = Bases::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone());
         let applier = Applier::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone())?;
+        let scrubber = Scrubber::new(Arc::clone(&root), Arc::clone(&looks), Arc::clone(&history), events.clone());
         let (alive, ended) = mpsc::channel();
         let (timer, timer_ended) = mpsc::channel();
-        let (applier, bases) = (Arc::new(applier), Arc::new(bases));
+        let (applier, bases, scrubber) = (Arc::new(applier), Arc::new(bases), Arc::new(scrubber));
         let (timer, ended) = (Mutex::new(Some(timer)), Mutex::new(ended));
-        let disk =
-            Self { root, stage, history, looks, watcher, walker, applier, bases, signatures, deltas, timer, ended };
+        let (opening, openings) = mpsc::channel();
+        let disk = Self {
+            root,
+            stage,
+            history,
+            looks,
+            watcher,
+            walker,
+            applier,
+            bases,
+            scrubber,
+            signatures,
+            deltas,
+            partials,
+            lists,
+            opening,
+            timer,
+            ended,
+        };
         let watcher = Arc::clone(&disk.watcher);
         spawn("watch", alive.clone(), move || watcher.run())?;
         for syncer in syncers {
@@ -93,8 +121,12 @@ impl Disk {
             let walker = Arc::clone(&disk.walker);
             spawn("walk", alive.clone(), move || walker.run())?;
         }
+        let (partials, to) = (Arc::clone(&disk.partials), events.clone());
+        spawn("partials", alive.clone(), move || open_partials(&partials, &openings, &to))?;
         let bases = Arc::clone(&disk.bases);
         spawn("merge", alive.clone(), move || bases.run())?;
+        let scrubber = Arc::clone(&disk.scrubber);
+        spawn("scrub", alive.clone(), move || scrubber.run())?;
         let (history, to) = (Arc::clone(&disk.history), events.clone());
         spawn("history", alive.clone(), move || history.run(&to))?;
         // One batch is staged while the one before it is installed.
@@ -109,7 +141,7 @@ impl Disk {
 
     /// Runs disk actions without blocking; gives back those that are not the disk's.
     pub fn run(&self, actions: impl IntoIterator<Item = Action>) -> Vec<Action> {
-        let (mut tasks, mut jobs, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tasks, mut jobs, mut opening, mut others) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for action in actions {
             match action {
                 Action::Look { path, known, rehash, body } => tasks.push(Task::Look { path, known, rehash, body }),
@@ -119,6 +151,11 @@ impl Disk {
                 Action::Install(job) => jobs.push(job),
                 Action::KeepBase { path, entry, stat } => self.bases.keep(path, entry, stat),
                 Action::Merge { path, ours, kept, theirs, stat } => self.bases.merge(path, ours, kept, theirs, stat),
+                Action::Scrub { path, known, pace } => self.scrubber.hash(path, known, pace),
+                Action::KeepSuspect { path, stat } => self.scrubber.keep(path, stat),
+                Action::OpenPartial { fetch, content, size } => opening.push(Opening::Open { fetch, content, size }),
+                Action::FinishPartial { fetch, content } => opening.push(Opening::Finish { fetch, content }),
+                Action::ClosePartial { content, keep } => opening.push(Opening::Close { content, keep }),
                 Action::Discard(staged) => self.stage.discard(staged),
                 other => others.push(other),
             }
@@ -126,7 +163,20 @@ impl Disk {
         // Together, so that a thread is woken once and finds all of them.
         self.looks.queue(tasks);
         self.applier.queue(jobs);
+        for task in opening {
+            let _ = self.opening.send(task);
+        }
         others
+    }
+
+    /// Contents that come in chunks.
+    pub fn partials(&self) -> Arc<Partials> {
+        Arc::clone(&self.partials)
+    }
+
+    /// The lists of chunks that were made by looking.
+    pub fn lists(&self) -> Arc<Lists> {
+        Arc::clone(&self.lists)
     }
 
     /// What walks do not enter.
@@ -167,6 +217,8 @@ impl Disk {
         self.applier.stop();
         self.history.stop();
         self.bases.stop();
+        self.scrubber.stop();
+        let _ = self.opening.send(Opening::Stop);
         self.timer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let deadline = Instant::now() + SHUTDOWN;
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,6 +231,40 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         self.shutdown();
+    }
+}
+
+/// Hashing what an earlier try left takes its time.
+enum Opening {
+    Open { fetch: FetchId, content: ContentId, size: u64 },
+    Finish { fetch: FetchId, content: ContentId },
+    Close { content: ContentId, keep: bool },
+    Stop,
+}
+
+/// The thread: makes place for contents that come in chunks.
+fn open_partials(partials: &Partials, openings: &mpsc::Receiver<Opening>, events: &Events) {
+    for opening in openings {
+        let event = match opening {
+            Opening::Open { fetch, content, size } => match partials.open(content, size) {
+                Ok(partial) => {
+                    let (here, listed) = partial.here();
+                    Event::PartialOpened { fetch, here, listed }
+                }
+                Err(trouble) => Event::FetchFailed { fetch, why: FetchError::Staging(trouble) },
+            },
+            Opening::Finish { fetch, content } => match partials.finish(&content) {
+                Ok(staged) => Event::Fetched { fetch, staged, wire_bytes: 0 },
+                Err(StageError::BadContent) => Event::FetchFailed { fetch, why: FetchError::Corrupt },
+                Err(StageError::Disk(trouble)) => Event::FetchFailed { fetch, why: FetchError::Staging(trouble) },
+            },
+            Opening::Close { content, keep } => {
+                partials.close(&content, keep);
+                continue;
+            }
+            Opening::Stop => return,
+        };
+        events.send(event);
     }
 }
 

@@ -1,20 +1,23 @@
 //! One link to one member: its reader, its writer, its streams, and how it ends.
 //!
 //! Everything that a link tells the engine goes through one gate, which closes with its `LinkDown`: events come in
-//! order and none comes after it. Deliberately not here: who is dialled, and which of two links stays (`net`).
+//! order and none comes after it. Parts of contents have a room of their own (`link/parts.rs`). Deliberately not here: who is dialled, and which of two links stays (`net`).
+
+mod parts;
 
 mod delta;
 
 use super::Events;
 use super::greet::{Greeted, ReadError, Role, Stream, read_packet};
+use super::limit::Limit;
 use super::metered::Meter;
 use super::outbox::{self, Lanes, Outbox, Shared};
 use super::transfer::{self, Fetching, MAX_STREAMS, Served, Serving, Staging};
 use crate::engine::{Event, FetchError, FetchId, LinkId, ServedFile, StageId};
 use crate::io::clock::wall_ns;
-use crate::model::{ContentId, DeviceId, SyncPath, text};
+use crate::model::{Chunks, ContentId, DeviceId, SyncPath, text};
 use crate::wire::frame::{self, FrameError, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet};
-use crate::wire::packet::Ending;
+use crate::wire::packet::{Ending, Part};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -74,6 +77,7 @@ pub struct World {
     pub staging: Arc<dyn Staging>,
     pub served: Arc<dyn Served>,
     pub times: Times,
+    pub limit: Limit,
     pub runtime: Handle,
 }
 
@@ -146,6 +150,7 @@ pub struct Link {
     gate: Mutex<Gate>,
     /// The reader met the end of what the peer sends.
     read_to_end: Notify,
+    served: parts::ServedParts,
     world: Arc<World>,
 }
 
@@ -154,7 +159,8 @@ pub struct Link {
 struct Gate {
     is_down: bool,
     fetches: HashMap<u32, Fetching>,
-    serving: HashMap<u32, Arc<Serving>>,
+    /// What is asked for by the peer, and the size of that content.
+    serving: HashMap<u32, (Arc<Serving>, Part, u64)>,
     deltas: delta::Accounts,
     /// How far the peer's clock was ahead when the engine was told last.
     clock_told: Option<i64>,
@@ -210,6 +216,7 @@ impl Link {
             close,
             gate,
             read_to_end,
+            served: parts::ServedParts::default(),
             world,
         };
         (Arc::new(link), Ends { stream, lanes, wanted: wanted_out, close: close_out })
@@ -250,7 +257,7 @@ impl Link {
     pub async fn run(self: &Arc<Self>, ends: Ends) -> Closing {
         let Ends { stream, lanes, wanted, mut close } = ends;
         let (reading, writing) = tokio::io::split(stream);
-        let mut writer = tokio::spawn(write(lanes, writing));
+        let mut writer = tokio::spawn(write(lanes, writing, Arc::clone(&self.world)));
         let mut reader = tokio::spawn(Arc::clone(self).read(reading));
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(self).watch());
@@ -290,14 +297,13 @@ impl Link {
         if std::mem::replace(&mut gate.is_down, true) {
             return;
         }
-        for (stream, fetching) in gate.fetches.drain() {
-            if !fetching.answered {
-                self.world.events.send(Event::FetchFailed { fetch: FetchId(stream), why: FetchError::LinkLost });
-            }
+        for (stream, fetching) in gate.fetches.drain().filter(|(_, fetching)| !fetching.answered) {
+            self.world.events.send(fetching.failed(stream, FetchError::LinkLost));
         }
-        for (_, serving) in gate.serving.drain() {
+        for (_, (serving, ..)) in gate.serving.drain() {
             serving.cancel();
         }
+        self.served.say_all(&self.name);
         self.world.events.send(Event::LinkDown { link: self.id });
     }
 
@@ -341,6 +347,7 @@ impl Link {
         loop {
             let at = self.start.elapsed().as_micros() as u64;
             self.outbox.packet(&Packet::Ping { at });
+            self.served.say_idle(&self.name);
             tokio::time::sleep(times.ping.min(times.silence.saturating_sub(self.meter.silent_for()))).await;
             if self.meter.silent_for() >= times.silence {
                 return Closing::Silence(times.silence);
@@ -377,22 +384,25 @@ impl Link {
             Packet::Message(message) => self.tell(Event::Message { link: self.id, message, wire_bytes }),
             Packet::Ping { at } => self.outbox.packet(&Packet::Pong { at, wall: wall_ns() }),
             Packet::Pong { at, wall } => self.pong(at, wall),
-            Packet::Fetch { stream, path, content, size } => return self.asked(stream, path, content, size),
+            Packet::Fetch { stream, path, content, size, part } => {
+                return self.asked(stream, part, path, content, size);
+            }
             Packet::Delta { stream, path, content, size, base, base_size } => {
                 return self.delta_asked(stream, path, (content, size), (base, base_size));
             }
             Packet::Sign { stream } => return self.sign_asked(stream),
             Packet::Signature { stream, bytes } => return self.signature_came(stream, &bytes),
             Packet::Piece { stream, offset, bytes } => return self.piece(stream, offset, bytes, wire_bytes),
+            Packet::Zeros { stream, offset, count } => return self.zeros(stream, offset, count, wire_bytes),
             Packet::End { stream, how } => return self.end(stream, how),
             Packet::Credit { stream, bytes } => {
                 // Late credit for a stream that has ended is no fault.
-                if let Some(serving) = self.gate().serving.get(&stream) {
+                if let Some((serving, ..)) = self.gate().serving.get(&stream) {
                     serving.grant(bytes);
                 }
             }
             Packet::Cancel { stream } => {
-                if let Some(serving) = self.gate().serving.get(&stream) {
+                if let Some((serving, ..)) = self.gate().serving.get(&stream) {
                     serving.cancel();
                 }
             }
@@ -437,14 +447,14 @@ impl Link {
     pub fn fetch(self: &Arc<Self>, fetch: FetchId, path: SyncPath, content: ContentId, size: u64) {
         let stream = fetch.0;
         let mut gate = self.gate();
-        let (fetching, parts) = Fetching::new(size);
+        let (fetching, parts) = Fetching::new(0, size);
         if gate.is_down {
             drop(gate);
             self.world.events.send(Event::FetchFailed { fetch, why: FetchError::LinkLost });
             return;
         }
         gate.fetches.insert(stream, fetching);
-        self.outbox.packet(&Packet::Fetch { stream, path, content, size });
+        self.outbox.packet(&Packet::Fetch { stream, path, content, size, part: Part::Whole });
         drop(gate);
         let link = Arc::clone(self);
         self.world.runtime.spawn_blocking(move || {
@@ -504,6 +514,13 @@ impl Link {
         fetching.piece(offset, bytes, wire_bytes).map_err(|broken| Closing::Broke(broken.to_owned()))
     }
 
+    fn zeros(&self, stream: u32, offset: u64, count: u64, wire_bytes: u64) -> Result<(), Closing> {
+        let mut gate = self.gate();
+        let fetching =
+            gate.fetches.get_mut(&stream).ok_or_else(|| Closing::Broke("zeros that nobody asked for".to_owned()))?;
+        fetching.zeros(offset, count, wire_bytes).map_err(|broken| Closing::Broke(broken.to_owned()))
+    }
+
     fn end(&self, stream: u32, how: Ending) -> Result<(), Closing> {
         let mut gate = self.gate();
         let fetching = gate.fetches.get_mut(&stream).ok_or_else(|| Closing::Broke("an end of no stream".to_owned()))?;
@@ -515,14 +532,19 @@ impl Link {
     }
 
     /// The peer wants a large content: the engine says whether it is here.
-    fn asked(&self, stream: u32, path: SyncPath, content: ContentId, size: u64) -> Result<(), Closing> {
+    fn asked(&self, stream: u32, part: Part, path: SyncPath, content: ContentId, size: u64) -> Result<(), Closing> {
+        if let Part::Chunks { first, count } = part
+            && Chunks::of(size).span(first, count).is_none()
+        {
+            return Err(Closing::Broke("it asks for chunks that the content has not".to_owned()));
+        }
         let mut gate = self.gate();
         if gate.serving.len() >= MAX_STREAMS {
             return Err(Closing::Broke(format!("over {MAX_STREAMS} contents asked for at once")));
         }
         match gate.serving.entry(stream) {
             Entry::Occupied(_) => return Err(Closing::Broke("a stream's number used twice".to_owned())),
-            Entry::Vacant(free) => free.insert(Arc::default()),
+            Entry::Vacant(free) => free.insert((Arc::default(), part, size)),
         };
         if !gate.is_down {
             let stream = FetchId(stream);
@@ -534,7 +556,10 @@ impl Link {
     /// The engine's answer to `FetchAsked`; a thread reads the file.
     pub fn serve(self: &Arc<Self>, stream: FetchId, file: Option<ServedFile>) {
         let stream = stream.0;
-        let Some(serving) = self.gate().serving.get(&stream).map(Arc::clone) else { return };
+        let Some((serving, part, _)) = self.gate().serving.get(&stream).cloned() else { return };
+        if let (Some(file), Part::List | Part::Chunks { .. }) = (&file, part) {
+            return self.serve_part(stream, part, serving, parts::Origin::File(file.clone()));
+        }
         let link = Arc::clone(self);
         self.world.runtime.spawn_blocking(move || {
             let how = match &file {
@@ -564,6 +589,6 @@ impl Link {
     }
 }
 
-async fn write(lanes: Lanes, mut to: WriteHalf<Stream>) -> io::Result<()> {
-    lanes.write_to(&mut to).await
+async fn write(lanes: Lanes, mut to: WriteHalf<Stream>, world: Arc<World>) -> io::Result<()> {
+    lanes.write_to(&mut to, &world.limit).await
 }

@@ -10,12 +10,13 @@ use super::Events;
 use super::beneath::{self, Facts, LastFolder};
 use super::delta::sum::sum;
 use super::fail::{self, Point};
+use super::lists::Lists;
 use super::root::{Root, Syncer};
 use super::signatures::Signatures;
 use super::stage::Stage;
 use super::trouble::{errno, trouble};
 use crate::delta::has_signature;
-use crate::engine::{Event, Observed, Stat, StatKind};
+use crate::engine::{CHUNKED_BYTES, Event, Observed, Stat, StatKind};
 use crate::io::clock::wall_ns;
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, SyncPath};
@@ -56,11 +57,17 @@ pub enum Task {
     ReadIgnore,
 }
 
+/// Where what comes by the way of hashing a file is kept.
+pub struct Sums {
+    pub signatures: Option<Arc<Signatures>>,
+    pub lists: Arc<Lists>,
+}
+
 /// The queue of looks, and the threads' work.
 pub struct Looks {
     root: Arc<Root>,
     stage: Arc<Stage>,
-    signatures: Option<Arc<Signatures>>,
+    sums: Sums,
     events: Events,
     queue: Mutex<VecDeque<Task>>,
     durable: Durable,
@@ -71,11 +78,11 @@ pub struct Looks {
 }
 
 impl Looks {
-    pub fn new(root: Arc<Root>, stage: Arc<Stage>, signatures: Option<Arc<Signatures>>, events: Events) -> Self {
+    pub fn new(root: Arc<Root>, stage: Arc<Stage>, sums: Sums, events: Events) -> Self {
         let (queue, changed) = (Mutex::default(), Condvar::new());
         let is_stopping = AtomicBool::new(false);
         let (durable, bodies, unsound) = (Durable::default(), Arc::default(), Mutex::default());
-        Self { root, stage, signatures, events, queue, durable, changed, is_stopping, bodies, unsound }
+        Self { root, stage, sums, events, queue, durable, changed, is_stopping, bodies, unsound }
     }
 
     pub fn queue(&self, tasks: Vec<Task>) {
@@ -91,6 +98,11 @@ impl Looks {
         while queue.len() >= count && !self.is_stopping.load(Ordering::Relaxed) {
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Whether nothing waits to be looked at.
+    pub fn is_idle(&self) -> bool {
+        self.lock().is_empty()
     }
 
     pub fn stop(&self) {
@@ -344,11 +356,14 @@ impl Looks {
     /// `None` when its length is not `size`. A file that fits the buffer is left in it. Whether it goes on after `size`
     /// bytes, the stat says.
     fn read_and_hash(&self, file: &mut File, size: u64, buffer: &mut Vec<u8>) -> std::io::Result<Option<ContentId>> {
-        if let Some(signatures) = self.signatures.as_ref().filter(|_| has_signature(size)) {
+        if let Some(signatures) = self.sums.signatures.as_ref().filter(|_| has_signature(size)) {
             let is_stopping = || self.is_stopping.load(Ordering::Relaxed);
             let Some((content, signature)) = sum(file, size, &is_stopping, buffer)? else { return Ok(None) };
-            // Before anyone is told: whoever hears of it may ask what differs.
+            // Before anyone is told: whoever hears of it may ask what differs, or for its chunks.
             if let Some(signature) = signature {
+                if size >= CHUNKED_BYTES {
+                    self.sums.lists.keep(content, Arc::new(signature.chunks().to_vec()));
+                }
                 signatures.put(&content, &signature);
             }
             return Ok(Some(content));

@@ -7,6 +7,7 @@ use super::Events;
 use super::delta::{Asked, Wanted};
 use super::dial::{self, Members};
 use super::greet::{self, GreetError, Greeted, Identity, Role};
+use super::limit::Limit;
 use super::link::{Closing, Ends, Link, LinkInfo, Times, World};
 use super::outbox::Shared;
 use super::presence::Presence;
@@ -54,6 +55,8 @@ pub struct NetConfig {
     /// `HOST:PORT` each.
     pub peers: Vec<String>,
     pub times: Times,
+    /// Bytes a second sent to each peer, and in all.
+    pub limit: Option<u64>,
 }
 
 /// Why there is no network. Each names the option to change.
@@ -131,7 +134,14 @@ impl Net {
             .map_err(|error| NetError::Broadcast(config.broadcast_port, error))?;
         let me =
             Identity { device, name, tls, link_key: config.keys.link, protocol: PROTOCOL, boot, started: wall_ns() };
-        let world = World { events, staging, served, times: config.times, runtime: runtime.handle().clone() };
+        let world = World {
+            events,
+            staging,
+            served,
+            times: config.times,
+            limit: Limit::new(config.limit),
+            runtime: runtime.handle().clone(),
+        };
         let hub = Arc::new(Hub::new(me, Arc::new(world)));
 
         runtime.spawn(accept(Arc::clone(&hub), listener));
@@ -190,6 +200,23 @@ impl Net {
             Action::ServeDelta { to, stream, file, base, base_size } => {
                 if let Some(link) = self.hub.link(to) {
                     link.serve_delta(stream, file.map(|file| Asked { file, base, base_size }));
+                }
+            }
+            Action::FetchPart { range, from, path, content, size, part } => {
+                if let Some(link) = self.hub.link(from) {
+                    link.fetch_part(range, path, content, size, part);
+                } else {
+                    let how = Err(FetchError::LinkLost);
+                    self.hub.world.events.send(Event::RangeEnded { range, how, wire_bytes: 0 });
+                }
+            }
+            Action::CancelPart { range } => {
+                let links: Vec<_> = self.hub.lock().up.values().cloned().collect();
+                links.iter().any(|link| link.cancel_part(range));
+            }
+            Action::ServePartial { to, stream, content } => {
+                if let Some(link) = self.hub.link(to) {
+                    link.serve_partial(stream, &content);
                 }
             }
             Action::Close { link, why } => {

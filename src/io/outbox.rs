@@ -4,6 +4,7 @@
 //! more than one piece. Only the first lane takes without limit; its bytes are counted, and a link whose peer lets too
 //! many pile up is closed (P9). Deliberately not here: what the frames mean.
 
+use super::limit::Limit;
 use crate::wire::frame::{self, EncodedFrame, Packet};
 use crate::wire::message::Message;
 use crate::wire::split;
@@ -94,18 +95,25 @@ impl Outbox {
 }
 
 impl Lanes {
-    async fn next(&mut self) -> Option<Outgoing> {
-        tokio::select! {
-            biased;
-            message = self.messages.recv() => message,
-            Some(frame) = self.bulk.recv() => Some(Outgoing::Frame(frame)),
-            Some(frame) = self.pieces.recv() => Some(Outgoing::Frame(frame)),
+    async fn next(&mut self, limit: &Limit) -> Option<Outgoing> {
+        loop {
+            let pause = limit.pause();
+            tokio::select! {
+                biased;
+                message = self.messages.recv() => return message,
+                () = tokio::time::sleep(pause), if !pause.is_zero() => {}
+                Some(frame) = self.bulk.recv(), if pause.is_zero() => return Some(Outgoing::Frame(frame)),
+                Some(frame) = self.pieces.recv(), if pause.is_zero() => return Some(Outgoing::Frame(frame)),
+            }
         }
     }
 
-    fn try_next(&mut self) -> Option<Outgoing> {
+    fn try_next(&mut self, limit: &Limit) -> Option<Outgoing> {
         let message = self.messages.try_recv().ok();
-        message.or_else(|| self.bulk.try_recv().or_else(|_| self.pieces.try_recv()).ok().map(Outgoing::Frame))
+        if message.is_some() || !limit.pause().is_zero() {
+            return message;
+        }
+        self.bulk.try_recv().or_else(|_| self.pieces.try_recv()).ok().map(Outgoing::Frame)
     }
 
     /// Appends a frame; `true`: it was the last.
@@ -129,19 +137,21 @@ impl Lanes {
     }
 
     /// Writes until the last frame. Many small frames share a write; nothing waits for more to come.
-    pub async fn write_to<W: AsyncWrite + Unpin>(mut self, to: &mut W) -> io::Result<()> {
+    pub async fn write_to<W: AsyncWrite + Unpin>(mut self, to: &mut W, limit: &Limit) -> io::Result<()> {
         let mut gathered = Vec::with_capacity(2 * GATHER_BYTES);
         loop {
-            let next = if let Some(next) = self.try_next() {
+            let next = if let Some(next) = self.try_next(limit) {
                 next
             } else {
                 to.write_all(&gathered).await?;
                 gathered.clear();
                 to.flush().await?;
-                let Some(next) = self.next().await else { return Ok(()) };
+                let Some(next) = self.next(limit).await else { return Ok(()) };
                 next
             };
+            let before = gathered.len();
             let last = self.gather(next, &mut gathered);
+            limit.spend(gathered.len() - before);
             if last || gathered.len() >= GATHER_BYTES {
                 to.write_all(&gathered).await?;
                 gathered.clear();

@@ -1,11 +1,12 @@
 //! Contents on their way in: `.dirsync/staging`.
 //!
 //! A staged file is ours alone (0600) until it is installed, and is hashed as it is written. Anything left here by a
-//! crash is removed at the start; what a crash left of someone else's goes to history. May import `engine`'s values
+//! crash is removed at the start, but for contents that came in chunks (`partial`); what a crash left of someone else's goes to history. May import `engine`'s values
 //! and `model`. Deliberately not here: moving staged files into the folder (`apply`).
 
 use super::beneath;
 use super::fail::{self, Point};
+use super::partial;
 use super::root::Root;
 use super::signatures::Signatures;
 use super::trouble::{errno, trouble};
@@ -132,12 +133,15 @@ impl Stage {
         self.bulk.load(Ordering::Relaxed) > 0
     }
 
+    /// All but what is kept for another try.
     fn clear(&self) -> io::Result<()> {
         let staging = self.root.staging();
+        partial::take_back(staging)?;
         for item in rustix::fs::Dir::read_from(staging)? {
             let item = item?;
             let file_name = item.file_name();
-            if matches!(file_name.to_bytes(), b"." | b"..") {
+            let is_kept = item.file_type() == FileType::RegularFile && partial::is_kept_name(file_name.to_bytes());
+            if is_kept || matches!(file_name.to_bytes(), b"." | b"..") {
                 continue;
             }
             if item.file_type() != FileType::Directory {
@@ -166,6 +170,12 @@ impl Stage {
 /// Something large is on its way into staging.
 #[derive(Debug)]
 pub(super) struct Bulk(Arc<Stage>);
+
+impl Bulk {
+    pub fn stage(&self) -> &Stage {
+        &self.0
+    }
+}
 
 impl Drop for Bulk {
     fn drop(&mut self) {

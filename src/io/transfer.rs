@@ -6,13 +6,16 @@
 
 use super::beneath::LastFolder;
 use super::delta::{self, Deltas};
-use crate::engine::{FetchError, ServedFile, StageId, Stat};
+use super::lists::{self, List};
+use super::partial::Partial;
+use crate::engine::{Event, FetchError, FetchId, RangeId, ServedFile, StageId, Stat};
 use crate::model::{ContentId, FileTime};
 use crate::wire::frame::{self, EncodedFrame, Packet, Squeeze};
 use crate::wire::message::{MESSAGE_BYTES, Message};
 use crate::wire::packet::{Ending, FIRST_CREDIT_BYTES, PIECE_BYTES};
 use crate::wire::split;
 use bytes::Bytes;
+use rustix::fs::SeekFrom;
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
@@ -29,6 +32,10 @@ pub trait Staging: Send + Sync {
     fn create(&self, size: u64) -> Result<Box<dyn StagedWriter>, FetchError>;
     /// Nobody wants it any more.
     fn discard(&self, staged: StageId);
+    /// A content that is on its way here in chunks.
+    fn partial(&self, _content: &ContentId) -> Option<Arc<Partial>> {
+        None
+    }
 }
 
 /// One content on its way in; dropped unfinished, it leaves nothing.
@@ -51,18 +58,28 @@ pub trait Served: Send + Sync {
     fn deltas(&self) -> Option<Arc<Deltas>> {
         None
     }
+
+    /// The list of its chunks; `None`: it is not that content any more.
+    fn list(&self, file: &ServedFile, opened: &File) -> io::Result<Option<List>> {
+        Ok(lists::make(opened, file)?.map(Arc::new))
+    }
 }
 
 /// What the reader hands to a stream's writing thread.
 pub enum Part {
     Bytes(Bytes),
+    Zeros(u64),
     End(Ending),
 }
 
 /// The accounts of a content that was asked for. Kept until both sides are done with its number.
 pub struct Fetching {
+    /// Where the part that was asked for begins, and how long it is.
+    from: u64,
     size: u64,
     received: u64,
+    /// Of it, what took credit.
+    spent: u64,
     granted: u64,
     pub wire_bytes: u64,
     /// `None` once cancelled or ended; what still comes is counted and dropped.
@@ -73,29 +90,48 @@ pub struct Fetching {
     pub answered: bool,
     /// A delta: nobody knows how long it is, but for how long at most.
     is_delta: bool,
+    /// A part of a content, or its list.
+    is_part: bool,
 }
 
 impl Fetching {
-    pub fn new(size: u64) -> (Self, mpsc::Receiver<Part>) {
+    pub fn new(from: u64, size: u64) -> (Self, mpsc::Receiver<Part>) {
         let (sender, parts) = mpsc::channel();
         let granted = FIRST_CREDIT_BYTES;
         let fetching = Self {
+            from,
             size,
             received: 0,
+            spent: 0,
             granted,
             wire_bytes: 0,
             parts: Some(sender),
             ended: false,
             answered: false,
             is_delta: false,
+            is_part: false,
         };
         (fetching, parts)
     }
 
     /// Of a delta that makes `size` bytes.
     pub fn delta(size: u64) -> (Self, mpsc::Receiver<Part>) {
-        let (fetching, parts) = Self::new(delta::most_bytes(size));
+        let (fetching, parts) = Self::new(0, delta::most_bytes(size));
         (Self { is_delta: true, ..fetching }, parts)
+    }
+
+    /// Of a part of a content.
+    pub fn of_part(from: u64, size: u64) -> (Self, mpsc::Receiver<Part>) {
+        let (fetching, parts) = Self::new(from, size);
+        (Self { is_part: true, ..fetching }, parts)
+    }
+
+    /// What the engine is told when it came to nothing.
+    pub fn failed(&self, stream: u32, why: FetchError) -> Event {
+        if self.is_part {
+            return Event::RangeEnded { range: RangeId(stream), how: Err(why), wire_bytes: self.wire_bytes };
+        }
+        Event::FetchFailed { fetch: FetchId(stream), why }
     }
 
     pub fn grant(&mut self, bytes: u64) {
@@ -105,25 +141,45 @@ impl Fetching {
     /// Takes a piece; the error is how the peer broke the rules.
     pub fn piece(&mut self, offset: u64, bytes: Bytes, wire_bytes: u64) -> Result<(), &'static str> {
         let length = bytes.len() as u64;
+        self.check(offset, length)?;
+        if length > self.granted - self.spent {
+            return Err("more bytes than it had credit for");
+        }
+        self.spent += length;
+        self.take(length, wire_bytes, Part::Bytes(bytes));
+        Ok(())
+    }
+
+    /// The same of zeros, which take no credit.
+    pub fn zeros(&mut self, offset: u64, count: u64, wire_bytes: u64) -> Result<(), &'static str> {
+        if self.is_delta {
+            return Err("zeros in a delta");
+        }
+        self.check(offset, count)?;
+        self.take(count, wire_bytes, Part::Zeros(count));
+        Ok(())
+    }
+
+    fn check(&self, offset: u64, length: u64) -> Result<(), &'static str> {
         if self.ended {
             return Err("a piece after the stream's end");
         }
-        if offset != self.received {
+        if offset != self.from + self.received {
             return Err("a piece at a wrong offset");
         }
         if length > self.size - self.received {
             return Err("more bytes than the content has");
         }
-        if length > self.granted - self.received {
-            return Err("more bytes than it had credit for");
-        }
+        Ok(())
+    }
+
+    fn take(&mut self, length: u64, wire_bytes: u64, part: Part) {
         self.received += length;
         self.wire_bytes += wire_bytes;
         if let Some(parts) = &self.parts {
             // The thread ends early only when its disk failed, and it says so itself.
-            let _ = parts.send(Part::Bytes(bytes));
+            let _ = parts.send(part);
         }
-        Ok(())
     }
 
     pub fn end(&mut self, how: Ending) -> Result<(), &'static str> {
@@ -171,6 +227,17 @@ pub fn receive(
                 }
                 written += bytes.len() as u64;
                 unspent += bytes.len() as u64;
+            }
+            Ok(Part::Zeros(mut count)) => {
+                let zeros = [0; 16 * 1024];
+                written += count;
+                while count > 0 {
+                    let part = count.min(zeros.len() as u64);
+                    if let Err(error) = writer.write(&zeros[..part as usize]) {
+                        return Some(Err(error));
+                    }
+                    count -= part;
+                }
             }
         }
         if unspent >= GRANT_BYTES && written + FIRST_CREDIT_BYTES - unspent < size {
@@ -237,27 +304,66 @@ pub fn serve(
     file: &ServedFile,
     stream: u32,
     serving: &Serving,
+    send: impl FnMut(EncodedFrame) -> bool,
+) -> Ending {
+    match open(served, file) {
+        Ok(opened) => {
+            let _ = rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::Sequential);
+            let span = Span { stream, from: 0, size: file.size };
+            let how = send_span(&opened, span, serving, &mut Squeezer::default(), send);
+            if how == Ending::Whole && !is_unchanged(&opened, &file.stat) { Ending::Changed } else { how }
+        }
+        Err(how) => how,
+    }
+}
+
+/// The file, or how a stream ends that was to be of it.
+pub fn open(served: &dyn Served, file: &ServedFile) -> Result<File, Ending> {
+    served.open(file).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            return Ending::NotHere;
+        }
+        tracing::warn!("'{}' cannot be read for a peer: {error}", file.path);
+        Ending::Unreadable
+    })
+}
+
+/// A part of a file, and the stream that it goes to.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    pub stream: u32,
+    pub from: u64,
+    pub size: u64,
+}
+
+/// Sends a part of an open file: what it holds as pieces, its holes as what they are.
+pub fn send_span(
+    opened: &File,
+    span: Span,
+    serving: &Serving,
+    squeezer: &mut Squeezer,
     mut send: impl FnMut(EncodedFrame) -> bool,
 ) -> Ending {
-    let opened = match served.open(file) {
-        Ok(opened) => opened,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ending::NotHere,
-        Err(error) => {
-            tracing::warn!("'{}' cannot be read for a peer: {error}", file.path);
-            return Ending::Unreadable;
+    let (stream, end) = (span.stream, span.from + span.size);
+    let mut offset = span.from;
+    // Up to here it is known to hold data.
+    let mut data_until = offset;
+    while offset < end {
+        if offset == data_until {
+            let (data, until) = next_data(opened, offset, end);
+            if data > offset && !send(frame::encode(&Packet::Zeros { stream, offset, count: data - offset })) {
+                return Ending::NotHere;
+            }
+            (offset, data_until) = (data, until);
+            continue;
         }
-    };
-    let _ = rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::Sequential);
-    let mut squeezer = Squeezer::default();
-    let mut offset = 0;
-    while offset < file.size {
-        let want = (file.size - offset).min(PIECE_BYTES as u64);
+        let want = (data_until - offset).min(PIECE_BYTES as u64);
         let Some(credit) = serving.take(want) else { return Ending::NotHere };
-        let bytes = match read_at(&opened, offset, credit as usize) {
+        let bytes = match read_at(opened, offset, credit as usize) {
             Ok(bytes) if bytes.len() as u64 == credit => bytes,
             Ok(_) => return Ending::Changed,
             Err(error) => {
-                tracing::warn!("'{}' cannot be read for a peer: {error}", file.path);
+                tracing::warn!("a file cannot be read for a peer: {error}");
                 return Ending::Unreadable;
             }
         };
@@ -267,17 +373,52 @@ pub fn serve(
             return Ending::NotHere;
         }
     }
-    if is_unchanged(&opened, &file.stat) { Ending::Whole } else { Ending::Changed }
+    Ending::Whole
+}
+
+/// Where the next data begins, and how far it goes; where holes are not told, all is data.
+fn next_data(file: &File, offset: u64, end: u64) -> (u64, u64) {
+    let seek = |from| match rustix::fs::seek(file, from) {
+        Ok(at) => Ok(at.min(end)),
+        // Nothing but a hole from there on; if the file was cut short, its stat will say so.
+        Err(rustix::io::Errno::NXIO) => Ok(end),
+        Err(error) => Err(error),
+    };
+    let data = seek(SeekFrom::Data(offset)).unwrap_or(offset);
+    let until = if data < end { seek(SeekFrom::Hole(data)).unwrap_or(end) } else { end };
+    // A whole hole, or at least a piece of data.
+    (data, until.max((data + 1).min(end)))
+}
+
+/// Sends bytes that are at hand, as a content of their own.
+pub fn send_bytes(bytes: &Bytes, stream: u32, serving: &Serving, mut send: impl FnMut(EncodedFrame) -> bool) -> Ending {
+    let mut offset = 0;
+    while offset < bytes.len() {
+        let want = (bytes.len() - offset).min(PIECE_BYTES) as u64;
+        let Some(credit) = serving.take(want) else { return Ending::NotHere };
+        let end = offset + credit as usize;
+        let piece = Packet::Piece { stream, offset: offset as u64, bytes: bytes.slice(offset..end) };
+        if !send(frame::encode_as(&piece, Squeeze::Never)) {
+            return Ending::NotHere;
+        }
+        offset = end;
+    }
+    Ending::Whole
 }
 
 /// Remembers whether a file's bytes shrink.
-#[derive(Default)]
-struct Squeezer {
+#[derive(Debug, Default, Clone)]
+pub struct Squeezer {
     /// Bytes to go before zlib is tried again.
     raw_for: u64,
 }
 
 impl Squeezer {
+    /// For what others found out already, or is too little to find out.
+    pub fn rarely() -> Self {
+        Self { raw_for: PROBE_AGAIN_BYTES }
+    }
+
     fn encode(&mut self, packet: &Packet, bytes: u64) -> EncodedFrame {
         if self.raw_for > 0 {
             self.raw_for = self.raw_for.saturating_sub(bytes);
@@ -343,7 +484,7 @@ fn read_at(file: &File, offset: u64, count: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Whether an open file still has the stat that its content was known by.
-fn is_unchanged(file: &File, known: &Stat) -> bool {
+pub fn is_unchanged(file: &File, known: &Stat) -> bool {
     let Ok(stat) = rustix::fs::fstat(file) else { return false };
     let time = |secs: i64, nanos: u64| FileTime { secs, nanos: nanos as u32 };
     stat.st_size as u64 == known.size
@@ -362,11 +503,12 @@ mod tests {
 
     #[test]
     fn a_stream_that_breaks_its_accounts_is_refused() {
-        let (mut fetching, _parts) = Fetching::new(10);
+        let (mut fetching, _parts) = Fetching::new(0, 10);
         assert_eq!(fetching.piece(1, bytes(1), 1), Err("a piece at a wrong offset"));
         assert_eq!(fetching.piece(0, bytes(11), 1), Err("more bytes than the content has"));
         assert_eq!(fetching.piece(0, bytes(6), 1), Ok(()));
         assert_eq!(fetching.piece(0, bytes(4), 1), Err("a piece at a wrong offset"));
+        assert_eq!(fetching.zeros(6, u64::MAX, 1), Err("more bytes than the content has"));
         assert_eq!(fetching.end(Ending::Whole), Err("an end before the content's last byte"));
         assert_eq!(fetching.piece(6, bytes(4), 1), Ok(()));
         assert_eq!(fetching.end(Ending::Whole), Ok(()));
@@ -376,7 +518,7 @@ mod tests {
 
     #[test]
     fn no_more_comes_than_credit_was_granted() {
-        let (mut fetching, _parts) = Fetching::new(u64::MAX / 2);
+        let (mut fetching, _parts) = Fetching::new(0, u64::MAX / 2);
         for piece in 0..32 {
             fetching.piece(piece * PIECE_BYTES as u64, bytes(PIECE_BYTES), 1).unwrap();
         }

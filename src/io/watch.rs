@@ -21,6 +21,7 @@ use std::collections::HashSet;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use watched::Watched;
 
 /// What is asked of the kernel for each folder. Not of opening and reading, which would be most of what it said; nor of
@@ -37,6 +38,7 @@ const EVENTS: WatchFlags = WatchFlags::CLOSE_WRITE
 /// Of the root, which has no watched parent to tell.
 const ROOT_EVENTS: WatchFlags = EVENTS.union(WatchFlags::DELETE_SELF).union(WatchFlags::MOVE_SELF);
 const BUFFER_BYTES: usize = 64 * 1024;
+const OVERFLOW_NAMED: Duration = Duration::from_mins(1);
 
 pub struct Watcher {
     root: Arc<Root>,
@@ -47,6 +49,7 @@ pub struct Watcher {
     is_limit_named: AtomicBool,
     /// Some folder is without a watch.
     is_partial: AtomicBool,
+    overflow_named: Mutex<Option<Instant>>,
 }
 
 struct Inotify {
@@ -69,7 +72,7 @@ impl Watcher {
         };
         let is_partial = AtomicBool::new(inotify.is_none());
         let (watched, is_limit_named) = (Mutex::default(), AtomicBool::new(false));
-        Self { root, events, inotify, watched, is_limit_named, is_partial }
+        Self { root, events, inotify, watched, is_limit_named, is_partial, overflow_named: Mutex::default() }
     }
 
     /// Watches one folder (`None`: the root), also one that is watched already. `dir` is how it was opened by that name.
@@ -151,9 +154,22 @@ impl Watcher {
         }
     }
 
+    /// One line a minute, however often it happens.
+    fn name_overflow(&self) {
+        let mut named = self.overflow_named.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.is_none_or(|at| at.elapsed() >= OVERFLOW_NAMED) {
+            *named = Some(Instant::now());
+            tracing::info!(
+                "more changed at once than the watcher's queue holds: it overflowed and the whole folder is walked, so that nothing is missed \
+                 (fs.inotify.max_queued_events is its length)"
+            );
+        }
+    }
+
     /// `changed`: what this buffer has called so already.
     fn heard(&self, watch: i32, what: ReadFlags, name: &[u8], changed: &mut HashSet<SyncPath>) {
         if what.contains(ReadFlags::QUEUE_OVERFLOW) {
+            self.name_overflow();
             return self.events.send(Event::Overflow);
         }
         let mut watched = self.watched();

@@ -9,6 +9,9 @@ use std::fmt;
 pub struct ContentId(pub [u8; 32]);
 
 impl ContentId {
+    /// Of bytes that cannot be read: no bytes are known to hash to it.
+    pub const UNREADABLE: Self = Self([0; 32]);
+
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }

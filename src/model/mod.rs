@@ -3,6 +3,7 @@
 //! Plain data, no I/O, no clock. Imports nothing of this crate. Whatever can come from a peer
 //! validates itself when it is made, so that a value that exists is a value that is allowed.
 
+pub mod chunks;
 pub mod content;
 pub mod device;
 pub mod entry;
@@ -10,6 +11,7 @@ pub mod path;
 pub mod text;
 pub mod version;
 
+pub use chunks::{ChunkHash, ChunkSet, Chunks};
 pub use content::ContentId;
 pub use device::DeviceId;
 pub use entry::{Entry, FileTime, Kind, Mode};

@@ -4,7 +4,7 @@
 //! all contents follow the list, joined. Every count is held against the bytes that are there before room is made (P9).
 
 use super::frame::FrameError;
-use super::message::{Bucket, Change, Digest, Group, Want};
+use super::message::{Bucket, Change, Digest, Group, Held, SURVEY_PATHS, Want};
 use crate::model::version::COUNTER_LIMIT;
 use crate::model::{DeviceId, Entry, SyncPath};
 use bytes::Bytes;
@@ -83,6 +83,13 @@ impl Writer {
         }
     }
 
+    pub fn runs(&mut self, runs: &[(u32, u32)]) {
+        self.count(runs.len());
+        for run in runs {
+            self.put(run);
+        }
+    }
+
     pub fn changes(&mut self, changes: &[Change]) {
         self.count(changes.len());
         for change in changes {
@@ -106,6 +113,20 @@ impl Writer {
             self.put(&(id, bytes.as_ref().map(|bytes| bytes.len() as u32)));
         }
         self.contents_of(contents.iter().filter_map(|(_, bytes)| bytes.as_ref()));
+    }
+
+    pub fn paths(&mut self, paths: &[SyncPath]) {
+        self.count(paths.len());
+        for path in paths {
+            self.put(path);
+        }
+    }
+
+    pub fn held(&mut self, held: &[Held]) {
+        self.count(held.len());
+        for held in held {
+            self.put(held);
+        }
     }
 
     fn contents_of<'a>(&mut self, contents: impl Iterator<Item = &'a Bytes>) {
@@ -214,6 +235,11 @@ impl Reader {
         })
     }
 
+    /// Runs of chunks: the first, and how many. Whether a content has them is for its asker to say.
+    pub fn runs(&mut self) -> Result<Vec<(u32, u32)>, FrameError> {
+        self.list(MAX_ITEMS, 2, Self::take)
+    }
+
     pub fn changes(&mut self) -> Result<Vec<Change>, FrameError> {
         let listed = self.list(MAX_ITEMS, 40, |body| {
             let (path, entry) = body.entry()?;
@@ -238,6 +264,14 @@ impl Reader {
     pub fn contents(&mut self) -> Result<Vec<(u32, Option<Bytes>)>, FrameError> {
         let listed: Vec<(u32, Option<u32>)> = self.list(MAX_ITEMS, 2, Self::take)?;
         listed.into_iter().map(|(id, length)| Ok((id, self.content(length)?))).collect()
+    }
+
+    pub fn paths(&mut self) -> Result<Vec<SyncPath>, FrameError> {
+        self.list(SURVEY_PATHS, 2, Self::take)
+    }
+
+    pub fn held(&mut self) -> Result<Vec<Held>, FrameError> {
+        self.list(SURVEY_PATHS, 2, Self::take)
     }
 
     fn content(&mut self, length: Option<u32>) -> Result<Option<Bytes>, FrameError> {

@@ -6,7 +6,7 @@
 
 use super::body::{Reader, Writer};
 use super::message::{Digest, Message};
-use super::packet::{Ending, PIECE_BYTES, is_clean_name, is_short_text};
+use super::packet::{Ending, PIECE_BYTES, Part, is_clean_name, is_short_text};
 use super::zlib;
 use crate::model::version::COUNTER_LIMIT;
 use crate::model::{ContentId, DeviceId, SyncPath, text};
@@ -84,29 +84,103 @@ struct Head {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum HeadKind {
-    Known { counter: u64 },
-    Forget { device: DeviceId },
-    State { root: Hex<16>, pending: u64 },
+    Known {
+        counter: u64,
+    },
+    Forget {
+        device: DeviceId,
+    },
+    State {
+        root: Hex<16>,
+        pending: u64,
+    },
     Groups {},
     Buckets {},
-    Offer { more: bool },
-    Answer { more: bool },
+    Offer {
+        more: bool,
+    },
+    Answer {
+        more: bool,
+    },
     Changes {},
     Get {},
     Contents {},
-    Hello { protocol: u32, name: String, software: String, boot: u64, started: u64 },
-    Proof { mac: Hex<32> },
-    Ping { at: u64 },
-    Pong { at: u64, wall: u64 },
-    Fetch { stream: u32, path: SyncPath, content: ContentId, size: u64 },
-    Delta { stream: u32, path: SyncPath, content: ContentId, size: u64, base: ContentId, base_size: u64 },
-    Sign { stream: u32 },
-    Signature { stream: u32 },
-    Piece { stream: u32, offset: u64 },
-    Credit { stream: u32, bytes: u64 },
-    End { stream: u32, how: Ending },
-    Cancel { stream: u32 },
-    Bye { reason: String },
+    Survey {
+        id: u32,
+    },
+    Holdings {
+        id: u32,
+    },
+    Seek {
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+    },
+    Have {
+        content: ContentId,
+    },
+    Hello {
+        protocol: u32,
+        name: String,
+        software: String,
+        boot: u64,
+        started: u64,
+    },
+    Proof {
+        mac: Hex<32>,
+    },
+    Ping {
+        at: u64,
+    },
+    Pong {
+        at: u64,
+        wall: u64,
+    },
+    Fetch {
+        stream: u32,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+        #[serde(default, skip_serializing_if = "Part::is_whole")]
+        part: Part,
+    },
+    Delta {
+        stream: u32,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+        base: ContentId,
+        base_size: u64,
+    },
+    Sign {
+        stream: u32,
+    },
+    Signature {
+        stream: u32,
+    },
+    Piece {
+        stream: u32,
+        offset: u64,
+    },
+    Zeros {
+        stream: u32,
+        offset: u64,
+        count: u64,
+    },
+    Credit {
+        stream: u32,
+        bytes: u64,
+    },
+    End {
+        stream: u32,
+        how: Ending,
+    },
+    Cancel {
+        stream: u32,
+    },
+    Bye {
+        reason: String,
+    },
 }
 
 /// Bytes as hexadecimal digits in a head.
@@ -167,14 +241,15 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
         Packet::Proof { mac } => HeadKind::Proof { mac: Hex(*mac) },
         Packet::Ping { at } => HeadKind::Ping { at: *at },
         Packet::Pong { at, wall } => HeadKind::Pong { at: *at, wall: *wall },
-        Packet::Fetch { stream, path, content, size } => {
-            HeadKind::Fetch { stream: *stream, path: path.clone(), content: *content, size: *size }
+        Packet::Fetch { stream, path, content, size, part } => {
+            HeadKind::Fetch { stream: *stream, path: path.clone(), content: *content, size: *size, part: *part }
         }
         Packet::Delta { stream, path, content, size, base, base_size } => {
             let (path, content, base) = (path.clone(), *content, *base);
             HeadKind::Delta { stream: *stream, path, content, size: *size, base, base_size: *base_size }
         }
         Packet::Sign { stream } => HeadKind::Sign { stream: *stream },
+        Packet::Zeros { stream, offset, count } => HeadKind::Zeros { stream: *stream, offset: *offset, count: *count },
         Packet::Credit { stream, bytes } => HeadKind::Credit { stream: *stream, bytes: *bytes },
         Packet::End { stream, how } => HeadKind::End { stream: *stream, how: *how },
         Packet::Cancel { stream } => HeadKind::Cancel { stream: *stream },
@@ -218,9 +293,22 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
             body.wants(wants);
             HeadKind::Get {}
         }
+        Message::Seek { path, content, size } => HeadKind::Seek { path: path.clone(), content: *content, size: *size },
+        Message::Have { content, chunks } => {
+            body.runs(chunks);
+            HeadKind::Have { content: *content }
+        }
         Message::Contents { contents } => {
             body.contents(contents);
             HeadKind::Contents {}
+        }
+        Message::Survey { id, paths } => {
+            body.paths(paths);
+            HeadKind::Survey { id: *id }
+        }
+        Message::Holdings { id, held } => {
+            body.held(held);
+            HeadKind::Holdings { id: *id }
         }
     };
     (kind, body.finish())
@@ -318,7 +406,12 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
             message(Message::Changes { changes: body.changes()?, told })
         }
         HeadKind::Get {} => message(Message::Get { wants: body.wants()? }),
+        HeadKind::Seek { path, content, size } if size < 1 << 63 => message(Message::Seek { path, content, size }),
+        HeadKind::Seek { .. } => return Err(FrameError::Head("a size of 2^63 or more".to_owned())),
+        HeadKind::Have { content } => message(Message::Have { content, chunks: body.runs()? }),
         HeadKind::Contents {} => message(Message::Contents { contents: body.contents()? }),
+        HeadKind::Survey { id } => message(Message::Survey { id, paths: body.paths()? }),
+        HeadKind::Holdings { id } => message(Message::Holdings { id, held: body.held()? }),
         HeadKind::Hello { protocol, name, software, boot, started }
             if is_clean_name(&name) && is_short_text(&software) =>
         {
@@ -328,8 +421,8 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         HeadKind::Proof { mac } => Packet::Proof { mac: mac.0 },
         HeadKind::Ping { at } => Packet::Ping { at },
         HeadKind::Pong { at, wall } => Packet::Pong { at, wall },
-        HeadKind::Fetch { stream, path, content, size } if size < 1 << 63 => {
-            Packet::Fetch { stream, path, content, size }
+        HeadKind::Fetch { stream, path, content, size, part } if size < 1 << 63 => {
+            Packet::Fetch { stream, path, content, size, part }
         }
         HeadKind::Fetch { .. } => return Err(FrameError::Head("a size of 2^63 or more".to_owned())),
         HeadKind::Delta { stream, path, content, size, base, base_size } if size < 1 << 63 && base_size < 1 << 63 => {
@@ -339,6 +432,10 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         HeadKind::Sign { stream } => Packet::Sign { stream },
         HeadKind::Signature { stream } => Packet::Signature { stream, bytes: Bytes::new() },
         HeadKind::Piece { stream, offset } => Packet::Piece { stream, offset, bytes: Bytes::new() },
+        HeadKind::Zeros { stream, offset, count } if count > 0 && offset < 1 << 63 && count < 1 << 63 => {
+            Packet::Zeros { stream, offset, count }
+        }
+        HeadKind::Zeros { .. } => return Err(FrameError::Head("no zeros, or zeros beyond 2^63".to_owned())),
         HeadKind::Credit { stream, bytes } => Packet::Credit { stream, bytes },
         HeadKind::End { stream, how } => Packet::End { stream, how },
         HeadKind::Cancel { stream } => Packet::Cancel { stream },

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, Seen, Version};
-use crate::wire::message::{Change, MESSAGE_BYTES, Want};
+use crate::wire::message::{Change, Held, MESSAGE_BYTES, SURVEY_PATHS, Want};
 use crate::wire::split::split;
 use proptest::prelude::*;
 
@@ -68,6 +68,13 @@ fn any_message() -> impl Strategy<Value = Message> {
             Message::Known { counter, confirmed: confirmed.into_iter().map(|(n, c)| (device(n), c)).collect() }
         }),
         any::<u8>().prop_map(|n| Message::Forget { device: DeviceId([n; 32]) }),
+        (any::<u32>(), prop::collection::vec(path(), 0..9)).prop_map(|(id, paths)| Message::Survey { id, paths }),
+        (any::<u32>(), prop::collection::vec((prop::option::of(any::<[u8; 32]>()), any::<u32>()), 0..9)).prop_map(
+            |(id, list)| {
+                let held = |(hash, day): (Option<_>, _)| Held { content: hash.map(ContentId), day };
+                Message::Holdings { id, held: list.into_iter().map(held).collect() }
+            }
+        ),
         (any::<Digest>(), any::<u64>()).prop_map(|(root, pending)| Message::State { root, pending }),
         digests().prop_map(|groups| Message::Groups { groups }),
         prop::collection::vec((any::<u8>(), digests()), 0..3).prop_map(|groups| Message::Buckets { groups }),
@@ -81,6 +88,8 @@ fn any_message() -> impl Strategy<Value = Message> {
             Message::Get { wants: wants.into_iter().map(want).collect() }
         }),
         prop::collection::vec((any::<u32>(), bytes), 0..9).prop_map(|contents| Message::Contents { contents }),
+        prop::collection::vec((any::<u32>(), any::<u32>()), 0..9)
+            .prop_map(|chunks| Message::Have { content: ContentId([3; 32]), chunks }),
     ]
 }
 
@@ -100,7 +109,7 @@ fn any_packet() -> impl Strategy<Value = Packet> {
         1 => any::<u64>().prop_map(|at| Packet::Ping { at }),
         1 => any::<(u64, u64)>().prop_map(|(at, wall)| Packet::Pong { at, wall }),
         1 => (any::<u32>(), path(), any::<[u8; 32]>(), 0..1u64 << 63).prop_map(|(stream, path, hash, size)| {
-            Packet::Fetch { stream, path, content: ContentId(hash), size }
+            Packet::Fetch { stream, path, content: ContentId(hash), size, part: Part::Chunks { first: stream, count: 7 } }
         }),
         1 => (any::<u32>(), path(), any::<[u8; 32]>(), 0..1u64 << 63, 0..1u64 << 63)
             .prop_map(|(stream, path, hash, size, base_size)| {
@@ -238,8 +247,13 @@ fn the_error_about_a_head_carries_no_control_characters() {
 #[test]
 fn the_longest_path_fits_a_head() {
     let long = vec![vec![1; 255]; 16].join(&b'/');
-    let packet =
-        Packet::Fetch { stream: 1, path: SyncPath::new(&long[..4095]).unwrap(), content: ContentId([0; 32]), size: 1 };
+    let packet = Packet::Fetch {
+        stream: 1,
+        path: SyncPath::new(&long[..4095]).unwrap(),
+        content: ContentId([0; 32]),
+        size: 1,
+        part: Part::Whole,
+    };
     assert_eq!(round_trip(&packet), packet);
 }
 
@@ -284,4 +298,14 @@ fn all_buckets_of_all_groups_fit_one_frame() {
     let groups = (0..=255).map(|group| (group, vec![[group; 16]; 256])).collect();
     let packet = Packet::Message(Message::Buckets { groups });
     assert_eq!(round_trip(&packet), packet);
+}
+
+#[test]
+fn a_survey_of_too_many_paths_is_refused() {
+    let survey = |paths: usize| {
+        let path = SyncPath::new("f").unwrap();
+        encode(&Packet::Message(Message::Survey { id: 1, paths: vec![path; paths] })).to_vec().into()
+    };
+    assert!(decode_first(&survey(SURVEY_PATHS)).is_ok());
+    assert_eq!(decode_first(&survey(SURVEY_PATHS + 1)), Err(FrameError::Body("a count that it cannot hold")));
 }

@@ -9,6 +9,10 @@ pub const SMALL_FILE_BYTES: u64 = 128 * 1024;
 /// Senders fill a message up to this many bytes of entries and contents; a receiver accepts 2 MiB.
 pub const MESSAGE_BYTES: usize = 1024 * 1024;
 
+/// A survey names at most this many paths, and about this many bytes of them.
+pub const SURVEY_PATHS: usize = 1024;
+pub const SURVEY_BYTES: usize = 256 * 1024;
+
 /// A truncated BLAKE3 over winners.
 pub type Digest = [u8; 16];
 /// Which of the 65,536 buckets: the first two bytes of BLAKE3(path), big-endian.
@@ -43,6 +47,24 @@ pub enum Message {
     Get { wants: Vec<Want> },
     /// Answer to `Get`, in any order and any number of parts; `None`: not here (any more).
     Contents { contents: Vec<(u32, Option<Bytes>)> },
+    /// What of these files is on your disk? One at a time; `id` is echoed.
+    Survey { id: u32, paths: Vec<SyncPath> },
+    /// Answer to `Survey`: for each path, in its order.
+    Holdings { id: u32, held: Vec<Held> },
+    /// A large content is being fetched here: whoever holds it, or comes to hold some of its chunks, says `Have`.
+    Seek { path: SyncPath, content: ContentId, size: u64 },
+    /// Chunks of a content that was sought which are held here and verified: runs of the first and how many. Each adds to
+    /// what was said before.
+    Have { content: ContentId, chunks: Vec<(u32, u32)> },
+}
+
+/// What a machine has on disk at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Held {
+    /// `None`: no file, or one that it does not sync.
+    pub content: Option<ContentId>,
+    /// It was last hashed on this day (since 1970) or later; 0: not since it was found.
+    pub day: u32,
 }
 
 /// One changed path; `body` is its whole content where that is small and at hand. The bytes are not yet

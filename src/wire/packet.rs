@@ -49,6 +49,7 @@ pub enum Packet {
         path: SyncPath,
         content: ContentId,
         size: u64,
+        part: Part,
     },
     /// Asks for a large content by what differs from a `base` that the asker has. Its answer is pieces of a delta.
     Delta {
@@ -68,11 +69,17 @@ pub enum Packet {
         stream: u32,
         bytes: Bytes,
     },
-    /// `offset`: of the first byte in the content; pieces come in order.
+    /// `offset`: of the first byte in the content (or in its list); pieces come in order.
     Piece {
         stream: u32,
         offset: u64,
         bytes: Bytes,
+    },
+    /// A piece of nothing but zeros, of any length, that needs no credit: a hole in a sparse file.
+    Zeros {
+        stream: u32,
+        offset: u64,
+        count: u64,
     },
     /// The asker has room for this many more bytes.
     Credit {
@@ -108,11 +115,30 @@ impl Packet {
             Self::Sign { .. } => "sign",
             Self::Signature { .. } => "signature",
             Self::Piece { .. } => "piece",
+            Self::Zeros { .. } => "zeros",
             Self::Credit { .. } => "credit",
             Self::End { .. } => "end",
             Self::Cancel { .. } => "cancel",
             Self::Bye { .. } => "bye",
         }
+    }
+}
+
+/// What of a content is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    #[default]
+    Whole,
+    /// The hashes of its chunks, 32 bytes each, in pieces as if they were a content.
+    List,
+    /// So many chunks from the first one.
+    Chunks { first: u32, count: u32 },
+}
+
+impl Part {
+    pub(super) fn is_whole(&self) -> bool {
+        *self == Self::Whole
     }
 }
 

@@ -1,6 +1,7 @@
 //! Keeps messages below what a frame may hold: the one place that splits them.
 //!
-//! The parts say together what the whole said. `State`, `Groups` and `Buckets` are bounded by their nature.
+//! The parts say together what the whole said. `State`, `Groups` and `Buckets` are bounded by their nature, a `Survey` by who
+//! makes it.
 
 use super::body::MAX_ITEMS;
 use super::message::{Change, MESSAGE_BYTES, Message, Want};
@@ -28,11 +29,17 @@ pub fn split(message: Message) -> Vec<Message> {
         Message::Contents { contents } => {
             parts(contents, MESSAGE_BYTES, content_bytes, false, |contents, _| Message::Contents { contents })
         }
+        Message::Have { content, chunks } => {
+            parts(chunks, MESSAGE_BYTES, |_| 10, false, |chunks, _| Message::Have { content, chunks })
+        }
         whole @ (Message::Known { .. }
         | Message::Forget { .. }
         | Message::State { .. }
+        | Message::Seek { .. }
         | Message::Groups { .. }
-        | Message::Buckets { .. }) => vec![whole],
+        | Message::Buckets { .. }
+        | Message::Survey { .. }
+        | Message::Holdings { .. }) => vec![whole],
     }
 }
 
@@ -46,8 +53,12 @@ pub fn bytes_of(message: &Message) -> usize {
         Message::Offer { buckets, entries, .. } => 2 * buckets.len() + entries.iter().map(entry_bytes).sum::<usize>(),
         Message::Answer { entries, .. } => entries.iter().map(entry_bytes).sum(),
         Message::Changes { changes, told } => 32 * told.len() + changes.iter().map(change_bytes).sum::<usize>(),
+        Message::Seek { path, .. } => 128 + path.as_bytes().len(),
+        Message::Have { chunks, .. } => 128 + 10 * chunks.len(),
         Message::Get { wants } => wants.iter().map(want_bytes).sum(),
         Message::Contents { contents } => contents.iter().map(content_bytes).sum(),
+        Message::Survey { paths, .. } => paths.iter().map(|path| path.as_bytes().len() + 2).sum(),
+        Message::Holdings { held, .. } => 38 * held.len(),
     }
 }
 

@@ -55,6 +55,32 @@ impl Volume {
         self.mount(&[]);
     }
 
+    /// Bytes of the image change, from `old` to `new` of the same length: the disk rots below the file system, which does not know it. `old` must
+    /// be in the image once.
+    pub fn rot(&self, old: &[u8], new: &[u8]) {
+        use std::os::unix::fs::FileExt;
+        assert_eq!(old.len(), new.len());
+        run("sync", &["-f", path_text(self.path())]);
+        let image = fs::read(self.image.path()).expect("the image");
+        let first = old[0];
+        let starts = image.iter().enumerate().filter(|(_, byte)| **byte == first).map(|(at, _)| at);
+        let found: Vec<_> = starts.filter(|at| image[*at..].starts_with(old)).collect();
+        assert_eq!(found.len(), 1, "these bytes are in the image at {found:?}");
+        self.image.as_file().write_all_at(new, found[0] as u64).expect("write the image");
+    }
+
+    /// The file (its path below the mount) was changed last in 2020, as far as its inode says. Only on ext4; nothing may be open on it.
+    pub fn age(&self, files: &[&str]) {
+        run("umount", &[path_text(self.path())]);
+        for file in files {
+            for field in ["ctime", "mtime"] {
+                let set = format!("set_inode_field /{file} {field} 20200101000000");
+                run("debugfs", &["-w", "-R", &set, path_text(self.image.path())]);
+            }
+        }
+        self.mount(&[]);
+    }
+
     /// `mount -o remount,...`
     pub fn set(&self, option: &str) {
         run("mount", &["-o", &format!("remount,{option}"), path_text(self.path())]);

@@ -23,4 +23,6 @@ mod kill;
 mod mass;
 mod names;
 mod saving;
+mod scrub;
+mod transfers;
 mod watching;

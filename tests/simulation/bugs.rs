@@ -51,6 +51,8 @@ bugs! {
     SleepsThroughTicks: "timers beyond a second are forgotten",
     TrustsAnyFolder: "a folder that came back from a backup counts as known",
     ForgetsWhatWasInstalling: "the third column is not stored",
+    TakesRotForAnEdit: "a scrub takes rot for an edit",
+    ScrubsTheCache: "a scrub reads what is cached and not the disk",
 }
 
 impl Bug {
@@ -58,6 +60,7 @@ impl Bug {
     fn provoke(self, plan: &mut Plan) {
         match self {
             Self::TrustsAnyFolder => plan.restores = 2,
+            Self::TakesRotForAnEdit | Self::ScrubsTheCache => (plan.rots, plan.verifies) = (4, 4),
             Self::ReordersFrames => plan.latency_ns = 500 * MS,
             Self::ForgetsFailedFetches | Self::AcceptsAnyContent => plan.corrupt_permille = 500,
             Self::SkipsTheExchangeCheck => plan.disk_ns = 20 * MS,
@@ -148,6 +151,7 @@ fn sign(what: &str) -> Option<&'static str> {
         ("is lost", "a value is lost (P2)"),
         ("is back at", "a value that was done away with is back (P4)"),
         ("rests but does not say so", "it rests and does not know it"),
+        ("rotted elsewhere", "rot has spread (P8)"),
         ("a frame does not come back", "a frame that no peer would accept"),
         ("closes an honest peer's link", "an honest peer's link is closed"),
         ("panics", "the engine panics"),

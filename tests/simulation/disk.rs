@@ -75,6 +75,16 @@ impl Disk {
         }
     }
 
+    /// The bytes of a file change, here and on the platter, and nothing else does.
+    pub fn rot(&mut self, ino: Ino, data: &Data) {
+        for tree in std::iter::once(&mut self.live).chain([&mut self.durable]).chain(&mut self.journal) {
+            if tree.inodes.contains_key(&ino) {
+                tree.edit(ino).body = Body::File(data.clone());
+            }
+        }
+        self.platter.insert(ino, data.clone());
+    }
+
     /// `syncfs`.
     pub fn sync_all(&mut self) {
         let inos: Vec<Ino> = self.live.inodes.keys().copied().collect();

@@ -35,6 +35,10 @@ pub struct Ledger {
     pub overwrites: Vec<Overwrite>,
     /// On a disk after a crash, and not known to the index: whoever overwrites it before it is committed is not known either.
     unknown: BTreeSet<(NodeId, SyncPath, Value)>,
+    /// What rotted, and where.
+    rotten: BTreeMap<Value, BTreeSet<NodeId>>,
+    /// Of that, what a user moved, copied or touched, or said to be right: theirs by that.
+    adopted: BTreeSet<Value>,
     /// Versions that a node may mint at a path: one for each touch of its user.
     touches: BTreeMap<(NodeId, SyncPath), u32>,
 }
@@ -89,7 +93,26 @@ impl Ledger {
     pub fn touched(&mut self, node: NodeId, changes: &[PathChange]) {
         for change in changes {
             *self.touches.entry((node, change.path.clone())).or_default() += 1;
+            self.adopted.extend(value_after(change).filter(|value| self.rotten.contains_key(value)));
         }
+    }
+
+    /// The node's disk turned one value into another.
+    pub fn rotted(&mut self, node: NodeId, path: &SyncPath, from: Value, into: Value) {
+        self.excused.insert(from);
+        self.written.entry(into.clone()).or_insert_with(|| (node, path.clone()));
+        self.rotten.entry(into).or_default().insert(node);
+    }
+
+    /// A user of the node says that what is suspect at a path is right.
+    pub fn kept(&mut self, node: NodeId, path: &SyncPath, value: Option<Value>) {
+        *self.touches.entry((node, path.clone())).or_default() += 1;
+        self.adopted.extend(value);
+    }
+
+    /// Whether what comes to a node's folder rotted elsewhere.
+    pub fn is_foreign_rot(&self, node: NodeId, value: &Value) -> bool {
+        self.rotten.get(value).is_some_and(|nodes| !nodes.contains(&node)) && !self.adopted.contains(value)
     }
 
     /// Whether the node's user did something there that no version was minted for. `settled`: nothing is left to mint.
@@ -141,6 +164,9 @@ impl Ledger {
     pub fn found_anew(&mut self, node: NodeId, listing: &Listing) {
         for (path, (_, inode)) in listing {
             if let Some(value) = inode.value() {
+                if self.rotten.contains_key(&value) {
+                    self.adopted.insert(value.clone());
+                }
                 *self.placed.entry((path.clone(), value)).or_default() += 1;
             }
         }

@@ -8,10 +8,11 @@ use super::plan::{MS, SECOND};
 use super::tree::Data;
 use super::world::{Happening, World};
 use bytes::Bytes;
-use dirsyncd::engine::{Event, FetchError, FetchId, LinkId};
+use dirsyncd::engine::{Event, FetchError, FetchId, LinkId, RangeId};
 use dirsyncd::model::{ContentId, Entry, SyncPath};
 use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::Message;
+use dirsyncd::wire::packet::Part;
 
 pub enum Parcel {
     Up,
@@ -37,6 +38,18 @@ pub enum Parcel {
     },
     AnswerDelta {
         fetch: FetchId,
+        data: Option<Data>,
+    },
+    AskPart {
+        range: RangeId,
+        path: SyncPath,
+        content: ContentId,
+        size: u64,
+        part: Part,
+    },
+    AnswerPart {
+        range: RangeId,
+        part: Part,
         data: Option<Data>,
     },
 }
@@ -99,6 +112,7 @@ impl World {
         if self.has(Bug::LosesFrames) && self.rng.chance(50) {
             return;
         }
+        let message = self.perhaps_a_lie(message);
         let message = if self.has(Bug::DropsTheStampRule) { altered(message, &by_mtime) } else { message };
         let frame = frame::encode(&Packet::Message(message));
         self.send(from, Parcel::Frame(frame.to_vec().into()));
@@ -134,6 +148,12 @@ impl World {
                 self.tell(node, Event::DeltaAsked { link: id, stream, path, content, size, base, base_size });
             }
             (Parcel::AnswerDelta { fetch, data }, _) => self.delta_came(node, id, fetch, data),
+            (Parcel::AskPart { range, path, content, size, part }, _) => {
+                let stream = FetchId(range.0);
+                self.nodes[node].asked.insert((id, stream), part);
+                self.tell(node, Event::FetchAsked { link: id, stream, path, content, size });
+            }
+            (Parcel::AnswerPart { range, part, data }, _) => self.part_came(node, id, range, part, data),
         }
     }
 
@@ -221,6 +241,7 @@ impl World {
                 self.nodes[node].fetches.remove(&fetch);
                 self.tell(node, Event::FetchFailed { fetch, why: FetchError::LinkLost });
             }
+            self.lose_parts(node, id);
             if !down_first {
                 self.tell(node, Event::LinkDown { link: id });
             }

@@ -2,13 +2,15 @@
 
 use super::bugs::Bug;
 use super::disk::Disk;
+use super::parts::Partial;
 use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
 use super::tree::{Data, Ino, Tree};
 use dirsyncd::engine::{
-    Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, ServedFile, StageId,
+    Boot, Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, RangeId, ServedFile, StageId,
 };
-use dirsyncd::model::{DeviceId, FileTime, SyncPath};
+use dirsyncd::model::{ContentId, DeviceId, FileTime, SyncPath};
+use dirsyncd::wire::packet::Part;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// 2026-01-01, by a right clock.
@@ -28,6 +30,9 @@ pub struct Node {
     /// File times move on in steps of this (ns).
     tick_ns: u64,
     started: u64,
+    /// Power cuts so far, and whether boots count as later than every write.
+    pub boots: u128,
+    pub late_boots: bool,
 
     pub inbox: VecDeque<Event>,
     /// A turn is due, or its commit is.
@@ -47,6 +52,12 @@ pub struct Node {
     pub fetches: BTreeMap<FetchId, LinkId>,
     /// What deltas were asked for upon.
     pub bases: BTreeMap<FetchId, ServedFile>,
+    /// Parts of contents that were asked for: of whom, and of what.
+    pub ranges: BTreeMap<RangeId, (LinkId, ContentId)>,
+    /// What peers asked for as which stream.
+    pub asked: BTreeMap<(LinkId, FetchId), Part>,
+    /// They outlive a crash.
+    pub partials: BTreeMap<ContentId, Partial>,
     /// The folder, and the index with it.
     pub backup: Option<(Tree, Durable)>,
     /// Nothing more can be written.
@@ -73,6 +84,8 @@ impl Node {
             skew_ns,
             tick_ns,
             started: 0,
+            boots: 1,
+            late_boots: false,
             inbox: VecDeque::new(),
             busy: false,
             tick_due: None,
@@ -86,6 +99,9 @@ impl Node {
             next_stage: 0,
             fetches: BTreeMap::new(),
             bases: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            partials: BTreeMap::new(),
             backup: None,
             is_full: false,
             before_commit: Durable::default(),
@@ -114,13 +130,20 @@ impl Node {
         self.staging.clear();
         self.fetches.clear();
         self.bases.clear();
+        self.ranges.clear();
+        self.asked.clear();
+        self.partials.values_mut().for_each(Partial::crash);
     }
 
     pub fn boot(&mut self, time: u64, bug: Option<Bug>) {
         self.started = time;
         let name = format!("n{}", self.device.0[0] - 1);
         let config = Config { device: self.device, name, on_conflict: self.on_conflict };
-        self.engine = Some(Engine::new(config, Recorded::open(&self.durable, bug)));
+        let mut engine = Engine::new(config, Recorded::open(&self.durable, bug));
+        // Later than any write: whatever was hashed in this boot and changed since has rotted, and heals by itself.
+        let began = if self.late_boots { u64::MAX } else { 0 };
+        engine.booted(Boot { id: self.boots, began, marks_stores: self.late_boots });
+        self.engine = Some(engine);
     }
 
     /// Another device key, as after a clone or a roll-back was noticed.

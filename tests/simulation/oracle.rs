@@ -84,15 +84,7 @@ impl World {
 
     /// Waits until nothing is done any more, then checks everything.
     pub fn rest(&mut self) {
-        let healed = self.now;
-        let busy = |world: &Self| world.now - world.last_work < REST_NS || world.nodes.iter().any(|node| !node.is_up());
-        self.last_work = self.now;
-        while self.broken.is_none() && busy(self) {
-            if self.now - healed > REST_WITHIN_NS {
-                self.fail("no rest: something is still done long after the last fault".to_owned());
-            }
-            self.run_for(5 * SECOND);
-        }
+        self.rest_before_checking();
         if self.was_restored && self.is_something_nowhere() {
             self.broken = None;
             return;
@@ -105,6 +97,18 @@ impl World {
         }
         if self.broken.is_some() {
             (0..self.nodes.len()).for_each(|node| self.trace_tree(node));
+        }
+    }
+
+    pub fn rest_before_checking(&mut self) {
+        let healed = self.now;
+        let busy = |world: &Self| world.now - world.last_work < REST_NS || world.nodes.iter().any(|node| !node.is_up());
+        self.last_work = self.now;
+        while self.broken.is_none() && busy(self) {
+            if self.now - healed > REST_WITHIN_NS {
+                self.fail("no rest: something is still done long after the last fault".to_owned());
+            }
+            self.run_for(5 * SECOND);
         }
     }
 

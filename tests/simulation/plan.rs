@@ -48,6 +48,14 @@ pub struct Plan {
     pub full_disks: u64,
     /// Looks that fail.
     pub blind_permille: u64,
+    /// Files whose bytes change on the disk by themselves.
+    pub rots: u64,
+    /// Times at which somebody has everything hashed again.
+    pub verifies: u64,
+    /// Boots count as later than every write.
+    pub late_boots: bool,
+    /// Readings of a scrub that go wrong.
+    pub misread_permille: u64,
     pub user_ops: u64,
     /// How long users act, and things fail (ns).
     pub active_ns: u64,
@@ -81,6 +89,10 @@ impl Plan {
             clock_jumps: 0,
             full_disks: 0,
             blind_permille: 0,
+            rots: 0,
+            verifies: 0,
+            late_boots: false,
+            misread_permille: 0,
             user_ops: 0,
             active_ns: 0,
             early_ops: 0,
@@ -106,7 +118,19 @@ impl Plan {
             plan.add_faults(rng);
         }
         plan.tick_ns = *rng.pick(&[MS, 4 * MS, 4 * MS, SECOND]);
+        // By chance of its own, so that the rest of a seed stays what it was.
+        let mut own = Rng::new(rng.clone().next());
+        if own.chance(150) {
+            plan.add_rot(&mut own);
+        }
         plan
+    }
+
+    pub fn add_rot(&mut self, rng: &mut Rng) {
+        self.rots = 1 + rng.below(4);
+        self.verifies = rng.below(4);
+        self.late_boots = rng.chance(500);
+        self.misread_permille = if rng.chance(300) { 20 } else { 0 };
     }
 
     fn add_faults(&mut self, rng: &mut Rng) {

@@ -13,11 +13,11 @@ use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
 use super::users;
 use super::world::{Happening, World};
 use dirsyncd::engine::{
-    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Merge, Observed, Outcome, RootState, ServedFile,
-    Source, StageId, Stat, StatKind, Trouble, WalkId,
+    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Merge, Observed, Outcome, RangeId, RootState,
+    Scrubbed, ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
 use dirsyncd::model::path::IGNORE_FILE;
-use dirsyncd::model::{FileTime, Kind, SyncPath};
+use dirsyncd::model::{ContentId, FileTime, Kind, SyncPath};
 use dirsyncd::wire::message::{Message, SMALL_FILE_BYTES};
 use std::collections::VecDeque;
 
@@ -38,6 +38,8 @@ pub enum Step {
     InstallSync,
     SendContents { to: LinkId, files: Vec<(u32, Option<ServedFile>)> },
     Serve { to: LinkId, stream: FetchId, file: Option<ServedFile> },
+    Scrub { path: SyncPath, known: Stat },
+    ScrubEnd { path: SyncPath, known: Stat, content: ContentId },
     ServeDelta { to: LinkId, stream: FetchId, file: Option<ServedFile> },
     Answer(Event),
 }
@@ -67,6 +69,8 @@ impl World {
             Action::Merge { path, .. } => {
                 self.step_soon(node, quick, Step::Answer(Event::Merged { path, merge: Merge::Impossible }));
             }
+            Action::Scrub { path, known, .. } => self.step_soon(node, quick, Step::Scrub { path, known }),
+            Action::KeepSuspect { path, stat } => self.keep_suspect(node, &path, stat),
             Action::Discard(stage) => {
                 self.nodes[node].staging.remove(&stage);
             }
@@ -93,6 +97,20 @@ impl World {
             Action::CancelFetch { fetch } => {
                 self.nodes[node].fetches.remove(&fetch);
             }
+            Action::OpenPartial { fetch, content, size } => self.open_partial(node, fetch, content, size),
+            Action::FetchPart { range, from, path, content, size, part } => {
+                self.ask_part(node, range, from, Parcel::AskPart { range, path, content, size, part }, content);
+            }
+            Action::CancelPart { range } => {
+                self.nodes[node].ranges.remove(&range);
+            }
+            Action::FinishPartial { fetch, content } => self.finish_partial(node, fetch, content),
+            Action::ClosePartial { content, keep } => {
+                if !keep {
+                    self.nodes[node].partials.remove(&content);
+                }
+            }
+            Action::ServePartial { to, stream, content } => self.serve_partial(node, to, stream, content),
             Action::Serve { to, stream, file } => self.step_soon(node, quick, Step::Serve { to, stream, file }),
             Action::ServeDelta { to, stream, file, .. } => {
                 self.step_soon(node, quick, Step::ServeDelta { to, stream, file });
@@ -125,8 +143,67 @@ impl World {
             Step::InstallSync => self.install_sync(node),
             Step::SendContents { to, files } => self.send_contents(node, to, &files),
             Step::Serve { to, stream, file } => self.serve(node, to, stream, file.as_ref()),
+            Step::Scrub { path, known } => self.scrub(node, path, known),
+            Step::ScrubEnd { path, known, content } => self.scrub_end(node, path, known, content),
             Step::ServeDelta { to, stream, file } => self.serve_delta(node, to, stream, file.as_ref()),
             Step::Answer(event) => self.tell(node, event),
+        }
+    }
+
+    // Scrubbing.
+
+    fn scrub(&mut self, node: NodeId, path: SyncPath, known: Stat) {
+        let tell = |world: &mut Self, path, outcome| {
+            world.tell(node, Event::Scrubbed { path, stat: known, outcome });
+        };
+        if self.rng.chance(self.plan.blind_permille) {
+            let trouble = Trouble { cause: Cause::Other, text: "it cannot be opened".to_owned() };
+            return tell(self, path, Scrubbed::Failed(trouble));
+        }
+        let here = &mut self.nodes[node];
+        let found = here.disk.live.get(&path).filter(|(ino, inode)| inode.stat(*ino) == known);
+        let Some((ino, Body::File(data))) = found.map(|(ino, inode)| (ino, &inode.body)) else {
+            return tell(self, path, Scrubbed::Moved);
+        };
+        let content = data.content();
+        let claimed = here.durable.rows.get(&path).and_then(|row| row.disk.as_ref()).and_then(|disk| disk.entry.file());
+        let is_right = claimed.is_some_and(|(claimed, _)| claimed == content);
+        match self.bug {
+            Some(Bug::TakesRotForAnEdit) if !is_right => {
+                let now = self.nodes[node].file_time(self.now);
+                self.nodes[node].disk.change(|tree| {
+                    let inode = tree.edit(ino);
+                    (inode.mtime, inode.ctime) = (now, now);
+                });
+                return tell(self, path, Scrubbed::Moved);
+            }
+            Some(Bug::ScrubsTheCache) => {
+                let content = claimed.map_or(content, |(claimed, _)| claimed);
+                return self.step_soon(node, self.plan.disk_ns, Step::ScrubEnd { path, known, content });
+            }
+            _ => {}
+        }
+        let content = if self.rng.chance(self.plan.misread_permille) { ContentId::of(b"misread") } else { content };
+        self.step_soon(node, self.plan.disk_ns, Step::ScrubEnd { path, known, content });
+    }
+
+    fn scrub_end(&mut self, node: NodeId, path: SyncPath, known: Stat, content: ContentId) {
+        let is_same = self.nodes[node].disk.live.stat(&path) == Some(known);
+        let outcome = if is_same { Scrubbed::Read(content) } else { Scrubbed::Moved };
+        self.tell(node, Event::Scrubbed { path, stat: known, outcome });
+    }
+
+    fn keep_suspect(&mut self, node: NodeId, path: &SyncPath, stat: Stat) {
+        let now = self.now;
+        let disk = &mut self.nodes[node].disk;
+        let Some((ino, inode)) = disk.live.get(path).map(|(ino, inode)| (ino, Inode::clone(inode))) else { return };
+        if inode.stat(ino) == stat {
+            let copy = disk.change(|tree| {
+                let copy = tree.add(inode);
+                tree.history.insert(format!("{path}@suspect-{now}"), copy);
+                copy
+            });
+            disk.flush(copy.0);
         }
     }
 
@@ -311,6 +388,9 @@ impl World {
         if bug == Some(Bug::SwallowsEcho) {
             here.echo_until.insert(job.path.clone(), self.now + 200 * MS);
         }
+        if let Outcome::Done { .. } = &outcome {
+            self.check_rot(node, &job.path);
+        }
         if let (Outcome::Done { kept: Some(_), .. }, Some((stat, Some(value)))) = (&outcome, old) {
             self.check_replaced(node, &job.path, stat, &value);
         }
@@ -358,6 +438,9 @@ impl World {
 
     fn serve(&mut self, node: NodeId, to: LinkId, stream: FetchId, file: Option<&ServedFile>) {
         let data = file.and_then(|file| read(&self.nodes[node].disk.live, file));
+        if let Some(part) = self.nodes[node].asked.remove(&(to, stream)) {
+            return self.send(to, Parcel::AnswerPart { range: RangeId(stream.0), part, data });
+        }
         self.send(to, Parcel::Answer { fetch: stream, data });
     }
 
@@ -483,7 +566,7 @@ fn trouble(rng: &mut Rng, permille: u64) -> Option<Trouble> {
     rng.chance(permille).then(|| Trouble { cause: *rng.pick(&causes), text: "the disk is in trouble".to_owned() })
 }
 
-fn no_space() -> Trouble {
+pub fn no_space() -> Trouble {
     Trouble { cause: Cause::NoSpace, text: "no space left".to_owned() }
 }
 
@@ -529,6 +612,12 @@ fn swap(
     let old = tree.lookup(path);
     if job.source == Source::InPlace || (job.entry.is_directory() && tree.folder(Some(path)).is_some()) {
         let inode = tree.edit(old.ok_or(Outcome::Stale)?);
+        if let (Body::File(data), Kind::File { content, .. }) = (&inode.body, &job.entry.kind)
+            && data.content() != *content
+            && inode.mtime != job.entry.mtime
+        {
+            return Err(Outcome::NotItsContent);
+        }
         set_attributes(inode, job, time);
         return Ok((tree.stat(path), None));
     }

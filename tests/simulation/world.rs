@@ -13,7 +13,7 @@ use super::shell::Step;
 use super::trace::Trace;
 use super::tree::{Data, Ino, Value};
 use super::users::{self, Op};
-use dirsyncd::engine::{Action, Engine, Event, Trust};
+use dirsyncd::engine::{Action, CHUNKED_BYTES, Engine, Event, Trust};
 use dirsyncd::model::{ContentId, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,6 +66,10 @@ pub enum Happening {
     /// It crashes, and its index is gone.
     LoseIndex(NodeId),
     ClockJumps(NodeId),
+    /// Some file's bytes change on the disk.
+    Rot(NodeId),
+    /// Somebody has everything hashed again.
+    Verify(NodeId),
     Full {
         node: NodeId,
         is_full: bool,
@@ -117,6 +121,8 @@ impl World {
             bug: None,
             values: 0,
         };
+        let late_boots = world.plan.late_boots;
+        world.nodes.iter_mut().for_each(|node| node.late_boots = late_boots);
         (0..world.nodes.len()).for_each(|node| world.lay_anchor(node));
         world
     }
@@ -199,6 +205,8 @@ impl World {
                 self.nodes[node].skew_ns = plan::some_skew(&mut self.rng);
                 self.trace.note(self.now, format_args!("n{node}'s clock jumps"));
             }
+            Happening::Rot(node) => self.rot(node),
+            Happening::Verify(node) => self.verify(node),
             Happening::Full { node, is_full } => self.nodes[node].is_full = is_full,
             Happening::Crash { node, power } => self.crash(node, power),
         }
@@ -209,7 +217,7 @@ impl World {
     /// Bytes that nobody wrote before; now and then too many to travel with their entry.
     pub fn fresh(&mut self, node: NodeId) -> Data {
         self.values += 1;
-        let padding = if self.rng.chance(40) { 200_000 } else { 0 };
+        let padding = if self.rng.chance(40) { *self.rng.pick(&[200_000, CHUNKED_BYTES, 40 << 20]) } else { 0 };
         Data { text: format!("n{node}:{:05};", self.values).into(), padding }
     }
 
@@ -289,6 +297,7 @@ impl World {
             self.nodes[node].durable = self.nodes[node].before_commit.clone();
         }
         if power {
+            self.nodes[node].boots += 1;
             self.check_power_cut(node);
             // Programs die with the machine.
             self.queue.retain(|_, what| !matches!(what, Happening::Fill { node: n, .. } if *n == node));
@@ -461,6 +470,9 @@ impl World {
         self.plan_faults();
         self.run_until(self.now + active);
         self.heal();
+        if self.plan.rots > 0 {
+            self.settle_rot();
+        }
         self.rest();
     }
 
@@ -501,6 +513,14 @@ impl World {
             let node = self.rng.index(self.nodes.len());
             self.within(active, Happening::ClockJumps(node));
         }
+        for _ in 0..self.plan.rots {
+            let node = self.rng.index(self.nodes.len());
+            self.within(active, Happening::Rot(node));
+        }
+        for _ in 0..self.plan.verifies {
+            let node = self.rng.index(self.nodes.len());
+            self.within(active, Happening::Verify(node));
+        }
         for _ in 0..self.plan.full_disks {
             let node = self.rng.index(self.nodes.len());
             self.within(active, Happening::Full { node, is_full: true });
@@ -523,6 +543,7 @@ impl World {
         self.plan.corrupt_permille = 0;
         self.plan.trouble_permille = 0;
         self.plan.blind_permille = 0;
+        self.plan.misread_permille = 0;
         self.nodes.iter_mut().for_each(|node| node.is_full = false);
         for pair in 0..self.plan.pairs.len() {
             self.part(pair, false);

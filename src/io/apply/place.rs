@@ -246,6 +246,10 @@ impl Place<'_> {
         if !is_expected(Some(old), Some(&held)) {
             return Err(Outcome::Stale);
         }
+        // With another mtime, bytes that rotted would look like an edit, and spread (P8).
+        if old.kind == StatKind::File && held.mtime != self.change.mtime && !self.is_its_content(held.ino)? {
+            return Err(Outcome::NotItsContent);
+        }
         let inode = beneath::by_descriptor(&handle);
         let mut wanted = held;
         if old.kind != StatKind::Symlink && held.mode != self.change.mode {
@@ -274,13 +278,9 @@ impl Place<'_> {
 
     /// A write in the instant before the mtime was set left no trace in the stat: only the bytes tell (P5).
     fn check_not_written(&self, handle: &OwnedFd) -> Result<(), Outcome> {
-        let (Some(content), Ok(held)) = (self.change.content, beneath::facts(handle)) else { return Ok(()) };
+        let Ok(held) = beneath::facts(handle) else { return Ok(()) };
         let failed = |e| self.change.failed("read", e);
-        let Some((file, facts)) = beneath::regular(self.parent, self.name).map_err(failed)? else {
-            return Err(Outcome::Stale);
-        };
-        let is_same_inode = facts.stat.ino == held.stat.ino;
-        if is_same_inode && beneath::content_of(&file).is_ok_and(|(now, _)| now == content) {
+        if self.is_its_content(held.stat.ino)? {
             return Ok(());
         }
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
@@ -288,6 +288,15 @@ impl Place<'_> {
         rustix::fs::utimensat(rustix::fs::CWD, beneath::by_descriptor(handle), &times, AtFlags::empty())
             .map_err(failed)?;
         Err(Outcome::Stale)
+    }
+
+    /// Whether the file of this inode holds the bytes that are wanted; what is no file has none.
+    fn is_its_content(&self, ino: u64) -> Result<bool, Outcome> {
+        let Some(content) = self.change.content else { return Ok(true) };
+        let failed = |e| self.change.failed("read", e);
+        let found = beneath::regular(self.parent, self.name).map_err(failed)?;
+        let (file, _) = found.filter(|(_, facts)| facts.stat.ino == ino).ok_or(Outcome::Stale)?;
+        Ok(beneath::content_of(&file).is_ok_and(|(now, _)| now == content))
     }
 
     fn reserve(&self) -> Result<String, Outcome> {

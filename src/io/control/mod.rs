@@ -7,12 +7,14 @@
 mod conflicts;
 mod past;
 mod routes;
+pub mod verified;
+mod verify;
 pub mod view;
 
 use super::Events;
 use super::index::{Conflict, JournalLine, Wanted};
 use crate::engine::index::Row;
-use crate::engine::{Event, Status};
+use crate::engine::{Event, Status, Verification};
 use crate::model::{ContentId, DeviceId, SyncPath};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::{AtFlags, Mode};
@@ -32,6 +34,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub enum Request {
     Status(oneshot::Sender<Status>),
+    Verification(oneshot::Sender<Verification>),
     /// The row at `path`, if there is one.
     Row {
         path: SyncPath,

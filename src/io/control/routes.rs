@@ -3,7 +3,7 @@
 //! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields (`view.rs`).
 
 use super::view::{DeviceView, EntryView, ErrorView, ListView, LogView, StatusView};
-use super::{About, Handle, Request, World, conflicts, past};
+use super::{About, Handle, Request, World, conflicts, past, verify};
 use crate::engine::{DeviceStatus, Event};
 use crate::io::index::JOURNAL_LINES;
 use crate::model::SyncPath;
@@ -38,6 +38,9 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/conflicts", get(conflicts::list))
         .route("/v1/conflicts/diff", get(conflicts::diff))
         .route("/v1/conflicts/keep", post(conflicts::keep))
+        .route("/v1/verify", get(verify::show).post(verify::begin))
+        .route("/v1/verify/stop", post(verify::stop))
+        .route("/v1/verify/decide", post(verify::decide))
         .route("/v1/confirm", post(confirm))
         .route("/v1/forget", post(forget))
         .route("/v1/pause", post(pause))

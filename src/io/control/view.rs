@@ -5,7 +5,7 @@
 use super::{About, KeptFacts, LinkFacts};
 use crate::engine::index::{Counts, Row};
 use crate::engine::merge::label;
-use crate::engine::{DeviceStatus, PeerStatus, Status};
+use crate::engine::{DeviceStatus, PeerStatus, Status, TransferStatus};
 use crate::io::index::{Conflict, JournalLine, Sides};
 use crate::model::{DeviceId, Entry, Kind, SyncPath, text};
 use serde::{Deserialize, Serialize};
@@ -39,11 +39,40 @@ pub struct StatusView {
     pub bytes: u64,
     /// Paths whose newest version is not on disk here.
     pub pending: u64,
+    /// Large contents that are on their way here.
+    pub transfers: Vec<TransferView>,
+    /// Files that wait for their turn, and their bytes.
+    pub queued_files: u64,
+    pub queued_bytes: u64,
     pub peers: Vec<PeerView>,
     pub problems: Vec<PathNote>,
     pub under_way: Vec<PathNote>,
     /// Every device that was linked once and was not forgotten.
     pub devices: Vec<DeviceView>,
+}
+
+/// A large content that is on its way here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TransferView {
+    pub path: String,
+    /// The names of the machines that bring it.
+    pub from: Vec<String>,
+    /// Here, of `size`.
+    pub bytes: u64,
+    pub size: u64,
+    /// Over the last seconds.
+    pub bytes_a_second: u64,
+    /// At this rate; none while nothing comes.
+    pub seconds_left: Option<u64>,
+}
+
+impl TransferView {
+    fn of(transfer: TransferStatus) -> Self {
+        let TransferStatus { path, from, bytes, size, bytes_a_second } = transfer;
+        let seconds_left = size.saturating_sub(bytes).checked_div(bytes_a_second);
+        let from = from.iter().map(|name| text::escape(name.as_bytes())).collect();
+        Self { path: path.to_text(), from, bytes, size, bytes_a_second, seconds_left }
+    }
 }
 
 /// A device that deletions are remembered for.
@@ -249,6 +278,9 @@ impl StatusView {
             pending,
             peers: status.peers.iter().map(|peer| PeerView::new(peer, links)).collect(),
             problems: notes(status.problems),
+            transfers: status.transfers.into_iter().map(TransferView::of).collect(),
+            queued_files: status.queued_files,
+            queued_bytes: status.queued_bytes,
             under_way: notes(status.under_way),
             devices: status.devices.into_iter().map(DeviceView::from).collect(),
         }

@@ -79,7 +79,8 @@ impl Deltas {
                 match parts.recv() {
                     Err(mpsc::RecvError) => return Ok(None),
                     Ok(Part::End(Ending::Whole)) => break,
-                    Ok(Part::End(_)) => return Ok(Some(false)),
+                    // The link lets no zeros into a delta.
+                    Ok(Part::End(_) | Part::Zeros(_)) => return Ok(Some(false)),
                     Ok(Part::Bytes(bytes)) => {
                         patch.push(&bytes, assembly).map_err(Failed::of)?;
                         unspent += bytes.len() as u64;

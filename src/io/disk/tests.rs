@@ -248,7 +248,7 @@ fn the_root_is_checked_and_the_ignore_file_read_on_request() {
     std::fs::write(folder.at(".dirsyncignore"), "*.o\n").unwrap();
     folder.disk.run([Action::ReadIgnore]);
     assert!(matches!(folder.next(), Event::IgnoreRead(Some(text)) if text == b"*.o\n"));
-    assert!(!folder.disk.run([Action::CancelFetch { fetch: crate::engine::FetchId(1) }]).is_empty());
+    assert!(!folder.disk.run([Action::CancelFetch { fetch: FetchId(1) }]).is_empty());
 }
 
 #[test]

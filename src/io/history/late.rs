@@ -134,5 +134,6 @@ fn was_written_late(item: &Item) -> bool {
     let Some(Parsed { time_ns, reason, .. }) = parse(&item.name) else { return false };
     let stat = &item.facts.stat;
     let (mtime, ctime) = (stat.mtime.as_stamp(), stat.ctime.as_stamp());
-    stat.kind == StatKind::File && reason != Keep::Conflict && mtime > time_ns && mtime <= ctime
+    let is_loser = matches!(reason, Keep::Conflict | Keep::Suspect);
+    stat.kind == StatKind::File && !is_loser && mtime > time_ns && mtime <= ctime
 }

@@ -115,6 +115,11 @@ impl History {
         self.open_kept(name)?.map(|file| Ok(beneath::content_of(&file)?.0)).transpose()
     }
 
+    /// Where copies are made on their way in.
+    pub(super) fn stage(&self) -> &Arc<Stage> {
+        &self.stage
+    }
+
     /// Whether this is the name of something kept.
     pub(super) fn is_kept(&self, name: &str) -> io::Result<bool> {
         Ok(parse(name).is_some() && beneath::stat_at(self.root.history(), name.as_bytes())?.is_some())

@@ -57,6 +57,7 @@ pub(super) fn parse(name: &str) -> Option<Parsed<'_>> {
         "replaced" => Keep::Replaced,
         "deleted" => Keep::Deleted,
         "conflict" => Keep::Conflict,
+        "suspect" => Keep::Suspect,
         _ => return None,
     };
     Some(Parsed { time_ns, reason, path: parts.next()? })
@@ -67,6 +68,7 @@ pub(super) fn word(reason: Keep) -> &'static str {
         Keep::Replaced => "replaced",
         Keep::Deleted => "deleted",
         Keep::Conflict => "conflict",
+        Keep::Suspect => "suspect",
     }
 }
 

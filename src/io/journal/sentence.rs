@@ -34,6 +34,18 @@ pub(super) fn line(report: &Report) -> Line {
         Report::Received { path, entry, from, wire_bytes, took_ns } => {
             (Level::Info, "received", received(path, entry, &escaped(from), *wire_bytes, *took_ns))
         }
+        Report::Fetching { path, from, bytes: came, size } => {
+            let (came, size) = (bytes(*came), bytes(*size));
+            (Level::Info, "fetching", format!("fetching '{path}' from {}: {came} of {size} so far", names(from)))
+        }
+        Report::BadSource { path, peer } => {
+            let text = format!(
+                "what {} sent of '{path}' is not what it should be: it is not asked for it again; if the file was not just changed \
+                 there, look at that machine's disk and memory",
+                escaped(peer)
+            );
+            (Level::Warn, "bad_source", text)
+        }
         // With nobody there, the peers learn of it when they come.
         Report::Sent { to, path, .. } if to.is_empty() => {
             (Level::Debug, "changed", format!("'{path}' changed; no machine is linked to be told"))
@@ -101,6 +113,28 @@ pub(super) fn line(report: &Report) -> Line {
             );
             (Level::Warn, "held", text)
         }
+        Report::Suspect { path, unreadable, heals } => (Level::Warn, "suspect", suspect(path, *unreadable, *heals)),
+        Report::Healed { path } => (Level::Info, "healed", format!("'{path}' holds again what it should")),
+        Report::Kept { path } => {
+            (Level::Info, "kept", format!("'{path}' is right as it is: what was suspect is a new version"))
+        }
+        Report::ReadWrongly { path } => {
+            let text = format!(
+                "'{path}' was read wrongly once, and rightly after that: the memory, or the way to the disk, is not to be trusted"
+            );
+            (Level::Warn, "read_wrongly", text)
+        }
+        Report::Verified { files, bytes: size, found, passed_over, took_ns } => {
+            let mut what = format!("{} ({})", counted(*files, "file", "files"), bytes(*size));
+            if *passed_over > 0 {
+                what = format!("{what} and passed over {} in use", count(*passed_over));
+            }
+            let text = match found {
+                0 => format!("verified {what} in {}: all is as it should be", duration(*took_ns)),
+                found => format!("verified {what}: {} suspect, see 'dirsync status'", counted(*found, "is", "are")),
+            };
+            (Level::Info, "verified", text)
+        }
         Report::Confirmed => (Level::Info, "confirmed", "confirmed: what was held goes ahead".to_owned()),
         Report::NewDevice { why } => {
             let text = format!(
@@ -134,6 +168,22 @@ pub(super) fn line(report: &Report) -> Line {
         }
     };
     Line { level, kind, path: path(report).map(|path| path.as_bytes().to_vec()), peer: peer(report), text }
+}
+
+fn suspect(path: &SyncPath, unreadable: bool, heals: bool) -> String {
+    let what = if unreadable {
+        format!("the disk cannot read '{path}'")
+    } else {
+        format!("'{path}' does not hold what it did, and nothing says that it was written")
+    };
+    if heals {
+        return format!("{what}: it rotted; it is fetched again, and what was found goes to history");
+    }
+    let why = if unreadable { "look after the disk" } else { "it rotted, or a program wrote through a mapping" };
+    format!(
+        "{what}: {why}; it is told to nobody until you say 'dirsync verify --heal PATH' (fetch it again) or 'dirsync verify --keep PATH' \
+         (it is right as it is)"
+    )
 }
 
 fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns: u64) -> String {
@@ -184,7 +234,11 @@ fn path(report: &Report) -> Option<&SyncPath> {
         | Report::Sent { path, .. }
         | Report::Conflict { path, .. }
         | Report::Merged { path, .. }
-        | Report::LeftAlone { path, .. } => Some(path),
+        | Report::LeftAlone { path, .. }
+        | Report::Suspect { path, .. }
+        | Report::Healed { path }
+        | Report::Kept { path }
+        | Report::ReadWrongly { path } => Some(path),
         Report::Problem { path, .. } | Report::Solved { path } => path.as_ref(),
         _ => None,
     }

@@ -9,7 +9,7 @@ use crate::io::delta::{self, Asked, Wanted};
 use crate::io::transfer::{Fetching, MAX_STREAMS, Serving};
 use crate::model::{ContentId, SyncPath};
 use crate::wire::frame::{self, Packet};
-use crate::wire::packet::{Ending, PIECE_BYTES};
+use crate::wire::packet::{Ending, PIECE_BYTES, Part};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -79,7 +79,7 @@ impl Link {
         }
         match gate.serving.entry(stream) {
             Entry::Occupied(_) => return Err(Closing::Broke("a stream's number used twice".to_owned())),
-            Entry::Vacant(free) => free.insert(Arc::default()),
+            Entry::Vacant(free) => free.insert((Arc::default(), Part::Whole, size)),
         };
         if !gate.is_down {
             let (link, stream) = (self.id, FetchId(stream));
@@ -91,7 +91,7 @@ impl Link {
     /// The engine's answer to `DeltaAsked`; a thread makes the delta.
     pub fn serve_delta(self: &Arc<Self>, stream: FetchId, asked: Option<Asked>) {
         let stream = stream.0;
-        let Some(serving) = self.gate().serving.get(&stream).map(Arc::clone) else { return };
+        let Some((serving, ..)) = self.gate().serving.get(&stream).cloned() else { return };
         let link = Arc::clone(self);
         self.world.runtime.spawn_blocking(move || {
             let how = asked.map_or(Ending::NotHere, |asked| link.send_delta(stream, &asked, &serving));

@@ -1,0 +1,250 @@
+//! What the linked machines hold: some paths at a time are named to all of them, and their answers counted.
+//!
+//! Nothing is read for it: a machine says what its disk column says, and since which day that was hashed again. Answers are counted against what was
+//! asked, and what is kept of them is bounded (P9). Deliberately not here: hashing (`scrub.rs`).
+
+use super::Engine;
+use super::event::LinkId;
+use super::index::{Index, Row};
+use super::local::PAGE;
+use crate::model::{ContentId, DeviceId, SyncPath};
+use crate::wire::message::{Held, Message, SURVEY_BYTES, SURVEY_PATHS};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Files that are named, of those that are not whole everywhere.
+const NAMED_FILES: usize = 1000;
+
+/// One linked machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineTally {
+    pub device: DeviceId,
+    pub name: String,
+    /// Its link ended before it had answered everything.
+    pub is_gone: bool,
+    /// Files that it holds as they should be.
+    pub verified: u64,
+    /// Of those, the longest ago that one was hashed there, to the day (since 1970); 0: not since it was found.
+    pub oldest_day: u32,
+    /// Files with other contents.
+    pub mismatched: u64,
+    pub missing: u64,
+}
+
+/// A file that is not as it should be on some machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileHeld {
+    pub path: SyncPath,
+    /// This machine holds it as it should be.
+    pub here: bool,
+    /// Names of machines.
+    pub verified: Vec<String>,
+    pub mismatched: Vec<String>,
+    pub missing: Vec<String>,
+}
+
+/// What a survey found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tally {
+    pub machines: Vec<MachineTally>,
+    /// How many files are whole on so many machines, this one among them.
+    pub holders: BTreeMap<u64, u64>,
+    /// At most 1,000.
+    pub files: Vec<FileHeld>,
+}
+
+#[derive(Default)]
+pub(super) struct Survey {
+    last_id: u32,
+    under_way: Option<UnderWay>,
+}
+
+struct UnderWay {
+    below: Option<SyncPath>,
+    cursor: Option<SyncPath>,
+    /// What was asked last, and who has not answered.
+    page: Vec<Asked>,
+    is_last: bool,
+    waits_for: BTreeSet<LinkId>,
+    /// In the order of `tally.machines`.
+    links: Vec<LinkId>,
+    tally: Tally,
+}
+
+/// A file that machines were asked for, and who holds it.
+struct Asked {
+    path: SyncPath,
+    content: ContentId,
+    here: bool,
+    /// By machine; `None`: no answer.
+    held: Vec<Option<Holding>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holding {
+    Verified,
+    Mismatched,
+    Missing,
+}
+
+impl Survey {
+    pub fn stop(&mut self) {
+        self.under_way = None;
+    }
+
+    pub fn tally(&self) -> Option<Tally> {
+        self.under_way.as_ref().map(|survey| survey.tally.clone())
+    }
+}
+
+impl<I: Index> Engine<I> {
+    pub(super) fn begin_survey(&mut self, below: Option<SyncPath>) {
+        let links: Vec<LinkId> = self.sessions.keys().copied().collect();
+        let machine = |link: &LinkId| MachineTally {
+            device: self.sessions[link].device,
+            name: self.sessions[link].name.clone(),
+            is_gone: false,
+            verified: 0,
+            oldest_day: u32::MAX,
+            mismatched: 0,
+            missing: 0,
+        };
+        let tally = Tally { machines: links.iter().map(machine).collect(), ..Tally::default() };
+        let (page, waits_for) = (Vec::new(), BTreeSet::new());
+        self.survey.under_way = Some(UnderWay { below, cursor: None, page, is_last: false, waits_for, links, tally });
+        self.survey_next();
+    }
+
+    /// Asks for the next paths, or ends.
+    fn survey_next(&mut self) {
+        let Some(mut survey) = self.survey.under_way.take() else { return };
+        loop {
+            self.fill_page(&mut survey);
+            let links: Vec<_> = survey.links.iter().copied().filter(|link| self.sessions.contains_key(link)).collect();
+            if !survey.page.is_empty() && !links.is_empty() {
+                self.survey.last_id = self.survey.last_id.wrapping_add(1);
+                let paths = survey.page.iter().map(|asked| asked.path.clone()).collect();
+                survey.waits_for = links.iter().copied().collect();
+                self.survey.under_way = Some(survey);
+                return self.send(links, Message::Survey { id: self.survey.last_id, paths });
+            }
+            survey.count_page();
+            if survey.is_last {
+                for machine in &mut survey.tally.machines {
+                    machine.oldest_day = if machine.verified == 0 { 0 } else { machine.oldest_day };
+                }
+                return self.over_with(Some(survey.tally));
+            }
+        }
+    }
+
+    fn fill_page(&self, survey: &mut UnderWay) {
+        let rows = self.index.below(survey.below.as_ref(), survey.cursor.as_ref(), PAGE.min(SURVEY_PATHS - 1));
+        survey.is_last = rows.len() < PAGE.min(SURVEY_PATHS - 1);
+        let itself = survey.below.clone().filter(|_| survey.cursor.is_none());
+        let itself = itself.and_then(|path| Some((path.clone(), self.index.get(&path)?)));
+        let mut bytes = 0;
+        for (path, row) in itself.into_iter().chain(rows) {
+            if bytes >= SURVEY_BYTES {
+                survey.is_last = false;
+                return;
+            }
+            survey.cursor = Some(path.clone());
+            if let Some((content, _)) = row.winner.file() {
+                bytes += path.as_bytes().len();
+                let here = content_held(&row) == Some(content);
+                survey.page.push(Asked { path, content, here, held: vec![None; survey.links.len()] });
+            }
+        }
+    }
+
+    /// A peer asks what is here.
+    pub(super) fn surveyed_by(&mut self, link: LinkId, id: u32, paths: &[SyncPath]) {
+        let held = |path: &SyncPath| {
+            let row = self.index.get(path).filter(|_| !self.covers(path, false));
+            Held { content: row.as_ref().and_then(content_held), day: self.scrub.day(path) }
+        };
+        let held = paths.iter().map(held).collect();
+        self.send(vec![link], Message::Holdings { id, held });
+    }
+
+    /// What a peer says that it holds.
+    pub(super) fn holdings_came(&mut self, link: LinkId, id: u32, held: &[Held]) {
+        let Some(survey) = self.survey.under_way.as_mut().filter(|_| id == self.survey.last_id) else { return };
+        if !survey.waits_for.remove(&link) {
+            return self.close(link, "holdings that were not asked for");
+        }
+        if held.len() != survey.page.len() {
+            survey.waits_for.insert(link);
+            return self.close(link, "holdings of other paths than were asked for");
+        }
+        survey.take(link, held);
+        self.survey_is_answered();
+    }
+
+    /// A link ended.
+    pub(super) fn survey_without(&mut self, link: LinkId) {
+        let Some(survey) = self.survey.under_way.as_mut() else { return };
+        if let Some(n) = survey.links.iter().position(|known| *known == link) {
+            survey.tally.machines[n].is_gone = true;
+        }
+        if survey.waits_for.remove(&link) {
+            self.survey_is_answered();
+        }
+    }
+
+    fn survey_is_answered(&mut self) {
+        if let Some(survey) = self.survey.under_way.as_mut().filter(|survey| survey.waits_for.is_empty()) {
+            survey.count_page();
+            self.survey_next();
+        }
+    }
+}
+
+impl UnderWay {
+    fn take(&mut self, link: LinkId, held: &[Held]) {
+        let Some(n) = self.links.iter().position(|known| *known == link) else { return };
+        let machine = &mut self.tally.machines[n];
+        for (asked, held) in self.page.iter_mut().zip(held) {
+            let holding = match held.content {
+                Some(content) if content == asked.content => Holding::Verified,
+                Some(_) => Holding::Mismatched,
+                None => Holding::Missing,
+            };
+            match holding {
+                Holding::Verified => {
+                    machine.verified += 1;
+                    machine.oldest_day = machine.oldest_day.min(held.day);
+                }
+                Holding::Mismatched => machine.mismatched += 1,
+                Holding::Missing => machine.missing += 1,
+            }
+            asked.held[n] = Some(holding);
+        }
+    }
+
+    fn count_page(&mut self) {
+        for Asked { path, here, held, .. } in std::mem::take(&mut self.page) {
+            let are = |what: Holding| held.iter().filter(|held| **held == Some(what)).count() as u64;
+            *self.tally.holders.entry(u64::from(here) + are(Holding::Verified)).or_default() += 1;
+            let is_whole = here && are(Holding::Mismatched) + are(Holding::Missing) == 0;
+            if !is_whole && self.tally.files.len() < NAMED_FILES {
+                let machines = &self.tally.machines;
+                let names = |what: Holding| {
+                    let those = machines.iter().zip(&held).filter(|(_, held)| **held == Some(what));
+                    those.map(|(machine, _)| machine.name.clone()).collect()
+                };
+                let (verified, mismatched) = (names(Holding::Verified), names(Holding::Mismatched));
+                let missing = names(Holding::Missing);
+                self.tally.files.push(FileHeld { path, here, verified, mismatched, missing });
+            }
+        }
+    }
+}
+
+/// What is on disk, as far as it is a file.
+fn content_held(row: &Row) -> Option<ContentId> {
+    row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content)
+}
+
+#[cfg(test)]
+mod tests;

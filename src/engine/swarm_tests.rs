@@ -1,0 +1,191 @@
+//! The swarm as a table of what is asked of whom, and as many machines that fetch from each other.
+
+use super::*;
+use crate::model::chunks::CHUNK_BYTES;
+use rstest::rstest;
+
+const SEED: LinkId = LinkId(1);
+const OTHER: LinkId = LinkId(2);
+const THIRD: LinkId = LinkId(3);
+
+/// Of so many chunks, with the list here.
+fn swarm(chunks: u32) -> Swarm {
+    let mut swarm = Swarm::new(0, Chunks::of(u64::from(chunks) * CHUNK_BYTES));
+    swarm.listed = true;
+    swarm
+}
+
+/// Asks for all that may be asked for; numbers ranges from `next`.
+fn ask_all(swarm: &mut Swarm, now: u64, next: &mut u32) -> Vec<(RangeId, Ask)> {
+    std::iter::from_fn(|| {
+        let ask = swarm.next()?;
+        *next += 1;
+        swarm.asking(now, RangeId(*next), ask);
+        Some((RangeId(*next), ask))
+    })
+    .collect()
+}
+
+fn bring(swarm: &mut Swarm, now: u64, range: RangeId, ask: Ask) {
+    for chunk in ask.first..ask.first + ask.count {
+        swarm.came(now, range, chunk);
+    }
+    swarm.ended(now, range, Ok(()));
+}
+
+#[test]
+fn of_one_source_a_content_comes_in_order_with_a_full_window() {
+    let mut swarm = swarm(100);
+    swarm.add_source(0, SEED);
+    let mut next = 0;
+    let asks = ask_all(&mut swarm, 0, &mut next);
+    let told: Vec<_> = asks.iter().map(|(_, ask)| (ask.first, ask.count)).collect();
+    assert_eq!(told, (0..8).map(|n| (n * 4, 4)).collect::<Vec<_>>());
+    bring(&mut swarm, 1, asks[0].0, asks[0].1);
+    assert_eq!(ask_all(&mut swarm, 1, &mut next)[0].1, Ask { from: SEED, first: 32, count: 4 });
+}
+
+#[test]
+fn until_the_list_is_here_only_one_is_asked() {
+    let mut swarm = swarm(100);
+    (swarm.listed, swarm.is_alone) = (false, true);
+    swarm.add_source(0, SEED);
+    swarm.add_source(0, OTHER);
+    let asks = ask_all(&mut swarm, 0, &mut 0);
+    assert!(!asks.is_empty() && asks.iter().all(|(_, ask)| ask.from == SEED));
+}
+
+#[rstest]
+#[case::alone("what only a whole holder has comes first", &[(SEED, None), (OTHER, Some((0, 2)))], SEED, 2)]
+#[case::rare("what two have comes before what three have", &[(OTHER, Some((0, 6))), (THIRD, Some((0, 3)))], OTHER, 3)]
+fn the_rarest_comes_first(
+    #[case] why: &str,
+    #[case] holders: &[(LinkId, Option<(u32, u32)>)],
+    #[case] of: LinkId,
+    #[case] first: u32,
+) {
+    let mut swarm = swarm(6);
+    for (link, some) in holders {
+        match some {
+            Some(run) => swarm.has(0, *link, &[*run]).unwrap(),
+            None => swarm.add_source(0, *link),
+        }
+    }
+    assert_eq!(swarm.pick(of), Some(first), "{why}");
+}
+
+#[test]
+fn a_source_that_brings_nothing_gives_up_to_others_and_a_lone_one_is_waited_for() {
+    let mut swarm = swarm(4);
+    swarm.add_source(0, SEED);
+    let asks = ask_all(&mut swarm, 0, &mut 0);
+    assert_eq!((swarm.stalled(100 * SECOND), swarm.due()), (vec![], None));
+    swarm.add_source(100 * SECOND, OTHER);
+    assert_eq!(swarm.stalled(100 * SECOND), asks.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+    let again = ask_all(&mut swarm, 100 * SECOND, &mut 10);
+    assert!(again.iter().any(|(_, ask)| ask.from == OTHER));
+    // Each time it is waited for longer.
+    swarm.came(104 * SECOND, again[0].0, again[0].1.first);
+    assert!(swarm.stalled(104 * SECOND).is_empty());
+    assert!(swarm.due().is_some_and(|due| due > 104 * SECOND));
+}
+
+#[test]
+fn what_a_source_did_not_bring_is_asked_of_another_and_a_wrong_one_is_asked_no_more() {
+    let mut swarm = swarm(8);
+    swarm.add_source(0, SEED);
+    swarm.add_source(0, OTHER);
+    let asks = ask_all(&mut swarm, 0, &mut 0);
+    let (range, ask) = *asks.iter().find(|(_, ask)| ask.from == SEED).unwrap();
+    assert_eq!(swarm.ended(1, range, Err(&FetchError::Corrupt)), Some(SEED));
+    for (range, ask) in asks.iter().filter(|(_, ask)| ask.from == OTHER) {
+        bring(&mut swarm, 1, *range, *ask);
+    }
+    let again = ask_all(&mut swarm, 1, &mut 100);
+    assert!(again.iter().all(|(_, ask)| ask.from == OTHER));
+    assert!(again.iter().any(|(_, again)| again.first == ask.first));
+    assert!(swarm.has(2, SEED, &[(0, 8)]).is_ok());
+    assert_eq!(swarm.list_source(), Some(OTHER));
+}
+
+#[test]
+fn a_peer_that_says_it_has_what_it_has_not_is_asked_three_times() {
+    let mut swarm = swarm(8);
+    for time in 0..3 {
+        swarm.has(time, SEED, &[(0, 8)]).unwrap();
+        let asks = ask_all(&mut swarm, time, &mut (100 * time as u32));
+        assert!(!asks.is_empty());
+        for (range, _) in asks {
+            swarm.ended(time, range, Err(&FetchError::NotHere));
+        }
+    }
+    swarm.has(9, SEED, &[(0, 8)]).unwrap();
+    assert_eq!(swarm.next(), None);
+    assert!(swarm.starves(9));
+}
+
+#[test]
+fn chunks_that_no_content_has_are_refused() {
+    let mut swarm = swarm(8);
+    for runs in [&[(0, 9)][..], &[(8, 1)], &[(0, 0)], &[(u32::MAX, 1)], &[(1, 3), (2, 1)], &[(3, 1), (0, 1)]] {
+        assert!(swarm.has(0, SEED, runs).is_err(), "{runs:?}");
+    }
+    assert!(swarm.has(0, SEED, &[(0, 1), (1, 1), (4, 4)]).is_ok());
+}
+
+#[test]
+fn nothing_left_and_nobody_there_starve_in_their_time() {
+    let mut swarm = swarm(8);
+    assert!(swarm.starves(0));
+    swarm.has(0, SEED, &[(0, 2)]).unwrap();
+    for (range, ask) in ask_all(&mut swarm, 0, &mut 0) {
+        bring(&mut swarm, 1, range, ask);
+    }
+    assert!(!swarm.starves(2) && swarm.starves(1 + STARVES_NS));
+    swarm.resume(20 * SECOND, &[(2, 6)]);
+    assert!(swarm.is_whole() && !swarm.starves(100 * SECOND));
+    assert_eq!(swarm.bytes_here(), 8 * CHUNK_BYTES);
+}
+
+/// Four machines fetch 128 chunks that a fifth holds; in each round every machine sends at most four chunks, and news travel at once.
+#[test]
+fn the_first_holder_sends_each_chunk_about_once() {
+    const CHUNKS: u32 = 128;
+    let mut swarms: Vec<Swarm> = (0..4)
+        .map(|turn| {
+            let mut swarm = swarm(CHUNKS);
+            swarm.set_turn(turn, 4);
+            swarm.add_source(0, LinkId(0));
+            swarm
+        })
+        .collect();
+    let (mut next, mut sent, mut rounds) = (0, [0; 5], 0);
+    let mut waiting: Vec<(usize, RangeId, Ask)> = Vec::new();
+    while swarms.iter().any(|swarm| !swarm.is_whole()) {
+        rounds += 1;
+        for (n, swarm) in swarms.iter_mut().enumerate() {
+            waiting.extend(ask_all(swarm, rounds, &mut next).into_iter().map(|(range, ask)| (n, range, ask)));
+        }
+        // A machine's line is shared by those who ask.
+        let mut room = [[1; 4]; 5];
+        let (served, later): (Vec<_>, Vec<_>) = waiting.drain(..).partition(|(to, _, ask)| {
+            let room = &mut room[ask.from.0 as usize][*to];
+            let fits = *room >= ask.count;
+            *room -= if fits { ask.count } else { 0 };
+            fits
+        });
+        waiting = later;
+        assert!(!served.is_empty(), "they wait for each other");
+        for (n, range, ask) in served {
+            sent[ask.from.0 as usize] += ask.count;
+            bring(&mut swarms[n], rounds, range, ask);
+            for (other, swarm) in swarms.iter_mut().enumerate().filter(|(other, _)| *other != n) {
+                assert_ne!(other, n);
+                swarm.has(rounds, LinkId(n as u64 + 1), &[(ask.first, ask.count)]).unwrap();
+            }
+        }
+    }
+    assert!(sent[0] <= CHUNKS * 3 / 2, "the machines sent {sent:?} chunks of {CHUNKS} in {rounds} rounds");
+    assert_eq!(sent.iter().sum::<u32>(), 4 * CHUNKS);
+    assert!(rounds <= u64::from(CHUNKS) / 4 * 3 / 2, "{rounds} rounds");
+}

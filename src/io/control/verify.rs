@@ -1,0 +1,87 @@
+//! The routes of `dirsync verify`: begin, ask how far it is, stop, and decide about what was found.
+//!
+//! May import `engine` and `model`. Deliberately not here: the names of the fields (`verified.rs`).
+
+use super::Request;
+use super::routes::{Answer, Refusal, Shared};
+use super::verified::VerifyView;
+use crate::engine::{Decision, Event, Verification, Verify};
+use crate::model::SyncPath;
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use serde::{Deserialize, Serialize};
+
+/// A person waits for it: as fast as most disks read.
+const BYTES_A_SECOND: u64 = 500 << 20;
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct VerifyQuery {
+    pub path: Option<SyncPath>,
+    #[serde(default)]
+    pub peers: bool,
+    pub bytes_a_second: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct DecideQuery {
+    pub path: SyncPath,
+    pub choice: Decision,
+}
+
+pub(super) async fn show(State(shared): State<Shared>) -> Answer<VerifyView> {
+    Ok(Json(VerifyView::from(verification(&shared).await?)))
+}
+
+/// Begins, or joins the one that is under way if it is the same.
+pub(super) async fn begin(
+    State(shared): State<Shared>,
+    query: Result<Json<VerifyQuery>, JsonRejection>,
+) -> Answer<VerifyView> {
+    let Json(VerifyQuery { path, peers, bytes_a_second }) = query?;
+    let known = verification(&shared).await?;
+    match known.run.filter(|run| !run.is_over) {
+        Some(run) if run.below != path => {
+            let of = run.below.map_or("everything".to_owned(), |path| format!("'{path}'"));
+            let why = format!("{of} is being verified now; wait for it, or stop it with 'dirsync verify --stop'");
+            return Err(Refusal::malformed(why));
+        }
+        Some(_) => {}
+        None => {
+            if let Some(path) = path.clone() {
+                let row = shared.handle.ask(|answer| Request::Row { path: path.clone(), answer }).await;
+                if row.ok_or_else(Refusal::busy)?.is_none() {
+                    return Err(Refusal::unknown(format!("'{path}' is not known here; is it ignored, or never was?")));
+                }
+            }
+            let bytes_a_second = bytes_a_second.unwrap_or(BYTES_A_SECOND).max(1);
+            order(&shared, Event::Verify(Verify { below: path, bytes_a_second, peers })).await?;
+        }
+    }
+    show(State(shared)).await
+}
+
+pub(super) async fn stop(State(shared): State<Shared>) -> Answer<VerifyView> {
+    order(&shared, Event::StopVerifying).await?;
+    show(State(shared)).await
+}
+
+pub(super) async fn decide(
+    State(shared): State<Shared>,
+    query: Result<Json<DecideQuery>, JsonRejection>,
+) -> Answer<VerifyView> {
+    let Json(DecideQuery { path, choice }) = query?;
+    if !verification(&shared).await?.suspects.iter().any(|suspect| suspect.path == path) {
+        return Err(Refusal::unknown(format!("'{path}' is not suspect; 'dirsync status' lists what is")));
+    }
+    order(&shared, Event::Decide { path, decision: choice }).await?;
+    show(State(shared)).await
+}
+
+async fn verification(shared: &Shared) -> Result<Verification, Refusal> {
+    shared.handle.ask(Request::Verification).await.ok_or_else(Refusal::busy)
+}
+
+async fn order(shared: &Shared, event: Event) -> Result<(), Refusal> {
+    shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)
+}

@@ -1,0 +1,439 @@
+//! Parts of large contents over one link: chunks and lists that are asked for, and those that are served.
+//!
+//! What comes is hashed chunk by chunk as it is written. What is asked of us is served in its order, two parts at a time, so that
+//! chunks are whole soon. May import `engine`'s values, `wire` and `model`. Deliberately not here: which chunks are
+//! asked of whom, and which contents may be served (the engine decides).
+
+use super::Link;
+use crate::engine::{Event, FetchError, FetchId, LinkId, RangeId, ServedFile, Trouble};
+use crate::io::partial::{Partial, Verdict};
+use crate::io::transfer::{self, Fetching, Part as Came, Serving, Span, Squeezer};
+use crate::model::chunks::ChunkHasher;
+use crate::model::{ChunkHash, Chunks, ContentId, SyncPath};
+use crate::wire::frame::{self, Packet};
+use crate::wire::packet::{Ending, FIRST_CREDIT_BYTES, Part};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// Parts that are read and sent at a time.
+const AT_ONCE: usize = 2;
+/// Credit is granted in such steps (bytes).
+const GRANT_BYTES: u64 = 1024 * 1024;
+/// Contents that a link remembers to have served (P9).
+const ACCOUNTS: usize = 64;
+/// After so long without a part, a content's account is closed.
+const IDLE: Duration = Duration::from_secs(3);
+
+/// Where a part comes from.
+pub(super) enum Origin {
+    File(ServedFile),
+    Partial(Arc<Partial>),
+}
+
+impl Link {
+    /// Asks the peer for chunks or a list; a thread takes what comes.
+    pub fn fetch_part(self: &Arc<Self>, range: RangeId, path: SyncPath, content: ContentId, size: u64, part: Part) {
+        let (stream, chunks) = (range.0, Chunks::of(size));
+        let span = match part {
+            Part::Chunks { first, count } => chunks.span(first, count),
+            Part::List => Some((0, 32 * u64::from(chunks.count()))),
+            Part::Whole => None,
+        };
+        let (partial, Some((from, length))) = (self.world.staging.partial(&content), span) else {
+            return self.tell_end(range, FetchError::NotHere);
+        };
+        let Some(partial) = partial.filter(|partial| partial.chunks().size() == size) else {
+            return self.tell_end(range, FetchError::NotHere);
+        };
+        let (fetching, parts) = Fetching::of_part(from, length);
+        {
+            let mut gate = self.gate();
+            if gate.is_down {
+                drop(gate);
+                return self.tell_end(range, FetchError::LinkLost);
+            }
+            gate.fetches.insert(stream, fetching);
+            self.outbox.packet(&Packet::Fetch { stream, path, content, size, part });
+        }
+        let link = Arc::clone(self);
+        self.world.runtime.spawn_blocking(move || {
+            let result = match part {
+                Part::Chunks { first, count } => link.take_chunks(&partial, range, first, count, &parts),
+                _ => link.take_list(&partial, range, length, &parts),
+            };
+            if let Some(result) = result {
+                link.part_ended(range, result);
+            }
+        });
+    }
+
+    fn tell_end(&self, range: RangeId, why: FetchError) {
+        self.world.events.send(Event::RangeEnded { range, how: Err(why), wire_bytes: 0 });
+    }
+
+    /// Tells the engine, unless the part was cancelled or has failed.
+    /// `event` is made of what came over the wire since the last.
+    fn tell_part(&self, range: RangeId, event: impl FnOnce(u64) -> Event) {
+        let mut gate = self.gate();
+        let is_down = gate.is_down;
+        if let Some(fetching) = gate.fetches.get_mut(&range.0).filter(|fetching| !fetching.answered && !is_down) {
+            self.world.events.send(event(std::mem::take(&mut fetching.wire_bytes)));
+        }
+    }
+
+    fn take_chunks(
+        &self,
+        partial: &Partial,
+        range: RangeId,
+        first: u32,
+        count: u32,
+        parts: &mpsc::Receiver<Came>,
+    ) -> Option<Result<(), FetchError>> {
+        let came = |chunk| self.tell_part(range, |wire_bytes| Event::ChunkCame { range, chunk, wire_bytes });
+        let mut taker = Taker::new(partial, self.id, first, count, came);
+        let mut unspent = 0;
+        loop {
+            let taken = match parts.recv() {
+                Err(mpsc::RecvError) => return None,
+                Ok(Came::End(Ending::Whole)) => {
+                    partial.write_back(first, count);
+                    return Some(Ok(()));
+                }
+                Ok(Came::End(_)) => return Some(Err(FetchError::NotHere)),
+                Ok(Came::Bytes(bytes)) => {
+                    unspent += bytes.len() as u64;
+                    taker.take(&Given::Bytes(&bytes))
+                }
+                Ok(Came::Zeros(zeros)) => taker.take(&Given::Zeros(zeros)),
+            };
+            if let Err(why) = taken {
+                return Some(Err(why));
+            }
+            if unspent >= GRANT_BYTES && taker.left + unspent > FIRST_CREDIT_BYTES {
+                self.grant(range.0, unspent);
+                unspent = 0;
+            }
+        }
+    }
+
+    fn take_list(
+        &self,
+        partial: &Partial,
+        range: RangeId,
+        length: u64,
+        parts: &mpsc::Receiver<Came>,
+    ) -> Option<Result<(), FetchError>> {
+        let mut bytes = Vec::with_capacity(length as usize);
+        loop {
+            match parts.recv() {
+                Err(mpsc::RecvError) => return None,
+                Ok(Came::Bytes(more)) => bytes.extend_from_slice(&more),
+                // No hash is zeros; this one is refused below.
+                Ok(Came::Zeros(zeros)) => bytes.resize(bytes.len() + zeros as usize, 0),
+                Ok(Came::End(Ending::Whole)) => break,
+                Ok(Came::End(_)) => return Some(Err(FetchError::NotHere)),
+            }
+        }
+        let list = bytes.as_chunks::<32>().0.to_vec();
+        let Some(bad) = partial.list_came(list) else { return Some(Err(FetchError::Corrupt)) };
+        self.tell_part(range, |_| Event::ListCame { range, bad });
+        Some(Ok(()))
+    }
+
+    /// Tells the engine how it ended, unless that was said already.
+    fn part_ended(&self, range: RangeId, how: Result<(), FetchError>) {
+        let stream = range.0;
+        let mut gate = self.gate();
+        let Some(fetching) = gate.fetches.get_mut(&stream).filter(|fetching| !fetching.answered) else { return };
+        fetching.answered = true;
+        fetching.abandon();
+        self.world.events.send(Event::RangeEnded { range, how, wire_bytes: fetching.wire_bytes });
+        if fetching.ended {
+            gate.fetches.remove(&stream);
+        } else {
+            self.outbox.packet(&Packet::Cancel { stream });
+        }
+    }
+
+    /// Whether the part was this link's. Nothing more is told of it.
+    pub fn cancel_part(&self, range: RangeId) -> bool {
+        let stream = range.0;
+        let mut gate = self.gate();
+        let Some(fetching) = gate.fetches.get_mut(&stream).filter(|fetching| !fetching.answered) else { return false };
+        fetching.answered = true;
+        fetching.abandon();
+        if fetching.ended {
+            gate.fetches.remove(&stream);
+        } else {
+            self.outbox.packet(&Packet::Cancel { stream });
+        }
+        true
+    }
+
+    /// The engine's answer to a peer that asks for a content which is on its way here.
+    pub fn serve_partial(self: &Arc<Self>, stream: FetchId, content: &ContentId) {
+        let Some((serving, part, size)) = self.gate().serving.get(&stream.0).cloned() else { return };
+        let partial = self.world.staging.partial(content).filter(|partial| partial.chunks().size() == size);
+        match (partial, part) {
+            (Some(partial), Part::Chunks { first, count }) if partial.may_serve(first, count) => {
+                self.serve_part(stream.0, part, serving, Origin::Partial(partial));
+            }
+            _ => self.serve(stream, None),
+        }
+    }
+
+    /// Waits for its turn, then reads and sends.
+    pub(super) fn serve_part(self: &Arc<Self>, stream: u32, part: Part, serving: Arc<Serving>, origin: Origin) {
+        let link = Arc::clone(self);
+        self.world.runtime.spawn(async move {
+            let Ok(turn) = Arc::clone(&link.served.turns).acquire_owned().await else { return };
+            let sending = tokio::task::spawn_blocking(move || {
+                let how = link.send_part(stream, part, &serving, &origin);
+                link.gate().serving.remove(&stream);
+                let _ = link.outbox.pieces.blocking_send(frame::encode(&Packet::End { stream, how }));
+                drop(turn);
+            });
+            let _ = sending.await;
+        });
+    }
+
+    fn send_part(&self, stream: u32, part: Part, serving: &Serving, origin: &Origin) -> Ending {
+        match (part, origin) {
+            (Part::Chunks { first, count }, Origin::File(file)) => {
+                let Some((from, size)) = Chunks::of(file.size).span(first, count) else { return Ending::NotHere };
+                let opened = match transfer::open(&*self.world.served, file) {
+                    Ok(opened) => opened,
+                    Err(how) => return how,
+                };
+                let mut squeezer = self.served.begin(file);
+                let mut wire_bytes = 0;
+                let how = transfer::send_span(&opened, Span { stream, from, size }, serving, &mut squeezer, |frame| {
+                    wire_bytes += frame.len() as u64;
+                    self.outbox.pieces.blocking_send(frame).is_ok()
+                });
+                let is_whole = how == Ending::Whole && transfer::is_unchanged(&opened, &file.stat);
+                let sent = if is_whole { size } else { 0 };
+                self.served.sent(&self.name, &file.content, sent, wire_bytes, squeezer);
+                if how == Ending::Whole && !is_whole { Ending::Changed } else { how }
+            }
+            (Part::Chunks { first, count }, Origin::Partial(partial)) => {
+                let Some((from, size)) = partial.chunks().span(first, count) else { return Ending::NotHere };
+                let span = Span { stream, from, size };
+                let send = |frame| self.outbox.pieces.blocking_send(frame).is_ok();
+                transfer::send_span(partial.file(), span, serving, &mut Squeezer::rarely(), send)
+            }
+            (Part::List, Origin::File(file)) => self.send_list(stream, serving, file),
+            _ => Ending::NotHere,
+        }
+    }
+
+    fn send_list(&self, stream: u32, serving: &Serving, file: &ServedFile) -> Ending {
+        let opened = match transfer::open(&*self.world.served, file) {
+            Ok(opened) => opened,
+            Err(how) => return how,
+        };
+        match self.world.served.list(file, &opened) {
+            Ok(Some(list)) => {
+                let bytes = Bytes::from(list.as_flattened().to_vec());
+                transfer::send_bytes(&bytes, stream, serving, |frame| self.outbox.pieces.blocking_send(frame).is_ok())
+            }
+            Ok(None) => Ending::Changed,
+            Err(error) => {
+                tracing::warn!("'{}' cannot be read for a peer: {error}", file.path);
+                Ending::Unreadable
+            }
+        }
+    }
+}
+
+/// What comes of a range, for one chunk after the other. Dropped in the midst of one, it gives that up.
+struct Taker<'a, F: FnMut(u32)> {
+    partial: &'a Partial,
+    from: LinkId,
+    came: F,
+    chunk: u32,
+    /// Bytes to come of the range, and where the next one belongs.
+    left: u64,
+    offset: u64,
+    hasher: ChunkHasher,
+    /// The chunk is ours to write; else what comes of it is passed over.
+    is_ours: Option<bool>,
+}
+
+enum Given<'a> {
+    Bytes(&'a [u8]),
+    Zeros(u64),
+}
+
+impl Given<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Zeros(count) => *count,
+        }
+    }
+
+    fn split(&self, at: u64) -> (Given<'_>, Given<'_>) {
+        match self {
+            Self::Bytes(bytes) => {
+                let (first, rest) = bytes.split_at(at as usize);
+                (Given::Bytes(first), Given::Bytes(rest))
+            }
+            Self::Zeros(count) => (Given::Zeros(at), Given::Zeros(count - at)),
+        }
+    }
+}
+
+impl<'a, F: FnMut(u32)> Taker<'a, F> {
+    fn new(partial: &'a Partial, from: LinkId, first: u32, count: u32, came: F) -> Self {
+        let (offset, left) = partial.chunks().span(first, count).unwrap_or_default();
+        Self { partial, from, came, chunk: first, left, offset, hasher: ChunkHasher::at(offset), is_ours: None }
+    }
+
+    fn take(&mut self, given: &Given<'_>) -> Result<(), FetchError> {
+        let chunks = self.partial.chunks();
+        let end = chunks.offset(self.chunk) + chunks.len(self.chunk);
+        let (part, rest) = given.split(given.len().min(end - self.offset));
+        self.take_of_chunk(&part).map_err(FetchError::Staging)?;
+        self.offset += part.len();
+        self.left = self.left.saturating_sub(part.len());
+        if self.offset == end {
+            self.end_chunk()?;
+        }
+        if rest.len() > 0 { self.take(&rest) } else { Ok(()) }
+    }
+
+    fn take_of_chunk(&mut self, part: &Given<'_>) -> Result<(), Trouble> {
+        let is_ours = match self.is_ours {
+            Some(is_ours) => is_ours,
+            None => *self.is_ours.insert(self.partial.claim(self.chunk)?),
+        };
+        if !is_ours {
+            return Ok(());
+        }
+        match part {
+            Given::Bytes(bytes) => {
+                self.hasher.update(bytes);
+                self.partial.write(self.offset, bytes)
+            }
+            Given::Zeros(count) => {
+                self.hasher.zeros(*count);
+                self.partial.write_zeros(self.offset, *count)
+            }
+        }
+    }
+
+    fn end_chunk(&mut self) -> Result<(), FetchError> {
+        let chunk = self.chunk;
+        let hash: ChunkHash = if self.is_ours == Some(true) { self.hasher.finish() } else { [0; 32] };
+        let is_ours = self.is_ours.take();
+        self.chunk += 1;
+        self.hasher = ChunkHasher::at(self.partial.chunks().offset(self.chunk));
+        if is_ours == Some(true) {
+            match self.partial.written(chunk, hash, self.from).map_err(FetchError::Staging)? {
+                Verdict::Held => (self.came)(chunk),
+                Verdict::Wrong => return Err(FetchError::Corrupt),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<F: FnMut(u32)> Drop for Taker<'_, F> {
+    fn drop(&mut self) {
+        if self.is_ours == Some(true) {
+            self.partial.release(self.chunk);
+        }
+    }
+}
+
+/// What this link serves in parts: whose turn it is, and what was sent of which content, for the log.
+pub(super) struct ServedParts {
+    turns: Arc<Semaphore>,
+    accounts: Mutex<BTreeMap<ContentId, Account>>,
+}
+
+impl Default for ServedParts {
+    fn default() -> Self {
+        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), accounts: Mutex::default() }
+    }
+}
+
+struct Account {
+    path: SyncPath,
+    size: u64,
+    sent: u64,
+    wire_bytes: u64,
+    began: Instant,
+    last: Instant,
+    squeezer: Squeezer,
+}
+
+impl ServedParts {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ContentId, Account>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of how the content shrinks.
+    fn begin(&self, file: &ServedFile) -> Squeezer {
+        let mut accounts = self.lock();
+        let now = Instant::now();
+        let account = accounts.entry(file.content).or_insert_with(|| Account {
+            path: file.path.clone(),
+            size: file.size,
+            sent: 0,
+            wire_bytes: 0,
+            began: now,
+            last: now,
+            squeezer: Squeezer::default(),
+        });
+        account.last = now;
+        account.squeezer.clone()
+    }
+
+    fn sent(&self, to: &str, content: &ContentId, bytes: u64, wire_bytes: u64, squeezer: Squeezer) {
+        let mut accounts = self.lock();
+        let Some(account) = accounts.get_mut(content) else { return };
+        account.sent += bytes;
+        account.wire_bytes += wire_bytes;
+        account.last = Instant::now();
+        account.squeezer = squeezer;
+        if account.sent >= account.size
+            && let Some(account) = accounts.remove(content)
+        {
+            account.say(to);
+        }
+        if accounts.len() > ACCOUNTS {
+            accounts.pop_first();
+        }
+    }
+
+    /// Closes the accounts of contents that nobody asks for any more.
+    pub fn say_idle(&self, to: &str) {
+        let idle = self.lock().extract_if(.., |_, account| account.last.elapsed() >= IDLE).collect::<Vec<_>>();
+        for (_, account) in idle {
+            account.say(to);
+        }
+    }
+
+    pub fn say_all(&self, to: &str) {
+        for account in std::mem::take(&mut *self.lock()).values() {
+            account.say(to);
+        }
+    }
+}
+
+impl Account {
+    fn say(&self, to: &str) {
+        let Self { path, size, sent, wire_bytes, .. } = self;
+        let ms = (self.last - self.began).as_millis();
+        if sent == size {
+            tracing::info!("sent '{path}' to {to}: {size} bytes, {wire_bytes} on the wire, {ms} ms");
+        } else if *sent > 0 {
+            tracing::info!("sent '{path}' to {to}: {sent} of {size} bytes, {wire_bytes} on the wire, {ms} ms");
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! Contents that come in chunks: `.dirsync/staging/part-<id>`, and beside each a log of the chunks that it holds.
+//!
+//! A chunk counts once its hash is in the log, and after a start only if its bytes still have that hash: neither a kill nor
+//! a power cut makes a wrong byte count. What is kept for another try goes after 7 days, or when the disk is nearly full.
+//! May import `engine`'s values and `model`. Deliberately not here: who is asked for what (`engine`), sockets, and installing.
+
+use super::beneath;
+use super::fail::{self, Point};
+use super::partial_log::{Log, Record};
+use super::root::Root;
+use super::stage::{self, Bulk, Stage, StageError};
+use super::trouble::{errno, trouble};
+use crate::engine::{LinkId, StageId, Trouble};
+use crate::model::chunks::ChunkHasher;
+use crate::model::{ChunkHash, ChunkSet, Chunks, ContentId, text};
+use rustix::fd::AsFd;
+use rustix::fs::{AtFlags, FallocateFlags, OFlags};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+const PREFIX: &str = "part-";
+const LOG: &str = ".log";
+/// What is kept for another try stays for so long.
+const KEPT: Duration = Duration::from_hours(7 * 24);
+/// Kept open for another try, at most; others are looked at again when that comes (P9).
+const KEPT_OPEN: usize = 16;
+/// Zeros are left out in blocks of this many bytes.
+const BLOCK_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = 256 * 1024;
+
+/// All that is on its way in chunks.
+#[derive(Debug)]
+pub struct Partials {
+    root: Arc<Root>,
+    stage: Arc<Stage>,
+    known: Mutex<BTreeMap<ContentId, Arc<Partial>>>,
+}
+
+/// One content: a file that holds some of its chunks.
+#[derive(Debug)]
+pub struct Partial {
+    content: ContentId,
+    chunks: Chunks,
+    file: File,
+    state: Mutex<State>,
+    /// Zeros need no writing: what was not written is a hole.
+    has_holes: AtomicBool,
+    /// While it is being fetched.
+    bulk: Mutex<Option<Bulk>>,
+}
+
+#[derive(Debug)]
+struct State {
+    held: Vec<Option<Held>>,
+    writing: BTreeSet<u32>,
+    list: Option<Vec<ChunkHash>>,
+    log: Log,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    hash: ChunkHash,
+    /// Who sent it in this run.
+    from: Option<LinkId>,
+}
+
+/// What became of a chunk that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the list's, or there is none yet.
+    Held,
+    Wrong,
+}
+
+impl Partials {
+    pub fn new(root: Arc<Root>, stage: Arc<Stage>) -> Self {
+        let partials = Self { root, stage, known: Mutex::default() };
+        partials.tidy(SystemTime::now().checked_sub(KEPT));
+        partials
+    }
+
+    /// One that is being fetched, or waits to be installed.
+    pub fn get(&self, content: &ContentId) -> Option<Arc<Partial>> {
+        self.lock().get(content).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ContentId, Arc<Partial>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes place for a content, or takes up what an earlier try left.
+    pub fn open(&self, content: ContentId, size: u64) -> Result<Arc<Partial>, Trouble> {
+        if self.stage.check_room().is_err() {
+            self.tidy(None);
+            self.stage.check_room()?;
+        }
+        if let Some(partial) = self.get(&content) {
+            if partial.chunks.size() == size {
+                partial.begin(&self.stage);
+                return Ok(partial);
+            }
+            // No two sizes have one id: somebody lied, and what came for the lie is of no use.
+            self.close(&content, false);
+        }
+        let opened =
+            fail::at(Point::FetchCreate).map_err(io::Error::from).and_then(|()| self.open_files(content, size));
+        let partial = opened.map_err(|e| trouble("stage what arrives for", None, errno(&e)))?;
+        partial.begin(&self.stage);
+        let partial = Arc::new(partial);
+        self.lock().insert(content, Arc::clone(&partial));
+        Ok(partial)
+    }
+
+    fn open_files(&self, content: ContentId, size: u64) -> io::Result<Partial> {
+        let (chunks, name) = (Chunks::of(size), name(&content));
+        let staging = self.root.staging();
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW;
+        let old = match beneath::open(staging, name.as_bytes(), flags) {
+            Ok(file) => Some(File::from(file)),
+            Err(Errno::NOENT) => None,
+            Err(e) => return Err(e.into()),
+        };
+        let file = match old {
+            Some(file) if beneath::facts(&file)?.stat.size == size => {
+                let log = beneath::open(staging, log_name(&content).as_bytes(), flags | OFlags::APPEND).map(File::from);
+                if let Ok((log, records)) = log.map_err(io::Error::from).and_then(|log| Log::read(log, content, size)) {
+                    return Ok(Partial::resume(content, chunks, file, log, &records));
+                }
+                file
+            }
+            Some(file) => file,
+            None => beneath::create(staging, &name)?,
+        };
+        file.set_len(0)?;
+        file.set_len(size)?;
+        let _ = rustix::fs::unlinkat(staging, log_name(&content), AtFlags::empty());
+        let log = Log::begin(beneath::create(staging, &log_name(&content))?, content, size)?;
+        Ok(Partial::new(content, chunks, file, log))
+    }
+
+    /// All chunks are here: the content gets a name in staging, and is served from there until it is closed.
+    pub fn finish(&self, content: &ContentId) -> Result<StageId, StageError> {
+        let Some(partial) = self.get(content) else { return Err(StageError::BadContent) };
+        if !partial.is_content() {
+            return Err(StageError::BadContent);
+        }
+        let id = self.stage.next_id();
+        let staging = self.root.staging();
+        let moved = partial.lock().log.moved(id.0).and_then(|()| {
+            Ok(rustix::fs::renameat(staging, name(content).as_str(), staging, stage::name(id).as_str())?)
+        });
+        moved.map_err(|e| StageError::Disk(trouble("store what arrives for", None, errno(&e))))?;
+        partial.end();
+        fail::after(Point::FetchFinished);
+        Ok(id)
+    }
+
+    /// `keep`: for another try.
+    pub fn close(&self, content: &ContentId, keep: bool) {
+        let mut known = self.lock();
+        let Some(partial) = known.get(content) else { return };
+        partial.end();
+        if keep {
+            // Those that nothing writes to are looked at again when they are wanted.
+            let idle: Vec<_> = known.iter().filter(|(_, partial)| partial.is_ended()).map(|(id, _)| *id).collect();
+            for id in idle.iter().take(idle.len().saturating_sub(KEPT_OPEN)) {
+                known.remove(id);
+            }
+        } else {
+            known.remove(content);
+            drop(known);
+            self.remove(content);
+        }
+    }
+
+    fn remove(&self, content: &ContentId) {
+        for name in [name(content), log_name(content)] {
+            let _ = rustix::fs::unlinkat(self.root.staging(), name, AtFlags::empty());
+        }
+    }
+
+    /// Removes what was kept and not touched since `before` (`None`: all that was kept).
+    fn tidy(&self, before: Option<SystemTime>) {
+        let kept = kept(self.root.staging()).unwrap_or_default();
+        let mut known = self.lock();
+        known.retain(|_, partial| !partial.is_ended() || partial.is_content());
+        for (content, touched) in kept {
+            if !known.contains_key(&content) && before.is_none_or(|before| touched.is_none_or(|at| at < before)) {
+                self.remove(&content);
+            }
+        }
+    }
+}
+
+/// What is kept, and when its log was written last; `None` where one of the two files is not there.
+fn kept(staging: impl AsFd) -> io::Result<BTreeMap<ContentId, Option<SystemTime>>> {
+    let mut kept = BTreeMap::new();
+    for item in rustix::fs::Dir::read_from(&staging)? {
+        let item = item?;
+        let Some(content) = item.file_name().to_str().ok().and_then(content_of) else { continue };
+        let both = beneath::stat_at(&staging, name(&content).as_bytes())?.is_some();
+        let log = beneath::stat_at(&staging, log_name(&content).as_bytes())?.filter(|_| both);
+        let touched = log.map(|log| SystemTime::UNIX_EPOCH + Duration::from_secs(log.mtime.secs.max(0) as u64));
+        kept.insert(content, touched);
+    }
+    Ok(kept)
+}
+
+/// Before staging is cleared at the start: what was whole and not yet installed gets its name back.
+pub(super) fn take_back(staging: impl AsFd) -> io::Result<()> {
+    for content in kept(&staging)?.into_keys() {
+        let Ok(log) = beneath::open(&staging, log_name(&content).as_bytes(), OFlags::RDONLY | OFlags::NOFOLLOW) else {
+            continue;
+        };
+        if let Some(id) = Log::moved_to(File::from(log), content) {
+            let (from, to) = (stage::name(StageId(id)), name(&content));
+            let _ = rustix::fs::renameat_with(&staging, from, &staging, to, rustix::fs::RenameFlags::NOREPLACE);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a name in staging is that of a content kept for another try.
+pub(super) fn is_kept_name(name: &[u8]) -> bool {
+    std::str::from_utf8(name).ok().and_then(content_of).is_some()
+}
+
+fn name(content: &ContentId) -> String {
+    format!("{PREFIX}{content}")
+}
+
+fn log_name(content: &ContentId) -> String {
+    format!("{PREFIX}{content}{LOG}")
+}
+
+fn content_of(name: &str) -> Option<ContentId> {
+    let id = name.strip_prefix(PREFIX)?;
+    text::from_hex(id.strip_suffix(LOG).unwrap_or(id)).map(ContentId)
+}
+
+impl Partial {
+    fn new(content: ContentId, chunks: Chunks, file: File, log: Log) -> Self {
+        let held = vec![None; chunks.count() as usize];
+        let state = State { held, writing: BTreeSet::new(), list: None, log };
+        Self {
+            content,
+            chunks,
+            file,
+            state: Mutex::new(state),
+            has_holes: AtomicBool::new(true),
+            bulk: Mutex::default(),
+        }
+    }
+
+    /// Of what the log names, that counts whose bytes are what it says.
+    fn resume(content: ContentId, chunks: Chunks, file: File, log: Log, records: &[Record]) -> Self {
+        let partial = Self::new(content, chunks, file, log);
+        let named: BTreeMap<u32, ChunkHash> = records.iter().map(|record| (record.chunk, record.hash)).collect();
+        let mut state = partial.lock();
+        for chunk in 0..chunks.count() {
+            let hash = named.get(&chunk).filter(|hash| partial.hash_of(chunk).is_ok_and(|found| found == **hash));
+            state.held[chunk as usize] = hash.map(|hash| Held { hash: *hash, from: None });
+            if hash.is_none() {
+                partial.make_hole(chunk);
+            }
+        }
+        drop(state);
+        partial
+    }
+
+    fn hash_of(&self, chunk: u32) -> io::Result<ChunkHash> {
+        let (mut offset, mut left) = (self.chunks.offset(chunk), self.chunks.len(chunk));
+        let (mut hasher, mut buffer) = (ChunkHasher::at(offset), vec![0; READ_BYTES]);
+        while left > 0 {
+            let part = &mut buffer[..left.min(READ_BYTES as u64) as usize];
+            self.file.read_exact_at(part, offset)?;
+            hasher.update(part);
+            offset += part.len() as u64;
+            left -= part.len() as u64;
+        }
+        Ok(hasher.finish())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bulk(&self) -> MutexGuard<'_, Option<Bulk>> {
+        self.bulk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, stage: &Arc<Stage>) {
+        self.bulk().get_or_insert_with(|| stage.begin_bulk());
+    }
+
+    fn end(&self) {
+        self.bulk().take();
+    }
+
+    fn is_ended(&self) -> bool {
+        self.bulk().is_none()
+    }
+
+    pub fn chunks(&self) -> Chunks {
+        self.chunks
+    }
+
+    /// What is here, and whether the list is known.
+    pub fn here(&self) -> (Vec<(u32, u32)>, bool) {
+        let state = self.lock();
+        let mut here = ChunkSet::none(self.chunks.count());
+        (0..self.chunks.count()).filter(|chunk| state.held[*chunk as usize].is_some()).for_each(|chunk| {
+            here.insert(chunk);
+        });
+        (here.runs(), state.list.is_some())
+    }
+
+    /// Whether the caller may write this chunk: nobody else does, and it is not here.
+    pub fn claim(&self, chunk: u32) -> Result<bool, Trouble> {
+        if let Some(bulk) = &*self.bulk() {
+            bulk.stage().check_room()?;
+        }
+        let mut state = self.lock();
+        Ok(state.held[chunk as usize].is_none() && state.writing.insert(chunk))
+    }
+
+    /// Of a claimed chunk. Blocks of zeros are left out.
+    pub fn write(&self, mut offset: u64, bytes: &[u8]) -> Result<(), Trouble> {
+        let write = |offset, bytes: &[u8]| {
+            fail::at(Point::FetchWrite).map_err(io::Error::from).and_then(|()| self.file.write_all_at(bytes, offset))
+        };
+        let has_holes = self.has_holes.load(Ordering::Relaxed);
+        let is_zero = |block: &[u8]| has_holes && block.iter().all(|byte| *byte == 0);
+        let mut blocks = bytes.chunks(BLOCK_BYTES);
+        let written = if blocks.clone().any(is_zero) {
+            blocks.try_for_each(|block| {
+                let at = offset;
+                offset += block.len() as u64;
+                if is_zero(block) { Ok(()) } else { write(at, block) }
+            })
+        } else {
+            write(offset, bytes)
+        };
+        written.map_err(|e| trouble("store what arrives for", None, errno(&e)))
+    }
+
+    /// So many zeros of a claimed chunk.
+    pub fn write_zeros(&self, offset: u64, count: u64) -> Result<(), Trouble> {
+        if self.has_holes.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let zeros = vec![0; BLOCK_BYTES];
+        let mut done = 0;
+        while done < count {
+            let part = (count - done).min(BLOCK_BYTES as u64);
+            self.write(offset + done, &zeros[..part as usize])?;
+            done += part;
+        }
+        Ok(())
+    }
+
+    /// A claimed chunk is written, and this is its hash.
+    pub fn written(&self, chunk: u32, hash: ChunkHash, from: LinkId) -> Result<Verdict, Trouble> {
+        let mut state = self.lock();
+        if state.list.as_ref().is_some_and(|list| list[chunk as usize] != hash) {
+            drop(state);
+            self.release(chunk);
+            return Ok(Verdict::Wrong);
+        }
+        let logged = state.log.note(Record { chunk, hash });
+        logged.map_err(|e| trouble("store what arrives for", None, errno(&e)))?;
+        state.writing.remove(&chunk);
+        state.held[chunk as usize] = Some(Held { hash, from: Some(from) });
+        Ok(Verdict::Held)
+    }
+
+    /// A claimed chunk is given up half way.
+    pub fn release(&self, chunk: u32) {
+        self.make_hole(chunk);
+        self.lock().writing.remove(&chunk);
+    }
+
+    fn make_hole(&self, chunk: u32) {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let (offset, len) = (self.chunks.offset(chunk), self.chunks.len(chunk));
+        if rustix::fs::fallocate(&self.file, flags, offset, len).is_err() {
+            // What was half written shows through where zeros are left out.
+            self.has_holes.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// These chunks are written for now: the disk may begin with them.
+    pub fn write_back(&self, first: u32, count: u32) {
+        if let Some((offset, len)) = self.chunks.span(first, count) {
+            stage::start_writeback(&self.file, offset, offset + len);
+        }
+    }
+
+    /// The list, if it is the content's: what is here and not in it goes, and is told with who sent it.
+    pub fn list_came(&self, list: Vec<ChunkHash>) -> Option<Vec<(u32, Option<LinkId>)>> {
+        if self.chunks.root(&list)? != self.content {
+            return None;
+        }
+        let mut state = self.lock();
+        let is_bad = |(held, hash): (&Option<Held>, &ChunkHash)| held.is_some_and(|held| held.hash != *hash);
+        let bad: Vec<u32> =
+            (0..).zip(state.held.iter().zip(&list)).filter(|(_, both)| is_bad(*both)).map(|(n, _)| n).collect();
+        let told = bad.iter().map(|chunk| (*chunk, state.held[*chunk as usize].take().and_then(|held| held.from)));
+        let told = told.collect();
+        state.list = Some(list);
+        drop(state);
+        for chunk in bad {
+            self.make_hole(chunk);
+        }
+        Some(told)
+    }
+
+    /// Whether all is here, and is the content.
+    pub fn is_content(&self) -> bool {
+        self.hashes().is_some_and(|hashes| self.chunks.root(&hashes) == Some(self.content))
+    }
+
+    /// Of all chunks; `None` while one is missing.
+    pub fn hashes(&self) -> Option<Vec<ChunkHash>> {
+        self.lock().held.iter().map(|held| held.map(|held| held.hash)).collect()
+    }
+
+    /// Whether these chunks are here and the list says that they are right.
+    pub fn may_serve(&self, first: u32, count: u32) -> bool {
+        let state = self.lock();
+        let is_here = |chunk: u32| state.held[chunk as usize].is_some();
+        state.list.is_some() && self.chunks.span(first, count).is_some() && (first..first + count).all(is_here)
+    }
+
+    /// For reading; everything here is written at its place.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+#[cfg(test)]
+#[path = "partial_tests.rs"]
+mod tests;

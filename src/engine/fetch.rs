@@ -460,14 +460,15 @@ impl<I: Index> Engine<I> {
             && let Some(path) = self.wants.large_queue.pop_front()
         {
             let Some((from, content, size)) = self.pick_source(now, &path, false) else { continue };
-            if size >= CHUNKED_BYTES {
+            let base = self.delta_base(&path, size);
+            if base.is_none() && size >= CHUNKED_BYTES {
                 self.begin_chunks(now, &path, from, content, size);
                 continue;
             }
             let fetch = FetchId(self.wants.next_id() as u32);
             self.set_step(&path, Step::Fetching(fetch));
             self.wants.fetching.insert(fetch, (path.clone(), from));
-            self.act(match self.delta_base(&path, size) {
+            self.act(match base {
                 Some(base) => Action::FetchDelta { fetch, from, path, content, size, base },
                 None => Action::Fetch { fetch, from, path, content, size },
             });

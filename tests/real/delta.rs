@@ -95,7 +95,7 @@ fn a_file_rewritten_with_other_bytes_arrives_whole() {
 fn signatures_may_be_deleted_at_any_time() {
     let (a, b) = both_with(&noise(6, size()));
     for machine in [&a, &b] {
-        fs::remove_dir_all(machine.state.join("signatures")).expect("both keep signatures");
+        let _ = fs::remove_dir_all(machine.state.join("signatures"));
     }
     overwrite(&a.at("big"), MIB, b"after the first deletion");
     wait_equal(&[&a, &b], PATIENCE);

@@ -88,10 +88,16 @@ pub struct Fetching {
     pub ended: bool,
     /// The engine was told how it went.
     pub answered: bool,
-    /// A delta: nobody knows how long it is, but for how long at most.
-    is_delta: bool,
-    /// A part of a content, or its list.
-    is_part: bool,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Whole,
+    /// Some chunks, or the list of all.
+    Part,
+    /// Nobody knows how long it is, but for how long at most.
+    Delta,
 }
 
 impl Fetching {
@@ -108,8 +114,7 @@ impl Fetching {
             parts: Some(sender),
             ended: false,
             answered: false,
-            is_delta: false,
-            is_part: false,
+            what: What::Whole,
         };
         (fetching, parts)
     }
@@ -117,18 +122,18 @@ impl Fetching {
     /// Of a delta that makes `size` bytes.
     pub fn delta(size: u64) -> (Self, mpsc::Receiver<Part>) {
         let (fetching, parts) = Self::new(0, delta::most_bytes(size));
-        (Self { is_delta: true, ..fetching }, parts)
+        (Self { what: What::Delta, ..fetching }, parts)
     }
 
     /// Of a part of a content.
     pub fn of_part(from: u64, size: u64) -> (Self, mpsc::Receiver<Part>) {
         let (fetching, parts) = Self::new(from, size);
-        (Self { is_part: true, ..fetching }, parts)
+        (Self { what: What::Part, ..fetching }, parts)
     }
 
     /// What the engine is told when it came to nothing.
     pub fn failed(&self, stream: u32, why: FetchError) -> Event {
-        if self.is_part {
+        if self.what == What::Part {
             return Event::RangeEnded { range: RangeId(stream), how: Err(why), wire_bytes: self.wire_bytes };
         }
         Event::FetchFailed { fetch: FetchId(stream), why }
@@ -152,7 +157,7 @@ impl Fetching {
 
     /// The same of zeros, which take no credit.
     pub fn zeros(&mut self, offset: u64, count: u64, wire_bytes: u64) -> Result<(), &'static str> {
-        if self.is_delta {
+        if self.what == What::Delta {
             return Err("zeros in a delta");
         }
         self.check(offset, count)?;
@@ -186,7 +191,7 @@ impl Fetching {
         if self.ended {
             return Err("a second end of a stream");
         }
-        if how == Ending::Whole && self.received != self.size && !self.is_delta {
+        if how == Ending::Whole && self.received != self.size && self.what != What::Delta {
             return Err("an end before the content's last byte");
         }
         self.ended = true;

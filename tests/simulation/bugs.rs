@@ -61,9 +61,12 @@ impl Bug {
         match self {
             Self::TrustsAnyFolder => plan.restores = 2,
             Self::TakesRotForAnEdit | Self::ScrubsTheCache => (plan.rots, plan.verifies) = (4, 4),
-            Self::ReordersFrames => plan.latency_ns = 500 * MS,
+            // Links that come again greet and compare each time.
+            Self::ReordersFrames => (plan.latency_ns, plan.link_cuts, plan.early_ops) = (500 * MS, 8, 8),
             Self::ForgetsFailedFetches | Self::AcceptsAnyContent => plan.corrupt_permille = 500,
+            // Users are quicker than the disk.
             Self::SkipsTheExchangeCheck => plan.disk_ns = 20 * MS,
+            Self::StatsAfterTheHash => (plan.disk_ns, plan.user_ops, plan.active_ns) = (20 * MS, 180, 4 * SECOND),
             Self::ForgetsWhatWasInstalling => {
                 (plan.kills, plan.disk_ns, plan.latency_ns) = (8, 20 * MS, 5 * MS);
                 (plan.user_ops, plan.active_ns) = (180, 4 * SECOND);

@@ -822,11 +822,13 @@ fn lying_member(machine: &Machine, answers: impl FnOnce(u32) -> Vec<Packet>) {
     });
 }
 
+/// A name, and what is sent on a stream of that number.
+type Case = (&'static str, Box<dyn FnOnce(u32) -> Vec<Packet>>);
+
 #[test]
 fn a_peer_that_sends_what_no_range_holds_is_named_and_hung_up_on() {
     let zeros = |offset, count| move |stream| vec![Packet::Zeros { stream, offset, count }];
     let mib = 1 << 20;
-    type Case = (&'static str, Box<dyn FnOnce(u32) -> Vec<Packet>>);
     let cases: [Case; 5] = [
         ("a piece at a wrong offset", Box::new(zeros(0, 1))),
         ("more bytes than the content has", Box::new(zeros(mib, 2 * mib + 1))),

@@ -25,8 +25,8 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
 
 pub use restore::RestoreError;
 
@@ -71,14 +71,10 @@ pub struct Applier {
     site: Site,
     events: Events,
     queue: Queue<Job>,
-    /// Large batches that are being staged or are staged.
-    large: AtomicUsize,
-}
-
-/// Jobs, and what came of staging each.
-pub struct Batch {
-    jobs: Vec<Job>,
-    prepared: Vec<Result<Made, Outcome>>,
+    /// Staged, and what came of it.
+    ready: Queue<(Job, Result<Made, Outcome>)>,
+    /// So many jobs are being staged.
+    staging: AtomicUsize,
 }
 
 /// A batch whose changes are in place but not durable yet.
@@ -95,7 +91,7 @@ impl Applier {
     pub fn new(root: Arc<Root>, stage: Arc<Stage>, history: Arc<History>, events: Events) -> std::io::Result<Self> {
         let syncer = Arc::new(root.syncer()?);
         let site = Site { root, stage, history, syncer };
-        Ok(Self { site, events, queue: Queue::default(), large: AtomicUsize::new(0) })
+        Ok(Self { site, events, queue: Queue::default(), ready: Queue::default(), staging: AtomicUsize::new(0) })
     }
 
     pub fn queue(&self, jobs: Vec<Job>) {
@@ -105,42 +101,54 @@ impl Applier {
     /// What is queued but not begun is dropped.
     pub fn stop(&self) {
         self.queue.stop();
+        self.ready.stop();
     }
 
-    /// A thread: stages batches until it is stopped.
-    pub fn stage(&self, staged: &mpsc::SyncSender<Batch>) {
+    /// A thread: stages what is queued until it is stopped.
+    pub fn stage(&self) {
         while let Some(jobs) = self.next_jobs() {
-            let prepared = self.site.prepare_all(&jobs);
-            if staged.send(Batch { jobs, prepared }).is_err() {
-                return;
-            }
+            self.ready.wait_below(BATCH_JOBS);
+            // Not one open descriptor for each of 2,048 files.
+            let keeps_open = jobs.len() <= OPEN_FILES && self.ready.len() == 0;
+            let prepared = self.site.prepare_all(&jobs, keeps_open);
+            self.ready.extend(jobs.into_iter().zip(prepared).collect());
+            self.staging.store(0, Ordering::SeqCst);
         }
     }
 
     fn next_jobs(&self) -> Option<Vec<Job>> {
-        let jobs = self.queue.wait(take_batch)?;
-        self.large.fetch_add(usize::from(jobs.len() > SHARED_JOBS), Ordering::SeqCst);
-        Some(jobs)
+        self.queue.wait(|jobs| {
+            let batch = take_batch(jobs);
+            self.staging.store(batch.len(), Ordering::SeqCst);
+            batch
+        })
     }
 
-    /// A thread: installs staged batches while the next one is staged, until there are no more.
-    pub fn install(&self, staged: &mpsc::Receiver<Batch>) {
-        while let Ok(first) = staged.recv() {
+    /// A thread: installs all that is staged, while more is staged, until it is stopped.
+    pub fn install(&self) {
+        while let Some(first) = self.next_batch() {
             let mut unsettled = Unsettled::default();
             let mut next = Some(first);
-            while let Some(Batch { jobs, prepared }) = next {
-                self.large.fetch_sub(usize::from(jobs.len() > SHARED_JOBS), Ordering::SeqCst);
+            while let Some((jobs, prepared)) = next {
                 let (made, synced_all) = self.site.make_durable(&jobs, prepared);
                 // A `syncfs` serves the files of one batch and the folders of those before it.
                 if synced_all {
                     self.report(std::mem::take(&mut unsettled).outcomes);
                 }
                 unsettled.append(self.site.place_all(jobs, made));
-                let has_next = unsettled.wants_syncfs() && self.large.load(Ordering::SeqCst) > 0;
-                next = if has_next { staged.recv().ok() } else { None };
+                next = if unsettled.wants_syncfs() && self.is_more() { self.next_batch() } else { None };
             }
             self.report(self.site.settle(unsettled));
         }
+    }
+
+    /// Whether a large batch is staged, or just being staged.
+    fn is_more(&self) -> bool {
+        self.staging.load(Ordering::SeqCst) > SHARED_JOBS || self.ready.len() > SHARED_JOBS
+    }
+
+    fn next_batch(&self) -> Option<(Vec<Job>, Vec<Result<Made, Outcome>>)> {
+        self.ready.wait(|ready| ready.drain(..ready.len().min(BATCH_JOBS)).unzip())
     }
 
     fn report(&self, outcomes: Vec<(JobId, Outcome)>) {
@@ -176,9 +184,7 @@ impl Unsettled {
 }
 
 impl Site {
-    fn prepare_all(&self, jobs: &[Job]) -> Vec<Result<Made, Outcome>> {
-        // Not one open descriptor for each of 2,048 files.
-        let keeps_open = jobs.len() <= OPEN_FILES;
+    fn prepare_all(&self, jobs: &[Job], keeps_open: bool) -> Vec<Result<Made, Outcome>> {
         if jobs.len() <= SHARED_JOBS {
             return self.prepare_some(jobs, keeps_open);
         }

@@ -130,10 +130,9 @@ impl Disk {
         let (history, to) = (Arc::clone(&disk.history), events.clone());
         spawn("history", alive.clone(), move || history.run(&to))?;
         // One batch is staged while the one before it is installed.
-        let (staged, batches) = mpsc::sync_channel(0);
         let (stager, applier) = (Arc::clone(&disk.applier), Arc::clone(&disk.applier));
-        spawn("stage", alive.clone(), move || stager.stage(&staged))?;
-        spawn("apply", alive.clone(), move || applier.install(&batches))?;
+        spawn("stage", alive.clone(), move || stager.stage())?;
+        spawn("apply", alive.clone(), move || applier.install())?;
         let watcher = Arc::clone(&disk.watcher);
         spawn("unwatched", alive, move || walk_unwatched(&watcher, &events, &timer_ended, unwatched_walk))?;
         Ok(disk)

@@ -44,7 +44,24 @@ impl<T> Queue<T> {
         while state.items.is_empty() && !state.is_stopped {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        (!state.is_stopped).then(|| take(&mut state.items))
+        if state.is_stopped {
+            return None;
+        }
+        let taken = take(&mut state.items);
+        self.changed.notify_all();
+        Some(taken)
+    }
+
+    /// Waits until there are fewer than `count`, or the end.
+    pub fn wait_below(&self, count: usize) {
+        let mut state = self.lock();
+        while state.items.len() >= count && !state.is_stopped {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.lock().items.len()
     }
 
     pub fn stop(&self) {
@@ -76,6 +93,20 @@ mod tests {
             assert_eq!(waiter.join().unwrap(), None);
         });
         queue.extend(vec![9]);
-        assert_eq!(next(), None);
+        assert_eq!((next(), queue.len()), (None, 1));
+    }
+
+    #[test]
+    fn who_waits_for_room_gets_it_or_the_end() {
+        let queue = Queue::default();
+        queue.extend(vec![1, 2]);
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| queue.wait_below(2));
+            queue.wait(VecDeque::pop_front);
+            waiter.join().unwrap();
+            let waiter = scope.spawn(|| queue.wait_below(1));
+            queue.stop();
+            waiter.join().unwrap();
+        });
     }
 }

@@ -43,7 +43,7 @@ impl Folder {
     }
 
     fn install(&self, jobs: Vec<Job>) -> Vec<Outcome> {
-        let prepared = self.site.prepare_all(&jobs);
+        let prepared = self.site.prepare_all(&jobs, true);
         let (made, _) = self.site.make_durable(&jobs, prepared);
         let outcomes = self.site.settle(self.site.place_all(jobs, made));
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
@@ -490,11 +490,9 @@ fn the_thread_reports_each_job_once() {
     let Site { root, stage, history, .. } = folder.site.clone();
     let applier = Applier::new(root, stage, history, events).unwrap();
     std::thread::scope(|scope| {
-        let (staged, batches) = mpsc::sync_channel(0);
-        let applier = &applier;
-        scope.spawn(move || applier.stage(&staged));
-        scope.spawn(move || applier.install(&batches));
-        let _stop = StopAtEnd(applier);
+        scope.spawn(|| applier.stage());
+        scope.spawn(|| applier.install());
+        let _stop = StopAtEnd(&applier);
         for i in 0..6000_u64 {
             let name = format!("d{}/{i}", i % 20);
             if i < 20 {

@@ -72,7 +72,9 @@ impl<I: Index> Engine<I> {
     /// is there, so that nobody waits for what no one has. Whether the directory must wait for that.
     pub(super) fn displaces(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
         let Some((displaced, stat)) = row.live_on_disk() else { return false };
-        if displaced.is_directory() || row.winner != merge::derived_directory(Some(displaced)) {
+        let is_derived = row.winner == merge::derived_directory(Some(displaced));
+        // What rotted is no version of anyone's (P8): it goes to history alone.
+        if displaced.is_directory() || !is_derived || self.suspects.contains(path) {
             return false;
         }
         let (displaced, stat, beside) = (displaced.clone(), *stat, merge::displaced_path(path, displaced));

@@ -126,7 +126,7 @@ impl Hands {
         if since.elapsed() < HELD && file.metadata().expect("an open file").nlink() > 0 {
             ledger.wrote(bytes, &path, &self.who);
         } else {
-            ledger.passed(bytes);
+            ledger.wrote_late(bytes, &path);
         }
     }
 

@@ -43,6 +43,12 @@ impl Ledger {
         self.passing.insert(hash(bytes));
     }
 
+    /// A whole value that nobody is owed: written into a file that was held for longer than is promised.
+    pub fn wrote_late(&mut self, bytes: &[u8], path: &str) {
+        self.passed(bytes);
+        *self.put.entry((hash(bytes), path.to_owned())).or_default() += 1;
+    }
+
     pub fn did_away(&mut self, bytes: &[u8], path: &str, how: Taken) {
         self.released.insert(hash(bytes));
         self.taken.insert((hash(bytes), path.to_owned()), how);

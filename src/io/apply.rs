@@ -77,6 +77,9 @@ pub struct Applier {
     staging: AtomicUsize,
 }
 
+/// What came of staging, a job each.
+type Prepared = Vec<Result<Made, Outcome>>;
+
 /// A batch whose changes are in place but not durable yet.
 #[derive(Default)]
 struct Unsettled {
@@ -109,7 +112,7 @@ impl Applier {
         while let Some(jobs) = self.next_jobs() {
             self.ready.wait_below(BATCH_JOBS);
             // Not one open descriptor for each of 2,048 files.
-            let keeps_open = jobs.len() <= OPEN_FILES && self.ready.len() == 0;
+            let keeps_open = jobs.len() <= OPEN_FILES && self.ready.waiting() == 0;
             let prepared = self.site.prepare_all(&jobs, keeps_open);
             self.ready.extend(jobs.into_iter().zip(prepared).collect());
             self.staging.store(0, Ordering::SeqCst);
@@ -144,10 +147,10 @@ impl Applier {
 
     /// Whether a large batch is staged, or just being staged.
     fn is_more(&self) -> bool {
-        self.staging.load(Ordering::SeqCst) > SHARED_JOBS || self.ready.len() > SHARED_JOBS
+        self.staging.load(Ordering::SeqCst) > SHARED_JOBS || self.ready.waiting() > SHARED_JOBS
     }
 
-    fn next_batch(&self) -> Option<(Vec<Job>, Vec<Result<Made, Outcome>>)> {
+    fn next_batch(&self) -> Option<(Vec<Job>, Prepared)> {
         self.ready.wait(|ready| ready.drain(..ready.len().min(BATCH_JOBS)).unzip())
     }
 
@@ -184,7 +187,7 @@ impl Unsettled {
 }
 
 impl Site {
-    fn prepare_all(&self, jobs: &[Job], keeps_open: bool) -> Vec<Result<Made, Outcome>> {
+    fn prepare_all(&self, jobs: &[Job], keeps_open: bool) -> Prepared {
         if jobs.len() <= SHARED_JOBS {
             return self.prepare_some(jobs, keeps_open);
         }
@@ -200,7 +203,7 @@ impl Site {
         })
     }
 
-    fn prepare_some(&self, jobs: &[Job], keeps_open: bool) -> Vec<Result<Made, Outcome>> {
+    fn prepare_some(&self, jobs: &[Job], keeps_open: bool) -> Prepared {
         let mut nearest = Nearest::default();
         let one = |job| {
             let mut made = prepare(self, &mut nearest, job);
@@ -216,7 +219,7 @@ impl Site {
 
     /// Makes all staged contents durable. What cannot be is discarded and never retried: after an error the kernel
     /// calls the lost pages clean. `true`: everything on the file system was made durable.
-    fn make_durable(&self, jobs: &[Job], mut all: Vec<Result<Made, Outcome>>) -> (Vec<Result<Made, Outcome>>, bool) {
+    fn make_durable(&self, jobs: &[Job], mut all: Prepared) -> (Prepared, bool) {
         let is_file = |made: &&mut Result<Made, Outcome>| matches!(made, Ok(Made::Staged(staged)) if staged.stat.kind == StatKind::File);
         let files = all.iter_mut().filter(is_file).count();
         let few = if self.stage.is_bulk_under_way() { FEW_FILES_BESIDE_BULK } else { FEW_FILES };

@@ -60,7 +60,7 @@ impl<T> Queue<T> {
         }
     }
 
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.lock().items.len()
     }
 
@@ -93,7 +93,7 @@ mod tests {
             assert_eq!(waiter.join().unwrap(), None);
         });
         queue.extend(vec![9]);
-        assert_eq!((next(), queue.len()), (None, 1));
+        assert_eq!((next(), queue.waiting()), (None, 1));
     }
 
     #[test]

@@ -26,7 +26,6 @@ use rustix::io::Errno;
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use restore::RestoreError;
 
@@ -71,10 +70,8 @@ pub struct Applier {
     site: Site,
     events: Events,
     queue: Queue<Job>,
-    /// Staged, and what came of it.
+    /// Staged, and what came of it. What is being staged is announced.
     ready: Queue<(Job, Result<Made, Outcome>)>,
-    /// So many jobs are being staged.
-    staging: AtomicUsize,
 }
 
 /// What came of staging, a job each.
@@ -94,7 +91,7 @@ impl Applier {
     pub fn new(root: Arc<Root>, stage: Arc<Stage>, history: Arc<History>, events: Events) -> std::io::Result<Self> {
         let syncer = Arc::new(root.syncer()?);
         let site = Site { root, stage, history, syncer };
-        Ok(Self { site, events, queue: Queue::default(), ready: Queue::default(), staging: AtomicUsize::new(0) })
+        Ok(Self { site, events, queue: Queue::default(), ready: Queue::default() })
     }
 
     pub fn queue(&self, jobs: Vec<Job>) {
@@ -115,14 +112,13 @@ impl Applier {
             let keeps_open = jobs.len() <= OPEN_FILES && self.ready.waiting() == 0;
             let prepared = self.site.prepare_all(&jobs, keeps_open);
             self.ready.extend(jobs.into_iter().zip(prepared).collect());
-            self.staging.store(0, Ordering::SeqCst);
         }
     }
 
     fn next_jobs(&self) -> Option<Vec<Job>> {
         self.queue.wait(|jobs| {
             let batch = take_batch(jobs);
-            self.staging.store(batch.len(), Ordering::SeqCst);
+            self.ready.announce(batch.len());
             batch
         })
     }
@@ -147,7 +143,7 @@ impl Applier {
 
     /// Whether a large batch is staged, or just being staged.
     fn is_more(&self) -> bool {
-        self.staging.load(Ordering::SeqCst) > SHARED_JOBS || self.ready.waiting() > SHARED_JOBS
+        self.ready.to_come() > SHARED_JOBS
     }
 
     fn next_batch(&self) -> Option<(Vec<Job>, Prepared)> {

@@ -12,12 +12,14 @@ pub struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<T>,
+    /// So many are still to come.
+    announced: usize,
     is_stopped: bool,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        let state = State { items: VecDeque::new(), is_stopped: false };
+        let state = State { items: VecDeque::new(), announced: 0, is_stopped: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 }
@@ -25,9 +27,17 @@ impl<T> Default for Queue<T> {
 impl<T> Queue<T> {
     pub fn extend(&self, items: Vec<T>) {
         if !items.is_empty() {
-            self.lock().items.extend(items);
+            let mut state = self.lock();
+            state.announced = state.announced.saturating_sub(items.len());
+            state.items.extend(items);
+            drop(state);
             self.changed.notify_all();
         }
+    }
+
+    /// Says that so many are being made for it.
+    pub fn announce(&self, count: usize) {
+        self.lock().announced += count;
     }
 
     /// Gives the waiting items to `change`, which may add some or take some.
@@ -64,6 +74,12 @@ impl<T> Queue<T> {
         self.lock().items.len()
     }
 
+    /// How many are there or announced: `wait` gives some of them without anything else happening.
+    pub fn to_come(&self) -> usize {
+        let state = self.lock();
+        state.items.len() + state.announced
+    }
+
     pub fn stop(&self) {
         self.lock().is_stopped = true;
         self.changed.notify_all();
@@ -94,6 +110,22 @@ mod tests {
         });
         queue.extend(vec![9]);
         assert_eq!((next(), queue.waiting()), (None, 1));
+    }
+
+    #[test]
+    fn what_was_announced_is_to_come_until_it_is_taken() {
+        let queue = Queue::default();
+        queue.announce(2);
+        assert_eq!((queue.to_come(), queue.waiting()), (2, 0));
+        queue.extend(vec![1, 2]);
+        assert_eq!(queue.to_come(), 2);
+        queue.wait(VecDeque::pop_front);
+        queue.announce(1);
+        queue.wait(VecDeque::pop_front);
+        assert_eq!(queue.to_come(), 1, "only what is not made yet");
+        queue.extend(vec![3]);
+        queue.wait(VecDeque::pop_front);
+        assert_eq!(queue.to_come(), 0, "who waits now would wait for ever");
     }
 
     #[test]

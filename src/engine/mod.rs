@@ -184,6 +184,8 @@ pub struct Engine<I> {
     /// Looked at before anything is installed here (P5).
     cut_off: BTreeSet<SyncPath>,
     walks: BTreeMap<WalkId, Walk>,
+    /// Something was missed while a whole walk was under way: another one follows it.
+    walk_again: bool,
     last_walk: u64,
     next_walk: u64,
     scan: Scan,
@@ -258,6 +260,7 @@ impl<I: Index> Engine<I> {
             rechecks: Rechecks::default(),
             cut_off: BTreeSet::new(),
             walks: BTreeMap::new(),
+            walk_again: false,
             last_walk: 0,
             next_walk: 0,
             scan: Scan::new(finds),
@@ -329,7 +332,7 @@ impl<I: Index> Engine<I> {
         match event {
             Event::Tick => self.tick(now),
             Event::Hint { path, hint } => self.settle.hint(now.mono, path, hint),
-            Event::Overflow => self.walk(now, None, self.scan.finds()),
+            Event::Overflow => self.walk_all(now),
             Event::Looked { path, observed } => self.looked(now, &path, observed),
             Event::Listed { walk, found } => self.listed(now, walk, found),
             Event::Walked { walk, unread } => self.walked(now, walk, unread),
@@ -395,7 +398,7 @@ impl<I: Index> Engine<I> {
 
     fn tick_local(&mut self, now: Now) {
         if now.mono >= self.next_walk {
-            self.walk(now, None, self.scan.finds());
+            self.walk_all(now);
         }
         for (path, hint) in self.settle.take_due(now.mono) {
             self.look_hinted(&path, hint);
@@ -470,7 +473,7 @@ impl<I: Index> Engine<I> {
             RootState::Fine => {
                 if self.halted.take().is_some() {
                     self.out.push(Action::Report(Report::Resumed));
-                    self.walk(now, None, self.scan.finds());
+                    self.walk_all(now);
                 }
                 self.conclude_missing(now);
                 self.conclude_walks(now);
@@ -488,7 +491,7 @@ impl<I: Index> Engine<I> {
         self.patterns_came(text.unwrap_or_default());
         self.scan.forget(|path| self.ignore.covers(path, false));
         self.want_unsettled(now);
-        self.walk(now, None, self.scan.finds());
+        self.walk_all(now);
     }
 
     /// The patterns in force, for the walker.
@@ -500,7 +503,7 @@ impl<I: Index> Engine<I> {
         self.release_held();
         self.confirm_patterns(now);
         self.future_confirmed = true;
-        self.walk(now, None, self.scan.finds());
+        self.walk_all(now);
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.recompare(now, link);
         }
@@ -508,7 +511,7 @@ impl<I: Index> Engine<I> {
 
     fn pause(&mut self, now: Now, paused: bool) {
         if std::mem::replace(&mut self.paused, paused) && !paused {
-            self.walk(now, None, self.scan.finds());
+            self.walk_all(now);
             self.retry_all();
         }
     }

@@ -44,11 +44,17 @@ fn mark(path: &SyncPath) -> u64 {
 }
 
 impl<I: Index> Engine<I> {
+    /// Walks the whole folder: at once, or after the whole walk that is under way, however often it is asked for meanwhile.
+    pub(super) fn walk_all(&mut self, now: Now) {
+        self.next_walk = now.mono + super::WALK_EVERY_NS;
+        self.walk_again = self.walks.values().any(Walk::is_whole);
+        if !self.walk_again {
+            self.walk(now, None, self.scan.finds());
+        }
+    }
+
     /// Begins a walk of the folder, or of a part of it.
     pub(super) fn walk(&mut self, now: Now, below: Option<SyncPath>, found: Found) {
-        if below.is_none() {
-            self.next_walk = now.mono + super::WALK_EVERY_NS;
-        }
         self.last_walk += 1;
         let walk = WalkId(self.last_walk);
         self.walks.insert(
@@ -201,6 +207,9 @@ impl<I: Index> Engine<I> {
                 self.uncovered_found(now, walk.0, state.uncovered);
                 self.losers.has_bases = true;
             }
+        }
+        if self.walk_again {
+            self.walk_all(now);
         }
         self.end_scan(now);
     }
@@ -392,6 +401,47 @@ mod tests {
         walk(&mut engine, Event::Overflow, &[], &[]);
         rest(&mut engine);
         assert!(!engine.index.get(&path("d/f")).unwrap().winner.is_live());
+    }
+
+    #[test]
+    fn overflows_while_everything_is_walked_bring_one_more_walk() {
+        let walks = |actions: Vec<Action>| -> Vec<WalkId> {
+            let walk = |action| if let Action::Walk { walk, .. } = action { Some(walk) } else { None };
+            actions.into_iter().filter_map(walk).collect()
+        };
+        let end = |engine: &mut Engine<MapIndex>, walk| {
+            let listed = ["d", "d/f", "other"].map(|name| {
+                let kind = if name == "d" { StatKind::Directory } else { StatKind::File };
+                (path(name), stat(kind))
+            });
+            engine.handle(NOW, Event::Listed { walk, found: listed.into() });
+            engine.handle(NOW, Event::Walked { walk, unread: Vec::new() });
+            walks(engine.handle(NOW, Event::Root(RootState::Fine)))
+        };
+        let mut engine = engine();
+        let first = walks(engine.handle(NOW, Event::Overflow));
+        assert_eq!(first.len(), 1);
+        for _ in 0..3 {
+            assert_eq!(walks(engine.handle(NOW, Event::Overflow)), []);
+        }
+        let second = end(&mut engine, first[0]);
+        assert_eq!(second.len(), 1, "what was missed after the first had passed by");
+        assert!(!engine.status().idle);
+        assert_eq!(end(&mut engine, second[0]), []);
+        assert!(engine.status().idle);
+    }
+
+    #[test]
+    fn a_walk_asked_for_while_the_root_was_wrong_is_made_when_it_is_back() {
+        let mut engine = engine();
+        engine.handle(NOW, Event::Overflow);
+        let first = WalkId(engine.last_walk);
+        engine.handle(NOW, Event::Overflow);
+        engine.handle(NOW, Event::Walked { walk: first, unread: Vec::new() });
+        engine.handle(NOW, Event::Root(RootState::Wrong("gone".into())));
+        let back = engine.handle(NOW, Event::Root(RootState::Fine));
+        assert!(back.iter().any(|action| matches!(action, Action::Walk { below: None, .. })), "{back:?}");
+        assert!(!engine.walk_again);
     }
 
     #[test]

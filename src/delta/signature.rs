@@ -153,12 +153,18 @@ pub fn common_entries(ours: &[u8], theirs: &[u8]) -> usize {
 }
 
 /// What one chunk adds: its hash, and its blocks' hashes where the file has a signature.
+#[derive(Debug)]
 pub struct Piece {
     hash: ChunkHash,
     entries: Vec<u8>,
 }
 
 impl Piece {
+    /// Of a chunk that was hashed already; `entries`: as [`entries_of`] makes them of its blocks.
+    pub fn new(hash: ChunkHash, entries: Vec<u8>) -> Self {
+        Self { hash, entries }
+    }
+
     /// Of a chunk whose bytes are all here.
     pub fn of(chunks: Chunks, chunk: u32, bytes: &[u8]) -> Self {
         let size = chunks.size();
@@ -168,6 +174,7 @@ impl Piece {
 }
 
 /// A signature in the making, whose chunks come in any order.
+#[derive(Debug)]
 pub struct Pieces {
     chunks: Chunks,
     pieces: Vec<Option<Piece>>,

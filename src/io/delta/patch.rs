@@ -55,11 +55,12 @@ enum Failed {
 }
 
 impl Deltas {
-    /// Reads the delta from `parts` and makes the content in staging, granting credit as it goes. `None`: abandoned, nobody waits for
+    /// Reads the delta of `peer` from `parts` and makes the content in staging, granting credit as it goes. `None`: abandoned, nobody waits for
     /// an answer.
     pub fn receive(
         &self,
         wanted: &Wanted,
+        peer: &str,
         parts: &mpsc::Receiver<Part>,
         mut grant: impl FnMut(u64),
     ) -> Option<Result<StageId, FetchError>> {
@@ -111,7 +112,8 @@ impl Deltas {
                 Err(FetchError::NoDelta)
             }
             Err(Failed::Bad(why)) => {
-                tracing::warn!("a delta for '{}' is of no use: {why}; it is fetched whole", wanted.base.path);
+                let path = &wanted.base.path;
+                tracing::warn!("{peer}'s delta for '{path}' is of no use: {why}; it is fetched whole");
                 Err(FetchError::NoDelta)
             }
         })

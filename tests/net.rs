@@ -28,6 +28,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const SOON: Duration = Duration::from_secs(10);
+/// Of librsync's MD4 signatures.
+const SIGNATURE_MAGIC: u32 = 0x7273_0136;
 
 /// All that this process logged, and a way to wait for a line.
 #[derive(Default)]
@@ -451,13 +453,12 @@ async fn of_a_member_s_signature_exactly_what_is_due_is_taken() {
         bytes.resize(12 + entries * 20, 0);
         bytes
     };
-    const MAGIC: u32 = 0x7273_0136;
     let rows = [
-        ("block size 0", signature([MAGIC, 0, 16], 512)),
-        ("hash length 0", signature([MAGIC, 2048, 0], 512)),
-        ("hash length over 16", signature([MAGIC, 2048, 17], 512)),
-        ("too few entries, and then no more", signature([MAGIC, 2048, 16], 511)),
-        ("an entry too many", signature([MAGIC, 2048, 16], 513)),
+        ("block size 0", signature([SIGNATURE_MAGIC, 0, 16], 512)),
+        ("hash length 0", signature([SIGNATURE_MAGIC, 2048, 0], 512)),
+        ("hash length over 16", signature([SIGNATURE_MAGIC, 2048, 17], 512)),
+        ("too few entries, and then no more", signature([SIGNATURE_MAGIC, 2048, 16], 511)),
+        ("an entry too many", signature([SIGNATURE_MAGIC, 2048, 16], 513)),
     ];
     for ((what, bytes), stream) in rows.into_iter().zip(1..) {
         let (path, content, size) = (path.clone(), file.content, file.size);
@@ -866,7 +867,7 @@ fn a_content_on_its_way_is_served_as_far_as_it_is_verified() {
 fn lying_member(machine: &Machine, name: &str, part: Part, answers: impl FnOnce(u32) -> Vec<Packet>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut greeted = member(machine, |me| me.name = name.to_owned()).await.unwrap();
+        let mut greeted = member(machine, |me| name.clone_into(&mut me.name)).await.unwrap();
         let link = machine.linked();
         let (path, content) = (SyncPath::new("big").unwrap(), ContentId([9; 32]));
         machine.run(Action::FetchPart { range: RangeId(5), from: link, path, content, size: 8 << 20, part });

@@ -6,6 +6,8 @@ use dirsyncd::delta::patch::{Patch, Sink};
 use libfuzzer_sys::fuzz_target;
 use std::convert::Infallible;
 
+/// librsync's.
+const MAGIC: [u8; 4] = [0x72, 0x73, 0x02, 0x36];
 const BASE: u64 = 1000;
 const SIZE: u64 = 1200;
 
@@ -31,8 +33,11 @@ impl Sink for Counted {
 fuzz_target!(|bytes: &[u8]| {
     let (mut patch, mut counted) = (Patch::new(BASE, SIZE), Counted(0));
     // Cut at places that the bytes say.
-    let part = 1 + usize::from(bytes.first().copied().unwrap_or(0));
-    for part in bytes.chunks(part) {
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let part = 1 + usize::from(first / 2);
+    // Half of them begin as deltas do, for the fuzzer does not find that out.
+    let magic: &[u8] = if first % 2 == 0 { &MAGIC } else { &[] };
+    for part in [magic, rest].concat().chunks(part) {
         if patch.push(part, &mut counted).is_err() {
             return;
         }

@@ -387,6 +387,7 @@ impl<I: Index> Engine<I> {
         self.pump_chunks(now);
         self.derive_due(now);
         self.purge_due(now);
+        self.survey_due(now);
         self.store_devices();
         self.store_suspects();
         self.store_heard(now);
@@ -435,6 +436,7 @@ impl<I: Index> Engine<I> {
             .chain([
                 Some(self.next_root_check),
                 Some(self.devices.next_purge()),
+                self.survey.due(),
                 self.next_state(),
                 self.next_derivation(),
             ])

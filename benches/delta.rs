@@ -2,11 +2,11 @@
 //!
 //! `cargo bench --bench delta`. 64 MiB of noise each time.
 
+use dirsyncd::delta::block_bytes;
 use dirsyncd::delta::diff::{New, diff};
 use dirsyncd::delta::patch::{Patch, Sink};
 use dirsyncd::delta::signature::{self, Signature, of_bytes};
-use dirsyncd::delta::{block_bytes, tree};
-use dirsyncd::model::ContentId;
+use dirsyncd::model::{Chunks, ContentId};
 use divan::Bencher;
 use divan::counter::BytesCount;
 use std::convert::Infallible;
@@ -57,13 +57,10 @@ fn limit_blake3(bencher: Bencher) {
 
 #[divan::bench]
 fn hash_by_chunks(bencher: Bencher) {
-    let size = BYTES as u64;
+    let chunks = Chunks::of(BYTES as u64);
     bencher.counter(BytesCount::new(BYTES)).bench_local(|| {
-        let hash = |index| {
-            let (from, length) = tree::chunk_at(size, index);
-            tree::hash_chunk(size, index, &OLD[from as usize..][..length])
-        };
-        tree::content_of(&(0..tree::chunk_count(size)).map(hash).collect::<Vec<_>>())
+        let hash = |chunk| chunks.hash(chunk, &OLD[chunks.offset(chunk) as usize..][..chunks.len(chunk) as usize]);
+        chunks.content(&(0..chunks.count()).map(hash).collect::<Vec<_>>())
     });
 }
 

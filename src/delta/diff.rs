@@ -8,8 +8,9 @@
 //! whether to go on. Deliberately not here: reading, and clocks.
 
 use super::signature::{self, Signature};
-use super::tree::{self, ChunkHash};
 use super::{MIN_BYTES, ReadAt};
+use crate::model::chunks::runs;
+use crate::model::{ChunkHash, Chunks};
 use fast_rsync::IndexedSignature;
 use std::io;
 
@@ -92,24 +93,17 @@ pub fn diff(
 
 /// What is not known to be the same at the same place: ranges from, to.
 fn changed_ranges(base: &Signature, new: &New) -> Vec<(u64, u64)> {
-    let is_same = |index: usize| {
-        let (ours, theirs) = (new.chunks.and_then(|chunks| chunks.get(index)), base.chunks().get(index));
-        let place = tree::chunk_at(new.size, index) == tree::chunk_at(base.size(), index);
-        // The hash of a content's only chunk is another function's.
-        let kind = (tree::chunk_count(new.size) == 1) == (tree::chunk_count(base.size()) == 1);
-        place && kind && ours.is_some() && ours == theirs
+    let (news, bases) = (Chunks::of(new.size), Chunks::of(base.size()));
+    // The hash of a content's only chunk is another function's.
+    let is_kind = (news.count() == 1) == (bases.count() == 1);
+    let is_same = |chunk: u32| {
+        let at = chunk as usize;
+        let (ours, theirs) = (new.chunks.and_then(|chunks| chunks.get(at)), base.chunks().get(at));
+        is_kind && news.span(chunk, 1) == bases.span(chunk, 1) && ours.is_some() && ours == theirs
     };
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for index in (0..tree::chunk_count(new.size)).filter(|index| !is_same(*index)) {
-        let (from, length) = tree::chunk_at(new.size, index);
-        let to = from + length as u64;
-        match ranges.last_mut() {
-            Some(last) if last.1 == from => last.1 = to,
-            _ if from < to => ranges.push((from, to)),
-            _ => {}
-        }
-    }
-    ranges
+    let changed = runs((0..news.count()).filter(|chunk| !is_same(*chunk)));
+    let ranges = changed.into_iter().filter_map(|(first, count)| news.span(first, count));
+    ranges.filter(|(_, length)| *length > 0).map(|(from, length)| (from, from + length)).collect()
 }
 
 struct Search<'a> {

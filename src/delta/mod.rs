@@ -1,7 +1,7 @@
 //! rsync deltas: what changed in a file, told by the blocks of the version that the other end has.
 //!
-//! [`signature`] says what a version's blocks are, [`diff`] finds them in another version, [`patch`] reads what comes of that,
-//! [`tree`] adds up the hashes of a content's chunks. `fast_rsync` makes the hashes of blocks and searches for them; its own
+//! [`signature`] says what a version's blocks are, [`diff`] finds them in another version, [`patch`] reads what comes of that.
+//! `fast_rsync` makes the hashes of blocks and searches for them; its own
 //! `apply` wants the whole base in memory and is not used. The wire format of both is librsync's (MD4).
 //!
 //! May import `model`. Deliberately not here: files, sockets, caches, threads, and whether a delta is worth asking for.
@@ -9,7 +9,6 @@
 pub mod diff;
 pub mod patch;
 pub mod signature;
-pub mod tree;
 
 use std::io;
 
@@ -58,6 +57,7 @@ pub fn block_bytes(size: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Chunks;
 
     #[test]
     fn blocks_grow_with_the_root_of_the_size_and_their_number_is_bounded() {
@@ -74,7 +74,8 @@ mod tests {
         for (size, block) in cases {
             assert_eq!(block_bytes(size), block, "{size}");
             assert!(size.div_ceil(block) <= MAX_BLOCKS);
-            assert!(block <= tree::chunk_bytes(size) && tree::chunk_bytes(size).is_multiple_of(block), "{size}");
+            let chunk = Chunks::of(size).chunk_bytes();
+            assert!(block <= chunk && chunk.is_multiple_of(block), "{size}");
         }
     }
 }

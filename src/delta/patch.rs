@@ -143,14 +143,14 @@ fn number(from: &[u8], bytes: usize) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::convert::Infallible;
 
     /// Makes it in memory.
-    struct Memory<'a> {
-        base: &'a [u8],
-        made: Vec<u8>,
+    pub struct Memory<'a> {
+        pub base: &'a [u8],
+        pub made: Vec<u8>,
     }
 
     impl Sink for Memory<'_> {

@@ -3,9 +3,8 @@
 //! Made a chunk at a time, in any order ([`Pieces`]); kept in a file of its own ([`Signature::to_bytes`]); or sent by a peer,
 //! who is not believed ([`Signature::of_peer`]). Deliberately not here: where signatures are kept.
 
-use super::tree::{self, ChunkHash};
 use super::{block_bytes, has_signature};
-use crate::model::ContentId;
+use crate::model::{ChunkHash, Chunks, ContentId};
 use fast_rsync::SignatureOptions;
 
 /// Bytes of MD4 a block: all of them. A match is not proof of anything, the content's hash is; but a false one costs a whole transfer.
@@ -112,7 +111,7 @@ impl Signature {
         if !is_start || checksum(content, rest) != check {
             return Err(SignatureError::Damaged);
         }
-        let (chunks, blocks) = rest_of.split_at(tree::chunk_count(size) * size_of::<ChunkHash>());
+        let (chunks, blocks) = rest_of.split_at(list_bytes(size));
         let chunks = chunks.as_chunks::<{ size_of::<ChunkHash>() }>().0.to_vec();
         Ok(Self { chunks, ..Self::of_peer(size, blocks.to_vec())? })
     }
@@ -120,8 +119,11 @@ impl Signature {
 
 /// The length of a stored signature (bytes).
 pub fn file_bytes(size: u64) -> usize {
-    let start = FILE_MAGIC.len() + 8 + tree::chunk_count(size) * size_of::<ChunkHash>();
-    start + wire_bytes(size).unwrap_or(HEADER_BYTES) + CHECK_BYTES
+    FILE_MAGIC.len() + 8 + list_bytes(size) + wire_bytes(size).unwrap_or(HEADER_BYTES) + CHECK_BYTES
+}
+
+fn list_bytes(size: u64) -> usize {
+    Chunks::of(size).count() as usize * size_of::<ChunkHash>()
 }
 
 fn checksum(content: &ContentId, bytes: &[u8]) -> [u8; CHECK_BYTES] {
@@ -151,40 +153,48 @@ pub fn common_entries(ours: &[u8], theirs: &[u8]) -> usize {
 }
 
 /// What one chunk adds: its hash, and its blocks' hashes where the file has a signature.
+#[derive(Debug)]
 pub struct Piece {
     hash: ChunkHash,
     entries: Vec<u8>,
 }
 
 impl Piece {
-    /// Of chunk `index` of a file of `size` bytes.
-    pub fn of(size: u64, index: usize, bytes: &[u8]) -> Self {
+    /// Of a chunk that was hashed already; `entries`: as [`entries_of`] makes them of its blocks.
+    pub fn new(hash: ChunkHash, entries: Vec<u8>) -> Self {
+        Self { hash, entries }
+    }
+
+    /// Of a chunk whose bytes are all here.
+    pub fn of(chunks: Chunks, chunk: u32, bytes: &[u8]) -> Self {
+        let size = chunks.size();
         let entries = if has_signature(size) { entries_of(block_bytes(size), bytes) } else { Vec::new() };
-        Self { hash: tree::hash_chunk(size, index, bytes), entries }
+        Self { hash: chunks.hash(chunk, bytes), entries }
     }
 }
 
 /// A signature in the making, whose chunks come in any order.
+#[derive(Debug)]
 pub struct Pieces {
-    size: u64,
+    chunks: Chunks,
     pieces: Vec<Option<Piece>>,
 }
 
 impl Pieces {
-    pub fn new(size: u64) -> Self {
-        Self { size, pieces: (0..tree::chunk_count(size)).map(|_| None).collect() }
+    pub fn new(chunks: Chunks) -> Self {
+        Self { chunks, pieces: (0..chunks.count()).map(|_| None).collect() }
     }
 
     /// A second one for the same chunk takes the first's place.
-    pub fn put(&mut self, index: usize, piece: Piece) {
-        if let Some(place) = self.pieces.get_mut(index) {
+    pub fn put(&mut self, chunk: u32, piece: Piece) {
+        if let Some(place) = self.pieces.get_mut(chunk as usize) {
             *place = Some(piece);
         }
     }
 
     /// What all of it adds up to, once every chunk came.
     pub fn finish(self) -> Option<(ContentId, Option<Signature>)> {
-        let size = self.size;
+        let size = self.chunks.size();
         let mut chunks = Vec::with_capacity(self.pieces.len());
         let mut blocks = Vec::with_capacity(wire_bytes(size).unwrap_or_default());
         blocks.extend_from_slice(&header(block_bytes(size)));
@@ -193,7 +203,7 @@ impl Pieces {
             chunks.push(piece.hash);
             blocks.extend_from_slice(&piece.entries);
         }
-        let content = tree::content_of(&chunks);
+        let content = self.chunks.content(&chunks)?;
         Some((content, has_signature(size).then_some(Signature { size, chunks, blocks })))
     }
 }
@@ -201,42 +211,45 @@ impl Pieces {
 /// A content that comes from its first byte to its last, in parts of any length; a chunk of it is held in memory.
 pub struct Summer {
     pieces: Pieces,
-    index: usize,
-    chunk: Vec<u8>,
+    /// The one that is coming, and what came of it.
+    chunk: u32,
+    bytes: Vec<u8>,
 }
 
 impl Summer {
     pub fn new(size: u64) -> Self {
-        Self { pieces: Pieces::new(size), index: 0, chunk: Vec::new() }
+        Self { pieces: Pieces::new(Chunks::of(size)), chunk: 0, bytes: Vec::new() }
     }
 
     pub fn update(&mut self, mut bytes: &[u8]) {
+        let chunks = self.pieces.chunks;
         loop {
-            let length = tree::chunk_at(self.pieces.size, self.index).1;
-            let (now, rest) = bytes.split_at(bytes.len().min(length.saturating_sub(self.chunk.len())));
+            let length = chunks.len(self.chunk) as usize;
+            let (now, rest) = bytes.split_at(bytes.len().min(length.saturating_sub(self.bytes.len())));
             if now.is_empty() {
                 // What is too much is one chunk too many.
-                self.index += usize::from(!rest.is_empty());
+                self.chunk += u32::from(!rest.is_empty());
                 return;
             }
-            self.chunk.reserve_exact(length - self.chunk.len());
-            self.chunk.extend_from_slice(now);
+            self.bytes.reserve_exact(length - self.bytes.len());
+            self.bytes.extend_from_slice(now);
             bytes = rest;
-            if self.chunk.len() == length {
-                self.pieces.put(self.index, Piece::of(self.pieces.size, self.index, &self.chunk));
-                self.chunk.clear();
-                self.index += 1;
+            if self.bytes.len() == length {
+                self.pieces.put(self.chunk, Piece::of(chunks, self.chunk, &self.bytes));
+                self.bytes.clear();
+                self.chunk += 1;
             }
         }
     }
 
     /// `None` unless exactly the announced number of bytes came.
     pub fn finish(mut self) -> Option<(ContentId, Option<Signature>)> {
-        if self.pieces.size == 0 && self.index == 0 {
-            self.pieces.put(0, Piece::of(0, 0, &[]));
-            self.index = 1;
+        let chunks = self.pieces.chunks;
+        if chunks.is_empty() && self.chunk == 0 {
+            self.pieces.put(0, Piece::of(chunks, 0, &[]));
+            self.chunk = 1;
         }
-        if self.index == self.pieces.pieces.len() { self.pieces.finish() } else { None }
+        if self.chunk == chunks.count() { self.pieces.finish() } else { None }
     }
 }
 
@@ -261,19 +274,20 @@ mod tests {
     fn made_of_chunks_in_any_order_it_is_what_librsync_makes_of_the_whole() {
         let bytes = noise((3 << 20) + 12_345);
         let size = bytes.len() as u64;
-        let mut pieces = Pieces::new(size);
-        for index in [2, 0, 3] {
-            let (from, length) = tree::chunk_at(size, index);
-            pieces.put(index, Piece::of(size, index, &bytes[from as usize..][..length]));
+        let chunks = Chunks::of(size);
+        let mut pieces = Pieces::new(chunks);
+        for chunk in [2, 0, 3] {
+            let (from, length) = chunks.span(chunk, 1).unwrap();
+            pieces.put(chunk, Piece::of(chunks, chunk, &bytes[from as usize..][..length as usize]));
         }
-        pieces.put(1, Piece::of(size, 1, &bytes[1 << 20..2 << 20]));
+        pieces.put(1, Piece::of(chunks, 1, &bytes[1 << 20..2 << 20]));
         let (content, signature) = pieces.finish().unwrap();
         let signature = signature.unwrap();
         assert_eq!(content, ContentId::of(&bytes));
         let options = SignatureOptions { block_size: signature.block() as u32, crypto_hash_size: 16 };
         assert_eq!(signature.wire(), fast_rsync::Signature::calculate(&bytes, options).serialized());
         assert_eq!(signature.wire().len(), wire_bytes(size).unwrap());
-        assert!(Pieces::new(size).finish().is_none());
+        assert!(Pieces::new(chunks).finish().is_none());
     }
 
     #[test]

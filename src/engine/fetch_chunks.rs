@@ -339,7 +339,11 @@ impl<I: Index> Engine<I> {
             }
             return self.act(Action::FinishPartial { fetch, content });
         }
-        for range in fetching.swarm.stalled(now.mono) {
+        let stalled = fetching.swarm.stalled(now.mono);
+        // Who brings no chunks is not waited for with the list either.
+        let is_late = |from| !fetching.swarm.is_source(from) || stalled.iter().any(|(_, late)| *late == from);
+        let list = fetching.list.take_if(|(_, from)| is_late(*from));
+        for (range, _) in stalled.into_iter().chain(list) {
             self.swarms.ranges.remove(&range);
             self.out.push(Action::CancelPart { range });
         }

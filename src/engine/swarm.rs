@@ -144,9 +144,14 @@ impl Swarm {
         self.ranges.keys().copied()
     }
 
-    /// Who is asked for the list: a source that holds all of it.
+    /// Who is asked for the list: of the sources that hold all of it, one that kept this machine waiting least.
     pub fn list_source(&self) -> Option<LinkId> {
-        self.sources.iter().find(|(_, source)| source.is_whole()).map(|(link, _)| *link)
+        let whole = self.sources.iter().filter(|(_, source)| source.is_whole());
+        whole.min_by_key(|(_, source)| source.patience_ns).map(|(link, _)| *link)
+    }
+
+    pub fn is_source(&self, link: LinkId) -> bool {
+        self.sources.contains_key(&link)
     }
 
     /// This machine is number `turn` of `count` that seek the content: each begins with another share of it.
@@ -208,7 +213,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// It is gone, or has nothing of it. Its ranges end by themselves.
+    /// It is gone, or has nothing of it. Its ranges are stalled.
     pub fn drop_source(&mut self, link: LinkId) {
         if let Some(Source { holds: Holds::Some(chunks), .. }) = self.sources.remove(&link) {
             chunks.iter().for_each(|chunk| self.copies[chunk as usize] = self.copies[chunk as usize].saturating_sub(1));
@@ -308,12 +313,12 @@ impl Swarm {
         // Where others seek it too, little is asked ahead of a whole holder: what two ask of it, it sends twice.
         let of_whole = if self.turn.1 > 1 { share.min(AHEAD) } else { share };
         let share_of = |source: &Source| if source.is_whole() { of_whole } else { share };
-        // Those that are still fetching come first: who holds all of it has enough to do.
+        // Those that are still fetching come first: who holds all of it has enough to do. Who brought nothing comes last.
         let mut order: Vec<_> = self
             .sources
             .iter()
             .filter(|(_, source)| (self.listed || source.is_whole()) && source.under_way < share_of(source))
-            .map(|(link, source)| (source.is_whole(), source.under_way, *link))
+            .map(|(link, source)| (source.is_whole(), source.under_way, source.patience_ns, *link))
             .collect();
         order.sort_unstable();
         if !self.listed {
@@ -324,7 +329,7 @@ impl Swarm {
             order.retain(|(.., link)| Some(*link) == one && !other_brings);
         }
         let most = if usable == 1 { self.in_chunks(RANGE_BYTES) } else { 1 };
-        order.into_iter().find_map(|(_, under_way, from)| {
+        order.into_iter().find_map(|(_, under_way, _, from)| {
             let first = self.pick(from)?;
             let source = &self.sources[&from];
             // What others could bring too is not taken from who holds all of it, but for one at a time: others may be slow.
@@ -388,8 +393,9 @@ impl Swarm {
         self.ranges.insert(id, Range { ask, left: ask.count });
     }
 
-    /// Ranges of sources that bring nothing, while another could. They are to be cancelled, and count as ended.
-    pub fn stalled(&mut self, now: u64) -> Vec<RangeId> {
+    /// Ranges of sources that bring nothing, while another could, or that are none any more and may never answer. They are to be
+    /// cancelled, and count as ended.
+    pub fn stalled(&mut self, now: u64) -> Vec<(RangeId, LinkId)> {
         let others = |link: &LinkId| self.sources.keys().any(|other| other != link);
         let late: Vec<_> = self
             .sources
@@ -405,9 +411,9 @@ impl Swarm {
                 source.moved_at = now;
             }
         }
-        let ranges: Vec<_> =
-            self.ranges.iter().filter(|(_, range)| late.contains(&range.ask.from)).map(|(id, _)| *id).collect();
-        for id in &ranges {
+        let asked = self.ranges.iter().map(|(id, range)| (*id, range.ask.from));
+        let ranges: Vec<_> = asked.filter(|(_, from)| late.contains(from) || !self.is_source(*from)).collect();
+        for (id, _) in &ranges {
             self.ended(now, *id, Ok(()));
         }
         ranges

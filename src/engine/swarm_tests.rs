@@ -33,6 +33,10 @@ fn bring(swarm: &mut Swarm, now: u64, range: RangeId, ask: Ask) {
     swarm.ended(now, range, Ok(()));
 }
 
+fn ids(asks: &[(RangeId, Ask)]) -> Vec<(RangeId, LinkId)> {
+    asks.iter().map(|(id, ask)| (*id, ask.from)).collect()
+}
+
 #[test]
 fn of_one_source_a_content_comes_in_order_with_a_full_window() {
     let mut swarm = swarm(100);
@@ -53,6 +57,31 @@ fn until_the_list_is_here_only_one_is_asked() {
     swarm.add_source(0, OTHER);
     let asks = ask_all(&mut swarm, 0, &mut 0);
     assert!(!asks.is_empty() && asks.iter().all(|(_, ask)| ask.from == SEED));
+}
+
+#[test]
+fn what_was_asked_of_one_who_is_refused_and_never_answers_is_asked_of_another() {
+    let mut swarm = swarm(4);
+    swarm.add_source(0, SEED);
+    let asks = ask_all(&mut swarm, 0, &mut 0);
+    swarm.refuse(SEED);
+    assert_eq!(swarm.stalled(0), ids(&asks));
+    assert!(swarm.starves(0), "nobody is left");
+    swarm.add_source(0, OTHER);
+    assert_eq!(ask_all(&mut swarm, 0, &mut 9)[0].1, Ask { from: OTHER, first: 0, count: 4 });
+}
+
+#[test]
+fn one_who_answers_nothing_is_not_asked_for_ever_before_the_list_is_here() {
+    let mut swarm = swarm(4);
+    swarm.listed = false;
+    swarm.add_source(0, SEED);
+    swarm.add_source(0, OTHER);
+    let asks = ask_all(&mut swarm, 0, &mut 0);
+    assert_eq!((asks[0].1.from, swarm.list_source()), (SEED, Some(SEED)));
+    assert_eq!(swarm.stalled(100 * SECOND), ids(&asks));
+    let asks = ask_all(&mut swarm, 100 * SECOND, &mut 9);
+    assert_eq!((asks[0].1.from, swarm.list_source()), (OTHER, Some(OTHER)));
 }
 
 #[rstest]
@@ -81,7 +110,7 @@ fn a_source_that_brings_nothing_gives_up_to_others_and_a_lone_one_is_waited_for(
     let asks = ask_all(&mut swarm, 0, &mut 0);
     assert_eq!((swarm.stalled(100 * SECOND), swarm.due()), (vec![], None));
     swarm.add_source(100 * SECOND, OTHER);
-    assert_eq!(swarm.stalled(100 * SECOND), asks.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+    assert_eq!(swarm.stalled(100 * SECOND), ids(&asks));
     let again = ask_all(&mut swarm, 100 * SECOND, &mut 10);
     assert!(again.iter().any(|(_, ask)| ask.from == OTHER));
     // Each time it is waited for longer.

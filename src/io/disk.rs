@@ -121,8 +121,8 @@ impl Disk {
             let walker = Arc::clone(&disk.walker);
             spawn("walk", alive.clone(), move || walker.run())?;
         }
-        let (partials, to) = (Arc::clone(&disk.partials), events.clone());
-        spawn("partials", alive.clone(), move || open_partials(&partials, &openings, &to))?;
+        let (partials, lists, to) = (Arc::clone(&disk.partials), Arc::clone(&disk.lists), events.clone());
+        spawn("partials", alive.clone(), move || open_partials(&partials, &lists, &openings, &to))?;
         let bases = Arc::clone(&disk.bases);
         spawn("merge", alive.clone(), move || bases.run())?;
         let scrubber = Arc::clone(&disk.scrubber);
@@ -173,7 +173,7 @@ impl Disk {
         Arc::clone(&self.partials)
     }
 
-    /// The lists of chunks that were made by looking.
+    /// The lists of chunks of what was looked at, and of what came in chunks.
     pub fn lists(&self) -> Arc<Lists> {
         Arc::clone(&self.lists)
     }
@@ -242,7 +242,7 @@ enum Opening {
 }
 
 /// The thread: makes place for contents that come in chunks.
-fn open_partials(partials: &Partials, openings: &mpsc::Receiver<Opening>, events: &Events) {
+fn open_partials(partials: &Partials, lists: &Lists, openings: &mpsc::Receiver<Opening>, events: &Events) {
     for opening in openings {
         let event = match opening {
             Opening::Open { fetch, content, size } => match partials.open(content, size) {
@@ -253,7 +253,12 @@ fn open_partials(partials: &Partials, openings: &mpsc::Receiver<Opening>, events
                 Err(trouble) => Event::FetchFailed { fetch, why: FetchError::Staging(trouble) },
             },
             Opening::Finish { fetch, content } => match partials.finish(&content) {
-                Ok(staged) => Event::Fetched { fetch, staged, wire_bytes: 0 },
+                Ok(staged) => {
+                    if let Some(list) = partials.get(&content).and_then(|partial| partial.hashes()) {
+                        lists.keep(content, Arc::new(list));
+                    }
+                    Event::Fetched { fetch, staged, wire_bytes: 0 }
+                }
                 Err(StageError::BadContent) => Event::FetchFailed { fetch, why: FetchError::Corrupt },
                 Err(StageError::Disk(trouble)) => Event::FetchFailed { fetch, why: FetchError::Staging(trouble) },
             },

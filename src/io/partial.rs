@@ -2,14 +2,18 @@
 //!
 //! A chunk counts once its hash is in the log, and after a start only if its bytes still have that hash: neither a kill nor
 //! a power cut makes a wrong byte count. What is kept for another try goes after 7 days, or when the disk is nearly full.
-//! May import `engine`'s values and `model`. Deliberately not here: who is asked for what (`engine`), sockets, and installing.
+//! Each chunk is signed while it is in memory, so that whoever changes the file next can say at once what differs.
+//! May import `engine`'s values, `delta` and `model`. Deliberately not here: who is asked for what (`engine`), sockets, and installing.
 
 use super::beneath;
 use super::fail::{self, Point};
 use super::partial_log::{Log, Record};
 use super::root::Root;
 use super::stage::{self, Bulk, Stage, StageError};
+use super::transfer::next_data;
 use super::trouble::{errno, trouble};
+use crate::delta::signature::{Piece, Pieces, entries_of};
+use crate::delta::{block_bytes, has_signature};
 use crate::engine::{LinkId, StageId, Trouble};
 use crate::model::chunks::ChunkHasher;
 use crate::model::{ChunkHash, ChunkSet, Chunks, ContentId, text};
@@ -32,7 +36,8 @@ const KEPT: Duration = Duration::from_hours(7 * 24);
 const KEPT_OPEN: usize = 16;
 /// Zeros are left out in blocks of this many bytes.
 const BLOCK_BYTES: usize = 64 * 1024;
-const READ_BYTES: usize = 256 * 1024;
+/// What is read at once; a block of the signature, if that is more (bytes).
+const READ_BYTES: u64 = 1 << 20;
 
 /// All that is on its way in chunks.
 #[derive(Debug)]
@@ -51,6 +56,8 @@ pub struct Partial {
     state: Mutex<State>,
     /// Zeros need no writing: what was not written is a hole.
     has_holes: AtomicBool,
+    /// What the chunks add to the signature; `None`: there is none of this size, none are kept, or it was made.
+    signing: Mutex<Option<Pieces>>,
     /// While it is being fetched.
     bulk: Mutex<Option<Bulk>>,
 }
@@ -130,7 +137,7 @@ impl Partials {
             Some(file) if beneath::facts(&file)?.stat.size == size => {
                 let log = beneath::open(staging, log_name(&content).as_bytes(), flags | OFlags::APPEND).map(File::from);
                 if let Ok((log, records)) = log.map_err(io::Error::from).and_then(|log| Log::read(log, content, size)) {
-                    return Ok(Partial::resume(content, chunks, file, log, &records));
+                    return Ok(Partial::new(content, chunks, file, log, self.pieces(chunks)).resume(&records));
                 }
                 file
             }
@@ -141,7 +148,12 @@ impl Partials {
         file.set_len(size)?;
         let _ = rustix::fs::unlinkat(staging, log_name(&content), AtFlags::empty());
         let log = Log::begin(beneath::create(staging, &log_name(&content))?, content, size)?;
-        Ok(Partial::new(content, chunks, file, log))
+        Ok(Partial::new(content, chunks, file, log, self.pieces(chunks)))
+    }
+
+    /// Where a signature is to be made.
+    fn pieces(&self, chunks: Chunks) -> Option<Pieces> {
+        self.stage.signatures().filter(|_| has_signature(chunks.size())).map(|_| Pieces::new(chunks))
     }
 
     /// All chunks are here: the content gets a name in staging, and is served from there until it is closed.
@@ -157,6 +169,12 @@ impl Partials {
         });
         moved.map_err(|e| StageError::Disk(trouble("store what arrives for", None, errno(&e))))?;
         partial.end();
+        let signed = partial.pieces().take().and_then(Pieces::finish);
+        if let (Some((signed, Some(signature))), Some(signatures)) = (signed, self.stage.signatures())
+            && signed == *content
+        {
+            signatures.put(content, &signature);
+        }
         fail::after(Point::FetchFinished);
         Ok(id)
     }
@@ -245,7 +263,7 @@ fn content_of(name: &str) -> Option<ContentId> {
 }
 
 impl Partial {
-    fn new(content: ContentId, chunks: Chunks, file: File, log: Log) -> Self {
+    fn new(content: ContentId, chunks: Chunks, file: File, log: Log, pieces: Option<Pieces>) -> Self {
         let held = vec![None; chunks.count() as usize];
         let state = State { held, writing: BTreeSet::new(), list: None, log };
         Self {
@@ -254,37 +272,62 @@ impl Partial {
             file,
             state: Mutex::new(state),
             has_holes: AtomicBool::new(true),
+            signing: Mutex::new(pieces),
             bulk: Mutex::default(),
         }
     }
 
     /// Of what the log names, that counts whose bytes are what it says.
-    fn resume(content: ContentId, chunks: Chunks, file: File, log: Log, records: &[Record]) -> Self {
-        let partial = Self::new(content, chunks, file, log);
+    fn resume(self, records: &[Record]) -> Self {
         let named: BTreeMap<u32, ChunkHash> = records.iter().map(|record| (record.chunk, record.hash)).collect();
-        let mut state = partial.lock();
-        for chunk in 0..chunks.count() {
-            let hash = named.get(&chunk).filter(|hash| partial.hash_of(chunk).is_ok_and(|found| found == **hash));
+        let mut state = self.lock();
+        for chunk in 0..self.chunks.count() {
+            let hash = named.get(&chunk).filter(|hash| self.hash_of(chunk).is_ok_and(|found| found == **hash));
             state.held[chunk as usize] = hash.map(|hash| Held { hash: *hash, from: None });
-            if hash.is_none() {
-                partial.make_hole(chunk);
+            match hash {
+                Some(hash) => self.sign(chunk, *hash),
+                None => self.make_hole(chunk),
             }
         }
         drop(state);
-        partial
+        self
     }
 
     fn hash_of(&self, chunk: u32) -> io::Result<ChunkHash> {
+        let mut hasher = ChunkHasher::at(self.chunks.offset(chunk));
+        self.read(chunk, |part| hasher.update(part))?;
+        Ok(hasher.finish())
+    }
+
+    /// Adds a chunk that is written to the signature. It is read once more, while it is in memory: the blocks of a whole chunk
+    /// are signed at several times the speed of one after the other. Where it cannot be read there is no signature, until it is asked for.
+    fn sign(&self, chunk: u32, hash: ChunkHash) {
+        if self.pieces().is_none() {
+            return;
+        }
+        let (block, mut entries) = (block_bytes(self.chunks.size()), Vec::new());
+        let read = self.read(chunk, |part| entries.extend_from_slice(&entries_of(block, part)));
+        if let (Ok(()), Some(pieces)) = (read, &mut *self.pieces()) {
+            pieces.put(chunk, Piece::new(hash, entries));
+        }
+    }
+
+    /// Hands over a chunk in parts, which are whole blocks where there is a signature. Holes are not read.
+    fn read(&self, chunk: u32, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         let (mut offset, mut left) = (self.chunks.offset(chunk), self.chunks.len(chunk));
-        let (mut hasher, mut buffer) = (ChunkHasher::at(offset), vec![0; READ_BYTES]);
+        let is_hole = next_data(&self.file, offset, offset + left).0 == offset + left;
+        let most = if has_signature(self.chunks.size()) { block_bytes(self.chunks.size()) } else { 0 }.max(READ_BYTES);
+        let mut buffer = vec![0; most.min(left) as usize];
         while left > 0 {
-            let part = &mut buffer[..left.min(READ_BYTES as u64) as usize];
-            self.file.read_exact_at(part, offset)?;
-            hasher.update(part);
+            let part = &mut buffer[..left.min(most) as usize];
+            if !is_hole {
+                self.file.read_exact_at(part, offset)?;
+            }
+            take(part);
             offset += part.len() as u64;
             left -= part.len() as u64;
         }
-        Ok(hasher.finish())
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -293,6 +336,10 @@ impl Partial {
 
     fn bulk(&self) -> MutexGuard<'_, Option<Bulk>> {
         self.bulk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pieces(&self) -> MutexGuard<'_, Option<Pieces>> {
+        self.signing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(&self, stage: &Arc<Stage>) {
@@ -377,6 +424,8 @@ impl Partial {
         logged.map_err(|e| trouble("store what arrives for", None, errno(&e)))?;
         state.writing.remove(&chunk);
         state.held[chunk as usize] = Some(Held { hash, from: Some(from) });
+        drop(state);
+        self.sign(chunk, hash);
         Ok(Verdict::Held)
     }
 

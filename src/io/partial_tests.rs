@@ -1,6 +1,8 @@
 //! Contents in chunks on a real disk: what counts after a start, and what never does.
 
 use super::*;
+use crate::delta::signature::of_bytes;
+use crate::io::signatures::Signatures;
 use crate::model::chunks::{CHUNK_BYTES, ListHasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -86,6 +88,38 @@ fn what_was_whole_and_not_installed_is_whole_after_a_restart() {
     let (_, partials) = open(temp.path());
     assert_eq!(partials.open(content, all.len() as u64).unwrap().here().0, [(0, 2)]);
     assert!(partials.finish(&content).is_ok());
+}
+
+#[test]
+fn what_came_in_chunks_is_signed_when_it_is_whole_also_what_came_before_a_restart_or_was_wrong_at_first() {
+    let (temp, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let signatures = Signatures::new(kept.path().to_owned());
+    let open = || {
+        let (stage, partials) = open(temp.path());
+        stage.keep_signatures(Arc::clone(&signatures));
+        partials
+    };
+    // A hole, and a last chunk that ends in the midst of a block.
+    let mut all = bytes(5 * CHUNK_BYTES + 4999);
+    all[2 * CHUNK_BYTES as usize..3 * CHUNK_BYTES as usize].fill(0);
+    let ((content, list), size) = (list_of(&all), all.len() as u64);
+    let mut wrong = all.clone();
+    wrong[4 * CHUNK_BYTES as usize] ^= 1;
+    {
+        let partial = open().open(content, size).unwrap();
+        put(&partial, &all, 5);
+        put(&partial, &all, 0);
+    }
+    let partials = open();
+    let partial = partials.open(content, size).unwrap();
+    put(&partial, &wrong, 4);
+    assert_eq!(partial.list_came(list), Some(vec![(4, Some(LINK))]));
+    for chunk in [3, 4, 2, 1] {
+        assert_eq!(put(&partial, &all, chunk), Verdict::Held);
+    }
+    assert!(!signatures.has(&content));
+    partials.finish(&content).unwrap();
+    assert_eq!(signatures.get(&content, size), of_bytes(&all).1);
 }
 
 #[test]

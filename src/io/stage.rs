@@ -74,6 +74,10 @@ impl Stage {
         let _ = self.signatures.set(signatures);
     }
 
+    pub(super) fn signatures(&self) -> Option<&Arc<Signatures>> {
+        self.signatures.get()
+    }
+
     /// Begins a content of so many bytes.
     pub fn create(self: &Arc<Self>, size: u64) -> Result<StageWriter, Trouble> {
         self.check_room()?;
@@ -83,7 +87,7 @@ impl Stage {
         if bulk {
             self.bulk.fetch_add(1, Ordering::Relaxed);
         }
-        let is_signed = self.signatures.get().is_some() && has_signature(size);
+        let is_signed = self.signatures().is_some() && has_signature(size);
         let sum = if is_signed { Sum::Signed(Summer::new(size)) } else { Sum::Plain(Box::default()) };
         Ok(StageWriter { stage: Arc::clone(self), id, file, sum, written: 0, handed_over: 0, bulk, kept: false })
     }
@@ -244,7 +248,7 @@ impl StageWriter {
         if sum != *content {
             return Err(StageError::BadContent);
         }
-        if let (Some(signature), Some(signatures)) = (signature, self.stage.signatures.get()) {
+        if let (Some(signature), Some(signatures)) = (signature, self.stage.signatures()) {
             signatures.put(content, &signature);
         }
         if self.bulk {

@@ -384,7 +384,7 @@ pub fn send_span(
 }
 
 /// Where the next data begins, and how far it goes; where holes are not told, all is data.
-fn next_data(file: &File, offset: u64, end: u64) -> (u64, u64) {
+pub(super) fn next_data(file: &File, offset: u64, end: u64) -> (u64, u64) {
     let seek = |from| match rustix::fs::seek(file, from) {
         Ok(at) => Ok(at.min(end)),
         // Nothing but a hole from there on; if the file was cut short, its stat will say so.

@@ -2,13 +2,14 @@
 //!
 //! A chunk's hash is the chaining value of a BLAKE3 subtree, so the list of them can be checked against the `ContentId`
 //! without any of the bytes, and then each chunk alone against the list. A content of one chunk has no list: its subtree
-//! value is not its id. Deliberately not here: where the bytes are, and who is asked for them.
+//! value is not its id. Whoever hashes a whole content does so by chunks as well, in any order and on several threads; of an
+//! only chunk, that is the content's own hash. Deliberately not here: where the bytes are, and who is asked for them.
 
 use super::ContentId;
 use blake3::Hasher;
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
-/// The chaining value of one chunk's subtree.
+/// The chaining value of one chunk's subtree; of a content that is one chunk, its id.
 pub type ChunkHash = [u8; 32];
 
 /// A chunk, but for the last and for contents of more than 64 GiB (bytes).
@@ -42,8 +43,9 @@ impl Chunks {
         self.chunk_bytes
     }
 
+    /// An empty content is one empty chunk.
     pub fn count(&self) -> u32 {
-        self.size.div_ceil(self.chunk_bytes) as u32
+        self.size.div_ceil(self.chunk_bytes).max(1) as u32
     }
 
     pub fn offset(&self, chunk: u32) -> u64 {
@@ -72,6 +74,24 @@ impl Chunks {
         }
         let (left, right) = hashes.split_at(left_count(hashes.len()));
         Some(ContentId(*merge_subtrees_root(&subtree(left), &subtree(right), Mode::Hash).as_bytes()))
+    }
+
+    /// The hash of a chunk, all of whose bytes are here.
+    pub fn hash(&self, chunk: u32, bytes: &[u8]) -> ChunkHash {
+        if self.count() == 1 {
+            return ContentId::of(bytes).0;
+        }
+        let mut hasher = ChunkHasher::at(self.offset(chunk));
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// The content that the hashes of all its chunks, or of its only one, add up to; `None` for too many or too few.
+    pub fn content(&self, hashes: &[ChunkHash]) -> Option<ContentId> {
+        match hashes {
+            [only] if self.count() == 1 => Some(ContentId(*only)),
+            several => self.root(several),
+        }
     }
 }
 
@@ -254,6 +274,23 @@ mod tests {
             wrong.last_mut().unwrap()[31] ^= 1;
             assert_ne!(chunks.root(&wrong), Some(id));
             assert_eq!(chunks.root(&list[1..]), None);
+        }
+    }
+
+    #[test]
+    fn the_hashes_of_all_chunks_or_of_the_only_one_add_up_to_the_content() {
+        let mib = CHUNK_BYTES as usize;
+        for size in [0, 1, mib, mib + 1, 2 * mib, 3 * mib - 1, 3 * mib, 5 * mib + 77] {
+            let content = bytes(size);
+            let chunks = Chunks::of(size as u64);
+            let hash = |chunk| {
+                let (from, len) = chunks.span(chunk, 1).unwrap();
+                chunks.hash(chunk, &content[from as usize..][..len as usize])
+            };
+            let mut hashes: Vec<_> = (0..chunks.count()).map(hash).collect();
+            assert_eq!(chunks.content(&hashes), Some(ContentId::of(&content)), "{size}");
+            hashes.push([0; 32]);
+            assert_eq!(chunks.content(&hashes), None, "{size}");
         }
     }
 

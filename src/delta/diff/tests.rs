@@ -1,7 +1,8 @@
 //! Deltas made and applied in memory, against `fast_rsync`'s own `apply` and our interpreter; random edits; hostile signatures.
 
 use super::*;
-use crate::delta::patch::{Patch, Sink};
+use crate::delta::patch::Patch;
+use crate::delta::patch::tests::Memory;
 use crate::delta::signature::of_bytes;
 use crate::delta::{block_bytes, signature::wire_bytes};
 use proptest::prelude::*;
@@ -15,23 +16,6 @@ fn noise(seed: u64, size: usize) -> Vec<u8> {
     hasher.update(&seed.to_be_bytes());
     hasher.finalize_xof().fill(&mut bytes);
     bytes
-}
-
-struct Memory<'a> {
-    base: &'a [u8],
-    made: Vec<u8>,
-}
-
-impl Sink for Memory<'_> {
-    type Error = Infallible;
-    fn copy(&mut self, offset: u64, length: u64) -> Result<(), Infallible> {
-        self.made.extend_from_slice(&self.base[offset as usize..][..length as usize]);
-        Ok(())
-    }
-    fn literal(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
-        self.made.extend_from_slice(bytes);
-        Ok(())
-    }
 }
 
 /// Counts what is read of a file.

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::engine::map_index::MapIndex;
+use crate::engine::merge;
 use crate::engine::{Cause, Config, Decision, Event, LinkId, Observed, OnConflict, StatKind, Trouble, Trust};
-use crate::model::{DeviceId, FileTime, Mode};
+use crate::model::{DeviceId, Entry, FileTime, Mode};
 use crate::wire::message::Message;
 
 const START_WALL: u64 = 1_000_000 * SECOND;
@@ -477,4 +478,26 @@ fn a_suspect_file_that_its_user_deletes_is_deleted() {
     let row = bench.row("a");
     assert!(!row.winner.is_live() && row.is_settled(), "{row:?}");
     assert_eq!(bench.engine.suspects.len(), 0);
+}
+
+#[test]
+fn what_rotted_is_not_copied_beside_the_folder_that_takes_its_place() {
+    let beside = |displaced: &Entry| merge::displaced_path(&path("a"), displaced);
+    for rotten in [&["a"][..], &[]] {
+        let mut bench = Bench::new(&["a"]);
+        bench.link();
+        bench.verify_with(rotten);
+        let displaced = bench.row("a").disk.unwrap().entry;
+        let entry = merge::derived_directory(Some(&displaced));
+        let change = crate::wire::message::Change { path: path("a"), entry, body: None };
+        let message = Message::Changes { changes: vec![change], told: Vec::new() };
+        bench.tell(Event::Message { link: LinkId(1), message, wire_bytes: 1 });
+        bench.tell(Event::Tick);
+        let job = |action: &Action| if let Action::Install(job) = action { Some(job.path.clone()) } else { None };
+        let installed: Vec<SyncPath> = bench.said.iter().filter_map(job).collect();
+        // A file that is whole is copied first, and the folder waits for that.
+        let due = if rotten.is_empty() { beside(&displaced) } else { path("a") };
+        assert_eq!(installed, [due], "{rotten:?}");
+        assert_eq!(bench.engine.index.get(&beside(&displaced)).is_some(), rotten.is_empty());
+    }
 }

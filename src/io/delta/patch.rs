@@ -7,16 +7,16 @@
 
 use super::sum::threads;
 use super::{Deltas, beneath};
+use crate::delta::has_signature;
 use crate::delta::patch::{Patch, PatchError, Sink};
 use crate::delta::signature::{Piece, Pieces};
-use crate::delta::{has_signature, tree};
 use crate::engine::{FetchError, ServedFile, StageId};
 use crate::io::beneath::LastFolder;
 use crate::io::fail::{self, Point};
 use crate::io::stage::{self, Bulk, Stage};
 use crate::io::transfer::Part;
 use crate::io::trouble::{errno, trouble};
-use crate::model::ContentId;
+use crate::model::{Chunks, ContentId};
 use crate::wire::packet::Ending;
 use std::fs::File;
 use std::io;
@@ -55,11 +55,12 @@ enum Failed {
 }
 
 impl Deltas {
-    /// Reads the delta from `parts` and makes the content in staging, granting credit as it goes. `None`: abandoned, nobody waits for
+    /// Reads the delta of `peer` from `parts` and makes the content in staging, granting credit as it goes. `None`: abandoned, nobody waits for
     /// an answer.
     pub fn receive(
         &self,
         wanted: &Wanted,
+        peer: &str,
         parts: &mpsc::Receiver<Part>,
         mut grant: impl FnMut(u64),
     ) -> Option<Result<StageId, FetchError>> {
@@ -71,8 +72,9 @@ impl Deltas {
             Err(error) => return Some(Err(error)),
         };
         let shares = has_rested(&wanted.base) && shares_extents(&base, &staged.file, size);
-        let (pieces, has_failed) = (Mutex::new(Pieces::new(size)), AtomicBool::new(false));
-        let making = Making { base: &base, file: &staged.file, size, pieces, has_failed };
+        let chunks = Chunks::of(size);
+        let (pieces, has_failed) = (Mutex::new(Pieces::new(chunks)), AtomicBool::new(false));
+        let making = Making { base: &base, file: &staged.file, chunks, pieces, has_failed };
         let made = making.run(shares, |assembly| {
             let (mut patch, mut unspent) = (Patch::new(base_size, size), 0);
             loop {
@@ -110,7 +112,8 @@ impl Deltas {
                 Err(FetchError::NoDelta)
             }
             Err(Failed::Bad(why)) => {
-                tracing::warn!("a delta for '{}' is of no use: {why}; it is fetched whole", wanted.base.path);
+                let path = &wanted.base.path;
+                tracing::warn!("{peer}'s delta for '{path}' is of no use: {why}; it is fetched whole");
                 Err(FetchError::NoDelta)
             }
         })
@@ -215,7 +218,7 @@ impl Span {
 
 /// One chunk of the new version, to be made.
 struct Chunk {
-    index: usize,
+    index: u32,
     spans: Vec<Span>,
 }
 
@@ -223,7 +226,7 @@ struct Chunk {
 struct Making<'a> {
     base: &'a File,
     file: &'a File,
-    size: u64,
+    chunks: Chunks,
     pieces: Mutex<Pieces>,
     /// A thread gave up, and says why at the end.
     has_failed: AtomicBool,
@@ -232,7 +235,7 @@ struct Making<'a> {
 impl Making<'_> {
     /// Runs the threads while `read` feeds them, and says what it said, or what went wrong.
     fn run<T>(&self, shares: bool, read: impl FnOnce(&mut Assembly) -> Result<T, Failed>) -> Result<T, Failed> {
-        let count = threads(self.size);
+        let count = threads(self.chunks.size());
         let (chunks, waiting) = mpsc::sync_channel(count * WAITING_CHUNKS);
         let waiting = Mutex::new(waiting);
         thread::scope(|scope| {
@@ -256,7 +259,7 @@ impl Making<'_> {
     }
 
     fn work(&self, waiting: &Mutex<mpsc::Receiver<Chunk>>) -> Result<(), Failed> {
-        let mut buffer = vec![0; tree::chunk_bytes(self.size).min(self.size) as usize];
+        let mut buffer = vec![0; self.chunks.len(0) as usize];
         let worked = loop {
             // Held while it waits: the others have nothing to wait for either.
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -272,7 +275,7 @@ impl Making<'_> {
     }
 
     fn make(&self, chunk: &Chunk, buffer: &mut [u8]) -> Result<(), Failed> {
-        let (from, length) = tree::chunk_at(self.size, chunk.index);
+        let (from, length) = (self.chunks.offset(chunk.index), self.chunks.len(chunk.index) as usize);
         let bytes = &mut buffer[..length];
         for span in &chunk.spans {
             match span {
@@ -296,7 +299,7 @@ impl Making<'_> {
         if wrote {
             stage::start_writeback(self.file, from, from + length as u64);
         }
-        let piece = Piece::of(self.size, chunk.index, bytes);
+        let piece = Piece::of(self.chunks, chunk.index, bytes);
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner).put(chunk.index, piece);
         Ok(())
     }
@@ -340,7 +343,7 @@ struct Assembly<'a> {
 impl Assembly<'_> {
     /// The rest of the chunk that is being said, or of `length` if that is less.
     fn room(&self, length: u64) -> (usize, usize) {
-        let bytes = tree::chunk_bytes(self.making.size);
+        let bytes = self.making.chunks.chunk_bytes();
         let from = self.at % bytes;
         (from as usize, (bytes - from).min(length) as usize)
     }
@@ -348,7 +351,7 @@ impl Assembly<'_> {
     fn push(&mut self, span: Span) -> Result<(), Failed> {
         self.at += span.range().len() as u64;
         self.spans.push(span);
-        let bytes = tree::chunk_bytes(self.making.size);
+        let bytes = self.making.chunks.chunk_bytes();
         // That thread's reason counts.
         if self.making.has_failed.load(Ordering::Relaxed) {
             return Err(Failed::BaseChanged);
@@ -356,8 +359,8 @@ impl Assembly<'_> {
         if self.spans.len() > MAX_SPANS {
             return Err(Failed::Bad("it is made of too many parts".to_owned()));
         }
-        if self.at.is_multiple_of(bytes) || self.at == self.making.size {
-            let chunk = Chunk { index: ((self.at - 1) / bytes) as usize, spans: std::mem::take(&mut self.spans) };
+        if self.at.is_multiple_of(bytes) || self.at == self.making.chunks.size() {
+            let chunk = Chunk { index: ((self.at - 1) / bytes) as u32, spans: std::mem::take(&mut self.spans) };
             // Nobody listens any more: the threads say why.
             self.chunks.send(chunk).map_err(|_| Failed::BaseChanged)?;
         }
@@ -414,8 +417,8 @@ impl Sink for Assembly<'_> {
 impl Assembly<'_> {
     /// Where the chunk that is being said ends, within itself.
     fn chunk_end(&self) -> usize {
-        let bytes = tree::chunk_bytes(self.making.size);
-        tree::chunk_at(self.making.size, (self.at / bytes) as usize).1
+        let bytes = self.making.chunks.chunk_bytes();
+        self.making.chunks.len((self.at / bytes) as u32) as usize
     }
 }
 

@@ -58,10 +58,12 @@ impl Made {
 }
 
 impl Deltas {
-    /// Makes the delta and hands it to `send` in parts; `false` from there: nobody takes it any more. `ask`: the asker's signature.
+    /// Makes the delta for `peer` and hands it to `send` in parts; `false` from there: nobody takes it any more. `ask`: the peer's
+    /// signature.
     pub fn serve(
         &self,
         asked: &Asked,
+        peer: &str,
         ask: &mut dyn FnMut() -> Option<Vec<u8>>,
         send: &mut dyn FnMut(Bytes) -> bool,
     ) -> Ending {
@@ -78,7 +80,7 @@ impl Deltas {
             None => match ask().map(|bytes| Signature::of_peer(asked.base_size, bytes)) {
                 Some(Ok(base)) => (base, false),
                 Some(Err(why)) => {
-                    tracing::warn!("no delta of '{}' is made for a peer: {why}", asked.file.path);
+                    tracing::warn!("no delta of '{}' is made for {peer}: {why}; it goes whole", asked.file.path);
                     return Ending::NoDelta;
                 }
                 None => return Ending::NoDelta,
@@ -110,7 +112,7 @@ impl Deltas {
             Err(DiffError::Read(why)) if why.kind() == io::ErrorKind::UnexpectedEof => Ending::Changed,
             Err(DiffError::Read(why)) if why.kind() == io::ErrorKind::NotFound => Ending::NotHere,
             Err(DiffError::Read(why)) => {
-                tracing::warn!("'{}' cannot be read for a peer: {why}", asked.file.path);
+                tracing::warn!("'{}' cannot be read for {peer}: {why}", asked.file.path);
                 Ending::Unreadable
             }
             Err(why @ (DiffError::Unrelated | DiffError::Budget)) => {

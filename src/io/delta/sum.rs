@@ -2,13 +2,13 @@
 //!
 //! A user's file is read, never mapped: a truncation would kill the process.
 
+use crate::delta::ReadAt;
 use crate::delta::signature::{Piece, Pieces, Signature};
-use crate::delta::{ReadAt, tree};
-use crate::model::ContentId;
+use crate::model::{Chunks, ContentId};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -42,7 +42,8 @@ pub fn sum(
     is_stopping: &(dyn Fn() -> bool + Sync),
     buffer: &mut Vec<u8>,
 ) -> io::Result<Option<(ContentId, Option<Signature>)>> {
-    let shared = Shared { file, size, is_stopping, next: AtomicUsize::new(0), pieces: Mutex::new(Pieces::new(size)) };
+    let chunks = Chunks::of(size);
+    let shared = Shared { file, chunks, is_stopping, next: AtomicU32::new(0), pieces: Mutex::new(Pieces::new(chunks)) };
     let worked = thread::scope(|scope| {
         let others: Vec<_> = (1..threads(size))
             .map_while(|_| {
@@ -63,9 +64,9 @@ pub fn sum(
 
 struct Shared<'a> {
     file: &'a File,
-    size: u64,
+    chunks: Chunks,
     is_stopping: &'a (dyn Fn() -> bool + Sync),
-    next: AtomicUsize,
+    next: AtomicU32,
     pieces: Mutex<Pieces>,
 }
 
@@ -73,17 +74,15 @@ impl Shared<'_> {
     /// Takes one chunk after the other until there are no more.
     fn work(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         while !(self.is_stopping)() {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            if index >= tree::chunk_count(self.size) {
-                break;
-            }
-            let (from, length) = tree::chunk_at(self.size, index);
+            let chunk = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some((from, length)) = self.chunks.span(chunk, 1) else { break };
+            let length = length as usize;
             if buffer.len() < length {
                 buffer.resize(length, 0);
             }
             self.file.read_exact_at(&mut buffer[..length], from)?;
-            let piece = Piece::of(self.size, index, &buffer[..length]);
-            self.pieces.lock().unwrap_or_else(PoisonError::into_inner).put(index, piece);
+            let piece = Piece::of(self.chunks, chunk, &buffer[..length]);
+            self.pieces.lock().unwrap_or_else(PoisonError::into_inner).put(chunk, piece);
         }
         Ok(())
     }

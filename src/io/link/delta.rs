@@ -57,7 +57,7 @@ impl Link {
         drop(gate);
         let link = Arc::clone(self);
         self.world.runtime.spawn_blocking(move || {
-            let result = deltas.receive(&wanted, &parts, |bytes| link.grant(stream, bytes));
+            let result = deltas.receive(&wanted, &link.name, &parts, |bytes| link.grant(stream, bytes));
             link.gate().deltas.bases.remove(&stream);
             if let Some(result) = result {
                 link.answer(stream, result);
@@ -117,7 +117,7 @@ impl Link {
             true
         };
         let mut ask = || self.ask_signature(stream, asked.base_size, serving);
-        let how = deltas.serve(asked, &mut ask, &mut send);
+        let how = deltas.serve(asked, &self.name, &mut ask, &mut send);
         let (path, size, ms) = (&asked.file.path, asked.file.size, start.elapsed().as_millis());
         if how == Ending::Whole {
             tracing::info!(

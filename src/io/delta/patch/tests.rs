@@ -63,7 +63,7 @@ impl Machine {
             sender.send(part).unwrap();
         }
         drop(sender);
-        let made = self.deltas.receive(wanted, &receiver, |_| {})?;
+        let made = self.deltas.receive(wanted, "b", &receiver, |_| {})?;
         Some(made.map(|id| fs::read(self.dir().join(".dirsync/staging").join(stage::name(id))).unwrap()))
     }
 
@@ -71,7 +71,7 @@ impl Machine {
     fn serve(&self, base: &[u8], signature: Option<&[u8]>) -> Result<Vec<u8>, Ending> {
         let asked = Asked { file: self.file(), base: ContentId::of(base), base_size: base.len() as u64 };
         let mut delta = Vec::new();
-        let how = self.deltas.serve(&asked, &mut || signature.map(<[u8]>::to_vec), &mut |part: Bytes| {
+        let how = self.deltas.serve(&asked, "b", &mut || signature.map(<[u8]>::to_vec), &mut |part: Bytes| {
             delta.extend_from_slice(&part);
             true
         });
@@ -162,7 +162,7 @@ fn what_has_nothing_in_common_or_changed_meanwhile_is_not_served_as_a_delta() {
     assert_eq!(has_new.serve(&old, Some(&signature)), Err(Ending::NoDelta));
     let asked = Asked { file: has_new.file(), base: ContentId::of(&old), base_size: old.len() as u64 };
     fs::write(has_new.dir().join("file"), noise(3, 9 << 20)).unwrap();
-    let how = has_new.deltas.serve(&asked, &mut || Some(signature.clone()), &mut |_| true);
+    let how = has_new.deltas.serve(&asked, "b", &mut || Some(signature.clone()), &mut |_| true);
     assert_eq!(how, Ending::NotHere);
 }
 
@@ -207,7 +207,7 @@ fn a_signature_made_to_blow_up_the_search_costs_two_seconds_at_most() {
     let asked = Asked { file: has_new.file(), base: ContentId([1; 32]), base_size: 64 << 20 };
     let cpu = || Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)).unwrap();
     let began = cpu();
-    let how = has_new.deltas.serve(&asked, &mut || Some(bytes.clone()), &mut |_| true);
+    let how = has_new.deltas.serve(&asked, "b", &mut || Some(bytes.clone()), &mut |_| true);
     assert_eq!(how, Ending::NoDelta);
     let took = cpu().saturating_sub(began);
     assert!(took < Duration::from_secs(3), "{took:?}");
@@ -272,7 +272,7 @@ fn a_base_that_is_edited_or_truncated_meanwhile_installs_nothing() {
         let made = thread::scope(|scope| {
             let made = scope.spawn({
                 let (machine, wanted) = (&machine, &wanted);
-                move || machine.deltas.receive(wanted, &receiver, |_| {})
+                move || machine.deltas.receive(wanted, "b", &receiver, |_| {})
             });
             while machine.staged() == 0 {
                 thread::yield_now();

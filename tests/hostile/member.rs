@@ -1,0 +1,122 @@
+//! A member of the group made by hand: it knows the secret, is linked with a daemon, and says what no daemon would.
+//!
+//! It speaks through the crate's own frames. Deliberately not here: what it lies about.
+
+use crate::common::Machine;
+use bytes::Bytes;
+use dirsyncd::io::greet::{self, Greeted, Identity, Role};
+use dirsyncd::io::secret::Secret;
+use dirsyncd::io::tls::{DeviceKey, Tls};
+use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
+use dirsyncd::wire::frame::{self, Packet};
+use dirsyncd::wire::message::{Change, Message};
+use dirsyncd::wire::packet::{Ending, PIECE_BYTES, PROTOCOL};
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// A link is silent for no longer than this, so that it stays.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// Leaves when it is dropped.
+pub struct Member {
+    _held: oneshot::Sender<()>,
+}
+
+/// Links with the machine that listens at `port`, says `first`, and answers each packet as `answer` says.
+pub fn join(
+    machine: &Machine,
+    port: u16,
+    name: &str,
+    first: Vec<Packet>,
+    mut answer: impl FnMut(&Packet) -> Vec<Packet> + Send + 'static,
+) -> Member {
+    let key = DeviceKey::generate().expect("a key");
+    let secret = Secret::read(&machine.secret_file(), None).expect("the group's secret");
+    let me = Identity {
+        device: key.device().expect("its own"),
+        name: name.to_owned(),
+        tls: Tls::new(&key).expect("a certificate"),
+        link_key: secret.keys().link,
+        protocol: PROTOCOL,
+        boot: 1,
+        started: now(),
+    };
+    let (held, is_over) = oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let tcp = TcpStream::connect(("127.0.0.1", port)).await.expect("the machine listens");
+            let secured = greet::secure(tcp, Role::Dialler, &me).await.expect("TLS");
+            let mut greeted = secured.greet(&me).await.expect("a member is let in");
+            let known = Packet::Message(Message::Known { counter: 0, confirmed: Vec::new() });
+            tokio::select! {
+                // Hung up on.
+                _ = talk(&mut greeted, [vec![known], first].concat(), &mut answer) => {}
+                _ = is_over => {}
+            }
+        });
+    });
+    Member { _held: held }
+}
+
+async fn talk(
+    greeted: &mut Greeted,
+    first: Vec<Packet>,
+    answer: &mut impl FnMut(&Packet) -> Vec<Packet>,
+) -> io::Result<()> {
+    say(greeted, first).await?;
+    loop {
+        let mut lengths = [0; frame::LENGTHS_BYTES];
+        let mut begun = 0;
+        while begun < lengths.len() {
+            match timeout(PING_EVERY, greeted.stream.read(&mut lengths[begun..])).await {
+                Err(_) => say(greeted, vec![Packet::Ping { at: 1 }]).await?,
+                Ok(Ok(0)) => return Ok(()),
+                Ok(read) => begun += read?,
+            }
+        }
+        let decoded = frame::decode_lengths(lengths, frame::MAX_HEAD_BYTES, frame::MAX_BODY_BYTES);
+        let (head, body) = decoded.expect("a daemon sends frames");
+        let mut bytes = vec![0; head + body];
+        greeted.stream.read_exact(&mut bytes).await?;
+        let packet = frame::decode(&bytes[..head], Bytes::copy_from_slice(&bytes[head..])).expect("and valid ones");
+        say(greeted, answer(&packet)).await?;
+    }
+}
+
+async fn say(greeted: &mut Greeted, packets: Vec<Packet>) -> io::Result<()> {
+    for packet in packets {
+        greeted.stream.write_all(&frame::encode(&packet).to_vec()).await?;
+    }
+    greeted.stream.flush().await
+}
+
+/// Nanoseconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64)
+}
+
+/// The news that a file is there, of this content and size.
+pub fn news(path: &str, content: ContentId, size: u64) -> Packet {
+    let author = DeviceId([0x66; 32]);
+    let version = Version { stamp: now(), author, seen: Seen::default().with(author, 1) };
+    let kind = Kind::File { size, content };
+    let entry = Entry { kind, mode: Mode(0o644), mtime: FileTime { secs: 1_700_000_000, nanos: 0 }, version };
+    let changes = vec![Change { path: SyncPath::new(path).expect("a path"), entry, body: None }];
+    Packet::Message(Message::Changes { changes, told: Vec::new() })
+}
+
+/// These bytes, from `offset` of what was asked for, as all that comes.
+pub fn pieces(stream: u32, offset: u64, bytes: &[u8]) -> Vec<Packet> {
+    let piece = |(number, part): (usize, &[u8])| {
+        let offset = offset + (number * PIECE_BYTES) as u64;
+        Packet::Piece { stream, offset, bytes: Bytes::copy_from_slice(part) }
+    };
+    let mut packets: Vec<Packet> = bytes.chunks(PIECE_BYTES).enumerate().map(piece).collect();
+    packets.push(Packet::End { stream, how: Ending::Whole });
+    packets
+}

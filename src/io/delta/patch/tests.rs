@@ -141,7 +141,7 @@ fn a_peer_that_does_not_take_its_delta_holds_up_no_other() {
         let (has_new, old) = (&has_new, &old);
         let slow = scope.spawn(move || {
             let asked = Asked { file: has_new.file(), base: ContentId::of(old), base_size: old.len() as u64 };
-            has_new.deltas.serve(&asked, &mut || None, &mut |_| {
+            has_new.deltas.serve(&asked, "b", &mut || None, &mut |_| {
                 takes.send(()).unwrap();
                 waits.recv().is_ok()
             })

@@ -206,7 +206,7 @@ impl<I: Index> Engine<I> {
             && entry.conflicts_with(&loser)
         {
             let beside = self.beside(path, entry, &loser);
-            self.lost(path, &loser, &kept);
+            self.lost(path, entry, &loser, &kept);
             self.report_conflict(path, entry, loser, Some(kept), beside);
         }
         let settled = row.is_settled();

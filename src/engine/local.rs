@@ -253,6 +253,7 @@ impl<I: Index> Engine<I> {
                     stamp = base.as_ref().map_or(0, |base| base.version.stamp + 1);
                 }
                 let entry = self.mint(kind, mode, mtime, stamp, base.as_ref());
+                self.found_as(path, found);
                 self.changed_here(now, path, entry, Some(stat), body);
             }
         }

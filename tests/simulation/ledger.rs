@@ -3,6 +3,7 @@
 //! Filled from the differences that each operation made; never asks an engine.
 
 use super::disk::PathChange;
+use super::merging::Texts;
 use super::tree::{Listing, Value};
 use dirsyncd::engine::index::Row;
 use dirsyncd::model::{Kind, SyncPath};
@@ -41,6 +42,7 @@ pub struct Ledger {
     adopted: BTreeSet<Value>,
     /// Versions that a node may mint at a path: one for each touch of its user.
     touches: BTreeMap<(NodeId, SyncPath), u32>,
+    pub texts: Texts,
 }
 
 impl Ledger {
@@ -93,12 +95,16 @@ impl Ledger {
     pub fn touched(&mut self, node: NodeId, changes: &[PathChange]) {
         for change in changes {
             *self.touches.entry((node, change.path.clone())).or_default() += 1;
+            self.texts.changed(change);
             self.adopted.extend(value_after(change).filter(|value| self.rotten.contains_key(value)));
         }
     }
 
     /// The node's disk turned one value into another.
     pub fn rotted(&mut self, node: NodeId, path: &SyncPath, from: Value, into: Value) {
+        if let (Value::File(from), Value::File(into)) = (&from, &into) {
+            self.texts.replaced(path, from, into);
+        }
         self.excused.insert(from);
         self.written.entry(into.clone()).or_insert_with(|| (node, path.clone()));
         self.rotten.entry(into).or_default().insert(node);

@@ -2,6 +2,7 @@
 
 use super::bugs::Bug;
 use super::disk::Disk;
+use super::merging::Base;
 use super::parts::Partial;
 use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
@@ -58,6 +59,8 @@ pub struct Node {
     pub asked: BTreeMap<(LinkId, FetchId), Part>,
     /// They outlive a crash.
     pub partials: BTreeMap<ContentId, Partial>,
+    /// What texts once were. They outlive a crash, most of them.
+    pub texts: BTreeMap<SyncPath, Vec<Base>>,
     /// The folder, and the index with it.
     pub backup: Option<(Tree, Durable)>,
     /// Nothing more can be written.
@@ -102,6 +105,7 @@ impl Node {
             ranges: BTreeMap::new(),
             asked: BTreeMap::new(),
             partials: BTreeMap::new(),
+            texts: BTreeMap::new(),
             backup: None,
             is_full: false,
             before_commit: Durable::default(),

@@ -48,7 +48,12 @@ impl World {
 
     fn has_reason(&mut self, node: NodeId, path: &SyncPath) -> bool {
         let here = &self.nodes[node];
-        let claimed = here.durable.rows.get(path).and_then(|row| row.disk.as_ref());
+        let row = here.durable.rows.get(path);
+        let content = row.and_then(|row| row.winner.file()).map(|(content, _)| content);
+        if content.is_some_and(|content| self.ledger.texts.is_merge(node, path, content)) {
+            return true;
+        }
+        let claimed = row.and_then(|row| row.disk.as_ref());
         let settled = match (claimed, here.disk.live.get(path)) {
             (Some(disk), Some((ino, inode))) => disk.stat == Some(inode.stat(ino)) && holds(inode, &disk.entry),
             (claimed, found) => found.is_none() && claimed.is_none_or(|disk| disk.stat.is_none()),

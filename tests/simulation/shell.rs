@@ -13,11 +13,11 @@ use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
 use super::users;
 use super::world::{Happening, World};
 use dirsyncd::engine::{
-    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Merge, Observed, Outcome, RangeId, RootState,
+    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Observed, Outcome, RangeId, Report, RootState,
     Scrubbed, ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
 use dirsyncd::model::path::IGNORE_FILE;
-use dirsyncd::model::{ContentId, FileTime, Kind, SyncPath};
+use dirsyncd::model::{ContentId, Entry, FileTime, Kind, SyncPath};
 use dirsyncd::wire::message::{Message, SMALL_FILE_BYTES};
 use std::collections::VecDeque;
 
@@ -38,6 +38,8 @@ pub enum Step {
     InstallSync,
     SendContents { to: LinkId, files: Vec<(u32, Option<ServedFile>)> },
     Serve { to: LinkId, stream: FetchId, file: Option<ServedFile> },
+    KeepBase { path: SyncPath, entry: Entry, stat: Stat },
+    Merge { path: SyncPath, ours: Entry, kept: String, theirs: Entry, stat: Stat },
     Scrub { path: SyncPath, known: Stat },
     ScrubEnd { path: SyncPath, known: Stat, content: ContentId },
     ServeDelta { to: LinkId, stream: FetchId, file: Option<ServedFile> },
@@ -64,10 +66,11 @@ impl World {
                 self.step_soon(node, quick, Step::Answer(Event::IgnoreRead(patterns)));
             }
             Action::Install(job) => self.queue_install(node, job),
-            // No text of these users can be merged.
-            Action::KeepBase { .. } => {}
-            Action::Merge { path, .. } => {
-                self.step_soon(node, quick, Step::Answer(Event::Merged { path, merge: Merge::Impossible }));
+            Action::KeepBase { path, entry, stat } => {
+                self.step_soon(node, quick, Step::KeepBase { path, entry, stat });
+            }
+            Action::Merge { path, ours, kept, theirs, stat } => {
+                self.merge_later(node, Step::Merge { path, ours, kept, theirs, stat });
             }
             Action::Scrub { path, known, .. } => self.step_soon(node, quick, Step::Scrub { path, known }),
             Action::KeepSuspect { path, stat } => self.keep_suspect(node, &path, stat),
@@ -120,6 +123,12 @@ impl World {
                 self.close(link);
             }
             Action::NewDevice => self.after(quick, Happening::Renew(node)),
+            Action::Report(Report::Merged { path, entry, loser, .. }) => {
+                self.check_merged(node, &path, &entry, &loser);
+            }
+            Action::Report(Report::Conflict { path, loser, kept, .. }) => {
+                self.note_conflict(node, &path, &loser, kept.as_ref());
+            }
             Action::Report(_) => {}
         }
     }
@@ -143,6 +152,8 @@ impl World {
             Step::InstallSync => self.install_sync(node),
             Step::SendContents { to, files } => self.send_contents(node, to, &files),
             Step::Serve { to, stream, file } => self.serve(node, to, stream, file.as_ref()),
+            Step::KeepBase { path, entry, stat } => self.keep_base(node, path, &entry, stat),
+            Step::Merge { path, ours, kept, theirs, stat } => self.merge(node, path, &ours, &kept, (&theirs, stat)),
             Step::Scrub { path, known } => self.scrub(node, path, known),
             Step::ScrubEnd { path, known, content } => self.scrub_end(node, path, known, content),
             Step::ServeDelta { to, stream, file } => self.serve_delta(node, to, stream, file.as_ref()),

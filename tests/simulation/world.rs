@@ -5,6 +5,7 @@
 
 use super::bugs::Bug;
 use super::ledger::{Ledger, NodeId, claims};
+use super::merging;
 use super::network::{Network, Parcel};
 use super::node::Node;
 use super::plan::{self, MS, Plan, SECOND};
@@ -13,7 +14,7 @@ use super::shell::Step;
 use super::trace::Trace;
 use super::tree::{Data, Ino, Value};
 use super::users::{self, Op};
-use dirsyncd::engine::{Action, CHUNKED_BYTES, Engine, Event, Trust};
+use dirsyncd::engine::{Action, CHUNKED_BYTES, Engine, Event, OnConflict, Trust};
 use dirsyncd::model::{ContentId, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -227,7 +228,10 @@ impl World {
         }
         let data = self.fresh(node);
         let now = self.nodes[node].file_time(self.now);
-        let op = users::choose(&mut self.rng, &self.nodes[node].disk.live, data, now);
+        let tree = &self.nodes[node].disk.live;
+        let edits_text = self.plan.on_conflict == OnConflict::Merge && self.rng.chance(600);
+        let edit = if edits_text { merging::edit_text(&mut self.rng, tree, &data) } else { None };
+        let op = edit.unwrap_or_else(|| users::choose(&mut self.rng, tree, data, now));
         self.user_does(node, &op);
         if let Some(path) = op.edited().filter(|_| self.rng.chance(250)) {
             let (path, delay) = (path.clone(), self.rng.between(MS, 20 * MS));
@@ -299,6 +303,7 @@ impl World {
         if power {
             self.nodes[node].boots += 1;
             self.check_power_cut(node);
+            self.tear_bases(node);
             // Programs die with the machine.
             self.queue.retain(|_, what| !matches!(what, Happening::Fill { node: n, .. } if *n == node));
         }

@@ -41,7 +41,7 @@ pub struct Texts {
     made: Vec<Made>,
     removed: BTreeSet<(SyncPath, Bytes)>,
     /// Lines that went to history with the loser of a conflict, which was told.
-    lost: BTreeSet<(SyncPath, Bytes, ContentId)>,
+    lost: BTreeSet<(SyncPath, Bytes, NodeId, String)>,
 }
 
 impl Texts {
@@ -143,10 +143,7 @@ impl World {
         let no_bases = Vec::new();
         let bases = here.texts.get(path).unwrap_or(&no_bases);
         let of = |base: &Base| (base.version.stamp, base.version.author, base.version.counter());
-        let base = match takes_any {
-            true => bases.first(),
-            false => common_ancestor(&ours.version, &theirs.version, bases, of),
-        };
+        let base = if takes_any { bases.first() } else { common_ancestor(&ours.version, &theirs.version, bases, of) };
         let (Some(Body::File(our_text)), Some(base), false) = (loser, base, meets) else { return Merge::Impossible };
         if Some((our_text.content(), our_text.size())) != ours.file() {
             return Merge::Impossible;
@@ -162,17 +159,18 @@ impl World {
     }
 
     /// A conflict is told: the lines of its loser are in history, for a person to look at.
-    pub fn note_conflict(&mut self, node: NodeId, path: &SyncPath, loser: &Entry, kept: Option<&String>) {
+    pub fn note_conflict(&mut self, node: NodeId, path: &SyncPath, kept: Option<&String>) {
         let tree = &self.nodes[node].disk.live;
-        let body = kept.and_then(|kept| tree.history.get(kept)).map(|ino| &tree.inodes[ino].body);
-        if let (Some(Body::File(data)), Some((content, _))) = (body, loser.file()) {
-            let lost = lines(data).into_iter().map(|line| (path.clone(), line, content));
+        let Some(kept) = kept else { return };
+        let body = tree.history.get(kept).map(|ino| &tree.inodes[ino].body);
+        if let Some(Body::File(data)) = body {
+            let lost = lines(data).into_iter().map(|line| (path.clone(), line, node, kept.clone()));
             self.ledger.texts.lost.extend(lost);
         }
     }
 
     /// What is told to be merged holds every line of both sides that no user and no other conflict took out, and is from then on like anything that a user wrote (P2).
-    pub fn check_merged(&mut self, node: NodeId, path: &SyncPath, entry: &Entry, loser: &Entry) {
+    pub fn check_merged(&mut self, node: NodeId, path: &SyncPath, entry: &Entry, loser: &Entry, kept: &str) {
         let texts = &self.ledger.texts;
         let content = |entry: &Entry| entry.file().map(|(content, _)| content);
         let is_it = |made: &&Made| {
@@ -185,10 +183,10 @@ impl World {
         };
         let held = lines(&made.merged);
         let both = lines(&made.ours).into_iter().chain(lines(&made.theirs));
-        let loser = made.ours.content();
         let is_gone = |line: &Bytes| {
-            let by_another =
-                |(at, lost, whose): &(SyncPath, Bytes, ContentId)| (at, lost) == (path, line) && *whose != loser;
+            let by_another = |(at, lost, other, item): &(SyncPath, Bytes, NodeId, String)| {
+                (at, lost) == (path, line) && (*other, item.as_str()) != (node, kept)
+            };
             texts.removed.contains(&(path.clone(), line.clone())) || texts.lost.iter().any(by_another)
         };
         let missing = both.filter(|line| !held.contains(line)).find(|line| !is_gone(line));

@@ -7,6 +7,7 @@ use super::parts::Partial;
 use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
 use super::tree::{Data, Ino, Tree};
+use dirsyncd::engine::ignore::Ignore;
 use dirsyncd::engine::{
     Boot, Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, RangeId, ServedFile, StageId,
 };
@@ -34,6 +35,15 @@ pub struct Node {
     /// Power cuts so far, and whether boots count as later than every write.
     pub boots: u128,
     pub late_boots: bool,
+    /// The patterns that were read last, by whichever run; those that the walker goes by; those that were read first.
+    pub in_force: Ignore,
+    pub ignored: Ignore,
+    pub first_patterns: Option<Vec<u8>>,
+    pub was_walked: bool,
+    /// When the index was last committed, by this machine's clock (ns since 1970).
+    pub last_commit: u64,
+    /// It boots until then.
+    pub dark_until: u64,
 
     pub inbox: VecDeque<Event>,
     /// A turn is due, or its commit is.
@@ -89,6 +99,12 @@ impl Node {
             started: 0,
             boots: 1,
             late_boots: false,
+            in_force: Ignore::default(),
+            ignored: Ignore::default(),
+            first_patterns: None,
+            was_walked: false,
+            last_commit: 0,
+            dark_until: 0,
             inbox: VecDeque::new(),
             busy: false,
             tick_due: None,
@@ -127,6 +143,8 @@ impl Node {
         self.busy = false;
         self.tick_due = None;
         self.watched.clear();
+        self.ignored = Ignore::default();
+        self.was_walked = false;
         self.hints.clear();
         self.jobs.clear();
         self.ended.clear();

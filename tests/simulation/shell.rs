@@ -16,7 +16,6 @@ use dirsyncd::engine::{
     Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Observed, Outcome, RangeId, Report, RootState,
     Scrubbed, ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
-use dirsyncd::model::path::IGNORE_FILE;
 use dirsyncd::model::{ContentId, Entry, FileTime, Kind, SyncPath};
 use dirsyncd::wire::message::{Message, SMALL_FILE_BYTES};
 use std::collections::VecDeque;
@@ -59,10 +58,7 @@ impl World {
             Action::Walk { walk, below } => self.step_soon(node, quick, Step::Walk { walk, left: [below].into() }),
             Action::CheckRoot => self.step_soon(node, quick, Step::Answer(Event::Root(RootState::Fine))),
             Action::ReadIgnore => {
-                let patterns = self.nodes[node].disk.live.get(&users::path(IGNORE_FILE)).and_then(|(_, inode)| {
-                    let Body::File(data) = &inode.body else { return None };
-                    Some(data.text.to_vec())
-                });
+                let patterns = self.read_patterns(node);
                 self.step_soon(node, quick, Step::Answer(Event::IgnoreRead(patterns)));
             }
             Action::Install(job) => self.queue_install(node, job),
@@ -123,11 +119,11 @@ impl World {
                 self.close(link);
             }
             Action::NewDevice => self.after(quick, Happening::Renew(node)),
-            Action::Report(Report::Merged { path, entry, loser, .. }) => {
-                self.check_merged(node, &path, &entry, &loser);
+            Action::Report(Report::Merged { path, entry, loser, kept, .. }) => {
+                self.check_merged(node, &path, &entry, &loser, &kept);
             }
-            Action::Report(Report::Conflict { path, loser, kept, .. }) => {
-                self.note_conflict(node, &path, &loser, kept.as_ref());
+            Action::Report(Report::Conflict { path, kept, .. }) => {
+                self.note_conflict(node, &path, kept.as_ref());
             }
             Action::Report(_) => {}
         }
@@ -326,7 +322,7 @@ impl World {
             for (name, &child) in here.disk.live.children(ino).into_iter().flatten() {
                 let path = SyncPath::join(dir.as_ref(), name).expect("users and engines use good names");
                 let stat = here.disk.live.inodes[&child].stat(child);
-                if stat.kind == StatKind::Directory {
+                if stat.kind == StatKind::Directory && !here.ignored.covers(&path, true) {
                     left.push_back(Some(path.clone()));
                 }
                 found.push((path, stat));
@@ -400,6 +396,7 @@ impl World {
             here.echo_until.insert(job.path.clone(), self.now + 200 * MS);
         }
         if let Outcome::Done { .. } = &outcome {
+            self.ledger.torn.remove(&(node, job.path.clone()));
             self.check_rot(node, &job.path);
         }
         if let (Outcome::Done { kept: Some(_), .. }, Some((stat, Some(value)))) = (&outcome, old) {

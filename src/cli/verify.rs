@@ -107,7 +107,7 @@ fn machines(tally: &TallyView) -> String {
         let since = machine.hashed_since_ns.as_deref().map(show::day);
         let hashed = since.map_or("not all hashed since it came".to_owned(), |day| format!("hashed since {day}"));
         vec![
-            if machine.gone { format!("{} (gone)", machine.name) } else { machine.name.clone() },
+            if machine.gone { format!("{} (did not answer everything)", machine.name) } else { machine.name.clone() },
             format!("{:>9}", count(machine.verified)),
             format!("{:>10}", count(machine.mismatched)),
             format!("{:>7}", count(machine.missing)),

@@ -107,7 +107,8 @@ pub enum Action {
         stat: Stat,
     },
     /// Merge `ours`, which is in history as `kept`, with `theirs`, which is on disk at `path`, upon the last ancestor of both that was
-    /// kept (`common_ancestor`). The result goes to staging; `Merged` says what came of it.
+    /// kept (`common_ancestor`). What the version of `theirs` has seen is what its contents go back to. The result goes to staging; `Merged`
+    /// says what came of it.
     Merge {
         path: SyncPath,
         ours: Entry,

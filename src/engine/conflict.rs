@@ -36,6 +36,8 @@ pub(super) struct Losers {
     /// Those that this disk refused: the loser is in history alone.
     pub uncopied: BTreeSet<SyncPath>,
     merging: BTreeMap<SyncPath, Merging>,
+    /// What a backup left on disk: an old state, and no edit that could be merged (P8).
+    from_backup: BTreeSet<SyncPath>,
     /// Of this run: a whole walk has shown what there is to merge upon.
     pub has_bases: bool,
 }
@@ -45,6 +47,8 @@ struct Merging {
     loser: Entry,
     /// Its name in history.
     kept: String,
+    /// The last of our own versions that the winner was made on top of.
+    known_to_winner: u64,
     tries: u32,
     step: MergeStep,
 }
@@ -130,6 +134,15 @@ impl<I: Index> Engine<I> {
 
     // Merging.
 
+    /// A version was made of what was found so on disk.
+    pub(super) fn found_as(&mut self, path: &SyncPath, found: merge::Found) {
+        if found == merge::Found::Restored {
+            self.losers.from_backup.insert(path.clone());
+        } else {
+            self.losers.from_backup.remove(path);
+        }
+    }
+
     /// What is on disk may be the ground of a later merge.
     pub(super) fn keep_base(&mut self, path: &SyncPath, entry: &Entry, stat: Option<Stat>) {
         if self.config.on_conflict == OnConflict::Merge
@@ -141,11 +154,13 @@ impl<I: Index> Engine<I> {
     }
 
     /// A loser that was on disk here went to history as `kept`. Its author alone merges it, so that it is done once.
-    pub(super) fn lost(&mut self, path: &SyncPath, loser: &Entry, kept: &str) {
-        let is_ours = loser.version.author == self.config.device;
+    pub(super) fn lost(&mut self, path: &SyncPath, winner: &Entry, loser: &Entry, kept: &str) {
+        let is_ours = loser.version.author == self.config.device && !self.losers.from_backup.remove(path);
         if self.config.on_conflict == OnConflict::Merge && is_ours && is_mergeable(loser) {
             let (loser, kept) = (loser.clone(), kept.to_owned());
-            self.losers.merging.insert(path.clone(), Merging { loser, kept, tries: 0, step: MergeStep::Waiting });
+            let known_to_winner = winner.version.seen.get(&self.config.device);
+            let merging = Merging { loser, kept, known_to_winner, tries: 0, step: MergeStep::Waiting };
+            self.losers.merging.insert(path.clone(), merging);
         }
     }
 
@@ -163,7 +178,10 @@ impl<I: Index> Engine<I> {
             Some((theirs, stat)) if merging.tries <= MERGE_TRIES => {
                 merging.step = MergeStep::Asked(theirs.clone());
                 let (ours, kept) = (merging.loser.clone(), merging.kept.clone());
-                self.act(Action::Merge { path: path.clone(), ours, kept, theirs: theirs.clone(), stat: *stat });
+                // Made here on top of the winner, it counts the loser as seen and holds nothing of it: the loser is no ground of a merge with itself.
+                let mut theirs = theirs.clone();
+                theirs.version.seen = theirs.version.seen.up_to(self.config.device, merging.known_to_winner);
+                self.act(Action::Merge { path: path.clone(), ours, kept, theirs, stat: *stat });
             }
             _ => drop(self.losers.merging.remove(path)),
         }
@@ -256,7 +274,9 @@ fn is_mergeable(entry: &Entry) -> bool {
     entry.file().is_some_and(|(_, size)| (1..=MERGE_BYTES).contains(&size))
 }
 
-/// Of versions that a path once had, the last one that both went on from: the ground of a merge.
+/// Of versions that a path once had, the last one that both went on from: the ground of a merge. Stamps grow from a version to those made on
+/// top of it: what is as young as either is none of its ancestors, and `ours` is no edit if it is older than one that its author made before
+/// it, but an old state that came back (P8).
 pub fn common_ancestor<'a, B>(
     ours: &Version,
     theirs: &Version,
@@ -267,7 +287,15 @@ pub fn common_ancestor<'a, B>(
         let (_, author, counter) = base(known);
         counter > 0 && ours.seen.get(&author) >= counter && theirs.seen.get(&author) >= counter
     };
-    bases.iter().filter(known_to_both).max_by_key(|known| base(known))
+    let is_before_both = |known: &&B| base(known).0 < ours.stamp.min(theirs.stamp);
+    let is_older_than = |known: &B| {
+        let (stamp, author, counter) = base(known);
+        author == ours.author && counter < ours.counter() && stamp >= ours.stamp
+    };
+    if bases.iter().any(is_older_than) {
+        return None;
+    }
+    bases.iter().filter(is_before_both).filter(known_to_both).max_by_key(|known| base(known))
 }
 
 #[cfg(test)]

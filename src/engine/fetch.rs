@@ -10,7 +10,8 @@ use super::index::{Index, Row};
 use super::merge;
 use super::wants::{Step, Want};
 use super::{Engine, Looking};
-use crate::model::{ContentId, DeviceId, Entry, SyncPath};
+use crate::model::path::IGNORE_FILE;
+use crate::model::{ContentId, DeviceId, Entry, Kind, SyncPath};
 use crate::wire::message::{Message, SMALL_FILE_BYTES, Want as Ask};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,11 @@ fn jitter(device: &DeviceId, path: &SyncPath, tries: u32) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) >> 56
 }
 
+/// What is live on disk by a row.
+fn on_disk(row: Option<&Row>) -> Option<&Kind> {
+    row.and_then(Row::live_on_disk).map(|(entry, _)| &entry.kind)
+}
+
 impl<I: Index> Engine<I> {
     /// Whether the path is being installed: then it is not looked at (echo).
     pub(super) fn is_busy(&self, path: &SyncPath) -> bool {
@@ -47,8 +53,12 @@ impl<I: Index> Engine<I> {
 
     /// Writes a row, and draws the consequences that every written row has.
     pub(super) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
-        let was_directory = self.index.get(path).is_some_and(|old| old.winner.is_directory());
+        let old = self.index.get(path);
+        let was_directory = old.as_ref().is_some_and(|old| old.winner.is_directory());
         self.index.put(path, row);
+        if path.as_bytes() == IGNORE_FILE.as_bytes() && on_disk(old.as_ref()) != on_disk(Some(row)) {
+            self.act(Action::ReadIgnore);
+        }
         self.review_suspect(path, row);
         self.note_stamp(now, row.winner.version.stamp);
         self.heard.note(&row.winner.version);

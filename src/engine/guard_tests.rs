@@ -505,3 +505,59 @@ fn a_user_s_own_ignore_file_is_followed_at_once() {
     machine.tell(Event::IgnoreRead(Some(b"*.tmp".to_vec())));
     assert!(!machine.engine.covers(&path("my.key"), false) && machine.engine.covers(&path("a.tmp"), false));
 }
+
+#[test]
+fn patterns_that_uncover_nothing_new_are_followed_by_a_walk_of_what_was_covered() {
+    let mut machine = uncovered();
+    let (_, stat, _) = file(77, 1_000_000);
+    let rules = (path(".dirsyncignore"), Stat { size: 5, ..stat }, ContentId::of(b"# all"));
+    machine.scan(&[file(0, 1_000_000), rules]);
+    assert!(machine.said.iter().any(|action| matches!(action, Action::Walk { below: None, .. })), "{:?}", machine.said);
+}
+
+#[test]
+fn a_look_that_ends_after_patterns_came_tells_nothing() {
+    let mut machine = Machine::new(MapIndex::new());
+    let (key, stat, content) = secret();
+    machine.tell(Event::Hint { path: key.clone(), hint: Hint::Closed });
+    machine.wait(SECOND);
+    assert!(machine.said.iter().any(|action| matches!(action, Action::Look { path, .. } if *path == key)));
+    machine.tell(Event::IgnoreRead(Some(b"*.key".to_vec())));
+    machine.look(&[(key.clone(), stat, content)]);
+    assert!(machine.engine.index().get(&key).is_none());
+}
+
+#[test]
+fn what_patterns_cover_has_its_second_hash_when_they_are_gone() {
+    let mut machine = Machine::new(MapIndex::new());
+    let (key, mut stat, content) = secret();
+    stat.mtime = time((WALL / SECOND) as i64 + 5);
+    stat.ctime = stat.mtime;
+    let found = [file(0, 1_000_000), (key.clone(), stat, content)];
+    machine.tell(Event::Hint { path: key.clone(), hint: Hint::Closed });
+    machine.wait(SECOND);
+    machine.tell(Event::Tick);
+    machine.wall = stat.mtime.as_stamp();
+    machine.look(&found);
+    machine.said.clear();
+    machine.tell(Event::IgnoreRead(Some(b"*.key".to_vec())));
+    machine.wait(60 * SECOND);
+    let hashes = |machine: &Machine| {
+        let is_hash = |action: &&Action| matches!(action, Action::Look { path, rehash: true, .. } if *path == key);
+        machine.said.iter().filter(is_hash).count()
+    };
+    assert_eq!(hashes(&machine), 0);
+    machine.tell(Event::IgnoreRead(None));
+    machine.wait(60 * SECOND);
+    assert_eq!(hashes(&machine), 1);
+}
+
+#[test]
+fn until_the_ignore_file_is_read_what_it_covered_still_is() {
+    let mut machine = Machine::new(MapIndex::new());
+    machine.tell(Event::IgnoreRead(Some(b"*.key".to_vec())));
+    let index = machine.engine.into_index();
+    let mut engine = Engine::new(Config { device: OWN, name: "own".into(), on_conflict: OnConflict::Newest }, index);
+    engine.start(Now { wall: WALL, mono: SECOND }, Trust::Known);
+    assert!(engine.covers(&path("my.key"), false));
+}

@@ -6,7 +6,6 @@ use super::index::{Index, Row};
 use super::local::is_racy;
 use super::wants::{Step, UnderWay};
 use super::{Engine, merge};
-use crate::model::path::IGNORE_FILE;
 use crate::model::{Entry, SyncPath};
 use crate::wire::message::Change;
 
@@ -206,7 +205,7 @@ impl<I: Index> Engine<I> {
             && entry.conflicts_with(&loser)
         {
             let beside = self.beside(path, entry, &loser);
-            self.lost(path, &loser, &kept);
+            self.lost(path, entry, &loser, &kept);
             self.report_conflict(path, entry, loser, Some(kept), beside);
         }
         let settled = row.is_settled();
@@ -231,9 +230,6 @@ impl<I: Index> Engine<I> {
             && let Some(parent) = path.parent()
         {
             self.wants.make_ready(&parent);
-        }
-        if path.as_bytes() == IGNORE_FILE.as_bytes() {
-            self.act(Action::ReadIgnore);
         }
     }
 

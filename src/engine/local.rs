@@ -5,7 +5,6 @@ use super::event::{Hint, Now, Observed, Stat, StatKind};
 use super::index::{Index, Row};
 use super::merge::{self, Found, Local};
 use super::{Engine, Looking, SECOND, Unseen};
-use crate::model::path::IGNORE_FILE;
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
 use crate::wire::message::Change;
 use bytes::Bytes;
@@ -73,6 +72,9 @@ impl<I: Index> Engine<I> {
         if let Some(hint) = self.postponed.remove(path) {
             self.settle.hint(now.mono, path.clone(), hint);
         }
+        if self.covers(path, matches!(observed, Observed::Directory { .. } | Observed::Mount)) {
+            return self.looked_at_covered(now, path, looking);
+        }
         let restless = self.settle.is_restless(now.mono, path);
         if self.settle.is_noisy(path) && !restless && matches!(observed, Observed::File { .. } | Observed::Absent) {
             // It was touched again meanwhile: what was seen may be half of something.
@@ -114,6 +116,16 @@ impl<I: Index> Engine<I> {
         self.end_scan(now);
         self.retry_now(path);
         self.merge_due(path);
+    }
+
+    /// Patterns cover it since the look was asked for: what is there is told to nobody.
+    fn looked_at_covered(&mut self, now: Now, path: &SyncPath, looking: Looking) {
+        self.emptied.remove(path);
+        self.scan.looked(path);
+        self.unseen.remove(path);
+        self.solve(path);
+        self.rest_recheck(path, looking);
+        self.end_scan(now);
     }
 
     /// An empty file that was not empty is most often one that is just being rewritten: it gets a second look.
@@ -253,6 +265,7 @@ impl<I: Index> Engine<I> {
                     stamp = base.as_ref().map_or(0, |base| base.version.stamp + 1);
                 }
                 let entry = self.mint(kind, mode, mtime, stamp, base.as_ref());
+                self.found_as(path, found);
                 self.changed_here(now, path, entry, Some(stat), body);
             }
         }
@@ -260,6 +273,7 @@ impl<I: Index> Engine<I> {
 
     /// A path that is known to be on disk is not: a deletion, once the root is known to be in order.
     fn absent(&mut self, now: Now, path: &SyncPath, found: Found) {
+        self.patterns_are_gone(path);
         if self.is_begun_copy(path) && !self.is_busy(path) {
             return self.index.remove(path);
         }
@@ -333,8 +347,8 @@ impl<I: Index> Engine<I> {
         }
         let (meant, is_confirmed) = self.believe_missing(now, paths);
         for path in meant {
-            if self.settle.is_noisy(&path) {
-                // It may be back: the look that comes knows.
+            if self.settle.is_noisy(&path) || self.covers(&path, false) {
+                // It may be back: the look that comes knows; or patterns came meanwhile.
                 continue;
             }
             let directory = self.index.get(&path).and_then(|row| row.live_on_disk().map(|(e, _)| e.is_directory()));
@@ -433,9 +447,6 @@ impl<I: Index> Engine<I> {
         if wins {
             let body = body.filter(|_| !moved);
             self.tell(now, Change { path: path.clone(), entry, body }, Vec::new());
-        }
-        if path.as_bytes() == IGNORE_FILE.as_bytes() {
-            self.act(Action::ReadIgnore);
         }
     }
 

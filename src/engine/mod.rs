@@ -316,6 +316,8 @@ impl<I: Index> Engine<I> {
         self.devices.start(now);
         self.index.set_today(now.wall / DAY_NS);
         self.index.set_horizon(self.latest_day.saturating_sub(TOMBSTONE_NS));
+        // Until the file is read: what was covered still is.
+        self.ignore = self.believed_patterns();
         self.want_unsettled(now);
         self.cut_off = self.wants.by_path.keys().cloned().collect();
         self.load_rechecks(now);
@@ -387,6 +389,7 @@ impl<I: Index> Engine<I> {
         self.pump_chunks(now);
         self.derive_due(now);
         self.purge_due(now);
+        self.survey_due(now);
         self.store_devices();
         self.store_suspects();
         self.store_heard(now);
@@ -435,6 +438,7 @@ impl<I: Index> Engine<I> {
             .chain([
                 Some(self.next_root_check),
                 Some(self.devices.next_purge()),
+                self.survey.due(),
                 self.next_state(),
                 self.next_derivation(),
             ])
@@ -489,6 +493,7 @@ impl<I: Index> Engine<I> {
             self.out.push(Action::Report(Report::Problem { path: None, text }));
         }
         self.patterns_came(text.unwrap_or_default());
+        self.wake_rechecks(now);
         self.scan.forget(|path| self.ignore.covers(path, false));
         self.want_unsettled(now);
         self.walk_all(now);

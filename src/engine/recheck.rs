@@ -22,7 +22,9 @@ const REST_NS: u64 = RACY_NS / 4;
 pub(super) struct Rechecks {
     by_time: BTreeSet<(u64, SyncPath)>,
     by_path: BTreeMap<SyncPath, Due>,
-    /// Of those, second hashes.
+    /// Second hashes of what patterns cover: they are made when those are gone.
+    resting: BTreeSet<SyncPath>,
+    /// Of those that wait, second hashes.
     racy: usize,
     /// Looked at just now.
     under_way: usize,
@@ -121,7 +123,9 @@ impl<I: Index> Engine<I> {
             self.rechecks.rest_until = now.mono + REST_NS;
         }
         while let Some((path, racy)) = self.rechecks.take(until) {
-            if self.settle.is_noisy(&path) || self.is_busy(&path) || self.looks.contains_key(&path) {
+            if racy && self.covers(&path, false) {
+                self.rechecks.resting.insert(path);
+            } else if self.settle.is_noisy(&path) || self.is_busy(&path) || self.looks.contains_key(&path) {
                 self.rechecks.add(now.mono + REST_NS, &path, racy);
             } else {
                 self.recheck(&path);
@@ -160,6 +164,21 @@ impl<I: Index> Engine<I> {
         }
     }
 
+    /// A look ended at what patterns cover.
+    pub(super) fn rest_recheck(&mut self, path: &SyncPath, looking: Looking) {
+        if looking.rehash {
+            self.rechecks.resting.insert(path.clone());
+            self.rechecks.under_way -= 1;
+        }
+    }
+
+    /// Other patterns are in force.
+    pub(super) fn wake_rechecks(&mut self, now: Now) {
+        for path in std::mem::take(&mut self.rechecks.resting) {
+            self.rechecks.add(now.mono, &path, true);
+        }
+    }
+
     /// A look ended and said nothing: it is needed again; after a failure, when that is tried again.
     pub(super) fn recheck_again(&mut self, now: Now, path: &SyncPath, looking: Looking) {
         if looking.rehash {
@@ -170,7 +189,9 @@ impl<I: Index> Engine<I> {
     }
 
     fn note_rechecked(&mut self) {
-        if self.rechecks.since.is_some() && self.rechecks.racy + self.rechecks.under_way == 0 {
+        if self.rechecks.since.is_some()
+            && self.rechecks.racy + self.rechecks.under_way + self.rechecks.resting.len() == 0
+        {
             self.rechecks.since = None;
             self.index.set_meta(META_RACY_SINCE, &[]);
         }

@@ -4,7 +4,7 @@
 //! asked, and what is kept of them is bounded (P9). Deliberately not here: hashing (`scrub.rs`).
 
 use super::Engine;
-use super::event::LinkId;
+use super::event::{LinkId, Now};
 use super::index::{Index, Row};
 use super::local::PAGE;
 use crate::model::{ContentId, DeviceId, SyncPath};
@@ -13,13 +13,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Files that are named, of those that are not whole everywhere.
 const NAMED_FILES: usize = 1000;
+/// Who has not answered by then is asked no more: it says that it lives, and no more than that (ns).
+const PATIENCE_NS: u64 = 30 * super::SECOND;
 
 /// One linked machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineTally {
     pub device: DeviceId,
     pub name: String,
-    /// Its link ended before it had answered everything.
+    /// It did not answer everything: its link ended, or it was silent.
     pub is_gone: bool,
     /// Files that it holds as they should be.
     pub verified: u64,
@@ -65,6 +67,8 @@ struct UnderWay {
     page: Vec<Asked>,
     is_last: bool,
     waits_for: BTreeSet<LinkId>,
+    /// For so long (`Now::mono`).
+    until: u64,
     /// In the order of `tally.machines`.
     links: Vec<LinkId>,
     tally: Tally,
@@ -91,6 +95,11 @@ impl Survey {
         self.under_way = None;
     }
 
+    /// When those that have not answered are waited for no longer.
+    pub fn due(&self) -> Option<u64> {
+        self.under_way.as_ref().filter(|survey| !survey.waits_for.is_empty()).map(|survey| survey.until)
+    }
+
     pub fn tally(&self) -> Option<Tally> {
         self.under_way.as_ref().map(|survey| survey.tally.clone())
     }
@@ -110,7 +119,8 @@ impl<I: Index> Engine<I> {
         };
         let tally = Tally { machines: links.iter().map(machine).collect(), ..Tally::default() };
         let (page, waits_for) = (Vec::new(), BTreeSet::new());
-        self.survey.under_way = Some(UnderWay { below, cursor: None, page, is_last: false, waits_for, links, tally });
+        let (cursor, is_last, until) = (None, false, 0);
+        self.survey.under_way = Some(UnderWay { below, cursor, page, is_last, waits_for, until, links, tally });
         self.survey_next();
     }
 
@@ -119,11 +129,12 @@ impl<I: Index> Engine<I> {
         let Some(mut survey) = self.survey.under_way.take() else { return };
         loop {
             self.fill_page(&mut survey);
-            let links: Vec<_> = survey.links.iter().copied().filter(|link| self.sessions.contains_key(link)).collect();
+            let links: Vec<_> = survey.answering().filter(|link| self.sessions.contains_key(link)).collect();
             if !survey.page.is_empty() && !links.is_empty() {
                 self.survey.last_id = self.survey.last_id.wrapping_add(1);
                 let paths = survey.page.iter().map(|asked| asked.path.clone()).collect();
                 survey.waits_for = links.iter().copied().collect();
+                survey.until = self.last_event + PATIENCE_NS;
                 self.survey.under_way = Some(survey);
                 return self.send(links, Message::Survey { id: self.survey.last_id, paths });
             }
@@ -181,7 +192,7 @@ impl<I: Index> Engine<I> {
         self.survey_is_answered();
     }
 
-    /// A link ended.
+    /// A link ended, or is asked no more.
     pub(super) fn survey_without(&mut self, link: LinkId) {
         let Some(survey) = self.survey.under_way.as_mut() else { return };
         if let Some(n) = survey.links.iter().position(|known| *known == link) {
@@ -189,6 +200,16 @@ impl<I: Index> Engine<I> {
         }
         if survey.waits_for.remove(&link) {
             self.survey_is_answered();
+        }
+    }
+
+    /// Some have been silent for too long.
+    pub(super) fn survey_due(&mut self, now: Now) {
+        if self.survey.due().is_some_and(|due| due <= now.mono) {
+            let silent = self.survey.under_way.as_ref().map(|survey| survey.waits_for.clone());
+            for link in silent.unwrap_or_default() {
+                self.survey_without(link);
+            }
         }
     }
 
@@ -201,6 +222,11 @@ impl<I: Index> Engine<I> {
 }
 
 impl UnderWay {
+    /// Those that have answered everything so far.
+    fn answering(&self) -> impl Iterator<Item = LinkId> {
+        self.links.iter().zip(&self.tally.machines).filter(|(_, machine)| !machine.is_gone).map(|(link, _)| *link)
+    }
+
     fn take(&mut self, link: LinkId, held: &[Held]) {
         let Some(n) = self.links.iter().position(|known| *known == link) else { return };
         let machine = &mut self.tally.machines[n];

@@ -61,8 +61,7 @@ impl<I: Index> Engine<I> {
 
     /// Takes a torn file for what it is. `false`: it is none.
     pub(super) fn takes_as_torn(&mut self, now: Now, path: &SyncPath, kind: &Kind, stat: &Stat, found: Found) -> bool {
-        let is_known = matches!(found, Found::Walked | Found::Live);
-        if !is_known || !self.cut.is_some_and(|cut| cut.covers(stat)) {
+        if found == Found::Restored || !self.cut.is_some_and(|cut| cut.covers(stat)) {
             return false;
         }
         let Some(row) = self.index.get(path) else { return false };
@@ -163,6 +162,31 @@ mod tests {
             assert_eq!(row.is_settled(), !is_torn, "{case}");
             assert_eq!(engine.problems.contains_key(&path), is_torn, "{case}");
         }
+    }
+
+    #[test]
+    fn a_cut_before_the_first_scan_was_over_tears_what_is_known_already() {
+        let (mut engine, path) = engine(Some(CUT));
+        let winner = engine.index.get(&path).unwrap().winner;
+        engine.observe(NOW, &path, file(0, 950), Found::First);
+        assert_eq!(engine.index.get(&path).unwrap().winner, winner);
+    }
+
+    #[test]
+    fn a_torn_ignore_file_uncovers_nothing() {
+        let (mut engine, _) = engine(Some(CUT));
+        let rules = SyncPath::new(crate::model::path::IGNORE_FILE).unwrap();
+        engine.handle(NOW, Event::IgnoreRead(Some(b"*.key".to_vec())));
+        let whole = Observed::File { stat: stat(5, 100), content: ContentId::of(b"*.key"), body: None };
+        engine.observe(NOW, &rules, whole, Found::Walked);
+        let key = SyncPath::new("my.key").unwrap();
+        engine.handle(NOW, Event::IgnoreRead(Some(Vec::new())));
+        assert!(engine.covers(&key, false));
+        // It was an edit after all.
+        let edit = Observed::File { stat: stat(4, 999), content: ContentId::of(b"*.o\n"), body: None };
+        engine.observe(NOW, &rules, edit, Found::Live);
+        engine.handle(NOW, Event::IgnoreRead(Some(b"*.o\n".to_vec())));
+        assert!(!engine.covers(&key, false));
     }
 
     #[test]

@@ -46,6 +46,11 @@ impl<I: Index> Engine<I> {
         self.is_uncovered(path, is_dir) && row.live_on_disk().is_none()
     }
 
+    /// What the last run went by.
+    pub(super) fn believed_patterns(&self) -> Ignore {
+        self.index.meta(META_BELIEVED).map(|text| Ignore::parse(&text).0).unwrap_or_default()
+    }
+
     /// The ignore file was read, and a whole walk follows.
     pub(super) fn patterns_came(&mut self, text: &[u8]) {
         text.clone_into(&mut self.uncovered.text);
@@ -59,6 +64,14 @@ impl<I: Index> Engine<I> {
         }
     }
 
+    /// The ignore file is not there, and the index never knew it to be: patterns that were read are those of nobody any more.
+    pub(super) fn patterns_are_gone(&mut self, path: &SyncPath) {
+        let is_known = || self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
+        if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.uncovered.text.is_empty() && !is_known() {
+            self.out.push(Action::ReadIgnore);
+        }
+    }
+
     /// Whether a user of this machine wrote them, as far as the index knows.
     fn is_own_patterns(&self, text: &[u8]) -> bool {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
@@ -66,6 +79,10 @@ impl<I: Index> Engine<I> {
             return false;
         }
         let Some(row) = self.index.get(&path) else { return true };
+        if self.cut.is_some() && row.winner.file().is_none_or(|(content, _)| content != ContentId::of(text)) {
+            // A power cut may have left this of it: the look that comes knows (P5).
+            return false;
+        }
         let is_peers = |entry: &Entry| entry.version.author != self.config.device;
         if text.is_empty() && row.live_on_disk().is_none() {
             return !is_peers(&row.winner);
@@ -91,8 +108,11 @@ impl<I: Index> Engine<I> {
         }
         if paths == 0 {
             // Nothing of this machine's comes to light: what peers have under these names may come.
+            // What users did to what was synced once, and covered since, was passed by.
             self.believe_patterns();
-            return self.want_unsettled(now);
+            self.wake_rechecks(now);
+            self.want_unsettled(now);
+            return self.walk_all(now);
         }
         if self.uncovered.paths != paths {
             self.uncovered.paths = paths;
@@ -104,6 +124,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn confirm_patterns(&mut self, now: Now) {
         if self.uncovered.before.is_some() {
             self.believe_patterns();
+            self.wake_rechecks(now);
             self.want_unsettled(now);
         }
     }

@@ -204,6 +204,10 @@ impl<I: Index> Engine<I> {
                 let (paths, changed, took_ns) = (state.paths, state.changed, now.mono - state.started);
                 self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
                 self.scan.walked();
+                let patterns = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
+                if !state.visited.contains(&mark(&patterns)) {
+                    self.patterns_are_gone(&patterns);
+                }
                 self.uncovered_found(now, walk.0, state.uncovered);
                 self.losers.has_bases = true;
             }

@@ -29,6 +29,10 @@ impl Limit {
         Self { rate, account: Mutex::new(Account { bytes: 0.0, since: Instant::now() }) }
     }
 
+    pub fn is_set(&self) -> bool {
+        self.rate.is_some()
+    }
+
     /// So many bytes are sent now.
     pub fn spend(&self, bytes: usize) {
         if self.rate.is_some() {

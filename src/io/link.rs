@@ -12,7 +12,7 @@ use super::greet::{Greeted, ReadError, Role, Stream, read_packet};
 use super::limit::Limit;
 use super::metered::Meter;
 use super::outbox::{self, Lanes, Outbox, Shared};
-use super::transfer::{self, Fetching, MAX_STREAMS, Served, Serving, Staging};
+use super::transfer::{self, Fetching, MAX_STREAMS, Served, Serving, Squeezer, Staging};
 use crate::engine::{Event, FetchError, FetchId, LinkId, ServedFile, StageId};
 use crate::io::clock::wall_ns;
 use crate::model::{Chunks, ContentId, DeviceId, SyncPath, text};
@@ -366,7 +366,8 @@ impl Link {
                     tracing::debug!("'{}' goes to {}: {} bytes, packed with others", file.path, self.name, file.size);
                 }
                 let served = Arc::clone(&self.world.served);
-                let packing = tokio::task::spawn_blocking(move || transfer::pack(&*served, &group));
+                let rate = Arc::clone(&self.outbox.rate);
+                let packing = tokio::task::spawn_blocking(move || transfer::pack(&*served, &group, rate.squeeze()));
                 for frame in packing.await.unwrap_or_default() {
                     if self.outbox.bulk.send(frame).await.is_err() {
                         return Closing::Eof;
@@ -575,7 +576,8 @@ impl Link {
     fn serve_file(&self, stream: u32, file: &ServedFile, serving: &Serving) -> Ending {
         let start = Instant::now();
         let mut wire_bytes = 0;
-        let how = transfer::serve(&*self.world.served, file, stream, serving, |frame| {
+        let mut squeezer = Squeezer::new(Arc::clone(&self.outbox.rate));
+        let how = transfer::serve(&*self.world.served, file, stream, serving, &mut squeezer, |frame| {
             wire_bytes += frame.len();
             self.outbox.pieces.blocking_send(frame).is_ok()
         });

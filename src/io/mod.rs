@@ -28,6 +28,7 @@ pub mod partial;
 mod partial_log;
 pub mod presence;
 pub mod queue;
+pub mod rate;
 pub mod root;
 pub mod scan;
 pub mod scrub;

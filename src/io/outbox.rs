@@ -5,12 +5,14 @@
 //! many pile up is closed (P9). Deliberately not here: what the frames mean.
 
 use super::limit::Limit;
-use crate::wire::frame::{self, EncodedFrame, Packet};
+use super::rate::{Gauge, Rate};
+use crate::wire::frame::{self, EncodedFrame, Packet, Squeeze};
 use crate::wire::message::Message;
 use crate::wire::split;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -34,8 +36,8 @@ impl Shared {
         Arc::new(Self { packet: Packet::Message(message), bytes, encoded: OnceLock::new() })
     }
 
-    fn frame(&self) -> &EncodedFrame {
-        self.encoded.get_or_init(|| frame::encode(&self.packet))
+    fn frame(&self, squeeze: Squeeze) -> &EncodedFrame {
+        self.encoded.get_or_init(|| frame::encode_as(&self.packet, squeeze))
     }
 }
 
@@ -55,6 +57,8 @@ pub struct Outbox {
     pub bulk: mpsc::Sender<EncodedFrame>,
     /// Bounded: pieces of large contents.
     pub pieces: mpsc::Sender<EncodedFrame>,
+    /// How fast the link is.
+    pub rate: Arc<Rate>,
 }
 
 /// The end that is written from.
@@ -63,6 +67,7 @@ pub struct Lanes {
     queued: Arc<AtomicU64>,
     bulk: mpsc::Receiver<EncodedFrame>,
     pieces: mpsc::Receiver<EncodedFrame>,
+    rate: Arc<Rate>,
 }
 
 pub fn lanes() -> (Outbox, Lanes) {
@@ -70,8 +75,9 @@ pub fn lanes() -> (Outbox, Lanes) {
     let (bulk, bulk_out) = mpsc::channel(LANE_FRAMES);
     let (pieces, pieces_out) = mpsc::channel(LANE_FRAMES);
     let queued = Arc::new(AtomicU64::new(0));
-    let outbox = Outbox { messages, queued: Arc::clone(&queued), bulk, pieces };
-    (outbox, Lanes { messages: messages_out, queued, bulk: bulk_out, pieces: pieces_out })
+    let rate = Arc::<Rate>::default();
+    let outbox = Outbox { messages, queued: Arc::clone(&queued), bulk, pieces, rate: Arc::clone(&rate) };
+    (outbox, Lanes { messages: messages_out, queued, bulk: bulk_out, pieces: pieces_out, rate })
 }
 
 impl Outbox {
@@ -125,7 +131,7 @@ impl Lanes {
         match outgoing {
             Outgoing::Frame(frame) => append(&frame),
             Outgoing::Shared(shared) => {
-                append(shared.frame());
+                append(shared.frame(self.rate.squeeze()));
                 self.queued.fetch_sub(shared.bytes, Relaxed);
             }
             Outgoing::Last(frame) => {
@@ -139,12 +145,13 @@ impl Lanes {
     /// Writes until the last frame. Many small frames share a write; nothing waits for more to come.
     pub async fn write_to<W: AsyncWrite + Unpin>(mut self, to: &mut W, limit: &Limit) -> io::Result<()> {
         let mut gathered = Vec::with_capacity(2 * GATHER_BYTES);
+        // What is held back on purpose is slow, however fast the link is.
+        let mut gauge = (!limit.is_set()).then(|| Gauge::new(Arc::clone(&self.rate)));
         loop {
             let next = if let Some(next) = self.try_next(limit) {
                 next
             } else {
-                to.write_all(&gathered).await?;
-                gathered.clear();
+                write_gathered(&mut gathered, to, gauge.as_mut()).await?;
                 to.flush().await?;
                 let Some(next) = self.next(limit).await else { return Ok(()) };
                 next
@@ -153,12 +160,24 @@ impl Lanes {
             let last = self.gather(next, &mut gathered);
             limit.spend(gathered.len() - before);
             if last || gathered.len() >= GATHER_BYTES {
-                to.write_all(&gathered).await?;
-                gathered.clear();
+                write_gathered(&mut gathered, to, gauge.as_mut()).await?;
             }
             if last {
                 return to.shutdown().await;
             }
         }
     }
+}
+
+async fn write_gathered<W>(gathered: &mut Vec<u8>, to: &mut W, gauge: Option<&mut Gauge>) -> io::Result<()>
+where
+    W: AsyncWrite + Unpin,
+{
+    let began = Instant::now();
+    to.write_all(gathered).await?;
+    if let Some(gauge) = gauge {
+        gauge.wrote(gathered.len(), began, Instant::now());
+    }
+    gathered.clear();
+    Ok(())
 }

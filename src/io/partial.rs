@@ -463,10 +463,11 @@ impl Partial {
         let told = bad.iter().map(|chunk| (*chunk, state.held[*chunk as usize].take().and_then(|held| held.from)));
         let told = told.collect();
         state.list = Some(list);
-        drop(state);
+        // Before anyone may claim them: a hole must not swallow what comes in their place.
         for chunk in bad {
             self.make_hole(chunk);
         }
+        drop(state);
         Some(told)
     }
 

@@ -8,6 +8,7 @@ use super::beneath::LastFolder;
 use super::delta::{self, Deltas};
 use super::lists::{self, List};
 use super::partial::Partial;
+use super::rate::Rate;
 use crate::engine::{Event, FetchError, FetchId, RangeId, ServedFile, StageId, Stat};
 use crate::model::{ContentId, FileTime};
 use crate::wire::frame::{self, EncodedFrame, Packet, Squeeze};
@@ -309,13 +310,14 @@ pub fn serve(
     file: &ServedFile,
     stream: u32,
     serving: &Serving,
+    squeezer: &mut Squeezer,
     send: impl FnMut(EncodedFrame) -> bool,
 ) -> Ending {
     match open(served, file) {
         Ok(opened) => {
             let _ = rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::Sequential);
             let span = Span { stream, from: 0, size: file.size };
-            let how = send_span(&opened, span, serving, &mut Squeezer::default(), send);
+            let how = send_span(&opened, span, serving, squeezer, send);
             if how == Ending::Whole && !is_unchanged(&opened, &file.stat) { Ending::Changed } else { how }
         }
         Err(how) => how,
@@ -411,17 +413,22 @@ pub fn send_bytes(bytes: &Bytes, stream: u32, serving: &Serving, mut send: impl 
     Ending::Whole
 }
 
-/// Remembers whether a file's bytes shrink.
-#[derive(Debug, Default, Clone)]
+/// Remembers whether a file's bytes shrink, and asks the link whether that would help.
+#[derive(Debug, Clone)]
 pub struct Squeezer {
     /// Bytes to go before zlib is tried again.
     raw_for: u64,
+    rate: Arc<Rate>,
 }
 
 impl Squeezer {
     /// For what others found out already, or is too little to find out.
-    pub fn rarely() -> Self {
-        Self { raw_for: PROBE_AGAIN_BYTES }
+    pub fn rarely(rate: Arc<Rate>) -> Self {
+        Self { raw_for: PROBE_AGAIN_BYTES, rate }
+    }
+
+    pub fn new(rate: Arc<Rate>) -> Self {
+        Self { raw_for: 0, rate }
     }
 
     fn encode(&mut self, packet: &Packet, bytes: u64) -> EncodedFrame {
@@ -429,8 +436,9 @@ impl Squeezer {
             self.raw_for = self.raw_for.saturating_sub(bytes);
             return frame::encode_as(packet, Squeeze::Never);
         }
-        let frame = frame::encode_as(packet, Squeeze::Try);
-        if !frame.zlib {
+        let squeeze = self.rate.squeeze();
+        let frame = frame::encode_as(packet, squeeze);
+        if squeeze == Squeeze::Try && !frame.zlib {
             self.raw_for = PROBE_AGAIN_BYTES;
         }
         frame
@@ -456,11 +464,12 @@ pub fn groups(files: Vec<(u32, Option<ServedFile>)>) -> Vec<Vec<(u32, Option<Ser
 }
 
 /// Reads a group of small files into frames. What is gone or changed is answered as not here.
-pub fn pack(served: &dyn Served, files: &[(u32, Option<ServedFile>)]) -> Vec<EncodedFrame> {
+pub fn pack(served: &dyn Served, files: &[(u32, Option<ServedFile>)], squeeze: Squeeze) -> Vec<EncodedFrame> {
     let mut folders = LastFolder::default();
     let mut read = |file| read_small(served, &mut folders, file);
     let contents = files.iter().map(|(id, file)| (*id, file.as_ref().and_then(&mut read))).collect();
-    split::split(Message::Contents { contents }).into_iter().map(|part| frame::encode(&Packet::Message(part))).collect()
+    let parts = split::split(Message::Contents { contents });
+    parts.into_iter().map(|part| frame::encode_as(&Packet::Message(part), squeeze)).collect()
 }
 
 fn read_small(served: &dyn Served, folders: &mut LastFolder, file: &ServedFile) -> Option<Bytes> {
@@ -534,7 +543,7 @@ mod tests {
 
     #[test]
     fn what_does_not_shrink_is_tried_rarely() {
-        let mut squeezer = Squeezer::default();
+        let mut squeezer = Squeezer::new(Arc::default());
         let mut noise = vec![0; PIECE_BYTES];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
         let packet = |bytes: Vec<u8>| Packet::Piece { stream: 1, offset: 0, bytes: bytes.into() };

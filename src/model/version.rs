@@ -40,6 +40,13 @@ impl Seen {
         Self(list)
     }
 
+    /// The same with `device` at no more than `counter`.
+    #[must_use]
+    pub fn up_to(&self, device: DeviceId, counter: u64) -> Self {
+        let lower = |(d, known): (DeviceId, u64)| (d, if d == device { known.min(counter) } else { known });
+        Self(self.devices().map(lower).filter(|(_, known)| *known > 0).collect())
+    }
+
     /// What went into either.
     #[must_use]
     pub fn join(&self, other: &Self) -> Self {

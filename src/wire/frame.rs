@@ -68,7 +68,7 @@ pub enum FrameError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Squeeze {
     Try,
-    /// Known not to help.
+    /// It would not help: the bytes do not shrink, or the link is faster.
     Never,
 }
 

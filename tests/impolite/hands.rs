@@ -114,6 +114,7 @@ impl Hands {
     /// Through the descriptor: wherever the file is by now.
     fn rewrite(&self, held: Held, bytes: &[u8], ledger: &mut Ledger) {
         let Held { mut file, path, since } = held;
+        let path = self.path_now(&file).unwrap_or(path);
         let mut old = Vec::new();
         file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut old)).expect("an open file");
         file.seek(SeekFrom::Start(0)).and_then(|_| file.set_len(0)).expect("an open file");
@@ -128,6 +129,13 @@ impl Hands {
         } else {
             ledger.wrote_late(bytes, &path);
         }
+    }
+
+    /// Where an open file is, if it is in the folder still: its user may have moved it while holding it.
+    fn path_now(&self, file: &File) -> Option<String> {
+        let at = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+        let path = at.strip_prefix(&self.folder).ok()?.to_str()?;
+        (!path.starts_with(".dirsync/") && self.at(path).exists()).then(|| path.to_owned())
     }
 
     fn append(&mut self, path: &str, bytes: &[u8], ledger: &mut Ledger) {

@@ -1,10 +1,13 @@
 //! Large files that change a little: little travels, whoever changes them, and whatever becomes of signatures and of the file meanwhile.
 
 use crate::common::machine::wait_linked;
-use crate::common::{Group, Machine, PATIENCE, converge, exchange, noise, pace, read, setting, wait_equal, write};
+use crate::common::{
+    Group, Machine, PATIENCE, converge, eventually, exchange, noise, pace, read, setting, wait_equal, write,
+};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::Instant;
 
 const MIB: usize = 1 << 20;
 /// What else goes over a link while a test waits: pings, states, the entry itself.
@@ -80,10 +83,21 @@ fn whoever_received_a_file_may_edit_it_and_little_travels_back() {
     assert!(again <= (32 << 10) + TALK, "{again} bytes on the wire");
 }
 
+/// `DIRSYNC_DELTA_MIB=256 cargo test --release --test real other_bytes -- --nocapture` for the figures.
 #[test]
 fn a_file_rewritten_with_other_bytes_arrives_whole() {
-    let (a, b) = both_with(&noise(4, size()));
-    save(&a.at("big"), &noise(5, size()));
+    let (a, b) = Group::new().pair();
+    let arrives = |bytes: &[u8]| {
+        let began = Instant::now();
+        save(&a.at("big"), bytes);
+        let is_there = || fs::metadata(b.at("big")).ok()?.modified().ok();
+        let new = fs::metadata(a.at("big")).and_then(|meta| meta.modified()).ok();
+        eventually("it is there", PATIENCE, || (is_there() == new).then_some(()).ok_or("not yet".to_owned()));
+        began.elapsed()
+    };
+    let (first, second) = (noise(4, size()), noise(5, size()));
+    let (first, second) = (arrives(&first), arrives(&second));
+    println!("{} MiB: the first transfer {first:.2?}, other bytes {second:.2?}", size() / MIB);
     wait_equal(&[&a, &b], PATIENCE);
     // And the one after that is a delta again.
     let bytes = cost([&a, &b], || overwrite(&a.at("big"), 7, b"+"));

@@ -2,7 +2,7 @@
 
 use crate::common::lan::Lan;
 use crate::common::machine::wait_linked;
-use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noise, read, start_all, write};
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noise, read, setting, start_all, write};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
@@ -135,7 +135,7 @@ fn a_file_that_is_edited_while_it_is_sent_arrives_as_it_is_in_the_end() {
 #[test]
 fn a_file_of_zeros_costs_neither_wire_nor_disk() {
     let (a, b) = Group::new().pair();
-    let size = crate::common::setting("DIRSYNC_SPARSE_MIB", 1024) * MIB;
+    let size = setting("DIRSYNC_SPARSE_MIB", 1024) * MIB;
     let file = File::create(a.at(".sparse.tmp")).expect("creates");
     file.set_len(size).expect("a hole");
     file.write_all_at(b"in the midst of nothing", size / 2).expect("writes");
@@ -172,6 +172,36 @@ fn a_limit_holds_for_contents_and_small_edits_overtake_them() {
     let (took, sent) = (start.elapsed(), a.wire_bytes().0);
     let rate = sent as f64 / took.as_secs_f64() / MIB as f64;
     assert!(rate <= 8.6, "{rate} MiB a second");
+}
+
+/// `DIRSYNC_BESIDE_MIB=4096 cargo test --release --test real beside_a_large -- --nocapture` for the figures.
+#[test]
+fn small_edits_beside_a_large_transfer_arrive_long_before_it_ends() {
+    let size = setting("DIRSYNC_BESIDE_MIB", 256);
+    let (a, b) = Group::new().pair();
+    for n in 0..size / 64 {
+        // Not in memory at once, and no chunk like another.
+        let file = File::options().create(true).append(true).open(a.home.join("large")).expect("our own folder");
+        file.write_all_at(&noise(n, 64 << 20), n * 64 * MIB).expect("room");
+    }
+    let start = Instant::now();
+    std::fs::rename(a.home.join("large"), a.at("large")).expect("one file system");
+    let mut times = Vec::new();
+    while !b.at("large").exists() {
+        let (name, bytes) = (format!("small{}", times.len() % 10), noise(times.len() as u64, 2000));
+        let began = Instant::now();
+        write(a.at(&name), &bytes);
+        eventually("the small file is there", PATIENCE, || {
+            std::fs::read(b.at(&name)).is_ok_and(|there| there == bytes).then_some(()).ok_or("not yet".to_owned())
+        });
+        times.push(began.elapsed());
+    }
+    let took = start.elapsed();
+    times.sort();
+    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
+    println!("{size} MiB took {took:.2?}; {} edits beside it: p50 {:.1?}, p99 {:.1?}", times.len(), at(50), at(99));
+    assert!(at(50) < took / 4, "half of the edits took {:?} beside a transfer of {took:?}", at(50));
+    converge(&[&a, &b]);
 }
 
 #[test]

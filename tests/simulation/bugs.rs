@@ -6,6 +6,7 @@
 use super::plan::{MS, Plan, SECOND};
 use super::rng::Rng;
 use super::world::World;
+use dirsyncd::engine::OnConflict;
 use dirsyncd::model::{Entry, Kind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,6 +53,11 @@ bugs! {
     TrustsAnyFolder: "a folder that came back from a backup counts as known",
     ForgetsWhatWasInstalling: "the third column is not stored",
     TakesRotForAnEdit: "a scrub takes rot for an edit",
+    MergesUponAnyBase: "two texts are merged upon any third",
+    HidesPowerCuts: "a power cut is taken for a death of the process",
+    ForgetsPowerCuts: "the first start after a power cut forgets it",
+    ReadsPatternsOnce: "the patterns are read once",
+    WalksByOldPatterns: "walks go by the patterns that were read first",
     ScrubsTheCache: "a scrub reads what is cached and not the disk",
 }
 
@@ -61,6 +67,13 @@ impl Bug {
         match self {
             Self::TrustsAnyFolder => plan.restores = 2,
             Self::TakesRotForAnEdit | Self::ScrubsTheCache => (plan.rots, plan.verifies) = (4, 4),
+            Self::MergesUponAnyBase => (plan.on_conflict, plan.partitions) = (OnConflict::Merge, 4),
+            Self::HidesPowerCuts => plan.power_cuts = 6,
+            Self::ForgetsPowerCuts => {
+                (plan.power_cuts, plan.kills) = (10, 40);
+                (plan.disk_ns, plan.user_ops, plan.active_ns) = (20 * MS, 180, 4 * SECOND);
+            }
+            Self::ReadsPatternsOnce | Self::WalksByOldPatterns => plan.pattern_edits = 6,
             // Links that come again greet and compare each time.
             Self::ReordersFrames => (plan.latency_ns, plan.link_cuts, plan.early_ops) = (500 * MS, 8, 8),
             Self::ForgetsFailedFetches | Self::AcceptsAnyContent => plan.corrupt_permille = 500,
@@ -154,6 +167,10 @@ fn sign(what: &str) -> Option<&'static str> {
         ("is lost", "a value is lost (P2)"),
         ("is back at", "a value that was done away with is back (P4)"),
         ("rests but does not say so", "it rests and does not know it"),
+        ("which no user took out", "a merge lost a line (P2)"),
+        ("does not go by what", "other patterns than the file's are in force"),
+        ("which is covered", "what is covered was replaced"),
+        ("what a power cut left", "a torn file was told (P5)"),
         ("rotted elsewhere", "rot has spread (P8)"),
         ("a frame does not come back", "a frame that no peer would accept"),
         ("closes an honest peer's link", "an honest peer's link is closed"),

@@ -5,8 +5,9 @@
 //! Deliberately not here: hints (`watcher`), installs (`shell`).
 
 use super::rng::Rng;
+use super::torn::torn;
 use super::tree::{Body, Data, Ino, Inode, Listing, ROOT, Tree};
-use dirsyncd::model::SyncPath;
+use dirsyncd::model::{FileTime, SyncPath};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -121,16 +122,18 @@ impl Disk {
         tree
     }
 
-    /// Cuts the power: some prefix of the journal survives, and of unsynced bytes all, a part, or what was there before.
-    pub fn cut_power(&mut self, rng: &mut Rng) -> Vec<PathChange> {
+    /// Cuts the power: some prefix of the journal survives, and of unsynced bytes all, a part, or what was there before. Older bytes than
+    /// `written_back` had reached the platter by themselves.
+    pub fn cut_power(&mut self, rng: &mut Rng, written_back: FileTime) -> Vec<PathChange> {
         let before = self.live.listing();
         let next_ino = self.live.next_ino;
         let reach = rng.index(self.journal.len() + 1);
         let mut tree = if reach == 0 { self.durable.clone() } else { self.journal[reach - 1].clone() };
         let inos: Vec<Ino> = tree.inodes.keys().copied().collect();
         for ino in inos {
-            let Body::File(data) = &tree.inodes[&ino].body else { continue };
-            if self.platter.get(&ino) != Some(data) {
+            let inode = &tree.inodes[&ino];
+            let Body::File(data) = &inode.body else { continue };
+            if inode.ctime >= written_back && self.platter.get(&ino) != Some(data) {
                 let left = torn(rng, data, self.platter.get(&ino));
                 tree.edit(ino).body = Body::File(left);
             }
@@ -148,15 +151,6 @@ impl Disk {
         self.live = tree;
         self.sync_all();
         differences(&before, &self.live.listing())
-    }
-}
-
-fn torn(rng: &mut Rng, written: &Data, old: Option<&Data>) -> Data {
-    match rng.below(4) {
-        0 => written.clone(),
-        1 => Data::small(written.text.slice(..rng.index(written.text.len() + 1))),
-        2 => old.cloned().unwrap_or_default(),
-        _ => Data::default(),
     }
 }
 

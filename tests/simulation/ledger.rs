@@ -3,6 +3,8 @@
 //! Filled from the differences that each operation made; never asks an engine.
 
 use super::disk::PathChange;
+use super::merging::Texts;
+use super::torn::Torn;
 use super::tree::{Listing, Value};
 use dirsyncd::engine::index::Row;
 use dirsyncd::model::{Kind, SyncPath};
@@ -41,15 +43,26 @@ pub struct Ledger {
     adopted: BTreeSet<Value>,
     /// Versions that a node may mint at a path: one for each touch of its user.
     touches: BTreeMap<(NodeId, SyncPath), u32>,
+    pub texts: Texts,
+    pub torn: Torn,
+    /// What users did where it was covered: no reason for a version until it is not.
+    hidden: BTreeSet<(NodeId, SyncPath)>,
 }
 
 impl Ledger {
-    /// A user's operation.
-    pub fn user_did(&mut self, node: NodeId, changes: &[PathChange]) {
+    /// A user's operation. `is_covered`: what nobody hears of.
+    pub fn user_did(&mut self, node: NodeId, changes: &[PathChange], is_covered: impl Fn(&SyncPath) -> bool) {
+        let had: BTreeMap<_, _> =
+            changes.iter().map(|change| (change.path.clone(), self.touches_of(node, change))).collect();
         self.touched(node, changes);
         let placed: BTreeSet<Value> = changes.iter().filter_map(value_after).collect();
         for change in changes {
             let (before, after) = (value_before(change), value_after(change));
+            let is_hidden = is_covered(&change.path);
+            if is_hidden {
+                self.hidden.insert((node, change.path.clone()));
+                self.touches.insert((node, change.path.clone()), had[&change.path]);
+            }
             if before == after {
                 if let Some(value) = after {
                     self.affirmed.entry((change.path.clone(), value)).or_default().insert(node);
@@ -62,7 +75,7 @@ impl Ledger {
                 }
                 let at = (change.path.clone(), value.clone());
                 let placed = self.placed.get(&at).copied().unwrap_or_default();
-                if !self.unknown.contains(&(node, change.path.clone(), value.clone())) {
+                if !is_hidden && !self.unknown.contains(&(node, change.path.clone(), value.clone())) {
                     self.overwrites.push(Overwrite { node, path: at.0, value, placed, noticed: false });
                 }
             }
@@ -70,6 +83,22 @@ impl Ledger {
                 self.written.entry(value.clone()).or_insert_with(|| (node, change.path.clone()));
                 *self.placed.entry((change.path.clone(), value)).or_default() += 1;
             }
+        }
+    }
+
+    fn touches_of(&self, node: NodeId, change: &PathChange) -> u32 {
+        self.touches.get(&(node, change.path.clone())).copied().unwrap_or_default()
+    }
+
+    /// Other patterns are in force: what was done to what they do not cover may be told.
+    pub fn uncovered(&mut self, node: NodeId, is_uncovered: impl Fn(&SyncPath) -> bool) {
+        let (told, hidden) = std::mem::take(&mut self.hidden)
+            .into_iter()
+            .partition(|(other, path)| *other == node && is_uncovered(path));
+        self.hidden = hidden;
+        let told: BTreeSet<(NodeId, SyncPath)> = told;
+        for at in told {
+            *self.touches.entry(at).or_default() += 1;
         }
     }
 
@@ -93,12 +122,17 @@ impl Ledger {
     pub fn touched(&mut self, node: NodeId, changes: &[PathChange]) {
         for change in changes {
             *self.touches.entry((node, change.path.clone())).or_default() += 1;
+            self.texts.changed(change);
+            self.torn.remove(&(node, change.path.clone()));
             self.adopted.extend(value_after(change).filter(|value| self.rotten.contains_key(value)));
         }
     }
 
     /// The node's disk turned one value into another.
     pub fn rotted(&mut self, node: NodeId, path: &SyncPath, from: Value, into: Value) {
+        if let (Value::File(from), Value::File(into)) = (&from, &into) {
+            self.texts.replaced(path, from, into);
+        }
         self.excused.insert(from);
         self.written.entry(into.clone()).or_insert_with(|| (node, path.clone()));
         self.rotten.entry(into).or_default().insert(node);
@@ -170,6 +204,7 @@ impl Ledger {
                 *self.placed.entry((path.clone(), value)).or_default() += 1;
             }
         }
+        self.torn.retain(|(other, _), _| *other != node);
         self.rolled_back(node, listing.keys());
     }
 

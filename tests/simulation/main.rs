@@ -5,16 +5,19 @@
 mod bugs;
 mod disk;
 mod ledger;
+mod merging;
 mod network;
 mod node;
 mod oracle;
 mod parts;
+mod patterns;
 mod plan;
 mod recorded;
 mod rng;
 mod rot;
 mod scenarios;
 mod shell;
+mod torn;
 mod trace;
 mod tree;
 mod users;
@@ -29,7 +32,9 @@ use world::World;
 
 const SEEDS: u64 = 2000;
 const SEEDS_BOTH: u64 = 400;
+const SEEDS_MERGED: u64 = 400;
 const BOTH: &str = "seeds_in_which_both_sides_of_a_conflict_are_kept";
+const MERGED: &str = "seeds_in_which_conflicts_are_merged";
 const THREADS: usize = 2;
 
 /// The promise that a seed breaks, if any, and the hash of its trace.
@@ -52,7 +57,11 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn replay(seed: u64, on_conflict: OnConflict, what: &str) -> String {
-    let test = if on_conflict == OnConflict::KeepBoth { BOTH } else { "seeds" };
+    let test = match on_conflict {
+        OnConflict::Newest => "seeds",
+        OnConflict::KeepBoth => BOTH,
+        OnConflict::Merge => MERGED,
+    };
     format!(
         "seed {seed}: {what}\n  replay: DIRSYNC_SEED={seed} cargo test --test simulation -- --exact {test} --nocapture"
     )
@@ -66,6 +75,11 @@ fn seeds() {
 #[test]
 fn seeds_in_which_both_sides_of_a_conflict_are_kept() {
     run_all(OnConflict::KeepBoth, SEEDS_BOTH);
+}
+
+#[test]
+fn seeds_in_which_conflicts_are_merged() {
+    run_all(OnConflict::Merge, SEEDS_MERGED);
 }
 
 fn run_all(on_conflict: OnConflict, seeds: u64) {

@@ -2,10 +2,12 @@
 
 use super::bugs::Bug;
 use super::disk::Disk;
+use super::merging::Base;
 use super::parts::Partial;
 use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
 use super::tree::{Data, Ino, Tree};
+use dirsyncd::engine::ignore::Ignore;
 use dirsyncd::engine::{
     Boot, Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, RangeId, ServedFile, StageId,
 };
@@ -33,6 +35,15 @@ pub struct Node {
     /// Power cuts so far, and whether boots count as later than every write.
     pub boots: u128,
     pub late_boots: bool,
+    /// The patterns that were read last, by whichever run; those that the walker goes by; those that were read first.
+    pub in_force: Ignore,
+    pub ignored: Ignore,
+    pub first_patterns: Option<Vec<u8>>,
+    pub was_walked: bool,
+    /// When the index was last committed, by this machine's clock (ns since 1970).
+    pub last_commit: u64,
+    /// It boots until then.
+    pub dark_until: u64,
 
     pub inbox: VecDeque<Event>,
     /// A turn is due, or its commit is.
@@ -58,6 +69,8 @@ pub struct Node {
     pub asked: BTreeMap<(LinkId, FetchId), Part>,
     /// They outlive a crash.
     pub partials: BTreeMap<ContentId, Partial>,
+    /// What texts once were. They outlive a crash, most of them.
+    pub texts: BTreeMap<SyncPath, Vec<Base>>,
     /// The folder, and the index with it.
     pub backup: Option<(Tree, Durable)>,
     /// Nothing more can be written.
@@ -86,6 +99,12 @@ impl Node {
             started: 0,
             boots: 1,
             late_boots: false,
+            in_force: Ignore::default(),
+            ignored: Ignore::default(),
+            first_patterns: None,
+            was_walked: false,
+            last_commit: 0,
+            dark_until: 0,
             inbox: VecDeque::new(),
             busy: false,
             tick_due: None,
@@ -102,6 +121,7 @@ impl Node {
             ranges: BTreeMap::new(),
             asked: BTreeMap::new(),
             partials: BTreeMap::new(),
+            texts: BTreeMap::new(),
             backup: None,
             is_full: false,
             before_commit: Durable::default(),
@@ -123,6 +143,8 @@ impl Node {
         self.busy = false;
         self.tick_due = None;
         self.watched.clear();
+        self.ignored = Ignore::default();
+        self.was_walked = false;
         self.hints.clear();
         self.jobs.clear();
         self.ended.clear();

@@ -4,6 +4,7 @@
 
 use super::ledger::{NodeId, claims};
 use super::plan::SECOND;
+use super::torn::WRITTEN_BACK_NS;
 use super::tree::{Body, Inode, Tree, Value};
 use super::users;
 use super::world::World;
@@ -27,6 +28,9 @@ impl World {
             let here = &self.nodes[node];
             let row = here.durable.rows.get(path);
             self.ledger.committed(node, path, row);
+            self.check_torn(node, path);
+            let here = &self.nodes[node];
+            let row = here.durable.rows.get(path);
             let Some(version) = row.map(|row| &row.winner.version) else { continue };
             // The copy of a loser has the version that its name tells: it was minted at the loser's own path.
             if row.is_some_and(|row| is_copy(path, &row.winner)) {
@@ -48,7 +52,12 @@ impl World {
 
     fn has_reason(&mut self, node: NodeId, path: &SyncPath) -> bool {
         let here = &self.nodes[node];
-        let claimed = here.durable.rows.get(path).and_then(|row| row.disk.as_ref());
+        let row = here.durable.rows.get(path);
+        let content = row.and_then(|row| row.winner.file()).map(|(content, _)| content);
+        if content.is_some_and(|content| self.ledger.texts.is_merge(node, path, content)) {
+            return true;
+        }
+        let claimed = row.and_then(|row| row.disk.as_ref());
         let settled = match (claimed, here.disk.live.get(path)) {
             (Some(disk), Some((ino, inode))) => disk.stat == Some(inode.stat(ino)) && holds(inode, &disk.entry),
             (claimed, found) => found.is_none() && claimed.is_none_or(|disk| disk.stat.is_none()),
@@ -67,10 +76,11 @@ impl World {
 
     /// Cuts the power of a disk: what the committed index says is here must be here after it (P5).
     pub fn check_power_cut(&mut self, node: NodeId) {
+        let written_back = self.nodes[node].file_time(self.now.saturating_sub(WRITTEN_BACK_NS));
         let here = &mut self.nodes[node];
         let before = here.disk.live.clone();
         let sure = here.disk.surely_durable().values();
-        let changes = here.disk.cut_power(&mut self.rng);
+        let changes = here.disk.cut_power(&mut self.rng, written_back);
         let after = here.disk.live.values();
         let lost = before.values().into_iter().filter(|value| !after.contains(value) && !sure.contains(value));
         self.ledger.excused.extend(lost);
@@ -123,6 +133,7 @@ impl World {
 
     fn check_all(&mut self) -> Result<(), String> {
         (0..self.nodes.len()).try_for_each(|node| self.check_settled(node))?;
+        (0..self.nodes.len()).try_for_each(|node| self.check_patterns(node))?;
         (1..self.nodes.len()).try_for_each(|node| self.check_equal(0, node))?;
         self.check_nothing_lost()?;
         self.check_the_dead()?;
@@ -135,6 +146,11 @@ impl World {
         let Some(engine) = &here.engine else { return Err(format!("n{node} is down")) };
         let mut listing = here.disk.live.listing();
         for (path, row) in engine.index().below(None, None, usize::MAX) {
+            // What is covered is as its user left it.
+            if engine.ignore().covers(&path, true) {
+                listing.remove(&path);
+                continue;
+            }
             if !row.is_settled() {
                 return Err(format!("n{node} has not settled {path:?}: {row:?}"));
             }
@@ -149,7 +165,7 @@ impl World {
                 }
             }
         }
-        match listing.first_key_value() {
+        match listing.iter().find(|(path, _)| !engine.ignore().covers(path, true)) {
             Some((path, found)) => Err(format!("n{node} does not know of {path:?}: {found:?}")),
             None => Ok(()),
         }
@@ -192,7 +208,7 @@ impl World {
     /// What a user overwrote or deleted knowingly is not back in its place (P4).
     fn check_the_dead(&self) -> Result<(), String> {
         let tree = &self.nodes[0].disk.live;
-        for dead in self.ledger.dead() {
+        for dead in self.ledger.dead().filter(|dead| !self.is_covered(0, &dead.path)) {
             if tree.get(&dead.path).and_then(|(_, inode)| inode.value()).as_ref() == Some(&dead.value) {
                 return Err(format!(
                     "{:?} is back at {:?}: n{}'s user did away with it",

@@ -56,6 +56,8 @@ pub struct Plan {
     pub late_boots: bool,
     /// Readings of a scrub that go wrong.
     pub misread_permille: u64,
+    /// Times at which a user changes what is ignored.
+    pub pattern_edits: u64,
     pub user_ops: u64,
     /// How long users act, and things fail (ns).
     pub active_ns: u64,
@@ -93,6 +95,7 @@ impl Plan {
             verifies: 0,
             late_boots: false,
             misread_permille: 0,
+            pattern_edits: 0,
             user_ops: 0,
             active_ns: 0,
             early_ops: 0,
@@ -123,6 +126,7 @@ impl Plan {
         if own.chance(150) {
             plan.add_rot(&mut own);
         }
+        plan.pattern_edits = if own.chance(150) { 1 + own.below(6) } else { 0 };
         plan
     }
 

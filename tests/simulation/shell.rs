@@ -13,11 +13,10 @@ use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
 use super::users;
 use super::world::{Happening, World};
 use dirsyncd::engine::{
-    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Merge, Observed, Outcome, RangeId, RootState,
+    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Observed, Outcome, RangeId, Report, RootState,
     Scrubbed, ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
-use dirsyncd::model::path::IGNORE_FILE;
-use dirsyncd::model::{ContentId, FileTime, Kind, SyncPath};
+use dirsyncd::model::{ContentId, Entry, FileTime, Kind, SyncPath};
 use dirsyncd::wire::message::{Message, SMALL_FILE_BYTES};
 use std::collections::VecDeque;
 
@@ -38,6 +37,8 @@ pub enum Step {
     InstallSync,
     SendContents { to: LinkId, files: Vec<(u32, Option<ServedFile>)> },
     Serve { to: LinkId, stream: FetchId, file: Option<ServedFile> },
+    KeepBase { path: SyncPath, entry: Entry, stat: Stat },
+    Merge { path: SyncPath, ours: Entry, kept: String, theirs: Entry, stat: Stat },
     Scrub { path: SyncPath, known: Stat },
     ScrubEnd { path: SyncPath, known: Stat, content: ContentId },
     ServeDelta { to: LinkId, stream: FetchId, file: Option<ServedFile> },
@@ -57,17 +58,15 @@ impl World {
             Action::Walk { walk, below } => self.step_soon(node, quick, Step::Walk { walk, left: [below].into() }),
             Action::CheckRoot => self.step_soon(node, quick, Step::Answer(Event::Root(RootState::Fine))),
             Action::ReadIgnore => {
-                let patterns = self.nodes[node].disk.live.get(&users::path(IGNORE_FILE)).and_then(|(_, inode)| {
-                    let Body::File(data) = &inode.body else { return None };
-                    Some(data.text.to_vec())
-                });
+                let patterns = self.read_patterns(node);
                 self.step_soon(node, quick, Step::Answer(Event::IgnoreRead(patterns)));
             }
             Action::Install(job) => self.queue_install(node, job),
-            // No text of these users can be merged.
-            Action::KeepBase { .. } => {}
-            Action::Merge { path, .. } => {
-                self.step_soon(node, quick, Step::Answer(Event::Merged { path, merge: Merge::Impossible }));
+            Action::KeepBase { path, entry, stat } => {
+                self.step_soon(node, quick, Step::KeepBase { path, entry, stat });
+            }
+            Action::Merge { path, ours, kept, theirs, stat } => {
+                self.merge_later(node, Step::Merge { path, ours, kept, theirs, stat });
             }
             Action::Scrub { path, known, .. } => self.step_soon(node, quick, Step::Scrub { path, known }),
             Action::KeepSuspect { path, stat } => self.keep_suspect(node, &path, stat),
@@ -120,6 +119,12 @@ impl World {
                 self.close(link);
             }
             Action::NewDevice => self.after(quick, Happening::Renew(node)),
+            Action::Report(Report::Merged { path, entry, loser, kept, .. }) => {
+                self.check_merged(node, &path, &entry, &loser, &kept);
+            }
+            Action::Report(Report::Conflict { path, kept, .. }) => {
+                self.note_conflict(node, &path, kept.as_ref());
+            }
             Action::Report(_) => {}
         }
     }
@@ -143,6 +148,8 @@ impl World {
             Step::InstallSync => self.install_sync(node),
             Step::SendContents { to, files } => self.send_contents(node, to, &files),
             Step::Serve { to, stream, file } => self.serve(node, to, stream, file.as_ref()),
+            Step::KeepBase { path, entry, stat } => self.keep_base(node, path, &entry, stat),
+            Step::Merge { path, ours, kept, theirs, stat } => self.merge(node, path, &ours, &kept, (&theirs, stat)),
             Step::Scrub { path, known } => self.scrub(node, path, known),
             Step::ScrubEnd { path, known, content } => self.scrub_end(node, path, known, content),
             Step::ServeDelta { to, stream, file } => self.serve_delta(node, to, stream, file.as_ref()),
@@ -315,7 +322,7 @@ impl World {
             for (name, &child) in here.disk.live.children(ino).into_iter().flatten() {
                 let path = SyncPath::join(dir.as_ref(), name).expect("users and engines use good names");
                 let stat = here.disk.live.inodes[&child].stat(child);
-                if stat.kind == StatKind::Directory {
+                if stat.kind == StatKind::Directory && !here.ignored.covers(&path, true) {
                     left.push_back(Some(path.clone()));
                 }
                 found.push((path, stat));
@@ -389,6 +396,7 @@ impl World {
             here.echo_until.insert(job.path.clone(), self.now + 200 * MS);
         }
         if let Outcome::Done { .. } = &outcome {
+            self.ledger.torn.remove(&(node, job.path.clone()));
             self.check_rot(node, &job.path);
         }
         if let (Outcome::Done { kept: Some(_), .. }, Some((stat, Some(value)))) = (&outcome, old) {

@@ -4,7 +4,9 @@
 //! world are its `impl`s in `shell` (an engine's actions), `network` (links) and `oracle` (what must hold).
 
 use super::bugs::Bug;
+use super::disk::PathChange;
 use super::ledger::{Ledger, NodeId, claims};
+use super::merging;
 use super::network::{Network, Parcel};
 use super::node::Node;
 use super::plan::{self, MS, Plan, SECOND};
@@ -13,7 +15,7 @@ use super::shell::Step;
 use super::trace::Trace;
 use super::tree::{Data, Ino, Value};
 use super::users::{self, Op};
-use dirsyncd::engine::{Action, CHUNKED_BYTES, Engine, Event, Trust};
+use dirsyncd::engine::{Action, CHUNKED_BYTES, Engine, Event, OnConflict, Trust};
 use dirsyncd::model::{ContentId, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,6 +68,8 @@ pub enum Happening {
     /// It crashes, and its index is gone.
     LoseIndex(NodeId),
     ClockJumps(NodeId),
+    /// Its user changes what is ignored.
+    Patterns(NodeId),
     /// Some file's bytes change on the disk.
     Rot(NodeId),
     /// Somebody has everything hashed again.
@@ -189,11 +193,12 @@ impl World {
             Happening::Connect { pair } => self.connect(pair),
             Happening::CutLink { pair } => self.cut_pair(pair),
             Happening::Part { pair, parted } => self.part(pair, parted),
-            Happening::User(node) => self.random_user(node),
-            Happening::Again { node, path } => {
+            Happening::User(node) if self.now >= self.nodes[node].dark_until => self.random_user(node),
+            Happening::Again { node, path } if self.now >= self.nodes[node].dark_until => {
                 let data = self.fresh(node);
                 self.user_does(node, &Op::Overwrite { path, data });
             }
+            Happening::User(_) | Happening::Again { .. } => {}
             Happening::Fill { node, ino, path, data } => self.fill(node, ino, &path, data),
             Happening::Start(node) => self.start(node),
             Happening::Backup(node) => self.back_up(node),
@@ -205,6 +210,7 @@ impl World {
                 self.nodes[node].skew_ns = plan::some_skew(&mut self.rng);
                 self.trace.note(self.now, format_args!("n{node}'s clock jumps"));
             }
+            Happening::Patterns(node) => self.edit_patterns(node),
             Happening::Rot(node) => self.rot(node),
             Happening::Verify(node) => self.verify(node),
             Happening::Full { node, is_full } => self.nodes[node].is_full = is_full,
@@ -218,7 +224,9 @@ impl World {
     pub fn fresh(&mut self, node: NodeId) -> Data {
         self.values += 1;
         let padding = if self.rng.chance(40) { *self.rng.pick(&[200_000, CHUNKED_BYTES, 40 << 20]) } else { 0 };
-        Data { text: format!("n{node}:{:05};", self.values).into(), padding }
+        // Some fill more than a block.
+        let long = if self.plan.power_cuts > 0 && self.rng.chance(150) { ".".repeat(700) } else { String::new() };
+        Data { text: format!("n{node}:{:05}{long};", self.values).into(), padding }
     }
 
     fn random_user(&mut self, node: NodeId) {
@@ -227,7 +235,10 @@ impl World {
         }
         let data = self.fresh(node);
         let now = self.nodes[node].file_time(self.now);
-        let op = users::choose(&mut self.rng, &self.nodes[node].disk.live, data, now);
+        let tree = &self.nodes[node].disk.live;
+        let edits_text = self.plan.on_conflict == OnConflict::Merge && self.rng.chance(600);
+        let edit = if edits_text { merging::edit_text(&mut self.rng, tree, &data) } else { None };
+        let op = edit.unwrap_or_else(|| users::choose(&mut self.rng, tree, data, now));
         self.user_does(node, &op);
         if let Some(path) = op.edited().filter(|_| self.rng.chance(250)) {
             let (path, delay) = (path.clone(), self.rng.between(MS, 20 * MS));
@@ -239,7 +250,7 @@ impl World {
         self.trace.note(self.now, format_args!("n{node} user {op:?}"));
         let now = self.nodes[node].file_time(self.now);
         let (open, changes) = self.nodes[node].disk.change(|tree| users::apply(op, tree, now));
-        self.ledger.user_did(node, &changes);
+        self.tell_ledger(node, &changes);
         if !self.nodes[node].is_up() {
             self.forget_void(node);
         }
@@ -250,13 +261,19 @@ impl World {
         }
     }
 
+    fn tell_ledger(&mut self, node: NodeId, changes: &[PathChange]) {
+        let paths = changes.iter().map(|change| change.path.clone());
+        let covered: BTreeSet<_> = paths.filter(|path| self.is_covered(node, path)).collect();
+        self.ledger.user_did(node, changes, |path| covered.contains(path));
+    }
+
     fn fill(&mut self, node: NodeId, ino: Ino, path: &SyncPath, data: Data) {
         let now = self.nodes[node].file_time(self.now);
         let value = Value::File(data.clone());
         let over = self.nodes[node].disk.live.inodes.get(&ino).and_then(|inode| inode.value());
         let (done, changes) = self.nodes[node].disk.change(|tree| users::fill(tree, ino, data, now));
         self.trace.note(self.now, format_args!("n{node} user closes {path:?} {done}"));
-        self.ledger.user_did(node, &changes);
+        self.tell_ledger(node, &changes);
         if done {
             self.ledger.wrote(node, path, value, over);
         }
@@ -276,12 +293,16 @@ impl World {
         let is_restored = self.nodes[node].is_restored && !self.has(Bug::TrustsAnyFolder);
         let trust = if is_restored { Trust::Restored } else { Trust::Known };
         self.trace.note(self.now, format_args!("n{node} starts, {trust:?}"));
-        let (now, bug) = (self.now, self.bug);
+        let (now, bug, cut) = (self.now, self.bug, self.cut_before(node));
         let here = &mut self.nodes[node];
         here.boot(now, bug);
         here.busy = true;
         let clock = here.clock(now);
-        let actions = here.engine.as_mut().expect("it was just made").start(clock, trust);
+        let engine = here.engine.as_mut().expect("it was just made");
+        if let Some(cut) = cut {
+            engine.cut_short(cut, trust);
+        }
+        let actions = engine.start(clock, trust);
         self.step_soon(node, MS, Step::Commit(actions));
         self.connect_all_of(node);
     }
@@ -299,6 +320,8 @@ impl World {
         if power {
             self.nodes[node].boots += 1;
             self.check_power_cut(node);
+            self.note_cut(node);
+            self.tear_bases(node);
             // Programs die with the machine.
             self.queue.retain(|_, what| !matches!(what, Happening::Fill { node: n, .. } if *n == node));
         }
@@ -401,11 +424,17 @@ impl World {
         let most = 1 + self.rng.index(16);
         let here = &mut self.nodes[node];
         let clock = here.clock(self.now);
-        let engine = here.engine.as_mut().expect("only engines that run have turns");
         let mut actions = Vec::new();
-        for event in here.inbox.drain(..most.min(here.inbox.len())) {
+        for event in here.inbox.drain(..most.min(here.inbox.len())).collect::<Vec<_>>() {
             self.trace.note(self.now, format_args!("n{node} < {event:?}"));
-            actions.extend(engine.handle(clock, event));
+            let patterns_come = matches!(event, Event::IgnoreRead(_));
+            let engine = self.nodes[node].engine.as_mut().expect("only engines that run have turns");
+            let follows = engine.handle(clock, event);
+            if patterns_come {
+                self.patterns_were_read(node);
+            }
+            self.check_uncovered(node, &follows);
+            actions.extend(follows);
         }
         self.step_soon(node, 2 * MS, Step::Commit(actions));
     }
@@ -417,6 +446,7 @@ impl World {
             here.before_commit = here.durable.clone();
         }
         let written = index.commit(&mut here.durable);
+        here.last_commit = here.clock(self.now).wall;
         // The marker is renewed when the scan is over.
         here.is_restored &= here.engine.as_ref().is_some_and(|engine| engine.trust() == Trust::Restored);
         self.check_commit(node, &written);
@@ -473,6 +503,12 @@ impl World {
         if self.plan.rots > 0 {
             self.settle_rot();
         }
+        if self.plan.pattern_edits > 0 {
+            self.settle_patterns();
+        }
+        if !self.ledger.torn.is_empty() {
+            self.settle_torn();
+        }
         self.rest();
     }
 
@@ -512,6 +548,10 @@ impl World {
         for _ in 0..self.plan.clock_jumps {
             let node = self.rng.index(self.nodes.len());
             self.within(active, Happening::ClockJumps(node));
+        }
+        for _ in 0..self.plan.pattern_edits {
+            let node = self.rng.index(self.nodes.len());
+            self.within(active, Happening::Patterns(node));
         }
         for _ in 0..self.plan.rots {
             let node = self.rng.index(self.nodes.len());

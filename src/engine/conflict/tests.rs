@@ -207,6 +207,36 @@ fn a_merge_of_what_has_moved_on_is_dropped_and_made_again() {
 }
 
 #[test]
+fn an_edit_on_top_of_the_winner_holds_nothing_of_the_loser_though_it_counts_it_as_seen() {
+    let mut engine = engine(OnConflict::Merge);
+    let ours = engine.index.get(&path("f")).unwrap().winner;
+    asked(&mut engine);
+    user_writes(&mut engine, "edited meanwhile", 5);
+    let edited = engine.index.get(&path("f")).unwrap().winner;
+    assert!(edited.version.supersedes(&ours.version));
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: Merge::Moved });
+    let ask = actions.iter().find_map(|action| match action {
+        Action::Merge { theirs, .. } => Some(theirs),
+        _ => None,
+    });
+    let theirs = ask.expect("it is asked for again");
+    assert_eq!(theirs.kind, edited.kind);
+    assert!(!theirs.version.supersedes(&ours.version), "the loser is no ground of a merge with itself");
+}
+
+#[test]
+fn what_a_backup_brought_back_is_merged_into_nothing() {
+    let mut engine = engine(OnConflict::Merge);
+    let observed =
+        Observed::File { stat: stat("an old state", 7), content: ContentId::of(b"an old state"), body: None };
+    engine.observe(later(), &path("f"), observed, merge::Found::Restored);
+    let jobs = installs(&hear(&mut engine, &theirs(file("theirs"), AFTER), "theirs"));
+    let actions = end(&mut engine, jobs[0].id, done(Some(stat("theirs", 3)), Some("kept")));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Merge { .. })), "{actions:?}");
+    assert!(actions.iter().any(|action| matches!(action, Action::Report(Report::Conflict { .. }))), "{actions:?}");
+}
+
+#[test]
 fn a_merge_that_is_the_winner_itself_needs_no_version() {
     let mut engine = engine(OnConflict::Merge);
     let (winner, _) = asked(&mut engine);
@@ -251,6 +281,8 @@ fn what_is_written_late_is_a_conflict() {
 #[case::the_last_that_both_saw(&[(5, 1, 1), (7, 2, 1), (9, 1, 2)], Some((7, 2, 1)))]
 #[case::not_what_one_side_alone_saw(&[(9, 1, 2), (8, 2, 2)], None)]
 #[case::not_a_version_without_a_counter(&[(9, 7, 0)], None)]
+#[case::not_what_is_as_young_as_either(&[(5, 1, 1), (20, 2, 1)], Some((5, 1, 1)))]
+#[case::nothing_for_an_old_state_that_came_back(&[(5, 2, 1), (21, 1, 1)], None)]
 fn the_ground_of_a_merge_is(#[case] bases: &[(u64, u8, u64)], #[case] chosen: Option<(u64, u8, u64)>) {
     let version = |seen: &[(u8, u64)]| {
         let seen =

@@ -79,6 +79,24 @@ fn a_machine_that_goes_is_waited_for_no_longer() {
 }
 
 #[test]
+fn a_machine_that_lives_and_does_not_answer_is_waited_for_half_a_minute() {
+    let (mut engine, said) = engine(&["f"], 2);
+    let (id, _) = asked(&said);
+    answer(&mut engine, 1, id, &[Some("f")]);
+    let at = |ns| Now { mono: NOW.mono + ns, ..NOW };
+    let due = engine.wake_at().unwrap();
+    assert!(due <= at(PATIENCE_NS).mono, "somebody wakes it");
+    engine.handle(at(PATIENCE_NS - 1), Event::Tick);
+    assert!(!engine.verification().run.unwrap().is_over);
+    engine.handle(at(PATIENCE_NS), Event::Tick);
+    let run = engine.verification().run.unwrap();
+    assert!(run.is_over);
+    assert_eq!(run.peers.unwrap().machines.iter().map(|m| m.is_gone).collect::<Vec<_>>(), [false, true]);
+    // Its late answer is not held against it.
+    assert!(!answer(&mut engine, 2, id, &[Some("f")]).iter().any(|action| matches!(action, Action::Close { .. })));
+}
+
+#[test]
 fn without_machines_the_tally_is_this_machine_s_own() {
     let (engine, _) = engine(&["f"], 0);
     let run = engine.verification().run.unwrap();

@@ -19,10 +19,13 @@ use crate::delta::{has_signature, signature};
 use crate::engine::ServedFile;
 use crate::model::ContentId;
 use serve::Made;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 /// A delta is at most so much longer than what it makes (bytes): its commands, where nearly everything is said literally.
 const OVERHEAD_BYTES: u64 = 64 * 1024;
+/// How long a delta waits for the one that is being made: its peer may be slow to take it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What both ends of deltas share.
 pub struct Deltas {
@@ -31,13 +34,42 @@ pub struct Deltas {
     /// `None`: none are kept, and only peers' serve.
     signatures: Option<Arc<Signatures>>,
     made: Mutex<Made>,
-    /// Held while a delta is made: others may want the same, and each takes memory for an index (P9).
-    making: Mutex<()>,
+    making: Turn,
+}
+
+/// Taken while a delta is made: others may want the same, and each takes memory for an index (P9).
+struct Turn {
+    is_taken: Mutex<bool>,
+    given_back: Condvar,
+    patience: Duration,
+}
+
+/// Gives the turn back when dropped.
+struct Taken<'a>(&'a Turn);
+
+impl Turn {
+    /// `None`: it did not come in time.
+    fn take(&self) -> Option<Taken<'_>> {
+        let is_taken = self.is_taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.given_back.wait_timeout_while(is_taken, self.patience, |is_taken| *is_taken);
+        let (mut is_taken, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let was_taken = std::mem::replace(&mut *is_taken, true);
+        // Lazily: one that is dropped gives the turn back.
+        (!was_taken).then(|| Taken(self))
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *self.0.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.given_back.notify_one();
+    }
 }
 
 impl Deltas {
     pub fn new(root: Arc<Root>, stage: Arc<Stage>, signatures: Option<Arc<Signatures>>) -> Arc<Self> {
-        Arc::new(Self { root, stage, signatures, made: Mutex::default(), making: Mutex::default() })
+        let making = Turn { is_taken: Mutex::default(), given_back: Condvar::new(), patience: PATIENCE };
+        Arc::new(Self { root, stage, signatures, made: Mutex::default(), making })
     }
 
     fn kept(&self, content: &ContentId, size: u64) -> Option<Signature> {

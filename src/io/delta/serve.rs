@@ -86,7 +86,10 @@ impl Deltas {
                 None => return Ending::NoDelta,
             },
         };
-        let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(making) = self.making.take() else {
+            tracing::debug!("'{}' goes whole: another delta takes its time", asked.file.path);
+            return Ending::NoDelta;
+        };
         if let Some(delta) = self.remembered(&key) {
             drop(making);
             return say(asked, delta, send);

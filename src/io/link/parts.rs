@@ -7,6 +7,7 @@
 use super::Link;
 use crate::engine::{Event, FetchError, FetchId, LinkId, RangeId, ServedFile, Trouble};
 use crate::io::partial::{Partial, Verdict};
+use crate::io::rate::Rate;
 use crate::io::transfer::{self, Fetching, Part as Came, Serving, Span, Squeezer};
 use crate::model::chunks::ChunkHasher;
 use crate::model::{ChunkHash, Chunks, ContentId, SyncPath};
@@ -208,7 +209,7 @@ impl Link {
                     Ok(opened) => opened,
                     Err(how) => return how,
                 };
-                let mut squeezer = self.served.begin(file);
+                let mut squeezer = self.served.begin(file, &self.outbox.rate);
                 let mut wire_bytes = 0;
                 let how = transfer::send_span(&opened, Span { stream, from, size }, serving, &mut squeezer, |frame| {
                     wire_bytes += frame.len() as u64;
@@ -223,7 +224,8 @@ impl Link {
                 let Some((from, size)) = partial.chunks().span(first, count) else { return Ending::NotHere };
                 let span = Span { stream, from, size };
                 let send = |frame| self.outbox.pieces.blocking_send(frame).is_ok();
-                transfer::send_span(partial.file(), span, serving, &mut Squeezer::rarely(), send)
+                let mut squeezer = Squeezer::rarely(Arc::clone(&self.outbox.rate));
+                transfer::send_span(partial.file(), span, serving, &mut squeezer, send)
             }
             (Part::List, Origin::File(file)) => self.send_list(stream, serving, file),
             _ => Ending::NotHere,
@@ -378,7 +380,7 @@ impl ServedParts {
     }
 
     /// What is known of how the content shrinks.
-    fn begin(&self, file: &ServedFile) -> Squeezer {
+    fn begin(&self, file: &ServedFile, rate: &Arc<Rate>) -> Squeezer {
         let mut accounts = self.lock();
         let now = Instant::now();
         let account = accounts.entry(file.content).or_insert_with(|| Account {
@@ -388,7 +390,7 @@ impl ServedParts {
             wire_bytes: 0,
             began: now,
             last: now,
-            squeezer: Squeezer::default(),
+            squeezer: Squeezer::new(Arc::clone(rate)),
         });
         account.last = now;
         account.squeezer.clone()

@@ -129,6 +129,32 @@ fn with_its_own_signature_of_the_base_nothing_is_asked_and_others_get_what_was_m
 }
 
 #[test]
+fn a_peer_that_does_not_take_its_delta_holds_up_no_other() {
+    let old = noise(1, 5 << 20);
+    let mut has_new = Machine::with(&[&old[..], &noise(2, 5 << 20)].concat());
+    Arc::get_mut(&mut has_new.deltas).unwrap().making.patience = Duration::from_millis(50);
+    let (content, signature) = of_bytes(&old);
+    has_new.signatures.put(&content, &signature.unwrap());
+    let (takes, taken) = mpsc::channel();
+    let (goes_on, waits) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let (has_new, old) = (&has_new, &old);
+        let slow = scope.spawn(move || {
+            let asked = Asked { file: has_new.file(), base: ContentId::of(old), base_size: old.len() as u64 };
+            has_new.deltas.serve(&asked, "b", &mut || None, &mut |_| {
+                takes.send(()).unwrap();
+                waits.recv().is_ok()
+            })
+        });
+        taken.recv().unwrap();
+        assert_eq!(has_new.serve(old, None), Err(Ending::NoDelta));
+        drop(goes_on);
+        assert_eq!(slow.join().unwrap(), Ending::NotHere);
+        assert!(has_new.serve(old, None).is_ok(), "the next one has its turn");
+    });
+}
+
+#[test]
 fn what_has_nothing_in_common_or_changed_meanwhile_is_not_served_as_a_delta() {
     let (old, new) = (noise(1, 9 << 20), noise(2, 9 << 20));
     let has_new = Machine::with(&new);

@@ -55,7 +55,6 @@ bugs! {
     TakesRotForAnEdit: "a scrub takes rot for an edit",
     MergesUponAnyBase: "two texts are merged upon any third",
     HidesPowerCuts: "a power cut is taken for a death of the process",
-    ForgetsPowerCuts: "the first start after a power cut forgets it",
     ReadsPatternsOnce: "the patterns are read once",
     WalksByOldPatterns: "walks go by the patterns that were read first",
     ScrubsTheCache: "a scrub reads what is cached and not the disk",
@@ -69,10 +68,6 @@ impl Bug {
             Self::TakesRotForAnEdit | Self::ScrubsTheCache => (plan.rots, plan.verifies) = (4, 4),
             Self::MergesUponAnyBase => (plan.on_conflict, plan.partitions) = (OnConflict::Merge, 4),
             Self::HidesPowerCuts => plan.power_cuts = 6,
-            Self::ForgetsPowerCuts => {
-                (plan.power_cuts, plan.kills) = (10, 40);
-                (plan.disk_ns, plan.user_ops, plan.active_ns) = (20 * MS, 180, 4 * SECOND);
-            }
             Self::ReadsPatternsOnce | Self::WalksByOldPatterns => plan.pattern_edits = 6,
             // Links that come again greet and compare each time.
             Self::ReordersFrames => (plan.latency_ns, plan.link_cuts, plan.early_ops) = (500 * MS, 8, 8),

@@ -33,6 +33,8 @@ struct Made {
     ours: Data,
     theirs: Data,
     merged: Data,
+    /// Its lines: one that a power cut left without an end runs into the next.
+    held: BTreeSet<Bytes>,
 }
 
 /// What merges were made of, and which lines users took out of what stood at a path.
@@ -71,10 +73,10 @@ fn lines(data: &Data) -> BTreeSet<Bytes> {
 }
 
 /// Every line that either side wrote, without those that either side took out.
-fn weave(base: &Data, ours: &Data, theirs: &Data) -> Data {
+fn weave(base: &Data, ours: &Data, theirs: &Data) -> BTreeSet<Bytes> {
     let (base, ours, theirs) = (lines(base), lines(ours), lines(theirs));
     let stays = |line: &&Bytes| !base.contains(*line) || (ours.contains(*line) && theirs.contains(*line));
-    Data::small(ours.union(&theirs).filter(stays).flat_map(|line| line.to_vec()).collect::<Vec<_>>())
+    ours.union(&theirs).filter(stays).cloned().collect()
 }
 
 /// Somebody writes a line into a text that is there, and perhaps takes one out.
@@ -148,13 +150,14 @@ impl World {
         if Some((our_text.content(), our_text.size())) != ours.file() {
             return Merge::Impossible;
         }
-        let merged = weave(&base.data, &our_text, &their_text);
+        let held = weave(&base.data, &our_text, &their_text);
+        let merged = Data::small(held.iter().flat_map(|line| line.to_vec()).collect::<Vec<_>>());
         here.next_stage += 1;
         let staged = StageId(here.next_stage);
         here.staging.insert(staged, merged.clone());
         let done = Merge::Done { staged, size: merged.size(), content: merged.content() };
         let path = path.clone();
-        self.ledger.texts.made.push(Made { node, path, ours: our_text, theirs: their_text, merged });
+        self.ledger.texts.made.push(Made { node, path, ours: our_text, theirs: their_text, merged, held });
         done
     }
 
@@ -181,7 +184,6 @@ impl World {
         let Some(made) = texts.made.iter().find(is_it) else {
             return self.fail(format!("n{node} tells of a merge at {path:?} that nobody made"));
         };
-        let held = lines(&made.merged);
         let both = lines(&made.ours).into_iter().chain(lines(&made.theirs));
         let is_gone = |line: &Bytes| {
             let by_another = |(at, lost, other, item): &(SyncPath, Bytes, NodeId, String)| {
@@ -189,7 +191,7 @@ impl World {
             };
             texts.removed.contains(&(path.clone(), line.clone())) || texts.lost.iter().any(by_another)
         };
-        let missing = both.filter(|line| !held.contains(line)).find(|line| !is_gone(line));
+        let missing = both.filter(|line| !made.held.contains(line)).find(|line| !is_gone(line));
         let value = Value::File(made.merged.clone());
         if let Some(line) = missing {
             return self.fail(format!("n{node} merged {line:?} away at {path:?}, which no user took out"));

@@ -96,11 +96,8 @@ impl World {
     }
 
     /// What the daemon tells the engine before it starts.
-    pub fn cut_before(&mut self, node: NodeId) -> Option<Cut> {
+    pub fn cut_before(&self, node: NodeId) -> Option<Cut> {
         let cut = self.nodes[node].pending_cut();
-        if self.has(Bug::ForgetsPowerCuts) {
-            self.nodes[node].durable.meta.remove(META_CUT);
-        }
         cut.filter(|_| !self.has(Bug::HidesPowerCuts))
     }
 

@@ -162,6 +162,11 @@ impl Machine {
     /// Starts the daemon and waits until it answers on its control socket.
     pub fn start(&self) {
         self.spawn();
+        self.wait_up();
+    }
+
+    /// Until then SIGTERM ends it as it ends any process.
+    pub fn wait_up(&self) {
         eventually(&format!("{} answers", self.name), PATIENCE, || {
             if let Some(status) = self.exit_status() {
                 return Err(format!("it ended: {status}"));

@@ -89,6 +89,7 @@ impl Round {
                 *daemon = Daemon::Dead;
             }
             (Fault::Stop, Daemon::Running) => {
+                machine.wait_up();
                 machine.stop();
                 *daemon = Daemon::Dead;
             }

@@ -37,7 +37,7 @@ const KEPT_OPEN: usize = 16;
 /// Zeros are left out in blocks of this many bytes.
 const BLOCK_BYTES: usize = 64 * 1024;
 /// What is read at once; a block of the signature, if that is more (bytes).
-const READ_BYTES: u64 = 1 << 20;
+const READ_BYTES: u64 = 128 * 1024;
 
 /// All that is on its way in chunks.
 #[derive(Debug)]

@@ -20,6 +20,8 @@ use tokio::sync::mpsc;
 pub const MAX_QUEUED_BYTES: u64 = 64 * 1024 * 1024;
 /// Frames are gathered up to this before they are written.
 const GATHER_BYTES: usize = 64 * 1024;
+/// Messages below this take zlib no time that anyone would notice.
+const SMALL_BYTES: u64 = 64 * 1024;
 /// Frames that are ready in each of the lower lanes.
 const LANE_FRAMES: usize = 2;
 
@@ -131,7 +133,9 @@ impl Lanes {
         match outgoing {
             Outgoing::Frame(frame) => append(&frame),
             Outgoing::Shared(shared) => {
-                append(shared.frame(self.rate.squeeze()));
+                // What is small is worth it on any link.
+                let squeeze = if shared.bytes < SMALL_BYTES { Squeeze::Try } else { self.rate.squeeze() };
+                append(shared.frame(squeeze));
                 self.queued.fetch_sub(shared.bytes, Relaxed);
             }
             Outgoing::Last(frame) => {

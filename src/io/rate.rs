@@ -1,7 +1,7 @@
 //! Whether zlib is worth its time on a link: only where it takes bytes faster than the link does.
 //!
 //! The writer times its writes. What the kernel's buffer swallows says nothing of the link, so a burst counts from there on. That a link is slow
-//! is seen only while much goes raw, and is believed for a while; that it is fast, only while it is. May import `wire`.
+//! is seen only while much goes raw; what was seen is believed for a while. May import `wire`.
 //! Deliberately not here: whether bytes shrink at all (`transfer::Squeezer`, `wire::zlib`).
 
 use crate::wire::frame::Squeeze;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// What zlib's fastest level makes of text on one core, about (bytes a second): a link that carries as much is fast.
 const FAST_RATE: u64 = 250_000_000;
-/// One that carries less is slow: 1 Gbit/s. In between the peer may have been slow for a moment, which says nothing.
+/// One that carries less, twice in a row, is slow: 1 Gbit/s. Else the peer may have been slow for a moment, which says nothing.
 const SLOW_RATE: u64 = 150_000_000;
 /// About what fits into a socket's buffer (bytes).
 const SWALLOWED_BYTES: u64 = 2 << 20;
@@ -19,8 +19,8 @@ const SWALLOWED_BYTES: u64 = 2 << 20;
 const WINDOW_BYTES: u64 = 6 << 20;
 /// After so long without a write the socket's buffer is empty again.
 const GAP: Duration = Duration::from_millis(50);
-const FAST_FOR: Duration = Duration::from_secs(1);
-const SLOW_FOR: Duration = Duration::from_secs(10);
+/// A verdict holds for so long: a link does not change from one second to the next, and a peer that asks by and by lets no window fill.
+const VERDICT: Duration = Duration::from_secs(10);
 
 /// What is known of a link's speed; for all who encode for it.
 #[derive(Debug)]
@@ -60,13 +60,15 @@ pub struct Gauge {
     burst: u64,
     window: u64,
     took: Duration,
+    /// The last window was slow.
+    was_slow: bool,
     slow_until: Instant,
 }
 
 impl Gauge {
     pub fn new(rate: Arc<Rate>) -> Self {
         let start = rate.start;
-        Self { rate, last: start, burst: 0, window: 0, took: Duration::ZERO, slow_until: start }
+        Self { rate, last: start, burst: 0, window: 0, took: Duration::ZERO, was_slow: false, slow_until: start }
     }
 
     /// A write of so many bytes began then, and is over.
@@ -95,11 +97,12 @@ impl Gauge {
     fn judge(&mut self, now: Instant) {
         let rate = (self.window as f64 / self.took.as_secs_f64().max(1e-9)) as u64;
         tracing::trace!("{} bytes went in {:?}: {rate} a second", self.window, self.took);
-        if rate < SLOW_RATE {
-            self.slow_until = now + SLOW_FOR;
+        let was_slow = std::mem::replace(&mut self.was_slow, rate < SLOW_RATE);
+        if was_slow && self.was_slow {
+            self.slow_until = now + VERDICT;
             self.rate.set_fast_until(self.rate.start);
         } else if rate >= FAST_RATE && now >= self.slow_until {
-            self.rate.set_fast_until(now + FAST_FOR);
+            self.rate.set_fast_until(now + VERDICT);
         }
     }
 }
@@ -145,7 +148,7 @@ mod tests {
         assert_eq!(writer.write(1, FAST), Squeeze::Never);
         assert_eq!(writer.write(6, BETWEEN), Squeeze::Never, "that says nothing");
         assert_eq!(writer.write(6, FAST), Squeeze::Never);
-        writer.now += FAST_FOR;
+        writer.now += VERDICT;
         assert_eq!(writer.gauge.rate.squeeze(), Squeeze::Never, "by its own clock it is not over");
         assert_eq!(writer.write(0, FAST), Squeeze::Try, "of a link that rests nothing is known");
     }
@@ -162,10 +165,12 @@ mod tests {
     #[test]
     fn a_slow_link_is_believed_to_be_slow_also_when_zlib_leaves_it_idle() {
         let mut writer = Writer::new();
-        assert_eq!(writer.write(8, SLOW), Squeeze::Try);
+        assert_eq!(writer.write(14, SLOW), Squeeze::Try);
         assert_eq!(writer.write(1000, FAST), Squeeze::Try);
-        writer.now += SLOW_FOR;
+        writer.now += VERDICT;
         assert_eq!(writer.write(8, FAST), Squeeze::Never);
-        assert_eq!(writer.write(6, SLOW), Squeeze::Try);
+        assert_eq!(writer.write(6, SLOW), Squeeze::Never, "once may be the peer's fault");
+        assert_eq!(writer.write(6, FAST), Squeeze::Never);
+        assert_eq!(writer.write(12, SLOW), Squeeze::Try);
     }
 }

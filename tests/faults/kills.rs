@@ -3,6 +3,7 @@
 //! Its peer's user makes every kind of change that can be received, its own user makes some too. Each point is passed
 //! several times; a test here is one of those passages at all points. `DIRSYNC_PASSAGE=n` tries another.
 
+use crate::common::disk::set_mtime;
 use crate::common::machine::wait_linked;
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, read, setting, swap_in, write};
 use crate::work::{change, check, prepare};
@@ -15,8 +16,10 @@ const SIGKILL: i32 = 9;
 
 /// Something in history that is older than any limit, for the first thing that a start does.
 fn age_history(a: &Machine, round: u64) {
-    let name = format!("{:020}.replaced.aged-{round}", 1 + round);
-    write(a.history_dir().join(name), "aged");
+    let name = a.history_dir().join(format!("{:020}.replaced.aged-{round}", 1 + round));
+    write(&name, "aged");
+    // Else it counts as written to after it came.
+    set_mtime(&name, 0, 0);
 }
 
 /// Starts `a` so that it dies at a passage of a point, works, and starts it again. `false`: it did not get there.

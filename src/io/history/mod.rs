@@ -19,6 +19,7 @@ use crate::model::{ContentId, FileTime, Mode, SyncPath};
 use late::Late;
 use name::{NAME_BYTES, SIDECAR, UniqueName, parse, sidecar, unescape};
 use rustix::fs::AtFlags;
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -194,13 +195,23 @@ impl History {
         items.sort_by(|a, b| a.name.cmp(&b.name));
         let held: Vec<_> = items.iter().map(Item::held).collect();
         let Retention { goes, left_bytes, guarded_bytes } = retention::judge(&held, now, quota_bytes);
+        let mut gone = 0;
         for &n in &goes {
-            rustix::fs::unlinkat(self.root.history(), items[n].name.as_str(), AtFlags::empty())?;
-            fail::after(Point::PruneRemoved);
-            self.release(&items[n].name);
+            gone += usize::from(self.remove(&items[n].name)?);
         }
         *self.lock_fill() = Fill { left_bytes, guarded_bytes, judged: Some(Instant::now()) };
-        Ok(goes.len())
+        Ok(gone)
+    }
+
+    /// `false`: it has another name by now, as the loser of a conflict, and goes another time.
+    fn remove(&self, name: &str) -> io::Result<bool> {
+        match rustix::fs::unlinkat(self.root.history(), name, AtFlags::empty()) {
+            Err(Errno::NOENT) => return Ok(false),
+            removed => removed?,
+        }
+        fail::after(Point::PruneRemoved);
+        self.release(name);
+        Ok(true)
     }
 
     fn lock_fill(&self) -> MutexGuard<'_, Fill> {

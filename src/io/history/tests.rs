@@ -132,3 +132,13 @@ fn a_path_whose_item_never_came_goes_at_the_next_start() {
     assert_eq!(next.list(None).unwrap().len(), 1);
     assert_eq!(std::fs::read_dir(temp.path().join(".dirsync/history")).unwrap().count(), 2);
 }
+
+#[test]
+fn what_was_renamed_while_history_was_pruned_is_no_trouble() {
+    let temp = tempfile::tempdir().unwrap();
+    let history = history(temp.path());
+    let (kept, _) = history.reserve(Keep::Replaced, &SyncPath::new("f").unwrap()).unwrap();
+    assert!(!history.remove(&kept).unwrap());
+    std::fs::write(temp.path().join(".dirsync/history").join(&kept), "x").unwrap();
+    assert!(history.remove(&kept).unwrap());
+}

@@ -136,7 +136,7 @@ impl<I: Index> Engine<I> {
 
     /// A version was made of what was found so on disk.
     pub(super) fn found_as(&mut self, path: &SyncPath, found: merge::Found) {
-        if found == merge::Found::Restored {
+        if found == merge::Found::Restored && self.config.on_conflict == OnConflict::Merge {
             self.losers.from_backup.insert(path.clone());
         } else {
             self.losers.from_backup.remove(path);

@@ -25,6 +25,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long `shutdown` waits for a disk that does not answer.
@@ -272,13 +273,29 @@ fn open_partials(partials: &Partials, lists: &Lists, openings: &mpsc::Receiver<O
     }
 }
 
+/// Held by each thread: one that panics takes the daemon along. Without it files would be looked at or installed no more, and the
+/// rest seem to be well; a new start has it all (P5).
+struct Indispensable;
+
+impl Drop for Indispensable {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let name = thread::current().name().unwrap_or_default().to_owned();
+            tracing::error!(
+                "the thread '{name}' died of a fault in dirsyncd, which therefore ends at once: a service starts it again"
+            );
+            std::process::abort();
+        }
+    }
+}
+
 /// A thread that holds `alive` for as long as it runs.
 fn spawn(name: &str, alive: mpsc::Sender<()>, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let body = move || {
-        let _alive = alive;
+        let (_alive, _never) = (alive, Indispensable);
         work();
     };
-    std::thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
+    thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
 }
 
 /// While some folder has no watch, everything is walked from time to time.

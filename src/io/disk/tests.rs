@@ -260,3 +260,19 @@ fn stopping_ends_every_thread() {
     assert!(received.iter().all(|event| !matches!(event, Event::Overflow)), "the watcher has let go of its end too");
     drop(temp);
 }
+
+#[test]
+fn a_thread_that_panics_takes_the_daemon_along() {
+    const DIES: &str = "DIRSYNC_TEST_DIES";
+    if std::env::var_os(DIES).is_some() {
+        let (alive, ended) = mpsc::channel();
+        spawn("doomed", alive, || panic!("as it was told")).unwrap();
+        ended.recv_timeout(Duration::from_secs(20)).unwrap_err();
+        return;
+    }
+    let mut itself = std::process::Command::new(std::env::current_exe().unwrap());
+    let itself =
+        itself.args(["--exact", "io::disk::tests::a_thread_that_panics_takes_the_daemon_along"]).env(DIES, "1");
+    let status = itself.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(6), "{status}");
+}

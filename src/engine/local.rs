@@ -4,6 +4,7 @@ use super::action::{Action, Report};
 use super::event::{Hint, Now, Observed, Stat, StatKind};
 use super::index::{Index, Row};
 use super::merge::{self, Found, Local};
+use super::settle::Heard;
 use super::{Engine, Looking, SECOND, Unseen};
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
 use crate::wire::message::Change;
@@ -32,7 +33,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn look(&mut self, path: &SyncPath, known: Option<Stat>, mut looking: Looking) {
         looking.found = self.scan.come_by(path, looking.found);
         if self.is_busy(path) || self.looks.contains_key(path) {
-            self.postpone(path, looking.hint.unwrap_or(Hint::Closed));
+            self.postpone(path, looking.heard.map_or(Hint::Closed, |heard| heard.hint));
             return;
         }
         // Whether a peer wants it is known when it is told.
@@ -51,7 +52,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// A path has settled after hints.
-    pub(super) fn look_hinted(&mut self, path: &SyncPath, hint: Hint) {
+    pub(super) fn look_hinted(&mut self, path: &SyncPath, heard: Heard) {
         if self.covers(path, false) {
             return;
         }
@@ -60,7 +61,7 @@ impl<I: Index> Engine<I> {
         // just installed.
         let installed = self.new_folders.remove(path);
         let known = known.filter(|stat| installed || stat.kind != StatKind::Directory);
-        self.look(path, known, Looking { hint: Some(hint), ..Looking::of(self.live()) });
+        self.look(path, known, Looking { heard: Some(heard), ..Looking::of(self.live()) });
     }
 
     pub(super) fn live(&self) -> Found {
@@ -75,7 +76,7 @@ impl<I: Index> Engine<I> {
         if self.covers(path, matches!(observed, Observed::Directory { .. } | Observed::Mount)) {
             return self.looked_at_covered(now, path, looking);
         }
-        let restless = self.settle.is_restless(now.mono, path);
+        let restless = looking.heard.is_some_and(|heard| heard.restless) || self.settle.is_restless(now.mono, path);
         if self.settle.is_noisy(path) && !restless && matches!(observed, Observed::File { .. } | Observed::Absent) {
             // It was touched again meanwhile: what was seen may be half of something.
             return self.recheck_again(now, path, looking);
@@ -132,7 +133,7 @@ impl<I: Index> Engine<I> {
     fn is_suddenly_empty(&self, path: &SyncPath, observed: &Observed, looking: Looking) -> bool {
         let Observed::File { stat, .. } = observed else { return false };
         stat.size == 0
-            && looking.hint.is_some()
+            && looking.heard.is_some()
             && !self.emptied.contains(path)
             && self.index.get(path).is_some_and(|row| row.live_on_disk().is_some_and(|(_, known)| known.size > 0))
     }
@@ -144,7 +145,7 @@ impl<I: Index> Engine<I> {
         let row = self.index.get(path);
         let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, known)| (known.kind, known.ino));
         let is_known = known == Some((StatKind::Directory, stat.ino));
-        looking.hint.is_some_and(|hint| hint == Hint::Closed || !is_known || self.unseen.contains_key(path))
+        looking.heard.is_some_and(|heard| heard.hint == Hint::Closed || !is_known || self.unseen.contains_key(path))
     }
 
     /// Takes what was seen at a path into the index.

@@ -81,7 +81,7 @@ use recheck::Rechecks;
 use scan::Scan;
 use scrub::Scrub;
 use session::Session;
-use settle::Settle;
+use settle::{Heard, Settle};
 use std::collections::{BTreeMap, BTreeSet};
 use survey::Survey;
 use suspect::Suspects;
@@ -133,7 +133,7 @@ pub enum Trust {
 #[derive(Debug, Clone, Copy)]
 struct Looking {
     found: Found,
-    hint: Option<Hint>,
+    heard: Option<Heard>,
     rehash: bool,
     /// The path, or something in it, was seen since the look was asked for: if it finds nothing, that may be older news.
     seen_since: bool,
@@ -143,7 +143,7 @@ struct Looking {
 
 impl Looking {
     fn of(found: Found) -> Self {
-        Self { found, hint: None, rehash: false, seen_since: false, early: false }
+        Self { found, heard: None, rehash: false, seen_since: false, early: false }
     }
 }
 
@@ -403,8 +403,8 @@ impl<I: Index> Engine<I> {
         if now.mono >= self.next_walk {
             self.walk_all(now);
         }
-        for (path, hint) in self.settle.take_due(now.mono) {
-            self.look_hinted(&path, hint);
+        for (path, heard) in self.settle.take_due(now.mono) {
+            self.look_hinted(&path, heard);
         }
         self.recheck_due(now);
         self.scrub_due(now);

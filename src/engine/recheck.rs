@@ -8,6 +8,7 @@
 use super::event::{Hint, Now, Stat, StatKind};
 use super::index::Index;
 use super::local::{PAGE, RACY_NS};
+use super::settle::Heard;
 use super::{Engine, Looking, META_RACY_SINCE};
 use crate::model::SyncPath;
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,13 +148,14 @@ impl<I: Index> Engine<I> {
 
     fn recheck(&mut self, path: &SyncPath) {
         let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
-        let unseen = self.unseen.get(path).map(|unseen| unseen.found);
+        let unseen = self.unseen.get(path);
         if known.is_none() && unseen.is_none() {
             return;
         }
-        let (found, hint) = (unseen.unwrap_or(self.live()), unseen.map(|_| Hint::Changed));
+        let found = unseen.map_or(self.live(), |unseen| unseen.found);
+        let heard = unseen.map(|_| Heard { hint: Hint::Changed, restless: false });
         self.rechecks.under_way += 1;
-        self.look(path, known, Looking { hint, rehash: true, early: !self.scan.is_walked(), ..Looking::of(found) });
+        self.look(path, known, Looking { heard, rehash: true, early: !self.scan.is_walked(), ..Looking::of(found) });
     }
 
     /// A look ended.

@@ -23,6 +23,14 @@ struct Noisy {
     hint: Hint,
 }
 
+/// What made a path worth a look.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard {
+    pub hint: Hint,
+    /// It has not rested: more noise during the look says nothing against what the look saw.
+    pub restless: bool,
+}
+
 #[derive(Default)]
 pub struct Settle {
     noisy: BTreeMap<SyncPath, Noisy>,
@@ -57,15 +65,16 @@ impl Settle {
         }
     }
 
-    /// The paths that have rested by now; they are noisy no longer.
-    pub fn take_due(&mut self, now: u64) -> Vec<(SyncPath, Hint)> {
+    /// The paths that have rested by now, or may be kept waiting no longer; they are noisy no more.
+    pub fn take_due(&mut self, now: u64) -> Vec<(SyncPath, Heard)> {
         let mut out = Vec::new();
         while let Some((at, _)) = self.due.first()
             && *at <= now
-            && let Some((_, path)) = self.due.pop_first()
+            && let Some((at, path)) = self.due.pop_first()
             && let Some(noisy) = self.noisy.remove(&path)
         {
-            out.push((path, noisy.hint));
+            let restless = noisy.hint == Hint::Changed && at >= noisy.first + RESTLESS_NS;
+            out.push((path, Heard { hint: noisy.hint, restless }));
         }
         out
     }

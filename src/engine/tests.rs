@@ -250,3 +250,30 @@ fn a_second_hash_before_the_first_walk_concludes_nothing_from_a_missing_file() {
     engine.handle(at(3), Event::Root(RootState::Fine));
     assert_eq!(engine.status().held_deletions, 1, "everything is gone: a person is asked");
 }
+
+/// Syncthing and others wait for quiet that never comes; here the disk is slow as well, so that every look has noise in it.
+#[test]
+fn a_file_that_never_rests_is_taken_though_each_look_at_it_takes_longer_than_it_rests() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    let (mut under_way, mut taken) = (None, Vec::new());
+    for ms in (0..10_000).step_by(40) {
+        let now = at(ms * 1_000_000);
+        let mut actions = engine.handle(now, Event::Hint { path: path("f"), hint: Hint::Changed });
+        if let Some((since, stamp)) = under_way
+            && ms - since >= 300
+        {
+            under_way = None;
+            actions.extend(
+                engine.handle(now, Event::Looked { path: path("f"), observed: seen(&entry("f", stamp, 0o644), stamp) }),
+            );
+            taken.extend(engine.index().get(&path("f")).map(|row| row.winner.mtime));
+        }
+        actions.extend(engine.handle(now, Event::Tick));
+        if !looks(&actions).is_empty() {
+            under_way = Some((ms, ms + 1));
+        }
+    }
+    taken.dedup();
+    assert!(taken.len() >= 3, "in 10 s it was taken {} times", taken.len());
+}

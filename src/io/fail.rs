@@ -1,8 +1,8 @@
-//! Places where tests kill this process or make the disk fail: `DIRSYNCD_FAIL_AT`.
+//! Places where tests kill this process or make the disk fail or slow: `DIRSYNCD_FAIL_AT`.
 //!
 //! Only in builds with debug assertions; in others each place is nothing. The variable holds rules, parted by
-//! commas: `point[:first[-last]][=ERROR]`. Passages of a point are counted from 1; without numbers a rule holds for
-//! all of them, and without an error the process dies there as by `kill -9`. May import nothing of ours.
+//! commas: `point[:first[-last]][=ERROR|=300ms]`. Passages of a point are counted from 1; without numbers a rule holds for
+//! all of them, and with neither an error nor a time to wait the process dies there as by `kill -9`. May import nothing of ours.
 //! Deliberately not here: which points a test goes through (`tests/faults/`).
 
 use rustix::io::Errno;
@@ -108,6 +108,15 @@ mod rules {
     use super::{Errno, POINTS, Point};
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Then {
+        Die,
+        Fail(Errno),
+        /// As a disk does that has much to write.
+        Wait(Duration),
+    }
 
     /// One rule of the variable.
     #[derive(Debug)]
@@ -115,8 +124,7 @@ mod rules {
         point: Point,
         first: u64,
         last: u64,
-        /// `None`: die.
-        error: Option<Errno>,
+        then: Then,
         passages: AtomicU64,
     }
 
@@ -127,8 +135,11 @@ mod rules {
         for rule in rules.iter().filter(|rule| rule.point == point) {
             let passage = rule.passages.fetch_add(1, Ordering::Relaxed) + 1;
             if (rule.first..=rule.last).contains(&passage) {
-                let Some(error) = rule.error else { die() };
-                return Err(error);
+                match rule.then {
+                    Then::Die => die(),
+                    Then::Fail(error) => return Err(error),
+                    Then::Wait(time) => std::thread::sleep(time),
+                }
             }
         }
         Ok(())
@@ -146,7 +157,7 @@ mod rules {
     }
 
     fn rule(word: &str) -> Option<Rule> {
-        let (place, error) = word.split_once('=').map_or((word, None), |(place, error)| (place, Some(error)));
+        let (place, then) = word.split_once('=').map_or((word, None), |(place, then)| (place, Some(then)));
         let (name, numbers) = place.split_once(':').unwrap_or((place, ""));
         let (point, _) = POINTS.into_iter().find(|(_, known)| *known == name)?;
         let (first, last) = match numbers.split_once('-') {
@@ -154,17 +165,17 @@ mod rules {
             Some((first, last)) => (first.parse().ok()?, last.parse().ok()?),
             None => (numbers.parse().ok()?, numbers.parse().ok()?),
         };
-        let error = match error {
-            None => None,
-            Some("EIO") => Some(Errno::IO),
-            Some("ENOSPC") => Some(Errno::NOSPC),
-            Some("EDQUOT") => Some(Errno::DQUOT),
-            Some("EACCES") => Some(Errno::ACCESS),
-            Some("EROFS") => Some(Errno::ROFS),
-            Some("EMFILE") => Some(Errno::MFILE),
-            Some(_) => return None,
+        let then = match then {
+            None => Then::Die,
+            Some("EIO") => Then::Fail(Errno::IO),
+            Some("ENOSPC") => Then::Fail(Errno::NOSPC),
+            Some("EDQUOT") => Then::Fail(Errno::DQUOT),
+            Some("EACCES") => Then::Fail(Errno::ACCESS),
+            Some("EROFS") => Then::Fail(Errno::ROFS),
+            Some("EMFILE") => Then::Fail(Errno::MFILE),
+            Some(other) => Then::Wait(Duration::from_millis(other.strip_suffix("ms")?.parse().ok()?)),
         };
-        Some(Rule { point, first, last, error, passages: AtomicU64::new(0) })
+        Some(Rule { point, first, last, then, passages: AtomicU64::new(0) })
     }
 
     #[cfg(test)]
@@ -173,15 +184,16 @@ mod rules {
 
         #[test]
         fn rules_say_where_when_and_what() {
-            let rules = read("stage.fsync=EIO,install.exchanged:3,look.read:2-5=EACCES");
-            let told: Vec<_> = rules.iter().map(|r| (r.point, r.first, r.last, r.error)).collect();
+            let rules = read("stage.fsync=EIO,install.exchanged:3,look.read:2-5=EACCES,look.fsync=300ms");
+            let told: Vec<_> = rules.iter().map(|r| (r.point, r.first, r.last, r.then)).collect();
             let expected = [
-                (Point::StageFsync, 1, u64::MAX, Some(Errno::IO)),
-                (Point::InstallExchanged, 3, 3, None),
-                (Point::LookRead, 2, 5, Some(Errno::ACCESS)),
+                (Point::StageFsync, 1, u64::MAX, Then::Fail(Errno::IO)),
+                (Point::InstallExchanged, 3, 3, Then::Die),
+                (Point::LookRead, 2, 5, Then::Fail(Errno::ACCESS)),
+                (Point::LookFsync, 1, u64::MAX, Then::Wait(Duration::from_millis(300))),
             ];
             assert_eq!(told, expected);
-            for wrong in ["nowhere", "stage.fsync=EWHAT", "stage.fsync:x"] {
+            for wrong in ["nowhere", "stage.fsync=EWHAT", "stage.fsync=ms", "stage.fsync:x"] {
                 assert!(rule(wrong).is_none(), "{wrong}");
             }
         }

@@ -203,8 +203,11 @@ impl Looks {
                 let (durable, observed) = beside(durable, || self.observe(folders, &mut found, buffer));
                 durable.and(observed)
             } else {
-                let durable = self.make_durable(syncer, folders, &mut found);
-                durable.and_then(|()| self.observe(folders, &mut found, buffer))
+                // What was seen first need not stand still for as long as the disk takes.
+                match self.observe(folders, &mut found, buffer) {
+                    Ok(Observed::Unstable) => Ok(Observed::Unstable),
+                    seen => seen.and_then(|seen| self.make_durable(syncer, folders, &mut found).map(|()| seen)),
+                }
             };
             self.tell_result(found.path, observed);
         }

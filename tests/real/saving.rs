@@ -2,7 +2,8 @@
 
 use crate::common::disk::{copy_tree, peek};
 use crate::common::{
-    Group, PATIENCE, converge, eventually, noise, pace, read, remove, rename, setting, swap_in, wait_equal, write,
+    Group, Machine, PATIENCE, converge, eventually, noise, pace, read, remove, rename, setting, swap_in, wait_equal,
+    write,
 };
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -189,6 +190,23 @@ fn a_file_that_grows_all_the_time_is_never_more_than_3_seconds_behind() {
 #[test]
 fn a_file_that_is_open_for_writing_all_the_time_arrives_without_being_closed() {
     let (a, b) = Group::new().pair();
+    arrives_without_being_closed(&a, &b);
+}
+
+/// Under load an `fsync` takes longer than such a file rests.
+#[test]
+fn a_slow_disk_does_not_keep_a_file_back_that_is_written_all_the_time() {
+    let group = Group::new();
+    let mut a = group.machine("a");
+    a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), "look.fsync=300ms".to_owned())];
+    a.start();
+    let b = group.machine("b");
+    b.start();
+    converge(&[&a, &b]);
+    arrives_without_being_closed(&a, &b);
+}
+
+fn arrives_without_being_closed(a: &Machine, b: &Machine) {
     let mut file = File::create(a.at("open")).expect("creates");
     let mut expected = Vec::new();
     let mut seen_at_peer = BTreeSet::new();
@@ -201,10 +219,10 @@ fn a_file_that_is_open_for_writing_all_the_time_arrives_without_being_closed() {
         seen_at_peer.extend(peek(b.at("open")).map(|bytes| bytes.len()));
     }
     assert!(seen_at_peer.len() >= 2, "it never rested for 7 s and was sent {} times", seen_at_peer.len());
-    wait_equal(&[&a, &b], PATIENCE);
+    wait_equal(&[a, b], PATIENCE);
     assert_eq!(read(b.at("open")), expected);
     drop(file);
-    converge(&[&a, &b]);
+    converge(&[a, b]);
 }
 
 #[test]

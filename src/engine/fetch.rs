@@ -519,6 +519,7 @@ impl<I: Index> Engine<I> {
                 self.wait(now, path, None);
             } else {
                 self.back_off(now, path);
+                self.nobody_has(path);
             }
             return None;
         };

@@ -5,6 +5,7 @@ use super::event::{Hint, Now, Observed, Stat, StatKind};
 use super::index::{Index, Row};
 use super::merge::{self, Found, Local};
 use super::settle::Heard;
+use super::torn::is_rest;
 use super::{Engine, Looking, SECOND, Unseen};
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
 use crate::wire::message::Change;
@@ -250,6 +251,11 @@ impl<I: Index> Engine<I> {
                 }
             }
             Local::Touched(base) => {
+                if let Some(row) = row.filter(is_rest) {
+                    // What a cut left is told to nobody, whoever changes its permissions.
+                    let disk = Some(merge::on_disk(Entry { mode, mtime, ..base }, Some(stat)));
+                    return self.store(now, path, &Row { disk, ..row });
+                }
                 let stamp = base.version.stamp + 1;
                 let entry = self.mint(kind, mode, mtime, stamp, Some(&base));
                 self.changed_here(now, path, entry, Some(stat), None);

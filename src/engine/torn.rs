@@ -8,7 +8,7 @@ use super::event::{Now, Stat};
 use super::index::{Index, Row};
 use super::merge::{self, Found};
 use super::{Engine, Trust};
-use crate::model::{ContentId, Entry, Kind, SyncPath, Version};
+use crate::model::{ContentId, Entry, Kind, SyncPath};
 
 /// What reaches the disk of a file does so in blocks of at least this many bytes.
 const BLOCK_BYTES: u64 = 512;
@@ -70,9 +70,8 @@ impl<I: Index> Engine<I> {
             return false;
         }
         let sizes = (kind_size(kind), known.file().map_or(0, |(_, size)| size));
-        // Older than what it is left of: it never wins, and is no conflict when it is replaced.
-        let version = Version { stamp: known.version.stamp.saturating_sub(1), ..known.version };
-        let torn = Entry { kind: kind.clone(), mode: stat.mode, mtime: stat.mtime, version };
+        // Of the version that it is left of: it is no conflict when it is replaced, and what a user makes of it comes after.
+        let torn = Entry { kind: kind.clone(), mode: stat.mode, mtime: stat.mtime, version: known.version };
         self.store(now, path, &Row { disk: Some(merge::on_disk(torn, Some(*stat))), ..row });
         let text = format!(
             "'{path}' was being written when the power went, and holds {} bytes in place of {}; its last whole version is \
@@ -82,6 +81,25 @@ impl<I: Index> Engine<I> {
         self.problem(path, text);
         true
     }
+
+    /// Every linked machine was asked for it, time and again, and has not got it. What the cut left is not told instead: the
+    /// others may hold an older version that is worth more. A person decides.
+    pub(super) fn nobody_has(&mut self, path: &SyncPath) {
+        let is_stuck = self.wants.get(path).is_some_and(|want| want.stuck);
+        if is_stuck && self.index.get(path).is_some_and(|row| is_rest(&row)) {
+            let text = format!(
+                "'{path}' was being written when the power went, and no linked machine has its last whole version; write it \
+                 again or delete it, or link the machine that has it"
+            );
+            self.problem(path, text);
+        }
+    }
+}
+
+/// Whether the disk holds what a cut left of the winner.
+pub(super) fn is_rest(row: &Row) -> bool {
+    let is_of_winner = |entry: &Entry| entry.version == row.winner.version && entry.kind != row.winner.kind;
+    row.disk.as_ref().is_some_and(|disk| is_of_winner(&disk.entry))
 }
 
 fn kind_size(kind: &Kind) -> u64 {
@@ -212,5 +230,52 @@ mod tests {
         engine.observe(NOW, &path, file(77, 999), Found::Live);
         let row = engine.index.get(&path).unwrap();
         assert!(row.is_settled() && row.winner.beats(&winner) && !row.winner.conflicts_with(&winner));
+    }
+
+    #[test]
+    fn a_deletion_of_what_a_cut_left_is_a_deletion() {
+        let (mut engine, path) = engine(Some(CUT));
+        for other in ["g", "h", "i"] {
+            engine.observe(NOW, &SyncPath::new(other).unwrap(), file(5, 100), Found::Walked);
+        }
+        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        engine.missing.add(NOW.mono, path.clone());
+        engine.missing.check_begins();
+        engine.conclude_missing(NOW);
+        let row = engine.index.get(&path).unwrap();
+        assert!(row.is_settled() && !row.winner.is_live(), "{row:?}");
+    }
+
+    #[test]
+    fn what_nobody_has_is_said_and_left_to_a_person() {
+        let (mut engine, path) = engine(Some(CUT));
+        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        let (link, device) = (LinkId(1), DeviceId([2; 32]));
+        engine.handle(NOW, Event::LinkUp { link, device, name: "b".into(), dialler: true });
+        let (mut now, mut asked) = (NOW, 0);
+        for _ in 0..60 {
+            now.mono += 1_000_000_000;
+            for action in engine.handle(now, Event::Tick) {
+                let Action::Send { message: Message::Get { wants }, .. } = action else { continue };
+                asked += 1;
+                let contents = vec![(wants[0].id, None)];
+                engine.handle(now, Event::Message { link, message: Message::Contents { contents }, wire_bytes: 9 });
+            }
+        }
+        assert!((4..20).contains(&asked), "it was asked for {asked} times");
+        assert!(engine.problems[&path].contains("no linked machine has its last whole version"));
+        assert!(!engine.index.get(&path).unwrap().is_settled());
+    }
+
+    #[test]
+    fn other_permissions_make_no_version_of_what_a_cut_left() {
+        let (mut engine, path) = engine(Some(CUT));
+        let winner = engine.index.get(&path).unwrap().winner;
+        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        let Observed::File { stat, content, body } = file(0, 950) else { unreachable!() };
+        let touched = Observed::File { stat: Stat { mode: Mode(0o600), ..stat }, content, body };
+        engine.observe(NOW, &path, touched, Found::Live);
+        let row = engine.index.get(&path).unwrap();
+        assert_eq!((row.winner, row.disk.unwrap().entry.mode), (winner, Mode(0o600)));
     }
 }

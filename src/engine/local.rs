@@ -124,10 +124,15 @@ impl<I: Index> Engine<I> {
     fn looked_at_covered(&mut self, now: Now, path: &SyncPath, looking: Looking) {
         self.emptied.remove(path);
         self.scan.looked(path);
-        self.unseen.remove(path);
-        self.solve(path);
+        self.no_concern(path);
         self.rest_recheck(path, looking);
         self.end_scan(now);
+    }
+
+    /// Patterns cover it: that it could not be looked at is nobody's problem any more.
+    pub(super) fn no_concern(&mut self, path: &SyncPath) {
+        self.unseen.remove(path);
+        self.solve(path);
     }
 
     /// An empty file that was not empty is most often one that is just being rewritten: it gets a second look.

@@ -125,6 +125,7 @@ impl<I: Index> Engine<I> {
         }
         while let Some((path, racy)) = self.rechecks.take(until) {
             if racy && self.covers(&path, false) {
+                self.no_concern(&path);
                 self.rechecks.resting.insert(path);
             } else if self.settle.is_noisy(&path) || self.is_busy(&path) || self.looks.contains_key(&path) {
                 self.rechecks.add(now.mono + REST_NS, &path, racy);

@@ -98,9 +98,11 @@ impl<I: Index> Engine<I> {
         let is_copy = row.winner == merge::nothing();
         if let Some(entry) = &under_way {
             row.installing = Some(entry.clone());
-        } else if self.cut_off.contains(path) && !row.is_settled() && !is_copy {
+        } else if self.cut_off.contains(path) && !is_copy {
             // The first that may have been cut off: nothing was installed since.
-            row.installing.get_or_insert_with(|| row.winner.clone());
+            if !row.is_settled() {
+                row.installing.get_or_insert_with(|| row.winner.clone());
+            }
         } else if !is_copy {
             row.installing = None;
         }

@@ -120,6 +120,21 @@ fn what_an_install_left_before_a_crash_is_no_edit_though_newer_news_came_before_
 }
 
 #[test]
+fn what_an_install_left_before_a_crash_is_no_edit_though_news_came_back_to_what_was_there_and_left_it_again() {
+    let (old, installing) = (entry("old", 1, 0o644), entry("cut off", 2, 0o644));
+    let mut engine = engine(&[("f", row(&installing, &old))], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    let back = Entry { mtime: old.mtime, ..entry("old", 3, 0o644) };
+    hear(&mut engine, 1, "f", &back);
+    assert!(engine.index().get(&path("f")).unwrap().is_settled());
+    let newer = entry("newer", 4, 0o644);
+    hear(&mut engine, 2, "f", &newer);
+    looked(&mut engine, 3, "f", seen(&installing, 2));
+    let row = engine.index().get(&path("f")).unwrap();
+    assert_eq!((row.winner, row.disk.unwrap().entry, row.installing), (newer, installing, None));
+}
+
+#[test]
 fn a_deletion_that_a_crash_cut_off_is_not_made_again_after_newer_news() {
     let old = entry("old", 1, 0o644);
     let deletion = Entry { kind: Kind::Deleted { at: 2 }, ..entry("", 2, 0) };

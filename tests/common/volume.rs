@@ -20,12 +20,12 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// A fresh file system of this kind (`ext4` or `xfs`), mounted.
+    /// A fresh file system of this kind (`ext4`, `xfs` or `btrfs`), mounted.
     pub fn new(kind: &str, mebibytes: u64) -> Self {
         let place = if Path::new(IN_MEMORY).is_dir() { PathBuf::from(IN_MEMORY) } else { std::env::temp_dir() };
         let image = tempfile::Builder::new().prefix("dirsync-disk-").tempfile_in(place).expect("an image file");
         image.as_file().set_len(mebibytes << 20).expect("a sparse file");
-        let force = if kind == "xfs" { "-f" } else { "-F" };
+        let force = if kind == "ext4" { "-F" } else { "-f" };
         run(&format!("mkfs.{kind}"), &["-q", force, path_text(image.path())]);
         let mount = tempfile::Builder::new().prefix("dirsync-mount-").tempdir().expect("a temporary folder");
         let volume = Self { kind: kind.to_owned(), image, mount };

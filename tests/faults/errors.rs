@@ -6,7 +6,9 @@ use std::path::Path;
 use crate::common::disk::{give_to, path_text, run};
 use crate::common::machine::{find_line, wait_linked};
 use crate::common::volume::{Small, Volume};
-use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noise, pace, read, remove, write};
+use crate::common::{
+    Group, Machine, PATIENCE, converge, eventually, is_root, noise, pace, read, remove, rename, write,
+};
 use crate::work::{change, check, prepare};
 
 /// Points where a system call can fail, and that the usual work passes.
@@ -130,6 +132,42 @@ fn a_full_disk_stops_fetching_and_nothing_else_until_there_is_room() {
     disk.resize(64 << 10);
     let tree = converge(&[&a, &b]);
     assert_eq!(tree.files(), 20);
+}
+
+/// Of btrfs: quotas of the others need what few kernels have.
+#[test]
+fn a_spent_quota_stops_fetching_and_nothing_else_until_it_is_raised() {
+    if !is_root("a_spent_quota_stops_fetching_and_nothing_else_until_it_is_raised") {
+        return;
+    }
+    let group = Group::new();
+    let (mut a, b) = (group.machine("a"), group.machine("b"));
+    let volume = Volume::new("btrfs", 400);
+    let data = volume.path().join("data");
+    let limit = |bytes: &str| run("btrfs", &["qgroup", "limit", bytes, path_text(&data)]);
+    run("btrfs", &["quota", "enable", path_text(volume.path())]);
+    run("btrfs", &["subvolume", "create", path_text(&data)]);
+    limit("12M");
+    a.dir.clone_from(&data);
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    write(b.at("first"), noise(1, 100_000));
+    write(a.at("mine"), noise(2, 100_000));
+    converge(&[&a, &b]);
+    for n in 0..20 {
+        write(b.at(&format!("large-{n}")), noise(10 + n, 1 << 20));
+    }
+    a.wait_log(&["cannot", "quota exceeded", "raise the quota"]);
+    // What is here is still served, and what comes of its own user, or takes no space, still travels.
+    rename(a.at("mine"), a.at("renamed"));
+    eventually("the new name is at b", PATIENCE, || b.at("renamed").exists().then_some(()).ok_or("not yet".into()));
+    limit("200M");
+    let tree = converge(&[&a, &b]);
+    assert_eq!(tree.files(), 22);
+    let status = a.json(&["status"]).expect("it answers");
+    assert_eq!(status["problems"], serde_json::json!([]));
+    a.stop();
 }
 
 #[test]

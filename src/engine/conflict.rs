@@ -1,13 +1,13 @@
 //! What becomes of the loser of a conflict, beside being kept in history: nothing more, a copy beside the winner, or a merge.
 //!
 //! The copy carries the loser's own version, and its name comes from that, so whoever makes it makes the same (P3). A merge
-//! is made by the loser's author alone, once the winner is in place: a version on top of both. It becomes news only when it is on disk, so
-//! a crash in between leaves the winner, and the loser in history (P2). Deliberately not here: how texts are merged (`io/`).
+//! is made by the loser's author alone, once the winner is in place: a version on top of both. It becomes news only when it is on disk;
+//! after a crash in between it is made once the folder was walked. Deliberately not here: how texts are merged (`io/`).
 
 use super::action::{Action, Keep, Report, Source};
 use super::event::{Merge, Now, StageId, Stat};
 use super::index::{Index, Row};
-use super::{Engine, merge};
+use super::{Engine, Trust, merge};
 use crate::model::{DeviceId, Entry, FileTime, Kind, Seen, SyncPath, Version};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const MERGE_BYTES: u64 = 1 << 20;
 /// A merge whose ground keeps moving is given up.
 const MERGE_TRIES: u32 = 8;
+/// Losers that wait for their merge, for the next start.
+const META_MERGING: &str = "merging";
+/// So many of them (P9); the others are in history, as all are.
+const MERGING_CAP: usize = 1024;
 
 /// What is done about conflicts on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +40,8 @@ pub(super) struct Losers {
     /// Those that this disk refused: the loser is in history alone.
     pub uncopied: BTreeSet<SyncPath>,
     merging: BTreeMap<SyncPath, Merging>,
+    /// Those in the index are others.
+    dirty: bool,
     /// What a backup left on disk: an old state, and no edit that could be merged (P8).
     from_backup: BTreeSet<SyncPath>,
     /// Of this run: a whole walk has shown what there is to merge upon.
@@ -161,18 +167,69 @@ impl<I: Index> Engine<I> {
             let known_to_winner = winner.version.seen.get(&self.config.device);
             let merging = Merging { loser, kept, known_to_winner, tries: 0, step: MergeStep::Waiting };
             self.losers.merging.insert(path.clone(), merging);
+            self.losers.dirty = true;
         }
+    }
+
+    /// What an earlier run did not come to merge waits for the walk that shows what there is now.
+    pub(super) fn load_merging(&mut self, trust: Trust) {
+        let stored = self.index.meta(META_MERGING).filter(|stored| !stored.is_empty());
+        let Some(stored) = stored else { return };
+        self.losers.dirty = true;
+        if self.config.on_conflict != OnConflict::Merge || trust != Trust::Known {
+            return;
+        }
+        let losers: Vec<(SyncPath, Entry, String, u64)> = postcard::from_bytes(&stored).unwrap_or_default();
+        for (path, loser, kept, known_to_winner) in losers {
+            if loser.version.author == self.config.device {
+                let merging = Merging { loser, kept, known_to_winner, tries: 0, step: MergeStep::Waiting };
+                self.losers.merging.insert(path, merging);
+            }
+        }
+    }
+
+    /// Once a group of events.
+    pub(super) fn store_merging(&mut self) {
+        if std::mem::take(&mut self.losers.dirty) {
+            let waiting = self.losers.merging.iter().take(MERGING_CAP);
+            let list: Vec<_> = waiting.map(|(path, m)| (path, &m.loser, &m.kept, m.known_to_winner)).collect();
+            let stored = if list.is_empty() {
+                Vec::new()
+            } else {
+                postcard::to_stdvec(&list).expect("writing to memory does not fail")
+            };
+            self.index.set_meta(META_MERGING, &stored);
+        }
+    }
+
+    /// A whole walk has shown what is here: merges of an earlier run can be made.
+    pub(super) fn bases_are_here(&mut self) {
+        if !std::mem::replace(&mut self.losers.has_bases, true) {
+            for path in self.losers.merging.keys().cloned().collect::<Vec<_>>() {
+                self.merge_due(&path);
+            }
+        }
+    }
+
+    fn take_merging(&mut self, path: &SyncPath) -> Option<Merging> {
+        let merging = self.losers.merging.remove(path)?;
+        self.losers.dirty = true;
+        Some(merging)
     }
 
     /// Asks for the merge that waits at a path, if the path has settled.
     pub(super) fn merge_due(&mut self, path: &SyncPath) {
-        let Some(merging) = self.losers.merging.get_mut(path) else { return };
+        if !self.losers.merging.contains_key(path) {
+            return;
+        }
         let Some(row) = self.index.get(path) else { return };
         // The echo of the install, or a user at it: the look that comes asks again.
         let is_restless = self.settle.is_noisy(path) || self.looks.contains_key(path);
-        if !matches!(merging.step, MergeStep::Waiting) || !row.is_settled() || is_restless {
+        if !row.is_settled() || is_restless || self.covers(path, false) {
             return;
         }
+        let waits = |merging: &&mut Merging| matches!(merging.step, MergeStep::Waiting);
+        let Some(merging) = self.losers.merging.get_mut(path).filter(waits) else { return };
         merging.tries += 1;
         match row.live_on_disk().filter(|(entry, _)| is_mergeable(entry)) {
             Some((theirs, stat)) if merging.tries <= MERGE_TRIES => {
@@ -183,7 +240,7 @@ impl<I: Index> Engine<I> {
                 theirs.version.seen = theirs.version.seen.up_to(self.config.device, merging.known_to_winner);
                 self.act(Action::Merge { path: path.clone(), ours, kept, theirs, stat: *stat });
             }
-            _ => drop(self.losers.merging.remove(path)),
+            _ => drop(self.take_merging(path)),
         }
     }
 
@@ -196,9 +253,10 @@ impl<I: Index> Engine<I> {
         let (theirs, loser) = (theirs.clone(), merging.loser.clone());
         let row = self.index.get(path).filter(Row::is_settled);
         let stat = row.as_ref().and_then(Row::live_on_disk).filter(|(entry, _)| **entry == theirs).map(|(_, s)| *s);
-        let is_still = stat.is_some() && !self.is_busy(path) && !self.settle.is_noisy(path);
+        let is_disturbed = self.is_busy(path) || self.settle.is_noisy(path) || self.covers(path, false);
+        let is_still = stat.is_some() && !is_disturbed;
         match (merge, row, stat) {
-            (Merge::Impossible, ..) => drop(self.losers.merging.remove(path)),
+            (Merge::Impossible, ..) => drop(self.take_merging(path)),
             (Merge::Moved, ..) => self.merge_again(path),
             (Merge::Done { staged, size, content }, Some(row), Some(stat)) if is_still => {
                 let kind = Kind::File { size, content };
@@ -251,7 +309,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn merge_ended(&mut self, path: &SyncPath, entry: &Entry) {
-        if let Some(Merging { loser, kept, .. }) = self.losers.merging.remove(path) {
+        if let Some(Merging { loser, kept, .. }) = self.take_merging(path) {
             let loser_name = self.name_of(&loser.version.author);
             let (path, entry) = (path.clone(), entry.clone());
             self.out.push(Action::Report(Report::Merged { path, entry, loser, loser_name, kept }));

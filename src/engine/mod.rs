@@ -321,6 +321,7 @@ impl<I: Index> Engine<I> {
         self.want_unsettled(now);
         self.cut_off = self.wants.by_path.keys().cloned().collect();
         self.load_rechecks(now);
+        self.load_merging(trust);
         self.begin_scrub(now);
         self.act(Action::ReadIgnore);
         std::mem::take(&mut self.out)
@@ -392,6 +393,7 @@ impl<I: Index> Engine<I> {
         self.survey_due(now);
         self.store_devices();
         self.store_suspects();
+        self.store_merging();
         self.store_heard(now);
         // Before the changes that they speak of.
         self.store_held();

@@ -66,18 +66,22 @@ impl<I: Index> Engine<I> {
         }
         let Some(row) = self.index.get(path) else { return false };
         let Some(known) = row.live_on_disk().map(|(known, _)| known.clone()) else { return false };
-        if !row.winner.is_live() || !is_torn(&known, kind) {
+        if !is_torn(&known, kind) {
             return false;
         }
         let sizes = (kind_size(kind), known.file().map_or(0, |(_, size)| size));
         // Of the version that it is left of: it is no conflict when it is replaced, and what a user makes of it comes after.
         let torn = Entry { kind: kind.clone(), mode: stat.mode, mtime: stat.mtime, version: known.version };
-        self.store(now, path, &Row { disk: Some(merge::on_disk(torn, Some(*stat))), ..row });
+        let then = if row.winner.is_live() {
+            "its last whole version is fetched from a machine that has it"
+        } else {
+            "it was deleted at another machine"
+        };
         let text = format!(
-            "'{path}' was being written when the power went, and holds {} bytes in place of {}; its last whole version is \
-             fetched from a machine that has it",
+            "'{path}' was being written when the power went, and holds {} bytes in place of {}; {then}",
             sizes.0, sizes.1
         );
+        self.store(now, path, &Row { disk: Some(merge::on_disk(torn, Some(*stat))), ..row });
         self.problem(path, text);
         true
     }
@@ -111,7 +115,7 @@ mod tests {
     use super::*;
     use crate::engine::map_index::MapIndex;
     use crate::engine::{Action, Config, Event, LinkId, Observed, OnConflict, StatKind};
-    use crate::model::{DeviceId, FileTime, Mode};
+    use crate::model::{DeviceId, FileTime, Mode, Version};
     use crate::wire::message::Message;
 
     const NOW: Now = Now { wall: 1_000_000_000_000, mono: 1_000_000_000_000 };
@@ -244,6 +248,19 @@ mod tests {
         engine.conclude_missing(NOW);
         let row = engine.index.get(&path).unwrap();
         assert!(row.is_settled() && !row.winner.is_live(), "{row:?}");
+    }
+
+    #[test]
+    fn what_a_cut_left_of_a_file_that_was_deleted_elsewhere_does_not_bring_it_back() {
+        let (mut engine, path) = engine(Some(CUT));
+        let known = engine.index.get(&path).unwrap().winner;
+        let device = DeviceId([2; 32]);
+        let version =
+            Version { stamp: known.version.stamp + 1, author: device, seen: known.version.seen.with(device, 1) };
+        let deletion = Entry { kind: Kind::Deleted { at: 1 }, version, ..known };
+        engine.take_in(NOW, &path, deletion.clone());
+        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        assert_eq!(engine.index.get(&path).unwrap().winner, deletion);
     }
 
     #[test]

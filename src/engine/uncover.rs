@@ -9,6 +9,7 @@ use super::action::{Action, Report};
 use super::event::Now;
 use super::ignore::Ignore;
 use super::index::{Index, Row};
+use super::torn::is_rest;
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, Entry, SyncPath};
 
@@ -43,7 +44,18 @@ impl<I: Index> Engine<I> {
 
     /// What peers have under a name that they uncovered may come where nothing is known to be here: it tells nobody anything.
     pub(super) fn may_come(&self, path: &SyncPath, is_dir: bool, row: &Row) -> bool {
-        self.is_uncovered(path, is_dir) && row.live_on_disk().is_none()
+        self.is_uncovered(path, is_dir) && row.live_on_disk().is_none() && self.patterns_are_whole()
+    }
+
+    /// Whether what was read is what somebody wrote: a power cut may have left this of it, which takes nothing away (P5).
+    fn patterns_are_whole(&self) -> bool {
+        let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
+        let Some(row) = self.index.get(&path) else { return true };
+        let is_winner = match row.winner.file() {
+            Some((content, _)) => content == ContentId::of(&self.uncovered.text),
+            None => self.uncovered.text.is_empty(),
+        };
+        !is_rest(&row) && (self.cut.is_none() || is_winner)
     }
 
     /// What the last run went by.
@@ -103,7 +115,7 @@ impl<I: Index> Engine<I> {
 
     /// A whole walk came by so many paths that are uncovered, and were not synced before.
     pub(super) fn uncovered_found(&mut self, now: Now, walk: u64, paths: u64) {
-        if self.uncovered.before.is_none() || walk < self.uncovered.first_walk {
+        if self.uncovered.before.is_none() || walk < self.uncovered.first_walk || !self.patterns_are_whole() {
             return;
         }
         if paths == 0 {

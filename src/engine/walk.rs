@@ -209,7 +209,7 @@ impl<I: Index> Engine<I> {
                     self.patterns_are_gone(&patterns);
                 }
                 self.uncovered_found(now, walk.0, state.uncovered);
-                self.losers.has_bases = true;
+                self.bases_are_here();
             }
         }
         if self.walk_again {

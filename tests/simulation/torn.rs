@@ -66,9 +66,7 @@ impl Ledger {
             let Some((known, size)) = row.live_on_disk().and_then(|(known, _)| known.file()) else { continue };
             let heard = [Some(&row.winner), row.installing.as_ref()].into_iter().flatten();
             let content = data.content();
-            let is_known = content == known
-                || heard.filter_map(Entry::file).any(|(heard, _)| heard == content)
-                || !row.winner.is_live();
+            let is_known = content == known || heard.filter_map(Entry::file).any(|(heard, _)| heard == content);
             if !is_known && looks_torn(data, size) && is_covered(inode.ctime.as_stamp()) {
                 self.torn.insert((node, path.clone()), content);
                 self.overwrites

@@ -176,6 +176,42 @@ fn the_author_of_the_loser_makes_a_version_on_top_of_both_and_tells_it_when_it_i
     assert!(!actions.iter().any(|action| matches!(action, Action::Report(Report::Conflict { .. }))));
 }
 
+/// Started anew over an index, up to the end of the first walk; what it asks to be merged.
+fn asks_again(index: MapIndex, on_conflict: OnConflict, trust: Trust) -> Vec<Action> {
+    let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict };
+    let mut engine = Engine::new(config, index);
+    engine.start(NOW, trust);
+    engine.handle(NOW, Event::IgnoreRead(None));
+    let found = vec![(path("f"), stat("theirs", 3))];
+    let mut actions = engine.handle(NOW, Event::Listed { walk: WalkId(1), found });
+    actions.extend(engine.handle(NOW, Event::Walked { walk: WalkId(1), unread: Vec::new() }));
+    actions.extend(engine.handle(NOW, Event::Root(RootState::Fine)));
+    actions.retain(|action| matches!(action, Action::Merge { .. }));
+    actions
+}
+
+#[test]
+fn a_merge_that_a_crash_came_before_is_made_after_the_next_walk() {
+    let mut engine = engine(OnConflict::Merge);
+    let (_, ask) = asked(&mut engine);
+    engine.handle(later(), Event::Tick);
+    let index = engine.index;
+    assert_eq!(asks_again(index.clone(), OnConflict::Merge, Trust::Known), [ask]);
+    assert_eq!(asks_again(index.clone(), OnConflict::Newest, Trust::Known), []);
+    assert_eq!(asks_again(index, OnConflict::Merge, Trust::Restored), []);
+}
+
+#[test]
+fn a_merge_that_was_made_is_not_made_again_by_the_next_start() {
+    let mut engine = engine(OnConflict::Merge);
+    asked(&mut engine);
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("both") });
+    let job = installs(&actions)[0].id;
+    end(&mut engine, job, done(Some(stat("both", 4)), Some("kept2")));
+    engine.handle(later(), Event::Tick);
+    assert_eq!(asks_again(engine.index, OnConflict::Merge, Trust::Known), []);
+}
+
 #[test]
 fn after_a_crash_the_merge_on_disk_is_no_edit() {
     let mut engine = engine(OnConflict::Merge);
@@ -222,6 +258,16 @@ fn an_edit_on_top_of_the_winner_holds_nothing_of_the_loser_though_it_counts_it_a
     let theirs = ask.expect("it is asked for again");
     assert_eq!(theirs.kind, edited.kind);
     assert!(!theirs.version.supersedes(&ours.version), "the loser is no ground of a merge with itself");
+}
+
+#[test]
+fn a_merge_at_a_path_that_patterns_cover_by_now_waits() {
+    let mut engine = engine(OnConflict::Merge);
+    asked(&mut engine);
+    engine.handle(later(), Event::IgnoreRead(Some(b"/f".to_vec())));
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("both") });
+    assert!(installs(&actions).is_empty() && actions.contains(&Action::Discard(StageId(7))), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Merge { .. })), "{actions:?}");
 }
 
 #[test]

@@ -7,6 +7,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+/// A larger file is not read (bytes).
+pub const IGNORE_FILE_BYTES: u64 = 1 << 20;
+
 /// The patterns in force; cheap to clone.
 #[derive(Clone)]
 pub struct Ignore(Arc<Gitignore>);

@@ -7,7 +7,7 @@
 use super::Engine;
 use super::action::{Action, Report};
 use super::event::Now;
-use super::ignore::Ignore;
+use super::ignore::{IGNORE_FILE_BYTES, Ignore};
 use super::index::{Index, Row};
 use super::torn::is_rest;
 use crate::model::path::IGNORE_FILE;
@@ -52,6 +52,7 @@ impl<I: Index> Engine<I> {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
         let Some(row) = self.index.get(&path) else { return true };
         let is_winner = match row.winner.file() {
+            Some((_, size)) if size > IGNORE_FILE_BYTES => row.is_settled(),
             Some((content, _)) => content == ContentId::of(&self.uncovered.text),
             None => self.uncovered.text.is_empty(),
         };

@@ -16,6 +16,7 @@ use super::signatures::Signatures;
 use super::stage::Stage;
 use super::trouble::{errno, trouble};
 use crate::delta::has_signature;
+use crate::engine::ignore::IGNORE_FILE_BYTES;
 use crate::engine::{CHUNKED_BYTES, Event, Observed, Stat, StatKind};
 use crate::io::clock::wall_ns;
 use crate::model::path::IGNORE_FILE;
@@ -48,7 +49,6 @@ const BODIES_BYTES: usize = 16 << 20;
 const UNSOUND: usize = 10_000;
 /// The kernel stamps changes with a clock that ticks at least this often (ns).
 const TICK_NS: i128 = 20_000_000;
-const IGNORE_FILE_BYTES: u64 = 1 << 20;
 
 /// One thing to look at.
 pub enum Task {

@@ -20,7 +20,8 @@ impl Hands {
         let name = format!("rsync-{}", self.who);
         let source = self.renew(&name, bytes, ledger);
         let target = self.at(&name);
-        run("rsync", &["-a", &format!("{source}/"), path_text(&target)]);
+        // By content: of two files of one size that were written in one second it would leave the older there.
+        run("rsync", &["-ac", &format!("{source}/"), path_text(&target)]);
     }
 
     /// `tar -x` removes each file, makes it anew, and gives it the old mtime that the archive has.
@@ -43,7 +44,6 @@ impl Hands {
             if let Ok(old) = fs::read(source.join(&path)) {
                 ledger.did_away(&old, &format!("{name}/{path}"), Taken::Replaced);
             }
-            // Another mtime: rsync compares nothing else.
             fs::write(source.join(&path), &bytes).expect("our own scratch");
             ledger.wrote(&bytes, &format!("{name}/{path}"), &self.who);
         }

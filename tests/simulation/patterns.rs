@@ -41,7 +41,10 @@ impl Node {
     /// What the file says now.
     pub fn patterns_text(&self) -> Option<Vec<u8>> {
         let (_, inode) = self.disk.live.get(&path(IGNORE_FILE))?;
-        if let Body::File(data) = &inode.body { Some(data.text.to_vec()) } else { None }
+        let Body::File(data) = &inode.body else { return None };
+        // What stands for the padding is what it counts as in the content id: the text is told apart from others as the file is.
+        let padding = if data.padding > 0 { data.padding.to_be_bytes().to_vec() } else { Vec::new() };
+        Some([&data.text[..], &padding].concat())
     }
 
     /// Whether the patterns cover a path that were read last, by this run or the one before, and those that are there now.

@@ -13,6 +13,7 @@ use super::world::World;
 use dirsyncd::engine::index::Row;
 use dirsyncd::engine::torn::Cut;
 use dirsyncd::model::{ContentId, Entry, SyncPath};
+use dirsyncd::wire::message::SMALL_FILE_BYTES;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// As the daemon does, in its index.
@@ -43,6 +44,10 @@ fn first_blocks(written: &Data, blocks: u64) -> Data {
     let size = blocks * BLOCK_BYTES;
     let text = written.text.slice(..written.text.len().min(size as usize));
     let padding = size - text.len() as u64;
+    if size <= SMALL_FILE_BYTES {
+        // Such a one travels whole, in one message.
+        return Data::small([&text[..], &vec![0; padding as usize]].concat());
+    }
     Data { text, padding }
 }
 

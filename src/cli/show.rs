@@ -55,6 +55,9 @@ pub(super) fn status(status: &StatusView) -> String {
             let _ = writeln!(out, "{:<10} the clock of {} is {by} {way}; set the wrong one", "problems", peer.name);
         }
     }
+    if let Some(seconds) = status.disk_stalled_s {
+        let _ = writeln!(out, "{:<10} the disk has not answered for {seconds} s; dmesg may say why", "problems");
+    }
     transfers(&mut out, status);
     notes(&mut out, "under way", &under_way(status));
     notes(&mut out, "problems", &status.problems);
@@ -301,6 +304,7 @@ mod tests {
             pending: 0,
             peers: vec![peer("beta", true, 0), peer("long-name", false, 12)],
             problems: Vec::new(),
+            disk_stalled_s: None,
             transfers: Vec::new(),
             queued_files: 0,
             queued_bytes: 0,

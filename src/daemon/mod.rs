@@ -24,6 +24,7 @@ use crate::io::link::Times;
 use crate::io::net::{Listen, Net, NetConfig, NetError};
 use crate::io::root::{Root, RootError};
 use crate::io::secret::{Secret, SecretError};
+use crate::io::stall;
 use crate::io::state::{StateDir, StateError};
 use crate::io::tls::{DeviceKey, KeyError};
 use crate::model::{DeviceId, text};
@@ -134,6 +135,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
         say_how_to_add_a_machine(&file);
     }
     let shell = Arc::new(Shell::new(disk, net));
+    stall::watch(root.waits(), text::escape(options.directory.as_os_str().as_bytes()))?;
     background::start(Control::bind(root.private())?, handle, Arc::clone(&shell) as _, about, events, stop)?;
 
     let on_conflict = match options.on_conflict {

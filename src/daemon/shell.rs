@@ -19,6 +19,7 @@ use crate::model::{ContentId, SyncPath, text};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 /// Both halves, running.
 pub(super) struct Shell {
@@ -103,6 +104,10 @@ impl World for Shell {
 
     fn bytes_at(&self, path: &SyncPath, limit: u64) -> io::Result<Option<Vec<u8>>> {
         self.disk.root().open_file(path)?.map(|file| first_bytes(file, limit)).transpose()
+    }
+
+    fn disk_stalled(&self) -> Option<Duration> {
+        self.disk.root().waits().stalled()
     }
 
     fn is_there(&self, path: &SyncPath) -> bool {

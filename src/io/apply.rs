@@ -335,7 +335,7 @@ impl Site {
         if unsettled.wants_syncfs() && self.syncer.is_trusted() {
             return self.syncer.sync_all(Point::InstallSyncfs);
         }
-        self.sync_each(unsettled)
+        self.syncer.during(|| self.sync_each(unsettled))
     }
 
     fn sync_each(&self, unsettled: &Unsettled) -> rustix::io::Result<()> {

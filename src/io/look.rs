@@ -199,14 +199,16 @@ impl Looks {
             let is_large = found.facts.as_ref().is_some_and(|facts| facts.stat.size >= LARGE_BYTES);
             let observed = if is_large {
                 let mut twin = Fresh { path: found.path.clone(), file: None, ..found };
-                let durable = || self.make_durable(syncer, &mut LastFolder::default(), &mut twin);
+                let durable = || syncer.during(|| self.make_durable(syncer, &mut LastFolder::default(), &mut twin));
                 let (durable, observed) = beside(durable, || self.observe(folders, &mut found, buffer));
                 durable.and(observed)
             } else {
                 // What was seen first need not stand still for as long as the disk takes.
                 match self.observe(folders, &mut found, buffer) {
                     Ok(Observed::Unstable) => Ok(Observed::Unstable),
-                    seen => seen.and_then(|seen| self.make_durable(syncer, folders, &mut found).map(|()| seen)),
+                    seen => seen.and_then(|seen| {
+                        syncer.during(|| self.make_durable(syncer, folders, &mut found)).map(|()| seen)
+                    }),
                 }
             };
             self.tell_result(found.path, observed);

@@ -35,6 +35,7 @@ pub mod scrub;
 pub mod secret;
 pub mod signatures;
 pub mod stage;
+pub mod stall;
 pub mod state;
 pub mod strangers;
 pub mod tls;

@@ -5,6 +5,7 @@
 
 use super::beneath::{self, Facts, LastFolder, std_error};
 use super::fail::{self, Point};
+use super::stall::Waits;
 use crate::engine::{RootState, ServedFile, Stat, StatKind};
 use crate::model::path::PRIVATE_DIR;
 use crate::model::{SyncPath, text};
@@ -16,7 +17,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 const MARKER: &str = "marker";
 const OWN_FOLDER: Mode = Mode::RWXU;
@@ -54,6 +55,7 @@ pub struct Root {
     can_exchange: AtomicBool,
     /// The nonce written last by this process.
     written: Mutex<Option<String>>,
+    waits: Arc<Waits>,
     /// Held for its lock.
     _lock: File,
 }
@@ -76,7 +78,18 @@ impl Root {
             );
         }
         let (written, can_exchange) = (Mutex::new(None), AtomicBool::new(can_exchange));
-        Ok(Self { path, dir, private, staging, history, place, can_exchange, written, _lock: lock })
+        Ok(Self {
+            path,
+            dir,
+            private,
+            staging,
+            history,
+            place,
+            can_exchange,
+            written,
+            waits: Arc::default(),
+            _lock: lock,
+        })
     }
 
     /// The folder itself; readable.
@@ -239,7 +252,12 @@ impl Root {
     /// description once of what it could not write, so that two users of one would take the error from each other (P5).
     pub fn syncer(&self) -> rustix::io::Result<Syncer> {
         let dir = beneath::readable_folder(&self.dir, None)?;
-        Ok(Syncer { dir, has_failed: AtomicBool::new(false) })
+        Ok(Syncer { dir, has_failed: AtomicBool::new(false), waits: Arc::clone(&self.waits) })
+    }
+
+    /// Who waits for the folder's disk.
+    pub fn waits(&self) -> &Arc<Waits> {
+        &self.waits
     }
 }
 
@@ -248,16 +266,22 @@ impl Root {
 pub struct Syncer {
     dir: OwnedFd,
     has_failed: AtomicBool,
+    waits: Arc<Waits>,
 }
 
 impl Syncer {
     /// `point`: which use of it this is.
     pub fn sync_all(&self, point: Point) -> rustix::io::Result<()> {
-        let synced = fail::at(point).and_then(|()| rustix::fs::syncfs(&self.dir));
+        let synced = self.waits.during(|| fail::at(point).and_then(|()| rustix::fs::syncfs(&self.dir)));
         if synced.is_err() {
             self.has_failed.store(true, Ordering::Relaxed);
         }
         synced
+    }
+
+    /// Makes durable by other calls.
+    pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.waits.during(work)
     }
 
     /// After an error, silence proves nothing any more: what was lost was told of once, and is called clean now. Each

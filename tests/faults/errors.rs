@@ -171,6 +171,24 @@ fn a_spent_quota_stops_fetching_and_nothing_else_until_it_is_raised() {
 }
 
 #[test]
+fn a_disk_that_does_not_answer_is_named_until_it_does() {
+    let (mut a, b) = Group::new().pair();
+    a.stop();
+    a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), "install.fsync:1=42000ms".to_owned())];
+    a.start();
+    wait_linked(&[&a, &b]);
+    write(b.at("f"), "bytes");
+    let has_said = |words: &[&str]| find_line(&a.log(), words).map(drop).ok_or("not yet".to_owned());
+    eventually("it is said", PATIENCE, || has_said(&["the disk", "has not answered for 3"]));
+    let status = a.json(&["status"]).expect("it answers");
+    assert!(status["disk_stalled_s"].as_u64().is_some_and(|seconds| seconds >= 30), "{status}");
+    eventually("it is over", PATIENCE, || has_said(&["the disk", "answers again"]));
+    converge(&[&a, &b]);
+    let status = a.json(&["status"]).expect("it answers");
+    assert!(status["disk_stalled_s"].is_null(), "{status}");
+}
+
+#[test]
 fn a_full_disk_of_the_index_stops_syncing_until_there_is_room() {
     if !is_root("a_full_disk_of_the_index_stops_syncing_until_there_is_room") {
         return;

@@ -303,6 +303,10 @@ pub(super) fn failed(doing: &str, job: &Job, e: Errno) -> Outcome {
 
 /// Makes one staged thing durable by itself.
 pub(super) fn sync(site: &Site, staged: &Staged) -> rustix::io::Result<()> {
+    site.syncer.during(|| sync_one(site, staged))
+}
+
+fn sync_one(site: &Site, staged: &Staged) -> rustix::io::Result<()> {
     fail::at(Point::StageFsync)?;
     match (&staged.file, staged.stat.kind) {
         (Some(file), _) => rustix::fs::fsync(file),

@@ -132,6 +132,10 @@ pub trait World: Send + Sync {
     /// The first `limit` bytes of what is at a path now; `None` if that is no file.
     fn bytes_at(&self, path: &SyncPath, limit: u64) -> io::Result<Option<Vec<u8>>>;
     fn is_there(&self, path: &SyncPath) -> bool;
+    /// For how long the folder's disk has not answered, if that is long.
+    fn disk_stalled(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What never changes while the daemon runs.

@@ -46,6 +46,9 @@ pub struct StatusView {
     pub queued_bytes: u64,
     pub peers: Vec<PeerView>,
     pub problems: Vec<PathNote>,
+    /// For how long the folder's disk has not answered, if that is long.
+    #[serde(default)]
+    pub disk_stalled_s: Option<u64>,
     pub under_way: Vec<PathNote>,
     /// Every device that was linked once and was not forgotten.
     pub devices: Vec<DeviceView>,
@@ -278,6 +281,7 @@ impl StatusView {
             pending,
             peers: status.peers.iter().map(|peer| PeerView::new(peer, links)).collect(),
             problems: notes(status.problems),
+            disk_stalled_s: None,
             transfers: status.transfers.into_iter().map(TransferView::of).collect(),
             queued_files: status.queued_files,
             queued_bytes: status.queued_bytes,

@@ -55,8 +55,11 @@ impl<I: Index> Engine<I> {
     pub(super) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
         let old = self.index.get(path);
         let was_directory = old.as_ref().is_some_and(|old| old.winner.is_directory());
+        let is_patterns = path.as_bytes() == IGNORE_FILE.as_bytes();
+        let were_whole = !is_patterns || self.patterns_are_whole();
         self.index.put(path, row);
-        if path.as_bytes() == IGNORE_FILE.as_bytes() && on_disk(old.as_ref()) != on_disk(Some(row)) {
+        let become_whole = !were_whole && self.patterns_are_whole();
+        if is_patterns && (become_whole || on_disk(old.as_ref()) != on_disk(Some(row))) {
             self.act(Action::ReadIgnore);
         }
         self.review_suspect(path, row);

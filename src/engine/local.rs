@@ -162,6 +162,7 @@ impl<I: Index> Engine<I> {
             Observed::Directory { .. } if self.unseen.contains_key(path) => {}
             _ => {
                 self.unseen.remove(path);
+                self.rechecks.seen(path);
                 self.solve(path);
             }
         }

@@ -57,6 +57,13 @@ impl Rechecks {
         Some(old)
     }
 
+    /// What could not be looked at was: it needs no further look for that.
+    pub fn seen(&mut self, path: &SyncPath) {
+        if self.by_path.get(path).is_some_and(|due| !due.racy) {
+            self.remove(path);
+        }
+    }
+
     fn take(&mut self, until: u64) -> Option<(SyncPath, bool)> {
         let (at, path) = self.by_time.first()?;
         if *at > until {

@@ -48,7 +48,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Whether what was read is what somebody wrote: a power cut may have left this of it, which takes nothing away (P5).
-    fn patterns_are_whole(&self) -> bool {
+    pub(super) fn patterns_are_whole(&self) -> bool {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
         let Some(row) = self.index.get(&path) else { return true };
         let is_winner = match row.winner.file() {

@@ -56,7 +56,11 @@ pub(super) fn status(status: &StatusView) -> String {
         }
     }
     if let Some(seconds) = status.disk_stalled_s {
-        let _ = writeln!(out, "{:<10} the disk has not answered for {seconds} s; dmesg may say why", "problems");
+        let _ = writeln!(
+            out,
+            "{:<10} the disk has had something to make durable for {seconds} s; dmesg may say why",
+            "problems"
+        );
     }
     transfers(&mut out, status);
     notes(&mut out, "under way", &under_way(status));

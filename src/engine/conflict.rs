@@ -18,7 +18,9 @@ const MERGE_TRIES: u32 = 8;
 /// Losers that wait for their merge, for the next start.
 const META_MERGING: &str = "merging";
 /// So many of them (P9); the others are in history, as all are.
-const MERGING_CAP: usize = 1024;
+const MERGING_CAP: usize = 256;
+/// Of many conflicts at once not each one has the list written.
+const STORE_EVERY_NS: u64 = 500_000_000;
 
 /// What is done about conflicts on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +44,7 @@ pub(super) struct Losers {
     merging: BTreeMap<SyncPath, Merging>,
     /// Those in the index are others.
     dirty: bool,
+    next_store: u64,
     /// What a backup left on disk: an old state, and no edit that could be merged (P8).
     from_backup: BTreeSet<SyncPath>,
     /// Of this run: a whole walk has shown what there is to merge upon.
@@ -80,10 +83,14 @@ impl<I: Index> Engine<I> {
     /// Where the loser that is on disk at a path appears before the winner takes its place.
     pub(super) fn beside(&self, path: &SyncPath, winner: &Entry, loser: &Entry) -> Option<SyncPath> {
         let beside = self.keeps_both(winner, loser).then(|| merge::displaced_path(path, loser))?;
-        let is_unwanted = self.ignore.covers(&beside, false)
-            || self.losers.uncopied.contains(&beside)
-            || self.suspects.contains(path);
+        let is_unwanted =
+            self.ignore.covers(&beside, false) || self.losers.uncopied.contains(&beside) || self.is_nobodys(path);
         (!is_unwanted).then_some(beside)
+    }
+
+    /// Whether what is on disk there is nobody's: it rotted, or a power cut tore it. It goes to history alone (P5, P8).
+    pub(super) fn is_nobodys(&self, path: &SyncPath) -> bool {
+        self.suspects.contains(path) || self.rests.contains(path)
     }
 
     /// Whether installing the winner puts a copy of what it replaces beside it.
@@ -153,6 +160,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn keep_base(&mut self, path: &SyncPath, entry: &Entry, stat: Option<Stat>) {
         if self.config.on_conflict == OnConflict::Merge
             && is_mergeable(entry)
+            && !self.is_nobodys(path)
             && let Some(stat) = stat
         {
             self.act(Action::KeepBase { path: path.clone(), entry: entry.clone(), stat });
@@ -179,20 +187,21 @@ impl<I: Index> Engine<I> {
         if self.config.on_conflict != OnConflict::Merge || trust != Trust::Known {
             return;
         }
-        let losers: Vec<(SyncPath, Entry, String, u64)> = postcard::from_bytes(&stored).unwrap_or_default();
-        for (path, loser, kept, known_to_winner) in losers {
+        let losers: Vec<(SyncPath, Entry, String, u64, u32)> = postcard::from_bytes(&stored).unwrap_or_default();
+        for (path, loser, kept, known_to_winner, tries) in losers {
             if loser.version.author == self.config.device {
-                let merging = Merging { loser, kept, known_to_winner, tries: 0, step: MergeStep::Waiting };
+                let merging = Merging { loser, kept, known_to_winner, tries, step: MergeStep::Waiting };
                 self.losers.merging.insert(path, merging);
             }
         }
     }
 
     /// Once a group of events.
-    pub(super) fn store_merging(&mut self) {
-        if std::mem::take(&mut self.losers.dirty) {
+    pub(super) fn store_merging(&mut self, now: Now) {
+        if self.losers.dirty && self.losers.next_store <= now.mono {
+            (self.losers.dirty, self.losers.next_store) = (false, now.mono + STORE_EVERY_NS);
             let waiting = self.losers.merging.iter().take(MERGING_CAP);
-            let list: Vec<_> = waiting.map(|(path, m)| (path, &m.loser, &m.kept, m.known_to_winner)).collect();
+            let list: Vec<_> = waiting.map(|(path, m)| (path, &m.loser, &m.kept, m.known_to_winner, m.tries)).collect();
             let stored = if list.is_empty() {
                 Vec::new()
             } else {
@@ -202,12 +211,11 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// A whole walk has shown what is here: merges of an earlier run can be made.
+    /// A whole walk has shown what is here: merges of an earlier run can be made, and those that patterns held up.
     pub(super) fn bases_are_here(&mut self) {
-        if !std::mem::replace(&mut self.losers.has_bases, true) {
-            for path in self.losers.merging.keys().cloned().collect::<Vec<_>>() {
-                self.merge_due(&path);
-            }
+        self.losers.has_bases = true;
+        for path in self.losers.merging.keys().cloned().collect::<Vec<_>>() {
+            self.merge_due(&path);
         }
     }
 
@@ -231,6 +239,12 @@ impl<I: Index> Engine<I> {
         let waits = |merging: &&mut Merging| matches!(merging.step, MergeStep::Waiting);
         let Some(merging) = self.losers.merging.get_mut(path).filter(waits) else { return };
         merging.tries += 1;
+        self.losers.dirty = true;
+        let on_top = |entry: &Entry| entry.version.seen.get(&self.config.device) == merging.loser.version.counter();
+        if row.live_on_disk().is_some_and(|(entry, _)| on_top(entry)) {
+            // Made by someone who knew the loser: what is not in it was taken out (P4).
+            return drop(self.take_merging(path));
+        }
         match row.live_on_disk().filter(|(entry, _)| is_mergeable(entry)) {
             Some((theirs, stat)) if merging.tries <= MERGE_TRIES => {
                 merging.step = MergeStep::Asked(theirs.clone());
@@ -297,6 +311,14 @@ impl<I: Index> Engine<I> {
             self.merge_ended(path, entry);
         }
         is_here
+    }
+
+    /// After a crash: what was being installed is there. If it was the merge that waits, that is done.
+    pub(super) fn merge_was_here(&mut self, path: &SyncPath, entry: &Entry) {
+        let is_it = |merging: &Merging| entry.version.supersedes(&merging.loser.version);
+        if self.losers.merging.get(path).is_some_and(is_it) {
+            self.merge_ended(path, entry);
+        }
     }
 
     /// What was being installed is not there. If it was a merge, a user was faster; what is there now may be merged with.

@@ -73,8 +73,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn displaces(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
         let Some((displaced, stat)) = row.live_on_disk() else { return false };
         let is_derived = row.winner == merge::derived_directory(Some(displaced));
-        // What rotted is no version of anyone's (P8): it goes to history alone.
-        if displaced.is_directory() || !is_derived || self.suspects.contains(path) {
+        if displaced.is_directory() || !is_derived || self.is_nobodys(path) {
             return false;
         }
         let (displaced, stat, beside) = (displaced.clone(), *stat, merge::displaced_path(path, displaced));

@@ -58,11 +58,12 @@ impl<I: Index> Engine<I> {
         let is_patterns = path.as_bytes() == IGNORE_FILE.as_bytes();
         let were_whole = !is_patterns || self.patterns_are_whole();
         self.index.put(path, row);
+        self.review_suspect(path, row);
+        self.review_rest(path, row);
         let become_whole = !were_whole && self.patterns_are_whole();
         if is_patterns && (become_whole || on_disk(old.as_ref()) != on_disk(Some(row))) {
             self.act(Action::ReadIgnore);
         }
-        self.review_suspect(path, row);
         self.note_stamp(now, row.winner.version.stamp);
         self.heard.note(&row.winner.version);
         self.state_changed(now);

@@ -172,8 +172,8 @@ impl<I: Index> Engine<I> {
     fn install_done(&mut self, now: Now, path: &SyncPath, entry: &Entry, stat: Option<Stat>, kept: Option<String>) {
         let Some(mut row) = self.index.get(path) else { return };
         let replaced = row.disk.replace(merge::on_disk(entry.clone(), stat)).map(|disk| disk.entry);
-        // Nobody made what was suspect: it is no side of a conflict.
-        let kept = kept.filter(|_| !self.suspects.contains(path));
+        // Nobody made what rotted or was torn: it is no side of a conflict.
+        let kept = kept.filter(|_| !self.is_nobodys(path));
         row.installing = None;
         self.lost_to_peer(now, path, replaced.as_ref());
         self.scan.looked(path);

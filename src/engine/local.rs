@@ -5,7 +5,6 @@ use super::event::{Hint, Now, Observed, Stat, StatKind};
 use super::index::{Index, Row};
 use super::merge::{self, Found, Local};
 use super::settle::Heard;
-use super::torn::is_rest;
 use super::{Engine, Looking, SECOND, Unseen};
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
 use crate::wire::message::Change;
@@ -80,6 +79,9 @@ impl<I: Index> Engine<I> {
         let restless = looking.heard.is_some_and(|heard| heard.restless) || self.settle.is_restless(now.mono, path);
         if self.settle.is_noisy(path) && !restless && matches!(observed, Observed::File { .. } | Observed::Absent) {
             // It was touched again meanwhile: what was seen may be half of something.
+            if let Some(heard) = looking.heard {
+                self.settle.goes_on(path, heard.first);
+            }
             return self.recheck_again(now, path, looking);
         }
         if looking.seen_since && observed == Observed::Absent {
@@ -204,7 +206,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// What was being installed is not there, or is known now.
-    fn nothing_was_cut_off(&mut self, now: Now, path: &SyncPath) {
+    pub(super) fn nothing_was_cut_off(&mut self, now: Now, path: &SyncPath) {
         if let Some(mut row) =
             self.index.get(path).filter(|row| row.installing.is_some() && row.winner != merge::nothing())
         {
@@ -252,12 +254,14 @@ impl<I: Index> Engine<I> {
                     row.disk = Some(merge::on_disk(entry, Some(stat)));
                     self.store(now, path, &row);
                     if let Some(entry) = news {
+                        self.merge_was_here(path, &entry);
                         self.tell(now, Change { path: path.clone(), entry, body: None }, Vec::new());
                     }
                 }
             }
             Local::Touched(base) => {
-                if let Some(row) = row.filter(is_rest) {
+                let is_rest = self.rests.contains(path) && base.mtime == mtime;
+                if let Some(row) = row.filter(|_| is_rest) {
                     // What a cut left is told to nobody, whoever changes its permissions.
                     let disk = Some(merge::on_disk(Entry { mode, mtime, ..base }, Some(stat)));
                     return self.store(now, path, &Row { disk, ..row });

@@ -85,6 +85,7 @@ use settle::{Heard, Settle};
 use std::collections::{BTreeMap, BTreeSet};
 use survey::Survey;
 use suspect::Suspects;
+use torn::Rests;
 use uncover::Uncovered;
 use walk::Walk;
 use wants::{Step, Want, Wants};
@@ -226,6 +227,7 @@ pub struct Engine<I> {
     // What is hashed again.
     scrub: Scrub,
     suspects: Suspects,
+    rests: Rests,
     survey: Survey,
     /// Folders that the last checks found in order, so that their next child need not ask again.
     good_parent: Option<SyncPath>,
@@ -238,7 +240,7 @@ impl<I: Index> Engine<I> {
         let latest_day =
             index.meta(META_LATEST_DAY).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
         let finds = if index.meta(META_SCANNED).is_some() { Found::Walked } else { Found::First };
-        let (scrub, suspects) = (Scrub::load(&index), Suspects::load(&index));
+        let (scrub, suspects, rests) = (Scrub::load(&index), Suspects::load(&index), Rests::load(&index));
         let (heard, guards, devices) = (HeardCounters::load(&index), Held::load(&index), Devices::load(&index));
         Self {
             config,
@@ -289,6 +291,7 @@ impl<I: Index> Engine<I> {
             losers: Losers::default(),
             scrub,
             suspects,
+            rests,
             survey: Survey::default(),
             good_parent: None,
             living_parent: None,
@@ -393,7 +396,8 @@ impl<I: Index> Engine<I> {
         self.survey_due(now);
         self.store_devices();
         self.store_suspects();
-        self.store_merging();
+        self.store_rests();
+        self.store_merging(now);
         self.store_heard(now);
         // Before the changes that they speak of.
         self.store_held();
@@ -561,7 +565,7 @@ impl<I: Index> Engine<I> {
             held_reverts,
             held_uncovered: self.uncovered.paths,
             devices: self.device_statuses(),
-            problems: self.suspected().chain(problems).take(STATUS_PROBLEMS).collect(),
+            problems: self.suspected().chain(self.torn()).chain(problems).take(STATUS_PROBLEMS).collect(),
             transfers: self.transfers(),
             queued_files,
             queued_bytes,

@@ -161,7 +161,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         let found = unseen.map_or(self.live(), |unseen| unseen.found);
-        let heard = unseen.map(|_| Heard { hint: Hint::Changed, restless: false });
+        let heard = unseen.map(|_| Heard { hint: Hint::Changed, first: self.last_event, restless: false });
         self.rechecks.under_way += 1;
         self.look(path, known, Looking { heard, rehash: true, early: !self.scan.is_walked(), ..Looking::of(found) });
     }

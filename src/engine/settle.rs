@@ -27,7 +27,9 @@ struct Noisy {
 #[derive(Debug, Clone, Copy)]
 pub struct Heard {
     pub hint: Hint,
-    /// It has not rested: more noise during the look says nothing against what the look saw.
+    /// When its noise began, of which no look came.
+    pub first: u64,
+    /// It has not rested for long: more noise during the look says nothing against what the look saw.
     pub restless: bool,
 }
 
@@ -73,10 +75,17 @@ impl Settle {
             && let Some((at, path)) = self.due.pop_first()
             && let Some(noisy) = self.noisy.remove(&path)
         {
-            let restless = noisy.hint == Hint::Changed && at >= noisy.first + RESTLESS_NS;
-            out.push((path, Heard { hint: noisy.hint, restless }));
+            let Noisy { first, hint, .. } = noisy;
+            out.push((path, Heard { hint, first, restless: at >= first + RESTLESS_NS }));
         }
         out
+    }
+
+    /// A look came to nothing for the noise that there was in it: what is heard since goes on from what led to that look.
+    pub fn goes_on(&mut self, path: &SyncPath, since: u64) {
+        if let Some(noisy) = self.noisy.get_mut(path) {
+            noisy.first = noisy.first.min(since);
+        }
     }
 
     pub fn is_noisy(&self, path: &SyncPath) -> bool {

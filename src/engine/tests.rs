@@ -7,6 +7,7 @@ use super::merge::nothing;
 use super::*;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, Version};
 use crate::wire::message::Message;
+use rstest::rstest;
 
 const WALL: u64 = 1_700_000_000 * SECOND;
 const LINK: LinkId = LinkId(1);
@@ -132,6 +133,21 @@ fn what_an_install_left_before_a_crash_is_no_edit_though_news_came_back_to_what_
     looked(&mut engine, 3, "f", seen(&installing, 2));
     let row = engine.index().get(&path("f")).unwrap();
     assert_eq!((row.winner, row.disk.unwrap().entry, row.installing), (newer, installing, None));
+}
+
+#[test]
+fn what_was_to_be_deleted_and_came_back_is_the_user_s_own_to_delete_later() {
+    let old = entry("old", 1, 0o644);
+    let deletion = Entry { kind: Kind::Deleted { at: 2 }, ..entry("", 2, 0) };
+    let mut engine =
+        engine(&[("f", row(&deletion, &old)), ("g", row(&old, &old)), ("h", row(&old, &old))], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    let back = Entry { mtime: old.mtime, ..entry("old", 3, 0o644) };
+    hear(&mut engine, 1, "f", &back);
+    let found = ["f", "g", "h"].map(|name| (path(name), stat(&old, 1))).to_vec();
+    engine.handle(at(2), Event::Listed { walk: WalkId(1), found });
+    let row = engine.index().get(&path("f")).unwrap();
+    assert_eq!((row.winner, row.installing), (back, None));
 }
 
 #[test]
@@ -267,14 +283,23 @@ fn a_second_hash_before_the_first_walk_concludes_nothing_from_a_missing_file() {
 }
 
 /// Syncthing and others wait for quiet that never comes; here the disk is slow as well, so that every look has noise in it.
-#[test]
-fn a_file_that_never_rests_is_taken_though_each_look_at_it_takes_longer_than_it_rests() {
+#[rstest]
+#[case::kept_open(40, Hint::Changed)]
+#[case::with_pauses_that_are_quiet(150, Hint::Changed)]
+#[case::closed_each_time(120, Hint::Closed)]
+fn a_file_that_never_rests_is_taken_though_each_look_at_it_takes_longer_than_it_rests(
+    #[case] every_ms: u64,
+    #[case] hint: Hint,
+) {
     let mut engine = engine(&[], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     let (mut under_way, mut taken) = (None, Vec::new());
-    for ms in (0..10_000).step_by(40) {
+    for ms in (0..12_000).step_by(10) {
         let now = at(ms * 1_000_000);
-        let mut actions = engine.handle(now, Event::Hint { path: path("f"), hint: Hint::Changed });
+        let mut actions = engine.handle(now, Event::Tick);
+        if ms % every_ms == 0 {
+            actions.extend(engine.handle(now, Event::Hint { path: path("f"), hint }));
+        }
         if let Some((since, stamp)) = under_way
             && ms - since >= 300
         {
@@ -290,5 +315,5 @@ fn a_file_that_never_rests_is_taken_though_each_look_at_it_takes_longer_than_it_
         }
     }
     taken.dedup();
-    assert!(taken.len() >= 3, "in 10 s it was taken {} times", taken.len());
+    assert!(taken.len() >= 3, "in 12 s it was taken {} times", taken.len());
 }

@@ -4,16 +4,22 @@
 //! before that is known, and the others have it: it is fetched from them, and what was found goes to history like
 //! anything that is replaced. Deliberately not here: how the shell knows of a cut.
 
+use super::action::{Action, Report};
 use super::event::{Now, Stat};
 use super::index::{Index, Row};
 use super::merge::{self, Found};
 use super::{Engine, Trust};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
+use std::collections::BTreeMap;
 
 /// What reaches the disk of a file does so in blocks of at least this many bytes.
 const BLOCK_BYTES: u64 = 512;
 /// Larger files are not compared with zeros: hashing those would take too long.
 const ZEROS_BYTES: u64 = 64 << 20;
+/// For the next start: what cuts left of files.
+const META_RESTS: &str = "torn";
+/// So many of them (P9).
+const RESTS_CAP: usize = 4096;
 
 /// The time in which what was written may have been lost (ns since 1970, both included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +76,7 @@ impl<I: Index> Engine<I> {
             return false;
         }
         let sizes = (kind_size(kind), known.file().map_or(0, |(_, size)| size));
-        // Of the version that it is left of: it is no conflict when it is replaced, and what a user makes of it comes after.
+        // Of the version that it is left of: what a user makes of it comes after that.
         let torn = Entry { kind: kind.clone(), mode: stat.mode, mtime: stat.mtime, version: known.version };
         let then = if row.winner.is_live() {
             "its last whole version is fetched from a machine that has it"
@@ -81,29 +87,91 @@ impl<I: Index> Engine<I> {
             "'{path}' was being written when the power went, and holds {} bytes in place of {}; {then}",
             sizes.0, sizes.1
         );
+        self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
+        self.rests.add(path, kind);
         self.store(now, path, &Row { disk: Some(merge::on_disk(torn, Some(*stat))), ..row });
-        self.problem(path, text);
         true
+    }
+
+    /// A row is written: perhaps a user, or an install, has put something else there.
+    pub(super) fn review_rest(&mut self, path: &SyncPath, row: &Row) {
+        let Some(rest) = self.rests.by_path.get(path) else { return };
+        let content = row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content);
+        if content != Some(rest.content) || row.is_settled() {
+            self.rests.by_path.remove(path);
+            self.rests.dirty = true;
+            self.out.push(Action::Report(Report::Solved { path: Some(path.clone()) }));
+        }
     }
 
     /// Every linked machine was asked for it, time and again, and has not got it. What the cut left is not told instead: the
     /// others may hold an older version that is worth more. A person decides.
     pub(super) fn nobody_has(&mut self, path: &SyncPath) {
         let is_stuck = self.wants.get(path).is_some_and(|want| want.stuck);
-        if is_stuck && self.index.get(path).is_some_and(|row| is_rest(&row)) {
-            let text = format!(
-                "'{path}' was being written when the power went, and no linked machine has its last whole version; write it \
-                 again or delete it, or link the machine that has it"
-            );
-            self.problem(path, text);
+        let Some(rest) = self.rests.by_path.get_mut(path).filter(|rest| is_stuck && !rest.nobody_has) else { return };
+        rest.nobody_has = true;
+        let text = format!("'{path}' {}", rest.text());
+        self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
+    }
+
+    /// Once a group of events.
+    pub(super) fn store_rests(&mut self) {
+        if std::mem::take(&mut self.rests.dirty) {
+            let list: Vec<_> = self.rests.by_path.iter().map(|(path, rest)| (path, rest.content)).collect();
+            self.index.set_meta(META_RESTS, &postcard::to_stdvec(&list).expect("writing to memory does not fail"));
+        }
+    }
+
+    /// For the status: each with what to do.
+    pub(super) fn torn(&self) -> impl Iterator<Item = (SyncPath, String)> {
+        self.rests.by_path.iter().map(|(path, rest)| (path.clone(), rest.text().to_owned()))
+    }
+}
+
+/// What cuts left of files, and nobody has replaced yet.
+#[derive(Default)]
+pub(super) struct Rests {
+    by_path: BTreeMap<SyncPath, Rest>,
+    dirty: bool,
+}
+
+struct Rest {
+    content: ContentId,
+    nobody_has: bool,
+}
+
+impl Rest {
+    fn text(&self) -> &'static str {
+        if self.nobody_has {
+            "was being written when the power went, and no linked machine has its last whole version; write it again or delete it, \
+             or link the machine that has it"
+        } else {
+            "was being written when the power went, and is not whole; its last whole version is fetched from a machine that has it"
         }
     }
 }
 
-/// Whether the disk holds what a cut left of the winner.
-pub(super) fn is_rest(row: &Row) -> bool {
-    let is_of_winner = |entry: &Entry| entry.version == row.winner.version && entry.kind != row.winner.kind;
-    row.disk.as_ref().is_some_and(|disk| is_of_winner(&disk.entry))
+impl Rests {
+    pub fn load(index: &impl Index) -> Self {
+        let stored: Vec<(SyncPath, ContentId)> =
+            index.meta(META_RESTS).and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+        let rest = |(path, content)| (path, Rest { content, nobody_has: false });
+        Self { by_path: stored.into_iter().map(rest).collect(), dirty: false }
+    }
+
+    /// Whether what is on disk there is all that a cut left of a file: no version of anyone's.
+    pub fn contains(&self, path: &SyncPath) -> bool {
+        self.by_path.contains_key(path)
+    }
+
+    fn add(&mut self, path: &SyncPath, kind: &Kind) {
+        if let Kind::File { content, .. } = kind
+            && self.by_path.len() < RESTS_CAP
+        {
+            self.by_path.insert(path.clone(), Rest { content: *content, nobody_has: false });
+            self.dirty = true;
+        }
+    }
 }
 
 fn kind_size(kind: &Kind) -> u64 {
@@ -182,7 +250,7 @@ mod tests {
             let row = engine.index.get(&path).unwrap();
             assert_eq!(row.winner == winner, is_torn, "{case}");
             assert_eq!(row.is_settled(), !is_torn, "{case}");
-            assert_eq!(engine.problems.contains_key(&path), is_torn, "{case}");
+            assert_eq!(engine.rests.contains(&path), is_torn, "{case}");
         }
     }
 
@@ -280,7 +348,7 @@ mod tests {
             }
         }
         assert!((4..20).contains(&asked), "it was asked for {asked} times");
-        assert!(engine.problems[&path].contains("no linked machine has its last whole version"));
+        assert!(engine.torn().any(|(_, text)| text.contains("no linked machine has its last whole version")));
         assert!(!engine.index.get(&path).unwrap().is_settled());
     }
 
@@ -294,5 +362,39 @@ mod tests {
         engine.observe(NOW, &path, touched, Found::Live);
         let row = engine.index.get(&path).unwrap();
         assert_eq!((row.winner, row.disk.unwrap().entry.mode), (winner, Mode(0o600)));
+    }
+
+    #[test]
+    fn the_same_bytes_written_again_are_an_edit() {
+        let (mut engine, path) = engine(Some(CUT));
+        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        engine.observe(NOW, &path, file(0, 999), Found::Live);
+        let row = engine.index.get(&path).unwrap();
+        assert!(row.is_settled() && row.winner.file().is_some_and(|(_, size)| size == 0), "{row:?}");
+        assert!(!engine.rests.contains(&path));
+    }
+
+    #[test]
+    fn a_rest_stays_one_whatever_wins_meanwhile_and_over_a_restart() {
+        let (mut engine, path) = engine(Some(CUT));
+        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        let known = engine.index.get(&path).unwrap().winner;
+        let other = DeviceId([2; 32]);
+        let version = Version {
+            stamp: known.version.stamp + 5,
+            author: other,
+            seen: crate::model::Seen::default().with(other, 1),
+        };
+        engine.take_in(
+            NOW,
+            &path,
+            Entry { kind: Kind::File { size: 9, content: ContentId::of(b"of others") }, version, ..known },
+        );
+        engine.handle(NOW, Event::Tick);
+        let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::KeepBoth };
+        let again = Engine::new(config, engine.index);
+        let row = again.index.get(&path).unwrap();
+        assert!(again.rests.contains(&path) && !again.has_loser(&path, &row));
+        assert_eq!(again.torn().count(), 1);
     }
 }

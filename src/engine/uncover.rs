@@ -9,7 +9,6 @@ use super::action::{Action, Report};
 use super::event::Now;
 use super::ignore::{IGNORE_FILE_BYTES, Ignore};
 use super::index::{Index, Row};
-use super::torn::is_rest;
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, Entry, SyncPath};
 
@@ -56,7 +55,7 @@ impl<I: Index> Engine<I> {
             Some((content, _)) => content == ContentId::of(&self.uncovered.text),
             None => self.uncovered.text.is_empty(),
         };
-        !is_rest(&row) && (self.cut.is_none() || is_winner)
+        !self.rests.contains(&path) && (self.cut.is_none() || is_winner)
     }
 
     /// What the last run went by.

@@ -108,6 +108,10 @@ impl<I: Index> Engine<I> {
             {
                 self.keep_base(&path, entry, known);
             }
+            if known == Some(stat) && self.cut_off.remove(&path) {
+                // It is as it was before whatever was cut off.
+                self.nothing_was_cut_off(now, &path);
+            }
             if self.is_busy(&path) {
                 if known != Some(stat) {
                     // If the install comes to nothing, this is not forgotten.

@@ -196,9 +196,14 @@ impl Looks {
 
     fn tell_few(&self, fresh: Vec<Fresh>, syncer: &Syncer, folders: &mut LastFolder, buffer: &mut Vec<u8>) {
         for mut found in fresh {
+            if let Err(e) = self.open(folders, &mut found) {
+                self.tell_result(found.path, Err(e));
+                continue;
+            }
             let is_large = found.facts.as_ref().is_some_and(|facts| facts.stat.size >= LARGE_BYTES);
             let observed = if is_large {
-                let mut twin = Fresh { path: found.path.clone(), file: None, ..found };
+                let file = found.file.as_ref().and_then(|file| file.try_clone().ok());
+                let mut twin = Fresh { path: found.path.clone(), file, ..found };
                 let durable = || syncer.during(|| self.make_durable(syncer, &mut LastFolder::default(), &mut twin));
                 let (durable, observed) = beside(durable, || self.observe(folders, &mut found, buffer));
                 durable.and(observed)
@@ -213,6 +218,14 @@ impl Looks {
             };
             self.tell_result(found.path, observed);
         }
+    }
+
+    /// What is hashed is what is made durable, whatever has its name by then.
+    fn open(&self, folders: &mut LastFolder, found: &mut Fresh) -> rustix::io::Result<()> {
+        if found.facts.as_ref().is_some_and(|facts| facts.stat.kind == StatKind::File) {
+            found.file = Some(beneath::reopen(folders.of(self.root.dir(), &found.path)?, found.path.name())?);
+        }
+        Ok(())
     }
 
     fn tell_many(&self, mut fresh: Vec<Fresh>, syncer: &Syncer, folders: &mut LastFolder, buffer: &mut Vec<u8>) {
@@ -261,15 +274,18 @@ impl Looks {
     fn make_durable(&self, syncer: &Syncer, folders: &mut LastFolder, found: &mut Fresh) -> rustix::io::Result<()> {
         match found.facts {
             Some(facts) if facts.stat.kind == StatKind::File => {
-                let file = beneath::reopen(folders.of(self.root.dir(), &found.path)?, found.path.name())?;
+                let file = match found.file.take() {
+                    Some(file) => file,
+                    None => beneath::reopen(folders.of(self.root.dir(), &found.path)?, found.path.name())?,
+                };
                 // What is no file any more may have no `fsync`; reading it will show that.
-                if let Err(e) = fail::at(Point::LookFsync).and_then(|()| rustix::fs::fsync(&file))
-                    && beneath::facts(&file)?.place() == facts.place()
-                {
-                    self.note_unsound(&found.path, facts.stat);
-                    return Err(e);
+                if let Err(e) = fail::at(Point::LookFsync).and_then(|()| rustix::fs::fsync(&file)) {
+                    let now = beneath::facts(&file)?;
+                    self.note_unsound(&found.path, now.stat);
+                    if now.place() == facts.place() {
+                        return Err(e);
+                    }
                 }
-                found.file = Some(file);
             }
             // The inode's own, not its parent's; a link cannot be opened for `fsync`.
             Some(facts) if found.known.is_some_and(|known| is_changed_in_place(&known, &facts.stat)) => {
@@ -342,15 +358,19 @@ impl Looks {
         stat: Stat,
         buffer: &mut Vec<u8>,
     ) -> rustix::io::Result<Observed> {
-        let mut file = match found.file.take() {
+        let mut opened;
+        let file = match &mut found.file {
             Some(file) => file,
-            None => beneath::reopen(parent, found.path.name())?,
+            None => {
+                opened = beneath::reopen(parent, found.path.name())?;
+                &mut opened
+            }
         };
         fail::at(Point::LookRead)?;
-        let Some(content) = self.read_and_hash(&mut file, stat.size, buffer).map_err(|e| errno(&e))? else {
+        let Some(content) = self.read_and_hash(file, stat.size, buffer).map_err(|e| errno(&e))? else {
             return Ok(Observed::Unstable);
         };
-        if beneath::facts(&file)?.stat != stat {
+        if beneath::facts(&*file)?.stat != stat {
             return Ok(Observed::Unstable);
         }
         let wants_body = found.body && stat.size <= SMALL_FILE_BYTES;

@@ -95,12 +95,12 @@ pub fn watch(waits: &Arc<Waits>, disk: String) -> std::io::Result<()> {
         while let Some(waits) = waits.upgrade() {
             match said.next(waits.stalled()) {
                 Some(Word::Stalled(waited)) => tracing::warn!(
-                    "the disk with '{disk}' has not answered for {} s; what it is to make durable waits, and goes on by itself: the \
-                     kernel's log (dmesg) may say why",
+                    "the disk with '{disk}' was told to make something durable {} s ago and has not answered; it has much to write, or \
+                     hangs (dmesg may say why): what waits for it goes on by itself",
                     waited.as_secs()
                 ),
                 Some(Word::Answers(waited)) => {
-                    tracing::info!("the disk with '{disk}' answers again, after more than {} s", waited.as_secs());
+                    tracing::info!("the disk with '{disk}' has answered, after more than {} s", waited.as_secs());
                 }
                 None => {}
             }

@@ -179,10 +179,10 @@ fn a_disk_that_does_not_answer_is_named_until_it_does() {
     wait_linked(&[&a, &b]);
     write(b.at("f"), "bytes");
     let has_said = |words: &[&str]| find_line(&a.log(), words).map(drop).ok_or("not yet".to_owned());
-    eventually("it is said", PATIENCE, || has_said(&["the disk", "has not answered for 3"]));
+    eventually("it is said", PATIENCE, || has_said(&["the disk", "durable 3", "has not answered"]));
     let status = a.json(&["status"]).expect("it answers");
     assert!(status["disk_stalled_s"].as_u64().is_some_and(|seconds| seconds >= 30), "{status}");
-    eventually("it is over", PATIENCE, || has_said(&["the disk", "answers again"]));
+    eventually("it is over", PATIENCE, || has_said(&["the disk", "has answered, after more than"]));
     converge(&[&a, &b]);
     let status = a.json(&["status"]).expect("it answers");
     assert!(status["disk_stalled_s"].is_null(), "{status}");

@@ -201,6 +201,22 @@ fn a_merge_that_a_crash_came_before_is_made_after_the_next_walk() {
     assert_eq!(asks_again(index, OnConflict::Merge, Trust::Restored), []);
 }
 
+/// Whoever knew the loser and took a line out of it meant that.
+#[test]
+fn what_was_made_on_top_of_the_loser_is_not_merged_with_it() {
+    let mut engine = engine(OnConflict::Merge);
+    let ours = engine.index.get(&path("f")).unwrap().winner;
+    asked(&mut engine);
+    let version = ours.version.clone();
+    let version = Version { stamp: AFTER + 9, author: peer(), seen: version.seen.with(peer(), AFTER + 9) };
+    let on_top = Entry { version, ..theirs(file("less"), AFTER + 9) };
+    let jobs = installs(&hear(&mut engine, &on_top, "less"));
+    engine.handle(later(), Event::Merged { path: path("f"), merge: Merge::Moved });
+    let actions = end(&mut engine, jobs[0].id, done(Some(stat("less", 5)), Some("kept2")));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Merge { .. })), "{actions:?}");
+    assert!(engine.losers.merging.is_empty());
+}
+
 #[test]
 fn a_merge_that_was_made_is_not_made_again_by_the_next_start() {
     let mut engine = engine(OnConflict::Merge);

@@ -359,12 +359,11 @@ impl Looks {
         buffer: &mut Vec<u8>,
     ) -> rustix::io::Result<Observed> {
         let mut opened;
-        let file = match &mut found.file {
-            Some(file) => file,
-            None => {
-                opened = beneath::reopen(parent, found.path.name())?;
-                &mut opened
-            }
+        let file = if let Some(file) = &mut found.file {
+            file
+        } else {
+            opened = beneath::reopen(parent, found.path.name())?;
+            &mut opened
         };
         fail::at(Point::LookRead)?;
         let Some(content) = self.read_and_hash(file, stat.size, buffer).map_err(|e| errno(&e))? else {

@@ -178,7 +178,9 @@ fn a_conflict_is_listed_until_someone_decides_also_after_a_restart() {
     assert!(diff.contains("\n-ours \\x1b[31m\n+theirs\n") && diff.contains("\n one\n"), "{diff}");
     let refused = a.cli(&["conflicts", "keep", "f", "mine"]);
     assert!(!refused.status.success() && text_of(&refused).contains("ours, theirs"), "{}", text_of(&refused));
-    let version = list[1]["loser"]["version"].as_str().expect("text");
+    // They stand in the order in which they came.
+    let of_g = list.iter().find(|conflict| conflict["path"] == "g").expect("it is listed");
+    let version = of_g["loser"]["version"].as_str().expect("text");
     for (name, choice) in [("f", "ours"), ("g", version), ("h", "theirs")] {
         let out = a.cli(&["conflicts", "keep", name, choice]);
         assert!(out.status.success(), "{}", text_of(&out));

@@ -396,7 +396,6 @@ impl<I: Index> Engine<I> {
         self.survey_due(now);
         self.store_devices();
         self.store_suspects();
-        self.store_rests();
         self.store_merging(now);
         self.store_heard(now);
         // Before the changes that they speak of.

@@ -89,6 +89,7 @@ impl<I: Index> Engine<I> {
         );
         self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
         self.rests.add(path, kind);
+        self.store_rests();
         self.store(now, path, &Row { disk: Some(merge::on_disk(torn, Some(*stat))), ..row });
         true
     }
@@ -99,7 +100,7 @@ impl<I: Index> Engine<I> {
         let content = row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content);
         if content != Some(rest.content) || row.is_settled() {
             self.rests.by_path.remove(path);
-            self.rests.dirty = true;
+            self.store_rests();
             self.out.push(Action::Report(Report::Solved { path: Some(path.clone()) }));
         }
     }
@@ -114,17 +115,16 @@ impl<I: Index> Engine<I> {
         self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
     }
 
-    /// Once a group of events.
-    pub(super) fn store_rests(&mut self) {
-        if std::mem::take(&mut self.rests.dirty) {
-            let list: Vec<_> = self.rests.by_path.iter().map(|(path, rest)| (path, rest.content)).collect();
-            self.index.set_meta(META_RESTS, &postcard::to_stdvec(&list).expect("writing to memory does not fail"));
-        }
+    /// With the row that changed: they are few.
+    fn store_rests(&mut self) {
+        let list: Vec<_> = self.rests.by_path.iter().map(|(path, rest)| (path, rest.content)).collect();
+        self.index.set_meta(META_RESTS, &postcard::to_stdvec(&list).expect("writing to memory does not fail"));
     }
 
-    /// For the status: each with what to do.
+    /// For the status: each with what to do. What patterns cover is nobody's concern.
     pub(super) fn torn(&self) -> impl Iterator<Item = (SyncPath, String)> {
-        self.rests.by_path.iter().map(|(path, rest)| (path.clone(), rest.text().to_owned()))
+        let synced = self.rests.by_path.iter().filter(|(path, _)| !self.covers(path, false));
+        synced.map(|(path, rest)| (path.clone(), rest.text().to_owned()))
     }
 }
 
@@ -132,7 +132,6 @@ impl<I: Index> Engine<I> {
 #[derive(Default)]
 pub(super) struct Rests {
     by_path: BTreeMap<SyncPath, Rest>,
-    dirty: bool,
 }
 
 struct Rest {
@@ -156,7 +155,7 @@ impl Rests {
         let stored: Vec<(SyncPath, ContentId)> =
             index.meta(META_RESTS).and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
         let rest = |(path, content)| (path, Rest { content, nobody_has: false });
-        Self { by_path: stored.into_iter().map(rest).collect(), dirty: false }
+        Self { by_path: stored.into_iter().map(rest).collect() }
     }
 
     /// Whether what is on disk there is all that a cut left of a file: no version of anyone's.
@@ -169,7 +168,6 @@ impl Rests {
             && self.by_path.len() < RESTS_CAP
         {
             self.by_path.insert(path.clone(), Rest { content: *content, nobody_has: false });
-            self.dirty = true;
         }
     }
 }

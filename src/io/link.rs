@@ -4,6 +4,7 @@
 //! order and none comes after it. Parts of contents have a room of their own (`link/parts.rs`). Deliberately not here: who is dialled, and which of two links stays (`net`).
 
 mod parts;
+mod sent;
 
 mod delta;
 
@@ -19,6 +20,7 @@ use crate::model::{Chunks, ContentId, DeviceId, SyncPath, text};
 use crate::wire::frame::{self, FrameError, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet};
 use crate::wire::packet::{Ending, Part};
 use bytes::Bytes;
+use sent::{Sent, SentLog};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
@@ -151,6 +153,7 @@ pub struct Link {
     /// The reader met the end of what the peer sends.
     read_to_end: Notify,
     served: parts::ServedParts,
+    sent: SentLog,
     world: Arc<World>,
 }
 
@@ -217,6 +220,7 @@ impl Link {
             gate,
             read_to_end,
             served: parts::ServedParts::default(),
+            sent: SentLog::default(),
             world,
         };
         (Arc::new(link), Ends { stream, lanes, wanted: wanted_out, close: close_out })
@@ -304,6 +308,7 @@ impl Link {
             serving.cancel();
         }
         self.served.say_all(&self.name);
+        self.sent.say_all(&self.name);
         self.world.events.send(Event::LinkDown { link: self.id });
     }
 
@@ -348,6 +353,7 @@ impl Link {
             let at = self.start.elapsed().as_micros() as u64;
             self.outbox.packet(&Packet::Ping { at });
             self.served.say_idle(&self.name);
+            self.sent.say_idle(&self.name);
             tokio::time::sleep(times.ping.min(times.silence.saturating_sub(self.meter.silent_for()))).await;
             if self.meter.silent_for() >= times.silence {
                 return Closing::Silence(times.silence);
@@ -581,9 +587,10 @@ impl Link {
             wire_bytes += frame.len();
             self.outbox.pieces.blocking_send(frame).is_ok()
         });
-        let (path, size, ms) = (&file.path, file.size, start.elapsed().as_millis());
+        let path = &file.path;
         if how == Ending::Whole {
-            tracing::info!("sent '{path}' to {}: {size} bytes, {wire_bytes} on the wire, {ms} ms", self.name);
+            let wire_bytes = wire_bytes as u64;
+            self.sent.note(&self.name, &Sent { path, size: file.size, wire_bytes, took: start.elapsed() });
         } else {
             tracing::debug!("'{path}' was not sent whole to {}: {how:?}, {wire_bytes} on the wire", self.name);
         }

@@ -3,6 +3,7 @@
 //! Of a peer's signatures, one at a time is taken in, exactly as long as the base's size says (P9). Deliberately not here: what is
 //! in a delta (`io/delta`).
 
+use super::sent::Sent;
 use super::{Closing, Link};
 use crate::engine::{Event, FetchError, FetchId, ServedFile};
 use crate::io::delta::{self, Asked, Wanted};
@@ -118,12 +119,11 @@ impl Link {
         };
         let mut ask = || self.ask_signature(stream, asked.base_size, serving);
         let how = deltas.serve(asked, &self.name, &mut ask, &mut send);
-        let (path, size, ms) = (&asked.file.path, asked.file.size, start.elapsed().as_millis());
+        let path = &asked.file.path;
         if how == Ending::Whole {
-            tracing::info!(
-                "sent '{path}' to {}: {size} bytes as a delta, {wire_bytes} on the wire, {ms} ms",
-                self.name
-            );
+            let wire_bytes = wire_bytes as u64;
+            let sent = Sent { path, size: asked.file.size, wire_bytes, took: start.elapsed() };
+            sent.say(&self.name, " as a delta");
         } else {
             tracing::debug!("'{path}' was not sent as a delta to {}: {how:?}, {wire_bytes} on the wire", self.name);
         }

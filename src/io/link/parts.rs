@@ -5,10 +5,12 @@
 //! asked of whom, and which contents may be served (the engine decides).
 
 use super::Link;
+use super::sent::Sent;
 use crate::engine::{Event, FetchError, FetchId, LinkId, RangeId, ServedFile, Trouble};
 use crate::io::partial::{Partial, Verdict};
 use crate::io::rate::Rate;
 use crate::io::transfer::{self, Fetching, Part as Came, Serving, Span, Squeezer};
+use crate::io::words;
 use crate::model::chunks::ChunkHasher;
 use crate::model::{ChunkHash, Chunks, ContentId, SyncPath};
 use crate::wire::frame::{self, Packet};
@@ -431,11 +433,11 @@ impl ServedParts {
 impl Account {
     fn say(&self, to: &str) {
         let Self { path, size, sent, wire_bytes, .. } = self;
-        let ms = (self.last - self.began).as_millis();
+        let whole = Sent { path, size: *sent, wire_bytes: *wire_bytes, took: self.last - self.began };
         if sent == size {
-            tracing::info!("sent '{path}' to {to}: {size} bytes, {wire_bytes} on the wire, {ms} ms");
+            whole.say(to, "");
         } else if *sent > 0 {
-            tracing::info!("sent '{path}' to {to}: {sent} of {size} bytes, {wire_bytes} on the wire, {ms} ms");
+            whole.say(to, format_args!(", a part of its {}", words::bytes(*size)));
         }
     }
 }

@@ -340,7 +340,7 @@ fn a_large_content_arrives_verified() {
     });
     assert!(asker.memory.staged.lock().unwrap()[&staged] == bytes);
     assert!(wire_bytes > size && wire_bytes < size + size / 100);
-    logged(&["sent 'big' to asker: 20971520 bytes"]);
+    logged(&["sent 'big' to asker (20.0 MiB, "]);
 }
 
 #[test]

@@ -37,8 +37,16 @@ const BOTH: &str = "seeds_in_which_both_sides_of_a_conflict_are_kept";
 const MERGED: &str = "seeds_in_which_conflicts_are_merged";
 const THREADS: usize = 2;
 
-/// The promise that a seed breaks, if any, and the hash of its trace.
-fn run(seed: u64, on_conflict: OnConflict, shown: bool) -> (Option<String>, String) {
+/// What became of a seed.
+struct Ran {
+    /// The promise that it breaks, if any.
+    broken: Option<String>,
+    trace: String,
+    /// In the simulated world.
+    took_ns: u64,
+}
+
+fn run(seed: u64, on_conflict: OnConflict, shown: bool) -> Ran {
     let mut rng = Rng::new(seed);
     let plan = Plan { on_conflict, ..Plan::random(&mut rng) };
     if shown {
@@ -49,7 +57,7 @@ fn run(seed: u64, on_conflict: OnConflict, shown: bool) -> (Option<String>, Stri
     if ran.is_err() {
         world.fail("something panicked".to_owned());
     }
-    (world.broken.take(), world.trace.hash())
+    Ran { broken: world.broken.take(), trace: world.trace.hash(), took_ns: world.now }
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -85,7 +93,7 @@ fn seeds_in_which_conflicts_are_merged() {
 fn run_all(on_conflict: OnConflict, seeds: u64) {
     if let Some(seed) = number("DIRSYNC_SEED") {
         let shown = number("DIRSYNC_TRACE") != Some(0);
-        if let (Some(what), _) = run(seed, on_conflict, shown) {
+        if let Some(what) = run(seed, on_conflict, shown).broken {
             panic!("{}", replay(seed, on_conflict, &what));
         }
         return;
@@ -93,6 +101,7 @@ fn run_all(on_conflict: OnConflict, seeds: u64) {
     let (first, count) = (number("DIRSYNC_FIRST").unwrap_or(1), number("DIRSYNC_SEEDS").unwrap_or(seeds));
     let next = AtomicU64::new(first);
     let broken = Mutex::new(Vec::new());
+    let simulated_ns = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -101,7 +110,9 @@ fn run_all(on_conflict: OnConflict, seeds: u64) {
                     if seed >= first + count {
                         break;
                     }
-                    if let (Some(what), _) = run(seed, on_conflict, false) {
+                    let ran = run(seed, on_conflict, false);
+                    simulated_ns.fetch_add(ran.took_ns, Ordering::Relaxed);
+                    if let Some(what) = ran.broken {
                         println!("{}", replay(seed, on_conflict, &what));
                         broken.lock().unwrap().push(seed);
                     }
@@ -109,6 +120,7 @@ fn run_all(on_conflict: OnConflict, seeds: u64) {
             });
         }
     });
+    println!("{count} seeds: {} simulated hours", simulated_ns.into_inner() / 3_600_000_000_000);
     let mut broken = broken.into_inner().unwrap();
     broken.sort_unstable();
     assert!(
@@ -123,6 +135,6 @@ fn run_all(on_conflict: OnConflict, seeds: u64) {
 fn the_same_seed_gives_the_same_trace() {
     for seed in [1, 7, 42, 1234] {
         let (first, second) = (run(seed, OnConflict::Newest, false), run(seed, OnConflict::Newest, false));
-        assert_eq!(first.1, second.1, "seed {seed}");
+        assert_eq!(first.trace, second.trace, "seed {seed}");
     }
 }

@@ -81,6 +81,13 @@ impl LastHour {
         self.minutes.iter().filter(|(minute, _)| (from..=to).contains(minute)).map(|(_, count)| count).sum()
     }
 
+    /// One that was lost at `wall` is back.
+    pub fn take_back(&mut self, wall: u64) {
+        if let Some((_, count)) = self.minutes.iter_mut().find(|(minute, _)| *minute == wall / MINUTE_NS) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
     fn forget(&mut self, wall: u64) {
         let (from, to) = Self::span(wall);
         self.minutes.retain(|(minute, _)| (from..=to).contains(minute));

@@ -180,6 +180,25 @@ fn half_of_the_files_may_be_deleted_while_watched_and_more_is_held() {
     assert!(machine.has_said(|report| matches!(report, Report::Held { deletions: 10, of: 200 })));
 }
 
+/// As git does, that switches a tree between two branches.
+#[test]
+fn files_that_are_deleted_and_made_again_and_again_are_not_lost() {
+    let mut machine = Machine::with_files(120);
+    for round in 0..6 {
+        machine.remove_live(0..50);
+        assert_eq!(machine.live(), 70, "round {round}");
+        for n in 0..50 {
+            machine.tell(Event::Hint { path: file(n, 0).0, hint: Hint::Closed });
+        }
+        machine.wait(SECOND);
+        machine.look(&(0..50).map(|n| file(n, 1_000_001 + round)).collect::<Vec<_>>());
+        assert_eq!(machine.live(), 120, "round {round}");
+    }
+    assert!(!machine.has_said(|report| matches!(report, Report::Held { .. })));
+    machine.remove_live(0..61);
+    assert!(machine.has_said(|report| matches!(report, Report::Held { .. })), "what stays away still counts");
+}
+
 #[test]
 fn a_confirmation_lets_deletions_go_and_tells_the_peers_that_they_are_meant() {
     let mut machine = Machine::with_files(200).linked();

@@ -304,6 +304,16 @@ impl<I: Index> Engine<I> {
     // Losses by peers.
 
     /// A winner that takes away what is on disk here is counted, unless it was confirmed.
+    /// A file is there again where one was deleted: that one was not lost. (Tools that switch a tree to and fro, such as git, delete and make
+    /// the same files again and again.)
+    pub(super) fn note_return(&mut self, old: Option<&Row>, row: &Row) {
+        if let Some(Kind::Deleted { at }) = old.map(|old| &old.winner.kind)
+            && row.winner.file().is_some()
+        {
+            self.guards.deleted.take_back(*at);
+        }
+    }
+
     pub(super) fn note_loss(&mut self, now: Now, path: &SyncPath, row: &Row) {
         let loss = loss(row).filter(|_| {
             row.winner.version.author != self.config.device && !self.guards.is_confirmed(&row.winner.version)

@@ -58,7 +58,7 @@ impl<I: Index> Engine<I> {
         let is_patterns = path.as_bytes() == IGNORE_FILE.as_bytes();
         let were_whole = !is_patterns || self.patterns_are_whole();
         self.index.put(path, row);
-        self.note_return(old.as_ref(), row);
+        self.note_return(path, row);
         self.review_suspect(path, row);
         self.review_rest(path, row);
         let become_whole = !were_whole && self.patterns_are_whole();

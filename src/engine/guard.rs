@@ -25,7 +25,7 @@ const AGAIN: u32 = 50;
 /// Below so many files nothing but the loss of every one is a disaster.
 const DISASTER_FILES: u64 = 100;
 /// Losses are counted over this long.
-const HOUR_NS: u64 = 3600 * 1_000 * MS;
+pub const HOUR_NS: u64 = 3600 * 1_000 * MS;
 const MINUTE_NS: u64 = 60 * 1_000 * MS;
 /// A peer's clock is named when it is off by more than this, and right again below half of it.
 pub const CLOCK_NS: u64 = 2_000 * MS;

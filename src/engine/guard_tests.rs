@@ -3,7 +3,7 @@
 use super::map_index::MapIndex;
 use super::*;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, Version};
-use crate::wire::message::Message;
+use crate::wire::message::{Change, Message};
 
 const WALL: u64 = 1_800_000_000 * SECOND;
 const LINK: LinkId = LinkId(1);
@@ -197,6 +197,26 @@ fn files_that_are_deleted_and_made_again_and_again_are_not_lost() {
     assert!(!machine.has_said(|report| matches!(report, Report::Held { .. })));
     machine.remove_live(0..61);
     assert!(machine.has_said(|report| matches!(report, Report::Held { .. })), "what stays away still counts");
+}
+
+/// Else a member could make room in the count for what it deletes.
+#[test]
+fn what_was_never_counted_as_lost_takes_nothing_back() {
+    let mut machine = Machine::with_files(200).linked();
+    machine.remove_live(0..90);
+    for n in 1000..1090 {
+        let name = path(&format!("of-peer-{n}"));
+        let (_, mut entry) = machine.by_peer(150, n, Some(1_000_000));
+        let version = entry.version.clone();
+        let deletion =
+            Entry { kind: Kind::Deleted { at: WALL }, version: Version { stamp: 1, ..version }, ..entry.clone() };
+        entry.version.stamp = WALL;
+        for entry in [deletion, entry] {
+            let change = Change { path: name.clone(), entry, body: None };
+            machine.hear(Message::Changes { changes: vec![change], told: Vec::new() });
+        }
+    }
+    assert_eq!(machine.engine.guards.deleted.count(machine.wall), 90);
 }
 
 #[test]

@@ -19,6 +19,8 @@ const FEW: usize = 20;
 const REST_NS: u64 = 200 * MS;
 /// Devices whose doings were confirmed that are remembered (P9).
 const CONFIRMED_CAP: usize = 1024;
+/// Deleted files that are known to be counted (P9); others stay counted if they come back.
+const COUNTED_CAP: usize = 100_000;
 
 const META_DELETED: &str = "lost.deleted";
 const META_REVERTED: &str = "lost.reverted";
@@ -60,7 +62,9 @@ pub(super) struct Held {
     last_loss: u64,
     /// So many losses, with the last hour's, were judged to be no disaster.
     cleared: u64,
-    deleted: LastHour,
+    pub(super) deleted: LastHour,
+    /// What is counted there, and when it was, by our clock. After a start it is not known: those count for their hour.
+    counted: BTreeMap<SyncPath, u64>,
     reverted: LastHour,
     confirmed: BTreeMap<DeviceId, u64>,
     /// As they are in the index.
@@ -151,12 +155,13 @@ impl<I: Index> Engine<I> {
         let files = self.files_in(&judged);
         let before = self.guards.deleted.count(now.wall);
         let of = self.index.counts().files + before;
-        let mut lost = files.len() as u64;
-        if guard::judge_losses(before + lost, of) == Verdict::Hold {
-            lost = self.gone_for_good(&files);
+        let mut gone = files;
+        if guard::judge_losses(before + gone.len() as u64, of) == Verdict::Hold {
+            gone = self.gone_for_good(&gone);
         }
+        let lost = gone.len() as u64;
         if guard::judge_losses(before + lost, of) == Verdict::Believe {
-            self.count_deleted(now, lost);
+            self.count_deleted(now, gone);
             meant.extend(judged);
             return (meant, is_confirmed);
         }
@@ -184,9 +189,9 @@ impl<I: Index> Engine<I> {
         all.filter(is_file).collect()
     }
 
-    /// How many of the files are lost: what is still here under another name is not.
-    fn gone_for_good(&self, files: &BTreeSet<SyncPath>) -> u64 {
-        let is_lost = |path: &&SyncPath| {
+    /// Those of the files that are lost: what is still here under another name is not.
+    fn gone_for_good(&self, files: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
+        let is_lost = |path: &SyncPath| {
             let row = self.index.get(path);
             let content = row.as_ref().and_then(Row::live_on_disk).and_then(|(entry, _)| entry.file());
             content.is_none_or(|(content, _)| {
@@ -194,12 +199,17 @@ impl<I: Index> Engine<I> {
                     && !self.wants.is_wanted_beside(content, path)
             })
         };
-        files.iter().filter(is_lost).count() as u64
+        files.iter().filter(|path| is_lost(path)).cloned().collect()
     }
 
-    fn count_deleted(&mut self, now: Now, files: u64) {
-        if files > 0 {
-            self.guards.deleted.note(now.wall, files);
+    fn count_deleted(&mut self, now: Now, files: BTreeSet<SyncPath>) {
+        if !files.is_empty() {
+            self.guards.deleted.note(now.wall, files.len() as u64);
+            if self.guards.counted.len() >= COUNTED_CAP {
+                self.guards.counted.retain(|_, at| now.wall < *at + guard::HOUR_NS);
+            }
+            let room = COUNTED_CAP.saturating_sub(self.guards.counted.len());
+            self.guards.counted.extend(files.into_iter().take(room).map(|path| (path, now.wall)));
         }
     }
 
@@ -304,13 +314,13 @@ impl<I: Index> Engine<I> {
     // Losses by peers.
 
     /// A winner that takes away what is on disk here is counted, unless it was confirmed.
-    /// A file is there again where one was deleted: that one was not lost. (Tools that switch a tree to and fro, such as git, delete and make
-    /// the same files again and again.)
-    pub(super) fn note_return(&mut self, old: Option<&Row>, row: &Row) {
-        if let Some(Kind::Deleted { at }) = old.map(|old| &old.winner.kind)
-            && row.winner.file().is_some()
+    /// A file is there again where one was counted as deleted: that one was not lost. (Tools that switch a tree to and fro, such as git, delete
+    /// and make the same files again and again.)
+    pub(super) fn note_return(&mut self, path: &SyncPath, row: &Row) {
+        if row.winner.file().is_some()
+            && let Some(at) = self.guards.counted.remove(path)
         {
-            self.guards.deleted.take_back(*at);
+            self.guards.deleted.take_back(at);
         }
     }
 
@@ -368,7 +378,7 @@ impl<I: Index> Engine<I> {
         };
         let mut lost = paths.len() as u64;
         if kind == Loss::Deleted && guard::judge_losses(before + lost, of) == Verdict::Hold {
-            lost = self.gone_for_good(&paths);
+            lost = self.gone_for_good(&paths).len() as u64;
         }
         if guard::judge_losses(before + lost, of) == Verdict::Believe {
             return false;
@@ -402,7 +412,7 @@ impl<I: Index> Engine<I> {
                 || self.wants.is_wanted_beside(content, path)
         });
         match loss {
-            Some(Loss::Deleted) if !here => self.count_deleted(now, 1),
+            Some(Loss::Deleted) if !here => self.count_deleted(now, BTreeSet::from([path.clone()])),
             Some(Loss::Reverted) => {
                 self.guards.reverted.note(now.wall, 1);
             }

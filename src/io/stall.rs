@@ -1,7 +1,7 @@
 //! A disk that does not answer says nothing by itself: whoever waits for it to make something durable is counted here.
 //!
 //! A hung disk looks like an idle daemon. So the log says so, and the status; nothing is given up, for what was asked may still come. May
-//! import nothing of ours but `fail` by those who wait. Deliberately not here: reading, which goes on for as long as a file is long.
+//! import nothing of ours. Deliberately not here: reading, which goes on for as long as a file is long.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

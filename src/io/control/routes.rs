@@ -99,9 +99,8 @@ pub(super) type Answer<T> = Result<Json<T>, Refusal>;
 
 async fn status(State(shared): State<Shared>) -> Answer<StatusView> {
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
-    let mut shown = StatusView::new(&shared.about, status, &shared.world.links());
-    shown.disk_stalled_s = shared.world.disk_stalled().map(|waited| waited.as_secs());
-    Ok(Json(shown))
+    let world = &shared.world;
+    Ok(Json(StatusView::new(&shared.about, status, &world.links(), world.disk_stalled())))
 }
 
 async fn peers(state: State<Shared>) -> Answer<Vec<super::view::PeerView>> {

@@ -10,6 +10,7 @@ use crate::io::index::{Conflict, JournalLine, Sides};
 use crate::model::{DeviceId, Entry, Kind, SyncPath, text};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::time::Duration;
 
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -253,7 +254,7 @@ pub struct ErrorView {
 }
 
 impl StatusView {
-    pub(super) fn new(about: &About, status: Status, links: &[LinkFacts]) -> Self {
+    pub(super) fn new(about: &About, status: Status, links: &[LinkFacts], stalled: Option<Duration>) -> Self {
         let Counts { files, directories, symlinks, deleted, bytes, pending } = status.counts;
         let notes = |list: Vec<(SyncPath, String)>| {
             list.into_iter().map(|(path, text)| PathNote { path: path.to_text(), text }).collect()
@@ -281,7 +282,7 @@ impl StatusView {
             pending,
             peers: status.peers.iter().map(|peer| PeerView::new(peer, links)).collect(),
             problems: notes(status.problems),
-            disk_stalled_s: None,
+            disk_stalled_s: stalled.map(|waited| waited.as_secs()),
             transfers: status.transfers.into_iter().map(TransferView::of).collect(),
             queued_files: status.queued_files,
             queued_bytes: status.queued_bytes,

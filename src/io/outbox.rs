@@ -149,7 +149,9 @@ impl Lanes {
     /// Writes until the last frame. Many small frames share a write; nothing waits for more to come.
     pub async fn write_to<W: AsyncWrite + Unpin>(mut self, to: &mut W, limit: &Limit) -> io::Result<()> {
         let mut gathered = Vec::with_capacity(2 * GATHER_BYTES);
-        // What is held back on purpose is slow, however fast the link is.
+        if limit.is_set() {
+            self.rate.is_limited();
+        }
         let mut gauge = (!limit.is_set()).then(|| Gauge::new(Arc::clone(&self.rate)));
         loop {
             let next = if let Some(next) = self.try_next(limit) {

@@ -543,7 +543,9 @@ mod tests {
 
     #[test]
     fn what_does_not_shrink_is_tried_rarely() {
-        let mut squeezer = Squeezer::new(Arc::default());
+        let rate = Arc::<Rate>::default();
+        rate.is_limited();
+        let mut squeezer = Squeezer::new(rate);
         let mut noise = vec![0; PIECE_BYTES];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
         let packet = |bytes: Vec<u8>| Packet::Piece { stream: 1, offset: 0, bytes: bytes.into() };

@@ -6,9 +6,7 @@ use std::path::Path;
 use crate::common::disk::{give_to, path_text, run};
 use crate::common::machine::{find_line, wait_linked};
 use crate::common::volume::{Small, Volume};
-use crate::common::{
-    Group, Machine, PATIENCE, converge, eventually, is_root, noise, pace, read, remove, write,
-};
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noise, pace, read, remove, write};
 use crate::work::{change, check, prepare};
 
 /// Points where a system call can fail, and that the usual work passes.

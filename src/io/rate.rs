@@ -161,7 +161,7 @@ mod tests {
     /// 40 MB a second.
     const SLOW: Duration = Duration::from_millis(26);
     /// 1 MB a second.
-    const SLOWEST: Duration = Duration::from_millis(1000);
+    const SLOWEST: Duration = Duration::from_secs(1);
 
     #[test]
     fn zlib_is_not_tried_until_writes_were_seen_to_wait_for_the_link() {

@@ -16,7 +16,7 @@ const SLOW_RATE: u64 = 100_000_000;
 const SWALLOWED_BYTES: u64 = 2 << 20;
 /// Writes are judged together: so many bytes, or those that waited so long, but at least so many.
 const WINDOW_BYTES: u64 = 6 << 20;
-const WINDOW_TIME: Duration = Duration::from_millis(200);
+const WINDOW_TIME: Duration = Duration::from_millis(100);
 const WINDOW_WRITES: u32 = 4;
 /// After so long without a write the socket's buffer is empty again.
 const GAP: Duration = Duration::from_millis(50);

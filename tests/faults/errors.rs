@@ -61,8 +61,15 @@ fn fail_and_recover(point: &str, error: &str, said: &str) {
     }
     assert!(a.exit_status().is_none() && a.pid() == pid, "a ended because of {rule}");
     assert!(has_said(), "the log does not say that {rule}");
-    let status = a.json(&["status"]).expect("it answers");
-    assert_eq!(status["problems"], serde_json::json!([]), "after {rule}");
+    await_no_problems(&a);
+}
+
+/// What could not be looked at is tried again 2 s later, then after longer, and is a problem until then.
+fn await_no_problems(machine: &Machine) {
+    eventually("no problem is left", PATIENCE, || {
+        let problems = &machine.json(&["status"]).expect("it answers")["problems"];
+        if *problems == serde_json::json!([]) { Ok(()) } else { Err(problems.to_string()) }
+    });
 }
 
 fn fail_everywhere(points: &[&'static str], error: &'static str, said: &'static str) {
@@ -163,8 +170,7 @@ fn a_spent_quota_stops_fetching_and_nothing_else_until_it_is_raised() {
     limit("200M");
     let tree = converge(&[&a, &b]);
     assert_eq!(tree.files(), 21);
-    let status = a.json(&["status"]).expect("it answers");
-    assert_eq!(status["problems"], serde_json::json!([]));
+    await_no_problems(&a);
     a.stop();
 }
 

@@ -150,7 +150,7 @@ impl Lanes {
     pub async fn write_to<W: AsyncWrite + Unpin>(mut self, to: &mut W, limit: &Limit) -> io::Result<()> {
         let mut gathered = Vec::with_capacity(2 * GATHER_BYTES);
         if limit.is_set() {
-            self.rate.is_limited();
+            self.rate.set_limited();
         }
         let mut gauge = (!limit.is_set()).then(|| Gauge::new(Arc::clone(&self.rate)));
         loop {

@@ -48,7 +48,7 @@ impl Rate {
     }
 
     /// For ever: what is held back on purpose is slow, however fast the link is.
-    pub fn is_limited(&self) {
+    pub fn set_limited(&self) {
         self.slow_until.store(u64::MAX, Relaxed);
     }
 }
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn what_is_held_back_on_purpose_is_slow() {
         let rate = Rate::default();
-        rate.is_limited();
+        rate.set_limited();
         assert_eq!(rate.squeeze(), Squeeze::Try);
     }
 }

@@ -278,7 +278,8 @@ impl<I: Index> Engine<I> {
                     self.act(Action::Discard(staged));
                     return self.merge_ended(path, &theirs);
                 }
-                let stamp = now.wall.max(loser.version.stamp + 1).max(theirs.version.stamp + 1);
+                // Of the age of what it was made of, not of now: an edit or a deletion that beats those beats it.
+                let stamp = loser.version.stamp.max(theirs.version.stamp) + 1;
                 let mut entry = self.mint(kind, theirs.mode, FileTime::of(now.wall), stamp, Some(&theirs));
                 entry.version.seen = entry.version.seen.join(&loser.version.seen);
                 // As with a copy: news only once it is here, and after a crash no local edit (P5).

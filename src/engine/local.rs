@@ -6,6 +6,7 @@ use super::index::{Index, Row};
 use super::merge::{self, Found, Local};
 use super::settle::Heard;
 use super::{Engine, Looking, SECOND, Unseen};
+use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
 use crate::wire::message::Change;
 use bytes::Bytes;
@@ -266,7 +267,7 @@ impl<I: Index> Engine<I> {
                     let disk = Some(merge::on_disk(Entry { mode, mtime, ..base }, Some(stat)));
                     return self.store(now, path, &Row { disk, ..row });
                 }
-                let stamp = base.version.stamp + 1;
+                let stamp = base.version.stamp + STAMP_STEP;
                 let entry = self.mint(kind, mode, mtime, stamp, Some(&base));
                 self.changed_here(now, path, entry, Some(stat), None);
             }
@@ -279,7 +280,7 @@ impl<I: Index> Engine<I> {
                 }
                 if self.is_hollow(&kind, &stat) {
                     // Of a new file, the cut left a shell: it beats nothing that was made elsewhere (P5).
-                    stamp = base.as_ref().map_or(0, |base| base.version.stamp + 1);
+                    stamp = base.as_ref().map_or(0, |base| base.version.stamp + STAMP_STEP);
                 }
                 let entry = self.mint(kind, mode, mtime, stamp, base.as_ref());
                 self.found_as(path, found);
@@ -414,7 +415,7 @@ impl<I: Index> Engine<I> {
         if self.was_deleted_anyway(now, path) {
             return;
         }
-        let stamp = base.version.stamp + 1;
+        let stamp = base.version.stamp + STAMP_STEP;
         let entry = self.mint(Kind::Deleted { at: now.wall }, Mode::NONE, FileTime::default(), stamp, Some(&base));
         self.changed_here(now, path, entry, None, None);
     }
@@ -423,7 +424,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn mint(&mut self, kind: Kind, mode: Mode, mtime: FileTime, stamp: u64, base: Option<&Entry>) -> Entry {
         self.use_counter(self.counter + 1);
         let seen = base.map(|base| base.version.seen.clone()).unwrap_or_default();
-        let stamp = stamp.min(crate::model::version::STAMP_LIMIT - 1);
+        let stamp = stamp.min(STAMP_LIMIT - 1);
         let version = Version { stamp, author: self.config.device, seen: seen.with(self.config.device, self.counter) };
         Entry { kind, mode, mtime, version }
     }

@@ -3,6 +3,7 @@
 use super::event::Stat;
 use super::index::{OnDisk, Row};
 use crate::model::entry::{Entry, FileTime, Kind, Mode};
+use crate::model::version::STAMP_STEP;
 use crate::model::{DeviceId, Seen, SyncPath, Version, text};
 
 /// What hearing of an entry does to a path's winner.
@@ -98,7 +99,7 @@ pub enum Found {
 
 /// The stamp of new contents (nanoseconds since 1970); see `Version` in section 2 of the design.
 pub fn stamp(found: Found, now: u64, stat: &Stat, base: Option<&Entry>) -> u64 {
-    let after_base = base.map_or(0, |base| base.version.stamp + 1);
+    let after_base = base.map_or(0, |base| base.version.stamp + STAMP_STEP);
     let modified = stat.mtime.as_stamp();
     let own = match found {
         Found::First | Found::Restored if modified > now => 0,
@@ -300,7 +301,7 @@ mod tests {
     #[case::appeared_while_watching(Found::Live, (50, 60), None, 100)]
     #[case::edited(Found::Live, (90, 91), Some(entry(file(1), 40)), 91)]
     #[case::an_older_file_copied_over_it(Found::Live, (10, 95), Some(entry(file(1), 40)), 95)]
-    #[case::edited_with_a_clock_behind(Found::Live, (90, 91), Some(entry(file(1), 400)), 401)]
+    #[case::edited_with_a_clock_behind(Found::Live, (90, 91), Some(entry(file(1), 400)), 408)]
     #[case::a_future_mtime_poisons_nothing(Found::Live, (900, 95), Some(entry(file(1), 40)), 100)]
     #[case::made_anew_while_watching(Found::Live, (50, 60), Some(entry(Kind::Deleted { at: 0 }, 40)), 100)]
     fn stamps(#[case] found: Found, #[case] times: (u64, u64), #[case] base: Option<Entry>, #[case] expected: u64) {

@@ -9,6 +9,7 @@ use super::action::{Action, Report};
 use super::event::{Decision, Now, Stat};
 use super::index::{Index, Row};
 use super::{Engine, Looking, META_SUSPECTS, merge};
+use crate::model::version::STAMP_STEP;
 use crate::model::{ContentId, Entry, Kind, Mode, SyncPath};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -133,7 +134,7 @@ impl<I: Index> Engine<I> {
         if keeps && matches!(kind, Kind::File { .. }) && row.winner.kind != *kind {
             let base = disk.entry.clone();
             // It counts from when a person said so.
-            let stamp = now.wall.max(base.version.stamp + 1);
+            let stamp = now.wall.max(base.version.stamp + STAMP_STEP);
             let entry = self.mint(kind.clone(), mode, stat.mtime, stamp, Some(&base));
             self.changed_here(now, path, entry, Some(*stat), None);
             return true;

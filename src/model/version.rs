@@ -5,8 +5,11 @@
 use super::DeviceId;
 use serde::{Deserialize, Serialize};
 
-/// Stamps are below this (about the year 2116), so that `stamp + 1` never overflows.
+/// Stamps are below this (about the year 2116), so that `stamp + STAMP_STEP` never overflows.
 pub const STAMP_LIMIT: u64 = 1 << 62;
+/// A change made on top of another is younger by this at least (ns). What a machine makes by itself, a merge or a derived folder, is younger
+/// by 1 than what it replaces: whatever a person does that beats that, beats it too.
+pub const STAMP_STEP: u64 = 8;
 /// Counters are below this, so that they fit SQLite's integers.
 pub const COUNTER_LIMIT: u64 = 1 << 63;
 /// A version vector names at most this many devices.

@@ -2,7 +2,7 @@
 //! everyone else goes on (P1, P9).
 //!
 //! Strangers, who do not know the secret, are in `tests/real/hostile_peer.rs`; what breaks the protocol, and so the link, in
-//! `tests/net.rs`.
+//! `tests/net/`.
 
 #[path = "../common/mod.rs"]
 mod common;

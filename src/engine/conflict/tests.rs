@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::map_index::MapIndex;
 use crate::engine::{Config, Event, Hint, Job, JobId, LinkId, Observed, Outcome, RootState, StatKind, Trust, WalkId};
+use crate::model::version::STAMP_STEP;
 use crate::model::{ContentId, Mode};
 use crate::wire::message::{Change, Message};
 use rstest::rstest;
@@ -152,6 +153,33 @@ fn asked(engine: &mut Engine<MapIndex>) -> (Entry, Action) {
 
 fn merged(text: &str) -> Merge {
     Merge::Done { staged: StageId(7), size: text.len() as u64, content: ContentId::of(text.as_bytes()) }
+}
+
+/// As little as anything made by a person on top of another is younger: a deletion, a touch, an edit by a clock that is behind.
+#[rstest]
+#[case::the_winner(true, 1000)]
+#[case::the_winner_as_old_as_the_loser(true, 0)]
+#[case::the_loser_as_old_as_the_winner(false, 0)]
+fn what_a_person_made_of_either_before_they_heard_of_the_merge_beats_it(#[case] of_winner: bool, #[case] younger: u64) {
+    let mut engine = engine(OnConflict::Merge);
+    let ours = engine.index.get(&path("f")).unwrap().winner;
+    let stamp = ours.version.stamp + younger;
+    // With one stamp the greater content wins, whichever that is.
+    let text =
+        ["theirs", "their", "the", "th", "t"].into_iter().find(|text| theirs(file(text), stamp).beats(&ours)).unwrap();
+    let winner = theirs(file(text), stamp);
+    let jobs = installs(&hear(&mut engine, &winner, text));
+    end(&mut engine, jobs[0].id, done(Some(stat(text, 3)), Some("kept")));
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("ours") });
+    let merge = installs(&actions).pop().unwrap();
+    assert!(merge.entry.beats(&winner) && merge.entry.beats(&ours));
+    let base = if of_winner { winner } else { ours };
+    let deletion = theirs(Kind::Deleted { at: 0 }, base.version.stamp + STAMP_STEP);
+    assert!(deletion.beats(&base) && deletion.beats(&merge.entry), "{deletion:?} {merge:?}");
+    let actions = end(&mut engine, merge.id, done(Some(stat("ours", 4)), Some("kept2")));
+    assert!(actions.iter().any(|action| matches!(action, Action::Report(Report::Merged { .. }))), "{actions:?}");
+    hear(&mut engine, &deletion, "");
+    assert_eq!(engine.index.get(&path("f")).unwrap().winner, deletion);
 }
 
 #[test]

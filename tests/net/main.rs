@@ -1,0 +1,7 @@
+//! The network facade between real sockets on this host: who is let in, what arrives, and what is refused.
+
+mod chunks;
+mod hostile;
+mod links;
+mod machine;
+mod transfers;

@@ -6,7 +6,7 @@ use super::last_run;
 use super::marker::{self, MarkerError};
 use super::shell::Shell;
 use crate::engine::index::Index;
-use crate::engine::{Now, RootState, Trust};
+use crate::engine::{Engine, Now, RootState, Trust};
 use crate::io::index::{IndexError, SqliteIndex};
 use crate::io::root::Root;
 use sd_notify::NotifyState;
@@ -45,14 +45,16 @@ impl Chores {
 
     /// Does what is due; when the next chore is, by `Now::mono`. The marker of a folder that came back from a backup stays as
     /// it is until the folder was scanned: after a crash before that, it must not count as the index's (P8).
-    pub(super) fn run(&mut self, now: Now, trust: Trust, index: &mut SqliteIndex) -> Result<u64, IndexError> {
+    pub(super) fn run(&mut self, now: Now, engine: &mut Engine<SqliteIndex>) -> Result<u64, IndexError> {
+        let (trust, has_looked_around) = (engine.trust(), engine.has_looked_around());
+        let index = engine.index_mut();
         let is_hour = self.hourly <= now.mono;
         if trust == Trust::Known && ((is_hour && self.hourly > 0) || !self.marked) {
             self.renew_marker(index)?;
             self.marked = true;
         }
         if is_hour {
-            if self.hourly > 0 {
+            if self.hourly > 0 && has_looked_around {
                 last_run::is_over(index);
             }
             self.prune_history(now);

@@ -54,6 +54,11 @@ pub(super) fn renew(root: &Root, index: &mut SqliteIndex) -> Result<(), MarkerEr
     Ok(root.write_marker(&nonce)?)
 }
 
+/// Of a folder that lacks its marker, nothing but the one that the index accepted last makes the right one.
+pub(super) fn expect_last(root: &Root, index: &SqliteIndex) {
+    root.expect_marker(accepted(index).first().cloned().unwrap_or_default());
+}
+
 fn accepted(index: &SqliteIndex) -> Vec<String> {
     let stored = index.meta(META_MARKERS).unwrap_or_default();
     stored.chunks_exact(NONCE_DIGITS).map(|nonce| String::from_utf8_lossy(nonce).into_owned()).collect()

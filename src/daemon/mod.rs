@@ -113,8 +113,10 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
     let was_renewed = was_renewed(&mut index)?;
     let verdict = marker::judge(&root, &index);
     let marked = verdict == Verdict::Trusted(Trust::Known);
-    if marked {
-        renew_marker(&root, &mut index)?;
+    match verdict {
+        Verdict::Trusted(Trust::Known) => renew_marker(&root, &mut index)?,
+        Verdict::Trusted(Trust::Restored) => {}
+        Verdict::Missing => marker::expect_last(&root, &index),
     }
 
     let (events, received) = Events::channel();
@@ -166,8 +168,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
     begin(&mut turns, &verdict, cut, options)?;
     let mut chores = Chores::start(&root, &shell, marked);
     while !stop.is_asked() && !turns.renews {
-        let trust = turns.engine.trust();
-        let due = chores.run(turns.clock.now(), trust, turns.engine.index_mut())?;
+        let due = chores.run(turns.clock.now(), &mut turns.engine)?;
         turns.turn(due)?;
     }
     let ended = if turns.renews { Ended::Renewed } else { Ended::Stopped };

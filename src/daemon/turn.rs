@@ -125,7 +125,7 @@ impl<H: Hands> Loop<H> {
             Event::LinkDown { link } => self.journal.link_down(now, *link),
             _ => {}
         }
-        let ignore_read = matches!(event, Event::IgnoreRead(_));
+        let ignore_read = matches!(event, Event::IgnoreRead(_) | Event::IgnoreUnread(_));
         actions.extend(self.engine.handle(now, event));
         if ignore_read {
             // Before the walk that follows from it.

@@ -106,6 +106,12 @@ pub enum Action {
         entry: Entry,
         stat: Stat,
     },
+    /// An install over `loser`, a file that lost to `winner`, was cut off after it: find what it left of it in history. `LoserFound` answers, if it is there.
+    FindLoser {
+        path: SyncPath,
+        winner: Entry,
+        loser: Entry,
+    },
     /// Merge `ours`, which is in history as `kept`, with `theirs`, which is on disk at `path`, upon the last ancestor of both that was
     /// kept (`common_ancestor`). What the version of `theirs` has seen is what its contents go back to. The result goes to staging; `Merged`
     /// says what came of it.

@@ -145,6 +145,22 @@ impl<I: Index> Engine<I> {
         }
     }
 
+    /// A winner is found on disk in place of what lost to it: its install was cut off before it was told what became of that.
+    pub(super) fn find_loser(&mut self, path: &SyncPath, winner: &Entry, loser: &Entry) {
+        let is_loser = winner.conflicts_with(loser) && !winner.same_content(loser) && loser.file().is_some();
+        if is_loser && !self.is_nobodys(path) {
+            let (path, winner, loser) = (path.clone(), winner.clone(), loser.clone());
+            self.act(Action::FindLoser { path, winner, loser });
+        }
+    }
+
+    pub(super) fn loser_found(&mut self, path: &SyncPath, winner: &Entry, loser: Entry, kept: String) {
+        let beside = self.beside(path, winner, &loser);
+        self.lost(path, winner, &loser, &kept);
+        self.report_conflict(path, winner, loser, Some(kept), beside);
+        self.merge_due(path);
+    }
+
     // Merging.
 
     /// A version was made of what was found so on disk.
@@ -258,11 +274,13 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// The shell's answer. A merge is installed over what it was made on; if that has moved on, it is asked for again.
-    pub(super) fn merged(&mut self, now: Now, path: &SyncPath, merge: Merge) {
+    /// The shell's answer. A merge is installed over what it was made on; if that has moved on, it is asked for again. One that was made of an
+    /// earlier loser is late: what stands here now was not merged into it.
+    pub(super) fn merged(&mut self, now: Now, path: &SyncPath, kept: &str, merge: Merge) {
         let staged = if let Merge::Done { staged, .. } = &merge { Some(*staged) } else { None };
         let refuse = |engine: &mut Self| staged.into_iter().for_each(|staged| engine.act(Action::Discard(staged)));
-        let Some(merging) = self.losers.merging.get_mut(path) else { return refuse(self) };
+        let asked = self.losers.merging.get_mut(path).filter(|merging| merging.kept == kept);
+        let Some(merging) = asked else { return refuse(self) };
         let MergeStep::Asked(theirs) = &merging.step else { return refuse(self) };
         let (theirs, loser) = (theirs.clone(), merging.loser.clone());
         let row = self.index.get(path).filter(Row::is_settled);

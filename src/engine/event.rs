@@ -1,7 +1,7 @@
 //! What the shell tells the engine: times, stats, and one closed list of events.
 
 use super::action::{JobId, Outcome};
-use crate::model::{ContentId, DeviceId, FileTime, Kind, Mode, SyncPath};
+use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath};
 use crate::wire::message::Message;
 use bytes::Bytes;
 
@@ -151,7 +151,10 @@ pub enum Event {
         unread: Vec<(Option<SyncPath>, Trouble)>,
     },
     Root(RootState),
+    /// What it says; `None`: there is none.
     IgnoreRead(Option<Vec<u8>>),
+    /// Something is at its name, and cannot be read as patterns: why, and the way out.
+    IgnoreUnread(String),
     /// A link is up and both ends proved the secret. `dialler`: this end opened it.
     LinkUp {
         link: LinkId,
@@ -224,9 +227,10 @@ pub enum Event {
         job: JobId,
         outcome: Outcome,
     },
-    /// Answer to `Action::Merge`.
+    /// Answer to `Action::Merge`; `kept`: of which loser.
     Merged {
         path: SyncPath,
+        kept: String,
         merge: Merge,
     },
     /// Within 5 s after a file went to history, someone who still held it open wrote into it. It is kept as `kept` now, as the loser of
@@ -235,6 +239,13 @@ pub enum Event {
         path: SyncPath,
         stat: Stat,
         kind: Kind,
+        kept: String,
+    },
+    /// Answer to `Action::FindLoser`: it is kept as `kept`.
+    LoserFound {
+        path: SyncPath,
+        winner: Entry,
+        loser: Entry,
         kept: String,
     },
     /// Answer to `Action::Scrub`. `stat`: the one that it was asked for.

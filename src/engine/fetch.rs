@@ -25,7 +25,7 @@ const SMALL_WINDOW_BYTES: u64 = 16 << 20;
 pub(super) const LARGE_WINDOW: usize = 4;
 /// Contents that came with their entries are dropped, to be asked for later, where they and what else waits to be
 /// installed would take more (bytes).
-const BODIES_BYTES: u64 = 32 << 20;
+pub(super) const BODIES_BYTES: u64 = 32 << 20;
 /// Upon a file of this size or more, a delta is asked for (bytes)...
 const DELTA_BYTES: u64 = 64 * 1024;
 /// ... unless what is wanted is so many times as large: then little of it can be in there.
@@ -121,10 +121,9 @@ impl<I: Index> Engine<I> {
         want.sources.clear();
         want.refused.clear();
         want.stuck = false;
-        if let Some(body) = want.body.take() {
-            self.wants.body_bytes -= body.len() as u64;
-        }
-        if let Some(staged) = want.staged.take() {
+        let staged = want.staged.take();
+        self.wants.drop_body(path);
+        if let Some(staged) = staged {
             self.act(Action::Discard(staged));
         }
         self.close_staged(path);
@@ -209,7 +208,7 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// Notes who has a wanted content, and takes a body that came along.
+    /// Notes who has a wanted content, and takes a body that came along, if there is room for it.
     pub(super) fn offer_source(&mut self, path: &SyncPath, link: LinkId, body: Option<Bytes>, wire_bytes: u64) {
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
         want.sources.retain(|known| *known != link);
@@ -245,8 +244,9 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// Waits for a person.
+    /// Waits for a person, for days maybe: what came along makes room for what does not wait (P9), and is asked for again then.
     pub(super) fn hold_want(&mut self, path: &SyncPath) {
+        self.wants.drop_body(path);
         if let Some(want) = self.wants.by_path.get_mut(path) {
             want.step = Step::Waiting;
             want.stuck = true;
@@ -292,7 +292,11 @@ impl<I: Index> Engine<I> {
         }
         // A user is at it: what the look finds comes first, and tries again.
         let awaits_look = self.settle.is_noisy(path) || self.looks.contains_key(path) || self.missing.contains(path);
-        if awaits_look || self.held.contains(path) || self.guards.awaits(path) {
+        let awaits_person = self.held.contains(path) || self.guards.awaits(path);
+        if awaits_person {
+            self.wants.drop_body(path);
+        }
+        if awaits_look || awaits_person {
             return self.wait(now, path, None);
         }
         if self.holds_loss(now, path) {
@@ -539,7 +543,7 @@ impl<I: Index> Engine<I> {
         self.wants.make_ready(path);
     }
 
-    pub(super) fn contents_came(&mut self, link: LinkId, contents: Vec<(u32, Option<Bytes>)>, wire: u64) {
+    pub(super) fn contents_came(&mut self, now: Now, link: LinkId, contents: Vec<(u32, Option<Bytes>)>, wire: u64) {
         let total: u64 = contents.iter().filter_map(|(_, body)| body.as_ref()).map(|body| body.len() as u64).sum();
         for (id, body) in contents {
             let Some(path) = self.wants.asked.remove(&(link, id)) else { continue };
@@ -551,6 +555,10 @@ impl<I: Index> Engine<I> {
                 Some(body) if body.len() as u64 == size => {
                     let share = (u128::from(wire) * u128::from(size) / u128::from(total.max(1))) as u64;
                     self.offer_source(&path, link, Some(body), share);
+                    if self.wants.get(&path).is_some_and(|want| want.body.is_none()) {
+                        // No room for it: asked for at once, it would come again and again.
+                        self.back_off(now, &path);
+                    }
                 }
                 _ => self.refuse(&path, link),
             }

@@ -5,6 +5,7 @@ use crate::model::path::IGNORE_FILE;
 use ::ignore::gitignore::{Gitignore, GitignoreBuilder};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A larger file is not read (bytes).
@@ -42,8 +43,11 @@ impl Ignore {
         if self.0.is_empty() || path.as_bytes() == IGNORE_FILE.as_bytes() {
             return false;
         }
-        let path = std::path::Path::new(OsStr::from_bytes(path.as_bytes()));
-        self.0.matched_path_or_any_parents(path, is_dir).is_ignore()
+        let bytes = path.as_bytes();
+        let is_ignored = |bytes, is_dir| self.0.matched(Path::new(OsStr::from_bytes(bytes)), is_dir).is_ignore();
+        // From the root down: nothing below a covered folder can be taken back, as it is never entered.
+        let mut folders = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &bytes[..at]);
+        folders.any(|folder| is_ignored(folder, true)) || is_ignored(bytes, is_dir)
     }
 }
 
@@ -59,6 +63,9 @@ mod tests {
     #[case::folder_only("tmp/", "tmp", false, false)]
     #[case::below_a_folder("tmp/", "a/tmp/b/c", false, true)]
     #[case::taken_back("*.log\n!keep.log", "keep.log", false, false)]
+    #[case::taken_back_in_a_covered_folder("keep/\n!keep/a", "keep/a", false, true)]
+    #[case::taken_back_in_a_folder_whose_children_are_covered("keep/*\n!keep/a", "keep/a", false, false)]
+    #[case::taken_back_folder("*\n!d/\n!d/*", "d/f", false, false)]
     #[case::a_comment("# *", "a", false, false)]
     #[case::never_itself("*", ".dirsyncignore", false, false)]
     fn patterns_are_gitignores(#[case] text: &str, #[case] path: &str, #[case] is_dir: bool, #[case] ignored: bool) {

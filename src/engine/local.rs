@@ -32,7 +32,11 @@ struct Live {
 impl<I: Index> Engine<I> {
     /// Looks at a path, unless that is under way or it is being installed: then once more after that.
     pub(super) fn look(&mut self, path: &SyncPath, known: Option<Stat>, mut looking: Looking) {
-        looking.found = self.scan.come_by(path, looking.found);
+        looking.found = match self.unseen.get(path) {
+            // It could not be looked at when it was come by: it still is what that walk found, and no news (P8).
+            Some(unseen) => unseen.found.min(looking.found),
+            None => self.scan.come_by(path, looking.found),
+        };
         if self.is_busy(path) || self.looks.contains_key(path) {
             self.postpone(path, looking.heard.map_or(Hint::Closed, |heard| heard.hint));
             return;
@@ -251,6 +255,9 @@ impl<I: Index> Engine<I> {
                     let news = installing.filter(|known| known.beats(&row.winner));
                     if let Some(entry) = news.clone() {
                         row.winner = entry;
+                    }
+                    if let Some((loser, _)) = row.live_on_disk() {
+                        self.find_loser(path, &entry, loser);
                     }
                     row.disk = Some(merge::on_disk(entry, Some(stat)));
                     self.store(now, path, &row);

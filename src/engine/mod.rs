@@ -308,7 +308,7 @@ impl<I: Index> Engine<I> {
         self.renewal = Renewal::Done;
     }
 
-    /// The first call, once: reads the ignore file, after which the first walk begins.
+    /// The first call, once: reads the ignore file, after which the first walk begins. A root that is known to be the wrong one is not read.
     pub fn start(&mut self, now: Now, trust: Trust) -> Vec<Action> {
         let was_restoring = self.index.meta(META_RESTORED).is_some_and(|set| !set.is_empty());
         if trust == Trust::Restored || was_restoring {
@@ -326,7 +326,9 @@ impl<I: Index> Engine<I> {
         self.load_rechecks(now);
         self.load_merging(trust);
         self.begin_scrub(now);
-        self.act(Action::ReadIgnore);
+        if !self.is_stopped() {
+            self.act(Action::ReadIgnore);
+        }
         std::mem::take(&mut self.out)
     }
 
@@ -344,6 +346,7 @@ impl<I: Index> Engine<I> {
             Event::Walked { walk, unread } => self.walked(now, walk, unread),
             Event::Root(state) => self.root_seen(now, state),
             Event::IgnoreRead(text) => self.ignore_read(now, text.as_deref()),
+            Event::IgnoreUnread(why) => self.ignore_unread(now, why),
             Event::LinkUp { link, device, name, dialler } => self.link_up(now, link, device, name, dialler),
             Event::LinkDown { link } => self.link_down(link),
             Event::Message { link, message, wire_bytes } => self.message(now, link, message, wire_bytes),
@@ -365,7 +368,8 @@ impl<I: Index> Engine<I> {
                 self.act(Action::ServeDelta { to: link, stream, file, base, base_size });
             }
             Event::Installed { job, outcome } => self.installed(now, job, outcome),
-            Event::Merged { path, merge } => self.merged(now, &path, merge),
+            Event::Merged { path, kept, merge } => self.merged(now, &path, &kept, merge),
+            Event::LoserFound { path, winner, loser, kept } => self.loser_found(&path, &winner, loser, kept),
             Event::WrittenLate { path, stat, kind, kept } => self.written_late(&path, &stat, kind, kept),
             Event::Scrubbed { path, stat, outcome } => self.scrubbed(now, &path, &stat, outcome),
             Event::Verify(wanted) => self.verify(now, wanted),
@@ -408,6 +412,7 @@ impl<I: Index> Engine<I> {
         if now.mono >= self.next_walk {
             self.walk_all(now);
         }
+        self.reread_patterns(now);
         for (path, heard) in self.settle.take_due(now.mono) {
             self.look_hinted(&path, heard);
         }
@@ -437,6 +442,7 @@ impl<I: Index> Engine<I> {
             self.wants.next_retry(),
             self.scrub.next(),
             self.swarms.due(),
+            self.uncovered.next_reading(),
         ];
         let local = local.into_iter().filter(|_| !self.is_stopped());
         local
@@ -467,6 +473,11 @@ impl<I: Index> Engine<I> {
         self.paused || self.halted.is_some()
     }
 
+    /// Whether this run has walked the whole folder, the right one, and walks no more.
+    pub fn has_looked_around(&self) -> bool {
+        self.halted.is_none() && self.scan.is_walked() && self.walks.is_empty()
+    }
+
     fn root_seen(&mut self, now: Now, state: RootState) {
         match state {
             RootState::Wrong(why) => {
@@ -482,7 +493,8 @@ impl<I: Index> Engine<I> {
             RootState::Fine => {
                 if self.halted.take().is_some() {
                     self.out.push(Action::Report(Report::Resumed));
-                    self.walk_all(now);
+                    // Its patterns may be others by now, or were never read: the walk follows.
+                    self.act(Action::ReadIgnore);
                 }
                 self.conclude_missing(now);
                 self.conclude_walks(now);
@@ -491,8 +503,12 @@ impl<I: Index> Engine<I> {
     }
 
     fn ignore_read(&mut self, now: Now, text: Option<&[u8]>) {
+        if self.halted.is_some() {
+            return; // of the wrong root, maybe; the right one's is read when it is back
+        }
         let (ignore, bad) = text.map(Ignore::parse).unwrap_or_default();
         self.ignore = ignore;
+        self.patterns_are_read();
         for (line, why) in bad {
             let text = format!(".dirsyncignore, line {line}: {}", crate::model::text::escape(why.as_bytes()));
             self.out.push(Action::Report(Report::Problem { path: None, text }));
@@ -502,6 +518,21 @@ impl<I: Index> Engine<I> {
         self.scan.forget(|path| self.ignore.covers(path, false));
         self.want_unsettled(now);
         self.walk_all(now);
+    }
+
+    /// It is there and gives no patterns. Those in force stay so, and before any were, nothing is walked: what its user may want covered is not
+    /// told because of an error.
+    fn ignore_unread(&mut self, now: Now, why: String) {
+        if self.halted.is_some() {
+            return;
+        }
+        let has_patterns = self.has_believed_patterns();
+        let meanwhile =
+            if has_patterns { "the patterns that were in force stay so" } else { "nothing in this folder is told" };
+        self.patterns_are_unread(now, format!("{why}; until then {meanwhile}"));
+        if has_patterns && !self.scan.is_walked() && !self.walks.values().any(Walk::is_whole) {
+            self.walk_all(now);
+        }
     }
 
     /// The patterns in force, for the walker.
@@ -556,15 +587,21 @@ impl<I: Index> Engine<I> {
             name: self.config.name.clone(),
             counts: self.index.counts(),
             peers,
-            idle: quiet && self.walks.is_empty() && self.wants.active() == 0 && self.outgoing.is_empty(),
-            scanning: self.walks.values().any(Walk::is_whole),
+            idle: quiet && self.has_looked_around() && self.wants.active() == 0 && self.outgoing.is_empty(),
+            scanning: self.walks.values().any(Walk::is_whole) || !(self.scan.is_walked() || self.is_stopped()),
             paused: self.paused,
             halted: self.halted.clone(),
             held_deletions: self.held.len() as u64 + deletions_by_peers,
             held_reverts,
             held_uncovered: self.uncovered.paths,
             devices: self.device_statuses(),
-            problems: self.suspected().chain(self.torn()).chain(problems).take(STATUS_PROBLEMS).collect(),
+            problems: self
+                .suspected()
+                .chain(self.torn())
+                .chain(self.unread_patterns())
+                .chain(problems)
+                .take(STATUS_PROBLEMS)
+                .collect(),
             transfers: self.transfers(),
             queued_files,
             queued_bytes,

@@ -317,3 +317,133 @@ fn a_file_that_never_rests_is_taken_though_each_look_at_it_takes_longer_than_it_
     taken.dedup();
     assert!(taken.len() >= 3, "in 12 s it was taken {} times", taken.len());
 }
+
+#[test]
+fn what_could_not_be_looked_at_in_a_backup_is_of_the_backup_still_when_it_can_be() {
+    let deleted = Entry { kind: Kind::Deleted { at: WALL }, ..entry("", 20, 0) };
+    let mut engine = engine(&[("f", Row { winner: deleted.clone(), disk: None, installing: None })], Trust::Restored);
+    let old = entry("of the backup", 5, 0o644);
+    let walk = |engine: &mut Engine<MapIndex>, cause: Event| {
+        let walk = walks(&engine.handle(at(1), cause))[0];
+        engine.handle(at(1), Event::Listed { walk, found: vec![(path("f"), stat(&old, 5))] });
+        walk
+    };
+    let first = walk(&mut engine, Event::IgnoreRead(None));
+    let trouble = Trouble { cause: Cause::Other, text: "it cannot be looked at".into() };
+    looked(&mut engine, 1, "f", Observed::Failed(trouble));
+    engine.handle(at(1), Event::Walked { walk: first, unread: Vec::new() });
+    engine.handle(at(1), Event::Root(RootState::Fine));
+    assert_eq!(engine.trust(), Trust::Known, "the scan of the backup is over");
+    walk(&mut engine, Event::Overflow);
+    looked(&mut engine, 2, "f", seen(&old, 5));
+    assert_eq!(winner(&engine, "f"), deleted, "an old state that came back beats nothing");
+}
+
+#[test]
+fn a_wrong_root_is_neither_read_nor_walked_until_the_right_one_is_back() {
+    let known = entry("known", 5, 0o644);
+    let mut index = MapIndex::new();
+    index.put(&path("f"), &row(&known, &known));
+    let mut engine =
+        Engine::new(Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Newest }, index);
+    engine.handle(at(0), Event::Root(RootState::Wrong("it has no marker".into())));
+    let mut actions = engine.start(at(0), Trust::Known);
+    for event in [Event::IgnoreRead(None), Event::Overflow, Event::Confirm, Event::Tick] {
+        actions.extend(engine.handle(at(2 * WALK_EVERY_NS), event));
+    }
+    let reads = |actions: &[Action]| actions.contains(&Action::ReadIgnore);
+    assert!(!reads(&actions) && walks(&actions).is_empty(), "{actions:?}");
+    assert!(!engine.status().idle && !engine.has_looked_around());
+    let actions = engine.handle(at(SECOND), Event::Root(RootState::Fine));
+    assert!(reads(&actions) && walks(&actions).is_empty(), "its patterns come first: {actions:?}");
+    let walk = walks(&engine.handle(at(SECOND), Event::IgnoreRead(None)))[0];
+    assert!(!engine.status().idle && engine.status().scanning);
+    engine.handle(at(SECOND), Event::Listed { walk, found: vec![(path("f"), stat(&known, 1))] });
+    engine.handle(at(SECOND), Event::Walked { walk, unread: Vec::new() });
+    engine.handle(at(SECOND), Event::Root(RootState::Fine));
+    assert!(engine.has_looked_around() && engine.status().idle && !engine.status().scanning);
+}
+
+#[test]
+fn before_the_first_walk_nothing_is_idle() {
+    let mut engine = engine(&[], Trust::Known);
+    let status = engine.status();
+    assert!(!status.idle && status.scanning, "{status:?}");
+}
+
+#[test]
+fn an_ignore_file_that_gives_no_patterns_uncovers_nothing_and_is_read_again() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(Some(b"*.key\n".to_vec())));
+    let patterns = SyncPath::new(crate::model::path::IGNORE_FILE).unwrap();
+    let link = Entry { kind: Kind::Symlink { target: b"rules".to_vec() }, ..entry("", WALL, 0) };
+    let change = Change { path: patterns.clone(), entry: link, body: None };
+    let message = Message::Changes { changes: vec![change], told: Vec::new() };
+    engine.handle(at(1), Event::Message { link: LINK, message, wire_bytes: 1 });
+    let actions = engine.handle(at(2), Event::IgnoreUnread("it is no file".into()));
+    assert!(actions.iter().any(|action| matches!(action, Action::Report(Report::Problem { .. }))), "{actions:?}");
+    assert!(engine.covers(&path("my.key"), false));
+    let problem = "it is no file; until then the patterns that were in force stay so".to_owned();
+    assert_eq!(engine.status().problems, [(patterns, problem)]);
+    let reads = |actions: Vec<Action>| actions.contains(&Action::ReadIgnore);
+    assert!(!reads(engine.handle(at(29 * SECOND), Event::Tick)));
+    assert!(engine.wake_at().is_some_and(|due| due <= 31 * SECOND));
+    assert!(reads(engine.handle(at(31 * SECOND), Event::Tick)));
+    let told = engine.handle(at(31 * SECOND), Event::IgnoreUnread("it is no file".into()));
+    assert!(!told.iter().any(|action| matches!(action, Action::Report(_))), "said once: {told:?}");
+    engine.handle(at(32 * SECOND), Event::IgnoreRead(Some(b"*.key\n".to_vec())));
+    assert_eq!(engine.status().problems, []);
+    // What it believed holds over a restart, too, before and without any file that can be read.
+    let mut engine = restarted(engine.into_index(), Trust::Known);
+    let actions = engine.handle(at(0), Event::IgnoreUnread("it is no file".into()));
+    assert!(!walks(&actions).is_empty() && engine.covers(&path("my.key"), false));
+}
+
+/// The ids under which contents are asked for.
+fn gets(actions: &[Action]) -> Vec<u32> {
+    let ask = |action: &Action| match action {
+        Action::Send { message: Message::Get { wants }, .. } => wants.iter().map(|want| want.id).collect(),
+        _ => Vec::new(),
+    };
+    actions.iter().flat_map(ask).collect()
+}
+
+#[test]
+fn contents_for_which_there_is_no_room_are_asked_for_again_later_and_not_at_once() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.wants.body_bytes = fetch::BODIES_BYTES;
+    let asked = gets(&hear(&mut engine, 1, "f", &entry("wanted", WALL, 0o644)));
+    let contents = vec![(asked[0], Some(bytes::Bytes::from_static(b"wanted")))];
+    let message = Message::Contents { contents };
+    let mut actions = engine.handle(at(2), Event::Message { link: LINK, message, wire_bytes: 1 });
+    actions.extend(engine.handle(at(2), Event::Tick));
+    assert!(gets(&actions).is_empty());
+    assert_eq!(gets(&engine.handle(at(3 * SECOND), Event::Tick)).len(), 1);
+}
+
+#[test]
+fn what_waits_for_a_person_keeps_no_room_from_the_others() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.held.insert(path("f"));
+    let change =
+        Change { path: path("f"), entry: entry("held", WALL, 0o644), body: Some(bytes::Bytes::from_static(b"held")) };
+    let message = Message::Changes { changes: vec![change], told: Vec::new() };
+    engine.handle(at(1), Event::Message { link: LINK, message, wire_bytes: 1 });
+    assert_eq!(engine.wants.body_bytes, 4);
+    let actions = engine.handle(at(1), Event::Tick);
+    assert_eq!((engine.wants.body_bytes, installs(&actions)), (0, 0));
+    engine.held.clear();
+    engine.retry_now(&path("f"));
+    assert_eq!(gets(&engine.handle(at(2), Event::Tick)).len(), 1, "it is asked for when it may come");
+}
+
+#[test]
+fn before_it_is_known_what_is_covered_nothing_is_walked() {
+    let mut engine = restarted(MapIndex::new(), Trust::Known);
+    let actions = engine.handle(at(1), Event::IgnoreUnread("it is no file".into()));
+    assert!(walks(&actions).is_empty(), "{actions:?}");
+    assert!(!engine.status().idle && engine.status().scanning);
+    assert!(engine.handle(at(31 * SECOND), Event::Tick).contains(&Action::ReadIgnore));
+    assert_eq!(walks(&engine.handle(at(31 * SECOND), Event::IgnoreRead(None))).len(), 1);
+    assert_eq!(engine.status().problems, []);
+}

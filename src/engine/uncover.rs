@@ -4,14 +4,16 @@
 //! was not before, or until someone confirms. A change that was made here is its user's own will. Deliberately not here: what
 //! patterns mean (`ignore.rs`).
 
-use super::Engine;
 use super::action::{Action, Report};
 use super::event::Now;
 use super::ignore::{IGNORE_FILE_BYTES, Ignore};
 use super::index::{Index, Row};
+use super::{Engine, SECOND};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, Entry, SyncPath};
 
+/// A file that cannot be read is tried again after this (ns).
+const READ_AGAIN_NS: u64 = 30 * SECOND;
 /// The text of the patterns that are wholly in force here.
 const META_BELIEVED: &str = "ignore.believed";
 
@@ -25,6 +27,14 @@ pub(super) struct Uncovered {
     first_walk: u64,
     /// Paths here that the last walk found to be covered by those alone.
     pub paths: u64,
+    /// The file is there and gave no patterns: why, and when it is read again.
+    unread: Option<(String, u64)>,
+}
+
+impl Uncovered {
+    pub fn next_reading(&self) -> Option<u64> {
+        self.unread.as_ref().map(|(_, due)| *due)
+    }
 }
 
 impl<I: Index> Engine<I> {
@@ -58,9 +68,45 @@ impl<I: Index> Engine<I> {
         !self.rests.contains(&path) && (self.cut.is_none() || is_winner)
     }
 
+    /// Whether it was ever known which patterns, if any, are in force here.
+    pub(super) fn has_believed_patterns(&self) -> bool {
+        self.index.meta(META_BELIEVED).is_some()
+    }
+
     /// What the last run went by.
     pub(super) fn believed_patterns(&self) -> Ignore {
         self.index.meta(META_BELIEVED).map(|text| Ignore::parse(&text).0).unwrap_or_default()
+    }
+
+    /// There is a file that cannot be used, whatever it says.
+    pub(super) fn patterns_are_unread(&mut self, now: Now, why: String) {
+        let due = now.mono + READ_AGAIN_NS;
+        if self.uncovered.unread.as_ref().is_none_or(|(known, _)| *known != why) {
+            let path = SyncPath::new(IGNORE_FILE).ok();
+            self.out.push(Action::Report(Report::Problem { path, text: why.clone() }));
+        }
+        self.uncovered.unread = Some((why, due));
+    }
+
+    pub(super) fn patterns_are_read(&mut self) {
+        if self.uncovered.unread.take().is_some() {
+            self.out.push(Action::Report(Report::Solved { path: SyncPath::new(IGNORE_FILE).ok() }));
+        }
+    }
+
+    pub(super) fn reread_patterns(&mut self, now: Now) {
+        if let Some((_, due)) = &mut self.uncovered.unread
+            && *due <= now.mono
+        {
+            *due = now.mono + READ_AGAIN_NS;
+            self.act(Action::ReadIgnore);
+        }
+    }
+
+    /// For the status.
+    pub(super) fn unread_patterns(&self) -> impl Iterator<Item = (SyncPath, String)> {
+        let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
+        self.uncovered.unread.iter().map(move |(why, _)| (path.clone(), why.clone()))
     }
 
     /// The ignore file was read, and a whole walk follows.

@@ -44,8 +44,12 @@ fn mark(path: &SyncPath) -> u64 {
 }
 
 impl<I: Index> Engine<I> {
-    /// Walks the whole folder: at once, or after the whole walk that is under way, however often it is asked for meanwhile.
+    /// Walks the whole folder: at once, or after the whole walk that is under way, however often it is asked for meanwhile. Not while stopped: what
+    /// is found in a wrong root would be told (P8). What ends that asks again.
     pub(super) fn walk_all(&mut self, now: Now) {
+        if self.is_stopped() {
+            return;
+        }
         self.next_walk = now.mono + super::WALK_EVERY_NS;
         self.walk_again = self.walks.values().any(Walk::is_whole);
         if !self.walk_again {
@@ -166,6 +170,8 @@ impl<I: Index> Engine<I> {
         self.solve_listed(walk);
         for (dir, trouble) in unread {
             match dir {
+                // A dead mount that is named in the ignore file, for one.
+                Some(dir) if self.covers(&dir, true) => {}
                 Some(dir) => self.not_seen(now, &dir, found, trouble.text),
                 None => self.out.push(Action::Report(Report::Problem { path: None, text: trouble.text })),
             }
@@ -269,7 +275,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Paths on disk by the index that the walk did not come by; how many files it knew of, and how many of those are
-    /// missing. Nothing is concluded from folders that could not be read.
+    /// missing. Nothing is concluded from what could not be read, or be looked at.
     fn unvisited(&self, walk: &Walk) -> (Vec<SyncPath>, u64, u64) {
         let (mut missing, mut known_files, mut missing_files) = (Vec::new(), 0, 0);
         let mut after = None;
@@ -283,7 +289,7 @@ impl<I: Index> Engine<I> {
                     continue;
                 }
                 known_files += u64::from(entry.file().is_some());
-                let unread = |dir: &Option<SyncPath>| dir.as_ref().is_none_or(|dir| path.is_below(dir));
+                let unread = |at: &Option<SyncPath>| at.as_ref().is_none_or(|at| *at == path || path.is_below(at));
                 if walk.visited.contains(&mark(&path)) || walk.unread.iter().any(unread) {
                     continue;
                 }

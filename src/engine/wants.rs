@@ -149,6 +149,13 @@ impl Wants {
             .any(|(_, other)| other != path && !path.is_below(other))
     }
 
+    /// Lets go of what came along.
+    pub fn drop_body(&mut self, path: &SyncPath) {
+        if let Some(body) = self.by_path.get_mut(path).and_then(|want| want.body.take()) {
+            self.body_bytes -= body.len() as u64;
+        }
+    }
+
     /// Gives back what a want holds of the windows while it is asked for or installed.
     pub fn release_small(&mut self, size: u64) {
         self.small_files = self.small_files.saturating_sub(1);

@@ -95,7 +95,7 @@ impl Bases {
                         Ok(merge) => (merge, Ok(())),
                         Err(why) => (Merge::Impossible, Err(why)),
                     };
-                    self.events.send(Event::Merged { path, merge });
+                    self.events.send(Event::Merged { path, kept, merge });
                     failed
                 }
                 (None, Task::Keep { .. }) => Ok(()),

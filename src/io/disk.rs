@@ -150,6 +150,7 @@ impl Disk {
                 Action::ReadIgnore => tasks.push(Task::ReadIgnore),
                 Action::Install(job) => jobs.push(job),
                 Action::KeepBase { path, entry, stat } => self.bases.keep(path, entry, stat),
+                Action::FindLoser { path, winner, loser } => self.history.find_loser(path, winner, loser),
                 Action::Merge { path, ours, kept, theirs, stat } => self.bases.merge(path, ours, kept, theirs, stat),
                 Action::Scrub { path, known, pace } => self.scrubber.hash(path, known, pace),
                 Action::KeepSuspect { path, stat } => self.scrubber.keep(path, stat),

@@ -39,6 +39,7 @@ pub enum Point {
     LookFolderFsync,
     LookSyncfs,
     LookRead,
+    ScanStat,
     IndexCommit,
     IndexCommitted,
     MarkerWrite,
@@ -48,7 +49,7 @@ pub enum Point {
 }
 
 /// All of them, by the names that the variable knows.
-pub const POINTS: [(Point, &str); 35] = [
+pub const POINTS: [(Point, &str); 36] = [
     (Point::StageCreate, "stage.create"),
     (Point::StageWrite, "stage.write"),
     (Point::StageDress, "stage.dress"),
@@ -78,6 +79,7 @@ pub const POINTS: [(Point, &str); 35] = [
     (Point::LookFolderFsync, "look.folder-fsync"),
     (Point::LookSyncfs, "look.syncfs"),
     (Point::LookRead, "look.read"),
+    (Point::ScanStat, "scan.stat"),
     (Point::IndexCommit, "index.commit"),
     (Point::IndexCommitted, "index.committed"),
     (Point::MarkerWrite, "marker.write"),

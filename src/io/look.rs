@@ -163,7 +163,10 @@ impl Looks {
                     }
                 },
                 Task::CheckRoot => self.events.send(Event::Root(self.root.check())),
-                Task::ReadIgnore => self.events.send(Event::IgnoreRead(self.read_ignore())),
+                Task::ReadIgnore => self.events.send(match self.read_ignore() {
+                    Ok(text) => Event::IgnoreRead(text),
+                    Err(why) => Event::IgnoreUnread(why),
+                }),
             }
         }
         self.tell_fresh(ticket, fresh, syncer, &mut folders, buffer);
@@ -413,15 +416,25 @@ impl Looks {
         Some(Bytes::from_owner(Body { bytes: bytes.to_vec(), held: Arc::clone(&self.bodies) }))
     }
 
-    fn read_ignore(&self) -> Option<Vec<u8>> {
-        let (file, facts) = beneath::regular(self.root.dir(), IGNORE_FILE.as_bytes()).ok()??;
+    /// What the ignore file says; `None` where nothing is. Whatever else is there is no leave to tell what it covers.
+    fn read_ignore(&self) -> Result<Option<Vec<u8>>, String> {
+        let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
+        let unread = |why: &str| format!("{IGNORE_FILE} {why}");
+        let failed = |e| unread(&trouble("read", Some(&path), e).text);
+        let (file, facts) = match beneath::regular(self.root.dir(), path.as_bytes()) {
+            Ok(Some(open)) => open,
+            Ok(None) => return Err(unread("is no regular file: put a file of patterns there, or remove it")),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
         if facts.stat.size > IGNORE_FILE_BYTES {
-            tracing::warn!("{IGNORE_FILE} is larger than 1 MiB and is not used; make it shorter");
-            return None;
+            return Err(unread("is larger than 1 MiB: make it shorter"));
         }
         let mut content = Vec::new();
-        file.take(IGNORE_FILE_BYTES).read_to_end(&mut content).ok()?;
-        Some(content)
+        match file.take(IGNORE_FILE_BYTES + 1).read_to_end(&mut content) {
+            Ok(_) => Ok(Some(content)),
+            Err(e) => Err(failed(Errno::from_io_error(&e).unwrap_or(Errno::IO))),
+        }
     }
 }
 

@@ -209,6 +209,11 @@ impl Root {
         Ok(())
     }
 
+    /// From now on no other marker is the right one.
+    pub fn expect_marker(&self, nonce: String) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(nonce);
+    }
+
     /// What is at `path`; `None` when nothing is, or when a folder on the way is missing or is no folder.
     pub fn stat(&self, path: &SyncPath) -> io::Result<Option<Stat>> {
         Ok(self.facts(path).map_err(std_error)?.map(|facts| facts.stat))

@@ -5,6 +5,7 @@
 
 use super::Events;
 use super::beneath;
+use super::fail::{self, Point};
 use super::look::Looks;
 use super::root::Root;
 use super::trouble::trouble;
@@ -158,14 +159,24 @@ impl Walker {
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let Some(path) = name_below(folder, entry.file_name().to_bytes()) else { continue };
-            let Some(facts) = self.root.facts_in(dir, path.name())? else { continue };
-            found.push((path, facts.stat));
+            let facts = fail::at(Point::ScanStat).and_then(|()| self.root.facts_in(dir, path.name()));
+            match facts {
+                Ok(Some(facts)) => found.push((path, facts.stat)),
+                Ok(None) => continue,
+                // A dead mount, or a damaged inode: the others are walked on.
+                Err(e) => self.not_seen(walk, path, e),
+            }
             if found.len() >= CHUNK {
                 self.hand_over(walk, std::mem::take(&mut found), &ignored);
             }
         }
         self.hand_over(walk, found, &ignored);
         Ok(())
+    }
+
+    fn not_seen(&self, walk: &Walk, path: SyncPath, e: Errno) {
+        let unread = (Some(path.clone()), trouble("look at", Some(&path), e));
+        walk.progress.lock().unwrap_or_else(PoisonError::into_inner).unread.push(unread);
     }
 
     /// Names what was found, and only then queues its folders.

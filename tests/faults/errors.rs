@@ -11,7 +11,7 @@ use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noi
 use crate::work::{change, check, prepare};
 
 /// Points where a system call can fail, and that the usual work passes.
-const FAILING: [&str; 19] = [
+const FAILING: [&str; 20] = [
     "stage.create",
     "stage.write",
     "stage.dress",
@@ -31,6 +31,7 @@ const FAILING: [&str; 19] = [
     "look.folder-fsync",
     "look.syncfs",
     "look.read",
+    "scan.stat",
 ];
 /// Those of them that take space.
 const QUOTA: [&str; 6] = ["stage.create", "stage.write", "stage.fsync", "fetch.write", "install.move", "install.add"];
@@ -83,6 +84,29 @@ fn fail_everywhere(points: &[&'static str], error: &'static str, said: &'static 
             }
         });
     }
+}
+
+/// As a mount of a dead FUSE server is, or a damaged inode.
+#[test]
+fn what_cannot_be_looked_at_hides_nothing_else_in_its_folder() {
+    let (mut a, b) = Group::new().pair();
+    a.stop();
+    write(a.at("d/f"), "found");
+    for n in 0..5 {
+        write(a.at(&format!("d/e{n}/f")), "found");
+    }
+    // Of the first two names that come by, and of those alone, nothing is known at first.
+    a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), "scan.stat:2-3=EIO".to_owned())];
+    a.start();
+    wait_linked(&[&a, &b]);
+    let tree = converge(&[&a, &b]);
+    assert_eq!(tree.files(), 6);
+    await_no_problems(&a, SECOND_TRY);
+    // What came by then is watched.
+    for n in 0..5 {
+        write(a.at(&format!("d/e{n}/late")), "watched");
+    }
+    assert_eq!(converge(&[&a, &b]).files(), 11);
 }
 
 #[test]

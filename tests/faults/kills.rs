@@ -5,7 +5,7 @@
 
 use crate::common::disk::set_mtime;
 use crate::common::machine::wait_linked;
-use crate::common::{Group, Machine, PATIENCE, converge, eventually, read, setting, swap_in, write};
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, pace, read, setting, swap_in, write};
 use crate::work::{change, check, prepare};
 use dirsyncd::io::fail::POINTS;
 use std::os::unix::process::ExitStatusExt;
@@ -118,4 +118,32 @@ fn killed_in_the_middle_of_a_restore_it_recovers() {
     converge(&[&a, &b]);
     assert_eq!(read(b.at("f")), b"the first");
     assert!(a.history().contains(&b"the second".to_vec()), "what the restore replaced is in no history");
+}
+
+#[test]
+fn a_conflict_whose_install_was_killed_is_listed_after_all() {
+    let (mut a, b) = Group::new().pair();
+    write(a.at("f"), "as both knew it");
+    converge(&[&a, &b]);
+    a.stop();
+    write(a.at("f"), "ours, the earlier one");
+    // Stamps are told apart by more than a tick of the clock that stamps files.
+    pace(50);
+    write(b.at("f"), "theirs");
+    b.wait_own_idle();
+    a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), "install.exchanged:1".to_owned())];
+    a.spawn();
+    eventually("a dies with the loser in history", PATIENCE, || {
+        a.exit_status().map(|status| assert_eq!(status.signal(), Some(SIGKILL))).ok_or("it lives".to_owned())
+    });
+    a.environment.clear();
+    a.start();
+    converge(&[&a, &b]);
+    assert_eq!(read(a.at("f")), b"theirs");
+    let listed = eventually("the conflict is listed", PATIENCE, || {
+        let answer = a.json(&["conflicts", "f"])?;
+        answer["conflicts"].as_array().filter(|list| list.len() == 1).cloned().ok_or(answer.to_string())
+    });
+    let kept = listed[0]["kept"].as_str().expect("a name in history");
+    assert_eq!(read(a.history_dir().join(kept)), b"ours, the earlier one");
 }

@@ -105,9 +105,18 @@ fn a_folder_without_its_marker_deletes_nothing_and_says_so() {
     a.stop();
     remove(a.at(".dirsync/marker"));
     remove(a.at("d0"));
+    write(a.at("d1/f1"), "an old state, copied over it just now");
+    write(a.at("of-another-folder"), "none of the group's");
     a.spawn();
     a.wait_log(&["marker"]);
+    let before = read(b.at("d1/f1"));
     peer_is_unharmed(&b);
+    assert_eq!(read(b.at("d1/f1")), before, "what is in a folder without its marker was told");
+    assert!(!b.at("of-another-folder").exists());
+    // A marker that the index never accepted makes it no better.
+    write(a.at(".dirsync/marker"), "00112233445566778899aabbccddeeff");
+    peer_is_unharmed(&b);
+    assert!(!b.at("of-another-folder").exists());
 }
 
 /// A file system mounted over a folder; unmounted when dropped.

@@ -127,7 +127,7 @@ impl World {
 
     pub fn merge(&mut self, node: NodeId, path: SyncPath, ours: &Entry, kept: &str, theirs: (&Entry, Stat)) {
         let merge = self.merge_of(node, &path, ours, kept, theirs);
-        self.tell(node, Event::Merged { path, merge });
+        self.tell(node, Event::Merged { path, kept: kept.to_owned(), merge });
     }
 
     fn merge_of(

@@ -58,12 +58,25 @@ impl World {
             Action::Walk { walk, below } => self.step_soon(node, quick, Step::Walk { walk, left: [below].into() }),
             Action::CheckRoot => self.step_soon(node, quick, Step::Answer(Event::Root(RootState::Fine))),
             Action::ReadIgnore => {
-                let patterns = self.read_patterns(node);
-                self.step_soon(node, quick, Step::Answer(Event::IgnoreRead(patterns)));
+                let is_unread = self.plan.blind_permille > 0 && self.rng.chance(self.plan.blind_permille);
+                let answer = match self.read_patterns(node) {
+                    _ if is_unread => Event::IgnoreUnread("it cannot be read".to_owned()),
+                    patterns => Event::IgnoreRead(patterns),
+                };
+                self.step_soon(node, quick, Step::Answer(answer));
             }
             Action::Install(job) => self.queue_install(node, job),
             Action::KeepBase { path, entry, stat } => {
                 self.step_soon(node, quick, Step::KeepBase { path, entry, stat });
+            }
+            Action::FindLoser { path, winner, loser } => {
+                let tree = &self.nodes[node].disk.live;
+                let holds = |ino: &u64| matches!(&tree.inodes[ino].body, Body::File(data) if loser.file() == Some((data.content(), data.size())));
+                let of_path = format!("{}@", path.to_text());
+                let kept = tree.history.iter().filter(|(name, ino)| name.starts_with(&of_path) && holds(ino));
+                if let Some(kept) = kept.map(|(name, _)| name.clone()).next_back() {
+                    self.step_soon(node, quick, Step::Answer(Event::LoserFound { path, winner, loser, kept }));
+                }
             }
             Action::Merge { path, ours, kept, theirs, stat } => {
                 self.merge_later(node, Step::Merge { path, ours, kept, theirs, stat });

@@ -427,7 +427,7 @@ impl World {
         let mut actions = Vec::new();
         for event in here.inbox.drain(..most.min(here.inbox.len())).collect::<Vec<_>>() {
             self.trace.note(self.now, format_args!("n{node} < {event:?}"));
-            let patterns_come = matches!(event, Event::IgnoreRead(_));
+            let patterns_come = matches!(event, Event::IgnoreRead(_) | Event::IgnoreUnread(_));
             let engine = self.nodes[node].engine.as_mut().expect("only engines that run have turns");
             let follows = engine.handle(clock, event);
             if patterns_come {

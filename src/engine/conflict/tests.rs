@@ -170,7 +170,7 @@ fn what_a_person_made_of_either_before_they_heard_of_the_merge_beats_it(#[case] 
     let winner = theirs(file(text), stamp);
     let jobs = installs(&hear(&mut engine, &winner, text));
     end(&mut engine, jobs[0].id, done(Some(stat(text, 3)), Some("kept")));
-    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("ours") });
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: merged("ours") });
     let merge = installs(&actions).pop().unwrap();
     assert!(merge.entry.beats(&winner) && merge.entry.beats(&ours));
     let base = if of_winner { winner } else { ours };
@@ -189,7 +189,7 @@ fn the_author_of_the_loser_makes_a_version_on_top_of_both_and_tells_it_when_it_i
     let (winner, ask) = asked(&mut engine);
     let Action::Merge { ours: loser, kept, theirs, .. } = ask else { unreachable!() };
     assert_eq!((&loser, kept.as_str(), &theirs), (&ours, "kept", &winner));
-    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("both") });
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: merged("both") });
     let jobs = installs(&actions);
     let [job] = &jobs[..] else { panic!("{actions:?}") };
     assert_eq!((&job.source, job.expect), (&Source::Staged(StageId(7)), Some(stat("theirs", 3))));
@@ -239,7 +239,7 @@ fn what_was_made_on_top_of_the_loser_is_not_merged_with_it() {
     let version = Version { stamp: AFTER + 9, author: peer(), seen: version.seen.with(peer(), AFTER + 9) };
     let on_top = Entry { version, ..theirs(file("less"), AFTER + 9) };
     let jobs = installs(&hear(&mut engine, &on_top, "less"));
-    engine.handle(later(), Event::Merged { path: path("f"), merge: Merge::Moved });
+    engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: Merge::Moved });
     let actions = end(&mut engine, jobs[0].id, done(Some(stat("less", 5)), Some("kept2")));
     assert!(!actions.iter().any(|action| matches!(action, Action::Merge { .. })), "{actions:?}");
     assert!(engine.losers.merging.is_empty());
@@ -249,7 +249,7 @@ fn what_was_made_on_top_of_the_loser_is_not_merged_with_it() {
 fn a_merge_that_was_made_is_not_made_again_by_the_next_start() {
     let mut engine = engine(OnConflict::Merge);
     asked(&mut engine);
-    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("both") });
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: merged("both") });
     let job = installs(&actions)[0].id;
     end(&mut engine, job, done(Some(stat("both", 4)), Some("kept2")));
     engine.handle(later(), Event::Tick);
@@ -260,7 +260,7 @@ fn a_merge_that_was_made_is_not_made_again_by_the_next_start() {
 fn after_a_crash_the_merge_on_disk_is_no_edit() {
     let mut engine = engine(OnConflict::Merge);
     asked(&mut engine);
-    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("both") });
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: merged("both") });
     let made = installs(&actions)[0].entry.clone();
     let row = engine.index.get(&path("f")).unwrap();
     let found = merge::compare(Some(&row), &made.kind, made.mode, made.mtime, merge::Found::Walked);
@@ -273,14 +273,14 @@ fn a_merge_of_what_has_moved_on_is_dropped_and_made_again() {
     asked(&mut engine);
     let actions = user_writes(&mut engine, "edited meanwhile", 5);
     assert!(!actions.iter().any(|action| matches!(action, Action::Merge { .. })), "one at a time");
-    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("both") });
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: merged("both") });
     assert!(actions.contains(&Action::Discard(StageId(7))), "{actions:?}");
     assert!(installs(&actions).is_empty());
     let again =
         actions.iter().find_map(|action| if let Action::Merge { theirs, .. } = action { Some(theirs) } else { None });
     assert_eq!(again.map(|entry| entry.kind.clone()), Some(file("edited meanwhile")));
     // A user is faster than the install of the second one, too.
-    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("all") });
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: merged("all") });
     let actions = end(&mut engine, installs(&actions)[0].id, Outcome::Stale);
     assert!(actions.contains(&Action::Discard(StageId(7))), "{actions:?}");
     assert_eq!(engine.index.get(&path("f")).unwrap().winner.kind, file("edited meanwhile"));
@@ -294,7 +294,7 @@ fn an_edit_on_top_of_the_winner_holds_nothing_of_the_loser_though_it_counts_it_a
     user_writes(&mut engine, "edited meanwhile", 5);
     let edited = engine.index.get(&path("f")).unwrap().winner;
     assert!(edited.version.supersedes(&ours.version));
-    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: Merge::Moved });
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: Merge::Moved });
     let ask = actions.iter().find_map(|action| match action {
         Action::Merge { theirs, .. } => Some(theirs),
         _ => None,
@@ -309,7 +309,7 @@ fn a_merge_at_a_path_that_patterns_cover_by_now_waits() {
     let mut engine = engine(OnConflict::Merge);
     asked(&mut engine);
     engine.handle(later(), Event::IgnoreRead(Some(b"/f".to_vec())));
-    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("both") });
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: merged("both") });
     assert!(installs(&actions).is_empty() && actions.contains(&Action::Discard(StageId(7))), "{actions:?}");
     assert!(!actions.iter().any(|action| matches!(action, Action::Merge { .. })), "{actions:?}");
 }
@@ -330,7 +330,8 @@ fn what_a_backup_brought_back_is_merged_into_nothing() {
 fn a_merge_that_is_the_winner_itself_needs_no_version() {
     let mut engine = engine(OnConflict::Merge);
     let (winner, _) = asked(&mut engine);
-    let actions = engine.handle(later(), Event::Merged { path: path("f"), merge: merged("theirs") });
+    let actions =
+        engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: merged("theirs") });
     assert!(installs(&actions).is_empty() && actions.contains(&Action::Discard(StageId(7))));
     assert!(
         actions.iter().any(|action| matches!(action, Action::Report(Report::Merged { entry, .. }) if *entry == winner))
@@ -344,7 +345,7 @@ fn nobody_but_its_author_merges_a_loser_and_what_cannot_be_merged_is_left() {
     let first = theirs(file("theirs"), AFTER);
     let jobs = installs(&hear(&mut engine, &first, "theirs"));
     end(&mut engine, jobs[0].id, done(Some(stat("theirs", 3)), Some("kept")));
-    engine.handle(later(), Event::Merged { path: path("f"), merge: Merge::Impossible });
+    engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: Merge::Impossible });
     let device = DeviceId([3; 32]);
     let version = Version { stamp: AFTER + 1, author: device, seen: Seen::default().with(device, 1) };
     let third = Entry { kind: file("third"), version, ..first };
@@ -382,4 +383,55 @@ fn the_ground_of_a_merge_is(#[case] bases: &[(u64, u8, u64)], #[case] chosen: Op
     let (ours, theirs) = (version(&[(1, 2), (2, 1)]), version(&[(1, 1), (2, 2)]));
     let of = |base: &(u64, u8, u64)| (base.0, DeviceId([base.1; 32]), base.2);
     assert_eq!(common_ancestor(&ours, &theirs, bases, of).copied(), chosen);
+}
+
+/// The install took its place and the loser went to history, and there the process ended.
+#[test]
+fn a_conflict_whose_install_was_cut_off_is_told_and_merged_after_all() {
+    let mut engine = engine(OnConflict::Merge);
+    let ours = engine.index.get(&path("f")).unwrap().winner;
+    let winner = theirs(file("theirs"), AFTER);
+    assert_eq!(installs(&hear(&mut engine, &winner, "theirs")).len(), 1);
+    let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Merge };
+    let mut engine = Engine::new(config, engine.index);
+    engine.start(NOW, Trust::Known);
+    engine.handle(NOW, Event::IgnoreRead(None));
+    engine.handle(NOW, Event::Listed { walk: WalkId(1), found: vec![(path("f"), stat("theirs", 3))] });
+    let observed = Observed::File { stat: stat("theirs", 3), content: ContentId::of(b"theirs"), body: None };
+    let mut actions = engine.handle(NOW, Event::Looked { path: path("f"), observed });
+    actions.extend(engine.handle(NOW, Event::Walked { walk: WalkId(1), unread: Vec::new() }));
+    engine.handle(NOW, Event::Root(RootState::Fine));
+    assert_eq!(engine.index.get(&path("f")).unwrap().winner, winner);
+    let sought = Action::FindLoser { path: path("f"), winner: winner.clone(), loser: ours.clone() };
+    assert!(actions.contains(&sought), "{actions:?}");
+    let found = Event::LoserFound { path: path("f"), winner: winner.clone(), loser: ours.clone(), kept: "kept".into() };
+    let mut actions = engine.handle(later(), found);
+    actions.extend(engine.handle(later(), Event::Tick));
+    let told = actions.iter().any(|action| {
+        matches!(action, Action::Report(Report::Conflict { loser, kept, .. }) if *loser == ours && kept.as_deref() == Some("kept"))
+    });
+    let is_merged = actions.iter().any(|action| matches!(action, Action::Merge { kept, .. } if kept == "kept"));
+    assert!(told && is_merged, "{actions:?}");
+}
+
+/// It was made before the second winner came, and its answer comes after.
+#[test]
+fn a_merge_of_an_earlier_loser_is_not_taken_for_that_of_a_later_one() {
+    let mut engine = engine(OnConflict::Merge);
+    asked(&mut engine);
+    user_writes(&mut engine, "edited meanwhile", 5);
+    let second = theirs(file("second"), AFTER + 1000);
+    let jobs = installs(&hear(&mut engine, &second, "second"));
+    let actions = end(&mut engine, jobs[0].id, done(Some(stat("second", 6)), Some("kept later")));
+    let asks = |action: &Action| matches!(action, Action::Merge { kept, .. } if kept == "kept later");
+    assert!(actions.iter().any(asks), "{actions:?}");
+    for late in [merged("both"), Merge::Impossible] {
+        let is_staged = matches!(late, Merge::Done { .. });
+        let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: late });
+        assert!(installs(&actions).is_empty());
+        assert_eq!(actions.contains(&Action::Discard(StageId(7))), is_staged, "{actions:?}");
+    }
+    let merge = merged("all three");
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept later".into(), merge });
+    assert_eq!(installs(&actions).len(), 1, "{actions:?}");
 }

@@ -248,6 +248,16 @@ fn the_root_is_checked_and_the_ignore_file_read_on_request() {
     std::fs::write(folder.at(".dirsyncignore"), "*.o\n").unwrap();
     folder.disk.run([Action::ReadIgnore]);
     assert!(matches!(folder.next(), Event::IgnoreRead(Some(text)) if text == b"*.o\n"));
+    let unread = |why: &str| {
+        folder.disk.run([Action::ReadIgnore]);
+        let event = folder.next();
+        assert!(matches!(&event, Event::IgnoreUnread(text) if text.contains(why)), "{event:?}");
+    };
+    std::fs::write(folder.at(".dirsyncignore"), vec![b'#'; (1 << 20) + 1]).unwrap();
+    unread("larger than 1 MiB");
+    std::fs::rename(folder.at(".dirsyncignore"), folder.at("rules")).unwrap();
+    symlink("rules", folder.at(".dirsyncignore")).unwrap();
+    unread("no regular file");
     assert!(!folder.disk.run([Action::CancelFetch { fetch: FetchId(1) }]).is_empty());
 }
 

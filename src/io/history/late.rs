@@ -1,14 +1,14 @@
 //! What is written into a file after it went to history, by someone who still holds it open.
 //!
-//! It is the same inode, so the bytes are here. It is looked at again 5 s after it came, and at every start: what has changed is
+//! It is the same inode, so the bytes are here. It is looked at again 5 s after it came, at every start, and before it goes: what has changed is
 //! the loser of a conflict from then on, and is kept and reported as one (P2). May import `engine`'s values and `model`.
 //! Deliberately not here: what a conflict means.
 
 use super::name::{NAME_BYTES, Parsed, parse, renamed, sidecar};
-use super::{History, Item};
+use super::{History, Item, Kept};
 use crate::engine::{Event, Keep, Stat, StatKind};
 use crate::io::{Events, beneath};
-use crate::model::{Kind, SyncPath};
+use crate::model::{Entry, FileTime, Kind, SyncPath};
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::PoisonError;
@@ -22,6 +22,7 @@ const WATCHED: usize = 65_536;
 #[derive(Debug, Default)]
 pub(super) struct Late {
     watched: VecDeque<Watched>,
+    sought: VecDeque<Sought>,
     is_stopping: bool,
 }
 
@@ -34,7 +35,45 @@ struct Watched {
     stat: Stat,
 }
 
+/// What an install that was cut off replaced.
+#[derive(Debug)]
+struct Sought {
+    path: SyncPath,
+    winner: Entry,
+    loser: Entry,
+}
+
+enum Due {
+    Watched(Watched),
+    Sought(Sought),
+}
+
 impl History {
+    /// The thread is to find the loser of a conflict by its content, and to tell its name here.
+    pub(in crate::io) fn find_loser(&self, path: SyncPath, winner: Entry, loser: Entry) {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.sought.push_back(Sought { path, winner, loser });
+        self.arrived.notify_one();
+    }
+
+    /// The newest is the one: it came in by the last install there.
+    fn sought(&self, events: &Events, sought: Sought) {
+        let Sought { path, winner, loser } = sought;
+        let is_it = |kept: &Kept| {
+            let holds =
+                || self.content(&kept.name).is_ok_and(|content| content == loser.file().map(|(known, _)| known));
+            kept.path == path && kept.reason == Keep::Conflict && holds()
+        };
+        match self.list(Some(&path)) {
+            Ok(all) => {
+                if let Some(Kept { name: kept, .. }) = all.into_iter().find(is_it) {
+                    events.send(Event::LoserFound { path, winner, loser, kept });
+                }
+            }
+            Err(why) => tracing::warn!("history cannot be listed: {why}"),
+        }
+    }
+
     /// A file has come in as `name`; it was what `stat` says.
     pub(in crate::io) fn watch(&self, name: &str, path: &SyncPath, stat: &Stat) {
         self.came_in(stat.size);
@@ -52,7 +91,14 @@ impl History {
         if let Err(why) = self.look_at_all(events) {
             tracing::warn!("history cannot be listed: {why}");
         }
-        while let Some(Watched { name, path, stat, .. }) = self.next_due() {
+        while let Some(due) = self.next_due() {
+            let Watched { name, path, stat, .. } = match due {
+                Due::Watched(watched) => watched,
+                Due::Sought(sought) => {
+                    self.sought(events, sought);
+                    continue;
+                }
+            };
             let now = beneath::stat_at(self.root.history(), name.as_bytes());
             let Ok(Some(now)) = now else { continue };
             if (now.ino, now.size, now.mtime) != (stat.ino, stat.size, stat.mtime) {
@@ -66,21 +112,38 @@ impl History {
         self.arrived.notify_all();
     }
 
-    fn next_due(&self) -> Option<Watched> {
+    fn next_due(&self) -> Option<Due> {
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if late.is_stopping {
                 return None;
             }
+            if let Some(sought) = late.sought.pop_front() {
+                return Some(Due::Sought(sought));
+            }
             let wait = late.watched.front().map(|first| first.due.saturating_duration_since(Instant::now()));
             match wait {
-                Some(Duration::ZERO) => return late.watched.pop_front(),
+                Some(Duration::ZERO) => return late.watched.pop_front().map(Due::Watched),
                 Some(wait) => {
                     late = self.arrived.wait_timeout(late, wait).unwrap_or_else(PoisonError::into_inner).0;
                 }
                 None => late = self.arrived.wait(late).unwrap_or_else(PoisonError::into_inner),
             }
         }
+    }
+
+    /// Whether the thread is to look at this once more, as at something that was written to after it came.
+    pub(super) fn is_looked_at_again(&self, item: &Item) -> bool {
+        let Some(path) = item.path.as_ref().filter(|_| was_written_late(item)) else { return false };
+        // As nothing can be: what it is now differs.
+        let stat = Stat { mtime: FileTime { secs: i64::MIN, nanos: 0 }, ..item.facts.stat };
+        let watched = Watched { due: Instant::now(), name: item.name.clone(), path: path.clone(), stat };
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        if late.watched.len() < WATCHED {
+            late.watched.push_front(watched);
+            self.arrived.notify_one();
+        }
+        true
     }
 
     /// At a start: those that were written while nobody looked.

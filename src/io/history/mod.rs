@@ -185,9 +185,10 @@ impl History {
 
     fn quota(&self) -> io::Result<u64> {
         let disk = rustix::fs::fstatvfs(self.root.history())?;
-        Ok(disk.f_blocks.saturating_mul(disk.f_frsize) / 100 * QUOTA_PERCENT)
+        Ok(quota_of(disk.f_blocks, disk.f_frsize))
     }
 
+    /// Removes what is to go under this quota, and notes how full it is then.
     fn prune_to(&self, now: u64, quota_bytes: u64) -> io::Result<usize> {
         let mut items = self.items()?;
         // Folders are here only after a crash; nothing is removed recursively.
@@ -197,7 +198,10 @@ impl History {
         let Retention { goes, left_bytes, guarded_bytes } = retention::judge(&held, now, quota_bytes);
         let mut gone = 0;
         for &n in &goes {
-            gone += usize::from(self.remove(&items[n].name)?);
+            // What someone wrote since is no old version: it becomes the loser of a conflict instead (P2).
+            if !self.is_looked_at_again(&items[n]) {
+                gone += usize::from(self.remove(&items[n].name)?);
+            }
         }
         *self.lock_fill() = Fill { left_bytes, guarded_bytes, judged: Some(Instant::now()) };
         Ok(gone)
@@ -262,4 +266,9 @@ impl Item {
         let (name, path, time_ns, reason) = (self.name, self.path?, self.time_ns, self.reason);
         Some(Kept { name, path, time_ns, reason, size: stat.size, kind: stat.kind, mode: stat.mode, mtime: stat.mtime })
     }
+}
+
+/// Bytes. Some file systems (ramfs, a tmpfs without a size) say that they have no blocks at all: they have no end.
+fn quota_of(blocks: u64, block_bytes: u64) -> u64 {
+    if blocks == 0 { u64::MAX } else { blocks.saturating_mul(block_bytes) / 100 * QUOTA_PERCENT }
 }

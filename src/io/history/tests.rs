@@ -4,7 +4,7 @@ use super::name::name_at;
 use super::*;
 use crate::engine::Event;
 use crate::io::Events;
-use crate::model::{ContentId, Kind};
+use crate::model::{ContentId, DeviceId, Entry, Kind, Seen, Version};
 use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
@@ -17,7 +17,11 @@ fn history(dir: &std::path::Path) -> Arc<History> {
 
 fn put(dir: &std::path::Path, time_ns: u64, reason: Keep, path: &str, content: &[u8]) -> String {
     let name = name_at(time_ns, reason, path.as_bytes()).name;
-    std::fs::write(dir.join(".dirsync/history").join(&name), content).unwrap();
+    let file = dir.join(".dirsync/history").join(&name);
+    std::fs::write(&file, content).unwrap();
+    // As it was before it came.
+    let before = SystemTime::UNIX_EPOCH + Duration::from_nanos(time_ns - 1);
+    File::options().write(true).open(file).unwrap().set_modified(before).unwrap();
     name
 }
 
@@ -141,4 +145,62 @@ fn what_was_renamed_while_history_was_pruned_is_no_trouble() {
     assert!(!history.remove(&kept).unwrap());
     std::fs::write(temp.path().join(".dirsync/history").join(&kept), "x").unwrap();
     assert!(history.remove(&kept).unwrap());
+}
+
+#[test]
+fn what_was_written_to_after_it_came_does_not_go_but_becomes_a_loser() {
+    let temp = tempfile::tempdir().unwrap();
+    let history = history(temp.path());
+    let (events, inbox) = Events::channel();
+    let now = wall_ns();
+    put(temp.path(), now - 60 * DAY_NS, Keep::Replaced, "f", b"as it came");
+    let written = put(temp.path(), now - 60 * DAY_NS + 1, Keep::Replaced, "f", b"written since");
+    let file = File::options().write(true).open(temp.path().join(".dirsync/history").join(&written)).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_hours(1)).unwrap();
+    assert_eq!(history.prune_to(now, 0).unwrap(), 1, "the other one goes");
+    let left: Vec<_> = history.list(None).unwrap().into_iter().map(|kept| kept.name).collect();
+    assert_eq!(left, [written]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| history.run(&events));
+        let told = inbox.recv_timeout(Duration::from_secs(10));
+        history.stop();
+        assert!(matches!(&told, Ok(Event::WrittenLate { kept, .. }) if kept.ends_with(".conflict.f")), "{told:?}");
+    });
+    assert_eq!(history.prune_to(now, u64::MAX).unwrap(), 1, "a loser has its time, and that is over, too");
+}
+
+#[test]
+fn a_disk_that_says_no_size_has_no_quota() {
+    assert_eq!(quota_of(0, 4096), u64::MAX);
+    assert_eq!(quota_of(1000, 4096), 409_600 - 409_600 % QUOTA_PERCENT);
+}
+
+#[test]
+fn the_loser_that_an_install_left_before_it_was_cut_off_is_found_by_its_content() {
+    let temp = tempfile::tempdir().unwrap();
+    let history = history(temp.path());
+    let entry = |content: &[u8]| Entry {
+        kind: Kind::File { size: content.len() as u64, content: ContentId::of(content) },
+        mode: Mode(0o644),
+        mtime: FileTime::default(),
+        version: Version { stamp: 1, author: DeviceId([1; 32]), seen: Seen::default() },
+    };
+    let now = wall_ns();
+    put(temp.path(), now - 9, Keep::Conflict, "f", b"ours");
+    let newest = put(temp.path(), now - 8, Keep::Conflict, "f", b"ours");
+    put(temp.path(), now - 7, Keep::Conflict, "f", b"another");
+    put(temp.path(), now - 6, Keep::Replaced, "f", b"ours");
+    put(temp.path(), now - 5, Keep::Conflict, "f/g", b"ours");
+    let (events, inbox) = Events::channel();
+    let path = SyncPath::new("f").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| history.run(&events));
+        history.find_loser(path.clone(), entry(b"theirs"), entry(b"not here"));
+        history.find_loser(path.clone(), entry(b"theirs"), entry(b"ours"));
+        let found = inbox.recv_timeout(Duration::from_secs(10));
+        history.stop();
+        let Ok(Event::LoserFound { path: of, winner, loser, kept }) = found else { panic!("{found:?}") };
+        assert_eq!((of, winner, loser, kept), (path, entry(b"theirs"), entry(b"ours"), newest));
+    });
+    assert!(inbox.try_recv().is_err());
 }

@@ -134,6 +134,27 @@ fn the_environment_sets_options_too() {
 }
 
 #[test]
+fn what_takes_no_value_is_a_yes_or_a_no_in_the_environment() {
+    let bench = Bench::new();
+    for (value, is_open) in
+        [("1", true), ("true", true), ("Yes", true), ("on", true), ("0", false), ("false", false), ("", false)]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dirsyncd"));
+        command.env_clear().env("DIRSYNCD_OPEN", value).env("DIRSYNCD_ALLOW_MASS_DELETE", value);
+        // An open group and a secret exclude each other; a wrong peer ends the others.
+        command.args(bench.words(&["--peer", "nas"])).arg(bench.path("data")).env("DIRSYNCD_NO_SCRUB", value);
+        let out = command.output().unwrap();
+        let text = String::from_utf8_lossy(&out.stderr);
+        let says = if is_open { "give one of the two" } else { "--peer 'nas' is no HOST:PORT" };
+        assert!(out.status.code() == Some(2) && text.contains(says), "'{value}': {text}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dirsyncd"));
+    command.env_clear().env("DIRSYNCD_OPEN", "maybe").args(bench.words(&[])).arg(bench.path("data"));
+    let out = command.output().unwrap();
+    assert!(out.status.code() == Some(2) && String::from_utf8_lossy(&out.stderr).contains("write 1 or 0"));
+}
+
+#[test]
 fn a_daemon_answers_refuses_a_second_one_and_stops_as_asked() {
     let bench = Bench::new();
     fs::write(bench.path("data/f"), "content").unwrap();

@@ -133,7 +133,7 @@ enum Command {
         timeout: Option<f64>,
     },
     /// Let go ahead what was held back: deletions and returns to older contents that were so many, and what another machine's
-    /// .dirsyncignore uncovered. Once is enough, for all machines
+    /// .dirsyncignore uncovered. Once is enough for all machines; only what was uncovered is each machine's own affair
     Confirm,
     /// Remember deletions no longer for a machine that will not come back: its name, or the first digits of its id
     Forget {

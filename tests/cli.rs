@@ -155,6 +155,15 @@ fn what_takes_no_value_is_a_yes_or_a_no_in_the_environment() {
 }
 
 #[test]
+fn an_option_before_a_subcommand_of_conflicts_is_an_option() {
+    let bench = Bench::new();
+    let (code, _, why) = bench.dirsync(&["conflicts", "--json", "keep", "f", "ours"]);
+    assert!(code == 1 && why.contains("not in a synced folder"), "{why}");
+    let (code, _, why) = bench.dirsync(&["conflicts", "--all", "keep", "f", "ours"]);
+    assert!(code == 2 && why.contains("--all"), "{why}");
+}
+
+#[test]
 fn a_daemon_answers_refuses_a_second_one_and_stops_as_asked() {
     let bench = Bench::new();
     fs::write(bench.path("data/f"), "content").unwrap();

@@ -73,11 +73,10 @@ enum Command {
         n: usize,
     },
     /// Files that were changed in two places at once: what won, and what lost
-    #[command(args_conflicts_with_subcommands = true)]
     Conflicts {
         #[command(subcommand)]
         act: Option<Conflicts>,
-        /// Of this path only [default: of all]
+        /// Of this file, or of everything in this folder [default: of all]
         path: Option<OsString>,
         /// Also those that were decided in the last 30 days
         #[arg(short, long)]
@@ -191,6 +190,7 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 async fn dispatch(args: Args) -> Result<(), Failure> {
+    contradiction(&args.command)?;
     let place = place::Place::find(args.directory)?;
     let mut client = place.folder.connect().await?;
     let json = args.json;
@@ -270,6 +270,16 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
     }
 }
 
+/// What the definitions of the arguments cannot say.
+fn contradiction(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Conflicts { act: Some(_), path, all } if *all || path.is_some() => Err(Failure::Usage(
+            "'diff' and 'keep' come first, and then the path; --all goes with neither of them".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// All pages of the conflicts.
 async fn conflicts(client: &mut Client, path: Option<String>, all: bool) -> Result<Vec<ConflictView>, Failure> {
     let mut conflicts: Vec<ConflictView> = Vec::new();
@@ -341,5 +351,32 @@ mod tests {
             let args = Args::try_parse_from(words).unwrap();
             assert!(args.json && args.directory.is_some());
         }
+    }
+
+    #[test]
+    fn options_may_stand_before_what_is_done_about_a_conflict() {
+        let parsed = |words: &str| Args::try_parse_from(format!("dirsync {words}").split(' '));
+        for words in [
+            "conflicts --json -C /x keep f ours",
+            "conflicts keep f ours --json -C /x",
+            "conflicts --json keep -C /x f ours",
+            "--json conflicts -C /x keep f ours",
+        ] {
+            let args = parsed(words).unwrap();
+            assert!(args.json && args.directory == Some("/x".into()), "{words}");
+            let Command::Conflicts { act: Some(Conflicts::Keep { path, choice }), path: None, .. } = &args.command
+            else {
+                panic!("{words}: {args:?}")
+            };
+            assert!(path == "f" && choice == "ours" && contradiction(&args.command).is_ok(), "{words}");
+        }
+        for words in ["conflicts --json keep", "conflicts keep f", "conflicts -C /x diff"] {
+            assert!(parsed(words).is_err(), "{words}");
+        }
+        for words in ["conflicts d keep f ours", "conflicts --all diff f"] {
+            assert!(matches!(contradiction(&parsed(words).unwrap().command), Err(Failure::Usage(_))), "{words}");
+        }
+        let listed = parsed("conflicts --all ./keep").unwrap();
+        assert!(matches!(listed.command, Command::Conflicts { act: None, path: Some(_), all: true }));
     }
 }

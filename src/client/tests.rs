@@ -89,6 +89,13 @@ fn conflict() -> Conflict {
     Conflict { id: 9, at: 1, path: path("f"), kept: Some("20-f".into()), settled: None, sides }
 }
 
+/// At `many/0007`, where what won was edited since; and at `many/0008`, where moreover it was decided.
+fn moved_on() -> [Conflict; 2] {
+    let open = Conflict { id: 10, path: path("many/0007"), kept: None, ..conflict() };
+    let decided = Conflict { id: 11, path: path("many/0008"), settled: Some("kept ours".into()), ..open.clone() };
+    [open, decided]
+}
+
 /// Answers as the daemon's loop does, until nobody asks any more.
 fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
     let (mut index, mut paused, mut run) = (MapIndex::new(), false, None);
@@ -109,8 +116,11 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
                 drop(answer.send((0..limit as u64).map(line).collect()));
             }
             Request::Conflicts { wanted, answer } => {
-                let is_wanted = |c: &Conflict| wanted.path.as_ref().is_none_or(|path| *path == c.path);
-                drop(answer.send([conflict()].into_iter().filter(is_wanted).collect()));
+                let is_wanted = |c: &Conflict| {
+                    wanted.path.as_ref().is_none_or(|path| *path == c.path) && (wanted.settled || c.settled.is_none())
+                };
+                let all = [conflict()].into_iter().chain(moved_on());
+                drop(answer.send(all.filter(is_wanted).collect()));
             }
             Request::Settle { path, last, how, answer } => {
                 done.lock().unwrap().push(format!("{path} {last} {how}"));
@@ -315,6 +325,20 @@ async fn a_conflict_is_listed_compared_and_decided() {
         let why = client.post::<DecidedView>("/v1/conflicts/keep", &query).await.unwrap_err().to_string();
         assert!(why.contains(says), "{why}");
     }
+}
+
+#[tokio::test]
+async fn theirs_undoes_no_edit_that_was_made_since_it_won() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    let theirs = json!({"path": "many/0007", "choice": "theirs"});
+    let kept: DecidedView = client.post("/v1/conflicts/keep", &theirs).await.unwrap();
+    let now = crate::engine::merge::label(&row(7).winner.version);
+    assert_eq!((kept.restored, &kept.version), (false, &now));
+    assert_eq!(*daemon.done.lock().unwrap(), [format!("many/0007 10 kept {now}")]);
+    let decided = json!({"path": "many/0008", "choice": "theirs"});
+    let why = client.post::<DecidedView>("/v1/conflicts/keep", &decided).await.unwrap_err().to_string();
+    assert!(why.contains("not in this machine's history"), "what is decided is changed by bringing it back: {why}");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use crate::io::control::view::{
     ConflictView, ConflictsView, DecidedView, DeviceView, DiffView, EntryView, HistoryView, ListView, LogView,
     PeerView, RestoredView, StatusView,
 };
+use crate::io::words::{count, counted};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -94,7 +95,8 @@ enum Command {
     ///
     /// TIME is one that `dirsync history` shows, or any other: 2026-03-01, '2026-03-01 14:30', 14:30, or an age such as 90m,
     /// 2h or 3d. Of a folder, everything in it comes back that was there at that time; without a time, everything that was deleted in
-    /// it. What was made since stays. What is restored is a new version like any other, and what it replaces goes to history.
+    /// it. What was made since stays. What is restored is a new version like any other, and what it replaces goes to history. What 'verify'
+    /// found suspect comes back only where its own time is named. A file that is called f@2h and is not there any more is 'f@2h@TIME'.
     Restore {
         #[arg(value_name = "PATH[@TIME]")]
         path: OsString,
@@ -173,6 +175,8 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Suspect(String),
     #[error("{0}")]
+    Partly(String),
+    #[error("{0}")]
     Output(#[from] io::Error),
 }
 
@@ -228,9 +232,11 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
             say(json, &client.get::<HistoryView>("/v1/history", &query).await?, show::history)
         }
         Command::Restore { path } => {
-            let (path, at_ns) = place.path_and_time(&path)?;
+            let place::Meant { path, at_ns, hint } = place.path_and_time(&path)?;
             let query = json!({ "path": path, "at_ns": at_ns.map(|at| at.to_string()) });
-            say(json, &client.post::<RestoredView>("/v1/restore", &query).await?, show::restored)
+            let view = client.post("/v1/restore", &query).await.map_err(|why| with_hint(why, hint))?;
+            say(json, &view, show::restored)?;
+            all_restored(&view)
         }
         Command::Verify { status: true, .. } => {
             say(json, &client.get::<VerifyView>("/v1/verify", &[]).await?, verify::text)
@@ -278,6 +284,22 @@ fn contradiction(command: &Command) -> Result<(), Failure> {
         )),
         _ => Ok(()),
     }
+}
+
+/// A refusal, and what else may have been meant.
+fn with_hint(why: ClientError, hint: Option<String>) -> ClientError {
+    match (why, hint) {
+        (ClientError::Refused(text), Some(hint)) => ClientError::Refused(format!("{text} ({hint})")),
+        (why, _) => why,
+    }
+}
+
+fn all_restored(view: &RestoredView) -> Result<(), Failure> {
+    let (restored, failed) = (view.restored.len() as u64, view.failed.len() as u64);
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::Partly(format!("{} of {} not restored", count(failed), counted(restored + failed, "path", "paths"))))
 }
 
 /// All pages of the conflicts.
@@ -338,6 +360,7 @@ fn say<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::control::view::PathNote;
 
     #[test]
     fn the_definitions_are_sound() {
@@ -378,5 +401,19 @@ mod tests {
         }
         let listed = parsed("conflicts --all ./keep").unwrap();
         assert!(matches!(listed.command, Command::Conflicts { act: None, path: Some(_), all: true }));
+    }
+
+    #[test]
+    fn what_was_not_restored_is_no_success() {
+        let note = PathNote { path: "f".into(), text: "no room".into() };
+        let view = RestoredView { restored: Vec::new(), failed: vec![note] };
+        assert_eq!(all_restored(&view).unwrap_err().to_string(), "1 of 1 path not restored");
+        assert!(all_restored(&RestoredView { failed: Vec::new(), ..view }).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_says_what_else_may_have_been_meant() {
+        let why = with_hint(ClientError::Refused("nothing of that".into()), Some("or that".into()));
+        assert_eq!(why.to_string(), "nothing of that (or that)");
     }
 }

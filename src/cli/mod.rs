@@ -187,7 +187,7 @@ pub async fn run(args: Args) -> ExitCode {
         // `dirsync log | head` is no error.
         Err(Failure::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(why) => {
-            let _ = writeln!(io::stderr(), "dirsync: {why}");
+            let _ = writeln!(io::stderr(), "dirsync: {}", printable(&why.to_string()));
             ExitCode::from(if matches!(why, Failure::Usage(_)) { 2 } else { 1 })
         }
     }
@@ -347,6 +347,16 @@ async fn order(client: &mut Client, json: bool, order: &str, done: &str) -> Resu
 }
 
 fn say<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    put(json, value, |value| printable(&text(value)))
+}
+
+/// The last defence, as the daemon escapes what is foreign: whoever answers commands no terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+}
+
+/// Text as it is: whatever is foreign in it must be printable.
+fn put<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     if json {
         serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
@@ -412,7 +422,8 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_else_may_have_been_meant() {
+    fn what_a_daemon_says_commands_no_terminal() {
+        assert_eq!(printable("a\tb\n\u{1b}[2J\r\u{9b}c\u{7f}"), "a\tb\n\u{fffd}[2J\u{fffd}\u{fffd}c\u{fffd}");
         let why = with_hint(ClientError::Refused("nothing of that".into()), Some("or that".into()));
         assert_eq!(why.to_string(), "nothing of that (or that)");
     }

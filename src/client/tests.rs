@@ -404,6 +404,13 @@ async fn a_verification_is_joined_only_by_who_asks_for_the_same_and_not_while_no
     assert!(ask(&mut client, json!({})).await.unwrap_err().contains("with --peers"));
 }
 
+#[test]
+fn only_our_own_daemon_and_root_s_are_believed_and_root_may_ask_all() {
+    for (listener, ours, expected) in [(7, 7, true), (0, 7, true), (7, 0, true), (8, 7, false)] {
+        assert_eq!(super::is_trusted(listener, ours), expected, "{listener} answers {ours}");
+    }
+}
+
 #[tokio::test]
 async fn the_socket_is_ours_alone_and_outlives_a_crash() {
     let daemon = daemon();

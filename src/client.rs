@@ -28,6 +28,10 @@ pub enum ClientError {
     NoDaemon(String),
     #[error("the daemon of '{0}' belongs to another user; ask as that user, or as root")]
     NotOurs(String),
+    #[error(
+        "what answers for '{folder}' belongs to another user (uid {uid}) and is not asked; name your own folder with -C DIR"
+    )]
+    Stranger { folder: String, uid: u32 },
     #[error("the daemon of '{folder}' cannot be asked: {why}")]
     Broken { folder: String, why: String },
     #[error("{0}")]
@@ -58,6 +62,10 @@ impl Folder {
 
     pub async fn connect(&self) -> Result<Client, ClientError> {
         let stream = control::dial(&self.private).await.map_err(|why| self.explain(&why))?;
+        let uid = stream.peer_cred().map_err(|why| self.explain(&why))?.uid();
+        if !is_trusted(uid, rustix::process::geteuid().as_raw()) {
+            return Err(ClientError::Stranger { folder: shown(&self.path), uid });
+        }
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|why| self.broken(&why))?;
         tokio::spawn(connection);
         Ok(Client { sender, folder: shown(&self.path) })
@@ -74,6 +82,11 @@ impl Folder {
     fn broken(&self, why: &dyn Display) -> ClientError {
         ClientError::Broken { folder: shown(&self.path), why: why.to_string() }
     }
+}
+
+/// Anyone may put a `.dirsync` above where we stand, in /tmp, say. Root asks every user's daemon: it is asked to.
+fn is_trusted(listener: u32, ours: u32) -> bool {
+    listener == ours || listener == 0 || ours == 0
 }
 
 /// One connection to a daemon.

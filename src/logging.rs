@@ -58,13 +58,17 @@ struct Lines {
 
 impl Lines {
     fn for_standard_error() -> Self {
-        // systemd names the stream it made; after a redirection it is still named, and a terminal is not it.
-        let terminal = io::stderr().is_terminal();
+        let file = rustix::fs::fstat(io::stderr()).ok().map(|stat| (stat.st_dev, stat.st_ino));
         Self {
-            journal: env::var_os("JOURNAL_STREAM").is_some() && !terminal,
-            colour: terminal && env::var_os("NO_COLOR").is_none(),
+            journal: file.is_some_and(|file| is_journal(env::var("JOURNAL_STREAM").ok().as_deref(), file)),
+            colour: io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none(),
         }
     }
+}
+
+/// systemd names the stream that it made by device and inode; after a redirection it is still named, and standard error is another file.
+fn is_journal(named: Option<&str>, (device, inode): (u64, u64)) -> bool {
+    named == Some(&format!("{device}:{inode}"))
 }
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -164,6 +168,14 @@ mod tests {
     #[test]
     fn the_journal_gets_priorities_instead_of_times() {
         assert!(said(Lines { journal: true, colour: false }).starts_with("<6>received 'a' from b\n<4>a"));
+    }
+
+    #[test]
+    fn a_file_that_takes_the_place_of_the_journal_s_stream_is_not_the_journal() {
+        assert!(is_journal(Some("9:1234"), (9, 1234)));
+        for other in [Some("9:1235"), Some("8:1234"), Some("9"), Some(""), None] {
+            assert!(!is_journal(other, (9, 1234)), "{other:?}");
+        }
     }
 
     #[test]

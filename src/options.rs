@@ -29,7 +29,8 @@ const NAME_BYTES: usize = 63;
 #[command(
     name = "dirsyncd",
     version,
-    after_help = "Every option can also be given in the environment, as DIRSYNCD_STATE_DIR for --state-dir.\n\
+    after_help = "Every option can also be given in the environment, as DIRSYNCD_STATE_DIR for --state-dir; what takes no \
+                  value, as 1 or 0.\n\
                   Exit codes: 0 stopped as asked (SIGTERM, SIGINT), 1 failed, 2 wrong usage."
 )]
 pub struct Args {
@@ -62,7 +63,7 @@ pub struct Args {
     pub secret_file: Option<PathBuf>,
 
     /// No secret: anyone on this network may join, read and write. For a lab
-    #[arg(long, env = "DIRSYNCD_OPEN", conflicts_with = "secret_file")]
+    #[arg(long, env = "DIRSYNCD_OPEN", value_parser = switch)]
     pub open: bool,
 
     /// This machine's name, as others see it in their logs: up to 63 of A-Z a-z 0-9 . _ - [default: the host name]
@@ -79,17 +80,18 @@ pub struct Args {
     pub limit: Option<u64>,
 
     /// Hold nothing back, however much is deleted or goes back to older contents at once: as if 'dirsync confirm' were always said
-    #[arg(long, env = "DIRSYNCD_ALLOW_MASS_DELETE")]
+    #[arg(long, env = "DIRSYNCD_ALLOW_MASS_DELETE", value_parser = switch)]
     pub allow_mass_delete: bool,
+
     /// What becomes of the loser when a file was changed in two places at once; give it on all machines alike
     #[arg(long, value_enum, value_name = "WHAT", env = "DIRSYNCD_ON_CONFLICT", default_value_t = OnConflict::Newest)]
     pub on_conflict: OnConflict,
 
     /// Do not hash every file again each month, a little a day, to find what rotted on the disk; only 'dirsync verify' does
-    #[arg(long, env = "DIRSYNCD_NO_SCRUB")]
+    #[arg(long, env = "DIRSYNCD_NO_SCRUB", value_parser = switch)]
     pub no_scrub: bool,
 
-    /// How log lines are written, on standard output
+    /// How log lines are written, on standard error
     #[arg(long, value_enum, env = "DIRSYNCD_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
@@ -198,6 +200,8 @@ pub enum OptionError {
     Peer(String),
     #[error("--open needs no secret, but '{0}' holds one; remove that file, or leave --open out")]
     OpenBesideSecret(String),
+    #[error("--open needs no secret, but --secret-file names one; give one of the two")]
+    OpenWithSecret,
 }
 
 impl Options {
@@ -314,6 +318,7 @@ fn secret_source(
 ) -> Result<SecretSource, OptionError> {
     let own = state_dir.join("secret");
     match named {
+        Some(_) if open => Err(OptionError::OpenWithSecret),
         _ if open && own.exists() => Err(OptionError::OpenBesideSecret(shown(&own))),
         _ if open => Ok(SecretSource::Open),
         None => Ok(SecretSource::Own(own)),
@@ -322,6 +327,15 @@ fn secret_source(
             refuse_inside(directory, &file, "secret file", "secret-file")?;
             Ok(SecretSource::Named(file))
         }
+    }
+}
+
+/// What the environment may hold for an option without a value. Empty is as good as unset.
+fn switch(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" | "y" | "t" => Ok(true),
+        "" | "0" | "false" | "no" | "off" | "n" | "f" => Ok(false),
+        _ => Err("write 1 or 0"),
     }
 }
 
@@ -474,6 +488,7 @@ mod tests {
     #[case::signatures_are_a_file(&["-s", "{home}/file"], "is not a directory")]
     #[case::secret_inside(&["--secret-file", "{data}/secret"], "--secret-file a place outside")]
     #[case::open_beside_a_secret(&["--open", "--state-dir", "{home}"], "leave --open out")]
+    #[case::open_with_a_secret(&["--open", "--secret-file", "{home}/file"], "one of the two")]
     #[case::empty_name(&["--name", ""], "1 to 63")]
     #[case::long_name(&["--name", "0123456789012345678901234567890123456789012345678901234567890123"], "1 to 63")]
     #[case::control_in_name(&["--name", "a\u{1b}b"], "a\\x1bb")]

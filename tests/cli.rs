@@ -5,9 +5,10 @@
 use assert_cmd::Command;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Plain, Stdio};
 use tempfile::TempDir;
 
@@ -131,6 +132,65 @@ fn the_environment_sets_options_too() {
     let out = command.env("HOME", bench.path("")).output().unwrap();
     assert_eq!(out.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&out.stderr).contains("--peer 'nas' is no HOST:PORT"));
+}
+
+#[test]
+fn what_takes_no_value_is_a_yes_or_a_no_in_the_environment() {
+    let bench = Bench::new();
+    for (value, is_open) in
+        [("1", true), ("true", true), ("Yes", true), ("on", true), ("0", false), ("false", false), ("", false)]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dirsyncd"));
+        command.env_clear().env("DIRSYNCD_OPEN", value).env("DIRSYNCD_ALLOW_MASS_DELETE", value);
+        // An open group and a secret exclude each other; a wrong peer ends the others.
+        command.args(bench.words(&["--peer", "nas"])).arg(bench.path("data")).env("DIRSYNCD_NO_SCRUB", value);
+        let out = command.output().unwrap();
+        let text = String::from_utf8_lossy(&out.stderr);
+        let says = if is_open { "give one of the two" } else { "--peer 'nas' is no HOST:PORT" };
+        assert!(out.status.code() == Some(2) && text.contains(says), "'{value}': {text}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dirsyncd"));
+    command.env_clear().env("DIRSYNCD_OPEN", "maybe").args(bench.words(&[])).arg(bench.path("data"));
+    let out = command.output().unwrap();
+    assert!(out.status.code() == Some(2) && String::from_utf8_lossy(&out.stderr).contains("write 1 or 0"));
+}
+
+/// Whatever listens there: each caller is given this answer.
+fn answers(socket: &Path, status: &str, body: &str) {
+    let listener = UnixListener::bind(socket).unwrap();
+    let answer =
+        format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+}
+
+#[test]
+fn an_answer_full_of_control_characters_commands_no_terminal() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("data/.dirsync")).unwrap();
+    let socket = PathBuf::from(bench.path("data/.dirsync/control"));
+    let line = r#"{"time_ns":"0","kind":"sent","path":null,"peer":null,"text":"a\u001b[2J\u009bb\u0007"}"#;
+    answers(&socket, "200 OK", &format!(r#"{{"lines":[{line}]}}"#));
+    let (code, said, _) = bench.dirsync(&["log"]);
+    assert!(code == 0 && said.ends_with("  a\u{fffd}[2J\u{fffd}b\u{fffd}\n"), "{said:?}");
+    fs::remove_file(&socket).unwrap();
+    answers(&socket, "404 Not Found", r#"{"error":"gone\u001b]0;x\u0007"}"#);
+    let (code, _, why) = bench.dirsync(&["log"]);
+    assert_eq!((code, why.as_str()), (1, "dirsync: gone\u{fffd}]0;x\u{fffd}\n"));
+}
+
+#[test]
+fn an_option_before_a_subcommand_of_conflicts_is_an_option() {
+    let bench = Bench::new();
+    let (code, _, why) = bench.dirsync(&["conflicts", "--json", "keep", "f", "ours"]);
+    assert!(code == 1 && why.contains("not in a synced folder"), "{why}");
+    let (code, _, why) = bench.dirsync(&["conflicts", "--all", "keep", "f", "ours"]);
+    assert!(code == 2 && why.contains("--all"), "{why}");
 }
 
 #[test]

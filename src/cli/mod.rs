@@ -16,6 +16,7 @@ use crate::io::control::view::{
     ConflictView, ConflictsView, DecidedView, DeviceView, DiffView, EntryView, HistoryView, ListView, LogView,
     PeerView, RestoredView, StatusView,
 };
+use crate::io::words::{count, counted};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -73,11 +74,10 @@ enum Command {
         n: usize,
     },
     /// Files that were changed in two places at once: what won, and what lost
-    #[command(args_conflicts_with_subcommands = true)]
     Conflicts {
         #[command(subcommand)]
         act: Option<Conflicts>,
-        /// Of this path only [default: of all]
+        /// Of this file, or of everything in this folder [default: of all]
         path: Option<OsString>,
         /// Also those that were decided in the last 30 days
         #[arg(short, long)]
@@ -95,7 +95,8 @@ enum Command {
     ///
     /// TIME is one that `dirsync history` shows, or any other: 2026-03-01, '2026-03-01 14:30', 14:30, or an age such as 90m,
     /// 2h or 3d. Of a folder, everything in it comes back that was there at that time; without a time, everything that was deleted in
-    /// it. What was made since stays. What is restored is a new version like any other, and what it replaces goes to history.
+    /// it. What was made since stays. What is restored is a new version like any other, and what it replaces goes to history. What 'verify'
+    /// found suspect comes back only where its own time is named. A file that is called f@2h and is not there any more is 'f@2h@TIME'.
     Restore {
         #[arg(value_name = "PATH[@TIME]")]
         path: OsString,
@@ -133,7 +134,7 @@ enum Command {
         timeout: Option<f64>,
     },
     /// Let go ahead what was held back: deletions and returns to older contents that were so many, and what another machine's
-    /// .dirsyncignore uncovered. Once is enough, for all machines
+    /// .dirsyncignore uncovered. Once is enough for all machines; only what was uncovered is each machine's own affair
     Confirm,
     /// Remember deletions no longer for a machine that will not come back: its name, or the first digits of its id
     Forget {
@@ -174,6 +175,8 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Suspect(String),
     #[error("{0}")]
+    Partly(String),
+    #[error("{0}")]
     Output(#[from] io::Error),
 }
 
@@ -184,13 +187,14 @@ pub async fn run(args: Args) -> ExitCode {
         // `dirsync log | head` is no error.
         Err(Failure::Output(why)) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(why) => {
-            let _ = writeln!(io::stderr(), "dirsync: {why}");
+            let _ = writeln!(io::stderr(), "dirsync: {}", printable(&why.to_string()));
             ExitCode::from(if matches!(why, Failure::Usage(_)) { 2 } else { 1 })
         }
     }
 }
 
 async fn dispatch(args: Args) -> Result<(), Failure> {
+    contradiction(&args.command)?;
     let place = place::Place::find(args.directory)?;
     let mut client = place.folder.connect().await?;
     let json = args.json;
@@ -228,9 +232,11 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
             say(json, &client.get::<HistoryView>("/v1/history", &query).await?, show::history)
         }
         Command::Restore { path } => {
-            let (path, at_ns) = place.path_and_time(&path)?;
+            let place::Meant { path, at_ns, hint } = place.path_and_time(&path)?;
             let query = json!({ "path": path, "at_ns": at_ns.map(|at| at.to_string()) });
-            say(json, &client.post::<RestoredView>("/v1/restore", &query).await?, show::restored)
+            let view = client.post("/v1/restore", &query).await.map_err(|why| with_hint(why, hint))?;
+            say(json, &view, show::restored)?;
+            all_restored(&view)
         }
         Command::Verify { status: true, .. } => {
             say(json, &client.get::<VerifyView>("/v1/verify", &[]).await?, verify::text)
@@ -268,6 +274,32 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Pause => order(&mut client, json, "pause", "paused; go on with 'dirsync resume'").await,
         Command::Resume => order(&mut client, json, "resume", "syncing goes on").await,
     }
+}
+
+/// What the definitions of the arguments cannot say.
+fn contradiction(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Conflicts { act: Some(_), path, all } if *all || path.is_some() => Err(Failure::Usage(
+            "'diff' and 'keep' come first, and then the path; --all goes with neither of them".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A refusal, and what else may have been meant.
+fn with_hint(why: ClientError, hint: Option<String>) -> ClientError {
+    match (why, hint) {
+        (ClientError::Refused(text), Some(hint)) => ClientError::Refused(format!("{text} ({hint})")),
+        (why, _) => why,
+    }
+}
+
+fn all_restored(view: &RestoredView) -> Result<(), Failure> {
+    let (restored, failed) = (view.restored.len() as u64, view.failed.len() as u64);
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::Partly(format!("{} of {} not restored", count(failed), counted(restored + failed, "path", "paths"))))
 }
 
 /// All pages of the conflicts.
@@ -315,6 +347,16 @@ async fn order(client: &mut Client, json: bool, order: &str, done: &str) -> Resu
 }
 
 fn say<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    put(json, value, |value| printable(&text(value)))
+}
+
+/// The last defence, as the daemon escapes what is foreign: whoever answers commands no terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+}
+
+/// Text as it is: whatever is foreign in it must be printable.
+fn put<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     if json {
         serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
@@ -328,6 +370,7 @@ fn say<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::control::view::PathNote;
 
     #[test]
     fn the_definitions_are_sound() {
@@ -341,5 +384,47 @@ mod tests {
             let args = Args::try_parse_from(words).unwrap();
             assert!(args.json && args.directory.is_some());
         }
+    }
+
+    #[test]
+    fn options_may_stand_before_what_is_done_about_a_conflict() {
+        let parsed = |words: &str| Args::try_parse_from(format!("dirsync {words}").split(' '));
+        for words in [
+            "conflicts --json -C /x keep f ours",
+            "conflicts keep f ours --json -C /x",
+            "conflicts --json keep -C /x f ours",
+            "--json conflicts -C /x keep f ours",
+        ] {
+            let args = parsed(words).unwrap();
+            assert!(args.json && args.directory == Some("/x".into()), "{words}");
+            let Command::Conflicts { act: Some(Conflicts::Keep { path, choice }), path: None, .. } = &args.command
+            else {
+                panic!("{words}: {args:?}")
+            };
+            assert!(path == "f" && choice == "ours" && contradiction(&args.command).is_ok(), "{words}");
+        }
+        for words in ["conflicts --json keep", "conflicts keep f", "conflicts -C /x diff"] {
+            assert!(parsed(words).is_err(), "{words}");
+        }
+        for words in ["conflicts d keep f ours", "conflicts --all diff f"] {
+            assert!(matches!(contradiction(&parsed(words).unwrap().command), Err(Failure::Usage(_))), "{words}");
+        }
+        let listed = parsed("conflicts --all ./keep").unwrap();
+        assert!(matches!(listed.command, Command::Conflicts { act: None, path: Some(_), all: true }));
+    }
+
+    #[test]
+    fn what_was_not_restored_is_no_success() {
+        let note = PathNote { path: "f".into(), text: "no room".into() };
+        let view = RestoredView { restored: Vec::new(), failed: vec![note] };
+        assert_eq!(all_restored(&view).unwrap_err().to_string(), "1 of 1 path not restored");
+        assert!(all_restored(&RestoredView { failed: Vec::new(), ..view }).is_ok());
+    }
+
+    #[test]
+    fn what_a_daemon_says_commands_no_terminal() {
+        assert_eq!(printable("a\tb\n\u{1b}[2J\r\u{9b}c\u{7f}"), "a\tb\n\u{fffd}[2J\u{fffd}\u{fffd}c\u{fffd}");
+        let why = with_hint(ClientError::Refused("nothing of that".into()), Some("or that".into()));
+        assert_eq!(why.to_string(), "nothing of that (or that)");
     }
 }

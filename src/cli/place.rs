@@ -11,6 +11,17 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+/// What `PATH[@TIME]` was taken for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Meant {
+    /// In its text form; `None`: the whole folder.
+    pub path: Option<String>,
+    /// Nanoseconds since 1970.
+    pub at_ns: Option<u64>,
+    /// How the other reading is asked for, if there was another.
+    pub hint: Option<String>,
+}
+
 pub(super) struct Place {
     pub folder: Folder,
     /// Below the folder.
@@ -50,16 +61,21 @@ impl Place {
         path.ok_or_else(|| Failure::Usage("name a file, not the whole folder".to_owned()))
     }
 
-    /// `PATH` or `PATH@TIME`, in nanoseconds; an '@' in a name is no time. No path is the root.
-    pub(super) fn path_and_time(&self, name: &OsStr) -> Result<(Option<String>, Option<u64>), Failure> {
+    /// `PATH` or `PATH@TIME`. What follows the last '@' is a time if it reads as one and nothing of the whole name is here: what is to
+    /// be restored is often deleted, so that its name alone must tell.
+    pub(super) fn path_and_time(&self, name: &OsStr) -> Result<Meant, Failure> {
         let bytes = name.as_bytes();
-        let (path, time) = match bytes.iter().rposition(|&b| b == b'@') {
-            Some(at) if !self.start.join(name).exists() => (&bytes[..at], Some(&bytes[at + 1..])),
-            _ => (bytes, None),
-        };
-        let time = time.map(|time| when::parse(&String::from_utf8_lossy(time), &jiff::Zoned::now()));
-        let path = self.path(Some(OsStr::from_bytes(path)))?;
-        Ok((path, time.transpose().map_err(Failure::Usage)?))
+        let whole = |hint| Ok(Meant { path: self.path(Some(name))?, at_ns: None, hint });
+        let at = bytes.iter().rposition(|&b| b == b'@').filter(|&at| !bytes[at..].contains(&b'/'));
+        let Some(at) = at.filter(|_| self.start.join(name).symlink_metadata().is_err()) else { return whole(None) };
+        match when::parse(&String::from_utf8_lossy(&bytes[at + 1..]), &jiff::Zoned::now()) {
+            Err(no_time) => whole(Some(no_time)),
+            Ok(time) => {
+                let hint = format!("a file of that whole name is meant by '{}@TIME'", text::escape(bytes));
+                let path = self.path(Some(OsStr::from_bytes(&bytes[..at])))?;
+                Ok(Meant { path, at_ns: Some(time), hint: Some(hint) })
+            }
+        }
     }
 }
 
@@ -96,11 +112,35 @@ mod tests {
         assert_eq!(path(root.join("y").to_str().unwrap()).unwrap().as_deref(), Some("y"));
         assert!(path("../../x").unwrap_err().contains("not in the synced folder"));
         assert!(path("../.dirsync/x").unwrap_err().contains(".dirsync"));
-        let timed = |name: &str| place.path_and_time(OsStr::new(name)).map_err(|why| why.to_string());
-        assert_eq!(timed("me@home").unwrap(), (Some("d/me@home".to_owned()), None));
-        assert_eq!(timed("f@1970-01-02T00:00:00Z").unwrap(), (Some("d/f".to_owned()), Some(86_400_000_000_000)));
-        assert!(timed("f@noon").unwrap_err().contains("noon"));
-        assert_eq!(timed("..@1970-01-02T00:00:00Z").unwrap(), (None, Some(86_400_000_000_000)));
         assert!(place.file(OsStr::new("..")).unwrap_err().to_string().contains("name a file"));
+    }
+
+    #[test]
+    fn what_follows_an_at_is_a_time_only_if_it_reads_as_one_and_no_such_name_is_here() {
+        let home = tempfile::TempDir::new().unwrap();
+        let root = home.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join(".dirsync")).unwrap();
+        fs::write(root.join("backup@3d"), "").unwrap();
+        std::os::unix::fs::symlink("nowhere", root.join("link@3d")).unwrap();
+        let place = Place::find(Some(root)).unwrap();
+        let day = Some(86_400_000_000_000);
+        for (name, path, at_ns, hint) in [
+            ("f", Some("f"), None, ""),
+            ("f@1970-01-02T00:00:00Z", Some("f"), day, "'f@1970-01-02T00:00:00Z@TIME'"),
+            (".@1970-01-02T00:00:00Z", None, day, "@TIME"),
+            // Names that were deleted.
+            ("photo@2x.png", Some("photo@2x.png"), None, "'2x.png' is no time"),
+            ("photo@2x.png@1970-01-02T00:00:00Z", Some("photo@2x.png"), day, "@TIME"),
+            ("f@noon", Some("f@noon"), None, "'noon' is no time"),
+            ("me@2h/f", Some("me@2h/f"), None, ""),
+            // Names that are here.
+            ("backup@3d", Some("backup@3d"), None, ""),
+            ("link@3d", Some("link@3d"), None, ""),
+        ] {
+            let meant = place.path_and_time(OsStr::new(name)).unwrap();
+            assert_eq!((meant.path.as_deref(), meant.at_ns), (path, at_ns), "{name}");
+            let said = meant.hint.unwrap_or_default();
+            assert!(said.contains(hint) && said.is_empty() == hint.is_empty(), "{name}: {said}");
+        }
     }
 }

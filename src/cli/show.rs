@@ -193,7 +193,11 @@ pub(super) fn restored(view: &RestoredView) -> String {
 
 /// How it came to history.
 fn way(reason: &str) -> &str {
-    if reason == "conflict" { "it lost a conflict" } else { reason }
+    match reason {
+        "conflict" => "it lost a conflict",
+        "suspect" => "it was suspect",
+        reason => reason,
+    }
 }
 
 pub(super) fn conflicts(conflicts: &[ConflictView]) -> String {

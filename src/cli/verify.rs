@@ -54,8 +54,11 @@ fn progress(run: &RunView) {
     }
 }
 
-/// What is not as it should be, here or elsewhere.
+/// What is not as it should be, here or elsewhere; or why that is not known.
 pub(super) fn complaint(view: &VerifyView) -> Option<String> {
+    if view.run.as_ref().is_some_and(|run| run.stopped) {
+        return Some("the verification was stopped before it was over".to_owned());
+    }
     let mismatched: u64 = view
         .run
         .iter()
@@ -74,7 +77,8 @@ pub(super) fn text(view: &VerifyView) -> String {
     let mut out = String::new();
     if let Some(run) = &view.run {
         let (files, size) = (counted(run.files, "file", "files"), bytes(run.bytes));
-        let _ = writeln!(out, "verified {files} ({size})");
+        let done = if run.stopped { "stopped after" } else { "verified" };
+        let _ = writeln!(out, "{done} {files} ({size})");
         if run.passed_over > 0 {
             let files = counted(run.passed_over, "file was", "files were");
             let _ = writeln!(out, "{files} in use or could not be opened, and passed over");
@@ -169,6 +173,23 @@ mod tests {
             [("d/f", Some("d"), true), ("d", Some("d"), true), ("d-2", Some("d"), false), ("x", None, true)]
         {
             assert_eq!(is_in(path, folder), expected, "{path} in {folder:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_stopped_is_not_called_verified() {
+        for (stopped, line, complains) in
+            [(true, "stopped after 12 files (5 B)\n", true), (false, "verified 12 files (5 B)\n", false)]
+        {
+            let run = json!({
+                "path": null, "began_ns": "1", "over": true, "stopped": stopped, "files": 12, "files_of": 40, "bytes": 5,
+                "bytes_of": 90, "found": 0, "passed_over": 0, "peers": null
+            });
+            let monthly =
+                json!({ "began_ns": "1", "files": 0, "bytes": 0, "last_began_ns": null, "last_ended_ns": null });
+            let view = json!({ "run": run, "suspects": [], "monthly": monthly });
+            let view: VerifyView = serde_json::from_value(view).unwrap();
+            assert_eq!((text(&view).as_str(), complaint(&view).is_some()), (line, complains));
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! May import `client` and `io::control`'s views. Deliberately not here: how a status reads (`show`).
 
-use super::{Failure, say, show};
+use super::{Failure, printable, put, show};
 use crate::client::Client;
 use crate::io::control::view::StatusView;
 use std::io::IsTerminal;
@@ -17,13 +17,14 @@ pub(super) async fn watch(client: &mut Client, json: bool) -> Result<(), Failure
     let redraws = !json && std::io::stdout().is_terminal();
     loop {
         let status: StatusView = client.get("/v1/status", &[]).await?;
-        say(json, &status, |status| frame(&show::status(status), redraws))?;
+        put(json, &status, |status| frame(&show::status(status), redraws))?;
         tokio::time::sleep(EVERY).await;
     }
 }
 
 /// On a terminal one takes the place of the other; elsewhere they are parted by an empty line.
 fn frame(text: &str, redraws: bool) -> String {
+    let text = printable(text);
     if redraws {
         return format!("{TO_CORNER}{}{CLEAR_REST}", text.replace('\n', "\x1b[K\n"));
     }
@@ -38,5 +39,6 @@ mod tests {
     fn on_a_terminal_a_status_takes_the_place_of_the_one_before() {
         assert_eq!(frame("a\nb\n", true), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
         assert_eq!(frame("a\n", false), "a\n\n");
+        assert_eq!(frame("\u{1b}[2Ja\n", true), "\x1b[H\u{fffd}[2Ja\x1b[K\n\x1b[J", "only our own commands reach it");
     }
 }

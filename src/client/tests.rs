@@ -3,7 +3,7 @@
 use super::{ClientError, Folder};
 use crate::engine::index::{Counts, Index, Row};
 use crate::engine::map_index::MapIndex;
-use crate::engine::{PeerStatus, Status, SuspectStatus, Verification};
+use crate::engine::{Event, PeerStatus, Run, Status, SuspectStatus, Verification, Verify};
 use crate::io::Events;
 use crate::io::control::verified::VerifyView;
 use crate::io::control::view::{
@@ -89,17 +89,24 @@ fn conflict() -> Conflict {
     Conflict { id: 9, at: 1, path: path("f"), kept: Some("20-f".into()), settled: None, sides }
 }
 
+/// At `many/0007`, where what won was edited since; and at `many/0008`, where moreover it was decided.
+fn moved_on() -> [Conflict; 2] {
+    let open = Conflict { id: 10, path: path("many/0007"), kept: None, ..conflict() };
+    let decided = Conflict { id: 11, path: path("many/0008"), settled: Some("kept ours".into()), ..open.clone() };
+    [open, decided]
+}
+
 /// Answers as the daemon's loop does, until nobody asks any more.
 fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
-    let mut index = MapIndex::new();
+    let (mut index, mut paused, mut run) = (MapIndex::new(), false, None);
     for n in 0..1500 {
         index.put(&path(&format!("many/{n:04}")), &row(n));
     }
     index.put(&path("odd\n\u{202e}"), &row(1));
     while let Ok(request) = requests.recv() {
         match request {
-            Request::Status(answer) => drop(answer.send(status(index.counts()))),
-            Request::Verification(answer) => drop(answer.send(verification())),
+            Request::Status(answer) => drop(answer.send(Status { paused, ..status(index.counts()) })),
+            Request::Verification(answer) => drop(answer.send(Verification { run: run.clone(), ..verification() })),
             Request::Row { path, answer } => drop(answer.send(index.get(&path))),
             Request::Rows { dir, after, limit, answer } => {
                 drop(answer.send(index.below(dir.as_ref(), after.as_ref(), limit)));
@@ -109,18 +116,44 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
                 drop(answer.send((0..limit as u64).map(line).collect()));
             }
             Request::Conflicts { wanted, answer } => {
-                let is_wanted = |c: &Conflict| wanted.path.as_ref().is_none_or(|path| *path == c.path);
-                drop(answer.send([conflict()].into_iter().filter(is_wanted).collect()));
+                let is_wanted = |c: &Conflict| {
+                    wanted.path.as_ref().is_none_or(|path| *path == c.path) && (wanted.settled || c.settled.is_none())
+                };
+                let all = [conflict()].into_iter().chain(moved_on());
+                drop(answer.send(all.filter(is_wanted).collect()));
             }
             Request::Settle { path, last, how, answer } => {
                 done.lock().unwrap().push(format!("{path} {last} {how}"));
                 let _ = answer.send(());
             }
             Request::Do { event, answer } => {
+                match &event {
+                    Event::Pause(now) => paused = *now,
+                    Event::Verify(wanted) => run = Some(under_way(wanted)),
+                    Event::StopVerifying => run = None,
+                    _ => {}
+                }
                 done.lock().unwrap().push(format!("{event:?}"));
                 let _ = answer.send(());
             }
         }
+    }
+}
+
+fn under_way(wanted: &Verify) -> Run {
+    Run {
+        below: wanted.below.clone(),
+        began_ns: 1,
+        is_over: false,
+        is_stopped: false,
+        asks_peers: wanted.peers,
+        files: 0,
+        files_of: 1,
+        bytes: 0,
+        bytes_of: 1,
+        found: 0,
+        passed_over: 0,
+        peers: None,
     }
 }
 
@@ -295,6 +328,20 @@ async fn a_conflict_is_listed_compared_and_decided() {
 }
 
 #[tokio::test]
+async fn theirs_undoes_no_edit_that_was_made_since_it_won() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    let theirs = json!({"path": "many/0007", "choice": "theirs"});
+    let kept: DecidedView = client.post("/v1/conflicts/keep", &theirs).await.unwrap();
+    let now = crate::engine::merge::label(&row(7).winner.version);
+    assert_eq!((kept.restored, &kept.version), (false, &now));
+    assert_eq!(*daemon.done.lock().unwrap(), [format!("many/0007 10 kept {now}")]);
+    let decided = json!({"path": "many/0008", "choice": "theirs"});
+    let why = client.post::<DecidedView>("/v1/conflicts/keep", &decided).await.unwrap_err().to_string();
+    assert!(why.contains("not in this machine's history"), "what is decided is changed by bringing it back: {why}");
+}
+
+#[tokio::test]
 async fn orders_reach_the_engine_as_events() {
     let daemon = daemon();
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
@@ -329,6 +376,38 @@ async fn what_is_suspect_is_listed_and_decided() {
     ] {
         let why = client.post::<VerifyView>(to, &query).await.unwrap_err().to_string();
         assert!(why.contains(says), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_verification_is_joined_only_by_who_asks_for_the_same_and_not_while_nothing_is_read() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    let ask = async |client: &mut super::Client, query: Value| {
+        client.post::<VerifyView>("/v1/verify", &query).await.map(drop).map_err(|why| why.to_string())
+    };
+    assert_eq!(ask(&mut client, json!({})).await, Ok(()));
+    assert_eq!(ask(&mut client, json!({"peers": false})).await, Ok(()), "it is the same");
+    for (query, says) in [
+        (json!({"peers": true}), "everything is being verified without --peers now"),
+        (json!({"path": "many"}), "everything is being verified now"),
+    ] {
+        let why = ask(&mut client, query).await.unwrap_err();
+        assert!(why.contains(says) && why.contains("--stop"), "{why}");
+    }
+    client.post::<VerifyView>("/v1/verify/stop", &json!({})).await.unwrap();
+    client.post::<Value>("/v1/pause", &json!({})).await.unwrap();
+    let why = ask(&mut client, json!({})).await.unwrap_err();
+    assert!(why.contains("paused") && why.contains("dirsync resume"), "{why}");
+    client.post::<Value>("/v1/resume", &json!({})).await.unwrap();
+    assert_eq!(ask(&mut client, json!({"peers": true})).await, Ok(()));
+    assert!(ask(&mut client, json!({})).await.unwrap_err().contains("with --peers"));
+}
+
+#[test]
+fn only_our_own_daemon_and_root_s_are_believed_and_root_may_ask_all() {
+    for (listener, ours, expected) in [(7, 7, true), (0, 7, true), (7, 0, true), (8, 7, false)] {
+        assert_eq!(super::is_trusted(listener, ours), expected, "{listener} answers {ours}");
     }
 }
 

@@ -115,6 +115,9 @@ pub struct Run {
     /// Nanoseconds since 1970.
     pub began_ns: u64,
     pub is_over: bool,
+    /// It was ended by a person, before all was read.
+    pub is_stopped: bool,
+    pub asks_peers: bool,
     pub files: u64,
     pub files_of: u64,
     pub bytes: u64,
@@ -251,7 +254,10 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn stop_verifying(&mut self) {
-        self.over_with(self.survey.tally());
+        if self.scrub.kept.asked.is_some() {
+            self.over_with(self.survey.tally());
+            self.scrub.over = self.scrub.over.take().map(|run| Run { is_stopped: true, ..run });
+        }
     }
 
     fn files_below(&self, below: Option<&SyncPath>) -> (u64, u64) {
@@ -566,11 +572,13 @@ fn new_round(now: Now, boot: u128, below: Option<SyncPath>) -> Round {
 }
 
 fn run(asked: &Asked, is_over: bool, peers: Option<Tally>) -> Run {
-    let Asked { round, files_of, bytes_of, .. } = asked;
+    let Asked { round, files_of, bytes_of, peers: asks_peers, .. } = asked;
     Run {
         below: round.below.clone(),
         began_ns: round.began,
         is_over,
+        is_stopped: false,
+        asks_peers: *asks_peers,
         files: round.files,
         files_of: *files_of,
         bytes: round.bytes,

@@ -141,6 +141,27 @@ fn a_state_directory_inside_the_folder_is_refused() {
 }
 
 #[test]
+fn a_daemon_of_another_user_that_lets_anyone_in_is_not_asked() {
+    let test = "a_daemon_of_another_user_that_lets_anyone_in_is_not_asked";
+    if !is_root(test) {
+        return;
+    }
+    let machine = unprivileged(&Group::new(), test);
+    machine.start();
+    chmod(machine.at(".dirsync"), 0o755);
+    chmod(machine.at(".dirsync/control"), 0o777);
+    let tool = machine.home.join("dirsync");
+    fs::copy(env!("CARGO_BIN_EXE_dirsync"), &tool).expect("copies");
+    chmod(&tool, 0o755);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65533", "--regid=65533", "--clear-groups", path_text(&tool), "-C"]);
+    let out = command.arg(&machine.dir).arg("status").output().expect("setpriv can be started");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(1) && said.contains("another user (uid 65534)"), "{said}");
+    machine.json(&["status"]).expect("root may ask every user's daemon");
+}
+
+#[test]
 fn a_bad_peer_is_wrong_usage() {
     for peer in ["", "host", "host:", ":1", "host:0", "host:65536", "host:port", "[::1", "a b:1"] {
         let refusal = refused(&["--peer", peer]);

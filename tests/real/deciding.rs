@@ -272,6 +272,21 @@ fn a_file_a_folder_and_a_deletion_come_back_as_they_were_then() {
     assert!(a.history().contains(&b"third".to_vec()), "what a restore replaces is in history");
     done(&["restore", "other"]);
     eventually("the file is back", PATIENCE, || b.at("other").exists().then_some(()).ok_or("not yet".to_owned()));
+    // Their folder is a file now: neither can come back, and the exit code says so.
+    for name in ["e/deep/one", "e/deep/two"] {
+        write(a.at(name), name);
+    }
+    converge(&[&a, &b]);
+    std::fs::remove_dir_all(b.at("e/deep")).expect("it is there");
+    converge(&[&a, &b]);
+    write(a.at("e/deep"), "a file");
+    converge(&[&a, &b]);
+    for words in [&["restore", "e"][..], &["restore", "e", "--json"]] {
+        let out = a.cli(words);
+        let said = text_of(&out);
+        assert!(out.status.code() == Some(1) && said.contains("2 of 2 paths not restored"), "{said}");
+    }
+    assert_eq!(read(a.at("e/deep")), b"a file");
     let refused = a.cli(&["restore", "never"]);
     assert!(!refused.status.success() && text_of(&refused).contains("nothing of 'never'"), "{}", text_of(&refused));
 }

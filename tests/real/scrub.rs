@@ -101,6 +101,8 @@ fn is_found_and_healed(kind: &str) {
     eventually("it is healed", PATIENCE, || (read(a.at(PHOTO)) == *good).then_some(()).ok_or("it is not".to_owned()));
     a.wait_log(&[PHOTO, "holds again what it should"]);
     assert!(a.history().contains(rotten));
+    let refused = text_of(&a.cli(&["restore", PHOTO]));
+    assert!(refused.contains("suspect") && read(a.at(PHOTO)) == *good, "{refused}");
     assert!(verify(a, &[]).0);
     converge(&[a, b]);
 }

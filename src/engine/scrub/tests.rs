@@ -406,9 +406,17 @@ fn a_run_goes_on_after_a_restart_where_it_was() {
     assert_eq!((bench.run().files, next.first()), (64, Some(&path("164"))));
     assert!(!bench.run().is_over);
     bench.tell(Event::StopVerifying);
-    assert!(bench.run().is_over);
+    assert!(bench.run().is_over && bench.run().is_stopped);
     bench.tell(Event::Tick);
     assert_eq!(bench.asked(), []);
+}
+
+#[test]
+fn what_was_over_before_it_was_stopped_was_not_stopped() {
+    let mut bench = Bench::new(&["a"]);
+    bench.verify_with(&[]);
+    bench.tell(Event::StopVerifying);
+    assert!(bench.run().is_over && !bench.run().is_stopped && !bench.run().asks_peers);
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) async fn list(
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Answer<ConflictsView> {
     let Query(ListQuery { path, all, after }) = query?;
-    let wanted = Wanted { path, settled: all, after: after.unwrap_or(0), limit: PAGE };
+    let wanted = Wanted { path, below: true, settled: all, after: after.unwrap_or(0), limit: PAGE };
     let conflicts = ask(&shared, wanted).await?;
     Ok(Json(ConflictsView { conflicts: conflicts.iter().map(Into::into).collect(), more: conflicts.len() == PAGE }))
 }
@@ -44,7 +44,7 @@ async fn ask(shared: &Shared, wanted: Wanted) -> Result<Vec<Conflict>, Refusal> 
 /// Those of a path, the latest last; decided ones only where there is no other.
 async fn of_path(shared: &Shared, path: &SyncPath) -> Result<Vec<Conflict>, Refusal> {
     for settled in [false, true] {
-        let wanted = Wanted { path: Some(path.clone()), settled, after: 0, limit: usize::MAX };
+        let wanted = Wanted { path: Some(path.clone()), settled, limit: usize::MAX, ..Wanted::default() };
         let conflicts = ask(shared, wanted).await?;
         if !conflicts.is_empty() {
             return Ok(conflicts);
@@ -138,8 +138,9 @@ pub(super) async fn keep(
     let Some(chosen) = choose(&conflicts, &choice) else {
         return Err(unknown_version(&path, &choice, &conflicts));
     };
-    let version = label(&chosen.0.version);
-    let is_there = row(&shared, &path).await?.is_some_and(|row| row.winner.same_content(chosen.0));
+    let row = row(&shared, &path).await?;
+    let there = row.as_ref().map(|row| &row.winner).filter(|there| is_meant(there, &conflicts, &choice, chosen.0));
+    let (version, is_there) = (label(&there.unwrap_or(chosen.0).version), there.is_some());
     if !is_there {
         let Some(found) = find(&shared, &path, chosen).await? else {
             return Err(Refusal::unknown(format!(
@@ -171,6 +172,14 @@ fn choose<'a>(conflicts: &'a [Conflict], choice: &str) -> Option<(&'a Entry, Opt
         "theirs" => Some((&latest.sides.winner, None)),
         version => sides.into_iter().find(|(entry, _)| label(&entry.version) == version),
     }
+}
+
+/// Whether what is at the path now is what is to be kept. While nobody has decided, `theirs` is whatever won and was made of it since,
+/// as `diff` shows it: to bring back what won then would undo later edits everywhere.
+fn is_meant(there: &Entry, conflicts: &[Conflict], choice: &str, chosen: &Entry) -> bool {
+    let is_open = |conflict: &Conflict| conflict.settled.is_none() && !there.same_content(&conflict.sides.loser);
+    let is_theirs = choice == "theirs" && conflicts.last().is_some_and(is_open);
+    there.same_content(chosen) || is_theirs
 }
 
 /// What history keeps of the chosen version: by its name, else by its content.
@@ -240,6 +249,23 @@ mod tests {
         assert_eq!(chosen(&label(&entry(3).version)), Some((3, None)));
         assert_eq!(chosen("mine"), None);
         assert!(unknown_version(&conflicts[0].path, "\u{1b}", &conflicts).text().contains("\\x1b"));
+    }
+
+    #[test]
+    fn theirs_is_what_won_and_was_made_of_it_since_until_someone_has_decided() {
+        let open = conflict(1, 3, 1);
+        let decided = Conflict { settled: Some("kept ours".into()), ..open.clone() };
+        for (case, there, conflict, choice, meant) in [
+            ("what won is there", 3, &open, "theirs", true),
+            ("it was edited since", 4, &open, "theirs", true),
+            ("ours was brought back by hand", 1, &open, "theirs", false),
+            ("a version is named", 4, &open, "3", false),
+            ("ours", 4, &open, "ours", false),
+            ("it was decided", 4, &decided, "theirs", false),
+        ] {
+            let chosen = if choice == "ours" { &conflict.sides.loser } else { &conflict.sides.winner };
+            assert_eq!(is_meant(&entry(there), std::slice::from_ref(conflict), choice, chosen), meant, "{case}");
+        }
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub struct KeptFacts {
     pub path: SyncPath,
     /// When it was replaced or deleted, nanoseconds since 1970.
     pub time: u64,
-    /// `replaced`, `deleted` or `conflict`.
+    /// `replaced`, `deleted`, `conflict`, or `suspect`: what a scrub found, perhaps rotten. Only a person who names that very copy gets it back.
     pub reason: &'static str,
     pub size: u64,
     /// Its own, nanoseconds since 1970.

@@ -29,6 +29,7 @@ pub(super) async fn history(
     let Query(HistoryQuery { path, at_ns }) = query?;
     let mut kept = kept(&shared, path).await?;
     if let Some(at) = number(at_ns)? {
+        kept.retain(is_sound);
         kept = as_of(&kept, at);
     }
     Ok(Json(HistoryView { kept: kept.iter().map(Into::into).collect() }))
@@ -45,7 +46,8 @@ pub(super) async fn kept(shared: &Shared, path: Option<SyncPath>) -> Result<Vec<
 }
 
 /// `path`: a file or a folder; missing, the whole folder. `at_ns`: bring back what was there at that time; without it, of a file
-/// what was replaced or deleted last, of a folder all that was deleted in it and is not there.
+/// what was replaced or deleted last, of a folder all that was deleted in it and is not there. What was suspect is left out, but for
+/// a file's copy whose very time is named.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct RestoreQuery {
     pub path: Option<SyncPath>,
@@ -86,10 +88,21 @@ async fn is_directory(shared: &Shared, path: &SyncPath) -> Result<bool, Refusal>
     Ok(row.ok_or_else(Refusal::busy)?.is_some_and(|row| row.winner.is_directory()))
 }
 
+/// Of a file that was suspect since `at`, what took its place is not what it held then, unless its mtime says so.
 fn of_one(kept: &[KeptFacts], path: &SyncPath, at: Option<u64>) -> Result<KeptFacts, Refusal> {
-    let own: Vec<_> = kept.iter().filter(|kept| kept.path == *path).cloned().collect();
-    choose(&own, at).cloned().ok_or_else(|| {
+    let own = kept.iter().filter(|kept| kept.path == *path).cloned();
+    let (own, suspect): (Vec<_>, Vec<_>) = own.partition(|kept| is_sound(kept) || is_named(kept, at));
+    let chosen = choose(&own, at);
+    let was_suspect =
+        choose(&suspect, at).is_some_and(|suspect| chosen.is_none_or(|chosen| suspect.time < chosen.time));
+    let is_it = |kept: &&KeptFacts| !was_suspect || at.is_none_or(|at| was_there(kept, at));
+    chosen.filter(is_it).cloned().ok_or_else(|| {
+        let since = if at.is_some() { " since then" } else { "" };
         Refusal::unknown(match (at, own.is_empty()) {
+            _ if was_suspect => format!(
+                "of '{path}' history has{since} only what was suspect and may have rotted; to bring that back, name its time as \
+                 'dirsync history' shows it"
+            ),
             (Some(_), false) => {
                 format!("'{path}' was not replaced or deleted since then: what it held then is still there")
             }
@@ -98,16 +111,27 @@ fn of_one(kept: &[KeptFacts], path: &SyncPath, at: Option<u64>) -> Result<KeptFa
     })
 }
 
+/// Whether it may come back without being asked for: what a scrub found rotten would go everywhere as an edit (P8).
+fn is_sound(kept: &KeptFacts) -> bool {
+    kept.reason != "suspect"
+}
+
+/// Whether a time is this one's own, to the nanosecond or as it is shown.
+fn is_named(kept: &KeptFacts, at: Option<u64>) -> bool {
+    at.is_some_and(|at| at == kept.time || at == kept.time - kept.time % SECOND_NS)
+}
+
 async fn of_folder(
     shared: &Shared,
     path: Option<&SyncPath>,
     kept: &[KeptFacts],
     at: Option<u64>,
 ) -> Result<Vec<KeptFacts>, Refusal> {
+    let kept: Vec<_> = kept.iter().filter(|kept| is_sound(kept)).cloned().collect();
     let chosen = if let Some(at) = at {
-        as_of(kept, at)
+        as_of(&kept, at)
     } else {
-        let (world, latest) = (shared.world.clone(), as_of_each(kept, |list| choose(list, None)));
+        let (world, latest) = (shared.world.clone(), as_of_each(&kept, |list| choose(list, None)));
         let is_gone = move |kept: &KeptFacts| !world.is_there(&kept.path);
         blocking(move || Ok(latest.into_iter().filter(is_gone).collect())).await?
     };
@@ -121,8 +145,12 @@ async fn of_folder(
 
 /// What each path held at `at`, of what was replaced or deleted since. What was made later than that was not there.
 fn as_of(kept: &[KeptFacts], at: u64) -> Vec<KeptFacts> {
-    let was_there = |kept: &KeptFacts| kept.mtime < at.saturating_add(SECOND_NS) || kept.mtime > kept.time;
-    as_of_each(kept, |list| choose(list, Some(at)).filter(|kept| was_there(kept)))
+    as_of_each(kept, |list| choose(list, Some(at)).filter(|kept| was_there(kept, at)))
+}
+
+/// By its mtime, unless that says that it was made after it was replaced.
+fn was_there(kept: &KeptFacts, at: u64) -> bool {
+    kept.mtime < at.saturating_add(SECOND_NS) || kept.mtime > kept.time
 }
 
 /// One of the things kept of each path, in the order of paths.
@@ -161,6 +189,30 @@ mod tests {
         assert_eq!(chosen(Some(21)), Some(30));
         assert_eq!(chosen(Some(31)), None, "since then nothing was replaced");
         assert_eq!(choose(&[], None), None);
+    }
+
+    #[test]
+    fn what_was_suspect_comes_back_only_where_its_very_time_is_named() {
+        let s = SECOND_NS;
+        let suspect = |path, time| KeptFacts { reason: "suspect", ..kept(path, time, 0) };
+        let path = SyncPath::new("f").unwrap();
+        let one =
+            |list: &[KeptFacts], at| of_one(list, &path, at).map(|kept| kept.time).map_err(|why| why.text().to_owned());
+        let list = [suspect("f", 40 * s + 7), kept("f", 30 * s, 0), suspect("f", 20 * s + 7), kept("f", 10 * s, 0)];
+        assert_eq!(one(&list, None), Ok(30 * s));
+        assert_eq!(one(&list, Some(15 * s)), Ok(30 * s), "it was healed: that is what it held");
+        for named in [20 * s, 20 * s + 7] {
+            assert_eq!(one(&list, Some(named)), Ok(20 * s + 7));
+        }
+        for (list, at) in [(&list[..], Some(35 * s)), (&list[..1], None), (&list[..1], Some(35 * s))] {
+            assert!(one(list, at).unwrap_err().contains("suspect"), "{at:?}");
+        }
+        // What replaced it was made later, and is not what it held.
+        let list = [kept("f", 30 * s, 25 * s), suspect("f", 20 * s)];
+        assert!(one(&list, Some(15 * s)).unwrap_err().contains("suspect"));
+        assert_eq!(one(&list, Some(25 * s)), Ok(30 * s));
+        let list = [suspect("f", 40 * s), kept("f", 30 * s, 25 * s)];
+        assert_eq!(one(&list, Some(15 * s)), Ok(30 * s), "it was suspect later");
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub struct RunView {
     pub path: Option<String>,
     pub began_ns: String,
     pub over: bool,
+    /// It is over because a person stopped it, before all was read.
+    #[serde(default)]
+    pub stopped: bool,
     pub files: u64,
     pub files_of: u64,
     pub bytes: u64,
@@ -109,10 +112,12 @@ impl From<Verification> for VerifyView {
 
 impl From<Run> for RunView {
     fn from(run: Run) -> Self {
-        let Run { below, began_ns, is_over, files, files_of, bytes, bytes_of, found, passed_over, peers } = run;
+        let Run { below, began_ns, is_over, is_stopped, files, files_of, bytes, bytes_of, found, passed_over, .. } =
+            run;
         let (path, began_ns) = (below.as_ref().map(SyncPath::to_text), began_ns.to_string());
-        let peers = peers.map(TallyView::from);
-        Self { path, began_ns, over: is_over, files, files_of, bytes, bytes_of, found, passed_over, peers }
+        let peers = run.peers.map(TallyView::from);
+        let (over, stopped) = (is_over, is_stopped);
+        Self { path, began_ns, over, stopped, files, files_of, bytes, bytes_of, found, passed_over, peers }
     }
 }
 

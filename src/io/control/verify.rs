@@ -5,7 +5,7 @@
 use super::Request;
 use super::routes::{Answer, Refusal, Shared};
 use super::verified::VerifyView;
-use crate::engine::{Decision, Event, Verification, Verify};
+use crate::engine::{Decision, Event, Status, Verification, Verify};
 use crate::model::SyncPath;
 use axum::Json;
 use axum::extract::State;
@@ -39,11 +39,20 @@ pub(super) async fn begin(
     query: Result<Json<VerifyQuery>, JsonRejection>,
 ) -> Answer<VerifyView> {
     let Json(VerifyQuery { path, peers, bytes_a_second }) = query?;
+    let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
+    if let Some(why) = stands_still(&status) {
+        return Err(Refusal::malformed(why));
+    }
     let known = verification(&shared).await?;
     match known.run.filter(|run| !run.is_over) {
-        Some(run) if run.below != path => {
+        Some(run) if run.below != path || run.asks_peers != peers => {
             let of = run.below.map_or("everything".to_owned(), |path| format!("'{path}'"));
-            let why = format!("{of} is being verified now; wait for it, or stop it with 'dirsync verify --stop'");
+            let how = match (run.asks_peers, peers) {
+                (true, false) => " with --peers",
+                (false, true) => " without --peers",
+                _ => "",
+            };
+            let why = format!("{of} is being verified{how} now; wait for it, or stop it with 'dirsync verify --stop'");
             return Err(Refusal::malformed(why));
         }
         Some(_) => {}
@@ -59,6 +68,17 @@ pub(super) async fn begin(
         }
     }
     show(State(shared)).await
+}
+
+/// Nothing is read meanwhile: who waits for it would wait for ever.
+fn stands_still(status: &Status) -> Option<String> {
+    match &status.halted {
+        Some(why) => Some(format!("nothing is verified while syncing is stopped: {why}")),
+        None if status.paused => {
+            Some("nothing is verified while syncing is paused; go on first with 'dirsync resume'".to_owned())
+        }
+        None => None,
+    }
 }
 
 pub(super) async fn stop(State(shared): State<Shared>) -> Answer<VerifyView> {

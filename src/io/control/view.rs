@@ -240,7 +240,7 @@ pub struct KeptView {
     pub path: String,
     /// When it was replaced or deleted.
     pub time_ns: String,
-    /// `replaced`, `deleted` or `conflict`.
+    /// `replaced`, `deleted`, `conflict` or `suspect`.
     pub reason: String,
     pub size: u64,
     /// Below `.dirsync/history`.

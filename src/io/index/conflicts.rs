@@ -55,8 +55,10 @@ pub struct Sides {
 /// Which conflicts are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// Of this path alone.
+    /// Of this path alone, or of all.
     pub path: Option<SyncPath>,
+    /// Of what is below `path`, too.
+    pub below: bool,
     /// Also those that were decided.
     pub settled: bool,
     /// Those that came after this one.
@@ -86,11 +88,13 @@ impl SqliteIndex {
     pub fn conflicts(&self, wanted: &Wanted) -> Vec<Conflict> {
         self.read(|index| {
             let sql = "SELECT id, at, path, kept, settled, row FROM conflicts \
-                       WHERE id > ?1 AND (?2 IS NULL OR path = ?2) AND (?3 OR settled IS NULL) ORDER BY id LIMIT ?4";
+                       WHERE id > ?1 AND (?2 IS NULL OR path = ?2 OR (path > ?5 AND path < ?6)) \
+                       AND (?3 OR settled IS NULL) ORDER BY id LIMIT ?4";
             let mut select = index.statement(sql)?;
             let path = wanted.path.as_ref().map(SyncPath::as_bytes);
+            let (from, to) = wanted.path.as_ref().filter(|_| wanted.below).map(SyncPath::range_below).unzip();
             let limit = i64::try_from(wanted.limit).unwrap_or(i64::MAX);
-            let mut rows = select.query(params![wanted.after, path, wanted.settled, limit])?;
+            let mut rows = select.query(params![wanted.after, path, wanted.settled, limit, from, to])?;
             let mut conflicts = Vec::new();
             while let Some(row) = rows.next()? {
                 let (path, sides): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(5)?);
@@ -142,6 +146,19 @@ mod tests {
 
     fn ats(index: &SqliteIndex, wanted: &Wanted) -> Vec<u64> {
         index.conflicts(wanted).iter().map(|conflict| conflict.at).collect()
+    }
+
+    #[test]
+    fn those_of_a_folder_are_those_below_it() {
+        let home = TempDir::new().unwrap();
+        let mut index = SqliteIndex::open(&home.path().join("index")).unwrap().index;
+        let paths = ["d", "d/f", "d/deeper/f", "d-2", "d-2/f", "e"];
+        let conflicts: Vec<_> = paths.iter().zip(1..).map(|(path, at)| conflict(path, at)).collect();
+        index.append_conflicts(&conflicts);
+        let of_d = Wanted { path: Some(SyncPath::new("d").unwrap()), limit: 10, ..Wanted::default() };
+        assert_eq!(ats(&index, &of_d), [1]);
+        assert_eq!(ats(&index, &Wanted { below: true, ..of_d.clone() }), [1, 2, 3]);
+        assert_eq!(ats(&index, &Wanted { below: true, after: 2, ..of_d }), [3], "also page by page");
     }
 
     #[test]

@@ -309,6 +309,32 @@ fn what_was_confirmed_before_it_is_heard_is_not_held() {
 }
 
 #[test]
+fn an_offer_in_parts_is_taken_in_part_by_part_and_answered_at_its_end() {
+    let mut machine = Machine::with_files(6).linked();
+    let buckets: Vec<_> = (0..6).map(|n| digest::bucket_of(&file(n, 0).0)).collect();
+    let ours = |machine: &Machine, n| machine.engine.index().get(&file(n, 0).0).unwrap().winner;
+    let mut older = (file(1, 0).0, ours(&machine, 1));
+    older.1.version = Version { stamp: 1, author: PEER, seen: Seen::default().with(PEER, 1) };
+    let parts = [
+        vec![machine.by_peer(0, 1, Some(2_000_000)), older.clone()],
+        vec![(file(2, 0).0, ours(&machine, 2)), (path("new"), older.1.clone())],
+        vec![machine.by_peer(3, 2, Some(2_000_000)), (file(4, 0).0, older.1)],
+    ];
+    for (part, more) in parts.clone().into_iter().zip([true, true, false]) {
+        machine.hear(Message::Offer { buckets: buckets.clone(), entries: part.clone(), more });
+        let winner = machine.engine.index().get(&part[0].0).unwrap().winner;
+        assert_eq!(winner, part[0].1, "nothing waits for the last part");
+    }
+    let answer = machine.said.iter().find_map(|action| match action {
+        Action::Send { message: Message::Answer { entries, .. }, .. } => Some(entries.clone()),
+        _ => None,
+    });
+    let mut answered: Vec<_> = answer.unwrap().into_iter().map(|(path, _)| path.to_text()).collect();
+    answered.sort();
+    assert_eq!(answered, ["f1", "f4", "f5"], "what it had older, and what it lacked");
+}
+
+#[test]
 fn a_peer_that_takes_half_of_the_files_back_to_older_contents_is_held() {
     let mut machine = Machine::with_files(200).linked();
     machine.peer_changes(0..150, Some(999_000));

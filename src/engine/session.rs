@@ -4,10 +4,10 @@
 //! time. Whatever a divergence came from, it heals.
 
 use super::action::{Action, Report, ServedFile};
-use super::digest::{Digests, deleted_at};
+use super::digest::{Digests, deleted_at, path_digest};
 use super::event::{LinkId, Now};
 use super::identity::Renewal;
-use super::index::Index;
+use super::index::{Index, Row};
 use super::merge::{Found, Heard};
 use super::{Engine, TOMBSTONE_NS, status::PeerStatus};
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
@@ -25,7 +25,7 @@ const COMPARED_NS: u64 = SECOND;
 /// An offer names at most this many buckets, and about this many entries.
 const OFFER_BUCKETS: usize = 2048;
 const OFFER_ENTRIES: usize = 2048;
-/// Entries that an offer in parts may hold (P9).
+/// Entries that an offer in parts may hold; 16 bytes are kept of each (P9).
 const OFFERED_CAP: usize = 1 << 20;
 const CHANGES_A_MESSAGE: usize = 512;
 /// Stamps this far ahead of our clock are held: 5 years (ns).
@@ -59,8 +59,8 @@ pub(super) struct Session {
     /// How far its clock is ahead of ours, if that is too much.
     pub clock_ahead_ns: Option<i64>,
     comparing: Comparing,
-    /// What the peer's offer in parts has named so far.
-    offered: BTreeMap<SyncPath, Entry>,
+    /// Of the paths that the peer's offer in parts has named so far, those that it holds as we do, or newer.
+    offered: BTreeSet<Digest>,
     /// The peer's last state.
     theirs: Option<(Digest, u64)>,
     /// The peer held nothing at all when it was linked: contents found here by a first scan are news to it.
@@ -95,7 +95,7 @@ impl<I: Index> Engine<I> {
             met: Met::Linked,
             clock_ahead_ns: None,
             comparing: Comparing::No,
-            offered: BTreeMap::new(),
+            offered: BTreeSet::new(),
             theirs: None,
             is_empty_handed: false,
             told: None,
@@ -315,24 +315,41 @@ impl<I: Index> Engine<I> {
         self.compared_until = now.mono + COMPARED_NS;
         let Some(session) = self.sessions.get_mut(&link) else { return };
         session.said_in_sync = false;
-        session.offered.extend(part);
-        if session.offered.len() > OFFERED_CAP {
-            return self.close(link, "an offer of too many entries");
-        }
+        let part: BTreeMap<SyncPath, Entry> = part.into_iter().collect();
         if more {
-            return;
+            let is_older = |ours: Row, theirs: &Entry| !ours.winner.beats(theirs);
+            let known =
+                part.iter().filter(|(path, theirs)| self.index.get(path).is_none_or(|ours| is_older(ours, theirs)));
+            session.offered.extend(known.map(|(path, _)| path_digest(path)));
+            if session.offered.len() > OFFERED_CAP {
+                return self.close(link, "an offer of too many entries");
+            }
+        } else {
+            let offered = std::mem::take(&mut session.offered);
+            self.answer(link, buckets, &offered, &part);
         }
-        let offered = std::mem::take(&mut session.offered);
-        let wanted: BTreeSet<Bucket> = buckets.iter().copied().collect();
-        let mut entries = Vec::new();
-        for bucket in wanted {
-            let ours = self.index.bucket(bucket);
-            entries.extend(ours.into_iter().filter(|(path, e)| offered.get(path).is_none_or(|other| e.beats(other))));
-        }
-        self.send(vec![link], Message::Answer { entries, more: false });
-        for (path, entry) in offered {
+        // Part by part: an offer of large entries is never in memory as a whole.
+        for (path, entry) in part {
             self.hear(now, link, &path, entry);
         }
+    }
+
+    /// What the offer lacked, or had older. `offered` is what its earlier parts held as we do, or newer.
+    fn answer(
+        &mut self,
+        link: LinkId,
+        buckets: &[Bucket],
+        offered: &BTreeSet<Digest>,
+        last: &BTreeMap<SyncPath, Entry>,
+    ) {
+        let was_offered = |path: &SyncPath| !offered.is_empty() && offered.contains(&path_digest(path));
+        let is_news = |(path, ours): &(SyncPath, Entry)| match last.get(path) {
+            Some(theirs) => ours.beats(theirs),
+            None => !was_offered(path),
+        };
+        let wanted: BTreeSet<Bucket> = buckets.iter().copied().collect();
+        let entries = wanted.into_iter().flat_map(|bucket| self.index.bucket(bucket)).filter(is_news).collect();
+        self.send(vec![link], Message::Answer { entries, more: false });
     }
 
     fn answer_came(&mut self, now: Now, link: LinkId, entries: Vec<(SyncPath, Entry)>, more: bool) {

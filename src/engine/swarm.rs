@@ -328,7 +328,8 @@ impl Swarm {
             let other_brings = self.ranges.values().any(|range| Some(range.ask.from) != one);
             order.retain(|(.., link)| Some(*link) == one && !other_brings);
         }
-        let most = if usable == 1 { self.in_chunks(RANGE_BYTES) } else { 1 };
+        // Two go into the least share, so that the next is asked for while one comes.
+        let most = if usable == 1 { self.in_chunks(RANGE_BYTES).min((share / 2).max(1)) } else { 1 };
         order.into_iter().find_map(|(_, under_way, _, from)| {
             let first = self.pick(from)?;
             let source = &self.sources[&from];
@@ -337,8 +338,10 @@ impl Swarm {
                 return None;
             }
             let is_next = |chunk: &u32| self.is_missing(*chunk) && source.has(*chunk);
-            let end = (first + 1..self.chunks.count()).take_while(is_next).count() as u32;
-            Some(Ask { from, first, count: (end + 1).min(most).min(share_of(source) - under_way) })
+            let more = (first + 1..self.chunks.count()).take(most as usize - 1).take_while(is_next).count() as u32;
+            let ask = Ask { from, first, count: 1 + more };
+            // Each chunk that comes makes room for one: to ask for that alone would end in as many streams as chunks.
+            (under_way + ask.count <= share_of(source)).then_some(ask)
         })
     }
 

@@ -50,6 +50,42 @@ fn of_one_source_a_content_comes_in_order_with_a_full_window() {
 }
 
 #[test]
+fn of_one_source_few_ranges_are_open_however_its_chunks_come() {
+    for (listed, ranges) in [(true, 9), (false, 3)] {
+        let mut swarm = swarm(256);
+        (swarm.listed, swarm.is_alone) = (listed, true);
+        swarm.add_source(0, SEED);
+        let (mut next, mut open) = (0, std::collections::VecDeque::new());
+        while !swarm.is_whole() {
+            open.extend(ask_all(&mut swarm, 0, &mut next));
+            assert!(open.len() <= ranges, "{open:?}");
+            assert!(swarm.sources[&SEED].under_way > 0);
+            let (range, ask) = open[0];
+            let chunk = ask.first + ask.count - swarm.ranges[&range].left;
+            swarm.came(0, range, chunk);
+            if chunk + 1 == ask.first + ask.count {
+                swarm.ended(0, range, Ok(()));
+                open.pop_front();
+            }
+        }
+        assert_eq!(swarm.here().runs(), [(0, 256)]);
+    }
+}
+
+#[test]
+fn what_is_missing_here_and_there_is_asked_for_too() {
+    let mut swarm = swarm(64);
+    swarm.add_source(0, SEED);
+    swarm.resume(0, &(0..31).map(|n| (2 * n, 1)).collect::<Vec<_>>());
+    let asks = ask_all(&mut swarm, 0, &mut 0);
+    let told: Vec<_> = asks.iter().map(|(_, ask)| (ask.first, ask.count)).collect();
+    assert_eq!(told, (0..30).map(|n| (2 * n + 1, 1)).collect::<Vec<_>>());
+    swarm.came(0, asks[0].0, 1);
+    swarm.came(0, asks[1].0, 3);
+    assert_eq!(ask_all(&mut swarm, 0, &mut 99)[0].1, Ask { from: SEED, first: 61, count: 3 });
+}
+
+#[test]
 fn until_the_list_is_here_only_one_is_asked() {
     let mut swarm = swarm(100);
     (swarm.listed, swarm.is_alone) = (false, true);

@@ -3,10 +3,10 @@
 //! Everything that a link tells the engine goes through one gate, which closes with its `LinkDown`: events come in
 //! order and none comes after it. Parts of contents have a room of their own (`link/parts.rs`). Deliberately not here: who is dialled, and which of two links stays (`net`).
 
+mod asks;
+mod delta;
 mod parts;
 mod sent;
-
-mod delta;
 
 use super::Events;
 use super::greet::{Greeted, ReadError, Role, Stream, read_packet};
@@ -19,13 +19,14 @@ use crate::io::clock::wall_ns;
 use crate::model::{Chunks, ContentId, DeviceId, SyncPath, text};
 use crate::wire::frame::{self, FrameError, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet};
 use crate::wire::packet::{Ending, Part};
+use asks::Asks;
 use bytes::Bytes;
 use sent::{Sent, SentLog};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -35,6 +36,9 @@ use tokio::task::JoinSet;
 
 /// A second link to one device, as the side that closes it says in its `Bye`.
 const DUPLICATE: &str = "a second link";
+
+/// Small contents that a peer may have asked for and not been sent: two messages of as many as one holds (P9). A machine asks for 4,096 at most.
+const MAX_WANTED: usize = 2 * 65_536;
 
 /// Clocks are compared by answers that took at most this long, and told when they moved by more than this.
 const CLOCK_ROUND_TRIP_US: u64 = 500_000;
@@ -148,6 +152,8 @@ pub struct Link {
     round_trip_us: AtomicU64,
     outbox: Outbox,
     wanted: mpsc::UnboundedSender<Vec<(u32, Option<ServedFile>)>>,
+    /// What waits there, and is not in its lane yet.
+    wanted_count: AtomicUsize,
     close: mpsc::UnboundedSender<Closing>,
     gate: Mutex<Gate>,
     /// The reader met the end of what the peer sends.
@@ -161,10 +167,12 @@ pub struct Link {
 #[derive(Default)]
 struct Gate {
     is_down: bool,
-    fetches: HashMap<u32, Fetching>,
+    asks: Asks,
     /// What is asked for by the peer, and the size of that content.
     serving: HashMap<u32, (Arc<Serving>, Part, u64)>,
     deltas: delta::Accounts,
+    /// The ping that was sent first of those that are not answered.
+    pinged: Option<u64>,
     /// How far the peer's clock was ahead when the engine was told last.
     clock_told: Option<i64>,
 }
@@ -216,6 +224,7 @@ impl Link {
             round_trip_us,
             outbox,
             wanted,
+            wanted_count: AtomicUsize::new(0),
             close,
             gate,
             read_to_end,
@@ -252,8 +261,17 @@ impl Link {
         }
     }
 
+    fn send_packet(&self, packet: &Packet) {
+        if !self.outbox.packet(packet) {
+            self.close(Closing::Slow);
+        }
+    }
+
     /// Has small files read and sent, behind the messages.
     pub fn send_contents(&self, files: Vec<(u32, Option<ServedFile>)>) {
+        if self.wanted_count.fetch_add(files.len(), Relaxed) + files.len() > MAX_WANTED {
+            return self.close(Closing::Broke(format!("over {MAX_WANTED} small contents asked for at once")));
+        }
         let _ = self.wanted.send(files);
     }
 
@@ -301,7 +319,7 @@ impl Link {
         if std::mem::replace(&mut gate.is_down, true) {
             return;
         }
-        for (stream, fetching) in gate.fetches.drain().filter(|(_, fetching)| !fetching.answered) {
+        for (stream, fetching) in gate.asks.take_all() {
             self.world.events.send(fetching.failed(stream, FetchError::LinkLost));
         }
         for (_, (serving, ..)) in gate.serving.drain() {
@@ -351,7 +369,8 @@ impl Link {
         let times = &self.world.times;
         loop {
             let at = self.start.elapsed().as_micros() as u64;
-            self.outbox.packet(&Packet::Ping { at });
+            self.gate().pinged.get_or_insert(at);
+            self.send_packet(&Packet::Ping { at });
             self.served.say_idle(&self.name);
             self.sent.say_idle(&self.name);
             tokio::time::sleep(times.ping.min(times.silence.saturating_sub(self.meter.silent_for()))).await;
@@ -368,6 +387,7 @@ impl Link {
     ) -> Closing {
         while let Some(files) = wanted.recv().await {
             for group in transfer::groups(files) {
+                let count = group.len();
                 for file in group.iter().filter_map(|(_, file)| file.as_ref()) {
                     tracing::debug!("'{}' goes to {}: {} bytes, packed with others", file.path, self.name, file.size);
                 }
@@ -379,6 +399,7 @@ impl Link {
                         return Closing::Eof;
                     }
                 }
+                self.wanted_count.fetch_sub(count, Relaxed);
             }
         }
         Closing::Eof
@@ -389,7 +410,7 @@ impl Link {
             // What comes after our own goodbye is read and dropped.
             packet if !matches!(packet, Packet::Bye { .. }) && self.gate().is_down => drop(packet),
             Packet::Message(message) => self.tell(Event::Message { link: self.id, message, wire_bytes }),
-            Packet::Ping { at } => self.outbox.packet(&Packet::Pong { at, wall: wall_ns() }),
+            Packet::Ping { at } => self.send_packet(&Packet::Pong { at, wall: wall_ns() }),
             Packet::Pong { at, wall } => self.pong(at, wall),
             Packet::Fetch { stream, path, content, size, part } => {
                 return self.asked(stream, part, path, content, size);
@@ -428,9 +449,12 @@ impl Link {
         }
     }
 
+    /// One answer counts for each ping: a peer can be slow with it, but neither make up a round trip nor be heard more often.
     fn pong(&self, at: u64, wall: u64) {
+        if self.gate().pinged.take_if(|pinged| *pinged == at).is_none() {
+            return;
+        }
         let now = self.start.elapsed().as_micros() as u64;
-        // A peer that makes it up only fools its own figure.
         let round_trip_us = now.saturating_sub(at).max(1);
         self.round_trip_us.store(round_trip_us, Relaxed);
         // A slow answer says nothing exact.
@@ -460,8 +484,7 @@ impl Link {
             self.world.events.send(Event::FetchFailed { fetch, why: FetchError::LinkLost });
             return;
         }
-        gate.fetches.insert(stream, fetching);
-        self.outbox.packet(&Packet::Fetch { stream, path, content, size, part: Part::Whole });
+        self.ask(&mut gate, stream, fetching, Packet::Fetch { stream, path, content, size, part: Part::Whole });
         drop(gate);
         let link = Arc::clone(self);
         self.world.runtime.spawn_blocking(move || {
@@ -473,10 +496,17 @@ impl Link {
         });
     }
 
+    /// Opens a stream, now or when the peer has room for it.
+    fn ask(&self, gate: &mut Gate, stream: u32, fetching: Fetching, packet: Packet) {
+        if let Some(packet) = gate.asks.add(stream, fetching, packet) {
+            self.send_packet(&packet);
+        }
+    }
+
     fn grant(&self, stream: u32, bytes: u64) {
-        if let Some(fetching) = self.gate().fetches.get_mut(&stream) {
+        if let Some(fetching) = self.gate().asks.asked(stream) {
             fetching.grant(bytes);
-            self.outbox.packet(&Packet::Credit { stream, bytes });
+            self.send_packet(&Packet::Credit { stream, bytes });
         }
     }
 
@@ -484,30 +514,30 @@ impl Link {
     fn answer(&self, stream: u32, result: Result<StageId, FetchError>) {
         let mut gate = self.gate();
         let fetch = FetchId(stream);
-        let waiting = gate.fetches.get_mut(&stream).filter(|fetching| !fetching.answered);
-        let Some(fetching) = waiting else {
+        let Some(fetching) = gate.asks.awaited(stream) else {
             drop(gate);
             if let Ok(staged) = result {
                 self.world.staging.discard(staged);
             }
             return;
         };
-        fetching.answered = true;
-        fetching.abandon();
         self.world.events.send(match result {
             Ok(staged) => Event::Fetched { fetch, staged, wire_bytes: fetching.wire_bytes },
             Err(why) => Event::FetchFailed { fetch, why },
         });
-        if fetching.ended {
-            gate.fetches.remove(&stream);
-        } else {
-            self.outbox.packet(&Packet::Cancel { stream });
+        self.answered(&mut gate, stream);
+    }
+
+    /// The engine was told how a stream went, or does not ask.
+    fn answered(&self, gate: &mut Gate, stream: u32) {
+        if let Some(packet) = gate.asks.answered(stream) {
+            self.send_packet(&packet);
         }
     }
 
     /// Whether the fetch was this link's; it is answered as failed.
     pub fn cancel(&self, fetch: FetchId) -> bool {
-        let is_mine = self.gate().fetches.get(&fetch.0).is_some_and(|fetching| !fetching.answered);
+        let is_mine = self.gate().asks.awaited(fetch.0).is_some();
         if is_mine {
             self.answer(fetch.0, Err(FetchError::NotHere));
         }
@@ -517,23 +547,22 @@ impl Link {
     fn piece(&self, stream: u32, offset: u64, bytes: Bytes, wire_bytes: u64) -> Result<(), Closing> {
         let mut gate = self.gate();
         let fetching =
-            gate.fetches.get_mut(&stream).ok_or_else(|| Closing::Broke("a piece that nobody asked for".to_owned()))?;
+            gate.asks.asked(stream).ok_or_else(|| Closing::Broke("a piece that nobody asked for".to_owned()))?;
         fetching.piece(offset, bytes, wire_bytes).map_err(|broken| Closing::Broke(broken.to_owned()))
     }
 
     fn zeros(&self, stream: u32, offset: u64, count: u64, wire_bytes: u64) -> Result<(), Closing> {
         let mut gate = self.gate();
         let fetching =
-            gate.fetches.get_mut(&stream).ok_or_else(|| Closing::Broke("zeros that nobody asked for".to_owned()))?;
+            gate.asks.asked(stream).ok_or_else(|| Closing::Broke("zeros that nobody asked for".to_owned()))?;
         fetching.zeros(offset, count, wire_bytes).map_err(|broken| Closing::Broke(broken.to_owned()))
     }
 
     fn end(&self, stream: u32, how: Ending) -> Result<(), Closing> {
         let mut gate = self.gate();
-        let fetching = gate.fetches.get_mut(&stream).ok_or_else(|| Closing::Broke("an end of no stream".to_owned()))?;
-        fetching.end(how).map_err(|broken| Closing::Broke(broken.to_owned()))?;
-        if fetching.answered {
-            gate.fetches.remove(&stream);
+        let next = gate.asks.ended(stream, how).map_err(|broken| Closing::Broke(broken.to_owned()))?;
+        if let Some(packet) = next {
+            self.send_packet(&packet);
         }
         Ok(())
     }
@@ -560,23 +589,39 @@ impl Link {
         Ok(())
     }
 
+    /// Has a thread serve a stream, and ends it.
+    fn serve_by(self: &Arc<Self>, stream: u32, serve: impl FnOnce(&Self) -> Ending + Send + 'static) {
+        let link = Arc::clone(self);
+        self.world.runtime.spawn(async move {
+            let server = Arc::clone(&link);
+            let how = tokio::task::spawn_blocking(move || serve(&server)).await;
+            link.end_serving(stream, how.unwrap_or(Ending::Unreadable)).await;
+        });
+    }
+
+    /// The last of a stream, in the pieces' lane, so that it comes after them. It is open until there is room for that, and no thread waits: a
+    /// peer that reads nothing has no more than its streams (P9). And it is not open any more when the peer hears so.
+    async fn end_serving(&self, stream: u32, how: Ending) {
+        let Ok(room) = self.outbox.pieces.reserve().await else { return };
+        self.gate().serving.remove(&stream);
+        room.send(frame::encode(&Packet::End { stream, how }));
+    }
+
     /// The engine's answer to `FetchAsked`; a thread reads the file.
     pub fn serve(self: &Arc<Self>, stream: FetchId, file: Option<ServedFile>) {
         let stream = stream.0;
         let Some((serving, part, _)) = self.gate().serving.get(&stream).cloned() else { return };
-        if let (Some(file), Part::List | Part::Chunks { .. }) = (&file, part) {
-            return self.serve_part(stream, part, serving, parts::Origin::File(file.clone()));
+        match (file, part) {
+            (None, _) => self.refuse(stream),
+            (Some(file), Part::Whole) => self.serve_by(stream, move |link| link.serve_file(stream, &file, &serving)),
+            (Some(file), _) => self.serve_part(stream, part, serving, parts::Origin::File(file)),
         }
+    }
+
+    /// What is asked for is not here.
+    fn refuse(self: &Arc<Self>, stream: u32) {
         let link = Arc::clone(self);
-        self.world.runtime.spawn_blocking(move || {
-            let how = match &file {
-                None => Ending::NotHere,
-                Some(file) => link.serve_file(stream, file, &serving),
-            };
-            link.gate().serving.remove(&stream);
-            // In the pieces' lane, so that it comes after the last of them.
-            let _ = link.outbox.pieces.blocking_send(frame::encode(&Packet::End { stream, how }));
-        });
+        self.world.runtime.spawn(async move { link.end_serving(stream, Ending::NotHere).await });
     }
 
     fn serve_file(&self, stream: u32, file: &ServedFile, serving: &Serving) -> Ending {

@@ -1,8 +1,8 @@
 //! What waits to be written to a link: three lanes, and the task that empties them.
 //!
 //! Messages go first, then packed small contents, then pieces of large ones, so that a small edit never waits behind
-//! more than one piece. Only the first lane takes without limit; its bytes are counted, and a link whose peer lets too
-//! many pile up is closed (P9). Deliberately not here: what the frames mean.
+//! more than one piece. Only the first lane takes without limit; what waits there is counted, messages and small packets alike, and a link whose
+//! peer lets too much pile up is closed (P9). Deliberately not here: what the frames mean.
 
 use super::limit::Limit;
 use super::rate::{Gauge, Rate};
@@ -16,8 +16,10 @@ use std::time::Instant;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-/// Messages that wait for one peer.
+/// Messages and packets that wait for one peer.
 pub const MAX_QUEUED_BYTES: u64 = 64 * 1024 * 1024;
+/// What a small packet takes in memory with all that is around it; on the wire it is less.
+const PACKET_BYTES: u64 = 256;
 /// Frames are gathered up to this before they are written.
 const GATHER_BYTES: usize = 64 * 1024;
 /// Messages below this take zlib no time that anyone would notice.
@@ -45,6 +47,8 @@ impl Shared {
 
 enum Outgoing {
     Frame(EncodedFrame),
+    /// One of the link's own, which is counted.
+    Packet(EncodedFrame),
     Shared(Arc<Shared>),
     /// Nothing is written after it.
     Last(EncodedFrame),
@@ -83,16 +87,21 @@ pub fn lanes() -> (Outbox, Lanes) {
 }
 
 impl Outbox {
-    /// The link's own small packets, among the messages.
-    pub fn packet(&self, packet: &Packet) {
-        let _ = self.messages.send(Outgoing::Frame(frame::encode(packet)));
+    /// Queues one of the link's own small packets, among the messages; `false`: too much waits already, the peer does not keep up.
+    #[must_use]
+    pub fn packet(&self, packet: &Packet) -> bool {
+        self.queue(PACKET_BYTES, Outgoing::Packet(frame::encode(packet)))
     }
 
-    /// Queues a message; `false`: too much waits already, the peer does not keep up.
+    /// The same of a message.
     #[must_use]
     pub fn message(&self, message: Arc<Shared>) -> bool {
-        let queued = self.queued.fetch_add(message.bytes, Relaxed) + message.bytes;
-        let _ = self.messages.send(Outgoing::Shared(message));
+        self.queue(message.bytes, Outgoing::Shared(message))
+    }
+
+    fn queue(&self, bytes: u64, outgoing: Outgoing) -> bool {
+        let queued = self.queued.fetch_add(bytes, Relaxed) + bytes;
+        let _ = self.messages.send(outgoing);
         queued <= MAX_QUEUED_BYTES
     }
 
@@ -132,6 +141,10 @@ impl Lanes {
         };
         match outgoing {
             Outgoing::Frame(frame) => append(&frame),
+            Outgoing::Packet(frame) => {
+                append(&frame);
+                self.queued.fetch_sub(PACKET_BYTES, Relaxed);
+            }
             Outgoing::Shared(shared) => {
                 // What is small is worth it on any link.
                 let squeeze = if shared.bytes < SMALL_BYTES { Squeeze::Try } else { self.rate.squeeze() };
@@ -186,4 +199,21 @@ where
     }
     gathered.clear();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_is_counted_also_small_packets_and_room_comes_back_as_it_is_written() {
+        let (outbox, lanes) = lanes();
+        let packet = Packet::Pong { at: u64::MAX, wall: u64::MAX };
+        let fit = std::iter::repeat_with(|| outbox.packet(&packet)).take(1 << 20).take_while(|fits| *fits).count();
+        assert_eq!(fit as u64, MAX_QUEUED_BYTES / PACKET_BYTES);
+        assert!(frame::encode(&packet).len() as u64 <= PACKET_BYTES);
+        outbox.last(&packet);
+        lanes.write_to(&mut tokio::io::sink(), &Limit::new(None)).await.unwrap();
+        assert_eq!(outbox.queued.load(Relaxed), 0);
+    }
 }

@@ -135,7 +135,7 @@ impl Partials {
         };
         let file = match old {
             Some(file) if beneath::facts(&file)?.stat.size == size => {
-                let log = beneath::open(staging, log_name(&content).as_bytes(), flags | OFlags::APPEND).map(File::from);
+                let log = beneath::open(staging, log_name(&content).as_bytes(), flags).map(File::from);
                 if let Ok((log, records)) = log.map_err(io::Error::from).and_then(|log| Log::read(log, content, size)) {
                     return Ok(Partial::new(content, chunks, file, log, self.pieces(chunks)).resume(&records));
                 }
@@ -420,8 +420,12 @@ impl Partial {
             self.release(chunk);
             return Ok(Verdict::Wrong);
         }
-        let logged = state.log.note(Record { chunk, hash });
-        logged.map_err(|e| trouble("store what arrives for", None, errno(&e)))?;
+        if let Err(error) = state.log.note(Record { chunk, hash }) {
+            drop(state);
+            // It does not count, so that it may be claimed again.
+            self.release(chunk);
+            return Err(trouble("store what arrives for", None, errno(&error)));
+        }
         state.writing.remove(&chunk);
         state.held[chunk as usize] = Some(Held { hash, from: Some(from) });
         drop(state);

@@ -1,11 +1,12 @@
 //! The log beside a content that comes in chunks: which chunks it holds, and their hashes.
 //!
-//! A header, then records of 44 bytes, each with a check of its own: what a crash tore off at the end is passed over. It is
-//! never synced: after a power cut every chunk that it names is hashed before it counts. Deliberately not here: that.
+//! A header, then records of 44 bytes, each with a check of its own: what a crash or a failing disk tore off at the end is passed over, and written
+//! over by the next. It is never synced: after a power cut every chunk that it names is hashed before it counts. Deliberately not here: that.
 
 use crate::model::{ChunkHash, Chunks, ContentId};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 
 const MAGIC: &[u8; 8] = b"dspart 1";
 const HEADER_BYTES: usize = 8 + 8 + 32 + 8;
@@ -18,6 +19,8 @@ const MOVED: u32 = u32::MAX;
 pub(super) struct Log {
     file: File,
     content: ContentId,
+    /// Where the next record belongs: behind the last whole one.
+    end: u64,
 }
 
 /// A chunk that was written.
@@ -30,23 +33,25 @@ pub(super) struct Record {
 impl Log {
     pub fn begin(mut file: File, content: ContentId, size: u64) -> io::Result<Self> {
         file.write_all(&header(&content, size))?;
-        Ok(Self { file, content })
+        Ok(Self { file, content, end: HEADER_BYTES as u64 })
     }
 
     /// What the log of this content says; the error: it is no log of it.
     pub fn read(mut file: File, content: ContentId, size: u64) -> io::Result<(Self, Vec<Record>)> {
         let count = Chunks::of(size).count();
         let records = read(&mut file, &content, Some(size))?;
-        // What was torn off goes, so that the next record is found where it is looked for.
-        let torn = file.metadata()?.len().saturating_sub(HEADER_BYTES as u64) % RECORD_BYTES as u64;
-        file.set_len(file.metadata()?.len() - torn)?;
+        let length = file.metadata()?.len();
+        let torn = length.saturating_sub(HEADER_BYTES as u64) % RECORD_BYTES as u64;
         // A record may be there for each chunk more than once, if it was fetched again.
         let records = records.into_iter().filter(|record| record.chunk < count).collect();
-        Ok((Self { file, content }, records))
+        Ok((Self { file, content, end: length - torn }, records))
     }
 
     pub fn note(&mut self, record: Record) -> io::Result<()> {
-        self.file.write_all(&encode(&self.content, record))
+        // Not appended: after one that was half written, none would be found where it is looked for.
+        self.file.write_all_at(&encode(&self.content, record), self.end)?;
+        self.end += RECORD_BYTES as u64;
+        Ok(())
     }
 
     /// All is here, and is to be found in staging under this number.
@@ -117,15 +122,21 @@ mod tests {
         for chunk in [3, 0, 4_000] {
             log.note(record(chunk)).unwrap();
         }
-        log.file.write_all(&encode(&ContentId([8; 32]), record(1))).unwrap();
-        log.file.write_all(&encode(&content, record(2))[..43]).unwrap();
+        log.file.write_all_at(&encode(&ContentId([8; 32]), record(1)), log.end).unwrap();
+        log.end += RECORD_BYTES as u64;
+        log.file.write_all_at(&encode(&content, record(2))[..43], log.end).unwrap();
         let again = |log: &Log| {
             let mut file = log.file.try_clone().unwrap();
             file.seek(SeekFrom::Start(0)).unwrap();
             file
         };
-        let (_, records) = Log::read(again(&log), content, size).unwrap();
+        let (mut later, records) = Log::read(again(&log), content, size).unwrap();
         assert_eq!(records, [record(3), record(0)]);
+        // Who goes on writes over what was torn, be it after a start or in the same run.
+        log.note(record(4)).unwrap();
+        later.note(record(1)).unwrap();
+        later.note(record(2)).unwrap();
+        assert_eq!(Log::read(again(&log), content, size).unwrap().1, [3, 0, 1, 2].map(record));
         assert!(Log::read(again(&log), content, size + 1).is_err());
         assert!(Log::read(again(&log), ContentId([8; 32]), size).is_err());
         assert_eq!(Log::moved_to(again(&log), content), None);

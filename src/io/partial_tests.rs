@@ -144,6 +144,32 @@ fn a_wrong_chunk_never_counts_and_a_late_list_names_who_sent_it() {
 }
 
 #[test]
+fn a_chunk_that_could_not_be_logged_may_come_again_and_then_counts() {
+    let temp = tempfile::tempdir().unwrap();
+    let all = bytes(3 * CHUNK_BYTES);
+    let (content, _) = list_of(&all);
+    {
+        let (_, partials) = open(temp.path());
+        let partial = partials.open(content, all.len() as u64).unwrap();
+        put(&partial, &all, 0);
+        // It takes no bytes, as on a full disk.
+        let log = File::open(temp.path().join(".dirsync/staging").join(log_name(&content))).unwrap();
+        let (full, _) = Log::read(log, content, all.len() as u64).unwrap();
+        let log = std::mem::replace(&mut partial.lock().log, full);
+        assert!(partial.claim(1).unwrap());
+        partial.write(CHUNK_BYTES, &all[CHUNK_BYTES as usize..2 * CHUNK_BYTES as usize]).unwrap();
+        assert!(partial.written(1, [1; 32], LINK).is_err());
+        assert_eq!(partial.here().0, [(0, 1)]);
+        partial.lock().log = log;
+        put(&partial, &all, 1);
+        put(&partial, &all, 2);
+    }
+    let (_, partials) = open(temp.path());
+    assert_eq!(partials.open(content, all.len() as u64).unwrap().here().0, [(0, 3)]);
+    assert!(partials.finish(&content).is_ok());
+}
+
+#[test]
 fn a_size_that_no_disk_holds_is_a_trouble_of_that_content() {
     let temp = tempfile::tempdir().unwrap();
     let (_, partials) = open(temp.path());

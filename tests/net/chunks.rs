@@ -1,8 +1,9 @@
 //! Contents that come in chunks, from one who has all of them or a part.
 
-use super::machine::{Machine, OnDisk, noise};
+use super::machine::{Machine, OnDisk, noise, served_file};
 use dirsyncd::engine::{Action, Event, FetchError, FetchId, LinkId, RangeId, ServedFile};
 use dirsyncd::io::net::NetConfig;
+use dirsyncd::model::ContentId;
 use dirsyncd::wire::packet::Part;
 use std::sync::Arc;
 
@@ -98,4 +99,44 @@ fn a_content_on_its_way_is_served_as_far_as_it_is_verified() {
     lab.server.run(ask(7, whole));
     let ended = lab.server.wait(|event| if let Event::RangeEnded { how, .. } = event { Some(how) } else { None });
     assert_eq!(ended, Err(FetchError::NotHere), "it has no place for it");
+}
+
+#[test]
+fn what_is_asked_beyond_64_things_waits_and_arrives_on_the_same_link() {
+    let lab = Chunked::new(["full-server", "full-asker"]);
+    let folder = lab.server.folder.path();
+    std::fs::File::create(folder.join("big")).unwrap().set_len(150 << 20).unwrap();
+    let big = served_file(folder, "big", ContentId([7; 32]));
+    let partial = lab.staging.1.open(big.content, big.size).unwrap();
+    for chunk in 0..150 {
+        let (path, content, size) = (big.path.clone(), big.content, big.size);
+        let part = Part::Chunks { first: chunk, count: 1 };
+        lab.asker.run(Action::FetchPart { range: RangeId(chunk), from: lab.links[0], path, content, size, part });
+    }
+    // One that waits is given up: it is never asked for.
+    lab.asker.run(Action::CancelPart { range: RangeId(149) });
+    let asked = || {
+        lab.server.wait(|event| match event {
+            Event::FetchAsked { stream, .. } => Some(stream),
+            Event::LinkDown { .. } => panic!("it was hung up on"),
+            _ => None,
+        })
+    };
+    let serve = |stream| lab.server.run(Action::Serve { to: lab.links[1], stream, file: Some(big.clone()) });
+    let first: Vec<FetchId> = std::iter::repeat_with(asked).take(64).collect();
+    first.into_iter().for_each(serve);
+    std::iter::repeat_with(asked).take(149 - 64).for_each(serve);
+    let mut ended = 0;
+    lab.asker.wait(|event| {
+        match event {
+            Event::RangeEnded { how, .. } => {
+                assert_eq!(how, Ok(()));
+                ended += 1;
+            }
+            Event::LinkDown { .. } => panic!("the link is gone"),
+            _ => {}
+        }
+        (ended == 149).then_some(())
+    });
+    assert_eq!(partial.here().0, [(0, 149)]);
 }

@@ -1,6 +1,6 @@
 //! Members that break the protocol: what is taken of them, and who is named.
 
-use super::machine::{Machine, OnDisk, SOON, logged, member, noise};
+use super::machine::{Machine, OnDisk, SOON, logged, member, noise, state};
 use bytes::Bytes;
 use dirsyncd::engine::{Action, Event, FetchId, RangeId};
 use dirsyncd::io::greet::Greeted;
@@ -10,6 +10,7 @@ use dirsyncd::wire::message::{Change, Message};
 use dirsyncd::wire::packet::{Ending, PIECE_BYTES, Part};
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Of librsync's MD4 signatures.
@@ -218,4 +219,92 @@ fn a_peer_that_asks_for_chunks_which_no_content_has_is_named_and_hung_up_on() {
         let _ = tokio::time::timeout(SOON, greeted.stream.read_to_end(&mut rest)).await.expect("it is hung up on");
     });
     logged(&["odd", "it asks for chunks that the content has not"]);
+}
+
+#[tokio::test]
+async fn a_member_that_pings_and_reads_nothing_is_hung_up_on() {
+    let machine = Machine::start("pinged", |_| {});
+    let mut greeted = member(&machine, |me| me.name = "pinger".to_owned()).await.unwrap();
+    let link = machine.linked();
+    let pings = frame::encode(&Packet::Ping { at: 1 }).to_vec().repeat(4096);
+    // So many answers that what the sockets hold, and what may wait, is far less.
+    for _ in 0..256 {
+        if greeted.stream.write_all(&pings).await.is_err() || greeted.stream.flush().await.is_err() {
+            break;
+        }
+    }
+    machine.down(link);
+    logged(&["WARN", "the link with pinger", "it does not keep up: over 64 MiB of messages wait for it"]);
+}
+
+#[tokio::test]
+async fn a_member_that_asks_for_more_small_contents_than_may_wait_is_hung_up_on() {
+    let machine = Machine::start("wanted", |_| {});
+    let _greeted = member(&machine, |me| me.name = "wanter".to_owned()).await.unwrap();
+    let link = machine.linked();
+    machine.run(Action::SendContents { to: link, files: vec![(1, None); (2 << 16) + 1] });
+    machine.down(link);
+    logged(&["WARN", "the link with wanter", "over 131072 small contents asked for at once"]);
+}
+
+#[tokio::test]
+async fn a_pong_counts_once_for_each_ping() {
+    let machine = Machine::start("timed", |_| {});
+    let mut greeted = member(&machine, |me| me.name = "ponger".to_owned()).await.unwrap();
+    machine.linked();
+    let Packet::Ping { at } = heard_until(&mut greeted, |packet| matches!(packet, Packet::Ping { .. })).await else {
+        panic!("no ping");
+    };
+    let hour = 3600 * 1_000_000_000;
+    let pongs = [(1 << 60, 1), (1 << 60, hour), (at, hour), (at, 2 * hour), (1 << 60, 3 * hour), (at, 4 * hour)];
+    for (at, wall) in pongs {
+        say(&mut greeted, Packet::Pong { at, wall }).await;
+    }
+    say(&mut greeted, Packet::Message(state(5))).await;
+    let mut clocks = 0;
+    machine.wait(|event| {
+        clocks += usize::from(matches!(event, Event::Clock { .. }));
+        matches!(event, Event::Message { .. }).then_some(())
+    });
+    assert_eq!(clocks, 1);
+}
+
+/// What is not here is answered by no thread of its own, and stays open until there is room for the answer.
+#[tokio::test]
+async fn a_member_that_reads_nothing_has_no_more_than_its_streams_open() {
+    let machine = Machine::start("asked-much", |_| {});
+    let file = machine.put("big", &noise(4 << 20));
+    let mut greeted = member(&machine, |me| me.name = "deaf".to_owned()).await.unwrap();
+    let link = machine.linked();
+    let ask = |stream| {
+        let (path, content, size) = (file.path.clone(), file.content, file.size);
+        Packet::Fetch { stream, path, content, size, part: Part::Whole }
+    };
+    for stream in 0..16 {
+        say(&mut greeted, ask(stream)).await;
+        machine.wait(|event| matches!(event, Event::FetchAsked { .. }).then_some(()));
+        machine.run(Action::Serve { to: link, stream: FetchId(stream), file: Some(file.clone()) });
+    }
+    // Until nothing more goes out: what the sockets hold is less than 16 contents.
+    let sent = || machine.net.links()[0].sent_bytes;
+    let mut before = 0;
+    while std::mem::replace(&mut before, sent()) != before {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    for stream in 16..200 {
+        let mut asked = false;
+        if greeted.stream.write_all(&frame::encode(&ask(stream)).to_vec()).await.is_ok() {
+            let _ = greeted.stream.flush().await;
+            machine.wait(|event| {
+                asked = matches!(event, Event::FetchAsked { .. });
+                (asked || matches!(event, Event::LinkDown { .. })).then_some(())
+            });
+        }
+        if !asked {
+            logged(&["WARN", "the link with deaf", "over 64 contents asked for at once"]);
+            return;
+        }
+        machine.run(Action::Serve { to: link, stream: FetchId(stream), file: None });
+    }
+    panic!("it takes more and more");
 }

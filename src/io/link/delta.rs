@@ -51,10 +51,9 @@ impl Link {
             drop(gate);
             return failed(FetchError::LinkLost);
         }
-        gate.fetches.insert(stream, fetching);
         gate.deltas.bases.insert(stream, wanted.base.clone());
         let (content, size, base, base_size) = (wanted.content, wanted.size, wanted.base.content, wanted.base.size);
-        self.outbox.packet(&Packet::Delta { stream, path, content, size, base, base_size });
+        self.ask(&mut gate, stream, fetching, Packet::Delta { stream, path, content, size, base, base_size });
         drop(gate);
         let link = Arc::clone(self);
         self.world.runtime.spawn_blocking(move || {
@@ -93,12 +92,10 @@ impl Link {
     pub fn serve_delta(self: &Arc<Self>, stream: FetchId, asked: Option<Asked>) {
         let stream = stream.0;
         let Some((serving, ..)) = self.gate().serving.get(&stream).cloned() else { return };
-        let link = Arc::clone(self);
-        self.world.runtime.spawn_blocking(move || {
-            let how = asked.map_or(Ending::NotHere, |asked| link.send_delta(stream, &asked, &serving));
-            link.gate().serving.remove(&stream);
-            let _ = link.outbox.pieces.blocking_send(frame::encode(&Packet::End { stream, how }));
-        });
+        match asked {
+            None => self.refuse(stream),
+            Some(asked) => self.serve_by(stream, move |link| link.send_delta(stream, &asked, &serving)),
+        }
     }
 
     fn send_delta(&self, stream: u32, asked: &Asked, serving: &Serving) -> Ending {
@@ -141,7 +138,7 @@ impl Link {
             }
             gate.deltas.signature = Some(Incoming { stream, wanted, bytes: Vec::new(), to });
         }
-        self.outbox.packet(&Packet::Sign { stream });
+        self.send_packet(&Packet::Sign { stream });
         let began = Instant::now();
         let signature = loop {
             match came.recv_timeout(GLANCE) {
@@ -174,7 +171,7 @@ impl Link {
         let mut gate = self.gate();
         let Some(base) = gate.deltas.bases.remove(&stream) else {
             // One that was just given up may still be asked about.
-            if gate.fetches.contains_key(&stream) {
+            if gate.asks.knows(stream) {
                 return Ok(());
             }
             return Err(Closing::Broke("a signature asked for on no stream".to_owned()));

@@ -13,7 +13,7 @@ use crate::io::transfer::{self, Fetching, Part as Came, Serving, Span, Squeezer}
 use crate::io::words;
 use crate::model::chunks::ChunkHasher;
 use crate::model::{ChunkHash, Chunks, ContentId, SyncPath};
-use crate::wire::frame::{self, Packet};
+use crate::wire::frame::Packet;
 use crate::wire::packet::{Ending, FIRST_CREDIT_BYTES, Part};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -58,8 +58,7 @@ impl Link {
                 drop(gate);
                 return self.tell_end(range, FetchError::LinkLost);
             }
-            gate.fetches.insert(stream, fetching);
-            self.outbox.packet(&Packet::Fetch { stream, path, content, size, part });
+            self.ask(&mut gate, stream, fetching, Packet::Fetch { stream, path, content, size, part });
         }
         let link = Arc::clone(self);
         self.world.runtime.spawn_blocking(move || {
@@ -82,7 +81,7 @@ impl Link {
     fn tell_part(&self, range: RangeId, event: impl FnOnce(u64) -> Event) {
         let mut gate = self.gate();
         let is_down = gate.is_down;
-        if let Some(fetching) = gate.fetches.get_mut(&range.0).filter(|fetching| !fetching.answered && !is_down) {
+        if let Some(fetching) = gate.asks.awaited(range.0).filter(|_| !is_down) {
             self.world.events.send(event(std::mem::take(&mut fetching.wire_bytes)));
         }
     }
@@ -148,32 +147,18 @@ impl Link {
 
     /// Tells the engine how it ended, unless that was said already.
     fn part_ended(&self, range: RangeId, how: Result<(), FetchError>) {
-        let stream = range.0;
         let mut gate = self.gate();
-        let Some(fetching) = gate.fetches.get_mut(&stream).filter(|fetching| !fetching.answered) else { return };
-        fetching.answered = true;
-        fetching.abandon();
+        let Some(fetching) = gate.asks.awaited(range.0) else { return };
         self.world.events.send(Event::RangeEnded { range, how, wire_bytes: fetching.wire_bytes });
-        if fetching.ended {
-            gate.fetches.remove(&stream);
-        } else {
-            self.outbox.packet(&Packet::Cancel { stream });
-        }
+        self.answered(&mut gate, range.0);
     }
 
     /// Whether the part was this link's. Nothing more is told of it.
     pub fn cancel_part(&self, range: RangeId) -> bool {
-        let stream = range.0;
         let mut gate = self.gate();
-        let Some(fetching) = gate.fetches.get_mut(&stream).filter(|fetching| !fetching.answered) else { return false };
-        fetching.answered = true;
-        fetching.abandon();
-        if fetching.ended {
-            gate.fetches.remove(&stream);
-        } else {
-            self.outbox.packet(&Packet::Cancel { stream });
-        }
-        true
+        let is_mine = gate.asks.awaited(range.0).is_some();
+        self.answered(&mut gate, range.0);
+        is_mine
     }
 
     /// The engine's answer to a peer that asks for a content which is on its way here.
@@ -193,13 +178,10 @@ impl Link {
         let link = Arc::clone(self);
         self.world.runtime.spawn(async move {
             let Ok(turn) = Arc::clone(&link.served.turns).acquire_owned().await else { return };
-            let sending = tokio::task::spawn_blocking(move || {
-                let how = link.send_part(stream, part, &serving, &origin);
-                link.gate().serving.remove(&stream);
-                let _ = link.outbox.pieces.blocking_send(frame::encode(&Packet::End { stream, how }));
-                drop(turn);
-            });
-            let _ = sending.await;
+            let server = Arc::clone(&link);
+            let sending = tokio::task::spawn_blocking(move || server.send_part(stream, part, &serving, &origin));
+            link.end_serving(stream, sending.await.unwrap_or(Ending::Unreadable)).await;
+            drop(turn);
         });
     }
 

@@ -12,12 +12,12 @@ use std::sync::LazyLock;
 const BUCKETS: usize = 65_536;
 const GROUP: usize = 256;
 
-/// The bucket of a path: the first two bytes of its BLAKE3, big-endian.
 /// Tells paths apart in 16 bytes.
 pub fn path_digest(path: &SyncPath) -> Digest {
     truncate(&blake3::hash(path.as_bytes()))
 }
 
+/// The bucket of a path: the first two bytes of its BLAKE3, big-endian.
 pub fn bucket_of(path: &SyncPath) -> Bucket {
     let hash = blake3::hash(path.as_bytes());
     u16::from_be_bytes([hash.as_bytes()[0], hash.as_bytes()[1]])

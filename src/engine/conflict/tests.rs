@@ -390,7 +390,7 @@ fn the_ground_of_a_merge_is(#[case] bases: &[(u64, u8, u64)], #[case] chosen: Op
 fn a_conflict_whose_install_was_cut_off_is_told_and_merged_after_all() {
     let mut engine = engine(OnConflict::Merge);
     let ours = engine.index.get(&path("f")).unwrap().winner;
-    let winner = theirs(file("theirs"), AFTER);
+    let winner = Entry { mtime: stat("theirs", 3).mtime, ..theirs(file("theirs"), AFTER) };
     assert_eq!(installs(&hear(&mut engine, &winner, "theirs")).len(), 1);
     let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Merge };
     let mut engine = Engine::new(config, engine.index);

@@ -136,6 +136,7 @@ fn a_conflict_whose_install_was_killed_is_listed_after_all() {
     eventually("a dies with the loser in history", PATIENCE, || {
         a.exit_status().map(|status| assert_eq!(status.signal(), Some(SIGKILL))).ok_or("it lives".to_owned())
     });
+    a.kill();
     a.environment.clear();
     a.start();
     converge(&[&a, &b]);

@@ -5,7 +5,7 @@
 //! after a crash in between it is made once the folder was walked. Deliberately not here: how texts are merged (`io/`).
 
 use super::action::{Action, Keep, Report, Source};
-use super::event::{Merge, Now, StageId, Stat};
+use super::event::{FoundLoser, Merge, Now, StageId, Stat};
 use super::index::{Index, Row};
 use super::{Engine, Trust, merge};
 use crate::model::{DeviceId, Entry, FileTime, Kind, Seen, SyncPath, Version};
@@ -154,11 +154,12 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    pub(super) fn loser_found(&mut self, path: &SyncPath, winner: &Entry, loser: Entry, kept: String) {
-        let beside = self.beside(path, winner, &loser);
-        self.lost(path, winner, &loser, &kept);
-        self.report_conflict(path, winner, loser, Some(kept), beside);
-        self.merge_due(path);
+    pub(super) fn loser_found(&mut self, found: FoundLoser) {
+        let FoundLoser { path, winner, loser, kept } = found;
+        let beside = self.beside(&path, &winner, &loser);
+        self.lost(&path, &winner, &loser, &kept);
+        self.report_conflict(&path, &winner, loser, Some(kept), beside);
+        self.merge_due(&path);
     }
 
     // Merging.

@@ -124,6 +124,15 @@ pub enum RootState {
     Wrong(String),
 }
 
+/// The loser of a conflict whose install was cut off, and its name in history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundLoser {
+    pub path: SyncPath,
+    pub winner: Entry,
+    pub loser: Entry,
+    pub kept: String,
+}
+
 /// What happens to the engine.
 #[derive(Debug)]
 pub enum Event {
@@ -241,13 +250,8 @@ pub enum Event {
         kind: Kind,
         kept: String,
     },
-    /// Answer to `Action::FindLoser`: it is kept as `kept`.
-    LoserFound {
-        path: SyncPath,
-        winner: Entry,
-        loser: Entry,
-        kept: String,
-    },
+    /// Answer to `Action::FindLoser`, if it is there.
+    LoserFound(Box<FoundLoser>),
     /// Answer to `Action::Scrub`. `stat`: the one that it was asked for.
     Scrubbed {
         path: SyncPath,

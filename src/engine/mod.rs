@@ -57,8 +57,8 @@ mod wants;
 pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, Source};
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
-    Boot, Cause, Decision, Event, FetchError, FetchId, Hint, LinkId, Merge, Now, Observed, RangeId, RootState,
-    Scrubbed, StageId, Stat, StatKind, Trouble, Verify, WalkId,
+    Boot, Cause, Decision, Event, FetchError, FetchId, FoundLoser, Hint, LinkId, Merge, Now, Observed, RangeId,
+    RootState, Scrubbed, StageId, Stat, StatKind, Trouble, Verify, WalkId,
 };
 pub use fetch_chunks::CHUNKED_BYTES;
 pub use scrub::{Run, Verification};
@@ -346,7 +346,7 @@ impl<I: Index> Engine<I> {
             Event::Walked { walk, unread } => self.walked(now, walk, unread),
             Event::Root(state) => self.root_seen(now, state),
             Event::IgnoreRead(text) => self.ignore_read(now, text.as_deref()),
-            Event::IgnoreUnread(why) => self.ignore_unread(now, why),
+            Event::IgnoreUnread(why) => self.ignore_unread(now, &why),
             Event::LinkUp { link, device, name, dialler } => self.link_up(now, link, device, name, dialler),
             Event::LinkDown { link } => self.link_down(link),
             Event::Message { link, message, wire_bytes } => self.message(now, link, message, wire_bytes),
@@ -369,7 +369,7 @@ impl<I: Index> Engine<I> {
             }
             Event::Installed { job, outcome } => self.installed(now, job, outcome),
             Event::Merged { path, kept, merge } => self.merged(now, &path, &kept, merge),
-            Event::LoserFound { path, winner, loser, kept } => self.loser_found(&path, &winner, loser, kept),
+            Event::LoserFound(found) => self.loser_found(*found),
             Event::WrittenLate { path, stat, kind, kept } => self.written_late(&path, &stat, kind, kept),
             Event::Scrubbed { path, stat, outcome } => self.scrubbed(now, &path, &stat, outcome),
             Event::Verify(wanted) => self.verify(now, wanted),
@@ -522,7 +522,7 @@ impl<I: Index> Engine<I> {
 
     /// It is there and gives no patterns. Those in force stay so, and before any were, nothing is walked: what its user may want covered is not
     /// told because of an error.
-    fn ignore_unread(&mut self, now: Now, why: String) {
+    fn ignore_unread(&mut self, now: Now, why: &str) {
         if self.halted.is_some() {
             return;
         }

@@ -64,6 +64,12 @@ struct Progress {
 
 type Unread = (Option<SyncPath>, Trouble);
 
+impl Walk {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Walker {
     pub fn new(root: Arc<Root>, watcher: Arc<Watcher>, looks: Arc<Looks>, events: Events) -> Self {
         let ignored: Ignored = Arc::new(|_, _| false);
@@ -121,7 +127,7 @@ impl Walker {
 
     /// One folder of the walk is done; the last one ends it.
     fn finish(&self, walk: &Walk, unread: Option<Unread>) {
-        let mut progress = walk.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = walk.lock();
         progress.unfinished -= 1;
         progress.unread.extend(unread);
         if progress.unfinished == 0 {
@@ -164,7 +170,10 @@ impl Walker {
                 Ok(Some(facts)) => found.push((path, facts.stat)),
                 Ok(None) => continue,
                 // A dead mount, or a damaged inode: the others are walked on.
-                Err(e) => self.not_seen(walk, path, e),
+                Err(e) => {
+                    let trouble = trouble("look at", Some(&path), e);
+                    walk.lock().unread.push((Some(path), trouble));
+                }
             }
             if found.len() >= CHUNK {
                 self.hand_over(walk, std::mem::take(&mut found), &ignored);
@@ -172,11 +181,6 @@ impl Walker {
         }
         self.hand_over(walk, found, &ignored);
         Ok(())
-    }
-
-    fn not_seen(&self, walk: &Walk, path: SyncPath, e: Errno) {
-        let unread = (Some(path.clone()), trouble("look at", Some(&path), e));
-        walk.progress.lock().unwrap_or_else(PoisonError::into_inner).unread.push(unread);
     }
 
     /// Names what was found, and only then queues its folders.
@@ -191,7 +195,7 @@ impl Walker {
         if inner.is_empty() {
             return;
         }
-        walk.progress.lock().unwrap_or_else(PoisonError::into_inner).unfinished += inner.len();
+        walk.lock().unfinished += inner.len();
         self.lock().folders.extend(inner.into_iter().map(|path| (Arc::clone(walk), Some(path))));
         self.changed.notify_all();
     }

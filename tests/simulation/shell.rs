@@ -13,8 +13,8 @@ use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
 use super::users;
 use super::world::{Happening, World};
 use dirsyncd::engine::{
-    Action, Cause, Event, FetchError, FetchId, Hint, Job, LinkId, Observed, Outcome, RangeId, Report, RootState,
-    Scrubbed, ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
+    Action, Cause, Event, FetchError, FetchId, FoundLoser, Hint, Job, LinkId, Observed, Outcome, RangeId, Report,
+    RootState, Scrubbed, ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
 use dirsyncd::model::{ContentId, Entry, FileTime, Kind, SyncPath};
 use dirsyncd::wire::message::{Message, SMALL_FILE_BYTES};
@@ -75,7 +75,11 @@ impl World {
                 let of_path = format!("{}@", path.to_text());
                 let kept = tree.history.iter().filter(|(name, ino)| name.starts_with(&of_path) && holds(ino));
                 if let Some(kept) = kept.map(|(name, _)| name.clone()).next_back() {
-                    self.step_soon(node, quick, Step::Answer(Event::LoserFound { path, winner, loser, kept }));
+                    self.step_soon(
+                        node,
+                        quick,
+                        Step::Answer(Event::LoserFound(Box::new(FoundLoser { path, winner, loser, kept }))),
+                    );
                 }
             }
             Action::Merge { path, ours, kept, theirs, stat } => {

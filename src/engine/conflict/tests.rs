@@ -404,8 +404,8 @@ fn a_conflict_whose_install_was_cut_off_is_told_and_merged_after_all() {
     assert_eq!(engine.index.get(&path("f")).unwrap().winner, winner);
     let sought = Action::FindLoser { path: path("f"), winner: winner.clone(), loser: ours.clone() };
     assert!(actions.contains(&sought), "{actions:?}");
-    let found = Event::LoserFound { path: path("f"), winner: winner.clone(), loser: ours.clone(), kept: "kept".into() };
-    let mut actions = engine.handle(later(), found);
+    let found = FoundLoser { path: path("f"), winner: winner.clone(), loser: ours.clone(), kept: "kept".into() };
+    let mut actions = engine.handle(later(), Event::LoserFound(Box::new(found)));
     actions.extend(engine.handle(later(), Event::Tick));
     let told = actions.iter().any(|action| {
         matches!(action, Action::Report(Report::Conflict { loser, kept, .. }) if *loser == ours && kept.as_deref() == Some("kept"))

@@ -6,7 +6,7 @@
 
 use super::name::{NAME_BYTES, Parsed, parse, renamed, sidecar};
 use super::{History, Item, Kept};
-use crate::engine::{Event, Keep, Stat, StatKind};
+use crate::engine::{Event, FoundLoser, Keep, Stat, StatKind};
 use crate::io::{Events, beneath};
 use crate::model::{Entry, FileTime, Kind, SyncPath};
 use std::collections::VecDeque;
@@ -67,7 +67,7 @@ impl History {
         match self.list(Some(&path)) {
             Ok(all) => {
                 if let Some(Kept { name: kept, .. }) = all.into_iter().find(is_it) {
-                    events.send(Event::LoserFound { path, winner, loser, kept });
+                    events.send(Event::LoserFound(Box::new(FoundLoser { path, winner, loser, kept })));
                 }
             }
             Err(why) => tracing::warn!("history cannot be listed: {why}"),

@@ -2,7 +2,7 @@
 
 use super::name::name_at;
 use super::*;
-use crate::engine::Event;
+use crate::engine::{Event, FoundLoser};
 use crate::io::Events;
 use crate::model::{ContentId, DeviceId, Entry, Kind, Seen, Version};
 use std::os::unix::fs::MetadataExt;
@@ -199,8 +199,9 @@ fn the_loser_that_an_install_left_before_it_was_cut_off_is_found_by_its_content(
         history.find_loser(path.clone(), entry(b"theirs"), entry(b"ours"));
         let found = inbox.recv_timeout(Duration::from_secs(10));
         history.stop();
-        let Ok(Event::LoserFound { path: of, winner, loser, kept }) = found else { panic!("{found:?}") };
-        assert_eq!((of, winner, loser, kept), (path, entry(b"theirs"), entry(b"ours"), newest));
+        let Ok(Event::LoserFound(found)) = found else { panic!("{found:?}") };
+        let (winner, loser) = (entry(b"theirs"), entry(b"ours"));
+        assert_eq!(*found, FoundLoser { path, winner, loser, kept: newest });
     });
     assert!(inbox.try_recv().is_err());
 }

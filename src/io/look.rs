@@ -427,11 +427,13 @@ impl Looks {
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(failed(e)),
         };
+        let too_large = || unread("is larger than 1 MiB: make it shorter");
         if facts.stat.size > IGNORE_FILE_BYTES {
-            return Err(unread("is larger than 1 MiB: make it shorter"));
+            return Err(too_large());
         }
         let mut content = Vec::new();
         match file.take(IGNORE_FILE_BYTES + 1).read_to_end(&mut content) {
+            Ok(_) if content.len() as u64 > IGNORE_FILE_BYTES => Err(too_large()),
             Ok(_) => Ok(Some(content)),
             Err(e) => Err(failed(Errno::from_io_error(&e).unwrap_or(Errno::IO))),
         }

@@ -132,8 +132,8 @@ impl History {
         }
     }
 
-    /// Whether the thread is to look at this once more, as at something that was written to after it came.
-    pub(super) fn is_looked_at_again(&self, item: &Item) -> bool {
+    /// Has the thread look once more at what was written to after it came; whether this was.
+    pub(super) fn look_again_if_written(&self, item: &Item) -> bool {
         let Some(path) = item.path.as_ref().filter(|_| was_written_late(item)) else { return false };
         // As nothing can be: what it is now differs.
         let stat = Stat { mtime: FileTime { secs: i64::MIN, nanos: 0 }, ..item.facts.stat };

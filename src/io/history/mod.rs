@@ -199,7 +199,7 @@ impl History {
         let mut gone = 0;
         for &n in &goes {
             // What someone wrote since is no old version: it becomes the loser of a conflict instead (P2).
-            if !self.is_looked_at_again(&items[n]) {
+            if !self.look_again_if_written(&items[n]) {
                 gone += usize::from(self.remove(&items[n].name)?);
             }
         }

@@ -162,7 +162,9 @@ impl Root {
             return Some("is another folder or file system than at the start; put the old one back, or restart");
         }
         let Some(marker) = self.marker() else {
-            return Some("has lost its marker '.dirsync/marker'; if the folder is the right one, restart the daemon");
+            return Some(
+                "has lost its marker '.dirsync/marker'; put it back, or, if the folder is the right one, restart the daemon and do as it says then",
+            );
         };
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         match &*written {

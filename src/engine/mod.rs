@@ -11,8 +11,8 @@
 //!   `Installed`, every `Fetch` and `FetchDelta` by one `Fetched` or `FetchFailed` (none after `CancelFetch`), every `FetchAsked` by one
 //!   `Serve` or `ServePartial`, every `DeltaAsked` by one `ServeDelta`, every `OpenPartial` by one `PartialOpened` or `FetchFailed`, every
 //!   `FetchPart` by one `RangeEnded` (none after `CancelPart`), every `FinishPartial` by one `Fetched` or `FetchFailed`, every `CheckRoot` by one
-//!   `Root`, every `ReadIgnore` by one `IgnoreRead`, every `Merge` by one `Merged`, every `Scrub` by one `Scrubbed`. A `KeepBase` has no
-//!   answer: the shell may forget it, and then there is no merge; nor has a `KeepSuspect`.
+//!   `Root`, every `ReadIgnore` by one `IgnoreRead` or `IgnoreUnread`, every `Merge` by one `Merged`, every `Scrub` by one `Scrubbed`, a `FindLoser` by
+//!   one `LoserFound` at most. A `KeepBase` has no answer: the shell may forget it, and then there is no merge; nor has a `KeepSuspect`.
 //! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often at once, for
 //!   a `Tick` is what sends, asks and installs what the group brought about.
 //!
@@ -390,6 +390,7 @@ impl<I: Index> Engine<I> {
             self.next_root_check = now.mono + ROOT_EVERY_NS;
             self.act(Action::CheckRoot);
         }
+        self.reread_patterns(now);
         if !self.is_stopped() {
             self.tick_local(now);
         }
@@ -412,7 +413,6 @@ impl<I: Index> Engine<I> {
         if now.mono >= self.next_walk {
             self.walk_all(now);
         }
-        self.reread_patterns(now);
         for (path, heard) in self.settle.take_due(now.mono) {
             self.look_hinted(&path, heard);
         }
@@ -442,12 +442,12 @@ impl<I: Index> Engine<I> {
             self.wants.next_retry(),
             self.scrub.next(),
             self.swarms.due(),
-            self.uncovered.next_reading(),
         ];
         let local = local.into_iter().filter(|_| !self.is_stopped());
         local
             .chain([
                 Some(self.next_root_check),
+                self.uncovered.next_reading(),
                 Some(self.devices.next_purge()),
                 self.survey.due(),
                 self.next_state(),
@@ -468,9 +468,9 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// Neither looking nor installing: paused by a person, or the root is not to be trusted.
+    /// Neither looking nor installing: paused by a person, the root is not to be trusted, or it is not known what is covered in it.
     fn is_stopped(&self) -> bool {
-        self.paused || self.halted.is_some()
+        self.paused || self.halted.is_some() || self.uncovered.awaits_patterns()
     }
 
     /// Whether this run has walked the whole folder, the right one, and walks no more.
@@ -520,17 +520,14 @@ impl<I: Index> Engine<I> {
         self.walk_all(now);
     }
 
-    /// It is there and gives no patterns. Those in force stay so, and before any were, nothing is walked: what its user may want covered is not
-    /// told because of an error.
+    /// It is there and gives no patterns. Those in force stay so, and before any were, everything waits: what its user may want covered is neither told
+    /// nor replaced because of an error.
     fn ignore_unread(&mut self, now: Now, why: &str) {
         if self.halted.is_some() {
             return;
         }
-        let has_patterns = self.has_believed_patterns();
-        let meanwhile =
-            if has_patterns { "the patterns that were in force stay so" } else { "nothing in this folder is told" };
-        self.patterns_are_unread(now, format!("{why}; until then {meanwhile}"));
-        if has_patterns && !self.scan.is_walked() && !self.walks.values().any(Walk::is_whole) {
+        self.patterns_are_unread(now, why);
+        if !self.scan.is_walked() && !self.walks.values().any(Walk::is_whole) {
             self.walk_all(now);
         }
     }
@@ -588,7 +585,8 @@ impl<I: Index> Engine<I> {
             counts: self.index.counts(),
             peers,
             idle: quiet && self.has_looked_around() && self.wants.active() == 0 && self.outgoing.is_empty(),
-            scanning: self.walks.values().any(Walk::is_whole) || !(self.scan.is_walked() || self.is_stopped()),
+            scanning: self.walks.values().any(Walk::is_whole)
+                || !(self.scan.is_walked() || self.paused || self.halted.is_some()),
             paused: self.paused,
             halted: self.halted.clone(),
             held_deletions: self.held.len() as u64 + deletions_by_peers,

@@ -438,12 +438,18 @@ fn what_waits_for_a_person_keeps_no_room_from_the_others() {
 }
 
 #[test]
-fn before_it_is_known_what_is_covered_nothing_is_walked() {
+fn before_it_is_known_what_is_covered_nothing_is_walked_nor_installed() {
     let mut engine = restarted(MapIndex::new(), Trust::Known);
     let actions = engine.handle(at(1), Event::IgnoreUnread("it is no file".into()));
     assert!(walks(&actions).is_empty(), "{actions:?}");
+    // A folder that is not empty would have it walked, and what is in it would count as made just now.
+    let folder = Entry { kind: Kind::Directory, ..entry("", WALL, 0o755) };
+    let actions = hear(&mut engine, 2, "d", &folder);
+    assert_eq!(installs(&actions), 0, "{actions:?}");
     assert!(!engine.status().idle && engine.status().scanning);
+    assert!(engine.wake_at().is_some_and(|due| due <= 31 * SECOND));
     assert!(engine.handle(at(31 * SECOND), Event::Tick).contains(&Action::ReadIgnore));
     assert_eq!(walks(&engine.handle(at(31 * SECOND), Event::IgnoreRead(None))).len(), 1);
+    assert_eq!(installs(&engine.handle(at(31 * SECOND), Event::Tick)), 1);
     assert_eq!(engine.status().problems, []);
 }

@@ -27,13 +27,26 @@ pub(super) struct Uncovered {
     first_walk: u64,
     /// Paths here that the last walk found to be covered by those alone.
     pub paths: u64,
-    /// The file is there and gave no patterns: why, and when it is read again.
-    unread: Option<(String, u64)>,
+    unread: Option<Unread>,
+}
+
+/// The file is there and gave no patterns.
+struct Unread {
+    why: String,
+    /// When it is read again, by `Now::mono`.
+    due: u64,
+    /// None were ever in force here, as far as the index knows.
+    is_first: bool,
 }
 
 impl Uncovered {
     pub fn next_reading(&self) -> Option<u64> {
-        self.unread.as_ref().map(|(_, due)| *due)
+        self.unread.as_ref().map(|unread| unread.due)
+    }
+
+    /// Whether it is not known what is covered.
+    pub fn awaits_patterns(&self) -> bool {
+        self.unread.as_ref().is_some_and(|unread| unread.is_first)
     }
 }
 
@@ -68,24 +81,22 @@ impl<I: Index> Engine<I> {
         !self.rests.contains(&path) && (self.cut.is_none() || is_winner)
     }
 
-    /// Whether it was ever known which patterns, if any, are in force here.
-    pub(super) fn has_believed_patterns(&self) -> bool {
-        self.index.meta(META_BELIEVED).is_some()
-    }
-
     /// What the last run went by.
     pub(super) fn believed_patterns(&self) -> Ignore {
         self.index.meta(META_BELIEVED).map(|text| Ignore::parse(&text).0).unwrap_or_default()
     }
 
     /// There is a file that cannot be used, whatever it says.
-    pub(super) fn patterns_are_unread(&mut self, now: Now, why: String) {
-        let due = now.mono + READ_AGAIN_NS;
-        if self.uncovered.unread.as_ref().is_none_or(|(known, _)| *known != why) {
+    pub(super) fn patterns_are_unread(&mut self, now: Now, why: &str) {
+        let is_first = self.index.meta(META_BELIEVED).is_none();
+        let meanwhile =
+            if is_first { "nothing in this folder is synced" } else { "the patterns that were in force stay so" };
+        let why = format!("{why}; until then {meanwhile}");
+        if self.uncovered.unread.as_ref().is_none_or(|known| known.why != why) {
             let path = SyncPath::new(IGNORE_FILE).ok();
             self.out.push(Action::Report(Report::Problem { path, text: why.clone() }));
         }
-        self.uncovered.unread = Some((why, due));
+        self.uncovered.unread = Some(Unread { why, due: now.mono + READ_AGAIN_NS, is_first });
     }
 
     pub(super) fn patterns_are_read(&mut self) {
@@ -95,10 +106,10 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn reread_patterns(&mut self, now: Now) {
-        if let Some((_, due)) = &mut self.uncovered.unread
-            && *due <= now.mono
+        if let Some(unread) = &mut self.uncovered.unread
+            && unread.due <= now.mono
         {
-            *due = now.mono + READ_AGAIN_NS;
+            unread.due = now.mono + READ_AGAIN_NS;
             self.act(Action::ReadIgnore);
         }
     }
@@ -106,7 +117,7 @@ impl<I: Index> Engine<I> {
     /// For the status.
     pub(super) fn unread_patterns(&self) -> impl Iterator<Item = (SyncPath, String)> {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
-        self.uncovered.unread.iter().map(move |(why, _)| (path.clone(), why.clone()))
+        self.uncovered.unread.iter().map(move |unread| (path.clone(), unread.why.clone()))
     }
 
     /// The ignore file was read, and a whole walk follows.

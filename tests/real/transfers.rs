@@ -2,6 +2,7 @@
 
 use crate::common::lan::Lan;
 use crate::common::machine::wait_linked;
+use crate::common::volume::Small;
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noise, read, setting, start_all, write};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -174,11 +175,17 @@ fn a_limit_holds_for_contents_and_small_edits_overtake_them() {
     assert!(rate <= 8.6, "{rate} MiB a second");
 }
 
-/// `DIRSYNC_BESIDE_MIB=4096 cargo test --release --test real beside_a_large -- --nocapture` for the figures.
+/// In memory, so that it is the daemons that are timed: on one disk for both ends an edit's `fsync` waits for what is written there of the large
+/// file. `DIRSYNC_BESIDE_MIB=4096 cargo test --release --test real beside_a_large -- --nocapture` is for the figures, on the disk.
 #[test]
 fn small_edits_beside_a_large_transfer_arrive_long_before_it_ends() {
-    let size = setting("DIRSYNC_BESIDE_MIB", 256);
-    let (a, b) = Group::new().pair();
+    if !is_root("small_edits_beside_a_large_transfer_arrive_long_before_it_ends") {
+        return;
+    }
+    let (size, is_timed) = (setting("DIRSYNC_BESIDE_MIB", 256), std::env::var_os("DIRSYNC_BESIDE_MIB").is_none());
+    let group = Group::new();
+    let _memory = is_timed.then(|| Small::new(group.path(), 1 << 20));
+    let (a, b) = group.pair();
     for n in 0..size / 64 {
         // Not in memory at once, and no chunk like another.
         let file = File::options().create(true).append(true).open(a.home.join("large")).expect("our own folder");
@@ -200,7 +207,7 @@ fn small_edits_beside_a_large_transfer_arrive_long_before_it_ends() {
     times.sort();
     let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
     println!("{size} MiB took {took:.2?}; {} edits beside it: p50 {:.1?}, p99 {:.1?}", times.len(), at(50), at(99));
-    assert!(at(50) < took / 4, "half of the edits took {:?} beside a transfer of {took:?}", at(50));
+    assert!(!is_timed || at(50) < took / 8, "half of the edits took {:?} beside a transfer of {took:?}", at(50));
     converge(&[&a, &b]);
 }
 

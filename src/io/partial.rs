@@ -315,7 +315,7 @@ impl Partial {
     /// Hands over a chunk in parts, which are whole blocks where there is a signature. Holes are not read.
     fn read(&self, chunk: u32, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         let (mut offset, mut left) = (self.chunks.offset(chunk), self.chunks.len(chunk));
-        let is_hole = next_data(&self.file, offset, offset + left).0 == offset + left;
+        let is_hole = next_data(&self.file, offset, offset + left) == offset + left;
         let most = if has_signature(self.chunks.size()) { block_bytes(self.chunks.size()) } else { 0 }.max(READ_BYTES);
         let mut buffer = vec![0; most.min(left) as usize];
         while left > 0 {

@@ -352,15 +352,17 @@ pub fn send_span(
     mut send: impl FnMut(EncodedFrame) -> bool,
 ) -> Ending {
     let (stream, end) = (span.stream, span.from + span.size);
+    let is_sparse = is_sparse(opened);
     let mut offset = span.from;
     // Up to here it is known to hold data.
     let mut data_until = offset;
     while offset < end {
         if offset == data_until {
-            let (data, until) = next_data(opened, offset, end);
+            let data = next_data(opened, offset, end);
             if data > offset && !send(frame::encode(&Packet::Zeros { stream, offset, count: data - offset })) {
                 return Ending::NotHere;
             }
+            let until = if is_sparse { next_hole(opened, data, end) } else { (data + PIECE_BYTES as u64).min(end) };
             (offset, data_until) = (data, until);
             continue;
         }
@@ -383,18 +385,25 @@ pub fn send_span(
     Ending::Whole
 }
 
-/// Where the next data begins, and how far it goes; where holes are not told, all is data.
-pub(super) fn next_data(file: &File, offset: u64, end: u64) -> (u64, u64) {
-    let seek = |from| match rustix::fs::seek(file, from) {
-        Ok(at) => Ok(at.min(end)),
+/// Where the next data begins; where holes are not told, at once.
+pub(super) fn next_data(file: &File, offset: u64, end: u64) -> u64 {
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => data.min(end),
         // Nothing but a hole from there on; if the file was cut short, its stat will say so.
-        Err(rustix::io::Errno::NXIO) => Ok(end),
-        Err(error) => Err(error),
-    };
-    let data = seek(SeekFrom::Data(offset)).unwrap_or(offset);
-    let until = if data < end { seek(SeekFrom::Hole(data)).unwrap_or(end) } else { end };
-    // A whole hole, or at least a piece of data.
-    (data, until.max((data + 1).min(end)))
+        Err(rustix::io::Errno::NXIO) => end,
+        Err(_) => offset,
+    }
+}
+
+/// How far the data goes, at least a byte. Not for files without holes: the kernel may look at each page up to the end to tell that there is none.
+fn next_hole(file: &File, data: u64, end: u64) -> u64 {
+    let hole = if data < end { rustix::fs::seek(file, SeekFrom::Hole(data)).unwrap_or(end) } else { end };
+    hole.max(data + 1).min(end)
+}
+
+/// Whether some of its bytes have no place on the disk. Those that have one and were never written (`fallocate`) are told by `next_data` alone.
+fn is_sparse(file: &File) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| (stat.st_blocks as u64) * 512 < stat.st_size as u64)
 }
 
 /// Sends bytes that are at hand, as a content of their own.
@@ -539,6 +548,46 @@ mod tests {
         assert_eq!(fetching.piece(FIRST_CREDIT_BYTES, bytes(1), 1), Err("more bytes than it had credit for"));
         fetching.grant(1);
         assert_eq!(fetching.piece(FIRST_CREDIT_BYTES, bytes(1), 1), Ok(()));
+    }
+
+    /// What is sent of a whole file: bytes of pieces, and of zeros.
+    fn sent_of(file: &File, size: u64) -> (u64, u64) {
+        let serving = Serving::default();
+        serving.grant(size);
+        let (mut sent, mut squeezer) = ((0, 0), Squeezer::rarely(Arc::default()));
+        let how = send_span(file, Span { stream: 1, from: 0, size }, &serving, &mut squeezer, |frame| {
+            match frame::decode_first(&Bytes::from([frame.head, frame.body].concat())).unwrap().0 {
+                Packet::Piece { offset, bytes, .. } => {
+                    assert_eq!(offset, sent.0 + sent.1);
+                    sent.0 += bytes.len() as u64;
+                }
+                Packet::Zeros { offset, count, .. } => {
+                    assert_eq!(offset, sent.0 + sent.1);
+                    sent.1 += count;
+                }
+                other => panic!("{other:?}"),
+            }
+            true
+        });
+        assert_eq!(how, Ending::Whole);
+        sent
+    }
+
+    #[test]
+    fn holes_are_not_sent_nor_is_what_was_reserved_and_never_written() {
+        use std::os::unix::fs::FileExt;
+        let (mib, size) = (1 << 20, 8 << 20);
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(size).unwrap();
+        assert_eq!(sent_of(&file, size), (0, size));
+        file.write_all_at(&vec![7; mib as usize], 2 * mib).unwrap();
+        assert_eq!(sent_of(&file, size), (mib, size - mib));
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size).unwrap();
+        assert!(!is_sparse(&file));
+        let (pieces, zeros) = sent_of(&file, size);
+        assert!(pieces + zeros == size && (mib..=mib + PIECE_BYTES as u64).contains(&pieces), "{pieces} and {zeros}");
+        file.write_all_at(&vec![7; size as usize], 0).unwrap();
+        assert_eq!(sent_of(&file, size), (size, 0));
     }
 
     #[test]

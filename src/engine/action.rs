@@ -76,6 +76,8 @@ pub enum Outcome {
     NoSource,
     /// Of a file whose permissions and mtime alone were to change: its bytes are not its content, though its stat is as expected.
     NotItsContent,
+    /// It could not be put there, and nothing is wrong with it: a content that was staged before is in staging still.
+    Refused(Trouble),
     Failed(Trouble),
 }
 

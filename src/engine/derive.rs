@@ -10,9 +10,42 @@ use super::index::{Index, Row};
 use super::merge;
 use super::session::Session;
 use crate::model::{Entry, SyncPath};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long the news must have rested (ns).
 const REST_NS: u64 = 500_000_000;
+
+/// Paths that may lack a directory, and when that was heard last (ns).
+#[derive(Default)]
+pub(super) struct Orphans {
+    since: BTreeMap<SyncPath, u64>,
+    order: BTreeSet<(u64, SyncPath)>,
+}
+
+impl Orphans {
+    fn insert(&mut self, path: SyncPath, now: u64) {
+        if let Some(old) = self.since.insert(path.clone(), now) {
+            self.order.remove(&(old, path.clone()));
+        }
+        self.order.insert((now, path));
+    }
+
+    fn earliest(&self) -> Option<u64> {
+        self.order.first().map(|(since, _)| *since)
+    }
+
+    /// Those of which nothing was heard for long enough, in the order of their paths.
+    fn take_rested(&mut self, now: u64) -> BTreeSet<SyncPath> {
+        let mut taken = BTreeSet::new();
+        while self.earliest().is_some_and(|since| since + REST_NS <= now)
+            && let Some((_, path)) = self.order.pop_first()
+        {
+            self.since.remove(&path);
+            taken.insert(path);
+        }
+        taken
+    }
+}
 
 impl<I: Index> Engine<I> {
     /// A live path asks for its folder.
@@ -24,7 +57,7 @@ impl<I: Index> Engine<I> {
         if self.index.get(&parent).is_some_and(|row| row.winner.is_directory()) {
             self.living_parent = Some(parent);
         } else {
-            self.orphaned.insert(parent, now.mono);
+            self.orphans.insert(parent, now.mono);
         }
     }
 
@@ -37,13 +70,13 @@ impl<I: Index> Engine<I> {
             self.living_parent = None;
         }
         if self.index.any_live_below(path) {
-            self.orphaned.insert(path.clone(), now.mono);
+            self.orphans.insert(path.clone(), now.mono);
         }
     }
 
     /// When the next derivation may be due.
     pub(super) fn next_derivation(&self) -> Option<u64> {
-        self.orphaned.values().min().map(|since| (since + REST_NS).max(self.compared_until))
+        self.orphans.earliest().map(|since| (since + REST_NS).max(self.compared_until))
     }
 
     pub(super) fn derive_due(&mut self, now: Now) {
@@ -51,10 +84,7 @@ impl<I: Index> Engine<I> {
         {
             return;
         }
-        let due: Vec<_> =
-            self.orphaned.iter().filter(|(_, since)| **since + REST_NS <= now.mono).map(|(p, _)| p.clone()).collect();
-        for path in due {
-            self.orphaned.remove(&path);
+        for path in self.orphans.take_rested(now.mono) {
             self.derive(now, &path);
         }
     }

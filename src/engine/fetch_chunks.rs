@@ -113,9 +113,10 @@ impl<I: Index> Engine<I> {
 
     /// Unless another path waits for the same content: then it comes from there.
     pub(super) fn begin_chunks(&mut self, now: Now, path: &SyncPath, from: LinkId, content: ContentId, size: u64) {
-        if let Some(gone) = self.swarms.staged.remove(path) {
-            // Its install failed, and took it along.
-            self.act(Action::ClosePartial { content: gone, keep: false });
+        // Its install failed, and took it along.
+        self.forget_staged(path);
+        if self.takes_over(path, &content) {
+            return;
         }
         if self.swarms.holds(&content) {
             return self.wait(now, path, Some(SECOND));
@@ -195,8 +196,15 @@ impl<I: Index> Engine<I> {
 
     /// The content is in its place, or not wanted any more.
     pub(super) fn close_staged(&mut self, path: &SyncPath) {
-        let kept = self.swarms.kept.remove(path);
-        for content in self.swarms.staged.remove(path).into_iter().chain(kept) {
+        self.forget_staged(path);
+        if let Some(content) = self.swarms.kept.remove(path) {
+            self.act(Action::ClosePartial { content, keep: false });
+        }
+    }
+
+    /// What was staged in chunks for a path is in staging no more.
+    fn forget_staged(&mut self, path: &SyncPath) {
+        if let Some(content) = self.swarms.staged.remove(path) {
             self.act(Action::ClosePartial { content, keep: false });
         }
     }
@@ -242,9 +250,11 @@ impl<I: Index> Engine<I> {
         let from = match fetching.list {
             Some((list, from)) if list == range => {
                 fetching.list = None;
-                if matches!(how, Err(FetchError::NotHere | FetchError::LinkLost)) {
-                    // It is asked again of whoever says that it holds all of it.
-                    fetching.swarm.drop_source(from);
+                match how {
+                    // Who says again and again that it holds all of it is not asked for ever.
+                    Err(FetchError::NotHere) => fetching.swarm.lied(now.mono, from),
+                    Err(FetchError::LinkLost) => fetching.swarm.drop_source(from),
+                    _ => {}
                 }
                 Some(from)
             }
@@ -290,6 +300,25 @@ impl<I: Index> Engine<I> {
         want.step = Step::Waiting;
         self.wants.make_ready(&fetching.path);
         self.swarms.staged.insert(fetching.path, fetching.content);
+        true
+    }
+
+    /// A content that is staged for another path, and was refused there, serves this one.
+    fn takes_over(&mut self, path: &SyncPath, content: &ContentId) -> bool {
+        let mut holders = self.swarms.staged.iter().filter(|(_, held)| *held == content).map(|(holder, _)| holder);
+        let is_refused = |holder: &&SyncPath| {
+            self.wants
+                .get(holder)
+                .is_some_and(|want| want.tries > 0 && want.step == Step::Waiting && want.staged.is_some())
+        };
+        let Some(holder) = holders.find(is_refused).cloned() else { return false };
+        let staged = self.wants.by_path.get_mut(&holder).and_then(|want| want.staged.take());
+        let Some(want) = self.wants.by_path.get_mut(path) else { return false };
+        want.staged = staged;
+        want.step = Step::Waiting;
+        self.wants.make_ready(path);
+        self.swarms.staged.remove(&holder);
+        self.swarms.staged.insert(path.clone(), *content);
         true
     }
 

@@ -113,7 +113,7 @@ impl<I: Index> Engine<I> {
                 }
                 self.back_off(now, &path);
             }
-            Outcome::Failed(trouble) => {
+            Outcome::Refused(trouble) | Outcome::Failed(trouble) => {
                 // It may be in place and not durable.
                 self.cut_off.insert(path.clone());
                 self.install_failed(now, &path, trouble);
@@ -125,12 +125,15 @@ impl<I: Index> Engine<I> {
     fn take_back(&mut self, path: &SyncPath, entry: &Entry, staged: StageId, outcome: &Outcome) {
         match (outcome, self.wants.by_path.get_mut(path)) {
             (Outcome::Done { .. }, _) => {}
-            (Outcome::Stale | Outcome::NoParent | Outcome::NotEmpty, Some(want))
+            (Outcome::Stale | Outcome::NoParent | Outcome::NotEmpty | Outcome::Refused(_), Some(want))
                 if want.content == entry.file() && want.staged.is_none() =>
             {
                 want.staged = Some(staged);
             }
-            _ => self.act(Action::Discard(staged)),
+            _ => {
+                self.act(Action::Discard(staged));
+                self.close_staged(path);
+            }
         }
     }
 

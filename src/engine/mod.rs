@@ -69,6 +69,7 @@ pub use suspect::SuspectStatus;
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::Change;
 use conflict::Losers;
+use derive::Orphans;
 use devices::Devices;
 use fetch_chunks::Swarms;
 use guard::Missing;
@@ -217,7 +218,7 @@ pub struct Engine<I> {
     /// Since when peers have not been told of a changed state.
     unrested: Option<u64>,
     compared_until: u64,
-    orphaned: BTreeMap<SyncPath, u64>,
+    orphans: Orphans,
     wants: Wants,
     swarms: Swarms,
     /// When the last event came (`Now::mono`).
@@ -284,7 +285,7 @@ impl<I: Index> Engine<I> {
             outgoing: Vec::new(),
             unrested: None,
             compared_until: 0,
-            orphaned: BTreeMap::new(),
+            orphans: Orphans::default(),
             wants: Wants::default(),
             swarms: Swarms::default(),
             last_event: 0,

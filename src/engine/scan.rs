@@ -14,13 +14,15 @@ pub(super) struct Scan {
     finds: Found,
     /// A whole walk of this run has ended.
     is_walked: bool,
+    /// The folder came back from a backup, and some of it was not looked at since.
+    is_restoring: bool,
     /// Come by, and still to be looked at.
     left: BTreeMap<SyncPath, Found>,
 }
 
 impl Scan {
     pub fn new(finds: Found) -> Self {
-        Self { finds, is_walked: false, left: BTreeMap::new() }
+        Self { finds, is_walked: false, is_restoring: finds == Found::Restored, left: BTreeMap::new() }
     }
 
     /// What a whole walk finds counts as this.
@@ -62,20 +64,24 @@ impl<I: Index> Engine<I> {
     /// Whether the folder counts as the index's again. Until then its marker must stay as it is, so that a restart begins
     /// the scan anew.
     pub fn trust(&self) -> Trust {
-        if self.scan.finds == Found::Restored { Trust::Restored } else { Trust::Known }
+        if self.scan.is_restoring { Trust::Restored } else { Trust::Known }
     }
 
-    /// Ends the scan if there is nothing left of it.
+    /// Ends the scan if there is nothing left of it. What could not be looked at in a backup is of the backup still, after a restart too.
     pub(super) fn end_scan(&mut self, now: Now) {
         let is_over = self.scan.finds != Found::Walked && self.scan.is_walked && self.scan.left.is_empty();
         if is_over && !self.walks.values().any(|walk| walk.finds() == self.scan.finds) {
             self.scan.finds = Found::Walked;
             self.index.set_meta(META_SCANNED, b"1");
+            // Peers wait to hear it, and change after change might keep the news from resting.
+            self.tell_state_to_all(now);
+        }
+        let is_unseen = || self.unseen.values().any(|unseen| unseen.found == Found::Restored);
+        if self.scan.is_restoring && self.scan.finds == Found::Walked && !is_unseen() {
+            self.scan.is_restoring = false;
             if self.index.meta(META_RESTORED).is_some() {
                 self.index.set_meta(META_RESTORED, &[]);
             }
-            // Peers wait to hear it, and change after change might keep the news from resting.
-            self.tell_state_to_all(now);
         }
     }
 }

@@ -19,9 +19,10 @@ const AHEAD: u32 = 2;
 /// Asked for in one go of the only source; of several, one chunk at a time.
 const RANGE_BYTES: u64 = 4 << 20;
 /// A source that brings no chunk for so long gives up what it was asked for, if another could bring it (ns); each time twice as long, up
-/// to the second.
+/// to the second while others bring some, and to the third where nobody does: then it is the line that is slow.
 const PATIENCE_NS: u64 = 5 * SECOND;
 const MOST_PATIENCE_NS: u64 = 80 * SECOND;
+const SLOW_LINE_PATIENCE_NS: u64 = 3600 * SECOND;
 /// Without any source that could go on, everything waits for news for so long (ns).
 const STARVES_NS: u64 = 10 * SECOND;
 /// Said it had what it had not, so often: then it is not asked for this content any more.
@@ -94,6 +95,8 @@ pub(super) struct Swarm {
     /// Nobody else is there who could seek it.
     pub is_alone: bool,
     moved_at: u64,
+    /// When a chunk came last, of whomever.
+    came_at: u64,
 }
 
 impl Swarm {
@@ -111,6 +114,7 @@ impl Swarm {
             turn: (0, 1),
             is_alone: false,
             moved_at: now,
+            came_at: now,
         }
     }
 
@@ -239,6 +243,7 @@ impl Swarm {
     /// Whether it is news.
     pub fn came(&mut self, now: u64, range: RangeId, chunk: u32) -> bool {
         self.moved_at = now;
+        self.came_at = now;
         if let Some(range) = self.ranges.get_mut(&range) {
             let in_it = (range.ask.first..range.ask.first + range.ask.count).contains(&chunk);
             if in_it && range.left > 0 {
@@ -281,7 +286,7 @@ impl Swarm {
     }
 
     /// It has less than it was believed to have, until it says otherwise; not for ever.
-    fn lied(&mut self, now: u64, link: LinkId) {
+    pub fn lied(&mut self, now: u64, link: LinkId) {
         let Some(source) = self.sources.get(&link) else { return };
         // What was asked for before it said so is no lie of its own.
         if matches!(&source.holds, Holds::Some(chunks) if chunks.count() == 0) {
@@ -410,7 +415,9 @@ impl Swarm {
             .collect();
         for link in &late {
             if let Some(source) = self.sources.get_mut(link) {
-                source.patience_ns = (source.patience_ns * 2).min(MOST_PATIENCE_NS);
+                let others_bring = self.came_at > source.moved_at;
+                let most = if others_bring { MOST_PATIENCE_NS } else { SLOW_LINE_PATIENCE_NS };
+                source.patience_ns = (source.patience_ns * 2).min(most);
                 source.moved_at = now;
             }
         }

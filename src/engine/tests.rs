@@ -333,10 +333,26 @@ fn what_could_not_be_looked_at_in_a_backup_is_of_the_backup_still_when_it_can_be
     looked(&mut engine, 1, "f", Observed::Failed(trouble));
     engine.handle(at(1), Event::Walked { walk: first, unread: Vec::new() });
     engine.handle(at(1), Event::Root(RootState::Fine));
-    assert_eq!(engine.trust(), Trust::Known, "the scan of the backup is over");
+    assert_eq!(engine.trust(), Trust::Restored, "after a restart, too");
     walk(&mut engine, Event::Overflow);
     looked(&mut engine, 2, "f", seen(&old, 5));
     assert_eq!(winner(&engine, "f"), deleted, "an old state that came back beats nothing");
+    assert_eq!(engine.trust(), Trust::Known, "the scan of the backup is over");
+}
+
+#[test]
+fn a_root_that_could_not_be_read_ends_no_scan_and_is_walked_again_soon() {
+    let mut engine = engine(&[], Trust::Restored);
+    let walk = walks(&engine.handle(at(1), Event::IgnoreRead(None)))[0];
+    let trouble = Trouble { cause: Cause::Other, text: "it cannot be read".into() };
+    engine.handle(at(1), Event::Walked { walk, unread: vec![(None, trouble)] });
+    engine.handle(at(1), Event::Root(RootState::Fine));
+    assert!(engine.trust() == Trust::Restored && !engine.has_looked_around());
+    let actions = engine.handle(at(31 * SECOND), Event::Tick);
+    let walk = walks(&actions)[0];
+    engine.handle(at(31 * SECOND), Event::Walked { walk, unread: Vec::new() });
+    engine.handle(at(31 * SECOND), Event::Root(RootState::Fine));
+    assert!(engine.trust() == Trust::Known && engine.has_looked_around());
 }
 
 #[test]

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 
 /// Rows read from the index at a time.
 const PAGE: usize = 1024;
+/// Where the root itself could not be read, it is walked again this soon (ns).
+const ROOT_UNREAD_NS: u64 = 30_000_000_000;
 
 /// A walk under way.
 pub struct Walk {
@@ -210,7 +212,10 @@ impl<I: Index> Engine<I> {
         for walk in std::mem::take(&mut self.concluding) {
             let Some(state) = self.walks.remove(&walk) else { continue };
             self.conclude(&state);
-            if state.below.is_none() {
+            if state.below.is_none() && state.unread.contains(&None) {
+                // Not even the root could be read: it ends no scan, and nothing is known of what is there.
+                self.next_walk = self.next_walk.min(now.mono + ROOT_UNREAD_NS);
+            } else if state.below.is_none() {
                 let (paths, changed, took_ns) = (state.paths, state.changed, now.mono - state.started);
                 self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
                 self.scan.walked();

@@ -182,6 +182,14 @@ impl Unsettled {
     }
 }
 
+/// Where no `fsync` failed, a content that was staged before the job is as good as it was.
+fn refused(job: &Job, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Failed(trouble) if matches!(job.source, Source::Staged(_)) => Outcome::Refused(trouble),
+        outcome => outcome,
+    }
+}
+
 impl Site {
     fn prepare_all(&self, jobs: &[Job], keeps_open: bool) -> Prepared {
         if jobs.len() <= SHARED_JOBS {
@@ -202,7 +210,7 @@ impl Site {
     fn prepare_some(&self, jobs: &[Job], keeps_open: bool) -> Prepared {
         let mut nearest = Nearest::default();
         let one = |job| {
-            let mut made = prepare(self, &mut nearest, job);
+            let mut made = prepare(self, &mut nearest, job).map_err(|outcome| refused(job, outcome));
             if let Ok(Made::Staged(staged)) = &mut made
                 && !keeps_open
             {
@@ -272,7 +280,10 @@ impl Site {
                 if let (Some(kept), Some(old)) = (&kept, &job.expect) {
                     self.history.watch(kept, &job.path, old);
                 }
-                if matches!(made, Made::InPlace) {
+                // A new folder got its permissions in its place.
+                if matches!(made, Made::InPlace)
+                    || matches!(made, Made::Staged(new) if stat.is_some_and(|stat| stat.mode != new.stat.mode))
+                {
                     unsettled.inodes.push(job.path.clone());
                 }
                 if job.entry.is_directory() || stat.is_none_or(|stat| stat.kind == StatKind::Directory) {
@@ -283,7 +294,7 @@ impl Site {
             }
             Err(outcome) => {
                 self.take_back(job, made);
-                outcome
+                refused(job, outcome)
             }
         }
     }
@@ -344,8 +355,8 @@ impl Site {
             let parent = beneath::folder(self.root.dir(), path.parent().as_ref());
             match parent.and_then(|parent| beneath::regular(&parent, path.name())) {
                 Ok(Some((file, _))) => rustix::fs::fsync(&file)?,
-                Ok(None) => {}
-                Err(_) => return self.syncer.sync_all(Point::InstallSyncfs),
+                // A link has no descriptor to sync by, a folder perhaps none that we may open; and their parent's does not do it.
+                Ok(None) | Err(_) => return self.syncer.sync_all(Point::InstallSyncfs),
             }
         }
         if unsettled.history {

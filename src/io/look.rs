@@ -49,6 +49,8 @@ const BODIES_BYTES: usize = 16 << 20;
 const UNSOUND: usize = 10_000;
 /// The kernel stamps changes with a clock that ticks at least this often (ns).
 const TICK_NS: i128 = 20_000_000;
+/// Some file systems keep whole seconds, or every second one (ns).
+const COARSE_TICK_NS: i128 = 2_000_000_000;
 
 /// One thing to look at.
 pub enum Task {
@@ -510,8 +512,7 @@ impl Durable {
         }
         let now = Moment::now();
         let began = state.began.filter(|began| began.is_of_the_same_clock(&now)).map(|began| began.wall);
-        let is_durable =
-            |found: &Fresh| began.is_some_and(|began| found.changed_ns().is_some_and(|at| at + TICK_NS < began));
+        let is_durable = |found: &Fresh| began.is_some_and(|began| found.changed_ns().is_some_and(|at| at < began));
         let (mut durable, mut rest): (Vec<_>, Vec<_>) = fresh.into_iter().partition(is_durable);
         if state.batches_with_folders > 0 || rest.iter().any(Fresh::is_folder) {
             rest.append(&mut durable);
@@ -555,10 +556,11 @@ impl Fresh {
         self.facts.as_ref().is_some_and(|facts| facts.stat.kind == StatKind::Directory)
     }
 
-    /// When it was last changed (ns since 1970), by the kernel's word; `None` of what is not there.
+    /// When it was last changed at the latest (ns since 1970), by the kernel's word; `None` of what is not there.
     fn changed_ns(&self) -> Option<i128> {
         let ctime = self.facts.as_ref()?.stat.ctime;
-        Some(i128::from(ctime.secs) * 1_000_000_000 + i128::from(ctime.nanos))
+        let tick = if ctime.nanos == 0 { COARSE_TICK_NS } else { TICK_NS };
+        Some(i128::from(ctime.secs) * 1_000_000_000 + i128::from(ctime.nanos) + tick)
     }
 }
 

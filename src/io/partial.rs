@@ -12,9 +12,10 @@ use super::root::Root;
 use super::stage::{self, Bulk, Stage, StageError};
 use super::transfer::next_data;
 use super::trouble::{errno, trouble};
+use super::words;
 use crate::delta::signature::{Piece, Pieces, entries_of};
 use crate::delta::{block_bytes, has_signature};
-use crate::engine::{LinkId, StageId, Trouble};
+use crate::engine::{Cause, LinkId, StageId, Trouble};
 use crate::model::chunks::ChunkHasher;
 use crate::model::{ChunkHash, ChunkSet, Chunks, ContentId, text};
 use rustix::fd::AsFd;
@@ -34,6 +35,8 @@ const LOG: &str = ".log";
 const KEPT: Duration = Duration::from_hours(7 * 24);
 /// Kept open for another try, at most; others are looked at again when that comes (P9).
 const KEPT_OPEN: usize = 16;
+/// Contents that filled the disk, at most (P9).
+const TOO_LARGE: usize = 1024;
 /// Zeros are left out in blocks of this many bytes.
 const BLOCK_BYTES: usize = 64 * 1024;
 /// What is read at once; a block of the signature, if that is more (bytes).
@@ -45,6 +48,8 @@ pub struct Partials {
     root: Arc<Root>,
     stage: Arc<Stage>,
     known: Mutex<BTreeMap<ContentId, Arc<Partial>>>,
+    /// What filled the disk and was removed.
+    too_large: Mutex<BTreeSet<ContentId>>,
 }
 
 /// One content: a file that holds some of its chunks.
@@ -87,8 +92,8 @@ pub enum Verdict {
 
 impl Partials {
     pub fn new(root: Arc<Root>, stage: Arc<Stage>) -> Self {
-        let partials = Self { root, stage, known: Mutex::default() };
-        partials.tidy(SystemTime::now().checked_sub(KEPT));
+        let partials = Self { root, stage, known: Mutex::default(), too_large: Mutex::default() };
+        partials.tidy(SystemTime::now().checked_sub(KEPT), None);
         partials
     }
 
@@ -103,10 +108,7 @@ impl Partials {
 
     /// Makes place for a content, or takes up what an earlier try left.
     pub fn open(&self, content: ContentId, size: u64) -> Result<Arc<Partial>, Trouble> {
-        if self.stage.check_room().is_err() {
-            self.tidy(None);
-            self.stage.check_room()?;
-        }
+        self.make_room(content, size)?;
         if let Some(partial) = self.get(&content) {
             if partial.chunks.size() == size {
                 partial.begin(&self.stage);
@@ -122,6 +124,41 @@ impl Partials {
         let partial = Arc::new(partial);
         self.lock().insert(content, Arc::clone(&partial));
         Ok(partial)
+    }
+
+    /// On a nearly full disk what other contents left goes first. A content that filled it alone goes as well, so that others have room, and
+    /// is begun again only where all of it fits: it would come anew and fill the disk anew, for ever.
+    fn make_room(&self, content: ContentId, size: u64) -> Result<(), Trouble> {
+        if self.stage.check_room().is_err() {
+            self.tidy(None, Some(content));
+            self.stage.look_again_for_room();
+            if let Err(trouble) = self.stage.check_room() {
+                let is_kept =
+                    beneath::stat_at(self.root.staging(), name(&content).as_bytes()).is_ok_and(|s| s.is_some());
+                let is_idle = self.get(&content).is_none_or(|partial| partial.is_ended() && !partial.is_content());
+                if !(is_kept && is_idle) {
+                    return Err(trouble);
+                }
+                self.close(&content, false);
+                self.remove(&content);
+                self.stage.look_again_for_room();
+                let mut too_large = self.too_large();
+                if too_large.len() >= TOO_LARGE {
+                    too_large.pop_first();
+                }
+                too_large.insert(content);
+            }
+        }
+        if self.too_large().contains(&content) && !self.stage.has_room_for(size) {
+            let text = format!("the folder's disk has no room for {}; free some space", words::bytes(size));
+            return Err(Trouble { cause: Cause::Other, text });
+        }
+        self.too_large().remove(&content);
+        Ok(())
+    }
+
+    fn too_large(&self) -> MutexGuard<'_, BTreeSet<ContentId>> {
+        self.too_large.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_files(&self, content: ContentId, size: u64) -> io::Result<Partial> {
@@ -203,13 +240,16 @@ impl Partials {
         }
     }
 
-    /// Removes what was kept and not touched since `before` (`None`: all that was kept).
-    fn tidy(&self, before: Option<SystemTime>) {
+    /// Removes what was kept and not touched since `before` (`None`: all that was kept), but for one.
+    fn tidy(&self, before: Option<SystemTime>, spared: Option<ContentId>) {
         let kept = kept(self.root.staging()).unwrap_or_default();
         let mut known = self.lock();
-        known.retain(|_, partial| !partial.is_ended() || partial.is_content());
+        known.retain(|content, partial| Some(*content) == spared || !partial.is_ended() || partial.is_content());
         for (content, touched) in kept {
-            if !known.contains_key(&content) && before.is_none_or(|before| touched.is_none_or(|at| at < before)) {
+            if Some(content) != spared
+                && !known.contains_key(&content)
+                && before.is_none_or(|before| touched.is_none_or(|at| at < before))
+            {
                 self.remove(&content);
             }
         }
@@ -366,6 +406,11 @@ impl Partial {
             here.insert(chunk);
         });
         (here.runs(), state.list.is_some())
+    }
+
+    /// Whether this chunk is here.
+    pub fn holds(&self, chunk: u32) -> bool {
+        self.lock().held[chunk as usize].is_some()
     }
 
     /// Whether the caller may write this chunk: nobody else does, and it is not here.

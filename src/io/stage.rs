@@ -20,7 +20,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Written bytes are handed to the disk this often, so that a later `fsync` finds little to wait for.
@@ -106,21 +106,36 @@ impl Stage {
 
     /// The last bit of a disk is left to its users: staging may fill it at once, and then nobody can work.
     pub(super) fn check_room(&self) -> Result<(), Trouble> {
-        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = self.room();
         if room.looked.is_none_or(|at| at.elapsed() >= ROOM_LOOK) {
-            let disk = rustix::fs::fstatvfs(self.root.staging());
-            // What cannot be told is found out by writing.
-            let is_left = |disk: &rustix::fs::StatVfs| {
-                let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-                free >= (all / 100 * RESERVE_PERCENT).min(RESERVE_BYTES)
-            };
-            *room = Room { looked: Some(Instant::now()), is_left: disk.as_ref().map_or(true, is_left) };
+            *room = Room { looked: Some(Instant::now()), is_left: self.free().is_none_or(|free| free > 0) };
         }
         if room.is_left {
             return Ok(());
         }
         let text = "the folder's disk is nearly full: nothing more is fetched until there is room; free some space";
         Err(Trouble { cause: Cause::NoSpace, text: text.to_owned() })
+    }
+
+    /// Something was removed: the next question is asked of the disk.
+    pub(super) fn look_again_for_room(&self) {
+        self.room().looked = None;
+    }
+
+    /// Whether so many bytes more leave the last bit of the disk to its users.
+    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
+        self.free().is_none_or(|free| free >= bytes)
+    }
+
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that may be filled. `None`: it cannot be told, as of a disk without a size, and is found out by writing.
+    fn free(&self) -> Option<u64> {
+        let disk = rustix::fs::fstatvfs(self.root.staging()).ok().filter(|disk| disk.f_blocks > 0)?;
+        let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+        Some(free.saturating_sub((all / 100 * RESERVE_PERCENT).min(RESERVE_BYTES)))
     }
 
     pub(super) fn next_id(&self) -> StageId {

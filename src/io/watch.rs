@@ -80,23 +80,31 @@ impl Watcher {
         let Some(inotify) = &self.inotify else { return };
         let events = if folder.is_none() { ROOT_EVENTS } else { EVENTS };
         let mut watched = self.watched();
-        match inotify::add_watch(&inotify.queue, beneath::by_descriptor(dir), events) {
-            // Renamed since it was opened, and perhaps watched by its new name already.
-            Ok(watch) if !self.is_named(folder, dir) => {
-                if !watched.contains(watch) {
-                    inotify.remove(watch);
-                }
-            }
-            Ok(watch) => watched.insert(watch, folder.cloned()),
-            Err(e) => self.go_without(folder, e),
+        let watch = match inotify::add_watch(&inotify.queue, beneath::by_descriptor(dir), events) {
+            Ok(watch) => watch,
+            Err(e) => return self.go_without(folder, e),
+        };
+        let is_named = self.is_named(folder, dir);
+        if is_named == Ok(true) {
+            return watched.insert(watch, folder.cloned());
+        }
+        // Renamed since it was opened, and perhaps watched by its new name already.
+        if !watched.contains(watch) {
+            inotify.remove(watch);
+        }
+        if let Err(e) = is_named {
+            self.go_without(folder, e);
         }
     }
 
     /// Whether `dir` still is what its name leads to. If it is renamed after this, the event of that is yet to be read,
     /// for reading waits for `watched`.
-    fn is_named(&self, folder: Option<&SyncPath>, dir: &OwnedFd) -> bool {
-        let there = beneath::folder(self.root.dir(), folder).and_then(beneath::facts);
-        matches!((there, beneath::facts(dir)), (Ok(there), Ok(held)) if there.place() == held.place())
+    fn is_named(&self, folder: Option<&SyncPath>, dir: &OwnedFd) -> rustix::io::Result<bool> {
+        match beneath::folder(self.root.dir(), folder).and_then(beneath::facts) {
+            Ok(there) => Ok(there.place() == beneath::facts(dir)?.place()),
+            Err(e) if beneath::is_no_parent(e) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     fn go_without(&self, folder: Option<&SyncPath>, e: Errno) {

@@ -372,6 +372,7 @@ impl World {
         };
         here.batch_left -= 1;
         let ready = match trouble(&mut self.rng, self.plan.trouble_permille) {
+            Some(trouble) if matches!(job.source, Source::Staged(_)) => Err(Outcome::Refused(trouble)),
             Some(trouble) => Err(Outcome::Failed(trouble)),
             None if here.is_full && job.source != Source::Nothing => Err(Outcome::Failed(no_space())),
             None => prepare(&here.disk.live, &here.staging, &job, self.bug == Some(Bug::AcceptsAnyContent)),

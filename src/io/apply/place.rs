@@ -124,8 +124,9 @@ impl Place<'_> {
         let exchanged = fail::at(Point::InstallExchange).and_then(|()| self.exchange(history, kept.as_bytes()));
         fail::after(Point::InstallExchanged);
         let undone = match exchanged {
-            Ok(out) if is_untouched(old, &out) => return self.placed(new, Some(kept)),
-            Ok(out) => self.undo(history, kept.as_bytes(), &new.stat, out).then_some(Outcome::Stale),
+            Ok(Some(out)) if is_untouched(old, &out) => return self.placed(new, Some(kept)),
+            Ok(Some(out)) => self.undo(history, kept.as_bytes(), &new.stat, out).then_some(Outcome::Stale),
+            Ok(None) => None,
             Err(Errno::NOENT) => Some(Outcome::Stale),
             Err(e) => Some(failed(e)),
         };
@@ -150,7 +151,7 @@ impl Place<'_> {
             e => self.change.failed("replace", e),
         })?;
         fail::after(Point::InstallFolderExchanged);
-        let refused = if is_untouched(old, &out) {
+        let refused = if out.is_some_and(|out| is_untouched(old, &out)) {
             match rustix::fs::unlinkat(staging, new.name.as_str(), AtFlags::REMOVEDIR) {
                 Ok(()) => return self.placed(new, None),
                 Err(Errno::NOTEMPTY | Errno::EXIST) => Outcome::NotEmpty,
@@ -159,7 +160,7 @@ impl Place<'_> {
         } else {
             Outcome::Stale
         };
-        if !self.undo(staging, new.name.as_bytes(), &new.stat, out) {
+        if !out.is_some_and(|out| self.undo(staging, new.name.as_bytes(), &new.stat, out)) {
             self.rescue(&new.name)?;
         }
         Err(refused)
@@ -207,8 +208,7 @@ impl Place<'_> {
             Errno::NOENT => Outcome::Stale,
             e => self.change.failed("delete", e),
         };
-        let moved = fail::at(Point::InstallDelete)
-            .and_then(|()| self.move_to_free_name(self.parent, self.name, history, kept.as_bytes(), false));
+        let moved = fail::at(Point::InstallDelete).and_then(|()| self.move_to_history(&kept));
         fail::after(Point::InstallDeleted);
         if let Err(e) = moved {
             self.site.history.release(&kept);
@@ -304,9 +304,10 @@ impl Place<'_> {
         reserved.map(|(name, _)| name).map_err(|e| self.change.failed("keep the old version of", e))
     }
 
-    fn exchange(&self, dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Stat> {
+    /// What came out; `None`: it cannot be told.
+    fn exchange(&self, dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Option<Stat>> {
         rustix::fs::renameat_with(dir, name, self.parent, self.name, RenameFlags::EXCHANGE)?;
-        beneath::stat_at(dir, name)?.ok_or(Errno::IO)
+        Ok(beneath::stat_at(dir, name).unwrap_or_default())
     }
 
     /// Exchanges back what came out of the folder (`theirs`, now under our `name`), until our own thing is what comes
@@ -314,11 +315,11 @@ impl Place<'_> {
     /// back, so that one goes in again. `false`: what is under `name` now is someone else's.
     fn undo(&self, dir: BorrowedFd<'_>, name: &[u8], ours: &Stat, mut theirs: Stat) -> bool {
         for _ in 0..UNDO_TRIES {
-            let Ok(out) = self.exchange(dir, name) else { return false };
+            let Ok(Some(out)) = self.exchange(dir, name) else { return false };
             if is_untouched(ours, &out) {
                 return true;
             }
-            let Ok(back) = self.exchange(dir, name) else { return false };
+            let Ok(Some(back)) = self.exchange(dir, name) else { return false };
             if is_untouched(&theirs, &back) {
                 return false;
             }
@@ -345,6 +346,12 @@ impl Place<'_> {
         }
         rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty())?;
         rustix::fs::unlinkat(from_dir, from, AtFlags::empty())
+    }
+
+    /// The name in history is ours alone and free. Not by a link and an unlink: what a user renames over it in between would be gone.
+    fn move_to_history(&self, kept: &str) -> rustix::io::Result<()> {
+        let flags = if self.site.root.can_exchange() { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
+        rustix::fs::renameat_with(self.parent, self.name, self.site.root.history(), kept, flags)
     }
 
     fn check_empty(&self) -> Result<(), Outcome> {

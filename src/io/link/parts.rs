@@ -323,6 +323,9 @@ impl<'a, F: FnMut(u32)> Taker<'a, F> {
                 Verdict::Held => (self.came)(chunk),
                 Verdict::Wrong => return Err(FetchError::Corrupt),
             }
+        } else if self.partial.holds(chunk) {
+            // From a range that was cancelled before it could say so: unsaid, it would be asked for again, for ever.
+            (self.came)(chunk);
         }
         Ok(())
     }

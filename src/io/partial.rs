@@ -35,7 +35,9 @@ const LOG: &str = ".log";
 const KEPT: Duration = Duration::from_hours(7 * 24);
 /// Kept open for another try, at most; others are looked at again when that comes (P9).
 const KEPT_OPEN: usize = 16;
-/// Contents that filled the disk, at most (P9).
+/// What is not begun where there is no room for so many chunks.
+const FEW_CHUNKS: u64 = 4;
+/// Contents that were removed for others to have room, at most (P9).
 const TOO_LARGE: usize = 1024;
 /// Zeros are left out in blocks of this many bytes.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -48,7 +50,7 @@ pub struct Partials {
     root: Arc<Root>,
     stage: Arc<Stage>,
     known: Mutex<BTreeMap<ContentId, Arc<Partial>>>,
-    /// What filled the disk and was removed.
+    /// What was removed for others to have room.
     too_large: Mutex<BTreeSet<ContentId>>,
 }
 
@@ -126,35 +128,40 @@ impl Partials {
         Ok(partial)
     }
 
-    /// On a nearly full disk what other contents left goes first. A content that filled it alone goes as well, so that others have room, and
-    /// is begun again only where all of it fits: it would come anew and fill the disk anew, for ever.
+    /// Where not even a few chunks have room, what other contents left goes first. A content that filled the disk alone goes as well, so that
+    /// others have room. What went so is begun again only where all of it fits: it would come anew and fill the disk anew, for ever.
     fn make_room(&self, content: ContentId, size: u64) -> Result<(), Trouble> {
-        if self.stage.check_room().is_err() {
-            self.tidy(None, Some(content));
-            self.stage.look_again_for_room();
-            if let Err(trouble) = self.stage.check_room() {
-                let is_kept =
-                    beneath::stat_at(self.root.staging(), name(&content).as_bytes()).is_ok_and(|s| s.is_some());
+        let kept = rustix::fs::statat(self.root.staging(), name(&content), AtFlags::SYMLINK_NOFOLLOW).ok();
+        let mut missing = size.saturating_sub(kept.as_ref().map_or(0, |kept| kept.st_blocks as u64 * 512));
+        let few = Chunks::of(size).len(0).saturating_mul(FEW_CHUNKS).min(missing);
+        if !self.stage.has_room_for(few) {
+            self.note_too_large(self.tidy(None, Some(content)));
+            if !self.stage.has_room_for(few) {
                 let is_idle = self.get(&content).is_none_or(|partial| partial.is_ended() && !partial.is_content());
-                if !(is_kept && is_idle) {
-                    return Err(trouble);
+                if is_idle && kept.is_some() {
+                    self.close(&content, false);
+                    self.remove(&content);
+                    self.note_too_large(vec![content]);
+                    missing = size;
                 }
-                self.close(&content, false);
-                self.remove(&content);
-                self.stage.look_again_for_room();
-                let mut too_large = self.too_large();
-                if too_large.len() >= TOO_LARGE {
-                    too_large.pop_first();
-                }
-                too_large.insert(content);
             }
+            self.stage.look_again_for_room();
         }
-        if self.too_large().contains(&content) && !self.stage.has_room_for(size) {
+        if self.too_large().contains(&content) && !self.stage.has_room_for(missing) {
             let text = format!("the folder's disk has no room for {}; free some space", words::bytes(size));
             return Err(Trouble { cause: Cause::Other, text });
         }
+        self.stage.check_room()?;
         self.too_large().remove(&content);
         Ok(())
+    }
+
+    fn note_too_large(&self, contents: Vec<ContentId>) {
+        let mut too_large = self.too_large();
+        too_large.extend(contents);
+        while too_large.len() > TOO_LARGE {
+            too_large.pop_first();
+        }
     }
 
     fn too_large(&self) -> MutexGuard<'_, BTreeSet<ContentId>> {
@@ -240,8 +247,9 @@ impl Partials {
         }
     }
 
-    /// Removes what was kept and not touched since `before` (`None`: all that was kept), but for one.
-    fn tidy(&self, before: Option<SystemTime>, spared: Option<ContentId>) {
+    /// Removes what was kept and not touched since `before` (`None`: all that was kept), but for one; says what went.
+    fn tidy(&self, before: Option<SystemTime>, spared: Option<ContentId>) -> Vec<ContentId> {
+        let mut removed = Vec::new();
         let kept = kept(self.root.staging()).unwrap_or_default();
         let mut known = self.lock();
         known.retain(|content, partial| Some(*content) == spared || !partial.is_ended() || partial.is_content());
@@ -251,8 +259,10 @@ impl Partials {
                 && before.is_none_or(|before| touched.is_none_or(|at| at < before))
             {
                 self.remove(&content);
+                removed.push(content);
             }
         }
+        removed
     }
 }
 

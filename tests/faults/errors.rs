@@ -166,6 +166,57 @@ fn a_full_disk_stops_fetching_and_nothing_else_until_there_is_room() {
     assert_eq!(tree.files(), 20);
 }
 
+/// It would come anew, and fill the disk anew, for ever.
+#[test]
+fn a_file_that_is_too_large_for_the_disk_comes_once_and_keeps_nothing_else_away() {
+    if !is_root("a_file_that_is_too_large_for_the_disk_comes_once_and_keeps_nothing_else_away") {
+        return;
+    }
+    let group = Group::new();
+    let (a, b) = (group.machine("a"), group.machine("b"));
+    let disk = Small::new(&a.dir, 32 << 10);
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    converge(&[&a, &b]);
+    write(b.at("large"), noise(1, 64 << 20));
+    a.wait_log(&["space"]);
+    write(b.at("medium"), noise(2, 16 << 20));
+    write(b.at("small"), "small");
+    eventually("the others are here", Duration::from_secs(90), || {
+        (a.at("medium").exists() && a.at("small").exists()).then_some(()).ok_or("not yet".into())
+    });
+    a.wait_log(&["'large'", "has no room for 64.0 MiB"]);
+    // Some of it came once, and all of the others.
+    let received = a.wire_bytes().1 >> 20;
+    assert!(received < 32 + 16 + 8, "{received} MiB came");
+    disk.resize(256 << 10);
+    eventually("the large one is here", Duration::from_secs(90), || {
+        a.at("large").exists().then_some(()).ok_or("not yet".into())
+    });
+    converge(&[&a, &b]);
+}
+
+#[test]
+fn a_content_that_cannot_be_put_in_its_place_comes_once() {
+    let (mut a, b) = {
+        let group = Group::new();
+        (group.machine("a"), group.machine("b"))
+    };
+    a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), "install.add:1-5=EACCES".to_owned())];
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    write(b.at("large"), noise(1, 24 << 20));
+    a.wait_log(&["'large'", "cannot create"]);
+    eventually("it is in its place", Duration::from_secs(90), || {
+        a.at("large").exists().then_some(()).ok_or("not yet".into())
+    });
+    converge(&[&a, &b]);
+    let received = a.wire_bytes().1 >> 20;
+    assert!((24..28).contains(&received), "{received} MiB came");
+}
+
 /// Of btrfs: quotas of the others need what few kernels have.
 #[test]
 fn a_spent_quota_stops_fetching_and_nothing_else_until_it_is_raised() {

@@ -201,7 +201,8 @@ impl Ledger {
                 if self.rotten.contains_key(&value) {
                     self.adopted.insert(value.clone());
                 }
-                *self.placed.entry((path.clone(), value)).or_default() += 1;
+                // Beside whoever put it there first, be it an engine, as a conflict copy.
+                *self.placed.entry((path.clone(), value)).or_insert(1) += 1;
             }
         }
         self.torn.retain(|(other, _), _| *other != node);

@@ -505,6 +505,10 @@ impl World {
         }
         if self.plan.pattern_edits > 0 {
             self.settle_patterns();
+            if self.plan.rots > 0 {
+                // What was covered until now was not read.
+                self.settle_rot();
+            }
         }
         if !self.ledger.torn.is_empty() {
             self.settle_torn();

@@ -426,3 +426,35 @@ impl Account {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::partial::Partials;
+    use crate::io::root::Root;
+    use crate::io::stage::Stage;
+    use crate::model::chunks::CHUNK_BYTES;
+
+    /// Its range was cancelled between the writing and the telling, say: whoever asks for it next must hear of it.
+    #[test]
+    fn a_chunk_that_is_here_already_is_said_to_be_when_it_comes_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Arc::new(Root::open(temp.path()).unwrap());
+        let partials = Partials::new(Arc::clone(&root), Stage::open(root).unwrap());
+        let bytes = vec![7; 2 * CHUNK_BYTES as usize];
+        let partial = partials.open(ContentId::of(&bytes), bytes.len() as u64).unwrap();
+        let take = |first, count, bytes: &[u8]| {
+            let mut came = Vec::new();
+            Taker::new(&partial, LinkId(1), first, count, |chunk| came.push(chunk)).take(&Given::Bytes(bytes)).unwrap();
+            came
+        };
+        let one = &bytes[..CHUNK_BYTES as usize];
+        assert_eq!(take(1, 1, one), [1]);
+        assert_eq!(take(0, 2, &bytes), [0, 1]);
+        // Another thread is at it: it is heard of when that is done.
+        let third = partials.open(ContentId::of(b"of another"), bytes.len() as u64).unwrap();
+        assert!(third.claim(0).unwrap());
+        let mut taker = Taker::new(&third, LinkId(1), 0, 1, |chunk| panic!("{chunk} is not here"));
+        taker.take(&Given::Bytes(one)).unwrap();
+    }
+}

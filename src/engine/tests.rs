@@ -469,3 +469,46 @@ fn before_it_is_known_what_is_covered_nothing_is_walked_nor_installed() {
     assert_eq!(installs(&engine.handle(at(31 * SECOND), Event::Tick)), 1);
     assert_eq!(engine.status().problems, []);
 }
+
+#[test]
+fn a_content_that_was_refused_at_one_path_is_kept_for_it_and_serves_another() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    let mut large = entry("large", WALL, 0o644);
+    let size = 5 << 20;
+    large.kind = Kind::File { size, content: ContentId::of(b"large") };
+    let mut actions = hear(&mut engine, 1, "refused", &large);
+    actions.extend(hear(&mut engine, 1, "waits", &large));
+    let opened = |action: &Action| if let Action::OpenPartial { fetch, .. } = action { Some(*fetch) } else { None };
+    let fetch = actions.iter().find_map(opened).expect("one of them is fetched");
+    let mut tell = |mono, event| {
+        let mut actions = engine.handle(at(mono), event);
+        actions.extend(engine.handle(at(mono), Event::Tick));
+        actions
+    };
+    tell(2, Event::PartialOpened { fetch, here: vec![(0, 5)], listed: true });
+    let actions = tell(3, Event::Fetched { fetch, staged: StageId(7), wire_bytes: 0 });
+    let staged = |actions: &[Action]| -> Vec<(JobId, String)> {
+        let of = |action: &Action| match action {
+            Action::Install(job) if job.source == Source::Staged(StageId(7)) => Some((job.id, job.path.to_text())),
+            Action::Discard(_) | Action::OpenPartial { .. } => panic!("{action:?}"),
+            _ => None,
+        };
+        actions.iter().filter_map(of).collect()
+    };
+    let jobs = staged(&actions);
+    assert_eq!(jobs[0].1, "refused");
+    let refuse = |job| {
+        let trouble = Trouble { cause: Cause::Denied, text: "no".into() };
+        Event::Installed { job, outcome: Outcome::Refused(trouble) }
+    };
+    // The other path takes it over when its turn comes; refused there, too, it is kept for the next try.
+    assert_eq!(staged(&tell(4, refuse(jobs[0].0))), []);
+    let jobs = staged(&tell(3 * SECOND, Event::Tick));
+    assert_eq!(jobs.iter().map(|(_, path)| path.as_str()).collect::<Vec<_>>(), ["waits"]);
+    assert_eq!(staged(&tell(4 * SECOND, refuse(jobs[0].0))), []);
+    // Whose install failed is looked at first: it may be in its place.
+    assert_eq!(looks(&tell(60 * SECOND, Event::Tick)), [("waits".to_owned(), false)]);
+    let absent = Event::Looked { path: path("waits"), observed: Observed::Absent };
+    assert_eq!(staged(&tell(61 * SECOND, absent)).len(), 1);
+}

@@ -113,8 +113,6 @@ impl<I: Index> Engine<I> {
 
     /// Unless another path waits for the same content: then it comes from there.
     pub(super) fn begin_chunks(&mut self, now: Now, path: &SyncPath, from: LinkId, content: ContentId, size: u64) {
-        // Its install failed, and took it along.
-        self.forget_staged(path);
         if self.takes_over(path, &content) {
             return;
         }
@@ -194,17 +192,10 @@ impl<I: Index> Engine<I> {
         self.end_chunks(fetch, false).is_some()
     }
 
-    /// The content is in its place, or not wanted any more.
+    /// The content is in its place, or not wanted any more, or was discarded.
     pub(super) fn close_staged(&mut self, path: &SyncPath) {
-        self.forget_staged(path);
-        if let Some(content) = self.swarms.kept.remove(path) {
-            self.act(Action::ClosePartial { content, keep: false });
-        }
-    }
-
-    /// What was staged in chunks for a path is in staging no more.
-    fn forget_staged(&mut self, path: &SyncPath) {
-        if let Some(content) = self.swarms.staged.remove(path) {
+        let kept = self.swarms.kept.remove(path);
+        for content in self.swarms.staged.remove(path).into_iter().chain(kept) {
             self.act(Action::ClosePartial { content, keep: false });
         }
     }

@@ -39,7 +39,7 @@ pub fn eventually<T>(what: &str, within: Duration, mut look: impl FnMut() -> Res
     }
 }
 
-/// The rhythm of a user at work: part of what is tested, never a way of waiting for the daemon.
+/// The rhythm of a user at work, or how long nothing may happen: part of what is tested, never a way of waiting for the daemon.
 pub fn pace(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }

@@ -190,8 +190,8 @@ fn a_file_that_is_too_large_for_the_disk_comes_once_and_keeps_nothing_else_away(
     // As much of it as the disk holds came once, beside what was on its way (32 MiB at the most), and all of the others.
     let received = a.wire_bytes().1 >> 20;
     assert!(received < 32 + 32 + 16 + 4, "{received} MiB came");
-    // Longer than it waits between two tries.
-    std::thread::sleep(Duration::from_secs(40));
+    // Longer than it waits between two tries: that nothing comes has no event.
+    pace(40_000);
     let later = a.wire_bytes().1 >> 20;
     assert!(later <= received + 1, "{} MiB more came", later - received);
     disk.resize(256 << 10);
@@ -203,10 +203,8 @@ fn a_file_that_is_too_large_for_the_disk_comes_once_and_keeps_nothing_else_away(
 
 #[test]
 fn a_content_that_cannot_be_put_in_its_place_comes_once() {
-    let (mut a, b) = {
-        let group = Group::new();
-        (group.machine("a"), group.machine("b"))
-    };
+    let group = Group::new();
+    let (mut a, b) = (group.machine("a"), group.machine("b"));
     a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), "install.add:1-5=EACCES".to_owned())];
     a.start();
     b.start();

@@ -372,9 +372,8 @@ impl World {
         };
         here.batch_left -= 1;
         let ready = match trouble(&mut self.rng, self.plan.trouble_permille) {
-            Some(trouble) if matches!(job.source, Source::Staged(_)) => Err(Outcome::Refused(trouble)),
-            Some(trouble) => Err(Outcome::Failed(trouble)),
-            None if here.is_full && job.source != Source::Nothing => Err(Outcome::Failed(no_space())),
+            Some(trouble) => Err(refused(&job, trouble)),
+            None if here.is_full && job.source != Source::Nothing => Err(refused(&job, no_space())),
             None => prepare(&here.disk.live, &here.staging, &job, self.bug == Some(Bug::AcceptsAnyContent)),
         };
         let step = match ready {
@@ -590,6 +589,11 @@ fn is_expected(now: Option<Stat>, expect: Option<Stat>) -> bool {
 fn trouble(rng: &mut Rng, permille: u64) -> Option<Trouble> {
     let causes = [Cause::NoSpace, Cause::Denied, Cause::Other];
     rng.chance(permille).then(|| Trouble { cause: *rng.pick(&causes), text: "the disk is in trouble".to_owned() })
+}
+
+/// A content that was staged before the job is in staging still.
+fn refused(job: &Job, trouble: Trouble) -> Outcome {
+    if matches!(job.source, Source::Staged(_)) { Outcome::Refused(trouble) } else { Outcome::Failed(trouble) }
 }
 
 pub fn no_space() -> Trouble {

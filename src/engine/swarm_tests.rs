@@ -155,6 +155,36 @@ fn a_source_that_brings_nothing_gives_up_to_others_and_a_lone_one_is_waited_for(
     assert!(swarm.due().is_some_and(|due| due > 104 * SECOND));
 }
 
+/// Of two sources that bring nothing, so long that an early end would throw away what is half here, again and again.
+#[test]
+fn on_a_slow_line_patience_grows_and_beside_one_that_brings_it_does_not() {
+    let (mut slow, mut beside) = (swarm(8), swarm(400));
+    for swarm in [&mut slow, &mut beside] {
+        swarm.add_source(0, SEED);
+        swarm.add_source(0, OTHER);
+    }
+    let longest = |swarm: &mut Swarm, brings: bool| {
+        let (mut next, mut open, mut longest, mut since) = (0, Vec::new(), 0, 0);
+        for second in 1..1500 {
+            open.extend(ask_all(swarm, second * SECOND, &mut next).into_iter().filter(|(_, ask)| ask.from == OTHER));
+            if brings && second % 10 == 0 && !open.is_empty() {
+                let (range, ask) = open.remove(0);
+                bring(swarm, second * SECOND, range, ask);
+            }
+            let stalled = swarm.stalled(second * SECOND);
+            open.retain(|(range, _)| stalled.iter().all(|(gone, _)| gone != range));
+            if stalled.iter().any(|(_, from)| *from == SEED) {
+                longest = longest.max(second - since);
+                since = second;
+            }
+        }
+        longest
+    };
+    assert!(longest(&mut slow, false) > 500);
+    // And a second until it is asked anew.
+    assert_eq!(longest(&mut beside, true), 81);
+}
+
 #[test]
 fn what_a_source_did_not_bring_is_asked_of_another_and_a_wrong_one_is_asked_no_more() {
     let mut swarm = swarm(8);

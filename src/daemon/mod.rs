@@ -95,6 +95,7 @@ impl From<MarkerError> for DaemonError {
 
 /// Runs until SIGTERM or SIGINT, or until another device id is needed; an error is the reason of exit code 1.
 pub fn run(options: &Options) -> Result<Ended, DaemonError> {
+    crate::io::limits::raise_descriptors();
     let stop = Stop::default();
     match run_once(options, &stop) {
         Err(why) if why.may_pass() => again::start_anew(why, &stop),

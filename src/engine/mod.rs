@@ -357,13 +357,16 @@ impl<I: Index> Engine<I> {
             Event::ChunkCame { range, chunk, wire_bytes } => self.chunk_came(now, range, chunk, wire_bytes),
             Event::ListCame { range, bad } => self.list_came(range, &bad),
             Event::RangeEnded { range, how, wire_bytes } => self.range_ended(now, range, how, wire_bytes),
-            Event::FetchAsked { link, stream, path, content, size } => match self.locate(&path, content, size) {
-                Some(file) => {
-                    self.note_served(link, &file.path, content);
-                    self.act(Action::Serve { to: link, stream, file: Some(file) });
+            Event::FetchAsked { link, stream, path, content, size } => {
+                self.rechecks.serve(now.mono);
+                match self.locate(&path, content, size) {
+                    Some(file) => {
+                        self.note_served(link, &file.path, content);
+                        self.act(Action::Serve { to: link, stream, file: Some(file) });
+                    }
+                    None => self.serve_partial(link, stream, content),
                 }
-                None => self.serve_partial(link, stream, content),
-            },
+            }
             Event::DeltaAsked { link, stream, path, content, size, base, base_size } => {
                 let file = self.locate(&path, content, size);
                 self.act(Action::ServeDelta { to: link, stream, file, base, base_size });

@@ -1,7 +1,7 @@
 //! Second hashes: a file that was looked at too soon after its last change may have been written once more within the same
 //! tick of the disk's clock, and its stat would not say.
 //!
-//! They wait while the engine is busy with many paths, but what is to be replaced has its second hash first. What is still
+//! They wait while the engine is busy with many paths or a peer fetches something large, but what is to be replaced has its second hash first. What is still
 //! to be hashed again is remembered in the index by the earliest ctime, so that a crash forgets none (P5). Looks that
 //! failed are tried again by the same list. Deliberately not here: when a look is too soon (`local.rs`).
 
@@ -18,6 +18,8 @@ const BULK: u64 = 8;
 /// They wait at most this much longer.
 const PATIENCE_NS: u64 = 30_000_000_000;
 const REST_NS: u64 = RACY_NS / 4;
+/// A peer that asked so lately for something large is fetching it still.
+const SERVING_NS: u64 = 1_000_000_000;
 
 #[derive(Default)]
 pub(super) struct Rechecks {
@@ -30,6 +32,8 @@ pub(super) struct Rechecks {
     /// Looked at just now.
     under_way: usize,
     rest_until: u64,
+    /// When a peer asked for something large last.
+    served: Option<u64>,
     /// Files with a ctime from this on (ns since 1970) may need a second hash; as the index has it.
     since: Option<u64>,
 }
@@ -62,6 +66,11 @@ impl Rechecks {
         if self.by_path.get(path).is_some_and(|due| !due.racy) {
             self.remove(path);
         }
+    }
+
+    /// A peer asks for something large.
+    pub fn serve(&mut self, now: u64) {
+        self.served = Some(now);
     }
 
     fn take(&mut self, until: u64) -> Option<(SyncPath, bool)> {
@@ -126,7 +135,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         let mut until = now.mono;
-        if self.is_in_bulk() {
+        if self.is_in_bulk(now) {
             until = until.saturating_sub(PATIENCE_NS);
             self.rechecks.rest_until = now.mono + REST_NS;
         }
@@ -143,7 +152,10 @@ impl<I: Index> Engine<I> {
         self.note_rechecked();
     }
 
-    fn is_in_bulk(&self) -> bool {
+    fn is_in_bulk(&self, now: Now) -> bool {
+        if self.rechecks.served.is_some_and(|at| now.mono < at + SERVING_NS) {
+            return true;
+        }
         let told: u64 = self.sessions.values().map(super::session::Session::pending).sum();
         self.looks.len() as u64 + self.wants.by_path.len() as u64 + told >= BULK
     }

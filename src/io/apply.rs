@@ -16,7 +16,7 @@ use super::fail::{self, Point};
 use super::history::History;
 use super::queue::Queue;
 use super::root::{Root, Syncer};
-use super::stage::{self, Stage};
+use super::stage::{self, Nameless, Stage};
 use crate::engine::{Event, Job, JobId, Outcome, Source, Stat, StatKind};
 use crate::model::SyncPath;
 use place::{Change, Placed};
@@ -57,6 +57,19 @@ enum Made {
     /// It changes the inode that is there.
     InPlace,
     Staged(Staged),
+    /// A file that gets its first name in its place.
+    Nameless(Nameless, Stat),
+}
+
+impl Made {
+    /// Whether it is a new file.
+    fn is_file(&self) -> bool {
+        match self {
+            Self::Staged(staged) => staged.stat.kind == StatKind::File,
+            Self::Nameless(..) => true,
+            Self::Nothing | Self::InPlace => false,
+        }
+    }
 }
 
 struct Staged {
@@ -224,21 +237,21 @@ impl Site {
     /// Makes all staged contents durable. What cannot be is discarded and never retried: after an error the kernel
     /// calls the lost pages clean. `true`: everything on the file system was made durable.
     fn make_durable(&self, jobs: &[Job], mut all: Prepared) -> (Prepared, bool) {
-        let is_file = |made: &&mut Result<Made, Outcome>| matches!(made, Ok(Made::Staged(staged)) if staged.stat.kind == StatKind::File);
-        let files = all.iter_mut().filter(is_file).count();
+        let files = all.iter().flatten().filter(|made| made.is_file()).count();
         let few = if self.stage.is_bulk_under_way() { FEW_FILES_BESIDE_BULK } else { FEW_FILES };
         let synced_all = files > few && self.syncer.is_trusted();
         let common = if synced_all { self.syncer.sync_all(Point::StageSyncfs) } else { Ok(()) };
         for (job, made) in jobs.iter().zip(&mut all) {
-            let Ok(Made::Staged(staged)) = made else { continue };
+            let Ok(new) = made else { continue };
             let synced = match common {
-                Ok(()) if !synced_all => prepare::sync(self, staged),
+                Ok(()) if !synced_all => prepare::sync(self, new),
                 common => common,
             };
-            staged.file = None;
+            if let Made::Staged(staged) = new {
+                staged.file = None;
+            }
             if let Err(e) = synced {
-                let lost = staged.name.clone();
-                self.remove_staged(&lost);
+                self.discard(new);
                 *made = Err(failed("make durable", job, e));
             }
         }
@@ -301,11 +314,18 @@ impl Site {
 
     /// A job that failed keeps nothing in staging but a content that was staged before it, for another try.
     fn take_back(&self, job: &Job, made: &Made) {
-        let Made::Staged(staged) = made else { return };
-        if matches!(job.source, Source::Staged(_)) {
-            let ours = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-            let _ = rustix::fs::chmodat(self.root.staging(), staged.name.as_str(), ours, AtFlags::empty());
-        } else {
+        match made {
+            Made::Staged(staged) if matches!(job.source, Source::Staged(_)) => {
+                let ours = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+                let _ = rustix::fs::chmodat(self.root.staging(), staged.name.as_str(), ours, AtFlags::empty());
+            }
+            made => self.discard(made),
+        }
+    }
+
+    /// What has no name goes when it is dropped.
+    fn discard(&self, made: &Made) {
+        if let Made::Staged(staged) = made {
             self.remove_staged(&staged.name);
         }
     }

@@ -36,6 +36,23 @@ pub fn create(dir: impl AsFd, name: &str) -> rustix::io::Result<File> {
     rustix::fs::openat(dir, name, flags, Bits::RUSR | Bits::WUSR).map(File::from)
 }
 
+/// Creates a new file, for us alone, without a name, on the file system of `dir`. It is gone with its descriptor unless it gets one.
+pub fn create_nameless(dir: impl AsFd) -> rustix::io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, ".", flags, Bits::RUSR | Bits::WUSR).map(File::from)
+}
+
+/// Gives a nameless file the name `name` in `dir`, which must be free.
+pub fn give_name(file: &File, dir: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
+    match rustix::fs::linkat(file, "", &dir, name, AtFlags::EMPTY_PATH) {
+        // Kernels before 6.10 want a capability for that, and deny it by this error.
+        Err(Errno::NOENT) => {
+            rustix::fs::linkat(rustix::fs::CWD, by_descriptor(file), &dir, name, AtFlags::SYMLINK_FOLLOW)
+        }
+        other => other,
+    }
+}
+
 /// A folder to name things in (`None`: `dir` itself). Needs no permission to read it.
 pub fn folder(dir: impl AsFd, path: Option<&SyncPath>) -> rustix::io::Result<OwnedFd> {
     open(dir, path.map_or(b".", SyncPath::as_bytes), OFlags::PATH | OFlags::DIRECTORY)

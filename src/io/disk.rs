@@ -73,6 +73,7 @@ impl Disk {
     pub fn start(root: Arc<Root>, events: Events, options: &DiskOptions) -> io::Result<Self> {
         let unwatched_walk = options.unwatched_walk;
         let syncers = (0..look::THREADS).map(|_| root.syncer()).collect::<rustix::io::Result<Vec<_>>>()?;
+        let syncer = root.syncer()?;
         let stage = Stage::open(Arc::clone(&root))?;
         let history = History::open(Arc::clone(&root), Arc::clone(&stage));
         let watcher = Arc::new(Watcher::new(Arc::clone(&root), events.clone()));
@@ -118,6 +119,8 @@ impl Disk {
             let looks = Arc::clone(&disk.looks);
             spawn("look", alive.clone(), move || looks.run(&syncer))?;
         }
+        let looks = Arc::clone(&disk.looks);
+        spawn("sync", alive.clone(), move || looks.sync(&syncer))?;
         for _ in 0..scan::THREADS {
             let walker = Arc::clone(&disk.walker);
             spawn("walk", alive.clone(), move || walker.run())?;

@@ -1,11 +1,14 @@
 //! Looking at paths: stat, make durable, hash, stat again.
 //!
-//! Two threads share one queue. What many looks found new is made durable by one `syncfs`, which begins after the first
-//! stat and ends before any of it is told (P5), and is hashed beside it: a write that the stat does not show meanwhile is
+//! Two threads share one queue. What many looks found new is made durable by one `syncfs` on a third, which begins after the first
+//! stat and ends before any of it is told (P5). Meanwhile it is hashed, and what comes next: a write that the stat does not show is
 //! found by the second hash that the engine asks for. A user's file is read, never mapped: a truncation would kill the
 //! process. May import `engine`'s values. Deliberately not here: when
 //! to look, and what a difference means.
 
+mod durable;
+
+use self::durable::{Batch, COARSE_TICK_NS, Durable, Ended, TICK_NS, Ticket};
 use super::Events;
 use super::beneath::{self, Facts, LastFolder};
 use super::delta::sum::sum;
@@ -18,19 +21,17 @@ use super::trouble::{errno, trouble};
 use crate::delta::has_signature;
 use crate::engine::ignore::IGNORE_FILE_BYTES;
 use crate::engine::{CHUNKED_BYTES, Event, Observed, Stat, StatKind};
-use crate::io::clock::wall_ns;
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, SyncPath};
 use crate::wire::message::SMALL_FILE_BYTES;
 use bytes::Bytes;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 pub const THREADS: usize = 2;
 /// Looks taken from the queue at once by a thread.
@@ -47,10 +48,6 @@ const BUFFER_BYTES: usize = 256 * 1024;
 const BODIES_BYTES: usize = 16 << 20;
 /// Files that could not be made durable and are remembered as such, at most (P9).
 const UNSOUND: usize = 10_000;
-/// The kernel stamps changes with a clock that ticks at least this often (ns).
-const TICK_NS: i128 = 20_000_000;
-/// Some file systems keep whole seconds, or every second one (ns).
-const COARSE_TICK_NS: i128 = 2_000_000_000;
 
 /// One thing to look at.
 pub enum Task {
@@ -72,7 +69,7 @@ pub struct Looks {
     sums: Sums,
     events: Events,
     queue: Mutex<VecDeque<Task>>,
-    durable: Durable,
+    durable: Durable<Seen>,
     changed: Condvar,
     is_stopping: AtomicBool,
     bodies: Arc<AtomicUsize>,
@@ -111,6 +108,7 @@ impl Looks {
         let _queue = self.lock();
         self.is_stopping.store(true, Ordering::Relaxed);
         self.changed.notify_all();
+        self.durable.stop();
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Task>> {
@@ -122,7 +120,13 @@ impl Looks {
         let mut buffer = vec![0; BUFFER_BYTES];
         while let Some((ticket, batch)) = self.next_batch() {
             self.look_at(ticket, batch, syncer, &mut buffer);
+            self.durable.wait_for_room();
         }
+    }
+
+    /// A thread: makes durable what the others found, until it is stopped.
+    pub fn sync(&self, syncer: &Syncer) {
+        self.durable.run(|| syncer.sync_all(Point::LookSyncfs), |ended| self.tell_ended(ended));
     }
 
     /// Its fair share of what waits, so that two threads work on a long queue.
@@ -189,11 +193,11 @@ impl Looks {
             self.tell_result(found.path, observed);
         }
         let has_folder = fresh.iter().any(Fresh::is_folder);
-        if fresh.len() > few && syncer.is_trusted() {
-            self.tell_many(fresh, syncer, folders, buffer);
-        } else {
-            self.tell_few(fresh, syncer, folders, buffer);
+        if fresh.len() > few && self.durable.is_trusted() {
+            self.tell_many(fresh, has_folder, folders, buffer);
+            return;
         }
+        self.tell_few(fresh, syncer, folders, buffer);
         if has_folder {
             self.durable.folders_told();
         }
@@ -233,16 +237,25 @@ impl Looks {
         Ok(())
     }
 
-    fn tell_many(&self, mut fresh: Vec<Fresh>, syncer: &Syncer, folders: &mut LastFolder, buffer: &mut Vec<u8>) {
-        let began = Moment::now();
-        let observe = || fresh.iter_mut().map(|found| self.observe(folders, found, buffer)).collect::<Vec<_>>();
-        let (synced, observed) = beside(|| syncer.sync_all(Point::LookSyncfs), observe);
-        match synced {
-            Ok(()) => self.durable.synced(began),
-            Err(_) => self.durable.distrust(),
+    /// They are told when the `syncfs` that is asked for here has ended.
+    fn tell_many(&self, fresh: Vec<Fresh>, has_folder: bool, folders: &mut LastFolder, buffer: &mut Vec<u8>) {
+        let asked = self.durable.ask();
+        let observe = |mut found: Fresh| {
+            let observed = self.observe(folders, &mut found, buffer);
+            Seen { path: found.path, observed }
+        };
+        let items = fresh.into_iter().map(observe).collect();
+        if let Some(ended) = self.durable.keep(Batch { asked, items, has_folder }) {
+            self.tell_ended(ended);
         }
-        for (found, observed) in fresh.into_iter().zip(observed) {
-            self.tell_result(found.path, synced.and(observed));
+    }
+
+    fn tell_ended(&self, ended: Ended<Seen>) {
+        for seen in ended.items {
+            self.tell_result(seen.path, ended.synced.and(seen.observed));
+        }
+        if ended.has_folder {
+            self.durable.folders_told();
         }
     }
 
@@ -447,99 +460,6 @@ fn is_same_folder(known: &Stat, now: &Stat) -> bool {
     (known.kind, now.kind) == (folder, folder) && (known.ino, known.mode) == (now.ino, now.mode)
 }
 
-/// Both clocks at once (ns): how far apart they are tells whether someone set the one that stamps files.
-#[derive(Clone, Copy)]
-struct Moment {
-    wall: i128,
-    mono: Instant,
-}
-
-impl Moment {
-    fn now() -> Self {
-        Self { wall: i128::from(wall_ns()), mono: Instant::now() }
-    }
-
-    fn is_of_the_same_clock(&self, later: &Self) -> bool {
-        let mono = later.mono.duration_since(self.mono).as_nanos() as i128;
-        (later.wall - self.wall - mono).abs() < TICK_NS / 2
-    }
-}
-
-/// A batch's turn, in the order in which batches were taken.
-#[derive(Clone, Copy)]
-struct Ticket(u64);
-
-/// What the last `syncfs` has made durable already: whatever changed for the last time before it began.
-///
-/// A file in a folder that was renamed in has no new ctime of its own, but its folder has: so a batch is judged only after
-/// those taken before it, and not by this while a new folder of theirs or of its own is still to be made durable.
-#[derive(Default)]
-struct Durable {
-    state: Mutex<DurableState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct DurableState {
-    /// When the last successful one began.
-    began: Option<Moment>,
-    next: u64,
-    unsorted: BTreeSet<u64>,
-    batches_with_folders: usize,
-    /// A `syncfs` has failed: what it lost looks clean to later ones.
-    is_distrusted: bool,
-}
-
-impl Durable {
-    fn lock(&self) -> MutexGuard<'_, DurableState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// To be called in the order of the batches.
-    fn ticket(&self) -> Ticket {
-        let mut state = self.lock();
-        state.next += 1;
-        let ticket = state.next;
-        state.unsorted.insert(ticket);
-        Ticket(ticket)
-    }
-
-    /// Those that are durable, and those that are still to be made so.
-    fn sort(&self, ticket: Ticket, fresh: Vec<Fresh>) -> (Vec<Fresh>, Vec<Fresh>) {
-        let mut state = self.lock();
-        while state.unsorted.first().is_some_and(|first| *first < ticket.0) {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        let now = Moment::now();
-        let began = state.began.filter(|began| began.is_of_the_same_clock(&now)).map(|began| began.wall);
-        let is_durable = |found: &Fresh| began.is_some_and(|began| found.changed_ns().is_some_and(|at| at < began));
-        let (mut durable, mut rest): (Vec<_>, Vec<_>) = fresh.into_iter().partition(is_durable);
-        if state.batches_with_folders > 0 || rest.iter().any(Fresh::is_folder) {
-            rest.append(&mut durable);
-        }
-        state.batches_with_folders += usize::from(rest.iter().any(Fresh::is_folder));
-        state.unsorted.remove(&ticket.0);
-        self.changed.notify_all();
-        (durable, rest)
-    }
-
-    fn distrust(&self) {
-        let mut state = self.lock();
-        (state.began, state.is_distrusted) = (None, true);
-    }
-
-    fn folders_told(&self) {
-        self.lock().batches_with_folders -= 1;
-    }
-
-    fn synced(&self, began: Moment) {
-        let mut state = self.lock();
-        if !state.is_distrusted && state.began.is_none_or(|last| last.mono < began.mono) {
-            state.began = Some(began);
-        }
-    }
-}
-
 /// Something other than what is known.
 struct Fresh {
     path: SyncPath,
@@ -562,6 +482,12 @@ impl Fresh {
         let tick = if ctime.nanos == 0 { COARSE_TICK_NS } else { TICK_NS };
         Some(i128::from(ctime.secs) * 1_000_000_000 + i128::from(ctime.nanos) + tick)
     }
+}
+
+/// What a look found.
+struct Seen {
+    path: SyncPath,
+    observed: rustix::io::Result<Observed>,
 }
 
 /// A small file's bytes, counted while anyone holds them.

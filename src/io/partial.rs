@@ -6,6 +6,7 @@
 //! May import `engine`'s values, `delta` and `model`. Deliberately not here: who is asked for what (`engine`), sockets, and installing.
 
 use super::beneath;
+use super::direct::Target;
 use super::fail::{self, Point};
 use super::partial_log::{Log, Record};
 use super::root::Root;
@@ -41,8 +42,10 @@ const FEW_CHUNKS: u64 = 4;
 const TOO_LARGE: usize = 1024;
 /// Zeros are left out in blocks of this many bytes.
 const BLOCK_BYTES: usize = 64 * 1024;
-/// What is read at once; a block of the signature, if that is more (bytes).
+/// What is read at once (bytes).
 const READ_BYTES: u64 = 128 * 1024;
+/// Where there is a signature, as many of its blocks: that many are signed side by side, several times as fast as one after the other.
+const READ_BLOCKS: u64 = 8;
 
 /// All that is on its way in chunks.
 #[derive(Debug)]
@@ -59,8 +62,10 @@ pub struct Partials {
 pub struct Partial {
     content: ContentId,
     chunks: Chunks,
-    file: File,
+    target: Target,
     state: Mutex<State>,
+    /// One at a time writes into the page cache: the kernel would have the others spin.
+    turn: Mutex<()>,
     /// Zeros need no writing: what was not written is a hole.
     has_holes: AtomicBool,
     /// What the chunks add to the signature; `None`: there is none of this size, none are kept, or it was made.
@@ -181,7 +186,8 @@ impl Partials {
             Some(file) if beneath::facts(&file)?.stat.size == size => {
                 let log = beneath::open(staging, log_name(&content).as_bytes(), flags).map(File::from);
                 if let Ok((log, records)) = log.map_err(io::Error::from).and_then(|log| Log::read(log, content, size)) {
-                    return Ok(Partial::new(content, chunks, file, log, self.pieces(chunks)).resume(&records));
+                    let target = Target::new(file, size, staging, &name);
+                    return Ok(Partial::new(content, chunks, target, log, self.pieces(chunks)).resume(&records));
                 }
                 file
             }
@@ -192,7 +198,8 @@ impl Partials {
         file.set_len(size)?;
         let _ = rustix::fs::unlinkat(staging, log_name(&content), AtFlags::empty());
         let log = Log::begin(beneath::create(staging, &log_name(&content))?, content, size)?;
-        Ok(Partial::new(content, chunks, file, log, self.pieces(chunks)))
+        let target = Target::new(file, size, staging, &name);
+        Ok(Partial::new(content, chunks, target, log, self.pieces(chunks)))
     }
 
     /// Where a signature is to be made.
@@ -313,14 +320,15 @@ fn content_of(name: &str) -> Option<ContentId> {
 }
 
 impl Partial {
-    fn new(content: ContentId, chunks: Chunks, file: File, log: Log, pieces: Option<Pieces>) -> Self {
+    fn new(content: ContentId, chunks: Chunks, target: Target, log: Log, pieces: Option<Pieces>) -> Self {
         let held = vec![None; chunks.count() as usize];
         let state = State { held, writing: BTreeSet::new(), list: None, log };
         Self {
             content,
             chunks,
-            file,
+            target,
             state: Mutex::new(state),
+            turn: Mutex::default(),
             has_holes: AtomicBool::new(true),
             signing: Mutex::new(pieces),
             bulk: Mutex::default(),
@@ -335,7 +343,7 @@ impl Partial {
             let hash = named.get(&chunk).filter(|hash| self.hash_of(chunk).is_ok_and(|found| found == **hash));
             state.held[chunk as usize] = hash.map(|hash| Held { hash: *hash, from: None });
             match hash {
-                Some(hash) => self.sign(chunk, *hash),
+                Some(hash) => self.sign(chunk, *hash, None),
                 None => self.make_hole(chunk),
             }
         }
@@ -349,14 +357,21 @@ impl Partial {
         Ok(hasher.finish())
     }
 
-    /// Adds a chunk that is written to the signature. It is read once more, while it is in memory: the blocks of a whole chunk
-    /// are signed at several times the speed of one after the other. Where it cannot be read there is no signature, until it is asked for.
-    fn sign(&self, chunk: u32, hash: ChunkHash) {
+    /// Adds a chunk that is written to the signature; without its bytes it is read once more. Where it cannot be read there is no
+    /// signature, until it is asked for.
+    fn sign(&self, chunk: u32, hash: ChunkHash, bytes: Option<&[u8]>) {
         if self.pieces().is_none() {
             return;
         }
         let (block, mut entries) = (block_bytes(self.chunks.size()), Vec::new());
-        let read = self.read(chunk, |part| entries.extend_from_slice(&entries_of(block, part)));
+        let mut sign = |part: &[u8]| entries.extend_from_slice(&entries_of(block, part));
+        let read = match bytes {
+            Some(bytes) => {
+                sign(bytes);
+                Ok(())
+            }
+            None => self.read(chunk, sign),
+        };
         if let (Ok(()), Some(pieces)) = (read, &mut *self.pieces()) {
             pieces.put(chunk, Piece::new(hash, entries));
         }
@@ -365,13 +380,14 @@ impl Partial {
     /// Hands over a chunk in parts, which are whole blocks where there is a signature. Holes are not read.
     fn read(&self, chunk: u32, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         let (mut offset, mut left) = (self.chunks.offset(chunk), self.chunks.len(chunk));
-        let is_hole = next_data(&self.file, offset, offset + left) == offset + left;
-        let most = if has_signature(self.chunks.size()) { block_bytes(self.chunks.size()) } else { 0 }.max(READ_BYTES);
+        let is_hole = next_data(self.file(), offset, offset + left) == offset + left;
+        let blocks = if has_signature(self.chunks.size()) { READ_BLOCKS * block_bytes(self.chunks.size()) } else { 0 };
+        let most = blocks.max(READ_BYTES);
         let mut buffer = vec![0; most.min(left) as usize];
         while left > 0 {
             let part = &mut buffer[..left.min(most) as usize];
             if !is_hole {
-                self.file.read_exact_at(part, offset)?;
+                self.file().read_exact_at(part, offset)?;
             }
             take(part);
             offset += part.len() as u64;
@@ -432,43 +448,34 @@ impl Partial {
         Ok(state.held[chunk as usize].is_none() && state.writing.insert(chunk))
     }
 
-    /// Of a claimed chunk. Blocks of zeros are left out.
-    pub fn write(&self, mut offset: u64, bytes: &[u8]) -> Result<(), Trouble> {
-        let write = |offset, bytes: &[u8]| {
-            fail::at(Point::FetchWrite).map_err(io::Error::from).and_then(|()| self.file.write_all_at(bytes, offset))
-        };
+    /// Of a claimed chunk, from a multiple of 64 KiB on. Blocks of zeros are left out.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Trouble> {
         let has_holes = self.has_holes.load(Ordering::Relaxed);
         let is_zero = |block: &[u8]| has_holes && block.iter().all(|byte| *byte == 0);
-        let mut blocks = bytes.chunks(BLOCK_BYTES);
-        let written = if blocks.clone().any(is_zero) {
-            blocks.try_for_each(|block| {
-                let at = offset;
-                offset += block.len() as u64;
-                if is_zero(block) { Ok(()) } else { write(at, block) }
-            })
-        } else {
-            write(offset, bytes)
-        };
+        let (mut from, mut to) = (0, 0);
+        for block in bytes.chunks(BLOCK_BYTES) {
+            if is_zero(block) {
+                self.write_run(offset + from as u64, &bytes[from..to])?;
+                from = to + block.len();
+            }
+            to += block.len();
+        }
+        self.write_run(offset + from as u64, &bytes[from..])
+    }
+
+    fn write_run(&self, offset: u64, bytes: &[u8]) -> Result<(), Trouble> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let turn = || self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = (!self.target.is_direct()).then(turn);
+        let written = fail::at(Point::FetchWrite).map_err(io::Error::from);
+        let written = written.and_then(|()| self.target.write_all_at(bytes, offset));
         written.map_err(|e| trouble("store what arrives for", None, errno(&e)))
     }
 
-    /// So many zeros of a claimed chunk.
-    pub fn write_zeros(&self, offset: u64, count: u64) -> Result<(), Trouble> {
-        if self.has_holes.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let zeros = vec![0; BLOCK_BYTES];
-        let mut done = 0;
-        while done < count {
-            let part = (count - done).min(BLOCK_BYTES as u64);
-            self.write(offset + done, &zeros[..part as usize])?;
-            done += part;
-        }
-        Ok(())
-    }
-
-    /// A claimed chunk is written, and this is its hash.
-    pub fn written(&self, chunk: u32, hash: ChunkHash, from: LinkId) -> Result<Verdict, Trouble> {
+    /// A claimed chunk is written, and this is its hash. `bytes`: the whole of it, if it is in memory.
+    pub fn written(&self, chunk: u32, hash: ChunkHash, from: LinkId, bytes: Option<&[u8]>) -> Result<Verdict, Trouble> {
         let mut state = self.lock();
         if state.list.as_ref().is_some_and(|list| list[chunk as usize] != hash) {
             drop(state);
@@ -484,7 +491,7 @@ impl Partial {
         state.writing.remove(&chunk);
         state.held[chunk as usize] = Some(Held { hash, from: Some(from) });
         drop(state);
-        self.sign(chunk, hash);
+        self.sign(chunk, hash, bytes);
         Ok(Verdict::Held)
     }
 
@@ -497,7 +504,7 @@ impl Partial {
     fn make_hole(&self, chunk: u32) {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let (offset, len) = (self.chunks.offset(chunk), self.chunks.len(chunk));
-        if rustix::fs::fallocate(&self.file, flags, offset, len).is_err() {
+        if rustix::fs::fallocate(self.file(), flags, offset, len).is_err() {
             // What was half written shows through where zeros are left out.
             self.has_holes.store(false, Ordering::Relaxed);
         }
@@ -505,8 +512,8 @@ impl Partial {
 
     /// These chunks are written for now: the disk may begin with them.
     pub fn write_back(&self, first: u32, count: u32) {
-        if let Some((offset, len)) = self.chunks.span(first, count) {
-            stage::start_writeback(&self.file, offset, offset + len);
+        if let Some((offset, len)) = self.chunks.span(first, count).filter(|_| !self.target.is_direct()) {
+            stage::start_writeback(self.file(), offset, offset + len);
         }
     }
 
@@ -549,7 +556,7 @@ impl Partial {
 
     /// For reading; everything here is written at its place.
     pub fn file(&self) -> &File {
-        &self.file
+        self.target.file()
     }
 }
 

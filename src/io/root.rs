@@ -53,6 +53,7 @@ pub struct Root {
     history: OwnedFd,
     place: ((u32, u32), u64),
     can_exchange: AtomicBool,
+    can_be_nameless: bool,
     /// The nonce written last by this process.
     written: Mutex<Option<String>>,
     waits: Arc<Waits>,
@@ -77,6 +78,7 @@ impl Root {
                  replacement is kept in history only"
             );
         }
+        let can_be_nameless = can_exchange && probe_nameless(&staging);
         let (written, can_exchange) = (Mutex::new(None), AtomicBool::new(can_exchange));
         Ok(Self {
             path,
@@ -86,6 +88,7 @@ impl Root {
             history,
             place,
             can_exchange,
+            can_be_nameless,
             written,
             waits: Arc::default(),
             _lock: lock,
@@ -134,6 +137,11 @@ impl Root {
     /// Whether `RENAME_EXCHANGE` works here.
     pub fn can_exchange(&self) -> bool {
         self.can_exchange.load(Ordering::Relaxed)
+    }
+
+    /// Whether a file can be made without a name and get one later.
+    pub fn can_be_nameless(&self) -> bool {
+        self.can_be_nameless && self.can_exchange()
     }
 
     #[cfg(test)]
@@ -393,6 +401,13 @@ fn probe_exchange(staging: &OwnedFd) -> bool {
         let _ = remove(staging, name);
     }
     exchanged
+}
+
+fn probe_nameless(staging: &OwnedFd) -> bool {
+    let name = "probe-a";
+    let named = beneath::create_nameless(staging).and_then(|file| beneath::give_name(&file, staging, name.as_bytes()));
+    let _ = remove(staging, name);
+    named.is_ok()
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@
 //! and `model`. Deliberately not here: moving staged files into the folder (`apply`).
 
 use super::beneath;
+use super::direct::Target;
 use super::fail::{self, Point};
+use super::limits;
 use super::partial;
 use super::root::Root;
 use super::signatures::Signatures;
@@ -32,6 +34,9 @@ const RESERVE_BYTES: u64 = 1 << 30;
 /// The free space is asked for at most this often.
 const ROOM_LOOK: Duration = Duration::from_millis(200);
 
+/// Files without a name at once: a batch that is staged, and the one before it.
+const MOST_NAMELESS: usize = 4096;
+
 /// Why staged bytes are not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
@@ -51,6 +56,9 @@ pub struct Stage {
     room: Mutex<Room>,
     /// Where the signatures of what comes in are kept.
     signatures: OnceLock<Arc<Signatures>>,
+    /// Files without a name that are open, and how many may be.
+    nameless: Arc<AtomicUsize>,
+    most_nameless: usize,
 }
 
 /// What the last look at the disk's free space said.
@@ -64,7 +72,9 @@ impl Stage {
     /// Removes what an earlier run left.
     pub fn open(root: Arc<Root>) -> io::Result<Arc<Self>> {
         let (next, bulk) = (AtomicU64::new(1), AtomicUsize::new(0));
-        let stage = Self { root, next, bulk, room: Mutex::default(), signatures: OnceLock::new() };
+        let most_nameless = if root.can_be_nameless() { most_nameless() } else { 0 };
+        let (room, signatures, nameless) = (Mutex::default(), OnceLock::new(), Arc::default());
+        let stage = Self { root, next, bulk, room, signatures, nameless, most_nameless };
         stage.clear()?;
         Ok(Arc::new(stage))
     }
@@ -102,6 +112,21 @@ impl Stage {
     pub(super) fn create_file(&self) -> rustix::io::Result<(StageId, File)> {
         let id = self.next_id();
         beneath::create(self.root.staging(), &name(id)).map(|file| (id, file))
+    }
+
+    /// A new empty file without a name: cheaper to make, and gone by itself after a crash. `None` where that cannot be, or while too many
+    /// are open.
+    pub(super) fn create_nameless(&self) -> Option<Nameless> {
+        let below_most = |open: usize| (open < self.most_nameless).then_some(open + 1);
+        self.nameless.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below_most).ok()?;
+        let open = Open(Arc::clone(&self.nameless));
+        let file = beneath::create_nameless(self.root.staging()).ok()?;
+        Some(Nameless { file, _open: open })
+    }
+
+    /// A file that was created here, to be written.
+    pub(super) fn target(&self, id: StageId, file: File, size: u64) -> Target {
+        Target::new(file, size, self.root.staging(), &name(id))
     }
 
     /// The last bit of a disk is left to its users: staging may fill it at once, and then nobody can work.
@@ -184,6 +209,28 @@ impl Stage {
         );
         Ok(())
     }
+}
+
+/// A file without a name.
+#[derive(Debug)]
+pub(super) struct Nameless {
+    pub file: File,
+    _open: Open,
+}
+
+/// Counts an open file until it is dropped.
+#[derive(Debug)]
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A quarter of the descriptors that we may have.
+fn most_nameless() -> usize {
+    limits::descriptors().map_or(MOST_NAMELESS, |may_have| MOST_NAMELESS.min(may_have as usize / 4))
 }
 
 /// Something large is on its way into staging.

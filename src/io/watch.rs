@@ -35,6 +35,11 @@ const EVENTS: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::MOVED_TO)
     .union(WatchFlags::ONLYDIR)
     .union(WatchFlags::EXCL_UNLINK);
+/// So many reads, each this soon after the one before, are a flood. More are gathered then before each read: to be woken for each
+/// event costs whoever makes it more than the event.
+const FLOOD_READS: u32 = 16;
+const FLOOD_GAP: Duration = Duration::from_millis(2);
+const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 /// Of the root, which has no watched parent to tell.
 const ROOT_EVENTS: WatchFlags = EVENTS.union(WatchFlags::DELETE_SELF).union(WatchFlags::MOVE_SELF);
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -134,7 +139,11 @@ impl Watcher {
     pub fn run(&self) {
         let Some(inotify) = &self.inotify else { return };
         let mut buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
+        let mut flood = Flood::default();
         while inotify.wait() {
+            if flood.is_up(Instant::now()) {
+                std::thread::sleep(FLOOD_PAUSE);
+            }
             if let Err(e) = self.read(inotify.queue.as_fd(), &mut buffer) {
                 tracing::warn!("the watcher has failed ({e}); the whole folder is walked every 60 s");
                 self.is_partial.store(true, Ordering::Relaxed);
@@ -252,6 +261,22 @@ impl Watcher {
     }
 }
 
+/// Reads that follow each other.
+#[derive(Default)]
+struct Flood {
+    last: Option<Instant>,
+    reads: u32,
+}
+
+impl Flood {
+    /// There is something to read again.
+    fn is_up(&mut self, now: Instant) -> bool {
+        let is_soon = self.last.replace(now).is_some_and(|last| now.duration_since(last) < FLOOD_GAP);
+        self.reads = if is_soon { self.reads.saturating_add(1) } else { 0 };
+        self.reads >= FLOOD_READS
+    }
+}
+
 impl Inotify {
     fn open() -> rustix::io::Result<Self> {
         let queue = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
@@ -298,6 +323,15 @@ mod tests {
         temp: tempfile::TempDir,
         watcher: Arc<Watcher>,
         received: Inbox,
+    }
+
+    #[test]
+    fn one_edit_is_heard_at_once_and_a_flood_is_gathered() {
+        let (mut flood, start) = (Flood::default(), Instant::now());
+        let at = |us| start + Duration::from_micros(us);
+        assert!((0..8).all(|n| !flood.is_up(at(n * 50))), "what one edit says");
+        assert_eq!((8..40).filter(|n| flood.is_up(at(n * 50))).count(), 24);
+        assert!((0..8).all(|n| !flood.is_up(at(10_000 + n * 50))), "the next one");
     }
 
     impl Folder {

@@ -10,6 +10,7 @@ use super::{Made, Site, Staged};
 use crate::engine::{Keep, Outcome, Stat, StatKind};
 use crate::io::beneath::{self, LastFolder};
 use crate::io::fail::{self, Point};
+use crate::io::stage::Nameless;
 use crate::io::trouble::trouble;
 use crate::model::{ContentId, FileTime, Mode, SyncPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -45,9 +46,14 @@ pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) 
         e if beneath::is_no_parent(e) => Outcome::NoParent,
         e => change.failed("reach", e),
     })?;
-    if let (Made::Staged(new), None, true) = (change.made, change.expect, site.root.can_exchange()) {
-        // The move itself refuses a name that is taken.
-        return Place { site, parent: parent.as_fd(), name: change.path.name(), change }.add(new);
+    if let (None, true) = (change.expect, site.root.can_exchange()) {
+        let place = Place { site, parent: parent.as_fd(), name: change.path.name(), change };
+        // The move or the link itself refuses a name that is taken.
+        match change.made {
+            Made::Staged(new) => return place.add(new),
+            Made::Nameless(new, stat) => return place.add_nameless(new, stat),
+            Made::Nothing | Made::InPlace => {}
+        }
     }
     let there = site.root.facts_in(parent, change.path.name()).map_err(|e| change.failed("look at", e))?;
     let there = there.map(|facts| facts.stat);
@@ -61,6 +67,8 @@ pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) 
         (Made::Nothing, Some(old)) => place.remove(&old),
         (Made::InPlace, Some(old)) => place.adjust(&old),
         (Made::InPlace, None) => Err(Outcome::Stale),
+        (Made::Nameless(new, stat), None) => place.add_nameless(new, stat),
+        (Made::Nameless(new, stat), Some(old)) => place.replace_by_nameless(new, stat, &old),
         (Made::Staged(new), None) => place.add(new),
         (Made::Staged(new), Some(old)) if !site.root.can_exchange() => place.replace_by_link(new, &old),
         (Made::Staged(new), Some(old)) if old.kind == StatKind::Directory => place.replace_folder(new, &old),
@@ -104,28 +112,63 @@ impl Place<'_> {
         let staging = self.site.root.staging();
         let moved = fail::at(Point::InstallAdd)
             .and_then(|()| self.move_to_free_name(staging, new.name.as_bytes(), self.parent, self.name, is_folder));
+        self.added(moved, &new.stat)
+    }
+
+    fn add_nameless(&self, new: &Nameless, stat: &Stat) -> Result<Placed, Outcome> {
+        let linked = fail::at(Point::InstallAdd).and_then(|()| beneath::give_name(&new.file, self.parent, self.name));
+        self.added(linked, stat)
+    }
+
+    fn added(&self, moved: rustix::io::Result<()>, stat: &Stat) -> Result<Placed, Outcome> {
         fail::after(Point::InstallAdded);
         match moved {
-            Ok(()) => self.placed(new, None),
+            Ok(()) => self.placed(stat, None),
             Err(Errno::EXIST) => Err(Outcome::Stale),
             Err(Errno::NOENT) => Err(Outcome::NoParent),
             Err(e) => Err(self.change.failed("create", e)),
         }
     }
 
-    /// The new one takes a name in history, and exchanges it with the old one's.
     fn replace(&self, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
         let (staging, history) = (self.site.root.staging(), self.site.root.history());
+        self.replace_through_history(
+            &new.stat,
+            old,
+            |kept| rustix::fs::renameat(staging, new.name.as_str(), history, kept),
+            |kept| rustix::fs::renameat(history, kept, staging, new.name.as_str()),
+        )
+    }
+
+    fn replace_by_nameless(&self, new: &Nameless, stat: &Stat, old: &Stat) -> Result<Placed, Outcome> {
+        let history = self.site.root.history();
+        self.replace_through_history(
+            stat,
+            old,
+            |kept| beneath::give_name(&new.file, history, kept.as_bytes()),
+            |kept| rustix::fs::unlinkat(history, kept, AtFlags::empty()),
+        )
+    }
+
+    /// The new one takes a name in history (`enter`), and exchanges it with the old one's. If that is refused, `leave` takes the new one from
+    /// history again.
+    fn replace_through_history(
+        &self,
+        new: &Stat,
+        old: &Stat,
+        enter: impl FnOnce(&str) -> rustix::io::Result<()>,
+        leave: impl FnOnce(&str) -> rustix::io::Result<()>,
+    ) -> Result<Placed, Outcome> {
+        let history = self.site.root.history();
         let kept = self.reserve()?;
         let failed = |e| self.change.failed("replace", e);
-        fail::at(Point::InstallMove).map_err(failed)?;
-        rustix::fs::renameat(staging, new.name.as_str(), history, kept.as_str()).map_err(failed)?;
+        fail::at(Point::InstallMove).and_then(|()| enter(&kept)).map_err(failed)?;
         fail::after(Point::InstallMoved);
         let exchanged = fail::at(Point::InstallExchange).and_then(|()| self.exchange(history, kept.as_bytes()));
         fail::after(Point::InstallExchanged);
         let undone = match exchanged {
             Ok(Some(out)) if is_untouched(old, &out) => return self.placed(new, Some(kept)),
-            Ok(Some(out)) => self.undo(history, kept.as_bytes(), &new.stat, out).then_some(Outcome::Stale),
+            Ok(Some(out)) => self.undo(history, kept.as_bytes(), new, out).then_some(Outcome::Stale),
             Ok(None) => None,
             Err(Errno::NOENT) => Some(Outcome::Stale),
             Err(e) => Some(failed(e)),
@@ -137,7 +180,7 @@ impl Place<'_> {
             );
             return Err(Outcome::Stale);
         };
-        rustix::fs::renameat(history, kept.as_str(), staging, new.name.as_str()).map_err(failed)?;
+        leave(&kept).map_err(failed)?;
         self.site.history.release(&kept);
         Err(outcome)
     }
@@ -153,7 +196,7 @@ impl Place<'_> {
         fail::after(Point::InstallFolderExchanged);
         let refused = if out.is_some_and(|out| is_untouched(old, &out)) {
             match rustix::fs::unlinkat(staging, new.name.as_str(), AtFlags::REMOVEDIR) {
-                Ok(()) => return self.placed(new, None),
+                Ok(()) => return self.placed(&new.stat, None),
                 Err(Errno::NOTEMPTY | Errno::EXIST) => Outcome::NotEmpty,
                 Err(e) => self.change.failed("replace", e),
             }
@@ -198,7 +241,7 @@ impl Place<'_> {
             return Err(Outcome::Stale);
         }
         rustix::fs::renameat(self.site.root.staging(), new.name.as_str(), self.parent, self.name).map_err(failed)?;
-        self.placed(new, Some(kept))
+        self.placed(&new.stat, Some(kept))
     }
 
     fn remove(&self, old: &Stat) -> Result<Placed, Outcome> {
@@ -367,8 +410,8 @@ impl Place<'_> {
 
     /// The stat to record. If anything but the ctime differs from what was staged, a user wrote since: what was staged
     /// is recorded then, so that a look finds the difference and takes it for the edit that it is (P5).
-    fn placed(&self, new: &Staged, kept: Option<String>) -> Result<Placed, Outcome> {
-        let mut staged = new.stat;
+    fn placed(&self, staged: &Stat, kept: Option<String>) -> Result<Placed, Outcome> {
+        let mut staged = *staged;
         if staged.kind == StatKind::Directory && staged.mode != self.change.mode {
             let failed = |e| self.change.failed("set the permissions of", e);
             let handle = beneath::open(self.parent, self.name, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;

@@ -6,7 +6,7 @@ use super::{Made, Site, Staged};
 use crate::engine::{Job, Outcome, Source, StageId, Stat, StatKind};
 use crate::io::beneath::{self, Facts};
 use crate::io::fail::{self, Point};
-use crate::io::stage;
+use crate::io::stage::{self, Nameless};
 use crate::io::trouble::{errno, trouble};
 use crate::model::{ContentId, FileTime, Kind, Mode, SyncPath};
 use rustix::fd::{AsFd, OwnedFd};
@@ -17,6 +17,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 
 const COPY_BYTES: usize = 256 * 1024;
 const SETGID: u16 = 0o2000;
+const ANY_EXECUTE: u16 = 0o111;
 
 /// Stages what `job` wants. Touches nothing in the folder.
 pub(super) fn prepare(site: &Site, nearest: &mut Nearest, job: &Job) -> Result<Made, Outcome> {
@@ -42,10 +43,10 @@ fn file(site: &Site, nearest: &mut Nearest, job: &Job, size: u64, content: &Cont
             if bytes.len() as u64 != size || ContentId::of(bytes) != *content {
                 return Err(Outcome::BadContent);
             }
-            let (id, mut file) = create(site, job)?;
-            let written = fail::at(Point::StageWrite).and_then(|()| file.write_all(bytes).map_err(|e| errno(&e)));
+            let mut new = create(site, job)?;
+            let written = fail::at(Point::StageWrite).and_then(|()| new.file().write_all(bytes).map_err(|e| errno(&e)));
             let written = written.map_err(failed);
-            finish(site, nearest, job, &stage::name(id), file, written)
+            finish(site, nearest, job, new, written)
         }
         Source::Staged(id) => {
             let name = stage::name(*id);
@@ -58,7 +59,9 @@ fn file(site: &Site, nearest: &mut Nearest, job: &Job, size: u64, content: &Cont
             if facts.stat.size != size {
                 return Err(Outcome::BadContent);
             }
-            dress_file(site, nearest, job, name, File::from(file)).map(Made::Staged)
+            let file = File::from(file);
+            let stat = dress_file(site, nearest, job, &file)?;
+            Ok(Made::Staged(Staged { name, stat, file: Some(file) }))
         }
         Source::Copy { from, stat } => copy(site, nearest, job, from, stat, content),
         Source::InPlace => {
@@ -72,24 +75,54 @@ fn file(site: &Site, nearest: &mut Nearest, job: &Job, size: u64, content: &Cont
     }
 }
 
-fn create(site: &Site, job: &Job) -> Result<(StageId, File), Outcome> {
+/// A new file of ours, still empty.
+enum New {
+    Named(StageId, File),
+    Nameless(Nameless),
+}
+
+impl New {
+    fn file(&mut self) -> &mut File {
+        match self {
+            Self::Named(_, file) => file,
+            Self::Nameless(new) => &mut new.file,
+        }
+    }
+}
+
+fn create(site: &Site, job: &Job) -> Result<New, Outcome> {
     site.stage.check_room().map_err(Outcome::Failed)?;
-    fail::at(Point::StageCreate).and_then(|()| site.stage.create_file()).map_err(|e| failed("write", job, e))
+    let create = || match may_be_nameless(job).then(|| site.stage.create_nameless()).flatten() {
+        Some(new) => Ok(New::Nameless(new)),
+        None => site.stage.create_file().map(|(id, file)| New::Named(id, file)),
+    };
+    fail::at(Point::StageCreate).and_then(|()| create()).map_err(|e| failed("write", job, e))
+}
+
+/// What has no name stays open until it has one, and what is open for writing cannot be executed. A folder is replaced by
+/// exchanging names.
+fn may_be_nameless(job: &Job) -> bool {
+    let replaces_folder = job.expect.is_some_and(|old| old.kind == StatKind::Directory);
+    job.entry.mode.0 & ANY_EXECUTE == 0 && !replaces_folder
 }
 
 fn finish(
     site: &Site,
     nearest: &mut Nearest,
     job: &Job,
-    name: &str,
-    file: File,
+    mut new: New,
     made: Result<(), Outcome>,
 ) -> Result<Made, Outcome> {
-    let dressed = made.and_then(|()| dress_file(site, nearest, job, name.to_owned(), file));
-    if dressed.is_err() {
-        let _ = rustix::fs::unlinkat(site.root.staging(), name, AtFlags::empty());
+    let dressed = made.and_then(|()| dress_file(site, nearest, job, new.file()));
+    match (dressed, new) {
+        (Ok(stat), New::Named(id, file)) => Ok(Made::Staged(Staged { name: stage::name(id), stat, file: Some(file) })),
+        (Ok(stat), New::Nameless(new)) => Ok(Made::Nameless(new, stat)),
+        (Err(outcome), New::Named(id, _)) => {
+            site.stage.discard(id);
+            Err(outcome)
+        }
+        (Err(outcome), New::Nameless(_)) => Err(outcome),
     }
-    dressed.map(Made::Staged)
 }
 
 fn copy(
@@ -103,8 +136,8 @@ fn copy(
     let parent = beneath::folder(site.root.dir(), from.parent().as_ref()).map_err(|_| Outcome::NoSource)?;
     let opened = beneath::regular(&parent, from.name()).map_err(|_| Outcome::NoSource)?;
     let (mut source, _) = opened.filter(|(_, facts)| facts.stat == *stat).ok_or(Outcome::NoSource)?;
-    let (id, mut file) = create(site, job)?;
-    let copied = copy_hashing(&mut source, &mut file).map_err(|e| failed("copy", job, errno(&e)));
+    let mut new = create(site, job)?;
+    let copied = copy_hashing(&mut source, new.file()).map_err(|e| failed("copy", job, errno(&e)));
     let made = copied.and_then(|hash| {
         if hash == *content {
             return Ok(());
@@ -112,7 +145,7 @@ fn copy(
         let untouched = beneath::facts(&source).is_ok_and(|now| now.stat == *stat);
         Err(if untouched { Outcome::BadContent } else { Outcome::NoSource })
     });
-    finish(site, nearest, job, &stage::name(id), file, made)
+    finish(site, nearest, job, new, made)
 }
 
 /// Clones (sharing the blocks where the file system can) or copies, and hashes what the copy holds.
@@ -135,21 +168,21 @@ fn copy_hashing(source: &mut File, file: &mut File) -> std::io::Result<ContentId
 }
 
 /// Access lists, mode, mtime and owner, in the order in which none undoes another.
-fn dress_file(site: &Site, nearest: &mut Nearest, job: &Job, name: String, file: File) -> Result<Staged, Outcome> {
+fn dress_file(site: &Site, nearest: &mut Nearest, job: &Job, file: &File) -> Result<Stat, Outcome> {
     let failed = |e| failed("set the permissions of", job, e);
     let replaced = match &job.expect {
-        Some(old) if old.kind == StatKind::File => copy_attributes(site, nearest, &job.path, &file),
+        Some(old) if old.kind == StatKind::File => copy_attributes(site, nearest, &job.path, file),
         _ => None,
     };
-    fail::at(Point::StageDress).and_then(|()| rustix::fs::fchmod(&file, bits(job.entry.mode))).map_err(failed)?;
-    rustix::fs::futimens(&file, &times(job.entry.mtime)).map_err(failed)?;
-    let mut facts = beneath::facts(&file).map_err(failed)?;
+    fail::at(Point::StageDress).and_then(|()| rustix::fs::fchmod(file, bits(job.entry.mode))).map_err(failed)?;
+    rustix::fs::futimens(file, &times(job.entry.mtime)).map_err(failed)?;
+    let mut facts = beneath::facts(file).map_err(failed)?;
     if let Some((uid, gid)) = owner(site, nearest, job, replaced, &facts)? {
         // With neither setuid nor setgid, this changes nothing of the mode.
-        rustix::fs::fchown(&file, uid, gid).map_err(failed)?;
-        facts = beneath::facts(&file).map_err(failed)?;
+        rustix::fs::fchown(file, uid, gid).map_err(failed)?;
+        facts = beneath::facts(file).map_err(failed)?;
     }
-    Ok(Staged { name, stat: facts.stat, file: Some(file) })
+    Ok(facts.stat)
 }
 
 fn folder(site: &Site, nearest: &mut Nearest, job: &Job) -> Result<Made, Outcome> {
@@ -302,8 +335,14 @@ pub(super) fn failed(doing: &str, job: &Job, e: Errno) -> Outcome {
 }
 
 /// Makes one staged thing durable by itself.
-pub(super) fn sync(site: &Site, staged: &Staged) -> rustix::io::Result<()> {
-    site.syncer.during(|| sync_one(site, staged))
+pub(super) fn sync(site: &Site, made: &Made) -> rustix::io::Result<()> {
+    match made {
+        Made::Nothing | Made::InPlace => Ok(()),
+        Made::Nameless(new, _) => {
+            site.syncer.during(|| fail::at(Point::StageFsync).and_then(|()| rustix::fs::fsync(&new.file)))
+        }
+        Made::Staged(staged) => site.syncer.during(|| sync_one(site, staged)),
+    }
 }
 
 fn sync_one(site: &Site, staged: &Staged) -> rustix::io::Result<()> {

@@ -12,6 +12,7 @@ use crate::delta::patch::{Patch, PatchError, Sink};
 use crate::delta::signature::{Piece, Pieces};
 use crate::engine::{FetchError, ServedFile, StageId};
 use crate::io::beneath::LastFolder;
+use crate::io::direct::{Buffer, Target};
 use crate::io::fail::{self, Point};
 use crate::io::stage::{self, Bulk, Stage};
 use crate::io::transfer::Part;
@@ -71,10 +72,10 @@ impl Deltas {
             Ok(staged) => staged,
             Err(error) => return Some(Err(error)),
         };
-        let shares = has_rested(&wanted.base) && shares_extents(&base, &staged.file, size);
+        let shares = has_rested(&wanted.base) && shares_extents(&base, staged.target.file(), size);
         let chunks = Chunks::of(size);
         let (pieces, has_failed) = (Mutex::new(Pieces::new(chunks)), AtomicBool::new(false));
-        let making = Making { base: &base, file: &staged.file, chunks, pieces, has_failed };
+        let making = Making { base: &base, target: &staged.target, chunks, pieces, has_failed };
         let made = making.run(shares, |assembly| {
             let (mut patch, mut unspent) = (Patch::new(base_size, size), 0);
             loop {
@@ -165,7 +166,7 @@ impl std::fmt::Display for Failed {
 struct Staged {
     stage: Arc<Stage>,
     id: StageId,
-    file: File,
+    target: Target,
     is_kept: bool,
     _bulk: Bulk,
 }
@@ -176,9 +177,10 @@ impl Staged {
         let created = fail::at(Point::FetchCreate).and_then(|()| stage.create_file());
         let failed = |e| FetchError::Staging(trouble("stage what arrives for", None, e));
         let (id, file) = created.map_err(failed)?;
-        let staged = Self { stage: Arc::clone(stage), id, file, is_kept: false, _bulk: stage.begin_bulk() };
+        let target = stage.target(id, file, size);
+        let staged = Self { stage: Arc::clone(stage), id, target, is_kept: false, _bulk: stage.begin_bulk() };
         // Holes where nothing is written: zeros.
-        rustix::fs::ftruncate(&staged.file, size).map_err(failed)?;
+        rustix::fs::ftruncate(staged.target.file(), size).map_err(failed)?;
         Ok(staged)
     }
 
@@ -225,7 +227,7 @@ struct Chunk {
 /// What the threads share.
 struct Making<'a> {
     base: &'a File,
-    file: &'a File,
+    target: &'a Target,
     chunks: Chunks,
     pieces: Mutex<Pieces>,
     /// A thread gave up, and says why at the end.
@@ -259,12 +261,12 @@ impl Making<'_> {
     }
 
     fn work(&self, waiting: &Mutex<mpsc::Receiver<Chunk>>) -> Result<(), Failed> {
-        let mut buffer = vec![0; self.chunks.len(0) as usize];
+        let mut buffer = Buffer::new(self.chunks.len(0) as usize);
         let worked = loop {
             // Held while it waits: the others have nothing to wait for either.
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(chunk) = next else { return Ok(()) };
-            if let Err(failed) = self.make(&chunk, &mut buffer) {
+            if let Err(failed) = self.make(&chunk, buffer.space()) {
                 break failed;
             }
         };
@@ -296,8 +298,8 @@ impl Making<'_> {
             at = span.range().end;
         }
         wrote |= self.write(from, bytes, at..length)?;
-        if wrote {
-            stage::start_writeback(self.file, from, from + length as u64);
+        if wrote && !self.target.is_direct() {
+            stage::start_writeback(self.target.file(), from, from + length as u64);
         }
         let piece = Piece::of(self.chunks, chunk.index, bytes);
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner).put(chunk.index, piece);
@@ -310,16 +312,16 @@ impl Making<'_> {
         if part.iter().all(|byte| *byte == 0) {
             return Ok(false);
         }
-        self.file.write_all_at(part, chunk + range.start as u64)?;
+        self.target.write_all_at(part, chunk + range.start as u64)?;
         Ok(true)
     }
 
     /// Makes a range of the new file share the base's extents; `false` where that cannot be. A part of it would be no hole any more.
     fn share(&self, base_from: u64, from: u64, length: u64) -> Result<bool, Failed> {
-        let (mut source, mut target, mut left) = (base_from, from, length);
+        let (file, mut source, mut target, mut left) = (self.target.file(), base_from, from, length);
         while left > 0 {
             let part = usize::try_from(left).unwrap_or(usize::MAX);
-            match rustix::fs::copy_file_range(self.base, Some(&mut source), self.file, Some(&mut target), part) {
+            match rustix::fs::copy_file_range(self.base, Some(&mut source), file, Some(&mut target), part) {
                 Ok(0) => return Err(Failed::BaseChanged),
                 Ok(copied) => left -= copied as u64,
                 Err(_) if left == length => return Ok(false),

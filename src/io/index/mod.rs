@@ -8,16 +8,16 @@
 mod codec;
 mod conflicts;
 mod open;
+mod recent;
 mod rows;
 
 use crate::engine::digest::Digests;
-use crate::engine::index::{Counts, Row};
+use crate::engine::index::Counts;
 use crate::io::clock::wall_ns;
 use crate::io::fail::{self, Point};
-use crate::model::SyncPath;
+use recent::Recent;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub use conflicts::{Conflict, Sides, Wanted};
@@ -92,22 +92,6 @@ pub struct SqliteIndex {
     failed: RefCell<Option<IndexError>>,
     /// Stays set once something failed, also after the error was handed over.
     broken: Cell<bool>,
-}
-
-/// Rows read or written of late: a path that is heard, wanted, installed and looked at is asked for many times.
-#[derive(Default)]
-struct Recent(HashMap<SyncPath, Option<Row>>);
-
-impl Recent {
-    /// About 1 MiB of them.
-    const ROWS: usize = 2048;
-
-    fn note(&mut self, path: &SyncPath, row: Option<Row>) {
-        if self.0.len() >= Self::ROWS {
-            self.0.clear();
-        }
-        self.0.insert(path.clone(), row);
-    }
 }
 
 impl SqliteIndex {

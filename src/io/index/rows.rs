@@ -194,8 +194,8 @@ impl SqliteIndex {
 
 impl Index for SqliteIndex {
     fn get(&self, path: &SyncPath) -> Option<Row> {
-        if let Some(row) = self.recent.borrow().0.get(path) {
-            return row.clone();
+        if let Some(known) = self.recent.borrow_mut().get(path) {
+            return known;
         }
         let row = self.read(|index| index.row_at(path));
         self.recent.borrow_mut().note(path, row.clone());

@@ -1,18 +1,19 @@
 //! Parts of large contents over one link: chunks and lists that are asked for, and those that are served.
 //!
-//! What comes is hashed chunk by chunk as it is written. What is asked of us is served in its order, two parts at a time, so that
+//! What comes is gathered, and hashed, written and signed a chunk at a time. What is asked of us is served in its order, two parts at a time, so that
 //! chunks are whole soon. May import `engine`'s values, `wire` and `model`. Deliberately not here: which chunks are
 //! asked of whom, and which contents may be served (the engine decides).
 
 use super::Link;
 use super::sent::Sent;
 use crate::engine::{Event, FetchError, FetchId, LinkId, RangeId, ServedFile, Trouble};
+use crate::io::direct::Buffer;
 use crate::io::partial::{Partial, Verdict};
 use crate::io::rate::Rate;
 use crate::io::transfer::{self, Fetching, Part as Came, Serving, Span, Squeezer};
 use crate::io::words;
-use crate::model::chunks::ChunkHasher;
-use crate::model::{ChunkHash, Chunks, ContentId, SyncPath};
+use crate::model::chunks::{CHUNK_BYTES, ChunkHasher};
+use crate::model::{Chunks, ContentId, SyncPath};
 use crate::wire::frame::Packet;
 use crate::wire::packet::{Ending, FIRST_CREDIT_BYTES, Part};
 use bytes::Bytes;
@@ -29,6 +30,9 @@ const GRANT_BYTES: u64 = 1024 * 1024;
 const ACCOUNTS: usize = 64;
 /// After so long without a part, a content's account is closed.
 const IDLE: Duration = Duration::from_secs(3);
+
+/// What is gathered before it is written: a chunk, but of contents of more than 64 GiB.
+const WINDOW_BYTES: usize = CHUNK_BYTES as usize;
 
 /// Where a part comes from.
 pub(super) enum Origin {
@@ -247,6 +251,9 @@ struct Taker<'a, F: FnMut(u32)> {
     hasher: ChunkHasher,
     /// The chunk is ours to write; else what comes of it is passed over.
     is_ours: Option<bool>,
+    /// What came of it since it was written last, and where that begins.
+    window: Buffer,
+    window_from: u64,
 }
 
 enum Given<'a> {
@@ -276,7 +283,8 @@ impl Given<'_> {
 impl<'a, F: FnMut(u32)> Taker<'a, F> {
     fn new(partial: &'a Partial, from: LinkId, first: u32, count: u32, came: F) -> Self {
         let (offset, left) = partial.chunks().span(first, count).unwrap_or_default();
-        Self { partial, from, came, chunk: first, left, offset, hasher: ChunkHasher::at(offset), is_ours: None }
+        let (hasher, window) = (ChunkHasher::at(offset), Buffer::new(WINDOW_BYTES));
+        Self { partial, from, came, chunk: first, left, offset, hasher, is_ours: None, window, window_from: offset }
     }
 
     fn take(&mut self, given: &Given<'_>) -> Result<(), FetchError> {
@@ -300,26 +308,40 @@ impl<'a, F: FnMut(u32)> Taker<'a, F> {
         if !is_ours {
             return Ok(());
         }
-        match part {
-            Given::Bytes(bytes) => {
-                self.hasher.update(bytes);
-                self.partial.write(self.offset, bytes)
-            }
-            Given::Zeros(count) => {
-                self.hasher.zeros(*count);
-                self.partial.write_zeros(self.offset, *count)
-            }
+        if self.window.room() == 0 {
+            self.write_window()?;
+            self.window_from += self.window.bytes().len() as u64;
+            self.window.clear();
         }
+        let (fits, rest) = part.split(part.len().min(self.window.room() as u64));
+        match fits {
+            Given::Bytes(bytes) => self.window.push(bytes),
+            Given::Zeros(count) => self.window.push_zeros(count as usize),
+        }
+        if rest.len() > 0 { self.take_of_chunk(&rest) } else { Ok(()) }
+    }
+
+    fn write_window(&mut self) -> Result<(), Trouble> {
+        self.hasher.update(self.window.bytes());
+        self.partial.write(self.window_from, self.window.bytes())
     }
 
     fn end_chunk(&mut self) -> Result<(), FetchError> {
-        let chunk = self.chunk;
-        let hash: ChunkHash = if self.is_ours == Some(true) { self.hasher.finish() } else { [0; 32] };
+        let (chunk, chunks) = (self.chunk, self.partial.chunks());
+        if self.is_ours == Some(true) {
+            self.write_window().map_err(FetchError::Staging)?;
+        }
         let is_ours = self.is_ours.take();
+        let hash = (is_ours == Some(true)).then(|| self.hasher.finish());
+        let is_whole = self.window_from == chunks.offset(chunk);
         self.chunk += 1;
-        self.hasher = ChunkHasher::at(self.partial.chunks().offset(self.chunk));
-        if is_ours == Some(true) {
-            match self.partial.written(chunk, hash, self.from).map_err(FetchError::Staging)? {
+        self.window_from = chunks.offset(self.chunk);
+        self.hasher = ChunkHasher::at(self.window_from);
+        if let Some(hash) = hash {
+            let bytes = is_whole.then(|| self.window.bytes());
+            let written = self.partial.written(chunk, hash, self.from, bytes).map_err(FetchError::Staging)?;
+            self.window.clear();
+            match written {
                 Verdict::Held => (self.came)(chunk),
                 Verdict::Wrong => return Err(FetchError::Corrupt),
             }
@@ -433,7 +455,6 @@ mod tests {
     use crate::io::partial::Partials;
     use crate::io::root::Root;
     use crate::io::stage::Stage;
-    use crate::model::chunks::CHUNK_BYTES;
 
     /// Its range was cancelled between the writing and the telling, say: whoever asks for it next must hear of it.
     #[test]

@@ -1,0 +1,98 @@
+//! Rows read or written of late: a path that is heard, wanted, installed and looked at is asked for many times.
+//!
+//! May import `engine` and `model`. Deliberately not here: the database.
+
+use crate::engine::index::Row;
+use crate::model::{DeviceId, Entry, Kind, SyncPath};
+use std::collections::HashMap;
+use std::mem::size_of;
+
+/// Of each of the two halves (bytes): some 6,000 rows.
+const HALF_BYTES: usize = 4 << 20;
+
+/// Two halves: when the newer one is full, it becomes the older one, and what was in that and not asked for since is forgotten.
+#[derive(Default)]
+pub(super) struct Recent {
+    newer: HashMap<SyncPath, Option<Row>>,
+    older: HashMap<SyncPath, Option<Row>>,
+    /// Of the newer half (bytes).
+    weight: usize,
+}
+
+impl Recent {
+    /// `Some(None)`: it is known that there is no row.
+    pub fn get(&mut self, path: &SyncPath) -> Option<Option<Row>> {
+        if let Some(row) = self.newer.get(path) {
+            return Some(row.clone());
+        }
+        let (path, row) = self.older.remove_entry(path)?;
+        let found = row.clone();
+        self.insert(path, row);
+        Some(found)
+    }
+
+    pub fn note(&mut self, path: &SyncPath, row: Option<Row>) {
+        self.older.remove(path);
+        self.insert(path.clone(), row);
+    }
+
+    fn insert(&mut self, path: SyncPath, row: Option<Row>) {
+        if self.weight >= HALF_BYTES {
+            self.older = std::mem::take(&mut self.newer);
+            self.weight = 0;
+        }
+        // What replaces another counts twice: the half is full a little earlier.
+        self.weight += weight(&path, row.as_ref());
+        self.newer.insert(path, row);
+    }
+}
+
+/// What a row takes in memory (bytes), roughly.
+fn weight(path: &SyncPath, row: Option<&Row>) -> usize {
+    let of_entry = |entry: &Entry| {
+        let target = if let Kind::Symlink { target } = &entry.kind { target.len() } else { 0 };
+        target + entry.version.seen.devices().count() * size_of::<(DeviceId, u64)>()
+    };
+    let of_row = |row: &Row| {
+        let entries = [Some(&row.winner), row.disk.as_ref().map(|disk| &disk.entry), row.installing.as_ref()];
+        entries.into_iter().flatten().map(of_entry).sum::<usize>()
+    };
+    size_of::<(SyncPath, Option<Row>)>() + path.as_bytes().len() + row.map_or(0, of_row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{FileTime, Mode, Seen, Version};
+
+    fn path(n: usize) -> SyncPath {
+        SyncPath::new(n.to_string()).unwrap()
+    }
+
+    #[test]
+    fn what_is_asked_for_stays_and_the_rest_is_forgotten_in_time() {
+        let mut recent = Recent::default();
+        let fits = HALF_BYTES / weight(&path(0), None) + 1;
+        for n in 0..3 * fits {
+            recent.note(&path(n), None);
+            assert_eq!(recent.get(&path(0)), Some(None), "after {n}");
+        }
+        assert_eq!(recent.get(&path(1)), None);
+        assert!(recent.newer.len() + recent.older.len() <= 2 * fits + 2);
+    }
+
+    #[test]
+    fn what_was_noted_last_is_what_is_known() {
+        let mut recent = Recent::default();
+        let version = Version { stamp: 1, author: DeviceId([0; 32]), seen: Seen::default() };
+        let winner = Entry { kind: Kind::Directory, mode: Mode(0o700), mtime: FileTime::default(), version };
+        let row = Row { winner, disk: None, installing: None };
+        recent.note(&path(0), None);
+        for n in 1..HALF_BYTES / weight(&path(0), None) + 2 {
+            recent.note(&path(n), None);
+        }
+        assert!(recent.older.contains_key(&path(0)));
+        recent.note(&path(0), Some(row.clone()));
+        assert_eq!(recent.get(&path(0)), Some(Some(row)));
+    }
+}

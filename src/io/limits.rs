@@ -1,0 +1,15 @@
+//! How many descriptors this process may have. May import nothing of ours. Deliberately not here: who uses how many.
+
+use rustix::process::{Resource, Rlimit};
+
+/// Raises the soft limit (usually 1,024, for programs that use `select`) to the hard one. A refusal changes nothing: there
+/// are fewer then.
+pub fn raise_descriptors() {
+    let now = rustix::process::getrlimit(Resource::Nofile);
+    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: now.maximum, ..now });
+}
+
+/// The soft limit. `None`: there is none.
+pub fn descriptors() -> Option<u64> {
+    rustix::process::getrlimit(Resource::Nofile).current
+}

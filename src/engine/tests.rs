@@ -221,6 +221,32 @@ fn second_hashes_wait_while_there_is_much_else_but_not_for_ever() {
 }
 
 #[test]
+fn second_hashes_wait_while_a_peer_fetches_something_large_but_not_for_ever() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    let first = entry("first", WALL, 0o644);
+    let (content, size) = first.file().unwrap();
+    engine.observe(at(0), &path("f"), seen(&first, WALL), Found::Live);
+    let rehashed = |engine: &mut Engine<MapIndex>, ms: u64| {
+        let tick = engine.handle(at(ms * SECOND / 1000), Event::Tick);
+        looks(&tick).iter().any(|(_, rehash)| *rehash)
+    };
+    let ask = |engine: &mut Engine<MapIndex>, ms: u64| {
+        let (link, stream) = (LinkId(1), FetchId(ms as u32));
+        engine.handle(at(ms * SECOND / 1000), Event::FetchAsked { link, stream, path: path("f"), content, size });
+    };
+    for ms in (1500..31_000).step_by(500) {
+        ask(&mut engine, ms);
+        assert!(!rehashed(&mut engine, ms + 400), "at {ms} ms");
+    }
+    assert!(rehashed(&mut engine, 33_000), "it has waited for 30 s");
+    engine.observe(at(40 * SECOND), &path("g"), seen(&first, WALL + 40 * SECOND), Found::Live);
+    ask(&mut engine, 42_000);
+    assert!(!rehashed(&mut engine, 42_500));
+    assert!(rehashed(&mut engine, 43_500), "the peer is done");
+}
+
+#[test]
 fn a_second_hash_is_still_made_after_a_crash() {
     let mut engine = engine(&[], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));

@@ -428,7 +428,12 @@ impl Place<'_> {
 
 /// The replacing alone, as if the check before it had found `old`.
 #[cfg(test)]
-pub(super) fn replace_unchecked(site: &Site, change: &Change<'_>, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
+pub(super) fn replace_unchecked(site: &Site, change: &Change<'_>, old: &Stat) -> Result<Placed, Outcome> {
     let parent = beneath::folder(site.root.dir(), change.path.parent().as_ref()).expect("the folder is there");
-    Place { site, parent: parent.as_fd(), name: change.path.name(), change }.replace(new, old)
+    let place = Place { site, parent: parent.as_fd(), name: change.path.name(), change };
+    match change.made {
+        Made::Staged(new) => place.replace(new, old),
+        Made::Nameless(new, stat) => place.replace_by_nameless(new, stat, old),
+        Made::Nothing | Made::InPlace => unreachable!("nothing new"),
+    }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::{Keep, StageId};
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, Version};
 use bytes::Bytes;
+use rstest::rstest;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -401,13 +402,16 @@ fn nothing_a_user_writes_while_we_install_is_lost() {
     folder.assert_nothing_staged();
 }
 
-#[test]
-fn what_was_written_between_check_and_exchange_goes_back() {
+#[rstest]
+#[case::nameless(0o640)]
+#[case::named(0o750)]
+fn what_was_written_between_check_and_exchange_goes_back(#[case] mode: u16) {
     let folder = Folder::new();
     folder.write("f", "old");
-    let job = folder.job("f", kind("new"), bytes("new"));
+    let mut job = folder.job("f", kind("new"), bytes("new"));
+    job.entry.mode = Mode(mode);
     let made = prepare(&folder.site, &mut Nearest::default(), &job).unwrap_or_else(|_| panic!("it is staged"));
-    let Made::Staged(staged) = &made else { panic!("it is staged") };
+    assert_eq!(matches!(made, Made::Nameless(..)), mode == 0o640);
     // As if the user had written right after the check: what the exchange expects is no longer there.
     let before = folder.stat("f").unwrap();
     folder.write("f", "user");
@@ -420,11 +424,37 @@ fn what_was_written_between_check_and_exchange_goes_back() {
         content: None,
         made: &made,
     };
-    let outcome = place::replace_unchecked(&folder.site, &change, staged, &before);
+    let outcome = place::replace_unchecked(&folder.site, &change, &before);
     assert!(matches!(outcome, Err(Outcome::Stale)), "{outcome:?}");
     assert_eq!((folder.read("f").as_str(), folder.kept().len()), ("user", 0));
     folder.site.take_back(&job, &made);
     folder.assert_nothing_staged();
+}
+
+/// Of an executable that is open for writing there is no execution (`ETXTBSY`); of descriptors there is an end.
+#[test]
+fn a_new_file_has_no_name_before_its_place_unless_it_is_executable_or_too_many_are_open() {
+    let folder = Folder::new();
+    let prepare = |name: &str, mode| {
+        let job = Job { entry: Entry { mode: Mode(mode), ..file(name, "x").entry }, ..file(name, "x") };
+        let made = prepare(&folder.site, &mut Nearest::default(), &job).unwrap_or_else(|_| panic!("it is staged"));
+        (job, made)
+    };
+    let mut waiting = Vec::new();
+    while let (job, made @ Made::Nameless(..)) = prepare(&format!("f{}", waiting.len()), 0o644) {
+        assert_eq!(folder.site.staged_names(), 0);
+        waiting.push((job, made));
+    }
+    assert!(waiting.len() >= 64, "{}", waiting.len());
+    assert_eq!(folder.site.staged_names(), 1, "the one too many");
+    waiting.pop();
+    assert!(matches!(prepare("program", 0o755).1, Made::Staged(_)));
+    assert!(matches!(prepare("text", 0o644).1, Made::Nameless(..)), "there is room again");
+    let (job, made) = waiting.remove(0);
+    let outcomes = folder.site.settle(folder.site.place_all(vec![job], vec![Ok(made)]));
+    done(&outcomes[0].1);
+    let installed = folder.stat("f0").unwrap();
+    assert_eq!((folder.read("f0").as_str(), installed.mode, installed.mtime), ("x", Mode(0o644), MTIME));
 }
 
 #[test]

@@ -221,3 +221,92 @@ impl<T> State<T> {
         Ended { items: batch.items, has_folder: batch.has_folder, synced: failed.map_or(Ok(()), |(_, e)| Err(e)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn batch(asked: SyncNumber, item: u32) -> Batch<u32> {
+        Batch { asked, items: vec![item], has_folder: false }
+    }
+
+    /// The calls end when the test says so, and how; what is told comes back, with whether it is durable.
+    fn with_disk(
+        test: impl FnOnce(&Durable<u32>, &mpsc::Receiver<()>, &mpsc::Sender<bool>, &mpsc::Receiver<(u32, bool)>),
+    ) {
+        let durable = Durable::default();
+        let (begun, begins) = mpsc::channel();
+        let (end, ends) = mpsc::channel();
+        let (tell, told) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let durable = &durable;
+            scope.spawn(move || {
+                let sync = || {
+                    begun.send(()).unwrap();
+                    if ends.recv().unwrap_or(true) { Ok(()) } else { Err(Errno::IO) }
+                };
+                durable.run(sync, |ended| tell.send((ended.items[0], ended.synced.is_ok())).unwrap());
+            });
+            test(durable, &begins, &end, &told);
+            durable.stop();
+        });
+    }
+
+    #[test]
+    fn what_is_seen_during_a_sync_waits_for_the_next_one() {
+        with_disk(|durable, begins, end, told| {
+            let first = durable.ask();
+            begins.recv().unwrap();
+            let second = durable.ask();
+            assert!(first < second);
+            assert!(durable.keep(batch(second, 2)).is_none() && durable.keep(batch(first, 1)).is_none());
+            end.send(true).unwrap();
+            assert_eq!(told.recv(), Ok((1, true)));
+            begins.recv().unwrap();
+            assert!(told.try_recv().is_err(), "the second has only begun");
+            end.send(true).unwrap();
+            assert_eq!(told.recv(), Ok((2, true)));
+            let late = durable.keep(batch(second, 3)).expect("its sync has ended");
+            assert_eq!((late.items, late.synced), (vec![3], Ok(())));
+        });
+    }
+
+    /// What was lost is called clean by every later one.
+    #[test]
+    fn after_a_failure_no_sync_makes_anything_durable() {
+        with_disk(|durable, begins, end, told| {
+            let sync = |is_well: bool, item: u32| {
+                let asked = durable.ask();
+                begins.recv().unwrap();
+                assert!(durable.keep(batch(asked, item)).is_none());
+                end.send(is_well).unwrap();
+                (asked, told.recv().unwrap())
+            };
+            let (well, first) = sync(true, 1);
+            assert_eq!((first, durable.is_trusted()), ((1, true), true));
+            assert_eq!(sync(false, 2).1, (2, false));
+            assert!(!durable.is_trusted());
+            assert_eq!(sync(true, 3).1, (3, false));
+            assert_eq!(durable.keep(batch(well, 4)).unwrap().synced, Ok(()), "that was before");
+        });
+    }
+
+    #[test]
+    fn who_finds_too_much_waits_for_the_disk_or_the_end() {
+        let durable = Durable::default();
+        let asked = durable.ask();
+        durable.keep(Batch { asked, items: vec![0; WAITING], has_folder: false });
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| durable.wait_for_room());
+            let began = durable.begin().unwrap();
+            assert!(!waiter.is_finished());
+            assert_eq!(durable.end(began, Ok(())).len(), 1);
+            waiter.join().unwrap();
+            durable.keep(Batch { asked: durable.ask(), items: vec![0; WAITING], has_folder: false });
+            let waiter = scope.spawn(|| durable.wait_for_room());
+            durable.stop();
+            waiter.join().unwrap();
+        });
+    }
+}

@@ -1,8 +1,10 @@
 //! Large files that change a little: little travels, whoever changes them, and whatever becomes of signatures and of the file meanwhile.
 
+use crate::common::disk::{path_text, run};
 use crate::common::machine::wait_linked;
+use crate::common::volume::Volume;
 use crate::common::{
-    Group, Machine, PATIENCE, converge, eventually, exchange, noise, pace, read, setting, wait_equal, write,
+    Group, Machine, PATIENCE, converge, eventually, exchange, is_root, noise, pace, read, setting, wait_equal, write,
 };
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -81,6 +83,36 @@ fn whoever_received_a_file_may_edit_it_and_little_travels_back() {
     assert!(then <= (32 << 10) + TALK, "{then} bytes on the wire");
     let again = cost([&a, &b], || overwrite(&b.at("big"), 3000, b"by b again"));
     assert!(again <= (32 << 10) + TALK, "{again} bytes on the wire");
+}
+
+/// A base whose last block is not whole cannot be shared into the midst of a longer file, but all before it can.
+#[test]
+fn where_the_disk_shares_extents_a_longer_version_takes_little_more_room() {
+    let name = "where_the_disk_shares_extents_a_longer_version_takes_little_more_room";
+    if !is_root(name) {
+        return;
+    }
+    let (volume, group) = (Volume::new("xfs", 512), Group::new());
+    let (a, mut b) = (group.machine("a"), group.machine("b"));
+    b.dir = volume.folder("data");
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    write(a.at("big"), noise(9, 48 * MIB + 1));
+    converge(&[&a, &b]);
+    let used = || {
+        run("sync", &["-f", path_text(volume.path())]);
+        let disk = rustix::fs::statvfs(volume.path()).expect("it is mounted");
+        (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+    };
+    // What was changed a moment ago is copied: a later change might not show in its times.
+    pace(3_500);
+    let before = used();
+    append(&a.at("big"), &noise(10, MIB));
+    wait_equal(&[&a, &b], PATIENCE);
+    let more = used().saturating_sub(before) / MIB as u64;
+    assert!(more <= 8, "the new version and the old one in history take {more} MiB more");
+    b.wait_log(&["received 'big'"]);
 }
 
 /// `DIRSYNC_DELTA_MIB=256 cargo test --release --test real other_bytes -- --nocapture` for the figures.

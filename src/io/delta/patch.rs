@@ -19,6 +19,7 @@ use crate::io::transfer::Part;
 use crate::io::trouble::{errno, trouble};
 use crate::model::{Chunks, ContentId};
 use crate::wire::packet::Ending;
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -72,7 +73,11 @@ impl Deltas {
             Ok(staged) => staged,
             Err(error) => return Some(Err(error)),
         };
-        let shares = has_rested(&wanted.base) && shares_extents(&base, staged.target.file(), size);
+        let shares = match has_rested(&wanted.base).then(|| shares_extents(&base, staged.target.file(), size)) {
+            Some(Ok(shares)) => shares,
+            None => false,
+            Some(Err(why)) => return Some(Err(disk_failed(wanted, why))),
+        };
         let chunks = Chunks::of(size);
         let (pieces, has_failed) = (Mutex::new(Pieces::new(chunks)), AtomicBool::new(false));
         let making = Making { base: &base, target: &staged.target, chunks, pieces, has_failed };
@@ -105,9 +110,7 @@ impl Deltas {
         };
         Some(match made {
             Ok(()) => Ok(staged.keep()),
-            Err(Failed::Disk(why)) => {
-                Err(FetchError::Staging(trouble("store what arrives for", Some(&wanted.base.path), errno(&why))))
-            }
+            Err(Failed::Disk(why)) => Err(disk_failed(wanted, errno(&why))),
             Err(Failed::BaseChanged) => {
                 tracing::debug!("'{}' changed while a delta was applied to it", wanted.base.path);
                 Err(FetchError::NoDelta)
@@ -134,6 +137,10 @@ impl Deltas {
             _ => Err(Failed::Bad("what it makes is not the announced content".to_owned())),
         }
     }
+}
+
+fn disk_failed(wanted: &Wanted, why: Errno) -> FetchError {
+    FetchError::Staging(trouble("store what arrives for", Some(&wanted.base.path), why))
 }
 
 impl From<io::Error> for Failed {
@@ -424,11 +431,14 @@ impl Assembly<'_> {
     }
 }
 
-/// Whether the file system can, by trying: a clone of the whole base costs little where it can, and is emptied again.
-fn shares_extents(base: &File, file: &File, size: u64) -> bool {
-    rustix::fs::ioctl_ficlone(file, base).is_ok()
-        && rustix::fs::ftruncate(file, 0).is_ok()
-        && rustix::fs::ftruncate(file, size).is_ok()
+/// Whether the file system can, by trying: a clone of the whole base costs little where it can, and is emptied again. Into an empty file:
+/// a last block that is not whole cannot be shared into the midst of a longer one.
+fn shares_extents(base: &File, file: &File, size: u64) -> rustix::io::Result<bool> {
+    rustix::fs::ftruncate(file, 0)?;
+    let shares = rustix::fs::ioctl_ficlone(file, base).is_ok();
+    rustix::fs::ftruncate(file, 0)?;
+    rustix::fs::ftruncate(file, size)?;
+    Ok(shares)
 }
 
 /// Whether a later change of the base cannot hide in the tick of the clock that its last one was in. Then, with shared extents, what is

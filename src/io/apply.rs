@@ -20,7 +20,7 @@ use super::stage::{self, Nameless, Stage};
 use crate::engine::{Event, Job, JobId, Outcome, Source, Stat, StatKind};
 use crate::model::SyncPath;
 use place::{Change, Placed};
-use prepare::{Nearest, failed, prepare};
+use prepare::{Batch, failed, prepare};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use std::collections::{BTreeSet, VecDeque};
@@ -206,12 +206,12 @@ fn refused(job: &Job, outcome: Outcome) -> Outcome {
 impl Site {
     fn prepare_all(&self, jobs: &[Job], keeps_open: bool) -> Prepared {
         if jobs.len() <= SHARED_JOBS {
-            return self.prepare_some(jobs, keeps_open);
+            return self.prepare_some(jobs, Batch::new(false), keeps_open);
         }
         let (first, second) = jobs.split_at(jobs.len() / 2);
         std::thread::scope(|scope| {
-            let helper = scope.spawn(|| self.prepare_some(second, keeps_open));
-            let mut all = self.prepare_some(first, keeps_open);
+            let helper = scope.spawn(|| self.prepare_some(second, Batch::new(true), keeps_open));
+            let mut all = self.prepare_some(first, Batch::new(true), keeps_open);
             match helper.join() {
                 Ok(rest) => all.extend(rest),
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -220,10 +220,9 @@ impl Site {
         })
     }
 
-    fn prepare_some(&self, jobs: &[Job], keeps_open: bool) -> Prepared {
-        let mut nearest = Nearest::default();
+    fn prepare_some(&self, jobs: &[Job], mut batch: Batch, keeps_open: bool) -> Prepared {
         let one = |job| {
-            let mut made = prepare(self, &mut nearest, job).map_err(|outcome| refused(job, outcome));
+            let mut made = prepare(self, &mut batch, job).map_err(|outcome| refused(job, outcome));
             if let Ok(Made::Staged(staged)) = &mut made
                 && !keeps_open
             {

@@ -20,14 +20,14 @@ const SETGID: u16 = 0o2000;
 const ANY_EXECUTE: u16 = 0o111;
 
 /// Stages what `job` wants. Touches nothing in the folder.
-pub(super) fn prepare(site: &Site, nearest: &mut Nearest, job: &Job) -> Result<Made, Outcome> {
+pub(super) fn prepare(site: &Site, batch: &mut Batch, job: &Job) -> Result<Made, Outcome> {
     match &job.entry.kind {
         Kind::Deleted { .. } => Ok(Made::Nothing),
         Kind::Directory if is_kept_in_place(job, StatKind::Directory) => Ok(Made::InPlace),
         Kind::Symlink { .. } if job.source == Source::InPlace => Ok(Made::InPlace),
-        Kind::Directory => folder(site, nearest, job),
-        Kind::Symlink { target } => link(site, nearest, job, target),
-        Kind::File { size, content } => file(site, nearest, job, *size, content),
+        Kind::Directory => folder(site, batch, job),
+        Kind::Symlink { target } => link(site, batch, job, target),
+        Kind::File { size, content } => file(site, batch, job, *size, content),
     }
 }
 
@@ -35,7 +35,7 @@ fn is_kept_in_place(job: &Job, kind: StatKind) -> bool {
     job.expect.is_some_and(|expect| expect.kind == kind)
 }
 
-fn file(site: &Site, nearest: &mut Nearest, job: &Job, size: u64, content: &ContentId) -> Result<Made, Outcome> {
+fn file(site: &Site, batch: &mut Batch, job: &Job, size: u64, content: &ContentId) -> Result<Made, Outcome> {
     let failed = |e| failed("write", job, e);
     match &job.source {
         Source::Nothing => Err(Outcome::NoSource),
@@ -43,10 +43,10 @@ fn file(site: &Site, nearest: &mut Nearest, job: &Job, size: u64, content: &Cont
             if bytes.len() as u64 != size || ContentId::of(bytes) != *content {
                 return Err(Outcome::BadContent);
             }
-            let mut new = create(site, job)?;
+            let mut new = create(site, batch, job)?;
             let written = fail::at(Point::StageWrite).and_then(|()| new.file().write_all(bytes).map_err(|e| errno(&e)));
             let written = written.map_err(failed);
-            finish(site, nearest, job, new, written)
+            finish(site, batch, job, new, written)
         }
         Source::Staged(id) => {
             let name = stage::name(*id);
@@ -60,15 +60,15 @@ fn file(site: &Site, nearest: &mut Nearest, job: &Job, size: u64, content: &Cont
                 return Err(Outcome::BadContent);
             }
             let file = File::from(file);
-            let stat = dress_file(site, nearest, job, &file)?;
+            let stat = dress_file(site, batch, job, &file)?;
             Ok(Made::Staged(Staged { name, stat, file: Some(file) }))
         }
-        Source::Copy { from, stat } => copy(site, nearest, job, from, stat, content),
+        Source::Copy { from, stat } => copy(site, batch, job, from, stat, content),
         Source::InPlace => {
             let links = site.root.facts(&job.path).map_err(failed)?.map_or(1, |facts| facts.links);
             match &job.expect {
                 // Never written through: its other names may lie anywhere.
-                Some(expect) if links > 1 => copy(site, nearest, job, &job.path, expect, content),
+                Some(expect) if links > 1 => copy(site, batch, job, &job.path, expect, content),
                 _ => Ok(Made::InPlace),
             }
         }
@@ -90,9 +90,10 @@ impl New {
     }
 }
 
-fn create(site: &Site, job: &Job) -> Result<New, Outcome> {
+fn create(site: &Site, batch: &Batch, job: &Job) -> Result<New, Outcome> {
     site.stage.check_room().map_err(Outcome::Failed)?;
-    let create = || match may_be_nameless(job).then(|| site.stage.create_nameless()).flatten() {
+    let is_nameless = batch.is_large && may_be_nameless(job);
+    let create = || match is_nameless.then(|| site.stage.create_nameless()).flatten() {
         Some(new) => Ok(New::Nameless(new)),
         None => site.stage.create_file().map(|(id, file)| New::Named(id, file)),
     };
@@ -100,20 +101,15 @@ fn create(site: &Site, job: &Job) -> Result<New, Outcome> {
 }
 
 /// What has no name stays open until it has one, and what is open for writing cannot be executed. A folder is replaced by
-/// exchanging names.
+/// exchanging names. Not the few of a small batch: what is renamed in is known to be whole, what is linked in looks like a file that is being
+/// written, whose look waits for quiet, and with it what comes next for that path.
 fn may_be_nameless(job: &Job) -> bool {
     let replaces_folder = job.expect.is_some_and(|old| old.kind == StatKind::Directory);
     job.entry.mode.0 & ANY_EXECUTE == 0 && !replaces_folder
 }
 
-fn finish(
-    site: &Site,
-    nearest: &mut Nearest,
-    job: &Job,
-    mut new: New,
-    made: Result<(), Outcome>,
-) -> Result<Made, Outcome> {
-    let dressed = made.and_then(|()| dress_file(site, nearest, job, new.file()));
+fn finish(site: &Site, batch: &mut Batch, job: &Job, mut new: New, made: Result<(), Outcome>) -> Result<Made, Outcome> {
+    let dressed = made.and_then(|()| dress_file(site, batch, job, new.file()));
     match (dressed, new) {
         (Ok(stat), New::Named(id, file)) => Ok(Made::Staged(Staged { name: stage::name(id), stat, file: Some(file) })),
         (Ok(stat), New::Nameless(new)) => Ok(Made::Nameless(new, stat)),
@@ -127,7 +123,7 @@ fn finish(
 
 fn copy(
     site: &Site,
-    nearest: &mut Nearest,
+    batch: &mut Batch,
     job: &Job,
     from: &SyncPath,
     stat: &Stat,
@@ -136,7 +132,7 @@ fn copy(
     let parent = beneath::folder(site.root.dir(), from.parent().as_ref()).map_err(|_| Outcome::NoSource)?;
     let opened = beneath::regular(&parent, from.name()).map_err(|_| Outcome::NoSource)?;
     let (mut source, _) = opened.filter(|(_, facts)| facts.stat == *stat).ok_or(Outcome::NoSource)?;
-    let mut new = create(site, job)?;
+    let mut new = create(site, batch, job)?;
     let copied = copy_hashing(&mut source, new.file()).map_err(|e| failed("copy", job, errno(&e)));
     let made = copied.and_then(|hash| {
         if hash == *content {
@@ -145,7 +141,7 @@ fn copy(
         let untouched = beneath::facts(&source).is_ok_and(|now| now.stat == *stat);
         Err(if untouched { Outcome::BadContent } else { Outcome::NoSource })
     });
-    finish(site, nearest, job, new, made)
+    finish(site, batch, job, new, made)
 }
 
 /// Clones (sharing the blocks where the file system can) or copies, and hashes what the copy holds.
@@ -168,16 +164,16 @@ fn copy_hashing(source: &mut File, file: &mut File) -> std::io::Result<ContentId
 }
 
 /// Access lists, mode, mtime and owner, in the order in which none undoes another.
-fn dress_file(site: &Site, nearest: &mut Nearest, job: &Job, file: &File) -> Result<Stat, Outcome> {
+fn dress_file(site: &Site, batch: &mut Batch, job: &Job, file: &File) -> Result<Stat, Outcome> {
     let failed = |e| failed("set the permissions of", job, e);
     let replaced = match &job.expect {
-        Some(old) if old.kind == StatKind::File => copy_attributes(site, nearest, &job.path, file),
+        Some(old) if old.kind == StatKind::File => copy_attributes(site, batch, &job.path, file),
         _ => None,
     };
     fail::at(Point::StageDress).and_then(|()| rustix::fs::fchmod(file, bits(job.entry.mode))).map_err(failed)?;
     rustix::fs::futimens(file, &times(job.entry.mtime)).map_err(failed)?;
     let mut facts = beneath::facts(file).map_err(failed)?;
-    if let Some((uid, gid)) = owner(site, nearest, job, replaced, &facts)? {
+    if let Some((uid, gid)) = owner(site, batch, job, replaced, &facts)? {
         // With neither setuid nor setgid, this changes nothing of the mode.
         rustix::fs::fchown(file, uid, gid).map_err(failed)?;
         facts = beneath::facts(file).map_err(failed)?;
@@ -185,25 +181,25 @@ fn dress_file(site: &Site, nearest: &mut Nearest, job: &Job, file: &File) -> Res
     Ok(facts.stat)
 }
 
-fn folder(site: &Site, nearest: &mut Nearest, job: &Job) -> Result<Made, Outcome> {
+fn folder(site: &Site, batch: &mut Batch, job: &Job) -> Result<Made, Outcome> {
     let failed = |e| failed("make", job, e);
     let name = stage::name(site.stage.next_id());
     let staging = site.root.staging();
     rustix::fs::mkdirat(staging, name.as_str(), rustix::fs::Mode::RWXU).map_err(failed)?;
-    let made = dress_folder(site, nearest, job, &name)
-        .map(|stat| Made::Staged(Staged { name: name.clone(), stat, file: None }));
+    let made =
+        dress_folder(site, batch, job, &name).map(|stat| Made::Staged(Staged { name: name.clone(), stat, file: None }));
     if made.is_err() {
         let _ = rustix::fs::unlinkat(staging, name.as_str(), AtFlags::REMOVEDIR);
     }
     made
 }
 
-fn dress_folder(site: &Site, nearest: &mut Nearest, job: &Job, name: &str) -> Result<Stat, Outcome> {
+fn dress_folder(site: &Site, batch: &mut Batch, job: &Job, name: &str) -> Result<Stat, Outcome> {
     let failed = |e| failed("make", job, e);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let dir = beneath::open(site.root.staging(), name.as_bytes(), flags).map_err(failed)?;
     let now = beneath::facts(&dir).map_err(failed)?;
-    if let Some((uid, gid)) = owner(site, nearest, job, None, &now)? {
+    if let Some((uid, gid)) = owner(site, batch, job, None, &now)? {
         rustix::fs::fchown(&dir, uid, gid).map_err(failed)?;
     }
     // A folder that we may not write cannot be renamed: the rest of its mode follows once it is in place.
@@ -211,14 +207,14 @@ fn dress_folder(site: &Site, nearest: &mut Nearest, job: &Job, name: &str) -> Re
     Ok(beneath::facts(&dir).map_err(failed)?.stat)
 }
 
-fn link(site: &Site, nearest: &mut Nearest, job: &Job, target: &[u8]) -> Result<Made, Outcome> {
+fn link(site: &Site, batch: &mut Batch, job: &Job, target: &[u8]) -> Result<Made, Outcome> {
     let failed = |e| failed("make the link", job, e);
     let name = stage::name(site.stage.next_id());
     let staging = site.root.staging();
     rustix::fs::symlinkat(target, staging, name.as_str()).map_err(failed)?;
     let mut dress = || -> Result<Stat, Outcome> {
         let now = beneath::facts_at(staging, name.as_bytes()).map_err(failed)?.ok_or(Outcome::NoSource)?;
-        if let Some((uid, gid)) = owner(site, nearest, job, None, &now)? {
+        if let Some((uid, gid)) = owner(site, batch, job, None, &now)? {
             rustix::fs::chownat(staging, name.as_str(), uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         }
         let times = times(job.entry.mtime);
@@ -241,7 +237,7 @@ type Owner = (Option<Uid>, Option<Gid>);
 /// where they can.
 fn owner(
     site: &Site,
-    nearest: &mut Nearest,
+    batch: &mut Batch,
     job: &Job,
     replaced: Option<Facts>,
     staged: &Facts,
@@ -249,8 +245,8 @@ fn owner(
     let is_root = rustix::process::geteuid().is_root();
     let wanted = match (replaced, job.expect) {
         (Some(old), _) => Some((old.uid, old.gid)),
-        (None, Some(_)) => nearest.owner_of(site, job).map_err(|e| failed("look at", job, e))?,
-        (None, None) => nearest.gives(site, job, is_root).map_err(|e| failed("reach", job, e))?,
+        (None, Some(_)) => batch.owner_of(site, job).map_err(|e| failed("look at", job, e))?,
+        (None, None) => batch.gives(site, job, is_root).map_err(|e| failed("reach", job, e))?,
     };
     let Some((uid, gid)) = wanted.filter(|wanted| *wanted != (staged.uid, staged.gid)) else { return Ok(None) };
     let may_give_group = is_root || rustix::process::getgroups().is_ok_and(|mine| mine.contains(&Gid::from_raw(gid)));
@@ -259,10 +255,14 @@ fn owner(
     Ok((uid.is_some() || gid.is_some()).then_some((uid, gid)))
 }
 
-/// The folder of the last job, or the nearest one above it that is there: the others are made by the same batch, and
-/// take after that one. Jobs come in path order, so most of them share it. To be dropped after each batch.
-#[derive(Default)]
-pub(super) struct Nearest(Option<Held>);
+/// What the jobs of a batch have in common.
+pub(super) struct Batch {
+    /// The folder of the last job, or the nearest one above it that is there: the others are made by the same batch, and
+    /// take after that one. Jobs come in path order, so most of them share it.
+    nearest: Option<Held>,
+    /// Its new files get no name before their place.
+    is_large: bool,
+}
 
 struct Held {
     wanted: Option<SyncPath>,
@@ -270,15 +270,19 @@ struct Held {
     facts: Facts,
 }
 
-impl Nearest {
+impl Batch {
+    pub fn new(is_large: bool) -> Self {
+        Self { nearest: None, is_large }
+    }
+
     fn of(&mut self, site: &Site, path: &SyncPath) -> rustix::io::Result<&Held> {
-        if !self.0.as_ref().is_some_and(|held| beneath::is_in(path, held.wanted.as_ref())) {
+        if !self.nearest.as_ref().is_some_and(|held| beneath::is_in(path, held.wanted.as_ref())) {
             let wanted = path.parent();
             let folder = nearest_folder(site, wanted.clone())?;
             let facts = beneath::facts(&folder)?;
-            self.0 = Some(Held { wanted, folder, facts });
+            self.nearest = Some(Held { wanted, folder, facts });
         }
-        Ok(self.0.as_ref().expect("set just above"))
+        Ok(self.nearest.as_ref().expect("set just above"))
     }
 
     /// Of what the job replaces.
@@ -305,8 +309,8 @@ fn nearest_folder(site: &Site, mut folder: Option<SyncPath>) -> rustix::io::Resu
 
 /// Access lists and extended attributes of the file that is replaced, and what is known of it. What cannot be read or
 /// set is left.
-fn copy_attributes(site: &Site, nearest: &mut Nearest, path: &SyncPath, file: &File) -> Option<Facts> {
-    let folder = &nearest.of(site, path).ok()?.folder;
+fn copy_attributes(site: &Site, batch: &mut Batch, path: &SyncPath, file: &File) -> Option<Facts> {
+    let folder = &batch.of(site, path).ok()?.folder;
     let (old, facts) = beneath::regular(folder, path.name()).ok()??;
     let mut names = [0; 4096];
     let len = rustix::fs::flistxattr(&old, &mut names[..]).unwrap_or(0);

@@ -403,15 +403,14 @@ fn nothing_a_user_writes_while_we_install_is_lost() {
 }
 
 #[rstest]
-#[case::nameless(0o640)]
-#[case::named(0o750)]
-fn what_was_written_between_check_and_exchange_goes_back(#[case] mode: u16) {
+#[case::named(false)]
+#[case::nameless(true)]
+fn what_was_written_between_check_and_exchange_goes_back(#[case] is_nameless: bool) {
     let folder = Folder::new();
     folder.write("f", "old");
-    let mut job = folder.job("f", kind("new"), bytes("new"));
-    job.entry.mode = Mode(mode);
-    let made = prepare(&folder.site, &mut Nearest::default(), &job).unwrap_or_else(|_| panic!("it is staged"));
-    assert_eq!(matches!(made, Made::Nameless(..)), mode == 0o640);
+    let job = folder.job("f", kind("new"), bytes("new"));
+    let made = prepare(&folder.site, &mut Batch::new(is_nameless), &job).unwrap_or_else(|_| panic!("it is staged"));
+    assert_eq!(matches!(made, Made::Nameless(..)), is_nameless);
     // As if the user had written right after the check: what the exchange expects is no longer there.
     let before = folder.stat("f").unwrap();
     folder.write("f", "user");
@@ -437,7 +436,7 @@ fn a_new_file_has_no_name_before_its_place_unless_it_is_executable_or_too_many_a
     let folder = Folder::new();
     let prepare = |name: &str, mode| {
         let job = Job { entry: Entry { mode: Mode(mode), ..file(name, "x").entry }, ..file(name, "x") };
-        let made = prepare(&folder.site, &mut Nearest::default(), &job).unwrap_or_else(|_| panic!("it is staged"));
+        let made = prepare(&folder.site, &mut Batch::new(true), &job).unwrap_or_else(|_| panic!("it is staged"));
         (job, made)
     };
     let mut waiting = Vec::new();

@@ -85,6 +85,17 @@ impl Signature {
         from.and_then(|from| self.blocks[HEADER_BYTES..].get(from..)).unwrap_or_default()
     }
 
+    /// The entries of a chunk with this hash at this place, if it is that version's, too.
+    fn entries_of_same(&self, chunks: Chunks, chunk: u32, hash: &ChunkHash) -> Option<&[u8]> {
+        let (block, own) = (self.block(), Chunks::of(self.size));
+        let is_same = self.chunks.get(chunk as usize) == Some(hash)
+            && (own.chunk_bytes(), own.len(chunk)) == (chunks.chunk_bytes(), chunks.len(chunk))
+            && block == block_bytes(chunks.size())
+            && own.chunk_bytes().is_multiple_of(block);
+        let count = own.len(chunk).div_ceil(block) as usize;
+        is_same.then(|| self.entries(own.offset(chunk) / block)).and_then(|entries| entries.get(..count * ENTRY_BYTES))
+    }
+
     /// For a file: chunk hashes, block hashes, and a checksum over all of it, the content's name with it.
     pub fn to_bytes(&self, content: &ContentId) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(file_bytes(self.size));
@@ -167,9 +178,18 @@ impl Piece {
 
     /// Of a chunk whose bytes are all here.
     pub fn of(chunks: Chunks, chunk: u32, bytes: &[u8]) -> Self {
-        let size = chunks.size();
-        let entries = if has_signature(size) { entries_of(block_bytes(size), bytes) } else { Vec::new() };
-        Self { hash: chunks.hash(chunk, bytes), entries }
+        Self::like(None, chunks, chunk, bytes)
+    }
+
+    /// The same of a version that follows `old`: where its chunk is the same, so are its blocks, whose hashes cost more than the chunk's.
+    pub fn like(old: Option<&Signature>, chunks: Chunks, chunk: u32, bytes: &[u8]) -> Self {
+        let (size, hash) = (chunks.size(), chunks.hash(chunk, bytes));
+        let entries = match old.and_then(|old| old.entries_of_same(chunks, chunk, &hash)) {
+            _ if !has_signature(size) => Vec::new(),
+            Some(entries) => entries.to_vec(),
+            None => entries_of(block_bytes(size), bytes),
+        };
+        Self { hash, entries }
     }
 }
 

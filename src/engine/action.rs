@@ -81,15 +81,23 @@ pub enum Outcome {
     Failed(Trouble),
 }
 
+/// A content of so many bytes that was somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Was {
+    pub content: ContentId,
+    pub size: u64,
+}
+
 /// What the shell is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Stat it; unless the stat is `known`, make it durable (P5), hash it and say what it is.
     /// A folder with the `known` inode and mode is durable already, and is told as `Directory`.
-    /// `rehash`: read it even so. `body`: hand over a small file's bytes.
+    /// `rehash`: read it even so. `body`: hand over a small file's bytes. `was`: what a large file held before, most of which it may still hold.
     Look {
         path: SyncPath,
         known: Option<Stat>,
+        was: Option<Was>,
         rehash: bool,
         body: bool,
     },

@@ -1,7 +1,8 @@
 //! What was observed on disk becomes versions.
 
-use super::action::{Action, Report};
+use super::action::{Action, Report, Was};
 use super::event::{Hint, Now, Observed, Stat, StatKind};
+use super::fetch_chunks::CHUNKED_BYTES;
 use super::index::{Index, Row};
 use super::merge::{self, Found, Local};
 use super::settle::Heard;
@@ -45,7 +46,14 @@ impl<I: Index> Engine<I> {
         let body = looking.found != Found::Restored && !looking.rehash;
         let rehash = looking.rehash;
         self.looks.insert(path.clone(), looking);
-        self.act(Action::Look { path: path.clone(), known, rehash, body });
+        let was = known.filter(|stat| stat.size >= CHUNKED_BYTES).and_then(|_| self.content_here(path));
+        self.act(Action::Look { path: path.clone(), known, was, rehash, body });
+    }
+
+    /// What is on disk here, as far as is known.
+    fn content_here(&self, path: &SyncPath) -> Option<Was> {
+        let disk = self.index.get(path)?.disk?;
+        disk.entry.file().map(|(content, size)| Was { content, size })
     }
 
     /// It is looked at after the look or install under way. That it may be a new folder, to be watched, is remembered.

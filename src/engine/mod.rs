@@ -54,7 +54,7 @@ mod uncover;
 mod walk;
 mod wants;
 
-pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, Source};
+pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, Source, Was};
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
     Boot, Cause, Decision, Event, FetchError, FetchId, FoundLoser, Hint, LinkId, Merge, Now, Observed, RangeId,

@@ -147,7 +147,9 @@ impl Disk {
         let (mut tasks, mut jobs, mut opening, mut others) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for action in actions {
             match action {
-                Action::Look { path, known, rehash, body } => tasks.push(Task::Look { path, known, rehash, body }),
+                Action::Look { path, known, was, rehash, body } => {
+                    tasks.push(Task::Look { path, known, was, rehash, body });
+                }
                 Action::Walk { walk, below } => self.walker.begin(walk, below),
                 Action::CheckRoot => tasks.push(Task::CheckRoot),
                 Action::ReadIgnore => tasks.push(Task::ReadIgnore),

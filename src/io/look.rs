@@ -20,7 +20,7 @@ use super::stage::Stage;
 use super::trouble::{errno, trouble};
 use crate::delta::has_signature;
 use crate::engine::ignore::IGNORE_FILE_BYTES;
-use crate::engine::{CHUNKED_BYTES, Event, Observed, Stat, StatKind};
+use crate::engine::{CHUNKED_BYTES, Event, Observed, Stat, StatKind, Was};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, SyncPath};
 use crate::wire::message::SMALL_FILE_BYTES;
@@ -51,7 +51,7 @@ const UNSOUND: usize = 10_000;
 
 /// One thing to look at.
 pub enum Task {
-    Look { path: SyncPath, known: Option<Stat>, rehash: bool, body: bool },
+    Look { path: SyncPath, known: Option<Stat>, was: Option<Was>, rehash: bool, body: bool },
     CheckRoot,
     ReadIgnore,
 }
@@ -151,7 +151,7 @@ impl Looks {
         let mut fresh = Vec::new();
         for task in batch {
             match task {
-                Task::Look { path, known, rehash, body } => match self.stat(&mut folders, &path) {
+                Task::Look { path, known, was, rehash, body } => match self.stat(&mut folders, &path) {
                     // It was made durable when it became known.
                     Ok(Some(facts)) if known.is_some_and(|known| is_same_folder(&known, &facts.stat)) => {
                         self.tell(path, Observed::Directory { stat: facts.stat });
@@ -162,7 +162,7 @@ impl Looks {
                         let trouble = trouble("make durable", Some(&path), Errno::IO);
                         self.tell(path, Observed::Failed(trouble));
                     }
-                    Ok(facts) => fresh.push(Fresh { path, facts, known, body, file: None }),
+                    Ok(facts) => fresh.push(Fresh { path, facts, known, was, body, file: None }),
                     Err(e) => {
                         let trouble = trouble("look at", Some(&path), e);
                         self.tell(path, Observed::Failed(trouble));
@@ -384,7 +384,7 @@ impl Looks {
             &mut opened
         };
         fail::at(Point::LookRead)?;
-        let Some(content) = self.read_and_hash(file, stat.size, buffer).map_err(|e| errno(&e))? else {
+        let Some(content) = self.read_and_hash(file, stat.size, found.was, buffer).map_err(|e| errno(&e))? else {
             return Ok(Observed::Unstable);
         };
         if beneath::facts(&*file)?.stat != stat {
@@ -397,10 +397,19 @@ impl Looks {
 
     /// `None` when its length is not `size`. A file that fits the buffer is left in it. Whether it goes on after `size`
     /// bytes, the stat says.
-    fn read_and_hash(&self, file: &mut File, size: u64, buffer: &mut Vec<u8>) -> std::io::Result<Option<ContentId>> {
+    fn read_and_hash(
+        &self,
+        file: &mut File,
+        size: u64,
+        was: Option<Was>,
+        buffer: &mut Vec<u8>,
+    ) -> std::io::Result<Option<ContentId>> {
         if let Some(signatures) = self.sums.signatures.as_ref().filter(|_| has_signature(size)) {
             let is_stopping = || self.is_stopping.load(Ordering::Relaxed);
-            let Some((content, signature)) = sum(file, size, &is_stopping, buffer)? else { return Ok(None) };
+            let old = was.and_then(|was| signatures.get(&was.content, was.size));
+            let Some((content, signature)) = sum(file, size, old.as_ref(), &is_stopping, buffer)? else {
+                return Ok(None);
+            };
             // Before anyone is told: whoever hears of it may ask what differs, or for its chunks.
             if let Some(signature) = signature {
                 if size >= CHUNKED_BYTES {
@@ -466,6 +475,7 @@ struct Fresh {
     /// `None`: it is not there any more.
     facts: Option<Facts>,
     known: Option<Stat>,
+    was: Option<Was>,
     body: bool,
     /// Open already.
     file: Option<File>,

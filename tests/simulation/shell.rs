@@ -52,7 +52,7 @@ impl World {
             self.last_work = self.now;
         }
         match action {
-            Action::Look { path, known, rehash, body } => {
+            Action::Look { path, known, rehash, body, .. } => {
                 self.step_soon(node, quick, Step::Look { path, known, rehash, body });
             }
             Action::Walk { walk, below } => self.step_soon(node, quick, Step::Walk { walk, left: [below].into() }),

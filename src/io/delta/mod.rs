@@ -85,7 +85,7 @@ impl Deltas {
             return Some(kept.wire().to_vec());
         }
         let opened = self.root.open_served(&mut LastFolder::default(), file).ok()?;
-        let (content, signature) = sum::sum(&opened, file.size, &|| false, &mut Vec::new()).ok()??;
+        let (content, signature) = sum::sum(&opened, file.size, None, &|| false, &mut Vec::new()).ok()??;
         let signature = signature.filter(|_| content == file.content)?;
         if beneath::facts(&opened).ok()?.stat != file.stat {
             return None;

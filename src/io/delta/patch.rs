@@ -9,7 +9,7 @@ use super::sum::threads;
 use super::{Deltas, beneath};
 use crate::delta::has_signature;
 use crate::delta::patch::{Patch, PatchError, Sink};
-use crate::delta::signature::{Piece, Pieces};
+use crate::delta::signature::{Piece, Pieces, Signature};
 use crate::engine::{FetchError, ServedFile, StageId};
 use crate::io::beneath::LastFolder;
 use crate::io::direct::{Buffer, Target};
@@ -80,7 +80,8 @@ impl Deltas {
         };
         let chunks = Chunks::of(size);
         let (pieces, has_failed) = (Mutex::new(Pieces::new(chunks)), AtomicBool::new(false));
-        let making = Making { base: &base, target: &staged.target, chunks, pieces, has_failed };
+        let old = self.kept(&wanted.base.content, base_size);
+        let making = Making { base: &base, target: &staged.target, chunks, old, pieces, has_failed };
         let made = making.run(shares, |assembly| {
             let (mut patch, mut unspent) = (Patch::new(base_size, size), 0);
             loop {
@@ -236,6 +237,8 @@ struct Making<'a> {
     base: &'a File,
     target: &'a Target,
     chunks: Chunks,
+    /// The base's.
+    old: Option<Signature>,
     pieces: Mutex<Pieces>,
     /// A thread gave up, and says why at the end.
     has_failed: AtomicBool,
@@ -308,7 +311,7 @@ impl Making<'_> {
         if wrote && !self.target.is_direct() {
             stage::start_writeback(self.target.file(), from, from + length as u64);
         }
-        let piece = Piece::of(self.chunks, chunk.index, bytes);
+        let piece = Piece::like(self.old.as_ref(), self.chunks, chunk.index, bytes);
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner).put(chunk.index, piece);
         Ok(())
     }

@@ -33,7 +33,7 @@ impl Folder {
     }
 
     fn look(&self, name: &str, known: Option<crate::engine::Stat>, rehash: bool) -> Observed {
-        assert_eq!(self.disk.run([Action::Look { path: path(name), known, rehash, body: true }]), []);
+        assert_eq!(self.disk.run([Action::Look { path: path(name), known, was: None, rehash, body: true }]), []);
         loop {
             if let Event::Looked { path: looked, observed } = self.next() {
                 assert_eq!(looked, path(name));
@@ -103,7 +103,13 @@ fn many_looks_are_each_answered_once_and_bodies_have_a_budget() {
         std::fs::write(folder.at(&i.to_string()), &content).unwrap();
     }
     for i in 0..300 {
-        folder.disk.run([Action::Look { path: path(&i.to_string()), known: None, rehash: false, body: true }]);
+        folder.disk.run([Action::Look {
+            path: path(&i.to_string()),
+            known: None,
+            was: None,
+            rehash: false,
+            body: true,
+        }]);
     }
     let mut looked = BTreeMap::new();
     while looked.len() < 300 {

@@ -20,15 +20,14 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// `Some(None)`: it is known that there is no row.
-    pub fn get(&mut self, path: &SyncPath) -> Option<Option<Row>> {
+    /// The row, from here or by `read`; that there is none is remembered as well.
+    pub fn get(&mut self, path: &SyncPath, read: impl FnOnce() -> Option<Row>) -> Option<Row> {
         if let Some(row) = self.newer.get(path) {
-            return Some(row.clone());
+            return row.clone();
         }
-        let (path, row) = self.older.remove_entry(path)?;
-        let found = row.clone();
-        self.insert(path, row);
-        Some(found)
+        let row = self.older.remove(path).unwrap_or_else(read);
+        self.insert(path.clone(), row.clone());
+        row
     }
 
     pub fn note(&mut self, path: &SyncPath, row: Option<Row>) {
@@ -69,30 +68,33 @@ mod tests {
         SyncPath::new(n.to_string()).unwrap()
     }
 
+    fn row() -> Row {
+        let version = Version { stamp: 1, author: DeviceId([0; 32]), seen: Seen::default() };
+        let winner = Entry { kind: Kind::Directory, mode: Mode(0o700), mtime: FileTime::default(), version };
+        Row { winner, disk: None, installing: None }
+    }
+
     #[test]
     fn what_is_asked_for_stays_and_the_rest_is_forgotten_in_time() {
         let mut recent = Recent::default();
         let fits = HALF_BYTES / weight(&path(0), None) + 1;
         for n in 0..3 * fits {
             recent.note(&path(n), None);
-            assert_eq!(recent.get(&path(0)), Some(None), "after {n}");
+            assert_eq!(recent.get(&path(0), || unreachable!("after {n}")), None);
         }
-        assert_eq!(recent.get(&path(1)), None);
+        assert_eq!(recent.get(&path(1), || Some(row())), Some(row()), "it is read anew");
         assert!(recent.newer.len() + recent.older.len() <= 2 * fits + 2);
     }
 
     #[test]
     fn what_was_noted_last_is_what_is_known() {
         let mut recent = Recent::default();
-        let version = Version { stamp: 1, author: DeviceId([0; 32]), seen: Seen::default() };
-        let winner = Entry { kind: Kind::Directory, mode: Mode(0o700), mtime: FileTime::default(), version };
-        let row = Row { winner, disk: None, installing: None };
         recent.note(&path(0), None);
         for n in 1..HALF_BYTES / weight(&path(0), None) + 2 {
             recent.note(&path(n), None);
         }
         assert!(recent.older.contains_key(&path(0)));
-        recent.note(&path(0), Some(row.clone()));
-        assert_eq!(recent.get(&path(0)), Some(Some(row)));
+        recent.note(&path(0), Some(row()));
+        assert_eq!(recent.get(&path(0), || unreachable!("it is known")), Some(row()));
     }
 }

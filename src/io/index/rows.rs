@@ -194,12 +194,7 @@ impl SqliteIndex {
 
 impl Index for SqliteIndex {
     fn get(&self, path: &SyncPath) -> Option<Row> {
-        if let Some(known) = self.recent.borrow_mut().get(path) {
-            return known;
-        }
-        let row = self.read(|index| index.row_at(path));
-        self.recent.borrow_mut().note(path, row.clone());
-        row
+        self.recent.borrow_mut().get(path, || self.read(|index| index.row_at(path)))
     }
 
     fn put(&mut self, path: &SyncPath, row: &Row) {

@@ -85,7 +85,12 @@ impl<I: Index> Engine<I> {
             return;
         }
         for path in self.orphans.take_rested(now.mono) {
-            self.derive(now, &path);
+            if self.looks.contains_key(&path) || self.settle.is_noisy(&path) {
+                // Perhaps it is here, and about to be told.
+                self.orphans.insert(path, now.mono);
+            } else {
+                self.derive(now, &path);
+            }
         }
     }
 

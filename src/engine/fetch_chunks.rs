@@ -536,7 +536,7 @@ impl<I: Index> Engine<I> {
                 from: self.names_of(&fetching.swarm.bringing()),
                 bytes,
                 size,
-                bytes_a_second: fetching.pace.rate(self.last_event, bytes),
+                bytes_a_second: fetching.pace.rate(self.last_event.mono, bytes),
             }
         };
         self.swarms.by_fetch.values().map(transfer).collect()

@@ -22,6 +22,12 @@ pub(super) fn is_racy(time: FileTime, now: Now) -> bool {
     time.as_stamp().abs_diff(now.wall) < RACY_NS
 }
 
+/// Whether it was so close to the look, which was asked for at `asked` (ns since 1970) and may have waited for the disk until now.
+fn was_racy(stat: &Stat, asked: u64, now: Now) -> bool {
+    let doubtful = asked.saturating_sub(RACY_NS)..now.wall;
+    [stat.mtime, stat.ctime].iter().any(|time| doubtful.contains(&time.as_stamp()))
+}
+
 /// What a look found to be there. A directory's mtime is none of ours.
 struct Live {
     kind: Kind,
@@ -45,6 +51,7 @@ impl<I: Index> Engine<I> {
         // Whether a peer wants it is known when it is told.
         let body = looking.found != Found::Restored && !looking.rehash;
         let rehash = looking.rehash;
+        looking.asked = self.last_event.wall;
         self.looks.insert(path.clone(), looking);
         let was = known.filter(|stat| stat.size >= CHUNKED_BYTES).and_then(|_| self.content_here(path));
         self.act(Action::Look { path: path.clone(), known, was, rehash, body });
@@ -120,6 +127,11 @@ impl<I: Index> Engine<I> {
             self.adopt_deletions(now, path);
             self.cut_off.remove(path);
         } else {
+            if let Observed::File { stat, .. } = &observed
+                && was_racy(stat, looking.asked, now)
+            {
+                self.recheck_racy(now, path, stat);
+            }
             self.observe(now, path, observed, found);
         }
         if needs_walk {

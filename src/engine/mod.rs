@@ -141,11 +141,13 @@ struct Looking {
     seen_since: bool,
     /// Asked for by no hint and no walk, before the first walk of this run has ended.
     early: bool,
+    /// When it was asked for (ns since 1970): what was seen is no older.
+    asked: u64,
 }
 
 impl Looking {
     fn of(found: Found) -> Self {
-        Self { found, heard: None, rehash: false, seen_since: false, early: false }
+        Self { found, heard: None, rehash: false, seen_since: false, early: false, asked: 0 }
     }
 }
 
@@ -222,7 +224,7 @@ pub struct Engine<I> {
     wants: Wants,
     swarms: Swarms,
     /// When the last event came (`Now::mono`).
-    last_event: u64,
+    last_event: Now,
     losers: Losers,
 
     // What is hashed again.
@@ -288,7 +290,7 @@ impl<I: Index> Engine<I> {
             orphans: Orphans::default(),
             wants: Wants::default(),
             swarms: Swarms::default(),
-            last_event: 0,
+            last_event: Now { wall: 0, mono: 0 },
             losers: Losers::default(),
             scrub,
             suspects,
@@ -337,7 +339,7 @@ impl<I: Index> Engine<I> {
         if self.renewal == Renewal::Ending {
             return Vec::new();
         }
-        self.last_event = now.mono;
+        self.last_event = now;
         match event {
             Event::Tick => self.tick(now),
             Event::Hint { path, hint } => self.settle.hint(now.mono, path, hint),
@@ -357,16 +359,14 @@ impl<I: Index> Engine<I> {
             Event::ChunkCame { range, chunk, wire_bytes } => self.chunk_came(now, range, chunk, wire_bytes),
             Event::ListCame { range, bad } => self.list_came(range, &bad),
             Event::RangeEnded { range, how, wire_bytes } => self.range_ended(now, range, how, wire_bytes),
-            Event::FetchAsked { link, stream, path, content, size } => {
-                self.rechecks.serve(now.mono);
-                match self.locate(&path, content, size) {
-                    Some(file) => {
-                        self.note_served(link, &file.path, content);
-                        self.act(Action::Serve { to: link, stream, file: Some(file) });
-                    }
-                    None => self.serve_partial(link, stream, content),
+            Event::FetchAsked { link, stream, path, content, size } => match self.locate(&path, content, size) {
+                Some(file) => {
+                    self.rechecks.serve(now.mono);
+                    self.note_served(link, &file.path, content);
+                    self.act(Action::Serve { to: link, stream, file: Some(file) });
                 }
-            }
+                None => self.serve_partial(link, stream, content),
+            },
             Event::DeltaAsked { link, stream, path, content, size, base, base_size } => {
                 let file = self.locate(&path, content, size);
                 self.act(Action::ServeDelta { to: link, stream, file, base, base_size });

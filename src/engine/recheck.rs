@@ -18,7 +18,7 @@ const BULK: u64 = 8;
 /// They wait at most this much longer.
 const PATIENCE_NS: u64 = 30_000_000_000;
 const REST_NS: u64 = RACY_NS / 4;
-/// A peer that asked so lately for something large is fetching it still.
+/// A peer that asked so lately for something large, or for a part of it, is fetching it still.
 const SERVING_NS: u64 = 1_000_000_000;
 
 #[derive(Default)]
@@ -68,16 +68,20 @@ impl Rechecks {
         }
     }
 
-    /// A peer asks for something large.
+    /// A peer asks for something large that is here.
     pub fn serve(&mut self, now: u64) {
         self.served = Some(now);
     }
 
-    fn take(&mut self, until: u64) -> Option<(SyncPath, bool)> {
-        let (at, path) = self.by_time.first()?;
-        if *at > until {
-            return None;
-        }
+    fn is_serving(&self, now: u64) -> bool {
+        self.served.is_some_and(|at| now < at + SERVING_NS)
+    }
+
+    /// What was due by `until`; of second hashes, what was due by `racy_until`.
+    fn take(&mut self, until: u64, racy_until: u64) -> Option<(SyncPath, bool)> {
+        let mut due = self.by_time.iter().take_while(|(at, _)| *at <= until);
+        let is_racy = |path: &SyncPath| self.by_path.get(path).is_some_and(|due| due.racy);
+        let (_, path) = due.find(|(at, path)| *at <= racy_until || !is_racy(path))?;
         let path = path.clone();
         let due = self.remove(&path)?;
         Some((path, due.racy))
@@ -134,12 +138,15 @@ impl<I: Index> Engine<I> {
         if self.rechecks.next().is_none_or(|due| due > now.mono) {
             return;
         }
-        let mut until = now.mono;
-        if self.is_in_bulk(now) {
+        let (mut until, mut racy_until) = (now.mono, now.mono);
+        if self.is_in_bulk() {
             until = until.saturating_sub(PATIENCE_NS);
+        }
+        if self.is_in_bulk() || self.rechecks.is_serving(now.mono) {
+            racy_until = racy_until.saturating_sub(PATIENCE_NS);
             self.rechecks.rest_until = now.mono + REST_NS;
         }
-        while let Some((path, racy)) = self.rechecks.take(until) {
+        while let Some((path, racy)) = self.rechecks.take(until, racy_until) {
             if racy && self.covers(&path, false) {
                 self.no_concern(&path);
                 self.rechecks.resting.insert(path);
@@ -152,10 +159,7 @@ impl<I: Index> Engine<I> {
         self.note_rechecked();
     }
 
-    fn is_in_bulk(&self, now: Now) -> bool {
-        if self.rechecks.served.is_some_and(|at| now.mono < at + SERVING_NS) {
-            return true;
-        }
+    fn is_in_bulk(&self) -> bool {
         let told: u64 = self.sessions.values().map(super::session::Session::pending).sum();
         self.looks.len() as u64 + self.wants.by_path.len() as u64 + told >= BULK
     }
@@ -173,7 +177,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         let found = unseen.map_or(self.live(), |unseen| unseen.found);
-        let heard = unseen.map(|_| Heard { hint: Hint::Changed, first: self.last_event, restless: false });
+        let heard = unseen.map(|_| Heard { hint: Hint::Changed, first: self.last_event.mono, restless: false });
         self.rechecks.under_way += 1;
         self.look(path, known, Looking { heard, rehash: true, early: !self.scan.is_walked(), ..Looking::of(found) });
     }

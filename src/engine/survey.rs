@@ -134,7 +134,7 @@ impl<I: Index> Engine<I> {
                 self.survey.last_id = self.survey.last_id.wrapping_add(1);
                 let paths = survey.page.iter().map(|asked| asked.path.clone()).collect();
                 survey.waits_for = links.iter().copied().collect();
-                survey.until = self.last_event + PATIENCE_NS;
+                survey.until = self.last_event.mono + PATIENCE_NS;
                 self.survey.under_way = Some(survey);
                 return self.send(links, Message::Survey { id: self.survey.last_id, paths });
             }

@@ -31,7 +31,7 @@ pub use restore::RestoreError;
 
 const BATCH_JOBS: usize = 2048;
 const BATCH_BYTES: usize = 64 << 20;
-/// From here on, two threads stage a batch.
+/// A batch of more is large: two threads stage it, its new files get no name before their place, and more to come is worth waiting for.
 const SHARED_JOBS: usize = 64;
 /// So many files of a batch are made durable one by one, more by one `syncfs`.
 const FEW_FILES: usize = 3;
@@ -96,7 +96,7 @@ struct Unsettled {
     outcomes: Vec<(JobId, Outcome)>,
     folders: BTreeSet<Option<SyncPath>>,
     history: bool,
-    /// Inodes that were changed in place.
+    /// Inodes that were changed in place, or got their first name there.
     inodes: Vec<SyncPath>,
 }
 
@@ -293,7 +293,9 @@ impl Site {
                     self.history.watch(kept, &job.path, old);
                 }
                 // A new folder got its permissions in its place.
-                if matches!(made, Made::InPlace)
+                // What had no name when it was made durable is not so on every file system: of what nobody can reach, Btrfs before
+                // Linux 6.17 logs nothing, and ext4 without a journal keeps that it has no links.
+                if matches!(made, Made::InPlace | Made::Nameless(..))
                     || matches!(made, Made::Staged(new) if stat.is_some_and(|stat| stat.mode != new.stat.mode))
                 {
                     unsettled.inodes.push(job.path.clone());

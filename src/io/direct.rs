@@ -40,7 +40,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// `file` is to be `size` bytes long, and has this name in `dir`, one of our own folders.
+    /// `file` is to be `size` bytes long, and has this name in `dir`, one of our own folders: it is opened by that once more.
     pub fn new(file: File, size: u64, dir: impl AsFd, name: &str) -> Self {
         let open = || beneath::open(dir, name.as_bytes(), OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::DIRECT);
         let direct = if is_large(size) { open().ok().map(File::from) } else { None };
@@ -77,7 +77,7 @@ impl Target {
                     Ok(written) if done + written == whole => done = whole,
                     Ok(_) => break,
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) if Errno::from_io_error(&e) == Some(Errno::INVAL) => {
+                    Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::INVAL | Errno::OPNOTSUPP)) => {
                         self.is_refused.store(true, Ordering::Relaxed);
                         break;
                     }
@@ -182,7 +182,7 @@ mod tests {
     fn where_it_is_refused_it_goes_the_usual_way() {
         let dir = tempfile::tempdir().unwrap();
         let target = target(&dir, ALIGN as u64);
-        // A file that cannot be written stands for a disk that wants another alignment.
+        // A file that is open for reading alone.
         let unwilling = File::open(dir.path().join("new")).unwrap();
         let target = Target { direct: Some(unwilling), ..target };
         let buffer = Buffer { len: ALIGN, ..Buffer::new(ALIGN) };

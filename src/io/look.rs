@@ -8,7 +8,7 @@
 
 mod durable;
 
-use self::durable::{Batch, COARSE_TICK_NS, Durable, Ended, TICK_NS, Ticket};
+use self::durable::{COARSE_TICK_NS, Durable, Ended, TICK_NS, Ticket, Waiting};
 use super::Events;
 use super::beneath::{self, Facts, LastFolder};
 use super::delta::sum::sum;
@@ -120,13 +120,18 @@ impl Looks {
         let mut buffer = vec![0; BUFFER_BYTES];
         while let Some((ticket, batch)) = self.next_batch() {
             self.look_at(ticket, batch, syncer, &mut buffer);
-            self.durable.wait_for_room();
         }
     }
 
     /// A thread: makes durable what the others found, until it is stopped.
     pub fn sync(&self, syncer: &Syncer) {
-        self.durable.run(|| syncer.sync_all(Point::LookSyncfs), |ended| self.tell_ended(ended));
+        let tell = |ended| {
+            self.tell_all(vec![ended]);
+            // There may be room for more.
+            let _queue = self.lock();
+            self.changed.notify_all();
+        };
+        self.durable.run(|| syncer.sync_all(Point::LookSyncfs), tell);
     }
 
     /// Its fair share of what waits, so that two threads work on a long queue.
@@ -136,9 +141,15 @@ impl Looks {
             if self.is_stopping.load(Ordering::Relaxed) {
                 return None;
             }
-            if !queue.is_empty() {
+            let batch: Vec<Task> = if queue.len() <= FEW || self.durable.has_room() {
                 let count = queue.len().div_ceil(THREADS).min(BATCH);
-                let batch = queue.drain(..count).collect();
+                queue.drain(..count).collect()
+            } else {
+                // What is no look waits for nobody's disk.
+                let other = queue.iter().position(|task| !matches!(task, Task::Look { .. }));
+                other.and_then(|at| queue.remove(at)).into_iter().collect()
+            };
+            if !batch.is_empty() {
                 self.changed.notify_all();
                 return Some((self.durable.ticket(), batch));
             }
@@ -187,19 +198,20 @@ impl Looks {
         buffer: &mut Vec<u8>,
     ) {
         let few = if self.stage.is_bulk_under_way() { FEW_BESIDE_BULK } else { FEW };
-        let (durable, fresh) = self.durable.sort(ticket, fresh);
-        for mut found in durable {
+        let sorted = self.durable.sort(ticket, fresh);
+        for mut found in sorted.durable {
             let observed = self.observe(folders, &mut found, buffer);
             self.tell_result(found.path, observed);
         }
-        let has_folder = fresh.iter().any(Fresh::is_folder);
-        if fresh.len() > few && self.durable.is_trusted() {
-            self.tell_many(fresh, has_folder, folders, buffer);
+        let rest = sorted.rest;
+        let has_folder = rest.iter().any(Fresh::is_folder);
+        if !rest.is_empty() && (rest.len() > few || sorted.is_behind_folder) && self.durable.is_trusted() {
+            self.tell_many(ticket, rest, folders, buffer);
             return;
         }
-        self.tell_few(fresh, syncer, folders, buffer);
+        self.tell_few(rest, syncer, folders, buffer);
         if has_folder {
-            self.durable.folders_told();
+            self.tell_all(self.durable.folders_told(ticket));
         }
     }
 
@@ -237,26 +249,34 @@ impl Looks {
         Ok(())
     }
 
-    /// They are told when the `syncfs` that is asked for here has ended.
-    fn tell_many(&self, fresh: Vec<Fresh>, has_folder: bool, folders: &mut LastFolder, buffer: &mut Vec<u8>) {
+    /// They are told when the `syncfs` that is asked for here has ended. Folders first: there is nothing to hash about them.
+    fn tell_many(&self, ticket: Ticket, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut Vec<u8>) {
         let asked = self.durable.ask();
-        let observe = |mut found: Fresh| {
+        let mut observe = |mut found: Fresh| {
             let observed = self.observe(folders, &mut found, buffer);
             Seen { path: found.path, observed }
         };
-        let items = fresh.into_iter().map(observe).collect();
-        if let Some(ended) = self.durable.keep(Batch { asked, items, has_folder }) {
-            self.tell_ended(ended);
+        let (inside, fresh): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|found| !found.is_folder());
+        for (fresh, are_folders) in [(fresh, true), (inside, false)] {
+            if !fresh.is_empty() {
+                let items = fresh.into_iter().map(&mut observe).collect();
+                self.tell_all(self.durable.keep(Waiting { ticket, asked, items, are_folders }));
+            }
         }
     }
 
-    fn tell_ended(&self, ended: Ended<Seen>) {
+    fn tell_all(&self, mut ended: Vec<Ended<Seen>>) {
+        while !ended.is_empty() {
+            ended = ended.into_iter().flat_map(|ended| self.tell_ended(ended)).collect();
+        }
+    }
+
+    /// Gives what may be told after that.
+    fn tell_ended(&self, ended: Ended<Seen>) -> Vec<Ended<Seen>> {
         for seen in ended.items {
             self.tell_result(seen.path, ended.synced.and(seen.observed));
         }
-        if ended.has_folder {
-            self.durable.folders_told();
-        }
+        if ended.are_folders { self.durable.folders_told(ended.ticket) } else { Vec::new() }
     }
 
     fn tell_result(&self, path: SyncPath, observed: rustix::io::Result<Observed>) {

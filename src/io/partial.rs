@@ -439,6 +439,11 @@ impl Partial {
         self.lock().held[chunk as usize].is_some()
     }
 
+    #[cfg(test)]
+    pub fn hash_of_held(&self, chunk: u32) -> Option<ChunkHash> {
+        self.lock().held[chunk as usize].map(|held| held.hash)
+    }
+
     /// Whether the caller may write this chunk: nobody else does, and it is not here.
     pub fn claim(&self, chunk: u32) -> Result<bool, Trouble> {
         if let Some(bulk) = &*self.bulk() {

@@ -43,6 +43,9 @@ pub enum RootError {
     Io { path: String, why: String },
 }
 
+/// `f_type` of OpenZFS (`ZFS_SUPER_MAGIC`).
+const ZFS_MAGIC: u64 = 0x2fc1_2fc1;
+
 /// The synced folder.
 #[derive(Debug)]
 pub struct Root {
@@ -403,7 +406,11 @@ fn probe_exchange(staging: &OwnedFd) -> bool {
     exchanged
 }
 
+/// Not on ZFS, which waits for all of its pool whenever a nameless file gets a name (`zfs_link`).
 fn probe_nameless(staging: &OwnedFd) -> bool {
+    if rustix::fs::fstatfs(staging).is_ok_and(|disk| disk.f_type as u64 & 0xffff_ffff == ZFS_MAGIC) {
+        return false;
+    }
     let name = "probe-a";
     let named = beneath::create_nameless(staging).and_then(|file| beneath::give_name(&file, staging, name.as_bytes()));
     let _ = remove(staging, name);

@@ -35,9 +35,10 @@ const EVENTS: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::MOVED_TO)
     .union(WatchFlags::ONLYDIR)
     .union(WatchFlags::EXCL_UNLINK);
-/// So many reads, each this soon after the one before, are a flood. More are gathered then before each read: to be woken for each
-/// event costs whoever makes it more than the event.
+/// So many reads of a few events, each this soon after the one before, are a flood. More are gathered then before each read: to be woken for
+/// each event costs whoever makes it more than the event.
 const FLOOD_READS: u32 = 16;
+const FLOOD_FEW: u32 = 128;
 const FLOOD_GAP: Duration = Duration::from_millis(2);
 const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 /// Of the root, which has no watched parent to tell.
@@ -144,29 +145,34 @@ impl Watcher {
             if flood.is_up(Instant::now()) {
                 std::thread::sleep(FLOOD_PAUSE);
             }
-            if let Err(e) = self.read(inotify.queue.as_fd(), &mut buffer) {
-                tracing::warn!("the watcher has failed ({e}); the whole folder is walked every 60 s");
-                self.is_partial.store(true, Ordering::Relaxed);
-                return self.events.send(Event::Overflow);
+            match self.read(inotify.queue.as_fd(), &mut buffer) {
+                Ok(count) => flood.was_read(count),
+                Err(e) => {
+                    tracing::warn!("the watcher has failed ({e}); the whole folder is walked every 60 s");
+                    self.is_partial.store(true, Ordering::Relaxed);
+                    return self.events.send(Event::Overflow);
+                }
             }
         }
     }
 
-    /// One buffer full of events.
-    fn read(&self, queue: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> rustix::io::Result<()> {
+    /// One buffer full of events, and how many they were.
+    fn read(&self, queue: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> rustix::io::Result<u32> {
         let mut reader = inotify::Reader::new(queue, buffer);
         let mut changed = HashSet::new();
+        let mut count = 0;
         loop {
             match reader.next() {
                 Ok(event) => {
+                    count += 1;
                     let name = event.file_name().map_or(&b""[..], |name| name.to_bytes());
                     self.heard(event.wd(), event.events(), name, &mut changed);
                 }
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(count),
                 Err(e) => return Err(e),
             }
             if reader.is_buffer_empty() {
-                return Ok(());
+                return Ok(count);
             }
         }
     }
@@ -275,6 +281,13 @@ impl Flood {
         self.reads = if is_soon { self.reads.saturating_add(1) } else { 0 };
         self.reads >= FLOOD_READS
     }
+
+    /// Where many wait already, there is no time to lose: the kernel's queue has an end.
+    fn was_read(&mut self, count: u32) {
+        if count > FLOOD_FEW {
+            self.reads = 0;
+        }
+    }
 }
 
 impl Inotify {
@@ -332,6 +345,9 @@ mod tests {
         assert!((0..8).all(|n| !flood.is_up(at(n * 50))), "what one edit says");
         assert_eq!((8..40).filter(|n| flood.is_up(at(n * 50))).count(), 24);
         assert!((0..8).all(|n| !flood.is_up(at(10_000 + n * 50))), "the next one");
+        assert!((8..20).any(|n| flood.is_up(at(10_000 + n * 50))));
+        flood.was_read(FLOOD_FEW + 1);
+        assert!(!flood.is_up(at(11_050)), "the queue fills up");
     }
 
     impl Folder {

@@ -40,7 +40,7 @@ pub(super) struct Placed {
     pub kept: Option<String>,
 }
 
-/// Puts a change in place. On failure what was staged is back in staging and the path is as it was.
+/// Puts a change in place. On failure what was staged is back in staging, but for what has no name, and the path is as it was.
 pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) -> Result<Placed, Outcome> {
     let parent = folders.of(site.root.dir(), change.path).map_err(|e| match e {
         e if beneath::is_no_parent(e) => Outcome::NoParent,
@@ -140,6 +140,7 @@ impl Place<'_> {
         )
     }
 
+    /// What has had a name and lost it again can get none any more.
     fn replace_by_nameless(&self, new: &Nameless, stat: &Stat, old: &Stat) -> Result<Placed, Outcome> {
         let history = self.site.root.history();
         self.replace_through_history(
@@ -162,7 +163,10 @@ impl Place<'_> {
         let history = self.site.root.history();
         let kept = self.reserve()?;
         let failed = |e| self.change.failed("replace", e);
-        fail::at(Point::InstallMove).and_then(|()| enter(&kept)).map_err(failed)?;
+        if let Err(e) = fail::at(Point::InstallMove).and_then(|()| enter(&kept)) {
+            self.site.history.release(&kept);
+            return Err(failed(e));
+        }
         fail::after(Point::InstallMoved);
         let exchanged = fail::at(Point::InstallExchange).and_then(|()| self.exchange(history, kept.as_bytes()));
         fail::after(Point::InstallExchanged);

@@ -101,8 +101,7 @@ fn create(site: &Site, batch: &Batch, job: &Job) -> Result<New, Outcome> {
 }
 
 /// What has no name stays open until it has one, and what is open for writing cannot be executed. A folder is replaced by
-/// exchanging names. Not the few of a small batch: what is renamed in is known to be whole, what is linked in looks like a file that is being
-/// written, whose look waits for quiet, and with it what comes next for that path.
+/// exchanging names.
 fn may_be_nameless(job: &Job) -> bool {
     let replaces_folder = job.expect.is_some_and(|old| old.kind == StatKind::Directory);
     job.entry.mode.0 & ANY_EXECUTE == 0 && !replaces_folder
@@ -260,7 +259,8 @@ pub(super) struct Batch {
     /// The folder of the last job, or the nearest one above it that is there: the others are made by the same batch, and
     /// take after that one. Jobs come in path order, so most of them share it.
     nearest: Option<Held>,
-    /// Its new files get no name before their place.
+    /// Its new files get no name before their place. Not those of a small one: what is renamed in is known to be whole, what is linked in looks
+    /// like a file that is being written, whose look waits for quiet, and with it what comes next for that path.
     is_large: bool,
 }
 

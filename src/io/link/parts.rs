@@ -31,8 +31,8 @@ const ACCOUNTS: usize = 64;
 /// After so long without a part, a content's account is closed.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// What is gathered before it is written: a chunk, but of contents of more than 64 GiB.
-const WINDOW_BYTES: usize = CHUNK_BYTES as usize;
+/// At most so much is gathered before it is written: a chunk, but of contents of more than 1 TiB, which have no signature.
+const WINDOW_BYTES: u64 = 16 * CHUNK_BYTES;
 
 /// Where a part comes from.
 pub(super) enum Origin {
@@ -256,6 +256,7 @@ struct Taker<'a, F: FnMut(u32)> {
     window_from: u64,
 }
 
+#[derive(Clone, Copy)]
 enum Given<'a> {
     Bytes(&'a [u8]),
     Zeros(u64),
@@ -269,13 +270,11 @@ impl Given<'_> {
         }
     }
 
-    fn split(&self, at: u64) -> (Given<'_>, Given<'_>) {
+    /// So much of it, from there on.
+    fn part(&self, from: u64, length: u64) -> Given<'_> {
         match self {
-            Self::Bytes(bytes) => {
-                let (first, rest) = bytes.split_at(at as usize);
-                (Given::Bytes(first), Given::Bytes(rest))
-            }
-            Self::Zeros(count) => (Given::Zeros(at), Given::Zeros(count - at)),
+            Self::Bytes(bytes) => Given::Bytes(&bytes[from as usize..][..length as usize]),
+            Self::Zeros(_) => Given::Zeros(length),
         }
     }
 }
@@ -283,21 +282,32 @@ impl Given<'_> {
 impl<'a, F: FnMut(u32)> Taker<'a, F> {
     fn new(partial: &'a Partial, from: LinkId, first: u32, count: u32, came: F) -> Self {
         let (offset, left) = partial.chunks().span(first, count).unwrap_or_default();
-        let (hasher, window) = (ChunkHasher::at(offset), Buffer::new(WINDOW_BYTES));
+        let chunk_bytes = partial.chunks().chunk_bytes();
+        let window = Buffer::new(if chunk_bytes <= WINDOW_BYTES { chunk_bytes } else { CHUNK_BYTES } as usize);
+        let hasher = ChunkHasher::at(offset);
         Self { partial, from, came, chunk: first, left, offset, hasher, is_ours: None, window, window_from: offset }
     }
 
+    /// In loops: a peer says by a few bytes how many zeros there are.
     fn take(&mut self, given: &Given<'_>) -> Result<(), FetchError> {
         let chunks = self.partial.chunks();
-        let end = chunks.offset(self.chunk) + chunks.len(self.chunk);
-        let (part, rest) = given.split(given.len().min(end - self.offset));
-        self.take_of_chunk(&part).map_err(FetchError::Staging)?;
-        self.offset += part.len();
-        self.left = self.left.saturating_sub(part.len());
-        if self.offset == end {
-            self.end_chunk()?;
+        let mut taken = 0;
+        while taken < given.len() {
+            let end = chunks.offset(self.chunk) + chunks.len(self.chunk);
+            let part = given.part(taken, (given.len() - taken).min(end - self.offset));
+            if part.len() == 0 {
+                // More than the content has.
+                return Err(FetchError::Corrupt);
+            }
+            self.take_of_chunk(&part).map_err(FetchError::Staging)?;
+            taken += part.len();
+            self.offset += part.len();
+            self.left = self.left.saturating_sub(part.len());
+            if self.offset == end {
+                self.end_chunk()?;
+            }
         }
-        if rest.len() > 0 { self.take(&rest) } else { Ok(()) }
+        Ok(())
     }
 
     fn take_of_chunk(&mut self, part: &Given<'_>) -> Result<(), Trouble> {
@@ -308,17 +318,21 @@ impl<'a, F: FnMut(u32)> Taker<'a, F> {
         if !is_ours {
             return Ok(());
         }
-        if self.window.room() == 0 {
-            self.write_window()?;
-            self.window_from += self.window.bytes().len() as u64;
-            self.window.clear();
+        let mut taken = 0;
+        while taken < part.len() {
+            if self.window.room() == 0 {
+                self.write_window()?;
+                self.window_from += self.window.bytes().len() as u64;
+                self.window.clear();
+            }
+            let fits = part.part(taken, (part.len() - taken).min(self.window.room() as u64));
+            match fits {
+                Given::Bytes(bytes) => self.window.push(bytes),
+                Given::Zeros(count) => self.window.push_zeros(count as usize),
+            }
+            taken += fits.len();
         }
-        let (fits, rest) = part.split(part.len().min(self.window.room() as u64));
-        match fits {
-            Given::Bytes(bytes) => self.window.push(bytes),
-            Given::Zeros(count) => self.window.push_zeros(count as usize),
-        }
-        if rest.len() > 0 { self.take_of_chunk(&rest) } else { Ok(()) }
+        Ok(())
     }
 
     fn write_window(&mut self) -> Result<(), Trouble> {
@@ -455,6 +469,25 @@ mod tests {
     use crate::io::partial::Partials;
     use crate::io::root::Root;
     use crate::io::stage::Stage;
+
+    /// A frame of a few bytes may speak of more zeros than there is memory, or stack, for.
+    #[test]
+    fn many_zeros_at_once_are_taken_one_window_after_the_other() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Arc::new(Root::open(temp.path()).unwrap());
+        let partials = Partials::new(Arc::clone(&root), Stage::open(root).unwrap());
+        // Chunks of 64 MiB.
+        let partial = partials.open(ContentId([1; 32]), 4 << 40).unwrap();
+        let (chunk, mut came) = (partial.chunks().chunk_bytes(), Vec::new());
+        assert!(chunk > WINDOW_BYTES);
+        let mut taker = Taker::new(&partial, LinkId(1), 3, 2, |chunk| came.push(chunk));
+        taker.take(&Given::Zeros(2 * chunk)).unwrap();
+        drop(taker);
+        assert_eq!(came, [3, 4]);
+        let mut hasher = ChunkHasher::at(3 * chunk);
+        hasher.zeros(chunk);
+        assert_eq!(partial.hash_of_held(3), Some(hasher.finish()));
+    }
 
     /// Its range was cancelled between the writing and the telling, say: whoever asks for it next must hear of it.
     #[test]

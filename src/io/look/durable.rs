@@ -15,7 +15,7 @@ use std::time::Instant;
 pub(super) const TICK_NS: i128 = 20_000_000;
 /// Some file systems keep whole seconds, or every second one (ns).
 pub(super) const COARSE_TICK_NS: i128 = 2_000_000_000;
-/// So many that are hashed may wait; who hashes waits then, too.
+/// When so many that are hashed wait, no more are taken but a few at a time.
 const WAITING: usize = 4096;
 
 /// Both clocks at once (ns): how far apart they are tells whether someone set the one that stamps files.
@@ -37,26 +37,38 @@ impl Moment {
 }
 
 /// A batch's turn, in the order in which batches were taken.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
+
+/// What is to be done with a batch.
+pub(super) struct Sorted {
+    /// It is durable.
+    pub durable: Vec<Fresh>,
+    pub rest: Vec<Fresh>,
+    /// A folder that was taken before is not told yet.
+    pub is_behind_folder: bool,
+}
 
 /// Which `syncfs` something waits for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct SyncNumber(u64);
 
-/// What was hashed together (`T` each), and waits for the same `syncfs`.
+/// What was hashed together (`T` each), and waits for the same `syncfs`. Nothing of it is told before the folders that were taken before
+/// it, or with it: what is in a folder that nobody has heard of would make one, with permissions that nobody chose.
 #[derive(Debug)]
-pub(super) struct Batch<T> {
+pub(super) struct Waiting<T> {
+    pub ticket: Ticket,
     pub asked: SyncNumber,
     pub items: Vec<T>,
-    pub has_folder: bool,
+    pub are_folders: bool,
 }
 
-/// A batch whose `syncfs` has ended.
+/// What waited, and now may be told.
 #[derive(Debug)]
 pub(super) struct Ended<T> {
+    pub ticket: Ticket,
     pub items: Vec<T>,
-    pub has_folder: bool,
+    pub are_folders: bool,
     pub synced: rustix::io::Result<()>,
 }
 
@@ -73,14 +85,15 @@ struct State<T> {
     began: Option<Moment>,
     next: u64,
     unsorted: BTreeSet<u64>,
-    batches_with_folders: usize,
+    /// Batches with folders that are not told yet.
+    folders: BTreeSet<u64>,
     /// Each `syncfs` has a number, from 1: the last one that is wanted, that has begun, that has ended.
     asked: u64,
     begun: u64,
     ended: u64,
     /// The first one that failed: what it lost looks clean to later ones.
     failed: Option<(u64, Errno)>,
-    waiting: Vec<Batch<T>>,
+    waiting: Vec<Waiting<T>>,
     is_stopping: bool,
 }
 
@@ -90,7 +103,7 @@ impl<T> Default for Durable<T> {
             began: None,
             next: 0,
             unsorted: BTreeSet::new(),
-            batches_with_folders: 0,
+            folders: BTreeSet::new(),
             asked: 0,
             begun: 0,
             ended: 0,
@@ -120,8 +133,8 @@ impl<T> Durable<T> {
         Ticket(ticket)
     }
 
-    /// Those that are durable, and those that are still to be made so.
-    pub fn sort(&self, ticket: Ticket, fresh: Vec<Fresh>) -> (Vec<Fresh>, Vec<Fresh>) {
+    /// Tells what is durable from what is still to be made so.
+    pub fn sort(&self, ticket: Ticket, fresh: Vec<Fresh>) -> Sorted {
         let mut state = self.lock();
         while state.unsorted.first().is_some_and(|first| *first < ticket.0) {
             state = self.wait(state);
@@ -130,18 +143,23 @@ impl<T> Durable<T> {
         let began = state.began.filter(|began| began.is_of_the_same_clock(&now)).map(|began| began.wall);
         let is_durable = |found: &Fresh| began.is_some_and(|began| found.changed_ns().is_some_and(|at| at < began));
         let (mut durable, mut rest): (Vec<_>, Vec<_>) = fresh.into_iter().partition(is_durable);
-        if state.batches_with_folders > 0 || rest.iter().any(Fresh::is_folder) {
+        let (is_behind_folder, has_folder) = (!state.folders.is_empty(), rest.iter().any(Fresh::is_folder));
+        if is_behind_folder || has_folder {
             rest.append(&mut durable);
         }
-        state.batches_with_folders += usize::from(rest.iter().any(Fresh::is_folder));
+        if has_folder {
+            state.folders.insert(ticket.0);
+        }
         state.unsorted.remove(&ticket.0);
         self.changed.notify_all();
-        (durable, rest)
+        Sorted { durable, rest, is_behind_folder }
     }
 
-    /// A batch with a folder was told.
-    pub fn folders_told(&self) {
-        self.lock().batches_with_folders -= 1;
+    /// The folders of a batch were told: gives what waited for that alone.
+    pub fn folders_told(&self, ticket: Ticket) -> Vec<Ended<T>> {
+        let mut state = self.lock();
+        state.folders.remove(&ticket.0);
+        self.take_ended(&mut state)
     }
 
     /// `false` since a `syncfs` has failed: no later one proves anything.
@@ -157,22 +175,27 @@ impl<T> Durable<T> {
         SyncNumber(state.asked)
     }
 
-    /// Keeps what is hashed until its `syncfs` has ended. Gives it back, and whether it was made durable, if that is so already.
-    pub fn keep(&self, batch: Batch<T>) -> Option<Ended<T>> {
+    /// Keeps what is hashed until it may be told. Gives what may be told now.
+    pub fn keep(&self, waiting: Waiting<T>) -> Vec<Ended<T>> {
         let mut state = self.lock();
-        if state.ended >= batch.asked.0 {
-            return Some(state.ended(batch));
-        }
-        state.waiting.push(batch);
-        None
+        state.waiting.push(waiting);
+        self.take_ended(&mut state)
     }
 
-    /// Waits while much waits here.
-    pub fn wait_for_room(&self) {
-        let mut state = self.lock();
-        while !state.is_stopping && state.waiting.iter().map(|batch| batch.items.len()).sum::<usize>() >= WAITING {
-            state = self.wait(state);
-        }
+    /// Whether more may wait here.
+    pub fn has_room(&self) -> bool {
+        self.lock().waiting.iter().map(|waiting| waiting.items.len()).sum::<usize>() < WAITING
+    }
+
+    fn take_ended(&self, state: &mut State<T>) -> Vec<Ended<T>> {
+        let may_be_told = |waiting: &Waiting<T>| {
+            let before = if waiting.are_folders { waiting.ticket.0 } else { waiting.ticket.0 + 1 };
+            waiting.asked.0 <= state.ended && state.folders.range(..before).next().is_none()
+        };
+        let (told, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut state.waiting).into_iter().partition(may_be_told);
+        state.waiting = waiting;
+        self.changed.notify_all();
+        told.into_iter().map(|told| state.ended(told)).collect()
     }
 
     /// For the thread that syncs: makes the calls that are asked for, one after the other, and gives what has waited for
@@ -201,11 +224,7 @@ impl<T> Durable<T> {
             state.failed = Some((state.ended, e));
         }
         state.began = state.failed.is_none().then_some(began);
-        self.changed.notify_all();
-        let (ended, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut state.waiting).into_iter().partition(|batch| batch.asked.0 <= state.ended);
-        state.waiting = waiting;
-        ended.into_iter().map(|batch| state.ended(batch)).collect()
+        self.take_ended(&mut state)
     }
 
     pub fn stop(&self) {
@@ -215,10 +234,11 @@ impl<T> Durable<T> {
 }
 
 impl<T> State<T> {
-    /// Of a batch whose `syncfs` has ended.
-    fn ended(&self, batch: Batch<T>) -> Ended<T> {
-        let failed = self.failed.filter(|(failed, _)| batch.asked.0 >= *failed);
-        Ended { items: batch.items, has_folder: batch.has_folder, synced: failed.map_or(Ok(()), |(_, e)| Err(e)) }
+    /// Of what waited for a `syncfs` that has ended.
+    fn ended(&self, waiting: Waiting<T>) -> Ended<T> {
+        let Waiting { ticket, asked, items, are_folders } = waiting;
+        let failed = self.failed.filter(|(failed, _)| asked.0 >= *failed);
+        Ended { ticket, items, are_folders, synced: failed.map_or(Ok(()), |(_, e)| Err(e)) }
     }
 }
 
@@ -227,8 +247,12 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    fn batch(asked: SyncNumber, item: u32) -> Batch<u32> {
-        Batch { asked, items: vec![item], has_folder: false }
+    fn waiting(asked: SyncNumber, item: u32) -> Waiting<u32> {
+        Waiting { ticket: Ticket(1), asked, items: vec![item], are_folders: false }
+    }
+
+    fn items(ended: &[Ended<u32>]) -> Vec<u32> {
+        ended.iter().flat_map(|ended| ended.items.clone()).collect()
     }
 
     /// The calls end when the test says so, and how; what is told comes back, with whether it is durable.
@@ -260,15 +284,14 @@ mod tests {
             begins.recv().unwrap();
             let second = durable.ask();
             assert!(first < second);
-            assert!(durable.keep(batch(second, 2)).is_none() && durable.keep(batch(first, 1)).is_none());
+            assert!(durable.keep(waiting(second, 2)).is_empty() && durable.keep(waiting(first, 1)).is_empty());
             end.send(true).unwrap();
             assert_eq!(told.recv(), Ok((1, true)));
             begins.recv().unwrap();
             assert!(told.try_recv().is_err(), "the second has only begun");
             end.send(true).unwrap();
             assert_eq!(told.recv(), Ok((2, true)));
-            let late = durable.keep(batch(second, 3)).expect("its sync has ended");
-            assert_eq!((late.items, late.synced), (vec![3], Ok(())));
+            assert_eq!(items(&durable.keep(waiting(second, 3))), [3], "its sync has ended");
         });
     }
 
@@ -279,7 +302,7 @@ mod tests {
             let sync = |is_well: bool, item: u32| {
                 let asked = durable.ask();
                 begins.recv().unwrap();
-                assert!(durable.keep(batch(asked, item)).is_none());
+                assert!(durable.keep(waiting(asked, item)).is_empty());
                 end.send(is_well).unwrap();
                 (asked, told.recv().unwrap())
             };
@@ -288,25 +311,39 @@ mod tests {
             assert_eq!(sync(false, 2).1, (2, false));
             assert!(!durable.is_trusted());
             assert_eq!(sync(true, 3).1, (3, false));
-            assert_eq!(durable.keep(batch(well, 4)).unwrap().synced, Ok(()), "that was before");
+            assert_eq!(durable.keep(waiting(well, 4))[0].synced, Ok(()), "that was before");
         });
     }
 
+    /// Else the folder would be made by whoever hears of what is in it, with permissions that nobody chose.
     #[test]
-    fn who_finds_too_much_waits_for_the_disk_or_the_end() {
+    fn nothing_is_told_before_a_folder_that_was_taken_before_it() {
+        let durable: Durable<u32> = Durable::default();
+        let [first, second] = [durable.ticket(), durable.ticket()];
+        durable.lock().folders.extend([first.0, second.0]);
+        let asked = durable.ask();
+        let keep =
+            |ticket, item, are_folders| items(&durable.keep(Waiting { ticket, asked, items: vec![item], are_folders }));
+        let began = durable.begin().unwrap();
+        let none: [u32; 0] = [];
+        assert_eq!(keep(second, 4, false), none);
+        assert_eq!(items(&durable.end(began, Ok(()))), none, "the folders are still being looked at");
+        assert_eq!(keep(second, 3, true), none);
+        assert_eq!(keep(first, 2, false), none, "they are in the folders of their own batch");
+        assert_eq!(keep(first, 1, true), [1]);
+        assert_eq!(items(&durable.folders_told(first)), [3, 2]);
+        assert_eq!(items(&durable.folders_told(second)), [4]);
+    }
+
+    #[test]
+    fn there_is_an_end_of_what_may_wait() {
         let durable = Durable::default();
         let asked = durable.ask();
-        durable.keep(Batch { asked, items: vec![0; WAITING], has_folder: false });
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| durable.wait_for_room());
-            let began = durable.begin().unwrap();
-            assert!(!waiter.is_finished());
-            assert_eq!(durable.end(began, Ok(())).len(), 1);
-            waiter.join().unwrap();
-            durable.keep(Batch { asked: durable.ask(), items: vec![0; WAITING], has_folder: false });
-            let waiter = scope.spawn(|| durable.wait_for_room());
-            durable.stop();
-            waiter.join().unwrap();
-        });
+        assert!(durable.has_room());
+        durable.keep(Waiting { items: vec![0; WAITING], ..waiting(asked, 0) });
+        assert!(!durable.has_room());
+        let began = durable.begin().unwrap();
+        assert_eq!(durable.end(began, Ok(())).len(), 1);
+        assert!(durable.has_room());
     }
 }

@@ -220,6 +220,36 @@ fn second_hashes_wait_while_there_is_much_else_but_not_for_ever() {
     assert!(rehashed(engine.handle(at(33 * SECOND), Event::Tick)));
 }
 
+/// With the permissions of a derived one, a private folder would be open to all.
+#[test]
+fn a_folder_that_is_being_looked_at_is_not_derived_from_what_is_in_it() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    engine.handle(at(SECOND), Event::Hint { path: path("d"), hint: Hint::Closed });
+    assert_eq!(looks(&engine.handle(at(SECOND + SECOND / 10), Event::Tick)), [("d".to_owned(), false)]);
+    engine.observe(at(SECOND), &path("d/f"), seen(&entry("of a user", WALL, 0o644), WALL), Found::Live);
+    engine.handle(at(9 * SECOND), Event::Tick);
+    assert_eq!(engine.index().get(&path("d")), None);
+    let private = Entry { kind: Kind::Directory, ..entry("", WALL, 0o700) };
+    looked(&mut engine, 10 * SECOND, "d", seen(&private, WALL));
+    assert_eq!(winner(&engine, "d").mode, Mode(0o700));
+}
+
+/// The disk may take its time between the look and its answer, and a second write in the tick of the first leaves no trace in the stat.
+#[test]
+fn a_file_that_was_young_when_it_was_looked_at_has_its_second_hash_however_late_the_answer() {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    let hint = Event::Hint { path: path("f"), hint: Hint::Closed };
+    engine.handle(at(SECOND), hint);
+    assert_eq!(looks(&engine.handle(at(SECOND + SECOND / 10), Event::Tick)), [("f".to_owned(), false)]);
+    looked(&mut engine, 20 * SECOND, "f", seen(&entry("first", WALL + SECOND, 0o644), WALL + SECOND));
+    let actions = engine.handle(at(23 * SECOND), Event::Tick);
+    assert_eq!(looks(&actions), [("f".to_owned(), true)]);
+    looked(&mut engine, 24 * SECOND, "f", seen(&entry("unseen by the stat", WALL, 0o644), WALL + SECOND));
+    assert_eq!(looks(&engine.handle(at(60 * SECOND), Event::Tick)), [], "that one was not young");
+}
+
 #[test]
 fn second_hashes_wait_while_a_peer_fetches_something_large_but_not_for_ever() {
     let mut engine = engine(&[], Trust::Known);
@@ -254,7 +284,7 @@ fn a_second_hash_is_still_made_after_a_crash() {
     engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), Found::Live);
     let mut engine = restarted(engine.into_index(), Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
-    let actions = engine.handle(at(1), Event::Tick);
+    let actions = engine.handle(at(3 * SECOND), Event::Tick);
     assert_eq!(looks(&actions), [("f".to_owned(), true)]);
     looked(&mut engine, 5 * SECOND, "f", seen(&entry("first", WALL, 0o644), WALL));
     let mut engine = restarted(engine.into_index(), Trust::Known);

@@ -8,7 +8,7 @@
 
 mod durable;
 
-use self::durable::{COARSE_TICK_NS, Durable, Ended, TICK_NS, Ticket, Waiting};
+use self::durable::{COARSE_TICK_NS, Durable, Ended, SyncNumber, TICK_NS, Ticket, Waiting};
 use super::Events;
 use super::beneath::{self, Facts, LastFolder};
 use super::delta::sum::sum;
@@ -204,41 +204,44 @@ impl Looks {
             self.tell_result(found.path, observed);
         }
         let rest = sorted.rest;
-        let has_folder = rest.iter().any(Fresh::is_folder);
-        if !rest.is_empty() && (rest.len() > few || sorted.is_behind_folder) && self.durable.is_trusted() {
+        if rest.len() > few && self.durable.is_trusted() {
             self.tell_many(ticket, rest, folders, buffer);
             return;
         }
-        self.tell_few(rest, syncer, folders, buffer);
-        if has_folder {
-            self.tell_all(self.durable.folders_told(ticket));
+        let are_folders = rest.iter().any(Fresh::is_folder);
+        let mut seen = rest.into_iter().map(|found| self.see_durable(found, syncer, folders, buffer));
+        if sorted.is_behind_folder {
+            let items = seen.collect();
+            self.tell_all(self.durable.keep(Waiting { ticket, asked: SyncNumber::NONE, items, are_folders }));
+        } else {
+            seen.by_ref().for_each(|seen| self.tell_result(seen.path, seen.observed));
+            if are_folders {
+                self.tell_all(self.durable.folders_told(ticket));
+            }
         }
     }
 
-    fn tell_few(&self, fresh: Vec<Fresh>, syncer: &Syncer, folders: &mut LastFolder, buffer: &mut Vec<u8>) {
-        for mut found in fresh {
-            if let Err(e) = self.open(folders, &mut found) {
-                self.tell_result(found.path, Err(e));
-                continue;
-            }
-            let is_large = found.facts.as_ref().is_some_and(|facts| facts.stat.size >= LARGE_BYTES);
-            let observed = if is_large {
-                let file = found.file.as_ref().and_then(|file| file.try_clone().ok());
-                let mut twin = Fresh { path: found.path.clone(), file, ..found };
-                let durable = || syncer.during(|| self.make_durable(syncer, &mut LastFolder::default(), &mut twin));
-                let (durable, observed) = beside(durable, || self.observe(folders, &mut found, buffer));
-                durable.and(observed)
-            } else {
-                // What was seen first need not stand still for as long as the disk takes.
-                match self.observe(folders, &mut found, buffer) {
-                    Ok(Observed::Unstable) => Ok(Observed::Unstable),
-                    seen => seen.and_then(|seen| {
-                        syncer.during(|| self.make_durable(syncer, folders, &mut found)).map(|()| seen)
-                    }),
-                }
-            };
-            self.tell_result(found.path, observed);
+    /// One by itself.
+    fn see_durable(&self, mut found: Fresh, syncer: &Syncer, folders: &mut LastFolder, buffer: &mut Vec<u8>) -> Seen {
+        if let Err(e) = self.open(folders, &mut found) {
+            return Seen { path: found.path, observed: Err(e) };
         }
+        let is_large = found.facts.as_ref().is_some_and(|facts| facts.stat.size >= LARGE_BYTES);
+        let observed = if is_large {
+            let file = found.file.as_ref().and_then(|file| file.try_clone().ok());
+            let mut twin = Fresh { path: found.path.clone(), file, ..found };
+            let durable = || syncer.during(|| self.make_durable(syncer, &mut LastFolder::default(), &mut twin));
+            let (durable, observed) = beside(durable, || self.observe(folders, &mut found, buffer));
+            durable.and(observed)
+        } else {
+            // What was seen first need not stand still for as long as the disk takes.
+            match self.observe(folders, &mut found, buffer) {
+                Ok(Observed::Unstable) => Ok(Observed::Unstable),
+                seen => seen
+                    .and_then(|seen| syncer.during(|| self.make_durable(syncer, folders, &mut found)).map(|()| seen)),
+            }
+        };
+        Seen { path: found.path, observed }
     }
 
     /// What is hashed is what is made durable, whatever has its name by then.

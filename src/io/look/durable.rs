@@ -53,6 +53,11 @@ pub(super) struct Sorted {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct SyncNumber(u64);
 
+impl SyncNumber {
+    /// It is durable already.
+    pub const NONE: Self = Self(0);
+}
+
 /// What was hashed together (`T` each), and waits for the same `syncfs`. Nothing of it is told before the folders that were taken before
 /// it, or with it: what is in a folder that nobody has heard of would make one, with permissions that nobody chose.
 #[derive(Debug)]

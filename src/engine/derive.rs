@@ -85,7 +85,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         for path in self.orphans.take_rested(now.mono) {
-            if self.looks.contains_key(&path) || self.settle.is_noisy(&path) {
+            if self.looks.contains_key(&path) {
                 // Perhaps it is here, and about to be told.
                 self.orphans.insert(path, now.mono);
             } else {

@@ -24,7 +24,7 @@ pub(super) fn is_racy(time: FileTime, now: Now) -> bool {
 
 /// Whether it was so close to the look, which was asked for at `asked` (ns since 1970) and may have waited for the disk until now.
 fn was_racy(stat: &Stat, asked: u64, now: Now) -> bool {
-    let doubtful = asked.saturating_sub(RACY_NS)..now.wall;
+    let doubtful = asked.saturating_sub(RACY_NS)..=now.wall.max(asked);
     [stat.mtime, stat.ctime].iter().any(|time| doubtful.contains(&time.as_stamp()))
 }
 

@@ -23,12 +23,12 @@ const SERVING_NS: u64 = 1_000_000_000;
 
 #[derive(Default)]
 pub(super) struct Rechecks {
-    by_time: BTreeSet<(u64, SyncPath)>,
+    /// Looks that failed, and second hashes.
+    failed: BTreeSet<(u64, SyncPath)>,
+    racy: BTreeSet<(u64, SyncPath)>,
     by_path: BTreeMap<SyncPath, Due>,
     /// Second hashes of what patterns cover: they are made when those are gone.
     resting: BTreeSet<SyncPath>,
-    /// Of those that wait, second hashes.
-    racy: usize,
     /// Looked at just now.
     under_way: usize,
     rest_until: u64,
@@ -49,16 +49,18 @@ impl Rechecks {
     pub fn add(&mut self, at: u64, path: &SyncPath, racy: bool) {
         let old = self.remove(path);
         let due = old.map_or(Due { at, racy }, |old| Due { at: old.at.min(at), racy: old.racy || racy });
-        self.racy += usize::from(due.racy);
-        self.by_time.insert((due.at, path.clone()));
+        self.by_time(due.racy).insert((due.at, path.clone()));
         self.by_path.insert(path.clone(), due);
     }
 
     fn remove(&mut self, path: &SyncPath) -> Option<Due> {
         let old = self.by_path.remove(path)?;
-        self.by_time.remove(&(old.at, path.clone()));
-        self.racy -= usize::from(old.racy);
+        self.by_time(old.racy).remove(&(old.at, path.clone()));
         Some(old)
+    }
+
+    fn by_time(&mut self, racy: bool) -> &mut BTreeSet<(u64, SyncPath)> {
+        if racy { &mut self.racy } else { &mut self.failed }
     }
 
     /// What could not be looked at was: it needs no further look for that.
@@ -79,10 +81,9 @@ impl Rechecks {
 
     /// What was due by `until`; of second hashes, what was due by `racy_until`.
     fn take(&mut self, until: u64, racy_until: u64) -> Option<(SyncPath, bool)> {
-        let mut due = self.by_time.iter().take_while(|(at, _)| *at <= until);
-        let is_racy = |path: &SyncPath| self.by_path.get(path).is_some_and(|due| due.racy);
-        let (_, path) = due.find(|(at, path)| *at <= racy_until || !is_racy(path))?;
-        let path = path.clone();
+        let first = |set: &BTreeSet<(u64, SyncPath)>, until| set.first().filter(|(at, _)| *at <= until).cloned();
+        let due = [first(&self.failed, until), first(&self.racy, racy_until.min(until))];
+        let (_, path) = due.into_iter().flatten().min()?;
         let due = self.remove(&path)?;
         Some((path, due.racy))
     }
@@ -98,7 +99,8 @@ impl Rechecks {
     }
 
     pub fn next(&self) -> Option<u64> {
-        self.by_time.first().map(|(at, _)| (*at).max(self.rest_until))
+        let due = [self.failed.first(), self.racy.first()];
+        due.into_iter().flatten().map(|(at, _)| *at).min().map(|at| at.max(self.rest_until))
     }
 }
 
@@ -216,7 +218,7 @@ impl<I: Index> Engine<I> {
 
     fn note_rechecked(&mut self) {
         if self.rechecks.since.is_some()
-            && self.rechecks.racy + self.rechecks.under_way + self.rechecks.resting.len() == 0
+            && self.rechecks.racy.len() + self.rechecks.under_way + self.rechecks.resting.len() == 0
         {
             self.rechecks.since = None;
             self.index.set_meta(META_RACY_SINCE, &[]);

@@ -148,7 +148,8 @@ impl Applier {
                     self.report(std::mem::take(&mut unsettled).outcomes);
                 }
                 unsettled.append(self.site.place_all(jobs, made));
-                next = if unsettled.wants_syncfs() && self.is_more() { self.next_batch() } else { None };
+                let goes_on = self.site.wants_syncfs(&unsettled) && self.site.syncer.is_trusted() && self.is_more();
+                next = if goes_on { self.next_batch() } else { None };
             }
             self.report(self.site.settle(unsettled));
         }
@@ -183,10 +184,6 @@ fn take_batch(jobs: &mut VecDeque<Job>) -> Vec<Job> {
 }
 
 impl Unsettled {
-    fn wants_syncfs(&self) -> bool {
-        self.folders.len() > FEW_FOLDERS || self.inodes.len() > FEW_FILES
-    }
-
     fn append(&mut self, mut later: Self) {
         self.outcomes.append(&mut later.outcomes);
         self.folders.append(&mut later.folders);
@@ -210,8 +207,10 @@ impl Site {
         }
         let (first, second) = jobs.split_at(jobs.len() / 2);
         std::thread::scope(|scope| {
-            let helper = scope.spawn(|| self.prepare_some(second, Batch::new(true), keeps_open));
-            let mut all = self.prepare_some(first, Batch::new(true), keeps_open);
+            // Those that have names are made durable once, those that have none twice.
+            let nameless = self.syncer.is_trusted();
+            let helper = scope.spawn(move || self.prepare_some(second, Batch::new(nameless), keeps_open));
+            let mut all = self.prepare_some(first, Batch::new(nameless), keeps_open);
             match helper.join() {
                 Ok(rest) => all.extend(rest),
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -237,8 +236,7 @@ impl Site {
     /// calls the lost pages clean. `true`: everything on the file system was made durable.
     fn make_durable(&self, jobs: &[Job], mut all: Prepared) -> (Prepared, bool) {
         let files = all.iter().flatten().filter(|made| made.is_file()).count();
-        let few = if self.stage.is_bulk_under_way() { FEW_FILES_BESIDE_BULK } else { FEW_FILES };
-        let synced_all = files > few && self.syncer.is_trusted();
+        let synced_all = files > self.few_files() && self.syncer.is_trusted();
         let common = if synced_all { self.syncer.sync_all(Point::StageSyncfs) } else { Ok(()) };
         for (job, made) in jobs.iter().zip(&mut all) {
             let Ok(new) = made else { continue };
@@ -255,6 +253,14 @@ impl Site {
             }
         }
         (all, synced_all && common.is_ok())
+    }
+
+    fn few_files(&self) -> usize {
+        if self.stage.is_bulk_under_way() { FEW_FILES_BESIDE_BULK } else { FEW_FILES }
+    }
+
+    fn wants_syncfs(&self, unsettled: &Unsettled) -> bool {
+        unsettled.folders.len() > FEW_FOLDERS || unsettled.inodes.len() > self.few_files()
     }
 
     fn place_all(&self, jobs: Vec<Job>, all: Vec<Result<Made, Outcome>>) -> Unsettled {
@@ -364,7 +370,7 @@ impl Site {
     }
 
     fn sync(&self, unsettled: &Unsettled) -> rustix::io::Result<()> {
-        if unsettled.wants_syncfs() && self.syncer.is_trusted() {
+        if self.wants_syncfs(unsettled) && self.syncer.is_trusted() {
             return self.syncer.sync_all(Point::InstallSyncfs);
         }
         self.syncer.during(|| self.sync_each(unsettled))

@@ -148,12 +148,16 @@ impl<T> Durable<T> {
         let began = state.began.filter(|began| began.is_of_the_same_clock(&now)).map(|began| began.wall);
         let is_durable = |found: &Fresh| began.is_some_and(|began| found.changed_ns().is_some_and(|at| at < began));
         let (mut durable, mut rest): (Vec<_>, Vec<_>) = fresh.into_iter().partition(is_durable);
-        let (is_behind_folder, has_folder) = (!state.folders.is_empty(), rest.iter().any(Fresh::is_folder));
-        if is_behind_folder || has_folder {
+        let is_behind_folder = !state.folders.is_empty();
+        if is_behind_folder || rest.iter().any(Fresh::is_folder) {
             rest.append(&mut durable);
         }
-        if has_folder {
+        if rest.iter().any(Fresh::is_folder) {
             state.folders.insert(ticket.0);
+        }
+        // Of what is told one by one, folders come first: there is nothing to hash about them.
+        for fresh in [&mut durable, &mut rest] {
+            fresh.sort_by_key(|found| !found.is_folder());
         }
         state.unsorted.remove(&ticket.0);
         self.changed.notify_all();
@@ -250,6 +254,9 @@ impl<T> State<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{Stat, StatKind};
+    use crate::io::beneath::Facts;
+    use crate::model::{FileTime, Mode, SyncPath};
     use std::sync::mpsc;
 
     fn waiting(asked: SyncNumber, item: u32) -> Waiting<u32> {
@@ -338,6 +345,33 @@ mod tests {
         assert_eq!(keep(first, 1, true), [1]);
         assert_eq!(items(&durable.folders_told(first)), [3, 2]);
         assert_eq!(items(&durable.folders_told(second)), [4]);
+    }
+
+    fn fresh(name: &str, kind: StatKind, changed: FileTime) -> Fresh {
+        let stat = Stat { kind, size: 0, mtime: changed, ctime: changed, ino: 1, mode: Mode(0o700) };
+        let facts = Facts { stat, uid: 0, gid: 0, links: 1, device: (0, 0), mount: false, raw_mode: 0 };
+        let path = SyncPath::new(name).unwrap();
+        Fresh { path, facts: Some(facts), known: None, was: None, body: false, file: None }
+    }
+
+    #[test]
+    fn a_folder_that_counts_as_durable_is_first_and_holds_what_comes_after_it_while_it_waits_for_another() {
+        let durable: Durable<u32> = Durable::default();
+        let (old, now) = (FileTime { secs: 1, nanos: 1 }, FileTime { secs: i64::MAX / (2 << 30), nanos: 1 });
+        let tickets = [(); 4].map(|()| durable.ticket());
+        durable.ask();
+        let began = durable.begin().unwrap();
+        durable.end(began, Ok(()));
+        let sorted =
+            durable.sort(tickets[0], vec![fresh("f", StatKind::File, old), fresh("d", StatKind::Directory, old)]);
+        assert_eq!((sorted.durable[0].path.to_text(), sorted.rest.len()), ("d".to_owned(), 0));
+        assert!(durable.lock().folders.is_empty(), "it is told at once");
+        durable.sort(tickets[1], vec![fresh("new", StatKind::Directory, now)]);
+        let sorted = durable.sort(tickets[2], vec![fresh("old", StatKind::Directory, old)]);
+        assert_eq!((sorted.durable.len(), sorted.is_behind_folder), (0, true));
+        assert!(durable.folders_told(tickets[1]).is_empty());
+        let sorted = durable.sort(tickets[3], vec![fresh("old/f", StatKind::File, old)]);
+        assert!(sorted.is_behind_folder && sorted.durable.is_empty(), "'old' is not told yet");
     }
 
     #[test]

@@ -131,11 +131,6 @@ impl User {
         }
     }
 
-    /// A whole new file there.
-    pub fn write_again(&mut self, power: &Power, path: &str) -> Option<()> {
-        self.swap_in(power, path)
-    }
-
     /// Milliseconds until the next change.
     pub fn rest(&mut self) -> u64 {
         self.dice.roll(20)

@@ -223,7 +223,7 @@ pub struct Engine<I> {
     orphans: Orphans,
     wants: Wants,
     swarms: Swarms,
-    /// When the last event came (`Now::mono`).
+    /// When the last event came.
     last_event: Now,
     losers: Losers,
 

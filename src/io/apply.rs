@@ -298,9 +298,9 @@ impl Site {
                 if let (Some(kept), Some(old)) = (&kept, &job.expect) {
                     self.history.watch(kept, &job.path, old);
                 }
-                // A new folder got its permissions in its place.
-                // What had no name when it was made durable is not so on every file system: of what nobody can reach, Btrfs before
-                // Linux 6.17 logs nothing, and ext4 without a journal keeps that it has no links.
+                // A new folder got its permissions in its place. What had no name when it was made durable is not so on every file
+                // system: of what nobody can reach, Btrfs before Linux 6.17 logs nothing, and ext4 without a journal keeps that it
+                // has no links.
                 if matches!(made, Made::InPlace | Made::Nameless(..))
                     || matches!(made, Made::Staged(new) if stat.is_some_and(|stat| stat.mode != new.stat.mode))
                 {

@@ -209,12 +209,12 @@ impl Looks {
             return;
         }
         let are_folders = rest.iter().any(Fresh::is_folder);
-        let mut seen = rest.into_iter().map(|found| self.see_durable(found, syncer, folders, buffer));
+        let seen = rest.into_iter().map(|found| self.see_durable(found, syncer, folders, buffer));
         if sorted.is_behind_folder {
             let items = seen.collect();
             self.tell_all(self.durable.keep(Waiting { ticket, asked: SyncNumber::NONE, items, are_folders }));
         } else {
-            seen.by_ref().for_each(|seen| self.tell_result(seen.path, seen.observed));
+            seen.for_each(|seen| self.tell_result(seen.path, seen.observed));
             if are_folders {
                 self.tell_all(self.durable.folders_told(ticket));
             }

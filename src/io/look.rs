@@ -22,7 +22,7 @@ use crate::delta::has_signature;
 use crate::engine::ignore::IGNORE_FILE_BYTES;
 use crate::engine::{CHUNKED_BYTES, Event, Observed, Stat, StatKind, Was};
 use crate::model::path::IGNORE_FILE;
-use crate::model::{ContentId, SyncPath};
+use crate::model::{ContentId, FileTime, SyncPath};
 use crate::wire::message::SMALL_FILE_BYTES;
 use bytes::Bytes;
 use rustix::fd::OwnedFd;
@@ -173,7 +173,7 @@ impl Looks {
                         let trouble = trouble("make durable", Some(&path), Errno::IO);
                         self.tell(path, Observed::Failed(trouble));
                     }
-                    Ok(facts) => fresh.push(Fresh { path, facts, known, was, body, file: None }),
+                    Ok(facts) => fresh.push(Fresh { path, facts, folder_changed: None, known, was, body, file: None }),
                     Err(e) => {
                         let trouble = trouble("look at", Some(&path), e);
                         self.tell(path, Observed::Failed(trouble));
@@ -186,7 +186,24 @@ impl Looks {
                 }),
             }
         }
+        self.stat_folders(&mut fresh);
         self.tell_fresh(ticket, fresh, syncer, &mut folders, buffer);
+    }
+
+    /// After all of them: a name that came since the last `syncfs` shows in its folder, and on XFS not in a file that was exchanged in.
+    fn stat_folders(&self, fresh: &mut [Fresh]) {
+        let mut last: Option<(Option<SyncPath>, Option<FileTime>)> = None;
+        for found in fresh {
+            let folder = found.path.parent();
+            let (_, changed) = match last.take() {
+                Some(known) if known.0 == folder => last.insert(known),
+                _ => {
+                    let facts = beneath::folder(self.root.dir(), folder.as_ref()).and_then(beneath::facts);
+                    last.insert((folder, facts.ok().map(|facts| facts.stat.ctime)))
+                }
+            };
+            found.folder_changed = *changed;
+        }
     }
 
     fn tell_fresh(
@@ -497,6 +514,8 @@ struct Fresh {
     path: SyncPath,
     /// `None`: it is not there any more.
     facts: Option<Facts>,
+    /// The ctime of the folder that it is in, once it was asked for.
+    folder_changed: Option<FileTime>,
     known: Option<Stat>,
     was: Option<Was>,
     body: bool,
@@ -509,11 +528,13 @@ impl Fresh {
         self.facts.as_ref().is_some_and(|facts| facts.stat.kind == StatKind::Directory)
     }
 
-    /// When it was last changed at the latest (ns since 1970), by the kernel's word; `None` of what is not there.
+    /// When it or the names in its folder were last changed at the latest (ns since 1970), by the kernel's word; `None` of what is not there.
     fn changed_ns(&self) -> Option<i128> {
-        let ctime = self.facts.as_ref()?.stat.ctime;
-        let tick = if ctime.nanos == 0 { COARSE_TICK_NS } else { TICK_NS };
-        Some(i128::from(ctime.secs) * 1_000_000_000 + i128::from(ctime.nanos) + tick)
+        let latest = |time: FileTime| {
+            let tick = if time.nanos == 0 { COARSE_TICK_NS } else { TICK_NS };
+            i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos) + tick
+        };
+        Some(latest(self.facts.as_ref()?.stat.ctime).max(latest(self.folder_changed?)))
     }
 }
 

@@ -4,6 +4,7 @@
 //! `DIRSYNC_CUTS=1000` and the printed `DIRSYNC_CUT_SEED`.
 
 use crate::chronicle::{Check, Chronicle, Holdings, Power, Seen, User};
+use crate::common::disk::{exchange, peek, write};
 use crate::common::machine::wait_linked;
 use crate::common::volume::Volume;
 use crate::common::{Dice, Group, Machine, PATIENCE, converge, eventually, is_root, pace, setting};
@@ -205,4 +206,35 @@ fn after_power_cuts_of_the_folder_s_disk_alone_nothing_is_lost_torn_or_rolled_ba
         "ext4",
         State::OnAnotherDisk,
     );
+}
+
+/// Its bytes are durable long before, and by exchanging names no file's ctime changes on XFS: that its name is durable is not to be
+/// told by that.
+#[test]
+fn what_was_exchanged_in_is_told_when_its_name_is_durable() {
+    if !is_root("what_was_exchanged_in_is_told_when_its_name_is_durable") {
+        return;
+    }
+    let (volume, group) = (Volume::new("xfs", 512), Group::new());
+    let (mut a, b) = (group.machine("a"), group.machine("b"));
+    a.dir = volume.folder("data");
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    write(a.at("f"), "old");
+    let next = volume.path().join("next");
+    write(&next, "new");
+    // Longer than a tick of the clock that stamps files; then many at once, for which there is one `syncfs`.
+    pace(50);
+    let many: Vec<_> = (0..50).map(|n| a.at(&format!("many/{n}"))).collect();
+    many.iter().for_each(|path| write(path, "x"));
+    converge(&[&a, &b]);
+    exchange(&next, a.at("f")).expect("both are there");
+    eventually("b has it", PATIENCE, || (peek(b.at("f")) == Some(b"new".into())).then_some(()).ok_or("not yet".into()));
+    volume.cut();
+    a.kill();
+    volume.remount();
+    assert_eq!(peek(a.at("f")), Some(b"new".to_vec()), "b was told of what a does not have");
+    a.start();
+    converge(&[&a, &b]);
 }

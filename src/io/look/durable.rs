@@ -351,7 +351,15 @@ mod tests {
         let stat = Stat { kind, size: 0, mtime: changed, ctime: changed, ino: 1, mode: Mode(0o700) };
         let facts = Facts { stat, uid: 0, gid: 0, links: 1, device: (0, 0), mount: false, raw_mode: 0 };
         let path = SyncPath::new(name).unwrap();
-        Fresh { path, facts: Some(facts), known: None, was: None, body: false, file: None }
+        Fresh {
+            path,
+            facts: Some(facts),
+            folder_changed: Some(changed),
+            known: None,
+            was: None,
+            body: false,
+            file: None,
+        }
     }
 
     #[test]
@@ -372,6 +380,20 @@ mod tests {
         assert!(durable.folders_told(tickets[1]).is_empty());
         let sorted = durable.sort(tickets[3], vec![fresh("old/f", StatKind::File, old)]);
         assert!(sorted.is_behind_folder && sorted.durable.is_empty(), "'old' is not told yet");
+    }
+
+    /// On XFS exchanging two names changes no file's ctime.
+    #[test]
+    fn a_file_whose_folder_has_changed_since_is_not_durable_by_its_own_age() {
+        let durable: Durable<u32> = Durable::default();
+        let (old, now) = (FileTime { secs: 1, nanos: 1 }, FileTime { secs: i64::MAX / (2 << 30), nanos: 1 });
+        durable.ask();
+        let began = durable.begin().unwrap();
+        durable.end(began, Ok(()));
+        let exchanged = Fresh { folder_changed: Some(now), ..fresh("f", StatKind::File, old) };
+        let unknown = Fresh { folder_changed: None, ..fresh("g", StatKind::File, old) };
+        let sorted = durable.sort(durable.ticket(), vec![exchanged, unknown, fresh("h", StatKind::File, old)]);
+        assert_eq!((sorted.durable.len(), sorted.rest.len()), (1, 2));
     }
 
     #[test]

@@ -226,8 +226,9 @@ fn what_was_exchanged_in_is_told_when_its_name_is_durable() {
     write(&next, "new");
     // Longer than a tick of the clock that stamps files; then many at once, for which there is one `syncfs`.
     pace(50);
-    let many: Vec<_> = (0..50).map(|n| a.at(&format!("many/{n}"))).collect();
-    many.iter().for_each(|path| write(path, "x"));
+    for n in 0..50 {
+        write(a.at(&format!("many/{n}")), "x");
+    }
     converge(&[&a, &b]);
     exchange(&next, a.at("f")).expect("both are there");
     eventually("b has it", PATIENCE, || (peek(b.at("f")) == Some(b"new".into())).then_some(()).ok_or("not yet".into()));

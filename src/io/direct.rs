@@ -1,21 +1,24 @@
 //! Large contents go to the disk past the page cache (`O_DIRECT`).
 //!
 //! In the cache they would push out what people work with, each of their bytes would be copied once more, and whatever is
-//! made durable meanwhile, one small edit, would wait for them. Where the file system refuses, they go the usual way. May import nothing of
-//! ours. Deliberately not here: what is written.
+//! made durable meanwhile, one small edit, would wait for them. Where the file system refuses, they go the usual way. May import `beneath`
+//! and `limits` alone. Deliberately not here: what is read and written.
 
 use super::beneath;
+use super::limits::memory_bytes;
 use rustix::fd::AsFd;
 use rustix::fs::{Advice, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Direct writes begin and end at multiples of this, in memory and in the file (bytes): the logical block of every usual disk.
 const ALIGN: usize = 4096;
+/// Less is never read past the cache at once (bytes): the disk would be asked too often.
+const READ_BYTES: usize = 64 * 1024;
 /// So much of the memory, as its inverse, a content may take of the cache; but always so many bytes.
 const MEMORY_SHARE: u64 = 64;
 const ALWAYS_CACHED_BYTES: u64 = 64 << 20;
@@ -23,11 +26,7 @@ const ALWAYS_CACHED_BYTES: u64 = 64 << 20;
 /// Whether a content of this size goes past the cache.
 fn is_large(size: u64) -> bool {
     static MOST: OnceLock<u64> = OnceLock::new();
-    let most = MOST.get_or_init(|| {
-        let memory = rustix::system::sysinfo();
-        let bytes = (memory.totalram as u64).saturating_mul(u64::from(memory.mem_unit.max(1)));
-        (bytes / MEMORY_SHARE).max(ALWAYS_CACHED_BYTES)
-    });
+    let most = MOST.get_or_init(|| (memory_bytes() / MEMORY_SHARE).max(ALWAYS_CACHED_BYTES));
     size > *most
 }
 
@@ -42,13 +41,27 @@ pub struct Target {
 impl Target {
     /// `file` is to be `size` bytes long, and has this name in `dir`, one of our own folders: it is opened by that once more.
     pub fn new(file: File, size: u64, dir: impl AsFd, name: &str) -> Self {
+        Self::open(file, is_large(size), dir, name)
+    }
+
+    /// The same for a content that is made of another one of about its size, which may be in the cache: both would take twice as much.
+    pub fn of_another(file: File, size: u64, dir: impl AsFd, name: &str) -> Self {
+        Self::open(file, size > ALWAYS_CACHED_BYTES, dir, name)
+    }
+
+    /// A file that is written through the cache.
+    pub fn cached(file: File) -> Self {
+        Self { file, direct: None, is_refused: AtomicBool::new(false) }
+    }
+
+    fn open(file: File, is_large: bool, dir: impl AsFd, name: &str) -> Self {
         let open = || beneath::open(dir, name.as_bytes(), OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::DIRECT);
-        let direct = if is_large(size) { open().ok().map(File::from) } else { None };
+        let direct = if is_large { open().ok().map(File::from) } else { None };
         if direct.is_some() {
             // What is read ahead would be in the way of what is written there.
             let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
         }
-        Self { file, direct, is_refused: AtomicBool::new(false) }
+        Self { direct, ..Self::cached(file) }
     }
 
     pub fn file(&self) -> &File {
@@ -86,6 +99,94 @@ impl Target {
             }
         }
         if done < bytes.len() { self.file.write_all_at(&bytes[done..], offset + done as u64) } else { Ok(()) }
+    }
+}
+
+/// A large file that is read: what is in the cache from there, the rest past it.
+#[derive(Debug)]
+pub struct Origin {
+    file: File,
+    direct: Option<File>,
+    is_refused: AtomicBool,
+}
+
+impl Origin {
+    /// `again` is the same file, opened once more.
+    pub fn new(file: File, again: Option<File>) -> Self {
+        let set_direct = |file: &File| {
+            let flags = rustix::fs::fcntl_getfl(file)?;
+            rustix::fs::fcntl_setfl(file, flags | OFlags::DIRECT)
+        };
+        let direct = again.filter(|again| set_direct(again).is_ok());
+        Self { file, direct, is_refused: AtomicBool::new(false) }
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Fills `bytes`. `scratch` is used where what lies askew is read past the cache.
+    pub fn read_exact_at(&self, bytes: &mut [u8], offset: u64, scratch: &mut Buffer) -> io::Result<()> {
+        let mut done = self.read_cached(bytes, offset);
+        if bytes.len() - done >= READ_BYTES
+            && let Some(direct) = self.direct.as_ref().filter(|_| !self.is_refused.load(Ordering::Relaxed))
+        {
+            match read_direct(direct, &mut bytes[done..], offset + done as u64, scratch) {
+                Ok(read) => done += read,
+                Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::INVAL | Errno::OPNOTSUPP)) => {
+                    self.is_refused.store(true, Ordering::Relaxed);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        // The end of the file, and whatever else did not come.
+        self.file.read_exact_at(&mut bytes[done..], offset + done as u64)
+    }
+
+    /// As much of it as is in the cache, from the beginning on (bytes).
+    fn read_cached(&self, bytes: &mut [u8], offset: u64) -> usize {
+        let mut done = 0;
+        while done < bytes.len() {
+            let parts = &mut [IoSliceMut::new(&mut bytes[done..])];
+            match rustix::io::preadv2(&self.file, parts, offset + done as u64, ReadWriteFlags::NOWAIT) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => done += read,
+            }
+        }
+        done
+    }
+}
+
+/// Reads from the beginning of `bytes` on, as far as whole blocks go (bytes).
+fn read_direct(file: &File, bytes: &mut [u8], offset: u64, scratch: &mut Buffer) -> io::Result<usize> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let (at, rest) = (offset + done as u64, &mut bytes[done..]);
+        let whole = rest.len() / ALIGN * ALIGN;
+        let read = if is_aligned(rest, at) && whole > 0 {
+            read_at(file, &mut rest[..whole], at)?
+        } else {
+            let before = (at % ALIGN as u64) as usize;
+            let length = (before + rest.len()).next_multiple_of(ALIGN).min(scratch.capacity / ALIGN * ALIGN);
+            let read = read_at(file, &mut scratch.space()[..length], at - before as u64)?;
+            let usable = read.saturating_sub(before).min(rest.len());
+            rest[..usable].copy_from_slice(&scratch.space()[before..before + usable]);
+            usable
+        };
+        if read == 0 {
+            break;
+        }
+        done += read;
+    }
+    Ok(done)
+}
+
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(bytes, offset) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
     }
 }
 
@@ -176,6 +277,36 @@ mod tests {
         expected[size as usize - 10..].fill(9);
         assert!(read() == expected);
         assert_eq!(std::fs::metadata(dir.path().join("new")).unwrap().size(), size);
+    }
+
+    #[test]
+    fn what_is_read_past_the_cache_is_what_was_written_also_askew_and_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("old");
+        let content: Vec<u8> = (0..300_000_u64).map(|n| ((n * n) >> 8) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        File::open(&path).unwrap().sync_all().unwrap();
+        let open = || File::open(&path).unwrap();
+        let (mut space, mut scratch) = (Buffer::new(content.len()), Buffer::new(16 * ALIGN));
+        for origin in [Origin::new(open(), Some(open())), Origin::new(open(), None)] {
+            for (offset, length) in
+                [(0, 300_000), (0, 4096 * 70), (1, 280_000), (4096, 290_000), (5000, 70_000), (299_990, 10)]
+            {
+                rustix::fs::fadvise(&origin.file, 0, None, Advice::DontNeed).unwrap();
+                let bytes = &mut space.space()[..length];
+                origin.read_exact_at(bytes, offset as u64, &mut scratch).unwrap();
+                assert!(*bytes == content[offset..offset + length], "{length} bytes from {offset}");
+                if let Some(direct) = &origin.direct {
+                    let read = read_direct(direct, bytes, offset as u64, &mut scratch);
+                    assert!(
+                        read.is_err() || *bytes == content[offset..offset + length],
+                        "{length} bytes from {offset}"
+                    );
+                }
+            }
+            let past = origin.read_exact_at(&mut space.space()[..100_000], 250_000, &mut scratch);
+            assert_eq!(past.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        }
     }
 
     #[test]

@@ -13,3 +13,9 @@ pub fn raise_descriptors() {
 pub fn descriptors() -> Option<u64> {
     rustix::process::getrlimit(Resource::Nofile).current
 }
+
+/// Of the machine.
+pub fn memory_bytes() -> u64 {
+    let memory = rustix::system::sysinfo();
+    (memory.totalram as u64).saturating_mul(u64::from(memory.mem_unit.max(1)))
+}

@@ -129,6 +129,11 @@ impl Stage {
         Target::new(file, size, self.root.staging(), &name(id))
     }
 
+    /// The same where what is written is made of another file of about this size.
+    pub(super) fn target_of_another(&self, id: StageId, file: File, size: u64) -> Target {
+        Target::of_another(file, size, self.root.staging(), &name(id))
+    }
+
     /// The last bit of a disk is left to its users: staging may fill it at once, and then nobody can work.
     pub(super) fn check_room(&self) -> Result<(), Trouble> {
         let mut room = self.room();

@@ -5,6 +5,7 @@
 use super::{Made, Site, Staged};
 use crate::engine::{Job, Outcome, Source, StageId, Stat, StatKind};
 use crate::io::beneath::{self, Facts};
+use crate::io::direct::{Buffer, Origin, Target};
 use crate::io::fail::{self, Point};
 use crate::io::stage::{self, Nameless};
 use crate::io::trouble::{errno, trouble};
@@ -13,9 +14,9 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Gid, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 
-const COPY_BYTES: usize = 256 * 1024;
+const COPY_BYTES: u64 = 1 << 20;
 const SETGID: u16 = 0o2000;
 const ANY_EXECUTE: u16 = 0o111;
 
@@ -130,36 +131,56 @@ fn copy(
 ) -> Result<Made, Outcome> {
     let parent = beneath::folder(site.root.dir(), from.parent().as_ref()).map_err(|_| Outcome::NoSource)?;
     let opened = beneath::regular(&parent, from.name()).map_err(|_| Outcome::NoSource)?;
-    let (mut source, _) = opened.filter(|(_, facts)| facts.stat == *stat).ok_or(Outcome::NoSource)?;
+    let (source, _) = opened.filter(|(_, facts)| facts.stat == *stat).ok_or(Outcome::NoSource)?;
     let mut new = create(site, batch, job)?;
-    let copied = copy_hashing(&mut source, new.file()).map_err(|e| failed("copy", job, errno(&e)));
-    let made = copied.and_then(|hash| {
-        if hash == *content {
+    let copied =
+        copy_hashing(site, &parent, from, source, &mut new, stat.size).map_err(|e| failed("copy", job, errno(&e)));
+    let made = copied.and_then(|(source, hash)| {
+        if hash == Some(*content) {
             return Ok(());
         }
-        let untouched = beneath::facts(&source).is_ok_and(|now| now.stat == *stat);
+        let untouched = hash.is_some() && beneath::facts(source.file()).is_ok_and(|now| now.stat == *stat);
         Err(if untouched { Outcome::BadContent } else { Outcome::NoSource })
     });
     finish(site, batch, job, new, made)
 }
 
-/// Clones (sharing the blocks where the file system can) or copies, and hashes what the copy holds.
-fn copy_hashing(source: &mut File, file: &mut File) -> std::io::Result<ContentId> {
-    let cloned = rustix::fs::ioctl_ficlone(&*file, &*source).is_ok();
+/// Clones (sharing the blocks where the file system can) or copies, and hashes what the copy holds; no hash if the source is shorter than
+/// `size`.
+fn copy_hashing(
+    site: &Site,
+    parent: &OwnedFd,
+    from: &SyncPath,
+    source: File,
+    new: &mut New,
+    size: u64,
+) -> io::Result<(Origin, Option<ContentId>)> {
+    let cloned = rustix::fs::ioctl_ficlone(new.file(), &source).is_ok();
+    let file = new.file().try_clone()?;
+    let target = match new {
+        New::Named(id, _) if !cloned => site.stage.target_of_another(*id, file, size),
+        _ => Target::cached(file),
+    };
+    let again = || beneath::regular(parent, from.name()).ok().flatten().map(|(file, _)| file);
+    let source = Origin::new(source, if target.is_direct() { again() } else { None });
+    let copy = Origin::new(target.file().try_clone()?, None);
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; COPY_BYTES];
-    loop {
-        let read = if cloned { file.read(&mut buffer)? } else { source.read(&mut buffer)? };
-        if read == 0 {
-            break;
+    let (mut buffer, mut scratch) = (Buffer::new(COPY_BYTES.min(size) as usize), Buffer::new(0));
+    let mut at = 0;
+    while at < size {
+        let part = COPY_BYTES.min(size - at) as usize;
+        let bytes = &mut buffer.space()[..part];
+        match if cloned { &copy } else { &source }.read_exact_at(bytes, at, &mut scratch) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok((source, None)),
+            read => read?,
         }
-        hasher.update(&buffer[..read]);
+        hasher.update(bytes);
         if !cloned {
-            file.write_all(&buffer[..read])?;
+            target.write_all_at(bytes, at)?;
         }
+        at += part as u64;
     }
-    file.seek(SeekFrom::Start(0))?;
-    Ok(ContentId(*hasher.finalize().as_bytes()))
+    Ok((source, Some(ContentId(*hasher.finalize().as_bytes()))))
 }
 
 /// Access lists, mode, mtime and owner, in the order in which none undoes another.

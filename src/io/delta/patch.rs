@@ -12,7 +12,7 @@ use crate::delta::patch::{Patch, PatchError, Sink};
 use crate::delta::signature::{Piece, Pieces, Signature};
 use crate::engine::{FetchError, ServedFile, StageId};
 use crate::io::beneath::LastFolder;
-use crate::io::direct::{Buffer, Target};
+use crate::io::direct::{Buffer, Origin, Target};
 use crate::io::fail::{self, Point};
 use crate::io::stage::{self, Bulk, Stage};
 use crate::io::transfer::Part;
@@ -23,7 +23,6 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -37,6 +36,8 @@ const MAX_SPANS: usize = 8192;
 const EXTENT_BYTES: u64 = 64 * 1024;
 /// A base that changed this recently may change again without a new stat (ns).
 const RESTED: Duration = Duration::from_secs(2);
+/// What lies askew in the base is read through as much memory.
+const SCRATCH_BYTES: usize = 256 * 1024;
 /// Credit is granted in such steps.
 const GRANT_BYTES: u64 = 1 << 20;
 
@@ -67,21 +68,28 @@ impl Deltas {
         mut grant: impl FnMut(u64),
     ) -> Option<Result<StageId, FetchError>> {
         let (size, base_size) = (wanted.size, wanted.base.size);
-        let base = self.root.open_served(&mut LastFolder::default(), &wanted.base).ok();
-        let Some(base) = base.filter(|_| has_signature(size)) else { return Some(Err(FetchError::NoDelta)) };
-        let staged = match Staged::create(&self.stage, size) {
-            Ok(staged) => staged,
+        let open = || self.root.open_served(&mut LastFolder::default(), &wanted.base).ok();
+        let Some(base) = open().filter(|_| has_signature(size)) else { return Some(Err(FetchError::NoDelta)) };
+        let base = Origin::new(base, open());
+        let (staged, file) = match Staged::create(&self.stage, size) {
+            Ok(created) => created,
             Err(error) => return Some(Err(error)),
         };
-        let shares = match has_rested(&wanted.base).then(|| shares_extents(&base, staged.target.file(), size)) {
+        let shares = match has_rested(&wanted.base).then(|| shares_extents(base.file(), &file, size)) {
             Some(Ok(shares)) => shares,
             None => false,
             Some(Err(why)) => return Some(Err(disk_failed(wanted, why))),
         };
+        // Of what shares most of its extents, little is written.
+        let target = if shares {
+            self.stage.target(staged.id, file, size)
+        } else {
+            self.stage.target_of_another(staged.id, file, size)
+        };
         let chunks = Chunks::of(size);
         let (pieces, has_failed) = (Mutex::new(Pieces::new(chunks)), AtomicBool::new(false));
         let old = self.kept(&wanted.base.content, base_size);
-        let making = Making { base: &base, target: &staged.target, chunks, old, pieces, has_failed };
+        let making = Making { base: &base, target: &target, chunks, old, pieces, has_failed };
         let made = making.run(shares, |assembly| {
             let (mut patch, mut unspent) = (Patch::new(base_size, size), 0);
             loop {
@@ -106,7 +114,7 @@ impl Deltas {
         let made = match made {
             Ok(None) => return None,
             Ok(Some(false)) => return Some(Err(FetchError::NoDelta)),
-            Ok(Some(true)) => self.verify(wanted, &base, pieces),
+            Ok(Some(true)) => self.verify(wanted, base.file(), pieces),
             Err(failed) => Err(failed),
         };
         Some(match made {
@@ -174,22 +182,20 @@ impl std::fmt::Display for Failed {
 struct Staged {
     stage: Arc<Stage>,
     id: StageId,
-    target: Target,
     is_kept: bool,
     _bulk: Bulk,
 }
 
 impl Staged {
-    fn create(stage: &Arc<Stage>, size: u64) -> Result<Self, FetchError> {
+    fn create(stage: &Arc<Stage>, size: u64) -> Result<(Self, File), FetchError> {
         stage.check_room().map_err(FetchError::Staging)?;
         let created = fail::at(Point::FetchCreate).and_then(|()| stage.create_file());
         let failed = |e| FetchError::Staging(trouble("stage what arrives for", None, e));
         let (id, file) = created.map_err(failed)?;
-        let target = stage.target(id, file, size);
-        let staged = Self { stage: Arc::clone(stage), id, target, is_kept: false, _bulk: stage.begin_bulk() };
+        let staged = Self { stage: Arc::clone(stage), id, is_kept: false, _bulk: stage.begin_bulk() };
         // Holes where nothing is written: zeros.
-        rustix::fs::ftruncate(staged.target.file(), size).map_err(failed)?;
-        Ok(staged)
+        rustix::fs::ftruncate(&file, size).map_err(failed)?;
+        Ok((staged, file))
     }
 
     fn keep(mut self) -> StageId {
@@ -234,7 +240,7 @@ struct Chunk {
 
 /// What the threads share.
 struct Making<'a> {
-    base: &'a File,
+    base: &'a Origin,
     target: &'a Target,
     chunks: Chunks,
     /// The base's.
@@ -271,12 +277,13 @@ impl Making<'_> {
     }
 
     fn work(&self, waiting: &Mutex<mpsc::Receiver<Chunk>>) -> Result<(), Failed> {
-        let mut buffer = Buffer::new(self.chunks.len(0) as usize);
+        let chunk_bytes = self.chunks.len(0) as usize;
+        let (mut buffer, mut scratch) = (Buffer::new(chunk_bytes), Buffer::new(chunk_bytes.min(SCRATCH_BYTES)));
         let worked = loop {
             // Held while it waits: the others have nothing to wait for either.
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(chunk) = next else { return Ok(()) };
-            if let Err(failed) = self.make(&chunk, buffer.space()) {
+            if let Err(failed) = self.make(&chunk, buffer.space(), &mut scratch) {
                 break failed;
             }
         };
@@ -286,14 +293,14 @@ impl Making<'_> {
         Err(worked)
     }
 
-    fn make(&self, chunk: &Chunk, buffer: &mut [u8]) -> Result<(), Failed> {
+    fn make(&self, chunk: &Chunk, buffer: &mut [u8], scratch: &mut Buffer) -> Result<(), Failed> {
         let (from, length) = (self.chunks.offset(chunk.index), self.chunks.len(chunk.index) as usize);
         let bytes = &mut buffer[..length];
         for span in &chunk.spans {
             match span {
                 Span::Literal(range, literal) => bytes[range.clone()].copy_from_slice(literal),
                 Span::Copy(range, offset, _) => {
-                    let read = self.base.read_exact_at(&mut bytes[range.clone()], *offset);
+                    let read = self.base.read_exact_at(&mut bytes[range.clone()], *offset, scratch);
                     read.map_err(|why| match why.kind() {
                         io::ErrorKind::UnexpectedEof => Failed::BaseChanged,
                         _ => Failed::Bad(format!("the file that it builds upon cannot be read: {why}")),
@@ -331,7 +338,7 @@ impl Making<'_> {
         let (file, mut source, mut target, mut left) = (self.target.file(), base_from, from, length);
         while left > 0 {
             let part = usize::try_from(left).unwrap_or(usize::MAX);
-            match rustix::fs::copy_file_range(self.base, Some(&mut source), file, Some(&mut target), part) {
+            match rustix::fs::copy_file_range(self.base.file(), Some(&mut source), file, Some(&mut target), part) {
                 Ok(0) => return Err(Failed::BaseChanged),
                 Ok(copied) => left -= copied as u64,
                 Err(_) if left == length => return Ok(false),

@@ -8,6 +8,7 @@ use crate::io::signatures::Signatures;
 use crate::model::SyncPath;
 use bytes::Bytes;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 const MAGIC: [u8; 4] = [0x72, 0x73, 0x02, 0x36];

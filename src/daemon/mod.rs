@@ -11,7 +11,7 @@ mod marker;
 mod shell;
 mod turn;
 
-use crate::engine::index::Index;
+use crate::engine::index::{Counts, Index};
 use crate::engine::torn::Cut;
 use crate::engine::{Config, Engine, Event, OnConflict, RootState, Trust};
 use crate::io::Events;
@@ -124,6 +124,9 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
     let (handle, requests) = Handle::new(events.clone());
     let kept = DiskOptions { signature_dir: Some(options.signature_dir.clone()), ..DiskOptions::default() };
     let disk = Disk::start(Arc::clone(&root), events.clone(), &kept)?;
+    if index.counts() == Counts::default() {
+        disk.expect_many();
+    }
     let incoming = Arc::new(Incoming(disk.stage(), disk.partials()));
     let outgoing = Arc::new(Outgoing { root: Arc::clone(&root), deltas: disk.deltas(), lists: disk.lists() });
     let net = Net::start(net_config(options, key, &secret), events.clone(), incoming, outgoing)?;

@@ -79,15 +79,16 @@ pub struct Digests {
 }
 
 impl Default for Digests {
+    /// Of a tree that holds nothing.
     fn default() -> Self {
-        let groups = vec![[0; 16]; GROUP];
-        Self {
-            buckets: vec![[0; 16]; BUCKETS],
-            touched: BTreeSet::new(),
-            groups,
-            stale_groups: (0..=Group::MAX).collect(),
-        }
+        let buckets = vec![[0; 16]; BUCKETS];
+        let groups = vec![empty_group(); GROUP];
+        Self { buckets, touched: BTreeSet::new(), groups, stale_groups: BTreeSet::new() }
     }
+}
+
+fn empty_group() -> Digest {
+    truncate(&blake3::hash([[0; 16]; GROUP].as_flattened()))
 }
 
 impl Digests {
@@ -121,11 +122,8 @@ impl Digests {
 
     /// The root of a tree that holds nothing.
     pub fn empty_root() -> Digest {
-        static EMPTY: LazyLock<Digest> = LazyLock::new(|| {
-            let mut digests = Digests::default();
-            digests.refresh(|_| Vec::new());
-            digests.root()
-        });
+        static EMPTY: LazyLock<Digest> =
+            LazyLock::new(|| truncate(&blake3::hash([empty_group(); GROUP].as_flattened())));
         *EMPTY
     }
 

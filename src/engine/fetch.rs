@@ -23,8 +23,8 @@ const SMALL_WINDOW_FILES: usize = 4096;
 const SMALL_WINDOW_BYTES: u64 = 16 << 20;
 /// Large contents under way at once.
 pub(super) const LARGE_WINDOW: usize = 4;
-/// Contents that came with their entries are dropped, to be asked for later, where they and what else waits to be
-/// installed would take more (bytes).
+/// Small contents that are asked for, here, or being installed, in all (bytes). What came with its entry and has no room is dropped, to be
+/// asked for later.
 pub(super) const BODIES_BYTES: u64 = 32 << 20;
 /// Upon a file of this size or more, a delta is asked for (bytes)...
 const DELTA_BYTES: u64 = 64 * 1024;
@@ -210,6 +210,7 @@ impl<I: Index> Engine<I> {
 
     /// Notes who has a wanted content, and takes a body that came along, if there is room for it.
     pub(super) fn offer_source(&mut self, path: &SyncPath, link: LinkId, body: Option<Bytes>, wire_bytes: u64) {
+        let has_room = body.as_ref().is_some_and(|body| self.has_room(body.len() as u64));
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
         want.sources.retain(|known| *known != link);
         want.sources.push(link);
@@ -218,7 +219,7 @@ impl<I: Index> Engine<I> {
         if let Some(body) = body
             && want.body.is_none()
             && body.len() as u64 == size
-            && self.wants.body_bytes + self.wants.installing_bytes + size <= BODIES_BYTES
+            && has_room
         {
             self.wants.body_bytes += size;
             want.wire_bytes = wire_bytes;
@@ -228,6 +229,11 @@ impl<I: Index> Engine<I> {
         }
         want.stuck = false;
         self.wants.make_ready(path);
+    }
+
+    /// For one more small content. What is asked for holds its room until it comes.
+    fn has_room(&self, size: u64) -> bool {
+        self.wants.body_bytes + self.wants.small_bytes + size <= BODIES_BYTES
     }
 
     pub(super) fn pass_on(&mut self, path: &SyncPath, told: Vec<DeviceId>) {
@@ -460,6 +466,7 @@ impl<I: Index> Engine<I> {
         let mut asks: BTreeMap<LinkId, Vec<Ask>> = BTreeMap::new();
         while self.wants.small_files < SMALL_WINDOW_FILES
             && self.wants.small_bytes < SMALL_WINDOW_BYTES
+            && self.has_room(SMALL_FILE_BYTES)
             && let Some(path) = self.wants.small_queue.pop_front()
         {
             let Some((link, content, size)) = self.pick_source(now, &path, true) else { continue };
@@ -543,7 +550,7 @@ impl<I: Index> Engine<I> {
         self.wants.make_ready(path);
     }
 
-    pub(super) fn contents_came(&mut self, now: Now, link: LinkId, contents: Vec<(u32, Option<Bytes>)>, wire: u64) {
+    pub(super) fn contents_came(&mut self, link: LinkId, contents: Vec<(u32, Option<Bytes>)>, wire: u64) {
         let total: u64 = contents.iter().filter_map(|(_, body)| body.as_ref()).map(|body| body.len() as u64).sum();
         for (id, body) in contents {
             let Some(path) = self.wants.asked.remove(&(link, id)) else { continue };
@@ -555,10 +562,6 @@ impl<I: Index> Engine<I> {
                 Some(body) if body.len() as u64 == size => {
                     let share = (u128::from(wire) * u128::from(size) / u128::from(total.max(1))) as u64;
                     self.offer_source(&path, link, Some(body), share);
-                    if self.wants.get(&path).is_some_and(|want| want.body.is_none()) {
-                        // No room for it: asked for at once, it would come again and again.
-                        self.back_off(now, &path);
-                    }
                 }
                 _ => self.refuse(&path, link),
             }

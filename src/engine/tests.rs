@@ -6,7 +6,7 @@ use super::map_index::MapIndex;
 use super::merge::nothing;
 use super::*;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, Version};
-use crate::wire::message::Message;
+use crate::wire::message::{Message, SMALL_FILE_BYTES};
 use rstest::rstest;
 
 const WALL: u64 = 1_700_000_000 * SECOND;
@@ -481,16 +481,34 @@ fn gets(actions: &[Action]) -> Vec<u32> {
 }
 
 #[test]
-fn contents_for_which_there_is_no_room_are_asked_for_again_later_and_not_at_once() {
+fn what_is_asked_for_has_room_when_it_comes_whatever_comes_along_meanwhile() {
     let mut engine = engine(&[], Trust::Known);
     engine.wants.body_bytes = fetch::BODIES_BYTES;
-    let asked = gets(&hear(&mut engine, 1, "f", &entry("wanted", WALL, 0o644)));
+    assert!(gets(&hear(&mut engine, 1, "f", &entry("wanted", WALL, 0o644))).is_empty(), "there is no room");
+    engine.wants.body_bytes = fetch::BODIES_BYTES - SMALL_FILE_BYTES;
+    let asked = gets(&engine.handle(at(2), Event::Tick));
+    assert_eq!(asked.len(), 1, "as soon as there is");
+    let along = |name: &str, length: u64| {
+        let body = vec![7; length as usize];
+        let change =
+            Change { path: path(name), entry: entry(&"\x07".repeat(body.len()), WALL, 0o644), body: Some(body.into()) };
+        Message::Changes { changes: vec![change], told: Vec::new() }
+    };
+    let mut actions = Vec::new();
+    for (name, length) in [("g", SMALL_FILE_BYTES), ("h", SMALL_FILE_BYTES - 6)] {
+        actions
+            .extend(engine.handle(at(2), Event::Message { link: LINK, message: along(name, length), wire_bytes: 1 }));
+    }
     let contents = vec![(asked[0], Some(bytes::Bytes::from_static(b"wanted")))];
-    let message = Message::Contents { contents };
-    let mut actions = engine.handle(at(2), Event::Message { link: LINK, message, wire_bytes: 1 });
+    actions.extend(
+        engine.handle(at(2), Event::Message { link: LINK, message: Message::Contents { contents }, wire_bytes: 1 }),
+    );
     actions.extend(engine.handle(at(2), Event::Tick));
-    assert!(gets(&actions).is_empty());
-    assert_eq!(gets(&engine.handle(at(3 * SECOND), Event::Tick)).len(), 1);
+    let installed = |actions: &[Action]| -> Vec<String> {
+        let path = |action: &Action| if let Action::Install(job) = action { Some(job.path.to_text()) } else { None };
+        actions.iter().filter_map(path).collect()
+    };
+    assert_eq!(installed(&actions), ["f", "h"], "the room of 'f' was no other's");
 }
 
 #[test]

@@ -175,6 +175,11 @@ impl Disk {
         others
     }
 
+    /// Much that nobody has looked at is to be found: the disk begins to write now what is still to be written of it.
+    pub fn expect_many(&self) {
+        self.looks.expect_many();
+    }
+
     /// Contents that come in chunks.
     pub fn partials(&self) -> Arc<Partials> {
         Arc::clone(&self.partials)

@@ -13,6 +13,7 @@ use super::Events;
 use super::beneath::{self, Facts, LastFolder};
 use super::delta::sum::sum;
 use super::fail::{self, Point};
+use super::limits::memory_bytes;
 use super::lists::Lists;
 use super::root::{Root, Syncer};
 use super::signatures::Signatures;
@@ -30,8 +31,9 @@ use rustix::io::Errno;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub const THREADS: usize = 2;
 /// Looks taken from the queue at once by a thread.
@@ -44,8 +46,9 @@ const FEW_BESIDE_BULK: usize = 64;
 const LARGE_BYTES: u64 = 4 << 20;
 /// BLAKE3 wants 64 KiB or more at a time; a small file and its end fit one call.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// Bodies handed over and not yet dropped, in all (P9).
-const BODIES_BYTES: usize = 16 << 20;
+/// Bodies handed over and not yet dropped, in all (P9): so much of the memory, as its inverse, within these bounds (bytes).
+const BODIES_SHARE: u64 = 256;
+const BODIES_BYTES: RangeInclusive<u64> = 16 << 20..=64 << 20;
 /// Files that could not be made durable and are remembered as such, at most (P9).
 const UNSOUND: usize = 10_000;
 
@@ -97,6 +100,11 @@ impl Looks {
         while queue.len() >= count && !self.is_stopping.load(Ordering::Relaxed) {
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// See [`super::disk::Disk::expect_many`].
+    pub fn expect_many(&self) {
+        self.durable.ask();
     }
 
     /// Whether nothing waits to be looked at.
@@ -215,21 +223,21 @@ impl Looks {
         buffer: &mut Vec<u8>,
     ) {
         let few = if self.stage.is_bulk_under_way() { FEW_BESIDE_BULK } else { FEW };
-        let sorted = self.durable.sort(ticket, fresh);
+        let sorted = self.durable.sort(ticket, fresh, few);
         for mut found in sorted.durable {
             let observed = self.observe(folders, &mut found, buffer);
             self.tell_result(found.path, observed);
         }
         let rest = sorted.rest;
-        if rest.len() > few && self.durable.is_trusted() {
-            self.tell_many(ticket, rest, folders, buffer);
+        if let Some(asked) = sorted.asked {
+            self.tell_many(ticket, asked, rest, folders, buffer);
             return;
         }
         let are_folders = rest.iter().any(Fresh::is_folder);
         let seen = rest.into_iter().map(|found| self.see_durable(found, syncer, folders, buffer));
-        if sorted.is_behind_folder {
+        if let Some(asked) = sorted.behind {
             let items = seen.collect();
-            self.tell_all(self.durable.keep(Waiting { ticket, asked: SyncNumber::NONE, items, are_folders }));
+            self.tell_all(self.durable.keep(Waiting { ticket, asked, items, are_folders }));
         } else {
             seen.for_each(|seen| self.tell_result(seen.path, seen.observed));
             if are_folders {
@@ -269,9 +277,15 @@ impl Looks {
         Ok(())
     }
 
-    /// They are told when the `syncfs` that is asked for here has ended. Folders first: there is nothing to hash about them.
-    fn tell_many(&self, ticket: Ticket, fresh: Vec<Fresh>, folders: &mut LastFolder, buffer: &mut Vec<u8>) {
-        let asked = self.durable.ask();
+    /// They are told when the `syncfs` that was asked for has ended. Folders first: there is nothing to hash about them.
+    fn tell_many(
+        &self,
+        ticket: Ticket,
+        asked: SyncNumber,
+        fresh: Vec<Fresh>,
+        folders: &mut LastFolder,
+        buffer: &mut Vec<u8>,
+    ) {
         let mut observe = |mut found: Fresh| {
             let observed = self.observe(folders, &mut found, buffer);
             Seen { path: found.path, observed }
@@ -475,7 +489,7 @@ impl Looks {
 
     /// A copy for the engine, while there is room for it.
     fn body(&self, bytes: &[u8]) -> Option<Bytes> {
-        let fits = |held: usize| (held + bytes.len() <= BODIES_BYTES).then_some(held + bytes.len());
+        let fits = |held: usize| (held + bytes.len() <= most_bodies()).then_some(held + bytes.len());
         self.bodies.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
         Some(Bytes::from_owner(Body { bytes: bytes.to_vec(), held: Arc::clone(&self.bodies) }))
     }
@@ -502,6 +516,11 @@ impl Looks {
             Err(e) => Err(failed(Errno::from_io_error(&e).unwrap_or(Errno::IO))),
         }
     }
+}
+
+pub(super) fn most_bodies() -> usize {
+    static MOST: OnceLock<usize> = OnceLock::new();
+    *MOST.get_or_init(|| (memory_bytes() / BODIES_SHARE).clamp(*BODIES_BYTES.start(), *BODIES_BYTES.end()) as usize)
 }
 
 fn is_same_folder(known: &Stat, now: &Stat) -> bool {

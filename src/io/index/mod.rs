@@ -83,6 +83,8 @@ pub struct SqliteIndex {
     /// A transaction is open: something was written since the last commit.
     writing: bool,
     digests: Digests,
+    /// How many rows each bucket has, whether they count or not.
+    filling: Vec<u32>,
     counts: Counts,
     horizon: u64,
     /// Of the last run (ns since 1970); 0: there was none.

@@ -225,6 +225,7 @@ fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
         db,
         writing: false,
         digests: Digests::default(),
+        filling: vec![0; 1 << Bucket::BITS],
         counts: Counts::default(),
         horizon: 0,
         last_commit: 0,
@@ -244,21 +245,21 @@ fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
         let at = at.try_into().map_err(|_| IndexError::Damaged("the time of the last commit"))?;
         index.last_commit = u64::from_be_bytes(at);
     }
-    load_digests(&index.db, &mut index.digests)?;
+    load_buckets(&index.db, &mut index.digests, &mut index.filling)?;
     Ok(index)
 }
 
-fn load_digests(db: &Connection, digests: &mut Digests) -> Result<(), IndexError> {
-    let sql = "SELECT bucket, hash FROM paths INDEXED BY by_bucket WHERE hash IS NOT NULL ORDER BY bucket";
-    let mut select = db.prepare(sql)?;
+fn load_buckets(db: &Connection, digests: &mut Digests, filling: &mut [u32]) -> Result<(), IndexError> {
+    let mut select = db.prepare("SELECT bucket, hash FROM paths INDEXED BY by_bucket ORDER BY bucket")?;
     let mut rows = select.query([])?;
     let mut under_way: Option<(Bucket, Vec<Digest>)> = None;
     while let Some(row) = rows.next()? {
-        let (bucket, hash) = (row.get(0)?, row.get(1)?);
+        let (bucket, hash): (Bucket, Option<Digest>) = (row.get(0)?, row.get(1)?);
+        filling[usize::from(bucket)] += 1;
         match &mut under_way {
-            Some((same, hashes)) if *same == bucket => hashes.push(hash),
+            Some((same, hashes)) if *same == bucket => hashes.extend(hash),
             _ => {
-                if let Some((done, hashes)) = under_way.replace((bucket, vec![hash])) {
+                if let Some((done, hashes)) = under_way.replace((bucket, hash.into_iter().collect())) {
                     digests.set(done, hashes);
                 }
             }

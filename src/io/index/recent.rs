@@ -6,42 +6,46 @@ use crate::engine::index::Row;
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
 use std::collections::HashMap;
 use std::mem::size_of;
+use std::sync::Arc;
 
-/// Of each of the two halves (bytes): some 4,000 rows.
+/// Of each of the two halves (bytes): some 5,000 rows.
 const HALF_BYTES: usize = 4 << 20;
+
+/// A row is large: what is moved when a table grows is not.
+type Known = Option<Arc<Row>>;
 
 /// Two halves: when the newer one is full, it becomes the older one, and what was in that and not asked for since is forgotten.
 #[derive(Default)]
 pub(super) struct Recent {
-    newer: HashMap<SyncPath, Option<Row>>,
-    older: HashMap<SyncPath, Option<Row>>,
+    newer: HashMap<SyncPath, Known>,
+    older: HashMap<SyncPath, Known>,
     /// Of the newer half (bytes).
     weight: usize,
 }
 
 impl Recent {
     /// The row, from here or by `read`; that there is none is remembered as well.
-    pub fn get(&mut self, path: &SyncPath, read: impl FnOnce() -> Option<Row>) -> Option<Row> {
+    pub fn get(&mut self, path: &SyncPath, read: impl FnOnce() -> Option<Row>) -> Known {
         if let Some(row) = self.newer.get(path) {
             return row.clone();
         }
-        let row = self.older.remove(path).unwrap_or_else(read);
+        let row = self.older.remove(path).unwrap_or_else(|| read().map(Arc::new));
         self.insert(path.clone(), row.clone());
         row
     }
 
     pub fn note(&mut self, path: &SyncPath, row: Option<Row>) {
         self.older.remove(path);
-        self.insert(path.clone(), row);
+        self.insert(path.clone(), row.map(Arc::new));
     }
 
-    fn insert(&mut self, path: SyncPath, row: Option<Row>) {
+    fn insert(&mut self, path: SyncPath, row: Known) {
         if self.weight >= HALF_BYTES {
             self.older = std::mem::take(&mut self.newer);
             self.weight = 0;
         }
         // What replaces another counts twice: the half is full a little earlier.
-        self.weight += weight(&path, row.as_ref());
+        self.weight += weight(&path, row.as_deref());
         self.newer.insert(path, row);
     }
 }
@@ -54,10 +58,10 @@ fn weight(path: &SyncPath, row: Option<&Row>) -> usize {
     };
     let of_row = |row: &Row| {
         let entries = [Some(&row.winner), row.disk.as_ref().map(|disk| &disk.entry), row.installing.as_ref()];
-        entries.into_iter().flatten().map(of_entry).sum::<usize>()
+        size_of::<Row>() + entries.into_iter().flatten().map(of_entry).sum::<usize>()
     };
     // A table that has just grown is half empty.
-    2 * size_of::<(SyncPath, Option<Row>)>() + path.as_bytes().len() + row.map_or(0, of_row)
+    2 * size_of::<(SyncPath, Known)>() + path.as_bytes().len() + row.map_or(0, of_row)
 }
 
 #[cfg(test)]
@@ -83,7 +87,7 @@ mod tests {
             recent.note(&path(n), None);
             assert_eq!(recent.get(&path(0), || unreachable!("after {n}")), None);
         }
-        assert_eq!(recent.get(&path(1), || Some(row())), Some(row()), "it is read anew");
+        assert_eq!(recent.get(&path(1), || Some(row())).as_deref(), Some(&row()), "it is read anew");
         assert!(recent.newer.len() + recent.older.len() <= 2 * fits + 2);
     }
 
@@ -96,6 +100,6 @@ mod tests {
         }
         assert!(recent.older.contains_key(&path(0)));
         recent.note(&path(0), Some(row()));
-        assert_eq!(recent.get(&path(0), || unreachable!("it is known")), Some(row()));
+        assert_eq!(recent.get(&path(0), || unreachable!("it is known")).as_deref(), Some(&row()));
     }
 }

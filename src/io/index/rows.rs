@@ -10,6 +10,7 @@ use crate::wire::message::{Bucket, Digest, Group};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Params, Statement, ToSql, params};
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// Holders are named at most this often.
 const HOLDERS: usize = 4;
@@ -57,6 +58,15 @@ impl Keys {
 const COLUMNS: [&str; 6] = ["hash", "content", "live", "on_disk", "unsettled", "deleted_at"];
 
 impl SqliteIndex {
+    fn known(&self, path: &SyncPath) -> Option<Arc<Row>> {
+        let read = || {
+            // Most of what a first scan or a first peer tells of is new.
+            let is_new = self.filling[usize::from(bucket_of(path))] == 0;
+            if is_new { None } else { self.read(|index| index.row_at(path)) }
+        };
+        self.recent.borrow_mut().get(path, read)
+    }
+
     fn row_at(&self, path: &SyncPath) -> Result<Option<Row>, IndexError> {
         let mut select = self.statement("SELECT row FROM paths WHERE path = ?1")?;
         let found =
@@ -81,7 +91,10 @@ impl SqliteIndex {
         self.note_deletion(path, old, row)?;
         let bytes = codec::encode_row(row);
         match old_keys {
-            None => self.insert(path, bucket, &keys, &bytes),
+            None => {
+                self.filling[usize::from(bucket)] += 1;
+                self.insert(path, bucket, &keys, &bytes)
+            }
             Some(old_keys) => self.update(path, &old_keys, &keys, &bytes),
         }
     }
@@ -147,7 +160,9 @@ impl SqliteIndex {
     }
 
     fn remove_row(&mut self, path: &SyncPath, old: &Row) -> Result<(), IndexError> {
-        self.digests.touch(bucket_of(path));
+        let bucket = bucket_of(path);
+        self.digests.touch(bucket);
+        self.filling[usize::from(bucket)] -= 1;
         count(&mut self.counts, Some(old), None);
         if !old.winner.is_live() {
             self.forget_learned(path)?;
@@ -194,14 +209,14 @@ impl SqliteIndex {
 
 impl Index for SqliteIndex {
     fn get(&self, path: &SyncPath) -> Option<Row> {
-        self.recent.borrow_mut().get(path, || self.read(|index| index.row_at(path)))
+        self.known(path).map(Arc::unwrap_or_clone)
     }
 
     fn put(&mut self, path: &SyncPath, row: &Row) {
         // What changes nothing opens no transaction.
-        let old = self.get(path);
-        if old.as_ref() != Some(row) {
-            self.write(|index| index.put_row(path, old.as_ref(), row));
+        let old = self.known(path);
+        if old.as_deref() != Some(row) {
+            self.write(|index| index.put_row(path, old.as_deref(), row));
             self.recent.borrow_mut().note(path, Some(row.clone()));
         }
     }

@@ -7,7 +7,7 @@
 use super::Fresh;
 use crate::io::clock::wall_ns;
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ pub(super) const TICK_NS: i128 = 20_000_000;
 /// Some file systems keep whole seconds, or every second one (ns).
 pub(super) const COARSE_TICK_NS: i128 = 2_000_000_000;
 /// When so many that are hashed wait, no more are taken but a few at a time.
-const WAITING: usize = 4096;
+const WAITING: usize = 32768;
 
 /// Both clocks at once (ns): how far apart they are tells whether someone set the one that stamps files.
 #[derive(Clone, Copy)]
@@ -45,8 +45,10 @@ pub(super) struct Sorted {
     /// It is durable.
     pub durable: Vec<Fresh>,
     pub rest: Vec<Fresh>,
-    /// A folder that was taken before is not told yet.
-    pub is_behind_folder: bool,
+    /// Which `syncfs` the rest waits for; `None`: each is to be made durable by itself.
+    pub asked: Option<SyncNumber>,
+    /// Folders that were taken before are not told yet, and wait for this.
+    pub behind: Option<SyncNumber>,
 }
 
 /// Which `syncfs` something waits for.
@@ -54,7 +56,7 @@ pub(super) struct Sorted {
 pub(super) struct SyncNumber(u64);
 
 impl SyncNumber {
-    /// It is durable already.
+    /// What waits for none: it is durable already.
     pub const NONE: Self = Self(0);
 }
 
@@ -90,8 +92,10 @@ struct State<T> {
     began: Option<Moment>,
     next: u64,
     unsorted: BTreeSet<u64>,
-    /// Batches with folders that are not told yet.
-    folders: BTreeSet<u64>,
+    /// Batches with folders that are not told yet, and what they wait for.
+    folders: BTreeMap<u64, SyncNumber>,
+    /// When the one under way began.
+    running: Option<Moment>,
     /// Each `syncfs` has a number, from 1: the last one that is wanted, that has begun, that has ended.
     asked: u64,
     begun: u64,
@@ -108,7 +112,8 @@ impl<T> Default for Durable<T> {
             began: None,
             next: 0,
             unsorted: BTreeSet::new(),
-            folders: BTreeSet::new(),
+            folders: BTreeMap::new(),
+            running: None,
             asked: 0,
             begun: 0,
             ended: 0,
@@ -138,22 +143,32 @@ impl<T> Durable<T> {
         Ticket(ticket)
     }
 
-    /// Tells what is durable from what is still to be made so.
-    pub fn sort(&self, ticket: Ticket, fresh: Vec<Fresh>) -> Sorted {
+    /// Tells what is durable from what is still to be made so: up to `few` by themselves, more by one `syncfs`.
+    pub fn sort(&self, ticket: Ticket, fresh: Vec<Fresh>, few: usize) -> Sorted {
         let mut state = self.lock();
         while state.unsorted.first().is_some_and(|first| *first < ticket.0) {
             state = self.wait(state);
         }
         let now = Moment::now();
-        let began = state.began.filter(|began| began.is_of_the_same_clock(&now)).map(|began| began.wall);
-        let is_durable = |found: &Fresh| began.is_some_and(|began| found.changed_ns().is_some_and(|at| at < began));
-        let (mut durable, mut rest): (Vec<_>, Vec<_>) = fresh.into_iter().partition(is_durable);
-        let is_behind_folder = !state.folders.is_empty();
-        if is_behind_folder || rest.iter().any(Fresh::is_folder) {
+        let is_before = |began: Option<Moment>| {
+            let began = began.filter(|began| began.is_of_the_same_clock(&now)).map(|began| began.wall);
+            move |found: &Fresh| began.is_some_and(|began| found.changed_ns().is_some_and(|at| at < began))
+        };
+        let (mut durable, mut rest): (Vec<_>, Vec<_>) = fresh.into_iter().partition(is_before(state.began));
+        let behind = state.folders.values().max().copied();
+        if behind.is_some() || rest.iter().any(Fresh::is_folder) {
             rest.append(&mut durable);
         }
+        let is_many = rest.len() > few && state.failed.is_none();
+        let asked = if (is_many || behind.is_some()) && rest.iter().all(is_before(state.running)) {
+            // Nothing has changed since the one under way began.
+            Some(SyncNumber(state.begun))
+        } else {
+            is_many.then(|| state.ask())
+        };
+        let asked = asked.map(|asked| asked.max(behind.unwrap_or(SyncNumber::NONE)));
         if rest.iter().any(Fresh::is_folder) {
-            state.folders.insert(ticket.0);
+            state.folders.insert(ticket.0, asked.or(behind).unwrap_or(SyncNumber::NONE));
         }
         // Of what is told one by one, folders come first: there is nothing to hash about them.
         for fresh in [&mut durable, &mut rest] {
@@ -161,7 +176,7 @@ impl<T> Durable<T> {
         }
         state.unsorted.remove(&ticket.0);
         self.changed.notify_all();
-        Sorted { durable, rest, is_behind_folder }
+        Sorted { durable, rest, asked, behind }
     }
 
     /// The folders of a batch were told: gives what waited for that alone.
@@ -171,17 +186,11 @@ impl<T> Durable<T> {
         self.take_ended(&mut state)
     }
 
-    /// `false` since a `syncfs` has failed: no later one proves anything.
-    pub fn is_trusted(&self) -> bool {
-        self.lock().failed.is_none()
-    }
-
     /// A `syncfs` that begins after now.
     pub fn ask(&self) -> SyncNumber {
-        let mut state = self.lock();
-        state.asked = state.begun + 1;
+        let asked = self.lock().ask();
         self.changed.notify_all();
-        SyncNumber(state.asked)
+        asked
     }
 
     /// Keeps what is hashed until it may be told. Gives what may be told now.
@@ -223,12 +232,14 @@ impl<T> Durable<T> {
             state = self.wait(state);
         }
         state.begun += 1;
-        (!state.is_stopping).then(Moment::now)
+        state.running = (!state.is_stopping).then(Moment::now);
+        state.running
     }
 
     fn end(&self, began: Moment, synced: rustix::io::Result<()>) -> Vec<Ended<T>> {
         let mut state = self.lock();
         state.ended = state.begun;
+        state.running = None;
         if let (Err(e), None) = (synced, state.failed) {
             state.failed = Some((state.ended, e));
         }
@@ -243,6 +254,11 @@ impl<T> Durable<T> {
 }
 
 impl<T> State<T> {
+    fn ask(&mut self) -> SyncNumber {
+        self.asked = self.begun + 1;
+        SyncNumber(self.asked)
+    }
+
     /// Of what waited for a `syncfs` that has ended.
     fn ended(&self, waiting: Waiting<T>) -> Ended<T> {
         let Waiting { ticket, asked, items, are_folders } = waiting;
@@ -319,9 +335,10 @@ mod tests {
                 (asked, told.recv().unwrap())
             };
             let (well, first) = sync(true, 1);
-            assert_eq!((first, durable.is_trusted()), ((1, true), true));
+            assert_eq!(first, (1, true));
             assert_eq!(sync(false, 2).1, (2, false));
-            assert!(!durable.is_trusted());
+            let sorted = durable.sort(durable.ticket(), vec![fresh("f", StatKind::File, LATER)], 0);
+            assert_eq!(sorted.asked, None, "each by itself");
             assert_eq!(sync(true, 3).1, (3, false));
             assert_eq!(durable.keep(waiting(well, 4))[0].synced, Ok(()), "that was before");
         });
@@ -332,7 +349,7 @@ mod tests {
     fn nothing_is_told_before_a_folder_that_was_taken_before_it() {
         let durable: Durable<u32> = Durable::default();
         let [first, second] = [durable.ticket(), durable.ticket()];
-        durable.lock().folders.extend([first.0, second.0]);
+        durable.lock().folders.extend([first.0, second.0].map(|ticket| (ticket, SyncNumber::NONE)));
         let asked = durable.ask();
         let keep =
             |ticket, item, are_folders| items(&durable.keep(Waiting { ticket, asked, items: vec![item], are_folders }));
@@ -346,6 +363,9 @@ mod tests {
         assert_eq!(items(&durable.folders_told(first)), [3, 2]);
         assert_eq!(items(&durable.folders_told(second)), [4]);
     }
+
+    const EARLY: FileTime = FileTime { secs: 1, nanos: 1 };
+    const LATER: FileTime = FileTime { secs: i64::MAX / (2 << 30), nanos: 1 };
 
     fn fresh(name: &str, kind: StatKind, changed: FileTime) -> Fresh {
         let stat = Stat { kind, size: 0, mtime: changed, ctime: changed, ino: 1, mode: Mode(0o700) };
@@ -365,35 +385,62 @@ mod tests {
     #[test]
     fn a_folder_that_counts_as_durable_is_first_and_holds_what_comes_after_it_while_it_waits_for_another() {
         let durable: Durable<u32> = Durable::default();
-        let (old, now) = (FileTime { secs: 1, nanos: 1 }, FileTime { secs: i64::MAX / (2 << 30), nanos: 1 });
+        let (old, now) = (EARLY, LATER);
         let tickets = [(); 4].map(|()| durable.ticket());
         durable.ask();
         let began = durable.begin().unwrap();
         durable.end(began, Ok(()));
         let sorted =
-            durable.sort(tickets[0], vec![fresh("f", StatKind::File, old), fresh("d", StatKind::Directory, old)]);
+            durable.sort(tickets[0], vec![fresh("f", StatKind::File, old), fresh("d", StatKind::Directory, old)], 2);
         assert_eq!((sorted.durable[0].path.to_text(), sorted.rest.len()), ("d".to_owned(), 0));
         assert!(durable.lock().folders.is_empty(), "it is told at once");
-        durable.sort(tickets[1], vec![fresh("new", StatKind::Directory, now)]);
-        let sorted = durable.sort(tickets[2], vec![fresh("old", StatKind::Directory, old)]);
-        assert_eq!((sorted.durable.len(), sorted.is_behind_folder), (0, true));
+        durable.sort(tickets[1], vec![fresh("new", StatKind::Directory, now)], 2);
+        let sorted = durable.sort(tickets[2], vec![fresh("old", StatKind::Directory, old)], 2);
+        assert_eq!((sorted.durable.len(), sorted.behind), (0, Some(SyncNumber::NONE)));
         assert!(durable.folders_told(tickets[1]).is_empty());
-        let sorted = durable.sort(tickets[3], vec![fresh("old/f", StatKind::File, old)]);
-        assert!(sorted.is_behind_folder && sorted.durable.is_empty(), "'old' is not told yet");
+        let sorted = durable.sort(tickets[3], vec![fresh("old/f", StatKind::File, old)], 2);
+        assert!(sorted.behind.is_some() && sorted.durable.is_empty(), "'old' is not told yet");
     }
 
     /// On XFS exchanging two names changes no file's ctime.
     #[test]
     fn a_file_whose_folder_has_changed_since_is_not_durable_by_its_own_age() {
         let durable: Durable<u32> = Durable::default();
-        let (old, now) = (FileTime { secs: 1, nanos: 1 }, FileTime { secs: i64::MAX / (2 << 30), nanos: 1 });
+        let (old, now) = (EARLY, LATER);
         durable.ask();
         let began = durable.begin().unwrap();
         durable.end(began, Ok(()));
         let exchanged = Fresh { folder_changed: Some(now), ..fresh("f", StatKind::File, old) };
         let unknown = Fresh { folder_changed: None, ..fresh("g", StatKind::File, old) };
-        let sorted = durable.sort(durable.ticket(), vec![exchanged, unknown, fresh("h", StatKind::File, old)]);
+        let sorted = durable.sort(durable.ticket(), vec![exchanged, unknown, fresh("h", StatKind::File, old)], 2);
         assert_eq!((sorted.durable.len(), sorted.rest.len()), (1, 2));
+    }
+
+    #[test]
+    fn what_has_not_changed_since_a_sync_began_waits_for_that_one_and_never_for_less_than_its_folder() {
+        let durable: Durable<u32> = Durable::default();
+        let tickets = [(); 5].map(|()| durable.ticket());
+        let file = |name, changed| fresh(name, StatKind::File, changed);
+        let many = |changed| vec![file("f", changed), file("g", changed), file("h", changed)];
+        durable.ask();
+        let began = durable.begin().unwrap();
+        assert_eq!(durable.sort(tickets[0], many(EARLY), 2).asked, Some(SyncNumber(1)), "it is under way");
+        assert_eq!(durable.sort(tickets[1], vec![file("f", EARLY)], 2).asked, None, "a few wait for no other's bytes");
+        let folder = durable.sort(
+            tickets[2],
+            vec![fresh("d", StatKind::Directory, LATER), file("f", LATER), file("g", EARLY)],
+            2,
+        );
+        assert_eq!(folder.asked, Some(SyncNumber(2)), "they changed since");
+        let inside = durable.sort(tickets[3], many(EARLY), 2);
+        assert_eq!(
+            (inside.asked, inside.behind),
+            (Some(SyncNumber(2)), Some(SyncNumber(2))),
+            "its folder is moved in, maybe"
+        );
+        assert_eq!(durable.sort(tickets[4], vec![file("f", EARLY)], 2).asked, Some(SyncNumber(2)));
+        durable.end(began, Ok(()));
+        durable.begin().unwrap();
     }
 
     #[test]

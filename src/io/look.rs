@@ -13,7 +13,6 @@ use super::Events;
 use super::beneath::{self, Facts, LastFolder};
 use super::delta::sum::sum;
 use super::fail::{self, Point};
-use super::limits::memory_bytes;
 use super::lists::Lists;
 use super::root::{Root, Syncer};
 use super::signatures::Signatures;
@@ -31,9 +30,8 @@ use rustix::io::Errno;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::Read;
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 pub const THREADS: usize = 2;
 /// Looks taken from the queue at once by a thread.
@@ -46,9 +44,8 @@ const FEW_BESIDE_BULK: usize = 64;
 const LARGE_BYTES: u64 = 4 << 20;
 /// BLAKE3 wants 64 KiB or more at a time; a small file and its end fit one call.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// Bodies handed over and not yet dropped, in all (P9): so much of the memory, as its inverse, within these bounds (bytes).
-const BODIES_SHARE: u64 = 256;
-const BODIES_BYTES: RangeInclusive<u64> = 16 << 20..=64 << 20;
+/// Bodies handed over and not yet dropped, in all (P9).
+const BODIES_BYTES: usize = 16 << 20;
 /// Files that could not be made durable and are remembered as such, at most (P9).
 const UNSOUND: usize = 10_000;
 
@@ -489,7 +486,7 @@ impl Looks {
 
     /// A copy for the engine, while there is room for it.
     fn body(&self, bytes: &[u8]) -> Option<Bytes> {
-        let fits = |held: usize| (held + bytes.len() <= most_bodies()).then_some(held + bytes.len());
+        let fits = |held: usize| (held + bytes.len() <= BODIES_BYTES).then_some(held + bytes.len());
         self.bodies.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
         Some(Bytes::from_owner(Body { bytes: bytes.to_vec(), held: Arc::clone(&self.bodies) }))
     }
@@ -516,11 +513,6 @@ impl Looks {
             Err(e) => Err(failed(Errno::from_io_error(&e).unwrap_or(Errno::IO))),
         }
     }
-}
-
-pub(super) fn most_bodies() -> usize {
-    static MOST: OnceLock<usize> = OnceLock::new();
-    *MOST.get_or_init(|| (memory_bytes() / BODIES_SHARE).clamp(*BODIES_BYTES.start(), *BODIES_BYTES.end()) as usize)
 }
 
 fn is_same_folder(known: &Stat, now: &Stat) -> bool {

@@ -98,13 +98,11 @@ fn a_look_says_what_is_there() {
 #[test]
 fn many_looks_are_each_answered_once_and_bodies_have_a_budget() {
     let folder = Folder::new();
-    let most = look::most_bodies();
     let content = vec![b'x'; 100 * 1024];
-    let count = most / content.len() + 100;
-    for i in 0..count {
+    for i in 0..300 {
         std::fs::write(folder.at(&i.to_string()), &content).unwrap();
     }
-    for i in 0..count {
+    for i in 0..300 {
         folder.disk.run([Action::Look {
             path: path(&i.to_string()),
             known: None,
@@ -114,14 +112,14 @@ fn many_looks_are_each_answered_once_and_bodies_have_a_budget() {
         }]);
     }
     let mut looked = BTreeMap::new();
-    while looked.len() < count {
+    while looked.len() < 300 {
         if let Event::Looked { path, observed: Observed::File { content: id, body, .. } } = folder.next() {
             assert_eq!(id, ContentId::of(&content));
             assert!(looked.insert(path, body).is_none());
         }
     }
     let held: usize = looked.values().flatten().map(bytes::Bytes::len).sum();
-    assert!(held <= most && held > most - content.len(), "{held}");
+    assert!(held <= 16 << 20 && held > 15 << 20, "{held}");
     drop(looked);
     assert!(matches!(folder.look("0", None, false), Observed::File { body: Some(_), .. }));
 }

@@ -256,6 +256,8 @@ pub enum Report {
         from: String,
         wire_bytes: u64,
         took_ns: u64,
+        /// The same was there, with other permissions or times.
+        was_there: bool,
     },
     /// A transfer takes long: so much is here by now.
     Fetching {

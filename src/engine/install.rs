@@ -201,6 +201,7 @@ impl<I: Index> Engine<I> {
                 from: want.from.clone(),
                 wire_bytes: want.wire_bytes,
                 took_ns: now.mono - want.since,
+                was_there: replaced.as_ref().is_some_and(|old| old.is_live() && old.same_content(entry)),
             };
             self.out.push(Action::Report(report));
         }

@@ -102,12 +102,14 @@ impl Target {
     }
 }
 
-/// A large file that is read: what is in the cache from there, the rest past it.
+/// A large file that is read: from the cache while it is there, and past it from the first page on that is not.
 #[derive(Debug)]
 pub struct Origin {
     file: File,
     direct: Option<File>,
     is_refused: AtomicBool,
+    /// Something of it was not in the cache. To ask once more would bring some of it there each time.
+    is_cold: AtomicBool,
 }
 
 impl Origin {
@@ -118,7 +120,12 @@ impl Origin {
             rustix::fs::fcntl_setfl(file, flags | OFlags::DIRECT)
         };
         let direct = again.filter(|again| set_direct(again).is_ok());
-        Self { file, direct, is_refused: AtomicBool::new(false) }
+        if direct.is_some() {
+            // A question for what is not in the cache brings that one page, and nothing ahead of it.
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
+        }
+        let (is_refused, is_cold) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { file, direct, is_refused, is_cold }
     }
 
     pub fn file(&self) -> &File {
@@ -127,16 +134,19 @@ impl Origin {
 
     /// Fills `bytes`. `scratch` is used where what lies askew is read past the cache.
     pub fn read_exact_at(&self, bytes: &mut [u8], offset: u64, scratch: &mut Buffer) -> io::Result<()> {
-        let mut done = self.read_cached(bytes, offset);
-        if bytes.len() - done >= READ_BYTES
-            && let Some(direct) = self.direct.as_ref().filter(|_| !self.is_refused.load(Ordering::Relaxed))
+        let mut done = 0;
+        if let Some(direct) =
+            self.direct.as_ref().filter(|_| bytes.len() >= READ_BYTES && !self.is_refused.load(Ordering::Relaxed))
         {
-            match read_direct(direct, &mut bytes[done..], offset + done as u64, scratch) {
-                Ok(read) => done += read,
-                Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::INVAL | Errno::OPNOTSUPP)) => {
-                    self.is_refused.store(true, Ordering::Relaxed);
+            done = self.read_cached(bytes, offset);
+            if bytes.len() - done >= READ_BYTES {
+                match read_direct(direct, &mut bytes[done..], offset + done as u64, scratch) {
+                    Ok(read) => done += read,
+                    Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::INVAL | Errno::OPNOTSUPP)) => {
+                        self.is_refused.store(true, Ordering::Relaxed);
+                    }
+                    Err(e) => return Err(e),
                 }
-                Err(e) => return Err(e),
             }
         }
         // The end of the file, and whatever else did not come.
@@ -146,11 +156,13 @@ impl Origin {
     /// As much of it as is in the cache, from the beginning on (bytes).
     fn read_cached(&self, bytes: &mut [u8], offset: u64) -> usize {
         let mut done = 0;
-        while done < bytes.len() {
-            let parts = &mut [IoSliceMut::new(&mut bytes[done..])];
+        while done < bytes.len() && !self.is_cold.load(Ordering::Relaxed) {
+            // One page first: all that is asked for would be brought there.
+            let end = if done == 0 { ALIGN } else { bytes.len() };
+            let parts = &mut [IoSliceMut::new(&mut bytes[done..end])];
             match rustix::io::preadv2(&self.file, parts, offset + done as u64, ReadWriteFlags::NOWAIT) {
-                Ok(0) | Err(_) => break,
-                Ok(read) => done += read,
+                Ok(read) if read > 0 => done += read,
+                _ => self.is_cold.store(true, Ordering::Relaxed),
             }
         }
         done
@@ -293,6 +305,7 @@ mod tests {
                 [(0, 300_000), (0, 4096 * 70), (1, 280_000), (4096, 290_000), (5000, 70_000), (299_990, 10)]
             {
                 rustix::fs::fadvise(&origin.file, 0, None, Advice::DontNeed).unwrap();
+                origin.is_cold.store(false, Ordering::Relaxed);
                 let bytes = &mut space.space()[..length];
                 origin.read_exact_at(bytes, offset as u64, &mut scratch).unwrap();
                 assert!(*bytes == content[offset..offset + length], "{length} bytes from {offset}");

@@ -221,9 +221,16 @@ impl Looks {
     ) {
         let few = if self.stage.is_bulk_under_way() { FEW_BESIDE_BULK } else { FEW };
         let sorted = self.durable.sort(ticket, fresh, few);
-        for mut found in sorted.durable {
-            let observed = self.observe(folders, &mut found, buffer);
-            self.tell_result(found.path, observed);
+        let (outside, inside): (Vec<_>, Vec<_>) = sorted.durable.into_iter().partition(Fresh::is_folder);
+        let are_told = !outside.is_empty();
+        for (fresh, ends_folders) in [(outside, are_told), (inside, false)] {
+            for mut found in fresh {
+                let observed = self.observe(folders, &mut found, buffer);
+                self.tell_result(found.path, observed);
+            }
+            if ends_folders {
+                self.tell_all(self.durable.folders_told(ticket));
+            }
         }
         let rest = sorted.rest;
         if let Some(asked) = sorted.asked {

@@ -124,12 +124,7 @@ impl Stage {
         Some(Nameless { file, _open: open })
     }
 
-    /// A file that was created here, to be written.
-    pub(super) fn target(&self, id: StageId, file: File, size: u64) -> Target {
-        Target::new(file, size, self.root.staging(), &name(id))
-    }
-
-    /// The same where what is written is made of another file of about this size.
+    /// A file that was created here, to be written of another one of about its size.
     pub(super) fn target_of_another(&self, id: StageId, file: File, size: u64) -> Target {
         Target::of_another(file, size, self.root.staging(), &name(id))
     }

@@ -46,12 +46,14 @@ enum Fate {
 }
 
 /// All that users did.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Chronicle {
     /// Where each value was written, and whether its user was told that it is durable.
     written: BTreeMap<Id, (String, bool)>,
     /// Two users may do away with one value, each at a machine of their own.
     fates: BTreeMap<Id, Vec<Fate>>,
+    /// How many of its two parts were written, of what is not put there whole.
+    parts: BTreeMap<Id, usize>,
 }
 
 /// What a file's bytes are.
@@ -73,6 +75,13 @@ fn value(who: &str, count: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
+/// The whole value of this id.
+fn bytes_of(id: &str) -> Option<Vec<u8>> {
+    let words: Vec<_> = id.split(' ').collect();
+    let [who, count, len] = words[..] else { return None };
+    Some(value(who, count.parse().ok()?, len.parse().ok()?))
+}
+
 pub fn recognise(bytes: &[u8]) -> Seen {
     let zeros = bytes.iter().rev().take_while(|b| **b == 0).count();
     if zeros > 16 {
@@ -84,10 +93,7 @@ pub fn recognise(bytes: &[u8]) -> Seen {
         return if torn { Seen::Torn { len: bytes.len(), zeros: false } } else { foreign(bytes) };
     };
     let id = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let words: Vec<_> = id.split(' ').collect();
-    let [who, count, len] = words[..] else { return foreign(bytes) };
-    let (Ok(count), Ok(len)) = (count.parse(), len.parse()) else { return foreign(bytes) };
-    let whole = value(who, count, len);
+    let Some(whole) = bytes_of(&id) else { return foreign(bytes) };
     match whole.starts_with(bytes) {
         true if whole.len() == bytes.len() => Seen::Whole(id),
         true => Seen::Torn { len: bytes.len(), zeros: false },
@@ -138,12 +144,24 @@ impl User {
 
     /// As careful programs do: a whole new file in one step; half of them see to its being durable.
     fn swap_in(&mut self, power: &Power, path: &str) -> Option<()> {
-        let (id, bytes) = self.value();
         let careful = self.dice.roll(2) == 0;
+        let (id, bytes) = self.value();
+        self.put_in(power, path, id, &bytes, careful)
+    }
+
+    /// A value so large that it does not ride along with its entry.
+    pub fn put_large(&mut self, power: &Power, path: &str, careful: bool) -> Option<()> {
+        self.count += 1;
+        let id = format!("{} {} 300001", self.who, self.count);
+        let bytes = bytes_of(&id).expect("it is made just above");
+        self.put_in(power, path, id, &bytes, careful)
+    }
+
+    fn put_in(&mut self, power: &Power, path: &str, id: Id, bytes: &[u8], careful: bool) -> Option<()> {
         let (target, next) = (self.folder.join(path), self.scratch.join("next"));
         let power = power.hold()?;
         fs::create_dir_all(&self.scratch).expect("a folder beside the synced one");
-        save(&next, &bytes, careful).expect("our own scratch");
+        save(&next, bytes, careful).expect("our own scratch");
         for _ in 0..100 {
             let _ = fs::create_dir_all(target.parent().expect("it is below the folder"));
             let exchanged = exchange(&next, &target).is_ok();
@@ -176,6 +194,7 @@ impl User {
         for part in bytes.chunks(bytes.len().div_ceil(2)) {
             let _step = power.hold()?;
             file.write_all(part).expect("a file of our own");
+            *self.chronicle.parts.entry(id.clone()).or_default() += 1;
         }
         let _step = power.hold()?;
         if self.dice.roll(3) == 0 && file.sync_all().is_ok() && self.sync_folders(path).is_ok() {
@@ -281,6 +300,7 @@ pub struct Check<'a> {
 impl Chronicle {
     pub fn merge(&mut self, other: Self) {
         self.written.extend(other.written);
+        self.parts.extend(other.parts);
         for (id, fates) in other.fates {
             self.fates.entry(id).or_default().extend(fates);
         }
@@ -288,6 +308,34 @@ impl Chronicle {
 
     pub fn ids(&self) -> impl Iterator<Item = &Id> {
         self.written.keys()
+    }
+
+    /// Judges what no machine has any more: the winner of a path is this content (BLAKE3, in hex), and the cut left `rest` there. That may be
+    /// only where its own user had gone on from it before the cut (the gap under P5 in docs/promises.md): put another value in its place,
+    /// or written the next part of what it is the beginning of. Else it was told before it was durable.
+    pub fn judge_gone(&self, path: &str, content: &str, rest: &[u8]) -> Result<(), String> {
+        let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
+        let at: Vec<&Id> = self.written.iter().filter(|(_, (written, _))| written == path).map(|(id, _)| id).collect();
+        for id in &at {
+            let bytes = bytes_of(id).expect("it was written");
+            let parts = self.parts.get(*id).copied().unwrap_or(0);
+            let went_on_from_a_part = (parts > 0 && hash(b"") == content)
+                || (parts > 1 && hash(&bytes[..bytes.len().div_ceil(2)]) == content);
+            if went_on_from_a_part {
+                return Ok(());
+            }
+            if hash(&bytes) != content {
+                continue;
+            }
+            if !at.iter().any(|other| self.came_after(id, other)) {
+                return Err(format!("{path}: '{id}' was told, nothing was put in its place, and nobody has it"));
+            }
+            if rest.iter().any(|byte| *byte != 0) && bytes.starts_with(rest) {
+                return Err(format!("{path}: what is left is the beginning of '{id}' itself, which was told"));
+            }
+            return Ok(());
+        }
+        Err(format!("{path}: nobody has its winner {content}, and no user went on from that"))
     }
 
     /// The oracle of P1 to P5 after a cut. Every complaint it has.
@@ -343,6 +391,14 @@ impl Chronicle {
     fn cuts_short(&self, id: &Id, len: usize) -> bool {
         let whole = |id: &Id| id.len() + 1 + id.rsplit(' ').next().and_then(|len| len.parse().ok()).unwrap_or(0);
         len.is_multiple_of(512) && self.later(id).into_iter().chain([id]).all(|id| len < whole(id))
+    }
+
+    /// Whether `other`, written at the same path, took the place of a value, or came once that was deleted.
+    fn came_after(&self, id: &Id, other: &Id) -> bool {
+        let count = |id: &Id| id.split(' ').nth(1).and_then(|count| count.parse::<u64>().ok());
+        let same_user = id.split(' ').next() == other.split(' ').next();
+        let is_younger = id != other && (!same_user || count(id) < count(other));
+        self.later(id).contains(other) || (self.is_deleted(id) && is_younger)
     }
 
     /// What users put in a value's place, and in that one's, and so on.

@@ -76,9 +76,41 @@ impl Bench {
         let began = Instant::now();
         self.a.start();
         wait_linked(&[&self.a, &self.b]);
-        converge(&[&self.a, &self.b]);
+        let gone = self.agree();
+        if !gone.is_empty() {
+            println!("after cut {number} nobody has {gone:?}: its user writes it again");
+        }
         self.healed.push(began.elapsed());
         self.check(number, &peer);
+    }
+
+    /// Waits until both agree. What nobody has any more, and may be gone, its user writes again; gives those paths.
+    fn agree(&mut self) -> Vec<String> {
+        let mut gone = Vec::new();
+        loop {
+            let more = eventually("both hold the same, or say what nobody has", PATIENCE, || {
+                let (here, there) = (self.a.tree()?, self.b.tree()?);
+                let more = nobody_has(&self.a)?.into_iter().find(|path| !gone.contains(path));
+                if here == there || more.is_some() { Ok(more) } else { Err(here.diff(&there)) }
+            });
+            let Some(path) = more else { break };
+            let rest = peek(self.a.at(&path)).unwrap_or_default();
+            let content = self.content(&path).unwrap_or_default();
+            let mut chronicle = self.at_a.chronicle.clone();
+            chronicle.merge(self.at_b.chronicle.clone());
+            chronicle.judge_gone(&path, &content, &rest).unwrap_or_else(|why| panic!("{why}"));
+            self.power.set(true);
+            self.at_a.put_large(&self.power, &path, true);
+            gone.push(path);
+        }
+        converge(&[&self.a, &self.b]);
+        gone
+    }
+
+    /// What a says of a path's winner.
+    fn content(&self, path: &str) -> Result<String, String> {
+        let listed = self.a.json(&["ls", self.a.at(path).to_str().expect("plain names")])?;
+        listed["entries"][0]["content"].as_str().map(str::to_owned).ok_or(format!("{listed}"))
     }
 
     /// Users at a, at b, or at both.
@@ -155,6 +187,16 @@ impl Bench {
     }
 }
 
+/// The paths whose last whole version no linked machine has, by a machine's own word.
+fn nobody_has(machine: &Machine) -> Result<Vec<String>, String> {
+    let status = machine.json(&["status"])?;
+    let problems = status["problems"].as_array().cloned().unwrap_or_default();
+    let says_so = |problem: &&serde_json::Value| {
+        problem["text"].as_str().is_some_and(|text| text.contains("no linked machine has its last whole version"))
+    };
+    Ok(problems.iter().filter(says_so).filter_map(|problem| problem["path"].as_str().map(str::to_owned)).collect())
+}
+
 fn holdings(of: &Machine, with_history_of: &[&Machine]) -> Holdings {
     let history = with_history_of.iter().flat_map(|machine| machine.history()).collect::<Vec<_>>();
     eventually("its folder can be read", PATIENCE, || {
@@ -206,6 +248,39 @@ fn after_power_cuts_of_the_folder_s_disk_alone_nothing_is_lost_torn_or_rolled_ba
         "ext4",
         State::OnAnotherDisk,
     );
+}
+
+/// The gap that docs/promises.md names under P5, made on purpose: a version is told, nobody fetches it, its user puts another one in its
+/// place, and the cut tears that one.
+#[test]
+fn what_a_cut_tore_and_nobody_has_is_named_until_its_user_writes_it_again() {
+    if !is_root("what_a_cut_tore_and_nobody_has_is_named_until_its_user_writes_it_again") {
+        return;
+    }
+    let mut bench = Bench::new("xfs", State::BesideTheFolder, 7);
+    bench.power.set(true);
+    bench.b.freeze();
+    bench.at_a.put_large(&bench.power, "d0/f0", true);
+    eventually("a knows its file", PATIENCE, || bench.content("d0/f0"));
+    // What is told is on its way.
+    pace(200);
+    bench.a.freeze();
+    bench.at_a.put_large(&bench.power, "d0/f0", false);
+    // Its name is durable, and none of its bytes.
+    fs::File::open(bench.a.at("d0")).expect("a folder").sync_all().expect("a disk that is well");
+    let (a, volume) = (&bench.a, &bench.volume);
+    bench.power.cut(|| {
+        volume.cut();
+        a.kill();
+    });
+    bench.b.thaw();
+    let peer = bench.peer_alone();
+    assert!(peer.values.is_empty(), "b had no time to fetch it: {:?}", peer.values);
+    bench.volume.remount();
+    bench.a.start();
+    wait_linked(&[&bench.a, &bench.b]);
+    assert_eq!(bench.agree(), ["d0/f0"]);
+    bench.check(0, &peer);
 }
 
 /// Its bytes are durable long before, and by exchanging names no file's ctime changes on XFS: that its name is durable is not to be

@@ -77,7 +77,7 @@ fn file(site: &Site, batch: &mut Batch, job: &Job, size: u64, content: &ContentI
 }
 
 /// A new file of ours, still empty.
-enum New {
+pub(super) enum New {
     Named(StageId, File),
     Nameless(Nameless),
 }
@@ -133,8 +133,11 @@ fn copy(
     let opened = beneath::regular(&parent, from.name()).map_err(|_| Outcome::NoSource)?;
     let (source, _) = opened.filter(|(_, facts)| facts.stat == *stat).ok_or(Outcome::NoSource)?;
     let mut new = create(site, batch, job)?;
-    let copied =
-        copy_hashing(site, &parent, from, source, &mut new, stat.size).map_err(|e| failed("copy", job, errno(&e)));
+    let again = || {
+        let opened = beneath::regular(&parent, from.name()).ok().flatten();
+        opened.filter(|(_, facts)| facts.stat == *stat).map(|(file, _)| file)
+    };
+    let copied = copy_hashing(site, source, again, &mut new, stat.size).map_err(|e| failed("copy", job, errno(&e)));
     let made = copied.and_then(|(source, hash)| {
         if hash == Some(*content) {
             return Ok(());
@@ -145,13 +148,12 @@ fn copy(
     finish(site, batch, job, new, made)
 }
 
-/// Clones (sharing the blocks where the file system can) or copies, and hashes what the copy holds; no hash if the source is shorter than
-/// `size`.
-fn copy_hashing(
+/// Clones (sharing the blocks where the file system can) or copies, and hashes what the copy holds; no hash if that is not `size`
+/// bytes. `again` opens the source once more.
+pub(super) fn copy_hashing(
     site: &Site,
-    parent: &OwnedFd,
-    from: &SyncPath,
     source: File,
+    again: impl FnOnce() -> Option<File>,
     new: &mut New,
     size: u64,
 ) -> io::Result<(Origin, Option<ContentId>)> {
@@ -161,9 +163,16 @@ fn copy_hashing(
         New::Named(id, _) if !cloned => site.stage.target_of_another(*id, file, size),
         _ => Target::cached(file),
     };
-    let again = || beneath::regular(parent, from.name()).ok().flatten().map(|(file, _)| file);
     let source = Origin::new(source, if target.is_direct() { again() } else { None });
     let copy = Origin::new(target.file().try_clone()?, None);
+    if cloned && beneath::facts(copy.file())?.stat.size != size {
+        // It changed since it was looked at.
+        return Ok((source, None));
+    }
+    if target.is_direct() {
+        // Else each write would make it longer.
+        rustix::fs::ftruncate(target.file(), size)?;
+    }
     let mut hasher = blake3::Hasher::new();
     let (mut buffer, mut scratch) = (Buffer::new(COPY_BYTES.min(size) as usize), Buffer::new(0));
     let mut at = 0;

@@ -214,6 +214,21 @@ fn a_copy_needs_its_source_as_it_was() {
     folder.assert_nothing_staged();
 }
 
+/// A clone is as long as the source has become, a copy as long as it was.
+#[test]
+fn of_a_source_that_grew_since_it_was_looked_at_no_more_is_copied() {
+    let folder = Folder::new();
+    folder.write("from", "content and more");
+    let (id, file) = folder.site.stage.create_file().unwrap();
+    let mut new = prepare::New::Named(id, file);
+    let source = File::open(folder.at("from")).unwrap();
+    let (_, hash) = prepare::copy_hashing(&folder.site, source, || None, &mut new, 7).unwrap();
+    if let Some(hash) = hash {
+        let copied = std::fs::read(folder.at(".dirsync/staging").join(stage::name(id))).unwrap();
+        assert_eq!((hash, &copied[..]), (ContentId::of(b"content"), &b"content"[..]));
+    }
+}
+
 #[test]
 fn a_staged_content_is_installed_or_stays_for_another_try() {
     let folder = Folder::new();

@@ -80,12 +80,7 @@ impl Deltas {
             None => false,
             Some(Err(why)) => return Some(Err(disk_failed(wanted, why))),
         };
-        // Of what shares most of its extents, little is written.
-        let target = if shares {
-            self.stage.target(staged.id, file, size)
-        } else {
-            self.stage.target_of_another(staged.id, file, size)
-        };
+        let target = self.stage.target_of_another(staged.id, file, size);
         let chunks = Chunks::of(size);
         let (pieces, has_failed) = (Mutex::new(Pieces::new(chunks)), AtomicBool::new(false));
         let old = self.kept(&wanted.base.content, base_size);

@@ -246,6 +246,12 @@ fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
         index.last_commit = u64::from_be_bytes(at);
     }
     load_buckets(&index.db, &mut index.digests, &mut index.filling)?;
+    // What a bucket does not count would be taken for new.
+    let Counts { files, directories, symlinks, deleted, .. } = index.counts;
+    let rows: u64 = index.filling.iter().map(|count| u64::from(*count)).sum();
+    if rows != files + directories + symlinks + deleted {
+        return Err(IndexError::Damaged("the number of rows"));
+    }
     Ok(index)
 }
 

@@ -199,7 +199,7 @@ mod tests {
         let version = Version { stamp: 1, author: DeviceId([1; 32]), seen: Seen::default() };
         let entry = Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version };
         let path = SyncPath::new(name).unwrap();
-        Report::Received { path, entry, from: from.into(), wire_bytes: 1024, took_ns: 5_000_000 }
+        Report::Received { path, entry, from: from.into(), wire_bytes: 1024, took_ns: 5_000_000, was_there: false }
     }
 
     /// What was written since the last call.

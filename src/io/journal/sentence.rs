@@ -31,8 +31,8 @@ pub(super) fn sort(report: &Report) -> Option<(Sort, String)> {
 
 pub(super) fn line(report: &Report) -> Line {
     let (level, kind, text) = match report {
-        Report::Received { path, entry, from, wire_bytes, took_ns } => {
-            (Level::Info, "received", received(path, entry, &escaped(from), *wire_bytes, *took_ns))
+        Report::Received { path, entry, from, wire_bytes, took_ns, was_there } => {
+            (Level::Info, "received", received(path, entry, &escaped(from), *wire_bytes, *took_ns, *was_there))
         }
         Report::Fetching { path, from, bytes: came, size } => {
             let (came, size) = (bytes(*came), bytes(*size));
@@ -186,11 +186,15 @@ fn suspect(path: &SyncPath, unreadable: bool, heals: bool) -> String {
     )
 }
 
-fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns: u64) -> String {
+fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns: u64, was_there: bool) -> String {
     let took = duration(took_ns);
     // A folder that was derived from what lies in it was told by nobody.
     let told = if from.is_empty() { String::new() } else { format!(", told by {from}") };
     match &entry.kind {
+        Kind::File { .. } if was_there && wire_bytes == 0 => {
+            format!("set the permissions and the time of '{path}'{told}")
+        }
+        Kind::Symlink { .. } if was_there => format!("set the time of the link '{path}'{told}"),
         Kind::File { size, .. } => {
             let wire = match wire_bytes {
                 0 => "its content was here already".to_owned(),
@@ -199,6 +203,7 @@ fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns
             let from = if from.is_empty() { String::new() } else { format!(" from {from}") };
             format!("received '{path}'{from} ({}, {wire}, {took})", bytes(*size))
         }
+        Kind::Directory if was_there => format!("set the permissions of the folder '{path}'{told}"),
         Kind::Directory => format!("made the folder '{path}'{told}"),
         Kind::Symlink { .. } => format!("made the link '{path}'{told}"),
         Kind::Deleted { .. } => format!("deleted '{path}'{told}; a file's content stays in history"),
@@ -374,7 +379,15 @@ mod tests {
             from: "beta".into(),
             wire_bytes,
             took_ns: 12_000_000,
+            was_there: false,
         };
+        let set = |entry: &Entry| match received(entry, 0) {
+            Report::Received { path, entry, from, wire_bytes, took_ns, .. } => {
+                Report::Received { path, entry, from, wire_bytes, took_ns, was_there: true }
+            }
+            other => other,
+        };
+        let (folder, link) = (entry(Kind::Directory), entry(Kind::Symlink { target: b"x".to_vec() }));
         let sent = |to: &[&str], body| Report::Sent {
             path: path(),
             entry: file.clone(),
@@ -393,6 +406,10 @@ mod tests {
         let table = [
             (received(&file, 700), "received 'a\\x0ab' from beta (2.0 KiB, 700 B on the wire, 12 ms)"),
             (received(&file, 0), "received 'a\\x0ab' from beta (2.0 KiB, its content was here already, 12 ms)"),
+            (set(&file), "set the permissions and the time of 'a\\x0ab', told by beta"),
+            (received(&folder, 0), "made the folder 'a\\x0ab', told by beta"),
+            (set(&folder), "set the permissions of the folder 'a\\x0ab', told by beta"),
+            (set(&link), "set the time of the link 'a\\x0ab', told by beta"),
             (received(&gone, 50), "deleted 'a\\x0ab', told by beta; a file's content stays in history"),
             (sent(&["beta"], true), "sent 'a\\x0ab' to beta (2.0 KiB)"),
             (sent(&["beta", "gamma"], false), "told beta and gamma of 'a\\x0ab' (2.0 KiB)"),

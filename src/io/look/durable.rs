@@ -160,14 +160,16 @@ impl<T> Durable<T> {
             rest.append(&mut durable);
         }
         let is_many = rest.len() > few && state.failed.is_none();
-        let asked = if (is_many || behind.is_some()) && rest.iter().all(is_before(state.running)) {
+        // What waits for a folder's anyway.
+        let waits = state.failed.is_none() && behind.is_some_and(|behind| behind > SyncNumber::NONE);
+        let asked = if (is_many || waits) && rest.iter().all(is_before(state.running)) {
             // Nothing has changed since the one under way began.
             Some(SyncNumber(state.begun))
         } else {
             is_many.then(|| state.ask())
         };
         let asked = asked.map(|asked| asked.max(behind.unwrap_or(SyncNumber::NONE)));
-        if rest.iter().any(Fresh::is_folder) {
+        if rest.iter().chain(&durable).any(Fresh::is_folder) {
             state.folders.insert(ticket.0, asked.or(behind).unwrap_or(SyncNumber::NONE));
         }
         // Of what is told one by one, folders come first: there is nothing to hash about them.
@@ -386,19 +388,21 @@ mod tests {
     fn a_folder_that_counts_as_durable_is_first_and_holds_what_comes_after_it_while_it_waits_for_another() {
         let durable: Durable<u32> = Durable::default();
         let (old, now) = (EARLY, LATER);
-        let tickets = [(); 4].map(|()| durable.ticket());
+        let tickets = [(); 5].map(|()| durable.ticket());
         durable.ask();
         let began = durable.begin().unwrap();
         durable.end(began, Ok(()));
         let sorted =
             durable.sort(tickets[0], vec![fresh("f", StatKind::File, old), fresh("d", StatKind::Directory, old)], 2);
         assert_eq!((sorted.durable[0].path.to_text(), sorted.rest.len()), ("d".to_owned(), 0));
-        assert!(durable.lock().folders.is_empty(), "it is told at once");
-        durable.sort(tickets[1], vec![fresh("new", StatKind::Directory, now)], 2);
-        let sorted = durable.sort(tickets[2], vec![fresh("old", StatKind::Directory, old)], 2);
+        let sorted = durable.sort(tickets[1], vec![fresh("d/f", StatKind::File, old)], 2);
+        assert_eq!((sorted.durable.len(), sorted.behind), (0, Some(SyncNumber::NONE)), "'d' is not told yet");
+        assert!(durable.folders_told(tickets[0]).is_empty());
+        durable.sort(tickets[2], vec![fresh("new", StatKind::Directory, now)], 2);
+        let sorted = durable.sort(tickets[3], vec![fresh("old", StatKind::Directory, old)], 2);
         assert_eq!((sorted.durable.len(), sorted.behind), (0, Some(SyncNumber::NONE)));
-        assert!(durable.folders_told(tickets[1]).is_empty());
-        let sorted = durable.sort(tickets[3], vec![fresh("old/f", StatKind::File, old)], 2);
+        assert!(durable.folders_told(tickets[2]).is_empty());
+        let sorted = durable.sort(tickets[4], vec![fresh("old/f", StatKind::File, old)], 2);
         assert!(sorted.behind.is_some() && sorted.durable.is_empty(), "'old' is not told yet");
     }
 

@@ -422,3 +422,29 @@ impl Chronicle {
         is_deleted(id) || self.later(id).into_iter().any(is_deleted)
     }
 }
+
+#[test]
+fn what_is_gone_is_judged_by_what_its_user_did_before_the_cut() {
+    let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
+    let (old, new) = ("a 1 100".to_owned(), "a 2 100".to_owned());
+    let bytes = bytes_of(&old).expect("an id");
+    let (whole, half) = (hash(&bytes), hash(&bytes[..bytes.len().div_ceil(2)]));
+    let chronicle = |ids: &[&Id], fate: Option<Fate>, parts| {
+        let mut chronicle = Chronicle::default();
+        chronicle.written.extend(ids.iter().map(|id| ((*id).clone(), ("f".to_owned(), false))));
+        chronicle.fates.extend(fate.map(|fate| (old.clone(), vec![fate])));
+        chronicle.parts.insert(old.clone(), parts);
+        move |content: &str, rest: &[u8]| chronicle.judge_gone("f", content, rest).is_ok()
+    };
+    assert!(!chronicle(&[&old], None, 0)(&whole, b""), "its user went on from nothing");
+    let replaced = chronicle(&[&old, &new], Some(Fate::Replaced(new.clone())), 0);
+    assert!(replaced(&whole, b"") && replaced(&whole, &[0; 512]) && replaced(&whole, b"a 2 1"));
+    assert!(!replaced(&whole, b"a 1 1"), "what is left is the old one");
+    assert!(!replaced(&hash(b"other"), b""), "nobody wrote that");
+    assert!(!chronicle(&[&old], Some(Fate::Deleted), 0)(&whole, b""), "it was deleted, and something is there");
+    assert!(chronicle(&[&old, &new], Some(Fate::Deleted), 0)(&whole, b""));
+    for (parts, empty_passes, half_passes) in [(0, false, false), (1, true, false), (2, true, true)] {
+        let begun = chronicle(&[&old], None, parts);
+        assert_eq!((begun(&hash(b""), b""), begun(&half, b"")), (empty_passes, half_passes), "{parts} parts");
+    }
+}

@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Gid, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::mpsc;
 
 const COPY_BYTES: u64 = 1 << 20;
 const SETGID: u16 = 0o2000;
@@ -173,23 +174,76 @@ pub(super) fn copy_hashing(
         // Else each write would make it longer.
         rustix::fs::ftruncate(target.file(), size)?;
     }
-    let mut hasher = blake3::Hasher::new();
+    let hash = if cloned {
+        read_hashing(&copy, size, |part| Ok(part.buffer))?
+    } else if target.is_direct() {
+        copy_beside(&source, &target, size)?
+    } else {
+        read_hashing(&source, size, |part| part.write(&target))?
+    };
+    Ok((source, hash))
+}
+
+/// What was read, and where.
+struct Part {
+    buffer: Buffer,
+    length: usize,
+    at: u64,
+}
+
+impl Part {
+    fn write(mut self, target: &Target) -> io::Result<Buffer> {
+        target.write_all_at(&self.buffer.space()[..self.length], self.at)?;
+        Ok(self.buffer)
+    }
+}
+
+/// Reads and hashes all of a file; `hand_on` takes each part and gives a buffer for the next. No hash if it is shorter than `size`.
+fn read_hashing(
+    file: &Origin,
+    size: u64,
+    mut hand_on: impl FnMut(Part) -> io::Result<Buffer>,
+) -> io::Result<Option<ContentId>> {
     let (mut buffer, mut scratch) = (Buffer::new(COPY_BYTES.min(size) as usize), Buffer::new(0));
-    let mut at = 0;
+    let (mut hasher, mut at) = (blake3::Hasher::new(), 0);
     while at < size {
-        let part = COPY_BYTES.min(size - at) as usize;
-        let bytes = &mut buffer.space()[..part];
-        match if cloned { &copy } else { &source }.read_exact_at(bytes, at, &mut scratch) {
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok((source, None)),
+        let length = COPY_BYTES.min(size - at) as usize;
+        let bytes = &mut buffer.space()[..length];
+        match file.read_exact_at(bytes, at, &mut scratch) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             read => read?,
         }
         hasher.update(bytes);
-        if !cloned {
-            target.write_all_at(bytes, at)?;
-        }
-        at += part as u64;
+        buffer = hand_on(Part { buffer, length, at })?;
+        at += length as u64;
     }
-    Ok((source, Some(ContentId(*hasher.finalize().as_bytes()))))
+    Ok(Some(ContentId(*hasher.finalize().as_bytes())))
+}
+
+/// The same, while another thread writes what was read: past the cache each write waits for the disk.
+fn copy_beside(source: &Origin, target: &Target, size: u64) -> io::Result<Option<ContentId>> {
+    let (full, parts) = mpsc::sync_channel::<Part>(1);
+    let (empty, buffers) = mpsc::channel();
+    for _ in 0..2 {
+        let _ = empty.send(Buffer::new(COPY_BYTES.min(size) as usize));
+    }
+    let write = move || {
+        parts.into_iter().try_for_each(|part| {
+            let _ = empty.send(part.write(target)?);
+            Ok(())
+        })
+    };
+    let gone = || io::Error::other("a thread died");
+    std::thread::scope(|scope| {
+        let writer = std::thread::Builder::new().name("copy".to_owned()).spawn_scoped(scope, write)?;
+        let read = read_hashing(source, size, |part| {
+            full.send(part).map_err(|_| gone())?;
+            buffers.recv().map_err(|_| gone())
+        });
+        drop(full);
+        // What stopped the writer comes first: the reader only finds that nobody listens.
+        writer.join().unwrap_or_else(|_| Err(gone())).and(read)
+    })
 }
 
 /// Access lists, mode, mtime and owner, in the order in which none undoes another.

@@ -214,6 +214,20 @@ fn a_copy_needs_its_source_as_it_was() {
     folder.assert_nothing_staged();
 }
 
+#[test]
+fn a_large_copy_is_what_it_was_made_of_also_its_end() {
+    let folder = Folder::new();
+    // Past what is always cached.
+    let size = (64 << 20) + 5_000;
+    let content: Vec<u8> = (0..size as u64).map(|n| ((n * n) >> 9) as u8).collect();
+    std::fs::write(folder.at("from"), &content).unwrap();
+    let kind = Kind::File { size: size as u64, content: ContentId::of(&content) };
+    let source = Source::Copy { from: path("from"), stat: folder.stat("from").unwrap() };
+    let outcome = folder.one(new("to", kind, source));
+    assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+    assert!(std::fs::read(folder.at("to")).unwrap() == content);
+}
+
 /// A clone is as long as the source has become, a copy as long as it was.
 #[test]
 fn of_a_source_that_grew_since_it_was_looked_at_no_more_is_copied() {

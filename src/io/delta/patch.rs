@@ -70,17 +70,17 @@ impl Deltas {
         let (size, base_size) = (wanted.size, wanted.base.size);
         let open = || self.root.open_served(&mut LastFolder::default(), &wanted.base).ok();
         let Some(base) = open().filter(|_| has_signature(size)) else { return Some(Err(FetchError::NoDelta)) };
-        let base = Origin::new(base, open());
         let (staged, file) = match Staged::create(&self.stage, size) {
             Ok(created) => created,
             Err(error) => return Some(Err(error)),
         };
-        let shares = match has_rested(&wanted.base).then(|| shares_extents(base.file(), &file, size)) {
+        let shares = match has_rested(&wanted.base).then(|| shares_extents(&base, &file, size)) {
             Some(Ok(shares)) => shares,
             None => false,
             Some(Err(why)) => return Some(Err(disk_failed(wanted, why))),
         };
         let target = self.stage.target_of_another(staged.id, file, size);
+        let base = Origin::new(base, if target.is_direct() { open() } else { None });
         let chunks = Chunks::of(size);
         let (pieces, has_failed) = (Mutex::new(Pieces::new(chunks)), AtomicBool::new(false));
         let old = self.kept(&wanted.base.content, base_size);

@@ -258,6 +258,25 @@ fn after_an_unclean_stop_the_whole_file_is_checked() {
     assert!(matches!(SqliteIndex::open(&path).unwrap().origin, Origin::Rebuilt { .. }));
 }
 
+/// What a bucket does not count would be taken for new.
+#[test]
+fn an_index_that_lacks_a_row_it_counts_is_set_aside_also_after_a_clean_stop() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("index");
+    let mut index = open(&path);
+    for name in 0..3 {
+        let (path, row) = file(name);
+        index.put(&path, &row);
+    }
+    index.close().unwrap();
+    assert_eq!(SqliteIndex::open(&path).unwrap().origin, Origin::Existing);
+    Connection::open(&path)
+        .unwrap()
+        .execute("DELETE FROM paths WHERE path = (SELECT min(path) FROM paths)", [])
+        .unwrap();
+    assert!(matches!(SqliteIndex::open(&path).unwrap().origin, Origin::Rebuilt { .. }));
+}
+
 #[test]
 fn only_its_owner_can_read_it() {
     let home = TempDir::new().unwrap();

@@ -158,25 +158,22 @@ pub(super) fn copy_hashing(
     new: &mut New,
     size: u64,
 ) -> io::Result<(Origin, Option<ContentId>)> {
-    let cloned = rustix::fs::ioctl_ficlone(new.file(), &source).is_ok();
     let file = new.file().try_clone()?;
+    if rustix::fs::ioctl_ficlone(&file, &source).is_ok() {
+        let (source, clone) = (Origin::new(source, None), Origin::new(file, None));
+        // The source may have changed since it was looked at.
+        let is_whole = beneath::facts(clone.file())?.stat.size == size;
+        let hash = if is_whole { read_hashing(&clone, size, |part| Ok(part.buffer))? } else { None };
+        return Ok((source, hash));
+    }
     let target = match new {
-        New::Named(id, _) if !cloned => site.stage.target_of_another(*id, file, size),
-        _ => Target::cached(file),
+        New::Named(id, _) => site.stage.target_of_another(*id, file, size),
+        New::Nameless(_) => Target::cached(file),
     };
     let source = Origin::new(source, if target.is_direct() { again() } else { None });
-    let copy = Origin::new(target.file().try_clone()?, None);
-    if cloned && beneath::facts(copy.file())?.stat.size != size {
-        // It changed since it was looked at.
-        return Ok((source, None));
-    }
-    if target.is_direct() {
+    let hash = if target.is_direct() {
         // Else each write would make it longer.
         rustix::fs::ftruncate(target.file(), size)?;
-    }
-    let hash = if cloned {
-        read_hashing(&copy, size, |part| Ok(part.buffer))?
-    } else if target.is_direct() {
         copy_beside(&source, &target, size)?
     } else {
         read_hashing(&source, size, |part| part.write(&target))?

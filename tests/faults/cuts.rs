@@ -261,9 +261,7 @@ fn what_a_cut_tore_and_nobody_has_is_named_until_its_user_writes_it_again() {
     bench.power.set(true);
     bench.b.freeze();
     bench.at_a.put_large(&bench.power, "d0/f0", true);
-    eventually("a knows its file", PATIENCE, || bench.content("d0/f0"));
-    // What is told is on its way.
-    pace(200);
+    bench.a.wait_log(&["told", "d0/f0"]);
     bench.a.freeze();
     bench.at_a.put_large(&bench.power, "d0/f0", false);
     // Its name is durable, and none of its bytes.

@@ -54,8 +54,12 @@ impl Hands {
             Way::MoveFolder => self.move_folder(folder_of(&act.path), &format!("moved-{}", act.id), ledger),
             Way::MoveIn => self.move_in(&format!("in-{}", act.id), &bytes, ledger),
             Way::RemoveFolder => self.remove_folder(folder_of(&act.path), ledger),
-            Way::Touch => self.if_there(&act.path, |path| set_mtime(path, 1_000_000_000 + act.id as i64, 7)),
-            Way::Chmod => self.if_there(&act.path, |path| chmod(path, [0o600, 0o640, 0o755][act.id as usize % 3])),
+            Way::Touch => {
+                self.change(&act.path, ledger, |path| set_mtime(path, 1_000_000_000 + act.id as i64, 7));
+            }
+            Way::Chmod => {
+                self.change(&act.path, ledger, |path| chmod(path, [0o600, 0o640, 0o755][act.id as usize % 3]));
+            }
             Way::Link => drop(std::os::unix::fs::symlink("f0", self.at(&format!("link-{}", act.id)))),
             Way::Rsync => self.rsync(&bytes, ledger),
             Way::Tar => self.tar(&bytes, ledger),
@@ -207,10 +211,14 @@ impl Hands {
         }
     }
 
-    fn if_there(&self, path: &str, change: impl FnOnce(&Path) + std::panic::UnwindSafe) {
-        let Ok(file) = File::open(self.at(path)) else { return };
+    /// Changes what the stat of a file says, if it is there.
+    fn change(&self, path: &str, ledger: &mut Ledger, change: impl FnOnce(&Path)) {
+        let Ok(mut file) = File::open(self.at(path)) else { return };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).expect("an open file");
         // By the descriptor: the name may go at this moment.
         change(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())));
+        ledger.touched(&bytes, path);
     }
 }
 

@@ -59,6 +59,11 @@ impl Ledger {
         *self.put.entry((hash(bytes), to.to_owned())).or_default() += 1;
     }
 
+    /// Its time or its permissions were changed where it stands: a change like any, which outlives a deletion made apart from it.
+    pub fn touched(&mut self, bytes: &[u8], path: &str) {
+        *self.put.entry((hash(bytes), path.to_owned())).or_default() += 1;
+    }
+
     pub fn fleeting(&mut self, path: &str) {
         self.fleeting.insert(name_of(path).to_owned(), path.to_owned());
     }
@@ -119,4 +124,21 @@ fn name_of(path: &str) -> &str {
 
 fn hash(bytes: &[u8]) -> Hash {
     *blake3::hash(bytes).as_bytes()
+}
+
+#[test]
+fn what_was_replaced_may_be_back_only_where_another_user_changed_it() {
+    let replaced_then_removed = || {
+        let mut ledger = Ledger::default();
+        ledger.wrote(b"old", "f", "b");
+        ledger.did_away(b"old", "f", Taken::Replaced);
+        ledger.wrote(b"new", "f", "a");
+        ledger.did_away(b"new", "f", Taken::Removed);
+        ledger
+    };
+    let holds = |ledger: &Ledger, what: &[u8]| std::panic::catch_unwind(|| ledger.check_one("f", hash(what), false)).is_ok();
+    let mut ledger = replaced_then_removed();
+    assert!(!holds(&ledger, b"old") && !holds(&ledger, b"new"));
+    ledger.touched(b"old", "f");
+    assert!(holds(&ledger, b"old") && !holds(&ledger, b"new"));
 }

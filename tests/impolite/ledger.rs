@@ -136,7 +136,8 @@ fn what_was_replaced_may_be_back_only_where_another_user_changed_it() {
         ledger.did_away(b"new", "f", Taken::Removed);
         ledger
     };
-    let holds = |ledger: &Ledger, what: &[u8]| std::panic::catch_unwind(|| ledger.check_one("f", hash(what), false)).is_ok();
+    let holds =
+        |ledger: &Ledger, what: &[u8]| std::panic::catch_unwind(|| ledger.check_one("f", hash(what), false)).is_ok();
     let mut ledger = replaced_then_removed();
     assert!(!holds(&ledger, b"old") && !holds(&ledger, b"new"));
     ledger.touched(b"old", "f");

@@ -36,6 +36,14 @@ struct Live {
     body: Option<Bytes>,
 }
 
+/// A folder that has a watch to get.
+#[derive(Clone, Copy)]
+enum Folder {
+    New,
+    /// By ourselves, and still the same.
+    Installed,
+}
+
 impl<I: Index> Engine<I> {
     /// Looks at a path, unless that is under way or it is being installed: then once more after that.
     pub(super) fn look(&mut self, path: &SyncPath, known: Option<Stat>, mut looking: Looking) {
@@ -79,7 +87,7 @@ impl<I: Index> Engine<I> {
         let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
         // A folder in the known one's place needs to be made durable, even if its stat says nothing; not the one that was
         // just installed.
-        let installed = self.new_folders.remove(path);
+        let installed = self.new_folders.contains(path);
         let known = known.filter(|stat| installed || stat.kind != StatKind::Directory);
         self.look(path, known, Looking { heard: Some(heard), ..Looking::of(self.live()) });
     }
@@ -134,8 +142,10 @@ impl<I: Index> Engine<I> {
             }
             self.observe(now, path, observed, found);
         }
-        if needs_walk {
-            self.walk(now, Some(path.clone()), found);
+        match needs_walk {
+            Some(Folder::Installed) => self.arrivals.came(now.mono, path.clone(), found),
+            Some(Folder::New) => self.walk(now, Some(path.clone()), found),
+            None => {}
         }
         if was_hashed {
             self.rechecked(looking);
@@ -173,12 +183,18 @@ impl<I: Index> Engine<I> {
 
     /// A folder that appeared, or took another's place, has a watch to get and children to be found. Its inode number
     /// may be the old one's: a hint that something was renamed in counts. One that could not be listed may be open now.
-    fn needs_walk(&self, path: &SyncPath, observed: &Observed, looking: Looking) -> bool {
-        let Observed::Directory { stat } = observed else { return false };
+    fn needs_walk(&mut self, path: &SyncPath, observed: &Observed, looking: Looking) -> Option<Folder> {
+        let heard = looking.heard?;
+        let installed = self.new_folders.remove(path);
+        let Observed::Directory { stat } = observed else { return None };
         let row = self.index.get(path);
         let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, known)| (known.kind, known.ino));
         let is_known = known == Some((StatKind::Directory, stat.ino));
-        looking.heard.is_some_and(|heard| heard.hint == Hint::Closed || !is_known || self.unseen.contains_key(path))
+        if !is_known || self.unseen.contains_key(path) {
+            return Some(Folder::New);
+        }
+        let folder = if installed { Folder::Installed } else { Folder::New };
+        (heard.hint == Hint::Closed).then_some(folder)
     }
 
     /// Takes what was seen at a path into the index.

@@ -19,6 +19,7 @@
 //! May import `model` and `wire`. Deliberately not here: sockets, files, transfers' pieces, log formatting.
 
 mod action;
+mod arrivals;
 mod conflict;
 mod derive;
 mod devices;
@@ -68,6 +69,7 @@ pub use suspect::SuspectStatus;
 
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::Change;
+use arrivals::Arrivals;
 use conflict::Losers;
 use derive::Orphans;
 use devices::Devices;
@@ -183,6 +185,7 @@ pub struct Engine<I> {
     emptied: BTreeSet<SyncPath>,
     /// Installed here: their echo is still to come.
     new_folders: BTreeSet<SyncPath>,
+    arrivals: Arrivals,
     rechecks: Rechecks,
     /// An install may have been cut off here, by a crash or half way by an error: the disk may hold what the index does not say.
     /// Looked at before anything is installed here (P5).
@@ -262,6 +265,7 @@ impl<I: Index> Engine<I> {
             postponed: BTreeMap::new(),
             emptied: BTreeSet::new(),
             new_folders: BTreeSet::new(),
+            arrivals: Arrivals::default(),
             rechecks: Rechecks::default(),
             cut_off: BTreeSet::new(),
             walks: BTreeMap::new(),
@@ -420,6 +424,9 @@ impl<I: Index> Engine<I> {
         for (path, heard) in self.settle.take_due(now.mono) {
             self.look_hinted(&path, heard);
         }
+        for (folder, found) in self.arrivals.take_due(now.mono, self.wants.by_path.is_empty()) {
+            self.walk(now, Some(folder), found);
+        }
         self.recheck_due(now);
         self.scrub_due(now);
         self.judge_reverts(now);
@@ -439,6 +446,7 @@ impl<I: Index> Engine<I> {
         }
         let local = [
             self.settle.next(),
+            self.arrivals.next(self.wants.by_path.is_empty()),
             self.rechecks.next(),
             self.missing.due(),
             self.guards.next_verdict().filter(|_| !self.walks.values().any(Walk::is_whole)),
@@ -569,8 +577,11 @@ impl<I: Index> Engine<I> {
     /// `&mut`: digests are made when asked for.
     pub fn status(&mut self) -> Status {
         let peers = self.peer_statuses();
-        let quiet =
-            self.settle.is_empty() && self.looks.is_empty() && self.missing.is_empty() && self.guards.is_quiet();
+        let quiet = self.settle.is_empty()
+            && self.looks.is_empty()
+            && self.arrivals.is_empty()
+            && self.missing.is_empty()
+            && self.guards.is_quiet();
         let (deletions_by_peers, held_reverts) = self.guards.counts();
         let problems = self.problems.iter().map(|(path, text)| (path.clone(), text.clone()));
         let (queued_files, queued_bytes) = self.queued();

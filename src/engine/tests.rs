@@ -310,6 +310,41 @@ fn a_folder_whose_mode_changed_while_it_was_installed_is_walked_all_the_same() {
     assert_eq!(walks(&looked(&mut engine, 2 * SECOND, "d", seen(&touched, 11))).len(), 1);
 }
 
+/// What comes into a new folder is listed once, when all of it is there.
+#[rstest]
+#[case::all_has_come(10_000_000)]
+#[case::more_is_to_come_for_long(arrivals::PATIENCE_NS + 9_000_000)]
+fn a_folder_that_was_installed_is_walked_when_all_has_come_or_soon(#[case] walked_at: u64) {
+    let folder = Entry { kind: Kind::Directory, ..entry("", 5, 0o755) };
+    let (wanted, no_more) = (entry("far away", 6, 0o644), Entry { kind: Kind::Deleted { at: 7 }, ..entry("", 7, 0) });
+    let mut engine = engine(&[], Trust::Known);
+    let mut actions = engine.handle(at(0), Event::IgnoreRead(None));
+    let whole = walks(&actions)[0];
+    engine.handle(at(0), Event::Walked { walk: whole, unread: Vec::new() });
+    engine.handle(at(0), Event::Root(RootState::Fine));
+    hear(&mut engine, 1, "wanted", &wanted);
+    for (mono, name) in [(1_000_000, "d"), (2_000_000, "d/e")] {
+        actions = hear(&mut engine, mono, name, &folder);
+        let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
+        let outcome = Outcome::Done { stat: Some(stat(&folder, 10)), kept: None };
+        engine.handle(at(mono), Event::Installed { job: job.unwrap(), outcome });
+        engine.handle(at(mono), Event::Hint { path: path(name), hint: Hint::Closed });
+        assert_eq!(looks(&engine.handle(at(mono + 5_000_000), Event::Tick)), [(name.to_owned(), false)]);
+        assert_eq!(walks(&looked(&mut engine, mono + 6_000_000, name, seen(&folder, 10))), []);
+    }
+    assert!(!engine.status().idle && engine.wake_at().is_some_and(|at| at <= arrivals::PATIENCE_NS + 8_000_000));
+    actions = match walked_at {
+        10_000_000 => hear(&mut engine, walked_at, "wanted", &no_more),
+        later => engine.handle(at(later), Event::Tick),
+    };
+    let below: Vec<_> = actions
+        .iter()
+        .filter_map(|a| if let Action::Walk { below, .. } = a { Some(below.clone()) } else { None })
+        .collect();
+    assert_eq!(below, [Some(path("d"))], "with all that is in it");
+    assert_eq!(walks(&engine.handle(at(walked_at + SECOND), Event::Tick)), []);
+}
+
 #[test]
 fn nothing_is_installed_below_a_folder_that_may_be_gone() {
     let dir = Entry { kind: Kind::Directory, ..entry("", 10, 0o755) };

@@ -61,6 +61,7 @@ impl<I: Index> Engine<I> {
 
     /// Begins a walk of the folder, or of a part of it.
     pub(super) fn walk(&mut self, now: Now, below: Option<SyncPath>, found: Found) {
+        let found = self.arrivals.walked(below.as_ref()).map_or(found, |of_arrivals| found.min(of_arrivals));
         self.last_walk += 1;
         let walk = WalkId(self.last_walk);
         self.walks.insert(

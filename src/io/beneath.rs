@@ -36,10 +36,11 @@ pub fn create(dir: impl AsFd, name: &str) -> rustix::io::Result<File> {
     rustix::fs::openat(dir, name, flags, Bits::RUSR | Bits::WUSR).map(File::from)
 }
 
-/// Creates a new file, for us alone, without a name, on the file system of `dir`. It is gone with its descriptor unless it gets one.
-pub fn create_nameless(dir: impl AsFd) -> rustix::io::Result<File> {
+/// Creates a new file without a name, on the file system of `dir`. It is gone with its descriptor unless it gets one; until then nobody else
+/// can reach it, whatever its mode. That is `mode` but for the umask.
+pub fn create_nameless(dir: impl AsFd, mode: Bits) -> rustix::io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, ".", flags, Bits::RUSR | Bits::WUSR).map(File::from)
+    rustix::fs::openat(dir, ".", flags, mode).map(File::from)
 }
 
 /// Gives a nameless file the name `name` in `dir`, which must be free.
@@ -60,7 +61,17 @@ pub fn folder(dir: impl AsFd, path: Option<&SyncPath>) -> rustix::io::Result<Own
 
 /// A folder to list or to `fsync`.
 pub fn readable_folder(dir: impl AsFd, path: Option<&SyncPath>) -> rustix::io::Result<OwnedFd> {
-    open(dir, path.map_or(b".", SyncPath::as_bytes), OFlags::RDONLY | OFlags::DIRECTORY)
+    open_unnoticed(dir, path.map_or(b".", SyncPath::as_bytes), OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// So that reading leaves the access time alone, where we may ask for that: it tells its users of each other, not of us, and each change of
+/// it is a write to the disk.
+fn open_unnoticed(dir: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    match open(&dir, path, flags | OFlags::NOATIME) {
+        // It is another user's.
+        Err(Errno::PERM) => open(dir, path, flags),
+        other => other,
+    }
 }
 
 /// A regular file named `name` in `dir`, for reading, and its stat. `None` when it is something else, or
@@ -81,7 +92,7 @@ pub fn regular(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<(File, 
 /// of the open file that equals the one of before says that it is the same.
 pub fn reopen(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
-    open(dir, name, flags).map(File::from)
+    open_unnoticed(dir, name, flags).map(File::from)
 }
 
 /// What `statx` says, beyond what the engine keeps.

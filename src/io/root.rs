@@ -412,7 +412,8 @@ fn probe_nameless(staging: &OwnedFd) -> bool {
         return false;
     }
     let name = "probe-a";
-    let named = beneath::create_nameless(staging).and_then(|file| beneath::give_name(&file, staging, name.as_bytes()));
+    let named = beneath::create_nameless(staging, Mode::RUSR | Mode::WUSR)
+        .and_then(|file| beneath::give_name(&file, staging, name.as_bytes()));
     let _ = remove(staging, name);
     named.is_ok()
 }

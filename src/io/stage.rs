@@ -114,13 +114,13 @@ impl Stage {
         beneath::create(self.root.staging(), &name(id)).map(|file| (id, file))
     }
 
-    /// A new empty file without a name: cheaper to make, and gone by itself after a crash. `None` where that cannot be, or while too many
-    /// are open.
-    pub(super) fn create_nameless(&self) -> Option<Nameless> {
+    /// A new empty file without a name, of this mode but for the umask: cheaper to make, and gone by itself after a crash. `None` where that
+    /// cannot be, or while too many are open.
+    pub(super) fn create_nameless(&self, mode: rustix::fs::Mode) -> Option<Nameless> {
         let below_most = |open: usize| (open < self.most_nameless).then_some(open + 1);
         self.nameless.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below_most).ok()?;
         let open = Open(Arc::clone(&self.nameless));
-        let file = beneath::create_nameless(self.root.staging()).ok()?;
+        let file = beneath::create_nameless(self.root.staging(), mode).ok()?;
         Some(Nameless { file, _open: open })
     }
 

@@ -95,7 +95,7 @@ impl New {
 fn create(site: &Site, batch: &Batch, job: &Job) -> Result<New, Outcome> {
     site.stage.check_room().map_err(Outcome::Failed)?;
     let is_nameless = batch.is_large && may_be_nameless(job);
-    let create = || match is_nameless.then(|| site.stage.create_nameless()).flatten() {
+    let create = || match is_nameless.then(|| site.stage.create_nameless(bits(job.entry.mode))).flatten() {
         Some(new) => Ok(New::Nameless(new)),
         None => site.stage.create_file().map(|(id, file)| New::Named(id, file)),
     };
@@ -250,15 +250,19 @@ fn dress_file(site: &Site, batch: &mut Batch, job: &Job, file: &File) -> Result<
         Some(old) if old.kind == StatKind::File => copy_attributes(site, batch, &job.path, file),
         _ => None,
     };
-    fail::at(Point::StageDress).and_then(|()| rustix::fs::fchmod(file, bits(job.entry.mode))).map_err(failed)?;
-    rustix::fs::futimens(file, &times(job.entry.mtime)).map_err(failed)?;
-    let mut facts = beneath::facts(file).map_err(failed)?;
-    if let Some((uid, gid)) = owner(site, batch, job, replaced, &facts)? {
+    fail::at(Point::StageDress).and_then(|()| rustix::fs::futimens(file, &times(job.entry.mtime))).map_err(failed)?;
+    let made = beneath::facts(file).map_err(failed)?;
+    let has_mode = made.stat.mode == job.entry.mode;
+    if !has_mode {
+        rustix::fs::fchmod(file, bits(job.entry.mode)).map_err(failed)?;
+    }
+    let owner = owner(site, batch, job, replaced, &made)?;
+    if let Some((uid, gid)) = owner {
         // With neither setuid nor setgid, this changes nothing of the mode.
         rustix::fs::fchown(file, uid, gid).map_err(failed)?;
-        facts = beneath::facts(file).map_err(failed)?;
     }
-    Ok(facts.stat)
+    let is_as_made = has_mode && owner.is_none();
+    Ok(if is_as_made { made.stat } else { beneath::facts(file).map_err(failed)?.stat })
 }
 
 fn folder(site: &Site, batch: &mut Batch, job: &Job) -> Result<Made, Outcome> {

@@ -44,14 +44,16 @@ impl Recent {
             self.older = std::mem::take(&mut self.newer);
             self.weight = 0;
         }
-        // What replaces another counts twice: the half is full a little earlier.
-        self.weight += weight(&path, row.as_deref());
-        self.newer.insert(path, row);
+        let path_bytes = path.as_bytes().len();
+        self.weight += weight(path_bytes, row.as_deref());
+        if let Some(old) = self.newer.insert(path, row) {
+            self.weight -= weight(path_bytes, old.as_deref());
+        }
     }
 }
 
 /// What a row takes in memory (bytes), roughly.
-fn weight(path: &SyncPath, row: Option<&Row>) -> usize {
+fn weight(path_bytes: usize, row: Option<&Row>) -> usize {
     let of_entry = |entry: &Entry| {
         let target = if let Kind::Symlink { target } = &entry.kind { target.len() } else { 0 };
         target + entry.version.seen.devices().count() * size_of::<(DeviceId, u64)>()
@@ -61,7 +63,7 @@ fn weight(path: &SyncPath, row: Option<&Row>) -> usize {
         size_of::<Row>() + entries.into_iter().flatten().map(of_entry).sum::<usize>()
     };
     // A table that has just grown is half empty.
-    2 * size_of::<(SyncPath, Known)>() + path.as_bytes().len() + row.map_or(0, of_row)
+    2 * size_of::<(SyncPath, Known)>() + path_bytes + row.map_or(0, of_row)
 }
 
 #[cfg(test)]
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_stays_and_the_rest_is_forgotten_in_time() {
         let mut recent = Recent::default();
-        let fits = HALF_BYTES / weight(&path(0), None) + 1;
+        let fits = HALF_BYTES / weight(1, None) + 1;
         for n in 0..3 * fits {
             recent.note(&path(n), None);
             assert_eq!(recent.get(&path(0), || unreachable!("after {n}")), None);
@@ -95,7 +97,7 @@ mod tests {
     fn what_was_noted_last_is_what_is_known() {
         let mut recent = Recent::default();
         recent.note(&path(0), None);
-        for n in 1..HALF_BYTES / weight(&path(0), None) + 2 {
+        for n in 1..HALF_BYTES / weight(1, None) + 2 {
             recent.note(&path(n), None);
         }
         assert!(recent.older.contains_key(&path(0)));

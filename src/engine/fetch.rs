@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
 /// Small contents asked for or being installed, at most.
-const SMALL_WINDOW_FILES: usize = 4096;
-const SMALL_WINDOW_BYTES: u64 = 16 << 20;
+const SMALL_WINDOW_FILES: usize = 8192;
+const SMALL_WINDOW_BYTES: u64 = 32 << 20;
 /// Large contents under way at once.
 pub(super) const LARGE_WINDOW: usize = 4;
 /// Small contents that are asked for, here, or being installed, in all (bytes). What came with its entry and has no room is dropped, to be

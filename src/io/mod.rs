@@ -55,7 +55,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Messages of peers that wait for the loop and contents that wait to be installed, in all (P9).
-const BACKLOG_BYTES: usize = 16 << 20;
+const BACKLOG_BYTES: usize = 32 << 20;
 
 /// Where everything in `io/` sends what happened; the daemon's loop reads the other end.
 #[derive(Clone)]

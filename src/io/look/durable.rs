@@ -16,7 +16,7 @@ pub(super) const TICK_NS: i128 = 20_000_000;
 /// Some file systems keep whole seconds, or every second one (ns).
 pub(super) const COARSE_TICK_NS: i128 = 2_000_000_000;
 /// When so many that are hashed wait, no more are taken but a few at a time.
-const WAITING: usize = 4096;
+const WAITING: usize = 16_384;
 
 /// Both clocks at once (ns): how far apart they are tells whether someone set the one that stamps files.
 #[derive(Clone, Copy)]

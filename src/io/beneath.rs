@@ -220,3 +220,35 @@ pub fn content_of(file: &File) -> io::Result<(ContentId, u64)> {
     hasher.update_reader(file)?;
     Ok((ContentId(*hasher.finalize().as_bytes()), hasher.count()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{Timespec, Timestamps};
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+
+    /// A file and a folder that a reading would stamp also where it does so but once a day: they were changed since they were read.
+    #[test]
+    fn reading_leaves_the_access_time_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join("d")).unwrap();
+        std::fs::write(temp.path().join("d/f"), "content").unwrap();
+        let dir = File::open(temp.path()).unwrap();
+        let at = |tv_sec| Timespec { tv_sec, tv_nsec: 0 };
+        let times = Timestamps { last_access: at(1000), last_modification: at(2000) };
+        for name in ["d", "d/f"] {
+            rustix::fs::utimensat(&dir, name, &times, AtFlags::empty()).unwrap();
+        }
+        let path = SyncPath::new("d").unwrap();
+        let folder = readable_folder(&dir, Some(&path)).unwrap();
+        assert_eq!(rustix::fs::Dir::read_from(&folder).unwrap().count(), 3);
+        let (file, _) = regular(&folder, b"f").unwrap().unwrap();
+        for mut file in [file, reopen(&folder, b"f").unwrap()] {
+            assert_eq!(file.read(&mut [0; 9]).unwrap(), 7);
+        }
+        for name in ["d", "d/f"] {
+            assert_eq!(temp.path().join(name).metadata().unwrap().atime(), 1000, "{name}");
+        }
+    }
+}

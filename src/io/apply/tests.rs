@@ -485,6 +485,24 @@ fn a_new_file_has_no_name_before_its_place_unless_it_is_executable_or_too_many_a
     assert_eq!((folder.read("f0").as_str(), installed.mode, installed.mtime), ("x", Mode(0o644), MTIME));
 }
 
+/// The umask takes nothing away.
+#[test]
+fn whatever_mode_is_wanted_is_what_a_new_file_of_a_large_batch_has() {
+    let folder = Folder::new();
+    let modes = [0o600, 0o644, 0o666, 0o444, 0o222, 0o000, 0o660, 0o604];
+    let job = |n: usize| {
+        let mut job = file(&format!("f{n:03}"), &n.to_string());
+        job.entry.mode = Mode(modes[n % modes.len()]);
+        job
+    };
+    let wanted: Vec<_> = (0..=SHARED_JOBS).map(job).collect();
+    let modes: Vec<_> = wanted.iter().map(|job| job.entry.mode).collect();
+    let outcomes = folder.install(wanted);
+    let stats: Vec<_> = outcomes.iter().map(|outcome| done(outcome).0.unwrap()).collect();
+    assert_eq!(stats.iter().map(|stat| stat.mode).collect::<Vec<_>>(), modes);
+    assert!(stats.iter().enumerate().all(|(n, stat)| folder.stat(&format!("f{n:03}")) == Some(*stat)));
+}
+
 #[test]
 fn without_exchange_the_old_one_is_linked_to_history_first() {
     let folder = Folder::new();

@@ -306,6 +306,10 @@ impl<I: Index> Engine<I> {
                 if let Some(merging) = self.losers.merging.get_mut(path) {
                     merging.step = MergeStep::Installing(entry.clone(), staged);
                 }
+                // In the same transaction: after a crash, what is found there is the merge of this loser, and not of one before it.
+                self.losers.dirty = true;
+                self.losers.next_store = 0;
+                self.store_merging(now);
                 self.begin_want(now, path);
                 self.install_as(path, entry, Some(stat), Source::Staged(staged), Keep::Replaced);
             }

@@ -63,6 +63,8 @@ pub(super) struct Session {
     offered: BTreeSet<Digest>,
     /// The peer's last state.
     theirs: Option<(Digest, u64)>,
+    /// Changes that it told since then: it stands otherwise by now, and says so when it has rested.
+    told_since: usize,
     /// The peer held nothing at all when it was linked: contents found here by a first scan are news to it.
     is_empty_handed: bool,
     told: Option<(Digest, u64)>,
@@ -97,6 +99,7 @@ impl<I: Index> Engine<I> {
             comparing: Comparing::No,
             offered: BTreeSet::new(),
             theirs: None,
+            told_since: 0,
             is_empty_handed: false,
             told: None,
             told_at: now.mono,
@@ -211,9 +214,8 @@ impl<I: Index> Engine<I> {
 
     pub(super) fn tell_state_to_all(&mut self, now: Now) {
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
-            self.tell_state(now, link);
+            self.recompare(now, link);
         }
-        self.judge_states(now);
     }
 
     pub(super) fn next_state(&self) -> Option<u64> {
@@ -225,6 +227,7 @@ impl<I: Index> Engine<I> {
     fn state_came(&mut self, now: Now, link: LinkId, root: Digest, pending: u64) {
         if let Some(session) = self.sessions.get_mut(&link) {
             session.theirs = Some((root, pending));
+            session.told_since = 0;
             session.is_empty_handed |= (root, pending) == (Digests::empty_root(), 0);
         }
         self.judge_state(now, link);
@@ -249,7 +252,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         let just_told = self.unrested.is_some() && session.said_in_sync;
-        if session.dialler && !session.is_comparing() && !just_told {
+        if session.dialler && !session.is_comparing() && !just_told && session.told_since == 0 {
             self.compare(link);
         }
     }
@@ -265,6 +268,9 @@ impl<I: Index> Engine<I> {
     /// Something that was held back may be heard now: ask for it again.
     pub(super) fn recompare(&mut self, now: Now, link: LinkId) {
         self.tell_state(now, link);
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.told_since = 0;
+        }
         self.judge_state(now, link);
     }
 
@@ -370,7 +376,9 @@ impl<I: Index> Engine<I> {
     }
 
     fn changes_came(&mut self, now: Now, link: LinkId, changes: Vec<Change>, told: &[DeviceId], wire_bytes: u64) {
-        let Some(sender) = self.sessions.get(&link).map(|session| session.device) else { return };
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.told_since += changes.len();
+        let sender = session.device;
         let mut told = told.to_vec();
         told.push(sender);
         told.truncate(crate::model::version::SEEN_LIMIT);

@@ -621,3 +621,28 @@ fn a_content_that_was_refused_at_one_path_is_kept_for_it_and_serves_another() {
     let absent = Event::Looked { path: path("waits"), observed: Observed::Absent };
     assert_eq!(staged(&tell(61 * SECOND, absent)).len(), 1);
 }
+
+/// It says how it stands when it has rested; what it said before is no reason to compare all that there is.
+#[test]
+fn a_peer_that_told_changes_is_not_judged_by_what_it_said_before_them() {
+    let known = entry("known", 1, 0o644);
+    let mut engine = engine(&[("f", row(&known, &known))], Trust::Known);
+    let whole = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
+    engine.handle(at(0), Event::Walked { walk: whole, unread: Vec::new() });
+    engine.handle(at(0), Event::Root(RootState::Fine));
+    engine.handle(at(0), Event::LinkDown { link: LINK });
+    engine.handle(at(0), Event::LinkUp { link: LINK, device: DeviceId([2; 32]), name: "b".into(), dialler: true });
+    let compares = |actions: &[Action]| {
+        let is_groups = |a: &&Action| matches!(a, Action::Send { message: Message::Groups { .. }, .. });
+        actions.iter().filter(is_groups).count()
+    };
+    let says = |engine: &mut Engine<MapIndex>, mono, root| {
+        let message = Message::State { root, pending: 0 };
+        engine.handle(at(mono), Event::Message { link: LINK, message, wire_bytes: 1 })
+    };
+    let root = engine.index_mut().root_digest();
+    assert_eq!(compares(&says(&mut engine, 1, root)), 0);
+    assert_eq!(compares(&hear(&mut engine, SECOND, "g", &entry("news", 2, 0o644))), 0);
+    assert_eq!(compares(&engine.handle(at(2 * SECOND), Event::Tick)), 0, "it rests, and the peer does not yet");
+    assert_eq!(compares(&says(&mut engine, 3 * SECOND, [7; 16])), 1);
+}

@@ -435,3 +435,31 @@ fn a_merge_of_an_earlier_loser_is_not_taken_for_that_of_a_later_one() {
     let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept later".into(), merge });
     assert_eq!(installs(&actions).len(), 1, "{actions:?}");
 }
+
+/// What waits for a merge is stored now and then only; a crash must not bring back an earlier loser for a merge that is of a later one.
+#[test]
+fn a_merge_that_a_crash_cut_off_is_not_taken_for_that_of_an_earlier_loser() {
+    let mut engine = engine(OnConflict::Merge);
+    asked(&mut engine);
+    engine.handle(later(), Event::Tick);
+    assert!(engine.index.meta(META_MERGING).is_some_and(|stored| !stored.is_empty()), "the first loser is stored");
+    user_writes(&mut engine, "edited meanwhile", 5);
+    let second = theirs(file("second"), AFTER + 1000);
+    let jobs = installs(&hear(&mut engine, &second, "second"));
+    end(&mut engine, jobs[0].id, done(Some(stat("second", 6)), Some("kept later")));
+    let merge = merged("all three");
+    let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept later".into(), merge });
+    let [job] = &installs(&actions)[..] else { panic!("{actions:?}") };
+    let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Merge };
+    let mut engine = Engine::new(config, engine.into_index());
+    engine.start(NOW, Trust::Known);
+    engine.handle(NOW, Event::IgnoreRead(None));
+    let found = Stat { mtime: job.entry.mtime, mode: job.entry.mode, ..stat("all three", 7) };
+    engine.handle(NOW, Event::Listed { walk: WalkId(1), found: vec![(path("f"), found)] });
+    let observed = Observed::File { stat: found, content: ContentId::of(b"all three"), body: None };
+    let actions = engine.handle(later(), Event::Looked { path: path("f"), observed });
+    let of = |action: &Action| {
+        if let Action::Report(Report::Merged { kept, .. }) = action { Some(kept.clone()) } else { None }
+    };
+    assert_eq!(actions.iter().filter_map(of).collect::<Vec<_>>(), ["kept later"], "{actions:?}");
+}

@@ -43,6 +43,10 @@ impl Place {
     /// The text form of a path; `None` is the root. Nothing given: where we are.
     pub(super) fn path(&self, name: Option<&OsStr>) -> Result<Option<String>, Failure> {
         let name = name.unwrap_or(OsStr::new("."));
+        if name.is_empty() {
+            // A variable of a script that was never set.
+            return Err(Failure::Usage("an empty name is no path; '.' is the folder where you are".to_owned()));
+        }
         let full = plain(&self.start.join(name));
         let Ok(below) = full.strip_prefix(&self.folder.path) else {
             let (name, folder) = (text::escape(name.as_bytes()), shown(&self.folder.path));
@@ -110,6 +114,7 @@ mod tests {
         assert_eq!(path("../x").unwrap().as_deref(), Some("x"));
         assert_eq!(path("..").unwrap(), None);
         assert_eq!(path(root.join("y").to_str().unwrap()).unwrap().as_deref(), Some("y"));
+        assert!(path("").unwrap_err().contains("empty") && place.path_and_time(OsStr::new("@2h")).is_err());
         assert!(path("../../x").unwrap_err().contains("not in the synced folder"));
         assert!(path("../.dirsync/x").unwrap_err().contains(".dirsync"));
         assert!(place.file(OsStr::new("..")).unwrap_err().to_string().contains("name a file"));

@@ -4,9 +4,8 @@
 //! once, where a watch would tell of it name by name. Deliberately not here: whether a folder is ours (`local`), the walk itself (`walk`).
 
 use super::SECOND;
-use super::merge::Found;
 use crate::model::SyncPath;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// For so long at most (ns) a user's change in a new folder is unheard of while more comes from elsewhere.
 pub const PATIENCE_NS: u64 = SECOND;
@@ -14,49 +13,53 @@ pub const PATIENCE_NS: u64 = SECOND;
 /// See the top of this file.
 #[derive(Default)]
 pub struct Arrivals {
-    folders: BTreeMap<SyncPath, Found>,
+    folders: BTreeSet<SyncPath>,
     /// In the order of their times, with some that are walked already.
     due: VecDeque<(u64, SyncPath)>,
 }
 
 impl Arrivals {
     /// A folder is there since about now.
-    pub fn came(&mut self, now: u64, folder: SyncPath, found: Found) {
+    pub fn came(&mut self, now: u64, folder: SyncPath) {
         self.due.push_back((now + PATIENCE_NS, folder.clone()));
-        self.folders.insert(folder, found);
+        self.folders.insert(folder);
     }
 
-    /// All that is at or below `walked` (`None`: everything) is walked from now on, and what was least certain of how it was found.
-    pub fn walked(&mut self, walked: Option<&SyncPath>) -> Option<Found> {
+    /// All that is at or below `walked` (`None`: everything) is walked from now on.
+    pub fn walked(&mut self, walked: Option<&SyncPath>) {
         let Some(walked) = walked else {
             self.due.clear();
-            return std::mem::take(&mut self.folders).into_values().min();
+            return self.folders.clear();
         };
         let end = walked.range_below().1;
-        let from = self.folders.range(walked.clone()..).map(|(path, _)| path);
+        let from = self.folders.range(walked.clone()..).take_while(|path| path.as_bytes() < &end[..]);
         // What sorts between a folder and what is in it ("d", "d!", "d/f") is neither.
-        let below =
-            from.take_while(|path| path.as_bytes() < &end[..]).filter(|path| *path == walked || path.is_below(walked));
-        let below: Vec<_> = below.cloned().collect();
-        below.iter().filter_map(|path| self.folders.remove(path)).min()
+        let below: Vec<_> = from.filter(|path| *path == walked || path.is_below(walked)).cloned().collect();
+        for path in below {
+            self.folders.remove(&path);
+        }
     }
 
-    /// When the next walk is due (ns). `is_all`: nothing more is on its way.
-    pub fn next(&self, is_all: bool) -> Option<u64> {
-        if is_all && !self.folders.is_empty() { Some(0) } else { self.due.front().map(|(at, _)| *at) }
+    /// When the next walk is due (ns). `at_once`: there is nothing to wait for.
+    pub fn next(&self, at_once: bool) -> Option<u64> {
+        if at_once && !self.folders.is_empty() { Some(0) } else { self.due.front().map(|(at, _)| *at) }
     }
 
     /// What is to be walked by now: none of it is below another.
-    pub fn take_due(&mut self, now: u64, is_all: bool) -> Vec<(SyncPath, Found)> {
+    pub fn take_due(&mut self, now: u64, at_once: bool) -> Vec<SyncPath> {
         let mut out = Vec::new();
-        if is_all {
+        if at_once {
             self.due.clear();
-            while let Some(first) = self.folders.first_key_value().map(|(path, _)| path.clone()) {
-                out.extend(self.walked(Some(&first)).map(|found| (first, found)));
+            while let Some(first) = self.folders.first().cloned() {
+                self.walked(Some(&first));
+                out.push(first);
             }
         }
         while let Some((_, folder)) = self.due.pop_front_if(|(at, _)| *at <= now) {
-            out.extend(self.walked(Some(&folder)).map(|found| (folder, found)));
+            if self.folders.contains(&folder) {
+                self.walked(Some(&folder));
+                out.push(folder);
+            }
         }
         out
     }
@@ -74,14 +77,14 @@ mod tests {
         SyncPath::new(text).unwrap()
     }
 
-    fn taken(arrivals: &mut Arrivals, now: u64, is_all: bool) -> Vec<String> {
-        arrivals.take_due(now, is_all).into_iter().map(|(path, _)| path.to_text()).collect()
+    fn taken(arrivals: &mut Arrivals, now: u64, at_once: bool) -> Vec<String> {
+        arrivals.take_due(now, at_once).iter().map(SyncPath::to_text).collect()
     }
 
     fn arrived() -> Arrivals {
         let mut arrivals = Arrivals::default();
         for (n, folder) in ["d/e", "d", "d!", "c", "d/e/f", "d-"].into_iter().enumerate() {
-            arrivals.came(n as u64, path(folder), Found::Live);
+            arrivals.came(n as u64, path(folder));
         }
         arrivals
     }
@@ -108,18 +111,10 @@ mod tests {
     #[test]
     fn what_is_walked_for_another_reason_is_not_walked_again() {
         let mut arrivals = arrived();
-        assert_eq!(arrivals.walked(Some(&path("d"))), Some(Found::Live));
+        arrivals.walked(Some(&path("d")));
         assert_eq!(taken(&mut arrivals, 2 * PATIENCE_NS, false), ["d!", "c", "d-"]);
         let mut arrivals = arrived();
         arrivals.walked(None);
         assert!(taken(&mut arrivals, 2 * PATIENCE_NS, true).is_empty());
-    }
-
-    #[test]
-    fn a_tree_is_walked_as_what_is_least_certain_in_it() {
-        let mut arrivals = arrived();
-        arrivals.came(7, path("d/r"), Found::Restored);
-        let found = arrivals.take_due(8, true);
-        assert!(found.contains(&(path("d"), Found::Restored)) && found.contains(&(path("c"), Found::Live)));
     }
 }

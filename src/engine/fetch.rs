@@ -23,9 +23,9 @@ const SMALL_WINDOW_FILES: usize = 8192;
 const SMALL_WINDOW_BYTES: u64 = 32 << 20;
 /// Large contents under way at once.
 pub(super) const LARGE_WINDOW: usize = 4;
-/// Small contents that are asked for, here, or being installed, in all (bytes). What came with its entry and has no room is dropped, to be
-/// asked for later.
-pub(super) const BODIES_BYTES: u64 = 32 << 20;
+/// Small contents that are asked for, here, or being installed, in all (bytes): more than may be asked for, so that what comes with its
+/// entry has room beside. What has none is dropped, to be asked for later.
+pub(super) const BODIES_BYTES: u64 = 48 << 20;
 /// Upon a file of this size or more, a delta is asked for (bytes)...
 const DELTA_BYTES: u64 = 64 * 1024;
 /// ... unless what is wanted is so many times as large: then little of it can be in there.

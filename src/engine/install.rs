@@ -229,6 +229,8 @@ impl<I: Index> Engine<I> {
         if entry.is_directory() {
             self.new_folders.insert(path.clone());
             self.children_are_ready(path);
+        } else {
+            self.new_folders.remove(path);
         }
         if !entry.is_live()
             && let Some(parent) = path.parent()

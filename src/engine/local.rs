@@ -143,7 +143,7 @@ impl<I: Index> Engine<I> {
             self.observe(now, path, observed, found);
         }
         match needs_walk {
-            Some(Folder::Installed) => self.arrivals.came(now.mono, path.clone(), found),
+            Some(Folder::Installed) => self.arrivals.came(now.mono, path.clone()),
             Some(Folder::New) => self.walk(now, Some(path.clone()), found),
             None => {}
         }

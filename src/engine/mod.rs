@@ -424,8 +424,8 @@ impl<I: Index> Engine<I> {
         for (path, heard) in self.settle.take_due(now.mono) {
             self.look_hinted(&path, heard);
         }
-        for (folder, found) in self.arrivals.take_due(now.mono, self.wants.by_path.is_empty()) {
-            self.walk(now, Some(folder), found);
+        for folder in self.arrivals.take_due(now.mono, self.arrivals_are_due()) {
+            self.walk(now, Some(folder), self.live());
         }
         self.recheck_due(now);
         self.scrub_due(now);
@@ -446,7 +446,7 @@ impl<I: Index> Engine<I> {
         }
         let local = [
             self.settle.next(),
-            self.arrivals.next(self.wants.by_path.is_empty()),
+            self.arrivals.next(self.arrivals_are_due()),
             self.rechecks.next(),
             self.missing.due(),
             self.guards.next_verdict().filter(|_| !self.walks.values().any(Walk::is_whole)),
@@ -467,6 +467,11 @@ impl<I: Index> Engine<I> {
             ])
             .flatten()
             .min()
+    }
+
+    /// Nothing more is on its way, or what has gone missing may have been moved into a folder that just came.
+    fn arrivals_are_due(&self) -> bool {
+        self.wants.by_path.is_empty() || !self.missing.is_empty()
     }
 
     /// Deletions older than 30 days, by the latest stamp there is, stop counting in digests.

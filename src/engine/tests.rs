@@ -622,6 +622,40 @@ fn a_content_that_was_refused_at_one_path_is_kept_for_it_and_serves_another() {
     assert_eq!(staged(&tell(61 * SECOND, absent)).len(), 1);
 }
 
+/// What was moved into it is found in time: else its absence would count as a deletion, and be held where it is much.
+#[test]
+fn a_folder_that_was_installed_is_walked_at_once_when_something_goes_missing() {
+    let known = entry("known", 1, 0o644);
+    let folder = Entry { kind: Kind::Directory, ..entry("", 5, 0o755) };
+    let mut engine = engine(&[("f", row(&known, &known))], Trust::Known);
+    let whole = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
+    engine.handle(at(0), Event::Listed { walk: whole, found: vec![(path("f"), stat(&known, 1))] });
+    engine.handle(at(0), Event::Walked { walk: whole, unread: Vec::new() });
+    engine.handle(at(0), Event::Root(RootState::Fine));
+    hear(&mut engine, 1, "wanted", &entry("far away", 6, 0o644));
+    let actions = hear(&mut engine, 2, "d", &folder);
+    let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
+    let outcome = Outcome::Done { stat: Some(stat(&folder, 10)), kept: None };
+    engine.handle(at(3), Event::Installed { job: job.unwrap(), outcome });
+    engine.handle(at(3), Event::Hint { path: path("d"), hint: Hint::Closed });
+    engine.handle(at(3_000_000), Event::Tick);
+    assert_eq!(walks(&looked(&mut engine, 4_000_000, "d", seen(&folder, 10))), []);
+    engine.handle(at(5_000_000), Event::Hint { path: path("f"), hint: Hint::Gone });
+    assert_eq!(looks(&engine.handle(at(26_000_000), Event::Tick)), [("f".to_owned(), false)]);
+    let actions = looked(&mut engine, 27_000_000, "f", Observed::Absent);
+    assert_eq!(walks(&actions).len(), 1, "{actions:?}");
+    assert!(engine.new_folders.is_empty() && engine.arrivals.is_empty());
+    // Of what is in a folder without a watch there is no echo: that it was listed ends the wait for it.
+    let actions = hear(&mut engine, 28_000_000, "d/e", &folder);
+    let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
+    let outcome = Outcome::Done { stat: Some(stat(&folder, 30)), kept: None };
+    engine.handle(at(29_000_000), Event::Installed { job: job.unwrap(), outcome });
+    assert_eq!(engine.new_folders.len(), 1);
+    let walk = walks(&actions).first().copied().unwrap_or(WalkId(engine.last_walk));
+    engine.handle(at(30_000_000), Event::Listed { walk, found: vec![(path("d/e"), stat(&folder, 30))] });
+    assert!(engine.new_folders.is_empty());
+}
+
 /// It says how it stands when it has rested; what it said before is no reason to compare all that there is.
 #[test]
 fn a_peer_that_told_changes_is_not_judged_by_what_it_said_before_them() {

@@ -61,7 +61,7 @@ impl<I: Index> Engine<I> {
 
     /// Begins a walk of the folder, or of a part of it.
     pub(super) fn walk(&mut self, now: Now, below: Option<SyncPath>, found: Found) {
-        let found = self.arrivals.walked(below.as_ref()).map_or(found, |of_arrivals| found.min(of_arrivals));
+        self.arrivals.walked(below.as_ref());
         self.last_walk += 1;
         let walk = WalkId(self.last_walk);
         self.walks.insert(
@@ -129,6 +129,8 @@ impl<I: Index> Engine<I> {
             }
             match stat.kind {
                 StatKind::Directory => {
+                    // It may never have an echo: what it is in was not watched.
+                    self.new_folders.remove(&path);
                     if known.is_none_or(|known| known.kind != StatKind::Directory || known.mode != stat.mode) {
                         // By a look, which makes it durable (P5).
                         self.count_change(walk);

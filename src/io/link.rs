@@ -37,7 +37,7 @@ use tokio::task::JoinSet;
 /// A second link to one device, as the side that closes it says in its `Bye`.
 const DUPLICATE: &str = "a second link";
 
-/// Small contents that a peer may have asked for and not been sent: two messages of as many as one holds (P9). A machine asks for 4,096 at most.
+/// Small contents that a peer may have asked for and not been sent: two messages of as many as one holds (P9). A machine asks for 8,192 at most.
 const MAX_WANTED: usize = 2 * 65_536;
 
 /// Clocks are compared by answers that took at most this long, and told when they moved by more than this.

@@ -192,10 +192,17 @@ fn broadcast_addresses() -> BTreeSet<Ipv4Addr> {
         if let if_addrs::IfAddr::V4(v4) = interface.addr
             && !v4.ip.is_loopback()
         {
-            addresses.extend(v4.broadcast);
+            addresses.extend(broadcast_of(v4.ip, v4.netmask, v4.broadcast));
         }
     }
     addresses
+}
+
+/// Where an address was set without one (`ip addr add 10.9.0.1/24` does), its own is said to be it, and that of its net goes to all. A net of one
+/// or two has none.
+fn broadcast_of(ip: Ipv4Addr, netmask: Ipv4Addr, said: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+    let of_net = (netmask.to_bits().count_ones() <= 30).then(|| ip | !netmask);
+    said.filter(|said| *said != ip).or(of_net)
 }
 
 #[cfg(test)]
@@ -214,6 +221,18 @@ mod tests {
 
     fn free_port() -> u16 {
         std::net::UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+    }
+
+    #[test]
+    fn an_address_that_was_set_without_a_broadcast_address_has_that_of_its_net() {
+        let ip = |text: &str| text.parse::<Ipv4Addr>().unwrap();
+        let (own, net) = (ip("10.9.1.1"), ip("255.255.255.0"));
+        assert_eq!(broadcast_of(own, net, Some(ip("10.9.1.255"))), Some(ip("10.9.1.255")));
+        assert_eq!(broadcast_of(own, net, Some(ip("10.9.255.255"))), Some(ip("10.9.255.255")), "as someone set it");
+        for said in [None, Some(own)] {
+            assert_eq!(broadcast_of(own, net, said), Some(ip("10.9.1.255")));
+            assert_eq!(broadcast_of(own, ip("255.255.255.254"), said), None);
+        }
     }
 
     #[tokio::test]

@@ -28,6 +28,8 @@ pub struct Overwrite {
 pub struct Ledger {
     /// Every value, and where it was first written.
     pub written: BTreeMap<Value, (NodeId, SyncPath)>,
+    /// What each node's committed index says to be on its disk.
+    on_disk: BTreeMap<(NodeId, SyncPath), Option<Kind>>,
     /// Overwritten or deleted knowingly, or lost in a power cut before it was durable.
     pub excused: BTreeSet<Value>,
     /// How often a user put the value there.
@@ -166,8 +168,11 @@ impl Ledger {
     /// The node committed this row.
     pub fn committed(&mut self, node: NodeId, path: &SyncPath, row: Option<&Row>) {
         self.unknown.retain(|(other, at, value)| *other != node || at != path || !claims(row, value));
+        let on_disk = row.and_then(Row::live_on_disk).map(|(entry, _)| entry.kind.clone());
+        let looked = self.on_disk.insert((node, path.clone()), on_disk.clone()) != Some(on_disk);
         for overwrite in &mut self.overwrites {
-            if overwrite.node == node && overwrite.path == *path && !claims(row, &overwrite.value) {
+            // What was heard of the path meanwhile says nothing of what is on disk there.
+            if looked && overwrite.node == node && overwrite.path == *path && !claims(row, &overwrite.value) {
                 overwrite.noticed = true;
             }
         }
@@ -191,6 +196,7 @@ impl Ledger {
     /// The node's folder came back from a backup: what its user did unnoticed before that is void.
     pub fn restored(&mut self, node: NodeId, changes: &[PathChange]) {
         self.touched(node, changes);
+        self.on_disk.retain(|(other, _), _| *other != node);
         self.overwrites.retain(|overwrite| overwrite.node != node || overwrite.noticed);
     }
 

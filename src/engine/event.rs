@@ -2,6 +2,7 @@
 
 use super::action::{JobId, Outcome};
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath};
+use crate::wire::features::Features;
 use crate::wire::message::Message;
 use bytes::Bytes;
 
@@ -164,12 +165,13 @@ pub enum Event {
     IgnoreRead(Option<Vec<u8>>),
     /// Something is at its name, and cannot be read as patterns: why, and the way out.
     IgnoreUnread(String),
-    /// A link is up and both ends proved the secret. `dialler`: this end opened it.
+    /// A link is up and both ends proved the secret. `dialler`: this end opened it. `features`: the other end's.
     LinkUp {
         link: LinkId,
         device: DeviceId,
         name: String,
         dialler: bool,
+        features: Features,
     },
     LinkDown {
         link: LinkId,

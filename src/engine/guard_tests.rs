@@ -3,6 +3,7 @@
 use super::map_index::MapIndex;
 use super::*;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, Version};
+use crate::wire::features::Features;
 use crate::wire::message::{Change, Message};
 
 const WALL: u64 = 1_800_000_000 * SECOND;
@@ -53,7 +54,13 @@ impl Machine {
     }
 
     fn linked(mut self) -> Self {
-        self.tell(Event::LinkUp { link: LINK, device: PEER, name: "peer".into(), dialler: false });
+        self.tell(Event::LinkUp {
+            link: LINK,
+            device: PEER,
+            name: "peer".into(),
+            dialler: false,
+            features: Features::ours(),
+        });
         self.hear(Message::Known { counter: 0, confirmed: Vec::new() });
         // The first walk still waits for its answer.
         self.said.retain(|action| matches!(action, Action::Walk { .. }));
@@ -405,7 +412,10 @@ fn a_counter_that_was_never_used_makes_a_new_device_once_and_forgets_what_this_s
     next.was_renewed();
     next.start(now, Trust::Known);
     assert_eq!(next.trust(), Trust::Restored);
-    next.handle(now, Event::LinkUp { link: LINK, device: PEER, name: "peer".into(), dialler: true });
+    next.handle(
+        now,
+        Event::LinkUp { link: LINK, device: PEER, name: "peer".into(), dialler: true, features: Features::ours() },
+    );
     let known = Message::Known { counter: 1 << 40, confirmed: Vec::new() };
     let actions = next.handle(now, Event::Message { link: LINK, message: known, wire_bytes: 1 });
     assert!(!actions.contains(&Action::NewDevice), "once a start");
@@ -414,7 +424,13 @@ fn a_counter_that_was_never_used_makes_a_new_device_once_and_forgets_what_this_s
 #[test]
 fn nothing_new_is_told_to_a_peer_before_it_said_what_it_knows_of_us() {
     let mut machine = Machine::with_files(3);
-    machine.tell(Event::LinkUp { link: LINK, device: PEER, name: "peer".into(), dialler: false });
+    machine.tell(Event::LinkUp {
+        link: LINK,
+        device: PEER,
+        name: "peer".into(),
+        dialler: false,
+        features: Features::ours(),
+    });
     let first = machine.said.iter().find(|action| matches!(action, Action::Send { .. }));
     assert!(matches!(first, Some(Action::Send { message: Message::Known { .. }, .. })), "{first:?}");
     machine.said.clear();
@@ -494,7 +510,13 @@ fn deletions_are_forgotten_once_every_device_knows_them_and_the_digests_stay() {
 fn a_device_that_will_not_come_back_is_forgotten_here_and_by_the_peers() {
     let third = DeviceId([3; 32]);
     let mut machine = Machine::with_files(5).linked();
-    machine.tell(Event::LinkUp { link: LinkId(2), device: third, name: "third".into(), dialler: false });
+    machine.tell(Event::LinkUp {
+        link: LinkId(2),
+        device: third,
+        name: "third".into(),
+        dialler: false,
+        features: Features::ours(),
+    });
     machine.tell(Event::Forget(third));
     assert_eq!(machine.engine.status().devices.len(), 2, "a linked one has come back");
     machine.tell(Event::LinkDown { link: LinkId(2) });

@@ -354,7 +354,9 @@ impl<I: Index> Engine<I> {
             Event::Root(state) => self.root_seen(now, state),
             Event::IgnoreRead(text) => self.ignore_read(now, text.as_deref()),
             Event::IgnoreUnread(why) => self.ignore_unread(now, &why),
-            Event::LinkUp { link, device, name, dialler } => self.link_up(now, link, device, name, dialler),
+            Event::LinkUp { link, device, name, dialler, features } => {
+                self.link_up(now, link, device, name, dialler, features);
+            }
             Event::LinkDown { link } => self.link_down(link),
             Event::Message { link, message, wire_bytes } => self.message(now, link, message, wire_bytes),
             Event::Fetched { fetch, staged, wire_bytes } => self.fetched(fetch, staged, wire_bytes),

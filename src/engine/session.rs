@@ -11,6 +11,7 @@ use super::index::{Index, Row};
 use super::merge::{Found, Heard};
 use super::{Engine, TOMBSTONE_NS, status::PeerStatus};
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
+use crate::wire::features::Features;
 use crate::wire::message::{Bucket, Change, Digest, Group, Message, SMALL_FILE_BYTES};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -55,6 +56,9 @@ pub(super) struct Session {
     pub device: DeviceId,
     pub name: String,
     dialler: bool,
+    /// What the peer understands beyond protocol 1.
+    #[expect(dead_code, reason = "no message needs a feature yet")]
+    pub features: Features,
     pub met: Met,
     /// How far its clock is ahead of ours, if that is too much.
     pub clock_ahead_ns: Option<i64>,
@@ -87,13 +91,22 @@ impl Session {
 }
 
 impl<I: Index> Engine<I> {
-    pub(super) fn link_up(&mut self, now: Now, link: LinkId, device: DeviceId, name: String, dialler: bool) {
+    pub(super) fn link_up(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        device: DeviceId,
+        name: String,
+        dialler: bool,
+        features: Features,
+    ) {
         self.names.insert(device, name.clone());
         self.devices.meet(device, &name);
         let session = Session {
             device,
             name,
             dialler,
+            features,
             met: Met::Linked,
             clock_ahead_ns: None,
             comparing: Comparing::No,

@@ -6,6 +6,7 @@ use super::map_index::MapIndex;
 use super::merge::nothing;
 use super::*;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, Version};
+use crate::wire::features::Features;
 use crate::wire::message::{Message, SMALL_FILE_BYTES};
 use rstest::rstest;
 
@@ -67,7 +68,10 @@ fn restarted(index: MapIndex, trust: Trust) -> Engine<MapIndex> {
         Engine::new(Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Newest }, index);
     engine.start(at(0), trust);
     let device = DeviceId([2; 32]);
-    engine.handle(at(0), Event::LinkUp { link: LINK, device, name: "b".into(), dialler: false });
+    engine.handle(
+        at(0),
+        Event::LinkUp { link: LINK, device, name: "b".into(), dialler: false, features: Features::ours() },
+    );
     engine
 }
 
@@ -665,7 +669,16 @@ fn a_peer_that_told_changes_is_not_judged_by_what_it_said_before_them() {
     engine.handle(at(0), Event::Walked { walk: whole, unread: Vec::new() });
     engine.handle(at(0), Event::Root(RootState::Fine));
     engine.handle(at(0), Event::LinkDown { link: LINK });
-    engine.handle(at(0), Event::LinkUp { link: LINK, device: DeviceId([2; 32]), name: "b".into(), dialler: true });
+    engine.handle(
+        at(0),
+        Event::LinkUp {
+            link: LINK,
+            device: DeviceId([2; 32]),
+            name: "b".into(),
+            dialler: true,
+            features: Features::ours(),
+        },
+    );
     let compares = |actions: &[Action]| {
         let is_groups = |a: &&Action| matches!(a, Action::Send { message: Message::Groups { .. }, .. });
         actions.iter().filter(is_groups).count()

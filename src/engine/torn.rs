@@ -182,6 +182,7 @@ mod tests {
     use crate::engine::map_index::MapIndex;
     use crate::engine::{Action, Config, Event, LinkId, Observed, OnConflict, StatKind};
     use crate::model::{DeviceId, FileTime, Mode, Version};
+    use crate::wire::features::Features;
     use crate::wire::message::Message;
 
     const NOW: Now = Now { wall: 1_000_000_000_000, mono: 1_000_000_000_000 };
@@ -285,7 +286,7 @@ mod tests {
         let known = engine.index.get(&path).unwrap();
         assert!(!known.winner.conflicts_with(&known.disk.unwrap().entry), "it is older, not concurrent");
         let (link, device) = (LinkId(1), DeviceId([2; 32]));
-        let up = Event::LinkUp { link, device, name: "b".into(), dialler: true };
+        let up = Event::LinkUp { link, device, name: "b".into(), dialler: true, features: Features::ours() };
         let mut actions = engine.handle(NOW, up);
         actions.extend(engine.handle(NOW, Event::Tick));
         let announced = |action: &Action| matches!(action, Action::Send { message: Message::Changes { .. }, .. });
@@ -334,7 +335,7 @@ mod tests {
         let (mut engine, path) = engine(Some(CUT));
         engine.observe(NOW, &path, file(0, 950), Found::Walked);
         let (link, device) = (LinkId(1), DeviceId([2; 32]));
-        engine.handle(NOW, Event::LinkUp { link, device, name: "b".into(), dialler: true });
+        engine.handle(NOW, Event::LinkUp { link, device, name: "b".into(), dialler: true, features: Features::ours() });
         let (mut now, mut asked) = (NOW, 0);
         for _ in 0..60 {
             now.mono += 1_000_000_000;

@@ -6,6 +6,7 @@
 use super::metered::{Meter, Metered};
 use super::tls::{self, Tls};
 use crate::model::{DeviceId, text};
+use crate::wire::features::Features;
 use crate::wire::frame::{self, FrameError, LENGTHS_BYTES, Packet};
 use crate::wire::packet::PROTOCOL;
 use bytes::{Bytes, BytesMut};
@@ -124,6 +125,7 @@ pub struct Greeted {
     pub device: DeviceId,
     pub name: String,
     pub boot: u64,
+    pub features: Features,
 }
 
 /// TLS. Whether our own key is at the other end is seen after the greeting, which says who was there first.
@@ -173,10 +175,19 @@ impl Secured {
         }
         let software = concat!("dirsyncd ", env!("CARGO_PKG_VERSION")).to_owned();
         let (protocol, started) = (me.protocol, me.started);
-        let hello = Packet::Hello { protocol, name: me.name.clone(), software, boot: me.boot, started };
+        let hello = Packet::Hello {
+            protocol,
+            name: me.name.clone(),
+            software,
+            boot: me.boot,
+            started,
+            features: Features::ours(),
+        };
         self.send(&hello).await?;
-        let (name, boot, started) = match self.receive().await? {
-            Packet::Hello { protocol, name, boot, started, .. } if protocol == me.protocol => (name, boot, started),
+        let (name, boot, started, features) = match self.receive().await? {
+            Packet::Hello { protocol, name, boot, started, features, .. } if protocol == me.protocol => {
+                (name, boot, started, features)
+            }
             Packet::Hello { protocol, .. } => return Err(GreetError::OtherProtocol(protocol)),
             other => return Err(GreetError::OutOfTurn(other.kind())),
         };
@@ -184,7 +195,7 @@ impl Secured {
             return Err(if boot == me.boot { GreetError::Itself } else { GreetError::Twin { boot, started } });
         }
         let Self { stream, meter, role, device } = self;
-        Ok(Greeted { stream, meter, role, device, name, boot })
+        Ok(Greeted { stream, meter, role, device, name, boot, features })
     }
 
     async fn send_proof(&mut self, me: &Identity) -> Result<(), GreetError> {

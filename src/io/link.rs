@@ -17,6 +17,7 @@ use super::transfer::{self, Fetching, MAX_STREAMS, Served, Serving, Squeezer, St
 use crate::engine::{Event, FetchError, FetchId, LinkId, ServedFile, StageId};
 use crate::io::clock::wall_ns;
 use crate::model::{Chunks, ContentId, DeviceId, SyncPath, text};
+use crate::wire::features::Features;
 use crate::wire::frame::{self, FrameError, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet};
 use crate::wire::packet::{Ending, Part};
 use asks::Asks;
@@ -145,6 +146,7 @@ pub struct Link {
     pub address: SocketAddr,
     pub role: Role,
     pub boot: u64,
+    features: Features,
     since: SystemTime,
     start: Instant,
     meter: Arc<Meter>,
@@ -204,7 +206,7 @@ pub struct LinkInfo {
 
 impl Link {
     pub fn new(id: LinkId, address: SocketAddr, greeted: Greeted, world: Arc<World>) -> (Arc<Self>, Ends) {
-        let Greeted { stream, meter, role, device, name, boot } = greeted;
+        let Greeted { stream, meter, role, device, name, boot, features } = greeted;
         let (outbox, lanes) = outbox::lanes();
         let (wanted, wanted_out) = mpsc::unbounded_channel();
         let (close, close_out) = mpsc::unbounded_channel();
@@ -218,6 +220,7 @@ impl Link {
             address,
             role,
             boot,
+            features,
             since,
             start,
             meter,
@@ -340,7 +343,7 @@ impl Link {
         if !gate.is_down {
             let (link, device, name) = (self.id, self.device, self.name.clone());
             let dialler = self.role == Role::Dialler;
-            self.world.events.send(Event::LinkUp { link, device, name, dialler });
+            self.world.events.send(Event::LinkUp { link, device, name, dialler, features: self.features.clone() });
         }
         !gate.is_down
     }

@@ -5,6 +5,7 @@
 //! fields that it does not know; kinds that it does not know are refused.
 
 use super::body::{Reader, Writer};
+use super::features::Features;
 use super::message::{Digest, Message};
 use super::packet::{Ending, PIECE_BYTES, Part, is_clean_name, is_short_text};
 use super::zlib;
@@ -125,6 +126,8 @@ enum HeadKind {
         software: String,
         boot: u64,
         started: u64,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        features: Vec<String>,
     },
     Proof {
         mac: Hex<32>,
@@ -231,12 +234,13 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
             return (HeadKind::Piece { stream: *stream, offset: *offset }, bytes.clone());
         }
         Packet::Signature { stream, bytes } => return (HeadKind::Signature { stream: *stream }, bytes.clone()),
-        Packet::Hello { protocol, name, software, boot, started } => HeadKind::Hello {
+        Packet::Hello { protocol, name, software, boot, started, features } => HeadKind::Hello {
             protocol: *protocol,
             name: name.clone(),
             software: software.clone(),
             boot: *boot,
             started: *started,
+            features: features.names(),
         },
         Packet::Proof { mac } => HeadKind::Proof { mac: Hex(*mac) },
         Packet::Ping { at } => HeadKind::Ping { at: *at },
@@ -412,10 +416,12 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         HeadKind::Contents {} => message(Message::Contents { contents: body.contents()? }),
         HeadKind::Survey { id } => message(Message::Survey { id, paths: body.paths()? }),
         HeadKind::Holdings { id } => message(Message::Holdings { id, held: body.held()? }),
-        HeadKind::Hello { protocol, name, software, boot, started }
+        HeadKind::Hello { protocol, name, software, boot, started, features }
             if is_clean_name(&name) && is_short_text(&software) =>
         {
-            Packet::Hello { protocol, name, software, boot, started }
+            let features =
+                Features::checked(features).ok_or_else(|| FrameError::Head("a malformed feature list".to_owned()))?;
+            Packet::Hello { protocol, name, software, boot, started, features }
         }
         HeadKind::Hello { .. } => return Err(FrameError::Head("a name that no machine may have".to_owned())),
         HeadKind::Proof { mac } => Packet::Proof { mac: mac.0 },

@@ -1,5 +1,6 @@
 //! Frames as they are written, and as hostile peers write them.
 
+use super::super::features::Features;
 use super::*;
 use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, Seen, Version};
 use crate::wire::message::{Change, Held, MESSAGE_BYTES, SURVEY_PATHS, Want};
@@ -104,7 +105,10 @@ fn any_packet() -> impl Strategy<Value = Packet> {
     prop_oneof![
         8 => any_message().prop_map(Packet::Message),
         1 => (any::<u32>(), "[A-Za-z0-9._-]{1,63}", "[a-z0-9. /]{0,40}", any::<u64>())
-            .prop_map(|(protocol, name, software, boot)| Packet::Hello { protocol, name, software, boot, started: boot / 2 }),
+            .prop_map(|(protocol, name, software, boot)| {
+                let features = Features::checked(vec!["history".to_owned(), "later".to_owned()]).unwrap();
+                Packet::Hello { protocol, name, software, boot, started: boot / 2, features }
+            }),
         1 => any::<[u8; 32]>().prop_map(|mac| Packet::Proof { mac }),
         1 => any::<u64>().prop_map(|at| Packet::Ping { at }),
         1 => any::<(u64, u64)>().prop_map(|(at, wall)| Packet::Pong { at, wall }),

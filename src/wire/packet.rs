@@ -2,6 +2,7 @@
 //!
 //! Which side may send what, and when, is the link's business and not checked here.
 
+use super::features::Features;
 use super::message::Message;
 use crate::model::{ContentId, SyncPath};
 use bytes::Bytes;
@@ -23,12 +24,14 @@ const MAX_TEXT_BYTES: usize = 255;
 pub enum Packet {
     Message(Message),
     /// The first after both proofs. `boot`: drawn at each start of the daemon; `started`: when that was, by its clock (ns since 1970).
+    /// `features`: what the sender understands beyond protocol 1.
     Hello {
         protocol: u32,
         name: String,
         software: String,
         boot: u64,
         started: u64,
+        features: Features,
     },
     /// That the sender knows the group's secret, for this connection alone.
     Proof {

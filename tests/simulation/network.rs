@@ -10,6 +10,7 @@ use super::world::{Happening, World};
 use bytes::Bytes;
 use dirsyncd::engine::{Event, FetchError, FetchId, LinkId, RangeId};
 use dirsyncd::model::{ContentId, Entry, SyncPath};
+use dirsyncd::wire::features::Features;
 use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::Message;
 use dirsyncd::wire::packet::Part;
@@ -137,7 +138,7 @@ impl World {
                 it.state[side] = End::Up;
                 let dialler = it.dialler == side;
                 let (device, name) = (self.nodes[peer].device, format!("n{peer}"));
-                self.tell(node, Event::LinkUp { link: id, device, name, dialler });
+                self.tell(node, Event::LinkUp { link: id, device, name, dialler, features: Features::ours() });
             }
             (Parcel::Frame(bytes), _) => self.frame_arrives(node, id, &bytes),
             (Parcel::Ask { fetch: stream, path, content, size }, _) => {

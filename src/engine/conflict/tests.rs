@@ -5,6 +5,7 @@ use crate::engine::map_index::MapIndex;
 use crate::engine::{Config, Event, Hint, Job, JobId, LinkId, Observed, Outcome, RootState, StatKind, Trust, WalkId};
 use crate::model::version::STAMP_STEP;
 use crate::model::{ContentId, Mode};
+use crate::wire::features::Features;
 use crate::wire::message::{Change, Message};
 use rstest::rstest;
 
@@ -43,7 +44,10 @@ fn engine(on_conflict: OnConflict) -> Engine<MapIndex> {
     engine.handle(NOW, Event::Walked { walk: WalkId(1), unread: Vec::new() });
     engine.handle(NOW, Event::Root(RootState::Fine));
     user_writes(&mut engine, "ours", 1);
-    engine.handle(NOW, Event::LinkUp { link: LINK, device: peer(), name: "b".into(), dialler: false });
+    engine.handle(
+        NOW,
+        Event::LinkUp { link: LINK, device: peer(), name: "b".into(), dialler: false, features: Features::ours() },
+    );
     let message = Message::Known { counter: 0, confirmed: Vec::new() };
     engine.handle(NOW, Event::Message { link: LINK, message, wire_bytes: 1 });
     engine

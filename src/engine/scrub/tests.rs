@@ -5,6 +5,7 @@ use crate::engine::map_index::MapIndex;
 use crate::engine::merge;
 use crate::engine::{Cause, Config, Decision, Event, LinkId, Observed, OnConflict, StatKind, Trouble, Trust};
 use crate::model::{DeviceId, Entry, FileTime, Mode};
+use crate::wire::features::Features;
 use crate::wire::message::Message;
 
 const START_WALL: u64 = 1_000_000 * SECOND;
@@ -136,7 +137,7 @@ impl Bench {
 
     fn link(&mut self) {
         let (link, device) = (LinkId(1), DeviceId([2; 32]));
-        self.tell(Event::LinkUp { link, device, name: "b".into(), dialler: false });
+        self.tell(Event::LinkUp { link, device, name: "b".into(), dialler: false, features: Features::ours() });
         let message = Message::Known { counter: 0, confirmed: Vec::new() };
         self.tell(Event::Message { link, message, wire_bytes: 1 });
         self.tell(Event::Tick);

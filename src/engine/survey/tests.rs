@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::map_index::MapIndex;
 use crate::engine::{Action, Config, Event, Now, Observed, OnConflict, Stat, StatKind, Verify};
 use crate::model::{FileTime, Mode};
+use crate::wire::features::Features;
 
 const NOW: Now = Now { wall: 1_000_000_000_000_000, mono: 1_000_000_000 };
 
@@ -23,7 +24,16 @@ fn engine(names: &[&str], links: u64) -> (Engine<MapIndex>, Vec<Action>) {
     }
     for n in 1..=links {
         let device = DeviceId([n as u8 + 1; 32]);
-        engine.handle(NOW, Event::LinkUp { link: LinkId(n), device, name: format!("m{n}"), dialler: false });
+        engine.handle(
+            NOW,
+            Event::LinkUp {
+                link: LinkId(n),
+                device,
+                name: format!("m{n}"),
+                dialler: false,
+                features: Features::ours(),
+            },
+        );
     }
     engine.handle(NOW, Event::Verify(Verify { below: None, bytes_a_second: 1, peers: true }));
     engine.begin_survey(None);

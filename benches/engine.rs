@@ -54,7 +54,7 @@ fn bucket_of_a_path(bencher: Bencher) {
 /// Half of them win.
 #[divan::bench]
 fn winners_of_1000_pairs(bencher: Bencher) {
-    let row = |n| Row { winner: entry(n, 5).1, disk: None, installing: None };
+    let row = |n| Row { winner: entry(n, 5).1, disk: None, installing: None, since: 0 };
     let pairs: Vec<(Row, Entry)> = (0..ENTRIES).map(|n| (row(n), entry(n, 4 + 2 * (n as u64 % 2)).1)).collect();
     bencher.counter(ItemsCount::new(ENTRIES)).bench_local(|| {
         let wins = pairs.iter().filter(|(row, theirs)| hear(Some(row), theirs) == Heard::Wins).count();

@@ -30,7 +30,7 @@ fn row(n: u64) -> Row {
     let version = Version { stamp: 1 << 60, author: DeviceId([1; 32]), seen: Seen::default() };
     let kind = Kind::File { size: n, content: ContentId::of(b"x") };
     let mtime = FileTime { secs: 1_700_000_000, nanos: 123_456_789 };
-    Row { winner: Entry { kind, mode: Bits(0o640), mtime, version }, disk: None, installing: None }
+    Row { winner: Entry { kind, mode: Bits(0o640), mtime, version }, disk: None, installing: None, since: 0 }
 }
 
 #[derive(Default)]

@@ -120,7 +120,7 @@ impl<I: Index> Engine<I> {
         }
         if !self.is_busy(beside) {
             // Written down first: after a crash the copy is no local edit (P5).
-            let copy = Row { winner: merge::nothing(), disk: None, installing: Some(entry.clone()) };
+            let copy = Row { winner: merge::nothing(), disk: None, installing: Some(entry.clone()), since: 0 };
             self.index.put(beside, &copy);
             let source = match entry.file() {
                 Some(_) => Source::Copy { from: path.clone(), stat },

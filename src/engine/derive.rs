@@ -127,7 +127,7 @@ impl<I: Index> Engine<I> {
         if heard != merge::Heard::Wins {
             return heard;
         }
-        let mut row = row.unwrap_or_else(|| Row { winner: entry.clone(), disk: None, installing: None });
+        let mut row = row.unwrap_or_else(|| Row { winner: entry.clone(), disk: None, installing: None, since: 0 });
         let under_way = self.entry_under_way(path);
         let is_copy = row.winner == merge::nothing();
         if let Some(entry) = &under_way {

@@ -138,6 +138,7 @@ impl<I: Index> Engine<I> {
 
     /// How far a peer's clock is from ours.
     pub(super) fn clock_seen(&mut self, now: Now, link: LinkId, ahead_ns: i64) {
+        self.steady.peer_says(now, ahead_ns);
         let Some(session) = self.sessions.get_mut(&link) else { return };
         let (device, peer) = (session.device, session.name.clone());
         let said = self.devices.clocks.get(&device).copied();

@@ -55,6 +55,9 @@ impl<I: Index> Engine<I> {
     pub(super) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
         let old = self.index.get(path);
         let was_directory = old.as_ref().is_some_and(|old| old.winner.is_directory());
+        let since = self.since(now, path, old.as_ref(), row);
+        let dated = (since != row.since).then(|| Row { since, ..row.clone() });
+        let row = dated.as_ref().unwrap_or(row);
         let is_patterns = path.as_bytes() == IGNORE_FILE.as_bytes();
         let were_whole = !is_patterns || self.patterns_are_whole();
         self.index.put(path, row);

@@ -177,6 +177,50 @@ impl Machine {
 }
 
 #[test]
+fn a_row_says_since_when_its_content_is_here_and_a_rename_keeps_it() {
+    let mut machine = Machine::with_files(1);
+    let since = |machine: &Machine, name: &str| machine.engine.index().get(&path(name)).unwrap().since;
+    assert_eq!(since(&machine, "f0"), 0, "nobody knows since when what a first scan found was here");
+    let change = |machine: &mut Machine, name: &str, mtime: i64| {
+        machine.tell(Event::Hint { path: path(name), hint: Hint::Closed });
+        machine.wait(SECOND);
+        let (_, stat, content) = file(7, mtime);
+        machine.look(&[(path(name), Stat { ino: name.len() as u64, ..stat }, content)]);
+    };
+    change(&mut machine, "new", 1);
+    let first = since(&machine, "new");
+    assert!(first > 0 && first <= machine.engine.steady(machine.now()));
+    // The clock on the wall says nothing of it.
+    machine.wall += 1000 * DAY_NS;
+    machine.mono += 100 * SECOND;
+    change(&mut machine, "renamed", 1);
+    machine.tell(Event::Hint { path: path("new"), hint: Hint::Gone });
+    machine.wait(SECOND);
+    machine.look(&[]);
+    machine.wait(20 * SECOND);
+    assert_eq!((since(&machine, "renamed"), since(&machine, "new")), (first, 0));
+    change(&mut machine, "renamed", 2);
+    let rewritten = since(&machine, "renamed");
+    assert!(rewritten >= first + 100 * SECOND && rewritten < first + 1000 * SECOND);
+    let mut linked = machine.linked();
+    let (name, entry) = linked.by_peer(0, 1, Some(9));
+    linked.hear(Message::Changes {
+        changes: vec![Change { path: name.clone(), entry: entry.clone(), body: Some(b"9".as_slice().into()) }],
+        told: Vec::new(),
+    });
+    linked.wait(SECOND);
+    let job = linked.said.iter().find_map(|action| match action {
+        Action::Install(job) if job.path == name => Some(job.id),
+        _ => None,
+    });
+    let (_, stat, _) = file(0, 9);
+    linked.tell(Event::Installed { job: job.unwrap(), outcome: Outcome::Done { stat: Some(stat), kept: None } });
+    assert!(since(&linked, "f0") > rewritten, "what a peer sent is here from then on");
+    let again = Machine::new(linked.engine.into_index());
+    assert_eq!(since(&again, "renamed"), rewritten);
+}
+
+#[test]
 fn half_of_the_files_may_be_deleted_while_watched_and_more_is_held() {
     let mut machine = Machine::with_files(200);
     machine.remove_live(0..100);
@@ -545,6 +589,7 @@ fn uncovered() -> Machine {
         winner: entry.clone(),
         disk: Some(merge::on_disk(entry, Some(Stat { size: 5, ..stat }))),
         installing: None,
+        since: 0,
     };
     machine.engine.index_mut().put(&path(".dirsyncignore"), &row);
     machine.said.clear();

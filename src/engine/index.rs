@@ -26,6 +26,9 @@ pub struct Row {
     /// An entry whose install was under way when the winner moved on. After a crash the disk may hold it;
     /// it is then no local edit (P5).
     pub installing: Option<Entry>,
+    /// If a file is on disk here: when this machine first held its content, by the engine's steady clock (`Engine::steady`). A rename
+    /// or a copy keeps it; 0 is long ago: it was here before the index.
+    pub since: u64,
 }
 
 impl Row {

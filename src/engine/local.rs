@@ -199,6 +199,12 @@ impl<I: Index> Engine<I> {
 
     /// Takes what was seen at a path into the index.
     pub(super) fn observe(&mut self, now: Now, path: &SyncPath, observed: Observed, found: Found) {
+        self.finding = Some(found);
+        self.take_in_observed(now, path, observed, found);
+        self.finding = None;
+    }
+
+    fn take_in_observed(&mut self, now: Now, path: &SyncPath, observed: Observed, found: Found) {
         match observed {
             Observed::Failed(_) | Observed::Mount => {}
             // Whether it can be listed, only a walk says.
@@ -501,7 +507,8 @@ impl<I: Index> Engine<I> {
             _ => entry.clone(),
         };
         let moved = body.is_some() && self.is_held_elsewhere(path, &entry);
-        let row = Row { winner, disk: Some(merge::on_disk(entry.clone(), stat)), installing: None };
+        let since = old.map_or(0, |row| row.since);
+        let row = Row { winner, disk: Some(merge::on_disk(entry.clone(), stat)), installing: None, since };
         self.store(now, path, &row);
         self.keep_base(path, &entry, stat);
         self.merge_due(path);

@@ -212,13 +212,13 @@ mod tests {
     }
 
     fn heard(entry: Entry) -> Row {
-        Row { winner: entry, disk: None, installing: None }
+        Row { winner: entry, disk: None, installing: None, since: 0 }
     }
 
     fn here(entry: Entry) -> Row {
         let (mtime, mode) = (entry.mtime, entry.mode);
         let stat = Stat { kind: StatKind::File, size: 1, mtime, ctime: mtime, ino: 1, mode };
-        Row { winner: entry.clone(), disk: Some(OnDisk { entry, stat: Some(stat) }), installing: None }
+        Row { winner: entry.clone(), disk: Some(OnDisk { entry, stat: Some(stat) }), installing: None, since: 0 }
     }
 
     #[test]

@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn row(winner: Entry, disk: Option<Entry>, installing: Option<Entry>) -> Row {
-        Row { winner, disk: disk.map(|entry| on_disk(entry, Some(stat(5, 5)))), installing }
+        Row { winner, disk: disk.map(|entry| on_disk(entry, Some(stat(5, 5)))), installing, since: 0 }
     }
 
     #[rstest]

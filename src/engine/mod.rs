@@ -45,6 +45,7 @@ mod scrub;
 mod session;
 mod settle;
 mod status;
+mod steady;
 mod survey;
 mod suspect;
 mod swarm;
@@ -86,6 +87,7 @@ use scrub::Scrub;
 use session::Session;
 use settle::{Heard, Settle};
 use std::collections::{BTreeMap, BTreeSet};
+use steady::Steady;
 use survey::Survey;
 use suspect::Suspects;
 use torn::Rests;
@@ -228,6 +230,9 @@ pub struct Engine<I> {
     swarms: Swarms,
     /// When the last event came.
     last_event: Now,
+    steady: Steady,
+    /// How what is being taken in was found here, if it was.
+    finding: Option<Found>,
     losers: Losers,
 
     // What is hashed again.
@@ -295,6 +300,8 @@ impl<I: Index> Engine<I> {
             wants: Wants::default(),
             swarms: Swarms::default(),
             last_event: Now { wall: 0, mono: 0 },
+            steady: Steady::default(),
+            finding: None,
             losers: Losers::default(),
             scrub,
             suspects,
@@ -323,6 +330,7 @@ impl<I: Index> Engine<I> {
         }
         self.next_root_check = now.mono;
         self.next_walk = u64::MAX;
+        self.steady = Steady::start(&self.index, now);
         self.devices.start(now);
         self.index.set_today(now.wall / DAY_NS);
         self.index.set_horizon(self.latest_day.saturating_sub(TOMBSTONE_NS));
@@ -413,6 +421,7 @@ impl<I: Index> Engine<I> {
         self.store_suspects();
         self.store_merging(now);
         self.store_heard(now);
+        self.store_steady(now);
         // Before the changes that they speak of.
         self.store_held();
         self.send_changes();

@@ -50,7 +50,7 @@ fn seen(entry: &Entry, ctime: u64) -> Observed {
 
 fn row(winner: &Entry, on_disk: &Entry) -> Row {
     let disk = OnDisk { entry: on_disk.clone(), stat: Some(stat(on_disk, 1)) };
-    Row { winner: winner.clone(), disk: Some(disk), installing: None }
+    Row { winner: winner.clone(), disk: Some(disk), installing: None, since: 0 }
 }
 
 /// Started over these rows, after a completed first scan, and linked to a peer.
@@ -416,7 +416,8 @@ fn a_file_that_never_rests_is_taken_though_each_look_at_it_takes_longer_than_it_
 #[test]
 fn what_could_not_be_looked_at_in_a_backup_is_of_the_backup_still_when_it_can_be() {
     let deleted = Entry { kind: Kind::Deleted { at: WALL }, ..entry("", 20, 0) };
-    let mut engine = engine(&[("f", Row { winner: deleted.clone(), disk: None, installing: None })], Trust::Restored);
+    let mut engine =
+        engine(&[("f", Row { winner: deleted.clone(), disk: None, installing: None, since: 0 })], Trust::Restored);
     let old = entry("of the backup", 5, 0o644);
     let walk = |engine: &mut Engine<MapIndex>, cause: Event| {
         let walk = walks(&engine.handle(at(1), cause))[0];

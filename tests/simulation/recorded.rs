@@ -169,5 +169,5 @@ impl Index for Recorded {
 fn row_by_mtime(row: &Row) -> Row {
     let on_disk = |disk: &OnDisk| OnDisk { entry: by_mtime(disk.entry.clone()), stat: disk.stat };
     let installing = row.installing.clone().map(by_mtime);
-    Row { winner: by_mtime(row.winner.clone()), disk: row.disk.as_ref().map(on_disk), installing }
+    Row { winner: by_mtime(row.winner.clone()), disk: row.disk.as_ref().map(on_disk), installing, since: row.since }
 }

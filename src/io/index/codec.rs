@@ -17,6 +17,12 @@ struct StoredRow<'a> {
     installing: Option<Cow<'a, Entry>>,
 }
 
+/// What follows the stored row. Rows of earlier days end before it, and earlier versions pass it by.
+#[derive(Serialize, Deserialize, Default)]
+struct Addition {
+    since: u64,
+}
+
 /// Most rows are settled: then the entry is stored once.
 #[derive(Serialize, Deserialize)]
 enum StoredDisk<'a> {
@@ -33,18 +39,24 @@ pub(super) fn encode_row(row: &Row) -> Vec<u8> {
     };
     let installing = row.installing.as_ref().map(Cow::Borrowed);
     let stored = StoredRow { winner: Cow::Borrowed(&row.winner), disk, installing };
-    encoded(&stored, <[u8]>::to_vec)
+    match row.since {
+        0 => encoded(&stored, <[u8]>::to_vec),
+        since => encoded(&(stored, Addition { since }), <[u8]>::to_vec),
+    }
 }
 
 pub(super) fn decode_row(bytes: &[u8]) -> Result<Row, IndexError> {
-    let stored: StoredRow = postcard::from_bytes(bytes).map_err(|_| IndexError::Damaged("a path's row"))?;
+    let damaged = |_| IndexError::Damaged("a path's row");
+    let (stored, rest): (StoredRow, _) = postcard::take_from_bytes(bytes).map_err(damaged)?;
+    let Addition { since } =
+        if rest.is_empty() { Addition::default() } else { postcard::from_bytes(rest).map_err(damaged)? };
     let winner = stored.winner.into_owned();
     let disk = match stored.disk {
         StoredDisk::Never => None,
         StoredDisk::Winner(stat) => Some(OnDisk { entry: winner.clone(), stat }),
         StoredDisk::Other(entry, stat) => Some(OnDisk { entry: entry.into_owned(), stat }),
     };
-    Ok(Row { winner, disk, installing: stored.installing.map(Cow::into_owned) })
+    Ok(Row { winner, disk, installing: stored.installing.map(Cow::into_owned), since })
 }
 
 /// The winner alone; it comes first, so the rest need not be read.
@@ -71,4 +83,23 @@ pub(super) fn decode_counts(bytes: &[u8]) -> Result<Counts, IndexError> {
         bytes: number(bytes),
         pending: number(pending),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DeviceId, FileTime, Kind, Mode, Seen, Version};
+
+    #[test]
+    fn a_row_of_an_earlier_version_ends_before_its_since_and_is_of_long_ago() {
+        let version = Version { stamp: 7, author: DeviceId([1; 32]), seen: Seen::default() };
+        let winner = Entry { kind: Kind::Directory, mode: Mode::DIRECTORY, mtime: FileTime::default(), version };
+        let row = Row { winner: winner.clone(), disk: None, installing: None, since: 1 << 60 };
+        let bytes = encode_row(&row);
+        assert_eq!(decode_row(&bytes).unwrap(), row);
+        let earlier = postcard::to_stdvec(&(&winner, 0_u8, None::<Entry>)).unwrap();
+        assert!(bytes.starts_with(&earlier));
+        assert_eq!(decode_row(&earlier).unwrap(), Row { since: 0, ..row });
+        assert!(decode_row(&bytes[..bytes.len() - 1]).is_err(), "a row that was cut is damaged");
+    }
 }

@@ -78,7 +78,7 @@ mod tests {
     fn row() -> Row {
         let version = Version { stamp: 1, author: DeviceId([0; 32]), seen: Seen::default() };
         let winner = Entry { kind: Kind::Directory, mode: Mode(0o700), mtime: FileTime::default(), version };
-        Row { winner, disk: None, installing: None }
+        Row { winner, disk: None, installing: None, since: 0 }
     }
 
     #[test]

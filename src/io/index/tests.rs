@@ -23,7 +23,7 @@ fn file(name: u32) -> (SyncPath, Row) {
     let entry = Entry { kind: Kind::File { size: 4096, content }, mode: Mode(0o644), mtime, version };
     let stat = Stat { kind: StatKind::File, size: 4096, mtime, ctime: mtime, ino: u64::from(name), mode: Mode(0o644) };
     let path = SyncPath::new(format!("folder{}/file-{name}.txt", name / 100)).unwrap();
-    (path, Row { winner: entry.clone(), disk: Some(OnDisk { entry, stat: Some(stat) }), installing: None })
+    (path, Row { winner: entry.clone(), disk: Some(OnDisk { entry, stat: Some(stat) }), installing: None, since: 0 })
 }
 
 /// Few names, contents and times, so that operations meet.
@@ -52,10 +52,10 @@ fn any_row() -> impl Strategy<Value = Row> {
     let stat = Stat { kind: StatKind::File, size: 1, mtime: time, ctime: time, ino: u64::MAX, mode: Mode(0o777) };
     let disk = (any_entry(), proptest::option::of(Just(stat)));
     let disk = proptest::option::of(disk.prop_map(|(entry, stat)| OnDisk { entry, stat }));
-    (any_entry(), disk, proptest::option::of(any_entry()), any::<bool>()).prop_map(
-        |(winner, disk, installing, settled)| {
+    (any_entry(), disk, proptest::option::of(any_entry()), any::<bool>(), 0..3u64).prop_map(
+        |(winner, disk, installing, settled, since)| {
             let disk = disk.map(|disk| if settled { OnDisk { entry: winner.clone(), ..disk } } else { disk });
-            Row { winner, disk, installing }
+            Row { winner, disk, installing, since }
         },
     )
 }

@@ -55,6 +55,9 @@ pub(super) fn status(status: &StatusView) -> String {
             let _ = writeln!(out, "{:<10} the clock of {} is {by} {way}; set the wrong one", "problems", peer.name);
         }
     }
+    for lack in &status.lacks {
+        let _ = writeln!(out, "{:<10} its file system has {lack}", "disk");
+    }
     if let Some(seconds) = status.disk_stalled_s {
         let _ = writeln!(
             out,
@@ -311,6 +314,7 @@ mod tests {
             bytes: 7_549_747,
             pending: 0,
             peers: vec![peer("beta", true, 0), peer("long-name", false, 12)],
+            lacks: Vec::new(),
             problems: Vec::new(),
             disk_stalled_s: None,
             transfers: Vec::new(),

@@ -192,6 +192,7 @@ fn status(counts: Counts) -> Status {
         held_reverts: 0,
         held_uncovered: 0,
         devices: Vec::new(),
+        lacks: vec!["no permission bits".into()],
         problems: vec![(path("p"), "unreadable".into())],
         transfers: Vec::new(),
         queued_files: 0,
@@ -222,7 +223,7 @@ fn daemon() -> Daemon {
     let (world, done) = (Arc::new(FakeWorld::default()), Arc::default());
     let about =
         About { directory: folder.clone(), state_dir: "/state".into(), listen_port: 6000, broadcast_port: 5000 };
-    let control = Control::bind(private(&folder).as_fd()).unwrap();
+    let control = Control::bind(private(&folder).as_fd(), home.path()).unwrap();
     tokio::spawn(control.serve(handle, world.clone(), about));
     let told = Arc::clone(&done);
     std::thread::spawn(move || fake_loop(&requests, &told));
@@ -416,7 +417,7 @@ async fn the_socket_is_ours_alone_and_outlives_a_crash() {
     let daemon = daemon();
     let socket = daemon.folder.join(".dirsync/control");
     assert_eq!(fs::symlink_metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    drop(Control::bind(private(&daemon.folder).as_fd()).unwrap());
+    drop(Control::bind(private(&daemon.folder).as_fd(), Path::new("/nowhere")).unwrap());
     let why = Folder::find(&daemon.folder).unwrap().connect().await.err().unwrap().to_string();
     assert!(why.contains("no daemon is running for"), "{why}");
     fs::remove_file(&socket).unwrap();
@@ -425,4 +426,37 @@ async fn the_socket_is_ours_alone_and_outlives_a_crash() {
     let outside = TempDir::new().unwrap();
     let why = Folder::find(outside.path()).unwrap_err().to_string();
     assert!(why.contains("not in a synced folder"), "{why}");
+}
+
+/// A folder stands where the socket would, as a stand-in for a file system that keeps no sockets.
+#[tokio::test]
+async fn where_no_socket_can_be_made_in_the_folder_it_is_in_the_state_directory_and_found_from_the_folder() {
+    let home = TempDir::new().unwrap();
+    let (folder, state) = (home.path().join("d"), home.path().join("state"));
+    fs::create_dir_all(folder.join(".dirsync/control/full")).unwrap();
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    let bind = || Control::bind(private(&folder).as_fd(), &state);
+    assert!(bind().unwrap().is_elsewhere());
+    fs::remove_dir_all(folder.join(".dirsync/control")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(state.join("again")).unwrap();
+    fs::rename(state.join("again"), state.join("control")).unwrap();
+    let dialled = crate::io::control::dial(private(&folder)).await;
+    assert!(dialled.is_ok(), "{dialled:?}");
+    // Whoever can write to .dirsync may name any folder; only one that its owner alone may enter is followed.
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(crate::io::control::dial(private(&folder)).await.is_err());
+    drop(socket);
+    // Back on a file system that keeps sockets, nothing leads elsewhere.
+    assert!(!bind().unwrap().is_elsewhere());
+    assert!(!folder.join(".dirsync/control-at").exists());
+}
+
+#[test]
+fn that_no_socket_can_be_made_anywhere_is_said_with_the_way_out() {
+    let home = TempDir::new().unwrap();
+    let folder = home.path().join("d");
+    fs::create_dir_all(folder.join(".dirsync/control/full")).unwrap();
+    let why = Control::bind(private(&folder).as_fd(), &home.path().join("none")).unwrap_err().to_string();
+    assert!(why.contains("control socket") && why.contains("--state-dir"), "{why}");
 }

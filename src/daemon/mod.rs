@@ -13,10 +13,10 @@ mod turn;
 
 use crate::engine::index::{Counts, Index};
 use crate::engine::torn::Cut;
-use crate::engine::{Config, Engine, Event, OnConflict, RootState, Trust};
+use crate::engine::{Config, Engine, Event, Keeps, OnConflict, RootState, Trust};
 use crate::io::Events;
 use crate::io::boot::{self, Place};
-use crate::io::control::{About, Control, Handle};
+use crate::io::control::{About, Control, Handle, NoSocket};
 use crate::io::disk::{Disk, DiskOptions};
 use crate::io::index::{IndexError, Opened, Origin, SqliteIndex};
 use crate::io::journal::Journal;
@@ -27,6 +27,7 @@ use crate::io::secret::{Secret, SecretError};
 use crate::io::stall;
 use crate::io::state::{StateDir, StateError};
 use crate::io::tls::{DeviceKey, KeyError};
+use crate::io::words;
 use crate::model::{DeviceId, text};
 use crate::options::{self, ListenPort, Options, SecretSource};
 pub use again::replace_process;
@@ -71,6 +72,8 @@ pub enum DaemonError {
     Key(#[from] KeyError),
     #[error(transparent)]
     Net(#[from] NetError),
+    #[error(transparent)]
+    Control(#[from] NoSocket),
     #[error("{0}")]
     Marker(String),
     #[error("cannot start: {0}")]
@@ -136,13 +139,17 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
         listen_port: net.port(),
         broadcast_port: options.broadcast_port,
     };
-    introduce(options, device, &about);
+    let control = Control::bind(root.private(), &options.state_dir)?;
+    if control.is_elsewhere() {
+        root.learn(|keeps| keeps.sockets = false);
+    }
+    introduce(options, device, &about, root.keeps());
     if let Some(file) = secret_made {
         say_how_to_add_a_machine(&file);
     }
     let shell = Arc::new(Shell::new(disk, net));
     stall::watch(root.waits(), text::escape(options.directory.as_os_str().as_bytes()))?;
-    background::start(Control::bind(root.private())?, handle, Arc::clone(&shell) as _, about, events, stop)?;
+    background::start(control, handle, Arc::clone(&shell) as _, about, events, stop)?;
 
     let on_conflict = match options.on_conflict {
         options::OnConflict::Newest => OnConflict::Newest,
@@ -157,6 +164,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
         engine.was_renewed();
     }
     engine.booted(boot::this_boot(&root));
+    engine.set_keeps(root.keeps());
     if options.no_scrub {
         engine.scrub_only_when_asked();
     }
@@ -256,7 +264,7 @@ fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell, ended: Ended) -> Result<(), D
 }
 
 /// The first line of the log.
-fn introduce(options: &Options, device: DeviceId, about: &About) {
+fn introduce(options: &Options, device: DeviceId, about: &About, keeps: Keeps) {
     tracing::info!(
         "dirsyncd {} keeps '{}' as device {} ('{}'); TCP port {}, UDP port {}, state in '{}'",
         env!("CARGO_PKG_VERSION"),
@@ -267,6 +275,17 @@ fn introduce(options: &Options, device: DeviceId, about: &About) {
         about.broadcast_port,
         shown(&options.state_dir)
     );
+    if !keeps.sockets {
+        tracing::info!("the control socket is in the state directory '{}'", shown(&options.state_dir));
+    }
+    let lacks = keeps.lacks();
+    if !lacks.is_empty() {
+        tracing::warn!(
+            "the file system of '{}' has {}: what it cannot keep stays at the other machines as it is",
+            shown(&options.directory),
+            words::listed(&lacks)
+        );
+    }
     if options.secret == SecretSource::Open {
         tracing::warn!("--open: anyone on this network may read and write '{}'", shown(&options.directory));
     }

@@ -1,6 +1,7 @@
 //! What the shell tells the engine: times, stats, and one closed list of events.
 
 use super::action::{JobId, Outcome};
+use super::keeps::Keeps;
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath};
 use crate::wire::features::Features;
 use crate::wire::message::Message;
@@ -161,6 +162,8 @@ pub enum Event {
         unread: Vec<(Option<SyncPath>, Trouble)>,
     },
     Root(RootState),
+    /// The folder's file system keeps less than was thought.
+    Keeps(Keeps),
     /// What it says; `None`: there is none.
     IgnoreRead(Option<Vec<u8>>),
     /// Something is at its name, and cannot be read as patterns: why, and the way out.

@@ -61,6 +61,7 @@ impl<I: Index> Engine<I> {
         let is_patterns = path.as_bytes() == IGNORE_FILE.as_bytes();
         let were_whole = !is_patterns || self.patterns_are_whole();
         self.index.put(path, row);
+        self.note_folder(path, row);
         self.note_return(path, row);
         self.review_suspect(path, row);
         self.review_rest(path, row);

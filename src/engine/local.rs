@@ -4,6 +4,7 @@ use super::action::{Action, Report, Was};
 use super::event::{Hint, Now, Observed, Stat, StatKind};
 use super::fetch_chunks::CHUNKED_BYTES;
 use super::index::{Index, Row};
+use super::keeps::ModeOf;
 use super::merge::{self, Found, Local};
 use super::settle::Heard;
 use super::{Engine, Looking, SECOND, Unseen};
@@ -267,9 +268,10 @@ impl<I: Index> Engine<I> {
         let Live { kind, mtime, stat, body } = live;
         // Two folders that meet for the first time may hold the same.
         let body = body.filter(|_| found != Found::First || self.is_news_to_all());
-        // A link's own permissions mean nothing and differ between systems.
-        let mode = if matches!(kind, Kind::Symlink { .. }) { Mode::NONE } else { stat.mode };
         let row = self.index.get(path);
+        let of = self.mode_of(path, row.as_ref(), &kind, &stat);
+        let mode = of.mode();
+        let mtime = Self::mtime_of(row.as_ref(), &kind, mtime, &stat);
         let was_directory = row.as_ref().and_then(Row::live_on_disk).is_some_and(|(entry, _)| entry.is_directory());
         if was_directory && kind != Kind::Directory {
             match found {
@@ -330,6 +332,10 @@ impl<I: Index> Engine<I> {
                 if self.is_hollow(&kind, &stat) {
                     // Of a new file, the cut left a shell: it beats nothing that was made elsewhere (P5).
                     stamp = base.as_ref().map_or(0, |base| base.version.stamp + STAMP_STEP);
+                }
+                if base.is_none() && matches!(of, ModeOf::Guessed(_)) {
+                    // Where another machine has the same with permissions that someone chose, those win.
+                    stamp = stamp.saturating_sub(1);
                 }
                 let entry = self.mint(kind, mode, mtime, stamp, base.as_ref());
                 self.found_as(path, found);

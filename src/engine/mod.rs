@@ -35,6 +35,7 @@ mod identity;
 pub mod ignore;
 pub mod index;
 mod install;
+mod keeps;
 mod local;
 pub mod map_index;
 pub mod merge;
@@ -63,6 +64,7 @@ pub use event::{
     RootState, Scrubbed, StageId, Stat, StatKind, Trouble, Verify, WalkId,
 };
 pub use fetch_chunks::CHUNKED_BYTES;
+pub use keeps::Keeps;
 pub use scrub::{Run, Verification};
 pub use status::{DeviceStatus, PeerStatus, Status, TransferStatus};
 pub use survey::{FileHeld, MachineTally, Tally};
@@ -201,6 +203,9 @@ pub struct Engine<I> {
     left_alone: BTreeSet<SyncPath>,
     problems: BTreeMap<SyncPath, String>,
     unseen: BTreeMap<SyncPath, Unseen>,
+    keeps: Keeps,
+    /// Where the disk keeps no modes.
+    folders_by_inode: BTreeMap<u64, SyncPath>,
 
     // What is not believed at once.
     missing: Missing,
@@ -281,6 +286,8 @@ impl<I: Index> Engine<I> {
             left_alone: BTreeSet::new(),
             problems: BTreeMap::new(),
             unseen: BTreeMap::new(),
+            keeps: Keeps::default(),
+            folders_by_inode: BTreeMap::new(),
             missing: Missing::default(),
             concluding: Vec::new(),
             held: BTreeSet::new(),
@@ -360,6 +367,7 @@ impl<I: Index> Engine<I> {
             Event::Listed { walk, found } => self.listed(now, walk, found),
             Event::Walked { walk, unread } => self.walked(now, walk, unread),
             Event::Root(state) => self.root_seen(now, state),
+            Event::Keeps(keeps) => self.set_keeps(keeps),
             Event::IgnoreRead(text) => self.ignore_read(now, text.as_deref()),
             Event::IgnoreUnread(why) => self.ignore_unread(now, &why),
             Event::LinkUp { link, device, name, dialler, features } => {
@@ -624,6 +632,7 @@ impl<I: Index> Engine<I> {
             held_reverts,
             held_uncovered: self.uncovered.paths,
             devices: self.device_statuses(),
+            lacks: self.keeps.lacks(),
             problems: self
                 .suspected()
                 .chain(self.torn())

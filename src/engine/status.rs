@@ -60,6 +60,8 @@ pub struct Status {
     pub held_uncovered: u64,
     /// Every device that is known.
     pub devices: Vec<DeviceStatus>,
+    /// What the folder's file system does not keep.
+    pub lacks: Vec<String>,
     /// Paths that need attention, and why (at most 1,000).
     pub problems: Vec<(SyncPath, String)>,
     pub transfers: Vec<TransferStatus>,

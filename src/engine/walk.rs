@@ -13,6 +13,9 @@ use std::collections::BTreeSet;
 const PAGE: usize = 1024;
 /// Where the root itself could not be read, it is walked again this soon (ns).
 const ROOT_UNREAD_NS: u64 = 30_000_000_000;
+/// How often a file system is walked that tells nothing of what others change (ns), and for which part of the time at most.
+const WALK_BEHIND_NS: u64 = 60_000_000_000;
+const WALK_SHARE: u64 = 10;
 
 /// A walk under way.
 pub struct Walk {
@@ -220,7 +223,9 @@ impl<I: Index> Engine<I> {
                 self.next_walk = self.next_walk.min(now.mono + ROOT_UNREAD_NS);
             } else if state.below.is_none() {
                 let (paths, changed, took_ns) = (state.paths, state.changed, now.mono - state.started);
-                self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
+                if !self.walks_behind(now, took_ns) || changed > 0 || !self.scan.is_walked() {
+                    self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
+                }
                 self.scan.walked();
                 let patterns = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
                 if !state.visited.contains(&mark(&patterns)) {
@@ -234,6 +239,15 @@ impl<I: Index> Engine<I> {
             self.walk_all(now);
         }
         self.end_scan(now);
+    }
+
+    /// Where nobody tells of changes that other machines make to the file system, they are found by walking it: every minute, or so
+    /// rarely that it takes a tenth of the time.
+    fn walks_behind(&mut self, now: Now, took_ns: u64) -> bool {
+        if !self.keeps.remote_events {
+            self.next_walk = self.next_walk.min(now.mono + took_ns.saturating_mul(WALK_SHARE).max(WALK_BEHIND_NS));
+        }
+        !self.keeps.remote_events
     }
 
     fn conclude(&mut self, walk: &Walk) {
@@ -313,7 +327,7 @@ impl<I: Index> Engine<I> {
 mod tests {
     use super::*;
     use crate::engine::map_index::MapIndex;
-    use crate::engine::{Cause, Config, Event, OnConflict, RootState, Trouble, Trust};
+    use crate::engine::{Cause, Config, Event, Keeps, OnConflict, RootState, Trouble, Trust};
     use crate::model::{ContentId, DeviceId, FileTime, Mode};
 
     const NOW: Now = Now { wall: 1_700_000_000_000_000_000, mono: 1_000_000_000 };
@@ -451,6 +465,21 @@ mod tests {
         assert!(!engine.status().idle);
         assert_eq!(end(&mut engine, second[0]), []);
         assert!(engine.status().idle);
+    }
+
+    #[test]
+    fn a_disk_that_tells_nothing_of_what_others_change_is_walked_each_minute_and_ever_more_rarely_as_that_takes_longer()
+    {
+        let walked = |took_s: u64| {
+            let mut engine = engine();
+            engine.set_keeps(Keeps { remote_events: false, ..Keeps::default() });
+            let end = Now { mono: NOW.mono + took_s * 1_000_000_000, ..NOW };
+            engine.handle(NOW, Event::Overflow);
+            engine.handle(end, Event::Walked { walk: WalkId(engine.last_walk), unread: vec![] });
+            engine.handle(end, Event::Root(RootState::Fine));
+            (engine.next_walk - end.mono) / 1_000_000_000
+        };
+        assert_eq!([walked(1), walked(30)], [60, 300]);
     }
 
     #[test]

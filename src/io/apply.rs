@@ -165,6 +165,10 @@ impl Applier {
     }
 
     fn report(&self, outcomes: Vec<(JobId, Outcome)>) {
+        // Before what was installed with less is looked at.
+        if let Some(keeps) = self.site.root.learned() {
+            self.events.send(Event::Keeps(keeps));
+        }
         for (job, outcome) in outcomes {
             self.events.send(Event::Installed { job, outcome });
         }

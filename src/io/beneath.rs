@@ -30,6 +30,13 @@ pub fn open(dir: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<Ow
     rustix::fs::openat2(&dir, path, flags | OFlags::CLOEXEC, Bits::empty(), CONFINED)
 }
 
+/// Whether the kernel has `openat2`, whatever the folder's file system says.
+pub fn knows_openat2() -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat2(rustix::fs::CWD, "/", flags, Bits::empty(), ResolveFlags::empty());
+    !matches!(opened, Err(Errno::NOSYS))
+}
+
 /// Creates a new file, for us alone, named `name` in `dir` (one of our own folders).
 pub fn create(dir: impl AsFd, name: &str) -> rustix::io::Result<File> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;

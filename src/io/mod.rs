@@ -29,6 +29,7 @@ pub mod outbox;
 pub mod partial;
 mod partial_log;
 pub mod presence;
+mod probe;
 pub mod queue;
 pub mod rate;
 pub mod root;

@@ -5,8 +5,9 @@
 
 use super::beneath::{self, Facts, LastFolder, std_error};
 use super::fail::{self, Point};
+use super::probe;
 use super::stall::Waits;
-use crate::engine::{RootState, ServedFile, Stat, StatKind};
+use crate::engine::{Keeps, RootState, ServedFile, Stat, StatKind};
 use crate::model::path::PRIVATE_DIR;
 use crate::model::{SyncPath, text};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -57,6 +58,9 @@ pub struct Root {
     place: ((u32, u32), u64),
     can_exchange: AtomicBool,
     can_be_nameless: bool,
+    keeps: Mutex<Keeps>,
+    /// An install found that less is kept than was known.
+    learned: AtomicBool,
     /// The nonce written last by this process.
     written: Mutex<Option<String>>,
     waits: Arc<Waits>,
@@ -82,6 +86,7 @@ impl Root {
             );
         }
         let can_be_nameless = can_exchange && probe_nameless(&staging);
+        let keeps = Mutex::new(probe::probe(&dir, &staging));
         let (written, can_exchange) = (Mutex::new(None), AtomicBool::new(can_exchange));
         Ok(Self {
             path,
@@ -92,6 +97,8 @@ impl Root {
             place,
             can_exchange,
             can_be_nameless,
+            keeps,
+            learned: AtomicBool::new(false),
             written,
             waits: Arc::default(),
             _lock: lock,
@@ -145,6 +152,47 @@ impl Root {
     /// Whether a file can be made without a name and get one later.
     pub fn can_be_nameless(&self) -> bool {
         self.can_be_nameless && self.can_exchange()
+    }
+
+    /// What the file system keeps of what it is given, as far as is known.
+    pub fn keeps(&self) -> Keeps {
+        *self.keeps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something less is kept.
+    pub fn learn(&self, less: impl FnOnce(&mut Keeps)) {
+        let mut keeps = self.keeps.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *keeps;
+        less(&mut keeps);
+        if *keeps != before {
+            self.learned.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What is kept, if something was learned since this was asked last.
+    pub(super) fn learned(&self) -> Option<Keeps> {
+        self.learned.swap(false, Ordering::Relaxed).then(|| self.keeps())
+    }
+
+    /// The mode that was asked of something of ours, which nobody else can have changed, and the one that it has.
+    pub(super) fn compare_mode(&self, asked: crate::model::Mode, has: crate::model::Mode) {
+        if asked != has && self.keeps().modes {
+            tracing::warn!(
+                "the file system keeps no permission bits (asked for {:04o}, it says {:04o}): the other machines keep \
+                 theirs, and here everything has what the file system gives",
+                asked.0,
+                has.0
+            );
+            self.learn(|keeps| keeps.modes = false);
+        }
+    }
+
+    /// What setting an owner or a mode came to: where none is kept, that it cannot be set is no error.
+    pub(super) fn set(&self, done: rustix::io::Result<()>) -> rustix::io::Result<()> {
+        match done {
+            Err(e) if probe::is_not_kept(e) && !self.keeps().modes => Ok(()),
+            other => other,
+        }
     }
 
     #[cfg(test)]
@@ -313,7 +361,12 @@ fn failed(shown: &str, e: Errno) -> RootError {
     let path = shown.to_owned();
     match e {
         Errno::ACCESS | Errno::PERM | Errno::ROFS => RootError::NotWritable { path, why: e.to_string() },
-        Errno::NOSYS => RootError::OldKernel(path),
+        Errno::NOSYS if !beneath::knows_openat2() => RootError::OldKernel(path),
+        Errno::NOSYS => {
+            let why =
+                "its file system lacks a call that dirsyncd needs; use another file system, or mount it another way";
+            RootError::Io { path, why: why.to_owned() }
+        }
         e => RootError::Io { path, why: e.to_string() },
     }
 }
@@ -343,11 +396,24 @@ fn own_folder(dir: &OwnedFd, name: &str, shown: &str) -> Result<OwnedFd, RootErr
         e => failed(shown, e),
     })?;
     let facts = beneath::facts(&folder).map_err(|e| failed(shown, e))?;
-    if facts.uid != rustix::process::geteuid().as_raw() {
+    if facts.uid != rustix::process::geteuid().as_raw() && !gives_owner(&folder, facts.uid) {
         return Err(refuse("it belongs to another user"));
     }
-    rustix::fs::fchmod(&folder, OWN_FOLDER).map_err(|e| failed(shown, e))?;
+    match rustix::fs::fchmod(&folder, OWN_FOLDER) {
+        // A file system without permissions, as the probe will find.
+        Err(e) if probe::is_not_kept(e) => {}
+        other => other.map_err(|e| failed(shown, e))?,
+    }
     Ok(folder)
+}
+
+/// Whether the file system gives everything to this user, whoever makes it: as FAT and NTFS do by their mount options.
+fn gives_owner(folder: &OwnedFd, uid: u32) -> bool {
+    let name = "probe-owner";
+    let _ = remove(folder, name);
+    let made = beneath::create(folder, name).and_then(beneath::facts);
+    let _ = remove(folder, name);
+    made.is_ok_and(|made| made.uid == uid)
 }
 
 /// One daemon a folder: the lock goes with the process, whatever ends it.

@@ -117,3 +117,48 @@ impl Drop for Small {
         let _ = Command::new("umount").arg("-l").arg(&self.0).output();
     }
 }
+
+/// A disk whose file system keeps less than Linux's own do, mounted by FUSE from a file.
+pub struct Lesser {
+    device: String,
+    mount: TempDir,
+    _image: NamedTempFile,
+}
+
+impl Lesser {
+    /// NTFS, which is mounted without a map of users: everything may be done by everyone.
+    pub fn ntfs() -> Self {
+        Self::new(&["mkntfs", "-qF"], &["ntfs-3g"])
+    }
+
+    /// exFAT: no permissions, no sockets, no links, and no two names that differ in case.
+    pub fn exfat() -> Self {
+        Self::new(&["mkfs.exfat"], &["mount.exfat-fuse"])
+    }
+
+    fn new(make: &[&str], mount_by: &[&str]) -> Self {
+        let place = if Path::new(IN_MEMORY).is_dir() { PathBuf::from(IN_MEMORY) } else { std::env::temp_dir() };
+        let image = tempfile::Builder::new().prefix("dirsync-disk-").tempfile_in(place).expect("an image file");
+        image.as_file().set_len(64 << 20).expect("a sparse file");
+        let attached = Command::new("losetup").args(["-f", "--show"]).arg(image.path()).output().expect("losetup");
+        assert!(attached.status.success(), "losetup: {attached:?}");
+        let device = String::from_utf8_lossy(&attached.stdout).trim().to_owned();
+        run(make[0], &[&make[1..], &[&device]].concat());
+        let mount = tempfile::Builder::new().prefix("dirsync-mount-").tempdir().expect("a temporary folder");
+        run(mount_by[0], &[&mount_by[1..], &[&device, path_text(mount.path())]].concat());
+        Self { device, mount, _image: image }
+    }
+
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.mount.path().join(name);
+        fs::create_dir_all(&folder).expect("a folder on the disk");
+        folder
+    }
+}
+
+impl Drop for Lesser {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.mount.path()).output();
+        let _ = Command::new("losetup").args(["-d", &self.device]).output();
+    }
+}

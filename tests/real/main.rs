@@ -20,6 +20,7 @@ mod guards;
 mod hostile_peer;
 mod identity;
 mod kill;
+mod lesser_disks;
 mod mass;
 mod names;
 mod saving;

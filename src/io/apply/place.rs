@@ -92,6 +92,11 @@ fn is_untouched(a: &Stat, b: &Stat) -> bool {
     same && (a.kind == StatKind::Directory || (a.size, a.mtime) == (b.size, b.mtime))
 }
 
+/// Whether a link failed since the file system gives no file a second name.
+fn has_no_links(e: Errno) -> bool {
+    matches!(e, Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::MLINK)
+}
+
 impl Change<'_> {
     fn failed(&self, doing: &str, e: Errno) -> Outcome {
         Outcome::Failed(trouble(doing, Some(self.path), e))
@@ -235,7 +240,13 @@ impl Place<'_> {
         let history = self.site.root.history();
         let kept = self.reserve()?;
         let failed = |e| self.change.failed("replace", e);
-        rustix::fs::linkat(self.parent, self.name, history, kept.as_str(), AtFlags::empty()).map_err(failed)?;
+        match rustix::fs::linkat(self.parent, self.name, history, kept.as_str(), AtFlags::empty()) {
+            Err(e) if has_no_links(e) => {
+                self.site.history.release(&kept);
+                return self.replace_by_move(new, old);
+            }
+            linked => linked.map_err(failed)?,
+        }
         let linked = beneath::stat_at(history, kept.as_bytes()).map_err(failed)?;
         let there = beneath::stat_at(self.parent, self.name).map_err(failed)?;
         if !(linked.is_some_and(|out| is_untouched(old, &out)) && there.is_some_and(|now| is_untouched(old, &now))) {
@@ -246,6 +257,22 @@ impl Place<'_> {
         }
         rustix::fs::renameat(self.site.root.staging(), new.name.as_str(), self.parent, self.name).map_err(failed)?;
         self.placed(&new.stat, Some(kept))
+    }
+
+    /// Where there are no second names either, as on exFAT, the old one goes first. Nothing is there for a moment (P1).
+    fn replace_by_move(&self, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
+        let kept = self.remove(old)?.kept;
+        let added = self.add(new);
+        if added.is_err()
+            && let Some(kept) = &kept
+        {
+            let history = self.site.root.history();
+            match self.move_to_free_name(history, kept.as_bytes(), self.parent, self.name, false) {
+                Ok(()) => self.site.history.release(kept),
+                Err(e) => tracing::warn!("'{}' could not be put back ({e}) and is kept as '{kept}'", self.change.path),
+            }
+        }
+        added.map(|placed| Placed { kept, ..placed })
     }
 
     fn remove(&self, old: &Stat) -> Result<Placed, Outcome> {
@@ -301,10 +328,10 @@ impl Place<'_> {
         let mut wanted = held;
         if old.kind != StatKind::Symlink && held.mode != self.change.mode {
             fail::at(Point::InstallMode)
-                .and_then(|()| rustix::fs::chmod(inode.as_str(), bits(self.change.mode)))
+                .and_then(|()| self.site.root.set(rustix::fs::chmod(inode.as_str(), bits(self.change.mode))))
                 .map_err(failed)?;
             fail::after(Point::InstallModeSet);
-            wanted.mode = self.change.mode;
+            wanted.mode = self.mode_kept(&handle).map_err(failed)?;
         }
         if old.kind != StatKind::Directory && held.mtime != self.change.mtime {
             let times = times(self.change.mtime);
@@ -321,6 +348,11 @@ impl Place<'_> {
         let now = beneath::facts(&handle).map_err(failed)?.stat;
         // As in `placed`: a write since then must be found by the next look.
         Ok(Placed { stat: Some(if is_untouched(&wanted, &now) { now } else { wanted }), kept: None })
+    }
+
+    /// The mode that was just set, or, where the file system keeps none, the one that is there. Any other one is a user's.
+    fn mode_kept(&self, handle: &OwnedFd) -> rustix::io::Result<Mode> {
+        Ok(if self.site.root.keeps().modes { self.change.mode } else { beneath::facts(handle)?.stat.mode })
     }
 
     /// A write in the instant before the mtime was set left no trace in the stat: only the bytes tell (P5).
@@ -391,8 +423,15 @@ impl Place<'_> {
             // Replaces at most an empty folder.
             return rustix::fs::renameat(from_dir, from, to_dir, to);
         }
-        rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty())?;
-        rustix::fs::unlinkat(from_dir, from, AtFlags::empty())
+        match rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
+            Ok(()) => rustix::fs::unlinkat(from_dir, from, AtFlags::empty()),
+            // What takes the name between these two calls is lost (P2).
+            Err(e) if has_no_links(e) => match beneath::stat_at(to_dir, to)? {
+                Some(_) => Err(Errno::EXIST),
+                None => rustix::fs::renameat(from_dir, from, to_dir, to),
+            },
+            Err(e) => Err(e),
+        }
     }
 
     /// The name in history is ours alone and free. Not by a link and an unlink: what a user renames over it in between would be gone.
@@ -420,8 +459,9 @@ impl Place<'_> {
             let failed = |e| self.change.failed("set the permissions of", e);
             let handle = beneath::open(self.parent, self.name, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;
             if beneath::facts(&handle).map_err(failed)?.stat.ino == staged.ino {
-                rustix::fs::chmod(beneath::by_descriptor(&handle), bits(self.change.mode)).map_err(failed)?;
-                staged.mode = self.change.mode;
+                let set = rustix::fs::chmod(beneath::by_descriptor(&handle), bits(self.change.mode));
+                self.site.root.set(set).map_err(failed)?;
+                staged.mode = self.mode_kept(&handle).map_err(failed)?;
             }
         }
         let now = beneath::stat_at(self.parent, self.name).ok().flatten();

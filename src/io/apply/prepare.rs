@@ -3,10 +3,11 @@
 //! May import `engine`'s values and `model`. Deliberately not here: durability and the way into the folder.
 
 use super::{Made, Site, Staged};
-use crate::engine::{Job, Outcome, Source, StageId, Stat, StatKind};
+use crate::engine::{Cause, Job, Outcome, Source, StageId, Stat, StatKind, Trouble};
 use crate::io::beneath::{self, Facts};
 use crate::io::direct::{Buffer, Origin, Target};
 use crate::io::fail::{self, Point};
+use crate::io::probe;
 use crate::io::stage::{self, Nameless};
 use crate::io::trouble::{errno, trouble};
 use crate::model::{ContentId, FileTime, Kind, Mode, SyncPath};
@@ -254,15 +255,17 @@ fn dress_file(site: &Site, batch: &mut Batch, job: &Job, file: &File) -> Result<
     let made = beneath::facts(file).map_err(failed)?;
     let has_mode = made.stat.mode == job.entry.mode;
     if !has_mode {
-        rustix::fs::fchmod(file, bits(job.entry.mode)).map_err(failed)?;
+        site.root.set(rustix::fs::fchmod(file, bits(job.entry.mode))).map_err(failed)?;
     }
     let owner = owner(site, batch, job, replaced, &made)?;
     if let Some((uid, gid)) = owner {
         // With neither setuid nor setgid, this changes nothing of the mode.
-        rustix::fs::fchown(file, uid, gid).map_err(failed)?;
+        site.root.set(rustix::fs::fchown(file, uid, gid)).map_err(failed)?;
     }
     let is_as_made = has_mode && owner.is_none();
-    Ok(if is_as_made { made.stat } else { beneath::facts(file).map_err(failed)?.stat })
+    let stat = if is_as_made { made.stat } else { beneath::facts(file).map_err(failed)?.stat };
+    site.root.compare_mode(job.entry.mode, stat.mode);
+    Ok(stat)
 }
 
 fn folder(site: &Site, batch: &mut Batch, job: &Job) -> Result<Made, Outcome> {
@@ -284,22 +287,29 @@ fn dress_folder(site: &Site, batch: &mut Batch, job: &Job, name: &str) -> Result
     let dir = beneath::open(site.root.staging(), name.as_bytes(), flags).map_err(failed)?;
     let now = beneath::facts(&dir).map_err(failed)?;
     if let Some((uid, gid)) = owner(site, batch, job, None, &now)? {
-        rustix::fs::fchown(&dir, uid, gid).map_err(failed)?;
+        site.root.set(rustix::fs::fchown(&dir, uid, gid)).map_err(failed)?;
     }
     // A folder that we may not write cannot be renamed: the rest of its mode follows once it is in place.
-    rustix::fs::fchmod(&dir, bits(Mode(job.entry.mode.0 | 0o700))).map_err(failed)?;
-    Ok(beneath::facts(&dir).map_err(failed)?.stat)
+    let mode = Mode(job.entry.mode.0 | 0o700);
+    site.root.set(rustix::fs::fchmod(&dir, bits(mode))).map_err(failed)?;
+    let stat = beneath::facts(&dir).map_err(failed)?.stat;
+    site.root.compare_mode(mode, stat.mode);
+    Ok(stat)
 }
 
 fn link(site: &Site, batch: &mut Batch, job: &Job, target: &[u8]) -> Result<Made, Outcome> {
     let failed = |e| failed("make the link", job, e);
     let name = stage::name(site.stage.next_id());
     let staging = site.root.staging();
-    rustix::fs::symlinkat(target, staging, name.as_str()).map_err(failed)?;
+    rustix::fs::symlinkat(target, staging, name.as_str()).map_err(|e| match e {
+        e if !site.root.keeps().symlinks && probe::is_not_kept(e) => no_links(job),
+        e => failed(e),
+    })?;
     let mut dress = || -> Result<Stat, Outcome> {
         let now = beneath::facts_at(staging, name.as_bytes()).map_err(failed)?.ok_or(Outcome::NoSource)?;
         if let Some((uid, gid)) = owner(site, batch, job, None, &now)? {
-            rustix::fs::chownat(staging, name.as_str(), uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+            let owned = rustix::fs::chownat(staging, name.as_str(), uid, gid, AtFlags::SYMLINK_NOFOLLOW);
+            site.root.set(owned).map_err(failed)?;
         }
         let times = times(job.entry.mtime);
         rustix::fs::utimensat(staging, name.as_str(), &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
@@ -312,6 +322,12 @@ fn link(site: &Site, batch: &mut Batch, job: &Job, target: &[u8]) -> Result<Made
             Err(outcome)
         }
     }
+}
+
+/// A problem of this machine alone: the link stays as it is at the others.
+fn no_links(job: &Job) -> Outcome {
+    let text = format!("'{}' is a symbolic link, and the file system of this folder keeps none", job.path);
+    Outcome::Failed(Trouble { cause: Cause::Name, text })
 }
 
 type Owner = (Option<Uid>, Option<Gid>);

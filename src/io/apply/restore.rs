@@ -68,7 +68,7 @@ impl Site {
         let (id, mut file) = self.stage.create_file()?;
         let staged = stage::name(id);
         let copied = std::io::copy(&mut kept, &mut file).map_err(|e| errno(&e)).and_then(|_| {
-            rustix::fs::fchmod(&file, super::prepare::bits(facts.stat.mode))?;
+            self.root.set(rustix::fs::fchmod(&file, super::prepare::bits(facts.stat.mode)))?;
             rustix::fs::fsync(&file)?;
             beneath::facts(&file)
         });

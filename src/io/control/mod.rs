@@ -1,5 +1,6 @@
 //! The local API: HTTP over the Unix socket `.dirsync/control`, for `dirsync` and for scripts of this user.
 //!
+//! Where the folder's file system keeps no sockets, the socket is in the state directory, and `.dirsync/control-at` says so.
 //! Only this uid and root are heard. What needs the engine is a [`Request`] to the daemon's loop with a place for the answer;
 //! the rest is asked of the [`World`]. May import `engine` and `model`. Deliberately not here: anything that the
 //! engine decides, and any address but this socket.
@@ -12,21 +13,30 @@ mod verify;
 pub mod view;
 
 use super::Events;
+use super::beneath;
 use super::index::{Conflict, JournalLine, Wanted};
+use super::probe;
 use crate::engine::index::Row;
 use crate::engine::{Event, Status, Verification};
-use crate::model::{ContentId, DeviceId, SyncPath};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
-use rustix::fs::{AtFlags, Mode};
-use std::io;
-use std::path::PathBuf;
+use crate::model::{ContentId, DeviceId, SyncPath, text};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream, unix::SocketAddr};
 use tokio::sync::oneshot;
 
-/// The socket's name below `.dirsync/`.
+/// The socket's name below `.dirsync/`, or in the state directory.
 pub const SOCKET: &str = "control";
+/// Below `.dirsync/`: names the state directory that holds the socket.
+const SOCKET_AT: &str = "control-at";
+const PATH_BYTES: u64 = 4096;
 /// A loop that does not answer for so long is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -148,31 +158,117 @@ pub struct About {
 }
 
 /// A listening socket, before it is served.
-pub struct Control(std::os::unix::net::UnixListener);
+#[derive(Debug)]
+pub struct Control {
+    socket: std::os::unix::net::UnixListener,
+    is_elsewhere: bool,
+}
+
+/// Why nobody can ask the daemon.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the control socket can be made neither in '.dirsync' ({private}) nor in the state directory '{state}' ({why}); give --state-dir a folder whose file system keeps sockets"
+)]
+pub struct NoSocket {
+    private: io::Error,
+    state: String,
+    why: io::Error,
+}
 
 impl Control {
-    /// Listens in `private` (`.dirsync/`, which is locked: a socket that is there already is a dead daemon's).
-    pub fn bind(private: BorrowedFd<'_>) -> io::Result<Self> {
-        match rustix::fs::unlinkat(private, SOCKET, AtFlags::empty()) {
-            Err(why) if why != rustix::io::Errno::NOENT => return Err(why.into()),
-            _ => {}
+    /// Listens in `private` (`.dirsync/`), else in the state directory. Both are locked: a socket that is there already is a
+    /// dead daemon's.
+    pub fn bind(private: BorrowedFd<'_>, state_dir: &Path) -> Result<Self, NoSocket> {
+        let refused = match listen(private) {
+            Ok(socket) => {
+                // Of an earlier run, on another file system.
+                let _ = rustix::fs::unlinkat(private, SOCKET_AT, AtFlags::empty());
+                return Ok(Self { socket, is_elsewhere: false });
+            }
+            Err(refused) => refused,
+        };
+        // Some make a file of it before they refuse, and a socket that nobody has would be dialled.
+        let _ = rustix::fs::unlinkat(private, SOCKET, AtFlags::empty());
+        match listen_elsewhere(private, state_dir) {
+            Ok(socket) => Ok(Self { socket, is_elsewhere: true }),
+            Err(why) => {
+                let state = text::escape(state_dir.as_os_str().as_bytes());
+                Err(NoSocket { private: refused, state, why })
+            }
         }
-        let socket = std::os::unix::net::UnixListener::bind(socket_path(private))?;
-        rustix::fs::chmodat(private, SOCKET, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
-        socket.set_nonblocking(true)?;
-        Ok(Self(socket))
+    }
+
+    /// Whether it is in the state directory.
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere
     }
 
     /// Serves until the runtime ends. To be called within one.
     pub async fn serve(self, handle: Handle, world: Arc<dyn World>, about: About) -> io::Result<()> {
-        let listener = OursOnly(UnixListener::from_std(self.0)?);
+        let listener = OursOnly(UnixListener::from_std(self.socket)?);
         axum::serve(listener, routes::router(handle, world, about)).await
     }
 }
 
+fn listen(dir: BorrowedFd<'_>) -> io::Result<StdListener> {
+    match rustix::fs::unlinkat(dir, SOCKET, AtFlags::empty()) {
+        Err(why) if why != Errno::NOENT => return Err(why.into()),
+        _ => {}
+    }
+    let socket = StdListener::bind(socket_path(dir))?;
+    let closed = rustix::fs::chmodat(dir, SOCKET, Mode::RUSR | Mode::WUSR, AtFlags::empty());
+    // Where no mode is kept, each connection is still asked whose it is.
+    match closed {
+        Err(why) if !probe::is_not_kept(why) => return Err(why.into()),
+        _ => {}
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// In the state directory, to which `.dirsync/control-at` then leads.
+fn listen_elsewhere(private: BorrowedFd<'_>, state_dir: &Path) -> io::Result<StdListener> {
+    let state_dir = std::path::absolute(state_dir)?;
+    let dir = open_folder(&state_dir)?;
+    let socket = listen(dir.as_fd())?;
+    match rustix::fs::unlinkat(private, SOCKET_AT, AtFlags::empty()) {
+        Err(why) if why != Errno::NOENT => return Err(why.into()),
+        _ => {}
+    }
+    beneath::create(private, SOCKET_AT)?.write_all(state_dir.as_os_str().as_bytes())?;
+    Ok(socket)
+}
+
+fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
 /// Dials the daemon whose `.dirsync/` this is.
 pub async fn dial(private: impl AsFd) -> io::Result<UnixStream> {
-    UnixStream::connect(socket_path(private.as_fd())).await
+    match UnixStream::connect(socket_path(private.as_fd())).await {
+        Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            match elsewhere(private.as_fd()) {
+                Some(dir) => UnixStream::connect(socket_path(dir.as_fd())).await,
+                None => Err(why),
+            }
+        }
+        dialled => dialled,
+    }
+}
+
+/// The state directory to which `.dirsync/control-at` leads. Whoever may write there could name any folder: only one that
+/// its owner alone may enter is a state directory, and the owner must be the caller or root, or the caller root.
+fn elsewhere(private: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let (file, _) = beneath::regular(private, SOCKET_AT.as_bytes()).ok()??;
+    let mut path = Vec::new();
+    file.take(PATH_BYTES).read_to_end(&mut path).ok()?;
+    let path = Path::new(OsStr::from_bytes(&path));
+    let dir = path.is_absolute().then(|| open_folder(path).ok()).flatten()?;
+    let facts = beneath::facts(&dir).ok()?;
+    let us = rustix::process::geteuid().as_raw();
+    let is_trusted = facts.uid == us || facts.uid == 0 || us == 0;
+    (is_trusted && facts.stat.mode.0.trailing_zeros() >= 6).then_some(dir)
 }
 
 /// Through the descriptor: no limit of 108 bytes, and no other folder swapped in under the name (P7).

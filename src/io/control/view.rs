@@ -46,6 +46,9 @@ pub struct StatusView {
     pub queued_files: u64,
     pub queued_bytes: u64,
     pub peers: Vec<PeerView>,
+    /// What the folder's file system does not keep, as "no permission bits".
+    #[serde(default)]
+    pub lacks: Vec<String>,
     pub problems: Vec<PathNote>,
     /// For how long the folder's disk has not answered, if that is long.
     #[serde(default)]
@@ -281,6 +284,7 @@ impl StatusView {
             bytes,
             pending,
             peers: status.peers.iter().map(|peer| PeerView::new(peer, links)).collect(),
+            lacks: status.lacks,
             problems: notes(status.problems),
             disk_stalled_s: stalled.map(|waited| waited.as_secs()),
             transfers: status.transfers.into_iter().map(TransferView::of).collect(),

@@ -1,0 +1,124 @@
+//! One machine's folder lies on a file system that keeps less than Linux's own do: the others lose nothing by that.
+
+use crate::common::machine::wait_linked;
+use crate::common::volume::Lesser;
+use crate::common::{Group, Machine, PATIENCE, eventually, is_root, pace, rename, write};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").mode() & 0o777
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+}
+
+/// Machine b's folder is on the disk.
+fn pair(disk: &Lesser) -> (Machine, Machine) {
+    let group = Group::new();
+    let (a, mut b) = (group.machine("a"), group.machine("b"));
+    b.dir = disk.folder("data");
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    (a, b)
+}
+
+/// Trees differ in modes: contents are compared.
+fn wait_read(machine: &Machine, name: &str, content: &str) {
+    eventually(&format!("'{name}' of {} is {content:?}", machine.name), PATIENCE, || {
+        let is = fs::read_to_string(machine.at(name)).map_err(|e| e.to_string())?;
+        (is == content).then_some(()).ok_or(is)
+    });
+}
+
+fn wait_gone(machine: &Machine, name: &str) {
+    eventually(&format!("'{name}' is gone at {}", machine.name), PATIENCE, || {
+        let is_there = fs::symlink_metadata(machine.at(name)).is_ok();
+        if is_there { Err("it is there".to_owned()) } else { Ok(()) }
+    });
+}
+
+#[test]
+fn an_edit_or_a_rename_on_a_disk_without_permissions_opens_nothing_elsewhere() {
+    let name = "an_edit_or_a_rename_on_a_disk_without_permissions_opens_nothing_elsewhere";
+    if !is_root(name) {
+        return;
+    }
+    let disk = Lesser::ntfs();
+    let (a, b) = pair(&disk);
+    for (path, bits) in [("key", 0o600), ("d", 0o700), ("d/key", 0o600), ("script", 0o755)] {
+        if path == "d" {
+            fs::create_dir(a.at(path)).expect("a new folder");
+        } else {
+            write(a.at(path), "1\n");
+        }
+        set_mode(&a.at(path), bits);
+    }
+    for path in ["key", "d/key", "script"] {
+        wait_read(&b, path, "1\n");
+    }
+    b.wait_log(&["no permission bits"]);
+    a.wait_idle();
+    for path in ["key", "d/key", "script"] {
+        write(b.at(path), "22\n");
+        wait_read(&a, path, "22\n");
+    }
+    rename(b.at("d"), b.at("e"));
+    wait_read(&a, "e/key", "22\n");
+    // What nobody chose permissions for is no more open than its folder, and not executable.
+    write(b.at("e/new"), "3\n");
+    write(b.at("new"), "4\n");
+    wait_read(&a, "e/new", "3\n");
+    wait_read(&a, "new", "4\n");
+    wait_gone(&a, "d");
+    a.wait_idle();
+    let modes = [("key", 0o600), ("e", 0o700), ("e/key", 0o600), ("script", 0o755), ("e/new", 0o600), ("new", 0o644)];
+    for (path, bits) in modes {
+        assert_eq!(mode(&a.at(path)), bits, "{path} at a");
+    }
+    // A change of permissions alone reaches the disk that keeps none, and does not come back.
+    set_mode(&a.at("key"), 0o640);
+    a.wait_idle();
+    b.restart();
+    wait_linked(&[&a, &b]);
+    a.wait_idle();
+    assert_eq!(mode(&a.at("key")), 0o640);
+    let status = b.json(&["status"]).expect("it runs");
+    assert!(status["lacks"].to_string().contains("no permission bits"), "{status}");
+}
+
+#[test]
+fn a_folder_on_exfat_works_and_its_daemon_is_found() {
+    let name = "a_folder_on_exfat_works_and_its_daemon_is_found";
+    if !is_root(name) {
+        return;
+    }
+    let disk = Lesser::exfat();
+    let (a, b) = pair(&disk);
+    b.wait_log(&["the control socket is in the state directory"]);
+    write(a.at("d/f"), "1\n");
+    wait_read(&b, "d/f", "1\n");
+    write(a.at("d/f"), "22\n");
+    wait_read(&b, "d/f", "22\n");
+    write(b.at("d/f"), "333\n");
+    write(b.at("mine"), "4\n");
+    wait_read(&a, "d/f", "333\n");
+    wait_read(&a, "mine", "4\n");
+    // What was replaced is in history (P2).
+    assert!(b.history().iter().any(|kept| kept == b"1\n"), "the first version is in the history of b");
+    // No links there: a problem of that machine alone.
+    symlink("d/f", a.at("link")).expect("a new link");
+    eventually("the link is a problem at b", PATIENCE, || {
+        let status = b.json(&["status"])?;
+        let problems = status["problems"].to_string();
+        problems.contains("keeps none").then_some(()).ok_or(problems)
+    });
+    fs::remove_file(a.at("d/f")).expect("it is there");
+    wait_gone(&b, "d/f");
+    b.restart();
+    pace(1000);
+    assert!(fs::symlink_metadata(a.at("link")).is_ok(), "what cannot be there was not deleted elsewhere");
+}

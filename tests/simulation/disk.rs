@@ -7,11 +7,15 @@
 use super::rng::Rng;
 use super::torn::torn;
 use super::tree::{Body, Data, Ino, Inode, Listing, ROOT, Tree};
-use dirsyncd::model::{FileTime, SyncPath};
+use dirsyncd::model::{FileTime, Mode, SyncPath};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// What a disk without permission bits says of everything.
+pub const NO_MODE: Mode = Mode(0o777);
+
 pub struct Disk {
+    pub keeps_modes: bool,
     pub live: Tree,
     /// What a power cut leaves at least, as far as names and attributes go.
     durable: Tree,
@@ -32,20 +36,26 @@ pub struct PathChange {
 impl Disk {
     pub fn new() -> Self {
         let tree = Tree::new();
-        Self { live: tree.clone(), durable: tree, journal: Vec::new(), platter: BTreeMap::new() }
+        Self { keeps_modes: true, live: tree.clone(), durable: tree, journal: Vec::new(), platter: BTreeMap::new() }
     }
 
     /// Changes the live tree; volatile until a sync.
     pub fn change<R>(&mut self, change: impl FnOnce(&mut Tree) -> R) -> (R, Vec<PathChange>) {
         let before = self.live.listing();
         let result = change(&mut self.live);
+        if !self.keeps_modes {
+            forget_modes(&mut self.live);
+        }
         self.journal.push(self.live.clone());
         let changes = differences(&before, &self.live.listing());
         (result, changes)
     }
 
     /// The last change was made in two steps, and this was between them.
-    pub fn went_by(&mut self, between: Tree) {
+    pub fn went_by(&mut self, mut between: Tree) {
+        if !self.keeps_modes {
+            forget_modes(&mut between);
+        }
         let last = self.journal.pop();
         self.journal.extend([between].into_iter().chain(last));
     }
@@ -151,6 +161,14 @@ impl Disk {
         self.live = tree;
         self.sync_all();
         differences(&before, &self.live.listing())
+    }
+}
+
+fn forget_modes(tree: &mut Tree) {
+    let is_kept = |inode: &Inode| inode.mode != NO_MODE && !matches!(inode.body, Body::Symlink(_));
+    let kept: Vec<Ino> = tree.inodes.iter().filter(|(_, inode)| is_kept(inode)).map(|(ino, _)| *ino).collect();
+    for ino in kept {
+        tree.edit(ino).mode = NO_MODE;
     }
 }
 

@@ -9,7 +9,8 @@ use super::recorded::{Durable, Recorded};
 use super::tree::{Data, Ino, Tree};
 use dirsyncd::engine::ignore::Ignore;
 use dirsyncd::engine::{
-    Boot, Config, Engine, Event, FetchId, Hint, Job, LinkId, Now, OnConflict, Outcome, RangeId, ServedFile, StageId,
+    Boot, Config, Engine, Event, FetchId, Hint, Job, Keeps, LinkId, Now, OnConflict, Outcome, RangeId, ServedFile,
+    StageId,
 };
 use dirsyncd::model::{ContentId, DeviceId, FileTime, SyncPath};
 use dirsyncd::wire::packet::Part;
@@ -164,6 +165,7 @@ impl Node {
         let mut engine = Engine::new(config, Recorded::open(&self.durable, bug));
         // Later than any write: whatever was hashed in this boot and changed since has rotted, and heals by itself.
         let began = if self.late_boots { u64::MAX } else { 0 };
+        engine.set_keeps(Keeps { modes: self.disk.keeps_modes, ..Keeps::default() });
         engine.booted(Boot { id: self.boots, began, marks_stores: self.late_boots });
         self.engine = Some(engine);
     }

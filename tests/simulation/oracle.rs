@@ -2,6 +2,7 @@
 //!
 //! The oracles read disks, committed indexes and the ledger; of an engine they ask only its status and its index.
 
+use super::disk::NO_MODE;
 use super::ledger::{NodeId, claims};
 use super::plan::SECOND;
 use super::torn::WRITTEN_BACK_NS;
@@ -59,7 +60,9 @@ impl World {
         }
         let claimed = row.and_then(|row| row.disk.as_ref());
         let settled = match (claimed, here.disk.live.get(path)) {
-            (Some(disk), Some((ino, inode))) => disk.stat == Some(inode.stat(ino)) && holds(inode, &disk.entry),
+            (Some(disk), Some((ino, inode))) => {
+                disk.stat == Some(inode.stat(ino)) && holds(inode, &disk.entry, here.disk.keeps_modes)
+            }
             (claimed, found) => found.is_none() && claimed.is_none_or(|disk| disk.stat.is_none()),
         };
         self.ledger.may_mint(node, path, settled)
@@ -134,6 +137,7 @@ impl World {
     fn check_all(&mut self) -> Result<(), String> {
         (0..self.nodes.len()).try_for_each(|node| self.check_settled(node))?;
         (0..self.nodes.len()).try_for_each(|node| self.check_patterns(node))?;
+        self.check_modes()?;
         (1..self.nodes.len()).try_for_each(|node| self.check_equal(0, node))?;
         self.check_nothing_lost()?;
         self.check_the_dead()?;
@@ -159,7 +163,7 @@ impl World {
             }
             match (row.winner.is_live(), listing.remove(&path)) {
                 (false, None) => {}
-                (true, Some((_, inode))) if holds(&inode, &row.winner) => {}
+                (true, Some((_, inode))) if holds(&inode, &row.winner, here.disk.keeps_modes) => {}
                 (_, found) => {
                     return Err(format!("n{node} has at {path:?} {found:?} and should have {:?}", row.winner));
                 }
@@ -167,6 +171,15 @@ impl World {
         }
         match listing.iter().find(|(path, _)| !engine.ignore().covers(path, true)) {
             Some((path, found)) => Err(format!("n{node} does not know of {path:?}: {found:?}")),
+            None => Ok(()),
+        }
+    }
+
+    /// What a disk without permissions says is no permission that anyone chose.
+    fn check_modes(&self) -> Result<(), String> {
+        let rows = self.nodes.iter().flat_map(|node| &node.durable.rows);
+        match rows.into_iter().find(|(_, row)| row.winner.mode == NO_MODE) {
+            Some((path, row)) => Err(format!("{path:?} got the permissions of a disk that keeps none: {row:?}")),
             None => Ok(()),
         }
     }
@@ -236,15 +249,14 @@ fn is_copy(path: &SyncPath, entry: &Entry) -> bool {
     path.to_text().contains(of_x.trim_start_matches('x'))
 }
 
-/// Whether an inode is what an entry says.
-fn holds(inode: &Inode, entry: &Entry) -> bool {
+/// Whether an inode is what an entry says, as far as its disk keeps it.
+fn holds(inode: &Inode, entry: &Entry, keeps_modes: bool) -> bool {
     let same_mtime = inode.mtime == entry.mtime;
+    let same_mode = inode.mode == entry.mode || !keeps_modes;
     match &inode.body {
-        Body::Directory(_) => entry.is_directory() && inode.mode == entry.mode,
+        Body::Directory(_) => entry.is_directory() && same_mode,
         Body::Symlink(target) => same_link(target, entry),
-        Body::File(data) => {
-            entry.file() == Some((data.content(), data.size())) && inode.mode == entry.mode && same_mtime
-        }
+        Body::File(data) => entry.file() == Some((data.content(), data.size())) && same_mode && same_mtime,
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Plan {
     pub misread_permille: u64,
     /// Times at which a user changes what is ignored.
     pub pattern_edits: u64,
+    /// The machine whose disk keeps no permission bits.
+    pub modeless: Option<usize>,
     pub user_ops: u64,
     /// How long users act, and things fail (ns).
     pub active_ns: u64,
@@ -96,6 +98,7 @@ impl Plan {
             late_boots: false,
             misread_permille: 0,
             pattern_edits: 0,
+            modeless: None,
             user_ops: 0,
             active_ns: 0,
             early_ops: 0,
@@ -127,6 +130,7 @@ impl Plan {
             plan.add_rot(&mut own);
         }
         plan.pattern_edits = if own.chance(150) { 1 + own.below(6) } else { 0 };
+        plan.modeless = own.chance(150).then(|| own.index(nodes));
         plan
     }
 

@@ -4,7 +4,7 @@
 //! contract allows can happen here.
 
 use super::bugs::Bug;
-use super::disk::PathChange;
+use super::disk::{NO_MODE, PathChange};
 use super::ledger::NodeId;
 use super::network::Parcel;
 use super::plan::MS;
@@ -396,10 +396,16 @@ impl World {
         if bug == Some(Bug::SkipsTheExchangeCheck) {
             job.expect = old.as_ref().map(|(stat, _)| *stat);
         }
-        let (outcome, changes) = here.disk.change(|tree| match swap(tree, &job, staged, &kept, time, bug) {
+        let (mut outcome, changes) = here.disk.change(|tree| match swap(tree, &job, staged, &kept, time, bug) {
             Ok((stat, kept)) => Outcome::Done { stat, kept },
             Err(outcome) => outcome,
         });
+        if let Outcome::Done { stat: Some(stat), .. } = &mut outcome
+            && !here.disk.keeps_modes
+            && stat.kind != StatKind::Symlink
+        {
+            stat.mode = NO_MODE;
+        }
         self.trace.note(self.now, format_args!("n{node} swaps {:?} {:?}: {outcome:?}", job.id, job.path));
         if let Outcome::Done { stat: Some(stat), .. } = &outcome {
             if job.source == Source::InPlace {

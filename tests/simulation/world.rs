@@ -107,7 +107,11 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, plan: Plan, shown: bool) -> Self {
-        let nodes = (0..plan.nodes).map(|id| Node::new(id, plan.skew_ns[id], plan.tick_ns, plan.on_conflict)).collect();
+        let mut nodes: Vec<_> =
+            (0..plan.nodes).map(|id| Node::new(id, plan.skew_ns[id], plan.tick_ns, plan.on_conflict)).collect();
+        if let Some(modeless) = plan.modeless {
+            nodes[modeless].disk.keeps_modes = false;
+        }
         let mut world = Self {
             now: 0,
             order: 0,

@@ -371,6 +371,15 @@ pub enum Report {
         passed_over: u64,
         took_ns: u64,
     },
+    /// Most files of an hour ago were deleted, and not most of the bytes: not held. One of them, and who deleted them.
+    ManyDeleted {
+        deletions: u64,
+        of: u64,
+        example: Option<SyncPath>,
+        by: Vec<String>,
+    },
+    /// What was held goes ahead: it is half of the files or less by now.
+    HoldEnded,
     /// What was held goes ahead.
     Confirmed,
     /// This machine takes a new device id: why.

@@ -6,6 +6,7 @@
 use super::action::{Action, ServedFile, Source};
 use super::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
 use super::fetch_chunks::CHUNKED_BYTES;
+use super::hold::Believed;
 use super::index::{Index, Row};
 use super::merge;
 use super::wants::{Step, Want};
@@ -62,7 +63,8 @@ impl<I: Index> Engine<I> {
         let were_whole = !is_patterns || self.patterns_are_whole();
         self.index.put(path, row);
         self.note_folder(path, row);
-        self.note_return(path, row);
+        let is_meant = self.guards.writes == Believed::Confirmed || self.guards.is_confirmed(&row.winner.version);
+        self.account(now, path, old.as_ref(), row, is_meant);
         self.review_suspect(path, row);
         self.review_rest(path, row);
         let become_whole = !were_whole && self.patterns_are_whole();

@@ -3,8 +3,9 @@
 //! Plain functions and small state, each a table below. May import `model`. Deliberately not here: what is held and how it is
 //! released (`hold.rs`), and a device that was rolled back or cloned (`identity.rs`).
 
+use super::ledger::Sum;
 use crate::model::SyncPath;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 const MS: u64 = 1_000_000;
 /// Missing paths found together, above which they wait longer for the noise to end.
@@ -23,31 +24,39 @@ const DYING_PATIENCE_NS: u64 = 600_000 * MS;
 /// What is missing waits so often for looks that may find it elsewhere.
 const AGAIN: u32 = 50;
 /// Below so many files nothing but the loss of every one is a disaster.
-const DISASTER_FILES: u64 = 100;
+pub const DISASTER_FILES: u64 = 100;
 /// Losses are counted over this long.
 pub const HOUR_NS: u64 = 3600 * 1_000 * MS;
-const MINUTE_NS: u64 = 60 * 1_000 * MS;
 /// A peer's clock is named when it is off by more than this, and right again below half of it.
 pub const CLOCK_NS: u64 = 2_000 * MS;
 
-/// What a whole walk's missing files mean.
+/// What losses mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Ordinary deletions.
+    /// Ordinary work.
     Believe,
-    /// Held until a person confirms.
+    /// Ordinary work on many small files, such as `git gc`: a person is told.
+    Tell,
+    /// Held until a person confirms, or until it is half or less.
     Hold,
 }
 
-/// Judges a walk that found `missing` of the `known` files that were on disk here: every one gone, or more than half
-/// of at least 100, looks like an unmounted or emptied disk.
-pub fn judge_walk(missing: u64, known: u64) -> Verdict {
-    if missing > 0 && missing >= known { Verdict::Hold } else { judge_losses(missing, known) }
+/// Judges a walk that found `missing` of the `known` files that were on disk here: every one gone looks like an unmounted or emptied disk,
+/// however few they were.
+pub fn is_emptied(missing: u64, known: u64) -> bool {
+    missing > 0 && missing >= known
 }
 
-/// Judges files that were deleted live, here or by peers, or that went back to older contents: more than half of at least 100.
-pub fn judge_losses(lost: u64, of: u64) -> Verdict {
-    if of >= DISASTER_FILES && lost > of / 2 { Verdict::Hold } else { Verdict::Believe }
+/// Judges the files that were lost in the last hour, or that went back to older contents, of those that were live an hour ago: more than
+/// half of at least 100 files, and more than half of the bytes.
+pub fn judge_losses(lost: Sum, of: Sum) -> Verdict {
+    if of.files < DISASTER_FILES || lost.files <= of.files / 2 {
+        Verdict::Believe
+    } else if lost.bytes <= of.bytes / 2 {
+        Verdict::Tell
+    } else {
+        Verdict::Hold
+    }
 }
 
 /// Of two machines with one device id, this one gives way if it was started later (each: when, and what was drawn then).
@@ -58,53 +67,6 @@ pub fn gives_way(ours: (u64, u64), theirs: (u64, u64)) -> bool {
 /// Whether a peer's clock, which is so much (ns) ahead of ours, is off; with its last verdict, so that it does not flicker.
 pub fn is_clock_off(ahead_ns: i64, was_off: bool) -> bool {
     ahead_ns.unsigned_abs() > if was_off { CLOCK_NS / 2 } else { CLOCK_NS }
-}
-
-/// How many files were lost in the last hour, by minutes of the clock. A clock that is set only makes it count less or longer.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct LastHour {
-    minutes: VecDeque<(u64, u64)>,
-}
-
-impl LastHour {
-    pub fn note(&mut self, wall: u64, files: u64) {
-        let minute = wall / MINUTE_NS;
-        match self.minutes.back_mut() {
-            Some((last, count)) if *last == minute => *count += files,
-            _ => self.minutes.push_back((minute, files)),
-        }
-        self.forget(wall);
-    }
-
-    pub fn count(&self, wall: u64) -> u64 {
-        let (from, to) = Self::span(wall);
-        self.minutes.iter().filter(|(minute, _)| (from..=to).contains(minute)).map(|(_, count)| count).sum()
-    }
-
-    /// One that was lost at `wall` is back.
-    pub fn take_back(&mut self, wall: u64) {
-        if let Some((_, count)) = self.minutes.iter_mut().find(|(minute, _)| *minute == wall / MINUTE_NS) {
-            *count = count.saturating_sub(1);
-        }
-    }
-
-    fn forget(&mut self, wall: u64) {
-        let (from, to) = Self::span(wall);
-        self.minutes.retain(|(minute, _)| (from..=to).contains(minute));
-    }
-
-    fn span(wall: u64) -> (u64, u64) {
-        (wall.saturating_sub(HOUR_NS) / MINUTE_NS, wall / MINUTE_NS)
-    }
-
-    /// For the index, so that a restart forgets nothing.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        postcard::to_stdvec(&self.minutes).expect("writing to memory does not fail")
-    }
-
-    pub fn from_bytes(bytes: &[u8]) -> Self {
-        Self { minutes: postcard::from_bytes(bytes).unwrap_or_default() }
-    }
 }
 
 /// Paths that a look found missing, until they may be taken for deletions: the burst has rested, and the root has been
@@ -209,29 +171,33 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case::nothing_missing(0, 50_000, Verdict::Believe)]
-    #[case::an_empty_folder(0, 0, Verdict::Believe)]
-    #[case::a_few(10, 50_000, Verdict::Believe)]
-    #[case::just_half(50, 100, Verdict::Believe)]
-    #[case::more_than_half(51, 100, Verdict::Hold)]
-    #[case::most_of_a_small_folder(98, 99, Verdict::Believe)]
-    #[case::every_one(3, 3, Verdict::Hold)]
-    #[case::the_only_one(1, 1, Verdict::Hold)]
-    fn a_walk_that_finds_a_disaster_is_not_believed(
+    #[case::nothing_missing(0, 50_000, false)]
+    #[case::an_empty_folder(0, 0, false)]
+    #[case::most(49_999, 50_000, false)]
+    #[case::every_one(3, 3, true)]
+    #[case::the_only_one(1, 1, true)]
+    fn a_walk_that_finds_every_file_gone_is_not_believed(
         #[case] missing: u64,
         #[case] known: u64,
-        #[case] verdict: Verdict,
+        #[case] emptied: bool,
     ) {
-        assert_eq!(judge_walk(missing, known), verdict);
+        assert_eq!(is_emptied(missing, known), emptied);
     }
 
     #[rstest]
-    #[case::half(50, 100, Verdict::Believe)]
-    #[case::more_than_half(51, 100, Verdict::Hold)]
-    #[case::every_one_of_a_few(99, 99, Verdict::Believe)]
-    #[case::none(0, 100_000, Verdict::Believe)]
-    fn live_losses_are_held_above_half(#[case] lost: u64, #[case] of: u64, #[case] verdict: Verdict) {
-        assert_eq!(judge_losses(lost, of), verdict);
+    #[case::none((0, 0), (100_000, 100_000), Verdict::Believe)]
+    #[case::half((50, 99), (100, 100), Verdict::Believe)]
+    #[case::more_than_half((51, 51), (100, 100), Verdict::Hold)]
+    #[case::of_99_all((99, 99), (99, 99), Verdict::Believe)]
+    #[case::one_large_file((1, 99), (100, 100), Verdict::Believe)]
+    #[case::many_small_files((99, 50), (100, 100), Verdict::Tell)]
+    #[case::empty_files((100, 0), (100, 0), Verdict::Tell)]
+    fn losses_are_held_above_half_of_the_files_and_of_the_bytes(
+        #[case] (files, bytes): (u64, u64),
+        #[case] (of_files, of_bytes): (u64, u64),
+        #[case] verdict: Verdict,
+    ) {
+        assert_eq!(judge_losses(Sum { files, bytes }, Sum { files: of_files, bytes: of_bytes }), verdict);
     }
 
     #[rstest]
@@ -253,20 +219,6 @@ mod tests {
     #[case::as_far_as_can_be(i64::MIN, false, true)]
     fn a_clock_is_off_above_two_seconds(#[case] ahead_ns: i64, #[case] was: bool, #[case] off: bool) {
         assert_eq!(is_clock_off(ahead_ns, was), off);
-    }
-
-    #[test]
-    fn losses_count_for_an_hour_also_after_a_restart() {
-        let minute = |n: u64| 1_000_000 * HOUR_NS + n * MINUTE_NS;
-        let mut hour = LastHour::default();
-        hour.note(minute(0), 30);
-        hour.note(minute(30), 5);
-        hour.note(minute(30), 5);
-        assert_eq!(hour.count(minute(59)), 40);
-        assert_eq!(LastHour::from_bytes(&hour.to_bytes()), hour);
-        assert_eq!(hour.count(minute(61)), 10);
-        assert_eq!(hour.count(minute(10)), 30, "a clock that was set back");
-        assert_eq!(LastHour::from_bytes(b"\xff").count(minute(0)), 0);
     }
 
     #[test]

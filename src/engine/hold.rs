@@ -6,8 +6,9 @@
 
 use super::action::{Action, Report};
 use super::event::{Now, Observed};
-use super::guard::{self, LastHour, Missing, Verdict};
+use super::guard::{self, DISASTER_FILES, Missing, Verdict};
 use super::index::{Index, Row, load_by_device, store_by_device};
+use super::ledger::{Fate, Sum};
 use super::merge::Found;
 use super::{Engine, Looking};
 use crate::model::{DeviceId, Entry, Kind, SyncPath, Version};
@@ -19,11 +20,9 @@ const FEW: usize = 20;
 const REST_NS: u64 = 200 * MS;
 /// Devices whose doings were confirmed that are remembered (P9).
 const CONFIRMED_CAP: usize = 1024;
-/// Deleted files that are known to be counted (P9); others stay counted if they come back.
-const COUNTED_CAP: usize = 100_000;
+/// What is held is judged again so long after something came (ns).
+const REVIEW_NS: u64 = 1_000 * MS;
 
-const META_DELETED: &str = "lost.deleted";
-const META_REVERTED: &str = "lost.reverted";
 const META_CONFIRMED: &str = "confirmed";
 
 /// How a peer's change takes a file's contents away.
@@ -34,10 +33,11 @@ enum Loss {
     Reverted,
 }
 
-/// Why a file may go back to older contents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Believed {
+/// Why losses may go ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Believed {
     /// Judged, and no disaster.
+    #[default]
     Judged,
     /// A person said so.
     Confirmed,
@@ -62,37 +62,40 @@ pub(super) struct Held {
     last_loss: u64,
     /// So many losses, with the last hour's, were judged to be no disaster.
     cleared: u64,
-    pub(super) deleted: LastHour,
-    /// What is counted there, and when it was, by our clock. After a start it is not known: those count for their hour.
-    counted: BTreeMap<SyncPath, u64>,
-    reverted: LastHour,
     confirmed: BTreeMap<DeviceId, u64>,
-    /// As they are in the index.
-    stored: (LastHour, LastHour),
     /// Confirmations are to be stored and told.
     news: bool,
+    /// What is written now: what was confirmed is no loss.
+    pub writes: Believed,
+    /// A walk found every file gone: of so many.
+    emptied_of: u64,
+    /// When what is held is judged again.
+    review: Option<u64>,
+    /// A person was told that so many small files went, and most are still gone.
+    told: Option<u64>,
 }
 
 impl Held {
     pub fn load(index: &impl Index) -> Self {
-        let bytes = |key| index.meta(key).unwrap_or_default();
-        let (deleted, reverted) =
-            (LastHour::from_bytes(&bytes(META_DELETED)), LastHour::from_bytes(&bytes(META_REVERTED)));
-        Self {
-            stored: (deleted.clone(), reverted.clone()),
-            deleted,
-            reverted,
-            confirmed: load_by_device(index, META_CONFIRMED),
-            ..Self::default()
-        }
+        Self { confirmed: load_by_device(index, META_CONFIRMED), ..Self::default() }
+    }
+
+    /// Something came here: what is held may be half or less now.
+    pub fn review_soon(&mut self, mono: u64) {
+        self.review.get_or_insert(mono + REVIEW_NS);
     }
 
     pub fn confirmed(&self) -> Vec<(DeviceId, u64)> {
         self.confirmed.iter().map(|(device, counter)| (*device, *counter)).collect()
     }
 
-    fn is_confirmed(&self, version: &Version) -> bool {
+    pub fn is_confirmed(&self, version: &Version) -> bool {
         self.allow || self.confirmed.get(&version.author).is_some_and(|up_to| version.counter() <= *up_to)
+    }
+
+    /// What peers' changes would take away so.
+    fn losing_as(&self, kind: Loss) -> BTreeSet<SyncPath> {
+        self.losing.iter().filter(|(_, loss)| **loss == kind).map(|(path, _)| path.clone()).collect()
     }
 
     /// Whether the path awaits a verdict here, or is held: nothing is installed there.
@@ -125,6 +128,10 @@ impl Held {
         self.reverting.due()
     }
 
+    pub fn next_review(&self) -> Option<u64> {
+        self.review
+    }
+
     pub fn is_quiet(&self) -> bool {
         self.reverting.is_empty()
     }
@@ -141,33 +148,93 @@ impl Held {
     }
 }
 
+/// What waits for a person at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldPath {
+    pub path: SyncPath,
+    pub why: HeldWhy,
+    /// Who made the change: a machine's name.
+    pub by: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldWhy {
+    Deleted,
+    /// It went back to older contents.
+    Reverted,
+    /// The change is dated more than five years ahead.
+    DatedAhead,
+}
+
+/// All that waits for a person here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeldPaths {
+    /// In the order of paths, at most so many as were asked for.
+    pub paths: Vec<HeldPath>,
+    pub deletions: u64,
+    pub reverts: u64,
+    pub dated_ahead: u64,
+    /// What another machine's ignore file uncovered here is only counted.
+    pub uncovered: u64,
+}
+
+impl HeldPaths {
+    pub fn is_empty(&self) -> bool {
+        self.deletions + self.reverts + self.dated_ahead + self.uncovered == 0
+    }
+}
+
 impl<I: Index> Engine<I> {
+    /// What is held here, named up to `limit`.
+    pub fn held(&self, limit: usize) -> HeldPaths {
+        let own = |path: &SyncPath, why| HeldPath { path: path.clone(), why, by: self.config.name.clone() };
+        let missing = self.held.iter().map(|path| own(path, HeldWhy::Deleted));
+        let reverted = self.guards.reverts.iter().map(|path| own(path, HeldWhy::Reverted));
+        let by_peers = self.guards.from_peers.iter().map(|path| {
+            let row = self.index.get(path);
+            let by = row.map(|row| self.name_of(&row.winner.version.author)).unwrap_or_default();
+            let is_revert = self.guards.losing.get(path) == Some(&Loss::Reverted);
+            HeldPath { path: path.clone(), why: if is_revert { HeldWhy::Reverted } else { HeldWhy::Deleted }, by }
+        });
+        let ahead = self.future.iter().map(|(path, entry)| HeldPath {
+            path: path.clone(),
+            why: HeldWhy::DatedAhead,
+            by: self.name_of(&entry.version.author),
+        });
+        let mut paths: Vec<_> = missing.chain(reverted).chain(by_peers).chain(ahead).collect();
+        paths.sort_by(|one, other| one.path.cmp(&other.path));
+        let count = |why| paths.iter().filter(|held| held.why == why).count() as u64;
+        let (deletions, reverts) = (count(HeldWhy::Deleted), count(HeldWhy::Reverted));
+        let (dated_ahead, uncovered) = (count(HeldWhy::DatedAhead), self.uncovered.paths);
+        paths.truncate(limit);
+        HeldPaths { paths, deletions, reverts, dated_ahead, uncovered }
+    }
+
     // Missing here.
 
-    /// Those of the missing that count as deleted, and whether a person (or an option) said so.
-    pub(super) fn believe_missing(&mut self, now: Now, paths: BTreeSet<SyncPath>) -> (BTreeSet<SyncPath>, bool) {
+    /// Those of the missing that count as deleted: judged so, and by a person's (or an option's) word.
+    pub(super) fn believe_missing(
+        &mut self,
+        now: Now,
+        paths: BTreeSet<SyncPath>,
+    ) -> (BTreeSet<SyncPath>, BTreeSet<SyncPath>) {
         let (mut meant, judged): (BTreeSet<_>, BTreeSet<_>) =
             paths.into_iter().partition(|path| self.guards.released.remove(path));
-        let is_confirmed = !meant.is_empty();
         for path in meant.iter().flat_map(|path| self.on_disk_below(path)).collect::<Vec<_>>() {
             self.guards.released.remove(&path);
         }
         let files = self.files_in(&judged);
-        let before = self.guards.deleted.count(now.wall);
-        let of = self.index.counts().files + before;
-        let mut gone = files;
-        if guard::judge_losses(before + gone.len() as u64, of) == Verdict::Hold {
-            gone = self.gone_for_good(&gone);
-        }
-        let lost = gone.len() as u64;
-        if guard::judge_losses(before + lost, of) == Verdict::Believe {
-            self.count_deleted(now, gone);
-            meant.extend(judged);
-            return (meant, is_confirmed);
+        let (verdict, lost) = self.judge_missing(now, &files);
+        if verdict != Verdict::Hold || lost.files == 0 {
+            if verdict == Verdict::Tell && lost.files > 0 {
+                let by = vec![self.config.name.clone()];
+                self.tell_of_losses(now, &files, by);
+            }
+            return (judged, meant);
         }
         if self.guards.allow {
             meant.extend(judged);
-            return (meant, true);
+            return (BTreeSet::new(), meant);
         }
         // Perhaps it was moved, and where to is being looked at just now.
         let is_looking = !self.walks.is_empty() || !self.looks.is_empty();
@@ -176,9 +243,41 @@ impl<I: Index> Engine<I> {
                 self.held.extend(self.on_disk_below(path));
             }
             self.held.extend(judged);
-            self.out.push(Action::Report(Report::Held { deletions: lost, of }));
+            let of = self.ledger.total().files;
+            self.out.push(Action::Report(Report::Held { deletions: lost.files, of }));
         }
-        (meant, is_confirmed)
+        (BTreeSet::new(), meant)
+    }
+
+    /// Judges files that are about to go, with all that is gone and held; and what of themselves is lost.
+    fn judge_missing(&self, now: Now, files: &BTreeSet<SyncPath>) -> (Verdict, Sum) {
+        let most = files.len() + self.held.len() + self.guards.losing.len();
+        let most = self.ledger.sum(Fate::Lost).and(Sum { files: most as u64, bytes: u64::MAX });
+        if guard::judge_losses(most, self.ledger.total()) == Verdict::Believe {
+            return (Verdict::Believe, Sum::default());
+        }
+        let going = self.going(files);
+        let lost = self.losses(now, &going, &going).and(self.ledger.sum(Fate::Lost));
+        (guard::judge_losses(lost, self.ledger.total()), self.losses(now, files, &going))
+    }
+
+    /// These, and all files whose end is held or waits to be judged.
+    fn going(&self, files: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
+        let deleted = self.guards.losing.iter().filter(|(_, loss)| **loss == Loss::Deleted).map(|(path, _)| path);
+        files.iter().chain(&self.held).chain(deleted).cloned().collect()
+    }
+
+    /// Most files went, and not most bytes: said once.
+    fn tell_of_losses(&mut self, now: Now, files: &BTreeSet<SyncPath>, by: Vec<String>) {
+        if self.guards.told.is_some() {
+            return;
+        }
+        let going = self.going(files);
+        let lost = self.losses(now, &going, &going).and(self.ledger.sum(Fate::Lost));
+        self.guards.told = Some(lost.files);
+        let example = files.first().cloned();
+        let of = self.ledger.total().files;
+        self.out.push(Action::Report(Report::ManyDeleted { deletions: lost.files, of, example, by }));
     }
 
     fn files_in(&self, paths: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
@@ -189,41 +288,18 @@ impl<I: Index> Engine<I> {
         all.filter(is_file).collect()
     }
 
-    /// Those of the files that are lost: what is still here under another name is not.
-    fn gone_for_good(&self, files: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
-        let is_lost = |path: &SyncPath| {
-            let row = self.index.get(path);
-            let content = row.as_ref().and_then(Row::live_on_disk).and_then(|(entry, _)| entry.file());
-            content.is_none_or(|(content, _)| {
-                !self.index.holders(&content).iter().any(|holder| !files.contains(holder))
-                    && !self.wants.is_wanted_beside(content, path)
-            })
-        };
-        files.iter().filter(|path| is_lost(path)).cloned().collect()
-    }
-
-    fn count_deleted(&mut self, now: Now, files: BTreeSet<SyncPath>) {
-        if !files.is_empty() {
-            self.guards.deleted.note(now.wall, files.len() as u64);
-            if self.guards.counted.len() >= COUNTED_CAP {
-                self.guards.counted.retain(|_, at| now.wall < *at + guard::HOUR_NS);
-            }
-            let room = COUNTED_CAP.saturating_sub(self.guards.counted.len());
-            self.guards.counted.extend(files.into_iter().take(room).map(|path| (path, now.wall)));
-        }
-    }
-
-    /// What a whole walk found missing in the mass.
+    /// What a whole walk found missing, with every other file.
     pub(super) fn hold_missing(&mut self, missing: Vec<SyncPath>, deletions: u64, of: u64) {
         if self.held.len() != missing.len() {
             self.out.push(Action::Report(Report::Held { deletions, of }));
         }
         self.held = missing.into_iter().collect();
+        self.guards.emptied_of = of;
     }
 
     /// Whether a walk that found so many missing is to be believed.
     pub(super) fn believes_walk(&mut self, missing: &[SyncPath], missing_files: u64, known_files: u64) -> bool {
-        if guard::judge_walk(missing_files, known_files) == Verdict::Believe
+        if !guard::is_emptied(missing_files, known_files)
             || missing.iter().all(|path| self.guards.released.contains(path))
         {
             return true;
@@ -238,8 +314,74 @@ impl<I: Index> Engine<I> {
     pub(super) fn not_missing(&mut self, path: &SyncPath) {
         self.guards.released.remove(path);
         if self.held.remove(path) {
+            self.guards.review_soon(self.last_event.mono);
             self.retry_now(path);
         }
+    }
+
+    /// Whether anything waits for a person.
+    pub(super) fn holds_anything(&self) -> bool {
+        !(self.held.is_empty() && self.guards.from_peers.is_empty() && self.guards.reverts.is_empty())
+    }
+
+    /// What is held goes ahead once it is half or less, since files came back or were found elsewhere. Time alone ends no hold.
+    pub(super) fn review_held(&mut self, now: Now) {
+        if self.guards.review.is_none_or(|due| due > now.mono) {
+            return;
+        }
+        self.guards.review = None;
+        let total = self.ledger.total();
+        let is_half = |lost: Sum| guard::judge_losses(lost, total) != Verdict::Hold;
+        let going = self.going(&BTreeSet::new());
+        let lost = if going.is_empty() { Sum::default() } else { self.losses(now, &going, &going) };
+        let deletions_may_go = is_half(lost.and(self.ledger.sum(Fate::Lost)));
+        let mut ended = false;
+        if deletions_may_go && !self.held.is_empty() && self.is_no_emptied_folder() {
+            ended = true;
+            self.guards.emptied_of = 0;
+            for path in std::mem::take(&mut self.held) {
+                self.missing.add(now.mono, path.clone());
+                self.retry_now(&path);
+            }
+        }
+        let reverts: BTreeSet<_> = self.guards.reverts.iter().cloned().collect();
+        if !reverts.is_empty() && is_half(self.losses(now, &reverts, &reverts).and(self.ledger.sum(Fate::Reverted))) {
+            ended = true;
+            for path in std::mem::take(&mut self.guards.reverts) {
+                self.look_believing(&path, Believed::Judged);
+            }
+        }
+        let reverted = self.guards.losing_as(Loss::Reverted);
+        let reverts_may_go = is_half(self.losses(now, &reverted, &reverted).and(self.ledger.sum(Fate::Reverted)));
+        for (kind, may_go) in [(Loss::Deleted, deletions_may_go), (Loss::Reverted, reverts_may_go)] {
+            let held: Vec<_> = self.guards.losing_as(kind).intersection(&self.guards.from_peers).cloned().collect();
+            if may_go && !held.is_empty() {
+                ended = true;
+                self.guards.cleared = 0;
+                for path in held {
+                    self.guards.from_peers.remove(&path);
+                    self.retry_now(&path);
+                }
+                // Their folders may have waited for them.
+                self.retry_all();
+            }
+        }
+        if ended {
+            self.out.push(Action::Report(Report::HoldEnded));
+        }
+    }
+
+    /// Where a walk found every file gone, at least half must be back.
+    fn is_no_emptied_folder(&self) -> bool {
+        let held = self.files_in(&self.held);
+        let is_gone = |path: &&SyncPath| {
+            let row = self.index.get(path);
+            let content = row.as_ref().and_then(Row::live_on_disk).and_then(|(entry, _)| entry.file());
+            content.is_some_and(|(content, _)| {
+                self.index.holders(&content).iter().all(|holder| self.held.contains(holder))
+            })
+        };
+        held.iter().filter(is_gone).count() as u64 <= self.guards.emptied_of / 2 || self.guards.emptied_of == 0
     }
 
     // Reverts here.
@@ -257,15 +399,18 @@ impl<I: Index> Engine<I> {
                 };
                 row.live_on_disk().is_some_and(is_older) && !heard.into_iter().any(|entry| entry.kind == kind)
             });
+        // What came less than an hour ago does not count.
+        let then = self.ledger.then(self.steady(now));
+        let is_revert = is_revert && (self.ledger.get(path).is_some() || row.is_some_and(|row| row.since <= then));
         let held = self.guards.reverts.contains(path);
         let believed = self.guards.believed.remove(path);
         if !is_revert || believed.is_some() {
-            self.guards.confirming |= is_revert && believed == Some(Believed::Confirmed);
+            self.guards.writes = believed.filter(|_| is_revert).unwrap_or_default();
+            self.guards.confirming |= self.guards.writes == Believed::Confirmed;
             self.guards.reverts.remove(path);
             return false;
         }
-        let files = self.index.counts().files;
-        if guard::judge_losses(files, files) == Verdict::Believe {
+        if self.ledger.total().files < DISASTER_FILES {
             return false;
         }
         if !held {
@@ -283,18 +428,17 @@ impl<I: Index> Engine<I> {
         }
         self.guards.reverting.check_begins();
         let paths = self.guards.reverting.take();
-        let (before, of) = (self.guards.reverted.count(now.wall), self.index.counts().files);
-        let reverts = paths.len() as u64;
-        let verdict = guard::judge_losses(before + reverts, of);
+        let going: BTreeSet<_> = paths.union(&self.guards.reverts).cloned().collect();
+        let lost = self.losses(now, &going, &going).and(self.ledger.sum(Fate::Reverted));
+        let of = self.ledger.total();
+        let verdict = guard::judge_losses(lost, of);
         if verdict == Verdict::Hold && !self.guards.allow {
-            self.out.push(Action::Report(Report::HeldReverts { reverts, of, by_peers: false }));
+            let reverts = self.losses(now, &paths, &going).files;
+            self.out.push(Action::Report(Report::HeldReverts { reverts, of: of.files, by_peers: false }));
             self.guards.reverts.extend(paths);
             return;
         }
         let believed = if verdict == Verdict::Hold { Believed::Confirmed } else { Believed::Judged };
-        if believed == Believed::Judged {
-            self.guards.reverted.note(now.wall, reverts);
-        }
         for path in paths {
             self.look_believing(&path, believed);
         }
@@ -314,16 +458,6 @@ impl<I: Index> Engine<I> {
     // Losses by peers.
 
     /// A winner that takes away what is on disk here is counted, unless it was confirmed.
-    /// A file is there again where one was counted as deleted: that one was not lost. (Tools that switch a tree to and fro, such as git, delete
-    /// and make the same files again and again.)
-    pub(super) fn note_return(&mut self, path: &SyncPath, row: &Row) {
-        if row.winner.file().is_some()
-            && let Some(at) = self.guards.counted.remove(path)
-        {
-            self.guards.deleted.take_back(at);
-        }
-    }
-
     pub(super) fn note_loss(&mut self, now: Now, path: &SyncPath, row: &Row) {
         let loss = loss(row).filter(|_| {
             row.winner.version.author != self.config.device && !self.guards.is_confirmed(&row.winner.version)
@@ -343,7 +477,7 @@ impl<I: Index> Engine<I> {
             self.hold_want(path);
             return true;
         }
-        let before = self.guards.deleted.count(now.wall) + self.guards.reverted.count(now.wall);
+        let before = self.ledger.sum(Fate::Lost).files + self.ledger.sum(Fate::Reverted).files;
         let losses = before + self.guards.losing.len() as u64;
         if losses <= self.guards.cleared {
             return false;
@@ -363,29 +497,30 @@ impl<I: Index> Engine<I> {
 
     fn judge_peers(&mut self, now: Now, kind: Loss) -> bool {
         let held = &self.guards.from_peers;
-        let of_kind = self.guards.losing.iter().filter(|(_, loss)| **loss == kind);
-        let paths: BTreeSet<_> = of_kind.map(|(path, _)| path.clone()).collect();
+        let paths = self.guards.losing_as(kind);
         if paths.is_subset(held) {
             return false;
         }
-        let files = self.index.counts().files;
-        let (before, of) = match kind {
-            Loss::Deleted => {
-                let before = self.guards.deleted.count(now.wall);
-                (before, files + before + paths.len() as u64)
+        let (verdict, lost) = match kind {
+            Loss::Deleted => self.judge_missing(now, &paths),
+            Loss::Reverted => {
+                let lost = self.losses(now, &paths, &paths);
+                let all = lost.and(self.ledger.sum(Fate::Reverted));
+                (guard::judge_losses(all, self.ledger.total()), lost)
             }
-            Loss::Reverted => (self.guards.reverted.count(now.wall), files),
         };
-        let mut lost = paths.len() as u64;
-        if kind == Loss::Deleted && guard::judge_losses(before + lost, of) == Verdict::Hold {
-            lost = self.gone_for_good(&paths).len() as u64;
-        }
-        if guard::judge_losses(before + lost, of) == Verdict::Believe {
+        let of = self.ledger.total().files;
+        if verdict != Verdict::Hold || lost.files == 0 {
+            if verdict == Verdict::Tell && kind == Loss::Deleted {
+                let by = paths.iter().filter_map(|path| self.index.get(path)).map(|row| row.winner.version.author);
+                let by = by.collect::<BTreeSet<_>>().iter().map(|device| self.name_of(device)).collect();
+                self.tell_of_losses(now, &paths, by);
+            }
             return false;
         }
         let report = match kind {
-            Loss::Deleted => Report::HeldFromPeers { deletions: lost, of },
-            Loss::Reverted => Report::HeldReverts { reverts: lost, of, by_peers: true },
+            Loss::Deleted => Report::HeldFromPeers { deletions: lost.files, of },
+            Loss::Reverted => Report::HeldReverts { reverts: lost.files, of, by_peers: true },
         };
         self.out.push(Action::Report(report));
         for path in &paths {
@@ -403,27 +538,11 @@ impl<I: Index> Engine<I> {
         alike.into_iter().any(|path| path.is_below(dir))
     }
 
-    /// A peer's change took away what was on disk here.
-    pub(super) fn lost_to_peer(&mut self, now: Now, path: &SyncPath, replaced: Option<&Entry>) {
-        let loss = self.guards.losing.get(path).copied();
-        self.guards.settled(path);
-        let here = replaced.and_then(Entry::file).is_some_and(|(content, _)| {
-            self.index.holders(&content).iter().any(|holder| holder != path)
-                || self.wants.is_wanted_beside(content, path)
-        });
-        match loss {
-            Some(Loss::Deleted) if !here => self.count_deleted(now, BTreeSet::from([path.clone()])),
-            Some(Loss::Reverted) => {
-                self.guards.reverted.note(now.wall, 1);
-            }
-            _ => {}
-        }
-    }
-
     // Letting go.
 
     /// A person says that all of it is meant.
-    pub(super) fn release_held(&mut self) {
+    pub(super) fn release_held(&mut self, now: Now) {
+        self.renew_total(now);
         let missing = std::mem::take(&mut self.held);
         let reverts = std::mem::take(&mut self.guards.reverts);
         if !(missing.is_empty() && reverts.is_empty() && self.guards.from_peers.is_empty()) {
@@ -441,6 +560,13 @@ impl<I: Index> Engine<I> {
         self.release_confirmed();
     }
 
+    /// A person decided, here or at a peer: what is live now is what later losses are measured against.
+    pub(super) fn renew_total(&mut self, now: Now) {
+        self.ledger.renew(self.steady.at(now));
+        self.guards.cleared = 0;
+        self.guards.told = None;
+    }
+
     /// What is confirmed now, here or by a peer, goes ahead.
     pub(super) fn release_confirmed(&mut self) {
         for path in self.guards.losing.keys().cloned().collect::<Vec<_>>() {
@@ -455,13 +581,12 @@ impl<I: Index> Engine<I> {
     }
 
     /// Once a group of events: what was counted and confirmed is stored with it.
-    pub(super) fn store_held(&mut self) {
-        let Held { deleted, reverted, stored, .. } = &mut self.guards;
-        if (&stored.0, &stored.1) != (&*deleted, &*reverted) {
-            *stored = (deleted.clone(), reverted.clone());
-            self.index.set_meta(META_DELETED, &stored.0.to_bytes());
-            self.index.set_meta(META_REVERTED, &stored.1.to_bytes());
+    pub(super) fn store_held(&mut self, now: Now) {
+        let lost = self.ledger.sum(Fate::Lost);
+        if guard::judge_losses(lost, self.ledger.total()) == Verdict::Believe && self.guards.losing.is_empty() {
+            self.guards.told = None;
         }
+        self.store_ledger(now);
         if std::mem::take(&mut self.guards.confirming) {
             self.confirm_own();
         }

@@ -77,13 +77,14 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    pub(super) fn known_came(&mut self, link: LinkId, counter: u64, confirmed: Vec<(DeviceId, u64)>) {
+    pub(super) fn known_came(&mut self, now: Now, link: LinkId, counter: u64, confirmed: Vec<(DeviceId, u64)>) {
         if let Some(session) = self.sessions.get_mut(&link) {
             session.met = Met::Acquainted;
         }
         self.check_counter(counter, link);
         let news = confirmed.into_iter().filter(|(device, counter)| self.guards.confirm(*device, *counter)).count();
         if news > 0 {
+            self.renew_total(now);
             self.release_confirmed();
         }
     }

@@ -178,7 +178,7 @@ impl<I: Index> Engine<I> {
         // Nobody made what rotted or was torn: it is no side of a conflict.
         let kept = kept.filter(|_| !self.is_nobodys(path));
         row.installing = None;
-        self.lost_to_peer(now, path, replaced.as_ref());
+        self.guards.settled(path);
         self.scan.looked(path);
         if entry.is_live() {
             // A folder that was found missing while this went into it needs another look.

@@ -3,6 +3,7 @@
 use super::action::{Action, Report, Was};
 use super::event::{Hint, Now, Observed, Stat, StatKind};
 use super::fetch_chunks::CHUNKED_BYTES;
+use super::hold::Believed;
 use super::index::{Index, Row};
 use super::keeps::ModeOf;
 use super::merge::{self, Found, Local};
@@ -12,6 +13,7 @@ use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
 use crate::wire::message::Change;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 
 /// A file whose times are this close to the look may change once more without a new stat.
 pub(super) const RACY_NS: u64 = 2_000_000_000;
@@ -203,6 +205,7 @@ impl<I: Index> Engine<I> {
         self.finding = Some(found);
         self.take_in_observed(now, path, observed, found);
         self.finding = None;
+        self.guards.writes = Believed::Judged;
     }
 
     fn take_in_observed(&mut self, now: Now, path: &SyncPath, observed: Observed, found: Found) {
@@ -418,8 +421,18 @@ impl<I: Index> Engine<I> {
         if paths.is_empty() {
             return;
         }
-        let (meant, is_confirmed) = self.believe_missing(now, paths);
-        for path in meant {
+        let (judged, meant) = self.believe_missing(now, paths);
+        self.conclude_deleted(now, judged);
+        if !meant.is_empty() {
+            self.guards.writes = Believed::Confirmed;
+            self.conclude_deleted(now, meant);
+            self.guards.writes = Believed::Judged;
+            self.confirm_own();
+        }
+    }
+
+    fn conclude_deleted(&mut self, now: Now, paths: BTreeSet<SyncPath>) {
+        for path in paths {
             if self.settle.is_noisy(&path) || self.covers(&path, false) {
                 // It may be back: the look that comes knows; or patterns came meanwhile.
                 continue;
@@ -434,9 +447,6 @@ impl<I: Index> Engine<I> {
                 None => {}
             }
             self.retry_now(&path);
-        }
-        if is_confirmed {
-            self.confirm_own();
         }
     }
 

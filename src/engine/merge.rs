@@ -3,7 +3,7 @@
 use super::event::Stat;
 use super::index::{OnDisk, Row};
 use crate::model::entry::{Entry, FileTime, Kind, Mode};
-use crate::model::version::STAMP_STEP;
+use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{DeviceId, Seen, SyncPath, Version, text};
 
 /// What hearing of an entry does to a path's winner.
@@ -99,7 +99,7 @@ pub enum Found {
 
 /// The stamp of new contents (nanoseconds since 1970); see `Version` in section 2 of the design.
 pub fn stamp(found: Found, now: u64, stat: &Stat, base: Option<&Entry>) -> u64 {
-    let after_base = base.map_or(0, |base| base.version.stamp + STAMP_STEP);
+    let after_base = base.map_or(0, |base| base.version.stamp.saturating_add(STAMP_STEP));
     let modified = stat.mtime.as_stamp();
     let own = match found {
         Found::First | Found::Restored if modified > now => 0,
@@ -113,9 +113,12 @@ pub fn stamp(found: Found, now: u64, stat: &Stat, base: Option<&Entry>) -> u64 {
 /// The directory that takes the place of a winner which is none while something below it lives.
 /// Derived from that winner alone, so that every machine derives the same and they merge with themselves.
 pub fn derived_directory(winner: Option<&Entry>) -> Entry {
-    let version = winner.map_or(Version { stamp: 0, author: DeviceId([0; 32]), seen: Seen::default() }, |winner| {
-        Version { stamp: winner.version.stamp + 1, author: winner.version.author, seen: winner.version.seen.clone() }
-    });
+    let version =
+        winner.map_or(Version { stamp: 0, author: DeviceId([0; 32]), seen: Seen::default() }, |winner| Version {
+            stamp: (winner.version.stamp + 1).min(STAMP_LIMIT - 1),
+            author: winner.version.author,
+            seen: winner.version.seen.clone(),
+        });
     Entry { kind: Kind::Directory, mode: Mode::DIRECTORY, mtime: FileTime::default(), version }
 }
 

@@ -36,6 +36,7 @@ pub mod ignore;
 pub mod index;
 mod install;
 mod keeps;
+mod ledger;
 mod local;
 pub mod map_index;
 pub mod merge;
@@ -64,13 +65,14 @@ pub use event::{
     RootState, Scrubbed, StageId, Stat, StatKind, Trouble, Verify, WalkId,
 };
 pub use fetch_chunks::CHUNKED_BYTES;
+pub use hold::{HeldPath, HeldPaths, HeldWhy};
 pub use keeps::Keeps;
 pub use scrub::{Run, Verification};
 pub use status::{DeviceStatus, PeerStatus, Status, TransferStatus};
 pub use survey::{FileHeld, MachineTally, Tally};
 pub use suspect::SuspectStatus;
 
-use crate::model::{DeviceId, SyncPath};
+use crate::model::{DeviceId, Entry, SyncPath};
 use crate::wire::message::Change;
 use arrivals::Arrivals;
 use conflict::Losers;
@@ -82,6 +84,7 @@ use hold::Held;
 use identity::{HeardCounters, Renewal};
 use ignore::Ignore;
 use index::Index;
+use ledger::Ledger;
 use merge::Found;
 use recheck::Rechecks;
 use scan::Scan;
@@ -213,8 +216,10 @@ pub struct Engine<I> {
     concluding: Vec<WalkId>,
     held: BTreeSet<SyncPath>,
     guards: Held,
+    ledger: Ledger,
     uncovered: Uncovered,
-    future_confirmed: bool,
+    /// Changes dated too far ahead: held until a person confirms these very ones.
+    future: BTreeMap<SyncPath, Entry>,
     halted: Option<String>,
     /// The last run ended with a power cut.
     cut: Option<torn::Cut>,
@@ -292,8 +297,9 @@ impl<I: Index> Engine<I> {
             concluding: Vec::new(),
             held: BTreeSet::new(),
             guards,
+            ledger: Ledger::default(),
             uncovered: Uncovered::default(),
-            future_confirmed: false,
+            future: BTreeMap::new(),
             halted: None,
             cut: None,
             paused: false,
@@ -338,6 +344,7 @@ impl<I: Index> Engine<I> {
         self.next_root_check = now.mono;
         self.next_walk = u64::MAX;
         self.steady = Steady::start(&self.index, now);
+        self.load_ledger(now);
         self.devices.start(now);
         self.index.set_today(now.wall / DAY_NS);
         self.index.set_horizon(self.latest_day.saturating_sub(TOMBSTONE_NS));
@@ -431,7 +438,7 @@ impl<I: Index> Engine<I> {
         self.store_heard(now);
         self.store_steady(now);
         // Before the changes that they speak of.
-        self.store_held();
+        self.store_held(now);
         self.send_changes();
         self.tell_states_due(now);
     }
@@ -449,6 +456,7 @@ impl<I: Index> Engine<I> {
         self.recheck_due(now);
         self.scrub_due(now);
         self.judge_reverts(now);
+        self.review_held(now);
         if self.missing.due().is_some_and(|due| due <= now.mono) {
             self.missing.check_begins();
             self.act(Action::CheckRoot);
@@ -460,7 +468,9 @@ impl<I: Index> Engine<I> {
         if self.renewal == Renewal::Ending {
             return None;
         }
-        if !self.outgoing.is_empty() || self.guards.has_news() || (self.wants.has_ready() && !self.is_stopped()) {
+        // In the same commit as what it speaks of.
+        let has_news = self.guards.has_news() || self.ledger.is_dirty();
+        if !self.outgoing.is_empty() || has_news || (self.wants.has_ready() && !self.is_stopped()) {
             return Some(0);
         }
         let local = [
@@ -469,6 +479,7 @@ impl<I: Index> Engine<I> {
             self.rechecks.next(),
             self.missing.due(),
             self.guards.next_verdict().filter(|_| !self.walks.values().any(Walk::is_whole)),
+            self.guards.next_review(),
             Some(self.next_walk),
             self.wants.next_retry(),
             self.scrub.next(),
@@ -574,9 +585,9 @@ impl<I: Index> Engine<I> {
     }
 
     fn confirm(&mut self, now: Now) {
-        self.release_held();
+        self.release_held(now);
         self.confirm_patterns(now);
-        self.future_confirmed = true;
+        self.mint_dated_ahead(now);
         self.walk_all(now);
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.recompare(now, link);

@@ -10,7 +10,8 @@ use super::identity::Renewal;
 use super::index::{Index, Row};
 use super::merge::{Found, Heard};
 use super::{Engine, TOMBSTONE_NS, status::PeerStatus};
-use crate::model::{ContentId, DeviceId, Entry, SyncPath};
+use crate::model::version::STAMP_STEP;
+use crate::model::{ContentId, DeviceId, Entry, Kind, SyncPath};
 use crate::wire::features::Features;
 use crate::wire::message::{Bucket, Change, Digest, Group, Message, SMALL_FILE_BYTES};
 use bytes::Bytes;
@@ -29,9 +30,11 @@ const OFFER_ENTRIES: usize = 2048;
 /// Entries that an offer in parts may hold; 16 bytes are kept of each (P9).
 const OFFERED_CAP: usize = 1 << 20;
 const CHANGES_A_MESSAGE: usize = 512;
+/// Changes dated too far ahead that are known one by one (P9).
+const FUTURE_CAP: usize = 10_000;
 /// Stamps this far ahead of our clock are held: 5 years (ns).
 const FUTURE_NS: u64 = 5 * 365 * 24 * 3600 * SECOND;
-/// A clock before this was never set (2026-01-01): nothing is measured against it.
+/// A clock before this was never set (2026-01-01): this is what is measured against then.
 const BUILT_NS: u64 = 1_767_225_600 * SECOND;
 
 /// How far a comparison that this end leads has come.
@@ -138,7 +141,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         match message {
-            Message::Known { counter, confirmed } => self.known_came(link, counter, confirmed),
+            Message::Known { counter, confirmed } => self.known_came(now, link, counter, confirmed),
             Message::Forget { device } => self.forget_device(now, device),
             Message::State { root, pending } => self.state_came(now, link, root, pending),
             Message::Groups { groups } => self.groups_came(now, link, &groups),
@@ -433,10 +436,8 @@ impl<I: Index> Engine<I> {
 
     /// Takes in what a peer says of a path; `None` when it is held back.
     fn hear(&mut self, now: Now, link: LinkId, path: &SyncPath, entry: Entry) -> Option<Heard> {
-        let clock_is_set = now.wall >= BUILT_NS;
-        if clock_is_set && entry.version.stamp > now.wall.saturating_add(FUTURE_NS) && !self.future_confirmed {
-            let who = self.name_of(&entry.version.author);
-            self.problem(path, format!("{who} dates its change more than 5 years ahead; see 'dirsync confirm'"));
+        if entry.version.stamp > now.wall.max(BUILT_NS).saturating_add(FUTURE_NS) {
+            self.hold_dated_ahead(path, entry);
             return None;
         }
         // A counter that we never used was used by us before we were rolled back.
@@ -449,6 +450,39 @@ impl<I: Index> Engine<I> {
             self.offer_source(path, link, None, 0);
         }
         Some(heard)
+    }
+
+    /// Holds a change that is dated too far ahead, unless it is what a person confirmed of it.
+    fn hold_dated_ahead(&mut self, path: &SyncPath, entry: Entry) {
+        if self.index.get(path).is_some_and(|row| row.winner.same_on_disk(&entry)) {
+            return;
+        }
+        let who = self.name_of(&entry.version.author);
+        self.problem(path, format!("{who} dates its change more than 5 years ahead; see 'dirsync held'"));
+        if self.future.len() < FUTURE_CAP || self.future.contains_key(path) {
+            self.future.insert(path.clone(), entry);
+        }
+    }
+
+    /// A person says that the changes which are held for their dates are meant: each is made anew here, and now. What comes later is
+    /// held anew.
+    pub(super) fn mint_dated_ahead(&mut self, now: Now) {
+        for (path, entry) in std::mem::take(&mut self.future) {
+            self.solve(&path);
+            let base = self.index.get(&path).map(|row| row.winner);
+            let after_base = base.as_ref().map_or(0, |base| base.version.stamp.saturating_add(STAMP_STEP));
+            let kind = match entry.kind {
+                Kind::Deleted { .. } => Kind::Deleted { at: now.wall },
+                kind => kind,
+            };
+            let entry = self.mint(kind, entry.mode, entry.mtime, now.wall.max(after_base), base.as_ref());
+            if self.take_in(now, &path, entry.clone()) == Heard::Wins {
+                match self.wants.get(&path) {
+                    Some(_) => self.pass_on(&path, Vec::new()),
+                    None => self.tell(now, Change { path, entry, body: None }, Vec::new()),
+                }
+            }
+        }
     }
 
     /// A deletion that no digest counts any more, of a path that is not known here: there is nothing that it could guard.

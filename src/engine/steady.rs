@@ -97,12 +97,14 @@ impl<I: Index> Engine<I> {
         if let Some(old) = old.filter(|old| on_disk(old) == Some(content)) {
             return old.since;
         }
+        // What was here before the index knew of it: nobody knows since when.
+        if matches!(self.finding, Some(Found::First | Found::Restored)) {
+            return 0;
+        }
         let holders = self.index.holders(&content);
         let elsewhere = holders.iter().filter(|holder| *holder != path).filter_map(|holder| self.index.get(holder));
         let elsewhere = elsewhere.filter(|row| row.live_on_disk().is_some()).map(|row| row.since).min();
-        // What was here before the index knew of it: nobody knows since when.
-        let is_old = matches!(self.finding, Some(Found::First | Found::Restored));
-        elsewhere.unwrap_or(if is_old { 0 } else { self.steady(now) })
+        elsewhere.or(self.ledger.since_of(content)).unwrap_or_else(|| self.steady(now))
     }
 
     pub(super) fn store_steady(&mut self, now: Now) {

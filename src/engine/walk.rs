@@ -42,6 +42,17 @@ impl Walk {
     }
 }
 
+/// What the index has on disk and a walk did not come by.
+#[derive(Default)]
+struct Unvisited {
+    missing: Vec<SyncPath>,
+    /// Files that the index knew of, and how many of those are missing.
+    known_files: u64,
+    missing_files: u64,
+    /// Of all files, whatever covers them: since when their contents are here, and their sizes.
+    files: Vec<(u64, u64)>,
+}
+
 /// The first 8 bytes of BLAKE3(path): a visited mark.
 fn mark(path: &SyncPath) -> u64 {
     let hash = blake3::hash(path.as_bytes());
@@ -217,7 +228,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn conclude_walks(&mut self, now: Now) {
         for walk in std::mem::take(&mut self.concluding) {
             let Some(state) = self.walks.remove(&walk) else { continue };
-            self.conclude(&state);
+            self.conclude(now, &state);
             if state.below.is_none() && state.unread.contains(&None) {
                 // Not even the root could be read: it ends no scan, and nothing is known of what is there.
                 self.next_walk = self.next_walk.min(now.mono + ROOT_UNREAD_NS);
@@ -250,9 +261,12 @@ impl<I: Index> Engine<I> {
         !self.keeps.remote_events
     }
 
-    fn conclude(&mut self, walk: &Walk) {
+    fn conclude(&mut self, now: Now, walk: &Walk) {
         self.look_after_installs(walk);
-        let (missing, known_files, missing_files) = self.unvisited(walk);
+        let Unvisited { missing, known_files, missing_files, files } = self.unvisited(walk);
+        if walk.is_whole() {
+            self.files_counted(now, files);
+        }
         if walk.found == Found::Restored {
             // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
             for path in missing {
@@ -296,10 +310,9 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// Paths on disk by the index that the walk did not come by; how many files it knew of, and how many of those are
-    /// missing. Nothing is concluded from what could not be read, or be looked at.
-    fn unvisited(&self, walk: &Walk) -> (Vec<SyncPath>, u64, u64) {
-        let (mut missing, mut known_files, mut missing_files) = (Vec::new(), 0, 0);
+    /// Paths on disk by the index that the walk did not come by. Nothing is concluded from what could not be read, or be looked at.
+    fn unvisited(&self, walk: &Walk) -> Unvisited {
+        let mut unvisited = Unvisited::default();
         let mut after = None;
         loop {
             let page = self.index.below(walk.below.as_ref(), after.as_ref(), PAGE);
@@ -307,19 +320,21 @@ impl<I: Index> Engine<I> {
             after = Some(last.clone());
             for (path, row) in page {
                 let Some((entry, _)) = row.live_on_disk() else { continue };
+                let size = entry.file().map(|(_, size)| size);
+                unvisited.files.extend(size.map(|size| (row.since, size)));
                 if self.covers(&path, entry.is_directory()) {
                     continue;
                 }
-                known_files += u64::from(entry.file().is_some());
+                unvisited.known_files += u64::from(size.is_some());
                 let unread = |at: &Option<SyncPath>| at.as_ref().is_none_or(|at| *at == path || path.is_below(at));
                 if walk.visited.contains(&mark(&path)) || walk.unread.iter().any(unread) {
                     continue;
                 }
-                missing_files += u64::from(entry.file().is_some());
-                missing.push(path);
+                unvisited.missing_files += u64::from(size.is_some());
+                unvisited.missing.push(path);
             }
         }
-        (missing, known_files, missing_files)
+        unvisited
     }
 }
 

@@ -20,6 +20,25 @@ fn fill(machine: &Machine) {
     }
 }
 
+/// Machines `a` and `b`, filled before they were first started: what is there counts at once, not after an hour.
+fn old_pair() -> (Machine, Machine) {
+    let group = Group::new();
+    let (a, b) = (group.machine("a"), group.machine("b"));
+    fill(&a);
+    run("cp", &["-a", &format!("{}/.", path_text(&a.dir)), path_text(&b.dir)]);
+    start_all(&[&a, &b]);
+    wait_linked(&[&a, &b]);
+    converge(&[&a, &b]);
+    (a, b)
+}
+
+/// That nothing was held, at either machine.
+fn assert_none_held(machines: &[&Machine]) {
+    for machine in machines {
+        assert_eq!(find_line(&machine.log(), &["held back:"]), None, "{}", machine.name);
+    }
+}
+
 fn delete(machine: &Machine, files: Range<u64>) {
     files.for_each(|n| remove(machine.at(&name(n))));
 }
@@ -44,9 +63,7 @@ fn confirm(machine: &Machine) {
 
 #[test]
 fn a_live_removal_of_most_files_is_held_and_one_confirmation_is_enough_for_all_machines() {
-    let (a, b) = Group::new().pair();
-    fill(&a);
-    converge(&[&a, &b]);
+    let (a, b) = old_pair();
     delete(&a, 0..120);
     wait_held(&a, "held_deletions", 120);
     a.wait_log(&["held back", "120 deletions", "dirsync confirm"]);
@@ -55,13 +72,15 @@ fn a_live_removal_of_most_files_is_held_and_one_confirmation_is_enough_for_all_m
     confirm(&a);
     assert_eq!(converge(&[&a, &b]).files() as u64, FILES - 120);
     assert_eq!(find_line(&b.log(), &["held back"]), None, "b was told that it is meant");
+    // What is left is the new total.
+    delete(&a, 120..121);
+    assert_eq!(converge(&[&a, &b]).files() as u64, FILES - 121);
+    assert_none_held(&[&b]);
 }
 
 #[test]
 fn what_was_held_and_is_put_back_is_held_no_more() {
-    let (a, b) = Group::new().pair();
-    fill(&a);
-    converge(&[&a, &b]);
+    let (a, b) = old_pair();
     let backup = a.home.join("backup");
     copy_tree(&a.dir.join("d0"), &backup);
     for n in 0..5 {
@@ -78,9 +97,7 @@ fn what_was_held_and_is_put_back_is_held_no_more() {
 
 #[test]
 fn a_root_that_is_removed_slowly_deletes_nothing_elsewhere() {
-    let (a, b) = Group::new().pair();
-    fill(&a);
-    converge(&[&a, &b]);
+    let (a, b) = old_pair();
     // Longer than any ordinary burst is waited for, and never at rest for long.
     delete(&a, 0..30);
     for n in 30..FILES {
@@ -106,10 +123,13 @@ fn deletions_by_two_peers_are_counted_together_and_one_confirmation_releases_the
     }
     let [a, b] = &ends;
     let all = [a, b, &middle];
+    fill(&middle);
+    for end in [a, b] {
+        run("cp", &["-a", &format!("{}/.", path_text(&middle.dir)), path_text(&end.dir)]);
+    }
     start_all(&all);
     wait_linked(&[a, &middle]);
     wait_linked(&[b, &middle]);
-    fill(&middle);
     converge(&all);
     middle.stop();
     delete(a, 0..60);
@@ -135,10 +155,10 @@ fn a_machine_for_scripts_needs_no_confirmation_and_neither_do_its_peers() {
     let group = Group::new();
     let (mut a, b) = (group.machine("a"), group.machine("b"));
     a.options = vec!["--allow-mass-delete".to_owned()];
-    a.start();
-    b.start();
-    wait_linked(&[&a, &b]);
     fill(&a);
+    run("cp", &["-a", &format!("{}/.", path_text(&a.dir)), path_text(&b.dir)]);
+    start_all(&[&a, &b]);
+    wait_linked(&[&a, &b]);
     converge(&[&a, &b]);
     delete(&a, 0..140);
     assert_eq!(converge(&[&a, &b]).files() as u64, FILES - 140);
@@ -146,33 +166,97 @@ fn a_machine_for_scripts_needs_no_confirmation_and_neither_do_its_peers() {
 
 #[test]
 fn a_folder_that_is_moved_whole_is_no_disaster() {
-    let (a, b) = Group::new().pair();
-    fill(&a);
-    converge(&[&a, &b]);
+    let (a, b) = old_pair();
     fs::create_dir(a.at("moved")).expect("mkdir");
     for n in 0..5 {
         fs::rename(a.at(&format!("d{n}")), a.at(&format!("moved/d{n}"))).expect("mv");
     }
     let tree = converge(&[&a, &b]);
     assert_eq!((tree.files() as u64, tree.has("d0")), (FILES, false));
+    // Nor is the removal of one file after it.
+    remove(a.at("moved/d0/f0"));
+    assert_eq!(converge(&[&a, &b]).files() as u64, FILES - 1);
+    assert_none_held(&[&a, &b]);
+}
+
+#[test]
+fn a_spool_folder_that_is_filled_here_and_emptied_there_is_never_held() {
+    let (a, b) = Group::new().pair();
+    write(a.at("keep"), "kept");
+    for n in 0..130 {
+        let (here, there) = (a.at(&format!("job{n}")), b.at(&format!("job{n}")));
+        write(a.at(".job"), format!("job {n}"));
+        fs::rename(a.at(".job"), &here).expect("mv");
+        eventually(&format!("job {n} comes"), PATIENCE, || there.exists().then_some(()).ok_or("not yet".to_owned()));
+        remove(&there);
+    }
+    assert_eq!(converge(&[&a, &b]).files(), 1);
+    assert_none_held(&[&a, &b]);
+}
+
+#[test]
+fn an_installation_that_removes_its_tree_and_makes_it_anew_needs_nobody() {
+    let (a, b) = old_pair();
+    for n in 0..5 {
+        remove(a.at(&format!("d{n}")));
+    }
+    wait_held(&a, "held_deletions", FILES);
+    // Some files are the same, some are newer, and some are there no more.
+    (0..FILES - 10).for_each(|n| write(a.at(&name(n)), noise(if n < 50 { 1000 + n } else { n }, 300)));
+    a.wait_log(&["goes ahead", "no more than half are lost"]);
+    assert_eq!(converge(&[&a, &b]).files() as u64, FILES - 10);
+    assert_eq!(find_line(&b.log(), &["held back"]), None);
+}
+
+#[test]
+fn what_git_does_to_its_repository_is_never_held() {
+    let group = Group::new();
+    let (a, b) = (group.machine("a"), group.machine("b"));
+    let git = |words: &[&str]| {
+        let user = ["-C", path_text(&a.dir), "-c", "user.name=t", "-c", "user.email=t@t", "-c", "gc.auto=0"];
+        run("git", &[&user[..], words].concat())
+    };
+    git(&["init", "-q", "-b", "main"]);
+    write(a.at(".gitignore"), ".dirsync\n");
+    for n in 0..40 {
+        write(a.at(&name(n)), noise(n, 20_000));
+    }
+    for commit in 0..60 {
+        write(a.at("log"), format!("{commit}\n"));
+        git(&["add", "-A"]);
+        git(&["commit", "-qm", "more"]);
+    }
+    git(&["checkout", "-qb", "other"]);
+    (0..40).for_each(|n| write(a.at(&format!("other/f{n}")), noise(500 + n, 20_000)));
+    git(&["add", "-A"]);
+    git(&["commit", "-qm", "other"]);
+    run("cp", &["-a", &format!("{}/.", path_text(&a.dir)), path_text(&b.dir)]);
+    start_all(&[&a, &b]);
+    wait_linked(&[&a, &b]);
+    converge(&[&a, &b]);
+    for branch in ["main", "other", "main", "other"] {
+        git(&["checkout", "-q", branch]);
+        assert_eq!(converge(&[&a, &b]).has("other/f7"), branch == "other");
+    }
+    git(&["gc", "-q", "--prune=now"]);
+    converge(&[&a, &b]);
+    assert_none_held(&[&a, &b]);
+    a.wait_log(&["were deleted by a", "not held back"]);
 }
 
 #[test]
 fn an_old_backup_unpacked_over_the_folder_rolls_nobody_back_until_someone_confirms() {
-    let (a, b) = Group::new().pair();
+    let group = Group::new();
+    let (a, b) = (group.machine("a"), group.machine("b"));
     fill(&a);
-    converge(&[&a, &b]);
-    a.stop();
     let backup = a.home.join("backup");
     copy_tree(&a.dir, &backup);
-    remove(backup.join(".dirsync"));
     for n in 0..FILES {
         set_mtime(backup.join(name(n)), 1_600_000_000, 0);
-    }
-    a.start();
-    for n in 0..FILES {
         write(a.at(&name(n)), format!("newer {n}"));
     }
+    start_all(&[&a, &b]);
+    wait_linked(&[&a, &b]);
     converge(&[&a, &b]);
     a.stop();
     run("cp", &["-a", &format!("{}/.", path_text(&backup)), path_text(&a.dir)]);

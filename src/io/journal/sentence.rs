@@ -105,6 +105,21 @@ pub(super) fn line(report: &Report) -> Line {
             );
             (Level::Warn, "held", text)
         }
+        Report::ManyDeleted { deletions, of, example, by } => {
+            let by = by.iter().map(|name| escaped(name)).collect::<Vec<_>>().join(", ");
+            let such_as = example.as_ref().map(|path| format!(", such as '{path}'")).unwrap_or_default();
+            let text = format!(
+                "{} of {} of an hour ago were deleted by {by}{such_as}; as they were small, that is not held back; if it was not meant, \
+                 'dirsync restore' brings them back on a machine that has them in its history",
+                count(*deletions),
+                counted(*of, "file", "files"),
+            );
+            (Level::Warn, "many_deleted", text)
+        }
+        Report::HoldEnded => {
+            let text = "what was held goes ahead: files came back, and no more than half are lost".to_owned();
+            (Level::Info, "hold_ended", text)
+        }
         Report::HeldUncovered { paths } => {
             let text = format!(
                 "held back: another machine's change of .dirsyncignore would have {} here synced that were not; if that is meant, \

@@ -1,0 +1,489 @@
+//! The files of an hour ago, and what became of them: what the deletion guard counts (P8).
+//!
+//! A file counts once its content has been here for an hour; the total is what was live then. When its path gets another content, or none,
+//! and the old content is at no live path any more, a *span* remembers that for an hour: the path is then lost, went back to older contents,
+//! or was simply rewritten. A content that is found again at any path takes its span away: so moves, renames and undone changes are
+//! no losses. A confirmation or an undo makes what is live at that moment the new total. Deliberately not here: verdicts
+//! (`guard.rs`), and what is held (`hold.rs`).
+
+use super::Engine;
+use super::event::Now;
+use super::guard::HOUR_NS;
+use super::index::{Index, Row};
+use crate::model::{ContentId, FileTime, SyncPath};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+const MINUTE_NS: u64 = HOUR_NS / 60;
+/// Spans that are known one by one (P9); older ones are then only counted.
+const SPANS_CAP: usize = 1 << 17;
+/// Spans are stored so many to a value, so that one more rewrites little.
+const CHUNK: u64 = 128;
+const PAGE: usize = 1024;
+
+/// Values that hold spans, used in turn: many more than spans are known.
+const SLOTS: u64 = 4096;
+
+const META_TOTAL: &str = "guard.total";
+const META_SPANS: &str = "guard.spans";
+
+/// Some files, and their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sum {
+    pub files: u64,
+    pub bytes: u64,
+}
+
+impl Sum {
+    pub fn of(size: u64) -> Self {
+        Self { files: 1, bytes: size }
+    }
+
+    pub fn and(self, other: Self) -> Self {
+        Self { files: self.files + other.files, bytes: self.bytes.saturating_add(other.bytes) }
+    }
+
+    /// What is counted may have been stored by a run that a crash cut off: it never goes below nothing.
+    fn less(self, other: Self) -> Self {
+        Self { files: self.files.saturating_sub(other.files), bytes: self.bytes.saturating_sub(other.bytes) }
+    }
+}
+
+/// What became of a path whose content of an hour ago is at no live path any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// It is live, with other contents.
+    Rewritten,
+    /// It is live, with contents that are older by their mtime.
+    Reverted,
+    /// It is not live.
+    Lost,
+}
+
+/// What a path held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    pub content: ContentId,
+    pub size: u64,
+    pub mtime: FileTime,
+    /// From when to when, by the steady clock.
+    pub since: u64,
+    pub until: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    seq: u64,
+    span: Span,
+    fate: Fate,
+}
+
+/// What is stored of it as a whole.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Total {
+    /// Files on disk here.
+    here: Sum,
+    /// Of those, the ones whose content came less than an hour ago, by the minute.
+    young: BTreeMap<u64, Sum>,
+    /// When a person made what was live the total.
+    renewed: u64,
+    /// Spans that had no room, by fate, and when the last of them began.
+    beyond: [Sum; 3],
+    beyond_until: u64,
+    /// The spans stored: from the first to before the next.
+    first: u64,
+    next: u64,
+}
+
+/// See the top of this file.
+#[derive(Default)]
+pub struct Ledger {
+    total: Total,
+    stored: Total,
+    spans: BTreeMap<SyncPath, Known>,
+    by_seq: BTreeMap<u64, SyncPath>,
+    by_content: BTreeSet<(ContentId, SyncPath)>,
+    sums: [Sum; 3],
+    /// Chunks of spans that are to be stored.
+    dirty: BTreeSet<u64>,
+    /// When the rest is stored next, by the monotonic clock.
+    next_store: u64,
+}
+
+impl Ledger {
+    /// As the index has it; `None`: the index is older than that, or new.
+    fn load(index: &impl Index) -> Option<Self> {
+        let total: Total = postcard::from_bytes(&index.meta(META_TOTAL)?).ok()?;
+        let mut ledger = Self { total: total.clone(), stored: total, ..Self::default() };
+        for chunk in ledger.total.first / CHUNK..ledger.total.next.div_ceil(CHUNK) {
+            let bytes = index.meta(&format!("{META_SPANS}.{}", chunk % SLOTS)).unwrap_or_default();
+            let spans: Vec<(u64, SyncPath, Span, Fate)> = postcard::from_bytes(&bytes).unwrap_or_default();
+            for (seq, path, span, fate) in spans {
+                if seq / CHUNK == chunk && (ledger.total.first..ledger.total.next).contains(&seq) {
+                    ledger.insert(seq, path, span, fate);
+                }
+            }
+        }
+        Some(ledger)
+    }
+
+    /// A file of an age beyond this counts.
+    pub fn then(&self, now: u64) -> u64 {
+        now.saturating_sub(HOUR_NS).max(self.total.renewed)
+    }
+
+    /// The files that were live an hour ago.
+    pub fn total(&self) -> Sum {
+        let young = self.total.young.values().fold(Sum::default(), |sum, young| sum.and(*young));
+        let spans = self.sums.iter().chain(&self.total.beyond).fold(Sum::default(), |sum, of| sum.and(*of));
+        self.total.here.less(young).and(spans)
+    }
+
+    /// Those that ended so.
+    pub fn sum(&self, fate: Fate) -> Sum {
+        self.sums[fate as usize].and(self.total.beyond[fate as usize])
+    }
+
+    pub fn get(&self, path: &SyncPath) -> Option<(&Span, Fate)> {
+        self.spans.get(path).map(|known| (&known.span, known.fate))
+    }
+
+    /// Since when a content was here that is at no live path now.
+    pub fn since_of(&self, content: ContentId) -> Option<u64> {
+        self.of_content(content).filter_map(|path| self.spans.get(path)).map(|known| known.span.since).min()
+    }
+
+    fn of_content(&self, content: ContentId) -> impl Iterator<Item = &SyncPath> {
+        let least = SyncPath::new([1]).expect("one byte is a path");
+        self.by_content.range((content, least)..).take_while(move |(of, _)| *of == content).map(|(_, path)| path)
+    }
+
+    /// A file is on disk here, with a content that came at `since`.
+    pub fn came(&mut self, now: u64, since: u64, size: u64) {
+        self.total.here = self.total.here.and(Sum::of(size));
+        if since > self.then(now) {
+            let young = self.total.young.entry(since / MINUTE_NS).or_default();
+            *young = young.and(Sum::of(size));
+        }
+    }
+
+    /// It is there no more, or no more with that content.
+    pub fn went(&mut self, since: u64, size: u64) {
+        self.total.here = self.total.here.less(Sum::of(size));
+        if since > self.total.renewed
+            && let Some(young) = self.total.young.get_mut(&(since / MINUTE_NS))
+        {
+            *young = young.less(Sum::of(size));
+        }
+    }
+
+    /// A path lost a content that counted and is at no live path. What it held an hour ago is what it held first.
+    pub fn note(&mut self, path: &SyncPath, span: Span, fate: Fate) {
+        if self.spans.contains_key(path) {
+            return self.judge(path, fate);
+        }
+        if self.spans.len() >= SPANS_CAP
+            && let Some((_, oldest)) = self.by_seq.first_key_value()
+            && let Some(Known { span, fate, .. }) = self.remove(&oldest.clone())
+        {
+            let beyond = &mut self.total.beyond[fate as usize];
+            *beyond = beyond.and(Sum::of(span.size));
+            self.total.beyond_until = self.total.beyond_until.max(span.until);
+        }
+        let seq = self.total.next;
+        self.total.next += 1;
+        self.insert(seq, path.clone(), span, fate);
+    }
+
+    fn insert(&mut self, seq: u64, path: SyncPath, span: Span, fate: Fate) {
+        let sum = &mut self.sums[fate as usize];
+        *sum = sum.and(Sum::of(span.size));
+        self.by_seq.insert(seq, path.clone());
+        self.by_content.insert((span.content, path.clone()));
+        self.dirty.insert(seq / CHUNK);
+        self.spans.insert(path, Known { seq, span, fate });
+    }
+
+    /// What has become of a path by now.
+    pub fn judge(&mut self, path: &SyncPath, fate: Fate) {
+        if let Some(known) = self.spans.get_mut(path).filter(|known| known.fate != fate) {
+            let size = Sum::of(known.span.size);
+            let (from, to) = (std::mem::replace(&mut known.fate, fate) as usize, fate as usize);
+            self.dirty.insert(known.seq / CHUNK);
+            self.sums[from] = self.sums[from].less(size);
+            self.sums[to] = self.sums[to].and(size);
+        }
+    }
+
+    /// A content is at a live path.
+    pub fn found(&mut self, content: ContentId) {
+        for path in self.of_content(content).cloned().collect::<Vec<_>>() {
+            self.remove(&path);
+        }
+    }
+
+    fn remove(&mut self, path: &SyncPath) -> Option<Known> {
+        let known = self.spans.remove(path)?;
+        self.by_seq.remove(&known.seq);
+        self.by_content.remove(&(known.span.content, path.clone()));
+        let sum = &mut self.sums[known.fate as usize];
+        *sum = sum.less(Sum::of(known.span.size));
+        self.dirty.insert(known.seq / CHUNK);
+        Some(known)
+    }
+
+    /// Time passes; while something is held, no span ends by that alone: a hold does not end because it is old.
+    pub fn pass(&mut self, now: u64, holds: bool) {
+        let then = self.then(now);
+        while let Some(minute) = self.total.young.first_entry().filter(|minute| (minute.key() + 1) * MINUTE_NS <= then)
+        {
+            minute.remove();
+        }
+        if holds {
+            return;
+        }
+        while let Some((_, path)) = self.by_seq.first_key_value()
+            && self.spans.get(path).is_none_or(|known| known.span.until <= then)
+        {
+            self.remove(&path.clone());
+        }
+        if self.total.beyond_until <= then {
+            self.total.beyond = Default::default();
+        }
+    }
+
+    /// A person decided: what is live now is the total.
+    pub fn renew(&mut self, now: u64) {
+        for path in self.spans.keys().cloned().collect::<Vec<_>>() {
+            self.remove(&path);
+        }
+        self.total.beyond = Default::default();
+        self.total.young.clear();
+        self.total.renewed = now;
+    }
+
+    /// Files are counted anew: those on disk here, one by one.
+    fn recount(&mut self, now: u64, files: impl Iterator<Item = (u64, u64)>) {
+        self.total.here = Sum::default();
+        self.total.young.clear();
+        for (since, size) in files {
+            self.came(now, since, size);
+        }
+    }
+
+    /// Whether spans are to be stored.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Spans at once. The files on disk are counted anew by the first walk of a run, so those may wait.
+    fn store(&mut self, index: &mut impl Index, mono: u64) {
+        let is_due = self.is_dirty() || self.total.renewed != self.stored.renewed || self.next_store <= mono;
+        if !is_due {
+            return;
+        }
+        self.next_store = mono + MINUTE_NS;
+        self.total.first = self.by_seq.first_key_value().map_or(self.total.next, |(seq, _)| *seq);
+        for chunk in std::mem::take(&mut self.dirty) {
+            let spans = self
+                .by_seq
+                .range(chunk * CHUNK..(chunk + 1) * CHUNK)
+                .filter_map(|(seq, path)| self.spans.get(path).map(|known| (*seq, path, &known.span, known.fate)));
+            let spans: Vec<_> = spans.collect();
+            let bytes = postcard::to_stdvec(&spans).expect("writing to memory does not fail");
+            index.set_meta(&format!("{META_SPANS}.{}", chunk % SLOTS), &bytes);
+        }
+        if self.total != self.stored {
+            self.stored = self.total.clone();
+            let bytes = postcard::to_stdvec(&self.total).expect("writing to memory does not fail");
+            index.set_meta(META_TOTAL, &bytes);
+        }
+    }
+}
+
+/// The file that a row has on disk.
+fn file(row: &Row) -> Option<(ContentId, u64, FileTime)> {
+    let (entry, _) = row.live_on_disk()?;
+    entry.file().map(|(content, size)| (content, size, entry.mtime))
+}
+
+/// What became of a path that held the span's content.
+fn fate(row: &Row, mtime: FileTime) -> Fate {
+    match file(row) {
+        Some((_, _, now)) if now < mtime => Fate::Reverted,
+        None if !row.winner.is_live() && row.live_on_disk().is_none() => Fate::Lost,
+        _ => Fate::Rewritten,
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// At the start: as it was stored, or counted anew.
+    pub(super) fn load_ledger(&mut self, now: Now) {
+        match Ledger::load(&self.index) {
+            Some(ledger) => self.ledger = ledger,
+            None => self.recount_files(now),
+        }
+    }
+
+    /// Counts the files that are on disk here by the index.
+    fn recount_files(&mut self, now: Now) {
+        let mut files = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.index.below(None, after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            files.extend(page.iter().filter_map(|(_, row)| file(row).map(|(_, size, _)| (row.since, size))));
+        }
+        self.files_counted(now, files);
+    }
+
+    /// A whole walk came by these: when their contents came, and their sizes.
+    pub(super) fn files_counted(&mut self, now: Now, files: Vec<(u64, u64)>) {
+        self.ledger.recount(self.steady(now), files.into_iter());
+    }
+
+    /// Each row that is written is accounted for; `is_meant`: a person said so, and it is no loss.
+    pub(super) fn account(&mut self, now: Now, path: &SyncPath, old: Option<&Row>, row: &Row, is_meant: bool) {
+        let now = self.steady(now);
+        let (before, after) = (old.and_then(file), file(row));
+        let is_same = matches!((before, after), (Some((old, ..)), Some((new, ..))) if old == new);
+        if let Some((content, size, mtime)) = before.filter(|_| !is_same) {
+            let since = old.map_or(0, |old| old.since);
+            self.ledger.went(since, size);
+            let is_coming_back = row.winner.file().is_some_and(|(wanted, _)| wanted == content);
+            if since <= self.ledger.then(now)
+                && !is_meant
+                && !is_coming_back
+                && !self.index.holders(&content).iter().any(|holder| holder != path)
+                && !self.wants.is_wanted_beside(content, path)
+            {
+                self.ledger.note(path, Span { content, size, mtime, since, until: now }, fate(row, mtime));
+            }
+        }
+        if let Some((content, size, _)) = after.filter(|_| !is_same) {
+            self.ledger.came(now, row.since, size);
+            self.ledger.found(content);
+            self.guards.review_soon(self.last_event.mono);
+        }
+        if let Some((span, was)) = self.ledger.get(path) {
+            let is = fate(row, span.mtime);
+            if is != was && !(is_meant && is != Fate::Rewritten) {
+                self.ledger.judge(path, is);
+            }
+        }
+    }
+
+    /// Of files that are about to go, or to go back, what was here an hour ago and will be at no live path.
+    pub(super) fn losses(&self, now: Now, these: &BTreeSet<SyncPath>, going: &BTreeSet<SyncPath>) -> Sum {
+        let then = self.ledger.then(self.steady(now));
+        let lost = these.iter().filter_map(|path| {
+            let row = self.index.get(path)?;
+            let (content, size, _) = file(&row)?;
+            if let Some((span, fate)) = self.ledger.get(path) {
+                return (fate != Fate::Lost).then_some(Sum::of(span.size));
+            }
+            let stays = || {
+                self.index.holders(&content).iter().any(|holder| !going.contains(holder))
+                    || self.wants.is_wanted_beside(content, path)
+            };
+            (row.since <= then && !stays()).then_some(Sum::of(size))
+        });
+        lost.fold(Sum::default(), Sum::and)
+    }
+
+    /// Once a group of events.
+    pub(super) fn store_ledger(&mut self, now: Now) {
+        let holds = self.holds_anything();
+        self.ledger.pass(self.steady.at(now), holds);
+        self.ledger.store(&mut self.index, now.mono);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::map_index::MapIndex;
+
+    const NOW: u64 = 100 * HOUR_NS;
+
+    fn path(text: &str) -> SyncPath {
+        SyncPath::new(text).unwrap()
+    }
+
+    fn span(text: &str, until: u64) -> Span {
+        let mtime = FileTime { secs: 9, nanos: 0 };
+        Span { content: ContentId::of(text.as_bytes()), size: 10, mtime, since: 0, until }
+    }
+
+    fn sum(files: u64) -> Sum {
+        Sum { files, bytes: files * 10 }
+    }
+
+    #[test]
+    fn the_total_is_what_was_live_an_hour_ago() {
+        let mut ledger = Ledger::default();
+        for n in 0..10 {
+            ledger.came(NOW, if n < 6 { 0 } else { NOW - 60 * MINUTE_NS + n * MINUTE_NS }, 10);
+        }
+        assert_eq!(ledger.total(), sum(6), "four are younger");
+        // One that counts goes, and so does a young one.
+        ledger.went(0, 10);
+        ledger.note(&path("gone"), span("gone", NOW), Fate::Lost);
+        ledger.went(NOW - 51 * MINUTE_NS, 10);
+        assert_eq!((ledger.total(), ledger.sum(Fate::Lost)), (sum(6), sum(1)));
+        ledger.pass(NOW + HOUR_NS, false);
+        assert_eq!((ledger.total(), ledger.sum(Fate::Lost)), (sum(8), sum(0)), "an hour later");
+    }
+
+    #[test]
+    fn what_is_found_again_was_not_lost_and_what_came_back_to_its_path_is_rewritten() {
+        let mut ledger = Ledger::default();
+        for name in ["moved", "rewritten", "lost"] {
+            ledger.note(&path(name), span(name, NOW), Fate::Lost);
+        }
+        ledger.found(ContentId::of(b"moved"));
+        ledger.judge(&path("rewritten"), Fate::Rewritten);
+        assert_eq!((ledger.sum(Fate::Lost), ledger.sum(Fate::Rewritten)), (sum(1), sum(1)));
+        assert_eq!(ledger.total(), sum(2));
+        assert_eq!(
+            (ledger.since_of(ContentId::of(b"lost")), ledger.since_of(ContentId::of(b"moved"))),
+            (Some(0), None)
+        );
+    }
+
+    #[test]
+    fn a_decision_makes_what_is_live_the_total_and_what_is_held_does_not_pass_with_time() {
+        let mut ledger = Ledger::default();
+        ledger.came(NOW, 0, 10);
+        ledger.came(NOW, NOW - 1, 10);
+        ledger.note(&path("lost"), span("lost", NOW), Fate::Lost);
+        ledger.pass(NOW + 2 * HOUR_NS, true);
+        assert_eq!(ledger.sum(Fate::Lost), sum(1));
+        ledger.renew(NOW + 5);
+        assert_eq!((ledger.sum(Fate::Lost), ledger.total()), (sum(0), sum(2)), "the young one counts from now on");
+        assert_eq!(ledger.then(NOW + 6), NOW + 5);
+    }
+
+    #[test]
+    fn a_restart_forgets_nothing_of_it() {
+        let mut index = MapIndex::new();
+        let mut ledger = Ledger::default();
+        for n in 0..1000 {
+            ledger.came(NOW, n * MINUTE_NS, 10);
+            let fate = [Fate::Lost, Fate::Reverted, Fate::Rewritten][n as usize % 3];
+            ledger.note(&path(&format!("f{n}")), span(&format!("f{n}"), NOW + n), fate);
+        }
+        ledger.store(&mut index, 0);
+        ledger.found(ContentId::of(b"f77"));
+        ledger.pass(NOW + HOUR_NS + 500, false);
+        ledger.judge(&path("f900"), Fate::Lost);
+        ledger.store(&mut index, 0);
+        let again = Ledger::load(&index).unwrap();
+        assert_eq!(again.total, ledger.total);
+        assert_eq!(again.sums, ledger.sums);
+        assert_eq!(again.by_seq, ledger.by_seq);
+        assert_eq!(again.by_content, ledger.by_content);
+        assert_eq!(again.get(&path("f900")).map(|(_, fate)| fate), Some(Fate::Lost));
+    }
+}

@@ -13,8 +13,8 @@ mod when;
 use crate::client::{Client, ClientError};
 use crate::io::control::verified::VerifyView;
 use crate::io::control::view::{
-    ConflictView, ConflictsView, DecidedView, DeviceView, DiffView, EntryView, HistoryView, ListView, LogView,
-    PeerView, RestoredView, StatusView,
+    ConflictView, ConflictsView, DecidedView, DeviceView, DiffView, EntryView, HeldView, HistoryView, ListView,
+    LogView, PeerView, RestoredView, StatusView,
 };
 use crate::io::words::{count, counted};
 use clap::{Parser, Subcommand};
@@ -133,6 +133,8 @@ enum Command {
         #[arg(long, value_name = "SECONDS")]
         timeout: Option<f64>,
     },
+    /// List what is held back here, by path, with who did it
+    Held,
     /// Let go ahead what was held back: deletions and returns to older contents that were so many, and what another machine's
     /// .dirsyncignore uncovered. Once is enough for all machines; only what was uncovered is each machine's own affair
     Confirm,
@@ -266,7 +268,14 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
             let status = wait::wait(&mut client, timeout).await?;
             say(json, &status, |_| String::new())
         }
-        Command::Confirm => order(&mut client, json, "confirm", "confirmed: what was held goes ahead").await,
+        Command::Held => {
+            let held: HeldView = client.get("/v1/held", &[]).await?;
+            say(json, &held, show::held)
+        }
+        Command::Confirm => {
+            let held: HeldView = client.post("/v1/confirm", &json!({})).await?;
+            say(json, &held, show::confirmed)
+        }
         Command::Forget { device } => {
             let forgotten: DeviceView = client.post("/v1/forget", &json!({ "device": device })).await?;
             say(json, &forgotten, |known| format!("forgot {} ({})\n", known.name, known.device.short()))

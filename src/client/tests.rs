@@ -3,11 +3,14 @@
 use super::{ClientError, Folder};
 use crate::engine::index::{Counts, Index, Row};
 use crate::engine::map_index::MapIndex;
-use crate::engine::{Event, PeerStatus, Run, Status, SuspectStatus, Verification, Verify};
+use crate::engine::{
+    Event, HeldPath, HeldPaths, HeldWhy, PeerStatus, Run, Status, SuspectStatus, Verification, Verify,
+};
 use crate::io::Events;
 use crate::io::control::verified::VerifyView;
 use crate::io::control::view::{
-    ConflictsView, DecidedView, DiffView, HistoryView, ListView, LogView, PeerView, RestoredView, StatusView,
+    ConflictsView, DecidedView, DiffView, HeldPathView, HeldView, HistoryView, ListView, LogView, PeerView,
+    RestoredView, StatusView,
 };
 use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, World};
 use crate::io::index::{Conflict, JournalLine, Sides};
@@ -96,6 +99,12 @@ fn moved_on() -> [Conflict; 2] {
     [open, decided]
 }
 
+fn held() -> HeldPaths {
+    let held = |name: &str, why, by: &str| HeldPath { path: path(name), why, by: by.into() };
+    let paths = vec![held("gone", HeldWhy::Deleted, "be\nta"), held("old", HeldWhy::Reverted, "alpha")];
+    HeldPaths { paths, deletions: 2, reverts: 1, dated_ahead: 0, uncovered: 3 }
+}
+
 /// Answers as the daemon's loop does, until nobody asks any more.
 fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
     let (mut index, mut paused, mut run) = (MapIndex::new(), false, None);
@@ -106,6 +115,7 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
     while let Ok(request) = requests.recv() {
         match request {
             Request::Status(answer) => drop(answer.send(Status { paused, ..status(index.counts()) })),
+            Request::Held { answer, .. } => drop(answer.send(held())),
             Request::Verification(answer) => drop(answer.send(Verification { run: run.clone(), ..verification() })),
             Request::Row { path, answer } => drop(answer.send(index.get(&path))),
             Request::Rows { dir, after, limit, answer } => {
@@ -346,7 +356,13 @@ async fn theirs_undoes_no_edit_that_was_made_since_it_won() {
 async fn orders_reach_the_engine_as_events() {
     let daemon = daemon();
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
-    for order in ["/v1/confirm", "/v1/pause", "/v1/resume"] {
+    let confirmed: HeldView = client.post("/v1/confirm", &json!({})).await.unwrap();
+    let told = |held: &HeldPathView| (held.path.clone(), held.reason.clone(), held.by.clone());
+    let expected = [("gone", "deleted", "be\\x0ata"), ("old", "older", "alpha")];
+    let expected = expected.map(|(path, why, by)| (path.to_owned(), why.to_owned(), by.to_owned()));
+    assert_eq!(confirmed.held.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!((confirmed.deletions, confirmed.reverts, confirmed.uncovered), (2, 1, 3));
+    for order in ["/v1/pause", "/v1/resume"] {
         assert_eq!(client.post::<Value>(order, &json!({})).await.unwrap(), json!({"done": true}));
     }
     assert_eq!(*daemon.done.lock().unwrap(), ["Confirm", "Pause(true)", "Pause(false)"]);

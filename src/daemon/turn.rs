@@ -137,6 +137,7 @@ impl<H: Hands> Loop<H> {
     fn answer(&mut self, question: Request) {
         match question {
             Request::Status(answer) => drop(answer.send(self.engine.status())),
+            Request::Held { limit, answer } => drop(answer.send(self.engine.held(limit))),
             Request::Verification(answer) => drop(answer.send(self.engine.verification())),
             Request::Row { path, answer } => drop(answer.send(self.engine.index().get(&path))),
             Request::Rows { dir, after, limit, answer } => {

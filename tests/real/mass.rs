@@ -66,6 +66,11 @@ fn a_live_removal_of_most_files_is_held_and_one_confirmation_is_enough_for_all_m
     let (a, b) = old_pair();
     delete(&a, 0..120);
     wait_held(&a, "held_deletions", 120);
+    let held = a.json(&["held"]).expect("a list");
+    let gone = |held: &serde_json::Value| held["reason"] == "deleted" && held["by"] == "a" && held["path"] == "d0/f5";
+    assert!(held["deletions"] == 120 && held["held"].as_array().expect("paths").iter().any(gone), "{held}");
+    let none = b.cli(&["confirm"]);
+    assert!(none.status.code() == Some(1) && text_of(&none).contains("nothing is held"), "{}", text_of(&none));
     a.wait_log(&["held back", "120 deletions", "dirsync confirm"]);
     pace(NOTHING_COMES_MS);
     assert_eq!(there(&b), FILES, "b lost files");

@@ -17,7 +17,7 @@ use super::beneath;
 use super::index::{Conflict, JournalLine, Wanted};
 use super::probe;
 use crate::engine::index::Row;
-use crate::engine::{Event, Status, Verification};
+use crate::engine::{Event, HeldPaths, Status, Verification};
 use crate::model::{ContentId, DeviceId, SyncPath, text};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -45,6 +45,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 pub enum Request {
     Status(oneshot::Sender<Status>),
     Verification(oneshot::Sender<Verification>),
+    /// What is held, named up to a limit.
+    Held {
+        limit: usize,
+        answer: oneshot::Sender<HeldPaths>,
+    },
     /// The row at `path`, if there is one.
     Row {
         path: SyncPath,

@@ -2,7 +2,7 @@
 //!
 //! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields (`view.rs`).
 
-use super::view::{DeviceView, EntryView, ErrorView, ListView, LogView, StatusView};
+use super::view::{DeviceView, EntryView, ErrorView, HeldView, ListView, LogView, StatusView};
 use super::{About, Handle, Request, World, conflicts, past, verify};
 use crate::engine::{DeviceStatus, Event};
 use crate::io::index::JOURNAL_LINES;
@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
 
+/// Held paths that are named in an answer.
+const HELD_PATHS: usize = 10_000;
 /// Rows in one answer of `ls`, so that the loop is never held up for long.
 const PAGE_ROWS: usize = 1000;
 
@@ -41,6 +43,7 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/verify", get(verify::show).post(verify::begin))
         .route("/v1/verify/stop", post(verify::stop))
         .route("/v1/verify/decide", post(verify::decide))
+        .route("/v1/held", get(held))
         .route("/v1/confirm", post(confirm))
         .route("/v1/forget", post(forget))
         .route("/v1/pause", post(pause))
@@ -145,8 +148,22 @@ async fn log(State(shared): State<Shared>, query: Result<Query<LogQuery>, QueryR
     Ok(Json(LogView { lines: lines.into_iter().map(Into::into).collect() }))
 }
 
-async fn confirm(State(shared): State<Shared>) -> Answer<Done> {
-    done(&shared, Event::Confirm).await
+async fn held(State(shared): State<Shared>) -> Answer<HeldView> {
+    let held = shared.handle.ask(|answer| Request::Held { limit: HELD_PATHS, answer }).await;
+    Ok(Json(held.ok_or_else(Refusal::busy)?.into()))
+}
+
+/// Answers with what was held, once the word is durable.
+async fn confirm(State(shared): State<Shared>) -> Answer<HeldView> {
+    let held =
+        shared.handle.ask(|answer| Request::Held { limit: HELD_PATHS, answer }).await.ok_or_else(Refusal::busy)?;
+    if held.is_empty() {
+        return Err(Refusal::unknown(
+            "nothing is held here; 'dirsync held' on the other machines lists what is held there",
+        ));
+    }
+    let Json(Done { .. }) = done(&shared, Event::Confirm).await?;
+    Ok(Json(held.into()))
 }
 
 /// `device`: its name, or the beginning of its id.

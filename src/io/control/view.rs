@@ -5,7 +5,7 @@
 use super::{About, KeptFacts, LinkFacts};
 use crate::engine::index::{Counts, Row};
 use crate::engine::merge::label;
-use crate::engine::{DeviceStatus, PeerStatus, Status, TransferStatus};
+use crate::engine::{DeviceStatus, HeldPath, HeldPaths, HeldWhy, PeerStatus, Status, TransferStatus};
 use crate::io::index::{Conflict, JournalLine, Sides};
 use crate::model::{DeviceId, Entry, Kind, SyncPath, text};
 use serde::{Deserialize, Serialize};
@@ -235,6 +235,42 @@ pub struct DecidedView {
     pub restored: bool,
     /// Copies of losers that are still in the folder.
     pub beside: Vec<String>,
+}
+
+/// What waits for a person here: answer of `GET /v1/held`, and of `POST /v1/confirm`, which lets it go.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldView {
+    /// At most 10,000 of them.
+    pub held: Vec<HeldPathView>,
+    pub deletions: u64,
+    pub reverts: u64,
+    pub dated_ahead: u64,
+    pub uncovered: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldPathView {
+    pub path: String,
+    /// `deleted`, `older`, or `dated ahead`.
+    pub reason: String,
+    /// The machine that made the change.
+    pub by: String,
+}
+
+impl From<HeldPaths> for HeldView {
+    fn from(held: HeldPaths) -> Self {
+        let HeldPaths { paths, deletions, reverts, dated_ahead, uncovered } = held;
+        let path = |held: HeldPath| {
+            let reason = match held.why {
+                HeldWhy::Deleted => "deleted",
+                HeldWhy::Reverted => "older",
+                HeldWhy::DatedAhead => "dated ahead",
+            };
+            let by = text::escape(held.by.as_bytes());
+            HeldPathView { path: held.path.to_text(), reason: reason.to_owned(), by }
+        };
+        Self { held: paths.into_iter().map(path).collect(), deletions, reverts, dated_ahead, uncovered }
+    }
 }
 
 /// Something in history.

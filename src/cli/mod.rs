@@ -14,7 +14,7 @@ use crate::client::{Client, ClientError};
 use crate::io::control::verified::VerifyView;
 use crate::io::control::view::{
     ConflictView, ConflictsView, DecidedView, DeviceView, DiffView, EntryView, HeldView, HistoryView, ListView,
-    LogView, PeerView, RestoredView, StatusView,
+    LogView, PathNote, PeerView, RestoredView, StatusView,
 };
 use crate::io::words::{count, counted};
 use clap::{Parser, Subcommand};
@@ -83,23 +83,34 @@ enum Command {
         #[arg(short, long)]
         all: bool,
     },
-    /// What remote changes replaced or deleted, newest first
+    /// What was replaced or deleted, newest first, and which machines keep it: this one and those that are linked
+    ///
+    /// The machine at which a file was deleted or overwritten keeps no copy of it; the others do.
     History {
         /// Of this file, or of everything in this folder [default: of all]
         path: Option<OsString>,
         /// Only what was there at TIME and is not there now; TIME as for 'restore'
         #[arg(long, value_name = "TIME")]
         at: Option<String>,
+        /// Only what was replaced or deleted at TIME or later
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// At most so many, the newest
+        #[arg(short, value_name = "N")]
+        n: Option<usize>,
     },
     /// Bring back what PATH held; without a time, what was replaced or deleted last
     ///
-    /// TIME is one that `dirsync history` shows, or any other: 2026-03-01, '2026-03-01 14:30', 14:30, or an age such as 90m,
+    /// What this machine does not keep comes from a linked one that does. TIME is one that `dirsync history` shows, or any other: 2026-03-01, '2026-03-01 14:30', 14:30, or an age such as 90m,
     /// 2h or 3d. Of a folder, everything in it comes back that was there at that time; without a time, everything that was deleted in
     /// it. What was made since stays. What is restored is a new version like any other, and what it replaces goes to history. What 'verify'
     /// found suspect comes back only where its own time is named. A file that is called f@2h and is not there any more is 'f@2h@TIME'.
     Restore {
         #[arg(value_name = "PATH[@TIME]")]
         path: OsString,
+        /// Only say what would come back
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Hash everything again, and compare it with the index: finds what rotted on the disk
     ///
@@ -157,11 +168,18 @@ enum Conflicts {
         /// One that 'dirsync conflicts' shows [default: the last that lost]
         version: Option<String>,
     },
-    /// Decide: ours (what lost here), theirs (what won over it), or any version that 'dirsync conflicts' shows
+    /// Decide: winner (or theirs), loser (or ours), the name of the machine that made it, or any version that 'dirsync conflicts' shows
+    ///
+    /// Of a folder, all conflicts in it are decided; with --all and no PATH, all there are. A loser that this machine does not keep comes
+    /// from a linked one that does.
     Keep {
+        #[arg(value_name = "PATH")]
         path: OsString,
-        #[arg(value_name = "ours|theirs|VERSION")]
-        choice: String,
+        #[arg(value_name = "winner|loser|MACHINE|VERSION", required_unless_present = "every")]
+        choice: Option<String>,
+        /// All conflicts: 'keep --all winner'
+        #[arg(long = "all", id = "every", conflicts_with = "choice")]
+        every: bool,
     },
 }
 
@@ -222,20 +240,30 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
             let query: Vec<_> = query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
             say(json, &client.get::<DiffView>("/v1/conflicts/diff", &query).await?, show::diff)
         }
-        Command::Conflicts { act: Some(Conflicts::Keep { path, choice }), .. } => {
-            let query = json!({ "path": place.file(&path)?, "choice": choice });
-            say(json, &client.post::<DecidedView>("/v1/conflicts/keep", &query).await?, show::decided)
+        Command::Conflicts { act: Some(Conflicts::Keep { path, choice, every: _ }), .. } => {
+            // With --all, the only word is the choice.
+            let (path, choice) = match choice {
+                Some(choice) => (Some(place.file(&path)?), choice),
+                None => (None, path.to_string_lossy().into_owned()),
+            };
+            keep(&mut client, json, path, &choice).await
         }
-        Command::History { path, at } => {
+        Command::History { path, at, since, n } => {
             let path = path.map(|path| place.path(Some(&path))).transpose()?.flatten();
-            let at = at.map(|at| when::parse(&at, &jiff::Zoned::now())).transpose().map_err(Failure::Usage)?;
+            let at = time(at)?;
             let query = [("path", path), ("at_ns", at.map(|at| at.to_string()))];
             let query: Vec<_> = query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-            say(json, &client.get::<HistoryView>("/v1/history", &query).await?, show::history)
+            let mut view = client.get::<HistoryView>("/v1/history", &query).await?;
+            if let Some(since) = time(since)? {
+                view.kept.retain(|kept| kept.time_ns.parse::<u64>().is_ok_and(|time| time >= since));
+            }
+            let hidden = view.kept.len().saturating_sub(n.unwrap_or(usize::MAX));
+            view.kept.truncate(n.unwrap_or(usize::MAX));
+            say(json, &view, |view| show::history(view, hidden))
         }
-        Command::Restore { path } => {
+        Command::Restore { path, dry_run } => {
             let place::Meant { path, at_ns, hint } = place.path_and_time(&path)?;
-            let query = json!({ "path": path, "at_ns": at_ns.map(|at| at.to_string()) });
+            let query = json!({ "path": path, "at_ns": at_ns.map(|at| at.to_string()), "dry_run": dry_run });
             let view = client.post("/v1/restore", &query).await.map_err(|why| with_hint(why, hint))?;
             say(json, &view, show::restored)?;
             all_restored(&view)
@@ -295,6 +323,10 @@ fn contradiction(command: &Command) -> Result<(), Failure> {
     }
 }
 
+fn time(text: Option<String>) -> Result<Option<u64>, Failure> {
+    text.map(|text| when::parse(&text, &jiff::Zoned::now())).transpose().map_err(Failure::Usage)
+}
+
 /// A refusal, and what else may have been meant.
 fn with_hint(why: ClientError, hint: Option<String>) -> ClientError {
     match (why, hint) {
@@ -323,6 +355,33 @@ async fn conflicts(client: &mut Client, path: Option<String>, all: bool) -> Resu
         if !page.more {
             return Ok(conflicts);
         }
+    }
+}
+
+/// Decides one conflict, or all in a folder (`None`: all there are).
+async fn keep(client: &mut Client, json: bool, path: Option<String>, choice: &str) -> Result<(), Failure> {
+    let open = conflicts(client, path.clone(), false).await?;
+    let paths: std::collections::BTreeSet<_> = open.into_iter().map(|conflict| conflict.path).collect();
+    let decide = |path: &str| json!({ "path": path, "choice": choice });
+    if let Some(path) = path.filter(|path| paths.is_empty() || paths.contains(path)) {
+        return say(json, &client.post::<DecidedView>("/v1/conflicts/keep", &decide(&path)).await?, show::decided);
+    }
+    let (mut decided, mut failed) = (Vec::new(), Vec::new());
+    for path in &paths {
+        match client.post::<DecidedView>("/v1/conflicts/keep", &decide(path)).await {
+            Ok(view) => decided.push(view),
+            Err(ClientError::Refused(text)) => failed.push(PathNote { path: path.clone(), text }),
+            Err(why) => return Err(why.into()),
+        }
+    }
+    say(json, &json!({ "decided": decided, "failed": failed }), |_| show::all_decided(&decided, &failed))?;
+    match failed.len() {
+        0 => Ok(()),
+        n => Err(Failure::Partly(format!(
+            "{} of {} not decided",
+            count(n as u64),
+            counted(paths.len() as u64, "conflict", "conflicts")
+        ))),
     }
 }
 
@@ -379,7 +438,6 @@ fn put<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::control::view::PathNote;
 
     #[test]
     fn the_definitions_are_sound() {
@@ -406,13 +464,22 @@ mod tests {
         ] {
             let args = parsed(words).unwrap();
             assert!(args.json && args.directory == Some("/x".into()), "{words}");
-            let Command::Conflicts { act: Some(Conflicts::Keep { path, choice }), path: None, .. } = &args.command
+            let Command::Conflicts { act: Some(Conflicts::Keep { path, choice, .. }), path: None, .. } = &args.command
             else {
                 panic!("{words}: {args:?}")
             };
-            assert!(path == "f" && choice == "ours" && contradiction(&args.command).is_ok(), "{words}");
+            assert!(
+                path == "f" && choice.as_deref() == Some("ours") && contradiction(&args.command).is_ok(),
+                "{words}"
+            );
         }
-        for words in ["conflicts --json keep", "conflicts keep f", "conflicts -C /x diff"] {
+        let every = parsed("conflicts keep --all winner").unwrap();
+        assert!(
+            matches!(&every.command, Command::Conflicts { act: Some(Conflicts::Keep { path, choice: None, every: true }), .. } if path == "winner")
+        );
+        for words in
+            ["conflicts keep --all f winner", "conflicts --json keep", "conflicts keep f", "conflicts -C /x diff"]
+        {
             assert!(parsed(words).is_err(), "{words}");
         }
         for words in ["conflicts d keep f ours", "conflicts --all diff f"] {
@@ -425,7 +492,8 @@ mod tests {
     #[test]
     fn what_was_not_restored_is_no_success() {
         let note = PathNote { path: "f".into(), text: "no room".into() };
-        let view = RestoredView { restored: Vec::new(), failed: vec![note] };
+        let (restored, failed, silent) = (Vec::new(), vec![note], Vec::new());
+        let view = RestoredView { restored, failed, dry_run: false, silent };
         assert_eq!(all_restored(&view).unwrap_err().to_string(), "1 of 1 path not restored");
         assert!(all_restored(&RestoredView { failed: Vec::new(), ..view }).is_ok());
     }

@@ -3,8 +3,8 @@
 //! May import `io::control`'s views and `io::words`. Deliberately not here: colours, and anything for programs (`--json`).
 
 use crate::io::control::view::{
-    ConflictView, DecidedView, DiffView, EntryView, HeldView, HistoryView, LogView, PathNote, PeerView, RestoredView,
-    SideView, StatusView,
+    ConflictView, DecidedView, DiffView, EntryView, HeldView, HistoryView, KeptView, LogView, PathNote, PeerView,
+    RestoredView, SideView, StatusView,
 };
 use crate::io::words::{bytes, count, counted, duration, listed};
 use jiff::tz::TimeZone;
@@ -214,26 +214,59 @@ pub(super) fn log(log: &LogView) -> String {
     })
 }
 
-pub(super) fn history(history: &HistoryView) -> String {
+/// `hidden`: so many more, older ones are not shown.
+pub(super) fn history(history: &HistoryView, hidden: usize) -> String {
     if history.kept.is_empty() {
-        return "history holds nothing of that\n".to_owned();
+        return format!("history holds nothing of that\n{}", silent(&history.silent));
     }
     let rows = history.kept.iter().map(|kept| {
-        vec![time(&kept.time_ns), kept.reason.clone(), format!("{:>10}", bytes(kept.size)), kept.path.clone()]
+        let (time, size) = (exact_time(kept, &history.kept), format!("{:>10}", bytes(kept.size)));
+        vec![time, kept.reason.clone(), size, holders(kept), kept.path.clone()]
     });
-    table(&rows.collect::<Vec<_>>())
+    let mut out = table(&rows.collect::<Vec<_>>());
+    if hidden > 0 {
+        let _ = writeln!(out, "and {} more", count(hidden as u64));
+    }
+    out + &silent(&history.silent)
+}
+
+/// The machines that keep it.
+fn holders(kept: &KeptView) -> String {
+    let here = (!kept.name.is_empty()).then(|| "here".to_owned());
+    here.into_iter().chain(kept.machines.iter().cloned()).collect::<Vec<_>>().join(", ")
+}
+
+/// Who may hold more.
+fn silent(machines: &[String]) -> String {
+    match machines {
+        [] => String::new(),
+        [one] => format!("{one} did not say what it keeps; it is busy, or older than this version\n"),
+        several => {
+            format!("{} did not say what they keep; they are busy, or older than this version\n", listed(several))
+        }
+    }
 }
 
 pub(super) fn restored(view: &RestoredView) -> String {
     let mut out = String::new();
     for kept in &view.restored {
-        let (size, time) = (bytes(kept.size), time(&kept.time_ns));
-        let _ = writeln!(out, "restored '{}' ({size}) as it was when {} at {time}", kept.path, way(&kept.reason));
+        let (size, time) = (bytes(kept.size), exact_time(kept, &[]));
+        let done = if view.dry_run { "would restore" } else { "restored" };
+        let from = if kept.name.is_empty() { format!(", from {}", holders(kept)) } else { String::new() };
+        let _ = writeln!(out, "{done} '{}' ({size}) as it was when {} at {time}{from}", kept.path, way(&kept.reason));
     }
     for PathNote { path, text } in &view.failed {
         let _ = writeln!(out, "'{path}' was not restored: {text}");
     }
-    out
+    out + &silent(&view.silent)
+}
+
+/// As `restore` takes it: to the millisecond, and further where another version of the path went in the same one.
+fn exact_time(kept: &KeptView, all: &[KeptView]) -> String {
+    let millisecond = |kept: &KeptView| kept.time_ns.len().checked_sub(6).map(|end| kept.time_ns[..end].to_owned());
+    let is_twin = |other: &&KeptView| other.path == kept.path && millisecond(other) == millisecond(kept);
+    let is_alone = all.iter().filter(is_twin).count() <= 1;
+    time_as(&kept.time_ns, if is_alone { "%Y-%m-%d %H:%M:%S.%3f" } else { "%Y-%m-%d %H:%M:%S.%9f" })
 }
 
 /// How it came to history.
@@ -267,7 +300,7 @@ pub(super) fn conflicts(conflicts: &[ConflictView]) -> String {
             let _ = writeln!(out, "  decided: {how}");
         }
     }
-    out.push_str("compare them with 'dirsync conflicts diff PATH', decide with 'dirsync conflicts keep PATH ours|theirs|VERSION'\n");
+    out.push_str("compare them with 'dirsync conflicts diff PATH', decide with 'dirsync conflicts keep PATH winner|loser|MACHINE|VERSION'\n");
     out
 }
 
@@ -293,6 +326,17 @@ pub(super) fn decided(decided: &DecidedView) -> String {
     out
 }
 
+pub(super) fn all_decided(decided: &[DecidedView], failed: &[PathNote]) -> String {
+    if decided.is_empty() && failed.is_empty() {
+        return "no conflict waits for a decision\n".to_owned();
+    }
+    let mut out: String = decided.iter().map(self::decided).collect();
+    for PathNote { path, text } in failed {
+        let _ = writeln!(out, "'{path}' was not decided: {text}");
+    }
+    out
+}
+
 /// Columns two spaces apart; the last one is not padded.
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -313,17 +357,18 @@ pub(super) fn day(ns: &str) -> String {
 
 /// Local time, to the second, as `restore PATH@TIME` takes it.
 pub(super) fn time(ns: &str) -> String {
+    time_as(ns, "%Y-%m-%d %H:%M:%S")
+}
+
+fn time_as(ns: &str, format: &str) -> String {
     let time = ns.parse().ok().and_then(|ns| jiff::Timestamp::from_nanosecond(ns).ok());
-    time.map_or_else(
-        || "?".to_owned(),
-        |time| time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
-    )
+    time.map_or_else(|| "?".to_owned(), |time| time.to_zoned(TimeZone::system()).strftime(format).to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::control::view::{DeviceView, KeptView, TransferView};
+    use crate::io::control::view::{DeviceView, TransferView};
     use crate::model::DeviceId;
 
     fn peer(name: &str, in_sync: bool, pending: u64) -> PeerView {
@@ -358,6 +403,8 @@ mod tests {
             peers: vec![peer("beta", true, 0), peer("long-name", false, 12)],
             lacks: Vec::new(),
             problems: Vec::new(),
+            history_bytes: 0,
+            history_limit_bytes: None,
             disk_stalled_s: None,
             transfers: Vec::new(),
             queued_files: 0,
@@ -423,11 +470,23 @@ mod tests {
             reason: "replaced".into(),
             size: 10,
             name: "x".into(),
+            machines: Vec::new(),
         };
-        let text = history(&HistoryView { kept: vec![kept] });
-        let shown = text.split("  ").next().unwrap();
-        let back = super::super::when::parse(shown, &jiff::Zoned::now()).unwrap();
-        assert_eq!(back, 1_700_000_000_000_000_000);
+        let elsewhere = KeptView { name: String::new(), machines: vec!["beta".into(), "gamma".into()], ..kept.clone() };
+        let view = HistoryView { kept: vec![elsewhere], silent: vec!["delta".into()] };
+        let text = history(&view, 7);
+        assert!(text.contains("  beta, gamma  f\nand 7 more\ndelta did not say"), "{text}");
+        let back = |list: &[KeptView]| {
+            let text = history(&HistoryView { kept: list.to_vec(), silent: Vec::new() }, 0);
+            let shown = text.lines().map(|line| line.split("  ").next().unwrap());
+            let times: Vec<_> =
+                shown.map(|shown| super::super::when::parse(shown, &jiff::Zoned::now()).unwrap()).collect();
+            times
+        };
+        let later = KeptView { time_ns: "1700000000999999999".into(), ..kept.clone() };
+        assert_eq!(back(&[later, kept.clone()]), [1_700_000_000_999_000_000, 1_700_000_000_123_000_000]);
+        let twin = KeptView { time_ns: "1700000000123456790".into(), ..kept.clone() };
+        assert_eq!(back(&[twin, kept]), [1_700_000_000_123_456_790, 1_700_000_000_123_456_789]);
     }
 
     #[test]
@@ -456,7 +515,7 @@ mod tests {
         assert!(lines[0].starts_with("d/f  ("), "{text}");
         assert_eq!(lines[1], "  theirs won  v2  beta   file  2.0 KiB");
         assert_eq!(lines[2], "  ours lost   v1  alpha  file  2.0 KiB  kept in history and as 'd/f.copy'");
-        assert!(lines[3].contains("ours|theirs|VERSION"));
+        assert!(lines[3].contains("winner|loser|MACHINE|VERSION"));
         assert!(conflicts(&[]).contains("no conflict"));
     }
 }

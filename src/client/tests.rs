@@ -4,7 +4,8 @@ use super::{ClientError, Folder};
 use crate::engine::index::{Counts, Index, Row};
 use crate::engine::map_index::MapIndex;
 use crate::engine::{
-    Event, HeldPath, HeldPaths, HeldWhy, PeerStatus, Run, Status, SuspectStatus, Verification, Verify,
+    AskPast, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Run, StageId, Status, SuspectStatus,
+    Verification, Verify,
 };
 use crate::io::Events;
 use crate::io::control::verified::VerifyView;
@@ -14,7 +15,8 @@ use crate::io::control::view::{
 };
 use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, World};
 use crate::io::index::{Conflict, JournalLine, Sides};
-use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode as Bits, Seen, SyncPath, Version};
+use crate::model::{ContentId, DeviceId, Entry, FileTime, Keep, Kind, Mode as Bits, Seen, SyncPath, Version};
+use crate::wire::message::{Past, PastWhat};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use serde_json::{Value, json};
@@ -53,6 +55,8 @@ impl World for FakeWorld {
             reason: "replaced",
             size: 3,
             mtime: 0,
+            mode: Bits(0o644),
+            elsewhere: Vec::new(),
         };
         let all = [kept("f", 20), kept("f", 10), kept("g", 5)];
         Ok(all.into_iter().filter(|kept| asked.is_none_or(|asked| *asked == kept.path)).collect())
@@ -63,6 +67,16 @@ impl World for FakeWorld {
             return Err(io::Error::other("there is no room for it"));
         }
         self.0.lock().unwrap().push(kept.name.clone());
+        Ok(())
+    }
+
+    fn restore_staged(&self, staged: StageId, path: &SyncPath, mode: Bits) -> io::Result<()> {
+        self.0.lock().unwrap().push(format!("{path} of {mode:?} from {}", staged.0));
+        Ok(())
+    }
+
+    fn restore_link(&self, target: &[u8], path: &SyncPath) -> io::Result<()> {
+        self.0.lock().unwrap().push(format!("{path} -> {}", String::from_utf8_lossy(target)));
         Ok(())
     }
 
@@ -108,6 +122,7 @@ fn held() -> HeldPaths {
 /// Answers as the daemon's loop does, until nobody asks any more.
 fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
     let (mut index, mut paused, mut run) = (MapIndex::new(), false, None);
+    let mut asked: Option<AskPast> = None;
     for n in 0..1500 {
         index.put(&path(&format!("many/{n:04}")), &row(n));
     }
@@ -136,8 +151,18 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
                 done.lock().unwrap().push(format!("{path} {last} {how}"));
                 let _ = answer.send(());
             }
+            Request::Pasts { ticket, answer } => {
+                let ask = asked.take().filter(|ask| ask.ticket == ticket);
+                drop(answer.send(ask.map(|ask| vec![histories(&ask)])));
+            }
+            Request::Fetched { answer, .. } => drop(answer.send(Some(Ok(StageId(77))))),
             Request::Do { event, answer } => {
                 match &event {
+                    Event::AskPast(ask) => {
+                        asked = Some(ask.clone());
+                        let _ = answer.send(());
+                        continue;
+                    }
                     Event::Pause(now) => paused = *now,
                     Event::Verify(wanted) => run = Some(under_way(wanted)),
                     Event::StopVerifying => run = None,
@@ -147,6 +172,31 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
                 let _ = answer.send(());
             }
         }
+    }
+}
+
+/// Beta keeps `h`, which was deleted, and a link `l`.
+fn histories(ask: &AskPast) -> MachinePasts {
+    let past = |name: &str, what: PastWhat| Past {
+        path: path(name),
+        time_ns: 30,
+        reason: Keep::Deleted,
+        size: 3,
+        mode: Bits(0o600),
+        mtime: FileTime::default(),
+        what: if ask.named.is_empty() { PastWhat::Untold } else { what },
+    };
+    let all = [past("h", PastWhat::File(ContentId([4; 32]))), past("l", PastWhat::Link(b"to".to_vec()))];
+    let device = DeviceId([2; 32]);
+    let is_meant = |past: &Past| {
+        let named = ask.named.get(&device).into_iter().flatten();
+        named.chain(ask.path.clone().map(|path| (path, 30)).iter()).any(|(path, _)| *path == past.path)
+    };
+    MachinePasts {
+        device,
+        name: "be\u{1b}ta".into(),
+        pasts: all.into_iter().filter(is_meant).collect(),
+        is_whole: true,
     }
 }
 
@@ -294,6 +344,21 @@ async fn the_version_of_a_time_is_restored() {
 }
 
 #[tokio::test]
+async fn what_another_machine_keeps_is_listed_and_restored_from_there() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    let list: HistoryView = client.get("/v1/history", &[("path", "h".into())]).await.unwrap();
+    assert_eq!((list.kept[0].machines.as_slice(), list.kept[0].name.as_str()), (&["be\\x1bta".to_owned()][..], ""));
+    let dry: RestoredView = client.post("/v1/restore", &json!({"path": "h", "dry_run": true})).await.unwrap();
+    assert!(dry.dry_run && dry.restored.len() == 1 && daemon.world.0.lock().unwrap().is_empty());
+    for name in ["h", "l"] {
+        let view: RestoredView = client.post("/v1/restore", &json!({"path": name})).await.unwrap();
+        assert_eq!((view.restored.len(), view.failed.len()), (1, 0));
+    }
+    assert_eq!(*daemon.world.0.lock().unwrap(), ["h of Mode(384) from 77", "l -> to"]);
+}
+
+#[tokio::test]
 async fn a_folder_is_restored_as_it_was_and_what_fails_is_told() {
     let daemon = daemon();
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
@@ -329,9 +394,9 @@ async fn a_conflict_is_listed_compared_and_decided() {
         (json!({"path": "g", "choice": "ours"}), "no conflict at 'g'"),
         (
             json!({"path": "f", "choice": "mine\u{1b}"}),
-            "no conflict at 'f' has a version 'mine\\x1b'; say ours, theirs",
+            "no conflict at 'f' has a version 'mine\\x1b'; say winner, loser",
         ),
-        (json!({"path": "f", "choice": "theirs"}), "not in this machine's history"),
+        (json!({"path": "f", "choice": "theirs"}), "in no history that can be asked"),
     ] {
         let why = client.post::<DecidedView>("/v1/conflicts/keep", &query).await.unwrap_err().to_string();
         assert!(why.contains(says), "{why}");
@@ -349,7 +414,7 @@ async fn theirs_undoes_no_edit_that_was_made_since_it_won() {
     assert_eq!(*daemon.done.lock().unwrap(), [format!("many/0007 10 kept {now}")]);
     let decided = json!({"path": "many/0008", "choice": "theirs"});
     let why = client.post::<DecidedView>("/v1/conflicts/keep", &decided).await.unwrap_err().to_string();
-    assert!(why.contains("not in this machine's history"), "what is decided is changed by bringing it back: {why}");
+    assert!(why.contains("in no history that can be asked"), "what is decided is changed by bringing it back: {why}");
 }
 
 #[tokio::test]

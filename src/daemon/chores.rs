@@ -46,6 +46,7 @@ impl Chores {
     /// Does what is due; when the next chore is, by `Now::mono`. The marker of a folder that came back from a backup stays as
     /// it is until the folder was scanned: after a crash before that, it must not count as the index's (P8).
     pub(super) fn run(&mut self, now: Now, engine: &mut Engine<SqliteIndex>) -> Result<u64, IndexError> {
+        self.shell.disk.history().set_clock(engine.steady(now));
         let (trust, has_looked_around) = (engine.trust(), engine.has_looked_around());
         let index = engine.index_mut();
         let is_hour = self.hourly <= now.mono;

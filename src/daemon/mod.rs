@@ -131,7 +131,12 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
         disk.expect_many();
     }
     let incoming = Arc::new(Incoming(disk.stage(), disk.partials()));
-    let outgoing = Arc::new(Outgoing { root: Arc::clone(&root), deltas: disk.deltas(), lists: disk.lists() });
+    let outgoing = Arc::new(Outgoing {
+        root: Arc::clone(&root),
+        deltas: disk.deltas(),
+        lists: disk.lists(),
+        history: disk.history(),
+    });
     let net = Net::start(net_config(options, key, &secret), events.clone(), incoming, outgoing)?;
     let about = About {
         directory: options.directory.clone(),

@@ -4,18 +4,19 @@
 
 use super::turn::Hands;
 use crate::engine::ignore::Ignore;
-use crate::engine::{Action, FetchError, Keep, ServedFile, StageId};
+use crate::engine::{Action, FetchError, ServedFile, StageId};
 use crate::io::beneath::LastFolder;
 use crate::io::control::{KeptFacts, LinkFacts, World};
 use crate::io::delta::Deltas;
 use crate::io::disk::Disk;
+use crate::io::history::History;
 use crate::io::lists::{List, Lists};
 use crate::io::net::Net;
 use crate::io::partial::{Partial, Partials};
 use crate::io::root::Root;
 use crate::io::stage::{Stage, StageError, StageWriter};
 use crate::io::transfer::{Served, StagedWriter, Staging};
-use crate::model::{ContentId, SyncPath, text};
+use crate::model::{ContentId, Mode, SyncPath, text};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -78,20 +79,30 @@ impl World for Shell {
             name: kept.name,
             path: kept.path,
             time: kept.time_ns,
-            reason: match kept.reason {
-                Keep::Replaced => "replaced",
-                Keep::Deleted => "deleted",
-                Keep::Conflict => "conflict",
-                Keep::Suspect => "suspect",
-            },
+            reason: kept.reason.word(),
             size: kept.size,
             mtime: kept.mtime.as_stamp(),
+            mode: kept.mode,
+            elsewhere: Vec::new(),
         });
         Ok(facts.collect())
     }
 
+    fn history_load(&self) -> (u64, Option<u64>) {
+        let (load, quota) = self.disk.history().fill();
+        (load.bytes, quota.map(|quota| quota.bytes).filter(|bytes| *bytes < u64::MAX))
+    }
+
     fn restore(&self, kept: &KeptFacts) -> io::Result<()> {
         self.disk.history().restore(&kept.name, &kept.path).map_err(io::Error::other)
+    }
+
+    fn restore_staged(&self, staged: StageId, path: &SyncPath, mode: Mode) -> io::Result<()> {
+        self.disk.history().restore_staged(staged, path, mode).map_err(io::Error::other)
+    }
+
+    fn restore_link(&self, target: &[u8], path: &SyncPath) -> io::Result<()> {
+        self.disk.history().restore_link(target, path).map_err(io::Error::other)
     }
 
     fn content_of_kept(&self, name: &str) -> io::Result<Option<ContentId>> {
@@ -165,15 +176,19 @@ pub(super) struct Outgoing {
     pub root: Arc<Root>,
     pub deltas: Arc<Deltas>,
     pub lists: Arc<Lists>,
+    pub history: Arc<History>,
 }
 
 impl Served for Outgoing {
     fn open(&self, file: &ServedFile) -> io::Result<File> {
-        self.root.open_served(&mut LastFolder::default(), file)
+        self.open_next(&mut LastFolder::default(), file)
     }
 
     fn open_next(&self, folders: &mut LastFolder, file: &ServedFile) -> io::Result<File> {
-        self.root.open_served(folders, file)
+        match &file.kept {
+            Some(kept) => self.history.open_served(kept, file),
+            None => self.root.open_served(folders, file),
+        }
     }
 
     fn deltas(&self) -> Option<Arc<Deltas>> {

@@ -145,6 +145,8 @@ impl<H: Hands> Loop<H> {
             }
             Request::Log { limit, answer } => drop(answer.send(self.engine.index().journal(limit))),
             Request::Conflicts { wanted, answer } => drop(answer.send(self.engine.index().conflicts(&wanted))),
+            Request::Pasts { ticket, answer } => drop(answer.send(self.engine.take_pasts(ticket))),
+            Request::Fetched { ticket, answer } => drop(answer.send(self.engine.take_fetched(ticket))),
             Request::Do { answer, .. } | Request::Settle { answer, .. } => drop(answer),
         }
     }

@@ -1,6 +1,7 @@
 //! What the engine tells the shell to do, and what it says to people.
 
 use super::event::{FetchId, LinkId, RangeId, StageId, Stat, Trouble, WalkId};
+pub use crate::model::Keep;
 use crate::model::{ContentId, Entry, SyncPath};
 use crate::wire::message::Message;
 use crate::wire::packet::Part;
@@ -25,17 +26,6 @@ pub enum Source {
     InPlace,
 }
 
-/// Why a replaced file goes to history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Keep {
-    Replaced,
-    Deleted,
-    Conflict,
-    /// Its bytes changed while its stat did not.
-    Suspect,
-}
-
 /// How fast, and how considerately, a file is hashed once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
@@ -54,6 +44,8 @@ pub struct Job {
     pub source: Source,
     /// What becomes of a file or link that was there. Directories are removed when empty.
     pub keep: Keep,
+    /// Since when the content that was there has been here, by the steady clock (`Row::since`).
+    pub since_ns: u64,
 }
 
 /// How an install ended. Anything but `Done` left the path as it was.
@@ -144,6 +136,15 @@ pub enum Action {
         path: SyncPath,
         stat: Stat,
     },
+    /// Remove a deleted file from history, if it still is what it `was` and what is at `path` still has this stat: that is the same
+    /// content, durable. Without an answer.
+    DropKept {
+        /// Its name in history.
+        kept: String,
+        was: Stat,
+        path: SyncPath,
+        stat: Stat,
+    },
     /// Forget a staged content that is not wanted any more.
     Discard(StageId),
     Send {
@@ -219,6 +220,14 @@ pub enum Action {
         stream: FetchId,
         file: Option<ServedFile>,
     },
+    /// A peer asks what history keeps of a path and below it, or of all; or what exactly the `named` ones are, each by its path and time.
+    /// `PastListed` answers. Of several questions of one link, the last is enough.
+    ListPast {
+        to: LinkId,
+        id: u32,
+        path: Option<SyncPath>,
+        named: Vec<(SyncPath, u64)>,
+    },
     /// Answer to `DeltaAsked`: send what differs, or say that it is not here.
     ServeDelta {
         to: LinkId,
@@ -244,6 +253,8 @@ pub struct ServedFile {
     pub stat: Stat,
     pub content: ContentId,
     pub size: u64,
+    /// It is in history by this name, and was at `path` once.
+    pub kept: Option<String>,
 }
 
 /// One line that a person would want to know.

@@ -2,6 +2,7 @@
 
 use super::action::{JobId, Outcome};
 use super::keeps::Keeps;
+use super::past::{AskPast, FetchPast, FoundPast};
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath};
 use crate::wire::features::Features;
 use crate::wire::message::Message;
@@ -280,6 +281,16 @@ pub enum Event {
     Clock {
         link: LinkId,
         ahead_ns: i64,
+    },
+    /// A person wants to know what the histories of linked machines keep: `Engine::take_pasts` has the answers.
+    AskPast(AskPast),
+    /// And one of those contents: `Engine::take_fetched` says what came of it.
+    FetchPast(FetchPast),
+    /// Answer to `ListPast`, newest first.
+    PastListed {
+        link: LinkId,
+        id: u32,
+        found: Vec<FoundPast>,
     },
     /// Another machine proved our own device id. When each was started by its clock (ns since 1970), and what it drew then.
     Twin {

@@ -514,7 +514,7 @@ impl<I: Index> Engine<I> {
         let (entry, stat) = row.live_on_disk()?;
         let (content, base_size) = entry.file()?;
         let is_alike = base_size >= DELTA_BYTES && base_size >= size / DELTA_GROWTH;
-        is_alike.then(|| ServedFile { path: path.clone(), stat: *stat, content, size: base_size })
+        is_alike.then(|| ServedFile { path: path.clone(), stat: *stat, content, size: base_size, kept: None })
     }
 
     pub(super) fn set_step(&mut self, path: &SyncPath, step: Step) {

@@ -2,7 +2,7 @@
 
 use super::action::{Action, Job, JobId, Keep, Outcome, Report, Source};
 use super::event::{Cause, Hint, Now, StageId, Stat, StatKind, Trouble};
-use super::index::{Index, Row};
+use super::index::{Index, OnDisk, Row};
 use super::local::is_racy;
 use super::wants::{Step, UnderWay};
 use super::{Engine, merge};
@@ -45,7 +45,8 @@ impl<I: Index> Engine<I> {
         let staged = if let Source::Staged(staged) = &source { Some(*staged) } else { None };
         let under_way = UnderWay { path: path.clone(), entry: entry.clone(), copied, staged, window };
         self.wants.jobs.insert(id, under_way);
-        self.act(Action::Install(Job { id, path: path.clone(), entry, expect, source, keep }));
+        let since_ns = expect.and_then(|_| self.index.get(path)).map_or(0, |row| row.since);
+        self.act(Action::Install(Job { id, path: path.clone(), entry, expect, source, keep, since_ns }));
     }
 
     /// The entry whose install is under way at a path.
@@ -79,7 +80,7 @@ impl<I: Index> Engine<I> {
         }
         match outcome {
             Outcome::Done { stat, kept } => {
-                self.install_done(now, &path, &entry, stat, kept);
+                self.install_done(now, &path, &entry, stat, kept, copied);
                 self.end_scan(now);
             }
             Outcome::Stale => {
@@ -172,12 +173,23 @@ impl<I: Index> Engine<I> {
         true
     }
 
-    fn install_done(&mut self, now: Now, path: &SyncPath, entry: &Entry, stat: Option<Stat>, kept: Option<String>) {
+    fn install_done(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        entry: &Entry,
+        stat: Option<Stat>,
+        kept: Option<String>,
+        copied: bool,
+    ) {
         let Some(mut row) = self.index.get(path) else { return };
-        let replaced = row.disk.replace(merge::on_disk(entry.clone(), stat)).map(|disk| disk.entry);
+        let old = row.disk.replace(merge::on_disk(entry.clone(), stat));
         // Nobody made what rotted or was torn: it is no side of a conflict.
         let kept = kept.filter(|_| !self.is_nobodys(path));
         row.installing = None;
+        self.note_deletion(now, entry, old.as_ref(), kept.as_ref());
+        self.note_arrival(now, path, entry, old.as_ref(), copied);
+        let replaced = old.map(|old| old.entry);
         self.guards.settled(path);
         self.scan.looked(path);
         if entry.is_live() {
@@ -236,6 +248,25 @@ impl<I: Index> Engine<I> {
             && let Some(parent) = path.parent()
         {
             self.wants.make_ready(&parent);
+        }
+    }
+
+    /// Perhaps the first half of a rename: a content came to a path.
+    fn note_arrival(&mut self, now: Now, path: &SyncPath, entry: &Entry, old: Option<&OnDisk>, copied: bool) {
+        let old_content = old.and_then(|old| old.entry.file()).map(|(content, _)| content);
+        if let Some((content, _)) = entry.file().filter(|(content, _)| old_content != Some(*content)) {
+            self.moved.came(now, path, content, copied);
+        }
+    }
+
+    /// Perhaps the second half: a file went to history.
+    fn note_deletion(&mut self, now: Now, entry: &Entry, old: Option<&OnDisk>, kept: Option<&String>) {
+        let (Some(old), Some(kept)) = (old, kept) else { return };
+        if let (Some((content, _)), Some(stat)) = (old.entry.file(), old.stat)
+            && !entry.is_live()
+            && !entry.conflicts_with(&old.entry)
+        {
+            self.moved.deleted(now, kept.clone(), stat, content);
         }
     }
 

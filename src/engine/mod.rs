@@ -12,7 +12,8 @@
 //!   `Serve` or `ServePartial`, every `DeltaAsked` by one `ServeDelta`, every `OpenPartial` by one `PartialOpened` or `FetchFailed`, every
 //!   `FetchPart` by one `RangeEnded` (none after `CancelPart`), every `FinishPartial` by one `Fetched` or `FetchFailed`, every `CheckRoot` by one
 //!   `Root`, every `ReadIgnore` by one `IgnoreRead` or `IgnoreUnread`, every `Merge` by one `Merged`, every `Scrub` by one `Scrubbed`, a `FindLoser` by
-//!   one `LoserFound` at most. A `KeepBase` has no answer: the shell may forget it, and then there is no merge; nor has a `KeepSuspect`.
+//!   one `LoserFound` at most, a `ListPast` by one `PastListed` at most. A `KeepBase` has no answer: the shell may forget it, and then there is no merge; nor have a `KeepSuspect` and a
+//!   `DropKept`.
 //! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often at once, for
 //!   a `Tick` is what sends, asks and installs what the group brought about.
 //!
@@ -40,6 +41,8 @@ mod ledger;
 mod local;
 pub mod map_index;
 pub mod merge;
+mod moved;
+mod past;
 mod recheck;
 pub mod retention;
 mod scan;
@@ -67,6 +70,7 @@ pub use event::{
 pub use fetch_chunks::CHUNKED_BYTES;
 pub use hold::{HeldPath, HeldPaths, HeldWhy};
 pub use keeps::Keeps;
+pub use past::{AskPast, FetchPast, FoundPast, MachinePasts};
 pub use scrub::{Run, Verification};
 pub use status::{DeviceStatus, PeerStatus, Status, TransferStatus};
 pub use survey::{FileHeld, MachineTally, Tally};
@@ -86,6 +90,8 @@ use ignore::Ignore;
 use index::Index;
 use ledger::Ledger;
 use merge::Found;
+use moved::Moved;
+use past::Pasts;
 use recheck::Rechecks;
 use scan::Scan;
 use scrub::Scrub;
@@ -244,6 +250,8 @@ pub struct Engine<I> {
     /// How what is being taken in was found here, if it was.
     finding: Option<Found>,
     losers: Losers,
+    moved: Moved,
+    past: Pasts,
 
     // What is hashed again.
     scrub: Scrub,
@@ -316,6 +324,8 @@ impl<I: Index> Engine<I> {
             steady: Steady::default(),
             finding: None,
             losers: Losers::default(),
+            moved: Moved::default(),
+            past: Pasts::default(),
             scrub,
             suspects,
             rests,
@@ -382,8 +392,11 @@ impl<I: Index> Engine<I> {
             }
             Event::LinkDown { link } => self.link_down(link),
             Event::Message { link, message, wire_bytes } => self.message(now, link, message, wire_bytes),
-            Event::Fetched { fetch, staged, wire_bytes } => self.fetched(fetch, staged, wire_bytes),
-            Event::FetchFailed { fetch, why } => self.fetch_failed(now, fetch, why),
+            Event::Fetched { fetch, staged, wire_bytes } => self.content_came(now, fetch, staged, wire_bytes),
+            Event::FetchFailed { fetch, why } => self.content_failed(now, fetch, why),
+            Event::AskPast(ask) => self.ask_past(now, ask),
+            Event::FetchPast(wanted) => self.fetch_past(now, wanted),
+            Event::PastListed { link, id, found } => self.past_listed(link, id, found),
             Event::PartialOpened { fetch, here, listed } => self.partial_opened(now, fetch, &here, listed),
             Event::ChunkCame { range, chunk, wire_bytes } => self.chunk_came(now, range, chunk, wire_bytes),
             Event::ListCame { range, bad } => self.list_came(range, &bad),
@@ -394,7 +407,7 @@ impl<I: Index> Engine<I> {
                     self.note_served(link, &file.path, content);
                     self.act(Action::Serve { to: link, stream, file: Some(file) });
                 }
-                None => self.serve_partial(link, stream, content),
+                None => self.serve_otherwise(link, stream, &path, content, size),
             },
             Event::DeltaAsked { link, stream, path, content, size, base, base_size } => {
                 let file = self.locate(&path, content, size);
@@ -432,6 +445,8 @@ impl<I: Index> Engine<I> {
         self.derive_due(now);
         self.purge_due(now);
         self.survey_due(now);
+        self.moved_due(now);
+        self.past_due(now);
         self.store_devices();
         self.store_suspects();
         self.store_merging(now);
@@ -492,6 +507,8 @@ impl<I: Index> Engine<I> {
                 self.uncovered.next_reading(),
                 Some(self.devices.next_purge()),
                 self.survey.due(),
+                self.moved.next(),
+                self.past.next(),
                 self.next_state(),
                 self.next_derivation(),
             ])

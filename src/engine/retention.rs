@@ -19,12 +19,39 @@ const LARGEST_SHARE: u64 = 4;
 #[derive(Debug, Clone, Copy)]
 pub struct Held<'a> {
     pub path: &'a [u8],
-    /// When it was replaced or deleted, nanoseconds since 1970.
-    pub time_ns: u64,
+    /// When it was replaced or deleted, by the steady clock (ns): no step of the wall clock ages it.
+    pub at_ns: u64,
     pub reason: Keep,
-    pub size_bytes: u64,
-    /// Its own mtime, nanoseconds since 1970.
-    pub mtime_ns: u64,
+    /// What it takes on the disk, not how long it is (bytes).
+    pub used_bytes: u64,
+    pub inodes: u64,
+    /// Since when this machine had held that content then, by the steady clock (ns); 0 is long ago. An mtime would say what its author, or a
+    /// hostile peer, wants it to.
+    pub since_ns: u64,
+}
+
+/// How much of its file system history may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    pub bytes: u64,
+    pub inodes: u64,
+}
+
+/// What is held, or a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    pub bytes: u64,
+    pub inodes: u64,
+}
+
+impl Load {
+    fn add(self, bytes: u64, inodes: u64) -> Self {
+        Self { bytes: self.bytes.saturating_add(bytes), inodes: self.inodes.saturating_add(inodes) }
+    }
+
+    pub fn exceeds(self, quota: Quota) -> bool {
+        self.bytes > quota.bytes || self.inodes > quota.inodes
+    }
 }
 
 /// What is to be done about history.
@@ -32,50 +59,48 @@ pub struct Held<'a> {
 pub struct Retention {
     /// Indices of what goes, ascending.
     pub goes: Vec<usize>,
-    /// Of what stays (bytes).
-    pub left_bytes: u64,
-    /// Of what may not be pushed out, as it counts against the quota (bytes).
-    pub guarded_bytes: u64,
+    /// What stays.
+    pub left: Load,
+    /// Of what stays, what may not be pushed out, as it counts against the quota.
+    pub guarded: Load,
 }
 
-/// Judges all that is kept; `items` in the order of their times.
-pub fn judge(items: &[Held<'_>], now_ns: u64, quota_bytes: u64) -> Retention {
+/// Judges all that is kept; `items` in the order of their times, `now_ns` by the same clock.
+pub fn judge(items: &[Held<'_>], now_ns: u64, quota: Quota) -> Retention {
     let guarded = guarded(items, now_ns);
     let thinned = thinned(items, now_ns);
-    let is_young = |item: &Held| item.time_ns > now_ns.saturating_sub(YOUNG_NS);
-    let is_over = |item: &Held| item.time_ns.saturating_add(lifetime_ns(item.reason)) < now_ns;
+    let is_young = |item: &Held| item.at_ns > now_ns.saturating_sub(YOUNG_NS);
+    let is_over = |item: &Held| item.at_ns.saturating_add(lifetime_ns(item.reason)) < now_ns;
     let mut goes: Vec<bool> =
         (0..items.len()).map(|n| is_over(&items[n]) || (thinned[n] && !guarded[n] && !is_young(&items[n]))).collect();
     let stay = items.iter().zip(&goes).filter(|(_, goes)| !**goes);
-    let mut left_bytes = stay.map(|(item, _)| item.size_bytes).fold(0, u64::saturating_add);
+    let mut left = stay.fold(Load::default(), |load, (item, _)| load.add(item.used_bytes, item.inodes));
     let mut order: Vec<usize> = (0..items.len()).filter(|&n| !goes[n] && !guarded[n] && !is_young(&items[n])).collect();
     order.sort_by_key(|&n| (matches!(items[n].reason, Keep::Conflict | Keep::Suspect), n));
     for n in order {
-        if left_bytes <= quota_bytes {
+        if !left.exceeds(quota) {
             break;
         }
         goes[n] = true;
-        left_bytes -= items[n].size_bytes;
+        left.bytes = left.bytes.saturating_sub(items[n].used_bytes);
+        left.inodes = left.inodes.saturating_sub(items[n].inodes);
     }
-    let counts = |n: usize| items[n].size_bytes.min(quota_bytes / LARGEST_SHARE);
-    let guarded_bytes = (0..items.len()).filter(|&n| guarded[n] && !goes[n]).map(counts).fold(0, u64::saturating_add);
-    Retention { goes: (0..items.len()).filter(|&n| goes[n]).collect(), left_bytes, guarded_bytes }
+    let stays = (0..items.len()).filter(|&n| guarded[n] && !goes[n]).map(|n| &items[n]);
+    let largest_bytes = quota.bytes / LARGEST_SHARE;
+    let guarded = stays.fold(Load::default(), |load, item| load.add(item.used_bytes.min(largest_bytes), item.inodes));
+    Retention { goes: (0..items.len()).filter(|&n| goes[n]).collect(), left, guarded }
 }
 
 /// Whether nothing more may be replaced or deleted: history is full of what may not be pushed out.
-pub fn is_full(guarded_bytes: u64, quota_bytes: u64) -> bool {
-    guarded_bytes >= quota_bytes
+pub fn is_full(guarded: Load, quota: Quota) -> bool {
+    guarded.bytes >= quota.bytes || guarded.inodes >= quota.inodes
 }
 
-/// What stood a day ago: of each path the first that was replaced since, unless it was younger than that.
+/// What stood a day ago: of each path the first such content that was replaced since.
 fn guarded(items: &[Held<'_>], now_ns: u64) -> Vec<bool> {
     let day_ago = now_ns.saturating_sub(DAY_NS);
     let mut met = std::collections::BTreeSet::new();
-    let is_guarded = |item: &Held| {
-        let is_first = item.time_ns >= day_ago && met.insert(item.path.to_vec());
-        // An mtime after the replacing says nothing about how long it stood.
-        is_first && (item.mtime_ns <= day_ago || item.mtime_ns > item.time_ns)
-    };
+    let is_guarded = |item: &Held| item.at_ns >= day_ago && item.since_ns <= day_ago && met.insert(item.path.to_vec());
     items.iter().map(is_guarded).collect()
 }
 
@@ -84,13 +109,13 @@ fn guarded(items: &[Held<'_>], now_ns: u64) -> Vec<bool> {
 fn thinned(items: &[Held<'_>], now_ns: u64) -> Vec<bool> {
     let mut met = std::collections::BTreeSet::new();
     let is_thinned = |item: &Held| {
-        let span = match now_ns.saturating_sub(item.time_ns) {
+        let span = match now_ns.saturating_sub(item.at_ns) {
             _ if item.reason != Keep::Replaced => return false,
             age if age <= HOUR_NS => return false,
             age if age <= DAY_NS => HOUR_NS,
             _ => DAY_NS,
         };
-        !met.insert((item.path.to_vec(), span, item.time_ns / span))
+        !met.insert((item.path.to_vec(), span, item.at_ns / span))
     };
     items.iter().map(is_thinned).collect()
 }
@@ -113,8 +138,9 @@ mod tests {
     /// Replaced so many minutes ago, when it was already so many minutes old.
     fn held(path: &str, minutes_ago: u64, reason: Keep, stood_minutes: u64) -> Held<'_> {
         let minute = HOUR_NS / 60;
-        let time_ns = NOW - minutes_ago * minute;
-        Held { path: path.as_bytes(), time_ns, reason, size_bytes: 10, mtime_ns: time_ns - stood_minutes * minute }
+        let at_ns = NOW - minutes_ago * minute;
+        let since_ns = at_ns - stood_minutes * minute;
+        Held { path: path.as_bytes(), at_ns, reason, used_bytes: 10, inodes: 1, since_ns }
     }
 
     const WEEK: u64 = 7 * 24 * 60;
@@ -141,10 +167,10 @@ mod tests {
         &[1, 2]
     )]
     #[case::but_for_a_day_only(&[held("a", 25 * 60, Keep::Replaced, WEEK), held("b", 20, Keep::Deleted, 1)], 10, &[0])]
-    #[case::the_second_version_of_that_day_did_not_stand(
-        &[held("a", 600, Keep::Replaced, 1), held("a", 500, Keep::Replaced, WEEK)],
+    #[case::what_stood_elsewhere_a_day_ago_is_not_pushed_out_by_what_was_at_its_path_before(
+        &[held("a", 600, Keep::Replaced, 1), held("a", 500, Keep::Replaced, WEEK), held("a", 400, Keep::Replaced, WEEK)],
         0,
-        &[0, 1]
+        &[0, 2]
     )]
     #[case::all_of_the_last_hour_stay(&[held("a", 50, Keep::Replaced, 1), held("a", 49, Keep::Replaced, 1)], 100, &[])]
     #[case::one_an_hour_before_that(
@@ -158,18 +184,24 @@ mod tests {
         &[1]
     )]
     fn of_history_goes(#[case] items: &[Held<'_>], #[case] quota: u64, #[case] goes: &[usize]) {
-        assert!(items.is_sorted_by_key(|item| item.time_ns), "the table names the oldest first");
-        let verdict = judge(items, NOW, quota);
-        assert_eq!(verdict.goes, goes);
-        assert_eq!(verdict.left_bytes, 10 * (items.len() - goes.len()) as u64);
+        assert!(items.is_sorted_by_key(|item| item.at_ns), "the table names the oldest first");
+        let left = (items.len() - goes.len()) as u64;
+        // The same by bytes as by inodes, of which each has one for ten bytes.
+        for quota in [Quota { bytes: quota, inodes: 1000 }, Quota { bytes: 1000, inodes: quota / 10 }] {
+            let verdict = judge(items, NOW, quota);
+            assert_eq!(verdict.goes, goes, "{quota:?}");
+            assert_eq!(verdict.left, Load { bytes: 10 * left, inodes: left });
+        }
     }
 
     #[test]
     fn what_may_not_be_pushed_out_is_counted_and_one_large_file_is_not_all() {
         let old = [held("a", 600, Keep::Replaced, WEEK), held("b", 500, Keep::Deleted, WEEK)];
-        assert_eq!(judge(&old, NOW, 1000).guarded_bytes, 20);
-        assert_eq!(judge(&old, NOW, 20).guarded_bytes, 10);
+        let guarded = |items: &[Held], bytes| judge(items, NOW, Quota { bytes, inodes: 1000 }).guarded;
+        assert_eq!(guarded(&old, 1000), Load { bytes: 20, inodes: 2 });
+        assert_eq!(guarded(&old, 20), Load { bytes: 10, inodes: 2 });
+        assert!(is_full(guarded(&old, 1000), Quota { bytes: 1000, inodes: 2 }), "inodes run out as bytes do");
         let young = [held("a", 600, Keep::Replaced, 30)];
-        assert_eq!(judge(&young, NOW, 1000).guarded_bytes, 0);
+        assert_eq!(guarded(&young, 1000), Load::default());
     }
 }

@@ -60,7 +60,6 @@ pub(super) struct Session {
     pub name: String,
     dialler: bool,
     /// What the peer understands beyond protocol 1.
-    #[expect(dead_code, reason = "no message needs a feature yet")]
     pub features: Features,
     pub met: Met,
     /// How far its clock is ahead of ours, if that is too much.
@@ -133,6 +132,7 @@ impl<I: Index> Engine<I> {
         if self.sessions.remove(&link).is_some() {
             self.forget_source(link);
             self.survey_without(link);
+            self.past_link_down(link);
         }
     }
 
@@ -167,6 +167,8 @@ impl<I: Index> Engine<I> {
             Message::Contents { contents } => self.contents_came(link, contents, wire_bytes),
             Message::Survey { id, paths } => self.surveyed_by(link, id, &paths),
             Message::Holdings { id, held } => self.holdings_came(link, id, &held),
+            Message::History { id, path, named } => self.history_asked(link, id, path, named),
+            Message::Pasts { id, pasts, more } => self.pasts_came(link, id, pasts, more),
         }
     }
 
@@ -176,7 +178,7 @@ impl<I: Index> Engine<I> {
             let row = self.index.get(path)?;
             let (entry, stat) = row.live_on_disk()?;
             let here = entry.file() == Some((content, size)) && !self.covers(path, false);
-            here.then(|| ServedFile { path: path.clone(), stat: *stat, content, size })
+            here.then(|| ServedFile { path: path.clone(), stat: *stat, content, size, kept: None })
         };
         served(path).or_else(|| self.index.holders(&content).iter().find_map(served))
     }

@@ -288,6 +288,7 @@ impl Site {
             path: &job.path,
             expect: job.expect.as_ref(),
             keep: job.keep,
+            since_ns: Some(job.since_ns),
             mode: job.entry.mode,
             mtime: job.entry.mtime,
             content: job.entry.file().map(|(content, _)| content),

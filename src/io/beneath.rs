@@ -114,6 +114,8 @@ pub struct Facts {
     pub mount: bool,
     /// Type and all permission bits.
     pub raw_mode: u16,
+    /// What it takes on the disk, holes left out (bytes).
+    pub used_bytes: u64,
 }
 
 impl Facts {
@@ -141,6 +143,9 @@ pub fn facts_at(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<Facts>
 pub fn stat_at(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<Stat>> {
     Ok(facts_at(dir, name)?.map(|facts| facts.stat))
 }
+
+/// `stx_blocks` counts in these, whatever the file system's own are.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 fn wanted() -> StatxFlags {
     StatxFlags::BASIC_STATS
@@ -171,6 +176,7 @@ fn convert(s: &Statx) -> Facts {
         device: (s.stx_dev_major, s.stx_dev_minor),
         mount,
         raw_mode: s.stx_mode,
+        used_bytes: s.stx_blocks.saturating_mul(STAT_BLOCK_BYTES),
     }
 }
 

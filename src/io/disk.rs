@@ -133,6 +133,8 @@ impl Disk {
         spawn("scrub", alive.clone(), move || scrubber.run())?;
         let (history, to) = (Arc::clone(&disk.history), events.clone());
         spawn("history", alive.clone(), move || history.run(&to))?;
+        let (history, to) = (Arc::clone(&disk.history), events.clone());
+        spawn("past", alive.clone(), move || history.answer(&to))?;
         // One batch is staged while the one before it is installed.
         let (stager, applier) = (Arc::clone(&disk.applier), Arc::clone(&disk.applier));
         spawn("stage", alive.clone(), move || stager.stage())?;
@@ -162,6 +164,8 @@ impl Disk {
                 Action::OpenPartial { fetch, content, size } => opening.push(Opening::Open { fetch, content, size }),
                 Action::FinishPartial { fetch, content } => opening.push(Opening::Finish { fetch, content }),
                 Action::ClosePartial { content, keep } => opening.push(Opening::Close { content, keep }),
+                Action::ListPast { to, id, path, named } => self.history.ask(to, id, path, named),
+                Action::DropKept { kept, was, path, stat } => self.history.drop_spare(kept, was, path, stat),
                 Action::Discard(staged) => self.stage.discard(staged),
                 other => others.push(other),
             }

@@ -568,8 +568,13 @@ mod tests {
         std::fs::create_dir(temp.path().join("d")).unwrap();
         std::fs::write(temp.path().join("d/secret"), "mine").unwrap();
         let stat = root.stat(&path("d/secret")).unwrap().unwrap();
-        let served =
-            ServedFile { path: path("d/secret"), stat, content: crate::model::ContentId::of(b"mine"), size: 4 };
+        let served = ServedFile {
+            path: path("d/secret"),
+            stat,
+            content: crate::model::ContentId::of(b"mine"),
+            size: 4,
+            kept: None,
+        };
         assert!(root.open_served(&mut LastFolder::default(), &served).is_ok());
 
         std::fs::rename(temp.path().join("d"), temp.path().join("e")).unwrap();

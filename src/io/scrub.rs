@@ -208,10 +208,11 @@ impl Scrubber {
             let time = Timespec { tv_sec: stat.mtime.secs, tv_nsec: i64::from(stat.mtime.nanos) };
             rustix::fs::futimens(&copy, &Timestamps { last_access: time, last_modification: time })?;
             rustix::fs::fsync(&copy)?;
-            let (kept, _) = self.history.reserve(Keep::Suspect, path)?;
+            let (kept, _) = self.history.reserve(Keep::Suspect, path, None)?;
             rustix::fs::renameat(self.root.staging(), stage::name(id), self.root.history(), kept.as_str())
                 .inspect_err(|_| self.history.release(&kept))?;
-            self.history.came_in(stat.size);
+            let used = beneath::facts(&copy).map_or(stat.size, |facts| facts.used_bytes);
+            self.history.came_in(&kept, used);
             rustix::fs::fsync(self.root.history())
         });
         copied.map_err(|e| {

@@ -202,7 +202,7 @@ impl Stage {
         if e != Errno::NOTEMPTY && e != Errno::EXIST {
             return Err(e.into());
         }
-        let kept = super::history::unique_name(crate::engine::Keep::Conflict, b"recovered-folder").name;
+        let kept = super::history::unique_name(crate::engine::Keep::Conflict, b"recovered-folder", None).name;
         rustix::fs::renameat(self.root.staging(), file_name, self.root.history(), kept.as_str())?;
         tracing::warn!(
             "a folder that was being replaced when the daemon was stopped is kept as '.dirsync/history/{kept}'"

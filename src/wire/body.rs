@@ -4,7 +4,7 @@
 //! all contents follow the list, joined. Every count is held against the bytes that are there before room is made (P9).
 
 use super::frame::FrameError;
-use super::message::{Bucket, Change, Digest, Group, Held, SURVEY_PATHS, Want};
+use super::message::{Bucket, Change, Digest, Group, Held, PASTS, Past, SURVEY_PATHS, Want};
 use crate::model::version::COUNTER_LIMIT;
 use crate::model::{DeviceId, Entry, SyncPath};
 use bytes::Bytes;
@@ -126,6 +126,20 @@ impl Writer {
         self.count(held.len());
         for held in held {
             self.put(held);
+        }
+    }
+
+    pub fn named(&mut self, named: &[(SyncPath, u64)]) {
+        self.count(named.len());
+        for item in named {
+            self.put(item);
+        }
+    }
+
+    pub fn pasts(&mut self, pasts: &[Past]) {
+        self.count(pasts.len());
+        for past in pasts {
+            self.put(past);
         }
     }
 
@@ -272,6 +286,18 @@ impl Reader {
 
     pub fn held(&mut self) -> Result<Vec<Held>, FrameError> {
         self.list(SURVEY_PATHS, 2, Self::take)
+    }
+
+    pub fn named(&mut self) -> Result<Vec<(SyncPath, u64)>, FrameError> {
+        self.list(SURVEY_PATHS, 3, Self::take)
+    }
+
+    pub fn pasts(&mut self) -> Result<Vec<Past>, FrameError> {
+        self.list(PASTS, 9, |body| {
+            let past: Past = body.take()?;
+            past.check().map_err(FrameError::Entry)?;
+            Ok(past)
+        })
     }
 
     fn content(&mut self, length: Option<u32>) -> Result<Option<Bytes>, FrameError> {

@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 
 /// What this version understands.
-const OURS: [&str; 0] = [];
+const OURS: [&str; 1] = [HISTORY];
+/// `history` and `pasts`, and contents in history by `fetch`.
+pub const HISTORY: &str = "history";
 /// A `hello` names at most this many features, each of 1 to [`NAME_BYTES`] bytes of `[a-z0-9-]`.
 const LIMIT: usize = 64;
 const NAME_BYTES: usize = 32;

@@ -112,6 +112,15 @@ enum HeadKind {
     Holdings {
         id: u32,
     },
+    History {
+        id: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<SyncPath>,
+    },
+    Pasts {
+        id: u32,
+        more: bool,
+    },
     Seek {
         path: SyncPath,
         content: ContentId,
@@ -314,6 +323,14 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
             body.held(held);
             HeadKind::Holdings { id: *id }
         }
+        Message::History { id, path, named } => {
+            body.named(named);
+            HeadKind::History { id: *id, path: path.clone() }
+        }
+        Message::Pasts { id, pasts, more } => {
+            body.pasts(pasts);
+            HeadKind::Pasts { id: *id, more: *more }
+        }
     };
     (kind, body.finish())
 }
@@ -416,6 +433,8 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         HeadKind::Contents {} => message(Message::Contents { contents: body.contents()? }),
         HeadKind::Survey { id } => message(Message::Survey { id, paths: body.paths()? }),
         HeadKind::Holdings { id } => message(Message::Holdings { id, held: body.held()? }),
+        HeadKind::History { id, path } => message(Message::History { id, path, named: body.named()? }),
+        HeadKind::Pasts { id, more } => message(Message::Pasts { id, pasts: body.pasts()?, more }),
         HeadKind::Hello { protocol, name, software, boot, started, features }
             if is_clean_name(&name) && is_short_text(&software) =>
         {

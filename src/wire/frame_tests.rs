@@ -2,8 +2,8 @@
 
 use super::super::features::Features;
 use super::*;
-use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, Seen, Version};
-use crate::wire::message::{Change, Held, MESSAGE_BYTES, SURVEY_PATHS, Want};
+use crate::model::{DeviceId, Entry, FileTime, Keep, Kind, Mode, Seen, Version};
+use crate::wire::message::{Change, Held, MESSAGE_BYTES, Past, PastWhat, SURVEY_PATHS, Want};
 use crate::wire::split::split;
 use proptest::prelude::*;
 
@@ -74,6 +74,28 @@ fn any_message() -> impl Strategy<Value = Message> {
             |(id, list)| {
                 let held = |(hash, day): (Option<_>, _)| Held { content: hash.map(ContentId), day };
                 Message::Holdings { id, held: list.into_iter().map(held).collect() }
+            }
+        ),
+        (any::<u32>(), prop::option::of(path()), prop::collection::vec((path(), 0..1u64 << 63), 0..5))
+            .prop_map(|(id, path, named)| Message::History { id, path, named }),
+        (any::<u32>(), prop::collection::vec((path(), 0..1u64 << 63, 0..4u8), 0..5), any::<bool>()).prop_map(
+            |(id, list, more)| {
+                let what = |n| match n {
+                    0 => PastWhat::Untold,
+                    1 => PastWhat::File(ContentId([n; 32])),
+                    2 => PastWhat::Link(b"target".to_vec()),
+                    _ => PastWhat::Gone,
+                };
+                let past = |(path, time_ns, n)| Past {
+                    path,
+                    time_ns,
+                    reason: Keep::Deleted,
+                    size: time_ns / 2,
+                    mode: Mode(0o644),
+                    mtime: FileTime { secs: -5, nanos: 7 },
+                    what: what(n),
+                };
+                Message::Pasts { id, pasts: list.into_iter().map(past).collect(), more }
             }
         ),
         (any::<Digest>(), any::<u64>()).prop_map(|(root, pending)| Message::State { root, pending }),
@@ -312,4 +334,37 @@ fn a_survey_of_too_many_paths_is_refused() {
     };
     assert!(decode_first(&survey(SURVEY_PATHS)).is_ok());
     assert_eq!(decode_first(&survey(SURVEY_PATHS + 1)), Err(FrameError::Body("a count that it cannot hold")));
+}
+
+#[test]
+fn history_that_passes_its_limits_is_refused() {
+    let fine = Past {
+        path: SyncPath::new("f").unwrap(),
+        time_ns: 1,
+        reason: Keep::Replaced,
+        size: 1,
+        mode: Mode(0o644),
+        mtime: FileTime::default(),
+        what: PastWhat::Untold,
+    };
+    let decoded = |past: Past| {
+        decode_first(
+            &encode(&Packet::Message(Message::Pasts { id: 1, pasts: vec![past], more: false })).to_vec().into(),
+        )
+    };
+    assert!(decoded(fine.clone()).is_ok());
+    for wrong in [
+        Past { time_ns: 1 << 63, ..fine.clone() },
+        Past { size: 1 << 63, ..fine.clone() },
+        Past { mode: Mode(0o4755), ..fine.clone() },
+        Past { mtime: FileTime { secs: 0, nanos: 1_000_000_000 }, ..fine.clone() },
+        Past { what: PastWhat::Link(vec![]), ..fine.clone() },
+        Past { what: PastWhat::Link(vec![b'a', 0]), ..fine.clone() },
+        Past { what: PastWhat::Link(vec![b'a'; 4096]), ..fine.clone() },
+    ] {
+        assert!(matches!(decoded(wrong.clone()), Err(FrameError::Entry(_))), "{wrong:?}");
+    }
+    let named = vec![(fine.path.clone(), 1); SURVEY_PATHS + 1];
+    let asked = encode(&Packet::Message(Message::History { id: 1, path: None, named })).to_vec();
+    assert_eq!(decode_first(&asked.into()), Err(FrameError::Body("a count that it cannot hold")));
 }

@@ -1,7 +1,7 @@
 //! What two engines say to each other. Transfers of large contents (pieces, credit) and the greeting are
 //! the link's own affair and are not here.
 
-use crate::model::{ContentId, DeviceId, Entry, SyncPath};
+use crate::model::{ContentId, DeviceId, Entry, FileTime, Keep, Mode, SyncPath};
 use bytes::Bytes;
 
 /// A file of at most this many bytes travels whole in one message: with its entry, or packed with others.
@@ -12,6 +12,9 @@ pub const MESSAGE_BYTES: usize = 1024 * 1024;
 /// A survey names at most this many paths, and about this many bytes of them.
 pub const SURVEY_PATHS: usize = 1024;
 pub const SURVEY_BYTES: usize = 256 * 1024;
+
+/// A machine tells of at most so many things in its history, the newest.
+pub const PASTS: usize = 65_536;
 
 /// A truncated BLAKE3 over winners.
 pub type Digest = [u8; 16];
@@ -51,6 +54,11 @@ pub enum Message {
     Survey { id: u32, paths: Vec<SyncPath> },
     /// Answer to `Survey`: for each path, in its order.
     Holdings { id: u32, held: Vec<Held> },
+    /// What does your history keep of this path and below it, or of all? Or, where some are `named` by path and time: what exactly are
+    /// those? One at a time; `id` is echoed. Only to who names the feature `history`.
+    History { id: u32, path: Option<SyncPath>, named: Vec<(SyncPath, u64)> },
+    /// Answer to `History`, newest first. `more`: further parts follow.
+    Pasts { id: u32, pasts: Vec<Past>, more: bool },
     /// A large content is being fetched here: whoever holds it, or comes to hold some of its chunks, says `Have`.
     Seek { path: SyncPath, content: ContentId, size: u64 },
     /// Chunks of a content that was sought which are held here and verified: runs of the first and how many. Each adds to
@@ -65,6 +73,52 @@ pub struct Held {
     pub content: Option<ContentId>,
     /// It was last hashed on this day (since 1970) or later; 0: not since it was found.
     pub day: u32,
+}
+
+/// What a machine's history keeps of what was at a path. The path and the time name it on that machine.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Past {
+    pub path: SyncPath,
+    /// When it came to history, by that machine's clock (ns since 1970).
+    pub time_ns: u64,
+    pub reason: Keep,
+    /// Bytes.
+    pub size: u64,
+    pub mode: Mode,
+    pub mtime: FileTime,
+    pub what: PastWhat,
+}
+
+/// What something in history is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum PastWhat {
+    /// In a list: it is not hashed for that.
+    Untold,
+    File(ContentId),
+    /// A symbolic link, and its target.
+    Link(Vec<u8>),
+    /// It was there, and is not any more.
+    Gone,
+}
+
+impl Past {
+    /// The limits that no peer may pass; the subject of the first one broken.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let is_target = |target: &[u8]| !target.is_empty() && target.len() <= 4095 && !target.contains(&0);
+        match &self.what {
+            PastWhat::Link(target) if !is_target(target) => Err("link target empty, over 4,095 bytes or with a NUL"),
+            _ if self.mode.0 > 0o777 => Err("mode beyond 0o777"),
+            _ if self.mtime.nanos >= 1_000_000_000 => Err("nanoseconds of 10^9 or more"),
+            _ if self.size >= 1 << 63 || self.time_ns >= 1 << 63 => Err("size or time of 2^63 or more"),
+            _ => Ok(()),
+        }
+    }
+
+    /// About what it takes on the wire and in memory.
+    pub fn wire_bytes(&self) -> usize {
+        let target = if let PastWhat::Link(target) = &self.what { target.len() } else { 0 };
+        96 + self.path.as_bytes().len() + target
+    }
 }
 
 /// One changed path; `body` is its whole content where that is small and at hand. The bytes are not yet

@@ -4,7 +4,7 @@
 //! makes it.
 
 use super::body::MAX_ITEMS;
-use super::message::{Change, MESSAGE_BYTES, Message, Want};
+use super::message::{Change, MESSAGE_BYTES, Message, Past, Want};
 use crate::model::{Entry, Kind, SyncPath};
 use bytes::Bytes;
 
@@ -32,6 +32,9 @@ pub fn split(message: Message) -> Vec<Message> {
         Message::Have { content, chunks } => {
             parts(chunks, MESSAGE_BYTES, |_| 10, false, |chunks, _| Message::Have { content, chunks })
         }
+        Message::Pasts { id, pasts, more } => {
+            parts(pasts, MESSAGE_BYTES, Past::wire_bytes, more, |pasts, more| Message::Pasts { id, pasts, more })
+        }
         whole @ (Message::Known { .. }
         | Message::Forget { .. }
         | Message::State { .. }
@@ -39,6 +42,7 @@ pub fn split(message: Message) -> Vec<Message> {
         | Message::Groups { .. }
         | Message::Buckets { .. }
         | Message::Survey { .. }
+        | Message::History { .. }
         | Message::Holdings { .. }) => vec![whole],
     }
 }
@@ -59,6 +63,11 @@ pub fn bytes_of(message: &Message) -> usize {
         Message::Contents { contents } => contents.iter().map(content_bytes).sum(),
         Message::Survey { paths, .. } => paths.iter().map(|path| path.as_bytes().len() + 2).sum(),
         Message::Holdings { held, .. } => 38 * held.len(),
+        Message::History { path, named, .. } => {
+            let named = named.iter().map(|(path, _)| path.as_bytes().len() + 12).sum::<usize>();
+            64 + path.as_ref().map_or(0, |path| path.as_bytes().len()) + named
+        }
+        Message::Pasts { pasts, .. } => pasts.iter().map(Past::wire_bytes).sum(),
     }
 }
 

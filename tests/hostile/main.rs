@@ -8,11 +8,11 @@
 mod common;
 mod member;
 
-use common::machine::{free_tcp_port, wait_linked};
+use common::machine::{free_tcp_port, text_of, wait_linked};
 use common::{Group, Machine, PATIENCE, noise, read, wait_equal, write};
-use dirsyncd::model::{Chunks, ContentId};
+use dirsyncd::model::{Chunks, ContentId, FileTime, Keep, Mode, SyncPath};
 use dirsyncd::wire::frame::Packet;
-use dirsyncd::wire::message::Message;
+use dirsyncd::wire::message::{Message, Past, PastWhat};
 use dirsyncd::wire::packet::{Ending, Part};
 use member::{join, news, pieces};
 
@@ -111,4 +111,77 @@ fn a_file_that_no_disk_holds_is_a_trouble_of_that_path_alone() {
     lab.b.wait_log(&["'huge'", "cannot"]);
     lab.goes_on();
     assert!(!lab.b.at("huge").exists());
+}
+
+#[test]
+fn a_liar_about_its_history_puts_nothing_wrong_into_the_folder() {
+    let lab = Lab::new();
+    let (promised, sent) = (b"what was deleted".to_vec(), b"what is not that".to_vec());
+    let content = ContentId::of(&promised);
+    let past = move |path: SyncPath, time_ns: u64, what: PastWhat| Past {
+        path,
+        time_ns,
+        reason: Keep::Deleted,
+        size: 16,
+        mode: Mode(0o644),
+        mtime: FileTime { secs: 1_700_000_000, nanos: 0 },
+        what,
+    };
+    let answer = move |packet: &Packet| match packet {
+        Packet::Message(Message::History { id, named, .. }) => {
+            let path = SyncPath::new("lost").expect("a path");
+            let pasts = match named.first() {
+                Some((path, time)) => vec![past(path.clone(), *time, PastWhat::File(content))],
+                None => vec![past(path, 5_000_000_000, PastWhat::Untold)],
+            };
+            vec![Packet::Message(Message::Pasts { id: *id, pasts, more: false })]
+        }
+        Packet::Fetch { stream, .. } => pieces(*stream, 0, &sent),
+        _ => Vec::new(),
+    };
+    let _liar = join(&lab.b, lab.port, "liar", Vec::new(), answer);
+    lab.b.wait_log(&["linked with liar"]);
+    let out = lab.b.cli(&["restore", "lost"]);
+    let said = text_of(&out);
+    assert!(!out.status.success() && said.contains("what liar sent is not what it said"), "{said}");
+    assert!(!lab.b.at("lost").exists());
+    lab.goes_on();
+}
+
+#[test]
+fn a_member_gets_nothing_of_history_that_it_was_not_told_of() {
+    let lab = Lab::new();
+    write(lab.b.at("secret"), "kept");
+    lab.a.start();
+    wait_linked(&[&lab.a, &lab.b]);
+    wait_equal(&[&lab.a, &lab.b], PATIENCE);
+    std::fs::remove_file(lab.a.at("secret")).expect("it is there");
+    wait_equal(&[&lab.a, &lab.b], PATIENCE);
+    assert_eq!(lab.b.history(), [b"kept".to_vec()]);
+    lab.a.stop();
+    let (told, heard) = std::sync::mpsc::channel();
+    let path = SyncPath::new("secret").expect("a path");
+    let (content, size) = (ContentId::of(b"kept"), 4);
+    let fetch = Packet::Fetch { stream: 1, path: path.clone(), content, size, part: Part::Whole };
+    let again = Packet::Fetch { stream: 2, path: path.clone(), content, size, part: Part::Whole };
+    let answer = move |packet: &Packet| match packet {
+        Packet::End { stream: 1, how } => {
+            told.send(format!("{how:?}")).expect("the test waits");
+            vec![Packet::Message(Message::History { id: 1, path: Some(path.clone()), named: Vec::new() })]
+        }
+        Packet::Message(Message::Pasts { id: 1, pasts, .. }) => {
+            let named = pasts.iter().map(|past| (past.path.clone(), past.time_ns)).collect();
+            vec![Packet::Message(Message::History { id: 2, path: None, named })]
+        }
+        Packet::Message(Message::Pasts { .. }) => vec![again.clone()],
+        Packet::End { stream: 2, how } => {
+            told.send(format!("{how:?}")).expect("the test waits");
+            Vec::new()
+        }
+        _ => Vec::new(),
+    };
+    let _member = join(&lab.b, lab.port, "member", vec![fetch], answer);
+    let next = || heard.recv_timeout(PATIENCE).expect("it answers");
+    assert_eq!([next(), next()], ["NotHere", "Whole"], "only once it was told what there is");
+    lab.goes_on();
 }

@@ -241,7 +241,7 @@ pub fn served_file(folder: &Path, name: &str, content: ContentId) -> ServedFile 
         ino: meta.ino(),
         mode: Mode::of(meta.mode()),
     };
-    ServedFile { path: SyncPath::new(name).unwrap(), stat, content, size: meta.len() }
+    ServedFile { path: SyncPath::new(name).unwrap(), stat, content, size: meta.len(), kept: None }
 }
 
 pub fn free_udp_port() -> u16 {

@@ -177,7 +177,7 @@ fn a_conflict_is_listed_until_someone_decides_also_after_a_restart() {
     let diff = text_of(&a.cli(&["conflicts", "diff", "f"]));
     assert!(diff.contains("\n-ours \\x1b[31m\n+theirs\n") && diff.contains("\n one\n"), "{diff}");
     let refused = a.cli(&["conflicts", "keep", "f", "mine"]);
-    assert!(!refused.status.success() && text_of(&refused).contains("ours, theirs"), "{}", text_of(&refused));
+    assert!(!refused.status.success() && text_of(&refused).contains("winner, loser"), "{}", text_of(&refused));
     // They stand in the order in which they came.
     let of_g = list.iter().find(|conflict| conflict["path"] == "g").expect("it is listed");
     let version = of_g["loser"]["version"].as_str().expect("text");
@@ -199,6 +199,49 @@ fn a_conflict_is_listed_until_someone_decides_also_after_a_restart() {
     eventually("theirs is back", PATIENCE, || {
         (read(b.at("f")) == b"one\ntheirs\n").then_some(()).ok_or("ours is still there".to_owned())
     });
+}
+
+#[test]
+fn many_conflicts_are_decided_at_once_and_a_loser_comes_from_whoever_keeps_it() {
+    let [a, b, c] = machines("newest");
+    let names = ["d/f", "d/g", "h", "i"];
+    for name in names {
+        write(a.at(name), "base");
+    }
+    converge(&[&a, &b, &c]);
+    b.stop();
+    for name in names {
+        write(a.at(name), "lost");
+    }
+    converge(&[&a, &c]);
+    a.stop();
+    c.stop();
+    pace(TICKS_MS);
+    for name in names {
+        write(b.at(name), "won");
+    }
+    for machine in [&a, &b, &c] {
+        machine.start();
+    }
+    wait_linked(&[&a, &b, &c]);
+    converge(&[&a, &b, &c]);
+    assert_eq!((conflicts(&a, &[]).len(), conflicts(&c, &[]).len()), (4, 4), "both held the loser");
+    for kept in std::fs::read_dir(a.history_dir()).expect("history") {
+        std::fs::remove_file(kept.expect("an entry").path()).expect("it is there");
+    }
+    let done = |words: &[&str]| {
+        let out = a.cli(&[&["conflicts", "keep"], words].concat());
+        assert!(out.status.success(), "{words:?}: {}", text_of(&out));
+    };
+    done(&["d", "loser"]);
+    done(&["h", "a"]);
+    done(&["--all", "winner"]);
+    eventually("what was kept is everywhere", PATIENCE, || {
+        let held = names.map(|name| String::from_utf8_lossy(&read(b.at(name))).into_owned());
+        (held == ["lost", "lost", "lost", "won"]).then_some(()).ok_or(format!("{held:?}"))
+    });
+    assert_eq!(conflicts(&a, &[]).len(), 0);
+    assert!(text_of(&a.cli(&["conflicts", "keep", "--all", "winner"])).contains("no conflict waits"));
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod kill;
 mod lesser_disks;
 mod mass;
 mod names;
+mod restoring;
 mod saving;
 mod scrub;
 mod transfers;

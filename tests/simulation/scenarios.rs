@@ -89,6 +89,25 @@ fn what_was_deleted_while_a_machine_was_down_stays_deleted() {
 }
 
 #[test]
+fn a_rename_leaves_nothing_in_history_and_the_deletion_of_a_copy_does() {
+    let mut world = world(Plan::quiet(2));
+    save(&mut world, 0, "d/a", "moved");
+    save(&mut world, 0, "copy", "copied");
+    save(&mut world, 0, "original", "copied");
+    calm(&mut world);
+    world.run_for(20 * 60 * SECOND);
+    world.user_does(0, &Op::Rename { from: path("d"), to: path("e") });
+    world.run_for(60 * SECOND);
+    calm(&mut world);
+    all_hold(&world, "e/a", Some("moved"));
+    assert!(!is_kept(&world, 1, "moved"), "it is at its new path");
+    remove(&mut world, 0, "copy");
+    world.run_for(60 * SECOND);
+    calm(&mut world);
+    assert!(is_kept(&world, 1, "copied"), "a deleted file comes back by its name, whatever else holds the same");
+}
+
+#[test]
 fn of_two_edits_made_apart_the_later_wins_and_the_other_is_kept() {
     let mut world = world(Plan::quiet(2));
     save(&mut world, 0, "a", "base");

@@ -87,6 +87,8 @@ impl World {
             }
             Action::Scrub { path, known, .. } => self.step_soon(node, quick, Step::Scrub { path, known }),
             Action::KeepSuspect { path, stat } => self.keep_suspect(node, &path, stat),
+            Action::ListPast { .. } => self.fail(format!("n{node} is asked for its history, and nobody here asks")),
+            Action::DropKept { kept, was, path, stat } => self.drop_kept(node, &kept, &was, &path, &stat),
             Action::Discard(stage) => {
                 self.nodes[node].staging.remove(&stage);
             }
@@ -428,6 +430,19 @@ impl World {
         self.nodes[node].ended.push((job, outcome));
         self.give_hints(node, &changes, true);
         self.step_soon(node, self.plan.disk_ns, Step::InstallNext);
+    }
+
+    /// What history kept of a renamed file goes, while the file is at its new path.
+    fn drop_kept(&mut self, node: NodeId, kept: &str, was: &Stat, path: &SyncPath, stat: &Stat) {
+        self.nodes[node].disk.change(|tree| {
+            let Some(ino) = tree.history.get(kept).copied() else { return };
+            let now = tree.inodes[&ino].stat(ino);
+            let is_as_it_came = (now.kind, now.ino, now.size, now.mtime) == (was.kind, was.ino, was.size, was.mtime);
+            if is_as_it_came && tree.stat(path) == Some(*stat) {
+                tree.history.remove(kept);
+                tree.drop_inode(ino);
+            }
+        });
     }
 
     /// Makes the batch durable and reports it.

@@ -26,6 +26,8 @@ pub(super) struct Change<'a> {
     pub path: &'a SyncPath,
     pub expect: Option<&'a Stat>,
     pub keep: Keep,
+    /// Since when what is there has been here, by the steady clock (ns), if that is known.
+    pub since_ns: Option<u64>,
     pub mode: Mode,
     pub mtime: FileTime,
     /// Of a file.
@@ -379,7 +381,7 @@ impl Place<'_> {
     }
 
     fn reserve(&self) -> Result<String, Outcome> {
-        let reserved = self.site.history.reserve(self.change.keep, self.change.path);
+        let reserved = self.site.history.reserve(self.change.keep, self.change.path, self.change.since_ns);
         reserved.map(|(name, _)| name).map_err(|e| self.change.failed("keep the old version of", e))
     }
 

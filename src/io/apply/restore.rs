@@ -4,7 +4,7 @@
 
 use super::place::{Change, place};
 use super::{Made, Site, Staged, Unsettled};
-use crate::engine::{Keep, Outcome, StatKind, Trouble};
+use crate::engine::{Keep, Outcome, StageId, StatKind, Trouble};
 use crate::io::beneath::{self, LastFolder};
 use crate::io::fail::{self, Point};
 use crate::io::history::History;
@@ -35,9 +35,7 @@ impl History {
     /// Copies what history keeps as `name` to `path`, durably. It stays in history.
     pub fn restore(self: &Arc<Self>, name: &str, path: &SyncPath) -> Result<(), RestoreError> {
         let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
-        let syncer = Arc::new(self.root.syncer().map_err(disk)?);
-        let (root, stage) = (Arc::clone(&self.root), Arc::clone(&self.stage));
-        let site = Site { root, stage, history: Arc::clone(self), syncer };
+        let site = self.site().map_err(disk)?;
         let shown = || crate::model::text::escape(name.as_bytes());
         if !self.is_kept(name).map_err(|e| disk(errno(&e)))? {
             return Err(RestoreError::NotKept(shown()));
@@ -49,20 +47,61 @@ impl History {
             StatKind::Symlink => site.stage_link(name),
             _ => return Err(RestoreError::Folder(shown())),
         };
-        let staged = staged.map_err(disk)?;
-        let placed = site.make_parents(path).map_err(|e| match e {
-            e if beneath::is_no_parent(e) => RestoreError::NoParent(path.clone()),
-            e => disk(e),
-        });
-        let done = placed.and_then(|()| site.put(path, &staged));
-        if done.is_err() {
-            site.remove_staged(&staged.name);
+        site.bring(path, &staged.map_err(disk)?)
+    }
+
+    /// Puts a content that another machine's history had, and that was verified, at `path`, durably.
+    pub fn restore_staged(self: &Arc<Self>, id: StageId, path: &SyncPath, mode: Mode) -> Result<(), RestoreError> {
+        let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
+        let staged = self.site().and_then(|site| Ok((site.finish_staged(id, mode)?, site)));
+        match staged {
+            Ok((staged, site)) => site.bring(path, &staged),
+            Err(e) => {
+                self.stage.discard(id);
+                Err(disk(e))
+            }
         }
-        done
+    }
+
+    /// The same of a link.
+    pub fn restore_link(self: &Arc<Self>, target: &[u8], path: &SyncPath) -> Result<(), RestoreError> {
+        let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
+        let site = self.site().map_err(disk)?;
+        let target = std::ffi::CString::new(target).map_err(|_| disk(Errno::INVAL))?;
+        let staged = site.stage_link_to(&target).map_err(disk)?;
+        site.bring(path, &staged)
+    }
+
+    fn site(self: &Arc<Self>) -> rustix::io::Result<Site> {
+        let syncer = Arc::new(self.root.syncer()?);
+        let (root, stage) = (Arc::clone(&self.root), Arc::clone(&self.stage));
+        Ok(Site { root, stage, history: Arc::clone(self), syncer })
     }
 }
 
 impl Site {
+    /// Makes the folders that it needs, and puts it in place.
+    fn bring(&self, path: &SyncPath, staged: &Staged) -> Result<(), RestoreError> {
+        let placed = self.make_parents(path).map_err(|e| match e {
+            e if beneath::is_no_parent(e) => RestoreError::NoParent(path.clone()),
+            e => RestoreError::Disk(trouble("restore", Some(path), e)),
+        });
+        let done = placed.and_then(|()| self.put(path, staged));
+        if done.is_err() {
+            self.remove_staged(&staged.name);
+        }
+        done
+    }
+
+    /// Of a content that the network staged.
+    fn finish_staged(&self, id: StageId, mode: Mode) -> rustix::io::Result<Staged> {
+        let name = stage::name(id);
+        let (file, _) = beneath::regular(self.root.staging(), name.as_bytes())?.ok_or(Errno::NOENT)?;
+        rustix::fs::fchmod(&file, super::prepare::bits(mode))?;
+        rustix::fs::fsync(&file)?;
+        Ok(Staged { name, stat: beneath::facts(&file)?.stat, file: None })
+    }
+
     fn stage_copy(&self, name: &str) -> rustix::io::Result<Staged> {
         let (mut kept, facts) = beneath::regular(self.root.history(), name.as_bytes())?.ok_or(Errno::NOENT)?;
         let (id, mut file) = self.stage.create_file()?;
@@ -82,9 +121,12 @@ impl Site {
     }
 
     fn stage_link(&self, name: &str) -> rustix::io::Result<Staged> {
-        let target = rustix::fs::readlinkat(self.root.history(), name, Vec::new())?;
+        self.stage_link_to(&rustix::fs::readlinkat(self.root.history(), name, Vec::new())?)
+    }
+
+    fn stage_link_to(&self, target: &std::ffi::CStr) -> rustix::io::Result<Staged> {
         let staged = stage::name(self.stage.next_id());
-        rustix::fs::symlinkat(target.as_c_str(), self.root.staging(), staged.as_str())?;
+        rustix::fs::symlinkat(target, self.root.staging(), staged.as_str())?;
         let stat = beneath::stat_at(self.root.staging(), staged.as_bytes())?.ok_or(Errno::NOENT)?;
         Ok(Staged { name: staged, stat, file: None })
     }
@@ -108,8 +150,16 @@ impl Site {
         let expect = self.root.stat(path).map_err(|e| disk(errno(&e)))?;
         let (mode, mtime) = (staged.stat.mode, FileTime::default());
         let made = Made::Staged(Staged { name: staged.name.clone(), stat: staged.stat, file: None });
-        let change =
-            Change { path, expect: expect.as_ref(), keep: Keep::Replaced, mode, mtime, content: None, made: &made };
+        let change = Change {
+            path,
+            expect: expect.as_ref(),
+            keep: Keep::Replaced,
+            since_ns: None,
+            mode,
+            mtime,
+            content: None,
+            made: &made,
+        };
         let placed = place(self, &mut LastFolder::default(), &change).map_err(|outcome| match outcome {
             Outcome::NotEmpty => RestoreError::NotEmpty(path.clone()),
             Outcome::NoParent => RestoreError::NoParent(path.clone()),

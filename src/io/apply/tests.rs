@@ -89,7 +89,7 @@ fn path(name: &str) -> SyncPath {
 fn new(name: &str, kind: Kind, source: Source) -> Job {
     let version = Version { stamp: 1, author: DeviceId([0; 32]), seen: Seen::default() };
     let entry = Entry { kind, mode: Mode(0o640), mtime: MTIME, version };
-    Job { id: JobId(1), path: path(name), entry, expect: None, source, keep: Keep::Replaced }
+    Job { id: JobId(1), path: path(name), entry, expect: None, source, keep: Keep::Replaced, since_ns: 0 }
 }
 
 fn kind(content: &str) -> Kind {
@@ -447,6 +447,7 @@ fn what_was_written_between_check_and_exchange_goes_back(#[case] is_nameless: bo
         path: &job.path,
         expect: job.expect.as_ref(),
         keep: Keep::Replaced,
+        since_ns: None,
         mode: job.entry.mode,
         mtime: job.entry.mtime,
         content: None,

@@ -3,15 +3,17 @@
 //! Deciding is a normal new version, or nothing but a note that the winner is fine. May import `engine` and `model`. Deliberately not
 //! here: who wins (`engine`).
 
+use super::elsewhere::{bring_back, everywhere, identify};
 use super::past::kept;
 use super::routes::{Answer, Refusal, Shared, blocking};
 use super::view::{ConflictsView, DecidedView, DiffLine, DiffView, SideView};
 use super::{KeptFacts, Request};
 use crate::engine::index::Row;
 use crate::engine::merge::label;
-use crate::io::index::{Conflict, Wanted};
+use crate::io::index::{Conflict, Sides, Wanted};
 use crate::io::weave;
-use crate::model::{Entry, SyncPath, text};
+use crate::model::{ContentId, Entry, SyncPath, text};
+use crate::wire::message::{PastWhat, SURVEY_PATHS};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
@@ -122,7 +124,7 @@ fn shown(line: &str) -> String {
     out
 }
 
-/// `choice`: `ours`, `theirs`, or a version.
+/// `choice`: `winner` or `theirs`, `loser` or `ours`, the name of a machine that made one of the two, or a version.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct KeepQuery {
     pub path: SyncPath,
@@ -144,11 +146,11 @@ pub(super) async fn keep(
     if !is_there {
         let Some(found) = find(&shared, &path, chosen).await? else {
             return Err(Refusal::unknown(format!(
-                "version {version} of '{path}' is not in this machine's history any more; try the machine that made it"
+                "version {version} of '{path}' is in no history that can be asked; is the machine linked that made it?"
             )));
         };
-        let world = shared.world.clone();
-        blocking(move || world.restore(&found)).await?;
+        let ends = bring_back(&shared, &[found]).await?;
+        ends.into_iter().collect::<Result<(), String>>().map_err(Refusal::failed)?;
     }
     let last = conflicts.last().map_or(0, |conflict| conflict.id);
     let how = format!("kept {version}");
@@ -167,22 +169,41 @@ fn choose<'a>(conflicts: &'a [Conflict], choice: &str) -> Option<(&'a Entry, Opt
     let latest = conflicts.last()?;
     let loser = |conflict: &'a Conflict| (&conflict.sides.loser, conflict.kept.as_deref());
     let sides = conflicts.iter().rev().flat_map(|conflict| [loser(conflict), (&conflict.sides.winner, None)]);
-    match choice {
-        "ours" => Some(loser(latest)),
-        "theirs" => Some((&latest.sides.winner, None)),
-        version => sides.into_iter().find(|(entry, _)| label(&entry.version) == version),
+    match side(latest, choice) {
+        Some(Side::Loser) => Some(loser(latest)),
+        Some(Side::Winner) => Some((&latest.sides.winner, None)),
+        None => sides.into_iter().find(|(entry, _)| label(&entry.version) == choice),
     }
 }
 
-/// Whether what is at the path now is what is to be kept. While nobody has decided, `theirs` is whatever won and was made of it since,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Winner,
+    Loser,
+}
+
+/// The side that a choice names, if it names one; a machine that made both names neither.
+fn side(conflict: &Conflict, choice: &str) -> Option<Side> {
+    let Sides { winner_name, loser_name, .. } = &conflict.sides;
+    match choice {
+        "winner" | "theirs" => Some(Side::Winner),
+        "loser" | "ours" => Some(Side::Loser),
+        _ if winner_name == loser_name => None,
+        machine if machine == winner_name => Some(Side::Winner),
+        machine if machine == loser_name => Some(Side::Loser),
+        _ => None,
+    }
+}
+
+/// Whether what is at the path now is what is to be kept. While nobody has decided, the winner is whatever won and was made of it since,
 /// as `diff` shows it: to bring back what won then would undo later edits everywhere.
 fn is_meant(there: &Entry, conflicts: &[Conflict], choice: &str, chosen: &Entry) -> bool {
     let is_open = |conflict: &Conflict| conflict.settled.is_none() && !there.same_content(&conflict.sides.loser);
-    let is_theirs = choice == "theirs" && conflicts.last().is_some_and(is_open);
-    there.same_content(chosen) || is_theirs
+    let is_winner = |conflict: &Conflict| side(conflict, choice) == Some(Side::Winner) && is_open(conflict);
+    there.same_content(chosen) || conflicts.last().is_some_and(is_winner)
 }
 
-/// What history keeps of the chosen version: by its name, else by its content.
+/// What a history keeps of the chosen version: here by its name, else by its content, here or on a linked machine.
 async fn find(
     shared: &Shared,
     path: &SyncPath,
@@ -204,22 +225,43 @@ async fn find(
         }
         Ok(None)
     });
-    Ok(found.await?)
+    match found.await? {
+        Some(found) => Ok(Some(found)),
+        None => find_elsewhere(shared, path, content, size).await,
+    }
+}
+
+async fn find_elsewhere(
+    shared: &Shared,
+    path: &SyncPath,
+    content: ContentId,
+    size: u64,
+) -> Result<Option<KeptFacts>, Refusal> {
+    let (mut all, _) = everywhere(shared, Some(path.clone())).await?;
+    all.retain(|kept| kept.path == *path && kept.size == size && kept.name.is_empty());
+    let places: Vec<_> = all.iter().flat_map(|kept| kept.elsewhere.iter().map(move |place| (kept, place))).collect();
+    for part in places.chunks(SURVEY_PATHS) {
+        let whats = identify(shared, part).await?;
+        let found = part.iter().zip(whats).find(|(_, what)| *what == PastWhat::File(content));
+        if let Some(((kept, place), _)) = found {
+            return Ok(Some(KeptFacts { elsewhere: vec![(*place).clone()], ..(*kept).clone() }));
+        }
+    }
+    Ok(None)
 }
 
 fn unknown_version(path: &SyncPath, version: &str, conflicts: &[Conflict]) -> Refusal {
     let labels: Vec<_> = conflicts.iter().map(|conflict| label(&conflict.sides.loser.version)).collect();
     let (version, labels) = (text::escape(version.as_bytes()), labels.join(", "));
     Refusal::unknown(format!(
-        "no conflict at '{path}' has a version '{version}'; say ours, theirs, or one of: {labels}"
+        "no conflict at '{path}' has a version '{version}'; say winner, loser, a machine's name, or one of: {labels}"
     ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::index::Sides;
-    use crate::model::{ContentId, DeviceId, FileTime, Kind, Mode, Seen, Version};
+    use crate::model::{DeviceId, FileTime, Kind, Mode, Seen, Version};
 
     fn entry(n: u8) -> Entry {
         let version = Version { stamp: u64::from(n), author: DeviceId([n; 32]), seen: Seen::default() };
@@ -245,6 +287,12 @@ mod tests {
         let chosen = |choice: &str| choose(&conflicts, choice).map(|(entry, kept)| (entry.version.stamp, kept));
         assert_eq!(chosen("ours"), Some((2, Some("kept2"))));
         assert_eq!(chosen("theirs"), Some((4, None)));
+        for (same, as_this) in [("loser", "ours"), ("winner", "theirs"), ("a", "ours"), ("b", "theirs")] {
+            assert_eq!(chosen(same), chosen(as_this), "{same}");
+        }
+        let mut by_one = conflict(1, 3, 1);
+        by_one.sides.winner_name = "a".into();
+        assert_eq!(side(&by_one, "a"), None, "it made both");
         assert_eq!(chosen(&label(&entry(1).version)), Some((1, Some("kept1"))));
         assert_eq!(chosen(&label(&entry(3).version)), Some((3, None)));
         assert_eq!(chosen("mine"), None);
@@ -258,6 +306,8 @@ mod tests {
         for (case, there, conflict, choice, meant) in [
             ("what won is there", 3, &open, "theirs", true),
             ("it was edited since", 4, &open, "theirs", true),
+            ("it was edited since", 4, &open, "winner", true),
+            ("it was edited since", 4, &open, "b", true),
             ("ours was brought back by hand", 1, &open, "theirs", false),
             ("a version is named", 4, &open, "3", false),
             ("ours", 4, &open, "ours", false),

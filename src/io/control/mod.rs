@@ -6,6 +6,7 @@
 //! engine decides, and any address but this socket.
 
 mod conflicts;
+mod elsewhere;
 mod past;
 mod routes;
 pub mod verified;
@@ -17,7 +18,7 @@ use super::beneath;
 use super::index::{Conflict, JournalLine, Wanted};
 use super::probe;
 use crate::engine::index::Row;
-use crate::engine::{Event, HeldPaths, Status, Verification};
+use crate::engine::{Event, FetchError, HeldPaths, MachinePasts, StageId, Status, Verification};
 use crate::model::{ContentId, DeviceId, SyncPath, text};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -78,6 +79,16 @@ pub enum Request {
         how: String,
         answer: oneshot::Sender<()>,
     },
+    /// What linked machines answered about their histories, once they have.
+    Pasts {
+        ticket: u64,
+        answer: oneshot::Sender<Option<Vec<MachinePasts>>>,
+    },
+    /// What came of a fetch from a history, once it has ended.
+    Fetched {
+        ticket: u64,
+        answer: oneshot::Sender<Option<Result<StageId, FetchError>>>,
+    },
     /// Answered once the event is handled and committed.
     Do {
         event: Event,
@@ -118,10 +129,10 @@ pub struct LinkFacts {
     pub received_bytes: u64,
 }
 
-/// Something kept in history.
+/// Something kept in history, here or on linked machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptFacts {
-    /// Its name in history.
+    /// Its name in history; empty if it is not kept here.
     pub name: String,
     pub path: SyncPath,
     /// When it was replaced or deleted, nanoseconds since 1970.
@@ -131,6 +142,19 @@ pub struct KeptFacts {
     pub size: u64,
     /// Its own, nanoseconds since 1970.
     pub mtime: u64,
+    pub mode: crate::model::Mode,
+    /// The other machines that keep it.
+    pub elsewhere: Vec<Elsewhere>,
+}
+
+/// A machine that keeps something in its history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    pub device: DeviceId,
+    /// Its name, safe to print.
+    pub machine: String,
+    /// When that machine put it there, by its clock.
+    pub time: u64,
 }
 
 /// What is asked of the disk and the network; the calls may block.
@@ -140,6 +164,10 @@ pub trait World: Send + Sync {
     fn history(&self, path: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>>;
     /// Puts a kept file back to where it was, as a new version; what is there goes to history.
     fn restore(&self, kept: &KeptFacts) -> io::Result<()>;
+    /// Puts a verified content where another machine's history had it, as a new version. It is staged no more.
+    fn restore_staged(&self, staged: StageId, path: &SyncPath, mode: crate::model::Mode) -> io::Result<()>;
+    /// The same of a symbolic link.
+    fn restore_link(&self, target: &[u8], path: &SyncPath) -> io::Result<()>;
     /// The content of something kept; `None` if it is no file or gone.
     fn content_of_kept(&self, name: &str) -> io::Result<Option<ContentId>>;
     /// The first `limit` bytes of something kept; `None` if it is no file or gone.
@@ -147,6 +175,10 @@ pub trait World: Send + Sync {
     /// The first `limit` bytes of what is at a path now; `None` if that is no file.
     fn bytes_at(&self, path: &SyncPath, limit: u64) -> io::Result<Option<Vec<u8>>>;
     fn is_there(&self, path: &SyncPath) -> bool;
+    /// What history takes on the disk, and what it may take (bytes).
+    fn history_load(&self) -> (u64, Option<u64>) {
+        (0, None)
+    }
     /// For how long the folder's disk has not answered, if that is long.
     fn disk_stalled(&self) -> Option<Duration> {
         None

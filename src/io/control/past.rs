@@ -2,6 +2,7 @@
 //!
 //! May import `engine` and `model`. Deliberately not here: what goes from history (`engine::retention`).
 
+use super::elsewhere::{bring_back, everywhere};
 use super::routes::{Answer, Refusal, Shared, blocking};
 use super::view::{HistoryView, PathNote, RestoredView};
 use super::{KeptFacts, Request};
@@ -12,8 +13,10 @@ use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Times are told to the second.
+/// The times of files are compared to the second.
 const SECOND_NS: u64 = 1_000_000_000;
+/// The times of versions are shown to the millisecond.
+const MS_NS: u64 = 1_000_000;
 
 #[derive(Deserialize)]
 pub(super) struct HistoryQuery {
@@ -27,19 +30,19 @@ pub(super) async fn history(
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Answer<HistoryView> {
     let Query(HistoryQuery { path, at_ns }) = query?;
-    let mut kept = kept(&shared, path).await?;
+    let (mut kept, silent) = everywhere(&shared, path).await?;
     if let Some(at) = number(at_ns)? {
         kept.retain(is_sound);
         kept = as_of(&kept, at);
     }
-    Ok(Json(HistoryView { kept: kept.iter().map(Into::into).collect() }))
+    Ok(Json(HistoryView { kept: kept.iter().map(Into::into).collect(), silent }))
 }
 
 fn number(at_ns: Option<String>) -> Result<Option<u64>, Refusal> {
     at_ns.map(|at| at.parse().map_err(|_| Refusal::malformed("at_ns is no number"))).transpose()
 }
 
-/// What is kept of a path and below it, or of all; newest first.
+/// What is kept here of a path and below it, or of all; newest first.
 pub(super) async fn kept(shared: &Shared, path: Option<SyncPath>) -> Result<Vec<KeptFacts>, Refusal> {
     let world = shared.world.clone();
     Ok(blocking(move || world.history(path.as_ref())).await?)
@@ -52,27 +55,32 @@ pub(super) async fn kept(shared: &Shared, path: Option<SyncPath>) -> Result<Vec<
 pub(crate) struct RestoreQuery {
     pub path: Option<SyncPath>,
     pub at_ns: Option<String>,
+    /// Only say what would come back.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 pub(super) async fn restore(
     State(shared): State<Shared>,
     query: Result<Json<RestoreQuery>, JsonRejection>,
 ) -> Answer<RestoredView> {
-    let Json(RestoreQuery { path, at_ns }) = query?;
+    let Json(RestoreQuery { path, at_ns, dry_run }) = query?;
     let at = number(at_ns)?;
-    let kept = kept(&shared, path.clone()).await?;
+    let (kept, silent) = everywhere(&shared, path.clone()).await?;
     let chosen = match path.as_ref().filter(|path| !is_folder(path, &kept)) {
         Some(path) if !is_directory(&shared, path).await? || kept.is_empty() => vec![of_one(&kept, path, at)?],
         _ => of_folder(&shared, path.as_ref(), &kept, at).await?,
     };
-    let is_one = chosen.len() == 1;
-    let mut view = RestoredView { restored: Vec::new(), failed: Vec::new() };
-    for kept in chosen {
-        let (world, back) = (shared.world.clone(), kept.clone());
-        match blocking(move || world.restore(&back)).await {
-            Ok(()) => view.restored.push((&kept).into()),
-            Err(why) if is_one => return Err(why.into()),
-            Err(why) => view.failed.push(PathNote { path: kept.path.to_text(), text: why.to_string() }),
+    let mut view = RestoredView { restored: Vec::new(), failed: Vec::new(), dry_run, silent };
+    if dry_run {
+        view.restored = chosen.iter().map(Into::into).collect();
+        return Ok(Json(view));
+    }
+    for (kept, end) in chosen.iter().zip(bring_back(&shared, &chosen).await?) {
+        match end {
+            Ok(()) => view.restored.push(kept.into()),
+            Err(why) if chosen.len() == 1 => return Err(Refusal::failed(why)),
+            Err(text) => view.failed.push(PathNote { path: kept.path.to_text(), text }),
         }
     }
     Ok(Json(view))
@@ -116,9 +124,9 @@ fn is_sound(kept: &KeptFacts) -> bool {
     kept.reason != "suspect"
 }
 
-/// Whether a time is this one's own, to the nanosecond or as it is shown.
+/// Whether a time is this one's own: to the nanosecond, to the millisecond as it is shown, or to the second as the log shows it.
 fn is_named(kept: &KeptFacts, at: Option<u64>) -> bool {
-    at.is_some_and(|at| at == kept.time || at == kept.time - kept.time % SECOND_NS)
+    at.is_some_and(|at| [1, MS_NS, SECOND_NS].iter().any(|unit| at == kept.time - kept.time % unit))
 }
 
 async fn of_folder(
@@ -176,7 +184,8 @@ mod tests {
 
     fn kept(path: &str, time: u64, mtime: u64) -> KeptFacts {
         let path = SyncPath::new(path).unwrap();
-        KeptFacts { name: format!("{time}"), path, time, reason: "replaced", size: 0, mtime }
+        let (name, mode, elsewhere) = (format!("{time}"), crate::model::Mode(0o644), Vec::new());
+        KeptFacts { name, path, time, reason: "replaced", size: 0, mtime, mode, elsewhere }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) struct Shared {
     pub handle: Handle,
     pub world: Arc<dyn World>,
     about: Arc<About>,
+    /// Linked machines are asked for their histories by one request at a time.
+    pub asking: Arc<tokio::sync::Mutex<()>>,
 }
 
 pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Router {
@@ -49,7 +51,7 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .fallback(async || Refusal::unknown("there is no such request; is dirsync newer than the daemon?"))
-        .with_state(Shared { handle, world, about: Arc::new(about) })
+        .with_state(Shared { handle, world, about: Arc::new(about), asking: Arc::default() })
 }
 
 /// An answer that is no answer: a code for programs, a sentence for people.
@@ -62,6 +64,10 @@ impl Refusal {
 
     pub(super) fn unknown(why: impl Into<String>) -> Self {
         Self(StatusCode::NOT_FOUND, why.into())
+    }
+
+    pub(super) fn failed(why: impl Into<String>) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, why.into())
     }
 
     #[cfg(test)]
@@ -103,7 +109,9 @@ pub(super) type Answer<T> = Result<Json<T>, Refusal>;
 async fn status(State(shared): State<Shared>) -> Answer<StatusView> {
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
     let world = &shared.world;
-    Ok(Json(StatusView::new(&shared.about, status, &world.links(), world.disk_stalled())))
+    let mut view = StatusView::new(&shared.about, status, &world.links(), world.disk_stalled());
+    (view.history_bytes, view.history_limit_bytes) = world.history_load();
+    Ok(Json(view))
 }
 
 async fn peers(state: State<Shared>) -> Answer<Vec<super::view::PeerView>> {

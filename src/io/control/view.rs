@@ -50,6 +50,11 @@ pub struct StatusView {
     #[serde(default)]
     pub lacks: Vec<String>,
     pub problems: Vec<PathNote>,
+    /// What history takes on the disk here, and what it may take at most (bytes); no limit where the file system says no size.
+    #[serde(default)]
+    pub history_bytes: u64,
+    #[serde(default)]
+    pub history_limit_bytes: Option<u64>,
     /// For how long the folder's disk has not answered, if that is long.
     #[serde(default)]
     pub disk_stalled_s: Option<u64>,
@@ -156,6 +161,9 @@ pub struct LogLine {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HistoryView {
     pub kept: Vec<KeptView>,
+    /// Linked machines that did not say what they keep.
+    #[serde(default)]
+    pub silent: Vec<String>,
 }
 
 /// Answer of `POST /v1/restore`.
@@ -164,6 +172,12 @@ pub struct RestoredView {
     pub restored: Vec<KeptView>,
     /// What could not be, and why.
     pub failed: Vec<PathNote>,
+    /// Nothing was done: that is what would come back.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Linked machines that did not say what they keep.
+    #[serde(default)]
+    pub silent: Vec<String>,
 }
 
 /// `GET /v1/conflicts`, oldest first; `more`: ask again with `after` set to the last `id`.
@@ -282,8 +296,11 @@ pub struct KeptView {
     /// `replaced`, `deleted`, `conflict` or `suspect`.
     pub reason: String,
     pub size: u64,
-    /// Below `.dirsync/history`.
+    /// Below `.dirsync/history`; empty if it is not kept here.
     pub name: String,
+    /// The other machines that keep it.
+    #[serde(default)]
+    pub machines: Vec<String>,
 }
 
 /// Any refusal.
@@ -322,6 +339,8 @@ impl StatusView {
             peers: status.peers.iter().map(|peer| PeerView::new(peer, links)).collect(),
             lacks: status.lacks,
             problems: notes(status.problems),
+            history_bytes: 0,
+            history_limit_bytes: None,
             disk_stalled_s: stalled.map(|waited| waited.as_secs()),
             transfers: status.transfers.into_iter().map(TransferView::of).collect(),
             queued_files: status.queued_files,
@@ -432,6 +451,7 @@ impl From<&KeptFacts> for KeptView {
             reason: kept.reason.to_owned(),
             size: kept.size,
             name: text::escape(kept.name.as_bytes()),
+            machines: kept.elsewhere.iter().map(|place| place.machine.clone()).collect(),
         }
     }
 }

@@ -23,6 +23,7 @@ const WATCHED: usize = 65_536;
 pub(super) struct Late {
     watched: VecDeque<Watched>,
     sought: VecDeque<Sought>,
+    spare: VecDeque<Spare>,
     is_stopping: bool,
 }
 
@@ -43,9 +44,31 @@ struct Sought {
     loser: Entry,
 }
 
+/// A deleted file whose content is live elsewhere here.
+#[derive(Debug)]
+struct Spare {
+    name: String,
+    was: Stat,
+    path: SyncPath,
+    stat: Stat,
+}
+
+#[cfg(test)]
+impl Late {
+    /// Nothing is left that is due.
+    pub fn is_idle(&self) -> bool {
+        self.sought.is_empty() && self.spare.is_empty()
+    }
+
+    pub fn goes_on(&mut self) {
+        self.is_stopping = false;
+    }
+}
+
 enum Due {
     Watched(Watched),
     Sought(Sought),
+    Spare(Spare),
 }
 
 impl History {
@@ -54,6 +77,25 @@ impl History {
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         late.sought.push_back(Sought { path, winner, loser });
         self.arrived.notify_one();
+    }
+
+    /// The thread is to remove what is spare.
+    pub(in crate::io) fn drop_spare(&self, name: String, was: Stat, path: SyncPath, stat: Stat) {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.spare.push_back(Spare { name, was, path, stat });
+        self.arrived.notify_one();
+    }
+
+    /// Only if nobody wrote to it since, and the same content is still at the other path (P2).
+    fn spare(&self, Spare { name, was, path, stat }: &Spare) -> io::Result<()> {
+        let Some(facts) = beneath::facts_at(self.root.history(), name.as_bytes())? else { return Ok(()) };
+        let now = facts.stat;
+        let is_as_it_came = (now.kind, now.ino, now.size, now.mtime) == (was.kind, was.ino, was.size, was.mtime);
+        if is_as_it_came && self.root.stat(path)? == Some(*stat) {
+            self.remove(name)?;
+            self.went(name, facts.used_bytes);
+        }
+        Ok(())
     }
 
     /// The newest is the one: it came in by the last install there.
@@ -76,7 +118,8 @@ impl History {
 
     /// A file has come in as `name`; it was what `stat` says.
     pub(in crate::io) fn watch(&self, name: &str, path: &SyncPath, stat: &Stat) {
-        self.came_in(stat.size);
+        let facts = beneath::facts_at(self.root.history(), name.as_bytes()).ok().flatten();
+        self.came_in(name, facts.map_or(stat.size, |facts| facts.used_bytes));
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         if stat.kind == StatKind::File && late.watched.len() < WATCHED {
             let watched =
@@ -98,6 +141,16 @@ impl History {
                     self.sought(events, sought);
                     continue;
                 }
+                Due::Spare(spare) => {
+                    if let Err(why) = self.spare(&spare) {
+                        tracing::warn!(
+                            "'{}' stays in history, though its content is at '{}': {why}",
+                            spare.name,
+                            spare.path
+                        );
+                    }
+                    continue;
+                }
             };
             let now = beneath::stat_at(self.root.history(), name.as_bytes());
             let Ok(Some(now)) = now else { continue };
@@ -110,6 +163,7 @@ impl History {
     pub fn stop(&self) {
         self.late.lock().unwrap_or_else(PoisonError::into_inner).is_stopping = true;
         self.arrived.notify_all();
+        self.stop_answering();
     }
 
     fn next_due(&self) -> Option<Due> {
@@ -120,6 +174,9 @@ impl History {
             }
             if let Some(sought) = late.sought.pop_front() {
                 return Some(Due::Sought(sought));
+            }
+            if let Some(spare) = late.spare.pop_front() {
+                return Some(Due::Spare(spare));
             }
             let wait = late.watched.front().map(|first| first.due.saturating_duration_since(Instant::now()));
             match wait {

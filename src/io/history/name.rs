@@ -1,15 +1,35 @@
-//! Names in history: `{time_ns:020}.{reason}.{path}`, the path with `%XX` for '%', '/' and whatever is not printable.
+//! Names in history: `{time_ns:020}.{reason}-{at}-{since}.{path}`, the path with `%XX` for '%', '/'
+//! and whatever is not printable.
 //!
-//! A name over 200 bytes is cut and ends in `~` and 16 digits of BLAKE3(path); the whole path is then beside it in
-//! `{name}.path`. May import `engine`'s values and `model`. Deliberately not here: the files.
+//! The time is the wall clock's, for people. `at` and `since` are the steady clock's, in seconds
+//! and hexadecimal: when it came, and since when this machine had held that content (`retention`).
+//! Names of earlier versions have neither.
+//!
+//! A name over 200 bytes is cut and ends in `~` and 16 digits of BLAKE3(path); the whole path is
+//! then beside it in `{name}.path`. May import `engine`'s values and `model`. Deliberately not
+//! here: the files.
 
 use crate::engine::Keep;
 use crate::io::clock::wall_ns;
 use crate::model::text;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const NAME_BYTES: usize = 200;
+/// Digits of the time.
+const TIME_BYTES: usize = 20;
 pub(super) const SIDECAR: &str = ".path";
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// When something came to history and since when its content had been here, by the steady clock
+/// (ns).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::io) struct Stood {
+    pub at_ns: u64,
+    /// 0: long ago.
+    pub since_ns: u64,
+}
 
 pub(in crate::io) struct UniqueName {
     pub name: String,
@@ -17,16 +37,21 @@ pub(in crate::io) struct UniqueName {
 }
 
 /// A name that this process has not used before, later than all that it has used.
-pub(in crate::io) fn unique_name(reason: Keep, path: &[u8]) -> UniqueName {
+pub(in crate::io) fn unique_name(reason: Keep, path: &[u8], stood: Option<Stood>) -> UniqueName {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let now = wall_ns();
     let later = |last: u64| now.max(last.saturating_add(1));
     let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(later(last)));
-    name_at(later(last.unwrap_or_default()), reason, path)
+    name_at(later(last.unwrap_or_default()), reason, path, stood)
 }
 
-pub(super) fn name_at(time_ns: u64, reason: Keep, path: &[u8]) -> UniqueName {
-    let mut name = format!("{time_ns:020}.{}.", word(reason));
+pub(super) fn name_at(time_ns: u64, reason: Keep, path: &[u8], stood: Option<Stood>) -> UniqueName {
+    let mut name = format!("{time_ns:020}.{}", reason.word());
+    if let Some(Stood { at_ns, since_ns }) = stood {
+        // Of what has been here for ever, 0; a second that has begun is not over.
+        let _ = write!(name, "-{:x}-{:x}", at_ns / SECOND_NS, since_ns.div_ceil(SECOND_NS));
+    }
+    name.push('.');
     escape_into(&mut name, path);
     let is_cut = name.len() > NAME_BYTES;
     if is_cut {
@@ -44,6 +69,7 @@ pub(super) fn sidecar(name: &str) -> String {
 pub(super) struct Parsed<'a> {
     pub time_ns: u64,
     pub reason: Keep,
+    pub stood: Option<Stood>,
     pub path: &'a str,
 }
 
@@ -52,30 +78,30 @@ pub(super) fn parse(name: &str) -> Option<Parsed<'_>> {
         return None;
     }
     let mut parts = name.splitn(3, '.');
-    let time_ns = parts.next().filter(|digits| digits.len() == 20)?.parse().ok()?;
-    let reason = match parts.next()? {
-        "replaced" => Keep::Replaced,
-        "deleted" => Keep::Deleted,
-        "conflict" => Keep::Conflict,
-        "suspect" => Keep::Suspect,
-        _ => return None,
-    };
-    Some(Parsed { time_ns, reason, path: parts.next()? })
+    let time_ns = parts.next().filter(|digits| digits.len() == TIME_BYTES)?.parse().ok()?;
+    let (reason, stood) = parse_reason(parts.next()?)?;
+    Some(Parsed { time_ns, reason, stood, path: parts.next()? })
 }
 
-pub(super) fn word(reason: Keep) -> &'static str {
-    match reason {
-        Keep::Replaced => "replaced",
-        Keep::Deleted => "deleted",
-        Keep::Conflict => "conflict",
-        Keep::Suspect => "suspect",
-    }
+fn parse_reason(text: &str) -> Option<(Keep, Option<Stood>)> {
+    let mut parts = text.split('-');
+    let word = parts.next()?;
+    let all = [Keep::Replaced, Keep::Deleted, Keep::Conflict, Keep::Suspect];
+    let reason = all.into_iter().find(|reason| reason.word() == word)?;
+    let seconds = |digits: &str| u64::from_str_radix(digits, 16).ok()?.checked_mul(SECOND_NS);
+    let stood = match (parts.next(), parts.next(), parts.next()) {
+        (None, ..) => None,
+        (Some(at), Some(since), None) => Some(Stood { at_ns: seconds(at)?, since_ns: seconds(since)? }),
+        _ => return None,
+    };
+    Some((reason, stood))
 }
 
 /// The same thing under another reason. A name that was cut may get longer or shorter by that.
 pub(super) fn renamed(name: &str, reason: Keep) -> Option<String> {
-    let Parsed { time_ns, path, .. } = parse(name)?;
-    Some(format!("{time_ns:020}.{}.{path}", word(reason)))
+    let old = parse(name)?.reason.word();
+    let rest = name.get(TIME_BYTES + 1..)?.strip_prefix(old)?;
+    Some(format!("{}.{}{rest}", &name[..TIME_BYTES], reason.word()))
 }
 
 /// Printable text but '%' and '/' as it is, the rest as `%XX`.
@@ -119,10 +145,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_says_when_why_and_which_path(bytes in proptest::collection::vec(any::<u8>(), 1..60), time_ns: u64) {
-            let UniqueName { name, is_cut } = name_at(time_ns, Keep::Deleted, &bytes);
+        fn a_name_says_when_why_and_which_path(
+            bytes in proptest::collection::vec(any::<u8>(), 1..60),
+            time_ns: u64,
+            stood in proptest::option::of((any::<u32>(), any::<u32>())),
+        ) {
+            let ns = |seconds: u32| u64::from(seconds) * SECOND_NS;
+            let stood = stood.map(|(at, since)| Stood { at_ns: ns(at), since_ns: ns(since) });
+            let UniqueName { name, is_cut } = name_at(time_ns, Keep::Deleted, &bytes, stood);
             let parsed = parse(&name).unwrap();
-            prop_assert_eq!((parsed.time_ns, parsed.reason), (time_ns, Keep::Deleted));
+            prop_assert_eq!((parsed.time_ns, parsed.reason, parsed.stood), (time_ns, Keep::Deleted, stood));
+            let renamed = renamed(&name, Keep::Conflict).unwrap();
+            let again = parse(&renamed).unwrap();
+            prop_assert_eq!((again.time_ns, again.reason, again.stood), (time_ns, Keep::Conflict, stood));
+            prop_assert_eq!(again.path, parsed.path);
             prop_assert!(!name.contains('/') && !name.contains('\0'));
             prop_assert!(is_cut || unescape(parsed.path) == Some(bytes));
         }
@@ -130,7 +166,8 @@ mod tests {
 
     #[test]
     fn names_made_in_one_instant_differ() {
-        let names: std::collections::BTreeSet<_> = (0..1000).map(|_| unique_name(Keep::Replaced, b"a").name).collect();
+        let names: std::collections::BTreeSet<_> =
+            (0..1000).map(|_| unique_name(Keep::Replaced, b"a", None).name).collect();
         assert_eq!(names.len(), 1000);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::name::name_at;
 use super::*;
-use crate::engine::{Event, FoundLoser};
+use crate::engine::{Event, FoundLoser, Stat};
 use crate::io::Events;
 use crate::model::{ContentId, DeviceId, Entry, Kind, Seen, Version};
 use std::os::unix::fs::MetadataExt;
@@ -15,8 +15,12 @@ fn history(dir: &std::path::Path) -> Arc<History> {
     History::open(Arc::clone(&root), Stage::open(root).unwrap())
 }
 
+fn bytes(bytes: u64) -> Quota {
+    Quota { bytes, inodes: u64::MAX }
+}
+
 fn put(dir: &std::path::Path, time_ns: u64, reason: Keep, path: &str, content: &[u8]) -> String {
-    let name = name_at(time_ns, reason, path.as_bytes()).name;
+    let name = name_at(time_ns, reason, path.as_bytes(), None).name;
     let file = dir.join(".dirsync/history").join(&name);
     std::fs::write(&file, content).unwrap();
     // As it was before it came.
@@ -31,7 +35,7 @@ fn a_long_path_comes_back_from_its_sidecar() {
     let history = history(temp.path());
     for path in [vec![b'x'; 255], [vec![0xff; 200], b"/.path".to_vec()].concat(), "é/".repeat(90).into_bytes()] {
         let path = SyncPath::new(path.strip_suffix(b"/").unwrap_or(&path)).unwrap();
-        let (name, is_cut) = history.reserve(Keep::Conflict, &path).unwrap();
+        let (name, is_cut) = history.reserve(Keep::Conflict, &path, None).unwrap();
         assert!(is_cut && name.len() + SIDECAR.len() <= 255);
         std::fs::write(temp.path().join(".dirsync/history").join(&name), "x").unwrap();
         let listed = history.list(Some(&path)).unwrap();
@@ -39,7 +43,7 @@ fn a_long_path_comes_back_from_its_sidecar() {
         assert_eq!((&listed[0].name, &listed[0].path), (&name, &path));
     }
     assert_eq!(history.list(None).unwrap().len(), 3);
-    history.prune_to(u64::MAX, u64::MAX).unwrap();
+    history.prune_to(u64::MAX, bytes(u64::MAX)).unwrap();
     assert_eq!(std::fs::read_dir(temp.path().join(".dirsync/history")).unwrap().count(), 0, "sidecars go too");
 }
 
@@ -53,9 +57,9 @@ fn what_is_to_go_goes_with_its_sidecar_and_the_rest_stays() {
     let loser = put(temp.path(), now - 20 * DAY_NS, Keep::Conflict, "loser", b"12345");
     let deleted = put(temp.path(), now - 8 * DAY_NS, Keep::Deleted, "deleted", b"12345");
     let names = || history.list(None).unwrap().into_iter().map(|kept| kept.name).collect::<Vec<_>>();
-    assert_eq!(history.prune_to(now, 1000).unwrap(), 2);
+    assert_eq!(history.prune_to(now, bytes(8192)).unwrap(), 2);
     assert_eq!(names(), [deleted, loser.clone()]);
-    assert_eq!(history.prune_to(now, 5).unwrap(), 1, "over the quota, losers go last");
+    assert_eq!(history.prune_to(now, bytes(4096)).unwrap(), 1, "over the quota, losers go last");
     assert_eq!(names(), [loser]);
 }
 
@@ -77,12 +81,12 @@ fn nothing_more_is_replaced_while_history_is_full_of_what_stood_a_day_ago() {
             .unwrap();
     }
     // As if the quota were what is held.
-    assert_eq!(history.prune_to(now, 4000).unwrap(), 0);
-    assert_eq!(history.lock_fill().guarded_bytes, 4000);
-    history.lock_fill().guarded_bytes = u64::MAX;
+    assert_eq!(history.prune_to(now, bytes(4 * 4096)).unwrap(), 0);
+    assert_eq!(history.lock_fill().guarded.bytes, 4 * 4096);
+    history.lock_fill().guarded.bytes = u64::MAX;
     let why = history.admit(&path).unwrap_err();
     assert!(why.text.contains("'f'") && why.text.contains("kept for a day"), "{}", why.text);
-    assert_eq!(history.prune_to(now + DAY_NS, 2500).unwrap(), 2, "after a day they go like all the others");
+    assert_eq!(history.prune_to(now + DAY_NS, bytes(2 * 4096)).unwrap(), 2, "after a day they go like all the others");
     history.admit(&path).unwrap();
 }
 
@@ -92,7 +96,7 @@ fn what_is_written_after_it_came_is_a_loser_from_then_on_also_after_a_restart() 
         let temp = tempfile::tempdir().unwrap();
         let history = history(temp.path());
         let path = SyncPath::new(&name).unwrap();
-        let (kept, _) = history.reserve(Keep::Deleted, &path).unwrap();
+        let (kept, _) = history.reserve(Keep::Deleted, &path, None).unwrap();
         let file = temp.path().join(".dirsync/history").join(&kept);
         // The kernel's clock of files lags behind by a tick.
         let named = parse(&kept).unwrap().time_ns;
@@ -103,7 +107,7 @@ fn what_is_written_after_it_came_is_a_loser_from_then_on_also_after_a_restart() 
         }
         let (events, inbox) = Events::channel();
         // Set ahead by its user, it is not taken for a write.
-        let ahead = history.reserve(Keep::Replaced, &path).unwrap().0;
+        let ahead = history.reserve(Keep::Replaced, &path, None).unwrap().0;
         let ahead = temp.path().join(".dirsync/history").join(&ahead);
         std::fs::write(&ahead, "ahead").unwrap();
         let later = SystemTime::now() + Duration::from_secs(9999);
@@ -128,9 +132,9 @@ fn a_path_whose_item_never_came_goes_at_the_next_start() {
     let temp = tempfile::tempdir().unwrap();
     let path = SyncPath::new(vec![b'x'; 255]).unwrap();
     let first = history(temp.path());
-    let (kept, _) = first.reserve(Keep::Replaced, &path).unwrap();
+    let (kept, _) = first.reserve(Keep::Replaced, &path, None).unwrap();
     std::fs::write(temp.path().join(".dirsync/history").join(&kept), "x").unwrap();
-    first.reserve(Keep::Replaced, &path).unwrap();
+    first.reserve(Keep::Replaced, &path, None).unwrap();
     drop(first);
     let next = history(temp.path());
     assert_eq!(next.list(None).unwrap().len(), 1);
@@ -141,7 +145,7 @@ fn a_path_whose_item_never_came_goes_at_the_next_start() {
 fn what_was_renamed_while_history_was_pruned_is_no_trouble() {
     let temp = tempfile::tempdir().unwrap();
     let history = history(temp.path());
-    let (kept, _) = history.reserve(Keep::Replaced, &SyncPath::new("f").unwrap()).unwrap();
+    let (kept, _) = history.reserve(Keep::Replaced, &SyncPath::new("f").unwrap(), None).unwrap();
     assert!(!history.remove(&kept).unwrap());
     std::fs::write(temp.path().join(".dirsync/history").join(&kept), "x").unwrap();
     assert!(history.remove(&kept).unwrap());
@@ -157,7 +161,7 @@ fn what_was_written_to_after_it_came_does_not_go_but_becomes_a_loser() {
     let written = put(temp.path(), now - 60 * DAY_NS + 1, Keep::Replaced, "f", b"written since");
     let file = File::options().write(true).open(temp.path().join(".dirsync/history").join(&written)).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_hours(1)).unwrap();
-    assert_eq!(history.prune_to(now, 0).unwrap(), 1, "the other one goes");
+    assert_eq!(history.prune_to(now, bytes(0)).unwrap(), 1, "the other one goes");
     let left: Vec<_> = history.list(None).unwrap().into_iter().map(|kept| kept.name).collect();
     assert_eq!(left, [written]);
     std::thread::scope(|scope| {
@@ -166,7 +170,7 @@ fn what_was_written_to_after_it_came_does_not_go_but_becomes_a_loser() {
         history.stop();
         assert!(matches!(&told, Ok(Event::WrittenLate { kept, .. }) if kept.ends_with(".conflict.f")), "{told:?}");
     });
-    assert_eq!(history.prune_to(now, u64::MAX).unwrap(), 1, "a loser has its time, and that is over, too");
+    assert_eq!(history.prune_to(now, bytes(u64::MAX)).unwrap(), 1, "a loser has its time, and that is over, too");
 }
 
 #[test]
@@ -204,4 +208,76 @@ fn the_loser_that_an_install_left_before_it_was_cut_off_is_found_by_its_content(
         assert_eq!(*found, FoundLoser { path, winner, loser, kept: newest });
     });
     assert!(inbox.try_recv().is_err());
+}
+
+#[test]
+fn what_is_spare_goes_only_while_both_are_as_they_were() {
+    let temp = tempfile::tempdir().unwrap();
+    let history = history(temp.path());
+    let path = SyncPath::new("new").unwrap();
+    std::fs::write(temp.path().join("new"), "content").unwrap();
+    let name = put(temp.path(), wall_ns() - DAY_NS, Keep::Deleted, "old", b"content");
+    let there = || history.root.stat(&path).unwrap().unwrap();
+    let was = beneath::stat_at(history.root.history(), name.as_bytes()).unwrap().unwrap();
+    let (events, _inbox) = Events::channel();
+    let drop = |was, stat| {
+        history.drop_spare(name.clone(), was, path.clone(), stat);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| history.run(&events));
+            while !history.late.lock().unwrap().is_idle() {
+                std::thread::yield_now();
+            }
+            history.stop();
+            thread.join().unwrap();
+        });
+        history.late.lock().unwrap().goes_on();
+        history.list(None).unwrap().len()
+    };
+    assert_eq!(drop(Stat { size: 1, ..was }, there()), 1, "it was written to since");
+    assert_eq!(drop(was, Stat { size: 1, ..there() }), 1, "the other is not what it was");
+    assert_eq!(drop(was, there()), 0);
+}
+
+#[test]
+fn what_is_kept_counts_by_what_it_takes_on_the_disk() {
+    let temp = tempfile::tempdir().unwrap();
+    let history = history(temp.path());
+    let now = wall_ns();
+    let sparse = put(temp.path(), now - DAY_NS, Keep::Deleted, "sparse", b"");
+    let sparse = temp.path().join(".dirsync/history").join(sparse);
+    let file = File::options().write(true).open(sparse).unwrap();
+    file.set_len(1 << 40).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_hours(48)).unwrap();
+    for n in 0..3 {
+        put(temp.path(), now - DAY_NS + 1 + n, Keep::Deleted, "small", b"1");
+    }
+    assert_eq!(history.prune_to(now, bytes(1 << 20)).unwrap(), 0, "a hole takes nothing");
+    let (load, _) = history.fill();
+    assert!(load.bytes < 1 << 20 && load.inodes == 4, "{load:?}");
+    assert_eq!(history.prune_to(now, Quota { bytes: u64::MAX, inodes: 2 }).unwrap(), 2);
+}
+
+#[test]
+fn a_wrong_clock_ages_nothing_and_an_mtime_says_nothing_about_how_long_it_stood() {
+    let temp = tempfile::tempdir().unwrap();
+    let history = history(temp.path());
+    let (steady, path) = (1000 * DAY_NS, SyncPath::new("f").unwrap());
+    history.set_clock(steady);
+    let keep = |path: &SyncPath, since_ns| {
+        let (name, _) = history.reserve(Keep::Replaced, path, Some(since_ns)).unwrap();
+        std::fs::write(temp.path().join(".dirsync/history").join(&name), "x").unwrap();
+        name
+    };
+    // An hour old by its mtime, and two days old in truth; and one that says the opposite.
+    let original = keep(&path, steady - 2 * DAY_NS);
+    let young = keep(&SyncPath::new("g").unwrap(), steady - 3600 * 1_000_000_000);
+    let file = File::options().write(true).open(temp.path().join(".dirsync/history").join(&young)).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_hours(48)).unwrap();
+    let ten_years = 3650 * DAY_NS;
+    assert_eq!(history.prune_to(wall_ns() + ten_years, bytes(u64::MAX)).unwrap(), 0, "the wall clock ages nothing");
+    history.set_clock(steady + 60_000_000_000);
+    assert_eq!(history.prune_to(wall_ns(), bytes(0)).unwrap(), 1, "what stood a day ago is not pushed out");
+    assert_eq!(history.list(None).unwrap()[0].name, original);
+    history.set_clock(steady + 8 * DAY_NS);
+    assert_eq!(history.prune_to(wall_ns(), bytes(u64::MAX)).unwrap(), 1);
 }

@@ -371,7 +371,7 @@ mod tests {
 
     fn fresh(name: &str, kind: StatKind, changed: FileTime) -> Fresh {
         let stat = Stat { kind, size: 0, mtime: changed, ctime: changed, ino: 1, mode: Mode(0o700) };
-        let facts = Facts { stat, uid: 0, gid: 0, links: 1, device: (0, 0), mount: false, raw_mode: 0 };
+        let facts = Facts { stat, uid: 0, gid: 0, links: 1, device: (0, 0), mount: false, raw_mode: 0, used_bytes: 0 };
         let path = SyncPath::new(name).unwrap();
         Fresh {
             path,

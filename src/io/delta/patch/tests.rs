@@ -50,7 +50,7 @@ impl Machine {
         let path = SyncPath::new("file").unwrap();
         let stat = self.deltas.root.stat(&path).unwrap().unwrap();
         let bytes = fs::read(self.dir().join("file")).unwrap();
-        ServedFile { path, stat, content: ContentId::of(&bytes), size: bytes.len() as u64 }
+        ServedFile { path, stat, content: ContentId::of(&bytes), size: bytes.len() as u64, kept: None }
     }
 
     fn staged(&self) -> usize {

@@ -1,0 +1,139 @@
+//! Renames put nothing into history: a deleted file whose content has just come to another path
+//! here is not kept for long.
+//!
+//! A rename arrives as a creation and a deletion, so the deleted file goes to history first, where
+//! late writes to it are noticed. Once it has rested, and the content is still live and durable at
+//! the path that it came to, the shell may drop the copy in history (P2). Each arrival stands for
+//! one deletion, and an old duplicate for none: whoever deletes one of two equal files finds it in
+//! history by its name. After a crash nothing is dropped. Deliberately not here: what goes from
+//! history by age (`retention.rs`).
+
+use super::action::Action;
+use super::event::{Now, Stat};
+use super::index::Index;
+use super::{Engine, SECOND};
+use crate::model::{ContentId, SyncPath};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The two halves of a rename arrive within this time of each other (ns).
+const HALVES_NS: u64 = 600 * SECOND;
+/// A late write to a file in history is looked for before this has passed (ns).
+const REST_NS: u64 = 6 * SECOND;
+/// A path whose second hash is still to come is asked again after this time (ns), so many times.
+const AGAIN_NS: u64 = 10 * SECOND;
+const TRIES: u32 = 6;
+/// Contents and deleted files that are remembered (P9); beyond that, history keeps a copy.
+const CAP: usize = 100_000;
+
+#[derive(Default)]
+pub(super) struct Moved {
+    came: BTreeMap<ContentId, Came>,
+    /// The same in the order of time, also of contents that came again since.
+    order: VecDeque<(u64, ContentId)>,
+    /// Deleted files in history, in the order of `due`.
+    deleted: VecDeque<Deleted>,
+    /// How many of them are of a content.
+    waiting: BTreeMap<ContentId, u32>,
+}
+
+/// A content that came to a path while it was at another one.
+struct Came {
+    /// Where it came to last, and when.
+    path: SyncPath,
+    at: u64,
+    /// So many deletions may belong to it: each rename brings one.
+    renames: u32,
+}
+
+struct Deleted {
+    due: u64,
+    tries: u32,
+    /// Its name in history.
+    kept: String,
+    /// As it was when it was deleted.
+    stat: Stat,
+    content: ContentId,
+}
+
+impl Moved {
+    /// A content came to a path. `copied`: from another path here.
+    pub fn came(&mut self, now: Now, path: &SyncPath, content: ContentId, copied: bool) {
+        while self.order.front().is_some_and(|(at, _)| at + HALVES_NS < now.mono) || self.order.len() >= CAP {
+            let Some((at, content)) = self.order.pop_front() else { break };
+            if self.came.get(&content).is_some_and(|came| came.at == at) {
+                self.came.remove(&content);
+            }
+        }
+        if !copied && !self.waiting.contains_key(&content) {
+            return;
+        }
+        let renames = self.came.get(&content).map_or(0, |came| came.renames).saturating_add(1);
+        self.came.insert(content, Came { path: path.clone(), at: now.mono, renames });
+        self.order.push_back((now.mono, content));
+    }
+
+    pub fn deleted(&mut self, now: Now, kept: String, stat: Stat, content: ContentId) {
+        if self.deleted.len() < CAP {
+            self.deleted.push_back(Deleted { due: now.mono + REST_NS, tries: 0, kept, stat, content });
+            *self.waiting.entry(content).or_default() += 1;
+        }
+    }
+
+    fn take_due(&mut self, now: Now) -> Option<Deleted> {
+        let deleted = self.deleted.pop_front_if(|deleted| deleted.due <= now.mono)?;
+        if let Some(waiting) = self.waiting.get_mut(&deleted.content) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.waiting.remove(&deleted.content);
+            }
+        }
+        Some(deleted)
+    }
+
+    pub fn next(&self) -> Option<u64> {
+        self.deleted.front().map(|deleted| deleted.due)
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// Drops copies of deleted files that have rested and whose content is live where it has just
+    /// come to.
+    pub(super) fn moved_due(&mut self, now: Now) {
+        while let Some(deleted) = self.moved.take_due(now) {
+            let Some(came) = self
+                .moved
+                .came
+                .get_mut(&deleted.content)
+                .filter(|came| came.renames > 0 && came.at + HALVES_NS >= now.mono)
+            else {
+                continue;
+            };
+            came.renames -= 1;
+            let path = came.path.clone();
+            let Some(row) = self.index.get(&path) else { continue };
+            let holds =
+                |entry: &crate::model::Entry| entry.file().is_some_and(|(content, _)| content == deleted.content);
+            let Some((_, stat)) = row.live_on_disk().filter(|(entry, _)| holds(entry)) else { continue };
+            if self.is_nobodys(&path) || self.is_busy(&path) || self.cut_off.contains(&path) {
+                continue;
+            }
+            if self.rechecks.contains(&path) {
+                // A write that the stat does not show may have changed it: its second hash tells.
+                if deleted.tries < TRIES {
+                    if let Some(came) = self.moved.came.get_mut(&deleted.content) {
+                        came.renames += 1;
+                    }
+                    *self.moved.waiting.entry(deleted.content).or_default() += 1;
+                    let again = Deleted { due: now.mono + AGAIN_NS, tries: deleted.tries + 1, ..deleted };
+                    let at = self.moved.deleted.partition_point(|other| other.due <= again.due);
+                    self.moved.deleted.insert(at, again);
+                }
+                continue;
+            }
+            self.act(Action::DropKept { kept: deleted.kept, was: deleted.stat, path, stat: *stat });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

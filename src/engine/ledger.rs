@@ -325,6 +325,12 @@ impl<I: Index> Engine<I> {
         }
     }
 
+    /// Files on disk here and their bytes, as the guard counts them: for oracles.
+    pub fn files_counted_here(&self) -> (u64, u64) {
+        let Sum { files, bytes } = self.ledger.total.here;
+        (files, bytes)
+    }
+
     /// Counts the files that are on disk here by the index.
     fn recount_files(&mut self, now: Now) {
         let mut files = Vec::new();

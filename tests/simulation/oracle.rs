@@ -148,6 +148,12 @@ impl World {
     fn check_settled(&self, node: NodeId) -> Result<(), String> {
         let here = &self.nodes[node];
         let Some(engine) = &here.engine else { return Err(format!("n{node} is down")) };
+        let rows = engine.index().below(None, None, usize::MAX);
+        let files = rows.iter().filter_map(|(_, row)| row.live_on_disk()?.0.file());
+        let counted = files.fold((0, 0), |(files, bytes), (_, size)| (files + 1, bytes + size));
+        if engine.files_counted_here() != counted {
+            return Err(format!("n{node}'s guard counts {:?}, not {counted:?}", engine.files_counted_here()));
+        }
         let mut listing = here.disk.live.listing();
         for (path, row) in engine.index().below(None, None, usize::MAX) {
             // What is covered is as its user left it.

@@ -205,3 +205,45 @@ fn two_names_that_change_places_do_so_everywhere() {
     all_hold(&world, "a", Some("two"));
     all_hold(&world, "b", Some("one"));
 }
+
+#[test]
+fn an_old_album_is_renamed_again_and_again_and_then_pruned_with_nothing_held() {
+    let mut world = world(Plan::quiet(2));
+    world.user_does(0, &Op::MakeFolder { path: path("album") });
+    for n in 0..110 {
+        let data = Data::small(format!("photo {n}").into_bytes());
+        world.user_does(0, &Op::Save { path: path(&format!("album/{n}")), data, mtime: None });
+    }
+    // Until it counts.
+    world.run_for(2 * 3600 * SECOND);
+    calm(&mut world);
+    for (node, from, to) in [(0, "album", "album2"), (1, "album2", "album3"), (0, "album3", "album")] {
+        world.user_does(node, &Op::Rename { from: path(from), to: path(to) });
+        calm(&mut world);
+        all_hold(&world, &format!("{to}/7"), Some("photo 7"));
+    }
+    remove(&mut world, 1, "album/7");
+    calm(&mut world);
+    all_hold(&world, "album/7", None);
+    // More than half of it is another matter.
+    for n in 10..110 {
+        world.user_does(0, &Op::Remove { path: path(&format!("album/{n}")) });
+    }
+    world.run_for(60 * SECOND);
+    let held = world.nodes[0].engine.as_mut().expect("it is up").status().held_deletions;
+    assert_eq!(held, 100);
+    assert_eq!(read(&world, 1, "album/50").as_deref(), Some("photo 50"));
+}
+
+#[test]
+fn jobs_that_are_made_here_and_taken_there_are_never_held() {
+    let mut world = world(Plan::quiet(2));
+    save(&mut world, 0, "keep", "kept");
+    for n in 0..130 {
+        save(&mut world, 0, &format!("job{n}"), &format!("job {n}"));
+        remove(&mut world, 1, &format!("job{n}"));
+    }
+    calm(&mut world);
+    all_hold(&world, "job129", None);
+    all_hold(&world, "keep", Some("kept"));
+}

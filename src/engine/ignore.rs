@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// A larger file is not read (bytes).
 pub const IGNORE_FILE_BYTES: u64 = 1 << 20;
 
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The patterns in force; cheap to clone.
 #[derive(Clone)]
 pub struct Ignore(Arc<Gitignore>);
@@ -24,6 +27,8 @@ impl Default for Ignore {
 impl Ignore {
     /// Reads the patterns; with them, the lines that are no patterns (1-based) and why.
     pub fn parse(text: &[u8]) -> (Self, Vec<(usize, String)>) {
+        // Some editors begin a file with it; git skips it, too.
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let mut builder = GitignoreBuilder::new("");
         let mut bad = Vec::new();
         for (number, line) in String::from_utf8_lossy(text).lines().enumerate() {
@@ -67,6 +72,8 @@ mod tests {
     #[case::taken_back_in_a_folder_whose_children_are_covered("keep/*\n!keep/a", "keep/a", false, false)]
     #[case::taken_back_folder("*\n!d/\n!d/*", "d/f", false, false)]
     #[case::a_comment("# *", "a", false, false)]
+    #[case::behind_a_byte_order_mark("\u{feff}*.tmp\n*.bak", "a.tmp", false, true)]
+    #[case::a_byte_order_mark_in_the_midst_is_text("*.bak\n\u{feff}*.tmp", "a.tmp", false, false)]
     #[case::never_itself("*", ".dirsyncignore", false, false)]
     fn patterns_are_gitignores(#[case] text: &str, #[case] path: &str, #[case] is_dir: bool, #[case] ignored: bool) {
         let (ignore, bad) = Ignore::parse(text.as_bytes());

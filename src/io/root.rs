@@ -21,6 +21,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const MARKER: &str = "marker";
+/// Tells git that nothing in `.dirsync/` is part of a work tree: `git add -A` would commit old versions of files, and
+/// `git clean -fd` would remove history.
+const GIT_IGNORE: (&str, &[u8]) = (".gitignore", b"*\n");
 const OWN_FOLDER: Mode = Mode::RWXU;
 /// Far above any marker or pid.
 const SMALL_OWN_FILE_BYTES: u64 = 256;
@@ -78,6 +81,7 @@ impl Root {
         let lock = lock(&private, &shown)?;
         let staging = own_folder(&private, "staging", &shown)?;
         let history = own_folder(&private, "history", &shown)?;
+        hide_from_git(&private);
         let can_exchange = probe_exchange(&staging);
         if !can_exchange {
             tracing::warn!(
@@ -437,6 +441,18 @@ fn lock(private: &OwnedFd, shown: &str) -> Result<File, RootError> {
     Ok(file)
 }
 
+/// A full disk is no reason not to serve.
+fn hide_from_git(private: &OwnedFd) {
+    let (name, patterns) = GIT_IGNORE;
+    let written = match beneath::create(private, name) {
+        Err(Errno::EXIST) => Ok(()),
+        made => made.map_err(io::Error::from).and_then(|mut file| file.write_all(patterns)),
+    };
+    if let Err(why) = written {
+        tracing::debug!("'{PRIVATE_DIR}/{name}' cannot be written: {why}");
+    }
+}
+
 fn write_pid(private: &OwnedFd) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(private, "lock", flags, Mode::empty())?);
@@ -523,6 +539,17 @@ mod tests {
             let mode = std::fs::metadata(temp.path().join(PRIVATE_DIR).join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, 0o700, "{name}");
         }
+    }
+
+    #[test]
+    fn the_private_folder_is_hidden_from_git_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let patterns = temp.path().join(PRIVATE_DIR).join(".gitignore");
+        drop(Root::open(temp.path()).unwrap());
+        assert_eq!(std::fs::read(&patterns).unwrap(), b"*\n");
+        std::fs::write(&patterns, "# mine\n").unwrap();
+        drop(Root::open(temp.path()).unwrap());
+        assert_eq!(std::fs::read(&patterns).unwrap(), b"# mine\n");
     }
 
     #[test]

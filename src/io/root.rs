@@ -403,6 +403,10 @@ fn own_folder(dir: &OwnedFd, name: &str, shown: &str) -> Result<OwnedFd, RootErr
     if facts.uid != rustix::process::geteuid().as_raw() && !gives_owner(&folder, facts.uid) {
         return Err(refuse("it belongs to another user"));
     }
+    // What is made in it takes after the folder that it goes to, not after this one. Where there are no lists, there is nothing to remove.
+    for list in ["system.posix_acl_default", "system.posix_acl_access"] {
+        let _ = rustix::fs::fremovexattr(&folder, list);
+    }
     match rustix::fs::fchmod(&folder, OWN_FOLDER) {
         // A file system without permissions, as the probe will find.
         Err(e) if probe::is_not_kept(e) => {}

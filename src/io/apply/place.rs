@@ -5,7 +5,7 @@
 //! not what was expected, someone wrote at that moment, and the exchange is undone. May import `engine`'s values.
 //! Deliberately not here: durability, and what a stale job means.
 
-use super::prepare::{bits, times};
+use super::prepare::{times, with_special};
 use super::{Made, Site, Staged};
 use crate::engine::{Keep, Outcome, Stat, StatKind};
 use crate::io::beneath::{self, LastFolder};
@@ -318,7 +318,8 @@ impl Place<'_> {
     fn adjust(&self, old: &Stat) -> Result<Placed, Outcome> {
         let failed = |e| self.change.failed("set the permissions of", e);
         let handle = beneath::open(self.parent, self.name, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;
-        let held = beneath::facts(&handle).map_err(failed)?.stat;
+        let facts = beneath::facts(&handle).map_err(failed)?;
+        let held = facts.stat;
         if !is_expected(Some(old), Some(&held)) {
             return Err(Outcome::Stale);
         }
@@ -330,7 +331,10 @@ impl Place<'_> {
         let mut wanted = held;
         if old.kind != StatKind::Symlink && held.mode != self.change.mode {
             fail::at(Point::InstallMode)
-                .and_then(|()| self.site.root.set(rustix::fs::chmod(inode.as_str(), bits(self.change.mode))))
+                .and_then(|()| {
+                    let mode = with_special(self.change.mode, facts.raw_mode);
+                    self.site.root.set(rustix::fs::chmod(inode.as_str(), mode))
+                })
                 .map_err(failed)?;
             fail::after(Point::InstallModeSet);
             wanted.mode = self.mode_kept(&handle).map_err(failed)?;
@@ -460,9 +464,10 @@ impl Place<'_> {
         if staged.kind == StatKind::Directory && staged.mode != self.change.mode {
             let failed = |e| self.change.failed("set the permissions of", e);
             let handle = beneath::open(self.parent, self.name, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;
-            if beneath::facts(&handle).map_err(failed)?.stat.ino == staged.ino {
-                let set = rustix::fs::chmod(beneath::by_descriptor(&handle), bits(self.change.mode));
-                self.site.root.set(set).map_err(failed)?;
+            let facts = beneath::facts(&handle).map_err(failed)?;
+            if facts.stat.ino == staged.ino {
+                let mode = with_special(self.change.mode, facts.raw_mode);
+                self.site.root.set(rustix::fs::chmod(beneath::by_descriptor(&handle), mode)).map_err(failed)?;
                 staged.mode = self.mode_kept(&handle).map_err(failed)?;
             }
         }

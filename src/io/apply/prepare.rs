@@ -20,6 +20,14 @@ use std::sync::mpsc;
 
 const COPY_BYTES: u64 = 1 << 20;
 const SETGID: u16 = 0o2000;
+/// Setuid, setgid and sticky: never synced, and kept where they are.
+const SPECIAL: u16 = 0o7000;
+const OTHERS_WRITE: u16 = 0o022;
+const ACL_ACCESS: &str = "system.posix_acl_access";
+const ACL_DEFAULT: &str = "system.posix_acl_default";
+/// As large as the kernel lets a value, and a list of names, be.
+const ATTRIBUTE_BYTES: usize = 64 * 1024;
+const FEW_ATTRIBUTES_BYTES: usize = 4096;
 const ANY_EXECUTE: u16 = 0o111;
 
 /// Stages what `job` wants. Touches nothing in the folder.
@@ -244,12 +252,16 @@ fn copy_beside(source: &Origin, target: &Target, size: u64) -> io::Result<Option
     })
 }
 
-/// Access lists, mode, mtime and owner, in the order in which none undoes another.
+/// Access lists, mtime, mode and owner, in the order in which none undoes another.
 fn dress_file(site: &Site, batch: &mut Batch, job: &Job, file: &File) -> Result<Stat, Outcome> {
     let failed = |e| failed("set the permissions of", job, e);
     let replaced = match &job.expect {
         Some(old) if old.kind == StatKind::File => copy_attributes(site, batch, &job.path, file),
-        _ => None,
+        Some(_) => None,
+        None => {
+            batch.give_default_acl(site, &job.path, file, ACL_ACCESS).map_err(failed)?;
+            None
+        }
     };
     fail::at(Point::StageDress).and_then(|()| rustix::fs::futimens(file, &times(job.entry.mtime))).map_err(failed)?;
     let made = beneath::facts(file).map_err(failed)?;
@@ -262,7 +274,12 @@ fn dress_file(site: &Site, batch: &mut Batch, job: &Job, file: &File) -> Result<
         // With neither setuid nor setgid, this changes nothing of the mode.
         site.root.set(rustix::fs::fchown(file, uid, gid)).map_err(failed)?;
     }
-    let is_as_made = has_mode && owner.is_none();
+    // As of any program that writes a file, new contents take setuid and setgid from it; its own in another inode do not.
+    let special = replaced.filter(|_| job.source == Source::InPlace).map_or(0, |old| old.raw_mode & SPECIAL);
+    if special != 0 {
+        site.root.set(rustix::fs::fchmod(file, with_special(job.entry.mode, special))).map_err(failed)?;
+    }
+    let is_as_made = has_mode && owner.is_none() && special == 0;
     let stat = if is_as_made { made.stat } else { beneath::facts(file).map_err(failed)?.stat };
     site.root.compare_mode(job.entry.mode, stat.mode);
     Ok(stat)
@@ -286,12 +303,17 @@ fn dress_folder(site: &Site, batch: &mut Batch, job: &Job, name: &str) -> Result
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let dir = beneath::open(site.root.staging(), name.as_bytes(), flags).map_err(failed)?;
     let now = beneath::facts(&dir).map_err(failed)?;
+    if job.expect.is_none() {
+        batch.give_default_acl(site, &job.path, &dir, ACL_ACCESS).map_err(failed)?;
+        batch.give_default_acl(site, &job.path, &dir, ACL_DEFAULT).map_err(failed)?;
+    }
     if let Some((uid, gid)) = owner(site, batch, job, None, &now)? {
         site.root.set(rustix::fs::fchown(&dir, uid, gid)).map_err(failed)?;
     }
+    let setgid = batch.setgid(site, &job.path).map_err(failed)?;
     // A folder that we may not write cannot be renamed: the rest of its mode follows once it is in place.
     let mode = Mode(job.entry.mode.0 | 0o700);
-    site.root.set(rustix::fs::fchmod(&dir, bits(mode))).map_err(failed)?;
+    site.root.set(rustix::fs::fchmod(&dir, with_special(mode, setgid))).map_err(failed)?;
     let stat = beneath::facts(&dir).map_err(failed)?.stat;
     site.root.compare_mode(mode, stat.mode);
     Ok(stat)
@@ -333,7 +355,7 @@ fn no_links(job: &Job) -> Outcome {
 type Owner = (Option<Uid>, Option<Gid>);
 
 /// Who is to own it, where that is not who made it: the replaced file's owner (`replaced`, if looked at already), or for
-/// a new one its folder's when we are root. Others than root can give a file only to a group of theirs, and do so
+/// a new one what its folder gives. Others than root can give a file only to a group of theirs, and do so
 /// where they can.
 fn owner(
     site: &Site,
@@ -346,7 +368,7 @@ fn owner(
     let wanted = match (replaced, job.expect) {
         (Some(old), _) => Some((old.uid, old.gid)),
         (None, Some(_)) => batch.owner_of(site, job).map_err(|e| failed("look at", job, e))?,
-        (None, None) => batch.gives(site, job, is_root).map_err(|e| failed("reach", job, e))?,
+        (None, None) => batch.gives(site, job, is_root, staged).map_err(|e| failed("reach", job, e))?,
     };
     let Some((uid, gid)) = wanted.filter(|wanted| *wanted != (staged.uid, staged.gid)) else { return Ok(None) };
     let may_give_group = is_root || rustix::process::getgroups().is_ok_and(|mine| mine.contains(&Gid::from_raw(gid)));
@@ -369,6 +391,8 @@ struct Held {
     wanted: Option<SyncPath>,
     folder: OwnedFd,
     facts: Facts,
+    /// What new things in it get, as the kernel keeps it.
+    default_acl: Option<Vec<u8>>,
 }
 
 impl Batch {
@@ -381,7 +405,8 @@ impl Batch {
             let wanted = path.parent();
             let folder = nearest_folder(site, wanted.clone())?;
             let facts = beneath::facts(&folder)?;
-            self.nearest = Some(Held { wanted, folder, facts });
+            let default_acl = default_acl(&folder);
+            self.nearest = Some(Held { wanted, folder, facts, default_acl });
         }
         Ok(self.nearest.as_ref().expect("set just above"))
     }
@@ -392,11 +417,44 @@ impl Batch {
         Ok(beneath::facts_at(folder, job.path.name())?.map(|old| (old.uid, old.gid)))
     }
 
-    /// What a new thing takes from its folder.
-    fn gives(&mut self, site: &Site, job: &Job, is_root: bool) -> rustix::io::Result<Option<(u32, u32)>> {
+    /// What a new thing takes from its folder. From root, the owner where nobody else can create there: in a folder that others may
+    /// write, one user's private file would be handed to another.
+    fn gives(
+        &mut self,
+        site: &Site,
+        job: &Job,
+        is_root: bool,
+        made: &Facts,
+    ) -> rustix::io::Result<Option<(u32, u32)>> {
         let folder = &self.of(site, &job.path)?.facts;
-        Ok((is_root || folder.raw_mode & SETGID != 0).then_some((folder.uid, folder.gid)))
+        // With an access list, the group's bits are its mask.
+        let is_owners = is_root && folder.raw_mode & OTHERS_WRITE == 0;
+        let uid = if is_owners { folder.uid } else { made.uid };
+        let gid = if is_owners || folder.raw_mode & SETGID != 0 { folder.gid } else { made.gid };
+        Ok(Some((uid, gid)))
     }
+
+    /// The bit that a new folder takes from the one that it is made in.
+    fn setgid(&mut self, site: &Site, path: &SyncPath) -> rustix::io::Result<u16> {
+        Ok(self.of(site, path)?.facts.raw_mode & SETGID)
+    }
+
+    /// Gives the named users and groups of the folder's default list to a new thing in it. The mode that follows sets the owner's, the
+    /// mask's and the others' permissions.
+    fn give_default_acl(&mut self, site: &Site, path: &SyncPath, new: impl AsFd, which: &str) -> rustix::io::Result<()> {
+        match &self.of(site, path)?.default_acl {
+            Some(acl) => rustix::fs::fsetxattr(new, which, acl, XattrFlags::empty()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `None`: it has none, or the file system keeps none. The descriptor is one that only names the folder.
+fn default_acl(folder: &OwnedFd) -> Option<Vec<u8>> {
+    let mut value = vec![0; ATTRIBUTE_BYTES];
+    let len = rustix::fs::getxattr(beneath::by_descriptor(folder), ACL_DEFAULT, &mut value[..]).ok()?;
+    value.truncate(len);
+    Some(value).filter(|acl| !acl.is_empty())
 }
 
 fn nearest_folder(site: &Site, mut folder: Option<SyncPath>) -> rustix::io::Result<OwnedFd> {
@@ -408,24 +466,40 @@ fn nearest_folder(site: &Site, mut folder: Option<SyncPath>) -> rustix::io::Resu
     }
 }
 
-/// Access lists and extended attributes of the file that is replaced, and what is known of it. What cannot be read or
-/// set is left.
+/// The access list and the users' attributes of the file that is replaced, and what is known of it. What cannot be read or
+/// set is left. Nothing of `security.*` or `trusted.*`: a capability was given to the old contents.
 fn copy_attributes(site: &Site, batch: &mut Batch, path: &SyncPath, file: &File) -> Option<Facts> {
     let folder = &batch.of(site, path).ok()?.folder;
     let (old, facts) = beneath::regular(folder, path.name()).ok()??;
-    let mut names = [0; 4096];
-    let len = rustix::fs::flistxattr(&old, &mut names[..]).unwrap_or(0);
-    for name in names[..len].split(|&b| b == 0).filter(|name| !name.is_empty()) {
-        let mut value = vec![0; 64 * 1024];
-        if let Ok(len) = rustix::fs::fgetxattr(&old, name, &mut value[..]) {
-            let _ = rustix::fs::fsetxattr(file, name, &value[..len], XattrFlags::empty());
+    copy_attributes_of(&old, file);
+    Some(facts)
+}
+
+pub(super) fn copy_attributes_of(old: &File, new: &File) {
+    let mut names = vec![0; FEW_ATTRIBUTES_BYTES];
+    let listed = rustix::fs::flistxattr(old, &mut names[..]).or_else(|e| match e {
+        Errno::RANGE => {
+            names.resize(ATTRIBUTE_BYTES, 0);
+            rustix::fs::flistxattr(old, &mut names[..])
+        }
+        e => Err(e),
+    });
+    let names = &names[..listed.unwrap_or(0)];
+    for name in names.split(|&b| b == 0).filter(|name| name.starts_with(b"user.") || *name == ACL_ACCESS.as_bytes()) {
+        let mut value = vec![0; ATTRIBUTE_BYTES];
+        if let Ok(len) = rustix::fs::fgetxattr(old, name, &mut value[..]) {
+            let _ = rustix::fs::fsetxattr(new, name, &value[..len], XattrFlags::empty());
         }
     }
-    Some(facts)
 }
 
 pub(super) fn bits(mode: Mode) -> rustix::fs::Mode {
     rustix::fs::Mode::from_raw_mode(u32::from(mode.0))
+}
+
+/// A mode, and the special bits of what it is set on.
+pub(super) fn with_special(mode: Mode, raw_mode: u16) -> rustix::fs::Mode {
+    bits(mode) | rustix::fs::Mode::from_raw_mode(u32::from(raw_mode & SPECIAL))
 }
 
 /// The access time is left alone.

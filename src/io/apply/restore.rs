@@ -11,6 +11,7 @@ use crate::io::history::History;
 use crate::io::stage;
 use crate::io::trouble::{errno, trouble};
 use crate::model::{FileTime, Mode, SyncPath};
+use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 use std::sync::Arc;
 
@@ -107,7 +108,13 @@ impl Site {
         let (id, mut file) = self.stage.create_file()?;
         let staged = stage::name(id);
         let copied = std::io::copy(&mut kept, &mut file).map_err(|e| errno(&e)).and_then(|_| {
+            super::prepare::copy_attributes_of(&kept, &file);
             self.root.set(rustix::fs::fchmod(&file, super::prepare::bits(facts.stat.mode)))?;
+            if rustix::process::geteuid().is_root() {
+                // It is its user's still.
+                let owner = (Some(Uid::from_raw(facts.uid)), Some(Gid::from_raw(facts.gid)));
+                self.root.set(rustix::fs::fchown(&file, owner.0, owner.1))?;
+            }
             rustix::fs::fsync(&file)?;
             beneath::facts(&file)
         });

@@ -9,7 +9,7 @@ use super::fetch_chunks::CHUNKED_BYTES;
 use super::hold::Believed;
 use super::index::{Index, Row};
 use super::merge;
-use super::wants::{Step, Want};
+use super::wants::{Step, Trial, Want};
 use super::{Engine, Looking};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, DeviceId, Entry, Kind, SyncPath};
@@ -114,6 +114,7 @@ impl<I: Index> Engine<I> {
                 since: now.mono,
                 told: None,
                 stuck: false,
+                trial: Trial::Open,
             };
             self.wants.by_path.insert(path.clone(), Box::new(want));
         }
@@ -322,6 +323,9 @@ impl<I: Index> Engine<I> {
         }
         if !row.winner.is_live() {
             return self.advance_deletion(now, path, &row);
+        }
+        if self.awaits_special(path) {
+            return;
         }
         if !self.parent_is_ready(path) {
             return self.wait(now, path, Some(SECOND));

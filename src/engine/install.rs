@@ -4,7 +4,7 @@ use super::action::{Action, Job, JobId, Keep, Outcome, Report, Source};
 use super::event::{Cause, Hint, Now, StageId, Stat, StatKind, Trouble};
 use super::index::{Index, OnDisk, Row};
 use super::local::is_racy;
-use super::wants::{Step, UnderWay};
+use super::wants::{Step, Trial, UnderWay};
 use super::{Engine, merge};
 use crate::model::{Entry, SyncPath};
 use crate::wire::message::Change;
@@ -153,6 +153,7 @@ impl<I: Index> Engine<I> {
         self.problem(path, trouble.text);
         if let Some(want) = self.wants.by_path.get_mut(path) {
             want.stuck = true;
+            want.trial = Trial::Failed;
         }
         self.back_off(now, path);
     }

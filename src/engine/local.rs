@@ -8,6 +8,7 @@ use super::index::{Index, Row};
 use super::keeps::ModeOf;
 use super::merge::{self, Found, Local};
 use super::settle::Heard;
+use super::wants::Trial;
 use super::{Engine, Looking, SECOND, Unseen};
 use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
@@ -216,20 +217,24 @@ impl<I: Index> Engine<I> {
             _ => {
                 self.unseen.remove(path);
                 self.rechecks.seen(path);
-                self.solve(path);
+                // That it can be looked at says nothing of an install that failed: only one that succeeds does.
+                if !self.wants.get(path).is_some_and(|want| want.trial == Trial::Failed) {
+                    self.solve(path);
+                }
             }
         }
         if !matches!(observed, Observed::Absent | Observed::Special { .. }) {
             self.seen_here(now, path);
         }
         let is_certain = !matches!(observed, Observed::Mount | Observed::Unstable | Observed::Failed(_));
+        if is_certain && !matches!(observed, Observed::Special { .. }) {
+            self.special_gone(path);
+        }
         match observed {
             Observed::Unchanged => {}
             Observed::Absent => self.absent(now, path, found),
             Observed::Special { what } => {
-                if self.left_alone.insert(path.clone()) {
-                    self.out.push(Action::Report(Report::LeftAlone { path: path.clone(), what }));
-                }
+                self.special_seen(path, what);
                 self.absent(now, path, found);
             }
             Observed::Mount => self.mounted(now, path, found),
@@ -327,7 +332,7 @@ impl<I: Index> Engine<I> {
             }
             Local::Edited(_) if self.takes_as_torn(now, path, &kind, &stat, found) => {}
             Local::Edited(base) => {
-                let mut stamp = merge::stamp(found, now.wall, &stat, base.as_ref());
+                let mut stamp = merge::stamp(found, now.wall, self.attention.until(), &stat, base.as_ref());
                 if let Some(row) = row.filter(|_| found == Found::Restored) {
                     // Whatever the clocks say, what is in a backup beats nothing that is known here (P8).
                     stamp = stamp.min(row.winner.version.stamp.saturating_sub(1));

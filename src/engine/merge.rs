@@ -97,14 +97,15 @@ pub enum Found {
     Live,
 }
 
-/// The stamp of new contents (nanoseconds since 1970); see `Version` in section 2 of the design.
-pub fn stamp(found: Found, now: u64, stat: &Stat, base: Option<&Entry>) -> u64 {
+/// The stamp of new contents (nanoseconds since 1970); see `Version` in section 2 of the design. What was there before `seen_until` and is new
+/// was elsewhere then.
+pub fn stamp(found: Found, now: u64, seen_until: u64, stat: &Stat, base: Option<&Entry>) -> u64 {
     let after_base = base.map_or(0, |base| base.version.stamp.saturating_add(STAMP_STEP));
     let modified = stat.mtime.as_stamp();
     let own = match found {
         Found::First | Found::Restored if modified > now => 0,
         Found::First | Found::Restored => modified,
-        Found::Live if base.is_none_or(|base| !base.is_live()) => now,
+        Found::Live if base.is_none_or(|base| !base.is_live()) && stat.ctime.as_stamp() < seen_until => now,
         Found::Live | Found::Walked => modified.max(stat.ctime.as_stamp()).min(now),
     };
     own.max(after_base)
@@ -301,14 +302,16 @@ mod tests {
     #[case::first_scan(Found::First, (50, 80), None, 50)]
     #[case::first_scan_of_a_future_mtime(Found::First, (200, 80), None, 0)]
     #[case::moved_in_while_off(Found::Walked, (50, 80), None, 80)]
-    #[case::appeared_while_watching(Found::Live, (50, 60), None, 100)]
+    #[case::moved_in_with_its_folder(Found::Live, (50, 60), None, 100)]
+    #[case::made_while_the_daemon_slept(Found::Live, (50, 80), None, 80)]
     #[case::edited(Found::Live, (90, 91), Some(entry(file(1), 40)), 91)]
     #[case::an_older_file_copied_over_it(Found::Live, (10, 95), Some(entry(file(1), 40)), 95)]
     #[case::edited_with_a_clock_behind(Found::Live, (90, 91), Some(entry(file(1), 400)), 408)]
     #[case::a_future_mtime_poisons_nothing(Found::Live, (900, 95), Some(entry(file(1), 40)), 100)]
-    #[case::made_anew_while_watching(Found::Live, (50, 60), Some(entry(Kind::Deleted { at: 0 }, 40)), 100)]
+    #[case::moved_back_with_its_folder(Found::Live, (50, 60), Some(entry(Kind::Deleted { at: 0 }, 40)), 100)]
+    #[case::made_anew_while_the_daemon_slept(Found::Live, (50, 80), Some(entry(Kind::Deleted { at: 0 }, 40)), 80)]
     fn stamps(#[case] found: Found, #[case] times: (u64, u64), #[case] base: Option<Entry>, #[case] expected: u64) {
-        assert_eq!(stamp(found, 100, &stat(times.0, times.1), base.as_ref()), expected);
+        assert_eq!(stamp(found, 100, 70, &stat(times.0, times.1), base.as_ref()), expected);
     }
 
     #[test]

@@ -21,6 +21,7 @@
 
 mod action;
 mod arrivals;
+mod attention;
 mod conflict;
 mod derive;
 mod devices;
@@ -49,6 +50,7 @@ mod scan;
 mod scrub;
 mod session;
 mod settle;
+mod special;
 mod status;
 mod steady;
 mod survey;
@@ -79,6 +81,7 @@ pub use suspect::SuspectStatus;
 use crate::model::{DeviceId, Entry, SyncPath};
 use crate::wire::message::Change;
 use arrivals::Arrivals;
+use attention::Attention;
 use conflict::Losers;
 use derive::Orphans;
 use devices::Devices;
@@ -209,7 +212,8 @@ pub struct Engine<I> {
     last_walk: u64,
     next_walk: u64,
     scan: Scan,
-    left_alone: BTreeSet<SyncPath>,
+    /// Sockets, fifos and devices, and what each is.
+    left_alone: BTreeMap<SyncPath, &'static str>,
     problems: BTreeMap<SyncPath, String>,
     unseen: BTreeMap<SyncPath, Unseen>,
     keeps: Keeps,
@@ -249,6 +253,7 @@ pub struct Engine<I> {
     steady: Steady,
     /// How what is being taken in was found here, if it was.
     finding: Option<Found>,
+    attention: Attention,
     losers: Losers,
     moved: Moved,
     past: Pasts,
@@ -296,7 +301,7 @@ impl<I: Index> Engine<I> {
             last_walk: 0,
             next_walk: 0,
             scan: Scan::new(finds),
-            left_alone: BTreeSet::new(),
+            left_alone: BTreeMap::new(),
             problems: BTreeMap::new(),
             unseen: BTreeMap::new(),
             keeps: Keeps::default(),
@@ -323,6 +328,7 @@ impl<I: Index> Engine<I> {
             last_event: Now { wall: 0, mono: 0 },
             steady: Steady::default(),
             finding: None,
+            attention: Attention::default(),
             losers: Losers::default(),
             moved: Moved::default(),
             past: Pasts::default(),
@@ -351,6 +357,7 @@ impl<I: Index> Engine<I> {
         if trust == Trust::Restored || was_restoring {
             self.scan = Scan::new(Found::Restored);
         }
+        self.last_event = now;
         self.next_root_check = now.mono;
         self.next_walk = u64::MAX;
         self.steady = Steady::start(&self.index, now);
@@ -375,6 +382,7 @@ impl<I: Index> Engine<I> {
         if self.renewal == Renewal::Ending {
             return Vec::new();
         }
+        self.attention.event(self.last_event, now);
         self.last_event = now;
         match event {
             Event::Tick => self.tick(now),

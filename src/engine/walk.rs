@@ -263,6 +263,10 @@ impl<I: Index> Engine<I> {
 
     fn conclude(&mut self, now: Now, walk: &Walk) {
         self.look_after_installs(walk);
+        self.specials_walked(walk.below.as_ref(), |path| {
+            let unread = |at: &Option<SyncPath>| at.as_ref().is_none_or(|at| at == path || path.is_below(at));
+            walk.visited.contains(&mark(path)) || walk.unread.iter().any(unread)
+        });
         let Unvisited { missing, known_files, missing_files, files } = self.unvisited(walk);
         if walk.is_whole() {
             self.files_counted(now, files);

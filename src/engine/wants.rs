@@ -43,6 +43,15 @@ pub(super) struct Want {
     pub told: Option<Vec<DeviceId>>,
     /// Nothing that will change soon keeps it: a problem, or a folder with content of its own.
     pub stuck: bool,
+    pub trial: Trial,
+}
+
+/// How a want stands with its installs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trial {
+    Open,
+    /// The last one failed, or something keeps it from being tried: its problem lasts until it is here.
+    Failed,
 }
 
 /// An install that the shell was given.

@@ -26,5 +26,6 @@ mod names;
 mod restoring;
 mod saving;
 mod scrub;
+mod special;
 mod transfers;
 mod watching;

@@ -419,13 +419,7 @@ impl Batch {
 
     /// What a new thing takes from its folder. From root, the owner where nobody else can create there: in a folder that others may
     /// write, one user's private file would be handed to another.
-    fn gives(
-        &mut self,
-        site: &Site,
-        job: &Job,
-        is_root: bool,
-        made: &Facts,
-    ) -> rustix::io::Result<Option<(u32, u32)>> {
+    fn gives(&mut self, site: &Site, job: &Job, is_root: bool, made: &Facts) -> rustix::io::Result<Option<(u32, u32)>> {
         let folder = &self.of(site, &job.path)?.facts;
         // With an access list, the group's bits are its mask.
         let is_owners = is_root && folder.raw_mode & OTHERS_WRITE == 0;
@@ -441,7 +435,13 @@ impl Batch {
 
     /// Gives the named users and groups of the folder's default list to a new thing in it. The mode that follows sets the owner's, the
     /// mask's and the others' permissions.
-    fn give_default_acl(&mut self, site: &Site, path: &SyncPath, new: impl AsFd, which: &str) -> rustix::io::Result<()> {
+    fn give_default_acl(
+        &mut self,
+        site: &Site,
+        path: &SyncPath,
+        new: impl AsFd,
+        which: &str,
+    ) -> rustix::io::Result<()> {
         match &self.of(site, path)?.default_acl {
             Some(acl) => rustix::fs::fsetxattr(new, which, acl, XattrFlags::empty()),
             None => Ok(()),

@@ -1,0 +1,117 @@
+//! What is left alone where it stands: special files in the way, special bits, access lists, folders that may not be written.
+
+use crate::common::disk::{chmod, path_text, run};
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, pace, read, remove, write};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+
+fn mode(machine: &Machine, name: &str) -> u32 {
+    fs::symlink_metadata(machine.at(name)).map_or(0, |facts| facts.permissions().mode() & 0o7777)
+}
+
+fn wait_mode(machine: &Machine, name: &str, due: u32) {
+    eventually(&format!("'{name}' at {} has mode {due:o}", machine.name), PATIENCE, || {
+        let now = mode(machine, name);
+        (now == due).then_some(()).ok_or(format!("{now:o}"))
+    });
+}
+
+fn problems(machine: &Machine) -> String {
+    machine.json(&["status"]).expect("it answers")["problems"].to_string()
+}
+
+#[test]
+fn what_a_special_file_keeps_away_is_named_costs_nothing_and_comes_when_that_is_gone() {
+    let (a, b) = Group::new().pair();
+    write(a.at("beside"), "1");
+    converge(&[&a, &b]);
+    run("mkfifo", &[path_text(&b.at("file"))]);
+    let _socket = UnixListener::bind(b.at("folder")).expect("binds");
+    b.wait_log(&["left alone", "folder"]);
+    b.wait_log(&["left alone", "'file'"]);
+    write(a.at("file"), "text");
+    write(a.at("folder/in/it"), "text");
+    eventually("both are named", PATIENCE, || {
+        let found = problems(&b);
+        (found.contains("a fifo is at 'file'") && found.contains("a socket is at 'folder'")).then_some(()).ok_or(found)
+    });
+    // Nothing else is held up, and nothing is tried again and again.
+    let (wire, lines) = (b.wire_bytes(), b.log().lines().count());
+    pace(3000);
+    assert_eq!((b.wire_bytes().0 / 2000, b.log().lines().count()), (wire.0 / 2000, lines), "{}", b.log());
+    write(a.at("beside"), "2");
+    write(a.at("new"), "new");
+    let arrives = |name: &str, text: &str| {
+        eventually(&format!("'{name}' arrives"), PATIENCE, || {
+            let now = fs::read_to_string(b.at(name)).unwrap_or_default();
+            (now == text).then_some(()).ok_or(now)
+        });
+    };
+    arrives("beside", "2");
+    arrives("new", "new");
+    assert!(fs::symlink_metadata(b.at("file")).is_ok_and(|facts| !facts.is_file()));
+    remove(b.at("file"));
+    remove(b.at("folder"));
+    converge(&[&a, &b]);
+    assert_eq!(read(b.at("folder/in/it")), b"text");
+    assert_eq!(problems(&b), "[]");
+}
+
+#[test]
+fn a_file_that_is_immutable_is_named_once_and_fine_again_when_it_is_replaced() {
+    if !is_root("a_file_that_is_immutable_is_named_once_and_fine_again_when_it_is_replaced") {
+        return;
+    }
+    let (a, b) = Group::new().pair();
+    write(a.at("f"), "1");
+    converge(&[&a, &b]);
+    run("chattr", &["+i", path_text(&b.at("f"))]);
+    write(a.at("f"), "2");
+    b.wait_log(&["'f'", "needs attention"]);
+    pace(6000);
+    run("chattr", &["-i", path_text(&b.at("f"))]);
+    let log = b.log();
+    converge(&[&a, &b]);
+    let count =
+        |log: &str, words: &str| log.lines().filter(|line| line.contains("'f'") && line.contains(words)).count();
+    assert_eq!((count(&log, "needs attention"), count(&log, "is fine again")), (1, 0), "{log}");
+    assert_eq!(count(&b.log(), "is fine again"), 1, "{}", b.log());
+}
+
+#[test]
+fn special_bits_of_folders_outlive_a_chmod_elsewhere() {
+    let (a, b) = Group::new().pair();
+    fs::create_dir(a.at("team")).expect("mkdir");
+    fs::create_dir(a.at("drop")).expect("mkdir");
+    converge(&[&a, &b]);
+    chmod(b.at("team"), 0o2775);
+    chmod(b.at("drop"), 0o1777);
+    wait_mode(&a, "team", 0o775);
+    wait_mode(&a, "drop", 0o777);
+    chmod(a.at("team"), 0o750);
+    chmod(a.at("drop"), 0o755);
+    wait_mode(&b, "team", 0o2750);
+    wait_mode(&b, "drop", 0o1755);
+    // A folder in it takes the bit, as from any mkdir.
+    write(a.at("team/p/q/f"), "f");
+    converge(&[&a, &b]);
+    assert_eq!([mode(&b, "team/p") & 0o7000, mode(&b, "team/p/q") & 0o7000], [0o2000; 2]);
+    assert_eq!(mode(&a, "team/p") & 0o7000, 0);
+}
+
+#[test]
+fn the_private_folder_is_no_part_of_a_git_work_tree() {
+    let (a, b) = Group::new().pair();
+    let git = |words: &[&str]| run("git", &[&["-C", path_text(&a.dir)], words].concat());
+    git(&["init", "-q"]);
+    write(a.at("f"), "1");
+    converge(&[&a, &b]);
+    write(b.at("f"), "2");
+    converge(&[&a, &b]);
+    assert!(!a.history().is_empty());
+    git(&["add", "-A"]);
+    assert_eq!(git(&["ls-files"]).trim(), "f");
+    git(&["clean", "-fdq"]);
+    assert!(!a.history().is_empty());
+}

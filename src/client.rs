@@ -6,7 +6,7 @@ use crate::io::control::{self, view::ErrorView};
 use crate::model::path::PRIVATE_DIR;
 use crate::model::text;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -18,6 +18,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use tokio::net::UnixStream;
 
 /// Why the daemon was not asked, or did not do it: one sentence with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -38,11 +39,15 @@ pub enum ClientError {
     Refused(String),
 }
 
-/// A folder with a `.dirsync/` in it.
+/// More is not read of an answer (bytes): what listens may be anyone's.
+const ANSWER_BYTES: usize = 256 << 20;
+
+/// A folder with a `.dirsync/` in it, or one that has lost it under a daemon.
 #[derive(Debug)]
 pub struct Folder {
     pub path: PathBuf,
-    private: OwnedFd,
+    dir: OwnedFd,
+    private: Option<OwnedFd>,
 }
 
 impl Folder {
@@ -51,9 +56,12 @@ impl Folder {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let real = start.canonicalize().map_err(|_| ClientError::NoFolder(shown(start)))?;
         for path in real.ancestors() {
-            match rustix::fs::openat(CWD, path.join(PRIVATE_DIR), flags, Mode::empty()) {
-                Ok(private) => return Ok(Self { path: path.to_owned(), private }),
-                Err(rustix::io::Errno::ACCESS) => return Err(ClientError::NotOurs(shown(path))),
+            let Ok(dir) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else { continue };
+            let path = path.to_owned();
+            match rustix::fs::openat(&dir, PRIVATE_DIR, flags, Mode::empty()) {
+                Ok(private) => return Ok(Self { path, dir, private: Some(private) }),
+                Err(rustix::io::Errno::ACCESS) => return Err(ClientError::NotOurs(shown(&path))),
+                Err(_) if control::is_held(&dir) => return Ok(Self { path, dir, private: None }),
                 Err(_) => {}
             }
         }
@@ -61,14 +69,26 @@ impl Folder {
     }
 
     pub async fn connect(&self) -> Result<Client, ClientError> {
-        let stream = control::dial(&self.private).await.map_err(|why| self.explain(&why))?;
+        let stream = self.dial().await.map_err(|why| self.explain(&why))?;
         let uid = stream.peer_cred().map_err(|why| self.explain(&why))?.uid();
-        if !is_trusted(uid, rustix::process::geteuid().as_raw()) {
+        let owner = rustix::fs::fstat(&self.dir).map_err(|why| self.explain(&why.into()))?.st_uid;
+        if !is_trusted(uid, rustix::process::geteuid().as_raw(), owner) {
             return Err(ClientError::Stranger { folder: shown(&self.path), uid });
         }
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|why| self.broken(&why))?;
         tokio::spawn(connection);
         Ok(Client { sender, folder: shown(&self.path) })
+    }
+
+    async fn dial(&self) -> io::Result<UnixStream> {
+        let Some(private) = &self.private else { return control::dial_by_inode(&self.dir) };
+        match control::dial(private).await {
+            // Someone made a new `.dirsync/`, or removed the socket.
+            Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                control::dial_by_inode(&self.dir).map_err(|_| why)
+            }
+            dialled => dialled,
+        }
     }
 
     fn explain(&self, why: &io::Error) -> ClientError {
@@ -84,9 +104,9 @@ impl Folder {
     }
 }
 
-/// Anyone may put a `.dirsync` above where we stand, in /tmp, say. Root asks every user's daemon: it is asked to.
-fn is_trusted(listener: u32, ours: u32) -> bool {
-    listener == ours || listener == 0 || ours == 0
+/// Anyone may put a `.dirsync` above where we stand, in /tmp, say. Root asks a user's daemon in that user's own folder.
+fn is_trusted(listener: u32, ours: u32, owner: u32) -> bool {
+    listener == ours || listener == 0 || (ours == 0 && listener == owner)
 }
 
 /// One connection to a daemon.
@@ -112,7 +132,8 @@ impl Client {
         request.headers_mut().insert("host", hyper::header::HeaderValue::from_static("dirsyncd"));
         let answer = self.sender.send_request(request).await.map_err(|why| self.broken(&why))?;
         let done = answer.status().is_success();
-        let body = answer.into_body().collect().await.map_err(|why| self.broken(&why))?.to_bytes();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
+        let body = body.map_err(|why| self.broken(&why))?.to_bytes();
         if done {
             return serde_json::from_slice(&body).map_err(|why| self.broken(&why));
         }

@@ -284,6 +284,7 @@ fn daemon() -> Daemon {
     let about =
         About { directory: folder.clone(), state_dir: "/state".into(), listen_port: 6000, broadcast_port: 5000 };
     let control = Control::bind(private(&folder).as_fd(), home.path()).unwrap();
+    let control = control.also_by_inode(fs::File::open(&folder).unwrap().as_fd());
     tokio::spawn(control.serve(handle, world.clone(), about));
     let told = Arc::clone(&done);
     std::thread::spawn(move || fake_loop(&requests, &told));
@@ -487,10 +488,53 @@ async fn a_verification_is_joined_only_by_who_asks_for_the_same_and_not_while_no
 }
 
 #[test]
-fn only_our_own_daemon_and_root_s_are_believed_and_root_may_ask_all() {
-    for (listener, ours, expected) in [(7, 7, true), (0, 7, true), (7, 0, true), (8, 7, false)] {
-        assert_eq!(super::is_trusted(listener, ours), expected, "{listener} answers {ours}");
+fn only_our_own_daemon_and_root_s_are_believed_and_by_root_the_owner_s() {
+    let cases = [
+        (7, 7, 0, true),
+        (0, 7, 7, true),
+        (8, 7, 8, false),
+        (7, 0, 7, true),
+        (0, 0, 7, true),
+        // One that a user planted in /tmp.
+        (7, 0, 0, false),
+    ];
+    for (listener, ours, owner, expected) in cases {
+        assert_eq!(super::is_trusted(listener, ours, owner), expected, "{listener} answers {ours} in {owner}'s folder");
     }
+}
+
+#[tokio::test]
+async fn the_daemon_of_a_folder_that_lost_its_private_folder_is_found() {
+    let daemon = daemon();
+    fs::remove_dir_all(daemon.folder.join(".dirsync")).unwrap();
+    let folder = Folder::find(&daemon.folder.join("deep/er")).unwrap();
+    assert_eq!(folder.path, daemon.folder.canonicalize().unwrap());
+    folder.connect().await.unwrap().get::<StatusView>("/v1/status", &[]).await.unwrap();
+    // Nor does an empty one hide it.
+    fs::create_dir(daemon.folder.join(".dirsync")).unwrap();
+    Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+}
+
+/// Whoever listens may say anything for as long as anyone listens.
+#[tokio::test]
+async fn an_answer_without_an_end_is_not_read_to_the_end() {
+    let home = TempDir::new().unwrap();
+    fs::create_dir(home.path().join(".dirsync")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(home.path().join(".dirsync/control")).unwrap();
+    std::thread::spawn(move || {
+        use std::io::Write;
+        let (mut stream, _) = socket.accept().unwrap();
+        let part = vec![b' '; 1 << 20];
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        while stream.write_all(format!("{:x}\r\n", part.len()).as_bytes()).is_ok() {
+            if stream.write_all(&[&part[..], b"\r\n"].concat()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut client = Folder::find(home.path()).unwrap().connect().await.unwrap();
+    let why = client.get::<Value>("/v1/status", &[]).await.unwrap_err().to_string();
+    assert!(why.contains("limit"), "{why}");
 }
 
 #[tokio::test]
@@ -498,13 +542,16 @@ async fn the_socket_is_ours_alone_and_outlives_a_crash() {
     let daemon = daemon();
     let socket = daemon.folder.join(".dirsync/control");
     assert_eq!(fs::symlink_metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    drop(Control::bind(private(&daemon.folder).as_fd(), Path::new("/nowhere")).unwrap());
-    let why = Folder::find(&daemon.folder).unwrap().connect().await.err().unwrap().to_string();
-    assert!(why.contains("no daemon is running for"), "{why}");
-    fs::remove_file(&socket).unwrap();
-    let why = Folder::find(&daemon.folder).unwrap().connect().await.err().unwrap().to_string();
-    assert!(why.contains("start it with: dirsyncd"), "{why}");
     let outside = TempDir::new().unwrap();
+    let dead = outside.path().join("dead");
+    fs::create_dir_all(dead.join(".dirsync")).unwrap();
+    drop(Control::bind(private(&dead).as_fd(), Path::new("/nowhere")).unwrap());
+    let why = Folder::find(&dead).unwrap().connect().await.err().unwrap().to_string();
+    assert!(why.contains("no daemon is running for"), "{why}");
+    drop(Control::bind(private(&dead).as_fd(), Path::new("/nowhere")).unwrap());
+    fs::remove_file(dead.join(".dirsync/control")).unwrap();
+    let why = Folder::find(&dead).unwrap().connect().await.err().unwrap().to_string();
+    assert!(why.contains("start it with: dirsyncd"), "{why}");
     let why = Folder::find(outside.path()).unwrap_err().to_string();
     assert!(why.contains("not in a synced folder"), "{why}");
 }

@@ -76,7 +76,7 @@ pub enum DaemonError {
     Control(#[from] NoSocket),
     #[error("{0}")]
     Marker(String),
-    #[error("cannot start: {0}")]
+    #[error("cannot start: {0}{more}", more = way_out(.0))]
     Start(#[from] io::Error),
 }
 
@@ -148,6 +148,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
     if control.is_elsewhere() {
         root.learn(|keeps| keeps.sockets = false);
     }
+    let control = control.also_by_inode(root.dir());
     introduce(options, device, &about, root.keeps());
     if let Some(file) = secret_made {
         say_how_to_add_a_machine(&file);
@@ -376,6 +377,16 @@ fn net_config(options: &Options, key: DeviceKey, secret: &Secret) -> NetConfig {
         peers: options.peers.iter().map(ToString::to_string).collect(),
         times: Times::default(),
         limit: options.limit,
+    }
+}
+
+/// Of an error that names no subject: threads and memory are what a start can lack.
+fn way_out(why: &io::Error) -> &'static str {
+    match why.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => {
+            "; raise the limits of threads and memory (ulimit -u and -v, or TasksMax= and MemoryMax= of the unit)"
+        }
+        _ => "",
     }
 }
 

@@ -25,6 +25,8 @@ const MARKER: &str = "marker";
 /// `git clean -fd` would remove history.
 const GIT_IGNORE: (&str, &[u8]) = (".gitignore", b"*\n");
 const OWN_FOLDER: Mode = Mode::RWXU;
+/// How what is held by a descriptor that only names it is changed.
+const OWN_DESCRIPTORS: &str = "/proc/self/fd";
 /// Far above any marker or pid.
 const SMALL_OWN_FILE_BYTES: u64 = 256;
 
@@ -41,10 +43,18 @@ pub enum RootError {
     Private { path: String, why: &'static str },
     #[error("'{path}' is already synced by the daemon with pid {pid}; stop that one first")]
     Busy { path: String, pid: String },
-    #[error("'{0}': this kernel has no openat2; dirsyncd needs Linux 5.6 or newer")]
+    #[error("'{0}': this kernel, or the sandbox around it, has no openat2; dirsyncd needs Linux 5.6 or newer")]
     OldKernel(String),
-    #[error("'{path}' cannot be used: {why}")]
-    Io { path: String, why: String },
+    #[error(
+        "'{path}': its file system cannot {doing}: {why}; sync a folder on another file system, such as ext4, XFS or Btrfs"
+    )]
+    Incapable { path: String, doing: String, why: String },
+    #[error(
+        "'{0}' cannot be synced without /proc, by which what is held open is changed; mount it (mount -t proc proc /proc)"
+    )]
+    NoProc(String),
+    #[error("'{path}' cannot be used: it cannot {doing}: {why}")]
+    Io { path: String, doing: String, why: String },
 }
 
 /// `f_type` of OpenZFS (`ZFS_SUPER_MAGIC`).
@@ -59,6 +69,7 @@ pub struct Root {
     staging: OwnedFd,
     history: OwnedFd,
     place: ((u32, u32), u64),
+    private_place: ((u32, u32), u64),
     can_exchange: AtomicBool,
     can_be_nameless: bool,
     keeps: Mutex<Keeps>,
@@ -76,8 +87,12 @@ impl Root {
         let shown = text::escape(dir.as_os_str().as_bytes());
         let path = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let dir = open_dir(&path, &shown)?;
-        let place = beneath::facts(&dir).map_err(|e| failed(&shown, e))?.place();
+        if rustix::fs::access(OWN_DESCRIPTORS, Access::EXISTS).is_err() {
+            return Err(RootError::NoProc(shown));
+        }
+        let place = beneath::facts(&dir).map_err(|e| failed(&shown, "look at the folder", e))?.place();
         let private = own_folder(&dir, PRIVATE_DIR, &shown)?;
+        let private_place = beneath::facts(&private).map_err(|e| failed(&shown, "look at '.dirsync'", e))?.place();
         let lock = lock(&private, &shown)?;
         let staging = own_folder(&private, "staging", &shown)?;
         let history = own_folder(&private, "history", &shown)?;
@@ -99,6 +114,7 @@ impl Root {
             staging,
             history,
             place,
+            private_place,
             can_exchange,
             can_be_nameless,
             keeps,
@@ -224,7 +240,14 @@ impl Root {
         if ((now.stx_dev_major, now.stx_dev_minor), now.stx_ino) != self.place {
             return Some("is another folder or file system than at the start; put the old one back, or restart");
         }
-        let Some(marker) = self.marker() else {
+        let marker = self.marker();
+        let private = beneath::facts_at(&self.dir, PRIVATE_DIR.as_bytes()).ok().flatten().map(|facts| facts.place());
+        if private != Some(self.private_place) && (private.is_some() || marker.is_some()) {
+            return Some(
+                "has another '.dirsync' than at the start, or none: someone moved it; put the old one back, or, if the folder is the right one, restart the daemon and do as it says then",
+            );
+        }
+        let Some(marker) = marker else {
             return Some(
                 "has lost its marker '.dirsync/marker'; put it back, or, if the folder is the right one, restart the daemon and do as it says then",
             );
@@ -297,10 +320,13 @@ impl Root {
     /// The same below a folder that is held already.
     pub fn facts_in(&self, parent: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<Facts>> {
         let mut facts = beneath::facts_at(parent, name)?;
-        if let Some(facts) = &mut facts
-            && self.is_foreign(facts)
-        {
-            facts.stat.kind = StatKind::Mount;
+        if let Some(facts) = &mut facts {
+            if self.is_foreign(facts) {
+                facts.stat.kind = StatKind::Mount;
+            } else if facts.place() == self.private_place {
+                // Our own, whatever its name: someone renamed it, or the file system folds case. It is never synced.
+                facts.stat.kind = StatKind::Other;
+            }
         }
         Ok(facts)
     }
@@ -361,17 +387,14 @@ impl Syncer {
     }
 }
 
-fn failed(shown: &str, e: Errno) -> RootError {
-    let path = shown.to_owned();
+/// `doing` completes "it cannot ...".
+fn failed(shown: &str, doing: &str, e: Errno) -> RootError {
+    let (path, doing, why) = (shown.to_owned(), doing.to_owned(), e.to_string());
     match e {
-        Errno::ACCESS | Errno::PERM | Errno::ROFS => RootError::NotWritable { path, why: e.to_string() },
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => RootError::NotWritable { path, why },
         Errno::NOSYS if !beneath::knows_openat2() => RootError::OldKernel(path),
-        Errno::NOSYS => {
-            let why =
-                "its file system lacks a call that dirsyncd needs; use another file system, or mount it another way";
-            RootError::Io { path, why: why.to_owned() }
-        }
-        e => RootError::Io { path, why: e.to_string() },
+        Errno::NOSYS | Errno::OPNOTSUPP => RootError::Incapable { path, doing, why },
+        _ => RootError::Io { path, doing, why },
     }
 }
 
@@ -380,26 +403,28 @@ fn open_dir(path: &Path, shown: &str) -> Result<OwnedFd, RootError> {
     let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| match e {
         Errno::NOENT => RootError::Missing(shown.to_owned()),
         Errno::NOTDIR => RootError::NotDirectory(shown.to_owned()),
-        e => failed(shown, e),
+        e => failed(shown, "open the folder", e),
     })?;
     let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
-    rustix::fs::accessat(&dir, ".", all, AtFlags::EACCESS).map_err(|e| failed(shown, e))?;
+    let allowed = rustix::fs::accessat(&dir, ".", all, AtFlags::EACCESS);
+    allowed.map_err(|e| failed(shown, "tell what may be done in the folder", e))?;
     Ok(dir)
 }
 
 /// A folder of ours in `dir`: made if it is missing, refused if it is not a real directory of our user.
 fn own_folder(dir: &OwnedFd, name: &str, shown: &str) -> Result<OwnedFd, RootError> {
     let refuse = |why| RootError::Private { path: shown.to_owned(), why };
+    let failed = |doing: &str, e| failed(shown, &format!("{doing} '{name}'"), e);
     match rustix::fs::mkdirat(dir, name, OWN_FOLDER) {
         Ok(()) | Err(Errno::EXIST) => {}
-        Err(e) => return Err(failed(shown, e)),
+        Err(e) => return Err(failed("make the folder", e)),
     }
     let folder = beneath::open(dir, name.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| match e {
         Errno::NOTDIR | Errno::LOOP => refuse("it is not a directory"),
         Errno::XDEV => refuse("another file system is mounted on it"),
-        e => failed(shown, e),
+        e => failed("open the folder", e),
     })?;
-    let facts = beneath::facts(&folder).map_err(|e| failed(shown, e))?;
+    let facts = beneath::facts(&folder).map_err(|e| failed("look at the folder", e))?;
     if facts.uid != rustix::process::geteuid().as_raw() && !gives_owner(&folder, facts.uid) {
         return Err(refuse("it belongs to another user"));
     }
@@ -410,7 +435,7 @@ fn own_folder(dir: &OwnedFd, name: &str, shown: &str) -> Result<OwnedFd, RootErr
     match rustix::fs::fchmod(&folder, OWN_FOLDER) {
         // A file system without permissions, as the probe will find.
         Err(e) if probe::is_not_kept(e) => {}
-        other => other.map_err(|e| failed(shown, e))?,
+        other => other.map_err(|e| failed("set the permissions of", e))?,
     }
     Ok(folder)
 }
@@ -427,16 +452,22 @@ fn gives_owner(folder: &OwnedFd, uid: u32) -> bool {
 /// One daemon a folder: the lock goes with the process, whatever ends it.
 fn lock(private: &OwnedFd, shown: &str) -> Result<File, RootError> {
     // Not for writing: that would keep the file system from being remounted read-only while we run.
-    let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(private, "lock", flags, Mode::RUSR | Mode::WUSR).map_err(|e| failed(shown, e))?;
-    let file = File::from(fd);
+    // Something else by its name was planted there; opened non-blocking, a fifo never holds us up.
+    let planted = beneath::facts_at(private, b"lock").ok().flatten().is_some_and(|old| old.stat.kind != StatKind::File);
+    if planted {
+        remove(private, "lock")
+            .map_err(|_| RootError::Private { path: shown.to_owned(), why: "its 'lock' is no file" })?;
+    }
+    let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(private, "lock", flags, Mode::RUSR | Mode::WUSR);
+    let file = File::from(fd.map_err(|e| failed(shown, "open '.dirsync/lock'", e))?);
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
             let pid = read_small(private, "lock").filter(|pid| !pid.is_empty()).unwrap_or_else(|| "unknown".into());
             return Err(RootError::Busy { path: shown.to_owned(), pid: text::escape(pid.as_bytes()) });
         }
-        Err(e) => return Err(failed(shown, e)),
+        Err(e) => return Err(failed(shown, "lock '.dirsync/lock'", e)),
     }
     if let Err(why) = write_pid(private) {
         // Only the message to a second daemon needs it; a full disk is no reason not to serve.
@@ -458,7 +489,7 @@ fn hide_from_git(private: &OwnedFd) {
 }
 
 fn write_pid(private: &OwnedFd) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(private, "lock", flags, Mode::empty())?);
     writeln!(file, "{}", std::process::id())
 }
@@ -588,6 +619,40 @@ mod tests {
         assert!(matches!(root.check(), RootState::Wrong(why) if why.contains("is gone")));
         std::fs::create_dir(&dir).unwrap();
         assert!(matches!(root.check(), RootState::Wrong(why) if why.contains("another folder")));
+    }
+
+    #[test]
+    fn a_private_folder_that_someone_moves_stops_the_daemon_and_is_never_synced() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Root::open(temp.path()).unwrap();
+        root.renew_marker().unwrap();
+        let (own, moved) = (temp.path().join(PRIVATE_DIR), temp.path().join("moved"));
+        std::fs::rename(&own, &moved).unwrap();
+        let is_stopped = || matches!(root.check(), RootState::Wrong(why) if why.contains("another '.dirsync'"));
+        assert!(is_stopped());
+        assert_eq!(root.stat(&path("moved")).unwrap().unwrap().kind, StatKind::Other);
+        std::fs::create_dir(&own).unwrap();
+        std::fs::write(own.join("marker"), root.marker().unwrap()).unwrap();
+        assert!(is_stopped(), "though it has the right marker");
+        std::fs::remove_dir_all(&own).unwrap();
+        std::fs::rename(&moved, &own).unwrap();
+        assert_eq!(root.check(), RootState::Fine);
+    }
+
+    #[test]
+    fn a_fifo_as_lock_holds_up_no_start() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::DirBuilder::new().mode(0o700).create(temp.path().join(PRIVATE_DIR)).unwrap();
+        let private = File::open(temp.path().join(PRIVATE_DIR)).unwrap();
+        rustix::fs::mknodat(&private, "lock", rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let _root = Root::open(temp.path()).unwrap();
+        assert!(std::fs::symlink_metadata(temp.path().join(".dirsync/lock")).unwrap().is_file());
+    }
+
+    #[test]
+    fn a_call_that_only_the_file_system_lacks_is_not_laid_to_the_kernel() {
+        let why = failed("/mnt", "make the folder 'staging'", Errno::NOSYS).to_string();
+        assert!(why.contains("its file system cannot make the folder 'staging'") && why.contains("ext4"), "{why}");
     }
 
     #[test]

@@ -24,9 +24,11 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsStr;
+use std::future::IntoFuture;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::net::{SocketAddr as StdAddress, UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -194,11 +196,12 @@ pub struct About {
     pub broadcast_port: u16,
 }
 
-/// A listening socket, before it is served.
+/// Listening sockets, before they are served.
 #[derive(Debug)]
 pub struct Control {
-    socket: std::os::unix::net::UnixListener,
+    socket: StdListener,
     is_elsewhere: bool,
+    by_inode: Option<StdListener>,
 }
 
 /// Why nobody can ask the daemon.
@@ -220,14 +223,14 @@ impl Control {
             Ok(socket) => {
                 // Of an earlier run, on another file system.
                 let _ = rustix::fs::unlinkat(private, SOCKET_AT, AtFlags::empty());
-                return Ok(Self { socket, is_elsewhere: false });
+                return Ok(Self { socket, is_elsewhere: false, by_inode: None });
             }
             Err(refused) => refused,
         };
         // Some make a file of it before they refuse, and a socket that nobody has would be dialled.
         let _ = rustix::fs::unlinkat(private, SOCKET, AtFlags::empty());
         match listen_elsewhere(private, state_dir) {
-            Ok(socket) => Ok(Self { socket, is_elsewhere: true }),
+            Ok(socket) => Ok(Self { socket, is_elsewhere: true, by_inode: None }),
             Err(why) => {
                 let state = text::escape(state_dir.as_os_str().as_bytes());
                 Err(NoSocket { private: refused, state, why })
@@ -240,11 +243,47 @@ impl Control {
         self.is_elsewhere
     }
 
+    /// Listens by the folder's inode too, so that a client finds the daemon of a folder that has lost its `.dirsync/`. Where
+    /// that name is taken, by whomever, there is only the other socket.
+    #[must_use]
+    pub fn also_by_inode(self, folder: BorrowedFd<'_>) -> Self {
+        let listen = || {
+            let socket = StdListener::bind_addr(&address_by_inode(folder)?)?;
+            socket.set_nonblocking(true)?;
+            io::Result::Ok(socket)
+        };
+        let by_inode = listen().inspect_err(|why| tracing::debug!("no control socket without a file: {why}")).ok();
+        Self { by_inode, ..self }
+    }
+
     /// Serves until the runtime ends. To be called within one.
     pub async fn serve(self, handle: Handle, world: Arc<dyn World>, about: About) -> io::Result<()> {
-        let listener = OursOnly(UnixListener::from_std(self.socket)?);
-        axum::serve(listener, routes::router(handle, world, about)).await
+        let router = routes::router(handle, world, about);
+        if let Some(socket) = self.by_inode {
+            let listener = OursOnly(UnixListener::from_std(socket)?);
+            tokio::spawn(axum::serve(listener, router.clone()).into_future());
+        }
+        axum::serve(OursOnly(UnixListener::from_std(self.socket)?), router).await
     }
+}
+
+/// Dials the daemon that holds this folder open, whatever became of its `.dirsync/`.
+pub fn dial_by_inode(folder: impl AsFd) -> io::Result<UnixStream> {
+    let stream = StdStream::connect_addr(&address_by_inode(folder)?)?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+/// Whether a daemon listens for this folder.
+pub fn is_held(folder: impl AsFd) -> bool {
+    address_by_inode(folder).and_then(|name| StdStream::connect_addr(&name)).is_ok()
+}
+
+/// An abstract name: it has no file, and is gone with its daemon. While that holds the folder open, no other has its inode.
+fn address_by_inode(folder: impl AsFd) -> io::Result<StdAddress> {
+    let facts = rustix::fs::fstat(folder)?;
+    let name = format!("dirsyncd/{:x}/{:x}", facts.st_dev, facts.st_ino);
+    StdAddress::from_abstract_name(name)
 }
 
 fn listen(dir: BorrowedFd<'_>) -> io::Result<StdListener> {

@@ -4,6 +4,7 @@
 //! place one by one; their folders are made durable together, and only then is any of them reported (P5). May import `engine`'s values.
 //! Deliberately not here: what to install, and what to do when that failed.
 
+mod closed;
 mod place;
 mod prepare;
 mod restore;
@@ -17,8 +18,9 @@ use super::history::History;
 use super::queue::Queue;
 use super::root::{Root, Syncer};
 use super::stage::{self, Nameless, Stage};
-use crate::engine::{Event, Job, JobId, Outcome, Source, Stat, StatKind};
+use crate::engine::{Cause, Event, Job, JobId, Outcome, Source, Stat, StatKind};
 use crate::model::SyncPath;
+use closed::Opening;
 use place::{Change, Placed};
 use prepare::{Batch, failed, prepare};
 use rustix::fs::AtFlags;
@@ -98,10 +100,13 @@ struct Unsettled {
     history: bool,
     /// Inodes that were changed in place, or got their first name there.
     inodes: Vec<SyncPath>,
+    /// Folders that were opened for it. They are closed; their records go when that is durable.
+    opened: Vec<Opening>,
 }
 
 impl Applier {
     pub fn new(root: Arc<Root>, stage: Arc<Stage>, history: Arc<History>, events: Events) -> std::io::Result<Self> {
+        closed::close_left(&root)?;
         let syncer = Arc::new(root.syncer()?);
         let site = Site { root, stage, history, syncer };
         Ok(Self { site, events, queue: Queue::default(), ready: Queue::default() })
@@ -145,7 +150,9 @@ impl Applier {
                 let (made, synced_all) = self.site.make_durable(&jobs, prepared);
                 // A `syncfs` serves the files of one batch and the folders of those before it.
                 if synced_all {
-                    self.report(std::mem::take(&mut unsettled).outcomes);
+                    let settled = std::mem::take(&mut unsettled);
+                    self.site.forget_openings(&settled.opened);
+                    self.report(settled.outcomes);
                 }
                 unsettled.append(self.site.place_all(jobs, made));
                 let goes_on = self.site.wants_syncfs(&unsettled) && self.site.syncer.is_trusted() && self.is_more();
@@ -192,6 +199,7 @@ impl Unsettled {
         self.outcomes.append(&mut later.outcomes);
         self.folders.append(&mut later.folders);
         self.inodes.append(&mut later.inodes);
+        self.opened.append(&mut later.opened);
         self.history |= later.history;
     }
 }
@@ -280,7 +288,41 @@ impl Site {
             }
             unsettled.outcomes.push((job.id, outcome));
         }
+        self.close_all(&unsettled.opened);
         unsettled
+    }
+
+    fn close_all<'a>(&self, opened: impl IntoIterator<Item = &'a Opening>) {
+        for opening in opened {
+            if let Err(why) = opening.close(&self.root) {
+                tracing::warn!("'{}' was opened for an install and cannot be closed: {why}", opening.path);
+            }
+        }
+    }
+
+    /// Places a change; where the folder is its owner's and may not be written, that is opened for it.
+    fn place(
+        &self,
+        folders: &mut LastFolder,
+        change: &Change<'_>,
+        opened: &mut Vec<Opening>,
+    ) -> Result<Placed, Outcome> {
+        let placed = place::place(self, folders, change);
+        let (Err(Outcome::Failed(trouble)), Some(parent)) = (&placed, change.path.parent()) else { return placed };
+        if trouble.cause != Cause::Denied || rustix::process::geteuid().is_root() {
+            return placed;
+        }
+        match closed::open(&self.root, &parent) {
+            Ok(Some(opening)) => {
+                opened.push(opening);
+                place::place(self, folders, change)
+            }
+            Ok(None) => placed,
+            Err(why) => {
+                tracing::debug!("'{parent}' cannot be opened for an install: {why}");
+                placed
+            }
+        }
     }
 
     fn place_one(&self, folders: &mut LastFolder, job: &Job, made: &Made, unsettled: &mut Unsettled) -> Outcome {
@@ -296,7 +338,9 @@ impl Site {
         };
         let replaces = job.expect.is_some_and(|old| old.kind != StatKind::Directory) && !matches!(made, Made::InPlace);
         let admitted = if replaces { self.history.admit(&job.path).map_err(Outcome::Failed) } else { Ok(()) };
-        match admitted.and_then(|()| place::place(self, folders, &change)) {
+        // Its own job finds a folder as it is to be.
+        self.close_all(unsettled.opened.iter().filter(|opening| opening.path == job.path));
+        match admitted.and_then(|()| self.place(folders, &change, &mut unsettled.opened)) {
             Ok(Placed { stat, kept }) => {
                 unsettled.folders.insert(job.path.parent());
                 unsettled.history |= kept.is_some();
@@ -357,6 +401,7 @@ impl Site {
 
     /// Makes durable what was put in place, and says how each job ended.
     fn settle(&self, mut unsettled: Unsettled) -> Vec<(JobId, Outcome)> {
+        self.forget_openings(&unsettled.opened);
         if unsettled.folders.is_empty() {
             return unsettled.outcomes;
         }
@@ -372,6 +417,15 @@ impl Site {
             }
         }
         unsettled.outcomes
+    }
+
+    fn forget_openings(&self, opened: &[Opening]) {
+        for opening in opened {
+            // The next start finds the folder closed, and forgets it then.
+            if let Err(why) = opening.forget(&self.root) {
+                tracing::debug!("'{}' was opened for an install, and its record stays: {why}", opening.path);
+            }
+        }
     }
 
     fn sync(&self, unsettled: &Unsettled) -> rustix::io::Result<()> {

@@ -13,12 +13,13 @@ use crate::model::{SyncPath, text};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 const MARKER: &str = "marker";
 /// Tells git that nothing in `.dirsync/` is part of a work tree: `git add -A` would commit old versions of files, and
@@ -60,6 +61,9 @@ pub enum RootError {
 /// `f_type` of OpenZFS (`ZFS_SUPER_MAGIC`).
 const ZFS_MAGIC: u64 = 0x2fc1_2fc1;
 
+/// The modes that folders are to have, by inode.
+type Opened = BTreeMap<((u32, u32), u64), u16>;
+
 /// The synced folder.
 #[derive(Debug)]
 pub struct Root {
@@ -75,6 +79,8 @@ pub struct Root {
     keeps: Mutex<Keeps>,
     /// An install found that less is kept than was known.
     learned: AtomicBool,
+    /// Folders that are open for an install, and the mode that each is to have.
+    opened: RwLock<Opened>,
     /// The nonce written last by this process.
     written: Mutex<Option<String>>,
     waits: Arc<Waits>,
@@ -119,6 +125,7 @@ impl Root {
             can_be_nameless,
             keeps,
             learned: AtomicBool::new(false),
+            opened: RwLock::default(),
             written,
             waits: Arc::default(),
             _lock: lock,
@@ -319,8 +326,16 @@ impl Root {
 
     /// The same below a folder that is held already.
     pub fn facts_in(&self, parent: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<Facts>> {
+        // Held until the mode is judged by it.
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
         let mut facts = beneath::facts_at(parent, name)?;
         if let Some(facts) = &mut facts {
+            if let Some(&closed) = opened.get(&facts.place())
+                && facts.raw_mode & 0o7777 == closed | 0o200
+            {
+                facts.raw_mode &= !0o200;
+                facts.stat.mode = crate::model::Mode::of(u32::from(closed));
+            }
             if self.is_foreign(facts) {
                 facts.stat.kind = StatKind::Mount;
             } else if facts.place() == self.private_place {
@@ -329,6 +344,11 @@ impl Root {
             }
         }
         Ok(facts)
+    }
+
+    /// Changes which folders are open for an install; nobody looks at a mode meanwhile.
+    pub(super) fn while_opened<T>(&self, change: impl FnOnce(&mut Opened) -> io::Result<T>) -> io::Result<T> {
+        change(&mut self.opened.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Opens a file to serve it, only if it still is what it was when its content was known. `folders`: of files that are

@@ -1,6 +1,7 @@
 //! What is left alone where it stands: special files in the way, special bits, access lists, folders that may not be written.
 
-use crate::common::disk::{chmod, path_text, run};
+use crate::common::disk::{chmod, give_to, path_text, run};
+use crate::common::machine::{start_all, wait_linked};
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, pace, read, remove, write};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -98,6 +99,61 @@ fn special_bits_of_folders_outlive_a_chmod_elsewhere() {
     converge(&[&a, &b]);
     assert_eq!([mode(&b, "team/p") & 0o7000, mode(&b, "team/p/q") & 0o7000], [0o2000; 2]);
     assert_eq!(mode(&a, "team/p") & 0o7000, 0);
+}
+
+/// Go's module cache: folders and files that nobody may write.
+#[test]
+fn what_is_in_folders_that_may_not_be_written_comes_changes_and_goes_without_root() {
+    let test = "what_is_in_folders_that_may_not_be_written_comes_changes_and_goes_without_root";
+    if !is_root(test) {
+        return;
+    }
+    let group = Group::new();
+    let (a, b) = (group.machine("a"), unprivileged(&group, test));
+    start_all(&[&a, &b]);
+    wait_linked(&[&a, &b]);
+    for n in 0..20 {
+        write(a.at(&format!("mod/x@v1/in/{n}")), n.to_string());
+    }
+    write(a.at("mod/x@v1/f"), "1");
+    let close = |close: bool| {
+        for name in ["mod/x@v1/in", "mod/x@v1", "mod"] {
+            chmod(a.at(name), if close { 0o555 } else { 0o755 });
+        }
+    };
+    close(true);
+    converge(&[&a, &b]);
+    // By root, who may write all the same.
+    write(a.at("mod/x@v1/f"), "2");
+    write(a.at("mod/x@v1/in/new"), "new");
+    remove(a.at("mod/x@v1/in/3"));
+    write(a.at("mod/x@v2/f"), "1");
+    chmod(a.at("mod/x@v2"), 0o555);
+    converge(&[&a, &b]);
+    assert_eq!([mode(&b, "mod"), mode(&b, "mod/x@v1"), mode(&b, "mod/x@v1/in"), mode(&b, "mod/x@v2")], [0o555; 4]);
+    assert_eq!(problems(&b), "[]");
+    // A folder gives way to a file, and the whole tree goes.
+    remove(a.at("mod/x@v2"));
+    write(a.at("mod/x@v2"), "a file");
+    converge(&[&a, &b]);
+    close(false);
+    remove(a.at("mod"));
+    assert_eq!(converge(&[&a, &b]).paths(), Vec::<String>::new());
+    assert_eq!(fs::read_dir(b.at(".dirsync/opened")).expect("a folder").count(), 0);
+}
+
+/// `b`, as a user who is not root.
+fn unprivileged(group: &Group, test: &str) -> Machine {
+    let mut machine = group.machine("b");
+    if is_root(test) {
+        let copy = machine.home.join("dirsyncd");
+        fs::copy(&machine.binary, &copy).expect("copies");
+        chmod(&copy, 0o755);
+        machine.binary = copy;
+        machine.through = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(str::to_owned).to_vec();
+        give_to(&machine.home, 65_534, 65_534);
+    }
+    machine
 }
 
 #[test]

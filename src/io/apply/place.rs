@@ -5,6 +5,7 @@
 //! not what was expected, someone wrote at that moment, and the exchange is undone. May import `engine`'s values.
 //! Deliberately not here: durability, and what a stale job means.
 
+use super::closed::OWNER_WRITE;
 use super::prepare::{times, with_special};
 use super::{Made, Site, Staged};
 use crate::engine::{Keep, Outcome, Stat, StatKind};
@@ -200,10 +201,16 @@ impl Place<'_> {
     fn replace_folder(&self, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
         let staging = self.site.root.staging();
         self.check_empty()?;
-        let out = self.exchange(staging, new.name.as_bytes()).map_err(|e| match e {
-            Errno::NOENT => Outcome::Stale,
-            e => self.change.failed("replace", e),
-        })?;
+        let out = match self.exchange(staging, new.name.as_bytes()) {
+            Ok(out) => out,
+            Err(Errno::NOENT) => return Err(Outcome::Stale),
+            // What may not be written cannot be moved to another folder, but it can be removed.
+            Err(Errno::ACCESS) if old.mode.0 & OWNER_WRITE == 0 => {
+                self.remove_folder()?;
+                return self.add(new);
+            }
+            Err(e) => return Err(self.change.failed("replace", e)),
+        };
         fail::after(Point::InstallFolderExchanged);
         let refused = if out.is_some_and(|out| is_untouched(old, &out)) {
             match rustix::fs::unlinkat(staging, new.name.as_str(), AtFlags::REMOVEDIR) {

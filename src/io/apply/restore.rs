@@ -2,7 +2,7 @@
 //!
 //! What it replaces goes to history in turn. The watcher sees it, and it becomes a normal new version.
 
-use super::place::{Change, place};
+use super::place::Change;
 use super::{Made, Site, Staged, Unsettled};
 use crate::engine::{Keep, Outcome, StageId, StatKind, Trouble};
 use crate::io::beneath::{self, LastFolder};
@@ -167,7 +167,11 @@ impl Site {
             content: None,
             made: &made,
         };
-        let placed = place(self, &mut LastFolder::default(), &change).map_err(|outcome| match outcome {
+        let mut opened = Vec::new();
+        let placed = self.place(&mut LastFolder::default(), &change, &mut opened);
+        self.close_all(&opened);
+        self.forget_openings(&opened);
+        let placed = placed.map_err(|outcome| match outcome {
             Outcome::NotEmpty => RestoreError::NotEmpty(path.clone()),
             Outcome::NoParent => RestoreError::NoParent(path.clone()),
             Outcome::Failed(trouble) => RestoreError::Disk(trouble),

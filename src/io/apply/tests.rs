@@ -734,6 +734,40 @@ fn capabilities_are_not_passed_on_to_new_contents() {
 }
 
 #[test]
+fn a_folder_that_is_open_for_an_install_looks_closed_and_a_crash_leaves_it_so() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.at("d")).unwrap();
+    set_mode(folder.at("d"), 0o2555);
+    let seen = || folder.stat("d").unwrap().mode;
+    let opening = closed::open(&folder.site.root, &path("d")).unwrap().unwrap();
+    assert_eq!((raw_mode(folder.at("d")), seen()), (0o2755, Mode(0o555)));
+    opening.close(&folder.site.root).unwrap();
+    assert_eq!((raw_mode(folder.at("d")), seen()), (0o2555, Mode(0o555)));
+    opening.forget(&folder.site.root).unwrap();
+    // Its user's own change of it meanwhile stays.
+    let opening = closed::open(&folder.site.root, &path("d")).unwrap().unwrap();
+    set_mode(folder.at("d"), 0o700);
+    assert_eq!(seen(), Mode(0o700));
+    opening.close(&folder.site.root).unwrap();
+    opening.forget(&folder.site.root).unwrap();
+    assert_eq!(raw_mode(folder.at("d")), 0o700);
+    assert!(closed::open(&folder.site.root, &path("d")).unwrap().is_none(), "nothing to open");
+    // Cut off while it is open.
+    set_mode(folder.at("d"), 0o555);
+    closed::open(&folder.site.root, &path("d")).unwrap().unwrap();
+    let Site { root, .. } = &folder.site;
+    root.while_opened(|all| {
+        all.clear();
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(seen(), Mode(0o755));
+    closed::close_left(root).unwrap();
+    assert_eq!(seen(), Mode(0o555));
+    assert_eq!(std::fs::read_dir(folder.at(".dirsync/opened")).unwrap().count(), 0);
+}
+
+#[test]
 fn what_is_restored_is_its_users() {
     if !is_root("what_is_restored_is_its_users") {
         return;

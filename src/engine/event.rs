@@ -47,6 +47,15 @@ pub enum StatKind {
     Other,
     /// It lies on another file system, mounted there: its silence means nothing (P8).
     Mount,
+    /// A Btrfs subvolume inside the folder, which is a file system of its own: the same.
+    Subvolume,
+}
+
+impl StatKind {
+    /// Whether what is below it lies on another file system.
+    pub fn is_foreign(self) -> bool {
+        matches!(self, Self::Mount | Self::Subvolume)
+    }
 }
 
 /// What `statx` says of a path; equal stats mean an untouched inode.
@@ -95,8 +104,8 @@ pub enum Observed {
     Special {
         what: &'static str,
     },
-    /// Another file system is mounted there.
-    Mount,
+    /// Another file system is mounted there, or nested.
+    Foreign(StatKind),
     /// It changed while it was read.
     Unstable,
     Failed(Trouble),

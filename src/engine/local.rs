@@ -105,7 +105,7 @@ impl<I: Index> Engine<I> {
         if let Some(hint) = self.postponed.remove(path) {
             self.settle.hint(now.mono, path.clone(), hint);
         }
-        if self.covers(path, matches!(observed, Observed::Directory { .. } | Observed::Mount)) {
+        if self.covers(path, matches!(observed, Observed::Directory { .. } | Observed::Foreign(_))) {
             return self.looked_at_covered(now, path, looking);
         }
         let restless = looking.heard.is_some_and(|heard| heard.restless) || self.settle.is_restless(now.mono, path);
@@ -211,7 +211,7 @@ impl<I: Index> Engine<I> {
 
     fn take_in_observed(&mut self, now: Now, path: &SyncPath, observed: Observed, found: Found) {
         match observed {
-            Observed::Failed(_) | Observed::Mount => {}
+            Observed::Failed(_) | Observed::Foreign(_) => {}
             // Whether it can be listed, only a walk says.
             Observed::Directory { .. } if self.unseen.contains_key(path) => {}
             _ => {
@@ -226,7 +226,7 @@ impl<I: Index> Engine<I> {
         if !matches!(observed, Observed::Absent | Observed::Special { .. }) {
             self.seen_here(now, path);
         }
-        let is_certain = !matches!(observed, Observed::Mount | Observed::Unstable | Observed::Failed(_));
+        let is_certain = !matches!(observed, Observed::Foreign(_) | Observed::Unstable | Observed::Failed(_));
         if is_certain && !matches!(observed, Observed::Special { .. }) {
             self.special_gone(path);
         }
@@ -237,7 +237,7 @@ impl<I: Index> Engine<I> {
                 self.special_seen(path, what);
                 self.absent(now, path, found);
             }
-            Observed::Mount => self.mounted(now, path, found),
+            Observed::Foreign(kind) => self.foreign(now, path, kind, found),
             Observed::Directory { stat } => {
                 let live = Live { kind: Kind::Directory, mtime: FileTime::default(), stat, body: None };
                 self.present(now, path, live, found);

@@ -101,10 +101,10 @@ impl<I: Index> Engine<I> {
             state.visited.insert(mark(&path));
             state.paths += 1;
             let how = state.found;
-            if stat.kind == StatKind::Mount {
+            if stat.kind.is_foreign() {
                 state.unread.push(Some(path.clone()));
             }
-            let is_dir = matches!(stat.kind, StatKind::Directory | StatKind::Mount);
+            let is_dir = stat.kind == StatKind::Directory || stat.kind.is_foreign();
             if self.covers(&path, is_dir) {
                 self.count_uncovered(walk, &path, is_dir);
                 continue;
@@ -113,8 +113,8 @@ impl<I: Index> Engine<I> {
                 state.files += u64::from(stat.kind == StatKind::File);
             }
             self.seen_here(now, &path);
-            if stat.kind == StatKind::Mount {
-                self.mounted(now, &path, how);
+            if stat.kind.is_foreign() {
+                self.foreign(now, &path, stat.kind, how);
                 continue;
             }
             if self.settle.is_noisy(&path) {
@@ -152,7 +152,7 @@ impl<I: Index> Engine<I> {
                     }
                 }
                 StatKind::Other => self.observe(now, &path, Observed::Special { what: "special file" }, how),
-                StatKind::Mount => {}
+                StatKind::Mount | StatKind::Subvolume => {}
                 // A settled one with a problem could not be looked at: it gets a look that may end that.
                 StatKind::File | StatKind::Symlink
                     if known == Some(stat)
@@ -216,11 +216,18 @@ impl<I: Index> Engine<I> {
     }
 
     /// Another file system covers what is known to be here: nothing is concluded from its silence (P8).
-    pub(super) fn mounted(&mut self, now: Now, path: &SyncPath, found: Found) {
-        let text = format!(
-            "another file system is mounted on '{path}', and what is in it is not synced; unmount it, or name it in \
-             {IGNORE_FILE}"
-        );
+    pub(super) fn foreign(&mut self, now: Now, path: &SyncPath, kind: StatKind, found: Found) {
+        let text = if kind == StatKind::Subvolume {
+            format!(
+                "'{path}' is a Btrfs subvolume, and what is in it is not synced; move what is in it into a plain folder, sync it as a \
+                 folder of its own, or name it in {IGNORE_FILE}"
+            )
+        } else {
+            format!(
+                "another file system is mounted on '{path}', and what is in it is not synced; unmount it, or name it in \
+                 {IGNORE_FILE}"
+            )
+        };
         self.not_seen(now, path, found, text);
     }
 
@@ -391,7 +398,7 @@ mod tests {
                 let seen = found.iter().find(|(name, _)| path.as_bytes() == name.as_bytes());
                 let observed = match seen {
                     Some((_, StatKind::Directory)) => Observed::Directory { stat: stat(StatKind::Directory) },
-                    Some((_, StatKind::Mount)) => Observed::Mount,
+                    Some((_, kind)) if kind.is_foreign() => Observed::Foreign(*kind),
                     None if path.as_bytes() != b"other" => Observed::Absent,
                     _ => Observed::File { stat: stat(StatKind::File), content: ContentId::of(b"x"), body: None },
                 };

@@ -415,7 +415,7 @@ impl Looks {
         match stat.kind {
             StatKind::Directory => Ok(Observed::Directory { stat }),
             StatKind::Other => Ok(Observed::Special { what: beneath::what(facts) }),
-            StatKind::Mount => Ok(Observed::Mount),
+            kind @ (StatKind::Mount | StatKind::Subvolume) => Ok(Observed::Foreign(kind)),
             StatKind::Symlink => {
                 let target = rustix::fs::readlinkat(parent, found.path.name(), Vec::new())?.into_bytes();
                 let now = self.root.facts_in(parent, found.path.name())?;

@@ -60,6 +60,9 @@ pub enum RootError {
 
 /// `f_type` of OpenZFS (`ZFS_SUPER_MAGIC`).
 const ZFS_MAGIC: u64 = 0x2fc1_2fc1;
+/// Of Btrfs, and the inode of each of its subvolumes.
+const BTRFS_MAGIC: u64 = 0x9123_683e;
+const SUBVOLUME_INO: u64 = 256;
 
 /// The modes that folders are to have, by inode.
 type Opened = BTreeMap<((u32, u32), u64), u16>;
@@ -74,6 +77,7 @@ pub struct Root {
     history: OwnedFd,
     place: ((u32, u32), u64),
     private_place: ((u32, u32), u64),
+    is_btrfs: bool,
     can_exchange: AtomicBool,
     can_be_nameless: bool,
     keeps: Mutex<Keeps>,
@@ -99,6 +103,7 @@ impl Root {
         let place = beneath::facts(&dir).map_err(|e| failed(&shown, "look at the folder", e))?.place();
         let private = own_folder(&dir, PRIVATE_DIR, &shown)?;
         let private_place = beneath::facts(&private).map_err(|e| failed(&shown, "look at '.dirsync'", e))?.place();
+        let is_btrfs = is_on(&dir, BTRFS_MAGIC);
         let lock = lock(&private, &shown)?;
         let staging = own_folder(&private, "staging", &shown)?;
         let history = own_folder(&private, "history", &shown)?;
@@ -121,6 +126,7 @@ impl Root {
             history,
             place,
             private_place,
+            is_btrfs,
             can_exchange,
             can_be_nameless,
             keeps,
@@ -337,7 +343,8 @@ impl Root {
                 facts.stat.mode = crate::model::Mode::of(u32::from(closed));
             }
             if self.is_foreign(facts) {
-                facts.stat.kind = StatKind::Mount;
+                let is_subvolume = self.is_btrfs && !facts.mount && facts.stat.ino == SUBVOLUME_INO;
+                facts.stat.kind = if is_subvolume { StatKind::Subvolume } else { StatKind::Mount };
             } else if facts.place() == self.private_place {
                 // Our own, whatever its name: someone renamed it, or the file system folds case. It is never synced.
                 facts.stat.kind = StatKind::Other;
@@ -543,9 +550,13 @@ fn probe_exchange(staging: &OwnedFd) -> bool {
     exchanged
 }
 
+fn is_on(folder: &OwnedFd, magic: u64) -> bool {
+    rustix::fs::fstatfs(folder).is_ok_and(|disk| disk.f_type as u64 & 0xffff_ffff == magic)
+}
+
 /// Not on ZFS, which waits for all of its pool whenever a nameless file gets a name (`zfs_link`).
 fn probe_nameless(staging: &OwnedFd) -> bool {
-    if rustix::fs::fstatfs(staging).is_ok_and(|disk| disk.f_type as u64 & 0xffff_ffff == ZFS_MAGIC) {
+    if is_on(staging, ZFS_MAGIC) {
         return false;
     }
     let name = "probe-a";

@@ -460,7 +460,10 @@ impl<I: Index> Engine<I> {
             return;
         }
         let who = self.name_of(&entry.version.author);
-        self.problem(path, format!("{who} dates its change more than 5 years ahead; see 'dirsync held'"));
+        let text = format!(
+            "{who} dates its change more than 5 years ahead; see 'dirsync held', and 'dirsync confirm' if it is meant"
+        );
+        self.problem(path, text);
         if self.future.len() < FUTURE_CAP || self.future.contains_key(path) {
             self.future.insert(path.clone(), entry);
         }

@@ -101,7 +101,7 @@ where
     }
 }
 
-/// The message first, then what other crates add. Our own `kind` is for programs.
+/// The message first, then what other crates add. Our own fields are for programs: the message says them.
 #[derive(Default)]
 struct Message {
     text: String,
@@ -112,7 +112,7 @@ impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match field.name() {
             "message" => self.text = one_line(&format!("{value:?}")),
-            "kind" => {}
+            "kind" | "path" | "peer" | "size" | "paths" => {}
             name if name.starts_with("log.") => {}
             name => self.fields.push_str(&one_line(&format!(" {name}={value:?}"))),
         }
@@ -148,7 +148,8 @@ mod tests {
         let writer = sink.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).event_format(lines).finish();
         tracing::subscriber::with_default(subscriber, || {
-            tracing::info!(kind = "received", "received 'a' from b");
+            let (size, paths) = (Some(7_u64), None::<u64>);
+            tracing::info!(kind = "received", path = "a", peer = "b", size, paths, "received 'a' from b");
             tracing::warn!(why = "x", "a\nb\u{1b}[31m");
         });
         let bytes = sink.0.lock().unwrap().clone();
@@ -163,6 +164,22 @@ mod tests {
         assert!(lines[0].ends_with(" INFO  received 'a' from b"), "{text}");
         lines[0].split(' ').next().unwrap().parse::<jiff::Timestamp>().unwrap();
         assert!(lines[1].ends_with(" WARN  a\u{fffd}b\u{fffd}[31m why=\"x\""), "{text}");
+    }
+
+    #[test]
+    fn a_line_for_programs_carries_its_path_peer_size_and_kind() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let builder = tracing_subscriber::fmt().json().flatten_event(true).with_target(false);
+        let subscriber = builder.with_current_span(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let (path, peer, size) = (Some("a".to_owned()), None::<String>, Some(7_u64));
+            tracing::info!(kind = "received", path, peer, size, "received 'a'");
+        });
+        let bytes = sink.0.lock().unwrap().clone();
+        let line: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!((&line["kind"], &line["path"], &line["size"]), (&"received".into(), &"a".into(), &7.into()));
+        assert!(line.get("peer").is_none(), "{line}");
     }
 
     #[test]

@@ -50,10 +50,10 @@ impl Bench {
         (out.status.code().unwrap(), text)
     }
 
-    /// A running daemon that has said its first line.
-    fn start(&self) -> Daemon {
+    /// A running daemon that has said its first line. Two tests have two ports, or their daemons would link.
+    fn start(&self, broadcast_port: &str) -> Daemon {
         let mut command = Plain::new(env!("CARGO_BIN_EXE_dirsyncd"));
-        command.args(self.words(&["-l", "0", "-b", "25017", "--name", "alpha"])).arg(self.path("data"));
+        command.args(self.words(&["-l", "0", "-b", broadcast_port, "--name", "alpha"])).arg(self.path("data"));
         let mut child = command.stderr(Stdio::piped()).env_clear().spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let first = lines.next().unwrap().unwrap();
@@ -197,7 +197,7 @@ fn an_option_before_a_subcommand_of_conflicts_is_an_option() {
 fn a_daemon_answers_refuses_a_second_one_and_stops_as_asked() {
     let bench = Bench::new();
     fs::write(bench.path("data/f"), "content").unwrap();
-    let daemon = bench.start();
+    let daemon = bench.start("25017");
     for part in ["dirsyncd 0.", &bench.path("data"), "device ", "'alpha'", "TCP port ", "25017", &bench.path("state")] {
         assert!(daemon.first.contains(part), "{part}: {}", daemon.first);
     }
@@ -225,6 +225,46 @@ fn a_daemon_answers_refuses_a_second_one_and_stops_as_asked() {
 
     let (code, _, why) = bench.dirsync(&["status"]);
     assert!(code == 1 && why.contains("no daemon is running") && why.lines().count() == 1, "{why}");
+}
+
+#[test]
+fn a_name_is_taken_as_it_is_printed_and_a_path_says_why_it_is_as_it_is() {
+    use std::os::unix::ffi::OsStrExt;
+    let bench = Bench::new();
+    let odd = Path::new(&bench.path("data")).join(std::ffi::OsStr::from_bytes(b"latin-\xe9.txt"));
+    fs::write(odd, "content").unwrap();
+    fs::write(bench.path("data/.dirsyncignore"), "*.o\n").unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        bench.path("data/pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    let daemon = bench.start("25018");
+    assert_eq!(bench.dirsync(&["wait", "--timeout", "20"]).0, 0);
+    let printed = bench
+        .dirsync(&["ls"])
+        .1
+        .lines()
+        .find_map(|line| line.split("  ").find(|w| w.contains("latin")).map(str::to_owned));
+    assert_eq!(printed.as_deref(), Some(r"latin-\xe9.txt"));
+    assert!(bench.dirsync(&["ls", r"latin-\xe9.txt"]).1.contains("latin"));
+    for (path, says) in [
+        (r"latin-\xe9.txt", r"'latin-\xe9.txt' synced: a file of 7 B, changed by alpha"),
+        ("pipe", "'pipe' a socket, fifo or device"),
+        ("a.o", "'a.o' ignored: is covered by '*.o' (.dirsyncignore, line 1)"),
+        ("none", "'none' not there"),
+    ] {
+        let (code, said, why) = bench.dirsync(&["why", path]);
+        assert!(code == 0 && said.starts_with(says), "{said}{why}");
+    }
+    assert_eq!(bench.dirsync(&["why", "."]).0, 2, "the whole folder is no path to ask about");
+    assert!(bench.dirsync(&["log", "pipe"]).1.contains("'pipe'"));
+    let (code, _, why) = bench.dirsync(&["verify", "--rate", "1"]);
+    assert!(code == 2 && why.contains("at least 64K"), "{why}");
+    assert_eq!(daemon.stop(), Some(0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Arguments in, one question to the daemon, text or JSON out. May import `client`, `io::control`'s views, `io::words` and
 //! `model`. Deliberately not here: anything that the daemon decides.
 
+mod follow;
 mod place;
 mod show;
 mod verify;
@@ -14,8 +15,9 @@ use crate::client::{Client, ClientError};
 use crate::io::control::verified::VerifyView;
 use crate::io::control::view::{
     ConflictView, ConflictsView, DecidedView, DeviceView, DiffView, EntryView, HeldView, HistoryView, ListView,
-    LogView, PathNote, PeerView, RestoredView, StatusView,
+    PathNote, PeerView, RestoredView, StatusView,
 };
+use crate::io::control::why::WhyView;
 use crate::io::words::{count, counted};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
@@ -32,7 +34,8 @@ use std::process::ExitCode;
 #[command(
     name = "dirsync",
     version,
-    after_help = "Exit codes: 0 done, 1 not done (or 'wait' timed out), 2 wrong usage.\n\
+    after_help = "PATHs may be given as they are printed, with \\\\xNN and \\\\\\\\.\n\
+                  Exit codes: 0 done, 1 not done (or 'wait' timed out), 2 wrong usage.\n\
                   With --json, times are nanoseconds since 1970 as strings, and paths are escaped as \\xNN where they are not \
                   printable UTF-8."
 )]
@@ -67,11 +70,21 @@ enum Command {
         #[arg(short, long)]
         recursive: bool,
     },
+    /// Why a file or folder is as it is: synced, pending, ignored, a problem, special or not there
+    Why { path: OsString },
     /// What happened lately, oldest first
     Log {
-        /// How many lines, up to 10,000
-        #[arg(short, value_name = "N", default_value_t = 50)]
-        n: usize,
+        /// Of this file, or of everything in this folder [default: of all]
+        path: Option<OsString>,
+        /// How many lines, up to 10,000 [default: 50, or all with --since]
+        #[arg(short, value_name = "N")]
+        n: Option<usize>,
+        /// Nothing older; TIME as for 'restore'
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Go on with what happens, until interrupted; with --json, one object a line
+        #[arg(short, long)]
+        follow: bool,
     },
     /// Files that were changed in two places at once: what won, and what lost
     Conflicts {
@@ -229,7 +242,17 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
             let entries = list(&mut client, path.as_deref(), recursive).await?;
             say(json, &json!({ "entries": entries }), |_| show::list(&entries))
         }
-        Command::Log { n } => say(json, &client.get::<LogView>("/v1/log", &[("n", n.to_string())]).await?, show::log),
+        Command::Why { path } => {
+            let query = [("path", place.file(&path)?)];
+            let view: WhyView = client.get("/v1/why", &query).await?;
+            say(json, &view, |view| format!("'{}' {}\n", view.path, view.text))
+        }
+        Command::Log { path, n, since, follow } => {
+            let path = path.map(|path| place.path(Some(&path))).transpose()?.flatten();
+            let since_ns = since.map(|time| when::parse(&time, &jiff::Zoned::now())).transpose();
+            let since_ns = since_ns.map_err(Failure::Usage)?;
+            follow::log(&mut client, json, &follow::Wanted { n, path, since_ns }, follow).await
+        }
         Command::Conflicts { act: None, path, all } => {
             let path = path.map(|path| place.path(Some(&path))).transpose()?.flatten();
             let conflicts = conflicts(&mut client, path, all).await?;

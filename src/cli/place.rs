@@ -6,9 +6,10 @@
 use super::{Failure, when};
 use crate::client::{Folder, shown};
 use crate::model::{SyncPath, text};
+use std::borrow::Cow;
 use std::env;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 /// What `PATH[@TIME]` was taken for.
@@ -47,6 +48,7 @@ impl Place {
             // A variable of a script that was never set.
             return Err(Failure::Usage("an empty name is no path; '.' is the folder where you are".to_owned()));
         }
+        let name = &*self.unescaped(name);
         let full = plain(&self.start.join(name));
         let Ok(below) = full.strip_prefix(&self.folder.path) else {
             let (name, folder) = (text::escape(name.as_bytes()), shown(&self.folder.path));
@@ -57,6 +59,21 @@ impl Place {
         }
         let path = SyncPath::new(below.as_os_str().as_bytes());
         path.map(|path| Some(path.to_text())).map_err(|why| Failure::Usage(format!("'{}': {why}", shown(below))))
+    }
+
+    /// A name as dirsync prints it, with `\xNN` and `\\\\`, is taken for what it means, unless the disk has something of that very name.
+    fn unescaped<'a>(&self, name: &'a OsStr) -> Cow<'a, OsStr> {
+        if !name.as_bytes().contains(&b'\\') || self.is_here(name) {
+            return Cow::Borrowed(name);
+        }
+        match name.to_str().and_then(text::unescape) {
+            Some(bytes) => Cow::Owned(OsString::from_vec(bytes)),
+            None => Cow::Borrowed(name),
+        }
+    }
+
+    fn is_here(&self, name: &OsStr) -> bool {
+        self.start.join(name).symlink_metadata().is_ok()
     }
 
     /// The text form of a path that is not the root.
@@ -71,7 +88,8 @@ impl Place {
         let bytes = name.as_bytes();
         let whole = |hint| Ok(Meant { path: self.path(Some(name))?, at_ns: None, hint });
         let at = bytes.iter().rposition(|&b| b == b'@').filter(|&at| !bytes[at..].contains(&b'/'));
-        let Some(at) = at.filter(|_| self.start.join(name).symlink_metadata().is_err()) else { return whole(None) };
+        let is_here = self.is_here(name) || self.is_here(&self.unescaped(name));
+        let Some(at) = at.filter(|_| !is_here) else { return whole(None) };
         match when::parse(&String::from_utf8_lossy(&bytes[at + 1..]), &jiff::Zoned::now()) {
             Err(no_time) => whole(Some(no_time)),
             Ok(time) => {
@@ -118,6 +136,29 @@ mod tests {
         assert!(path("../../x").unwrap_err().contains("not in the synced folder"));
         assert!(path("../.dirsync/x").unwrap_err().contains(".dirsync"));
         assert!(place.file(OsStr::new("..")).unwrap_err().to_string().contains("name a file"));
+    }
+
+    #[test]
+    fn a_name_can_be_given_as_it_was_printed() {
+        let home = tempfile::TempDir::new().unwrap();
+        let root = home.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join(".dirsync")).unwrap();
+        fs::write(root.join(OsStr::from_bytes(b"latin-\xe9.txt")), "").unwrap();
+        fs::write(root.join(r"here\x41"), "").unwrap();
+        let place = Place::find(Some(root)).unwrap();
+        let path = |name: &str| place.path(Some(OsStr::new(name))).unwrap().unwrap();
+        for (given, printed) in [
+            (r"latin-\xe9.txt", r"latin-\xe9.txt"),
+            (r"gone\x0a\\b", r"gone\x0a\\b"),
+            // It stands there under this very name.
+            (r"here\x41", r"here\\x41"),
+            // No escape of ours.
+            (r"a\b", r"a\\b"),
+        ] {
+            assert_eq!(path(given), printed, "{given}");
+        }
+        let meant = place.path_and_time(OsStr::new(r"latin-\xe9.txt@1970-01-02T00:00:00Z")).unwrap();
+        assert_eq!((meant.path.as_deref(), meant.at_ns), (Some(r"latin-\xe9.txt"), Some(86_400_000_000_000)));
     }
 
     #[test]

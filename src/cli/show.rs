@@ -3,8 +3,8 @@
 //! May import `io::control`'s views and `io::words`. Deliberately not here: colours, and anything for programs (`--json`).
 
 use crate::io::control::view::{
-    ConflictView, DecidedView, DiffView, EntryView, HeldView, HistoryView, KeptView, LogView, PathNote, PeerView,
-    RestoredView, SideView, StatusView,
+    ConflictView, DecidedView, DiffView, EntryView, HeldView, HistoryView, KeptView, LogLine, LogView, PathNote,
+    PeerView, RestoredView, SideView, StatusView,
 };
 use crate::io::words::{bytes, count, counted, duration, listed};
 use jiff::tz::TimeZone;
@@ -208,10 +208,11 @@ pub(super) fn list(entries: &[EntryView]) -> String {
 }
 
 pub(super) fn log(log: &LogView) -> String {
-    log.lines.iter().fold(String::new(), |mut out, line| {
-        let _ = writeln!(out, "{}  {}", time(&line.time_ns), line.text);
-        out
-    })
+    log.lines.iter().map(log_line).collect()
+}
+
+pub(super) fn log_line(line: &LogLine) -> String {
+    format!("{}  {}\n", time(&line.time_ns), line.text)
 }
 
 /// `hidden`: so many more, older ones are not shown.

@@ -5,7 +5,7 @@
 
 use super::{Failure, show};
 use crate::client::Client;
-use crate::io::control::verified::{MachineView, RunView, SuspectView, TallyView, VerifyView};
+use crate::io::control::verified::{LEAST_RATE, MachineView, RunView, SuspectView, TallyView, VerifyView};
 use crate::io::words::{bytes, count, counted};
 use serde_json::json;
 use std::fmt::Write as _;
@@ -82,6 +82,12 @@ pub(super) fn text(view: &VerifyView) -> String {
         if run.passed_over > 0 {
             let files = counted(run.passed_over, "file was", "files were");
             let _ = writeln!(out, "{files} in use or could not be opened, and passed over");
+            for path in &run.in_use {
+                let _ = writeln!(out, "  {path}");
+            }
+            if run.passed_over > run.in_use.len() as u64 {
+                let _ = writeln!(out, "  and {} more", count(run.passed_over - run.in_use.len() as u64));
+            }
         }
         if let Some(peers) = &run.peers {
             out += &machines(peers);
@@ -138,7 +144,7 @@ fn machines(tally: &TallyView) -> String {
     out
 }
 
-/// `500M`, `20M`, `1G`: bytes a second.
+/// `500M`, `20M`, `1G`: bytes a second, at least as for `--limit`.
 pub(super) fn rate(text: &str) -> Result<u64, String> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let unit: u64 = match unit {
@@ -148,10 +154,12 @@ pub(super) fn rate(text: &str) -> Result<u64, String> {
         "G" => 1 << 30,
         _ => return Err("write it as 20M: bytes a second, with K, M or G".to_owned()),
     };
-    let number = digits.parse::<u64>().ok().filter(|number| *number > 0);
-    number
-        .and_then(|number| number.checked_mul(unit))
-        .ok_or_else(|| "write it as 20M: bytes a second, with K, M or G".to_owned())
+    let rate = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    match rate {
+        Some(rate) if rate >= LEAST_RATE => Ok(rate),
+        Some(_) => Err("at least 64K, or it would never end".to_owned()),
+        None => Err("write it as 20M: bytes a second, with K, M or G".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -160,8 +168,16 @@ mod tests {
 
     #[test]
     fn a_rate_is_a_number_with_a_unit() {
-        let table =
-            [("20M", Some(20 << 20)), ("1G", Some(1 << 30)), ("7", Some(7)), ("0", None), ("M", None), ("5X", None)];
+        let table = [
+            ("20M", Some(20 << 20)),
+            ("1G", Some(1 << 30)),
+            ("64K", Some(64 << 10)),
+            ("65535", None),
+            ("1", None),
+            ("0", None),
+            ("M", None),
+            ("5X", None),
+        ];
         for (text, expected) in table {
             assert_eq!(rate(text).ok(), expected, "{text}");
         }

@@ -4,8 +4,8 @@ use super::{ClientError, Folder};
 use crate::engine::index::{Counts, Index, Row};
 use crate::engine::map_index::MapIndex;
 use crate::engine::{
-    AskPast, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Run, StageId, Status, SuspectStatus,
-    Verification, Verify,
+    AskPast, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Run, StageId, StatKind, Status,
+    SuspectStatus, Verification, Verify, Why,
 };
 use crate::io::Events;
 use crate::io::control::verified::VerifyView;
@@ -92,6 +92,10 @@ impl World for FakeWorld {
         Ok(Some(b"same\ntheirs\n".to_vec()))
     }
 
+    fn kind_at(&self, _: &SyncPath) -> Option<StatKind> {
+        None
+    }
+
     fn is_there(&self, path: &SyncPath) -> bool {
         path.to_text() == "f.copy"
     }
@@ -136,10 +140,11 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
             Request::Rows { dir, after, limit, answer } => {
                 drop(answer.send(index.below(dir.as_ref(), after.as_ref(), limit)));
             }
-            Request::Log { limit, answer } => {
-                let line = |at| JournalLine { at, kind: "sent".into(), path: None, peer: None, text: "line".into() };
-                drop(answer.send((0..limit as u64).map(line).collect()));
+            Request::Log { wanted, answer } => {
+                let line = |at| JournalLine { at, kind: "sent".into(), text: "line".into(), ..JournalLine::default() };
+                drop(answer.send((0..wanted.limit as u64).map(line).collect()));
             }
+            Request::Why { answer, .. } => drop(answer.send(Why::Unknown)),
             Request::Conflicts { wanted, answer } => {
                 let is_wanted = |c: &Conflict| {
                     wanted.path.as_ref().is_none_or(|path| *path == c.path) && (wanted.settled || c.settled.is_none())
@@ -213,6 +218,7 @@ fn under_way(wanted: &Verify) -> Run {
         bytes_of: 1,
         found: 0,
         passed_over: 0,
+        in_use: Vec::new(),
         peers: None,
     }
 }

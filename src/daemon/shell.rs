@@ -4,7 +4,7 @@
 
 use super::turn::Hands;
 use crate::engine::ignore::Ignore;
-use crate::engine::{Action, FetchError, ServedFile, StageId};
+use crate::engine::{Action, FetchError, ServedFile, StageId, StatKind};
 use crate::io::beneath::LastFolder;
 use crate::io::control::{KeptFacts, LinkFacts, World};
 use crate::io::delta::Deltas;
@@ -119,6 +119,10 @@ impl World for Shell {
 
     fn disk_stalled(&self) -> Option<Duration> {
         self.disk.root().waits().stalled()
+    }
+
+    fn kind_at(&self, path: &SyncPath) -> Option<StatKind> {
+        self.disk.root().stat(path).ok().flatten().map(|stat| stat.kind)
     }
 
     fn is_there(&self, path: &SyncPath) -> bool {

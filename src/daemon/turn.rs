@@ -76,6 +76,11 @@ impl<H: Hands> Loop<H> {
         }
         self.events.set_installing(self.engine.installing_bytes());
         self.conclude(actions)?;
+        let reads = |question: &Request| matches!(question, Request::Log { wanted, .. } if wanted.after == 0);
+        if questions.iter().any(reads) {
+            self.journal.settle(self.clock.now());
+            self.conclude(Vec::new())?;
+        }
         for answer in done {
             let _: Result<(), ()> = oneshot::Sender::send(answer, ());
         }
@@ -140,10 +145,11 @@ impl<H: Hands> Loop<H> {
             Request::Held { limit, answer } => drop(answer.send(self.engine.held(limit))),
             Request::Verification(answer) => drop(answer.send(self.engine.verification())),
             Request::Row { path, answer } => drop(answer.send(self.engine.index().get(&path))),
+            Request::Why { path, is_dir, answer } => drop(answer.send(self.engine.why(&path, is_dir))),
             Request::Rows { dir, after, limit, answer } => {
                 drop(answer.send(self.engine.index().below(dir.as_ref(), after.as_ref(), limit)));
             }
-            Request::Log { limit, answer } => drop(answer.send(self.engine.index().journal(limit))),
+            Request::Log { wanted, answer } => drop(answer.send(self.engine.index().journal(&wanted))),
             Request::Conflicts { wanted, answer } => drop(answer.send(self.engine.index().conflicts(&wanted))),
             Request::Pasts { ticket, answer } => drop(answer.send(self.engine.take_pasts(ticket))),
             Request::Fetched { ticket, answer } => drop(answer.send(self.engine.take_fetched(ticket))),
@@ -157,6 +163,7 @@ mod tests {
     use super::*;
     use crate::engine::{Config, OnConflict, RootState, Trust};
     use crate::io::Events;
+    use crate::io::index::WantedLines;
     use crate::model::DeviceId;
     use std::sync::mpsc;
     use tempfile::TempDir;
@@ -226,7 +233,7 @@ mod tests {
         answered.try_recv().unwrap();
         let status = status.try_recv().unwrap();
         assert!(status.paused && status.halted.is_some());
-        let lines = bench.turns.engine.index().journal(9);
+        let lines = bench.turns.engine.index().journal(&WantedLines::last(9));
         assert!(lines.iter().any(|line| line.kind == "halted" && line.text.contains("it is gone")), "{lines:?}");
         assert!(!bench.turns.engine.index().is_dirty());
     }

@@ -2,7 +2,7 @@
 
 use super::event::{FetchId, LinkId, RangeId, StageId, Stat, Trouble, WalkId};
 pub use crate::model::Keep;
-use crate::model::{ContentId, Entry, SyncPath};
+use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::message::Message;
 use crate::wire::packet::Part;
 use bytes::Bytes;
@@ -264,6 +264,8 @@ pub enum Report {
     Received {
         path: SyncPath,
         entry: Entry,
+        /// What was live there before.
+        was: Option<Kind>,
         from: String,
         wire_bytes: u64,
         took_ns: u64,
@@ -286,6 +288,8 @@ pub enum Report {
     Sent {
         path: SyncPath,
         entry: Entry,
+        /// What was live there before.
+        was: Option<Kind>,
         to: Vec<String>,
         body: bool,
     },
@@ -330,6 +334,16 @@ pub enum Report {
     InSync {
         peer: String,
         paths: u64,
+    },
+    /// A deletion lost to a change that was made apart from it.
+    DeletionLost {
+        path: SyncPath,
+        deleter: String,
+        editor: String,
+    },
+    /// A person paused syncing, or let it go on.
+    Paused {
+        paused: bool,
     },
     /// Syncing stopped (or went on again): why, and what to do.
     Halted {

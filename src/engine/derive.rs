@@ -5,6 +5,7 @@
 //! has rested and no comparison is under way: the child's own deletion may only not have been heard yet.
 
 use super::Engine;
+use super::action::{Action, Report};
 use super::event::Now;
 use super::index::{Index, Row};
 use super::merge;
@@ -149,6 +150,12 @@ impl<I: Index> Engine<I> {
                 *disk = Some(merge::on_disk(entry.clone(), None));
             }
             _ => {}
+        }
+        let deleter = &row.winner;
+        let is_edit = entry.is_live() && !entry.is_directory();
+        if !deleter.is_live() && is_edit && !is_copy && !entry.version.supersedes(&deleter.version) {
+            let (deleter, editor) = (self.name_of(&deleter.version.author), self.name_of(&entry.version.author));
+            self.out.push(Action::Report(Report::DeletionLost { path: path.clone(), deleter, editor }));
         }
         row.winner = entry;
         self.store(now, path, &row);

@@ -16,11 +16,21 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The patterns in force; cheap to clone.
 #[derive(Clone)]
-pub struct Ignore(Arc<Gitignore>);
+pub struct Ignore(Arc<Gitignore>, Arc<Vec<String>>);
+
+/// The pattern that covers a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Covering {
+    /// In the patterns' file, from 1.
+    pub line: u64,
+    pub pattern: String,
+    /// What it matches: the path itself, or a folder that it is in.
+    pub matched: SyncPath,
+}
 
 impl Default for Ignore {
     fn default() -> Self {
-        Self(Arc::new(Gitignore::empty()))
+        Self(Arc::new(Gitignore::empty()), Arc::default())
     }
 }
 
@@ -31,7 +41,8 @@ impl Ignore {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let mut builder = GitignoreBuilder::new("");
         let mut bad = Vec::new();
-        for (number, line) in String::from_utf8_lossy(text).lines().enumerate() {
+        let lines: Vec<String> = String::from_utf8_lossy(text).lines().map(ToOwned::to_owned).collect();
+        for (number, line) in lines.iter().enumerate() {
             if let Err(error) = builder.add_line(None, line) {
                 bad.push((number + 1, error.to_string()));
             }
@@ -40,7 +51,7 @@ impl Ignore {
             bad.push((0, error.to_string()));
             Gitignore::empty()
         });
-        (Self(Arc::new(matcher)), bad)
+        (Self(Arc::new(matcher), Arc::new(lines)), bad)
     }
 
     /// Whether the path, or a folder that it is in, is covered by a pattern. The patterns' own file never is.
@@ -53,6 +64,26 @@ impl Ignore {
         // From the root down: nothing below a covered folder can be taken back, as it is never entered.
         let mut folders = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &bytes[..at]);
         folders.any(|folder| is_ignored(folder, true)) || is_ignored(bytes, is_dir)
+    }
+
+    /// The pattern that covers the path, for a person who asks.
+    pub fn covering(&self, path: &SyncPath, is_dir: bool) -> Option<Covering> {
+        if !self.covers(path, is_dir) {
+            return None;
+        }
+        let mut folders: Vec<_> = path.ancestors().map(|folder| (folder, true)).collect();
+        folders.reverse();
+        folders.push((path.clone(), is_dir));
+        folders.into_iter().find_map(|(matched, is_dir)| {
+            let name = Path::new(OsStr::from_bytes(matched.as_bytes()));
+            let pattern = match self.0.matched(name, is_dir) {
+                ::ignore::Match::Ignore(glob) => glob.original().to_owned(),
+                _ => return None,
+            };
+            // Of two lines that say the same, the later one decides.
+            let line = self.1.iter().rposition(|line| line.trim_end() == pattern.trim_end())?;
+            Some(Covering { line: line as u64 + 1, pattern, matched })
+        })
     }
 }
 
@@ -79,6 +110,25 @@ mod tests {
         let (ignore, bad) = Ignore::parse(text.as_bytes());
         assert_eq!(bad, []);
         assert_eq!(ignore.covers(&SyncPath::new(path).unwrap(), is_dir), ignored);
+    }
+
+    #[rstest]
+    #[case::by_name_anywhere("# objects\n*.o\n", "src/a.o", 2, "*.o", "src/a.o")]
+    #[case::by_its_folder("a\ntmp/  \n", "d/tmp/b/c", 2, "tmp/", "d/tmp")]
+    #[case::the_last_that_matches("*.o\n!a.o\na.*", "a.o", 3, "a.*", "a.o")]
+    #[case::of_two_alike_the_later("*.o\n*.o", "a.o", 2, "*.o", "a.o")]
+    fn the_pattern_that_covers_a_path_is_named(
+        #[case] text: &str,
+        #[case] path: &str,
+        #[case] line: u64,
+        #[case] pattern: &str,
+        #[case] matched: &str,
+    ) {
+        let (ignore, _) = Ignore::parse(text.as_bytes());
+        let matched = SyncPath::new(matched).unwrap();
+        let expected = Covering { line, pattern: pattern.to_owned(), matched };
+        assert_eq!(ignore.covering(&SyncPath::new(path).unwrap(), false), Some(expected));
+        assert_eq!(ignore.covering(&SyncPath::new("other").unwrap(), false), None);
     }
 
     #[test]

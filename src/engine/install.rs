@@ -192,6 +192,8 @@ impl<I: Index> Engine<I> {
         self.note_arrival(now, path, entry, old.as_ref(), copied);
         let replaced = old.map(|old| old.entry);
         self.guards.settled(path);
+        // The copy of a loser, made here: the conflict's line names it.
+        let is_copy = row.winner == merge::nothing();
         self.scan.looked(path);
         if entry.is_live() {
             // A folder that was found missing while this went into it needs another look.
@@ -206,12 +208,16 @@ impl<I: Index> Engine<I> {
             told = Some(Vec::new());
         }
         let is_made_here = self.merge_is_here(path, entry);
-        let want = self.wants.get(path).filter(|_| !is_made_here);
+        let want = self.wants.get(path).filter(|_| !is_made_here && !is_copy);
         if let Some(want) = want {
+            // Who told of it, where nobody had to send anything.
+            let told = || want.sources.iter().rev().find_map(|link| self.sessions.get(link));
+            let from = Some(want.from.clone()).filter(|from| !from.is_empty());
             let report = Report::Received {
                 path: path.clone(),
                 entry: entry.clone(),
-                from: want.from.clone(),
+                was: replaced.as_ref().filter(|old| old.is_live()).map(|old| old.kind.clone()),
+                from: from.or_else(|| told().map(|session| session.name.clone())).unwrap_or_default(),
                 wire_bytes: want.wire_bytes,
                 took_ns: now.mono - want.since,
                 was_there: replaced.as_ref().is_some_and(|old| old.is_live() && old.same_content(entry)),

@@ -528,14 +528,15 @@ impl<I: Index> Engine<I> {
             _ => entry.clone(),
         };
         let moved = body.is_some() && self.is_held_elsewhere(path, &entry);
-        let since = old.map_or(0, |row| row.since);
+        let since = old.as_ref().map_or(0, |row| row.since);
         let row = Row { winner, disk: Some(merge::on_disk(entry.clone(), stat)), installing: None, since };
         self.store(now, path, &row);
         self.keep_base(path, &entry, stat);
         self.merge_due(path);
         if wins {
             let body = body.filter(|_| !moved);
-            self.tell(now, Change { path: path.clone(), entry, body }, Vec::new());
+            let was = old.as_ref().and_then(Row::live_on_disk).map(|(entry, _)| entry.kind.clone());
+            self.tell_over(now, Change { path: path.clone(), entry, body }, was, Vec::new());
         }
     }
 

@@ -62,6 +62,7 @@ pub mod torn;
 mod uncover;
 mod walk;
 mod wants;
+mod why;
 
 pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, Source, Was};
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
@@ -77,9 +78,9 @@ pub use scrub::{Run, Verification};
 pub use status::{DeviceStatus, PeerStatus, Status, TransferStatus};
 pub use survey::{FileHeld, MachineTally, Tally};
 pub use suspect::SuspectStatus;
+pub use why::{Holders, WaitsFor, Why};
 
 use crate::model::{DeviceId, Entry, SyncPath};
-use crate::wire::message::Change;
 use arrivals::Arrivals;
 use attention::Attention;
 use conflict::Losers;
@@ -241,7 +242,7 @@ pub struct Engine<I> {
 
     // What is heard and told.
     sessions: BTreeMap<LinkId, Session>,
-    outgoing: Vec<(Change, Vec<DeviceId>)>,
+    outgoing: Vec<session::Outgoing>,
     /// Since when peers have not been told of a changed state.
     unrested: Option<u64>,
     compared_until: u64,
@@ -620,7 +621,11 @@ impl<I: Index> Engine<I> {
     }
 
     fn pause(&mut self, now: Now, paused: bool) {
-        if std::mem::replace(&mut self.paused, paused) && !paused {
+        let was_paused = std::mem::replace(&mut self.paused, paused);
+        if was_paused != paused {
+            self.out.push(Action::Report(Report::Paused { paused }));
+        }
+        if was_paused && !paused {
             self.walk_all(now);
             self.retry_all();
         }

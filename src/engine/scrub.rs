@@ -24,6 +24,8 @@ const BATCH_FILES: usize = 64;
 const BATCH_BYTES: u64 = 64 << 20;
 /// Rows read from the index for one batch.
 const ROWS: usize = 2 * BATCH_FILES;
+/// Files in use that a verification names.
+const NAMED_IN_USE: usize = 20;
 /// By itself it reads no faster than this.
 const IDLE: Pace = Pace { bytes_a_second: 20 << 20, yields: true };
 /// Contents that were asked for and are remembered, at most (P9).
@@ -124,6 +126,8 @@ pub struct Run {
     pub bytes_of: u64,
     pub found: u64,
     pub passed_over: u64,
+    /// The first of those, as far as they were met in this run of the daemon.
+    pub in_use: Vec<SyncPath>,
     /// What the linked machines hold, if they were asked.
     pub peers: Option<Tally>,
 }
@@ -154,6 +158,8 @@ pub(super) struct Scrub {
     over: Option<Run>,
     asks_peers: bool,
     doubted: BTreeSet<SyncPath>,
+    /// What a person's verification passed over.
+    in_use: Vec<SyncPath>,
     /// Who asked how often for the content of a path.
     served: BTreeMap<(LinkId, SyncPath), (ContentId, u32)>,
     /// Counts what is read in doubt; nobody asks.
@@ -174,6 +180,7 @@ impl Scrub {
             over: None,
             asks_peers: false,
             doubted: BTreeSet::new(),
+            in_use: Vec::new(),
             served: BTreeMap::new(),
             in_doubt: Round::default(),
         }
@@ -239,11 +246,15 @@ impl<I: Index> Engine<I> {
         self.keep_decided();
     }
 
-    /// A person asks; while another is under way, nothing.
+    /// A person asks; while another is under way, nothing, and while the same is, its pace.
     pub(super) fn verify(&mut self, now: Now, wanted: Verify) {
-        if self.scrub.kept.asked.is_some() {
+        if let Some(asked) = &mut self.scrub.kept.asked {
+            if asked.round.below == wanted.below && asked.peers == wanted.peers {
+                asked.bytes_a_second = wanted.bytes_a_second;
+            }
             return;
         }
+        self.scrub.in_use.clear();
         let Verify { below, bytes_a_second, peers } = wanted;
         let (files_of, bytes_of) = self.files_below(below.as_ref());
         let round = new_round(now, self.scrub.boot.id, below);
@@ -367,7 +378,7 @@ impl<I: Index> Engine<I> {
                     self.act(Action::Scrub { path: path.clone(), known: *stat, pace });
                     batch.left.insert(path.clone(), Try::First);
                 } else if !self.suspects.contains(&path) {
-                    self.passed_over(which);
+                    self.passed_over(which, &path);
                 }
             }
             batch.upto = Some(path);
@@ -385,7 +396,10 @@ impl<I: Index> Engine<I> {
         !is_young && !is_in_use && !is_unknown
     }
 
-    fn passed_over(&mut self, which: Which) {
+    fn passed_over(&mut self, which: Which, path: &SyncPath) {
+        if which == Which::Asked && self.scrub.in_use.len() < NAMED_IN_USE {
+            self.scrub.in_use.push(path.clone());
+        }
         let round = self.round(which);
         (round.boot, round.passed_over) = (None, round.passed_over + 1);
     }
@@ -452,7 +466,7 @@ impl<I: Index> Engine<I> {
             (Some(_), Scrubbed::Read(found)) => self.is_suspect(now, which, path, Some(found)),
             (Some(_), Scrubbed::Unreadable(_)) => self.is_suspect(now, which, path, None),
             (_, outcome) => {
-                self.passed_over(which);
+                self.passed_over(which, path);
                 if outcome == Scrubbed::Moved {
                     self.settle.hint(now.mono, path.clone(), Hint::Closed);
                 }
@@ -532,7 +546,7 @@ impl<I: Index> Engine<I> {
     /// What a person asked for is over.
     pub(super) fn over_with(&mut self, peers: Option<Tally>) {
         if let Some(asked) = self.scrub.kept.asked.take() {
-            self.scrub.over = Some(run(&asked, true, peers));
+            self.scrub.over = Some(run(&asked, true, &self.scrub.in_use, peers));
             if self.scrub.batch.as_ref().is_some_and(|batch| batch.which == Which::Asked) {
                 self.scrub.batch = None;
             }
@@ -555,7 +569,7 @@ impl<I: Index> Engine<I> {
 
     pub fn verification(&self) -> Verification {
         let Scrub { kept, over, .. } = &self.scrub;
-        let now = kept.asked.as_ref().map(|asked| run(asked, false, self.survey.tally()));
+        let now = kept.asked.as_ref().map(|asked| run(asked, false, &self.scrub.in_use, self.survey.tally()));
         Verification {
             run: now.or_else(|| over.clone()),
             suspects: self.suspect_statuses(),
@@ -571,7 +585,7 @@ fn new_round(now: Now, boot: u128, below: Option<SyncPath>) -> Round {
     Round { below, began: now.wall, boot: Some(boot), ..Round::default() }
 }
 
-fn run(asked: &Asked, is_over: bool, peers: Option<Tally>) -> Run {
+fn run(asked: &Asked, is_over: bool, in_use: &[SyncPath], peers: Option<Tally>) -> Run {
     let Asked { round, files_of, bytes_of, peers: asks_peers, .. } = asked;
     Run {
         below: round.below.clone(),
@@ -585,6 +599,7 @@ fn run(asked: &Asked, is_over: bool, peers: Option<Tally>) -> Run {
         bytes_of: *bytes_of,
         found: round.found,
         passed_over: round.passed_over,
+        in_use: in_use.to_vec(),
         peers,
     }
 }

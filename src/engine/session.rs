@@ -81,6 +81,15 @@ pub(super) struct Session {
     said_in_sync: bool,
 }
 
+/// A change that is to be told.
+pub(super) struct Outgoing {
+    change: Change,
+    /// What was live there before, if it was made here.
+    was: Option<Kind>,
+    /// Devices that know of it.
+    told: Vec<DeviceId>,
+}
+
 impl Session {
     pub fn is_comparing(&self) -> bool {
         !matches!(self.comparing, Comparing::No)
@@ -503,27 +512,32 @@ impl<I: Index> Engine<I> {
 
     /// Queues a change for all linked peers but those told already.
     pub(super) fn tell(&mut self, now: Now, change: Change, told: Vec<DeviceId>) {
+        self.tell_over(now, change, None, told);
+    }
+
+    /// The same, with what was live there before, for the log.
+    pub(super) fn tell_over(&mut self, now: Now, change: Change, was: Option<Kind>, told: Vec<DeviceId>) {
         self.state_changed(now);
         if !self.sessions.is_empty() {
-            self.outgoing.push((change, told));
+            self.outgoing.push(Outgoing { change, was, told });
         }
     }
 
     /// Sends what is queued, in order, many changes to a message.
     pub(super) fn send_changes(&mut self) {
         let mut queue = std::mem::take(&mut self.outgoing).into_iter().peekable();
-        while let Some((change, told)) = queue.next() {
-            let mut changes = vec![change];
+        while let Some(Outgoing { change, was, told }) = queue.next() {
+            let mut changes = vec![(change, was)];
             while changes.len() < CHANGES_A_MESSAGE
-                && let Some((change, _)) = queue.next_if(|(_, other)| *other == told)
+                && let Some(next) = queue.next_if(|next| next.told == told)
             {
-                changes.push(change);
+                changes.push((next.change, next.was));
             }
             self.send_group(changes, told);
         }
     }
 
-    fn send_group(&mut self, changes: Vec<Change>, mut told: Vec<DeviceId>) {
+    fn send_group(&mut self, changes: Vec<(Change, Option<Kind>)>, mut told: Vec<DeviceId>) {
         let to: Vec<_> = self
             .sessions
             .iter()
@@ -534,11 +548,12 @@ impl<I: Index> Engine<I> {
             return;
         }
         let names: Vec<_> = to.iter().map(|(_, device)| self.name_of(device)).collect();
-        let own = changes.iter().filter(|change| change.entry.version.author == self.config.device);
-        for change in own {
+        let own = changes.iter().filter(|(change, _)| change.entry.version.author == self.config.device);
+        for (change, was) in own {
             let (path, entry, body) = (change.path.clone(), change.entry.clone(), change.body.is_some());
-            self.out.push(Action::Report(Report::Sent { path, entry, to: names.clone(), body }));
+            self.out.push(Action::Report(Report::Sent { path, entry, was: was.clone(), to: names.clone(), body }));
         }
+        let changes = changes.into_iter().map(|(change, _)| change).collect();
         told.push(self.config.device);
         told.extend(to.iter().map(|(_, device)| *device));
         let links = to.into_iter().map(|(link, _)| link).collect();

@@ -7,6 +7,7 @@ use super::merge::nothing;
 use super::*;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, Version};
 use crate::wire::features::Features;
+use crate::wire::message::Change;
 use crate::wire::message::{Message, SMALL_FILE_BYTES};
 use rstest::rstest;
 

@@ -22,7 +22,7 @@ pub(super) struct Uncovered {
     /// The text that was read last.
     text: Vec<u8>,
     /// What was in force before, and is so still.
-    before: Option<Ignore>,
+    pub before: Option<Ignore>,
     /// Walks that began earlier do not tell what is uncovered.
     first_walk: u64,
     /// Paths here that the last walk found to be covered by those alone.

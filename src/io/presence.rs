@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::net::UdpSocket;
@@ -59,6 +60,26 @@ pub struct Presence {
     me: Announcement,
     datagram: Vec<u8>,
     known: HashMap<DeviceId, (u64, Instant)>,
+    cable: Cable,
+}
+
+/// Whether this machine has a network, so that its going and coming are told once.
+struct Cable(AtomicBool);
+
+impl Cable {
+    fn note(&self, is_there: bool) {
+        let was_there = self.0.swap(is_there, Ordering::Relaxed);
+        if was_there && !is_there {
+            tracing::warn!(kind = "network", "this machine has no network: no other machine can be reached");
+        } else if !was_there && is_there {
+            tracing::info!(kind = "network", "the network is back");
+        }
+    }
+}
+
+/// Whether there is an address of another machine's reach.
+fn has_network() -> bool {
+    if_addrs::get_if_addrs().is_ok_and(|all| all.iter().any(|interface| !interface.is_loopback()))
 }
 
 impl Presence {
@@ -73,7 +94,15 @@ impl Presence {
     ) -> io::Result<Self> {
         let me = Announcement { protocol: PROTOCOL, group: text::hex(&keys.group_tag), device, name, port, boot };
         let datagram = seal(&keys.presence, &me);
-        Ok(Self { socket: bind(broadcast_port)?, broadcast_port, keys, me, datagram, known: HashMap::new() })
+        Ok(Self {
+            socket: bind(broadcast_port)?,
+            broadcast_port,
+            keys,
+            me,
+            datagram,
+            known: HashMap::new(),
+            cable: Cable(AtomicBool::new(true)),
+        })
     }
 
     /// Announces, answers, and tells `heard` of every datagram of another member.
@@ -113,6 +142,7 @@ impl Presence {
 
     /// Interfaces come and go, so they are read each time. A failure to send is a cable that is out: no news.
     async fn announce(&self) {
+        self.cable.note(has_network());
         for address in broadcast_addresses() {
             let to = SocketAddrV4::new(address, self.broadcast_port);
             if let Err(error) = self.socket.send_to(&self.datagram, to).await {

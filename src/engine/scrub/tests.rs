@@ -212,6 +212,7 @@ fn what_was_written_a_moment_ago_is_left_to_its_second_hash() {
     assert_eq!(bench.verify(), []);
     bench.tell(Event::Tick);
     assert_eq!((bench.run().is_over, bench.run().passed_over), (true, 1));
+    assert_eq!(bench.run().in_use, [path("a")], "it is named");
     // The second hash takes another content for an edit, whatever the stat says.
     bench.wait(3 * SECOND);
     let observed = Observed::File { stat: young, content: good("newer"), body: None };

@@ -12,13 +12,14 @@ mod routes;
 pub mod verified;
 mod verify;
 pub mod view;
+pub mod why;
 
 use super::Events;
 use super::beneath;
-use super::index::{Conflict, JournalLine, Wanted};
+use super::index::{Conflict, JournalLine, Wanted, WantedLines};
 use super::probe;
 use crate::engine::index::Row;
-use crate::engine::{Event, FetchError, HeldPaths, MachinePasts, StageId, Status, Verification};
+use crate::engine::{Event, FetchError, HeldPaths, MachinePasts, StageId, StatKind, Status, Verification, Why};
 use crate::model::{ContentId, DeviceId, SyncPath, text};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -65,9 +66,15 @@ pub enum Request {
         limit: usize,
         answer: oneshot::Sender<Vec<(SyncPath, Row)>>,
     },
-    /// The last lines of the journal, oldest first.
+    /// How a path stands. `is_dir`: the disk has a folder there.
+    Why {
+        path: SyncPath,
+        is_dir: bool,
+        answer: oneshot::Sender<Why>,
+    },
+    /// Lines of the journal, oldest first.
     Log {
-        limit: usize,
+        wanted: WantedLines,
         answer: oneshot::Sender<Vec<JournalLine>>,
     },
     Conflicts {
@@ -181,6 +188,8 @@ pub trait World: Send + Sync {
     fn history_load(&self) -> (u64, Option<u64>) {
         (0, None)
     }
+    /// What the disk has at a path now, if anything can be seen there.
+    fn kind_at(&self, path: &SyncPath) -> Option<StatKind>;
     /// For how long the folder's disk has not answered, if that is long.
     fn disk_stalled(&self) -> Option<Duration> {
         None

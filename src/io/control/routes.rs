@@ -3,9 +3,9 @@
 //! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields (`view.rs`).
 
 use super::view::{DeviceView, EntryView, ErrorView, HeldView, ListView, LogView, StatusView};
-use super::{About, Handle, Request, World, conflicts, past, verify};
+use super::{About, Handle, Request, World, conflicts, past, verify, why};
 use crate::engine::{DeviceStatus, Event};
-use crate::io::index::JOURNAL_LINES;
+use crate::io::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
@@ -37,6 +37,7 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/peers", get(peers))
         .route("/v1/ls", get(list))
         .route("/v1/log", get(log))
+        .route("/v1/why", get(why::why))
         .route("/v1/history", get(past::history))
         .route("/v1/restore", post(past::restore))
         .route("/v1/conflicts", get(conflicts::list))
@@ -147,12 +148,18 @@ async fn list(State(shared): State<Shared>, query: Result<Query<ListQuery>, Quer
 #[derive(Deserialize)]
 struct LogQuery {
     n: Option<usize>,
+    path: Option<SyncPath>,
+    /// Nanoseconds since 1970.
+    since_ns: Option<u64>,
+    /// Only later lines than this one.
+    after: Option<u64>,
 }
 
 async fn log(State(shared): State<Shared>, query: Result<Query<LogQuery>, QueryRejection>) -> Answer<LogView> {
-    let Query(LogQuery { n }) = query?;
+    let Query(LogQuery { n, path, since_ns, after }) = query?;
     let limit = n.unwrap_or(100).min(JOURNAL_LINES as usize);
-    let lines = shared.handle.ask(|answer| Request::Log { limit, answer }).await.ok_or_else(Refusal::busy)?;
+    let wanted = WantedLines { limit, path, since: since_ns.unwrap_or(0), after: after.unwrap_or(0) };
+    let lines = shared.handle.ask(|answer| Request::Log { wanted, answer }).await.ok_or_else(Refusal::busy)?;
     Ok(Json(LogView { lines: lines.into_iter().map(Into::into).collect() }))
 }
 

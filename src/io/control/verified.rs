@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
 
+/// The least that is read a second, as the least that `--limit` lets through: a run that is slower never ends.
+pub const LEAST_RATE: u64 = 64 << 10;
+
 /// `GET /v1/verify`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct VerifyView {
@@ -34,6 +37,9 @@ pub struct RunView {
     pub found: u64,
     /// Files that were in use or could not be opened, and were not judged.
     pub passed_over: u64,
+    /// The first of them.
+    #[serde(default)]
+    pub in_use: Vec<String>,
     /// What the linked machines hold, if they were asked.
     pub peers: Option<TallyView>,
 }
@@ -112,12 +118,25 @@ impl From<Verification> for VerifyView {
 
 impl From<Run> for RunView {
     fn from(run: Run) -> Self {
-        let Run { below, began_ns, is_over, is_stopped, files, files_of, bytes, bytes_of, found, passed_over, .. } =
-            run;
+        let Run {
+            below,
+            began_ns,
+            is_over,
+            is_stopped,
+            files,
+            files_of,
+            bytes,
+            bytes_of,
+            found,
+            passed_over,
+            in_use,
+            ..
+        } = run;
         let (path, began_ns) = (below.as_ref().map(SyncPath::to_text), began_ns.to_string());
         let peers = run.peers.map(TallyView::from);
         let (over, stopped) = (is_over, is_stopped);
-        Self { path, began_ns, over, stopped, files, files_of, bytes, bytes_of, found, passed_over, peers }
+        let in_use = in_use.iter().map(SyncPath::to_text).collect();
+        Self { path, began_ns, over, stopped, files, files_of, bytes, bytes_of, found, passed_over, in_use, peers }
     }
 }
 

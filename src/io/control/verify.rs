@@ -4,7 +4,7 @@
 
 use super::Request;
 use super::routes::{Answer, Refusal, Shared};
-use super::verified::VerifyView;
+use super::verified::{LEAST_RATE, VerifyView};
 use crate::engine::{Decision, Event, Status, Verification, Verify};
 use crate::model::SyncPath;
 use axum::Json;
@@ -55,7 +55,11 @@ pub(super) async fn begin(
             let why = format!("{of} is being verified{how} now; wait for it, or stop it with 'dirsync verify --stop'");
             return Err(Refusal::malformed(why));
         }
-        Some(_) => {}
+        // One that was begun slowly goes on as fast as it is wanted now.
+        Some(_) => {
+            let rate = rate(bytes_a_second);
+            order(&shared, Event::Verify(Verify { below: path, bytes_a_second: rate, peers })).await?;
+        }
         None => {
             if let Some(path) = path.clone() {
                 let row = shared.handle.ask(|answer| Request::Row { path: path.clone(), answer }).await;
@@ -63,11 +67,15 @@ pub(super) async fn begin(
                     return Err(Refusal::unknown(format!("'{path}' is not known here; is it ignored, or never was?")));
                 }
             }
-            let bytes_a_second = bytes_a_second.unwrap_or(BYTES_A_SECOND).max(1);
+            let bytes_a_second = rate(bytes_a_second);
             order(&shared, Event::Verify(Verify { below: path, bytes_a_second, peers })).await?;
         }
     }
     show(State(shared)).await
+}
+
+fn rate(bytes_a_second: Option<u64>) -> u64 {
+    bytes_a_second.unwrap_or(BYTES_A_SECOND).max(LEAST_RATE)
 }
 
 /// Nothing is read meanwhile: who waits for it would wait for ever.

@@ -150,10 +150,19 @@ pub struct LogView {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogLine {
+    /// Grows from line to line, for `after`.
+    #[serde(default)]
+    pub id: u64,
     pub time_ns: String,
     pub kind: String,
     pub path: Option<String>,
     pub peer: Option<String>,
+    /// Of the file, or of all that the line speaks of.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// How many paths below `path` the line speaks of, if it is more than that path alone.
+    #[serde(default)]
+    pub paths: Option<u64>,
     pub text: String,
 }
 
@@ -397,8 +406,9 @@ impl EntryView {
 
 impl From<JournalLine> for LogLine {
     fn from(line: JournalLine) -> Self {
-        let JournalLine { at, kind, path, peer, text } = line;
-        Self { time_ns: at.to_string(), kind, path: path.map(|path| text::escape(&path)), peer, text }
+        let JournalLine { seq, at, kind, path, peer, size, paths, text } = line;
+        let path = path.map(|path| text::escape(&path));
+        Self { id: seq, time_ns: at.to_string(), kind, path, peer, size, paths, text }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::engine::digest::Digests;
 use crate::engine::index::Counts;
 use crate::io::clock::wall_ns;
 use crate::io::fail::{self, Point};
+use crate::model::SyncPath;
 use recent::Recent;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params};
 use std::cell::{Cell, RefCell};
@@ -64,8 +65,10 @@ impl IndexError {
 }
 
 /// One line of the journal, for `dirsync log`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JournalLine {
+    /// Grows from line to line; 0 before it is stored.
+    pub seq: u64,
     /// Nanoseconds since 1970.
     pub at: u64,
     /// What happened, in one word: see `io/journal.rs`.
@@ -73,8 +76,41 @@ pub struct JournalLine {
     /// The path it speaks of, as bytes.
     pub path: Option<Vec<u8>>,
     pub peer: Option<String>,
+    /// Of the file, or of all that the line speaks of (bytes).
+    pub size: Option<u64>,
+    /// How many paths the line speaks of, below `path`, if it is more than that path alone.
+    pub paths: Option<u64>,
     /// The sentence that went to the log, escaped.
     pub text: String,
+}
+
+/// Which lines of the journal are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct WantedLines {
+    /// The last so many.
+    pub limit: usize,
+    /// Of this path, of what is below it, and those that sum up a folder which it is in.
+    pub path: Option<SyncPath>,
+    /// No older than this (ns since 1970).
+    pub since: u64,
+    /// Only later ones than this.
+    pub after: u64,
+}
+
+impl WantedLines {
+    pub fn last(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    fn speaks_of_it(&self, line: &JournalLine) -> bool {
+        let Some(wanted) = &self.path else { return true };
+        let Some(path) = &line.path else { return false };
+        let is_at_or_below = |path: &[u8], dir: &[u8]| {
+            path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        let sums_it_up = line.paths.is_some() && is_at_or_below(wanted.as_bytes(), path);
+        is_at_or_below(path, wanted.as_bytes()) || sums_it_up
+    }
 }
 
 /// The index: see the top of this file.
@@ -138,10 +174,21 @@ impl SqliteIndex {
             return;
         }
         self.write(|index| {
-            let mut insert =
-                index.statement("INSERT INTO journal (at, kind, path, peer, text) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            let mut insert = index.statement(
+                "INSERT INTO journal (at, kind, path, peer, text, size, paths) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?;
             for line in lines {
-                insert.execute(params![line.at.cast_signed(), line.kind, line.path, line.peer, line.text])?;
+                let number = |number: Option<u64>| number.map(u64::cast_signed);
+                let (size, paths) = (number(line.size), number(line.paths));
+                insert.execute(params![
+                    line.at.cast_signed(),
+                    line.kind,
+                    line.path,
+                    line.peer,
+                    line.text,
+                    size,
+                    paths
+                ])?;
             }
             let newest = index.db.last_insert_rowid();
             index.statement("DELETE FROM journal WHERE seq <= ?1")?.execute([newest - JOURNAL_LINES])?;
@@ -149,17 +196,28 @@ impl SqliteIndex {
         });
     }
 
-    /// The last `limit` lines of the journal, oldest first.
-    pub fn journal(&self, limit: usize) -> Vec<JournalLine> {
-        let limit = i64::try_from(limit).unwrap_or(JOURNAL_LINES);
+    /// Lines of the journal, oldest first.
+    pub fn journal(&self, wanted: &WantedLines) -> Vec<JournalLine> {
         let mut lines: Vec<JournalLine> = self.read(|index| {
-            let mut select =
-                index.statement("SELECT at, kind, path, peer, text FROM journal ORDER BY seq DESC LIMIT ?1")?;
-            let lines = select.query_map([limit], |row| {
-                let at = row.get::<_, i64>(0)?.cast_unsigned();
-                Ok(JournalLine { at, kind: row.get(1)?, path: row.get(2)?, peer: row.get(3)?, text: row.get(4)? })
+            let mut select = index.statement(
+                "SELECT seq, at, kind, path, peer, text, size, paths FROM journal WHERE seq > ?1 ORDER BY seq DESC",
+            )?;
+            let number = |number: Option<i64>| number.map(i64::cast_unsigned);
+            let lines = select.query_map([wanted.after.min(i64::MAX as u64).cast_signed()], |row| {
+                Ok(JournalLine {
+                    seq: row.get::<_, i64>(0)?.cast_unsigned(),
+                    at: row.get::<_, i64>(1)?.cast_unsigned(),
+                    kind: row.get(2)?,
+                    path: row.get(3)?,
+                    peer: row.get(4)?,
+                    text: row.get(5)?,
+                    size: number(row.get(6)?),
+                    paths: number(row.get(7)?),
+                })
             })?;
-            Ok(lines.collect::<Result<_, _>>()?)
+            let is_wanted = |line: &JournalLine| line.at >= wanted.since && wanted.speaks_of_it(line);
+            let is_one = |line: &Result<JournalLine, rusqlite::Error>| line.as_ref().is_ok_and(is_wanted);
+            Ok(lines.filter(|line| line.is_err() || is_one(line)).take(wanted.limit).collect::<Result<_, _>>()?)
         });
         lines.reverse();
         lines

@@ -61,6 +61,9 @@ const DELETIONS: &str = "
 CREATE TABLE IF NOT EXISTS deletions (path BLOB PRIMARY KEY NOT NULL, learned INTEGER NOT NULL) WITHOUT ROWID, STRICT;
 ";
 
+/// What journals of earlier days lack.
+const JOURNAL_COLUMNS: [&str; 2] = ["size", "paths"];
+
 /// Where the index that was opened came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -181,6 +184,7 @@ fn existing(path: &Path) -> Result<(SqliteIndex, bool), Broken> {
     }
     // Indexes of earlier days have no such table.
     index.db.execute_batch(conflicts::SCHEMA)?;
+    add_columns(&index.db)?;
     mark_in_use(&mut index)?;
     Ok((index, was_clean))
 }
@@ -215,7 +219,19 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
 
 fn make_schema(db: &Connection) -> Result<(), rusqlite::Error> {
     let pragmas = format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};");
-    db.execute_batch(&format!("BEGIN EXCLUSIVE; {SCHEMA} {} {pragmas} COMMIT;", conflicts::SCHEMA))
+    db.execute_batch(&format!("BEGIN EXCLUSIVE; {SCHEMA} {} {pragmas} COMMIT;", conflicts::SCHEMA))?;
+    add_columns(db)
+}
+
+/// Older versions name the columns that they know, so they can go on with it.
+fn add_columns(db: &Connection) -> Result<(), rusqlite::Error> {
+    for column in JOURNAL_COLUMNS {
+        let is_there = db.prepare("SELECT 1 FROM pragma_table_info('journal') WHERE name = ?1")?.exists([column])?;
+        if !is_there {
+            db.execute_batch(&format!("ALTER TABLE journal ADD COLUMN {column} INTEGER"))?;
+        }
+    }
+    Ok(())
 }
 
 /// One ordered scan of (bucket, hash) makes the digests.

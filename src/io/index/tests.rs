@@ -295,10 +295,13 @@ fn the_journal_keeps_its_last_lines_in_order() {
     let home = TempDir::new().unwrap();
     let mut index = open(&home.path().join("index"));
     let line = |at: u64| JournalLine {
+        seq: at + 1,
         at,
         kind: "received".into(),
         path: Some(b"a\xff".to_vec()),
         peer: None,
+        size: Some(u64::MAX),
+        paths: None,
         text: format!("line {at}"),
     };
     index.append_journal(&[]);
@@ -307,7 +310,56 @@ fn the_journal_keeps_its_last_lines_in_order() {
         index.append_journal(&(0..1000).map(|n| line(batch * 1000 + n)).collect::<Vec<_>>());
     }
     index.commit().unwrap();
-    assert_eq!(index.journal(2), [line(10_998), line(10_999)]);
-    let all = index.journal(usize::MAX);
+    assert_eq!(index.journal(&WantedLines::last(2)), [line(10_998), line(10_999)]);
+    let all = index.journal(&WantedLines::last(usize::MAX));
     assert_eq!((all.len(), all[0].at), (10_000, 1000));
+}
+
+#[test]
+fn lines_are_found_by_path_time_and_place_in_the_journal() {
+    let home = TempDir::new().unwrap();
+    let mut index = open(&home.path().join("index"));
+    let line = |at, path: Option<&str>, paths| JournalLine {
+        at,
+        kind: "received".into(),
+        path: path.map(|path| path.as_bytes().to_vec()),
+        paths,
+        ..JournalLine::default()
+    };
+    let lines = [
+        line(1, None, None),
+        line(2, Some("d"), Some(40)),
+        line(3, Some("d/f"), None),
+        line(4, Some("d-2"), None),
+        line(5, Some("d/e/g"), None),
+        line(6, Some("d"), None),
+    ];
+    index.append_journal(&lines);
+    index.commit().unwrap();
+    let found = |path: Option<&str>, since, after| {
+        let path = path.map(|path| SyncPath::new(path).unwrap());
+        let lines = index.journal(&WantedLines { limit: 100, path, since, after });
+        lines.iter().map(|line| line.at).collect::<Vec<_>>()
+    };
+    assert_eq!(found(None, 0, 0), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(found(Some("d"), 0, 0), [2, 3, 5, 6], "a folder, and what is in it");
+    assert_eq!(found(Some("d/f"), 0, 0), [2, 3], "a file, and what sums up its folder");
+    assert_eq!(found(None, 4, 0), [4, 5, 6]);
+    assert_eq!(found(Some("d"), 0, 3), [5, 6], "what came since");
+}
+
+#[test]
+fn a_journal_of_an_earlier_version_is_read_and_goes_on() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("index");
+    open(&path).close().unwrap();
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch("ALTER TABLE journal DROP COLUMN size; ALTER TABLE journal DROP COLUMN paths;").unwrap();
+    db.execute_batch("INSERT INTO journal (at, kind, text) VALUES (1, 'sent', 'before')").unwrap();
+    drop(db);
+    let mut index = open(&path);
+    index.append_journal(&[JournalLine { at: 2, kind: "sent".into(), size: Some(7), ..JournalLine::default() }]);
+    index.commit().unwrap();
+    let sizes: Vec<_> = index.journal(&WantedLines::last(9)).iter().map(|line| (line.at, line.size)).collect();
+    assert_eq!(sizes, [(1, None), (2, Some(7))]);
 }

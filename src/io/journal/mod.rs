@@ -1,20 +1,28 @@
 //! What a person would want to know: reports become log lines, and rows for `dirsync log`.
 //!
-//! One line a thing; above 20 things a second of one sort, one line a second that sums them up. Rows are stored in the
-//! transaction of the change that they speak of, and said once it is durable. May import `engine` and `model`. Deliberately not
+//! Changes wait a moment, so that many of one folder are one line (`group.rs`). Of other things the first few of one sort
+//! have a line each, and what follows is summed up, ever more rarely. Rows are stored with the next commit, and said once they
+//! are durable. May import `engine` and `model`. Deliberately not
 //! here: what is worth a report (the engine's affair), and how a line looks on the screen (`logging.rs`).
 
+mod group;
 mod sentence;
 
 use super::index::{Conflict, JournalLine, Sides, SqliteIndex};
 use crate::engine::{LinkId, Now, Report};
 use crate::model::{DeviceId, text};
+use group::Batches;
 use sentence::{Sort, Sum};
 use std::collections::BTreeMap;
 
-/// Up to this many lines a second of one sort stand for themselves.
-const LINES_A_SECOND: u64 = 20;
-const SECOND_NS: u64 = 1_000_000_000;
+/// Up to this many lines of one sort in a window stand for themselves.
+const LINES_ALONE: u64 = 5;
+/// A window is a second long; of what goes on, each one twice as long as the one before, up to a minute (ns).
+const WINDOW_NS: u64 = 1_000_000_000;
+/// No machine is linked for this long after the start, or after the last one went: that is said.
+const FOUND_NS: u64 = 60 * WINDOW_NS;
+const BACK_NS: u64 = 15 * WINDOW_NS;
+const LONGEST_WINDOW_NS: u64 = 60 * WINDOW_NS;
 
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +44,17 @@ pub struct Line {
     pub kind: &'static str,
     pub path: Option<Vec<u8>>,
     pub peer: Option<String>,
+    /// Of the file, or of all that it speaks of (bytes).
+    pub size: Option<u64>,
+    /// How many paths below `path` it speaks of, if it is more than that path alone.
+    pub paths: Option<u64>,
     pub text: String,
+}
+
+impl Line {
+    fn of(level: Level, kind: &'static str, text: String) -> Self {
+        Self { level, kind, path: None, peer: None, size: None, paths: None, text }
+    }
 }
 
 /// Turns reports into lines.
@@ -48,14 +66,18 @@ pub struct Journal {
     conflicts: Vec<Conflict>,
     /// Those that ended by a merge, by the loser's name in history.
     merged: Vec<String>,
-    windows: BTreeMap<(Sort, String), Window>,
+    windows: BTreeMap<Sort, Window>,
+    batches: Batches,
     links: BTreeMap<LinkId, String>,
+    /// When it is said that no machine is linked, if none is by then.
+    alone_at: Option<u64>,
 }
 
-/// One second of one sort.
+/// Some time of one sort.
 struct Window {
     ends: u64,
-    /// The second before had too many: this one says nothing but its sum.
+    length: u64,
+    /// The one before had too many: this one says nothing but its sum.
     bulk: bool,
     seen: u64,
     /// Of what was not said alone.
@@ -67,16 +89,25 @@ impl Journal {
         Self::default()
     }
 
+    /// The start: soon another machine should be found.
+    pub fn begin(&mut self, now: Now) {
+        self.alone_at = Some(now.mono + FOUND_NS);
+    }
+
     pub fn report(&mut self, now: Now, report: &Report) {
         match report {
             Report::Conflict { .. } => self.conflicts.extend(conflict(now, report)),
             Report::Merged { kept, .. } => self.merged.push(kept.clone()),
             _ => {}
         }
+        if let Some((way, whom)) = sentence::way(report) {
+            let lines = self.batches.add(now.mono, &(way, whom), report);
+            return self.push_all(now, lines);
+        }
         let line = sentence::line(report);
         match sentence::sort(report) {
             None => self.push(now, line),
-            Some(key) => self.limited(now, key, line, report),
+            Some(sort) => self.limited(now, sort, line, report),
         }
     }
 
@@ -85,35 +116,50 @@ impl Journal {
         let name = text::escape(name.as_bytes());
         let text = format!("{name} is linked (device {})", device.short());
         self.links.insert(link, name.clone());
-        self.push(now, Line { level: Level::Quiet, kind: "linked", path: None, peer: Some(name), text });
+        self.alone_at = None;
+        self.push(now, Line { peer: Some(name), ..Line::of(Level::Quiet, "linked", text) });
     }
 
     /// A machine went; said only of one that came.
     pub fn link_down(&mut self, now: Now, link: LinkId) {
         if let Some(name) = self.links.remove(&link) {
             let text = format!("{name} is gone; changes reach it when it is back");
-            self.push(now, Line { level: Level::Quiet, kind: "unlinked", path: None, peer: Some(name), text });
+            self.alone_at = self.links.is_empty().then_some(now.mono + BACK_NS);
+            self.push(now, Line { peer: Some(name), ..Line::of(Level::Quiet, "unlinked", text) });
         }
     }
 
-    /// Says the sums of seconds that are over.
+    /// Says what has waited long enough.
     pub fn tick(&mut self, now: Now) {
-        let over: Vec<_> =
-            self.windows.iter().filter(|(_, w)| w.ends <= now.mono).map(|(key, _)| key.clone()).collect();
-        for key in over {
-            let Some(window) = self.windows.remove(&key) else { continue };
-            if let Some(line) = window.sum.line(key.0, &key.1) {
+        let lines = self.batches.tick(now.mono);
+        self.push_all(now, lines);
+        if self.alone_at.take_if(|at| *at <= now.mono).is_some() {
+            let text = "no other machine is linked: what changes here reaches them when they are back (another network or \
+                        subnet needs --peer HOST:PORT, and all need the same secret)";
+            self.push(now, Line::of(Level::Info, "alone", text.to_owned()));
+        }
+        let over: Vec<_> = self.windows.iter().filter(|(_, w)| w.ends <= now.mono).map(|(sort, _)| *sort).collect();
+        for sort in over {
+            let Some(window) = self.windows.remove(&sort) else { continue };
+            if let Some(line) = window.sum.line(sort) {
                 self.push(now, line);
             }
-            if window.seen > LINES_A_SECOND {
-                self.windows.insert(key, Window::begin(now, true));
+            if window.seen > LINES_ALONE {
+                let length = (window.length * 2).min(LONGEST_WINDOW_NS);
+                self.windows.insert(sort, Window::begin(now, length, true));
             }
         }
+    }
+
+    /// Somebody reads: changes that wait are lines now.
+    pub fn settle(&mut self, now: Now) {
+        let lines = self.batches.flush_all(now.mono);
+        self.push_all(now, lines);
     }
 
     /// When `tick` is due, by `Now::mono`.
     pub fn wake_at(&self) -> Option<u64> {
-        self.windows.values().map(|window| window.ends).min()
+        self.windows.values().map(|window| window.ends).chain(self.batches.due()).chain(self.alone_at).min()
     }
 
     /// Puts the lines into the open transaction.
@@ -129,11 +175,12 @@ impl Journal {
 
     /// Says what is durable now.
     pub fn say(&mut self) {
-        for Line { level, kind, text, .. } in self.stored.drain(..) {
+        for Line { level, kind, path, peer, size, paths, text } in self.stored.drain(..) {
+            let path = path.map(|path| text::escape(&path));
             match level {
-                Level::Warn => tracing::warn!(kind, "{text}"),
-                Level::Info => tracing::info!(kind, "{text}"),
-                Level::Debug => tracing::debug!(kind, "{text}"),
+                Level::Warn => tracing::warn!(kind, path, peer, size, paths, "{text}"),
+                Level::Info => tracing::info!(kind, path, peer, size, paths, "{text}"),
+                Level::Debug => tracing::debug!(kind, path, peer, size, paths, "{text}"),
                 Level::Quiet => {}
             }
         }
@@ -141,24 +188,30 @@ impl Journal {
 
     /// Says all that is left, at the end.
     pub fn finish(&mut self, now: Now) {
+        let lines = self.batches.finish(now.mono);
+        self.push_all(now, lines);
         for window in self.windows.values_mut() {
             window.ends = 0;
         }
         self.tick(now);
     }
 
-    fn limited(&mut self, now: Now, key: (Sort, String), line: Line, report: &Report) {
-        if self.windows.get(&key).is_some_and(|window| window.ends <= now.mono) {
+    fn limited(&mut self, now: Now, sort: Sort, line: Line, report: &Report) {
+        if self.windows.get(&sort).is_some_and(|window| window.ends <= now.mono) {
             self.tick(now);
         }
-        let window = self.windows.entry(key).or_insert_with(|| Window::begin(now, false));
+        let window = self.windows.entry(sort).or_insert_with(|| Window::begin(now, WINDOW_NS, false));
         window.seen += 1;
-        if window.bulk || window.seen > LINES_A_SECOND {
+        if window.bulk || window.seen > LINES_ALONE {
             window.sum.add(report);
         } else {
             window.sum.follows_lines();
             self.push(now, line);
         }
+    }
+
+    fn push_all(&mut self, now: Now, lines: Vec<Line>) {
+        self.waiting.extend(lines.into_iter().map(|line| (now.wall, line)));
     }
 
     fn push(&mut self, now: Now, line: Line) {
@@ -167,8 +220,8 @@ impl Journal {
 }
 
 impl Window {
-    fn begin(now: Now, bulk: bool) -> Self {
-        Self { ends: now.mono + SECOND_NS, bulk, seen: 0, sum: Sum::default() }
+    fn begin(now: Now, length: u64, bulk: bool) -> Self {
+        Self { ends: now.mono + length, length, bulk, seen: 0, sum: Sum::default() }
     }
 }
 
@@ -181,13 +234,14 @@ fn conflict(now: Now, report: &Report) -> Option<Conflict> {
 }
 
 fn row((at, line): &(u64, Line)) -> JournalLine {
-    let Line { kind, path, peer, text, .. } = line.clone();
-    JournalLine { at: *at, kind: kind.to_owned(), path, peer, text }
+    let Line { kind, path, peer, size, paths, text, .. } = line.clone();
+    JournalLine { seq: 0, at: *at, kind: kind.to_owned(), path, peer, size, paths, text }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::index::WantedLines;
     use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
 
     fn at(ms: u64) -> Now {
@@ -199,7 +253,15 @@ mod tests {
         let version = Version { stamp: 1, author: DeviceId([1; 32]), seen: Seen::default() };
         let entry = Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version };
         let path = SyncPath::new(name).unwrap();
-        Report::Received { path, entry, from: from.into(), wire_bytes: 1024, took_ns: 5_000_000, was_there: false }
+        Report::Received {
+            path,
+            entry,
+            was: None,
+            from: from.into(),
+            wire_bytes: 1024,
+            took_ns: 5_000_000,
+            was_there: false,
+        }
     }
 
     /// What was written since the last call.
@@ -207,44 +269,146 @@ mod tests {
         journal.waiting.drain(..).map(|(_, line)| line.text).collect()
     }
 
+    /// All that is written once nothing more comes.
+    fn settled(journal: &mut Journal, ms: u64) -> Vec<String> {
+        journal.tick(at(ms));
+        texts(journal)
+    }
+
+    fn file(content: &[u8]) -> Kind {
+        Kind::File { size: 4096, content: ContentId::of(content) }
+    }
+
+    fn change(name: &str, kind: Kind, was: Option<Kind>, wire_bytes: u64) -> Report {
+        let Report::Received { entry, .. } = received(name, "beta") else { unreachable!() };
+        let (path, entry) = (SyncPath::new(name).unwrap(), Entry { kind, ..entry });
+        Report::Received { path, entry, was, from: "beta".into(), wire_bytes, took_ns: 1, was_there: false }
+    }
+
     #[test]
     fn a_few_files_have_a_line_each() {
         let mut journal = Journal::new();
-        for n in 0..20 {
+        for n in 0..3 {
             journal.report(at(n), &received(&format!("f{n}"), "beta"));
         }
-        assert_eq!(texts(&mut journal).len(), 20);
-        journal.tick(at(2000));
-        assert_eq!(texts(&mut journal), [""; 0], "nothing is said twice");
+        assert_eq!(texts(&mut journal), [""; 0], "they wait a moment");
+        assert_eq!(journal.wake_at(), Some(at(252).mono));
+        let lines = settled(&mut journal, 300);
+        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[0], "received 'f0' from beta (4.0 KiB, 1.0 KiB on the wire, 5 ms)");
+        assert_eq!(settled(&mut journal, 70_000), [""; 0], "nothing is said twice");
         assert_eq!(journal.wake_at(), None, "and nobody wakes for it");
     }
 
     #[test]
-    fn a_flood_has_one_line_a_second() {
+    fn many_files_of_a_folder_are_one_line() {
         let mut journal = Journal::new();
-        for n in 0..5000 {
-            journal.report(at(n), &received(&format!("f{n}"), "beta"));
-            journal.tick(at(n));
+        for n in 0..40 {
+            journal.report(at(n), &received(&format!("d/f{n}"), "beta"));
         }
-        let lines = texts(&mut journal);
-        assert_eq!(lines.len(), 20 + 4, "{lines:?}");
-        assert_eq!(lines[20], "received 980 more files from beta (3.8 MiB, 980.0 KiB on the wire)");
-        assert!(lines[21].starts_with("received 1,000 files from beta"), "{}", lines[21]);
-        let due = journal.wake_at().unwrap();
-        journal.tick(Now { mono: due, ..at(0) });
-        assert_eq!(texts(&mut journal).len(), 1, "the last second is told too");
-        journal.tick(at(6500));
-        journal.report(at(9000), &received("late", "beta"));
-        assert_eq!(texts(&mut journal), ["received 'late' from beta (4.0 KiB, 1.0 KiB on the wire, 5 ms)"]);
+        journal.report(at(40), &received("e/g", "beta"));
+        journal.report(at(41), &change("d/old", Kind::Deleted { at: 1 }, Some(file(b"y")), 0));
+        assert_eq!(
+            settled(&mut journal, 400),
+            [
+                "received 40 files in 'd' from beta (160.0 KiB, 40.0 KiB on the wire)",
+                "received 'e/g' from beta (4.0 KiB, 1.0 KiB on the wire, 5 ms)",
+                "deleted 'd/old', told by beta; a file's content stays in history",
+            ]
+        );
     }
 
     #[test]
-    fn one_peer_s_flood_does_not_hide_another_s_file_or_a_conflict() {
+    fn a_first_sync_of_many_folders_has_a_few_lines_each_rarer_than_the_one_before() {
+        let mut journal = Journal::new();
+        let mut lines = Vec::new();
+        for n in 0..20_000 {
+            journal.report(at(n), &received(&format!("a{}/b{}/f{n}", n % 3, n % 50), "beta"));
+            journal.tick(at(n));
+            lines.extend(texts(&mut journal));
+        }
+        journal.finish(at(20_000));
+        lines.extend(texts(&mut journal));
+        assert!(lines.len() <= 5 * 3, "{lines:?}");
+        let told: u64 =
+            lines.iter().map(|line| line.split(' ').nth(1).unwrap().replace(',', "").parse::<u64>().unwrap()).sum();
+        assert_eq!(told, 20_000, "none is left out: {lines:?}");
+    }
+
+    #[test]
+    fn a_new_folder_and_one_that_went_are_a_line_each() {
+        let mut journal = Journal::new();
+        journal.report(at(0), &change("new", Kind::Directory, None, 0));
+        journal.report(at(0), &change("new/sub", Kind::Directory, None, 0));
+        journal.report(at(0), &change("old", Kind::Deleted { at: 1 }, Some(Kind::Directory), 0));
+        for n in 0..30_u8 {
+            journal.report(at(1), &change(&format!("new/sub/f{n}"), file(&[n]), None, 1024));
+            journal.report(at(1), &change(&format!("old/f{n}"), Kind::Deleted { at: 1 }, Some(file(&[n, n])), 0));
+        }
+        assert_eq!(
+            settled(&mut journal, 400),
+            [
+                "received the folder 'new' from beta (30 files, 120.0 KiB, 30.0 KiB on the wire)",
+                "deleted the folder 'old' with 30 files in it, told by beta; files stay in history",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_renamed_folder_is_one_line_and_so_are_files_that_were_moved() {
+        let mut journal = Journal::new();
+        for (kind, was, name) in
+            [(Kind::Directory, None, "album2"), (Kind::Deleted { at: 1 }, Some(Kind::Directory), "album")]
+        {
+            journal.report(at(0), &change(name, kind, was, 0));
+        }
+        for n in 0..200_u8 {
+            journal.report(at(1), &change(&format!("album2/f{n}"), file(&[n]), None, 0));
+            journal.report(at(2), &change(&format!("album/f{n}"), Kind::Deleted { at: 1 }, Some(file(&[n])), 0));
+        }
+        assert_eq!(
+            settled(&mut journal, 400),
+            ["renamed the folder 'album' to 'album2' (200 files, 800.0 KiB), told by beta"]
+        );
+        for n in 0..9_u8 {
+            journal.report(at(500), &change(&format!("in/f{n}"), Kind::Deleted { at: 1 }, Some(file(&[n])), 0));
+            journal.report(at(500), &change(&format!("out/2026/f{n}"), file(&[n]), None, 0));
+        }
+        journal.report(at(500), &change("a", Kind::Deleted { at: 1 }, Some(file(b"a")), 0));
+        journal.report(at(500), &change("b", file(b"a"), None, 0));
+        assert_eq!(
+            settled(&mut journal, 1000),
+            ["renamed 'a' to 'b', told by beta", "moved 9 files from 'in' to 'out/2026', told by beta"]
+        );
+        journal.report(at(2000), &change("c", Kind::Deleted { at: 1 }, Some(file(b"c")), 0));
+        journal.report(at(2000), &change("d", file(b"d"), None, 0));
+        assert_eq!(settled(&mut journal, 3000).len(), 2, "another content is no rename");
+    }
+
+    #[test]
+    fn a_file_that_grows_all_the_time_has_a_line_a_minute() {
+        let mut journal = Journal::new();
+        let mut lines = Vec::new();
+        for n in 0..100 {
+            let now = at(n * 1000);
+            journal.report(now, &change("log", file(&n.to_be_bytes()), Some(file(b"before")), 1024));
+            journal.tick(now);
+            journal.tick(at(n * 1000 + 300));
+            lines.extend(texts(&mut journal));
+        }
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].starts_with("received 'log' from beta (4.0 KiB, 1.0 KiB"), "{lines:?}");
+        assert_eq!(lines[1], "received 'log' from beta 60 more times (now 4.0 KiB, 60.0 KiB on the wire)");
+        journal.finish(at(100_000));
+        assert_eq!(texts(&mut journal), ["received 'log' from beta 39 more times (now 4.0 KiB, 39.0 KiB on the wire)"]);
+    }
+
+    #[test]
+    fn one_peer_s_flood_does_not_hide_another_s_file_and_of_many_conflicts_the_first_are_listed() {
         let mut journal = Journal::new();
         for n in 0..100 {
             journal.report(at(1), &received(&format!("f{n}"), "beta"));
         }
-        texts(&mut journal);
         journal.report(at(2), &received("g", "gamma"));
         let Report::Received { entry, .. } = received("x", "x") else { unreachable!() };
         for n in 0..30 {
@@ -262,9 +426,13 @@ mod tests {
                 },
             );
         }
-        let lines = texts(&mut journal);
-        assert_eq!(lines.len(), 31);
-        assert!(lines[0].contains("gamma") && lines[30].contains("kept29"), "{lines:?}");
+        assert_eq!(journal.conflicts.len(), 30, "all can be asked for");
+        let lines = settled(&mut journal, 1500);
+        assert_eq!(lines.len(), 5 + 1 + 1 + 1, "{lines:?}");
+        assert!(lines[0].contains("kept0") && lines[4].contains("kept4"), "{lines:?}");
+        assert!(lines[5].starts_with("received 100 files from beta"), "{lines:?}");
+        assert!(lines[6].contains("'g' from gamma"), "{lines:?}");
+        assert_eq!(lines[7], "25 more conflicts; 'dirsync conflicts' lists them");
     }
 
     #[test]
@@ -274,7 +442,7 @@ mod tests {
             journal.report(at(1), &received(&format!("f{n}"), "beta"));
         }
         journal.finish(at(2));
-        assert_eq!(texts(&mut journal).len(), 21);
+        assert_eq!(texts(&mut journal).len(), 1);
     }
 
     #[test]
@@ -291,6 +459,28 @@ mod tests {
     }
 
     #[test]
+    fn to_be_alone_is_told_after_a_while_and_once() {
+        let mut journal = Journal::new();
+        journal.begin(at(0));
+        assert_eq!(settled(&mut journal, 59_000), [""; 0]);
+        assert_eq!(journal.wake_at(), Some(at(60_000).mono));
+        assert!(settled(&mut journal, 60_000)[0].starts_with("no other machine is linked"));
+        assert_eq!((settled(&mut journal, 600_000).len(), journal.wake_at()), (0, None));
+        journal.link_up(at(600_000), LinkId(1), DeviceId([1; 32]), "beta");
+        journal.link_up(at(600_000), LinkId(2), DeviceId([2; 32]), "gamma");
+        journal.link_down(at(600_000), LinkId(1));
+        texts(&mut journal);
+        assert_eq!(settled(&mut journal, 700_000), [""; 0], "gamma is there");
+        journal.link_down(at(700_000), LinkId(2));
+        journal.link_up(at(710_000), LinkId(3), DeviceId([2; 32]), "gamma");
+        texts(&mut journal);
+        assert_eq!(settled(&mut journal, 800_000), [""; 0], "it came back soon");
+        journal.link_down(at(800_000), LinkId(3));
+        texts(&mut journal);
+        assert_eq!(settled(&mut journal, 815_000).len(), 1);
+    }
+
+    #[test]
     fn lines_are_stored_with_the_change_and_said_once() {
         let home = tempfile::TempDir::new().unwrap();
         let mut index = SqliteIndex::open(&home.path().join("index")).unwrap().index;
@@ -298,10 +488,11 @@ mod tests {
         journal.store(&mut index);
         assert!(!index.is_dirty());
         journal.report(at(1), &received("f\n", "beta"));
+        journal.settle(at(1));
         journal.store(&mut index);
         journal.store(&mut index);
         index.commit().unwrap();
-        let lines = index.journal(10);
+        let lines = index.journal(&WantedLines::last(10));
         assert_eq!(lines.len(), 1);
         assert_eq!((lines[0].kind.as_str(), lines[0].path.as_deref()), ("received", Some(&b"f\n"[..])));
         assert_eq!(lines[0].at, at(1).wall);

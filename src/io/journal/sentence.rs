@@ -2,6 +2,7 @@
 //!
 //! May import `engine` and `model`. Everything foreign is escaped here. Deliberately not here: when a sentence is said.
 
+use super::group::Way;
 use super::{Level, Line};
 use crate::engine::Report;
 use crate::io::words::{bytes, count, counted, duration, listed};
@@ -10,28 +11,37 @@ use crate::model::{Entry, Kind, SyncPath, text};
 /// What is summed up with its like when there is much of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Sort {
-    Received,
-    Sent,
+    Conflict,
     Problem,
     Solved,
     LeftAlone,
+    DeletionLost,
 }
 
-/// Which sort, and of whom; `None` is always said alone.
-pub(super) fn sort(report: &Report) -> Option<(Sort, String)> {
+/// Which sort; `None` is always said alone.
+pub(super) fn sort(report: &Report) -> Option<Sort> {
     match report {
-        Report::Received { from, .. } => Some((Sort::Received, escaped(from))),
-        Report::Sent { to, .. } => Some((Sort::Sent, names(to))),
-        Report::Problem { path: Some(_), .. } => Some((Sort::Problem, String::new())),
-        Report::Solved { path: Some(_) } => Some((Sort::Solved, String::new())),
-        Report::LeftAlone { .. } => Some((Sort::LeftAlone, String::new())),
+        Report::Conflict { .. } => Some(Sort::Conflict),
+        Report::Problem { path: Some(_), .. } => Some(Sort::Problem),
+        Report::Solved { path: Some(_) } => Some(Sort::Solved),
+        Report::LeftAlone { .. } => Some(Sort::LeftAlone),
+        Report::DeletionLost { .. } => Some(Sort::DeletionLost),
+        _ => None,
+    }
+}
+
+/// A change that is told with others of its folder, and the machines at the other end.
+pub(super) fn way(report: &Report) -> Option<(Way, String)> {
+    match report {
+        Report::Received { from, .. } => Some((Way::Received, escaped(from))),
+        Report::Sent { to, .. } if !to.is_empty() => Some((Way::Sent, names(to))),
         _ => None,
     }
 }
 
 pub(super) fn line(report: &Report) -> Line {
     let (level, kind, text) = match report {
-        Report::Received { path, entry, from, wire_bytes, took_ns, was_there } => {
+        Report::Received { path, entry, from, wire_bytes, took_ns, was_there, .. } => {
             (Level::Info, "received", received(path, entry, &escaped(from), *wire_bytes, *took_ns, *was_there))
         }
         Report::Fetching { path, from, bytes: came, size } => {
@@ -50,7 +60,9 @@ pub(super) fn line(report: &Report) -> Line {
         Report::Sent { to, path, .. } if to.is_empty() => {
             (Level::Debug, "changed", format!("'{path}' changed; no machine is linked to be told"))
         }
-        Report::Sent { path, entry, to, body } => (Level::Info, "sent", sent(path, entry, &names(to), *body)),
+        Report::Sent { path, entry, was, to, body } => {
+            (Level::Info, "sent", sent(path, entry, was.as_ref(), &names(to), *body))
+        }
         Report::Conflict { path, winner, winner_name, loser, loser_name, kept, beside } => {
             let (winner, loser) = (version(winner, winner_name), version(loser, loser_name));
             let kept = kept.as_ref().map(|kept| format!("kept in history as '{}'", escaped(kept)));
@@ -80,6 +92,18 @@ pub(super) fn line(report: &Report) -> Line {
         Report::InSync { peer, paths } => {
             (Level::Info, "in_sync", format!("in sync with {} ({})", escaped(peer), counted(*paths, "path", "paths")))
         }
+        Report::DeletionLost { path, deleter, editor } => {
+            let (deleter, editor) = (escaped(deleter), escaped(editor));
+            let text = format!(
+                "'{path}' is back: {editor} changed it while {deleter} deleted it, and the change outlives the deletion"
+            );
+            (Level::Info, "deletion_lost", text)
+        }
+        Report::Paused { paused: true } => {
+            let text = "paused: nothing is sent or received until 'dirsync resume'".to_owned();
+            (Level::Info, "paused", text)
+        }
+        Report::Paused { paused: false } => (Level::Info, "resumed", "no longer paused: syncing goes on".to_owned()),
         Report::Halted { why } => (Level::Warn, "halted", format!("syncing is stopped, and nothing is deleted: {why}")),
         Report::Resumed => (Level::Info, "resumed", "syncing goes on".to_owned()),
         Report::Held { deletions, of } => {
@@ -182,7 +206,8 @@ pub(super) fn line(report: &Report) -> Line {
             (Level::Info, "purged", text)
         }
     };
-    Line { level, kind, path: path(report).map(|path| path.as_bytes().to_vec()), peer: peer(report), text }
+    let path = path(report).map(|path| path.as_bytes().to_vec());
+    Line { path, peer: peer(report), size: size(report), ..Line::of(level, kind, text) }
 }
 
 fn suspect(path: &SyncPath, unreadable: bool, heals: bool) -> String {
@@ -225,8 +250,12 @@ fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns
     }
 }
 
-fn sent(path: &SyncPath, entry: &Entry, to: &str, body: bool) -> String {
+fn sent(path: &SyncPath, entry: &Entry, was: Option<&Kind>, to: &str, body: bool) -> String {
     match &entry.kind {
+        Kind::File { .. } if was == Some(&entry.kind) => {
+            format!("told {to} of the permissions and the time of '{path}'")
+        }
+        Kind::Directory if was == Some(&entry.kind) => format!("told {to} of the permissions of the folder '{path}'"),
         Kind::File { size, .. } if body => format!("sent '{path}' to {to} ({})", bytes(*size)),
         Kind::File { size, .. } => format!("told {to} of '{path}' ({})", bytes(*size)),
         Kind::Directory => format!("told {to} of the folder '{path}'"),
@@ -251,9 +280,12 @@ fn version(entry: &Entry, name: &str) -> String {
 fn path(report: &Report) -> Option<&SyncPath> {
     match report {
         Report::Received { path, .. }
+        | Report::Fetching { path, .. }
+        | Report::BadSource { path, .. }
         | Report::Sent { path, .. }
         | Report::Conflict { path, .. }
         | Report::Merged { path, .. }
+        | Report::DeletionLost { path, .. }
         | Report::LeftAlone { path, .. }
         | Report::Suspect { path, .. }
         | Report::Healed { path }
@@ -268,9 +300,23 @@ fn peer(report: &Report) -> Option<String> {
     match report {
         Report::Received { from, .. } => Some(escaped(from)),
         Report::Sent { to, .. } if !to.is_empty() => Some(names(to)),
-        Report::InSync { peer, .. } | Report::ClockOff { peer, .. } | Report::ClockRight { peer } => {
-            Some(escaped(peer))
+        Report::Fetching { from, .. } if !from.is_empty() => Some(names(from)),
+        Report::BadSource { peer, .. }
+        | Report::InSync { peer, .. }
+        | Report::ClockOff { peer, .. }
+        | Report::ClockRight { peer } => Some(escaped(peer)),
+        _ => None,
+    }
+}
+
+fn size(report: &Report) -> Option<u64> {
+    match report {
+        Report::Received { entry, .. } | Report::Sent { entry, .. } | Report::Merged { entry, .. } => {
+            entry.file().map(|(_, size)| size)
         }
+        Report::Conflict { winner, .. } => winner.file().map(|(_, size)| size),
+        Report::Fetching { size, .. } => Some(*size),
+        Report::Verified { bytes, .. } => Some(*bytes),
         _ => None,
     }
 }
@@ -323,47 +369,60 @@ impl Sum {
         self.more = true;
     }
 
-    pub(super) fn line(&self, sort: Sort, whom: &str) -> Option<Line> {
-        if self.files + self.others + self.deletions == 0 {
-            return None;
-        }
+    /// Many changes; `place`: where, after a space. `only_set`: of permissions and times.
+    pub(super) fn changes(&self, way: Way, whom: &str, place: &str, only_set: bool) -> Line {
         let (size, wire) = (bytes(self.size_bytes), bytes(self.wire_bytes));
-        let (level, kind, text) = match sort {
-            // Contents that were here already, and folders and deletions: nobody sent them.
-            Sort::Received if whom.is_empty() => {
-                (Level::Info, "received", format!("took over {} ({size}, nothing on the wire)", self.what()))
+        let what = format!("{}{place}", self.what());
+        let told = if whom.is_empty() { String::new() } else { format!(", told by {whom}") };
+        let (kind, text) = match way {
+            Way::Received if only_set => ("received", format!("set the permissions and times of {what}{told}")),
+            Way::Received if self.wire_bytes == 0 && self.files == 0 && self.others == 0 => {
+                let files = counted(self.deletions, "path", "paths");
+                ("received", format!("deleted {files}{place}{told}; files stay in history"))
             }
-            Sort::Received => {
-                (Level::Info, "received", format!("received {} from {whom} ({size}, {wire} on the wire)", self.what()))
-            }
-            Sort::Sent if whom.is_empty() => {
-                (Level::Debug, "changed", format!("{} changed; no machine is linked to be told", self.what()))
-            }
-            Sort::Sent => (Level::Info, "sent", format!("told {whom} of {} ({size})", self.what())),
-            Sort::Problem => {
-                let paths = counted(self.others, "more path needs", "more paths need");
-                (Level::Warn, "problem", format!("{paths} attention; see 'dirsync status'"))
-            }
-            Sort::Solved => (
-                Level::Info,
-                "solved",
-                format!("{} fine again", counted(self.others, "more path is", "more paths are")),
-            ),
-            Sort::LeftAlone => {
-                let paths = counted(self.others, "more path is", "more paths are");
-                (Level::Info, "left_alone", format!("{paths} left alone: sockets, fifos or devices"))
-            }
+            Way::Received if whom.is_empty() => ("received", format!("took over {what} ({size}, nothing on the wire)")),
+            Way::Received => ("received", format!("received {what} from {whom} ({size}, {wire} on the wire)")),
+            Way::Sent if only_set => ("sent", format!("told {whom} of the permissions and times of {what}")),
+            Way::Sent => ("sent", format!("told {whom} of {what} ({size})")),
         };
         let peer = Some(whom.to_owned()).filter(|whom| !whom.is_empty());
-        Some(Line { level, kind, path: None, peer, text })
+        let paths = Some(self.files + self.others + self.deletions);
+        let size = Some(self.size_bytes).filter(|_| self.files > 0);
+        Line { peer, size, paths, ..Line::of(Level::Info, kind, text) }
     }
 
-    /// `1,834 files`, `3 more files, 2 deletions and 1 folder or link`.
-    fn what(&self) -> String {
+    pub(super) fn line(&self, sort: Sort) -> Option<Line> {
+        let number = self.files + self.others + self.deletions;
+        if number == 0 {
+            return None;
+        }
         let more = if self.more { "more " } else { "" };
-        let named = |number, one: &str, many: &str| {
-            (number > 0).then(|| counted(number, &format!("{more}{one}"), &format!("{more}{many}")))
+        let counted = |one: &str, many: &str| counted(number, &format!("{more}{one}"), &format!("{more}{many}"));
+        let (level, kind, text) = match sort {
+            Sort::Conflict => {
+                let text = format!("{}; 'dirsync conflicts' lists them", counted("conflict", "conflicts"));
+                (Level::Warn, "conflict", text)
+            }
+            Sort::Problem => {
+                let paths = counted("path needs", "paths need");
+                (Level::Warn, "problem", format!("{paths} attention; see 'dirsync status'"))
+            }
+            Sort::Solved => (Level::Info, "solved", format!("{} fine again", counted("path is", "paths are"))),
+            Sort::LeftAlone => {
+                let paths = counted("path is", "paths are");
+                (Level::Info, "left_alone", format!("{paths} left alone: sockets, fifos or devices"))
+            }
+            Sort::DeletionLost => {
+                let paths = counted("path is", "paths are");
+                (Level::Info, "deletion_lost", format!("{paths} back: changes made meanwhile outlive their deletion"))
+            }
         };
+        Some(Line { paths: Some(number), ..Line::of(level, kind, text) })
+    }
+
+    /// `1,834 files`, `3 files, 2 deletions and 1 folder or link`.
+    fn what(&self) -> String {
+        let named = |number, one: &str, many: &str| (number > 0).then(|| counted(number, one, many));
         let parts = [
             named(self.files, "file", "files"),
             named(self.deletions, "deletion", "deletions"),
@@ -391,14 +450,15 @@ mod tests {
         let received = |entry: &Entry, wire_bytes| Report::Received {
             path: path(),
             entry: entry.clone(),
+            was: None,
             from: "beta".into(),
             wire_bytes,
             took_ns: 12_000_000,
             was_there: false,
         };
         let set = |entry: &Entry| match received(entry, 0) {
-            Report::Received { path, entry, from, wire_bytes, took_ns, .. } => {
-                Report::Received { path, entry, from, wire_bytes, took_ns, was_there: true }
+            Report::Received { path, entry, was, from, wire_bytes, took_ns, .. } => {
+                Report::Received { path, entry, was, from, wire_bytes, took_ns, was_there: true }
             }
             other => other,
         };
@@ -406,6 +466,7 @@ mod tests {
         let sent = |to: &[&str], body| Report::Sent {
             path: path(),
             entry: file.clone(),
+            was: None,
             to: to.iter().map(ToString::to_string).collect(),
             body,
         };
@@ -418,7 +479,21 @@ mod tests {
             kept: Some("kept".into()),
             beside: Some(SyncPath::new("beside").unwrap()),
         };
+        let chmod = |entry: &Entry| Report::Sent {
+            path: path(),
+            entry: entry.clone(),
+            was: Some(entry.kind.clone()),
+            to: vec!["beta".into()],
+            body: false,
+        };
         let table = [
+            (chmod(&folder), "told beta of the permissions of the folder 'a\\x0ab'"),
+            (chmod(&file), "told beta of the permissions and the time of 'a\\x0ab'"),
+            (Report::Paused { paused: true }, "paused: nothing is sent or received until 'dirsync resume'"),
+            (
+                Report::DeletionLost { path: path(), deleter: "beta".into(), editor: "gamma".into() },
+                "'a\\x0ab' is back: gamma changed it while beta deleted it, and the change outlives the deletion",
+            ),
             (received(&file, 700), "received 'a\\x0ab' from beta (2.0 KiB, 700 B on the wire, 12 ms)"),
             (received(&file, 0), "received 'a\\x0ab' from beta (2.0 KiB, its content was here already, 12 ms)"),
             (set(&file), "set the permissions and the time of 'a\\x0ab', told by beta"),

@@ -1,0 +1,71 @@
+//! What a person reads: the log, and why a path is as it is.
+
+use crate::common::{Group, Machine, PATIENCE, eventually, wait_equal, write};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// Waits until `why` says this state of the path.
+fn wait_why(machine: &Machine, path: &str, state: &str) -> Value {
+    eventually(&format!("{path} is {state} at {}", machine.name), PATIENCE, || {
+        let view = machine.json(&["why", path])?;
+        if view["state"] == state { Ok(view) } else { Err(view.to_string()) }
+    })
+}
+
+#[test]
+fn why_tells_each_state_of_a_path() {
+    let (a, b) = Group::new().pair();
+    write(a.at("d/f"), "content");
+    write(a.at(".dirsyncignore"), "*.log\n/tmp/\n");
+    wait_equal(&[&a, &b], PATIENCE);
+    a.wait_idle();
+    let synced = wait_why(&a, "d/f", "synced");
+    assert_eq!((&synced["holders"][0], &synced["machine"]), (&"b".into(), &"a".into()), "{synced}");
+    assert_eq!(synced["entry"]["size"], 7);
+
+    write(a.at("tmp/x"), "x");
+    let ignored = wait_why(&a, "tmp/x", "ignored");
+    let rule = &ignored["ignored"];
+    assert_eq!((&rule["file"], &rule["line"]), (&".dirsyncignore".into(), &2.into()), "{ignored}");
+    assert_eq!((&rule["pattern"], &rule["matched"]), (&"/tmp/".into(), &"tmp".into()), "{ignored}");
+
+    b.json(&["pause"]).unwrap();
+    write(a.at("later"), "later");
+    let pending = wait_why(&b, "later", "pending");
+    assert!(pending["waits_for"].as_str().is_some_and(|text| text.contains("dirsync resume")), "{pending}");
+    b.json(&["resume"]).unwrap();
+    wait_why(&b, "later", "synced");
+
+    fs::remove_file(a.at("d/f")).unwrap();
+    let gone = wait_why(&b, "d/f", "not_there");
+    assert!(gone["text"].as_str().is_some_and(|text| text.contains("deleted by a")), "{gone}");
+    assert_eq!(wait_why(&a, "never", "not_there")["entry"], Value::Null);
+}
+
+#[test]
+fn the_log_of_a_path_can_be_followed_and_goes_back_to_a_time() {
+    let (a, b) = Group::new().pair();
+    write(a.at("d/first"), "1");
+    wait_equal(&[&a, &b], PATIENCE);
+    let log = |words: &[&str]| b.json(&[&["log"], words].concat()).unwrap()["lines"].as_array().unwrap().clone();
+    let line =
+        eventually("the log of b knows the file", PATIENCE, || log(&["d/first"]).first().cloned().ok_or("no".into()));
+    assert_eq!((&line["kind"], &line["peer"], &line["size"]), (&"received".into(), &"a".into(), &1.into()), "{line}");
+    assert_eq!(line["path"], "d/first");
+    assert!(log(&["other"]).is_empty());
+    assert!(log(&["--since", "1h", "d"]).len() >= 2, "the folder and the file");
+    assert!(log(&["--since", "2100-01-01", "d"]).is_empty());
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dirsync"));
+    command.arg("-C").arg(&b.dir).args(["log", "-f", "-n", "1", "--json", "d/next"]).stdout(Stdio::piped());
+    let mut follower = command.spawn().unwrap();
+    write(a.at("d/else"), "2");
+    write(a.at("d/next"), "22");
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let _ = follower.kill();
+    let _ = follower.wait();
+    assert!(line["text"].as_str().is_some_and(|text| text.contains("d/next")), "{line}");
+}

@@ -2,6 +2,8 @@
 //!
 //! May import `io::control` for the socket and the views, and `model`. Deliberately not here: arguments and output (`cli/`).
 
+mod absent;
+
 use crate::io::control::{self, view::ErrorView};
 use crate::model::path::PRIVATE_DIR;
 use crate::model::text;
@@ -25,7 +27,8 @@ use tokio::net::UnixStream;
 pub enum ClientError {
     #[error("'{0}' is not in a synced folder (no .dirsync here or above); change into one, or name it with -C DIR")]
     NoFolder(String),
-    #[error("no daemon is running for '{0}'; start it with: dirsyncd {0}")]
+    /// None runs, or it does not listen yet.
+    #[error("{0}")]
     NoDaemon(String),
     #[error("the daemon of '{0}' belongs to another user; ask as that user, or as root")]
     NotOurs(String),
@@ -93,7 +96,9 @@ impl Folder {
 
     fn explain(&self, why: &io::Error) -> ClientError {
         match why.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NoDaemon(shown(&self.path)),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                ClientError::NoDaemon(absent::explain(&self.path, &self.private))
+            }
             ErrorKind::PermissionDenied => ClientError::NotOurs(shown(&self.path)),
             _ => self.broken(why),
         }

@@ -3,6 +3,8 @@
 //! What stands here is checked before anything is opened, locked or bound; each refusal is one line that says what to do, and
 //! ends the daemon with exit code 2. May import `model`. Deliberately not here: reading the secret, making folders.
 
+mod place;
+
 use crate::model::text;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
@@ -57,6 +59,11 @@ pub struct Args {
     /// $XDG_STATE_HOME/dirsyncd/<name and hash of DIRECTORY>]
     #[arg(long, value_name = "DIR", env = "DIRSYNCD_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+
+    /// DIRECTORY is the folder that was synced as OLD, which is gone: go on as the same machine, with the state that is kept of it. Only needed
+    /// where it was moved to another disk; a folder that was renamed is known by itself
+    #[arg(long, value_name = "OLD", env = "DIRSYNCD_MOVED_FROM", conflicts_with = "state_dir")]
+    pub moved_from: Option<PathBuf>,
 
     /// The group's secret: 64 hexadecimal digits in a file of mode 0600 [default: <state-dir>/secret, made if missing]
     #[arg(long, value_name = "FILE", env = "DIRSYNCD_SECRET_FILE")]
@@ -194,6 +201,8 @@ pub enum OptionError {
         "no place for the state directory: neither $STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is set; give --state-dir"
     )]
     NoStateHome,
+    #[error("--moved-from '{old}': {why}")]
+    MovedFrom { old: String, why: &'static str },
     #[error("--name '{0}' is not allowed; use 1 to 63 of the characters A-Z a-z 0-9 . _ -")]
     Name(String),
     #[error("--peer '{0}' is no HOST:PORT; write it as in 'nas.local:6000', '192.0.2.7:6000' or '[2001:db8::7]:6000'")]
@@ -218,7 +227,7 @@ impl Options {
         let directory = synced_directory(&args.directory)?;
         let state_dir = match args.state_dir {
             Some(dir) => resolve(&dir)?,
-            None => resolve(&default_state_dir(&directory, environment)?)?,
+            None => resolve(&default_state_dir(&directory, args.moved_from.as_deref(), environment)?)?,
         };
         refuse_inside(&directory, &state_dir, "state directory", "state-dir")?;
         let signature_dir = match args.signature_dir {
@@ -288,7 +297,11 @@ fn refuse_inside(directory: &Path, path: &Path, what: &'static str, option: &'st
 }
 
 /// systemd's `$STATE_DIRECTORY`, else a folder of this directory's own below the user's state.
-fn default_state_dir(directory: &Path, environment: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, OptionError> {
+fn default_state_dir(
+    directory: &Path,
+    moved_from: Option<&Path>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<PathBuf, OptionError> {
     if let Some(dirs) = environment("STATE_DIRECTORY") {
         // A unit may name several, separated by colons.
         let first = dirs.as_bytes().split(|&b| b == b':').next().unwrap_or_default();
@@ -299,7 +312,7 @@ fn default_state_dir(directory: &Path, environment: impl Fn(&str) -> Option<OsSt
         (None, Some(home)) => Path::new(&home).join(".local/state"),
         (None, None) => return Err(OptionError::NoStateHome),
     };
-    Ok(home.join("dirsyncd").join(state_name(directory)))
+    place::state_dir(&home.join("dirsyncd"), directory, moved_from)
 }
 
 /// The directory's last name, for people, and 16 digits of its path's hash, so that no two share one.
@@ -475,9 +488,9 @@ mod tests {
             "STATE_DIRECTORY" => Some("/var/lib/dirsyncd/srv-shared:/var/lib/other".into()),
             _ => Some("/elsewhere".into()),
         };
-        let state = default_state_dir(Path::new("/srv/shared"), environment).unwrap();
+        let state = default_state_dir(Path::new("/srv/shared"), None, environment).unwrap();
         assert_eq!(state, Path::new("/var/lib/dirsyncd/srv-shared"));
-        assert!(matches!(default_state_dir(Path::new("/x"), |_| None), Err(OptionError::NoStateHome)));
+        assert!(matches!(default_state_dir(Path::new("/x"), None, |_| None), Err(OptionError::NoStateHome)));
     }
 
     #[rstest]

@@ -6,9 +6,11 @@
 
 use super::background::Stop;
 use super::{DaemonError, Ended};
+use crate::io::root::Root;
 use std::env;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -20,8 +22,10 @@ const GLANCE: Duration = Duration::from_millis(100);
 
 /// Waits, then starts this program with the same arguments in this process. Returns when that fails, or when
 /// somebody asked the daemon to stop.
-pub(super) fn start_anew(why: DaemonError, stop: &Stop) -> Result<Ended, DaemonError> {
+pub(super) fn start_anew(why: DaemonError, directory: &Path, stop: &Stop) -> Result<Ended, DaemonError> {
     tracing::error!("{why} Syncing begins anew in {} s", PAUSE.as_secs());
+    // Held until the new program begins, or this one ends.
+    let _lock = Root::lock_while_waiting(directory, &why.to_string());
     let began = Instant::now();
     while began.elapsed() < PAUSE {
         if stop.is_asked() {

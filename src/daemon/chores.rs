@@ -9,6 +9,7 @@ use crate::engine::index::Index;
 use crate::engine::{Engine, Now, RootState, Trust};
 use crate::io::index::{IndexError, SqliteIndex};
 use crate::io::root::Root;
+use crate::io::state::StateDir;
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ const HOUR_NS: u64 = 3600 * 1_000_000_000;
 
 pub(super) struct Chores {
     root: Arc<Root>,
+    state: StateDir,
     shell: Arc<Shell>,
     hourly: u64,
     /// When the size of all is told to those who keep a share of it.
@@ -35,12 +37,12 @@ struct Watchdog {
 
 impl Chores {
     /// Tells systemd that the daemon is ready. `marked`: the marker was renewed.
-    pub(super) fn start(root: &Arc<Root>, shell: &Arc<Shell>, marked: bool) -> Self {
+    pub(super) fn start(root: &Arc<Root>, state: StateDir, shell: &Arc<Shell>, marked: bool) -> Self {
         notify(NotifyState::Ready);
         let half = |limit: Duration| limit.as_nanos() as u64 / 2;
         let watchdog = sd_notify::watchdog_enabled().map(|limit| Watchdog { every: half(limit), next: 0 });
         // The first hour's pruning is done at once: the last run may have ended days ago.
-        Self { root: Arc::clone(root), shell: Arc::clone(shell), hourly: 0, sized: 0, marked, watchdog }
+        Self { root: Arc::clone(root), state, shell: Arc::clone(shell), hourly: 0, sized: 0, marked, watchdog }
     }
 
     /// Does what is due; when the next chore is, by `Now::mono`. The marker of a folder that came back from a backup stays as
@@ -87,7 +89,10 @@ impl Chores {
                 tracing::warn!("{why}; it is tried again in an hour");
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                super::remember(&self.state, &self.root, index);
+                Ok(())
+            }
         }
     }
 

@@ -59,7 +59,7 @@ pub(super) fn expect_last(root: &Root, index: &SqliteIndex) {
     root.expect_marker(accepted(index).first().cloned().unwrap_or_default());
 }
 
-fn accepted(index: &SqliteIndex) -> Vec<String> {
+pub(super) fn accepted(index: &SqliteIndex) -> Vec<String> {
     let stored = index.meta(META_MARKERS).unwrap_or_default();
     stored.chunks_exact(NONCE_DIGITS).map(|nonce| String::from_utf8_lossy(nonce).into_owned()).collect()
 }

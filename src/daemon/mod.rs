@@ -8,6 +8,7 @@ mod background;
 mod chores;
 mod last_run;
 mod marker;
+mod nested;
 mod shell;
 mod turn;
 
@@ -74,6 +75,11 @@ pub enum DaemonError {
     Net(#[from] NetError),
     #[error(transparent)]
     Control(#[from] NoSocket),
+    #[error(
+        "'{inner}' lies inside the synced folder '{outer}', and both would sync it; name another folder, or have the outer one ignore it: add the line \
+         '/{below}/' to {outer}/.dirsyncignore"
+    )]
+    Nested { inner: String, outer: String, below: String },
     #[error("{0}")]
     Marker(String),
     #[error("cannot start: {0}{more}", more = way_out(.0))]
@@ -101,12 +107,13 @@ pub fn run(options: &Options) -> Result<Ended, DaemonError> {
     crate::io::limits::raise_descriptors();
     let stop = Stop::default();
     match run_once(options, &stop) {
-        Err(why) if why.may_pass() => again::start_anew(why, &stop),
+        Err(why) if why.may_pass() => again::start_anew(why, &options.directory, &stop),
         ended => ended,
     }
 }
 
 fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
+    nested::refuse(&options.directory)?;
     let state = StateDir::open(&options.state_dir)?;
     let (secret, secret_made) = secret(options)?;
     let root = Arc::new(Root::open(&options.directory)?);
@@ -121,6 +128,9 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
         Verdict::Trusted(Trust::Known) => renew_marker(&root, &mut index)?,
         Verdict::Trusted(Trust::Restored) => {}
         Verdict::Missing => marker::expect_last(&root, &index),
+    }
+    if marked {
+        remember(&state, &root, &index);
     }
 
     let (events, received) = Events::channel();
@@ -137,7 +147,8 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
         lists: disk.lists(),
         history: disk.history(),
     });
-    let net = Net::start(net_config(options, key, &secret), events.clone(), incoming, outgoing)?;
+    let net = Net::start(net_config(options, key, &secret, state.port()), events.clone(), incoming, outgoing)?;
+    keep_port(options, &state, net.port());
     let about = About {
         directory: options.directory.clone(),
         state_dir: options.state_dir.clone(),
@@ -183,8 +194,16 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
         requests,
         renews: false,
     };
+    let now = turns.clock.now();
+    turns.journal.begin(now);
+    if !was_clean && cut.is_none() {
+        tracing::info!(
+            kind = "killed",
+            "the last run was killed or failed; the machine and the disk stayed up, so what was written is there"
+        );
+    }
     begin(&mut turns, &verdict, cut, options)?;
-    let mut chores = Chores::start(&root, &shell, marked);
+    let mut chores = Chores::start(&root, state, &shell, marked);
     while !stop.is_asked() && !turns.renews {
         let due = chores.run(turns.clock.now(), &mut turns.engine)?;
         turns.turn(due)?;
@@ -224,7 +243,8 @@ fn begin(
     }
     if let Some(cut) = cut {
         tracing::info!(
-            "the last run ended with a power cut, or its disk was taken away: what it left is looked at as such"
+            kind = "power_cut",
+            "the machine lost power or was restarted in the last run, or the disk was taken away: what that left is looked at as such"
         );
         turns.engine.cut_short(cut, trust);
     }
@@ -364,14 +384,37 @@ fn was_renewed(index: &mut SqliteIndex) -> Result<bool, IndexError> {
     Ok(was)
 }
 
-fn net_config(options: &Options, key: DeviceKey, secret: &Secret) -> NetConfig {
+/// Which folder this state belongs to; without it a rename of the folder looks like a copy.
+fn remember(state: &StateDir, root: &Root, index: &SqliteIndex) {
+    if let Err(why) = state.remember(root, marker::accepted(index)) {
+        tracing::warn!("which folder '{}' belongs to cannot be noted in it: {why}", shown(&state.index_path()));
+    }
+}
+
+/// A second folder of this machine keeps the port that was chosen for it, so that `--peer` and firewalls can name it.
+fn keep_port(options: &Options, state: &StateDir, port: u16) {
+    let ListenPort::Preferred(usual) = options.listen_port else { return };
+    let tried = state.port().unwrap_or(usual);
+    if port == tried {
+        return;
+    }
+    match state.set_port(port) {
+        Ok(()) => tracing::info!(
+            "TCP port {tried} is taken, by another folder's daemon perhaps: this folder has port {port} from now on \
+             (--listen-port sets another)"
+        ),
+        Err(why) => tracing::warn!("port {port} cannot be kept for the next start: {why}"),
+    }
+}
+
+fn net_config(options: &Options, key: DeviceKey, secret: &Secret, kept_port: Option<u16>) -> NetConfig {
     NetConfig {
         key,
         keys: secret.keys(),
         name: options.name.clone(),
         broadcast_port: options.broadcast_port,
         listen: match options.listen_port {
-            ListenPort::Preferred(port) => Listen::Default(port),
+            ListenPort::Preferred(port) => Listen::Default(kept_port.unwrap_or(port)),
             ListenPort::Required(port) => Listen::Exactly(port),
         },
         peers: options.peers.iter().map(ToString::to_string).collect(),

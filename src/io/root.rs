@@ -138,6 +138,16 @@ impl Root {
         })
     }
 
+    /// For a daemon that waits before it starts anew: whoever asks finds the reason in the lock file. `None`: that cannot be written, and
+    /// nobody needs it.
+    pub fn lock_while_waiting(dir: &Path, why: &str) -> Option<File> {
+        let shown = text::escape(dir.as_os_str().as_bytes());
+        let private = own_folder(&open_dir(dir, &shown).ok()?, PRIVATE_DIR, &shown).ok()?;
+        let lock = lock(&private, &shown).ok()?;
+        write_lock(&private, &format!("{}\n{}", std::process::id(), text::escape(why.as_bytes()))).ok()?;
+        Some(lock)
+    }
+
     /// The folder itself; readable.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
@@ -491,12 +501,13 @@ fn lock(private: &OwnedFd, shown: &str) -> Result<File, RootError> {
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
-            let pid = read_small(private, "lock").filter(|pid| !pid.is_empty()).unwrap_or_else(|| "unknown".into());
+            let text = read_small(private, "lock").unwrap_or_default();
+            let pid = text.lines().next().filter(|pid| !pid.is_empty()).unwrap_or("unknown");
             return Err(RootError::Busy { path: shown.to_owned(), pid: text::escape(pid.as_bytes()) });
         }
         Err(e) => return Err(failed(shown, "lock '.dirsync/lock'", e)),
     }
-    if let Err(why) = write_pid(private) {
+    if let Err(why) = write_lock(private, &std::process::id().to_string()) {
         // Only the message to a second daemon needs it; a full disk is no reason not to serve.
         tracing::debug!("the pid is not in '.dirsync/lock': {why}");
     }
@@ -515,10 +526,10 @@ fn hide_from_git(private: &OwnedFd) {
     }
 }
 
-fn write_pid(private: &OwnedFd) -> io::Result<()> {
+fn write_lock(private: &OwnedFd, text: &str) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(private, "lock", flags, Mode::empty())?);
-    writeln!(file, "{}", std::process::id())
+    writeln!(file, "{text}")
 }
 
 fn read_small(dir: &OwnedFd, name: &str) -> Option<String> {

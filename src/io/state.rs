@@ -1,8 +1,10 @@
 //! The state directory: ours alone, and locked.
 //!
-//! May import `model`. Deliberately not here: the index and the secret, which open
+//! Also keeps what the folder is, so that it is found again under another name, and the port that was chosen. May import `model`. Deliberately not here: the index and the secret, which open
 //! themselves.
 
+use super::root::Root;
+use crate::model::folder::{FolderId, FolderRecord};
 use crate::model::text;
 use rustix::fs::{FlockOperation, OFlags};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -44,6 +46,33 @@ impl StateDir {
         own(path)?;
         let lock = lock(path)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Notes which folder this is the state of.
+    pub fn remember(&self, root: &Root, markers: Vec<String>) -> io::Result<()> {
+        let facts = rustix::fs::fstat(root.dir())?;
+        let file_system = rustix::fs::fstatvfs(root.dir())?.f_fsid;
+        let id = FolderId { inode: facts.st_ino, device: facts.st_dev, file_system };
+        let record = FolderRecord { path: root.path().as_os_str().as_bytes().to_vec(), id, markers };
+        self.write("folder", &record.to_text())
+    }
+
+    /// The port that was chosen because the usual one was taken.
+    pub fn port(&self) -> Option<u16> {
+        fs::read_to_string(self.path.join("port")).ok()?.trim_end().parse().ok()
+    }
+
+    pub fn set_port(&self, port: u16) -> io::Result<()> {
+        self.write("port", &format!("{port}\n"))
+    }
+
+    /// Whole or not at all.
+    fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        let (path, new) = (self.path.join(name), self.path.join(format!("{name}.new")));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(new, path)
     }
 
     pub fn index_path(&self) -> PathBuf {

@@ -7,6 +7,7 @@ pub mod chunks;
 pub mod content;
 pub mod device;
 pub mod entry;
+pub mod folder;
 pub mod keep;
 pub mod path;
 pub mod text;

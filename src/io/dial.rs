@@ -1,7 +1,9 @@
 //! Who is dialled, and when: members heard by presence, and the addresses given by `--peer`.
 //!
-//! One task a target. It dials, waits while there is a link, and tries again with a jittered back-off, or at once
-//! when the member is heard. Of two devices that hear each other the lesser dials; the greater waits a moment first.
+//! One task a member. It keeps a few addresses of it and dials those that are due side by side. An address that did not lead to the member is
+//! tried ever more rarely, whatever presence says of it; one where the member proved itself before is tried at once when it is
+//! heard. Of two devices that hear each other the lesser dials; the greater waits a moment first.
+//! Deliberately not here: which announcements are believed (`presence`).
 
 use super::greet::GreetError;
 use super::link::Times;
@@ -10,82 +12,168 @@ use super::presence::{Heard, jittered};
 use crate::model::DeviceId;
 use crate::wire::packet::PROTOCOL;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 /// A member not heard for this long is not dialled any more.
 const FORGET_AFTER: Duration = Duration::from_mins(1);
 const MAX_MEMBERS: usize = 1024;
-
-/// Where a member takes links, and when it said so last.
-type Address = (SocketAddr, Instant);
+/// Addresses kept of one member.
+const MAX_ADDRESSES: usize = 8;
+/// Addresses of one name that are dialled.
+const MAX_NAMED: usize = 16;
+/// Dials of a proven address that presence may cause at once, and how soon there may be one more.
+const HASTE: u32 = 4;
+const HASTE_AGAIN: Duration = Duration::from_secs(2);
 
 /// The members heard, each with the task that dials it.
 #[derive(Default)]
 pub struct Members {
-    heard: Mutex<HashMap<DeviceId, watch::Sender<Address>>>,
+    heard: Mutex<HashMap<DeviceId, Member>>,
+}
+
+#[derive(Default)]
+struct Member {
+    addresses: Vec<Address>,
+    /// Something is due earlier than it was.
+    changed: Arc<Notify>,
+}
+
+/// Where a member may take links.
+#[derive(Debug, Clone)]
+struct Address {
+    at: SocketAddr,
+    heard: Instant,
+    /// The member proved itself there.
+    is_proven: bool,
+    is_dialled: bool,
+    /// Not dialled before this, and how long it rests after the next failure.
+    due: Instant,
+    pause: Duration,
+    /// Dials that presence may still cause, and when one was added last.
+    haste: u32,
+    haste_since: Instant,
+}
+
+impl Address {
+    fn new(at: SocketAddr, now: Instant, times: &Times) -> Self {
+        let (pause, haste) = (times.retry_min, HASTE);
+        Self { at, heard: now, is_proven: false, is_dialled: false, due: now, pause, haste, haste_since: now }
+    }
+
+    /// Whether being heard makes it due now: only where the member proved itself, and not more often than that is worth.
+    fn hurries(&mut self, now: Instant) -> bool {
+        let added = (now - self.haste_since).as_secs() / HASTE_AGAIN.as_secs();
+        if added > 0 {
+            self.haste = self.haste.saturating_add(added as u32).min(HASTE);
+            self.haste_since = now;
+        }
+        let hurries = self.is_proven && !self.is_dialled && self.due > now && self.haste > 0;
+        if hurries {
+            self.haste -= 1;
+            self.due = now;
+        }
+        hurries
+    }
+
+    fn failed(&mut self, now: Instant, times: &Times) {
+        self.is_dialled = false;
+        self.due = now + jittered(self.pause);
+        self.pause = (self.pause * 2).min(times.retry_max);
+    }
+
+    fn proved(&mut self, now: Instant, times: &Times) {
+        (self.is_dialled, self.is_proven, self.due, self.pause) = (false, true, now, times.retry_min);
+    }
+}
+
+impl Member {
+    fn hear(&mut self, at: SocketAddr, now: Instant, times: &Times) {
+        let is_due = if let Some(address) = self.addresses.iter_mut().find(|address| address.at == at) {
+            address.heard = now;
+            address.hurries(now)
+        } else {
+            if self.addresses.len() >= MAX_ADDRESSES {
+                // The one that led nowhere and was heard longest ago makes room.
+                let worst = self.addresses.iter().enumerate().filter(|(_, address)| !address.is_dialled);
+                let Some((worst, _)) = worst.min_by_key(|(_, address)| (address.is_proven, address.heard)) else {
+                    return;
+                };
+                self.addresses.remove(worst);
+            }
+            self.addresses.push(Address::new(at, now, times));
+            true
+        };
+        if is_due {
+            self.changed.notify_one();
+        }
+    }
 }
 
 impl Members {
     /// A member was heard: its task is told, or begun; also for one that says that it has our own id, to see its proof.
     pub fn hear(&self, hub: &Arc<Hub>, member: &Heard) {
         if member.protocol != PROTOCOL {
-            return hub.complain(member.address, &GreetError::OtherProtocol(member.protocol));
+            return hub.complain_of(member.address, &member.name, &GreetError::OtherProtocol(member.protocol));
         }
-        let address = (member.address, Instant::now());
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = heard.len() < MAX_MEMBERS;
-        match heard.entry(member.device) {
-            Entry::Occupied(task) => {
-                task.get().send_replace(address);
-            }
-            Entry::Vacant(free) if room => {
-                let (sender, receiver) = watch::channel(address);
-                free.insert(sender);
-                tokio::spawn(keep_member(Arc::clone(hub), member.device, receiver));
-            }
-            Entry::Vacant(_) => {}
+        let mut heard = self.lock();
+        let is_new = !heard.contains_key(&member.device);
+        if is_new && heard.len() >= MAX_MEMBERS {
+            return;
+        }
+        let known = heard.entry(member.device).or_default();
+        known.hear(member.address, Instant::now(), hub.times());
+        if is_new {
+            tokio::spawn(keep_member(Arc::clone(hub), member.device, Arc::clone(&known.changed)));
         }
     }
 
-    /// Forgets a member not heard for long; `false`: it was heard just now.
-    fn forget(&self, device: DeviceId) -> bool {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_old = heard.get(&device).is_none_or(|task| task.borrow().1.elapsed() >= FORGET_AFTER);
-        if is_old {
+    fn lock(&self) -> MutexGuard<'_, HashMap<DeviceId, Member>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with(&self, device: DeviceId, at: SocketAddr, change: impl FnOnce(&mut Address)) {
+        let mut heard = self.lock();
+        let Some(member) = heard.get_mut(&device) else { return };
+        if let Some(address) = member.addresses.iter_mut().find(|address| address.at == at) {
+            change(address);
+        }
+        member.changed.notify_one();
+    }
+
+    /// A linked member left: where it proved itself, it is looked for at once.
+    fn left(&self, device: DeviceId, times: &Times) {
+        if let Some(member) = self.lock().get_mut(&device) {
+            for address in member.addresses.iter_mut().filter(|address| address.is_proven) {
+                (address.due, address.pause) = (Instant::now(), times.retry_min);
+            }
+        }
+    }
+
+    /// What to dial now, marked as dialled, and when the next is due. `None`: it was not heard for long, and is forgotten.
+    fn due(&self, device: DeviceId) -> Option<(Vec<SocketAddr>, Option<Instant>)> {
+        let now = Instant::now();
+        let mut heard = self.lock();
+        let member = heard.get_mut(&device)?;
+        if member.addresses.iter().all(|address| !address.is_dialled && now - address.heard >= FORGET_AFTER) {
             heard.remove(&device);
+            return None;
         }
-        is_old
+        let is_due = |address: &&mut Address| !address.is_dialled && address.due <= now;
+        let due = member.addresses.iter_mut().filter(is_due).map(|address| {
+            address.is_dialled = true;
+            address.at
+        });
+        let due = due.collect();
+        let waiting = member.addresses.iter().filter(|address| !address.is_dialled);
+        Some((due, waiting.map(|address| address.due).min()))
     }
 }
 
-/// Grows from try to try, up to a limit.
-struct Backoff<'a> {
-    times: &'a Times,
-    next: Duration,
-}
-
-impl<'a> Backoff<'a> {
-    fn new(times: &'a Times) -> Self {
-        Self { times, next: times.retry_min }
-    }
-
-    fn reset(&mut self) {
-        self.next = self.times.retry_min;
-    }
-
-    fn next(&mut self) -> Duration {
-        let now = self.next;
-        self.next = (now * 2).min(self.times.retry_max);
-        jittered(now)
-    }
-}
-
-async fn keep_member(hub: Arc<Hub>, device: DeviceId, mut address: watch::Receiver<Address>) {
-    let mut backoff = Backoff::new(hub.times());
+async fn keep_member(hub: Arc<Hub>, device: DeviceId, changed: Arc<Notify>) {
     let gives_precedence = hub.device() > device;
     loop {
         if gives_precedence && !hub.is_linked(device) {
@@ -93,49 +181,155 @@ async fn keep_member(hub: Arc<Hub>, device: DeviceId, mut address: watch::Receiv
         }
         if hub.is_linked(device) {
             hub.until_unlinked(device).await;
-            backoff.reset();
+            hub.members.left(device, hub.times());
             continue;
         }
-        let (to, heard) = *address.borrow_and_update();
-        if heard.elapsed() >= FORGET_AFTER && hub.members.forget(device) {
-            return;
+        let Some((due, next)) = hub.members.due(device) else { return };
+        for at in due {
+            tokio::spawn(dial_member(Arc::clone(&hub), device, at));
         }
-        match hub.dial(to).await {
-            Ok(()) => backoff.reset(),
-            Err(error) => hub.complain(to, &error),
-        }
+        let rest = next.map_or(FORGET_AFTER, |next| next.saturating_duration_since(Instant::now()));
         tokio::select! {
-            () = tokio::time::sleep(backoff.next()) => {}
-            Ok(()) = address.changed() => {}
+            () = tokio::time::sleep(rest) => {}
+            () = changed.notified() => {}
+            () = hub.until_linked(device) => {}
         }
+    }
+}
+
+async fn dial_member(hub: Arc<Hub>, device: DeviceId, at: SocketAddr) {
+    let opened = hub.open(at).await;
+    let led_to_it = match &opened {
+        Ok((link, _)) => link.device == device,
+        Err(GreetError::NotNeeded(linked)) => *linked == device,
+        Err(error) => {
+            hub.complain(at, error);
+            false
+        }
+    };
+    let (now, times) = (Instant::now(), hub.times());
+    hub.members.with(
+        device,
+        at,
+        |address| if led_to_it { address.proved(now, times) } else { address.failed(now, times) },
+    );
+    if let Ok((link, ends)) = opened {
+        hub.live(&link, ends).await;
     }
 }
 
 /// Keeps a link to an address that a person named, for as long as the daemon runs.
 pub async fn keep_peer(hub: Arc<Hub>, peer: String) {
-    let mut backoff = Backoff::new(hub.times());
+    let mut pause = hub.times().retry_min;
     loop {
         match dial_name(&hub, &peer).await {
-            Ok(()) => backoff.reset(),
-            Err(GreetError::NotNeeded(device)) => {
+            Ok(device) => {
                 hub.until_unlinked(device).await;
-                backoff.reset();
+                pause = hub.times().retry_min;
             }
             Err(error) => hub.complain_of_peer(&peer, &error),
         }
-        tokio::time::sleep(backoff.next()).await;
+        tokio::time::sleep(jittered(pause)).await;
+        pause = (pause * 2).min(hub.times().retry_max);
     }
 }
 
-/// Tries each address of the name; the last one's trouble is told.
-async fn dial_name(hub: &Arc<Hub>, peer: &str) -> Result<(), GreetError> {
-    let addresses = tokio::net::lookup_host(peer).await.map_err(GreetError::Unreachable)?;
-    let mut trouble = GreetError::Unreachable(std::io::ErrorKind::NotFound.into());
-    for address in addresses {
-        match hub.dial(address).await {
-            Err(error @ (GreetError::Unreachable(_) | GreetError::Lost(_))) => trouble = error,
-            other => return other,
+/// Dials all addresses of the name side by side. Of what went wrong, that is told which says most: a machine that answers and is no member
+/// before an address that does not answer.
+async fn dial_name(hub: &Arc<Hub>, peer: &str) -> Result<DeviceId, GreetError> {
+    let addresses = addresses_of(peer).await.map_err(GreetError::Unreachable)?;
+    let mut dials = JoinSet::new();
+    for at in addresses {
+        let hub = Arc::clone(hub);
+        dials.spawn(async move { hub.open(at).await });
+    }
+    let (mut linked, mut trouble) = (None, GreetError::Unreachable(std::io::ErrorKind::NotFound.into()));
+    while let Some(dialled) = dials.join_next().await {
+        match dialled {
+            Ok(Ok((link, ends))) => {
+                linked = Some(link.device);
+                let hub = Arc::clone(hub);
+                tokio::spawn(async move { hub.live(&link, ends).await });
+            }
+            Ok(Err(GreetError::NotNeeded(device))) => linked = linked.or(Some(device)),
+            Ok(Err(error)) if trouble.is_ordinary() || !error.is_ordinary() => trouble = error,
+            _ => {}
         }
     }
-    Err(trouble)
+    linked.ok_or(trouble)
+}
+
+/// Each address once. A zone (`[fe80::1%eth0]:6000`) is the resolver's to understand.
+async fn addresses_of(peer: &str) -> std::io::Result<Vec<SocketAddr>> {
+    let (host, port) = peer.rsplit_once(':').ok_or(std::io::ErrorKind::InvalidInput)?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port: u16 = port.parse().map_err(|_| std::io::ErrorKind::InvalidInput)?;
+    let mut addresses = Vec::new();
+    for address in tokio::net::lookup_host((host, port)).await? {
+        if addresses.len() < MAX_NAMED && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(n: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, n], 6000))
+    }
+
+    #[test]
+    fn datagrams_do_not_hurry_an_address_that_led_nowhere() {
+        let (times, now, mut member) = (Times::default(), Instant::now(), Member::default());
+        member.hear(at(1), now, &times);
+        assert!(member.addresses[0].due <= now, "at once the first time");
+        member.addresses[0].failed(now, &times);
+        let due = member.addresses[0].due;
+        assert!(due > now);
+        for _ in 0..600 {
+            member.hear(at(1), now, &times);
+        }
+        assert_eq!(member.addresses[0].due, due);
+    }
+
+    #[test]
+    fn a_proven_address_is_due_when_it_is_heard_but_not_600_times_a_second() {
+        let (times, now, mut member) = (Times::default(), Instant::now(), Member::default());
+        member.hear(at(1), now, &times);
+        member.addresses[0].proved(now, &times);
+        let mut hurried = 0;
+        for _ in 0..600 {
+            member.addresses[0].failed(now, &times);
+            member.hear(at(1), now, &times);
+            hurried += u32::from(member.addresses[0].due <= now);
+        }
+        assert_eq!(hurried, HASTE);
+        let later = now + 2 * HASTE_AGAIN;
+        member.addresses[0].failed(later, &times);
+        member.hear(at(1), later, &times);
+        assert!(member.addresses[0].due <= later);
+    }
+
+    #[test]
+    fn new_addresses_displace_those_that_led_nowhere_and_not_the_proven_one() {
+        let (times, now, mut member) = (Times::default(), Instant::now(), Member::default());
+        member.hear(at(1), now, &times);
+        member.addresses[0].proved(now, &times);
+        for n in 2..200 {
+            member.hear(at(n), now + Duration::from_millis(u64::from(n)), &times);
+        }
+        assert_eq!(member.addresses.len(), MAX_ADDRESSES);
+        assert!(member.addresses.iter().any(|address| address.at == at(1)));
+    }
+
+    #[tokio::test]
+    async fn a_name_in_brackets_with_a_zone_is_resolved() {
+        assert_eq!(addresses_of("[::1]:6000").await.unwrap(), ["[::1]:6000".parse().unwrap()]);
+        assert_eq!(addresses_of("127.0.0.1:6000").await.unwrap(), ["127.0.0.1:6000".parse().unwrap()]);
+        let SocketAddr::V6(zoned) = addresses_of("[fe80::1%lo]:6000").await.unwrap()[0] else { panic!("not IPv6") };
+        assert_eq!((zoned.scope_id(), zoned.port()), (1, 6000), "loopback is interface 1");
+    }
 }

@@ -54,7 +54,9 @@ pub struct Identity {
 pub enum GreetError {
     #[error("does not speak dirsyncd's protocol: {0}")]
     NotTls(String),
-    #[error("holds another secret than this machine: copy the secret file of one to the other")]
+    #[error(
+        "is here with another secret: if both are to keep the same folder, copy the secret file of one to the other"
+    )]
     WrongSecret,
     #[error("is this daemon itself; leave that address out of --peer")]
     Itself,
@@ -82,12 +84,28 @@ pub enum GreetError {
     /// Nothing is wrong: there is a link already, or one is being made.
     #[error("is linked already")]
     NotNeeded(DeviceId),
+    #[error("has more links with this machine than it may, or this machine has all that it may")]
+    TooMany,
+    #[error(
+        "is denied by this machine: its service's IPAddressAllow= does not name that address (systemctl edit the unit and add it), or a \
+         firewall here forbids it"
+    )]
+    Denied,
 }
 
 impl GreetError {
     /// Nothing that a person must know: machines come and go.
     pub fn is_ordinary(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Lost(_) | Self::NotNeeded(_))
+    }
+
+    /// What stays so until a person changes something, and is said once and then hourly.
+    pub fn is_lasting(&self) -> bool {
+        Self::is_lasting_kind(self.kind())
+    }
+
+    pub fn is_lasting_kind(kind: &str) -> bool {
+        matches!(kind, "secret" | "protocol" | "denied")
     }
 
     /// A short name, for holding back repeated lines.
@@ -105,6 +123,8 @@ impl GreetError {
             Self::Unreachable(_) => "unreachable",
             Self::Lost(_) => "lost",
             Self::NotNeeded(_) => "linked",
+            Self::TooMany => "crowd",
+            Self::Denied => "denied",
         }
     }
 }

@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 /// A second link to one device, as the side that closes it says in its `Bye`.
@@ -42,6 +42,9 @@ const DUPLICATE: &str = "a second link";
 const MAX_WANTED: usize = 2 * 65_536;
 
 /// Clocks are compared by answers that took at most this long, and told when they moved by more than this.
+/// Contents that are read for one peer at a time; the others wait for their turn, and for no thread (P9).
+const SERVED_AT_ONCE: usize = 4;
+
 const CLOCK_ROUND_TRIP_US: u64 = 500_000;
 const CLOCK_STEP_NS: u64 = 500_000_000;
 
@@ -85,6 +88,8 @@ pub struct World {
     pub served: Arc<dyn Served>,
     pub times: Times,
     pub limit: Limit,
+    /// Bytes that wait for all peers.
+    pub queued: Arc<AtomicU64>,
     pub runtime: Handle,
 }
 
@@ -107,6 +112,8 @@ pub enum Closing {
     Slow,
     #[error("another link to it stays")]
     Duplicate,
+    #[error("there are too many links from its address")]
+    Crowded,
     #[error("this machine stops")]
     Shutdown,
 }
@@ -161,6 +168,7 @@ pub struct Link {
     /// The reader met the end of what the peer sends.
     read_to_end: Notify,
     served: parts::ServedParts,
+    turns: Arc<Semaphore>,
     sent: SentLog,
     world: Arc<World>,
 }
@@ -207,7 +215,7 @@ pub struct LinkInfo {
 impl Link {
     pub fn new(id: LinkId, address: SocketAddr, greeted: Greeted, world: Arc<World>) -> (Arc<Self>, Ends) {
         let Greeted { stream, meter, role, device, name, boot, features } = greeted;
-        let (outbox, lanes) = outbox::lanes();
+        let (outbox, lanes) = outbox::lanes(&world.queued);
         let (wanted, wanted_out) = mpsc::unbounded_channel();
         let (close, close_out) = mpsc::unbounded_channel();
         let (since, start) = (SystemTime::now(), Instant::now());
@@ -232,6 +240,7 @@ impl Link {
             gate,
             read_to_end,
             served: parts::ServedParts::default(),
+            turns: Arc::new(Semaphore::new(SERVED_AT_ONCE)),
             sent: SentLog::default(),
             world,
         };
@@ -596,8 +605,10 @@ impl Link {
     fn serve_by(self: &Arc<Self>, stream: u32, serve: impl FnOnce(&Self) -> Ending + Send + 'static) {
         let link = Arc::clone(self);
         self.world.runtime.spawn(async move {
+            let Ok(turn) = Arc::clone(&link.turns).acquire_owned().await else { return };
             let server = Arc::clone(&link);
             let how = tokio::task::spawn_blocking(move || serve(&server)).await;
+            drop(turn);
             link.end_serving(stream, how.unwrap_or(Ending::Unreadable)).await;
         });
     }

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod bases;
 pub mod beneath;
 pub mod boot;
+pub mod challenge;
 pub mod clock;
 pub mod control;
 pub mod delta;

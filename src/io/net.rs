@@ -10,11 +10,11 @@ use super::greet::{self, GreetError, Greeted, Identity, Role};
 use super::limit::Limit;
 use super::link::{Closing, Ends, Link, LinkInfo, Times, World};
 use super::outbox::Shared;
-use super::presence::Presence;
+use super::presence::{News, Presence};
 use super::secret::Keys;
 use super::strangers::Strangers;
 use super::tls::{DeviceKey, KeyError, Tls};
-use super::transfer::{Served, Staging};
+use super::transfer::{MAX_STREAMS, Served, Staging};
 use crate::engine::{Action, Event, FetchError, LinkId};
 use crate::io::clock::wall_ns;
 use crate::model::{DeviceId, text};
@@ -36,6 +36,15 @@ use tokio::sync::watch;
 /// Complaints remembered, so that each is said once in a while.
 const MAX_COMPLAINTS: usize = 1024;
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(1);
+/// An address of a LAN answers within this, or other addresses are better.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// Links in all, and with one address (P9).
+const MAX_LINKS: usize = 128;
+const MAX_LINKS_AN_ADDRESS: usize = 32;
+/// Threads that read and write contents: those of all links fit, so that no peer can hold up another's.
+const MAX_THREADS: usize = MAX_LINKS * (2 * MAX_STREAMS + 8);
+/// What does not change by itself is said again after this many times the usual pause.
+const RARELY: u32 = 60;
 
 /// The TCP port for links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +120,23 @@ impl Links {
     fn of(&self, device: DeviceId) -> Option<&Arc<Link>> {
         self.up.values().find(|link| link.device == device)
     }
+
+    fn at(&self, ip: IpAddr) -> impl Iterator<Item = &Arc<Link>> {
+        self.up.values().filter(move |link| link.address.ip() == ip)
+    }
+
+    /// Whether one more link with this address may come, and which gives way to it: the youngest of the address that has the most.
+    fn has_room(&self, ip: IpAddr) -> Result<Option<Arc<Link>>, ()> {
+        let here = self.at(ip).count();
+        if here >= MAX_LINKS_AN_ADDRESS {
+            return Err(());
+        }
+        if self.up.len() < MAX_LINKS {
+            return Ok(None);
+        }
+        let most = self.up.values().max_by_key(|link| (self.at(link.address.ip()).count(), link.id));
+        most.filter(|most| self.at(most.address.ip()).count() > here + 1).cloned().map(Some).ok_or(())
+    }
 }
 
 impl Net {
@@ -123,7 +149,8 @@ impl Net {
     ) -> Result<Self, NetError> {
         config.peers.iter().try_for_each(|peer| check_peer(peer))?;
         let mut threads = tokio::runtime::Builder::new_multi_thread();
-        let runtime = threads.worker_threads(2).thread_name("net").enable_all().build()?;
+        let runtime =
+            threads.worker_threads(2).max_blocking_threads(MAX_THREADS).thread_name("net").enable_all().build()?;
         let inside = runtime.enter();
         let listener = listen(config.listen)?;
         let port = listener.local_addr()?.port();
@@ -140,13 +167,17 @@ impl Net {
             served,
             times: config.times,
             limit: Limit::new(config.limit),
+            queued: Arc::default(),
             runtime: runtime.handle().clone(),
         };
         let hub = Arc::new(Hub::new(me, Arc::new(world)));
 
         runtime.spawn(accept(Arc::clone(&hub), listener));
         let hearer = Arc::clone(&hub);
-        runtime.spawn(presence.run(move |member| hearer.members.hear(&hearer, &member)));
+        runtime.spawn(presence.run(move |news| match news {
+            News::Member(member) => hearer.members.hear(&hearer, &member),
+            News::Foreign { name, address } => hearer.name_foreign(address, &name),
+        }));
         for peer in config.peers {
             runtime.spawn(dial::keep_peer(Arc::clone(&hub), peer));
         }
@@ -306,11 +337,16 @@ impl Hub {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a link to an address; returns when the link has ended.
-    pub async fn dial(self: &Arc<Self>, address: SocketAddr) -> Result<(), GreetError> {
+    /// Opens a link to an address, which is to be run by `live`.
+    pub async fn open(self: &Arc<Self>, address: SocketAddr) -> Result<(Arc<Link>, Ends), GreetError> {
         let mut begun = Greeting { hub: self, device: None };
         let greeting = async {
-            let tcp = TcpStream::connect(address).await.map_err(GreetError::Unreachable)?;
+            let connecting = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address));
+            let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let tcp = connected.map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied => GreetError::Denied,
+                _ => GreetError::Unreachable(error),
+            })?;
             let secured = greet::secure(tcp, Role::Dialler, &self.me).await?;
             begun.begin(secured.device)?;
             secured.greet(&self.me).await
@@ -318,9 +354,7 @@ impl Hub {
         let greeted = tokio::time::timeout(self.times().greet, greeting).await.map_err(|_| GreetError::TooSlow)??;
         let admitted = self.admit(address, greeted).await;
         drop(begun);
-        let (link, ends) = admitted?;
-        self.live(&link, ends).await;
-        Ok(())
+        admitted
     }
 
     /// A connection that somebody opened to us.
@@ -339,35 +373,44 @@ impl Hub {
     async fn admit(self: &Arc<Self>, address: SocketAddr, greeted: Greeted) -> Result<(Arc<Link>, Ends), GreetError> {
         let device = greeted.device;
         let opener = |role| if role == Role::Dialler { self.me.device } else { device };
-        let refused = {
+        let refused: Result<std::convert::Infallible, _> = {
             let mut links = self.lock();
             let old = links.of(device).cloned();
             let stays =
                 old.as_ref().is_some_and(|old| old.boot == greeted.boot && opener(old.role) < opener(greeted.role));
+            let room = if old.is_some() { Ok(None) } else { links.has_room(address.ip()) };
             if stays || links.is_stopping {
-                greeted
-            } else {
+                Err((greeted, Closing::Duplicate, GreetError::NotNeeded(device)))
+            } else if let Ok(gives_way) = room {
+                let old = old.map(|old| (old, Closing::Duplicate)).or(gives_way.map(|link| (link, Closing::Crowded)));
                 let id = LinkId(self.next_link.fetch_add(1, Relaxed));
                 let (link, ends) = Link::new(id, address, greeted, Arc::clone(&self.world));
-                if let Some(old) = old {
+                if let Some((old, why)) = old {
                     links.up.remove(&old.id);
                     old.take_down();
-                    old.close(Closing::Duplicate);
+                    old.close(why);
                 }
                 link.announce();
                 links.up.insert(id, Arc::clone(&link));
                 drop(links);
                 self.changed.send_replace(());
+                self.strangers.proved(address.ip());
                 return Ok((link, ends));
+            } else {
+                Err((greeted, Closing::Crowded, GreetError::TooMany))
             }
         };
-        self.refuse(refused).await;
-        Err(GreetError::NotNeeded(device))
+        let Err((greeted, why, error)) = refused;
+        if matches!(error, GreetError::TooMany) {
+            self.complain(address, &error);
+        }
+        self.refuse(greeted, &why).await;
+        Err(error)
     }
 
-    /// Tells the other end that its link is not needed.
-    async fn refuse(&self, mut greeted: Greeted) {
-        if let Some(packet) = Closing::Duplicate.farewell() {
+    /// Tells the other end why there is no link.
+    async fn refuse(&self, mut greeted: Greeted, why: &Closing) {
+        if let Some(packet) = why.farewell() {
             let frame = frame::encode(&packet).to_vec();
             let farewell = async {
                 greeted.stream.write_all(&frame).await?;
@@ -378,7 +421,7 @@ impl Hub {
     }
 
     /// Runs a link to its end; one line when it comes and one when it goes.
-    async fn live(self: &Arc<Self>, link: &Arc<Link>, ends: Ends) {
+    pub async fn live(self: &Arc<Self>, link: &Arc<Link>, ends: Ends) {
         let (name, device, address) = (&link.name, link.device.short(), link.address);
         tracing::info!("linked with {name} ({device}) at {address}");
         let why = link.run(ends).await;
@@ -399,8 +442,25 @@ impl Hub {
         let ip = address.ip().to_canonical();
         if error.is_ordinary() || !self.may_complain(ip, error.kind()) {
             tracing::debug!("{address} {error}");
+        } else if error.is_lasting() {
+            tracing::warn!("{ip} {error}");
         } else {
             tracing::warn!("{address} {error}");
+        }
+    }
+
+    /// The same of a machine that said its name.
+    pub fn complain_of(&self, address: SocketAddr, name: &str, error: &GreetError) {
+        let ip = address.ip().to_canonical();
+        if self.may_complain(ip, error.kind()) {
+            tracing::warn!("{ip} ({name}) {error}");
+        }
+    }
+
+    /// Another group on this network is no trouble; but its person may think that it is this one.
+    fn name_foreign(&self, ip: IpAddr, name: &str) {
+        if self.may_complain(ip, GreetError::WrongSecret.kind()) {
+            tracing::info!("{ip} ({name}) {}", GreetError::WrongSecret);
         }
     }
 
@@ -427,9 +487,10 @@ impl Hub {
     fn may_complain(&self, ip: IpAddr, kind: &'static str) -> bool {
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let pause = self.times().complain;
+        let pause = self.times().complain * if GreetError::is_lasting_kind(kind) { RARELY } else { 1 };
+        let longest = self.times().complain * RARELY;
         if complaints.len() >= MAX_COMPLAINTS {
-            complaints.retain(|_, said| now - *said < pause);
+            complaints.retain(|_, said| now - *said < longest);
         }
         if complaints.len() >= MAX_COMPLAINTS || complaints.get(&(ip, kind)).is_some_and(|said| now - *said < pause) {
             return false;

@@ -2,7 +2,7 @@
 //!
 //! Messages go first, then packed small contents, then pieces of large ones, so that a small edit never waits behind
 //! more than one piece. Only the first lane takes without limit; what waits there is counted, messages and small packets alike, and a link whose
-//! peer lets too much pile up is closed (P9). Deliberately not here: what the frames mean.
+//! peer lets too much pile up is closed (P9); all of it together is counted, too. Deliberately not here: what the frames mean.
 
 use super::limit::Limit;
 use super::rate::{Gauge, Rate};
@@ -18,6 +18,9 @@ use tokio::sync::mpsc;
 
 /// Messages and packets that wait for one peer.
 pub const MAX_QUEUED_BYTES: u64 = 64 * 1024 * 1024;
+/// The same for all peers. Beyond this, a link with more than its share is closed.
+pub const MAX_QUEUED_OF_ALL: u64 = 256 * 1024 * 1024;
+const SHARE_BYTES: u64 = 2 * 1024 * 1024;
 /// What a small packet takes in memory with all that is around it; on the wire it is less.
 const PACKET_BYTES: u64 = 256;
 /// Frames are gathered up to this before they are written.
@@ -58,7 +61,7 @@ enum Outgoing {
 #[derive(Clone)]
 pub struct Outbox {
     messages: mpsc::UnboundedSender<Outgoing>,
-    queued: Arc<AtomicU64>,
+    queued: Arc<Queued>,
     /// Bounded: packed small contents.
     pub bulk: mpsc::Sender<EncodedFrame>,
     /// Bounded: pieces of large contents.
@@ -70,17 +73,45 @@ pub struct Outbox {
 /// The end that is written from.
 pub struct Lanes {
     messages: mpsc::UnboundedReceiver<Outgoing>,
-    queued: Arc<AtomicU64>,
+    queued: Arc<Queued>,
     bulk: mpsc::Receiver<EncodedFrame>,
     pieces: mpsc::Receiver<EncodedFrame>,
     rate: Arc<Rate>,
 }
 
-pub fn lanes() -> (Outbox, Lanes) {
+/// Bytes of messages and packets that wait for one peer, counted among those that wait for all.
+struct Queued {
+    here: AtomicU64,
+    of_all: Arc<AtomicU64>,
+}
+
+impl Queued {
+    /// `false`: too much waits.
+    fn add(&self, bytes: u64) -> bool {
+        let here = self.here.fetch_add(bytes, Relaxed) + bytes;
+        let of_all = self.of_all.fetch_add(bytes, Relaxed) + bytes;
+        here <= MAX_QUEUED_BYTES && (of_all <= MAX_QUEUED_OF_ALL || here <= SHARE_BYTES)
+    }
+
+    fn remove(&self, bytes: u64) {
+        self.here.fetch_sub(bytes, Relaxed);
+        self.of_all.fetch_sub(bytes, Relaxed);
+    }
+}
+
+impl Drop for Queued {
+    /// What was never written waits no more.
+    fn drop(&mut self) {
+        self.of_all.fetch_sub(self.here.load(Relaxed), Relaxed);
+    }
+}
+
+/// `of_all`: the bytes that wait for all peers.
+pub fn lanes(of_all: &Arc<AtomicU64>) -> (Outbox, Lanes) {
     let (messages, messages_out) = mpsc::unbounded_channel();
     let (bulk, bulk_out) = mpsc::channel(LANE_FRAMES);
     let (pieces, pieces_out) = mpsc::channel(LANE_FRAMES);
-    let queued = Arc::new(AtomicU64::new(0));
+    let queued = Arc::new(Queued { here: AtomicU64::new(0), of_all: Arc::clone(of_all) });
     let rate = Arc::<Rate>::default();
     let outbox = Outbox { messages, queued: Arc::clone(&queued), bulk, pieces, rate: Arc::clone(&rate) };
     (outbox, Lanes { messages: messages_out, queued, bulk: bulk_out, pieces: pieces_out, rate })
@@ -100,9 +131,9 @@ impl Outbox {
     }
 
     fn queue(&self, bytes: u64, outgoing: Outgoing) -> bool {
-        let queued = self.queued.fetch_add(bytes, Relaxed) + bytes;
+        let fits = self.queued.add(bytes);
         let _ = self.messages.send(outgoing);
-        queued <= MAX_QUEUED_BYTES
+        fits
     }
 
     /// The last packet, after the messages that wait.
@@ -143,13 +174,13 @@ impl Lanes {
             Outgoing::Frame(frame) => append(&frame),
             Outgoing::Packet(frame) => {
                 append(&frame);
-                self.queued.fetch_sub(PACKET_BYTES, Relaxed);
+                self.queued.remove(PACKET_BYTES);
             }
             Outgoing::Shared(shared) => {
                 // What is small is worth it on any link.
                 let squeeze = if shared.bytes < SMALL_BYTES { Squeeze::Try } else { self.rate.squeeze() };
                 append(shared.frame(squeeze));
-                self.queued.fetch_sub(shared.bytes, Relaxed);
+                self.queued.remove(shared.bytes);
             }
             Outgoing::Last(frame) => {
                 append(&frame);
@@ -207,13 +238,30 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_counted_also_small_packets_and_room_comes_back_as_it_is_written() {
-        let (outbox, lanes) = lanes();
+        let of_all = Arc::default();
+        let (outbox, lanes) = lanes(&of_all);
         let packet = Packet::Pong { at: u64::MAX, wall: u64::MAX };
         let fit = std::iter::repeat_with(|| outbox.packet(&packet)).take(1 << 20).take_while(|fits| *fits).count();
         assert_eq!(fit as u64, MAX_QUEUED_BYTES / PACKET_BYTES);
         assert!(frame::encode(&packet).len() as u64 <= PACKET_BYTES);
         outbox.last(&packet);
         lanes.write_to(&mut tokio::io::sink(), &Limit::new(None)).await.unwrap();
-        assert_eq!(outbox.queued.load(Relaxed), 0);
+        assert_eq!((outbox.queued.here.load(Relaxed), of_all.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn when_all_links_together_hold_too_much_those_with_more_than_their_share_do_not_keep_up() {
+        let of_all = Arc::default();
+        let crowd: Vec<_> = (0..4).map(|_| lanes(&of_all)).collect();
+        let packet = Packet::Ping { at: 1 };
+        for (outbox, _) in &crowd {
+            assert!((0..MAX_QUEUED_BYTES / PACKET_BYTES).all(|_| outbox.packet(&packet)));
+        }
+        let (modest, _lanes) = lanes(&of_all);
+        assert!((0..SHARE_BYTES / PACKET_BYTES).all(|_| modest.packet(&packet)));
+        assert!(!modest.packet(&packet));
+        drop(crowd);
+        assert_eq!(of_all.load(Relaxed), SHARE_BYTES + PACKET_BYTES);
+        assert!(modest.packet(&packet), "room comes back with the links that are gone");
     }
 }

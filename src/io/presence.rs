@@ -3,7 +3,11 @@
 //! A datagram is 64 hexadecimal digits of a MAC over the rest, a line's end, and JSON; at most 1 KiB. It is broadcast
 //! and never sent to one address, since `SO_REUSEPORT` would hand that to one daemon of a host only. Presence proves
 //! nothing and ends no link: it only says whom to dial, and where is the datagram's source.
+//!
+//! A datagram can be replayed by anyone who heard it, from any address. So it names its sender's own addresses, and only a source among them
+//! is dialled at once. Another source is asked first (`challenge.rs`). Deliberately not here: who is dialled when (`dial`).
 
+use super::challenge::{Challenges, own_addresses};
 use super::secret::Keys;
 use crate::model::{DeviceId, text};
 use crate::wire::packet::{PROTOCOL, is_clean_name};
@@ -11,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
@@ -29,6 +33,9 @@ const ANSWERS_APART: Duration = Duration::from_secs(1);
 /// A device not heard for this long is new again.
 const FORGET_AFTER: Duration = Duration::from_secs(30);
 const MAX_KNOWN: usize = 1024;
+/// A machine of another group is named once in this time, and so many of them at most.
+const FOREIGN_AGAIN: Duration = Duration::from_hours(1);
+const MAX_FOREIGN: usize = 16;
 
 /// What this machine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +47,12 @@ struct Announcement {
     port: u16,
     /// Drawn at the daemon's start: tells a restart, or a clone, from a repeat.
     boot: u64,
+    /// The sender's own addresses (IPv4, at most 16); none: it is a version that names none.
+    #[serde(default)]
+    addresses: Vec<Ipv4Addr>,
+    /// The UDP port at which this daemon alone answers challenges; 0: none.
+    #[serde(default)]
+    challenge: u16,
 }
 
 /// A member that was heard, and where it takes links.
@@ -52,6 +65,30 @@ pub struct Heard {
     pub address: SocketAddr,
 }
 
+/// What a datagram says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    Member(Heard),
+    /// A machine of another group.
+    Foreign {
+        name: String,
+        address: IpAddr,
+    },
+}
+
+/// What becomes of a datagram.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It came from an address that its sender names as its own.
+    Dial(Heard),
+    /// It came from elsewhere: its sender is asked, at this port, whether that is an address of its own.
+    Ask(Heard, u16),
+    Foreign {
+        name: String,
+        address: IpAddr,
+    },
+}
+
 /// Sends and hears announcements for as long as `run` is polled.
 pub struct Presence {
     socket: UdpSocket,
@@ -60,6 +97,8 @@ pub struct Presence {
     me: Announcement,
     datagram: Vec<u8>,
     known: HashMap<DeviceId, (u64, Instant)>,
+    challenges: Challenges,
+    foreign: HashMap<IpAddr, Instant>,
     cable: Cable,
 }
 
@@ -92,21 +131,28 @@ impl Presence {
         port: u16,
         boot: u64,
     ) -> io::Result<Self> {
-        let me = Announcement { protocol: PROTOCOL, group: text::hex(&keys.group_tag), device, name, port, boot };
+        let challenges = Challenges::bind(keys.presence, device, port)?;
+        let group = text::hex(&keys.group_tag);
+        let (addresses, challenge) = (own_addresses(), challenges.port()?);
+        let me = Announcement { protocol: PROTOCOL, group, device, name, port, boot, addresses, challenge };
         let datagram = seal(&keys.presence, &me);
+        let socket = bind(broadcast_port)?;
+        let (known, foreign) = (HashMap::new(), HashMap::new());
         Ok(Self {
-            socket: bind(broadcast_port)?,
+            socket,
             broadcast_port,
             keys,
             me,
             datagram,
-            known: HashMap::new(),
+            known,
+            challenges,
+            foreign,
             cable: Cable(AtomicBool::new(true)),
         })
     }
 
-    /// Announces, answers, and tells `heard` of every datagram of another member.
-    pub async fn run(mut self, mut heard: impl FnMut(Heard)) {
+    /// Announces, answers, and tells `news` of every datagram of another member.
+    pub async fn run(mut self, mut news: impl FnMut(News)) {
         let start = Instant::now();
         let mut firsts = FIRST_MS.iter().map(|ms| start + Duration::from_millis(*ms));
         let mut next = firsts.next().unwrap_or(start);
@@ -115,7 +161,7 @@ impl Presence {
         let mut buffer = [0; MAX_DATAGRAM_BYTES + 1];
         loop {
             let due = answer_at.map_or(next, |at| at.min(next));
-            tokio::select! {
+            let member = tokio::select! {
                 biased;
                 () = sleep_until(due) => {
                     self.announce().await;
@@ -126,23 +172,42 @@ impl Presence {
                     if next <= now {
                         next = firsts.next().unwrap_or_else(|| now + jittered(EVERY));
                     }
+                    None
                 }
+                proved = self.challenges.next() => proved,
                 received = self.socket.recv_from(&mut buffer) => {
                     let Ok((length, source)) = received else { continue };
-                    let Some((member, is_new)) = self.hear(&buffer[..length], source) else { continue };
-                    if is_new {
-                        let soon = Instant::now() + Duration::from_millis(random_below(ANSWER_WITHIN_MS));
-                        answer_at = Some(answer_at.unwrap_or(soon.max(answered + ANSWERS_APART)));
+                    match self.hear(&buffer[..length], source) {
+                        Some(Verdict::Dial(member)) => Some(member),
+                        Some(Verdict::Ask(member, port)) => {
+                            self.challenges.ask(member, port).await;
+                            None
+                        }
+                        Some(Verdict::Foreign { name, address }) => {
+                            news(News::Foreign { name, address });
+                            None
+                        }
+                        None => None,
                     }
-                    heard(member);
                 }
+            };
+            let Some(member) = member else { continue };
+            if self.remember(member.device, member.boot) {
+                let soon = Instant::now() + Duration::from_millis(random_below(ANSWER_WITHIN_MS));
+                answer_at = Some(answer_at.unwrap_or(soon.max(answered + ANSWERS_APART)));
             }
+            news(News::Member(member));
         }
     }
 
     /// Interfaces come and go, so they are read each time. A failure to send is a cable that is out: no news.
-    async fn announce(&self) {
+    async fn announce(&mut self) {
         self.cable.note(has_network());
+        let addresses = own_addresses();
+        if addresses != self.me.addresses {
+            self.me.addresses = addresses;
+            self.datagram = seal(&self.keys.presence, &self.me);
+        }
         for address in broadcast_addresses() {
             let to = SocketAddrV4::new(address, self.broadcast_port);
             if let Err(error) = self.socket.send_to(&self.datagram, to).await {
@@ -151,17 +216,38 @@ impl Presence {
         }
     }
 
-    /// The member that a datagram speaks of, and whether it is new; `None` for strangers, junk and ourselves.
-    fn hear(&mut self, datagram: &[u8], source: SocketAddr) -> Option<(Heard, bool)> {
-        let said = unseal(&self.keys.presence, datagram)?;
+    /// The member that a datagram speaks of; `None` for strangers, junk and ourselves.
+    fn hear(&mut self, datagram: &[u8], source: SocketAddr) -> Option<Verdict> {
+        let Some(said) = unseal(&self.keys.presence, datagram) else { return self.hear_stranger(datagram, source) };
         let ours = said.device == self.me.device && said.boot == self.me.boot;
         if ours || said.group != self.me.group || !is_clean_name(&said.name) || said.port == 0 {
             return None;
         }
-        let is_new = self.remember(said.device, said.boot);
         let address = SocketAddr::new(source.ip(), said.port);
-        let Announcement { protocol, device, name, boot, .. } = said;
-        Some((Heard { device, name, protocol, boot, address }, is_new))
+        let Announcement { protocol, device, name, boot, addresses, challenge, .. } = said;
+        let heard = Heard { device, name, protocol, boot, address };
+        let is_own = addresses.is_empty() || addresses.iter().any(|own| IpAddr::from(*own) == source.ip());
+        match challenge {
+            _ if is_own => Some(Verdict::Dial(heard)),
+            0 => None,
+            port => Some(Verdict::Ask(heard, port)),
+        }
+    }
+
+    /// A machine of another group is worth a line: its person may think that it belongs to this one. Nothing else is taken from it.
+    fn hear_stranger(&mut self, datagram: &[u8], source: SocketAddr) -> Option<Verdict> {
+        let (now, address) = (Instant::now(), source.ip());
+        self.foreign.retain(|_, named| now - *named < FOREIGN_AGAIN);
+        if self.foreign.len() >= MAX_FOREIGN || self.foreign.contains_key(&address) {
+            return None;
+        }
+        let json = datagram.get(MAC_DIGITS..)?.strip_prefix(b"\n")?;
+        let said: Announcement = serde_json::from_slice(json).ok()?;
+        if said.group == self.me.group || !is_clean_name(&said.name) {
+            return None;
+        }
+        self.foreign.insert(address, now);
+        Some(Verdict::Foreign { name: said.name, address })
     }
 
     fn remember(&mut self, device: DeviceId, boot: u64) -> bool {
@@ -270,15 +356,18 @@ mod tests {
         let mut hearer = presence(1, 0);
         let source: SocketAddr = "192.0.2.7:5000".parse().unwrap();
         let datagram = presence(2, 0).datagram;
-        let (heard, is_new) = hearer.hear(&datagram, source).unwrap();
+        // It is none of its sender's own: that is asked first.
+        let Some(Verdict::Ask(heard, port)) = hearer.hear(&datagram, source) else { panic!("not asked") };
         assert_eq!((heard.device, heard.address), (DeviceId([2; 32]), "192.0.2.7:6000".parse().unwrap()));
-        assert!(is_new);
-        assert!(!hearer.hear(&datagram, source).unwrap().1, "the second time it is known");
+        assert_ne!(port, 0);
+        let own: SocketAddr = "127.0.0.1:5000".parse().unwrap();
+        assert!(matches!(hearer.hear(&datagram, own), Some(Verdict::Dial(heard)) if heard.address.port() == 6000));
 
         for at in 0..datagram.len() {
             let mut forged = datagram.clone();
             forged[at] ^= 1;
-            assert!(hearer.hear(&forged, source).is_none(), "byte {at}");
+            // At most its name is read, as that of a machine of another group.
+            assert!(!matches!(hearer.hear(&forged, source), Some(Verdict::Dial(_) | Verdict::Ask(..))), "byte {at}");
         }
         for junk in [&b""[..], b"x", &[0xff; 1024], &[b'{'; 1025], &datagram[..70]] {
             assert!(hearer.hear(junk, source).is_none());
@@ -288,13 +377,49 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_version_that_names_no_addresses_is_dialled_where_it_was_heard() {
+        let mut hearer = presence(1, 0);
+        let mut old = presence(2, 0);
+        old.me.addresses.clear();
+        let datagram = seal(&old.keys.presence, &old.me);
+        let source: SocketAddr = "192.0.2.7:5000".parse().unwrap();
+        assert!(matches!(hearer.hear(&datagram, source), Some(Verdict::Dial(_))));
+    }
+
+    #[tokio::test]
+    async fn a_machine_of_another_group_is_named_once() {
+        let mut hearer = presence(1, 0);
+        let dir = tempfile::tempdir().unwrap();
+        let (secret, _) = Secret::read_or_make(&dir.path().join("secret"), None).unwrap();
+        let stranger = Presence::bind(0, secret.keys(), DeviceId([2; 32]), "nas".to_owned(), 6000, 2).unwrap();
+        let source: SocketAddr = "192.0.2.7:5000".parse().unwrap();
+        let named = Verdict::Foreign { name: "nas".to_owned(), address: source.ip() };
+        assert_eq!(hearer.hear(&stranger.datagram, source), Some(named));
+        assert_eq!(hearer.hear(&stranger.datagram, source), None);
+        for n in 0..50_u8 {
+            hearer.hear(&stranger.datagram, SocketAddr::from(([192, 0, 3, n], 5000)));
+        }
+        assert_eq!(hearer.foreign.len(), MAX_FOREIGN);
+    }
+
+    #[tokio::test]
+    async fn an_announcement_with_16_addresses_fits_its_datagram() {
+        let mut me = presence(1, 0).me;
+        me.name = "n".repeat(63);
+        me.addresses = vec![Ipv4Addr::BROADCAST; crate::io::challenge::MAX_ADDRESSES];
+        (me.boot, me.port, me.challenge) = (u64::MAX, u16::MAX, u16::MAX);
+        assert!(seal(&keys().presence, &me).len() <= MAX_DATAGRAM_BYTES);
+    }
+
+    #[tokio::test]
     async fn two_that_start_together_hear_each_other_at_once() {
         let port = free_port();
         let (sender, mut heard) = tokio::sync::mpsc::unbounded_channel();
         let start = Instant::now();
         for device in [1, 2] {
             let sender = sender.clone();
-            let run = presence(device, port).run(move |member| {
+            let run = presence(device, port).run(move |news| {
+                let News::Member(member) = news else { return };
                 let _ = sender.send((device, member.device, start.elapsed()));
             });
             tokio::spawn(run);

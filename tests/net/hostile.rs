@@ -4,9 +4,9 @@ use super::machine::{Machine, OnDisk, SOON, logged, member, noise, state};
 use bytes::Bytes;
 use dirsyncd::engine::{Action, Event, FetchId, RangeId};
 use dirsyncd::io::greet::Greeted;
-use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
+use dirsyncd::model::{ContentId, SyncPath};
 use dirsyncd::wire::frame::{self, Packet};
-use dirsyncd::wire::message::{Change, Message};
+use dirsyncd::wire::message::Message;
 use dirsyncd::wire::packet::{Ending, PIECE_BYTES, Part};
 use std::io::Write;
 use std::sync::Arc;
@@ -119,16 +119,8 @@ async fn a_member_that_breaks_the_protocol_loses_its_link_and_is_named() {
         let (path, size, base_size) = (path.clone(), 1 << 20, 1 << 62);
         frame::encode(&Packet::Delta { stream, path, content, size, base: content, base_size }).to_vec()
     };
-    let huge = {
-        let version = Version { stamp: 1, author: DeviceId([1; 32]), seen: Seen::default() };
-        let kind = Kind::File { size: 1 << 63, content };
-        let entry = Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version };
-        let changes = vec![Change { path: path.clone(), entry, body: None }];
-        frame::encode(&Packet::Message(Message::Changes { changes, told: Vec::new() })).to_vec()
-    };
     let seek = Packet::Message(Message::Seek { path: path.clone(), content, size: 1 << 63 });
-    let cases: [(&str, Vec<u8>, &str); 10] = [
-        ("giant", huge, "an entry is out of range"),
+    let cases: [(&str, Vec<u8>, &str); 9] = [
         ("seeker", frame::encode(&seek).to_vec(), "a size of 2^63 or more"),
         ("bomber", bomb(), "a frame's body does not inflate to the 4096 bytes announced"),
         (
@@ -307,4 +299,48 @@ async fn a_member_that_reads_nothing_has_no_more_than_its_streams_open() {
         machine.run(Action::Serve { to: link, stream: FetchId(stream), file: None });
     }
     panic!("it takes more and more");
+}
+
+#[tokio::test]
+async fn a_33rd_link_with_one_address_is_refused_and_the_others_stay() {
+    let machine = Machine::start("crowded", |_| {});
+    let mut crowd = Vec::new();
+    for n in 0..32 {
+        crowd.push(member(&machine, |me| me.name = format!("key{n}")).await.unwrap());
+        machine.linked();
+    }
+    let mut last = member(&machine, |me| me.name = "key32".to_owned()).await.unwrap();
+    let bye = heard_until(&mut last, |packet| matches!(packet, Packet::Bye { .. })).await;
+    assert!(matches!(bye, Packet::Bye { reason } if reason.contains("too many links")));
+    assert_eq!(machine.net.links().len(), 32);
+}
+
+/// 512 streams that nobody reads used to take every thread that serves and takes contents.
+#[tokio::test]
+async fn eight_keys_that_read_nothing_of_64_contents_each_keep_no_other_member_waiting() {
+    let machine = Machine::start("asked-by-eight", |_| {});
+    let file = machine.put("big", &noise(4 << 20));
+    let ask = |stream| {
+        let (path, content, size) = (file.path.clone(), file.content, file.size);
+        Packet::Fetch { stream, path, content, size, part: Part::Whole }
+    };
+    let mut deaf = Vec::new();
+    for n in 0..8 {
+        let mut greeted = member(&machine, |me| me.name = format!("deaf{n}")).await.unwrap();
+        let link = machine.linked();
+        for stream in 0..64 {
+            say(&mut greeted, ask(stream)).await;
+            machine.wait(|event| matches!(event, Event::FetchAsked { .. }).then_some(()));
+            machine.run(Action::Serve { to: link, stream: FetchId(stream), file: Some(file.clone()) });
+        }
+        deaf.push(greeted);
+    }
+    let mut honest = member(&machine, |me| me.name = "honest".to_owned()).await.unwrap();
+    let link = machine.linked();
+    say(&mut honest, ask(1)).await;
+    machine.wait(|event| matches!(event, Event::FetchAsked { .. }).then_some(()));
+    machine.run(Action::Serve { to: link, stream: FetchId(1), file: Some(file.clone()) });
+    let end = heard_until(&mut honest, |packet| matches!(packet, Packet::End { .. }));
+    let end = tokio::time::timeout(SOON, end).await.expect("it is served");
+    assert_eq!(end, Packet::End { stream: 1, how: Ending::Whole });
 }

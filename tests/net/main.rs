@@ -4,4 +4,5 @@ mod chunks;
 mod hostile;
 mod links;
 mod machine;
+mod presence;
 mod transfers;

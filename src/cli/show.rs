@@ -186,6 +186,10 @@ pub(super) fn peers(peers: &[PeerView]) -> String {
             (false, 0) => "comparing".to_owned(),
             (false, pending) => format!("{} to come", counted(pending, "path", "paths")),
         };
+        let state = match &peer.invalid {
+            Some(first) => format!("announces invalid entries ({first})"),
+            None => state,
+        };
         let traffic = format!("sent {}, received {}", bytes(peer.sent_bytes), bytes(peer.received_bytes));
         vec![peer.name.clone(), peer.device.short(), state, peer.address.clone(), traffic]
     });
@@ -375,7 +379,17 @@ mod tests {
     fn peer(name: &str, in_sync: bool, pending: u64) -> PeerView {
         let device = DeviceId([0xab; 32]);
         let (name, address) = (name.to_owned(), "10.0.0.2:6000".to_owned());
-        PeerView { device, name, in_sync, pending, address, sent_bytes: 2048, received_bytes: 1, clock_ahead_ns: None }
+        PeerView {
+            device,
+            name,
+            in_sync,
+            pending,
+            address,
+            sent_bytes: 2048,
+            received_bytes: 1,
+            clock_ahead_ns: None,
+            invalid: None,
+        }
     }
 
     #[test]

@@ -244,6 +244,7 @@ fn status(counts: Counts) -> Status {
         in_sync: true,
         pending: 0,
         clock_ahead_ns: None,
+        invalid: None,
     };
     Status {
         device: DeviceId([1; 32]),

@@ -419,6 +419,12 @@ pub enum Report {
     ClockRight {
         peer: String,
     },
+    /// A peer announces an entry that is not taken in; `None`: it claims something of this machine that is not so.
+    InvalidEntries {
+        peer: String,
+        path: Option<SyncPath>,
+        why: String,
+    },
     /// Deletions no longer wait for this device.
     Forgotten {
         device: String,

@@ -2,30 +2,34 @@
 //!
 //! Where the winner at a path is a deletion, a file or a link while something below it is live, every machine derives the
 //! same directory from that winner, and for a file or link the same conflict copy beside it. It is done once the news
-//! has rested and no comparison is under way: the child's own deletion may only not have been heard yet.
+//! has rested and no comparison is under way: the child's own deletion may only not have been heard yet. All folders above a path are derived in
+//! one step, and the peer that delivered the path pays for the new ones (P9).
 
 use super::Engine;
 use super::action::{Action, Report};
 use super::event::Now;
 use super::index::{Index, Row};
 use super::merge;
+use super::refuse::row_bytes;
 use super::session::Session;
-use crate::model::{Entry, SyncPath};
+use crate::model::{DeviceId, Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long the news must have rested (ns).
 const REST_NS: u64 = 500_000_000;
+/// What a peer may not have derived now is tried again after this (ns).
+const UNPAID_NS: u64 = 3_600_000_000_000;
 
-/// Paths that may lack a directory, and when that was heard last (ns).
+/// Paths that may lack a directory, when that was heard last (ns), and of whom: `None` is this machine itself.
 #[derive(Default)]
 pub(super) struct Orphans {
-    since: BTreeMap<SyncPath, u64>,
+    since: BTreeMap<SyncPath, (u64, Option<DeviceId>)>,
     order: BTreeSet<(u64, SyncPath)>,
 }
 
 impl Orphans {
-    fn insert(&mut self, path: SyncPath, now: u64) {
-        if let Some(old) = self.since.insert(path.clone(), now) {
+    fn insert(&mut self, path: SyncPath, now: u64, payer: Option<DeviceId>) {
+        if let Some((old, _)) = self.since.insert(path.clone(), (now, payer)) {
             self.order.remove(&(old, path.clone()));
         }
         self.order.insert((now, path));
@@ -36,13 +40,13 @@ impl Orphans {
     }
 
     /// Those of which nothing was heard for long enough, in the order of their paths.
-    fn take_rested(&mut self, now: u64) -> BTreeSet<SyncPath> {
-        let mut taken = BTreeSet::new();
+    fn take_rested(&mut self, now: u64) -> BTreeMap<SyncPath, Option<DeviceId>> {
+        let mut taken = BTreeMap::new();
         while self.earliest().is_some_and(|since| since + REST_NS <= now)
             && let Some((_, path)) = self.order.pop_first()
         {
-            self.since.remove(&path);
-            taken.insert(path);
+            let payer = self.since.remove(&path).and_then(|(_, payer)| payer);
+            taken.insert(path, payer);
         }
         taken
     }
@@ -58,7 +62,7 @@ impl<I: Index> Engine<I> {
         if self.index.get(&parent).is_some_and(|row| row.winner.is_directory()) {
             self.living_parent = Some(parent);
         } else {
-            self.orphans.insert(parent, now.mono);
+            self.orphans.insert(parent, now.mono, self.payer);
         }
     }
 
@@ -71,7 +75,7 @@ impl<I: Index> Engine<I> {
             self.living_parent = None;
         }
         if self.index.any_live_below(path) {
-            self.orphans.insert(path.clone(), now.mono);
+            self.orphans.insert(path.clone(), now.mono, self.payer);
         }
     }
 
@@ -85,23 +89,41 @@ impl<I: Index> Engine<I> {
         {
             return;
         }
-        for path in self.orphans.take_rested(now.mono) {
-            if self.looks.contains_key(&path) {
-                // Perhaps it is here, and about to be told.
-                self.orphans.insert(path, now.mono);
-            } else {
-                self.derive(now, &path);
-            }
+        for (path, payer) in self.orphans.take_rested(now.mono) {
+            self.derive(now, path, payer);
         }
     }
 
-    fn derive(&mut self, now: Now, path: &SyncPath) {
-        let row = self.index.get(path);
-        let winner = row.as_ref().map(|row| row.winner.clone());
-        if winner.as_ref().is_some_and(Entry::is_directory) || !self.index.any_live_below(path) {
+    /// The folder at `path`, and all above it that are none.
+    fn derive(&mut self, now: Now, path: SyncPath, payer: Option<DeviceId>) {
+        let mut lacking = Vec::new();
+        for folder in std::iter::successors(Some(path.clone()), SyncPath::parent) {
+            let winner = self.index.get(&folder).map(|row| row.winner);
+            if winner.as_ref().is_some_and(Entry::is_directory) {
+                break;
+            }
+            if self.looks.contains_key(&folder) {
+                // Perhaps it is here, and about to be told.
+                return self.orphans.insert(path, now.mono, payer);
+            }
+            lacking.push((merge::derived_directory(winner.as_ref()), winner.is_none(), folder));
+        }
+        if lacking.is_empty() || !self.index.any_live_below(&path) {
             return;
         }
-        self.take_in(now, path, merge::derived_directory(winner.as_ref()));
+        let is_new = lacking.iter().filter(|(_, is_new, _)| *is_new);
+        let cost = is_new.map(|(derived, _, folder)| row_bytes(folder, derived)).sum();
+        if let Some(payer) = payer
+            && !self.costs.charge(now.mono, payer, cost)
+        {
+            if let Some(link) = self.link_of(&payer) {
+                self.refuse_entry(now, link, &path, "more folders to be derived than one peer may have made");
+            }
+            return self.orphans.insert(path, now.mono + UNPAID_NS, Some(payer));
+        }
+        for (derived, _, folder) in lacking.into_iter().rev() {
+            self.take_in(now, &folder, derived);
+        }
     }
 
     /// Before a derived directory displaces a file or link, that is copied beside it: by those who have it, and told once it

@@ -3,7 +3,9 @@
 //! A deletion is remembered until every known device has compared equal on a later day than it was learned on, and for
 //! 30 days at least; then no machine can bring back what was deleted. It may go once it is past the horizon, where no
 //! digest counts it, so that machines that have forgotten it and those that have not agree. What is past the horizon and of
-//! a path that is not known here is not taken in again (`session.rs`). Deliberately not here: where deletions are kept (the index).
+//! a path that is not known here is not taken in again (`session.rs`). A device counts once it was sent
+//! entries: until then it holds nothing that it could bring back. One that never compared equal counts for 90 days, and they are few (P9).
+//! Deliberately not here: where deletions are kept (the index).
 
 use super::action::{Action, Report};
 use super::event::{LinkId, Now};
@@ -15,9 +17,14 @@ use crate::wire::message::Message;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-const META_DEVICES: &str = "devices";
+const META_DEVICES: &str = "known_devices";
+/// As versions before this one kept them.
+const META_DEVICES_BEFORE: &str = "devices";
 /// Devices that are known (P9); with more, no deletion is forgotten.
 const DEVICES_CAP: usize = 1024;
+/// Of these, those that never compared equal: the one that was met first leaves for another, and each after so many days.
+const NEVER_EQUAL_CAP: usize = 64;
+const NEVER_EQUAL_DAYS: u64 = 90;
 /// Deletions forgotten in one go.
 const PURGE_AT_ONCE: usize = 1000;
 const PURGE_EVERY_NS: u64 = 3600 * SECOND;
@@ -31,6 +38,22 @@ struct Known {
     name: String,
     /// The day (since 1970, by our clock) on which it held the same tree last; 0: never.
     equal_day: u64,
+    /// The day on which it was linked first.
+    met_day: u64,
+    /// It was sent entries.
+    is_told: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct KnownBefore {
+    name: String,
+    equal_day: u64,
+}
+
+impl From<KnownBefore> for Known {
+    fn from(KnownBefore { name, equal_day }: KnownBefore) -> Self {
+        Self { name, equal_day, met_day: 0, is_told: true }
+    }
 }
 
 /// How a clock that is off was named last.
@@ -50,22 +73,55 @@ pub(super) struct Devices {
 
 impl Devices {
     pub fn load(index: &impl Index) -> Self {
-        Self { known: load_by_device(index, META_DEVICES), ..Self::default() }
+        let mut known: BTreeMap<DeviceId, Known> = load_by_device(index, META_DEVICES);
+        if index.meta(META_DEVICES).is_none() {
+            let before: BTreeMap<DeviceId, KnownBefore> = load_by_device(index, META_DEVICES_BEFORE);
+            known.extend(before.into_iter().map(|(device, before)| (device, before.into())));
+        }
+        Self { known, ..Self::default() }
     }
 
     pub fn start(&mut self, now: Now) {
+        for known in self.known.values_mut().filter(|known| known.met_day == 0) {
+            known.met_day = now.wall / DAY_NS;
+            self.dirty = true;
+        }
         self.next_purge = now.mono + PURGE_SOON_NS;
     }
 
-    /// A device that is linked counts from now on.
-    pub fn meet(&mut self, device: DeviceId, name: &str) {
-        if self.known.len() < DEVICES_CAP || self.known.contains_key(&device) {
-            let known = self.known.entry(device).or_default();
-            if known.name != name {
-                name.clone_into(&mut known.name);
-                self.dirty = true;
+    /// A device that is linked is known from now on.
+    pub fn meet(&mut self, now: Now, device: DeviceId, name: &str) {
+        if !self.known.contains_key(&device) {
+            let never_equal = || self.known.iter().filter(|(_, known)| known.equal_day == 0);
+            let is_full = self.known.len() >= DEVICES_CAP || never_equal().count() >= NEVER_EQUAL_CAP;
+            let first = never_equal().min_by_key(|(_, known)| known.met_day).map(|(device, _)| *device);
+            match first.filter(|_| is_full) {
+                Some(first) => drop(self.known.remove(&first)),
+                None if is_full => return,
+                None => {}
             }
+            self.known.insert(device, Known { met_day: now.wall / DAY_NS, ..Known::default() });
+            self.dirty = true;
         }
+        if let Some(known) = self.known.get_mut(&device).filter(|known| known.name != name) {
+            name.clone_into(&mut known.name);
+            self.dirty = true;
+        }
+    }
+
+    /// It is sent entries: what it holds of them it may bring back later.
+    pub fn told(&mut self, device: &DeviceId) {
+        if let Some(known) = self.known.get_mut(device).filter(|known| !known.is_told) {
+            known.is_told = true;
+            self.dirty = true;
+        }
+    }
+
+    /// Those that never compared equal are not waited for for ever.
+    fn leave(&mut self, now: Now) {
+        let (today, before) = (now.wall / DAY_NS, self.known.len());
+        self.known.retain(|_, known| known.equal_day > 0 || today.saturating_sub(known.met_day) < NEVER_EQUAL_DAYS);
+        self.dirty |= self.known.len() != before;
     }
 
     /// It holds the same tree as this machine.
@@ -91,7 +147,12 @@ impl Devices {
         if self.known.len() >= DEVICES_CAP {
             return 0;
         }
-        self.known.values().map(|known| known.equal_day).min().map_or(old, |equal| old.min(equal))
+        self.known
+            .values()
+            .filter(|known| known.is_told)
+            .map(|known| known.equal_day)
+            .min()
+            .map_or(old, |equal| old.min(equal))
     }
 
     pub fn next_purge(&self) -> u64 {
@@ -120,6 +181,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         self.index.set_today(now.wall / DAY_NS);
+        self.devices.leave(now);
         let horizon = self.latest_day.saturating_sub(TOMBSTONE_NS);
         let gone = self.index.forget_deletions(self.devices.purge_before(now), horizon, PURGE_AT_ONCE);
         let is_more = gone >= PURGE_AT_ONCE as u64;
@@ -191,7 +253,8 @@ mod tests {
         let mut devices = Devices::default();
         for (n, day) in equal_days.iter().enumerate() {
             let device = DeviceId([n as u8; 32]);
-            devices.meet(device, "peer");
+            devices.meet(at(DAY), device, "peer");
+            devices.told(&device);
             if *day > 0 {
                 devices.compared_equal(at(*day), &device);
             }
@@ -202,9 +265,50 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_takes_nothing_back() {
         let (mut devices, device) = (Devices::default(), DeviceId([1; 32]));
-        devices.meet(device, "peer");
+        devices.meet(at(DAY), device, "peer");
+        devices.told(&device);
         devices.compared_equal(at(DAY), &device);
         devices.compared_equal(at(DAY - 100), &device);
         assert_eq!(devices.purge_before(at(DAY + 60)), DAY);
+    }
+
+    #[test]
+    fn a_device_that_was_sent_nothing_is_not_waited_for() {
+        let (mut devices, device) = (Devices::default(), DeviceId([1; 32]));
+        devices.meet(at(DAY), device, "peer");
+        assert_eq!(devices.purge_before(at(DAY)), DAY - 30);
+        devices.told(&device);
+        assert_eq!(devices.purge_before(at(DAY)), 0);
+    }
+
+    #[test]
+    fn devices_that_never_compared_equal_are_few_and_leave_after_90_days() {
+        let mut devices = Devices::default();
+        let (friend, device) =
+            (DeviceId([255; 32]), |n: u16| DeviceId([[n as u8, (n >> 8) as u8]; 16].concat().try_into().unwrap()));
+        devices.meet(at(DAY), friend, "friend");
+        devices.told(&friend);
+        devices.compared_equal(at(DAY), &friend);
+        for n in 0..1100 {
+            devices.meet(at(DAY), device(n), "key");
+            devices.told(&device(n));
+        }
+        assert_eq!(devices.known.len(), 1 + NEVER_EQUAL_CAP);
+        devices.leave(at(DAY + NEVER_EQUAL_DAYS - 1));
+        assert_eq!(devices.known.len(), 1 + NEVER_EQUAL_CAP);
+        devices.leave(at(DAY + NEVER_EQUAL_DAYS));
+        assert_eq!(devices.known.keys().collect::<Vec<_>>(), [&friend]);
+        assert_eq!(devices.purge_before(at(DAY + NEVER_EQUAL_DAYS)), DAY);
+    }
+
+    #[test]
+    fn devices_that_an_older_version_stored_are_known_and_waited_for() {
+        let mut index = crate::engine::map_index::MapIndex::new();
+        let before = BTreeMap::from([(DeviceId([1; 32]), KnownBefore { name: "old".into(), equal_day: DAY - 100 })]);
+        store_by_device(&mut index, META_DEVICES_BEFORE, &before);
+        let mut devices = Devices::load(&index);
+        devices.start(at(DAY));
+        assert_eq!(devices.purge_before(at(DAY)), DAY - 100);
+        assert_eq!(devices.known[&DeviceId([1; 32])].met_day, DAY);
     }
 }

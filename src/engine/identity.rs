@@ -3,7 +3,8 @@
 //! The first thing that machines say on a link is the highest counter of the other's that they know. One that hears of a
 //! counter that it never used was rolled back with its disk; one that meets its own id was cloned. It then says so, takes what it
 //! made since its start out of the index, and starts anew as a new device whose folder counts as restored: nothing
-//! of it beats what the group has since, and nothing is deleted (P8). Once a start, so that no peer can make it go on and on.
+//! of it beats what the group has since, and nothing is deleted (P8). What peers say of its counters causes that once a start and once a day, so
+//! that no peer can make it go on and on, and never raises a counter: an own counter near its limit could not be used any more.
 //! Deliberately not here: the new key, and the start (the daemon's).
 
 use super::action::{Action, Report};
@@ -12,7 +13,8 @@ use super::guard;
 use super::index::{Index, load_by_device, store_by_device};
 use super::local::PAGE;
 use super::session::Met;
-use super::{Engine, META_RESTORED};
+use super::{DAY_NS, Engine, META_COUNTER, META_RENEWED_AT, META_RESTORED};
+use crate::model::version::COUNTER_LIMIT;
 use crate::model::{DeviceId, Version};
 use crate::wire::message::Message;
 use std::collections::BTreeMap;
@@ -43,7 +45,9 @@ pub(super) struct HeardCounters {
 
 impl HeardCounters {
     pub fn load(index: &impl Index) -> Self {
-        Self { by_device: load_by_device(index, META_HEARD), ..Self::default() }
+        let mut by_device: BTreeMap<DeviceId, u64> = load_by_device(index, META_HEARD);
+        by_device.retain(|_, counter| *counter < COUNTER_LIMIT);
+        Self { by_device, ..Self::default() }
     }
 
     pub fn note(&mut self, version: &Version) {
@@ -81,7 +85,9 @@ impl<I: Index> Engine<I> {
         if let Some(session) = self.sessions.get_mut(&link) {
             session.met = Met::Acquainted;
         }
-        self.check_counter(counter, link);
+        if !self.is_ours(counter, link) {
+            self.refuse_claim(self.last_event, link, "changes of this machine that it never made");
+        }
         let news = confirmed.into_iter().filter(|(device, counter)| self.guards.confirm(*device, *counter)).count();
         if news > 0 {
             self.renew_total(now);
@@ -89,18 +95,42 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// A peer knows this counter of ours.
-    pub(super) fn check_counter(&mut self, counter: u64, link: LinkId) {
-        if counter <= self.counter {
-            return;
+    /// Whether a counter that a peer knows of this machine may be its own. If it was never used, the machine was set back to an older
+    /// state and takes a new id; where it may not do that (again), the peer is not believed.
+    pub(super) fn is_ours(&mut self, counter: u64, link: LinkId) -> bool {
+        if counter <= self.counter || self.renewal == Renewal::Ending {
+            return true;
+        }
+        if counter >= COUNTER_LIMIT {
+            return false;
+        }
+        if self.renewal == Renewal::Done || self.was_renewed_today() {
+            // It may be true even so. Counters that follow the clock were not used before, and no peer has a say in them.
+            let by_clock = self.last_event.wall / 1_000_000;
+            if by_clock > self.counter {
+                self.use_counter(by_clock);
+            }
+            return counter <= self.counter;
         }
         let peer = self.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
+        self.index.set_meta(META_RENEWED_AT, &self.last_event.wall.to_be_bytes());
         self.take_new_device(format!(
             "{peer} knows changes of this machine's that it does not know itself: it was set back to an older state, as from a \
              backup or an image"
         ));
-        // Where that was done once already: at least no counter is used twice.
-        self.use_counter(counter);
+        true
+    }
+
+    fn was_renewed_today(&self) -> bool {
+        let at = self.index.meta(META_RENEWED_AT).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        at.is_some_and(|at| at.abs_diff(self.last_event.wall) < DAY_NS)
+    }
+
+    /// A version before this one believed what peers said of its own counter: what it would make with such a one, no peer would take.
+    pub(super) fn check_own_counter(&mut self) {
+        if self.counter >= COUNTER_LIMIT {
+            self.take_new_device("a peer had raised this machine's own counter beyond what others take".to_owned());
+        }
     }
 
     /// Another machine has this one's id, and proved it.
@@ -119,6 +149,7 @@ impl<I: Index> Engine<I> {
         }
         self.forget_own_since_start();
         self.index.set_meta(META_RESTORED, b"1");
+        self.index.set_meta(META_COUNTER, &0_u64.to_be_bytes());
         self.halted = Some(format!("{why}; it starts anew as another device"));
         self.out.push(Action::Report(Report::NewDevice { why }));
         self.act(Action::NewDevice);

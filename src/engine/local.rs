@@ -88,6 +88,14 @@ impl<I: Index> Engine<I> {
         if self.covers(path, false) {
             return;
         }
+        if path.is_too_deep() {
+            if heard.hint == Hint::Gone {
+                self.solve(path);
+            } else {
+                self.is_too_deep(path);
+            }
+            return;
+        }
         let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
         // A folder in the known one's place needs to be made durable, even if its stat says nothing; not the one that was
         // just installed.
@@ -495,7 +503,8 @@ impl<I: Index> Engine<I> {
         self.use_counter(self.counter + 1);
         let seen = base.map(|base| base.version.seen.clone()).unwrap_or_default();
         let stamp = stamp.min(STAMP_LIMIT - 1);
-        let version = Version { stamp, author: self.config.device, seen: seen.with(self.config.device, self.counter) };
+        let version =
+            Version { stamp, author: self.config.device, seen: seen.made_by(self.config.device, self.counter) };
         Entry { kind, mode, mtime, version }
     }
 

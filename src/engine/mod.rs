@@ -45,6 +45,7 @@ pub mod merge;
 mod moved;
 mod past;
 mod recheck;
+mod refuse;
 pub mod retention;
 mod scan;
 mod scrub;
@@ -97,6 +98,7 @@ use merge::Found;
 use moved::Moved;
 use past::Pasts;
 use recheck::Rechecks;
+use refuse::Costs;
 use scan::Scan;
 use scrub::Scrub;
 use session::Session;
@@ -123,6 +125,8 @@ const STATUS_PROBLEMS: usize = 1000;
 const STATUS_UNDER_WAY: usize = 100;
 
 const META_COUNTER: &str = "counter";
+/// When this machine last took a new id because of its counters (ns since 1970).
+const META_RENEWED_AT: &str = "renewed_at";
 const META_LATEST_DAY: &str = "latest_day";
 const META_SCANNED: &str = "scanned";
 /// The folder counts as restored until it was scanned.
@@ -247,6 +251,9 @@ pub struct Engine<I> {
     unrested: Option<u64>,
     compared_until: u64,
     orphans: Orphans,
+    costs: Costs,
+    /// Whose message is being handled: it pays for what that costs.
+    payer: Option<DeviceId>,
     wants: Wants,
     swarms: Swarms,
     /// When the last event came.
@@ -324,6 +331,8 @@ impl<I: Index> Engine<I> {
             unrested: None,
             compared_until: 0,
             orphans: Orphans::default(),
+            costs: Costs::default(),
+            payer: None,
             wants: Wants::default(),
             swarms: Swarms::default(),
             last_event: Now { wall: 0, mono: 0 },
@@ -373,6 +382,7 @@ impl<I: Index> Engine<I> {
         self.load_rechecks(now);
         self.load_merging(trust);
         self.begin_scrub(now);
+        self.check_own_counter();
         if !self.is_stopped() {
             self.act(Action::ReadIgnore);
         }

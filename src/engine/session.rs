@@ -9,6 +9,7 @@ use super::event::{LinkId, Now};
 use super::identity::Renewal;
 use super::index::{Index, Row};
 use super::merge::{Found, Heard};
+use super::refuse::Refusals;
 use super::{Engine, TOMBSTONE_NS, status::PeerStatus};
 use crate::model::version::STAMP_STEP;
 use crate::model::{ContentId, DeviceId, Entry, Kind, SyncPath};
@@ -79,6 +80,7 @@ pub(super) struct Session {
     pub seeks: VecDeque<ContentId>,
     /// Whether the log already says that this peer is in sync.
     said_in_sync: bool,
+    pub refusals: Refusals,
 }
 
 /// A change that is to be told.
@@ -101,6 +103,11 @@ impl Session {
     }
 }
 
+/// What an older version took in, and no peer takes, is not told on.
+fn may_be_told((path, entry): &(SyncPath, Entry)) -> bool {
+    entry.check().is_ok() && !path.is_too_deep()
+}
+
 impl<I: Index> Engine<I> {
     pub(super) fn link_up(
         &mut self,
@@ -112,7 +119,7 @@ impl<I: Index> Engine<I> {
         features: Features,
     ) {
         self.names.insert(device, name.clone());
-        self.devices.meet(device, &name);
+        self.devices.meet(now, device, &name);
         let session = Session {
             device,
             name,
@@ -129,6 +136,7 @@ impl<I: Index> Engine<I> {
             told_at: now.mono,
             seeks: VecDeque::new(),
             said_in_sync: false,
+            refusals: Refusals::default(),
         };
         self.sessions.insert(link, session);
         self.tell_known_to(link);
@@ -146,18 +154,31 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn message(&mut self, now: Now, link: LinkId, message: Message, wire_bytes: u64) {
-        if !self.sessions.contains_key(&link) {
-            return;
-        }
+        let Some(session) = self.sessions.get(&link) else { return };
+        self.payer = Some(session.device);
+        self.message_of(now, link, message, wire_bytes);
+        self.payer = None;
+    }
+
+    fn message_of(&mut self, now: Now, link: LinkId, message: Message, wire_bytes: u64) {
         match message {
             Message::Known { counter, confirmed } => self.known_came(now, link, counter, confirmed),
             Message::Forget { device } => self.forget_device(now, device),
             Message::State { root, pending } => self.state_came(now, link, root, pending),
             Message::Groups { groups } => self.groups_came(now, link, &groups),
             Message::Buckets { groups } => self.buckets_came(now, link, groups),
-            Message::Offer { buckets, entries, more } => self.offer_came(now, link, &buckets, entries, more),
-            Message::Answer { entries, more } => self.answer_came(now, link, entries, more),
-            Message::Changes { changes, told } => self.changes_came(now, link, changes, &told, wire_bytes),
+            Message::Offer { buckets, entries, more } => {
+                let entries = self.sound(now, link, entries, |(path, entry)| (path, entry));
+                self.offer_came(now, link, &buckets, entries, more);
+            }
+            Message::Answer { entries, more } => {
+                let entries = self.sound(now, link, entries, |(path, entry)| (path, entry));
+                self.answer_came(now, link, entries, more);
+            }
+            Message::Changes { changes, told } => {
+                let changes = self.sound(now, link, changes, |change| (&change.path, &change.entry));
+                self.changes_came(now, link, changes, &told, wire_bytes);
+            }
             Message::Get { wants } => {
                 let files: Vec<_> = wants
                     .into_iter()
@@ -255,6 +276,7 @@ impl<I: Index> Engine<I> {
         if let Some(session) = self.sessions.get_mut(&link) {
             session.theirs = Some((root, pending));
             session.told_since = 0;
+            session.refusals.ends();
             session.is_empty_handed |= (root, pending) == (Digests::empty_root(), 0);
         }
         self.judge_state(now, link);
@@ -267,6 +289,7 @@ impl<I: Index> Engine<I> {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         let Some((theirs, pending)) = session.theirs else { return };
         if theirs == root {
+            session.refusals.forget();
             if pending == 0 {
                 self.devices.compared_equal(now, &session.device);
             }
@@ -279,7 +302,12 @@ impl<I: Index> Engine<I> {
             return;
         }
         let just_told = self.unrested.is_some() && session.said_in_sync;
-        if session.dialler && !session.is_comparing() && !just_told && session.told_since == 0 {
+        if session.dialler
+            && !session.is_comparing()
+            && !just_told
+            && session.told_since == 0
+            && session.refusals.may_compare(now.mono)
+        {
             self.compare(link);
         }
     }
@@ -297,11 +325,19 @@ impl<I: Index> Engine<I> {
         self.tell_state(now, link);
         if let Some(session) = self.sessions.get_mut(&link) {
             session.told_since = 0;
+            session.refusals.forget();
         }
         self.judge_state(now, link);
     }
 
     fn groups_came(&mut self, now: Now, link: LinkId, theirs: &[Digest]) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        if !session.refusals.begins() {
+            return self.close(link, "a comparison before the one under way has ended");
+        }
+        if !session.refusals.may_compare(now.mono) {
+            return self.send(vec![link], Message::Buckets { groups: Vec::new() });
+        }
         self.compared_until = now.mono + COMPARED_NS;
         let ours = self.index.group_digests();
         let differing: Vec<Group> =
@@ -331,7 +367,7 @@ impl<I: Index> Engine<I> {
             && entries.len() < OFFER_ENTRIES
             && let Some(bucket) = left.pop_front()
         {
-            entries.extend(self.index.bucket(bucket));
+            entries.extend(self.index.bucket(bucket).into_iter().filter(may_be_told));
             buckets.push(bucket);
         }
         let Some(session) = self.sessions.get_mut(&link) else { return };
@@ -381,7 +417,8 @@ impl<I: Index> Engine<I> {
             None => !was_offered(path),
         };
         let wanted: BTreeSet<Bucket> = buckets.iter().copied().collect();
-        let entries = wanted.into_iter().flat_map(|bucket| self.index.bucket(bucket)).filter(is_news).collect();
+        let entries = wanted.into_iter().flat_map(|bucket| self.index.bucket(bucket));
+        let entries = entries.filter(may_be_told).filter(is_news).collect();
         self.send(vec![link], Message::Answer { entries, more: false });
     }
 
@@ -451,9 +488,10 @@ impl<I: Index> Engine<I> {
             self.hold_dated_ahead(path, entry);
             return None;
         }
-        // A counter that we never used was used by us before we were rolled back.
-        self.check_counter(entry.version.seen.get(&self.config.device), link);
         if self.renewal == Renewal::Ending || self.is_long_gone(path, &entry) {
+            return None;
+        }
+        if !self.pays(now, link, path, &entry) {
             return None;
         }
         let heard = self.take_in(now, path, entry);
@@ -561,6 +599,14 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn send(&mut self, to: Vec<LinkId>, message: Message) {
+        let tells = match &message {
+            Message::Offer { entries, .. } | Message::Answer { entries, .. } => !entries.is_empty(),
+            Message::Changes { changes, .. } => !changes.is_empty(),
+            _ => false,
+        };
+        for session in to.iter().filter(|_| tells).filter_map(|link| self.sessions.get(link)) {
+            self.devices.told(&session.device);
+        }
         self.act(Action::Send { to, message });
     }
 
@@ -584,6 +630,7 @@ impl<I: Index> Engine<I> {
             in_sync: here && !session.is_comparing() && session.theirs == Some((root, 0)),
             pending: session.pending(),
             clock_ahead_ns: session.clock_ahead_ns,
+            invalid: session.refusals.first().cloned(),
         };
         self.sessions.values().map(status).collect()
     }

@@ -14,6 +14,8 @@ pub struct PeerStatus {
     pub pending: u64,
     /// How far its clock is ahead of ours (ns; negative: behind), if that is too much.
     pub clock_ahead_ns: Option<i64>,
+    /// It announces entries that are not taken in: the first, and why.
+    pub invalid: Option<String>,
 }
 
 /// A device that was linked once, and was not forgotten.

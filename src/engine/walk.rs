@@ -6,7 +6,7 @@ use super::index::{Index, OnDisk, Row};
 use super::merge::Found;
 use super::{Engine, Looking};
 use crate::model::SyncPath;
-use crate::model::path::IGNORE_FILE;
+use crate::model::path::{IGNORE_FILE, MAX_COMPONENTS};
 use std::collections::BTreeSet;
 
 /// Rows read from the index at a time.
@@ -107,6 +107,9 @@ impl<I: Index> Engine<I> {
             let is_dir = stat.kind == StatKind::Directory || stat.kind.is_foreign();
             if self.covers(&path, is_dir) {
                 self.count_uncovered(walk, &path, is_dir);
+                continue;
+            }
+            if self.is_too_deep(&path) {
                 continue;
             }
             if let Some(state) = self.walks.get_mut(&walk) {
@@ -249,6 +252,7 @@ impl<I: Index> Engine<I> {
                 if !state.visited.contains(&mark(&patterns)) {
                     self.patterns_are_gone(&patterns);
                 }
+                self.forget_deep(&state);
                 self.uncovered_found(now, walk.0, state.uncovered);
                 self.bases_are_here();
             }
@@ -300,6 +304,27 @@ impl<I: Index> Engine<I> {
             }
             self.look_for_missing(&path, walk.found);
             above = Some(path);
+        }
+    }
+
+    /// What has too many components is not synced (P9). The first too many is a problem; what lies in it is not named.
+    pub(super) fn is_too_deep(&mut self, path: &SyncPath) -> bool {
+        let depth = path.depth();
+        if depth == MAX_COMPONENTS + 1 {
+            let most = format!(
+                "it lies more than {MAX_COMPONENTS} folders deep, and neither it nor what is in it is synced: move it up"
+            );
+            self.problem(path, most);
+        }
+        depth > MAX_COMPONENTS
+    }
+
+    /// Those that the walk did not come by are gone.
+    fn forget_deep(&mut self, walk: &Walk) {
+        let is_gone = |path: &&SyncPath| path.is_too_deep() && !walk.visited.contains(&mark(path));
+        let gone: Vec<_> = self.problems.keys().filter(is_gone).cloned().collect();
+        for path in gone {
+            self.solve(&path);
         }
     }
 

@@ -240,14 +240,14 @@ mod tests {
     }
 
     #[rstest]
-    #[case::stamp(Entry { version: Version { stamp: 1 << 62, author: device(1), seen: Seen::default() }, ..entry(file(1), 1, 1) })]
+    #[case::stamp(Entry { version: Version { stamp: (1 << 62) - (1 << 56), author: device(1), seen: Seen::default() }, ..entry(file(1), 1, 1) })]
     #[case::setuid(Entry { mode: Mode(0o4755), ..entry(file(1), 1, 1) })]
     #[case::nanoseconds(Entry { mtime: FileTime { secs: 0, nanos: 1_000_000_000 }, ..entry(file(1), 1, 1) })]
     #[case::size(entry(Kind::File { size: 1 << 63, content: ContentId([0; 32]) }, 1, 1))]
     #[case::no_target(entry(Kind::Symlink { target: vec![] }, 1, 1))]
     #[case::a_nul_in_a_target(entry(Kind::Symlink { target: vec![b'a', 0] }, 1, 1))]
     #[case::counter({
-        let seen = Seen::default().with(device(1), 1 << 63);
+        let seen = Seen::default().with(device(1), 1 << 62);
         Entry { version: Version { stamp: 1, author: device(1), seen }, ..entry(file(1), 1, 1) }
     })]
     fn what_passes_a_limit_is_refused(#[case] bad: Entry) {

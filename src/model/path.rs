@@ -12,6 +12,8 @@ pub const IGNORE_FILE: &str = ".dirsyncignore";
 
 const MAX_COMPONENT_BYTES: usize = 255;
 const MAX_PATH_BYTES: usize = 4095;
+/// A path that is synced has at most this many components (P9): each may need a folder of its own in the index.
+pub const MAX_COMPONENTS: usize = 256;
 
 /// The bytes of a name below the folder, `/`-separated.
 ///
@@ -91,6 +93,16 @@ impl SyncPath {
 
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|&b| b == b'/')
+    }
+
+    /// How many components it has.
+    pub fn depth(&self) -> usize {
+        self.components().count()
+    }
+
+    /// Whether it has too many components to be synced.
+    pub fn is_too_deep(&self) -> bool {
+        self.depth() > MAX_COMPONENTS
     }
 
     /// Whether it lies strictly below `dir`.

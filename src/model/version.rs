@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 
 /// Stamps are below this (about the year 2116), so that `stamp + STAMP_STEP` never overflows.
 pub const STAMP_LIMIT: u64 = 1 << 62;
+/// Stamps of peers are this far below the limit (2.3 years of nanoseconds), so that changes made on top of them keep it.
+const STAMP_ROOM: u64 = 1 << 56;
 /// A change made on top of another is younger by this at least (ns). What a machine makes by itself, a merge or a derived folder, is younger
 /// by 1 than what it replaces: whatever a person does that beats that, beats it too.
 pub const STAMP_STEP: u64 = 8;
-/// Counters are below this, so that they fit SQLite's integers.
-pub const COUNTER_LIMIT: u64 = 1 << 63;
+/// Counters are below this. A machine that makes a million changes a second needs 146,000 years to come near it.
+pub const COUNTER_LIMIT: u64 = 1 << 62;
 /// A version vector names at most this many devices.
 pub const SEEN_LIMIT: usize = 256;
 
@@ -41,6 +43,12 @@ impl Seen {
             list.remove(forget);
         }
         Self(list)
+    }
+
+    /// The same with `device` at exactly `counter`, whatever it says of that device: for a version that this device makes.
+    #[must_use]
+    pub fn made_by(&self, device: DeviceId, counter: u64) -> Self {
+        self.up_to(device, 0).with(device, counter)
     }
 
     /// The same with `device` at no more than `counter`.
@@ -94,6 +102,6 @@ impl Version {
 
     /// Whether it keeps the limits that no peer may pass.
     pub fn is_valid(&self) -> bool {
-        self.stamp < STAMP_LIMIT && self.seen.is_valid()
+        self.stamp < STAMP_LIMIT - STAMP_ROOM && self.seen.is_valid()
     }
 }

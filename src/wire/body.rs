@@ -223,10 +223,7 @@ impl Reader {
     }
 
     fn entry(&mut self) -> Result<(SyncPath, Entry), FrameError> {
-        let path = self.take()?;
-        let entry: Entry = self.take()?;
-        entry.check().map_err(FrameError::Entry)?;
-        Ok((path, entry))
+        Ok((self.take()?, self.take()?))
     }
 
     pub fn entries(&mut self) -> Result<Paths, FrameError> {
@@ -237,16 +234,11 @@ impl Reader {
         self.list(MAX_TOLD, 32, Self::take)
     }
 
-    /// At most as many as devices that a change names.
+    /// At most as many as devices that a change names. Counters that no device can have reached are passed over.
     pub fn counters(&mut self) -> Result<Vec<(DeviceId, u64)>, FrameError> {
-        self.list(MAX_TOLD, 33, |body| {
-            let (device, counter) = body.take()?;
-            if counter >= COUNTER_LIMIT {
-                Err(FrameError::Body("a counter of 2^63 or more"))
-            } else {
-                Ok((device, counter))
-            }
-        })
+        let mut counters: Vec<(DeviceId, u64)> = self.list(MAX_TOLD, 33, Self::take)?;
+        counters.retain(|(_, counter)| *counter < COUNTER_LIMIT);
+        Ok(counters)
     }
 
     /// Runs of chunks: the first, and how many. Whether a content has them is for its asker to say.

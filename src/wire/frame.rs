@@ -1,7 +1,8 @@
 //! Frames: 8 bytes of lengths, a JSON head, a body of bytes; every length capped (P9).
 //!
 //! The head names the kind, so that a trace can be read, and for a zlib body how long it inflates to. Whatever decodes
-//! is valid: paths, entries, counts, lengths, no byte without a meaning. Packets of this version's kinds may carry
+//! is well-formed: paths, counts, lengths, no byte without a meaning; only an entry's numbers are still to be checked, by the
+//! engine, for a bad one costs that entry and not the link. Packets of this version's kinds may carry
 //! fields that it does not know; kinds that it does not know are refused.
 
 use super::body::{Reader, Writer};
@@ -9,7 +10,6 @@ use super::features::Features;
 use super::message::{Digest, Message};
 use super::packet::{Ending, PIECE_BYTES, Part, is_clean_name, is_short_text};
 use super::zlib;
-use crate::model::version::COUNTER_LIMIT;
 use crate::model::{ContentId, DeviceId, SyncPath, text};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -410,10 +410,7 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
     }
     let mut body = Reader::new(bytes);
     let packet = match kind {
-        HeadKind::Known { counter } if counter < COUNTER_LIMIT => {
-            message(Message::Known { counter, confirmed: body.counters()? })
-        }
-        HeadKind::Known { .. } => return Err(FrameError::Head("a counter of 2^63 or more".to_owned())),
+        HeadKind::Known { counter } => message(Message::Known { counter, confirmed: body.counters()? }),
         HeadKind::Forget { device } => message(Message::Forget { device }),
         HeadKind::State { root, pending } => message(Message::State { root: Digest::from(root.0), pending }),
         HeadKind::Groups {} => message(Message::Groups { groups: body.digests()? }),

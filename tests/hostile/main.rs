@@ -8,13 +8,13 @@
 mod common;
 mod member;
 
-use common::machine::{free_tcp_port, text_of, wait_linked};
+use common::machine::{find_line, free_tcp_port, text_of, wait_linked};
 use common::{Group, Machine, PATIENCE, noise, read, wait_equal, write};
 use dirsyncd::model::{Chunks, ContentId, FileTime, Keep, Mode, SyncPath};
 use dirsyncd::wire::frame::Packet;
 use dirsyncd::wire::message::{Message, Past, PastWhat};
 use dirsyncd::wire::packet::{Ending, Part};
-use member::{join, news, pieces};
+use member::{entry_of, join, news, pieces};
 
 /// As much as a stream's first credit.
 const SIZE: usize = 4 << 20;
@@ -184,4 +184,28 @@ fn a_member_gets_nothing_of_history_that_it_was_not_told_of() {
     let next = || heard.recv_timeout(PATIENCE).expect("it answers");
     assert_eq!([next(), next()], ["NotHere", "Whole"], "only once it was told what there is");
     lab.goes_on();
+}
+
+/// Their bytes are well-formed; what they say is not so.
+#[test]
+fn invalid_entries_cost_those_entries_alone_and_their_sender_is_named() {
+    let lab = Lab::new();
+    let content = ContentId::of(b"x");
+    let bad = [
+        entry_of("counter", content, 1, |entry| {
+            entry.version.seen = entry.version.seen.with(entry.version.author, (1 << 63) - 1);
+        }),
+        entry_of("stamp", content, 1, |entry| entry.version.stamp = (1 << 62) - 1),
+        entry_of("mode", content, 1, |entry| entry.mode = Mode(0o4755)),
+        entry_of("size", content, 1 << 63, |_| ()),
+        entry_of(&["d"; 257].join("/"), content, 1, |_| ()),
+    ];
+    let _liar = join(&lab.b, lab.port, "liar", bad.to_vec(), |_| Vec::new());
+    lab.b.wait_log(&["liar announces invalid entries"]);
+    lab.goes_on();
+    let peers = text_of(&lab.b.cli(&["peers"]));
+    assert!(find_line(&peers, &["liar", "announces invalid entries"]).is_some(), "{peers}");
+    assert_eq!(lab.a.tree(), lab.b.tree());
+    let log = lab.b.log();
+    assert_eq!(log.matches("announces invalid entries").count(), 1, "{log}");
 }

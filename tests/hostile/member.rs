@@ -102,10 +102,16 @@ fn now() -> u64 {
 
 /// The news that a file is there, of this content and size.
 pub fn news(path: &str, content: ContentId, size: u64) -> Packet {
+    entry_of(path, content, size, |_| ())
+}
+
+/// The same, with something else in its entry.
+pub fn entry_of(path: &str, content: ContentId, size: u64, change: impl FnOnce(&mut Entry)) -> Packet {
     let author = DeviceId([0x66; 32]);
     let version = Version { stamp: now(), author, seen: Seen::default().with(author, 1) };
     let kind = Kind::File { size, content };
-    let entry = Entry { kind, mode: Mode(0o644), mtime: FileTime { secs: 1_700_000_000, nanos: 0 }, version };
+    let mut entry = Entry { kind, mode: Mode(0o644), mtime: FileTime { secs: 1_700_000_000, nanos: 0 }, version };
+    change(&mut entry);
     let changes = vec![Change { path: SyncPath::new(path).expect("a path"), entry, body: None }];
     Packet::Message(Message::Changes { changes, told: Vec::new() })
 }

@@ -109,6 +109,9 @@ pub struct PeerView {
     pub received_bytes: u64,
     /// How far its clock is ahead of this machine's (negative: behind), if that is too much.
     pub clock_ahead_ns: Option<String>,
+    /// It announces entries that are not taken in: the first, and why.
+    #[serde(default)]
+    pub invalid: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -372,6 +375,7 @@ impl PeerView {
             sent_bytes: link.map_or(0, |link| link.sent_bytes),
             received_bytes: link.map_or(0, |link| link.received_bytes),
             clock_ahead_ns: peer.clock_ahead_ns.map(|ahead| ahead.to_string()),
+            invalid: peer.invalid.clone(),
         }
     }
 }

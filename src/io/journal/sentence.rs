@@ -195,6 +195,15 @@ pub(super) fn line(report: &Report) -> Line {
         Report::ClockRight { peer } => {
             (Level::Info, "clock", format!("the clock of {} agrees with this machine's again", escaped(peer)))
         }
+        Report::InvalidEntries { peer, path, why } => {
+            let at = path.as_ref().map_or_else(String::new, |path| format!(" at '{path}'"));
+            let text = format!(
+                "{} announces invalid entries ({why}{at}): they are not taken in, and it is compared once an hour; look at who runs that \
+                 machine, and at its version of dirsync",
+                escaped(peer)
+            );
+            (Level::Warn, "invalid_entries", text)
+        }
         Report::Forgotten { device } => {
             (Level::Info, "forgotten", format!("forgot {}: deletions are no longer remembered for it", escaped(device)))
         }
@@ -304,7 +313,8 @@ fn peer(report: &Report) -> Option<String> {
         Report::BadSource { peer, .. }
         | Report::InSync { peer, .. }
         | Report::ClockOff { peer, .. }
-        | Report::ClockRight { peer } => Some(escaped(peer)),
+        | Report::ClockRight { peer }
+        | Report::InvalidEntries { peer, .. } => Some(escaped(peer)),
         _ => None,
     }
 }

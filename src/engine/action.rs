@@ -22,6 +22,9 @@ pub enum Source {
     Staged(StageId),
     /// Another file here that held it when last looked at; hashed while copied.
     Copy { from: SyncPath, stat: Stat },
+    /// What is there by another spelling of the name, which the file system does not tell from this one, is renamed. `NoSource` if it is
+    /// not what `stat` says.
+    Rename { from: SyncPath, stat: Stat },
     /// The content is already there: permissions and mtime of the same inode change.
     InPlace,
 }
@@ -60,6 +63,8 @@ pub enum Outcome {
     Stale,
     /// Its folder is not there, or is no folder.
     NoParent,
+    /// The file system has the name already, spelled otherwise.
+    Taken,
     /// The folder to remove or replace holds something.
     NotEmpty,
     /// The source's bytes are not the entry's content.

@@ -63,6 +63,9 @@ impl<I: Index> Engine<I> {
         let were_whole = !is_patterns || self.patterns_are_whole();
         self.index.put(path, row);
         self.note_folder(path, row);
+        for other in self.note_name(path, row) {
+            self.retry_now(&other);
+        }
         let is_meant = self.guards.writes == Believed::Confirmed || self.guards.is_confirmed(&row.winner.version);
         self.account(now, path, old.as_ref(), row, is_meant);
         self.review_suspect(path, row);
@@ -324,7 +327,7 @@ impl<I: Index> Engine<I> {
         if !row.winner.is_live() {
             return self.advance_deletion(now, path, &row);
         }
-        if self.awaits_special(path) {
+        if self.awaits_special(path) || self.waits_for_name(now, path, &row) {
             return;
         }
         if !self.parent_is_ready(path) {

@@ -12,6 +12,12 @@ use crate::wire::message::Change;
 /// After the disk was full, nothing is fetched for this long (ns).
 const FULL_PAUSE_NS: u64 = 10_000_000_000;
 
+fn taken(path: &SyncPath) -> String {
+    format!(
+        "something is at '{path}' by another spelling of its name, and this folder's file system takes both for one; rename one of them"
+    )
+}
+
 impl<I: Index> Engine<I> {
     pub(super) fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
         let on_disk = row.live_on_disk();
@@ -42,8 +48,9 @@ impl<I: Index> Engine<I> {
             self.wants.installing_bytes += size;
         }
         let copied = matches!(source, Source::Copy { .. });
+        let renamed = if let Source::Rename { from, .. } = &source { Some(from.clone()) } else { None };
         let staged = if let Source::Staged(staged) = &source { Some(*staged) } else { None };
-        let under_way = UnderWay { path: path.clone(), entry: entry.clone(), copied, staged, window };
+        let under_way = UnderWay { path: path.clone(), entry: entry.clone(), copied, renamed, staged, window };
         self.wants.jobs.insert(id, under_way);
         let since_ns = expect.and_then(|_| self.index.get(path)).map_or(0, |row| row.since);
         self.act(Action::Install(Job { id, path: path.clone(), entry, expect, source, keep, since_ns }));
@@ -58,7 +65,9 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn installed(&mut self, now: Now, job: JobId, outcome: Outcome) {
-        let Some(UnderWay { path, entry, copied, staged, window }) = self.wants.jobs.remove(&job) else { return };
+        let Some(UnderWay { path, entry, copied, renamed, staged, window }) = self.wants.jobs.remove(&job) else {
+            return;
+        };
         if let Some(staged) = staged {
             self.take_back(&path, &entry, staged, &outcome);
         }
@@ -79,12 +88,21 @@ impl<I: Index> Engine<I> {
             }
         }
         match outcome {
+            Outcome::Done { stat, .. } if let Some(from) = renamed => {
+                self.renamed_here(now, &from, &path, stat);
+                self.end_scan(now);
+            }
             Outcome::Done { stat, kept } => {
                 self.install_done(now, &path, &entry, stat, kept, copied);
                 self.end_scan(now);
             }
             Outcome::Stale => {
                 self.settle.hint(now.mono, path.clone(), Hint::Closed);
+                self.back_off(now, &path);
+            }
+            Outcome::Taken => {
+                self.settle.hint(now.mono, path.clone(), Hint::Closed);
+                self.name_is_taken(&path, taken(&path));
                 self.back_off(now, &path);
             }
             Outcome::NoParent => {
@@ -277,7 +295,7 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn children_are_ready(&mut self, dir: &SyncPath) {
+    pub(super) fn children_are_ready(&mut self, dir: &SyncPath) {
         let (from, to) = dir.range_below();
         let below: Vec<_> = self
             .wants

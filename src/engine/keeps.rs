@@ -5,6 +5,7 @@
 //! and `model`. Deliberately not here: how it is found out (`io/probe.rs`).
 
 use super::Engine;
+use super::alias::Names;
 use super::event::{Stat, StatKind};
 use super::index::{Index, Row};
 use crate::model::{FileTime, Kind, Mode, SyncPath};
@@ -21,6 +22,7 @@ pub struct Keeps {
     pub modes: bool,
     pub symlinks: bool,
     pub sockets: bool,
+    pub names: Names,
     /// The step of its mtimes (ns).
     pub mtime_step_ns: u32,
     /// It tells the watcher of changes that other machines make to it.
@@ -29,7 +31,7 @@ pub struct Keeps {
 
 impl Default for Keeps {
     fn default() -> Self {
-        Self { modes: true, symlinks: true, sockets: true, mtime_step_ns: 1, remote_events: true }
+        Self { modes: true, symlinks: true, sockets: true, names: Names::Exact, mtime_step_ns: 1, remote_events: true }
     }
 }
 
@@ -45,6 +47,7 @@ impl Keeps {
         say(self.modes, "no permission bits");
         say(self.symlinks, "no symbolic links");
         say(self.sockets, "no sockets");
+        say(self.names == Names::Exact, "no two names that differ in case alone");
         say(self.remote_events, "no notice of changes made behind it (it is walked every minute)");
         // Steps below a microsecond harm nobody.
         if self.mtime_step_ns >= 1000 {
@@ -82,7 +85,8 @@ impl ModeOf {
 impl<I: Index> Engine<I> {
     /// What the folder's disk keeps: before the start, and when an install finds that it keeps less.
     pub fn set_keeps(&mut self, keeps: Keeps) {
-        let learns = self.keeps.modes && !keeps.modes;
+        let learns =
+            (self.keeps.modes && !keeps.modes) || (self.keeps.names == Names::Exact && keeps.names != Names::Exact);
         self.keeps = keeps;
         if !learns {
             return;
@@ -94,6 +98,7 @@ impl<I: Index> Engine<I> {
             after = Some(last.clone());
             for (path, row) in page {
                 self.note_folder(&path, &row);
+                self.note_name(&path, &row);
             }
         }
     }

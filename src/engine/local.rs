@@ -110,6 +110,7 @@ impl<I: Index> Engine<I> {
 
     pub(super) fn looked(&mut self, now: Now, path: &SyncPath, observed: Observed) {
         let Some(looking) = self.looks.remove(path) else { return };
+        let observed = self.seen_by_name(path, observed);
         if let Some(hint) = self.postponed.remove(path) {
             self.settle.hint(now.mono, path.clone(), hint);
         }

@@ -20,6 +20,7 @@
 //! May import `model` and `wire`. Deliberately not here: sockets, files, transfers' pieces, log formatting.
 
 mod action;
+mod alias;
 mod arrivals;
 mod attention;
 mod conflict;
@@ -66,6 +67,7 @@ mod wants;
 mod why;
 
 pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, Source, Was};
+pub use alias::Names;
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
     Boot, Cause, Decision, Event, FetchError, FetchId, FoundLoser, Hint, LinkId, Merge, Now, Observed, RangeId,
@@ -82,6 +84,7 @@ pub use suspect::SuspectStatus;
 pub use why::{Holders, WaitsFor, Why};
 
 use crate::model::{DeviceId, Entry, SyncPath};
+use alias::Aliases;
 use arrivals::Arrivals;
 use attention::Attention;
 use conflict::Losers;
@@ -222,6 +225,7 @@ pub struct Engine<I> {
     problems: BTreeMap<SyncPath, String>,
     unseen: BTreeMap<SyncPath, Unseen>,
     keeps: Keeps,
+    aliases: Aliases,
     /// Where the disk keeps no modes.
     folders_by_inode: BTreeMap<u64, SyncPath>,
 
@@ -313,6 +317,7 @@ impl<I: Index> Engine<I> {
             problems: BTreeMap::new(),
             unseen: BTreeMap::new(),
             keeps: Keeps::default(),
+            aliases: Aliases::default(),
             folders_by_inode: BTreeMap::new(),
             missing: Missing::default(),
             concluding: Vec::new(),
@@ -397,7 +402,7 @@ impl<I: Index> Engine<I> {
         self.last_event = now;
         match event {
             Event::Tick => self.tick(now),
-            Event::Hint { path, hint } => self.settle.hint(now.mono, path, hint),
+            Event::Hint { path, hint } => self.hinted(now, path, hint),
             Event::Overflow => self.walk_all(now),
             Event::Looked { path, observed } => self.looked(now, &path, observed),
             Event::Listed { walk, found } => self.listed(now, walk, found),

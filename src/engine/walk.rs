@@ -97,6 +97,7 @@ impl<I: Index> Engine<I> {
 
     pub(super) fn listed(&mut self, now: Now, walk: WalkId, found: Vec<(SyncPath, Stat)>) {
         for (path, stat) in found {
+            let path = self.known_as(path);
             let Some(state) = self.walks.get_mut(&walk) else { return };
             state.visited.insert(mark(&path));
             state.paths += 1;

@@ -59,6 +59,8 @@ pub(super) struct UnderWay {
     pub path: SyncPath,
     pub entry: Entry,
     pub copied: bool,
+    /// The other spelling of its name that it is renamed from.
+    pub renamed: Option<SyncPath>,
     /// What it installs from, given back if it comes to nothing.
     pub staged: Option<StageId>,
     /// What it holds of the small window (bytes).

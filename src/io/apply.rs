@@ -59,6 +59,8 @@ enum Made {
     /// It changes the inode that is there.
     InPlace,
     Staged(Staged),
+    /// What is there by another spelling of the name gets this one.
+    Renamed(SyncPath, Stat),
     /// A file that gets its first name in its place.
     Nameless(Nameless, Stat),
 }
@@ -69,7 +71,7 @@ impl Made {
         match self {
             Self::Staged(staged) => staged.stat.kind == StatKind::File,
             Self::Nameless(..) => true,
-            Self::Nothing | Self::InPlace => false,
+            Self::Nothing | Self::InPlace | Self::Renamed(..) => false,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::model::{ContentId, FileTime, Mode, SyncPath};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode as Bits, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 
@@ -195,6 +196,16 @@ pub fn by_descriptor(fd: impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 
+/// Whether a folder lists this very name, and not another one that its file system takes for it. Lists all of the folder.
+pub fn is_spelled(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<bool> {
+    names_in(dir, None).map(|names| names.contains(name))
+}
+
+fn names_in(dir: impl AsFd, path: Option<&SyncPath>) -> rustix::io::Result<HashSet<Box<[u8]>>> {
+    let listed = readable_folder(dir, path)?;
+    rustix::fs::Dir::new(listed)?.map(|entry| entry.map(|entry| entry.file_name().to_bytes().into())).collect()
+}
+
 /// Whether an error means that a folder on the way is not there, or is no folder.
 pub fn is_no_parent(e: Errno) -> bool {
     matches!(e, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV)
@@ -208,16 +219,26 @@ pub fn std_error(e: Errno) -> io::Error {
 /// The last folder asked for, kept open: jobs come in path order, so most of them share it. To be dropped after
 /// each batch, since a folder that was moved away meanwhile is still reached through its descriptor.
 #[derive(Default)]
-pub struct LastFolder(Option<(Option<SyncPath>, OwnedFd)>);
+pub struct LastFolder(Option<(Option<SyncPath>, OwnedFd)>, Option<HashSet<Box<[u8]>>>);
 
 impl LastFolder {
     pub fn of(&mut self, root: impl AsFd, path: &SyncPath) -> rustix::io::Result<&OwnedFd> {
         if !self.0.as_ref().is_some_and(|(held, _)| is_in(path, held.as_ref())) {
             let parent = path.parent();
             let fd = folder(root, parent.as_ref())?;
-            self.0 = Some((parent, fd));
+            *self = Self(Some((parent, fd)), None);
         }
         Ok(&self.0.as_ref().expect("set just above").1)
+    }
+
+    /// Whether the folder of a path lists its very name. It is listed once, and once more for each name that was not in it.
+    pub fn lists(&mut self, root: impl AsFd, path: &SyncPath) -> rustix::io::Result<bool> {
+        self.of(&root, path)?;
+        if self.1.as_ref().is_some_and(|names| names.contains(path.name())) {
+            return Ok(true);
+        }
+        let names = self.1.insert(names_in(root, path.parent().as_ref())?);
+        Ok(names.contains(path.name()))
     }
 }
 

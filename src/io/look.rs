@@ -20,7 +20,7 @@ use super::stage::Stage;
 use super::trouble::{errno, trouble};
 use crate::delta::has_signature;
 use crate::engine::ignore::IGNORE_FILE_BYTES;
-use crate::engine::{CHUNKED_BYTES, Event, Observed, Stat, StatKind, Was};
+use crate::engine::{CHUNKED_BYTES, Event, Names, Observed, Stat, StatKind, Was};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, FileTime, SyncPath};
 use crate::wire::message::SMALL_FILE_BYTES;
@@ -338,11 +338,21 @@ impl Looks {
         match folders.of(self.root.dir(), path) {
             Ok(parent) => match self.root.facts_in(parent, path.name()) {
                 Err(Errno::NAMETOOLONG) => Ok(None),
+                Ok(Some(_)) if self.is_anothers(folders, path)? => Ok(None),
                 other => other,
             },
             // Below a mount it is covered, not gone (P8).
             Err(e) if beneath::is_no_parent(e) && e != Errno::XDEV => Ok(None),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Whether what is found by this name is there by another one that the file system takes for it, or is our own.
+    fn is_anothers(&self, folders: &mut LastFolder, path: &SyncPath) -> rustix::io::Result<bool> {
+        match self.root.keeps().names {
+            Names::Exact => Ok(false),
+            Names::Folded => Ok(self.root.is_ours(path)? || !folders.lists(self.root.dir(), path)?),
+            Names::Respelled => self.root.is_ours(path),
         }
     }
 

@@ -4,8 +4,9 @@
 //! import `engine`'s values. Deliberately not here: what follows from it (`engine/keeps.rs`).
 
 use super::beneath;
-use crate::engine::Keeps;
+use crate::engine::{Keeps, Names};
 use crate::model::Mode;
+use crate::model::path::PRIVATE_DIR;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode as Bits, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -14,6 +15,8 @@ use std::fs::File;
 
 const FILE: &str = "probe-a";
 const LINK: &str = "probe-link";
+/// Made, and looked up as: in another case, and in the other Unicode form of the same letter.
+const ALIASES: [(&str, &str); 2] = [("Probe-Case", "pROBE-cASE"), ("probe-\u{e9}", "probe-e\u{301}")];
 /// Steps in which file systems keep mtimes (ns): NTFS 100, FAT 2 s, exFAT 10 ms.
 const STEPS: [u32; 9] = [1, 100, 1000, 1_000_000, 10_000_000, 20_000_000, 100_000_000, 1_000_000_000, 2_000_000_000];
 /// An odd second, and a fraction that each step cuts.
@@ -35,13 +38,34 @@ pub(super) fn probe(dir: &OwnedFd, staging: &OwnedFd) -> Keeps {
         keeps.modes = keeps_modes(&file);
         keeps.mtime_step_ns = mtime_step(&file).unwrap_or(1);
     }
+    keeps.names = names(dir, staging);
     keeps.symlinks = !matches!(rustix::fs::symlinkat(FILE, staging, LINK), Err(e) if is_not_kept(e));
     clear(staging);
     keeps
 }
 
+/// By a file that is found by another spelling of its name, and how it is listed; or by our own folder, as on a full disk.
+fn names(dir: &OwnedFd, staging: &OwnedFd) -> Names {
+    let is_there = |dir, name: &str| matches!(beneath::facts_at(dir, name.as_bytes()), Ok(Some(_)));
+    let folds = ALIASES.into_iter().any(|(made, other)| {
+        let is_made = beneath::create(staging, made).is_ok();
+        is_made && is_there(staging, other)
+    });
+    let spelled = |name: &str| beneath::is_spelled(staging, name.as_bytes()).unwrap_or(true);
+    let is_respelled = ALIASES.into_iter().any(|(made, _)| is_there(staging, made) && !spelled(made));
+    let is_ours = |name: &str| {
+        let place = |name: &str| beneath::facts_at(dir, name.as_bytes()).ok().flatten().map(|facts| facts.place());
+        place(name).is_some_and(|found| Some(found) == place(PRIVATE_DIR))
+    };
+    match (folds || is_ours(".DIRSYNC"), is_respelled) {
+        (_, true) => Names::Respelled,
+        (true, false) => Names::Folded,
+        (false, false) => Names::Exact,
+    }
+}
+
 fn clear(staging: &OwnedFd) {
-    for name in [FILE, LINK] {
+    for name in [FILE, LINK].into_iter().chain(ALIASES.into_iter().map(|(made, _)| made)) {
         let _ = rustix::fs::unlinkat(staging, name, AtFlags::empty());
     }
 }

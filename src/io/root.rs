@@ -7,7 +7,7 @@ use super::beneath::{self, Facts, LastFolder, std_error};
 use super::fail::{self, Point};
 use super::probe;
 use super::stall::Waits;
-use crate::engine::{Keeps, RootState, ServedFile, Stat, StatKind};
+use crate::engine::{Keeps, Names, RootState, ServedFile, Stat, StatKind};
 use crate::model::path::PRIVATE_DIR;
 use crate::model::{SyncPath, text};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -200,6 +200,21 @@ impl Root {
     /// What the file system keeps of what it is given, as far as is known.
     pub fn keeps(&self) -> Keeps {
         *self.keeps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a path leads into `.dirsync`, however it is spelled: where names are not told apart, its inode says so (P7).
+    pub(super) fn is_ours(&self, path: &SyncPath) -> rustix::io::Result<bool> {
+        if self.keeps().names == Names::Exact {
+            return Ok(false);
+        }
+        let first = path.components().next().unwrap_or_default();
+        let found = beneath::facts_at(&self.dir, first)?;
+        Ok(found.is_some_and(|found| self.is_private(&found)))
+    }
+
+    /// Whether this is `.dirsync` itself.
+    pub(super) fn is_private(&self, found: &Facts) -> bool {
+        beneath::facts(&self.private).is_ok_and(|private| private.place() == found.place())
     }
 
     /// Something less is kept.
@@ -661,6 +676,21 @@ mod tests {
         assert!(matches!(root.check(), RootState::Wrong(why) if why.contains("is gone")));
         std::fs::create_dir(&dir).unwrap();
         assert!(matches!(root.check(), RootState::Wrong(why) if why.contains("another folder")));
+    }
+
+    /// A renamed one stands for one that a file system finds by another spelling of its name.
+    #[test]
+    fn our_own_folder_is_known_by_its_inode_where_names_are_not_told_apart() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Root::open(temp.path()).unwrap();
+        std::fs::rename(temp.path().join(PRIVATE_DIR), temp.path().join("other")).unwrap();
+        std::fs::create_dir(temp.path().join("d")).unwrap();
+        root.learn(|keeps| keeps.names = Names::Folded);
+        for (name, is_ours) in
+            [("other", true), ("other/marker", true), ("d", false), ("d/other", false), ("no", false)]
+        {
+            assert_eq!(root.is_ours(&path(name)), Ok(is_ours), "{name}");
+        }
     }
 
     #[test]

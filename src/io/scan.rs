@@ -167,6 +167,8 @@ impl Walker {
             let Some(path) = name_below(folder, entry.file_name().to_bytes()) else { continue };
             let facts = fail::at(Point::ScanStat).and_then(|()| self.root.facts_in(dir, path.name()));
             match facts {
+                // By whatever name.
+                Ok(Some(facts)) if folder.is_none() && self.root.is_private(&facts) => {}
                 Ok(Some(facts)) => found.push((path, facts.stat)),
                 Ok(None) => continue,
                 // A dead mount, or a damaged inode: the others are walked on.

@@ -122,3 +122,74 @@ fn a_folder_on_exfat_works_and_its_daemon_is_found() {
     pace(1000);
     assert!(fs::symlink_metadata(a.at("link")).is_ok(), "what cannot be there was not deleted elsewhere");
 }
+
+#[test]
+fn of_two_names_that_a_disk_takes_for_one_the_first_is_there_and_neither_is_lost_elsewhere() {
+    let name = "of_two_names_that_a_disk_takes_for_one_the_first_is_there_and_neither_is_lost_elsewhere";
+    if !is_root(name) {
+        return;
+    }
+    let disk = Lesser::exfat();
+    let (a, b) = pair(&disk);
+    write(a.at("README"), "upper\n");
+    write(a.at("Src/one"), "1\n");
+    wait_read(&b, "README", "upper\n");
+    wait_read(&b, "Src/one", "1\n");
+    write(a.at("Readme"), "lower\n");
+    write(a.at("src/two"), "2\n");
+    eventually("the second names are problems at b", PATIENCE, || {
+        let problems = b.json(&["status"])?["problems"].to_string();
+        (problems.contains("Readme") && problems.contains("src")).then_some(()).ok_or(problems)
+    });
+    // An edit there is one of the name that is there, whatever its user calls it.
+    write(b.at("readme"), "upper\nedit\n");
+    wait_read(&a, "README", "upper\nedit\n");
+    b.restart();
+    wait_linked(&[&a, &b]);
+    let held = [("README", "upper\nedit\n"), ("Readme", "lower\n"), ("Src/one", "1\n"), ("src/two", "2\n")];
+    for (path, content) in held {
+        assert_eq!(fs::read_to_string(a.at(path)).unwrap_or_default(), content, "{path} at a");
+    }
+    fs::remove_file(a.at("README")).expect("it is there");
+    wait_read(&b, "Readme", "lower\n");
+    assert!(names(&b).contains(&"Readme".to_owned()), "{:?}", names(&b));
+    assert!(a.at("Readme").exists());
+}
+
+#[test]
+fn a_rename_that_only_changes_case_is_one_in_both_directions() {
+    let name = "a_rename_that_only_changes_case_is_one_in_both_directions";
+    if !is_root(name) {
+        return;
+    }
+    let disk = Lesser::exfat();
+    let (a, b) = pair(&disk);
+    write(a.at("plain"), "1\n");
+    write(a.at("Folder/inside"), "2\n");
+    wait_read(&b, "plain", "1\n");
+    wait_read(&b, "Folder/inside", "2\n");
+    rename(a.at("plain"), a.at("Plain"));
+    rename(a.at("Folder"), a.at("folder"));
+    wait_names(&b, &["Plain", "folder"]);
+    assert_eq!(fs::read_to_string(b.at("folder/inside")).expect("it came along"), "2\n");
+    rename(b.at("Plain"), b.at("PLAIN"));
+    wait_names(&a, &["PLAIN", "folder"]);
+    assert_eq!(fs::read_to_string(a.at("PLAIN")).expect("it is there"), "1\n");
+    wait_names(&b, &["PLAIN", "folder"]);
+}
+
+/// What its folder lists, but for our own.
+fn names(machine: &Machine) -> Vec<String> {
+    let listed = fs::read_dir(&machine.dir).expect("its folder").filter_map(Result::ok);
+    let mut names: Vec<_> = listed.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name != ".dirsync");
+    names.sort();
+    names
+}
+
+fn wait_names(machine: &Machine, expected: &[&str]) {
+    eventually(&format!("{} lists {expected:?}", machine.name), PATIENCE, || {
+        let names = names(machine);
+        (names == expected).then_some(()).ok_or(format!("{names:?}"))
+    });
+}

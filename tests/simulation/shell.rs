@@ -629,7 +629,8 @@ fn prepare(
     trusted: bool,
 ) -> Result<Option<Data>, Outcome> {
     let staged = match &job.source {
-        Source::Nothing | Source::InPlace => None,
+        // No disk here takes two names for one.
+        Source::Nothing | Source::InPlace | Source::Rename { .. } => None,
         Source::Bytes(bytes) => Some(Data::small(bytes.clone())),
         Source::Staged(stage) => Some(staging.get(stage).cloned().ok_or(Outcome::NoSource)?),
         Source::Copy { from, stat } => match tree.get(from).map(|(ino, inode)| (inode.stat(ino), &inode.body)) {

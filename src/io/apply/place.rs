@@ -8,10 +8,10 @@
 use super::closed::OWNER_WRITE;
 use super::prepare::{times, with_special};
 use super::{Made, Site, Staged};
-use crate::engine::{Keep, Outcome, Stat, StatKind};
+use crate::engine::{Keep, Names, Outcome, Stat, StatKind};
 use crate::io::beneath::{self, LastFolder};
 use crate::io::fail::{self, Point};
-use crate::io::stage::Nameless;
+use crate::io::stage::{self, Nameless};
 use crate::io::trouble::trouble;
 use crate::model::{ContentId, FileTime, Mode, SyncPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -49,19 +49,26 @@ pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) 
         e if beneath::is_no_parent(e) => Outcome::NoParent,
         e => change.failed("reach", e),
     })?;
+    if site.root.is_ours(change.path).map_err(|e| change.failed("look at", e))? {
+        return Err(change.failed("touch our own", Errno::ACCESS));
+    }
+    if let Made::Renamed(from, stat) = change.made {
+        let place = Place { site, parent: parent.as_fd(), name: change.path.name(), change };
+        return place.respell(from, stat);
+    }
     if let (None, true) = (change.expect, site.root.can_exchange()) {
         let place = Place { site, parent: parent.as_fd(), name: change.path.name(), change };
         // The move or the link itself refuses a name that is taken.
         match change.made {
             Made::Staged(new) => return place.add(new),
             Made::Nameless(new, stat) => return place.add_nameless(new, stat),
-            Made::Nothing | Made::InPlace => {}
+            Made::Nothing | Made::InPlace | Made::Renamed(..) => {}
         }
     }
     let there = site.root.facts_in(parent, change.path.name()).map_err(|e| change.failed("look at", e))?;
     let there = there.map(|facts| facts.stat);
     if !is_expected(change.expect, there.as_ref()) {
-        return Err(Outcome::Stale);
+        return Err(taken_or_stale(site, parent.as_fd(), change));
     }
     let place = Place { site, parent: parent.as_fd(), name: change.path.name(), change };
     match (change.made, there) {
@@ -69,7 +76,7 @@ pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) 
         (Made::Nothing, Some(old)) if old.kind == StatKind::Directory => place.remove_folder(),
         (Made::Nothing, Some(old)) => place.remove(&old),
         (Made::InPlace, Some(old)) => place.adjust(&old),
-        (Made::InPlace, None) => Err(Outcome::Stale),
+        (Made::InPlace, None) | (Made::Renamed(..), _) => Err(Outcome::Stale),
         (Made::Nameless(new, stat), None) => place.add_nameless(new, stat),
         (Made::Nameless(new, stat), Some(old)) => place.replace_by_nameless(new, stat, &old),
         (Made::Staged(new), None) => place.add(new),
@@ -77,6 +84,22 @@ pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) 
         (Made::Staged(new), Some(old)) if old.kind == StatKind::Directory => place.replace_folder(new, &old),
         (Made::Staged(new), Some(old)) => place.replace(new, &old),
     }
+}
+
+/// Something is in the way: of this very name, or of another one that the file system takes for it.
+fn taken_or_stale(site: &Site, parent: BorrowedFd<'_>, change: &Change<'_>) -> Outcome {
+    let is_spelled = || beneath::is_spelled(parent, change.path.name()).unwrap_or(true);
+    let is_gone = || beneath::stat_at(parent, change.path.name()) == Ok(None);
+    // Listed twice: it may have come between.
+    if change.expect.is_some() || is_spelled() || is_gone() || is_spelled() {
+        return Outcome::Stale;
+    }
+    site.root.learn(|keeps| {
+        if keeps.names == Names::Exact {
+            keeps.names = Names::Folded;
+        }
+    });
+    Outcome::Taken
 }
 
 /// A folder's times and size change with what is in it; it is the same while its inode and mode are.
@@ -123,6 +146,32 @@ impl Place<'_> {
         self.added(moved, &new.stat)
     }
 
+    /// Renames what is there by another spelling of the name. Some file systems take both for one and do nothing: it goes by a name of
+    /// ours then.
+    fn respell(&self, from: &SyncPath, old: &Stat) -> Result<Placed, Outcome> {
+        let failed = |e| self.change.failed("rename", e);
+        let there = beneath::stat_at(self.parent, from.name()).map_err(failed)?;
+        if !is_expected(Some(old), there.as_ref()) {
+            return Err(Outcome::NoSource);
+        }
+        rustix::fs::renameat(self.parent, from.name(), self.parent, self.name).map_err(failed)?;
+        let shows_names = self.site.root.keeps().names != Names::Respelled;
+        if shows_names && !beneath::is_spelled(self.parent, self.name).map_err(failed)? {
+            let between = stage::name(self.site.stage.next_id());
+            let staging = self.site.root.staging();
+            rustix::fs::renameat(self.parent, from.name(), staging, between.as_str()).map_err(failed)?;
+            let is_folder = old.kind == StatKind::Directory;
+            let back = |name| self.move_to_free_name(staging, between.as_bytes(), self.parent, name, is_folder);
+            if let Err(e) = back(self.name) {
+                back(from.name()).map_err(failed)?;
+                return Err(failed(e));
+            }
+        }
+        let now = beneath::stat_at(self.parent, self.name).map_err(failed)?;
+        let stat = now.filter(|now| is_untouched(old, now)).unwrap_or(*old);
+        Ok(Placed { stat: Some(stat), kept: None })
+    }
+
     fn add_nameless(&self, new: &Nameless, stat: &Stat) -> Result<Placed, Outcome> {
         let linked = fail::at(Point::InstallAdd).and_then(|()| beneath::give_name(&new.file, self.parent, self.name));
         self.added(linked, stat)
@@ -132,7 +181,7 @@ impl Place<'_> {
         fail::after(Point::InstallAdded);
         match moved {
             Ok(()) => self.placed(stat, None),
-            Err(Errno::EXIST) => Err(Outcome::Stale),
+            Err(Errno::EXIST) => Err(taken_or_stale(self.site, self.parent, self.change)),
             Err(Errno::NOENT) => Err(Outcome::NoParent),
             Err(e) => Err(self.change.failed("create", e)),
         }
@@ -492,6 +541,6 @@ pub(super) fn replace_unchecked(site: &Site, change: &Change<'_>, old: &Stat) ->
     match change.made {
         Made::Staged(new) => place.replace(new, old),
         Made::Nameless(new, stat) => place.replace_by_nameless(new, stat, old),
-        Made::Nothing | Made::InPlace => unreachable!("nothing new"),
+        Made::Nothing | Made::InPlace | Made::Renamed(..) => unreachable!("nothing new"),
     }
 }

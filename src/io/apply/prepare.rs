@@ -32,6 +32,9 @@ const ANY_EXECUTE: u16 = 0o111;
 
 /// Stages what `job` wants. Touches nothing in the folder.
 pub(super) fn prepare(site: &Site, batch: &mut Batch, job: &Job) -> Result<Made, Outcome> {
+    if let Source::Rename { from, stat } = &job.source {
+        return Ok(Made::Renamed(from.clone(), *stat));
+    }
     match &job.entry.kind {
         Kind::Deleted { .. } => Ok(Made::Nothing),
         Kind::Directory if is_kept_in_place(job, StatKind::Directory) => Ok(Made::InPlace),
@@ -49,7 +52,7 @@ fn is_kept_in_place(job: &Job, kind: StatKind) -> bool {
 fn file(site: &Site, batch: &mut Batch, job: &Job, size: u64, content: &ContentId) -> Result<Made, Outcome> {
     let failed = |e| failed("write", job, e);
     match &job.source {
-        Source::Nothing => Err(Outcome::NoSource),
+        Source::Nothing | Source::Rename { .. } => Err(Outcome::NoSource),
         Source::Bytes(bytes) => {
             if bytes.len() as u64 != size || ContentId::of(bytes) != *content {
                 return Err(Outcome::BadContent);
@@ -516,7 +519,7 @@ pub(super) fn failed(doing: &str, job: &Job, e: Errno) -> Outcome {
 /// Makes one staged thing durable by itself.
 pub(super) fn sync(site: &Site, made: &Made) -> rustix::io::Result<()> {
     match made {
-        Made::Nothing | Made::InPlace => Ok(()),
+        Made::Nothing | Made::InPlace | Made::Renamed(..) => Ok(()),
         Made::Nameless(new, _) => {
             site.syncer.during(|| fail::at(Point::StageFsync).and_then(|()| rustix::fs::fsync(&new.file)))
         }

@@ -1,0 +1,441 @@
+//! Names that the folder's file system cannot tell apart: which path holds such a name here, and which must wait for it.
+//!
+//! Two paths are aliases when they fold to the same name. At most one of them is on disk here. The others are a
+//! problem of this machine alone, and nothing of them is told as an edit or a deletion. May import the
+//! rest of `engine` and `model`. Deliberately not here: how the file system folds (`io/probe.rs`), and which spelling it shows.
+
+use super::action::{Keep, Source};
+use super::event::{Hint, Now, Observed};
+use super::index::{Index, Row};
+use super::merge;
+use super::{Engine, SECOND};
+use crate::model::{Entry, SyncPath};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// For so long the name may yet be given up, as when a rename's deletion comes after what it was renamed to (ns).
+const PATIENCE_NS: u64 = 10 * SECOND;
+
+/// Which names a file system tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// All that differ in a byte.
+    Exact,
+    /// Not those that differ in case or in their Unicode form alone; it shows them as they were made.
+    Folded,
+    /// Nor does it show them as they were made.
+    Respelled,
+}
+
+/// What holds a name here, by its folded form's hash; nothing where all names are told apart.
+#[derive(Default)]
+pub(super) struct Aliases {
+    on_disk: BTreeMap<u64, Vec<SyncPath>>,
+    /// Paths that wait for a name.
+    waiting: BTreeMap<u64, BTreeSet<SyncPath>>,
+    taken: BTreeSet<SyncPath>,
+}
+
+/// The form that all spellings of a name have in common: the lower case of the upper case of each character, where each is one.
+fn fold(path: &SyncPath) -> Vec<u8> {
+    let one = |c: char, mut to: Box<dyn Iterator<Item = char>>| match (to.next(), to.next()) {
+        (Some(folded), None) => folded,
+        _ => c,
+    };
+    let mut out = Vec::with_capacity(path.as_bytes().len());
+    for chunk in path.as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let upper = one(c, Box::new(c.to_uppercase()));
+            let lower = one(upper, Box::new(upper.to_lowercase()));
+            out.extend_from_slice(lower.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        out.extend_from_slice(chunk.invalid());
+    }
+    out
+}
+
+fn key(path: &SyncPath) -> u64 {
+    let hash = blake3::hash(&fold(path));
+    u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
+}
+
+impl<I: Index> Engine<I> {
+    fn folds(&self) -> bool {
+        self.keeps.names != Names::Exact
+    }
+
+    /// A row was written; gives the paths that may have its name now.
+    pub(super) fn note_name(&mut self, path: &SyncPath, row: &Row) -> Vec<SyncPath> {
+        if !self.folds() {
+            return Vec::new();
+        }
+        let key = key(path);
+        let holders = self.aliases.on_disk.entry(key).or_default();
+        holders.retain(|holder| holder != path);
+        if row.live_on_disk().is_some() {
+            holders.push(path.clone());
+            if row.winner.is_live() {
+                return Vec::new();
+            }
+        }
+        if holders.is_empty() {
+            self.aliases.on_disk.remove(&key);
+        }
+        let waiting = self.aliases.waiting.get(&key);
+        waiting.into_iter().flatten().filter(|other| *other != path).cloned().collect()
+    }
+
+    /// Another path that is on disk here by the same name.
+    pub(super) fn alias_of(&self, path: &SyncPath) -> Option<SyncPath> {
+        if !self.folds() {
+            return None;
+        }
+        let holders = self.aliases.on_disk.get(&key(path))?;
+        holders.iter().find(|holder| *holder != path && fold(holder) == fold(path)).cloned()
+    }
+
+    /// The path by which something is known that the disk shows as `path`. Its spelling says nothing where the disk has its own.
+    pub(super) fn known_as(&self, path: SyncPath) -> SyncPath {
+        if self.keeps.names != Names::Respelled || self.is_on_disk(&path) {
+            return path;
+        }
+        if let Some(holder) = self.alias_of(&path) {
+            return holder;
+        }
+        let Some(parent) = path.parent() else { return path };
+        SyncPath::join(Some(&self.known_as(parent)), path.name()).unwrap_or(path)
+    }
+
+    fn is_on_disk(&self, path: &SyncPath) -> bool {
+        self.index.get(path).is_some_and(|row| row.live_on_disk().is_some())
+    }
+
+    /// A hint's spelling is that of whoever opened the file: what has the name here is looked at too.
+    pub(super) fn hinted(&mut self, now: Now, path: SyncPath, hint: Hint) {
+        let known = self.known_as(path);
+        if self.folds()
+            && !self.is_on_disk(&known)
+            && let Some(holder) = self.alias_of(&known)
+        {
+            self.settle.hint(now.mono, holder, hint);
+        }
+        self.settle.hint(now.mono, known, hint);
+    }
+
+    /// What a look found by a name that another path has here is that path's. (Where the disk shows names as they were made, the
+    /// look itself tells.)
+    pub(super) fn seen_by_name(&self, path: &SyncPath, observed: Observed) -> Observed {
+        let is_anothers =
+            self.keeps.names == Names::Respelled && !self.is_on_disk(path) && self.alias_of(path).is_some();
+        if is_anothers { Observed::Absent } else { observed }
+    }
+
+    /// Whether a wanted path has to wait for its name, or takes it over.
+    pub(super) fn waits_for_name(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
+        if row.live_on_disk().is_some() || !self.folds() {
+            return false;
+        }
+        if path.ancestors().any(|dir| self.aliases.taken.contains(&dir)) {
+            self.hold_want(path);
+            return true;
+        }
+        let Some(holder) = self.alias_of(path) else {
+            self.name_is_free(path);
+            return false;
+        };
+        self.aliases.waiting.entry(key(path)).or_default().insert(path.clone());
+        if self.takes_name_over(now, path, row, &holder) {
+            return true;
+        }
+        let since = self.wants.get(path).map_or(now.mono, |want| want.since);
+        if now.mono < since + PATIENCE_NS {
+            self.wait(now, path, Some(SECOND));
+            return true;
+        }
+        let text = format!(
+            "'{holder}' is here, and this folder's file system takes both for one name; rename one of them on a machine that has both"
+        );
+        self.name_is_taken(path, text);
+        true
+    }
+
+    /// It cannot be here; its peers have it.
+    pub(super) fn name_is_taken(&mut self, path: &SyncPath, text: String) {
+        self.aliases.taken.insert(path.clone());
+        self.problem(path, text);
+        self.hold_want(path);
+    }
+
+    fn name_is_free(&mut self, path: &SyncPath) {
+        self.aliases.taken.remove(path);
+        let key = key(path);
+        if let Some(waiting) = self.aliases.waiting.get_mut(&key) {
+            waiting.remove(path);
+            if waiting.is_empty() {
+                self.aliases.waiting.remove(&key);
+            }
+        }
+    }
+
+    /// What is on disk by the old spelling was renamed to this one: it is renamed here too, in place.
+    fn takes_name_over(&mut self, now: Now, path: &SyncPath, row: &Row, holder: &SyncPath) -> bool {
+        let Some(old) = self.index.get(holder) else { return false };
+        let Some((entry, stat)) = old.live_on_disk() else { return false };
+        let is_free = !old.winner.is_live() && !self.is_busy(holder) && !self.settle.is_noisy(holder);
+        if !is_free || !entry.same_content(&row.winner) || self.looks.contains_key(holder) {
+            return false;
+        }
+        if holder.parent() != path.parent() {
+            // It comes with its folder.
+            self.wait(now, path, Some(SECOND));
+            return true;
+        }
+        if entry.is_directory() && !self.all_below_moved(holder, path) {
+            self.wait(now, path, Some(SECOND));
+            return true;
+        }
+        let source = Source::Rename { from: holder.clone(), stat: *stat };
+        self.install_as(path, row.winner.clone(), None, source, Keep::Replaced);
+        true
+    }
+
+    /// Whether all that is on disk in a folder was deleted there, and is wanted by the same names in another.
+    fn all_below_moved(&self, from: &SyncPath, to: &SyncPath) -> bool {
+        self.on_disk_below(from).iter().all(|below| {
+            let (old, new) = (self.index.get(below), self.index.get(&moved(below, from, to)));
+            let (Some(old), Some(new)) = (old, new) else { return false };
+            let is_same = old.live_on_disk().is_some_and(|(entry, _)| entry.same_content(&new.winner));
+            is_same && !old.winner.is_live() && !self.is_busy(below)
+        })
+    }
+
+    /// It was renamed in place, with all that is in it.
+    pub(super) fn renamed_here(&mut self, now: Now, from: &SyncPath, path: &SyncPath, stat: Option<super::Stat>) {
+        let below = self.on_disk_below(from);
+        self.takes_row(now, from, path, stat);
+        for old in below {
+            let new = moved(&old, from, path);
+            let stat = self.index.get(&old).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+            self.takes_row(now, &old, &new, stat);
+        }
+        self.children_are_ready(path);
+    }
+
+    /// What was on disk by one path is so by the other: of its version, with the permissions and the mtime that it has.
+    fn takes_row(&mut self, now: Now, from: &SyncPath, path: &SyncPath, stat: Option<super::Stat>) {
+        let (Some(old), Some(new)) = (self.index.get(from), self.index.get(path)) else { return };
+        let Some((had, _)) = old.live_on_disk() else { return };
+        let entry = if had.same_content(&new.winner) {
+            Entry { mode: had.mode, mtime: had.mtime, ..new.winner.clone() }
+        } else {
+            had.clone()
+        };
+        let gone = (!old.winner.is_live()).then(|| merge::on_disk(old.winner.clone(), None));
+        self.name_is_free(path);
+        self.store(now, from, &Row { disk: gone, installing: None, ..old });
+        self.store(now, path, &Row { disk: Some(merge::on_disk(entry, stat)), installing: None, ..new });
+    }
+}
+
+/// `below`, which is in `from`, in `to`.
+fn moved(below: &SyncPath, from: &SyncPath, to: &SyncPath) -> SyncPath {
+    let rest = &below.as_bytes()[from.as_bytes().len()..];
+    SyncPath::new([to.as_bytes(), rest].concat()).unwrap_or_else(|_| below.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::map_index::MapIndex;
+    use crate::engine::{
+        Action, Config, Event, Job, Keeps, OnConflict, Outcome, RootState, Stat, StatKind, Trust, WalkId,
+    };
+    use crate::model::{ContentId, DeviceId, FileTime, Kind, Mode, Seen, Version};
+    use rstest::rstest;
+
+    const NOW: Now = Now { wall: 1_700_000_000_000_000_000, mono: 1_000_000_000 };
+    const LATER: Now = Now { wall: NOW.wall + 2 * PATIENCE_NS, mono: NOW.mono + 2 * PATIENCE_NS };
+
+    fn path(text: &str) -> SyncPath {
+        SyncPath::new(text).unwrap()
+    }
+
+    fn entry(kind: Kind, stamp: u64) -> Entry {
+        let author = DeviceId([2; 32]);
+        let version = Version { stamp, author, seen: Seen::default().with(author, stamp) };
+        Entry { kind, mode: Mode(0o644), mtime: FileTime { secs: 1_600_000_000, nanos: 0 }, version }
+    }
+
+    fn file(text: &str) -> Kind {
+        Kind::File { size: text.len() as u64, content: ContentId::of(text.as_bytes()) }
+    }
+
+    fn link(target: &str) -> Kind {
+        Kind::Symlink { target: target.into() }
+    }
+
+    fn deleted() -> Entry {
+        entry(Kind::Deleted { at: 0 }, 9)
+    }
+
+    fn stat(ino: u64, kind: &Kind) -> Stat {
+        let time = FileTime { secs: 1_600_000_000, nanos: 0 };
+        let (kind, size) = match kind {
+            Kind::File { size, .. } => (StatKind::File, *size),
+            Kind::Symlink { target } => (StatKind::Symlink, target.len() as u64),
+            _ => (StatKind::Directory, 0),
+        };
+        Stat { kind, size, mtime: time, ctime: time, ino, mode: Mode(0o644) }
+    }
+
+    /// On disk are these, and they are the winners; the folder was walked.
+    fn engine(names: Names, here: &[(&str, Kind)]) -> Engine<MapIndex> {
+        let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Newest };
+        let mut engine = Engine::new(config, MapIndex::new());
+        let mut found = Vec::new();
+        for (at, (name, kind)) in here.iter().enumerate() {
+            let (winner, stat) = (entry(kind.clone(), 1), stat(at as u64, kind));
+            let disk = Some(merge::on_disk(winner.clone(), Some(stat)));
+            engine.index.put(&path(name), &Row { winner, disk, installing: None, since: 0 });
+            found.push((path(name), stat));
+        }
+        engine.set_keeps(Keeps { names, ..Keeps::default() });
+        engine.start(NOW, Trust::Known);
+        engine.handle(NOW, Event::IgnoreRead(None));
+        list(&mut engine, found);
+        engine
+    }
+
+    /// A walk finds just these.
+    fn list(engine: &mut Engine<MapIndex>, found: Vec<(SyncPath, Stat)>) -> Vec<Action> {
+        let walk = WalkId(engine.last_walk);
+        let mut actions = engine.handle(NOW, Event::Listed { walk, found });
+        actions.extend(engine.handle(NOW, Event::Walked { walk, unread: Vec::new() }));
+        actions.extend(engine.handle(NOW, Event::Root(RootState::Fine)));
+        actions
+    }
+
+    /// Another machine's news.
+    fn hear(engine: &mut Engine<MapIndex>, name: &str, winner: Entry) {
+        let old = engine.index.get(&path(name));
+        let row = Row { winner, disk: old.and_then(|row| row.disk), installing: None, since: 0 };
+        engine.store(NOW, &path(name), &row);
+    }
+
+    fn tick(engine: &mut Engine<MapIndex>, now: Now) -> Vec<Job> {
+        let job = |action| if let Action::Install(job) = action { Some(job) } else { None };
+        engine.handle(now, Event::Tick).into_iter().filter_map(job).collect()
+    }
+
+    fn problems(engine: &mut Engine<MapIndex>) -> Vec<SyncPath> {
+        engine.status().problems.into_iter().map(|(path, _)| path).collect()
+    }
+
+    fn is_here(engine: &Engine<MapIndex>, name: &str) -> bool {
+        engine.is_on_disk(&path(name))
+    }
+
+    #[rstest]
+    #[case::case("README", "Readme", true)]
+    #[case::in_a_folder("Src/one", "src/ONE", true)]
+    #[case::beyond_ascii("\u{c4}\u{3a3}", "\u{e4}\u{3c2}", true)]
+    #[case::another_name("readme", "readme2", false)]
+    #[case::a_letter_that_is_two_in_upper_case("stra\u{df}e", "strasse", false)]
+    fn names_fold(#[case] one: &str, #[case] other: &str, #[case] is_same: bool) {
+        assert_eq!(fold(&path(one)) == fold(&path(other)), is_same);
+        assert_eq!(fold(&SyncPath::new(b"A\xff").unwrap()), b"a\xff", "what is no UTF-8 stays");
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_a_problem_here_alone_until_it_is_free() {
+        let mut engine = engine(Names::Folded, &[("README", link("x"))]);
+        let counter = engine.counter;
+        hear(&mut engine, "Readme", entry(link("y"), 2));
+        assert_eq!(tick(&mut engine, NOW), []);
+        assert_eq!(problems(&mut engine), [], "it may be the first half of a rename");
+        assert_eq!(tick(&mut engine, LATER), []);
+        assert_eq!(problems(&mut engine), [path("Readme")]);
+        assert_eq!(engine.wants.active(), 0, "nothing goes on by itself");
+        assert!(is_here(&engine, "README") && engine.counter == counter, "nothing is told");
+        hear(&mut engine, "README", deleted());
+        let jobs = tick(&mut engine, LATER);
+        assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("README")]);
+        let outcome = Outcome::Done { stat: None, kept: None };
+        engine.handle(LATER, Event::Installed { job: jobs[0].id, outcome });
+        let jobs = tick(&mut engine, LATER);
+        assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("Readme")]);
+    }
+
+    #[test]
+    fn what_is_in_a_folder_whose_name_is_taken_waits_with_it() {
+        let mut engine = engine(Names::Folded, &[("Src", Kind::Directory)]);
+        hear(&mut engine, "src", entry(Kind::Directory, 2));
+        hear(&mut engine, "src/two", entry(link("y"), 2));
+        tick(&mut engine, NOW);
+        assert_eq!(tick(&mut engine, LATER), []);
+        let after = Now { mono: LATER.mono + 5 * SECOND, ..LATER };
+        assert_eq!(tick(&mut engine, after), []);
+        assert_eq!((problems(&mut engine), engine.wants.active()), (vec![path("src")], 0));
+    }
+
+    #[test]
+    fn a_rename_that_only_changes_case_is_a_rename_in_place() {
+        let mut engine = engine(Names::Folded, &[("plain", file("1"))]);
+        let counter = engine.counter;
+        hear(&mut engine, "Plain", entry(file("1"), 2));
+        assert_eq!(tick(&mut engine, NOW), [], "the deletion is not known yet");
+        hear(&mut engine, "plain", deleted());
+        let jobs = tick(&mut engine, NOW);
+        let from = stat(0, &file("1"));
+        assert_eq!(jobs.len(), 1, "{jobs:?}");
+        assert_eq!(
+            (&jobs[0].path, &jobs[0].source),
+            (&path("Plain"), &Source::Rename { from: path("plain"), stat: from })
+        );
+        let outcome = Outcome::Done { stat: Some(from), kept: None };
+        engine.handle(NOW, Event::Installed { job: jobs[0].id, outcome });
+        assert!(is_here(&engine, "Plain") && !is_here(&engine, "plain"));
+        assert_eq!(tick(&mut engine, NOW), []);
+        assert!(engine.wants.by_path.is_empty() && engine.counter == counter);
+    }
+
+    #[test]
+    fn a_folder_is_renamed_in_place_with_all_that_is_in_it() {
+        let mut engine = engine(Names::Folded, &[("Src", Kind::Directory), ("Src/one", file("1"))]);
+        hear(&mut engine, "src", entry(Kind::Directory, 2));
+        hear(&mut engine, "src/one", entry(file("1"), 2));
+        hear(&mut engine, "Src/one", deleted());
+        hear(&mut engine, "Src", deleted());
+        let jobs = tick(&mut engine, NOW);
+        let is_rename = |job: &&Job| matches!(job.source, Source::Rename { .. });
+        assert_eq!(jobs.iter().filter(is_rename).map(|job| &job.path).collect::<Vec<_>>(), [&path("src")], "{jobs:?}");
+        assert_eq!(jobs.len(), 1, "nothing is deleted or fetched: {jobs:?}");
+        let outcome = Outcome::Done { stat: Some(stat(0, &Kind::Directory)), kept: None };
+        engine.handle(NOW, Event::Installed { job: jobs[0].id, outcome });
+        assert!(["src", "src/one"].iter().all(|name| is_here(&engine, name)));
+        assert!(["Src", "Src/one"].iter().all(|name| !is_here(&engine, name)));
+    }
+
+    #[test]
+    fn where_the_disk_spells_names_its_own_way_they_are_known_as_they_came() {
+        let mut engine = engine(Names::Respelled, &[("Src", Kind::Directory), ("Src/README", file("1"))]);
+        let counter = engine.counter;
+        engine.handle(NOW, Event::Overflow);
+        let found = [("src", 0, Kind::Directory), ("src/readme", 1, file("1"))];
+        let found = found.map(|(name, ino, kind)| (path(name), stat(ino, &kind)));
+        let actions = list(&mut engine, found.into());
+        assert!(!actions.iter().any(|action| matches!(action, Action::Look { .. })), "{actions:?}");
+        assert_eq!(engine.known_as(path("src/new")), path("Src/new"));
+        assert!(is_here(&engine, "Src/README") && engine.counter == counter);
+    }
+
+    #[test]
+    fn a_hint_in_another_spelling_is_one_of_what_is_there() {
+        let mut engine = engine(Names::Folded, &[("README", file("1"))]);
+        engine.handle(NOW, Event::Hint { path: path("readme"), hint: Hint::Closed });
+        let looks = engine.handle(LATER, Event::Tick);
+        let looks_at = |name: &str| {
+            looks.iter().any(|action| matches!(action, Action::Look { path: at, .. } if *at == path(name)))
+        };
+        assert!(looks_at("README") && looks_at("readme"), "{looks:?}");
+    }
+}

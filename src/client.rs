@@ -97,7 +97,7 @@ impl Folder {
     fn explain(&self, why: &io::Error) -> ClientError {
         match why.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                ClientError::NoDaemon(absent::explain(&self.path, &self.private))
+                ClientError::NoDaemon(absent::explain(&self.path, self.private.as_ref()))
             }
             ErrorKind::PermissionDenied => ClientError::NotOurs(shown(&self.path)),
             _ => self.broken(why),

@@ -20,9 +20,9 @@ const USER: [&str; 3] = ["/etc/systemd/user", "/usr/local/lib/systemd/user", "/u
 const LOCK_BYTES: u64 = 4096;
 
 /// A sentence for a person who asked a daemon that does not listen.
-pub(super) fn explain(folder: &Path, private: &OwnedFd) -> String {
+pub(super) fn explain(folder: &Path, private: Option<&OwnedFd>) -> String {
     let name = shown(folder);
-    match held_lock(private) {
+    match private.and_then(held_lock) {
         Some((pid, Some(why))) => format!("the daemon of '{name}' (pid {pid}) waits and will start anew: {why}"),
         Some((pid, None)) => {
             format!(
@@ -120,13 +120,13 @@ mod tests {
     fn a_daemon_that_holds_the_lock_is_starting_or_waits_for_what_it_says() {
         let home = TempDir::new().unwrap();
         let private = rustix::fs::openat(CWD, home.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
-        assert!(explain(home.path(), &private).contains("no daemon is running"));
+        assert!(explain(home.path(), Some(&private)).contains("no daemon is running"));
         std::fs::write(home.path().join("lock"), "12\n").unwrap();
-        assert!(explain(home.path(), &private).contains("no daemon is running"), "nobody holds it");
+        assert!(explain(home.path(), Some(&private)).contains("no daemon is running"), "nobody holds it");
         let lock = File::open(home.path().join("lock")).unwrap();
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
-        assert!(explain(home.path(), &private).contains("(pid 12) is starting or stopping"));
+        assert!(explain(home.path(), Some(&private)).contains("(pid 12) is starting or stopping"));
         std::fs::write(home.path().join("lock"), "12\nthe disk is full\n").unwrap();
-        assert!(explain(home.path(), &private).contains("(pid 12) waits and will start anew: the disk is full"));
+        assert!(explain(home.path(), Some(&private)).contains("(pid 12) waits and will start anew: the disk is full"));
     }
 }

@@ -26,6 +26,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Ask the dirsyncd of a folder: how it is, what it did, and to bring back what it replaced.
 ///
@@ -59,6 +60,9 @@ enum Command {
         /// Go on showing it, once a second, until interrupted
         #[arg(short, long)]
         watch: bool,
+        /// Exit with 1 when anything needs attention, and say what: for monitoring
+        #[arg(long, conflicts_with = "watch")]
+        check: bool,
     },
     /// The machines that are linked now
     Peers,
@@ -151,11 +155,16 @@ enum Command {
         #[arg(long, conflicts_with_all = ["path", "peers", "rate"])]
         stop: bool,
     },
-    /// Wait until this machine and all linked ones hold the same and are idle
+    /// Wait until this machine and all linked ones hold the same and nothing is left to be done at any of them
+    ///
+    /// Where other machines are known and none is linked, it goes on waiting. Exit code 1 when the time is over.
     Wait {
-        /// Give up after this many seconds, saying who is behind [default: never]
-        #[arg(long, value_name = "SECONDS")]
-        timeout: Option<f64>,
+        /// Give up after this long, such as 30, 30s or 2m, saying who is behind [default: never]
+        #[arg(long, value_name = "TIME", value_parser = wait::span)]
+        timeout: Option<Duration>,
+        /// Also wait for every machine that was linked once and was not forgotten
+        #[arg(long)]
+        all: bool,
     },
     /// List what is held back here, by path, with who did it
     Held,
@@ -205,6 +214,8 @@ pub(crate) enum Failure {
     Usage(String),
     #[error("{0}")]
     Behind(String),
+    #[error("needs attention: {0}")]
+    Attention(String),
     #[error("{0}")]
     Suspect(String),
     #[error("{0}")]
@@ -232,9 +243,12 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
     let mut client = place.folder.connect().await?;
     let json = args.json;
     match args.command {
-        Command::Status { watch: true } => watch::watch(&mut client, json).await,
-        Command::Status { watch: false } => {
-            say(json, &client.get::<StatusView>("/v1/status", &[]).await?, show::status)
+        Command::Status { watch: true, .. } => watch::watch(&mut client, json).await,
+        Command::Status { watch: false, check } => {
+            let status: StatusView = client.get("/v1/status", &[]).await?;
+            say(json, &status, show::status)?;
+            let attention = show::attention(&status);
+            if check && !attention.is_empty() { Err(Failure::Attention(attention.join("; "))) } else { Ok(()) }
         }
         Command::Peers => say(json, &client.get::<Vec<PeerView>>("/v1/peers", &[]).await?, |peers| show::peers(peers)),
         Command::Ls { path, recursive } => {
@@ -315,8 +329,8 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
             say(json, &view, verify::text)?;
             verify::complaint(&view).map_or(Ok(()), |found| Err(Failure::Suspect(found)))
         }
-        Command::Wait { timeout } => {
-            let status = wait::wait(&mut client, timeout).await?;
+        Command::Wait { timeout, all } => {
+            let status = wait::wait(&mut client, timeout, all).await?;
             say(json, &status, |_| String::new())
         }
         Command::Held => {

@@ -2,9 +2,10 @@
 //!
 //! May import `io::control`'s views and `io::words`. Deliberately not here: colours, and anything for programs (`--json`).
 
+use crate::io::condition;
 use crate::io::control::view::{
-    ConflictView, DecidedView, DiffView, EntryView, HeldView, HistoryView, KeptView, LogLine, LogView, PathNote,
-    PeerView, RestoredView, SideView, StatusView,
+    ConflictView, DecidedView, DeviceView, DiffView, EntryView, HeldView, HistoryView, KeptView, LogLine, LogView,
+    PathNote, PeerView, RestoredView, SideView, StatusView,
 };
 use crate::io::words::{bytes, count, counted, duration, listed};
 use jiff::tz::TimeZone;
@@ -79,6 +80,17 @@ pub(super) fn status(status: &StatusView) -> String {
         let held = counted(status.held_uncovered, "path", "paths");
         line("held back", format!("{held} that .dirsyncignore covered; if they may be synced, run 'dirsync confirm'"));
     }
+    if status.open_conflicts > 0 {
+        let open = counted(status.open_conflicts, "conflict waits", "conflicts wait");
+        line("conflicts", format!("{open} for a decision (dirsync conflicts)"));
+    }
+    if status.left_alone + status.ignored > 0 {
+        let specials = counted(status.left_alone, "socket, fifo or device", "sockets, fifos and devices");
+        let ignored = counted(status.ignored, "ignored path", "ignored paths");
+        let parts = [(status.left_alone, specials), (status.ignored, ignored)];
+        let parts: Vec<_> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect();
+        line("left alone", listed(&parts));
+    }
     if status.peers.is_empty() {
         line("peers", "none linked now".to_owned());
     }
@@ -89,7 +101,8 @@ pub(super) fn status(status: &StatusView) -> String {
     for away in status.devices.iter().filter(|known| !known.linked) {
         let since =
             away.equal_ns.as_deref().map_or("never in sync".to_owned(), |ns| format!("last in sync {}", day(ns)));
-        let _ = writeln!(out, "{:<10} {} ({}), {since}", "away", away.name, away.device.short());
+        let seen = last_seen(away);
+        let _ = writeln!(out, "{:<10} {} ({}), {seen}, {since}", "away", away.name, away.device.short());
     }
     for peer in &status.peers {
         if let Some(ahead) = peer.clock_ahead_ns.as_deref().and_then(|ns| ns.parse::<i64>().ok()) {
@@ -110,6 +123,35 @@ pub(super) fn status(status: &StatusView) -> String {
     transfers(&mut out, status);
     notes(&mut out, "under way", &under_way(status));
     notes(&mut out, "problems", &status.problems);
+    out
+}
+
+/// `last seen 12 s ago`.
+pub(super) fn last_seen(device: &DeviceView) -> String {
+    match device.away_s {
+        Some(away) => format!("last seen {} ago", duration(away.saturating_mul(1_000_000_000))),
+        None => "not seen since this machine keeps count".to_owned(),
+    }
+}
+
+/// What needs a person, for `status --check`.
+pub(super) fn attention(status: &StatusView) -> Vec<String> {
+    let mut out = condition::words(&status.condition.trouble());
+    if status.open_conflicts > 0 {
+        out.push(counted(status.open_conflicts, "open conflict", "open conflicts"));
+    }
+    if status.kept_folders > 0 {
+        let folders = counted(status.kept_folders, "deleted folder stays", "deleted folders stay");
+        out.push(format!("{folders} for what is ignored in them"));
+    }
+    if status.disk_stalled_s.is_some() {
+        out.push("the disk does not answer".to_owned());
+    }
+    for peer in &status.peers {
+        let words = peer.condition.map(|theirs| condition::words(&theirs.trouble())).unwrap_or_default();
+        out.extend(words.into_iter().map(|word| format!("{}: {word}", peer.name)));
+        out.extend(peer.clock_ahead_ns.as_ref().map(|_| format!("the clock of {} is off", peer.name)));
+    }
     out
 }
 
@@ -181,17 +223,8 @@ pub(super) fn peers(peers: &[PeerView]) -> String {
         return "no machine is linked now\n".to_owned();
     }
     let rows = peers.iter().map(|peer| {
-        let state = match (peer.in_sync, peer.pending) {
-            (true, _) => "in sync".to_owned(),
-            (false, 0) => "comparing".to_owned(),
-            (false, pending) => format!("{} to come", counted(pending, "path", "paths")),
-        };
-        let state = match &peer.invalid {
-            Some(first) => format!("announces invalid entries ({first})"),
-            None => state,
-        };
         let traffic = format!("sent {}, received {}", bytes(peer.sent_bytes), bytes(peer.received_bytes));
-        vec![peer.name.clone(), peer.device.short(), state, peer.address.clone(), traffic]
+        vec![peer.name.clone(), peer.device.short(), peer.state.clone(), peer.address.clone(), traffic]
     });
     table(&rows.collect::<Vec<_>>())
 }
@@ -373,18 +406,18 @@ fn time_as(ns: &str, format: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::control::view::{DeviceView, TransferView};
+    use crate::io::control::view::TransferView;
     use crate::model::DeviceId;
 
-    fn peer(name: &str, in_sync: bool, pending: u64) -> PeerView {
-        let device = DeviceId([0xab; 32]);
-        let (name, address) = (name.to_owned(), "10.0.0.2:6000".to_owned());
+    fn peer(name: &str, state: &str) -> PeerView {
         PeerView {
-            device,
-            name,
-            in_sync,
-            pending,
-            address,
+            device: DeviceId([0xab; 32]),
+            name: name.to_owned(),
+            in_sync: state == "in sync",
+            state: state.to_owned(),
+            condition: None,
+            pending: 0,
+            address: "10.0.0.2:6000".to_owned(),
             sent_bytes: 2048,
             received_bytes: 1,
             clock_ahead_ns: None,
@@ -392,9 +425,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_status_reads_at_a_glance() {
-        let mut shown = StatusView {
+    fn idle() -> StatusView {
+        StatusView {
             version: "0".into(),
             directory: "/srv/shared".into(),
             state_dir: "/state".into(),
@@ -406,6 +438,7 @@ mod tests {
             scanning: false,
             paused: false,
             halted: None,
+            condition: crate::wire::condition::Condition::default(),
             held_deletions: 0,
             held_reverts: 0,
             held_uncovered: 0,
@@ -415,7 +448,7 @@ mod tests {
             deleted: 7,
             bytes: 7_549_747,
             pending: 0,
-            peers: vec![peer("beta", true, 0), peer("long-name", false, 12)],
+            peers: vec![peer("beta", "in sync"), peer("long-name", "12 paths to come")],
             lacks: Vec::new(),
             problems: Vec::new(),
             history_bytes: 0,
@@ -425,8 +458,18 @@ mod tests {
             queued_files: 0,
             queued_bytes: 0,
             under_way: Vec::new(),
+            open_conflicts: 0,
+            kept_folders: 0,
+            left_alone: 0,
+            ignored: 0,
             devices: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_status_reads_at_a_glance() {
+        let mut shown = idle();
+        assert!(attention(&shown).is_empty());
         assert_eq!(
             status(&shown),
             "folder     /srv/shared\n\
@@ -460,7 +503,9 @@ mod tests {
         shown.held_reverts = 6;
         let (device, name) = (DeviceId([2; 32]), "gamma".to_owned());
         let equal_ns = Some("1700000000000000000".to_owned());
-        shown.devices.push(DeviceView { device, name, linked: false, equal_ns });
+        let seen_ns = Some("1700000000000000000".to_owned());
+        shown.devices.push(DeviceView { device, name, linked: false, seen_ns, away_s: Some(12), equal_ns });
+        (shown.open_conflicts, shown.left_alone, shown.ignored) = (2, 1, 30);
         let note = |n| PathNote { path: format!("p{n}"), text: "unreadable".into() };
         shown.problems = (0..12).map(note).collect();
         let text = status(&shown);
@@ -468,13 +513,29 @@ mod tests {
             "stopped: the folder is gone",
             "5 deletions",
             "6 returns",
-            "gamma (02020202), last in sync 2023-11-1",
+            "gamma (02020202), last seen 12.0 s ago, last in sync 2023-11-1",
+            "2 conflicts wait for a decision",
+            "left alone 1 socket, fifo or device and 30 ignored paths",
             "none linked",
             "problems   p0: unreadable",
             "and 2 more",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn whatever_waits_for_a_person_needs_attention_and_what_ends_by_itself_does_not() {
+        let clear = crate::wire::condition::Condition::default();
+        let mut shown = idle();
+        shown.condition = crate::wire::condition::Condition { scanning: true, missing: 3, ..clear };
+        shown.peers[0].condition = Some(shown.condition);
+        (shown.left_alone, shown.ignored) = (1, 1);
+        assert!(attention(&shown).is_empty(), "{:?}", attention(&shown));
+        shown.condition = crate::wire::condition::Condition { problems: 2, ..clear };
+        shown.peers[0].condition = Some(crate::wire::condition::Condition { paused: true, ..clear });
+        shown.open_conflicts = 1;
+        assert_eq!(attention(&shown), ["2 files have problems", "1 open conflict", "beta: paused"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod turn;
 
 use crate::engine::index::{Counts, Index};
 use crate::engine::torn::Cut;
-use crate::engine::{Config, Engine, Event, Keeps, OnConflict, RootState, Trust};
+use crate::engine::{Config, Engine, Event, Halt, Keeps, OnConflict, RootState, Trust};
 use crate::io::Events;
 use crate::io::boot::{self, Place};
 use crate::io::control::{About, Control, Handle, NoSocket};
@@ -31,6 +31,7 @@ use crate::io::tls::{DeviceKey, KeyError};
 use crate::io::words;
 use crate::model::{DeviceId, text};
 use crate::options::{self, ListenPort, Options, SecretSource};
+use crate::wire::condition::StopCause;
 pub use again::replace_process;
 use background::Stop;
 use chores::Chores;
@@ -256,7 +257,10 @@ fn begin(
             shown(&options.directory),
             shown(&options.state_dir.join("index"))
         );
-        actions.extend(turns.engine.handle(turns.clock.now(), Event::Root(RootState::Wrong(why))));
+        actions.extend(turns.engine.handle(
+            turns.clock.now(),
+            Event::Root(RootState::Wrong(Halt { cause: StopCause::MarkerLost, text: why })),
+        ));
     }
     actions.extend(turns.engine.start(turns.clock.now(), trust));
     turns.conclude(actions)?;

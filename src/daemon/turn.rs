@@ -5,7 +5,7 @@
 
 use crate::engine::ignore::Ignore;
 use crate::engine::index::Index;
-use crate::engine::{Action, Engine, Event, Now};
+use crate::engine::{Action, Engine, Event, Now, Status};
 use crate::io::Inbox;
 use crate::io::clock::wall_ns;
 use crate::io::control::Request;
@@ -141,7 +141,10 @@ impl<H: Hands> Loop<H> {
     /// Whoever asked may have left; that is no error.
     fn answer(&mut self, question: Request) {
         match question {
-            Request::Status(answer) => drop(answer.send(self.engine.status())),
+            Request::Status(answer) => {
+                let open_conflicts = self.engine.index().open_conflicts();
+                drop(answer.send(Status { open_conflicts, ..self.engine.status() }));
+            }
             Request::Held { limit, answer } => drop(answer.send(self.engine.held(limit))),
             Request::Verification(answer) => drop(answer.send(self.engine.verification())),
             Request::Row { path, answer } => drop(answer.send(self.engine.index().get(&path))),

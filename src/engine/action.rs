@@ -3,6 +3,7 @@
 use super::event::{FetchId, LinkId, RangeId, StageId, Stat, Trouble, WalkId};
 pub use crate::model::Keep;
 use crate::model::{ContentId, Entry, Kind, SyncPath};
+use crate::wire::condition::Condition;
 use crate::wire::message::Message;
 use crate::wire::packet::Part;
 use bytes::Bytes;
@@ -349,6 +350,11 @@ pub enum Report {
     /// A person paused syncing, or let it go on.
     Paused {
         paused: bool,
+    },
+    /// How that peer stands, as it says itself; clear: nothing keeps it from being done any more.
+    PeerStands {
+        peer: String,
+        condition: Condition,
     },
     /// Syncing stopped (or went on again): why, and what to do.
     Halted {

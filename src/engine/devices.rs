@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 const META_DEVICES: &str = "known_devices";
 /// As versions before this one kept them.
 const META_DEVICES_BEFORE: &str = "devices";
+/// When each was linked last. Not in one value with the rest, whose form is fixed.
+const META_SEEN: &str = "devices.seen";
 /// Devices that are known (P9); with more, no deletion is forgotten.
 const DEVICES_CAP: usize = 1024;
 /// Of these, those that never compared equal: the one that was met first leaves for another, and each after so many days.
@@ -66,6 +68,8 @@ struct ClockOff {
 #[derive(Default)]
 pub(super) struct Devices {
     known: BTreeMap<DeviceId, Known>,
+    /// When each was linked last, by our clock (ns since 1970).
+    seen: BTreeMap<DeviceId, u64>,
     clocks: BTreeMap<DeviceId, ClockOff>,
     next_purge: u64,
     dirty: bool,
@@ -78,7 +82,8 @@ impl Devices {
             let before: BTreeMap<DeviceId, KnownBefore> = load_by_device(index, META_DEVICES_BEFORE);
             known.extend(before.into_iter().map(|(device, before)| (device, before.into())));
         }
-        Self { known, ..Self::default() }
+        let seen = load_by_device(index, META_SEEN);
+        Self { known, seen, ..Self::default() }
     }
 
     pub fn start(&mut self, now: Now) {
@@ -124,6 +129,14 @@ impl Devices {
         self.dirty |= self.known.len() != before;
     }
 
+    /// It is linked now, or was until now.
+    pub fn see(&mut self, now: Now, device: DeviceId) {
+        if self.known.contains_key(&device) {
+            self.seen.insert(device, now.wall);
+            self.dirty = true;
+        }
+    }
+
     /// It holds the same tree as this machine.
     pub fn compared_equal(&mut self, now: Now, device: &DeviceId) {
         let today = now.wall / DAY_NS;
@@ -167,6 +180,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         let Some(known) = self.devices.known.remove(&device) else { return };
+        self.devices.seen.remove(&device);
         self.devices.dirty = true;
         self.devices.purge_soon(now);
         let name = if known.name.is_empty() { device.short() } else { known.name };
@@ -195,6 +209,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn store_devices(&mut self) {
         if std::mem::take(&mut self.devices.dirty) {
             store_by_device(&mut self.index, META_DEVICES, &self.devices.known);
+            store_by_device(&mut self.index, META_SEEN, &self.devices.seen);
         }
     }
 
@@ -227,6 +242,7 @@ impl<I: Index> Engine<I> {
             device: *device,
             name: known.name.clone(),
             linked: linked(device),
+            seen_ns: self.devices.seen.get(device).copied(),
             equal_ns: (known.equal_day > 0).then_some(known.equal_day.saturating_mul(DAY_NS)),
         };
         self.devices.known.iter().map(status).collect()
@@ -260,6 +276,30 @@ mod tests {
             }
         }
         assert_eq!(devices.purge_before(at(DAY)), before);
+    }
+
+    #[test]
+    fn when_a_device_was_linked_last_is_known_after_a_restart_and_until_it_is_forgotten() {
+        use crate::engine::map_index::MapIndex;
+        use crate::engine::{Config, Event, LinkId, OnConflict};
+        let config = || Config { device: DeviceId([9; 32]), name: "a".into(), on_conflict: OnConflict::Newest };
+        let device = DeviceId([1; 32]);
+        let seen = |engine: &mut Engine<MapIndex>| engine.status().devices.first().and_then(|known| known.seen_ns);
+        let mut engine = Engine::new(config(), MapIndex::new());
+        let up = Event::LinkUp {
+            link: LinkId(1),
+            device,
+            name: "b".into(),
+            dialler: true,
+            features: crate::wire::features::Features::ours(),
+        };
+        engine.handle(at(DAY), up);
+        engine.handle(Now { wall: at(DAY).wall + SECOND, mono: SECOND }, Event::LinkDown { link: LinkId(1) });
+        engine.handle(Now { wall: at(DAY).wall + 9 * SECOND, mono: 9 * SECOND }, Event::Tick);
+        let mut engine = Engine::new(config(), engine.into_index());
+        assert_eq!(seen(&mut engine), Some(at(DAY).wall + SECOND));
+        engine.handle(at(DAY), Event::Forget(device));
+        assert_eq!(seen(&mut engine), None);
     }
 
     #[test]

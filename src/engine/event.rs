@@ -4,6 +4,7 @@ use super::action::{JobId, Outcome};
 use super::keeps::Keeps;
 use super::past::{AskPast, FetchPast, FoundPast};
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath};
+use crate::wire::condition::StopCause;
 use crate::wire::features::Features;
 use crate::wire::message::Message;
 use bytes::Bytes;
@@ -132,8 +133,23 @@ pub enum Cause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootState {
     Fine,
-    /// Not to be trusted: why, and what to do, for a person.
-    Wrong(String),
+    /// Not to be trusted.
+    Wrong(Halt),
+}
+
+/// Why syncing is stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    /// For the peers.
+    pub cause: StopCause,
+    /// Why, and what to do, for a person.
+    pub text: String,
+}
+
+impl<T: Into<String>> From<T> for Halt {
+    fn from(text: T) -> Self {
+        Self { cause: StopCause::Other, text: text.into() }
+    }
 }
 
 /// The loser of a conflict whose install was cut off, and its name in history.

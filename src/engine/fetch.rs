@@ -90,6 +90,9 @@ impl<I: Index> Engine<I> {
 
     fn want(&mut self, now: Now, path: &SyncPath, row: &Row) {
         self.begin_want(now, path);
+        if row.winner.is_live() {
+            self.keeps_no_more(path);
+        }
         self.note_loss(now, path, row);
         let content = row.winner.file();
         if self.wants.by_path.get(path).is_some_and(|want| want.content != content) {
@@ -167,6 +170,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         self.guards.settled(path);
+        self.keeps_no_more(path);
         self.drop_content(path);
         if !self.unseen.contains_key(path) {
             // Whatever its install ran into.

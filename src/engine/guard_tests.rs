@@ -586,7 +586,7 @@ fn deletions_are_forgotten_once_every_device_knows_them_and_the_digests_stay() {
     let known = |machine: &Machine| machine.engine.index().get(&path("f0")).is_some();
     assert!(known(&machine), "the peer has not compared equal since");
     let root = machine.engine.index_mut().root_digest();
-    machine.hear(Message::State { root, pending: 0 });
+    machine.hear(Message::State { root, pending: 0, condition: None });
     machine.wait(2 * 3600 * SECOND);
     assert!(!known(&machine));
     assert_eq!(machine.engine.index_mut().root_digest(), root);

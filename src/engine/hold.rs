@@ -141,6 +141,11 @@ impl Held {
         self.news || self.confirming
     }
 
+    /// How many changes are held.
+    pub fn held(&self) -> usize {
+        self.from_peers.len() + self.reverts.len()
+    }
+
     /// Deletions by peers, and reverts, that are held.
     pub fn counts(&self) -> (u64, u64) {
         let deletions = self.from_peers.iter().filter(|path| self.losing.get(path) == Some(&Loss::Deleted)).count();

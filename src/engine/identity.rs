@@ -150,7 +150,7 @@ impl<I: Index> Engine<I> {
         self.forget_own_since_start();
         self.index.set_meta(META_RESTORED, b"1");
         self.index.set_meta(META_COUNTER, &0_u64.to_be_bytes());
-        self.halted = Some(format!("{why}; it starts anew as another device"));
+        self.halted = Some(format!("{why}; it starts anew as another device").into());
         self.out.push(Action::Report(Report::NewDevice { why }));
         self.act(Action::NewDevice);
         self.renewal = Renewal::Ending;

@@ -23,6 +23,7 @@ mod action;
 mod alias;
 mod arrivals;
 mod attention;
+mod condition;
 mod conflict;
 mod derive;
 mod devices;
@@ -70,7 +71,7 @@ pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, So
 pub use alias::Names;
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
-    Boot, Cause, Decision, Event, FetchError, FetchId, FoundLoser, Hint, LinkId, Merge, Now, Observed, RangeId,
+    Boot, Cause, Decision, Event, FetchError, FetchId, FoundLoser, Halt, Hint, LinkId, Merge, Now, Observed, RangeId,
     RootState, Scrubbed, StageId, Stat, StatKind, Trouble, Verify, WalkId,
 };
 pub use fetch_chunks::CHUNKED_BYTES;
@@ -87,6 +88,7 @@ use crate::model::{DeviceId, Entry, SyncPath};
 use alias::Aliases;
 use arrivals::Arrivals;
 use attention::Attention;
+use condition::Standing;
 use conflict::Losers;
 use derive::Orphans;
 use devices::Devices;
@@ -223,6 +225,10 @@ pub struct Engine<I> {
     /// Sockets, fifos and devices, and what each is.
     left_alone: BTreeMap<SyncPath, &'static str>,
     problems: BTreeMap<SyncPath, String>,
+    /// Folders that were deleted elsewhere and stay for what patterns cover in them, and why; no word of those above them.
+    kept_folders: BTreeMap<SyncPath, Option<String>>,
+    /// What the last whole walk came by that patterns cover.
+    ignored: u64,
     unseen: BTreeMap<SyncPath, Unseen>,
     keeps: Keeps,
     aliases: Aliases,
@@ -239,7 +245,8 @@ pub struct Engine<I> {
     uncovered: Uncovered,
     /// Changes dated too far ahead: held until a person confirms these very ones.
     future: BTreeMap<SyncPath, Entry>,
-    halted: Option<String>,
+    halted: Option<Halt>,
+    standing: Standing,
     /// The last run ended with a power cut.
     cut: Option<torn::Cut>,
     paused: bool,
@@ -315,6 +322,8 @@ impl<I: Index> Engine<I> {
             scan: Scan::new(finds),
             left_alone: BTreeMap::new(),
             problems: BTreeMap::new(),
+            kept_folders: BTreeMap::new(),
+            ignored: 0,
             unseen: BTreeMap::new(),
             keeps: Keeps::default(),
             aliases: Aliases::default(),
@@ -327,6 +336,7 @@ impl<I: Index> Engine<I> {
             uncovered: Uncovered::default(),
             future: BTreeMap::new(),
             halted: None,
+            standing: Standing::default(),
             cut: None,
             paused: false,
             next_root_check: 0,
@@ -403,7 +413,10 @@ impl<I: Index> Engine<I> {
         match event {
             Event::Tick => self.tick(now),
             Event::Hint { path, hint } => self.hinted(now, path, hint),
-            Event::Overflow => self.walk_all(now),
+            Event::Overflow => {
+                self.may_have_missed();
+                self.walk_all(now);
+            }
             Event::Looked { path, observed } => self.looked(now, &path, observed),
             Event::Listed { walk, found } => self.listed(now, walk, found),
             Event::Walked { walk, unread } => self.walked(now, walk, unread),
@@ -451,6 +464,7 @@ impl<I: Index> Engine<I> {
             Event::Clock { link, ahead_ns } => self.clock_seen(now, link, ahead_ns),
             Event::Twin { ours, theirs } => self.twin_met(ours, theirs),
         }
+        self.note_standing(now);
         std::mem::take(&mut self.out)
     }
 
@@ -534,6 +548,7 @@ impl<I: Index> Engine<I> {
                 self.moved.next(),
                 self.past.next(),
                 self.next_state(),
+                self.next_naming(),
                 self.next_derivation(),
             ])
             .flatten()
@@ -573,9 +588,10 @@ impl<I: Index> Engine<I> {
                 for walk in std::mem::take(&mut self.concluding) {
                     self.walks.remove(&walk);
                 }
+                self.may_have_missed();
                 if self.halted.as_ref() != Some(&why) {
                     self.halted = Some(why.clone());
-                    self.out.push(Action::Report(Report::Halted { why }));
+                    self.out.push(Action::Report(Report::Halted { why: why.text }));
                 }
             }
             RootState::Fine => {
@@ -636,6 +652,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn pause(&mut self, now: Now, paused: bool) {
+        self.may_have_missed();
         let was_paused = std::mem::replace(&mut self.paused, paused);
         if was_paused != paused {
             self.out.push(Action::Report(Report::Paused { paused }));
@@ -662,8 +679,7 @@ impl<I: Index> Engine<I> {
             && self.arrivals.is_empty()
             && self.missing.is_empty()
             && self.guards.is_quiet();
-        let (deletions_by_peers, held_reverts) = self.guards.counts();
-        let problems = self.problems.iter().map(|(path, text)| (path.clone(), text.clone()));
+        let condition = self.condition();
         let (queued_files, queued_bytes) = self.queued();
         let under_way = |(path, want): (&SyncPath, &Want)| {
             let step = match want.step {
@@ -679,23 +695,22 @@ impl<I: Index> Engine<I> {
             name: self.config.name.clone(),
             counts: self.index.counts(),
             peers,
-            idle: quiet && self.has_looked_around() && self.wants.active() == 0 && self.outgoing.is_empty(),
+            idle: quiet && self.has_looked_around() && self.active_wants() == 0 && self.outgoing.is_empty(),
             scanning: self.walks.values().any(Walk::is_whole)
                 || !(self.scan.is_walked() || self.paused || self.halted.is_some()),
             paused: self.paused,
-            halted: self.halted.clone(),
-            held_deletions: self.held.len() as u64 + deletions_by_peers,
-            held_reverts,
-            held_uncovered: self.uncovered.paths,
+            halted: self.halted.as_ref().map(|halt| halt.text.clone()),
+            condition,
+            held_deletions: condition.held_deletions,
+            held_reverts: condition.held_reverts,
+            held_uncovered: condition.held_uncovered,
+            kept_folders: self.kept_folders.values().flatten().count() as u64,
+            left_alone: self.left_alone.len() as u64,
+            ignored: self.ignored,
+            open_conflicts: 0,
             devices: self.device_statuses(),
             lacks: self.keeps.lacks(),
-            problems: self
-                .suspected()
-                .chain(self.torn())
-                .chain(self.unread_patterns())
-                .chain(problems)
-                .take(STATUS_PROBLEMS)
-                .collect(),
+            problems: self.all_problems().take(STATUS_PROBLEMS).collect(),
             transfers: self.transfers(),
             queued_files,
             queued_bytes,

@@ -436,7 +436,7 @@ mod engine_tests {
         let mut machine = Machine::linked();
         machine.edit("ours");
         machine.said.clear();
-        let differs = || Message::State { root: [9; 16], pending: 0 };
+        let differs = || Message::State { root: [9; 16], pending: 0, condition: None };
         // The comparison that finds the invalid entry, and the states of the hour after it.
         machine.hears(differs());
         machine.hears(Message::Buckets { groups: vec![(0, vec![[9; 16]; 256])] });
@@ -466,7 +466,7 @@ mod engine_tests {
         let hung_up = |machine: &Machine| machine.said.iter().any(|action| matches!(action, Action::Close { .. }));
         for _ in 0..3 {
             machine.hears(groups());
-            machine.hears(Message::State { root: [9; 16], pending: 0 });
+            machine.hears(Message::State { root: [9; 16], pending: 0, condition: None });
         }
         assert!(!hung_up(&machine), "one after the other");
         machine.hears(groups());

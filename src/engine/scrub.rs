@@ -350,7 +350,7 @@ impl<I: Index> Engine<I> {
 
     fn has_other_work(&self) -> bool {
         let local = !self.settle.is_empty() || !self.looks.is_empty() || !self.walks.is_empty();
-        local || self.wants.active() > 0 || !self.outgoing.is_empty() || !self.missing.is_empty()
+        local || self.active_wants() > 0 || !self.outgoing.is_empty() || !self.missing.is_empty()
     }
 
     /// Asks for the next files of a round.

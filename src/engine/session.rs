@@ -4,6 +4,7 @@
 //! time. Whatever a divergence came from, it heals.
 
 use super::action::{Action, Report, ServedFile};
+use super::condition::Said;
 use super::digest::{Digests, deleted_at, path_digest};
 use super::event::{LinkId, Now};
 use super::identity::Renewal;
@@ -13,6 +14,7 @@ use super::refuse::Refusals;
 use super::{Engine, TOMBSTONE_NS, status::PeerStatus};
 use crate::model::version::STAMP_STEP;
 use crate::model::{ContentId, DeviceId, Entry, Kind, SyncPath};
+use crate::wire::condition::Condition;
 use crate::wire::features::Features;
 use crate::wire::message::{Bucket, Change, Digest, Group, Message, SMALL_FILE_BYTES};
 use bytes::Bytes;
@@ -70,16 +72,18 @@ pub(super) struct Session {
     offered: BTreeSet<Digest>,
     /// The peer's last state.
     theirs: Option<(Digest, u64)>,
+    pub condition: Option<Condition>,
+    /// What the log said of that.
+    pub said: Said,
     /// Changes that it told since then: it stands otherwise by now, and says so when it has rested.
     told_since: usize,
     /// The peer held nothing at all when it was linked: contents found here by a first scan are news to it.
     is_empty_handed: bool,
-    told: Option<(Digest, u64)>,
+    told: Option<State>,
     told_at: u64,
     /// Large contents that it looks for, and is to be told of.
     pub seeks: VecDeque<ContentId>,
-    /// Whether the log already says that this peer is in sync.
-    said_in_sync: bool,
+    equality: Equality,
     pub refusals: Refusals,
 }
 
@@ -92,9 +96,32 @@ pub(super) struct Outgoing {
     told: Vec<DeviceId>,
 }
 
+/// Whether both trees were equal since they were compared last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Equality {
+    Unknown,
+    WereEqual,
+    /// And the log says that the two are in sync.
+    Said,
+}
+
+impl Equality {
+    fn unsaid(self) -> Self {
+        if self == Self::Said { Self::WereEqual } else { self }
+    }
+}
+
+/// The tree, how much is still to come to it, and what keeps its machine from being done.
+type State = (Digest, u64, Condition);
+
 impl Session {
     pub fn is_comparing(&self) -> bool {
         !matches!(self.comparing, Comparing::No)
+    }
+
+    /// Whether it holds this tree, as it said last, and none of that is being compared.
+    pub fn is_equal_to(&self, root: Digest) -> bool {
+        !self.is_comparing() && self.theirs.is_some_and(|(theirs, _)| theirs == root)
     }
 
     /// Paths still to be installed there, as it said last.
@@ -120,6 +147,7 @@ impl<I: Index> Engine<I> {
     ) {
         self.names.insert(device, name.clone());
         self.devices.meet(now, device, &name);
+        self.devices.see(now, device);
         let session = Session {
             device,
             name,
@@ -130,12 +158,14 @@ impl<I: Index> Engine<I> {
             comparing: Comparing::No,
             offered: BTreeSet::new(),
             theirs: None,
+            condition: None,
+            said: Said::default(),
             told_since: 0,
             is_empty_handed: false,
             told: None,
             told_at: now.mono,
             seeks: VecDeque::new(),
-            said_in_sync: false,
+            equality: Equality::Unknown,
             refusals: Refusals::default(),
         };
         self.sessions.insert(link, session);
@@ -146,7 +176,8 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn link_down(&mut self, link: LinkId) {
-        if self.sessions.remove(&link).is_some() {
+        if let Some(session) = self.sessions.remove(&link) {
+            self.devices.see(self.last_event, session.device);
             self.forget_source(link);
             self.survey_without(link);
             self.past_link_down(link);
@@ -164,7 +195,7 @@ impl<I: Index> Engine<I> {
         match message {
             Message::Known { counter, confirmed } => self.known_came(now, link, counter, confirmed),
             Message::Forget { device } => self.forget_device(now, device),
-            Message::State { root, pending } => self.state_came(now, link, root, pending),
+            Message::State { root, pending, condition } => self.state_came(now, link, root, pending, condition),
             Message::Groups { groups } => self.groups_came(now, link, &groups),
             Message::Buckets { groups } => self.buckets_came(now, link, groups),
             Message::Offer { buckets, entries, more } => {
@@ -213,10 +244,10 @@ impl<I: Index> Engine<I> {
         served(path).or_else(|| self.index.holders(&content).iter().find_map(served))
     }
 
-    /// The tree, and how much is still to come to it. A scan that knows nothing yet counts as something to come.
-    fn state(&mut self) -> (Digest, u64) {
+    /// A scan that knows nothing yet counts as something to come.
+    fn state(&mut self) -> State {
         let is_scanning = self.scan.finds() != Found::Walked;
-        (self.index.root_digest(), self.wants.active() + u64::from(is_scanning))
+        (self.index.root_digest(), self.active_wants() + u64::from(is_scanning), self.condition())
     }
 
     fn tell_state(&mut self, now: Now, link: LinkId) {
@@ -224,12 +255,14 @@ impl<I: Index> Engine<I> {
         if let Some(session) = self.sessions.get_mut(&link) {
             session.told = Some(state);
             session.told_at = now.mono;
-            self.send(vec![link], Message::State { root: state.0, pending: state.1 });
+            let (root, pending, condition) = state;
+            self.send(vec![link], Message::State { root, pending, condition: Some(condition) });
         }
     }
 
     /// Tells peers how this machine stands, when that has changed and rested, or after a while.
     pub(super) fn tell_states_due(&mut self, now: Now) {
+        self.name_conditions_due(now);
         let Some(due) = self.next_state() else { return };
         if due > now.mono {
             return;
@@ -272,9 +305,10 @@ impl<I: Index> Engine<I> {
         rest.into_iter().chain(periodic).min().filter(|_| !self.sessions.is_empty())
     }
 
-    fn state_came(&mut self, now: Now, link: LinkId, root: Digest, pending: u64) {
+    fn state_came(&mut self, now: Now, link: LinkId, root: Digest, pending: u64, condition: Option<Condition>) {
         if let Some(session) = self.sessions.get_mut(&link) {
             session.theirs = Some((root, pending));
+            session.condition = condition;
             session.told_since = 0;
             session.refusals.ends();
             session.is_empty_handed |= (root, pending) == (Digests::empty_root(), 0);
@@ -284,24 +318,32 @@ impl<I: Index> Engine<I> {
 
     /// Compares the roots; the dialler begins to compare when they differ, unless changes are still under way here.
     fn judge_state(&mut self, now: Now, link: LinkId) {
-        let (root, active) = self.state();
+        self.name_condition(now, link);
+        let (root, active, ours) = self.state();
         let paths = self.index.counts();
         let Some(session) = self.sessions.get_mut(&link) else { return };
         let Some((theirs, pending)) = session.theirs else { return };
+        let trouble = |condition: &Condition| !condition.trouble().is_clear();
+        if trouble(&ours) || session.condition.as_ref().is_some_and(trouble) {
+            session.equality = session.equality.unsaid();
+        }
         if theirs == root {
             session.refusals.forget();
             if pending == 0 {
                 self.devices.compared_equal(now, &session.device);
             }
-            if pending == 0 && active == 0 && !session.said_in_sync {
-                session.said_in_sync = true;
+            if pending == 0 && active == 0 && session.equality == Equality::Unknown {
+                session.equality = Equality::WereEqual;
+            }
+            if Self::is_in_sync(session, root, &ours) && session.equality != Equality::Said {
+                session.equality = Equality::Said;
                 let paths = paths.files + paths.directories + paths.symlinks;
                 let peer = session.name.clone();
                 self.out.push(Action::Report(Report::InSync { peer, paths }));
             }
             return;
         }
-        let just_told = self.unrested.is_some() && session.said_in_sync;
+        let just_told = self.unrested.is_some() && session.equality != Equality::Unknown;
         if session.dialler
             && !session.is_comparing()
             && !just_told
@@ -375,7 +417,7 @@ impl<I: Index> Engine<I> {
             session.comparing = Comparing::No;
             return self.tell_state(now, link);
         }
-        session.said_in_sync = false;
+        session.equality = Equality::Unknown;
         session.comparing = Comparing::Offering(left);
         self.send(vec![link], Message::Offer { buckets, entries, more: false });
     }
@@ -383,7 +425,7 @@ impl<I: Index> Engine<I> {
     fn offer_came(&mut self, now: Now, link: LinkId, buckets: &[Bucket], part: Vec<(SyncPath, Entry)>, more: bool) {
         self.compared_until = now.mono + COMPARED_NS;
         let Some(session) = self.sessions.get_mut(&link) else { return };
-        session.said_in_sync = false;
+        session.equality = Equality::Unknown;
         let part: BTreeMap<SyncPath, Entry> = part.into_iter().collect();
         if more {
             let is_older = |ours: Row, theirs: &Entry| !ours.winner.beats(theirs);
@@ -622,12 +664,13 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn peer_statuses(&mut self) -> Vec<PeerStatus> {
-        let root = self.index.root_digest();
-        let here = self.wants.active() == 0;
+        let (root, ours) = (self.index.root_digest(), self.condition());
         let status = |session: &Session| PeerStatus {
             device: session.device,
             name: session.name.clone(),
-            in_sync: here && !session.is_comparing() && session.theirs == Some((root, 0)),
+            in_sync: Self::is_in_sync(session, root, &ours),
+            equal: session.is_equal_to(root),
+            condition: session.condition,
             pending: session.pending(),
             clock_ahead_ns: session.clock_ahead_ns,
             invalid: session.refusals.first().cloned(),

@@ -2,14 +2,19 @@
 
 use super::index::Counts;
 use crate::model::{DeviceId, SyncPath};
+use crate::wire::condition::Condition;
 
 /// What `dirsync status` shows of one peer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct PeerStatus {
     pub device: DeviceId,
     pub name: String,
-    /// Whether it holds the same tree, nothing pending on either side.
+    /// Whether it holds the same tree, and neither it nor this machine has anything left to do.
     pub in_sync: bool,
+    /// Whether it holds the same tree, as it said last.
+    pub equal: bool,
+    /// How it stands, as it said last; an older version does not say.
+    pub condition: Option<Condition>,
     /// Paths still to be installed there, as it said last.
     pub pending: u64,
     /// How far its clock is ahead of ours (ns; negative: behind), if that is too much.
@@ -24,6 +29,8 @@ pub struct DeviceStatus {
     pub device: DeviceId,
     pub name: String,
     pub linked: bool,
+    /// When it was linked last (ns since 1970).
+    pub seen_ns: Option<u64>,
     /// When it held the same tree last, to the day (ns since 1970).
     pub equal_ns: Option<u64>,
 }
@@ -54,12 +61,21 @@ pub struct Status {
     pub paused: bool,
     /// Why syncing is stopped, and what to do.
     pub halted: Option<String>,
+    /// What keeps this machine from being done.
+    pub condition: Condition,
     /// Deletions that wait for `dirsync confirm`.
     pub held_deletions: u64,
     /// Files that went back to older contents, here or by peers, and wait for the same.
     pub held_reverts: u64,
     /// Paths that a peer's change of the ignore file uncovered here, and that wait for the same.
     pub held_uncovered: u64,
+    /// Folders that were deleted elsewhere and stay for what patterns cover in them; each is a problem that keeps nobody from being in sync.
+    pub kept_folders: u64,
+    /// What is left alone, as nobody syncs it: sockets, fifos and devices, and what patterns cover.
+    pub left_alone: u64,
+    pub ignored: u64,
+    /// Conflicts that nobody has decided; the shell counts them.
+    pub open_conflicts: u64,
     /// Every device that is known.
     pub devices: Vec<DeviceStatus>,
     /// What the folder's file system does not keep.

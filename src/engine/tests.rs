@@ -686,7 +686,7 @@ fn a_peer_that_told_changes_is_not_judged_by_what_it_said_before_them() {
         actions.iter().filter(is_groups).count()
     };
     let says = |engine: &mut Engine<MapIndex>, mono, root| {
-        let message = Message::State { root, pending: 0 };
+        let message = Message::State { root, pending: 0, condition: None };
         engine.handle(at(mono), Event::Message { link: LINK, message, wire_bytes: 1 })
     };
     let root = engine.index_mut().root_digest();

@@ -27,6 +27,8 @@ pub struct Walk {
     /// Files that are synced.
     files: u64,
     changed: u64,
+    /// What patterns cover; of a folder, the folder alone.
+    ignored: u64,
     /// What only patterns cover that a peer took away, and was not synced before.
     uncovered: u64,
     unread: Vec<Option<SyncPath>>,
@@ -88,6 +90,7 @@ impl<I: Index> Engine<I> {
                 paths: 0,
                 files: 0,
                 changed: 0,
+                ignored: 0,
                 uncovered: 0,
                 unread: Vec::new(),
             },
@@ -107,7 +110,7 @@ impl<I: Index> Engine<I> {
             }
             let is_dir = stat.kind == StatKind::Directory || stat.kind.is_foreign();
             if self.covers(&path, is_dir) {
-                self.count_uncovered(walk, &path, is_dir);
+                self.count_covered(walk, &path, is_dir);
                 continue;
             }
             if self.is_too_deep(&path) {
@@ -169,7 +172,11 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn count_uncovered(&mut self, walk: WalkId, path: &SyncPath, is_dir: bool) {
+    fn count_covered(&mut self, walk: WalkId, path: &SyncPath, is_dir: bool) {
+        if let Some(state) = self.walks.get_mut(&walk) {
+            state.ignored += 1;
+        }
+        self.keeps_folder(path);
         let is_news = || self.index.get(path).is_none_or(|row| row.live_on_disk().is_none());
         if self.is_uncovered(path, is_dir)
             && is_news()
@@ -248,6 +255,7 @@ impl<I: Index> Engine<I> {
                 if !self.walks_behind(now, took_ns) || changed > 0 || !self.scan.is_walked() {
                     self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
                 }
+                self.ignored = state.ignored;
                 self.scan.walked();
                 let patterns = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
                 if !state.visited.contains(&mark(&patterns)) {
@@ -256,6 +264,9 @@ impl<I: Index> Engine<I> {
                 self.forget_deep(&state);
                 self.uncovered_found(now, walk.0, state.uncovered);
                 self.bases_are_here();
+                if !self.walk_again {
+                    self.has_walked_all();
+                }
             }
         }
         if self.walk_again {

@@ -111,11 +111,6 @@ impl Wants {
         installing.map(|(path, _)| path.clone()).collect()
     }
 
-    /// Those that will get on by themselves.
-    pub fn active(&self) -> u64 {
-        self.by_path.values().filter(|want| !want.stuck).count() as u64
-    }
-
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }

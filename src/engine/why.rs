@@ -125,7 +125,7 @@ impl<I: Index> Engine<I> {
             _ => {}
         }
         if let Some(why) = &self.halted {
-            return WaitsFor::Halted(why.clone());
+            return WaitsFor::Halted(why.text.clone());
         }
         if self.paused {
             return WaitsFor::Paused;

@@ -7,9 +7,10 @@ use super::beneath::{self, Facts, LastFolder, std_error};
 use super::fail::{self, Point};
 use super::probe;
 use super::stall::Waits;
-use crate::engine::{Keeps, Names, RootState, ServedFile, Stat, StatKind};
+use crate::engine::{Halt, Keeps, Names, RootState, ServedFile, Stat, StatKind};
 use crate::model::path::PRIVATE_DIR;
 use crate::model::{SyncPath, text};
+use crate::wire::condition::StopCause;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -267,33 +268,38 @@ impl Root {
     pub fn check(&self) -> RootState {
         match self.find_fault() {
             None => RootState::Fine,
-            Some(fault) => RootState::Wrong(format!("'{}' {fault}", text::escape(self.path.as_os_str().as_bytes()))),
+            Some((cause, fault)) => {
+                let text = format!("'{}' {fault}", text::escape(self.path.as_os_str().as_bytes()));
+                RootState::Wrong(Halt { cause, text })
+            }
         }
     }
 
-    fn find_fault(&self) -> Option<&'static str> {
+    fn find_fault(&self) -> Option<(StopCause, &'static str)> {
         let now =
             rustix::fs::statx(rustix::fs::CWD, &self.path, AtFlags::NO_AUTOMOUNT, rustix::fs::StatxFlags::BASIC_STATS);
-        let Ok(now) = now else { return Some("is gone; put it back (is its disk mounted?)") };
+        let Ok(now) = now else { return Some((StopCause::FolderGone, "is gone; put it back (is its disk mounted?)")) };
         if ((now.stx_dev_major, now.stx_dev_minor), now.stx_ino) != self.place {
-            return Some("is another folder or file system than at the start; put the old one back, or restart");
+            let fault = "is another folder or file system than at the start; put the old one back, or restart";
+            return Some((StopCause::OtherFolder, fault));
         }
         let marker = self.marker();
         let private = beneath::facts_at(&self.dir, PRIVATE_DIR.as_bytes()).ok().flatten().map(|facts| facts.place());
         if private != Some(self.private_place) && (private.is_some() || marker.is_some()) {
-            return Some(
-                "has another '.dirsync' than at the start, or none: someone moved it; put the old one back, or, if the folder is the right one, restart the daemon and do as it says then",
-            );
+            let fault = "has another '.dirsync' than at the start, or none: someone moved it; put the old one back, or, if the \
+                         folder is the right one, restart the daemon and do as it says then";
+            return Some((StopCause::OtherMarker, fault));
         }
         let Some(marker) = marker else {
-            return Some(
-                "has lost its marker '.dirsync/marker'; put it back, or, if the folder is the right one, restart the daemon and do as it says then",
-            );
+            let fault = "has lost its marker '.dirsync/marker'; put it back, or, if the folder is the right one, restart the \
+                         daemon and do as it says then";
+            return Some((StopCause::MarkerLost, fault));
         };
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         match &*written {
             Some(nonce) if *nonce != marker => {
-                Some("carries another marker than the one written last; if the folder is the right one, restart")
+                let fault = "carries another marker than the one written last; if the folder is the right one, restart";
+                Some((StopCause::OtherMarker, fault))
             }
             _ => None,
         }
@@ -668,14 +674,14 @@ mod tests {
 
         let marker = dir.join(".dirsync/marker");
         std::fs::write(&marker, "0".repeat(32)).unwrap();
-        assert!(matches!(root.check(), RootState::Wrong(why) if why.contains("another marker")));
+        assert!(matches!(root.check(), RootState::Wrong(why) if why.text.contains("another marker")));
         std::fs::remove_file(&marker).unwrap();
-        assert!(matches!(root.check(), RootState::Wrong(why) if why.contains("lost its marker")));
+        assert!(matches!(root.check(), RootState::Wrong(why) if why.text.contains("lost its marker")));
         root.renew_marker().unwrap();
         std::fs::rename(&dir, temp.path().join("moved")).unwrap();
-        assert!(matches!(root.check(), RootState::Wrong(why) if why.contains("is gone")));
+        assert!(matches!(root.check(), RootState::Wrong(why) if why.text.contains("is gone")));
         std::fs::create_dir(&dir).unwrap();
-        assert!(matches!(root.check(), RootState::Wrong(why) if why.contains("another folder")));
+        assert!(matches!(root.check(), RootState::Wrong(why) if why.text.contains("another folder")));
     }
 
     /// A renamed one stands for one that a file system finds by another spelling of its name.
@@ -700,7 +706,7 @@ mod tests {
         root.renew_marker().unwrap();
         let (own, moved) = (temp.path().join(PRIVATE_DIR), temp.path().join("moved"));
         std::fs::rename(&own, &moved).unwrap();
-        let is_stopped = || matches!(root.check(), RootState::Wrong(why) if why.contains("another '.dirsync'"));
+        let is_stopped = || matches!(root.check(), RootState::Wrong(why) if why.text.contains("another '.dirsync'"));
         assert!(is_stopped());
         assert_eq!(root.stat(&path("moved")).unwrap().unwrap().kind, StatKind::Other);
         std::fs::create_dir(&own).unwrap();

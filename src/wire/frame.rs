@@ -6,6 +6,7 @@
 //! fields that it does not know; kinds that it does not know are refused.
 
 use super::body::{Reader, Writer};
+use super::condition::Condition;
 use super::features::Features;
 use super::message::{Digest, Message};
 use super::packet::{Ending, PIECE_BYTES, Part, is_clean_name, is_short_text};
@@ -94,6 +95,8 @@ enum HeadKind {
     State {
         root: Hex<16>,
         pending: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        condition: Option<Condition>,
     },
     Groups {},
     Buckets {},
@@ -279,7 +282,9 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
             HeadKind::Known { counter: *counter }
         }
         Message::Forget { device } => HeadKind::Forget { device: *device },
-        Message::State { root, pending } => HeadKind::State { root: Hex::<16>(*root), pending: *pending },
+        Message::State { root, pending, condition } => {
+            HeadKind::State { root: Hex::<16>(*root), pending: *pending, condition: *condition }
+        }
         Message::Groups { groups } => {
             body.digests(groups);
             HeadKind::Groups {}
@@ -412,7 +417,9 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
     let packet = match kind {
         HeadKind::Known { counter } => message(Message::Known { counter, confirmed: body.counters()? }),
         HeadKind::Forget { device } => message(Message::Forget { device }),
-        HeadKind::State { root, pending } => message(Message::State { root: Digest::from(root.0), pending }),
+        HeadKind::State { root, pending, condition } => {
+            message(Message::State { root: Digest::from(root.0), pending, condition })
+        }
         HeadKind::Groups {} => message(Message::Groups { groups: body.digests()? }),
         HeadKind::Buckets {} => message(Message::Buckets { groups: body.groups()? }),
         HeadKind::Offer { more } => {

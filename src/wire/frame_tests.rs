@@ -3,6 +3,7 @@
 use super::super::features::Features;
 use super::*;
 use crate::model::{DeviceId, Entry, FileTime, Keep, Kind, Mode, Seen, Version};
+use crate::wire::condition::StopCause;
 use crate::wire::message::{Change, Held, MESSAGE_BYTES, Past, PastWhat, SURVEY_PATHS, Want};
 use crate::wire::split::split;
 use proptest::prelude::*;
@@ -15,6 +16,20 @@ fn round_trip(packet: &Packet) -> Packet {
 
 fn device() -> impl Strategy<Value = DeviceId> {
     any::<[u8; 32]>().prop_map(DeviceId)
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    let cause = prop_oneof![Just(StopCause::MarkerLost), Just(StopCause::Patterns), Just(StopCause::Other)];
+    (prop::option::of(cause), any::<[bool; 2]>(), any::<[u64; 5]>()).prop_map(|(stopped, flags, counts)| Condition {
+        stopped,
+        paused: flags[0],
+        scanning: flags[1],
+        held_deletions: counts[0],
+        held_reverts: counts[1],
+        held_uncovered: counts[2],
+        problems: counts[3],
+        missing: counts[4],
+    })
 }
 
 fn path() -> impl Strategy<Value = SyncPath> {
@@ -98,7 +113,8 @@ fn any_message() -> impl Strategy<Value = Message> {
                 Message::Pasts { id, pasts: list.into_iter().map(past).collect(), more }
             }
         ),
-        (any::<Digest>(), any::<u64>()).prop_map(|(root, pending)| Message::State { root, pending }),
+        (any::<Digest>(), any::<u64>(), prop::option::of(condition()))
+            .prop_map(|(root, pending, condition)| Message::State { root, pending, condition }),
         digests().prop_map(|groups| Message::Groups { groups }),
         prop::collection::vec((any::<u8>(), digests()), 0..3).prop_map(|groups| Message::Buckets { groups }),
         (prop::collection::vec(any::<u16>(), 0..50), entries(), any::<bool>())
@@ -376,4 +392,19 @@ fn history_that_passes_its_limits_is_refused() {
     let named = vec![(fine.path.clone(), 1); SURVEY_PATHS + 1];
     let asked = encode(&Packet::Message(Message::History { id: 1, path: None, named })).to_vec();
     assert_eq!(decode_first(&asked.into()), Err(FrameError::Body("a count that it cannot hold")));
+}
+
+#[test]
+fn a_state_without_a_condition_is_an_older_version_s_and_one_with_more_is_a_newer_one_s() {
+    let state = |rest: &str| {
+        let head = format!(r#"{{"kind":"state","root":"{}","pending":1{rest}}}"#, "0".repeat(32));
+        decode(head.as_bytes(), Bytes::new())
+    };
+    let told = |condition| Ok(Packet::Message(Message::State { root: [0; 16], pending: 1, condition }));
+    assert_eq!(state(""), told(None));
+    let paused = Condition { paused: true, ..Condition::default() };
+    assert_eq!(state(r#","condition":{"paused":true,"new":[1]},"other":{}"#), told(Some(paused)));
+    for bad in [r#"{"problems":-1}"#, r#"{"problems":99999999999999999999}"#, r#"{"paused":"yes"}"#, "7"] {
+        assert!(matches!(state(&format!(r#","condition":{bad}"#)), Err(FrameError::Head(_))), "{bad}");
+    }
 }

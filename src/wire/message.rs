@@ -1,6 +1,7 @@
 //! What two engines say to each other. Transfers of large contents (pieces, credit) and the greeting are
 //! the link's own affair and are not here.
 
+use super::condition::Condition;
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Keep, Mode, SyncPath};
 use bytes::Bytes;
 
@@ -32,9 +33,9 @@ pub enum Message {
     /// This device will not come back: deletions need not be remembered for it.
     Forget { device: DeviceId },
     /// My tree in one digest, and how much is still to come to it here: paths to be installed, and one more until the first
-    /// scan has ended. Sent on connecting, every 30 s,
-    /// and when either has changed and rested. The dialler of the link starts comparing when it differs.
-    State { root: Digest, pending: u64 },
+    /// scan has ended. `condition`: what keeps this machine from being done; an older version does not say. Sent on connecting,
+    /// every 30 s, and when any of it has changed and rested. The dialler of the link starts comparing when the root differs.
+    State { root: Digest, pending: u64, condition: Option<Condition> },
     /// Dialler to the other: my 256 group digests, begin comparing.
     Groups { groups: Vec<Digest> },
     /// Answer to `Groups`: the 256 bucket digests of each group that differs; empty when none does.

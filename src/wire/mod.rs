@@ -3,6 +3,7 @@
 //! May import `model` only. No sockets here: `io/link.rs` moves the bytes.
 
 mod body;
+pub mod condition;
 pub mod features;
 pub mod frame;
 pub mod message;

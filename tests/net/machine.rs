@@ -284,5 +284,5 @@ pub async fn member(net: &Machine, change: impl FnOnce(&mut Identity)) -> Result
 }
 
 pub fn state(pending: u64) -> Message {
-    Message::State { root: [7; 16], pending }
+    Message::State { root: [7; 16], pending, condition: None }
 }

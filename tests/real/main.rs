@@ -19,6 +19,7 @@ mod groups;
 mod guards;
 mod hostile_peer;
 mod identity;
+mod in_sync;
 mod kill;
 mod lesser_disks;
 mod logging;

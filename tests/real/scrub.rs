@@ -92,7 +92,10 @@ fn is_found_and_healed(kind: &str) {
     eventually("what came after is at b", PATIENCE, || {
         crate::common::disk::peek(b.at("after")).map(drop).ok_or("it is not".to_owned())
     });
-    a.wait_idle();
+    a.wait_own_idle();
+    // What one holds is not what the other holds: nobody says so.
+    let wait = b.cli(&["wait", "--timeout", "1"]);
+    assert!(!wait.status.success() && text_of(&wait).contains("a (1 file has a problem)"), "{}", text_of(&wait));
     assert_eq!(read(b.at(PHOTO)), *good);
     assert!(!verify(a, &["d"]).0, "it is still suspect");
 

@@ -247,7 +247,7 @@ mod tests {
     fn a_device_is_named_by_its_name_or_its_id() {
         let known = |n: u8, name: &str, linked| {
             let device = crate::model::DeviceId([n; 32]);
-            DeviceStatus { device, name: name.into(), linked, equal_ns: None }
+            DeviceStatus { device, name: name.into(), linked, seen_ns: None, equal_ns: None }
         };
         let devices =
             [known(1, "old", false), known(2, "new", true), known(3, "twice", false), known(4, "twice", false)];

@@ -1,13 +1,17 @@
 //! What the local API says, in JSON: stable names, nanoseconds as strings, paths in their escaped text form.
 //!
-//! `docs/control.md` lists them. May import `engine` and `model`. Deliberately not here: how it is fetched or shown.
+//! `docs/control.md` lists them. May import `engine`, `wire` and `model`. Deliberately not here: how it is fetched or shown.
 
 use super::{About, KeptFacts, LinkFacts};
 use crate::engine::index::{Counts, Row};
 use crate::engine::merge::label;
 use crate::engine::{DeviceStatus, HeldPath, HeldPaths, HeldWhy, PeerStatus, Status, TransferStatus};
+use crate::io::clock::wall_ns;
+use crate::io::condition;
 use crate::io::index::{Conflict, JournalLine, Sides};
+use crate::io::words::counted;
 use crate::model::{DeviceId, Entry, Kind, SyncPath, text};
+use crate::wire::condition::Condition;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -27,6 +31,9 @@ pub struct StatusView {
     pub paused: bool,
     /// Why syncing is stopped, and what to do.
     pub halted: Option<String>,
+    /// What keeps this machine from being done, as its peers are told it too.
+    #[serde(default)]
+    pub condition: Condition,
     /// Deletions that wait for `dirsync confirm`.
     pub held_deletions: u64,
     /// Files that went back to older contents and wait for the same.
@@ -59,6 +66,17 @@ pub struct StatusView {
     #[serde(default)]
     pub disk_stalled_s: Option<u64>,
     pub under_way: Vec<PathNote>,
+    /// Conflicts that nobody has decided.
+    #[serde(default)]
+    pub open_conflicts: u64,
+    /// Folders that were deleted elsewhere and stay for what patterns cover in them; each is among the problems.
+    #[serde(default)]
+    pub kept_folders: u64,
+    /// Sockets, fifos and devices; what patterns cover, of a folder the folder alone. They keep nobody from being in sync.
+    #[serde(default)]
+    pub left_alone: u64,
+    #[serde(default)]
+    pub ignored: u64,
     /// Every device that was linked once and was not forgotten.
     pub devices: Vec<DeviceView>,
 }
@@ -93,6 +111,11 @@ pub struct DeviceView {
     pub device: DeviceId,
     pub name: String,
     pub linked: bool,
+    /// When it was linked last, and for how many seconds it is away; null if it is linked, or that is not known.
+    #[serde(default)]
+    pub seen_ns: Option<String>,
+    #[serde(default)]
+    pub away_s: Option<u64>,
     /// When it held the same tree last, to the day.
     pub equal_ns: Option<String>,
 }
@@ -103,6 +126,12 @@ pub struct PeerView {
     pub device: DeviceId,
     pub name: String,
     pub in_sync: bool,
+    /// `in sync`, or what keeps the two from being so, for people.
+    #[serde(default)]
+    pub state: String,
+    /// How it stands, as it said last; null of an older version.
+    #[serde(default)]
+    pub condition: Option<Condition>,
     pub pending: u64,
     pub address: String,
     pub sent_bytes: u64,
@@ -339,6 +368,7 @@ impl StatusView {
             scanning: status.scanning,
             paused: status.paused,
             halted: status.halted,
+            condition: status.condition,
             held_deletions: status.held_deletions,
             held_reverts: status.held_reverts,
             held_uncovered: status.held_uncovered,
@@ -348,7 +378,7 @@ impl StatusView {
             deleted,
             bytes,
             pending,
-            peers: status.peers.iter().map(|peer| PeerView::new(peer, links)).collect(),
+            peers: status.peers.iter().map(|peer| PeerView::new(peer, &status.condition, links)).collect(),
             lacks: status.lacks,
             problems: notes(status.problems),
             history_bytes: 0,
@@ -358,18 +388,24 @@ impl StatusView {
             queued_files: status.queued_files,
             queued_bytes: status.queued_bytes,
             under_way: notes(status.under_way),
+            open_conflicts: status.open_conflicts,
+            kept_folders: status.kept_folders,
+            left_alone: status.left_alone,
+            ignored: status.ignored,
             devices: status.devices.into_iter().map(DeviceView::from).collect(),
         }
     }
 }
 
 impl PeerView {
-    fn new(peer: &PeerStatus, links: &[LinkFacts]) -> Self {
+    fn new(peer: &PeerStatus, ours: &Condition, links: &[LinkFacts]) -> Self {
         let link = links.iter().find(|link| link.device == peer.device);
         Self {
             device: peer.device,
             name: text::escape(peer.name.as_bytes()),
             in_sync: peer.in_sync,
+            state: state(peer, ours),
+            condition: peer.condition,
             pending: peer.pending,
             address: link.map(|link| link.address.clone()).unwrap_or_default(),
             sent_bytes: link.map_or(0, |link| link.sent_bytes),
@@ -380,11 +416,36 @@ impl PeerView {
     }
 }
 
+/// How a peer and this machine stand to each other: what keeps the peer from being done, else what keeps this one.
+fn state(peer: &PeerStatus, ours: &Condition) -> String {
+    if let Some(first) = &peer.invalid {
+        return format!("announces invalid entries ({first})");
+    }
+    if peer.in_sync {
+        return "in sync".to_owned();
+    }
+    let theirs = peer.condition.as_ref().map(condition::words).unwrap_or_default();
+    if !theirs.is_empty() {
+        return theirs.join("; ");
+    }
+    match (peer.pending, peer.equal) {
+        (0, false) => "comparing".to_owned(),
+        (0, true) => {
+            let ours: Vec<_> = condition::words(ours).iter().map(|word| format!("{word} here")).collect();
+            if ours.is_empty() { "comparing".to_owned() } else { ours.join("; ") }
+        }
+        (pending, _) => format!("{} to come", counted(pending, "path", "paths")),
+    }
+}
+
 impl From<DeviceStatus> for DeviceView {
     fn from(known: DeviceStatus) -> Self {
-        let DeviceStatus { device, name, linked, equal_ns } = known;
+        let DeviceStatus { device, name, linked, seen_ns, equal_ns } = known;
         let name = text::escape(name.as_bytes());
-        Self { device, name, linked, equal_ns: equal_ns.map(|at| at.to_string()) }
+        let seen_ns = seen_ns.filter(|_| !linked);
+        let away_s = seen_ns.map(|at| wall_ns().saturating_sub(at) / 1_000_000_000);
+        let [seen_ns, equal_ns] = [seen_ns, equal_ns].map(|at| at.map(|at| at.to_string()));
+        Self { device, name, linked, seen_ns, away_s, equal_ns }
     }
 }
 
@@ -473,4 +534,34 @@ impl From<&KeptFacts> for KeptView {
 fn shown(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     text::escape(path.as_os_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::condition::StopCause;
+
+    #[test]
+    fn a_peer_s_state_names_what_keeps_it_or_this_machine_from_being_done() {
+        let clear = Condition::default();
+        let peer = |condition, pending, equal| PeerStatus {
+            device: DeviceId([1; 32]),
+            name: "b".into(),
+            in_sync: false,
+            equal,
+            condition,
+            pending,
+            clock_ahead_ns: None,
+            invalid: None,
+        };
+        let stopped = Condition { stopped: Some(StopCause::MarkerLost), ..clear };
+        let paused = Condition { paused: true, ..clear };
+        assert_eq!(state(&peer(Some(stopped), 0, true), &paused), "stopped, its folder lost its marker");
+        assert_eq!(state(&peer(Some(clear), 0, true), &paused), "paused here");
+        assert_eq!(state(&peer(Some(clear), 3, true), &paused), "3 paths to come");
+        assert_eq!(state(&peer(None, 0, false), &clear), "comparing");
+        let liar = PeerStatus { invalid: Some("counter".into()), ..peer(Some(clear), 0, false) };
+        assert_eq!(state(&liar, &clear), "announces invalid entries (counter)");
+        assert_eq!(state(&PeerStatus { in_sync: true, ..peer(None, 0, true) }, &clear), "in sync");
+    }
 }

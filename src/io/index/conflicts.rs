@@ -67,6 +67,16 @@ pub struct Wanted {
 }
 
 impl SqliteIndex {
+    /// How many nobody has decided.
+    pub fn open_conflicts(&self) -> u64 {
+        self.read(|index| {
+            let count = index
+                .statement("SELECT count(*) FROM conflicts WHERE settled IS NULL")?
+                .query_row([], |row| row.get::<_, i64>(0))?;
+            Ok(count.cast_unsigned())
+        })
+    }
+
     pub fn append_conflicts(&mut self, conflicts: &[Conflict]) {
         let Some(now) = conflicts.iter().map(|conflict| conflict.at).max() else { return };
         self.write(|index| {

@@ -5,8 +5,10 @@
 use super::group::Way;
 use super::{Level, Line};
 use crate::engine::Report;
+use crate::io::condition;
 use crate::io::words::{bytes, count, counted, duration, listed};
 use crate::model::{Entry, Kind, SyncPath, text};
+use crate::wire::condition::Condition;
 
 /// What is summed up with its like when there is much of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,6 +106,15 @@ pub(super) fn line(report: &Report) -> Line {
             (Level::Info, "paused", text)
         }
         Report::Paused { paused: false } => (Level::Info, "resumed", "no longer paused: syncing goes on".to_owned()),
+        Report::PeerStands { peer, condition } if condition.is_clear() => {
+            (Level::Info, "peer", format!("{}: nothing keeps it from being done any more", escaped(peer)))
+        }
+        Report::PeerStands { peer, condition } => {
+            // A pause is a person's will.
+            let is_paused = Condition { paused: true, ..Condition::default() } == *condition;
+            let level = if is_paused { Level::Info } else { Level::Warn };
+            (level, "peer", format!("{}: {}", escaped(peer), condition::words(condition).join("; ")))
+        }
         Report::Halted { why } => (Level::Warn, "halted", format!("syncing is stopped, and nothing is deleted: {why}")),
         Report::Resumed => (Level::Info, "resumed", "syncing goes on".to_owned()),
         Report::Held { deletions, of } => {
@@ -312,6 +323,7 @@ fn peer(report: &Report) -> Option<String> {
         Report::Fetching { from, .. } if !from.is_empty() => Some(names(from)),
         Report::BadSource { peer, .. }
         | Report::InSync { peer, .. }
+        | Report::PeerStands { peer, .. }
         | Report::ClockOff { peer, .. }
         | Report::ClockRight { peer }
         | Report::InvalidEntries { peer, .. } => Some(escaped(peer)),
@@ -526,6 +538,17 @@ mod tests {
                 "scanned 50,000 paths in 1.2 s; 10 had changed",
             ),
             (Report::InSync { peer: "beta".into(), paths: 1 }, "in sync with beta (1 path)"),
+            (
+                Report::PeerStands {
+                    peer: "be\u{9b}ta".into(),
+                    condition: Condition { held_deletions: 200, problems: 3, ..Condition::default() },
+                },
+                "be\\xc2\\x9bta: holds 200 deletions; 3 files have problems",
+            ),
+            (
+                Report::PeerStands { peer: "beta".into(), condition: Condition::default() },
+                "beta: nothing keeps it from being done any more",
+            ),
             (
                 Report::Held { deletions: 90, of: 100 },
                 "held back: 90 deletions of 100 files; if they are meant, run 'dirsync confirm', else put the files back",

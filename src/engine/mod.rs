@@ -87,7 +87,6 @@ pub use why::{Holders, WaitsFor, Why};
 use crate::model::{DeviceId, Entry, SyncPath};
 use alias::Aliases;
 use arrivals::Arrivals;
-use attention::Attention;
 use condition::Standing;
 use conflict::Losers;
 use derive::Orphans;
@@ -115,7 +114,7 @@ use suspect::Suspects;
 use torn::Rests;
 use uncover::Uncovered;
 use walk::Walk;
-use wants::{Step, Want, Wants};
+use wants::Wants;
 
 const SECOND: u64 = 1_000_000_000;
 /// Everything is walked this often, whatever the watcher says.
@@ -125,9 +124,6 @@ const ROOT_EVERY_NS: u64 = 5 * SECOND;
 /// Deletions count in digests for this long (30 days).
 const TOMBSTONE_NS: u64 = 30 * 24 * 3600 * SECOND;
 const DAY_NS: u64 = 24 * 3600 * SECOND;
-/// Problems and paths under way that a status names, at most.
-const STATUS_PROBLEMS: usize = 1000;
-const STATUS_UNDER_WAY: usize = 100;
 
 const META_COUNTER: &str = "counter";
 /// When this machine last took a new id because of its counters (ns since 1970).
@@ -222,7 +218,6 @@ pub struct Engine<I> {
     last_walk: u64,
     next_walk: u64,
     scan: Scan,
-    /// Sockets, fifos and devices, and what each is.
     left_alone: BTreeMap<SyncPath, &'static str>,
     problems: BTreeMap<SyncPath, String>,
     /// Folders that were deleted elsewhere and stay for what patterns cover in them, and why; no word of those above them.
@@ -272,7 +267,7 @@ pub struct Engine<I> {
     steady: Steady,
     /// How what is being taken in was found here, if it was.
     finding: Option<Found>,
-    attention: Attention,
+    attention: attention::Attention,
     losers: Losers,
     moved: Moved,
     past: Pasts,
@@ -353,7 +348,7 @@ impl<I: Index> Engine<I> {
             last_event: Now { wall: 0, mono: 0 },
             steady: Steady::default(),
             finding: None,
-            attention: Attention::default(),
+            attention: attention::Attention::default(),
             losers: Losers::default(),
             moved: Moved::default(),
             past: Pasts::default(),
@@ -408,8 +403,7 @@ impl<I: Index> Engine<I> {
         if self.renewal == Renewal::Ending {
             return Vec::new();
         }
-        self.attention.event(self.last_event, now);
-        self.last_event = now;
+        self.attention.event(std::mem::replace(&mut self.last_event, now), now);
         match event {
             Event::Tick => self.tick(now),
             Event::Hint { path, hint } => self.hinted(now, path, hint),
@@ -669,53 +663,6 @@ impl<I: Index> Engine<I> {
 
     fn state_changed(&mut self, now: Now) {
         self.unrested = Some(now.mono);
-    }
-
-    /// `&mut`: digests are made when asked for.
-    pub fn status(&mut self) -> Status {
-        let peers = self.peer_statuses();
-        let quiet = self.settle.is_empty()
-            && self.looks.is_empty()
-            && self.arrivals.is_empty()
-            && self.missing.is_empty()
-            && self.guards.is_quiet();
-        let condition = self.condition();
-        let (queued_files, queued_bytes) = self.queued();
-        let under_way = |(path, want): (&SyncPath, &Want)| {
-            let step = match want.step {
-                Step::Waiting | Step::Ready => "waiting",
-                Step::Queued => "queued",
-                Step::Asked(..) | Step::Fetching(_) => "fetching",
-                Step::Installing(_) => "installing",
-            };
-            (path.clone(), step.to_owned())
-        };
-        Status {
-            device: self.config.device,
-            name: self.config.name.clone(),
-            counts: self.index.counts(),
-            peers,
-            idle: quiet && self.has_looked_around() && self.active_wants() == 0 && self.outgoing.is_empty(),
-            scanning: self.walks.values().any(Walk::is_whole)
-                || !(self.scan.is_walked() || self.paused || self.halted.is_some()),
-            paused: self.paused,
-            halted: self.halted.as_ref().map(|halt| halt.text.clone()),
-            condition,
-            held_deletions: condition.held_deletions,
-            held_reverts: condition.held_reverts,
-            held_uncovered: condition.held_uncovered,
-            kept_folders: self.kept_folders.values().flatten().count() as u64,
-            left_alone: self.left_alone.len() as u64,
-            ignored: self.ignored,
-            open_conflicts: 0,
-            devices: self.device_statuses(),
-            lacks: self.keeps.lacks(),
-            problems: self.all_problems().take(STATUS_PROBLEMS).collect(),
-            transfers: self.transfers(),
-            queued_files,
-            queued_bytes,
-            under_way: self.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
-        }
     }
 
     /// Contents that came and wait to be installed (bytes): whoever brings more should wait.

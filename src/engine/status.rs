@@ -1,8 +1,15 @@
 //! What the engine says of itself when asked.
 
-use super::index::Counts;
+use super::Engine;
+use super::index::{Counts, Index};
+use super::walk::Walk;
+use super::wants::{Step, Want};
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::condition::Condition;
+
+/// Problems and paths under way that a status names, at most.
+const STATUS_PROBLEMS: usize = 1000;
+const STATUS_UNDER_WAY: usize = 100;
 
 /// What `dirsync status` shows of one peer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -88,4 +95,53 @@ pub struct Status {
     pub queued_bytes: u64,
     /// Paths being fetched or installed, and how far each is (at most 100).
     pub under_way: Vec<(SyncPath, String)>,
+}
+
+impl<I: Index> Engine<I> {
+    /// `&mut`: digests are made when asked for.
+    pub fn status(&mut self) -> Status {
+        let peers = self.peer_statuses();
+        let quiet = self.settle.is_empty()
+            && self.looks.is_empty()
+            && self.arrivals.is_empty()
+            && self.missing.is_empty()
+            && self.guards.is_quiet();
+        let condition = self.condition();
+        let (queued_files, queued_bytes) = self.queued();
+        let under_way = |(path, want): (&SyncPath, &Want)| {
+            let step = match want.step {
+                Step::Waiting | Step::Ready => "waiting",
+                Step::Queued => "queued",
+                Step::Asked(..) | Step::Fetching(_) => "fetching",
+                Step::Installing(_) => "installing",
+            };
+            (path.clone(), step.to_owned())
+        };
+        Status {
+            device: self.config.device,
+            name: self.config.name.clone(),
+            counts: self.index.counts(),
+            peers,
+            idle: quiet && self.has_looked_around() && self.active_wants() == 0 && self.outgoing.is_empty(),
+            scanning: self.walks.values().any(Walk::is_whole)
+                || !(self.scan.is_walked() || self.paused || self.halted.is_some()),
+            paused: self.paused,
+            halted: self.halted.as_ref().map(|halt| halt.text.clone()),
+            condition,
+            held_deletions: condition.held_deletions,
+            held_reverts: condition.held_reverts,
+            held_uncovered: condition.held_uncovered,
+            kept_folders: self.kept_folders.values().flatten().count() as u64,
+            left_alone: self.left_alone.len() as u64,
+            ignored: self.ignored,
+            open_conflicts: 0,
+            devices: self.device_statuses(),
+            lacks: self.keeps.lacks(),
+            problems: self.all_problems().take(STATUS_PROBLEMS).collect(),
+            transfers: self.transfers(),
+            queued_files,
+            queued_bytes,
+            under_way: self.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The engine as a whole, told what a shell would tell it: what is in doubt after a crash, a backup or an edit within one
 //! tick. Races over time are the simulator's (`tests/simulation`).
 
+mod waiting;
+
 use super::index::{Index, OnDisk, Row};
 use super::map_index::MapIndex;
 use super::merge::nothing;
@@ -694,113 +696,4 @@ fn a_peer_that_told_changes_is_not_judged_by_what_it_said_before_them() {
     assert_eq!(compares(&hear(&mut engine, SECOND, "g", &entry("news", 2, 0o644))), 0);
     assert_eq!(compares(&engine.handle(at(2 * SECOND), Event::Tick)), 0, "it rests, and the peer does not yet");
     assert_eq!(compares(&says(&mut engine, 3 * SECOND, [7; 16])), 1);
-}
-
-fn problems(actions: &[Action], name: &str) -> (usize, usize) {
-    let of = |at: &Option<SyncPath>| at.as_ref() == Some(&path(name));
-    let count = |is: fn(&Report) -> Option<&Option<SyncPath>>| {
-        let reports = actions.iter().filter_map(|a| if let Action::Report(report) = a { is(report) } else { None });
-        reports.filter(|at| of(at)).count()
-    };
-    let named = count(|report| if let Report::Problem { path, .. } = report { Some(path) } else { None });
-    (named, count(|report| if let Report::Solved { path } = report { Some(path) } else { None }))
-}
-
-fn install_job(actions: &[Action]) -> JobId {
-    let job = actions.iter().find_map(|a| if let Action::Install(job) = a { Some(job.id) } else { None });
-    job.expect("an install")
-}
-
-#[test]
-fn a_file_that_cannot_be_replaced_is_named_once_and_fine_again_when_it_is_here() {
-    let (old, new) = (entry("", 1, 0o644), entry("", 2, 0o600));
-    let mut engine = engine(&[("f", row(&old, &old))], Trust::Known);
-    engine.handle(at(0), Event::IgnoreRead(None));
-    let mut all = hear(&mut engine, 1, "f", &new);
-    let mut now = 1;
-    for _ in 0..20 {
-        let job = install_job(&all[all.len().saturating_sub(20)..]);
-        let trouble = Trouble { cause: Cause::Denied, text: "it is immutable".to_owned() };
-        all.extend(engine.handle(at(now), Event::Installed { job, outcome: Outcome::Failed(trouble) }));
-        // What may have been cut off is looked at before the next try.
-        now += 61 * SECOND;
-        all.extend(engine.handle(at(now), Event::Tick));
-        all.extend(looked(&mut engine, now + 1, "f", Observed::Unchanged));
-    }
-    assert_eq!(problems(&all, "f"), (1, 0), "named once, and never fine");
-    let outcome = Outcome::Done { stat: Some(stat(&new, now)), kept: None };
-    let job = install_job(&all[all.len().saturating_sub(20)..]);
-    assert_eq!(problems(&engine.handle(at(now + 2), Event::Installed { job, outcome }), "f"), (0, 1));
-}
-
-#[test]
-fn what_a_fifo_keeps_away_is_named_and_waits_without_a_try_until_that_is_gone() {
-    let folder = Entry { kind: Kind::Directory, ..entry("", 1, 0o755) };
-    let mut engine = engine(&[], Trust::Known);
-    engine.handle(at(0), Event::IgnoreRead(None));
-    engine.handle(at(1), Event::Hint { path: path("d"), hint: Hint::Closed });
-    engine.handle(at(SECOND), Event::Tick);
-    looked(&mut engine, SECOND, "d", Observed::Special { what: "fifo" });
-    let mut actions = hear(&mut engine, SECOND + 1, "d", &folder);
-    actions.extend(hear(&mut engine, SECOND + 2, "d/f", &entry("", 2, 0o644)));
-    assert_eq!(problems(&actions, "d"), (1, 0));
-    for second in 2..200 {
-        actions.extend(engine.handle(at(second * SECOND), Event::Tick));
-    }
-    assert_eq!((installs(&actions), looks(&actions).len()), (0, 0));
-    // Looks at it that find it there still change nothing.
-    let again = [Event::Hint { path: path("d"), hint: Hint::Closed }, Event::Tick];
-    let again = again.into_iter().flat_map(|event| engine.handle(at(200 * SECOND), event)).collect::<Vec<_>>();
-    let again = [again, engine.handle(at(201 * SECOND), Event::Tick)].concat();
-    assert_eq!(looks(&again).len(), 1);
-    let still = looked(&mut engine, 201 * SECOND, "d", Observed::Special { what: "fifo" });
-    assert_eq!((problems(&still, "d"), installs(&still)), ((0, 0), 0));
-    engine.handle(at(202 * SECOND), Event::Hint { path: path("d"), hint: Hint::Gone });
-    engine.handle(at(203 * SECOND), Event::Tick);
-    let gone = looked(&mut engine, 203 * SECOND, "d", Observed::Absent);
-    assert_eq!((installs(&gone), problems(&gone, "d")), (1, (0, 0)));
-    let outcome = Outcome::Done { stat: Some(stat(&folder, 203 * SECOND)), kept: None };
-    let done = engine.handle(at(204 * SECOND), Event::Installed { job: install_job(&gone), outcome });
-    assert_eq!(problems(&done, "d"), (0, 1));
-    assert_eq!(installs(&engine.handle(at(204 * SECOND), Event::Tick)), 1, "what is in it follows");
-}
-
-#[test]
-fn a_walk_that_does_not_come_by_a_fifo_any_more_lets_what_waited_for_it_come() {
-    let mut engine = engine(&[], Trust::Known);
-    let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
-    let fifo = Stat { kind: StatKind::Other, ..stat(&entry("", 1, 0o644), 1) };
-    let listed = |walk, found| [Event::Listed { walk, found }, Event::Walked { walk, unread: Vec::new() }];
-    let end = |engine: &mut Engine<MapIndex>, mono, events: [Event; 2]| {
-        let events = events.into_iter().chain([Event::Root(RootState::Fine), Event::Tick]);
-        events.flat_map(|event| engine.handle(at(mono), event)).collect::<Vec<_>>()
-    };
-    end(&mut engine, 1, listed(walk, vec![(path("f"), fifo)]));
-    let heard = hear(&mut engine, 2, "f", &entry("", 2, 0o644));
-    assert_eq!((installs(&heard), problems(&heard, "f")), (0, (1, 0)));
-    let walk = walks(&engine.handle(at(3), Event::Overflow))[0];
-    assert_eq!(installs(&end(&mut engine, 4, listed(walk, vec![(path("f"), fifo)]))), 0);
-    let walk = walks(&engine.handle(at(5), Event::Overflow))[0];
-    assert_eq!(installs(&end(&mut engine, 6, listed(walk, Vec::new()))), 1);
-}
-
-#[test]
-fn an_edit_made_while_the_daemon_slept_is_as_old_as_its_ctime() {
-    let mut engine = engine(&[], Trust::Known);
-    engine.handle(at(0), Event::IgnoreRead(None));
-    engine.handle(at(SECOND), Event::Tick);
-    // Asleep for 100 s; the two files are heard of after it. The one was made in the middle, the other came in an older folder.
-    let wakes = 101 * SECOND;
-    for (name, changed) in [("made", 50 * SECOND), ("moved", 0)] {
-        engine.handle(at(wakes), Event::Hint { path: path(name), hint: Hint::Closed });
-        engine.handle(at(wakes + SECOND), Event::Tick);
-        let mut observed = seen(&entry(name, 1, 0o644), 1);
-        if let Observed::File { stat, .. } = &mut observed {
-            (stat.mtime, stat.ctime) = (time(WALL - 1000 * SECOND + changed), time(WALL - SECOND + changed));
-        }
-        looked(&mut engine, wakes + SECOND, name, observed);
-    }
-    let stamp = |name| winner(&engine, name).version.stamp;
-    assert_eq!(stamp("made"), WALL + 49 * SECOND);
-    assert!(stamp("moved") >= WALL + wakes, "{}", stamp("moved"));
 }

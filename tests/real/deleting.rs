@@ -1,6 +1,6 @@
 //! Deletions: they arrive, they stay, they take nothing with them that was not seen (P2).
 
-use crate::common::{Group, converge, noise, pace, read, remove, wait_equal, write};
+use crate::common::{Group, converge, eventually, noise, pace, read, remove, wait_equal, write};
 use crate::common::{PATIENCE, machine::wait_linked};
 use std::fs;
 
@@ -12,7 +12,12 @@ fn what_was_deleted_while_the_peer_was_off_is_gone_when_it_returns_and_stays_gon
     converge(&[&a, &b]);
     b.stop();
     remove(a.at("dir"));
-    a.wait_idle();
+    // With no machine linked, `wait` goes on waiting.
+    eventually("both deletions are known", PATIENCE, || {
+        let status = a.json(&["status"])?;
+        (status["deleted"] == 2).then_some(()).ok_or(status.to_string())
+    });
+    a.wait_own_idle();
     a.stop();
     // Either may come first.
     b.start();

@@ -16,6 +16,7 @@ mod recorded;
 mod rng;
 mod rot;
 mod scenarios;
+mod scrubbing;
 mod shell;
 mod torn;
 mod trace;

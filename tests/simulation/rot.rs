@@ -1,6 +1,6 @@
 //! Bytes that change on a disk by themselves, people who have everything hashed again, and what they say of what is found.
 //!
-//! Deliberately not here: what a scrub makes of it (the engine's), and its reading (`shell`).
+//! Deliberately not here: what a scrub makes of it (the engine's), and its reading (`scrubbing`).
 
 use super::ledger::{NodeId, claims};
 use super::plan::SECOND;

@@ -3,7 +3,7 @@
 //! A file counts once its content has been here for an hour; the total is what was live then. When its path gets another content, or none,
 //! and the old content is at no live path any more, a *span* remembers that for an hour: the path is then lost, went back to older contents,
 //! or was simply rewritten. A content that is found again at any path takes its span away: so moves, renames and undone changes are
-//! no losses. A confirmation or an undo makes what is live at that moment the new total. Deliberately not here: verdicts
+//! no losses. A confirmation makes what is live at that moment the new total. Deliberately not here: verdicts
 //! (`guard.rs`), and what is held (`hold.rs`).
 
 use super::Engine;

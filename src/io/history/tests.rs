@@ -265,7 +265,11 @@ fn a_wrong_clock_ages_nothing_and_an_mtime_says_nothing_about_how_long_it_stood(
     history.set_clock(steady);
     let keep = |path: &SyncPath, since_ns| {
         let (name, _) = history.reserve(Keep::Replaced, path, Some(since_ns)).unwrap();
-        std::fs::write(temp.path().join(".dirsync/history").join(&name), "x").unwrap();
+        let file = temp.path().join(".dirsync/history").join(&name);
+        std::fs::write(&file, "x").unwrap();
+        // Before it came: what has a later mtime was written to since, and does not go.
+        let hour_ago = SystemTime::now() - Duration::from_hours(1);
+        File::options().write(true).open(file).unwrap().set_modified(hour_ago).unwrap();
         name
     };
     // An hour old by its mtime, and two days old in truth; and one that says the opposite.

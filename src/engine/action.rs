@@ -23,6 +23,8 @@ pub enum Source {
     Staged(StageId),
     /// Another file here that held it when last looked at; hashed while copied.
     Copy { from: SyncPath, stat: Stat },
+    /// A file that went to history by this name and had this stat before; hashed while copied.
+    Kept { kept: String, stat: Stat },
     /// What is there by another spelling of the name, which the file system does not tell from this one, is renamed. `NoSource` if it is
     /// not what `stat` says.
     Rename { from: SyncPath, stat: Stat },

@@ -9,7 +9,7 @@ use super::fetch_chunks::CHUNKED_BYTES;
 use super::hold::Believed;
 use super::index::{Index, Row};
 use super::merge;
-use super::wants::{Step, Trial, Want};
+use super::wants::{Holder, Step, Trial, Want};
 use super::{Engine, Looking};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, DeviceId, Entry, Kind, SyncPath};
@@ -34,6 +34,8 @@ const DELTA_GROWTH: u64 = 16;
 const ASKS_A_MESSAGE: usize = 512;
 /// A deletion waits this long for others to copy from what it deletes.
 const COPY_PATIENCE_NS: u64 = 5 * SECOND;
+/// After so many places on this disk that did not have it, a content is fetched.
+const COPIES_TRIED: usize = 8;
 
 /// So that machines which wait for the same do not all come at once: of 256, by machine, path and try.
 fn jitter(device: &DeviceId, path: &SyncPath, tries: u32) -> u64 {
@@ -114,7 +116,7 @@ impl<I: Index> Engine<I> {
                 wire_bytes: 0,
                 provider: None,
                 from: String::new(),
-                copy_failed: false,
+                failed_copies: Vec::new(),
                 delta_failed: false,
                 tries: 0,
                 since: now.mono,
@@ -129,7 +131,7 @@ impl<I: Index> Engine<I> {
     /// The winner moved on: what was on its way for the old one is of no use.
     fn drop_content(&mut self, path: &SyncPath) {
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
-        want.copy_failed = false;
+        want.failed_copies.clear();
         want.delta_failed = false;
         want.sources.clear();
         want.refused.clear();
@@ -427,7 +429,8 @@ impl<I: Index> Engine<I> {
     }
 
     fn advance_file(&mut self, now: Now, path: &SyncPath, row: &Row, content: ContentId, size: u64) {
-        if self.has_loser(path, row) && self.has_content(path, content, size) && self.copies_loser(now, path, row) {
+        if self.has_loser(path, row) && self.has_content(now, path, content, size) && self.copies_loser(now, path, row)
+        {
             return self.wait(now, path, Some(SECOND));
         }
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
@@ -441,10 +444,11 @@ impl<I: Index> Engine<I> {
         if size == 0 {
             return self.install(path, row, Source::Bytes(Bytes::new()));
         }
-        if !want.copy_failed
-            && let Some((from, stat)) = self.local_copy(path, content)
-        {
-            return self.install(path, row, Source::Copy { from, stat });
+        if let Some(source) = self.local_source(now, path, content) {
+            return self.install(path, row, source);
+        }
+        if self.is_leaving(path, content) {
+            return self.wait(now, path, Some(SECOND));
         }
         if now.mono < self.wants.full_until {
             let after = self.wants.full_until - now.mono;
@@ -461,21 +465,45 @@ impl<I: Index> Engine<I> {
     }
 
     /// Whether what is wanted at a path can be installed now.
-    fn has_content(&self, path: &SyncPath, content: ContentId, size: u64) -> bool {
+    fn has_content(&self, now: Now, path: &SyncPath, content: ContentId, size: u64) -> bool {
         let Some(want) = self.wants.get(path) else { return false };
         let came = size == 0 || want.body.is_some() || want.staged.is_some();
-        came || (!want.copy_failed && self.local_copy(path, content).is_some())
+        came || self.local_source(now, path, content).is_some()
     }
 
-    /// Another file here that holds the content and is not being replaced.
-    fn local_copy(&self, path: &SyncPath, content: ContentId) -> Option<(SyncPath, Stat)> {
-        self.index.holders(&content).into_iter().filter(|holder| holder != path && !self.is_busy(holder)).find_map(
-            |holder| {
-                let row = self.index.get(&holder)?;
-                let (entry, stat) = row.live_on_disk()?;
-                (entry.file()?.0 == content).then_some((holder, *stat))
-            },
-        )
+    /// Where on this disk the content can be copied from: another file that is not being replaced, or what has just gone to
+    /// history, as when the deletion of a renamed file came before the file.
+    fn local_source(&self, now: Now, path: &SyncPath, content: ContentId) -> Option<Source> {
+        let failed = &self.wants.get(path)?.failed_copies;
+        if failed.len() >= COPIES_TRIED {
+            return None;
+        }
+        let holders = self.index.holders(&content).into_iter();
+        let live = holders.filter(|holder| holder != path && !self.is_busy(holder)).find_map(|holder| {
+            let has_failed = failed.contains(&Holder::Live(holder.clone()));
+            let stat = self.stat_of_holder(&holder, content).filter(|_| !has_failed)?;
+            Some(Source::Copy { from: holder, stat })
+        });
+        live.or_else(|| {
+            let (kept, stat) = self.moved.kept(now, &content)?;
+            let has_failed = failed.contains(&Holder::Kept(kept.to_owned()));
+            (!has_failed).then(|| Source::Kept { kept: kept.to_owned(), stat })
+        })
+    }
+
+    /// Of a file on disk that is known to hold this content.
+    fn stat_of_holder(&self, holder: &SyncPath, content: ContentId) -> Option<Stat> {
+        let row = self.index.get(holder)?;
+        let (entry, stat) = row.live_on_disk()?;
+        (entry.file()?.0 == content).then_some(*stat)
+    }
+
+    /// Whether a file that holds the content is just being replaced or deleted: it is in history in a moment.
+    fn is_leaving(&self, path: &SyncPath, content: ContentId) -> bool {
+        let holders = self.index.holders(&content);
+        holders
+            .iter()
+            .any(|holder| holder != path && self.is_busy(holder) && self.stat_of_holder(holder, content).is_some())
     }
 
     /// Fills the windows from the queues.

@@ -4,9 +4,9 @@ use super::action::{Action, Job, JobId, Keep, Outcome, Report, Source};
 use super::event::{Cause, Hint, Now, StageId, Stat, StatKind, Trouble};
 use super::index::{Index, OnDisk, Row};
 use super::local::is_racy;
-use super::wants::{Step, Trial, UnderWay};
+use super::wants::{Holder, Step, Trial, UnderWay};
 use super::{Engine, merge};
-use crate::model::{Entry, SyncPath};
+use crate::model::{ContentId, Entry, SyncPath};
 use crate::wire::message::Change;
 
 /// After the disk was full, nothing is fetched for this long (ns).
@@ -47,7 +47,11 @@ impl<I: Index> Engine<I> {
             self.wants.small_bytes += size;
             self.wants.installing_bytes += size;
         }
-        let copied = matches!(source, Source::Copy { .. });
+        let copied = match &source {
+            Source::Copy { from, .. } => Some(Holder::Live(from.clone())),
+            Source::Kept { kept, .. } => Some(Holder::Kept(kept.clone())),
+            _ => None,
+        };
         let renamed = if let Source::Rename { from, .. } = &source { Some(from.clone()) } else { None };
         let staged = if let Source::Staged(staged) = &source { Some(*staged) } else { None };
         let under_way = UnderWay { path: path.clone(), entry: entry.clone(), copied, renamed, staged, window };
@@ -93,7 +97,7 @@ impl<I: Index> Engine<I> {
                 self.end_scan(now);
             }
             Outcome::Done { stat, kept } => {
-                self.install_done(now, &path, &entry, stat, kept, copied);
+                self.install_done(now, &path, &entry, stat, kept, copied.as_ref());
                 self.end_scan(now);
             }
             Outcome::Stale => {
@@ -116,9 +120,9 @@ impl<I: Index> Engine<I> {
                 self.walk(now, Some(path.clone()), self.live());
                 self.back_off(now, &path);
             }
-            Outcome::NoSource | Outcome::BadContent if copied => {
+            Outcome::NoSource | Outcome::BadContent if let Some(holder) = copied => {
                 if let Some(want) = self.wants.by_path.get_mut(&path) {
-                    want.copy_failed = true;
+                    want.failed_copies.push(holder);
                 }
                 self.wants.make_ready(&path);
             }
@@ -199,7 +203,7 @@ impl<I: Index> Engine<I> {
         entry: &Entry,
         stat: Option<Stat>,
         kept: Option<String>,
-        copied: bool,
+        copied: Option<&Holder>,
     ) {
         let Some(mut row) = self.index.get(path) else { return };
         let old = row.disk.replace(merge::on_disk(entry.clone(), stat));
@@ -208,6 +212,7 @@ impl<I: Index> Engine<I> {
         row.installing = None;
         self.note_deletion(now, entry, old.as_ref(), kept.as_ref());
         self.note_arrival(now, path, entry, old.as_ref(), copied);
+        let left = old.as_ref().and_then(|old| old.entry.file());
         let replaced = old.map(|old| old.entry);
         self.guards.settled(path);
         // The copy of a loser, made here: the conflict's line names it.
@@ -251,6 +256,9 @@ impl<I: Index> Engine<I> {
         }
         let settled = row.is_settled();
         self.store(now, path, &row);
+        if let Some((content, _)) = left {
+            self.has_left(content);
+        }
         if let Some((content, size)) = entry.file() {
             self.tell_whole(content, size);
         }
@@ -277,21 +285,39 @@ impl<I: Index> Engine<I> {
     }
 
     /// Perhaps the first half of a rename: a content came to a path.
-    fn note_arrival(&mut self, now: Now, path: &SyncPath, entry: &Entry, old: Option<&OnDisk>, copied: bool) {
+    fn note_arrival(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        entry: &Entry,
+        old: Option<&OnDisk>,
+        copied: Option<&Holder>,
+    ) {
         let old_content = old.and_then(|old| old.entry.file()).map(|(content, _)| content);
         if let Some((content, _)) = entry.file().filter(|(content, _)| old_content != Some(*content)) {
-            self.moved.came(now, path, content, copied);
+            if let Some(Holder::Kept(kept)) = copied {
+                self.moved.came_back(now, path, content, kept);
+            } else {
+                self.moved.came(now, path, content, copied.is_some());
+            }
         }
     }
 
-    /// Perhaps the second half: a file went to history.
+    /// A file went to history: perhaps the second half.
     fn note_deletion(&mut self, now: Now, entry: &Entry, old: Option<&OnDisk>, kept: Option<&String>) {
         let (Some(old), Some(kept)) = (old, kept) else { return };
-        if let (Some((content, _)), Some(stat)) = (old.entry.file(), old.stat)
-            && !entry.is_live()
-            && !entry.conflicts_with(&old.entry)
-        {
-            self.moved.deleted(now, kept.clone(), stat, content);
+        if let (Some((content, _)), Some(stat)) = (old.entry.file(), old.stat) {
+            self.moved.went(now, content, Some((kept.clone(), stat)));
+            if !entry.is_live() && !entry.conflicts_with(&old.entry) {
+                self.moved.deleted(now, kept.clone(), stat, content);
+            }
+        }
+    }
+
+    /// A content is no longer where it was. Who waits for it may take it from history.
+    fn has_left(&mut self, content: ContentId) {
+        for path in self.wants.waiting_for(content) {
+            self.wants.make_ready(&path);
         }
     }
 

@@ -537,7 +537,11 @@ impl<I: Index> Engine<I> {
             Some(row) if !wins => row.winner.clone(),
             _ => entry.clone(),
         };
-        let moved = body.is_some() && self.is_held_elsewhere(path, &entry);
+        let moved = body.is_some() && self.is_held_elsewhere(now, path, &entry);
+        let gone = old.as_ref().and_then(Row::live_on_disk).and_then(|(old, _)| old.file());
+        if let Some((content, _)) = gone.filter(|_| !entry.is_live()) {
+            self.moved.went(now, content, None);
+        }
         let since = old.as_ref().map_or(0, |row| row.since);
         let row = Row { winner, disk: Some(merge::on_disk(entry.clone(), stat)), installing: None, since };
         self.store(now, path, &row);
@@ -550,9 +554,12 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// A renamed or copied file's bytes need not travel: the peers have them.
-    fn is_held_elsewhere(&self, path: &SyncPath, entry: &Entry) -> bool {
-        entry.file().is_some_and(|(content, _)| self.index.holders(&content).iter().any(|holder| holder != path))
+    /// A renamed or copied file's bytes need not travel: the peers have them. Of a renamed one the old name may have been found
+    /// missing first, and then they have it in their histories.
+    fn is_held_elsewhere(&self, now: Now, path: &SyncPath, entry: &Entry) -> bool {
+        entry.file().is_some_and(|(content, _)| {
+            self.moved.has_gone(now, &content) || self.index.holders(&content).iter().any(|holder| holder != path)
+        })
     }
 
     pub(super) fn problem(&mut self, path: &SyncPath, text: String) {

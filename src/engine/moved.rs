@@ -1,5 +1,6 @@
-//! Renames put nothing into history: a deleted file whose content has just come to another path
-//! here is not kept for long.
+//! Renames put nothing into history and send no contents: a deleted file whose content has just
+//! come to another path here is not kept for long, and one that was deleted before its content came
+//! to another path is copied from history.
 //!
 //! A rename arrives as a creation and a deletion, so the deleted file goes to history first, where
 //! late writes to it are noticed. Once it has rested, and the content is still live and durable at
@@ -34,6 +35,16 @@ pub(super) struct Moved {
     deleted: VecDeque<Deleted>,
     /// How many of them are of a content.
     waiting: BTreeMap<ContentId, u32>,
+    went: BTreeMap<ContentId, Went>,
+    /// The same in the order of time, also of contents that went again since.
+    went_order: VecDeque<(u64, ContentId)>,
+}
+
+/// A content that was at a path until `at`.
+struct Went {
+    at: u64,
+    /// Its name in history, and its stat before. `None`: it was deleted here, and peers have it.
+    kept: Option<(String, Stat)>,
 }
 
 /// A content that came to a path while it was at another one.
@@ -70,6 +81,49 @@ impl Moved {
         let renames = self.came.get(&content).map_or(0, |came| came.renames).saturating_add(1);
         self.came.insert(content, Came { path: path.clone(), at: now.mono, renames });
         self.order.push_back((now.mono, content));
+    }
+
+    /// A content is not at a path any more.
+    pub fn went(&mut self, now: Now, content: ContentId, kept: Option<(String, Stat)>) {
+        while self.went_order.front().is_some_and(|(at, _)| at + HALVES_NS < now.mono) || self.went_order.len() >= CAP {
+            let Some((at, content)) = self.went_order.pop_front() else { break };
+            if self.went.get(&content).is_some_and(|went| went.at == at) {
+                self.went.remove(&content);
+            }
+        }
+        let known = self.went.remove(&content).and_then(|went| went.kept);
+        self.went.insert(content, Went { at: now.mono, kept: kept.or(known) });
+        self.went_order.push_back((now.mono, content));
+    }
+
+    /// Whether it has just left a path here: the other half of a rename may follow.
+    pub fn has_gone(&self, now: Now, content: &ContentId) -> bool {
+        self.went.get(content).is_some_and(|went| went.at + HALVES_NS >= now.mono)
+    }
+
+    /// A content's name in history, and its stat before it went there.
+    pub fn kept(&self, now: Now, content: &ContentId) -> Option<(&str, Stat)> {
+        let went = self.went.get(content).filter(|went| went.at + HALVES_NS >= now.mono)?;
+        let (kept, stat) = went.kept.as_ref()?;
+        Some((kept, *stat))
+    }
+
+    /// A content came to a path from history, where its deletion had put it.
+    pub fn came_back(&mut self, now: Now, path: &SyncPath, content: ContentId, kept: &str) {
+        if !self.waiting.contains_key(&content)
+            && let Some((known, stat)) = self.kept(now, &content)
+            && known == kept
+        {
+            self.deleted(now, kept.to_owned(), stat, content);
+        }
+        self.came(now, path, content, true);
+    }
+
+    /// It is in history no more.
+    fn dropped(&mut self, content: &ContentId, kept: &str) {
+        if let Some(went) = self.went.get_mut(content) {
+            went.kept.take_if(|(known, _)| known == kept);
+        }
     }
 
     pub fn deleted(&mut self, now: Now, kept: String, stat: Stat, content: ContentId) {
@@ -130,6 +184,7 @@ impl<I: Index> Engine<I> {
                 }
                 continue;
             }
+            self.moved.dropped(&deleted.content, &deleted.kept);
             self.act(Action::DropKept { kept: deleted.kept, was: deleted.stat, path, stat: *stat });
         }
     }

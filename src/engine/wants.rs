@@ -34,7 +34,8 @@ pub(super) struct Want {
     /// Who sent the content, and that peer's name.
     pub provider: Option<LinkId>,
     pub from: String,
-    pub copy_failed: bool,
+    /// Places on this disk that were to have the content and did not.
+    pub failed_copies: Vec<Holder>,
     /// A delta came to nothing: the content is fetched whole.
     pub delta_failed: bool,
     pub tries: u32,
@@ -44,6 +45,14 @@ pub(super) struct Want {
     /// Nothing that will change soon keeps it: a problem, or a folder with content of its own.
     pub stuck: bool,
     pub trial: Trial,
+}
+
+/// Where on this disk a content is, or was when it was seen last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Holder {
+    Live(SyncPath),
+    /// In history, by this name.
+    Kept(String),
 }
 
 /// How a want stands with its installs.
@@ -58,7 +67,8 @@ pub(super) enum Trial {
 pub(super) struct UnderWay {
     pub path: SyncPath,
     pub entry: Entry,
-    pub copied: bool,
+    /// Where on this disk it is copied from.
+    pub copied: Option<Holder>,
     /// The other spelling of its name that it is renamed from.
     pub renamed: Option<SyncPath>,
     /// What it installs from, given back if it comes to nothing.
@@ -146,13 +156,21 @@ impl Wants {
         }
     }
 
-    /// Whether a path that is not below `path` waits for this content.
+    /// Whether a path that is not below `path` waits for this content, and nothing keeps it from coming.
     pub fn is_wanted_beside(&self, content: ContentId, path: &SyncPath) -> bool {
         let least = SyncPath::new([1]).expect("one byte is a path");
         self.contents
             .range((content, least)..)
             .take_while(|(other, _)| *other == content)
-            .any(|(_, other)| other != path && !path.is_below(other))
+            .filter(|(_, other)| other != path && !path.is_below(other))
+            .any(|(_, other)| self.get(other).is_some_and(|want| want.trial == Trial::Open))
+    }
+
+    /// The paths that wait for a content.
+    pub fn waiting_for(&self, content: ContentId) -> Vec<SyncPath> {
+        let least = SyncPath::new([1]).expect("one byte is a path");
+        let from = self.contents.range((content, least)..);
+        from.take_while(|(other, _)| *other == content).map(|(_, path)| path.clone()).collect()
     }
 
     /// Lets go of what came along.

@@ -13,6 +13,7 @@ mod parts;
 mod patterns;
 mod plan;
 mod recorded;
+mod renames;
 mod rng;
 mod rot;
 mod scenarios;

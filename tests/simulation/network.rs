@@ -55,6 +55,27 @@ pub enum Parcel {
     },
 }
 
+impl Parcel {
+    /// How many contents it carries outside a message.
+    fn contents(&self) -> u64 {
+        match self {
+            Self::Answer { data, .. } | Self::AnswerDelta { data, .. } | Self::AnswerPart { data, .. } => {
+                u64::from(data.is_some())
+            }
+            _ => 0,
+        }
+    }
+}
+
+fn contents_in(message: &Message) -> u64 {
+    let count = match message {
+        Message::Changes { changes, .. } => changes.iter().filter(|change| change.body.is_some()).count(),
+        Message::Contents { contents } => contents.iter().filter(|(_, body)| body.is_some()).count(),
+        _ => 0,
+    };
+    count as u64
+}
+
 pub struct Network {
     pairs: Vec<Pair>,
     links: Vec<Link>,
@@ -100,6 +121,7 @@ impl World {
     /// Sends over a link, if it is still there.
     pub fn send(&mut self, from: LinkId, parcel: Parcel) {
         if self.is_up(from) {
+            self.contents_sent += parcel.contents();
             self.post(from.0 as usize / 2, 1 - from.0 as usize % 2, parcel);
         }
     }
@@ -113,6 +135,7 @@ impl World {
         if self.has(Bug::LosesFrames) && self.rng.chance(50) {
             return;
         }
+        self.contents_sent += contents_in(&message);
         let message = self.perhaps_a_lie(message);
         let message = if self.has(Bug::DropsTheStampRule) { altered(message, &by_mtime) } else { message };
         let frame = frame::encode(&Packet::Message(message));

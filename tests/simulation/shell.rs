@@ -580,6 +580,10 @@ fn prepare(
             Some((now, Body::File(data))) if now == *stat => Some(data.clone()),
             _ => return Err(Outcome::NoSource),
         },
+        Source::Kept { kept, .. } => match tree.history.get(kept).map(|ino| &tree.inodes[ino].body) {
+            Some(Body::File(data)) => Some(data.clone()),
+            _ => return Err(Outcome::NoSource),
+        },
     };
     match (&job.entry.kind, &staged) {
         (Kind::File { content, .. }, Some(data)) if data.content() != *content && !trusted => Err(Outcome::BadContent),

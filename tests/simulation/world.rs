@@ -97,6 +97,8 @@ pub struct World {
     pub trace: Trace,
     /// The last time that anything but a greeting of peers was done.
     pub last_work: u64,
+    /// Contents that were sent to a peer, whole or in part.
+    pub contents_sent: u64,
     /// The first promise broken.
     pub broken: Option<String>,
     /// Some folder came back from a backup, or some index was lost.
@@ -124,6 +126,7 @@ impl World {
             ledger: Ledger::default(),
             trace: Trace::new(shown),
             last_work: 0,
+            contents_sent: 0,
             broken: None,
             was_restored: false,
             bug: None,

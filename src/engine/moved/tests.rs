@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::index::{OnDisk, Row};
 use crate::engine::map_index::MapIndex;
-use crate::engine::{Config, Event, Job, LinkId, OnConflict, Outcome, StatKind, Trust};
+use crate::engine::{Config, Event, Job, LinkId, OnConflict, Outcome, Source, StatKind, Trust};
 use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, Seen, Version};
 use crate::wire::features::Features;
 use crate::wire::message::{Change, Message};
@@ -56,17 +56,36 @@ fn engine() -> Engine<MapIndex> {
     engine
 }
 
-/// The peer tells of a change, and it is installed; the job.
-fn install(engine: &mut Engine<MapIndex>, mono: u64, name: &str, entry: &Entry) -> Job {
+/// The peer tells of a change; what follows.
+fn told(engine: &mut Engine<MapIndex>, mono: u64, name: &str, entry: &Entry) -> Vec<Action> {
     let changes = vec![Change { path: path(name), entry: entry.clone(), body: None }];
     let message = Message::Changes { changes, told: Vec::new() };
     let mut said = engine.handle(at(mono), Event::Message { link: LINK, message, wire_bytes: 1 });
     said.extend(engine.handle(at(mono), Event::Tick));
-    let job = said.into_iter().find_map(|action| match action {
+    said
+}
+
+/// What an install comes to, and what follows.
+fn ends(engine: &mut Engine<MapIndex>, mono: u64, job: &Job, outcome: Outcome) -> Vec<Action> {
+    let mut said = engine.handle(at(mono), Event::Installed { job: job.id, outcome });
+    said.extend(engine.handle(at(mono), Event::Tick));
+    said
+}
+
+fn job(said: Vec<Action>) -> Option<Job> {
+    said.into_iter().find_map(|action| match action {
         Action::Install(job) => Some(job),
         _ => None,
-    });
-    let job = job.expect("it is installed");
+    })
+}
+
+fn asks(said: &[Action]) -> bool {
+    said.iter().any(|action| matches!(action, Action::Send { message: Message::Get { .. }, .. }))
+}
+
+/// The peer tells of a change, and it is installed; the job.
+fn install(engine: &mut Engine<MapIndex>, mono: u64, name: &str, entry: &Entry) -> Job {
+    let job = job(told(engine, mono, name, entry)).expect("it is installed");
     let outcome = if entry.is_live() {
         Outcome::Done { stat: Some(stat(3)), kept: None }
     } else {
@@ -117,4 +136,62 @@ fn what_came_long_before_the_deletion_is_no_half_of_it() {
     let late = 2 * HALVES_NS;
     install(&mut engine, late, "a", &deletion(13));
     assert!(dropped(&mut engine, late + 20 * SECOND).is_empty());
+}
+
+/// Both files of the content are deleted, before the file that it was renamed to is told.
+fn deleted() -> Engine<MapIndex> {
+    let mut engine = engine();
+    install(&mut engine, SECOND, "a", &deletion(11));
+    install(&mut engine, SECOND, "b", &deletion(12));
+    engine
+}
+
+#[test]
+fn a_file_whose_old_name_was_deleted_first_comes_from_history_and_is_kept_there_no_longer() {
+    let mut engine = deleted();
+    let job = install(&mut engine, 60 * SECOND, "new", &file(13));
+    assert_eq!(job.source, Source::Kept { kept: "kept of b".into(), stat: stat(2) });
+    assert_eq!(dropped(&mut engine, 70 * SECOND), ["kept of b, at new (3)"]);
+    assert_eq!(
+        install(&mut engine, 80 * SECOND, "c", &file(14)).source,
+        Source::Copy { from: path("new"), stat: stat(3) }
+    );
+}
+
+#[test]
+fn what_history_does_not_have_any_more_is_asked_for() {
+    let mut engine = deleted();
+    let job = job(told(&mut engine, 60 * SECOND, "new", &file(13))).unwrap();
+    let said = ends(&mut engine, 60 * SECOND, &job, Outcome::NoSource);
+    assert!(asks(&said), "{said:?}");
+}
+
+#[test]
+fn a_content_that_is_on_its_way_to_history_is_waited_for() {
+    let mut engine = engine();
+    engine.index_mut().remove(&path("a"));
+    let goes = job(told(&mut engine, SECOND, "b", &deletion(12))).unwrap();
+    let said = told(&mut engine, SECOND, "new", &file(13));
+    assert!(!asks(&said), "{said:?}");
+    assert_eq!(job(said), None);
+    let kept = Outcome::Done { stat: None, kept: Some("kept of b".into()) };
+    let source = job(ends(&mut engine, SECOND, &goes, kept)).map(|job| job.source);
+    assert_eq!(source, Some(Source::Kept { kept: "kept of b".into(), stat: stat(2) }));
+}
+
+#[test]
+fn a_content_that_left_its_place_long_ago_is_asked_for() {
+    let mut engine = deleted();
+    let said = told(&mut engine, 2 * HALVES_NS, "new", &file(13));
+    assert!(asks(&said), "{said:?}");
+}
+
+#[test]
+fn a_deletion_waits_for_no_copy_that_a_special_file_keeps_away() {
+    let mut engine = engine();
+    engine.special_seen(&path("x"), "device");
+    told(&mut engine, SECOND, "x", &entry(Kind::Directory, 10));
+    told(&mut engine, SECOND, "x/new", &file(11));
+    let goes = job(told(&mut engine, SECOND, "a", &deletion(12)));
+    assert_eq!(goes.map(|job| job.path), Some(path("a")), "it goes at once");
 }

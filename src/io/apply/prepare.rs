@@ -78,6 +78,7 @@ fn file(site: &Site, batch: &mut Batch, job: &Job, size: u64, content: &ContentI
             Ok(Made::Staged(Staged { name, stat, file: Some(file) }))
         }
         Source::Copy { from, stat } => copy(site, batch, job, from, stat, content),
+        Source::Kept { kept, stat } => copy_kept(site, batch, job, kept, stat, content),
         Source::InPlace => {
             let links = site.root.facts(&job.path).map_err(failed)?.map_or(1, |facts| facts.links);
             match &job.expect {
@@ -143,19 +144,45 @@ fn copy(
     content: &ContentId,
 ) -> Result<Made, Outcome> {
     let parent = beneath::folder(site.root.dir(), from.parent().as_ref()).map_err(|_| Outcome::NoSource)?;
-    let opened = beneath::regular(&parent, from.name()).map_err(|_| Outcome::NoSource)?;
-    let (source, _) = opened.filter(|(_, facts)| facts.stat == *stat).ok_or(Outcome::NoSource)?;
+    copy_found(site, batch, job, stat.size, content, || {
+        beneath::regular(&parent, from.name()).ok().flatten().filter(|(_, facts)| facts.stat == *stat)
+    })
+}
+
+/// Of what went to history. Its way there changed its ctime.
+fn copy_kept(
+    site: &Site,
+    batch: &mut Batch,
+    job: &Job,
+    kept: &str,
+    was: &Stat,
+    content: &ContentId,
+) -> Result<Made, Outcome> {
+    let is_as_it_came = |now: &Stat| (now.ino, now.size, now.mtime) == (was.ino, was.size, was.mtime);
+    copy_found(site, batch, job, was.size, content, || {
+        let opened = beneath::regular(site.root.history(), kept.as_bytes()).ok().flatten();
+        opened.filter(|(_, facts)| is_as_it_came(&facts.stat))
+    })
+}
+
+/// Copies what `open` finds, which may be called again for another descriptor of it.
+fn copy_found(
+    site: &Site,
+    batch: &mut Batch,
+    job: &Job,
+    size: u64,
+    content: &ContentId,
+    open: impl Fn() -> Option<(File, Facts)>,
+) -> Result<Made, Outcome> {
+    let (source, before) = open().ok_or(Outcome::NoSource)?;
     let mut new = create(site, batch, job)?;
-    let again = || {
-        let opened = beneath::regular(&parent, from.name()).ok().flatten();
-        opened.filter(|(_, facts)| facts.stat == *stat).map(|(file, _)| file)
-    };
-    let copied = copy_hashing(site, source, again, &mut new, stat.size).map_err(|e| failed("copy", job, errno(&e)));
+    let again = || open().map(|(file, _)| file);
+    let copied = copy_hashing(site, source, again, &mut new, size).map_err(|e| failed("copy", job, errno(&e)));
     let made = copied.and_then(|(source, hash)| {
         if hash == Some(*content) {
             return Ok(());
         }
-        let untouched = hash.is_some() && beneath::facts(source.file()).is_ok_and(|now| now.stat == *stat);
+        let untouched = hash.is_some() && beneath::facts(source.file()).is_ok_and(|now| now.stat == before.stat);
         Err(if untouched { Outcome::BadContent } else { Outcome::NoSource })
     });
     finish(site, batch, job, new, made)

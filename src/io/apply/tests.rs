@@ -217,6 +217,24 @@ fn a_copy_needs_its_source_as_it_was() {
 }
 
 #[test]
+fn what_went_to_history_is_copied_from_there_while_it_is_what_it_was() {
+    let folder = Folder::new();
+    folder.write("old", "content");
+    let stat = folder.stat("old").unwrap();
+    let (_, kept) = done(&folder.one(Job { keep: Keep::Deleted, ..folder.job("old", deletion(), Source::Nothing) }));
+    let kept = kept.unwrap();
+    let back = |name: &str| new(name, kind("content"), Source::Kept { kept: kept.clone(), stat });
+    done(&folder.one(back("new")));
+    assert_eq!(folder.read("new"), "content");
+    assert_eq!(folder.kept(), [("old".to_owned(), "content".to_owned())], "history still has it");
+    std::fs::write(folder.at(".dirsync/history").join(&kept), "written late").unwrap();
+    assert_eq!(folder.one(back("again")), Outcome::NoSource);
+    std::fs::remove_file(folder.at(".dirsync/history").join(&kept)).unwrap();
+    assert_eq!(folder.one(back("again")), Outcome::NoSource);
+    folder.assert_nothing_staged();
+}
+
+#[test]
 fn a_large_copy_is_what_it_was_made_of_also_its_end() {
     let folder = Folder::new();
     // Past what is always cached.

@@ -292,14 +292,22 @@ pub enum Report {
         path: SyncPath,
         peer: String,
     },
-    /// A local change was told to peers. `to`: their names.
+    /// A local change is on the disks of these peers, so long after it was sent. `to`: their names.
     Sent {
         path: SyncPath,
         entry: Entry,
         /// What was live there before.
         was: Option<Kind>,
         to: Vec<String>,
-        body: bool,
+        took_ns: u64,
+    },
+    /// A local change was sent to peers that will not say when they have it. `to`: their names.
+    Announced {
+        path: SyncPath,
+        entry: Entry,
+        /// What was live there before.
+        was: Option<Kind>,
+        to: Vec<String>,
     },
     /// Two versions were made apart; `loser` was on disk here and is in history as `kept`, or as a copy at `beside`, or both.
     Conflict {

@@ -121,6 +121,7 @@ impl<I: Index> Engine<I> {
                 tries: 0,
                 since: now.mono,
                 told: None,
+                owes_ack: None,
                 stuck: false,
                 trial: Trial::Open,
             };
@@ -180,7 +181,10 @@ impl<I: Index> Engine<I> {
         }
         let content = self.wants.get(path).and_then(|want| want.content);
         self.wants.set_content(path, None);
-        self.wants.by_path.remove(path);
+        let owes_ack = self.wants.by_path.remove(path).and_then(|want| want.owes_ack);
+        if let Some((link, counter)) = owes_ack {
+            self.acknowledge(path, link, counter);
+        }
         self.wants.ready.remove(path);
         // A deletion may have waited for this to be copied from it.
         if let Some((content, _)) = content

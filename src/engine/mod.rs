@@ -25,6 +25,7 @@ mod arrivals;
 mod attention;
 mod condition;
 mod conflict;
+mod delivery;
 mod derive;
 mod devices;
 pub mod digest;
@@ -89,6 +90,7 @@ use alias::Aliases;
 use arrivals::Arrivals;
 use condition::Standing;
 use conflict::Losers;
+use delivery::Deliveries;
 use derive::Orphans;
 use devices::Devices;
 use fetch_chunks::Swarms;
@@ -261,6 +263,7 @@ pub struct Engine<I> {
     /// Whose message is being handled: it pays for what that costs.
     payer: Option<DeviceId>,
     wants: Wants,
+    deliveries: Deliveries,
     swarms: Swarms,
     /// When the last event came.
     last_event: Now,
@@ -344,6 +347,7 @@ impl<I: Index> Engine<I> {
             costs: Costs::default(),
             payer: None,
             wants: Wants::default(),
+            deliveries: Deliveries::default(),
             swarms: Swarms::default(),
             last_event: Now { wall: 0, mono: 0 },
             steady: Steady::default(),
@@ -486,7 +490,8 @@ impl<I: Index> Engine<I> {
         self.store_steady(now);
         // Before the changes that they speak of.
         self.store_held(now);
-        self.send_changes();
+        self.send_changes(now);
+        self.follow_deliveries(now);
         self.tell_states_due(now);
     }
 
@@ -544,6 +549,7 @@ impl<I: Index> Engine<I> {
                 self.next_state(),
                 self.next_naming(),
                 self.next_derivation(),
+                self.deliveries.next(),
             ])
             .flatten()
             .min()

@@ -178,6 +178,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn link_down(&mut self, link: LinkId) {
         if let Some(session) = self.sessions.remove(&link) {
             self.devices.see(self.last_event, session.device);
+            self.deliveries_without(self.last_event, link, session.device);
             self.forget_source(link);
             self.survey_without(link);
             self.past_link_down(link);
@@ -210,6 +211,7 @@ impl<I: Index> Engine<I> {
                 let changes = self.sound(now, link, changes, |change| (&change.path, &change.entry));
                 self.changes_came(now, link, changes, &told, wire_bytes);
             }
+            Message::Acks { placed } => self.acks_came(now, link, &placed),
             Message::Get { wants } => {
                 let files: Vec<_> = wants
                     .into_iter()
@@ -512,9 +514,13 @@ impl<I: Index> Engine<I> {
         let heard = self.hear(now, link, &path, entry.clone());
         match heard {
             None | Some(Heard::Older) => {}
-            Some(Heard::Same) => self.offer_source(&path, link, body, wire_bytes),
+            Some(Heard::Same) => {
+                self.offer_source(&path, link, body, wire_bytes);
+                self.owes_ack(link, &path, &entry);
+            }
             Some(Heard::Wins) => {
                 self.offer_source(&path, link, body, wire_bytes);
+                self.owes_ack(link, &path, &entry);
                 if self.wants.get(&path).is_some() {
                     self.pass_on(&path, told.to_vec());
                 } else {
@@ -604,7 +610,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Sends what is queued, in order, many changes to a message.
-    pub(super) fn send_changes(&mut self) {
+    pub(super) fn send_changes(&mut self, now: Now) {
         let mut queue = std::mem::take(&mut self.outgoing).into_iter().peekable();
         while let Some(Outgoing { change, was, told }) = queue.next() {
             let mut changes = vec![(change, was)];
@@ -613,11 +619,11 @@ impl<I: Index> Engine<I> {
             {
                 changes.push((next.change, next.was));
             }
-            self.send_group(changes, told);
+            self.send_group(now, changes, told);
         }
     }
 
-    fn send_group(&mut self, changes: Vec<(Change, Option<Kind>)>, mut told: Vec<DeviceId>) {
+    fn send_group(&mut self, now: Now, changes: Vec<(Change, Option<Kind>)>, mut told: Vec<DeviceId>) {
         let to: Vec<_> = self
             .sessions
             .iter()
@@ -627,16 +633,15 @@ impl<I: Index> Engine<I> {
         if to.is_empty() {
             return;
         }
-        let names: Vec<_> = to.iter().map(|(_, device)| self.name_of(device)).collect();
-        let own = changes.iter().filter(|(change, _)| change.entry.version.author == self.config.device);
-        for (change, was) in own {
-            let (path, entry, body) = (change.path.clone(), change.entry.clone(), change.body.is_some());
-            self.out.push(Action::Report(Report::Sent { path, entry, was: was.clone(), to: names.clone(), body }));
-        }
-        let changes = changes.into_iter().map(|(change, _)| change).collect();
         told.push(self.config.device);
         told.extend(to.iter().map(|(_, device)| *device));
-        let links = to.into_iter().map(|(link, _)| link).collect();
+        let links: Vec<_> = to.into_iter().map(|(link, _)| link).collect();
+        for (change, was) in &changes {
+            if change.entry.version.author == self.config.device {
+                self.follow(now, &change.path, &change.entry, was.clone(), &links);
+            }
+        }
+        let changes = changes.into_iter().map(|(change, _)| change).collect();
         self.send(links, Message::Changes { changes, told });
     }
 

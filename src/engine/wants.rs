@@ -42,6 +42,8 @@ pub(super) struct Want {
     pub since: u64,
     /// The devices that were told already, if it came live and is to be passed on.
     pub told: Option<Vec<DeviceId>>,
+    /// Its author wants to know when it is here: the link, and the counter of that version.
+    pub owes_ack: Option<(LinkId, u64)>,
     /// Nothing that will change soon keeps it: a problem, or a folder with content of its own.
     pub stuck: bool,
     pub trial: Trial,

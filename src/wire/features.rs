@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 
 /// What this version understands.
-const OURS: [&str; 1] = [HISTORY];
+const OURS: [&str; 2] = [ACKS, HISTORY];
+/// `acks`.
+pub const ACKS: &str = "acks";
 /// `history` and `pasts`, and contents in history by `fetch`.
 pub const HISTORY: &str = "history";
 /// A `hello` names at most this many features, each of 1 to [`NAME_BYTES`] bytes of `[a-z0-9-]`.

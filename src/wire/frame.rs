@@ -107,6 +107,7 @@ enum HeadKind {
         more: bool,
     },
     Changes {},
+    Acks {},
     Get {},
     Contents {},
     Survey {
@@ -307,6 +308,10 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
             body.changes(changes);
             HeadKind::Changes {}
         }
+        Message::Acks { placed } => {
+            body.named(placed);
+            HeadKind::Acks {}
+        }
         Message::Get { wants } => {
             body.wants(wants);
             HeadKind::Get {}
@@ -430,6 +435,7 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
             let told = body.devices()?;
             message(Message::Changes { changes: body.changes()?, told })
         }
+        HeadKind::Acks {} => message(Message::Acks { placed: body.named()? }),
         HeadKind::Get {} => message(Message::Get { wants: body.wants()? }),
         HeadKind::Seek { path, content, size } if size < 1 << 63 => message(Message::Seek { path, content, size }),
         HeadKind::Seek { .. } => return Err(FrameError::Head("a size of 2^63 or more".to_owned())),

@@ -126,6 +126,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             let want = |(id, path, hash, size)| Want { id, path, content: ContentId(hash), size };
             Message::Get { wants: wants.into_iter().map(want).collect() }
         }),
+        prop::collection::vec((path(), any::<u64>()), 0..9).prop_map(|placed| Message::Acks { placed }),
         prop::collection::vec((any::<u32>(), bytes), 0..9).prop_map(|contents| Message::Contents { contents }),
         prop::collection::vec((any::<u32>(), any::<u32>()), 0..9)
             .prop_map(|chunks| Message::Have { content: ContentId([3; 32]), chunks }),

@@ -47,6 +47,9 @@ pub enum Message {
     Answer { entries: Vec<(SyncPath, Entry)>, more: bool },
     /// Entries that changed just now (or were found by a walk). `told`: the devices that this was sent to.
     Changes { changes: Vec<Change>, told: Vec<DeviceId> },
+    /// Changes of the receiver's that are on this machine's disk by now, of those that it sent as they happened: the path and the
+    /// receiver's counter. Only to who names the feature `acks`.
+    Acks { placed: Vec<(SyncPath, u64)> },
     /// Small contents wanted, to be packed into `Contents`.
     Get { wants: Vec<Want> },
     /// Answer to `Get`, in any order and any number of parts; `None`: not here (any more).

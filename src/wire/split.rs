@@ -4,7 +4,7 @@
 //! makes it.
 
 use super::body::MAX_ITEMS;
-use super::message::{Change, MESSAGE_BYTES, Message, Past, Want};
+use super::message::{Change, MESSAGE_BYTES, Message, Past, SURVEY_BYTES, SURVEY_PATHS, Want};
 use crate::model::{Entry, Kind, SyncPath};
 use bytes::Bytes;
 
@@ -31,6 +31,9 @@ pub fn split(message: Message) -> Vec<Message> {
         }
         Message::Have { content, chunks } => {
             parts(chunks, MESSAGE_BYTES, |_| 10, false, |chunks, _| Message::Have { content, chunks })
+        }
+        Message::Acks { placed } => {
+            parts_of(placed, SURVEY_PATHS, SURVEY_BYTES, named_bytes, false, |placed, _| Message::Acks { placed })
         }
         Message::Pasts { id, pasts, more } => {
             parts(pasts, MESSAGE_BYTES, Past::wire_bytes, more, |pasts, more| Message::Pasts { id, pasts, more })
@@ -64,11 +67,16 @@ pub fn bytes_of(message: &Message) -> usize {
         Message::Survey { paths, .. } => paths.iter().map(|path| path.as_bytes().len() + 2).sum(),
         Message::Holdings { held, .. } => 38 * held.len(),
         Message::History { path, named, .. } => {
-            let named = named.iter().map(|(path, _)| path.as_bytes().len() + 12).sum::<usize>();
+            let named = named.iter().map(named_bytes).sum::<usize>();
             64 + path.as_ref().map_or(0, |path| path.as_bytes().len()) + named
         }
+        Message::Acks { placed } => placed.iter().map(named_bytes).sum(),
         Message::Pasts { pasts, .. } => pasts.iter().map(Past::wire_bytes).sum(),
     }
+}
+
+fn named_bytes((path, _): &(SyncPath, u64)) -> usize {
+    path.as_bytes().len() + 12
 }
 
 /// Fills parts up to `room`. `make` is told whether more follows: after the last part, what the whole said.
@@ -79,12 +87,24 @@ fn parts<T>(
     more_after: bool,
     make: impl Fn(Vec<T>, bool) -> Message,
 ) -> Vec<Message> {
+    parts_of(items, MAX_ITEMS, room, bytes_of, more_after, make)
+}
+
+/// The same, of at most so many items each.
+fn parts_of<T>(
+    items: Vec<T>,
+    most: usize,
+    room: usize,
+    bytes_of: impl Fn(&T) -> usize,
+    more_after: bool,
+    make: impl Fn(Vec<T>, bool) -> Message,
+) -> Vec<Message> {
     let mut messages = Vec::new();
     let mut part = Vec::new();
     let mut filled = 0;
     for item in items {
         let bytes = bytes_of(&item);
-        if !part.is_empty() && (filled + bytes > room || part.len() == MAX_ITEMS) {
+        if !part.is_empty() && (filled + bytes > room || part.len() == most) {
             messages.push(make(std::mem::take(&mut part), true));
             filled = 0;
         }

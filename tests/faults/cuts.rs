@@ -261,7 +261,10 @@ fn what_a_cut_tore_and_nobody_has_is_named_until_its_user_writes_it_again() {
     bench.power.set(true);
     bench.b.freeze();
     bench.at_a.put_large(&bench.power, "d0/f0", true);
-    bench.a.wait_log(&["told", "d0/f0"]);
+    eventually("a has announced it", PATIENCE, || {
+        let view = bench.a.json(&["why", "d0/f0"])?;
+        if view["state"] == "synced" { Ok(()) } else { Err(view.to_string()) }
+    });
     bench.a.freeze();
     bench.at_a.put_large(&bench.power, "d0/f0", false);
     // Its name is durable, and none of its bytes.

@@ -25,7 +25,7 @@ fn a_large_content_arrives_verified() {
     });
     assert!(asker.memory.staged.lock().unwrap()[&staged] == bytes);
     assert!(wire_bytes > size && wire_bytes < size + size / 100);
-    logged(&["sent 'big' to asker (20.0 MiB, "]);
+    logged(&["uploaded 'big' to asker (20.0 MiB, "]);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_delta_is_made_of_the_asker_s_signature_and_verified_by_the_asker() {
     let staged = asker.folder.path().join(".dirsync/staging").join(format!("{:016x}", staged.0));
     assert!(std::fs::read(staged).unwrap() == new);
     assert!(wire_bytes < 20_000, "{wire_bytes}");
-    logged(&["sent 'big' to asker8 as a delta (5.0 MiB, "]);
+    logged(&["uploaded 'big' to asker8 as a delta (5.0 MiB, "]);
 
     let is_no_delta = |event: &Event| matches!(event, Event::FetchFailed { why: FetchError::NoDelta, .. });
     let not_that = ServedFile { content: ContentId::of(&other), ..file.clone() };

@@ -70,7 +70,7 @@ fn an_edit_of_a_large_file_travels_as_what_it_changed() {
         let bytes = cost([&a, &b], change);
         assert!(bytes <= at_most + TALK, "{what}: {bytes} bytes on the wire");
     }
-    a.wait_log(&["sent 'big' to b", "as a delta"]);
+    a.wait_log(&["uploaded 'big' to b", "as a delta"]);
 }
 
 #[test]

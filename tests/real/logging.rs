@@ -1,5 +1,6 @@
 //! What a person reads: the log, and why a path is as it is.
 
+use crate::common::machine::find_line;
 use crate::common::{Group, Machine, PATIENCE, eventually, wait_equal, write};
 use serde_json::Value;
 use std::fs;
@@ -42,6 +43,28 @@ fn why_tells_each_state_of_a_path() {
     let gone = wait_why(&b, "d/f", "not_there");
     assert!(gone["text"].as_str().is_some_and(|text| text.contains("deleted by a")), "{gone}");
     assert_eq!(wait_why(&a, "never", "not_there")["entry"], Value::Null);
+}
+
+/// A machine that is paused is told of changes and has them only once it goes on.
+#[test]
+fn sent_is_said_once_the_peer_has_it() {
+    let (a, b) = Group::new().pair();
+    write(a.at("old"), "old");
+    a.wait_log(&["sent 'old' to b (3 B, "]);
+    b.json(&["pause"]).unwrap();
+    write(a.at("late"), "late");
+    fs::remove_file(a.at("old")).unwrap();
+    wait_why(&b, "late", "pending");
+    wait_why(&b, "old", "pending");
+    let log = a.log();
+    assert_eq!(find_line(&log, &["sent", "late"]).or_else(|| find_line(&log, &["sent the deletion"])), None, "{log}");
+    b.json(&["resume"]).unwrap();
+    a.wait_log(&["sent 'late' to b (4 B, "]);
+    a.wait_log(&["sent the deletion of 'old' to b ("]);
+    let lines = a.json(&["log", "late"]).unwrap();
+    let line = &lines["lines"][0];
+    assert_eq!((&line["kind"], &line["peer"], &line["size"]), (&"sent".into(), &"b".into(), &4.into()), "{lines}");
+    assert_eq!(lines["lines"].as_array().map(Vec::len), Some(1), "one line: {lines}");
 }
 
 #[test]

@@ -230,5 +230,5 @@ fn a_long_transfer_is_shown_and_its_start_and_end_are_in_the_log() {
     b.wait_log(&["fetching 'large' from a", "so far"]);
     converge(&[&a, &b]);
     b.wait_log(&["received 'large'"]);
-    a.wait_log(&["sent 'large' to b"]);
+    a.wait_log(&["uploaded 'large' to b"]);
 }

@@ -33,6 +33,17 @@ const REPEATING: usize = 1024;
 pub(super) enum Way {
     Received,
     Sent,
+    Announced,
+}
+
+impl Way {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Sent => "sent",
+            Self::Announced => "announced",
+        }
+    }
 }
 
 /// A way, and the machines at its other end.
@@ -172,7 +183,9 @@ impl Batches {
             Way::Received => {
                 ("received", format!("received '{path}' from {whom} {times} (now {size}, {wire} on the wire)"))
             }
-            Way::Sent => ("sent", format!("told {whom} of '{path}' {times} (now {size})")),
+            Way::Sent | Way::Announced => {
+                (way.word(), format!("{} '{path}' to {whom} {times} (now {size})", way.word()))
+            }
         };
         Some(Line { size: Some(size_bytes), ..about(kind, Some(path), whom, text) })
     }
@@ -208,7 +221,9 @@ impl<'a> Change<'a> {
     fn of(report: &'a Report) -> Option<Self> {
         let (path, entry, was, wire_bytes) = match report {
             Report::Received { path, entry, was, wire_bytes, .. } => (path, entry, was.as_ref(), *wire_bytes),
-            Report::Sent { path, entry, was, .. } => (path, entry, was.as_ref(), 0),
+            Report::Sent { path, entry, was, .. } | Report::Announced { path, entry, was, .. } => {
+                (path, entry, was.as_ref(), 0)
+            }
             _ => return None,
         };
         let verb = match &entry.kind {
@@ -331,15 +346,18 @@ fn rename(sort: &Sort, whole: bool, from: &[u8], to: &[u8], files: &[Moved<'_>])
     let told = by(whom);
     let text = match (way, files) {
         (Way::Received, [(old, new)]) if !whole => format!("renamed '{old}' to '{}'{told}", new.path),
-        (Way::Sent, [(old, new)]) if !whole => format!("told {whom} that '{old}' is now '{}'", new.path),
+        (_, [(old, new)]) if !whole => format!("{} the rename of '{old}' to '{}' to {whom}", way.word(), new.path),
         (Way::Received, _) if whole => format!("renamed the folder {} to {} ({many}){told}", shown(from), shown(to)),
-        (Way::Sent, _) if whole => format!("told {whom} that the folder {} is now {} ({many})", shown(from), shown(to)),
+        (_, _) if whole => {
+            let (from, to) = (shown(from), shown(to));
+            format!("{} the rename of the folder {from} to {to} to {whom} ({many})", way.word())
+        }
         (Way::Received, _) => {
             format!("moved {} from {} to {}{told}", counted(number, "file", "files"), shown(from), shown(to))
         }
-        (Way::Sent, _) => {
-            let moved = counted(number, "file was", "files were");
-            format!("told {whom} that {moved} moved from {} to {}", shown(from), shown(to))
+        (_, _) => {
+            let files = counted(number, "file", "files");
+            format!("{} the move of {files} from {} to {} to {whom}", way.word(), shown(from), shown(to))
         }
     };
     let path = match files {
@@ -426,15 +444,18 @@ fn whole_folder(sort: &Sort, verb: Verb, folder: &SyncPath, changes: &[&Change<'
         (Way::Received, Verb::Gone) => {
             ("received", format!("deleted the folder '{folder}' with {many} in it{told}; files stay in history"))
         }
-        (Way::Sent, Verb::Gone) => {
-            ("sent", format!("told {whom} that the folder '{folder}' was deleted, with {many} in it"))
+        (_, Verb::Gone) => {
+            (way.word(), format!("{} the deletion of the folder '{folder}' to {whom}, with {many} in it", way.word()))
         }
         (Way::Received, _) => {
             let from = if whom.is_empty() { String::new() } else { format!(" from {whom}") };
             let (size, wire) = (bytes(size), bytes(wire));
             ("received", format!("received the folder '{folder}'{from} ({many}, {size}, {wire} on the wire)"))
         }
-        (Way::Sent, _) => ("sent", format!("told {whom} of the folder '{folder}' ({many}, {})", bytes(size))),
+        (_, _) => {
+            let size = bytes(size);
+            (way.word(), format!("{} the folder '{folder}' to {whom} ({many}, {size})", way.word()))
+        }
     };
     Line { size: Some(size), paths: Some(changes.len() as u64), ..about(kind, Some(folder), whom, text) }
 }

@@ -36,7 +36,8 @@ pub(super) fn sort(report: &Report) -> Option<Sort> {
 pub(super) fn way(report: &Report) -> Option<(Way, String)> {
     match report {
         Report::Received { from, .. } => Some((Way::Received, escaped(from))),
-        Report::Sent { to, .. } if !to.is_empty() => Some((Way::Sent, names(to))),
+        Report::Sent { to, .. } => Some((Way::Sent, names(to))),
+        Report::Announced { to, .. } => Some((Way::Announced, names(to))),
         _ => None,
     }
 }
@@ -58,12 +59,11 @@ pub(super) fn line(report: &Report) -> Line {
             );
             (Level::Warn, "bad_source", text)
         }
-        // With nobody there, the peers learn of it when they come.
-        Report::Sent { to, path, .. } if to.is_empty() => {
-            (Level::Debug, "changed", format!("'{path}' changed; no machine is linked to be told"))
+        Report::Sent { path, entry, was, to, took_ns } => {
+            (Level::Info, "sent", sent(path, entry, was.as_ref(), &names(to), *took_ns))
         }
-        Report::Sent { path, entry, was, to, body } => {
-            (Level::Info, "sent", sent(path, entry, was.as_ref(), &names(to), *body))
+        Report::Announced { path, entry, was, to } => {
+            (Level::Info, "announced", announced(path, entry, was.as_ref(), &names(to)))
         }
         Report::Conflict { path, winner, winner_name, loser, loser_name, kept, beside } => {
             let (winner, loser) = (version(winner, winner_name), version(loser, loser_name));
@@ -270,17 +270,35 @@ fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns
     }
 }
 
-fn sent(path: &SyncPath, entry: &Entry, was: Option<&Kind>, to: &str, body: bool) -> String {
+/// What has this change on its disk by now.
+fn sent(path: &SyncPath, entry: &Entry, was: Option<&Kind>, to: &str, took_ns: u64) -> String {
+    let took = duration(took_ns);
     match &entry.kind {
-        Kind::File { .. } if was == Some(&entry.kind) => {
-            format!("told {to} of the permissions and the time of '{path}'")
+        Kind::File { size, .. } if was != Some(&entry.kind) => {
+            format!("sent '{path}' to {to} ({}, {took})", bytes(*size))
         }
-        Kind::Directory if was == Some(&entry.kind) => format!("told {to} of the permissions of the folder '{path}'"),
-        Kind::File { size, .. } if body => format!("sent '{path}' to {to} ({})", bytes(*size)),
-        Kind::File { size, .. } => format!("told {to} of '{path}' ({})", bytes(*size)),
-        Kind::Directory => format!("told {to} of the folder '{path}'"),
-        Kind::Symlink { .. } => format!("told {to} of the link '{path}'"),
-        Kind::Deleted { .. } => format!("told {to} that '{path}' was deleted"),
+        _ => format!("sent {} to {to} ({took})", what(path, entry, was)),
+    }
+}
+
+/// It went to machines that do not say when they have it: their version is older.
+fn announced(path: &SyncPath, entry: &Entry, was: Option<&Kind>, to: &str) -> String {
+    match &entry.kind {
+        Kind::File { size, .. } if was != Some(&entry.kind) => {
+            format!("announced '{path}' to {to} ({})", bytes(*size))
+        }
+        _ => format!("announced {} to {to}", what(path, entry, was)),
+    }
+}
+
+fn what(path: &SyncPath, entry: &Entry, was: Option<&Kind>) -> String {
+    let only_set = was == Some(&entry.kind);
+    match &entry.kind {
+        Kind::File { .. } => format!("the permissions and the time of '{path}'"),
+        Kind::Directory if only_set => format!("the permissions of the folder '{path}'"),
+        Kind::Directory => format!("the folder '{path}'"),
+        Kind::Symlink { .. } => format!("the link '{path}'"),
+        Kind::Deleted { .. } => format!("the deletion of '{path}'"),
     }
 }
 
@@ -303,6 +321,7 @@ fn path(report: &Report) -> Option<&SyncPath> {
         | Report::Fetching { path, .. }
         | Report::BadSource { path, .. }
         | Report::Sent { path, .. }
+        | Report::Announced { path, .. }
         | Report::Conflict { path, .. }
         | Report::Merged { path, .. }
         | Report::DeletionLost { path, .. }
@@ -319,7 +338,7 @@ fn path(report: &Report) -> Option<&SyncPath> {
 fn peer(report: &Report) -> Option<String> {
     match report {
         Report::Received { from, .. } => Some(escaped(from)),
-        Report::Sent { to, .. } if !to.is_empty() => Some(names(to)),
+        Report::Sent { to, .. } | Report::Announced { to, .. } => Some(names(to)),
         Report::Fetching { from, .. } if !from.is_empty() => Some(names(from)),
         Report::BadSource { peer, .. }
         | Report::InSync { peer, .. }
@@ -333,9 +352,10 @@ fn peer(report: &Report) -> Option<String> {
 
 fn size(report: &Report) -> Option<u64> {
     match report {
-        Report::Received { entry, .. } | Report::Sent { entry, .. } | Report::Merged { entry, .. } => {
-            entry.file().map(|(_, size)| size)
-        }
+        Report::Received { entry, .. }
+        | Report::Sent { entry, .. }
+        | Report::Announced { entry, .. }
+        | Report::Merged { entry, .. } => entry.file().map(|(_, size)| size),
         Report::Conflict { winner, .. } => winner.file().map(|(_, size)| size),
         Report::Fetching { size, .. } => Some(*size),
         Report::Verified { bytes, .. } => Some(*bytes),
@@ -370,7 +390,7 @@ impl Sum {
                 self.wire_bytes = self.wire_bytes.saturating_add(*wire_bytes);
                 entry
             }
-            Report::Sent { entry, .. } => entry,
+            Report::Sent { entry, .. } | Report::Announced { entry, .. } => entry,
             _ => {
                 self.others += 1;
                 return;
@@ -404,8 +424,10 @@ impl Sum {
             }
             Way::Received if whom.is_empty() => ("received", format!("took over {what} ({size}, nothing on the wire)")),
             Way::Received => ("received", format!("received {what} from {whom} ({size}, {wire} on the wire)")),
-            Way::Sent if only_set => ("sent", format!("told {whom} of the permissions and times of {what}")),
-            Way::Sent => ("sent", format!("told {whom} of {what} ({size})")),
+            Way::Sent | Way::Announced if only_set => {
+                (way.word(), format!("{} the permissions and times of {what} to {whom}", way.word()))
+            }
+            Way::Sent | Way::Announced => (way.word(), format!("{} {what} to {whom} ({size})", way.word())),
         };
         let peer = Some(whom.to_owned()).filter(|whom| !whom.is_empty());
         let paths = Some(self.files + self.others + self.deletions);
@@ -485,13 +507,13 @@ mod tests {
             other => other,
         };
         let (folder, link) = (entry(Kind::Directory), entry(Kind::Symlink { target: b"x".to_vec() }));
-        let sent = |to: &[&str], body| Report::Sent {
-            path: path(),
-            entry: file.clone(),
-            was: None,
-            to: to.iter().map(ToString::to_string).collect(),
-            body,
+        let to = |to: &[&str]| to.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let sent = |entry: &Entry, names: &[&str]| {
+            let (path, entry, was, to) = (path(), entry.clone(), None, to(names));
+            Report::Sent { path, entry, was, to, took_ns: 9_000_000 }
         };
+        let announced =
+            |entry: &Entry| Report::Announced { path: path(), entry: entry.clone(), was: None, to: to(&["beta"]) };
         let conflict = Report::Conflict {
             path: path(),
             winner: file.clone(),
@@ -506,11 +528,11 @@ mod tests {
             entry: entry.clone(),
             was: Some(entry.kind.clone()),
             to: vec!["beta".into()],
-            body: false,
+            took_ns: 9_000_000,
         };
         let table = [
-            (chmod(&folder), "told beta of the permissions of the folder 'a\\x0ab'"),
-            (chmod(&file), "told beta of the permissions and the time of 'a\\x0ab'"),
+            (chmod(&folder), "sent the permissions of the folder 'a\\x0ab' to beta (9 ms)"),
+            (chmod(&file), "sent the permissions and the time of 'a\\x0ab' to beta (9 ms)"),
             (Report::Paused { paused: true }, "paused: nothing is sent or received until 'dirsync resume'"),
             (
                 Report::DeletionLost { path: path(), deleter: "beta".into(), editor: "gamma".into() },
@@ -523,8 +545,11 @@ mod tests {
             (set(&folder), "set the permissions of the folder 'a\\x0ab', told by beta"),
             (set(&link), "set the time of the link 'a\\x0ab', told by beta"),
             (received(&gone, 50), "deleted 'a\\x0ab', told by beta; a file's content stays in history"),
-            (sent(&["beta"], true), "sent 'a\\x0ab' to beta (2.0 KiB)"),
-            (sent(&["beta", "gamma"], false), "told beta and gamma of 'a\\x0ab' (2.0 KiB)"),
+            (sent(&file, &["beta", "gamma"]), "sent 'a\\x0ab' to beta and gamma (2.0 KiB, 9 ms)"),
+            (sent(&folder, &["beta"]), "sent the folder 'a\\x0ab' to beta (9 ms)"),
+            (sent(&gone, &["beta"]), "sent the deletion of 'a\\x0ab' to beta (9 ms)"),
+            (announced(&file), "announced 'a\\x0ab' to beta (2.0 KiB)"),
+            (announced(&gone), "announced the deletion of 'a\\x0ab' to beta"),
             (
                 conflict,
                 "conflict at 'a\\x0ab': the file of beta (2.0 KiB), changed 2023-11-14T22:13:20Z won over the file of \

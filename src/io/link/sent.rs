@@ -1,4 +1,5 @@
-//! What a peer was sent of contents that it asked for, for the log: a line each; of many at once, one for all the rest.
+//! What a peer was sent of contents that it asked for, for the log: a line each; of many at once, one for all the rest. That it has
+//! them in its folder is another line (`io/journal`).
 //!
 //! May import `words`. Deliberately not here: what was told with its bytes, and what came (`io/journal`).
 
@@ -28,7 +29,7 @@ impl Sent<'_> {
         let Self { path, size, wire_bytes, took } = self;
         let (size, wire) = (words::bytes(*size), words::bytes(*wire_bytes));
         let took = words::duration(took.as_nanos() as u64);
-        tracing::info!("sent '{path}' to {to}{how} ({size}, {wire} on the wire, {took})");
+        tracing::info!("uploaded '{path}' to {to}{how} ({size}, {wire} on the wire, {took})");
     }
 }
 
@@ -86,7 +87,7 @@ impl Row {
     fn say(&self, to: &str) {
         if self.more > 0 {
             let (files, size) = (words::counted(self.more, "large file", "large files"), words::bytes(self.bytes));
-            tracing::info!("sent {files} more to {to} ({size}, {} on the wire)", words::bytes(self.wire_bytes));
+            tracing::info!("uploaded {files} more to {to} ({size}, {} on the wire)", words::bytes(self.wire_bytes));
         }
     }
 }

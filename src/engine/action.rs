@@ -138,6 +138,8 @@ pub enum Action {
         known: Stat,
         pace: Pace,
     },
+    /// What is being hashed once more, and what waits for that, goes on at this pace.
+    SetPace(Pace),
     /// Copy what is at `path` to history, if its stat still is this, as what was found suspect. Without an answer: the file stays where
     /// it is.
     KeepSuspect {

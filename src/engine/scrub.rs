@@ -251,6 +251,8 @@ impl<I: Index> Engine<I> {
         if let Some(asked) = &mut self.scrub.kept.asked {
             if asked.round.below == wanted.below && asked.peers == wanted.peers {
                 asked.bytes_a_second = wanted.bytes_a_second;
+                // A large file that is being read does not end at the old one.
+                self.act(Action::SetPace(Pace { bytes_a_second: wanted.bytes_a_second, yields: false }));
             }
             return;
         }
@@ -268,6 +270,7 @@ impl<I: Index> Engine<I> {
         if self.scrub.kept.asked.is_some() {
             self.over_with(self.survey.tally());
             self.scrub.over = self.scrub.over.take().map(|run| Run { is_stopped: true, ..run });
+            self.act(Action::SetPace(IDLE));
         }
     }
 

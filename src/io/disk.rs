@@ -160,6 +160,7 @@ impl Disk {
                 Action::FindLoser { path, winner, loser } => self.history.find_loser(path, winner, loser),
                 Action::Merge { path, ours, kept, theirs, stat } => self.bases.merge(path, ours, kept, theirs, stat),
                 Action::Scrub { path, known, pace } => self.scrubber.hash(path, known, pace),
+                Action::SetPace(pace) => self.scrubber.set_pace(pace),
                 Action::KeepSuspect { path, stat } => self.scrubber.keep(path, stat),
                 Action::OpenPartial { fetch, content, size } => opening.push(Opening::Open { fetch, content, size }),
                 Action::FinishPartial { fetch, content } => opening.push(Opening::Finish { fetch, content }),

@@ -47,6 +47,8 @@ pub struct Scrubber {
 #[derive(Default)]
 struct Queue {
     tasks: VecDeque<Task>,
+    /// Of the file that is being read, since that began.
+    new_pace: Option<Pace>,
     is_stopping: bool,
 }
 
@@ -70,6 +72,18 @@ impl Scrubber {
 
     pub fn hash(&self, path: SyncPath, known: Stat, pace: Pace) {
         self.push(Task::Hash { path, known, pace });
+    }
+
+    /// Also of the file that is being read.
+    pub fn set_pace(&self, pace: Pace) {
+        let mut queue = self.lock();
+        for task in &mut queue.tasks {
+            if let Task::Hash { pace: old, .. } = task {
+                *old = pace;
+            }
+        }
+        queue.new_pace = Some(pace);
+        self.changed.notify_all();
     }
 
     pub fn keep(&self, path: SyncPath, stat: Stat) {
@@ -124,6 +138,7 @@ impl Scrubber {
                 return None;
             }
             if let Some(task) = queue.tasks.pop_front() {
+                queue.new_pace = None;
                 return Some(task);
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -134,7 +149,7 @@ impl Scrubber {
         &self,
         path: &SyncPath,
         known: &Stat,
-        pace: Pace,
+        mut pace: Pace,
         paid_until: &mut Instant,
         buffer: &mut [u8],
     ) -> Result<ContentId, Unread> {
@@ -146,7 +161,7 @@ impl Scrubber {
         let mut hasher = blake3::Hasher::new();
         let mut left = known.size;
         // Opening a file is work, too.
-        self.pay(4096, pace, paid_until)?;
+        self.pay(4096, &mut pace, paid_until)?;
         while left > 0 {
             let part = (buffer.len() as u64).min(left) as usize;
             let read = file.read(&mut buffer[..part]).map_err(|e| Unread::Error(errno(&e)));
@@ -159,7 +174,7 @@ impl Scrubber {
             }
             hasher.update(&buffer[..read]);
             left -= read as u64;
-            self.pay(read as u64, pace, paid_until)?;
+            self.pay(read as u64, &mut pace, paid_until)?;
         }
         rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
         if beneath::facts(&file)?.stat != *known || self.root.facts(path)?.is_none_or(|facts| facts.stat != *known) {
@@ -174,7 +189,7 @@ impl Scrubber {
     }
 
     /// So many bytes were read: waits until they are paid for, and while there is other work, if it is to yield to that.
-    fn pay(&self, bytes: u64, pace: Pace, paid_until: &mut Instant) -> Result<(), Unread> {
+    fn pay(&self, bytes: u64, pace: &mut Pace, paid_until: &mut Instant) -> Result<(), Unread> {
         let cost = Duration::from_secs_f64(bytes as f64 / pace.bytes_a_second.max(1) as f64);
         let earliest = Instant::now().checked_sub(BURST).unwrap_or(*paid_until);
         *paid_until = (*paid_until).max(earliest) + cost;
@@ -182,6 +197,9 @@ impl Scrubber {
         loop {
             if queue.is_stopping {
                 return Err(Unread::Stopping);
+            }
+            if let Some(new) = queue.new_pace.take() {
+                (*pace, *paid_until) = (new, Instant::now());
             }
             let mut wait = paid_until.saturating_duration_since(Instant::now());
             if pace.yields && (!self.looks.is_idle() || self.history.stage().is_bulk_under_way()) {

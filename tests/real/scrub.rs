@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 const PHOTO: &str = "d/photo";
 
@@ -234,6 +235,28 @@ fn in_the_course_of_a_month_everything_is_hashed_again_without_being_asked() {
     bench.a.restart();
     bench.a.wait_log(&[PHOTO, "does not hold what it did"]);
     assert_eq!(read(bench.b.at(PHOTO)), bench.good);
+}
+
+/// At 64 KiB a second the file alone takes over four minutes.
+#[test]
+fn a_slow_verification_goes_on_at_the_rate_of_the_next_one_that_asks() {
+    let a = Group::new().machine("a");
+    write(a.at("large"), noise(1, 16 * 1024 * 1024));
+    a.start();
+    a.wait_own_idle();
+    verify(&a, &[]);
+    let mut slow = Command::new(env!("CARGO_BIN_EXE_dirsync"));
+    slow.arg("-C").arg(&a.dir).args(["verify", "--rate", "64K"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut slow = slow.spawn().expect("dirsync can be started");
+    eventually("it has begun", PATIENCE, || {
+        let status = a.json(&["verify", "--status"])?;
+        if status["run"]["over"] == false { Ok(()) } else { Err(status.to_string()) }
+    });
+    let asked = Instant::now();
+    let out = a.cli(&["verify", "--json"]);
+    assert!(out.status.success(), "{}", text_of(&out));
+    assert!(asked.elapsed() < PATIENCE, "it went on at the old rate: {:?}", asked.elapsed());
+    assert!(slow.wait().expect("a child").success(), "the slow one ends with it");
 }
 
 #[test]

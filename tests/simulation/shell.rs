@@ -86,6 +86,7 @@ impl World {
                 self.merge_later(node, Step::Merge { path, ours, kept, theirs, stat });
             }
             Action::Scrub { path, known, .. } => self.step_soon(node, quick, Step::Scrub { path, known }),
+            Action::SetPace(_) => {}
             Action::KeepSuspect { path, stat } => self.keep_suspect(node, &path, stat),
             Action::ListPast { .. } => self.fail(format!("n{node} is asked for its history, and nobody here asks")),
             Action::DropKept { kept, was, path, stat } => self.drop_kept(node, &kept, &was, &path, &stat),

@@ -116,9 +116,10 @@ impl Cable {
     }
 }
 
-/// Whether there is an address of another machine's reach.
+/// Whether there is an address on an interface that has its cable.
 fn has_network() -> bool {
-    if_addrs::get_if_addrs().is_ok_and(|all| all.iter().any(|interface| !interface.is_loopback()))
+    if_addrs::get_if_addrs()
+        .is_ok_and(|all| all.iter().any(|interface| !interface.is_loopback() && interface.is_oper_up()))
 }
 
 impl Presence {

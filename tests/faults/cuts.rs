@@ -5,7 +5,7 @@
 
 use crate::chronicle::{Check, Chronicle, Holdings, Power, Seen, User};
 use crate::common::disk::{exchange, peek, write};
-use crate::common::machine::wait_linked;
+use crate::common::machine::{find_line, wait_linked};
 use crate::common::volume::Volume;
 use crate::common::{Dice, Group, Machine, PATIENCE, converge, eventually, is_root, pace, setting};
 use std::collections::BTreeSet;
@@ -279,6 +279,8 @@ fn what_a_cut_tore_and_nobody_has_is_named_until_its_user_writes_it_again() {
     assert!(peer.values.is_empty(), "b had no time to fetch it: {:?}", peer.values);
     bench.volume.remount();
     bench.a.start();
+    bench.a.wait_log(&["the machine lost power"]);
+    assert_eq!(find_line(&bench.a.log(), &["was killed or failed"]), None, "it was no kill");
     wait_linked(&[&bench.a, &bench.b]);
     assert_eq!(bench.agree(), ["d0/f0"]);
     bench.check(0, &peer);

@@ -1,7 +1,9 @@
 //! What a person reads: the log, and why a path is as it is.
 
+use crate::common::lan::Lan;
 use crate::common::machine::find_line;
-use crate::common::{Group, Machine, PATIENCE, eventually, wait_equal, write};
+use crate::common::machine::wait_linked;
+use crate::common::{Group, Machine, PATIENCE, eventually, is_root, start_all, wait_equal, write};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -65,6 +67,55 @@ fn sent_is_said_once_the_peer_has_it() {
     let line = &lines["lines"][0];
     assert_eq!((&line["kind"], &line["peer"], &line["size"]), (&"sent".into(), &"b".into(), &4.into()), "{lines}");
     assert_eq!(lines["lines"].as_array().map(Vec::len), Some(1), "one line: {lines}");
+}
+
+#[test]
+fn a_kill_is_called_a_kill_and_a_clean_stop_is_not_mentioned() {
+    let a = Group::new().machine("a");
+    a.start();
+    write(a.at("f"), "content");
+    a.wait_own_idle();
+    a.restart();
+    assert_eq!(find_line(&a.log(), &["the last run was killed"]), None, "{}", a.log());
+    a.kill();
+    a.start();
+    a.wait_log(&["the last run was killed or failed"]);
+    assert_eq!(find_line(&a.log(), &["lost power"]), None, "{}", a.log());
+}
+
+#[test]
+fn a_deletion_that_lost_to_an_edit_is_named_with_both_machines() {
+    let (a, b) = Group::new().pair();
+    write(a.at("f"), "content");
+    wait_equal(&[&a, &b], PATIENCE);
+    b.stop();
+    write(b.at("f"), "edited meanwhile");
+    fs::remove_file(a.at("f")).unwrap();
+    wait_why(&a, "f", "not_there");
+    b.start();
+    a.wait_log(&["'f' is back: b changed it while a deleted it"]);
+    wait_equal(&[&a, &b], PATIENCE);
+    assert_eq!(fs::read_to_string(a.at("f")).unwrap(), "edited meanwhile");
+}
+
+#[test]
+fn a_cable_that_is_out_is_named_and_so_is_its_return() {
+    if !is_root("a_cable_that_is_out_is_named_and_so_is_its_return") {
+        return;
+    }
+    let lan = Lan::new(2);
+    let group = Group::new();
+    let (a, b) = (lan.machine(&group, "a", 1), lan.machine(&group, "b", 2));
+    start_all(&[&a, &b]);
+    wait_linked(&[&a, &b]);
+    lan.cut(1);
+    a.wait_log(&["this machine has no network"]);
+    write(a.at("meanwhile"), "content");
+    lan.mend(1);
+    a.wait_log(&["the network is back"]);
+    wait_equal(&[&a, &b], PATIENCE);
+    let lines = |words: &str| a.log().lines().filter(|line| line.contains(words)).count();
+    assert_eq!([lines("has no network"), lines("network is back")], [1, 1], "{}", a.log());
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn plan(rng: &mut Rng) -> Plan {
 
 /// Small files, and large ones that no message carries.
 fn data(seed: u64, n: u64) -> Data {
-    let padding = if n % 5 == 0 { 1 << 18 } else { 0 };
+    let padding = if n.is_multiple_of(5) { 1 << 18 } else { 0 };
     Data { padding, ..Data::small(format!("{seed}: file {n}").into_bytes()) }
 }
 

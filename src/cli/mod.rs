@@ -96,7 +96,7 @@ enum Command {
         act: Option<Conflicts>,
         /// Of this file, or of everything in this folder [default: of all]
         path: Option<OsString>,
-        /// Also those that were decided in the last 30 days
+        /// Also those that were decided in the last 180 days
         #[arg(short, long)]
         all: bool,
     },
@@ -190,7 +190,9 @@ enum Conflicts {
         /// One that 'dirsync conflicts' shows [default: the last that lost]
         version: Option<String>,
     },
-    /// Decide: winner (or theirs), loser (or ours), the name of the machine that made it, or any version that 'dirsync conflicts' shows
+    /// Decide: winner, loser, the name of the machine that made it, any version that 'dirsync conflicts' shows, or ours or theirs
+    ///
+    /// A decision holds on every machine. 'ours' and 'theirs' mean something where one of the two is this machine's.
     ///
     /// Of a folder, all conflicts in it are decided; with --all and no PATH, all there are. A loser that this machine does not keep comes
     /// from a linked one that does.

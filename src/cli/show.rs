@@ -322,7 +322,7 @@ pub(super) fn conflicts(conflicts: &[ConflictView]) -> String {
     }
     let mut out = String::new();
     for conflict in conflicts {
-        let ConflictView { path, winner, loser, kept, beside, settled, .. } = conflict;
+        let ConflictView { path, winner, loser, ours, kept, beside, settled, .. } = conflict;
         let _ = writeln!(out, "{path}  ({})", time(&conflict.time_ns));
         let kept = kept.as_ref().map(|_| "in history".to_owned());
         let places: Vec<_> = kept.into_iter().chain(beside.as_ref().map(|beside| format!("as '{beside}'"))).collect();
@@ -330,10 +330,13 @@ pub(super) fn conflicts(conflicts: &[ConflictView]) -> String {
             let size = if side.kind == "file" { bytes(side.size) } else { String::new() };
             vec![format!("  {what}"), side.version.clone(), side.machine.clone(), side.kind.clone(), size, place]
         };
-        out += &table(&[
-            side("theirs won", winner, String::new()),
-            side("ours lost", loser, format!("kept {}", listed(&places))),
-        ]);
+        let place = if places.is_empty() { String::new() } else { format!("kept {}", listed(&places)) };
+        let (won, lost) = match ours.as_deref() {
+            Some("loser") => ("theirs won", "ours lost"),
+            Some("winner") => ("ours won", "theirs lost"),
+            _ => ("won", "lost"),
+        };
+        out += &table(&[side(won, winner, String::new()), side(lost, loser, place)]);
         if let Some(how) = settled {
             let _ = writeln!(out, "  decided: {how}");
         }
@@ -582,16 +585,20 @@ mod tests {
             time_ns: "1700000000123456789".into(),
             winner: side("v2", "beta"),
             loser: side("v1", "alpha"),
+            ours: Some("loser".into()),
             kept: Some("x".into()),
             beside: Some("d/f.copy".into()),
             settled: None,
         };
+        let elsewhere = ConflictView { ours: None, kept: None, beside: None, ..conflict.clone() };
         let text = conflicts(&[conflict]);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("d/f  ("), "{text}");
         assert_eq!(lines[1], "  theirs won  v2  beta   file  2.0 KiB");
         assert_eq!(lines[2], "  ours lost   v1  alpha  file  2.0 KiB  kept in history and as 'd/f.copy'");
         assert!(lines[3].contains("winner|loser|MACHINE|VERSION"));
+        let text = conflicts(&[elsewhere]);
+        assert_eq!(text.lines().nth(2), Some("  lost  v1  alpha  file  2.0 KiB"), "{text}");
         assert!(conflicts(&[]).contains("no conflict"));
     }
 }

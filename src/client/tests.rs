@@ -1,7 +1,7 @@
 //! The socket, the routes and the client together, with a loop and a world made for the test.
 
 use super::{ClientError, Folder};
-use crate::engine::index::{Counts, Index, Row};
+use crate::engine::index::{Conflict, Counts, Index, Row, Settled};
 use crate::engine::map_index::MapIndex;
 use crate::engine::{
     AskPast, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Run, StageId, StatKind, Status,
@@ -14,8 +14,9 @@ use crate::io::control::view::{
     RestoredView, StatusView,
 };
 use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, World};
-use crate::io::index::{Conflict, JournalLine, Sides};
+use crate::io::index::JournalLine;
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Keep, Kind, Mode as Bits, Seen, SyncPath, Version};
+use crate::wire::conflict::Sides;
 use crate::wire::message::{Past, PastWhat};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -107,13 +108,18 @@ fn conflict() -> Conflict {
     let loser = Entry { version: Version { stamp: 7, ..loser.version }, ..loser };
     let (winner_name, loser_name) = ("be\u{1b}ta".into(), "alpha".into());
     let sides = Sides { winner, winner_name, loser, loser_name, beside: Some(path("f.copy")) };
-    Conflict { id: 9, at: 1, path: path("f"), kept: Some("20-f".into()), settled: None, sides }
+    Conflict { id: 9, at: 1, path: path("f"), kept: Some("20-f".into()), settled: None, sides, source: None }
 }
 
 /// At `many/0007`, where what won was edited since; and at `many/0008`, where moreover it was decided.
 fn moved_on() -> [Conflict; 2] {
     let open = Conflict { id: 10, path: path("many/0007"), kept: None, ..conflict() };
-    let decided = Conflict { id: 11, path: path("many/0008"), settled: Some("kept ours".into()), ..open.clone() };
+    let decided = Conflict {
+        id: 11,
+        path: path("many/0008"),
+        settled: Some(Settled { how: "kept ours".into(), at: 1 }),
+        ..open.clone()
+    };
     [open, decided]
 }
 
@@ -150,11 +156,7 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
                     wanted.path.as_ref().is_none_or(|path| *path == c.path) && (wanted.settled || c.settled.is_none())
                 };
                 let all = [conflict()].into_iter().chain(moved_on());
-                drop(answer.send(all.filter(is_wanted).collect()));
-            }
-            Request::Settle { path, last, how, answer } => {
-                done.lock().unwrap().push(format!("{path} {last} {how}"));
-                let _ = answer.send(());
+                drop(answer.send((DeviceId([99; 32]), all.filter(is_wanted).collect())));
             }
             Request::Pasts { ticket, answer } => {
                 let ask = asked.take().filter(|ask| ask.ticket == ticket);
@@ -165,6 +167,11 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
                 match &event {
                     Event::AskPast(ask) => {
                         asked = Some(ask.clone());
+                        let _ = answer.send(());
+                        continue;
+                    }
+                    Event::Settle { path, last, how } => {
+                        done.lock().unwrap().push(format!("{path} {last} {how}"));
                         let _ = answer.send(());
                         continue;
                     }

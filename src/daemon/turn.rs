@@ -67,10 +67,6 @@ impl<H: Hands> Loop<H> {
                     actions.extend(self.engine.handle(self.clock.now(), event));
                     done.push(answer);
                 }
-                Request::Settle { path, last, how, answer } => {
-                    self.engine.index_mut().settle_conflicts(&path, last, &how);
-                    done.push(answer);
-                }
                 question => questions.push(question),
             }
         }
@@ -153,10 +149,10 @@ impl<H: Hands> Loop<H> {
                 drop(answer.send(self.engine.index().below(dir.as_ref(), after.as_ref(), limit)));
             }
             Request::Log { wanted, answer } => drop(answer.send(self.engine.index().journal(&wanted))),
-            Request::Conflicts { wanted, answer } => drop(answer.send(self.engine.index().conflicts(&wanted))),
+            Request::Conflicts { wanted, answer } => drop(answer.send(self.engine.conflicts(&wanted))),
             Request::Pasts { ticket, answer } => drop(answer.send(self.engine.take_pasts(ticket))),
             Request::Fetched { ticket, answer } => drop(answer.send(self.engine.take_fetched(ticket))),
-            Request::Do { answer, .. } | Request::Settle { answer, .. } => drop(answer),
+            Request::Do { answer, .. } => drop(answer),
         }
     }
 }

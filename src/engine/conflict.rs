@@ -4,6 +4,8 @@
 //! is made by the loser's author alone, once the winner is in place: a version on top of both. It becomes news only when it is on disk;
 //! after a crash in between it is made once the folder was walked. Deliberately not here: how texts are merged (`io/`).
 
+pub(super) mod known;
+
 use super::action::{Action, Keep, Report, Source};
 use super::event::{FoundLoser, Merge, Now, StageId, Stat};
 use super::index::{Index, Row};
@@ -356,6 +358,7 @@ impl<I: Index> Engine<I> {
 
     fn merge_ended(&mut self, path: &SyncPath, entry: &Entry) {
         if let Some(Merging { loser, kept, .. }) = self.take_merging(path) {
+            self.conflict_is_merged(path, &loser.version);
             let loser_name = self.name_of(&loser.version.author);
             let (path, entry) = (path.clone(), entry.clone());
             self.out.push(Action::Report(Report::Merged { path, entry, loser, loser_name, kept }));

@@ -196,6 +196,7 @@ impl<I: Index> Engine<I> {
         }
         self.index.set_today(now.wall / DAY_NS);
         self.devices.leave(now);
+        self.forget_conflicts(now);
         let horizon = self.latest_day.saturating_sub(TOMBSTONE_NS);
         let gone = self.index.forget_deletions(self.devices.purge_before(now), horizon, PURGE_AT_ONCE);
         let is_more = gone >= PURGE_AT_ONCE as u64;

@@ -297,6 +297,12 @@ pub enum Event {
         path: SyncPath,
         decision: Decision,
     },
+    /// A person decided the conflicts of a path that are known up to the one called `last`; `how`: in words.
+    Settle {
+        path: SyncPath,
+        last: i64,
+        how: String,
+    },
     /// A person released what is held.
     Confirm,
     Pause(bool),

@@ -2,6 +2,7 @@
 
 use super::Stat;
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
+use crate::wire::conflict::{ConflictKey, Sides};
 use crate::wire::message::{Bucket, Digest, Group};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -69,6 +70,62 @@ pub struct Counts {
     pub pending: u64,
 }
 
+/// Two versions that were made apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Grows; 0 before it is stored.
+    pub id: i64,
+    /// When it was found, nanoseconds since 1970.
+    pub at: u64,
+    pub path: SyncPath,
+    /// The loser's name in history, if it lost here.
+    pub kept: Option<String>,
+    pub settled: Option<Settled>,
+    pub sides: Sides,
+    /// Who told of it; `None`: it was found here.
+    pub source: Option<ConflictSource>,
+}
+
+impl Conflict {
+    pub fn key(&self) -> ConflictKey {
+        ConflictKey::of(&self.path, &self.sides.loser.version)
+    }
+
+    pub fn is_wanted(&self, wanted: &Wanted) -> bool {
+        let is_there =
+            wanted.path.as_ref().is_none_or(|path| self.path == *path || (wanted.below && self.path.is_below(path)));
+        is_there && self.id > wanted.after && (wanted.settled || self.settled.is_none())
+    }
+}
+
+/// How a conflict was decided, and when, by this machine's steady clock (`Engine::steady`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    pub how: String,
+    pub at: u64,
+}
+
+/// Who told of a conflict, and whether that machine was told of it itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConflictSource {
+    pub device: DeviceId,
+    pub relayed: bool,
+}
+
+/// Which conflicts are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Of this path alone, or of all.
+    pub path: Option<SyncPath>,
+    /// Of what is below `path`, too.
+    pub below: bool,
+    /// Also those that were decided.
+    pub settled: bool,
+    /// Those that came after this one.
+    pub after: i64,
+    pub limit: usize,
+}
+
 /// Everything that is kept between starts. Writes are seen by reads at once and become durable
 /// when the shell commits. Lists come in path order (byte order).
 ///
@@ -104,6 +161,16 @@ pub trait Index {
     fn forget_deletions(&mut self, learned_before: u64, deleted_before: u64, limit: usize) -> u64;
 
     fn counts(&self) -> Counts;
+
+    fn conflict(&self, key: &ConflictKey) -> Option<Conflict>;
+    /// Adds a conflict, or replaces the one of its key. The first time it gets an `id`, which it keeps.
+    fn put_conflict(&mut self, conflict: &Conflict);
+    /// Oldest first.
+    fn conflicts(&self, wanted: &Wanted) -> Vec<Conflict>;
+    /// All keys in order, and whether each is decided.
+    fn conflict_marks(&self) -> Vec<(ConflictKey, bool)>;
+    /// Removes those that were decided before a time (by the steady clock), and of those found here the oldest beyond so many.
+    fn forget_conflicts(&mut self, settled_before: u64, most_own: usize);
 
     /// Small values by name: the device's counter, whether a first scan was completed.
     fn meta(&self, key: &str) -> Option<Vec<u8>>;

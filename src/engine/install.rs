@@ -7,6 +7,7 @@ use super::local::is_racy;
 use super::wants::{Holder, Step, Trial, UnderWay};
 use super::{Engine, merge};
 use crate::model::{ContentId, Entry, SyncPath};
+use crate::wire::conflict::Sides;
 use crate::wire::message::Change;
 
 /// After the disk was full, nothing is fetched for this long (ns).
@@ -347,6 +348,14 @@ impl<I: Index> Engine<I> {
         beside: Option<SyncPath>,
     ) {
         let (winner_name, loser_name) = (self.name_of(&winner.version.author), self.name_of(&loser.version.author));
+        let sides = Sides {
+            winner: winner.clone(),
+            winner_name: winner_name.clone(),
+            loser: loser.clone(),
+            loser_name: loser_name.clone(),
+            beside: beside.clone(),
+        };
+        self.note_conflict(path, sides, kept.clone());
         self.out.push(Action::Report(Report::Conflict {
             path: path.clone(),
             winner: winner.clone(),

@@ -5,8 +5,9 @@
 //! and anything that is fast by being clever.
 
 use super::digest::{Digests, bucket_of, counts, deleted_at, entry_hash};
-use super::index::{Counts, Index, Row};
+use super::index::{Conflict, Counts, Index, Row, Wanted};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
+use crate::wire::conflict::ConflictKey;
 use crate::wire::message::{Bucket, Digest, Group};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -20,6 +21,8 @@ pub struct MapIndex {
     rows: BTreeMap<SyncPath, Row>,
     buckets: BTreeMap<Bucket, BTreeSet<SyncPath>>,
     meta: BTreeMap<String, Vec<u8>>,
+    conflicts: BTreeMap<ConflictKey, Conflict>,
+    last_conflict: i64,
     horizon: u64,
     today: u64,
     /// The day on which each deletion was learned.
@@ -35,6 +38,8 @@ impl Clone for MapIndex {
             rows: self.rows.clone(),
             buckets: self.buckets.clone(),
             meta: self.meta.clone(),
+            conflicts: self.conflicts.clone(),
+            last_conflict: self.last_conflict,
             horizon: self.horizon,
             today: self.today,
             learned: self.learned.clone(),
@@ -180,6 +185,39 @@ impl Index for MapIndex {
             counts.pending += u64::from(!row.is_settled());
             counts
         })
+    }
+
+    fn conflict(&self, key: &ConflictKey) -> Option<Conflict> {
+        self.conflicts.get(key).cloned()
+    }
+
+    fn put_conflict(&mut self, conflict: &Conflict) {
+        let known = self.conflicts.get(&conflict.key()).map(|known| known.id);
+        let id = known.unwrap_or(self.last_conflict + 1);
+        self.last_conflict = self.last_conflict.max(id);
+        self.conflicts.insert(conflict.key(), Conflict { id, ..conflict.clone() });
+    }
+
+    fn conflicts(&self, wanted: &Wanted) -> Vec<Conflict> {
+        let mut found: Vec<_> = self.conflicts.values().filter(|known| known.is_wanted(wanted)).cloned().collect();
+        found.sort_by_key(|conflict| conflict.id);
+        found.truncate(wanted.limit);
+        found
+    }
+
+    fn conflict_marks(&self) -> Vec<(ConflictKey, bool)> {
+        self.conflicts.iter().map(|(key, conflict)| (*key, conflict.settled.is_some())).collect()
+    }
+
+    fn forget_conflicts(&mut self, settled_before: u64, most_own: usize) {
+        let is_young =
+            |conflict: &Conflict| conflict.settled.as_ref().is_none_or(|settled| settled.at >= settled_before);
+        self.conflicts.retain(|_, conflict| is_young(conflict));
+        let mut own: Vec<_> =
+            self.conflicts.values().filter(|known| known.source.is_none()).map(|known| known.id).collect();
+        own.sort_unstable();
+        own.truncate(own.len().saturating_sub(most_own));
+        self.conflicts.retain(|_, conflict| !own.contains(&conflict.id));
     }
 
     fn meta(&self, key: &str) -> Option<Vec<u8>> {

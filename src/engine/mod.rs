@@ -90,6 +90,7 @@ use alias::Aliases;
 use arrivals::Arrivals;
 use condition::Standing;
 use conflict::Losers;
+use conflict::known::Known as KnownConflicts;
 use delivery::Deliveries;
 use derive::Orphans;
 use devices::Devices;
@@ -272,6 +273,7 @@ pub struct Engine<I> {
     finding: Option<Found>,
     attention: attention::Attention,
     losers: Losers,
+    known_conflicts: KnownConflicts,
     moved: Moved,
     past: Pasts,
 
@@ -354,6 +356,7 @@ impl<I: Index> Engine<I> {
             finding: None,
             attention: attention::Attention::default(),
             losers: Losers::default(),
+            known_conflicts: KnownConflicts::default(),
             moved: Moved::default(),
             past: Pasts::default(),
             scrub,
@@ -456,6 +459,7 @@ impl<I: Index> Engine<I> {
             Event::Verify(wanted) => self.verify(now, wanted),
             Event::StopVerifying => self.stop_verifying(),
             Event::Decide { path, decision } => self.decide(&path, decision),
+            Event::Settle { path, last, how } => self.settle_conflicts(now, &path, last, &how),
             Event::Confirm => self.confirm(now),
             Event::Pause(paused) => self.pause(now, paused),
             Event::Forget(device) => self.forget_device(now, device),
@@ -492,6 +496,7 @@ impl<I: Index> Engine<I> {
         self.store_held(now);
         self.send_changes(now);
         self.follow_deliveries(now);
+        self.send_conflicts();
         self.tell_states_due(now);
     }
 
@@ -521,7 +526,7 @@ impl<I: Index> Engine<I> {
             return None;
         }
         // In the same commit as what it speaks of.
-        let has_news = self.guards.has_news() || self.ledger.is_dirty();
+        let has_news = self.guards.has_news() || self.ledger.is_dirty() || self.known_conflicts.has_news();
         if !self.outgoing.is_empty() || has_news || (self.wants.has_ready() && !self.is_stopped()) {
             return Some(0);
         }

@@ -84,6 +84,8 @@ pub(super) struct Session {
     /// Large contents that it looks for, and is to be told of.
     pub seeks: VecDeque<ContentId>,
     equality: Equality,
+    /// It was told of all conflicts that are known here.
+    pub told_conflicts: bool,
     pub refusals: Refusals,
 }
 
@@ -166,11 +168,13 @@ impl<I: Index> Engine<I> {
             told_at: now.mono,
             seeks: VecDeque::new(),
             equality: Equality::Unknown,
+            told_conflicts: false,
             refusals: Refusals::default(),
         };
         self.sessions.insert(link, session);
         self.tell_known_to(link);
         self.tell_state(now, link);
+        self.greet_with_conflicts(link);
         self.seek_all(link);
         self.retry_all();
     }
@@ -232,6 +236,7 @@ impl<I: Index> Engine<I> {
             Message::Holdings { id, held } => self.holdings_came(link, id, &held),
             Message::History { id, path, named } => self.history_asked(link, id, path, named),
             Message::Pasts { id, pasts, more } => self.pasts_came(link, id, pasts, more),
+            Message::Conflicts { digest, news } => self.conflicts_came(now, link, digest, news),
         }
     }
 

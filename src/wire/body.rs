@@ -3,6 +3,7 @@
 //! A list is its count and its items, as postcard writes a `Vec`. A content's length stands in the list, and the bytes of
 //! all contents follow the list, joined. Every count is held against the bytes that are there before room is made (P9).
 
+use super::conflict::ConflictNews;
 use super::frame::FrameError;
 use super::message::{Bucket, Change, Digest, Group, Held, PASTS, Past, SURVEY_PATHS, Want};
 use crate::model::version::COUNTER_LIMIT;
@@ -140,6 +141,13 @@ impl Writer {
         self.count(pasts.len());
         for past in pasts {
             self.put(past);
+        }
+    }
+
+    pub fn conflicts(&mut self, news: &[ConflictNews]) {
+        self.count(news.len());
+        for news in news {
+            self.put(news);
         }
     }
 
@@ -290,6 +298,11 @@ impl Reader {
             past.check().map_err(FrameError::Entry)?;
             Ok(past)
         })
+    }
+
+    /// What each says is for the engine to check.
+    pub fn conflicts(&mut self) -> Result<Vec<ConflictNews>, FrameError> {
+        self.list(MAX_ITEMS, 80, Self::take)
     }
 
     fn content(&mut self, length: Option<u32>) -> Result<Option<Bytes>, FrameError> {

@@ -125,6 +125,10 @@ enum HeadKind {
         id: u32,
         more: bool,
     },
+    Conflicts {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Hex<16>>,
+    },
     Seek {
         path: SyncPath,
         content: ContentId,
@@ -341,6 +345,10 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
             body.pasts(pasts);
             HeadKind::Pasts { id: *id, more: *more }
         }
+        Message::Conflicts { digest, news } => {
+            body.conflicts(news);
+            HeadKind::Conflicts { digest: digest.map(Hex::<16>) }
+        }
     };
     (kind, body.finish())
 }
@@ -445,6 +453,9 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         HeadKind::Holdings { id } => message(Message::Holdings { id, held: body.held()? }),
         HeadKind::History { id, path } => message(Message::History { id, path, named: body.named()? }),
         HeadKind::Pasts { id, more } => message(Message::Pasts { id, pasts: body.pasts()?, more }),
+        HeadKind::Conflicts { digest } => {
+            message(Message::Conflicts { digest: digest.map(|digest| digest.0), news: body.conflicts()? })
+        }
         HeadKind::Hello { protocol, name, software, boot, started, features }
             if is_clean_name(&name) && is_short_text(&software) =>
         {

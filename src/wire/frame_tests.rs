@@ -4,6 +4,7 @@ use super::super::features::Features;
 use super::*;
 use crate::model::{DeviceId, Entry, FileTime, Keep, Kind, Mode, Seen, Version};
 use crate::wire::condition::StopCause;
+use crate::wire::conflict::{ConflictNews, Decided, Sides};
 use crate::wire::message::{Change, Held, MESSAGE_BYTES, Past, PastWhat, SURVEY_PATHS, Want};
 use crate::wire::split::split;
 use proptest::prelude::*;
@@ -73,6 +74,13 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+fn conflict((path, winner, loser, relayed): (SyncPath, Entry, Entry, bool)) -> ConflictNews {
+    let (winner_name, loser_name, beside) = ("a".to_owned(), "b".to_owned(), relayed.then(|| path.clone()));
+    let decided = relayed.then(|| Decided { how: "merged".to_owned(), age_s: 7 });
+    let sides = Sides { winner, winner_name, loser, loser_name, beside };
+    ConflictNews { path, found_ns: 1, decided, relayed, sides }
+}
+
 fn any_message() -> impl Strategy<Value = Message> {
     let entries = || prop::collection::vec((path(), entry()), 0..8);
     let digests = || prop::collection::vec(any::<Digest>(), 256);
@@ -93,6 +101,8 @@ fn any_message() -> impl Strategy<Value = Message> {
         ),
         (any::<u32>(), prop::option::of(path()), prop::collection::vec((path(), 0..1u64 << 63), 0..5))
             .prop_map(|(id, path, named)| Message::History { id, path, named }),
+        (prop::option::of(any::<Digest>()), prop::collection::vec((path(), entry(), entry(), any::<bool>()), 0..5))
+            .prop_map(|(digest, list)| Message::Conflicts { digest, news: list.into_iter().map(conflict).collect() }),
         (any::<u32>(), prop::collection::vec((path(), 0..1u64 << 63, 0..4u8), 0..5), any::<bool>()).prop_map(
             |(id, list, more)| {
                 let what = |n| match n {

@@ -2,6 +2,7 @@
 //! the link's own affair and are not here.
 
 use super::condition::Condition;
+use super::conflict::ConflictNews;
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Keep, Mode, SyncPath};
 use bytes::Bytes;
 
@@ -63,6 +64,9 @@ pub enum Message {
     History { id: u32, path: Option<SyncPath>, named: Vec<(SyncPath, u64)> },
     /// Answer to `History`, newest first. `more`: further parts follow.
     Pasts { id: u32, pasts: Vec<Past>, more: bool },
+    /// Conflicts that were found, heard of or decided. `digest`: over all that are known to the sender, on connecting; whoever knows
+    /// others answers with all that it knows. Only to who names the feature `conflicts`.
+    Conflicts { digest: Option<Digest>, news: Vec<ConflictNews> },
     /// A large content is being fetched here: whoever holds it, or comes to hold some of its chunks, says `Have`.
     Seek { path: SyncPath, content: ContentId, size: u64 },
     /// Chunks of a content that was sought which are held here and verified: runs of the first and how many. Each adds to

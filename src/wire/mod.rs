@@ -4,6 +4,7 @@
 
 mod body;
 pub mod condition;
+pub mod conflict;
 pub mod features;
 pub mod frame;
 pub mod message;

@@ -4,6 +4,7 @@
 //! makes it.
 
 use super::body::MAX_ITEMS;
+use super::conflict::ConflictNews;
 use super::message::{Change, MESSAGE_BYTES, Message, Past, SURVEY_BYTES, SURVEY_PATHS, Want};
 use crate::model::{Entry, Kind, SyncPath};
 use bytes::Bytes;
@@ -37,6 +38,9 @@ pub fn split(message: Message) -> Vec<Message> {
         }
         Message::Pasts { id, pasts, more } => {
             parts(pasts, MESSAGE_BYTES, Past::wire_bytes, more, |pasts, more| Message::Pasts { id, pasts, more })
+        }
+        Message::Conflicts { digest, news } => {
+            parts(news, MESSAGE_BYTES, ConflictNews::wire_bytes, false, |news, _| Message::Conflicts { digest, news })
         }
         whole @ (Message::Known { .. }
         | Message::Forget { .. }
@@ -72,6 +76,7 @@ pub fn bytes_of(message: &Message) -> usize {
         }
         Message::Acks { placed } => placed.iter().map(named_bytes).sum(),
         Message::Pasts { pasts, .. } => pasts.iter().map(Past::wire_bytes).sum(),
+        Message::Conflicts { news, .. } => 64 + news.iter().map(ConflictNews::wire_bytes).sum::<usize>(),
     }
 }
 

@@ -9,8 +9,9 @@ mod common;
 mod member;
 
 use common::machine::{find_line, free_tcp_port, text_of, wait_linked};
-use common::{Group, Machine, PATIENCE, noise, read, wait_equal, write};
-use dirsyncd::model::{Chunks, ContentId, FileTime, Keep, Mode, SyncPath};
+use common::{Group, Machine, PATIENCE, eventually, noise, pace, read, wait_equal, write};
+use dirsyncd::model::{Chunks, ContentId, DeviceId, Entry, FileTime, Keep, Kind, Mode, Seen, SyncPath, Version};
+use dirsyncd::wire::conflict::{ConflictNews, Decided, Sides};
 use dirsyncd::wire::frame::Packet;
 use dirsyncd::wire::message::{Message, Past, PastWhat};
 use dirsyncd::wire::packet::{Ending, Part};
@@ -184,6 +185,53 @@ fn a_member_gets_nothing_of_history_that_it_was_not_told_of() {
     let next = || heard.recv_timeout(PATIENCE).expect("it answers");
     assert_eq!([next(), next()], ["NotHere", "Whole"], "only once it was told what there is");
     lab.goes_on();
+}
+
+#[test]
+fn a_flood_of_made_up_conflicts_fills_the_room_of_its_sender_alone_and_shows_nothing_raw() {
+    const ROOM: u64 = 16_384;
+    let lab = Lab::new();
+    let entry = |n: u64| {
+        let author = DeviceId([0x66; 32]);
+        let version = Version { stamp: 7, author, seen: Seen::default().with(author, n + 1) };
+        let kind = Kind::File { size: 1, content: ContentId([n as u8; 32]) };
+        Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version }
+    };
+    let row = move |n: u64, name: &str| {
+        let (winner_name, loser_name, beside) = ("liar".to_owned(), name.to_owned(), None);
+        let sides = Sides { winner: entry(n), winner_name, loser: entry(n), loser_name, beside };
+        let path = SyncPath::new(format!("made up \u{1b}[31m {n}")).expect("a path");
+        let decided = (n % 2 == 1).then(|| Decided { how: "\u{1b}]0;kept\u{7}".to_owned(), age_s: 0 });
+        ConflictNews { path, found_ns: 5, decided, relayed: false, sides }
+    };
+    let tell = |news| Packet::Message(Message::Conflicts { digest: Some([9; 16]), news });
+    let odd: Vec<_> = (0..10).map(|n| row(1 << 40 | n, "\u{1b}[2J")).collect();
+    let flood = (0..20).map(|part| tell((0..1000).map(|n| row(1000 * part + n, "liar")).collect()));
+    let first = [tell(odd)].into_iter().chain(flood).collect();
+    let _liar = join(&lab.b, lab.port, "liar", first, |_| Vec::new());
+    let open = |machine: &Machine| machine.json(&["status"])?["open_conflicts"].as_u64().ok_or("none".to_owned());
+    eventually("its room is full", PATIENCE, || {
+        let open = open(&lab.b)?;
+        (open == ROOM / 2).then_some(()).ok_or(format!("{open}"))
+    });
+    let listed = text_of(&lab.b.cli(&["conflicts", "--all"]));
+    assert!(listed.contains("decided: \\x1b]0;kept\\x07") && !listed.contains('\u{1b}'), "safe to print");
+    // A conflict of the others is listed at both all the same.
+    write(lab.b.at("real"), "base");
+    lab.goes_on();
+    lab.a.stop();
+    write(lab.a.at("real"), "by a");
+    pace(20);
+    write(lab.b.at("real"), "by b");
+    lab.a.start();
+    wait_linked(&[&lab.a, &lab.b]);
+    for machine in [&lab.a, &lab.b] {
+        eventually("the conflict is listed", PATIENCE, || {
+            let listed = machine.json(&["conflicts", "real"])?;
+            let count = listed["conflicts"].as_array().map_or(0, Vec::len);
+            (count == 1).then_some(()).ok_or(listed.to_string())
+        });
+    }
 }
 
 /// Their bytes are well-formed; what they say is not so.

@@ -167,7 +167,6 @@ fn a_conflict_is_listed_until_someone_decides_also_after_a_restart() {
             write(b.at(name), "one\ntheirs\n");
         }
     });
-    assert_eq!(conflicts(&b, &[]).len(), 0, "b holds the winners");
     a.kill();
     a.start();
     wait_linked(&[&a, &b]);
@@ -225,7 +224,9 @@ fn many_conflicts_are_decided_at_once_and_a_loser_comes_from_whoever_keeps_it() 
     }
     wait_linked(&[&a, &b, &c]);
     converge(&[&a, &b, &c]);
-    assert_eq!((conflicts(&a, &[]).len(), conflicts(&c, &[]).len()), (4, 4), "both held the loser");
+    for machine in [&a, &b, &c] {
+        wait_open(machine, &["d/f", "d/g", "h", "i"]);
+    }
     for kept in std::fs::read_dir(a.history_dir()).expect("history") {
         std::fs::remove_file(kept.expect("an entry").path()).expect("it is there");
     }
@@ -242,6 +243,69 @@ fn many_conflicts_are_decided_at_once_and_a_loser_comes_from_whoever_keeps_it() 
     });
     assert_eq!(conflicts(&a, &[]).len(), 0);
     assert!(text_of(&a.cli(&["conflicts", "keep", "--all", "winner"])).contains("no conflict waits"));
+}
+
+/// Waits until it lists exactly these.
+fn wait_open(machine: &Machine, paths: &[&str]) {
+    eventually(&format!("{} lists {paths:?}", machine.name), PATIENCE, || {
+        let listed = conflicts(machine, &[]);
+        let mut open: Vec<_> = listed.iter().filter_map(|conflict| conflict["path"].as_str()).collect();
+        open.sort_unstable();
+        (open == paths).then_some(()).ok_or(format!("{open:?}"))
+    });
+}
+
+#[test]
+fn a_conflict_is_listed_on_every_machine_and_decided_from_any_also_for_one_that_was_away() {
+    let [a, b, c] = machines("newest");
+    for name in ["f", "g"] {
+        write(a.at(name), "base");
+    }
+    converge(&[&a, &b, &c]);
+    // Perhaps `c` holds the loser for a moment, and perhaps it never does.
+    apart(&[&a, &b, &c], || {
+        for name in ["f", "g"] {
+            write(a.at(name), "by a");
+            pace(TICKS_MS);
+            write(b.at(name), "by b");
+        }
+    });
+    for machine in [&a, &b, &c] {
+        wait_open(machine, &["f", "g"]);
+        assert_eq!(machine.json(&["status"]).expect("status")["open_conflicts"], 2, "at {}", machine.name);
+    }
+    let ours = [&a, &b].map(|machine| conflicts(machine, &["f"])[0]["ours"].clone());
+    assert_eq!(ours, ["loser", "winner"]);
+    let listed = text_of(&b.cli(&["conflicts"]));
+    assert!(listed.contains("ours won") && listed.contains("theirs lost"), "{listed}");
+    // Somebody who made neither has to say which.
+    let one = &conflicts(&c, &["f"])[0];
+    assert_eq!((&one["winner"]["machine"], &one["loser"]["machine"]), (&"b".into(), &"a".into()));
+    if one["ours"].is_null() {
+        let refused = text_of(&c.cli(&["conflicts", "keep", "f", "ours"]));
+        assert!(refused.contains("this machine's alone"), "{refused}");
+    }
+    b.stop();
+    let out = c.cli(&["conflicts", "keep", "f", "loser"]);
+    assert!(out.status.success(), "{}", text_of(&out));
+    eventually("the loser is back", PATIENCE, || (read(a.at("f")) == b"by a").then_some(()).ok_or("no".to_owned()));
+    wait_open(&a, &["g"]);
+    wait_open(&c, &["g"]);
+    assert_eq!(conflicts(&a, &["f", "--all"])[0]["settled"].as_str().map(|how| how.ends_with(" at c")), Some(true));
+    // Who was away hears of it from whoever is there.
+    c.stop();
+    b.start();
+    wait_linked(&[&a, &b]);
+    converge(&[&a, &b]);
+    wait_open(&b, &["g"]);
+    let out = b.cli(&["conflicts", "keep", "g", "ours"]);
+    assert!(out.status.success(), "{}", text_of(&out));
+    wait_open(&a, &[]);
+    c.start();
+    wait_linked(&[&a, &b, &c]);
+    wait_open(&c, &[]);
+    a.restart();
+    wait_open(&a, &[]);
 }
 
 #[test]

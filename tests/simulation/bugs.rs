@@ -58,6 +58,7 @@ bugs! {
     ReadsPatternsOnce: "the patterns are read once",
     WalksByOldPatterns: "walks go by the patterns that were read first",
     ScrubsTheCache: "a scrub reads what is cached and not the disk",
+    HidesConflicts: "what a link tells of conflicts is lost",
 }
 
 impl Bug {
@@ -79,6 +80,7 @@ impl Bug {
                 (plan.kills, plan.disk_ns, plan.latency_ns) = (8, 20 * MS, 5 * MS);
                 (plan.user_ops, plan.active_ns) = (180, 4 * SECOND);
             }
+            Self::HidesConflicts => (plan.partitions, plan.user_ops) = (4, 60),
             _ => {}
         }
     }

@@ -136,6 +136,9 @@ impl World {
             return;
         }
         self.contents_sent += contents_in(&message);
+        if matches!(message, Message::Conflicts { .. }) && self.loses_conflicts() {
+            return;
+        }
         let message = self.perhaps_a_lie(message);
         let message = if self.has(Bug::DropsTheStampRule) { altered(message, &by_mtime) } else { message };
         let frame = frame::encode(&Packet::Message(message));

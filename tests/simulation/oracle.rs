@@ -141,6 +141,7 @@ impl World {
         (1..self.nodes.len()).try_for_each(|node| self.check_equal(0, node))?;
         self.check_nothing_lost()?;
         self.check_the_dead()?;
+        self.check_conflicts()?;
         (0..self.nodes.len()).try_for_each(|node| self.check_idle(node))
     }
 

@@ -56,6 +56,8 @@ pub struct Plan {
     pub late_boots: bool,
     /// Readings of a scrub that go wrong.
     pub misread_permille: u64,
+    /// Times at which somebody decides a conflict.
+    pub decisions: u64,
     /// Times at which a user changes what is ignored.
     pub pattern_edits: u64,
     /// The machine whose disk keeps no permission bits.
@@ -97,6 +99,7 @@ impl Plan {
             verifies: 0,
             late_boots: false,
             misread_permille: 0,
+            decisions: 0,
             pattern_edits: 0,
             modeless: None,
             user_ops: 0,
@@ -131,6 +134,7 @@ impl Plan {
         }
         plan.pattern_edits = if own.chance(150) { 1 + own.below(6) } else { 0 };
         plan.modeless = own.chance(150).then(|| own.index(nodes));
+        plan.decisions = if own.chance(500) { 1 + own.below(8) } else { 0 };
         plan
     }
 

@@ -4,9 +4,10 @@
 
 use super::bugs::{Bug, by_mtime};
 use dirsyncd::engine::digest::{Digests, bucket_of, counts, deleted_at, entry_hash};
-use dirsyncd::engine::index::{Counts, Index, OnDisk, Row};
+use dirsyncd::engine::index::{Conflict, Counts, Index, OnDisk, Row, Wanted};
 use dirsyncd::engine::map_index::MapIndex;
 use dirsyncd::model::{ContentId, Entry, SyncPath};
+use dirsyncd::wire::conflict::ConflictKey;
 use dirsyncd::wire::message::{Bucket, Digest, Group};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,7 @@ pub struct Recorded {
     horizon: u64,
     written: BTreeSet<SyncPath>,
     written_meta: BTreeSet<String>,
+    has_new_conflicts: bool,
     bug: Option<Bug>,
 }
 
@@ -25,6 +27,7 @@ pub struct Recorded {
 pub struct Durable {
     pub rows: BTreeMap<SyncPath, Row>,
     pub meta: BTreeMap<String, Vec<u8>>,
+    pub conflicts: Vec<Conflict>,
 }
 
 impl Recorded {
@@ -39,6 +42,9 @@ impl Recorded {
         for (key, value) in &durable.meta {
             index.map.set_meta(key, value);
         }
+        for conflict in &durable.conflicts {
+            index.map.put_conflict(conflict);
+        }
         index.written.clear();
         index
     }
@@ -49,6 +55,9 @@ impl Recorded {
             let value = self.map.meta(&key).unwrap_or_default();
             durable.meta.insert(key, value);
         }
+        if std::mem::take(&mut self.has_new_conflicts) {
+            durable.conflicts = self.all_conflicts();
+        }
         let written = std::mem::take(&mut self.written);
         for path in &written {
             match self.map.get(path) {
@@ -57,6 +66,10 @@ impl Recorded {
             };
         }
         written
+    }
+
+    pub fn all_conflicts(&self) -> Vec<Conflict> {
+        self.map.conflicts(&Wanted { settled: true, limit: usize::MAX, ..Wanted::default() })
     }
 
     fn refresh(&mut self) -> &mut Digests {
@@ -154,6 +167,28 @@ impl Index for Recorded {
 
     fn counts(&self) -> Counts {
         self.map.counts()
+    }
+
+    fn conflict(&self, key: &ConflictKey) -> Option<Conflict> {
+        self.map.conflict(key)
+    }
+
+    fn put_conflict(&mut self, conflict: &Conflict) {
+        self.map.put_conflict(conflict);
+        self.has_new_conflicts = true;
+    }
+
+    fn conflicts(&self, wanted: &Wanted) -> Vec<Conflict> {
+        self.map.conflicts(wanted)
+    }
+
+    fn conflict_marks(&self) -> Vec<(ConflictKey, bool)> {
+        self.map.conflict_marks()
+    }
+
+    fn forget_conflicts(&mut self, settled_before: u64, most_own: usize) {
+        self.map.forget_conflicts(settled_before, most_own);
+        self.has_new_conflicts = true;
     }
 
     fn meta(&self, key: &str) -> Option<Vec<u8>> {

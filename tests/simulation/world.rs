@@ -17,6 +17,7 @@ use super::tree::{Data, Ino, Value};
 use super::users::{self, Op};
 use dirsyncd::engine::{Action, CHUNKED_BYTES, Engine, Event, OnConflict, Trust};
 use dirsyncd::model::{ContentId, SyncPath};
+use dirsyncd::wire::conflict::ConflictKey;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// More than any seed needs: past it, machines chatter without end.
@@ -68,6 +69,8 @@ pub enum Happening {
     /// It crashes, and its index is gone.
     LoseIndex(NodeId),
     ClockJumps(NodeId),
+    /// Somebody decides a conflict.
+    Decide(NodeId),
     /// Its user changes what is ignored.
     Patterns(NodeId),
     /// Some file's bytes change on the disk.
@@ -103,6 +106,8 @@ pub struct World {
     pub broken: Option<String>,
     /// Some folder came back from a backup, or some index was lost.
     pub was_restored: bool,
+    /// Conflicts that somebody decided.
+    pub decided: BTreeSet<ConflictKey>,
     pub bug: Option<Bug>,
     values: u64,
 }
@@ -129,6 +134,7 @@ impl World {
             contents_sent: 0,
             broken: None,
             was_restored: false,
+            decided: BTreeSet::new(),
             bug: None,
             values: 0,
         };
@@ -217,6 +223,8 @@ impl World {
                 self.nodes[node].skew_ns = plan::some_skew(&mut self.rng);
                 self.trace.note(self.now, format_args!("n{node}'s clock jumps"));
             }
+            Happening::Decide(node) if self.nodes[node].is_up() => self.decide(node),
+            Happening::Decide(_) => {}
             Happening::Patterns(node) => self.edit_patterns(node),
             Happening::Rot(node) => self.rot(node),
             Happening::Verify(node) => self.verify(node),
@@ -457,6 +465,7 @@ impl World {
         // The marker is renewed when the scan is over.
         here.is_restored &= here.engine.as_ref().is_some_and(|engine| engine.trust() == Trust::Restored);
         self.check_commit(node, &written);
+        self.note_decisions(node);
         for action in actions {
             self.trace.note(self.now, format_args!("n{node} > {action:?}"));
             self.act(node, action);
@@ -521,6 +530,7 @@ impl World {
             self.settle_torn();
         }
         self.rest();
+        self.settle_conflicts();
     }
 
     fn within(&mut self, span_ns: u64, what: Happening) {
@@ -563,6 +573,10 @@ impl World {
         for _ in 0..self.plan.pattern_edits {
             let node = self.rng.index(self.nodes.len());
             self.within(active, Happening::Patterns(node));
+        }
+        for _ in 0..self.plan.decisions {
+            let node = self.rng.index(self.nodes.len());
+            self.within(active, Happening::Decide(node));
         }
         for _ in 0..self.plan.rots {
             let node = self.rng.index(self.nodes.len());

@@ -6,13 +6,14 @@
 use super::elsewhere::{bring_back, everywhere, identify};
 use super::past::kept;
 use super::routes::{Answer, Refusal, Shared, blocking};
-use super::view::{ConflictsView, DecidedView, DiffLine, DiffView, SideView};
+use super::view::{ConflictView, ConflictsView, DecidedView, DiffLine, DiffView, SideView};
 use super::{KeptFacts, Request};
-use crate::engine::index::Row;
+use crate::engine::Event;
+use crate::engine::index::{Conflict, Row, Wanted};
 use crate::engine::merge::label;
-use crate::io::index::{Conflict, Sides, Wanted};
 use crate::io::weave;
-use crate::model::{ContentId, Entry, SyncPath, text};
+use crate::model::{ContentId, DeviceId, Entry, SyncPath, text};
+use crate::wire::conflict::Sides;
 use crate::wire::message::{PastWhat, SURVEY_PATHS};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -35,21 +36,25 @@ pub(super) async fn list(
 ) -> Answer<ConflictsView> {
     let Query(ListQuery { path, all, after }) = query?;
     let wanted = Wanted { path, below: true, settled: all, after: after.unwrap_or(0), limit: PAGE };
-    let conflicts = ask(&shared, wanted).await?;
-    Ok(Json(ConflictsView { conflicts: conflicts.iter().map(Into::into).collect(), more: conflicts.len() == PAGE }))
+    let (us, conflicts) = ask(&shared, wanted).await?;
+    let more = conflicts.len() == PAGE;
+    Ok(Json(ConflictsView {
+        conflicts: conflicts.iter().map(|conflict| ConflictView::new(conflict, us)).collect(),
+        more,
+    }))
 }
 
-async fn ask(shared: &Shared, wanted: Wanted) -> Result<Vec<Conflict>, Refusal> {
+async fn ask(shared: &Shared, wanted: Wanted) -> Result<(DeviceId, Vec<Conflict>), Refusal> {
     shared.handle.ask(|answer| Request::Conflicts { wanted, answer }).await.ok_or_else(Refusal::busy)
 }
 
-/// Those of a path, the latest last; decided ones only where there is no other.
-async fn of_path(shared: &Shared, path: &SyncPath) -> Result<Vec<Conflict>, Refusal> {
+/// Those of a path, the latest last; decided ones only where there is no other. And this machine's device.
+async fn of_path(shared: &Shared, path: &SyncPath) -> Result<(DeviceId, Vec<Conflict>), Refusal> {
     for settled in [false, true] {
         let wanted = Wanted { path: Some(path.clone()), settled, limit: usize::MAX, ..Wanted::default() };
-        let conflicts = ask(shared, wanted).await?;
+        let (us, conflicts) = ask(shared, wanted).await?;
         if !conflicts.is_empty() {
-            return Ok(conflicts);
+            return Ok((us, conflicts));
         }
     }
     Err(Refusal::unknown(format!("there is no conflict at '{path}'; `dirsync conflicts` lists those there are")))
@@ -71,14 +76,15 @@ pub(super) async fn diff(
     query: Result<Query<DiffQuery>, QueryRejection>,
 ) -> Answer<DiffView> {
     let Query(DiffQuery { path, version }) = query?;
-    let conflicts = of_path(&shared, &path).await?;
+    let (us, conflicts) = of_path(&shared, &path).await?;
     let is_meant =
         |conflict: &&Conflict| version.as_ref().is_none_or(|version| label(&conflict.sides.loser.version) == *version);
     let Some(conflict) = conflicts.iter().rev().find(is_meant) else {
-        return Err(unknown_version(&path, &version.unwrap_or_default(), &conflicts));
+        return Err(unknown_version(&path, &version.unwrap_or_default(), &conflicts, us));
     };
     let theirs = row(&shared, &path).await?.map_or_else(|| conflict.sides.winner.clone(), |row| row.winner);
-    let name = if theirs.version == conflict.sides.winner.version { &*conflict.sides.winner_name } else { "" };
+    let name =
+        if label(&theirs.version) == label(&conflict.sides.winner.version) { &*conflict.sides.winner_name } else { "" };
     let (note, lines) = compare(&shared, conflict, &path).await?;
     let ours = SideView::new(&conflict.sides.loser, &conflict.sides.loser_name);
     Ok(Json(DiffView { path: path.to_text(), ours, theirs: SideView::new(&theirs, name), note, lines }))
@@ -100,7 +106,9 @@ async fn compare(
         };
         let note = |text: &str| (Some(text.to_owned()), Vec::new());
         let (Some(ours), theirs) = (ours, world.bytes_at(&path, limit)?.unwrap_or_default()) else {
-            return Ok(note("the loser is no file, or is not in history any more"));
+            return Ok(note(
+                "the loser is no file, or this machine does not keep it; see 'dirsync history PATH' for who does",
+            ));
         };
         let (Some(ours), Some(theirs)) = (weave::text(&ours), weave::text(&theirs)) else {
             return Ok(note("they are no texts of at most 1 MiB, and are not compared"));
@@ -124,7 +132,8 @@ fn shown(line: &str) -> String {
     out
 }
 
-/// `choice`: `winner` or `theirs`, `loser` or `ours`, the name of a machine that made one of the two, or a version.
+/// `choice`: `winner`, `loser`, `ours` or `theirs` where one of the two is this machine's, the name of a machine that made one of
+/// the two, or a version.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct KeepQuery {
     pub path: SyncPath,
@@ -136,12 +145,15 @@ pub(super) async fn keep(
     query: Result<Json<KeepQuery>, JsonRejection>,
 ) -> Answer<DecidedView> {
     let Json(KeepQuery { path, choice }) = query?;
-    let conflicts = of_path(&shared, &path).await?;
-    let Some(chosen) = choose(&conflicts, &choice) else {
-        return Err(unknown_version(&path, &choice, &conflicts));
+    let (us, conflicts) = of_path(&shared, &path).await?;
+    let Some(chosen) = choose(&conflicts, &choice, us) else {
+        return Err(unknown_version(&path, &choice, &conflicts, us));
     };
     let row = row(&shared, &path).await?;
-    let there = row.as_ref().map(|row| &row.winner).filter(|there| is_meant(there, &conflicts, &choice, chosen.0));
+    let there = row
+        .as_ref()
+        .map(|row| &row.winner)
+        .filter(|there| is_meant(there, &conflicts, side_of(&conflicts, &choice, us), chosen.0));
     let (version, is_there) = (label(&there.unwrap_or(chosen.0).version), there.is_some());
     if !is_there {
         let Some(found) = find(&shared, &path, chosen).await? else {
@@ -154,7 +166,8 @@ pub(super) async fn keep(
     }
     let last = conflicts.last().map_or(0, |conflict| conflict.id);
     let how = format!("kept {version}");
-    let settled = shared.handle.ask(|answer| Request::Settle { path: path.clone(), last, how, answer }).await;
+    let event = Event::Settle { path: path.clone(), last, how };
+    let settled = shared.handle.ask(|answer| Request::Do { event, answer }).await;
     settled.ok_or_else(Refusal::busy)?;
     let world = shared.world.clone();
     let beside: Vec<SyncPath> = conflicts.iter().filter_map(|conflict| conflict.sides.beside.clone()).collect();
@@ -165,11 +178,11 @@ pub(super) async fn keep(
 }
 
 /// The entry that is meant, and where history keeps it if that is known.
-fn choose<'a>(conflicts: &'a [Conflict], choice: &str) -> Option<(&'a Entry, Option<&'a str>)> {
+fn choose<'a>(conflicts: &'a [Conflict], choice: &str, us: DeviceId) -> Option<(&'a Entry, Option<&'a str>)> {
     let latest = conflicts.last()?;
     let loser = |conflict: &'a Conflict| (&conflict.sides.loser, conflict.kept.as_deref());
     let sides = conflicts.iter().rev().flat_map(|conflict| [loser(conflict), (&conflict.sides.winner, None)]);
-    match side(latest, choice) {
+    match side(latest, choice, us) {
         Some(Side::Loser) => Some(loser(latest)),
         Some(Side::Winner) => Some((&latest.sides.winner, None)),
         None => sides.into_iter().find(|(entry, _)| label(&entry.version) == choice),
@@ -177,17 +190,45 @@ fn choose<'a>(conflicts: &'a [Conflict], choice: &str) -> Option<(&'a Entry, Opt
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Winner,
     Loser,
 }
 
+impl Side {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Winner => "winner",
+            Self::Loser => "loser",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Winner => Self::Loser,
+            Self::Loser => Self::Winner,
+        }
+    }
+}
+
+/// Which side is this machine's: the loser where that was on disk here, else the one that it made; `None` if it made neither, or both.
+pub(super) fn ours(conflict: &Conflict, us: DeviceId) -> Option<Side> {
+    let Sides { winner, loser, .. } = &conflict.sides;
+    match (conflict.source, winner.version.author == us, loser.version.author == us) {
+        (None, ..) | (_, false, true) => Some(Side::Loser),
+        (_, true, false) => Some(Side::Winner),
+        _ => None,
+    }
+}
+
 /// The side that a choice names, if it names one; a machine that made both names neither.
-fn side(conflict: &Conflict, choice: &str) -> Option<Side> {
+fn side(conflict: &Conflict, choice: &str, us: DeviceId) -> Option<Side> {
     let Sides { winner_name, loser_name, .. } = &conflict.sides;
     match choice {
-        "winner" | "theirs" => Some(Side::Winner),
-        "loser" | "ours" => Some(Side::Loser),
+        "winner" => Some(Side::Winner),
+        "loser" => Some(Side::Loser),
+        "ours" => ours(conflict, us),
+        "theirs" => ours(conflict, us).map(Side::other),
         _ if winner_name == loser_name => None,
         machine if machine == winner_name => Some(Side::Winner),
         machine if machine == loser_name => Some(Side::Loser),
@@ -195,11 +236,16 @@ fn side(conflict: &Conflict, choice: &str) -> Option<Side> {
     }
 }
 
+/// The same of the latest one.
+fn side_of(conflicts: &[Conflict], choice: &str, us: DeviceId) -> Option<Side> {
+    side(conflicts.last()?, choice, us)
+}
+
 /// Whether what is at the path now is what is to be kept. While nobody has decided, the winner is whatever won and was made of it since,
 /// as `diff` shows it: to bring back what won then would undo later edits everywhere.
-fn is_meant(there: &Entry, conflicts: &[Conflict], choice: &str, chosen: &Entry) -> bool {
+fn is_meant(there: &Entry, conflicts: &[Conflict], side: Option<Side>, chosen: &Entry) -> bool {
     let is_open = |conflict: &Conflict| conflict.settled.is_none() && !there.same_content(&conflict.sides.loser);
-    let is_winner = |conflict: &Conflict| side(conflict, choice) == Some(Side::Winner) && is_open(conflict);
+    let is_winner = |conflict: &Conflict| side == Some(Side::Winner) && is_open(conflict);
     there.same_content(chosen) || conflicts.last().is_some_and(is_winner)
 }
 
@@ -250,8 +296,15 @@ async fn find_elsewhere(
     Ok(None)
 }
 
-fn unknown_version(path: &SyncPath, version: &str, conflicts: &[Conflict]) -> Refusal {
+fn unknown_version(path: &SyncPath, version: &str, conflicts: &[Conflict], us: DeviceId) -> Refusal {
     let labels: Vec<_> = conflicts.iter().map(|conflict| label(&conflict.sides.loser.version)).collect();
+    let has_ours = conflicts.last().is_some_and(|latest| ours(latest, us).is_some());
+    if matches!(version, "ours" | "theirs") && !has_ours {
+        return Refusal::unknown(format!(
+            "neither version at '{path}' is this machine's alone; say winner, loser, a machine's name, or one of: {}",
+            labels.join(", ")
+        ));
+    }
     let (version, labels) = (text::escape(version.as_bytes()), labels.join(", "));
     Refusal::unknown(format!(
         "no conflict at '{path}' has a version '{version}'; say winner, loser, a machine's name, or one of: {labels}"
@@ -261,7 +314,10 @@ fn unknown_version(path: &SyncPath, version: &str, conflicts: &[Conflict]) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DeviceId, FileTime, Kind, Mode, Seen, Version};
+    use crate::engine::index::{ConflictSource, Settled};
+    use crate::model::{FileTime, Kind, Mode, Seen, Version};
+
+    const US: DeviceId = DeviceId([99; 32]);
 
     fn entry(n: u8) -> Entry {
         let version = Version { stamp: u64::from(n), author: DeviceId([n; 32]), seen: Seen::default() };
@@ -278,13 +334,13 @@ mod tests {
             beside: None,
         };
         let (path, kept) = (SyncPath::new("f").unwrap(), Some(format!("kept{loser}")));
-        Conflict { id, at: 1, path, kept, settled: None, sides }
+        Conflict { id, at: 1, path, kept, settled: None, sides, source: None }
     }
 
     #[test]
     fn a_choice_names_a_side_of_the_latest_conflict_or_any_version() {
         let conflicts = [conflict(1, 3, 1), conflict(2, 4, 2)];
-        let chosen = |choice: &str| choose(&conflicts, choice).map(|(entry, kept)| (entry.version.stamp, kept));
+        let chosen = |choice: &str| choose(&conflicts, choice, US).map(|(entry, kept)| (entry.version.stamp, kept));
         assert_eq!(chosen("ours"), Some((2, Some("kept2"))));
         assert_eq!(chosen("theirs"), Some((4, None)));
         for (same, as_this) in [("loser", "ours"), ("winner", "theirs"), ("a", "ours"), ("b", "theirs")] {
@@ -292,17 +348,30 @@ mod tests {
         }
         let mut by_one = conflict(1, 3, 1);
         by_one.sides.winner_name = "a".into();
-        assert_eq!(side(&by_one, "a"), None, "it made both");
+        assert_eq!(side(&by_one, "a", US), None, "it made both");
         assert_eq!(chosen(&label(&entry(1).version)), Some((1, Some("kept1"))));
         assert_eq!(chosen(&label(&entry(3).version)), Some((3, None)));
         assert_eq!(chosen("mine"), None);
-        assert!(unknown_version(&conflicts[0].path, "\u{1b}", &conflicts).text().contains("\\x1b"));
+        assert!(unknown_version(&conflicts[0].path, "\u{1b}", &conflicts, US).text().contains("\\x1b"));
+    }
+
+    #[test]
+    fn ours_is_what_lost_here_or_was_made_here_and_means_nothing_elsewhere() {
+        let source = Some(ConflictSource { device: DeviceId([5; 32]), relayed: false });
+        let told = Conflict { source, ..conflict(1, 3, 1) };
+        for (us, expected) in [(3, Some(Side::Winner)), (1, Some(Side::Loser)), (2, None)] {
+            assert_eq!(side(&told, "ours", DeviceId([us; 32])), expected, "{us}");
+            assert_eq!(side(&told, "theirs", DeviceId([us; 32])), expected.map(Side::other), "{us}");
+        }
+        assert_eq!(side(&conflict(1, 3, 1), "ours", US), Some(Side::Loser), "it was on disk here");
+        let refused = unknown_version(&told.path, "ours", std::slice::from_ref(&told), US);
+        assert!(refused.text().contains("this machine's alone"), "{}", refused.text());
     }
 
     #[test]
     fn theirs_is_what_won_and_was_made_of_it_since_until_someone_has_decided() {
         let open = conflict(1, 3, 1);
-        let decided = Conflict { settled: Some("kept ours".into()), ..open.clone() };
+        let decided = Conflict { settled: Some(Settled { how: "kept ours".into(), at: 1 }), ..open.clone() };
         for (case, there, conflict, choice, meant) in [
             ("what won is there", 3, &open, "theirs", true),
             ("it was edited since", 4, &open, "theirs", true),
@@ -314,7 +383,8 @@ mod tests {
             ("it was decided", 4, &decided, "theirs", false),
         ] {
             let chosen = if choice == "ours" { &conflict.sides.loser } else { &conflict.sides.winner };
-            assert_eq!(is_meant(&entry(there), std::slice::from_ref(conflict), choice, chosen), meant, "{case}");
+            let side = side(conflict, choice, US);
+            assert_eq!(is_meant(&entry(there), std::slice::from_ref(conflict), side, chosen), meant, "{case}");
         }
     }
 

@@ -16,9 +16,9 @@ pub mod why;
 
 use super::Events;
 use super::beneath;
-use super::index::{Conflict, JournalLine, Wanted, WantedLines};
+use super::index::{JournalLine, WantedLines};
 use super::probe;
-use crate::engine::index::Row;
+use crate::engine::index::{Conflict, Row, Wanted};
 use crate::engine::{Event, FetchError, HeldPaths, MachinePasts, StageId, StatKind, Status, Verification, Why};
 use crate::model::{ContentId, DeviceId, SyncPath, text};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -77,16 +77,10 @@ pub enum Request {
         wanted: WantedLines,
         answer: oneshot::Sender<Vec<JournalLine>>,
     },
+    /// Conflicts, and this machine's device, for its side of them.
     Conflicts {
         wanted: Wanted,
-        answer: oneshot::Sender<Vec<Conflict>>,
-    },
-    /// Conflicts of a path up to `last` are decided; answered once that is durable.
-    Settle {
-        path: SyncPath,
-        last: i64,
-        how: String,
-        answer: oneshot::Sender<()>,
+        answer: oneshot::Sender<(DeviceId, Vec<Conflict>)>,
     },
     /// What linked machines answered about their histories, once they have.
     Pasts {

@@ -3,15 +3,16 @@
 //! `docs/control.md` lists them. May import `engine`, `wire` and `model`. Deliberately not here: how it is fetched or shown.
 
 use super::{About, KeptFacts, LinkFacts};
-use crate::engine::index::{Counts, Row};
+use crate::engine::index::{Conflict, Counts, Row};
 use crate::engine::merge::label;
 use crate::engine::{DeviceStatus, HeldPath, HeldPaths, HeldWhy, PeerStatus, Status, TransferStatus};
 use crate::io::clock::wall_ns;
 use crate::io::condition;
-use crate::io::index::{Conflict, JournalLine, Sides};
+use crate::io::index::JournalLine;
 use crate::io::words::counted;
 use crate::model::{DeviceId, Entry, Kind, SyncPath, text};
 use crate::wire::condition::Condition;
+use crate::wire::conflict::Sides;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -234,11 +235,13 @@ pub struct ConflictView {
     pub path: String,
     /// When it was found here.
     pub time_ns: String,
-    /// What won: theirs, as it came from elsewhere.
     pub winner: SideView,
-    /// What lost: ours, as it was on this machine.
     pub loser: SideView,
-    /// The loser's name in history.
+    /// Which of the two is this machine's: `winner` or `loser`; null if neither is, or both are. A loser that was on this
+    /// machine's disk is, whoever made it.
+    #[serde(default)]
+    pub ours: Option<String>,
+    /// The loser's name in this machine's history.
     pub kept: Option<String>,
     /// The loser's copy in the folder.
     pub beside: Option<String>,
@@ -477,8 +480,9 @@ impl From<JournalLine> for LogLine {
     }
 }
 
-impl From<&Conflict> for ConflictView {
-    fn from(conflict: &Conflict) -> Self {
+impl ConflictView {
+    /// `us`: this machine's device.
+    pub(super) fn new(conflict: &Conflict, us: DeviceId) -> Self {
         let Sides { winner, winner_name, loser, loser_name, beside } = &conflict.sides;
         Self {
             id: conflict.id,
@@ -486,9 +490,10 @@ impl From<&Conflict> for ConflictView {
             time_ns: conflict.at.to_string(),
             winner: SideView::new(winner, winner_name),
             loser: SideView::new(loser, loser_name),
+            ours: super::conflicts::ours(conflict, us).map(|side| side.word().to_owned()),
             kept: conflict.kept.as_ref().map(|name| text::escape(name.as_bytes())),
             beside: beside.as_ref().map(SyncPath::to_text),
-            settled: conflict.settled.clone(),
+            settled: conflict.settled.as_ref().map(|settled| text::escape(settled.how.as_bytes())),
         }
     }
 }

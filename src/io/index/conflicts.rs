@@ -1,18 +1,16 @@
-//! The table of conflicts: what lost here, to what, and where it is, until someone decides.
+//! The table of conflicts: what lost, to what, and where it is, until someone decides.
 //!
-//! Written in the transaction of the install that made the conflict, so none is forgotten by a crash. May import `engine` and
-//! `model`. Deliberately not here: what a person is shown of it (`control`).
+//! Written in the transaction of the install that made the conflict, so none is forgotten by a crash. May import `engine`,
+//! `wire` and `model`. Deliberately not here: which are taken in (`engine/conflict/known.rs`), and what a person is shown
+//! (`control`).
 
 use super::{IndexError, SqliteIndex};
-use crate::model::{Entry, SyncPath};
-use rusqlite::params;
-use serde::{Deserialize, Serialize};
+use crate::engine::index::{Conflict, ConflictSource, Settled, Wanted};
+use crate::model::{DeviceId, SyncPath};
+use crate::wire::conflict::{ConflictKey, Sides};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-/// Beyond so many, the oldest go (P9).
-const ROWS: i64 = 100_000;
-/// What was decided is remembered for this long (30 days, ns).
-const SETTLED_NS: u64 = 30 * 24 * 3600 * 1_000_000_000;
-
+/// As the first versions that kept conflicts made it; `complete` adds the rest.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS conflicts (
     id INTEGER PRIMARY KEY,
@@ -26,44 +24,63 @@ CREATE INDEX IF NOT EXISTS conflicts_by_path ON conflicts (path);
 CREATE INDEX IF NOT EXISTS conflicts_by_kept ON conflicts (kept) WHERE kept IS NOT NULL;
 ";
 
-/// Two versions that were made apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conflict {
-    /// Grows; 0 before it is stored.
-    pub id: i64,
-    /// When it was found, nanoseconds since 1970.
-    pub at: u64,
-    pub path: SyncPath,
-    /// The loser's name in history.
-    pub kept: Option<String>,
-    /// How it was decided, if it was.
-    pub settled: Option<String>,
-    pub sides: Sides,
+const COLUMNS: [(&str, &str); 3] = [("key", "BLOB"), ("source", "BLOB"), ("settled_at", "INTEGER")];
+/// When an older version's decision was made: it stays.
+const NOT_KNOWN: i64 = i64::MAX;
+const SELECT: &str = "SELECT id, at, path, kept, settled, row, source, settled_at FROM conflicts";
+
+/// Adds the columns that older versions do not know, and the keys of the rows that they wrote. Of two rows with one
+/// key the second goes: they speak of the same loser.
+pub(super) fn complete(db: &Connection) -> Result<(), IndexError> {
+    for (column, kind) in COLUMNS {
+        let is_there = db.prepare("SELECT 1 FROM pragma_table_info('conflicts') WHERE name = ?1")?.exists([column])?;
+        if !is_there {
+            db.execute_batch(&format!("ALTER TABLE conflicts ADD COLUMN {column} {kind}"))?;
+        }
+    }
+    db.execute_batch("CREATE UNIQUE INDEX IF NOT EXISTS conflicts_by_key ON conflicts (key)")?;
+    let mut select = db.prepare(&format!("{SELECT} WHERE key IS NULL ORDER BY id"))?;
+    let mut rows = select.query([])?;
+    let mut keyless = Vec::new();
+    while let Some(row) = rows.next()? {
+        let conflict = read(row)?;
+        keyless.push((conflict.id, conflict.key()));
+    }
+    for (id, key) in keyless {
+        db.execute("UPDATE OR IGNORE conflicts SET key = ?2 WHERE id = ?1", params![id, key.0])?;
+    }
+    db.execute("DELETE FROM conflicts WHERE key IS NULL", [])?;
+    Ok(())
 }
 
-/// Who won, and who lost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sides {
-    pub winner: Entry,
-    pub winner_name: String,
-    pub loser: Entry,
-    pub loser_name: String,
-    /// The loser's copy.
-    pub beside: Option<SyncPath>,
+fn read(row: &Row<'_>) -> Result<Conflict, IndexError> {
+    let (path, sides): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(5)?);
+    let at = row.get::<_, i64>(1)?.cast_unsigned();
+    let settled_at = row.get::<_, Option<i64>>(7)?.unwrap_or(NOT_KNOWN).cast_unsigned();
+    let source: Option<Vec<u8>> = row.get(6)?;
+    let sides: Sides = postcard::from_bytes(&sides).map_err(|_| IndexError::Damaged("a conflict"))?;
+    Ok(Conflict {
+        id: row.get(0)?,
+        at,
+        path: SyncPath::new(path).map_err(|_| IndexError::Damaged("the path of a conflict"))?,
+        kept: row.get(3)?,
+        settled: row.get::<_, Option<String>>(4)?.map(|how| Settled { how, at: settled_at }),
+        sides,
+        source: source.map(|bytes| decode_source(&bytes)).transpose()?,
+    })
 }
 
-/// Which conflicts are asked for.
-#[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// Of this path alone, or of all.
-    pub path: Option<SyncPath>,
-    /// Of what is below `path`, too.
-    pub below: bool,
-    /// Also those that were decided.
-    pub settled: bool,
-    /// Those that came after this one.
-    pub after: i64,
-    pub limit: usize,
+/// The device, and whether it was told itself.
+fn encode_source(source: ConflictSource) -> [u8; 33] {
+    let mut bytes = [u8::from(source.relayed); 33];
+    bytes[..32].copy_from_slice(&source.device.0);
+    bytes
+}
+
+fn decode_source(bytes: &[u8]) -> Result<ConflictSource, IndexError> {
+    let damaged = IndexError::Damaged("the source of a conflict");
+    let Some((device, [relayed])) = bytes.split_first_chunk::<32>() else { return Err(damaged) };
+    Ok(ConflictSource { device: DeviceId(*device), relayed: *relayed != 0 })
 }
 
 impl SqliteIndex {
@@ -77,81 +94,96 @@ impl SqliteIndex {
         })
     }
 
-    pub fn append_conflicts(&mut self, conflicts: &[Conflict]) {
-        let Some(now) = conflicts.iter().map(|conflict| conflict.at).max() else { return };
+    pub(super) fn conflict_of(&self, key: &ConflictKey) -> Option<Conflict> {
+        self.read(|index| {
+            let mut select = index.statement(&format!("{SELECT} WHERE key = ?1"))?;
+            select.query_row([key.0], |row| Ok(read(row))).optional()?.transpose()
+        })
+    }
+
+    pub(super) fn store_conflict(&mut self, conflict: &Conflict) {
         self.write(|index| {
-            let sql = "INSERT INTO conflicts (at, path, kept, settled, row) VALUES (?1, ?2, ?3, ?4, ?5)";
-            let mut insert = index.statement(sql)?;
-            for Conflict { at, path, kept, settled, sides, .. } in conflicts {
-                let row = postcard::to_stdvec(sides).map_err(|_| IndexError::Damaged("a conflict"))?;
-                insert.execute(params![at.cast_signed(), path.as_bytes(), kept, settled, row])?;
-            }
-            let newest = index.db.last_insert_rowid();
-            let forgotten = now.saturating_sub(SETTLED_NS).cast_signed();
-            let sql = "DELETE FROM conflicts WHERE id <= ?1 OR (settled IS NOT NULL AND at < ?2)";
-            index.statement(sql)?.execute([newest - ROWS, forgotten])?;
+            let Conflict { at, path, kept, settled, sides, source, .. } = conflict;
+            let (how, settled_at) = settled.as_ref().map(|s| (&s.how, s.at.cast_signed())).unzip();
+            let row = postcard::to_stdvec(sides).map_err(|_| IndexError::Damaged("a conflict"))?;
+            let source = source.map(encode_source);
+            let sql = "INSERT INTO conflicts (at, path, kept, settled, row, key, source, settled_at) \
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (key) DO UPDATE SET at = excluded.at, \
+                       kept = excluded.kept, settled = excluded.settled, row = excluded.row, \
+                       source = excluded.source, settled_at = excluded.settled_at";
+            let key = conflict.key().0;
+            let values = params![at.cast_signed(), path.as_bytes(), kept, how, row, key, source, settled_at];
+            index.statement(sql)?.execute(values)?;
             Ok(())
         });
     }
 
-    /// Oldest first.
-    pub fn conflicts(&self, wanted: &Wanted) -> Vec<Conflict> {
+    pub(super) fn drop_conflicts(&mut self, settled_before: u64, most_own: usize) {
+        self.drop_where("settled IS NOT NULL AND settled_at < ?1", i64::try_from(settled_before).unwrap_or(i64::MAX));
+        self.drop_where(
+            "source IS NULL AND id <= \
+             (SELECT id FROM conflicts WHERE source IS NULL ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+            i64::try_from(most_own).unwrap_or(i64::MAX),
+        );
+    }
+
+    /// Where there is none, nothing is written.
+    fn drop_where(&mut self, condition: &str, bound: i64) {
+        let any = self.read(|index| {
+            let mut select = index.statement(&format!("SELECT 1 FROM conflicts WHERE {condition} LIMIT 1"))?;
+            Ok(select.exists([bound])?)
+        });
+        if any {
+            self.write(|index| {
+                index.statement(&format!("DELETE FROM conflicts WHERE {condition}"))?.execute([bound])?;
+                Ok(())
+            });
+        }
+    }
+
+    pub(super) fn list_conflicts(&self, wanted: &Wanted) -> Vec<Conflict> {
         self.read(|index| {
-            let sql = "SELECT id, at, path, kept, settled, row FROM conflicts \
-                       WHERE id > ?1 AND (?2 IS NULL OR path = ?2 OR (path > ?5 AND path < ?6)) \
-                       AND (?3 OR settled IS NULL) ORDER BY id LIMIT ?4";
-            let mut select = index.statement(sql)?;
+            let sql = format!(
+                "{SELECT} WHERE id > ?1 AND (?2 IS NULL OR path = ?2 OR (path > ?5 AND path < ?6)) \
+                 AND (?3 OR settled IS NULL) ORDER BY id LIMIT ?4"
+            );
+            let mut select = index.statement(&sql)?;
             let path = wanted.path.as_ref().map(SyncPath::as_bytes);
             let (from, to) = wanted.path.as_ref().filter(|_| wanted.below).map(SyncPath::range_below).unzip();
             let limit = i64::try_from(wanted.limit).unwrap_or(i64::MAX);
             let mut rows = select.query(params![wanted.after, path, wanted.settled, limit, from, to])?;
             let mut conflicts = Vec::new();
             while let Some(row) = rows.next()? {
-                let (path, sides): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(5)?);
-                conflicts.push(Conflict {
-                    id: row.get(0)?,
-                    at: row.get::<_, i64>(1)?.cast_unsigned(),
-                    path: SyncPath::new(path).map_err(|_| IndexError::Damaged("the path of a conflict"))?,
-                    kept: row.get(3)?,
-                    settled: row.get(4)?,
-                    sides: postcard::from_bytes(&sides).map_err(|_| IndexError::Damaged("a conflict"))?,
-                });
+                conflicts.push(read(row)?);
             }
             Ok(conflicts)
         })
     }
 
-    /// Those of `path` up to the one called `last` are decided.
-    pub fn settle_conflicts(&mut self, path: &SyncPath, last: i64, how: &str) {
-        self.write(|index| {
-            let sql = "UPDATE conflicts SET settled = ?3 WHERE path = ?1 AND id <= ?2 AND settled IS NULL";
-            index.statement(sql)?.execute(params![path.as_bytes(), last, how])?;
-            Ok(())
-        });
-    }
-
-    /// The one whose loser history keeps as `kept` is decided.
-    pub fn settle_conflict_of(&mut self, kept: &str, how: &str) {
-        self.write(|index| {
-            let sql = "UPDATE conflicts SET settled = ?2 WHERE kept = ?1 AND settled IS NULL";
-            index.statement(sql)?.execute(params![kept, how])?;
-            Ok(())
-        });
+    pub(super) fn list_conflict_marks(&self) -> Vec<(ConflictKey, bool)> {
+        self.read(|index| {
+            let mut select = index.statement("SELECT key, settled IS NOT NULL FROM conflicts ORDER BY key")?;
+            let marks = select.query_map([], |row| Ok((ConflictKey(row.get(0)?), row.get(1)?)))?;
+            Ok(marks.collect::<Result<_, _>>()?)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::index::Index;
     use crate::engine::merge::nothing;
+    use crate::model::Entry;
     use tempfile::TempDir;
 
     fn conflict(path: &str, at: u64) -> Conflict {
-        let names = ("b".to_owned(), "a".to_owned());
-        let sides =
-            Sides { winner: nothing(), winner_name: names.0, loser: nothing(), loser_name: names.1, beside: None };
+        let mut loser: Entry = nothing();
+        loser.version.stamp = at;
+        let (winner_name, loser_name) = ("b".to_owned(), "a".to_owned());
+        let sides = Sides { winner: nothing(), winner_name, loser, loser_name, beside: None };
         let path = SyncPath::new(path).unwrap();
-        Conflict { id: 0, at, kept: Some(format!("{at}.{path}")), path, settled: None, sides }
+        Conflict { id: 0, at, kept: Some(format!("{at}.{path}")), path, settled: None, sides, source: None }
     }
 
     fn ats(index: &SqliteIndex, wanted: &Wanted) -> Vec<u64> {
@@ -163,8 +195,7 @@ mod tests {
         let home = TempDir::new().unwrap();
         let mut index = SqliteIndex::open(&home.path().join("index")).unwrap().index;
         let paths = ["d", "d/f", "d/deeper/f", "d-2", "d-2/f", "e"];
-        let conflicts: Vec<_> = paths.iter().zip(1..).map(|(path, at)| conflict(path, at)).collect();
-        index.append_conflicts(&conflicts);
+        paths.iter().zip(1..).for_each(|(path, at)| index.put_conflict(&conflict(path, at)));
         let of_d = Wanted { path: Some(SyncPath::new("d").unwrap()), limit: 10, ..Wanted::default() };
         assert_eq!(ats(&index, &of_d), [1]);
         assert_eq!(ats(&index, &Wanted { below: true, ..of_d.clone() }), [1, 2, 3]);
@@ -172,30 +203,57 @@ mod tests {
     }
 
     #[test]
-    fn conflicts_outlive_a_restart_until_they_are_decided() {
+    fn conflicts_outlive_a_restart_until_they_are_decided_and_decisions_are_forgotten_in_time() {
         let home = TempDir::new().unwrap();
         let open = || SqliteIndex::open(&home.path().join("index")).unwrap().index;
         let mut index = open();
-        // Many in one instant, on one path.
-        index.append_conflicts(&[conflict("f", 7), conflict("f", 7), conflict("g", 8)]);
+        let source = Some(ConflictSource { device: DeviceId([7; 32]), relayed: true });
+        let told = Conflict { source, kept: None, ..conflict("g", 8) };
+        for conflict in [conflict("f", 6), conflict("f", 7), told.clone()] {
+            index.put_conflict(&conflict);
+        }
         index.commit().unwrap();
         drop(index);
         let mut index = open();
         let all = Wanted { limit: 10, ..Wanted::default() };
         let of_f = Wanted { path: Some(SyncPath::new("f").unwrap()), ..all.clone() };
-        assert_eq!((ats(&index, &all), ats(&index, &of_f)), (vec![7, 7, 8], vec![7, 7]));
+        assert_eq!((ats(&index, &all), ats(&index, &of_f)), (vec![6, 7, 8], vec![6, 7]));
         assert_eq!(ats(&index, &Wanted { after: 2, ..all.clone() }), [8]);
-        assert_eq!(index.conflicts(&all)[2].sides, conflict("g", 8).sides);
-        index.settle_conflicts(&SyncPath::new("f").unwrap(), 1, "kept ours");
-        index.settle_conflict_of("8.g", "merged");
-        assert_eq!(ats(&index, &all), [7]);
-        let with_settled = index.conflicts(&Wanted { settled: true, ..all.clone() });
-        assert_eq!(with_settled[2].settled.as_deref(), Some("merged"));
-        index.append_conflicts(&[conflict("h", SETTLED_NS + 9)]);
-        assert_eq!(
-            ats(&index, &Wanted { settled: true, ..all }),
-            [7, SETTLED_NS + 9],
-            "what was decided long ago goes"
-        );
+        assert_eq!(index.conflicts(&all)[2], Conflict { id: 3, ..told.clone() });
+        let settled = Some(Settled { how: "merged".into(), at: 500 });
+        index.put_conflict(&Conflict { settled, ..told.clone() });
+        assert_eq!(ats(&index, &all), [6, 7]);
+        let with_settled = Wanted { settled: true, ..all.clone() };
+        assert_eq!(index.conflicts(&with_settled)[2].settled.as_ref().map(|s| s.at), Some(500));
+        let marks = index.conflict_marks();
+        assert_eq!(marks.iter().filter(|(_, is_settled)| *is_settled).collect::<Vec<_>>(), [&(told.key(), true)]);
+        index.commit().unwrap();
+        index.forget_conflicts(500, 2);
+        assert!(!index.is_dirty(), "nothing is old enough");
+        index.forget_conflicts(501, 2);
+        assert_eq!(ats(&index, &with_settled), [6, 7]);
+        index.forget_conflicts(0, 1);
+        assert_eq!(ats(&index, &with_settled), [7], "of too many the oldest goes");
+    }
+
+    #[test]
+    fn what_an_older_version_wrote_gets_its_key_when_it_is_opened() {
+        let home = TempDir::new().unwrap();
+        let path = home.path().join("index");
+        SqliteIndex::open(&path).unwrap().index.close().unwrap();
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(&format!("DROP TABLE conflicts; {SCHEMA}")).unwrap();
+        for (n, settled) in [(1, None), (2, Some("kept x")), (2, None)] {
+            let known = conflict("f", n);
+            let row = postcard::to_stdvec(&known.sides).unwrap();
+            let sql = "INSERT INTO conflicts (at, path, kept, settled, row) VALUES (?1, ?2, ?3, ?4, ?5)";
+            db.execute(sql, params![n.cast_signed(), b"f", known.kept, settled, row]).unwrap();
+        }
+        drop(db);
+        let index = SqliteIndex::open(&path).unwrap().index;
+        let all = index.conflicts(&Wanted { settled: true, limit: 10, ..Wanted::default() });
+        let decided: Vec<_> = all.iter().map(|known| known.settled.clone().map(|settled| settled.at)).collect();
+        assert_eq!(decided, [None, Some(NOT_KNOWN.cast_unsigned())]);
+        assert!(all.iter().all(|known| index.conflict(&known.key()).as_ref() == Some(known)));
     }
 }

@@ -21,7 +21,6 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
-pub use conflicts::{Conflict, Sides, Wanted};
 pub use open::{Opened, Origin};
 
 /// `dirsync log` looks back over this many lines.

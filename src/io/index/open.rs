@@ -184,6 +184,7 @@ fn existing(path: &Path) -> Result<(SqliteIndex, bool), Broken> {
     }
     // Indexes of earlier days have no such table.
     index.db.execute_batch(conflicts::SCHEMA)?;
+    conflicts::complete(&index.db)?;
     add_columns(&index.db)?;
     mark_in_use(&mut index)?;
     Ok((index, was_clean))
@@ -217,10 +218,11 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     Ok(db)
 }
 
-fn make_schema(db: &Connection) -> Result<(), rusqlite::Error> {
+fn make_schema(db: &Connection) -> Result<(), IndexError> {
     let pragmas = format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};");
     db.execute_batch(&format!("BEGIN EXCLUSIVE; {SCHEMA} {} {pragmas} COMMIT;", conflicts::SCHEMA))?;
-    add_columns(db)
+    conflicts::complete(db)?;
+    Ok(add_columns(db)?)
 }
 
 /// Older versions name the columns that they know, so they can go on with it.

@@ -4,8 +4,9 @@
 
 use super::{IndexError, META_HORIZON, SqliteIndex, codec};
 use crate::engine::digest::{bucket_of, counts, deleted_at, entry_hash};
-use crate::engine::index::{Counts, Index, Row};
+use crate::engine::index::{Conflict, Counts, Index, Row, Wanted};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
+use crate::wire::conflict::ConflictKey;
 use crate::wire::message::{Bucket, Digest, Group};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Params, Statement, ToSql, params};
@@ -329,6 +330,26 @@ impl Index for SqliteIndex {
 
     fn counts(&self) -> Counts {
         self.counts
+    }
+
+    fn conflict(&self, key: &ConflictKey) -> Option<Conflict> {
+        self.conflict_of(key)
+    }
+
+    fn put_conflict(&mut self, conflict: &Conflict) {
+        self.store_conflict(conflict);
+    }
+
+    fn conflicts(&self, wanted: &Wanted) -> Vec<Conflict> {
+        self.list_conflicts(wanted)
+    }
+
+    fn conflict_marks(&self) -> Vec<(ConflictKey, bool)> {
+        self.list_conflict_marks()
+    }
+
+    fn forget_conflicts(&mut self, settled_before: u64, most_own: usize) {
+        self.drop_conflicts(settled_before, most_own);
     }
 
     fn meta(&self, key: &str) -> Option<Vec<u8>> {

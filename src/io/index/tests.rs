@@ -1,10 +1,11 @@
 //! The SQLite index against the map, operation by operation; opening what is broken, newer or foreign.
 
 use super::*;
-use crate::engine::index::{Index, OnDisk, Row};
+use crate::engine::index::{Conflict, ConflictSource, Index, OnDisk, Row, Settled, Wanted};
 use crate::engine::map_index::MapIndex;
 use crate::engine::{Stat, StatKind};
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
+use crate::wire::conflict::Sides;
 use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -69,8 +70,23 @@ enum Operation {
     /// What was learned before a day, and deleted before a time.
     Forget(u64, u64),
     Meta(&'static str, Vec<u8>),
+    Conflict(Box<Conflict>),
+    /// Those decided before a time, and the oldest beyond so many.
+    ForgetConflicts(u64, usize),
     Commit,
     Reopen,
+}
+
+fn any_conflict() -> impl Strategy<Value = Conflict> {
+    let settled = proptest::option::of((0..5u64).prop_map(|at| Settled { how: "merged".to_owned(), at }));
+    let source =
+        proptest::option::of(any::<bool>().prop_map(|relayed| ConflictSource { device: DeviceId([4; 32]), relayed }));
+    (any_path(), any_entry(), any_entry(), settled, source).prop_map(|(path, winner, loser, settled, source)| {
+        let (winner_name, loser_name, beside) = ("b".to_owned(), "a".to_owned(), None);
+        let kept = source.is_none().then(|| "kept".to_owned());
+        let sides = Sides { winner, winner_name, loser, loser_name, beside };
+        Conflict { id: 0, at: 3, path, kept, settled, sides, source }
+    })
 }
 
 fn any_operation() -> impl Strategy<Value = Operation> {
@@ -84,6 +100,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         1 => (0..4u64).prop_map(Operation::Today),
         1 => (0..5u64, before).prop_map(|(learned, deleted)| Operation::Forget(learned, deleted)),
         1 => (key, any::<Vec<u8>>()).prop_map(|(key, value)| Operation::Meta(key, value)),
+        3 => any_conflict().prop_map(|conflict| Operation::Conflict(Box::new(conflict))),
+        1 => (0..5u64, 1..4usize).prop_map(|(before, most)| Operation::ForgetConflicts(before, most)),
         1 => Just(Operation::Commit),
         1 => Just(Operation::Reopen),
     ]
@@ -99,8 +117,17 @@ fn apply(index: &mut impl Index, operation: &Operation) {
             index.forget_deletions(*learned, *deleted, usize::MAX);
         }
         Operation::Meta(key, value) => index.set_meta(key, value),
+        Operation::Conflict(conflict) => index.put_conflict(conflict),
+        Operation::ForgetConflicts(before, most) => index.forget_conflicts(*before, *most),
         Operation::Commit | Operation::Reopen => {}
     }
+}
+
+/// Without their ids: SQLite may give one again that was the last and is gone.
+fn listed(index: &impl Index, wanted: &Wanted) -> Vec<Conflict> {
+    let found = index.conflicts(wanted);
+    assert!(found.windows(2).all(|pair| pair[0].id < pair[1].id));
+    found.into_iter().map(|conflict| Conflict { id: 0, ..conflict }).collect()
 }
 
 /// Every method of the trait, asked of both.
@@ -128,6 +155,13 @@ fn assert_same(ours: &mut impl Index, model: &mut impl Index, dir: &SyncPath, af
     assert_eq!(ours.root_digest(), model.root_digest());
     assert_eq!(ours.group_digests(), model.group_digests());
     assert_eq!(ours.counts(), model.counts());
+    for (below, settled) in [(false, false), (true, false), (true, true)] {
+        let wanted = Wanted { path: Some(dir.clone()), below, settled, after: 0, limit: 9 };
+        assert_eq!(listed(ours, &wanted), listed(model, &wanted));
+    }
+    let all = Wanted { settled: true, limit: 99, ..Wanted::default() };
+    assert_eq!(listed(ours, &all), listed(model, &all));
+    assert_eq!(ours.conflict_marks(), model.conflict_marks());
     for key in ["counter", "scanned", "never"] {
         assert_eq!(ours.meta(key), model.meta(key));
     }

@@ -8,7 +8,7 @@
 mod group;
 mod sentence;
 
-use super::index::{Conflict, JournalLine, Sides, SqliteIndex};
+use super::index::{JournalLine, SqliteIndex};
 use crate::engine::{LinkId, Now, Report};
 use crate::model::{DeviceId, text};
 use group::Batches;
@@ -63,9 +63,6 @@ pub struct Journal {
     /// Stored or to be stored with the next commit, said after it.
     stored: Vec<Line>,
     waiting: Vec<(u64, Line)>,
-    conflicts: Vec<Conflict>,
-    /// Those that ended by a merge, by the loser's name in history.
-    merged: Vec<String>,
     windows: BTreeMap<Sort, Window>,
     batches: Batches,
     links: BTreeMap<LinkId, String>,
@@ -95,11 +92,6 @@ impl Journal {
     }
 
     pub fn report(&mut self, now: Now, report: &Report) {
-        match report {
-            Report::Conflict { .. } => self.conflicts.extend(conflict(now, report)),
-            Report::Merged { kept, .. } => self.merged.push(kept.clone()),
-            _ => {}
-        }
         if let Some((way, whom)) = sentence::way(report) {
             let lines = self.batches.add(now.mono, &(way, whom), report);
             return self.push_all(now, lines);
@@ -166,10 +158,6 @@ impl Journal {
     pub fn store(&mut self, index: &mut SqliteIndex) {
         let rows: Vec<_> = self.waiting.iter().filter(|(_, line)| line.level != Level::Debug).map(row).collect();
         index.append_journal(&rows);
-        index.append_conflicts(&std::mem::take(&mut self.conflicts));
-        for kept in self.merged.drain(..) {
-            index.settle_conflict_of(&kept, "merged");
-        }
         self.stored.extend(self.waiting.drain(..).map(|(_, line)| line));
     }
 
@@ -223,14 +211,6 @@ impl Window {
     fn begin(now: Now, length: u64, bulk: bool) -> Self {
         Self { ends: now.mono + length, length, bulk, seen: 0, sum: Sum::default() }
     }
-}
-
-fn conflict(now: Now, report: &Report) -> Option<Conflict> {
-    let Report::Conflict { path, winner, winner_name, loser, loser_name, kept, beside } = report.clone() else {
-        return None;
-    };
-    let sides = Sides { winner, winner_name, loser, loser_name, beside };
-    Some(Conflict { id: 0, at: now.wall, path, kept, settled: None, sides })
 }
 
 fn row((at, line): &(u64, Line)) -> JournalLine {
@@ -426,7 +406,6 @@ mod tests {
                 },
             );
         }
-        assert_eq!(journal.conflicts.len(), 30, "all can be asked for");
         let lines = settled(&mut journal, 1500);
         assert_eq!(lines.len(), 5 + 1 + 1 + 1, "{lines:?}");
         assert!(lines[0].contains("kept0") && lines[4].contains("kept4"), "{lines:?}");

@@ -10,7 +10,7 @@ use super::action::{Action, Report};
 use super::event::Now;
 use super::index::{Index, Row};
 use super::merge;
-use super::refuse::row_bytes;
+use super::refuse::{DERIVED_WEIGHT, row_bytes};
 use super::session::Session;
 use crate::model::{DeviceId, Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,7 +112,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         let is_new = lacking.iter().filter(|(_, is_new, _)| *is_new);
-        let cost = is_new.map(|(derived, _, folder)| row_bytes(folder, derived)).sum();
+        let cost = is_new.map(|(derived, _, folder)| DERIVED_WEIGHT * row_bytes(folder, derived)).sum();
         if let Some(payer) = payer
             && !self.costs.charge(now.mono, payer, cost)
         {

@@ -24,6 +24,9 @@ const PATH_COPIES: u64 = 5;
 const SEEN_BYTES: u64 = 2 * 42;
 /// A live entry up to this cost is free: its content costs its author more.
 const FREE_BYTES: u64 = 2048;
+/// A folder that nobody announced counts for so many times its cost: peers announce the folders of what they have, so few are
+/// derived, and a path of 4 KiB would have hundreds made.
+pub(super) const DERIVED_WEIGHT: u64 = 16;
 /// What one device may cost beyond that at once, and what it may again in each second.
 const MOST_A_DEVICE: u64 = 256 << 20;
 const AGAIN_A_DEVICE: u64 = 16 << 10;

@@ -13,7 +13,7 @@ use common::{Group, Machine, PATIENCE, eventually, noise, pace, read, wait_equal
 use dirsyncd::model::{Chunks, ContentId, DeviceId, Entry, FileTime, Keep, Kind, Mode, Seen, SyncPath, Version};
 use dirsyncd::wire::conflict::{ConflictNews, Decided, Sides};
 use dirsyncd::wire::frame::Packet;
-use dirsyncd::wire::message::{Message, Past, PastWhat};
+use dirsyncd::wire::message::{Change, Message, Past, PastWhat};
 use dirsyncd::wire::packet::{Ending, Part};
 use member::{entry_of, join, news, pieces};
 
@@ -256,4 +256,64 @@ fn invalid_entries_cost_those_entries_alone_and_their_sender_is_named() {
     assert_eq!(lab.a.tree(), lab.b.tree());
     let log = lab.b.log();
     assert_eq!(log.matches("announces invalid entries").count(), 1, "{log}");
+}
+
+/// What a machine's state takes on the disk, and how long its daemon has computed (bytes, seconds).
+fn cost(machine: &Machine) -> (u64, f64) {
+    let du = std::process::Command::new("du").args(["-sb", "--"]).arg(machine.dir.with_file_name("state")).output();
+    let said = text_of(&du.expect("du can be started"));
+    let bytes = said.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).expect("du says a number");
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", machine.pid())).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
+    let ticks: u64 = [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<u64>().expect("ticks")).sum();
+    (bytes, ticks as f64 / 100.0)
+}
+
+/// One change a packet would not be deflated: these go as one message.
+fn changes(of: impl Iterator<Item = (String, Entry)>) -> Packet {
+    let change = |(path, entry)| Change { path: SyncPath::new(path).expect("a path"), entry, body: None };
+    Packet::Message(Message::Changes { changes: of.map(change).collect(), told: Vec::new() })
+}
+
+/// The entry of a liar's file of one byte.
+fn a_file() -> Entry {
+    match entry_of("f", ContentId::of(b"x"), 1, |_| ()) {
+        Packet::Message(Message::Changes { mut changes, .. }) => changes.remove(0).entry,
+        _ => unreachable!("news is a change"),
+    }
+}
+
+#[test]
+fn deep_paths_cost_no_more_than_their_sender_may_spend() {
+    let lab = Lab::new();
+    let deep = |n: usize| format!("{n:03}{}", "/dir0123456789".repeat(255));
+    let deep = changes((0..80).map(|n| (deep(n), a_file())));
+    let wire = dirsyncd::wire::frame::encode(&deep).to_vec().len();
+    let before = cost(&lab.b);
+    let _deep = join(&lab.b, lab.port, "deep", vec![deep], |_| Vec::new());
+    lab.b.wait_log(&["deep announces invalid entries", "more folders to be derived"]);
+    let after = cost(&lab.b);
+    let (bytes, seconds) = (after.0 - before.0, after.1 - before.1);
+    println!("{wire} B on the wire: {bytes} B of state, {seconds:.1} s");
+    assert!(bytes < 64 << 20, "{wire} B on the wire made {bytes} B of state");
+}
+
+#[test]
+fn tombstones_of_what_never_was_here_cost_no_more_than_their_sender_may_spend() {
+    let lab = Lab::new();
+    let long = |n: usize| format!("{n:06}{}/{}", "a".repeat(240), "b".repeat(240));
+    let gone = |n: usize| (long(n), Entry { kind: Kind::Deleted { at: 1_790_000_000_000_000_000 }, ..a_file() });
+    let gone: Vec<Packet> = (0..40).map(|part| changes((part * 500..(part + 1) * 500).map(gone))).collect();
+    let wire: usize = gone.iter().map(|packet| dirsyncd::wire::frame::encode(packet).to_vec().len()).sum();
+    let before = cost(&lab.b);
+    let _gone = join(&lab.b, lab.port, "gone", gone, |_| Vec::new());
+    lab.b.wait_log(&["linked with gone"]);
+    lab.goes_on();
+    let after = cost(&lab.b);
+    let resident = lab.b.resident_bytes();
+    println!(
+        "{wire} B on the wire: {} B of state, {:.1} s, {resident} B resident",
+        after.0 - before.0,
+        after.1 - before.1
+    );
 }

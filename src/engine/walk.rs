@@ -230,12 +230,12 @@ impl<I: Index> Engine<I> {
     pub(super) fn foreign(&mut self, now: Now, path: &SyncPath, kind: StatKind, found: Found) {
         let text = if kind == StatKind::Subvolume {
             format!(
-                "'{path}' is a Btrfs subvolume, and what is in it is not synced; move what is in it into a plain folder, sync it as a \
+                "it is a Btrfs subvolume, and what is in it is not synced; move what is in it into a plain folder, sync it as a \
                  folder of its own, or name it in {IGNORE_FILE}"
             )
         } else {
             format!(
-                "another file system is mounted on '{path}', and what is in it is not synced; unmount it, or name it in \
+                "another file system is mounted on it, and what is in it is not synced; unmount it, or name it in \
                  {IGNORE_FILE}"
             )
         };

@@ -1,7 +1,8 @@
 //! One machine's folder lies on a file system that keeps less than Linux's own do: the others lose nothing by that.
 
+use crate::common::disk::{path_text, run};
 use crate::common::machine::wait_linked;
-use crate::common::volume::Lesser;
+use crate::common::volume::{Lesser, Volume};
 use crate::common::{Group, Machine, PATIENCE, eventually, is_root, pace, rename, write};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -192,4 +193,42 @@ fn wait_names(machine: &Machine, expected: &[&str]) {
         let names = names(machine);
         (names == expected).then_some(()).ok_or(format!("{names:?}"))
     });
+}
+
+#[test]
+fn a_btrfs_subvolume_in_the_folder_is_called_that_and_is_left_alone() {
+    if !is_root("a_btrfs_subvolume_in_the_folder_is_called_that_and_is_left_alone") {
+        return;
+    }
+    let disk = Volume::new("btrfs", 256);
+    let group = Group::new();
+    let (a, mut b) = (group.machine("a"), group.machine("b"));
+    b.dir = disk.folder("data");
+    run("btrfs", &["-q", "subvolume", "create", path_text(&b.at("before"))]);
+    write(b.at("before/f"), "in it");
+    write(b.at("g"), "beside it");
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    wait_read(&a, "g", "beside it");
+    b.wait_log(&["'before' needs attention", "is a Btrfs subvolume", "move what is in it into a plain folder"]);
+    // One that comes while the daemon runs.
+    run("btrfs", &["-q", "subvolume", "create", path_text(&b.at("meanwhile"))]);
+    write(b.at("meanwhile/f"), "in it");
+    b.wait_log(&["'meanwhile' needs attention", "is a Btrfs subvolume"]);
+    let problems = b.json(&["status"]).expect("it answers")["problems"].to_string();
+    assert!(problems.contains("before") && problems.contains("meanwhile"), "{problems}");
+    write(b.at("last"), "after them");
+    wait_read(&a, "last", "after them");
+    assert!(!a.at("before").exists() && !a.at("meanwhile").exists(), "a subvolume was synced as a folder");
+    // The way out that it names.
+    fs::create_dir(b.at("plain")).expect("a new folder");
+    run("mv", &[path_text(&b.at("meanwhile/f")), path_text(&b.at("plain/f"))]);
+    wait_read(&a, "plain/f", "in it");
+    run("btrfs", &["-q", "subvolume", "delete", path_text(&b.at("meanwhile"))]);
+    eventually("the problem is over", PATIENCE, || {
+        let problems = b.json(&["status"])?["problems"].to_string();
+        if problems.contains("meanwhile") { Err(problems) } else { Ok(()) }
+    });
+    assert_eq!(fs::read_to_string(b.at("before/f")).expect("it is untouched"), "in it");
 }

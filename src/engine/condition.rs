@@ -93,7 +93,8 @@ impl<I: Index> Engine<I> {
     }
 
     fn is_scanning(&self) -> bool {
-        self.standing.known != Known::Yes || self.scan.finds() != Found::Walked
+        // What is being hashed is most often an edit that nobody was told of yet. A second hash finds none, as a rule.
+        self.standing.known != Known::Yes || self.scan.finds() != Found::Walked || self.news_looks > 0
     }
 
     fn stop_cause(&self) -> Option<StopCause> {
@@ -338,6 +339,23 @@ mod tests {
         assert!(is_in_sync(&mut engine));
         engine.handle(at(6 + SECOND), Event::Overflow);
         assert!(!is_in_sync(&mut engine));
+    }
+
+    #[test]
+    fn while_a_new_file_is_hashed_nothing_is_in_sync_and_the_peers_are_told() {
+        let mut engine = linked();
+        told(&mut engine, SECOND);
+        hear(&mut engine, SECOND, Some(Condition::default()));
+        assert!(is_in_sync(&mut engine));
+        let path = SyncPath::new("large").unwrap();
+        engine.handle(at(2 * SECOND), Event::Hint { path: path.clone(), hint: Hint::Closed });
+        engine.handle(at(3 * SECOND), Event::Tick);
+        assert!(!engine.looks.is_empty() && !is_in_sync(&mut engine));
+        assert!(engine.wake_at().is_some_and(|at| at < 4 * SECOND), "nobody waits 30 s to hear of it");
+        assert_eq!(told(&mut engine, 4 * SECOND).map(|condition| condition.scanning), Some(true));
+        engine.handle(at(60 * SECOND), Event::Looked { path, observed: super::super::Observed::Absent });
+        assert_eq!(told(&mut engine, 61 * SECOND).map(|condition| condition.scanning), Some(false));
+        assert!(is_in_sync(&mut engine));
     }
 
     #[test]

@@ -204,6 +204,8 @@ pub struct Engine<I> {
     // What is seen here.
     settle: Settle,
     looks: BTreeMap<SyncPath, Looking>,
+    /// How many of them are no second hash: most of these find something new.
+    news_looks: usize,
     /// To be looked at when the look or install under way is over.
     postponed: BTreeMap<SyncPath, Hint>,
     /// Seen empty once where there was something.
@@ -309,6 +311,7 @@ impl<I: Index> Engine<I> {
             devices,
             settle: Settle::default(),
             looks: BTreeMap::new(),
+            news_looks: 0,
             postponed: BTreeMap::new(),
             emptied: BTreeSet::new(),
             new_folders: BTreeSet::new(),

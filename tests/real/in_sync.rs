@@ -116,6 +116,26 @@ fn a_machine_that_cannot_put_a_file_in_its_place_is_in_sync_with_nobody() {
 }
 
 #[test]
+fn a_machine_that_hashes_a_large_new_file_is_in_sync_with_nobody_meanwhile() {
+    let (a, b) = Group::new().pair();
+    write(a.at("f"), "1");
+    converge(&[&a, &b]);
+    is_in_sync(&[&a, &b]);
+    // Nothing but a hole, so it takes no room; its zeros are hashed all the same.
+    let large = fs::File::create(a.at("large")).expect("a file");
+    large.set_len(64 << 30).expect("a sparse file");
+    drop(large);
+    wait_said(&b, "scanning");
+    wait_said(&a, "scanning here");
+    waits_in_vain(&b, &["a (scanning)"]);
+    // The hash ends where the file does.
+    fs::OpenOptions::new().write(true).open(a.at("large")).expect("it is there").set_len(1).expect("it shrinks");
+    converge(&[&a, &b]);
+    is_in_sync(&[&a, &b]);
+    assert_eq!(fs::metadata(b.at("large")).expect("it came").len(), 1);
+}
+
+#[test]
 fn a_lone_socket_and_an_ignored_file_are_left_alone_and_keep_nobody_from_being_in_sync() {
     let (a, b) = Group::new().pair();
     write(a.at(".dirsyncignore"), "*.tmp\n");

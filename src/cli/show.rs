@@ -110,6 +110,13 @@ pub(super) fn status(status: &StatusView) -> String {
             let _ = writeln!(out, "{:<10} the clock of {} is {by} {way}; set the wrong one", "problems", peer.name);
         }
     }
+    for unreached in &status.peers_not_reached {
+        let _ = writeln!(out, "{:<10} --peer {} {}", "not linked", unreached.address, unreached.text);
+    }
+    if status.history_bytes > 0 {
+        let most = status.history_limit_bytes.map_or(String::new(), |limit| format!(" of at most {}", bytes(limit)));
+        let _ = writeln!(out, "{:<10} {}{most}", "history", bytes(status.history_bytes));
+    }
     for lack in &status.lacks {
         let _ = writeln!(out, "{:<10} its file system has {lack}", "disk");
     }
@@ -152,6 +159,10 @@ pub(super) fn attention(status: &StatusView) -> Vec<String> {
         out.extend(words.into_iter().map(|word| format!("{}: {word}", peer.name)));
         out.extend(peer.clock_ahead_ns.as_ref().map(|_| format!("the clock of {} is off", peer.name)));
     }
+    // Who is off or out of reach comes back by itself.
+    let ends_by_itself = |reason: &str| matches!(reason, "refused" | "no route" | "timeout" | "other");
+    let lasting = status.peers_not_reached.iter().filter(|peer| !ends_by_itself(&peer.reason));
+    out.extend(lasting.map(|peer| format!("--peer {} {}", peer.address, peer.text)));
     out
 }
 
@@ -167,6 +178,14 @@ fn transfers(out: &mut String, status: &StatusView) {
     });
     for (n, row) in table(&rows.collect::<Vec<_>>()).lines().enumerate() {
         let _ = writeln!(out, "{:<10} {row}", if n == 0 { "fetching" } else { "" });
+    }
+    let rows = status.uploads.iter().map(|upload| {
+        let percent = u128::from(upload.bytes) * 100 / u128::from(upload.size.max(1));
+        let done = format!("{} of {} ({percent} %)", bytes(upload.bytes), bytes(upload.size));
+        vec![upload.path.clone(), done, format!("to {}", upload.to)]
+    });
+    for (n, row) in table(&rows.collect::<Vec<_>>()).lines().enumerate() {
+        let _ = writeln!(out, "{:<10} {row}", if n == 0 { "sending" } else { "" });
     }
     if status.queued_files > 0 {
         let (files, bytes) = (counted(status.queued_files, "file", "files"), bytes(status.queued_bytes));
@@ -410,6 +429,7 @@ fn time_as(ns: &str, format: &str) -> String {
 mod tests {
     use super::*;
     use crate::io::control::view::TransferView;
+    use crate::io::control::view::{UnreachedView, UploadView};
     use crate::model::DeviceId;
 
     fn peer(name: &str, state: &str) -> PeerView {
@@ -454,6 +474,8 @@ mod tests {
             peers: vec![peer("beta", "in sync"), peer("long-name", "12 paths to come")],
             lacks: Vec::new(),
             problems: Vec::new(),
+            uploads: Vec::new(),
+            peers_not_reached: Vec::new(),
             history_bytes: 0,
             history_limit_bytes: None,
             disk_stalled_s: None,
@@ -508,6 +530,12 @@ mod tests {
         let equal_ns = Some("1700000000000000000".to_owned());
         let seen_ns = Some("1700000000000000000".to_owned());
         shown.devices.push(DeviceView { device, name, linked: false, seen_ns, away_s: Some(12), equal_ns });
+        let unreached = ("nas:6000".to_owned(), "refused".to_owned(), "cannot be reached: refused".to_owned());
+        let (address, reason, why) = unreached;
+        shown.peers_not_reached.push(UnreachedView { address, reason, text: why });
+        let (path, to) = ("movies/big".to_owned(), "beta".to_owned());
+        shown.uploads.push(UploadView { path, to, bytes: 1 << 30, size: 4 << 30 });
+        (shown.history_bytes, shown.history_limit_bytes) = (3 << 20, Some(5 << 20));
         (shown.open_conflicts, shown.left_alone, shown.ignored) = (2, 1, 30);
         let note = |n| PathNote { path: format!("p{n}"), text: "unreadable".into() };
         shown.problems = (0..12).map(note).collect();
@@ -519,6 +547,9 @@ mod tests {
             "gamma (02020202), last seen 12.0 s ago, last in sync 2023-11-1",
             "2 conflicts wait for a decision",
             "left alone 1 socket, fifo or device and 30 ignored paths",
+            "not linked --peer nas:6000 cannot be reached: refused",
+            "sending    movies/big  1.0 GiB of 4.0 GiB (25 %)  to beta",
+            "history    3.0 MiB of at most 5.0 MiB",
             "none linked",
             "problems   p0: unreadable",
             "and 2 more",

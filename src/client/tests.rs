@@ -45,7 +45,7 @@ struct FakeWorld(Mutex<Vec<String>>);
 impl World for FakeWorld {
     fn links(&self) -> Vec<LinkFacts> {
         let (device, address) = (DeviceId([2; 32]), "127.0.0.1:6000".to_owned());
-        vec![LinkFacts { device, name: "beta".into(), address, sent_bytes: 5, received_bytes: 7 }]
+        vec![LinkFacts { device, name: "beta".into(), address, sent_bytes: 5, received_bytes: 7, uploads: Vec::new() }]
     }
 
     fn history(&self, asked: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>> {

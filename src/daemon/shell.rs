@@ -8,6 +8,7 @@ use crate::engine::{Action, FetchError, ServedFile, StageId, StatKind};
 use crate::io::beneath::LastFolder;
 use crate::io::control::{KeptFacts, LinkFacts, World};
 use crate::io::delta::Deltas;
+use crate::io::dial::Unreached;
 use crate::io::disk::Disk;
 use crate::io::history::History;
 use crate::io::lists::{List, Lists};
@@ -69,8 +70,14 @@ impl World for Shell {
             address: link.address.to_string(),
             sent_bytes: link.sent_bytes,
             received_bytes: link.received_bytes,
+            uploads: link.uploads,
         });
         facts.collect()
+    }
+
+    fn unreached(&self) -> Vec<Unreached> {
+        let net = self.net.read().unwrap_or_else(PoisonError::into_inner);
+        net.as_ref().map(Net::unreached).unwrap_or_default()
     }
 
     fn history(&self, path: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>> {

@@ -152,9 +152,15 @@ impl<I: Index> Engine<I> {
         };
         let to_go: Vec<_> = covered.ancestors().filter(is_to_go).collect();
         let Some(dir) = to_go.first().filter(|dir| !self.kept_folders.contains_key(dir)).cloned() else { return };
+        let covering = self.ignore.covering(covered, false).or_else(|| self.ignore.covering(covered, true));
+        let by = covering.map(|covering| {
+            let pattern = crate::model::text::escape(covering.pattern.trim_end().as_bytes());
+            format!(" with '{pattern}' in line {}", covering.line)
+        });
         let text = format!(
-            "it was deleted at another machine and stays here, as it holds '{covered}', which {IGNORE_FILE} covers; delete that \
-             too, or move it elsewhere"
+            "it was deleted at another machine and stays here, as it holds '{covered}', which {IGNORE_FILE} covers{}; delete \
+             that too, or move it elsewhere",
+            by.unwrap_or_default()
         );
         self.out.push(Action::Report(Report::Problem { path: Some(dir.clone()), text: text.clone() }));
         // The folders above stay for it: one line is enough.

@@ -218,16 +218,31 @@ async fn dial_member(hub: Arc<Hub>, device: DeviceId, at: SocketAddr) {
     }
 }
 
+/// An address that a person named and that leads to no member now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreached {
+    pub address: String,
+    /// As `GreetError::reason` says it.
+    pub reason: &'static str,
+    /// What follows the address in a sentence; foreign text in it is not escaped.
+    pub text: String,
+}
+
 /// Keeps a link to an address that a person named, for as long as the daemon runs.
 pub async fn keep_peer(hub: Arc<Hub>, peer: String) {
     let mut pause = hub.times().retry_min;
     loop {
         match dial_name(&hub, &peer).await {
             Ok(device) => {
+                hub.unreached.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
                 hub.until_unlinked(device).await;
                 pause = hub.times().retry_min;
             }
-            Err(error) => hub.complain_of_peer(&peer, &error),
+            Err(error) => {
+                hub.complain_of_peer(&peer, &error);
+                let unreached = Unreached { address: peer.clone(), reason: error.reason(), text: error.to_string() };
+                hub.unreached.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.clone(), unreached);
+            }
         }
         tokio::time::sleep(jittered(pause)).await;
         pause = (pause * 2).min(hub.times().retry_max);
@@ -237,7 +252,7 @@ pub async fn keep_peer(hub: Arc<Hub>, peer: String) {
 /// Dials all addresses of the name side by side. Of what went wrong, that is told which says most: a machine that answers and is no member
 /// before an address that does not answer.
 async fn dial_name(hub: &Arc<Hub>, peer: &str) -> Result<DeviceId, GreetError> {
-    let addresses = addresses_of(peer).await.map_err(GreetError::Unreachable)?;
+    let addresses = addresses_of(peer).await.map_err(GreetError::NoName)?;
     let mut dials = JoinSet::new();
     for at in addresses {
         let hub = Arc::clone(hub);

@@ -79,6 +79,8 @@ pub enum GreetError {
     Refused(String),
     #[error("cannot be reached: {0}")]
     Unreachable(io::Error),
+    #[error("cannot be reached: its name is not found ({0})")]
+    NoName(io::Error),
     #[error("closed the connection while greeting: {0}")]
     Lost(io::Error),
     /// Nothing is wrong: there is a link already, or one is being made.
@@ -96,7 +98,7 @@ pub enum GreetError {
 impl GreetError {
     /// Nothing that a person must know: machines come and go.
     pub fn is_ordinary(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Lost(_) | Self::NotNeeded(_))
+        matches!(self, Self::Unreachable(_) | Self::NoName(_) | Self::Lost(_) | Self::NotNeeded(_))
     }
 
     /// What stays so until a person changes something, and is said once and then hourly.
@@ -106,6 +108,22 @@ impl GreetError {
 
     pub fn is_lasting_kind(kind: &str) -> bool {
         matches!(kind, "secret" | "protocol" | "denied")
+    }
+
+    /// What a program may tell apart of an address that a person named.
+    pub fn reason(&self) -> &'static str {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+        match self {
+            Self::NoName(_) => "name not found",
+            Self::Unreachable(why) if why.kind() == ConnectionRefused => "refused",
+            Self::Unreachable(why) if matches!(why.kind(), HostUnreachable | NetworkUnreachable) => "no route",
+            Self::Unreachable(why) if why.kind() == TimedOut => "timeout",
+            Self::TooSlow => "timeout",
+            Self::WrongSecret => "another secret",
+            Self::OtherProtocol(_) => "another protocol",
+            Self::Denied => "denied",
+            _ => "other",
+        }
     }
 
     /// A short name, for holding back repeated lines.
@@ -121,6 +139,7 @@ impl GreetError {
             Self::TooSlow => "slow",
             Self::Refused(_) => "refused",
             Self::Unreachable(_) => "unreachable",
+            Self::NoName(_) => "name",
             Self::Lost(_) => "lost",
             Self::NotNeeded(_) => "linked",
             Self::TooMany => "crowd",
@@ -308,4 +327,23 @@ async fn read_bytes<R: AsyncRead + Unpin>(from: &mut R, count: usize) -> io::Res
         }
     }
     Ok(bytes.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn why_an_address_leads_nowhere_has_a_word_that_programs_can_tell_apart() {
+        let unreachable = |kind: ErrorKind| GreetError::Unreachable(kind.into()).reason();
+        assert_eq!(unreachable(ErrorKind::ConnectionRefused), "refused");
+        assert_eq!(unreachable(ErrorKind::HostUnreachable), "no route");
+        assert_eq!(unreachable(ErrorKind::NetworkUnreachable), "no route");
+        assert_eq!(unreachable(ErrorKind::TimedOut), "timeout");
+        assert_eq!(unreachable(ErrorKind::AddrNotAvailable), "other");
+        assert_eq!(GreetError::NoName(ErrorKind::NotFound.into()).reason(), "name not found");
+        assert_eq!(GreetError::WrongSecret.reason(), "another secret");
+        assert_eq!(GreetError::OtherProtocol(2).reason(), "another protocol");
+    }
 }

@@ -178,13 +178,37 @@ pub struct Link {
 struct Gate {
     is_down: bool,
     asks: Asks,
-    /// What is asked for by the peer, and the size of that content.
-    serving: HashMap<u32, (Arc<Serving>, Part, u64)>,
+    serving: HashMap<u32, Opened>,
     deltas: delta::Accounts,
     /// The ping that was sent first of those that are not answered.
     pinged: Option<u64>,
     /// How far the peer's clock was ahead when the engine was told last.
     clock_told: Option<i64>,
+}
+
+/// What the peer asks for, and the size of that content.
+#[derive(Clone)]
+struct Opened {
+    serving: Arc<Serving>,
+    part: Part,
+    size: u64,
+    /// The file that is read for it, once the engine has said which.
+    path: Option<SyncPath>,
+}
+
+impl Opened {
+    fn new(part: Part, size: u64) -> Self {
+        Self { serving: Arc::default(), part, size, path: None }
+    }
+}
+
+/// A large content on its way to a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    pub path: SyncPath,
+    /// Sent, of `size`.
+    pub bytes: u64,
+    pub size: u64,
 }
 
 /// The parts of a link that its tasks own.
@@ -210,6 +234,8 @@ pub struct LinkInfo {
     pub sent_bytes: u64,
     pub received_bytes: u64,
     pub round_trip_ms: Option<f64>,
+    #[serde(skip)]
+    pub uploads: Vec<Upload>,
 }
 
 impl Link {
@@ -259,7 +285,25 @@ impl Link {
             sent_bytes: self.meter.sent(),
             received_bytes: self.meter.received(),
             round_trip_ms: (round_trip_us > 0).then_some(round_trip_us as f64 / 1000.0),
+            uploads: self.uploads(),
         }
+    }
+
+    /// What the peer is being sent. Of what it asks for in parts, what it was sent before counts too.
+    pub fn uploads(&self) -> Vec<Upload> {
+        let mut uploads = self.served.uploads();
+        for asked in self.gate().serving.values() {
+            let Some(path) = &asked.path else { continue };
+            let bytes = asked.serving.taken();
+            match uploads.iter_mut().find(|upload| upload.path == *path) {
+                Some(upload) => upload.bytes = (upload.bytes + bytes).min(upload.size),
+                None if asked.part == Part::Whole => {
+                    uploads.push(Upload { path: path.clone(), bytes: bytes.min(asked.size), size: asked.size });
+                }
+                None => {}
+            }
+        }
+        uploads
     }
 
     /// Ends the link from this side; never blocks.
@@ -334,8 +378,8 @@ impl Link {
         for (stream, fetching) in gate.asks.take_all() {
             self.world.events.send(fetching.failed(stream, FetchError::LinkLost));
         }
-        for (_, (serving, ..)) in gate.serving.drain() {
-            serving.cancel();
+        for (_, asked) in gate.serving.drain() {
+            asked.serving.cancel();
         }
         self.served.say_all(&self.name);
         self.sent.say_all(&self.name);
@@ -437,13 +481,13 @@ impl Link {
             Packet::End { stream, how } => return self.end(stream, how),
             Packet::Credit { stream, bytes } => {
                 // Late credit for a stream that has ended is no fault.
-                if let Some((serving, ..)) = self.gate().serving.get(&stream) {
-                    serving.grant(bytes);
+                if let Some(asked) = self.gate().serving.get(&stream) {
+                    asked.serving.grant(bytes);
                 }
             }
             Packet::Cancel { stream } => {
-                if let Some((serving, ..)) = self.gate().serving.get(&stream) {
-                    serving.cancel();
+                if let Some(asked) = self.gate().serving.get(&stream) {
+                    asked.serving.cancel();
                 }
             }
             Packet::Bye { reason } => return Err(Closing::Bye(reason)),
@@ -592,7 +636,7 @@ impl Link {
         }
         match gate.serving.entry(stream) {
             Entry::Occupied(_) => return Err(Closing::Broke("a stream's number used twice".to_owned())),
-            Entry::Vacant(free) => free.insert((Arc::default(), part, size)),
+            Entry::Vacant(free) => free.insert(Opened::new(part, size)),
         };
         if !gate.is_down {
             let stream = FetchId(stream);
@@ -624,7 +668,11 @@ impl Link {
     /// The engine's answer to `FetchAsked`; a thread reads the file.
     pub fn serve(self: &Arc<Self>, stream: FetchId, file: Option<ServedFile>) {
         let stream = stream.0;
-        let Some((serving, part, _)) = self.gate().serving.get(&stream).cloned() else { return };
+        let asked = self.gate().serving.get_mut(&stream).map(|asked| {
+            asked.path = file.as_ref().map(|file| file.path.clone());
+            asked.clone()
+        });
+        let Some(Opened { serving, part, .. }) = asked else { return };
         match (file, part) {
             (None, _) => self.refuse(stream),
             (Some(file), Part::Whole) => self.serve_by(stream, move |link| link.serve_file(stream, &file, &serving)),

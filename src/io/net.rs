@@ -5,7 +5,7 @@
 
 use super::Events;
 use super::delta::{Asked, Wanted};
-use super::dial::{self, Members};
+use super::dial::{self, Members, Unreached};
 use super::greet::{self, GreetError, Greeted, Identity, Role};
 use super::limit::Limit;
 use super::link::{Closing, Ends, Link, LinkInfo, Times, World};
@@ -105,6 +105,8 @@ pub struct Hub {
     next_link: AtomicU64,
     pub(super) members: Members,
     strangers: Strangers,
+    /// By address.
+    pub unreached: Mutex<BTreeMap<String, Unreached>>,
     complaints: Mutex<HashMap<(IpAddr, &'static str), Instant>>,
 }
 
@@ -188,6 +190,11 @@ impl Net {
     /// The TCP port that links are taken on.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The addresses that a person named and that lead to no member now.
+    pub fn unreached(&self) -> Vec<Unreached> {
+        self.hub.unreached.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     pub fn links(&self) -> Vec<LinkInfo> {
@@ -296,6 +303,7 @@ impl Hub {
             next_link: AtomicU64::new(1),
             members: Members::default(),
             strangers: Strangers::default(),
+            unreached: Mutex::default(),
             complaints: Mutex::default(),
         }
     }

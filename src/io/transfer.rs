@@ -262,12 +262,14 @@ pub struct Serving {
 
 struct Credit {
     bytes: u64,
+    /// What was taken of it so far.
+    taken: u64,
     cancelled: bool,
 }
 
 impl Default for Credit {
     fn default() -> Self {
-        Self { bytes: FIRST_CREDIT_BYTES, cancelled: false }
+        Self { bytes: FIRST_CREDIT_BYTES, taken: 0, cancelled: false }
     }
 }
 
@@ -292,7 +294,13 @@ impl Serving {
         }
         let taken = credit.bytes.min(want);
         credit.bytes -= taken;
+        credit.taken += taken;
         Some(taken)
+    }
+
+    /// Bytes that went out.
+    pub(super) fn taken(&self) -> u64 {
+        self.lock().taken
     }
 
     pub(super) fn is_cancelled(&self) -> bool {

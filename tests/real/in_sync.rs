@@ -154,7 +154,7 @@ fn a_lone_socket_and_an_ignored_file_are_left_alone_and_keep_nobody_from_being_i
 #[test]
 fn a_folder_that_stays_for_an_ignored_file_is_named_with_that_file() {
     let (a, b) = Group::new().pair();
-    write(a.at(".dirsyncignore"), "*.class\n");
+    write(a.at(".dirsyncignore"), "# made\n*.class\n");
     write(a.at("p/t/x.java"), "1");
     converge(&[&a, &b]);
     write(b.at("p/t/x.class"), "ignored");
@@ -162,7 +162,8 @@ fn a_folder_that_stays_for_an_ignored_file_is_named_with_that_file() {
     eventually("b names the folder", PATIENCE, || {
         let status = b.json(&["status"])?;
         let problems = status["problems"].to_string();
-        (problems.contains("p/t") && problems.contains("x.class")).then_some(()).ok_or(status.to_string())
+        let named = "'p/t/x.class', which .dirsyncignore covers with '*.class' in line 2";
+        (problems.contains("p/t") && problems.contains(named)).then_some(()).ok_or(status.to_string())
     });
     assert!(b.at("p/t/x.class").exists() && !b.at("p/t/x.java").exists());
     b.wait_log(&["warn", "'p/t' needs attention", "x.class"]);

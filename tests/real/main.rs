@@ -26,6 +26,7 @@ mod logging;
 mod mass;
 mod moving;
 mod names;
+mod naming;
 mod renaming;
 mod restoring;
 mod saving;

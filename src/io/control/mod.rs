@@ -16,7 +16,9 @@ pub mod why;
 
 use super::Events;
 use super::beneath;
+use super::dial::Unreached;
 use super::index::{JournalLine, WantedLines};
+use super::link::Upload;
 use super::probe;
 use crate::engine::index::{Conflict, Row, Wanted};
 use crate::engine::{Event, FetchError, HeldPaths, MachinePasts, StageId, StatKind, Status, Verification, Why};
@@ -130,6 +132,7 @@ pub struct LinkFacts {
     /// On the wire, since it came up.
     pub sent_bytes: u64,
     pub received_bytes: u64,
+    pub uploads: Vec<Upload>,
 }
 
 /// Something kept in history, here or on linked machines.
@@ -163,6 +166,10 @@ pub struct Elsewhere {
 /// What is asked of the disk and the network; the calls may block.
 pub trait World: Send + Sync {
     fn links(&self) -> Vec<LinkFacts>;
+    /// The addresses that a person named and that lead to no member now.
+    fn unreached(&self) -> Vec<Unreached> {
+        Vec::new()
+    }
     /// What is kept, newest first; of one path and what is below it, or of all.
     fn history(&self, path: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>>;
     /// Puts a kept file back to where it was, as a new version; what is there goes to history.

@@ -111,6 +111,7 @@ async fn status(State(shared): State<Shared>) -> Answer<StatusView> {
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
     let world = &shared.world;
     let mut view = StatusView::new(&shared.about, status, &world.links(), world.disk_stalled());
+    view.peers_not_reached = world.unreached().into_iter().map(Into::into).collect();
     (view.history_bytes, view.history_limit_bytes) = world.history_load();
     Ok(Json(view))
 }

@@ -8,7 +8,9 @@ use crate::engine::merge::label;
 use crate::engine::{DeviceStatus, HeldPath, HeldPaths, HeldWhy, PeerStatus, Status, TransferStatus};
 use crate::io::clock::wall_ns;
 use crate::io::condition;
+use crate::io::dial::Unreached;
 use crate::io::index::JournalLine;
+use crate::io::link::Upload;
 use crate::io::words::counted;
 use crate::model::{DeviceId, Entry, Kind, SyncPath, text};
 use crate::wire::condition::Condition;
@@ -53,7 +55,13 @@ pub struct StatusView {
     /// Files that wait for their turn, and their bytes.
     pub queued_files: u64,
     pub queued_bytes: u64,
+    /// Large contents that are on their way to linked machines.
+    #[serde(default)]
+    pub uploads: Vec<UploadView>,
     pub peers: Vec<PeerView>,
+    /// Addresses given by `--peer` that lead to no member now.
+    #[serde(default)]
+    pub peers_not_reached: Vec<UnreachedView>,
     /// What the folder's file system does not keep, as "no permission bits".
     #[serde(default)]
     pub lacks: Vec<String>,
@@ -104,6 +112,48 @@ impl TransferView {
         let from = from.iter().map(|name| text::escape(name.as_bytes())).collect();
         Self { path: path.to_text(), from, bytes, size, bytes_a_second, seconds_left }
     }
+}
+
+/// A large content that is on its way to a linked machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UploadView {
+    pub path: String,
+    /// The machine that asked for it.
+    pub to: String,
+    /// Sent, of `size`; of a delta, which is shorter, too.
+    pub bytes: u64,
+    pub size: u64,
+}
+
+/// An address given by `--peer` that leads to no member now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UnreachedView {
+    pub address: String,
+    /// `refused`, `no route`, `timeout`, `name not found`, `another secret`, `another protocol`, `denied` or `other`.
+    pub reason: String,
+    /// What follows the address in a sentence.
+    pub text: String,
+}
+
+impl From<Unreached> for UnreachedView {
+    fn from(unreached: Unreached) -> Self {
+        let [address, text] = [&unreached.address, &unreached.text].map(|text| text::escape(text.as_bytes()));
+        Self { address, reason: unreached.reason.to_owned(), text }
+    }
+}
+
+fn uploads(links: &[LinkFacts]) -> Vec<UploadView> {
+    let of_link = |link: &LinkFacts| {
+        let to = link.name.clone();
+        let view = move |upload: &Upload| UploadView {
+            path: upload.path.to_text(),
+            to: to.clone(),
+            bytes: upload.bytes,
+            size: upload.size,
+        };
+        link.uploads.iter().map(view).collect::<Vec<_>>()
+    };
+    links.iter().flat_map(of_link).collect()
 }
 
 /// A device that deletions are remembered for.
@@ -382,6 +432,8 @@ impl StatusView {
             bytes,
             pending,
             peers: status.peers.iter().map(|peer| PeerView::new(peer, &status.condition, links)).collect(),
+            uploads: uploads(links),
+            peers_not_reached: Vec::new(),
             lacks: status.lacks,
             problems: notes(status.problems),
             history_bytes: 0,

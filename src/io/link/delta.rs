@@ -79,7 +79,7 @@ impl Link {
         }
         match gate.serving.entry(stream) {
             Entry::Occupied(_) => return Err(Closing::Broke("a stream's number used twice".to_owned())),
-            Entry::Vacant(free) => free.insert((Arc::default(), Part::Whole, size)),
+            Entry::Vacant(free) => free.insert(super::Opened::new(Part::Whole, size)),
         };
         if !gate.is_down {
             let (link, stream) = (self.id, FetchId(stream));
@@ -91,7 +91,11 @@ impl Link {
     /// The engine's answer to `DeltaAsked`; a thread makes the delta.
     pub fn serve_delta(self: &Arc<Self>, stream: FetchId, asked: Option<Asked>) {
         let stream = stream.0;
-        let Some((serving, ..)) = self.gate().serving.get(&stream).cloned() else { return };
+        let serving = self.gate().serving.get_mut(&stream).map(|open| {
+            open.path = asked.as_ref().map(|asked| asked.file.path.clone());
+            Arc::clone(&open.serving)
+        });
+        let Some(serving) = serving else { return };
         match asked {
             None => self.refuse(stream),
             Some(asked) => self.serve_by(stream, move |link| link.send_delta(stream, &asked, &serving)),

@@ -4,8 +4,8 @@
 //! chunks are whole soon. May import `engine`'s values, `wire` and `model`. Deliberately not here: which chunks are
 //! asked of whom, and which contents may be served (the engine decides).
 
-use super::Link;
 use super::sent::Sent;
+use super::{Link, Opened, Upload};
 use crate::engine::{Event, FetchError, FetchId, LinkId, RangeId, ServedFile, Trouble};
 use crate::io::direct::Buffer;
 use crate::io::partial::{Partial, Verdict};
@@ -167,7 +167,7 @@ impl Link {
 
     /// The engine's answer to a peer that asks for a content which is on its way here.
     pub fn serve_partial(self: &Arc<Self>, stream: FetchId, content: &ContentId) {
-        let Some((serving, part, size)) = self.gate().serving.get(&stream.0).cloned() else { return };
+        let Some(Opened { serving, part, size, .. }) = self.gate().serving.get(&stream.0).cloned() else { return };
         let partial = self.world.staging.partial(content).filter(|partial| partial.chunks().size() == size);
         match (partial, part) {
             (Some(partial), Part::Chunks { first, count }) if partial.may_serve(first, count) => {
@@ -434,6 +434,12 @@ impl ServedParts {
         if accounts.len() > ACCOUNTS {
             accounts.pop_first();
         }
+    }
+
+    /// What was sent of each, without the parts that are on their way.
+    pub fn uploads(&self) -> Vec<Upload> {
+        let upload = |account: &Account| Upload { path: account.path.clone(), bytes: account.sent, size: account.size };
+        self.lock().values().map(upload).collect()
     }
 
     /// Closes the accounts of contents that nobody asks for any more.

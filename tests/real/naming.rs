@@ -1,0 +1,91 @@
+//! What `dirsync status` names: uploads, addresses that lead nowhere, history's size.
+
+use crate::common::machine::{free_tcp_port, text_of, wait_linked};
+use crate::common::{Group, PATIENCE, converge, eventually, noise, write};
+
+#[test]
+fn a_large_file_that_is_sent_is_named_with_how_far_it_is() {
+    let group = Group::new();
+    let (mut a, b) = (group.machine("a"), group.machine("b"));
+    a.options = vec!["--limit".to_owned(), "2M".to_owned()];
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    converge(&[&a, &b]);
+    assert_eq!(a.json(&["status"]).expect("status")["uploads"], serde_json::json!([]));
+    for (name, size) in [("in parts", 200 << 20), ("whole", 3 << 20)] {
+        write(a.at(name), noise(size as u64, size));
+        eventually("a names what it sends", PATIENCE, || {
+            let status = a.json(&["status"])?;
+            let uploads = status["uploads"].as_array().ok_or("none")?;
+            let it = uploads.iter().find(|upload| upload["path"] == name && upload["bytes"].as_u64() > Some(0));
+            let it = it.ok_or(status["uploads"].to_string())?;
+            assert_eq!((&it["to"], it["size"].as_u64()), (&"b".into(), Some(size as u64)));
+            assert!(it["bytes"].as_u64() <= Some(size as u64), "{it}");
+            Ok(())
+        });
+    }
+    let said = text_of(&a.cli(&["status"]));
+    assert!(said.lines().any(|line| line.starts_with("sending") && line.ends_with("to b")), "{said}");
+    assert_eq!(b.json(&["status"]).expect("status")["uploads"], serde_json::json!([]), "b only receives");
+}
+
+#[test]
+fn an_address_that_leads_nowhere_is_named_with_the_reason_until_it_leads_somewhere() {
+    let group = Group::new();
+    let [port, strangers_port] = [free_tcp_port(), free_tcp_port()];
+    let mut stranger = group.stranger().out_of_hearing().machine("stranger");
+    stranger.group.secret = group.stranger().secret;
+    stranger.options = vec!["-l".to_owned(), strangers_port.to_string()];
+    stranger.start();
+    let mut a = group.machine("a");
+    let unknown = format!("{}.invalid:6000", "x".repeat(70));
+    let [later, strangers] = [port, strangers_port].map(|port| format!("127.0.0.1:{port}"));
+    a.options =
+        [&later, &strangers, &unknown].into_iter().flat_map(|peer| ["--peer".to_owned(), peer.clone()]).collect();
+    a.start();
+    let reasons = || {
+        let status = a.json(&["status"])?;
+        let list = status["peers_not_reached"].as_array().ok_or("none")?;
+        let reason = |peer: &serde_json::Value| format!("{} {}", peer["address"], peer["reason"]).replace('"', "");
+        Ok::<_, String>(list.iter().map(reason).collect::<Vec<_>>())
+    };
+    let wait_reasons = |expected: &[String]| {
+        let mut expected = expected.to_vec();
+        expected.sort();
+        eventually("each is named with its reason", PATIENCE, || {
+            let mut named = reasons()?;
+            named.sort();
+            (named == expected).then_some(()).ok_or(format!("{named:?}"))
+        });
+    };
+    let lasting = [format!("{strangers} another secret"), format!("{unknown} name not found")];
+    wait_reasons(&[&lasting[..], &[format!("{later} refused")]].concat());
+    let said = text_of(&a.cli(&["status"]));
+    assert!(said.contains(&format!("--peer {later} cannot be reached")), "{said}");
+    let check = text_of(&a.cli(&["status", "--check"]));
+    let attention = check.lines().find(|line| line.contains("needs attention")).unwrap_or_default();
+    assert!(attention.contains("is here with another secret") && attention.contains(&unknown), "{check}");
+    assert!(!attention.contains(&later), "who is off comes back by itself: {check}");
+    // Out of hearing: it is reached by its address alone.
+    let mut b = group.out_of_hearing().machine("b");
+    b.options = vec!["-l".to_owned(), port.to_string()];
+    b.start();
+    wait_linked(&[&a, &b]);
+    wait_reasons(&lasting);
+    b.stop();
+    wait_reasons(&[&lasting[..], &[format!("{later} refused")]].concat());
+}
+
+#[test]
+fn what_history_takes_and_may_take_is_named() {
+    let (a, b) = Group::new().pair();
+    write(a.at("f"), noise(1, 300_000));
+    converge(&[&a, &b]);
+    std::fs::remove_file(a.at("f")).expect("it is there");
+    converge(&[&a, &b]);
+    let status = b.json(&["status"]).expect("status");
+    assert!(status["history_bytes"].as_u64() >= Some(300_000), "{status}");
+    let said = text_of(&b.cli(&["status"]));
+    assert!(said.lines().any(|line| line.starts_with("history") && line.contains("of at most")), "{said}");
+}

@@ -37,6 +37,8 @@ type Mark = (Option<StopCause>, bool, bool, [usize; 5]);
 pub(super) struct Standing {
     known: Known,
     mark: Mark,
+    /// Looks under way that are no second hash: most of them find something new.
+    pub news_looks: usize,
 }
 
 /// What the log said last of a peer's condition.
@@ -94,7 +96,7 @@ impl<I: Index> Engine<I> {
 
     fn is_scanning(&self) -> bool {
         // What is being hashed is most often an edit that nobody was told of yet. A second hash finds none, as a rule.
-        self.standing.known != Known::Yes || self.scan.finds() != Found::Walked || self.news_looks > 0
+        self.standing.known != Known::Yes || self.scan.finds() != Found::Walked || self.standing.news_looks > 0
     }
 
     fn stop_cause(&self) -> Option<StopCause> {
@@ -121,11 +123,19 @@ impl<I: Index> Engine<I> {
     pub(super) fn all_problems(&self) -> impl Iterator<Item = (SyncPath, String)> {
         let problems = self.problems.iter().map(|(path, text)| (path.clone(), text.clone()));
         let kept = self.kept_folders.iter().filter_map(|(path, text)| Some((path.clone(), text.clone()?)));
-        self.suspected().chain(self.torn()).chain(self.unread_patterns()).chain(problems).chain(kept)
+        let long = self.long_names().map(|(path, text)| (path.clone(), text.clone()));
+        self.suspected().chain(self.torn()).chain(self.unread_patterns()).chain(long).chain(problems).chain(kept)
     }
 
     fn problem_count(&self) -> usize {
-        self.suspected().count() + self.torn().count() + self.unread_patterns().count() + self.problems.len()
+        let long = self.long_names().count();
+        self.suspected().count() + self.torn().count() + self.unread_patterns().count() + long + self.problems.len()
+    }
+
+    /// Of folders that are there still: one that is gone took its names along.
+    fn long_names(&self) -> impl Iterator<Item = (&SyncPath, &String)> {
+        let is_there = |dir: &SyncPath| self.index.get(dir).is_some_and(|row| row.live_on_disk().is_some());
+        self.too_long.iter().filter(move |(dir, _)| is_there(dir)).map(|(dir, (_, text))| (dir, text))
     }
 
     /// Wants that will get on by themselves.

@@ -182,6 +182,12 @@ pub enum Event {
         walk: WalkId,
         found: Vec<(SyncPath, Stat)>,
     },
+    /// In `folder` is something whose path is too long to be synced, or was until now.
+    TooLong {
+        folder: SyncPath,
+        name: Vec<u8>,
+        is_gone: bool,
+    },
     /// The walk is over. `unread`: folders that could not be listed; nothing is concluded from their silence.
     Walked {
         walk: WalkId,

@@ -64,7 +64,7 @@ impl<I: Index> Engine<I> {
         let body = looking.found != Found::Restored && !looking.rehash;
         let rehash = looking.rehash;
         looking.asked = self.last_event.wall;
-        self.news_looks += usize::from(!rehash);
+        self.standing.news_looks += usize::from(!rehash);
         self.looks.insert(path.clone(), looking);
         let was = known.filter(|stat| stat.size >= CHUNKED_BYTES).and_then(|_| self.content_here(path));
         self.act(Action::Look { path: path.clone(), known, was, rehash, body });
@@ -111,7 +111,7 @@ impl<I: Index> Engine<I> {
 
     pub(super) fn looked(&mut self, now: Now, path: &SyncPath, observed: Observed) {
         let Some(looking) = self.looks.remove(path) else { return };
-        self.news_looks -= usize::from(!looking.rehash);
+        self.standing.news_looks -= usize::from(!looking.rehash);
         let observed = self.seen_by_name(path, observed);
         if let Some(hint) = self.postponed.remove(path) {
             self.settle.hint(now.mono, path.clone(), hint);

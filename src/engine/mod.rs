@@ -204,8 +204,6 @@ pub struct Engine<I> {
     // What is seen here.
     settle: Settle,
     looks: BTreeMap<SyncPath, Looking>,
-    /// How many of them are no second hash: most of these find something new.
-    news_looks: usize,
     /// To be looked at when the look or install under way is over.
     postponed: BTreeMap<SyncPath, Hint>,
     /// Seen empty once where there was something.
@@ -229,6 +227,8 @@ pub struct Engine<I> {
     kept_folders: BTreeMap<SyncPath, Option<String>>,
     /// What the last whole walk came by that patterns cover.
     ignored: u64,
+    /// Folders with a name in them that is too long: when it was seen last (by `Now::mono`), and what is said.
+    too_long: BTreeMap<SyncPath, (u64, String)>,
     unseen: BTreeMap<SyncPath, Unseen>,
     keeps: Keeps,
     aliases: Aliases,
@@ -311,7 +311,6 @@ impl<I: Index> Engine<I> {
             devices,
             settle: Settle::default(),
             looks: BTreeMap::new(),
-            news_looks: 0,
             postponed: BTreeMap::new(),
             emptied: BTreeSet::new(),
             new_folders: BTreeSet::new(),
@@ -327,6 +326,7 @@ impl<I: Index> Engine<I> {
             problems: BTreeMap::new(),
             kept_folders: BTreeMap::new(),
             ignored: 0,
+            too_long: BTreeMap::new(),
             unseen: BTreeMap::new(),
             keeps: Keeps::default(),
             aliases: Aliases::default(),
@@ -423,6 +423,7 @@ impl<I: Index> Engine<I> {
             }
             Event::Looked { path, observed } => self.looked(now, &path, observed),
             Event::Listed { walk, found } => self.listed(now, walk, found),
+            Event::TooLong { folder, name, is_gone } => self.too_long(now, folder, &name, is_gone),
             Event::Walked { walk, unread } => self.walked(now, walk, unread),
             Event::Root(state) => self.root_seen(now, state),
             Event::Keeps(keeps) => self.set_keeps(keeps),

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 
 /// Rows read from the index at a time.
 const PAGE: usize = 1024;
+/// Folders with names that are too long, of which a person is told (P9).
+const TOO_LONG_CAP: usize = 1000;
 /// Where the root itself could not be read, it is walked again this soon (ns).
 const ROOT_UNREAD_NS: u64 = 30_000_000_000;
 /// How often a file system is walked that tells nothing of what others change (ns), and for which part of the time at most.
@@ -247,6 +249,7 @@ impl<I: Index> Engine<I> {
         for walk in std::mem::take(&mut self.concluding) {
             let Some(state) = self.walks.remove(&walk) else { continue };
             self.conclude(now, &state);
+            self.forget_long(&state);
             if state.below.is_none() && state.unread.contains(&None) {
                 // Not even the root could be read: it ends no scan, and nothing is known of what is there.
                 self.next_walk = self.next_walk.min(now.mono + ROOT_UNREAD_NS);
@@ -329,6 +332,39 @@ impl<I: Index> Engine<I> {
             self.problem(path, most);
         }
         depth > MAX_COMPONENTS
+    }
+
+    /// A name that no path can have is a problem of its folder: it cannot be announced.
+    pub(super) fn too_long(&mut self, now: Now, folder: SyncPath, name: &[u8], is_gone: bool) {
+        if is_gone {
+            // Perhaps it was the last one.
+            if self.too_long.contains_key(&folder) {
+                self.walk(now, Some(folder), self.live());
+            }
+            return;
+        }
+        if let Some((seen, _)) = self.too_long.get_mut(&folder) {
+            *seen = now.mono;
+        } else if self.too_long.len() < TOO_LONG_CAP {
+            let name = crate::model::text::escape(name);
+            let text = format!(
+                "'{name}' in it is not synced, as its path is over 4,095 bytes long: shorten the path, or move it up"
+            );
+            self.out.push(Action::Report(Report::Problem { path: Some(folder.clone()), text: text.clone() }));
+            self.too_long.insert(folder, (now.mono, text));
+        }
+    }
+
+    /// Those that the walk did not come by are gone.
+    fn forget_long(&mut self, walk: &Walk) {
+        let is_gone = |folder: &SyncPath, seen: u64| {
+            let is_walked = walk.below.as_ref().is_none_or(|below| folder == below || folder.is_below(below));
+            is_walked && seen < walk.started && !walk.unread.contains(&Some(folder.clone()))
+        };
+        let gone: Vec<_> = self.too_long.extract_if(.., |folder, (seen, _)| is_gone(folder, *seen)).collect();
+        for (folder, _) in gone {
+            self.out.push(Action::Report(Report::Solved { path: Some(folder) }));
+        }
     }
 
     /// Those that the walk did not come by are gone.

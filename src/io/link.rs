@@ -7,6 +7,7 @@ mod asks;
 mod delta;
 mod parts;
 mod sent;
+mod uploads;
 
 use super::Events;
 use super::greet::{Greeted, ReadError, Role, Stream, read_packet};
@@ -34,6 +35,8 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use uploads::Opened;
+pub use uploads::Upload;
 
 /// A second link to one device, as the side that closes it says in its `Bye`.
 const DUPLICATE: &str = "a second link";
@@ -186,31 +189,6 @@ struct Gate {
     clock_told: Option<i64>,
 }
 
-/// What the peer asks for, and the size of that content.
-#[derive(Clone)]
-struct Opened {
-    serving: Arc<Serving>,
-    part: Part,
-    size: u64,
-    /// The file that is read for it, once the engine has said which.
-    path: Option<SyncPath>,
-}
-
-impl Opened {
-    fn new(part: Part, size: u64) -> Self {
-        Self { serving: Arc::default(), part, size, path: None }
-    }
-}
-
-/// A large content on its way to a peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upload {
-    pub path: SyncPath,
-    /// Sent, of `size`.
-    pub bytes: u64,
-    pub size: u64,
-}
-
 /// The parts of a link that its tasks own.
 pub struct Ends {
     stream: Stream,
@@ -287,23 +265,6 @@ impl Link {
             round_trip_ms: (round_trip_us > 0).then_some(round_trip_us as f64 / 1000.0),
             uploads: self.uploads(),
         }
-    }
-
-    /// What the peer is being sent. Of what it asks for in parts, what it was sent before counts too.
-    pub fn uploads(&self) -> Vec<Upload> {
-        let mut uploads = self.served.uploads();
-        for asked in self.gate().serving.values() {
-            let Some(path) = &asked.path else { continue };
-            let bytes = asked.serving.taken();
-            match uploads.iter_mut().find(|upload| upload.path == *path) {
-                Some(upload) => upload.bytes = (upload.bytes + bytes).min(upload.size),
-                None if asked.part == Part::Whole => {
-                    uploads.push(Upload { path: path.clone(), bytes: bytes.min(asked.size), size: asked.size });
-                }
-                None => {}
-            }
-        }
-        uploads
     }
 
     /// Ends the link from this side; never blocks.

@@ -164,7 +164,7 @@ impl Walker {
         let mut entries = RawDir::new(dir, buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
-            let Some(path) = name_below(folder, entry.file_name().to_bytes()) else { continue };
+            let Some(path) = name_below(folder, entry.file_name().to_bytes(), &self.events) else { continue };
             let facts = fail::at(Point::ScanStat).and_then(|()| self.root.facts_in(dir, path.name()));
             match facts {
                 // By whatever name.
@@ -204,13 +204,18 @@ impl Walker {
 }
 
 /// The path of a listed name; `None` for what is not synced, which is named unless it is our own folder.
-fn name_below(folder: Option<&SyncPath>, name: &[u8]) -> Option<SyncPath> {
+fn name_below(folder: Option<&SyncPath>, name: &[u8], events: &Events) -> Option<SyncPath> {
     if matches!(name, b"." | b"..") {
         return None;
     }
     match SyncPath::join(folder, name) {
         Ok(path) => Some(path),
         Err(BadPath::Private) if folder.is_none() && name == PRIVATE_DIR.as_bytes() => None,
+        Err(BadPath::TooLong) if folder.is_some() => {
+            let told = |folder| events.send(Event::TooLong { folder, name: name.to_vec(), is_gone: false });
+            folder.cloned().into_iter().for_each(told);
+            None
+        }
         Err(why) => {
             let name = crate::model::text::escape(name);
             let folder = folder.map_or_else(String::new, |folder| format!(" in '{folder}'"));

@@ -13,6 +13,7 @@ use super::beneath;
 use super::root::Root;
 use crate::engine::{Event, Hint, StatKind};
 use crate::model::SyncPath;
+use crate::model::path::BadPath;
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -208,8 +209,15 @@ impl Watcher {
             return;
         }
         // Refuses `.dirsync`, and what cannot be synced.
-        let Ok(path) = SyncPath::join(folder.as_ref(), name) else { return };
         let is_gone = what.intersects(ReadFlags::MOVED_FROM | ReadFlags::DELETE);
+        let path = match SyncPath::join(folder.as_ref(), name) {
+            Ok(path) => path,
+            Err(BadPath::TooLong) => {
+                let told = |folder| self.events.send(Event::TooLong { folder, name: name.to_vec(), is_gone });
+                return folder.into_iter().for_each(told);
+            }
+            Err(_) => return,
+        };
         if is_gone && what.contains(ReadFlags::ISDIR) {
             self.forget(&mut watched, &path);
         }

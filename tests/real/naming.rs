@@ -78,6 +78,46 @@ fn an_address_that_leads_nowhere_is_named_with_the_reason_until_it_leads_somewhe
 }
 
 #[test]
+fn a_path_that_is_too_long_to_be_synced_is_a_problem_of_its_folder_until_it_is_gone() {
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
+    let (a, b) = Group::new().pair();
+    let mut folder = openat(CWD, &a.dir, OFlags::PATH, Mode::empty()).expect("the folder");
+    for _ in 0..16 {
+        let name = "d".repeat(250);
+        mkdirat(&folder, &*name, Mode::RWXU).expect("a folder");
+        folder = openat(&folder, &*name, OFlags::PATH, Mode::empty()).expect("it is there");
+    }
+    let name = "f".repeat(200);
+    let problems = || Ok::<_, String>(a.json(&["status"])?["problems"].as_array().cloned().unwrap_or_default());
+    // Found as it is made, and by a walk after a restart.
+    for is_restarted in [false, true] {
+        drop(openat(&folder, &*name, OFlags::CREATE | OFlags::WRONLY, Mode::RWXU).expect("a file"));
+        if is_restarted {
+            a.restart();
+            wait_linked(&[&a, &b]);
+        }
+        eventually("it is a problem", PATIENCE, || {
+            let problems = problems()?;
+            let one = problems.first().map(ToString::to_string).unwrap_or_default();
+            let is_it = problems.len() == 1 && one.contains(&name) && one.contains("over 4,095 bytes");
+            is_it.then_some(()).ok_or(format!("{problems:?}"))
+        });
+        eventually("b says so of a", PATIENCE, || {
+            let peers = b.json(&["peers"])?;
+            let state = peers[0]["state"].as_str().unwrap_or_default();
+            (state == "1 file has a problem").then_some(()).ok_or(peers.to_string())
+        });
+        assert_eq!(a.cli(&["status", "--check"]).status.code(), Some(1));
+        unlinkat(&folder, &*name, AtFlags::empty()).expect("it is there");
+        eventually("nothing is wrong any more", PATIENCE, || {
+            let problems = problems()?;
+            problems.is_empty().then_some(()).ok_or(format!("{problems:?}"))
+        });
+        a.wait_idle();
+    }
+}
+
+#[test]
 fn what_history_takes_and_may_take_is_named() {
     let (a, b) = Group::new().pair();
     write(a.at("f"), noise(1, 300_000));

@@ -79,7 +79,7 @@ impl Link {
         }
         match gate.serving.entry(stream) {
             Entry::Occupied(_) => return Err(Closing::Broke("a stream's number used twice".to_owned())),
-            Entry::Vacant(free) => free.insert(super::Opened::new(Part::Whole, size)),
+            Entry::Vacant(free) => free.insert(super::uploads::Opened::new(Part::Whole, size)),
         };
         if !gate.is_down {
             let (link, stream) = (self.id, FetchId(stream));

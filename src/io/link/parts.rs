@@ -4,8 +4,9 @@
 //! chunks are whole soon. May import `engine`'s values, `wire` and `model`. Deliberately not here: which chunks are
 //! asked of whom, and which contents may be served (the engine decides).
 
+use super::Link;
 use super::sent::Sent;
-use super::{Link, Opened, Upload};
+use super::uploads::{Opened, Upload};
 use crate::engine::{Event, FetchError, FetchId, LinkId, RangeId, ServedFile, Trouble};
 use crate::io::direct::Buffer;
 use crate::io::partial::{Partial, Verdict};

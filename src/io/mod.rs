@@ -9,6 +9,7 @@ pub mod beneath;
 pub mod boot;
 pub mod challenge;
 pub mod clock;
+pub mod complaints;
 pub mod condition;
 pub mod control;
 pub mod delta;

@@ -4,6 +4,7 @@
 //! settled here. Deliberately not here: one link's own life (`link`), and who is dialled when (`dial`).
 
 use super::Events;
+use super::complaints::{Complaints, Subject};
 use super::delta::{Asked, Wanted};
 use super::dial::{self, Members, Unreached};
 use super::greet::{self, GreetError, Greeted, Identity, Role};
@@ -22,7 +23,7 @@ use crate::wire::frame;
 use crate::wire::packet::{PROTOCOL, clean_name};
 use crate::wire::split::split;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -33,8 +34,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-/// Complaints remembered, so that each is said once in a while.
-const MAX_COMPLAINTS: usize = 1024;
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(1);
 /// An address of a LAN answers within this, or other addresses are better.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -43,8 +42,6 @@ const MAX_LINKS: usize = 128;
 const MAX_LINKS_AN_ADDRESS: usize = 32;
 /// Threads that read and write contents: those of all links fit, so that no peer can hold up another's.
 const MAX_THREADS: usize = MAX_LINKS * (2 * MAX_STREAMS + 8);
-/// What does not change by itself is said again after this many times the usual pause.
-const RARELY: u32 = 60;
 
 /// The TCP port for links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +104,7 @@ pub struct Hub {
     strangers: Strangers,
     /// By address.
     pub unreached: Mutex<BTreeMap<String, Unreached>>,
-    complaints: Mutex<HashMap<(IpAddr, &'static str), Instant>>,
+    complaints: Complaints,
 }
 
 #[derive(Default)]
@@ -304,7 +301,7 @@ impl Hub {
             members: Members::default(),
             strangers: Strangers::default(),
             unreached: Mutex::default(),
-            complaints: Mutex::default(),
+            complaints: Complaints::default(),
         }
     }
 
@@ -448,7 +445,7 @@ impl Hub {
     pub fn complain(&self, address: SocketAddr, error: &GreetError) {
         self.note_twin(error);
         let ip = address.ip().to_canonical();
-        if error.is_ordinary() || !self.may_complain(ip, error.kind()) {
+        if error.is_ordinary() || !self.may_complain(Subject::Address(ip), error.kind()) {
             tracing::debug!("{address} {error}");
         } else if error.is_lasting() {
             tracing::warn!("{ip} {error}");
@@ -460,14 +457,14 @@ impl Hub {
     /// The same of a machine that said its name.
     pub fn complain_of(&self, address: SocketAddr, name: &str, error: &GreetError) {
         let ip = address.ip().to_canonical();
-        if self.may_complain(ip, error.kind()) {
+        if self.may_complain(Subject::Address(ip), error.kind()) {
             tracing::warn!("{ip} ({name}) {error}");
         }
     }
 
     /// Another group on this network is no trouble; but its person may think that it is this one.
     fn name_foreign(&self, ip: IpAddr, name: &str) {
-        if self.may_complain(ip, GreetError::WrongSecret.kind()) {
+        if self.may_complain(Subject::Address(ip), GreetError::WrongSecret.kind()) {
             tracing::info!("{ip} ({name}) {}", GreetError::WrongSecret);
         }
     }
@@ -476,8 +473,7 @@ impl Hub {
     pub fn complain_of_peer(&self, peer: &str, error: &GreetError) {
         self.note_twin(error);
         let peer = text::escape(peer.as_bytes());
-        let unspecified = IpAddr::from(Ipv6Addr::UNSPECIFIED);
-        if self.may_complain(unspecified, error.kind()) {
+        if self.may_complain(Subject::Peer(peer.clone()), error.kind()) {
             tracing::warn!("--peer {peer} {error}");
         } else {
             tracing::debug!("--peer {peer} {error}");
@@ -492,19 +488,8 @@ impl Hub {
         }
     }
 
-    fn may_complain(&self, ip: IpAddr, kind: &'static str) -> bool {
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let pause = self.times().complain * if GreetError::is_lasting_kind(kind) { RARELY } else { 1 };
-        let longest = self.times().complain * RARELY;
-        if complaints.len() >= MAX_COMPLAINTS {
-            complaints.retain(|_, said| now - *said < longest);
-        }
-        if complaints.len() >= MAX_COMPLAINTS || complaints.get(&(ip, kind)).is_some_and(|said| now - *said < pause) {
-            return false;
-        }
-        complaints.insert((ip, kind), now);
-        true
+    fn may_complain(&self, subject: Subject, kind: &'static str) -> bool {
+        self.complaints.may(Instant::now(), subject, kind, self.times().complain)
     }
 }
 
@@ -551,7 +536,7 @@ async fn accept(hub: Arc<Hub>, listener: TcpListener) {
             }
             Err(error) => {
                 // Out of descriptors, most likely: accepting again at once would spin.
-                if hub.may_complain(IpAddr::from(Ipv4Addr::UNSPECIFIED), "accept") {
+                if hub.may_complain(Subject::Us, "accept") {
                     tracing::warn!("connections cannot be taken just now: {error}");
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;

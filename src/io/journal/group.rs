@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const MS: u64 = 1_000_000;
 /// Nothing more of a sort came for this long: its lines are written (ns).
 const QUIET_NS: u64 = 250 * MS;
+/// Perhaps the first half of a rename came: the second one, the deletion, is told later (ns).
+const HALF_NS: u64 = 750 * MS;
 /// Of a sort that is never quiet, lines are written after this long, doubled up to the longest (ns).
 const FIRST_NS: u64 = 1000 * MS;
 const LONGEST_NS: u64 = 60_000 * MS;
@@ -57,9 +59,41 @@ pub(super) struct Batches {
 
 struct Batch {
     changes: Vec<Report>,
+    halves: Halves,
     last: u64,
     ends: u64,
     length: u64,
+}
+
+/// Halves of renames that are not matched yet: contents that came to new names and nobody had to send, contents whose name went, and
+/// how many more folders came than went.
+#[derive(Default)]
+struct Halves {
+    arrived: BTreeSet<ContentId>,
+    left: BTreeSet<ContentId>,
+    folders: i64,
+}
+
+impl Halves {
+    fn note(&mut self, report: &Report) {
+        let Some(change) = Change::of(report) else { return };
+        self.folders += i64::from(change.folder_is_new()) - i64::from(change.folder_is_gone());
+        if let Some(content) = change.arrived()
+            && !self.left.remove(&content)
+        {
+            self.arrived.insert(content);
+        }
+        if let Some(content) = change.left()
+            && !self.arrived.remove(&content)
+        {
+            self.left.insert(content);
+        }
+    }
+
+    /// A deletion may be still to come.
+    fn is_one_missing(&self) -> bool {
+        !self.arrived.is_empty() || self.folders > 0
+    }
 }
 
 /// A file that had its line, and how often it changed since.
@@ -73,9 +107,16 @@ struct Repeat {
 impl Batches {
     /// The lines that must be written before this change can wait.
     pub fn add(&mut self, mono: u64, sort: &Sort, report: &Report) -> Vec<Line> {
-        let new = || Batch { changes: Vec::new(), last: mono, ends: mono + FIRST_NS, length: FIRST_NS };
+        let new = || Batch {
+            changes: Vec::new(),
+            halves: Halves::default(),
+            last: mono,
+            ends: mono + FIRST_NS,
+            length: FIRST_NS,
+        };
         let batch = self.waiting.entry(sort.clone()).or_insert_with(new);
         batch.last = mono;
+        batch.halves.note(report);
         batch.changes.push(report.clone());
         if batch.changes.len() < CHANGES { Vec::new() } else { self.flush(mono, sort) }
     }
@@ -116,7 +157,8 @@ impl Batches {
         let Some(batch) = self.waiting.remove(sort) else { return Vec::new() };
         if batch.changes.len() > FLOOD && batch.last + QUIET_NS > mono {
             let length = (batch.length * 2).min(LONGEST_NS);
-            let next = Batch { changes: Vec::new(), last: mono, ends: mono + length, length };
+            let next =
+                Batch { changes: Vec::new(), halves: Halves::default(), last: mono, ends: mono + length, length };
             self.waiting.insert(sort.clone(), next);
         }
         self.lines(mono, sort, &batch.changes)
@@ -193,7 +235,8 @@ impl Batches {
 
 impl Batch {
     fn due(&self) -> u64 {
-        if self.changes.is_empty() { self.ends } else { self.ends.min(self.last + QUIET_NS) }
+        let quiet_ns = if self.halves.is_one_missing() { HALF_NS } else { QUIET_NS };
+        if self.changes.is_empty() { self.ends } else { self.ends.min(self.last + quiet_ns) }
     }
 }
 
@@ -299,14 +342,16 @@ fn renames<'c, 'a>(sort: &Sort, changes: &'c [Change<'a>]) -> (Vec<Line>, Vec<&'
         changes.iter().any(|change| is(change) && change.path.as_bytes() == name)
     };
     let (mut lines, mut done) = (Vec::new(), BTreeSet::new());
-    let mut folders: Vec<(&[u8], &[u8])> = Vec::new();
+    let mut folders: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for ((from, to), files) in &moves {
         done.extend(files.iter().flat_map(|(old, new)| [(*old, Verb::Gone), (new.path, Verb::Content)]));
-        let whole = is_folder(from, Change::folder_is_gone) && is_folder(to, Change::folder_is_new);
-        if whole {
-            folders.push((from, to));
-        }
-        lines.push(rename(sort, whole, from, to, files));
+        let pairs = std::iter::once((from.clone(), to.clone())).chain(deeper(from, to, files));
+        let mut whole =
+            pairs.filter(|(from, to)| is_folder(from, Change::folder_is_gone) && is_folder(to, Change::folder_is_new));
+        let pair = whole.next();
+        let (old, new) = pair.as_ref().map_or((from, to), |(from, to)| (from, to));
+        lines.push(rename(sort, pair.is_some(), old, new, files));
+        folders.extend(pair);
     }
     let within = |path: &SyncPath, folder: &[u8]| {
         path.as_bytes().strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
@@ -320,6 +365,26 @@ fn renames<'c, 'a>(sort: &Sort, changes: &'c [Change<'a>]) -> (Vec<Line>, Vec<&'
     };
     let rest = changes.iter().filter(|change| !is_told(change)).collect();
     (lines, rest)
+}
+
+/// The folders below these two that all the files were in: a folder that was moved keeps its name, and so do those in it.
+fn deeper(from: &[u8], to: &[u8], files: &[Moved<'_>]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let below = |old: &SyncPath| -> Vec<Vec<u8>> {
+        let rest = old.as_bytes()[from.len()..].split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+        rest.map(<[u8]>::to_vec).collect()
+    };
+    let mut shared = files.first().map(|(old, _)| below(old)).unwrap_or_default();
+    // The last one is the file's own.
+    shared.pop();
+    for (old, _) in files {
+        let same = shared.iter().zip(below(old)).take_while(|(one, other)| *one == other).count();
+        shared.truncate(same);
+    }
+    let joined = |top: &[u8], count: usize| {
+        let parts = std::iter::once(top).filter(|top| !top.is_empty()).chain(shared[..count].iter().map(Vec::as_slice));
+        parts.collect::<Vec<_>>().join(&b'/')
+    };
+    (1..=shared.len()).map(|count| (joined(from, count), joined(to, count))).collect()
 }
 
 /// The two names without the components at their ends that they share. Two names of one folder share none.
@@ -445,7 +510,7 @@ fn whole_folder(sort: &Sort, verb: Verb, folder: &SyncPath, changes: &[&Change<'
             ("received", format!("deleted the folder '{folder}' with {many} in it{told}; files stay in history"))
         }
         (_, Verb::Gone) => {
-            (way.word(), format!("{} the deletion of the folder '{folder}' to {whom}, with {many} in it", way.word()))
+            (way.word(), format!("{} the deletion of the folder '{folder}' with {many} in it to {whom}", way.word()))
         }
         (Way::Received, _) => {
             let from = if whom.is_empty() { String::new() } else { format!(" from {whom}") };

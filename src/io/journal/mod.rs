@@ -326,7 +326,7 @@ mod tests {
             journal.report(at(1), &change(&format!("old/f{n}"), Kind::Deleted { at: 1 }, Some(file(&[n, n])), 0));
         }
         assert_eq!(
-            settled(&mut journal, 400),
+            settled(&mut journal, 800),
             [
                 "received the folder 'new' from beta (30 files, 120.0 KiB, 30.0 KiB on the wire)",
                 "deleted the folder 'old' with 30 files in it, told by beta; files stay in history",
@@ -363,6 +363,48 @@ mod tests {
         journal.report(at(2000), &change("c", Kind::Deleted { at: 1 }, Some(file(b"c")), 0));
         journal.report(at(2000), &change("d", file(b"d"), None, 0));
         assert_eq!(settled(&mut journal, 3000).len(), 2, "another content is no rename");
+    }
+
+    #[test]
+    fn a_rename_whose_deletions_come_later_is_one_line_too() {
+        let mut journal = Journal::new();
+        journal.report(at(0), &change("new", Kind::Directory, None, 0));
+        for n in 0..30_u8 {
+            journal.report(at(1), &change(&format!("new/f{n}"), file(&[n]), None, 0));
+        }
+        assert!(settled(&mut journal, 400).is_empty(), "the deletions may be still to come");
+        journal.report(at(410), &change("old", Kind::Deleted { at: 1 }, Some(Kind::Directory), 0));
+        for n in 0..30_u8 {
+            journal.report(at(410), &change(&format!("old/f{n}"), Kind::Deleted { at: 1 }, Some(file(&[n])), 0));
+        }
+        assert_eq!(
+            settled(&mut journal, 1200),
+            ["renamed the folder 'old' to 'new' (30 files, 120.0 KiB), told by beta"]
+        );
+    }
+
+    #[test]
+    fn a_folder_that_was_moved_into_a_new_one_is_one_line() {
+        let mut journal = Journal::new();
+        for new in ["docs", "docs/nfa", "docs/nfa/deep"] {
+            journal.report(at(0), &change(new, Kind::Directory, None, 0));
+        }
+        for (n, name) in ["a", "b", "deep/c"].iter().enumerate() {
+            let content = file(&[n as u8]);
+            journal.report(at(1), &change(&format!("docs/nfa/{name}"), content.clone(), None, 0));
+            let old = format!("src/x/nfa/{name}");
+            journal.report(at(300), &change(&old, Kind::Deleted { at: 1 }, Some(content), 0));
+        }
+        for old in ["src/x/nfa/deep", "src/x/nfa"] {
+            journal.report(at(301), &change(old, Kind::Deleted { at: 1 }, Some(Kind::Directory), 0));
+        }
+        assert_eq!(
+            settled(&mut journal, 1200),
+            [
+                "renamed the folder 'src/x/nfa' to 'docs/nfa' (3 files, 12.0 KiB), told by beta",
+                "made the folder 'docs', told by beta",
+            ]
+        );
     }
 
     #[test]

@@ -456,4 +456,8 @@ pub enum Report {
     Purged {
         deletions: u64,
     },
+    /// So many changes that a wrong clock dated far ahead were made anew, as of today.
+    Redated {
+        changes: u64,
+    },
 }

@@ -10,6 +10,7 @@ use super::action::{Action, Report};
 use super::event::Now;
 use super::index::{Index, Row};
 use super::merge;
+use super::redate::corrects;
 use super::refuse::{DERIVED_WEIGHT, row_bytes};
 use super::session::Session;
 use crate::model::{DeviceId, Entry, SyncPath};
@@ -146,7 +147,8 @@ impl<I: Index> Engine<I> {
     /// A winner that was heard or derived: the disk follows.
     pub(super) fn take_in(&mut self, now: Now, path: &SyncPath, entry: Entry) -> merge::Heard {
         let row = self.index.get(path);
-        let heard = merge::hear(row.as_ref(), &entry);
+        let is_correction = corrects(now, row.as_ref(), &entry);
+        let heard = if is_correction { merge::Heard::Wins } else { merge::hear(row.as_ref(), &entry) };
         if heard != merge::Heard::Wins {
             return heard;
         }

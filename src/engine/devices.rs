@@ -10,6 +10,7 @@
 use super::action::{Action, Report};
 use super::event::{LinkId, Now};
 use super::index::{Index, load_by_device, store_by_device};
+use super::session::PeerClock;
 use super::status::DeviceStatus;
 use super::{DAY_NS, Engine, SECOND, TOMBSTONE_NS, guard};
 use crate::model::DeviceId;
@@ -221,13 +222,13 @@ impl<I: Index> Engine<I> {
         let (device, peer) = (session.device, session.name.clone());
         let said = self.devices.clocks.get(&device).copied();
         if !guard::is_clock_off(ahead_ns, said.is_some()) {
-            session.clock_ahead_ns = None;
+            session.clock = PeerClock::Agrees;
             if self.devices.clocks.remove(&device).is_some() {
                 self.out.push(Action::Report(Report::ClockRight { peer }));
             }
             return;
         }
-        session.clock_ahead_ns = Some(ahead_ns);
+        session.clock = PeerClock::Ahead(ahead_ns);
         let is_told = said.is_some_and(|said| {
             said.ahead_ns.abs_diff(ahead_ns) < guard::CLOCK_NS || now.mono < said.said_at + CLOCK_AGAIN_NS
         });

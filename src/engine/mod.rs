@@ -48,6 +48,7 @@ pub mod merge;
 mod moved;
 mod past;
 mod recheck;
+mod redate;
 mod refuse;
 pub mod retention;
 mod scan;
@@ -245,6 +246,7 @@ pub struct Engine<I> {
     uncovered: Uncovered,
     /// Changes dated too far ahead: held until a person confirms these very ones.
     future: BTreeMap<SyncPath, Entry>,
+    redating: Option<redate::Redating>,
     halted: Option<Halt>,
     standing: Standing,
     /// The last run ended with a power cut.
@@ -338,6 +340,7 @@ impl<I: Index> Engine<I> {
             ledger: Ledger::default(),
             uncovered: Uncovered::default(),
             future: BTreeMap::new(),
+            redating: None,
             halted: None,
             standing: Standing::default(),
             cut: None,
@@ -491,6 +494,7 @@ impl<I: Index> Engine<I> {
         self.survey_due(now);
         self.moved_due(now);
         self.past_due(now);
+        self.redate_due(now);
         self.store_devices();
         self.store_suspects();
         self.store_merging(now);

@@ -10,9 +10,9 @@ use super::event::{LinkId, Now};
 use super::identity::Renewal;
 use super::index::{Index, Row};
 use super::merge::{Found, Heard};
+use super::redate::is_far_ahead;
 use super::refuse::Refusals;
 use super::{Engine, TOMBSTONE_NS, status::PeerStatus};
-use crate::model::version::STAMP_STEP;
 use crate::model::{ContentId, DeviceId, Entry, Kind, SyncPath};
 use crate::wire::condition::Condition;
 use crate::wire::features::Features;
@@ -33,13 +33,6 @@ const OFFER_ENTRIES: usize = 2048;
 /// Entries that an offer in parts may hold; 16 bytes are kept of each (P9).
 const OFFERED_CAP: usize = 1 << 20;
 const CHANGES_A_MESSAGE: usize = 512;
-/// Changes dated too far ahead that are known one by one (P9).
-const FUTURE_CAP: usize = 10_000;
-/// Stamps this far ahead of our clock are held: 5 years (ns).
-const FUTURE_NS: u64 = 5 * 365 * 24 * 3600 * SECOND;
-/// A clock before this was never set (2026-01-01): this is what is measured against then.
-const BUILT_NS: u64 = 1_767_225_600 * SECOND;
-
 /// How far a comparison that this end leads has come.
 #[derive(Default)]
 enum Comparing {
@@ -58,6 +51,21 @@ pub(super) enum Met {
     Acquainted,
 }
 
+/// A peer's clock beside ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PeerClock {
+    Unknown,
+    Agrees,
+    /// So far ahead (ns) that it is too much.
+    Ahead(i64),
+}
+
+impl PeerClock {
+    pub fn ahead_ns(self) -> Option<i64> {
+        if let Self::Ahead(ahead_ns) = self { Some(ahead_ns) } else { None }
+    }
+}
+
 pub(super) struct Session {
     pub device: DeviceId,
     pub name: String,
@@ -65,8 +73,7 @@ pub(super) struct Session {
     /// What the peer understands beyond protocol 1.
     pub features: Features,
     pub met: Met,
-    /// How far its clock is ahead of ours, if that is too much.
-    pub clock_ahead_ns: Option<i64>,
+    pub clock: PeerClock,
     comparing: Comparing,
     /// Of the paths that the peer's offer in parts has named so far, those that it holds as we do, or newer.
     offered: BTreeSet<Digest>,
@@ -156,7 +163,7 @@ impl<I: Index> Engine<I> {
             dialler,
             features,
             met: Met::Linked,
-            clock_ahead_ns: None,
+            clock: PeerClock::Unknown,
             comparing: Comparing::No,
             offered: BTreeSet::new(),
             theirs: None,
@@ -537,7 +544,7 @@ impl<I: Index> Engine<I> {
 
     /// Takes in what a peer says of a path; `None` when it is held back.
     fn hear(&mut self, now: Now, link: LinkId, path: &SyncPath, entry: Entry) -> Option<Heard> {
-        if entry.version.stamp > now.wall.max(BUILT_NS).saturating_add(FUTURE_NS) {
+        if is_far_ahead(now, &entry) {
             self.hold_dated_ahead(path, entry);
             return None;
         }
@@ -547,47 +554,12 @@ impl<I: Index> Engine<I> {
         if !self.pays(now, link, path, &entry) {
             return None;
         }
+        self.is_corrected(path, &entry);
         let heard = self.take_in(now, path, entry);
         if heard == Heard::Wins {
             self.offer_source(path, link, None, 0);
         }
         Some(heard)
-    }
-
-    /// Holds a change that is dated too far ahead, unless it is what a person confirmed of it.
-    fn hold_dated_ahead(&mut self, path: &SyncPath, entry: Entry) {
-        if self.index.get(path).is_some_and(|row| row.winner.same_on_disk(&entry)) {
-            return;
-        }
-        let who = self.name_of(&entry.version.author);
-        let text = format!(
-            "{who} dates its change more than 5 years ahead; see 'dirsync held', and 'dirsync confirm' if it is meant"
-        );
-        self.problem(path, text);
-        if self.future.len() < FUTURE_CAP || self.future.contains_key(path) {
-            self.future.insert(path.clone(), entry);
-        }
-    }
-
-    /// A person says that the changes which are held for their dates are meant: each is made anew here, and now. What comes later is
-    /// held anew.
-    pub(super) fn mint_dated_ahead(&mut self, now: Now) {
-        for (path, entry) in std::mem::take(&mut self.future) {
-            self.solve(&path);
-            let base = self.index.get(&path).map(|row| row.winner);
-            let after_base = base.as_ref().map_or(0, |base| base.version.stamp.saturating_add(STAMP_STEP));
-            let kind = match entry.kind {
-                Kind::Deleted { .. } => Kind::Deleted { at: now.wall },
-                kind => kind,
-            };
-            let entry = self.mint(kind, entry.mode, entry.mtime, now.wall.max(after_base), base.as_ref());
-            if self.take_in(now, &path, entry.clone()) == Heard::Wins {
-                match self.wants.get(&path) {
-                    Some(_) => self.pass_on(&path, Vec::new()),
-                    None => self.tell(now, Change { path, entry, body: None }, Vec::new()),
-                }
-            }
-        }
     }
 
     /// A deletion that no digest counts any more, of a path that is not known here: there is nothing that it could guard.
@@ -682,7 +654,7 @@ impl<I: Index> Engine<I> {
             equal: session.is_equal_to(root),
             condition: session.condition,
             pending: session.pending(),
-            clock_ahead_ns: session.clock_ahead_ns,
+            clock_ahead_ns: session.clock.ahead_ns(),
             invalid: session.refusals.first().cloned(),
         };
         self.sessions.values().map(status).collect()

@@ -3,6 +3,7 @@
 //! `DIRSYNC_SEEDS=N` runs N seeds, `DIRSYNC_SEED=S` runs that one and shows every event and action.
 
 mod bugs;
+mod clocks;
 mod deciding;
 mod disk;
 mod ledger;

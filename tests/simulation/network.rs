@@ -131,6 +131,20 @@ impl World {
         self.net.links[end.0 as usize / 2].state[end.0 as usize % 2] == End::Up
     }
 
+    /// Both ends of each link learn how far the other's clock is ahead.
+    pub fn compare_clocks(&mut self) {
+        for link in 0..self.net.links.len() {
+            for side in [0, 1] {
+                let ends = self.net.links[link].ends;
+                let (node, peer) = (ends[side], ends[1 - side]);
+                let ahead_ns = self.nodes[peer].skew_ns - self.nodes[node].skew_ns;
+                if self.net.links[link].state[side] == End::Up {
+                    self.tell(node, Event::Clock { link: Network::id(link, side), ahead_ns });
+                }
+            }
+        }
+    }
+
     pub fn send_message(&mut self, from: LinkId, message: Message) {
         if self.has(Bug::LosesFrames) && self.rng.chance(50) {
             return;

@@ -30,6 +30,8 @@ pub struct Node {
     /// Counts starts and crashes: what was begun in an earlier life is void.
     pub life: u32,
     pub skew_ns: i64,
+    /// Its clock was years ahead, or another's: versions are made anew for that.
+    pub redates: bool,
     /// File times move on in steps of this (ns).
     tick_ns: u64,
     started: u64,
@@ -96,6 +98,7 @@ impl Node {
             durable: Durable::default(),
             life: 0,
             skew_ns,
+            redates: false,
             tick_ns,
             started: 0,
             boots: 1,

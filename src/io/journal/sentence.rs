@@ -225,6 +225,14 @@ pub(super) fn line(report: &Report) -> Line {
             );
             (Level::Info, "purged", text)
         }
+        Report::Redated { changes } => {
+            let text = format!(
+                "{} that a wrong clock had dated years ahead {} dated as of today",
+                counted(*changes, "change", "changes"),
+                if *changes == 1 { "is" } else { "are" }
+            );
+            (Level::Info, "redated", text)
+        }
     };
     let path = path(report).map(|path| path.as_bytes().to_vec());
     Line { path, peer: peer(report), size: size(report), ..Line::of(level, kind, text) }

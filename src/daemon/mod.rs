@@ -81,6 +81,11 @@ pub enum DaemonError {
          '/{below}/' to {outer}/.dirsyncignore"
     )]
     Nested { inner: String, outer: String, below: String },
+    #[error(
+        "the synced folder '{inner}' lies inside '{outer}', and both would sync it; name another folder, or ignore it here: add the line '/{below}/' to \
+         {outer}/.dirsyncignore; if nothing syncs it any more, remove its .dirsync"
+    )]
+    Around { inner: String, outer: String, below: String },
     #[error("{0}")]
     Marker(String),
     #[error("cannot start: {0}{more}", more = way_out(.0))]

@@ -1,5 +1,6 @@
 //! A synced folder inside a synced folder: two daemons would fight over one tree, unless the outer one ignores the inner.
 //!
+//! What lies below a folder is searched before its first start alone: after that, whoever starts below it is refused.
 //! Only a `.dirsync` of this user's or root's counts: anyone may make one above us, in /tmp, say. Deliberately not here: what
 //! patterns mean (`engine::ignore`).
 
@@ -13,13 +14,48 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Refuses a folder that lies inside another synced folder and is not ignored there.
+/// Refuses a folder that lies inside another synced folder and is not ignored there, and one with a synced folder inside that it does
+/// not ignore.
 pub(super) fn refuse(directory: &Path) -> Result<(), DaemonError> {
+    refuse_inside(directory)?;
+    if is_synced(directory) { Ok(()) } else { refuse_around(directory) }
+}
+
+fn is_synced(folder: &Path) -> bool {
     let ours = rustix::process::geteuid().as_raw();
+    let private = folder.join(PRIVATE_DIR);
+    let is_ours = fs::symlink_metadata(&private).is_ok_and(|facts| [0, ours].contains(&facts.uid()));
+    is_ours && private.join("marker").is_file()
+}
+
+/// What is mounted inside the folder is none of it.
+fn refuse_around(outer: &Path) -> Result<(), DaemonError> {
+    let Ok(facts) = fs::metadata(outer) else { return Ok(()) };
+    let (device, ignore) = (facts.dev(), patterns(outer));
+    let mut left = vec![outer.to_owned()];
+    while let Some(folder) = left.pop() {
+        // What cannot be listed is not synced either.
+        let Ok(children) = fs::read_dir(&folder) else { continue };
+        for child in children.flatten().filter(|child| child.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let inner = child.path();
+            let below = inner.strip_prefix(outer).ok().map(|below| below.as_os_str().as_bytes());
+            let Some(below) = below.and_then(|below| SyncPath::new(below).ok()) else { continue };
+            let is_mounted = child.metadata().is_ok_and(|facts| facts.dev() != device);
+            if is_mounted || ignore.covers(&below, true) {
+                continue;
+            }
+            if is_synced(&inner) {
+                return Err(DaemonError::Around { inner: shown(&inner), outer: shown(outer), below: below.to_text() });
+            }
+            left.push(inner);
+        }
+    }
+    Ok(())
+}
+
+fn refuse_inside(directory: &Path) -> Result<(), DaemonError> {
     for outer in directory.ancestors().skip(1) {
-        let is_ours = |path: &Path| fs::symlink_metadata(path).is_ok_and(|facts| [0, ours].contains(&facts.uid()));
-        let private = outer.join(PRIVATE_DIR);
-        if !is_ours(&private) || !private.join("marker").is_file() {
+        if !is_synced(outer) {
             continue;
         }
         let below = directory.strip_prefix(outer).ok().map(|below| below.as_os_str().as_bytes());
@@ -60,5 +96,27 @@ mod tests {
         refuse(&outer).unwrap();
         fs::write(outer.join(IGNORE_FILE), "/a/*\n").unwrap();
         refuse(&inner).unwrap();
+    }
+
+    #[test]
+    fn a_folder_around_a_synced_one_is_refused_before_its_first_start_unless_it_ignores_that() {
+        let home = TempDir::new().unwrap();
+        let (outer, inner) = (home.path().join("outer"), home.path().join("outer/a/inner"));
+        let make = |folder: &Path| {
+            fs::create_dir_all(folder.join(PRIVATE_DIR)).unwrap();
+            fs::write(folder.join(PRIVATE_DIR).join("marker"), "m").unwrap();
+        };
+        make(&inner);
+        let why = refuse(&outer).unwrap_err().to_string();
+        assert!(why.contains("'/a/inner/'") && why.contains("outer/.dirsyncignore"), "{why}");
+        fs::write(outer.join(IGNORE_FILE), "/a/inner/\n").unwrap();
+        refuse(&outer).unwrap();
+        fs::remove_file(outer.join(IGNORE_FILE)).unwrap();
+        std::os::unix::fs::symlink(&inner, home.path().join("link")).unwrap();
+        fs::create_dir(home.path().join("beside")).unwrap();
+        std::os::unix::fs::symlink(&inner, home.path().join("beside/link")).unwrap();
+        refuse(&home.path().join("beside")).unwrap();
+        make(&outer);
+        refuse(&outer).unwrap();
     }
 }

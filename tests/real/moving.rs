@@ -1,8 +1,9 @@
 //! Folders that are moved, copied, put beside another one or inside it.
 
 use crate::common::disk::{copy_tree, path_text};
+use crate::common::lan::Lan;
 use crate::common::machine::{Refusal, text_of};
-use crate::common::{Group, PATIENCE, eventually, rename, write};
+use crate::common::{Group, PATIENCE, eventually, is_root, rename, write};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,9 +17,13 @@ struct Daemon {
 
 impl Daemon {
     fn start(group: &Group, home: &Path, folder: &Path, more: &[&str]) -> Self {
+        Self::spawn(command(group, home, folder, more), home, folder)
+    }
+
+    fn spawn(mut command: Command, home: &Path, folder: &Path) -> Self {
         let log = home.join(format!("log-{}", folder.file_name().unwrap().to_str().unwrap()));
         let file = fs::File::create(&log).unwrap();
-        let child = command(group, home, folder, more).stderr(file).spawn().unwrap();
+        let child = command.stderr(file).spawn().unwrap();
         let daemon = Self { child, folder: folder.to_owned(), log };
         eventually("the daemon answers", PATIENCE, || daemon.status().map(|_| ()));
         daemon
@@ -67,7 +72,14 @@ impl Drop for Daemon {
 }
 
 fn command(group: &Group, home: &Path, folder: &Path, more: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dirsyncd"));
+    command_in(&[], group, home, folder, more)
+}
+
+/// The same in a network of its own.
+fn command_in(through: &[String], group: &Group, home: &Path, folder: &Path, more: &[&str]) -> Command {
+    let mut words = through.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_dirsyncd")]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
     command.env_clear().env("HOME", home).args(["-b", &group.broadcast_port.to_string(), "--name", "me"]);
     command.args(more).arg(folder).stdin(Stdio::null()).stdout(Stdio::null());
     command
@@ -113,18 +125,24 @@ fn a_renamed_folder_goes_on_as_the_same_machine_and_a_copy_is_another() {
 
 #[test]
 fn a_second_folder_keeps_the_port_that_was_chosen_for_it() {
-    let group = Group::new();
+    if !is_root("a_second_folder_keeps_the_port_that_was_chosen_for_it") {
+        return;
+    }
+    let (group, lan) = (Group::new(), Lan::new(1));
     let home = group.path().to_owned();
-    // Whoever has the usual port: it is taken.
-    let taken = std::net::TcpListener::bind(("0.0.0.0", 6000));
+    // The usual port of a network of our own.
+    let mut taken = lan.machine(&group.stranger(), "usual", 1);
+    taken.options = vec!["-l".to_owned(), "6000".to_owned()];
+    taken.start();
     let data = folder(&group, "second");
-    let first = Daemon::start(&group, &home, &data, &[]);
+    let start = || Daemon::spawn(command_in(&taken.through, &group, &home, &data, &[]), &home, &data);
+    let first = start();
     let port = first.port();
     assert_ne!(port, 6000);
     assert!(first.log().contains(&format!("port {port} from now on")), "{}", first.log());
     first.stop();
-    drop(taken);
-    let again = Daemon::start(&group, &home, &data, &[]);
+    taken.stop();
+    let again = start();
     assert_eq!(again.port(), port, "also when the usual port is free: {}", again.log());
 }
 
@@ -140,4 +158,18 @@ fn a_folder_inside_a_synced_one_is_refused_unless_it_is_ignored_there() {
     write(outer.join(".dirsyncignore"), "/a/inner/\n");
     let inside = Daemon::start(&group.stranger(), &home, &inner, &["-l", "0"]);
     assert_ne!(inside.device(), running.device());
+}
+
+#[test]
+fn a_folder_around_a_synced_one_is_refused_unless_it_ignores_that() {
+    let group = Group::new();
+    let (home, outer) = (group.path().to_owned(), folder(&group, "outer"));
+    let inner = folder(&group, "outer/a/inner");
+    let running = Daemon::start(&group, &home, &inner, &["-l", "0"]);
+    let refusal = refused(&group, &home, &outer, &["-l", "0"]);
+    refusal.says(1, "lies inside", &["/a/inner/"]);
+    assert!(!outer.join(".dirsync").exists(), "nothing was begun");
+    write(outer.join(".dirsyncignore"), "/a/inner/\n");
+    let around = Daemon::start(&group.stranger(), &home, &outer, &["-l", "0"]);
+    assert_ne!(around.device(), running.device());
 }

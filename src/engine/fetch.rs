@@ -279,12 +279,16 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// Waits longer each time, up to a minute.
+    /// Waits longer each time, up to half a minute.
     pub(super) fn back_off(&mut self, now: Now, path: &SyncPath) {
+        self.back_off_up_to(now, path, 30 * SECOND);
+    }
+
+    pub(super) fn back_off_up_to(&mut self, now: Now, path: &SyncPath, most_ns: u64) {
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
-        want.tries += 1;
+        want.tries = want.tries.saturating_add(1);
         want.stuck = want.tries > 3;
-        let after = (SECOND << want.tries.min(6)).min(60 * SECOND) / 2;
+        let after = ((SECOND << want.tries.min(16)) / 2).min(most_ns);
         let jitter = after / 4 * jitter(&self.config.device, path, want.tries) / 256;
         self.wait(now, path, Some(after + jitter));
     }

@@ -12,6 +12,9 @@ use crate::wire::message::Change;
 
 /// After the disk was full, nothing is fetched for this long (ns).
 const FULL_PAUSE_NS: u64 = 10_000_000_000;
+/// What had no room, and what could not be put in its place for another reason, is tried at least so often (ns).
+const FULL_RETRY_NS: u64 = 30_000_000_000;
+const FAILED_RETRY_NS: u64 = 1_800_000_000_000;
 
 fn taken(path: &SyncPath) -> String {
     format!(
@@ -178,7 +181,9 @@ impl<I: Index> Engine<I> {
             want.stuck = true;
             want.trial = Trial::Failed;
         }
-        self.back_off(now, path);
+        // Each try may ask for its content anew. Room on the disk comes by itself, most else by a person.
+        let most_ns = if trouble.cause == Cause::NoSpace { FULL_RETRY_NS } else { FAILED_RETRY_NS };
+        self.back_off_up_to(now, path, most_ns);
     }
 
     /// The copy of a displaced file came to nothing. Perhaps it is there already, from before a crash: the look that follows knows it,

@@ -139,6 +139,10 @@ impl<I: Index> Engine<I> {
         }
         self.emptied.remove(path);
         let needs_walk = self.needs_walk(path, &observed, looking);
+        if looking.heard.is_some() && matches!(observed, Observed::Directory { .. }) {
+            // What could not be put into it may be put there now.
+            self.children_are_ready(path);
+        }
         let found = self.scan.looked(path).unwrap_or(looking.found);
         if self.awaits_verdict(now, path, &observed, found) {
             self.rechecked(looking);

@@ -29,7 +29,7 @@ fn a_file_that_cannot_be_replaced_is_named_once_and_fine_again_when_it_is_here()
         let trouble = Trouble { cause: Cause::Denied, text: "it is immutable".to_owned() };
         all.extend(engine.handle(at(now), Event::Installed { job, outcome: Outcome::Failed(trouble) }));
         // What may have been cut off is looked at before the next try.
-        now += 61 * SECOND;
+        now += 3600 * SECOND;
         all.extend(engine.handle(at(now), Event::Tick));
         all.extend(looked(&mut engine, now + 1, "f", Observed::Unchanged));
     }
@@ -109,4 +109,53 @@ fn an_edit_made_while_the_daemon_slept_is_as_old_as_its_ctime() {
     let stamp = |name| winner(&engine, name).version.stamp;
     assert_eq!(stamp("made"), WALL + 49 * SECOND);
     assert!(stamp("moved") >= WALL + wakes, "{}", stamp("moved"));
+}
+
+/// A small file that cannot be put in its place for this reason: how often it is asked for in a day.
+fn asked_in_a_day(cause: Cause) -> usize {
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    let mut asked = 0;
+    let mut actions = hear(&mut engine, 1, "f", &entry("text", 2, 0o644));
+    for second in 1..24 * 3600 {
+        for id in gets(&actions) {
+            asked += 1;
+            let contents = vec![(id, Some(bytes::Bytes::from_static(b"text")))];
+            let message = Message::Contents { contents };
+            engine.handle(at(second * SECOND), Event::Message { link: LINK, message, wire_bytes: 4 });
+            let job = install_job(&engine.handle(at(second * SECOND), Event::Tick));
+            let trouble = Trouble { cause, text: "it cannot be put there".to_owned() };
+            engine.handle(at(second * SECOND), Event::Installed { job, outcome: Outcome::Failed(trouble) });
+        }
+        actions = engine.handle(at(second * SECOND), Event::Tick);
+        let looked_at = looks(&actions);
+        if !looked_at.is_empty() {
+            actions.extend(looked(&mut engine, second * SECOND, "f", Observed::Absent));
+            actions.extend(engine.handle(at(second * SECOND), Event::Tick));
+        }
+    }
+    asked
+}
+
+#[test]
+fn a_small_file_that_cannot_be_put_in_its_place_is_asked_for_ever_more_rarely() {
+    let (denied, full) = (asked_in_a_day(Cause::Denied), asked_in_a_day(Cause::NoSpace));
+    assert!((11..=80).contains(&denied), "{denied} times");
+    assert!(full > 1000, "room may come at any moment: {full} times");
+}
+
+#[test]
+fn what_could_not_be_put_into_a_folder_is_tried_again_when_that_changes() {
+    let folder = Entry { kind: Kind::Directory, ..entry("", 1, 0o755) };
+    let mut engine = engine(&[("d", row(&folder, &folder))], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    let job = install_job(&hear(&mut engine, 1, "d/f", &entry("", 2, 0o644)));
+    let trouble = Trouble { cause: Cause::Denied, text: "it may not be written".to_owned() };
+    engine.handle(at(2), Event::Installed { job, outcome: Outcome::Failed(trouble) });
+    engine.wants.retries.clear();
+    engine.cut_off.clear();
+    engine.handle(at(SECOND), Event::Hint { path: path("d"), hint: Hint::Changed });
+    assert_eq!(looks(&engine.handle(at(2 * SECOND), Event::Tick)), [("d".to_owned(), false)]);
+    let opened = Stat { mode: Mode(0o777), ..stat(&folder, 2 * SECOND) };
+    assert_eq!(installs(&looked(&mut engine, 2 * SECOND, "d", Observed::Directory { stat: opened })), 1);
 }

@@ -573,17 +573,6 @@ impl<I: Index> Engine<I> {
         self.wants.by_path.is_empty() || !self.missing.is_empty()
     }
 
-    /// Deletions older than 30 days, by the latest stamp there is, stop counting in digests.
-    fn note_stamp(&mut self, now: Now, stamp: u64) {
-        let day = stamp - stamp % DAY_NS;
-        if day > self.latest_day {
-            self.latest_day = day;
-            self.index.set_meta(META_LATEST_DAY, &day.to_be_bytes());
-            self.index.set_horizon(day.saturating_sub(TOMBSTONE_NS));
-            self.devices.purge_soon(now);
-        }
-    }
-
     /// Neither looking nor installing: paused by a person, the root is not to be trusted, or it is not known what is covered in it.
     fn is_stopped(&self) -> bool {
         self.paused || self.halted.is_some() || self.uncovered.awaits_patterns()

@@ -96,6 +96,17 @@ impl<I: Index> Engine<I> {
         }
     }
 
+    /// Deletions older than 30 days, by the latest stamp there is, stop counting in digests.
+    pub(super) fn note_stamp(&mut self, now: Now, stamp: u64) {
+        let day = stamp - stamp % DAY_NS;
+        if day > self.latest_day {
+            self.latest_day = day;
+            self.index.set_meta(META_LATEST_DAY, &day.to_be_bytes());
+            self.index.set_horizon(day.saturating_sub(TOMBSTONE_NS));
+            self.devices.purge_soon(now);
+        }
+    }
+
     /// What is held of a path for its date was seen by whoever made this.
     pub(super) fn is_corrected(&mut self, path: &SyncPath, entry: &Entry) {
         if self.future.get(path).is_some_and(|held| entry.version.supersedes(&held.version)) {

@@ -5,12 +5,14 @@
 //! after a crash in between it is made once the folder was walked. Deliberately not here: how texts are merged (`io/`).
 
 pub(super) mod known;
+mod sought;
 
 use super::action::{Action, Keep, Report, Source};
 use super::event::{FoundLoser, Merge, Now, StageId, Stat};
 use super::index::{Index, Row};
 use super::{Engine, Trust, merge};
 use crate::model::{DeviceId, Entry, FileTime, Kind, Seen, SyncPath, Version};
+use sought::Sought;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Texts up to this size are merged (bytes).
@@ -44,6 +46,8 @@ pub(super) struct Losers {
     /// Those that this disk refused: the loser is in history alone.
     pub uncopied: BTreeSet<SyncPath>,
     merging: BTreeMap<SyncPath, Merging>,
+    /// Losers of installs that were cut off, until they are found in history.
+    sought: BTreeMap<SyncPath, Sought>,
     /// Those in the index are others.
     dirty: bool,
     next_store: u64,
@@ -147,17 +151,9 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// A winner is found on disk in place of what lost to it: its install was cut off before it was told what became of that.
-    pub(super) fn find_loser(&mut self, path: &SyncPath, winner: &Entry, loser: &Entry) {
-        let is_loser = winner.conflicts_with(loser) && !winner.same_content(loser) && loser.file().is_some();
-        if is_loser && !self.is_nobodys(path) {
-            let (path, winner, loser) = (path.clone(), winner.clone(), loser.clone());
-            self.act(Action::FindLoser { path, winner, loser });
-        }
-    }
-
     pub(super) fn loser_found(&mut self, found: FoundLoser) {
         let FoundLoser { path, winner, loser, kept } = found;
+        self.sought_is_found(&path, &loser);
         let beside = self.beside(&path, &winner, &loser);
         self.lost(&path, &winner, &loser, &kept);
         self.report_conflict(&path, &winner, loser, Some(kept), beside);

@@ -404,6 +404,7 @@ impl<I: Index> Engine<I> {
         self.cut_off = self.wants.by_path.keys().cloned().collect();
         self.load_rechecks(now);
         self.load_merging(trust);
+        self.load_sought();
         self.begin_scrub(now);
         self.check_own_counter();
         if !self.is_stopped() {

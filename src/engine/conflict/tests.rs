@@ -418,6 +418,32 @@ fn a_conflict_whose_install_was_cut_off_is_told_and_merged_after_all() {
     assert!(told && is_merged, "{actions:?}");
 }
 
+/// The winner was found in place, and the process ended again before the loser was.
+#[test]
+fn a_loser_that_a_second_crash_kept_from_being_found_is_sought_again_until_it_is() {
+    let mut engine = engine(OnConflict::Newest);
+    let ours = engine.index.get(&path("f")).unwrap().winner;
+    let winner = theirs(file("theirs"), AFTER);
+    engine.find_loser(&path("f"), &winner, &ours);
+    let start = |index: MapIndex| {
+        let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Newest };
+        let mut engine = Engine::new(config, index);
+        let actions = engine.start(NOW, Trust::Known);
+        let sought = Action::FindLoser { path: path("f"), winner: winner.clone(), loser: ours.clone() };
+        (engine, actions.contains(&sought))
+    };
+    let (again, is_sought) = start(engine.index.clone());
+    assert!(is_sought);
+    let (third, _) = start(again.index);
+    assert!(!start(third.index).1, "what history does not have is sought at three starts");
+    let (mut found, _) = start(engine.index);
+    let loser = FoundLoser { path: path("f"), winner: winner.clone(), loser: ours.clone(), kept: "kept".into() };
+    let actions = found.handle(NOW, Event::LoserFound(Box::new(loser)));
+    let is_told = |action: &Action| matches!(action, Action::Report(Report::Conflict { loser, .. }) if *loser == ours);
+    assert_eq!(actions.iter().filter(|action| is_told(action)).count(), 1);
+    assert!(!start(found.index).1, "it was told");
+}
+
 /// It was made before the second winner came, and its answer comes after.
 #[test]
 fn a_merge_of_an_earlier_loser_is_not_taken_for_that_of_a_later_one() {

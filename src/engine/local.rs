@@ -548,6 +548,9 @@ impl<I: Index> Engine<I> {
         if let Some((content, _)) = gone.filter(|_| !entry.is_live()) {
             self.moved.went(now, content, None);
         }
+        if let Some((content, _)) = entry.file().filter(|file| gone != Some(*file)) {
+            self.moved.came_by_user(path, content);
+        }
         let since = old.as_ref().map_or(0, |row| row.since);
         let row = Row { winner, disk: Some(merge::on_disk(entry.clone(), stat)), installing: None, since };
         self.store(now, path, &row);

@@ -83,6 +83,13 @@ impl Moved {
         self.order.push_back((now.mono, content));
     }
 
+    /// A user here brought it to a path. If it has just come to another one in a rename, its user may be moving it on.
+    pub fn came_by_user(&mut self, path: &SyncPath, content: ContentId) {
+        if let Some(came) = self.came.get_mut(&content) {
+            came.path = path.clone();
+        }
+    }
+
     /// A content is not at a path any more.
     pub fn went(&mut self, now: Now, content: ContentId, kept: Option<(String, Stat)>) {
         while self.went_order.front().is_some_and(|(at, _)| at + HALVES_NS < now.mono) || self.went_order.len() >= CAP {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::index::{OnDisk, Row};
 use crate::engine::map_index::MapIndex;
-use crate::engine::{Config, Event, Job, LinkId, OnConflict, Outcome, Source, StatKind, Trust};
+use crate::engine::{Config, Event, Hint, Job, LinkId, Observed, OnConflict, Outcome, Source, StatKind, Trust};
 use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, Seen, Version};
 use crate::wire::features::Features;
 use crate::wire::message::{Change, Message};
@@ -127,6 +127,22 @@ fn what_is_not_live_where_it_came_to_stays_in_history() {
     install(&mut engine, 2 * SECOND, "a", &deletion(11));
     install(&mut engine, 3 * SECOND, "new", &deletion(12));
     assert!(dropped(&mut engine, 20 * SECOND).is_empty());
+}
+
+#[test]
+fn of_a_rename_that_a_user_here_carries_on_history_keeps_nothing_either() {
+    let mut engine = engine();
+    install(&mut engine, SECOND, "new", &file(10));
+    install(&mut engine, 2 * SECOND, "a", &deletion(11));
+    let Kind::File { content, .. } = file(1).kind else { unreachable!("a file") };
+    let there = Observed::File { stat: Stat { size: 1, ..stat(4) }, content, body: None };
+    for (name, hint) in [("onward", Hint::Closed), ("new", Hint::Gone)] {
+        engine.handle(at(3 * SECOND), Event::Hint { path: path(name), hint });
+    }
+    engine.handle(at(4 * SECOND), Event::Tick);
+    engine.handle(at(4 * SECOND), Event::Looked { path: path("onward"), observed: there });
+    engine.handle(at(4 * SECOND), Event::Looked { path: path("new"), observed: Observed::Absent });
+    assert_eq!(dropped(&mut engine, 9 * SECOND), ["kept of a, at onward (4)"]);
 }
 
 #[test]

@@ -305,10 +305,15 @@ fn daemon() -> Daemon {
     let about =
         About { directory: folder.clone(), state_dir: "/state".into(), listen_port: 6000, broadcast_port: 5000 };
     let control = Control::bind(private(&folder).as_fd(), home.path()).unwrap();
-    let control = control.also_by_inode(fs::File::open(&folder).unwrap().as_fd());
+    let open = fs::File::open(&folder).unwrap();
+    let control = control.also_by_inode(open.as_fd());
     tokio::spawn(control.serve(handle, world.clone(), about));
     let told = Arc::clone(&done);
-    std::thread::spawn(move || fake_loop(&requests, &told));
+    std::thread::spawn(move || {
+        fake_loop(&requests, &told);
+        // As a daemon holds it: until nobody listens any more, no other folder gets its inode.
+        drop(open);
+    });
     Daemon { _home: home, folder, world, done }
 }
 
@@ -543,8 +548,10 @@ async fn an_answer_without_an_end_is_not_read_to_the_end() {
     fs::create_dir(home.path().join(".dirsync")).unwrap();
     let socket = std::os::unix::net::UnixListener::bind(home.path().join(".dirsync/control")).unwrap();
     std::thread::spawn(move || {
-        use std::io::Write;
+        use std::io::{Read, Write};
         let (mut stream, _) = socket.accept().unwrap();
+        // An answer that comes before the question is another error.
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
         let part = vec![b' '; 1 << 20];
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
         while stream.write_all(format!("{:x}\r\n", part.len()).as_bytes()).is_ok() {

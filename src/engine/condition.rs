@@ -375,6 +375,14 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_is_told_to_go_on_and_was_not_paused_stays_in_sync() {
+        let mut engine = linked();
+        hear(&mut engine, 1, Some(Condition::default()));
+        assert_eq!(reports(engine.handle(at(2), Event::Pause(false))), []);
+        assert!(is_in_sync(&mut engine) && !engine.condition().scanning);
+    }
+
+    #[test]
     fn a_peer_s_trouble_is_named_once_and_one_that_flaps_is_not_named_each_time() {
         let mut engine = linked();
         let clear = Condition::default();

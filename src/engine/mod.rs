@@ -655,12 +655,12 @@ impl<I: Index> Engine<I> {
     }
 
     fn pause(&mut self, now: Now, paused: bool) {
-        self.may_have_missed();
-        let was_paused = std::mem::replace(&mut self.paused, paused);
-        if was_paused != paused {
-            self.out.push(Action::Report(Report::Paused { paused }));
+        if std::mem::replace(&mut self.paused, paused) == paused {
+            return;
         }
-        if was_paused && !paused {
+        self.may_have_missed();
+        self.out.push(Action::Report(Report::Paused { paused }));
+        if !paused {
             self.walk_all(now);
             self.retry_all();
         }

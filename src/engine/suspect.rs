@@ -180,9 +180,10 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// For the status: each with what to do.
+    /// For the status: each with what to do. What patterns cover is nobody's concern.
     pub(super) fn suspected(&self) -> impl Iterator<Item = (SyncPath, String)> {
-        self.suspect_statuses().into_iter().map(|suspect| (suspect.path, suspect.text.to_owned()))
+        let synced = self.suspect_statuses().into_iter().filter(|suspect| !self.covers(&suspect.path, false));
+        synced.map(|suspect| (suspect.path, suspect.text.to_owned()))
     }
 
     pub(super) fn suspect_statuses(&self) -> Vec<SuspectStatus> {

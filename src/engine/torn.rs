@@ -77,7 +77,8 @@ impl<I: Index> Engine<I> {
         }
         let sizes = (kind_size(kind), known.file().map_or(0, |(_, size)| size));
         // Of the version that it is left of: what a user makes of it comes after that.
-        let torn = Entry { kind: kind.clone(), mode: stat.mode, mtime: stat.mtime, version: known.version };
+        let mode = self.mode_of(path, Some(&row), kind, stat).mode();
+        let torn = Entry { kind: kind.clone(), mode, mtime: stat.mtime, version: known.version };
         let then = if row.winner.is_live() {
             "its last whole version is fetched from a machine that has it"
         } else {

@@ -146,12 +146,13 @@ pub enum Action {
         path: SyncPath,
         stat: Stat,
     },
-    /// Remove a deleted file from history, if it still is what it `was` and what is at `path` still has this stat: that is the same
-    /// content, durable. Without an answer.
+    /// Remove a deleted file from history, if it still is what it `was`, holds `content`, and what is at
+    /// `path` still has this stat: that is the same content, durable. Without an answer.
     DropKept {
         /// Its name in history.
         kept: String,
         was: Stat,
+        content: ContentId,
         path: SyncPath,
         stat: Stat,
     },

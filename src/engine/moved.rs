@@ -192,7 +192,8 @@ impl<I: Index> Engine<I> {
                 continue;
             }
             self.moved.dropped(&deleted.content, &deleted.kept);
-            self.act(Action::DropKept { kept: deleted.kept, was: deleted.stat, path, stat: *stat });
+            let Deleted { kept, stat: was, content, .. } = deleted;
+            self.act(Action::DropKept { kept, was, content, path, stat: *stat });
         }
     }
 }

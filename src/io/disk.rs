@@ -166,7 +166,9 @@ impl Disk {
                 Action::FinishPartial { fetch, content } => opening.push(Opening::Finish { fetch, content }),
                 Action::ClosePartial { content, keep } => opening.push(Opening::Close { content, keep }),
                 Action::ListPast { to, id, path, named } => self.history.ask(to, id, path, named),
-                Action::DropKept { kept, was, path, stat } => self.history.drop_spare(kept, was, path, stat),
+                Action::DropKept { kept, was, content, path, stat } => {
+                    self.history.drop_spare(kept, was, content, path, stat);
+                }
                 Action::Discard(staged) => self.stage.discard(staged),
                 other => others.push(other),
             }

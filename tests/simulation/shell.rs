@@ -89,7 +89,9 @@ impl World {
             Action::SetPace(_) => {}
             Action::KeepSuspect { path, stat } => self.keep_suspect(node, &path, stat),
             Action::ListPast { .. } => self.fail(format!("n{node} is asked for its history, and nobody here asks")),
-            Action::DropKept { kept, was, path, stat } => self.drop_kept(node, &kept, &was, &path, &stat),
+            Action::DropKept { kept, was, content, path, stat } => {
+                self.drop_kept(node, &kept, (&was, content), &path, &stat);
+            }
             Action::Discard(stage) => {
                 self.nodes[node].staging.remove(&stage);
             }
@@ -377,12 +379,20 @@ impl World {
     }
 
     /// What history kept of a renamed file goes, while the file is at its new path.
-    fn drop_kept(&mut self, node: NodeId, kept: &str, was: &Stat, path: &SyncPath, stat: &Stat) {
+    fn drop_kept(
+        &mut self,
+        node: NodeId,
+        kept: &str,
+        (was, content): (&Stat, ContentId),
+        path: &SyncPath,
+        stat: &Stat,
+    ) {
         self.nodes[node].disk.change(|tree| {
             let Some(ino) = tree.history.get(kept).copied() else { return };
             let now = tree.inodes[&ino].stat(ino);
             let is_as_it_came = (now.kind, now.ino, now.size, now.mtime) == (was.kind, was.ino, was.size, was.mtime);
-            if is_as_it_came && tree.stat(path) == Some(*stat) {
+            let holds = matches!(&tree.inodes[&ino].body, Body::File(data) if data.content() == content);
+            if is_as_it_came && holds && tree.stat(path) == Some(*stat) {
                 tree.history.remove(kept);
                 tree.drop_inode(ino);
             }

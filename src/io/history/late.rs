@@ -8,7 +8,7 @@ use super::name::{NAME_BYTES, Parsed, parse, renamed, sidecar};
 use super::{History, Item, Kept};
 use crate::engine::{Event, FoundLoser, Keep, Stat, StatKind};
 use crate::io::{Events, beneath};
-use crate::model::{Entry, FileTime, Kind, SyncPath};
+use crate::model::{ContentId, Entry, FileTime, Kind, SyncPath};
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::PoisonError;
@@ -49,6 +49,7 @@ struct Sought {
 struct Spare {
     name: String,
     was: Stat,
+    content: ContentId,
     path: SyncPath,
     stat: Stat,
 }
@@ -80,18 +81,20 @@ impl History {
     }
 
     /// The thread is to remove what is spare.
-    pub(in crate::io) fn drop_spare(&self, name: String, was: Stat, path: SyncPath, stat: Stat) {
+    pub(in crate::io) fn drop_spare(&self, name: String, was: Stat, content: ContentId, path: SyncPath, stat: Stat) {
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        late.spare.push_back(Spare { name, was, path, stat });
+        late.spare.push_back(Spare { name, was, content, path, stat });
         self.arrived.notify_one();
     }
 
-    /// Only if nobody wrote to it since, and the same content is still at the other path (P2).
-    fn spare(&self, Spare { name, was, path, stat }: &Spare) -> io::Result<()> {
+    /// Only if nobody wrote to it since, and the same content is still at the other path (P2). It is read for that: what
+    /// rotted, or was written through a mapping, is nowhere else.
+    fn spare(&self, Spare { name, was, content, path, stat }: &Spare) -> io::Result<()> {
         let Some(facts) = beneath::facts_at(self.root.history(), name.as_bytes())? else { return Ok(()) };
         let now = facts.stat;
         let is_as_it_came = (now.kind, now.ino, now.size, now.mtime) == (was.kind, was.ino, was.size, was.mtime);
-        if is_as_it_came && self.root.stat(path)? == Some(*stat) {
+        let is_at_path = || Ok::<_, io::Error>(self.root.stat(path)? == Some(*stat));
+        if is_as_it_came && is_at_path()? && self.content(name)? == Some(*content) && is_at_path()? {
             self.remove(name)?;
             self.went(name, facts.used_bytes);
         }

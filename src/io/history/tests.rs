@@ -220,8 +220,9 @@ fn what_is_spare_goes_only_while_both_are_as_they_were() {
     let there = || history.root.stat(&path).unwrap().unwrap();
     let was = beneath::stat_at(history.root.history(), name.as_bytes()).unwrap().unwrap();
     let (events, _inbox) = Events::channel();
-    let drop = |was, stat| {
-        history.drop_spare(name.clone(), was, path.clone(), stat);
+    let content = ContentId::of(b"content");
+    let drop = |was, content, stat| {
+        history.drop_spare(name.clone(), was, content, path.clone(), stat);
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| history.run(&events));
             while !history.late.lock().unwrap().is_idle() {
@@ -233,9 +234,10 @@ fn what_is_spare_goes_only_while_both_are_as_they_were() {
         history.late.lock().unwrap().goes_on();
         history.list(None).unwrap().len()
     };
-    assert_eq!(drop(Stat { size: 1, ..was }, there()), 1, "it was written to since");
-    assert_eq!(drop(was, Stat { size: 1, ..there() }), 1, "the other is not what it was");
-    assert_eq!(drop(was, there()), 0);
+    assert_eq!(drop(Stat { size: 1, ..was }, content, there()), 1, "it was written to since");
+    assert_eq!(drop(was, content, Stat { size: 1, ..there() }), 1, "the other is not what it was");
+    assert_eq!(drop(was, ContentId::of(b"c0ntent"), there()), 1, "it holds something else");
+    assert_eq!(drop(was, content, there()), 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use super::plan::{MS, Plan, SECOND};
 use super::rng::Rng;
+use super::trace::Kept;
 use super::world::World;
 use dirsyncd::engine::OnConflict;
 use dirsyncd::model::{Entry, Kind};
@@ -113,7 +114,7 @@ fn run(seed: u64, bug: Bug, is_there: bool) -> Option<String> {
     let mut rng = Rng::new(seed);
     let mut plan = Plan::random(&mut rng);
     bug.provoke(&mut plan);
-    let mut world = World::new(rng.next(), plan, false);
+    let mut world = World::new(rng.next(), plan, Kept::Nothing);
     world.bug = is_there.then_some(bug);
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
     if ran.is_err() {

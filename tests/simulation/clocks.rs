@@ -4,6 +4,7 @@
 
 use super::plan::{MS, Plan, SECOND};
 use super::rng::Rng;
+use super::trace::Kept;
 use super::tree::{Body, Data};
 use super::users::{Op, path};
 use super::world::World;
@@ -42,7 +43,7 @@ fn what_was_made_ten_years_ahead_arrives_when_the_clock_is_right_again() {
         let mut plan = Plan { skew_ns: vec![TODAY; nodes], ..Plan::quiet(nodes) };
         plan.latency_ns = *rng.pick(&[MS, 200 * MS]);
         plan.disk_ns = *rng.pick(&[MS, 100 * MS]);
-        let mut world = World::new(seed, plan, false);
+        let mut world = World::new(seed, plan, Kept::Nothing);
         (0..nodes).for_each(|node| world.start(node));
         run(&mut world, 10);
         for at in ["edited", "deleted", "d/old"] {

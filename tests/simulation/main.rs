@@ -3,6 +3,7 @@
 //! `DIRSYNC_SEEDS=N` runs N seeds, `DIRSYNC_SEED=S` runs that one and shows every event and action.
 
 mod bugs;
+mod claims;
 mod clocks;
 mod deciding;
 mod disk;
@@ -16,6 +17,7 @@ mod patterns;
 mod plan;
 mod recorded;
 mod renames;
+mod rhythms;
 mod rng;
 mod rot;
 mod scenarios;
@@ -32,6 +34,7 @@ use plan::Plan;
 use rng::Rng;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use trace::Kept;
 use world::World;
 
 const SEEDS: u64 = 2000;
@@ -50,13 +53,13 @@ struct Ran {
     took_ns: u64,
 }
 
-fn run(seed: u64, on_conflict: OnConflict, shown: bool) -> Ran {
+fn run(seed: u64, on_conflict: OnConflict, kept: Kept) -> Ran {
     let mut rng = Rng::new(seed);
     let plan = Plan { on_conflict, ..Plan::random(&mut rng) };
-    if shown {
+    if kept == Kept::Lines {
         println!("seed {seed}: {plan:#?}");
     }
-    let mut world = World::new(rng.next(), plan, shown);
+    let mut world = World::new(rng.next(), plan, kept);
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
     if ran.is_err() {
         world.fail("something panicked".to_owned());
@@ -96,8 +99,8 @@ fn seeds_in_which_conflicts_are_merged() {
 
 fn run_all(on_conflict: OnConflict, seeds: u64) {
     if let Some(seed) = number("DIRSYNC_SEED") {
-        let shown = number("DIRSYNC_TRACE") != Some(0);
-        if let Some(what) = run(seed, on_conflict, shown).broken {
+        let kept = if number("DIRSYNC_TRACE") == Some(0) { Kept::Nothing } else { Kept::Lines };
+        if let Some(what) = run(seed, on_conflict, kept).broken {
             panic!("{}", replay(seed, on_conflict, &what));
         }
         return;
@@ -114,7 +117,7 @@ fn run_all(on_conflict: OnConflict, seeds: u64) {
                     if seed >= first + count {
                         break;
                     }
-                    let ran = run(seed, on_conflict, false);
+                    let ran = run(seed, on_conflict, Kept::Nothing);
                     simulated_ns.fetch_add(ran.took_ns, Ordering::Relaxed);
                     if let Some(what) = ran.broken {
                         println!("{}", replay(seed, on_conflict, &what));
@@ -138,7 +141,7 @@ fn run_all(on_conflict: OnConflict, seeds: u64) {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [1, 7, 42, 1234] {
-        let (first, second) = (run(seed, OnConflict::Newest, false), run(seed, OnConflict::Newest, false));
+        let (first, second) = (run(seed, OnConflict::Newest, Kept::Hash), run(seed, OnConflict::Newest, Kept::Hash));
         assert_eq!(first.trace, second.trace, "seed {seed}");
     }
 }

@@ -10,7 +10,7 @@ use super::plan::SECOND;
 use super::rng::Rng;
 use super::shell::Step;
 use super::tree::{Body, Data, Inode, Tree, Value};
-use super::users::{ANCHOR, Op};
+use super::users::{Op, may_be_chosen};
 use super::world::World;
 use bytes::Bytes;
 use dirsyncd::engine::{Event, Merge, StageId, Stat, common_ancestor};
@@ -83,7 +83,7 @@ fn weave(base: &Data, ours: &Data, theirs: &Data) -> BTreeSet<Bytes> {
 /// Somebody writes a line into a text that is there, and perhaps takes one out.
 pub fn edit_text(rng: &mut Rng, tree: &Tree, fresh: &Data) -> Option<Op> {
     let texts = tree.listing().into_iter().filter_map(|(path, (_, inode))| match &inode.body {
-        Body::File(data) if data.padding == 0 && path.as_bytes() != ANCHOR.as_bytes() => Some((path, data.clone())),
+        Body::File(data) if data.padding == 0 && may_be_chosen(&path) => Some((path, data.clone())),
         _ => None,
     });
     let texts: Vec<(SyncPath, Data)> = texts.collect();

@@ -95,6 +95,8 @@ struct Link {
     whole: bool,
     /// Of what is under way to each side when the link is cut, what arrives until then still does.
     until: [u64; 2],
+    /// Parcels under way to each side.
+    under_way: [u64; 2],
     /// When the last parcel to each side arrives: the next is not before it.
     last: [u64; 2],
 }
@@ -164,11 +166,13 @@ impl World {
         let at = (self.now + delay).max(self.net.links[link].last[side]);
         let at = if self.has(Bug::ReordersFrames) { self.now + delay } else { at };
         self.net.links[link].last[side] = at;
+        self.net.links[link].under_way[side] += 1;
         self.after(at - self.now, Happening::Arrives { link, side, parcel });
     }
 
     pub fn arrives(&mut self, link: usize, side: usize, parcel: Parcel) {
         let it = &mut self.net.links[link];
+        it.under_way[side] -= 1;
         let (node, peer) = (it.ends[side], it.ends[1 - side]);
         let id = Network::id(link, side);
         match (parcel, it.state[side]) {
@@ -218,12 +222,29 @@ impl World {
         let link = self.net.links.len();
         let dialler = self.rng.index(2);
         let state = [End::Opening; 2];
-        self.net.links.push(Link { pair, ends, dialler, state, whole: true, until: [0; 2], last: [self.now; 2] });
+        self.net.links.push(Link {
+            pair,
+            ends,
+            dialler,
+            state,
+            whole: true,
+            until: [0; 2],
+            under_way: [0; 2],
+            last: [self.now; 2],
+        });
         self.net.pairs[pair].link = Some(link);
         self.trace.note(self.now, format_args!("link {link} of {ends:?}"));
         for side in 0..2 {
             self.post(link, side, Parcel::Up);
         }
+    }
+
+    /// Those at the other ends of links that are up and have nothing under way.
+    pub fn quiet_peers_of(&self, node: NodeId) -> Vec<NodeId> {
+        let is_quiet = |link: &&Link| link.whole && link.state == [End::Up; 2] && link.under_way == [0; 2];
+        let peer = |link: &Link| link.ends.iter().position(|end| *end == node).map(|side| link.ends[1 - side]);
+        let pairs = self.net.pairs.iter().filter_map(|pair| pair.link).map(|link| &self.net.links[link]);
+        pairs.filter(is_quiet).filter_map(peer).collect()
     }
 
     pub fn connect_all_of(&mut self, node: NodeId) {

@@ -80,6 +80,10 @@ pub struct Node {
     pub is_full: bool,
     /// The index as it was before the last commit, for the bug that acts too early.
     pub before_commit: Durable,
+    /// When anything but an install changed its disk last.
+    pub touched_at: u64,
+    /// The folder has no marker.
+    pub lost_marker: bool,
     /// Until when hints count as an echo, for the bug that swallows them.
     pub echo_until: BTreeMap<SyncPath, u64>,
     /// Its folder came from a backup, and was not scanned since.
@@ -129,6 +133,8 @@ impl Node {
             backup: None,
             is_full: false,
             before_commit: Durable::default(),
+            touched_at: 0,
+            lost_marker: false,
             echo_until: BTreeMap::new(),
             is_restored: false,
             minted: 0,

@@ -122,6 +122,7 @@ impl World {
                 self.fail("no rest: something is still done long after the last fault".to_owned());
             }
             self.run_for(5 * SECOND);
+            self.check_claims();
         }
     }
 
@@ -242,7 +243,7 @@ impl World {
     fn check_idle(&mut self, node: NodeId) -> Result<(), String> {
         let engine = self.nodes[node].engine.as_mut().expect("it was checked to be up");
         let status = engine.status();
-        let in_sync = status.idle && !status.scanning && status.halted.is_none() && status.held_deletions == 0;
+        let in_sync = status.idle && !status.scanning && status.halted.is_none() && status.condition.is_clear();
         if in_sync && status.problems.is_empty() && status.peers.iter().all(|peer| peer.in_sync && peer.pending == 0) {
             return Ok(());
         }
@@ -257,7 +258,7 @@ fn is_copy(path: &SyncPath, entry: &Entry) -> bool {
 }
 
 /// Whether an inode is what an entry says, as far as its disk keeps it.
-fn holds(inode: &Inode, entry: &Entry, keeps_modes: bool) -> bool {
+pub fn holds(inode: &Inode, entry: &Entry, keeps_modes: bool) -> bool {
     let same_mtime = inode.mtime == entry.mtime;
     let same_mode = inode.mode == entry.mode || !keeps_modes;
     match &inode.body {

@@ -1,5 +1,6 @@
 //! How hard one seed's world is: who is there, who is linked, what goes wrong and how often.
 
+use super::rhythms::{self, Rhythm};
 use super::rng::Rng;
 use dirsyncd::engine::OnConflict;
 
@@ -60,6 +61,13 @@ pub struct Plan {
     pub decisions: u64,
     /// Times at which a user changes what is ignored.
     pub pattern_edits: u64,
+    /// Programs and people at regular work, on old files.
+    pub rhythms: Vec<Rhythm>,
+    /// Times at which what machines say is compared with what is true, while users act.
+    pub questions: u64,
+    /// Machines that somebody pauses for a while, and folders that lose their marker for a while.
+    pub pauses: u64,
+    pub stops: u64,
     /// The machine whose disk keeps no permission bits.
     pub modeless: Option<usize>,
     pub user_ops: u64,
@@ -101,6 +109,10 @@ impl Plan {
             misread_permille: 0,
             decisions: 0,
             pattern_edits: 0,
+            rhythms: Vec::new(),
+            questions: 0,
+            pauses: 0,
+            stops: 0,
             modeless: None,
             user_ops: 0,
             active_ns: 0,
@@ -135,7 +147,21 @@ impl Plan {
         plan.pattern_edits = if own.chance(150) { 1 + own.below(6) } else { 0 };
         plan.modeless = own.chance(150).then(|| own.index(nodes));
         plan.decisions = if own.chance(500) { 1 + own.below(8) } else { 0 };
+        plan.questions = 12;
+        plan.pauses = if own.chance(150) { 1 + own.below(3) } else { 0 };
+        plan.stops = if own.chance(100) { 1 + own.below(2) } else { 0 };
+        if own.chance(25) {
+            plan.add_rhythms(&mut own);
+        }
         plan
+    }
+
+    /// What makes files vanish otherwise, or takes back what a program did, is left out: then more than half may be gone for good.
+    pub fn add_rhythms(&mut self, rng: &mut Rng) {
+        self.rhythms = rhythms::some(rng);
+        self.early_ops = 0;
+        self.active_ns = self.active_ns.max(2 * SECOND);
+        (self.power_cuts, self.restores, self.rollbacks, self.lost_indexes, self.rots) = (0, 0, 0, 0, 0);
     }
 
     pub fn add_rot(&mut self, rng: &mut Rng) {

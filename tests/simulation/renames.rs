@@ -5,6 +5,7 @@
 
 use super::plan::{MS, Plan, SECOND};
 use super::rng::Rng;
+use super::trace::Kept;
 use super::tree::Data;
 use super::users::{Op, path};
 use super::world::World;
@@ -37,7 +38,7 @@ fn files_at(world: &World, node: usize, folder: &str) -> usize {
 fn a_renamed_folder_sends_no_content_however_slow_the_disks_are() {
     for seed in 1..=SEEDS {
         let mut rng = Rng::new(seed);
-        let mut world = World::new(seed, plan(&mut rng), false);
+        let mut world = World::new(seed, plan(&mut rng), Kept::Nothing);
         (0..world.nodes.len()).for_each(|node| world.start(node));
         world.run_for(10 * SECOND);
         for n in 0..FILES {

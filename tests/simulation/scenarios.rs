@@ -3,12 +3,13 @@
 //! The oracles of `oracle.rs` hold at every rest here as well; each scenario adds who must have won.
 
 use super::plan::{Plan, SECOND};
+use super::trace::Kept;
 use super::tree::{Body, Data};
 use super::users::{Op, path};
 use super::world::World;
 
 fn world(plan: Plan) -> World {
-    let mut world = World::new(1, plan, false);
+    let mut world = World::new(1, plan, Kept::Nothing);
     (0..world.nodes.len()).for_each(|node| world.start(node));
     world.run_for(10 * SECOND);
     world

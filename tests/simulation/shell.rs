@@ -14,7 +14,7 @@ use super::users;
 use super::world::{Happening, World};
 use dirsyncd::engine::{
     Action, Cause, Event, FetchError, FetchId, FoundLoser, Hint, Job, LinkId, Observed, Outcome, RangeId, Report,
-    RootState, ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
+    ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
 use dirsyncd::model::{ContentId, Entry, FileTime, Kind, SyncPath};
 use dirsyncd::wire::message::{Message, SMALL_FILE_BYTES};
@@ -56,7 +56,7 @@ impl World {
                 self.step_soon(node, quick, Step::Look { path, known, rehash, body });
             }
             Action::Walk { walk, below } => self.step_soon(node, quick, Step::Walk { walk, left: [below].into() }),
-            Action::CheckRoot => self.step_soon(node, quick, Step::Answer(Event::Root(RootState::Fine))),
+            Action::CheckRoot => self.step_soon(node, quick, Step::Answer(Event::Root(self.root(node)))),
             Action::ReadIgnore => {
                 let is_unread = self.plan.blind_permille > 0 && self.rng.chance(self.plan.blind_permille);
                 let answer = match self.read_patterns(node) {

@@ -3,6 +3,7 @@
 //! Imports the tree. An operation is one atomic change, but for `Write`, which leaves the file open and empty
 //! until `Tree::edit` fills it. Deliberately not here: when it happens, and what must not be lost by it (`ledger`).
 
+use super::rhythms;
 use super::rng::Rng;
 use super::tree::{Body, Data, Ino, Inode, Tree};
 use dirsyncd::model::{FileTime, Mode, SyncPath};
@@ -98,10 +99,15 @@ pub fn path(text: &str) -> SyncPath {
     SyncPath::new(text).expect("the names are good")
 }
 
+/// Whether anyone's files are there.
+pub fn may_be_chosen(path: &SyncPath) -> bool {
+    path.as_bytes() != ANCHOR.as_bytes() && !rhythms::is_work(path)
+}
+
 /// Something to do next; `data` is fresh.
 pub fn choose(rng: &mut Rng, tree: &Tree, data: Data, now: FileTime) -> Op {
     let any = path(NAMES[rng.index(NAMES.len())]);
-    let there: Vec<SyncPath> = tree.listing().into_keys().filter(|p| p.as_bytes() != ANCHOR.as_bytes()).collect();
+    let there: Vec<SyncPath> = tree.listing().into_keys().filter(may_be_chosen).collect();
     let other = if there.is_empty() { any.clone() } else { rng.pick(&there).clone() };
     match rng.below(100) {
         0..22 => Op::Save { path: any, data, mtime: None },

@@ -10,9 +10,10 @@ use super::merging;
 use super::network::{Network, Parcel};
 use super::node::Node;
 use super::plan::{self, MS, Plan, SECOND};
+use super::rhythms::Beat;
 use super::rng::Rng;
 use super::shell::Step;
-use super::trace::Trace;
+use super::trace::{Kept, Trace};
 use super::tree::{Data, Ino, Value};
 use super::users::{self, Op};
 use dirsyncd::engine::{Action, CHUNKED_BYTES, Engine, Event, OnConflict, Trust};
@@ -71,6 +72,18 @@ pub enum Happening {
     ClockJumps(NodeId),
     /// Somebody decides a conflict.
     Decide(NodeId),
+    /// Somebody at regular work does the next thing.
+    Beat(NodeId, Beat),
+    /// What machines say is compared with what is true.
+    Ask,
+    Pause {
+        node: NodeId,
+        paused: bool,
+    },
+    Marker {
+        node: NodeId,
+        lost: bool,
+    },
     /// Its user changes what is ignored.
     Patterns(NodeId),
     /// Some file's bytes change on the disk.
@@ -93,6 +106,8 @@ pub struct World {
     queue: BTreeMap<(u64, u64), Happening>,
     happened: u64,
     pub rng: Rng,
+    /// For what is no part of a seed's course.
+    own: Rng,
     pub plan: Plan,
     pub nodes: Vec<Node>,
     pub net: Network,
@@ -113,7 +128,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, plan: Plan, shown: bool) -> Self {
+    pub fn new(seed: u64, plan: Plan, kept: Kept) -> Self {
         let mut nodes: Vec<_> =
             (0..plan.nodes).map(|id| Node::new(id, plan.skew_ns[id], plan.tick_ns, plan.on_conflict)).collect();
         if let Some(modeless) = plan.modeless {
@@ -125,11 +140,12 @@ impl World {
             queue: BTreeMap::new(),
             happened: 0,
             rng: Rng::new(seed),
+            own: Rng::new(!seed),
             nodes,
             net: Network::new(&plan.pairs),
             plan,
             ledger: Ledger::default(),
-            trace: Trace::new(shown),
+            trace: Trace::new(kept),
             last_work: 0,
             contents_sent: 0,
             broken: None,
@@ -141,6 +157,7 @@ impl World {
         let late_boots = world.plan.late_boots;
         world.nodes.iter_mut().for_each(|node| node.late_boots = late_boots);
         (0..world.nodes.len()).for_each(|node| world.lay_anchor(node));
+        world.lay_work();
         world
     }
 
@@ -225,6 +242,13 @@ impl World {
             }
             Happening::Decide(node) if self.nodes[node].is_up() => self.decide(node),
             Happening::Decide(_) => {}
+            Happening::Beat(node, beat) => self.beat(node, beat),
+            Happening::Ask => self.check_claims(),
+            Happening::Pause { node, paused } => self.pause(node, paused),
+            Happening::Marker { node, lost } => {
+                self.trace.note(self.now, format_args!("n{node}'s marker is lost: {lost}"));
+                self.nodes[node].lost_marker = lost;
+            }
             Happening::Patterns(node) => self.edit_patterns(node),
             Happening::Rot(node) => self.rot(node),
             Happening::Verify(node) => self.verify(node),
@@ -280,6 +304,7 @@ impl World {
         let paths = changes.iter().map(|change| change.path.clone());
         let covered: BTreeSet<_> = paths.filter(|path| self.is_covered(node, path)).collect();
         self.ledger.user_did(node, changes, |path| covered.contains(path));
+        self.nodes[node].touched_at = self.now;
     }
 
     fn fill(&mut self, node: NodeId, ino: Ino, path: &SyncPath, data: Data) {
@@ -313,11 +338,14 @@ impl World {
         here.boot(now, bug);
         here.busy = true;
         let clock = here.clock(now);
-        let engine = here.engine.as_mut().expect("it was just made");
+        let is_missing = here.lost_marker && !here.durable.rows.is_empty();
+        let root = self.root(node);
+        let engine = self.nodes[node].engine.as_mut().expect("it was just made");
         if let Some(cut) = cut {
             engine.cut_short(cut, trust);
         }
-        let actions = engine.start(clock, trust);
+        let mut actions = if is_missing { engine.handle(clock, Event::Root(root)) } else { Vec::new() };
+        actions.extend(engine.start(clock, trust));
         self.step_soon(node, MS, Step::Commit(actions));
         self.connect_all_of(node);
     }
@@ -514,7 +542,8 @@ impl World {
             self.within(active, Happening::User(node));
         }
         self.plan_faults();
-        self.run_until(self.now + active);
+        let rhythms_ns = self.plan_rhythms();
+        self.run_until(self.now + active.max(rhythms_ns));
         self.heal();
         if self.plan.rots > 0 {
             self.settle_rot();
@@ -540,6 +569,7 @@ impl World {
 
     fn plan_faults(&mut self) {
         let active = self.plan.active_ns;
+        self.plan_own();
         let pairs = self.plan.pairs.len();
         for _ in 0..self.plan.link_cuts {
             let pair = self.rng.index(pairs);
@@ -601,6 +631,29 @@ impl World {
         }
     }
 
+    /// What came later than most seeds: by chance of its own, so that their courses stay what they were.
+    fn plan_own(&mut self) {
+        let active = self.plan.active_ns;
+        for _ in 0..self.plan.questions {
+            let at = self.own.below(active + 1);
+            self.after(at, Happening::Ask);
+        }
+        for _ in 0..self.plan.pauses {
+            let node = self.own.index(self.nodes.len());
+            for paused in [true, false] {
+                let at = self.own.below(active + 1);
+                self.after(at, Happening::Pause { node, paused });
+            }
+        }
+        for _ in 0..self.plan.stops {
+            let node = self.own.index(self.nodes.len());
+            for lost in [true, false] {
+                let at = self.own.below(active + 1);
+                self.after(at, Happening::Marker { node, lost });
+            }
+        }
+    }
+
     /// Ends every fault: all machines run, all links that may be are tried again.
     pub fn heal(&mut self) {
         self.trace.note(self.now, format_args!("healed"));
@@ -609,7 +662,10 @@ impl World {
         self.plan.trouble_permille = 0;
         self.plan.blind_permille = 0;
         self.plan.misread_permille = 0;
-        self.nodes.iter_mut().for_each(|node| node.is_full = false);
+        self.nodes.iter_mut().for_each(|node| (node.is_full, node.lost_marker) = (false, false));
+        if self.plan.pauses > 0 {
+            (0..self.nodes.len()).for_each(|node| self.pause(node, false));
+        }
         for pair in 0..self.plan.pairs.len() {
             self.part(pair, false);
         }

@@ -13,9 +13,9 @@ use common::{Group, Machine, PATIENCE, eventually, noise, pace, read, wait_equal
 use dirsyncd::model::{Chunks, ContentId, DeviceId, Entry, FileTime, Keep, Kind, Mode, Seen, SyncPath, Version};
 use dirsyncd::wire::conflict::{ConflictNews, Decided, Sides};
 use dirsyncd::wire::frame::Packet;
-use dirsyncd::wire::message::{Change, Message, Past, PastWhat};
+use dirsyncd::wire::message::{Change, Message, Past, PastWhat, Want};
 use dirsyncd::wire::packet::{Ending, Part};
-use member::{entry_of, join, news, pieces};
+use member::{entry_of, join, join_deaf, news, pieces};
 
 /// As much as a stream's first credit.
 const SIZE: usize = 4 << 20;
@@ -316,4 +316,30 @@ fn tombstones_of_what_never_was_here_cost_no_more_than_their_sender_may_spend() 
         after.0 - before.0,
         after.1 - before.1
     );
+}
+
+/// Each asks for 64 MiB, and the machine could hold all of it for each.
+#[test]
+fn members_who_ask_for_much_and_read_nothing_cost_a_bounded_room() {
+    let lab = Lab::new();
+    let bytes = noise(7, 128 << 10);
+    let content = ContentId::of(&bytes);
+    write(lab.b.at("f"), &bytes);
+    lab.b.wait_own_idle();
+    let before = lab.b.resident_bytes();
+    let path = SyncPath::new("f").expect("a path");
+    let want = |id| Want { id, path: path.clone(), content, size: 128 << 10 };
+    let asks = Packet::Message(Message::Get { wants: (0..512).map(want).collect() });
+    let deaf = |n: u32| {
+        let member = join_deaf(&lab.b, lab.port, &format!("deaf{n:02}"), vec![asks.clone()]);
+        // More than four at a time that have not proved themselves yet are not let in.
+        lab.b.wait_log(&[&format!("linked with deaf{n:02}")]);
+        member
+    };
+    let members: Vec<_> = (0..24).map(deaf).collect();
+    lab.goes_on();
+    let peak = lab.b.peak_bytes();
+    println!("{before} B before, {peak} B at most");
+    assert!(peak < before + (352 << 20), "24 links that read nothing: {peak} B, {before} before");
+    drop(members);
 }

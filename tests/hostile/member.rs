@@ -26,6 +26,48 @@ pub struct Member {
     _held: oneshot::Sender<()>,
 }
 
+/// Links with the machine that listens at `port`, says `first` for as long as it is taken, and reads nothing.
+pub fn join_deaf(machine: &Machine, port: u16, name: &str, first: Vec<Packet>) -> Member {
+    let (me, (held, is_over)) = (identity(machine, name), oneshot::channel());
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut greeted = greet(&me, port).await;
+            let asks = async {
+                let known = Packet::Message(Message::Known { counter: 0, confirmed: Vec::new() });
+                // Hung up on, or full: the link stays open.
+                let _ = say(&mut greeted, [vec![known], first].concat()).await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = asks => {}
+                _ = is_over => {}
+            }
+        });
+    });
+    Member { _held: held }
+}
+
+fn identity(machine: &Machine, name: &str) -> Identity {
+    let key = DeviceKey::generate().expect("a key");
+    let secret = Secret::read(&machine.secret_file(), None).expect("the group's secret");
+    Identity {
+        device: key.device().expect("its own"),
+        name: name.to_owned(),
+        tls: Tls::new(&key).expect("a certificate"),
+        link_key: secret.keys().link,
+        protocol: PROTOCOL,
+        boot: 1,
+        started: now(),
+    }
+}
+
+async fn greet(me: &Identity, port: u16) -> Greeted {
+    let tcp = TcpStream::connect(("127.0.0.1", port)).await.expect("the machine listens");
+    let secured = greet::secure(tcp, Role::Dialler, me).await.expect("TLS");
+    secured.greet(me).await.expect("a member is let in")
+}
+
 /// Links with the machine that listens at `port`, says `first`, and answers each packet as `answer` says.
 pub fn join(
     machine: &Machine,
@@ -34,24 +76,12 @@ pub fn join(
     first: Vec<Packet>,
     mut answer: impl FnMut(&Packet) -> Vec<Packet> + Send + 'static,
 ) -> Member {
-    let key = DeviceKey::generate().expect("a key");
-    let secret = Secret::read(&machine.secret_file(), None).expect("the group's secret");
-    let me = Identity {
-        device: key.device().expect("its own"),
-        name: name.to_owned(),
-        tls: Tls::new(&key).expect("a certificate"),
-        link_key: secret.keys().link,
-        protocol: PROTOCOL,
-        boot: 1,
-        started: now(),
-    };
+    let me = identity(machine, name);
     let (held, is_over) = oneshot::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let tcp = TcpStream::connect(("127.0.0.1", port)).await.expect("the machine listens");
-            let secured = greet::secure(tcp, Role::Dialler, &me).await.expect("TLS");
-            let mut greeted = secured.greet(&me).await.expect("a member is let in");
+            let mut greeted = greet(&me, port).await;
             let known = Packet::Message(Message::Known { counter: 0, confirmed: Vec::new() });
             tokio::select! {
                 // Hung up on.

@@ -4,6 +4,7 @@
 //! `model`. Deliberately not here: anything that the daemon decides.
 
 mod follow;
+mod held;
 mod place;
 mod show;
 mod verify;
@@ -15,7 +16,7 @@ use crate::client::{Client, ClientError};
 use crate::io::control::verified::VerifyView;
 use crate::io::control::view::{
     ConflictView, ConflictsView, DecidedView, DeviceView, DiffView, EntryView, HeldView, HistoryView, ListView,
-    PathNote, PeerView, RestoredView, StatusView,
+    PathNote, PeerView, RestoredView, StatusView, UndoView,
 };
 use crate::io::control::why::WhyView;
 use crate::io::words::{count, counted};
@@ -166,11 +167,24 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// List what is held back here, by path, with who did it
+    /// List what is held back here, by path, with who did it; and how much linked machines hold
     Held,
     /// Let go ahead what was held back: deletions and returns to older contents that were so many, and what another machine's
     /// .dirsyncignore uncovered. Once is enough for all machines; only what was uncovered is each machine's own affair
+    ///
+    /// Exit code 1 if nothing is held here; a linked machine that holds something is named.
     Confirm,
+    /// Take back deletions and returns to older contents that were so many: the answer "no" to what is held back
+    ///
+    /// What is held comes back on every machine, as it was, and so does what the same count had let through in the last hour: from
+    /// the machines' disks, or from their histories, this one's and those of linked machines. It also takes back a
+    /// deletion of most files that was not held because they were small. What is live then counts from
+    /// then on. Exit code 1 if there is nothing to undo here; a linked machine that holds something is named.
+    Undo {
+        /// Only say what would come back
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Remember deletions no longer for a machine that will not come back: its name, or the first digits of its id
     Forget {
         #[arg(value_name = "DEVICE")]
@@ -222,6 +236,8 @@ pub(crate) enum Failure {
     Suspect(String),
     #[error("{0}")]
     Partly(String),
+    #[error("{0}")]
+    Nothing(String),
     #[error("{0}")]
     Output(#[from] io::Error),
 }
@@ -337,11 +353,30 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
         }
         Command::Held => {
             let held: HeldView = client.get("/v1/held", &[]).await?;
-            say(json, &held, show::held)
+            say(json, &held, held::held)
         }
         Command::Confirm => {
             let held: HeldView = client.post("/v1/confirm", &json!({})).await?;
-            say(json, &held, show::confirmed)
+            if held.is_empty() {
+                let why = held::nothing("nothing is held here", "confirm", &held.elsewhere);
+                return say_nothing(json, &held, why);
+            }
+            say(json, &held, held::confirmed)
+        }
+        Command::Undo { dry_run } => {
+            let undone: UndoView = client.post("/v1/undo", &json!({ "dry_run": dry_run })).await?;
+            if undone.paths == 0 && undone.lost.is_empty() {
+                let why = held::nothing("there is nothing to undo here", "undo", &undone.elsewhere);
+                return say_nothing(json, &undone, why);
+            }
+            say(json, &undone, held::undone)?;
+            match undone.lost.len() as u64 {
+                0 => Ok(()),
+                lost => Err(Failure::Partly(format!(
+                    "{} in no history that could be asked, and not brought back",
+                    counted(lost, "path is", "paths are")
+                ))),
+            }
         }
         Command::Forget { device } => {
             let forgotten: DeviceView = client.post("/v1/forget", &json!({ "device": device })).await?;
@@ -350,6 +385,12 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Pause => order(&mut client, json, "pause", "paused; go on with 'dirsync resume'").await,
         Command::Resume => order(&mut client, json, "resume", "syncing goes on").await,
     }
+}
+
+/// There was nothing to be done: programs get the answer all the same.
+fn say_nothing<T: Serialize>(json: bool, value: &T, why: String) -> Result<(), Failure> {
+    say(json, value, |_| String::new())?;
+    Err(Failure::Nothing(why))
 }
 
 /// What the definitions of the arguments cannot say.

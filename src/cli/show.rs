@@ -4,8 +4,8 @@
 
 use crate::io::condition;
 use crate::io::control::view::{
-    ConflictView, DecidedView, DeviceView, DiffView, EntryView, HeldView, HistoryView, KeptView, LogLine, LogView,
-    PathNote, PeerView, RestoredView, SideView, StatusView,
+    ConflictView, DecidedView, DeviceView, DiffView, EntryView, HistoryView, KeptView, LogLine, LogView, PathNote,
+    PeerView, RestoredView, SideView, StatusView,
 };
 use crate::io::words::{bytes, count, counted, duration, listed};
 use jiff::tz::TimeZone;
@@ -13,45 +13,6 @@ use std::fmt::Write;
 
 /// Problems shown before "and N more".
 const NOTES: usize = 10;
-
-/// What is held, a path a line.
-pub(super) fn held(view: &HeldView) -> String {
-    let mut out = String::new();
-    for held in &view.held {
-        let what = match held.reason.as_str() {
-            "deleted" => "deleted",
-            "older" => "went back to older contents",
-            "dated ahead" => "dated more than 5 years ahead",
-            other => other,
-        };
-        let _ = writeln!(out, "{}  ({what}, by {})", held.path, held.by);
-    }
-    let more = (view.deletions + view.reverts + view.dated_ahead).saturating_sub(view.held.len() as u64);
-    if more > 0 {
-        let _ = writeln!(out, "and {} more", count(more));
-    }
-    let sums = held_sums(view);
-    if sums.is_empty() {
-        return "nothing is held here\n".to_owned();
-    }
-    let _ = writeln!(out, "held: {}; 'dirsync confirm' lets it go ahead", sums.join(", "));
-    out
-}
-
-/// What a confirmation let go.
-pub(super) fn confirmed(view: &HeldView) -> String {
-    format!("confirmed: {}\n", held_sums(view).join(", "))
-}
-
-fn held_sums(view: &HeldView) -> Vec<String> {
-    let sums = [
-        (view.deletions, "deletion", "deletions"),
-        (view.reverts, "return to older contents", "returns to older contents"),
-        (view.dated_ahead, "change dated ahead", "changes dated ahead"),
-        (view.uncovered, "path that .dirsyncignore covered", "paths that .dirsyncignore covered"),
-    ];
-    sums.into_iter().filter(|(n, ..)| *n > 0).map(|(n, one, many)| counted(n, one, many)).collect()
-}
 
 pub(super) fn status(status: &StatusView) -> String {
     let mut out = String::new();
@@ -67,13 +28,18 @@ pub(super) fn status(status: &StatusView) -> String {
     }
     if status.held_deletions > 0 {
         let held = counted(status.held_deletions, "deletion", "deletions");
-        line("held back", format!("{held}; see 'dirsync held'; if they are meant, run 'dirsync confirm'"));
+        line(
+            "held back",
+            format!("{held}; see 'dirsync held'; if they are meant, run 'dirsync confirm', else 'dirsync undo'"),
+        );
     }
     if status.held_reverts > 0 {
         let held = counted(status.held_reverts, "return", "returns");
         line(
             "held back",
-            format!("{held} to older contents; see 'dirsync held'; if they are meant, run 'dirsync confirm'"),
+            format!(
+                "{held} to older contents; see 'dirsync held'; if they are meant, run 'dirsync confirm', else 'dirsync undo'"
+            ),
         );
     }
     if status.held_uncovered > 0 {

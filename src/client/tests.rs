@@ -141,6 +141,7 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
         match request {
             Request::Status(answer) => drop(answer.send(Status { paused, ..status(index.counts()) })),
             Request::Held { answer, .. } => drop(answer.send(held())),
+            Request::Undoable(answer) => drop(answer.send(Vec::new())),
             Request::Verification(answer) => drop(answer.send(Verification { run: run.clone(), ..verification() })),
             Request::Row { path, answer } => drop(answer.send(index.get(&path))),
             Request::Rows { dir, after, limit, answer } => {

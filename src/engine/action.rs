@@ -2,7 +2,7 @@
 
 use super::event::{FetchId, LinkId, RangeId, StageId, Stat, Trouble, WalkId};
 pub use crate::model::Keep;
-use crate::model::{ContentId, Entry, Kind, SyncPath};
+use crate::model::{ContentId, Entry, FileTime, Kind, SyncPath};
 use crate::wire::condition::Condition;
 use crate::wire::message::Message;
 use crate::wire::packet::Part;
@@ -239,6 +239,8 @@ pub enum Action {
         path: Option<SyncPath>,
         named: Vec<(SyncPath, u64)>,
     },
+    /// Does this machine's own history keep these contents? `KeptFound` answers, for all of them.
+    FindKept(Vec<SoughtKept>),
     /// Answer to `DeltaAsked`: send what differs, or say that it is not here.
     ServeDelta {
         to: LinkId,
@@ -255,6 +257,16 @@ pub enum Action {
     /// End, and start anew as a new device: this one's id is not ours alone, or its counters are not where they were.
     NewDevice,
     Report(Report),
+}
+
+/// A content that was at a path, and may be in history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SoughtKept {
+    pub path: SyncPath,
+    pub content: ContentId,
+    pub size: u64,
+    /// Of several that fit, the one with this mtime is it, most likely.
+    pub mtime: FileTime,
 }
 
 /// A file that this machine holds: where, and how it was when its content was known.
@@ -431,6 +443,10 @@ pub enum Report {
     HoldEnded,
     /// What was held goes ahead.
     Confirmed,
+    /// A person refused what was held: so many paths come back, as they were.
+    Undone {
+        paths: u64,
+    },
     /// This machine takes a new device id: why.
     NewDevice {
         why: String,

@@ -1,6 +1,6 @@
 //! What the shell tells the engine: times, stats, and one closed list of events.
 
-use super::action::{JobId, Outcome};
+use super::action::{JobId, Outcome, SoughtKept};
 use super::keeps::Keeps;
 use super::past::{AskPast, FetchPast, FoundPast};
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath};
@@ -8,6 +8,7 @@ use crate::wire::condition::StopCause;
 use crate::wire::features::Features;
 use crate::wire::message::Message;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 
 /// The time of an event. Both in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -311,6 +312,11 @@ pub enum Event {
     },
     /// A person released what is held.
     Confirm,
+    /// A person says that what is held was not meant. What is in no history that can be asked, of
+    /// `Engine::undoable`, stays away.
+    Undo {
+        without: BTreeSet<SyncPath>,
+    },
     Pause(bool),
     /// A person says that this device will not come back.
     Forget(DeviceId),
@@ -329,6 +335,8 @@ pub enum Event {
         id: u32,
         found: Vec<FoundPast>,
     },
+    /// Answer to `FindKept`: where each is in history, if it is there. Not hashed.
+    KeptFound(Vec<(SoughtKept, Option<(String, Stat)>)>),
     /// Another machine proved our own device id. When each was started by its clock (ns since 1970), and what it drew then.
     Twin {
         ours: (u64, u64),

@@ -9,7 +9,7 @@ use super::fetch_chunks::CHUNKED_BYTES;
 use super::hold::Believed;
 use super::index::{Index, Row};
 use super::merge;
-use super::wants::{Holder, Step, Trial, Want};
+use super::wants::{Holder, KeptHere, Step, Trial, Want};
 use super::{Engine, Looking};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, DeviceId, Entry, Kind, SyncPath};
@@ -99,6 +99,10 @@ impl<I: Index> Engine<I> {
         let content = row.winner.file();
         if self.wants.by_path.get(path).is_some_and(|want| want.content != content) {
             self.drop_content(path);
+            let kept = self.may_be_kept(path, row);
+            if let Some(want) = self.wants.by_path.get_mut(path) {
+                want.kept = kept;
+            }
         }
         self.wants.set_content(path, content);
         self.wants.make_ready(path);
@@ -124,6 +128,7 @@ impl<I: Index> Engine<I> {
                 owes_ack: None,
                 stuck: false,
                 trial: Trial::Open,
+                kept: KeptHere::No,
             };
             self.wants.by_path.insert(path.clone(), Box::new(want));
         }
@@ -213,6 +218,12 @@ impl<I: Index> Engine<I> {
 
     /// Loads what an earlier run left unsettled.
     pub(super) fn want_unsettled(&mut self, now: Now) {
+        self.wants.loading = true;
+        self.load_unsettled(now);
+        self.wants.loading = false;
+    }
+
+    fn load_unsettled(&mut self, now: Now) {
         let mut after = None;
         loop {
             let page = self.index.unsettled(after.as_ref(), 1024);
@@ -310,6 +321,10 @@ impl<I: Index> Engine<I> {
             if matches!(self.wants.get(&path), Some(Want { step: Step::Ready, .. })) {
                 self.advance(now, &path);
             }
+        }
+        if !self.wants.to_find.is_empty() {
+            let sought = std::mem::take(&mut self.wants.to_find);
+            self.act(Action::FindKept(sought));
         }
         self.ask(now);
     }
@@ -458,6 +473,9 @@ impl<I: Index> Engine<I> {
         if self.is_leaving(path, content) {
             return self.wait(now, path, Some(SECOND));
         }
+        if self.takes_from_history(now, path, row, content, size) {
+            return;
+        }
         if now.mono < self.wants.full_until {
             let after = self.wants.full_until - now.mono;
             return self.wait(now, path, Some(after));
@@ -583,6 +601,12 @@ impl<I: Index> Engine<I> {
             .find(|link| self.sessions.contains_key(link) && !want.refused.contains(link));
         let Some(link) = link else {
             want.refused.clear();
+            if want.kept == KeptHere::AtLast {
+                want.kept = KeptHere::Perhaps;
+                want.step = Step::Waiting;
+                self.wants.make_ready(path);
+                return None;
+            }
             if self.sessions.is_empty() {
                 want.stuck = true;
                 self.wait(now, path, None);

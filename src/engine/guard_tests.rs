@@ -2,6 +2,7 @@
 
 mod patterns;
 mod rhythms;
+mod undoing;
 
 use super::map_index::MapIndex;
 use super::*;

@@ -41,6 +41,8 @@ pub(super) enum Believed {
     Judged,
     /// A person said so.
     Confirmed,
+    /// A person said that they were not meant: they do not go ahead.
+    Refused,
 }
 
 #[derive(Default)]
@@ -96,6 +98,24 @@ impl Held {
     /// What peers' changes would take away so.
     fn losing_as(&self, kind: Loss) -> BTreeSet<SyncPath> {
         self.losing.iter().filter(|(_, loss)| **loss == kind).map(|(path, _)| path.clone()).collect()
+    }
+
+    /// What peers did that is held.
+    pub fn held_from_peers(&self) -> impl Iterator<Item = &SyncPath> {
+        self.from_peers.iter()
+    }
+
+    /// What went back to older contents here, and is held.
+    pub fn own_reverts(&self) -> impl Iterator<Item = &SyncPath> {
+        self.reverts.iter()
+    }
+
+    pub fn forget_revert(&mut self, path: &SyncPath) {
+        self.reverts.remove(path);
+    }
+
+    pub fn no_emptied_folder(&mut self) {
+        self.emptied_of = 0;
     }
 
     /// Whether the path awaits a verdict here, or is held: nothing is installed there.
@@ -409,6 +429,12 @@ impl<I: Index> Engine<I> {
         let is_revert = is_revert && (self.ledger.get(path).is_some() || row.is_some_and(|row| row.since <= then));
         let held = self.guards.reverts.contains(path);
         let believed = self.guards.believed.remove(path);
+        if is_revert && believed == Some(Believed::Refused) {
+            self.seen_here(now, path);
+            self.refuse_revert(now, path, kind, stat);
+            self.retry_now(path);
+            return true;
+        }
         if !is_revert || believed.is_some() {
             self.guards.writes = believed.filter(|_| is_revert).unwrap_or_default();
             self.guards.confirming |= self.guards.writes == Believed::Confirmed;
@@ -449,7 +475,7 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn look_believing(&mut self, path: &SyncPath, believed: Believed) {
+    pub(super) fn look_believing(&mut self, path: &SyncPath, believed: Believed) {
         let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
         self.guards.believed.insert(path.clone(), believed);
         self.look(path, known, Looking::of(self.live()));
@@ -545,8 +571,19 @@ impl<I: Index> Engine<I> {
 
     // Letting go.
 
+    /// A person says that whatever waits is meant.
+    pub(super) fn confirm(&mut self, now: Now) {
+        self.release_held(now);
+        self.confirm_patterns(now);
+        self.mint_dated_ahead(now);
+        self.walk_all(now);
+        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.recompare(now, link);
+        }
+    }
+
     /// A person says that all of it is meant.
-    pub(super) fn release_held(&mut self, now: Now) {
+    fn release_held(&mut self, now: Now) {
         self.renew_total(now);
         let missing = std::mem::take(&mut self.held);
         let reverts = std::mem::take(&mut self.guards.reverts);

@@ -3,14 +3,16 @@
 //! A file counts once its content has been here for an hour; the total is what was live then. When its path gets another content, or none,
 //! and the old content is at no live path any more, a *span* remembers that for an hour: the path is then lost, went back to older contents,
 //! or was simply rewritten. A content that is found again at any path takes its span away: so moves, renames and undone changes are
-//! no losses. A confirmation makes what is live at that moment the new total. Deliberately not here: verdicts
+//! no losses. For `undo.rs`, a span also says what the path held last, and there are spans that do not count: of links,
+//! of folders, and of files of which another path held a copy. A confirmation makes what is live at that moment the new total.
+//! Deliberately not here: verdicts
 //! (`guard.rs`), and what is held (`hold.rs`).
 
 use super::Engine;
 use super::event::Now;
 use super::guard::HOUR_NS;
 use super::index::{Index, Row};
-use crate::model::{ContentId, FileTime, SyncPath};
+use crate::model::{ContentId, Entry, FileTime, Kind, Mode, SyncPath};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,12 +22,14 @@ const SPANS_CAP: usize = 1 << 17;
 /// Spans are stored so many to a value, so that one more rewrites little.
 const CHUNK: u64 = 128;
 const PAGE: usize = 1024;
+/// A content that came to another path within this time of going from one was moved there (ns).
+const MOVED_NS: u64 = 5 * MINUTE_NS;
 
 /// Values that hold spans, used in turn: many more than spans are known.
 const SLOTS: u64 = 4096;
 
-const META_TOTAL: &str = "guard.total";
-const META_SPANS: &str = "guard.spans";
+const META_TOTAL: &str = "guard.totals";
+const META_SPANS: &str = "guard.past";
 
 /// Some files, and their bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -58,17 +62,39 @@ pub enum Fate {
     Reverted,
     /// It is not live.
     Lost,
+    /// It is not live, and is no loss: a link, a folder, or a file of which another path held a copy
+    /// when it went. What was moved is not known here.
+    Beside,
+}
+
+const FATES: usize = 4;
+
+/// What was live at a path, as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thing {
+    pub kind: Kind,
+    pub mode: Mode,
+    pub mtime: FileTime,
+}
+
+impl Thing {
+    pub fn of(entry: &Entry) -> Self {
+        Self { kind: entry.kind.clone(), mode: entry.mode, mtime: entry.mtime }
+    }
 }
 
 /// What a path held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
-    pub content: ContentId,
+    /// `None`: no file.
+    pub content: Option<ContentId>,
     pub size: u64,
     pub mtime: FileTime,
     /// From when to when, by the steady clock.
     pub since: u64,
     pub until: u64,
+    /// What it held last, which may be younger than an hour.
+    pub last: Thing,
 }
 
 #[derive(Debug)]
@@ -88,7 +114,7 @@ struct Total {
     /// When a person made what was live the total.
     renewed: u64,
     /// Spans that had no room, by fate, and when the last of them began.
-    beyond: [Sum; 3],
+    beyond: [Sum; FATES],
     beyond_until: u64,
     /// The spans stored: from the first to before the next.
     first: u64,
@@ -103,7 +129,7 @@ pub struct Ledger {
     spans: BTreeMap<SyncPath, Known>,
     by_seq: BTreeMap<u64, SyncPath>,
     by_content: BTreeSet<(ContentId, SyncPath)>,
-    sums: [Sum; 3],
+    sums: [Sum; FATES],
     /// Chunks of spans that are to be stored.
     dirty: BTreeSet<u64>,
     /// When the rest is stored next, by the monotonic clock.
@@ -135,7 +161,8 @@ impl Ledger {
     /// The files that were live an hour ago.
     pub fn total(&self) -> Sum {
         let young = self.total.young.values().fold(Sum::default(), |sum, young| sum.and(*young));
-        let spans = self.sums.iter().chain(&self.total.beyond).fold(Sum::default(), |sum, of| sum.and(*of));
+        let counted = [Fate::Rewritten, Fate::Reverted, Fate::Lost].map(|fate| self.sum(fate));
+        let spans = counted.into_iter().fold(Sum::default(), Sum::and);
         self.total.here.less(young).and(spans)
     }
 
@@ -146,6 +173,11 @@ impl Ledger {
 
     pub fn get(&self, path: &SyncPath) -> Option<(&Span, Fate)> {
         self.spans.get(path).map(|known| (&known.span, known.fate))
+    }
+
+    /// All that are known one by one, in the order of paths.
+    pub fn spans(&self) -> impl Iterator<Item = (&SyncPath, &Span, Fate)> {
+        self.spans.iter().map(|(path, known)| (path, &known.span, known.fate))
     }
 
     /// Since when a content was here that is at no live path now.
@@ -180,6 +212,7 @@ impl Ledger {
     /// A path lost a content that counted and is at no live path. What it held an hour ago is what it held first.
     pub fn note(&mut self, path: &SyncPath, span: Span, fate: Fate) {
         if self.spans.contains_key(path) {
+            self.holds_last(path, &span.last);
             return self.judge(path, fate);
         }
         if self.spans.len() >= SPANS_CAP
@@ -199,9 +232,17 @@ impl Ledger {
         let sum = &mut self.sums[fate as usize];
         *sum = sum.and(Sum::of(span.size));
         self.by_seq.insert(seq, path.clone());
-        self.by_content.insert((span.content, path.clone()));
+        self.by_content.extend(span.content.map(|content| (content, path.clone())));
         self.dirty.insert(seq / CHUNK);
         self.spans.insert(path, Known { seq, span, fate });
+    }
+
+    /// A path that is known held something else since, which is gone as well.
+    fn holds_last(&mut self, path: &SyncPath, last: &Thing) {
+        if let Some(known) = self.spans.get_mut(path).filter(|known| known.span.last != *last) {
+            known.span.last = last.clone();
+            self.dirty.insert(known.seq / CHUNK);
+        }
     }
 
     /// What has become of a path by now.
@@ -225,7 +266,9 @@ impl Ledger {
     fn remove(&mut self, path: &SyncPath) -> Option<Known> {
         let known = self.spans.remove(path)?;
         self.by_seq.remove(&known.seq);
-        self.by_content.remove(&(known.span.content, path.clone()));
+        if let Some(content) = known.span.content {
+            self.by_content.remove(&(content, path.clone()));
+        }
         let sum = &mut self.sums[known.fate as usize];
         *sum = sum.less(Sum::of(known.span.size));
         self.dirty.insert(known.seq / CHUNK);
@@ -301,6 +344,16 @@ impl Ledger {
     }
 }
 
+/// Where else a content is that goes from a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Elsewhere {
+    Nowhere,
+    /// At a path that came just now, or is about to come.
+    Moved,
+    /// At a path where it was before.
+    Copy,
+}
+
 /// The file that a row has on disk.
 fn file(row: &Row) -> Option<(ContentId, u64, FileTime)> {
     let (entry, _) = row.live_on_disk()?;
@@ -351,22 +404,32 @@ impl<I: Index> Engine<I> {
 
     /// Each row that is written is accounted for; `is_meant`: a person said so, and it is no loss.
     pub(super) fn account(&mut self, now: Now, path: &SyncPath, old: Option<&Row>, row: &Row, is_meant: bool) {
-        let now = self.steady(now);
+        let (now, wall) = (self.steady(now), now.wall);
         let (before, after) = (old.and_then(file), file(row));
         let is_same = matches!((before, after), (Some((old, ..)), Some((new, ..))) if old == new);
         if let Some((content, size, mtime)) = before.filter(|_| !is_same) {
             let since = old.map_or(0, |old| old.since);
             self.ledger.went(since, size);
             let is_coming_back = row.winner.file().is_some_and(|(wanted, _)| wanted == content);
-            if since <= self.ledger.then(now)
-                && !is_meant
-                && !is_coming_back
-                && !self.index.holders(&content).iter().any(|holder| holder != path)
-                && !self.wants.is_wanted_beside(content, path)
-            {
-                self.ledger.note(path, Span { content, size, mtime, since, until: now }, fate(row, mtime));
+            if !is_meant && !is_coming_back {
+                let last = old.and_then(Row::live_on_disk).map(|(entry, _)| Thing::of(entry));
+                let fate = fate(row, mtime);
+                let beside = self.beside_of(wall, content, path);
+                match (self.ledger.get(path).is_some(), last) {
+                    (true, Some(last)) if fate != Fate::Rewritten => self.ledger.holds_last(path, &last),
+                    (false, Some(last)) if since <= self.ledger.then(now) => {
+                        let span = Span { content: Some(content), size, mtime, since, until: now, last };
+                        match beside {
+                            Elsewhere::Nowhere => self.ledger.note(path, span, fate),
+                            Elsewhere::Copy if fate == Fate::Lost => self.ledger.note(path, span, Fate::Beside),
+                            Elsewhere::Copy | Elsewhere::Moved => {}
+                        }
+                    }
+                    _ => {}
+                }
             }
         }
+        self.account_other(now, path, old, row, is_meant);
         if let Some((content, size, _)) = after.filter(|_| !is_same) {
             self.ledger.came(now, row.since, size);
             self.ledger.found(content);
@@ -374,9 +437,46 @@ impl<I: Index> Engine<I> {
         }
         if let Some((span, was)) = self.ledger.get(path) {
             let is = fate(row, span.mtime);
-            if is != was && !(is_meant && is != Fate::Rewritten) {
+            if was == Fate::Beside {
+                if is != Fate::Lost && row.live_on_disk().is_some() {
+                    self.ledger.remove(path);
+                }
+            } else if is != was && !(is_meant && is != Fate::Rewritten) {
                 self.ledger.judge(path, is);
             }
+        }
+    }
+
+    /// Whether a content that goes from a path is at another one, and came there just now.
+    fn beside_of(&self, wall: u64, content: ContentId, path: &SyncPath) -> Elsewhere {
+        if self.wants.is_wanted_beside(content, path) {
+            return Elsewhere::Moved;
+        }
+        // A rename sets the ctime, and so does an install.
+        let is_new = |row: &Row| {
+            row.live_on_disk().is_some_and(|(_, stat)| stat.ctime.as_stamp().saturating_add(MOVED_NS) >= wall)
+        };
+        let holders = self.index.holders(&content);
+        let others: Vec<_> = holders.iter().filter(|holder| *holder != path).collect();
+        if others.is_empty() {
+            Elsewhere::Nowhere
+        } else if others.iter().filter_map(|holder| self.index.get(holder)).any(|row| is_new(&row)) {
+            Elsewhere::Moved
+        } else {
+            Elsewhere::Copy
+        }
+    }
+
+    /// A link or a folder that goes is no loss, and an undo brings it back.
+    fn account_other(&mut self, now: u64, path: &SyncPath, old: Option<&Row>, row: &Row, is_meant: bool) {
+        let Some((entry, _)) = old.and_then(Row::live_on_disk).filter(|(entry, _)| entry.file().is_none()) else {
+            return;
+        };
+        let is_gone = !row.winner.is_live() && row.live_on_disk().is_none();
+        if is_gone && !is_meant && self.ledger.get(path).is_none() {
+            let (mtime, last) = (entry.mtime, Thing::of(entry));
+            let span = Span { content: None, size: 0, mtime, since: 0, until: now, last };
+            self.ledger.note(path, span, Fate::Beside);
         }
     }
 
@@ -386,7 +486,7 @@ impl<I: Index> Engine<I> {
         let lost = these.iter().filter_map(|path| {
             let row = self.index.get(path)?;
             let (content, size, _) = file(&row)?;
-            if let Some((span, fate)) = self.ledger.get(path) {
+            if let Some((span, fate)) = self.ledger.get(path).filter(|(_, fate)| *fate != Fate::Beside) {
                 return (fate != Fate::Lost).then_some(Sum::of(span.size));
             }
             let stays = || {
@@ -418,8 +518,9 @@ mod tests {
     }
 
     fn span(text: &str, until: u64) -> Span {
-        let mtime = FileTime { secs: 9, nanos: 0 };
-        Span { content: ContentId::of(text.as_bytes()), size: 10, mtime, since: 0, until }
+        let (content, mtime) = (ContentId::of(text.as_bytes()), FileTime { secs: 9, nanos: 0 });
+        let last = Thing { kind: Kind::File { size: 10, content }, mode: Mode(0o644), mtime };
+        Span { content: Some(content), size: 10, mtime, since: 0, until, last }
     }
 
     fn sum(files: u64) -> Sum {

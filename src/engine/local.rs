@@ -394,7 +394,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// What is gone and was to be deleted anyway needs no deletion of our own: maybe it was, before a crash (P5).
-    fn was_deleted_anyway(&mut self, now: Now, path: &SyncPath) -> bool {
+    pub(super) fn was_deleted_anyway(&mut self, now: Now, path: &SyncPath) -> bool {
         let Some(row) = self.index.get(path).filter(|row| row.live_on_disk().is_some() && !self.is_busy(path)) else {
             return false;
         };
@@ -406,7 +406,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// It is not on disk, and nobody deleted it.
-    fn forget(&mut self, now: Now, path: &SyncPath) {
+    pub(super) fn forget(&mut self, now: Now, path: &SyncPath) {
         if let Some(row) = self.index.get(path).filter(|row| row.live_on_disk().is_some()) {
             self.store(now, path, &Row { disk: None, ..row });
         }

@@ -12,7 +12,7 @@
 //!   `Serve` or `ServePartial`, every `DeltaAsked` by one `ServeDelta`, every `OpenPartial` by one `PartialOpened` or `FetchFailed`, every
 //!   `FetchPart` by one `RangeEnded` (none after `CancelPart`), every `FinishPartial` by one `Fetched` or `FetchFailed`, every `CheckRoot` by one
 //!   `Root`, every `ReadIgnore` by one `IgnoreRead` or `IgnoreUnread`, every `Merge` by one `Merged`, every `Scrub` by one `Scrubbed`, a `FindLoser` by
-//!   one `LoserFound` at most, a `ListPast` by one `PastListed` at most. A `KeepBase` has no answer: the shell may forget it, and then there is no merge; nor have a `KeepSuspect` and a
+//!   one `LoserFound` at most, a `ListPast` by one `PastListed` at most, a `FindKept` by one `KeptFound`. A `KeepBase` has no answer: the shell may forget it, and then there is no merge; nor have a `KeepSuspect` and a
 //!   `DropKept`.
 //! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often at once, for
 //!   a `Tick` is what sends, asks and installs what the group brought about.
@@ -41,6 +41,7 @@ pub mod ignore;
 pub mod index;
 mod install;
 mod keeps;
+mod kept;
 mod ledger;
 mod local;
 pub mod map_index;
@@ -65,11 +66,12 @@ mod swarm;
 mod tests;
 pub mod torn;
 mod uncover;
+mod undo;
 mod walk;
 mod wants;
 mod why;
 
-pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, Source, Was};
+pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, SoughtKept, Source, Was};
 pub use alias::Names;
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
@@ -84,6 +86,7 @@ pub use scrub::{Run, Verification};
 pub use status::{DeviceStatus, PeerStatus, Status, TransferStatus};
 pub use survey::{FileHeld, MachineTally, Tally};
 pub use suspect::SuspectStatus;
+pub use undo::{Back, BackFrom};
 pub use why::{Holders, WaitsFor, Why};
 
 use crate::model::{DeviceId, Entry, SyncPath};
@@ -469,6 +472,8 @@ impl<I: Index> Engine<I> {
             Event::Decide { path, decision } => self.decide(&path, decision),
             Event::Settle { path, last, how } => self.settle_conflicts(now, &path, last, &how),
             Event::Confirm => self.confirm(now),
+            Event::Undo { without } => self.undo(now, &without),
+            Event::KeptFound(found) => self.kept_found(found),
             Event::Pause(paused) => self.pause(now, paused),
             Event::Forget(device) => self.forget_device(now, device),
             Event::Clock { link, ahead_ns } => self.clock_seen(now, link, ahead_ns),
@@ -642,16 +647,6 @@ impl<I: Index> Engine<I> {
     /// The patterns in force, for the walker.
     pub fn ignore(&self) -> &Ignore {
         &self.ignore
-    }
-
-    fn confirm(&mut self, now: Now) {
-        self.release_held(now);
-        self.confirm_patterns(now);
-        self.mint_dated_ahead(now);
-        self.walk_all(now);
-        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
-            self.recompare(now, link);
-        }
     }
 
     fn pause(&mut self, now: Now, paused: bool) {

@@ -207,6 +207,7 @@ impl<I: Index> Engine<I> {
         match message {
             Message::Known { counter, confirmed } => self.known_came(now, link, counter, confirmed),
             Message::Forget { device } => self.forget_device(now, device),
+            Message::Undo { told } => self.undo_came(now, link, &told),
             Message::State { root, pending, condition } => self.state_came(now, link, root, pending, condition),
             Message::Groups { groups } => self.groups_came(now, link, &groups),
             Message::Buckets { groups } => self.buckets_came(now, link, groups),

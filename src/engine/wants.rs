@@ -1,7 +1,7 @@
 //! What is wanted and how far each want is: the state behind `fetch.rs` and `install.rs`.
 
-use super::action::JobId;
-use super::event::{FetchId, LinkId, StageId};
+use super::action::{JobId, SoughtKept};
+use super::event::{FetchId, LinkId, StageId, Stat};
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,6 +47,20 @@ pub(super) struct Want {
     /// Nothing that will change soon keeps it: a problem, or a folder with content of its own.
     pub stuck: bool,
     pub trial: Trial,
+    pub kept: KeptHere,
+}
+
+/// Whether this machine's history may have a wanted content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum KeptHere {
+    No,
+    /// It is to be asked if nobody else has it.
+    AtLast,
+    /// It is to be asked.
+    Perhaps,
+    Asked,
+    /// By this name.
+    As(String, Stat),
 }
 
 /// Where on this disk a content is, or was when it was seen last.
@@ -100,6 +114,10 @@ pub(super) struct Wants {
     /// Contents handed over to be installed (bytes).
     pub installing_bytes: u64,
     pub full_until: u64,
+    /// What history is to be asked for.
+    pub to_find: Vec<SoughtKept>,
+    /// What an earlier run left is being loaded.
+    pub loading: bool,
 }
 
 impl Wants {

@@ -6,13 +6,15 @@
 use std::collections::BTreeSet;
 
 /// What this version understands.
-const OURS: [&str; 3] = [ACKS, HISTORY, CONFLICTS];
+const OURS: [&str; 4] = [ACKS, HISTORY, CONFLICTS, UNDO];
 /// `acks`.
 pub const ACKS: &str = "acks";
 /// `history` and `pasts`, and contents in history by `fetch`.
 pub const HISTORY: &str = "history";
 /// `conflicts`.
 pub const CONFLICTS: &str = "conflicts";
+/// `undo`.
+pub const UNDO: &str = "undo";
 /// A `hello` names at most this many features, each of 1 to [`NAME_BYTES`] bytes of `[a-z0-9-]`.
 const LIMIT: usize = 64;
 const NAME_BYTES: usize = 32;

@@ -92,6 +92,7 @@ enum HeadKind {
     Forget {
         device: DeviceId,
     },
+    Undo {},
     State {
         root: Hex<16>,
         pending: u64,
@@ -287,6 +288,10 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
             HeadKind::Known { counter: *counter }
         }
         Message::Forget { device } => HeadKind::Forget { device: *device },
+        Message::Undo { told } => {
+            body.devices(told);
+            HeadKind::Undo {}
+        }
         Message::State { root, pending, condition } => {
             HeadKind::State { root: Hex::<16>(*root), pending: *pending, condition: *condition }
         }
@@ -430,6 +435,7 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
     let packet = match kind {
         HeadKind::Known { counter } => message(Message::Known { counter, confirmed: body.counters()? }),
         HeadKind::Forget { device } => message(Message::Forget { device }),
+        HeadKind::Undo {} => message(Message::Undo { told: body.devices()? }),
         HeadKind::State { root, pending, condition } => {
             message(Message::State { root: Digest::from(root.0), pending, condition })
         }

@@ -92,6 +92,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             Message::Known { counter, confirmed: confirmed.into_iter().map(|(n, c)| (device(n), c)).collect() }
         }),
         any::<u8>().prop_map(|n| Message::Forget { device: DeviceId([n; 32]) }),
+        any::<u8>().prop_map(|n| Message::Undo { told: vec![DeviceId([n; 32]); usize::from(n % 4)] }),
         (any::<u32>(), prop::collection::vec(path(), 0..9)).prop_map(|(id, paths)| Message::Survey { id, paths }),
         (any::<u32>(), prop::collection::vec((prop::option::of(any::<[u8; 32]>()), any::<u32>()), 0..9)).prop_map(
             |(id, list)| {

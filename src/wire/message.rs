@@ -33,6 +33,9 @@ pub enum Message {
     Known { counter: u64, confirmed: Vec<(DeviceId, u64)> },
     /// This device will not come back: deletions need not be remembered for it.
     Forget { device: DeviceId },
+    /// A person said that what is held was not meant: whoever holds something takes that back, too. `told`: the devices that this
+    /// was sent to. Only to who names the feature `undo`.
+    Undo { told: Vec<DeviceId> },
     /// My tree in one digest, and how much is still to come to it here: paths to be installed, and one more until the first
     /// scan has ended. `condition`: what keeps this machine from being done; an older version does not say. Sent on connecting,
     /// every 30 s, and when any of it has changed and rested. The dialler of the link starts comparing when the root differs.

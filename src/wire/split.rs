@@ -44,6 +44,7 @@ pub fn split(message: Message) -> Vec<Message> {
         }
         whole @ (Message::Known { .. }
         | Message::Forget { .. }
+        | Message::Undo { .. }
         | Message::State { .. }
         | Message::Seek { .. }
         | Message::Groups { .. }
@@ -58,6 +59,7 @@ pub fn split(message: Message) -> Vec<Message> {
 pub fn bytes_of(message: &Message) -> usize {
     match message {
         Message::Known { confirmed, .. } => 64 + 42 * confirmed.len(),
+        Message::Undo { told } => 64 + 32 * told.len(),
         Message::Forget { .. } | Message::State { .. } => 64,
         Message::Groups { groups } => 16 * groups.len(),
         Message::Buckets { groups } => groups.iter().map(|(_, digests)| 1 + 16 * digests.len()).sum(),

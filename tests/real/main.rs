@@ -33,4 +33,5 @@ mod saving;
 mod scrub;
 mod special;
 mod transfers;
+mod undoing;
 mod watching;

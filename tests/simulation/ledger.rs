@@ -146,6 +146,14 @@ impl Ledger {
         self.adopted.extend(value);
     }
 
+    /// The node's user takes back deletions: what is there again is no ghost, and is made anew.
+    pub fn undone<'a>(&mut self, node: NodeId, paths: impl Iterator<Item = &'a SyncPath>) {
+        for path in paths {
+            *self.touches.entry((node, path.clone())).or_default() += 2;
+            self.overwrites.retain(|overwrite| overwrite.path != *path);
+        }
+    }
+
     /// Whether what comes to a node's folder rotted elsewhere.
     pub fn is_foreign_rot(&self, node: NodeId, value: &Value) -> bool {
         self.rotten.get(value).is_some_and(|nodes| !nodes.contains(&node)) && !self.adopted.contains(value)

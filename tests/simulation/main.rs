@@ -26,6 +26,7 @@ mod shell;
 mod torn;
 mod trace;
 mod tree;
+mod undoing;
 mod users;
 mod world;
 

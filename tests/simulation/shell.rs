@@ -14,7 +14,7 @@ use super::users;
 use super::world::{Happening, World};
 use dirsyncd::engine::{
     Action, Cause, Event, FetchError, FetchId, FoundLoser, Hint, Job, LinkId, Observed, Outcome, RangeId, Report,
-    ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
+    ServedFile, SoughtKept, Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
 use dirsyncd::model::{ContentId, Entry, FileTime, Kind, SyncPath};
 use dirsyncd::wire::message::{Message, SMALL_FILE_BYTES};
@@ -89,6 +89,10 @@ impl World {
             Action::SetPace(_) => {}
             Action::KeepSuspect { path, stat } => self.keep_suspect(node, &path, stat),
             Action::ListPast { .. } => self.fail(format!("n{node} is asked for its history, and nobody here asks")),
+            Action::FindKept(sought) => {
+                let found = sought.into_iter().map(|sought| self.find_kept(node, sought)).collect();
+                self.step_soon(node, quick, Step::Answer(Event::KeptFound(found)));
+            }
             Action::DropKept { kept, was, content, path, stat } => {
                 self.drop_kept(node, &kept, (&was, content), &path, &stat);
             }
@@ -145,6 +149,7 @@ impl World {
                 self.check_merged(node, &path, &entry, &loser, &kept);
             }
             Action::Report(Report::Conflict { path, kept, .. }) => {
+                self.conflicts += 1;
                 self.note_conflict(node, &path, kept.as_ref());
             }
             Action::Report(_) => {}
@@ -376,6 +381,16 @@ impl World {
         self.nodes[node].ended.push((job, outcome));
         self.give_hints(node, &changes, true);
         self.step_soon(node, self.plan.disk_ns, Step::InstallNext);
+    }
+
+    fn find_kept(&self, node: NodeId, sought: SoughtKept) -> (SoughtKept, Option<(String, Stat)>) {
+        let tree = &self.nodes[node].disk.live;
+        let of_path = format!("{}@", sought.path.to_text());
+        let kept = tree.history.iter().filter(|(name, _)| name.starts_with(&of_path));
+        let stats = kept.map(|(name, &ino)| (name.clone(), tree.inodes[&ino].stat(ino)));
+        let fitting = stats.filter(|(_, stat)| stat.kind == StatKind::File && stat.size == sought.size);
+        let best = fitting.max_by_key(|(name, stat)| (stat.mtime == sought.mtime, name.clone()));
+        (sought, best)
     }
 
     /// What history kept of a renamed file goes, while the file is at its new path.

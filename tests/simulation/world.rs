@@ -124,6 +124,8 @@ pub struct World {
     /// Conflicts that somebody decided.
     pub decided: BTreeSet<ConflictKey>,
     pub bug: Option<Bug>,
+    /// Conflicts that were told.
+    pub conflicts: u64,
     values: u64,
 }
 
@@ -152,6 +154,7 @@ impl World {
             was_restored: false,
             decided: BTreeSet::new(),
             bug: None,
+            conflicts: 0,
             values: 0,
         };
         let late_boots = world.plan.late_boots;

@@ -9,6 +9,7 @@ mod conflicts;
 mod elsewhere;
 mod past;
 mod routes;
+mod undo;
 pub mod verified;
 mod verify;
 pub mod view;
@@ -21,7 +22,7 @@ use super::index::{JournalLine, WantedLines};
 use super::link::Upload;
 use super::probe;
 use crate::engine::index::{Conflict, Row, Wanted};
-use crate::engine::{Event, FetchError, HeldPaths, MachinePasts, StageId, StatKind, Status, Verification, Why};
+use crate::engine::{Back, Event, FetchError, HeldPaths, MachinePasts, StageId, StatKind, Status, Verification, Why};
 use crate::model::{ContentId, DeviceId, SyncPath, text};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -56,6 +57,8 @@ pub enum Request {
         limit: usize,
         answer: oneshot::Sender<HeldPaths>,
     },
+    /// What an undo would bring back.
+    Undoable(oneshot::Sender<Vec<Back>>),
     /// The row at `path`, if there is one.
     Row {
         path: SyncPath,

@@ -3,7 +3,7 @@
 //! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields (`view.rs`).
 
 use super::view::{DeviceView, EntryView, ErrorView, HeldView, ListView, LogView, StatusView};
-use super::{About, Handle, Request, World, conflicts, past, verify, why};
+use super::{About, Handle, Request, World, conflicts, past, undo, verify, why};
 use crate::engine::{DeviceStatus, Event};
 use crate::io::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
@@ -48,6 +48,7 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/verify/decide", post(verify::decide))
         .route("/v1/held", get(held))
         .route("/v1/confirm", post(confirm))
+        .route("/v1/undo", post(undo::undo))
         .route("/v1/forget", post(forget))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
@@ -164,22 +165,24 @@ async fn log(State(shared): State<Shared>, query: Result<Query<LogQuery>, QueryR
     Ok(Json(LogView { lines: lines.into_iter().map(Into::into).collect() }))
 }
 
-async fn held(State(shared): State<Shared>) -> Answer<HeldView> {
+/// What is held here, and how much elsewhere.
+pub(super) async fn all_held(shared: &Shared) -> Result<HeldView, Refusal> {
     let held = shared.handle.ask(|answer| Request::Held { limit: HELD_PATHS, answer }).await;
-    Ok(Json(held.ok_or_else(Refusal::busy)?.into()))
+    let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
+    Ok(HeldView::new(held.ok_or_else(Refusal::busy)?, &status))
 }
 
-/// Answers with what was held, once the word is durable.
+async fn held(State(shared): State<Shared>) -> Answer<HeldView> {
+    Ok(Json(all_held(&shared).await?))
+}
+
+/// Answers with what was held, once the word is durable; with nothing held here, nothing is done.
 async fn confirm(State(shared): State<Shared>) -> Answer<HeldView> {
-    let held =
-        shared.handle.ask(|answer| Request::Held { limit: HELD_PATHS, answer }).await.ok_or_else(Refusal::busy)?;
-    if held.is_empty() {
-        return Err(Refusal::unknown(
-            "nothing is held here; 'dirsync held' on the other machines lists what is held there",
-        ));
+    let held = all_held(&shared).await?;
+    if !held.is_empty() {
+        let Json(Done { .. }) = done(&shared, Event::Confirm).await?;
     }
-    let Json(Done { .. }) = done(&shared, Event::Confirm).await?;
-    Ok(Json(held.into()))
+    Ok(Json(held))
 }
 
 /// `device`: its name, or the beginning of its id.
@@ -224,11 +227,11 @@ async fn resume(State(shared): State<Shared>) -> Answer<Done> {
 }
 
 #[derive(Serialize)]
-struct Done {
+pub(super) struct Done {
     done: bool,
 }
 
-async fn done(shared: &Shared, event: Event) -> Answer<Done> {
+pub(super) async fn done(shared: &Shared, event: Event) -> Answer<Done> {
     shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)?;
     Ok(Json(Done { done: true }))
 }

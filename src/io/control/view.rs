@@ -348,12 +348,51 @@ pub struct DecidedView {
 /// What waits for a person here: answer of `GET /v1/held`, and of `POST /v1/confirm`, which lets it go.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HeldView {
+    /// This one.
+    pub machine: String,
+    /// What linked machines hold, as they said last.
+    pub elsewhere: Vec<HeldElsewhereView>,
     /// At most 10,000 of them.
     pub held: Vec<HeldPathView>,
     pub deletions: u64,
     pub reverts: u64,
     pub dated_ahead: u64,
     pub uncovered: u64,
+}
+
+/// How much a linked machine holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldElsewhereView {
+    pub machine: String,
+    pub deletions: u64,
+    pub reverts: u64,
+    pub uncovered: u64,
+}
+
+/// Answer of `POST /v1/undo`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UndoView {
+    /// This one.
+    pub machine: String,
+    /// What comes back, at most 10,000 of it.
+    pub back: Vec<BackView>,
+    /// How many paths come back.
+    pub paths: u64,
+    /// In no history that could be asked: they stay away. At most 10,000.
+    pub lost: Vec<String>,
+    /// Nothing was done: this is what would be.
+    pub dry_run: bool,
+    /// What linked machines hold, as they said last.
+    pub elsewhere: Vec<HeldElsewhereView>,
+    /// Machines that did not answer what their histories keep.
+    pub silent: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BackView {
+    pub path: String,
+    /// `peers`: from the disks of other machines; `here`: it is on this disk; `history`.
+    pub from: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -365,8 +404,30 @@ pub struct HeldPathView {
     pub by: String,
 }
 
-impl From<HeldPaths> for HeldView {
-    fn from(held: HeldPaths) -> Self {
+impl HeldElsewhereView {
+    /// Of those linked machines that hold something.
+    pub fn all(status: &Status) -> Vec<Self> {
+        let held = |peer: &PeerStatus| {
+            let condition = peer.condition.unwrap_or_default();
+            Self {
+                machine: text::escape(peer.name.as_bytes()),
+                deletions: condition.held_deletions,
+                reverts: condition.held_reverts,
+                uncovered: condition.held_uncovered,
+            }
+        };
+        let holds = |held: &Self| held.deletions + held.reverts + held.uncovered > 0;
+        status.peers.iter().map(held).filter(holds).collect()
+    }
+}
+
+impl HeldView {
+    /// Nothing is held here.
+    pub fn is_empty(&self) -> bool {
+        self.deletions + self.reverts + self.dated_ahead + self.uncovered == 0
+    }
+
+    pub fn new(held: HeldPaths, status: &Status) -> Self {
         let HeldPaths { paths, deletions, reverts, dated_ahead, uncovered } = held;
         let path = |held: HeldPath| {
             let reason = match held.why {
@@ -377,7 +438,9 @@ impl From<HeldPaths> for HeldView {
             let by = text::escape(held.by.as_bytes());
             HeldPathView { path: held.path.to_text(), reason: reason.to_owned(), by }
         };
-        Self { held: paths.into_iter().map(path).collect(), deletions, reverts, dated_ahead, uncovered }
+        let (machine, elsewhere) = (text::escape(status.name.as_bytes()), HeldElsewhereView::all(status));
+        let held = paths.into_iter().map(path).collect();
+        Self { machine, elsewhere, held, deletions, reverts, dated_ahead, uncovered }
     }
 }
 

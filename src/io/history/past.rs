@@ -6,7 +6,7 @@
 //! (`engine::past`).
 
 use super::{History, Item};
-use crate::engine::{Event, FoundPast, LinkId, StatKind};
+use crate::engine::{Event, FoundPast, Keep, LinkId, SoughtKept, Stat, StatKind};
 use crate::io::{Events, beneath};
 use crate::model::SyncPath;
 use crate::wire::message::{PASTS, Past, PastWhat};
@@ -23,7 +23,14 @@ pub(super) struct Asked {
 #[derive(Debug, Default)]
 struct Waiting {
     questions: BTreeMap<LinkId, Question>,
+    /// By this machine itself.
+    sought: Vec<SoughtKept>,
     is_stopping: bool,
+}
+
+enum Next {
+    Asked(LinkId, Question),
+    Sought(Vec<SoughtKept>),
 }
 
 #[derive(Debug)]
@@ -41,9 +48,23 @@ impl History {
         self.asked.arrived.notify_one();
     }
 
+    /// The thread is to find what this machine wants of its own history.
+    pub fn seek(&self, sought: Vec<SoughtKept>) {
+        let mut waiting = self.asked.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.sought.extend(sought);
+        self.asked.arrived.notify_one();
+    }
+
     /// The thread: answers until it is stopped.
     pub fn answer(&self, events: &Events) {
-        while let Some((link, Question { id, path, named })) = self.next_question() {
+        while let Some(next) = self.next_question() {
+            let (link, Question { id, path, named }) = match next {
+                Next::Asked(link, question) => (link, question),
+                Next::Sought(sought) => {
+                    events.send(Event::KeptFound(self.find(sought)));
+                    continue;
+                }
+            };
             let found = if named.is_empty() { self.pasts(path.as_ref()) } else { self.named_pasts(&named) };
             match found {
                 Ok(found) => events.send(Event::PastListed { link, id, found }),
@@ -60,12 +81,44 @@ impl History {
         self.asked.arrived.notify_all();
     }
 
-    fn next_question(&self) -> Option<(LinkId, Question)> {
+    fn next_question(&self) -> Option<Next> {
         let waiting = self.asked.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_idle = |waiting: &mut Waiting| waiting.questions.is_empty() && !waiting.is_stopping;
+        let is_idle =
+            |waiting: &mut Waiting| waiting.questions.is_empty() && waiting.sought.is_empty() && !waiting.is_stopping;
         let waited = self.asked.arrived.wait_while(waiting, is_idle);
         let mut waiting = waited.unwrap_or_else(PoisonError::into_inner);
-        if waiting.is_stopping { None } else { waiting.questions.pop_first() }
+        if waiting.is_stopping {
+            return None;
+        }
+        if !waiting.sought.is_empty() {
+            return Some(Next::Sought(std::mem::take(&mut waiting.sought)));
+        }
+        waiting.questions.pop_first().map(|(link, question)| Next::Asked(link, question))
+    }
+
+    /// Where each of these is, by its path, its size and, if there are several, its mtime; the
+    /// newest of those.
+    pub(super) fn find(&self, sought: Vec<SoughtKept>) -> Vec<(SoughtKept, Option<(String, Stat)>)> {
+        let paths: BTreeSet<&SyncPath> = sought.iter().map(|sought| &sought.path).collect();
+        let mut kept: BTreeMap<SyncPath, Vec<Item>> = BTreeMap::new();
+        match self.items() {
+            Ok(items) => {
+                for item in items {
+                    let is_meant = item.facts.stat.kind == StatKind::File && item.reason != Keep::Suspect;
+                    if let Some(path) = item.path.clone().filter(|path| is_meant && paths.contains(path)) {
+                        kept.entry(path).or_default().push(item);
+                    }
+                }
+            }
+            Err(why) => tracing::warn!("history cannot be listed: {why}"),
+        }
+        let place = |sought: &SoughtKept| {
+            let items = kept.get(&sought.path)?.iter().filter(|item| item.facts.stat.size == sought.size);
+            let best = items.max_by_key(|item| (item.facts.stat.mtime == sought.mtime, &item.name))?;
+            Some((best.name.clone(), best.facts.stat))
+        };
+        let places: Vec<_> = sought.iter().map(place).collect();
+        sought.into_iter().zip(places).collect()
     }
 
     /// The newest things that are kept of a path and below it, or of all, newest first; not hashed.

@@ -122,21 +122,23 @@ pub(super) fn line(report: &Report) -> Line {
             (
                 Level::Warn,
                 "held",
-                format!("held back: {held}; if they are meant, run 'dirsync confirm', else put the files back"),
+                format!("held back: {held}; if they are meant, run 'dirsync confirm', else 'dirsync undo'"),
             )
         }
         Report::HeldFromPeers { deletions, of } => {
             let held = format!("{} of {}", counted(*deletions, "deletion", "deletions"), counted(*of, "file", "files"));
-            let text =
-                format!("held back: {held} by other machines; if they are meant, run 'dirsync confirm' on any machine");
+            let text = format!(
+                "held back: {held} by other machines; if they are meant, run 'dirsync confirm' on any machine, else 'dirsync undo' \
+                     here"
+            );
             (Level::Warn, "held", text)
         }
         Report::HeldReverts { reverts, of, by_peers } => {
             let held = format!("{} of {}", count(*reverts), counted(*of, "file", "files"));
             let whose = if *by_peers { " by other machines' changes" } else { " here" };
             let text = format!(
-                "held back: {held} went back to older contents{whose}; if that is meant, run 'dirsync confirm', else put the newer \
-                 files back"
+                "held back: {held} went back to older contents{whose}; if that is meant, run 'dirsync confirm', else \
+                 'dirsync undo'"
             );
             (Level::Warn, "held", text)
         }
@@ -145,7 +147,7 @@ pub(super) fn line(report: &Report) -> Line {
             let such_as = example.as_ref().map(|path| format!(", such as '{path}'")).unwrap_or_default();
             let text = format!(
                 "{} of {} of an hour ago were deleted by {by}{such_as}; as they were small, that is not held back; if it was not meant, \
-                 'dirsync restore' brings them back on a machine that has them in its history",
+                 'dirsync undo' brings them back",
                 count(*deletions),
                 counted(*of, "file", "files"),
             );
@@ -184,6 +186,10 @@ pub(super) fn line(report: &Report) -> Line {
                 found => format!("verified {what}: {} suspect, see 'dirsync status'", counted(*found, "is", "are")),
             };
             (Level::Info, "verified", text)
+        }
+        Report::Undone { paths } => {
+            let text = format!("undone: {} come back, as they were", counted(*paths, "path", "paths"));
+            (Level::Info, "undone", text)
         }
         Report::Confirmed => (Level::Info, "confirmed", "confirmed: what was held goes ahead".to_owned()),
         Report::NewDevice { why } => {
@@ -584,7 +590,7 @@ mod tests {
             ),
             (
                 Report::Held { deletions: 90, of: 100 },
-                "held back: 90 deletions of 100 files; if they are meant, run 'dirsync confirm', else put the files back",
+                "held back: 90 deletions of 100 files; if they are meant, run 'dirsync confirm', else 'dirsync undo'",
             ),
         ];
         for (report, text) in table {

@@ -1,0 +1,62 @@
+//! Wanted contents that this machine's own history may have.
+//!
+//! Deliberately not here: what other machines keep (`past.rs`), and the files (`io/history`).
+
+use super::Engine;
+use super::action::{SoughtKept, Source};
+use super::event::{Now, Stat};
+use super::index::{Index, Row};
+use super::wants::{Holder, KeptHere, Want};
+use crate::model::{ContentId, SyncPath};
+
+impl<I: Index> Engine<I> {
+    /// What was at this very path within the last hour is in history here, unless it was this
+    /// machine's user who did away with it.
+    pub(super) fn may_be_kept(&self, path: &SyncPath, row: &Row) -> KeptHere {
+        let was_here = || self.ledger.get(path).is_some_and(|(span, _)| span.last.kind == row.winner.kind);
+        match row.winner.file() {
+            Some(_) if was_here() => KeptHere::Perhaps,
+            Some(_) if self.wants.loading => KeptHere::AtLast,
+            _ => KeptHere::No,
+        }
+    }
+
+    /// Whether history here has a wanted content, or is asked for it first.
+    pub(super) fn takes_from_history(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        row: &Row,
+        content: ContentId,
+        size: u64,
+    ) -> bool {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return false };
+        match want.kept.clone() {
+            KeptHere::No | KeptHere::AtLast => return false,
+            KeptHere::As(name, _) if want.failed_copies.contains(&Holder::Kept(name.clone())) => {
+                want.kept = KeptHere::No;
+                return false;
+            }
+            KeptHere::As(kept, stat) => self.install(path, row, Source::Kept { kept, stat }),
+            KeptHere::Perhaps => {
+                want.kept = KeptHere::Asked;
+                let mtime = row.winner.mtime;
+                self.wants.to_find.push(SoughtKept { path: path.clone(), content, size, mtime });
+                self.wait(now, path, None);
+            }
+            KeptHere::Asked => self.wait(now, path, None),
+        }
+        true
+    }
+
+    /// History was asked.
+    pub(super) fn kept_found(&mut self, found: Vec<(SoughtKept, Option<(String, Stat)>)>) {
+        for (SoughtKept { path, content, size, .. }, place) in found {
+            let is_it = |want: &&mut Box<Want>| want.content == Some((content, size)) && want.kept == KeptHere::Asked;
+            if let Some(want) = self.wants.by_path.get_mut(&path).filter(is_it) {
+                want.kept = place.map_or(KeptHere::No, |(name, stat)| KeptHere::As(name, stat));
+                self.wants.make_ready(&path);
+            }
+        }
+    }
+}

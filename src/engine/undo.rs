@@ -1,0 +1,352 @@
+//! The answer "no" to what is held: it comes back, and so does what the same count had let through.
+//!
+//! What is missing here and held was told to nobody: it is forgotten, and comes from the peers'
+//! disks. What peers did and is held here is made anew on top of that, as it is on this disk. What
+//! was let through in the last hour is made anew from what the ledger says that it was; each machine
+//! that had it takes its content from its own history (`Source::Kept`), and the others from those.
+//!
+//! Linked machines are told, and take back what they hold. Two machines that undo at once make
+//! equal entries, which are no conflict. Deliberately not here:
+//! changes dated ahead and paths that patterns uncovered, which take nothing away.
+
+use super::action::{Action, Report};
+use super::event::{LinkId, Now, Stat};
+use super::guard::{self, Verdict};
+use super::hold::Believed;
+use super::index::{Index, Row};
+use super::ledger::{Fate, Span, Thing};
+use super::merge;
+use super::session::Session;
+use super::{Engine, SECOND};
+use crate::model::version::{SEEN_LIMIT, STAMP_STEP};
+use crate::model::{DeviceId, Entry, Kind, SyncPath};
+use crate::wire::features::UNDO;
+use crate::wire::message::{Change, Message};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Deletions with no longer pauses than this are of one burst (ns).
+const PAUSE_NS: u64 = 120 * SECOND;
+
+/// A path that an undo brings back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Back {
+    pub path: SyncPath,
+    pub from: BackFrom,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Where its content is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackFrom {
+    /// On the disks of other machines.
+    Peers,
+    /// On this disk.
+    Here,
+    /// On no disk, as far as is known: in a history.
+    History,
+}
+
+/// What brings a path back.
+enum Way {
+    /// It is missing here, and nobody else heard of that.
+    Forget,
+    /// It went back to older contents here, and nobody else heard of that.
+    Refuse,
+    /// It is made anew, as it was.
+    Again(Thing),
+    /// The same, of what is missing here and was deleted by a peer, too.
+    Anew(Thing),
+}
+
+impl<I: Index> Engine<I> {
+    /// What an undo would bring back, in the order of paths. Empty: nothing is held, and no more
+    /// than half was lost within the hour.
+    pub fn undoable(&self) -> Vec<Back> {
+        let back = |(path, way): (SyncPath, Way)| {
+            let row = self.index.get(&path);
+            let on_disk = row.as_ref().and_then(Row::live_on_disk).map(|(entry, _)| &entry.kind);
+            let (from, kind) = match &way {
+                Way::Forget | Way::Refuse => (BackFrom::Peers, on_disk.cloned()),
+                Way::Anew(thing) => {
+                    let here = self.needs_no_source(&thing.kind);
+                    (if here { BackFrom::Here } else { BackFrom::History }, Some(thing.kind.clone()))
+                }
+                Way::Again(thing) => {
+                    let here = on_disk == Some(&thing.kind) || self.needs_no_source(&thing.kind);
+                    (if here { BackFrom::Here } else { BackFrom::History }, Some(thing.kind.clone()))
+                }
+            };
+            let size = if let Some(Kind::File { size, .. }) = kind { size } else { 0 };
+            Back { path, from, size }
+        };
+        self.ways_back().into_iter().map(back).collect()
+    }
+
+    /// Folders, links and empty files; and contents that are at another path.
+    fn needs_no_source(&self, kind: &Kind) -> bool {
+        match kind {
+            Kind::File { size, content } => {
+                // What is held is missing, whatever its row says.
+                let is_there = |holder: &SyncPath| !self.held.contains(holder);
+                *size == 0 || self.index.holders(content).iter().any(is_there)
+            }
+            _ => true,
+        }
+    }
+
+    fn way_of_missing(&self, path: &SyncPath) -> Option<Way> {
+        let row = self.index.get(path)?;
+        let (entry, _) = row.live_on_disk()?;
+        Some(if row.winner.is_live() { Way::Forget } else { Way::Anew(Thing::of(entry)) })
+    }
+
+    fn ways_back(&self) -> BTreeMap<SyncPath, Way> {
+        let losses = self.ledger.sum(Fate::Lost);
+        let is_told = guard::judge_losses(losses, self.ledger.total()) != Verdict::Believe;
+        let by_peers: BTreeSet<_> = self.guards.held_from_peers().cloned().collect();
+        let (deletions, reverts) = self.guards.counts();
+        let undoes_deletions = is_told || deletions > 0 || !self.held.is_empty();
+        let mut ways = BTreeMap::new();
+        if undoes_deletions {
+            ways.extend(self.lost_of_late().into_iter().map(|(path, thing)| (path, Way::Again(thing))));
+        }
+        if reverts > 0 {
+            ways.extend(self.reverted_of_late().into_iter().map(|(path, thing)| (path, Way::Again(thing))));
+        }
+        for path in by_peers {
+            let row = self.index.get(&path);
+            if let Some((entry, _)) = row.as_ref().and_then(Row::live_on_disk) {
+                ways.insert(path, Way::Again(Thing::of(entry)));
+            }
+        }
+        let is_known = |path: &&SyncPath| self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
+        ways.extend(self.guards.own_reverts().filter(is_known).map(|path| (path.clone(), Way::Refuse)));
+        ways.extend(self.held.iter().filter_map(|path| Some((path.clone(), self.way_of_missing(path)?))));
+        self.add_folders(&mut ways);
+        ways
+    }
+
+    /// What was deleted in the last hour and counts; and what went with it and does not.
+    fn lost_of_late(&self) -> BTreeMap<SyncPath, Thing> {
+        let is_gone = |path: &SyncPath| self.index.get(path).is_some_and(|row| !row.winner.is_live());
+        let may_come = |path: &SyncPath| {
+            let is_folder = |dir: SyncPath| {
+                self.index.get(&dir).is_none_or(|row| !row.winner.is_live() || row.winner.is_directory())
+            };
+            !self.covers(path, false) && path.ancestors().all(is_folder)
+        };
+        let gone = self.ledger.spans().filter(|(path, ..)| is_gone(path) && may_come(path));
+        let (counted, beside): (Vec<_>, Vec<_>) = gone
+            .filter(|(.., fate)| matches!(fate, Fate::Lost | Fate::Beside))
+            .partition(|(.., fate)| *fate == Fate::Lost);
+        let from = begin_of_burst(counted.iter().map(|(_, span, _)| span.until).collect());
+        let mut lost: BTreeMap<_, _> =
+            counted.into_iter().map(|(path, span, _)| (path.clone(), span.last.clone())).collect();
+        let is_folder = |span: &Span| span.last.kind == Kind::Directory;
+        let went_along = beside.into_iter().filter(|(_, span, _)| span.until >= from && !is_folder(span));
+        lost.extend(went_along.map(|(path, span, _)| (path.clone(), span.last.clone())));
+        lost
+    }
+
+    /// What went back to older contents in the last hour.
+    fn reverted_of_late(&self) -> BTreeMap<SyncPath, Thing> {
+        let is_older = |path: &SyncPath, span: &Span| {
+            let row = self.index.get(path);
+            row.is_some_and(|row| row.winner.file().is_some() && row.winner.kind != span.last.kind)
+        };
+        let spans = self.ledger.spans().filter(|(path, span, fate)| *fate == Fate::Reverted && is_older(path, span));
+        spans.map(|(path, span, _)| (path.clone(), span.last.clone())).collect()
+    }
+
+    /// The folders that those need, as they were. Of others, each machine makes the same.
+    fn add_folders(&self, ways: &mut BTreeMap<SyncPath, Way>) {
+        let again = ways.iter().filter(|(_, way)| matches!(way, Way::Again(_))).map(|(path, _)| path);
+        let above: BTreeSet<SyncPath> = again.flat_map(SyncPath::ancestors).collect();
+        for dir in above {
+            let Some(row) = self.index.get(&dir).filter(|row| !row.winner.is_live()) else { continue };
+            let on_disk = row.live_on_disk().map(|(entry, _)| Thing::of(entry));
+            let was = on_disk.or_else(|| self.ledger.get(&dir).map(|(span, _)| span.last.clone()));
+            if let Some(was) = was.filter(|was| was.kind == Kind::Directory) {
+                ways.entry(dir).or_insert(Way::Again(was));
+            }
+        }
+        // A link alone brings no folder back.
+        let lacks_folder = |path: &SyncPath| {
+            path.parent().is_some_and(|dir| {
+                !ways.contains_key(&dir) && !self.index.get(&dir).is_some_and(|row| row.winner.is_directory())
+            })
+        };
+        let is_link = |way: &Way| matches!(way, Way::Again(Thing { kind: Kind::Symlink { .. }, .. }));
+        let lonely: Vec<_> = ways
+            .iter()
+            .filter(|(path, way)| is_link(way) && lacks_folder(path))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in lonely {
+            ways.remove(&path);
+        }
+    }
+
+    /// A person says that what is held was not meant.
+    pub(super) fn undo(&mut self, now: Now, without: &BTreeSet<SyncPath>) {
+        let mut ways = self.ways_back();
+        self.give_up(now, &mut ways, |path, way| matches!(way, Way::Again(_) | Way::Anew(_)) && without.contains(path));
+        if !ways.is_empty() {
+            self.tell_undo(&[]);
+            self.take_back_all(now, ways);
+        }
+    }
+
+    /// A person said so at another machine: what is held here is part of the same. What was let
+    /// through is made anew there.
+    pub(super) fn undo_came(&mut self, now: Now, link: LinkId, told: &[DeviceId]) {
+        let Some(sender) = self.sessions.get(&link).map(|session| session.device) else { return };
+        self.tell_undo(&[told, &[sender]].concat());
+        if !self.holds_anything() {
+            return;
+        }
+        let mut ways = self.ways_back();
+        let was_here: BTreeSet<_> = ways
+            .keys()
+            .filter(|path| self.index.get(path).is_some_and(|row| row.live_on_disk().is_some()))
+            .cloned()
+            .collect();
+        self.give_up(now, &mut ways, |path, way| match way {
+            Way::Again(_) => !was_here.contains(path),
+            Way::Anew(_) => true,
+            Way::Forget | Way::Refuse => false,
+        });
+        if !ways.is_empty() {
+            self.take_back_all(now, ways);
+        }
+    }
+
+    /// These are not brought back here. What is missing and was deleted by a peer, too, is held no
+    /// more.
+    fn give_up(&mut self, now: Now, ways: &mut BTreeMap<SyncPath, Way>, is_meant: impl Fn(&SyncPath, &Way) -> bool) {
+        let given_up: Vec<_> = ways.extract_if(.., |path, way| is_meant(path, way)).collect();
+        for (path, _) in given_up.into_iter().filter(|(_, way)| matches!(way, Way::Anew(_))) {
+            self.held.remove(&path);
+            self.was_deleted_anyway(now, &path);
+        }
+    }
+
+    /// Tells peers but those that it was sent to already.
+    fn tell_undo(&mut self, told: &[DeviceId]) {
+        let is_to_hear = |session: &Session| session.features.has(UNDO) && !told.contains(&session.device);
+        let to: Vec<_> = self.sessions.iter().filter(|(_, session)| is_to_hear(session)).collect();
+        let devices = to.iter().map(|(_, session)| session.device);
+        let told: Vec<_> = told.iter().copied().chain([self.config.device]).chain(devices).collect();
+        let links: Vec<_> = to.into_iter().map(|(link, _)| *link).collect();
+        // A longer list could not end it.
+        if !links.is_empty() && told.len() < SEEN_LIMIT {
+            self.send(links, Message::Undo { told });
+        }
+    }
+
+    fn take_back_all(&mut self, now: Now, ways: BTreeMap<SyncPath, Way>) {
+        let stood: Vec<_> = ways.keys().filter_map(|path| Some((path.clone(), self.stood(now, path)?))).collect();
+        self.renew_total(now);
+        for (path, (span, fate)) in stood {
+            // What comes back counts, and is as old as it was.
+            self.ledger.note(&path, span, if fate == Fate::Beside { fate } else { Fate::Rewritten });
+        }
+        self.guards.no_emptied_folder();
+        let paths = ways.len() as u64;
+        for (path, way) in ways {
+            match way {
+                Way::Forget => {
+                    self.held.remove(&path);
+                    self.forget(now, &path);
+                }
+                Way::Refuse => self.look_refusing(&path),
+                Way::Again(thing) => self.make_again(now, &path, thing),
+                Way::Anew(thing) => {
+                    self.held.remove(&path);
+                    self.forget(now, &path);
+                    self.make_again(now, &path, thing);
+                }
+            }
+        }
+        self.retry_all();
+        self.out.push(Action::Report(Report::Undone { paths }));
+    }
+
+    /// What the ledger is to remember of a path over the undo.
+    fn stood(&self, now: Now, path: &SyncPath) -> Option<(Span, Fate)> {
+        // What ended before a person decided is forgotten.
+        let until = self.steady(now) + 1;
+        if let Some((span, fate)) = self.ledger.get(path) {
+            return Some((Span { until, ..span.clone() }, fate));
+        }
+        let row = self.index.get(path)?;
+        let (entry, _) = row.live_on_disk()?;
+        let (content, size) = entry.file()?;
+        let (mtime, since, last) = (entry.mtime, row.since, Thing::of(entry));
+        Some((Span { content: Some(content), size, mtime, since, until, last }, Fate::Lost))
+    }
+
+    /// A version on top of whatever is the winner, told at once: whoever deleted the file on
+    /// another machine's word has its content in history.
+    fn make_again(&mut self, now: Now, path: &SyncPath, thing: Thing) {
+        let Some(row) = self.index.get(path) else { return };
+        let Thing { kind, mode, mtime } = thing;
+        let stamp = row.winner.version.stamp.saturating_add(STAMP_STEP);
+        let entry = self.mint(kind, mode, mtime, stamp, Some(&row.winner));
+        self.take_in(now, path, entry.clone());
+        self.tell(now, Change { path: path.clone(), entry, body: None }, Vec::new());
+    }
+
+    fn look_refusing(&mut self, path: &SyncPath) {
+        self.guards.forget_revert(path);
+        self.look_believing(path, Believed::Refused);
+    }
+
+    /// Older contents are here, which nobody wants: the group's come over them, and they go to
+    /// history.
+    pub(super) fn refuse_revert(&mut self, now: Now, path: &SyncPath, kind: Kind, stat: &Stat) {
+        let Some(row) = self.index.get(path) else { return };
+        let Some((newer, _)) = row.live_on_disk().map(|(entry, stat)| (entry.clone(), *stat)) else { return };
+        let here = Entry { kind, mode: stat.mode, mtime: stat.mtime, version: newer.version.clone() };
+        let mut winner = row.winner.clone();
+        if winner.same_on_disk(&newer) {
+            let stamp = winner.version.stamp.saturating_add(STAMP_STEP);
+            winner = self.mint(newer.kind, newer.mode, newer.mtime, stamp, Some(&row.winner));
+        }
+        let disk = Some(merge::on_disk(here, Some(*stat)));
+        self.store(now, path, &Row { winner: winner.clone(), disk, ..row });
+        self.tell(now, Change { path: path.clone(), entry: winner, body: None }, Vec::new());
+    }
+}
+
+/// When the burst began that ended with the last of these.
+fn begin_of_burst(mut untils: Vec<u64>) -> u64 {
+    untils.sort_unstable();
+    let mut ends = untils.into_iter().rev();
+    let Some(last) = ends.next() else { return 0 };
+    let mut begin = last;
+    for until in ends {
+        if begin - until > PAUSE_NS {
+            break;
+        }
+        begin = until;
+    }
+    begin.saturating_sub(PAUSE_NS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::none(&[], 0)]
+    #[case::one(&[500], 380)]
+    #[case::close_together(&[500, 600, 700], 380)]
+    #[case::after_a_pause(&[500, 700, 800], 580)]
+    fn a_burst_begins_after_a_pause(#[case] untils: &[u64], #[case] begin: u64) {
+        let untils = untils.iter().map(|at| at * SECOND).collect();
+        assert_eq!(begin_of_burst(untils), begin * SECOND);
+    }
+}

@@ -1,0 +1,233 @@
+//! Users who delete most of what there is, at one machine or at two, and take it back: at one
+//! machine, or at all that hold something at once.
+//!
+//! What was live before is live again on every machine, as it was, and nothing is a conflict.
+
+use super::ledger::NodeId;
+use super::plan::{MS, Plan, SECOND};
+use super::rng::Rng;
+use super::trace::Kept;
+use super::tree::{Data, Value};
+use super::users::{Op, path};
+use super::world::World;
+use super::{THREADS, number};
+use dirsyncd::engine::{Back, BackFrom, Engine, Event};
+use dirsyncd::model::{FileTime, Mode, SyncPath};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const SEEDS: u64 = 60;
+const FILES: usize = 110;
+const FOLDERS: usize = 4;
+/// Until everything that is deleted is told or held (ns).
+const LONG_ENOUGH_NS: u64 = 90 * SECOND;
+
+type Tree = BTreeMap<SyncPath, (Option<Value>, Mode, FileTime)>;
+
+fn name(n: usize) -> SyncPath {
+    path(&format!("g{}/f{n:03}", n % FOLDERS))
+}
+
+/// The files and links of a node, as they are.
+fn things(world: &World, node: NodeId) -> Tree {
+    let listing = world.nodes[node].disk.live.listing().into_iter();
+    let thing = |inode: &super::tree::Inode| (inode.value(), inode.mode, inode.mtime);
+    listing.filter(|(_, (_, inode))| !inode.is_directory()).map(|(path, (_, inode))| (path, thing(&inode))).collect()
+}
+
+/// The same on all machines, from before they were first started.
+fn lay(world: &mut World, rng: &mut Rng) {
+    let mut ops = Vec::new();
+    for n in 0..FILES {
+        let text = if n % 10 == 0 { "as others".to_owned() } else { format!("content {n:03}") };
+        let mtime = Some(FileTime { secs: 1_500_000_000 + n as i64, nanos: 5 });
+        ops.push(Op::Save { path: name(n), data: Data::small(text.into_bytes()), mtime });
+        if rng.chance(100) {
+            ops.push(Op::Chmod { path: name(n), mode: Mode(0o600) });
+        }
+    }
+    for node in 0..world.nodes.len() {
+        for op in &ops {
+            world.user_does(node, op);
+        }
+        for n in 0..FOLDERS {
+            let link = path(&format!("g{n}/link"));
+            world.user_does(node, &Op::Link { path: link.clone(), target: b"f000".to_vec() });
+            world.user_does(node, &Op::Touch { path: link, mtime: FileTime { secs: 1_500_000_000, nanos: 0 } });
+        }
+        world.nodes[node].disk.sync_all();
+    }
+}
+
+/// More than half goes, in bursts and pauses, so that some of it is told before the rest is held.
+fn delete(world: &mut World, rng: &mut Rng) {
+    let deleters = if rng.chance(400) { 2 } else { 1 };
+    let mut left: Vec<usize> = (0..FILES).collect();
+    let goal = FILES - rng.index(FILES * 35 / 100);
+    let mut gone = 0;
+    while gone < goal {
+        let node = rng.index(deleters);
+        if rng.chance(100) {
+            let folder = rng.index(FOLDERS);
+            gone += left.extract_if(.., |n| *n % FOLDERS == folder).count();
+            world.user_does(node, &Op::Remove { path: path(&format!("g{folder}")) });
+        }
+        for _ in 0..=rng.index(30) {
+            if gone < goal && !left.is_empty() {
+                let n = left.swap_remove(rng.index(left.len()));
+                gone += 1;
+                world.user_does(node, &Op::Remove { path: name(n) });
+            }
+        }
+        let pause = *rng.pick(&[MS, 50 * MS, 500 * MS, 3 * SECOND, 20 * SECOND]);
+        world.run_for(pause);
+    }
+}
+
+fn disturb(world: &mut World, rng: &mut Rng) {
+    let node = rng.index(world.nodes.len());
+    match rng.below(6) {
+        0 => {
+            world.crash(node, false);
+            world.run_for(rng.between(MS, 5 * SECOND));
+            world.start(node);
+        }
+        1 => {
+            let pair = rng.index(world.plan.pairs.len());
+            world.part(pair, true);
+            world.run_for(rng.between(MS, 20 * SECOND));
+            world.part(pair, false);
+        }
+        _ => {}
+    }
+}
+
+fn undoable(world: &World, node: NodeId) -> Vec<SyncPath> {
+    let engine = world.nodes[node].engine.as_ref();
+    engine.map(|engine| engine.undoable().into_iter().map(|back| back.path).collect()).unwrap_or_default()
+}
+
+/// Whether users of all machines did away with what was at a path: no history has it.
+fn is_nowhere(world: &World, before: &Tree, path: &SyncPath) -> bool {
+    let Some((Some(value), ..)) = before.get(path) else { return false };
+    !world.nodes.iter().any(|node| node.disk.live.values().contains(value))
+}
+
+fn undo(world: &mut World, before: &Tree, node: NodeId) {
+    let folders = (0..FOLDERS).flat_map(|n| [path(&format!("g{n}")), path(&format!("g{n}/link"))]);
+    let all: Vec<_> = (0..FILES).map(name).chain(folders).collect();
+    // Whoever is linked takes back what it holds, too.
+    (0..world.nodes.len()).for_each(|node| world.ledger.undone(node, all.iter()));
+    let engine = world.nodes[node].engine.as_ref();
+    let back = engine.map(Engine::undoable).unwrap_or_default();
+    let nowhere = |back: &Back| back.from == BackFrom::History && is_nowhere(world, before, &back.path);
+    let without = back.into_iter().filter(nowhere).map(|back| back.path).collect();
+    world.tell(node, Event::Undo { without });
+}
+
+/// Whoever holds something takes it back, one after the other or all at once, until nobody holds
+/// anything; whether anyone had to.
+fn undo_all(world: &mut World, before: &Tree, rng: &mut Rng) -> bool {
+    let mut any = false;
+    for _ in 0..2 * world.nodes.len() {
+        let mut holders: Vec<NodeId> =
+            (0..world.nodes.len()).filter(|node| !undoable(world, *node).is_empty()).collect();
+        if holders.is_empty() {
+            break;
+        }
+        any = true;
+        if rng.chance(500) {
+            holders = vec![*rng.pick(&holders)];
+        }
+        for node in holders {
+            undo(world, before, node);
+            world.run_for(*rng.pick(&[0, MS, 100 * MS]));
+            if rng.chance(100) {
+                disturb(world, rng);
+            }
+        }
+        world.run_for(LONG_ENOUGH_NS);
+    }
+    any
+}
+
+fn run(seed: u64) -> Option<String> {
+    let mut rng = Rng::new(seed);
+    let nodes = 2 + rng.index(3);
+    let mut plan = Plan::quiet(nodes);
+    plan.latency_ns = *rng.pick(&[MS / 5, 5 * MS, 100 * MS]);
+    plan.disk_ns = *rng.pick(&[MS / 5, 2 * MS]);
+    plan.hint_ns = *rng.pick(&[MS / 5, 2 * MS, 20 * MS]);
+    plan.overflow_permille = if rng.chance(200) { 100 } else { 0 };
+    if nodes > 2 && rng.chance(300) {
+        plan.pairs = (1..nodes).map(|node| (node - 1, node)).collect();
+    }
+    let kept = if number("DIRSYNC_SEED").is_some() { Kept::Lines } else { Kept::Nothing };
+    let mut world = World::new(rng.next(), plan, kept);
+    lay(&mut world, &mut rng);
+    let before = things(&world, 0);
+    (0..nodes).for_each(|node| world.start(node));
+    // What came less than five minutes ago may have been moved there.
+    world.run_for(400 * SECOND);
+    delete(&mut world, &mut rng);
+    disturb(&mut world, &mut rng);
+    world.run_for(LONG_ENOUGH_NS);
+    let any = undo_all(&mut world, &before, &mut rng);
+    world.heal();
+    world.rest();
+    if world.broken.is_some() {
+        return world.broken;
+    }
+    if !any {
+        return Some("most files are gone, and there is nothing to undo".to_owned());
+    }
+    if world.conflicts > 0 {
+        return Some(format!("{} conflicts", world.conflicts));
+    }
+    for node in 0..nodes {
+        let now = things(&world, node);
+        let differs =
+            before.iter().find(|(path, thing)| now.get(*path) != Some(thing) && !is_nowhere(&world, &before, path));
+        if let Some((path, thing)) = differs {
+            return Some(format!("n{node} has {:?} at {path:?}, and there was {thing:?}", now.get(path)));
+        }
+        if now.len() > before.len() {
+            return Some(format!("n{node} has {} paths, and there were {}", now.len(), before.len()));
+        }
+    }
+    None
+}
+
+#[test]
+fn seeds_in_which_most_is_deleted_and_taken_back() {
+    if let Some(seed) = number("DIRSYNC_SEED") {
+        assert_eq!(run(seed), None);
+        return;
+    }
+    let (first, count) = (number("DIRSYNC_FIRST").unwrap_or(1), number("DIRSYNC_SEEDS").unwrap_or(SEEDS).min(SEEDS));
+    let (next, broken) = (AtomicU64::new(first), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        break;
+                    }
+                    if let Some(what) = run(seed) {
+                        println!("seed {seed}: {what}");
+                        broken.lock().unwrap().push(seed);
+                    }
+                }
+            });
+        }
+    });
+    let broken = broken.into_inner().unwrap();
+    assert!(
+        broken.is_empty(),
+        "{} of {count} seeds break a promise: {:?}",
+        broken.len(),
+        &broken[..broken.len().min(20)]
+    );
+}

@@ -21,6 +21,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 const MARKER: &str = "marker";
 /// Tells git that nothing in `.dirsync/` is part of a work tree: `git add -A` would commit old versions of files, and
@@ -61,6 +62,8 @@ pub enum RootError {
 
 /// `f_type` of OpenZFS (`ZFS_SUPER_MAGIC`).
 const ZFS_MAGIC: u64 = 0x2fc1_2fc1;
+/// For so long another process may hold the folder's lock before it counts as a daemon.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// Of Btrfs, and the inode of each of its subvolumes.
 const BTRFS_MAGIC: u64 = 0x9123_683e;
 const SUBVOLUME_INO: u64 = 256;
@@ -519,7 +522,7 @@ fn lock(private: &OwnedFd, shown: &str) -> Result<File, RootError> {
     let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(private, "lock", flags, Mode::RUSR | Mode::WUSR);
     let file = File::from(fd.map_err(|e| failed(shown, "open '.dirsync/lock'", e))?);
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match lock_soon(&file) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
             let text = read_small(private, "lock").unwrap_or_default();
@@ -533,6 +536,17 @@ fn lock(private: &OwnedFd, shown: &str) -> Result<File, RootError> {
         tracing::debug!("the pid is not in '.dirsync/lock': {why}");
     }
     Ok(file)
+}
+
+/// A client that finds nobody listening looks whether the lock is held, and holds it for that instant itself.
+fn lock_soon(file: &File) -> rustix::io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PATIENCE / 50),
+            locked => return locked,
+        }
+    }
 }
 
 /// A full disk is no reason not to serve.

@@ -151,3 +151,20 @@ fn nothing_is_reached_through_a_symbolic_link() {
     symlink(outside.path().join("secret"), temp.path().join("link")).unwrap();
     assert_eq!(root.stat(&path("link")).unwrap().unwrap().kind, StatKind::Symlink);
 }
+
+#[test]
+fn a_client_that_looks_at_the_lock_keeps_no_daemon_from_starting_and_another_daemon_does() {
+    let temp = tempfile::tempdir().unwrap();
+    let name = temp.path().join("lock");
+    std::fs::write(&name, "12").unwrap();
+    let client = File::open(&name).unwrap();
+    rustix::fs::flock(&client, FlockOperation::LockShared).unwrap();
+    let looks = std::thread::spawn(move || {
+        std::thread::sleep(LOCK_PATIENCE / 10);
+        drop(client);
+    });
+    let daemon = File::open(&name).unwrap();
+    lock_soon(&daemon).expect("the client has looked");
+    looks.join().unwrap();
+    assert_eq!(lock_soon(&File::open(&name).unwrap()), Err(Errno::WOULDBLOCK));
+}

@@ -93,9 +93,12 @@ impl World {
             return Err(format!("n{node} holds something"));
         }
         // Of what rots, nobody can know.
-        let is_known = self.plan.rots == 0 && here.touched_at + SEEN_NS <= self.now;
+        let is_rested = here.touched_at + SEEN_NS <= self.now;
+        let is_known = self.plan.rots == 0 && is_rested;
         for (path, row) in self.rows(node) {
-            if self.is_covered(node, &path) {
+            // Its user may have changed the patterns just now: then by those that its engine goes by.
+            let is_covered = self.plan.pattern_edits > 0 && here.in_force.covers(&path, true);
+            if self.is_covered(node, &path) || (is_covered && !is_rested) {
                 continue;
             }
             if !row.is_settled() && (row.winner.is_live() || self.plan.pattern_edits == 0) {

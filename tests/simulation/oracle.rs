@@ -6,7 +6,7 @@ use super::disk::NO_MODE;
 use super::ledger::{NodeId, claims};
 use super::plan::SECOND;
 use super::torn::WRITTEN_BACK_NS;
-use super::tree::{Body, Inode, Tree, Value};
+use super::tree::{Body, Ino, Inode, Tree, Value};
 use super::users;
 use super::world::World;
 use dirsyncd::engine::Stat;
@@ -89,7 +89,10 @@ impl World {
         self.ledger.excused.extend(lost);
         self.ledger.cut_off(node, &changes);
         let here = &self.nodes[node];
-        let broken = here.durable.rows.iter().find(|(path, row)| ran_ahead(path, row, &before, &here.disk.live));
+        let broken = here.durable.rows.iter().find(|(path, row)| {
+            let was_known = |ino| here.durable.known.contains(&((*path).clone(), ino));
+            ran_ahead(path, row, &before, &here.disk.live, was_known)
+        });
         if let Some((path, row)) = broken {
             self.fail(format!("n{node}'s index ran ahead of its disk at {path:?}: {row:?}"));
         }
@@ -272,11 +275,12 @@ fn same_link(target: &[u8], entry: &Entry) -> bool {
     matches!(&entry.kind, dirsyncd::model::Kind::Symlink { target: told } if told == target)
 }
 
-/// Whether a committed row names a file as it stood before the power cut, and the file did not survive it so.
-fn ran_ahead(path: &SyncPath, row: &Row, before: &Tree, after: &Tree) -> bool {
+/// Whether a committed row names a file as it stood before the power cut, and the file did not survive it so. What the index never
+/// knew to be there, its user made and removed unseen: of that it says nothing.
+fn ran_ahead(path: &SyncPath, row: &Row, before: &Tree, after: &Tree, was_known: impl Fn(Ino) -> bool) -> bool {
     let Some((_, stat)) = row.live_on_disk() else {
         let gone = row.disk.is_some() && before.lookup(path).is_none();
-        return gone && after.lookup(path).is_some();
+        return gone && after.lookup(path).is_some_and(was_known);
     };
     let Some((_, inode)) = before.get(path).filter(|(ino, inode)| inode.stat(*ino) == *stat) else { return false };
     let (Some(value), true) = (inode.value(), stat.kind != dirsyncd::engine::StatKind::Directory) else {

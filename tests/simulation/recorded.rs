@@ -3,6 +3,7 @@
 //! The rows are `MapIndex`'s; digests are kept up instead of made anew, as in the daemon's own index.
 
 use super::bugs::{Bug, by_mtime};
+use super::tree::Ino;
 use dirsyncd::engine::digest::{Digests, bucket_of, counts, deleted_at, entry_hash};
 use dirsyncd::engine::index::{Conflict, Counts, Index, OnDisk, Row, Wanted};
 use dirsyncd::engine::map_index::MapIndex;
@@ -26,6 +27,8 @@ pub struct Recorded {
 #[derive(Default, Clone)]
 pub struct Durable {
     pub rows: BTreeMap<SyncPath, Row>,
+    /// Every inode that a row ever named, and where.
+    pub known: BTreeSet<(SyncPath, Ino)>,
     pub meta: BTreeMap<String, Vec<u8>>,
     pub conflicts: Vec<Conflict>,
 }
@@ -61,7 +64,10 @@ impl Recorded {
         let written = std::mem::take(&mut self.written);
         for path in &written {
             match self.map.get(path) {
-                Some(row) => durable.rows.insert(path.clone(), row),
+                Some(row) => {
+                    durable.known.extend(row.live_on_disk().map(|(_, stat)| (path.clone(), stat.ino)));
+                    durable.rows.insert(path.clone(), row)
+                }
                 None => durable.rows.remove(path),
             };
         }

@@ -39,7 +39,7 @@ const CLOCK_AGAIN_NS: u64 = 60 * SECOND;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Known {
     name: String,
-    /// The day (since 1970, by our clock) on which it held the same tree last; 0: never.
+    /// The day (`Engine::today`) on which it held the same tree last; 0: never.
     equal_day: u64,
     /// The day on which it was linked first.
     met_day: u64,
@@ -87,16 +87,16 @@ impl Devices {
         Self { known, seen, ..Self::default() }
     }
 
-    pub fn start(&mut self, now: Now) {
+    pub fn start(&mut self, now: Now, today: u64) {
         for known in self.known.values_mut().filter(|known| known.met_day == 0) {
-            known.met_day = now.wall / DAY_NS;
+            known.met_day = today;
             self.dirty = true;
         }
         self.next_purge = now.mono + PURGE_SOON_NS;
     }
 
     /// A device that is linked is known from now on.
-    pub fn meet(&mut self, now: Now, device: DeviceId, name: &str) {
+    pub fn meet(&mut self, today: u64, device: DeviceId, name: &str) {
         if !self.known.contains_key(&device) {
             let never_equal = || self.known.iter().filter(|(_, known)| known.equal_day == 0);
             let is_full = self.known.len() >= DEVICES_CAP || never_equal().count() >= NEVER_EQUAL_CAP;
@@ -106,7 +106,7 @@ impl Devices {
                 None if is_full => return,
                 None => {}
             }
-            self.known.insert(device, Known { met_day: now.wall / DAY_NS, ..Known::default() });
+            self.known.insert(device, Known { met_day: today, ..Known::default() });
             self.dirty = true;
         }
         if let Some(known) = self.known.get_mut(&device).filter(|known| known.name != name) {
@@ -124,8 +124,8 @@ impl Devices {
     }
 
     /// Those that never compared equal are not waited for for ever.
-    fn leave(&mut self, now: Now) {
-        let (today, before) = (now.wall / DAY_NS, self.known.len());
+    fn leave(&mut self, today: u64) {
+        let before = self.known.len();
         self.known.retain(|_, known| known.equal_day > 0 || today.saturating_sub(known.met_day) < NEVER_EQUAL_DAYS);
         self.dirty |= self.known.len() != before;
     }
@@ -139,8 +139,7 @@ impl Devices {
     }
 
     /// It holds the same tree as this machine.
-    pub fn compared_equal(&mut self, now: Now, device: &DeviceId) {
-        let today = now.wall / DAY_NS;
+    pub fn compared_equal(&mut self, now: Now, today: u64, device: &DeviceId) {
         if let Some(known) = self.known.get_mut(device)
             && known.equal_day < today
         {
@@ -156,8 +155,8 @@ impl Devices {
     }
 
     /// Deletions learned before this day are known to all, and old enough.
-    fn purge_before(&self, now: Now) -> u64 {
-        let old = (now.wall / DAY_NS).saturating_sub(TOMBSTONE_NS / DAY_NS);
+    fn purge_before(&self, today: u64) -> u64 {
+        let old = today.saturating_sub(TOMBSTONE_NS / DAY_NS);
         if self.known.len() >= DEVICES_CAP {
             return 0;
         }
@@ -195,11 +194,12 @@ impl<I: Index> Engine<I> {
         if self.devices.next_purge > now.mono {
             return;
         }
-        self.index.set_today(now.wall / DAY_NS);
-        self.devices.leave(now);
+        let today = self.today(now);
+        self.index.set_today(today);
+        self.devices.leave(today);
         self.forget_conflicts(now);
         let horizon = self.latest_day.saturating_sub(TOMBSTONE_NS);
-        let gone = self.index.forget_deletions(self.devices.purge_before(now), horizon, PURGE_AT_ONCE);
+        let gone = self.index.forget_deletions(self.devices.purge_before(today), horizon, PURGE_AT_ONCE);
         let is_more = gone >= PURGE_AT_ONCE as u64;
         self.devices.next_purge = now.mono + if is_more { SECOND } else { PURGE_EVERY_NS };
         if gone > 0 {
@@ -217,7 +217,12 @@ impl<I: Index> Engine<I> {
 
     /// How far a peer's clock is from ours.
     pub(super) fn clock_seen(&mut self, now: Now, link: LinkId, ahead_ns: i64) {
+        let day_before = self.today(now);
         self.steady.peer_says(now, ahead_ns);
+        if self.today(now) != day_before {
+            self.index.set_today(self.today(now));
+            self.devices.purge_soon(now);
+        }
         let Some(session) = self.sessions.get_mut(&link) else { return };
         let (device, peer) = (session.device, session.name.clone());
         let said = self.devices.clocks.get(&device).copied();
@@ -271,13 +276,13 @@ mod tests {
         let mut devices = Devices::default();
         for (n, day) in equal_days.iter().enumerate() {
             let device = DeviceId([n as u8; 32]);
-            devices.meet(at(DAY), device, "peer");
+            devices.meet(DAY, device, "peer");
             devices.told(&device);
             if *day > 0 {
-                devices.compared_equal(at(*day), &device);
+                devices.compared_equal(at(*day), *day, &device);
             }
         }
-        assert_eq!(devices.purge_before(at(DAY)), before);
+        assert_eq!(devices.purge_before(DAY), before);
     }
 
     #[test]
@@ -305,22 +310,38 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_jumps_a_year_ahead_takes_no_device_for_gone() {
+        use crate::engine::map_index::MapIndex;
+        use crate::engine::{Config, OnConflict, Trust};
+        let config = Config { device: DeviceId([9; 32]), name: "a".into(), on_conflict: OnConflict::Newest };
+        let mut engine = Engine::new(config, MapIndex::new());
+        engine.start(at(DAY), Trust::Known);
+        let device = DeviceId([1; 32]);
+        engine.devices.meet(engine.today(at(DAY)), device, "peer");
+        engine.devices.told(&device);
+        let year_ahead = Now { mono: 2 * PURGE_EVERY_NS, ..at(DAY + 365) };
+        engine.purge_due(year_ahead);
+        assert_eq!((engine.today(year_ahead), engine.devices.known.len()), (DAY, 1));
+        assert_eq!(engine.devices.purge_before(engine.today(year_ahead)), 0, "it never compared equal");
+    }
+
+    #[test]
     fn a_clock_that_was_set_back_takes_nothing_back() {
         let (mut devices, device) = (Devices::default(), DeviceId([1; 32]));
-        devices.meet(at(DAY), device, "peer");
+        devices.meet(DAY, device, "peer");
         devices.told(&device);
-        devices.compared_equal(at(DAY), &device);
-        devices.compared_equal(at(DAY - 100), &device);
-        assert_eq!(devices.purge_before(at(DAY + 60)), DAY);
+        devices.compared_equal(at(DAY), DAY, &device);
+        devices.compared_equal(at(DAY - 100), DAY - 100, &device);
+        assert_eq!(devices.purge_before(DAY + 60), DAY);
     }
 
     #[test]
     fn a_device_that_was_sent_nothing_is_not_waited_for() {
         let (mut devices, device) = (Devices::default(), DeviceId([1; 32]));
-        devices.meet(at(DAY), device, "peer");
-        assert_eq!(devices.purge_before(at(DAY)), DAY - 30);
+        devices.meet(DAY, device, "peer");
+        assert_eq!(devices.purge_before(DAY), DAY - 30);
         devices.told(&device);
-        assert_eq!(devices.purge_before(at(DAY)), 0);
+        assert_eq!(devices.purge_before(DAY), 0);
     }
 
     #[test]
@@ -328,19 +349,19 @@ mod tests {
         let mut devices = Devices::default();
         let (friend, device) =
             (DeviceId([255; 32]), |n: u16| DeviceId([[n as u8, (n >> 8) as u8]; 16].concat().try_into().unwrap()));
-        devices.meet(at(DAY), friend, "friend");
+        devices.meet(DAY, friend, "friend");
         devices.told(&friend);
-        devices.compared_equal(at(DAY), &friend);
+        devices.compared_equal(at(DAY), DAY, &friend);
         for n in 0..1100 {
-            devices.meet(at(DAY), device(n), "key");
+            devices.meet(DAY, device(n), "key");
             devices.told(&device(n));
         }
         assert_eq!(devices.known.len(), 1 + NEVER_EQUAL_CAP);
-        devices.leave(at(DAY + NEVER_EQUAL_DAYS - 1));
+        devices.leave(DAY + NEVER_EQUAL_DAYS - 1);
         assert_eq!(devices.known.len(), 1 + NEVER_EQUAL_CAP);
-        devices.leave(at(DAY + NEVER_EQUAL_DAYS));
+        devices.leave(DAY + NEVER_EQUAL_DAYS);
         assert_eq!(devices.known.keys().collect::<Vec<_>>(), [&friend]);
-        assert_eq!(devices.purge_before(at(DAY + NEVER_EQUAL_DAYS)), DAY);
+        assert_eq!(devices.purge_before(DAY + NEVER_EQUAL_DAYS), DAY);
     }
 
     #[test]
@@ -349,8 +370,8 @@ mod tests {
         let before = BTreeMap::from([(DeviceId([1; 32]), KnownBefore { name: "old".into(), equal_day: DAY - 100 })]);
         store_by_device(&mut index, META_DEVICES_BEFORE, &before);
         let mut devices = Devices::load(&index);
-        devices.start(at(DAY));
-        assert_eq!(devices.purge_before(at(DAY)), DAY - 100);
+        devices.start(at(DAY), DAY);
+        assert_eq!(devices.purge_before(DAY), DAY - 100);
         assert_eq!(devices.known[&DeviceId([1; 32])].met_day, DAY);
     }
 }

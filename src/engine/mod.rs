@@ -398,8 +398,10 @@ impl<I: Index> Engine<I> {
         self.next_walk = u64::MAX;
         self.steady = Steady::start(&self.index, now);
         self.load_ledger(now);
-        self.devices.start(now);
-        self.index.set_today(now.wall / DAY_NS);
+        self.begin_days(now);
+        let today = self.today(now);
+        self.devices.start(now, today);
+        self.index.set_today(today);
         self.index.set_horizon(self.latest_day.saturating_sub(TOMBSTONE_NS));
         // Until the file is read: what was covered still is.
         self.ignore = self.believed_patterns();

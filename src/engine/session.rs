@@ -155,7 +155,8 @@ impl<I: Index> Engine<I> {
         features: Features,
     ) {
         self.names.insert(device, name.clone());
-        self.devices.meet(now, device, &name);
+        let today = self.today(now);
+        self.devices.meet(today, device, &name);
         self.devices.see(now, device);
         let session = Session {
             device,
@@ -335,7 +336,7 @@ impl<I: Index> Engine<I> {
     fn judge_state(&mut self, now: Now, link: LinkId) {
         self.name_condition(now, link);
         let (root, active, ours) = self.state();
-        let paths = self.index.counts();
+        let (paths, today) = (self.index.counts(), self.today(now));
         let Some(session) = self.sessions.get_mut(&link) else { return };
         let Some((theirs, pending)) = session.theirs else { return };
         let trouble = |condition: &Condition| !condition.trouble().is_clear();
@@ -345,7 +346,7 @@ impl<I: Index> Engine<I> {
         if theirs == root {
             session.refusals.forget();
             if pending == 0 {
-                self.devices.compared_equal(now, &session.device);
+                self.devices.compared_equal(now, today, &session.device);
             }
             if pending == 0 && active == 0 && session.equality == Equality::Unknown {
                 session.equality = Equality::WereEqual;

@@ -24,6 +24,9 @@ const AGREES_NS: u64 = 3600 * SECOND;
 /// Three u64, big-endian: the steady time, the wall clock's when it was stored, and what was owed.
 const META_STEADY: &str = "steady";
 
+/// A u64, big-endian: what is added to the days of the steady time.
+const META_DAYS: &str = "steady.first_day";
+
 /// The steady time, in nanoseconds since nothing in particular.
 #[derive(Debug)]
 pub struct Steady {
@@ -33,6 +36,8 @@ pub struct Steady {
     /// What stops may have lasted longer than they counted, by the wall clock at the start of this run.
     owed: u64,
     next_store: u64,
+    /// What is added to its days: see `Engine::today`.
+    first_day: u64,
 }
 
 impl Steady {
@@ -52,7 +57,7 @@ impl Steady {
                 (steady.saturating_add(counted), owed.saturating_add(stopped - counted))
             }
         };
-        Self { base, started: now, owed, next_store: now.mono }
+        Self { base, started: now, owed, next_store: now.mono, first_day: 0 }
     }
 
     pub fn at(&self, now: Now) -> u64 {
@@ -80,7 +85,7 @@ impl Steady {
 
 impl Default for Steady {
     fn default() -> Self {
-        Self { base: BEGIN_NS, started: Now::default(), owed: 0, next_store: 0 }
+        Self { base: BEGIN_NS, started: Now::default(), owed: 0, next_store: 0, first_day: 0 }
     }
 }
 
@@ -88,6 +93,21 @@ impl<I: Index> Engine<I> {
     /// The steady time: ages of what this machine holds are differences from it (`Row::since`).
     pub fn steady(&self, now: Now) -> u64 {
         self.steady.at(now)
+    }
+
+    /// Which day it is, to count from day to day: days since 1970 as the wall clock had them when they were first counted here, and since
+    /// then as the steady clock goes on. A wall clock that jumps makes nobody look gone for a year.
+    pub(super) fn today(&self, now: Now) -> u64 {
+        self.steady.first_day.saturating_add(self.steady(now) / DAY_NS)
+    }
+
+    pub(super) fn begin_days(&mut self, now: Now) {
+        let stored = self.index.meta(META_DAYS).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        self.steady.first_day = stored.unwrap_or_else(|| {
+            let first = (now.wall / DAY_NS).saturating_sub(self.steady(now) / DAY_NS);
+            self.index.set_meta(META_DAYS, &first.to_be_bytes());
+            first
+        });
     }
 
     /// When the content that a row has on disk was first held here: as before, as of a path that it was renamed or copied from, else now.

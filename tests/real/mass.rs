@@ -6,11 +6,11 @@ use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, pace,
 use std::fs;
 use std::ops::Range;
 
-const FILES: u64 = 150;
+pub const FILES: u64 = 150;
 /// What should not come cannot be awaited; it would have come long before this.
 const NOTHING_COMES_MS: u64 = 2000;
 
-fn name(n: u64) -> String {
+pub fn name(n: u64) -> String {
     format!("d{}/f{n}", n % 5)
 }
 
@@ -22,6 +22,10 @@ fn fill(machine: &Machine) {
 
 /// Machines `a` and `b`, filled before they were first started: what is there counts at once, not after an hour.
 fn old_pair() -> (Machine, Machine) {
+    old_pair_with(fill)
+}
+
+pub fn old_pair_with(fill: impl FnOnce(&Machine)) -> (Machine, Machine) {
     let group = Group::new();
     let (a, b) = (group.machine("a"), group.machine("b"));
     fill(&a);
@@ -39,16 +43,16 @@ fn assert_none_held(machines: &[&Machine]) {
     }
 }
 
-fn delete(machine: &Machine, files: Range<u64>) {
+pub fn delete(machine: &Machine, files: Range<u64>) {
     files.for_each(|n| remove(machine.at(&name(n))));
 }
 
-fn there(machine: &Machine) -> u64 {
+pub fn there(machine: &Machine) -> u64 {
     (0..FILES).filter(|n| machine.at(&name(*n)).exists()).count() as u64
 }
 
 /// Waits until `dirsync status` shows at least so many.
-fn wait_held(machine: &Machine, what: &str, at_least: u64) {
+pub fn wait_held(machine: &Machine, what: &str, at_least: u64) {
     eventually(&format!("{} holds {at_least} {what}", machine.name), PATIENCE, || {
         let status = machine.json(&["status"])?;
         let held = status[what].as_u64().is_some_and(|held| held >= at_least);

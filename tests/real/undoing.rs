@@ -4,27 +4,9 @@
 use crate::common::disk::{copy_tree, path_text, run, set_mtime};
 use crate::common::machine::{text_of, wait_linked};
 use crate::common::{Group, Machine, PATIENCE, Tree, converge, eventually, noise, read, remove, start_all, write};
+use crate::mass::{FILES, delete, name, old_pair_with, there, wait_held};
 use std::fs;
-use std::ops::Range;
 use std::os::unix::fs::{PermissionsExt, symlink};
-
-const FILES: u64 = 150;
-
-fn name(n: u64) -> String {
-    format!("d{}/f{n}", n % 5)
-}
-
-/// Machines `a` and `b` with the same files, which were here before they were first started.
-fn old_pair(fill: impl FnOnce(&Machine)) -> (Machine, Machine) {
-    let group = Group::new();
-    let (a, b) = (group.machine("a"), group.machine("b"));
-    fill(&a);
-    run("cp", &["-a", &format!("{}/.", path_text(&a.dir)), path_text(&b.dir)]);
-    start_all(&[&a, &b]);
-    wait_linked(&[&a, &b]);
-    converge(&[&a, &b]);
-    (a, b)
-}
 
 fn fill(machine: &Machine) {
     for n in 0..FILES {
@@ -34,23 +16,6 @@ fn fill(machine: &Machine) {
     fs::set_permissions(machine.at(&name(7)), fs::Permissions::from_mode(0o600)).expect("chmod");
     fs::set_permissions(machine.at("d3"), fs::Permissions::from_mode(0o700)).expect("chmod");
     symlink("f2", machine.at("d2/link")).expect("a link");
-}
-
-fn delete(machine: &Machine, files: Range<u64>) {
-    files.for_each(|n| remove(machine.at(&name(n))));
-}
-
-fn there(machine: &Machine) -> u64 {
-    (0..FILES).filter(|n| machine.at(&name(*n)).exists()).count() as u64
-}
-
-/// Waits until `dirsync status` shows at least so many.
-fn wait_held(machine: &Machine, what: &str, at_least: u64) {
-    eventually(&format!("{} holds {at_least} {what}", machine.name), PATIENCE, || {
-        let status = machine.json(&["status"])?;
-        let held = status[what].as_u64().is_some_and(|held| held >= at_least);
-        held.then_some(()).ok_or(status.to_string())
-    });
 }
 
 /// Waits until a machine knows that another one holds something.
@@ -83,7 +48,7 @@ fn assert_is_back(machines: &[&Machine], before: &Tree) {
 
 #[test]
 fn what_is_held_is_taken_back_and_a_machine_that_holds_nothing_names_the_one_that_does() {
-    let (a, b) = old_pair(fill);
+    let (a, b) = old_pair_with(fill);
     let before = converge(&[&a, &b]);
     for order in ["confirm", "undo"] {
         let none = a.cli(&[order]);
@@ -115,7 +80,7 @@ fn what_is_held_is_taken_back_and_a_machine_that_holds_nothing_names_the_one_tha
 
 #[test]
 fn what_was_let_through_before_the_rest_was_held_comes_back_from_the_other_machine_s_history() {
-    let (a, b) = old_pair(fill);
+    let (a, b) = old_pair_with(fill);
     let before = converge(&[&a, &b]);
     delete(&a, 0..60);
     assert_eq!(converge(&[&a, &b]).files() as u64, FILES - 60);
@@ -136,7 +101,7 @@ fn what_was_let_through_before_the_rest_was_held_comes_back_from_the_other_machi
 
 #[test]
 fn two_machines_that_undo_at_once_cause_no_conflict() {
-    let (a, b) = old_pair(fill);
+    let (a, b) = old_pair_with(fill);
     let before = converge(&[&a, &b]);
     b.stop();
     delete(&a, 0..70);
@@ -164,7 +129,7 @@ fn two_machines_that_undo_at_once_cause_no_conflict() {
 
 #[test]
 fn a_deletion_of_most_files_that_were_small_is_not_held_and_taken_back_from_another_machine_s_history() {
-    let (a, b) = old_pair(|a| {
+    let (a, b) = old_pair_with(|a| {
         fill(a);
         write(a.at("large"), noise(1, 1_000_000));
     });
@@ -181,7 +146,7 @@ fn a_deletion_of_most_files_that_were_small_is_not_held_and_taken_back_from_anot
 
 #[test]
 fn what_is_in_no_history_that_can_be_asked_is_named_and_stays_away() {
-    let (a, b) = old_pair(|a| {
+    let (a, b) = old_pair_with(|a| {
         fill(a);
         write(a.at("large"), noise(1, 1_000_000));
     });

@@ -106,10 +106,20 @@ fn run_all(on_conflict: OnConflict, seeds: u64) {
         }
         return;
     }
+    let simulated_ns = AtomicU64::new(0);
+    each_seed(seeds, |seed| {
+        let ran = run(seed, on_conflict, Kept::Nothing);
+        simulated_ns.fetch_add(ran.took_ns, Ordering::Relaxed);
+        ran.broken.map(|what| replay(seed, on_conflict, &what))
+    });
+    println!("{} simulated hours", simulated_ns.into_inner() / 3_600_000_000_000);
+}
+
+/// Runs so many seeds, or `DIRSYNC_SEEDS`, on all threads. `run` says what a seed breaks.
+fn each_seed(seeds: u64, run: impl Fn(u64) -> Option<String> + Sync) {
     let (first, count) = (number("DIRSYNC_FIRST").unwrap_or(1), number("DIRSYNC_SEEDS").unwrap_or(seeds));
     let next = AtomicU64::new(first);
     let broken = Mutex::new(Vec::new());
-    let simulated_ns = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -118,17 +128,14 @@ fn run_all(on_conflict: OnConflict, seeds: u64) {
                     if seed >= first + count {
                         break;
                     }
-                    let ran = run(seed, on_conflict, Kept::Nothing);
-                    simulated_ns.fetch_add(ran.took_ns, Ordering::Relaxed);
-                    if let Some(what) = ran.broken {
-                        println!("{}", replay(seed, on_conflict, &what));
+                    if let Some(what) = run(seed) {
+                        println!("{what}");
                         broken.lock().unwrap().push(seed);
                     }
                 }
             });
         }
     });
-    println!("{count} seeds: {} simulated hours", simulated_ns.into_inner() / 3_600_000_000_000);
     let mut broken = broken.into_inner().unwrap();
     broken.sort_unstable();
     assert!(

@@ -565,6 +565,7 @@ fn deletions_are_forgotten_once_every_device_knows_them_and_the_digests_stay() {
     machine.remove_live(0..1);
     let day = |machine: &mut Machine, days: u64| {
         machine.wall += days * DAY_NS;
+        machine.mono += days * DAY_NS;
         // Something happens, so that the latest stamp moves on.
         let entry = Entry {
             kind: Kind::Directory,

@@ -331,11 +331,11 @@ fn renames<'c, 'a>(sort: &Sort, changes: &'c [Change<'a>]) -> (Vec<Line>, Vec<&'
     let mut moves: BTreeMap<(Vec<u8>, Vec<u8>), Vec<Moved<'_>>> = BTreeMap::new();
     for change in changes {
         let Some(candidates) = change.arrived().and_then(|content| left.get_mut(&content)) else { continue };
-        let same_name = candidates.iter().position(|old| old.path.name() == change.path.name());
-        if candidates.is_empty() {
-            continue;
-        }
-        let old = candidates.swap_remove(same_name.unwrap_or(0));
+        // What came and went within the window was renamed from there, not to there.
+        let others = || candidates.iter().enumerate().filter(|(_, old)| old.path != change.path);
+        let same_name = others().find(|(_, old)| old.path.name() == change.path.name());
+        let Some((at, _)) = same_name.or_else(|| others().next()) else { continue };
+        let old = candidates.swap_remove(at);
         moves.entry(parted(old.path, change.path)).or_default().push((old.path, change));
     }
     let is_folder = |name: &[u8], is: fn(&Change<'a>) -> bool| {

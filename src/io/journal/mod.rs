@@ -384,6 +384,17 @@ mod tests {
     }
 
     #[test]
+    fn what_came_and_was_renamed_at_once_is_a_rename_to_its_last_name() {
+        let mut journal = Journal::new();
+        journal.report(at(0), &change("a", file(b"a"), None, 0));
+        journal.report(at(100), &change("b", file(b"a"), None, 0));
+        journal.report(at(100), &change("a", Kind::Deleted { at: 1 }, Some(file(b"a")), 0));
+        let lines = settled(&mut journal, 1200);
+        assert!(lines.contains(&"renamed 'a' to 'b', told by beta".to_owned()), "{lines:?}");
+        assert!(!lines.iter().any(|line| line.contains("'a' to 'a'")), "{lines:?}");
+    }
+
+    #[test]
     fn a_folder_that_was_moved_into_a_new_one_is_one_line() {
         let mut journal = Journal::new();
         for new in ["docs", "docs/nfa", "docs/nfa/deep"] {

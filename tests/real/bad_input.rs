@@ -1,7 +1,7 @@
 //! Bad input: each refused with one clear line that says what to do, and an exit code: 2 for a wrong command line,
 //! 1 for what is wrong with the machine.
 
-use crate::common::disk::{chmod, give_to, path_text};
+use crate::common::disk::{chmod, give_to, path_text, run};
 use crate::common::machine::{Refusal, free_tcp_port, wait_linked};
 use crate::common::{Group, Machine, converge, is_root, noise, pace, read, write};
 use std::fs;
@@ -151,7 +151,8 @@ fn a_daemon_of_another_user_that_lets_anyone_in_is_not_asked() {
     chmod(machine.at(".dirsync"), 0o755);
     chmod(machine.at(".dirsync/control"), 0o777);
     let tool = machine.home.join("dirsync");
-    fs::copy(env!("CARGO_BIN_EXE_dirsync"), &tool).expect("copies");
+    // By another process: a child that another test starts meanwhile would hold this one's open for writing.
+    run("cp", &[env!("CARGO_BIN_EXE_dirsync"), path_text(&tool)]);
     chmod(&tool, 0o755);
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65533", "--regid=65533", "--clear-groups", path_text(&tool), "-C"]);

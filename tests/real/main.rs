@@ -29,6 +29,7 @@ mod names;
 mod naming;
 mod renaming;
 mod restoring;
+mod rhythms;
 mod saving;
 mod scrub;
 mod special;

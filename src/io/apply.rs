@@ -4,6 +4,7 @@
 //! place one by one; their folders are made durable together, and only then is any of them reported (P5). May import `engine`'s values.
 //! Deliberately not here: what to install, and what to do when that failed.
 
+mod beside;
 mod closed;
 mod place;
 mod prepare;
@@ -20,14 +21,16 @@ use super::root::{Root, Syncer};
 use super::stage::{self, Nameless, Stage};
 use crate::engine::{Cause, Event, Job, JobId, Outcome, Source, Stat, StatKind};
 use crate::model::SyncPath;
+use beside::Reading;
 use closed::Opening;
 use place::{Change, Placed};
 use prepare::{Batch, failed, prepare};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use restore::RestoreError;
 
@@ -50,6 +53,8 @@ pub(super) struct Site {
     pub stage: Arc<Stage>,
     pub history: Arc<History>,
     pub syncer: Arc<Syncer>,
+    /// The daemon ends: who reads much stops at once.
+    pub is_stopping: Arc<AtomicBool>,
 }
 
 /// What a job put into staging.
@@ -58,6 +63,8 @@ enum Made {
     Nothing,
     /// It changes the inode that is there.
     InPlace,
+    /// The same, of a large file whose bytes were read: they are what is wanted, if its stat is still the expected one.
+    Proven,
     Staged(Staged),
     /// What is there by another spelling of the name gets this one.
     Renamed(SyncPath, Stat),
@@ -71,7 +78,7 @@ impl Made {
         match self {
             Self::Staged(staged) => staged.stat.kind == StatKind::File,
             Self::Nameless(..) => true,
-            Self::Nothing | Self::InPlace | Self::Renamed(..) => false,
+            Self::Nothing | Self::InPlace | Self::Proven | Self::Renamed(..) => false,
         }
     }
 }
@@ -89,6 +96,8 @@ pub struct Applier {
     queue: Queue<Job>,
     /// Staged, and what came of it. What is being staged is announced.
     ready: Queue<(Job, Result<Made, Outcome>)>,
+    /// For the thread that reads large files.
+    readings: Queue<Reading>,
 }
 
 /// What came of staging, a job each.
@@ -104,14 +113,17 @@ struct Unsettled {
     inodes: Vec<SyncPath>,
     /// Folders that were opened for it. They are closed; their records go when that is durable.
     opened: Vec<Opening>,
+    /// Those of `Made::Proven`, done but for their second reading.
+    proven: BTreeMap<JobId, Job>,
 }
 
 impl Applier {
     pub fn new(root: Arc<Root>, stage: Arc<Stage>, history: Arc<History>, events: Events) -> std::io::Result<Self> {
         closed::close_left(&root)?;
         let syncer = Arc::new(root.syncer()?);
-        let site = Site { root, stage, history, syncer };
-        Ok(Self { site, events, queue: Queue::default(), ready: Queue::default() })
+        let site = Site { root, stage, history, syncer, is_stopping: Arc::default() };
+        let (queue, ready, readings) = (Queue::default(), Queue::default(), Queue::default());
+        Ok(Self { site, events, queue, ready, readings })
     }
 
     pub fn queue(&self, jobs: Vec<Job>) {
@@ -120,26 +132,31 @@ impl Applier {
 
     /// What is queued but not begun is dropped.
     pub fn stop(&self) {
+        self.site.is_stopping.store(true, Ordering::Relaxed);
         self.queue.stop();
         self.ready.stop();
+        self.readings.stop();
     }
 
     /// A thread: stages what is queued until it is stopped.
     pub fn stage(&self) {
-        while let Some(jobs) = self.next_jobs() {
+        while let Some((large, jobs)) = self.next_jobs() {
             self.ready.wait_below(BATCH_JOBS);
             // Not one open descriptor for each of 2,048 files.
             let keeps_open = jobs.len() <= OPEN_FILES && self.ready.waiting() == 0;
             let prepared = self.site.prepare_all(&jobs, keeps_open);
             self.ready.extend(jobs.into_iter().zip(prepared).collect());
+            // After the folders that they go into.
+            self.readings.extend(large.into_iter().map(Reading::Before).collect());
         }
     }
 
-    fn next_jobs(&self) -> Option<Vec<Job>> {
+    /// Those of which much is to be read, and the others.
+    fn next_jobs(&self) -> Option<(Vec<Job>, Vec<Job>)> {
         self.queue.wait(|jobs| {
-            let batch = take_batch(jobs);
+            let (large, batch): (Vec<_>, Vec<_>) = take_batch(jobs).into_iter().partition(beside::reads_much);
             self.ready.announce(batch.len());
-            batch
+            (large, batch)
         })
     }
 
@@ -154,7 +171,7 @@ impl Applier {
                 if synced_all {
                     let settled = std::mem::take(&mut unsettled);
                     self.site.forget_openings(&settled.opened);
-                    self.report(settled.outcomes);
+                    self.report(settled);
                 }
                 unsettled.append(self.site.place_all(jobs, made));
                 let goes_on = self.site.wants_syncfs(&unsettled) && self.site.syncer.is_trusted() && self.is_more();
@@ -173,13 +190,16 @@ impl Applier {
         self.ready.wait(|ready| ready.drain(..ready.len().min(BATCH_JOBS)).unzip())
     }
 
-    fn report(&self, outcomes: Vec<(JobId, Outcome)>) {
+    fn report(&self, mut settled: Unsettled) {
         // Before what was installed with less is looked at.
         if let Some(keeps) = self.site.root.learned() {
             self.events.send(Event::Keeps(keeps));
         }
-        for (job, outcome) in outcomes {
-            self.events.send(Event::Installed { job, outcome });
+        for (id, outcome) in settled.outcomes {
+            match (outcome, settled.proven.remove(&id)) {
+                (Outcome::Done { stat, .. }, Some(job)) => self.readings.extend(vec![Reading::After(job, stat)]),
+                (outcome, _) => self.events.send(Event::Installed { job: id, outcome }),
+            }
         }
     }
 }
@@ -202,6 +222,7 @@ impl Unsettled {
         self.folders.append(&mut later.folders);
         self.inodes.append(&mut later.inodes);
         self.opened.append(&mut later.opened);
+        self.proven.append(&mut later.proven);
         self.history |= later.history;
     }
 }
@@ -281,6 +302,7 @@ impl Site {
         let mut unsettled = Unsettled::default();
         let mut folders = LastFolder::default();
         for (job, made) in jobs.into_iter().zip(all) {
+            let is_proven = matches!(made, Ok(Made::Proven));
             let outcome = match made {
                 Ok(made) => self.place_one(&mut folders, &job, &made, &mut unsettled),
                 Err(outcome) => outcome,
@@ -289,6 +311,9 @@ impl Site {
                 self.forget_source(&job);
             }
             unsettled.outcomes.push((job.id, outcome));
+            if is_proven {
+                unsettled.proven.insert(job.id, job);
+            }
         }
         self.close_all(&unsettled.opened);
         unsettled
@@ -328,17 +353,9 @@ impl Site {
     }
 
     fn place_one(&self, folders: &mut LastFolder, job: &Job, made: &Made, unsettled: &mut Unsettled) -> Outcome {
-        let change = Change {
-            path: &job.path,
-            expect: job.expect.as_ref(),
-            keep: job.keep,
-            since_ns: Some(job.since_ns),
-            mode: job.entry.mode,
-            mtime: job.entry.mtime,
-            content: job.entry.file().map(|(content, _)| content),
-            made,
-        };
-        let replaces = job.expect.is_some_and(|old| old.kind != StatKind::Directory) && !matches!(made, Made::InPlace);
+        let change = Change::of(job, made);
+        let is_in_place = matches!(made, Made::InPlace | Made::Proven);
+        let replaces = job.expect.is_some_and(|old| old.kind != StatKind::Directory) && !is_in_place;
         let admitted = if replaces { self.history.admit(&job.path).map_err(Outcome::Failed) } else { Ok(()) };
         // Its own job finds a folder as it is to be.
         self.close_all(unsettled.opened.iter().filter(|opening| opening.path == job.path));
@@ -352,7 +369,7 @@ impl Site {
                 // A new folder got its permissions in its place. What had no name when it was made durable is not so on every file
                 // system: of what nobody can reach, Btrfs before Linux 6.17 logs nothing, and ext4 without a journal keeps that it
                 // has no links.
-                if matches!(made, Made::InPlace | Made::Nameless(..))
+                if matches!(made, Made::InPlace | Made::Proven | Made::Nameless(..))
                     || matches!(made, Made::Staged(new) if stat.is_some_and(|stat| stat.mode != new.stat.mode))
                 {
                     unsettled.inodes.push(job.path.clone());
@@ -401,11 +418,11 @@ impl Site {
         }
     }
 
-    /// Makes durable what was put in place, and says how each job ended.
-    fn settle(&self, mut unsettled: Unsettled) -> Vec<(JobId, Outcome)> {
+    /// Makes durable what was put in place: how each job ended is true then.
+    fn settle(&self, mut unsettled: Unsettled) -> Unsettled {
         self.forget_openings(&unsettled.opened);
         if unsettled.folders.is_empty() {
-            return unsettled.outcomes;
+            return unsettled;
         }
         let synced = self.sync(&unsettled);
         fail::after(Point::InstallDurable);
@@ -418,7 +435,7 @@ impl Site {
                 }
             }
         }
-        unsettled.outcomes
+        unsettled
     }
 
     fn forget_openings(&self, opened: &[Opening]) {

@@ -10,7 +10,8 @@ use rustix::fs::{AtFlags, Mode as Bits, OFlags, ResolveFlags, Statx, StatxAttrib
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const CONFINED: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -250,16 +251,37 @@ pub fn is_in(path: &SyncPath, folder: Option<&SyncPath>) -> bool {
 
 /// What the rest of a file holds, and its length in bytes.
 pub fn content_of(file: &File) -> io::Result<(ContentId, u64)> {
+    content_of_reader(file)
+}
+
+fn content_of_reader(reader: impl Read) -> io::Result<(ContentId, u64)> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(file)?;
+    hasher.update_reader(reader)?;
     Ok((ContentId(*hasher.finalize().as_bytes()), hasher.count()))
+}
+
+/// The same of a file that may be large; `None`: `stop` was set on the way.
+pub fn content_unless_stopped(file: &File, stop: &AtomicBool) -> io::Result<Option<ContentId>> {
+    let (content, _) = content_of_reader(UnlessStopped { file, stop })?;
+    Ok((!stop.load(Ordering::Relaxed)).then_some(content))
+}
+
+/// A file that ends where it is stopped.
+struct UnlessStopped<'a> {
+    file: &'a File,
+    stop: &'a AtomicBool,
+}
+
+impl Read for UnlessStopped<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) { Ok(0) } else { self.file.read(buffer) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use rustix::fs::{Timespec, Timestamps};
-    use std::io::Read;
     use std::os::unix::fs::MetadataExt;
 
     /// A file and a folder that a reading would stamp also where it does so but once a day: they were changed since they were read.

@@ -139,6 +139,8 @@ impl Disk {
         let (stager, applier) = (Arc::clone(&disk.applier), Arc::clone(&disk.applier));
         spawn("stage", alive.clone(), move || stager.stage())?;
         spawn("apply", alive.clone(), move || applier.install())?;
+        let applier = Arc::clone(&disk.applier);
+        spawn("prove", alive.clone(), move || applier.read())?;
         let watcher = Arc::clone(&disk.watcher);
         spawn("unwatched", alive, move || walk_unwatched(&watcher, &events, &timer_ended, unwatched_walk))?;
         Ok(disk)

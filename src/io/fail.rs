@@ -30,6 +30,7 @@ pub enum Point {
     InstallDelete,
     InstallDeleted,
     InstallMode,
+    InstallProven,
     InstallModeSet,
     InstallTimeSet,
     InstallFsync,
@@ -49,7 +50,7 @@ pub enum Point {
 }
 
 /// All of them, by the names that the variable knows.
-pub const POINTS: [(Point, &str); 36] = [
+pub const POINTS: [(Point, &str); 37] = [
     (Point::StageCreate, "stage.create"),
     (Point::StageWrite, "stage.write"),
     (Point::StageDress, "stage.dress"),
@@ -70,6 +71,7 @@ pub const POINTS: [(Point, &str); 36] = [
     (Point::InstallDelete, "install.delete"),
     (Point::InstallDeleted, "install.deleted"),
     (Point::InstallMode, "install.mode"),
+    (Point::InstallProven, "install.proven"),
     (Point::InstallModeSet, "install.mode-set"),
     (Point::InstallTimeSet, "install.time-set"),
     (Point::InstallFsync, "install.fsync"),

@@ -11,7 +11,7 @@ use dirsyncd::io::fail::POINTS;
 use std::os::unix::process::ExitStatusExt;
 
 /// Passed only by what a test of its own does.
-const ELSEWHERE: [&str; 1] = ["restore.placed"];
+const ELSEWHERE: [&str; 2] = ["restore.placed", "install.proven"];
 const SIGKILL: i32 = 9;
 
 /// Something in history that is older than any limit, for the first thing that a start does.
@@ -118,6 +118,28 @@ fn killed_in_the_middle_of_a_restore_it_recovers() {
     converge(&[&a, &b]);
     assert_eq!(read(b.at("f")), b"the first");
     assert!(a.history().contains(&b"the second".to_vec()), "what the restore replaced is in no history");
+}
+
+#[test]
+fn killed_while_a_large_file_gets_another_time_it_recovers() {
+    let (mut a, b) = Group::new().pair();
+    write(b.at("large"), vec![7; 65 << 20]);
+    converge(&[&a, &b]);
+    for (round, point) in ["install.proven", "install.time-set", "install.durable"].into_iter().enumerate() {
+        a.stop();
+        a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), format!("{point}:1"))];
+        a.start();
+        wait_linked(&[&a, &b]);
+        set_mtime(b.at("large"), 1_600_000_000 + round as i64, 0);
+        eventually("a is dead", PATIENCE, || a.exit_status().map(drop).ok_or("it lives".to_owned()));
+        a.kill();
+        a.environment.clear();
+        a.start();
+        wait_linked(&[&a, &b]);
+        converge(&[&a, &b]);
+        assert_eq!(a.history().len(), 0, "{point}: it counts as another content");
+    }
+    assert!(a.wire_bytes().1 < 1 << 20, "its bytes came again");
 }
 
 #[test]

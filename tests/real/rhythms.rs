@@ -1,6 +1,8 @@
-//! What programs do to a tree in everyday work, with the real ones: nothing of it is held back, and nobody has to answer (P8).
+//! What programs do to a tree in everyday work, with the real ones: nothing of it is held back, and
+//! nobody has to answer (P8).
 //!
-//! `git` is in `mass.rs`. Deliberately not here: what the guard decides by itself (`engine/guard_tests/rhythms.rs`).
+//! `git` is in `mass.rs`. Deliberately not here: what the guard decides by itself
+//! (`engine/guard_tests/rhythms.rs`).
 
 use crate::common::disk::{path_text, run};
 use crate::common::machine::{find_line, text_of};
@@ -15,7 +17,8 @@ const FILES_A_PACKAGE: u64 = 15;
 /// As old as the release that an archive was made of.
 const RELEASED: i64 = 1_700_000_000;
 
-/// Both hold the same and call that "in sync", without a conflict, and nothing was held at either at any time.
+/// Both hold the same and call that "in sync", without a conflict, and nothing was held at either
+/// at any time.
 fn in_sync_and_never_held(machines: [&Machine; 2]) -> Tree {
     let tree = in_sync(machines);
     for machine in machines {
@@ -98,9 +101,9 @@ fn an_archive_of_nearly_the_same_tree_that_tar_unpacks_over_it_sends_what_differ
     assert!(sent < contents / 2, "{sent} bytes for a twenty-fifth of {contents}");
 }
 
-/// What `npm install` does, as far as the folder sees it: packages are unpacked into a folder of their own in `node_modules` and
-/// renamed into their places, links to their programs are made, and two lists are written. A script does it, for `npm` itself would need
-/// a registry.
+/// What `npm install` does, as far as the folder sees it: packages are unpacked into a folder of
+/// their own in `node_modules` and renamed into their places, links to their programs are made, and
+/// two lists are written. A script does it, for `npm` itself would need a registry.
 const INSTALL: &str = r#"
 set -e
 cd "$1"
@@ -165,7 +168,8 @@ fn node_modules_that_are_nearly_all_there_is_are_removed_and_installed_anew_with
     });
     for packages in installs_again(&a) {
         npm_install(&a, &packages);
-        // While most of the folder is gone that may be a disaster; what came back ends it, and the other machine never held.
+        // While most of the folder is gone that may be a disaster; what came back ends it, and the
+        // other machine never held.
         let tree = in_sync([&a, &b]);
         assert_eq!(tree.files() as u64, 1 + PACKAGES * FILES_A_PACKAGE + 2);
         assert_eq!(find_line(&b.log(), &["held back:"]), None, "b");

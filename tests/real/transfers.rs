@@ -3,7 +3,9 @@
 use crate::common::lan::Lan;
 use crate::common::machine::wait_linked;
 use crate::common::volume::Small;
-use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noise, read, setting, start_all, write};
+use crate::common::{
+    Group, Machine, PATIENCE, converge, eventually, is_root, noise, read, set_mtime, setting, start_all, write,
+};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
@@ -131,6 +133,36 @@ fn a_file_that_is_edited_while_it_is_sent_arrives_as_it_is_in_the_end() {
     assert!(read(a.at("large")) == read(b.at("large")));
     let staged = std::fs::read_dir(b.at(".dirsync/staging")).expect("it is there").count();
     assert_eq!(staged, 0, "what was staged of older contents is left behind");
+}
+
+#[test]
+fn what_comes_beside_a_large_file_that_gets_another_time_waits_for_none_of_its_bytes() {
+    let group = Group::new();
+    let (a, mut b) = (group.machine("a"), group.machine("b"));
+    // As long as a disk takes to read many GiB.
+    b.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), "install.proven=10000ms".to_owned())];
+    start_all(&[&a, &b]);
+    wait_linked(&[&a, &b]);
+    let file = File::create(a.at("large")).expect("creates");
+    file.write_all_at(b"not only zeros", 5).expect("writes");
+    file.set_len(80 * MIB).expect("grows");
+    drop(file);
+    converge(&[&a, &b]);
+    let mtime = |machine: &Machine| std::fs::metadata(machine.at("large")).expect("it is there").mtime();
+    set_mtime(a.at("large"), 1_700_000_000, 0);
+    eventually("b is to set its time", PATIENCE, || {
+        let status = b.json(&["status"])?;
+        (status["pending"] == 1).then_some(()).ok_or(status.to_string())
+    });
+    for n in 0..20 {
+        write(a.at(&format!("small{n}")), noise(n, 1000));
+        let there = b.at(&format!("small{n}"));
+        eventually("a small file comes", PATIENCE, || there.exists().then_some(()).ok_or("not yet".to_owned()));
+    }
+    assert_ne!(mtime(&b), 1_700_000_000, "they waited for the large one");
+    converge(&[&a, &b]);
+    assert_eq!(mtime(&b), 1_700_000_000);
+    assert!(b.wire_bytes().1 < MIB, "its bytes came again");
 }
 
 #[test]

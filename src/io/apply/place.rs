@@ -8,7 +8,7 @@
 use super::closed::OWNER_WRITE;
 use super::prepare::{times, with_special};
 use super::{Made, Site, Staged};
-use crate::engine::{Keep, Names, Outcome, Stat, StatKind};
+use crate::engine::{Job, Keep, Names, Outcome, Stat, StatKind};
 use crate::io::beneath::{self, LastFolder};
 use crate::io::fail::{self, Point};
 use crate::io::stage::{self, Nameless};
@@ -62,7 +62,7 @@ pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) 
         match change.made {
             Made::Staged(new) => return place.add(new),
             Made::Nameless(new, stat) => return place.add_nameless(new, stat),
-            Made::Nothing | Made::InPlace | Made::Renamed(..) => {}
+            Made::Nothing | Made::InPlace | Made::Proven | Made::Renamed(..) => {}
         }
     }
     let there = site.root.facts_in(parent, change.path.name()).map_err(|e| change.failed("look at", e))?;
@@ -75,8 +75,8 @@ pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) 
         (Made::Nothing, None) => Ok(Placed { stat: None, kept: None }),
         (Made::Nothing, Some(old)) if old.kind == StatKind::Directory => place.remove_folder(),
         (Made::Nothing, Some(old)) => place.remove(&old),
-        (Made::InPlace, Some(old)) => place.adjust(&old),
-        (Made::InPlace, None) | (Made::Renamed(..), _) => Err(Outcome::Stale),
+        (Made::InPlace | Made::Proven, Some(old)) => place.adjust(&old),
+        (Made::InPlace | Made::Proven, None) | (Made::Renamed(..), _) => Err(Outcome::Stale),
         (Made::Nameless(new, stat), None) => place.add_nameless(new, stat),
         (Made::Nameless(new, stat), Some(old)) => place.replace_by_nameless(new, stat, &old),
         (Made::Staged(new), None) => place.add(new),
@@ -84,6 +84,41 @@ pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) 
         (Made::Staged(new), Some(old)) if old.kind == StatKind::Directory => place.replace_folder(new, &old),
         (Made::Staged(new), Some(old)) => place.replace(new, &old),
     }
+}
+
+/// Whether the bytes that are there are those that are wanted, and nobody writes them.
+pub(super) fn prove(site: &Site, change: &Change<'_>) -> Result<(), Outcome> {
+    at_its_place(site, change, |place| {
+        let is_as_expected = || {
+            let there = site.root.facts_in(place.parent, place.name).map_err(|e| change.failed("look at", e))?;
+            Ok(there.filter(|facts| is_expected(change.expect, Some(&facts.stat))))
+        };
+        let before = is_as_expected()?.ok_or(Outcome::Stale)?;
+        let is_it = place.is_its_content(before.stat.ino)?;
+        // What was written meanwhile is an edit, not rot.
+        is_as_expected()?.ok_or(Outcome::Stale)?;
+        if is_it { Ok(()) } else { Err(Outcome::NotItsContent) }
+    })
+}
+
+/// The second reading of what was proven and got its time: it shows a write of the instant between the two.
+pub(super) fn prove_again(site: &Site, change: &Change<'_>, installed: &Stat) -> Result<(), Outcome> {
+    at_its_place(site, change, |place| {
+        let failed = |e| change.failed("read", e);
+        let handle = beneath::open(place.parent, place.name, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;
+        let is_same = beneath::facts(&handle).map_err(failed)?.stat.ino == installed.ino;
+        if is_same { place.check_not_written(&handle) } else { Err(Outcome::Stale) }
+    })
+}
+
+fn at_its_place(
+    site: &Site,
+    change: &Change<'_>,
+    work: impl FnOnce(&Place<'_>) -> Result<(), Outcome>,
+) -> Result<(), Outcome> {
+    // Whatever took it away is found by a look.
+    let parent = beneath::folder(site.root.dir(), change.path.parent().as_ref()).map_err(|_| Outcome::Stale)?;
+    work(&Place { site, parent: parent.as_fd(), name: change.path.name(), change })
 }
 
 /// Something is in the way: of this very name, or of another one that the file system takes for it.
@@ -123,7 +158,20 @@ fn has_no_links(e: Errno) -> bool {
     matches!(e, Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::MLINK)
 }
 
-impl Change<'_> {
+impl<'a> Change<'a> {
+    pub fn of(job: &'a Job, made: &'a Made) -> Self {
+        Self {
+            path: &job.path,
+            expect: job.expect.as_ref(),
+            keep: job.keep,
+            since_ns: Some(job.since_ns),
+            mode: job.entry.mode,
+            mtime: job.entry.mtime,
+            content: job.entry.file().map(|(content, _)| content),
+            made,
+        }
+    }
+
     fn failed(&self, doing: &str, e: Errno) -> Outcome {
         Outcome::Failed(trouble(doing, Some(self.path), e))
     }
@@ -380,7 +428,9 @@ impl Place<'_> {
             return Err(Outcome::Stale);
         }
         // With another mtime, bytes that rotted would look like an edit, and spread (P8).
-        if old.kind == StatKind::File && held.mtime != self.change.mtime && !self.is_its_content(held.ino)? {
+        let is_proven = matches!(self.change.made, Made::Proven);
+        let sets_time = old.kind == StatKind::File && held.mtime != self.change.mtime;
+        if sets_time && !is_proven && !self.is_its_content(held.ino)? {
             return Err(Outcome::NotItsContent);
         }
         let inode = beneath::by_descriptor(&handle);
@@ -405,7 +455,9 @@ impl Place<'_> {
             fail::after(Point::InstallTimeSet);
             // As the disk keeps it, which may be coarser.
             wanted.mtime = beneath::facts(&handle).map_err(failed)?.stat.mtime;
-            self.check_not_written(&handle)?;
+            if !is_proven {
+                self.check_not_written(&handle)?;
+            }
         }
         let now = beneath::facts(&handle).map_err(failed)?.stat;
         // As in `placed`: a write since then must be found by the next look.
@@ -437,7 +489,10 @@ impl Place<'_> {
         let failed = |e| self.change.failed("read", e);
         let found = beneath::regular(self.parent, self.name).map_err(failed)?;
         let (file, _) = found.filter(|(_, facts)| facts.stat.ino == ino).ok_or(Outcome::Stale)?;
-        Ok(beneath::content_of(&file).is_ok_and(|(now, _)| now == content))
+        match beneath::content_unless_stopped(&file, &self.site.is_stopping) {
+            Ok(None) => Err(Outcome::Stale),
+            read => Ok(read.is_ok_and(|now| now == Some(content))),
+        }
     }
 
     fn reserve(&self) -> Result<String, Outcome> {
@@ -541,6 +596,6 @@ pub(super) fn replace_unchecked(site: &Site, change: &Change<'_>, old: &Stat) ->
     match change.made {
         Made::Staged(new) => place.replace(new, old),
         Made::Nameless(new, stat) => place.replace_by_nameless(new, stat, old),
-        Made::Nothing | Made::InPlace | Made::Renamed(..) => unreachable!("nothing new"),
+        Made::Nothing | Made::InPlace | Made::Proven | Made::Renamed(..) => unreachable!("nothing new"),
     }
 }

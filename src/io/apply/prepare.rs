@@ -546,7 +546,7 @@ pub(super) fn failed(doing: &str, job: &Job, e: Errno) -> Outcome {
 /// Makes one staged thing durable by itself.
 pub(super) fn sync(site: &Site, made: &Made) -> rustix::io::Result<()> {
     match made {
-        Made::Nothing | Made::InPlace | Made::Renamed(..) => Ok(()),
+        Made::Nothing | Made::InPlace | Made::Proven | Made::Renamed(..) => Ok(()),
         Made::Nameless(new, _) => {
             site.syncer.during(|| fail::at(Point::StageFsync).and_then(|()| rustix::fs::fsync(&new.file)))
         }

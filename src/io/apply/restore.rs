@@ -76,7 +76,7 @@ impl History {
     fn site(self: &Arc<Self>) -> rustix::io::Result<Site> {
         let syncer = Arc::new(self.root.syncer()?);
         let (root, stage) = (Arc::clone(&self.root), Arc::clone(&self.stage));
-        Ok(Site { root, stage, history: Arc::clone(self), syncer })
+        Ok(Site { root, stage, history: Arc::clone(self), syncer, is_stopping: Arc::default() })
     }
 }
 

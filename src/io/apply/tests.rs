@@ -1,6 +1,7 @@
 //! Installing on a real folder: every outcome, and what comes in between.
 
 mod attributes;
+mod beside;
 
 use super::*;
 use crate::engine::{Keep, StageId};
@@ -26,7 +27,7 @@ impl Folder {
         let stage = Stage::open(Arc::clone(&root)).unwrap();
         let history = History::open(Arc::clone(&root), Arc::clone(&stage));
         let syncer = Arc::new(root.syncer().unwrap());
-        Self { temp, site: Site { root, stage, history, syncer } }
+        Self { temp, site: Site { root, stage, history, syncer, is_stopping: Arc::default() } }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -48,8 +49,8 @@ impl Folder {
     fn install(&self, jobs: Vec<Job>) -> Vec<Outcome> {
         let prepared = self.site.prepare_all(&jobs, true);
         let (made, _) = self.site.make_durable(&jobs, prepared);
-        let outcomes = self.site.settle(self.site.place_all(jobs, made));
-        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+        let settled = self.site.settle(self.site.place_all(jobs, made));
+        settled.outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
     fn one(&self, job: Job) -> Outcome {
@@ -500,8 +501,8 @@ fn a_new_file_has_no_name_before_its_place_unless_it_is_executable_or_too_many_a
     assert!(matches!(prepare("program", 0o755).1, Made::Staged(_)));
     assert!(matches!(prepare("text", 0o644).1, Made::Nameless(..)), "there is room again");
     let (job, made) = waiting.remove(0);
-    let outcomes = folder.site.settle(folder.site.place_all(vec![job], vec![Ok(made)]));
-    done(&outcomes[0].1);
+    let settled = folder.site.settle(folder.site.place_all(vec![job], vec![Ok(made)]));
+    done(&settled.outcomes[0].1);
     let installed = folder.stat("f0").unwrap();
     assert_eq!((folder.read("f0").as_str(), installed.mode, installed.mtime), ("x", Mode(0o644), MTIME));
 }

@@ -359,6 +359,14 @@ impl<I: Index> Engine<I> {
             }
             return self.act(Action::FinishPartial { fetch, content });
         }
+        let content = fetching.content;
+        let (turn, of) = self.turn(&content);
+        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
+        fetching.swarm.set_turn(turn, of);
+        for range in fetching.swarm.too_far_ahead() {
+            self.swarms.ranges.remove(&range);
+            self.out.push(Action::CancelPart { range });
+        }
         let stalled = fetching.swarm.stalled(now.mono);
         // Who brings no chunks is not waited for with the list either.
         let is_late = |from| !fetching.swarm.is_source(from) || stalled.iter().any(|(_, late)| *late == from);
@@ -404,10 +412,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn ask_for_chunks(&mut self, now: Now, fetch: FetchId) {
-        let Some(content) = self.swarms.by_fetch.get(&fetch).map(|fetching| fetching.content) else { return };
-        let (turn, of) = self.turn(&content);
         let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
-        fetching.swarm.set_turn(turn, of);
         while let Some(ask) = fetching.swarm.next() {
             let range = RangeId(self.wants.next_id() as u32);
             fetching.swarm.asking(now.mono, range, ask);
@@ -470,6 +475,8 @@ impl<I: Index> Engine<I> {
                 session.seeks.pop_front();
             }
         }
+        // What was asked of a whole holder when nobody else was known to seek it may be given back.
+        self.swarms.stirred |= self.swarms.of(&content).is_some();
         let fetching = self.swarms.of(&content).filter(|fetching| fetching.swarm.listed);
         let held = fetching.map(|fetching| fetching.swarm.here().runs()).unwrap_or_default();
         if !held.is_empty() {

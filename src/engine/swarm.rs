@@ -429,6 +429,27 @@ impl Swarm {
         ranges
     }
 
+    /// Ranges that a whole holder has not begun, and that were asked for before it was known that others seek the content,
+    /// too. They are to be cancelled, and count as ended: the others bring most of them.
+    pub fn too_far_ahead(&mut self) -> Vec<RangeId> {
+        if self.turn.1 < 2 {
+            return Vec::new();
+        }
+        let mut untouched: BTreeMap<LinkId, Vec<RangeId>> = BTreeMap::new();
+        for (id, range) in &self.ranges {
+            let is_whole = self.sources.get(&range.ask.from).is_some_and(Source::is_whole);
+            if is_whole && range.left == range.ask.count {
+                untouched.entry(range.ask.from).or_default().push(*id);
+            }
+        }
+        // The first are what it is about to send.
+        let ranges: Vec<_> = untouched.into_values().flat_map(|ids| ids.into_iter().skip(AHEAD as usize)).collect();
+        for id in &ranges {
+            self.ended(self.moved_at, *id, Ok(()));
+        }
+        ranges
+    }
+
     /// Nothing is under way, nobody has anything to give, and no news came for long; or nobody is left at all.
     pub fn starves(&self, now: u64) -> bool {
         self.ranges.is_empty() && !self.is_whole() && (self.sources.is_empty() || self.moved_at + STARVES_NS <= now)

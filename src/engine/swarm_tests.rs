@@ -73,6 +73,25 @@ fn of_one_source_few_ranges_are_open_however_its_chunks_come() {
 }
 
 #[test]
+fn what_was_asked_of_the_only_holder_is_given_back_once_others_seek_the_content() {
+    let mut swarm = swarm(100);
+    swarm.add_source(0, SEED);
+    let mut next = 0;
+    let asks = ask_all(&mut swarm, 0, &mut next);
+    swarm.came(1, asks[0].0, asks[0].1.first);
+    swarm.set_turn(0, 1);
+    assert_eq!(swarm.too_far_ahead(), [], "nobody else seeks it");
+    swarm.set_turn(1, 4);
+    let given_back: Vec<_> = asks[3..].iter().map(|(id, _)| *id).collect();
+    assert_eq!(swarm.too_far_ahead(), given_back, "the first has begun, and two follow it");
+    assert_eq!(swarm.too_far_ahead(), []);
+    // What was given back is asked of another who has it.
+    swarm.has(1, OTHER, &[(asks[3].1.first, 1)]).unwrap();
+    let asked: Vec<_> = ask_all(&mut swarm, 1, &mut next).into_iter().map(|(_, ask)| ask).collect();
+    assert_eq!(asked, [Ask { from: OTHER, first: asks[3].1.first, count: 1 }]);
+}
+
+#[test]
 fn what_is_missing_here_and_there_is_asked_for_too() {
     let mut swarm = swarm(64);
     swarm.add_source(0, SEED);

@@ -74,7 +74,7 @@ impl<I: Index> Engine<I> {
         self.review_rest(path, row);
         let become_whole = !were_whole && self.patterns_are_whole();
         if is_patterns && (become_whole || on_disk(old.as_ref()) != on_disk(Some(row))) {
-            self.act(Action::ReadIgnore);
+            self.read_patterns();
         }
         self.note_stamp(now, row.winner.version.stamp);
         self.heard.note(&row.winner.version);

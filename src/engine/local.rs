@@ -10,6 +10,7 @@ use super::merge::{self, Found, Local};
 use super::settle::Heard;
 use super::wants::Trial;
 use super::{Engine, Looking, SECOND, Unseen};
+use crate::model::path::IGNORE_FILE;
 use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
 use crate::wire::message::Change;
@@ -132,6 +133,14 @@ impl<I: Index> Engine<I> {
             self.settle.hint(now.mono, path.clone(), Hint::Gone);
             return self.recheck_again(now, path, looking);
         }
+        if let Some(heard) = looking.heard
+            && !heard.restless
+            && self.may_be_covered_soon(path, &observed)
+        {
+            self.settle.hint(now.mono, path.clone(), heard.hint);
+            self.settle.goes_on(path, heard.first);
+            return self.recheck_again(now, path, looking);
+        }
         if self.is_suddenly_empty(path, &observed, looking) {
             self.settle.hint(now.mono, path.clone(), Hint::Changed);
             self.emptied.insert(path.clone());
@@ -189,6 +198,19 @@ impl<I: Index> Engine<I> {
     pub(super) fn no_concern(&mut self, path: &SyncPath) {
         self.unseen.remove(path);
         self.solve(path);
+    }
+
+    /// Something new, beside patterns that are being written: once told to others, it could not be taken back. Patterns that
+    /// do not come to rest are waited for no longer than a restless file.
+    fn may_be_covered_soon(&self, path: &SyncPath, observed: &Observed) -> bool {
+        let is_there = matches!(
+            observed,
+            Observed::File { .. } | Observed::Directory { .. } | Observed::Symlink { .. } | Observed::Special { .. }
+        );
+        is_there
+            && path.as_bytes() != IGNORE_FILE.as_bytes()
+            && self.index.get(path).is_none_or(|row| row.live_on_disk().is_none())
+            && self.patterns_change()
     }
 
     /// An empty file that was not empty is most often one that is just being rewritten: it gets a second look.

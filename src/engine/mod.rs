@@ -413,7 +413,7 @@ impl<I: Index> Engine<I> {
         self.begin_scrub(now);
         self.check_own_counter();
         if !self.is_stopped() {
-            self.act(Action::ReadIgnore);
+            self.read_patterns();
         }
         std::mem::take(&mut self.out)
     }
@@ -608,7 +608,7 @@ impl<I: Index> Engine<I> {
                 if self.halted.take().is_some() {
                     self.out.push(Action::Report(Report::Resumed));
                     // Its patterns may be others by now, or were never read: the walk follows.
-                    self.act(Action::ReadIgnore);
+                    self.read_patterns();
                 }
                 self.conclude_missing(now);
                 self.conclude_walks(now);
@@ -617,6 +617,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn ignore_read(&mut self, now: Now, text: Option<&[u8]>) {
+        self.uncovered.is_reading = false;
         if self.halted.is_some() {
             return; // of the wrong root, maybe; the right one's is read when it is back
         }
@@ -637,6 +638,7 @@ impl<I: Index> Engine<I> {
     /// It is there and gives no patterns. Those in force stay so, and before any were, everything waits: what its user may want covered is neither told
     /// nor replaced because of an error.
     fn ignore_unread(&mut self, now: Now, why: &str) {
+        self.uncovered.is_reading = false;
         if self.halted.is_some() {
             return;
         }

@@ -1,6 +1,7 @@
 //! The engine as a whole, told what a shell would tell it: what is in doubt after a crash, a backup or an edit within one
 //! tick. Races over time are the simulator's (`tests/simulation`).
 
+mod patterns;
 mod waiting;
 
 use super::index::{Index, OnDisk, Row};

@@ -28,6 +28,8 @@ pub(super) struct Uncovered {
     /// Paths here that the last walk found to be covered by those alone.
     pub paths: u64,
     unread: Option<Unread>,
+    /// It was asked for, and has not come yet.
+    pub is_reading: bool,
 }
 
 /// The file is there and gave no patterns.
@@ -54,6 +56,17 @@ impl<I: Index> Engine<I> {
     /// Whether the path is not synced.
     pub(super) fn covers(&self, path: &SyncPath, is_dir: bool) -> bool {
         self.ignore.covers(path, is_dir) || self.is_uncovered(path, is_dir)
+    }
+
+    pub(super) fn read_patterns(&mut self) {
+        self.uncovered.is_reading = true;
+        self.act(Action::ReadIgnore);
+    }
+
+    /// Whether a user is writing the patterns, or they are being read: what appears meanwhile may be covered.
+    pub(super) fn patterns_change(&self) -> bool {
+        let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
+        self.uncovered.is_reading || self.settle.is_noisy(&path) || self.looks.contains_key(&path)
     }
 
     /// Whether only patterns cover it that a peer took away.
@@ -110,7 +123,7 @@ impl<I: Index> Engine<I> {
             && unread.due <= now.mono
         {
             unread.due = now.mono + READ_AGAIN_NS;
-            self.act(Action::ReadIgnore);
+            self.read_patterns();
         }
     }
 
@@ -137,7 +150,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn patterns_are_gone(&mut self, path: &SyncPath) {
         let is_known = || self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
         if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.uncovered.text.is_empty() && !is_known() {
-            self.out.push(Action::ReadIgnore);
+            self.read_patterns();
         }
     }
 

@@ -51,3 +51,29 @@ fn ten_thousand_files_made_and_removed_at_once_leave_nothing_behind_and_nothing_
     let tree = converge(&[&a, &b]);
     assert_eq!(tree.files(), 1001);
 }
+
+/// A script writes patterns, and at once what they cover: once told to others, it could not be taken back.
+#[test]
+fn what_appears_right_after_the_patterns_that_cover_it_is_told_to_nobody() {
+    let group = Group::new();
+    let (a, b) = (group.machine("a"), group.machine("b"));
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    let mut patterns = String::new();
+    for n in 0..12 {
+        patterns += format!("target{n}/\n*.secret{n}\n").as_str();
+        write(a.at(".dirsyncignore"), &patterns);
+        std::fs::create_dir(a.at(&format!("target{n}"))).unwrap();
+        write(a.at(&format!("target{n}/object")), "covered");
+        write(a.at(&format!("key.secret{n}")), "covered");
+        write(a.at(&format!("open{n}")), "not covered");
+        eventually("what is not covered is at b", crate::common::PATIENCE, || {
+            let there = crate::common::disk::peek(b.at(&format!("open{n}")));
+            there.map(|_| ()).ok_or("not yet".to_owned())
+        });
+    }
+    let names = std::fs::read_dir(b.at("")).unwrap().map(|item| item.unwrap().file_name().into_string().unwrap());
+    let covered: Vec<_> = names.filter(|name| name.contains("target") || name.contains("secret")).collect();
+    assert_eq!(covered, Vec::<String>::new());
+}

@@ -443,6 +443,11 @@ pub enum Report {
     HoldEnded,
     /// What was held goes ahead.
     Confirmed,
+    /// A person confirmed at another machine: so many changes that were held here go ahead.
+    ConfirmedBy {
+        by: String,
+        paths: u64,
+    },
     /// A person refused what was held: so many paths come back, as they were.
     Undone {
         paths: u64,

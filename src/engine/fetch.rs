@@ -6,7 +6,6 @@
 use super::action::{Action, ServedFile, Source};
 use super::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
 use super::fetch_chunks::CHUNKED_BYTES;
-use super::hold::Believed;
 use super::index::{Index, Row};
 use super::merge;
 use super::wants::{Holder, KeptHere, Step, Trial, Want};
@@ -44,7 +43,7 @@ fn jitter(device: &DeviceId, path: &SyncPath, tries: u32) -> u64 {
 }
 
 /// What is live on disk by a row.
-fn on_disk(row: Option<&Row>) -> Option<&Kind> {
+pub(super) fn on_disk(row: Option<&Row>) -> Option<&Kind> {
     row.and_then(Row::live_on_disk).map(|(entry, _)| &entry.kind)
 }
 
@@ -68,7 +67,7 @@ impl<I: Index> Engine<I> {
         for other in self.note_name(path, row) {
             self.retry_now(&other);
         }
-        let is_meant = self.guards.writes == Believed::Confirmed || self.guards.is_confirmed(&row.winner.version);
+        let is_meant = self.is_meant(now, path, old.as_ref(), row);
         self.account(now, path, old.as_ref(), row, is_meant);
         self.review_suspect(path, row);
         self.review_rest(path, row);

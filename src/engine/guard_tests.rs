@@ -1,5 +1,6 @@
 //! What the guards do with whole engines: what is held, what lets it go, and who takes a new id.
 
+mod confirming;
 mod patterns;
 mod rhythms;
 mod undoing;
@@ -65,7 +66,7 @@ impl Machine {
             dialler: false,
             features: Features::ours(),
         });
-        self.hear(Message::Known { counter: 0, confirmed: Vec::new() });
+        self.hear(Message::Known { counter: 0 });
         // The first walk still waits for its answer.
         self.said.retain(|action| matches!(action, Action::Walk { .. }));
         self
@@ -194,13 +195,6 @@ impl Machine {
         self.said.iter().any(|action| matches!(action, Action::Report(report) if is_it(report)))
     }
 
-    fn confirmed_told(&self) -> Option<Vec<(DeviceId, u64)>> {
-        self.said.iter().rev().find_map(|action| match action {
-            Action::Send { message: Message::Known { confirmed, .. }, .. } => Some(confirmed.clone()),
-            _ => None,
-        })
-    }
-
     /// The peer's change on top of what is here: a deletion, or a file with this mtime.
     fn by_peer(&self, n: u64, counter: u64, mtime: Option<i64>) -> (SyncPath, Entry) {
         let path = file(n, 0).0;
@@ -320,19 +314,6 @@ fn what_was_never_counted_as_lost_takes_nothing_back() {
 }
 
 #[test]
-fn a_confirmation_lets_deletions_go_and_tells_the_peers_that_they_are_meant() {
-    let mut machine = Machine::with_files(200).linked();
-    machine.remove_live(0..150);
-    assert_eq!((machine.live(), machine.engine.status().held_deletions), (200, 150));
-    machine.said.clear();
-    machine.tell(Event::Confirm);
-    machine.scan(&(150..200).map(|n| file(n, 1_000_000)).collect::<Vec<_>>());
-    assert_eq!((machine.live(), machine.engine.status().held_deletions), (50, 0));
-    let told = machine.confirmed_told().expect("the peers are told");
-    assert!(told.iter().any(|(device, counter)| *device == OWN && *counter >= 150), "{told:?}");
-}
-
-#[test]
 fn files_that_moved_are_not_lost() {
     let mut machine = Machine::with_files(200);
     // The same contents stand elsewhere before the old names are found gone.
@@ -382,30 +363,6 @@ fn what_is_held_of_peers_is_still_held_after_a_restart() {
     let mut again = Machine { said: Vec::new(), ..again };
     again.wait(5 * SECOND);
     assert_eq!((again.installs(), again.engine.status().held_deletions), (0, 150));
-}
-
-#[test]
-fn a_confirmation_here_or_elsewhere_releases_what_peers_deleted() {
-    for elsewhere in [false, true] {
-        let mut machine = Machine::with_files(200).linked();
-        machine.peer_changes(0..150, None);
-        if elsewhere {
-            machine.hear(Message::Known { counter: 0, confirmed: vec![(PEER, 150)] });
-        } else {
-            machine.tell(Event::Confirm);
-        }
-        machine.wait(SECOND);
-        assert_eq!((machine.installs(), machine.engine.status().held_deletions), (150, 0));
-        assert_eq!(machine.confirmed_told(), Some(vec![(PEER, 150)]), "and the others are told");
-    }
-}
-
-#[test]
-fn what_was_confirmed_before_it_is_heard_is_not_held() {
-    let mut machine = Machine::with_files(200).linked();
-    machine.hear(Message::Known { counter: 0, confirmed: vec![(PEER, 120)] });
-    machine.peer_changes(0..120, None);
-    assert_eq!(machine.installs(), 120);
 }
 
 #[test]
@@ -491,7 +448,7 @@ fn a_counter_that_was_never_used_makes_a_new_device_once_and_forgets_what_this_s
     // Found when the machine came up with an index that is older than its disk: it would roll the group back.
     machine.scan(&[file(0, 1_000_000), file(1, 1_700_000_000), file(2, 1_000_000)]);
     let minted = machine.engine.index().get(&path("f1")).unwrap().winner.version;
-    machine.hear(Message::Known { counter: minted.counter() + 5000, confirmed: Vec::new() });
+    machine.hear(Message::Known { counter: minted.counter() + 5000 });
     assert!(machine.said.contains(&Action::NewDevice));
     assert!(machine.has_said(|report| matches!(report, Report::NewDevice { why } if why.contains("peer"))));
     machine.wait(SECOND);
@@ -509,7 +466,7 @@ fn a_counter_that_was_never_used_makes_a_new_device_once_and_forgets_what_this_s
         now,
         Event::LinkUp { link: LINK, device: PEER, name: "peer".into(), dialler: true, features: Features::ours() },
     );
-    let known = Message::Known { counter: 1 << 40, confirmed: Vec::new() };
+    let known = Message::Known { counter: 1 << 40 };
     let actions = next.handle(now, Event::Message { link: LINK, message: known, wire_bytes: 1 });
     assert!(!actions.contains(&Action::NewDevice), "once a start");
 }
@@ -530,7 +487,7 @@ fn nothing_new_is_told_to_a_peer_before_it_said_what_it_knows_of_us() {
     let is_change = |action: &Action| matches!(action, Action::Send { message: Message::Changes { .. }, .. });
     machine.remove_live(0..1);
     assert!(!machine.said.iter().any(is_change));
-    machine.hear(Message::Known { counter: 0, confirmed: Vec::new() });
+    machine.hear(Message::Known { counter: 0 });
     machine.remove_live(1..2);
     assert!(machine.said.iter().any(is_change));
 }

@@ -1,29 +1,28 @@
 //! What is held until a person says that it is meant: deletions and reverts in the mass, here and by peers (P8).
 //!
-//! `guard.rs` judges; this file gathers what is to be judged, holds it, and lets it go. A confirmation is a counter for a
-//! device: whatever that device did up to it was meant. It travels to all machines (`identity.rs`), so that one is enough.
-//! Deliberately not here: a root that is gone or restored (`mod.rs`, `scan.rs`), and uncovered paths (`uncover.rs`).
+//! `guard.rs` judges; this file gathers what is to be judged, holds it, and lets it go. What a
+//! person confirmed is named one by one and travels to all machines (`confirm.rs`), so that one
+//! confirmation is enough. Deliberately not here: a root that is gone or restored (`mod.rs`,
+//! `scan.rs`), and uncovered paths (`uncover.rs`).
 
 use super::action::{Action, Report};
+use super::digest::entry_hash;
 use super::event::{Now, Observed};
 use super::guard::{self, DISASTER_FILES, Missing, Verdict};
-use super::index::{Index, Row, load_by_device, store_by_device};
+use super::index::{Index, Row};
 use super::ledger::{Fate, Sum};
 use super::merge::Found;
 use super::{Engine, Looking};
-use crate::model::{DeviceId, Entry, Kind, SyncPath, Version};
+use crate::model::{Entry, Kind, SyncPath};
+use crate::wire::message::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 
 const MS: u64 = 1_000_000;
 /// Losses by peers above this many are judged together, once they have rested.
 const FEW: usize = 20;
 const REST_NS: u64 = 200 * MS;
-/// Devices whose doings were confirmed that are remembered (P9).
-const CONFIRMED_CAP: usize = 1024;
 /// What is held is judged again so long after something came (ns).
 const REVIEW_NS: u64 = 1_000 * MS;
-
-const META_CONFIRMED: &str = "confirmed";
 
 /// How a peer's change takes a file's contents away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,19 +53,15 @@ pub(super) struct Held {
     reverts: BTreeSet<SyncPath>,
     /// Those that may, by the next look that tells.
     believed: BTreeMap<SyncPath, Believed>,
-    /// What is made here next was confirmed.
-    confirming: bool,
     /// Missing here, and a person said that it is meant.
     released: BTreeSet<SyncPath>,
     /// Wanted losses by peers that nobody confirmed; those of them that are held.
-    losing: BTreeMap<SyncPath, Loss>,
+    losing: BTreeMap<SyncPath, (Loss, Digest)>,
+    losing_by_digest: BTreeMap<Digest, SyncPath>,
     from_peers: BTreeSet<SyncPath>,
     last_loss: u64,
     /// So many losses, with the last hour's, were judged to be no disaster.
     cleared: u64,
-    confirmed: BTreeMap<DeviceId, u64>,
-    /// Confirmations are to be stored and told.
-    news: bool,
     /// What is written now: what was confirmed is no loss.
     pub writes: Believed,
     /// A walk found every file gone: of so many.
@@ -78,26 +73,18 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub fn load(index: &impl Index) -> Self {
-        Self { confirmed: load_by_device(index, META_CONFIRMED), ..Self::default() }
-    }
-
     /// Something came here: what is held may be half or less now.
     pub fn review_soon(&mut self, mono: u64) {
         self.review.get_or_insert(mono + REVIEW_NS);
     }
 
-    pub fn confirmed(&self) -> Vec<(DeviceId, u64)> {
-        self.confirmed.iter().map(|(device, counter)| (*device, *counter)).collect()
-    }
-
-    pub fn is_confirmed(&self, version: &Version) -> bool {
-        self.allow || self.confirmed.get(&version.author).is_some_and(|up_to| version.counter() <= *up_to)
-    }
-
     /// What peers' changes would take away so.
     fn losing_as(&self, kind: Loss) -> BTreeSet<SyncPath> {
-        self.losing.iter().filter(|(_, loss)| **loss == kind).map(|(path, _)| path.clone()).collect()
+        self.losing.iter().filter(|(_, (loss, _))| *loss == kind).map(|(path, _)| path.clone()).collect()
+    }
+
+    fn loses_as(&self, path: &SyncPath, kind: Loss) -> bool {
+        self.losing.get(path).is_some_and(|(loss, _)| *loss == kind)
     }
 
     /// What peers did that is held.
@@ -123,20 +110,10 @@ impl Held {
         self.reverting.contains(path) || self.reverts.contains(path)
     }
 
-    /// What was done up to there was meant; whether that is news.
-    pub fn confirm(&mut self, device: DeviceId, counter: u64) -> bool {
-        let room = self.confirmed.len() < CONFIRMED_CAP;
-        let is_news = self.confirmed.get(&device).map_or(room, |known| *known < counter);
-        if is_news {
-            self.confirmed.insert(device, counter);
-            self.news = true;
-        }
-        is_news
-    }
-
     /// The path needs nothing any more.
     pub fn settled(&mut self, path: &SyncPath) {
-        if self.losing.remove(path).is_some() {
+        if let Some((_, digest)) = self.losing.remove(path) {
+            self.losing_by_digest.remove(&digest);
             self.from_peers.remove(path);
             if self.losing.is_empty() {
                 self.cleared = 0;
@@ -156,11 +133,6 @@ impl Held {
         self.reverting.is_empty()
     }
 
-    /// Whether peers are to be told of confirmations.
-    pub fn has_news(&self) -> bool {
-        self.news || self.confirming
-    }
-
     /// How many changes are held.
     pub fn held(&self) -> usize {
         self.from_peers.len() + self.reverts.len()
@@ -168,7 +140,7 @@ impl Held {
 
     /// Deletions by peers, and reverts, that are held.
     pub fn counts(&self) -> (u64, u64) {
-        let deletions = self.from_peers.iter().filter(|path| self.losing.get(path) == Some(&Loss::Deleted)).count();
+        let deletions = self.from_peers.iter().filter(|path| self.loses_as(path, Loss::Deleted)).count();
         (deletions as u64, (self.from_peers.len() - deletions + self.reverts.len()) as u64)
     }
 }
@@ -218,7 +190,7 @@ impl<I: Index> Engine<I> {
         let by_peers = self.guards.from_peers.iter().map(|path| {
             let row = self.index.get(path);
             let by = row.map(|row| self.name_of(&row.winner.version.author)).unwrap_or_default();
-            let is_revert = self.guards.losing.get(path) == Some(&Loss::Reverted);
+            let is_revert = self.guards.loses_as(path, Loss::Reverted);
             HeldPath { path: path.clone(), why: if is_revert { HeldWhy::Reverted } else { HeldWhy::Deleted }, by }
         });
         let ahead = self.future.iter().map(|(path, entry)| HeldPath {
@@ -259,6 +231,7 @@ impl<I: Index> Engine<I> {
         }
         if self.guards.allow {
             meant.extend(judged);
+            self.name_late(now, true, false);
             return (BTreeSet::new(), meant);
         }
         // Perhaps it was moved, and where to is being looked at just now.
@@ -288,8 +261,8 @@ impl<I: Index> Engine<I> {
 
     /// These, and all files whose end is held or waits to be judged.
     fn going(&self, files: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
-        let deleted = self.guards.losing.iter().filter(|(_, loss)| **loss == Loss::Deleted).map(|(path, _)| path);
-        files.iter().chain(&self.held).chain(deleted).cloned().collect()
+        let deleted = self.guards.losing_as(Loss::Deleted);
+        files.iter().chain(&self.held).cloned().chain(deleted).collect()
     }
 
     /// Most files went, and not most bytes: said once.
@@ -437,7 +410,6 @@ impl<I: Index> Engine<I> {
         }
         if !is_revert || believed.is_some() {
             self.guards.writes = believed.filter(|_| is_revert).unwrap_or_default();
-            self.guards.confirming |= self.guards.writes == Believed::Confirmed;
             self.guards.reverts.remove(path);
             return false;
         }
@@ -470,6 +442,9 @@ impl<I: Index> Engine<I> {
             return;
         }
         let believed = if verdict == Verdict::Hold { Believed::Confirmed } else { Believed::Judged };
+        if believed == Believed::Confirmed {
+            self.name_late(now, false, true);
+        }
         for path in paths {
             self.look_believing(&path, believed);
         }
@@ -481,22 +456,21 @@ impl<I: Index> Engine<I> {
         self.look(path, known, Looking::of(self.live()));
     }
 
-    /// What was done here up to now was meant.
-    pub(super) fn confirm_own(&mut self) {
-        self.guards.confirm(self.config.device, self.counter);
-    }
-
     // Losses by peers.
 
     /// A winner that takes away what is on disk here is counted, unless it was confirmed.
     pub(super) fn note_loss(&mut self, now: Now, path: &SyncPath, row: &Row) {
-        let loss = loss(row).filter(|_| {
-            row.winner.version.author != self.config.device && !self.guards.is_confirmed(&row.winner.version)
-        });
-        let Some(loss) = loss else { return self.guards.settled(path) };
-        if self.guards.losing.insert(path.clone(), loss).is_none() {
-            self.guards.last_loss = now.mono;
+        let is_own = row.winner.version.author == self.config.device;
+        let Some(loss) = loss(row).filter(|_| !is_own && !self.guards.allow) else { return self.guards.settled(path) };
+        let digest = entry_hash(path, &row.winner);
+        if self.is_named_loss(now, &digest) {
+            return self.guards.settled(path);
         }
+        match self.guards.losing.insert(path.clone(), (loss, digest)) {
+            Some((_, known)) => drop(self.guards.losing_by_digest.remove(&known)),
+            None => self.guards.last_loss = now.mono,
+        }
+        self.guards.losing_by_digest.insert(digest, path.clone());
     }
 
     /// Whether a wanted change is a loss that must wait or is held.
@@ -576,30 +550,37 @@ impl<I: Index> Engine<I> {
         self.release_held(now);
         self.confirm_patterns(now);
         self.mint_dated_ahead(now);
+        // So that it is durable with the answer.
+        self.tell_confirmed(now);
         self.walk_all(now);
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.recompare(now, link);
         }
     }
 
-    /// A person says that all of it is meant.
+    /// A person says that all of it is meant. What is missing here is named when it is made a
+    /// deletion.
     fn release_held(&mut self, now: Now) {
+        let (by_peers, reverted_by_peers) = self.guards.counts();
+        let own_reverts = !self.guards.reverts.is_empty();
+        let (deletions, reverts) = (by_peers > 0 || !self.held.is_empty(), reverted_by_peers > 0);
+        self.name_late(now, deletions, reverts || own_reverts);
         self.renew_total(now);
-        let missing = std::mem::take(&mut self.held);
-        let reverts = std::mem::take(&mut self.guards.reverts);
-        if !(missing.is_empty() && reverts.is_empty() && self.guards.from_peers.is_empty()) {
+        if self.holds_anything() {
             self.out.push(Action::Report(Report::Confirmed));
         }
-        self.guards.released.extend(missing);
-        for path in reverts {
+        self.guards.released.extend(std::mem::take(&mut self.held));
+        for path in std::mem::take(&mut self.guards.reverts) {
             self.look_believing(&path, Believed::Confirmed);
         }
+        let mut digests = Vec::new();
         for path in self.guards.from_peers.clone() {
             if let Some(row) = self.index.get(&path) {
-                self.guards.confirm(row.winner.version.author, row.winner.version.counter());
+                self.name_own(now, &path, &row.winner, true);
+                digests.push(entry_hash(&path, &row.winner));
             }
         }
-        self.release_confirmed();
+        self.release_named(&digests);
     }
 
     /// A person decided, here or at a peer: what is live now is what later losses are measured against.
@@ -609,33 +590,31 @@ impl<I: Index> Engine<I> {
         self.guards.told = None;
     }
 
-    /// What is confirmed now, here or by a peer, goes ahead.
-    pub(super) fn release_confirmed(&mut self) {
-        for path in self.guards.losing.keys().cloned().collect::<Vec<_>>() {
-            let row = self.index.get(&path);
-            if row.is_none_or(|row| self.guards.is_confirmed(&row.winner.version)) {
-                self.guards.settled(&path);
-                self.retry_now(&path);
-            }
+    /// What is named so goes ahead: how many losses that were counted, and how many of them were
+    /// held.
+    pub(super) fn release_named(&mut self, digests: &[Digest]) -> (u64, u64) {
+        let (mut released, mut held) = (0, 0);
+        for digest in digests {
+            let Some(path) = self.guards.losing_by_digest.get(digest).cloned() else { continue };
+            released += 1;
+            held += u64::from(self.guards.from_peers.contains(&path));
+            self.guards.settled(&path);
+            self.retry_now(&path);
         }
-        // Their folders may have waited for them.
-        self.retry_all();
+        if released > 0 {
+            // Their folders may have waited for them.
+            self.retry_all();
+        }
+        (released, held)
     }
 
-    /// Once a group of events: what was counted and confirmed is stored with it.
+    /// Once a group of events: what was counted is stored with it.
     pub(super) fn store_held(&mut self, now: Now) {
         let lost = self.ledger.sum(Fate::Lost);
         if guard::judge_losses(lost, self.ledger.total()) == Verdict::Believe && self.guards.losing.is_empty() {
             self.guards.told = None;
         }
         self.store_ledger(now);
-        if std::mem::take(&mut self.guards.confirming) {
-            self.confirm_own();
-        }
-        if std::mem::take(&mut self.guards.news) {
-            store_by_device(&mut self.index, META_CONFIRMED, &self.guards.confirmed);
-            self.tell_known();
-        }
     }
 }
 

@@ -68,30 +68,20 @@ impl HeardCounters {
 }
 
 impl<I: Index> Engine<I> {
-    /// What is told to each peer first, and again when more was confirmed.
+    /// What is told to each peer first.
     pub(super) fn tell_known_to(&mut self, link: LinkId) {
         let Some(session) = self.sessions.get(&link) else { return };
-        let (counter, confirmed) = (self.heard.of(&session.device), self.guards.confirmed());
-        self.send(vec![link], Message::Known { counter, confirmed });
+        let counter = self.heard.of(&session.device);
+        self.send(vec![link], Message::Known { counter });
     }
 
-    pub(super) fn tell_known(&mut self) {
-        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
-            self.tell_known_to(link);
-        }
-    }
-
-    pub(super) fn known_came(&mut self, now: Now, link: LinkId, counter: u64, confirmed: Vec<(DeviceId, u64)>) {
-        if let Some(session) = self.sessions.get_mut(&link) {
-            session.met = Met::Acquainted;
-        }
+    pub(super) fn known_came(&mut self, now: Now, link: LinkId, counter: u64) {
+        let met = self.sessions.get_mut(&link).map(|session| std::mem::replace(&mut session.met, Met::Acquainted));
         if !self.is_ours(counter, link) {
             self.refuse_claim(self.last_event, link, "changes of this machine that it never made");
         }
-        let news = confirmed.into_iter().filter(|(device, counter)| self.guards.confirm(*device, *counter)).count();
-        if news > 0 {
-            self.renew_total(now);
-            self.release_confirmed();
+        if met == Some(Met::Linked) && self.renewal != Renewal::Ending {
+            self.tell_confirmations_to(now, link);
         }
     }
 

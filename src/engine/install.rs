@@ -60,7 +60,7 @@ impl<I: Index> Engine<I> {
         let staged = if let Source::Staged(staged) = &source { Some(*staged) } else { None };
         let under_way = UnderWay { path: path.clone(), entry: entry.clone(), copied, renamed, staged, window };
         self.wants.jobs.insert(id, under_way);
-        let since_ns = expect.and_then(|_| self.index.get(path)).map_or(0, |row| row.since);
+        let since_ns = expect.and_then(|_| self.index.get(path)).map_or(0, |row| self.stood_since(path, &entry, &row));
         self.act(Action::Install(Job { id, path: path.clone(), entry, expect, source, keep, since_ns }));
     }
 

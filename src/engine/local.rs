@@ -469,7 +469,6 @@ impl<I: Index> Engine<I> {
             self.guards.writes = Believed::Confirmed;
             self.conclude_deleted(now, meant);
             self.guards.writes = Believed::Judged;
-            self.confirm_own();
         }
     }
 

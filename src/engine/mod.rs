@@ -24,6 +24,7 @@ mod alias;
 mod arrivals;
 mod attention;
 mod condition;
+mod confirm;
 mod conflict;
 mod delivery;
 mod derive;
@@ -93,6 +94,7 @@ use crate::model::{DeviceId, Entry, SyncPath};
 use alias::Aliases;
 use arrivals::Arrivals;
 use condition::Standing;
+use confirm::Confirmations;
 use conflict::Losers;
 use conflict::known::Known as KnownConflicts;
 use delivery::Deliveries;
@@ -245,6 +247,7 @@ pub struct Engine<I> {
     concluding: Vec<WalkId>,
     held: BTreeSet<SyncPath>,
     guards: Held,
+    confirmations: Confirmations,
     ledger: Ledger,
     uncovered: Uncovered,
     /// Changes dated too far ahead: held until a person confirms these very ones.
@@ -301,7 +304,8 @@ impl<I: Index> Engine<I> {
             index.meta(META_LATEST_DAY).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
         let finds = if index.meta(META_SCANNED).is_some() { Found::Walked } else { Found::First };
         let (scrub, suspects, rests) = (Scrub::load(&index), Suspects::load(&index), Rests::load(&index));
-        let (heard, guards, devices) = (HeardCounters::load(&index), Held::load(&index), Devices::load(&index));
+        let (heard, devices) = (HeardCounters::load(&index), Devices::load(&index));
+        let confirmations = Confirmations::load(&index);
         Self {
             config,
             index,
@@ -339,7 +343,8 @@ impl<I: Index> Engine<I> {
             missing: Missing::default(),
             concluding: Vec::new(),
             held: BTreeSet::new(),
-            guards,
+            guards: Held::default(),
+            confirmations,
             ledger: Ledger::default(),
             uncovered: Uncovered::default(),
             future: BTreeMap::new(),
@@ -508,8 +513,9 @@ impl<I: Index> Engine<I> {
         self.store_merging(now);
         self.store_heard(now);
         self.store_steady(now);
-        // Before the changes that they speak of.
         self.store_held(now);
+        // Before the changes that they speak of.
+        self.tell_confirmed_due(now);
         self.send_changes(now);
         self.follow_deliveries(now);
         self.send_conflicts();
@@ -542,7 +548,7 @@ impl<I: Index> Engine<I> {
             return None;
         }
         // In the same commit as what it speaks of.
-        let has_news = self.guards.has_news() || self.ledger.is_dirty() || self.known_conflicts.has_news();
+        let has_news = self.ledger.is_dirty() || self.known_conflicts.has_news();
         if !self.outgoing.is_empty() || has_news || (self.wants.has_ready() && !self.is_stopped()) {
             return Some(0);
         }
@@ -571,6 +577,7 @@ impl<I: Index> Engine<I> {
                 self.next_naming(),
                 self.next_derivation(),
                 self.deliveries.next(),
+                self.confirmations.next(),
             ])
             .flatten()
             .min()

@@ -92,6 +92,7 @@ impl<I: Index> Engine<I> {
             }
             let base = base.as_ref().unwrap_or(&entry);
             let entry = self.mint(kind, entry.mode, entry.mtime, now.wall.max(after_base), Some(base));
+            self.name_own(now, &path, &entry, true);
             self.made_anew(now, path, entry);
         }
     }

@@ -292,7 +292,7 @@ mod engine_tests {
         fn link(&mut self, link: LinkId, device: DeviceId, name: &str) {
             let (name, features) = (name.to_owned(), Features::ours());
             self.tell(Event::LinkUp { link, device, name, dialler: true, features });
-            let known = Message::Known { counter: 0, confirmed: Vec::new() };
+            let known = Message::Known { counter: 0 };
             self.tell(Event::Message { link, message: known, wire_bytes: 1 });
         }
 
@@ -393,7 +393,7 @@ mod engine_tests {
     #[test]
     fn an_edit_after_lies_about_our_counter_is_taken_by_others() {
         let mut machine = Machine::linked();
-        machine.hears(Message::Known { counter: u64::MAX, confirmed: Vec::new() });
+        machine.hears(Message::Known { counter: u64::MAX });
         machine.hear(vec![(path("f"), file(&[(LIAR, 1), (OWN, (1 << 63) - 1)]))]);
         let made = machine.edit("f");
         assert_eq!(made.check(), Ok(()));
@@ -404,13 +404,13 @@ mod engine_tests {
     #[test]
     fn claims_that_could_be_true_renew_the_id_once_a_day_and_are_lies_after_that() {
         let mut first = Machine::linked();
-        first.hears(Message::Known { counter: 5, confirmed: Vec::new() });
+        first.hears(Message::Known { counter: 5 });
         assert!(first.said.contains(&Action::NewDevice));
         // The same day, in later runs, with the new id.
         let mut again = Machine::new(OTHER, first.engine.into_index());
         again.link(LINK, LIAR, "liar");
         for counter in [6, 1 << 50, (1 << 62) - 1] {
-            again.hears(Message::Known { counter, confirmed: Vec::new() });
+            again.hears(Message::Known { counter });
             again.hear(vec![(path("lie"), file(&[(LIAR, 1), (OTHER, (1 << 62) - 1)]))]);
         }
         assert!(!again.said.contains(&Action::NewDevice));
@@ -419,7 +419,7 @@ mod engine_tests {
         assert_eq!(made.check(), Ok(()));
         assert!(made.version.counter() < 1 << 42, "counters follow the clock: {}", made.version.counter());
         again.mono += 24 * HOUR;
-        again.hears(Message::Known { counter: 1 << 50, confirmed: Vec::new() });
+        again.hears(Message::Known { counter: 1 << 50 });
         assert!(again.said.contains(&Action::NewDevice), "a day later it may be true again");
     }
 

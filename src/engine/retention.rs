@@ -96,11 +96,14 @@ pub fn is_full(guarded: Load, quota: Quota) -> bool {
     guarded.bytes >= quota.bytes || guarded.inodes >= quota.inodes
 }
 
-/// What stood a day ago: of each path the first such content that was replaced since.
+/// What stood a day ago: of each path the first such content that was replaced since, and what had
+/// always stood. What a person confirmed counts so.
 fn guarded(items: &[Held<'_>], now_ns: u64) -> Vec<bool> {
     let day_ago = now_ns.saturating_sub(DAY_NS);
     let mut met = std::collections::BTreeSet::new();
-    let is_guarded = |item: &Held| item.at_ns >= day_ago && item.since_ns <= day_ago && met.insert(item.path.to_vec());
+    let mut is_met = |item: &Held| !met.insert(item.path.to_vec());
+    let stood = |item: &Held| item.at_ns >= day_ago && item.since_ns <= day_ago;
+    let is_guarded = |item: &Held| stood(item) && (!is_met(item) || item.since_ns == 0);
     items.iter().map(is_guarded).collect()
 }
 
@@ -192,6 +195,14 @@ mod tests {
             assert_eq!(verdict.goes, goes, "{quota:?}");
             assert_eq!(verdict.left, Load { bytes: 10 * left, inodes: left });
         }
+    }
+
+    #[test]
+    fn what_a_confirmation_let_go_is_not_pushed_out_for_a_day_also_after_another_content_of_its_path() {
+        let confirmed = |minutes_ago| Held { since_ns: 0, ..held("a", minutes_ago, Keep::Deleted, 1) };
+        let goes = |items: &[Held]| judge(items, NOW, Quota { bytes: 0, inodes: 0 }).goes;
+        assert!(goes(&[held("a", 600, Keep::Replaced, WEEK), confirmed(500), confirmed(400)]).is_empty());
+        assert_eq!(goes(&[confirmed(25 * 60), held("a", 600, Keep::Deleted, 1)]), [0, 1]);
     }
 
     #[test]

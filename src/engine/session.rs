@@ -93,6 +93,8 @@ pub(super) struct Session {
     equality: Equality,
     /// It was told of all conflicts that are known here.
     pub told_conflicts: bool,
+    /// When it was told of all confirmations, by `Now::mono`.
+    pub told_confirmations: u64,
     pub refusals: Refusals,
 }
 
@@ -177,6 +179,7 @@ impl<I: Index> Engine<I> {
             seeks: VecDeque::new(),
             equality: Equality::Unknown,
             told_conflicts: false,
+            told_confirmations: 0,
             refusals: Refusals::default(),
         };
         self.sessions.insert(link, session);
@@ -206,7 +209,8 @@ impl<I: Index> Engine<I> {
 
     fn message_of(&mut self, now: Now, link: LinkId, message: Message, wire_bytes: u64) {
         match message {
-            Message::Known { counter, confirmed } => self.known_came(now, link, counter, confirmed),
+            Message::Known { counter } => self.known_came(now, link, counter),
+            Message::Confirm(confirmation) => self.confirmation_came(now, link, confirmation),
             Message::Forget { device } => self.forget_device(now, device),
             Message::Undo { told } => self.undo_came(now, link, &told),
             Message::State { root, pending, condition } => self.state_came(now, link, root, pending, condition),
@@ -328,6 +332,9 @@ impl<I: Index> Engine<I> {
             session.told_since = 0;
             session.refusals.ends();
             session.is_empty_handed |= (root, pending) == (Digests::empty_root(), 0);
+        }
+        if let Some(condition) = &condition {
+            self.remind_of_confirmations(now, link, condition);
         }
         self.judge_state(now, link);
     }

@@ -14,12 +14,15 @@ use super::greet::{Greeted, ReadError, Role, Stream, read_packet};
 use super::limit::Limit;
 use super::metered::Meter;
 use super::outbox::{self, Lanes, Outbox, Shared};
+use super::seal;
 use super::transfer::{self, Fetching, MAX_STREAMS, Served, Serving, Squeezer, Staging};
 use crate::engine::{Event, FetchError, FetchId, LinkId, ServedFile, StageId};
 use crate::io::clock::wall_ns;
 use crate::model::{Chunks, ContentId, DeviceId, SyncPath, text};
+use crate::wire::confirmation::Confirmation;
 use crate::wire::features::Features;
 use crate::wire::frame::{self, FrameError, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet};
+use crate::wire::message::Message;
 use crate::wire::packet::{Ending, Part};
 use asks::Asks;
 use bytes::Bytes;
@@ -43,6 +46,11 @@ const DUPLICATE: &str = "a second link";
 
 /// Small contents that a peer may have asked for and not been sent: two messages of as many as one holds (P9). A machine asks for 8,192 at most.
 const MAX_WANTED: usize = 2 * 65_536;
+
+/// Confirmations that one peer may send at once, more than anyone keeps; and again, with each ping
+/// that this end sends. Each costs the look at a signature (P9).
+const MAX_CONFIRMATIONS: usize = 8192;
+const MORE_CONFIRMATIONS: usize = 64;
 
 /// Clocks are compared by answers that took at most this long, and told when they moved by more than this.
 /// Contents that are read for one peer at a time; the others wait for their turn, and for no thread (P9).
@@ -166,6 +174,8 @@ pub struct Link {
     wanted: mpsc::UnboundedSender<Vec<(u32, Option<ServedFile>)>>,
     /// What waits there, and is not in its lane yet.
     wanted_count: AtomicUsize,
+    /// Confirmations that came, since a while.
+    confirmations: AtomicUsize,
     close: mpsc::UnboundedSender<Closing>,
     gate: Mutex<Gate>,
     /// The reader met the end of what the peer sends.
@@ -240,6 +250,7 @@ impl Link {
             outbox,
             wanted,
             wanted_count: AtomicUsize::new(0),
+            confirmations: AtomicUsize::new(0),
             close,
             gate,
             read_to_end,
@@ -388,6 +399,7 @@ impl Link {
             let at = self.start.elapsed().as_micros() as u64;
             self.gate().pinged.get_or_insert(at);
             self.send_packet(&Packet::Ping { at });
+            let _ = self.confirmations.fetch_update(Relaxed, Relaxed, |n| Some(n.saturating_sub(MORE_CONFIRMATIONS)));
             self.served.say_idle(&self.name);
             self.sent.say_idle(&self.name);
             tokio::time::sleep(times.ping.min(times.silence.saturating_sub(self.meter.silent_for()))).await;
@@ -426,6 +438,9 @@ impl Link {
         match packet {
             // What comes after our own goodbye is read and dropped.
             packet if !matches!(packet, Packet::Bye { .. }) && self.gate().is_down => drop(packet),
+            Packet::Message(Message::Confirm(confirmation)) => {
+                return self.confirmed(confirmation, wire_bytes);
+            }
             Packet::Message(message) => self.tell(Event::Message { link: self.id, message, wire_bytes }),
             Packet::Ping { at } => self.send_packet(&Packet::Pong { at, wall: wall_ns() }),
             Packet::Pong { at, wall } => self.pong(at, wall),
@@ -456,6 +471,19 @@ impl Link {
                 return Err(Closing::Broke(format!("a '{}' after the greeting", packet.kind())));
             }
         }
+        Ok(())
+    }
+
+    /// Who passes a confirmation on has looked at its signature.
+    fn confirmed(&self, confirmation: Confirmation, wire_bytes: u64) -> Result<(), Closing> {
+        if self.confirmations.fetch_add(1, Relaxed) >= MAX_CONFIRMATIONS {
+            return Err(Closing::Broke(format!("over {MAX_CONFIRMATIONS} confirmations on one link")));
+        }
+        if !seal::is_genuine(&confirmation) {
+            return Err(Closing::Broke("a confirmation that its device did not sign".to_owned()));
+        }
+        let message = Message::Confirm(confirmation);
+        self.tell(Event::Message { link: self.id, message, wire_bytes });
         Ok(())
     }
 

@@ -38,6 +38,7 @@ pub mod rate;
 pub mod root;
 pub mod scan;
 pub mod scrub;
+pub mod seal;
 pub mod secret;
 pub mod signatures;
 pub mod stage;

@@ -12,6 +12,7 @@ use super::limit::Limit;
 use super::link::{Closing, Ends, Link, LinkInfo, Times, World};
 use super::outbox::Shared;
 use super::presence::{News, Presence};
+use super::seal::Sealer;
 use super::secret::Keys;
 use super::strangers::Strangers;
 use super::tls::{DeviceKey, KeyError, Tls};
@@ -20,6 +21,7 @@ use crate::engine::{Action, Event, FetchError, LinkId};
 use crate::io::clock::wall_ns;
 use crate::model::{DeviceId, text};
 use crate::wire::frame;
+use crate::wire::message::Message;
 use crate::wire::packet::{PROTOCOL, clean_name};
 use crate::wire::split::split;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -88,6 +90,7 @@ pub enum NetError {
 pub struct Net {
     hub: Arc<Hub>,
     port: u16,
+    sealer: Sealer,
     /// `None` only while it is being dropped.
     runtime: Option<Runtime>,
 }
@@ -155,6 +158,7 @@ impl Net {
         let port = listener.local_addr()?.port();
 
         let (device, tls) = (config.key.device()?, Tls::new(&config.key)?);
+        let sealer = Sealer::new(&config.key)?;
         let (name, boot) = (clean_name(&config.name), getrandom::u64()?);
         let presence = Presence::bind(config.broadcast_port, config.keys.clone(), device, name.clone(), port, boot)
             .map_err(|error| NetError::Broadcast(config.broadcast_port, error))?;
@@ -181,7 +185,7 @@ impl Net {
             runtime.spawn(dial::keep_peer(Arc::clone(&hub), peer));
         }
         drop(inside);
-        Ok(Self { hub, port, runtime: Some(runtime) })
+        Ok(Self { hub, port, sealer, runtime: Some(runtime) })
     }
 
     /// The TCP port that links are taken on.
@@ -201,6 +205,15 @@ impl Net {
     /// Runs a network action; any other is handed back. Never blocks.
     pub fn run(&self, action: Action) -> Option<Action> {
         match action {
+            Action::Send { to, message: Message::Confirm(mut confirmation) } => {
+                let is_ours = !confirmation.is_signed();
+                if let Err(why) = if is_ours { self.sealer.seal(&mut confirmation) } else { Ok(()) } {
+                    tracing::warn!("a confirmation cannot be signed, and other machines may hold what it names: {why}");
+                    return None;
+                }
+                let message = Shared::new(Message::Confirm(confirmation));
+                to.iter().filter_map(|link| self.hub.link(*link)).for_each(|link| link.send(Arc::clone(&message)));
+            }
             Action::Send { to, message } => {
                 for part in split(message).into_iter().map(Shared::new) {
                     to.iter().filter_map(|link| self.hub.link(*link)).for_each(|link| link.send(Arc::clone(&part)));

@@ -10,6 +10,7 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, ServerConfig};
+use rustls::sign::SigningKey;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -47,6 +48,12 @@ impl DeviceKey {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
         let key: Self = postcard::from_bytes(bytes).map_err(|_| KeyError::Malformed)?;
         key.device().map(|_| key)
+    }
+
+    /// For signatures that are no handshake's.
+    pub(super) fn signing_key(&self) -> Result<Arc<dyn SigningKey>, KeyError> {
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key_der.clone()));
+        Ok(ring::default_provider().key_provider.load_private_key(key)?)
     }
 
     pub fn device(&self) -> Result<DeviceId, KeyError> {

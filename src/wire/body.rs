@@ -3,10 +3,10 @@
 //! A list is its count and its items, as postcard writes a `Vec`. A content's length stands in the list, and the bytes of
 //! all contents follow the list, joined. Every count is held against the bytes that are there before room is made (P9).
 
+use super::confirmation::{CONFIRMED_AT_ONCE, Confirmation, KEY_BYTES, MAX_SIGNATURE_BYTES, Seal};
 use super::conflict::ConflictNews;
 use super::frame::FrameError;
 use super::message::{Bucket, Change, Digest, Group, Held, PASTS, Past, SURVEY_PATHS, Want};
-use crate::model::version::COUNTER_LIMIT;
 use crate::model::{DeviceId, Entry, SyncPath};
 use bytes::Bytes;
 use serde::Serialize;
@@ -77,11 +77,18 @@ impl Writer {
         }
     }
 
-    pub fn counters(&mut self, counters: &[(DeviceId, u64)]) {
-        self.count(counters.len());
-        for counter in counters {
-            self.put(counter);
-        }
+    /// Where older versions write confirmations.
+    pub fn no_counters(&mut self) {
+        self.count(0);
+    }
+
+    /// The key, the signature's length and bytes, and then nothing but digests.
+    pub fn confirmation(&mut self, confirmation: &Confirmation) {
+        let Confirmation { seal: Seal { key, signature }, digests } = confirmation;
+        self.out.extend_from_slice(key);
+        self.out.push(signature.len() as u8);
+        self.out.extend_from_slice(signature);
+        self.digests(digests);
     }
 
     pub fn runs(&mut self, runs: &[(u32, u32)]) {
@@ -242,11 +249,28 @@ impl Reader {
         self.list(MAX_TOLD, 32, Self::take)
     }
 
-    /// At most as many as devices that a change names. Counters that no device can have reached are passed over.
-    pub fn counters(&mut self) -> Result<Vec<(DeviceId, u64)>, FrameError> {
-        let mut counters: Vec<(DeviceId, u64)> = self.list(MAX_TOLD, 33, Self::take)?;
-        counters.retain(|(_, counter)| *counter < COUNTER_LIMIT);
-        Ok(counters)
+    /// What older versions send as confirmations: devices, and up to which counter their doings
+    /// were meant. It names no change, and means nothing.
+    pub fn pass_counters(&mut self) -> Result<(), FrameError> {
+        self.list(MAX_TOLD, 33, Self::take::<(DeviceId, u64)>).map(drop)
+    }
+
+    pub fn confirmation(&mut self) -> Result<Confirmation, FrameError> {
+        let key = self.raw(KEY_BYTES)?.to_vec();
+        let length = usize::from(self.raw(1)?[0]);
+        if length > MAX_SIGNATURE_BYTES {
+            return Err(FrameError::Body("a signature of over 72 bytes"));
+        }
+        let signature = self.raw(length)?.to_vec();
+        let named = self.raw(self.body.len() - self.at)?;
+        let (digests, rest) = named.as_chunks::<DIGEST_BYTES>();
+        if !rest.is_empty() || digests.is_empty() || digests.len() > CONFIRMED_AT_ONCE {
+            return Err(FrameError::Body("no list of 1 to 4,096 digests"));
+        }
+        if !digests.is_sorted_by(|one, next| one < next) {
+            return Err(FrameError::Body("digests out of order"));
+        }
+        Ok(Confirmation { seal: Seal { key, signature }, digests: digests.to_vec() })
     }
 
     /// Runs of chunks: the first, and how many. Whether a content has them is for its asker to say.

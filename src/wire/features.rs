@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 /// What this version understands.
-const OURS: [&str; 4] = [ACKS, HISTORY, CONFLICTS, UNDO];
+const OURS: [&str; 5] = [ACKS, HISTORY, CONFLICTS, UNDO, CONFIRM];
 /// `acks`.
 pub const ACKS: &str = "acks";
 /// `history` and `pasts`, and contents in history by `fetch`.
@@ -15,6 +15,8 @@ pub const HISTORY: &str = "history";
 pub const CONFLICTS: &str = "conflicts";
 /// `undo`.
 pub const UNDO: &str = "undo";
+/// `confirm`.
+pub const CONFIRM: &str = "confirm";
 /// A `hello` names at most this many features, each of 1 to [`NAME_BYTES`] bytes of `[a-z0-9-]`.
 const LIMIT: usize = 64;
 const NAME_BYTES: usize = 32;

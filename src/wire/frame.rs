@@ -93,6 +93,7 @@ enum HeadKind {
         device: DeviceId,
     },
     Undo {},
+    Confirm {},
     State {
         root: Hex<16>,
         pending: u64,
@@ -283,9 +284,13 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
 fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
     let mut body = Writer::with_capacity(capacity_of(message));
     let kind = match message {
-        Message::Known { counter, confirmed } => {
-            body.counters(confirmed);
+        Message::Known { counter } => {
+            body.no_counters();
             HeadKind::Known { counter: *counter }
+        }
+        Message::Confirm(confirmation) => {
+            body.confirmation(confirmation);
+            HeadKind::Confirm {}
         }
         Message::Forget { device } => HeadKind::Forget { device: *device },
         Message::Undo { told } => {
@@ -433,7 +438,11 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
     }
     let mut body = Reader::new(bytes);
     let packet = match kind {
-        HeadKind::Known { counter } => message(Message::Known { counter, confirmed: body.counters()? }),
+        HeadKind::Known { counter } => {
+            body.pass_counters()?;
+            message(Message::Known { counter })
+        }
+        HeadKind::Confirm {} => message(Message::Confirm(body.confirmation()?)),
         HeadKind::Forget { device } => message(Message::Forget { device }),
         HeadKind::Undo {} => message(Message::Undo { told: body.devices()? }),
         HeadKind::State { root, pending, condition } => {

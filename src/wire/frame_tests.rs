@@ -4,6 +4,7 @@ use super::super::features::Features;
 use super::*;
 use crate::model::{DeviceId, Entry, FileTime, Keep, Kind, Mode, Seen, Version};
 use crate::wire::condition::StopCause;
+use crate::wire::confirmation::{CONFIRMED_AT_ONCE, Confirmation, KEY_BYTES, Seal};
 use crate::wire::conflict::{ConflictNews, Decided, Sides};
 use crate::wire::message::{Change, Held, MESSAGE_BYTES, Past, PastWhat, SURVEY_PATHS, Want};
 use crate::wire::split::split;
@@ -87,10 +88,13 @@ fn any_message() -> impl Strategy<Value = Message> {
     let bytes = prop::option::of(prop::collection::vec(any::<u8>(), 0..400).prop_map(Bytes::from));
     let want = (any::<u32>(), path(), any::<[u8; 32]>(), 0..1u64 << 63);
     prop_oneof![
-        (any::<u64>(), prop::collection::vec((any::<u8>(), 0..1u64 << 62), 0..4)).prop_map(|(counter, confirmed)| {
-            let device = |n| DeviceId([n; 32]);
-            Message::Known { counter, confirmed: confirmed.into_iter().map(|(n, c)| (device(n), c)).collect() }
-        }),
+        any::<u64>().prop_map(|counter| Message::Known { counter }),
+        (prop::collection::btree_set(any::<Digest>(), 1..9), prop::collection::vec(any::<u8>(), 0..73)).prop_map(
+            |(digests, signature)| {
+                let seal = Seal { signature, ..Seal::default() };
+                Message::Confirm(Confirmation { seal, digests: digests.into_iter().collect() })
+            }
+        ),
         any::<u8>().prop_map(|n| Message::Forget { device: DeviceId([n; 32]) }),
         any::<u8>().prop_map(|n| Message::Undo { told: vec![DeviceId([n; 32]); usize::from(n % 4)] }),
         (any::<u32>(), prop::collection::vec(path(), 0..9)).prop_map(|(id, paths)| Message::Survey { id, paths }),
@@ -279,17 +283,40 @@ fn a_content_that_is_not_its_entry_s_is_refused() {
 
 /// They are the engine's to check: one bad entry costs that entry, not the link.
 #[test]
-fn an_entry_out_of_range_is_decoded_as_it_is_and_an_impossible_counter_is_passed_over() {
+fn an_entry_out_of_range_is_decoded_as_it_is() {
     let mut entry = file_entry(5);
     entry.mode = Mode(0o4755);
     let answer = Message::Answer { entries: vec![(SyncPath::new("a").unwrap(), entry)], more: false };
     let frame = encode(&Packet::Message(answer.clone()));
     assert_eq!(decode(&frame.head[LENGTHS_BYTES..], frame.body), Ok(Packet::Message(answer)));
+}
 
-    let confirmed = vec![(DeviceId([1; 32]), 7), (DeviceId([2; 32]), 1 << 62)];
-    let frame = encode(&Packet::Message(Message::Known { counter: u64::MAX, confirmed: confirmed.clone() }));
-    let known = Message::Known { counter: u64::MAX, confirmed: confirmed[..1].to_vec() };
-    assert_eq!(decode(&frame.head[LENGTHS_BYTES..], frame.body), Ok(Packet::Message(known)));
+/// Older versions confirm whatever a device did up to a counter: that names no change.
+#[test]
+fn counters_that_an_older_version_confirms_mean_nothing() {
+    let body = postcard::to_stdvec(&[(DeviceId([1; 32]), 7_u64), (DeviceId([2; 32]), 1 << 62)].as_slice()).unwrap();
+    let head = br#"{"kind":"known","counter":9}"#;
+    assert_eq!(decode(head, body.clone().into()), Ok(Packet::Message(Message::Known { counter: 9 })));
+    assert!(decode(head, body[..40].to_vec().into()).is_err());
+}
+
+#[test]
+fn a_confirmation_names_each_change_once_in_order_and_not_too_many() {
+    let frame = |digests: Vec<Digest>| {
+        let frame = encode(&Packet::Message(Message::Confirm(Confirmation::unsigned(digests))));
+        decode(&frame.head[LENGTHS_BYTES..], frame.body)
+    };
+    let digest = |n: usize| std::array::from_fn(|at| if at < 8 { (n as u64).to_be_bytes()[at] } else { 0 });
+    let most: Vec<Digest> = (0..CONFIRMED_AT_ONCE).map(digest).collect();
+    assert!(frame(most.clone()).is_ok());
+    let too_many = [most, vec![digest(CONFIRMED_AT_ONCE)]].concat();
+    for bad in [Vec::new(), vec![digest(1), digest(1)], vec![digest(2), digest(1)], too_many] {
+        assert!(matches!(frame(bad), Err(FrameError::Body(_))));
+    }
+    let mut body = vec![0; KEY_BYTES];
+    body.push(73);
+    body.extend([0; 73 + 16]);
+    assert_eq!(decode(br#"{"kind":"confirm"}"#, body.into()), Err(FrameError::Body("a signature of over 72 bytes")));
 }
 
 #[test]

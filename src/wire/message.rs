@@ -2,6 +2,7 @@
 //! the link's own affair and are not here.
 
 use super::condition::Condition;
+use super::confirmation::Confirmation;
 use super::conflict::ConflictNews;
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Keep, Mode, SyncPath};
 use bytes::Bytes;
@@ -27,10 +28,11 @@ pub type Group = u8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// The first on a link, and again when more was confirmed. `counter`: the highest of the receiver's own that is known here; one
-    /// that it never used tells it that it was rolled back. `confirmed`: for devices, up to which counter a person said that
-    /// what they did was meant.
-    Known { counter: u64, confirmed: Vec<(DeviceId, u64)> },
+    /// The first on a link. `counter`: the highest of the receiver's own that is known here; one
+    /// that it never used tells it that it was rolled back.
+    Known { counter: u64 },
+    /// A person said that these changes were meant. Only to who names the feature `confirm`.
+    Confirm(Confirmation),
     /// This device will not come back: deletions need not be remembered for it.
     Forget { device: DeviceId },
     /// A person said that what is held was not meant: whoever holds something takes that back, too. `told`: the devices that this

@@ -4,6 +4,7 @@
 
 mod body;
 pub mod condition;
+pub mod confirmation;
 pub mod conflict;
 pub mod features;
 pub mod frame;

@@ -45,6 +45,7 @@ pub fn split(message: Message) -> Vec<Message> {
         whole @ (Message::Known { .. }
         | Message::Forget { .. }
         | Message::Undo { .. }
+        | Message::Confirm(_)
         | Message::State { .. }
         | Message::Seek { .. }
         | Message::Groups { .. }
@@ -58,9 +59,9 @@ pub fn split(message: Message) -> Vec<Message> {
 /// About what the message takes in memory and, uncompressed, on the wire.
 pub fn bytes_of(message: &Message) -> usize {
     match message {
-        Message::Known { confirmed, .. } => 64 + 42 * confirmed.len(),
+        Message::Confirm(confirmation) => confirmation.wire_bytes(),
         Message::Undo { told } => 64 + 32 * told.len(),
-        Message::Forget { .. } | Message::State { .. } => 64,
+        Message::Known { .. } | Message::Forget { .. } | Message::State { .. } => 64,
         Message::Groups { groups } => 16 * groups.len(),
         Message::Buckets { groups } => groups.iter().map(|(_, digests)| 1 + 16 * digests.len()).sum(),
         Message::Offer { buckets, entries, .. } => 2 * buckets.len() + entries.iter().map(entry_bytes).sum::<usize>(),

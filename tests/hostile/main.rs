@@ -10,12 +10,16 @@ mod member;
 
 use common::machine::{find_line, free_tcp_port, text_of, wait_linked};
 use common::{Group, Machine, PATIENCE, eventually, noise, pace, read, wait_equal, write};
+use dirsyncd::engine::digest::entry_hash;
+use dirsyncd::io::seal::Sealer;
+use dirsyncd::io::tls::DeviceKey;
 use dirsyncd::model::{Chunks, ContentId, DeviceId, Entry, FileTime, Keep, Kind, Mode, Seen, SyncPath, Version};
+use dirsyncd::wire::confirmation::Confirmation;
 use dirsyncd::wire::conflict::{ConflictNews, Decided, Sides};
 use dirsyncd::wire::frame::Packet;
 use dirsyncd::wire::message::{Change, Message, Past, PastWhat, Want};
 use dirsyncd::wire::packet::{Ending, Part};
-use member::{entry_of, join, join_deaf, news, pieces};
+use member::{entry_of, join, join_deaf, news, now, pieces};
 
 /// As much as a stream's first credit.
 const SIZE: usize = 4 << 20;
@@ -342,4 +346,110 @@ fn members_who_ask_for_much_and_read_nothing_cost_a_bounded_room() {
     println!("{before} B before, {peak} B at most");
     assert!(peak < before + (352 << 20), "24 links that read nothing: {peak} B, {before} before");
     drop(members);
+}
+
+/// Deletions of 120 of the 150 files that are at `b` from its start on, and how each is named.
+fn mass_deletion() -> Vec<(String, Entry)> {
+    let at = now();
+    let gone = |n: u64| {
+        let author = DeviceId([0x66; 32]);
+        let version = Version { stamp: at, author, seen: Seen::default().with(author, n + 1) };
+        let entry = Entry { kind: Kind::Deleted { at }, mode: Mode::NONE, mtime: FileTime::default(), version };
+        (format!("f{n}"), entry)
+    };
+    (0..120).map(gone).collect()
+}
+
+fn confirmation(of: &[(String, Entry)]) -> Confirmation {
+    let digest = |(path, entry): &(String, Entry)| entry_hash(&SyncPath::new(path.as_str()).expect("a path"), entry);
+    let mut digests: Vec<_> = of.iter().map(digest).collect();
+    digests.sort_unstable();
+    let mut confirmation = Confirmation::unsigned(digests);
+    let key = DeviceKey::generate().expect("a key");
+    Sealer::new(&key).expect("a sealer").seal(&mut confirmation).expect("a signature");
+    confirmation
+}
+
+fn say(confirmation: Confirmation) -> Packet {
+    Packet::Message(Message::Confirm(confirmation))
+}
+
+impl Lab {
+    /// With 150 files that `b` had before it was started.
+    fn with_files() -> Self {
+        let (group, port) = (Group::new(), free_tcp_port());
+        let (a, mut b) = (group.machine("a"), group.machine("b"));
+        b.options = vec!["-l".to_owned(), port.to_string()];
+        (0..150).for_each(|n| write(b.at(&format!("f{n}")), noise(n, 300)));
+        b.start();
+        b.wait_own_idle();
+        Self { a, b, port }
+    }
+
+    fn wait_held(&self, held: u64) {
+        eventually(&format!("{held} deletions are held"), PATIENCE, || {
+            let status = self.b.json(&["status"])?;
+            (status["held_deletions"] == held).then_some(()).ok_or(status.to_string())
+        });
+    }
+
+    fn files(&self) -> usize {
+        (0..150).filter(|n| self.b.at(&format!("f{n}")).exists()).count()
+    }
+}
+
+#[test]
+fn deletions_that_a_member_confirms_before_it_makes_them_are_held_unless_each_was_named() {
+    let lab = Lab::with_files();
+    let gone = mass_deletion();
+    // It names some, and of the others the changes that it would have made before and after those.
+    let mut guessed = gone[..10].to_vec();
+    for (path, entry) in &gone[10..] {
+        for counter in [1, 500, 1 << 40] {
+            let mut entry = entry.clone();
+            entry.version.seen = Seen::default().with(entry.version.author, counter + 1000);
+            guessed.push((path.clone(), entry));
+        }
+    }
+    let first = vec![say(confirmation(&guessed)), changes(gone.into_iter())];
+    let _liar = join(&lab.b, lab.port, "liar", first, |_| Vec::new());
+    lab.wait_held(110);
+    eventually("what was named goes", PATIENCE, || {
+        let files = lab.files();
+        (files == 140).then_some(()).ok_or(files.to_string())
+    });
+    assert!(lab.b.cli(&["undo"]).status.success());
+    lab.wait_held(0);
+    lab.goes_on();
+    assert!(lab.files() >= 140);
+}
+
+#[test]
+fn a_confirmation_with_a_forged_signature_lets_nothing_go_and_a_genuine_one_does_whoever_brings_it() {
+    let lab = Lab::with_files();
+    let gone = mass_deletion();
+    let genuine = confirmation(&gone);
+    let mut other_list = confirmation(&gone[..100]);
+    other_list.digests.clone_from(&genuine.digests);
+    let mut other_key = genuine.clone();
+    other_key.seal.key = confirmation(&gone).seal.key;
+    let mut unsigned = genuine.clone();
+    unsigned.seal.signature.clear();
+    let _liar = join(&lab.b, lab.port, "liar", vec![changes(gone.into_iter())], |_| Vec::new());
+    lab.wait_held(120);
+    for (n, forged) in [other_list, other_key, unsigned].into_iter().enumerate() {
+        let name = format!("forger{n}");
+        let _forger = join(&lab.b, lab.port, &name, vec![say(forged)], |_| Vec::new());
+        lab.b.wait_log(&[&name, "a confirmation that its device did not sign"]);
+    }
+    lab.wait_held(120);
+    assert_eq!(lab.files(), 150);
+    let _bearer = join(&lab.b, lab.port, "bearer", vec![say(genuine)], |_| Vec::new());
+    lab.b.wait_log(&["confirmed at", "120 changes"]);
+    eventually("what was confirmed goes", PATIENCE, || {
+        let files = lab.files();
+        (files == 30).then_some(()).ok_or(files.to_string())
+    });
+    assert_eq!(lab.b.history().len(), 120);
+    lab.goes_on();
 }

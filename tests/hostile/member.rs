@@ -34,7 +34,7 @@ pub fn join_deaf(machine: &Machine, port: u16, name: &str, first: Vec<Packet>) -
         runtime.block_on(async {
             let mut greeted = greet(&me, port).await;
             let asks = async {
-                let known = Packet::Message(Message::Known { counter: 0, confirmed: Vec::new() });
+                let known = Packet::Message(Message::Known { counter: 0 });
                 // Hung up on, or full: the link stays open.
                 let _ = say(&mut greeted, [vec![known], first].concat()).await;
                 std::future::pending::<()>().await;
@@ -82,7 +82,7 @@ pub fn join(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let mut greeted = greet(&me, port).await;
-            let known = Packet::Message(Message::Known { counter: 0, confirmed: Vec::new() });
+            let known = Packet::Message(Message::Known { counter: 0 });
             tokio::select! {
                 // Hung up on.
                 _ = talk(&mut greeted, [vec![known], first].concat(), &mut answer) => {}
@@ -126,7 +126,7 @@ async fn say(greeted: &mut Greeted, packets: Vec<Packet>) -> io::Result<()> {
 }
 
 /// Nanoseconds since 1970.
-fn now() -> u64 {
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64)
 }
 

@@ -1,8 +1,12 @@
 //! Deletions and returns to older contents in the mass are held, and one `dirsync confirm` lets them go on all machines (P8).
 
+use crate::common::clock::{library, set, unhinge};
 use crate::common::disk::{copy_tree, path_text, run, set_mtime};
 use crate::common::machine::{find_line, free_tcp_port, text_of, wait_linked};
-use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, pace, read, remove, start_all, write};
+use crate::common::volume::Small;
+use crate::common::{
+    Group, Machine, PATIENCE, converge, eventually, is_root, noise, pace, read, remove, start_all, write,
+};
 use std::fs;
 use std::ops::Range;
 
@@ -301,4 +305,76 @@ fn what_a_peer_s_ignore_file_uncovers_is_told_to_nobody_until_someone_confirms()
     assert!(!a.at("my.key").exists(), "a got what b never shared");
     confirm(&b);
     assert!(converge(&[&a, &b]).has("my.key"));
+}
+
+#[test]
+fn a_machine_that_was_off_hears_of_a_confirmation_from_one_that_did_not_give_it() {
+    let group = Group::new();
+    let all = ["a", "b", "c"].map(|name| group.machine(name));
+    let [a, b, c] = &all;
+    fill(a);
+    for other in [b, c] {
+        run("cp", &["-a", &format!("{}/.", path_text(&a.dir)), path_text(&other.dir)]);
+    }
+    let each = [a, b, c];
+    start_all(&each);
+    wait_linked(&each);
+    converge(&each);
+    c.stop();
+    delete(a, 0..120);
+    wait_held(a, "held_deletions", 120);
+    confirm(a);
+    assert_eq!(converge(&[a, b]).files() as u64, FILES - 120);
+    a.stop();
+    // Over a restart, too.
+    b.restart();
+    c.start();
+    wait_linked(&[b, c]);
+    assert_eq!(converge(&[b, c]).files() as u64, FILES - 120);
+    assert_none_held(&[b, c]);
+}
+
+#[test]
+fn what_a_confirmation_lets_go_stays_in_history_for_a_day_whatever_else_is_replaced() {
+    const TEST: &str = "what_a_confirmation_lets_go_stays_in_history_for_a_day_whatever_else_is_replaced";
+    const LARGE: usize = 1 << 20;
+    let Some(library) = library(TEST) else { return };
+    if !is_root(TEST) {
+        return;
+    }
+    let (a, mut b) = {
+        let group = Group::new();
+        (group.machine("a"), group.machine("b"))
+    };
+    // A tenth of it is history's.
+    let _disk = Small::new(&b.dir, 40 << 10);
+    fill(&a);
+    unhinge(&mut b, &library);
+    start_all(&[&a, &b]);
+    wait_linked(&[&a, &b]);
+    converge(&[&a, &b]);
+    // So the files have stood at `b` for two hours, and no longer.
+    let hours_pass = |hours: u64| {
+        b.stop();
+        set(&b, &format!("+{hours}h"));
+        b.start();
+        wait_linked(&[&a, &b]);
+    };
+    hours_pass(2);
+    delete(&a, 0..120);
+    wait_held(&a, "held_deletions", 120);
+    confirm(&a);
+    converge(&[&a, &b]);
+    for round in 0..2 {
+        (0..8).for_each(|n| write(a.at(&format!("large{n}")), noise(1000 + 10 * round + n, LARGE)));
+        converge(&[&a, &b]);
+    }
+    hours_pass(3);
+    let large = |kept: &[Vec<u8>]| kept.iter().filter(|bytes| bytes.len() == LARGE).count();
+    let kept = eventually("history is pruned to its quota", PATIENCE, || {
+        let kept = b.history();
+        if large(&kept) < 5 { Ok(kept) } else { Err(format!("{} large files are kept", large(&kept))) }
+    });
+    let is_kept = |n: &u64| kept.contains(&noise(*n, 300));
+    assert_eq!((0..120).filter(is_kept).count(), 120, "of what was confirmed");
 }

@@ -48,7 +48,7 @@ fn engine(on_conflict: OnConflict) -> Engine<MapIndex> {
         NOW,
         Event::LinkUp { link: LINK, device: peer(), name: "b".into(), dialler: false, features: Features::ours() },
     );
-    let message = Message::Known { counter: 0, confirmed: Vec::new() };
+    let message = Message::Known { counter: 0 };
     engine.handle(NOW, Event::Message { link: LINK, message, wire_bytes: 1 });
     engine
 }

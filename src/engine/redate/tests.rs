@@ -57,7 +57,7 @@ fn engine(holds: Option<&Entry>) -> Engine<MapIndex> {
     engine.handle(at(0), Event::IgnoreRead(None));
     let (device, features) = (PEER, Features::ours());
     engine.handle(at(0), Event::LinkUp { link: LINK, device, name: "peer".into(), dialler: false, features });
-    let known = Message::Known { counter: 0, confirmed: Vec::new() };
+    let known = Message::Known { counter: 0 };
     engine.handle(at(0), Event::Message { link: LINK, message: known, wire_bytes: 1 });
     engine
 }

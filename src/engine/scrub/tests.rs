@@ -138,7 +138,7 @@ impl Bench {
     fn link(&mut self) {
         let (link, device) = (LinkId(1), DeviceId([2; 32]));
         self.tell(Event::LinkUp { link, device, name: "b".into(), dialler: false, features: Features::ours() });
-        let message = Message::Known { counter: 0, confirmed: Vec::new() };
+        let message = Message::Known { counter: 0 };
         self.tell(Event::Message { link, message, wire_bytes: 1 });
         self.tell(Event::Tick);
         self.said.clear();

@@ -192,6 +192,11 @@ pub(super) fn line(report: &Report) -> Line {
             (Level::Info, "undone", text)
         }
         Report::Confirmed => (Level::Info, "confirmed", "confirmed: what was held goes ahead".to_owned()),
+        Report::ConfirmedBy { by, paths } => {
+            let changes = if *paths == 1 { "change" } else { "changes" };
+            let text = format!("confirmed at {}: {paths} {changes} that were held here go ahead", escaped(by));
+            (Level::Info, "confirmed", text)
+        }
         Report::NewDevice { why } => {
             let text = format!(
                 "{}; it takes a new device id, and what it holds is compared as if found for the first time: nothing is deleted \

@@ -5,6 +5,7 @@
 mod bugs;
 mod claims;
 mod clocks;
+mod confirming;
 mod deciding;
 mod disk;
 mod ledger;

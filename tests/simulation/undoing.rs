@@ -16,26 +16,26 @@ use dirsyncd::model::{FileTime, Mode, SyncPath};
 use std::collections::BTreeMap;
 
 const SEEDS: u64 = 60;
-const FILES: usize = 110;
+pub const FILES: usize = 110;
 const FOLDERS: usize = 4;
 /// Until everything that is deleted is told or held (ns).
-const LONG_ENOUGH_NS: u64 = 90 * SECOND;
+pub const LONG_ENOUGH_NS: u64 = 90 * SECOND;
 
-type Tree = BTreeMap<SyncPath, (Option<Value>, Mode, FileTime)>;
+pub type Tree = BTreeMap<SyncPath, (Option<Value>, Mode, FileTime)>;
 
-fn name(n: usize) -> SyncPath {
+pub fn name(n: usize) -> SyncPath {
     path(&format!("g{}/f{n:03}", n % FOLDERS))
 }
 
 /// The files and links of a node, as they are.
-fn things(world: &World, node: NodeId) -> Tree {
+pub fn things(world: &World, node: NodeId) -> Tree {
     let listing = world.nodes[node].disk.live.listing().into_iter();
     let thing = |inode: &super::tree::Inode| (inode.value(), inode.mode, inode.mtime);
     listing.filter(|(_, (_, inode))| !inode.is_directory()).map(|(path, (_, inode))| (path, thing(&inode))).collect()
 }
 
 /// The same on all machines, from before they were first started.
-fn lay(world: &mut World, rng: &mut Rng) {
+pub fn lay(world: &mut World, rng: &mut Rng) {
     let mut ops = Vec::new();
     for n in 0..FILES {
         let text = if n % 10 == 0 { "as others".to_owned() } else { format!("content {n:03}") };
@@ -59,7 +59,8 @@ fn lay(world: &mut World, rng: &mut Rng) {
 }
 
 /// More than half goes, in bursts and pauses, so that some of it is told before the rest is held.
-fn delete(world: &mut World, rng: &mut Rng) {
+/// At how many machines, from the first on.
+pub fn delete(world: &mut World, rng: &mut Rng) -> usize {
     let deleters = if rng.chance(400) { 2 } else { 1 };
     let mut left: Vec<usize> = (0..FILES).collect();
     let goal = FILES - rng.index(FILES * 35 / 100);
@@ -81,11 +82,14 @@ fn delete(world: &mut World, rng: &mut Rng) {
         let pause = *rng.pick(&[MS, 50 * MS, 500 * MS, 3 * SECOND, 20 * SECOND]);
         world.run_for(pause);
     }
+    deleters
 }
 
-fn disturb(world: &mut World, rng: &mut Rng) {
+/// A crash, of the machine that is returned, or a cut cable, or nothing.
+pub fn disturb(world: &mut World, rng: &mut Rng) -> Option<NodeId> {
     let node = rng.index(world.nodes.len());
-    match rng.below(6) {
+    let kind = rng.below(6);
+    match kind {
         0 => {
             world.crash(node, false);
             world.run_for(rng.between(MS, 5 * SECOND));
@@ -99,6 +103,7 @@ fn disturb(world: &mut World, rng: &mut Rng) {
         }
         _ => {}
     }
+    (kind == 0).then_some(node)
 }
 
 fn undoable(world: &World, node: NodeId) -> Vec<SyncPath> {

@@ -198,6 +198,11 @@ impl<I: Index> Engine<I> {
         true
     }
 
+    /// Whether what is on disk at a path is being renamed to another spelling of it: its deletion would hit that.
+    pub(super) fn is_renamed_away(&self, path: &SyncPath) -> bool {
+        self.folds() && self.wants.jobs.values().any(|job| job.renamed.as_ref() == Some(path))
+    }
+
     /// Whether all that is on disk in a folder was deleted there, and is wanted by the same names in another.
     fn all_below_moved(&self, from: &SyncPath, to: &SyncPath) -> bool {
         self.on_disk_below(from).iter().all(|below| {
@@ -400,6 +405,19 @@ mod tests {
         assert!(is_here(&engine, "Plain") && !is_here(&engine, "plain"));
         assert_eq!(tick(&mut engine, NOW), []);
         assert!(engine.wants.by_path.is_empty() && engine.counter == counter);
+    }
+
+    #[test]
+    fn while_an_empty_folder_is_renamed_in_place_its_old_name_is_not_deleted() {
+        let mut engine = engine(Names::Folded, &[("src", Kind::Directory)]);
+        hear(&mut engine, "Src", entry(Kind::Directory, 2));
+        hear(&mut engine, "src", deleted());
+        let jobs = tick(&mut engine, NOW);
+        assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("Src")], "{jobs:?}");
+        let outcome = Outcome::Done { stat: Some(stat(0, &Kind::Directory)), kept: None };
+        engine.handle(NOW, Event::Installed { job: jobs[0].id, outcome });
+        assert_eq!(tick(&mut engine, LATER), []);
+        assert!(is_here(&engine, "Src") && !is_here(&engine, "src"));
     }
 
     #[test]

@@ -156,11 +156,7 @@ impl<I: Index> Engine<I> {
         if self.wants.by_path.is_empty() {
             return;
         }
-        let is_to_go = |dir: &SyncPath| {
-            let row = self.wants.get(dir).and_then(|_| self.index.get(dir));
-            row.is_some_and(|row| !row.winner.is_live() && row.live_on_disk().is_some())
-        };
-        let to_go: Vec<_> = covered.ancestors().filter(is_to_go).collect();
+        let to_go = self.folders_to_go(covered);
         let Some(dir) = to_go.first().filter(|dir| !self.kept_folders.contains_key(dir)).cloned() else { return };
         let covering = self.ignore.covering(covered, false).or_else(|| self.ignore.covering(covered, true));
         let by = covering.map(|covering| {
@@ -172,12 +168,27 @@ impl<I: Index> Engine<I> {
              that too, or move it elsewhere",
             by.unwrap_or_default()
         );
-        self.out.push(Action::Report(Report::Problem { path: Some(dir.clone()), text: text.clone() }));
+        self.stays(&dir, text);
+    }
+
+    /// The folders above a path that are still here and were deleted elsewhere.
+    fn folders_to_go(&self, path: &SyncPath) -> Vec<SyncPath> {
+        let is_to_go = |dir: &SyncPath| {
+            let row = self.wants.get(dir).and_then(|_| self.index.get(dir));
+            row.is_some_and(|row| !row.winner.is_live() && row.live_on_disk().is_some())
+        };
+        path.ancestors().filter(is_to_go).collect()
+    }
+
+    /// A folder that was deleted elsewhere stays for what is in it.
+    pub(super) fn stays(&mut self, dir: &SyncPath, text: String) {
         // The folders above stay for it: one line is enough.
-        for above in to_go {
+        for above in self.folders_to_go(dir) {
             self.kept_folders.entry(above).or_default();
         }
-        self.kept_folders.insert(dir, Some(text));
+        if self.kept_folders.insert(dir.clone(), Some(text.clone())) != Some(Some(text.clone())) {
+            self.out.push(Action::Report(Report::Problem { path: Some(dir.clone()), text }));
+        }
     }
 
     /// It is gone, or is to stay.

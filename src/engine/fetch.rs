@@ -8,10 +8,11 @@ use super::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
 use super::fetch_chunks::CHUNKED_BYTES;
 use super::index::{Index, Row};
 use super::merge;
+use super::moved::COPY_PATIENCE_NS;
 use super::wants::{Holder, KeptHere, Step, Trial, Want};
 use super::{Engine, Looking};
 use crate::model::path::IGNORE_FILE;
-use crate::model::{ContentId, DeviceId, Entry, Kind, SyncPath};
+use crate::model::{ContentId, DeviceId, Kind, SyncPath};
 use crate::wire::message::{Message, SMALL_FILE_BYTES, Want as Ask};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +32,6 @@ const DELTA_BYTES: u64 = 64 * 1024;
 /// ... unless what is wanted is so many times as large: then little of it can be in there.
 const DELTA_GROWTH: u64 = 16;
 const ASKS_A_MESSAGE: usize = 512;
-/// A deletion waits this long for others to copy from what it deletes.
-const COPY_PATIENCE_NS: u64 = 5 * SECOND;
 /// After so many places on this disk that did not have it, a content is fetched.
 const COPIES_TRIED: usize = 8;
 
@@ -363,8 +362,13 @@ impl<I: Index> Engine<I> {
         }
         let live = row.live_on_disk();
         let is_directory = live.is_some_and(|(entry, _)| entry.is_directory());
-        if is_directory && !row.winner.is_directory() && self.index.any_on_disk_below(path) {
-            return self.wait(now, path, Some(SECOND));
+        if is_directory && !row.winner.is_directory() {
+            if self.keeps_special(path, false) {
+                return;
+            }
+            if self.index.any_on_disk_below(path) {
+                return self.wait(now, path, Some(SECOND));
+            }
         }
         if live.is_some_and(|(entry, _)| entry.same_content(&row.winner)) {
             return self.install(path, &row, Source::InPlace);
@@ -414,21 +418,16 @@ impl<I: Index> Engine<I> {
             }
             return self.wait(now, path, Some(SECOND));
         }
+        if on_disk.is_directory() && self.keeps_special(path, true) {
+            return;
+        }
+        if self.is_renamed_away(path) {
+            return self.wait(now, path, Some(SECOND));
+        }
         if self.is_copied_from(now, path, on_disk) {
             return self.wait(now, path, Some(COPY_PATIENCE_NS));
         }
         self.install(path, row, Source::Nothing);
-    }
-
-    /// Whether another path waits for the content of a file that is about to go.
-    fn is_copied_from(&mut self, now: Now, path: &SyncPath, on_disk: &Entry) -> bool {
-        let since = self.wants.get(path).map_or(0, |want| want.since);
-        let Some((content, _)) = on_disk.file() else { return false };
-        let is_wanted = now.mono < since + COPY_PATIENCE_NS && self.wants.is_wanted_beside(content, path);
-        if is_wanted {
-            self.wants.copied_from.insert(content);
-        }
-        is_wanted
     }
 
     /// Whether the folder of the path is on disk, or on its way there before it. One that may just have been deleted, with all

@@ -266,6 +266,10 @@ impl<I: Index> Engine<I> {
         let is_certain = !matches!(observed, Observed::Foreign(_) | Observed::Unstable | Observed::Failed(_));
         if is_certain && !matches!(observed, Observed::Special { .. }) {
             self.special_gone(path);
+            if !matches!(observed, Observed::Directory { .. } | Observed::Unchanged) {
+                // Nor is what was in a folder there any more.
+                self.specials_walked(Some(path), |_| false);
+            }
         }
         match observed {
             Observed::Unchanged => {}

@@ -13,11 +13,13 @@ use super::action::Action;
 use super::event::{Now, Stat};
 use super::index::Index;
 use super::{Engine, SECOND};
-use crate::model::{ContentId, SyncPath};
+use crate::model::{ContentId, Entry, SyncPath};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The two halves of a rename arrive within this time of each other (ns).
 const HALVES_NS: u64 = 600 * SECOND;
+/// A deletion waits this long for others to copy from what it deletes (ns).
+pub(super) const COPY_PATIENCE_NS: u64 = 5 * SECOND;
 /// A late write to a file in history is looked for before this has passed (ns).
 const REST_NS: u64 = 6 * SECOND;
 /// A path whose second hash is still to come is asked again after this time (ns), so many times.
@@ -157,6 +159,17 @@ impl Moved {
 }
 
 impl<I: Index> Engine<I> {
+    /// Whether another path waits for the content of a file that is about to go.
+    pub(super) fn is_copied_from(&mut self, now: Now, path: &SyncPath, on_disk: &Entry) -> bool {
+        let since = self.wants.get(path).map_or(0, |want| want.since);
+        let Some((content, _)) = on_disk.file() else { return false };
+        let is_wanted = now.mono < since + COPY_PATIENCE_NS && self.wants.is_wanted_beside(content, path);
+        if is_wanted {
+            self.wants.copied_from.insert(content);
+        }
+        is_wanted
+    }
+
     /// Drops copies of deleted files that have rested and whose content is live where it has just
     /// come to.
     pub(super) fn moved_due(&mut self, now: Now) {
@@ -172,8 +185,7 @@ impl<I: Index> Engine<I> {
             came.renames -= 1;
             let path = came.path.clone();
             let Some(row) = self.index.get(&path) else { continue };
-            let holds =
-                |entry: &crate::model::Entry| entry.file().is_some_and(|(content, _)| content == deleted.content);
+            let holds = |entry: &Entry| entry.file().is_some_and(|(content, _)| content == deleted.content);
             let Some((_, stat)) = row.live_on_disk().filter(|(entry, _)| holds(entry)) else { continue };
             if self.is_nobodys(&path) || self.is_busy(&path) || self.cut_off.contains(&path) {
                 continue;

@@ -21,6 +21,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn special_gone(&mut self, path: &SyncPath) {
         if self.left_alone.remove(path).is_some() {
             self.retry_now(path);
+            path.ancestors().for_each(|dir| self.retry_now(&dir));
         }
     }
 
@@ -30,6 +31,31 @@ impl<I: Index> Engine<I> {
         for path in self.left_alone.keys().filter(is_walked).cloned().collect::<Vec<_>>() {
             self.special_gone(&path);
         }
+    }
+
+    /// Whether a folder that is to go, or to make room, waits until the special files in it are gone.
+    pub(super) fn keeps_special(&mut self, dir: &SyncPath, is_deleted: bool) -> bool {
+        let from = self.left_alone.range(dir.clone()..);
+        let mut inside = from.take_while(|(path, _)| path.as_bytes().starts_with(dir.as_bytes()));
+        let Some((path, what)) = inside.find(|(path, _)| path.is_below(dir)) else { return false };
+        if is_deleted {
+            let text = format!(
+                "it was deleted at another machine and stays here, as it holds '{path}', a {what}, which is left alone; \
+                 delete that too, or move it elsewhere"
+            );
+            self.stays(dir, text);
+        } else {
+            let text = format!(
+                "another machine has something else in place of this folder, which holds '{path}', a {what}: the {what} is \
+                 left alone, and theirs waits; move the {what} away"
+            );
+            self.problem(dir, text);
+        }
+        self.hold_want(dir);
+        if let Some(want) = self.wants.by_path.get_mut(dir) {
+            want.trial = Trial::Failed;
+        }
+        true
     }
 
     /// Whether something that is wanted waits until a special file in its place, or in that of a folder of it, is gone. It asks for nothing

@@ -5,10 +5,10 @@
 
 use crate::engine::{Stat, StatKind};
 use crate::model::{ContentId, FileTime, Mode, SyncPath};
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode as Bits, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -217,19 +217,40 @@ pub fn std_error(e: Errno) -> io::Error {
     e.into()
 }
 
+/// Whether a folder and all above it are listed by these very names. `good`: folders that are.
+pub fn is_spelled_all(
+    root: BorrowedFd<'_>,
+    folder: Option<&SyncPath>,
+    good: &mut BTreeSet<SyncPath>,
+) -> rustix::io::Result<bool> {
+    let Some(folder) = folder.filter(|folder| !good.contains(*folder)) else { return Ok(true) };
+    let parent = folder.parent();
+    let is_spelled =
+        is_spelled_all(root, parent.as_ref(), good)? && names_in(root, parent.as_ref())?.contains(folder.name());
+    if is_spelled {
+        good.insert(folder.clone());
+    }
+    Ok(is_spelled)
+}
+
 /// The last folder asked for, kept open: jobs come in path order, so most of them share it. To be dropped after
 /// each batch, since a folder that was moved away meanwhile is still reached through its descriptor.
 #[derive(Default)]
-pub struct LastFolder(Option<(Option<SyncPath>, OwnedFd)>, Option<HashSet<Box<[u8]>>>);
+pub struct LastFolder(Option<(Option<SyncPath>, OwnedFd)>, Option<HashSet<Box<[u8]>>>, BTreeSet<SyncPath>);
 
 impl LastFolder {
     pub fn of(&mut self, root: impl AsFd, path: &SyncPath) -> rustix::io::Result<&OwnedFd> {
         if !self.0.as_ref().is_some_and(|(held, _)| is_in(path, held.as_ref())) {
             let parent = path.parent();
             let fd = folder(root, parent.as_ref())?;
-            *self = Self(Some((parent, fd)), None);
+            *self = Self(Some((parent, fd)), None, std::mem::take(&mut self.2));
         }
         Ok(&self.0.as_ref().expect("set just above").1)
+    }
+
+    /// Whether the folder of a path is there by its own names, and not by others that its file system takes for them.
+    pub fn is_spelled(&mut self, root: impl AsFd, path: &SyncPath) -> rustix::io::Result<bool> {
+        is_spelled_all(root.as_fd(), path.parent().as_ref(), &mut self.2)
     }
 
     /// Whether the folder of a path lists its very name. It is listed once, and once more for each name that was not in it.

@@ -351,7 +351,9 @@ impl Looks {
     fn is_anothers(&self, folders: &mut LastFolder, path: &SyncPath) -> rustix::io::Result<bool> {
         match self.root.keeps().names {
             Names::Exact => Ok(false),
-            Names::Folded => Ok(self.root.is_ours(path)? || !folders.lists(self.root.dir(), path)?),
+            Names::Folded => Ok(self.root.is_ours(path)?
+                || !folders.is_spelled(self.root.dir(), path)?
+                || !folders.lists(self.root.dir(), path)?),
             Names::Respelled => self.root.is_ours(path),
         }
     }

@@ -10,13 +10,13 @@ use super::look::Looks;
 use super::root::Root;
 use super::trouble::trouble;
 use super::watch::Watcher;
-use crate::engine::{Event, Stat, StatKind, Trouble, WalkId};
+use crate::engine::{Event, Names, Stat, StatKind, Trouble, WalkId};
 use crate::model::SyncPath;
 use crate::model::path::{BadPath, PRIVATE_DIR};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::RawDir;
 use rustix::io::Errno;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -53,6 +53,7 @@ struct State {
 /// One walk: how many of its folders are unfinished, and which could not be read.
 struct Walk {
     id: WalkId,
+    below: Option<SyncPath>,
     progress: Mutex<Progress>,
 }
 
@@ -87,7 +88,8 @@ impl Walker {
         if below.is_none() {
             self.watcher.begin_anew();
         }
-        let walk = Arc::new(Walk { id, progress: Mutex::new(Progress { unfinished: 1, unread: Vec::new() }) });
+        let progress = Mutex::new(Progress { unfinished: 1, unread: Vec::new() });
+        let walk = Arc::new(Walk { id, below: below.clone(), progress });
         self.lock().folders.push_front((walk, below));
         self.changed.notify_all();
     }
@@ -142,7 +144,11 @@ impl Walker {
         folder: Option<&SyncPath>,
         buffer: &mut [MaybeUninit<u8>],
     ) -> rustix::io::Result<()> {
+        // The names below it come from lists.
+        let is_begin = folder == walk.below.as_ref() && self.root.keeps().names == Names::Folded;
+        let is_spelled = || beneath::is_spelled_all(self.root.dir().as_fd(), folder, &mut BTreeSet::new());
         let dir = match beneath::readable_folder(self.root.dir(), folder) {
+            Ok(_) if is_begin && !is_spelled()? => return Ok(()),
             Ok(dir) => dir,
             // Gone, or replaced: its silence says so.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),

@@ -179,6 +179,30 @@ fn a_rename_that_only_changes_case_is_one_in_both_directions() {
     wait_names(&b, &["PLAIN", "folder"]);
 }
 
+/// The folders are made at the same time: neither machine has heard of the other's.
+#[test]
+fn two_folders_that_a_disk_takes_for_one_are_not_mixed_when_both_are_new() {
+    if !is_root("two_folders_that_a_disk_takes_for_one_are_not_mixed_when_both_are_new") {
+        return;
+    }
+    let disk = Lesser::exfat();
+    let (a, b) = pair(&disk);
+    b.freeze();
+    for n in 0..20 {
+        write(a.at(&format!("Src/of-a-{n}")), "a\n");
+    }
+    pace(500);
+    write(b.at("src/of-b"), "b\n");
+    b.thaw();
+    wait_read(&a, "src/of-b", "b\n");
+    eventually("the other folder is a problem at b", PATIENCE, || {
+        let problems = b.json(&["status"])?["problems"].to_string();
+        problems.contains("Src").then_some(()).ok_or(problems)
+    });
+    let listed = |at: std::path::PathBuf| fs::read_dir(at).expect("it is there").count();
+    assert_eq!((listed(a.at("src")), listed(a.at("Src")), listed(b.at("src"))), (1, 20, 1));
+}
+
 /// What its folder lists, but for our own.
 fn names(machine: &Machine) -> Vec<String> {
     let listed = fs::read_dir(&machine.dir).expect("its folder").filter_map(Result::ok);

@@ -72,6 +72,29 @@ fn what_a_fifo_keeps_away_is_named_and_waits_without_a_try_until_that_is_gone() 
 }
 
 #[test]
+fn a_folder_that_was_deleted_elsewhere_and_holds_a_fifo_stays_without_a_try_until_that_is_gone() {
+    let folder = Entry { kind: Kind::Directory, ..entry("", 1, 0o755) };
+    let mut engine = engine(&[("d", row(&folder, &folder))], Trust::Known);
+    let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
+    let known = engine.index.get(&path("d")).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat)).unwrap();
+    let fifo = Stat { kind: StatKind::Other, ..stat(&entry("", 1, 0o644), 1) };
+    let found = vec![(path("d"), known), (path("d/fifo"), fifo)];
+    engine.handle(at(1), Event::Listed { walk, found });
+    engine.handle(at(1), Event::Walked { walk, unread: Vec::new() });
+    engine.handle(at(1), Event::Root(RootState::Fine));
+    let deletion = Entry { kind: Kind::Deleted { at: 0 }, ..entry("", 9, 0) };
+    let mut actions = hear(&mut engine, SECOND, "d", &deletion);
+    for second in 2..200 {
+        actions.extend(engine.handle(at(second * SECOND), Event::Tick));
+    }
+    assert_eq!((installs(&actions), problems(&actions, "d")), (0, (1, 0)));
+    assert_eq!(engine.status().condition.missing, 0, "it is left alone, and keeps nobody from being done");
+    engine.handle(at(200 * SECOND), Event::Hint { path: path("d/fifo"), hint: Hint::Gone });
+    engine.handle(at(201 * SECOND), Event::Tick);
+    assert_eq!(installs(&looked(&mut engine, 201 * SECOND, "d/fifo", Observed::Absent)), 1);
+}
+
+#[test]
 fn a_walk_that_does_not_come_by_a_fifo_any_more_lets_what_waited_for_it_come() {
     let mut engine = engine(&[], Trust::Known);
     let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];

@@ -45,10 +45,24 @@ pub(super) struct Placed {
 
 /// Puts a change in place. On failure what was staged is back in staging, but for what has no name, and the path is as it was.
 pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) -> Result<Placed, Outcome> {
-    let parent = folders.of(site.root.dir(), change.path).map_err(|e| match e {
+    let unreached = |e| match e {
         e if beneath::is_no_parent(e) => Outcome::NoParent,
         e => change.failed("reach", e),
-    })?;
+    };
+    // What is in a folder of another spelling is no business of this path.
+    if site.root.keeps().names == Names::Folded
+        && !folders.is_spelled(site.root.dir(), change.path).map_err(unreached)?
+    {
+        return Err(Outcome::NoParent);
+    }
+    // Nor is what has another spelling by now: of a folder, the stat does not say so.
+    if site.root.keeps().names == Names::Folded
+        && change.expect.is_some_and(|expect| expect.kind == StatKind::Directory)
+        && !folders.lists(site.root.dir(), change.path).map_err(unreached)?
+    {
+        return Err(Outcome::Stale);
+    }
+    let parent = folders.of(site.root.dir(), change.path).map_err(unreached)?;
     if site.root.is_ours(change.path).map_err(|e| change.failed("look at", e))? {
         return Err(change.failed("touch our own", Errno::ACCESS));
     }

@@ -2,29 +2,17 @@
 //!
 //! Deliberately not here: the commands (`mod.rs`), and anything for programs (`--json`).
 
-use crate::io::control::view::{HeldElsewhereView, HeldView, UndoView};
+use crate::io::control::view::{HeldElsewhereView, HeldPathView, HeldView, UndoView};
 use crate::io::words::{count, counted};
 use std::fmt::Write;
 
 /// Paths that stay away which are shown before "and N more".
 const NOTES: usize = 10;
 
-/// What is held, a path a line.
+/// What is held, a path a line: here, and on linked machines.
 pub(super) fn held(view: &HeldView) -> String {
     let mut out = String::new();
-    for held in &view.held {
-        let what = match held.reason.as_str() {
-            "deleted" => "deleted",
-            "older" => "went back to older contents",
-            "dated ahead" => "dated more than 5 years ahead",
-            other => other,
-        };
-        let _ = writeln!(out, "{}  ({what}, by {})", held.path, held.by);
-    }
-    let more = (view.deletions + view.reverts + view.dated_ahead).saturating_sub(view.held.len() as u64);
-    if more > 0 {
-        let _ = writeln!(out, "and {} more", count(more));
-    }
+    name_paths(&mut out, "", &view.held, view.deletions + view.reverts + view.dated_ahead);
     let sums = held_sums(view);
     if sums.is_empty() {
         let _ = writeln!(out, "nothing is held here");
@@ -37,9 +25,37 @@ pub(super) fn held(view: &HeldView) -> String {
         );
     }
     for elsewhere in &view.elsewhere {
-        let _ = writeln!(out, "{}; 'dirsync held' there lists it", holds_elsewhere(elsewhere));
+        let HeldElsewhereView { machine, held, deletions, reverts, dated_ahead, .. } = elsewhere;
+        let _ = writeln!(out, "{}: 'dirsync confirm' or 'dirsync undo' there decides", holds_elsewhere(elsewhere));
+        if !held.is_empty() {
+            name_paths(
+                &mut out,
+                &format!("{machine}: "),
+                held,
+                deletions.saturating_add(*reverts).saturating_add(*dated_ahead),
+            );
+        }
+    }
+    if !view.silent.is_empty() {
+        let _ = writeln!(out, "not asked, or without an answer: {}", view.silent.join(", "));
     }
     out
+}
+
+fn name_paths(out: &mut String, machine: &str, held: &[HeldPathView], of: u64) {
+    for held in held {
+        let what = match held.reason.as_str() {
+            "deleted" => "deleted",
+            "older" => "went back to older contents",
+            "dated ahead" => "dated more than 5 years ahead",
+            other => other,
+        };
+        let _ = writeln!(out, "{machine}{}  ({what}, by {})", held.path, held.by);
+    }
+    let more = of.saturating_sub(held.len() as u64);
+    if more > 0 {
+        let _ = writeln!(out, "{machine}and {} more", count(more));
+    }
 }
 
 /// What a confirmation let go, and where.
@@ -52,8 +68,8 @@ pub(super) fn confirmed(view: &HeldView) -> String {
 }
 
 fn holds_elsewhere(held: &HeldElsewhereView) -> String {
-    let HeldElsewhereView { machine, deletions, reverts, uncovered } = held;
-    format!("{machine} holds {}", sums(*deletions, *reverts, 0, *uncovered).join(", "))
+    let HeldElsewhereView { machine, deletions, reverts, dated_ahead, uncovered, .. } = held;
+    format!("{machine} holds {}", sums(*deletions, *reverts, *dated_ahead, *uncovered).join(", "))
 }
 
 /// Why there is nothing to be done, and where there is.
@@ -81,15 +97,11 @@ pub(super) fn undone(view: &UndoView) -> String {
     if view.dry_run && more > 0 {
         let _ = writeln!(out, "and {} more", count(more));
     }
-    for path in view.lost.iter().take(NOTES) {
-        let _ = writeln!(out, "{path}  (in no history that could be asked)");
-    }
-    if view.lost.len() > NOTES {
-        let _ = writeln!(
-            out,
-            "and {} more that are in no history that could be asked",
-            count((view.lost.len() - NOTES) as u64)
-        );
+    name_left(&mut out, &view.lost, "in no history that can be asked");
+    name_left(&mut out, &view.still_held, "on no disk and in no history that can be asked: held as before");
+    if !view.still_held.is_empty() {
+        out.push_str("what is held as before comes back once a machine that has it is linked; ");
+        out.push_str("'dirsync confirm' gives it up\n");
     }
     if !view.silent.is_empty() {
         let _ = writeln!(out, "not asked, as it does not answer: {}", view.silent.join(", "));
@@ -98,6 +110,16 @@ pub(super) fn undone(view: &UndoView) -> String {
     let verb = if view.paths == 1 || view.dry_run { verb } else { "come" };
     let _ = writeln!(out, "{paths} {verb} back on every machine, as it was before");
     out
+}
+
+fn name_left(out: &mut String, paths: &[String], why: &str) {
+    for path in paths.iter().take(NOTES) {
+        let _ = writeln!(out, "{path}  ({why})");
+    }
+    let more = paths.len().saturating_sub(NOTES) as u64;
+    if more > 0 {
+        let _ = writeln!(out, "and {} more  ({why})", count(more));
+    }
 }
 
 fn held_sums(view: &HeldView) -> Vec<String> {

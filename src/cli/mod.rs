@@ -167,7 +167,7 @@ enum Command {
         #[arg(long)]
         all: bool,
     },
-    /// List what is held back here, by path, with who did it; and how much linked machines hold
+    /// List what is held back, by machine and path, with who did it: here, and on linked machines
     Held,
     /// Let go ahead what was held back: deletions and returns to older contents that were so many, and what another machine's
     /// .dirsyncignore uncovered. Once is enough for all machines; only what was uncovered is each machine's own affair
@@ -179,7 +179,8 @@ enum Command {
     /// What is held comes back on every machine, as it was, and so does what the same count had let through in the last hour: from
     /// the machines' disks, or from their histories, this one's and those of linked machines. It also takes back a
     /// deletion of most files that was not held because they were small. What is live then counts from
-    /// then on. Exit code 1 if there is nothing to undo here; a linked machine that holds something is named.
+    /// then on. What nobody has who can be asked is named: it stays away, or stays held. Exit code 1 if there is such a path, or
+    /// nothing to undo here; a linked machine that holds something is named.
     Undo {
         /// Only say what would come back
         #[arg(long)]
@@ -365,16 +366,17 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
         }
         Command::Undo { dry_run } => {
             let undone: UndoView = client.post("/v1/undo", &json!({ "dry_run": dry_run })).await?;
-            if undone.paths == 0 && undone.lost.is_empty() {
+            let left = (undone.lost.len() + undone.still_held.len()) as u64;
+            if undone.paths == 0 && left == 0 {
                 let why = held::nothing("there is nothing to undo here", "undo", &undone.elsewhere);
                 return say_nothing(json, &undone, why);
             }
             say(json, &undone, held::undone)?;
-            match undone.lost.len() as u64 {
+            match left {
                 0 => Ok(()),
-                lost => Err(Failure::Partly(format!(
-                    "{} in no history that could be asked, and not brought back",
-                    counted(lost, "path is", "paths are")
+                left => Err(Failure::Partly(format!(
+                    "{} in no history that can be asked, and not brought back",
+                    counted(left, "path is", "paths are")
                 ))),
             }
         }

@@ -5,7 +5,7 @@ use crate::engine::index::{Conflict, Counts, Index, Row, Settled};
 use crate::engine::map_index::MapIndex;
 use crate::engine::{
     AskPast, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Run, StageId, StatKind, Status,
-    SuspectStatus, Verification, Verify, Why,
+    SuspectStatus, Undone, Verification, Verify, Why,
 };
 use crate::io::Events;
 use crate::io::control::verified::VerifyView;
@@ -141,7 +141,8 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
         match request {
             Request::Status(answer) => drop(answer.send(Status { paused, ..status(index.counts()) })),
             Request::Held { answer, .. } => drop(answer.send(held())),
-            Request::Undoable(answer) => drop(answer.send(Vec::new())),
+            Request::Holding { answer, .. } => drop(answer.send(Some(Vec::new()))),
+            Request::Undone { answer, .. } => drop(answer.send(Some(Undone::default()))),
             Request::Verification(answer) => drop(answer.send(Verification { run: run.clone(), ..verification() })),
             Request::Row { path, answer } => drop(answer.send(index.get(&path))),
             Request::Rows { dir, after, limit, answer } => {

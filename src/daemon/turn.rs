@@ -142,7 +142,8 @@ impl<H: Hands> Loop<H> {
                 drop(answer.send(Status { open_conflicts, ..self.engine.status() }));
             }
             Request::Held { limit, answer } => drop(answer.send(self.engine.held(limit))),
-            Request::Undoable(answer) => drop(answer.send(self.engine.undoable())),
+            Request::Holding { ticket, answer } => drop(answer.send(self.engine.take_holding(ticket))),
+            Request::Undone { ticket, answer } => drop(answer.send(self.engine.take_undone(ticket))),
             Request::Verification(answer) => drop(answer.send(self.engine.verification())),
             Request::Row { path, answer } => drop(answer.send(self.engine.index().get(&path))),
             Request::Why { path, is_dir, answer } => drop(answer.send(self.engine.why(&path, is_dir))),

@@ -2,9 +2,9 @@
 
 use super::event::{FetchId, LinkId, RangeId, StageId, Stat, Trouble, WalkId};
 pub use crate::model::Keep;
-use crate::model::{ContentId, Entry, FileTime, Kind, SyncPath};
+use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::condition::Condition;
-use crate::wire::message::Message;
+use crate::wire::message::{Message, Sought};
 use crate::wire::packet::Part;
 use bytes::Bytes;
 
@@ -240,7 +240,7 @@ pub enum Action {
         named: Vec<(SyncPath, u64)>,
     },
     /// Does this machine's own history keep these contents? `KeptFound` answers, for all of them.
-    FindKept(Vec<SoughtKept>),
+    FindKept(Vec<Sought>),
     /// Answer to `DeltaAsked`: send what differs, or say that it is not here.
     ServeDelta {
         to: LinkId,
@@ -257,16 +257,6 @@ pub enum Action {
     /// End, and start anew as a new device: this one's id is not ours alone, or its counters are not where they were.
     NewDevice,
     Report(Report),
-}
-
-/// A content that was at a path, and may be in history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SoughtKept {
-    pub path: SyncPath,
-    pub content: ContentId,
-    pub size: u64,
-    /// Of several that fit, the one with this mtime is it, most likely.
-    pub mtime: FileTime,
 }
 
 /// A file that this machine holds: where, and how it was when its content was known.

@@ -1,14 +1,13 @@
 //! What the shell tells the engine: times, stats, and one closed list of events.
 
-use super::action::{JobId, Outcome, SoughtKept};
+use super::action::{JobId, Outcome};
 use super::keeps::Keeps;
 use super::past::{AskPast, FetchPast, FoundPast};
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath};
 use crate::wire::condition::StopCause;
 use crate::wire::features::Features;
-use crate::wire::message::Message;
+use crate::wire::message::{Message, Sought};
 use bytes::Bytes;
-use std::collections::BTreeSet;
 
 /// The time of an event. Both in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -312,10 +311,11 @@ pub enum Event {
     },
     /// A person released what is held.
     Confirm,
-    /// A person says that what is held was not meant. What is in no history that can be asked, of
-    /// `Engine::undoable`, stays away.
+    /// A person says that what is held was not meant, or only asks what would come back:
+    /// `Engine::take_undone` has the answer.
     Undo {
-        without: BTreeSet<SyncPath>,
+        ticket: u64,
+        dry_run: bool,
     },
     Pause(bool),
     /// A person says that this device will not come back.
@@ -324,6 +324,10 @@ pub enum Event {
     Clock {
         link: LinkId,
         ahead_ns: i64,
+    },
+    /// A person wants to know what linked machines hold back: `Engine::take_holding` has the answers.
+    AskHolds {
+        ticket: u64,
     },
     /// A person wants to know what the histories of linked machines keep: `Engine::take_pasts` has the answers.
     AskPast(AskPast),
@@ -336,7 +340,7 @@ pub enum Event {
         found: Vec<FoundPast>,
     },
     /// Answer to `FindKept`: where each is in history, if it is there. Not hashed.
-    KeptFound(Vec<(SoughtKept, Option<(String, Stat)>)>),
+    KeptFound(Vec<(Sought, Option<(String, Stat)>)>),
     /// Another machine proved our own device id. When each was started by its clock (ns since 1970), and what it drew then.
     Twin {
         ours: (u64, u64),

@@ -9,6 +9,8 @@ use super::action::{Action, Report};
 use super::digest::entry_hash;
 use super::event::{Now, Observed};
 use super::guard::{self, DISASTER_FILES, Missing, Verdict};
+pub use super::holding::HeldByMachine;
+use super::holding::Holding;
 use super::index::{Index, Row};
 use super::ledger::{Fate, Sum};
 use super::merge::Found;
@@ -68,6 +70,8 @@ pub(super) struct Held {
     emptied_of: u64,
     /// When what is held is judged again.
     review: Option<u64>,
+    /// What linked machines are asked about what they hold.
+    pub holding: Holding,
     /// A person was told that so many small files went, and most are still gone.
     told: Option<u64>,
 }
@@ -328,24 +332,33 @@ impl<I: Index> Engine<I> {
             return;
         }
         self.guards.review = None;
+        // A person wants it back, and it is asked for just now.
+        if self.undoing.is_under_way() {
+            return self.guards.review_soon(now.mono);
+        }
         let total = self.ledger.total();
         let is_half = |lost: Sum| guard::judge_losses(lost, total) != Verdict::Hold;
         let going = self.going(&BTreeSet::new());
         let lost = if going.is_empty() { Sum::default() } else { self.losses(now, &going, &going) };
         let deletions_may_go = is_half(lost.and(self.ledger.sum(Fate::Lost)));
         let mut ended = false;
-        if deletions_may_go && !self.held.is_empty() && self.is_no_emptied_folder() {
+        // What a person wants back, and nobody has, stays held until someone confirms it.
+        let may_go = |path: &SyncPath| !self.undoing.refused.contains(path);
+        if deletions_may_go && self.held.iter().any(may_go) && self.is_no_emptied_folder() {
             ended = true;
             self.guards.emptied_of = 0;
-            for path in std::mem::take(&mut self.held) {
+            for path in self.held.extract_if(.., |path| may_go(path)).collect::<Vec<_>>() {
                 self.missing.add(now.mono, path.clone());
                 self.retry_now(&path);
             }
         }
         let reverts: BTreeSet<_> = self.guards.reverts.iter().cloned().collect();
-        if !reverts.is_empty() && is_half(self.losses(now, &reverts, &reverts).and(self.ledger.sum(Fate::Reverted))) {
+        if reverts.iter().any(|path| !self.undoing.refused.contains(path))
+            && is_half(self.losses(now, &reverts, &reverts).and(self.ledger.sum(Fate::Reverted)))
+        {
             ended = true;
-            for path in std::mem::take(&mut self.guards.reverts) {
+            let may_go = |path: &SyncPath| !self.undoing.refused.contains(path);
+            for path in self.guards.reverts.extract_if(.., |path| may_go(path)).collect::<Vec<_>>() {
                 self.look_believing(&path, Believed::Judged);
             }
         }
@@ -566,6 +579,7 @@ impl<I: Index> Engine<I> {
         let (deletions, reverts) = (by_peers > 0 || !self.held.is_empty(), reverted_by_peers > 0);
         self.name_late(now, deletions, reverts || own_reverts);
         self.renew_total(now);
+        self.undoing.forget_refused();
         if self.holds_anything() {
             self.out.push(Action::Report(Report::Confirmed));
         }

@@ -3,19 +3,20 @@
 //! Deliberately not here: what other machines keep (`past.rs`), and the files (`io/history`).
 
 use super::Engine;
-use super::action::{SoughtKept, Source};
+use super::action::Source;
 use super::event::{Now, Stat};
 use super::index::{Index, Row};
 use super::wants::{Holder, KeptHere, Want};
 use crate::model::{ContentId, SyncPath};
+use crate::wire::message::Sought;
 
 impl<I: Index> Engine<I> {
     /// What was at this very path within the last hour is in history here, unless it was this
-    /// machine's user who did away with it.
+    /// machine's user who did away with it; and so is what a peer was told to be there.
     pub(super) fn may_be_kept(&self, path: &SyncPath, row: &Row) -> KeptHere {
         let was_here = || self.ledger.get(path).is_some_and(|(span, _)| span.last.kind == row.winner.kind);
         match row.winner.file() {
-            Some(_) if was_here() => KeptHere::Perhaps,
+            Some(_) if was_here() || self.undoing.locating.has_promised(path, row) => KeptHere::Perhaps,
             Some(_) if self.wants.loading => KeptHere::AtLast,
             _ => KeptHere::No,
         }
@@ -41,7 +42,7 @@ impl<I: Index> Engine<I> {
             KeptHere::Perhaps => {
                 want.kept = KeptHere::Asked;
                 let mtime = row.winner.mtime;
-                self.wants.to_find.push(SoughtKept { path: path.clone(), content, size, mtime });
+                self.wants.to_find.push(Sought { path: path.clone(), content, size, mtime });
                 self.wait(now, path, None);
             }
             KeptHere::Asked => self.wait(now, path, None),
@@ -50,8 +51,9 @@ impl<I: Index> Engine<I> {
     }
 
     /// History was asked.
-    pub(super) fn kept_found(&mut self, found: Vec<(SoughtKept, Option<(String, Stat)>)>) {
-        for (SoughtKept { path, content, size, .. }, place) in found {
+    pub(super) fn kept_found(&mut self, now: Now, found: Vec<(Sought, Option<(String, Stat)>)>) {
+        self.located_in_history(now, &found);
+        for (Sought { path, content, size, .. }, place) in found {
             let is_it = |want: &&mut Box<Want>| want.content == Some((content, size)) && want.kept == KeptHere::Asked;
             if let Some(want) = self.wants.by_path.get_mut(&path).filter(is_it) {
                 want.kept = place.map_or(KeptHere::No, |(name, stat)| KeptHere::As(name, stat));

@@ -4,7 +4,7 @@
 //! and the old content is at no live path any more, a *span* remembers that for an hour: the path is then lost, went back to older contents,
 //! or was simply rewritten. A content that is found again at any path takes its span away: so moves, renames and undone changes are
 //! no losses. For `undo.rs`, a span also says what the path held last, and there are spans that do not count: of links,
-//! of folders, and of files of which another path held a copy. A confirmation makes what is live at that moment the new total.
+//! of folders, of files of which another path held a copy, and of those that were there for less than an hour. A confirmation makes what is live at that moment the new total.
 //! Deliberately not here: verdicts
 //! (`guard.rs`), and what is held (`hold.rs`).
 
@@ -24,6 +24,9 @@ const CHUNK: u64 = 128;
 const PAGE: usize = 1024;
 /// A content that came to another path within this time of going from one was moved there (ns).
 const MOVED_NS: u64 = 5 * MINUTE_NS;
+
+/// Links that came of late and are known (P9).
+const NEW_LINKS_CAP: usize = 4096;
 
 /// Values that hold spans, used in turn: many more than spans are known.
 const SLOTS: u64 = 4096;
@@ -62,8 +65,8 @@ pub enum Fate {
     Reverted,
     /// It is not live.
     Lost,
-    /// It is not live, and is no loss: a link, a folder, or a file of which another path held a copy
-    /// when it went. What was moved is not known here.
+    /// It is not live, and is no loss: a link, a folder, a file of which another path held a copy
+    /// when it went, or one that was there for less than an hour. What was moved is not known here.
     Beside,
 }
 
@@ -95,6 +98,13 @@ pub struct Span {
     pub until: u64,
     /// What it held last, which may be younger than an hour.
     pub last: Thing,
+}
+
+impl Span {
+    /// It was there for less than an hour.
+    pub fn was_young(&self) -> bool {
+        self.content.is_some() && self.until.saturating_sub(self.since) < HOUR_NS
+    }
 }
 
 #[derive(Debug)]
@@ -130,6 +140,8 @@ pub struct Ledger {
     by_seq: BTreeMap<u64, SyncPath>,
     by_content: BTreeSet<(ContentId, SyncPath)>,
     sums: [Sum; FATES],
+    /// Links that came to new paths of late, by target and mtime: to which path, and when.
+    new_links: BTreeMap<(Vec<u8>, FileTime), (SyncPath, u64)>,
     /// Chunks of spans that are to be stored.
     dirty: BTreeSet<u64>,
     /// When the rest is stored next, by the monotonic clock.
@@ -209,6 +221,23 @@ impl Ledger {
         }
     }
 
+    /// A link came to a path that had none.
+    fn link_came(&mut self, now: u64, target: &[u8], mtime: FileTime, path: &SyncPath) {
+        if self.new_links.len() >= NEW_LINKS_CAP {
+            self.new_links.retain(|_, (_, at)| *at + MOVED_NS >= now);
+        }
+        if self.new_links.len() < NEW_LINKS_CAP {
+            self.new_links.insert((target.to_vec(), mtime), (path.clone(), now));
+        }
+    }
+
+    /// Where a link came that went from a path at about the same time; a rename keeps its mtime.
+    pub fn link_moved_to(&self, span: &Span) -> Option<&SyncPath> {
+        let Kind::Symlink { target } = &span.last.kind else { return None };
+        let (path, at) = self.new_links.get(&(target.clone(), span.last.mtime))?;
+        (at.abs_diff(span.until) <= MOVED_NS).then_some(path)
+    }
+
     /// A path lost a content that counted and is at no live path. What it held an hour ago is what it held first.
     pub fn note(&mut self, path: &SyncPath, span: Span, fate: Fate) {
         if self.spans.contains_key(path) {
@@ -226,6 +255,11 @@ impl Ledger {
         let seq = self.total.next;
         self.total.next += 1;
         self.insert(seq, path.clone(), span, fate);
+    }
+
+    /// Whether there is room for what does not count: half of all is for what does.
+    fn has_room(&self) -> bool {
+        self.spans.len() < SPANS_CAP / 2
     }
 
     fn insert(&mut self, seq: u64, path: SyncPath, span: Span, fate: Fate) {
@@ -417,7 +451,14 @@ impl<I: Index> Engine<I> {
                 let beside = self.beside_of(wall, content, path);
                 match (self.ledger.get(path).is_some(), last) {
                     (true, Some(last)) if fate != Fate::Rewritten => self.ledger.holds_last(path, &last),
-                    (false, Some(last)) if since <= self.ledger.then(now) => {
+                    // For an undo. What was there for less than an hour does not count.
+                    (false, Some(last)) if since > self.ledger.then(now) => {
+                        if fate == Fate::Lost && beside != Elsewhere::Moved && self.ledger.has_room() {
+                            let span = Span { content: Some(content), size, mtime, since, until: now, last };
+                            self.ledger.note(path, span, Fate::Beside);
+                        }
+                    }
+                    (false, Some(last)) => {
                         let span = Span { content: Some(content), size, mtime, since, until: now, last };
                         match beside {
                             Elsewhere::Nowhere => self.ledger.note(path, span, fate),
@@ -425,7 +466,7 @@ impl<I: Index> Engine<I> {
                             Elsewhere::Copy | Elsewhere::Moved => {}
                         }
                     }
-                    _ => {}
+                    (_, None) | (true, Some(_)) => {}
                 }
             }
         }
@@ -469,6 +510,13 @@ impl<I: Index> Engine<I> {
 
     /// A link or a folder that goes is no loss, and an undo brings it back.
     fn account_other(&mut self, now: u64, path: &SyncPath, old: Option<&Row>, row: &Row, is_meant: bool) {
+        if let Some((entry, _)) = row.live_on_disk()
+            && let Kind::Symlink { target } = &entry.kind
+            && old.is_none_or(|old| old.live_on_disk().is_none())
+            && self.ledger.get(path).is_none()
+        {
+            self.ledger.link_came(now, target, entry.mtime, path);
+        }
         let Some((entry, _)) = old.and_then(Row::live_on_disk).filter(|(entry, _)| entry.file().is_none()) else {
             return;
         };

@@ -37,6 +37,7 @@ pub mod guard;
 #[cfg(test)]
 mod guard_tests;
 mod hold;
+mod holding;
 mod identity;
 pub mod ignore;
 pub mod index;
@@ -68,11 +69,12 @@ mod tests;
 pub mod torn;
 mod uncover;
 mod undo;
+mod wake;
 mod walk;
 mod wants;
 mod why;
 
-pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, SoughtKept, Source, Was};
+pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, Source, Was};
 pub use alias::Names;
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
@@ -80,14 +82,14 @@ pub use event::{
     RootState, Scrubbed, StageId, Stat, StatKind, Trouble, Verify, WalkId,
 };
 pub use fetch_chunks::CHUNKED_BYTES;
-pub use hold::{HeldPath, HeldPaths, HeldWhy};
+pub use hold::{HeldByMachine, HeldPath, HeldPaths, HeldWhy};
 pub use keeps::Keeps;
 pub use past::{AskPast, FetchPast, FoundPast, MachinePasts};
 pub use scrub::{Run, Verification};
 pub use status::{DeviceStatus, PeerStatus, Status, TransferStatus};
 pub use survey::{FileHeld, MachineTally, Tally};
 pub use suspect::SuspectStatus;
-pub use undo::{Back, BackFrom};
+pub use undo::{Back, BackFrom, Undone};
 pub use why::{Holders, WaitsFor, Why};
 
 use crate::model::{DeviceId, Entry, SyncPath};
@@ -122,6 +124,7 @@ use survey::Survey;
 use suspect::Suspects;
 use torn::Rests;
 use uncover::Uncovered;
+use undo::{Order, Undoing};
 use walk::Walk;
 use wants::Wants;
 
@@ -286,6 +289,7 @@ pub struct Engine<I> {
     known_conflicts: KnownConflicts,
     moved: Moved,
     past: Pasts,
+    undoing: Undoing,
 
     // What is hashed again.
     scrub: Scrub,
@@ -373,6 +377,7 @@ impl<I: Index> Engine<I> {
             known_conflicts: KnownConflicts::default(),
             moved: Moved::default(),
             past: Pasts::default(),
+            undoing: Undoing::default(),
             scrub,
             suspects,
             rests,
@@ -450,6 +455,7 @@ impl<I: Index> Engine<I> {
             Event::Message { link, message, wire_bytes } => self.message(now, link, message, wire_bytes),
             Event::Fetched { fetch, staged, wire_bytes } => self.content_came(now, fetch, staged, wire_bytes),
             Event::FetchFailed { fetch, why } => self.content_failed(now, fetch, why),
+            Event::AskHolds { ticket } => self.ask_holds(now, ticket),
             Event::AskPast(ask) => self.ask_past(now, ask),
             Event::FetchPast(wanted) => self.fetch_past(now, wanted),
             Event::PastListed { link, id, found } => self.past_listed(link, id, found),
@@ -479,8 +485,8 @@ impl<I: Index> Engine<I> {
             Event::Decide { path, decision } => self.decide(&path, decision),
             Event::Settle { path, last, how } => self.settle_conflicts(now, &path, last, &how),
             Event::Confirm => self.confirm(now),
-            Event::Undo { without } => self.undo(now, &without),
-            Event::KeptFound(found) => self.kept_found(found),
+            Event::Undo { ticket, dry_run } => self.order_undo(now, Order::Person { ticket, dry_run }),
+            Event::KeptFound(found) => self.kept_found(now, found),
             Event::Pause(paused) => self.pause(now, paused),
             Event::Forget(device) => self.forget_device(now, device),
             Event::Clock { link, ahead_ns } => self.clock_seen(now, link, ahead_ns),
@@ -507,6 +513,7 @@ impl<I: Index> Engine<I> {
         self.survey_due(now);
         self.moved_due(now);
         self.past_due(now);
+        self.undo_due(now);
         self.redate_due(now);
         self.store_devices();
         self.store_suspects();
@@ -540,47 +547,6 @@ impl<I: Index> Engine<I> {
             self.missing.check_begins();
             self.act(Action::CheckRoot);
         }
-    }
-
-    /// When `Event::Tick` is due, by `Now::mono`.
-    pub fn wake_at(&self) -> Option<u64> {
-        if self.renewal == Renewal::Ending {
-            return None;
-        }
-        // In the same commit as what it speaks of.
-        let has_news = self.ledger.is_dirty() || self.known_conflicts.has_news();
-        if !self.outgoing.is_empty() || has_news || (self.wants.has_ready() && !self.is_stopped()) {
-            return Some(0);
-        }
-        let local = [
-            self.settle.next(),
-            self.arrivals.next(self.arrivals_are_due()),
-            self.rechecks.next(),
-            self.missing.due(),
-            self.guards.next_verdict().filter(|_| !self.walks.values().any(Walk::is_whole)),
-            self.guards.next_review(),
-            Some(self.next_walk),
-            self.wants.next_retry(),
-            self.scrub.next(),
-            self.swarms.due(),
-        ];
-        let local = local.into_iter().filter(|_| !self.is_stopped());
-        local
-            .chain([
-                Some(self.next_root_check),
-                self.uncovered.next_reading(),
-                Some(self.devices.next_purge()),
-                self.survey.due(),
-                self.moved.next(),
-                self.past.next(),
-                self.next_state(),
-                self.next_naming(),
-                self.next_derivation(),
-                self.deliveries.next(),
-                self.confirmations.next(),
-            ])
-            .flatten()
-            .min()
     }
 
     /// Nothing more is on its way, or what has gone missing may have been moved into a folder that just came.

@@ -187,6 +187,7 @@ impl<I: Index> Engine<I> {
         self.tell_state(now, link);
         self.greet_with_conflicts(link);
         self.seek_all(link);
+        self.undo_link_up(now);
         self.retry_all();
     }
 
@@ -197,6 +198,8 @@ impl<I: Index> Engine<I> {
             self.forget_source(link);
             self.survey_without(link);
             self.past_link_down(link);
+            self.locate_link_down(self.last_event, link);
+            self.holding_link_down(link);
         }
     }
 
@@ -249,6 +252,10 @@ impl<I: Index> Engine<I> {
             Message::Holdings { id, held } => self.holdings_came(link, id, &held),
             Message::History { id, path, named } => self.history_asked(link, id, path, named),
             Message::Pasts { id, pasts, more } => self.pasts_came(link, id, pasts, more),
+            Message::Locate { id, sought } => self.locate_asked(link, id, sought),
+            Message::Located { id, places } => self.located_by(now, link, id, &places),
+            Message::Holds { id } => self.holds_asked(link, id),
+            Message::Holding { id, sums, held } => self.holding_came(link, id, sums, held),
             Message::Conflicts { digest, news } => self.conflicts_came(now, link, digest, news),
         }
     }

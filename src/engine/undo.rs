@@ -10,7 +10,7 @@
 //! changes dated ahead and paths that patterns uncovered, which take nothing away.
 
 use super::action::{Action, Report};
-use super::event::{LinkId, Now, Stat};
+use super::event::{Now, Stat};
 use super::guard::{self, Verdict};
 use super::hold::Believed;
 use super::index::{Index, Row};
@@ -24,6 +24,14 @@ use crate::wire::features::UNDO;
 use crate::wire::message::{Change, Message};
 use std::collections::{BTreeMap, BTreeSet};
 
+mod locate;
+mod orders;
+
+pub use orders::Undone;
+pub(super) use orders::{Order, Undoing};
+
+/// Rows that are read at once.
+const PAGE: usize = 1024;
 /// Deletions with no longer pauses than this are of one burst (ns).
 const PAUSE_NS: u64 = 120 * SECOND;
 
@@ -32,8 +40,6 @@ const PAUSE_NS: u64 = 120 * SECOND;
 pub struct Back {
     pub path: SyncPath,
     pub from: BackFrom,
-    /// Bytes.
-    pub size: u64,
 }
 
 /// Where its content is.
@@ -43,7 +49,7 @@ pub enum BackFrom {
     Peers,
     /// On this disk.
     Here,
-    /// On no disk, as far as is known: in a history.
+    /// On no disk, and in a history.
     History,
 }
 
@@ -53,46 +59,35 @@ enum Way {
     Forget,
     /// It went back to older contents here, and nobody else heard of that.
     Refuse,
-    /// It is made anew, as it was.
-    Again(Thing),
+    /// It is made anew, as it was. `counts`: it was a loss.
+    Again { thing: Thing, counts: bool },
     /// The same, of what is missing here and was deleted by a peer, too.
     Anew(Thing),
 }
 
-impl<I: Index> Engine<I> {
-    /// What an undo would bring back, in the order of paths. Empty: nothing is held, and no more
-    /// than half was lost within the hour.
-    pub fn undoable(&self) -> Vec<Back> {
-        let back = |(path, way): (SyncPath, Way)| {
-            let row = self.index.get(&path);
-            let on_disk = row.as_ref().and_then(Row::live_on_disk).map(|(entry, _)| &entry.kind);
-            let (from, kind) = match &way {
-                Way::Forget | Way::Refuse => (BackFrom::Peers, on_disk.cloned()),
-                Way::Anew(thing) => {
-                    let here = self.needs_no_source(&thing.kind);
-                    (if here { BackFrom::Here } else { BackFrom::History }, Some(thing.kind.clone()))
-                }
-                Way::Again(thing) => {
-                    let here = on_disk == Some(&thing.kind) || self.needs_no_source(&thing.kind);
-                    (if here { BackFrom::Here } else { BackFrom::History }, Some(thing.kind.clone()))
-                }
-            };
-            let size = if let Some(Kind::File { size, .. }) = kind { size } else { 0 };
-            Back { path, from, size }
-        };
-        self.ways_back().into_iter().map(back).collect()
+type Ways = BTreeMap<SyncPath, Way>;
+
+impl Way {
+    fn missed(thing: Thing) -> Self {
+        Self::Again { thing, counts: true }
     }
 
-    /// Folders, links and empty files; and contents that are at another path.
-    fn needs_no_source(&self, kind: &Kind) -> bool {
-        match kind {
-            Kind::File { size, content } => {
-                // What is held is missing, whatever its row says.
-                let is_there = |holder: &SyncPath| !self.held.contains(holder);
-                *size == 0 || self.index.holders(content).iter().any(is_there)
-            }
-            _ => true,
-        }
+    /// Nobody else heard of it, and it needs no new version.
+    fn is_quiet(&self) -> bool {
+        matches!(self, Self::Forget | Self::Refuse)
+    }
+
+    /// A person is told if it cannot come back, since it was no file of a moment.
+    fn is_missed(&self) -> bool {
+        matches!(self, Self::Again { counts: true, .. } | Self::Anew(_))
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// What there is to be undone, in the order of paths. Empty: nothing is held, and no more than
+    /// half was lost within the hour. For oracles.
+    pub fn undoable(&self) -> Vec<SyncPath> {
+        self.ways_back().into_keys().collect()
     }
 
     fn way_of_missing(&self, path: &SyncPath) -> Option<Way> {
@@ -101,7 +96,7 @@ impl<I: Index> Engine<I> {
         Some(if row.winner.is_live() { Way::Forget } else { Way::Anew(Thing::of(entry)) })
     }
 
-    fn ways_back(&self) -> BTreeMap<SyncPath, Way> {
+    fn ways_back(&self) -> Ways {
         let losses = self.ledger.sum(Fate::Lost);
         let is_told = guard::judge_losses(losses, self.ledger.total()) != Verdict::Believe;
         let by_peers: BTreeSet<_> = self.guards.held_from_peers().cloned().collect();
@@ -109,15 +104,15 @@ impl<I: Index> Engine<I> {
         let undoes_deletions = is_told || deletions > 0 || !self.held.is_empty();
         let mut ways = BTreeMap::new();
         if undoes_deletions {
-            ways.extend(self.lost_of_late().into_iter().map(|(path, thing)| (path, Way::Again(thing))));
+            ways.extend(self.lost_of_late());
         }
         if reverts > 0 {
-            ways.extend(self.reverted_of_late().into_iter().map(|(path, thing)| (path, Way::Again(thing))));
+            ways.extend(self.reverted_of_late());
         }
         for path in by_peers {
             let row = self.index.get(&path);
             if let Some((entry, _)) = row.as_ref().and_then(Row::live_on_disk) {
-                ways.insert(path, Way::Again(Thing::of(entry)));
+                ways.insert(path, Way::missed(Thing::of(entry)));
             }
         }
         let is_known = |path: &&SyncPath| self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
@@ -128,7 +123,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// What was deleted in the last hour and counts; and what went with it and does not.
-    fn lost_of_late(&self) -> BTreeMap<SyncPath, Thing> {
+    fn lost_of_late(&self) -> Ways {
         let is_gone = |path: &SyncPath| self.index.get(path).is_some_and(|row| !row.winner.is_live());
         let may_come = |path: &SyncPath| {
             let is_folder = |dir: SyncPath| {
@@ -141,34 +136,66 @@ impl<I: Index> Engine<I> {
             .filter(|(.., fate)| matches!(fate, Fate::Lost | Fate::Beside))
             .partition(|(.., fate)| *fate == Fate::Lost);
         let from = begin_of_burst(counted.iter().map(|(_, span, _)| span.until).collect());
-        let mut lost: BTreeMap<_, _> =
-            counted.into_iter().map(|(path, span, _)| (path.clone(), span.last.clone())).collect();
-        let is_folder = |span: &Span| span.last.kind == Kind::Directory;
-        let went_along = beside.into_iter().filter(|(_, span, _)| span.until >= from && !is_folder(span));
-        lost.extend(went_along.map(|(path, span, _)| (path.clone(), span.last.clone())));
+        let mut lost: Ways =
+            counted.into_iter().map(|(path, span, _)| (path.clone(), Way::missed(span.last.clone()))).collect();
+        let beside = beside.into_iter().map(|(path, span, _)| (path, span)).filter(|(_, span)| span.until >= from);
+        let (folders, others): (Vec<_>, Vec<_>) = beside.partition(|(_, span)| span.last.kind == Kind::Directory);
+        let way = |span: &Span| Way::Again { thing: span.last.clone(), counts: !span.was_young() };
+        let others = others.into_iter().filter(|(path, span)| !self.was_moved_link(path, span));
+        lost.extend(others.map(|(path, span)| (path.clone(), way(span))));
+        let folders: BTreeMap<_, _> = folders.into_iter().collect();
+        let empty: Vec<_> = folders.iter().filter(|(dir, _)| self.went_empty(dir, &lost, &folders)).collect();
+        lost.extend(empty.into_iter().map(|(dir, span)| ((*dir).clone(), way(span))));
         lost
     }
 
+    fn was_moved_link(&self, path: &SyncPath, span: &Span) -> bool {
+        let is_there =
+            |to: &SyncPath| to != path && self.index.get(to).is_some_and(|row| row.winner.kind == span.last.kind);
+        self.ledger.link_moved_to(span).is_some_and(is_there)
+    }
+
+    /// Whether nothing that was in a folder went elsewhere at that time: then it was not moved.
+    fn went_empty(&self, dir: &SyncPath, lost: &Ways, folders: &BTreeMap<&SyncPath, &Span>) -> bool {
+        let deleted_at = |row: &Row| if let Kind::Deleted { at } = row.winner.kind { Some(at) } else { None };
+        let Some(at) = self.index.get(dir).as_ref().and_then(deleted_at) else { return false };
+        let mut after = None;
+        loop {
+            let page = self.index.below(Some(dir), after.as_ref(), PAGE);
+            let went_then = |row: &Row| deleted_at(row).is_none_or(|of| of.saturating_add(PAUSE_NS) >= at);
+            let went_elsewhere = |(path, row): &(SyncPath, Row)| {
+                went_then(row) && !lost.contains_key(path) && !folders.contains_key(path)
+            };
+            if page.iter().any(went_elsewhere) {
+                return false;
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => after = Some(last.clone()),
+                _ => return true,
+            }
+        }
+    }
+
     /// What went back to older contents in the last hour.
-    fn reverted_of_late(&self) -> BTreeMap<SyncPath, Thing> {
+    fn reverted_of_late(&self) -> Ways {
         let is_older = |path: &SyncPath, span: &Span| {
             let row = self.index.get(path);
             row.is_some_and(|row| row.winner.file().is_some() && row.winner.kind != span.last.kind)
         };
         let spans = self.ledger.spans().filter(|(path, span, fate)| *fate == Fate::Reverted && is_older(path, span));
-        spans.map(|(path, span, _)| (path.clone(), span.last.clone())).collect()
+        spans.map(|(path, span, _)| (path.clone(), Way::missed(span.last.clone()))).collect()
     }
 
     /// The folders that those need, as they were. Of others, each machine makes the same.
-    fn add_folders(&self, ways: &mut BTreeMap<SyncPath, Way>) {
-        let again = ways.iter().filter(|(_, way)| matches!(way, Way::Again(_))).map(|(path, _)| path);
+    fn add_folders(&self, ways: &mut Ways) {
+        let again = ways.iter().filter(|(_, way)| matches!(way, Way::Again { .. })).map(|(path, _)| path);
         let above: BTreeSet<SyncPath> = again.flat_map(SyncPath::ancestors).collect();
         for dir in above {
             let Some(row) = self.index.get(&dir).filter(|row| !row.winner.is_live()) else { continue };
             let on_disk = row.live_on_disk().map(|(entry, _)| Thing::of(entry));
             let was = on_disk.or_else(|| self.ledger.get(&dir).map(|(span, _)| span.last.clone()));
             if let Some(was) = was.filter(|was| was.kind == Kind::Directory) {
-                ways.entry(dir).or_insert(Way::Again(was));
+                ways.entry(dir).or_insert(Way::missed(was));
             }
         }
         // A link alone brings no folder back.
@@ -177,7 +204,7 @@ impl<I: Index> Engine<I> {
                 !ways.contains_key(&dir) && !self.index.get(&dir).is_some_and(|row| row.winner.is_directory())
             })
         };
-        let is_link = |way: &Way| matches!(way, Way::Again(Thing { kind: Kind::Symlink { .. }, .. }));
+        let is_link = |way: &Way| matches!(way, Way::Again { thing, .. } if matches!(thing.kind, Kind::Symlink { .. }));
         let lonely: Vec<_> = ways
             .iter()
             .filter(|(path, way)| is_link(way) && lacks_folder(path))
@@ -185,50 +212,6 @@ impl<I: Index> Engine<I> {
             .collect();
         for path in lonely {
             ways.remove(&path);
-        }
-    }
-
-    /// A person says that what is held was not meant.
-    pub(super) fn undo(&mut self, now: Now, without: &BTreeSet<SyncPath>) {
-        let mut ways = self.ways_back();
-        self.give_up(now, &mut ways, |path, way| matches!(way, Way::Again(_) | Way::Anew(_)) && without.contains(path));
-        if !ways.is_empty() {
-            self.tell_undo(&[]);
-            self.take_back_all(now, ways);
-        }
-    }
-
-    /// A person said so at another machine: what is held here is part of the same. What was let
-    /// through is made anew there.
-    pub(super) fn undo_came(&mut self, now: Now, link: LinkId, told: &[DeviceId]) {
-        let Some(sender) = self.sessions.get(&link).map(|session| session.device) else { return };
-        self.tell_undo(&[told, &[sender]].concat());
-        if !self.holds_anything() {
-            return;
-        }
-        let mut ways = self.ways_back();
-        let was_here: BTreeSet<_> = ways
-            .keys()
-            .filter(|path| self.index.get(path).is_some_and(|row| row.live_on_disk().is_some()))
-            .cloned()
-            .collect();
-        self.give_up(now, &mut ways, |path, way| match way {
-            Way::Again(_) => !was_here.contains(path),
-            Way::Anew(_) => true,
-            Way::Forget | Way::Refuse => false,
-        });
-        if !ways.is_empty() {
-            self.take_back_all(now, ways);
-        }
-    }
-
-    /// These are not brought back here. What is missing and was deleted by a peer, too, is held no
-    /// more.
-    fn give_up(&mut self, now: Now, ways: &mut BTreeMap<SyncPath, Way>, is_meant: impl Fn(&SyncPath, &Way) -> bool) {
-        let given_up: Vec<_> = ways.extract_if(.., |path, way| is_meant(path, way)).collect();
-        for (path, _) in given_up.into_iter().filter(|(_, way)| matches!(way, Way::Anew(_))) {
-            self.held.remove(&path);
-            self.was_deleted_anyway(now, &path);
         }
     }
 
@@ -245,7 +228,7 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn take_back_all(&mut self, now: Now, ways: BTreeMap<SyncPath, Way>) {
+    fn take_back_all(&mut self, now: Now, ways: Ways) {
         let stood: Vec<_> = ways.keys().filter_map(|path| Some((path.clone(), self.stood(now, path)?))).collect();
         self.renew_total(now);
         for (path, (span, fate)) in stood {
@@ -261,7 +244,7 @@ impl<I: Index> Engine<I> {
                     self.forget(now, &path);
                 }
                 Way::Refuse => self.look_refusing(&path),
-                Way::Again(thing) => self.make_again(now, &path, thing),
+                Way::Again { thing, .. } => self.make_again(now, &path, thing),
                 Way::Anew(thing) => {
                     self.held.remove(&path);
                     self.forget(now, &path);

@@ -1,8 +1,9 @@
 //! What is wanted and how far each want is: the state behind `fetch.rs` and `install.rs`.
 
-use super::action::{JobId, SoughtKept};
+use super::action::JobId;
 use super::event::{FetchId, LinkId, StageId, Stat};
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
+use crate::wire::message::Sought;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -115,7 +116,7 @@ pub(super) struct Wants {
     pub installing_bytes: u64,
     pub full_until: u64,
     /// What history is to be asked for.
-    pub to_find: Vec<SoughtKept>,
+    pub to_find: Vec<Sought>,
     /// What an earlier run left is being loaded.
     pub loading: bool,
 }

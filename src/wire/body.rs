@@ -6,7 +6,9 @@
 use super::confirmation::{CONFIRMED_AT_ONCE, Confirmation, KEY_BYTES, MAX_SIGNATURE_BYTES, Seal};
 use super::conflict::ConflictNews;
 use super::frame::FrameError;
-use super::message::{Bucket, Change, Digest, Group, Held, PASTS, Past, SURVEY_PATHS, Want};
+use super::message::{
+    Bucket, Change, Digest, Group, HOLDS, Held, HeldBack, PASTS, Past, Place, SOUGHT, SURVEY_PATHS, Sought, Want,
+};
 use crate::model::{DeviceId, Entry, SyncPath};
 use bytes::Bytes;
 use serde::Serialize;
@@ -148,6 +150,27 @@ impl Writer {
         self.count(pasts.len());
         for past in pasts {
             self.put(past);
+        }
+    }
+
+    pub fn sought(&mut self, sought: &[Sought]) {
+        self.count(sought.len());
+        for sought in sought {
+            self.put(sought);
+        }
+    }
+
+    pub fn places(&mut self, places: &[Place]) {
+        self.count(places.len());
+        for place in places {
+            self.put(place);
+        }
+    }
+
+    pub fn held_back(&mut self, held: &[HeldBack]) {
+        self.count(held.len());
+        for held in held {
+            self.put(held);
         }
     }
 
@@ -322,6 +345,25 @@ impl Reader {
             past.check().map_err(FrameError::Entry)?;
             Ok(past)
         })
+    }
+
+    pub fn sought(&mut self) -> Result<Vec<Sought>, FrameError> {
+        self.list(SOUGHT, 36, |body| {
+            let sought: Sought = body.take()?;
+            if sought.size >= 1 << 63 || sought.mtime.nanos >= 1_000_000_000 {
+                return Err(FrameError::Body("a size of 2^63 or more, or nanoseconds of 10^9 or more"));
+            }
+            Ok(sought)
+        })
+    }
+
+    pub fn places(&mut self) -> Result<Vec<Place>, FrameError> {
+        self.list(SOUGHT, 1, Self::take)
+    }
+
+    /// Names of machines are for the frame to check.
+    pub fn held_back(&mut self) -> Result<Vec<HeldBack>, FrameError> {
+        self.list(HOLDS, 4, Self::take)
     }
 
     /// What each says is for the engine to check.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 /// What this version understands.
-const OURS: [&str; 5] = [ACKS, HISTORY, CONFLICTS, UNDO, CONFIRM];
+const OURS: [&str; 7] = [ACKS, HISTORY, CONFLICTS, UNDO, CONFIRM, LOCATE, HOLDS];
 /// `acks`.
 pub const ACKS: &str = "acks";
 /// `history` and `pasts`, and contents in history by `fetch`.
@@ -17,6 +17,10 @@ pub const CONFLICTS: &str = "conflicts";
 pub const UNDO: &str = "undo";
 /// `confirm`.
 pub const CONFIRM: &str = "confirm";
+/// `locate` and `located`.
+pub const LOCATE: &str = "locate";
+/// `holds` and `holding`.
+pub const HOLDS: &str = "holds";
 /// A `hello` names at most this many features, each of 1 to [`NAME_BYTES`] bytes of `[a-z0-9-]`.
 const LIMIT: usize = 64;
 const NAME_BYTES: usize = 32;

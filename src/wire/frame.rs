@@ -8,7 +8,7 @@
 use super::body::{Reader, Writer};
 use super::condition::Condition;
 use super::features::Features;
-use super::message::{Digest, Message};
+use super::message::{Digest, HeldSums, Message};
 use super::packet::{Ending, PIECE_BYTES, Part, is_clean_name, is_short_text};
 use super::zlib;
 use crate::model::{ContentId, DeviceId, SyncPath, text};
@@ -126,6 +126,19 @@ enum HeadKind {
     Pasts {
         id: u32,
         more: bool,
+    },
+    Locate {
+        id: u32,
+    },
+    Located {
+        id: u32,
+    },
+    Holds {
+        id: u32,
+    },
+    Holding {
+        id: u32,
+        sums: HeldSums,
     },
     Conflicts {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -355,6 +368,19 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
             body.pasts(pasts);
             HeadKind::Pasts { id: *id, more: *more }
         }
+        Message::Locate { id, sought } => {
+            body.sought(sought);
+            HeadKind::Locate { id: *id }
+        }
+        Message::Located { id, places } => {
+            body.places(places);
+            HeadKind::Located { id: *id }
+        }
+        Message::Holds { id } => HeadKind::Holds { id: *id },
+        Message::Holding { id, sums, held } => {
+            body.held_back(held);
+            HeadKind::Holding { id: *id, sums: *sums }
+        }
         Message::Conflicts { digest, news } => {
             body.conflicts(news);
             HeadKind::Conflicts { digest: digest.map(Hex::<16>) }
@@ -468,6 +494,16 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         HeadKind::Holdings { id } => message(Message::Holdings { id, held: body.held()? }),
         HeadKind::History { id, path } => message(Message::History { id, path, named: body.named()? }),
         HeadKind::Pasts { id, more } => message(Message::Pasts { id, pasts: body.pasts()?, more }),
+        HeadKind::Locate { id } => message(Message::Locate { id, sought: body.sought()? }),
+        HeadKind::Located { id } => message(Message::Located { id, places: body.places()? }),
+        HeadKind::Holds { id } => message(Message::Holds { id }),
+        HeadKind::Holding { id, sums } => {
+            let held = body.held_back()?;
+            if !held.iter().all(|held| is_clean_name(&held.by)) {
+                return Err(FrameError::Body("a name that no machine may have"));
+            }
+            message(Message::Holding { id, sums, held })
+        }
         HeadKind::Conflicts { digest } => {
             message(Message::Conflicts { digest: digest.map(|digest| digest.0), news: body.conflicts()? })
         }

@@ -6,7 +6,9 @@ use crate::model::{DeviceId, Entry, FileTime, Keep, Kind, Mode, Seen, Version};
 use crate::wire::condition::StopCause;
 use crate::wire::confirmation::{CONFIRMED_AT_ONCE, Confirmation, KEY_BYTES, Seal};
 use crate::wire::conflict::{ConflictNews, Decided, Sides};
-use crate::wire::message::{Change, Held, MESSAGE_BYTES, Past, PastWhat, SURVEY_PATHS, Want};
+use crate::wire::message::{
+    Change, Held, HeldBack, HeldSums, MESSAGE_BYTES, Past, PastWhat, Place, SURVEY_PATHS, Sought, Want,
+};
 use crate::wire::split::split;
 use proptest::prelude::*;
 
@@ -106,6 +108,23 @@ fn any_message() -> impl Strategy<Value = Message> {
         ),
         (any::<u32>(), prop::option::of(path()), prop::collection::vec((path(), 0..1u64 << 63), 0..5))
             .prop_map(|(id, path, named)| Message::History { id, path, named }),
+        (any::<u32>(), prop::collection::vec((path(), any::<[u8; 32]>(), 0..1u64 << 63), 0..5)).prop_map(
+            |(id, list)| {
+                let mtime = FileTime { secs: -5, nanos: 7 };
+                let sought = |(path, hash, size)| Sought { path, content: ContentId(hash), size, mtime };
+                Message::Locate { id, sought: list.into_iter().map(sought).collect() }
+            }
+        ),
+        (any::<u32>(), prop::collection::vec(0..3u8, 0..9)).prop_map(|(id, list)| {
+            let place = |n| [Place::Nowhere, Place::History, Place::Disk][usize::from(n)];
+            Message::Located { id, places: list.into_iter().map(place).collect() }
+        }),
+        any::<u32>().prop_map(|id| Message::Holds { id }),
+        (any::<u32>(), any::<u64>(), prop::collection::vec((path(), any::<u8>()), 0..5)).prop_map(|(id, n, list)| {
+            let sums = HeldSums { deletions: n, reverts: 1, dated_ahead: 2, uncovered: 3 };
+            let held = |(path, why)| HeldBack { path, why, by: "a".to_owned() };
+            Message::Holding { id, sums, held: list.into_iter().map(held).collect() }
+        }),
         (prop::option::of(any::<Digest>()), prop::collection::vec((path(), entry(), entry(), any::<bool>()), 0..5))
             .prop_map(|(digest, list)| Message::Conflicts { digest, news: list.into_iter().map(conflict).collect() }),
         (any::<u32>(), prop::collection::vec((path(), 0..1u64 << 63, 0..4u8), 0..5), any::<bool>()).prop_map(

@@ -19,6 +19,13 @@ pub const SURVEY_BYTES: usize = 256 * 1024;
 /// A machine tells of at most so many things in its history, the newest.
 pub const PASTS: usize = 65_536;
 
+/// A question where contents are names at most so many, and about `MESSAGE_BYTES` of them.
+pub const SOUGHT: usize = 8192;
+
+/// A machine names at most so many paths that it holds back, and about this many bytes of them.
+pub const HOLDS: usize = 1024;
+pub const HOLDS_BYTES: usize = 256 * 1024;
+
 /// A truncated BLAKE3 over winners.
 pub type Digest = [u8; 16];
 /// Which of the 65,536 buckets: the first two bytes of BLAKE3(path), big-endian.
@@ -72,11 +79,74 @@ pub enum Message {
     /// Conflicts that were found, heard of or decided. `digest`: over all that are known to the sender, on connecting; whoever knows
     /// others answers with all that it knows. Only to who names the feature `conflicts`.
     Conflicts { digest: Option<Digest>, news: Vec<ConflictNews> },
+    /// Where have you these contents? One question at a time; `id` is echoed. Only to who names the feature `locate`.
+    Locate { id: u32, sought: Vec<Sought> },
+    /// Answer to `Locate`: for each content, in its order.
+    Located { id: u32, places: Vec<Place> },
+    /// What do you hold back? One question at a time; `id` is echoed. Only to who names the feature `holds`.
+    Holds { id: u32 },
+    /// Answer to `Holds`: how much of each kind, and the first paths of it.
+    Holding { id: u32, sums: HeldSums, held: Vec<HeldBack> },
     /// A large content is being fetched here: whoever holds it, or comes to hold some of its chunks, says `Have`.
     Seek { path: SyncPath, content: ContentId, size: u64 },
     /// Chunks of a content that was sought which are held here and verified: runs of the first and how many. Each adds to
     /// what was said before.
     Have { content: ContentId, chunks: Vec<(u32, u32)> },
+}
+
+/// A content that was at a path, and may be in a history.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Sought {
+    pub path: SyncPath,
+    pub content: ContentId,
+    /// Bytes.
+    pub size: u64,
+    /// Of several that fit, the one with this mtime is it, most likely.
+    pub mtime: FileTime,
+}
+
+impl Sought {
+    /// About what it takes on the wire.
+    pub fn wire_bytes(&self) -> usize {
+        64 + self.path.as_bytes().len()
+    }
+}
+
+/// Where a machine has a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum Place {
+    Nowhere,
+    History,
+    /// In its folder.
+    Disk,
+}
+
+/// How much a machine holds back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct HeldSums {
+    pub deletions: u64,
+    pub reverts: u64,
+    #[serde(default)]
+    pub dated_ahead: u64,
+    #[serde(default)]
+    pub uncovered: u64,
+}
+
+/// A path that a machine holds back.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct HeldBack {
+    pub path: SyncPath,
+    /// 0: it was deleted, 1: it went back to older contents, 2: it is dated ahead.
+    pub why: u8,
+    /// The name of the machine that made the change.
+    pub by: String,
+}
+
+impl HeldBack {
+    /// About what it takes on the wire.
+    pub fn wire_bytes(&self) -> usize {
+        8 + self.path.as_bytes().len() + self.by.len()
+    }
 }
 
 /// What a machine has on disk at a path.

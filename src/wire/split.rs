@@ -1,11 +1,11 @@
 //! Keeps messages below what a frame may hold: the one place that splits them.
 //!
-//! The parts say together what the whole said. `State`, `Groups` and `Buckets` are bounded by their nature, a `Survey` by who
-//! makes it.
+//! The parts say together what the whole said. `State`, `Groups` and `Buckets` are bounded by their nature, a `Survey`, a
+//! `Locate` and a `Holding` by who makes them.
 
 use super::body::MAX_ITEMS;
 use super::conflict::ConflictNews;
-use super::message::{Change, MESSAGE_BYTES, Message, Past, SURVEY_BYTES, SURVEY_PATHS, Want};
+use super::message::{Change, HeldBack, MESSAGE_BYTES, Message, Past, SURVEY_BYTES, SURVEY_PATHS, Sought, Want};
 use crate::model::{Entry, Kind, SyncPath};
 use bytes::Bytes;
 
@@ -46,6 +46,10 @@ pub fn split(message: Message) -> Vec<Message> {
         | Message::Forget { .. }
         | Message::Undo { .. }
         | Message::Confirm(_)
+        | Message::Locate { .. }
+        | Message::Located { .. }
+        | Message::Holds { .. }
+        | Message::Holding { .. }
         | Message::State { .. }
         | Message::Seek { .. }
         | Message::Groups { .. }
@@ -61,7 +65,10 @@ pub fn bytes_of(message: &Message) -> usize {
     match message {
         Message::Confirm(confirmation) => confirmation.wire_bytes(),
         Message::Undo { told } => 64 + 32 * told.len(),
-        Message::Known { .. } | Message::Forget { .. } | Message::State { .. } => 64,
+        Message::Known { .. } | Message::Forget { .. } | Message::State { .. } | Message::Holds { .. } => 64,
+        Message::Locate { sought, .. } => sought.iter().map(Sought::wire_bytes).sum(),
+        Message::Located { places, .. } => 64 + places.len(),
+        Message::Holding { held, .. } => 128 + held.iter().map(HeldBack::wire_bytes).sum::<usize>(),
         Message::Groups { groups } => 16 * groups.len(),
         Message::Buckets { groups } => groups.iter().map(|(_, digests)| 1 + 16 * digests.len()).sum(),
         Message::Offer { buckets, entries, .. } => 2 * buckets.len() + entries.iter().map(entry_bytes).sum::<usize>(),

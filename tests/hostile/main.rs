@@ -17,9 +17,10 @@ use dirsyncd::model::{Chunks, ContentId, DeviceId, Entry, FileTime, Keep, Kind, 
 use dirsyncd::wire::confirmation::Confirmation;
 use dirsyncd::wire::conflict::{ConflictNews, Decided, Sides};
 use dirsyncd::wire::frame::Packet;
-use dirsyncd::wire::message::{Change, Message, Past, PastWhat, Want};
+use dirsyncd::wire::message::{Change, HOLDS, HeldBack, HeldSums, Message, Past, PastWhat, Place, Want};
 use dirsyncd::wire::packet::{Ending, Part};
 use member::{entry_of, join, join_deaf, news, now, pieces};
+use std::collections::BTreeSet;
 
 /// As much as a stream's first credit.
 const SIZE: usize = 4 << 20;
@@ -151,6 +152,86 @@ fn a_liar_about_its_history_puts_nothing_wrong_into_the_folder() {
     assert!(!out.status.success() && said.contains("what liar sent is not what it said"), "{said}");
     assert!(!lab.b.at("lost").exists());
     lab.goes_on();
+}
+
+/// Answers what it holds with these many paths of one name, held for this reason.
+fn holder(path: &'static [u8], why: u8, count: usize) -> impl FnMut(&Packet) -> Vec<Packet> + Send + 'static {
+    move |packet| match packet {
+        Packet::Message(Message::Holds { id }) => {
+            let path = SyncPath::new(path).expect("a path");
+            let held = vec![HeldBack { path, why, by: "somebody".to_owned() }; count];
+            let sums = HeldSums { deletions: u64::MAX, reverts: u64::MAX, ..HeldSums::default() };
+            vec![Packet::Message(Message::Holding { id: *id, sums, held })]
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn what_members_say_that_they_hold_is_capped_escaped_and_waited_for_no_longer_than_its_time() {
+    let lab = Lab::new();
+    let _flood = join(&lab.b, lab.port, "flood", Vec::new(), holder(b"x", 0, HOLDS + 1));
+    let _painter = join(&lab.b, lab.port, "painter", Vec::new(), holder(b"\x1b[31mred\xff", 0, 1));
+    let _newer = join(&lab.b, lab.port, "newer", Vec::new(), holder(b"unheard-of", 77, 1));
+    let _mute = join(&lab.b, lab.port, "mute", Vec::new(), |_| Vec::new());
+    for name in ["flood", "painter", "newer", "mute"] {
+        lab.b.wait_log(&["linked with", name]);
+    }
+    let held = lab.b.json(&["held"]).expect("an answer");
+    let silent = held["silent"].as_array().into_iter().flatten().filter_map(|name| name.as_str());
+    assert_eq!(silent.collect::<BTreeSet<_>>(), BTreeSet::from(["flood", "mute"]), "{held}");
+    let of = |name: &str| held["elsewhere"].as_array().and_then(|all| all.iter().find(|one| one["machine"] == name));
+    let paths = |name: &str| of(name).map(|one| one["held"].clone()).unwrap_or_default();
+    let painted = serde_json::json!([{"path": "\\x1b[31mred\\xff", "reason": "deleted", "by": "somebody"}]);
+    assert_eq!((paths("painter"), paths("newer")), (painted, serde_json::json!([])));
+    let shown = text_of(&lab.b.cli(&["held"]));
+    assert!(shown.contains("painter: \\x1b[31mred\\xff  (deleted, by somebody)"), "{shown}");
+    assert!(!shown.contains('\x1b') && !shown.contains("unheard-of"), "{shown}");
+    lab.goes_on();
+}
+
+#[test]
+fn a_liar_about_what_it_has_costs_only_its_own_link() {
+    let lab = Lab::new();
+    for n in 0..3 {
+        write(lab.b.at(&format!("f{n}")), noise(n, 100));
+    }
+    lab.a.start();
+    wait_linked(&[&lab.a, &lab.b]);
+    wait_equal(&[&lab.a, &lab.b], PATIENCE);
+    lab.a.stop();
+    lab.b.stop();
+    for n in 0..3 {
+        std::fs::remove_file(lab.b.at(&format!("f{n}"))).expect("it is there");
+    }
+    lab.b.start();
+    let holds = |n: u64| {
+        eventually("b holds them", PATIENCE, || {
+            let status = lab.b.json(&["status"])?;
+            (status["held_deletions"] == n).then_some(()).ok_or(status.to_string())
+        });
+    };
+    holds(3);
+    let too_many = |packet: &Packet| match packet {
+        Packet::Message(Message::Locate { id, sought }) => {
+            vec![Packet::Message(Message::Located { id: *id, places: vec![Place::Disk; sought.len() + 1] })]
+        }
+        _ => Vec::new(),
+    };
+    let liar = join(&lab.b, lab.port, "liar", Vec::new(), too_many);
+    lab.b.wait_log(&["linked with liar"]);
+    let out = lab.b.cli(&["undo"]);
+    let said = text_of(&out);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(said.contains("f0  (on no disk and in no history that can be asked") && said.contains("liar"), "{said}");
+    holds(3);
+    drop(liar);
+    // A machine that has them comes.
+    lab.a.start();
+    wait_linked(&[&lab.a, &lab.b]);
+    wait_equal(&[&lab.a, &lab.b], PATIENCE);
+    assert!((0..3).all(|n| read(lab.b.at(&format!("f{n}"))) == noise(n, 100)));
+    holds(0);
 }
 
 #[test]

@@ -59,7 +59,12 @@ fn what_is_held_is_taken_back_and_a_machine_that_holds_nothing_names_the_one_tha
     wait_held(&a, "held_deletions", 120);
     a.wait_log(&["held back", "120 deletions", "dirsync confirm", "dirsync undo"]);
     wait_knows(&b, "a");
-    assert!(text_of(&b.cli(&["held"])).contains("a holds 120 deletions"), "{}", text_of(&b.cli(&["held"])));
+    let listed = text_of(&b.cli(&["held"]));
+    assert!(listed.contains("a holds 120 deletions"), "{listed}");
+    assert!(listed.contains(&format!("a: {}  (deleted, by a)", name(0))), "{listed}");
+    let listed = b.json(&["held"]).expect("a list");
+    let paths = listed["elsewhere"][0]["held"].as_array().map(Vec::len);
+    assert_eq!((paths, &listed["elsewhere"][0]["held"][0]["reason"]), (Some(120), &"deleted".into()), "{listed}");
     for order in ["confirm", "undo"] {
         let none = b.cli(&[order]);
         assert_eq!(none.status.code(), Some(1));
@@ -166,6 +171,53 @@ fn what_is_in_no_history_that_can_be_asked_is_named_and_stays_away() {
     wait_linked(&[&a, &b]);
     undo(&a);
     assert_eq!(converge(&[&a, &b]).files() as u64, FILES + 1);
+}
+
+#[test]
+fn what_the_users_of_both_machines_deleted_is_named_and_does_not_come_back_without_its_contents() {
+    let (a, b) = old_pair_with(fill);
+    converge(&[&a, &b]);
+    b.stop();
+    delete(&a, 0..120);
+    wait_held(&a, "held_deletions", 120);
+    delete(&b, 100..FILES);
+    b.start();
+    wait_linked(&[&a, &b]);
+    eventually("a knows what b deleted", PATIENCE, || {
+        let status = a.json(&["status"])?;
+        let held = status["held_deletions"].as_u64().unwrap_or(0);
+        (held > 120).then_some(()).ok_or(status.to_string())
+    });
+    let out = a.cli(&["undo"]);
+    assert_eq!(out.status.code(), Some(1));
+    let said = text_of(&out);
+    assert!(said.contains(&format!("{}  (in no history that can be asked)", name(100))), "{said}");
+    assert!(said.contains("20 paths are in no history that can be asked"), "{said}");
+    let tree = converge(&[&a, &b]);
+    assert_eq!(tree.files() as u64, FILES - 20);
+    for machine in [&a, &b] {
+        assert_eq!(machine.json(&["status"]).expect("status")["held_deletions"], 0, "{}", machine.name);
+        assert!(!machine.at(&name(110)).exists() && machine.at(&name(130)).exists());
+    }
+}
+
+#[test]
+fn an_empty_folder_and_a_young_file_that_went_in_the_burst_come_back() {
+    let (a, b) = old_pair_with(|a| {
+        fill(a);
+        fs::create_dir_all(a.at("empty/inner")).expect("a folder");
+    });
+    write(a.at("young"), "of this hour");
+    let before = converge(&[&a, &b]);
+    for gone in ["young", "empty"] {
+        remove(a.at(gone));
+    }
+    delete(&a, 0..70);
+    converge(&[&a, &b]);
+    delete(&a, 70..FILES);
+    wait_held(&a, "held_deletions", FILES - 70);
+    undo(&a);
+    assert_is_back(&[&a, &b], &before);
 }
 
 #[test]

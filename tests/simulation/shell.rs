@@ -14,10 +14,10 @@ use super::users;
 use super::world::{Happening, World};
 use dirsyncd::engine::{
     Action, Cause, Event, FetchError, FetchId, FoundLoser, Hint, Job, LinkId, Observed, Outcome, RangeId, Report,
-    ServedFile, SoughtKept, Source, StageId, Stat, StatKind, Trouble, WalkId,
+    ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
 use dirsyncd::model::{ContentId, Entry, FileTime, Kind, SyncPath};
-use dirsyncd::wire::message::{Message, SMALL_FILE_BYTES};
+use dirsyncd::wire::message::{Message, SMALL_FILE_BYTES, Sought};
 use std::collections::VecDeque;
 
 /// Jobs that are made durable together.
@@ -148,6 +148,7 @@ impl World {
             Action::Report(Report::Merged { path, entry, loser, kept, .. }) => {
                 self.check_merged(node, &path, &entry, &loser, &kept);
             }
+            Action::Report(Report::HoldEnded) => self.holds_ended += 1,
             Action::Report(Report::Conflict { path, kept, .. }) => {
                 self.conflicts += 1;
                 self.note_conflict(node, &path, kept.as_ref());
@@ -383,7 +384,7 @@ impl World {
         self.step_soon(node, self.plan.disk_ns, Step::InstallNext);
     }
 
-    fn find_kept(&self, node: NodeId, sought: SoughtKept) -> (SoughtKept, Option<(String, Stat)>) {
+    fn find_kept(&self, node: NodeId, sought: Sought) -> (Sought, Option<(String, Stat)>) {
         let tree = &self.nodes[node].disk.live;
         let of_path = format!("{}@", sought.path.to_text());
         let kept = tree.history.iter().filter(|(name, _)| name.starts_with(&of_path));

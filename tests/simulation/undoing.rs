@@ -11,13 +11,15 @@ use super::tree::{Data, Value};
 use super::users::{Op, path};
 use super::world::World;
 use super::{each_seed, number};
-use dirsyncd::engine::{Back, BackFrom, Engine, Event};
+use dirsyncd::engine::{Engine, Event, Undone};
 use dirsyncd::model::{FileTime, Mode, SyncPath};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const SEEDS: u64 = 60;
 pub const FILES: usize = 110;
 const FOLDERS: usize = 4;
+/// By then whoever was ordered to undo has answered (ns).
+const ANSWERED_NS: u64 = 15 * SECOND;
 /// Until everything that is deleted is told or held (ns).
 pub const LONG_ENOUGH_NS: u64 = 90 * SECOND;
 
@@ -95,20 +97,21 @@ pub fn disturb(world: &mut World, rng: &mut Rng) -> Option<NodeId> {
             world.run_for(rng.between(MS, 5 * SECOND));
             world.start(node);
         }
-        1 => {
-            let pair = rng.index(world.plan.pairs.len());
-            world.part(pair, true);
-            world.run_for(rng.between(MS, 20 * SECOND));
-            world.part(pair, false);
-        }
+        1 => part(world, rng),
         _ => {}
     }
     (kind == 0).then_some(node)
 }
 
+fn part(world: &mut World, rng: &mut Rng) {
+    let pair = rng.index(world.plan.pairs.len());
+    world.part(pair, true);
+    world.run_for(rng.between(MS, 20 * SECOND));
+    world.part(pair, false);
+}
+
 fn undoable(world: &World, node: NodeId) -> Vec<SyncPath> {
-    let engine = world.nodes[node].engine.as_ref();
-    engine.map(|engine| engine.undoable().into_iter().map(|back| back.path).collect()).unwrap_or_default()
+    world.nodes[node].engine.as_ref().map(Engine::undoable).unwrap_or_default()
 }
 
 /// Whether users of all machines did away with what was at a path: no history has it.
@@ -117,21 +120,44 @@ fn is_nowhere(world: &World, before: &Tree, path: &SyncPath) -> bool {
     !world.nodes.iter().any(|node| node.disk.live.values().contains(value))
 }
 
-fn undo(world: &mut World, before: &Tree, node: NodeId) {
+fn undo(world: &mut World, node: NodeId) {
     let folders = (0..FOLDERS).flat_map(|n| [path(&format!("g{n}")), path(&format!("g{n}/link"))]);
     let all: Vec<_> = (0..FILES).map(name).chain(folders).collect();
     // Whoever is linked takes back what it holds, too.
     (0..world.nodes.len()).for_each(|node| world.ledger.undone(node, all.iter()));
-    let engine = world.nodes[node].engine.as_ref();
-    let back = engine.map(Engine::undoable).unwrap_or_default();
-    let nowhere = |back: &Back| back.from == BackFrom::History && is_nowhere(world, before, &back.path);
-    let without = back.into_iter().filter(nowhere).map(|back| back.path).collect();
-    world.tell(node, Event::Undo { without });
+    world.tell(node, Event::Undo { ticket: 1, dry_run: false });
+}
+
+/// What a node answered of what stays away: no machine that it asked has it.
+fn left(world: &mut World, before: &Tree, node: NodeId) -> Result<Vec<SyncPath>, String> {
+    let undone = world.nodes[node].engine.as_mut().and_then(|engine| engine.take_undone(1));
+    let Some(Undone { lost, silent, .. }) = undone else { return Ok(Vec::new()) };
+    let asked = [linked(world, node, &silent), vec![node]].concat();
+    let here = things(world, node);
+    for path in lost.iter().filter(|path| !here.contains_key(*path)) {
+        let Some((Some(value), ..)) = before.get(path) else { continue };
+        // What another path holds, too, may have come back there since it was asked for.
+        if before.values().filter(|(other, ..)| other.as_ref() == Some(value)).count() > 1 {
+            continue;
+        }
+        let is_there = |asked: &&NodeId| world.nodes[**asked].disk.live.values().contains(value);
+        if let Some(other) = asked.iter().find(is_there) {
+            return Err(format!("n{node} found nothing of {path:?}, and n{other} has it"));
+        }
+    }
+    Ok(lost)
+}
+
+/// The nodes that a node is linked with, and that were not silent.
+fn linked(world: &mut World, node: NodeId, silent: &[String]) -> Vec<NodeId> {
+    let peers = world.nodes[node].engine.as_mut().map(|engine| engine.status().peers).unwrap_or_default();
+    let is_asked = |name: &String| !silent.contains(name) && peers.iter().any(|peer| peer.name == *name);
+    (0..world.nodes.len()).filter(|other| is_asked(&format!("n{other}"))).collect()
 }
 
 /// Whoever holds something takes it back, one after the other or all at once, until nobody holds
 /// anything; whether anyone had to.
-fn undo_all(world: &mut World, before: &Tree, rng: &mut Rng) -> bool {
+fn undo_all(world: &mut World, before: &Tree, rng: &mut Rng, named: &mut BTreeSet<SyncPath>) -> Result<bool, String> {
     let mut any = false;
     for _ in 0..2 * world.nodes.len() {
         let mut holders: Vec<NodeId> =
@@ -144,15 +170,38 @@ fn undo_all(world: &mut World, before: &Tree, rng: &mut Rng) -> bool {
             holders = vec![*rng.pick(&holders)];
         }
         for node in holders {
-            undo(world, before, node);
+            undo(world, node);
             world.run_for(*rng.pick(&[0, MS, 100 * MS]));
-            if rng.chance(100) {
-                disturb(world, rng);
+            if rng.chance(50) {
+                part(world, rng);
             }
+        }
+        // A person waits for the answer: an order that a crash cut off is to be given again.
+        world.run_for(ANSWERED_NS);
+        for node in 0..world.nodes.len() {
+            named.extend(left(world, before, node)?);
+        }
+        if rng.chance(200) {
+            disturb(world, rng);
         }
         world.run_for(LONG_ENOUGH_NS);
     }
-    any
+    Ok(any)
+}
+
+/// What users of all machines deleted stays held, and was named: they let that go.
+fn give_up(world: &mut World, before: &Tree) -> Result<(), String> {
+    for node in 0..world.nodes.len() {
+        let held = undoable(world, node);
+        if let Some(path) = held.iter().find(|path| before.contains_key(*path) && !is_nowhere(world, before, path)) {
+            return Err(format!("n{node} still holds {path:?}, and it is to be had"));
+        }
+        if !held.is_empty() {
+            world.tell(node, Event::Confirm);
+            world.run_for(LONG_ENOUGH_NS);
+        }
+    }
+    Ok(())
 }
 
 fn run(seed: u64) -> Option<String> {
@@ -176,8 +225,16 @@ fn run(seed: u64) -> Option<String> {
     delete(&mut world, &mut rng);
     disturb(&mut world, &mut rng);
     world.run_for(LONG_ENOUGH_NS);
-    let any = undo_all(&mut world, &before, &mut rng);
+    let mut named = BTreeSet::new();
+    let any = match undo_all(&mut world, &before, &mut rng, &mut named) {
+        Ok(any) => any,
+        Err(what) => return Some(what),
+    };
     world.heal();
+    world.run_for(LONG_ENOUGH_NS);
+    if let Err(what) = give_up(&mut world, &before) {
+        return Some(what);
+    }
     world.rest();
     if world.broken.is_some() {
         return world.broken;
@@ -190,8 +247,14 @@ fn run(seed: u64) -> Option<String> {
     }
     for node in 0..nodes {
         let now = things(&world, node);
-        let differs =
-            before.iter().find(|(path, thing)| now.get(*path) != Some(thing) && !is_nowhere(&world, &before, path));
+        // Of a machine that was not linked at the undo, what its user deleted is ordinary work by
+        // then: it is in history.
+        let is_excused = |path: &SyncPath| {
+            named.contains(path)
+                || is_nowhere(&world, &before, path)
+                || (world.holds_ended > 0 && !now.contains_key(path))
+        };
+        let differs = before.iter().find(|(path, thing)| now.get(*path) != Some(thing) && !is_excused(path));
         if let Some((path, thing)) = differs {
             return Some(format!("n{node} has {:?} at {path:?}, and there was {thing:?}", now.get(path)));
         }

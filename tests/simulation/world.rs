@@ -126,6 +126,8 @@ pub struct World {
     pub bug: Option<Bug>,
     /// Conflicts that were told.
     pub conflicts: u64,
+    /// Holds that ended by themselves, since so much was back.
+    pub holds_ended: u64,
     values: u64,
 }
 
@@ -155,6 +157,7 @@ impl World {
             decided: BTreeSet::new(),
             bug: None,
             conflicts: 0,
+            holds_ended: 0,
             values: 0,
         };
         let late_boots = world.plan.late_boots;

@@ -1,12 +1,12 @@
 //! What other machines' histories hold: asked for, put together with what is here, and brought here
-//! by content.
+//! by content; and what other machines hold back.
 //!
 //! May import `engine` and `model`. Deliberately not here: which version a person means
 //! (`past.rs`), and the questions on the wire (`engine::past`).
 
 use super::routes::{Refusal, Shared, blocking};
 use super::{Elsewhere, KeptFacts, Request};
-use crate::engine::{AskPast, Event, FetchError, FetchPast, MachinePasts, StageId};
+use crate::engine::{AskPast, Event, FetchError, FetchPast, HeldByMachine, MachinePasts, StageId};
 use crate::model::{ContentId, DeviceId, Keep, SyncPath, text};
 use crate::wire::message::{Past, PastWhat, SURVEY_BYTES, SURVEY_PATHS};
 use std::collections::BTreeMap;
@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The answer is looked for this often.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Contents on their way from histories at once.
 const AT_ONCE: usize = 32;
 
 /// Names a question or a fetch.
-fn ticket() -> u64 {
+pub(super) fn ticket() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -121,6 +121,21 @@ pub(super) async fn bring_back(shared: &Shared, chosen: &[KeptFacts]) -> Result<
     Ok(ends.into_iter().map(|end| end.unwrap_or_else(|| Err("no machine has it any more".to_owned()))).collect())
 }
 
+/// What linked machines hold back; those that did not answer say nothing.
+pub(super) async fn holding(shared: &Shared) -> Result<Vec<HeldByMachine>, Refusal> {
+    let _one_at_a_time = shared.asking_holds.lock().await;
+    let ticket = ticket();
+    let event = Event::AskHolds { ticket };
+    shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)?;
+    loop {
+        let taken = shared.handle.ask(|answer| Request::Holding { ticket, answer }).await.ok_or_else(Refusal::busy)?;
+        if let Some(machines) = taken {
+            return Ok(machines);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// As many as one question may name.
 fn parts(chosen: &[KeptFacts], wanted: &[usize]) -> Vec<Vec<usize>> {
     let mut parts: Vec<Vec<usize>> = Vec::new();
@@ -213,7 +228,7 @@ async fn fetched(shared: &Shared, ticket: u64) -> Result<Result<StageId, FetchEr
     }
 }
 
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     text::escape(name.as_bytes())
 }
 

@@ -22,7 +22,9 @@ use super::index::{JournalLine, WantedLines};
 use super::link::Upload;
 use super::probe;
 use crate::engine::index::{Conflict, Row, Wanted};
-use crate::engine::{Back, Event, FetchError, HeldPaths, MachinePasts, StageId, StatKind, Status, Verification, Why};
+use crate::engine::{
+    Event, FetchError, HeldByMachine, HeldPaths, MachinePasts, StageId, StatKind, Status, Undone, Verification, Why,
+};
 use crate::model::{ContentId, DeviceId, SyncPath, text};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -57,8 +59,16 @@ pub enum Request {
         limit: usize,
         answer: oneshot::Sender<HeldPaths>,
     },
-    /// What an undo would bring back.
-    Undoable(oneshot::Sender<Vec<Back>>),
+    /// What linked machines hold, once they have answered.
+    Holding {
+        ticket: u64,
+        answer: oneshot::Sender<Option<Vec<HeldByMachine>>>,
+    },
+    /// What came of an undo, once it was carried out.
+    Undone {
+        ticket: u64,
+        answer: oneshot::Sender<Option<Undone>>,
+    },
     /// The row at `path`, if there is one.
     Row {
         path: SyncPath,

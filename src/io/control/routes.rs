@@ -2,7 +2,8 @@
 //!
 //! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields (`view.rs`).
 
-use super::view::{DeviceView, EntryView, ErrorView, HeldView, ListView, LogView, StatusView};
+use super::elsewhere::holding;
+use super::view::{DeviceView, EntryView, ErrorView, HeldView, ListView, LogView, StatusView, name_elsewhere};
 use super::{About, Handle, Request, World, conflicts, past, undo, verify, why};
 use crate::engine::{DeviceStatus, Event};
 use crate::io::index::{JOURNAL_LINES, WantedLines};
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     about: Arc<About>,
     /// Linked machines are asked for their histories by one request at a time.
     pub asking: Arc<tokio::sync::Mutex<()>>,
+    pub asking_holds: Arc<tokio::sync::Mutex<()>>,
+    pub undoing: Arc<tokio::sync::Mutex<()>>,
 }
 
 pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Router {
@@ -53,7 +56,14 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .fallback(async || Refusal::unknown("there is no such request; is dirsync newer than the daemon?"))
-        .with_state(Shared { handle, world, about: Arc::new(about), asking: Arc::default() })
+        .with_state(Shared {
+            handle,
+            world,
+            about: Arc::new(about),
+            asking: Arc::default(),
+            asking_holds: Arc::default(),
+            undoing: Arc::default(),
+        })
 }
 
 /// An answer that is no answer: a code for programs, a sentence for people.
@@ -172,14 +182,20 @@ pub(super) async fn all_held(shared: &Shared) -> Result<HeldView, Refusal> {
     Ok(HeldView::new(held.ok_or_else(Refusal::busy)?, &status))
 }
 
+/// Linked machines are asked for the paths that they hold.
 async fn held(State(shared): State<Shared>) -> Answer<HeldView> {
-    Ok(Json(all_held(&shared).await?))
+    let machines = holding(&shared).await?;
+    let mut view = all_held(&shared).await?;
+    name_elsewhere(&mut view.elsewhere, &mut view.silent, machines);
+    Ok(Json(view))
 }
 
 /// Answers with what was held, once the word is durable; with nothing held here, nothing is done.
 async fn confirm(State(shared): State<Shared>) -> Answer<HeldView> {
-    let held = all_held(&shared).await?;
-    if !held.is_empty() {
+    let mut held = all_held(&shared).await?;
+    if held.is_empty() {
+        name_elsewhere(&mut held.elsewhere, &mut held.silent, holding(&shared).await?);
+    } else {
         let Json(Done { .. }) = done(&shared, Event::Confirm).await?;
     }
     Ok(Json(held))

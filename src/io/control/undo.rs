@@ -1,18 +1,18 @@
-//! The route of undo: what comes back, and what is in no history that can be asked.
+//! The route of undo: what comes back, and what nobody has who can be asked.
 //!
-//! May import `engine` and `model`. Deliberately not here: what was held or lost (`engine::undo`).
+//! May import `engine` and `model`. Deliberately not here: what was held or lost, and where its
+//! contents are (`engine::undo`).
 
-use super::elsewhere::everywhere;
-use super::routes::{Answer, Done, Refusal, Shared, done};
-use super::view::{BackView, HeldElsewhereView, UndoView};
-use super::{KeptFacts, Request};
-use crate::engine::{Back, BackFrom, Event};
+use super::Request;
+use super::elsewhere::{LOOK_EVERY, holding, shown, ticket};
+use super::routes::{Answer, Refusal, Shared};
+use super::view::{BackView, HeldElsewhereView, UndoView, name_elsewhere};
+use crate::engine::{Back, BackFrom, Event, Undone};
 use crate::model::{SyncPath, text};
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// Paths that are named in an answer.
 const NAMED: usize = 10_000;
@@ -30,36 +30,39 @@ pub(super) async fn undo(
     query: Result<Json<UndoQuery>, JsonRejection>,
 ) -> Answer<UndoView> {
     let Json(UndoQuery { dry_run }) = query?;
-    let back = shared.handle.ask(Request::Undoable).await.ok_or_else(Refusal::busy)?;
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
-    let elsewhere = HeldElsewhereView::all(&status);
-    let needs_history = back.iter().any(|back| back.from == BackFrom::History);
-    let (kept, silent) = if needs_history { everywhere(&shared, None).await? } else { Default::default() };
-    // Who holds deletions has on its disk what was deleted elsewhere.
-    let is_on_a_disk = elsewhere.iter().any(|held| held.deletions > 0);
-    let without = if is_on_a_disk { BTreeSet::new() } else { lacking(&back, &kept) };
-    let comes: Vec<_> = back.iter().filter(|back| !without.contains(&back.path)).collect();
-    let view = UndoView {
+    let Undone { back, lost, still_held, silent } = order(&shared, dry_run).await?;
+    let mut elsewhere = HeldElsewhereView::all(&status);
+    let mut silent: Vec<_> = silent.iter().map(|name| shown(name)).collect();
+    if back.is_empty() && lost.is_empty() && still_held.is_empty() {
+        name_elsewhere(&mut elsewhere, &mut silent, holding(&shared).await?);
+    }
+    let named = |paths: &[SyncPath]| paths.iter().take(NAMED).map(SyncPath::to_text).collect();
+    Ok(Json(UndoView {
         machine: text::escape(status.name.as_bytes()),
-        back: comes.iter().take(NAMED).map(|back| view(back)).collect(),
-        paths: comes.len() as u64,
-        lost: without.iter().take(NAMED).map(SyncPath::to_text).collect(),
+        back: back.iter().take(NAMED).map(view).collect(),
+        paths: back.len() as u64,
+        lost: named(&lost),
+        still_held: named(&still_held),
         dry_run,
         elsewhere,
         silent,
-    };
-    if !comes.is_empty() && !dry_run {
-        let Json(Done { .. }) = done(&shared, Event::Undo { without }).await?;
-    }
-    Ok(Json(view))
+    }))
 }
 
-/// Those that no history has which was asked. Equal in path and size is enough here: their bytes
-/// are checked when they come.
-fn lacking(back: &[Back], kept: &[KeptFacts]) -> BTreeSet<SyncPath> {
-    let has: BTreeSet<_> = kept.iter().map(|kept| (&kept.path, kept.size)).collect();
-    let lacks = |back: &&Back| back.from == BackFrom::History && !has.contains(&(&back.path, back.size));
-    back.iter().filter(lacks).map(|back| back.path.clone()).collect()
+/// Answered once linked machines and history were asked for what is to come back.
+async fn order(shared: &Shared, dry_run: bool) -> Result<Undone, Refusal> {
+    let _one_at_a_time = shared.undoing.lock().await;
+    let ticket = ticket();
+    let event = Event::Undo { ticket, dry_run };
+    shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)?;
+    loop {
+        let taken = shared.handle.ask(|answer| Request::Undone { ticket, answer }).await.ok_or_else(Refusal::busy)?;
+        if let Some(undone) = taken {
+            return Ok(undone);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 fn view(back: &Back) -> BackView {

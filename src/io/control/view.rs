@@ -2,10 +2,14 @@
 //!
 //! `docs/control.md` lists them. May import `engine`, `wire` and `model`. Deliberately not here: how it is fetched or shown.
 
+mod held;
+
+pub use held::{BackView, HeldElsewhereView, HeldPathView, HeldView, UndoView, name_elsewhere};
+
 use super::{About, KeptFacts, LinkFacts};
 use crate::engine::index::{Conflict, Counts, Row};
 use crate::engine::merge::label;
-use crate::engine::{DeviceStatus, HeldPath, HeldPaths, HeldWhy, PeerStatus, Status, TransferStatus};
+use crate::engine::{DeviceStatus, PeerStatus, Status, TransferStatus};
 use crate::io::clock::wall_ns;
 use crate::io::condition;
 use crate::io::dial::Unreached;
@@ -343,105 +347,6 @@ pub struct DecidedView {
     pub restored: bool,
     /// Copies of losers that are still in the folder.
     pub beside: Vec<String>,
-}
-
-/// What waits for a person here: answer of `GET /v1/held`, and of `POST /v1/confirm`, which lets it go.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct HeldView {
-    /// This one.
-    pub machine: String,
-    /// What linked machines hold, as they said last.
-    pub elsewhere: Vec<HeldElsewhereView>,
-    /// At most 10,000 of them.
-    pub held: Vec<HeldPathView>,
-    pub deletions: u64,
-    pub reverts: u64,
-    pub dated_ahead: u64,
-    pub uncovered: u64,
-}
-
-/// How much a linked machine holds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct HeldElsewhereView {
-    pub machine: String,
-    pub deletions: u64,
-    pub reverts: u64,
-    pub uncovered: u64,
-}
-
-/// Answer of `POST /v1/undo`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct UndoView {
-    /// This one.
-    pub machine: String,
-    /// What comes back, at most 10,000 of it.
-    pub back: Vec<BackView>,
-    /// How many paths come back.
-    pub paths: u64,
-    /// In no history that could be asked: they stay away. At most 10,000.
-    pub lost: Vec<String>,
-    /// Nothing was done: this is what would be.
-    pub dry_run: bool,
-    /// What linked machines hold, as they said last.
-    pub elsewhere: Vec<HeldElsewhereView>,
-    /// Machines that did not answer what their histories keep.
-    pub silent: Vec<String>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BackView {
-    pub path: String,
-    /// `peers`: from the disks of other machines; `here`: it is on this disk; `history`.
-    pub from: String,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct HeldPathView {
-    pub path: String,
-    /// `deleted`, `older`, or `dated ahead`.
-    pub reason: String,
-    /// The machine that made the change.
-    pub by: String,
-}
-
-impl HeldElsewhereView {
-    /// Of those linked machines that hold something.
-    pub fn all(status: &Status) -> Vec<Self> {
-        let held = |peer: &PeerStatus| {
-            let condition = peer.condition.unwrap_or_default();
-            Self {
-                machine: text::escape(peer.name.as_bytes()),
-                deletions: condition.held_deletions,
-                reverts: condition.held_reverts,
-                uncovered: condition.held_uncovered,
-            }
-        };
-        let holds = |held: &Self| held.deletions + held.reverts + held.uncovered > 0;
-        status.peers.iter().map(held).filter(holds).collect()
-    }
-}
-
-impl HeldView {
-    /// Nothing is held here.
-    pub fn is_empty(&self) -> bool {
-        self.deletions + self.reverts + self.dated_ahead + self.uncovered == 0
-    }
-
-    pub fn new(held: HeldPaths, status: &Status) -> Self {
-        let HeldPaths { paths, deletions, reverts, dated_ahead, uncovered } = held;
-        let path = |held: HeldPath| {
-            let reason = match held.why {
-                HeldWhy::Deleted => "deleted",
-                HeldWhy::Reverted => "older",
-                HeldWhy::DatedAhead => "dated ahead",
-            };
-            let by = text::escape(held.by.as_bytes());
-            HeldPathView { path: held.path.to_text(), reason: reason.to_owned(), by }
-        };
-        let (machine, elsewhere) = (text::escape(status.name.as_bytes()), HeldElsewhereView::all(status));
-        let held = paths.into_iter().map(path).collect();
-        Self { machine, elsewhere, held, deletions, reverts, dated_ahead, uncovered }
-    }
 }
 
 /// Something in history.

@@ -6,10 +6,10 @@
 //! (`engine::past`).
 
 use super::{History, Item};
-use crate::engine::{Event, FoundPast, Keep, LinkId, SoughtKept, Stat, StatKind};
+use crate::engine::{Event, FoundPast, Keep, LinkId, Stat, StatKind};
 use crate::io::{Events, beneath};
 use crate::model::SyncPath;
-use crate::wire::message::{PASTS, Past, PastWhat};
+use crate::wire::message::{PASTS, Past, PastWhat, Sought};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -24,13 +24,13 @@ pub(super) struct Asked {
 struct Waiting {
     questions: BTreeMap<LinkId, Question>,
     /// By this machine itself.
-    sought: Vec<SoughtKept>,
+    sought: Vec<Sought>,
     is_stopping: bool,
 }
 
 enum Next {
     Asked(LinkId, Question),
-    Sought(Vec<SoughtKept>),
+    Sought(Vec<Sought>),
 }
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl History {
     }
 
     /// The thread is to find what this machine wants of its own history.
-    pub fn seek(&self, sought: Vec<SoughtKept>) {
+    pub fn seek(&self, sought: Vec<Sought>) {
         let mut waiting = self.asked.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.sought.extend(sought);
         self.asked.arrived.notify_one();
@@ -98,7 +98,7 @@ impl History {
 
     /// Where each of these is, by its path, its size and, if there are several, its mtime; the
     /// newest of those.
-    pub(super) fn find(&self, sought: Vec<SoughtKept>) -> Vec<(SoughtKept, Option<(String, Stat)>)> {
+    pub(super) fn find(&self, sought: Vec<Sought>) -> Vec<(Sought, Option<(String, Stat)>)> {
         let paths: BTreeSet<&SyncPath> = sought.iter().map(|sought| &sought.path).collect();
         let mut kept: BTreeMap<SyncPath, Vec<Item>> = BTreeMap::new();
         match self.items() {
@@ -112,7 +112,7 @@ impl History {
             }
             Err(why) => tracing::warn!("history cannot be listed: {why}"),
         }
-        let place = |sought: &SoughtKept| {
+        let place = |sought: &Sought| {
             let items = kept.get(&sought.path)?.iter().filter(|item| item.facts.stat.size == sought.size);
             let best = items.max_by_key(|item| (item.facts.stat.mtime == sought.mtime, &item.name))?;
             Some((best.name.clone(), best.facts.stat))

@@ -460,6 +460,11 @@ pub enum Report {
         path: Option<SyncPath>,
         why: String,
     },
+    /// A peer that is linked has sent none of so many contents that it was asked for.
+    Silent {
+        peer: String,
+        contents: u64,
+    },
     /// Deletions no longer wait for this device.
     Forgotten {
         device: String,

@@ -9,7 +9,7 @@ use super::fetch_chunks::CHUNKED_BYTES;
 use super::index::{Index, Row};
 use super::merge;
 use super::moved::COPY_PATIENCE_NS;
-use super::wants::{Holder, KeptHere, Step, Trial, Want};
+use super::wants::{Fetching, Holder, KeptHere, Step, Trial, Want};
 use super::{Engine, Looking};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, DeviceId, Kind, SyncPath};
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
 /// Small contents asked for or being installed, at most.
-const SMALL_WINDOW_FILES: usize = 8192;
+pub(super) const SMALL_WINDOW_FILES: usize = 8192;
 const SMALL_WINDOW_BYTES: u64 = 32 << 20;
 /// Large contents under way at once.
 pub(super) const LARGE_WINDOW: usize = 4;
@@ -39,6 +39,11 @@ const COPIES_TRIED: usize = 8;
 fn jitter(device: &DeviceId, path: &SyncPath, tries: u32) -> u64 {
     let bytes = device.0.iter().chain(path.as_bytes()).copied().chain(tries.to_be_bytes());
     bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) >> 56
+}
+
+/// What so many of `total` bytes took of what a message took on the wire.
+fn share_of(wire: u64, bytes: u64, total: u64) -> u64 {
+    (u128::from(wire) * u128::from(bytes) / u128::from(total.max(1))) as u64
 }
 
 /// What is live on disk by a row.
@@ -149,7 +154,7 @@ impl<I: Index> Engine<I> {
         self.stop_asking(path);
     }
 
-    fn stop_asking(&mut self, path: &SyncPath) {
+    pub(super) fn stop_asking(&mut self, path: &SyncPath) {
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
         match want.step {
             Step::Asked(link, id) => {
@@ -313,6 +318,7 @@ impl<I: Index> Engine<I> {
         if self.is_stopped() {
             return;
         }
+        self.follow_silences(now);
         self.good_parent = None;
         // In path order, so that folders come before what is in them.
         for path in std::mem::take(&mut self.wants.ready) {
@@ -540,6 +546,7 @@ impl<I: Index> Engine<I> {
         {
             let Some((link, content, size)) = self.pick_source(now, &path, true) else { continue };
             let id = self.wants.next_id() as u32;
+            self.note_asking(now, link);
             self.set_step(&path, Step::Asked(link, id));
             self.wants.asked.insert((link, id), path.clone());
             self.wants.small_files += 1;
@@ -562,7 +569,8 @@ impl<I: Index> Engine<I> {
             }
             let fetch = FetchId(self.wants.next_id() as u32);
             self.set_step(&path, Step::Fetching(fetch));
-            self.wants.fetching.insert(fetch, (path.clone(), from));
+            let fetching = Fetching { path: path.clone(), link: from, began: now.mono };
+            self.wants.fetching.insert(fetch, fetching);
             self.act(match base {
                 Some(base) => Action::FetchDelta { fetch, from, path, content, size, base },
                 None => Action::Fetch { fetch, from, path, content, size },
@@ -586,37 +594,6 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// The peer to ask: the one that told last, else any that has not refused. With none, the want waits.
-    fn pick_source(&mut self, now: Now, path: &SyncPath, small: bool) -> Option<(LinkId, ContentId, u64)> {
-        let want = self.wants.by_path.get_mut(path).filter(|want| want.step == Step::Queued)?;
-        let (content, size) = want.content?;
-        if (size <= SMALL_FILE_BYTES) != small {
-            return None; // queued when its winner was another; it is in the other queue too
-        }
-        let told = want.sources.iter().rev().copied();
-        let link = told
-            .chain(self.sessions.keys().copied())
-            .find(|link| self.sessions.contains_key(link) && !want.refused.contains(link));
-        let Some(link) = link else {
-            want.refused.clear();
-            if want.kept == KeptHere::AtLast {
-                want.kept = KeptHere::Perhaps;
-                want.step = Step::Waiting;
-                self.wants.make_ready(path);
-                return None;
-            }
-            if self.sessions.is_empty() {
-                want.stuck = true;
-                self.wait(now, path, None);
-            } else {
-                self.back_off(now, path);
-                self.nobody_has(path);
-            }
-            return None;
-        };
-        Some((link, content, size))
-    }
-
     fn refuse(&mut self, path: &SyncPath, link: LinkId) {
         if let Some(want) = self.wants.by_path.get_mut(path) {
             want.refused.insert(link);
@@ -625,18 +602,22 @@ impl<I: Index> Engine<I> {
         self.wants.make_ready(path);
     }
 
-    pub(super) fn contents_came(&mut self, link: LinkId, contents: Vec<(u32, Option<Bytes>)>, wire: u64) {
+    pub(super) fn contents_came(&mut self, now: Now, link: LinkId, contents: Vec<(u32, Option<Bytes>)>, wire: u64) {
+        self.silence_ends(now, link);
         let total: u64 = contents.iter().filter_map(|(_, body)| body.as_ref()).map(|body| body.len() as u64).sum();
         for (id, body) in contents {
-            let Some(path) = self.wants.asked.remove(&(link, id)) else { continue };
+            let Some(path) = self.wants.asked.remove(&(link, id)) else {
+                let size = body.as_ref().map_or(0, |body| body.len() as u64);
+                self.late_content(link, id, body, share_of(wire, size, total));
+                continue;
+            };
             let Some(want) = self.wants.by_path.get_mut(&path) else { continue };
             let size = want.content.map_or(0, |(_, size)| size);
             want.step = Step::Waiting;
             self.wants.release_small(size);
             match body {
                 Some(body) if body.len() as u64 == size => {
-                    let share = (u128::from(wire) * u128::from(size) / u128::from(total.max(1))) as u64;
-                    self.offer_source(&path, link, Some(body), share);
+                    self.offer_source(&path, link, Some(body), share_of(wire, size, total));
                 }
                 _ => self.refuse(&path, link),
             }
@@ -647,7 +628,7 @@ impl<I: Index> Engine<I> {
         if self.chunks_fetched(fetch, staged) {
             return;
         }
-        let Some((path, link)) = self.wants.fetching.remove(&fetch) else {
+        let Some(Fetching { path, link, .. }) = self.wants.fetching.remove(&fetch) else {
             return self.act(Action::Discard(staged));
         };
         let from = self.sessions.get(&link).map(|session| session.name.clone());
@@ -664,7 +645,7 @@ impl<I: Index> Engine<I> {
         if self.chunks_failed(now, fetch, &why) {
             return;
         }
-        let Some((path, link)) = self.wants.fetching.remove(&fetch) else { return };
+        let Some(Fetching { path, link, .. }) = self.wants.fetching.remove(&fetch) else { return };
         match why {
             FetchError::Staging(trouble) => self.install_failed(now, &path, trouble),
             FetchError::NoDelta => {
@@ -688,6 +669,7 @@ impl<I: Index> Engine<I> {
             self.stop_asking(&path);
             self.wants.make_ready(&path);
         }
+        self.forget_silence(link);
         self.drop_chunk_source(link);
         for want in self.wants.by_path.values_mut() {
             want.sources.retain(|source| *source != link);

@@ -7,7 +7,6 @@
 use super::Engine;
 use super::action::{Action, Report};
 use super::event::{FetchError, FetchId, LinkId, Now, RangeId, StageId};
-use super::fetch::LARGE_WINDOW;
 use super::index::Index;
 use super::status::TransferStatus;
 use super::swarm::Swarm;
@@ -38,6 +37,8 @@ enum Phase {
 struct Fetching {
     path: SyncPath,
     content: ContentId,
+    /// Whom it was first asked of.
+    from: LinkId,
     swarm: Swarm,
     phase: Phase,
     list: Option<(RangeId, LinkId)>,
@@ -84,10 +85,6 @@ pub(super) struct Swarms {
 }
 
 impl Swarms {
-    pub fn len(&self) -> usize {
-        self.by_fetch.len()
-    }
-
     fn of(&mut self, content: &ContentId) -> Option<&mut Fetching> {
         self.by_fetch.values_mut().find(|fetching| fetching.content == *content)
     }
@@ -133,6 +130,7 @@ impl<I: Index> Engine<I> {
         let fetching = Fetching {
             path: path.clone(),
             content,
+            from,
             swarm,
             phase: Phase::Opening,
             list: None,
@@ -556,7 +554,17 @@ impl<I: Index> Engine<I> {
         sizes.fold((0, 0), |(files, bytes), size| (files + 1, bytes.saturating_add(size)))
     }
 
-    pub(super) fn may_fetch_large(&self) -> bool {
-        self.wants.fetching.len() + self.swarms.len() < LARGE_WINDOW
+    /// Contents that were begun to be fetched from a peer, though others may bring more of them.
+    pub(super) fn swarms_of(&self, link: LinkId) -> usize {
+        self.swarms.by_fetch.values().filter(|fetching| fetching.from == link).count()
+    }
+
+    /// When each of those under way got on last. What is this machine's own work does so all the time.
+    pub(super) fn swarms_moved(&self) -> impl Iterator<Item = u64> {
+        let moved = |fetching: &Fetching| match fetching.phase {
+            Phase::Fetching => fetching.swarm.moved(),
+            Phase::Opening | Phase::Finishing => self.last_event.mono,
+        };
+        self.swarms.by_fetch.values().map(moved)
     }
 }

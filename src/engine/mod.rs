@@ -58,6 +58,7 @@ mod scan;
 mod scrub;
 mod session;
 mod settle;
+mod silence;
 mod special;
 mod status;
 mod steady;

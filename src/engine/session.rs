@@ -247,7 +247,7 @@ impl<I: Index> Engine<I> {
             }
             Message::Seek { path, content, size } => self.seek_came(link, &path, content, size),
             Message::Have { content, chunks } => self.have_came(now, link, content, &chunks),
-            Message::Contents { contents } => self.contents_came(link, contents, wire_bytes),
+            Message::Contents { contents } => self.contents_came(now, link, contents, wire_bytes),
             Message::Survey { id, paths } => self.surveyed_by(link, id, &paths),
             Message::Holdings { id, held } => self.holdings_came(link, id, &held),
             Message::History { id, path, named } => self.history_asked(link, id, path, named),

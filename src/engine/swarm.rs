@@ -126,6 +126,11 @@ impl Swarm {
         &self.here
     }
 
+    /// When something of it came, or somebody told that it holds some.
+    pub fn moved(&self) -> u64 {
+        self.moved_at.max(self.came_at)
+    }
+
     pub fn is_whole(&self) -> bool {
         self.here.is_full()
     }

@@ -2,6 +2,7 @@
 //! tick. Races over time are the simulator's (`tests/simulation`).
 
 mod patterns;
+mod silent;
 mod waiting;
 
 use super::index::{Index, OnDisk, Row};
@@ -10,8 +11,7 @@ use super::merge::nothing;
 use super::*;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, Version};
 use crate::wire::features::Features;
-use crate::wire::message::Change;
-use crate::wire::message::{Message, SMALL_FILE_BYTES};
+use crate::wire::message::{Change, Message, SMALL_FILE_BYTES};
 use rstest::rstest;
 
 const WALL: u64 = 1_700_000_000 * SECOND;

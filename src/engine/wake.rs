@@ -25,9 +25,8 @@ impl<I: Index> Engine<I> {
             self.guards.next_verdict().filter(|_| !self.walks.values().any(Walk::is_whole)),
             self.guards.next_review(),
             Some(self.next_walk),
-            self.wants.next_retry(),
+            self.next_fetch(),
             self.scrub.next(),
-            self.swarms.due(),
         ];
         let local = local.into_iter().filter(|_| !self.is_stopped());
         local

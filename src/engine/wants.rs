@@ -2,6 +2,7 @@
 
 use super::action::JobId;
 use super::event::{FetchId, LinkId, StageId, Stat};
+use super::silence::Silences;
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use crate::wire::message::Sought;
 use bytes::Bytes;
@@ -94,6 +95,13 @@ pub(super) struct UnderWay {
     pub window: Option<u64>,
 }
 
+/// A large content that comes whole, or as a delta.
+pub(super) struct Fetching {
+    pub path: SyncPath,
+    pub link: LinkId,
+    pub began: u64,
+}
+
 #[derive(Default)]
 pub(super) struct Wants {
     /// Boxed: entries are moved when the map grows and shrinks.
@@ -106,7 +114,8 @@ pub(super) struct Wants {
     /// Contents that something about to go waits to have copied.
     pub copied_from: BTreeSet<ContentId>,
     pub asked: BTreeMap<(LinkId, u32), SyncPath>,
-    pub fetching: BTreeMap<FetchId, (SyncPath, LinkId)>,
+    pub fetching: BTreeMap<FetchId, Fetching>,
+    pub silences: Silences,
     pub jobs: BTreeMap<JobId, UnderWay>,
     pub last_id: u64,
     pub small_bytes: u64,

@@ -120,7 +120,7 @@ impl<I: Index> Engine<I> {
             Step::Installing(_) => return WaitsFor::Install,
             Step::Asked(link, _) => return self.transfer(path, Some(link)),
             Step::Fetching(fetch) => {
-                return self.transfer(path, self.wants.fetching.get(&fetch).map(|(_, link)| *link));
+                return self.transfer(path, self.wants.fetching.get(&fetch).map(|fetching| fetching.link));
             }
             _ => {}
         }

@@ -6,6 +6,7 @@ use super::merging::Base;
 use super::parts::Partial;
 use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
+use super::shell::Step;
 use super::tree::{Data, Ino, Tree};
 use dirsyncd::engine::ignore::Ignore;
 use dirsyncd::engine::{
@@ -78,6 +79,8 @@ pub struct Node {
     pub backup: Option<(Tree, Durable)>,
     /// Nothing more can be written.
     pub is_full: bool,
+    /// What peers asked for, while its disk hangs.
+    pub hanging: Option<Vec<Step>>,
     /// The index as it was before the last commit, for the bug that acts too early.
     pub before_commit: Durable,
     /// When anything but an install changed its disk last.
@@ -132,6 +135,7 @@ impl Node {
             texts: BTreeMap::new(),
             backup: None,
             is_full: false,
+            hanging: None,
             before_commit: Durable::default(),
             touched_at: 0,
             lost_marker: false,
@@ -164,6 +168,7 @@ impl Node {
         self.bases.clear();
         self.ranges.clear();
         self.asked.clear();
+        self.hanging = None;
         self.partials.values_mut().for_each(Partial::crash);
     }
 

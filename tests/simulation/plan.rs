@@ -47,6 +47,8 @@ pub struct Plan {
     pub clock_jumps: u64,
     /// Disks that are full for a while.
     pub full_disks: u64,
+    /// Disks of which nothing is read for peers for a while, though their machines live.
+    pub hung_disks: u64,
     /// Looks that fail.
     pub blind_permille: u64,
     /// Files whose bytes change on the disk by themselves.
@@ -102,6 +104,7 @@ impl Plan {
             lost_indexes: 0,
             clock_jumps: 0,
             full_disks: 0,
+            hung_disks: 0,
             blind_permille: 0,
             rots: 0,
             verifies: 0,
@@ -153,6 +156,9 @@ impl Plan {
         if own.chance(25) {
             plan.add_rhythms(&mut own);
         }
+        if own.chance(60) {
+            plan.add_hanging(&mut own);
+        }
         plan
     }
 
@@ -162,6 +168,12 @@ impl Plan {
         self.early_ops = 0;
         self.active_ns = self.active_ns.max(2 * SECOND);
         (self.power_cuts, self.restores, self.rollbacks, self.lost_indexes, self.rots) = (0, 0, 0, 0, 0);
+    }
+
+    /// For longer than a peer that answers nothing is waited for.
+    fn add_hanging(&mut self, rng: &mut Rng) {
+        self.hung_disks = 1 + rng.below(4);
+        self.active_ns = self.active_ns.max(60 * SECOND);
     }
 
     pub fn add_rot(&mut self, rng: &mut Rng) {

@@ -248,3 +248,47 @@ fn jobs_that_are_made_here_and_taken_there_are_never_held() {
     all_hold(&world, "job129", None);
     all_hold(&world, "keep", Some("kept"));
 }
+
+fn save_large(world: &mut World, node: usize, at: &str) {
+    let data = Data { text: at.to_owned().into(), padding: 300_000 };
+    world.user_does(node, &Op::Save { path: path(at), data, mtime: None });
+    world.run_for(SECOND / 10);
+}
+
+#[test]
+fn large_files_of_others_come_while_a_disk_hangs_and_its_own_when_it_is_back() {
+    let mut world = world(Plan::quiet(3));
+    world.hang(0, true);
+    for n in 0..6 {
+        save_large(&mut world, 0, &format!("hung{n}"));
+    }
+    world.run_for(5 * SECOND);
+    save_large(&mut world, 1, "other");
+    world.run_for(30 * SECOND);
+    assert_eq!(read(&world, 2, "other").as_deref(), Some("other"), "it waits for a disk that is not its own");
+    assert_eq!(read(&world, 2, "hung5"), None, "nothing can read it");
+    world.hang(0, false);
+    calm(&mut world);
+    (0..6).for_each(|n| all_hold(&world, &format!("hung{n}"), Some(&format!("hung{n}"))));
+}
+
+#[test]
+fn small_files_that_another_machine_holds_come_from_there_while_a_disk_hangs() {
+    let mut world = world(Plan::quiet(3));
+    world.crash(2, false);
+    for n in 0..20 {
+        save(&mut world, n % 2, &format!("f{n}"), &format!("text {n}"));
+    }
+    world.run_for(10 * SECOND);
+    world.hang(0, true);
+    // The third machine meets the other one only after it has asked for all of it.
+    let others = world.plan.pairs.iter().position(|pair| *pair == (1, 2)).expect("all are linked");
+    world.part(others, true);
+    world.start(2);
+    world.run_for(5 * SECOND);
+    world.part(others, false);
+    world.run_for(60 * SECOND);
+    (0..20).for_each(|n| all_hold(&world, &format!("f{n}"), Some(&format!("text {n}"))));
+    world.hang(0, false);
+    calm(&mut world);
+}

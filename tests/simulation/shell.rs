@@ -157,7 +157,25 @@ impl World {
         }
     }
 
+    /// From here on a disk answers none of what peers ask of it, though its machine lives; or it does so again.
+    pub fn hang(&mut self, node: NodeId, hangs: bool) {
+        if hangs && self.nodes[node].is_up() {
+            self.trace.note(self.now, format_args!("n{node}'s disk hangs"));
+            self.nodes[node].hanging.get_or_insert_default();
+        } else if let Some(steps) = self.nodes[node].hanging.take() {
+            self.trace.note(self.now, format_args!("n{node}'s disk is back with {} steps", steps.len()));
+            for step in steps {
+                self.step(node, step);
+            }
+        }
+    }
+
     pub fn step(&mut self, node: NodeId, step: Step) {
+        if let Some(hanging) = &mut self.nodes[node].hanging
+            && matches!(step, Step::SendContents { .. } | Step::Serve { .. } | Step::ServeDelta { .. })
+        {
+            return hanging.push(step);
+        }
         match step {
             Step::Turn => self.turn(node),
             Step::Commit(actions) => self.commit(node, actions),

@@ -94,6 +94,10 @@ pub enum Happening {
         node: NodeId,
         is_full: bool,
     },
+    Hang {
+        node: NodeId,
+        hangs: bool,
+    },
     Crash {
         node: NodeId,
         power: bool,
@@ -259,6 +263,7 @@ impl World {
             Happening::Rot(node) => self.rot(node),
             Happening::Verify(node) => self.verify(node),
             Happening::Full { node, is_full } => self.nodes[node].is_full = is_full,
+            Happening::Hang { node, hangs } => self.hang(node, hangs),
             Happening::Crash { node, power } => self.crash(node, power),
         }
     }
@@ -651,6 +656,13 @@ impl World {
                 self.after(at, Happening::Pause { node, paused });
             }
         }
+        for _ in 0..self.plan.hung_disks {
+            let node = self.own.index(self.nodes.len());
+            for hangs in [true, false] {
+                let at = self.own.below(active + 1);
+                self.after(at, Happening::Hang { node, hangs });
+            }
+        }
         for _ in 0..self.plan.stops {
             let node = self.own.index(self.nodes.len());
             for lost in [true, false] {
@@ -669,6 +681,7 @@ impl World {
         self.plan.blind_permille = 0;
         self.plan.misread_permille = 0;
         self.nodes.iter_mut().for_each(|node| (node.is_full, node.lost_marker) = (false, false));
+        (0..self.nodes.len()).for_each(|node| self.hang(node, false));
         if self.plan.pauses > 0 {
             (0..self.nodes.len()).for_each(|node| self.pause(node, false));
         }

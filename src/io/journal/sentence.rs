@@ -226,6 +226,15 @@ pub(super) fn line(report: &Report) -> Line {
             );
             (Level::Warn, "invalid_entries", text)
         }
+        Report::Silent { peer, contents } => {
+            let text = format!(
+                "{} is linked, but sends none of {} that it was asked for: its disk may hang; others are asked \
+                 meanwhile, and what it sends after all is taken",
+                escaped(peer),
+                counted(*contents, "file", "files")
+            );
+            (Level::Warn, "silent", text)
+        }
         Report::Forgotten { device } => {
             (Level::Info, "forgotten", format!("forgot {}: deletions are no longer remembered for it", escaped(device)))
         }
@@ -364,7 +373,8 @@ fn peer(report: &Report) -> Option<String> {
         | Report::PeerStands { peer, .. }
         | Report::ClockOff { peer, .. }
         | Report::ClockRight { peer }
-        | Report::InvalidEntries { peer, .. } => Some(escaped(peer)),
+        | Report::InvalidEntries { peer, .. }
+        | Report::Silent { peer, .. } => Some(escaped(peer)),
         _ => None,
     }
 }

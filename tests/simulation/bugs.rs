@@ -9,6 +9,8 @@ use super::trace::Kept;
 use super::world::World;
 use dirsyncd::engine::OnConflict;
 use dirsyncd::model::{Entry, Kind};
+use dirsyncd::wire::condition::Condition;
+use dirsyncd::wire::message::Message;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Every bug must be found within so many seeds.
@@ -60,6 +62,8 @@ bugs! {
     WalksByOldPatterns: "walks go by the patterns that were read first",
     ScrubsTheCache: "a scrub reads what is cached and not the disk",
     HidesConflicts: "what a link tells of conflicts is lost",
+    HidesPauses: "a machine does not tell that it is paused, stopped, or holds something",
+    CountsTheMissing: "a machine counts what is missing on its disk as done",
 }
 
 impl Bug {
@@ -82,6 +86,9 @@ impl Bug {
                 (plan.user_ops, plan.active_ns) = (180, 4 * SECOND);
             }
             Self::HidesConflicts => (plan.partitions, plan.user_ops) = (4, 60),
+            Self::HidesPauses => (plan.pauses, plan.stops, plan.questions) = (4, 4, 100),
+            // What cannot be installed for a while is missing for that while.
+            Self::CountsTheMissing => (plan.full_disks, plan.questions) = (4, 100),
             _ => {}
         }
     }
@@ -98,6 +105,22 @@ pub fn by_mtime(mut entry: Entry) -> Entry {
 impl World {
     pub fn has(&self, bug: Bug) -> bool {
         self.bug == Some(bug)
+    }
+
+    /// What a machine says of itself, as one with either of these bugs would say it.
+    pub fn perhaps_embellished(&self, message: Message) -> Message {
+        match message {
+            Message::State { root, pending, condition: Some(told) } if self.has(Bug::HidesPauses) => {
+                let Condition { problems, missing, .. } = told;
+                let scanning = told.scanning && !told.paused && told.stopped.is_none();
+                let condition = Condition { scanning, problems, missing, ..Condition::default() };
+                Message::State { root, pending, condition: Some(condition) }
+            }
+            Message::State { root, condition: Some(told), .. } if self.has(Bug::CountsTheMissing) => {
+                Message::State { root, pending: 0, condition: Some(Condition { problems: 0, missing: 0, ..told }) }
+            }
+            other => other,
+        }
     }
 }
 
@@ -153,6 +176,8 @@ fn each_injected_bug_is_found() {
 /// Which oracle spoke, without the names of its seed.
 fn sign(what: &str) -> Option<&'static str> {
     let signs = [
+        ("are in sync, and", "a machine is called in sync and is not (P3)"),
+        ("says that it is done, and", "a machine calls itself done and is not (P3)"),
         ("took something for an edit", "an edit that no user made (P5)"),
         ("which it did not know", "something unknown was replaced (P4)"),
         ("ran ahead of its disk", "the index ran ahead of the disk (P5)"),

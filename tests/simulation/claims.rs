@@ -56,6 +56,9 @@ impl World {
     fn has_said_all(&self, node: NodeId) -> bool {
         let here = &self.nodes[node];
         let Some(engine) = &here.engine else { return false };
+        if self.is_asleep(node) {
+            return false;
+        }
         let soon = here.clock(self.now).mono + UNTOLD_NS;
         !here.busy && here.inbox.is_empty() && engine.wake_at().is_none_or(|due| due > soon)
     }
@@ -99,6 +102,9 @@ impl World {
             // Its user may have changed the patterns just now: then by those that its engine goes by.
             let is_covered = self.plan.pattern_edits > 0 && here.in_force.covers(&path, true);
             if self.is_covered(node, &path) || (is_covered && !is_rested) {
+                continue;
+            }
+            if self.stays(node, &path, &row) {
                 continue;
             }
             if !row.is_settled() && (row.winner.is_live() || self.plan.pattern_edits == 0) {

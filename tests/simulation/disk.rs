@@ -39,6 +39,11 @@ impl Disk {
         Self { keeps_modes: true, live: tree.clone(), durable: tree, journal: Vec::new(), platter: BTreeMap::new() }
     }
 
+    /// Names that differ in case alone are one from now on.
+    pub fn fold(&mut self) {
+        (self.live.folds, self.durable.folds) = (true, true);
+    }
+
     /// Changes the live tree; volatile until a sync.
     pub fn change<R>(&mut self, change: impl FnOnce(&mut Tree) -> R) -> (R, Vec<PathChange>) {
         let before = self.live.listing();

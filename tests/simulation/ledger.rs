@@ -130,6 +130,13 @@ impl Ledger {
         }
     }
 
+    /// An install moved what a user had made there.
+    pub fn moved_along(&mut self, node: NodeId, paths: &[SyncPath]) {
+        for path in paths {
+            *self.touches.entry((node, path.clone())).or_default() += 1;
+        }
+    }
+
     /// The node's disk turned one value into another.
     pub fn rotted(&mut self, node: NodeId, path: &SyncPath, from: Value, into: Value) {
         if let (Value::File(from), Value::File(into)) = (&from, &into) {

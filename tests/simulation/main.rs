@@ -12,6 +12,7 @@ mod ledger;
 mod merging;
 mod network;
 mod node;
+mod obstacles;
 mod oracle;
 mod parts;
 mod patterns;
@@ -24,6 +25,7 @@ mod rot;
 mod scenarios;
 mod scrubbing;
 mod shell;
+mod sleeping;
 mod torn;
 mod trace;
 mod tree;
@@ -42,8 +44,7 @@ use world::World;
 const SEEDS: u64 = 2000;
 const SEEDS_BOTH: u64 = 400;
 const SEEDS_MERGED: u64 = 400;
-const BOTH: &str = "seeds_in_which_both_sides_of_a_conflict_are_kept";
-const MERGED: &str = "seeds_in_which_conflicts_are_merged";
+const SEEDS_OBSTRUCTED: u64 = 100;
 const THREADS: usize = 2;
 
 /// What became of a seed.
@@ -55,9 +56,30 @@ struct Ran {
     took_ns: u64,
 }
 
-fn run(seed: u64, on_conflict: OnConflict, kept: Kept) -> Ran {
+/// What a seed makes: the test that runs it, and its plan.
+struct Kind {
+    test: &'static str,
+    on_conflict: OnConflict,
+    plan: fn(&mut Rng) -> Plan,
+}
+
+const NEWEST: Kind = Kind { test: "seeds", on_conflict: OnConflict::Newest, plan: Plan::random };
+const BOTH: Kind = Kind {
+    test: "seeds_in_which_both_sides_of_a_conflict_are_kept",
+    on_conflict: OnConflict::KeepBoth,
+    plan: Plan::random,
+};
+const MERGED: Kind =
+    Kind { test: "seeds_in_which_conflicts_are_merged", on_conflict: OnConflict::Merge, plan: Plan::random };
+const OBSTRUCTED: Kind = Kind {
+    test: "seeds_in_which_names_fold_or_special_files_are_in_the_way",
+    on_conflict: OnConflict::Newest,
+    plan: Plan::with_obstacles,
+};
+
+fn run(seed: u64, kind: &Kind, kept: Kept) -> Ran {
     let mut rng = Rng::new(seed);
-    let plan = Plan { on_conflict, ..Plan::random(&mut rng) };
+    let plan = Plan { on_conflict: kind.on_conflict, ..(kind.plan)(&mut rng) };
     if kept == Kept::Lines {
         println!("seed {seed}: {plan:#?}");
     }
@@ -73,12 +95,8 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-fn replay(seed: u64, on_conflict: OnConflict, what: &str) -> String {
-    let test = match on_conflict {
-        OnConflict::Newest => "seeds",
-        OnConflict::KeepBoth => BOTH,
-        OnConflict::Merge => MERGED,
-    };
+fn replay(seed: u64, kind: &Kind, what: &str) -> String {
+    let test = kind.test;
     format!(
         "seed {seed}: {what}\n  replay: DIRSYNC_SEED={seed} cargo test --test simulation -- --exact {test} --nocapture"
     )
@@ -86,32 +104,37 @@ fn replay(seed: u64, on_conflict: OnConflict, what: &str) -> String {
 
 #[test]
 fn seeds() {
-    run_all(OnConflict::Newest, SEEDS);
+    run_all(&NEWEST, SEEDS);
 }
 
 #[test]
 fn seeds_in_which_both_sides_of_a_conflict_are_kept() {
-    run_all(OnConflict::KeepBoth, SEEDS_BOTH);
+    run_all(&BOTH, SEEDS_BOTH);
 }
 
 #[test]
 fn seeds_in_which_conflicts_are_merged() {
-    run_all(OnConflict::Merge, SEEDS_MERGED);
+    run_all(&MERGED, SEEDS_MERGED);
 }
 
-fn run_all(on_conflict: OnConflict, seeds: u64) {
+#[test]
+fn seeds_in_which_names_fold_or_special_files_are_in_the_way() {
+    run_all(&OBSTRUCTED, SEEDS_OBSTRUCTED);
+}
+
+fn run_all(kind: &Kind, seeds: u64) {
     if let Some(seed) = number("DIRSYNC_SEED") {
         let kept = if number("DIRSYNC_TRACE") == Some(0) { Kept::Nothing } else { Kept::Lines };
-        if let Some(what) = run(seed, on_conflict, kept).broken {
-            panic!("{}", replay(seed, on_conflict, &what));
+        if let Some(what) = run(seed, kind, kept).broken {
+            panic!("{}", replay(seed, kind, &what));
         }
         return;
     }
     let simulated_ns = AtomicU64::new(0);
     each_seed(seeds, |seed| {
-        let ran = run(seed, on_conflict, Kept::Nothing);
+        let ran = run(seed, kind, Kept::Nothing);
         simulated_ns.fetch_add(ran.took_ns, Ordering::Relaxed);
-        ran.broken.map(|what| replay(seed, on_conflict, &what))
+        ran.broken.map(|what| replay(seed, kind, &what))
     });
     println!("{} simulated hours", simulated_ns.into_inner() / 3_600_000_000_000);
 }
@@ -150,7 +173,7 @@ fn each_seed(seeds: u64, run: impl Fn(u64) -> Option<String> + Sync) {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [1, 7, 42, 1234] {
-        let (first, second) = (run(seed, OnConflict::Newest, Kept::Hash), run(seed, OnConflict::Newest, Kept::Hash));
+        let (first, second) = (run(seed, &NEWEST, Kept::Hash), run(seed, &NEWEST, Kept::Hash));
         assert_eq!(first.trace, second.trace, "seed {seed}");
     }
 }

@@ -114,6 +114,14 @@ impl Network {
         Self { pairs, links: Vec::new() }
     }
 
+    pub fn end_of(&self, link: usize, side: usize) -> NodeId {
+        self.links[link].ends[side]
+    }
+
+    pub fn pairs_of(&self, node: NodeId) -> Vec<usize> {
+        (0..self.pairs.len()).filter(|pair| self.pairs[*pair].ends.contains(&node)).collect()
+    }
+
     fn id(link: usize, side: usize) -> LinkId {
         LinkId((link * 2 + side) as u64)
     }
@@ -156,6 +164,7 @@ impl World {
             return;
         }
         let message = self.perhaps_a_lie(message);
+        let message = self.perhaps_embellished(message);
         let message = if self.has(Bug::DropsTheStampRule) { altered(message, &by_mtime) } else { message };
         let frame = frame::encode(&Packet::Message(message));
         self.send(from, Parcel::Frame(frame.to_vec().into()));
@@ -218,6 +227,11 @@ impl World {
         let ends = it.ends;
         if it.parted || it.link.is_some() || ends.iter().any(|&end| !self.nodes[end].is_up()) {
             return;
+        }
+        if let Some(until) = ends.map(|end| self.nodes[end].asleep_until).into_iter().max().filter(|at| *at > self.now)
+        {
+            // Nobody answers.
+            return self.after((until - self.now).min(5 * SECOND), Happening::Connect { pair });
         }
         let link = self.net.links.len();
         let dialler = self.rng.index(2);

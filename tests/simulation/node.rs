@@ -10,8 +10,8 @@ use super::shell::Step;
 use super::tree::{Data, Ino, Tree};
 use dirsyncd::engine::ignore::Ignore;
 use dirsyncd::engine::{
-    Boot, Config, Engine, Event, FetchId, Hint, Job, Keeps, LinkId, Now, OnConflict, Outcome, RangeId, ServedFile,
-    StageId,
+    Boot, Config, Engine, Event, FetchId, Hint, Job, Keeps, LinkId, Names, Now, OnConflict, Outcome, RangeId,
+    ServedFile, StageId,
 };
 use dirsyncd::model::{ContentId, DeviceId, FileTime, SyncPath};
 use dirsyncd::wire::packet::Part;
@@ -48,6 +48,8 @@ pub struct Node {
     pub last_commit: u64,
     /// It boots until then.
     pub dark_until: u64,
+    /// Its daemon is stopped until then.
+    pub asleep_until: u64,
 
     pub inbox: VecDeque<Event>,
     /// A turn is due, or its commit is.
@@ -116,6 +118,7 @@ impl Node {
             was_walked: false,
             last_commit: 0,
             dark_until: 0,
+            asleep_until: 0,
             inbox: VecDeque::new(),
             busy: false,
             tick_due: None,
@@ -153,6 +156,7 @@ impl Node {
     pub fn stop(&mut self) {
         self.engine = None;
         self.life += 1;
+        self.asleep_until = 0;
         self.inbox.clear();
         self.busy = false;
         self.tick_due = None;
@@ -179,9 +183,16 @@ impl Node {
         let mut engine = Engine::new(config, Recorded::open(&self.durable, bug));
         // Later than any write: whatever was hashed in this boot and changed since has rotted, and heals by itself.
         let began = if self.late_boots { u64::MAX } else { 0 };
-        engine.set_keeps(Keeps { modes: self.disk.keeps_modes, ..Keeps::default() });
+        let names = if self.disk.live.folds { Names::Folded } else { Names::Exact };
+        engine.set_keeps(Keeps { modes: self.disk.keeps_modes, names, ..Keeps::default() });
         engine.booted(Boot { id: self.boots, began, marks_stores: self.late_boots });
         self.engine = Some(engine);
+    }
+
+    /// The machine does nothing from now on for so long (ns), and its steady clock stands.
+    pub fn suspend(&mut self, now: u64, span_ns: u64) {
+        self.started += span_ns;
+        self.dark_until = self.dark_until.max(now + span_ns);
     }
 
     /// Another device key, as after a clone or a roll-back was noticed.
@@ -206,7 +217,7 @@ impl Node {
         (mono + self.started).saturating_sub(SECOND)
     }
 
-    fn wall(&self, time: u64) -> u64 {
+    pub fn wall(&self, time: u64) -> u64 {
         (EPOCH_NS + time).saturating_add_signed(self.skew_ns)
     }
 

@@ -9,10 +9,11 @@ use super::torn::WRITTEN_BACK_NS;
 use super::tree::{Body, Ino, Inode, Tree, Value};
 use super::users;
 use super::world::World;
-use dirsyncd::engine::Stat;
 use dirsyncd::engine::index::{Index, Row};
 use dirsyncd::engine::merge::displaced_path;
-use dirsyncd::model::{ContentId, Entry, SyncPath};
+use dirsyncd::engine::{PeerStatus, Stat};
+use dirsyncd::model::{ContentId, DeviceId, Entry, SyncPath};
+use dirsyncd::wire::condition::Condition;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Without anything done for this long (ns), the world rests: longer than peers wait between greetings.
@@ -146,6 +147,7 @@ impl World {
         self.check_nothing_lost()?;
         self.check_the_dead()?;
         self.check_conflicts()?;
+        (0..self.nodes.len()).try_for_each(|node| self.check_named(node))?;
         (0..self.nodes.len()).try_for_each(|node| self.check_idle(node))
     }
 
@@ -159,11 +161,18 @@ impl World {
         if engine.files_counted_here() != counted {
             return Err(format!("n{node}'s guard counts {:?}, not {counted:?}", engine.files_counted_here()));
         }
+        // Special files are nobody's but their machine's.
         let mut listing = here.disk.live.listing();
+        listing.retain(|_, (_, inode)| !matches!(inode.body, Body::Special(_)));
         for (path, row) in engine.index().below(None, None, usize::MAX) {
             // What is covered is as its user left it.
             if engine.ignore().covers(&path, true) {
                 listing.remove(&path);
+                continue;
+            }
+            if self.is_obstructed(node, &path, &row) || self.stays(node, &path, &row) {
+                // A folder that does not make room is still there.
+                row.live_on_disk().and_then(|_| listing.remove(&path));
                 continue;
             }
             if !row.is_settled() {
@@ -243,11 +252,29 @@ impl World {
         Ok(())
     }
 
+    /// It says that it is in sync with everybody, but for what waits for an obstacle, here or there.
     fn check_idle(&mut self, node: NodeId) -> Result<(), String> {
+        let all: Vec<_> = (0..self.nodes.len()).map(|node| self.obstructed(node)).collect();
+        let waits = |device| (0..all.len()).any(|other| self.nodes[other].device == device && !all[other].is_empty());
+        let waiting: Vec<DeviceId> =
+            self.nodes.iter().map(|node| node.device).filter(|device| waits(*device)).collect();
+        let obstructed = &all[node];
         let engine = self.nodes[node].engine.as_mut().expect("it was checked to be up");
         let status = engine.status();
-        let in_sync = status.idle && !status.scanning && status.halted.is_none() && status.condition.is_clear();
-        if in_sync && status.problems.is_empty() && status.peers.iter().all(|peer| peer.in_sync && peer.pending == 0) {
+        let condition = if obstructed.is_empty() {
+            status.condition
+        } else {
+            Condition { problems: 0, missing: 0, ..status.condition }
+        };
+        let rests = status.idle && !status.scanning && status.halted.is_none() && condition.is_clear();
+        let peer_is_fine = |peer: &PeerStatus| {
+            let one_waits = !obstructed.is_empty() || waiting.contains(&peer.device);
+            if one_waits { !peer.in_sync } else { peer.in_sync && peer.pending == 0 }
+        };
+        let rows = &self.nodes[node].durable.rows;
+        let stays = |path: &SyncPath| rows.get(path).is_some_and(|row| self.stays(node, path, row));
+        let problems_are_known = status.problems.iter().all(|(path, _)| obstructed.contains(path) || stays(path));
+        if rests && problems_are_known && status.peers.iter().all(peer_is_fine) {
             return Ok(());
         }
         Err(format!("n{node} rests but does not say so: {status:?}"))
@@ -267,6 +294,7 @@ pub fn holds(inode: &Inode, entry: &Entry, keeps_modes: bool) -> bool {
     match &inode.body {
         Body::Directory(_) => entry.is_directory() && same_mode,
         Body::Symlink(target) => same_link(target, entry),
+        Body::Special(_) => false,
         Body::File(data) => entry.file() == Some((data.content(), data.size())) && same_mode && same_mtime,
     }
 }

@@ -70,8 +70,14 @@ pub struct Plan {
     /// Machines that somebody pauses for a while, and folders that lose their marker for a while.
     pub pauses: u64,
     pub stops: u64,
+    /// Daemons that are stopped for a while, as by a signal.
+    pub sleeps: u64,
     /// The machine whose disk keeps no permission bits.
     pub modeless: Option<usize>,
+    /// The machine whose disk takes names that differ in case alone for one.
+    pub folding: Option<usize>,
+    /// The machine at which somebody makes sockets, fifos and devices.
+    pub special: Option<usize>,
     pub user_ops: u64,
     /// How long users act, and things fail (ns).
     pub active_ns: u64,
@@ -116,7 +122,10 @@ impl Plan {
             questions: 0,
             pauses: 0,
             stops: 0,
+            sleeps: 0,
             modeless: None,
+            folding: None,
+            special: None,
             user_ops: 0,
             active_ns: 0,
             early_ops: 0,
@@ -159,7 +168,27 @@ impl Plan {
         if own.chance(60) {
             plan.add_hanging(&mut own);
         }
+        plan.sleeps = if own.chance(150) { 1 + own.below(3) } else { 0 };
         plan
+    }
+
+    /// As `random`, with names that fold, or special files, at one machine.
+    pub fn with_obstacles(rng: &mut Rng) -> Self {
+        let mut plan = Self::random(rng);
+        plan.rhythms = Vec::new();
+        let end = plan.some_end(rng);
+        // Disks that fold names keep no special files.
+        let folds = rng.chance(600);
+        (plan.folding, plan.special) = (folds.then_some(end), (!folds).then_some(end));
+        plan
+    }
+
+    /// A machine that is not between others: what it cannot hold it cannot pass on.
+    fn some_end(&self, rng: &mut Rng) -> usize {
+        let links = |node| self.pairs.iter().filter(|(a, b)| [*a, *b].contains(&node)).count();
+        let is_mesh = self.pairs.len() == self.nodes * (self.nodes - 1) / 2;
+        let ends: Vec<usize> = (0..self.nodes).filter(|node| is_mesh || links(*node) == 1).collect();
+        *rng.pick(&ends)
     }
 
     /// What makes files vanish otherwise, or takes back what a program did, is left out: then more than half may be gone for good.

@@ -40,6 +40,7 @@ fn read(world: &World, node: usize, at: &str) -> Option<String> {
         Body::File(data) => String::from_utf8_lossy(&data.text).into_owned(),
         Body::Directory(_) => "dir".to_owned(),
         Body::Symlink(_) => "link".to_owned(),
+        Body::Special(what) => (*what).to_owned(),
     })
 }
 

@@ -7,6 +7,7 @@ use super::bugs::Bug;
 use super::disk::{NO_MODE, PathChange};
 use super::ledger::NodeId;
 use super::network::Parcel;
+use super::obstacles::respelled;
 use super::plan::MS;
 use super::rng::Rng;
 use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
@@ -209,6 +210,7 @@ impl World {
     pub fn give_hints(&mut self, node: NodeId, changes: &[PathChange], closed: bool) {
         let rng = &mut self.rng;
         let here = &mut self.nodes[node];
+        let folds = here.disk.live.folds;
         for change in changes {
             let dir = folder_of(changes, &here.disk.live, &change.path, change.after.is_none());
             if !dir.is_some_and(|dir| here.watched.contains(&dir)) {
@@ -216,7 +218,10 @@ impl World {
             }
             let is_echo = here.echo_until.get(&change.path).is_some_and(|until| self.now < *until);
             for hint in hints_of(change, closed, rng.chance(300)).into_iter().flatten().filter(|_| !is_echo) {
-                here.hints.push_back((change.path.clone(), hint));
+                // Whoever opened what is there may have spelled its name otherwise; what is new has the name it got.
+                let is_respelled = folds && change.before.is_some() && rng.chance(300);
+                let path = if is_respelled { respelled(&change.path) } else { change.path.clone() };
+                here.hints.push_back((path, hint));
             }
         }
         for change in changes {
@@ -363,7 +368,8 @@ impl World {
         let bug = self.bug;
         let here = &mut self.nodes[node];
         let kept = format!("{}@{}-{}", job.path, here.life, job.id.0);
-        let old = here.disk.live.get(&job.path).map(|(ino, inode)| (inode.stat(ino), inode.value()));
+        let at = here.disk.live.spelled(&job.path);
+        let old = here.disk.live.get(&at).map(|(ino, inode)| (inode.stat(ino), inode.value()));
         let before = here.disk.live.clone();
         if bug == Some(Bug::SkipsTheExchangeCheck) {
             job.expect = old.as_ref().map(|(stat, _)| *stat);
@@ -387,6 +393,10 @@ impl World {
                 here.disk.flush(stat.ino);
             }
         }
+        if let (Outcome::Done { .. }, Source::Rename { .. }) = (&outcome, &job.source) {
+            self.moved_along(node, &changes);
+        }
+        let here = &mut self.nodes[node];
         if bug == Some(Bug::SwallowsEcho) {
             here.echo_until.insert(job.path.clone(), self.now + 200 * MS);
         }
@@ -443,7 +453,7 @@ impl World {
                 match bug {
                     Some(Bug::ReportsBeforeDurable) => {}
                     Some(Bug::InstallsUnsynced) => here.disk.sync_names(&job.path),
-                    _ => here.disk.sync(&job.path),
+                    _ => here.disk.sync(&here.disk.live.spelled(&job.path)),
                 }
                 if let Source::Staged(stage) = job.source {
                     here.staging.remove(&stage);
@@ -544,6 +554,7 @@ fn observe(inode: &Inode, stat: Stat, body: bool) -> Observed {
     match &inode.body {
         Body::Directory(_) => Observed::Directory { stat },
         Body::Symlink(target) => Observed::Symlink { stat, target: target.clone() },
+        Body::Special(what) => Observed::Special { what },
         Body::File(data) => {
             let small = data.padding == 0 && data.size() <= SMALL_FILE_BYTES;
             Observed::File { stat, content: data.content(), body: (body && small).then(|| data.text.clone()) }
@@ -553,7 +564,7 @@ fn observe(inode: &Inode, stat: Stat, body: bool) -> Observed {
 
 /// A file's bytes, if it still is as it was when its content was known.
 fn read(live: &Tree, file: &ServedFile) -> Option<Data> {
-    let (ino, inode) = live.get(&file.path)?;
+    let (ino, inode) = live.get(&live.spelled(&file.path))?;
     match &inode.body {
         Body::File(data) if inode.stat(ino) == file.stat => Some(data.clone()),
         _ => None,
@@ -617,14 +628,15 @@ fn prepare(
     trusted: bool,
 ) -> Result<Option<Data>, Outcome> {
     let staged = match &job.source {
-        // No disk here takes two names for one.
         Source::Nothing | Source::InPlace | Source::Rename { .. } => None,
         Source::Bytes(bytes) => Some(Data::small(bytes.clone())),
         Source::Staged(stage) => Some(staging.get(stage).cloned().ok_or(Outcome::NoSource)?),
-        Source::Copy { from, stat } => match tree.get(from).map(|(ino, inode)| (inode.stat(ino), &inode.body)) {
-            Some((now, Body::File(data))) if now == *stat => Some(data.clone()),
-            _ => return Err(Outcome::NoSource),
-        },
+        Source::Copy { from, stat } => {
+            match tree.get(&tree.spelled(from)).map(|(ino, inode)| (inode.stat(ino), &inode.body)) {
+                Some((now, Body::File(data))) if now == *stat => Some(data.clone()),
+                _ => return Err(Outcome::NoSource),
+            }
+        }
         Source::Kept { kept, .. } => match tree.history.get(kept).map(|ino| &tree.inodes[ino].body) {
             Some(Body::File(data)) => Some(data.clone()),
             _ => return Err(Outcome::NoSource),
@@ -632,7 +644,9 @@ fn prepare(
     };
     match (&job.entry.kind, &staged) {
         (Kind::File { content, .. }, Some(data)) if data.content() != *content && !trusted => Err(Outcome::BadContent),
-        (Kind::File { .. }, None) if job.source != Source::InPlace => Err(Outcome::NoSource),
+        (Kind::File { .. }, None) if !matches!(job.source, Source::InPlace | Source::Rename { .. }) => {
+            Err(Outcome::NoSource)
+        }
         _ => Ok(staged),
     }
 }
@@ -646,11 +660,19 @@ fn swap(
     time: FileTime,
     bug: Option<Bug>,
 ) -> Result<(Option<Stat>, Option<String>), Outcome> {
-    let path = &job.path;
-    if tree.folder(path.parent().as_ref()).is_none() {
+    if let Source::Rename { from, stat } = &job.source {
+        return respell(tree, (from, &job.path), stat, time);
+    }
+    // A folder by another spelling is another folder.
+    let path = &tree.spelled(&job.path);
+    if tree.folder(job.path.parent().as_ref()).is_none() {
         return if job.entry.is_live() || job.expect.is_some() { Err(Outcome::NoParent) } else { Ok((None, None)) };
     }
     if !is_expected(tree.stat(path), job.expect) {
+        let is_taken = job.expect.is_none() && path.name() != job.path.name();
+        return Err(if is_taken { Outcome::Taken } else { Outcome::Stale });
+    }
+    if path.name() != job.path.name() && tree.folder(Some(path)).is_some() {
         return Err(Outcome::Stale);
     }
     let old = tree.lookup(path);
@@ -686,6 +708,25 @@ fn swap(
     let ino = tree.add(inode);
     tree.link(path, ino, time);
     Ok((tree.stat(path), kept))
+}
+
+/// What is there by another spelling gets this one.
+fn respell(
+    tree: &mut Tree,
+    (from, to): (&SyncPath, &SyncPath),
+    stat: &Stat,
+    time: FileTime,
+) -> Result<(Option<Stat>, Option<String>), Outcome> {
+    let from = tree.spelled(from);
+    if tree.folder(to.parent().as_ref()).is_none() {
+        return Err(Outcome::NoParent);
+    }
+    if !is_expected(tree.stat(&from), Some(*stat)) {
+        return Err(Outcome::NoSource);
+    }
+    let ino = tree.unlink(&from, time).ok_or(Outcome::NoSource)?;
+    tree.link(to, ino, time);
+    Ok((tree.stat(to), None))
 }
 
 /// Permissions are set before the mtime.

@@ -86,7 +86,7 @@ impl World {
     pub fn note_cut(&mut self, node: NodeId) {
         let tick = self.plan.tick_ns;
         let here = &mut self.nodes[node];
-        let wall = here.clock(self.now).wall;
+        let wall = here.wall(self.now);
         // Nobody works while it boots.
         here.dark_until = self.now + 2 * tick;
         let cut = Cut { since: here.last_commit.saturating_sub(RECKONED_NS), until: wall };

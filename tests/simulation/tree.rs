@@ -42,6 +42,8 @@ pub enum Body {
     File(Data),
     Directory(BTreeMap<Vec<u8>, Ino>),
     Symlink(Vec<u8>),
+    /// A socket, fifo or device.
+    Special(&'static str),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +93,7 @@ impl Inode {
             Body::File(data) => (StatKind::File, data.size()),
             Body::Directory(_) => (StatKind::Directory, 4096),
             Body::Symlink(target) => (StatKind::Symlink, target.len() as u64),
+            Body::Special(_) => (StatKind::Other, 0),
         };
         Stat { kind, size, mtime: self.mtime, ctime: self.ctime, ino, mode: self.mode }
     }
@@ -102,6 +105,8 @@ pub struct Tree {
     pub inodes: BTreeMap<Ino, Arc<Inode>>,
     pub history: BTreeMap<String, Ino>,
     pub next_ino: Ino,
+    /// Names that differ in case alone are one.
+    pub folds: bool,
 }
 
 pub type Listing = BTreeMap<SyncPath, (Ino, Arc<Inode>)>;
@@ -109,7 +114,32 @@ pub type Listing = BTreeMap<SyncPath, (Ino, Arc<Inode>)>;
 impl Tree {
     pub fn new() -> Self {
         let root = Inode::new(Body::Directory(BTreeMap::new()), Mode::DIRECTORY, FileTime::default());
-        Self { inodes: BTreeMap::from([(ROOT, Arc::new(root))]), history: BTreeMap::new(), next_ino: 100 }
+        let inodes = BTreeMap::from([(ROOT, Arc::new(root))]);
+        Self { inodes, history: BTreeMap::new(), next_ino: 100, folds: false }
+    }
+
+    /// The path by which the disk knows it: where names fold, those that are there keep their spelling.
+    pub fn spelled(&self, path: &SyncPath) -> SyncPath {
+        if !self.folds {
+            return path.clone();
+        }
+        let (mut at, mut dir) = (None, Some(ROOT));
+        for name in path.components() {
+            let children = dir.and_then(|dir| self.children(dir));
+            let exact = children.and_then(|children| children.get_key_value(name));
+            let folded = || children?.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
+            let there = exact.or_else(folded);
+            let name = there.map_or(name, |(name, _)| name);
+            at = Some(SyncPath::join(at.as_ref(), name).expect("users and engines use good names"));
+            dir = there.map(|(_, ino)| *ino);
+        }
+        at.unwrap_or_else(|| path.clone())
+    }
+
+    /// The same of its folder alone.
+    pub fn spelled_folder(&self, path: &SyncPath) -> SyncPath {
+        let Some(dir) = path.parent() else { return path.clone() };
+        SyncPath::join(Some(&self.spelled(&dir)), path.name()).expect("users and engines use good names")
     }
 
     pub fn lookup(&self, path: &SyncPath) -> Option<Ino> {

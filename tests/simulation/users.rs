@@ -83,6 +83,11 @@ pub enum Op {
         path: SyncPath,
         data: Data,
     },
+    /// `mknod`, in the place of whatever is there.
+    Special {
+        path: SyncPath,
+        what: &'static str,
+    },
 }
 
 impl Op {
@@ -91,6 +96,65 @@ impl Op {
         match self {
             Self::Save { path, .. } | Self::Overwrite { path, .. } | Self::Append { path, .. } => Some(path),
             _ => None,
+        }
+    }
+
+    /// Where it is done; of two paths the one that nothing need be at.
+    pub fn path(&self) -> &SyncPath {
+        match self {
+            Self::Save { path, .. }
+            | Self::Write { path, .. }
+            | Self::Overwrite { path, .. }
+            | Self::Append { path, .. }
+            | Self::Remove { path }
+            | Self::MakeFolder { path }
+            | Self::Chmod { path, .. }
+            | Self::Touch { path, .. }
+            | Self::Link { path, .. }
+            | Self::FolderFor { path, .. }
+            | Self::Remake { path, .. }
+            | Self::Special { path, .. }
+            | Self::Rename { to: path, .. }
+            | Self::Exchange { b: path, .. }
+            | Self::Copy { to: path, .. } => path,
+        }
+    }
+
+    /// The same, done there.
+    pub fn at(mut self, there: SyncPath) -> Self {
+        match &mut self {
+            Self::Save { path, .. }
+            | Self::Write { path, .. }
+            | Self::Overwrite { path, .. }
+            | Self::Append { path, .. }
+            | Self::Remove { path }
+            | Self::MakeFolder { path }
+            | Self::Chmod { path, .. }
+            | Self::Touch { path, .. }
+            | Self::Link { path, .. }
+            | Self::FolderFor { path, .. }
+            | Self::Remake { path, .. }
+            | Self::Special { path, .. }
+            | Self::Rename { to: path, .. }
+            | Self::Exchange { b: path, .. }
+            | Self::Copy { to: path, .. } => *path = there,
+        }
+        self
+    }
+
+    /// With the spelling that a folding disk has of names that are there. A rename may give a name another one.
+    fn spelled(&self, tree: &Tree) -> Self {
+        match self {
+            Self::Rename { from, to } => {
+                let from = tree.spelled(from);
+                let (known, new) = (tree.spelled(to), tree.spelled_folder(to));
+                Self::Rename { to: if known == from { new } else { known }, from }
+            }
+            Self::Exchange { a, b } => Self::Exchange { a: tree.spelled(a), b: tree.spelled(b) },
+            Self::Copy { from, to, keep_mtime } => {
+                Self::Copy { from: tree.spelled(from), to: tree.spelled(to), keep_mtime: *keep_mtime }
+            }
+            op => op.clone().at(tree.spelled(op.path())),
         }
     }
 }
@@ -136,7 +200,7 @@ fn some_time(rng: &mut Rng, now: FileTime) -> FileTime {
 
 /// Does it, as far as it can be done. The inode that stays open for writing, if one does.
 pub fn apply(op: &Op, tree: &mut Tree, now: FileTime) -> Option<Ino> {
-    match op {
+    match &op.spelled(tree) {
         Op::Save { path, data, mtime } => {
             let mut inode = Inode::new(Body::File(data.clone()), Mode(0o644), now);
             inode.mtime = mtime.unwrap_or(now);
@@ -169,6 +233,7 @@ pub fn apply(op: &Op, tree: &mut Tree, now: FileTime) -> Option<Ino> {
         }
         Op::Copy { from, to, keep_mtime } => copy(tree, from, to, *keep_mtime, now),
         Op::Link { path, target } => put(tree, path, Inode::new(Body::Symlink(target.clone()), LINK_MODE, now), now),
+        Op::Special { path, what } => put(tree, path, Inode::new(Body::Special(what), Mode(0o644), now), now),
         Op::FolderFor { path, data } | Op::Remake { path, data } => {
             remove(tree, path, now);
             let inside = SyncPath::join(Some(path), b"a").expect("the name is good");

@@ -9,6 +9,7 @@ use super::ledger::{Ledger, NodeId, claims};
 use super::merging;
 use super::network::{Network, Parcel};
 use super::node::Node;
+use super::obstacles;
 use super::plan::{self, MS, Plan, SECOND};
 use super::rhythms::Beat;
 use super::rng::Rng;
@@ -90,6 +91,12 @@ pub enum Happening {
     Rot(NodeId),
     /// Somebody has everything hashed again.
     Verify(NodeId),
+    /// Its daemon is stopped for so long, or the whole machine.
+    Sleep {
+        node: NodeId,
+        span_ns: u64,
+        whole: bool,
+    },
     Full {
         node: NodeId,
         is_full: bool,
@@ -125,6 +132,8 @@ pub struct World {
     pub broken: Option<String>,
     /// Some folder came back from a backup, or some index was lost.
     pub was_restored: bool,
+    /// A path may have to wait for what is in its way at one machine.
+    pub has_obstacles: bool,
     /// Conflicts that somebody decided.
     pub decided: BTreeSet<ConflictKey>,
     pub bug: Option<Bug>,
@@ -142,6 +151,9 @@ impl World {
         if let Some(modeless) = plan.modeless {
             nodes[modeless].disk.keeps_modes = false;
         }
+        if let Some(folding) = plan.folding {
+            nodes[folding].disk.fold();
+        }
         let mut world = Self {
             now: 0,
             order: 0,
@@ -151,18 +163,19 @@ impl World {
             own: Rng::new(!seed),
             nodes,
             net: Network::new(&plan.pairs),
-            plan,
             ledger: Ledger::default(),
             trace: Trace::new(kept),
             last_work: 0,
             contents_sent: 0,
             broken: None,
             was_restored: false,
+            has_obstacles: plan.folding.is_some() || plan.special.is_some(),
             decided: BTreeSet::new(),
             bug: None,
             conflicts: 0,
             holds_ended: 0,
             values: 0,
+            plan,
         };
         let late_boots = world.plan.late_boots;
         world.nodes.iter_mut().for_each(|node| node.late_boots = late_boots);
@@ -222,6 +235,7 @@ impl World {
     }
 
     fn happen(&mut self, what: Happening) {
+        let Some(what) = self.put_off(what) else { return };
         match what {
             Happening::Local(node, life, step) => {
                 if self.nodes[node].is_up() && self.nodes[node].life == life {
@@ -262,6 +276,7 @@ impl World {
             Happening::Patterns(node) => self.edit_patterns(node),
             Happening::Rot(node) => self.rot(node),
             Happening::Verify(node) => self.verify(node),
+            Happening::Sleep { node, span_ns, whole } => self.sleep(node, span_ns, whole),
             Happening::Full { node, is_full } => self.nodes[node].is_full = is_full,
             Happening::Hang { node, hangs } => self.hang(node, hangs),
             Happening::Crash { node, power } => self.crash(node, power),
@@ -288,7 +303,11 @@ impl World {
         let tree = &self.nodes[node].disk.live;
         let edits_text = self.plan.on_conflict == OnConflict::Merge && self.rng.chance(600);
         let edit = if edits_text { merging::edit_text(&mut self.rng, tree, &data) } else { None };
-        let op = edit.unwrap_or_else(|| users::choose(&mut self.rng, tree, data, now));
+        let mut op = edit.unwrap_or_else(|| users::choose(&mut self.rng, tree, data, now));
+        if self.has_obstacles {
+            let (folds, specials) = (self.plan.folding.is_some(), self.plan.special == Some(node));
+            op = obstacles::instead(&mut self.rng, op, folds, specials);
+        }
         self.user_does(node, &op);
         if let Some(path) = op.edited().filter(|_| self.rng.chance(250)) {
             let (path, delay) = (path.clone(), self.rng.between(MS, 20 * MS));
@@ -570,6 +589,9 @@ impl World {
             self.settle_torn();
         }
         self.rest();
+        if self.has_obstacles && self.broken.is_none() {
+            self.clear_obstacles();
+        }
         self.settle_conflicts();
     }
 
@@ -662,6 +684,12 @@ impl World {
                 let at = self.own.below(active + 1);
                 self.after(at, Happening::Hang { node, hangs });
             }
+        }
+        for _ in 0..self.plan.sleeps {
+            let node = self.own.index(self.nodes.len());
+            let at = self.own.below(active + 1);
+            let span_ns = self.own.below(active + 1 - at);
+            self.after(at, Happening::Sleep { node, span_ns, whole: at.is_multiple_of(3) });
         }
         for _ in 0..self.plan.stops {
             let node = self.own.index(self.nodes.len());

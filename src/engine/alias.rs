@@ -69,6 +69,10 @@ impl<I: Index> Engine<I> {
             return Vec::new();
         }
         let key = key(path);
+        if row.live_on_disk().is_some() {
+            // However it came there: by a user's own rename, say.
+            self.name_is_free(path);
+        }
         let holders = self.aliases.on_disk.entry(key).or_default();
         holders.retain(|holder| holder != path);
         if row.live_on_disk().is_some() {
@@ -384,6 +388,31 @@ mod tests {
         let after = Now { mono: LATER.mono + 5 * SECOND, ..LATER };
         assert_eq!(tick(&mut engine, after), []);
         assert!(problems(&mut engine) == [path("src")] && all_wait(&engine));
+    }
+
+    #[test]
+    fn what_waits_below_a_taken_name_comes_once_a_user_gives_the_folder_that_name() {
+        let mut engine = engine(Names::Folded, &[("Src", Kind::Directory)]);
+        hear(&mut engine, "src", entry(Kind::Directory, 2));
+        hear(&mut engine, "src/two", entry(link("y"), 2));
+        tick(&mut engine, NOW);
+        assert_eq!(tick(&mut engine, LATER), []);
+        assert_eq!(problems(&mut engine), [path("src")]);
+        let later = |ms: u64| Now { mono: LATER.mono + 5 * SECOND + ms * 1_000_000, ..LATER };
+        for name in ["src", "Src"] {
+            engine.handle(later(0), Event::Hint { path: path(name), hint: Hint::Closed });
+        }
+        tick(&mut engine, later(30));
+        engine.handle(later(31), Event::Looked { path: path("Src"), observed: Observed::Absent });
+        let stat = stat(0, &Kind::Directory);
+        engine.handle(later(31), Event::Looked { path: path("src"), observed: Observed::Directory { stat } });
+        assert!(is_here(&engine, "src"));
+        let mut jobs = Vec::new();
+        for second in 6..120 {
+            jobs.extend(tick(&mut engine, Now { mono: LATER.mono + second * SECOND, ..LATER }));
+        }
+        assert!(jobs.iter().any(|job| job.path == path("src/two")), "{jobs:?}");
+        assert_eq!(problems(&mut engine), []);
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl<I: Index> Engine<I> {
     fn conflict_came(&mut self, now: Now, link: LinkId, news: ConflictNews) {
         let Some(session) = self.sessions.get(&link) else { return };
         let source = ConflictSource { device: session.device, relayed: news.relayed };
-        if news.check().is_err() || self.is_invented(&news) {
+        if news.check().is_err() || !self.is_ours(self.claimed_by(&news), link) {
             return;
         }
         let (bytes, steady) = (news.wire_bytes(), self.steady(now));
@@ -260,10 +260,11 @@ impl<I: Index> Engine<I> {
         self.queue_conflict(now, Whom::AllBut(link), &conflict);
     }
 
-    /// Whether it names a version of this machine that it never made.
-    fn is_invented(&self, news: &ConflictNews) -> bool {
+    /// The last change of this machine that it speaks of. One that was never made says, as in an entry, that this machine was set
+    /// back to an older state.
+    fn claimed_by(&self, news: &ConflictNews) -> u64 {
         let versions = [&news.sides.winner.version, &news.sides.loser.version];
-        versions.iter().any(|version| version.author == self.config.device && version.counter() > self.counter)
+        versions.iter().map(|version| version.seen.get(&self.config.device)).max().unwrap_or_default()
     }
 
     /// Takes room for one more row of a peer's, if there is some.

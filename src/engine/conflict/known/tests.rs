@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::map_index::MapIndex;
-use crate::engine::{Action, Config, Event, OnConflict, Trust};
+use crate::engine::{Action, Config, Event, META_RENEWED_AT, OnConflict, Trust};
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen};
 use crate::wire::features::Features;
 
@@ -88,6 +88,24 @@ fn what_a_peer_tells_is_listed_and_passed_on_once() {
     assert_eq!(hear(&mut engine, B, tell(news("f", 1))), []);
     assert_eq!(hear(&mut engine, C, tell(relayed)), [], "it is known already");
     assert_eq!(open(&engine).len(), 1);
+}
+
+/// The machine came back from an old image, and its conflict with it: under another id it hears of that like everyone.
+#[test]
+fn a_conflict_of_a_change_that_this_machine_never_made_has_it_start_anew_once_a_day() {
+    let own = |counter| {
+        let mut told = news("f", 1);
+        told.sides.loser = entry(device(1), counter);
+        told
+    };
+    let mut engine = linked();
+    let actions = engine.handle(at(1), Event::Message { link: B, message: tell(own(9)), wire_bytes: 1 });
+    assert!(actions.contains(&Action::NewDevice), "{actions:?}");
+    // What it is told once it was renewed that day is not believed, and costs no second id.
+    let mut engine = linked();
+    engine.index.set_meta(META_RENEWED_AT, &at(0).wall.to_be_bytes());
+    let actions = engine.handle(at(1), Event::Message { link: B, message: tell(own(1 << 50)), wire_bytes: 1 });
+    assert!(!actions.contains(&Action::NewDevice) && open(&engine).is_empty(), "{actions:?}");
 }
 
 #[test]
@@ -193,20 +211,12 @@ fn long_rows_fill_a_peer_s_room_by_their_bytes() {
 #[test]
 fn what_no_machine_may_say_is_passed_over() {
     let mut engine = linked();
-    let ours = |n| {
-        let mut news = news("ours", 1);
-        news.sides.loser = entry(device(1), n);
-        news
-    };
     let mut shouting = news("name", 1);
     shouting.sides.loser_name = "\u{1b}[31m".into();
-    for wrong in [ours(1), shouting, decided(news("old", 1), u32::MAX)] {
+    for wrong in [shouting, decided(news("old", 1), u32::MAX)] {
         assert_eq!(hear(&mut engine, B, tell(wrong)), []);
     }
-    assert!(
-        all(&engine).is_empty(),
-        "a version that we never made, a name that none may have, and a decision long ago"
-    );
+    assert!(all(&engine).is_empty(), "a name that none may have, and a decision long ago");
 }
 
 #[test]

@@ -75,7 +75,11 @@ fn holds_elsewhere(held: &HeldElsewhereView) -> String {
 /// Why there is nothing to be done, and where there is.
 pub(super) fn nothing(why: &str, order: &str, elsewhere: &[HeldElsewhereView]) -> String {
     if elsewhere.is_empty() {
-        return format!("{why}, and no linked machine holds anything");
+        let way_out = match order {
+            "undo" => "; 'dirsync history' lists what was deleted or replaced, and 'dirsync restore' brings it back",
+            _ => "",
+        };
+        return format!("{why}, and no linked machine holds anything{way_out}");
     }
     let held: Vec<_> = elsewhere.iter().map(holds_elsewhere).collect();
     format!("{why}; {}: run 'dirsync {order}' there", held.join("; "))

@@ -562,7 +562,7 @@ impl<I: Index> Engine<I> {
     /// When each of those under way got on last. What is this machine's own work does so all the time.
     pub(super) fn swarms_moved(&self) -> impl Iterator<Item = u64> {
         let moved = |fetching: &Fetching| match fetching.phase {
-            Phase::Fetching => fetching.swarm.moved(),
+            Phase::Fetching => fetching.swarm.came_at(),
             Phase::Opening | Phase::Finishing => self.last_event.mono,
         };
         self.swarms.by_fetch.values().map(moved)

@@ -126,9 +126,9 @@ impl Swarm {
         &self.here
     }
 
-    /// When something of it came, or somebody told that it holds some.
-    pub fn moved(&self) -> u64 {
-        self.moved_at.max(self.came_at)
+    /// When a chunk came last, or it began. What somebody says that it holds is no chunk.
+    pub fn came_at(&self) -> u64 {
+        self.came_at
     }
 
     pub fn is_whole(&self) -> bool {

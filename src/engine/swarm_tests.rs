@@ -92,6 +92,17 @@ fn what_was_asked_of_the_only_holder_is_given_back_once_others_seek_the_content(
 }
 
 #[test]
+fn what_a_peer_says_that_it_holds_is_no_progress() {
+    let mut swarm = swarm(4);
+    swarm.add_source(0, SEED);
+    let (range, ask) = ask_all(&mut swarm, 0, &mut 0)[0];
+    swarm.has(5, OTHER, &[(1, 1)]).unwrap();
+    assert_eq!(swarm.came_at(), 0);
+    swarm.came(7, range, ask.first);
+    assert_eq!(swarm.came_at(), 7);
+}
+
+#[test]
 fn what_is_missing_here_and_there_is_asked_for_too() {
     let mut swarm = swarm(64);
     swarm.add_source(0, SEED);

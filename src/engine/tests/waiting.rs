@@ -95,6 +95,28 @@ fn a_folder_that_was_deleted_elsewhere_and_holds_a_fifo_stays_without_a_try_unti
 }
 
 #[test]
+fn what_a_fifo_kept_away_comes_when_the_folder_that_holds_it_is_renamed() {
+    let dir = Entry { kind: Kind::Directory, ..entry("", 1, 0o755) };
+    let mut engine = engine(&[("d", row(&dir, &dir))], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    engine.handle(at(1), Event::Hint { path: path("d/f"), hint: Hint::Closed });
+    engine.handle(at(SECOND), Event::Tick);
+    looked(&mut engine, SECOND, "d/f", Observed::Special { what: "fifo" });
+    let mut actions = hear(&mut engine, 2 * SECOND, "d/f", &entry("", WALL, 0o644));
+    assert_eq!((installs(&actions), problems(&actions, "d/f")), (0, (1, 0)));
+    // The user's `mv d e` takes the fifo along.
+    engine.handle(at(3 * SECOND), Event::Hint { path: path("d"), hint: Hint::Gone });
+    engine.handle(at(4 * SECOND), Event::Tick);
+    actions = looked(&mut engine, 4 * SECOND, "d", Observed::Absent);
+    for second in 5..30 {
+        actions.extend(engine.handle(at(second * SECOND), Event::Root(RootState::Fine)));
+        actions.extend(engine.handle(at(second * SECOND), Event::Tick));
+    }
+    assert!(engine.left_alone.is_empty());
+    assert!(installs(&actions) > 0, "what waited goes on: {actions:?}");
+}
+
+#[test]
 fn a_walk_that_does_not_come_by_a_fifo_any_more_lets_what_waited_for_it_come() {
     let mut engine = engine(&[], Trust::Known);
     let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];

@@ -22,18 +22,19 @@ const ROUNDS: usize = 8;
 const LONG_ENOUGH_NS: u64 = 60 * SECOND;
 
 /// What users do besides where a disk folds names, or where somebody makes special files.
-pub fn instead(rng: &mut Rng, op: Op, folds: bool, specials: bool) -> Op {
+pub fn instead(rng: &mut Rng, mut op: Op, folds: bool, specials: bool) -> Op {
     if specials && rng.chance(120) {
-        return Op::Special { path: op.path().clone(), what: KINDS[rng.index(KINDS.len())] };
+        return Op::Special { path: op.place().clone(), what: KINDS[rng.index(KINDS.len())] };
     }
     if !folds {
         return op;
     }
     match rng.below(10) {
-        0 => Op::Rename { from: op.path().clone(), to: recased(rng, op.path()) },
+        0 => Op::Rename { from: op.place().clone(), to: recased(rng, op.place()) },
         1..5 => {
-            let path = recased(rng, op.path());
-            op.at(path)
+            let place = op.place();
+            *place = recased(rng, place);
+            op
         }
         _ => op,
     }

@@ -100,7 +100,7 @@ impl Op {
     }
 
     /// Where it is done; of two paths the one that nothing need be at.
-    pub fn path(&self) -> &SyncPath {
+    pub fn place(&mut self) -> &mut SyncPath {
         match self {
             Self::Save { path, .. }
             | Self::Write { path, .. }
@@ -120,28 +120,6 @@ impl Op {
         }
     }
 
-    /// The same, done there.
-    pub fn at(mut self, there: SyncPath) -> Self {
-        match &mut self {
-            Self::Save { path, .. }
-            | Self::Write { path, .. }
-            | Self::Overwrite { path, .. }
-            | Self::Append { path, .. }
-            | Self::Remove { path }
-            | Self::MakeFolder { path }
-            | Self::Chmod { path, .. }
-            | Self::Touch { path, .. }
-            | Self::Link { path, .. }
-            | Self::FolderFor { path, .. }
-            | Self::Remake { path, .. }
-            | Self::Special { path, .. }
-            | Self::Rename { to: path, .. }
-            | Self::Exchange { b: path, .. }
-            | Self::Copy { to: path, .. } => *path = there,
-        }
-        self
-    }
-
     /// With the spelling that a folding disk has of names that are there. A rename may give a name another one.
     fn spelled(&self, tree: &Tree) -> Self {
         match self {
@@ -154,7 +132,12 @@ impl Op {
             Self::Copy { from, to, keep_mtime } => {
                 Self::Copy { from: tree.spelled(from), to: tree.spelled(to), keep_mtime: *keep_mtime }
             }
-            op => op.clone().at(tree.spelled(op.path())),
+            op => {
+                let mut op = op.clone();
+                let place = op.place();
+                *place = tree.spelled(place);
+                op
+            }
         }
     }
 }

@@ -139,6 +139,15 @@ fn run_all(kind: &Kind, seeds: u64) {
     println!("{} simulated hours", simulated_ns.into_inner() / 3_600_000_000_000);
 }
 
+/// The seed of `DIRSYNC_SEED` alone, or as `each_seed`.
+fn each_seed_of(seeds: u64, run: impl Fn(u64) -> Option<String> + Sync) {
+    if let Some(seed) = number("DIRSYNC_SEED") {
+        assert_eq!(run(seed), None);
+        return;
+    }
+    each_seed(seeds, |seed| run(seed).map(|what| format!("seed {seed}: {what}")));
+}
+
 /// Runs so many seeds, or `DIRSYNC_SEEDS`, on all threads. `run` says what a seed breaks.
 fn each_seed(seeds: u64, run: impl Fn(u64) -> Option<String> + Sync) {
     let (first, count) = (number("DIRSYNC_FIRST").unwrap_or(1), number("DIRSYNC_SEEDS").unwrap_or(seeds));

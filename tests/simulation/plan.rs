@@ -132,6 +132,20 @@ impl Plan {
         }
     }
 
+    /// Two to four machines on a sound net.
+    pub fn sound(rng: &mut Rng) -> Self {
+        let nodes = 2 + rng.index(3);
+        let mut plan = Self::quiet(nodes);
+        plan.latency_ns = *rng.pick(&[MS / 5, 5 * MS, 100 * MS]);
+        plan.disk_ns = *rng.pick(&[MS / 5, 2 * MS]);
+        plan.hint_ns = *rng.pick(&[MS / 5, 2 * MS, 20 * MS]);
+        plan.overflow_permille = if rng.chance(200) { 100 } else { 0 };
+        if nodes > 2 && rng.chance(300) {
+            plan.pairs = (1..nodes).map(|node| (node - 1, node)).collect();
+        }
+        plan
+    }
+
     pub fn random(rng: &mut Rng) -> Self {
         let nodes = *rng.pick(&[2, 2, 2, 3, 3, 3, 4, 5, 6]);
         let mut plan = Self::quiet(nodes);

@@ -115,7 +115,7 @@ impl<I: Index> Engine<I> {
         let is_new = lacking.iter().filter(|(_, is_new, _)| *is_new);
         let cost = is_new.map(|(derived, _, folder)| DERIVED_WEIGHT * row_bytes(folder, derived)).sum();
         if let Some(payer) = payer
-            && !self.costs.charge(now.mono, payer, cost)
+            && !self.charge(now, payer, cost)
         {
             if let Some(link) = self.link_of(&payer) {
                 self.refuse_entry(now, link, &path, "more folders to be derived than one peer may have made");

@@ -3,7 +3,8 @@
 //! An entry is refused if a number in it is out of range, its path has too many components, it claims changes of this machine that were
 //! never made, or its peer has used up what it may cost the index. That costs the entry, never the link. A refused entry is neither kept nor
 //! passed on. The peer is named, is shown as announcing invalid entries, and is compared once an hour while that lasts.
-//! Deliberately not here: what is malformed as bytes (`wire`), which closes the link.
+//! Deliberately not here: the accounts (`costs.rs`), and what is malformed as bytes (`wire`), which
+//! closes the link.
 
 use super::action::{Action, Report};
 use super::event::{LinkId, Now};
@@ -11,7 +12,6 @@ use super::index::{Index, Row};
 use super::session::Session;
 use super::{Engine, SECOND};
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
-use std::collections::BTreeMap;
 
 /// A peer with refused entries is compared, and named, this often.
 const AGAIN_NS: u64 = 3600 * SECOND;
@@ -27,14 +27,6 @@ const FREE_BYTES: u64 = 2048;
 /// A folder that nobody announced counts for so many times its cost: peers announce the folders of what they have, so few are
 /// derived, and a path of 4 KiB would have hundreds made.
 pub(super) const DERIVED_WEIGHT: u64 = 16;
-/// What one device may cost beyond that at once, and what it may again in each second.
-const MOST_A_DEVICE: u64 = 256 << 20;
-const AGAIN_A_DEVICE: u64 = 16 << 10;
-/// The same of all devices.
-const MOST_OF_ALL: u64 = 1 << 30;
-const AGAIN_OF_ALL: u64 = 64 << 10;
-/// Devices whose costs are kept apart.
-const SPENDERS: usize = 1024;
 
 /// What was refused of one peer on its link.
 #[derive(Debug, Default)]
@@ -74,53 +66,6 @@ impl Refusals {
         self.first = None;
         self.compared_at = now;
         true
-    }
-}
-
-/// An account that fills with costs and empties with time (bytes, ns).
-#[derive(Debug, Default)]
-struct Account {
-    spent: u64,
-    at: u64,
-}
-
-impl Account {
-    fn settle(&mut self, now: u64, again: u64) {
-        let earned = u128::from(now.saturating_sub(self.at)) * u128::from(again) / u128::from(SECOND);
-        // What is less than a byte counts next time.
-        if earned > 0 {
-            self.spent = self.spent.saturating_sub(u64::try_from(earned).unwrap_or(u64::MAX));
-            self.at = now;
-        }
-    }
-}
-
-/// What devices have cost the index.
-#[derive(Debug, Default)]
-pub(super) struct Costs {
-    by_device: BTreeMap<DeviceId, Account>,
-    of_all: Account,
-}
-
-impl Costs {
-    /// Charges the device that delivered something; `false`: it has used up what it may cost, and nothing was charged.
-    pub fn charge(&mut self, now: u64, device: DeviceId, cost: u64) -> bool {
-        if self.by_device.len() >= SPENDERS && !self.by_device.contains_key(&device) {
-            self.by_device.values_mut().for_each(|account| account.settle(now, AGAIN_A_DEVICE));
-            self.by_device.retain(|_, account| account.spent > 0);
-            if self.by_device.len() >= SPENDERS {
-                return false;
-            }
-        }
-        let account = self.by_device.entry(device).or_insert(Account { spent: 0, at: now });
-        account.settle(now, AGAIN_A_DEVICE);
-        self.of_all.settle(now, AGAIN_OF_ALL);
-        let fits = account.spent + cost <= MOST_A_DEVICE && self.of_all.spent + cost <= MOST_OF_ALL;
-        if fits {
-            account.spent += cost;
-            self.of_all.spent += cost;
-        }
-        fits
     }
 }
 
@@ -175,7 +120,7 @@ impl<I: Index> Engine<I> {
             None => 0,
         };
         let Some(device) = self.sessions.get(&link).map(|session| session.device) else { return true };
-        let pays = cost <= free || self.costs.charge(now.mono, device, cost - free);
+        let pays = cost <= free || self.charge(now, device, cost - free);
         if !pays {
             self.refuse_entry(
                 now,
@@ -219,39 +164,9 @@ impl<I: Index> Engine<I> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_device_may_cost_comes_back_with_time() {
-        let (mut costs, device) = (Costs::default(), DeviceId([1; 32]));
-        assert!(costs.charge(SECOND, device, MOST_A_DEVICE));
-        assert!(!costs.charge(SECOND, device, 1));
-        assert!(costs.charge(SECOND, DeviceId([2; 32]), 1), "another one pays for itself");
-        assert!(costs.charge(2 * SECOND, device, AGAIN_A_DEVICE));
-        assert!(!costs.charge(2 * SECOND, device, 1));
-    }
-
-    #[test]
-    fn all_devices_together_may_not_cost_more_than_their_limit() {
-        let mut costs = Costs::default();
-        let paid = (0..8).filter(|n| costs.charge(0, DeviceId([*n; 32]), MOST_A_DEVICE)).count() as u64;
-        assert_eq!(paid, MOST_OF_ALL / MOST_A_DEVICE);
-    }
-
-    #[test]
-    fn devices_whose_costs_came_back_make_room_for_others() {
-        let mut costs = Costs::default();
-        let device = |n: usize| DeviceId(*blake3::hash(&n.to_be_bytes()).as_bytes());
-        assert!((0..SPENDERS).all(|n| costs.charge(0, device(n), 1)));
-        assert!(!costs.charge(0, device(SPENDERS), 1));
-        assert!(costs.charge(SECOND, device(SPENDERS), 1));
-    }
-}
-
-#[cfg(test)]
 mod engine_tests {
     use super::*;
+    use crate::engine::costs::MOST_A_DEVICE;
     use crate::engine::map_index::MapIndex;
     use crate::engine::{Config, Event, Observed, OnConflict, Stat, StatKind, Trust};
     use crate::model::{ContentId, FileTime, Mode, Seen, Version};
@@ -492,7 +407,7 @@ mod engine_tests {
     #[test]
     fn folders_above_long_paths_are_charged_to_the_peer_that_delivered_them_and_not_to_their_author() {
         let mut machine = Machine::linked();
-        let charged = |machine: &Machine| machine.engine.costs.by_device.get(&LIAR).map_or(0, |account| account.spent);
+        let charged = |machine: &Machine| machine.engine.charged(&LIAR);
         let long = path(&vec!["fifteen-letters"; 255].join("/"));
         let by_another = Entry { version: Version { author: OTHER, ..file(&[(OTHER, 1)]).version }, ..file(&[]) };
         machine.hear(vec![(long.clone(), by_another)]);
@@ -501,7 +416,7 @@ mod engine_tests {
         let bytes: u64 = long.ancestors().map(|dir| dir.as_bytes().len() as u64).sum();
         assert!(charged(&machine) >= before + bytes, "{} of {bytes}", charged(&machine) - before);
         // With nothing left to spend, nothing more is derived, and it is named.
-        machine.engine.costs.by_device.get_mut(&LIAR).unwrap().spent = 2 * MOST_A_DEVICE;
+        machine.engine.costs.spend_all(LIAR);
         machine.hear(vec![(path("other/long/path"), file(&[(LIAR, 1)]))]);
         machine.wait(SECOND);
         assert_eq!(machine.engine.index().get(&path("other")), None);
@@ -523,5 +438,15 @@ mod engine_tests {
         assert_eq!(kept, MOST_A_DEVICE / cost);
         machine.hear(vec![(path("f"), file(&[(LIAR, 1)]))]);
         assert!(machine.engine.index().get(&path("f")).is_some());
+        // A restart forgives no more than what was not stored yet.
+        machine.wait(0);
+        let spent = machine.engine.charged(&LIAR);
+        let mut again = Machine::new(OWN, machine.engine.into_index());
+        again.link(LINK, LIAR, "liar");
+        for block in 200..210 {
+            again.hear((block * 100..(block + 1) * 100).map(deletion).collect());
+        }
+        let more = again.engine.index().rows().count() as u64 - kept - 1;
+        assert!(more * cost < 2 << 20 && spent > MOST_A_DEVICE - cost, "{more} more rows of {cost} bytes");
     }
 }

@@ -13,7 +13,7 @@ impl<I: Index> Engine<I> {
             return None;
         }
         // In the same commit as what it speaks of.
-        let has_news = self.ledger.is_dirty() || self.known_conflicts.has_news();
+        let has_news = self.ledger.is_dirty() || self.known_conflicts.has_news() || self.costs.is_due();
         if !self.outgoing.is_empty() || has_news || (self.wants.has_ready() && !self.is_stopped()) {
             return Some(0);
         }

@@ -3,9 +3,11 @@
 use super::*;
 use crate::engine::index::{Conflict, ConflictSource, Index, OnDisk, Row, Settled, Wanted};
 use crate::engine::map_index::MapIndex;
-use crate::engine::{Stat, StatKind};
+use crate::engine::{Config, Engine, Event, LinkId, Now, OnConflict, Stat, StatKind, Trust};
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
 use crate::wire::conflict::Sides;
+use crate::wire::features::Features;
+use crate::wire::message::{Change, Message};
 use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -396,4 +398,41 @@ fn a_journal_of_an_earlier_version_is_read_and_goes_on() {
     index.commit().unwrap();
     let sizes: Vec<_> = index.journal(&WantedLines::last(9)).iter().map(|line| (line.at, line.size)).collect();
     assert_eq!(sizes, [(1, None), (2, Some(7))]);
+}
+
+#[test]
+fn what_a_peer_was_charged_is_known_to_the_engine_that_opens_the_index_again() {
+    const WALL: u64 = 1_800_000_000_000_000_000;
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("index");
+    let peer = DeviceId([2; 32]);
+    let start = || {
+        let config = Config { device: DeviceId([1; 32]), name: "own".into(), on_conflict: OnConflict::Newest };
+        let mut engine = Engine::new(config, open(&path));
+        engine.start(Now { wall: WALL, mono: 1 }, Trust::Known);
+        engine
+    };
+    let tell = |engine: &mut Engine<SqliteIndex>, event| drop(engine.handle(Now { wall: WALL, mono: 1 }, event));
+    let mut engine = start();
+    let link = LinkId(1);
+    let up = Event::LinkUp { link, device: peer, name: "peer".into(), dialler: true, features: Features::ours() };
+    tell(&mut engine, up);
+    tell(&mut engine, Event::Message { link, message: Message::Known { counter: 0 }, wire_bytes: 1 });
+    // Deletions of paths that never were here.
+    let deletion = |n: u64| {
+        let name = format!("{n:0>255}/").repeat(15) + &format!("{n:0>250}");
+        let version = Version { stamp: WALL, author: peer, seen: Seen::default().with(peer, n) };
+        let (kind, mtime) = (Kind::Deleted { at: WALL }, FileTime::default());
+        let entry = Entry { kind, mode: Mode(0o644), mtime, version };
+        Change { path: SyncPath::new(name).unwrap(), entry, body: None }
+    };
+    let message = Message::Changes { changes: (1..=100).map(deletion).collect(), told: Vec::new() };
+    tell(&mut engine, Event::Message { link, message, wire_bytes: 1 });
+    tell(&mut engine, Event::Tick);
+    let charged = engine.charged(&peer);
+    assert!(charged > 1 << 20, "{charged}");
+    let mut index = engine.into_index();
+    index.commit().unwrap();
+    drop(index);
+    assert_eq!(start().charged(&peer), charged);
 }

@@ -97,8 +97,8 @@ pub enum Found {
     Live,
 }
 
-/// The stamp of new contents (nanoseconds since 1970); see `Version` in section 2 of the design. What was there before `seen_until` and is new
-/// was elsewhere then.
+/// The stamp of new contents (nanoseconds since 1970), see `docs/design.md#stamps`. What was there
+/// before `seen_until` and is new was elsewhere then.
 pub fn stamp(found: Found, now: u64, seen_until: u64, stat: &Stat, base: Option<&Entry>) -> u64 {
     let after_base = base.map_or(0, |base| base.version.stamp.saturating_add(STAMP_STEP));
     let modified = stat.mtime.as_stamp();

@@ -75,7 +75,7 @@ impl Seen {
     }
 }
 
-/// Which change made an entry. See section 2 of the design for how stamps are minted.
+/// Which change made an entry. How stamps are minted: `docs/design.md#stamps`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Version {
     /// Nanoseconds since 1970; grows along causality (P4).

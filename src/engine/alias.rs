@@ -390,6 +390,7 @@ mod tests {
         assert!(problems(&mut engine) == [path("src")] && all_wait(&engine));
     }
 
+    /// It waited until the next start (seed 1430 of the simulator, with names that fold).
     #[test]
     fn what_waits_below_a_taken_name_comes_once_a_user_gives_the_folder_that_name() {
         let mut engine = engine(Names::Folded, &[("Src", Kind::Directory)]);

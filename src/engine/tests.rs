@@ -417,7 +417,7 @@ fn a_file_that_never_rests_is_taken_though_each_look_at_it_takes_longer_than_it_
     assert!(taken.len() >= 3, "in 12 s it was taken {} times", taken.len());
 }
 
-#[test]
+#[test] // Seed 17110 of the simulator: it was announced as new.
 fn what_could_not_be_looked_at_in_a_backup_is_of_the_backup_still_when_it_can_be() {
     let deleted = Entry { kind: Kind::Deleted { at: WALL }, ..entry("", 20, 0) };
     let mut engine =
@@ -571,7 +571,7 @@ fn what_waits_for_a_person_keeps_no_room_from_the_others() {
     assert_eq!(gets(&engine.handle(at(2), Event::Tick)).len(), 1, "it is asked for when it may come");
 }
 
-#[test]
+#[test] // Seed 2548 of the simulator, keep-both: what others had deleted was announced as new.
 fn before_it_is_known_what_is_covered_nothing_is_walked_nor_installed() {
     let mut engine = restarted(MapIndex::new(), Trust::Known);
     let actions = engine.handle(at(1), Event::IgnoreUnread("it is no file".into()));

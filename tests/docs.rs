@@ -64,7 +64,7 @@ fn long_options(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_readme_names_every_option_of_dirsyncd_and_no_other() {
+fn the_page_of_options_names_every_option_of_dirsyncd_and_no_other() {
     // Only the first word of a help line is an option; its explanation may name others.
     let help = help(env!("CARGO_BIN_EXE_dirsyncd"));
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
@@ -72,14 +72,14 @@ fn the_readme_names_every_option_of_dirsyncd_and_no_other() {
     let mut real = long_options(&heads.join("\n"));
     real.remove("--help");
     real.remove("--version");
-    let readme = page("README.md");
-    let rows = section(&readme, "## Options").lines().filter(|line| line.starts_with("| `-"));
+    let page = page("docs/operating.md");
+    let rows = section(&page, "## Options").lines().filter(|line| line.starts_with("| `-"));
     let firsts: Vec<&str> = rows.map(|row| row.split('|').nth(1).unwrap_or_default()).collect();
     assert_eq!(long_options(&firsts.join("\n")), real);
 }
 
 #[test]
-fn the_readme_names_every_command_of_dirsync_and_no_other() {
+fn the_page_of_commands_names_every_command_of_dirsync_and_no_other() {
     let help = help(env!("CARGO_BIN_EXE_dirsync"));
     let (_, commands) = help.split_once("Commands:\n").expect("a list of commands");
     let commands = commands.lines().take_while(|line| line.starts_with("  "));
@@ -89,8 +89,8 @@ fn the_readme_names_every_command_of_dirsync_and_no_other() {
         .filter_map(|line| line.split_whitespace().next())
         .filter(|&name| name != "help")
         .collect();
-    let readme = page("README.md");
-    let rows = section(&readme, "## Every day").lines().filter(|line| line.starts_with("| `"));
+    let page = page("docs/usage.md");
+    let rows = section(&page, "## Commands").lines().filter(|line| line.starts_with("| `"));
     let firsts = rows.filter_map(|row| row.split('|').nth(1));
     let named: BTreeSet<&str> = firsts.flat_map(quoted).filter(|&name| name != "dirsync").collect();
     assert_eq!(named, real);

@@ -1,4 +1,5 @@
-//! The pages and the program say the same: options, commands, crates, paths, and the tests behind each promise.
+//! The pages and the program say the same: options, commands, crates, paths, and the tests behind
+//! each promise. Links lead somewhere, lines end at 100 columns, and two pages stay short.
 //!
 //! Deliberately not here: judging the prose.
 
@@ -29,15 +30,63 @@ fn files_below(dir: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What stands between backquotes on a page, outside of code blocks.
-fn quoted(text: &str) -> Vec<&str> {
+/// Every page of the repository.
+fn pages() -> Vec<PathBuf> {
+    let list = fs::read_dir(top()).expect("the repository");
+    let mut pages: Vec<PathBuf> = list.map(|entry| entry.expect("an entry").path()).collect();
+    pages.retain(|path| path.is_file() && path.extension().is_some_and(|e| e == "md"));
+    for folder in ["docs", "src", "tests", "benches", "fuzz", "systemd"] {
+        pages.extend(files_below(&top().join(folder), "md"));
+    }
+    pages
+}
+
+/// The lines of a page that are not in a code block, with their numbers.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;
-    let prose = text.lines().filter(move |line| {
+    text.lines().zip(1..).map(|(line, number)| (number, line)).filter(move |(_, line)| {
         let fence = line.trim_start().starts_with("```");
         fenced ^= fence;
         !fenced && !fence
-    });
-    prose.flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
+    })
+}
+
+/// What stands between backquotes on a page, outside of code blocks.
+fn quoted(text: &str) -> Vec<&str> {
+    prose(text).flat_map(|(_, line)| line.split('`').skip(1).step_by(2)).collect()
+}
+
+/// A heading as links name it: lower case, without punctuation, hyphens for spaces.
+fn slug(heading: &str) -> String {
+    let lower = heading.trim().to_lowercase();
+    let kept = lower.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The sections of a page, as links name them. A heading that comes again is counted.
+fn sections(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (_, line) in prose(text).filter(|(_, line)| line.starts_with('#')) {
+        let name = slug(line.trim_start_matches('#'));
+        let mut numbered = (1..).map(|n| format!("{name}-{n}"));
+        let is_new = found.insert(name.clone());
+        if !is_new && let Some(free) = numbered.find(|name| !found.contains(name)) {
+            found.insert(free);
+        }
+    }
+    found
+}
+
+/// Whether the line has no place before the 100th column at which it could end: it is one long word
+/// or one long piece of code, behind its list mark or its indentation.
+fn is_one_word(line: &str) -> bool {
+    let text = line.trim_start().trim_start_matches(['-', '*']).trim_start();
+    let indent = line.chars().count() - text.chars().count();
+    let mut is_code = false;
+    !text.chars().take(100 - indent.min(100)).any(|c| {
+        is_code ^= c == '`';
+        c == ' ' && !is_code
+    })
 }
 
 /// The lines of a page from this heading to the next.
@@ -117,21 +166,173 @@ fn the_page_of_dependencies_names_every_crate_and_no_other() {
 #[test]
 fn every_path_that_a_page_names_exists() {
     let ours = ["src/", "tests/", "docs/", "systemd/", "benches/", "fuzz/", ".ci/"];
-    let mut pages = files_below(&top().join("docs"), "md");
-    pages.extend(["README.md", "CHANGELOG.md"].map(|name| top().join(name)));
-    for page in pages {
+    for page in pages() {
         let text = fs::read_to_string(&page).expect("readable");
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        let local = links.filter(|link| !link.contains("://") && !link.starts_with('#'));
-        for link in local {
-            let target = page.parent().expect("a folder").join(link.split('#').next().unwrap_or(link));
-            assert!(target.exists(), "{} links to {link}", page.display());
-        }
         for word in quoted(&text) {
             let is_path = ours.iter().any(|start| word.starts_with(start)) && !word.contains([' ', '*', '{', '<']);
-            let file = word.split("::").next().unwrap_or(word);
+            let file = word.split([':', '#']).next().unwrap_or(word);
             assert!(!is_path || top().join(file).exists(), "{} names {word}", page.display());
         }
+    }
+}
+
+#[test]
+fn the_code_map_names_files_that_exist() {
+    let page = page("docs/architecture.md");
+    for (heading, folder) in [("## Code map: the engine", "src/engine"), ("## Code map: the rest", "src")] {
+        let rows = section(&page, heading).lines().filter(|line| line.starts_with("| `"));
+        let named: Vec<&str> = rows.filter_map(|row| row.split('|').nth(1)).flat_map(quoted).collect();
+        assert!(named.len() > 20, "'{heading}' names few files");
+        for name in named {
+            assert!(top().join(folder).join(name).exists(), "the code map names {folder}/{name}");
+        }
+    }
+}
+
+#[test]
+fn a_decision_says_what_led_to_it_and_what_follows_and_is_listed() {
+    let list = page("docs/decisions/README.md");
+    for path in files_below(&top().join("docs/decisions"), "md") {
+        let name = path.file_name().expect("a name").to_string_lossy();
+        if name == "README.md" {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("readable");
+        for heading in ["## Context", "## Decision", "## Consequences"] {
+            assert!(!section(&text, heading).trim().is_empty(), "{name} has no '{heading}'");
+        }
+        assert!(list.contains(&format!("({name})")), "docs/decisions/README.md does not list {name}");
+    }
+}
+
+#[test]
+fn each_row_of_the_history_of_benchmarks_is_whole() {
+    let table = page("docs/benchmarks-history.csv");
+    let fields = |line: &str| line.split(',').count();
+    let mut lines = table.lines();
+    let columns = lines.next().map(fields);
+    assert!(table.lines().count() > 400 && columns == Some(10));
+    for row in lines {
+        let value: Option<f64> = row.split(',').nth(7).and_then(|value| value.parse().ok());
+        assert!(Some(fields(row)) == columns && value.is_some(), "{row}");
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_section_that_exist() {
+    let mut dead = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("readable");
+        let lines: Vec<&str> = prose(&text).map(|(_, line)| line).collect();
+        let text = lines.join("\n");
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').map_or((link, None), |(file, name)| (file, Some(name)));
+            let target = match file {
+                "" => page.clone(),
+                _ => page.parent().expect("a folder").join(file),
+            };
+            let is_section = |name| fs::read_to_string(&target).is_ok_and(|text| sections(&text).contains(name));
+            if !target.exists() || !anchor.is_none_or(is_section) {
+                dead.push(format!("{} links to {link}", page.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "{}", dead.join("\n"));
+}
+
+/// Code, tables, links, and what has no place to break are as long as they are. The changelog is
+/// edited at each release alone.
+#[test]
+fn prose_ends_at_100_columns() {
+    let mut long = Vec::new();
+    for page in pages().into_iter().filter(|page| !page.ends_with("CHANGELOG.md")) {
+        let text = fs::read_to_string(&page).expect("readable");
+        for (number, line) in prose(&text).filter(|(_, line)| line.chars().count() > 100) {
+            let is_link = line.contains("](") || line.contains("://");
+            if !line.starts_with('|') && !is_link && !is_one_word(line) {
+                long.push(format!("{}:{number}: {line}", page.display()));
+            }
+        }
+    }
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+#[test]
+fn the_first_pages_that_people_read_are_short() {
+    for name in ["README.md", "docs/architecture.md"] {
+        let lines = page(name).lines().count();
+        assert!(lines <= 150, "{name} has {lines} lines; what is more belongs on a page of its own");
+    }
+}
+
+/// What is wrong with a comment that cites the pages, if anything.
+fn wrong_citation(comment: &str) -> Option<String> {
+    let cited = comment.split(|c: char| c.is_whitespace() || "`(),;'\"".contains(c));
+    let is_page = |word: &&str| word.starts_with("docs/") && word.contains(".md");
+    let pages: Vec<&str> = cited.map(|word| word.trim_end_matches(['.', ':'])).filter(is_page).collect();
+    for cited in &pages {
+        let (file, anchor) = cited.split_once('#').map_or((*cited, None), |(file, name)| (file, Some(name)));
+        let Ok(text) = fs::read_to_string(top().join(file)) else {
+            return Some(format!("cites {file}, which is not there"));
+        };
+        if let Some(name) = anchor.filter(|name| !sections(&text).contains(*name)) {
+            return Some(format!("cites section {name} of {file}, which has none"));
+        }
+    }
+    for (at, _) in comment.match_indices("section ") {
+        let rest = &comment[at + "section ".len()..];
+        if rest.starts_with(|c: char| c.is_ascii_digit()) {
+            return Some("cites a section by its number; the pages have names for theirs".to_owned());
+        }
+        let Some(name) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) else { continue };
+        let has = |file: &&str| fs::read_to_string(top().join(file)).is_ok_and(|t| sections(&t).contains(&slug(name)));
+        if !pages.iter().any(has) {
+            return Some(format!("cites the section \"{name}\" of no page that has one"));
+        }
+    }
+    if comment.contains("of the design") && pages.is_empty() {
+        return Some("cites the design and no page; name docs/design.md and the section".to_owned());
+    }
+    let promises = comment.match_indices("(P").filter_map(|(at, _)| comment[at + 2..].split([')', ',', ' ']).next());
+    let mut numbers = promises.filter_map(|digits| digits.parse::<u32>().ok());
+    numbers.find(|number| !(1..=9).contains(number)).map(|number| format!("cites P{number}, which nobody promised"))
+}
+
+#[test]
+fn comments_cite_pages_and_sections_that_exist() {
+    let folders = ["src", "tests", "benches", "fuzz/fuzz_targets"];
+    let mut wrong = Vec::new();
+    for path in folders.iter().flat_map(|folder| files_below(&top().join(folder), "rs")) {
+        let text = fs::read_to_string(&path).expect("readable");
+        for (number, line) in text.lines().zip(1..).map(|(line, number)| (number, line.trim_start())) {
+            let cites = line.strip_prefix("//").and_then(wrong_citation);
+            wrong.extend(cites.map(|what| format!("{}:{number} {what}", path.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_wrong_citation_is_found() {
+    for wrong in [
+        "See section 2 of the design.",
+        "As the rest of the design has it.",
+        "See `docs/nowhere.md`.",
+        "See docs/promises.md#p11-nothing.",
+        "The table of `docs/promises.md`, section \"Nothing\".",
+        "No reader sees that (P10).",
+    ] {
+        assert!(wrong_citation(wrong).is_some(), "{wrong}");
+    }
+    for right in [
+        "See `docs/promises.md`, P3.",
+        "(`docs/promises.md#p1-whole`)",
+        "`docs/promises.md`, section \"Known gaps\"",
+        "An index section (P5)",
+        "On P-256 (PKCS8).",
+    ] {
+        assert_eq!(wrong_citation(right), None, "{right}");
     }
 }
 

@@ -115,7 +115,7 @@ fn winner(engine: &Engine<MapIndex>, name: &str) -> Entry {
     engine.index().get(&path(name)).unwrap().winner
 }
 
-#[test]
+#[test] // It was announced as an edit (1 cut in 100).
 fn what_an_install_left_before_a_crash_is_no_edit_though_newer_news_came_before_the_look() {
     let (old, installing, newer) = (entry("old", 1, 0o644), entry("cut off", 2, 0o644), entry("newer", 3, 0o644));
     let mut engine = engine(&[("f", row(&installing, &old))], Trust::Known);

@@ -9,7 +9,7 @@ use super::fetch_chunks::CHUNKED_BYTES;
 use super::index::{Index, Row};
 use super::merge;
 use super::moved::COPY_PATIENCE_NS;
-use super::wants::{Fetching, Holder, KeptHere, Step, Trial, Want};
+use super::wants::{Fetching, Holder, JOBS, KeptHere, Step, Trial, Want};
 use super::{Engine, Looking};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, DeviceId, Kind, SyncPath};
@@ -321,11 +321,15 @@ impl<I: Index> Engine<I> {
         self.follow_silences(now);
         self.good_parent = None;
         // In path order, so that folders come before what is in them.
-        for path in std::mem::take(&mut self.wants.ready) {
+        let mut ready = if self.wants.has_ready() { std::mem::take(&mut self.wants.ready) } else { BTreeSet::new() };
+        while self.wants.jobs.len() < JOBS
+            && let Some(path) = ready.pop_first()
+        {
             if matches!(self.wants.get(&path), Some(Want { step: Step::Ready, .. })) {
                 self.advance(now, &path);
             }
         }
+        self.wants.put_back(ready);
         if !self.wants.to_find.is_empty() {
             let sought = std::mem::take(&mut self.wants.to_find);
             self.act(Action::FindKept(sought));

@@ -59,7 +59,7 @@ impl<I: Index> Engine<I> {
         let renamed = if let Source::Rename { from, .. } = &source { Some(from.clone()) } else { None };
         let staged = if let Source::Staged(staged) = &source { Some(*staged) } else { None };
         let under_way = UnderWay { path: path.clone(), entry: entry.clone(), copied, renamed, staged, window };
-        self.wants.jobs.insert(id, under_way);
+        self.wants.jobs.insert(id, Box::new(under_way));
         let since_ns = expect.and_then(|_| self.index.get(path)).map_or(0, |row| self.stood_since(path, &entry, &row));
         self.act(Action::Install(Job { id, path: path.clone(), entry, expect, source, keep, since_ns }));
     }
@@ -73,9 +73,8 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn installed(&mut self, now: Now, job: JobId, outcome: Outcome) {
-        let Some(UnderWay { path, entry, copied, renamed, staged, window }) = self.wants.jobs.remove(&job) else {
-            return;
-        };
+        let Some(under_way) = self.wants.jobs.remove(&job) else { return };
+        let UnderWay { path, entry, copied, renamed, staged, window } = *under_way;
         if let Some(staged) = staged {
             self.take_back(&path, &entry, staged, &outcome);
         }

@@ -38,7 +38,7 @@ impl<I: Index> Engine<I> {
                 want.kept = KeptHere::No;
                 return false;
             }
-            KeptHere::As(kept, stat) => self.install(path, row, Source::Kept { kept, stat }),
+            KeptHere::As(kept, stat) => self.install(path, row, Source::Kept { kept, stat: *stat }),
             KeptHere::Perhaps => {
                 want.kept = KeptHere::Asked;
                 let mtime = row.winner.mtime;
@@ -56,7 +56,7 @@ impl<I: Index> Engine<I> {
         for (Sought { path, content, size, .. }, place) in found {
             let is_it = |want: &&mut Box<Want>| want.content == Some((content, size)) && want.kept == KeptHere::Asked;
             if let Some(want) = self.wants.by_path.get_mut(&path).filter(is_it) {
-                want.kept = place.map_or(KeptHere::No, |(name, stat)| KeptHere::As(name, stat));
+                want.kept = place.map_or(KeptHere::No, |(name, stat)| KeptHere::As(name, Box::new(stat)));
                 self.wants.make_ready(&path);
             }
         }

@@ -9,6 +9,10 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
+/// Installs, deletions among them, that the shell is given at once, at most. It does them in order
+/// and as fast as the disk takes them, so that more of them would only take memory.
+pub(super) const JOBS: usize = 8192;
+
 /// Where a want stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -62,7 +66,7 @@ pub(super) enum KeptHere {
     Perhaps,
     Asked,
     /// By this name.
-    As(String, Stat),
+    As(String, Box<Stat>),
 }
 
 /// Where on this disk a content is, or was when it was seen last.
@@ -116,7 +120,8 @@ pub(super) struct Wants {
     pub asked: BTreeMap<(LinkId, u32), SyncPath>,
     pub fetching: BTreeMap<FetchId, Fetching>,
     pub silences: Silences,
-    pub jobs: BTreeMap<JobId, UnderWay>,
+    /// Boxed as well.
+    pub jobs: BTreeMap<JobId, Box<UnderWay>>,
     pub last_id: u64,
     pub small_bytes: u64,
     pub small_files: usize,
@@ -151,8 +156,18 @@ impl Wants {
         installing.map(|(path, _)| path.clone()).collect()
     }
 
+    /// Whether a path can move now: it is ready, and the shell has room for an install.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() && self.jobs.len() < JOBS
+    }
+
+    /// Puts back what `pump_wants` took of the ready paths and did not get to. The smaller set is
+    /// moved into the larger one.
+    pub fn put_back(&mut self, mut rest: BTreeSet<SyncPath>) {
+        if rest.len() > self.ready.len() {
+            std::mem::swap(&mut rest, &mut self.ready);
+        }
+        self.ready.extend(rest);
     }
 
     pub fn next_retry(&self) -> Option<u64> {

@@ -1,6 +1,8 @@
 //! What waits: for an install that fails, for a special file to go, for a daemon to wake.
 
 use super::*;
+use crate::engine::wants::JOBS;
+use std::collections::{BTreeSet, VecDeque};
 
 fn problems(actions: &[Action], name: &str) -> (usize, usize) {
     let of = |at: &Option<SyncPath>| at.as_ref() == Some(&path(name));
@@ -37,6 +39,36 @@ fn a_file_that_cannot_be_replaced_is_named_once_and_fine_again_when_it_is_here()
     let outcome = Outcome::Done { stat: Some(stat(&new, now)), kept: None };
     let job = install_job(&all[all.len().saturating_sub(20)..]);
     assert_eq!(problems(&engine.handle(at(now + 2), Event::Installed { job, outcome }), "f"), (0, 1));
+}
+
+#[test]
+fn the_shell_is_given_so_many_installs_at_once_and_the_rest_as_it_is_done_with_them() {
+    let folder = Entry { kind: Kind::Directory, ..entry("", 1, 0o755) };
+    let mut engine = engine(&[], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    let mut under_way = VecDeque::new();
+    let mut done = BTreeSet::new();
+    let add = |under_way: &mut VecDeque<Job>, actions: Vec<Action>| {
+        under_way
+            .extend(actions.into_iter().filter_map(|a| if let Action::Install(job) = a { Some(job) } else { None }));
+        assert!(under_way.len() <= JOBS, "{} at once", under_way.len());
+    };
+    let all = JOBS + 500;
+    for n in 0..all {
+        let actions = hear(&mut engine, 1, &format!("d{n}"), &folder);
+        add(&mut under_way, actions);
+    }
+    assert_eq!((under_way.len(), engine.wake_at() == Some(0)), (JOBS, false), "it waits for the shell");
+    while let Some(job) = under_way.pop_front() {
+        done.insert(job.path.clone());
+        let outcome = Outcome::Done { stat: Some(stat(&folder, 2)), kept: None };
+        let actions = engine.handle(at(2), Event::Installed { job: job.id, outcome });
+        add(&mut under_way, actions);
+        if engine.wake_at() == Some(0) {
+            add(&mut under_way, engine.handle(at(2), Event::Tick));
+        }
+    }
+    assert_eq!(done.len(), all);
 }
 
 #[test]

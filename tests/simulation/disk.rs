@@ -23,10 +23,12 @@ pub struct Disk {
     journal: Vec<Tree>,
     /// The bytes that reached the platter, by inode.
     platter: BTreeMap<Ino, Data>,
+    /// What changed since it was asked last.
+    changed: Vec<PathChange>,
 }
 
 /// One path before and after a change.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PathChange {
     pub path: SyncPath,
     pub before: Option<(Ino, Arc<Inode>)>,
@@ -36,7 +38,14 @@ pub struct PathChange {
 impl Disk {
     pub fn new() -> Self {
         let tree = Tree::new();
-        Self { keeps_modes: true, live: tree.clone(), durable: tree, journal: Vec::new(), platter: BTreeMap::new() }
+        Self {
+            keeps_modes: true,
+            live: tree.clone(),
+            durable: tree,
+            journal: Vec::new(),
+            platter: BTreeMap::new(),
+            changed: Vec::new(),
+        }
     }
 
     /// Names that differ in case alone are one from now on.
@@ -53,7 +62,13 @@ impl Disk {
         }
         self.journal.push(self.live.clone());
         let changes = differences(&before, &self.live.listing());
+        self.changed.extend(changes.iter().cloned());
         (result, changes)
+    }
+
+    /// What changed since the last call.
+    pub fn take_changed(&mut self) -> Vec<PathChange> {
+        std::mem::take(&mut self.changed)
     }
 
     /// The last change was made in two steps, and this was between them.

@@ -2,6 +2,7 @@
 //!
 //! `DIRSYNC_SEEDS=N` runs N seeds, `DIRSYNC_SEED=S` runs that one and shows every event and action.
 
+mod boundary;
 mod bugs;
 mod claims;
 mod clocks;
@@ -36,6 +37,8 @@ mod world;
 use dirsyncd::engine::OnConflict;
 use plan::Plan;
 use rng::Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use trace::Kept;
@@ -52,6 +55,7 @@ struct Ran {
     /// The promise that it breaks, if any.
     broken: Option<String>,
     trace: String,
+    boundary: String,
     /// In the simulated world.
     took_ns: u64,
 }
@@ -88,7 +92,7 @@ fn run(seed: u64, kind: &Kind, kept: Kept) -> Ran {
     if ran.is_err() {
         world.fail("something panicked".to_owned());
     }
-    Ran { broken: world.broken.take(), trace: world.trace.hash(), took_ns: world.now }
+    Ran { broken: world.broken.take(), trace: world.trace.hash(), boundary: world.boundary.hash(), took_ns: world.now }
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -183,6 +187,31 @@ fn each_seed(seeds: u64, run: impl Fn(u64) -> Option<String> + Sync) {
 fn the_same_seed_gives_the_same_trace() {
     for seed in [1, 7, 42, 1234] {
         let (first, second) = (run(seed, &NEWEST, Kept::Hash), run(seed, &NEWEST, Kept::Hash));
-        assert_eq!(first.trace, second.trace, "seed {seed}");
+        assert_eq!((first.trace, first.boundary), (second.trace, second.boundary), "seed {seed}");
+    }
+}
+
+/// Another seed is another course; and with `DIRSYNC_BOUNDARY`, a line for each seed of each kind
+/// is written to that file (`boundary.sh`).
+#[test]
+fn each_seed_has_its_own_boundary_trace() {
+    let file = std::env::var_os("DIRSYNC_BOUNDARY");
+    let seeds = if file.is_some() { number("DIRSYNC_SEEDS").unwrap_or(1000) } else { 4 };
+    let mut text = String::new();
+    for kind in [&NEWEST, &BOTH, &MERGED, &OBSTRUCTED] {
+        let hashes = Mutex::new(BTreeMap::new());
+        each_seed(seeds, |seed| {
+            let hash = run(seed, kind, Kept::Hash).boundary;
+            hashes.lock().unwrap().insert(seed, hash);
+            None
+        });
+        let hashes = hashes.into_inner().unwrap();
+        assert_eq!(hashes.values().collect::<BTreeSet<_>>().len(), hashes.len(), "{}", kind.test);
+        for (seed, hash) in hashes {
+            writeln!(text, "{} {seed} {}", kind.test, &hash[..16]).unwrap();
+        }
+    }
+    if let Some(file) = file {
+        std::fs::write(file, text).expect("a file of hashes");
     }
 }

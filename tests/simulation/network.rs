@@ -15,6 +15,7 @@ use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::Message;
 use dirsyncd::wire::packet::Part;
 
+#[derive(Debug)]
 pub enum Parcel {
     Up,
     Frame(Bytes),
@@ -175,6 +176,7 @@ impl World {
         let at = (self.now + delay).max(self.net.links[link].last[side]);
         let at = if self.has(Bug::ReordersFrames) { self.now + delay } else { at };
         self.net.links[link].last[side] = at;
+        self.boundary.wire(self.now, self.net.links[link].ends[1 - side], link, &parcel);
         self.net.links[link].under_way[side] += 1;
         self.after(at - self.now, Happening::Arrives { link, side, parcel });
     }

@@ -23,6 +23,13 @@ pub struct Recorded {
     bug: Option<Bug>,
 }
 
+/// What a commit wrote.
+pub struct Written {
+    pub rows: BTreeSet<SyncPath>,
+    pub meta: BTreeSet<String>,
+    pub conflicts: bool,
+}
+
 /// What was committed.
 #[derive(Default, Clone)]
 pub struct Durable {
@@ -52,13 +59,15 @@ impl Recorded {
         index
     }
 
-    /// Makes everything written durable; names the rows.
-    pub fn commit(&mut self, durable: &mut Durable) -> BTreeSet<SyncPath> {
-        for key in std::mem::take(&mut self.written_meta) {
-            let value = self.map.meta(&key).unwrap_or_default();
-            durable.meta.insert(key, value);
+    /// Makes everything written durable, and names it.
+    pub fn commit(&mut self, durable: &mut Durable) -> Written {
+        let meta = std::mem::take(&mut self.written_meta);
+        for key in &meta {
+            let value = self.map.meta(key).unwrap_or_default();
+            durable.meta.insert(key.clone(), value);
         }
-        if std::mem::take(&mut self.has_new_conflicts) {
+        let conflicts = std::mem::take(&mut self.has_new_conflicts);
+        if conflicts {
             durable.conflicts = self.all_conflicts();
         }
         let written = std::mem::take(&mut self.written);
@@ -71,7 +80,7 @@ impl Recorded {
                 None => durable.rows.remove(path),
             };
         }
-        written
+        Written { rows: written, meta, conflicts }
     }
 
     pub fn all_conflicts(&self) -> Vec<Conflict> {

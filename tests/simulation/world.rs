@@ -3,6 +3,7 @@
 //! A queue of happenings in order of time; everything else is chance from the seed. The parts that act on the
 //! world are its `impl`s in `shell` (an engine's actions), `network` (links) and `oracle` (what must hold).
 
+use super::boundary::Boundary;
 use super::bugs::Bug;
 use super::disk::PathChange;
 use super::ledger::{Ledger, NodeId, claims};
@@ -124,6 +125,7 @@ pub struct World {
     pub net: Network,
     pub ledger: Ledger,
     pub trace: Trace,
+    pub boundary: Boundary,
     /// The last time that anything but a greeting of peers was done.
     pub last_work: u64,
     /// Contents that were sent to a peer, whole or in part.
@@ -165,6 +167,7 @@ impl World {
             net: Network::new(&plan.pairs),
             ledger: Ledger::default(),
             trace: Trace::new(kept),
+            boundary: Boundary::new(kept),
             last_work: 0,
             contents_sent: 0,
             broken: None,
@@ -235,6 +238,14 @@ impl World {
     }
 
     fn happen(&mut self, what: Happening) {
+        self.happen_now(what);
+        for node in 0..self.nodes.len() {
+            let changed = self.nodes[node].disk.take_changed();
+            self.boundary.disk(self.now, node, &changed);
+        }
+    }
+
+    fn happen_now(&mut self, what: Happening) {
         let Some(what) = self.put_off(what) else { return };
         match what {
             Happening::Local(node, life, step) => {
@@ -317,6 +328,7 @@ impl World {
 
     pub fn user_does(&mut self, node: NodeId, op: &Op) {
         self.trace.note(self.now, format_args!("n{node} user {op:?}"));
+        self.boundary.user(self.now, node, op);
         let now = self.nodes[node].file_time(self.now);
         let (open, changes) = self.nodes[node].disk.change(|tree| users::apply(op, tree, now));
         self.tell_ledger(node, &changes);
@@ -522,8 +534,12 @@ impl World {
         here.last_commit = here.clock(self.now).wall;
         // The marker is renewed when the scan is over.
         here.is_restored &= here.engine.as_ref().is_some_and(|engine| engine.trust() == Trust::Restored);
-        self.check_commit(node, &written);
+        self.boundary.committed(self.now, node, &written, &self.nodes[node].durable);
+        self.check_commit(node, &written.rows);
         self.note_decisions(node);
+        let reports =
+            actions.iter().filter_map(|action| if let Action::Report(report) = action { Some(report) } else { None });
+        self.boundary.reports(self.now, node, reports);
         for action in actions {
             self.trace.note(self.now, format_args!("n{node} > {action:?}"));
             self.act(node, action);

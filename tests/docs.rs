@@ -190,6 +190,19 @@ fn the_code_map_names_files_that_exist() {
 }
 
 #[test]
+fn each_section_of_the_design_names_the_files_that_hold_its_rules() {
+    let text = page("docs/design.md");
+    let mut met = 0;
+    for part in text.split("\n## ").skip(1) {
+        let title = part.lines().next().unwrap_or_default();
+        let (_, code) = part.split_once("\nCode: ").unwrap_or_else(|| panic!("'{title}' names no code"));
+        assert!(quoted(code).iter().any(|word| word.starts_with("src/")), "'{title}' names no file");
+        met += 1;
+    }
+    assert!(met > 15, "{met} sections");
+}
+
+#[test]
 fn a_decision_says_what_led_to_it_and_what_follows_and_is_listed() {
     let list = page("docs/decisions/README.md");
     for path in files_below(&top().join("docs/decisions"), "md") {

@@ -442,6 +442,11 @@ pub enum Report {
     Undone {
         paths: u64,
     },
+    /// An undo went on after a restart, so that nobody waits for its answer: nobody who could be
+    /// asked has these.
+    StaysAway {
+        paths: Vec<SyncPath>,
+    },
     /// This machine takes a new device id: why.
     NewDevice {
         why: String,

@@ -2,6 +2,7 @@
 
 mod confirming;
 mod patterns;
+mod resuming;
 mod rhythms;
 mod undoing;
 

@@ -224,6 +224,7 @@ impl<I: Index> Engine<I> {
         for path in meant.iter().flat_map(|path| self.on_disk_below(path)).collect::<Vec<_>>() {
             self.guards.released.remove(&path);
         }
+        let judged = self.hold_refused(judged);
         let files = self.files_in(&judged);
         let (verdict, lost) = self.judge_missing(now, &files);
         if verdict != Verdict::Hold || lost.files == 0 {
@@ -249,6 +250,17 @@ impl<I: Index> Engine<I> {
             self.out.push(Action::Report(Report::Held { deletions: lost.files, of }));
         }
         (BTreeSet::new(), meant)
+    }
+
+    /// What a person wants back stays held, with the folders that it is in. The others.
+    fn hold_refused(&mut self, judged: BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
+        let (refused, judged): (BTreeSet<_>, _) =
+            judged.into_iter().partition(|path| self.undoing.refused.is_at_or_below(path));
+        for path in &refused {
+            self.held.extend(self.on_disk_below(path));
+        }
+        self.held.extend(refused);
+        judged
     }
 
     /// Judges files that are about to go, with all that is gone and held; and what of themselves is lost.
@@ -417,6 +429,7 @@ impl<I: Index> Engine<I> {
         let believed = self.guards.believed.remove(path);
         if is_revert && believed == Some(Believed::Refused) {
             self.seen_here(now, path);
+            self.undoing.refused.remove(path);
             self.refuse_revert(now, path, kind, stat);
             self.retry_now(path);
             return true;
@@ -426,7 +439,7 @@ impl<I: Index> Engine<I> {
             self.guards.reverts.remove(path);
             return false;
         }
-        if self.ledger.total().files < DISASTER_FILES {
+        if self.ledger.total().files < DISASTER_FILES && !self.undoing.refused.contains(path) {
             return false;
         }
         if !held {
@@ -444,6 +457,12 @@ impl<I: Index> Engine<I> {
         }
         self.guards.reverting.check_begins();
         let paths = self.guards.reverting.take();
+        let (refused, paths): (BTreeSet<_>, BTreeSet<_>) =
+            paths.into_iter().partition(|path| self.undoing.refused.contains(path));
+        self.guards.reverts.extend(refused);
+        if paths.is_empty() {
+            return;
+        }
         let going: BTreeSet<_> = paths.union(&self.guards.reverts).cloned().collect();
         let lost = self.losses(now, &going, &going).and(self.ledger.sum(Fate::Reverted));
         let of = self.ledger.total();
@@ -579,7 +598,7 @@ impl<I: Index> Engine<I> {
         let (deletions, reverts) = (by_peers > 0 || !self.held.is_empty(), reverted_by_peers > 0);
         self.name_late(now, deletions, reverts || own_reverts);
         self.renew_total(now);
-        self.undoing.forget_refused();
+        self.forget_refused();
         if self.holds_anything() {
             self.out.push(Action::Report(Report::Confirmed));
         }

@@ -158,6 +158,9 @@ impl<I: Index> Engine<I> {
             return self.end_scan(now);
         }
         let was_hashed = !matches!(observed, Observed::Unstable | Observed::Failed(_));
+        if was_hashed && observed != Observed::Absent {
+            self.undoing.refused.remove(path);
+        }
         if looking.early && observed == Observed::Absent && found != Found::Restored {
             // Whether it was deleted is for the walk to say, which knows how much else is missing (P8).
             self.adopt_deletions(now, path);

@@ -411,6 +411,7 @@ impl<I: Index> Engine<I> {
         self.steady = Steady::start(&self.index, now);
         self.load_ledger(now);
         self.load_costs(now);
+        self.load_undo(now);
         self.begin_days(now);
         let today = self.today(now);
         self.devices.start(now, today);

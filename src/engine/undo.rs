@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 mod locate;
 mod orders;
+mod resume;
 
 pub use orders::Undone;
 pub(super) use orders::{Order, Undoing};

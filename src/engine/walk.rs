@@ -138,6 +138,10 @@ impl<I: Index> Engine<I> {
             {
                 self.keep_base(&path, entry, known);
             }
+            if known == Some(stat) {
+                // Nobody needs to bring it back.
+                self.undoing.refused.remove(&path);
+            }
             if known == Some(stat) && self.cut_off.remove(&path) {
                 // It is as it was before whatever was cut off.
                 self.nothing_was_cut_off(now, &path);

@@ -8,6 +8,9 @@ use crate::mass::{FILES, delete, name, old_pair_with, there, wait_held};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+/// What an order that is not carried out yet is called in the index.
+const ORDER: &[u8] = b"undo.order";
+
 fn fill(machine: &Machine) {
     for n in 0..FILES {
         write(machine.at(&name(n)), noise(n, 300));
@@ -102,6 +105,33 @@ fn what_was_let_through_before_the_rest_was_held_comes_back_from_the_other_machi
         let since_1970 = mtime.duration_since(std::time::UNIX_EPOCH).expect("later");
         assert_eq!((since_1970.as_secs(), since_1970.subsec_nanos()), (1_600_000_005, 7), "{}", machine.name);
     }
+}
+
+#[test]
+fn an_undo_that_a_kill_cut_off_goes_on_after_the_restart() {
+    let (a, b) = old_pair_with(fill);
+    let before = converge(&[&a, &b]);
+    delete(&a, 0..60);
+    assert_eq!(converge(&[&a, &b]).files() as u64, FILES - 60);
+    delete(&a, 60..120);
+    wait_held(&a, "held_deletions", 60);
+    // What is to come back is at b alone, which does not answer.
+    b.freeze();
+    std::thread::scope(|scope| {
+        let ordered = scope.spawn(|| a.cli(&["undo"]));
+        eventually("the order is in the index", PATIENCE, || {
+            let log = fs::read(a.state.join("index-wal")).map_err(|why| why.to_string())?;
+            let is_there = log.windows(ORDER.len()).any(|bytes| bytes == ORDER);
+            is_there.then_some(()).ok_or("not yet".to_owned())
+        });
+        a.kill();
+        let out = ordered.join().expect("the client ends");
+        assert!(!out.status.success(), "nobody says that it is done: {}", text_of(&out));
+    });
+    b.thaw();
+    a.start();
+    assert_is_back(&[&a, &b], &before);
+    a.wait_log(&["undone:"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::wire::message::{Place, Sought};
 
 /// The entries that it told last, by path.
-fn told(machine: &Machine) -> BTreeMap<SyncPath, Entry> {
+pub fn told(machine: &Machine) -> BTreeMap<SyncPath, Entry> {
     let changes = machine.said.iter().filter_map(|action| match action {
         Action::Send { message: Message::Changes { changes, .. }, .. } => Some(changes),
         _ => None,
@@ -13,12 +13,12 @@ fn told(machine: &Machine) -> BTreeMap<SyncPath, Entry> {
 }
 
 /// Where the peer has a content, and whether history here has it.
-type Has = fn(&Sought) -> (Place, bool);
+pub type Has = fn(&Sought) -> (Place, bool);
 
-const PEER_HAS_ALL: Has = |_| (Place::Disk, false);
+pub const PEER_HAS_ALL: Has = |_| (Place::Disk, false);
 
 /// Answers what history here and the peer are asked for, until there is nothing more to answer.
-fn answer(machine: &mut Machine, has: Has) {
+pub fn answer(machine: &mut Machine, has: Has) {
     loop {
         let asks = |action: &mut Action| {
             let asks_peer = matches!(action, Action::Send { message: Message::Locate { .. }, .. });
@@ -46,7 +46,7 @@ fn answer(machine: &mut Machine, has: Has) {
     }
 }
 
-fn undo(machine: &mut Machine, has: Has) -> Undone {
+pub fn undo(machine: &mut Machine, has: Has) -> Undone {
     machine.said.clear();
     machine.tell(Event::Undo { ticket: 5, dry_run: false });
     answer(machine, has);

@@ -4,16 +4,19 @@
 //! What is missing here and held, and is on no disk and in no history that can be asked, stays
 //! held: a person may still confirm it. It is asked for again when a machine is linked, and from
 //! time to time. What had been let through and nobody has any more stays away. Deliberately not
-//! here: what there is to be undone (`../undo.rs`), and the questions (`locate.rs`).
+//! here: what there is to be undone (`../undo.rs`), the questions (`locate.rs`), and what a restart
+//! leaves of an order (`resume.rs`).
 
+use super::super::action::{Action, Report};
 use super::super::event::{LinkId, Now};
 use super::super::index::{Index, Row};
 use super::super::{Engine, SECOND};
 use super::locate::{Locating, Places};
+use super::resume::{Refused, Resuming};
 use super::{Back, BackFrom, Way, Ways};
 use crate::model::{DeviceId, Kind, SyncPath};
 use crate::wire::message::{Place, Sought};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 /// What nobody had is asked for again after this time (ns), which doubles each time.
 const TRY_AGAIN_NS: u64 = 60 * SECOND;
@@ -32,6 +35,14 @@ pub(in crate::engine) enum Order {
     Peer,
     /// A person, before: nobody had it then.
     Again,
+    /// One of these, before a restart.
+    Resumed { by_peer: bool },
+}
+
+impl Order {
+    fn is_by_peer(self) -> bool {
+        matches!(self, Self::Peer | Self::Resumed { by_peer: true })
+    }
 }
 
 /// What came of a person's order.
@@ -51,27 +62,32 @@ pub struct Undone {
 pub(in crate::engine) struct Undoing {
     orders: VecDeque<Order>,
     answered: Option<(u64, Undone)>,
-    /// A person wants these back, and nobody had them. Those of them count that are held.
-    pub refused: BTreeSet<SyncPath>,
+    /// A person wants these back, and nobody had them, or they are asked for just now. Those of
+    /// them count that are held.
+    pub refused: Refused,
     next_try: Option<u64>,
     pub locating: Locating,
+    pub resuming: Resuming,
     pause_ns: u64,
 }
 
 impl Undoing {
-    pub fn is_under_way(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         !self.orders.is_empty() || self.locating.is_asking()
     }
 
-    /// A person decided otherwise.
-    pub fn forget_refused(&mut self) {
-        self.refused.clear();
-        self.next_try = None;
+    pub fn is_under_way(&self) -> bool {
+        self.is_busy() || self.resuming.is_waiting()
     }
 }
 
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn order_undo(&mut self, now: Now, order: Order) {
+        self.keep_order(now, order);
+        // Whatever is taken back is the new total: the order of before the restart is for more.
+        if matches!(order, Order::Peer | Order::Again) && self.undoing.resuming.is_waiting() {
+            return;
+        }
         if !self.undoing.orders.contains(&order) {
             self.undoing.orders.push_back(order);
         }
@@ -80,6 +96,14 @@ impl<I: Index> Engine<I> {
             self.undoing.orders.pop_front();
         }
         self.begin_undo(now);
+    }
+
+    /// A person decided otherwise.
+    pub(in crate::engine) fn forget_refused(&mut self) {
+        self.undoing.refused.clear();
+        self.undoing.next_try = None;
+        self.store_refused();
+        self.forget_order();
     }
 
     /// What came of the order of that ticket, once it was carried out.
@@ -105,17 +129,23 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn next_undo(&self) -> Option<u64> {
-        let Undoing { next_try, locating, .. } = &self.undoing;
-        next_try.iter().copied().chain(locating.next()).chain(self.guards.holding.next()).min()
+        let Undoing { next_try, locating, resuming, .. } = &self.undoing;
+        let own = next_try.iter().copied().chain(locating.next()).chain(resuming.next());
+        own.chain(self.guards.holding.next()).min()
     }
 
     pub(in crate::engine) fn undo_due(&mut self, now: Now) {
         self.holding_due(now);
         self.locate_due(now);
         if self.undoing.next_try.is_some_and(|at| at <= now.mono) {
-            self.undoing.next_try = None;
-            self.order_undo(now, Order::Again);
+            let may_be_asked = self.is_judged() && !self.undoing.resuming.is_waiting();
+            self.undoing.next_try = (!may_be_asked).then_some(now.mono + LINKED_NS);
+            if may_be_asked {
+                self.order_undo(now, Order::Again);
+            }
         }
+        self.resume_due(now);
+        self.store_refused();
     }
 
     fn begin_undo(&mut self, now: Now) {
@@ -124,20 +154,31 @@ impl<I: Index> Engine<I> {
         }
         if let Some(order) = self.undoing.orders.pop_front() {
             let ways = self.ways_of(order);
+            self.want_back(order, &ways);
             let sought = ways.iter().filter_map(|(path, way)| self.source_of(path, way)).collect();
             self.locate_all(now, order, sought);
         }
     }
 
+    /// What is held and asked for is wanted back, also if a crash comes before the answers.
+    fn want_back(&mut self, order: Order, ways: &Ways) {
+        if !matches!(order, Order::Person { dry_run: true, .. }) {
+            for (path, _) in ways.iter().filter(|(_, way)| way.is_quiet()) {
+                self.undoing.refused.insert(path.clone());
+            }
+            self.store_refused();
+        }
+    }
+
     fn ways_of(&self, order: Order) -> Ways {
         let mut ways = match order {
-            Order::Peer if !self.holds_anything() => Ways::new(),
+            _ if order.is_by_peer() && !self.holds_anything() => Ways::new(),
             Order::Again if self.undoing.refused.is_empty() => Ways::new(),
             _ => self.ways_back(),
         };
         match order {
-            Order::Person { .. } => {}
-            Order::Peer => {
+            Order::Person { .. } | Order::Resumed { by_peer: false } => {}
+            Order::Peer | Order::Resumed { by_peer: true } => {
                 let was_here = |path: &SyncPath| self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
                 ways.retain(|path, way| !matches!(way, Way::Again { .. }) || was_here(path));
             }
@@ -188,21 +229,26 @@ impl<I: Index> Engine<I> {
             back.insert(path, way);
         }
         let is_dry = matches!(order, Order::Person { dry_run: true, .. });
+        let of = |is_meant: fn(&Way) -> bool| -> Vec<SyncPath> {
+            nowhere.iter().filter(|(_, way)| is_meant(way)).map(|(path, _)| path.clone()).collect()
+        };
+        let (lost, still_held) = (of(Way::is_missed), of(Way::is_quiet));
+        let is_resumed = order == Order::Resumed { by_peer: false };
         if let Order::Person { ticket, .. } = order {
-            let of = |is_meant: fn(&Way) -> bool| {
-                nowhere.iter().filter(|(_, way)| is_meant(way)).map(|(path, _)| path.clone()).collect()
-            };
-            let (lost, still_held) = (of(Way::is_missed), of(Way::is_quiet));
             let silent = places.silent.clone();
             self.undoing.answered = Some((ticket, Undone { back: listed, lost, still_held, silent }));
-            if is_any && !is_dry {
-                self.tell_undo(&[]);
-            }
+        } else if is_resumed && !lost.is_empty() {
+            self.out.push(Action::Report(Report::StaysAway { paths: lost }));
         }
-        if is_any && !is_dry {
+        // A crash may have come before the others were told.
+        if is_resumed || (is_any && !is_dry && matches!(order, Order::Person { .. })) {
+            self.tell_undo(&[]);
+        }
+        if !is_dry {
             self.leave(now, nowhere);
             self.bring_back(now, order, back);
             self.try_again_later(now);
+            self.store_refused();
         }
         self.begin_undo(now);
     }
@@ -211,7 +257,7 @@ impl<I: Index> Engine<I> {
     fn leave(&mut self, now: Now, nowhere: Ways) {
         for (path, way) in nowhere {
             match way {
-                Way::Forget | Way::Refuse => drop(self.undoing.refused.insert(path)),
+                Way::Forget | Way::Refuse => self.undoing.refused.insert(path),
                 Way::Anew(_) => self.give_up(now, &path),
                 Way::Again { .. } => {}
             }
@@ -219,13 +265,14 @@ impl<I: Index> Engine<I> {
     }
 
     fn bring_back(&mut self, now: Now, order: Order, mut back: Ways) {
-        if order == Order::Peer {
+        if order.is_by_peer() {
             let anew: Vec<_> = back.extract_if(.., |_, way| matches!(way, Way::Anew(_))).collect();
             for (path, _) in anew {
                 self.give_up(now, &path);
             }
         }
-        for path in back.keys() {
+        // What went back to older contents here is wanted until a look finds it.
+        for (path, _) in back.iter().filter(|(_, way)| !matches!(way, Way::Refuse)) {
             self.undoing.refused.remove(path);
         }
         if !back.is_empty() {
@@ -242,7 +289,7 @@ impl<I: Index> Engine<I> {
 
     fn try_again_later(&mut self, now: Now) {
         let mut refused = std::mem::take(&mut self.undoing.refused);
-        refused.retain(|path| self.is_held(path));
+        refused.retain(|path| self.may_be_held(path));
         self.undoing.refused = refused;
         if self.undoing.refused.is_empty() {
             self.undoing.next_try = None;
@@ -253,8 +300,15 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn is_held(&self, path: &SyncPath) -> bool {
+    /// Whether it is held, or is judged soon.
+    fn may_be_held(&self, path: &SyncPath) -> bool {
+        if !self.scan.is_walked() {
+            return true;
+        }
+        let is_held = self.held.contains(path) || self.guards.awaits(path) || self.missing.contains(path);
+        let is_sought =
+            self.looks.contains_key(path) || self.postponed.contains_key(path) || self.unseen.contains_key(path);
         let row = self.index.get(path);
-        row.as_ref().and_then(Row::live_on_disk).is_some() && (self.held.contains(path) || self.guards.awaits(path))
+        (is_held || is_sought) && row.as_ref().and_then(Row::live_on_disk).is_some()
     }
 }

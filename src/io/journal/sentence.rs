@@ -191,6 +191,12 @@ pub(super) fn line(report: &Report) -> Line {
             let text = format!("undone: {} come back, as they were", counted(*paths, "path", "paths"));
             (Level::Info, "undone", text)
         }
+        Report::StaysAway { paths } => {
+            let first = paths.first().map(|path| format!(" ('{path}' first)")).unwrap_or_default();
+            let paths = counted(paths.len() as u64, "path", "paths");
+            let text = format!("undone: {paths}{first} in no history that can be asked stay away");
+            (Level::Warn, "undone", text)
+        }
         Report::Confirmed => (Level::Info, "confirmed", "confirmed: what was held goes ahead".to_owned()),
         Report::ConfirmedBy { by, paths } => {
             let changes = if *paths == 1 { "change" } else { "changes" };

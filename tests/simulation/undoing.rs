@@ -1,7 +1,8 @@
 //! Users who delete most of what there is, at one machine or at two, and take it back: at one
-//! machine, or at all that hold something at once.
+//! machine, or at all that hold something at once. Some of these machines crash before they are done.
 //!
-//! What was live before is live again on every machine, as it was, and nothing is a conflict.
+//! What was live before is live again on every machine, as it was, and nothing is a conflict. An
+//! order is given once: a crash forgets none.
 
 use super::ledger::NodeId;
 use super::plan::{MS, Plan, SECOND};
@@ -169,14 +170,21 @@ fn undo_all(world: &mut World, before: &Tree, rng: &mut Rng, named: &mut BTreeSe
         if rng.chance(500) {
             holders = vec![*rng.pick(&holders)];
         }
+        let mut cut_off = Vec::new();
         for node in holders {
             undo(world, node);
             world.run_for(*rng.pick(&[0, MS, 100 * MS]));
             if rng.chance(50) {
                 part(world, rng);
             }
+            if rng.chance(200) && is_ordered(world, node) {
+                world.crash(node, false);
+                world.run_for(rng.between(MS, 5 * SECOND));
+                world.start(node);
+                cut_off.push(node);
+            }
         }
-        // A person waits for the answer: an order that a crash cut off is to be given again.
+        // A person waits for the answer.
         world.run_for(ANSWERED_NS);
         for node in 0..world.nodes.len() {
             named.extend(left(world, before, node)?);
@@ -185,8 +193,39 @@ fn undo_all(world: &mut World, before: &Tree, rng: &mut Rng, named: &mut BTreeSe
             disturb(world, rng);
         }
         world.run_for(LONG_ENOUGH_NS);
+        for node in cut_off {
+            check_carried_out(world, before, node)?;
+        }
     }
     Ok(any)
+}
+
+/// Whether an order waits to be carried out, and a crash leaves it.
+fn is_ordered(world: &World, node: NodeId) -> bool {
+    world.nodes[node].durable.meta.get("undo.order").is_some_and(|order| !order.is_empty())
+}
+
+/// A crash came before an order was carried out: nothing is left to be undone that a linked machine
+/// has.
+fn check_carried_out(world: &mut World, before: &Tree, node: NodeId) -> Result<(), String> {
+    let asked = linked(world, node, &[]);
+    if is_ordered(world, node) && !asked.is_empty() {
+        return Err(format!("n{node} crashed, and its user's order still waits"));
+    }
+    for path in undoable(world, node) {
+        let Some((Some(value), ..)) = before.get(&path) else { continue };
+        let has = |asked: &&NodeId| world.nodes[**asked].disk.live.values().contains(value);
+        if let Some(other) = asked.iter().find(has) {
+            return Err(format!("n{node} crashed and forgot that {path:?} is wanted back: n{other} has it"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path went where a hold ended by itself with it.
+fn has_ended(world: &World, path: &SyncPath) -> bool {
+    let is_gone = |node: NodeId| world.nodes[node].disk.live.get(path).is_none();
+    world.holds_ended.iter().any(|(node, ended)| ended == path && is_gone(*node))
 }
 
 /// What users of all machines deleted stays held, and was named: they let that go.
@@ -244,8 +283,9 @@ fn run(seed: u64) -> Option<String> {
         // then: it is in history.
         let is_excused = |path: &SyncPath| {
             named.contains(path)
+                || world.stays_away.contains(path)
                 || is_nowhere(&world, &before, path)
-                || (world.holds_ended > 0 && !now.contains_key(path))
+                || (!now.contains_key(path) && has_ended(&world, path))
         };
         let differs = before.iter().find(|(path, thing)| now.get(*path) != Some(thing) && !is_excused(path));
         if let Some((path, thing)) = differs {

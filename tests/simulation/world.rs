@@ -18,7 +18,7 @@ use super::shell::Step;
 use super::trace::{Kept, Trace};
 use super::tree::{Data, Ino, Value};
 use super::users::{self, Op};
-use dirsyncd::engine::{Action, CHUNKED_BYTES, Engine, Event, OnConflict, Trust};
+use dirsyncd::engine::{Action, CHUNKED_BYTES, Engine, Event, OnConflict, Report, Trust};
 use dirsyncd::model::{ContentId, SyncPath};
 use dirsyncd::wire::conflict::ConflictKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,8 +141,10 @@ pub struct World {
     pub bug: Option<Bug>,
     /// Conflicts that were told.
     pub conflicts: u64,
-    /// Holds that ended by themselves, since so much was back.
-    pub holds_ended: u64,
+    /// What was held where a hold ended by itself, since so much was back.
+    pub holds_ended: BTreeSet<(NodeId, SyncPath)>,
+    /// What users were told that nobody has, and stays away.
+    pub stays_away: BTreeSet<SyncPath>,
     values: u64,
 }
 
@@ -176,7 +178,8 @@ impl World {
             decided: BTreeSet::new(),
             bug: None,
             conflicts: 0,
-            holds_ended: 0,
+            holds_ended: BTreeSet::new(),
+            stays_away: BTreeSet::new(),
             values: 0,
             plan,
         };
@@ -514,7 +517,15 @@ impl World {
             self.trace.note(self.now, format_args!("n{node} < {event:?}"));
             let patterns_come = matches!(event, Event::IgnoreRead(_) | Event::IgnoreUnread(_));
             let engine = self.nodes[node].engine.as_mut().expect("only engines that run have turns");
+            // Nothing else ends a hold by itself.
+            let held = if matches!(event, Event::Tick) { engine.held(usize::MAX).paths } else { Vec::new() };
             let follows = engine.handle(clock, event);
+            if follows.contains(&Action::Report(Report::HoldEnded)) {
+                let engine = self.nodes[node].engine.as_ref().expect("it had a turn");
+                let still: BTreeSet<_> = engine.held(usize::MAX).paths.into_iter().map(|held| held.path).collect();
+                let ended = held.into_iter().map(|held| held.path).filter(|path| !still.contains(path));
+                self.holds_ended.extend(ended.map(|path| (node, path)));
+            }
             if patterns_come {
                 self.patterns_were_read(node);
             }

@@ -63,6 +63,8 @@ pub struct Plan {
     pub decisions: u64,
     /// Times at which a user changes what is ignored.
     pub pattern_edits: u64,
+    /// Times at which somebody takes back what is no disaster: nothing comes back.
+    pub undos: u64,
     /// Programs and people at regular work, on old files.
     pub rhythms: Vec<Rhythm>,
     /// Times at which what machines say is compared with what is true, while users act.
@@ -118,6 +120,7 @@ impl Plan {
             misread_permille: 0,
             decisions: 0,
             pattern_edits: 0,
+            undos: 0,
             rhythms: Vec::new(),
             questions: 0,
             pauses: 0,
@@ -183,6 +186,8 @@ impl Plan {
             plan.add_hanging(&mut own);
         }
         plan.sleeps = if own.chance(150) { 1 + own.below(3) } else { 0 };
+        // Where regular work is done, more than half may be gone for a moment.
+        plan.undos = if own.chance(100) && plan.rhythms.is_empty() { 1 + own.below(3) } else { 0 };
         plan
     }
 

@@ -149,6 +149,7 @@ impl World {
             Action::Report(Report::Merged { path, entry, loser, kept, .. }) => {
                 self.check_merged(node, &path, &entry, &loser, &kept);
             }
+            Action::Report(Report::Undone { .. }) => self.undone += 1,
             Action::Report(Report::StaysAway { paths }) => self.stays_away.extend(paths),
             Action::Report(Report::Conflict { path, kept, .. }) => {
                 self.conflicts += 1;

@@ -88,6 +88,8 @@ pub enum Happening {
     },
     /// Its user changes what is ignored.
     Patterns(NodeId),
+    /// Its user takes back what was held or let through, and nothing was.
+    Undo(NodeId),
     /// Some file's bytes change on the disk.
     Rot(NodeId),
     /// Somebody has everything hashed again.
@@ -145,6 +147,8 @@ pub struct World {
     pub holds_ended: BTreeSet<(NodeId, SyncPath)>,
     /// What users were told that nobody has, and stays away.
     pub stays_away: BTreeSet<SyncPath>,
+    /// Orders that brought something back.
+    pub undone: u64,
     values: u64,
 }
 
@@ -180,6 +184,7 @@ impl World {
             conflicts: 0,
             holds_ended: BTreeSet::new(),
             stays_away: BTreeSet::new(),
+            undone: 0,
             values: 0,
             plan,
         };
@@ -288,6 +293,10 @@ impl World {
                 self.nodes[node].lost_marker = lost;
             }
             Happening::Patterns(node) => self.edit_patterns(node),
+            Happening::Undo(node) if self.nodes[node].is_up() => {
+                self.tell(node, Event::Undo { ticket: 2, dry_run: false });
+            }
+            Happening::Undo(_) => {}
             Happening::Rot(node) => self.rot(node),
             Happening::Verify(node) => self.verify(node),
             Happening::Sleep { node, span_ns, whole } => self.sleep(node, span_ns, whole),
@@ -620,6 +629,9 @@ impl World {
             self.clear_obstacles();
         }
         self.settle_conflicts();
+        if self.undone > 0 {
+            self.fail("something came back, and no more than half was ever lost".to_owned());
+        }
     }
 
     fn within(&mut self, span_ns: u64, what: Happening) {
@@ -717,6 +729,11 @@ impl World {
             let at = self.own.below(active + 1);
             let span_ns = self.own.below(active + 1 - at);
             self.after(at, Happening::Sleep { node, span_ns, whole: at.is_multiple_of(3) });
+        }
+        for _ in 0..self.plan.undos {
+            let node = self.own.index(self.nodes.len());
+            let at = self.own.below(active + 1);
+            self.after(at, Happening::Undo(node));
         }
         for _ in 0..self.plan.stops {
             let node = self.own.index(self.nodes.len());

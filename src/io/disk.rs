@@ -10,6 +10,7 @@ use super::apply::Applier;
 use super::bases::Bases;
 use super::delta::Deltas;
 use super::history::History;
+use super::indispensable::Indispensable;
 use super::lists::Lists;
 use super::look::{self, Looks, Sums, Task};
 use super::partial::Partials;
@@ -291,22 +292,6 @@ fn open_partials(partials: &Partials, lists: &Lists, openings: &mpsc::Receiver<O
             Opening::Stop => return,
         };
         events.send(event);
-    }
-}
-
-/// Held by each thread: one that panics takes the daemon along. Without it files would be looked at or installed no more, and the
-/// rest seem to be well; a new start has it all (P5).
-struct Indispensable;
-
-impl Drop for Indispensable {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let name = thread::current().name().unwrap_or_default().to_owned();
-            tracing::error!(
-                "the thread '{name}' died of a fault in dirsyncd, which therefore ends at once: a service starts it again"
-            );
-            std::process::abort();
-        }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod fail;
 pub mod greet;
 pub mod history;
 pub mod index;
+mod indispensable;
 pub mod journal;
 pub mod limit;
 pub mod limits;

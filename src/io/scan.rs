@@ -4,12 +4,12 @@
 //! Deliberately not here: what is ignored (asked of a function), and what a missing name means.
 
 use super::Events;
-use super::beneath;
+use super::beneath::{self, Facts};
 use super::fail::{self, Point};
 use super::look::Looks;
 use super::root::Root;
 use super::trouble::trouble;
-use super::watch::Watcher;
+use super::watch::{Place, Watcher};
 use crate::engine::{Event, Names, Stat, StatKind, Trouble, WalkId};
 use crate::model::SyncPath;
 use crate::model::path::{BadPath, PRIVATE_DIR};
@@ -61,6 +61,22 @@ struct Walk {
 struct Progress {
     unfinished: usize,
     unread: Vec<Unread>,
+}
+
+/// What was listed of a folder, and the folders among it.
+#[derive(Default)]
+struct Found {
+    paths: Vec<(SyncPath, Stat)>,
+    folders: Vec<(SyncPath, Place)>,
+}
+
+impl Found {
+    fn push(&mut self, path: SyncPath, facts: &Facts) {
+        if facts.stat.kind == StatKind::Directory {
+            self.folders.push((path.clone(), facts.place()));
+        }
+        self.paths.push((path, facts.stat));
+    }
 }
 
 type Unread = (Option<SyncPath>, Trouble);
@@ -166,7 +182,7 @@ impl Walker {
         buffer: &mut [MaybeUninit<u8>],
     ) -> rustix::io::Result<()> {
         let ignored = Arc::clone(&self.ignored.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut found = Vec::new();
+        let mut found = Found::default();
         let mut entries = RawDir::new(dir, buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
@@ -175,7 +191,7 @@ impl Walker {
             match facts {
                 // By whatever name.
                 Ok(Some(facts)) if folder.is_none() && self.root.is_private(&facts) => {}
-                Ok(Some(facts)) => found.push((path, facts.stat)),
+                Ok(Some(facts)) => found.push(path, &facts),
                 Ok(None) => continue,
                 // A dead mount, or a damaged inode: the others are walked on.
                 Err(e) => {
@@ -183,7 +199,7 @@ impl Walker {
                     walk.lock().unread.push((Some(path), trouble));
                 }
             }
-            if found.len() >= CHUNK {
+            if found.paths.len() >= CHUNK {
                 self.hand_over(walk, std::mem::take(&mut found), &ignored);
             }
         }
@@ -192,19 +208,20 @@ impl Walker {
     }
 
     /// Names what was found, and only then queues its folders.
-    fn hand_over(&self, walk: &Arc<Walk>, found: Vec<(SyncPath, Stat)>, ignored: &Ignored) {
-        if found.is_empty() {
+    fn hand_over(&self, walk: &Arc<Walk>, found: Found, ignored: &Ignored) {
+        let Found { paths, mut folders } = found;
+        if paths.is_empty() {
             return;
         }
-        let enter = |(path, stat): &(SyncPath, Stat)| stat.kind == StatKind::Directory && !ignored(path, true);
-        let inner: Vec<_> = found.iter().filter(|item| enter(item)).map(|(path, _)| path.clone()).collect();
+        folders.retain(|(path, _)| !ignored(path, true));
         self.events.wait_listed_below(MAX_LISTED);
-        self.events.send(Event::Listed { walk: walk.id, found });
-        if inner.is_empty() {
+        self.events.send(Event::Listed { walk: walk.id, found: paths });
+        if folders.is_empty() {
             return;
         }
-        walk.lock().unfinished += inner.len();
-        self.lock().folders.extend(inner.into_iter().map(|path| (Arc::clone(walk), Some(path))));
+        self.watcher.watch_ahead(&folders);
+        walk.lock().unfinished += folders.len();
+        self.lock().folders.extend(folders.into_iter().map(|(path, _)| (Arc::clone(walk), Some(path))));
         self.changed.notify_all();
     }
 }

@@ -37,6 +37,29 @@ fn a_watch_limit_is_one_line_that_names_the_setting_and_what_is_not_watched_is_w
     });
 }
 
+/// Other daemons may have taken the rest.
+#[test]
+fn a_user_who_has_one_inotify_instance_left_has_every_folder_watched() {
+    let group = Group::new();
+    let (mut a, b) = (group.machine("a"), group.machine("b"));
+    let limited = "echo 1 > /proc/sys/user/max_inotify_instances && exec \"$@\"";
+    a.through = ["unshare", "--user", "--map-root-user", "sh", "-c", limited, "sh"].map(str::to_owned).to_vec();
+    // More than one instance takes while it may have another beside it.
+    for n in 0..1200 {
+        write(a.at(&format!("d{n}/f")), format!("{n}"));
+    }
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    converge(&[&a, &b]);
+    for n in 0..24 {
+        write(a.at(&format!("d{}/f", n * 50)), format!("changed {n}"));
+    }
+    let tree = converge(&[&a, &b]);
+    assert_eq!(tree.files(), 1200);
+    assert!(!a.log().contains("fs.inotify"), "{}", a.log());
+}
+
 #[test]
 fn ten_thousand_files_made_and_removed_at_once_leave_nothing_behind_and_nothing_out() {
     let (a, b) = Group::new().pair();

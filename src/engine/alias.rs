@@ -30,6 +30,8 @@ pub enum Names {
 #[derive(Default)]
 pub(super) struct Aliases {
     on_disk: BTreeMap<u64, Vec<SyncPath>>,
+    /// Paths that are looked at or installed just now: they may be on disk in a moment.
+    at_work: BTreeMap<u64, BTreeSet<SyncPath>>,
     /// Paths that wait for a name.
     waiting: BTreeMap<u64, BTreeSet<SyncPath>>,
     taken: BTreeSet<SyncPath>,
@@ -113,16 +115,48 @@ impl<I: Index> Engine<I> {
         self.index.get(path).is_some_and(|row| row.live_on_disk().is_some())
     }
 
-    /// A hint's spelling is that of whoever opened the file: what has the name here is looked at too.
+    /// A hint's spelling is that of whoever opened the file. So every path that has the name here,
+    /// or may have it in a moment, is looked at too. After a rename to another spelling, two have
+    /// it by the index until the old one is known to be gone.
     pub(super) fn hinted(&mut self, now: Now, path: SyncPath, hint: Hint) {
         let known = self.known_as(path);
-        if self.folds()
-            && !self.is_on_disk(&known)
-            && let Some(holder) = self.alias_of(&known)
-        {
-            self.settle.hint(now.mono, holder, hint);
+        for other in self.spellings_of(&known) {
+            self.settle.hint(now.mono, other, hint);
         }
         self.settle.hint(now.mono, known, hint);
+    }
+
+    /// The other paths by the same name that are on disk here, or that are looked at or installed.
+    fn spellings_of(&self, path: &SyncPath) -> BTreeSet<SyncPath> {
+        if !self.folds() {
+            return BTreeSet::new();
+        }
+        let key = key(path);
+        let on_disk = self.aliases.on_disk.get(&key).into_iter().flatten();
+        let at_work = self.aliases.at_work.get(&key).into_iter().flatten();
+        let is_other = |other: &&SyncPath| *other != path && fold(other) == fold(path);
+        on_disk.chain(at_work).filter(is_other).cloned().collect()
+    }
+
+    /// A look or an install of it begins.
+    pub(super) fn name_at_work(&mut self, path: &SyncPath) {
+        if self.folds() {
+            self.aliases.at_work.entry(key(path)).or_default().insert(path.clone());
+        }
+    }
+
+    /// A look or an install of it ended.
+    pub(super) fn name_at_rest(&mut self, path: &SyncPath) {
+        if !self.folds() || self.is_busy(path) || self.looks.contains_key(path) {
+            return;
+        }
+        let key = key(path);
+        if let Some(at_work) = self.aliases.at_work.get_mut(&key) {
+            at_work.remove(path);
+            if at_work.is_empty() {
+                self.aliases.at_work.remove(&key);
+            }
+        }
     }
 
     /// What a look found by a name that another path has here is that path's. (Where the disk shows names as they were made, the
@@ -480,14 +514,56 @@ mod tests {
         assert!(is_here(&engine, "Src/README") && engine.counter == counter);
     }
 
+    fn looked_at(actions: Vec<Action>) -> BTreeSet<SyncPath> {
+        let look = |action| if let Action::Look { path, .. } = action { Some(path) } else { None };
+        actions.into_iter().filter_map(look).collect()
+    }
+
     #[test]
     fn a_hint_in_another_spelling_is_one_of_what_is_there() {
         let mut engine = engine(Names::Folded, &[("README", file("1"))]);
         engine.handle(NOW, Event::Hint { path: path("readme"), hint: Hint::Closed });
-        let looks = engine.handle(LATER, Event::Tick);
-        let looks_at = |name: &str| {
-            looks.iter().any(|action| matches!(action, Action::Look { path: at, .. } if *at == path(name)))
-        };
-        assert!(looks_at("README") && looks_at("readme"), "{looks:?}");
+        let looks = looked_at(engine.handle(LATER, Event::Tick));
+        assert_eq!(looks, ["README", "readme"].map(path).into());
+    }
+
+    #[test]
+    fn a_hint_in_a_spelling_that_is_not_known_to_be_gone_yet_is_one_of_the_new_spelling_too() {
+        let mut engine = engine(Names::Folded, &[("src", Kind::Directory)]);
+        engine.handle(NOW, Event::Hint { path: path("Src"), hint: Hint::Closed });
+        engine.handle(LATER, Event::Tick);
+        let stat = stat(0, &Kind::Directory);
+        engine.handle(LATER, Event::Looked { path: path("Src"), observed: Observed::Directory { stat } });
+        engine.handle(LATER, Event::Looked { path: path("src"), observed: Observed::Absent });
+        assert!(is_here(&engine, "src") && is_here(&engine, "Src"), "the old one is not concluded to be gone");
+        engine.handle(LATER, Event::Hint { path: path("src"), hint: Hint::Gone });
+        let after = Now { mono: LATER.mono + SECOND, ..LATER };
+        assert_eq!(looked_at(engine.handle(after, Event::Tick)), ["Src", "src"].map(path).into());
+    }
+
+    #[test]
+    fn a_hint_in_another_spelling_is_one_of_what_is_looked_at_or_installed_just_now() {
+        let mut engine = engine(Names::Folded, &[]);
+        engine.handle(NOW, Event::Hint { path: path("README"), hint: Hint::Closed });
+        hear(&mut engine, "Notes", entry(link("x"), 2));
+        let actions = engine.handle(LATER, Event::Tick);
+        let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
+        assert_eq!(looked_at(actions), [path("README")].into());
+        for gone in ["readme", "notes"] {
+            engine.handle(LATER, Event::Hint { path: path(gone), hint: Hint::Gone });
+        }
+        let seen = Observed::Symlink { stat: stat(1, &link("y")), target: b"y".to_vec() };
+        engine.handle(LATER, Event::Looked { path: path("README"), observed: seen });
+        let after = Now { mono: LATER.mono + SECOND, ..LATER };
+        let looks = looked_at(engine.handle(after, Event::Tick));
+        assert_eq!(looks, ["README", "notes", "readme"].map(path).into(), "not what is being installed");
+        let outcome = Outcome::Done { stat: Some(stat(2, &link("x"))), kept: None };
+        engine.handle(after, Event::Installed { job: job.unwrap(), outcome });
+        let at_last = Now { mono: after.mono + SECOND, ..after };
+        assert_eq!(looked_at(engine.handle(at_last, Event::Tick)), [path("Notes")].into());
+        for seen in ["README", "notes", "readme", "Notes"] {
+            engine.handle(at_last, Event::Looked { path: path(seen), observed: Observed::Absent });
+        }
+        assert!(engine.aliases.at_work.is_empty(), "{:?}", engine.aliases.at_work);
     }
 }

@@ -60,6 +60,7 @@ impl<I: Index> Engine<I> {
         let staged = if let Source::Staged(staged) = &source { Some(*staged) } else { None };
         let under_way = UnderWay { path: path.clone(), entry: entry.clone(), copied, renamed, staged, window };
         self.wants.jobs.insert(id, Box::new(under_way));
+        self.name_at_work(path);
         let since_ns = expect.and_then(|_| self.index.get(path)).map_or(0, |row| self.stood_since(path, &entry, &row));
         self.act(Action::Install(Job { id, path: path.clone(), entry, expect, source, keep, since_ns }));
     }
@@ -83,6 +84,7 @@ impl<I: Index> Engine<I> {
             self.wants.installing_bytes -= size;
         }
         self.set_step(&path, Step::Waiting);
+        self.name_at_rest(&path);
         if let Some(hint) = self.postponed.remove(&path) {
             self.settle.hint(now.mono, path.clone(), hint);
         }

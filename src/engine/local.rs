@@ -67,6 +67,7 @@ impl<I: Index> Engine<I> {
         looking.asked = self.last_event.wall;
         self.standing.news_looks += usize::from(!rehash);
         self.looks.insert(path.clone(), looking);
+        self.name_at_work(path);
         let was = known.filter(|stat| stat.size >= CHUNKED_BYTES).and_then(|_| self.content_here(path));
         self.act(Action::Look { path: path.clone(), known, was, rehash, body });
     }
@@ -112,6 +113,7 @@ impl<I: Index> Engine<I> {
 
     pub(super) fn looked(&mut self, now: Now, path: &SyncPath, observed: Observed) {
         let Some(looking) = self.looks.remove(path) else { return };
+        self.name_at_rest(path);
         self.standing.news_looks -= usize::from(!looking.rehash);
         let observed = self.seen_by_name(path, observed);
         if let Some(hint) = self.postponed.remove(path) {

@@ -8,12 +8,17 @@ use super::action::{Keep, Source};
 use super::event::{Hint, Now, Observed};
 use super::index::{Index, Row};
 use super::merge;
+use super::wants::Trial;
 use super::{Engine, SECOND};
 use crate::model::{Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// For so long the name may yet be given up, as when a rename's deletion comes after what it was renamed to (ns).
 const PATIENCE_NS: u64 = 10 * SECOND;
+/// What the disk refused is tried again after twice the time each time, up to this (ns).
+const REFUSED_RETRY_NS: u64 = 1800 * SECOND;
+/// The same while names go from its folder: one of them may have been in the way.
+const FREED_RETRY_NS: u64 = 60 * SECOND;
 
 /// Which names a file system tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,26 @@ pub(super) struct Aliases {
     /// Paths that wait for a name.
     waiting: BTreeMap<u64, BTreeSet<SyncPath>>,
     taken: BTreeSet<SyncPath>,
+    /// Of those, what the disk refused for a name that is not known to be here: patterns cover it,
+    /// or the disk takes more for one name than `fold` does.
+    refused: BTreeMap<SyncPath, Refused>,
+}
+
+/// When an install found a name to be taken last, and how often it did.
+#[derive(Default)]
+struct Refused {
+    at: u64,
+    times: u32,
+    /// A name went from the folder since.
+    is_freed: bool,
+}
+
+impl Refused {
+    /// When it is tried again.
+    fn due(&self) -> u64 {
+        let most_ns = if self.is_freed { FREED_RETRY_NS } else { REFUSED_RETRY_NS };
+        self.at + (SECOND << self.times.min(16)).min(most_ns)
+    }
 }
 
 /// The form that all spellings of a name have in common: the lower case of the upper case of each character, where each is one.
@@ -71,14 +96,19 @@ impl<I: Index> Engine<I> {
             return Vec::new();
         }
         let key = key(path);
-        if row.live_on_disk().is_some() {
-            // However it came there: by a user's own rename, say.
+        if row.live_on_disk().is_some() || !row.winner.is_live() {
+            // However it came there: by a user's own rename, say. Or nobody wants it any more.
             self.name_is_free(path);
         }
         let holders = self.aliases.on_disk.entry(key).or_default();
         holders.retain(|holder| holder != path);
+        let waiting = self.aliases.waiting.get(&key).into_iter().flatten();
         if row.live_on_disk().is_some() {
             holders.push(path.clone());
+            // What is in the way of these is known.
+            for other in waiting.clone() {
+                self.aliases.refused.remove(other);
+            }
             if row.winner.is_live() {
                 return Vec::new();
             }
@@ -86,8 +116,7 @@ impl<I: Index> Engine<I> {
         if holders.is_empty() {
             self.aliases.on_disk.remove(&key);
         }
-        let waiting = self.aliases.waiting.get(&key);
-        waiting.into_iter().flatten().filter(|other| *other != path).cloned().collect()
+        waiting.filter(|other| *other != path).cloned().collect()
     }
 
     /// Another path that is on disk here by the same name.
@@ -123,7 +152,20 @@ impl<I: Index> Engine<I> {
         for other in self.spellings_of(&known) {
             self.settle.hint(now.mono, other, hint);
         }
+        if hint == Hint::Gone {
+            self.a_name_went(now, &known);
+        }
         self.settle.hint(now.mono, known, hint);
+    }
+
+    /// What the disk refused in the folder of a name that went is tried again soon.
+    fn a_name_went(&mut self, now: Now, gone: &SyncPath) {
+        let folder = gone.parent();
+        let refused = self.aliases.refused.iter_mut().filter(|(_, refused)| !refused.is_freed);
+        for (path, refused) in refused.filter(|(path, _)| path.parent() == folder) {
+            refused.is_freed = true;
+            self.wants.retries.insert((refused.due().max(now.mono), path.clone()));
+        }
     }
 
     /// The other paths by the same name that are on disk here, or that are looked at or installed.
@@ -176,9 +218,8 @@ impl<I: Index> Engine<I> {
             self.hold_want(path);
             return true;
         }
-        let Some(holder) = self.alias_of(path) else {
-            self.name_is_free(path);
-            return false;
+        let Some(holder) = self.alias_of(path).filter(|holder| !self.is_left_alone(holder)) else {
+            return self.awaits_refused(now, path);
         };
         self.aliases.waiting.entry(key(path)).or_default().insert(path.clone());
         if self.takes_name_over(now, path, row, &holder) {
@@ -196,15 +237,60 @@ impl<I: Index> Engine<I> {
         true
     }
 
+    /// Patterns cover what is on disk there by the index. Whether it still is, nobody looks.
+    fn is_left_alone(&self, holder: &SyncPath) -> bool {
+        let on_disk = self.index.get(holder).and_then(|row| row.live_on_disk().map(|(entry, _)| entry.is_directory()));
+        on_disk.is_some_and(|is_directory| self.covers(holder, is_directory))
+    }
+
+    /// Nothing that is known has its name here. Whether it is tried later, as the disk refused it.
+    fn awaits_refused(&mut self, now: Now, path: &SyncPath) -> bool {
+        let Some(due) = self.aliases.refused.get(path).map(Refused::due) else {
+            self.name_is_free(path);
+            return false;
+        };
+        if due <= now.mono {
+            return false;
+        }
+        self.hold_want(path);
+        self.wait(now, path, Some(due - now.mono));
+        true
+    }
+
     /// It cannot be here; its peers have it.
-    pub(super) fn name_is_taken(&mut self, path: &SyncPath, text: String) {
+    fn name_is_taken(&mut self, path: &SyncPath, text: String) {
         self.aliases.taken.insert(path.clone());
         self.problem(path, text);
         self.hold_want(path);
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.trial = Trial::Failed;
+        }
+    }
+
+    /// The disk has its name by another spelling, of which nothing is known. A look at the path
+    /// itself would find nothing, and say nothing of when to try again.
+    pub(super) fn name_is_refused(&mut self, now: Now, path: &SyncPath) {
+        let refused = self.aliases.refused.entry(path.clone()).or_default();
+        *refused = Refused { at: now.mono, times: refused.times.saturating_add(1), is_freed: false };
+        let due = refused.due();
+        self.aliases.waiting.entry(key(path)).or_default().insert(path.clone());
+        let text = format!(
+            "something is at '{path}' by another spelling of its name, and this folder's file system takes both for one; rename one of them"
+        );
+        self.name_is_taken(path, text);
+        self.wait(now, path, Some(due - now.mono));
     }
 
     fn name_is_free(&mut self, path: &SyncPath) {
-        self.aliases.taken.remove(path);
+        self.aliases.refused.remove(path);
+        if self.aliases.taken.remove(path) {
+            if let Some(want) = self.wants.by_path.get_mut(path) {
+                want.trial = Trial::Open;
+            }
+            if !self.unseen.contains_key(path) {
+                self.solve(path);
+            }
+        }
         let key = key(path);
         if let Some(waiting) = self.aliases.waiting.get_mut(&key) {
             waiting.remove(path);
@@ -448,6 +534,58 @@ mod tests {
         }
         assert!(jobs.iter().any(|job| job.path == path("src/two")), "{jobs:?}");
         assert_eq!(problems(&mut engine), []);
+    }
+
+    /// So long after `LATER` (s).
+    fn after(seconds: u64) -> Now {
+        Now { mono: LATER.mono + seconds * SECOND, ..LATER }
+    }
+
+    fn refuse(engine: &mut Engine<MapIndex>, now: Now, jobs: &[Job]) {
+        for job in jobs {
+            engine.handle(now, Event::Installed { job: job.id, outcome: Outcome::Taken });
+        }
+    }
+
+    #[test]
+    fn what_the_disk_refuses_for_a_name_that_is_not_known_is_tried_ever_more_rarely() {
+        let mut engine = engine(Names::Folded, &[]);
+        hear(&mut engine, "Readme", entry(link("y"), 2));
+        let mut tries = 0;
+        for second in 0..7200 {
+            let actions = engine.handle(after(second), Event::Tick);
+            assert_eq!(looked_at(actions.clone()), [].into(), "a look at it says nothing");
+            let job = |action| if let Action::Install(job) = action { Some(job) } else { None };
+            let jobs: Vec<Job> = actions.into_iter().filter_map(job).collect();
+            refuse(&mut engine, after(second), &jobs);
+            tries += jobs.len();
+        }
+        assert!((10..=14).contains(&tries), "{tries}");
+        assert!(problems(&mut engine) == [path("Readme")] && all_wait(&engine));
+        engine.handle(after(7200), Event::Hint { path: path("other/name"), hint: Hint::Gone });
+        assert_eq!(tick(&mut engine, after(7200)), [], "it is in another folder");
+        engine.handle(after(7200), Event::Hint { path: path("name"), hint: Hint::Gone });
+        assert_eq!(tick(&mut engine, after(7200)).len(), 1, "that may have been it");
+    }
+
+    #[test]
+    fn what_patterns_cover_has_a_name_only_while_the_disk_says_so() {
+        let mut engine = engine(Names::Folded, &[("readme", link("x"))]);
+        engine.handle(NOW, Event::IgnoreRead(Some(b"/readme\n".to_vec())));
+        list(&mut engine, vec![(path("readme"), stat(0, &link("x")))]);
+        hear(&mut engine, "Readme", entry(link("y"), 2));
+        let jobs = tick(&mut engine, LATER);
+        assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("Readme")]);
+        refuse(&mut engine, LATER, &jobs);
+        assert_eq!(problems(&mut engine), [path("Readme")]);
+        assert_eq!(tick(&mut engine, after(1)), []);
+        engine.handle(after(5), Event::Hint { path: path("readme"), hint: Hint::Gone });
+        let jobs = tick(&mut engine, after(5));
+        assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("Readme")]);
+        let outcome = Outcome::Done { stat: Some(stat(1, &link("y"))), kept: None };
+        engine.handle(after(5), Event::Installed { job: jobs[0].id, outcome });
+        assert!(is_here(&engine, "Readme") && is_here(&engine, "readme"), "what is covered is as it was");
+        assert!(problems(&mut engine).is_empty() && engine.wants.by_path.is_empty());
     }
 
     #[test]

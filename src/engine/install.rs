@@ -16,12 +16,6 @@ const FULL_PAUSE_NS: u64 = 10_000_000_000;
 const FULL_RETRY_NS: u64 = 30_000_000_000;
 const FAILED_RETRY_NS: u64 = 1_800_000_000_000;
 
-fn taken(path: &SyncPath) -> String {
-    format!(
-        "something is at '{path}' by another spelling of its name, and this folder's file system takes both for one; rename one of them"
-    )
-}
-
 impl<I: Index> Engine<I> {
     pub(super) fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
         let on_disk = row.live_on_disk();
@@ -109,11 +103,7 @@ impl<I: Index> Engine<I> {
                 self.settle.hint(now.mono, path.clone(), Hint::Closed);
                 self.back_off(now, &path);
             }
-            Outcome::Taken => {
-                self.settle.hint(now.mono, path.clone(), Hint::Closed);
-                self.name_is_taken(&path, taken(&path));
-                self.back_off(now, &path);
-            }
+            Outcome::Taken => self.name_is_refused(now, &path),
             Outcome::NoParent => {
                 if let Some(parent) = path.parent() {
                     self.settle.hint(now.mono, parent, Hint::Closed);
@@ -153,9 +143,10 @@ impl<I: Index> Engine<I> {
     fn take_back(&mut self, path: &SyncPath, entry: &Entry, staged: StageId, outcome: &Outcome) {
         match (outcome, self.wants.by_path.get_mut(path)) {
             (Outcome::Done { .. }, _) => {}
-            (Outcome::Stale | Outcome::NoParent | Outcome::NotEmpty | Outcome::Refused(_), Some(want))
-                if want.content == entry.file() && want.staged.is_none() =>
-            {
+            (
+                Outcome::Stale | Outcome::Taken | Outcome::NoParent | Outcome::NotEmpty | Outcome::Refused(_),
+                Some(want),
+            ) if want.content == entry.file() && want.staged.is_none() => {
                 want.staged = Some(staged);
             }
             _ => {

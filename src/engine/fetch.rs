@@ -343,8 +343,7 @@ impl<I: Index> Engine<I> {
         if row.is_settled() || (self.covers(path, is_dir) && !self.may_come(path, is_dir, &row)) {
             return self.unwant(path);
         }
-        // A user is at it: what the look finds comes first, and tries again.
-        let awaits_look = self.settle.is_noisy(path) || self.looks.contains_key(path) || self.missing.contains(path);
+        let awaits_look = self.awaits_look(path);
         let awaits_person = self.held.contains(path) || self.guards.awaits(path);
         if awaits_person {
             self.wants.drop_body(path);
@@ -395,6 +394,11 @@ impl<I: Index> Engine<I> {
             None => self.install(path, &row, Source::Nothing),
             Some((content, size)) => self.advance_file(now, path, &row, content, size),
         }
+    }
+
+    /// A user is at it: what the look finds comes first, and tries again.
+    pub(super) fn awaits_look(&self, path: &SyncPath) -> bool {
+        self.settle.is_noisy(path) || self.looks.contains_key(path) || self.missing.contains(path)
     }
 
     /// What is about to be replaced must be what the index says: where that is in doubt, a look comes first, and tries again.

@@ -130,9 +130,20 @@ impl Ledger {
         }
     }
 
-    /// An install moved what a user had made there.
-    pub fn moved_along(&mut self, node: NodeId, paths: &[SyncPath]) {
-        for path in paths {
+    /// An install moved what a user had made there, and what it was that a user had done, where no
+    /// version was minted for that: to the path that `moved` says.
+    pub fn moved_along(
+        &mut self,
+        node: NodeId,
+        made: &BTreeSet<SyncPath>,
+        moved: impl Fn(&SyncPath) -> Option<SyncPath>,
+    ) {
+        let of_node = self.touches.iter_mut().filter(|((other, _), touches)| *other == node && **touches > 0);
+        let untold = of_node.filter_map(|((_, path), touches)| Some((moved(path)?, std::mem::take(touches))));
+        for (path, touches) in untold.collect::<Vec<_>>() {
+            *self.touches.entry((node, path)).or_default() += touches;
+        }
+        for path in made {
             *self.touches.entry((node, path.clone())).or_default() += 1;
         }
     }

@@ -50,6 +50,12 @@ fn says(entry: &Entry, inode: &Inode) -> bool {
     }
 }
 
+/// A path that is `from`, or in it, where `to` takes the place of that.
+fn in_place_of(path: &SyncPath, from: &SyncPath, to: &SyncPath) -> SyncPath {
+    let rest = &path.as_bytes()[from.as_bytes().len()..];
+    SyncPath::new([to.as_bytes(), rest].concat()).expect("its names are as good")
+}
+
 fn is_special(inode: &Inode) -> bool {
     matches!(inode.body, Body::Special(_))
 }
@@ -124,10 +130,13 @@ impl World {
         rows.filter(|(path, row)| self.is_obstructed(node, path, row)).map(|(path, _)| path.clone()).collect()
     }
 
-    /// A folder was renamed to another spelling in place. What its user had made in it after that was decided moved along: by
-    /// no index it is to be at its new path, or gone from its old one.
-    pub fn moved_along(&mut self, node: NodeId, changes: &[PathChange]) {
-        let rows = &self.nodes[node].durable.rows;
+    /// Something was renamed to another spelling in place. What its user had made in it after that
+    /// was decided moved along: by no index it is to be at its new path, or gone from its old one.
+    /// What its user did to what was in it, and nobody was told, is found at the new path: other
+    /// permissions, say, or that it is missing.
+    pub fn moved_along(&mut self, node: NodeId, (from, to): (&SyncPath, &SyncPath), changes: &[PathChange]) {
+        let here = &self.nodes[node];
+        let rows = &here.durable.rows;
         let along = changes.iter().filter(|change| {
             let row = rows.get(&change.path);
             match &change.after {
@@ -135,8 +144,10 @@ impl World {
                 None => row.is_some_and(|row| row.winner.is_live()),
             }
         });
-        let paths: Vec<_> = along.map(|change| change.path.clone()).collect();
-        self.ledger.moved_along(node, &paths);
+        let made: BTreeSet<_> = along.map(|change| change.path.clone()).collect();
+        self.ledger.moved_along(node, &made, |path| {
+            (path == from || path.is_below(from)).then(|| in_place_of(path, from, to))
+        });
     }
 
     /// Each is named as a problem, or a folder that it is in is.

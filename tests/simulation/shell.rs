@@ -394,8 +394,8 @@ impl World {
                 here.disk.flush(stat.ino);
             }
         }
-        if let (Outcome::Done { .. }, Source::Rename { .. }) = (&outcome, &job.source) {
-            self.moved_along(node, &changes);
+        if let (Outcome::Done { .. }, Source::Rename { from, .. }) = (&outcome, &job.source) {
+            self.moved_along(node, (from, &job.path), &changes);
         }
         let here = &mut self.nodes[node];
         if bug == Some(Bug::SwallowsEcho) {

@@ -43,6 +43,11 @@ impl<I: Index> Engine<I> {
                 "it was deleted at another machine and stays here, as it holds '{path}', a {what}, which is left alone; \
                  delete that too, or move it elsewhere"
             );
+            // It may have been to make room before. That is no problem any more, and this keeps
+            // nobody from being done.
+            if !self.unseen.contains_key(dir) {
+                self.problems.remove(dir);
+            }
             self.stays(dir, text);
         } else {
             let text = format!(

@@ -127,6 +127,24 @@ fn a_folder_that_was_deleted_elsewhere_and_holds_a_fifo_stays_without_a_try_unti
 }
 
 #[test]
+fn a_folder_that_was_to_make_room_and_was_then_deleted_stays_for_a_fifo_and_keeps_nobody_from_being_done() {
+    let folder = Entry { kind: Kind::Directory, ..entry("", 1, 0o755) };
+    let mut engine = engine(&[("d", row(&folder, &folder))], Trust::Known);
+    engine.handle(at(0), Event::IgnoreRead(None));
+    engine.handle(at(1), Event::Hint { path: path("d/fifo"), hint: Hint::Closed });
+    engine.handle(at(SECOND), Event::Tick);
+    looked(&mut engine, SECOND, "d/fifo", Observed::Special { what: "fifo" });
+    let file = hear(&mut engine, 2 * SECOND, "d", &entry("", WALL, 0o644));
+    assert_eq!((installs(&file), problems(&file, "d")), (0, (1, 0)));
+    assert_eq!(engine.condition().problems, 1);
+    let deletion = Entry { kind: Kind::Deleted { at: 0 }, ..entry("", WALL + 9, 0) };
+    let deleted = hear(&mut engine, 3 * SECOND, "d", &deletion);
+    assert_eq!((installs(&deleted), problems(&deleted, "d")), (0, (1, 0)));
+    let status = engine.status();
+    assert_eq!((status.condition.problems, status.condition.missing, status.problems.len()), (0, 0, 1));
+}
+
+#[test]
 fn what_a_fifo_kept_away_comes_when_the_folder_that_holds_it_is_renamed() {
     let dir = Entry { kind: Kind::Directory, ..entry("", 1, 0o755) };
     let mut engine = engine(&[("d", row(&dir, &dir))], Trust::Known);

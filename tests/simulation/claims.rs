@@ -104,7 +104,10 @@ impl World {
             if self.is_covered(node, &path) || (is_covered && !is_rested) {
                 continue;
             }
-            if self.stays(node, &path, &row) {
+            // Its user may have put away what it stays for just now: then as long as its engine
+            // says that it stays.
+            let is_kept = || !is_rested && is_deleted_folder(&row) && names(status, &path);
+            if self.stays(node, &path, &row) || is_kept() {
                 continue;
             }
             if !row.is_settled() && (row.winner.is_live() || self.plan.pattern_edits == 0) {
@@ -130,6 +133,15 @@ impl World {
     pub fn root(&self, node: NodeId) -> RootState {
         if self.nodes[node].lost_marker { lost() } else { RootState::Fine }
     }
+}
+
+fn is_deleted_folder(row: &Row) -> bool {
+    !row.winner.is_live() && row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory())
+}
+
+/// Whether a path is a problem, or something in it is.
+fn names(status: &Status, path: &SyncPath) -> bool {
+    status.problems.iter().any(|(problem, _)| problem == path || problem.is_below(path))
 }
 
 fn lost() -> RootState {

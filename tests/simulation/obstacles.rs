@@ -12,6 +12,7 @@ use super::tree::{Body, Inode};
 use super::users::{self, Op};
 use super::world::World;
 use dirsyncd::engine::index::Row;
+use dirsyncd::model::path::IGNORE_FILE;
 use dirsyncd::model::{Entry, Kind, SyncPath};
 use std::collections::BTreeSet;
 
@@ -159,6 +160,27 @@ impl World {
         match obstructed.iter().find(|path| !is_named(path)) {
             Some(path) => Err(format!("n{node} waits for what is in the way of {path:?} and names no problem")),
             None => Ok(()),
+        }
+    }
+
+    /// Whoever cannot hold the patterns goes by none, and asks the others for what they cover until
+    /// it has them. So its user puts away what is in their way before the world must rest.
+    pub fn clear_patterns(&mut self) {
+        let patterns = users::path(IGNORE_FILE);
+        for _ in 0..ROUNDS {
+            self.run_for(LONG_ENOUGH_NS);
+            let in_the_way = (0..self.nodes.len()).filter(|node| self.obstructed(*node).contains(&patterns));
+            let of = |node| self.obstacle(node, &patterns).or_else(|| self.special_in(node, &patterns));
+            let obstacles: Vec<_> = in_the_way.filter_map(|node| Some((node, of(node)?))).collect();
+            if obstacles.is_empty() || self.broken.is_some() {
+                return;
+            }
+            for (node, obstacle) in obstacles {
+                let is_special = self.nodes[node].disk.live.get(&obstacle).is_some_and(|(_, inode)| is_special(inode));
+                let to = users::path(&format!("put-away{}", self.now));
+                let rename = Op::Rename { from: obstacle.clone(), to };
+                self.user_does(node, &if is_special { Op::Remove { path: obstacle } } else { rename });
+            }
         }
     }
 

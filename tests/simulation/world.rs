@@ -615,6 +615,9 @@ impl World {
             self.settle_rot();
         }
         if self.plan.pattern_edits > 0 {
+            if self.has_obstacles {
+                self.clear_patterns();
+            }
             self.settle_patterns();
             if self.plan.rots > 0 {
                 // What was covered until now was not read.

@@ -79,15 +79,17 @@ impl World {
         }
     }
 
-    /// Rot is healed where somebody still has what it was; else what is left is kept.
+    /// Rot is healed where another machine has what it was, and does not doubt that; else what is
+    /// left is kept. That may be what it was: a reading went wrong, or the file came back from a
+    /// backup.
     fn decide_all(&mut self, node: NodeId) -> usize {
         let Some(engine) = &self.nodes[node].engine else { return 0 };
         let suspects = engine.verification().suspects;
         let good = |path: &SyncPath| engine.index().get(path).and_then(|row| row.winner.file());
         let listed: Vec<_> = suspects.iter().map(|suspect| (suspect.path.clone(), good(&suspect.path))).collect();
+        let others = (0..self.nodes.len()).filter(|other| *other != node);
+        let elsewhere: BTreeSet<ContentId> = others.flat_map(|other| self.undoubted(other)).collect();
         for (path, good) in &listed {
-            let elsewhere: BTreeSet<ContentId> =
-                self.nodes.iter().flat_map(|other| other.disk.live.shown()).filter_map(|v| v.content()).collect();
             let decision = match good {
                 Some((content, _)) if elsewhere.contains(content) => Decision::Heal,
                 _ => Decision::Keep,
@@ -99,5 +101,14 @@ impl World {
             self.tell(node, Event::Decide { path: path.clone(), decision });
         }
         listed.len()
+    }
+
+    /// The contents that a machine shows, and holds for right.
+    fn undoubted(&self, node: NodeId) -> Vec<ContentId> {
+        let here = &self.nodes[node];
+        let suspects = here.engine.iter().flat_map(|engine| engine.verification().suspects);
+        let suspects: BTreeSet<SyncPath> = suspects.map(|suspect| suspect.path).collect();
+        let shown = here.disk.live.listing().into_iter().filter(|(path, _)| !suspects.contains(path));
+        shown.filter_map(|(_, (_, inode))| inode.value()?.content()).collect()
     }
 }

@@ -6,7 +6,7 @@
 use dirsyncd::engine::digest::{bucket_of, digest_of, entry_hash};
 use dirsyncd::engine::index::Row;
 use dirsyncd::engine::merge::{Heard, hear};
-use dirsyncd::io::weave;
+use dirsyncd::io::merge3;
 use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
@@ -82,5 +82,5 @@ fn three_way_merge_of_2000_lines(bencher: Bencher) {
     let (base, ours, theirs) = (text(100, ""), text(10, "stood"), text(60, "will stand"));
     bencher
         .counter(BytesCount::new(base.len()))
-        .bench_local(|| weave::merge(&base, &ours, &theirs).expect("their edits do not meet"));
+        .bench_local(|| merge3::merge(&base, &ours, &theirs).expect("their edits do not meet"));
 }

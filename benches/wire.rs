@@ -3,9 +3,9 @@
 //! `cargo bench --bench wire`. 16 MiB each time, in pieces as they travel.
 
 use bytes::Bytes;
-use dirsyncd::io::greet::{self, Identity, Role, Stream};
-use dirsyncd::io::secret::Secret;
-use dirsyncd::io::tls::{DeviceKey, Tls};
+use dirsyncd::io::net::greeting::{self, Identity, Role, Stream};
+use dirsyncd::io::net::tls::{DeviceKey, Tls};
+use dirsyncd::io::store::secret::Secret;
 use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
 use dirsyncd::wire::frame::{self, EncodedFrame, LENGTHS_BYTES, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet, Squeeze};
 use dirsyncd::wire::message::{Change, Message};
@@ -225,7 +225,7 @@ async fn link_pair() -> (Stream, Stream) {
     let (dialler, listener) = (identity("a"), identity("b"));
     let (to, from) = tcp_pair().await;
     let greet = async |tcp, role, me: &Identity| {
-        greet::secure(tcp, role, me).await.expect("TLS").greet(me).await.expect("a member").stream
+        greeting::secure(tcp, role, me).await.expect("TLS").greet(me).await.expect("a member").stream
     };
     tokio::join!(greet(to, Role::Dialler, &dialler), greet(from, Role::Listener, &listener))
 }

@@ -205,7 +205,7 @@ mod tests {
             let subscriber = builder.with_writer(move || writer.clone()).event_format(lines).finish();
             tracing::subscriber::with_default(subscriber, || {
                 tracing::warn!(target: "notify::inotify", "theirs");
-                tracing::info!(target: "dirsyncd::io::watch", "ours");
+                tracing::info!(target: "dirsyncd::io::fs::watch", "ours");
             });
             let said = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
             assert_eq!(said.split_once('>').unwrap().1, expected, "{filter}");

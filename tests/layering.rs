@@ -2,6 +2,7 @@
 //!
 //! It reads the sources as text. See `docs/architecture.md` for why.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,15 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("client", &["model", "io"]),
     ("cli", &["model", "io", "client"]),
     ("bin", &["options", "logging", "daemon", "cli"]),
+];
+
+/// Each room of `io/` with the rooms that it may use. What lies beside them serves all, and uses none.
+const ROOMS: [(&str, &[&str]); 5] = [
+    ("store", &[]),
+    ("journal", &["store"]),
+    ("fs", &["store"]),
+    ("net", &["fs", "store"]),
+    ("control", &["fs", "journal", "net", "store"]),
 ];
 
 /// What a function of state, event and time has no use for.
@@ -55,6 +65,61 @@ fn imports_point_down() {
             }
         }
     }
+}
+
+#[test]
+fn rooms_of_io_use_those_below_them() {
+    let is_room = |name: &str| ROOMS.iter().any(|(room, _)| *room == name);
+    for (path, text) in sources_but_tests() {
+        let module = module_of(&path);
+        if module.first().is_none_or(|layer| layer != "io") {
+            continue;
+        }
+        let here = module.get(1).map_or("", String::as_str);
+        let allowed = ROOMS.iter().find(|(room, _)| *room == here).map_or(&[][..], |(_, allowed)| allowed);
+        for used in references(&module, &text) {
+            let [layer, room, ..] = &used[..] else { continue };
+            let fine = layer != "io" || room == here || !is_room(room) || allowed.contains(&room.as_str());
+            assert!(fine, "{}: '{here}' may not use '{}'", path.display(), used.join("::"));
+        }
+    }
+}
+
+/// The engine's files still import each other; they are the exception.
+#[test]
+fn no_module_imports_one_that_imports_it() {
+    let sources: Vec<_> = sources_but_tests().map(|(path, text)| (module_of(&path), text)).collect();
+    let modules: BTreeSet<_> = sources.iter().map(|(module, _)| module.clone()).collect();
+    let folders = modules.iter().filter_map(|module| module.split_last()).map(|(_, folder)| folder.to_vec());
+    for folder in folders.collect::<BTreeSet<_>>() {
+        if folder.first().is_some_and(|layer| layer == "engine") {
+            continue;
+        }
+        let mut edges = BTreeMap::<String, BTreeSet<String>>::new();
+        for (module, text) in &sources {
+            let Some(from) = child_of(&folder, module) else { continue };
+            let used = references(module, text);
+            let to = used.iter().filter_map(|used| child_of(&folder, used)).filter(|to| *to != from);
+            let to = to.filter(|to| modules.contains(&[&folder[..], &[(*to).clone()]].concat()));
+            edges.entry(from.clone()).or_default().extend(to.cloned());
+        }
+        let is_on_cycle = |name: &String| reaches(&edges, name, name);
+        let cycle: Vec<_> = edges.iter().filter(|(name, _)| is_on_cycle(name)).collect();
+        assert!(cycle.is_empty(), "import cycles in '{}': {cycle:?}", folder.join("::"));
+    }
+}
+
+#[test]
+fn what_a_file_uses_is_found() {
+    let module = ["io", "fs", "stage"].map(str::to_owned);
+    let found = |text: &str| references(&module, text).iter().map(|used| used.join("::")).collect::<Vec<_>>();
+    assert_eq!(found("use crate::io::fs::{root::Root, beneath::{self, Facts}};").len(), 3);
+    assert_eq!(found("use super::root::Root;"), ["io::fs::root::Root"]);
+    assert_eq!(found("use crate::model;\nlet x = super::super::clock::now();"), ["model", "io::clock::now"]);
+    assert_eq!(found("// crate::io::net\nuse std::fs;\n#[cfg(test)]\nuse super::a;"), [] as [&str; 0]);
+    let edges = [("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")];
+    let edges: BTreeMap<_, _> = edges.map(|(a, b)| (a.to_owned(), BTreeSet::from([b.to_owned()]))).into();
+    assert!(reaches(&edges, "a", "a") && !reaches(&edges, "d", "d"));
 }
 
 #[test]
@@ -118,6 +183,97 @@ fn collect(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
             let text = fs::read_to_string(&path).expect("UTF-8");
             found.push((path, text));
         }
+    }
+}
+
+/// The path of a file's module below the crate.
+fn module_of(path: &Path) -> Vec<String> {
+    let below = path.strip_prefix("src").expect("below src").with_extension("");
+    let mut module: Vec<_> = below.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    if module.last().is_some_and(|name| name == "mod" || name == "lib") {
+        module.pop();
+    }
+    module
+}
+
+/// The name of the folder's child that a module is, or is in.
+fn child_of<'a>(folder: &[String], module: &'a [String]) -> Option<&'a String> {
+    module.strip_prefix(folder)?.first()
+}
+
+/// Whether edges lead from one to the other, over one edge at least.
+fn reaches(edges: &BTreeMap<String, BTreeSet<String>>, from: &str, to: &str) -> bool {
+    let (mut seen, mut left) = (BTreeSet::new(), vec![from]);
+    while let Some(at) = left.pop() {
+        for next in edges.get(at).into_iter().flatten() {
+            if next == to {
+                return true;
+            }
+            if seen.insert(next) {
+                left.push(next);
+            }
+        }
+    }
+    false
+}
+
+/// The absolute paths below this crate that a file names, in `use` or elsewhere.
+fn references(module: &[String], text: &str) -> Vec<Vec<String>> {
+    let code = code_lines(text).map(|(_, line)| line).collect::<Vec<_>>().join("\n");
+    let mut found = Vec::new();
+    let mut rest = &code[..];
+    while let Some(at) = rest.find("crate::").into_iter().chain(rest.find("super::")).min() {
+        let is_whole = !rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+        let mut tree = &rest[at..];
+        if is_whole {
+            expand(&[], &mut tree, &mut found);
+        } else {
+            tree = &tree["crate::".len()..];
+        }
+        rest = tree;
+    }
+    found.into_iter().filter_map(|path| absolute(module, &path)).collect()
+}
+
+/// Reads a path, or a tree of them as in `use`, off the text.
+fn expand(before: &[String], text: &mut &str, found: &mut Vec<Vec<String>>) {
+    let mut path = before.to_vec();
+    loop {
+        let name = text.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '*').next().unwrap_or("");
+        *text = &text[name.len()..];
+        if !name.is_empty() && name != "self" {
+            path.push(name.to_owned());
+        }
+        if let Some(rest) = text.strip_prefix("::{") {
+            *text = rest;
+            loop {
+                *text = text.trim_start_matches([',', ' ', '\n']);
+                if let Some(rest) = text.strip_prefix('}') {
+                    *text = rest;
+                    return;
+                }
+                let left = text.len();
+                expand(&path, text, found);
+                // What follows a name: `as other`.
+                let end = text.find([',', '}']).unwrap_or(0);
+                *text = &text[end..];
+                if text.is_empty() || text.len() == left {
+                    return;
+                }
+            }
+        }
+        match text.strip_prefix("::") {
+            Some(rest) if !name.is_empty() => *text = rest,
+            _ => return found.push(path),
+        }
+    }
+}
+
+fn absolute(module: &[String], path: &[String]) -> Option<Vec<String>> {
+    let up = path.iter().take_while(|name| *name == "super").count();
+    match path.first()?.as_str() {
+        "crate" => Some(path[1..].to_vec()),
+        _ => Some([module.get(..module.len().checked_sub(up)?)?, &path[up..]].concat()),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Deliberately not here: the commands (`mod.rs`), and anything for programs (`--json`).
 
 use crate::io::control::view::{HeldElsewhereView, HeldPathView, HeldView, UndoView};
-use crate::io::words::{count, counted};
+use crate::io::humanize::{count, counted};
 use std::fmt::Write;
 
 /// Paths that stay away which are shown before "and N more".

@@ -19,7 +19,7 @@ use crate::io::control::view::{
     PathNote, PeerView, RestoredView, StatusView, UndoView,
 };
 use crate::io::control::why::WhyView;
-use crate::io::words::{count, counted};
+use crate::io::humanize::{count, counted};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -2,12 +2,12 @@
 //!
 //! May import `io::control`'s views and `io::words`. Deliberately not here: colours, and anything for programs (`--json`).
 
-use crate::io::condition;
 use crate::io::control::view::{
     ConflictView, DecidedView, DeviceView, DiffView, EntryView, HistoryView, KeptView, LogLine, LogView, PathNote,
     PeerView, RestoredView, SideView, StatusView,
 };
-use crate::io::words::{bytes, count, counted, duration, listed};
+use crate::io::humanize::{bytes, count, counted, duration, listed};
+use crate::io::journal::condition;
 use jiff::tz::TimeZone;
 use std::fmt::Write;
 

@@ -6,7 +6,7 @@
 use super::{Failure, show};
 use crate::client::Client;
 use crate::io::control::verified::{LEAST_RATE, MachineView, RunView, SuspectView, TallyView, VerifyView};
-use crate::io::words::{bytes, count, counted};
+use crate::io::humanize::{bytes, count, counted};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _, stderr};

@@ -4,9 +4,9 @@
 
 use super::{Failure, show};
 use crate::client::Client;
-use crate::io::condition;
 use crate::io::control::view::StatusView;
-use crate::io::words::{counted, listed};
+use crate::io::humanize::{counted, listed};
+use crate::io::journal::condition;
 use std::time::{Duration, Instant};
 
 /// Between two looks: short at first, for those who wait for one file.

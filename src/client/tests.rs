@@ -14,7 +14,7 @@ use crate::io::control::view::{
     RestoredView, StatusView,
 };
 use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, World};
-use crate::io::index::JournalLine;
+use crate::io::store::index::JournalLine;
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Keep, Kind, Mode as Bits, Seen, SyncPath, Version};
 use crate::wire::conflict::Sides;
 use crate::wire::message::{Past, PastWhat};

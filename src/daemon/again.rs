@@ -6,7 +6,7 @@
 
 use super::background::Stop;
 use super::{DaemonError, Ended};
-use crate::io::root::Root;
+use crate::io::fs::root::Root;
 use std::env;
 use std::io;
 use std::os::unix::process::CommandExt;

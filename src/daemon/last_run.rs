@@ -4,9 +4,9 @@
 
 use crate::engine::index::Index;
 use crate::engine::torn::Cut;
-use crate::io::boot::Place;
 use crate::io::clock;
-use crate::io::index::{IndexError, SqliteIndex};
+use crate::io::fs::boot::Place;
+use crate::io::store::index::{IndexError, SqliteIndex};
 
 const META_PLACE: &str = "daemon.place";
 const META_CUT: &str = "daemon.cut";
@@ -46,7 +46,7 @@ fn pending(index: &SqliteIndex) -> Option<Cut> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::root::Root;
+    use crate::io::fs::root::Root;
     use tempfile::TempDir;
 
     #[test]

@@ -6,8 +6,8 @@
 
 use crate::engine::Trust;
 use crate::engine::index::{Counts, Index};
-use crate::io::index::{IndexError, SqliteIndex};
-use crate::io::root::Root;
+use crate::io::fs::root::Root;
+use crate::io::store::index::{IndexError, SqliteIndex};
 use std::io;
 
 const META_MARKERS: &str = "daemon.markers";

@@ -16,19 +16,19 @@ use crate::engine::index::{Counts, Index};
 use crate::engine::torn::Cut;
 use crate::engine::{Config, Engine, Event, Halt, Keeps, OnConflict, RootState, Trust};
 use crate::io::Events;
-use crate::io::boot::{self, Place};
 use crate::io::control::{About, Control, Handle, NoSocket};
-use crate::io::disk::{Disk, DiskOptions};
-use crate::io::index::{IndexError, Opened, Origin, SqliteIndex};
+use crate::io::fs::boot::{self, Place};
+use crate::io::fs::disk::{Disk, DiskOptions};
+use crate::io::fs::root::{Root, RootError};
+use crate::io::fs::stall;
+use crate::io::humanize;
 use crate::io::journal::Journal;
-use crate::io::link::Times;
-use crate::io::net::{Listen, Net, NetConfig, NetError};
-use crate::io::root::{Root, RootError};
-use crate::io::secret::{Secret, SecretError};
-use crate::io::stall;
-use crate::io::state::{StateDir, StateError};
-use crate::io::tls::{DeviceKey, KeyError};
-use crate::io::words;
+use crate::io::net::link::Times;
+use crate::io::net::mesh::{Listen, Net, NetConfig, NetError};
+use crate::io::net::tls::{DeviceKey, KeyError};
+use crate::io::store::index::{IndexError, Opened, Origin, SqliteIndex};
+use crate::io::store::secret::{Secret, SecretError};
+use crate::io::store::state_folder::{StateDir, StateError};
 use crate::model::{DeviceId, text};
 use crate::options::{self, ListenPort, Options, SecretSource};
 use crate::wire::condition::StopCause;
@@ -110,7 +110,7 @@ impl From<MarkerError> for DaemonError {
 
 /// Runs until SIGTERM or SIGINT, or until another device id is needed; an error is the reason of exit code 1.
 pub fn run(options: &Options) -> Result<Ended, DaemonError> {
-    crate::io::limits::raise_descriptors();
+    crate::io::fs::rlimits::raise_descriptors();
     let stop = Stop::default();
     match run_once(options, &stop) {
         Err(why) if why.may_pass() => again::start_anew(why, &options.directory, &stop),
@@ -318,7 +318,7 @@ fn introduce(options: &Options, device: DeviceId, about: &About, keeps: Keeps) {
         tracing::warn!(
             "the file system of '{}' has {}: what it cannot keep stays at the other machines as it is",
             shown(&options.directory),
-            words::listed(&lacks)
+            humanize::listed(&lacks)
         );
     }
     if options.secret == SecretSource::Open {
@@ -395,7 +395,7 @@ fn was_renewed(index: &mut SqliteIndex) -> Result<bool, IndexError> {
 
 /// Which folder this state belongs to; without it a rename of the folder looks like a copy.
 fn remember(state: &StateDir, root: &Root, index: &SqliteIndex) {
-    if let Err(why) = state.remember(root, marker::accepted(index)) {
+    if let Err(why) = root.record(marker::accepted(index)).and_then(|record| state.remember(&record)) {
         tracing::warn!("which folder '{}' belongs to cannot be noted in it: {why}", shown(&state.index_path()));
     }
 }

@@ -9,8 +9,8 @@ use crate::engine::{Action, Engine, Event, Now, Status};
 use crate::io::Inbox;
 use crate::io::clock::wall_ns;
 use crate::io::control::Request;
-use crate::io::index::{IndexError, SqliteIndex};
 use crate::io::journal::Journal;
+use crate::io::store::index::{IndexError, SqliteIndex};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::engine::{Config, OnConflict, RootState, Trust};
     use crate::io::Events;
-    use crate::io::index::WantedLines;
+    use crate::io::store::index::WantedLines;
     use crate::model::DeviceId;
     use std::sync::mpsc;
     use tempfile::TempDir;

@@ -7,21 +7,13 @@
 //! The old version's blocks may be a peer's, made to burn time (P9): a search goes a bounded number of bytes, then asks
 //! whether to go on. Deliberately not here: reading, and clocks.
 
+use super::commands::{COPY_FIRST, END, LITERAL_LAST_SHORT, MAGIC};
 use super::signature::{self, Signature};
 use super::{MIN_BYTES, ReadAt};
 use crate::model::chunks::runs;
 use crate::model::{ChunkHash, Chunks};
 use fast_rsync::IndexedSignature;
 use std::io;
-
-// librsync's delta format: a magic, commands, an end.
-pub(super) const MAGIC: u32 = 0x7273_0236;
-pub(super) const END: u8 = 0;
-pub(super) const LITERAL_FIRST: u8 = 0x01;
-pub(super) const LITERAL_LAST_SHORT: u8 = 0x40;
-pub(super) const LITERAL_LONG_LAST: u8 = 0x44;
-pub(super) const COPY_FIRST: u8 = 0x45;
-pub(super) const COPY_LAST: u8 = 0x54;
 
 /// What is read at once, at least (bytes).
 const WINDOW_BYTES: u64 = 1 << 20;

@@ -6,6 +6,7 @@
 //!
 //! May import `model`. Deliberately not here: files, sockets, caches, threads, and whether a delta is worth asking for.
 
+mod commands;
 pub mod diff;
 pub mod patch;
 pub mod signature;

@@ -2,7 +2,7 @@
 //!
 //! Deliberately not here: where the bytes go ([`Sink`]); whether they are the right ones, which only their hash says.
 
-use super::diff::{COPY_FIRST, COPY_LAST, END, LITERAL_FIRST, LITERAL_LAST_SHORT, LITERAL_LONG_LAST, MAGIC};
+use super::commands::{COPY_FIRST, COPY_LAST, END, LITERAL_FIRST, LITERAL_LAST_SHORT, LITERAL_LONG_LAST, MAGIC};
 
 /// Takes what a delta says, in the order of the new version.
 pub trait Sink {

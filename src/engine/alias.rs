@@ -2,7 +2,7 @@
 //!
 //! Two paths are aliases when they fold to the same name. At most one of them is on disk here. The others are a
 //! problem of this machine alone, and nothing of them is told as an edit or a deletion. May import the
-//! rest of `engine` and `model`. Deliberately not here: how the file system folds (`io/probe.rs`), and which spelling it shows.
+//! rest of `engine` and `model`. Deliberately not here: how the file system folds (`io/fs/probe.rs`), and which spelling it shows.
 
 use super::action::{Keep, Source};
 use super::event::{Hint, Now, Observed};

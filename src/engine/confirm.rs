@@ -4,7 +4,7 @@
 //! it here or still to come, and nothing else. It is kept for a month, so that it reaches machines
 //! that were away. Whoever brought it pays with its share of the room; a confirmation that named
 //! something here stays before one that did not (P9). Deliberately not here: what is held
-//! (`hold.rs`), and signatures (`io/seal.rs`).
+//! (`hold.rs`), and signatures (`io/net/seal.rs`).
 
 use super::Engine;
 use super::action::{Action, Report};

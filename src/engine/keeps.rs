@@ -2,7 +2,7 @@
 //!
 //! The disk column's entry holds the group's permissions and mtime, its stat what the disk says of them. What the disk
 //! says unchanged is no change of a user's, so that an edit there keeps what the group has. May import `index`, `event`
-//! and `model`. Deliberately not here: how it is found out (`io/probe.rs`).
+//! and `model`. Deliberately not here: how it is found out (`io/fs/probe.rs`).
 
 use super::Engine;
 use super::alias::Names;

@@ -5,7 +5,7 @@
 
 use super::confirmation::{CONFIRMED_AT_ONCE, Confirmation, KEY_BYTES, MAX_SIGNATURE_BYTES, Seal};
 use super::conflict::ConflictNews;
-use super::frame::FrameError;
+use super::error::FrameError;
 use super::message::{
     Bucket, Change, Digest, Group, HOLDS, Held, HeldBack, PASTS, Past, Place, SOUGHT, SURVEY_PATHS, Sought, Want,
 };

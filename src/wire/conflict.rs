@@ -3,7 +3,7 @@
 //! A conflict is known by its path and the version that lost. May import `model`. Deliberately not here: which conflicts are
 //! taken in, and how many (`engine/conflict/known.rs`).
 
-use super::packet::{is_clean_name, is_short_text};
+use super::names::{is_clean_name, is_short_text};
 use crate::model::{Entry, Kind, Seen, SyncPath, Version};
 use serde::{Deserialize, Serialize};
 

@@ -7,9 +7,11 @@
 
 use super::body::{Reader, Writer};
 use super::condition::Condition;
+pub use super::error::FrameError;
 use super::features::Features;
 use super::message::{Digest, HeldSums, Message};
-use super::packet::{Ending, PIECE_BYTES, Part, is_clean_name, is_short_text};
+use super::names::{is_clean_name, is_short_text};
+use super::packet::{Ending, PIECE_BYTES, Part};
 use super::zlib;
 use crate::model::{ContentId, DeviceId, SyncPath, text};
 use bytes::Bytes;
@@ -45,25 +47,6 @@ impl EncodedFrame {
     pub fn to_vec(&self) -> Vec<u8> {
         [&self.head[..], &self.body[..]].concat()
     }
-}
-
-/// Why some bytes are no frame.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FrameError {
-    #[error(
-        "a frame announces a head of {head} and a body of {body} bytes; at most {max_head} and {max_body} are allowed"
-    )]
-    TooLong { head: usize, body: usize, max_head: usize, max_body: usize },
-    #[error("a frame ends too early")]
-    Truncated,
-    #[error("a frame's head is malformed: {0}")]
-    Head(String),
-    #[error("a frame's body holds {0}")]
-    Body(&'static str),
-    #[error("a frame's body does not inflate to the {0} bytes announced")]
-    Inflate(u32),
-    #[error("an entry is out of range: {0}")]
-    Entry(&'static str),
 }
 
 /// Whether `encode` may try zlib.

@@ -4,6 +4,7 @@
 use super::condition::Condition;
 use super::confirmation::Confirmation;
 use super::conflict::ConflictNews;
+pub use super::digest::Digest;
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Keep, Mode, SyncPath};
 use bytes::Bytes;
 
@@ -26,8 +27,6 @@ pub const SOUGHT: usize = 8192;
 pub const HOLDS: usize = 1024;
 pub const HOLDS_BYTES: usize = 256 * 1024;
 
-/// A truncated BLAKE3 over winners.
-pub type Digest = [u8; 16];
 /// Which of the 65,536 buckets: the first two bytes of BLAKE3(path), big-endian.
 pub type Bucket = u16;
 /// The first byte of a bucket: 256 groups of 256 buckets.

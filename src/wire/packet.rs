@@ -4,6 +4,7 @@
 
 use super::features::Features;
 use super::message::Message;
+pub use super::names::{clean_name, is_clean_name};
 use crate::model::{ContentId, SyncPath};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,9 +15,6 @@ pub const PROTOCOL: u32 = 1;
 pub const PIECE_BYTES: usize = 128 * 1024;
 /// What a stream may send before any `Credit`.
 pub const FIRST_CREDIT_BYTES: u64 = 4 * 1024 * 1024;
-
-const MAX_NAME_BYTES: usize = 63;
-const MAX_TEXT_BYTES: usize = 255;
 
 /// One frame's meaning. A stream's number is chosen by the side that fetches; `Fetch`, `Delta`, `Signature`, `Credit` and
 /// `Cancel` travel from it, `Sign`, `Piece` and `End` to it, so that the two sides' numbers never meet.
@@ -159,27 +157,4 @@ pub enum Ending {
     Unreadable,
     /// No delta is worth it, or none can be made: it is to be fetched whole.
     NoDelta,
-}
-
-/// A machine's name as it may travel: at most 63 of `[A-Za-z0-9._-]`, and never empty.
-pub fn clean_name(name: &str) -> String {
-    let mut clean: String = name.chars().map(|c| if is_name_char(c) { c } else { '-' }).take(MAX_NAME_BYTES).collect();
-    if clean.is_empty() {
-        clean.push_str("unnamed");
-    }
-    clean
-}
-
-/// Whether `name` is what [`clean_name`] makes.
-pub fn is_clean_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.chars().all(is_name_char)
-}
-
-/// A short foreign text, still to be escaped before it is shown.
-pub(super) fn is_short_text(text: &str) -> bool {
-    text.len() <= MAX_TEXT_BYTES
-}
-
-fn is_name_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }

@@ -4,9 +4,9 @@
 
 use crate::common::Machine;
 use bytes::Bytes;
-use dirsyncd::io::greet::{self, Greeted, Identity, Role};
-use dirsyncd::io::secret::Secret;
-use dirsyncd::io::tls::{DeviceKey, Tls};
+use dirsyncd::io::net::greeting::{self, Greeted, Identity, Role};
+use dirsyncd::io::net::tls::{DeviceKey, Tls};
+use dirsyncd::io::store::secret::Secret;
 use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
 use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::{Change, Message};
@@ -64,7 +64,7 @@ fn identity(machine: &Machine, name: &str) -> Identity {
 
 async fn greet(me: &Identity, port: u16) -> Greeted {
     let tcp = TcpStream::connect(("127.0.0.1", port)).await.expect("the machine listens");
-    let secured = greet::secure(tcp, Role::Dialler, me).await.expect("TLS");
+    let secured = greeting::secure(tcp, Role::Dialler, me).await.expect("TLS");
     secured.greet(me).await.expect("a member is let in")
 }
 

@@ -2,7 +2,7 @@
 
 use super::machine::{Machine, OnDisk, noise, served_file};
 use dirsyncd::engine::{Action, Event, FetchError, FetchId, LinkId, RangeId, ServedFile};
-use dirsyncd::io::net::NetConfig;
+use dirsyncd::io::net::mesh::NetConfig;
 use dirsyncd::model::ContentId;
 use dirsyncd::wire::packet::Part;
 use std::sync::Arc;

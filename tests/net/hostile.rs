@@ -3,7 +3,7 @@
 use super::machine::{Machine, OnDisk, SOON, logged, member, noise, state};
 use bytes::Bytes;
 use dirsyncd::engine::{Action, Event, FetchId, RangeId};
-use dirsyncd::io::greet::Greeted;
+use dirsyncd::io::net::greeting::Greeted;
 use dirsyncd::model::{ContentId, SyncPath};
 use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::Message;

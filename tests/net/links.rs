@@ -2,9 +2,9 @@
 
 use super::machine::{Machine, SOON, free_udp_port, logged, member, message, pair, state};
 use dirsyncd::engine::Action;
-use dirsyncd::io::greet::GreetError;
-use dirsyncd::io::net::Listen;
-use dirsyncd::io::secret::Secret;
+use dirsyncd::io::net::greeting::GreetError;
+use dirsyncd::io::net::mesh::Listen;
+use dirsyncd::io::store::secret::Secret;
 use dirsyncd::wire::packet::PROTOCOL;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,16 +1,16 @@
 //! A daemon's network without the daemon: staging in memory or on a disk, a folder that serves, and what was logged.
 
 use dirsyncd::engine::{Action, Event, FetchError, LinkId, ServedFile, StageId, Stat, StatKind};
-use dirsyncd::io::delta::Deltas;
-use dirsyncd::io::greet::{self, GreetError, Greeted, Identity, Role};
-use dirsyncd::io::link::Times;
-use dirsyncd::io::net::{Listen, Net, NetConfig, NetError};
-use dirsyncd::io::partial::{Partial, Partials};
-use dirsyncd::io::root::Root;
-use dirsyncd::io::secret::Secret;
-use dirsyncd::io::stage::Stage;
-use dirsyncd::io::tls::{DeviceKey, Tls};
-use dirsyncd::io::transfer::{Served, StagedWriter, Staging};
+use dirsyncd::io::fs::delta::Deltas;
+use dirsyncd::io::fs::partial::{Partial, Partials};
+use dirsyncd::io::fs::root::Root;
+use dirsyncd::io::fs::stage::Stage;
+use dirsyncd::io::net::greeting::{self, GreetError, Greeted, Identity, Role};
+use dirsyncd::io::net::link::Times;
+use dirsyncd::io::net::mesh::{Listen, Net, NetConfig, NetError};
+use dirsyncd::io::net::tls::{DeviceKey, Tls};
+use dirsyncd::io::net::transfer::{Served, StagedWriter, Staging};
+use dirsyncd::io::store::secret::Secret;
 use dirsyncd::io::{Events, Inbox};
 use dirsyncd::model::{ContentId, DeviceId, FileTime, Mode, SyncPath};
 use dirsyncd::wire::message::Message;
@@ -280,7 +280,7 @@ pub async fn member(net: &Machine, change: impl FnOnce(&mut Identity)) -> Result
     };
     change(&mut me);
     let tcp = TcpStream::connect(net.address()).await.unwrap();
-    greet::secure(tcp, Role::Dialler, &me).await?.greet(&me).await
+    greeting::secure(tcp, Role::Dialler, &me).await?.greet(&me).await
 }
 
 pub fn state(pending: u64) -> Message {

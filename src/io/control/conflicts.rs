@@ -3,15 +3,15 @@
 //! Deciding is a normal new version, or nothing but a note that the winner is fine. May import `engine` and `model`. Deliberately not
 //! here: who wins (`engine`).
 
-use super::elsewhere::{bring_back, everywhere, identify};
-use super::past::kept;
-use super::routes::{Answer, Refusal, Shared, blocking};
+use super::answer::{Answer, Refusal, Shared, blocking};
+use super::elsewhere::{bring_back, everywhere, identify, kept};
+use super::side::{Side, ours};
 use super::view::{ConflictView, ConflictsView, DecidedView, DiffLine, DiffView, SideView};
 use super::{KeptFacts, Request};
 use crate::engine::Event;
 use crate::engine::index::{Conflict, Row, Wanted};
 use crate::engine::merge::label;
-use crate::io::weave;
+use crate::io::merge3;
 use crate::model::{ContentId, DeviceId, Entry, SyncPath, text};
 use crate::wire::conflict::Sides;
 use crate::wire::message::{PastWhat, SURVEY_PATHS};
@@ -95,7 +95,7 @@ async fn compare(
     conflict: &Conflict,
     path: &SyncPath,
 ) -> Result<(Option<String>, Vec<DiffLine>), Refusal> {
-    let limit = weave::TEXT_BYTES as u64 + 1;
+    let limit = merge3::TEXT_BYTES as u64 + 1;
     let (world, path) = (shared.world.clone(), path.clone());
     let (name, beside) = (conflict.kept.clone(), conflict.sides.beside.clone());
     Ok(blocking(move || {
@@ -110,10 +110,10 @@ async fn compare(
                 "the loser is no file, or this machine does not keep it; see 'dirsync history PATH' for who does",
             ));
         };
-        let (Some(ours), Some(theirs)) = (weave::text(&ours), weave::text(&theirs)) else {
+        let (Some(ours), Some(theirs)) = (merge3::text(&ours), merge3::text(&theirs)) else {
             return Ok(note("they are no texts of at most 1 MiB, and are not compared"));
         };
-        let lines = weave::compare(ours, theirs);
+        let lines = merge3::compare(ours, theirs);
         let shown = |(sign, line): (char, String)| DiffLine { sign, text: shown(&line) };
         Ok((lines.is_empty().then(|| "they are the same".to_owned()), lines.into_iter().map(shown).collect()))
     })
@@ -186,38 +186,6 @@ fn choose<'a>(conflicts: &'a [Conflict], choice: &str, us: DeviceId) -> Option<(
         Some(Side::Loser) => Some(loser(latest)),
         Some(Side::Winner) => Some((&latest.sides.winner, None)),
         None => sides.into_iter().find(|(entry, _)| label(&entry.version) == choice),
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Winner,
-    Loser,
-}
-
-impl Side {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Winner => "winner",
-            Self::Loser => "loser",
-        }
-    }
-
-    fn other(self) -> Self {
-        match self {
-            Self::Winner => Self::Loser,
-            Self::Loser => Self::Winner,
-        }
-    }
-}
-
-/// Which side is this machine's: the loser where that was on disk here, else the one that it made; `None` if it made neither, or both.
-pub(super) fn ours(conflict: &Conflict, us: DeviceId) -> Option<Side> {
-    let Sides { winner, loser, .. } = &conflict.sides;
-    match (conflict.source, winner.version.author == us, loser.version.author == us) {
-        (None, ..) | (_, false, true) => Some(Side::Loser),
-        (_, true, false) => Some(Side::Winner),
-        _ => None,
     }
 }
 

@@ -4,7 +4,7 @@
 //! May import `engine` and `model`. Deliberately not here: which version a person means
 //! (`past.rs`), and the questions on the wire (`engine::past`).
 
-use super::routes::{Refusal, Shared, blocking};
+use super::answer::{Refusal, Shared, blocking};
 use super::{Elsewhere, KeptFacts, Request};
 use crate::engine::{AskPast, Event, FetchError, FetchPast, HeldByMachine, MachinePasts, StageId};
 use crate::model::{ContentId, DeviceId, Keep, SyncPath, text};
@@ -24,13 +24,19 @@ pub(super) fn ticket() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// What is kept here of a path and below it, or of all; newest first.
+pub(super) async fn kept(shared: &Shared, path: Option<SyncPath>) -> Result<Vec<KeptFacts>, Refusal> {
+    let world = shared.world.clone();
+    Ok(blocking(move || world.history(path.as_ref())).await?)
+}
+
 /// What is kept of a path and below it, or of all, here and on the linked machines, newest first;
 /// and who did not answer.
 pub(super) async fn everywhere(
     shared: &Shared,
     path: Option<SyncPath>,
 ) -> Result<(Vec<KeptFacts>, Vec<String>), Refusal> {
-    let here = super::past::kept(shared, path.clone()).await?;
+    let here = kept(shared, path.clone()).await?;
     let machines = ask(shared, path, BTreeMap::new(), 0).await?;
     let silent = machines.iter().filter(|machine| !machine.is_whole).map(|machine| shown(&machine.name)).collect();
     Ok((together(here, machines), silent))

@@ -2,8 +2,8 @@
 //!
 //! May import `engine` and `model`. Deliberately not here: what goes from history (`engine::retention`).
 
+use super::answer::{Answer, Refusal, Shared, blocking};
 use super::elsewhere::{bring_back, everywhere};
-use super::routes::{Answer, Refusal, Shared, blocking};
 use super::view::{HistoryView, PathNote, RestoredView};
 use super::{KeptFacts, Request};
 use crate::model::SyncPath;
@@ -40,12 +40,6 @@ pub(super) async fn history(
 
 fn number(at_ns: Option<String>) -> Result<Option<u64>, Refusal> {
     at_ns.map(|at| at.parse().map_err(|_| Refusal::malformed("at_ns is no number"))).transpose()
-}
-
-/// What is kept here of a path and below it, or of all; newest first.
-pub(super) async fn kept(shared: &Shared, path: Option<SyncPath>) -> Result<Vec<KeptFacts>, Refusal> {
-    let world = shared.world.clone();
-    Ok(blocking(move || world.history(path.as_ref())).await?)
 }
 
 /// `path`: a file or a folder; missing, the whole folder. `at_ns`: bring back what was there at that time; without it, of a file

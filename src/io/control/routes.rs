@@ -2,37 +2,24 @@
 //!
 //! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields (`view.rs`).
 
+use super::answer::{Answer, Refusal, Shared};
 use super::elsewhere::holding;
-use super::view::{DeviceView, EntryView, ErrorView, HeldView, ListView, LogView, StatusView, name_elsewhere};
+use super::view::{DeviceView, EntryView, HeldView, ListView, LogView, StatusView, name_elsewhere};
 use super::{About, Handle, Request, World, conflicts, past, undo, verify, why};
 use crate::engine::{DeviceStatus, Event};
-use crate::io::index::{JOURNAL_LINES, WantedLines};
+use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use std::io;
 use std::sync::Arc;
 
 /// Held paths that are named in an answer.
 const HELD_PATHS: usize = 10_000;
 /// Rows in one answer of `ls`, so that the loop is never held up for long.
 const PAGE_ROWS: usize = 1000;
-
-#[derive(Clone)]
-pub(super) struct Shared {
-    pub handle: Handle,
-    pub world: Arc<dyn World>,
-    about: Arc<About>,
-    /// Linked machines are asked for their histories by one request at a time.
-    pub asking: Arc<tokio::sync::Mutex<()>>,
-    pub asking_holds: Arc<tokio::sync::Mutex<()>>,
-    pub undoing: Arc<tokio::sync::Mutex<()>>,
-}
 
 pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Router {
     Router::new()
@@ -65,58 +52,6 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
             undoing: Arc::default(),
         })
 }
-
-/// An answer that is no answer: a code for programs, a sentence for people.
-pub(super) struct Refusal(StatusCode, String);
-
-impl Refusal {
-    pub(super) fn malformed(why: impl Into<String>) -> Self {
-        Self(StatusCode::BAD_REQUEST, why.into())
-    }
-
-    pub(super) fn unknown(why: impl Into<String>) -> Self {
-        Self(StatusCode::NOT_FOUND, why.into())
-    }
-
-    pub(super) fn failed(why: impl Into<String>) -> Self {
-        Self(StatusCode::INTERNAL_SERVER_ERROR, why.into())
-    }
-
-    #[cfg(test)]
-    pub(super) fn text(&self) -> &str {
-        &self.1
-    }
-
-    pub(super) fn busy() -> Self {
-        Self(StatusCode::SERVICE_UNAVAILABLE, "the daemon does not answer; it is stopping, or very busy".to_owned())
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.0, Json(ErrorView { error: self.1 })).into_response()
-    }
-}
-
-impl From<io::Error> for Refusal {
-    fn from(why: io::Error) -> Self {
-        Self(StatusCode::INTERNAL_SERVER_ERROR, why.to_string())
-    }
-}
-
-impl From<QueryRejection> for Refusal {
-    fn from(why: QueryRejection) -> Self {
-        Self::malformed(why.body_text())
-    }
-}
-
-impl From<JsonRejection> for Refusal {
-    fn from(why: JsonRejection) -> Self {
-        Self::malformed(why.body_text())
-    }
-}
-
-pub(super) type Answer<T> = Result<Json<T>, Refusal>;
 
 async fn status(State(shared): State<Shared>) -> Answer<StatusView> {
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
@@ -250,13 +185,6 @@ pub(super) struct Done {
 pub(super) async fn done(shared: &Shared, event: Event) -> Answer<Done> {
     shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)?;
     Ok(Json(Done { done: true }))
-}
-
-/// Disk work off the runtime's own threads.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! contents are (`engine::undo`).
 
 use super::Request;
+use super::answer::{Answer, Refusal, Shared};
 use super::elsewhere::{LOOK_EVERY, holding, shown, ticket};
-use super::routes::{Answer, Refusal, Shared};
 use super::view::{BackView, HeldElsewhereView, UndoView, name_elsewhere};
 use crate::engine::{Back, BackFrom, Event, Undone};
 use crate::model::{SyncPath, text};

@@ -3,7 +3,7 @@
 //! May import `engine` and `model`. Deliberately not here: the names of the fields (`verified.rs`).
 
 use super::Request;
-use super::routes::{Answer, Refusal, Shared};
+use super::answer::{Answer, Refusal, Shared};
 use super::verified::{LEAST_RATE, VerifyView};
 use crate::engine::{Decision, Event, Status, Verification, Verify};
 use crate::model::SyncPath;

@@ -11,11 +11,11 @@ use crate::engine::index::{Conflict, Counts, Row};
 use crate::engine::merge::label;
 use crate::engine::{DeviceStatus, PeerStatus, Status, TransferStatus};
 use crate::io::clock::wall_ns;
-use crate::io::condition;
-use crate::io::dial::Unreached;
-use crate::io::index::JournalLine;
-use crate::io::link::Upload;
-use crate::io::words::counted;
+use crate::io::humanize::counted;
+use crate::io::journal::condition;
+use crate::io::net::link::Upload;
+use crate::io::net::members::Unreached;
+use crate::io::store::index::JournalLine;
 use crate::model::{DeviceId, Entry, Kind, SyncPath, text};
 use crate::wire::condition::Condition;
 use crate::wire::conflict::Sides;
@@ -510,7 +510,7 @@ impl ConflictView {
             time_ns: conflict.at.to_string(),
             winner: SideView::new(winner, winner_name),
             loser: SideView::new(loser, loser_name),
-            ours: super::conflicts::ours(conflict, us).map(|side| side.word().to_owned()),
+            ours: super::side::ours(conflict, us).map(|side| side.word().to_owned()),
             kept: conflict.kept.as_ref().map(|name| text::escape(name.as_bytes())),
             beside: beside.as_ref().map(SyncPath::to_text),
             settled: conflict.settled.as_ref().map(|settled| text::escape(settled.how.as_bytes())),

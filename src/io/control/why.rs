@@ -3,11 +3,11 @@
 //! May import `engine` and `model`. Deliberately not here: what is known of a path (`engine::why`).
 
 use super::Request;
-use super::routes::{Answer, Refusal, Shared};
+use super::answer::{Answer, Refusal, Shared};
 use super::view::EntryView;
 use crate::engine::index::Row;
 use crate::engine::{Holders, StatKind, WaitsFor, Why};
-use crate::io::words::{bytes, counted, listed};
+use crate::io::humanize::{bytes, counted, listed};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{Kind, SyncPath, text};
 use axum::Json;

@@ -3,10 +3,10 @@
 //! Changes wait until their sort has been quiet for a moment, or for a second, and in a flood for up to a minute. May import
 //! `engine` and `model`. Deliberately not here: the sentence of one change (`sentence.rs`).
 
-use super::sentence::{self, Sum};
+use super::sentence::{self, Sum, Way};
 use super::{Level, Line};
 use crate::engine::Report;
-use crate::io::words::{bytes, counted};
+use crate::io::humanize::{bytes, counted};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,24 +29,6 @@ const LINES: usize = 12;
 /// One file has a line at most this often (ns), and so many files are remembered for it.
 const AGAIN_NS: u64 = 60_000 * MS;
 const REPEATING: usize = 1024;
-
-/// Which way a change went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Way {
-    Received,
-    Sent,
-    Announced,
-}
-
-impl Way {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Received => "received",
-            Self::Sent => "sent",
-            Self::Announced => "announced",
-        }
-    }
-}
 
 /// A way, and the machines at its other end.
 type Sort = (Way, String);

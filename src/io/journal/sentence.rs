@@ -2,11 +2,10 @@
 //!
 //! May import `engine` and `model`. Everything foreign is escaped here. Deliberately not here: when a sentence is said.
 
-use super::group::Way;
 use super::{Level, Line};
 use crate::engine::Report;
-use crate::io::condition;
-use crate::io::words::{bytes, count, counted, duration, listed};
+use crate::io::humanize::{bytes, count, counted, duration, listed};
+use crate::io::journal::condition;
 use crate::model::{Entry, Kind, SyncPath, text};
 use crate::wire::condition::Condition;
 
@@ -29,6 +28,24 @@ pub(super) fn sort(report: &Report) -> Option<Sort> {
         Report::LeftAlone { .. } => Some(Sort::LeftAlone),
         Report::DeletionLost { .. } => Some(Sort::DeletionLost),
         _ => None,
+    }
+}
+
+/// Which way a change went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Way {
+    Received,
+    Sent,
+    Announced,
+}
+
+impl Way {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Sent => "sent",
+            Self::Announced => "announced",
+        }
     }
 }
 

@@ -1,0 +1,80 @@
+//! What all routes share: what they ask, and how they answer or refuse.
+
+use super::view::ErrorView;
+use super::{About, Handle, World};
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use std::io;
+use std::sync::Arc;
+
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub handle: Handle,
+    pub world: Arc<dyn World>,
+    pub about: Arc<About>,
+    /// Linked machines are asked for their histories by one request at a time.
+    pub asking: Arc<tokio::sync::Mutex<()>>,
+    pub asking_holds: Arc<tokio::sync::Mutex<()>>,
+    pub undoing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// An answer that is no answer: a code for programs, a sentence for people.
+pub(super) struct Refusal(StatusCode, String);
+
+impl Refusal {
+    pub(super) fn malformed(why: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, why.into())
+    }
+
+    pub(super) fn unknown(why: impl Into<String>) -> Self {
+        Self(StatusCode::NOT_FOUND, why.into())
+    }
+
+    pub(super) fn failed(why: impl Into<String>) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, why.into())
+    }
+
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.1
+    }
+
+    pub(super) fn busy() -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, "the daemon does not answer; it is stopping, or very busy".to_owned())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(ErrorView { error: self.1 })).into_response()
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(why: io::Error) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, why.to_string())
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(why: QueryRejection) -> Self {
+        Self::malformed(why.body_text())
+    }
+}
+
+impl From<JsonRejection> for Refusal {
+    fn from(why: JsonRejection) -> Self {
+        Self::malformed(why.body_text())
+    }
+}
+
+pub(super) type Answer<T> = Result<Json<T>, Refusal>;
+
+/// Disk work off the runtime's own threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

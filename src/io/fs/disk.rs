@@ -1,0 +1,314 @@
+//! The disk side as one facade: takes the engine's disk actions, sends back events.
+//!
+//! May import the rest of the disk side and `engine`'s values. Deliberately not here: any decision.
+
+#[cfg(test)]
+mod tests;
+
+use crate::engine::{Action, Event, FetchError, FetchId};
+use crate::io::Events;
+use crate::io::fs::delta::Deltas;
+use crate::io::fs::history::History;
+use crate::io::fs::indispensable::Indispensable;
+use crate::io::fs::inspect::{self, Looks, Sums, Task};
+use crate::io::fs::install::Applier;
+use crate::io::fs::merge_bases::Bases;
+use crate::io::fs::partial::Partials;
+use crate::io::fs::root::Root;
+use crate::io::fs::scan::{self, Ignored, Walker};
+use crate::io::fs::scrub::Scrubber;
+use crate::io::fs::stage::{Stage, StageError};
+use crate::io::fs::watch::Watcher;
+use crate::io::store::chunk_lists::Lists;
+use crate::io::store::signatures::Signatures;
+use crate::model::ContentId;
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long `shutdown` waits for a disk that does not answer.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// What may differ from the defaults.
+#[derive(Debug, Clone)]
+pub struct DiskOptions {
+    /// How often everything is walked while some folder cannot be watched.
+    pub unwatched_walk: Duration,
+    /// Where signatures are kept; `None`: nowhere.
+    pub signature_dir: Option<PathBuf>,
+}
+
+impl Default for DiskOptions {
+    fn default() -> Self {
+        Self { unwatched_walk: Duration::from_mins(1), signature_dir: None }
+    }
+}
+
+/// The running disk side. Stops when dropped.
+pub struct Disk {
+    root: Arc<Root>,
+    stage: Arc<Stage>,
+    history: Arc<History>,
+    looks: Arc<Looks>,
+    watcher: Arc<Watcher>,
+    walker: Arc<Walker>,
+    applier: Arc<Applier>,
+    bases: Arc<Bases>,
+    scrubber: Arc<Scrubber>,
+    signatures: Option<Arc<Signatures>>,
+    deltas: Arc<Deltas>,
+    partials: Arc<Partials>,
+    lists: Arc<Lists>,
+    opening: mpsc::Sender<Opening>,
+    /// Dropped to stop the timer.
+    timer: Mutex<Option<mpsc::Sender<()>>>,
+    /// Disconnected when all threads have ended.
+    ended: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Disk {
+    /// Starts the threads. Fails when staging cannot be cleared or a thread cannot be made.
+    pub fn start(root: Arc<Root>, events: Events, options: &DiskOptions) -> io::Result<Self> {
+        let unwatched_walk = options.unwatched_walk;
+        let syncers = (0..inspect::THREADS).map(|_| root.syncer()).collect::<rustix::io::Result<Vec<_>>>()?;
+        let syncer = root.syncer()?;
+        let stage = Stage::open(Arc::clone(&root))?;
+        let history = History::open(Arc::clone(&root), Arc::clone(&stage));
+        let watcher = Arc::new(Watcher::new(Arc::clone(&root), events.clone()));
+        let signatures = options.signature_dir.clone().map(Signatures::new);
+        if let Some(signatures) = &signatures {
+            stage.keep_signatures(Arc::clone(signatures));
+        }
+        let deltas = Deltas::new(Arc::clone(&root), Arc::clone(&stage), signatures.clone());
+        let lists = Arc::<Lists>::default();
+        let sums = Sums { signatures: signatures.clone(), lists: Arc::clone(&lists) };
+        let looks = Arc::new(Looks::new(Arc::clone(&root), Arc::clone(&stage), sums, events.clone()));
+        let partials = Arc::new(Partials::new(Arc::clone(&root), Arc::clone(&stage)));
+        let walker = Arc::new(Walker::new(Arc::clone(&root), Arc::clone(&watcher), Arc::clone(&looks), events.clone()));
+        let bases = Bases::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone());
+        let applier = Applier::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone())?;
+        let scrubber = Scrubber::new(Arc::clone(&root), Arc::clone(&looks), Arc::clone(&history), events.clone());
+        let (alive, ended) = mpsc::channel();
+        let (timer, timer_ended) = mpsc::channel();
+        let (applier, bases, scrubber) = (Arc::new(applier), Arc::new(bases), Arc::new(scrubber));
+        let (timer, ended) = (Mutex::new(Some(timer)), Mutex::new(ended));
+        let (opening, openings) = mpsc::channel();
+        let disk = Self {
+            root,
+            stage,
+            history,
+            looks,
+            watcher,
+            walker,
+            applier,
+            bases,
+            scrubber,
+            signatures,
+            deltas,
+            partials,
+            lists,
+            opening,
+            timer,
+            ended,
+        };
+        let watcher = Arc::clone(&disk.watcher);
+        spawn("watch", alive.clone(), move || watcher.run())?;
+        for syncer in syncers {
+            let looks = Arc::clone(&disk.looks);
+            spawn("look", alive.clone(), move || looks.run(&syncer))?;
+        }
+        let looks = Arc::clone(&disk.looks);
+        spawn("sync", alive.clone(), move || looks.sync(&syncer))?;
+        for _ in 0..scan::THREADS {
+            let walker = Arc::clone(&disk.walker);
+            spawn("walk", alive.clone(), move || walker.run())?;
+        }
+        let (partials, lists, to) = (Arc::clone(&disk.partials), Arc::clone(&disk.lists), events.clone());
+        spawn("partials", alive.clone(), move || open_partials(&partials, &lists, &openings, &to))?;
+        let bases = Arc::clone(&disk.bases);
+        spawn("merge", alive.clone(), move || bases.run())?;
+        let scrubber = Arc::clone(&disk.scrubber);
+        spawn("scrub", alive.clone(), move || scrubber.run())?;
+        let (history, to) = (Arc::clone(&disk.history), events.clone());
+        spawn("history", alive.clone(), move || history.run(&to))?;
+        let (history, to) = (Arc::clone(&disk.history), events.clone());
+        spawn("past", alive.clone(), move || history.answer(&to))?;
+        // One batch is staged while the one before it is installed.
+        let (stager, applier) = (Arc::clone(&disk.applier), Arc::clone(&disk.applier));
+        spawn("stage", alive.clone(), move || stager.stage())?;
+        spawn("apply", alive.clone(), move || applier.install())?;
+        let applier = Arc::clone(&disk.applier);
+        spawn("prove", alive.clone(), move || applier.read())?;
+        let watcher = Arc::clone(&disk.watcher);
+        spawn("unwatched", alive, move || walk_unwatched(&watcher, &events, &timer_ended, unwatched_walk))?;
+        Ok(disk)
+    }
+
+    /// Runs disk actions without blocking; gives back those that are not the disk's.
+    pub fn run(&self, actions: impl IntoIterator<Item = Action>) -> Vec<Action> {
+        let (mut tasks, mut jobs, mut opening, mut others) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for action in actions {
+            match action {
+                Action::Look { path, known, was, rehash, body } => {
+                    tasks.push(Task::Look { path, known, was, rehash, body });
+                }
+                Action::Walk { walk, below } => self.walker.begin(walk, below),
+                Action::CheckRoot => tasks.push(Task::CheckRoot),
+                Action::ReadIgnore => tasks.push(Task::ReadIgnore),
+                Action::Install(job) => jobs.push(job),
+                Action::KeepBase { path, entry, stat } => self.bases.keep(path, entry, stat),
+                Action::FindLoser { path, winner, loser } => self.history.find_loser(path, winner, loser),
+                Action::Merge { path, ours, kept, theirs, stat } => self.bases.merge(path, ours, kept, theirs, stat),
+                Action::Scrub { path, known, pace } => self.scrubber.hash(path, known, pace),
+                Action::SetPace(pace) => self.scrubber.set_pace(pace),
+                Action::KeepSuspect { path, stat } => self.scrubber.keep(path, stat),
+                Action::OpenPartial { fetch, content, size } => opening.push(Opening::Open { fetch, content, size }),
+                Action::FinishPartial { fetch, content } => opening.push(Opening::Finish { fetch, content }),
+                Action::ClosePartial { content, keep } => opening.push(Opening::Close { content, keep }),
+                Action::ListPast { to, id, path, named } => self.history.ask(to, id, path, named),
+                Action::FindKept(sought) => self.history.seek(sought),
+                Action::DropKept { kept, was, content, path, stat } => {
+                    self.history.drop_spare(kept, was, content, path, stat);
+                }
+                Action::Discard(staged) => self.stage.discard(staged),
+                other => others.push(other),
+            }
+        }
+        // Together, so that a thread is woken once and finds all of them.
+        self.looks.queue(tasks);
+        self.applier.queue(jobs);
+        for task in opening {
+            let _ = self.opening.send(task);
+        }
+        others
+    }
+
+    /// Much that nobody has looked at is to be found: the disk begins to write now what is still to be written of it.
+    pub fn expect_many(&self) {
+        self.looks.expect_many();
+    }
+
+    /// Contents that come in chunks.
+    pub fn partials(&self) -> Arc<Partials> {
+        Arc::clone(&self.partials)
+    }
+
+    /// The lists of chunks of what was looked at, and of what came in chunks.
+    pub fn lists(&self) -> Arc<Lists> {
+        Arc::clone(&self.lists)
+    }
+
+    /// What walks do not enter.
+    pub fn set_ignore(&self, ignored: Ignored) {
+        self.walker.set_ignored(ignored);
+    }
+
+    /// Where the network puts contents.
+    pub fn stage(&self) -> Arc<Stage> {
+        Arc::clone(&self.stage)
+    }
+
+    /// What makes and applies deltas.
+    pub fn deltas(&self) -> Arc<Deltas> {
+        Arc::clone(&self.deltas)
+    }
+
+    /// How much is synced (bytes): decides how many signatures are kept.
+    pub fn set_synced(&self, bytes: u64) {
+        if let Some(signatures) = &self.signatures {
+            signatures.set_synced(bytes);
+        }
+    }
+
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    pub fn history(&self) -> Arc<History> {
+        Arc::clone(&self.history)
+    }
+
+    /// Finishes the installs under way, drops what is only queued, and waits for the threads: at most 5 s.
+    pub fn shutdown(&self) {
+        self.watcher.stop();
+        self.walker.stop();
+        self.looks.stop();
+        self.applier.stop();
+        self.history.stop();
+        self.bases.stop();
+        self.scrubber.stop();
+        let _ = self.opening.send(Opening::Stop);
+        self.timer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let deadline = Instant::now() + SHUTDOWN;
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the disk did not answer within 5 s; stopping without waiting for it");
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+/// Hashing what an earlier try left takes its time.
+enum Opening {
+    Open { fetch: FetchId, content: ContentId, size: u64 },
+    Finish { fetch: FetchId, content: ContentId },
+    Close { content: ContentId, keep: bool },
+    Stop,
+}
+
+/// The thread: makes place for contents that come in chunks.
+fn open_partials(partials: &Partials, lists: &Lists, openings: &mpsc::Receiver<Opening>, events: &Events) {
+    for opening in openings {
+        let event = match opening {
+            Opening::Open { fetch, content, size } => match partials.open(content, size) {
+                Ok(partial) => {
+                    let (here, listed) = partial.here();
+                    Event::PartialOpened { fetch, here, listed }
+                }
+                Err(trouble) => Event::FetchFailed { fetch, why: FetchError::Staging(trouble) },
+            },
+            Opening::Finish { fetch, content } => match partials.finish(&content) {
+                Ok(staged) => {
+                    if let Some(list) = partials.get(&content).and_then(|partial| partial.hashes()) {
+                        lists.keep(content, Arc::new(list));
+                    }
+                    Event::Fetched { fetch, staged, wire_bytes: 0 }
+                }
+                Err(StageError::BadContent) => Event::FetchFailed { fetch, why: FetchError::Corrupt },
+                Err(StageError::Disk(trouble)) => Event::FetchFailed { fetch, why: FetchError::Staging(trouble) },
+            },
+            Opening::Close { content, keep } => {
+                partials.close(&content, keep);
+                continue;
+            }
+            Opening::Stop => return,
+        };
+        events.send(event);
+    }
+}
+
+/// A thread that holds `alive` for as long as it runs.
+fn spawn(name: &str, alive: mpsc::Sender<()>, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let body = move || {
+        let (_alive, _never) = (alive, Indispensable);
+        work();
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
+}
+
+/// While some folder has no watch, everything is walked from time to time.
+fn walk_unwatched(watcher: &Watcher, events: &Events, ended: &mpsc::Receiver<()>, every: Duration) {
+    while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+        if watcher.is_partial() {
+            events.send(Event::Overflow);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Bringing something back from history: a copy, put into the folder as a user's edit would be.
+//!
+//! What it replaces goes to history in turn. The watcher sees it, and it becomes a normal new version.
+
+use super::place::Change;
+use super::{Made, Site, Staged, Unsettled};
+use crate::engine::{Keep, Outcome, StageId, StatKind, Trouble};
+use crate::io::fail::{self, Point};
+use crate::io::fs::beneath::{self, LastFolder};
+use crate::io::fs::history::History;
+use crate::io::fs::stage;
+use crate::io::fs::trouble::{errno, trouble};
+use crate::model::{FileTime, Mode, SyncPath};
+use rustix::fs::{Gid, Uid};
+use rustix::io::Errno;
+use std::sync::Arc;
+
+/// Why something was not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("history holds no '{0}'; `dirsync history` lists what there is")]
+    NotKept(String),
+    #[error("'{0}' is a folder; move it back by hand from .dirsync/history")]
+    Folder(String),
+    #[error("'{0}' is a folder that holds something; move it away first")]
+    NotEmpty(SyncPath),
+    #[error("'{0}' is being changed by someone else; try again")]
+    Busy(SyncPath),
+    #[error("a folder of '{0}' is a file or a link; move that away first")]
+    NoParent(SyncPath),
+    #[error("{}", .0.text)]
+    Disk(Trouble),
+}
+
+impl History {
+    /// Copies what history keeps as `name` to `path`, durably. It stays in history.
+    pub fn restore(self: &Arc<Self>, name: &str, path: &SyncPath) -> Result<(), RestoreError> {
+        let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
+        let site = self.site().map_err(disk)?;
+        let shown = || crate::model::text::escape(name.as_bytes());
+        if !self.is_kept(name).map_err(|e| disk(errno(&e)))? {
+            return Err(RestoreError::NotKept(shown()));
+        }
+        let kept = beneath::facts_at(self.root.history(), name.as_bytes()).map_err(disk)?;
+        let kind = kept.map_or(StatKind::Other, |kept| kept.stat.kind);
+        let staged = match kind {
+            StatKind::File => site.stage_copy(name),
+            StatKind::Symlink => site.stage_link(name),
+            _ => return Err(RestoreError::Folder(shown())),
+        };
+        site.bring(path, &staged.map_err(disk)?)
+    }
+
+    /// Puts a content that another machine's history had, and that was verified, at `path`, durably.
+    pub fn restore_staged(self: &Arc<Self>, id: StageId, path: &SyncPath, mode: Mode) -> Result<(), RestoreError> {
+        let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
+        let staged = self.site().and_then(|site| Ok((site.finish_staged(id, mode)?, site)));
+        match staged {
+            Ok((staged, site)) => site.bring(path, &staged),
+            Err(e) => {
+                self.stage.discard(id);
+                Err(disk(e))
+            }
+        }
+    }
+
+    /// The same of a link.
+    pub fn restore_link(self: &Arc<Self>, target: &[u8], path: &SyncPath) -> Result<(), RestoreError> {
+        let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
+        let site = self.site().map_err(disk)?;
+        let target = std::ffi::CString::new(target).map_err(|_| disk(Errno::INVAL))?;
+        let staged = site.stage_link_to(&target).map_err(disk)?;
+        site.bring(path, &staged)
+    }
+
+    fn site(self: &Arc<Self>) -> rustix::io::Result<Site> {
+        let syncer = Arc::new(self.root.syncer()?);
+        let (root, stage) = (Arc::clone(&self.root), Arc::clone(&self.stage));
+        Ok(Site { root, stage, history: Arc::clone(self), syncer, is_stopping: Arc::default() })
+    }
+}
+
+impl Site {
+    /// Makes the folders that it needs, and puts it in place.
+    fn bring(&self, path: &SyncPath, staged: &Staged) -> Result<(), RestoreError> {
+        let placed = self.make_parents(path).map_err(|e| match e {
+            e if beneath::is_no_parent(e) => RestoreError::NoParent(path.clone()),
+            e => RestoreError::Disk(trouble("restore", Some(path), e)),
+        });
+        let done = placed.and_then(|()| self.put(path, staged));
+        if done.is_err() {
+            self.remove_staged(&staged.name);
+        }
+        done
+    }
+
+    /// Of a content that the network staged.
+    fn finish_staged(&self, id: StageId, mode: Mode) -> rustix::io::Result<Staged> {
+        let name = stage::name(id);
+        let (file, _) = beneath::regular(self.root.staging(), name.as_bytes())?.ok_or(Errno::NOENT)?;
+        rustix::fs::fchmod(&file, super::prepare::bits(mode))?;
+        rustix::fs::fsync(&file)?;
+        Ok(Staged { name, stat: beneath::facts(&file)?.stat, file: None })
+    }
+
+    fn stage_copy(&self, name: &str) -> rustix::io::Result<Staged> {
+        let (mut kept, facts) = beneath::regular(self.root.history(), name.as_bytes())?.ok_or(Errno::NOENT)?;
+        let (id, mut file) = self.stage.create_file()?;
+        let staged = stage::name(id);
+        let copied = std::io::copy(&mut kept, &mut file).map_err(|e| errno(&e)).and_then(|_| {
+            super::prepare::copy_attributes_of(&kept, &file);
+            self.root.set(rustix::fs::fchmod(&file, super::prepare::bits(facts.stat.mode)))?;
+            if rustix::process::geteuid().is_root() {
+                // It is its user's still.
+                let owner = (Some(Uid::from_raw(facts.uid)), Some(Gid::from_raw(facts.gid)));
+                self.root.set(rustix::fs::fchown(&file, owner.0, owner.1))?;
+            }
+            rustix::fs::fsync(&file)?;
+            beneath::facts(&file)
+        });
+        match copied {
+            Ok(facts) => Ok(Staged { name: staged, stat: facts.stat, file: None }),
+            Err(e) => {
+                self.remove_staged(&staged);
+                Err(e)
+            }
+        }
+    }
+
+    fn stage_link(&self, name: &str) -> rustix::io::Result<Staged> {
+        self.stage_link_to(&rustix::fs::readlinkat(self.root.history(), name, Vec::new())?)
+    }
+
+    fn stage_link_to(&self, target: &std::ffi::CStr) -> rustix::io::Result<Staged> {
+        let staged = stage::name(self.stage.next_id());
+        rustix::fs::symlinkat(target, self.root.staging(), staged.as_str())?;
+        let stat = beneath::stat_at(self.root.staging(), staged.as_bytes())?.ok_or(Errno::NOENT)?;
+        Ok(Staged { name: staged, stat, file: None })
+    }
+
+    /// The folders that a restored path needs, as a user would make them.
+    fn make_parents(&self, path: &SyncPath) -> rustix::io::Result<()> {
+        let mut ancestors: Vec<_> = path.ancestors().collect();
+        ancestors.reverse();
+        for folder in ancestors {
+            let parent = beneath::folder(self.root.dir(), folder.parent().as_ref())?;
+            match rustix::fs::mkdirat(&parent, folder.name(), super::prepare::bits(Mode::DIRECTORY)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, path: &SyncPath, staged: &Staged) -> Result<(), RestoreError> {
+        let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
+        let expect = self.root.stat(path).map_err(|e| disk(errno(&e)))?;
+        let (mode, mtime) = (staged.stat.mode, FileTime::default());
+        let made = Made::Staged(Staged { name: staged.name.clone(), stat: staged.stat, file: None });
+        let change = Change {
+            path,
+            expect: expect.as_ref(),
+            keep: Keep::Replaced,
+            since_ns: None,
+            mode,
+            mtime,
+            content: None,
+            made: &made,
+        };
+        let mut opened = Vec::new();
+        let placed = self.place(&mut LastFolder::default(), &change, &mut opened);
+        self.close_all(&opened);
+        self.forget_openings(&opened);
+        let placed = placed.map_err(|outcome| match outcome {
+            Outcome::NotEmpty => RestoreError::NotEmpty(path.clone()),
+            Outcome::NoParent => RestoreError::NoParent(path.clone()),
+            Outcome::Failed(trouble) => RestoreError::Disk(trouble),
+            _ => RestoreError::Busy(path.clone()),
+        })?;
+        fail::after(Point::RestorePlaced);
+        if let (Some(kept), Some(old)) = (&placed.kept, &expect) {
+            self.history.watch(kept, path, old);
+        }
+        let folders = std::iter::once(path.parent()).chain(path.ancestors().map(|folder| folder.parent())).collect();
+        let unsettled = Unsettled { folders, history: placed.kept.is_some(), ..Unsettled::default() };
+        self.sync(&unsettled).map_err(disk)
+    }
+
+    #[cfg(test)]
+    pub(super) fn staged_names(&self) -> usize {
+        rustix::fs::Dir::read_from(self.root.staging()).unwrap().count() - 2
+    }
+}

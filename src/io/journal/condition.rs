@@ -1,0 +1,82 @@
+//! How a machine stands, in words: for log lines, and for what `dirsync` shows of it.
+//!
+//! May import `wire`. Deliberately not here: what it means for being in sync (the engine says).
+
+use crate::io::humanize::counted;
+use crate::wire::condition::{Condition, StopCause};
+
+/// What keeps a machine from being done, the gravest first; nothing of a machine that is done.
+pub fn words(condition: &Condition) -> Vec<String> {
+    let Condition { stopped, paused, scanning, held_deletions, held_reverts, held_uncovered, problems, missing } =
+        *condition;
+    let mut words = Vec::new();
+    words.extend(stopped.map(|cause| format!("stopped, {}", why(cause))));
+    words.extend(paused.then(|| "paused".to_owned()));
+    let mut number = |number: u64, one: &str, many: &str, text: &dyn Fn(String) -> String| {
+        if number > 0 {
+            words.push(text(counted(number, one, many)));
+        }
+    };
+    let held = |what: String| format!("holds {what}");
+    number(held_deletions, "deletion", "deletions", &held);
+    number(held_reverts, "return to older contents", "returns to older contents", &held);
+    number(held_uncovered, "path that patterns covered", "paths that patterns covered", &held);
+    let has = if problems == 1 { "has a problem" } else { "have problems" };
+    number(problems, "file", "files", &|files| format!("{files} {has}"));
+    // Who looks at nothing knows not all of its folder: that needs no word.
+    if scanning && stopped.is_none() && !paused {
+        words.push("scanning".to_owned());
+    }
+    // What is held or has a problem is most often the same.
+    if words.is_empty() && missing > 0 {
+        words.push(format!("{} to come", counted(missing, "path", "paths")));
+    }
+    words
+}
+
+fn why(cause: StopCause) -> &'static str {
+    match cause {
+        StopCause::MarkerLost => "its folder lost its marker",
+        StopCause::OtherMarker => "its folder has another marker",
+        StopCause::FolderGone => "its folder is gone",
+        StopCause::OtherFolder => "another folder is in the place of its own",
+        StopCause::Patterns => "its .dirsyncignore cannot be read",
+        StopCause::Other => "its log says why",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_names_the_gravest_first_and_paths_to_come_only_alone() {
+        let clear = Condition::default();
+        assert!(words(&clear).is_empty());
+        let missing = Condition { missing: 3, ..clear };
+        assert_eq!(words(&missing), ["3 paths to come"]);
+        let all = Condition {
+            stopped: Some(StopCause::MarkerLost),
+            paused: true,
+            scanning: true,
+            held_deletions: 200,
+            held_reverts: 1,
+            held_uncovered: 2,
+            problems: 3,
+            ..missing
+        };
+        assert_eq!(
+            words(&all),
+            [
+                "stopped, its folder lost its marker",
+                "paused",
+                "holds 200 deletions",
+                "holds 1 return to older contents",
+                "holds 2 paths that patterns covered",
+                "3 files have problems"
+            ]
+        );
+        assert_eq!(words(&Condition { scanning: true, ..missing }), ["scanning"]);
+        assert_eq!(words(&Condition { problems: 1, ..clear }), ["1 file has a problem"]);
+    }
+}

@@ -1,0 +1,349 @@
+//! How a TCP connection becomes a link: TLS, then both prove the group's secret, then they say who they are.
+//!
+//! The dialler proves first, so that whoever merely listens on a port learns nothing (P6). Until the other end's
+//! proof, at most 4 KiB are read from it. The time limit is the caller's.
+
+use crate::io::net::metered::{Meter, Metered};
+use crate::io::net::tls::{self, Tls};
+use crate::model::{DeviceId, text};
+use crate::wire::features::Features;
+use crate::wire::frame::{self, FrameError, LENGTHS_BYTES, Packet};
+use crate::wire::packet::PROTOCOL;
+use bytes::{Bytes, BytesMut};
+use std::io;
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+/// Also the cap of one frame's head, and of its body, before the proof.
+const STRANGER_BYTES: usize = 4096;
+const NOTSENT_LOWAT_BYTES: u32 = 128 * 1024;
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-dirsyncd-link-v1";
+/// Why a proof was refused, as the refused side is told.
+const ANOTHER_SECRET: &str = "another secret";
+
+/// TLS over TCP. TLS reads a record of 16 KiB at a time; the buffer below it takes more from the socket at once.
+pub type Stream = TlsStream<BufReader<Metered>>;
+/// What TLS encrypts at once, at most.
+const WRITE_BUFFER_BYTES: usize = 256 * 1024;
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Which end of a connection this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Dialler,
+    Listener,
+}
+
+/// Who this machine is.
+pub struct Identity {
+    pub device: DeviceId,
+    pub name: String,
+    pub tls: Tls,
+    pub link_key: [u8; 32],
+    pub protocol: u32,
+    pub boot: u64,
+    /// When it was started, by its clock (ns since 1970).
+    pub started: u64,
+}
+
+/// Why a connection did not become a link; each a sentence's end after the peer's address.
+#[derive(Debug, thiserror::Error)]
+pub enum GreetError {
+    #[error("does not speak dirsyncd's protocol: {0}")]
+    NotTls(String),
+    #[error(
+        "is here with another secret: if both are to keep the same folder, copy the secret file of one to the other"
+    )]
+    WrongSecret,
+    #[error("is this daemon itself; leave that address out of --peer")]
+    Itself,
+    #[error(
+        "has this machine's own device key: one of the two runs with a copy of the other's state directory; the one that was \
+         started later takes a new device id"
+    )]
+    Twin { boot: u64, started: u64 },
+    #[error("speaks protocol {0}, this machine {PROTOCOL}: install the same version of dirsyncd on both")]
+    OtherProtocol(u32),
+    #[error("sent garbage: {0}")]
+    Garbage(#[from] FrameError),
+    #[error("sent a '{0}' where a greeting was due")]
+    OutOfTurn(&'static str),
+    #[error("sent more than 4 KiB before proving that it is a member")]
+    TooMuch,
+    #[error("was silent, or too slow, in greeting")]
+    TooSlow,
+    #[error("refused this machine: {0}")]
+    Refused(String),
+    #[error("cannot be reached: {0}")]
+    Unreachable(io::Error),
+    #[error("cannot be reached: its name is not found ({0})")]
+    NoName(io::Error),
+    #[error("closed the connection while greeting: {0}")]
+    Lost(io::Error),
+    /// Nothing is wrong: there is a link already, or one is being made.
+    #[error("is linked already")]
+    NotNeeded(DeviceId),
+    #[error("has more links with this machine than it may, or this machine has all that it may")]
+    TooMany,
+    #[error(
+        "is denied by this machine: its service's IPAddressAllow= does not name that address (systemctl edit the unit and add it), or a \
+         firewall here forbids it"
+    )]
+    Denied,
+}
+
+impl GreetError {
+    /// Nothing that a person must know: machines come and go.
+    pub fn is_ordinary(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::NoName(_) | Self::Lost(_) | Self::NotNeeded(_))
+    }
+
+    /// What stays so until a person changes something, and is said once and then hourly.
+    pub fn is_lasting(&self) -> bool {
+        Self::is_lasting_kind(self.kind())
+    }
+
+    pub fn is_lasting_kind(kind: &str) -> bool {
+        matches!(kind, "secret" | "protocol" | "denied")
+    }
+
+    /// What a program may tell apart of an address that a person named.
+    pub fn reason(&self) -> &'static str {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+        match self {
+            Self::NoName(_) => "name not found",
+            Self::Unreachable(why) if why.kind() == ConnectionRefused => "refused",
+            Self::Unreachable(why) if matches!(why.kind(), HostUnreachable | NetworkUnreachable) => "no route",
+            Self::Unreachable(why) if why.kind() == TimedOut => "timeout",
+            Self::TooSlow => "timeout",
+            Self::WrongSecret => "another secret",
+            Self::OtherProtocol(_) => "another protocol",
+            Self::Denied => "denied",
+            _ => "other",
+        }
+    }
+
+    /// A short name, for holding back repeated lines.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotTls(_) => "tls",
+            Self::WrongSecret => "secret",
+            Self::Itself => "itself",
+            Self::Twin { .. } => "twin",
+            Self::OtherProtocol(_) => "protocol",
+            Self::Garbage(_) | Self::OutOfTurn(_) => "garbage",
+            Self::TooMuch => "flood",
+            Self::TooSlow => "slow",
+            Self::Refused(_) => "refused",
+            Self::Unreachable(_) => "unreachable",
+            Self::NoName(_) => "name",
+            Self::Lost(_) => "lost",
+            Self::NotNeeded(_) => "linked",
+            Self::TooMany => "crowd",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+/// A connection whose other end holds the key of `device`, and is not yet known to be a member.
+pub struct Secured {
+    stream: Stream,
+    meter: Arc<Meter>,
+    role: Role,
+    pub device: DeviceId,
+}
+
+/// A connection to a member.
+pub struct Greeted {
+    pub stream: Stream,
+    pub meter: Arc<Meter>,
+    pub role: Role,
+    pub device: DeviceId,
+    pub name: String,
+    pub boot: u64,
+    pub features: Features,
+}
+
+/// TLS. Whether our own key is at the other end is seen after the greeting, which says who was there first.
+pub async fn secure(tcp: TcpStream, role: Role, me: &Identity) -> Result<Secured, GreetError> {
+    let socket = socket2::SockRef::from(&tcp);
+    socket.set_tcp_nodelay(true).map_err(GreetError::Lost)?;
+    // Else the socket's buffer is the queue, and a small edit waits behind all of it.
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES).map_err(GreetError::Lost)?;
+    let (metered, meter) = Metered::new(tcp, STRANGER_BYTES as u64);
+    let metered = BufReader::with_capacity(READ_BUFFER_BYTES, metered);
+    let stream = match role {
+        Role::Dialler => {
+            TlsConnector::from(Arc::clone(&me.tls.client)).connect(Tls::server_name(), metered).await.map(Into::into)
+        }
+        Role::Listener => TlsAcceptor::from(Arc::clone(&me.tls.server)).accept(metered).await.map(Into::into),
+    };
+    let mut stream: Stream = stream.map_err(|error| tls_failed(&meter, error))?;
+    // A piece is encrypted and handed to the socket in one go.
+    match &mut stream {
+        TlsStream::Client(stream) => stream.get_mut().1.set_buffer_limit(Some(WRITE_BUFFER_BYTES)),
+        TlsStream::Server(stream) => stream.get_mut().1.set_buffer_limit(Some(WRITE_BUFFER_BYTES)),
+    }
+    let certificates = stream.get_ref().1.peer_certificates();
+    let certificate = certificates.and_then(<[_]>::first).ok_or(GreetError::NotTls("no certificate".to_owned()))?;
+    let device = tls::device_of(certificate).map_err(|error| GreetError::NotTls(error.to_string()))?;
+    Ok(Secured { stream, meter, role, device })
+}
+
+fn tls_failed(meter: &Meter, error: io::Error) -> GreetError {
+    match error.kind() {
+        _ if meter.is_exhausted() => GreetError::TooMuch,
+        io::ErrorKind::InvalidData => GreetError::NotTls(text::escape(error.to_string().as_bytes())),
+        _ => GreetError::Lost(error),
+    }
+}
+
+impl Secured {
+    /// Both proofs, then both hellos.
+    pub async fn greet(mut self, me: &Identity) -> Result<Greeted, GreetError> {
+        if self.role == Role::Dialler {
+            self.send_proof(me).await?;
+        }
+        self.check_proof(me).await?;
+        self.meter.trust();
+        if self.role == Role::Listener {
+            self.send_proof(me).await?;
+        }
+        let software = concat!("dirsyncd ", env!("CARGO_PKG_VERSION")).to_owned();
+        let (protocol, started) = (me.protocol, me.started);
+        let hello = Packet::Hello {
+            protocol,
+            name: me.name.clone(),
+            software,
+            boot: me.boot,
+            started,
+            features: Features::ours(),
+        };
+        self.send(&hello).await?;
+        let (name, boot, started, features) = match self.receive().await? {
+            Packet::Hello { protocol, name, boot, started, features, .. } if protocol == me.protocol => {
+                (name, boot, started, features)
+            }
+            Packet::Hello { protocol, .. } => return Err(GreetError::OtherProtocol(protocol)),
+            other => return Err(GreetError::OutOfTurn(other.kind())),
+        };
+        if self.device == me.device {
+            return Err(if boot == me.boot { GreetError::Itself } else { GreetError::Twin { boot, started } });
+        }
+        let Self { stream, meter, role, device } = self;
+        Ok(Greeted { stream, meter, role, device, name, boot, features })
+    }
+
+    async fn send_proof(&mut self, me: &Identity) -> Result<(), GreetError> {
+        let mac = self.proof(me, self.role)?;
+        self.send(&Packet::Proof { mac }).await
+    }
+
+    async fn check_proof(&mut self, me: &Identity) -> Result<(), GreetError> {
+        let their_role = if self.role == Role::Dialler { Role::Listener } else { Role::Dialler };
+        let due = self.proof(me, their_role)?;
+        let Packet::Proof { mac } = self.receive().await? else { return Err(GreetError::OutOfTurn("packet")) };
+        let same: bool = mac.ct_eq(&due).into();
+        if same {
+            return Ok(());
+        }
+        let _ = self.send(&Packet::Bye { reason: ANOTHER_SECRET.to_owned() }).await;
+        let _ = self.stream.shutdown().await;
+        Err(GreetError::WrongSecret)
+    }
+
+    /// The exporter binds it to this connection, the ids to both certificates, the role stops a reflection.
+    fn proof(&self, me: &Identity, role: Role) -> Result<[u8; 32], GreetError> {
+        let mut exported = [0; 32];
+        export(&self.stream, &mut exported)?;
+        let (dialler, listener) = match self.role {
+            Role::Dialler => (me.device, self.device),
+            Role::Listener => (self.device, me.device),
+        };
+        let said = if role == Role::Dialler { b'd' } else { b'l' };
+        let mut hasher = blake3::Hasher::new_keyed(&me.link_key);
+        hasher.update(&[said]).update(&dialler.0).update(&listener.0).update(&exported);
+        Ok(*hasher.finalize().as_bytes())
+    }
+
+    async fn send(&mut self, packet: &Packet) -> Result<(), GreetError> {
+        let frame = frame::encode(packet).to_vec();
+        self.stream.write_all(&frame).await.map_err(GreetError::Lost)?;
+        self.stream.flush().await.map_err(GreetError::Lost)
+    }
+
+    async fn receive(&mut self) -> Result<Packet, GreetError> {
+        match read_packet(&mut self.stream, STRANGER_BYTES, STRANGER_BYTES).await {
+            Ok((Packet::Bye { reason }, _)) if reason == ANOTHER_SECRET => Err(GreetError::WrongSecret),
+            Ok((Packet::Bye { reason }, _)) => Err(GreetError::Refused(text::escape(reason.as_bytes()))),
+            Ok((packet, _)) => Ok(packet),
+            Err(ReadError::Frame(error)) => Err(error.into()),
+            Err(ReadError::Io(error)) => Err(tls_failed(&self.meter, error)),
+        }
+    }
+}
+
+fn export(stream: &Stream, into: &mut [u8; 32]) -> Result<(), GreetError> {
+    let exported = match stream {
+        TlsStream::Client(client) => client.get_ref().1.export_keying_material(into, EXPORTER_LABEL, None),
+        TlsStream::Server(server) => server.get_ref().1.export_keying_material(into, EXPORTER_LABEL, None),
+    };
+    exported.map(|_| ()).map_err(|error| GreetError::NotTls(error.to_string()))
+}
+
+/// Why no packet could be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The next packet, and how many bytes it took. The caps hold before anything is allocated.
+pub async fn read_packet<R: AsyncRead + Unpin>(
+    from: &mut R,
+    max_head: usize,
+    max_body: usize,
+) -> Result<(Packet, u64), ReadError> {
+    let mut lengths = [0; LENGTHS_BYTES];
+    from.read_exact(&mut lengths).await?;
+    let (head, body) = frame::decode_lengths(lengths, max_head, max_body)?;
+    let head = read_bytes(from, head).await?;
+    let body = read_bytes(from, body).await?;
+    let taken = (LENGTHS_BYTES + head.len() + body.len()) as u64;
+    Ok((frame::decode(&head, body)?, taken))
+}
+
+async fn read_bytes<R: AsyncRead + Unpin>(from: &mut R, count: usize) -> io::Result<Bytes> {
+    let mut bytes = BytesMut::with_capacity(count);
+    let mut rest = from.take(count as u64);
+    while bytes.len() < count {
+        if rest.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn why_an_address_leads_nowhere_has_a_word_that_programs_can_tell_apart() {
+        let unreachable = |kind: ErrorKind| GreetError::Unreachable(kind.into()).reason();
+        assert_eq!(unreachable(ErrorKind::ConnectionRefused), "refused");
+        assert_eq!(unreachable(ErrorKind::HostUnreachable), "no route");
+        assert_eq!(unreachable(ErrorKind::NetworkUnreachable), "no route");
+        assert_eq!(unreachable(ErrorKind::TimedOut), "timeout");
+        assert_eq!(unreachable(ErrorKind::AddrNotAvailable), "other");
+        assert_eq!(GreetError::NoName(ErrorKind::NotFound.into()).reason(), "name not found");
+        assert_eq!(GreetError::WrongSecret.reason(), "another secret");
+        assert_eq!(GreetError::OtherProtocol(2).reason(), "another protocol");
+    }
+}

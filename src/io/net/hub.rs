@@ -1,0 +1,307 @@
+//! The register of links, and what the network's tasks share.
+//!
+//! Which of two links for one device stays is settled here. Deliberately not here: one link's own
+//! life (`link`), and who is dialled when (`dial`).
+
+use crate::engine::{Event, LinkId};
+use crate::io::net::complaints::{Complaints, Subject};
+use crate::io::net::greeting::{self, GreetError, Greeted, Identity, Role};
+use crate::io::net::link::{Closing, Ends, Link, Times, World};
+use crate::io::net::members::{Members, Unreached};
+use crate::io::net::pending_handshakes::Strangers;
+use crate::model::{DeviceId, text};
+use crate::wire::frame;
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// An address of a LAN answers within this, or other addresses are better.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// Links in all, and with one address (P9).
+pub const MAX_LINKS: usize = 128;
+const MAX_LINKS_AN_ADDRESS: usize = 32;
+
+/// What the network's tasks share.
+pub struct Hub {
+    me: Identity,
+    pub world: Arc<World>,
+    links: Mutex<Links>,
+    /// Told whenever a link comes or goes.
+    changed: watch::Sender<()>,
+    next_link: AtomicU64,
+    pub members: Members,
+    pub strangers: Strangers,
+    /// By address.
+    pub unreached: Mutex<BTreeMap<String, Unreached>>,
+    complaints: Complaints,
+}
+
+#[derive(Default)]
+pub struct Links {
+    pub up: BTreeMap<LinkId, Arc<Link>>,
+    /// Devices being greeted by a connection that this machine opened: one each.
+    greeting: HashSet<DeviceId>,
+    pub is_stopping: bool,
+}
+
+impl Links {
+    fn of(&self, device: DeviceId) -> Option<&Arc<Link>> {
+        self.up.values().find(|link| link.device == device)
+    }
+
+    fn at(&self, ip: IpAddr) -> impl Iterator<Item = &Arc<Link>> {
+        self.up.values().filter(move |link| link.address.ip() == ip)
+    }
+
+    /// Whether one more link with this address may come, and which gives way to it: the youngest of the address that has the most.
+    fn has_room(&self, ip: IpAddr) -> Result<Option<Arc<Link>>, ()> {
+        let here = self.at(ip).count();
+        if here >= MAX_LINKS_AN_ADDRESS {
+            return Err(());
+        }
+        if self.up.len() < MAX_LINKS {
+            return Ok(None);
+        }
+        let most = self.up.values().max_by_key(|link| (self.at(link.address.ip()).count(), link.id));
+        most.filter(|most| self.at(most.address.ip()).count() > here + 1).cloned().map(Some).ok_or(())
+    }
+}
+
+impl Hub {
+    pub fn new(me: Identity, world: Arc<World>) -> Self {
+        Self {
+            me,
+            world,
+            links: Mutex::default(),
+            changed: watch::Sender::new(()),
+            next_link: AtomicU64::new(1),
+            members: Members::default(),
+            strangers: Strangers::default(),
+            unreached: Mutex::default(),
+            complaints: Complaints::default(),
+        }
+    }
+
+    pub fn device(&self) -> DeviceId {
+        self.me.device
+    }
+
+    pub fn times(&self) -> &Times {
+        &self.world.times
+    }
+
+    pub fn is_linked(&self, device: DeviceId) -> bool {
+        self.lock().of(device).is_some()
+    }
+
+    pub async fn until_linked(&self, device: DeviceId) {
+        self.until(|links| links.of(device).is_some()).await;
+    }
+
+    pub async fn until_unlinked(&self, device: DeviceId) {
+        self.until(|links| links.of(device).is_none()).await;
+    }
+
+    /// Waits until the links are so, or the hub goes.
+    pub async fn until(&self, is_so: impl Fn(&Links) -> bool) {
+        let mut changed = self.changed.subscribe();
+        while !is_so(&self.lock()) {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    pub fn link(&self, link: LinkId) -> Option<Arc<Link>> {
+        self.lock().up.get(&link).cloned()
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a link to an address, which is to be run by `live`.
+    pub async fn open(self: &Arc<Self>, address: SocketAddr) -> Result<(Arc<Link>, Ends), GreetError> {
+        let mut begun = Greeting { hub: self, device: None };
+        let greeting = async {
+            let connecting = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address));
+            let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let tcp = connected.map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied => GreetError::Denied,
+                _ => GreetError::Unreachable(error),
+            })?;
+            let secured = greeting::secure(tcp, Role::Dialler, &self.me).await?;
+            begun.begin(secured.device)?;
+            secured.greet(&self.me).await
+        };
+        let greeted = tokio::time::timeout(self.times().greet, greeting).await.map_err(|_| GreetError::TooSlow)??;
+        let admitted = self.admit(address, greeted).await;
+        drop(begun);
+        admitted
+    }
+
+    /// A connection that somebody opened to us.
+    pub async fn greet_stranger(self: &Arc<Self>, tcp: TcpStream, address: SocketAddr) -> Result<Greeted, GreetError> {
+        let greeting = async { greeting::secure(tcp, Role::Listener, &self.me).await?.greet(&self.me).await };
+        let greeted = tokio::time::timeout(self.times().greet, greeting).await;
+        let result = greeted.map_err(|_| GreetError::TooSlow).flatten();
+        if let Err(error) = &result {
+            self.complain(address, error);
+        }
+        result
+    }
+
+    /// Settles which of two links for one device stays: that of a newer start of the peer; else the one opened by the
+    /// lesser device; else the newer. Both ends decide the same.
+    pub async fn admit(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        greeted: Greeted,
+    ) -> Result<(Arc<Link>, Ends), GreetError> {
+        let device = greeted.device;
+        let opener = |role| if role == Role::Dialler { self.me.device } else { device };
+        let refused: Result<std::convert::Infallible, _> = {
+            let mut links = self.lock();
+            let old = links.of(device).cloned();
+            let stays =
+                old.as_ref().is_some_and(|old| old.boot == greeted.boot && opener(old.role) < opener(greeted.role));
+            let room = if old.is_some() { Ok(None) } else { links.has_room(address.ip()) };
+            if stays || links.is_stopping {
+                Err((greeted, Closing::Duplicate, GreetError::NotNeeded(device)))
+            } else if let Ok(gives_way) = room {
+                let old = old.map(|old| (old, Closing::Duplicate)).or(gives_way.map(|link| (link, Closing::Crowded)));
+                let id = LinkId(self.next_link.fetch_add(1, Relaxed));
+                let (link, ends) = Link::new(id, address, greeted, Arc::clone(&self.world));
+                if let Some((old, why)) = old {
+                    links.up.remove(&old.id);
+                    old.take_down();
+                    old.close(why);
+                }
+                link.announce();
+                links.up.insert(id, Arc::clone(&link));
+                drop(links);
+                self.changed.send_replace(());
+                self.strangers.proved(address.ip());
+                return Ok((link, ends));
+            } else {
+                Err((greeted, Closing::Crowded, GreetError::TooMany))
+            }
+        };
+        let Err((greeted, why, error)) = refused;
+        if matches!(error, GreetError::TooMany) {
+            self.complain(address, &error);
+        }
+        self.refuse(greeted, &why).await;
+        Err(error)
+    }
+
+    /// Tells the other end why there is no link.
+    async fn refuse(&self, mut greeted: Greeted, why: &Closing) {
+        if let Some(packet) = why.farewell() {
+            let frame = frame::encode(&packet).to_vec();
+            let farewell = async {
+                greeted.stream.write_all(&frame).await?;
+                greeted.stream.shutdown().await
+            };
+            let _ = tokio::time::timeout(self.times().farewell, farewell).await;
+        }
+    }
+
+    /// Runs a link to its end; one line when it comes and one when it goes.
+    pub async fn live(self: &Arc<Self>, link: &Arc<Link>, ends: Ends) {
+        let (name, device, address) = (&link.name, link.device.short(), link.address);
+        tracing::info!("linked with {name} ({device}) at {address}");
+        let why = link.run(ends).await;
+        self.lock().up.remove(&link.id);
+        self.changed.send_replace(());
+        if why.is_settling() {
+            tracing::debug!("one link of two with {name} ({device}) at {address} ended: {why}");
+        } else if why.is_fault() {
+            tracing::warn!("the link with {name} ({device}) at {address} was closed: {why}");
+        } else {
+            tracing::info!("the link with {name} ({device}) at {address} ended: {why}");
+        }
+    }
+
+    /// One line about an address, unless the same was said a short while ago.
+    pub fn complain(&self, address: SocketAddr, error: &GreetError) {
+        self.note_twin(error);
+        let ip = address.ip().to_canonical();
+        if error.is_ordinary() || !self.may_complain(Subject::Address(ip), error.kind()) {
+            tracing::debug!("{address} {error}");
+        } else if error.is_lasting() {
+            tracing::warn!("{ip} {error}");
+        } else {
+            tracing::warn!("{address} {error}");
+        }
+    }
+
+    /// The same of a machine that said its name.
+    pub fn complain_of(&self, address: SocketAddr, name: &str, error: &GreetError) {
+        let ip = address.ip().to_canonical();
+        if self.may_complain(Subject::Address(ip), error.kind()) {
+            tracing::warn!("{ip} ({name}) {error}");
+        }
+    }
+
+    /// Another group on this network is no trouble; but its person may think that it is this one.
+    pub fn name_foreign(&self, ip: IpAddr, name: &str) {
+        if self.may_complain(Subject::Address(ip), GreetError::WrongSecret.kind()) {
+            tracing::info!("{ip} ({name}) {}", GreetError::WrongSecret);
+        }
+    }
+
+    /// As `complain`; a peer that a person named is also worth a line when it cannot be reached.
+    pub fn complain_of_peer(&self, peer: &str, error: &GreetError) {
+        self.note_twin(error);
+        let peer = text::escape(peer.as_bytes());
+        if self.may_complain(Subject::Peer(peer.clone()), error.kind()) {
+            tracing::warn!("--peer {peer} {error}");
+        } else {
+            tracing::debug!("--peer {peer} {error}");
+        }
+    }
+
+    /// It holds our own key, and is a member: one of the two has to give way.
+    fn note_twin(&self, error: &GreetError) {
+        if let GreetError::Twin { boot, started } = *error {
+            let ours = (self.me.started, self.me.boot);
+            self.world.events.send(Event::Twin { ours, theirs: (started, boot) });
+        }
+    }
+
+    pub fn may_complain(&self, subject: Subject, kind: &'static str) -> bool {
+        self.complaints.may(Instant::now(), subject, kind, self.times().complain)
+    }
+}
+
+/// That a device is being greeted by a connection of ours: no second one is needed.
+struct Greeting<'a> {
+    hub: &'a Hub,
+    device: Option<DeviceId>,
+}
+
+impl Greeting<'_> {
+    fn begin(&mut self, device: DeviceId) -> Result<(), GreetError> {
+        let mut links = self.hub.lock();
+        if links.of(device).is_some() || !links.greeting.insert(device) {
+            return Err(GreetError::NotNeeded(device));
+        }
+        self.device = Some(device);
+        Ok(())
+    }
+}
+
+impl Drop for Greeting<'_> {
+    fn drop(&mut self) {
+        if let Some(device) = self.device {
+            self.hub.lock().greeting.remove(&device);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What the daemon keeps for itself, in `.dirsync` and in its state directory.
+//!
+//! May use no other room of `io/`.
+
+pub mod chunk_lists;
+pub mod index;
+pub mod secret;
+pub mod signatures;
+pub mod state_folder;

@@ -136,10 +136,15 @@ impl<I: Index> Engine<I> {
         let (counted, beside): (Vec<_>, Vec<_>) = gone
             .filter(|(.., fate)| matches!(fate, Fate::Lost | Fate::Beside))
             .partition(|(.., fate)| *fate == Fate::Lost);
-        let from = begin_of_burst(counted.iter().map(|(_, span, _)| span.until).collect());
+        let mut untils: Vec<_> = counted.iter().map(|(_, span, _)| span.until).collect();
+        untils.sort_unstable();
+        let from = begin_of_burst(&untils);
+        // A crash may come between what was let through and the rest, and what went last is no part
+        // of the first burst then. Files of a moment come back of the last burst alone.
+        let goes_along = |span: &Span| span.until >= from || (!span.was_young() && is_near(&untils, span.until));
         let mut lost: Ways =
             counted.into_iter().map(|(path, span, _)| (path.clone(), Way::missed(span.last.clone()))).collect();
-        let beside = beside.into_iter().map(|(path, span, _)| (path, span)).filter(|(_, span)| span.until >= from);
+        let beside = beside.into_iter().map(|(path, span, _)| (path, span)).filter(|(_, span)| goes_along(span));
         let (folders, others): (Vec<_>, Vec<_>) = beside.partition(|(_, span)| span.last.kind == Kind::Directory);
         let way = |span: &Span| Way::Again { thing: span.last.clone(), counts: !span.was_young() };
         let others = others.into_iter().filter(|(path, span)| !self.was_moved_link(path, span));
@@ -304,10 +309,15 @@ impl<I: Index> Engine<I> {
     }
 }
 
-/// When the burst began that ended with the last of these.
-fn begin_of_burst(mut untils: Vec<u64>) -> u64 {
-    untils.sort_unstable();
-    let mut ends = untils.into_iter().rev();
+/// Whether something of these, in order, ended at about the same time.
+fn is_near(untils: &[u64], until: u64) -> bool {
+    let next = untils.partition_point(|other| other.saturating_add(PAUSE_NS) < until);
+    untils.get(next).is_some_and(|other| *other <= until.saturating_add(PAUSE_NS))
+}
+
+/// When the burst began that ended with the last of these, which are in order.
+fn begin_of_burst(untils: &[u64]) -> u64 {
+    let mut ends = untils.iter().copied().rev();
     let Some(last) = ends.next() else { return 0 };
     let mut begin = last;
     for until in ends {
@@ -330,7 +340,18 @@ mod tests {
     #[case::close_together(&[500, 600, 700], 380)]
     #[case::after_a_pause(&[500, 700, 800], 580)]
     fn a_burst_begins_after_a_pause(#[case] untils: &[u64], #[case] begin: u64) {
-        let untils = untils.iter().map(|at| at * SECOND).collect();
-        assert_eq!(begin_of_burst(untils), begin * SECOND);
+        let untils: Vec<_> = untils.iter().map(|at| at * SECOND).collect();
+        assert_eq!(begin_of_burst(&untils), begin * SECOND);
+    }
+
+    #[rstest]
+    #[case::of_nothing(&[], 500, false)]
+    #[case::after(&[100, 400], 520, true)]
+    #[case::before(&[100, 620], 500, true)]
+    #[case::between(&[100, 800], 500, false)]
+    #[case::long_after(&[100], 221, false)]
+    fn two_minutes_are_near(#[case] untils: &[u64], #[case] until: u64, #[case] near: bool) {
+        let untils: Vec<_> = untils.iter().map(|at| at * SECOND).collect();
+        assert_eq!(is_near(&untils, until * SECOND), near);
     }
 }

@@ -151,6 +151,26 @@ fn what_was_moved_or_stays_as_a_copy_is_told_apart_from_what_went() {
 }
 
 #[test]
+fn a_copy_that_went_along_comes_back_though_the_rest_went_later() {
+    let many: Vec<_> = (0..120).map(|n| (format!("d/{n:03}"), format!("content {n}"), 10)).collect();
+    let pair = |what: &str| [0, 1].map(|n| (format!("{what}{n}"), what.to_owned(), 10));
+    let mut machine = Machine::with(&[&many[..], &pair("early"), &pair("copy")].concat());
+    let later = |machine: &mut Machine| {
+        machine.wall += 200 * SECOND;
+        machine.mono += 200 * SECOND;
+    };
+    let names: Vec<_> = many.iter().map(|(name, ..)| name.clone()).collect();
+    machine.take(&["early0".to_owned()]);
+    later(&mut machine);
+    machine.take(&[&names[..20], &["copy0".to_owned()]].concat());
+    later(&mut machine);
+    machine.take(&names[20..40]);
+    machine.take(&names[40..]);
+    let back: BTreeSet<_> = machine.engine.undoable().iter().map(SyncPath::to_text).collect();
+    assert_eq!(back, names.into_iter().chain(["copy0".to_owned()]).collect(), "a copy alone was no loss");
+}
+
+#[test]
 fn what_nobody_has_stays_held_is_named_and_comes_once_a_machine_that_has_it_is_linked() {
     let mut machine = Machine::with_files(200).linked();
     machine.remove_live(0..150);

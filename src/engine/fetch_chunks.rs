@@ -76,7 +76,7 @@ pub(super) struct Swarms {
     by_fetch: BTreeMap<FetchId, Fetching>,
     ranges: BTreeMap<RangeId, FetchId>,
     /// Here whole, and still to be installed: served from staging until then.
-    staged: BTreeMap<SyncPath, ContentId>,
+    pub staged: BTreeMap<SyncPath, ContentId>,
     /// Begun, and left for another try.
     kept: BTreeMap<SyncPath, ContentId>,
     /// Verified, and still to be told.
@@ -292,13 +292,14 @@ impl<I: Index> Engine<I> {
         true
     }
 
-    /// A content that is staged for another path, and was refused there, serves this one.
+    /// A content that is staged for another path, and was refused there or waits for a person, serves
+    /// this one.
     fn takes_over(&mut self, path: &SyncPath, content: &ContentId) -> bool {
         let mut holders = self.swarms.staged.iter().filter(|(_, held)| *held == content).map(|(holder, _)| holder);
         let is_refused = |holder: &&SyncPath| {
-            self.wants
-                .get(holder)
-                .is_some_and(|want| want.tries > 0 && want.step == Step::Waiting && want.staged.is_some())
+            self.wants.get(holder).is_some_and(|want| {
+                (want.tries > 0 || want.stuck) && want.step == Step::Waiting && want.staged.is_some()
+            })
         };
         let Some(holder) = holders.find(is_refused).cloned() else { return false };
         let staged = self.wants.by_path.get_mut(&holder).and_then(|want| want.staged.take());

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::engine::map_index::MapIndex;
-use crate::engine::{Action, Config, Event, Job, Keeps, OnConflict, Outcome, RootState, Stat, StatKind, Trust, WalkId};
+use crate::engine::{
+    Action, Config, Event, Job, Keeps, LinkId, OnConflict, Outcome, RootState, StageId, Stat, StatKind, Trust, WalkId,
+};
 use crate::model::{ContentId, DeviceId, FileTime, Kind, Mode, Seen, Version};
 use rstest::rstest;
 
@@ -341,4 +343,21 @@ fn a_hint_in_another_spelling_is_one_of_what_is_looked_at_or_installed_just_now(
         engine.handle(at_last, Event::Looked { path: path(seen), observed: Observed::Absent });
     }
     assert!(engine.aliases.at_work.is_empty(), "{:?}", engine.aliases.at_work);
+}
+
+#[test]
+fn a_large_content_that_came_for_a_path_whose_name_was_taken_meanwhile_serves_another_path() {
+    let (content, size) = (ContentId::of(b"large"), 8 << 20);
+    let mut engine = engine(Names::Folded, &[("f", link("x"))]);
+    hear(&mut engine, "F", entry(Kind::File { size, content }, 2));
+    tick(&mut engine, NOW);
+    assert_eq!(tick(&mut engine, LATER), []);
+    assert_eq!(problems(&mut engine), [path("F")]);
+    engine.wants.by_path.get_mut(&path("F")).unwrap().staged = Some(StageId(7));
+    engine.swarms.staged.insert(path("F"), content);
+    hear(&mut engine, "c", entry(Kind::File { size, content }, 3));
+    engine.begin_chunks(LATER, &path("c"), LinkId(1), content, size);
+    let jobs = tick(&mut engine, LATER);
+    let sources: Vec<_> = jobs.iter().map(|job| (&job.path, &job.source)).collect();
+    assert_eq!(sources, [(&path("c"), &Source::Staged(StageId(7)))]);
 }

@@ -47,7 +47,7 @@ use world::World;
 const SEEDS: u64 = 2000;
 const SEEDS_BOTH: u64 = 400;
 const SEEDS_MERGED: u64 = 400;
-const SEEDS_OBSTRUCTED: u64 = 100;
+const SEEDS_OBSTRUCTED: u64 = 400;
 const THREADS: usize = 2;
 
 /// What became of a seed.

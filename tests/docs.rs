@@ -350,9 +350,7 @@ fn a_wrong_citation_is_found() {
 
 #[test]
 fn each_promise_names_tests_that_exist() {
-    let mut sources = files_below(&top().join("src"), "rs");
-    sources.extend(files_below(&top().join("tests"), "rs"));
-    let code: Vec<String> = sources.iter().map(|path| fs::read_to_string(path).expect("readable")).collect();
+    let sources: Vec<_> = ["src", "tests"].map(sources_in).into_iter().flatten().collect();
     let text = page("docs/promises.md");
     for number in 1..=9 {
         let promise = text.split("\n## ").find(|part| part.starts_with(&format!("P{number} ")));
@@ -361,10 +359,41 @@ fn each_promise_names_tests_that_exist() {
         let tests: Vec<&str> = rows.filter_map(|row| row.split('`').next()).collect();
         assert!(!tests.is_empty(), "P{number} names no test");
         for test in tests {
-            let function = format!("fn {}(", test.rsplit("::").next().unwrap_or(test));
-            assert!(code.iter().any(|file| file.contains(&function)), "P{number} names {test}");
+            assert!(sources.iter().any(|(module, code)| has_test(module, code, test)), "P{number} names {test}");
         }
     }
+}
+
+#[test]
+fn a_test_is_found_by_its_whole_name_alone() {
+    let code = "mod tests {\n fn one() {}\n}";
+    assert!(has_test("io::fs::root", code, "io::fs::root::tests::one"));
+    assert!(has_test("io::fs::root_tests", "fn one() {}", "io::fs::root::tests::one"));
+    for wrong in ["io::root::tests::one", "io::fs::root::one::tests", "io::fs::root::tests::two"] {
+        assert!(!has_test("io::fs::root", code, wrong), "{wrong}");
+    }
+}
+
+/// Each file below a folder of the project: its module, and what is in it.
+fn sources_in(folder: &str) -> Vec<(String, String)> {
+    let folder = top().join(folder);
+    let module = |path: &Path| {
+        let below = path.strip_prefix(&folder).expect("it is in there").with_extension("");
+        let names: Vec<_> = below.iter().map(|name| name.to_string_lossy()).collect();
+        names.into_iter().filter(|name| !["mod", "main", "lib"].contains(&&**name)).collect::<Vec<_>>().join("::")
+    };
+    let files = files_below(&folder, "rs").into_iter();
+    files.map(|path| (module(&path), fs::read_to_string(&path).expect("readable"))).collect()
+}
+
+/// Whether a file has the test of that name. The tests of `x.rs` may be in `x_tests.rs`.
+fn has_test(module: &str, code: &str, test: &str) -> bool {
+    let modules = [module.to_owned(), module.replace("_tests", "::tests")];
+    let in_file = modules.iter().find_map(|module| test.strip_prefix(module.as_str())?.strip_prefix("::"));
+    let Some(in_file) = in_file else { return false };
+    let (inner, function) = in_file.rsplit_once("::").unwrap_or(("", in_file));
+    let has_module = |name: &str| name.is_empty() || code.contains(&format!("mod {name} {{"));
+    inner.split("::").all(has_module) && code.contains(&format!("fn {function}("))
 }
 
 #[test]

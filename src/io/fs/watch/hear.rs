@@ -72,7 +72,17 @@ impl What {
 
 impl EventHandler for Hearer {
     fn handle_event(&mut self, event: notify::Result<notify::Event>) {
-        let now = Instant::now();
+        self.handle(event, Instant::now);
+    }
+}
+
+impl Hearer {
+    pub fn new(shared: Arc<Shared>, instance: InstanceId) -> Self {
+        Self { shared, instance, batch: Batch::default(), has_failed: false, _alive: Indispensable }
+    }
+
+    pub fn handle(&mut self, event: notify::Result<notify::Event>, clock: impl Fn() -> Instant) {
+        let now = clock();
         let count = self.batch.begins(now);
         if let Some(pause) = count.and_then(|count| self.shared.flood().pause(now, count)) {
             std::thread::sleep(pause);
@@ -81,13 +91,7 @@ impl EventHandler for Hearer {
             Ok(event) => self.heard(&event),
             Err(e) => self.failed(&e),
         }
-        self.batch.ended(Instant::now());
-    }
-}
-
-impl Hearer {
-    pub fn new(shared: Arc<Shared>, instance: InstanceId) -> Self {
-        Self { shared, instance, batch: Batch::default(), has_failed: false, _alive: Indispensable }
+        self.batch.ended(clock());
     }
 
     fn failed(&mut self, e: &notify::Error) {

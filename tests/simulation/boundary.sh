@@ -7,8 +7,12 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
+if [ "${1:-}" != --record ] && [ ! -e "$here/boundary.txt" ]; then
+    echo 'there is no boundary.txt: record one before the change, with --record' >&2
+    exit 2
+fi
 made=$(mktemp)
-trap 'rm -f "$made"' EXIT
+trap 'rm -f "$made" "$made.differ"' EXIT
 DIRSYNC_BOUNDARY=$made DIRSYNC_SEEDS=${DIRSYNC_SEEDS:-1000} \
     cargo test --locked --test simulation -- --exact each_seed_has_its_own_boundary_trace
 if [ "${1:-}" = --record ]; then
@@ -22,5 +26,4 @@ done <"$made" >"$made.differ"
 count=$(wc -l <"$made.differ")
 echo "$count of $(wc -l <"$made") traces differ"
 head -n 20 "$made.differ"
-rm -f "$made.differ"
 [ "$count" = 0 ]

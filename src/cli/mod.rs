@@ -1,7 +1,7 @@
 //! `dirsync`: the tool beside the daemon, as `ssh` is beside `sshd`.
 //!
-//! Arguments in, one question to the daemon, text or JSON out. May import `client`, `io::control`'s views, `io::words` and
-//! `model`. Deliberately not here: anything that the daemon decides.
+//! Arguments in, one question to the daemon, text or JSON out. May import `client`, `io::control`'s
+//! views, `io::humanize` and `model`. Deliberately not here: anything that the daemon decides.
 
 mod follow;
 mod held;

@@ -1,6 +1,7 @@
 //! Answers as text for people: short, aligned, everything foreign escaped already.
 //!
-//! May import `io::control`'s views and `io::words`. Deliberately not here: colours, and anything for programs (`--json`).
+//! May import `io::control`'s views and `io::humanize`. Deliberately not here: colours, and anything
+//! for programs (`--json`).
 
 use crate::io::control::view::{
     ConflictView, DecidedView, DeviceView, DiffView, EntryView, HistoryView, KeptView, LogLine, LogView, PathNote,

@@ -1,6 +1,7 @@
 //! `dirsync verify`: begins it, shows how far it is, and says what it found.
 //!
-//! The daemon does the work and goes on if this is interrupted; asking again joins in. May import `client`, `io::control`'s views and `io::words`.
+//! The daemon does the work and goes on if this is interrupted; asking again joins in. May import
+//! `client`, `io::control`'s views and `io::humanize`.
 //! Deliberately not here: what a difference means (the engine's affair).
 
 use super::{Failure, show};

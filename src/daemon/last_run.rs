@@ -1,6 +1,6 @@
 //! How the last run ended: as asked, by a death of the process alone, or with the power (P5).
 //!
-//! Deliberately not here: what is done about it (`engine::torn`, and the check of the index in `io::index`).
+//! Deliberately not here: what is done about it (`engine::torn`, and the check of the index in `io::store::index`).
 
 use crate::engine::index::Index;
 use crate::engine::torn::Cut;

@@ -1,8 +1,9 @@
 //! Names that the folder's file system cannot tell apart: which path holds such a name here, and which must wait for it.
 //!
-//! Two paths are aliases when they fold to the same name. At most one of them is on disk here. The others are a
-//! problem of this machine alone, and nothing of them is told as an edit or a deletion. May import the
-//! rest of `engine` and `model`. Deliberately not here: how the file system folds (`io/fs/probe.rs`), and which spelling it shows.
+//! Two paths are aliases when they fold to the same name. At most one of them is on disk here. The
+//! others are a problem of this machine alone, and nothing of them is announced as an edit or a
+//! deletion. May import the rest of `engine` and `model`. Deliberately not here: how the file system
+//! folds (`io/fs/probe.rs`), and which spelling it shows.
 
 use super::action::{Keep, Source};
 use super::event::{Hint, Now, Observed};
@@ -275,7 +276,8 @@ impl<I: Index> Engine<I> {
         let due = refused.due();
         self.aliases.waiting.entry(key(path)).or_default().insert(path.clone());
         let text = format!(
-            "something is at '{path}' by another spelling of its name, and this folder's file system takes both for one; rename one of them"
+            "something is at '{path}' by another spelling of its name, and this folder's file system \
+             takes both for one; rename one of them"
         );
         self.name_is_taken(path, text);
         self.wait(now, path, Some(due - now.mono));

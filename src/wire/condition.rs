@@ -1,6 +1,7 @@
 //! What keeps a machine from being done: it tells its peers, beside the root of its tree.
 //!
-//! All of it is optional on the wire, so that either end may be older. Deliberately not here: the words for it (`io/journal/condition.rs`).
+//! All of it is optional on the wire, so that either end may be older. Deliberately not here: the
+//! words for it (`io/journal/condition.rs`).
 
 use serde::{Deserialize, Serialize};
 

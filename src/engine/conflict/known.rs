@@ -260,8 +260,8 @@ impl<I: Index> Engine<I> {
         self.queue_conflict(now, Whom::AllBut(link), &conflict);
     }
 
-    /// The last change of this machine that it speaks of. One that was never made says, as in an entry, that this machine was set
-    /// back to an older state.
+    /// The last change of this machine that it speaks of. One that was never made says, as in an
+    /// entry, that this machine was set back to an older state.
     fn claimed_by(&self, news: &ConflictNews) -> u64 {
         let versions = [&news.sides.winner.version, &news.sides.loser.version];
         versions.iter().map(|version| version.seen.get(&self.config.device)).max().unwrap_or_default()

@@ -26,7 +26,8 @@ impl Side {
     }
 }
 
-/// Which side is this machine's: the loser where that was on disk here, else the one that it made; `None` if it made neither, or both.
+/// Which side is this machine's: the loser where that was on disk here, else the one that it made;
+/// `None` if it made neither, or both.
 pub(super) fn ours(conflict: &Conflict, us: DeviceId) -> Option<Side> {
     let Sides { winner, loser, .. } = &conflict.sides;
     match (conflict.source, winner.version.author == us, loser.version.author == us) {

@@ -2,7 +2,7 @@
 //!
 //! In the cache they would push out what people work with, each of their bytes would be copied once more, and whatever is
 //! made durable meanwhile, one small edit, would wait for them. Where the file system refuses, they go the usual way. May import `beneath`
-//! and `limits` alone. Deliberately not here: what is read and written.
+//! and `rlimits` alone. Deliberately not here: what is read and written.
 
 use crate::io::fs::beneath;
 use crate::io::fs::rlimits::memory_bytes;

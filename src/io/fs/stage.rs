@@ -2,7 +2,7 @@
 //!
 //! A staged file is ours alone (0600) until it is installed, and is hashed as it is written. Anything left here by a
 //! crash is removed at the start, but for contents that came in chunks (`partial`); what a crash left of someone else's goes to history. May import `engine`'s values
-//! and `model`. Deliberately not here: moving staged files into the folder (`apply`).
+//! and `model`. Deliberately not here: moving staged files into the folder (`install`).
 
 use crate::delta::has_signature;
 use crate::delta::signature::Summer;

@@ -1,7 +1,7 @@
 //! Which lines about machines that cannot be linked may be said now: each kind of trouble once in a while for each machine.
 //!
 //! What stays so until a person changes something, such as another secret, is said at once and then hourly; the rest every
-//! minute. Deliberately not here: what is said (`net`).
+//! minute. Deliberately not here: what is said (`hub`).
 
 use crate::io::net::greeting::GreetError;
 use std::collections::HashMap;

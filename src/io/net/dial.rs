@@ -95,8 +95,8 @@ pub async fn keep_peer(hub: Arc<Hub>, peer: String) {
     }
 }
 
-/// Dials all addresses of the name side by side. Of what went wrong, that is told which says most: a machine that answers and is no member
-/// before an address that does not answer.
+/// Dials all addresses of the name side by side. Of what went wrong, that is said which says most: a
+/// machine that answers and is no member before an address that does not answer.
 async fn dial_name(hub: &Arc<Hub>, peer: &str) -> Result<DeviceId, GreetError> {
     let addresses = addresses_of(peer).await.map_err(GreetError::NoName)?;
     let mut dials = JoinSet::new();

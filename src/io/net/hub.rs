@@ -59,7 +59,8 @@ impl Links {
         self.up.values().filter(move |link| link.address.ip() == ip)
     }
 
-    /// Whether one more link with this address may come, and which gives way to it: the youngest of the address that has the most.
+    /// Whether one more link with this address may come, and which gives way to it: the youngest of
+    /// the address that has the most.
     fn has_room(&self, ip: IpAddr) -> Result<Option<Arc<Link>>, ()> {
         let here = self.at(ip).count();
         if here >= MAX_LINKS_AN_ADDRESS {

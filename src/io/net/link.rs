@@ -1,7 +1,8 @@
 //! One link to one member: its reader, its writer, its streams, and how it ends.
 //!
 //! Everything that a link tells the engine goes through one gate, which closes with its `LinkDown`: events come in
-//! order and none comes after it. Parts of contents have a room of their own (`link/parts.rs`). Deliberately not here: who is dialled, and which of two links stays (`net`).
+//! order and none comes after it. Parts of contents have a room of their own (`link/parts.rs`).
+//! Deliberately not here: who is dialled (`dial`), and which of two links stays (`hub`).
 
 mod asks;
 mod delta;

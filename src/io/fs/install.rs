@@ -19,7 +19,8 @@ use crate::io::fs::beneath::{self, LastFolder};
 use crate::io::fs::history::History;
 use crate::io::fs::queue::Queue;
 use crate::io::fs::root::{Root, Syncer};
-use crate::io::fs::stage::{self, Nameless, Stage};
+use crate::io::fs::stage::{Nameless, Stage};
+use crate::io::fs::staging;
 use crate::model::SyncPath;
 use beside::Reading;
 use closed::Opening;
@@ -414,7 +415,7 @@ impl Site {
 
     fn forget_source(&self, job: &Job) {
         if let Source::Staged(id) = job.source {
-            self.remove_staged(&stage::name(id));
+            self.remove_staged(&staging::name(id));
         }
     }
 

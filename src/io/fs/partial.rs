@@ -15,8 +15,8 @@ use crate::io::fs::kept_parts::kept;
 use crate::io::fs::part_log::{Log, Record};
 use crate::io::fs::root::Root;
 use crate::io::fs::sparse::next_data;
-use crate::io::fs::stage::{self, Bulk, Stage, StageError};
-use crate::io::fs::staging::{log_name, part_name};
+use crate::io::fs::stage::{Bulk, Stage, StageError, start_writeback};
+use crate::io::fs::staging::{self, log_name, part_name};
 use crate::io::fs::trouble::{errno, trouble};
 use crate::io::humanize;
 use crate::model::chunks::ChunkHasher;
@@ -215,7 +215,7 @@ impl Partials {
         let id = self.stage.next_id();
         let staging = self.root.staging();
         let moved = partial.lock().log.moved(id.0).and_then(|()| {
-            Ok(rustix::fs::renameat(staging, part_name(content).as_str(), staging, stage::name(id).as_str())?)
+            Ok(rustix::fs::renameat(staging, part_name(content).as_str(), staging, staging::name(id).as_str())?)
         });
         moved.map_err(|e| StageError::Disk(trouble("store what arrives for", None, errno(&e))))?;
         partial.end();
@@ -471,7 +471,7 @@ impl Partial {
     /// These chunks are written for now: the disk may begin with them.
     pub fn write_back(&self, first: u32, count: u32) {
         if let Some((offset, len)) = self.chunks.span(first, count).filter(|_| !self.target.is_direct()) {
-            stage::start_writeback(self.file(), offset, offset + len);
+            start_writeback(self.file(), offset, offset + len);
         }
     }
 

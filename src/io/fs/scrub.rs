@@ -10,7 +10,7 @@ use crate::io::fs::beneath;
 use crate::io::fs::history::History;
 use crate::io::fs::inspect::Looks;
 use crate::io::fs::root::Root;
-use crate::io::fs::stage;
+use crate::io::fs::staging;
 use crate::io::fs::trouble::{errno, trouble};
 use crate::model::{ContentId, SyncPath};
 use rustix::fs::{Advice, AtFlags, Timespec, Timestamps};
@@ -227,14 +227,14 @@ impl Scrubber {
             rustix::fs::futimens(&copy, &Timestamps { last_access: time, last_modification: time })?;
             rustix::fs::fsync(&copy)?;
             let (kept, _) = self.history.reserve(Keep::Suspect, path, None)?;
-            rustix::fs::renameat(self.root.staging(), stage::name(id), self.root.history(), kept.as_str())
+            rustix::fs::renameat(self.root.staging(), staging::name(id), self.root.history(), kept.as_str())
                 .inspect_err(|_| self.history.release(&kept))?;
             let used = beneath::facts(&copy).map_or(stat.size, |facts| facts.used_bytes);
             self.history.came_in(&kept, used);
             rustix::fs::fsync(self.root.history())
         });
         copied.map_err(|e| {
-            let _ = rustix::fs::unlinkat(self.root.staging(), stage::name(id), AtFlags::empty());
+            let _ = rustix::fs::unlinkat(self.root.staging(), staging::name(id), AtFlags::empty());
             failed(e)
         })
     }

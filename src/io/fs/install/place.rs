@@ -11,7 +11,8 @@ use super::{Made, Site, Staged};
 use crate::engine::{Job, Keep, Names, Outcome, Stat, StatKind};
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath::{self, LastFolder};
-use crate::io::fs::stage::{self, Nameless};
+use crate::io::fs::stage::Nameless;
+use crate::io::fs::staging;
 use crate::io::fs::trouble::trouble;
 use crate::model::{ContentId, FileTime, Mode, SyncPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -219,7 +220,7 @@ impl Place<'_> {
         rustix::fs::renameat(self.parent, from.name(), self.parent, self.name).map_err(failed)?;
         let shows_names = self.site.root.keeps().names != Names::Respelled;
         if shows_names && !beneath::is_spelled(self.parent, self.name).map_err(failed)? {
-            let between = stage::name(self.site.stage.next_id());
+            let between = staging::name(self.site.stage.next_id());
             let staging = self.site.root.staging();
             rustix::fs::renameat(self.parent, from.name(), staging, between.as_str()).map_err(failed)?;
             let is_folder = old.kind == StatKind::Directory;

@@ -8,7 +8,8 @@ use crate::io::fail::{self, Point};
 use crate::io::fs::beneath::{self, Facts};
 use crate::io::fs::direct::{Buffer, Origin, Target};
 use crate::io::fs::probe;
-use crate::io::fs::stage::{self, Nameless};
+use crate::io::fs::stage::Nameless;
+use crate::io::fs::staging;
 use crate::io::fs::trouble::{errno, trouble};
 use crate::model::{ContentId, FileTime, Kind, Mode, SyncPath};
 use rustix::fd::{AsFd, OwnedFd};
@@ -63,7 +64,7 @@ fn file(site: &Site, batch: &mut Batch, job: &Job, size: u64, content: &ContentI
             finish(site, batch, job, new, written)
         }
         Source::Staged(id) => {
-            let name = stage::name(*id);
+            let name = staging::name(*id);
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
             let file = beneath::open(site.root.staging(), name.as_bytes(), flags).map_err(|e| match e {
                 Errno::NOENT => Outcome::NoSource,
@@ -125,7 +126,9 @@ fn may_be_nameless(job: &Job) -> bool {
 fn finish(site: &Site, batch: &mut Batch, job: &Job, mut new: New, made: Result<(), Outcome>) -> Result<Made, Outcome> {
     let dressed = made.and_then(|()| dress_file(site, batch, job, new.file()));
     match (dressed, new) {
-        (Ok(stat), New::Named(id, file)) => Ok(Made::Staged(Staged { name: stage::name(id), stat, file: Some(file) })),
+        (Ok(stat), New::Named(id, file)) => {
+            Ok(Made::Staged(Staged { name: staging::name(id), stat, file: Some(file) }))
+        }
         (Ok(stat), New::Nameless(new)) => Ok(Made::Nameless(new, stat)),
         (Err(outcome), New::Named(id, _)) => {
             site.stage.discard(id);
@@ -317,7 +320,7 @@ fn dress_file(site: &Site, batch: &mut Batch, job: &Job, file: &File) -> Result<
 
 fn folder(site: &Site, batch: &mut Batch, job: &Job) -> Result<Made, Outcome> {
     let failed = |e| failed("make", job, e);
-    let name = stage::name(site.stage.next_id());
+    let name = staging::name(site.stage.next_id());
     let staging = site.root.staging();
     rustix::fs::mkdirat(staging, name.as_str(), rustix::fs::Mode::RWXU).map_err(failed)?;
     let made =
@@ -351,7 +354,7 @@ fn dress_folder(site: &Site, batch: &mut Batch, job: &Job, name: &str) -> Result
 
 fn link(site: &Site, batch: &mut Batch, job: &Job, target: &[u8]) -> Result<Made, Outcome> {
     let failed = |e| failed("make the link", job, e);
-    let name = stage::name(site.stage.next_id());
+    let name = staging::name(site.stage.next_id());
     let staging = site.root.staging();
     rustix::fs::symlinkat(target, staging, name.as_str()).map_err(|e| match e {
         e if !site.root.keeps().symlinks && probe::is_not_kept(e) => no_links(job),

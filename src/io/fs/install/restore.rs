@@ -8,7 +8,7 @@ use crate::engine::{Keep, Outcome, StageId, StatKind, Trouble};
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath::{self, LastFolder};
 use crate::io::fs::history::History;
-use crate::io::fs::stage;
+use crate::io::fs::staging;
 use crate::io::fs::trouble::{errno, trouble};
 use crate::model::{FileTime, Mode, SyncPath};
 use rustix::fs::{Gid, Uid};
@@ -96,7 +96,7 @@ impl Site {
 
     /// Of a content that the network staged.
     fn finish_staged(&self, id: StageId, mode: Mode) -> rustix::io::Result<Staged> {
-        let name = stage::name(id);
+        let name = staging::name(id);
         let (file, _) = beneath::regular(self.root.staging(), name.as_bytes())?.ok_or(Errno::NOENT)?;
         rustix::fs::fchmod(&file, super::prepare::bits(mode))?;
         rustix::fs::fsync(&file)?;
@@ -106,7 +106,7 @@ impl Site {
     fn stage_copy(&self, name: &str) -> rustix::io::Result<Staged> {
         let (mut kept, facts) = beneath::regular(self.root.history(), name.as_bytes())?.ok_or(Errno::NOENT)?;
         let (id, mut file) = self.stage.create_file()?;
-        let staged = stage::name(id);
+        let staged = staging::name(id);
         let copied = std::io::copy(&mut kept, &mut file).map_err(|e| errno(&e)).and_then(|_| {
             super::prepare::copy_attributes_of(&kept, &file);
             self.root.set(rustix::fs::fchmod(&file, super::prepare::bits(facts.stat.mode)))?;
@@ -132,7 +132,7 @@ impl Site {
     }
 
     fn stage_link_to(&self, target: &std::ffi::CStr) -> rustix::io::Result<Staged> {
-        let staged = stage::name(self.stage.next_id());
+        let staged = staging::name(self.stage.next_id());
         rustix::fs::symlinkat(target, self.root.staging(), staged.as_str())?;
         let stat = beneath::stat_at(self.root.staging(), staged.as_bytes())?.ok_or(Errno::NOENT)?;
         Ok(Staged { name: staged, stat, file: None })

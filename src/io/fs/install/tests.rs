@@ -259,7 +259,7 @@ fn of_a_source_that_grew_since_it_was_looked_at_no_more_is_copied() {
     let source = File::open(folder.at("from")).unwrap();
     let (_, hash) = prepare::copy_hashing(&folder.site, source, || None, &mut new, 7).unwrap();
     if let Some(hash) = hash {
-        let copied = std::fs::read(folder.at(".dirsync/staging").join(stage::name(id))).unwrap();
+        let copied = std::fs::read(folder.at(".dirsync/staging").join(staging::name(id))).unwrap();
         assert_eq!((hash, &copied[..]), (ContentId::of(b"content"), &b"content"[..]));
     }
 }

@@ -68,10 +68,10 @@ fn what_came_is_here_after_a_restart_and_what_was_damaged_meanwhile_is_not() {
         put(&partial, &all, chunk);
     }
     let id = partials.finish(&content).unwrap();
-    let staged = std::fs::read(temp.path().join(".dirsync/staging").join(stage::name(id))).unwrap();
+    let staged = std::fs::read(temp.path().join(".dirsync/staging").join(staging::name(id))).unwrap();
     assert!(staged == all);
     partials.close(&content, false);
-    assert_eq!(staging(temp.path()), [stage::name(id)]);
+    assert_eq!(staging(temp.path()), [staging::name(id)]);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn zeros_take_no_room_on_the_disk_also_where_something_else_was_half_written() {
         partial.written(chunk, hasher.finish(), LINK, None).unwrap();
     }
     let id = partials.finish(&content).unwrap();
-    let path = temp.path().join(".dirsync/staging").join(stage::name(id));
+    let path = temp.path().join(".dirsync/staging").join(staging::name(id));
     assert!(std::fs::read(&path).unwrap() == all);
     assert!(std::fs::metadata(path).unwrap().blocks() * 512 < CHUNK_BYTES);
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::delta::signature::of_bytes;
 use crate::io::fs::delta::Asked;
 use crate::io::fs::root::Root;
+use crate::io::fs::staging;
 use crate::io::store::signatures::Signatures;
 use crate::model::SyncPath;
 use bytes::Bytes;
@@ -65,7 +66,7 @@ impl Machine {
         }
         drop(sender);
         let made = self.deltas.receive(wanted, "b", &receiver, |_| {})?;
-        Some(made.map(|id| fs::read(self.dir().join(".dirsync/staging").join(stage::name(id))).unwrap()))
+        Some(made.map(|id| fs::read(self.dir().join(".dirsync/staging").join(staging::name(id))).unwrap()))
     }
 
     /// The delta that makes this machine's file of `base`, or how it ended.

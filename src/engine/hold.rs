@@ -397,14 +397,13 @@ impl<I: Index> Engine<I> {
     /// Where a walk found every file gone, at least half must be back.
     fn is_no_emptied_folder(&self) -> bool {
         let held = self.files_in(&self.held);
-        let is_gone = |path: &&SyncPath| {
+        let mut stays = self.stays_beside(&self.held);
+        let mut is_gone = |path: &&SyncPath| {
             let row = self.index.get(path);
             let content = row.as_ref().and_then(Row::live_on_disk).and_then(|(entry, _)| entry.file());
-            content.is_some_and(|(content, _)| {
-                self.index.holders(&content).iter().all(|holder| self.held.contains(holder))
-            })
+            content.is_some_and(|(content, _)| !stays(content))
         };
-        held.iter().filter(is_gone).count() as u64 <= self.guards.emptied_of / 2 || self.guards.emptied_of == 0
+        held.iter().filter(&mut is_gone).count() as u64 <= self.guards.emptied_of / 2 || self.guards.emptied_of == 0
     }
 
     // Reverts here.

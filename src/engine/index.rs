@@ -8,6 +8,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
+/// What most questions need: one of a few places of a content will do.
+const HOLDERS: usize = 4;
+/// A content at more paths than this is not looked for at the others (P9).
+pub const HOLDERS_SEEN: usize = 1024;
+
 /// What is on disk here at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnDisk {
@@ -143,8 +148,18 @@ pub trait Index {
     fn any_on_disk_below(&self, dir: &SyncPath) -> bool;
     /// Up to `limit` paths, after `after`, whose row is not settled.
     fn unsettled(&self, after: Option<&SyncPath>, limit: usize) -> Vec<SyncPath>;
-    /// Up to 4 paths whose disk column is a file of this content.
-    fn holders(&self, content: &ContentId) -> Vec<SyncPath>;
+    /// The first path, in order, whose disk column is a file of this content, and that `accepts`
+    /// takes. It is given `HOLDERS_SEEN` at most.
+    fn find_holder(&self, content: &ContentId, accepts: &mut dyn FnMut(&SyncPath, &Row) -> bool) -> Option<SyncPath>;
+    /// Up to `HOLDERS` paths whose disk column is a file of this content.
+    fn holders(&self, content: &ContentId) -> Vec<SyncPath> {
+        let mut holders = Vec::new();
+        self.find_holder(content, &mut |path, _| {
+            holders.push(path.clone());
+            holders.len() == HOLDERS
+        });
+        holders
+    }
 
     /// All winners of a bucket, deletions of any age with them.
     fn bucket(&self, bucket: Bucket) -> Vec<(SyncPath, Entry)>;

@@ -531,19 +531,27 @@ impl<I: Index> Engine<I> {
     /// Of files that are about to go, or to go back, what was here an hour ago and will be at no live path.
     pub(super) fn losses(&self, now: Now, these: &BTreeSet<SyncPath>, going: &BTreeSet<SyncPath>) -> Sum {
         let then = self.ledger.then(self.steady(now));
+        let mut stays_beside = self.stays_beside(going);
         let lost = these.iter().filter_map(|path| {
             let row = self.index.get(path)?;
             let (content, size, _) = file(&row)?;
             if let Some((span, fate)) = self.ledger.get(path).filter(|(_, fate)| *fate != Fate::Beside) {
                 return (fate != Fate::Lost).then_some(Sum::of(span.size));
             }
-            let stays = || {
-                self.index.holders(&content).iter().any(|holder| !going.contains(holder))
-                    || self.wants.is_wanted_beside(content, path)
-            };
+            let mut stays = || stays_beside(content) || self.wants.is_wanted_beside(content, path);
             (row.since <= then && !stays()).then_some(Sum::of(size))
         });
         lost.fold(Sum::default(), Sum::and)
+    }
+
+    /// Whether a content is on disk at a path that is none of those that go. Each content is
+    /// looked up once, for many files may hold the same.
+    pub(super) fn stays_beside(&self, going: &BTreeSet<SyncPath>) -> impl FnMut(ContentId) -> bool {
+        let mut known = BTreeMap::new();
+        move |content| {
+            let find = || self.index.find_holder(&content, &mut |holder, _| !going.contains(holder)).is_some();
+            *known.entry(content).or_insert_with(find)
+        }
     }
 
     /// Once a group of events.

@@ -5,15 +5,12 @@
 //! and anything that is fast by being clever.
 
 use super::digest::{Digests, bucket_of, counts, deleted_at, entry_hash};
-use super::index::{Conflict, Counts, Index, Row, Wanted};
+use super::index::{Conflict, Counts, HOLDERS_SEEN, Index, Row, Wanted};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::conflict::ConflictKey;
 use crate::wire::message::{Bucket, Digest, Group};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
-
-/// Holders are named at most this often.
-const HOLDERS: usize = 4;
 
 /// An index in memory.
 #[derive(Default)]
@@ -125,10 +122,11 @@ impl Index for MapIndex {
         unsettled.take(limit).map(|(path, _)| path.clone()).collect()
     }
 
-    fn holders(&self, content: &ContentId) -> Vec<SyncPath> {
+    fn find_holder(&self, content: &ContentId, accepts: &mut dyn FnMut(&SyncPath, &Row) -> bool) -> Option<SyncPath> {
         let holds =
             |row: &Row| row.disk.as_ref().and_then(|disk| disk.entry.file()).is_some_and(|(id, _)| id == *content);
-        self.rows.iter().filter(|(_, row)| holds(row)).take(HOLDERS).map(|(path, _)| path.clone()).collect()
+        let mut holders = self.rows.iter().filter(|(_, row)| holds(row)).take(HOLDERS_SEEN);
+        holders.find(|(path, row)| accepts(path, row)).map(|(path, _)| path.clone())
     }
 
     fn bucket(&self, bucket: Bucket) -> Vec<(SyncPath, Entry)> {

@@ -262,13 +262,19 @@ impl<I: Index> Engine<I> {
 
     /// Where this machine has a content that a peer asks for; nothing that is ignored is served.
     pub(super) fn locate(&self, path: &SyncPath, content: ContentId, size: u64) -> Option<ServedFile> {
-        let served = |path: &SyncPath| {
-            let row = self.index.get(path)?;
+        let served = |path: &SyncPath, row: &Row| {
             let (entry, stat) = row.live_on_disk()?;
             let here = entry.file() == Some((content, size)) && !self.covers(path, false);
             here.then(|| ServedFile { path: path.clone(), stat: *stat, content, size, kept: None })
         };
-        served(path).or_else(|| self.index.holders(&content).iter().find_map(served))
+        let mut found = self.index.get(path).and_then(|row| served(path, &row));
+        if found.is_none() {
+            self.index.find_holder(&content, &mut |holder, row| {
+                found = served(holder, row);
+                found.is_some()
+            });
+        }
+        found
     }
 
     /// A scan that knows nothing yet counts as something to come.

@@ -135,8 +135,8 @@ impl Index for Recorded {
         self.map.unsettled(after, limit)
     }
 
-    fn holders(&self, content: &ContentId) -> Vec<SyncPath> {
-        self.map.holders(content)
+    fn find_holder(&self, content: &ContentId, accepts: &mut dyn FnMut(&SyncPath, &Row) -> bool) -> Option<SyncPath> {
+        self.map.find_holder(content, accepts)
     }
 
     fn bucket(&self, bucket: Bucket) -> Vec<(SyncPath, Entry)> {

@@ -4,7 +4,7 @@
 
 use super::{IndexError, META_HORIZON, SqliteIndex, codec};
 use crate::engine::digest::{bucket_of, counts, deleted_at, entry_hash};
-use crate::engine::index::{Conflict, Counts, Index, Row, Wanted};
+use crate::engine::index::{Conflict, Counts, HOLDERS_SEEN, Index, Row, Wanted};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::conflict::ConflictKey;
 use crate::wire::message::{Bucket, Digest, Group};
@@ -12,9 +12,6 @@ use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Params, Statement, ToSql, params};
 use std::fmt::Write;
 use std::sync::Arc;
-
-/// Holders are named at most this often.
-const HOLDERS: usize = 4;
 
 /// The columns of a row that are indexed, derived from it.
 #[derive(PartialEq, Clone)]
@@ -271,19 +268,25 @@ impl Index for SqliteIndex {
         })
     }
 
-    fn holders(&self, content: &ContentId) -> Vec<SyncPath> {
+    fn find_holder(&self, content: &ContentId, accepts: &mut dyn FnMut(&SyncPath, &Row) -> bool) -> Option<SyncPath> {
         self.read(|index| {
             let mut select = index.statement("SELECT path, row FROM paths WHERE content = ?1 ORDER BY path")?;
             let mut rows = select.query([content.key()])?;
-            let mut holders = Vec::new();
+            let mut seen = 0;
             // The key is short, so the whole content is compared as well.
-            while let Some(row) = rows.next()?.filter(|_| holders.len() < HOLDERS) {
-                let disk = codec::decode_row(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?.disk;
-                if disk.and_then(|disk| disk.entry.file()).is_some_and(|(held, _)| held == *content) {
-                    holders.push(stored_path(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?);
+            while let Some(row) = rows.next()?.filter(|_| seen < HOLDERS_SEEN) {
+                let decoded = codec::decode_row(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+                let held = decoded.disk.as_ref().and_then(|disk| disk.entry.file());
+                if held.is_none_or(|(held, _)| held != *content) {
+                    continue;
+                }
+                seen += 1;
+                let path = stored_path(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
+                if accepts(&path, &decoded) {
+                    return Ok(Some(path));
                 }
             }
-            Ok(holders)
+            Ok(None)
         })
     }
 

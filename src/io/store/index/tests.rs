@@ -132,6 +132,20 @@ fn listed(index: &impl Index, wanted: &Wanted) -> Vec<Conflict> {
     found.into_iter().map(|conflict| Conflict { id: 0, ..conflict }).collect()
 }
 
+fn all_holders(index: &impl Index, content: &ContentId) -> Vec<SyncPath> {
+    let mut holders = Vec::new();
+    let none = index.find_holder(content, &mut |path, row| {
+        assert!(row.disk.as_ref().and_then(|disk| disk.entry.file()).is_some_and(|(held, _)| held == *content));
+        holders.push(path.clone());
+        false
+    });
+    assert_eq!(none, None, "nothing was accepted");
+    for (n, holder) in holders.iter().enumerate() {
+        assert_eq!(index.find_holder(content, &mut |path, _| path == holder).as_ref(), Some(&holders[n]));
+    }
+    holders
+}
+
 /// Every method of the trait, asked of both.
 fn assert_same(ours: &mut impl Index, model: &mut impl Index, dir: &SyncPath, after: &SyncPath) {
     for limit in [1, 3, 99] {
@@ -149,7 +163,9 @@ fn assert_same(ours: &mut impl Index, model: &mut impl Index, dir: &SyncPath, af
         assert_eq!(ours.bucket_digests(group), model.bucket_digests(group));
     }
     for content in 0..4u8 {
-        assert_eq!(ours.holders(&ContentId::of(&[content])), model.holders(&ContentId::of(&[content])));
+        let content = ContentId::of(&[content]);
+        assert_eq!(ours.holders(&content), model.holders(&content));
+        assert_eq!(all_holders(ours, &content), all_holders(model, &content));
     }
     assert_eq!(ours.get(dir), model.get(dir));
     assert_eq!(ours.any_live_below(dir), model.any_live_below(dir));

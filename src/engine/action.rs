@@ -241,6 +241,9 @@ pub enum Action {
     },
     /// Does this machine's own history keep these contents? `KeptFound` answers, for all of them.
     FindKept(Vec<Sought>),
+    /// Does this machine's own history hold these contents, at their paths or at others?
+    /// `KeptLocated` answers, for all of them. What is small enough is hashed.
+    LocateKept(Vec<Sought>),
     /// Answer to `DeltaAsked`: send what differs, or say that it is not here.
     ServeDelta {
         to: LinkId,

@@ -161,6 +161,16 @@ pub struct FoundLoser {
     pub kept: String,
 }
 
+/// Where history holds a content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocatedKept {
+    /// Its name in history.
+    pub kept: String,
+    pub stat: Stat,
+    /// It was read, and is this content. Otherwise its path and its size are what speaks for it.
+    pub is_hashed: bool,
+}
+
 /// What happens to the engine.
 #[derive(Debug)]
 pub enum Event {
@@ -341,6 +351,8 @@ pub enum Event {
     },
     /// Answer to `FindKept`: where each is in history, if it is there. Not hashed.
     KeptFound(Vec<(Sought, Option<(String, Stat)>)>),
+    /// Answer to `LocateKept`.
+    KeptLocated(Vec<(Sought, Option<LocatedKept>)>),
     /// Another machine proved our own device id. When each was started by its clock (ns since 1970), and what it drew then.
     Twin {
         ours: (u64, u64),

@@ -14,11 +14,15 @@ impl<I: Index> Engine<I> {
     /// What was at this very path within the last hour is in history here, unless it was this
     /// machine's user who did away with it; and so is what a peer was told to be there.
     pub(super) fn may_be_kept(&self, path: &SyncPath, row: &Row) -> KeptHere {
-        let was_here = || self.ledger.get(path).is_some_and(|(span, _)| span.last.kind == row.winner.kind);
-        match row.winner.file() {
-            Some(_) if was_here() || self.undoing.locating.has_promised(path, row) => KeptHere::Perhaps,
-            Some(_) if self.wants.loading => KeptHere::AtLast,
-            _ => KeptHere::No,
+        let Some((content, _)) = row.winner.file() else { return KeptHere::No };
+        if let Some(located) = self.undoing.locating.promised(path, content) {
+            return KeptHere::As(located.kept.clone(), Box::new(located.stat));
+        }
+        let was_here = self.ledger.get(path).is_some_and(|(span, _)| span.last.kind == row.winner.kind);
+        match was_here {
+            true => KeptHere::Perhaps,
+            false if self.wants.loading => KeptHere::AtLast,
+            false => KeptHere::No,
         }
     }
 
@@ -51,8 +55,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// History was asked.
-    pub(super) fn kept_found(&mut self, now: Now, found: Vec<(Sought, Option<(String, Stat)>)>) {
-        self.located_in_history(now, &found);
+    pub(super) fn kept_found(&mut self, found: Vec<(Sought, Option<(String, Stat)>)>) {
         for (Sought { path, content, size, .. }, place) in found {
             let is_it = |want: &&mut Box<Want>| want.content == Some((content, size)) && want.kept == KeptHere::Asked;
             if let Some(want) = self.wants.by_path.get_mut(&path).filter(is_it) {

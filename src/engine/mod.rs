@@ -12,7 +12,7 @@
 //!   `Serve` or `ServePartial`, every `DeltaAsked` by one `ServeDelta`, every `OpenPartial` by one `PartialOpened` or `FetchFailed`, every
 //!   `FetchPart` by one `RangeEnded` (none after `CancelPart`), every `FinishPartial` by one `Fetched` or `FetchFailed`, every `CheckRoot` by one
 //!   `Root`, every `ReadIgnore` by one `IgnoreRead` or `IgnoreUnread`, every `Merge` by one `Merged`, every `Scrub` by one `Scrubbed`, a `FindLoser` by
-//!   one `LoserFound` at most, a `ListPast` by one `PastListed` at most, a `FindKept` by one `KeptFound`. A `KeepBase` has no answer: the shell may forget it, and then there is no merge; nor have a `KeepSuspect` and a
+//!   one `LoserFound` at most, a `ListPast` by one `PastListed` at most, a `FindKept` by one `KeptFound`, a `LocateKept` by one `KeptLocated`. A `KeepBase` has no answer: the shell may forget it, and then there is no merge; nor have a `KeepSuspect` and a
 //!   `DropKept`.
 //! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often at once, for
 //!   a `Tick` is what sends, asks and installs what the group brought about.
@@ -80,8 +80,8 @@ pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, So
 pub use alias::Names;
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
-    Boot, Cause, Decision, Event, FetchError, FetchId, FoundLoser, Halt, Hint, LinkId, Merge, Now, Observed, RangeId,
-    RootState, Scrubbed, StageId, Stat, StatKind, Trouble, Verify, WalkId,
+    Boot, Cause, Decision, Event, FetchError, FetchId, FoundLoser, Halt, Hint, LinkId, LocatedKept, Merge, Now,
+    Observed, RangeId, RootState, Scrubbed, StageId, Stat, StatKind, Trouble, Verify, WalkId,
 };
 pub use fetch_chunks::CHUNKED_BYTES;
 pub use hold::{HeldByMachine, HeldPath, HeldPaths, HeldWhy};
@@ -490,7 +490,8 @@ impl<I: Index> Engine<I> {
             Event::Settle { path, last, how } => self.settle_conflicts(now, &path, last, &how),
             Event::Confirm => self.confirm(now),
             Event::Undo { ticket, dry_run } => self.order_undo(now, Order::Person { ticket, dry_run }),
-            Event::KeptFound(found) => self.kept_found(now, found),
+            Event::KeptFound(found) => self.kept_found(found),
+            Event::KeptLocated(found) => self.located_in_history(now, found),
             Event::Pause(paused) => self.pause(now, paused),
             Event::Forget(device) => self.forget_device(now, device),
             Event::Clock { link, ahead_ns } => self.clock_seen(now, link, ahead_ns),

@@ -14,8 +14,8 @@ use super::tree::{Body, Data, Ino, Inode, ROOT, Tree};
 use super::users;
 use super::world::{Happening, World};
 use dirsyncd::engine::{
-    Action, Cause, Event, FetchError, FetchId, FoundLoser, Hint, Job, LinkId, Observed, Outcome, RangeId, Report,
-    ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
+    Action, Cause, Event, FetchError, FetchId, FoundLoser, Hint, Job, LinkId, LocatedKept, Observed, Outcome, RangeId,
+    Report, ServedFile, Source, StageId, Stat, StatKind, Trouble, WalkId,
 };
 use dirsyncd::model::{ContentId, Entry, FileTime, Kind, SyncPath};
 use dirsyncd::wire::message::{Message, SMALL_FILE_BYTES, Sought};
@@ -93,6 +93,10 @@ impl World {
             Action::FindKept(sought) => {
                 let found = sought.into_iter().map(|sought| self.find_kept(node, sought)).collect();
                 self.step_soon(node, quick, Step::Answer(Event::KeptFound(found)));
+            }
+            Action::LocateKept(sought) => {
+                let located = sought.into_iter().map(|sought| self.locate_kept(node, sought)).collect();
+                self.step_soon(node, quick, Step::Answer(Event::KeptLocated(located)));
             }
             Action::DropKept { kept, was, content, path, stat } => {
                 self.drop_kept(node, &kept, (&was, content), &path, &stat);
@@ -421,6 +425,26 @@ impl World {
         let fitting = stats.filter(|(_, stat)| stat.kind == StatKind::File && stat.size == sought.size);
         let best = fitting.max_by_key(|(name, stat)| (stat.mtime == sought.mtime, name.clone()));
         (sought, best)
+    }
+
+    /// The likeliest first, then the newest, as in the daemon.
+    fn locate_kept(&self, node: NodeId, sought: Sought) -> (Sought, Option<LocatedKept>) {
+        let tree = &self.nodes[node].disk.live;
+        let of_path = format!("{}@", sought.path.to_text());
+        let holds = tree
+            .history
+            .iter()
+            .filter(|(_, ino)| matches!(&tree.inodes[ino].body, Body::File(data) if data.content() == sought.content));
+        let best = holds.max_by_key(|(name, ino)| {
+            let is_likely = name.starts_with(&of_path) && tree.inodes[ino].stat(**ino).mtime == sought.mtime;
+            (is_likely, (*name).clone())
+        });
+        let located = best.map(|(name, ino)| LocatedKept {
+            kept: name.clone(),
+            stat: tree.inodes[ino].stat(*ino),
+            is_hashed: true,
+        });
+        (sought, located)
     }
 
     /// What history kept of a renamed file goes, while the file is at its new path.

@@ -17,12 +17,16 @@ pub type Has = fn(&Sought) -> (Place, bool);
 
 pub const PEER_HAS_ALL: Has = |_| (Place::Disk, false);
 
+fn stat(sought: &Sought) -> Stat {
+    Stat { size: sought.size, mtime: sought.mtime, ..file(0, 0).1 }
+}
+
 /// Answers what history here and the peer are asked for, until there is nothing more to answer.
 pub fn answer(machine: &mut Machine, has: Has) {
     loop {
         let asks = |action: &mut Action| {
             let asks_peer = matches!(action, Action::Send { message: Message::Locate { .. }, .. });
-            asks_peer || matches!(action, Action::FindKept(_))
+            asks_peer || matches!(action, Action::FindKept(_) | Action::LocateKept(_))
         };
         let asked: Vec<_> = machine.said.extract_if(.., asks).collect();
         if asked.is_empty() {
@@ -31,10 +35,16 @@ pub fn answer(machine: &mut Machine, has: Has) {
         for action in asked {
             match action {
                 Action::FindKept(all) => {
-                    let stat = |sought: &Sought| Stat { size: sought.size, mtime: sought.mtime, ..file(0, 0).1 };
                     let place = |sought: &Sought| has(sought).1.then(|| ("kept".to_owned(), stat(sought)));
                     let found = all.into_iter().map(|sought| (sought.clone(), place(&sought))).collect();
                     machine.tell(Event::KeptFound(found));
+                }
+                Action::LocateKept(all) => {
+                    let located =
+                        |sought: &Sought| LocatedKept { kept: "kept".to_owned(), stat: stat(sought), is_hashed: true };
+                    let place = |sought: &Sought| has(sought).1.then(|| located(sought));
+                    let found = all.into_iter().map(|sought| (sought.clone(), place(&sought))).collect();
+                    machine.tell(Event::KeptLocated(found));
                 }
                 Action::Send { message: Message::Locate { id, sought }, .. } => {
                     let places = sought.iter().map(|sought| has(sought).0).collect();
@@ -237,11 +247,11 @@ fn answers_that_fit_no_question_close_the_link_and_count_for_nothing() {
     machine.hear(Message::Located { id, places: vec![Place::Disk; asked + 1] });
     assert!(machine.said.iter().any(|action| matches!(action, Action::Close { .. })));
     let found = |action: &Action| match action {
-        Action::FindKept(sought) => Some(sought.iter().map(|sought| (sought.clone(), None)).collect()),
+        Action::LocateKept(sought) => Some(sought.iter().map(|sought| (sought.clone(), None)).collect()),
         _ => None,
     };
     let found = machine.said.iter().find_map(found).expect("history is asked");
-    machine.tell(Event::KeptFound(found));
+    machine.tell(Event::KeptLocated(found));
     assert_eq!(machine.engine.take_undone(7).expect("an answer").still_held.len(), 150);
 }
 
@@ -264,6 +274,50 @@ fn of_what_is_missing_here_a_peer_is_told_that_it_is_not_on_this_disk() {
     machine.hear(Message::Locate { id: 4, sought: vec![sought(5)] });
     machine.hear(Message::Locate { id: 5, sought: vec![sought(5)] });
     assert!(machine.said.iter().any(|action| matches!(action, Action::Close { .. })), "one question at a time");
+}
+
+#[test]
+fn a_content_is_found_at_the_one_path_of_many_that_is_not_missing() {
+    let same = ContentId::of(b"in many places");
+    let files: Vec<_> = (0..200).map(|n| file(n, 1_000_000)).collect();
+    let with_copies = files.iter().enumerate().map(|(n, (path, stat, content))| {
+        (path.clone(), *stat, if (10..20).contains(&n) || n == 199 { same } else { *content })
+    });
+    let mut machine = Machine::new(MapIndex::new());
+    machine.scan(&with_copies.collect::<Vec<_>>());
+    let mut machine = machine.linked();
+    machine.remove_live(0..150);
+    assert_eq!(machine.engine.status().held_deletions, 150);
+    machine.said.clear();
+    let (path, stat, _) = file(10, 1_000_000);
+    machine.hear(Message::Locate {
+        id: 3,
+        sought: vec![Sought { path, content: same, size: stat.size, mtime: stat.mtime }],
+    });
+    let answer = |action: &Action| matches!(action, Action::Send { message: Message::Located { id: 3, places }, .. } if *places == [Place::Disk]);
+    assert!(machine.said.iter().any(answer), "f199 is on disk, and comes after ten that are missing");
+}
+
+#[test]
+fn what_history_was_said_to_have_is_taken_from_the_very_place() {
+    let mut machine = Machine::with_files(200).linked();
+    let (path, stat, content) = file(6, 1_000_000);
+    machine.remove_live(0..10);
+    machine.said.clear();
+    let asked = Sought { path: path.clone(), content, size: stat.size, mtime: stat.mtime };
+    machine.hear(Message::Locate { id: 3, sought: vec![asked] });
+    answer(&mut machine, |_| (Place::Nowhere, true));
+    machine.said.clear();
+    let (_, deletion) = machine.by_peer(6, 7, None);
+    let back = Entry { kind: Kind::File { size: stat.size, content }, mtime: stat.mtime, ..deletion };
+    let changes = vec![Change { path: path.clone(), entry: back, body: None }];
+    machine.hear(Message::Changes { changes, told: Vec::new() });
+    machine.wait(SECOND);
+    let installs = machine.said.iter().find_map(|action| match action {
+        Action::Install(job) if job.path == path => Some(job.source.clone()),
+        _ => None,
+    });
+    assert!(matches!(installs, Some(Source::Kept { kept, .. }) if kept == "kept"));
 }
 
 /// A folder is made, and is empty yet.

@@ -9,7 +9,7 @@
 
 use super::Order;
 use crate::engine::action::Action;
-use crate::engine::event::{LinkId, Now, Stat};
+use crate::engine::event::{LinkId, LocatedKept, Now, Stat};
 use crate::engine::index::{Index, Row};
 use crate::engine::{Engine, SECOND};
 use crate::model::{ContentId, SyncPath};
@@ -61,7 +61,7 @@ pub(in crate::engine) struct Locating {
     asking: Option<Asking>,
     answering: BTreeMap<LinkId, Answering>,
     /// What history here was said to have, and until when that is known.
-    promised: BTreeMap<SyncPath, ContentId>,
+    promised: BTreeMap<SyncPath, (ContentId, LocatedKept)>,
     promised_until: u64,
 }
 
@@ -133,17 +133,17 @@ impl Locating {
         asking.links.values().map(|asked| asked.until).chain([asking.end]).min()
     }
 
-    /// Whether this history was said to have what the row is to hold.
-    pub fn has_promised(&self, path: &SyncPath, row: &Row) -> bool {
-        row.winner.file().is_some_and(|(content, _)| self.promised.get(path) == Some(&content))
+    /// Where in this history the content is that was said to be in it, for this path.
+    pub fn promised(&self, path: &SyncPath, content: ContentId) -> Option<&LocatedKept> {
+        self.promised.get(path).filter(|(promised, _)| *promised == content).map(|(_, located)| located)
     }
 
-    fn promise(&mut self, now: Now, (path, content): Key) {
+    fn promise(&mut self, now: Now, (path, content): Key, located: LocatedKept) {
         if self.promised_until <= now.mono || self.promised.len() >= PROMISED_CAP {
             self.promised.clear();
         }
         self.promised_until = now.mono + PROMISED_NS;
-        self.promised.insert(path, content);
+        self.promised.insert(path, (content, located));
     }
 }
 
@@ -166,7 +166,7 @@ impl<I: Index> Engine<I> {
             links.push(*link);
         }
         if !asking.sought.is_empty() {
-            self.act(Action::FindKept(asking.sought.clone()));
+            self.act(Action::LocateKept(asking.sought.clone()));
         }
         self.undoing.locating.asking = Some(asking);
         for link in links {
@@ -237,12 +237,12 @@ impl<I: Index> Engine<I> {
     }
 
     /// History here was asked, for this machine or for a peer.
-    pub(in crate::engine) fn located_in_history(&mut self, now: Now, found: &[(Sought, Option<(String, Stat)>)]) {
-        for (sought, place) in found {
-            let key = key(sought);
-            let seconds = |stat: &Stat| stat.mtime.secs.abs_diff(sought.mtime.secs);
-            let is_there = place.as_ref().is_some_and(|(_, stat)| seconds(stat) <= MTIME_SECS);
-            let place = if is_there { Place::History } else { Place::Nowhere };
+    pub(in crate::engine) fn located_in_history(&mut self, now: Now, found: Vec<(Sought, Option<LocatedKept>)>) {
+        for (sought, located) in found {
+            let key = key(&sought);
+            let is_near = |stat: &Stat| stat.mtime.secs.abs_diff(sought.mtime.secs) <= MTIME_SECS;
+            let located = located.filter(|located| located.is_hashed || is_near(&located.stat));
+            let place = if located.is_some() { Place::History } else { Place::Nowhere };
             let mut is_asked = false;
             if let Some(asking) = &mut self.undoing.locating.asking
                 && asking.own.remove(&key)
@@ -256,8 +256,8 @@ impl<I: Index> Engine<I> {
                     answering.places.note(sought.content, place);
                 }
             }
-            if is_there && is_asked {
-                self.undoing.locating.promise(now, key);
+            if let Some(located) = located.filter(|_| is_asked) {
+                self.undoing.locating.promise(now, key, located);
             }
         }
         self.answer_located();
@@ -282,22 +282,18 @@ impl<I: Index> Engine<I> {
         let keys = open.iter().map(key).collect();
         self.undoing.locating.answering.insert(link, Answering { id, sought, places, open: keys });
         if !open.is_empty() {
-            self.act(Action::FindKept(open));
+            self.act(Action::LocateKept(open));
         }
         self.answer_located();
     }
 
     /// Whether a content is in the folder: what is missing, or is older now, is not.
     pub(in crate::engine) fn is_in_folder(&self, content: ContentId, size: u64) -> bool {
-        let is_there = |path: &SyncPath| {
-            let row = self.index.get(path);
-            let holds = row
-                .as_ref()
-                .and_then(Row::live_on_disk)
-                .is_some_and(|(entry, _)| entry.file() == Some((content, size)));
+        let mut is_there = |path: &SyncPath, row: &Row| {
+            let holds = row.live_on_disk().is_some_and(|(entry, _)| entry.file() == Some((content, size)));
             holds && !self.held.contains(path) && !self.missing.contains(path) && !self.guards.awaits(path)
         };
-        self.index.holders(&content).iter().any(is_there)
+        self.index.find_holder(&content, &mut is_there).is_some()
     }
 
     fn answer_located(&mut self) {

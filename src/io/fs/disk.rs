@@ -170,6 +170,7 @@ impl Disk {
                 Action::ClosePartial { content, keep } => opening.push(Opening::Close { content, keep }),
                 Action::ListPast { to, id, path, named } => self.history.ask(to, id, path, named),
                 Action::FindKept(sought) => self.history.seek(sought),
+                Action::LocateKept(sought) => self.history.locate(sought),
                 Action::DropKept { kept, was, content, path, stat } => {
                     self.history.drop_spare(kept, was, content, path, stat);
                 }

@@ -6,6 +6,7 @@
 mod late;
 mod name;
 mod past;
+mod seek;
 #[cfg(test)]
 mod tests;
 

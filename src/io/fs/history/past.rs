@@ -5,8 +5,9 @@
 //! values and `model`. Deliberately not here: who may ask, and what is told to whom
 //! (`engine::past`).
 
+use super::seek::HASHING;
 use super::{History, Item};
-use crate::engine::{Event, FoundPast, Keep, LinkId, Stat, StatKind};
+use crate::engine::{Event, FoundPast, LinkId, StatKind};
 use crate::io::Events;
 use crate::io::fs::beneath;
 use crate::model::SyncPath;
@@ -14,6 +15,7 @@ use crate::wire::message::{PASTS, Past, PastWhat, Sought};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 #[derive(Debug, Default)]
 pub(super) struct Asked {
@@ -26,12 +28,15 @@ struct Waiting {
     questions: BTreeMap<LinkId, Question>,
     /// By this machine itself.
     sought: Vec<Sought>,
+    /// By this machine itself, or by others that it answers.
+    located: Vec<Sought>,
     is_stopping: bool,
 }
 
 enum Next {
     Asked(LinkId, Question),
     Sought(Vec<Sought>),
+    Located(Vec<Sought>),
 }
 
 #[derive(Debug)]
@@ -56,6 +61,13 @@ impl History {
         self.asked.arrived.notify_one();
     }
 
+    /// The thread is to find contents, wherever history holds them.
+    pub fn locate(&self, sought: Vec<Sought>) {
+        let mut waiting = self.asked.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.located.extend(sought);
+        self.asked.arrived.notify_one();
+    }
+
     /// The thread: answers until it is stopped.
     pub fn answer(&self, events: &Events) {
         while let Some(next) = self.next_question() {
@@ -63,6 +75,10 @@ impl History {
                 Next::Asked(link, question) => (link, question),
                 Next::Sought(sought) => {
                     events.send(Event::KeptFound(self.find(sought)));
+                    continue;
+                }
+                Next::Located(sought) => {
+                    events.send(Event::KeptLocated(self.find_hashed(sought, Instant::now() + HASHING)));
                     continue;
                 }
             };
@@ -84,8 +100,10 @@ impl History {
 
     fn next_question(&self) -> Option<Next> {
         let waiting = self.asked.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_idle =
-            |waiting: &mut Waiting| waiting.questions.is_empty() && waiting.sought.is_empty() && !waiting.is_stopping;
+        let is_idle = |waiting: &mut Waiting| {
+            let is_asked = !waiting.questions.is_empty() || !waiting.sought.is_empty() || !waiting.located.is_empty();
+            !is_asked && !waiting.is_stopping
+        };
         let waited = self.asked.arrived.wait_while(waiting, is_idle);
         let mut waiting = waited.unwrap_or_else(PoisonError::into_inner);
         if waiting.is_stopping {
@@ -94,32 +112,10 @@ impl History {
         if !waiting.sought.is_empty() {
             return Some(Next::Sought(std::mem::take(&mut waiting.sought)));
         }
-        waiting.questions.pop_first().map(|(link, question)| Next::Asked(link, question))
-    }
-
-    /// Where each of these is, by its path, its size and, if there are several, its mtime; the
-    /// newest of those.
-    pub(super) fn find(&self, sought: Vec<Sought>) -> Vec<(Sought, Option<(String, Stat)>)> {
-        let paths: BTreeSet<&SyncPath> = sought.iter().map(|sought| &sought.path).collect();
-        let mut kept: BTreeMap<SyncPath, Vec<Item>> = BTreeMap::new();
-        match self.items() {
-            Ok(items) => {
-                for item in items {
-                    let is_meant = item.facts.stat.kind == StatKind::File && item.reason != Keep::Suspect;
-                    if let Some(path) = item.path.clone().filter(|path| is_meant && paths.contains(path)) {
-                        kept.entry(path).or_default().push(item);
-                    }
-                }
-            }
-            Err(why) => tracing::warn!("history cannot be listed: {why}"),
+        if !waiting.located.is_empty() {
+            return Some(Next::Located(std::mem::take(&mut waiting.located)));
         }
-        let place = |sought: &Sought| {
-            let items = kept.get(&sought.path)?.iter().filter(|item| item.facts.stat.size == sought.size);
-            let best = items.max_by_key(|item| (item.facts.stat.mtime == sought.mtime, &item.name))?;
-            Some((best.name.clone(), best.facts.stat))
-        };
-        let places: Vec<_> = sought.iter().map(place).collect();
-        sought.into_iter().zip(places).collect()
+        waiting.questions.pop_first().map(|(link, question)| Next::Asked(link, question))
     }
 
     /// The newest things that are kept of a path and below it, or of all, newest first; not hashed.

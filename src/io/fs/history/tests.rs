@@ -5,6 +5,7 @@ use super::*;
 use crate::engine::{Event, FoundLoser, Stat};
 use crate::io::Events;
 use crate::model::{ContentId, DeviceId, Entry, Kind, Seen, Version};
+use crate::wire::message::Sought;
 use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
@@ -286,4 +287,49 @@ fn a_wrong_clock_ages_nothing_and_an_mtime_says_nothing_about_how_long_it_stood(
     assert_eq!(history.list(None).unwrap()[0].name, original);
     history.set_clock(steady + 8 * DAY_NS);
     assert_eq!(history.prune_to(wall_ns(), bytes(u64::MAX)).unwrap(), 1);
+}
+
+fn sought(path: &str, content: &[u8], mtime_ns: u64) -> Sought {
+    Sought {
+        path: SyncPath::new(path).unwrap(),
+        content: ContentId(*blake3::hash(content).as_bytes()),
+        size: content.len() as u64,
+        mtime: FileTime { secs: (mtime_ns / 1_000_000_000) as i64, nanos: (mtime_ns % 1_000_000_000) as u32 },
+    }
+}
+
+fn located(history: &History, sought: &[Sought], end: Instant) -> Vec<Option<(String, bool)>> {
+    let found = history.find_hashed(sought.to_vec(), end);
+    assert!(found.iter().map(|(asked, _)| asked).eq(sought), "each question is answered, in order");
+    found.into_iter().map(|(_, place)| place.map(|located| (located.kept, located.is_hashed))).collect()
+}
+
+#[test]
+fn contents_are_located_at_other_paths_and_told_apart_where_size_and_time_are_the_same() {
+    let temp = tempfile::tempdir().unwrap();
+    let history = history(temp.path());
+    let copy = put(temp.path(), 100 * DAY_NS, Keep::Deleted, "a copy", b"12345");
+    let first = put(temp.path(), 101 * DAY_NS, Keep::Replaced, "twice", b"first");
+    let second = put(temp.path(), 101 * DAY_NS + 10, Keep::Replaced, "twice", b"secon");
+    let at = |day: u64| day * DAY_NS - 1;
+    let asked = [
+        sought("the original", b"12345", at(50)),
+        sought("twice", b"first", at(101)),
+        sought("twice", b"secon", at(101)),
+        sought("twice", b"third", at(101)),
+        sought("nowhere", b"longer", at(101)),
+    ];
+    let later = Instant::now() + Duration::from_secs(600);
+    let places = [Some((copy, true)), Some((first, true)), Some((second, true)), None, None];
+    assert_eq!(located(&history, &asked, later), places);
+}
+
+#[test]
+fn what_there_was_no_time_to_hash_is_found_by_its_path() {
+    let temp = tempfile::tempdir().unwrap();
+    let history = history(temp.path());
+    put(temp.path(), 100 * DAY_NS, Keep::Deleted, "a copy", b"12345");
+    let own = put(temp.path(), 99 * DAY_NS, Keep::Deleted, "own", b"abcde");
+    let asked = [sought("other", b"12345", 100 * DAY_NS - 1), sought("own", b"abcde", 99 * DAY_NS - 1)];
+    assert_eq!(located(&history, &asked, Instant::now()), [None, Some((own, false))]);
 }

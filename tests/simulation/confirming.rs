@@ -26,12 +26,24 @@ fn next_holder(world: &World) -> Option<NodeId> {
 }
 
 fn run(seed: u64) -> Option<String> {
+    play(seed, if number("DIRSYNC_SEED").is_some() { Kept::Lines } else { Kept::Nothing }).1
+}
+
+pub fn boundary(seed: u64) -> String {
+    play(seed, Kept::Hash).0.boundary.hash()
+}
+
+fn play(seed: u64, kept: Kept) -> (World, Option<String>) {
     let mut rng = Rng::new(seed);
     let plan = Plan::sound(&mut rng);
-    let nodes = plan.nodes;
-    let kept = if number("DIRSYNC_SEED").is_some() { Kept::Lines } else { Kept::Nothing };
     let mut world = World::new(rng.next(), plan, kept);
-    lay(&mut world, &mut rng);
+    let broken = course(&mut world, &mut rng);
+    (world, broken)
+}
+
+fn course(world: &mut World, rng: &mut Rng) -> Option<String> {
+    let nodes = world.nodes.len();
+    lay(world, rng);
     (0..nodes).for_each(|node| world.start(node));
     // What came less than five minutes ago may have been moved there.
     world.run_for(400 * SECOND);
@@ -40,12 +52,12 @@ fn run(seed: u64) -> Option<String> {
     if let Some(away) = away {
         world.crash(away, false);
     }
-    let deleters = delete(&mut world, &mut rng);
+    let deleters = delete(world, rng);
     world.run_for(LONG_ENOUGH_NS);
     let (mut any, mut confirmed) = (false, 0);
-    while let Some(node) = next_holder(&world) {
+    while let Some(node) = next_holder(world) {
         if confirmed == deleters {
-            return Some(format!("n{node} holds {} after {confirmed} confirmations", held(&world, node)));
+            return Some(format!("n{node} holds {} after {confirmed} confirmations", held(world, node)));
         }
         confirmed += 1;
         any = true;
@@ -53,7 +65,7 @@ fn run(seed: u64) -> Option<String> {
         world.run_for(*rng.pick(&[0, MS, 100 * MS]));
         // What is missing there is made a deletion a moment later: a crash before that has it held
         // again.
-        if rng.chance(300) && disturb(&mut world, &mut rng) == Some(node) {
+        if rng.chance(300) && disturb(world, rng) == Some(node) {
             confirmed -= 1;
         }
         world.run_for(LONG_ENOUGH_NS);
@@ -64,7 +76,7 @@ fn run(seed: u64) -> Option<String> {
     world.heal();
     world.rest();
     if world.broken.is_some() {
-        return world.broken;
+        return world.broken.take();
     }
     if !any {
         return Some("most files are gone, and nobody held anything".to_owned());
@@ -72,12 +84,12 @@ fn run(seed: u64) -> Option<String> {
     if world.conflicts > 0 {
         return Some(format!("{} conflicts", world.conflicts));
     }
-    let left = things(&world, 0);
+    let left = things(world, 0);
     for node in 0..nodes {
-        if held(&world, node) > 0 {
-            return Some(format!("n{node} holds {} in the end", held(&world, node)));
+        if held(world, node) > 0 {
+            return Some(format!("n{node} holds {} in the end", held(world, node)));
         }
-        if things(&world, node) != left {
+        if things(world, node) != left {
             return Some(format!("n{node} has other files than n0"));
         }
     }

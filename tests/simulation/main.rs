@@ -198,19 +198,25 @@ fn each_seed_has_its_own_boundary_trace() {
     let file = std::env::var_os("DIRSYNC_BOUNDARY");
     let seeds = if file.is_some() { number("DIRSYNC_SEEDS").unwrap_or(1000) } else { 4 };
     let mut text = String::new();
-    for kind in [&NEWEST, &BOTH, &MERGED, &OBSTRUCTED] {
+    let mut of_kind = |name: &str, boundary: &(dyn Fn(u64) -> String + Sync)| {
         let hashes = Mutex::new(BTreeMap::new());
         each_seed(seeds, |seed| {
-            let hash = run(seed, kind, Kept::Hash).boundary;
+            let hash = boundary(seed);
             hashes.lock().unwrap().insert(seed, hash);
             None
         });
         let hashes = hashes.into_inner().unwrap();
-        assert_eq!(hashes.values().collect::<BTreeSet<_>>().len(), hashes.len(), "{}", kind.test);
+        assert_eq!(hashes.values().collect::<BTreeSet<_>>().len(), hashes.len(), "{name}");
         for (seed, hash) in hashes {
-            writeln!(text, "{} {seed} {}", kind.test, &hash[..16]).unwrap();
+            writeln!(text, "{name} {seed} {}", &hash[..16]).unwrap();
         }
+    };
+    for kind in [&NEWEST, &BOTH, &MERGED, &OBSTRUCTED] {
+        of_kind(kind.test, &|seed| run(seed, kind, Kept::Hash).boundary);
     }
+    of_kind("undoing", &undoing::boundary);
+    of_kind("confirming", &confirming::boundary);
+    of_kind("sleeping", &sleeping::boundary);
     if let Some(file) = file {
         std::fs::write(file, text).expect("a file of hashes");
     }

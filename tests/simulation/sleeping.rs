@@ -78,6 +78,14 @@ fn edit(world: &mut World, rng: &mut Rng, last: &mut Last) {
 }
 
 fn run(seed: u64) -> Option<String> {
+    play(seed, if number("DIRSYNC_SEED").is_some() { Kept::Lines } else { Kept::Nothing }).1
+}
+
+pub fn boundary(seed: u64) -> String {
+    play(seed, Kept::Hash).0.boundary.hash()
+}
+
+fn play(seed: u64, kept: Kept) -> (World, Option<String>) {
     let mut rng = Rng::new(seed);
     let nodes = *rng.pick(&[2, 2, 3]);
     let mut plan = Plan::quiet(nodes);
@@ -87,8 +95,13 @@ fn run(seed: u64) -> Option<String> {
     plan.tick_ns = *rng.pick(&[MS, 4 * MS, SECOND]);
     // A queue that is full when the daemon wakes.
     plan.overflow_permille = if rng.chance(300) { 300 } else { 0 };
-    let kept = if number("DIRSYNC_SEED").is_some() { Kept::Lines } else { Kept::Nothing };
     let mut world = World::new(rng.next(), plan, kept);
+    let broken = course(&mut world, &mut rng);
+    (world, broken)
+}
+
+fn course(world: &mut World, rng: &mut Rng) -> Option<String> {
+    let nodes = world.nodes.len();
     (0..nodes).for_each(|node| world.start(node));
     let mut last = Last::new();
     world.run_for(20 * SECOND);
@@ -107,7 +120,7 @@ fn run(seed: u64) -> Option<String> {
         }
         let edits = rng.between(1, 8);
         for _ in 0..edits {
-            edit(&mut world, &mut rng, &mut last);
+            edit(world, rng, &mut last);
             world.run_for(rng.between(APART_NS, APART_NS + 2 * span / edits));
         }
         world.run_for(span);
@@ -116,7 +129,7 @@ fn run(seed: u64) -> Option<String> {
     world.heal();
     world.rest();
     if world.broken.is_some() {
-        return world.broken;
+        return world.broken.take();
     }
     for node in 0..nodes {
         for (at, (_, value)) in &last {

@@ -246,32 +246,44 @@ fn give_up(world: &mut World, before: &Tree) -> Result<(), String> {
 }
 
 fn run(seed: u64) -> Option<String> {
+    play(seed, if number("DIRSYNC_SEED").is_some() { Kept::Lines } else { Kept::Nothing }).1
+}
+
+pub fn boundary(seed: u64) -> String {
+    play(seed, Kept::Hash).0.boundary.hash()
+}
+
+fn play(seed: u64, kept: Kept) -> (World, Option<String>) {
     let mut rng = Rng::new(seed);
     let plan = Plan::sound(&mut rng);
-    let nodes = plan.nodes;
-    let kept = if number("DIRSYNC_SEED").is_some() { Kept::Lines } else { Kept::Nothing };
     let mut world = World::new(rng.next(), plan, kept);
-    lay(&mut world, &mut rng);
-    let before = things(&world, 0);
+    let broken = course(&mut world, &mut rng);
+    (world, broken)
+}
+
+fn course(world: &mut World, rng: &mut Rng) -> Option<String> {
+    let nodes = world.nodes.len();
+    lay(world, rng);
+    let before = things(world, 0);
     (0..nodes).for_each(|node| world.start(node));
     // What came less than five minutes ago may have been moved there.
     world.run_for(400 * SECOND);
-    delete(&mut world, &mut rng);
-    disturb(&mut world, &mut rng);
+    delete(world, rng);
+    disturb(world, rng);
     world.run_for(LONG_ENOUGH_NS);
     let mut named = BTreeSet::new();
-    let any = match undo_all(&mut world, &before, &mut rng, &mut named) {
+    let any = match undo_all(world, &before, rng, &mut named) {
         Ok(any) => any,
         Err(what) => return Some(what),
     };
     world.heal();
     world.run_for(LONG_ENOUGH_NS);
-    if let Err(what) = give_up(&mut world, &before) {
+    if let Err(what) = give_up(world, &before) {
         return Some(what);
     }
     world.rest();
     if world.broken.is_some() {
-        return world.broken;
+        return world.broken.take();
     }
     if !any {
         return Some("most files are gone, and there is nothing to undo".to_owned());
@@ -280,14 +292,14 @@ fn run(seed: u64) -> Option<String> {
         return Some(format!("{} conflicts", world.conflicts));
     }
     for node in 0..nodes {
-        let now = things(&world, node);
+        let now = things(world, node);
         // Of a machine that was not linked at the undo, what its user deleted is ordinary work by
         // then: it is in history.
         let is_excused = |path: &SyncPath| {
             named.contains(path)
                 || world.stays_away.contains(path)
-                || is_nowhere(&world, &before, path)
-                || (!now.contains_key(path) && has_ended(&world, path))
+                || is_nowhere(world, &before, path)
+                || (!now.contains_key(path) && has_ended(world, path))
         };
         let differs = before.iter().find(|(path, thing)| now.get(*path) != Some(thing) && !is_excused(path));
         if let Some((path, thing)) = differs {

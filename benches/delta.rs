@@ -3,7 +3,7 @@
 //! `cargo bench --bench delta`. 64 MiB of noise each time.
 
 use dirsyncd::delta::block_bytes;
-use dirsyncd::delta::diff::{New, diff};
+use dirsyncd::delta::diff::{NewVersion, diff};
 use dirsyncd::delta::patch::{Patch, Sink};
 use dirsyncd::delta::signature::{self, Signature, of_bytes};
 use dirsyncd::model::{Chunks, ContentId};
@@ -88,7 +88,7 @@ fn bench_diff(bencher: Bencher, new: &[u8], knows_chunks: bool) {
     LazyLock::force(&SIGNATURE);
     let file = &new;
     bencher.counter(BytesCount::new(new.len())).bench_local(|| {
-        let version = New { file, size: new.len() as u64, chunks: knows_chunks.then_some(ours.chunks()) };
+        let version = NewVersion { file, size: new.len() as u64, chunks: knows_chunks.then_some(ours.chunks()) };
         let mut length = 0;
         let made = diff(&SIGNATURE, &version, &mut || true, &mut |part| {
             length += part.len();
@@ -147,7 +147,7 @@ impl Sink for Lengths {
 #[divan::bench]
 fn patch_riddled(bencher: Bencher) {
     let mut delta = Vec::new();
-    let version = New { file: &&RIDDLED[..], size: BYTES as u64, chunks: None };
+    let version = NewVersion { file: &&RIDDLED[..], size: BYTES as u64, chunks: None };
     diff(&SIGNATURE, &version, &mut || true, &mut |part| {
         delta.extend_from_slice(part);
         true

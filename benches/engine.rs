@@ -5,9 +5,9 @@
 
 use dirsyncd::engine::digest::{bucket_of, digest_of, entry_hash};
 use dirsyncd::engine::index::Row;
-use dirsyncd::engine::merge::{Heard, hear};
+use dirsyncd::engine::merge::{RemoteEffect, apply_remote};
 use dirsyncd::io::merge3;
-use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
+use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use std::fmt::Write as _;
@@ -23,7 +23,7 @@ fn main() {
 
 fn entry(n: usize, stamp: u64) -> (SyncPath, Entry) {
     let author = DeviceId([n as u8 % 3; 32]);
-    let seen = (0..3).fold(Seen::default(), |seen, device| seen.with(DeviceId([device; 32]), stamp));
+    let seen = (0..3).fold(VersionVector::default(), |seen, device| seen.with(DeviceId([device; 32]), stamp));
     let kind = Kind::File { size: n as u64, content: ContentId([n as u8; 32]) };
     let version = Version { stamp, author, seen };
     let path = SyncPath::new(format!("projects/some-folder/file-{n}.txt")).expect("a path");
@@ -54,10 +54,10 @@ fn bucket_of_a_path(bencher: Bencher) {
 /// Half of them win.
 #[divan::bench]
 fn winners_of_1000_pairs(bencher: Bencher) {
-    let row = |n| Row { winner: entry(n, 5).1, disk: None, installing: None, since: 0 };
+    let row = |n| Row { head: entry(n, 5).1, disk: None, installing: None, since: 0 };
     let pairs: Vec<(Row, Entry)> = (0..ENTRIES).map(|n| (row(n), entry(n, 4 + 2 * (n as u64 % 2)).1)).collect();
     bencher.counter(ItemsCount::new(ENTRIES)).bench_local(|| {
-        let wins = pairs.iter().filter(|(row, theirs)| hear(Some(row), theirs) == Heard::Wins).count();
+        let wins = pairs.iter().filter(|(row, theirs)| apply_remote(Some(row), theirs) == RemoteEffect::Wins).count();
         assert_eq!(wins, ENTRIES / 2);
     });
 }

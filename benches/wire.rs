@@ -6,7 +6,7 @@ use bytes::Bytes;
 use dirsyncd::io::net::greeting::{self, Identity, Role, Stream};
 use dirsyncd::io::net::tls::{DeviceKey, Tls};
 use dirsyncd::io::store::secret::Secret;
-use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
+use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
 use dirsyncd::wire::frame::{self, EncodedFrame, LENGTHS_BYTES, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet, Squeeze};
 use dirsyncd::wire::message::{Change, Message};
 use dirsyncd::wire::packet::{PIECE_BYTES, PROTOCOL};
@@ -52,13 +52,13 @@ fn changes() -> Packet {
     let change = |n: usize| {
         let bytes = NOISE.slice(n * SMALL_BYTES..(n + 1) * SMALL_BYTES);
         let author = DeviceId([7; 32]);
-        let version = Version { stamp: n as u64, author, seen: Seen::default().with(author, n as u64) };
+        let version = Version { stamp: n as u64, author, seen: VersionVector::default().with(author, n as u64) };
         let kind = Kind::File { size: SMALL_BYTES as u64, content: ContentId([1; 32]) };
         let entry = Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version };
         let path = SyncPath::new(format!("some/folder/file-{n}.txt")).expect("a path");
         Change { path, entry, body: Some(bytes) }
     };
-    Packet::Message(Message::Changes { changes: (0..SMALL_FILES).map(change).collect(), told: Vec::new() })
+    Packet::Message(Message::Changes { changes: (0..SMALL_FILES).map(change).collect(), relayed_to: Vec::new() })
 }
 
 fn gathered(frames: impl Iterator<Item = EncodedFrame>) -> Vec<u8> {

@@ -95,7 +95,7 @@ where
                 write!(out, "{name} ")?;
             }
         }
-        let mut message = Message::default();
+        let mut message = LogMessage::default();
         event.record(&mut message);
         writeln!(out, "{}{}", message.text, message.fields)
     }
@@ -103,12 +103,12 @@ where
 
 /// The message first, then what other crates add. Our own fields are for programs: the message says them.
 #[derive(Default)]
-struct Message {
+struct LogMessage {
     text: String,
     fields: String,
 }
 
-impl Visit for Message {
+impl Visit for LogMessage {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         match field.name() {
             "message" => self.text = one_line(&format!("{value:?}")),

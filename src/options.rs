@@ -91,8 +91,8 @@ pub struct Args {
     pub allow_mass_delete: bool,
 
     /// What becomes of the loser when a file was changed in two places at once; give it on all machines alike
-    #[arg(long, value_enum, value_name = "WHAT", env = "DIRSYNCD_ON_CONFLICT", default_value_t = OnConflict::Newest)]
-    pub on_conflict: OnConflict,
+    #[arg(long, value_enum, value_name = "WHAT", env = "DIRSYNCD_ON_CONFLICT", default_value_t = ConflictOption::Newest)]
+    pub on_conflict: ConflictOption,
 
     /// Do not hash every file again each month, a little a day, to find what rotted on the disk; only 'dirsync verify' does
     #[arg(long, env = "DIRSYNCD_NO_SCRUB", value_parser = switch)]
@@ -117,7 +117,7 @@ pub enum LogFormat {
 
 /// What becomes of the loser of a conflict. History keeps it whatever is said here.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnConflict {
+pub enum ConflictOption {
     /// The newest wins, and the other is in history
     Newest,
     /// The other also appears beside the winner, on all machines, as NAME.conflict-TIME-DEVICE.EXT
@@ -178,7 +178,7 @@ pub struct Options {
     pub limit: Option<u64>,
     /// Nothing is held for being too much.
     pub allow_mass_delete: bool,
-    pub on_conflict: OnConflict,
+    pub on_conflict: ConflictOption,
     /// Nothing is hashed again unless a person asks.
     pub no_scrub: bool,
 }

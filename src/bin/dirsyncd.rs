@@ -1,7 +1,7 @@
 //! `dirsyncd`: parse, run, exit code. Everything else is in the library.
 
 use clap::Parser;
-use dirsyncd::daemon::Ended;
+use dirsyncd::daemon::RunEnd;
 use dirsyncd::options::{Args, Options};
 use dirsyncd::{daemon, logging};
 use std::fmt::Display;
@@ -23,8 +23,8 @@ fn main() -> ExitCode {
         Err(why) => return refuse(USAGE, &why),
     };
     match daemon::run(&options) {
-        Ok(Ended::Stopped) => ExitCode::SUCCESS,
-        Ok(Ended::Renewed) => {
+        Ok(RunEnd::Stopped) => ExitCode::SUCCESS,
+        Ok(RunEnd::Renewed) => {
             let why = daemon::replace_process();
             tracing::error!("dirsyncd cannot be started anew: {why}; start it again");
             ExitCode::FAILURE

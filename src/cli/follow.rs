@@ -14,14 +14,14 @@ const LINES: usize = 50;
 const ALL_LINES: usize = 10_000;
 
 /// Which lines.
-pub(super) struct Wanted {
+pub(super) struct LineFilter {
     pub n: Option<usize>,
     /// A file, or a folder with all that is in it.
     pub path: Option<String>,
     pub since_ns: Option<u64>,
 }
 
-impl Wanted {
+impl LineFilter {
     fn query(&self, n: usize, after: Option<u64>) -> Vec<(&'static str, String)> {
         let mut query = vec![("n", n.to_string())];
         query.extend(self.path.clone().map(|path| ("path", path)));
@@ -31,7 +31,7 @@ impl Wanted {
     }
 }
 
-pub(super) async fn log(client: &mut Client, json: bool, wanted: &Wanted, follow: bool) -> Result<(), Failure> {
+pub(super) async fn log(client: &mut Client, json: bool, wanted: &LineFilter, follow: bool) -> Result<(), Failure> {
     let n = wanted.n.unwrap_or(if wanted.since_ns.is_some() { ALL_LINES } else { LINES });
     let mut view: LogView = client.get("/v1/log", &wanted.query(n, None)).await?;
     if !follow {

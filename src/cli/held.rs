@@ -68,8 +68,8 @@ pub(super) fn confirmed(view: &HeldView) -> String {
 }
 
 fn holds_elsewhere(held: &HeldElsewhereView) -> String {
-    let HeldElsewhereView { machine, deletions, reverts, dated_ahead, uncovered, .. } = held;
-    format!("{machine} holds {}", sums(*deletions, *reverts, *dated_ahead, *uncovered).join(", "))
+    let HeldElsewhereView { machine, deletions, reverts, dated_ahead, unignored, .. } = held;
+    format!("{machine} holds {}", sums(*deletions, *reverts, *dated_ahead, *unignored).join(", "))
 }
 
 /// Why there is nothing to be done, and where there is.
@@ -127,15 +127,15 @@ fn name_left(out: &mut String, paths: &[String], why: &str) {
 }
 
 fn held_sums(view: &HeldView) -> Vec<String> {
-    sums(view.deletions, view.reverts, view.dated_ahead, view.uncovered)
+    sums(view.deletions, view.reverts, view.dated_ahead, view.unignored)
 }
 
-fn sums(deletions: u64, reverts: u64, dated_ahead: u64, uncovered: u64) -> Vec<String> {
+fn sums(deletions: u64, reverts: u64, dated_ahead: u64, unignored: u64) -> Vec<String> {
     let sums = [
         (deletions, "deletion", "deletions"),
         (reverts, "return to older contents", "returns to older contents"),
         (dated_ahead, "change dated ahead", "changes dated ahead"),
-        (uncovered, "path that .dirsyncignore covered", "paths that .dirsyncignore covered"),
+        (unignored, "path that .dirsyncignore covered", "paths that .dirsyncignore covered"),
     ];
     sums.into_iter().filter(|(n, ..)| *n > 0).map(|(n, one, many)| counted(n, one, many)).collect()
 }

@@ -41,7 +41,7 @@ use std::time::Duration;
                   With --json, times are nanoseconds since 1970 as strings, and paths are escaped as \\xNN where they are not \
                   printable UTF-8."
 )]
-pub struct Args {
+pub struct CliArgs {
     /// Act as if started in DIR
     #[arg(short = 'C', value_name = "DIR", global = true)]
     directory: Option<PathBuf>,
@@ -244,7 +244,7 @@ pub(crate) enum Failure {
 }
 
 /// Runs one command; says what went wrong on standard error.
-pub async fn run(args: Args) -> ExitCode {
+pub async fn run(args: CliArgs) -> ExitCode {
     match dispatch(args).await {
         Ok(()) => ExitCode::SUCCESS,
         // `dirsync log | head` is no error.
@@ -256,9 +256,9 @@ pub async fn run(args: Args) -> ExitCode {
     }
 }
 
-async fn dispatch(args: Args) -> Result<(), Failure> {
+async fn dispatch(args: CliArgs) -> Result<(), Failure> {
     contradiction(&args.command)?;
-    let place = place::Place::find(args.directory)?;
+    let place = place::CliPlace::find(args.directory)?;
     let mut client = place.folder.connect().await?;
     let json = args.json;
     match args.command {
@@ -284,7 +284,7 @@ async fn dispatch(args: Args) -> Result<(), Failure> {
             let path = path.map(|path| place.path(Some(&path))).transpose()?.flatten();
             let since_ns = since.map(|time| when::parse(&time, &jiff::Zoned::now())).transpose();
             let since_ns = since_ns.map_err(Failure::Usage)?;
-            follow::log(&mut client, json, &follow::Wanted { n, path, since_ns }, follow).await
+            follow::log(&mut client, json, &follow::LineFilter { n, path, since_ns }, follow).await
         }
         Command::Conflicts { act: None, path, all } => {
             let path = path.map(|path| place.path(Some(&path))).transpose()?.flatten();
@@ -524,20 +524,20 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         use clap::CommandFactory;
-        Args::command().debug_assert();
+        CliArgs::command().debug_assert();
     }
 
     #[test]
     fn json_and_the_folder_may_stand_before_or_after_the_command() {
         for words in [["dirsync", "-C", "/x", "--json", "status"], ["dirsync", "status", "--json", "-C", "/x"]] {
-            let args = Args::try_parse_from(words).unwrap();
+            let args = CliArgs::try_parse_from(words).unwrap();
             assert!(args.json && args.directory.is_some());
         }
     }
 
     #[test]
     fn options_may_stand_before_what_is_done_about_a_conflict() {
-        let parsed = |words: &str| Args::try_parse_from(format!("dirsync {words}").split(' '));
+        let parsed = |words: &str| CliArgs::try_parse_from(format!("dirsync {words}").split(' '));
         for words in [
             "conflicts --json -C /x keep f ours",
             "conflicts keep f ours --json -C /x",

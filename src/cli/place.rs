@@ -23,13 +23,13 @@ pub(super) struct Meant {
     pub hint: Option<String>,
 }
 
-pub(super) struct Place {
+pub(super) struct CliPlace {
     pub folder: Folder,
     /// Below the folder.
     start: PathBuf,
 }
 
-impl Place {
+impl CliPlace {
     pub(super) fn find(directory: Option<PathBuf>) -> Result<Self, Failure> {
         let usage = |why: std::io::Error| Failure::Usage(format!("the current directory cannot be used: {why}"));
         let start = match directory {
@@ -125,7 +125,7 @@ mod tests {
         fs::create_dir_all(root.join(".dirsync")).unwrap();
         fs::create_dir_all(root.join("d/e")).unwrap();
         fs::write(root.join("d/me@home"), "").unwrap();
-        let place = Place::find(Some(root.join("d"))).unwrap();
+        let place = CliPlace::find(Some(root.join("d"))).unwrap();
         let path = |name: &str| place.path(Some(OsStr::new(name))).map_err(|why| why.to_string());
         assert_eq!(place.path(None).unwrap().as_deref(), Some("d"));
         assert_eq!(path("f\n").unwrap().as_deref(), Some("d/f\\x0a"));
@@ -145,7 +145,7 @@ mod tests {
         fs::create_dir_all(root.join(".dirsync")).unwrap();
         fs::write(root.join(OsStr::from_bytes(b"latin-\xe9.txt")), "").unwrap();
         fs::write(root.join(r"here\x41"), "").unwrap();
-        let place = Place::find(Some(root)).unwrap();
+        let place = CliPlace::find(Some(root)).unwrap();
         let path = |name: &str| place.path(Some(OsStr::new(name))).unwrap().unwrap();
         for (given, printed) in [
             (r"latin-\xe9.txt", r"latin-\xe9.txt"),
@@ -168,7 +168,7 @@ mod tests {
         fs::create_dir_all(root.join(".dirsync")).unwrap();
         fs::write(root.join("backup@3d"), "").unwrap();
         std::os::unix::fs::symlink("nowhere", root.join("link@3d")).unwrap();
-        let place = Place::find(Some(root)).unwrap();
+        let place = CliPlace::find(Some(root)).unwrap();
         let day = Some(86_400_000_000_000);
         for (name, path, at_ns, hint) in [
             ("f", Some("f"), None, ""),

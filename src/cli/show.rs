@@ -43,8 +43,8 @@ pub(super) fn status(status: &StatusView) -> String {
             ),
         );
     }
-    if status.held_uncovered > 0 {
-        let held = counted(status.held_uncovered, "path", "paths");
+    if status.held_unignored > 0 {
+        let held = counted(status.held_unignored, "path", "paths");
         line("held back", format!("{held} that .dirsyncignore covered; if they may be synced, run 'dirsync confirm'"));
     }
     if status.open_conflicts > 0 {
@@ -431,7 +431,7 @@ mod tests {
             condition: crate::wire::condition::Condition::default(),
             held_deletions: 0,
             held_reverts: 0,
-            held_uncovered: 0,
+            held_unignored: 0,
             files: 1834,
             directories: 1,
             symlinks: 0,

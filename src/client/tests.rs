@@ -15,7 +15,9 @@ use crate::io::control::view::{
 };
 use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, World};
 use crate::io::store::index::JournalLine;
-use crate::model::{ContentId, DeviceId, Entry, FileTime, Keep, Kind, Mode as Bits, Seen, SyncPath, Version};
+use crate::model::{
+    ContentId, DeviceId, Entry, FileTime, Kind, Mode as Bits, RetainReason, SyncPath, Version, VersionVector,
+};
 use crate::wire::conflict::Sides;
 use crate::wire::message::{Past, PastWhat};
 use rustix::fd::{AsFd, OwnedFd};
@@ -33,10 +35,10 @@ fn path(text: &str) -> SyncPath {
 }
 
 fn row(n: u64) -> Row {
-    let version = Version { stamp: 1 << 60, author: DeviceId([1; 32]), seen: Seen::default() };
+    let version = Version { stamp: 1 << 60, author: DeviceId([1; 32]), seen: VersionVector::default() };
     let kind = Kind::File { size: n, content: ContentId::of(b"x") };
     let mtime = FileTime { secs: 1_700_000_000, nanos: 123_456_789 };
-    Row { winner: Entry { kind, mode: Bits(0o640), mtime, version }, disk: None, installing: None, since: 0 }
+    Row { head: Entry { kind, mode: Bits(0o640), mtime, version }, disk: None, installing: None, since: 0 }
 }
 
 #[derive(Default)]
@@ -104,7 +106,7 @@ impl World for FakeWorld {
 
 /// At `f`: a file of 20 bytes won over one of 10, which is in history as `20-f`.
 fn conflict() -> Conflict {
-    let (winner, loser) = (row(20).winner, row(10).winner);
+    let (winner, loser) = (row(20).head, row(10).head);
     let loser = Entry { version: Version { stamp: 7, ..loser.version }, ..loser };
     let (winner_name, loser_name) = ("be\u{1b}ta".into(), "alpha".into());
     let sides = Sides { winner, winner_name, loser, loser_name, beside: Some(path("f.copy")) };
@@ -126,7 +128,7 @@ fn moved_on() -> [Conflict; 2] {
 fn held() -> HeldPaths {
     let held = |name: &str, why, by: &str| HeldPath { path: path(name), why, by: by.into() };
     let paths = vec![held("gone", HeldWhy::Deleted, "be\nta"), held("old", HeldWhy::Reverted, "alpha")];
-    HeldPaths { paths, deletions: 2, reverts: 1, dated_ahead: 0, uncovered: 3 }
+    HeldPaths { paths, deletions: 2, reverts: 1, dated_ahead: 0, unignored: 3 }
 }
 
 /// Answers as the daemon's loop does, until nobody asks any more.
@@ -194,11 +196,11 @@ fn histories(ask: &AskPast) -> MachinePasts {
     let past = |name: &str, what: PastWhat| Past {
         path: path(name),
         time_ns: 30,
-        reason: Keep::Deleted,
+        reason: RetainReason::Deleted,
         size: 3,
         mode: Bits(0o600),
         mtime: FileTime::default(),
-        what: if ask.named.is_empty() { PastWhat::Untold } else { what },
+        what: if ask.named.is_empty() { PastWhat::Unidentified } else { what },
     };
     let all = [past("h", PastWhat::File(ContentId([4; 32]))), past("l", PastWhat::Link(b"to".to_vec()))];
     let device = DeviceId([2; 32]);
@@ -269,7 +271,7 @@ fn status(counts: Counts) -> Status {
         condition: crate::wire::condition::Condition::default(),
         held_deletions: 0,
         held_reverts: 0,
-        held_uncovered: 0,
+        held_unignored: 0,
         kept_folders: 0,
         left_alone: 0,
         ignored: 0,
@@ -438,7 +440,7 @@ async fn theirs_undoes_no_edit_that_was_made_since_it_won() {
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
     let theirs = json!({"path": "many/0007", "choice": "theirs"});
     let kept: DecidedView = client.post("/v1/conflicts/keep", &theirs).await.unwrap();
-    let now = crate::engine::merge::label(&row(7).winner.version);
+    let now = crate::engine::merge::label(&row(7).head.version);
     assert_eq!((kept.restored, &kept.version), (false, &now));
     assert_eq!(*daemon.done.lock().unwrap(), [format!("many/0007 10 kept {now}")]);
     let decided = json!({"path": "many/0008", "choice": "theirs"});
@@ -455,7 +457,7 @@ async fn orders_reach_the_engine_as_events() {
     let expected = [("gone", "deleted", "be\\x0ata"), ("old", "older", "alpha")];
     let expected = expected.map(|(path, why, by)| (path.to_owned(), why.to_owned(), by.to_owned()));
     assert_eq!(confirmed.held.iter().map(told).collect::<Vec<_>>(), expected);
-    assert_eq!((confirmed.deletions, confirmed.reverts, confirmed.uncovered), (2, 1, 3));
+    assert_eq!((confirmed.deletions, confirmed.reverts, confirmed.unignored), (2, 1, 3));
     for order in ["/v1/pause", "/v1/resume"] {
         assert_eq!(client.post::<Value>(order, &json!({})).await.unwrap(), json!({"done": true}));
     }

@@ -5,7 +5,7 @@
 //! Deliberately not here: which errors lead to it.
 
 use super::background::Stop;
-use super::{DaemonError, Ended};
+use super::{DaemonError, RunEnd};
 use crate::io::fs::root::Root;
 use std::env;
 use std::io;
@@ -22,7 +22,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 
 /// Waits, then starts this program with the same arguments in this process. Returns when that fails, or when
 /// somebody asked the daemon to stop.
-pub(super) fn start_anew(why: DaemonError, directory: &Path, stop: &Stop) -> Result<Ended, DaemonError> {
+pub(super) fn start_anew(why: DaemonError, directory: &Path, stop: &Stop) -> Result<RunEnd, DaemonError> {
     tracing::error!("{why} Syncing begins anew in {} s", PAUSE.as_secs());
     // Held until the new program begins, or this one ends.
     let _lock = Root::lock_while_waiting(directory, &why.to_string());

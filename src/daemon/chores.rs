@@ -49,7 +49,7 @@ impl Chores {
     /// it is until the folder was scanned: after a crash before that, it must not count as the index's (P8).
     pub(super) fn run(&mut self, now: Now, engine: &mut Engine<SqliteIndex>) -> Result<u64, IndexError> {
         self.shell.disk.history().set_clock(engine.steady(now));
-        let (trust, has_looked_around) = (engine.trust(), engine.has_looked_around());
+        let (trust, has_scanned_all) = (engine.trust(), engine.has_scanned_all());
         let index = engine.index_mut();
         let is_hour = self.hourly <= now.mono;
         if trust == Trust::Known && ((is_hour && self.hourly > 0) || !self.marked) {
@@ -57,7 +57,7 @@ impl Chores {
             self.marked = true;
         }
         if is_hour {
-            if self.hourly > 0 && has_looked_around {
+            if self.hourly > 0 && has_scanned_all {
                 last_run::is_over(index);
             }
             self.prune_history(now);

@@ -5,7 +5,7 @@
 use crate::engine::index::Index;
 use crate::engine::torn::Cut;
 use crate::io::clock;
-use crate::io::fs::boot::Place;
+use crate::io::fs::boot::BootPlace;
 use crate::io::store::index::{IndexError, SqliteIndex};
 
 const META_PLACE: &str = "daemon.place";
@@ -14,8 +14,8 @@ const META_CUT: &str = "daemon.cut";
 const WRITTEN_BACK_NS: u64 = 60 * 1_000_000_000;
 
 /// Notes where this run happens, durably, and says whether the last one was cut off there.
-pub(super) fn judge(index: &mut SqliteIndex, was_clean: bool, place: &Place) -> Result<Option<Cut>, IndexError> {
-    let last = index.meta(META_PLACE).and_then(|text| Place::from_text(&String::from_utf8_lossy(&text)));
+pub(super) fn judge(index: &mut SqliteIndex, was_clean: bool, place: &BootPlace) -> Result<Option<Cut>, IndexError> {
+    let last = index.meta(META_PLACE).and_then(|text| BootPlace::from_text(&String::from_utf8_lossy(&text)));
     let cut = last.filter(|last| !was_clean && last.was_left(place)).map(|last| Cut {
         since: index.last_commit().saturating_sub(WRITTEN_BACK_NS),
         until: last.left_before(place, clock::wall_ns()),
@@ -53,10 +53,10 @@ mod tests {
     fn a_cut_is_remembered_until_its_traces_were_looked_at() {
         let home = TempDir::new().unwrap();
         let mut index = SqliteIndex::open(&home.path().join("index")).unwrap().index;
-        let here = Place::of(&Root::open(home.path()).unwrap());
+        let here = BootPlace::of(&Root::open(home.path()).unwrap());
         assert_eq!(judge(&mut index, true, &here).unwrap(), None, "a first start");
         assert_eq!(judge(&mut index, false, &here).unwrap(), None, "the process alone was killed");
-        let before = Place::from_text("another-boot mnt:[1] 1").unwrap();
+        let before = BootPlace::from_text("another-boot mnt:[1] 1").unwrap();
         judge(&mut index, true, &before).unwrap();
         let cut = judge(&mut index, false, &here).unwrap().expect("the boot is another one");
         assert!(cut.until < clock::wall_ns());

@@ -16,23 +16,23 @@ const NONCE_DIGITS: usize = 32;
 
 /// What the marker says at the start.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum MarkerVerdict {
     Trusted(Trust),
     /// The index knows files, and the folder carries no marker: perhaps its disk is not mounted.
     Missing,
 }
 
-pub(super) fn judge(root: &Root, index: &SqliteIndex) -> Verdict {
+pub(super) fn judge(root: &Root, index: &SqliteIndex) -> MarkerVerdict {
     verdict(root.marker().as_deref(), &accepted(index), index.counts() == Counts::default())
 }
 
-fn verdict(marker: Option<&str>, accepted: &[String], index_is_empty: bool) -> Verdict {
+fn verdict(marker: Option<&str>, accepted: &[String], index_is_empty: bool) -> MarkerVerdict {
     match marker {
         // Nothing is known that could be deleted or rolled back.
-        _ if index_is_empty => Verdict::Trusted(Trust::Known),
-        None => Verdict::Missing,
-        Some(marker) if accepted.iter().any(|nonce| nonce == marker) => Verdict::Trusted(Trust::Known),
-        Some(_) => Verdict::Trusted(Trust::Restored),
+        _ if index_is_empty => MarkerVerdict::Trusted(Trust::Known),
+        None => MarkerVerdict::Missing,
+        Some(marker) if accepted.iter().any(|nonce| nonce == marker) => MarkerVerdict::Trusted(Trust::Known),
+        Some(_) => MarkerVerdict::Trusted(Trust::Restored),
     }
 }
 
@@ -75,12 +75,12 @@ mod tests {
     fn a_folder_is_believed_by_its_marker() {
         let accepted = ["new".to_owned(), "old".to_owned()];
         let table = [
-            ("first start", None, true, Verdict::Trusted(Trust::Known)),
-            ("the index was lost", Some("old"), true, Verdict::Trusted(Trust::Known)),
-            ("as it was left", Some("new"), false, Verdict::Trusted(Trust::Known)),
-            ("a crash before it was written", Some("old"), false, Verdict::Trusted(Trust::Known)),
-            ("a backup was restored", Some("older"), false, Verdict::Trusted(Trust::Restored)),
-            ("not mounted, or emptied", None, false, Verdict::Missing),
+            ("first start", None, true, MarkerVerdict::Trusted(Trust::Known)),
+            ("the index was lost", Some("old"), true, MarkerVerdict::Trusted(Trust::Known)),
+            ("as it was left", Some("new"), false, MarkerVerdict::Trusted(Trust::Known)),
+            ("a crash before it was written", Some("old"), false, MarkerVerdict::Trusted(Trust::Known)),
+            ("a backup was restored", Some("older"), false, MarkerVerdict::Trusted(Trust::Restored)),
+            ("not mounted, or emptied", None, false, MarkerVerdict::Missing),
         ];
         for (case, marker, index_is_empty, expected) in table {
             assert_eq!(verdict(marker, &accepted, index_is_empty), expected, "{case}");

@@ -17,7 +17,7 @@ use crate::engine::torn::Cut;
 use crate::engine::{Config, Engine, Event, Halt, Keeps, OnConflict, RootState, Trust};
 use crate::io::Events;
 use crate::io::control::{About, Control, Handle, NoSocket};
-use crate::io::fs::boot::{self, Place};
+use crate::io::fs::boot::{self, BootPlace};
 use crate::io::fs::disk::{Disk, DiskOptions};
 use crate::io::fs::root::{Root, RootError};
 use crate::io::fs::stall;
@@ -26,7 +26,7 @@ use crate::io::journal::Journal;
 use crate::io::net::link::Times;
 use crate::io::net::mesh::{Listen, Net, NetConfig, NetError};
 use crate::io::net::tls::{DeviceKey, KeyError};
-use crate::io::store::index::{IndexError, Opened, Origin, SqliteIndex};
+use crate::io::store::index::{IndexError, IndexOrigin, OpenedIndex, SqliteIndex};
 use crate::io::store::secret::{Secret, SecretError};
 use crate::io::store::state_folder::{StateDir, StateError};
 use crate::model::{DeviceId, text};
@@ -35,8 +35,8 @@ use crate::wire::condition::StopCause;
 pub use again::replace_process;
 use background::Stop;
 use chores::Chores;
-use marker::{MarkerError, Verdict};
-use shell::{Incoming, Outgoing, Shell};
+use marker::{MarkerError, MarkerVerdict};
+use shell::{NetworkReads, NetworkStaging, Shell};
 use std::env;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -52,7 +52,7 @@ const META_RENEWED: &str = "daemon.renewed";
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum RunEnd {
     /// Somebody asked for it.
     Stopped,
     /// To be started anew, as another device.
@@ -109,7 +109,7 @@ impl From<MarkerError> for DaemonError {
 }
 
 /// Runs until SIGTERM or SIGINT, or until another device id is needed; an error is the reason of exit code 1.
-pub fn run(options: &Options) -> Result<Ended, DaemonError> {
+pub fn run(options: &Options) -> Result<RunEnd, DaemonError> {
     crate::io::fs::rlimits::raise_descriptors();
     let stop = Stop::default();
     match run_once(options, &stop) {
@@ -118,22 +118,22 @@ pub fn run(options: &Options) -> Result<Ended, DaemonError> {
     }
 }
 
-fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
+fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     nested::refuse(&options.directory)?;
     let state = StateDir::open(&options.state_dir)?;
     let (secret, secret_made) = secret(options)?;
     let root = Arc::new(Root::open(&options.directory)?);
     let (mut index, was_clean) = open_index(&state, &root)?;
-    let cut = last_run::judge(&mut index, was_clean, &Place::of(&root))?;
+    let cut = last_run::judge(&mut index, was_clean, &BootPlace::of(&root))?;
     let key = device_key(&mut index)?;
     let device = key.device()?;
     let was_renewed = was_renewed(&mut index)?;
     let verdict = marker::judge(&root, &index);
-    let marked = verdict == Verdict::Trusted(Trust::Known);
+    let marked = verdict == MarkerVerdict::Trusted(Trust::Known);
     match verdict {
-        Verdict::Trusted(Trust::Known) => renew_marker(&root, &mut index)?,
-        Verdict::Trusted(Trust::Restored) => {}
-        Verdict::Missing => marker::expect_last(&root, &index),
+        MarkerVerdict::Trusted(Trust::Known) => renew_marker(&root, &mut index)?,
+        MarkerVerdict::Trusted(Trust::Restored) => {}
+        MarkerVerdict::Missing => marker::expect_last(&root, &index),
     }
     if marked {
         remember(&state, &root, &index);
@@ -146,8 +146,8 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
     if index.counts() == Counts::default() {
         disk.expect_many();
     }
-    let incoming = Arc::new(Incoming(disk.stage(), disk.partials()));
-    let outgoing = Arc::new(Outgoing {
+    let incoming = Arc::new(NetworkStaging(disk.stage(), disk.partials()));
+    let outgoing = Arc::new(NetworkReads {
         root: Arc::clone(&root),
         deltas: disk.deltas(),
         lists: disk.lists(),
@@ -175,9 +175,9 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
     background::start(control, handle, Arc::clone(&shell) as _, about, events, stop)?;
 
     let on_conflict = match options.on_conflict {
-        options::OnConflict::Newest => OnConflict::Newest,
-        options::OnConflict::KeepBoth => OnConflict::KeepBoth,
-        options::OnConflict::Merge => OnConflict::Merge,
+        options::ConflictOption::Newest => OnConflict::Newest,
+        options::ConflictOption::KeepBoth => OnConflict::KeepBoth,
+        options::ConflictOption::Merge => OnConflict::Merge,
     };
     let mut engine = Engine::new(Config { device, name: options.name.clone(), on_conflict }, index);
     if options.allow_mass_delete {
@@ -214,7 +214,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<Ended, DaemonError> {
         let due = chores.run(turns.clock.now(), &mut turns.engine)?;
         turns.turn(due)?;
     }
-    let ended = if turns.renews { Ended::Renewed } else { Ended::Stopped };
+    let ended = if turns.renews { RunEnd::Renewed } else { RunEnd::Stopped };
     end(turns, &shell, ended)?;
     Ok(ended)
 }
@@ -233,13 +233,13 @@ fn renew_marker(root: &Root, index: &mut SqliteIndex) -> Result<(), DaemonError>
 /// Hands the engine its first event. What the marker says comes before the first walk is asked for.
 fn begin(
     turns: &mut Loop<Arc<Shell>>,
-    verdict: &Verdict,
+    verdict: &MarkerVerdict,
     cut: Option<Cut>,
     options: &Options,
 ) -> Result<(), DaemonError> {
     let trust = match *verdict {
-        Verdict::Trusted(trust) => trust,
-        Verdict::Missing => Trust::Known,
+        MarkerVerdict::Trusted(trust) => trust,
+        MarkerVerdict::Missing => Trust::Known,
     };
     if trust == Trust::Restored {
         tracing::warn!(
@@ -255,7 +255,7 @@ fn begin(
         turns.engine.cut_short(cut, trust);
     }
     let mut actions = Vec::new();
-    if *verdict == Verdict::Missing {
+    if *verdict == MarkerVerdict::Missing {
         let why = format!(
             "'{}' has no marker '.dirsync/marker', but the index knows files in it: is its disk mounted? If this is the right \
              folder, stop the daemon, move '{}' away and start again: nothing is deleted then",
@@ -273,9 +273,9 @@ fn begin(
 }
 
 /// Ends in order: peers, disk, what they still had to say, the index.
-fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell, ended: Ended) -> Result<(), DaemonError> {
+fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell, ended: RunEnd) -> Result<(), DaemonError> {
     // systemd must not wait for an end that does not come.
-    if ended == Ended::Stopped {
+    if ended == RunEnd::Stopped {
         chores::say_stopping();
     }
     tracing::info!("stopping");
@@ -289,7 +289,7 @@ fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell, ended: Ended) -> Result<(), D
     turns.journal.finish(now);
     turns.conclude(Vec::new())?;
     let mut index = turns.engine.into_index();
-    if ended == Ended::Renewed {
+    if ended == RunEnd::Renewed {
         make_key(&mut index)?;
         index.set_meta(META_RENEWED, b"1");
     }
@@ -348,15 +348,15 @@ fn secret(options: &Options) -> Result<(Secret, Option<PathBuf>), SecretError> {
 }
 
 fn open_index(state: &StateDir, root: &Root) -> Result<(SqliteIndex, bool), IndexError> {
-    let Opened { index, origin, was_clean } = SqliteIndex::open(&state.index_path())?;
-    if origin == Origin::New && root.marker().is_some() {
+    let OpenedIndex { index, origin, was_clean } = SqliteIndex::open(&state.index_path())?;
+    if origin == IndexOrigin::New && root.marker().is_some() {
         tracing::warn!(
             "the folder was synced before, and there is no index in '{}': it is compared as if found for the first time, nothing \
              counts as deleted, and this machine is a new device; if the index is elsewhere, stop and give --state-dir",
             shown(&state.index_path())
         );
     }
-    if let Origin::Rebuilt { aside, why } = origin {
+    if let IndexOrigin::Rebuilt { aside, why } = origin {
         tracing::warn!(
             "the index was damaged ({}) and is set aside as '{}'; a new one is made by scanning the folder, and this machine \
              is a new device from now on",

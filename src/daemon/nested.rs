@@ -41,7 +41,7 @@ fn refuse_around(outer: &Path) -> Result<(), DaemonError> {
             let below = inner.strip_prefix(outer).ok().map(|below| below.as_os_str().as_bytes());
             let Some(below) = below.and_then(|below| SyncPath::new(below).ok()) else { continue };
             let is_mounted = child.metadata().is_ok_and(|facts| facts.dev() != device);
-            if is_mounted || ignore.covers(&below, true) {
+            if is_mounted || ignore.ignores(&below, true) {
                 continue;
             }
             if is_synced(&inner) {
@@ -60,7 +60,7 @@ fn refuse_inside(directory: &Path) -> Result<(), DaemonError> {
         }
         let below = directory.strip_prefix(outer).ok().map(|below| below.as_os_str().as_bytes());
         let Some(below) = below.and_then(|below| SyncPath::new(below).ok()) else { continue };
-        if !patterns(outer).covers(&below, true) {
+        if !patterns(outer).ignores(&below, true) {
             return Err(DaemonError::Nested { inner: shown(directory), outer: shown(outer), below: below.to_text() });
         }
     }

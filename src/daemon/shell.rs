@@ -16,7 +16,7 @@ use crate::io::fs::stage::{Stage, StageError, StageWriter};
 use crate::io::net::members::Unreached;
 use crate::io::net::mesh::Net;
 use crate::io::net::transfer::{Served, StagedWriter, Staging};
-use crate::io::store::chunk_lists::{List, Lists};
+use crate::io::store::chunk_lists::{ChunkLists, List};
 use crate::model::{ContentId, Mode, SyncPath, text};
 use std::fs::File;
 use std::io::{self, Read};
@@ -56,7 +56,7 @@ impl Hands for Arc<Shell> {
     }
 
     fn set_ignore(&mut self, ignore: Ignore) {
-        self.disk.set_ignore(Arc::new(move |path: &SyncPath, is_dir| ignore.covers(path, is_dir)));
+        self.disk.set_ignore(Arc::new(move |path: &SyncPath, is_dir| ignore.ignores(path, is_dir)));
     }
 }
 
@@ -144,12 +144,12 @@ fn first_bytes(file: File, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Where the network stages what comes in.
-pub(super) struct Incoming(pub Arc<Stage>, pub Arc<Partials>);
+pub(super) struct NetworkStaging(pub Arc<Stage>, pub Arc<Partials>);
 
-impl Staging for Incoming {
+impl Staging for NetworkStaging {
     fn create(&self, size: u64) -> Result<Box<dyn StagedWriter>, FetchError> {
         match self.0.create(size) {
-            Ok(writer) => Ok(Box::new(Writer(writer))),
+            Ok(writer) => Ok(Box::new(StagedFileWriter(writer))),
             Err(trouble) => Err(FetchError::Staging(trouble)),
         }
     }
@@ -163,9 +163,9 @@ impl Staging for Incoming {
     }
 }
 
-struct Writer(StageWriter);
+struct StagedFileWriter(StageWriter);
 
-impl StagedWriter for Writer {
+impl StagedWriter for StagedFileWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
         self.0.write(bytes).map_err(fetch_error)
     }
@@ -183,14 +183,14 @@ fn fetch_error(why: StageError) -> FetchError {
 }
 
 /// What the network reads for peers.
-pub(super) struct Outgoing {
+pub(super) struct NetworkReads {
     pub root: Arc<Root>,
     pub deltas: Arc<Deltas>,
-    pub lists: Arc<Lists>,
+    pub lists: Arc<ChunkLists>,
     pub history: Arc<History>,
 }
 
-impl Served for Outgoing {
+impl Served for NetworkReads {
     fn open(&self, file: &ServedFile) -> io::Result<File> {
         self.open_next(&mut LastFolder::default(), file)
     }

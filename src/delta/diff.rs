@@ -31,7 +31,7 @@ const LITERAL_SHARE: (u64, u64) = (7, 8);
 const OUT_BYTES: usize = 64 * 1024;
 
 /// The new version.
-pub struct New<'a> {
+pub struct NewVersion<'a> {
     pub file: &'a dyn ReadAt,
     pub size: u64,
     /// Its chunks' hashes, if known.
@@ -55,7 +55,7 @@ pub enum DiffError {
 /// in parts, and may end it.
 pub fn diff(
     base: &Signature,
-    new: &New,
+    new: &NewVersion,
     may_go_on: &mut dyn FnMut() -> bool,
     out: &mut dyn FnMut(&[u8]) -> bool,
 ) -> Result<(), DiffError> {
@@ -84,7 +84,7 @@ pub fn diff(
 }
 
 /// What is not known to be the same at the same place: ranges from, to.
-fn changed_ranges(base: &Signature, new: &New) -> Vec<(u64, u64)> {
+fn changed_ranges(base: &Signature, new: &NewVersion) -> Vec<(u64, u64)> {
     let (news, bases) = (Chunks::of(new.size), Chunks::of(base.size()));
     // The hash of a content's only chunk is another function's.
     let is_kind = (news.count() == 1) == (bases.count() == 1);
@@ -100,7 +100,7 @@ fn changed_ranges(base: &Signature, new: &New) -> Vec<(u64, u64)> {
 
 struct Search<'a> {
     base: &'a Signature,
-    new: &'a New<'a>,
+    new: &'a NewVersion<'a>,
     out: Out<'a>,
     may_go_on: &'a mut dyn FnMut() -> bool,
     window: Vec<u8>,
@@ -130,7 +130,7 @@ impl Search<'_> {
             let length = length.min(to - from);
             self.window.resize(length as usize, 0);
             self.new.file.read_at(from, &mut self.window)?;
-            if self.find(index, length as usize)?.iter().any(|found| matches!(found, Found::Copy { .. })) {
+            if self.find(index, length as usize)?.iter().any(|found| matches!(found, DiffPiece::Copy { .. })) {
                 return Ok(true);
             }
         }
@@ -206,12 +206,12 @@ impl Search<'_> {
         let (mut said, mut next) = (0, None);
         for (number, part) in found.iter().enumerate() {
             match *part {
-                Found::Copy { offset, length } => {
+                DiffPiece::Copy { offset, length } => {
                     self.out.copy(offset, length)?;
                     said += length;
                     next = Some((offset + length) / block);
                 }
-                Found::Literal(bytes) => {
+                DiffPiece::Literal(bytes) => {
                     // The end of the window may be the beginning of a block.
                     let is_last = number + 1 == found.len() && !is_end;
                     let kept = if is_last { bytes.min(block - 1) } else { 0 };
@@ -225,7 +225,7 @@ impl Search<'_> {
         Ok((said, next))
     }
 
-    fn find(&mut self, index: &IndexedSignature, length: usize) -> Result<Vec<Found>, DiffError> {
+    fn find(&mut self, index: &IndexedSignature, length: usize) -> Result<Vec<DiffPiece>, DiffError> {
         self.found.clear();
         // It fails only on what was checked, or where memory cannot be written.
         fast_rsync::diff(index, &self.window[..length], &mut self.found).map_err(|_| DiffError::Unrelated)?;
@@ -249,7 +249,7 @@ fn place_in(ranges: &[(u64, u64)], mut nth: u64) -> Option<(u64, u64)> {
 
 /// What a search found, in the order of the new version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
+enum DiffPiece {
     Copy {
         offset: u64,
         length: u64,
@@ -259,16 +259,16 @@ enum Found {
 }
 
 /// Reads what `fast_rsync` wrote of `length` bytes: lengths and places; the literal bytes are in the window.
-fn parse(delta: &[u8], length: u64) -> Vec<Found> {
-    struct Steps(Vec<Found>);
+fn parse(delta: &[u8], length: u64) -> Vec<DiffPiece> {
+    struct Steps(Vec<DiffPiece>);
     impl super::patch::Sink for Steps {
         type Error = std::convert::Infallible;
         fn copy(&mut self, offset: u64, length: u64) -> Result<(), Self::Error> {
-            self.0.push(Found::Copy { offset, length });
+            self.0.push(DiffPiece::Copy { offset, length });
             Ok(())
         }
         fn literal(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
-            self.0.push(Found::Literal(bytes.len() as u64));
+            self.0.push(DiffPiece::Literal(bytes.len() as u64));
             Ok(())
         }
     }
@@ -277,7 +277,7 @@ fn parse(delta: &[u8], length: u64) -> Vec<Found> {
     // What it cannot read is said literally.
     match patch.push(delta, &mut steps).and_then(|()| patch.finish()) {
         Ok(()) => steps.0,
-        Err(_) => vec![Found::Literal(length)],
+        Err(_) => vec![DiffPiece::Literal(length)],
     }
 }
 

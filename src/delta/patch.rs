@@ -34,7 +34,7 @@ pub enum PatchError<E> {
 /// The longest command: its byte and two numbers of 8.
 const COMMAND_BYTES: usize = 17;
 
-enum State {
+enum ParserState {
     Command,
     Literal(u64),
     Ended,
@@ -48,29 +48,29 @@ pub struct Patch {
     /// Of a command that is not whole yet.
     begun: Vec<u8>,
     has_magic: bool,
-    state: State,
+    state: ParserState,
 }
 
 impl Patch {
     /// `base` and `size`: bytes of the old and of the new version.
     pub fn new(base: u64, size: u64) -> Self {
         let begun = Vec::with_capacity(COMMAND_BYTES);
-        Self { base, size, made: 0, begun, has_magic: false, state: State::Command }
+        Self { base, size, made: 0, begun, has_magic: false, state: ParserState::Command }
     }
 
     /// Takes the next bytes.
     pub fn push<S: Sink>(&mut self, mut bytes: &[u8], sink: &mut S) -> Result<(), PatchError<S::Error>> {
         while !bytes.is_empty() {
             match self.state {
-                State::Ended => return Err(PatchError::Trailing),
-                State::Literal(left) => {
+                ParserState::Ended => return Err(PatchError::Trailing),
+                ParserState::Literal(left) => {
                     let (now, rest) = bytes.split_at(usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len()));
                     sink.literal(now)?;
                     let left = left - now.len() as u64;
-                    self.state = if left == 0 { State::Command } else { State::Literal(left) };
+                    self.state = if left == 0 { ParserState::Command } else { ParserState::Literal(left) };
                     bytes = rest;
                 }
-                State::Command => {
+                ParserState::Command => {
                     self.begun.push(bytes[0]);
                     bytes = &bytes[1..];
                     self.command(sink)?;
@@ -82,7 +82,7 @@ impl Patch {
 
     /// Nothing more comes.
     pub fn finish<E>(self) -> Result<(), PatchError<E>> {
-        if matches!(self.state, State::Ended) && self.made == self.size {
+        if matches!(self.state, ParserState::Ended) && self.made == self.size {
             Ok(())
         } else {
             Err(PatchError::Short { made: self.made, size: self.size })
@@ -101,15 +101,15 @@ impl Patch {
         }
         let (command, numbers) = (self.begun[0], &self.begun[1..]);
         match command {
-            END => self.state = State::Ended,
+            END => self.state = ParserState::Ended,
             LITERAL_FIRST..=LITERAL_LAST_SHORT => {
                 self.makes(u64::from(command))?;
-                self.state = State::Literal(u64::from(command));
+                self.state = ParserState::Literal(u64::from(command));
             }
             _ if command <= LITERAL_LONG_LAST => {
                 let Some(length) = number(numbers, 1 << (command - LITERAL_LAST_SHORT - 1)) else { return Ok(()) };
                 self.makes(length)?;
-                self.state = if length == 0 { State::Command } else { State::Literal(length) };
+                self.state = if length == 0 { ParserState::Command } else { ParserState::Literal(length) };
             }
             COPY_FIRST..=COPY_LAST => {
                 let (first, second) = (1 << ((command - COPY_FIRST) / 4), 1 << ((command - COPY_FIRST) % 4));

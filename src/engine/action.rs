@@ -1,7 +1,7 @@
 //! What the engine tells the shell to do, and what it says to people.
 
 use super::event::{FetchId, LinkId, RangeId, StageId, Stat, Trouble, WalkId};
-pub use crate::model::Keep;
+pub use crate::model::RetainReason;
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::condition::Condition;
 use crate::wire::message::{Message, Sought};
@@ -49,7 +49,7 @@ pub struct Job {
     pub expect: Option<Stat>,
     pub source: Source,
     /// What becomes of a file or link that was there. Directories are removed when empty.
-    pub keep: Keep,
+    pub keep: RetainReason,
     /// Since when the content that was there has been here, by the steady clock (`Row::since`).
     pub since_ns: u64,
 }
@@ -83,7 +83,7 @@ pub enum Outcome {
 
 /// A content of so many bytes that was somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Was {
+pub struct PriorContent {
     pub content: ContentId,
     pub size: u64,
 }
@@ -94,10 +94,10 @@ pub enum Action {
     /// Stat it; unless the stat is `known`, make it durable (P5), hash it and say what it is.
     /// A folder with the `known` inode and mode is durable already, and is told as `Directory`.
     /// `rehash`: read it even so. `body`: hand over a small file's bytes. `was`: what a large file held before, most of which it may still hold.
-    Look {
+    Inspect {
         path: SyncPath,
         known: Option<Stat>,
-        was: Option<Was>,
+        was: Option<PriorContent>,
         rehash: bool,
         body: bool,
     },
@@ -396,7 +396,7 @@ pub enum Report {
         by_peers: bool,
     },
     /// A peer's change of the ignore file would have these paths synced, which were not: held.
-    HeldUncovered {
+    HeldUnignored {
         paths: u64,
     },
     /// A file's bytes changed and its stat did not, or the disk cannot read them. `heals`: no write explains it, so it is fetched again.

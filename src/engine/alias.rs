@@ -5,7 +5,7 @@
 //! deletion. May import the rest of `engine` and `model`. Deliberately not here: how the file system
 //! folds (`io/fs/probe.rs`), and which spelling it shows.
 
-use super::action::{Keep, Source};
+use super::action::{RetainReason, Source};
 use super::event::{Hint, Now, Observed};
 use super::index::{Index, Row};
 use super::merge;
@@ -43,19 +43,19 @@ pub(super) struct Aliases {
     taken: BTreeSet<SyncPath>,
     /// Of those, what the disk refused for a name that is not known to be here: patterns cover it,
     /// or the disk takes more for one name than `fold` does.
-    refused: BTreeMap<SyncPath, Refused>,
+    refused: BTreeMap<SyncPath, AliasRefusal>,
 }
 
 /// When an install found a name to be taken last, and how often it did.
 #[derive(Default)]
-struct Refused {
+struct AliasRefusal {
     at: u64,
     times: u32,
     /// A name went from the folder since.
     is_freed: bool,
 }
 
-impl Refused {
+impl AliasRefusal {
     /// When it is tried again.
     fn due(&self) -> u64 {
         let most_ns = if self.is_freed { FREED_RETRY_NS } else { REFUSED_RETRY_NS };
@@ -97,7 +97,7 @@ impl<I: Index> Engine<I> {
             return Vec::new();
         }
         let key = key(path);
-        if row.live_on_disk().is_some() || !row.winner.is_live() {
+        if row.live_on_disk().is_some() || !row.head.is_live() {
             // However it came there: by a user's own rename, say. Or nobody wants it any more.
             self.name_is_free(path);
         }
@@ -110,7 +110,7 @@ impl<I: Index> Engine<I> {
             for other in waiting.clone() {
                 self.aliases.refused.remove(other);
             }
-            if row.winner.is_live() {
+            if row.head.is_live() {
                 return Vec::new();
             }
         }
@@ -190,7 +190,7 @@ impl<I: Index> Engine<I> {
 
     /// A look or an install of it ended.
     pub(super) fn name_at_rest(&mut self, path: &SyncPath) {
-        if !self.folds() || self.is_busy(path) || self.looks.contains_key(path) {
+        if !self.folds() || self.is_busy(path) || self.inspections.contains_key(path) {
             return;
         }
         let key = key(path);
@@ -241,12 +241,12 @@ impl<I: Index> Engine<I> {
     /// Patterns cover what is on disk there by the index. Whether it still is, nobody looks.
     fn is_left_alone(&self, holder: &SyncPath) -> bool {
         let on_disk = self.index.get(holder).and_then(|row| row.live_on_disk().map(|(entry, _)| entry.is_directory()));
-        on_disk.is_some_and(|is_directory| self.covers(holder, is_directory))
+        on_disk.is_some_and(|is_directory| self.ignores(holder, is_directory))
     }
 
     /// Nothing that is known has its name here. Whether it is tried later, as the disk refused it.
     fn awaits_refused(&mut self, now: Now, path: &SyncPath) -> bool {
-        let Some(due) = self.aliases.refused.get(path).map(Refused::due) else {
+        let Some(due) = self.aliases.refused.get(path).map(AliasRefusal::due) else {
             self.name_is_free(path);
             return false;
         };
@@ -272,7 +272,7 @@ impl<I: Index> Engine<I> {
     /// itself would find nothing, and say nothing of when to try again.
     pub(super) fn name_is_refused(&mut self, now: Now, path: &SyncPath) {
         let refused = self.aliases.refused.entry(path.clone()).or_default();
-        *refused = Refused { at: now.mono, times: refused.times.saturating_add(1), is_freed: false };
+        *refused = AliasRefusal { at: now.mono, times: refused.times.saturating_add(1), is_freed: false };
         let due = refused.due();
         self.aliases.waiting.entry(key(path)).or_default().insert(path.clone());
         let text = format!(
@@ -306,8 +306,8 @@ impl<I: Index> Engine<I> {
     fn takes_name_over(&mut self, now: Now, path: &SyncPath, row: &Row, holder: &SyncPath) -> bool {
         let Some(old) = self.index.get(holder) else { return false };
         let Some((entry, stat)) = old.live_on_disk() else { return false };
-        let is_free = !old.winner.is_live() && !self.is_busy(holder) && !self.awaits_look(holder);
-        if !is_free || !entry.same_content(&row.winner) {
+        let is_free = !old.head.is_live() && !self.is_busy(holder) && !self.awaits_inspection(holder);
+        if !is_free || !entry.same_content(&row.head) {
             return false;
         }
         if holder.parent() != path.parent() {
@@ -320,7 +320,7 @@ impl<I: Index> Engine<I> {
             return true;
         }
         let source = Source::Rename { from: holder.clone(), stat: *stat };
-        self.install_as(path, row.winner.clone(), None, source, Keep::Replaced);
+        self.install_as(path, row.head.clone(), None, source, RetainReason::Replaced);
         true
     }
 
@@ -334,8 +334,8 @@ impl<I: Index> Engine<I> {
         self.on_disk_below(from).iter().all(|below| {
             let (old, new) = (self.index.get(below), self.index.get(&moved(below, from, to)));
             let (Some(old), Some(new)) = (old, new) else { return false };
-            let is_same = old.live_on_disk().is_some_and(|(entry, _)| entry.same_content(&new.winner));
-            is_same && !old.winner.is_live() && !self.is_busy(below) && !self.awaits_look(below)
+            let is_same = old.live_on_disk().is_some_and(|(entry, _)| entry.same_content(&new.head));
+            is_same && !old.head.is_live() && !self.is_busy(below) && !self.awaits_inspection(below)
         })
     }
 
@@ -355,12 +355,12 @@ impl<I: Index> Engine<I> {
     fn takes_row(&mut self, now: Now, from: &SyncPath, path: &SyncPath, stat: Option<super::Stat>) {
         let (Some(old), Some(new)) = (self.index.get(from), self.index.get(path)) else { return };
         let Some((had, _)) = old.live_on_disk() else { return };
-        let entry = if had.same_content(&new.winner) {
-            Entry { mode: had.mode, mtime: had.mtime, ..new.winner.clone() }
+        let entry = if had.same_content(&new.head) {
+            Entry { mode: had.mode, mtime: had.mtime, ..new.head.clone() }
         } else {
             had.clone()
         };
-        let gone = (!old.winner.is_live()).then(|| merge::on_disk(old.winner.clone(), None));
+        let gone = (!old.head.is_live()).then(|| merge::on_disk(old.head.clone(), None));
         self.name_is_free(path);
         self.store(now, from, &Row { disk: gone, installing: None, ..old });
         self.store(now, path, &Row { disk: Some(merge::on_disk(entry, stat)), installing: None, ..new });

@@ -6,7 +6,7 @@
 use super::action::{Action, Report};
 use super::event::{Halt, LinkId, Now};
 use super::index::Index;
-use super::merge::Found;
+use super::merge::ObservationSource;
 use super::session::Session;
 use super::{Engine, SECOND};
 use crate::model::SyncPath;
@@ -20,7 +20,7 @@ const SAY_MORE_NS: u64 = 60 * SECOND;
 
 /// Whether what is in the folder is known, as far as a watch may have missed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Known {
+pub(super) enum FolderKnowledge {
     /// No whole walk has passed since.
     #[default]
     No,
@@ -35,22 +35,22 @@ type Mark = (Option<StopCause>, bool, bool, [usize; 5]);
 /// Whether this machine is done, and what was said of that.
 #[derive(Default)]
 pub(super) struct Standing {
-    known: Known,
+    known: FolderKnowledge,
     mark: Mark,
     /// Looks under way that are no second hash: most of them find something new.
-    pub news_looks: usize,
+    pub open_inspections: usize,
 }
 
 /// What the log said last of a peer's condition.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Said {
+pub(super) struct ReportedCondition {
     trouble: Condition,
     at: Option<u64>,
     /// There is more to say then.
     pub due: Option<u64>,
 }
 
-impl Said {
+impl ReportedCondition {
     /// What is to be said by now of what stands so; `None`: nothing, or nothing yet.
     fn next(&mut self, now: u64, trouble: Condition) -> Option<Condition> {
         self.due = None;
@@ -71,23 +71,23 @@ impl Said {
 impl<I: Index> Engine<I> {
     /// Something in the folder may have changed unseen.
     pub(super) fn may_have_missed(&mut self) {
-        self.standing.known = Known::No;
+        self.standing.known = FolderKnowledge::No;
     }
 
     /// A whole walk has passed, and no other one is to follow.
     pub(super) fn has_walked_all(&mut self) {
-        if self.standing.known == Known::No && !self.is_stopped() {
-            self.standing.known = Known::Walked;
+        if self.standing.known == FolderKnowledge::No && !self.is_stopped() {
+            self.standing.known = FolderKnowledge::Walked;
         }
     }
 
     /// After each event: what changed without a row is told to peers too.
     pub(super) fn note_standing(&mut self, now: Now) {
-        if self.standing.known == Known::Walked && self.looks.is_empty() {
-            self.standing.known = Known::Yes;
+        if self.standing.known == FolderKnowledge::Walked && self.inspections.is_empty() {
+            self.standing.known = FolderKnowledge::Yes;
         }
         let lengths =
-            [self.held.len(), self.guards.held(), self.uncovered.paths as usize, self.problem_count(), self.missing()];
+            [self.held.len(), self.guards.held(), self.unignored.paths as usize, self.problem_count(), self.missing()];
         let mark = (self.stop_cause(), self.paused, self.is_scanning(), lengths);
         if std::mem::replace(&mut self.standing.mark, mark) != mark {
             self.state_changed(now);
@@ -96,11 +96,13 @@ impl<I: Index> Engine<I> {
 
     fn is_scanning(&self) -> bool {
         // What is being hashed is most often an edit that nobody was told of yet. A second hash finds none, as a rule.
-        self.standing.known != Known::Yes || self.scan.finds() != Found::Walked || self.standing.news_looks > 0
+        self.standing.known != FolderKnowledge::Yes
+            || self.scan.finds() != ObservationSource::Walked
+            || self.standing.open_inspections > 0
     }
 
     fn stop_cause(&self) -> Option<StopCause> {
-        let patterns = self.uncovered.awaits_patterns().then_some(StopCause::Patterns);
+        let patterns = self.unignored.awaits_patterns().then_some(StopCause::Patterns);
         self.halted.as_ref().map(|halt: &Halt| halt.cause).or(patterns)
     }
 
@@ -113,7 +115,7 @@ impl<I: Index> Engine<I> {
             scanning: self.is_scanning(),
             held_deletions: self.held.len() as u64 + deletions_by_peers,
             held_reverts,
-            held_uncovered: self.uncovered.paths,
+            held_unignored: self.unignored.paths,
             problems: self.problem_count() as u64,
             missing: self.missing() as u64,
         }
@@ -152,19 +154,19 @@ impl<I: Index> Engine<I> {
     // Folders that stay.
 
     /// A walk came by something that patterns cover: a folder that was deleted elsewhere stays for it.
-    pub(super) fn keeps_folder(&mut self, covered: &SyncPath) {
+    pub(super) fn keeps_folder(&mut self, ignored_path: &SyncPath) {
         if self.wants.by_path.is_empty() {
             return;
         }
-        let to_go = self.folders_to_go(covered);
+        let to_go = self.folders_to_go(ignored_path);
         let Some(dir) = to_go.first().filter(|dir| !self.kept_folders.contains_key(dir)).cloned() else { return };
-        let covering = self.ignore.covering(covered, false).or_else(|| self.ignore.covering(covered, true));
+        let covering = self.ignore.covering(ignored_path, false).or_else(|| self.ignore.covering(ignored_path, true));
         let by = covering.map(|covering| {
             let pattern = crate::model::text::escape(covering.pattern.trim_end().as_bytes());
             format!(" with '{pattern}' in line {}", covering.line)
         });
         let text = format!(
-            "it was deleted at another machine and stays here, as it holds '{covered}', which {IGNORE_FILE} covers{}; delete \
+            "it was deleted at another machine and stays here, as it holds '{ignored_path}', which {IGNORE_FILE} covers{}; delete \
              that too, or move it elsewhere",
             by.unwrap_or_default()
         );
@@ -175,7 +177,7 @@ impl<I: Index> Engine<I> {
     fn folders_to_go(&self, path: &SyncPath) -> Vec<SyncPath> {
         let is_to_go = |dir: &SyncPath| {
             let row = self.wants.get(dir).and_then(|_| self.index.get(dir));
-            row.is_some_and(|row| !row.winner.is_live() && row.live_on_disk().is_some())
+            row.is_some_and(|row| !row.head.is_live() && row.live_on_disk().is_some())
         };
         path.ancestors().filter(is_to_go).collect()
     }
@@ -269,7 +271,7 @@ mod tests {
         }
     }
 
-    fn hear(engine: &mut Engine<MapIndex>, mono: u64, condition: Option<Condition>) -> Vec<Report> {
+    fn receive(engine: &mut Engine<MapIndex>, mono: u64, condition: Option<Condition>) -> Vec<Report> {
         let root = engine.index_mut().root_digest();
         let message = Message::State { root, pending: 0, condition };
         reports(engine.handle(at(mono), Event::Message { link: LINK, message, wire_bytes: 1 }))
@@ -281,7 +283,7 @@ mod tests {
     }
 
     /// What it tells its peer once it has rested.
-    fn told(engine: &mut Engine<MapIndex>, mono: u64) -> Option<Condition> {
+    fn announced(engine: &mut Engine<MapIndex>, mono: u64) -> Option<Condition> {
         let actions = engine.handle(at(mono), Event::Tick);
         actions.into_iter().find_map(|action| match action {
             Action::Send { message: Message::State { condition, .. }, .. } => condition,
@@ -303,7 +305,7 @@ mod tests {
         scanning: false,
         held_deletions: 0,
         held_reverts: 0,
-        held_uncovered: 0,
+        held_unignored: 0,
         problems: 0,
         missing: 0,
     };
@@ -312,44 +314,47 @@ mod tests {
     fn equal_trees_are_in_sync_only_while_neither_machine_has_anything_left_to_do() {
         let clear = Condition::default();
         let mut engine = linked();
-        assert_eq!(hear(&mut engine, 1, Some(clear)), [Report::InSync { peer: "b".into(), paths: 0 }]);
+        assert_eq!(receive(&mut engine, 1, Some(clear)), [Report::InSync { peer: "b".into(), paths: 0 }]);
         assert!(is_in_sync(&mut engine));
         for condition in [
             PAUSED,
             Condition { stopped: Some(StopCause::MarkerLost), ..clear },
             Condition { held_deletions: 1, ..clear },
             Condition { held_reverts: 1, ..clear },
-            Condition { held_uncovered: 1, ..clear },
+            Condition { held_unignored: 1, ..clear },
             Condition { problems: 1, ..clear },
             Condition { missing: 1, ..clear },
             Condition { scanning: true, ..clear },
         ] {
-            hear(&mut engine, 2, Some(condition));
+            receive(&mut engine, 2, Some(condition));
             assert!(!is_in_sync(&mut engine), "{condition:?}");
         }
         // An older version says nothing of that.
-        hear(&mut engine, 3, None);
+        receive(&mut engine, 3, None);
         assert!(is_in_sync(&mut engine));
     }
 
     #[test]
     fn what_keeps_this_machine_from_being_done_is_told_once_it_has_rested() {
         let mut engine = linked();
-        assert_eq!(told(&mut engine, SECOND), Some(Condition::default()));
-        hear(&mut engine, SECOND, Some(Condition::default()));
+        assert_eq!(announced(&mut engine, SECOND), Some(Condition::default()));
+        receive(&mut engine, SECOND, Some(Condition::default()));
         engine.handle(at(2 * SECOND), Event::Pause(true));
         assert!(!is_in_sync(&mut engine));
         assert!(engine.wake_at().is_some_and(|at| at < 3 * SECOND), "nobody waits 30 s to hear of it");
-        assert_eq!(told(&mut engine, 3 * SECOND).map(|condition| condition.paused), Some(true));
+        assert_eq!(announced(&mut engine, 3 * SECOND).map(|condition| condition.paused), Some(true));
         let gone = Halt { cause: StopCause::FolderGone, text: "it is gone".into() };
         engine.handle(at(4 * SECOND), Event::Root(RootState::Wrong(gone)));
-        assert_eq!(told(&mut engine, 5 * SECOND).and_then(|condition| condition.stopped), Some(StopCause::FolderGone));
+        assert_eq!(
+            announced(&mut engine, 5 * SECOND).and_then(|condition| condition.stopped),
+            Some(StopCause::FolderGone)
+        );
     }
 
     #[test]
     fn after_a_pause_and_after_lost_hints_nothing_is_in_sync_before_a_whole_walk_and_its_looks() {
         let mut engine = linked();
-        hear(&mut engine, 1, Some(Condition::default()));
+        receive(&mut engine, 1, Some(Condition::default()));
         engine.handle(at(2), Event::Pause(true));
         let resumed = engine.handle(at(3), Event::Pause(false));
         assert!(!is_in_sync(&mut engine) && engine.condition().scanning);
@@ -357,12 +362,12 @@ mod tests {
         let walk = walk.expect("it walks at once");
         engine.handle(at(3), Event::Hint { path: SyncPath::new("new").unwrap(), hint: Hint::Closed });
         engine.handle(at(4 + SECOND), Event::Tick);
-        assert!(!engine.looks.is_empty());
+        assert!(!engine.inspections.is_empty());
         engine.handle(at(4 + SECOND), Event::Walked { walk, unread: Vec::new() });
         engine.handle(at(4 + SECOND), Event::Root(RootState::Fine));
         assert!(engine.condition().scanning, "something is still looked at");
         let path = SyncPath::new("new").unwrap();
-        engine.handle(at(5 + SECOND), Event::Looked { path, observed: super::super::Observed::Absent });
+        engine.handle(at(5 + SECOND), Event::Inspected { path, observed: super::super::Observed::Absent });
         assert!(is_in_sync(&mut engine));
         engine.handle(at(6 + SECOND), Event::Overflow);
         assert!(!is_in_sync(&mut engine));
@@ -371,24 +376,24 @@ mod tests {
     #[test]
     fn while_a_new_file_is_hashed_nothing_is_in_sync_and_the_peers_are_told() {
         let mut engine = linked();
-        told(&mut engine, SECOND);
-        hear(&mut engine, SECOND, Some(Condition::default()));
+        announced(&mut engine, SECOND);
+        receive(&mut engine, SECOND, Some(Condition::default()));
         assert!(is_in_sync(&mut engine));
         let path = SyncPath::new("large").unwrap();
         engine.handle(at(2 * SECOND), Event::Hint { path: path.clone(), hint: Hint::Closed });
         engine.handle(at(3 * SECOND), Event::Tick);
-        assert!(!engine.looks.is_empty() && !is_in_sync(&mut engine));
+        assert!(!engine.inspections.is_empty() && !is_in_sync(&mut engine));
         assert!(engine.wake_at().is_some_and(|at| at < 4 * SECOND), "nobody waits 30 s to hear of it");
-        assert_eq!(told(&mut engine, 4 * SECOND).map(|condition| condition.scanning), Some(true));
-        engine.handle(at(60 * SECOND), Event::Looked { path, observed: super::super::Observed::Absent });
-        assert_eq!(told(&mut engine, 61 * SECOND).map(|condition| condition.scanning), Some(false));
+        assert_eq!(announced(&mut engine, 4 * SECOND).map(|condition| condition.scanning), Some(true));
+        engine.handle(at(60 * SECOND), Event::Inspected { path, observed: super::super::Observed::Absent });
+        assert_eq!(announced(&mut engine, 61 * SECOND).map(|condition| condition.scanning), Some(false));
         assert!(is_in_sync(&mut engine));
     }
 
     #[test]
     fn a_machine_that_is_told_to_go_on_and_was_not_paused_stays_in_sync() {
         let mut engine = linked();
-        hear(&mut engine, 1, Some(Condition::default()));
+        receive(&mut engine, 1, Some(Condition::default()));
         assert_eq!(reports(engine.handle(at(2), Event::Pause(false))), []);
         assert!(is_in_sync(&mut engine) && !engine.condition().scanning);
     }
@@ -398,15 +403,15 @@ mod tests {
         let mut engine = linked();
         let clear = Condition::default();
         let held = |held_deletions| Condition { held_deletions, ..clear };
-        assert_eq!(hear(&mut engine, 1, Some(held(7))), [stands(held(7))]);
-        assert_eq!(hear(&mut engine, SECOND, Some(held(7))), []);
-        assert_eq!(hear(&mut engine, 2 * SECOND, Some(held(9))), [], "more of the same");
-        assert_eq!(hear(&mut engine, 3 * SECOND, Some(PAUSED)), [], "too soon");
+        assert_eq!(receive(&mut engine, 1, Some(held(7))), [stands(held(7))]);
+        assert_eq!(receive(&mut engine, SECOND, Some(held(7))), []);
+        assert_eq!(receive(&mut engine, 2 * SECOND, Some(held(9))), [], "more of the same");
+        assert_eq!(receive(&mut engine, 3 * SECOND, Some(PAUSED)), [], "too soon");
         assert_eq!(engine.next_naming(), Some(1 + SAY_OTHER_NS));
         assert_eq!(reports(engine.handle(at(1 + SAY_OTHER_NS), Event::Tick)), [stands(PAUSED)]);
-        let goes_on = hear(&mut engine, 2 + 2 * SAY_OTHER_NS, Some(Condition { missing: 4, ..clear }));
+        let goes_on = receive(&mut engine, 2 + 2 * SAY_OTHER_NS, Some(Condition { missing: 4, ..clear }));
         assert_eq!(goes_on, [stands(clear)]);
         let in_sync = Report::InSync { peer: "b".into(), paths: 0 };
-        assert_eq!(hear(&mut engine, 3 + 2 * SAY_OTHER_NS, Some(clear)), [in_sync], "again, after the trouble");
+        assert_eq!(receive(&mut engine, 3 + 2 * SAY_OTHER_NS, Some(clear)), [in_sync], "again, after the trouble");
     }
 }

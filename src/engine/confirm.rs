@@ -48,7 +48,7 @@ fn meta_of(slot: u16) -> String {
 
 /// A confirmation, and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
+struct KnownConfirmation {
     seal: Seal,
     digests: Vec<Digest>,
     /// When it came, by the steady clock.
@@ -59,7 +59,7 @@ struct Kept {
     is_of_use: bool,
 }
 
-impl Kept {
+impl KnownConfirmation {
     fn names(&self, digest: &Digest) -> bool {
         self.digests.binary_search(digest).is_ok()
     }
@@ -75,7 +75,7 @@ impl Kept {
 
 #[derive(Default)]
 pub(super) struct Confirmations {
-    kept: BTreeMap<u16, Kept>,
+    kept: BTreeMap<u16, KnownConfirmation>,
     /// What this machine's user meant and is still to be told.
     gathered: BTreeSet<Digest>,
     /// When that is, by `Now::mono`.
@@ -85,7 +85,7 @@ pub(super) struct Confirmations {
 impl Confirmations {
     pub fn load(index: &impl Index) -> Self {
         let slots = index.meta(META_SLOTS).and_then(|stored| postcard::from_bytes::<Vec<u16>>(&stored).ok());
-        let read = |slot| Some((slot, postcard::from_bytes::<Kept>(&index.meta(&meta_of(slot))?).ok()?));
+        let read = |slot| Some((slot, postcard::from_bytes::<KnownConfirmation>(&index.meta(&meta_of(slot))?).ok()?));
         let kept = slots.unwrap_or_default().into_iter().filter_map(read).collect();
         Self { kept, ..Self::default() }
     }
@@ -121,14 +121,15 @@ impl Confirmations {
     /// Of this machine's user; lists are filled up one by one.
     fn add_own(&mut self, index: &mut impl Index, at: u64, mut digests: Vec<Digest>) {
         while !digests.is_empty() {
-            let own = |kept: &Kept| kept.from.is_none() && kept.digests.len() < CONFIRMED_AT_ONCE;
+            let own = |kept: &KnownConfirmation| kept.from.is_none() && kept.digests.len() < CONFIRMED_AT_ONCE;
             let open = self.kept.iter().find(|(_, kept)| own(kept)).map(|(slot, _)| *slot);
             let free = || (0..OWN_SLOTS).find(|slot| !self.kept.contains_key(slot));
             let oldest = || self.kept.range(..OWN_SLOTS).min_by_key(|(_, kept)| kept.at).map(|(slot, _)| *slot);
             let is_new = open.is_none();
             let slot = open.or_else(free).or_else(oldest).unwrap_or(0);
             if is_new {
-                let made = Kept { seal: Seal::default(), digests: Vec::new(), at, from: None, is_of_use: true };
+                let made =
+                    KnownConfirmation { seal: Seal::default(), digests: Vec::new(), at, from: None, is_of_use: true };
                 self.kept.insert(slot, made);
                 self.store_slots(index);
             }
@@ -143,7 +144,7 @@ impl Confirmations {
     }
 
     /// Of a peer; `false`: there is no room for it.
-    fn add(&mut self, index: &mut impl Index, kept: Kept) -> bool {
+    fn add(&mut self, index: &mut impl Index, kept: KnownConfirmation) -> bool {
         let others = OWN_SLOTS..SLOTS;
         loop {
             let mut by_peer: BTreeMap<Option<DeviceId>, usize> = BTreeMap::new();
@@ -186,7 +187,7 @@ impl Confirmations {
     }
 
     fn forget_old(&mut self, index: &mut impl Index, now: u64) {
-        let is_old = |kept: &Kept| kept.at.saturating_add(KEPT_NS) < now;
+        let is_old = |kept: &KnownConfirmation| kept.at.saturating_add(KEPT_NS) < now;
         let old: Vec<u16> = self.kept.iter().filter(|(_, kept)| is_old(kept)).map(|(slot, _)| *slot).collect();
         for slot in old {
             self.remove(index, slot);
@@ -194,7 +195,7 @@ impl Confirmations {
     }
 }
 
-fn store(index: &mut impl Index, slot: u16, kept: Option<&Kept>) {
+fn store(index: &mut impl Index, slot: u16, kept: Option<&KnownConfirmation>) {
     let bytes = kept.map(|kept| postcard::to_stdvec(kept).expect("writing to memory does not fail"));
     index.set_meta(&meta_of(slot), &bytes.unwrap_or_default());
 }
@@ -216,11 +217,11 @@ impl<I: Index> Engine<I> {
     /// user meant is named to the others.
     pub(super) fn is_meant(&mut self, now: Now, path: &SyncPath, old: Option<&Row>, row: &Row) -> bool {
         let is_said = self.guards.writes == Believed::Confirmed;
-        let is_own = row.winner.version.author == self.config.device;
+        let is_own = row.head.version.author == self.config.device;
         if is_said && is_own && takes_away(old, row) {
-            self.name_own(now, path, &row.winner, !row.winner.is_live());
+            self.name_own(now, path, &row.head, !row.head.is_live());
         }
-        is_said || self.guards.allow || self.is_named(path, &row.winner)
+        is_said || self.guards.allow || self.is_named(path, &row.head)
     }
 
     /// The same of a loss that was just heard of. With the first one that a confirmation names, a
@@ -251,13 +252,13 @@ impl<I: Index> Engine<I> {
         let late: Vec<_> = late.map(|(path, ..)| path.clone()).collect();
         for path in late {
             if let Some(row) = self.index.get(&path) {
-                self.name_own(now, &path, &row.winner, true);
+                self.name_own(now, &path, &row.head, true);
             }
         }
     }
 
     /// What was gathered is kept, and told.
-    pub(super) fn tell_confirmed(&mut self, now: Now) {
+    pub(super) fn announce_confirmed(&mut self, now: Now) {
         let gathered: Vec<Digest> = std::mem::take(&mut self.confirmations.gathered).into_iter().collect();
         self.confirmations.due = None;
         if gathered.is_empty() {
@@ -265,36 +266,37 @@ impl<I: Index> Engine<I> {
         }
         let steady = self.steady(now);
         self.confirmations.forget_old(&mut self.index, steady);
-        let to = self.hear_of_confirmations(None);
+        let to = self.apply_confirmations(None);
         for list in gathered.chunks(CONFIRMED_AT_ONCE).filter(|_| !to.is_empty()) {
             self.send(to.clone(), Message::Confirm(Confirmation::unsigned(list.to_vec())));
         }
         self.confirmations.add_own(&mut self.index, steady, gathered);
     }
 
-    pub(super) fn tell_confirmed_due(&mut self, now: Now) {
+    pub(super) fn announce_confirmed_due(&mut self, now: Now) {
         let is_full = self.confirmations.gathered.len() >= CONFIRMED_AT_ONCE;
         if is_full || self.confirmations.due.is_some_and(|due| due <= now.mono) {
-            self.tell_confirmed(now);
+            self.announce_confirmed(now);
         }
     }
 
-    fn hear_of_confirmations(&self, but: Option<LinkId>) -> Vec<LinkId> {
-        let is_to_hear = |session: &Session| session.met == Met::Acquainted && session.features.has(CONFIRM);
-        let to = self.sessions.iter().filter(|(link, session)| Some(**link) != but && is_to_hear(session));
+    fn apply_confirmations(&self, but: Option<LinkId>) -> Vec<LinkId> {
+        let is_to_receive = |session: &Session| session.met == Met::Acquainted && session.features.has(CONFIRM);
+        let to = self.sessions.iter().filter(|(link, session)| Some(**link) != but && is_to_receive(session));
         to.map(|(link, _)| *link).collect()
     }
 
     /// All that are kept, to a peer that may lack some.
-    pub(super) fn tell_confirmations_to(&mut self, now: Now, link: LinkId) {
+    pub(super) fn announce_confirmations_to(&mut self, now: Now, link: LinkId) {
         let Some(session) = self.sessions.get_mut(&link).filter(|session| session.features.has(CONFIRM)) else {
             return;
         };
-        session.told_confirmations = now.mono;
+        session.announced_confirmations = now.mono;
         let steady = self.steady(now);
         self.confirmations.forget_old(&mut self.index, steady);
-        let told = |kept: &Kept| Confirmation { seal: kept.seal.clone(), digests: kept.digests.clone() };
-        let all: Vec<_> = self.confirmations.kept.values().map(told).collect();
+        let relayed_to =
+            |kept: &KnownConfirmation| Confirmation { seal: kept.seal.clone(), digests: kept.digests.clone() };
+        let all: Vec<_> = self.confirmations.kept.values().map(relayed_to).collect();
         for confirmation in all {
             self.send(vec![link], Message::Confirm(confirmation));
         }
@@ -303,9 +305,9 @@ impl<I: Index> Engine<I> {
     /// A peer says that it holds something: it may have had no room for what lets that go.
     pub(super) fn remind_of_confirmations(&mut self, now: Now, link: LinkId, condition: &Condition) {
         let holds = condition.held_deletions > 0 || condition.held_reverts > 0;
-        let told = self.sessions.get(&link).filter(|session| session.met == Met::Acquainted);
-        if holds && told.is_some_and(|session| session.told_confirmations + REMIND_NS <= now.mono) {
-            self.tell_confirmations_to(now, link);
+        let relayed_to = self.sessions.get(&link).filter(|session| session.met == Met::Acquainted);
+        if holds && relayed_to.is_some_and(|session| session.announced_confirmations + REMIND_NS <= now.mono) {
+            self.announce_confirmations_to(now, link);
         }
     }
 
@@ -329,12 +331,12 @@ impl<I: Index> Engine<I> {
         let steady = self.steady(now);
         self.confirmations.forget_old(&mut self.index, steady);
         let Confirmation { seal, digests } = confirmation;
-        let kept = Kept { seal, digests, at: steady, from: Some(from), is_of_use: released > 0 };
-        let told = Confirmation { seal: kept.seal.clone(), digests: kept.digests.clone() };
+        let kept = KnownConfirmation { seal, digests, at: steady, from: Some(from), is_of_use: released > 0 };
+        let relayed_to = Confirmation { seal: kept.seal.clone(), digests: kept.digests.clone() };
         if self.confirmations.add(&mut self.index, kept) {
-            let to = self.hear_of_confirmations(Some(link));
+            let to = self.apply_confirmations(Some(link));
             if !to.is_empty() {
-                self.send(to, Message::Confirm(told));
+                self.send(to, Message::Confirm(relayed_to));
             }
         }
     }

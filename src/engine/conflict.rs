@@ -7,12 +7,12 @@
 pub(super) mod known;
 mod sought;
 
-use super::action::{Action, Keep, Report, Source};
+use super::action::{Action, Report, RetainReason, Source};
 use super::event::{FoundLoser, Merge, Now, StageId, Stat};
 use super::index::{Index, Row};
 use super::{Engine, Trust, merge};
-use crate::model::{DeviceId, Entry, FileTime, Kind, Seen, SyncPath, Version};
-use sought::Sought;
+use crate::model::{DeviceId, Entry, FileTime, Kind, SyncPath, Version, VersionVector};
+use sought::SoughtLoser;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Texts up to this size are merged (bytes).
@@ -47,7 +47,7 @@ pub(super) struct Losers {
     pub uncopied: BTreeSet<SyncPath>,
     merging: BTreeMap<SyncPath, Merging>,
     /// Losers of installs that were cut off, until they are found in history.
-    sought: BTreeMap<SyncPath, Sought>,
+    sought: BTreeMap<SyncPath, SoughtLoser>,
     /// Those in the index are others.
     dirty: bool,
     next_store: u64,
@@ -90,24 +90,24 @@ impl<I: Index> Engine<I> {
     pub(super) fn beside(&self, path: &SyncPath, winner: &Entry, loser: &Entry) -> Option<SyncPath> {
         let beside = self.keeps_both(winner, loser).then(|| merge::displaced_path(path, loser))?;
         let is_unwanted =
-            self.ignore.covers(&beside, false) || self.losers.uncopied.contains(&beside) || self.is_nobodys(path);
+            self.ignore.ignores(&beside, false) || self.losers.uncopied.contains(&beside) || self.is_untrusted(path);
         (!is_unwanted).then_some(beside)
     }
 
     /// Whether what is on disk there is nobody's: it rotted, or a power cut tore it. It goes to history alone (P5, P8).
-    pub(super) fn is_nobodys(&self, path: &SyncPath) -> bool {
-        self.suspects.contains(path) || self.rests.contains(path)
+    pub(super) fn is_untrusted(&self, path: &SyncPath) -> bool {
+        self.suspects.contains(path) || self.torn.contains(path)
     }
 
     /// Whether installing the winner puts a copy of what it replaces beside it.
     pub(super) fn has_loser(&self, path: &SyncPath, row: &Row) -> bool {
-        row.live_on_disk().is_some_and(|(loser, _)| self.beside(path, &row.winner, loser).is_some())
+        row.live_on_disk().is_some_and(|(loser, _)| self.beside(path, &row.head, loser).is_some())
     }
 
     /// Copies the loser beside the winner that is about to replace it. Whether the winner must wait for that.
     pub(super) fn copies_loser(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
         let Some((loser, stat)) = row.live_on_disk() else { return false };
-        let Some(beside) = self.beside(path, &row.winner, loser) else { return false };
+        let Some(beside) = self.beside(path, &row.head, loser) else { return false };
         self.copy_beside(now, path, &beside, loser, *stat)
     }
 
@@ -121,12 +121,12 @@ impl<I: Index> Engine<I> {
         entry: &Entry,
         stat: Stat,
     ) -> bool {
-        if self.index.get(beside).is_some_and(|known| known.installing.is_none() || known.winner != merge::nothing()) {
+        if self.index.get(beside).is_some_and(|known| known.installing.is_none() || known.head != merge::nothing()) {
             return false; // another machine's news, or done
         }
         if !self.is_busy(beside) {
             // Written down first: after a crash the copy is no local edit (P5).
-            let copy = Row { winner: merge::nothing(), disk: None, installing: Some(entry.clone()), since: 0 };
+            let copy = Row { head: merge::nothing(), disk: None, installing: Some(entry.clone()), since: 0 };
             self.index.put(beside, &copy);
             let source = match entry.file() {
                 Some(_) => Source::Copy { from: path.clone(), stat },
@@ -134,14 +134,14 @@ impl<I: Index> Engine<I> {
             };
             self.losers.copies.insert(beside.clone(), path.clone());
             self.begin_want(now, beside);
-            self.install_as(beside, entry.clone(), None, source, Keep::Replaced);
+            self.install_as(beside, entry.clone(), None, source, RetainReason::Replaced);
         }
         true
     }
 
     /// Whether a copy was begun at a path, and nothing was ever heard of it.
     pub(super) fn is_begun_copy(&self, path: &SyncPath) -> bool {
-        self.index.get(path).is_some_and(|row| row.installing.is_some() && row.winner == merge::nothing())
+        self.index.get(path).is_some_and(|row| row.installing.is_some() && row.head == merge::nothing())
     }
 
     /// A copy is there: what waited for it goes on.
@@ -163,8 +163,8 @@ impl<I: Index> Engine<I> {
     // Merging.
 
     /// A version was made of what was found so on disk.
-    pub(super) fn found_as(&mut self, path: &SyncPath, found: merge::Found) {
-        if found == merge::Found::Restored && self.config.on_conflict == OnConflict::Merge {
+    pub(super) fn found_as(&mut self, path: &SyncPath, found: merge::ObservationSource) {
+        if found == merge::ObservationSource::Restored && self.config.on_conflict == OnConflict::Merge {
             self.losers.from_backup.insert(path.clone());
         } else {
             self.losers.from_backup.remove(path);
@@ -175,7 +175,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn keep_base(&mut self, path: &SyncPath, entry: &Entry, stat: Option<Stat>) {
         if self.config.on_conflict == OnConflict::Merge
             && is_mergeable(entry)
-            && !self.is_nobodys(path)
+            && !self.is_untrusted(path)
             && let Some(stat) = stat
         {
             self.act(Action::KeepBase { path: path.clone(), entry: entry.clone(), stat });
@@ -247,8 +247,8 @@ impl<I: Index> Engine<I> {
         }
         let Some(row) = self.index.get(path) else { return };
         // The echo of the install, or a user at it: the look that comes asks again.
-        let is_restless = self.settle.is_noisy(path) || self.looks.contains_key(path);
-        if !row.is_settled() || is_restless || self.covers(path, false) {
+        let is_restless = self.settle.is_noisy(path) || self.inspections.contains_key(path);
+        if !row.is_settled() || is_restless || self.ignores(path, false) {
             return;
         }
         let waits = |merging: &&mut Merging| matches!(merging.step, MergeStep::Waiting);
@@ -284,7 +284,7 @@ impl<I: Index> Engine<I> {
         let (theirs, loser) = (theirs.clone(), merging.loser.clone());
         let row = self.index.get(path).filter(Row::is_settled);
         let stat = row.as_ref().and_then(Row::live_on_disk).filter(|(entry, _)| **entry == theirs).map(|(_, s)| *s);
-        let is_disturbed = self.is_busy(path) || self.settle.is_noisy(path) || self.covers(path, false);
+        let is_disturbed = self.is_busy(path) || self.settle.is_noisy(path) || self.ignores(path, false);
         let is_still = stat.is_some() && !is_disturbed;
         match (merge, row, stat) {
             (Merge::Impossible, ..) => drop(self.take_merging(path)),
@@ -309,7 +309,7 @@ impl<I: Index> Engine<I> {
                 self.losers.next_store = 0;
                 self.store_merging(now);
                 self.begin_want(now, path);
-                self.install_as(path, entry, Some(stat), Source::Staged(staged), Keep::Replaced);
+                self.install_as(path, entry, Some(stat), Source::Staged(staged), RetainReason::Replaced);
             }
             (Merge::Done { .. }, ..) => {
                 refuse(self);
@@ -366,9 +366,9 @@ impl<I: Index> Engine<I> {
     /// Someone who still held a replaced or deleted file open wrote into it: what they wrote is a loser like any other.
     pub(super) fn written_late(&mut self, path: &SyncPath, stat: &Stat, kind: Kind, kept: String) {
         let device: DeviceId = self.config.device;
-        let version = Version { stamp: stat.mtime.as_stamp(), author: device, seen: Seen::default() };
+        let version = Version { stamp: stat.mtime.as_stamp(), author: device, seen: VersionVector::default() };
         let loser = Entry { kind, mode: stat.mode, mtime: stat.mtime, version };
-        let winner = self.index.get(path).map_or_else(merge::nothing, |row| row.winner);
+        let winner = self.index.get(path).map_or_else(merge::nothing, |row| row.head);
         self.report_conflict(path, &winner, loser, Some(kept), None);
     }
 }

@@ -28,12 +28,12 @@ const STORE_AT_ONCE: u64 = 1 << 20;
 
 /// An account that fills with costs and empties with time (bytes; ns of the steady clock).
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Account {
+struct LeakyBucket {
     spent: u64,
     at: u64,
 }
 
-impl Account {
+impl LeakyBucket {
     fn settle(&mut self, now: u64, again: u64) {
         let earned = u128::from(now.saturating_sub(self.at)) * u128::from(again) / u128::from(SECOND);
         // What is less than a byte counts next time.
@@ -45,14 +45,14 @@ impl Account {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Accounts {
-    of_all: Account,
-    by_device: BTreeMap<DeviceId, Account>,
+struct CostBuckets {
+    of_all: LeakyBucket,
+    by_device: BTreeMap<DeviceId, LeakyBucket>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Costs {
-    accounts: Accounts,
+    accounts: CostBuckets,
     /// Charged since the accounts were stored (bytes).
     unstored: u64,
     stored_at: u64,
@@ -63,18 +63,19 @@ impl Costs {
     /// than now stays full.
     pub fn load(index: &impl Index, now: u64) -> Self {
         let stored = index.meta(META_COSTS).and_then(|stored| postcard::from_bytes(&stored).ok());
-        let Accounts { of_all, by_device } = stored.unwrap_or_default();
-        let sound = |account: Account, most| Account { spent: account.spent.min(most), at: account.at.min(now) };
+        let CostBuckets { of_all, by_device } = stored.unwrap_or_default();
+        let sound =
+            |account: LeakyBucket, most| LeakyBucket { spent: account.spent.min(most), at: account.at.min(now) };
         let by_device = by_device.into_iter().take(SPENDERS);
         let by_device = by_device.map(|(device, account)| (device, sound(account, MOST_A_DEVICE))).collect();
-        let accounts = Accounts { of_all: sound(of_all, MOST_OF_ALL), by_device };
+        let accounts = CostBuckets { of_all: sound(of_all, MOST_OF_ALL), by_device };
         Self { accounts, ..Self::default() }
     }
 
     /// Charges the device that delivered something; `false`: it has used up what it may cost, and
     /// nothing was charged.
     fn charge(&mut self, now: u64, device: DeviceId, cost: u64) -> bool {
-        let Accounts { of_all, by_device } = &mut self.accounts;
+        let CostBuckets { of_all, by_device } = &mut self.accounts;
         if by_device.len() >= SPENDERS && !by_device.contains_key(&device) {
             by_device.retain(|_, account| {
                 account.settle(now, AGAIN_A_DEVICE);
@@ -84,7 +85,7 @@ impl Costs {
                 return false;
             }
         }
-        let account = by_device.entry(device).or_insert(Account { spent: 0, at: now });
+        let account = by_device.entry(device).or_insert(LeakyBucket { spent: 0, at: now });
         account.settle(now, AGAIN_A_DEVICE);
         of_all.settle(now, AGAIN_OF_ALL);
         let fits = account.spent + cost <= MOST_A_DEVICE && of_all.spent + cost <= MOST_OF_ALL;
@@ -103,7 +104,7 @@ impl Costs {
 
     #[cfg(test)]
     pub fn spend_all(&mut self, device: DeviceId) {
-        let full = Account { spent: MOST_A_DEVICE, at: u64::MAX };
+        let full = LeakyBucket { spent: MOST_A_DEVICE, at: u64::MAX };
         self.accounts.by_device.insert(device, full);
     }
 }
@@ -174,9 +175,9 @@ mod tests {
     #[test]
     fn accounts_that_an_index_makes_up_are_few_and_empty_like_others() {
         let mut index = MapIndex::new();
-        let made_up = Account { spent: u64::MAX, at: u64::MAX };
+        let made_up = LeakyBucket { spent: u64::MAX, at: u64::MAX };
         let by_device = (0..3 * SPENDERS).map(|n| (device(n), made_up.clone())).collect();
-        let accounts = Accounts { of_all: made_up.clone(), by_device };
+        let accounts = CostBuckets { of_all: made_up.clone(), by_device };
         index.set_meta(META_COSTS, &postcard::to_stdvec(&accounts).unwrap());
         let mut costs = Costs::load(&index, SECOND);
         assert_eq!(costs.accounts.by_device.len(), SPENDERS);

@@ -186,8 +186,8 @@ impl<I: Index> Engine<I> {
     pub(super) fn acknowledge(&mut self, path: &SyncPath, link: LinkId, counter: u64) {
         let Some(session) = self.sessions.get(&link) else { return };
         let row = self.index.get(path).filter(crate::engine::index::Row::is_settled);
-        let is_it = row
-            .is_some_and(|row| row.winner.version.author == session.device && row.winner.version.counter() == counter);
+        let is_it =
+            row.is_some_and(|row| row.head.version.author == session.device && row.head.version.counter() == counter);
         if is_it {
             self.deliveries.acks.entry(link).or_default().push((path.clone(), counter));
         }
@@ -206,13 +206,16 @@ impl<I: Index> Engine<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{FileTime, Mode, Seen, Version};
+    use crate::model::{FileTime, Mode, Version, VersionVector};
 
     const LINK: LinkId = LinkId(1);
 
     fn entry(counter: u64) -> Entry {
-        let version =
-            Version { stamp: 1, author: DeviceId([1; 32]), seen: Seen::default().with(DeviceId([1; 32]), counter) };
+        let version = Version {
+            stamp: 1,
+            author: DeviceId([1; 32]),
+            seen: VersionVector::default().with(DeviceId([1; 32]), counter),
+        };
         Entry { kind: Kind::Directory, mode: Mode(0o755), mtime: FileTime::default(), version }
     }
 

@@ -17,7 +17,7 @@ use crate::model::{DeviceId, Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long the news must have rested (ns).
-const REST_NS: u64 = 500_000_000;
+const QUIET_NS: u64 = 500_000_000;
 /// What a peer may not have derived now is tried again after this (ns).
 const UNPAID_NS: u64 = 3_600_000_000_000;
 
@@ -41,9 +41,9 @@ impl Orphans {
     }
 
     /// Those of which nothing was heard for long enough, in the order of their paths.
-    fn take_rested(&mut self, now: u64) -> BTreeMap<SyncPath, Option<DeviceId>> {
+    fn take_quiesced(&mut self, now: u64) -> BTreeMap<SyncPath, Option<DeviceId>> {
         let mut taken = BTreeMap::new();
-        while self.earliest().is_some_and(|since| since + REST_NS <= now)
+        while self.earliest().is_some_and(|since| since + QUIET_NS <= now)
             && let Some((_, path)) = self.order.pop_first()
         {
             let payer = self.since.remove(&path).and_then(|(_, payer)| payer);
@@ -60,7 +60,7 @@ impl<I: Index> Engine<I> {
         if self.living_parent.as_ref() == Some(&parent) {
             return;
         }
-        if self.index.get(&parent).is_some_and(|row| row.winner.is_directory()) {
+        if self.index.get(&parent).is_some_and(|row| row.head.is_directory()) {
             self.living_parent = Some(parent);
         } else {
             self.orphans.insert(parent, now.mono, self.payer);
@@ -82,7 +82,7 @@ impl<I: Index> Engine<I> {
 
     /// When the next derivation may be due.
     pub(super) fn next_derivation(&self) -> Option<u64> {
-        self.orphans.earliest().map(|since| (since + REST_NS).max(self.compared_until))
+        self.orphans.earliest().map(|since| (since + QUIET_NS).max(self.compared_until))
     }
 
     pub(super) fn derive_due(&mut self, now: Now) {
@@ -90,7 +90,7 @@ impl<I: Index> Engine<I> {
         {
             return;
         }
-        for (path, payer) in self.orphans.take_rested(now.mono) {
+        for (path, payer) in self.orphans.take_quiesced(now.mono) {
             self.derive(now, path, payer);
         }
     }
@@ -99,11 +99,11 @@ impl<I: Index> Engine<I> {
     fn derive(&mut self, now: Now, path: SyncPath, payer: Option<DeviceId>) {
         let mut lacking = Vec::new();
         for folder in std::iter::successors(Some(path.clone()), SyncPath::parent) {
-            let winner = self.index.get(&folder).map(|row| row.winner);
+            let winner = self.index.get(&folder).map(|row| row.head);
             if winner.as_ref().is_some_and(Entry::is_directory) {
                 break;
             }
-            if self.looks.contains_key(&folder) {
+            if self.inspections.contains_key(&folder) {
                 // Perhaps it is here, and about to be told.
                 return self.orphans.insert(path, now.mono, payer);
             }
@@ -131,36 +131,36 @@ impl<I: Index> Engine<I> {
     /// is there, so that nobody waits for what no one has. Whether the directory must wait for that.
     pub(super) fn displaces(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
         let Some((displaced, stat)) = row.live_on_disk() else { return false };
-        let is_derived = row.winner == merge::derived_directory(Some(displaced));
-        if displaced.is_directory() || !is_derived || self.is_nobodys(path) {
+        let is_derived = row.head == merge::derived_directory(Some(displaced));
+        if displaced.is_directory() || !is_derived || self.is_untrusted(path) {
             return false;
         }
         let (displaced, stat, beside) = (displaced.clone(), *stat, merge::displaced_path(path, displaced));
         let is_begun = self.is_busy(&beside);
         let is_under_way = self.copy_beside(now, path, &beside, &displaced, stat);
         if is_under_way && !is_begun {
-            self.report_conflict(path, &row.winner, displaced, None, Some(beside));
+            self.report_conflict(path, &row.head, displaced, None, Some(beside));
         }
         is_under_way
     }
 
     /// A winner that was heard or derived: the disk follows.
-    pub(super) fn take_in(&mut self, now: Now, path: &SyncPath, entry: Entry) -> merge::Heard {
+    pub(super) fn take_in(&mut self, now: Now, path: &SyncPath, entry: Entry) -> merge::RemoteEffect {
         let row = self.index.get(path);
         let is_correction = corrects(now, row.as_ref(), &entry);
-        let heard = if is_correction { merge::Heard::Wins } else { merge::hear(row.as_ref(), &entry) };
-        if heard != merge::Heard::Wins {
-            return heard;
+        let effect = if is_correction { merge::RemoteEffect::Wins } else { merge::apply_remote(row.as_ref(), &entry) };
+        if effect != merge::RemoteEffect::Wins {
+            return effect;
         }
-        let mut row = row.unwrap_or_else(|| Row { winner: entry.clone(), disk: None, installing: None, since: 0 });
+        let mut row = row.unwrap_or_else(|| Row { head: entry.clone(), disk: None, installing: None, since: 0 });
         let under_way = self.entry_under_way(path);
-        let is_copy = row.winner == merge::nothing();
+        let is_copy = row.head == merge::nothing();
         if let Some(entry) = &under_way {
             row.installing = Some(entry.clone());
-        } else if self.cut_off.contains(path) && !is_copy {
+        } else if self.interrupted_installs.contains(path) && !is_copy {
             // The first that may have been cut off: nothing was installed since.
             if !row.is_settled() {
-                row.installing.get_or_insert_with(|| row.winner.clone());
+                row.installing.get_or_insert_with(|| row.head.clone());
             }
         } else if !is_copy {
             row.installing = None;
@@ -175,14 +175,14 @@ impl<I: Index> Engine<I> {
             }
             _ => {}
         }
-        let deleter = &row.winner;
+        let deleter = &row.head;
         let is_edit = entry.is_live() && !entry.is_directory();
         if !deleter.is_live() && is_edit && !is_copy && !entry.version.supersedes(&deleter.version) {
             let (deleter, editor) = (self.name_of(&deleter.version.author), self.name_of(&entry.version.author));
             self.out.push(Action::Report(Report::DeletionLost { path: path.clone(), deleter, editor }));
         }
-        row.winner = entry;
+        row.head = entry;
         self.store(now, path, &row);
-        heard
+        effect
     }
 }

@@ -37,14 +37,14 @@ const PURGE_SOON_NS: u64 = 5 * SECOND;
 const CLOCK_AGAIN_NS: u64 = 60 * SECOND;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Known {
+struct KnownDevice {
     name: String,
     /// The day (`Engine::today`) on which it held the same tree last; 0: never.
     equal_day: u64,
     /// The day on which it was linked first.
     met_day: u64,
     /// It was sent entries.
-    is_told: bool,
+    is_announced: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,9 +53,9 @@ struct KnownBefore {
     equal_day: u64,
 }
 
-impl From<KnownBefore> for Known {
+impl From<KnownBefore> for KnownDevice {
     fn from(KnownBefore { name, equal_day }: KnownBefore) -> Self {
-        Self { name, equal_day, met_day: 0, is_told: true }
+        Self { name, equal_day, met_day: 0, is_announced: true }
     }
 }
 
@@ -68,7 +68,7 @@ struct ClockOff {
 
 #[derive(Default)]
 pub(super) struct Devices {
-    known: BTreeMap<DeviceId, Known>,
+    known: BTreeMap<DeviceId, KnownDevice>,
     /// When each was linked last, by our clock (ns since 1970).
     seen: BTreeMap<DeviceId, u64>,
     clocks: BTreeMap<DeviceId, ClockOff>,
@@ -78,7 +78,7 @@ pub(super) struct Devices {
 
 impl Devices {
     pub fn load(index: &impl Index) -> Self {
-        let mut known: BTreeMap<DeviceId, Known> = load_by_device(index, META_DEVICES);
+        let mut known: BTreeMap<DeviceId, KnownDevice> = load_by_device(index, META_DEVICES);
         if index.meta(META_DEVICES).is_none() {
             let before: BTreeMap<DeviceId, KnownBefore> = load_by_device(index, META_DEVICES_BEFORE);
             known.extend(before.into_iter().map(|(device, before)| (device, before.into())));
@@ -106,7 +106,7 @@ impl Devices {
                 None if is_full => return,
                 None => {}
             }
-            self.known.insert(device, Known { met_day: today, ..Known::default() });
+            self.known.insert(device, KnownDevice { met_day: today, ..KnownDevice::default() });
             self.dirty = true;
         }
         if let Some(known) = self.known.get_mut(&device).filter(|known| known.name != name) {
@@ -116,9 +116,9 @@ impl Devices {
     }
 
     /// It is sent entries: what it holds of them it may bring back later.
-    pub fn told(&mut self, device: &DeviceId) {
-        if let Some(known) = self.known.get_mut(device).filter(|known| !known.is_told) {
-            known.is_told = true;
+    pub fn announced(&mut self, device: &DeviceId) {
+        if let Some(known) = self.known.get_mut(device).filter(|known| !known.is_announced) {
+            known.is_announced = true;
             self.dirty = true;
         }
     }
@@ -162,7 +162,7 @@ impl Devices {
         }
         self.known
             .values()
-            .filter(|known| known.is_told)
+            .filter(|known| known.is_announced)
             .map(|known| known.equal_day)
             .min()
             .map_or(old, |equal| old.min(equal))
@@ -234,10 +234,10 @@ impl<I: Index> Engine<I> {
             return;
         }
         session.clock = PeerClock::Ahead(ahead_ns);
-        let is_told = said.is_some_and(|said| {
+        let is_reported = said.is_some_and(|said| {
             said.ahead_ns.abs_diff(ahead_ns) < guard::CLOCK_NS || now.mono < said.said_at + CLOCK_AGAIN_NS
         });
-        if !is_told {
+        if !is_reported {
             self.devices.clocks.insert(device, ClockOff { ahead_ns, said_at: now.mono });
             self.out.push(Action::Report(Report::ClockOff { peer, ahead_ns }));
         }
@@ -245,7 +245,7 @@ impl<I: Index> Engine<I> {
 
     pub(super) fn device_statuses(&self) -> Vec<DeviceStatus> {
         let linked = |device: &DeviceId| self.sessions.values().any(|session| session.device == *device);
-        let status = |(device, known): (&DeviceId, &Known)| DeviceStatus {
+        let status = |(device, known): (&DeviceId, &KnownDevice)| DeviceStatus {
             device: *device,
             name: known.name.clone(),
             linked: linked(device),
@@ -277,7 +277,7 @@ mod tests {
         for (n, day) in equal_days.iter().enumerate() {
             let device = DeviceId([n as u8; 32]);
             devices.meet(DAY, device, "peer");
-            devices.told(&device);
+            devices.announced(&device);
             if *day > 0 {
                 devices.compared_equal(at(*day), *day, &device);
             }
@@ -318,7 +318,7 @@ mod tests {
         engine.start(at(DAY), Trust::Known);
         let device = DeviceId([1; 32]);
         engine.devices.meet(engine.today(at(DAY)), device, "peer");
-        engine.devices.told(&device);
+        engine.devices.announced(&device);
         let year_ahead = Now { mono: 2 * PURGE_EVERY_NS, ..at(DAY + 365) };
         engine.purge_due(year_ahead);
         assert_eq!((engine.today(year_ahead), engine.devices.known.len()), (DAY, 1));
@@ -329,7 +329,7 @@ mod tests {
     fn a_clock_that_was_set_back_takes_nothing_back() {
         let (mut devices, device) = (Devices::default(), DeviceId([1; 32]));
         devices.meet(DAY, device, "peer");
-        devices.told(&device);
+        devices.announced(&device);
         devices.compared_equal(at(DAY), DAY, &device);
         devices.compared_equal(at(DAY - 100), DAY - 100, &device);
         assert_eq!(devices.purge_before(DAY + 60), DAY);
@@ -340,7 +340,7 @@ mod tests {
         let (mut devices, device) = (Devices::default(), DeviceId([1; 32]));
         devices.meet(DAY, device, "peer");
         assert_eq!(devices.purge_before(DAY), DAY - 30);
-        devices.told(&device);
+        devices.announced(&device);
         assert_eq!(devices.purge_before(DAY), 0);
     }
 
@@ -350,11 +350,11 @@ mod tests {
         let (friend, device) =
             (DeviceId([255; 32]), |n: u16| DeviceId([[n as u8, (n >> 8) as u8]; 16].concat().try_into().unwrap()));
         devices.meet(DAY, friend, "friend");
-        devices.told(&friend);
+        devices.announced(&friend);
         devices.compared_equal(at(DAY), DAY, &friend);
         for n in 0..1100 {
             devices.meet(DAY, device(n), "key");
-            devices.told(&device(n));
+            devices.announced(&device(n));
         }
         assert_eq!(devices.known.len(), 1 + NEVER_EQUAL_CAP);
         devices.leave(DAY + NEVER_EQUAL_DAYS - 1);

@@ -183,7 +183,7 @@ pub enum Event {
     },
     /// The watcher lost events: everything needs a walk.
     Overflow,
-    Looked {
+    Inspected {
         path: SyncPath,
         observed: Observed,
     },

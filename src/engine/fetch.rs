@@ -9,11 +9,11 @@ use super::fetch_chunks::CHUNKED_BYTES;
 use super::index::{Index, Row};
 use super::merge;
 use super::moved::COPY_PATIENCE_NS;
-use super::wants::{Fetching, Holder, JOBS, KeptHere, Step, Trial, Want};
-use super::{Engine, Looking};
+use super::wants::{Holder, JOBS, KeptHere, LargeFetch, Step, Trial, Want};
+use super::{Engine, Inspection};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, DeviceId, Kind, SyncPath};
-use crate::wire::message::{Message, SMALL_FILE_BYTES, Want as Ask};
+use crate::wire::message::{Message, SMALL_FILE_BYTES, WantedContent as Ask};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,7 +60,7 @@ impl<I: Index> Engine<I> {
     /// Writes a row, and draws the consequences that every written row has.
     pub(super) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
         let old = self.index.get(path);
-        let was_directory = old.as_ref().is_some_and(|old| old.winner.is_directory());
+        let was_directory = old.as_ref().is_some_and(|old| old.head.is_directory());
         let since = self.since(now, path, old.as_ref(), row);
         let dated = (since != row.since).then(|| Row { since, ..row.clone() });
         let row = dated.as_ref().unwrap_or(row);
@@ -74,17 +74,17 @@ impl<I: Index> Engine<I> {
         let is_meant = self.is_meant(now, path, old.as_ref(), row);
         self.account(now, path, old.as_ref(), row, is_meant);
         self.review_suspect(path, row);
-        self.review_rest(path, row);
+        self.review_torn(path, row);
         let become_whole = !were_whole && self.patterns_are_whole();
         if is_patterns && (become_whole || on_disk(old.as_ref()) != on_disk(Some(row))) {
             self.read_patterns();
         }
-        self.note_stamp(now, row.winner.version.stamp);
-        self.heard.note(&row.winner.version);
+        self.note_stamp(now, row.head.version.stamp);
+        self.peer_counters.note(&row.head.version);
         self.state_changed(now);
-        self.check_parent(now, path, &row.winner);
+        self.check_parent(now, path, &row.head);
         if was_directory {
-            self.check_children(now, path, &row.winner);
+            self.check_children(now, path, &row.head);
         }
         if row.is_settled() && !self.is_busy(path) {
             self.unwant(path);
@@ -95,11 +95,11 @@ impl<I: Index> Engine<I> {
 
     fn want(&mut self, now: Now, path: &SyncPath, row: &Row) {
         self.begin_want(now, path);
-        if row.winner.is_live() {
+        if row.head.is_live() {
             self.keeps_no_more(path);
         }
         self.note_loss(now, path, row);
-        let content = row.winner.file();
+        let content = row.head.file();
         if self.wants.by_path.get(path).is_some_and(|want| want.content != content) {
             self.drop_content(path);
             let kept = self.may_be_kept(path, row);
@@ -127,7 +127,7 @@ impl<I: Index> Engine<I> {
                 delta_failed: false,
                 tries: 0,
                 since: now.mono,
-                told: None,
+                relayed_to: None,
                 owes_ack: None,
                 stuck: false,
                 trial: Trial::Open,
@@ -234,8 +234,8 @@ impl<I: Index> Engine<I> {
             after = Some(last.clone());
             for path in page {
                 if let Some(row) = self.index.get(&path) {
-                    self.check_parent(now, &path, &row.winner);
-                    self.check_children(now, &path, &row.winner);
+                    self.check_parent(now, &path, &row.head);
+                    self.check_children(now, &path, &row.head);
                     self.want(now, &path, &row);
                 }
             }
@@ -270,9 +270,9 @@ impl<I: Index> Engine<I> {
         self.wants.body_bytes + self.wants.small_bytes + size <= BODIES_BYTES
     }
 
-    pub(super) fn pass_on(&mut self, path: &SyncPath, told: Vec<DeviceId>) {
+    pub(super) fn pass_on(&mut self, path: &SyncPath, relayed_to: Vec<DeviceId>) {
         if let Some(want) = self.wants.by_path.get_mut(path) {
-            want.told = Some(told);
+            want.relayed_to = Some(relayed_to);
         }
     }
 
@@ -339,16 +339,16 @@ impl<I: Index> Engine<I> {
 
     fn advance(&mut self, now: Now, path: &SyncPath) {
         let Some(row) = self.index.get(path) else { return self.unwant(path) };
-        let is_dir = row.winner.is_directory();
-        if row.is_settled() || (self.covers(path, is_dir) && !self.may_come(path, is_dir, &row)) {
+        let is_dir = row.head.is_directory();
+        if row.is_settled() || (self.ignores(path, is_dir) && !self.may_come(path, is_dir, &row)) {
             return self.unwant(path);
         }
-        let awaits_look = self.awaits_look(path);
+        let awaits_inspection = self.awaits_inspection(path);
         let awaits_person = self.held.contains(path) || self.guards.awaits(path);
         if awaits_person {
             self.wants.drop_body(path);
         }
-        if awaits_look || awaits_person {
+        if awaits_inspection || awaits_person {
             return self.wait(now, path, None);
         }
         if self.holds_loss(now, path) {
@@ -357,10 +357,10 @@ impl<I: Index> Engine<I> {
         if self.holds_suspect(path, &row) {
             return self.hold_want(path);
         }
-        if self.needs_look_first(now, path, &row) {
+        if self.needs_inspection_first(now, path, &row) {
             return self.wait(now, path, None);
         }
-        if !row.winner.is_live() {
+        if !row.head.is_live() {
             return self.advance_deletion(now, path, &row);
         }
         if self.awaits_special(path) || self.waits_for_name(now, path, &row) {
@@ -371,7 +371,7 @@ impl<I: Index> Engine<I> {
         }
         let live = row.live_on_disk();
         let is_directory = live.is_some_and(|(entry, _)| entry.is_directory());
-        if is_directory && !row.winner.is_directory() {
+        if is_directory && !row.head.is_directory() {
             if self.keeps_special(path, false) {
                 return;
             }
@@ -379,14 +379,14 @@ impl<I: Index> Engine<I> {
                 return self.wait(now, path, Some(SECOND));
             }
         }
-        if live.is_some_and(|(entry, _)| entry.same_content(&row.winner)) {
+        if live.is_some_and(|(entry, _)| entry.same_content(&row.head)) {
             return self.install(path, &row, Source::InPlace);
         }
         if self.displaces(now, path, &row) {
             return self.wait(now, path, Some(SECOND));
         }
         let live = row.live_on_disk();
-        match row.winner.file() {
+        match row.head.file() {
             None if live.is_some_and(|(entry, _)| self.is_copied_from(now, path, entry)) => {
                 self.wait(now, path, Some(COPY_PATIENCE_NS));
             }
@@ -397,30 +397,30 @@ impl<I: Index> Engine<I> {
     }
 
     /// A user is at it: what the look finds comes first, and tries again.
-    pub(super) fn awaits_look(&self, path: &SyncPath) -> bool {
-        self.settle.is_noisy(path) || self.looks.contains_key(path) || self.missing.contains(path)
+    pub(super) fn awaits_inspection(&self, path: &SyncPath) -> bool {
+        self.settle.is_noisy(path) || self.inspections.contains_key(path) || self.missing.contains(path)
     }
 
     /// What is about to be replaced must be what the index says: where that is in doubt, a look comes first, and tries again.
-    fn needs_look_first(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
-        if self.cut_off.contains(path) {
+    fn needs_inspection_first(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
+        if self.interrupted_installs.contains(path) {
             if !self.unseen.contains_key(path) {
                 let known = row.live_on_disk().map(|(_, stat)| *stat);
                 let early = !self.scan.is_walked();
-                self.look(path, known, Looking { early, ..Looking::of(self.scan.finds()) });
+                self.inspect(path, known, Inspection { early, ..Inspection::of(self.scan.finds()) });
             }
             return true;
         }
-        let is_overdue = row.live_on_disk().is_some() && self.rechecks.is_overdue(now.mono, path);
+        let is_overdue = row.live_on_disk().is_some() && self.racy.is_overdue(now.mono, path);
         if is_overdue {
-            self.recheck_now(path);
+            self.rehash_now(path);
         }
         is_overdue
     }
 
     fn advance_deletion(&mut self, now: Now, path: &SyncPath, row: &Row) {
         let Some((on_disk, _)) = row.live_on_disk() else {
-            let disk = Some(merge::on_disk(row.winner.clone(), None));
+            let disk = Some(merge::on_disk(row.head.clone(), None));
             return self.store(now, path, &Row { disk, ..row.clone() });
         };
         if self.copies_loser(now, path, row) {
@@ -456,7 +456,7 @@ impl<I: Index> Engine<I> {
         }
         let Some(row) = self.index.get(&parent) else { return false };
         let on_disk = row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory());
-        let ready = row.winner.is_directory() && (on_disk || self.is_busy(&parent));
+        let ready = row.head.is_directory() && (on_disk || self.is_busy(&parent));
         if ready {
             self.good_parent = Some(parent);
         }
@@ -577,7 +577,7 @@ impl<I: Index> Engine<I> {
             }
             let fetch = FetchId(self.wants.next_id() as u32);
             self.set_step(&path, Step::Fetching(fetch));
-            let fetching = Fetching { path: path.clone(), link: from, began: now.mono };
+            let fetching = LargeFetch { path: path.clone(), link: from, began: now.mono };
             self.wants.fetching.insert(fetch, fetching);
             self.act(match base {
                 Some(base) => Action::FetchDelta { fetch, from, path, content, size, base },
@@ -636,7 +636,7 @@ impl<I: Index> Engine<I> {
         if self.chunks_fetched(fetch, staged) {
             return;
         }
-        let Some(Fetching { path, link, .. }) = self.wants.fetching.remove(&fetch) else {
+        let Some(LargeFetch { path, link, .. }) = self.wants.fetching.remove(&fetch) else {
             return self.act(Action::Discard(staged));
         };
         let from = self.sessions.get(&link).map(|session| session.name.clone());
@@ -653,7 +653,7 @@ impl<I: Index> Engine<I> {
         if self.chunks_failed(now, fetch, &why) {
             return;
         }
-        let Some(Fetching { path, link, .. }) = self.wants.fetching.remove(&fetch) else { return };
+        let Some(LargeFetch { path, link, .. }) = self.wants.fetching.remove(&fetch) else { return };
         match why {
             FetchError::Staging(trouble) => self.install_failed(now, &path, trouble),
             FetchError::NoDelta => {

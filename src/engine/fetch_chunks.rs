@@ -34,7 +34,7 @@ enum Phase {
     Finishing,
 }
 
-struct Fetching {
+struct SwarmFetch {
     path: SyncPath,
     content: ContentId,
     /// Whom it was first asked of.
@@ -45,14 +45,14 @@ struct Fetching {
     wire_bytes: u64,
     began: u64,
     is_long: bool,
-    pace: Pace,
+    pace: Throughput,
 }
 
 /// What was here when, about once a second.
 #[derive(Default)]
-struct Pace(VecDeque<(u64, u64)>);
+struct Throughput(VecDeque<(u64, u64)>);
 
-impl Pace {
+impl Throughput {
     fn note(&mut self, now: u64, bytes: u64) {
         if self.0.back().is_none_or(|(at, _)| at + SECOND <= now) {
             self.0.push_back((now, bytes));
@@ -73,7 +73,7 @@ impl Pace {
 /// All that come in chunks.
 #[derive(Default)]
 pub(super) struct Swarms {
-    by_fetch: BTreeMap<FetchId, Fetching>,
+    by_fetch: BTreeMap<FetchId, SwarmFetch>,
     ranges: BTreeMap<RangeId, FetchId>,
     /// Here whole, and still to be installed: served from staging until then.
     pub staged: BTreeMap<SyncPath, ContentId>,
@@ -85,7 +85,7 @@ pub(super) struct Swarms {
 }
 
 impl Swarms {
-    fn of(&mut self, content: &ContentId) -> Option<&mut Fetching> {
+    fn of(&mut self, content: &ContentId) -> Option<&mut SwarmFetch> {
         self.by_fetch.values_mut().find(|fetching| fetching.content == *content)
     }
 
@@ -97,7 +97,7 @@ impl Swarms {
         if self.stirred || !self.news.is_empty() {
             return Some(0);
         }
-        let due = |fetching: &Fetching| {
+        let due = |fetching: &SwarmFetch| {
             let long = (!fetching.is_long).then_some(fetching.began + LONG_NS);
             [fetching.swarm.due(), long].into_iter().flatten().min()
         };
@@ -122,12 +122,12 @@ impl<I: Index> Engine<I> {
         let mut swarm = Swarm::new(now.mono, Chunks::of(size));
         swarm.is_alone = self.sessions.len() < 2;
         let Some(want) = self.wants.get(path) else { return };
-        let told = want.sources.iter().copied().filter(|link| self.sessions.contains_key(link));
-        for link in told.chain([from]) {
+        let relayed_to = want.sources.iter().copied().filter(|link| self.sessions.contains_key(link));
+        for link in relayed_to.chain([from]) {
             swarm.add_source(now.mono, link);
         }
         want.refused.iter().for_each(|link| swarm.refuse(*link));
-        let fetching = Fetching {
+        let fetching = SwarmFetch {
             path: path.clone(),
             content,
             from,
@@ -137,7 +137,7 @@ impl<I: Index> Engine<I> {
             wire_bytes: 0,
             began: now.mono,
             is_long: false,
-            pace: Pace::default(),
+            pace: Throughput::default(),
         };
         self.swarms.by_fetch.insert(fetch, fetching);
         // At once, so that all who seek it know of each other before they ask for much.
@@ -167,7 +167,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Stops, and says whether what came is to be kept for another try.
-    fn end_chunks(&mut self, fetch: FetchId, keep: bool) -> Option<Fetching> {
+    fn end_chunks(&mut self, fetch: FetchId, keep: bool) -> Option<SwarmFetch> {
         let fetching = self.swarms.by_fetch.remove(&fetch)?;
         self.cancel_ranges(&fetching);
         self.swarms.news.remove(&fetching.content);
@@ -178,7 +178,7 @@ impl<I: Index> Engine<I> {
         Some(fetching)
     }
 
-    fn cancel_ranges(&mut self, fetching: &Fetching) {
+    fn cancel_ranges(&mut self, fetching: &SwarmFetch) {
         for range in fetching.swarm.ranges().chain(fetching.list.map(|(range, _)| range)) {
             self.swarms.ranges.remove(&range);
             self.act(Action::CancelPart { range });
@@ -314,11 +314,11 @@ impl<I: Index> Engine<I> {
 
     /// It could not be opened, or is not what it should be though all of it came.
     pub(super) fn chunks_failed(&mut self, now: Now, fetch: FetchId, why: &FetchError) -> bool {
-        let Some(Fetching { swarm, .. }) = self.swarms.by_fetch.get(&fetch) else { return false };
+        let Some(SwarmFetch { swarm, .. }) = self.swarms.by_fetch.get(&fetch) else { return false };
         if let (FetchError::Corrupt, [only]) = (why, &swarm.bringing()[..]) {
             self.refuse_chunks(fetch, *only);
         }
-        let Some(Fetching { path, .. }) = self.end_chunks(fetch, *why != FetchError::Corrupt) else { return false };
+        let Some(SwarmFetch { path, .. }) = self.end_chunks(fetch, *why != FetchError::Corrupt) else { return false };
         match why {
             FetchError::Staging(trouble) => self.install_failed(now, &path, trouble.clone()),
             _ => self.back_off(now, &path),
@@ -334,7 +334,7 @@ impl<I: Index> Engine<I> {
 
     /// Once a group of events.
     pub(super) fn pump_chunks(&mut self, now: Now) {
-        self.tell_chunks();
+        self.announce_chunks();
         if self.swarms.due().is_none_or(|due| due > now.mono) || self.is_stopped() {
             return;
         }
@@ -386,7 +386,7 @@ impl<I: Index> Engine<I> {
 
     /// Nobody who is linked has more of it: what came is kept, and others may have their turn.
     fn starve(&mut self, now: Now, fetch: FetchId) {
-        if let Some(Fetching { path, wire_bytes, .. }) = self.end_chunks(fetch, true) {
+        if let Some(SwarmFetch { path, wire_bytes, .. }) = self.end_chunks(fetch, true) {
             if let Some(want) = self.wants.by_path.get_mut(&path) {
                 // Who sent something wrong may be the only one who has it, and be right by then.
                 want.refused.clear();
@@ -492,7 +492,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Tells those who seek a content which of its chunks have come.
-    fn tell_chunks(&mut self) {
+    fn announce_chunks(&mut self) {
         for (content, mut chunks) in std::mem::take(&mut self.swarms.news) {
             chunks.sort_unstable();
             chunks.dedup();
@@ -508,7 +508,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// A content is in the folder now.
-    pub(super) fn tell_whole(&mut self, content: ContentId, size: u64) {
+    pub(super) fn announce_whole(&mut self, content: ContentId, size: u64) {
         if size < CHUNKED_BYTES {
             return;
         }
@@ -535,7 +535,7 @@ impl<I: Index> Engine<I> {
     // What a status says.
 
     pub(super) fn transfers(&self) -> Vec<TransferStatus> {
-        let transfer = |fetching: &Fetching| {
+        let transfer = |fetching: &SwarmFetch| {
             let (bytes, size) = (fetching.swarm.bytes_here(), fetching.swarm.chunks().size());
             TransferStatus {
                 path: fetching.path.clone(),
@@ -562,7 +562,7 @@ impl<I: Index> Engine<I> {
 
     /// When each of those under way got on last. What is this machine's own work does so all the time.
     pub(super) fn swarms_moved(&self) -> impl Iterator<Item = u64> {
-        let moved = |fetching: &Fetching| match fetching.phase {
+        let moved = |fetching: &SwarmFetch| match fetching.phase {
             Phase::Fetching => fetching.swarm.came_at(),
             Phase::Opening | Phase::Finishing => self.last_event.mono,
         };

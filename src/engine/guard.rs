@@ -3,19 +3,19 @@
 //! Plain functions and small state, each a table below. May import `model`. Deliberately not here: what is held and how it is
 //! released (`hold.rs`), and a device that was rolled back or cloned (`identity.rs`).
 
-use super::ledger::Sum;
+use super::ledger::FileSum;
 use crate::model::SyncPath;
 use std::collections::BTreeSet;
 
 const MS: u64 = 1_000_000;
 /// Missing paths found together, above which they wait longer for the noise to end.
 const FEW: usize = 20;
-const FEW_REST_NS: u64 = 100 * MS;
-const REST_NS: u64 = 200 * MS;
+const FEW_QUIET_NS: u64 = 100 * MS;
+const QUIET_NS: u64 = 200 * MS;
 /// So many are a tree on its way out, maybe on a slow disk.
 const MANY: usize = 1000;
-const MANY_REST_NS: u64 = 1_000 * MS;
-const LONGEST_REST_NS: u64 = 2_000 * MS;
+const MANY_QUIET_NS: u64 = 1_000 * MS;
+const LONGEST_QUIET_NS: u64 = 2_000 * MS;
 /// A burst that goes on and on is concluded after this: that of a few; that of more, while the folder lives; and one in which
 /// nothing is seen but paths that vanish, as `rm -rf` of the folder itself shows until its end.
 const FEW_PATIENCE_NS: u64 = 5_000 * MS;
@@ -32,11 +32,11 @@ pub const CLOCK_NS: u64 = 2_000 * MS;
 
 /// What losses mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LossVerdict {
     /// Ordinary work.
     Believe,
     /// Ordinary work on many small files, such as `git gc`: a person is told.
-    Tell,
+    Announce,
     /// Held until a person confirms, or until it is half or less.
     Hold,
 }
@@ -49,13 +49,13 @@ pub fn is_emptied(missing: u64, known: u64) -> bool {
 
 /// Judges the files that were lost in the last hour, or that went back to older contents, of those that were live an hour ago: more than
 /// half of at least 100 files, and more than half of the bytes.
-pub fn judge_losses(lost: Sum, of: Sum) -> Verdict {
+pub fn judge_losses(lost: FileSum, of: FileSum) -> LossVerdict {
     if of.files < DISASTER_FILES || lost.files <= of.files / 2 {
-        Verdict::Believe
+        LossVerdict::Believe
     } else if lost.bytes <= of.bytes / 2 {
-        Verdict::Tell
+        LossVerdict::Announce
     } else {
-        Verdict::Hold
+        LossVerdict::Hold
     }
 }
 
@@ -138,11 +138,11 @@ impl Missing {
         let (rest, patience) = match self.resting.len() {
             0 => return None,
             _ if self.checked.is_some() => return None,
-            n if n <= FEW => (FEW_REST_NS, FEW_PATIENCE_NS),
-            n => (if n <= MANY { REST_NS } else { MANY_REST_NS }, self.patience()),
+            n if n <= FEW => (FEW_QUIET_NS, FEW_PATIENCE_NS),
+            n => (if n <= MANY { QUIET_NS } else { MANY_QUIET_NS }, self.patience()),
         };
         // What went on for long may pause for long.
-        let rest = rest.max(((self.last - self.first) / 2).min(LONGEST_REST_NS));
+        let rest = rest.max(((self.last - self.first) / 2).min(LONGEST_QUIET_NS));
         Some((self.last + rest).min(self.first + patience))
     }
 
@@ -185,19 +185,19 @@ mod tests {
     }
 
     #[rstest]
-    #[case::none((0, 0), (100_000, 100_000), Verdict::Believe)]
-    #[case::half((50, 99), (100, 100), Verdict::Believe)]
-    #[case::more_than_half((51, 51), (100, 100), Verdict::Hold)]
-    #[case::of_99_all((99, 99), (99, 99), Verdict::Believe)]
-    #[case::one_large_file((1, 99), (100, 100), Verdict::Believe)]
-    #[case::many_small_files((99, 50), (100, 100), Verdict::Tell)]
-    #[case::empty_files((100, 0), (100, 0), Verdict::Tell)]
+    #[case::none((0, 0), (100_000, 100_000), LossVerdict::Believe)]
+    #[case::half((50, 99), (100, 100), LossVerdict::Believe)]
+    #[case::more_than_half((51, 51), (100, 100), LossVerdict::Hold)]
+    #[case::of_99_all((99, 99), (99, 99), LossVerdict::Believe)]
+    #[case::one_large_file((1, 99), (100, 100), LossVerdict::Believe)]
+    #[case::many_small_files((99, 50), (100, 100), LossVerdict::Announce)]
+    #[case::empty_files((100, 0), (100, 0), LossVerdict::Announce)]
     fn losses_are_held_above_half_of_the_files_and_of_the_bytes(
         #[case] (files, bytes): (u64, u64),
         #[case] (of_files, of_bytes): (u64, u64),
-        #[case] verdict: Verdict,
+        #[case] verdict: LossVerdict,
     ) {
-        assert_eq!(judge_losses(Sum { files, bytes }, Sum { files: of_files, bytes: of_bytes }), verdict);
+        assert_eq!(judge_losses(FileSum { files, bytes }, FileSum { files: of_files, bytes: of_bytes }), verdict);
     }
 
     #[rstest]
@@ -227,10 +227,10 @@ mod tests {
         let mut at = 1;
         for n in 0..FEW as u64 * 20 {
             missing.add(at, SyncPath::new(format!("f{n}")).unwrap());
-            at += REST_NS - MS;
+            at += QUIET_NS - MS;
         }
-        assert!(at > PATIENCE_NS + REST_NS);
-        let pause = LONGEST_REST_NS - REST_NS + MS;
+        assert!(at > PATIENCE_NS + QUIET_NS);
+        let pause = LONGEST_QUIET_NS - QUIET_NS + MS;
         assert_eq!(missing.due(), Some(at + pause), "longer than any ordinary burst, and through its pauses");
         missing.lives();
         assert!(missing.due().is_some_and(|due| due < at), "a folder in use is not kept waiting for so long");
@@ -241,11 +241,11 @@ mod tests {
         let mut missing = Missing::default();
         assert_eq!(missing.due(), None);
         missing.add(5, SyncPath::new("a").unwrap());
-        assert_eq!(missing.due(), Some(5 + FEW_REST_NS));
+        assert_eq!(missing.due(), Some(5 + FEW_QUIET_NS));
         for n in 0..FEW as u64 {
             missing.add(10 + n, SyncPath::new(format!("f{n}")).unwrap());
         }
-        assert_eq!(missing.due(), Some(10 + FEW as u64 - 1 + REST_NS));
+        assert_eq!(missing.due(), Some(10 + FEW as u64 - 1 + QUIET_NS));
         missing.check_begins();
         assert_eq!(missing.due(), None);
         assert_eq!(missing.take().len(), FEW + 1);
@@ -267,6 +267,6 @@ mod tests {
         assert!(missing.contains(&path("d/e/f")) && !missing.contains(&path("d")));
         assert_eq!(missing.take(), BTreeSet::from([path("d/e/f"), path("gone")]));
         assert!(missing.contains(&path("late")));
-        assert_eq!(missing.due(), Some(2 + FEW_REST_NS));
+        assert_eq!(missing.due(), Some(2 + FEW_QUIET_NS));
     }
 }

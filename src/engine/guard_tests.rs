@@ -8,7 +8,7 @@ mod undoing;
 
 use super::map_index::MapIndex;
 use super::*;
-use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, Version};
+use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Version, VersionVector};
 use crate::wire::features::Features;
 use crate::wire::message::{Change, Message};
 
@@ -46,7 +46,7 @@ impl Machine {
         let mut machine = Self { engine, mono: SECOND, wall: WALL, said: Vec::new() };
         let started = machine.engine.start(machine.now(), Trust::Known);
         machine.said.extend(started);
-        machine.tell(Event::IgnoreRead(None));
+        machine.handle(Event::IgnoreRead(None));
         machine
     }
 
@@ -60,14 +60,14 @@ impl Machine {
     }
 
     fn linked(mut self) -> Self {
-        self.tell(Event::LinkUp {
+        self.handle(Event::LinkUp {
             link: LINK,
             device: PEER,
             name: "peer".into(),
             dialler: false,
             features: Features::ours(),
         });
-        self.hear(Message::Known { counter: 0 });
+        self.receive(Message::Known { counter: 0 });
         // The first walk still waits for its answer.
         self.said.retain(|action| matches!(action, Action::Walk { .. }));
         self
@@ -78,7 +78,7 @@ impl Machine {
     }
 
     /// Answers every check of the root as fine.
-    fn tell(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         let mut actions = self.engine.handle(self.now(), event);
         while actions.contains(&Action::CheckRoot) {
             actions.retain(|action| *action != Action::CheckRoot);
@@ -87,15 +87,15 @@ impl Machine {
         self.said.extend(actions);
     }
 
-    fn hear(&mut self, message: Message) {
-        self.tell(Event::Message { link: LINK, message, wire_bytes: 1 });
+    fn receive(&mut self, message: Message) {
+        self.handle(Event::Message { link: LINK, message, wire_bytes: 1 });
     }
 
     fn wait(&mut self, ns: u64) {
         for _ in 0..20 {
             self.mono += ns / 20;
             self.wall += ns / 20;
-            self.tell(Event::Tick);
+            self.handle(Event::Tick);
         }
     }
 
@@ -108,57 +108,57 @@ impl Machine {
         });
         for walk in walks {
             let listed = found.iter().map(|(path, stat, _)| (path.clone(), *stat)).collect();
-            self.tell(Event::Listed { walk, found: listed });
-            self.tell(Event::Walked { walk, unread: Vec::new() });
+            self.handle(Event::Listed { walk, found: listed });
+            self.handle(Event::Walked { walk, unread: Vec::new() });
         }
-        self.look(found);
+        self.inspect(found);
         self.wait(5 * SECOND);
-        self.look(found);
+        self.inspect(found);
     }
 
     /// Answers the looks that were asked for.
-    fn look(&mut self, found: &[(SyncPath, Stat, ContentId)]) {
-        let looks: Vec<_> = self.said.extract_if(.., |action| matches!(action, Action::Look { .. })).collect();
-        for look in looks {
-            let Action::Look { path, .. } = look else { continue };
+    fn inspect(&mut self, found: &[(SyncPath, Stat, ContentId)]) {
+        let inspections: Vec<_> = self.said.extract_if(.., |action| matches!(action, Action::Inspect { .. })).collect();
+        for inspect in inspections {
+            let Action::Inspect { path, .. } = inspect else { continue };
             let observed = match found.iter().find(|(name, ..)| *name == path) {
                 Some((_, stat, content)) => Observed::File { stat: *stat, content: *content, body: None },
                 None => Observed::Absent,
             };
-            self.tell(Event::Looked { path, observed });
+            self.handle(Event::Inspected { path, observed });
         }
     }
 
     /// These vanish while the folder is watched.
     fn remove_live(&mut self, files: std::ops::Range<u64>) {
         for n in files {
-            self.tell(Event::Hint { path: file(n, 0).0, hint: Hint::Gone });
+            self.handle(Event::Hint { path: file(n, 0).0, hint: Hint::Gone });
         }
         self.wait(SECOND);
-        self.look(&[]);
+        self.inspect(&[]);
         self.wait(20 * SECOND);
     }
 
     /// These are written, or come by a rename, while the folder is watched: name, what tells the content, and size.
     fn put(&mut self, files: &[(String, String, u64)]) {
         for (name, ..) in files {
-            self.tell(Event::Hint { path: path(name), hint: Hint::Closed });
+            self.handle(Event::Hint { path: path(name), hint: Hint::Closed });
         }
         self.wait(SECOND);
         let stat = |n: usize, size: u64| Stat { size, ino: 1_000_000 + n as u64, ..file(0, 1_700_000_000).1 };
         let found = files.iter().enumerate();
         let found = found.map(|(n, (name, what, size))| (path(name), stat(n, *size), ContentId::of(what.as_bytes())));
-        self.look(&found.collect::<Vec<_>>());
+        self.inspect(&found.collect::<Vec<_>>());
         self.wait(SECOND);
     }
 
     /// These vanish.
     fn take(&mut self, names: &[String]) {
         for name in names {
-            self.tell(Event::Hint { path: path(name), hint: Hint::Gone });
+            self.handle(Event::Hint { path: path(name), hint: Hint::Gone });
         }
         self.wait(SECOND);
-        self.look(&[]);
+        self.inspect(&[]);
         self.wait(20 * SECOND);
     }
 
@@ -185,7 +185,7 @@ impl Machine {
     }
 
     fn live(&self) -> u64 {
-        self.engine.index().rows().filter(|(_, row)| row.winner.is_live() && !row.winner.is_directory()).count() as u64
+        self.engine.index().rows().filter(|(_, row)| row.head.is_live() && !row.head.is_directory()).count() as u64
     }
 
     fn installs(&self) -> u64 {
@@ -199,7 +199,7 @@ impl Machine {
     /// The peer's change on top of what is here: a deletion, or a file with this mtime.
     fn by_peer(&self, n: u64, counter: u64, mtime: Option<i64>) -> (SyncPath, Entry) {
         let path = file(n, 0).0;
-        let base = self.engine.index().get(&path).unwrap().winner.version;
+        let base = self.engine.index().get(&path).unwrap().head.version;
         let kind = match mtime {
             None => Kind::Deleted { at: self.wall },
             Some(mtime) => Kind::File { size: 1, content: ContentId::of(format!("peer {n} {mtime}").as_bytes()) },
@@ -215,7 +215,7 @@ impl Machine {
             Change { path, entry, body: None }
         });
         let changes = changes.collect();
-        self.hear(Message::Changes { changes, told: Vec::new() });
+        self.receive(Message::Changes { changes, relayed_to: Vec::new() });
         self.wait(2 * SECOND);
     }
 }
@@ -226,10 +226,10 @@ fn a_row_says_since_when_its_content_is_here_and_a_rename_keeps_it() {
     let since = |machine: &Machine, name: &str| machine.engine.index().get(&path(name)).unwrap().since;
     assert_eq!(since(&machine, "f0"), 0, "nobody knows since when what a first scan found was here");
     let change = |machine: &mut Machine, name: &str, mtime: i64| {
-        machine.tell(Event::Hint { path: path(name), hint: Hint::Closed });
+        machine.handle(Event::Hint { path: path(name), hint: Hint::Closed });
         machine.wait(SECOND);
         let (_, stat, content) = file(7, mtime);
-        machine.look(&[(path(name), Stat { ino: name.len() as u64, ..stat }, content)]);
+        machine.inspect(&[(path(name), Stat { ino: name.len() as u64, ..stat }, content)]);
     };
     change(&mut machine, "new", 1);
     let first = since(&machine, "new");
@@ -238,9 +238,9 @@ fn a_row_says_since_when_its_content_is_here_and_a_rename_keeps_it() {
     machine.wall += 1000 * DAY_NS;
     machine.mono += 100 * SECOND;
     change(&mut machine, "renamed", 1);
-    machine.tell(Event::Hint { path: path("new"), hint: Hint::Gone });
+    machine.handle(Event::Hint { path: path("new"), hint: Hint::Gone });
     machine.wait(SECOND);
-    machine.look(&[]);
+    machine.inspect(&[]);
     machine.wait(20 * SECOND);
     assert_eq!((since(&machine, "renamed"), since(&machine, "new")), (first, 0));
     change(&mut machine, "renamed", 2);
@@ -248,9 +248,9 @@ fn a_row_says_since_when_its_content_is_here_and_a_rename_keeps_it() {
     assert!(rewritten >= first + 100 * SECOND && rewritten < first + 1000 * SECOND);
     let mut linked = machine.linked();
     let (name, entry) = linked.by_peer(0, 1, Some(9));
-    linked.hear(Message::Changes {
+    linked.receive(Message::Changes {
         changes: vec![Change { path: name.clone(), entry: entry.clone(), body: Some(b"9".as_slice().into()) }],
-        told: Vec::new(),
+        relayed_to: Vec::new(),
     });
     linked.wait(SECOND);
     let job = linked.said.iter().find_map(|action| match action {
@@ -258,7 +258,7 @@ fn a_row_says_since_when_its_content_is_here_and_a_rename_keeps_it() {
         _ => None,
     });
     let (_, stat, _) = file(0, 9);
-    linked.tell(Event::Installed { job: job.unwrap(), outcome: Outcome::Done { stat: Some(stat), kept: None } });
+    linked.handle(Event::Installed { job: job.unwrap(), outcome: Outcome::Done { stat: Some(stat), kept: None } });
     assert!(since(&linked, "f0") > rewritten, "what a peer sent is here from then on");
     let again = Machine::new(linked.engine.into_index());
     assert_eq!(since(&again, "renamed"), rewritten);
@@ -283,10 +283,10 @@ fn files_that_are_deleted_and_made_again_and_again_are_not_lost() {
         machine.remove_live(0..50);
         assert_eq!(machine.live(), 70, "round {round}");
         for n in 0..50 {
-            machine.tell(Event::Hint { path: file(n, 0).0, hint: Hint::Closed });
+            machine.handle(Event::Hint { path: file(n, 0).0, hint: Hint::Closed });
         }
         machine.wait(SECOND);
-        machine.look(&(0..50).map(|n| file(n, 1_000_001 + round)).collect::<Vec<_>>());
+        machine.inspect(&(0..50).map(|n| file(n, 1_000_001 + round)).collect::<Vec<_>>());
         assert_eq!(machine.live(), 120, "round {round}");
     }
     assert!(!machine.has_said(|report| matches!(report, Report::Held { .. })));
@@ -308,7 +308,7 @@ fn what_was_never_counted_as_lost_takes_nothing_back() {
         entry.version.stamp = WALL;
         for entry in [deletion, entry] {
             let change = Change { path: name.clone(), entry, body: None };
-            machine.hear(Message::Changes { changes: vec![change], told: Vec::new() });
+            machine.receive(Message::Changes { changes: vec![change], relayed_to: Vec::new() });
         }
     }
     assert_eq!(machine.engine.ledger.sum(ledger::Fate::Lost).files, 90);
@@ -320,11 +320,11 @@ fn files_that_moved_are_not_lost() {
     // The same contents stand elsewhere before the old names are found gone.
     for n in 0..200 {
         let (_, stat, content) = file(n, 1_000_000);
-        machine.tell(Event::Hint { path: path(&format!("moved{n}")), hint: Hint::Closed });
+        machine.handle(Event::Hint { path: path(&format!("moved{n}")), hint: Hint::Closed });
         machine.wait(SECOND / 10);
         machine.said.clear();
         let stat = Stat { ino: n + 1000, ..stat };
-        machine.tell(Event::Looked {
+        machine.handle(Event::Inspected {
             path: path(&format!("moved{n}")),
             observed: Observed::File { stat, content, body: None },
         });
@@ -370,17 +370,17 @@ fn what_is_held_of_peers_is_still_held_after_a_restart() {
 fn an_offer_in_parts_is_taken_in_part_by_part_and_answered_at_its_end() {
     let mut machine = Machine::with_files(6).linked();
     let buckets: Vec<_> = (0..6).map(|n| digest::bucket_of(&file(n, 0).0)).collect();
-    let ours = |machine: &Machine, n| machine.engine.index().get(&file(n, 0).0).unwrap().winner;
+    let ours = |machine: &Machine, n| machine.engine.index().get(&file(n, 0).0).unwrap().head;
     let mut older = (file(1, 0).0, ours(&machine, 1));
-    older.1.version = Version { stamp: 1, author: PEER, seen: Seen::default().with(PEER, 1) };
+    older.1.version = Version { stamp: 1, author: PEER, seen: VersionVector::default().with(PEER, 1) };
     let parts = [
         vec![machine.by_peer(0, 1, Some(2_000_000)), older.clone()],
         vec![(file(2, 0).0, ours(&machine, 2)), (path("new"), older.1.clone())],
         vec![machine.by_peer(3, 2, Some(2_000_000)), (file(4, 0).0, older.1)],
     ];
     for (part, more) in parts.clone().into_iter().zip([true, true, false]) {
-        machine.hear(Message::Offer { buckets: buckets.clone(), entries: part.clone(), more });
-        let winner = machine.engine.index().get(&part[0].0).unwrap().winner;
+        machine.receive(Message::Offer { buckets: buckets.clone(), entries: part.clone(), more });
+        let winner = machine.engine.index().get(&part[0].0).unwrap().head;
         assert_eq!(winner, part[0].1, "nothing waits for the last part");
     }
     let answer = machine.said.iter().find_map(|action| match action {
@@ -400,7 +400,7 @@ fn a_peer_that_takes_half_of_the_files_back_to_older_contents_is_held() {
     assert_eq!((status.held_reverts, status.held_deletions), (150, 0));
     let asks = |action: &Action| matches!(action, Action::Send { message: Message::Get { .. }, .. });
     assert!(!machine.said.iter().any(asks), "nothing is fetched for them");
-    machine.tell(Event::Confirm);
+    machine.handle(Event::Confirm);
     machine.wait(SECOND);
     assert!(machine.said.iter().any(asks));
     assert_eq!(machine.engine.status().held_reverts, 0);
@@ -417,29 +417,29 @@ fn newer_contents_by_peers_are_never_held() {
 fn half_of_the_files_found_with_older_contents_is_held_until_confirmed() {
     let mut machine = Machine::with_files(200);
     let old: Vec<_> = (0..200).map(|n| file(n, if n < 150 { 900_000 } else { 1_000_000 })).collect();
-    let before = machine.engine.index().get(&path("f0")).unwrap().winner;
-    machine.tell(Event::Overflow);
+    let before = machine.engine.index().get(&path("f0")).unwrap().head;
+    machine.handle(Event::Overflow);
     machine.scan(&old);
     assert_eq!(machine.engine.status().held_reverts, 150);
-    assert_eq!(machine.engine.index().get(&path("f0")).unwrap().winner, before);
+    assert_eq!(machine.engine.index().get(&path("f0")).unwrap().head, before);
     assert!(
         machine.has_said(|report| matches!(report, Report::HeldReverts { reverts: 150, of: 200, by_peers: false }))
     );
-    machine.tell(Event::Confirm);
+    machine.handle(Event::Confirm);
     machine.scan(&old);
     assert_eq!(machine.engine.status().held_reverts, 0);
-    assert!(machine.engine.index().get(&path("f0")).unwrap().winner.beats(&before));
+    assert!(machine.engine.index().get(&path("f0")).unwrap().head.beats(&before));
 }
 
 #[test]
 fn a_few_older_files_are_ordinary_edits() {
     let mut machine = Machine::with_files(200);
     let old: Vec<_> = (0..200).map(|n| file(n, if n < 90 { 900_000 } else { 1_000_000 })).collect();
-    let before = machine.engine.index().get(&path("f0")).unwrap().winner;
-    machine.tell(Event::Overflow);
+    let before = machine.engine.index().get(&path("f0")).unwrap().head;
+    machine.handle(Event::Overflow);
     machine.scan(&old);
     assert_eq!(machine.engine.status().held_reverts, 0);
-    assert!(machine.engine.index().get(&path("f0")).unwrap().winner.beats(&before));
+    assert!(machine.engine.index().get(&path("f0")).unwrap().head.beats(&before));
 }
 
 #[test]
@@ -448,8 +448,8 @@ fn a_counter_that_was_never_used_makes_a_new_device_once_and_forgets_what_this_s
     let mut machine = Machine::new(index).linked();
     // Found when the machine came up with an index that is older than its disk: it would roll the group back.
     machine.scan(&[file(0, 1_000_000), file(1, 1_700_000_000), file(2, 1_000_000)]);
-    let minted = machine.engine.index().get(&path("f1")).unwrap().winner.version;
-    machine.hear(Message::Known { counter: minted.counter() + 5000 });
+    let minted = machine.engine.index().get(&path("f1")).unwrap().head.version;
+    machine.receive(Message::Known { counter: minted.counter() + 5000 });
     assert!(machine.said.contains(&Action::NewDevice));
     assert!(machine.has_said(|report| matches!(report, Report::NewDevice { why } if why.contains("peer"))));
     machine.wait(SECOND);
@@ -475,7 +475,7 @@ fn a_counter_that_was_never_used_makes_a_new_device_once_and_forgets_what_this_s
 #[test]
 fn nothing_new_is_told_to_a_peer_before_it_said_what_it_knows_of_us() {
     let mut machine = Machine::with_files(3);
-    machine.tell(Event::LinkUp {
+    machine.handle(Event::LinkUp {
         link: LINK,
         device: PEER,
         name: "peer".into(),
@@ -488,7 +488,7 @@ fn nothing_new_is_told_to_a_peer_before_it_said_what_it_knows_of_us() {
     let is_change = |action: &Action| matches!(action, Action::Send { message: Message::Changes { .. }, .. });
     machine.remove_live(0..1);
     assert!(!machine.said.iter().any(is_change));
-    machine.hear(Message::Known { counter: 0 });
+    machine.receive(Message::Known { counter: 0 });
     machine.remove_live(1..2);
     assert!(machine.said.iter().any(is_change));
 }
@@ -497,9 +497,9 @@ fn nothing_new_is_told_to_a_peer_before_it_said_what_it_knows_of_us() {
 fn of_two_machines_with_one_id_the_later_ends_and_the_earlier_goes_on() {
     let (early, late) = ((5, 9), (7, 1));
     let mut machine = Machine::with_files(3);
-    machine.tell(Event::Twin { ours: early, theirs: late });
+    machine.handle(Event::Twin { ours: early, theirs: late });
     assert!(!machine.said.contains(&Action::NewDevice));
-    machine.tell(Event::Twin { ours: late, theirs: early });
+    machine.handle(Event::Twin { ours: late, theirs: early });
     assert!(machine.said.contains(&Action::NewDevice));
 }
 
@@ -507,12 +507,12 @@ fn of_two_machines_with_one_id_the_later_ends_and_the_earlier_goes_on() {
 fn a_clock_that_is_off_is_named_once_and_so_is_its_return() {
     let mut machine = Machine::with_files(3).linked();
     for ahead_ns in [100_000_000, 3_600_000_000_000, 3_600_400_000_000] {
-        machine.tell(Event::Clock { link: LINK, ahead_ns });
+        machine.handle(Event::Clock { link: LINK, ahead_ns });
     }
     let off = |action: &&Action| matches!(action, Action::Report(Report::ClockOff { .. }));
     assert_eq!(machine.said.iter().filter(off).count(), 1);
     assert_eq!(machine.engine.status().peers[0].clock_ahead_ns, Some(3_600_400_000_000));
-    machine.tell(Event::Clock { link: LINK, ahead_ns: -3_000_000 });
+    machine.handle(Event::Clock { link: LINK, ahead_ns: -3_000_000 });
     assert!(machine.has_said(|report| matches!(report, Report::ClockRight { .. })));
     assert_eq!(machine.engine.status().peers[0].clock_ahead_ns, None);
 }
@@ -532,12 +532,12 @@ fn deletions_are_forgotten_once_every_device_knows_them_and_the_digests_stay() {
             version: Version {
                 stamp: machine.wall - SECOND,
                 author: PEER,
-                seen: Seen::default().with(PEER, machine.wall),
+                seen: VersionVector::default().with(PEER, machine.wall),
             },
         };
-        machine.hear(Message::Changes {
+        machine.receive(Message::Changes {
             changes: vec![Change { path: path("seen"), entry, body: None }],
-            told: Vec::new(),
+            relayed_to: Vec::new(),
         });
         machine.wait(SECOND);
     };
@@ -546,15 +546,15 @@ fn deletions_are_forgotten_once_every_device_knows_them_and_the_digests_stay() {
     let known = |machine: &Machine| machine.engine.index().get(&path("f0")).is_some();
     assert!(known(&machine), "the peer has not compared equal since");
     let root = machine.engine.index_mut().root_digest();
-    machine.hear(Message::State { root, pending: 0, condition: None });
+    machine.receive(Message::State { root, pending: 0, condition: None });
     machine.wait(2 * 3600 * SECOND);
     assert!(!known(&machine));
     assert_eq!(machine.engine.index_mut().root_digest(), root);
 
     // A machine that still remembers it does not teach it again.
-    let version = Version { stamp: WALL, author: PEER, seen: Seen::default().with(PEER, 1) };
+    let version = Version { stamp: WALL, author: PEER, seen: VersionVector::default().with(PEER, 1) };
     let entry = Entry { kind: Kind::Deleted { at: WALL }, mode: Mode::NONE, mtime: FileTime::default(), version };
-    machine.hear(Message::Offer { buckets: Vec::new(), entries: vec![(path("f0"), entry)], more: false });
+    machine.receive(Message::Offer { buckets: Vec::new(), entries: vec![(path("f0"), entry)], more: false });
     assert!(!known(&machine));
 }
 
@@ -562,22 +562,22 @@ fn deletions_are_forgotten_once_every_device_knows_them_and_the_digests_stay() {
 fn a_device_that_will_not_come_back_is_forgotten_here_and_by_the_peers() {
     let third = DeviceId([3; 32]);
     let mut machine = Machine::with_files(5).linked();
-    machine.tell(Event::LinkUp {
+    machine.handle(Event::LinkUp {
         link: LinkId(2),
         device: third,
         name: "third".into(),
         dialler: false,
         features: Features::ours(),
     });
-    machine.tell(Event::Forget(third));
+    machine.handle(Event::Forget(third));
     assert_eq!(machine.engine.status().devices.len(), 2, "a linked one has come back");
-    machine.tell(Event::LinkDown { link: LinkId(2) });
-    machine.tell(Event::Forget(third));
+    machine.handle(Event::LinkDown { link: LinkId(2) });
+    machine.handle(Event::Forget(third));
     assert_eq!(machine.engine.status().devices.len(), 1);
-    let told = |action: &Action| matches!(action, Action::Send { message: Message::Forget { device }, .. } if *device == third);
-    assert!(machine.said.iter().any(told));
+    let announced = |action: &Action| matches!(action, Action::Send { message: Message::Forget { device }, .. } if *device == third);
+    assert!(machine.said.iter().any(announced));
     assert!(machine.has_said(|report| matches!(report, Report::Forgotten { device } if device == "third")));
     machine.said.clear();
-    machine.hear(Message::Forget { device: third });
-    assert!(!machine.said.iter().any(told), "said once");
+    machine.receive(Message::Forget { device: third });
+    assert!(!machine.said.iter().any(announced), "said once");
 }

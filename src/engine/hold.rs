@@ -8,13 +8,13 @@
 use super::action::{Action, Report};
 use super::digest::entry_hash;
 use super::event::{Now, Observed};
-use super::guard::{self, DISASTER_FILES, Missing, Verdict};
+use super::guard::{self, DISASTER_FILES, LossVerdict, Missing};
 pub use super::holding::HeldByMachine;
-use super::holding::Holding;
+use super::holding::HoldQueries;
 use super::index::{Index, Row};
-use super::ledger::{Fate, Sum};
-use super::merge::Found;
-use super::{Engine, Looking};
+use super::ledger::{Fate, FileSum};
+use super::merge::ObservationSource;
+use super::{Engine, Inspection};
 use crate::model::{Entry, Kind, SyncPath};
 use crate::wire::message::Digest;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const MS: u64 = 1_000_000;
 /// Losses by peers above this many are judged together, once they have rested.
 const FEW: usize = 20;
-const REST_NS: u64 = 200 * MS;
+const QUIET_NS: u64 = 200 * MS;
 /// What is held is judged again so long after something came (ns).
 const REVIEW_NS: u64 = 1_000 * MS;
 
@@ -47,7 +47,7 @@ pub(super) enum Believed {
 }
 
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct Guard {
     /// Nothing is held; what would be counts as confirmed.
     pub allow: bool,
     /// Went back to older contents here: waiting to be judged, and held.
@@ -71,12 +71,12 @@ pub(super) struct Held {
     /// When what is held is judged again.
     review: Option<u64>,
     /// What linked machines are asked about what they hold.
-    pub holding: Holding,
+    pub holding: HoldQueries,
     /// A person was told that so many small files went, and most are still gone.
-    told: Option<u64>,
+    reported: Option<u64>,
 }
 
-impl Held {
+impl Guard {
     /// Something came here: what is held may be half or less now.
     pub fn review_soon(&mut self, mono: u64) {
         self.review.get_or_insert(mono + REVIEW_NS);
@@ -176,12 +176,12 @@ pub struct HeldPaths {
     pub reverts: u64,
     pub dated_ahead: u64,
     /// What another machine's ignore file uncovered here is only counted.
-    pub uncovered: u64,
+    pub unignored: u64,
 }
 
 impl HeldPaths {
     pub fn is_empty(&self) -> bool {
-        self.deletions + self.reverts + self.dated_ahead + self.uncovered == 0
+        self.deletions + self.reverts + self.dated_ahead + self.unignored == 0
     }
 }
 
@@ -193,7 +193,7 @@ impl<I: Index> Engine<I> {
         let reverted = self.guards.reverts.iter().map(|path| own(path, HeldWhy::Reverted));
         let by_peers = self.guards.from_peers.iter().map(|path| {
             let row = self.index.get(path);
-            let by = row.map(|row| self.name_of(&row.winner.version.author)).unwrap_or_default();
+            let by = row.map(|row| self.name_of(&row.head.version.author)).unwrap_or_default();
             let is_revert = self.guards.loses_as(path, Loss::Reverted);
             HeldPath { path: path.clone(), why: if is_revert { HeldWhy::Reverted } else { HeldWhy::Deleted }, by }
         });
@@ -206,9 +206,9 @@ impl<I: Index> Engine<I> {
         paths.sort_by(|one, other| one.path.cmp(&other.path));
         let count = |why| paths.iter().filter(|held| held.why == why).count() as u64;
         let (deletions, reverts) = (count(HeldWhy::Deleted), count(HeldWhy::Reverted));
-        let (dated_ahead, uncovered) = (count(HeldWhy::DatedAhead), self.uncovered.paths);
+        let (dated_ahead, unignored) = (count(HeldWhy::DatedAhead), self.unignored.paths);
         paths.truncate(limit);
-        HeldPaths { paths, deletions, reverts, dated_ahead, uncovered }
+        HeldPaths { paths, deletions, reverts, dated_ahead, unignored }
     }
 
     // Missing here.
@@ -227,10 +227,10 @@ impl<I: Index> Engine<I> {
         let judged = self.hold_refused(judged);
         let files = self.files_in(&judged);
         let (verdict, lost) = self.judge_missing(now, &files);
-        if verdict != Verdict::Hold || lost.files == 0 {
-            if verdict == Verdict::Tell && lost.files > 0 {
+        if verdict != LossVerdict::Hold || lost.files == 0 {
+            if verdict == LossVerdict::Announce && lost.files > 0 {
                 let by = vec![self.config.name.clone()];
-                self.tell_of_losses(now, &files, by);
+                self.report_losses(now, &files, by);
             }
             return (judged, meant);
         }
@@ -240,8 +240,8 @@ impl<I: Index> Engine<I> {
             return (BTreeSet::new(), meant);
         }
         // Perhaps it was moved, and where to is being looked at just now.
-        let is_looking = !self.walks.is_empty() || !self.looks.is_empty();
-        if !(is_looking && self.missing.again(now.mono, &judged)) {
+        let is_inspecting = !self.walks.is_empty() || !self.inspections.is_empty();
+        if !(is_inspecting && self.missing.again(now.mono, &judged)) {
             for path in &judged {
                 self.held.extend(self.on_disk_below(path));
             }
@@ -264,11 +264,11 @@ impl<I: Index> Engine<I> {
     }
 
     /// Judges files that are about to go, with all that is gone and held; and what of themselves is lost.
-    fn judge_missing(&self, now: Now, files: &BTreeSet<SyncPath>) -> (Verdict, Sum) {
+    fn judge_missing(&self, now: Now, files: &BTreeSet<SyncPath>) -> (LossVerdict, FileSum) {
         let most = files.len() + self.held.len() + self.guards.losing.len();
-        let most = self.ledger.sum(Fate::Lost).and(Sum { files: most as u64, bytes: u64::MAX });
-        if guard::judge_losses(most, self.ledger.total()) == Verdict::Believe {
-            return (Verdict::Believe, Sum::default());
+        let most = self.ledger.sum(Fate::Lost).and(FileSum { files: most as u64, bytes: u64::MAX });
+        if guard::judge_losses(most, self.ledger.total()) == LossVerdict::Believe {
+            return (LossVerdict::Believe, FileSum::default());
         }
         let going = self.going(files);
         let lost = self.losses(now, &going, &going).and(self.ledger.sum(Fate::Lost));
@@ -282,13 +282,13 @@ impl<I: Index> Engine<I> {
     }
 
     /// Most files went, and not most bytes: said once.
-    fn tell_of_losses(&mut self, now: Now, files: &BTreeSet<SyncPath>, by: Vec<String>) {
-        if self.guards.told.is_some() {
+    fn report_losses(&mut self, now: Now, files: &BTreeSet<SyncPath>, by: Vec<String>) {
+        if self.guards.reported.is_some() {
             return;
         }
         let going = self.going(files);
         let lost = self.losses(now, &going, &going).and(self.ledger.sum(Fate::Lost));
-        self.guards.told = Some(lost.files);
+        self.guards.reported = Some(lost.files);
         let example = files.first().cloned();
         let of = self.ledger.total().files;
         self.out.push(Action::Report(Report::ManyDeleted { deletions: lost.files, of, example, by }));
@@ -349,9 +349,9 @@ impl<I: Index> Engine<I> {
             return self.guards.review_soon(now.mono);
         }
         let total = self.ledger.total();
-        let is_half = |lost: Sum| guard::judge_losses(lost, total) != Verdict::Hold;
+        let is_half = |lost: FileSum| guard::judge_losses(lost, total) != LossVerdict::Hold;
         let going = self.going(&BTreeSet::new());
-        let lost = if going.is_empty() { Sum::default() } else { self.losses(now, &going, &going) };
+        let lost = if going.is_empty() { FileSum::default() } else { self.losses(now, &going, &going) };
         let deletions_may_go = is_half(lost.and(self.ledger.sum(Fate::Lost)));
         let mut ended = false;
         // What a person wants back, and nobody has, stays held until someone confirms it.
@@ -371,7 +371,7 @@ impl<I: Index> Engine<I> {
             ended = true;
             let may_go = |path: &SyncPath| !self.undoing.refused.contains(path);
             for path in self.guards.reverts.extract_if(.., |path| may_go(path)).collect::<Vec<_>>() {
-                self.look_believing(&path, Believed::Judged);
+                self.inspect_believing(&path, Believed::Judged);
             }
         }
         let reverted = self.guards.losing_as(Loss::Reverted);
@@ -409,17 +409,23 @@ impl<I: Index> Engine<I> {
     // Reverts here.
 
     /// A file that went back to older contents waits until it is known how many do. Nothing of that in a folder of few files.
-    pub(super) fn awaits_verdict(&mut self, now: Now, path: &SyncPath, observed: &Observed, found: Found) -> bool {
+    pub(super) fn awaits_verdict(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        observed: &Observed,
+        found: ObservationSource,
+    ) -> bool {
         let Observed::File { stat, content, .. } = observed else { return false };
         let kind = Kind::File { size: stat.size, content: *content };
         let row = self.index.get(path);
-        let is_revert = matches!(found, Found::Walked | Found::Live)
+        let is_revert = matches!(found, ObservationSource::Walked | ObservationSource::Live)
             && row.as_ref().is_some_and(|row| {
-                let heard = [Some(&row.winner), row.installing.as_ref()].into_iter().flatten();
+                let debounced = [Some(&row.head), row.installing.as_ref()].into_iter().flatten();
                 let is_older = |(entry, known): (&Entry, &super::Stat)| {
                     entry.file().is_some() && entry.kind != kind && stat.mtime < known.mtime
                 };
-                row.live_on_disk().is_some_and(is_older) && !heard.into_iter().any(|entry| entry.kind == kind)
+                row.live_on_disk().is_some_and(is_older) && !debounced.into_iter().any(|entry| entry.kind == kind)
             });
         // What came less than an hour ago does not count.
         let then = self.ledger.then(self.steady(now));
@@ -466,34 +472,34 @@ impl<I: Index> Engine<I> {
         let lost = self.losses(now, &going, &going).and(self.ledger.sum(Fate::Reverted));
         let of = self.ledger.total();
         let verdict = guard::judge_losses(lost, of);
-        if verdict == Verdict::Hold && !self.guards.allow {
+        if verdict == LossVerdict::Hold && !self.guards.allow {
             let reverts = self.losses(now, &paths, &going).files;
             self.out.push(Action::Report(Report::HeldReverts { reverts, of: of.files, by_peers: false }));
             self.guards.reverts.extend(paths);
             return;
         }
-        let believed = if verdict == Verdict::Hold { Believed::Confirmed } else { Believed::Judged };
+        let believed = if verdict == LossVerdict::Hold { Believed::Confirmed } else { Believed::Judged };
         if believed == Believed::Confirmed {
             self.name_late(now, false, true);
         }
         for path in paths {
-            self.look_believing(&path, believed);
+            self.inspect_believing(&path, believed);
         }
     }
 
-    pub(super) fn look_believing(&mut self, path: &SyncPath, believed: Believed) {
+    pub(super) fn inspect_believing(&mut self, path: &SyncPath, believed: Believed) {
         let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
         self.guards.believed.insert(path.clone(), believed);
-        self.look(path, known, Looking::of(self.live()));
+        self.inspect(path, known, Inspection::of(self.live()));
     }
 
     // Losses by peers.
 
     /// A winner that takes away what is on disk here is counted, unless it was confirmed.
     pub(super) fn note_loss(&mut self, now: Now, path: &SyncPath, row: &Row) {
-        let is_own = row.winner.version.author == self.config.device;
+        let is_own = row.head.version.author == self.config.device;
         let Some(loss) = loss(row).filter(|_| !is_own && !self.guards.allow) else { return self.guards.settled(path) };
-        let digest = entry_hash(path, &row.winner);
+        let digest = entry_hash(path, &row.head);
         if self.is_named_loss(now, &digest) {
             return self.guards.settled(path);
         }
@@ -518,9 +524,9 @@ impl<I: Index> Engine<I> {
         if losses <= self.guards.cleared {
             return false;
         }
-        let rested = self.guards.last_loss + REST_NS;
-        if self.guards.losing.len() > FEW && now.mono < rested {
-            self.wait(now, path, Some(rested - now.mono));
+        let has_quiesced = self.guards.last_loss + QUIET_NS;
+        if self.guards.losing.len() > FEW && now.mono < has_quiesced {
+            self.wait(now, path, Some(has_quiesced - now.mono));
             return true;
         }
         let holds = [Loss::Deleted, Loss::Reverted].map(|kind| self.judge_peers(now, kind)).contains(&true);
@@ -546,11 +552,11 @@ impl<I: Index> Engine<I> {
             }
         };
         let of = self.ledger.total().files;
-        if verdict != Verdict::Hold || lost.files == 0 {
-            if verdict == Verdict::Tell && kind == Loss::Deleted {
-                let by = paths.iter().filter_map(|path| self.index.get(path)).map(|row| row.winner.version.author);
+        if verdict != LossVerdict::Hold || lost.files == 0 {
+            if verdict == LossVerdict::Announce && kind == Loss::Deleted {
+                let by = paths.iter().filter_map(|path| self.index.get(path)).map(|row| row.head.version.author);
                 let by = by.collect::<BTreeSet<_>>().iter().map(|device| self.name_of(device)).collect();
-                self.tell_of_losses(now, &paths, by);
+                self.report_losses(now, &paths, by);
             }
             return false;
         }
@@ -582,7 +588,7 @@ impl<I: Index> Engine<I> {
         self.confirm_patterns(now);
         self.mint_dated_ahead(now);
         // So that it is durable with the answer.
-        self.tell_confirmed(now);
+        self.announce_confirmed(now);
         self.walk_all(now);
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.recompare(now, link);
@@ -603,13 +609,13 @@ impl<I: Index> Engine<I> {
         }
         self.guards.released.extend(std::mem::take(&mut self.held));
         for path in std::mem::take(&mut self.guards.reverts) {
-            self.look_believing(&path, Believed::Confirmed);
+            self.inspect_believing(&path, Believed::Confirmed);
         }
         let mut digests = Vec::new();
         for path in self.guards.from_peers.clone() {
             if let Some(row) = self.index.get(&path) {
-                self.name_own(now, &path, &row.winner, true);
-                digests.push(entry_hash(&path, &row.winner));
+                self.name_own(now, &path, &row.head, true);
+                digests.push(entry_hash(&path, &row.head));
             }
         }
         self.release_named(&digests);
@@ -619,7 +625,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn renew_total(&mut self, now: Now) {
         self.ledger.renew(self.steady.at(now));
         self.guards.cleared = 0;
-        self.guards.told = None;
+        self.guards.reported = None;
     }
 
     /// What is named so goes ahead: how many losses that were counted, and how many of them were
@@ -643,8 +649,8 @@ impl<I: Index> Engine<I> {
     /// Once a group of events: what was counted is stored with it.
     pub(super) fn store_held(&mut self, now: Now) {
         let lost = self.ledger.sum(Fate::Lost);
-        if guard::judge_losses(lost, self.ledger.total()) == Verdict::Believe && self.guards.losing.is_empty() {
-            self.guards.told = None;
+        if guard::judge_losses(lost, self.ledger.total()) == LossVerdict::Believe && self.guards.losing.is_empty() {
+            self.guards.reported = None;
         }
         self.store_ledger(now);
     }
@@ -654,11 +660,9 @@ impl<I: Index> Engine<I> {
 fn loss(row: &Row) -> Option<Loss> {
     let (on_disk, _) = row.live_on_disk()?;
     let (content, _) = on_disk.file()?;
-    match row.winner.kind {
+    match row.head.kind {
         Kind::Deleted { .. } => Some(Loss::Deleted),
-        Kind::File { content: other, .. } if other != content && row.winner.mtime < on_disk.mtime => {
-            Some(Loss::Reverted)
-        }
+        Kind::File { content: other, .. } if other != content && row.head.mtime < on_disk.mtime => Some(Loss::Reverted),
         _ => None,
     }
 }

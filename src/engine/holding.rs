@@ -30,13 +30,13 @@ pub struct HeldByMachine {
 }
 
 #[derive(Default)]
-pub(super) struct Holding {
+pub(super) struct HoldQueries {
     last_id: u32,
-    asking: Option<Asking>,
+    asking: Option<HoldQuery>,
     answered: Option<(u64, Vec<HeldByMachine>)>,
 }
 
-struct Asking {
+struct HoldQuery {
     id: u32,
     ticket: u64,
     waits_for: BTreeSet<LinkId>,
@@ -44,12 +44,12 @@ struct Asking {
     machines: BTreeMap<LinkId, HeldByMachine>,
 }
 
-impl Holding {
+impl HoldQueries {
     pub fn next(&self) -> Option<u64> {
         self.asking.as_ref().map(|asking| asking.until)
     }
 
-    fn conclude_if(&mut self, is_over: impl Fn(&Asking) -> bool) {
+    fn conclude_if(&mut self, is_over: impl Fn(&HoldQuery) -> bool) {
         if let Some(asking) = self.asking.take_if(|asking| is_over(asking)) {
             self.answered = Some((asking.ticket, asking.machines.into_values().collect()));
         }
@@ -73,7 +73,7 @@ impl<I: Index> Engine<I> {
         if !waits_for.is_empty() {
             self.send(waits_for.iter().copied().collect(), Message::Holds { id });
         }
-        self.guards.holding.asking = Some(Asking { id, ticket, waits_for, until: now.mono + PATIENCE_NS, machines });
+        self.guards.holding.asking = Some(HoldQuery { id, ticket, waits_for, until: now.mono + PATIENCE_NS, machines });
         self.guards.holding.conclude_if_answered();
     }
 
@@ -106,16 +106,20 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn holds_asked(&mut self, link: LinkId, id: u32) {
-        let HeldPaths { paths, deletions, reverts, dated_ahead, uncovered } = self.held(HOLDS);
+        let HeldPaths { paths, deletions, reverts, dated_ahead, unignored } = self.held(HOLDS);
         let mut bytes = 0;
         let fits = |held: &HeldBack| {
             bytes += held.wire_bytes();
             bytes <= HOLDS_BYTES
         };
-        let told = |held: HeldPath| HeldBack { path: held.path, why: code(held.why), by: held.by };
-        let held =
-            paths.into_iter().filter(|held| !self.covers(&held.path, false)).map(told).take_while(fits).collect();
-        let sums = HeldSums { deletions, reverts, dated_ahead, uncovered };
+        let relayed_to = |held: HeldPath| HeldBack { path: held.path, why: code(held.why), by: held.by };
+        let held = paths
+            .into_iter()
+            .filter(|held| !self.ignores(&held.path, false))
+            .map(relayed_to)
+            .take_while(fits)
+            .collect();
+        let sums = HeldSums { deletions, reverts, dated_ahead, unignored };
         self.act(Action::Send { to: vec![link], message: Message::Holding { id, sums, held } });
     }
 }
@@ -139,6 +143,6 @@ fn believed(sums: HeldSums, held: Vec<HeldBack>) -> HeldPaths {
     let deletions = at_least(sums.deletions, HeldWhy::Deleted);
     let reverts = at_least(sums.reverts, HeldWhy::Reverted);
     let dated_ahead = at_least(sums.dated_ahead, HeldWhy::DatedAhead);
-    let uncovered = sums.uncovered.min(MOST);
-    HeldPaths { paths, deletions, reverts, dated_ahead, uncovered }
+    let unignored = sums.unignored.min(MOST);
+    HeldPaths { paths, deletions, reverts, dated_ahead, unignored }
 }

@@ -19,9 +19,9 @@ use crate::model::{DeviceId, Version};
 use crate::wire::message::Message;
 use std::collections::BTreeMap;
 
-const META_HEARD: &str = "heard";
+const META_PEER_COUNTERS: &str = "heard";
 /// Devices whose counters are remembered (P9).
-const HEARD_CAP: usize = 4096;
+const PEER_COUNTERS_CAP: usize = 4096;
 /// What was heard is stored this often: it tells months, not seconds.
 const STORE_EVERY_NS: u64 = 60_000_000_000;
 
@@ -37,22 +37,22 @@ pub(super) enum Renewal {
 
 /// The highest counter of each device that any winner had.
 #[derive(Default)]
-pub(super) struct HeardCounters {
+pub(super) struct PeerCounters {
     by_device: BTreeMap<DeviceId, u64>,
     dirty: bool,
     stored: u64,
 }
 
-impl HeardCounters {
+impl PeerCounters {
     pub fn load(index: &impl Index) -> Self {
-        let mut by_device: BTreeMap<DeviceId, u64> = load_by_device(index, META_HEARD);
+        let mut by_device: BTreeMap<DeviceId, u64> = load_by_device(index, META_PEER_COUNTERS);
         by_device.retain(|_, counter| *counter < COUNTER_LIMIT);
         Self { by_device, ..Self::default() }
     }
 
     pub fn note(&mut self, version: &Version) {
         let counter = version.counter();
-        let has_room = self.by_device.len() < HEARD_CAP;
+        let has_room = self.by_device.len() < PEER_COUNTERS_CAP;
         match self.by_device.get_mut(&version.author) {
             Some(known) if *known >= counter => return,
             Some(known) => *known = counter,
@@ -69,9 +69,9 @@ impl HeardCounters {
 
 impl<I: Index> Engine<I> {
     /// What is told to each peer first.
-    pub(super) fn tell_known_to(&mut self, link: LinkId) {
+    pub(super) fn announce_known_to(&mut self, link: LinkId) {
         let Some(session) = self.sessions.get(&link) else { return };
-        let counter = self.heard.of(&session.device);
+        let counter = self.peer_counters.of(&session.device);
         self.send(vec![link], Message::Known { counter });
     }
 
@@ -81,7 +81,7 @@ impl<I: Index> Engine<I> {
             self.refuse_claim(self.last_event, link, "changes of this machine that it never made");
         }
         if met == Some(Met::Linked) && self.renewal != Renewal::Ending {
-            self.tell_confirmations_to(now, link);
+            self.announce_confirmations_to(now, link);
         }
     }
 
@@ -157,7 +157,7 @@ impl<I: Index> Engine<I> {
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (path, mut row) in page {
-                if is_new(&row.winner.version) {
+                if is_new(&row.head.version) {
                     self.index.remove(&path);
                 } else if row.disk.take_if(|disk| is_new(&disk.entry.version)).is_some() {
                     self.index.put(&path, &row);
@@ -167,11 +167,13 @@ impl<I: Index> Engine<I> {
     }
 
     /// Once a group of events.
-    pub(super) fn store_heard(&mut self, now: Now) {
-        if self.heard.dirty && (self.heard.stored == 0 || self.heard.stored + STORE_EVERY_NS <= now.mono) {
-            self.heard.dirty = false;
-            self.heard.stored = now.mono;
-            store_by_device(&mut self.index, META_HEARD, &self.heard.by_device);
+    pub(super) fn store_peer_counters(&mut self, now: Now) {
+        if self.peer_counters.dirty
+            && (self.peer_counters.stored == 0 || self.peer_counters.stored + STORE_EVERY_NS <= now.mono)
+        {
+            self.peer_counters.dirty = false;
+            self.peer_counters.stored = now.mono;
+            store_by_device(&mut self.index, META_PEER_COUNTERS, &self.peer_counters.by_device);
         }
     }
 }

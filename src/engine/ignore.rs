@@ -55,7 +55,7 @@ impl Ignore {
     }
 
     /// Whether the path, or a folder that it is in, is covered by a pattern. The patterns' own file never is.
-    pub fn covers(&self, path: &SyncPath, is_dir: bool) -> bool {
+    pub fn ignores(&self, path: &SyncPath, is_dir: bool) -> bool {
         if self.0.is_empty() || path.as_bytes() == IGNORE_FILE.as_bytes() {
             return false;
         }
@@ -68,7 +68,7 @@ impl Ignore {
 
     /// The pattern that covers the path, for a person who asks.
     pub fn covering(&self, path: &SyncPath, is_dir: bool) -> Option<Covering> {
-        if !self.covers(path, is_dir) {
+        if !self.ignores(path, is_dir) {
             return None;
         }
         let mut folders: Vec<_> = path.ancestors().map(|folder| (folder, true)).collect();
@@ -109,7 +109,7 @@ mod tests {
     fn patterns_are_gitignores(#[case] text: &str, #[case] path: &str, #[case] is_dir: bool, #[case] ignored: bool) {
         let (ignore, bad) = Ignore::parse(text.as_bytes());
         assert_eq!(bad, []);
-        assert_eq!(ignore.covers(&SyncPath::new(path).unwrap(), is_dir), ignored);
+        assert_eq!(ignore.ignores(&SyncPath::new(path).unwrap(), is_dir), ignored);
     }
 
     #[rstest]
@@ -134,6 +134,6 @@ mod tests {
     #[test]
     fn names_that_are_no_text_can_be_matched() {
         let (ignore, _) = Ignore::parse(b"*.bak");
-        assert!(ignore.covers(&SyncPath::new(b"\xff.bak").unwrap(), false));
+        assert!(ignore.ignores(&SyncPath::new(b"\xff.bak").unwrap(), false));
     }
 }

@@ -26,7 +26,7 @@ pub struct OnDisk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// The greatest entry heard of, by `Entry::rank`.
-    pub winner: Entry,
+    pub head: Entry,
     /// `None`: never here. It differs from the winner while content is on its way.
     pub disk: Option<OnDisk>,
     /// An entry whose install was under way when the winner moved on. After a crash the disk may hold it;
@@ -41,8 +41,8 @@ impl Row {
     /// Whether the disk holds the winner.
     pub fn is_settled(&self) -> bool {
         match &self.disk {
-            Some(disk) => disk.entry == self.winner,
-            None => !self.winner.is_live(),
+            Some(disk) => disk.entry == self.head,
+            None => !self.head.is_live(),
         }
     }
 
@@ -96,7 +96,7 @@ impl Conflict {
         ConflictKey::of(&self.path, &self.sides.loser.version)
     }
 
-    pub fn is_wanted(&self, wanted: &Wanted) -> bool {
+    pub fn is_wanted(&self, wanted: &ConflictFilter) -> bool {
         let is_there =
             wanted.path.as_ref().is_none_or(|path| self.path == *path || (wanted.below && self.path.is_below(path)));
         is_there && self.id > wanted.after && (wanted.settled || self.settled.is_none())
@@ -119,7 +119,7 @@ pub struct ConflictSource {
 
 /// Which conflicts are asked for.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct ConflictFilter {
     /// Of this path alone, or of all.
     pub path: Option<SyncPath>,
     /// Of what is below `path`, too.
@@ -181,7 +181,7 @@ pub trait Index {
     /// Adds a conflict, or replaces the one of its key. The first time it gets an `id`, which it keeps.
     fn put_conflict(&mut self, conflict: &Conflict);
     /// Oldest first.
-    fn conflicts(&self, wanted: &Wanted) -> Vec<Conflict>;
+    fn conflicts(&self, wanted: &ConflictFilter) -> Vec<Conflict>;
     /// All keys in order, and whether each is decided.
     fn conflict_marks(&self) -> Vec<(ConflictKey, bool)>;
     /// Removes those that were decided before a time (by the steady clock), and of those found here the oldest beyond so many.

@@ -1,10 +1,10 @@
 //! Installing: what is ready goes to the shell, and what came of it goes to the index.
 
-use super::action::{Action, Job, JobId, Keep, Outcome, Report, Source};
+use super::action::{Action, Job, JobId, Outcome, Report, RetainReason, Source};
 use super::event::{Cause, Hint, Now, StageId, Stat, StatKind, Trouble};
 use super::index::{Index, OnDisk, Row};
 use super::local::is_racy;
-use super::wants::{Holder, Step, Trial, UnderWay};
+use super::wants::{Holder, RunningInstall, Step, Trial};
 use super::{Engine, merge};
 use crate::model::{ContentId, Entry, SyncPath};
 use crate::wire::conflict::Sides;
@@ -20,13 +20,13 @@ impl<I: Index> Engine<I> {
     pub(super) fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
         let on_disk = row.live_on_disk();
         let keep = match on_disk {
-            _ if self.suspects.contains(path) => Keep::Suspect,
-            Some((old, _)) if row.winner.conflicts_with(old) => Keep::Conflict,
-            _ if !row.winner.is_live() => Keep::Deleted,
-            _ => Keep::Replaced,
+            _ if self.suspects.contains(path) => RetainReason::Suspect,
+            Some((old, _)) if row.head.conflicts_with(old) => RetainReason::Conflict,
+            _ if !row.head.is_live() => RetainReason::Deleted,
+            _ => RetainReason::Replaced,
         };
         let expect = on_disk.map(|(_, stat)| *stat);
-        self.install_as(path, row.winner.clone(), expect, source, keep);
+        self.install_as(path, row.head.clone(), expect, source, keep);
     }
 
     pub(super) fn install_as(
@@ -35,7 +35,7 @@ impl<I: Index> Engine<I> {
         entry: Entry,
         expect: Option<Stat>,
         source: Source,
-        keep: Keep,
+        keep: RetainReason,
     ) {
         let id = JobId(self.wants.next_id());
         self.set_step(path, Step::Installing(id));
@@ -52,7 +52,7 @@ impl<I: Index> Engine<I> {
         };
         let renamed = if let Source::Rename { from, .. } = &source { Some(from.clone()) } else { None };
         let staged = if let Source::Staged(staged) = &source { Some(*staged) } else { None };
-        let under_way = UnderWay { path: path.clone(), entry: entry.clone(), copied, renamed, staged, window };
+        let under_way = RunningInstall { path: path.clone(), entry: entry.clone(), copied, renamed, staged, window };
         self.wants.jobs.insert(id, Box::new(under_way));
         self.name_at_work(path);
         let since_ns = expect.and_then(|_| self.index.get(path)).map_or(0, |row| self.stood_since(path, &entry, &row));
@@ -69,7 +69,7 @@ impl<I: Index> Engine<I> {
 
     pub(super) fn installed(&mut self, now: Now, job: JobId, outcome: Outcome) {
         let Some(under_way) = self.wants.jobs.remove(&job) else { return };
-        let UnderWay { path, entry, copied, renamed, staged, window } = *under_way;
+        let RunningInstall { path, entry, copied, renamed, staged, window } = *under_way;
         if let Some(staged) = staged {
             self.take_back(&path, &entry, staged, &outcome);
         }
@@ -124,8 +124,8 @@ impl<I: Index> Engine<I> {
             Outcome::NoSource | Outcome::BadContent => self.bad_content(now, &path),
             Outcome::NotItsContent => {
                 // A write that the stat does not show is an edit while the second hash is to come, and rot after that.
-                if self.rechecks.contains(&path) {
-                    self.recheck_now(&path);
+                if self.racy.contains(&path) {
+                    self.rehash_now(&path);
                 } else {
                     self.doubt(&path);
                 }
@@ -133,7 +133,7 @@ impl<I: Index> Engine<I> {
             }
             Outcome::Refused(trouble) | Outcome::Failed(trouble) => {
                 // It may be in place and not durable.
-                self.cut_off.insert(path.clone());
+                self.interrupted_installs.insert(path.clone());
                 self.install_failed(now, &path, trouble);
             }
         }
@@ -206,7 +206,7 @@ impl<I: Index> Engine<I> {
         let Some(mut row) = self.index.get(path) else { return };
         let old = row.disk.replace(merge::on_disk(entry.clone(), stat));
         // Nobody made what rotted or was torn: it is no side of a conflict.
-        let kept = kept.filter(|_| !self.is_nobodys(path));
+        let kept = kept.filter(|_| !self.is_untrusted(path));
         row.installing = None;
         self.note_deletion(now, entry, old.as_ref(), kept.as_ref());
         self.note_arrival(now, path, entry, old.as_ref(), copied);
@@ -214,31 +214,31 @@ impl<I: Index> Engine<I> {
         let replaced = old.map(|old| old.entry);
         self.guards.settled(path);
         // The copy of a loser, made here: the conflict's line names it.
-        let is_copy = row.winner == merge::nothing();
-        self.scan.looked(path);
+        let is_copy = row.head == merge::nothing();
+        self.scan.inspected(path);
         if entry.is_live() {
             // A folder that was found missing while this went into it needs another look.
             self.seen_here(now, path);
         }
         self.solve(path);
         let want = self.wants.get(path);
-        let mut told = want.and_then(|want| want.told.clone());
-        if entry.beats(&row.winner) {
+        let mut relayed_to = want.and_then(|want| want.relayed_to.clone());
+        if entry.beats(&row.head) {
             // The copy of a displaced file: now that it is here, it is news.
-            row.winner = entry.clone();
-            told = Some(Vec::new());
+            row.head = entry.clone();
+            relayed_to = Some(Vec::new());
         }
         let is_made_here = self.merge_is_here(path, entry);
         let want = self.wants.get(path).filter(|_| !is_made_here && !is_copy);
         if let Some(want) = want {
             // Who told of it, where nobody had to send anything.
-            let told = || want.sources.iter().rev().find_map(|link| self.sessions.get(link));
+            let relayed_to = || want.sources.iter().rev().find_map(|link| self.sessions.get(link));
             let from = Some(want.from.clone()).filter(|from| !from.is_empty());
             let report = Report::Received {
                 path: path.clone(),
                 entry: entry.clone(),
                 was: replaced.as_ref().filter(|old| old.is_live()).map(|old| old.kind.clone()),
-                from: from.or_else(|| told().map(|session| session.name.clone())).unwrap_or_default(),
+                from: from.or_else(|| relayed_to().map(|session| session.name.clone())).unwrap_or_default(),
                 wire_bytes: want.wire_bytes,
                 took_ns: now.mono - want.since,
                 was_there: replaced.as_ref().is_some_and(|old| old.is_live() && old.same_content(entry)),
@@ -258,16 +258,16 @@ impl<I: Index> Engine<I> {
             self.has_left(content);
         }
         if let Some((content, size)) = entry.file() {
-            self.tell_whole(content, size);
+            self.announce_whole(content, size);
         }
         self.keep_base(path, entry, stat);
         self.merge_due(path);
-        if let Some(told) = told.filter(|_| settled) {
-            self.tell(now, Change { path: path.clone(), entry: entry.clone(), body: None }, told);
+        if let Some(relayed_to) = relayed_to.filter(|_| settled) {
+            self.announce(now, Change { path: path.clone(), entry: entry.clone(), body: None }, relayed_to);
         }
         // An edit within the same tick of the clock as the installed mtime may leave no trace in the stat.
         if let Some(stat) = stat.filter(|stat| stat.kind == StatKind::File && is_racy(stat.mtime, now)) {
-            self.recheck_racy(now, path, &stat);
+            self.rehash_racy(now, path, &stat);
         }
         if entry.is_directory() {
             self.new_folders.insert(path.clone());

@@ -131,9 +131,9 @@ impl<I: Index> Engine<I> {
         if self.keeps.modes {
             return ModeOf::Known(stat.mode);
         }
-        let heard = row.into_iter().flat_map(|row| [Some(&row.winner), row.installing.as_ref()]).flatten();
-        let told = heard.into_iter().find(|entry| entry.kind == *kind).map(|entry| entry.mode);
-        let known = told.or_else(|| self.mode_before_rename(path, kind, stat));
+        let received = row.into_iter().flat_map(|row| [Some(&row.head), row.installing.as_ref()]).flatten();
+        let relayed_to = received.into_iter().find(|entry| entry.kind == *kind).map(|entry| entry.mode);
+        let known = relayed_to.or_else(|| self.mode_before_rename(path, kind, stat));
         known.map_or_else(|| ModeOf::Guessed(self.guess_mode(path, stat)), ModeOf::Known)
     }
 
@@ -158,7 +158,7 @@ impl<I: Index> Engine<I> {
     /// What the disk shows, but for execution and others' writing, and no more open than its folder.
     fn guess_mode(&self, path: &SyncPath, stat: &Stat) -> Mode {
         let is_folder = stat.kind == StatKind::Directory;
-        let folder = path.parent().and_then(|parent| self.index.get(&parent)).map(|row| row.winner);
+        let folder = path.parent().and_then(|parent| self.index.get(&parent)).map(|row| row.head);
         let folder = folder.filter(crate::model::Entry::is_directory).map_or(Mode::DIRECTORY, |entry| entry.mode);
         let shown = stat.mode.0 & if is_folder { NEW_FOLDER } else { NEW_FILE };
         let closed = [0o070, 0o007].into_iter().filter(|class| folder.0 & class == 0);
@@ -178,9 +178,9 @@ impl<I: Index> Engine<I> {
 mod tests {
     use super::*;
     use crate::engine::map_index::MapIndex;
-    use crate::engine::merge::{Found, on_disk};
+    use crate::engine::merge::{ObservationSource, on_disk};
     use crate::engine::{Config, Event, Now, Observed, OnConflict, Trust};
-    use crate::model::{ContentId, DeviceId, Entry, Seen, Version};
+    use crate::model::{ContentId, DeviceId, Entry, Version, VersionVector};
 
     const NOW: Now = Now { wall: 1_700_000_000_000_000_000, mono: 1_000_000_000 };
     /// What the disk says of everything.
@@ -209,7 +209,7 @@ mod tests {
         let mut engine = Engine::new(config, MapIndex::new());
         let author = DeviceId([2; 32]);
         let entry = |kind, mode, mtime| {
-            let version = Version { stamp: 1000, author, seen: Seen::default().with(author, 1) };
+            let version = Version { stamp: 1000, author, seen: VersionVector::default().with(author, 1) };
             Entry { kind, mode, mtime, version }
         };
         let folder = entry(Kind::Directory, Mode(0o700), FileTime::default());
@@ -219,7 +219,7 @@ mod tests {
             ("d/key", key, stat(StatKind::File, 2, 1, time(1_600_000_000, 0))),
         ] {
             let disk = Some(on_disk(entry.clone(), Some(stat)));
-            engine.index.put(&path(name), &Row { winner: entry, disk, installing: None, since: 0 });
+            engine.index.put(&path(name), &Row { head: entry, disk, installing: None, since: 0 });
         }
         engine.set_keeps(Keeps { modes: false, mtime_step_ns: 1_000_000_000, ..Keeps::default() });
         engine.start(NOW, Trust::Known);
@@ -230,23 +230,23 @@ mod tests {
     fn see_file(engine: &mut Engine<MapIndex>, name: &str, ino: u64, text: &str, mtime: FileTime) -> Entry {
         let stat = stat(StatKind::File, ino, text.len() as u64, mtime);
         let content = ContentId::of(text.as_bytes());
-        engine.observe(NOW, &path(name), Observed::File { stat, content, body: None }, Found::Live);
-        engine.index.get(&path(name)).unwrap().winner
+        engine.observe(NOW, &path(name), Observed::File { stat, content, body: None }, ObservationSource::Live);
+        engine.index.get(&path(name)).unwrap().head
     }
 
     fn see_folder(engine: &mut Engine<MapIndex>, name: &str, ino: u64) -> Entry {
         let stat = stat(StatKind::Directory, ino, 0, time(1_600_000_100, 0));
-        engine.observe(NOW, &path(name), Observed::Directory { stat }, Found::Live);
-        engine.index.get(&path(name)).unwrap().winner
+        engine.observe(NOW, &path(name), Observed::Directory { stat }, ObservationSource::Live);
+        engine.index.get(&path(name)).unwrap().head
     }
 
     #[test]
     fn what_the_disk_cannot_keep_is_no_change_and_an_edit_keeps_what_the_group_has() {
         let mut engine = engine();
-        let before = engine.index.get(&path("d/key")).unwrap().winner;
+        let before = engine.index.get(&path("d/key")).unwrap().head;
         assert_eq!(see_file(&mut engine, "d/key", 2, "1", time(1_600_000_000, 0)), before);
         see_folder(&mut engine, "d", 1);
-        assert_eq!(engine.index.get(&path("d")).unwrap().winner.mode, Mode(0o700));
+        assert_eq!(engine.index.get(&path("d")).unwrap().head.mode, Mode(0o700));
         let edited = see_file(&mut engine, "d/key", 9, "22", time(1_600_000_050, 0));
         assert_eq!((edited.mode, edited.mtime), (Mode(0o600), time(1_600_000_050, 0)));
         assert_eq!(edited.kind, file("22"));
@@ -258,11 +258,11 @@ mod tests {
         // Mounted with another mask.
         let mut stat = stat(StatKind::File, 2, 1, time(1_600_000_000, 0));
         stat.mode = Mode(0o744);
-        let before = engine.index.get(&path("d/key")).unwrap().winner;
+        let before = engine.index.get(&path("d/key")).unwrap().head;
         let seen = Observed::File { stat, content: ContentId::of(b"1"), body: None };
-        engine.observe(NOW, &path("d/key"), seen, Found::Walked);
+        engine.observe(NOW, &path("d/key"), seen, ObservationSource::Walked);
         let row = engine.index.get(&path("d/key")).unwrap();
-        assert_eq!((&row.winner, row.live_on_disk().unwrap().1.mode), (&before, Mode(0o744)));
+        assert_eq!((&row.head, row.live_on_disk().unwrap().1.mode), (&before, Mode(0o744)));
     }
 
     #[test]
@@ -290,10 +290,10 @@ mod tests {
         let mut stat = stat(StatKind::File, 2, 1, time(1_600_000_000, 0));
         stat.mode = Mode(0o640);
         let seen = Observed::File { stat, content: ContentId::of(b"1"), body: None };
-        engine.observe(NOW, &path("d/key"), seen, Found::Live);
+        engine.observe(NOW, &path("d/key"), seen, ObservationSource::Live);
         let row = engine.index.get(&path("d/key")).unwrap();
-        assert_eq!(row.winner.mode, Mode(0o640));
-        assert_eq!(row.winner.mtime, time(1_600_000_000, 7), "the coarser mtime of the disk is not told");
+        assert_eq!(row.head.mode, Mode(0o640));
+        assert_eq!(row.head.mtime, time(1_600_000_000, 7), "the coarser mtime of the disk is not told");
     }
 
     #[test]

@@ -14,11 +14,11 @@ impl<I: Index> Engine<I> {
     /// What was at this very path within the last hour is in history here, unless it was this
     /// machine's user who did away with it; and so is what a peer was told to be there.
     pub(super) fn may_be_kept(&self, path: &SyncPath, row: &Row) -> KeptHere {
-        let Some((content, _)) = row.winner.file() else { return KeptHere::No };
+        let Some((content, _)) = row.head.file() else { return KeptHere::No };
         if let Some(located) = self.undoing.locating.promised(path, content) {
             return KeptHere::As(located.kept.clone(), Box::new(located.stat));
         }
-        let was_here = self.ledger.get(path).is_some_and(|(span, _)| span.last.kind == row.winner.kind);
+        let was_here = self.ledger.get(path).is_some_and(|(span, _)| span.last.kind == row.head.kind);
         match was_here {
             true => KeptHere::Perhaps,
             false if self.wants.loading => KeptHere::AtLast,
@@ -45,7 +45,7 @@ impl<I: Index> Engine<I> {
             KeptHere::As(kept, stat) => self.install(path, row, Source::Kept { kept, stat: *stat }),
             KeptHere::Perhaps => {
                 want.kept = KeptHere::Asked;
-                let mtime = row.winner.mtime;
+                let mtime = row.head.mtime;
                 self.wants.to_find.push(Sought { path: path.clone(), content, size, mtime });
                 self.wait(now, path, None);
             }

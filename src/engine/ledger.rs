@@ -36,12 +36,12 @@ const META_SPANS: &str = "guard.past";
 
 /// Some files, and their bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Sum {
+pub struct FileSum {
     pub files: u64,
     pub bytes: u64,
 }
 
-impl Sum {
+impl FileSum {
     pub fn of(size: u64) -> Self {
         Self { files: 1, bytes: size }
     }
@@ -88,7 +88,7 @@ impl Thing {
 
 /// What a path held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Span {
+pub struct HeldSpan {
     /// `None`: no file.
     pub content: Option<ContentId>,
     pub size: u64,
@@ -100,7 +100,7 @@ pub struct Span {
     pub last: Thing,
 }
 
-impl Span {
+impl HeldSpan {
     /// It was there for less than an hour.
     pub fn was_young(&self) -> bool {
         self.content.is_some() && self.until.saturating_sub(self.since) < HOUR_NS
@@ -108,9 +108,9 @@ impl Span {
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownSpan {
     seq: u64,
-    span: Span,
+    span: HeldSpan,
     fate: Fate,
 }
 
@@ -118,13 +118,13 @@ struct Known {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Total {
     /// Files on disk here.
-    here: Sum,
+    here: FileSum,
     /// Of those, the ones whose content came less than an hour ago, by the minute.
-    young: BTreeMap<u64, Sum>,
+    young: BTreeMap<u64, FileSum>,
     /// When a person made what was live the total.
     renewed: u64,
     /// Spans that had no room, by fate, and when the last of them began.
-    beyond: [Sum; FATES],
+    beyond: [FileSum; FATES],
     beyond_until: u64,
     /// The spans stored: from the first to before the next.
     first: u64,
@@ -136,10 +136,10 @@ struct Total {
 pub struct Ledger {
     total: Total,
     stored: Total,
-    spans: BTreeMap<SyncPath, Known>,
+    spans: BTreeMap<SyncPath, KnownSpan>,
     by_seq: BTreeMap<u64, SyncPath>,
     by_content: BTreeSet<(ContentId, SyncPath)>,
-    sums: [Sum; FATES],
+    sums: [FileSum; FATES],
     /// Links that came to new paths of late, by target and mtime: to which path, and when.
     new_links: BTreeMap<(Vec<u8>, FileTime), (SyncPath, u64)>,
     /// Chunks of spans that are to be stored.
@@ -155,7 +155,7 @@ impl Ledger {
         let mut ledger = Self { total: total.clone(), stored: total, ..Self::default() };
         for chunk in ledger.total.first / CHUNK..ledger.total.next.div_ceil(CHUNK) {
             let bytes = index.meta(&format!("{META_SPANS}.{}", chunk % SLOTS)).unwrap_or_default();
-            let spans: Vec<(u64, SyncPath, Span, Fate)> = postcard::from_bytes(&bytes).unwrap_or_default();
+            let spans: Vec<(u64, SyncPath, HeldSpan, Fate)> = postcard::from_bytes(&bytes).unwrap_or_default();
             for (seq, path, span, fate) in spans {
                 if seq / CHUNK == chunk && (ledger.total.first..ledger.total.next).contains(&seq) {
                     ledger.insert(seq, path, span, fate);
@@ -171,24 +171,24 @@ impl Ledger {
     }
 
     /// The files that were live an hour ago.
-    pub fn total(&self) -> Sum {
-        let young = self.total.young.values().fold(Sum::default(), |sum, young| sum.and(*young));
+    pub fn total(&self) -> FileSum {
+        let young = self.total.young.values().fold(FileSum::default(), |sum, young| sum.and(*young));
         let counted = [Fate::Rewritten, Fate::Reverted, Fate::Lost].map(|fate| self.sum(fate));
-        let spans = counted.into_iter().fold(Sum::default(), Sum::and);
+        let spans = counted.into_iter().fold(FileSum::default(), FileSum::and);
         self.total.here.less(young).and(spans)
     }
 
     /// Those that ended so.
-    pub fn sum(&self, fate: Fate) -> Sum {
+    pub fn sum(&self, fate: Fate) -> FileSum {
         self.sums[fate as usize].and(self.total.beyond[fate as usize])
     }
 
-    pub fn get(&self, path: &SyncPath) -> Option<(&Span, Fate)> {
+    pub fn get(&self, path: &SyncPath) -> Option<(&HeldSpan, Fate)> {
         self.spans.get(path).map(|known| (&known.span, known.fate))
     }
 
     /// All that are known one by one, in the order of paths.
-    pub fn spans(&self) -> impl Iterator<Item = (&SyncPath, &Span, Fate)> {
+    pub fn spans(&self) -> impl Iterator<Item = (&SyncPath, &HeldSpan, Fate)> {
         self.spans.iter().map(|(path, known)| (path, &known.span, known.fate))
     }
 
@@ -204,20 +204,20 @@ impl Ledger {
 
     /// A file is on disk here, with a content that came at `since`.
     pub fn came(&mut self, now: u64, since: u64, size: u64) {
-        self.total.here = self.total.here.and(Sum::of(size));
+        self.total.here = self.total.here.and(FileSum::of(size));
         if since > self.then(now) {
             let young = self.total.young.entry(since / MINUTE_NS).or_default();
-            *young = young.and(Sum::of(size));
+            *young = young.and(FileSum::of(size));
         }
     }
 
     /// It is there no more, or no more with that content.
     pub fn went(&mut self, since: u64, size: u64) {
-        self.total.here = self.total.here.less(Sum::of(size));
+        self.total.here = self.total.here.less(FileSum::of(size));
         if since > self.total.renewed
             && let Some(young) = self.total.young.get_mut(&(since / MINUTE_NS))
         {
-            *young = young.less(Sum::of(size));
+            *young = young.less(FileSum::of(size));
         }
     }
 
@@ -232,24 +232,24 @@ impl Ledger {
     }
 
     /// Where a link came that went from a path at about the same time; a rename keeps its mtime.
-    pub fn link_moved_to(&self, span: &Span) -> Option<&SyncPath> {
+    pub fn link_moved_to(&self, span: &HeldSpan) -> Option<&SyncPath> {
         let Kind::Symlink { target } = &span.last.kind else { return None };
         let (path, at) = self.new_links.get(&(target.clone(), span.last.mtime))?;
         (at.abs_diff(span.until) <= MOVED_NS).then_some(path)
     }
 
     /// A path lost a content that counted and is at no live path. What it held an hour ago is what it held first.
-    pub fn note(&mut self, path: &SyncPath, span: Span, fate: Fate) {
+    pub fn note(&mut self, path: &SyncPath, span: HeldSpan, fate: Fate) {
         if self.spans.contains_key(path) {
             self.holds_last(path, &span.last);
             return self.judge(path, fate);
         }
         if self.spans.len() >= SPANS_CAP
             && let Some((_, oldest)) = self.by_seq.first_key_value()
-            && let Some(Known { span, fate, .. }) = self.remove(&oldest.clone())
+            && let Some(KnownSpan { span, fate, .. }) = self.remove(&oldest.clone())
         {
             let beyond = &mut self.total.beyond[fate as usize];
-            *beyond = beyond.and(Sum::of(span.size));
+            *beyond = beyond.and(FileSum::of(span.size));
             self.total.beyond_until = self.total.beyond_until.max(span.until);
         }
         let seq = self.total.next;
@@ -262,13 +262,13 @@ impl Ledger {
         self.spans.len() < SPANS_CAP / 2
     }
 
-    fn insert(&mut self, seq: u64, path: SyncPath, span: Span, fate: Fate) {
+    fn insert(&mut self, seq: u64, path: SyncPath, span: HeldSpan, fate: Fate) {
         let sum = &mut self.sums[fate as usize];
-        *sum = sum.and(Sum::of(span.size));
+        *sum = sum.and(FileSum::of(span.size));
         self.by_seq.insert(seq, path.clone());
         self.by_content.extend(span.content.map(|content| (content, path.clone())));
         self.dirty.insert(seq / CHUNK);
-        self.spans.insert(path, Known { seq, span, fate });
+        self.spans.insert(path, KnownSpan { seq, span, fate });
     }
 
     /// A path that is known held something else since, which is gone as well.
@@ -282,7 +282,7 @@ impl Ledger {
     /// What has become of a path by now.
     pub fn judge(&mut self, path: &SyncPath, fate: Fate) {
         if let Some(known) = self.spans.get_mut(path).filter(|known| known.fate != fate) {
-            let size = Sum::of(known.span.size);
+            let size = FileSum::of(known.span.size);
             let (from, to) = (std::mem::replace(&mut known.fate, fate) as usize, fate as usize);
             self.dirty.insert(known.seq / CHUNK);
             self.sums[from] = self.sums[from].less(size);
@@ -297,14 +297,14 @@ impl Ledger {
         }
     }
 
-    fn remove(&mut self, path: &SyncPath) -> Option<Known> {
+    fn remove(&mut self, path: &SyncPath) -> Option<KnownSpan> {
         let known = self.spans.remove(path)?;
         self.by_seq.remove(&known.seq);
         if let Some(content) = known.span.content {
             self.by_content.remove(&(content, path.clone()));
         }
         let sum = &mut self.sums[known.fate as usize];
-        *sum = sum.less(Sum::of(known.span.size));
+        *sum = sum.less(FileSum::of(known.span.size));
         self.dirty.insert(known.seq / CHUNK);
         Some(known)
     }
@@ -341,7 +341,7 @@ impl Ledger {
 
     /// Files are counted anew: those on disk here, one by one.
     fn recount(&mut self, now: u64, files: impl Iterator<Item = (u64, u64)>) {
-        self.total.here = Sum::default();
+        self.total.here = FileSum::default();
         self.total.young.clear();
         for (since, size) in files {
             self.came(now, since, size);
@@ -398,7 +398,7 @@ fn file(row: &Row) -> Option<(ContentId, u64, FileTime)> {
 fn fate(row: &Row, mtime: FileTime) -> Fate {
     match file(row) {
         Some((_, _, now)) if now < mtime => Fate::Reverted,
-        None if !row.winner.is_live() && row.live_on_disk().is_none() => Fate::Lost,
+        None if !row.head.is_live() && row.live_on_disk().is_none() => Fate::Lost,
         _ => Fate::Rewritten,
     }
 }
@@ -414,7 +414,7 @@ impl<I: Index> Engine<I> {
 
     /// Files on disk here and their bytes, as the guard counts them: for oracles.
     pub fn files_counted_here(&self) -> (u64, u64) {
-        let Sum { files, bytes } = self.ledger.total.here;
+        let FileSum { files, bytes } = self.ledger.total.here;
         (files, bytes)
     }
 
@@ -444,7 +444,7 @@ impl<I: Index> Engine<I> {
         if let Some((content, size, mtime)) = before.filter(|_| !is_same) {
             let since = old.map_or(0, |old| old.since);
             self.ledger.went(since, size);
-            let is_coming_back = row.winner.file().is_some_and(|(wanted, _)| wanted == content);
+            let is_coming_back = row.head.file().is_some_and(|(wanted, _)| wanted == content);
             if !is_meant && !is_coming_back {
                 let last = old.and_then(Row::live_on_disk).map(|(entry, _)| Thing::of(entry));
                 let fate = fate(row, mtime);
@@ -454,12 +454,12 @@ impl<I: Index> Engine<I> {
                     // For an undo. What was there for less than an hour does not count.
                     (false, Some(last)) if since > self.ledger.then(now) => {
                         if fate == Fate::Lost && beside != Elsewhere::Moved && self.ledger.has_room() {
-                            let span = Span { content: Some(content), size, mtime, since, until: now, last };
+                            let span = HeldSpan { content: Some(content), size, mtime, since, until: now, last };
                             self.ledger.note(path, span, Fate::Beside);
                         }
                     }
                     (false, Some(last)) => {
-                        let span = Span { content: Some(content), size, mtime, since, until: now, last };
+                        let span = HeldSpan { content: Some(content), size, mtime, since, until: now, last };
                         match beside {
                             Elsewhere::Nowhere => self.ledger.note(path, span, fate),
                             Elsewhere::Copy if fate == Fate::Lost => self.ledger.note(path, span, Fate::Beside),
@@ -520,28 +520,28 @@ impl<I: Index> Engine<I> {
         let Some((entry, _)) = old.and_then(Row::live_on_disk).filter(|(entry, _)| entry.file().is_none()) else {
             return;
         };
-        let is_gone = !row.winner.is_live() && row.live_on_disk().is_none();
+        let is_gone = !row.head.is_live() && row.live_on_disk().is_none();
         if is_gone && !is_meant && self.ledger.get(path).is_none() {
             let (mtime, last) = (entry.mtime, Thing::of(entry));
-            let span = Span { content: None, size: 0, mtime, since: 0, until: now, last };
+            let span = HeldSpan { content: None, size: 0, mtime, since: 0, until: now, last };
             self.ledger.note(path, span, Fate::Beside);
         }
     }
 
     /// Of files that are about to go, or to go back, what was here an hour ago and will be at no live path.
-    pub(super) fn losses(&self, now: Now, these: &BTreeSet<SyncPath>, going: &BTreeSet<SyncPath>) -> Sum {
+    pub(super) fn losses(&self, now: Now, these: &BTreeSet<SyncPath>, going: &BTreeSet<SyncPath>) -> FileSum {
         let then = self.ledger.then(self.steady(now));
         let mut stays_beside = self.stays_beside(going);
         let lost = these.iter().filter_map(|path| {
             let row = self.index.get(path)?;
             let (content, size, _) = file(&row)?;
             if let Some((span, fate)) = self.ledger.get(path).filter(|(_, fate)| *fate != Fate::Beside) {
-                return (fate != Fate::Lost).then_some(Sum::of(span.size));
+                return (fate != Fate::Lost).then_some(FileSum::of(span.size));
             }
             let mut stays = || stays_beside(content) || self.wants.is_wanted_beside(content, path);
-            (row.since <= then && !stays()).then_some(Sum::of(size))
+            (row.since <= then && !stays()).then_some(FileSum::of(size))
         });
-        lost.fold(Sum::default(), Sum::and)
+        lost.fold(FileSum::default(), FileSum::and)
     }
 
     /// Whether a content is on disk at a path that is none of those that go. Each content is
@@ -573,14 +573,14 @@ mod tests {
         SyncPath::new(text).unwrap()
     }
 
-    fn span(text: &str, until: u64) -> Span {
+    fn span(text: &str, until: u64) -> HeldSpan {
         let (content, mtime) = (ContentId::of(text.as_bytes()), FileTime { secs: 9, nanos: 0 });
         let last = Thing { kind: Kind::File { size: 10, content }, mode: Mode(0o644), mtime };
-        Span { content: Some(content), size: 10, mtime, since: 0, until, last }
+        HeldSpan { content: Some(content), size: 10, mtime, since: 0, until, last }
     }
 
-    fn sum(files: u64) -> Sum {
-        Sum { files, bytes: files * 10 }
+    fn sum(files: u64) -> FileSum {
+        FileSum { files, bytes: files * 10 }
     }
 
     #[test]

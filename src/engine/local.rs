@@ -1,15 +1,15 @@
 //! What was observed on disk becomes versions.
 
-use super::action::{Action, Report, Was};
+use super::action::{Action, PriorContent, Report};
 use super::event::{Hint, Now, Observed, Stat, StatKind};
 use super::fetch_chunks::CHUNKED_BYTES;
 use super::hold::Believed;
 use super::index::{Index, Row};
 use super::keeps::ModeOf;
-use super::merge::{self, Found, Local};
-use super::settle::Heard;
+use super::merge::{self, Local, ObservationSource};
+use super::settle::Debounced;
 use super::wants::Trial;
-use super::{Engine, Looking, SECOND, Unseen};
+use super::{Engine, Inspection, SECOND, Unseen};
 use crate::model::path::IGNORE_FILE;
 use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
@@ -43,7 +43,7 @@ struct Live {
 
 /// A folder that has a watch to get.
 #[derive(Clone, Copy)]
-enum Folder {
+enum NewFolder {
     New,
     /// By ourselves, and still the same.
     Installed,
@@ -51,31 +51,31 @@ enum Folder {
 
 impl<I: Index> Engine<I> {
     /// Looks at a path, unless that is under way or it is being installed: then once more after that.
-    pub(super) fn look(&mut self, path: &SyncPath, known: Option<Stat>, mut looking: Looking) {
-        looking.found = match self.unseen.get(path) {
+    pub(super) fn inspect(&mut self, path: &SyncPath, known: Option<Stat>, mut inspection: Inspection) {
+        inspection.found = match self.unseen.get(path) {
             // It could not be looked at when it was come by: it still is what that walk found, and no news (P8).
-            Some(unseen) => unseen.found.min(looking.found),
-            None => self.scan.come_by(path, looking.found),
+            Some(unseen) => unseen.found.min(inspection.found),
+            None => self.scan.come_by(path, inspection.found),
         };
-        if self.is_busy(path) || self.looks.contains_key(path) {
-            self.postpone(path, looking.heard.map_or(Hint::Closed, |heard| heard.hint));
+        if self.is_busy(path) || self.inspections.contains_key(path) {
+            self.postpone(path, inspection.debounced.map_or(Hint::Closed, |debounced| debounced.hint));
             return;
         }
         // Whether a peer wants it is known when it is told.
-        let body = looking.found != Found::Restored && !looking.rehash;
-        let rehash = looking.rehash;
-        looking.asked = self.last_event.wall;
-        self.standing.news_looks += usize::from(!rehash);
-        self.looks.insert(path.clone(), looking);
+        let body = inspection.found != ObservationSource::Restored && !inspection.rehash;
+        let rehash = inspection.rehash;
+        inspection.asked = self.last_event.wall;
+        self.standing.open_inspections += usize::from(!rehash);
+        self.inspections.insert(path.clone(), inspection);
         self.name_at_work(path);
         let was = known.filter(|stat| stat.size >= CHUNKED_BYTES).and_then(|_| self.content_here(path));
-        self.act(Action::Look { path: path.clone(), known, was, rehash, body });
+        self.act(Action::Inspect { path: path.clone(), known, was, rehash, body });
     }
 
     /// What is on disk here, as far as is known.
-    fn content_here(&self, path: &SyncPath) -> Option<Was> {
+    fn content_here(&self, path: &SyncPath) -> Option<PriorContent> {
         let disk = self.index.get(path)?.disk?;
-        disk.entry.file().map(|(content, size)| Was { content, size })
+        disk.entry.file().map(|(content, size)| PriorContent { content, size })
     }
 
     /// It is looked at after the look or install under way. That it may be a new folder, to be watched, is remembered.
@@ -87,12 +87,12 @@ impl<I: Index> Engine<I> {
     }
 
     /// A path has settled after hints.
-    pub(super) fn look_hinted(&mut self, path: &SyncPath, heard: Heard) {
-        if self.covers(path, false) {
+    pub(super) fn inspect_hinted(&mut self, path: &SyncPath, debounced: Debounced) {
+        if self.ignores(path, false) {
             return;
         }
         if path.is_too_deep() {
-            if heard.hint == Hint::Gone {
+            if debounced.hint == Hint::Gone {
                 self.solve(path);
             } else {
                 self.is_too_deep(path);
@@ -104,86 +104,91 @@ impl<I: Index> Engine<I> {
         // just installed.
         let installed = self.new_folders.contains(path);
         let known = known.filter(|stat| installed || stat.kind != StatKind::Directory);
-        self.look(path, known, Looking { heard: Some(heard), ..Looking::of(self.live()) });
+        self.inspect(path, known, Inspection { debounced: Some(debounced), ..Inspection::of(self.live()) });
     }
 
-    pub(super) fn live(&self) -> Found {
-        if self.scan.finds() == Found::Restored { Found::Restored } else { Found::Live }
+    pub(super) fn live(&self) -> ObservationSource {
+        if self.scan.finds() == ObservationSource::Restored {
+            ObservationSource::Restored
+        } else {
+            ObservationSource::Live
+        }
     }
 
-    pub(super) fn looked(&mut self, now: Now, path: &SyncPath, observed: Observed) {
-        let Some(looking) = self.looks.remove(path) else { return };
+    pub(super) fn inspected(&mut self, now: Now, path: &SyncPath, observed: Observed) {
+        let Some(inspection) = self.inspections.remove(path) else { return };
         self.name_at_rest(path);
-        self.standing.news_looks -= usize::from(!looking.rehash);
+        self.standing.open_inspections -= usize::from(!inspection.rehash);
         let observed = self.seen_by_name(path, observed);
         if let Some(hint) = self.postponed.remove(path) {
             self.settle.hint(now.mono, path.clone(), hint);
         }
-        if self.covers(path, matches!(observed, Observed::Directory { .. } | Observed::Foreign(_))) {
-            return self.looked_at_covered(now, path, looking);
+        if self.ignores(path, matches!(observed, Observed::Directory { .. } | Observed::Foreign(_))) {
+            return self.inspected_ignored(now, path, inspection);
         }
-        let restless = looking.heard.is_some_and(|heard| heard.restless) || self.settle.is_restless(now.mono, path);
+        let restless =
+            inspection.debounced.is_some_and(|debounced| debounced.restless) || self.settle.is_restless(now.mono, path);
         if self.settle.is_noisy(path) && !restless && matches!(observed, Observed::File { .. } | Observed::Absent) {
             // It was touched again meanwhile: what was seen may be half of something.
-            if let Some(heard) = looking.heard {
-                self.settle.goes_on(path, heard.first);
+            if let Some(debounced) = inspection.debounced {
+                self.settle.goes_on(path, debounced.first);
             }
-            return self.recheck_again(now, path, looking);
+            return self.rehash_again(now, path, inspection);
         }
-        if looking.seen_since && observed == Observed::Absent {
+        if inspection.seen_since && observed == Observed::Absent {
             // Gone, then back, or the other way round: only another look tells.
             self.settle.hint(now.mono, path.clone(), Hint::Gone);
-            return self.recheck_again(now, path, looking);
+            return self.rehash_again(now, path, inspection);
         }
-        if let Some(heard) = looking.heard
-            && !heard.restless
-            && self.may_be_covered_soon(path, &observed)
+        if let Some(debounced) = inspection.debounced
+            && !debounced.restless
+            && self.may_be_ignored_soon(path, &observed)
         {
-            self.settle.hint(now.mono, path.clone(), heard.hint);
-            self.settle.goes_on(path, heard.first);
-            return self.recheck_again(now, path, looking);
+            self.settle.hint(now.mono, path.clone(), debounced.hint);
+            self.settle.goes_on(path, debounced.first);
+            return self.rehash_again(now, path, inspection);
         }
-        if self.is_suddenly_empty(path, &observed, looking) {
+        if self.is_suddenly_empty(path, &observed, inspection) {
             self.settle.hint(now.mono, path.clone(), Hint::Changed);
             self.emptied.insert(path.clone());
-            return self.recheck_again(now, path, looking);
+            return self.rehash_again(now, path, inspection);
         }
         self.emptied.remove(path);
-        let needs_walk = self.needs_walk(path, &observed, looking);
-        if looking.heard.is_some() && matches!(observed, Observed::Directory { .. }) {
+        let needs_walk = self.needs_walk(path, &observed, inspection);
+        if inspection.debounced.is_some() && matches!(observed, Observed::Directory { .. }) {
             // What could not be put into it may be put there now.
             self.children_are_ready(path);
         }
-        let found = self.scan.looked(path).unwrap_or(looking.found);
+        let found = self.scan.inspected(path).unwrap_or(inspection.found);
         if self.awaits_verdict(now, path, &observed, found) {
-            self.rechecked(looking);
+            self.rehashed(inspection);
             return self.end_scan(now);
         }
         let was_hashed = !matches!(observed, Observed::Unstable | Observed::Failed(_));
         if was_hashed && observed != Observed::Absent {
             self.undoing.refused.remove(path);
         }
-        if looking.early && observed == Observed::Absent && found != Found::Restored {
+        if inspection.early && observed == Observed::Absent && found != ObservationSource::Restored {
             // Whether it was deleted is for the walk to say, which knows how much else is missing (P8).
             self.adopt_deletions(now, path);
-            self.cut_off.remove(path);
+            self.interrupted_installs.remove(path);
         } else {
             if let Observed::File { stat, .. } = &observed
-                && was_racy(stat, looking.asked, now)
+                && was_racy(stat, inspection.asked, now)
             {
-                self.recheck_racy(now, path, stat);
+                self.rehash_racy(now, path, stat);
             }
             self.observe(now, path, observed, found);
         }
         match needs_walk {
-            Some(Folder::Installed) => self.arrivals.came(now.mono, path.clone()),
-            Some(Folder::New) => self.walk(now, Some(path.clone()), found),
+            Some(NewFolder::Installed) => self.arrivals.came(now.mono, path.clone()),
+            Some(NewFolder::New) => self.walk(now, Some(path.clone()), found),
             None => {}
         }
         if was_hashed {
-            self.rechecked(looking);
+            self.rehashed(inspection);
         } else {
-            self.recheck_again(now, path, looking);
+            self.rehash_again(now, path, inspection);
         }
         self.end_scan(now);
         self.retry_now(path);
@@ -191,11 +196,11 @@ impl<I: Index> Engine<I> {
     }
 
     /// Patterns cover it since the look was asked for: what is there is told to nobody.
-    fn looked_at_covered(&mut self, now: Now, path: &SyncPath, looking: Looking) {
+    fn inspected_ignored(&mut self, now: Now, path: &SyncPath, inspection: Inspection) {
         self.emptied.remove(path);
-        self.scan.looked(path);
+        self.scan.inspected(path);
         self.no_concern(path);
-        self.rest_recheck(path, looking);
+        self.pause_rehash(path, inspection);
         self.end_scan(now);
     }
 
@@ -207,7 +212,7 @@ impl<I: Index> Engine<I> {
 
     /// Something new, beside patterns that are being written: once told to others, it could not be taken back. Patterns that
     /// do not come to rest are waited for no longer than a restless file.
-    fn may_be_covered_soon(&self, path: &SyncPath, observed: &Observed) -> bool {
+    fn may_be_ignored_soon(&self, path: &SyncPath, observed: &Observed) -> bool {
         let is_there = matches!(
             observed,
             Observed::File { .. } | Observed::Directory { .. } | Observed::Symlink { .. } | Observed::Special { .. }
@@ -219,46 +224,46 @@ impl<I: Index> Engine<I> {
     }
 
     /// An empty file that was not empty is most often one that is just being rewritten: it gets a second look.
-    fn is_suddenly_empty(&self, path: &SyncPath, observed: &Observed, looking: Looking) -> bool {
+    fn is_suddenly_empty(&self, path: &SyncPath, observed: &Observed, inspection: Inspection) -> bool {
         let Observed::File { stat, .. } = observed else { return false };
         stat.size == 0
-            && looking.heard.is_some()
+            && inspection.debounced.is_some()
             && !self.emptied.contains(path)
             && self.index.get(path).is_some_and(|row| row.live_on_disk().is_some_and(|(_, known)| known.size > 0))
     }
 
     /// A folder that appeared, or took another's place, has a watch to get and children to be found. Its inode number
     /// may be the old one's: a hint that something was renamed in counts. One that could not be listed may be open now.
-    fn needs_walk(&mut self, path: &SyncPath, observed: &Observed, looking: Looking) -> Option<Folder> {
-        let heard = looking.heard?;
+    fn needs_walk(&mut self, path: &SyncPath, observed: &Observed, inspection: Inspection) -> Option<NewFolder> {
+        let debounced = inspection.debounced?;
         let installed = self.new_folders.remove(path);
         let Observed::Directory { stat } = observed else { return None };
         let row = self.index.get(path);
         let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, known)| (known.kind, known.ino));
         let is_known = known == Some((StatKind::Directory, stat.ino));
         if !is_known || self.unseen.contains_key(path) {
-            return Some(Folder::New);
+            return Some(NewFolder::New);
         }
-        let folder = if installed { Folder::Installed } else { Folder::New };
-        (heard.hint == Hint::Closed).then_some(folder)
+        let folder = if installed { NewFolder::Installed } else { NewFolder::New };
+        (debounced.hint == Hint::Closed).then_some(folder)
     }
 
     /// Takes what was seen at a path into the index.
-    pub(super) fn observe(&mut self, now: Now, path: &SyncPath, observed: Observed, found: Found) {
+    pub(super) fn observe(&mut self, now: Now, path: &SyncPath, observed: Observed, found: ObservationSource) {
         self.finding = Some(found);
         self.take_in_observed(now, path, observed, found);
         self.finding = None;
         self.guards.writes = Believed::Judged;
     }
 
-    fn take_in_observed(&mut self, now: Now, path: &SyncPath, observed: Observed, found: Found) {
+    fn take_in_observed(&mut self, now: Now, path: &SyncPath, observed: Observed, found: ObservationSource) {
         match observed {
             Observed::Failed(_) | Observed::Foreign(_) => {}
             // Whether it can be listed, only a walk says.
             Observed::Directory { .. } if self.unseen.contains_key(path) => {}
             _ => {
                 self.unseen.remove(path);
-                self.rechecks.seen(path);
+                self.racy.seen(path);
                 // That it can be looked at says nothing of an install that failed: only one that succeeds does.
                 if !self.wants.get(path).is_some_and(|want| want.trial == Trial::Failed) {
                     self.solve(path);
@@ -294,7 +299,7 @@ impl<I: Index> Engine<I> {
             }
             Observed::File { stat, content, body } => {
                 if is_racy(stat.mtime, now) || is_racy(stat.ctime, now) {
-                    self.recheck_racy(now, path, &stat);
+                    self.rehash_racy(now, path, &stat);
                 }
                 let kind = Kind::File { size: stat.size, content };
                 self.present(now, path, Live { kind, mtime: stat.mtime, stat, body }, found);
@@ -302,15 +307,15 @@ impl<I: Index> Engine<I> {
             Observed::Unstable => self.settle.hint(now.mono, path.clone(), Hint::Changed),
             Observed::Failed(trouble) => self.not_seen(now, path, found, trouble.text),
         }
-        if is_certain && self.cut_off.remove(path) {
-            self.nothing_was_cut_off(now, path);
+        if is_certain && self.interrupted_installs.remove(path) {
+            self.nothing_was_interrupted(now, path);
         }
     }
 
     /// What was being installed is not there, or is known now.
-    pub(super) fn nothing_was_cut_off(&mut self, now: Now, path: &SyncPath) {
+    pub(super) fn nothing_was_interrupted(&mut self, now: Now, path: &SyncPath) {
         if let Some(mut row) =
-            self.index.get(path).filter(|row| row.installing.is_some() && row.winner != merge::nothing())
+            self.index.get(path).filter(|row| row.installing.is_some() && row.head != merge::nothing())
         {
             row.installing = None;
             self.store(now, path, &row);
@@ -318,10 +323,10 @@ impl<I: Index> Engine<I> {
     }
 
     /// Something live is at a path.
-    fn present(&mut self, now: Now, path: &SyncPath, live: Live, found: Found) {
+    fn present(&mut self, now: Now, path: &SyncPath, live: Live, found: ObservationSource) {
         let Live { kind, mtime, stat, body } = live;
         // Two folders that meet for the first time may hold the same.
-        let body = body.filter(|_| found != Found::First || self.is_news_to_all());
+        let body = body.filter(|_| found != ObservationSource::First || self.is_news_to_all());
         let row = self.index.get(path);
         let of = self.mode_of(path, row.as_ref(), &kind, &stat);
         let mode = of.mode();
@@ -329,7 +334,7 @@ impl<I: Index> Engine<I> {
         let was_directory = row.as_ref().and_then(Row::live_on_disk).is_some_and(|(entry, _)| entry.is_directory());
         if was_directory && kind != Kind::Directory {
             match found {
-                Found::Restored => self.forget_below(now, path),
+                ObservationSource::Restored => self.forget_below(now, path),
                 _ => self.delete_below(now, path),
             }
         }
@@ -350,9 +355,9 @@ impl<I: Index> Engine<I> {
                 if let Some(mut row) = row {
                     // The copy of a displaced file, found after a crash: now that it is here, it is news.
                     let installing = row.installing.take().filter(|known| known.version == entry.version);
-                    let news = installing.filter(|known| known.beats(&row.winner));
+                    let news = installing.filter(|known| known.beats(&row.head));
                     if let Some(entry) = news.clone() {
-                        row.winner = entry;
+                        row.head = entry;
                     }
                     if let Some((loser, _)) = row.live_on_disk() {
                         self.find_loser(path, &entry, loser);
@@ -361,12 +366,12 @@ impl<I: Index> Engine<I> {
                     self.store(now, path, &row);
                     if let Some(entry) = news {
                         self.merge_was_here(path, &entry);
-                        self.tell(now, Change { path: path.clone(), entry, body: None }, Vec::new());
+                        self.announce(now, Change { path: path.clone(), entry, body: None }, Vec::new());
                     }
                 }
             }
             Local::Touched(base) => {
-                let is_rest = self.rests.contains(path) && base.mtime == mtime;
+                let is_rest = self.torn.contains(path) && base.mtime == mtime;
                 if let Some(row) = row.filter(|_| is_rest) {
                     // What a cut left is told to nobody, whoever changes its permissions.
                     let disk = Some(merge::on_disk(Entry { mode, mtime, ..base }, Some(stat)));
@@ -379,9 +384,9 @@ impl<I: Index> Engine<I> {
             Local::Edited(_) if self.takes_as_torn(now, path, &kind, &stat, found) => {}
             Local::Edited(base) => {
                 let mut stamp = merge::stamp(found, now.wall, self.attention.until(), &stat, base.as_ref());
-                if let Some(row) = row.filter(|_| found == Found::Restored) {
+                if let Some(row) = row.filter(|_| found == ObservationSource::Restored) {
                     // Whatever the clocks say, what is in a backup beats nothing that is known here (P8).
-                    stamp = stamp.min(row.winner.version.stamp.saturating_sub(1));
+                    stamp = stamp.min(row.head.version.stamp.saturating_sub(1));
                 }
                 if self.is_hollow(&kind, &stat) {
                     // Of a new file, the cut left a shell: it beats nothing that was made elsewhere (P5).
@@ -399,12 +404,12 @@ impl<I: Index> Engine<I> {
     }
 
     /// A path that is known to be on disk is not: a deletion, once the root is known to be in order.
-    fn absent(&mut self, now: Now, path: &SyncPath, found: Found) {
+    fn absent(&mut self, now: Now, path: &SyncPath, found: ObservationSource) {
         self.patterns_are_gone(path);
         if self.is_begun_copy(path) && !self.is_busy(path) {
             return self.index.remove(path);
         }
-        if found == Found::Restored {
+        if found == ObservationSource::Restored {
             // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
             return self.forget(now, path);
         }
@@ -429,8 +434,7 @@ impl<I: Index> Engine<I> {
         let Some(row) = self.index.get(path).filter(|row| row.live_on_disk().is_some() && !self.is_busy(path)) else {
             return false;
         };
-        let deletion =
-            [Some(&row.winner), row.installing.as_ref()].into_iter().flatten().find(|entry| !entry.is_live());
+        let deletion = [Some(&row.head), row.installing.as_ref()].into_iter().flatten().find(|entry| !entry.is_live());
         let Some(deletion) = deletion.cloned() else { return false };
         self.store(now, path, &Row { disk: Some(merge::on_disk(deletion, None)), installing: None, ..row });
         true
@@ -456,10 +460,10 @@ impl<I: Index> Engine<I> {
             self.settle.hint(now.mono, back.clone(), Hint::Gone);
             self.retry_now(&back);
         }
-        let mut next = (!self.looks.is_empty()).then(|| path.clone());
+        let mut next = (!self.inspections.is_empty()).then(|| path.clone());
         while let Some(path) = next {
-            if let Some(looking) = self.looks.get_mut(&path) {
-                looking.seen_since = true;
+            if let Some(inspection) = self.inspections.get_mut(&path) {
+                inspection.seen_since = true;
             }
             next = path.parent();
         }
@@ -483,7 +487,7 @@ impl<I: Index> Engine<I> {
 
     fn conclude_deleted(&mut self, now: Now, paths: BTreeSet<SyncPath>) {
         for path in paths {
-            if self.settle.is_noisy(&path) || self.covers(&path, false) {
+            if self.settle.is_noisy(&path) || self.ignores(&path, false) {
                 // It may be back: the look that comes knows; or patterns came meanwhile.
                 continue;
             }
@@ -568,9 +572,9 @@ impl<I: Index> Engine<I> {
         if entry.is_live() {
             self.missing.lives();
         }
-        let wins = old.as_ref().is_none_or(|row| entry.beats(&row.winner));
+        let wins = old.as_ref().is_none_or(|row| entry.beats(&row.head));
         let winner = match &old {
-            Some(row) if !wins => row.winner.clone(),
+            Some(row) if !wins => row.head.clone(),
             _ => entry.clone(),
         };
         let moved = body.is_some() && self.is_held_elsewhere(now, path, &entry);
@@ -582,14 +586,14 @@ impl<I: Index> Engine<I> {
             self.moved.came_by_user(path, content);
         }
         let since = old.as_ref().map_or(0, |row| row.since);
-        let row = Row { winner, disk: Some(merge::on_disk(entry.clone(), stat)), installing: None, since };
+        let row = Row { head: winner, disk: Some(merge::on_disk(entry.clone(), stat)), installing: None, since };
         self.store(now, path, &row);
         self.keep_base(path, &entry, stat);
         self.merge_due(path);
         if wins {
             let body = body.filter(|_| !moved);
             let was = old.as_ref().and_then(Row::live_on_disk).map(|(entry, _)| entry.kind.clone());
-            self.tell_over(now, Change { path: path.clone(), entry, body }, was, Vec::new());
+            self.announce_over(now, Change { path: path.clone(), entry, body }, was, Vec::new());
         }
     }
 
@@ -609,11 +613,11 @@ impl<I: Index> Engine<I> {
     }
 
     /// It could not be looked at or into: a problem, and tried again, waiting longer each time, up to a minute.
-    pub(super) fn not_seen(&mut self, now: Now, path: &SyncPath, found: Found, text: String) {
+    pub(super) fn not_seen(&mut self, now: Now, path: &SyncPath, found: ObservationSource, text: String) {
         let unseen = self.unseen.entry(path.clone()).or_insert(Unseen { found, tries: 0 });
         unseen.tries += 1;
         let after = (SECOND << unseen.tries.min(6)).min(60 * SECOND);
-        self.rechecks.add(now.mono + after, path, false);
+        self.racy.add(now.mono + after, path, false);
         self.problem(path, text);
     }
 

@@ -5,7 +5,7 @@
 //! and anything that is fast by being clever.
 
 use super::digest::{Digests, bucket_of, counts, deleted_at, entry_hash};
-use super::index::{Conflict, Counts, HOLDERS_SEEN, Index, Row, Wanted};
+use super::index::{Conflict, ConflictFilter, Counts, HOLDERS_SEEN, Index, Row};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::conflict::ConflictKey;
 use crate::wire::message::{Bucket, Digest, Group};
@@ -70,7 +70,7 @@ impl MapIndex {
         digests.get_or_insert_with(|| {
             let mut made = Digests::default();
             for (&bucket, paths) in buckets.iter() {
-                let winners = paths.iter().map(|path| (path, &rows[path].winner));
+                let winners = paths.iter().map(|path| (path, &rows[path].head));
                 let counted = winners.filter(|(_, winner)| counts(winner, *horizon));
                 made.set(bucket, counted.map(|(path, winner)| entry_hash(path, winner)).collect());
             }
@@ -88,9 +88,9 @@ impl Index for MapIndex {
     fn put(&mut self, path: &SyncPath, row: &Row) {
         self.digests = None;
         let old = self.rows.insert(path.clone(), row.clone());
-        if row.winner.is_live() {
+        if row.head.is_live() {
             self.learned.remove(path);
-        } else if old.is_none_or(|old| old.winner != row.winner) {
+        } else if old.is_none_or(|old| old.head != row.head) {
             self.learned.insert(path.clone(), self.today);
         }
         self.buckets.entry(bucket_of(path)).or_default().insert(path.clone());
@@ -110,7 +110,7 @@ impl Index for MapIndex {
     }
 
     fn any_live_below(&self, dir: &SyncPath) -> bool {
-        self.range(Some(dir), None).any(|(_, row)| row.winner.is_live())
+        self.range(Some(dir), None).any(|(_, row)| row.head.is_live())
     }
 
     fn any_on_disk_below(&self, dir: &SyncPath) -> bool {
@@ -131,7 +131,7 @@ impl Index for MapIndex {
 
     fn bucket(&self, bucket: Bucket) -> Vec<(SyncPath, Entry)> {
         let paths = self.buckets.get(&bucket).into_iter().flatten();
-        paths.map(|path| (path.clone(), self.rows[path].winner.clone())).collect()
+        paths.map(|path| (path.clone(), self.rows[path].head.clone())).collect()
     }
 
     fn root_digest(&mut self) -> Digest {
@@ -158,7 +158,7 @@ impl Index for MapIndex {
     fn forget_deletions(&mut self, learned_before: u64, deleted_before: u64, limit: usize) -> u64 {
         let may_go = |path: &SyncPath| {
             let row = &self.rows[path];
-            let is_old = deleted_at(&row.winner).is_some_and(|at| at < deleted_before);
+            let is_old = deleted_at(&row.head).is_some_and(|at| at < deleted_before);
             is_old && row.is_settled() && row.installing.is_none()
         };
         let learned = self.learned.iter().filter(|(path, day)| **day < learned_before && may_go(path));
@@ -171,7 +171,7 @@ impl Index for MapIndex {
 
     fn counts(&self) -> Counts {
         self.rows.values().fold(Counts::default(), |mut counts, row| {
-            match &row.winner.kind {
+            match &row.head.kind {
                 Kind::File { size, .. } => {
                     counts.files += 1;
                     counts.bytes = counts.bytes.wrapping_add(*size);
@@ -196,7 +196,7 @@ impl Index for MapIndex {
         self.conflicts.insert(conflict.key(), Conflict { id, ..conflict.clone() });
     }
 
-    fn conflicts(&self, wanted: &Wanted) -> Vec<Conflict> {
+    fn conflicts(&self, wanted: &ConflictFilter) -> Vec<Conflict> {
         let mut found: Vec<_> = self.conflicts.values().filter(|known| known.is_wanted(wanted)).cloned().collect();
         found.sort_by_key(|conflict| conflict.id);
         found.truncate(wanted.limit);
@@ -232,14 +232,14 @@ mod tests {
     use super::*;
     use crate::engine::index::OnDisk;
     use crate::engine::{Stat, StatKind};
-    use crate::model::{DeviceId, FileTime, Mode, Seen, Version};
+    use crate::model::{DeviceId, FileTime, Mode, Version, VersionVector};
 
     fn path(text: &str) -> SyncPath {
         SyncPath::new(text).unwrap()
     }
 
     fn entry(kind: Kind) -> Entry {
-        let version = Version { stamp: 7, author: DeviceId([1; 32]), seen: Seen::default() };
+        let version = Version { stamp: 7, author: DeviceId([1; 32]), seen: VersionVector::default() };
         Entry { kind, mode: Mode::NONE, mtime: FileTime::default(), version }
     }
 
@@ -247,21 +247,21 @@ mod tests {
         entry(Kind::File { size: content.len() as u64, content: ContentId::of(content) })
     }
 
-    fn heard(entry: Entry) -> Row {
-        Row { winner: entry, disk: None, installing: None, since: 0 }
+    fn known(entry: Entry) -> Row {
+        Row { head: entry, disk: None, installing: None, since: 0 }
     }
 
     fn here(entry: Entry) -> Row {
         let (mtime, mode) = (entry.mtime, entry.mode);
         let stat = Stat { kind: StatKind::File, size: 1, mtime, ctime: mtime, ino: 1, mode };
-        Row { winner: entry.clone(), disk: Some(OnDisk { entry, stat: Some(stat) }), installing: None, since: 0 }
+        Row { head: entry.clone(), disk: Some(OnDisk { entry, stat: Some(stat) }), installing: None, since: 0 }
     }
 
     #[test]
     fn what_is_below_a_folder_is_told_from_what_is_named_alike() {
         let mut index = MapIndex::new();
         for name in ["a", "a-b", "a/b", "a/b/c", "a0", "b"] {
-            index.put(&path(name), &heard(file(b"x")));
+            index.put(&path(name), &known(file(b"x")));
         }
         let names = |dir: Option<&str>, after: Option<&str>, limit| {
             let rows = index.below(dir.map(path).as_ref(), after.map(path).as_ref(), limit);
@@ -280,7 +280,7 @@ mod tests {
     fn old_deletions_leave_the_digests_and_stay_in_their_bucket() {
         let mut index = MapIndex::new();
         let nothing = index.root_digest();
-        index.put(&path("gone"), &heard(entry(Kind::Deleted { at: 10 })));
+        index.put(&path("gone"), &known(entry(Kind::Deleted { at: 10 })));
         let young = index.root_digest();
         assert_ne!(young, nothing);
         index.set_horizon(11);
@@ -293,9 +293,9 @@ mod tests {
     #[test]
     fn counts_and_lists_follow_the_rows() {
         let mut index = MapIndex::new();
-        index.put(&path("d"), &heard(entry(Kind::Directory)));
+        index.put(&path("d"), &known(entry(Kind::Directory)));
         index.put(&path("d/f"), &here(file(b"12345")));
-        index.put(&path("old"), &heard(entry(Kind::Deleted { at: 1 })));
+        index.put(&path("old"), &known(entry(Kind::Deleted { at: 1 })));
         let counts = index.counts();
         assert_eq!((counts.files, counts.directories, counts.deleted, counts.bytes, counts.pending), (1, 1, 1, 5, 1));
         assert_eq!(index.unsettled(None, 9), [path("d")]);

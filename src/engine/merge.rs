@@ -4,11 +4,11 @@ use super::event::Stat;
 use super::index::{OnDisk, Row};
 use crate::model::entry::{Entry, FileTime, Kind, Mode};
 use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
-use crate::model::{DeviceId, Seen, SyncPath, Version, text};
+use crate::model::{DeviceId, SyncPath, Version, VersionVector, text};
 
 /// What hearing of an entry does to a path's winner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum RemoteEffect {
     /// It is the winner already.
     Same,
     /// It lost to what is known here.
@@ -18,12 +18,12 @@ pub enum Heard {
 }
 
 /// Merging is taking the maximum (P3).
-pub fn hear(row: Option<&Row>, theirs: &Entry) -> Heard {
+pub fn apply_remote(row: Option<&Row>, theirs: &Entry) -> RemoteEffect {
     match row {
-        None => Heard::Wins,
-        Some(row) if row.winner == *theirs => Heard::Same,
-        Some(row) if theirs.beats(&row.winner) => Heard::Wins,
-        Some(_) => Heard::Older,
+        None => RemoteEffect::Wins,
+        Some(row) if row.head == *theirs => RemoteEffect::Same,
+        Some(row) if theirs.beats(&row.head) => RemoteEffect::Wins,
+        Some(_) => RemoteEffect::Older,
     }
 }
 
@@ -41,7 +41,7 @@ pub enum Local {
 }
 
 /// Compares what was seen with what is known of the path.
-pub fn compare(row: Option<&Row>, kind: &Kind, mode: Mode, mtime: FileTime, found: Found) -> Local {
+pub fn compare(row: Option<&Row>, kind: &Kind, mode: Mode, mtime: FileTime, found: ObservationSource) -> Local {
     let Some(row) = row else { return Local::Edited(None) };
     let disk = row.disk.as_ref().map(|disk| &disk.entry);
     let same_kind = disk.filter(|disk| disk.kind == *kind);
@@ -55,7 +55,7 @@ pub fn compare(row: Option<&Row>, kind: &Kind, mode: Mode, mtime: FileTime, foun
         }
     }
     // An install was cut off between the exchange and the commit: what it left is no edit (P5), nor a touch.
-    let installed = [Some(&row.winner), row.installing.as_ref()].into_iter().flatten();
+    let installed = [Some(&row.head), row.installing.as_ref()].into_iter().flatten();
     if let Some(known) = installed.clone().find(|e| e.kind == *kind && (e.mode, e.mtime) == (mode, mtime)) {
         return Local::Adopt(known.clone());
     }
@@ -67,7 +67,7 @@ pub fn compare(row: Option<&Row>, kind: &Kind, mode: Mode, mtime: FileTime, foun
                 ([disk.mode, known.mode].contains(&mode), [disk.mtime, known.mtime].contains(&mtime));
             known.kind == *kind && mode_is && mtime_is
         };
-        let is_no_touch = found == Found::Restored || installed.clone().any(is_half_way);
+        let is_no_touch = found == ObservationSource::Restored || installed.clone().any(is_half_way);
         let entry = disk.clone();
         return if is_no_touch { Local::Adopt(Entry { mode, mtime, ..entry }) } else { Local::Touched(entry) };
     }
@@ -77,16 +77,16 @@ pub fn compare(row: Option<&Row>, kind: &Kind, mode: Mode, mtime: FileTime, foun
     }
     // A first scan's find was not made on top of a deletion that it never saw.
     let base = disk.filter(|disk| match found {
-        Found::Restored => false,
-        Found::First => disk.is_live(),
-        Found::Walked | Found::Live => true,
+        ObservationSource::Restored => false,
+        ObservationSource::First => disk.is_live(),
+        ObservationSource::Walked | ObservationSource::Live => true,
     });
     Local::Edited(base.cloned())
 }
 
 /// How something new on disk was found, which says from when it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Found {
+pub enum ObservationSource {
     /// By a first scan, without an index that knows what was here.
     First,
     /// In a folder that came back from a snapshot or a backup: it must not beat what the group has since (P8).
@@ -99,14 +99,14 @@ pub enum Found {
 
 /// The stamp of new contents (nanoseconds since 1970), see `docs/design.md#stamps`. What was there
 /// before `seen_until` and is new was elsewhere then.
-pub fn stamp(found: Found, now: u64, seen_until: u64, stat: &Stat, base: Option<&Entry>) -> u64 {
+pub fn stamp(found: ObservationSource, now: u64, seen_until: u64, stat: &Stat, base: Option<&Entry>) -> u64 {
     let after_base = base.map_or(0, |base| base.version.stamp.saturating_add(STAMP_STEP));
     let modified = stat.mtime.as_stamp();
     let own = match found {
-        Found::First | Found::Restored if modified > now => 0,
-        Found::First | Found::Restored => modified,
-        Found::Live if base.is_none_or(|base| !base.is_live()) && stat.ctime.as_stamp() < seen_until => now,
-        Found::Live | Found::Walked => modified.max(stat.ctime.as_stamp()).min(now),
+        ObservationSource::First | ObservationSource::Restored if modified > now => 0,
+        ObservationSource::First | ObservationSource::Restored => modified,
+        ObservationSource::Live if base.is_none_or(|base| !base.is_live()) && stat.ctime.as_stamp() < seen_until => now,
+        ObservationSource::Live | ObservationSource::Walked => modified.max(stat.ctime.as_stamp()).min(now),
     };
     own.max(after_base)
 }
@@ -115,17 +115,19 @@ pub fn stamp(found: Found, now: u64, seen_until: u64, stat: &Stat, base: Option<
 /// Derived from that winner alone, so that every machine derives the same and they merge with themselves.
 pub fn derived_directory(winner: Option<&Entry>) -> Entry {
     let version =
-        winner.map_or(Version { stamp: 0, author: DeviceId([0; 32]), seen: Seen::default() }, |winner| Version {
-            stamp: (winner.version.stamp + 1).min(STAMP_LIMIT - 1),
-            author: winner.version.author,
-            seen: winner.version.seen.clone(),
+        winner.map_or(Version { stamp: 0, author: DeviceId([0; 32]), seen: VersionVector::default() }, |winner| {
+            Version {
+                stamp: (winner.version.stamp + 1).min(STAMP_LIMIT - 1),
+                author: winner.version.author,
+                seen: winner.version.seen.clone(),
+            }
         });
     Entry { kind: Kind::Directory, mode: Mode::DIRECTORY, mtime: FileTime::default(), version }
 }
 
 /// The winner of a path of which nothing was ever heard: everything beats it.
 pub fn nothing() -> Entry {
-    let version = Version { stamp: 0, author: DeviceId([0; 32]), seen: Seen::default() };
+    let version = Version { stamp: 0, author: DeviceId([0; 32]), seen: VersionVector::default() };
     Entry { kind: Kind::Deleted { at: 0 }, mode: Mode::NONE, mtime: FileTime::default(), version }
 }
 
@@ -185,7 +187,7 @@ mod tests {
 
     fn entry(kind: Kind, stamp: u64) -> Entry {
         let author = DeviceId([1; 32]);
-        let version = Version { stamp, author, seen: Seen::default().with(author, stamp) };
+        let version = Version { stamp, author, seen: VersionVector::default().with(author, stamp) };
         Entry { kind, mode: MODE, mtime: time(5), version }
     }
 
@@ -194,98 +196,104 @@ mod tests {
     }
 
     fn row(winner: Entry, disk: Option<Entry>, installing: Option<Entry>) -> Row {
-        Row { winner, disk: disk.map(|entry| on_disk(entry, Some(stat(5, 5)))), installing, since: 0 }
+        Row { head: winner, disk: disk.map(|entry| on_disk(entry, Some(stat(5, 5)))), installing, since: 0 }
     }
 
     #[rstest]
-    #[case::nothing_was_known(None, Heard::Wins)]
-    #[case::known_already(Some(entry(file(1), 7)), Heard::Same)]
-    #[case::older_is_known(Some(entry(file(2), 6)), Heard::Wins)]
-    #[case::newer_is_known(Some(entry(file(2), 8)), Heard::Older)]
-    #[case::a_deletion_is_known(Some(entry(Kind::Deleted { at: 0 }, 7)), Heard::Wins)]
-    fn hearing(#[case] known: Option<Entry>, #[case] heard: Heard) {
+    #[case::nothing_was_known(None, RemoteEffect::Wins)]
+    #[case::known_already(Some(entry(file(1), 7)), RemoteEffect::Same)]
+    #[case::older_is_known(Some(entry(file(2), 6)), RemoteEffect::Wins)]
+    #[case::newer_is_known(Some(entry(file(2), 8)), RemoteEffect::Older)]
+    #[case::a_deletion_is_known(Some(entry(Kind::Deleted { at: 0 }, 7)), RemoteEffect::Wins)]
+    fn applying_a_remote_entry(#[case] known: Option<Entry>, #[case] effect: RemoteEffect) {
         let known = known.map(|winner| row(winner, None, None));
-        assert_eq!(hear(known.as_ref(), &entry(file(1), 7)), heard);
+        assert_eq!(apply_remote(known.as_ref(), &entry(file(1), 7)), effect);
     }
 
     /// File 1 is on disk unless said otherwise; what a look saw, and what it makes of it.
     #[rstest]
-    #[case::untouched(row(entry(file(1), 1), Some(entry(file(1), 1)), None), file(1), 5, Found::Live, Local::Nothing)]
+    #[case::untouched(
+        row(entry(file(1), 1), Some(entry(file(1), 1)), None),
+        file(1),
+        5,
+        ObservationSource::Live,
+        Local::Nothing
+    )]
     #[case::touched(
         row(entry(file(1), 1), Some(entry(file(1), 1)), None),
         file(1),
         6,
-        Found::Live,
+        ObservationSource::Live,
         Local::Touched(entry(file(1), 1))
     )]
     #[case::edited(
         row(entry(file(1), 1), Some(entry(file(1), 1)), None),
         file(2),
         6,
-        Found::Live,
+        ObservationSource::Live,
         Local::Edited(Some(entry(file(1), 1)))
     )]
     #[case::edited_while_a_newer_is_on_its_way(
         row(entry(file(3), 9), Some(entry(file(1), 1)), None),
         file(2),
         6,
-        Found::Live,
+        ObservationSource::Live,
         Local::Edited(Some(entry(file(1), 1)))
     )]
     #[case::a_crash_after_the_exchange(
         row(entry(file(3), 9), Some(entry(file(1), 1)), None),
         file(3),
         5,
-        Found::Walked,
+        ObservationSource::Walked,
         Local::Adopt(entry(file(3), 9))
     )]
     #[case::a_crash_after_the_exchange_and_newer_news(
         row(entry(file(4), 12), Some(entry(file(1), 1)), Some(entry(file(3), 9))),
         file(3),
         5,
-        Found::Walked,
+        ObservationSource::Walked,
         Local::Adopt(entry(file(3), 9))
     )]
     #[case::a_crash_after_a_touch(
         row(Entry { mtime: time(8), ..entry(file(1), 2) }, Some(entry(file(1), 1)), None),
         file(1),
         8,
-        Found::Walked,
+        ObservationSource::Walked,
         Local::Adopt(Entry { mtime: time(8), ..entry(file(1), 2) })
     )]
     #[case::a_crash_between_mode_and_mtime(
         row(Entry { mode: Mode(0o600), mtime: time(8), ..entry(file(1), 2) }, Some(entry(file(1), 1)), None),
         file(1),
         8,
-        Found::Walked,
+        ObservationSource::Walked,
         Local::Adopt(Entry { mtime: time(8), ..entry(file(1), 1) })
     )]
     #[case::old_permissions_from_a_backup(
         row(Entry { mode: Mode(0o600), ..entry(file(1), 2) }, Some(Entry { mode: Mode(0o600), ..entry(file(1), 2) }), None),
         file(1),
         3,
-        Found::Restored,
+        ObservationSource::Restored,
         Local::Adopt(Entry { mtime: time(3), ..entry(file(1), 2) })
     )]
-    #[case::the_same_made_here(row(entry(file(3), 9), None, None), file(3), 8, Found::First,
+    #[case::the_same_made_here(row(entry(file(3), 9), None, None), file(3), 8, ObservationSource::First,
         Local::Adopt(Entry { mtime: time(8), ..entry(file(3), 9) }))]
     #[case::made_anew_after_its_deletion(row(entry(Kind::Deleted { at: 0 }, 9), Some(entry(Kind::Deleted { at: 0 }, 9)), None),
-        file(2), 6, Found::Live, Local::Edited(Some(entry(Kind::Deleted { at: 0 }, 9))))]
+        file(2), 6, ObservationSource::Live, Local::Edited(Some(entry(Kind::Deleted { at: 0 }, 9))))]
     #[case::found_by_a_first_scan_after_news_of_its_deletion(
         row(entry(Kind::Deleted { at: 0 }, 9), Some(entry(Kind::Deleted { at: 0 }, 9)), None),
-        file(2), 6, Found::First, Local::Edited(None))]
+        file(2), 6, ObservationSource::First, Local::Edited(None))]
     #[case::an_old_state_from_a_backup(
         row(entry(file(1), 9), Some(entry(file(1), 9)), None),
         file(2),
         2,
-        Found::Restored,
+        ObservationSource::Restored,
         Local::Edited(None)
     )]
     fn comparing_the_disk_with_the_index(
         #[case] known: Row,
         #[case] kind: Kind,
         #[case] mtime: u64,
-        #[case] found: Found,
+        #[case] found: ObservationSource,
         #[case] local: Local,
     ) {
         assert_eq!(compare(Some(&known), &kind, MODE, time(mtime), found), local);
@@ -295,22 +303,27 @@ mod tests {
     fn an_mtime_that_the_disk_clamped_is_no_change() {
         let mut known = row(entry(file(1), 1), Some(entry(file(1), 1)), None);
         known.disk.as_mut().unwrap().stat = Some(stat(0, 5));
-        assert_eq!(compare(Some(&known), &file(1), MODE, time(0), Found::Walked), Local::Nothing);
+        assert_eq!(compare(Some(&known), &file(1), MODE, time(0), ObservationSource::Walked), Local::Nothing);
     }
 
     #[rstest]
-    #[case::first_scan(Found::First, (50, 80), None, 50)]
-    #[case::first_scan_of_a_future_mtime(Found::First, (200, 80), None, 0)]
-    #[case::moved_in_while_off(Found::Walked, (50, 80), None, 80)]
-    #[case::moved_in_with_its_folder(Found::Live, (50, 60), None, 100)]
-    #[case::made_while_the_daemon_slept(Found::Live, (50, 80), None, 80)]
-    #[case::edited(Found::Live, (90, 91), Some(entry(file(1), 40)), 91)]
-    #[case::an_older_file_copied_over_it(Found::Live, (10, 95), Some(entry(file(1), 40)), 95)]
-    #[case::edited_with_a_clock_behind(Found::Live, (90, 91), Some(entry(file(1), 400)), 408)]
-    #[case::a_future_mtime_poisons_nothing(Found::Live, (900, 95), Some(entry(file(1), 40)), 100)]
-    #[case::moved_back_with_its_folder(Found::Live, (50, 60), Some(entry(Kind::Deleted { at: 0 }, 40)), 100)]
-    #[case::made_anew_while_the_daemon_slept(Found::Live, (50, 80), Some(entry(Kind::Deleted { at: 0 }, 40)), 80)]
-    fn stamps(#[case] found: Found, #[case] times: (u64, u64), #[case] base: Option<Entry>, #[case] expected: u64) {
+    #[case::first_scan(ObservationSource::First, (50, 80), None, 50)]
+    #[case::first_scan_of_a_future_mtime(ObservationSource::First, (200, 80), None, 0)]
+    #[case::moved_in_while_off(ObservationSource::Walked, (50, 80), None, 80)]
+    #[case::moved_in_with_its_folder(ObservationSource::Live, (50, 60), None, 100)]
+    #[case::made_while_the_daemon_slept(ObservationSource::Live, (50, 80), None, 80)]
+    #[case::edited(ObservationSource::Live, (90, 91), Some(entry(file(1), 40)), 91)]
+    #[case::an_older_file_copied_over_it(ObservationSource::Live, (10, 95), Some(entry(file(1), 40)), 95)]
+    #[case::edited_with_a_clock_behind(ObservationSource::Live, (90, 91), Some(entry(file(1), 400)), 408)]
+    #[case::a_future_mtime_poisons_nothing(ObservationSource::Live, (900, 95), Some(entry(file(1), 40)), 100)]
+    #[case::moved_back_with_its_folder(ObservationSource::Live, (50, 60), Some(entry(Kind::Deleted { at: 0 }, 40)), 100)]
+    #[case::made_anew_while_the_daemon_slept(ObservationSource::Live, (50, 80), Some(entry(Kind::Deleted { at: 0 }, 40)), 80)]
+    fn stamps(
+        #[case] found: ObservationSource,
+        #[case] times: (u64, u64),
+        #[case] base: Option<Entry>,
+        #[case] expected: u64,
+    ) {
         assert_eq!(stamp(found, 100, 70, &stat(times.0, times.1), base.as_ref()), expected);
     }
 

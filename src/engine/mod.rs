@@ -7,7 +7,7 @@
 //! The contract with the shell:
 //! - Events are handled one at a time. The index changes of one or more `handle` calls are committed
 //!   durably **before** any of their actions runs (P5).
-//! - Every `Look` is answered by one `Looked`, every `Walk` by `Listed`s and one `Walked`, every `Install` by one
+//! - Every `Inspect` is answered by one `Inspected`, every `Walk` by `Listed`s and one `Walked`, every `Install` by one
 //!   `Installed`, every `Fetch` and `FetchDelta` by one `Fetched` or `FetchFailed` (none after `CancelFetch`), every `FetchAsked` by one
 //!   `Serve` or `ServePartial`, every `DeltaAsked` by one `ServeDelta`, every `OpenPartial` by one `PartialOpened` or `FetchFailed`, every
 //!   `FetchPart` by one `RangeEnded` (none after `CancelPart`), every `FinishPartial` by one `Fetched` or `FetchFailed`, every `CheckRoot` by one
@@ -51,9 +51,9 @@ pub mod map_index;
 pub mod merge;
 mod moved;
 mod past;
-mod recheck;
 mod redate;
 mod refuse;
+mod rehash;
 pub mod retention;
 mod scan;
 mod scrub;
@@ -76,7 +76,7 @@ mod walk;
 mod wants;
 mod why;
 
-pub use action::{Action, Job, JobId, Keep, Outcome, Pace, Report, ServedFile, Source, Was};
+pub use action::{Action, Job, JobId, Outcome, Pace, PriorContent, Report, RetainReason, ServedFile, Source};
 pub use alias::Names;
 pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
 pub use event::{
@@ -100,32 +100,32 @@ use arrivals::Arrivals;
 use condition::Standing;
 use confirm::Confirmations;
 use conflict::Losers;
-use conflict::known::Known as KnownConflicts;
+use conflict::known::KnownConflicts;
 use costs::Costs;
 use delivery::Deliveries;
 use derive::Orphans;
 use devices::Devices;
 use fetch_chunks::Swarms;
 use guard::Missing;
-use hold::Held;
-use identity::{HeardCounters, Renewal};
+use hold::Guard;
+use identity::{PeerCounters, Renewal};
 use ignore::Ignore;
 use index::Index;
 use ledger::Ledger;
-use merge::Found;
-use moved::Moved;
+use merge::ObservationSource;
+use moved::MovedContents;
 use past::Pasts;
-use recheck::Rechecks;
+use rehash::RacyRehash;
 use scan::Scan;
 use scrub::Scrub;
 use session::Session;
-use settle::{Heard, Settle};
+use settle::{Debounced, Debouncer};
 use std::collections::{BTreeMap, BTreeSet};
 use steady::Steady;
 use survey::Survey;
 use suspect::Suspects;
-use torn::Rests;
-use uncover::Uncovered;
+use torn::TornFiles;
+use uncover::NewlyUnignored;
 use undo::{Order, Undoing};
 use walk::Walk;
 use wants::Wants;
@@ -171,9 +171,9 @@ pub enum Trust {
 
 /// A look under way: how it came about.
 #[derive(Debug, Clone, Copy)]
-struct Looking {
-    found: Found,
-    heard: Option<Heard>,
+struct Inspection {
+    found: ObservationSource,
+    debounced: Option<Debounced>,
     rehash: bool,
     /// The path, or something in it, was seen since the look was asked for: if it finds nothing, that may be older news.
     seen_since: bool,
@@ -183,16 +183,16 @@ struct Looking {
     asked: u64,
 }
 
-impl Looking {
-    fn of(found: Found) -> Self {
-        Self { found, heard: None, rehash: false, seen_since: false, early: false, asked: 0 }
+impl Inspection {
+    fn of(found: ObservationSource) -> Self {
+        Self { found, debounced: None, rehash: false, seen_since: false, early: false, asked: 0 }
     }
 }
 
 /// What could not be looked at, or a folder that could not be looked into: how it was come by, and how often it was tried.
 #[derive(Debug, Clone, Copy)]
 struct Unseen {
-    found: Found,
+    found: ObservationSource,
     tries: u32,
 }
 
@@ -206,15 +206,15 @@ pub struct Engine<I> {
     /// The highest counter that the index says may be in use, now and at the start.
     reserved: u64,
     counter_at_start: u64,
-    heard: HeardCounters,
+    peer_counters: PeerCounters,
     renewal: Renewal,
     ignore: Ignore,
     names: BTreeMap<DeviceId, String>,
     devices: Devices,
 
     // What is seen here.
-    settle: Settle,
-    looks: BTreeMap<SyncPath, Looking>,
+    settle: Debouncer,
+    inspections: BTreeMap<SyncPath, Inspection>,
     /// To be looked at when the look or install under way is over.
     postponed: BTreeMap<SyncPath, Hint>,
     /// Seen empty once where there was something.
@@ -222,10 +222,10 @@ pub struct Engine<I> {
     /// Installed here: their echo is still to come.
     new_folders: BTreeSet<SyncPath>,
     arrivals: Arrivals,
-    rechecks: Rechecks,
+    racy: RacyRehash,
     /// An install may have been cut off here, by a crash or half way by an error: the disk may hold what the index does not say.
     /// Looked at before anything is installed here (P5).
-    cut_off: BTreeSet<SyncPath>,
+    interrupted_installs: BTreeSet<SyncPath>,
     walks: BTreeMap<WalkId, Walk>,
     /// Something was missed while a whole walk was under way: another one follows it.
     walk_again: bool,
@@ -251,10 +251,10 @@ pub struct Engine<I> {
     /// Walks whose listing is complete, until the root is known to be in order.
     concluding: Vec<WalkId>,
     held: BTreeSet<SyncPath>,
-    guards: Held,
+    guards: Guard,
     confirmations: Confirmations,
     ledger: Ledger,
-    uncovered: Uncovered,
+    unignored: NewlyUnignored,
     /// Changes dated too far ahead: held until a person confirms these very ones.
     future: BTreeMap<SyncPath, Entry>,
     redating: Option<redate::Redating>,
@@ -270,9 +270,9 @@ pub struct Engine<I> {
 
     // What is heard and told.
     sessions: BTreeMap<LinkId, Session>,
-    outgoing: Vec<session::Outgoing>,
+    outgoing: Vec<session::OutgoingChange>,
     /// Since when peers have not been told of a changed state.
-    unrested: Option<u64>,
+    state_changed_at: Option<u64>,
     compared_until: u64,
     orphans: Orphans,
     costs: Costs,
@@ -285,18 +285,18 @@ pub struct Engine<I> {
     last_event: Now,
     steady: Steady,
     /// How what is being taken in was found here, if it was.
-    finding: Option<Found>,
+    finding: Option<ObservationSource>,
     attention: attention::Attention,
     losers: Losers,
     known_conflicts: KnownConflicts,
-    moved: Moved,
+    moved: MovedContents,
     past: Pasts,
     undoing: Undoing,
 
     // What is hashed again.
     scrub: Scrub,
     suspects: Suspects,
-    rests: Rests,
+    torn: TornFiles,
     survey: Survey,
     /// Folders that the last checks found in order, so that their next child need not ask again.
     good_parent: Option<SyncPath>,
@@ -308,9 +308,10 @@ impl<I: Index> Engine<I> {
         let counter = index.meta(META_COUNTER).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
         let latest_day =
             index.meta(META_LATEST_DAY).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
-        let finds = if index.meta(META_SCANNED).is_some() { Found::Walked } else { Found::First };
-        let (scrub, suspects, rests) = (Scrub::load(&index), Suspects::load(&index), Rests::load(&index));
-        let (heard, devices) = (HeardCounters::load(&index), Devices::load(&index));
+        let finds =
+            if index.meta(META_SCANNED).is_some() { ObservationSource::Walked } else { ObservationSource::First };
+        let (scrub, suspects, rests) = (Scrub::load(&index), Suspects::load(&index), TornFiles::load(&index));
+        let (peer_counters, devices) = (PeerCounters::load(&index), Devices::load(&index));
         let confirmations = Confirmations::load(&index);
         Self {
             config,
@@ -319,19 +320,19 @@ impl<I: Index> Engine<I> {
             counter,
             reserved: counter,
             counter_at_start: counter,
-            heard,
+            peer_counters,
             renewal: Renewal::May,
             ignore: Ignore::default(),
             names: BTreeMap::new(),
             devices,
-            settle: Settle::default(),
-            looks: BTreeMap::new(),
+            settle: Debouncer::default(),
+            inspections: BTreeMap::new(),
             postponed: BTreeMap::new(),
             emptied: BTreeSet::new(),
             new_folders: BTreeSet::new(),
             arrivals: Arrivals::default(),
-            rechecks: Rechecks::default(),
-            cut_off: BTreeSet::new(),
+            racy: RacyRehash::default(),
+            interrupted_installs: BTreeSet::new(),
             walks: BTreeMap::new(),
             walk_again: false,
             last_walk: 0,
@@ -349,10 +350,10 @@ impl<I: Index> Engine<I> {
             missing: Missing::default(),
             concluding: Vec::new(),
             held: BTreeSet::new(),
-            guards: Held::default(),
+            guards: Guard::default(),
             confirmations,
             ledger: Ledger::default(),
-            uncovered: Uncovered::default(),
+            unignored: NewlyUnignored::default(),
             future: BTreeMap::new(),
             redating: None,
             halted: None,
@@ -363,7 +364,7 @@ impl<I: Index> Engine<I> {
             latest_day,
             sessions: BTreeMap::new(),
             outgoing: Vec::new(),
-            unrested: None,
+            state_changed_at: None,
             compared_until: 0,
             orphans: Orphans::default(),
             costs: Costs::default(),
@@ -377,12 +378,12 @@ impl<I: Index> Engine<I> {
             attention: attention::Attention::default(),
             losers: Losers::default(),
             known_conflicts: KnownConflicts::default(),
-            moved: Moved::default(),
+            moved: MovedContents::default(),
             past: Pasts::default(),
             undoing: Undoing::default(),
             scrub,
             suspects,
-            rests,
+            torn: rests,
             survey: Survey::default(),
             good_parent: None,
             living_parent: None,
@@ -403,7 +404,7 @@ impl<I: Index> Engine<I> {
     pub fn start(&mut self, now: Now, trust: Trust) -> Vec<Action> {
         let was_restoring = self.index.meta(META_RESTORED).is_some_and(|set| !set.is_empty());
         if trust == Trust::Restored || was_restoring {
-            self.scan = Scan::new(Found::Restored);
+            self.scan = Scan::new(ObservationSource::Restored);
         }
         self.last_event = now;
         self.next_root_check = now.mono;
@@ -420,8 +421,8 @@ impl<I: Index> Engine<I> {
         // Until the file is read: what was covered still is.
         self.ignore = self.believed_patterns();
         self.want_unsettled(now);
-        self.cut_off = self.wants.by_path.keys().cloned().collect();
-        self.load_rechecks(now);
+        self.interrupted_installs = self.wants.by_path.keys().cloned().collect();
+        self.load_racy(now);
         self.load_merging(trust);
         self.load_sought();
         self.begin_scrub(now);
@@ -444,7 +445,7 @@ impl<I: Index> Engine<I> {
                 self.may_have_missed();
                 self.walk_all(now);
             }
-            Event::Looked { path, observed } => self.looked(now, &path, observed),
+            Event::Inspected { path, observed } => self.inspected(now, &path, observed),
             Event::Listed { walk, found } => self.listed(now, walk, found),
             Event::TooLong { folder, name, is_gone } => self.too_long(now, folder, &name, is_gone),
             Event::Walked { walk, unread } => self.walked(now, walk, unread),
@@ -469,7 +470,7 @@ impl<I: Index> Engine<I> {
             Event::RangeEnded { range, how, wire_bytes } => self.range_ended(now, range, how, wire_bytes),
             Event::FetchAsked { link, stream, path, content, size } => match self.locate(&path, content, size) {
                 Some(file) => {
-                    self.rechecks.serve(now.mono);
+                    self.racy.serve(now.mono);
                     self.note_served(link, &file.path, content);
                     self.act(Action::Serve { to: link, stream, file: Some(file) });
                 }
@@ -523,29 +524,29 @@ impl<I: Index> Engine<I> {
         self.store_devices();
         self.store_suspects();
         self.store_merging(now);
-        self.store_heard(now);
+        self.store_peer_counters(now);
         self.store_costs(now);
         self.store_steady(now);
         self.store_held(now);
         // Before the changes that they speak of.
-        self.tell_confirmed_due(now);
+        self.announce_confirmed_due(now);
         self.send_changes(now);
         self.follow_deliveries(now);
         self.send_conflicts();
-        self.tell_states_due(now);
+        self.announce_states_due(now);
     }
 
     fn tick_local(&mut self, now: Now) {
         if now.mono >= self.next_walk {
             self.walk_all(now);
         }
-        for (path, heard) in self.settle.take_due(now.mono) {
-            self.look_hinted(&path, heard);
+        for (path, peer_counters) in self.settle.take_due(now.mono) {
+            self.inspect_hinted(&path, peer_counters);
         }
         for folder in self.arrivals.take_due(now.mono, self.arrivals_are_due()) {
             self.walk(now, Some(folder), self.live());
         }
-        self.recheck_due(now);
+        self.rehash_due(now);
         self.scrub_due(now);
         self.judge_reverts(now);
         self.review_held(now);
@@ -562,11 +563,11 @@ impl<I: Index> Engine<I> {
 
     /// Neither looking nor installing: paused by a person, the root is not to be trusted, or it is not known what is covered in it.
     fn is_stopped(&self) -> bool {
-        self.paused || self.halted.is_some() || self.uncovered.awaits_patterns()
+        self.paused || self.halted.is_some() || self.unignored.awaits_patterns()
     }
 
     /// Whether this run has walked the whole folder, the right one, and walks no more.
-    pub fn has_looked_around(&self) -> bool {
+    pub fn has_scanned_all(&self) -> bool {
         self.halted.is_none() && self.scan.is_walked() && self.walks.is_empty()
     }
 
@@ -596,7 +597,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn ignore_read(&mut self, now: Now, text: Option<&[u8]>) {
-        self.uncovered.is_reading = false;
+        self.unignored.is_reading = false;
         if self.halted.is_some() {
             return; // of the wrong root, maybe; the right one's is read when it is back
         }
@@ -608,8 +609,8 @@ impl<I: Index> Engine<I> {
             self.out.push(Action::Report(Report::Problem { path: None, text }));
         }
         self.patterns_came(text.unwrap_or_default());
-        self.wake_rechecks(now);
-        self.scan.forget(|path| self.ignore.covers(path, false));
+        self.wake_rehashes(now);
+        self.scan.forget(|path| self.ignore.ignores(path, false));
         self.want_unsettled(now);
         self.walk_all(now);
     }
@@ -617,7 +618,7 @@ impl<I: Index> Engine<I> {
     /// It is there and gives no patterns. Those in force stay so, and before any were, everything waits: what its user may want covered is neither told
     /// nor replaced because of an error.
     fn ignore_unread(&mut self, now: Now, why: &str) {
-        self.uncovered.is_reading = false;
+        self.unignored.is_reading = false;
         if self.halted.is_some() {
             return;
         }
@@ -649,7 +650,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn state_changed(&mut self, now: Now) {
-        self.unrested = Some(now.mono);
+        self.state_changed_at = Some(now.mono);
     }
 
     /// Contents that came and wait to be installed (bytes): whoever brings more should wait.

@@ -21,7 +21,7 @@ const HALVES_NS: u64 = 600 * SECOND;
 /// A deletion waits this long for others to copy from what it deletes (ns).
 pub(super) const COPY_PATIENCE_NS: u64 = 5 * SECOND;
 /// A late write to a file in history is looked for before this has passed (ns).
-const REST_NS: u64 = 6 * SECOND;
+const QUIET_NS: u64 = 6 * SECOND;
 /// A path whose second hash is still to come is asked again after this time (ns), so many times.
 const AGAIN_NS: u64 = 10 * SECOND;
 const TRIES: u32 = 6;
@@ -29,7 +29,7 @@ const TRIES: u32 = 6;
 const CAP: usize = 100_000;
 
 #[derive(Default)]
-pub(super) struct Moved {
+pub(super) struct MovedContents {
     came: BTreeMap<ContentId, Came>,
     /// The same in the order of time, also of contents that came again since.
     order: VecDeque<(u64, ContentId)>,
@@ -68,7 +68,7 @@ struct Deleted {
     content: ContentId,
 }
 
-impl Moved {
+impl MovedContents {
     /// A content came to a path. `copied`: from another path here.
     pub fn came(&mut self, now: Now, path: &SyncPath, content: ContentId, copied: bool) {
         while self.order.front().is_some_and(|(at, _)| at + HALVES_NS < now.mono) || self.order.len() >= CAP {
@@ -137,7 +137,7 @@ impl Moved {
 
     pub fn deleted(&mut self, now: Now, kept: String, stat: Stat, content: ContentId) {
         if self.deleted.len() < CAP {
-            self.deleted.push_back(Deleted { due: now.mono + REST_NS, tries: 0, kept, stat, content });
+            self.deleted.push_back(Deleted { due: now.mono + QUIET_NS, tries: 0, kept, stat, content });
             *self.waiting.entry(content).or_default() += 1;
         }
     }
@@ -187,10 +187,10 @@ impl<I: Index> Engine<I> {
             let Some(row) = self.index.get(&path) else { continue };
             let holds = |entry: &Entry| entry.file().is_some_and(|(content, _)| content == deleted.content);
             let Some((_, stat)) = row.live_on_disk().filter(|(entry, _)| holds(entry)) else { continue };
-            if self.is_nobodys(&path) || self.is_busy(&path) || self.cut_off.contains(&path) {
+            if self.is_untrusted(&path) || self.is_busy(&path) || self.interrupted_installs.contains(&path) {
                 continue;
             }
-            if self.rechecks.contains(&path) {
+            if self.racy.contains(&path) {
                 // A write that the stat does not show may have changed it: its second hash tells.
                 if deleted.tries < TRIES {
                     if let Some(came) = self.moved.came.get_mut(&deleted.content) {

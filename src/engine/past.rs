@@ -72,15 +72,15 @@ pub struct FoundPast {
 #[derive(Default)]
 pub(super) struct Pasts {
     last_id: u32,
-    asking: Option<Asking>,
+    asking: Option<PastQuery>,
     answered: Option<(u64, Vec<MachinePasts>)>,
-    fetching: BTreeMap<FetchId, Fetching>,
+    fetching: BTreeMap<FetchId, HistoryFetch>,
     /// What came, until it is taken.
     fetched: BTreeMap<u64, Fetched>,
     offered: BTreeMap<LinkId, BTreeMap<(SyncPath, ContentId), Offer>>,
 }
 
-struct Asking {
+struct PastQuery {
     id: u32,
     ticket: u64,
     path: Option<SyncPath>,
@@ -90,7 +90,7 @@ struct Asking {
     machines: BTreeMap<LinkId, (MachinePasts, usize)>,
 }
 
-struct Fetching {
+struct HistoryFetch {
     ticket: u64,
     link: LinkId,
     until: u64,
@@ -134,7 +134,7 @@ impl<I: Index> Engine<I> {
         let id = self.past.last_id;
         let AskPast { ticket, path, named, bytes } = ask;
         let until = now.mono + PATIENCE_NS + (bytes / HASHED_BYTES_A_SECOND).saturating_mul(SECOND);
-        let mut asking = Asking {
+        let mut asking = PastQuery {
             id,
             ticket,
             path: path.clone(),
@@ -219,7 +219,7 @@ impl<I: Index> Engine<I> {
         };
         let fetch = FetchId(self.wants.next_id() as u32);
         let until = now.mono + PATIENCE_NS + (size / SENT_BYTES_A_SECOND).saturating_mul(SECOND);
-        self.past.fetching.insert(fetch, Fetching { ticket, link, until });
+        self.past.fetching.insert(fetch, HistoryFetch { ticket, link, until });
         self.act(Action::Fetch { fetch, from: link, path, content, size });
     }
 
@@ -237,7 +237,7 @@ impl<I: Index> Engine<I> {
 
     /// Whether that fetch was of a content in a history.
     fn past_came(&mut self, now: Now, fetch: FetchId, how: Result<StageId, FetchError>) -> bool {
-        let Some(Fetching { ticket, link, .. }) = self.past.fetching.remove(&fetch) else { return false };
+        let Some(HistoryFetch { ticket, link, .. }) = self.past.fetching.remove(&fetch) else { return false };
         if how == Err(FetchError::Corrupt)
             && let Some(session) = self.sessions.get(&link)
         {
@@ -262,7 +262,7 @@ impl<I: Index> Engine<I> {
         if self.past.asking.as_ref().is_some_and(|asking| asking.until <= now.mono) {
             self.past.conclude();
         }
-        let late = |(_, fetching): &(&FetchId, &Fetching)| fetching.until <= now.mono;
+        let late = |(_, fetching): &(&FetchId, &HistoryFetch)| fetching.until <= now.mono;
         let late: Vec<_> = self.past.fetching.iter().filter(late).map(|(fetch, _)| *fetch).collect();
         for fetch in late {
             self.act(Action::CancelFetch { fetch });
@@ -288,7 +288,7 @@ impl<I: Index> Engine<I> {
         if !self.sessions.contains_key(&link) {
             return;
         }
-        found.retain(|found| !self.covers(&found.past.path, false));
+        found.retain(|found| !self.ignores(&found.past.path, false));
         let offers = self.past.offered.entry(link).or_default();
         for FoundPast { past, kept, stat } in &found {
             if let PastWhat::File(content) = past.what {

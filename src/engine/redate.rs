@@ -10,7 +10,7 @@ use super::action::{Action, Report};
 use super::event::Now;
 use super::index::{Index, Row};
 use super::local::PAGE;
-use super::merge::{self, Found, Heard};
+use super::merge::{self, ObservationSource, RemoteEffect};
 use super::session::PeerClock;
 use super::{DAY_NS, Engine, META_LATEST_DAY, SECOND, TOMBSTONE_NS};
 use crate::model::version::STAMP_STEP;
@@ -48,20 +48,20 @@ pub(super) fn is_far_ahead(now: Now, entry: &Entry) -> bool {
 /// Whether a change takes the place of a winner that is dated too far ahead, though it is older by its stamp. A clock that was
 /// never set says nothing of that.
 pub(super) fn corrects(now: Now, row: Option<&Row>, entry: &Entry) -> bool {
-    let is_wrong = |row: &Row| is_far_ahead(now, &row.winner) && entry.version.supersedes(&row.winner.version);
+    let is_wrong = |row: &Row| is_far_ahead(now, &row.head) && entry.version.supersedes(&row.head.version);
     now.wall >= BUILT_NS && !is_far_ahead(now, entry) && row.is_some_and(is_wrong)
 }
 
 /// As of when a winner counts that is made anew: its disk's times say, where they are no wrong clock's.
 fn stamp_anew(now: Now, row: &Row) -> u64 {
-    let stat = row.live_on_disk().filter(|(entry, _)| **entry == row.winner).map(|(_, stat)| *stat);
-    stat.map_or(now.wall, |stat| merge::stamp(Found::Walked, now.wall, 0, &stat, None))
+    let stat = row.live_on_disk().filter(|(entry, _)| **entry == row.head).map(|(_, stat)| *stat);
+    stat.map_or(now.wall, |stat| merge::stamp(ObservationSource::Walked, now.wall, 0, &stat, None))
 }
 
 impl<I: Index> Engine<I> {
     /// Holds a change that is dated too far ahead, unless it is what a person confirmed of it, or its author has corrected it.
     pub(super) fn hold_dated_ahead(&mut self, path: &SyncPath, entry: Entry) {
-        let is_known = |row: Row| row.winner.same_on_disk(&entry) || row.winner.version.supersedes(&entry.version);
+        let is_known = |row: Row| row.head.same_on_disk(&entry) || row.head.version.supersedes(&entry.version);
         if self.index.get(path).is_some_and(is_known) {
             return;
         }
@@ -80,7 +80,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn mint_dated_ahead(&mut self, now: Now) {
         for (path, entry) in std::mem::take(&mut self.future) {
             self.solve(&path);
-            let mut base = self.index.get(&path).map(|row| row.winner);
+            let mut base = self.index.get(&path).map(|row| row.head);
             let after_base = base.as_ref().map_or(0, |base| base.version.stamp.saturating_add(STAMP_STEP));
             let kind = match &entry.kind {
                 Kind::Deleted { .. } => Kind::Deleted { at: now.wall },
@@ -117,10 +117,10 @@ impl<I: Index> Engine<I> {
     }
 
     fn made_anew(&mut self, now: Now, path: SyncPath, entry: Entry) {
-        if self.take_in(now, &path, entry.clone()) == Heard::Wins {
+        if self.take_in(now, &path, entry.clone()) == RemoteEffect::Wins {
             match self.wants.get(&path) {
                 Some(_) => self.pass_on(&path, Vec::new()),
-                None => self.tell(now, Change { path, entry, body: None }, Vec::new()),
+                None => self.announce(now, Change { path, entry, body: None }, Vec::new()),
             }
         }
     }
@@ -158,17 +158,17 @@ impl<I: Index> Engine<I> {
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (path, row) in page {
-                let is_ours = also_others || row.winner.version.author == self.config.device;
-                if !is_far_ahead(now, &row.winner) || !is_ours || self.is_busy(&path) {
-                    latest = latest.max(row.winner.version.stamp);
+                let is_ours = also_others || row.head.version.author == self.config.device;
+                if !is_far_ahead(now, &row.head) || !is_ours || self.is_busy(&path) {
+                    latest = latest.max(row.head.version.stamp);
                     continue;
                 }
                 let stamp = stamp_anew(now, &row);
-                let kind = match &row.winner.kind {
+                let kind = match &row.head.kind {
                     Kind::Deleted { .. } => Kind::Deleted { at: now.wall },
                     kind => kind.clone(),
                 };
-                let entry = self.mint(kind, row.winner.mode, row.winner.mtime, stamp, Some(&row.winner));
+                let entry = self.mint(kind, row.head.mode, row.head.mtime, stamp, Some(&row.head));
                 latest = latest.max(stamp);
                 count += 1;
                 self.made_anew(now, path, entry);

@@ -114,7 +114,7 @@ impl<I: Index> Engine<I> {
             return true;
         }
         let free = match self.index.get(path) {
-            Some(Row { winner, .. }) => row_bytes(path, &winner).max(FREE_BYTES),
+            Some(Row { head: winner, .. }) => row_bytes(path, &winner).max(FREE_BYTES),
             None if entry.is_live() => FREE_BYTES,
             // A deletion of what was never here guards nothing here: it is kept for the others.
             None => 0,
@@ -169,7 +169,7 @@ mod engine_tests {
     use crate::engine::costs::MOST_A_DEVICE;
     use crate::engine::map_index::MapIndex;
     use crate::engine::{Config, Event, Observed, OnConflict, Stat, StatKind, Trust};
-    use crate::model::{ContentId, FileTime, Mode, Seen, Version};
+    use crate::model::{ContentId, FileTime, Mode, Version, VersionVector};
     use crate::wire::features::Features;
     use crate::wire::message::{Change, Message};
 
@@ -191,7 +191,7 @@ mod engine_tests {
             let engine = Engine::new(Config { device, name: "own".into(), on_conflict: OnConflict::Newest }, index);
             let mut machine = Self { engine, mono: SECOND, said: Vec::new() };
             machine.said = machine.engine.start(machine.now(), Trust::Known);
-            machine.tell(Event::IgnoreRead(None));
+            machine.handle(Event::IgnoreRead(None));
             machine
         }
 
@@ -206,32 +206,32 @@ mod engine_tests {
 
         fn link(&mut self, link: LinkId, device: DeviceId, name: &str) {
             let (name, features) = (name.to_owned(), Features::ours());
-            self.tell(Event::LinkUp { link, device, name, dialler: true, features });
+            self.handle(Event::LinkUp { link, device, name, dialler: true, features });
             let known = Message::Known { counter: 0 };
-            self.tell(Event::Message { link, message: known, wire_bytes: 1 });
+            self.handle(Event::Message { link, message: known, wire_bytes: 1 });
         }
 
         fn now(&self) -> Now {
             Now { wall: WALL + self.mono, mono: self.mono }
         }
 
-        fn tell(&mut self, event: Event) {
+        fn handle(&mut self, event: Event) {
             let actions = self.engine.handle(self.now(), event);
             self.said.extend(actions);
         }
 
-        fn hear(&mut self, entries: Vec<(SyncPath, Entry)>) {
+        fn receive_entries(&mut self, entries: Vec<(SyncPath, Entry)>) {
             let changes = entries.into_iter().map(|(path, entry)| Change { path, entry, body: None }).collect();
-            self.hears(Message::Changes { changes, told: Vec::new() });
+            self.receive(Message::Changes { changes, relayed_to: Vec::new() });
         }
 
-        fn hears(&mut self, message: Message) {
-            self.tell(Event::Message { link: LINK, message, wire_bytes: 1 });
+        fn receive(&mut self, message: Message) {
+            self.handle(Event::Message { link: LINK, message, wire_bytes: 1 });
         }
 
         fn wait(&mut self, ns: u64) {
             self.mono += ns;
-            self.tell(Event::Tick);
+            self.handle(Event::Tick);
         }
 
         /// A file that its user makes here.
@@ -240,9 +240,9 @@ mod engine_tests {
             let stat = Stat { kind: StatKind::File, size: 1, mtime, ctime: mtime, ino: 1, mode: Mode(0o644) };
             let content = ContentId::of(format!("{name} at {}", self.mono).as_bytes());
             let observed = Observed::File { stat, content, body: None };
-            self.engine.observe(self.now(), &path(name), observed, crate::engine::merge::Found::Live);
+            self.engine.observe(self.now(), &path(name), observed, crate::engine::merge::ObservationSource::Live);
             self.wait(0);
-            self.engine.index().get(&path(name)).map(|row| row.winner).expect("it was made")
+            self.engine.index().get(&path(name)).map(|row| row.head).expect("it was made")
         }
 
         fn invalid(&mut self) -> Vec<Option<String>> {
@@ -255,7 +255,7 @@ mod engine_tests {
         }
 
         /// Paths that others were told of.
-        fn told(&self) -> Vec<String> {
+        fn announced(&self) -> Vec<String> {
             let changes = self.said.iter().filter_map(|action| match action {
                 Action::Send { message: Message::Changes { changes, .. }, .. } => Some(changes),
                 _ => None,
@@ -273,7 +273,7 @@ mod engine_tests {
     }
 
     fn entry(kind: Kind, seen: &[(DeviceId, u64)]) -> Entry {
-        let seen = seen.iter().fold(Seen::default(), |seen, (device, counter)| seen.with(*device, *counter));
+        let seen = seen.iter().fold(VersionVector::default(), |seen, (device, counter)| seen.with(*device, *counter));
         let version = Version { stamp: WALL, author: LIAR, seen };
         Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version }
     }
@@ -294,13 +294,13 @@ mod engine_tests {
         let mut entries: Vec<_> = bad.into_iter().enumerate().map(|(n, bad)| (path(&format!("bad{n}")), bad)).collect();
         entries.push((path(&["d"; 257].join("/")), file(&[(LIAR, 1)])));
         entries.push((path("good"), file(&[(LIAR, 1)])));
-        machine.hear(entries);
+        machine.receive_entries(entries);
         machine.wait(SECOND);
         assert!(!machine.said.iter().any(|action| matches!(action, Action::Close { .. })));
         let held: Vec<_> = machine.engine.index().rows().map(|(path, _)| path.to_text()).collect();
         assert_eq!(held, ["good"]);
-        let told = machine.told();
-        assert!(told.iter().all(|path| path == "good"), "{told:?}");
+        let sent = machine.announced();
+        assert!(sent.iter().all(|path| path == "good"), "{sent:?}");
         assert!(machine.invalid()[0].as_ref().is_some_and(|why| why.contains("bad0")), "{:?}", machine.invalid());
         assert_eq!((machine.invalid()[1].clone(), machine.reports()), (None, 1));
     }
@@ -308,8 +308,8 @@ mod engine_tests {
     #[test]
     fn an_edit_after_lies_about_our_counter_is_taken_by_others() {
         let mut machine = Machine::linked();
-        machine.hears(Message::Known { counter: u64::MAX });
-        machine.hear(vec![(path("f"), file(&[(LIAR, 1), (OWN, (1 << 63) - 1)]))]);
+        machine.receive(Message::Known { counter: u64::MAX });
+        machine.receive_entries(vec![(path("f"), file(&[(LIAR, 1), (OWN, (1 << 63) - 1)]))]);
         let made = machine.edit("f");
         assert_eq!(made.check(), Ok(()));
         assert_eq!(made.version.counter(), 1);
@@ -319,14 +319,14 @@ mod engine_tests {
     #[test]
     fn claims_that_could_be_true_renew_the_id_once_a_day_and_are_lies_after_that() {
         let mut first = Machine::linked();
-        first.hears(Message::Known { counter: 5 });
+        first.receive(Message::Known { counter: 5 });
         assert!(first.said.contains(&Action::NewDevice));
         // The same day, in later runs, with the new id.
         let mut again = Machine::new(OTHER, first.engine.into_index());
         again.link(LINK, LIAR, "liar");
         for counter in [6, 1 << 50, (1 << 62) - 1] {
-            again.hears(Message::Known { counter });
-            again.hear(vec![(path("lie"), file(&[(LIAR, 1), (OTHER, (1 << 62) - 1)]))]);
+            again.receive(Message::Known { counter });
+            again.receive_entries(vec![(path("lie"), file(&[(LIAR, 1), (OTHER, (1 << 62) - 1)]))]);
         }
         assert!(!again.said.contains(&Action::NewDevice));
         assert_eq!(again.engine.index().get(&path("lie")), None);
@@ -334,7 +334,7 @@ mod engine_tests {
         assert_eq!(made.check(), Ok(()));
         assert!(made.version.counter() < 1 << 42, "counters follow the clock: {}", made.version.counter());
         again.mono += 24 * HOUR;
-        again.hears(Message::Known { counter: 1 << 50 });
+        again.receive(Message::Known { counter: 1 << 50 });
         assert!(again.said.contains(&Action::NewDevice), "a day later it may be true again");
     }
 
@@ -356,24 +356,24 @@ mod engine_tests {
         machine.said.clear();
         let differs = || Message::State { root: [9; 16], pending: 0, condition: None };
         // The comparison that finds the invalid entry, and the states of the hour after it.
-        machine.hears(differs());
-        machine.hears(Message::Buckets { groups: vec![(0, vec![[9; 16]; 256])] });
-        machine.hears(Message::Answer { entries: vec![(path("bad"), file(&[(LIAR, u64::MAX)]))], more: false });
+        machine.receive(differs());
+        machine.receive(Message::Buckets { groups: vec![(0, vec![[9; 16]; 256])] });
+        machine.receive(Message::Answer { entries: vec![(path("bad"), file(&[(LIAR, u64::MAX)]))], more: false });
         assert_eq!(machine.comparisons(), 1);
         for _ in 0..118 {
             machine.wait(30 * SECOND);
-            machine.hears(differs());
+            machine.receive(differs());
         }
         assert_eq!((machine.comparisons(), machine.reports()), (1, 1));
         for _ in 0..4 {
             machine.wait(30 * SECOND);
-            machine.hears(differs());
+            machine.receive(differs());
         }
         assert_eq!(machine.comparisons(), 2);
         // It has none any more.
-        machine.hears(Message::Buckets { groups: Vec::new() });
+        machine.receive(Message::Buckets { groups: Vec::new() });
         machine.wait(30 * SECOND);
-        machine.hears(differs());
+        machine.receive(differs());
         assert_eq!((machine.comparisons(), machine.invalid()[0].clone()), (3, None));
     }
 
@@ -383,12 +383,12 @@ mod engine_tests {
         let groups = || Message::Groups { groups: vec![[9; 16]; 256] };
         let hung_up = |machine: &Machine| machine.said.iter().any(|action| matches!(action, Action::Close { .. }));
         for _ in 0..3 {
-            machine.hears(groups());
-            machine.hears(Message::State { root: [9; 16], pending: 0, condition: None });
+            machine.receive(groups());
+            machine.receive(Message::State { root: [9; 16], pending: 0, condition: None });
         }
         assert!(!hung_up(&machine), "one after the other");
-        machine.hears(groups());
-        machine.hears(groups());
+        machine.receive(groups());
+        machine.receive(groups());
         assert!(hung_up(&machine));
     }
 
@@ -396,10 +396,10 @@ mod engine_tests {
     fn all_folders_above_a_path_are_derived_in_one_step() {
         let mut machine = Machine::linked();
         let deep = path(&["d"; 256].join("/"));
-        machine.hear(vec![(deep.clone(), file(&[(LIAR, 1)]))]);
+        machine.receive_entries(vec![(deep.clone(), file(&[(LIAR, 1)]))]);
         machine.wait(2 * SECOND);
         assert!(
-            deep.ancestors().all(|dir| machine.engine.index().get(&dir).is_some_and(|row| row.winner.is_directory()))
+            deep.ancestors().all(|dir| machine.engine.index().get(&dir).is_some_and(|row| row.head.is_directory()))
         );
     }
 
@@ -410,14 +410,14 @@ mod engine_tests {
         let charged = |machine: &Machine| machine.engine.charged(&LIAR);
         let long = path(&vec!["fifteen-letters"; 255].join("/"));
         let by_another = Entry { version: Version { author: OTHER, ..file(&[(OTHER, 1)]).version }, ..file(&[]) };
-        machine.hear(vec![(long.clone(), by_another)]);
+        machine.receive_entries(vec![(long.clone(), by_another)]);
         let before = charged(&machine);
         machine.wait(2 * SECOND);
         let bytes: u64 = long.ancestors().map(|dir| dir.as_bytes().len() as u64).sum();
         assert!(charged(&machine) >= before + bytes, "{} of {bytes}", charged(&machine) - before);
         // With nothing left to spend, nothing more is derived, and it is named.
         machine.engine.costs.spend_all(LIAR);
-        machine.hear(vec![(path("other/long/path"), file(&[(LIAR, 1)]))]);
+        machine.receive_entries(vec![(path("other/long/path"), file(&[(LIAR, 1)]))]);
         machine.wait(SECOND);
         assert_eq!(machine.engine.index().get(&path("other")), None);
         assert!(machine.invalid()[0].is_some());
@@ -431,12 +431,12 @@ mod engine_tests {
             (path(&name), entry(Kind::Deleted { at: WALL }, &[(LIAR, n)]))
         };
         for block in 0..160 {
-            machine.hear((block * 100..(block + 1) * 100).map(deletion).collect());
+            machine.receive_entries((block * 100..(block + 1) * 100).map(deletion).collect());
         }
         let kept = machine.engine.index().rows().count() as u64;
         let cost = row_bytes(&deletion(0).0, &deletion(0).1);
         assert_eq!(kept, MOST_A_DEVICE / cost);
-        machine.hear(vec![(path("f"), file(&[(LIAR, 1)]))]);
+        machine.receive_entries(vec![(path("f"), file(&[(LIAR, 1)]))]);
         assert!(machine.engine.index().get(&path("f")).is_some());
         // A restart forgives no more than what was not stored yet.
         machine.wait(0);
@@ -444,7 +444,7 @@ mod engine_tests {
         let mut again = Machine::new(OWN, machine.engine.into_index());
         again.link(LINK, LIAR, "liar");
         for block in 200..210 {
-            again.hear((block * 100..(block + 1) * 100).map(deletion).collect());
+            again.receive_entries((block * 100..(block + 1) * 100).map(deletion).collect());
         }
         let more = again.engine.index().rows().count() as u64 - kept - 1;
         assert!(more * cost < 2 << 20 && spent > MOST_A_DEVICE - cost, "{more} more rows of {cost} bytes");

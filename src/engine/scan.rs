@@ -5,50 +5,50 @@
 
 use super::event::Now;
 use super::index::Index;
-use super::merge::Found;
+use super::merge::ObservationSource;
 use super::{Engine, META_RESTORED, META_SCANNED, Trust};
 use crate::model::SyncPath;
 use std::collections::BTreeMap;
 
 pub(super) struct Scan {
-    finds: Found,
+    finds: ObservationSource,
     /// A whole walk of this run has ended.
     is_walked: bool,
     /// The folder came back from a backup, and some of it was not looked at since.
     is_restoring: bool,
     /// Come by, and still to be looked at.
-    left: BTreeMap<SyncPath, Found>,
+    left: BTreeMap<SyncPath, ObservationSource>,
 }
 
 impl Scan {
-    pub fn new(finds: Found) -> Self {
-        Self { finds, is_walked: false, is_restoring: finds == Found::Restored, left: BTreeMap::new() }
+    pub fn new(finds: ObservationSource) -> Self {
+        Self { finds, is_walked: false, is_restoring: finds == ObservationSource::Restored, left: BTreeMap::new() }
     }
 
     /// What a whole walk finds counts as this.
-    pub fn finds(&self) -> Found {
+    pub fn finds(&self) -> ObservationSource {
         self.finds
     }
 
     /// Found so, or as the scan came by it before.
-    pub fn come_by(&mut self, path: &SyncPath, found: Found) -> Found {
+    pub fn come_by(&mut self, path: &SyncPath, found: ObservationSource) -> ObservationSource {
         if let Some(before) = self.left.get(path) {
             return *before;
         }
-        if matches!(found, Found::First | Found::Restored) {
+        if matches!(found, ObservationSource::First | ObservationSource::Restored) {
             self.left.insert(path.clone(), found);
         }
         found
     }
 
     /// It was looked at, or something known was installed over it; how it was come by.
-    pub fn looked(&mut self, path: &SyncPath) -> Option<Found> {
+    pub fn inspected(&mut self, path: &SyncPath) -> Option<ObservationSource> {
         self.left.remove(path)
     }
 
     /// Nobody will look at what is covered now.
-    pub fn forget(&mut self, is_covered: impl Fn(&SyncPath) -> bool) {
-        self.left.retain(|path, _| !is_covered(path));
+    pub fn forget(&mut self, is_ignored: impl Fn(&SyncPath) -> bool) {
+        self.left.retain(|path, _| !is_ignored(path));
     }
 
     pub fn walked(&mut self) {
@@ -69,15 +69,15 @@ impl<I: Index> Engine<I> {
 
     /// Ends the scan if there is nothing left of it. What could not be looked at in a backup is of the backup still, after a restart too.
     pub(super) fn end_scan(&mut self, now: Now) {
-        let is_over = self.scan.finds != Found::Walked && self.scan.is_walked && self.scan.left.is_empty();
+        let is_over = self.scan.finds != ObservationSource::Walked && self.scan.is_walked && self.scan.left.is_empty();
         if is_over && !self.walks.values().any(|walk| walk.finds() == self.scan.finds) {
-            self.scan.finds = Found::Walked;
+            self.scan.finds = ObservationSource::Walked;
             self.index.set_meta(META_SCANNED, b"1");
             // Peers wait to hear it, and change after change might keep the news from resting.
-            self.tell_state_to_all(now);
+            self.announce_state_to_all(now);
         }
-        let is_unseen = || self.unseen.values().any(|unseen| unseen.found == Found::Restored);
-        if self.scan.is_restoring && self.scan.finds == Found::Walked && !is_unseen() {
+        let is_unseen = || self.unseen.values().any(|unseen| unseen.found == ObservationSource::Restored);
+        if self.scan.is_restoring && self.scan.finds == ObservationSource::Walked && !is_unseen() {
             self.scan.is_restoring = false;
             if self.index.meta(META_RESTORED).is_some() {
                 self.index.set_meta(META_RESTORED, &[]);

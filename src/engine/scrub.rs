@@ -2,7 +2,7 @@
 //!
 //! In path order, some files at a time; the way there is kept in the index, so that a restart goes on where the last run was. A file that was
 //! read wrongly is read once more before it is called suspect. What was changed lately is not judged here: that its stat may stand still then
-//! is known, and the second hash (`recheck.rs`) takes it for the edit that it is. Deliberately not here: what becomes of a suspect
+//! is known, and the second hash (`rehash.rs`) takes it for the edit that it is. Deliberately not here: what becomes of a suspect
 //! file (`suspect.rs`), and reading (the shell's affair).
 
 use super::action::{Action, Pace, Report};
@@ -32,7 +32,7 @@ const IDLE: Pace = Pace { bytes_a_second: 20 << 20, yields: true };
 const SERVED_CAP: usize = 4096;
 /// How often it is seen whether a day's share is due; and whether there is nothing else to do any more.
 const CHECK_EVERY_NS: u64 = 3600 * SECOND;
-const BUSY_REST_NS: u64 = 5 * SECOND;
+const BUSY_PAUSE_NS: u64 = 5 * SECOND;
 /// A restart repeats at most this much.
 const STORE_EVERY_NS: u64 = 2 * SECOND;
 
@@ -62,7 +62,7 @@ impl Round {
 
 /// What a person asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Asked {
+struct VerifyRequest {
     round: Round,
     files_of: u64,
     bytes_of: u64,
@@ -72,7 +72,7 @@ struct Asked {
 
 /// A whole round that is over.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Past {
+struct PastRound {
     began: u64,
     ended: u64,
     boot: Option<u128>,
@@ -80,10 +80,10 @@ struct Past {
 
 /// What survives a restart.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Kept {
+struct StoredScrub {
     monthly: Round,
-    past: Option<Past>,
-    asked: Option<Asked>,
+    past: Option<PastRound>,
+    asked: Option<VerifyRequest>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,7 @@ enum Which {
 }
 
 /// What is being read.
-struct Batch {
+struct ScrubBatch {
     which: Which,
     left: BTreeMap<SyncPath, Try>,
     upto: Option<SyncPath>,
@@ -146,11 +146,11 @@ pub struct Verification {
 }
 
 pub(super) struct Scrub {
-    kept: Kept,
+    kept: StoredScrub,
     boot: Boot,
     /// A scrub goes on by itself.
     is_monthly: bool,
-    batch: Option<Batch>,
+    batch: Option<ScrubBatch>,
     /// A day's share is due and not done.
     is_due: bool,
     next_check: u64,
@@ -231,7 +231,7 @@ impl<I: Index> Engine<I> {
 
     pub(super) fn begin_scrub(&mut self, now: Now) {
         let boot = self.scrub.boot.id;
-        let Kept { monthly, asked, .. } = &mut self.scrub.kept;
+        let StoredScrub { monthly, asked, .. } = &mut self.scrub.kept;
         let is_first = monthly.began == 0;
         if is_first {
             *monthly = new_round(now, boot, None);
@@ -242,7 +242,7 @@ impl<I: Index> Engine<I> {
         if is_first {
             self.store_scrub(now);
         }
-        self.scrub.next_check = now.mono + BUSY_REST_NS;
+        self.scrub.next_check = now.mono + BUSY_PAUSE_NS;
         self.keep_decided();
     }
 
@@ -260,7 +260,7 @@ impl<I: Index> Engine<I> {
         let Verify { below, bytes_a_second, peers } = wanted;
         let (files_of, bytes_of) = self.files_below(below.as_ref());
         let round = new_round(now, self.scrub.boot.id, below);
-        self.scrub.kept.asked = Some(Asked { round, files_of, bytes_of, bytes_a_second, peers });
+        self.scrub.kept.asked = Some(VerifyRequest { round, files_of, bytes_of, bytes_a_second, peers });
         (self.scrub.over, self.scrub.asks_peers) = (None, false);
         self.survey.stop();
         self.store_scrub(now);
@@ -322,7 +322,7 @@ impl<I: Index> Engine<I> {
         if !self.scrub.is_due {
             self.scrub.next_check = now.mono + CHECK_EVERY_NS;
         } else if self.has_other_work() {
-            self.scrub.next_check = now.mono + BUSY_REST_NS;
+            self.scrub.next_check = now.mono + BUSY_PAUSE_NS;
         } else {
             self.read_next(now, Which::Monthly, IDLE);
         }
@@ -352,7 +352,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn has_other_work(&self) -> bool {
-        let local = !self.settle.is_empty() || !self.looks.is_empty() || !self.walks.is_empty();
+        let local = !self.settle.is_empty() || !self.inspections.is_empty() || !self.walks.is_empty();
         local || self.active_wants() > 0 || !self.outgoing.is_empty() || !self.missing.is_empty()
     }
 
@@ -367,7 +367,7 @@ impl<I: Index> Engine<I> {
         {
             page.push_front((itself, row));
         }
-        let mut batch = Batch { which, left: BTreeMap::new(), upto: cursor, is_last: false };
+        let mut batch = ScrubBatch { which, left: BTreeMap::new(), upto: cursor, is_last: false };
         let mut bytes = 0;
         while batch.left.len() < BATCH_FILES
             && bytes < BATCH_BYTES
@@ -393,9 +393,10 @@ impl<I: Index> Engine<I> {
 
     /// Whether a change of its bytes could only be one that its stat does not show. What was changed lately has its second hash.
     fn may_judge(&self, now: Now, path: &SyncPath, stat: &Stat) -> bool {
-        let is_young = is_racy(stat.mtime, now) || is_racy(stat.ctime, now) || self.rechecks.contains(path);
-        let is_in_use = self.is_busy(path) || self.settle.is_noisy(path) || self.looks.contains_key(path);
-        let is_unknown = self.cut_off.contains(path) || self.covers(path, false) || self.suspects.contains(path);
+        let is_young = is_racy(stat.mtime, now) || is_racy(stat.ctime, now) || self.racy.contains(path);
+        let is_in_use = self.is_busy(path) || self.settle.is_noisy(path) || self.inspections.contains_key(path);
+        let is_unknown =
+            self.interrupted_installs.contains(path) || self.ignores(path, false) || self.suspects.contains(path);
         !is_young && !is_in_use && !is_unknown
     }
 
@@ -409,8 +410,8 @@ impl<I: Index> Engine<I> {
 
     fn round(&mut self, which: Which) -> &mut Round {
         match (which, &mut self.scrub.kept) {
-            (Which::Asked, Kept { asked: Some(asked), .. }) => &mut asked.round,
-            (Which::Monthly, Kept { monthly, .. }) => monthly,
+            (Which::Asked, StoredScrub { asked: Some(asked), .. }) => &mut asked.round,
+            (Which::Monthly, StoredScrub { monthly, .. }) => monthly,
             _ => &mut self.scrub.in_doubt,
         }
     }
@@ -435,7 +436,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn read_doubted(&mut self, now: Now) {
-        let mut batch = Batch { which: Which::Doubted, left: BTreeMap::new(), upto: None, is_last: true };
+        let mut batch = ScrubBatch { which: Which::Doubted, left: BTreeMap::new(), upto: None, is_last: true };
         for path in std::mem::take(&mut self.scrub.doubted) {
             let row = self.index.get(&path);
             let known = row.as_ref().and_then(Row::live_on_disk).filter(|(entry, _)| entry.file().is_some());
@@ -494,7 +495,8 @@ impl<I: Index> Engine<I> {
 
     /// The batch may be done, and with it the round.
     fn read_on(&mut self, now: Now) {
-        let Some(Batch { which, upto, is_last, .. }) = self.scrub.batch.take_if(|batch| batch.left.is_empty()) else {
+        let Some(ScrubBatch { which, upto, is_last, .. }) = self.scrub.batch.take_if(|batch| batch.left.is_empty())
+        else {
             return;
         };
         self.round(which).cursor = upto;
@@ -524,7 +526,7 @@ impl<I: Index> Engine<I> {
 
     fn whole_round(&mut self, now: Now, round: &Round) {
         let Round { began, boot, files, bytes, found, passed_over, .. } = *round;
-        self.scrub.kept.past = Some(Past { began, ended: now.wall, boot });
+        self.scrub.kept.past = Some(PastRound { began, ended: now.wall, boot });
         let took_ns = now.wall.saturating_sub(began);
         self.out.push(Action::Report(Report::Verified { files, bytes, found, passed_over, took_ns }));
     }
@@ -588,8 +590,8 @@ fn new_round(now: Now, boot: u128, below: Option<SyncPath>) -> Round {
     Round { below, began: now.wall, boot: Some(boot), ..Round::default() }
 }
 
-fn run(asked: &Asked, is_over: bool, in_use: &[SyncPath], peers: Option<Tally>) -> Run {
-    let Asked { round, files_of, bytes_of, peers: asks_peers, .. } = asked;
+fn run(asked: &VerifyRequest, is_over: bool, in_use: &[SyncPath], peers: Option<Tally>) -> Run {
+    let VerifyRequest { round, files_of, bytes_of, peers: asks_peers, .. } = asked;
     Run {
         below: round.below.clone(),
         began_ns: round.began,

@@ -4,12 +4,12 @@
 //! time. Whatever a divergence came from, it heals.
 
 use super::action::{Action, Report, ServedFile};
-use super::condition::Said;
+use super::condition::ReportedCondition;
 use super::digest::{Digests, deleted_at, path_digest};
 use super::event::{LinkId, Now};
 use super::identity::Renewal;
 use super::index::{Index, Row};
-use super::merge::{Found, Heard};
+use super::merge::{ObservationSource, RemoteEffect};
 use super::redate::is_far_ahead;
 use super::refuse::Refusals;
 use super::{Engine, TOMBSTONE_NS, status::PeerStatus};
@@ -24,7 +24,7 @@ const SECOND: u64 = 1_000_000_000;
 /// Peers tell each other their state at least this often.
 const STATE_EVERY_NS: u64 = 30 * SECOND;
 /// A changed state is told after this much rest.
-const STATE_REST_NS: u64 = SECOND / 10;
+const STATE_QUIET_NS: u64 = SECOND / 10;
 /// A comparison that began keeps derivations waiting for this long at the end that does not lead it.
 const COMPARED_NS: u64 = SECOND;
 /// An offer names at most this many buckets, and about this many entries.
@@ -81,30 +81,30 @@ pub(super) struct Session {
     theirs: Option<(Digest, u64)>,
     pub condition: Option<Condition>,
     /// What the log said of that.
-    pub said: Said,
+    pub said: ReportedCondition,
     /// Changes that it told since then: it stands otherwise by now, and says so when it has rested.
-    told_since: usize,
+    announced_since: usize,
     /// The peer held nothing at all when it was linked: contents found here by a first scan are news to it.
     is_empty_handed: bool,
-    told: Option<State>,
-    told_at: u64,
+    relayed_to: Option<PeerState>,
+    announced_at: u64,
     /// Large contents that it looks for, and is to be told of.
     pub seeks: VecDeque<ContentId>,
     equality: Equality,
     /// It was told of all conflicts that are known here.
-    pub told_conflicts: bool,
+    pub announced_conflicts: bool,
     /// When it was told of all confirmations, by `Now::mono`.
-    pub told_confirmations: u64,
+    pub announced_confirmations: u64,
     pub refusals: Refusals,
 }
 
 /// A change that is to be told.
-pub(super) struct Outgoing {
+pub(super) struct OutgoingChange {
     change: Change,
     /// What was live there before, if it was made here.
     was: Option<Kind>,
     /// Devices that know of it.
-    told: Vec<DeviceId>,
+    relayed_to: Vec<DeviceId>,
 }
 
 /// Whether both trees were equal since they were compared last.
@@ -123,7 +123,7 @@ impl Equality {
 }
 
 /// The tree, how much is still to come to it, and what keeps its machine from being done.
-type State = (Digest, u64, Condition);
+type PeerState = (Digest, u64, Condition);
 
 impl Session {
     pub fn is_comparing(&self) -> bool {
@@ -142,7 +142,7 @@ impl Session {
 }
 
 /// What an older version took in, and no peer takes, is not told on.
-fn may_be_told((path, entry): &(SyncPath, Entry)) -> bool {
+fn may_be_announced((path, entry): &(SyncPath, Entry)) -> bool {
     entry.check().is_ok() && !path.is_too_deep()
 }
 
@@ -171,20 +171,20 @@ impl<I: Index> Engine<I> {
             offered: BTreeSet::new(),
             theirs: None,
             condition: None,
-            said: Said::default(),
-            told_since: 0,
+            said: ReportedCondition::default(),
+            announced_since: 0,
             is_empty_handed: false,
-            told: None,
-            told_at: now.mono,
+            relayed_to: None,
+            announced_at: now.mono,
             seeks: VecDeque::new(),
             equality: Equality::Unknown,
-            told_conflicts: false,
-            told_confirmations: 0,
+            announced_conflicts: false,
+            announced_confirmations: 0,
             refusals: Refusals::default(),
         };
         self.sessions.insert(link, session);
-        self.tell_known_to(link);
-        self.tell_state(now, link);
+        self.announce_known_to(link);
+        self.announce_state(now, link);
         self.greet_with_conflicts(link);
         self.seek_all(link);
         self.undo_link_up(now);
@@ -215,7 +215,7 @@ impl<I: Index> Engine<I> {
             Message::Known { counter } => self.known_came(now, link, counter),
             Message::Confirm(confirmation) => self.confirmation_came(now, link, confirmation),
             Message::Forget { device } => self.forget_device(now, device),
-            Message::Undo { told } => self.undo_came(now, link, &told),
+            Message::Undo { relayed_to } => self.undo_came(now, link, &relayed_to),
             Message::State { root, pending, condition } => self.state_came(now, link, root, pending, condition),
             Message::Groups { groups } => self.groups_came(now, link, &groups),
             Message::Buckets { groups } => self.buckets_came(now, link, groups),
@@ -227,9 +227,9 @@ impl<I: Index> Engine<I> {
                 let entries = self.sound(now, link, entries, |(path, entry)| (path, entry));
                 self.answer_came(now, link, entries, more);
             }
-            Message::Changes { changes, told } => {
+            Message::Changes { changes, relayed_to } => {
                 let changes = self.sound(now, link, changes, |change| (&change.path, &change.entry));
-                self.changes_came(now, link, changes, &told, wire_bytes);
+                self.changes_came(now, link, changes, &relayed_to, wire_bytes);
             }
             Message::Acks { placed } => self.acks_came(now, link, &placed),
             Message::Get { wants } => {
@@ -264,7 +264,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn locate(&self, path: &SyncPath, content: ContentId, size: u64) -> Option<ServedFile> {
         let served = |path: &SyncPath, row: &Row| {
             let (entry, stat) = row.live_on_disk()?;
-            let here = entry.file() == Some((content, size)) && !self.covers(path, false);
+            let here = entry.file() == Some((content, size)) && !self.ignores(path, false);
             here.then(|| ServedFile { path: path.clone(), stat: *stat, content, size, kept: None })
         };
         let mut found = self.index.get(path).and_then(|row| served(path, &row));
@@ -278,43 +278,45 @@ impl<I: Index> Engine<I> {
     }
 
     /// A scan that knows nothing yet counts as something to come.
-    fn state(&mut self) -> State {
-        let is_scanning = self.scan.finds() != Found::Walked;
+    fn state(&mut self) -> PeerState {
+        let is_scanning = self.scan.finds() != ObservationSource::Walked;
         (self.index.root_digest(), self.active_wants() + u64::from(is_scanning), self.condition())
     }
 
-    fn tell_state(&mut self, now: Now, link: LinkId) {
+    fn announce_state(&mut self, now: Now, link: LinkId) {
         let state = self.state();
         if let Some(session) = self.sessions.get_mut(&link) {
-            session.told = Some(state);
-            session.told_at = now.mono;
+            session.relayed_to = Some(state);
+            session.announced_at = now.mono;
             let (root, pending, condition) = state;
             self.send(vec![link], Message::State { root, pending, condition: Some(condition) });
         }
     }
 
     /// Tells peers how this machine stands, when that has changed and rested, or after a while.
-    pub(super) fn tell_states_due(&mut self, now: Now) {
+    pub(super) fn announce_states_due(&mut self, now: Now) {
         self.name_conditions_due(now);
         let Some(due) = self.next_state() else { return };
         if due > now.mono {
             return;
         }
-        let rested = self.unrested.is_some_and(|since| since + STATE_REST_NS <= now.mono);
-        if rested {
-            self.unrested = None;
+        let has_quiesced = self.state_changed_at.is_some_and(|since| since + STATE_QUIET_NS <= now.mono);
+        if has_quiesced {
+            self.state_changed_at = None;
         }
         let state = self.state();
         let links: Vec<_> = self
             .sessions
             .iter()
-            .filter(|(_, s)| (rested && s.told != Some(state)) || s.told_at + STATE_EVERY_NS <= now.mono)
+            .filter(|(_, s)| {
+                (has_quiesced && s.relayed_to != Some(state)) || s.announced_at + STATE_EVERY_NS <= now.mono
+            })
             .map(|(link, _)| *link)
             .collect();
         for link in links {
-            self.tell_state(now, link);
+            self.announce_state(now, link);
         }
-        if rested {
+        if has_quiesced {
             self.judge_states(now);
         }
     }
@@ -326,15 +328,15 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    pub(super) fn tell_state_to_all(&mut self, now: Now) {
+    pub(super) fn announce_state_to_all(&mut self, now: Now) {
         for link in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.recompare(now, link);
         }
     }
 
     pub(super) fn next_state(&self) -> Option<u64> {
-        let rest = self.unrested.map(|since| since + STATE_REST_NS);
-        let periodic = self.sessions.values().map(|session| session.told_at + STATE_EVERY_NS).min();
+        let rest = self.state_changed_at.map(|since| since + STATE_QUIET_NS);
+        let periodic = self.sessions.values().map(|session| session.announced_at + STATE_EVERY_NS).min();
         rest.into_iter().chain(periodic).min().filter(|_| !self.sessions.is_empty())
     }
 
@@ -342,7 +344,7 @@ impl<I: Index> Engine<I> {
         if let Some(session) = self.sessions.get_mut(&link) {
             session.theirs = Some((root, pending));
             session.condition = condition;
-            session.told_since = 0;
+            session.announced_since = 0;
             session.refusals.ends();
             session.is_empty_handed |= (root, pending) == (Digests::empty_root(), 0);
         }
@@ -379,11 +381,11 @@ impl<I: Index> Engine<I> {
             }
             return;
         }
-        let just_told = self.unrested.is_some() && session.equality != Equality::Unknown;
+        let just_announced = self.state_changed_at.is_some() && session.equality != Equality::Unknown;
         if session.dialler
             && !session.is_comparing()
-            && !just_told
-            && session.told_since == 0
+            && !just_announced
+            && session.announced_since == 0
             && session.refusals.may_compare(now.mono)
         {
             self.compare(link);
@@ -400,9 +402,9 @@ impl<I: Index> Engine<I> {
 
     /// Something that was held back may be heard now: ask for it again.
     pub(super) fn recompare(&mut self, now: Now, link: LinkId) {
-        self.tell_state(now, link);
+        self.announce_state(now, link);
         if let Some(session) = self.sessions.get_mut(&link) {
-            session.told_since = 0;
+            session.announced_since = 0;
             session.refusals.forget();
         }
         self.judge_state(now, link);
@@ -445,13 +447,13 @@ impl<I: Index> Engine<I> {
             && entries.len() < OFFER_ENTRIES
             && let Some(bucket) = left.pop_front()
         {
-            entries.extend(self.index.bucket(bucket).into_iter().filter(may_be_told));
+            entries.extend(self.index.bucket(bucket).into_iter().filter(may_be_announced));
             buckets.push(bucket);
         }
         let Some(session) = self.sessions.get_mut(&link) else { return };
         if buckets.is_empty() {
             session.comparing = Comparing::No;
-            return self.tell_state(now, link);
+            return self.announce_state(now, link);
         }
         session.equality = Equality::Unknown;
         session.comparing = Comparing::Offering(left);
@@ -464,7 +466,7 @@ impl<I: Index> Engine<I> {
         session.equality = Equality::Unknown;
         let part: BTreeMap<SyncPath, Entry> = part.into_iter().collect();
         if more {
-            let is_older = |ours: Row, theirs: &Entry| !ours.winner.beats(theirs);
+            let is_older = |ours: Row, theirs: &Entry| !ours.head.beats(theirs);
             let known =
                 part.iter().filter(|(path, theirs)| self.index.get(path).is_none_or(|ours| is_older(ours, theirs)));
             session.offered.extend(known.map(|(path, _)| path_digest(path)));
@@ -477,7 +479,7 @@ impl<I: Index> Engine<I> {
         }
         // Part by part: an offer of large entries is never in memory as a whole.
         for (path, entry) in part {
-            self.hear(now, link, &path, entry);
+            self.apply_remote(now, link, &path, entry);
         }
     }
 
@@ -496,7 +498,7 @@ impl<I: Index> Engine<I> {
         };
         let wanted: BTreeSet<Bucket> = buckets.iter().copied().collect();
         let entries = wanted.into_iter().flat_map(|bucket| self.index.bucket(bucket));
-        let entries = entries.filter(may_be_told).filter(is_news).collect();
+        let entries = entries.filter(may_be_announced).filter(is_news).collect();
         self.send(vec![link], Message::Answer { entries, more: false });
     }
 
@@ -506,7 +508,7 @@ impl<I: Index> Engine<I> {
             return self.close(link, "an answer to no offer");
         }
         for (path, entry) in entries {
-            self.hear(now, link, &path, entry);
+            self.apply_remote(now, link, &path, entry);
         }
         if more {
             return;
@@ -517,25 +519,25 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn changes_came(&mut self, now: Now, link: LinkId, changes: Vec<Change>, told: &[DeviceId], wire_bytes: u64) {
+    fn changes_came(&mut self, now: Now, link: LinkId, changes: Vec<Change>, relayed_to: &[DeviceId], wire_bytes: u64) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
-        session.told_since += changes.len();
+        session.announced_since += changes.len();
         let sender = session.device;
-        let mut told = told.to_vec();
-        told.push(sender);
-        told.truncate(crate::model::version::SEEN_LIMIT);
+        let mut relayed_to = relayed_to.to_vec();
+        relayed_to.push(sender);
+        relayed_to.truncate(crate::model::version::SEEN_LIMIT);
         let total: u64 = changes.iter().filter_map(|c| c.body.as_ref()).map(|body| body.len() as u64).sum();
         for Change { path, entry, body } in changes {
             let share = match &body {
                 Some(body) => (u128::from(wire_bytes) * body.len() as u128 / u128::from(total.max(1))) as u64,
                 None => 0,
             };
-            self.hear_live(now, link, path, entry, body, share, &told);
+            self.apply_live(now, link, path, entry, body, share, &relayed_to);
         }
     }
 
     #[expect(clippy::too_many_arguments)]
-    fn hear_live(
+    fn apply_live(
         &mut self,
         now: Now,
         link: LinkId,
@@ -543,29 +545,29 @@ impl<I: Index> Engine<I> {
         entry: Entry,
         body: Option<Bytes>,
         wire_bytes: u64,
-        told: &[DeviceId],
+        relayed_to: &[DeviceId],
     ) {
-        let heard = self.hear(now, link, &path, entry.clone());
-        match heard {
-            None | Some(Heard::Older) => {}
-            Some(Heard::Same) => {
+        let effect = self.apply_remote(now, link, &path, entry.clone());
+        match effect {
+            None | Some(RemoteEffect::Older) => {}
+            Some(RemoteEffect::Same) => {
                 self.offer_source(&path, link, body, wire_bytes);
                 self.owes_ack(link, &path, &entry);
             }
-            Some(Heard::Wins) => {
+            Some(RemoteEffect::Wins) => {
                 self.offer_source(&path, link, body, wire_bytes);
                 self.owes_ack(link, &path, &entry);
                 if self.wants.get(&path).is_some() {
-                    self.pass_on(&path, told.to_vec());
+                    self.pass_on(&path, relayed_to.to_vec());
                 } else {
-                    self.tell(now, Change { path, entry, body: None }, told.to_vec());
+                    self.announce(now, Change { path, entry, body: None }, relayed_to.to_vec());
                 }
             }
         }
     }
 
     /// Takes in what a peer says of a path; `None` when it is held back.
-    fn hear(&mut self, now: Now, link: LinkId, path: &SyncPath, entry: Entry) -> Option<Heard> {
+    fn apply_remote(&mut self, now: Now, link: LinkId, path: &SyncPath, entry: Entry) -> Option<RemoteEffect> {
         if is_far_ahead(now, &entry) {
             self.hold_dated_ahead(path, entry);
             return None;
@@ -577,11 +579,11 @@ impl<I: Index> Engine<I> {
             return None;
         }
         self.is_corrected(path, &entry);
-        let heard = self.take_in(now, path, entry);
-        if heard == Heard::Wins {
+        let effect = self.take_in(now, path, entry);
+        if effect == RemoteEffect::Wins {
             self.offer_source(path, link, None, 0);
         }
-        Some(heard)
+        Some(effect)
     }
 
     /// A deletion that no digest counts any more, of a path that is not known here: there is nothing that it could guard.
@@ -596,44 +598,44 @@ impl<I: Index> Engine<I> {
     }
 
     /// Queues a change for all linked peers but those told already.
-    pub(super) fn tell(&mut self, now: Now, change: Change, told: Vec<DeviceId>) {
-        self.tell_over(now, change, None, told);
+    pub(super) fn announce(&mut self, now: Now, change: Change, relayed_to: Vec<DeviceId>) {
+        self.announce_over(now, change, None, relayed_to);
     }
 
     /// The same, with what was live there before, for the log.
-    pub(super) fn tell_over(&mut self, now: Now, change: Change, was: Option<Kind>, told: Vec<DeviceId>) {
+    pub(super) fn announce_over(&mut self, now: Now, change: Change, was: Option<Kind>, relayed_to: Vec<DeviceId>) {
         self.state_changed(now);
         if !self.sessions.is_empty() {
-            self.outgoing.push(Outgoing { change, was, told });
+            self.outgoing.push(OutgoingChange { change, was, relayed_to });
         }
     }
 
     /// Sends what is queued, in order, many changes to a message.
     pub(super) fn send_changes(&mut self, now: Now) {
         let mut queue = std::mem::take(&mut self.outgoing).into_iter().peekable();
-        while let Some(Outgoing { change, was, told }) = queue.next() {
+        while let Some(OutgoingChange { change, was, relayed_to }) = queue.next() {
             let mut changes = vec![(change, was)];
             while changes.len() < CHANGES_A_MESSAGE
-                && let Some(next) = queue.next_if(|next| next.told == told)
+                && let Some(next) = queue.next_if(|next| next.relayed_to == relayed_to)
             {
                 changes.push((next.change, next.was));
             }
-            self.send_group(now, changes, told);
+            self.send_group(now, changes, relayed_to);
         }
     }
 
-    fn send_group(&mut self, now: Now, changes: Vec<(Change, Option<Kind>)>, mut told: Vec<DeviceId>) {
+    fn send_group(&mut self, now: Now, changes: Vec<(Change, Option<Kind>)>, mut relayed_to: Vec<DeviceId>) {
         let to: Vec<_> = self
             .sessions
             .iter()
-            .filter(|(_, s)| s.met == Met::Acquainted && !told.contains(&s.device))
+            .filter(|(_, s)| s.met == Met::Acquainted && !relayed_to.contains(&s.device))
             .map(|(link, s)| (*link, s.device))
             .collect();
         if to.is_empty() {
             return;
         }
-        told.push(self.config.device);
-        told.extend(to.iter().map(|(_, device)| *device));
+        relayed_to.push(self.config.device);
+        relayed_to.extend(to.iter().map(|(_, device)| *device));
         let links: Vec<_> = to.into_iter().map(|(link, _)| link).collect();
         for (change, was) in &changes {
             if change.entry.version.author == self.config.device {
@@ -641,17 +643,17 @@ impl<I: Index> Engine<I> {
             }
         }
         let changes = changes.into_iter().map(|(change, _)| change).collect();
-        self.send(links, Message::Changes { changes, told });
+        self.send(links, Message::Changes { changes, relayed_to });
     }
 
     pub(super) fn send(&mut self, to: Vec<LinkId>, message: Message) {
-        let tells = match &message {
+        let announces = match &message {
             Message::Offer { entries, .. } | Message::Answer { entries, .. } => !entries.is_empty(),
             Message::Changes { changes, .. } => !changes.is_empty(),
             _ => false,
         };
-        for session in to.iter().filter(|_| tells).filter_map(|link| self.sessions.get(link)) {
-            self.devices.told(&session.device);
+        for session in to.iter().filter(|_| announces).filter_map(|link| self.sessions.get(link)) {
+            self.devices.announced(&session.device);
         }
         self.act(Action::Send { to, message });
     }

@@ -25,7 +25,7 @@ struct Noisy {
 
 /// What made a path worth a look.
 #[derive(Debug, Clone, Copy)]
-pub struct Heard {
+pub struct Debounced {
     pub hint: Hint,
     /// When its noise began, of which no look came.
     pub first: u64,
@@ -34,7 +34,7 @@ pub struct Heard {
 }
 
 #[derive(Default)]
-pub struct Settle {
+pub struct Debouncer {
     noisy: BTreeMap<SyncPath, Noisy>,
     due: BTreeSet<(u64, SyncPath)>,
 }
@@ -48,7 +48,7 @@ fn due(first: u64, now: u64, hint: Hint) -> u64 {
     }
 }
 
-impl Settle {
+impl Debouncer {
     /// The latest hint decides when: a file that is written again after its close is not quiet. That something was closed or
     /// renamed in is remembered, for it may be a new folder.
     pub fn hint(&mut self, now: u64, path: SyncPath, hint: Hint) {
@@ -68,7 +68,7 @@ impl Settle {
     }
 
     /// The paths that have rested by now, or may be kept waiting no longer; they are noisy no more.
-    pub fn take_due(&mut self, now: u64) -> Vec<(SyncPath, Heard)> {
+    pub fn take_due(&mut self, now: u64) -> Vec<(SyncPath, Debounced)> {
         let mut out = Vec::new();
         while let Some((at, _)) = self.due.first()
             && *at <= now
@@ -76,7 +76,7 @@ impl Settle {
             && let Some(noisy) = self.noisy.remove(&path)
         {
             let Noisy { first, hint, .. } = noisy;
-            out.push((path, Heard { hint, first, restless: at >= first + RESTLESS_NS }));
+            out.push((path, Debounced { hint, first, restless: at >= first + RESTLESS_NS }));
         }
         out
     }
@@ -119,27 +119,27 @@ mod tests {
     #[case::truncated_again_after_the_close(&[(0, Hint::Closed), (1, Hint::Changed)], 101)]
     #[case::a_vanished_name_waits_for_the_new_one(&[(0, Hint::Gone)], 20)]
     #[case::replaced_by_a_rename(&[(0, Hint::Gone), (1, Hint::Closed)], 3)]
-    fn a_path_is_looked_at_when_it_has_settled(#[case] hints: &[(u64, Hint)], #[case] look_ms: u64) {
+    fn a_path_is_looked_at_when_it_has_settled(#[case] hints: &[(u64, Hint)], #[case] inspect_ms: u64) {
         let path = SyncPath::new("f").unwrap();
-        let mut settle = Settle::default();
+        let mut settle = Debouncer::default();
         for &(at, hint) in hints {
             settle.hint(at * MS, path.clone(), hint);
         }
-        assert_eq!(settle.next(), Some(look_ms * MS));
-        assert!(settle.take_due(look_ms * MS - 1).is_empty());
-        assert_eq!(settle.take_due(look_ms * MS).len(), 1);
+        assert_eq!(settle.next(), Some(inspect_ms * MS));
+        assert!(settle.take_due(inspect_ms * MS - 1).is_empty());
+        assert_eq!(settle.take_due(inspect_ms * MS).len(), 1);
         assert!(settle.is_empty() && settle.next().is_none());
     }
 
     #[test]
     fn a_file_that_never_rests_is_looked_at_every_two_seconds() {
         let path = SyncPath::new("f").unwrap();
-        let mut settle = Settle::default();
-        let mut looks = 0;
+        let mut settle = Debouncer::default();
+        let mut inspections = 0;
         for at in (0..10_000).step_by(50) {
             settle.hint(at * MS, path.clone(), Hint::Changed);
-            looks += settle.take_due(at * MS).len();
+            inspections += settle.take_due(at * MS).len();
         }
-        assert_eq!(looks, 4);
+        assert_eq!(inspections, 4);
     }
 }

@@ -61,7 +61,7 @@ impl Silences {
     }
 
     /// It sent something; whether that ends its silence.
-    fn heard(&mut self, now: u64, link: LinkId) -> bool {
+    fn ends_with(&mut self, now: u64, link: LinkId) -> bool {
         let Some(silence) = self.by_link.get_mut(&link) else { return false };
         let took = now.saturating_sub(std::mem::replace(&mut silence.since, now));
         if silence.is_silent {
@@ -110,12 +110,12 @@ impl<I: Index> Engine<I> {
         if (size <= SMALL_FILE_BYTES) != small {
             return None; // queued when its winner was another; it is in the other queue too
         }
-        let told = want.sources.iter().rev().copied().chain(self.sessions.keys().copied());
+        let relayed_to = want.sources.iter().rev().copied().chain(self.sessions.keys().copied());
         let might = |link: &LinkId| self.sessions.contains_key(link) && !want.refused.contains(link);
         let speaks = |link: &LinkId| self.may_ask(*link, small) && !self.wants.silences.is_silent(*link);
-        let link = told.clone().filter(might).find(speaks);
-        let link = link.or_else(|| told.clone().filter(might).find(|link| self.may_ask(*link, small)));
-        let parked = if link.is_none() { told.clone().find(might) } else { None };
+        let link = relayed_to.clone().filter(might).find(speaks);
+        let link = link.or_else(|| relayed_to.clone().filter(might).find(|link| self.may_ask(*link, small)));
+        let parked = if link.is_none() { relayed_to.clone().find(might) } else { None };
         if let Some(silent) = parked {
             self.wants.silences.park(silent, path, small);
             self.wait(now, path, None);
@@ -219,7 +219,7 @@ impl<I: Index> Engine<I> {
 
     /// A peer sends contents. After a silence the rest of what it was asked for is on its way, too.
     pub(super) fn silence_ends(&mut self, now: Now, link: LinkId) {
-        if !self.wants.silences.heard(now.mono, link) {
+        if !self.wants.silences.ends_with(now.mono, link) {
             return;
         }
         for id in self.wants.silences.late_of(link) {

@@ -75,7 +75,7 @@ pub struct Status {
     /// Files that went back to older contents, here or by peers, and wait for the same.
     pub held_reverts: u64,
     /// Paths that a peer's change of the ignore file uncovered here, and that wait for the same.
-    pub held_uncovered: u64,
+    pub held_unignored: u64,
     /// Folders that were deleted elsewhere and stay for what patterns cover in them; each is a problem that keeps nobody from being in sync.
     pub kept_folders: u64,
     /// What is left alone, as nobody syncs it: sockets, fifos and devices, and what patterns cover.
@@ -102,7 +102,7 @@ impl<I: Index> Engine<I> {
     pub fn status(&mut self) -> Status {
         let peers = self.peer_statuses();
         let quiet = self.settle.is_empty()
-            && self.looks.is_empty()
+            && self.inspections.is_empty()
             && self.arrivals.is_empty()
             && self.missing.is_empty()
             && self.guards.is_quiet();
@@ -122,7 +122,7 @@ impl<I: Index> Engine<I> {
             name: self.config.name.clone(),
             counts: self.index.counts(),
             peers,
-            idle: quiet && self.has_looked_around() && self.active_wants() == 0 && self.outgoing.is_empty(),
+            idle: quiet && self.has_scanned_all() && self.active_wants() == 0 && self.outgoing.is_empty(),
             scanning: self.walks.values().any(Walk::is_whole)
                 || !(self.scan.is_walked() || self.paused || self.halted.is_some()),
             paused: self.paused,
@@ -130,7 +130,7 @@ impl<I: Index> Engine<I> {
             condition,
             held_deletions: condition.held_deletions,
             held_reverts: condition.held_reverts,
-            held_uncovered: condition.held_uncovered,
+            held_unignored: condition.held_unignored,
             kept_folders: self.kept_folders.values().flatten().count() as u64,
             left_alone: self.left_alone.len() as u64,
             ignored: self.ignored,

@@ -8,7 +8,7 @@
 use super::Engine;
 use super::event::Now;
 use super::index::{Index, Row};
-use super::merge::Found;
+use super::merge::ObservationSource;
 use crate::model::SyncPath;
 
 const SECOND: u64 = 1_000_000_000;
@@ -118,7 +118,7 @@ impl<I: Index> Engine<I> {
             return old.since;
         }
         // What was here before the index knew of it: nobody knows since when.
-        if matches!(self.finding, Some(Found::First | Found::Restored)) {
+        if matches!(self.finding, Some(ObservationSource::First | ObservationSource::Restored)) {
             return 0;
         }
         let holders = self.index.holders(&content);

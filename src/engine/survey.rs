@@ -8,7 +8,7 @@ use super::event::{LinkId, Now};
 use super::index::{Index, Row};
 use super::local::PAGE;
 use crate::model::{ContentId, DeviceId, SyncPath};
-use crate::wire::message::{Held, Message, SURVEY_BYTES, SURVEY_PATHS};
+use crate::wire::message::{Message, PathContent, SURVEY_BYTES, SURVEY_PATHS};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Files that are named, of those that are not whole everywhere.
@@ -57,14 +57,14 @@ pub struct Tally {
 #[derive(Default)]
 pub(super) struct Survey {
     last_id: u32,
-    under_way: Option<UnderWay>,
+    under_way: Option<RunningTally>,
 }
 
-struct UnderWay {
+struct RunningTally {
     below: Option<SyncPath>,
     cursor: Option<SyncPath>,
     /// What was asked last, and who has not answered.
-    page: Vec<Asked>,
+    page: Vec<SurveyedFile>,
     is_last: bool,
     waits_for: BTreeSet<LinkId>,
     /// For so long (`Now::mono`).
@@ -75,16 +75,16 @@ struct UnderWay {
 }
 
 /// A file that machines were asked for, and who holds it.
-struct Asked {
+struct SurveyedFile {
     path: SyncPath,
     content: ContentId,
     here: bool,
     /// By machine; `None`: no answer.
-    held: Vec<Option<Holding>>,
+    held: Vec<Option<HolderState>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Holding {
+enum HolderState {
     Verified,
     Mismatched,
     Missing,
@@ -120,7 +120,7 @@ impl<I: Index> Engine<I> {
         let tally = Tally { machines: links.iter().map(machine).collect(), ..Tally::default() };
         let (page, waits_for) = (Vec::new(), BTreeSet::new());
         let (cursor, is_last, until) = (None, false, 0);
-        self.survey.under_way = Some(UnderWay { below, cursor, page, is_last, waits_for, until, links, tally });
+        self.survey.under_way = Some(RunningTally { below, cursor, page, is_last, waits_for, until, links, tally });
         self.survey_next();
     }
 
@@ -148,7 +148,7 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn fill_page(&self, survey: &mut UnderWay) {
+    fn fill_page(&self, survey: &mut RunningTally) {
         let rows = self.index.below(survey.below.as_ref(), survey.cursor.as_ref(), PAGE.min(SURVEY_PATHS - 1));
         survey.is_last = rows.len() < PAGE.min(SURVEY_PATHS - 1);
         let itself = survey.below.clone().filter(|_| survey.cursor.is_none());
@@ -160,10 +160,10 @@ impl<I: Index> Engine<I> {
                 return;
             }
             survey.cursor = Some(path.clone());
-            if let Some((content, _)) = row.winner.file() {
+            if let Some((content, _)) = row.head.file() {
                 bytes += path.as_bytes().len();
                 let here = content_held(&row) == Some(content);
-                survey.page.push(Asked { path, content, here, held: vec![None; survey.links.len()] });
+                survey.page.push(SurveyedFile { path, content, here, held: vec![None; survey.links.len()] });
             }
         }
     }
@@ -171,15 +171,15 @@ impl<I: Index> Engine<I> {
     /// A peer asks what is here.
     pub(super) fn surveyed_by(&mut self, link: LinkId, id: u32, paths: &[SyncPath]) {
         let held = |path: &SyncPath| {
-            let row = self.index.get(path).filter(|_| !self.covers(path, false));
-            Held { content: row.as_ref().and_then(content_held), day: self.scrub.day(path) }
+            let row = self.index.get(path).filter(|_| !self.ignores(path, false));
+            PathContent { content: row.as_ref().and_then(content_held), day: self.scrub.day(path) }
         };
         let held = paths.iter().map(held).collect();
         self.send(vec![link], Message::Holdings { id, held });
     }
 
     /// What a peer says that it holds.
-    pub(super) fn holdings_came(&mut self, link: LinkId, id: u32, held: &[Held]) {
+    pub(super) fn holdings_came(&mut self, link: LinkId, id: u32, held: &[PathContent]) {
         let Some(survey) = self.survey.under_way.as_mut().filter(|_| id == self.survey.last_id) else { return };
         if !survey.waits_for.remove(&link) {
             return self.close(link, "holdings that were not asked for");
@@ -221,46 +221,46 @@ impl<I: Index> Engine<I> {
     }
 }
 
-impl UnderWay {
+impl RunningTally {
     /// Those that have answered everything so far.
     fn answering(&self) -> impl Iterator<Item = LinkId> {
         self.links.iter().zip(&self.tally.machines).filter(|(_, machine)| !machine.is_gone).map(|(link, _)| *link)
     }
 
-    fn take(&mut self, link: LinkId, held: &[Held]) {
+    fn take(&mut self, link: LinkId, held: &[PathContent]) {
         let Some(n) = self.links.iter().position(|known| *known == link) else { return };
         let machine = &mut self.tally.machines[n];
         for (asked, held) in self.page.iter_mut().zip(held) {
             let holding = match held.content {
-                Some(content) if content == asked.content => Holding::Verified,
-                Some(_) => Holding::Mismatched,
-                None => Holding::Missing,
+                Some(content) if content == asked.content => HolderState::Verified,
+                Some(_) => HolderState::Mismatched,
+                None => HolderState::Missing,
             };
             match holding {
-                Holding::Verified => {
+                HolderState::Verified => {
                     machine.verified += 1;
                     machine.oldest_day = machine.oldest_day.min(held.day);
                 }
-                Holding::Mismatched => machine.mismatched += 1,
-                Holding::Missing => machine.missing += 1,
+                HolderState::Mismatched => machine.mismatched += 1,
+                HolderState::Missing => machine.missing += 1,
             }
             asked.held[n] = Some(holding);
         }
     }
 
     fn count_page(&mut self) {
-        for Asked { path, here, held, .. } in std::mem::take(&mut self.page) {
-            let are = |what: Holding| held.iter().filter(|held| **held == Some(what)).count() as u64;
-            *self.tally.holders.entry(u64::from(here) + are(Holding::Verified)).or_default() += 1;
-            let is_whole = here && are(Holding::Mismatched) + are(Holding::Missing) == 0;
+        for SurveyedFile { path, here, held, .. } in std::mem::take(&mut self.page) {
+            let are = |what: HolderState| held.iter().filter(|held| **held == Some(what)).count() as u64;
+            *self.tally.holders.entry(u64::from(here) + are(HolderState::Verified)).or_default() += 1;
+            let is_whole = here && are(HolderState::Mismatched) + are(HolderState::Missing) == 0;
             if !is_whole && self.tally.files.len() < NAMED_FILES {
                 let machines = &self.tally.machines;
-                let names = |what: Holding| {
+                let names = |what: HolderState| {
                     let those = machines.iter().zip(&held).filter(|(_, held)| **held == Some(what));
                     those.map(|(machine, _)| machine.name.clone()).collect()
                 };
-                let (verified, mismatched) = (names(Holding::Verified), names(Holding::Mismatched));
-                let missing = names(Holding::Missing);
+                let (verified, mismatched) = (names(HolderState::Verified), names(HolderState::Mismatched));
+                let missing = names(HolderState::Missing);
                 self.tally.files.push(FileHeld { path, here, verified, mismatched, missing });
             }
         }

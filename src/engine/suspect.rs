@@ -8,7 +8,7 @@
 use super::action::{Action, Report};
 use super::event::{Decision, Now, Stat};
 use super::index::{Index, Row};
-use super::{Engine, Looking, META_SUSPECTS, merge};
+use super::{Engine, Inspection, META_SUSPECTS, merge};
 use crate::model::version::STAMP_STEP;
 use crate::model::{ContentId, Entry, Kind, Mode, SyncPath};
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn holds_suspect(&self, path: &SyncPath, row: &Row) -> bool {
         self.suspects.by_path.get(path).is_some_and(|suspect| {
             suspect.decision != Some(Decision::Heal)
-                && row.winner.file().is_some_and(|(content, _)| content == suspect.good)
+                && row.head.file().is_some_and(|(content, _)| content == suspect.good)
         })
     }
 
@@ -131,7 +131,7 @@ impl<I: Index> Engine<I> {
         let keeps = suspect.decision == Some(Decision::Keep);
         let Some(mut row) = self.index.get(path) else { return false };
         let Some(disk) = row.disk.as_mut().filter(|disk| disk.stat.is_some()) else { return false };
-        if keeps && matches!(kind, Kind::File { .. }) && row.winner.kind != *kind {
+        if keeps && matches!(kind, Kind::File { .. }) && row.head.kind != *kind {
             let base = disk.entry.clone();
             // It counts from when a person said so.
             let stamp = now.wall.max(base.version.stamp + STAMP_STEP);
@@ -154,13 +154,13 @@ impl<I: Index> Engine<I> {
         self.suspects.dirty = true;
         match decision {
             Decision::Heal => self.retry_now(path),
-            Decision::Keep => self.look_to_keep(path),
+            Decision::Keep => self.inspect_to_keep(path),
         }
     }
 
     /// Hashed and made durable like any edit before it is told (P5).
-    fn look_to_keep(&mut self, path: &SyncPath) {
-        self.look(path, None, Looking::of(self.live()));
+    fn inspect_to_keep(&mut self, path: &SyncPath) {
+        self.inspect(path, None, Inspection::of(self.live()));
     }
 
     /// Those that a person said to keep just before the last run ended.
@@ -168,7 +168,7 @@ impl<I: Index> Engine<I> {
         let is_kept = |(_, suspect): &(&SyncPath, &Suspect)| suspect.decision == Some(Decision::Keep);
         let paths: Vec<_> = self.suspects.by_path.iter().filter(is_kept).map(|(path, _)| path.clone()).collect();
         for path in &paths {
-            self.look_to_keep(path);
+            self.inspect_to_keep(path);
         }
     }
 
@@ -182,7 +182,7 @@ impl<I: Index> Engine<I> {
 
     /// For the status: each with what to do. What patterns cover is nobody's concern.
     pub(super) fn suspected(&self) -> impl Iterator<Item = (SyncPath, String)> {
-        let synced = self.suspect_statuses().into_iter().filter(|suspect| !self.covers(&suspect.path, false));
+        let synced = self.suspect_statuses().into_iter().filter(|suspect| !self.ignores(&suspect.path, false));
         synced.map(|suspect| (suspect.path, suspect.text.to_owned()))
     }
 

@@ -52,7 +52,7 @@ enum Holds {
 }
 
 #[derive(Debug)]
-struct Source {
+struct ChunkSource {
     holds: Holds,
     /// Chunks asked of it and not yet here.
     under_way: u32,
@@ -63,7 +63,7 @@ struct Source {
     lies: u32,
 }
 
-impl Source {
+impl ChunkSource {
     fn has(&self, chunk: u32) -> bool {
         match &self.holds {
             Holds::Whole => true,
@@ -84,7 +84,7 @@ pub(super) struct Swarm {
     asked: ChunkSet,
     /// How many sources that are still fetching hold a chunk.
     copies: Vec<u8>,
-    sources: BTreeMap<LinkId, Source>,
+    sources: BTreeMap<LinkId, ChunkSource>,
     /// Brought wrong bytes, or a wrong list.
     refused: BTreeSet<LinkId>,
     ranges: BTreeMap<RangeId, Range>,
@@ -145,7 +145,7 @@ impl Swarm {
 
     /// Those that brought something, and those that are asked now.
     pub fn bringing(&self) -> Vec<LinkId> {
-        let brings = |(_, source): &(&LinkId, &Source)| source.brought > 0 || source.under_way > 0;
+        let brings = |(_, source): &(&LinkId, &ChunkSource)| source.brought > 0 || source.under_way > 0;
         self.sources.iter().filter(brings).map(|(link, _)| *link).collect()
     }
 
@@ -179,7 +179,7 @@ impl Swarm {
         if self.refused.contains(&link) {
             return;
         }
-        let source = self.sources.entry(link).or_insert_with(|| Source {
+        let source = self.sources.entry(link).or_insert_with(|| ChunkSource {
             holds: Holds::Some(ChunkSet::none(0)),
             under_way: 0,
             brought: 0,
@@ -224,7 +224,7 @@ impl Swarm {
 
     /// It is gone, or has nothing of it. Its ranges are stalled.
     pub fn drop_source(&mut self, link: LinkId) {
-        if let Some(Source { holds: Holds::Some(chunks), .. }) = self.sources.remove(&link) {
+        if let Some(ChunkSource { holds: Holds::Some(chunks), .. }) = self.sources.remove(&link) {
             chunks.iter().for_each(|chunk| self.copies[chunk as usize] = self.copies[chunk as usize].saturating_sub(1));
         }
     }
@@ -322,7 +322,7 @@ impl Swarm {
         let share = (self.in_chunks(window) / usable).max(self.in_chunks(window.min(SHARE_BYTES)));
         // Where others seek it too, little is asked ahead of a whole holder: what two ask of it, it sends twice.
         let of_whole = if self.turn.1 > 1 { share.min(AHEAD) } else { share };
-        let share_of = |source: &Source| if source.is_whole() { of_whole } else { share };
+        let share_of = |source: &ChunkSource| if source.is_whole() { of_whole } else { share };
         // Those that are still fetching come first: who holds all of it has enough to do. Who brought nothing comes last.
         let mut order: Vec<_> = self
             .sources
@@ -442,7 +442,7 @@ impl Swarm {
         }
         let mut untouched: BTreeMap<LinkId, Vec<RangeId>> = BTreeMap::new();
         for (id, range) in &self.ranges {
-            let is_whole = self.sources.get(&range.ask.from).is_some_and(Source::is_whole);
+            let is_whole = self.sources.get(&range.ask.from).is_some_and(ChunkSource::is_whole);
             if is_whole && range.left == range.ask.count {
                 untouched.entry(range.ask.from).or_default().push(*id);
             }

@@ -2,6 +2,7 @@
 //! tick. Races over time are the simulator's (`tests/simulation`).
 
 mod patterns;
+mod room;
 mod silent;
 mod waiting;
 
@@ -9,7 +10,7 @@ use super::index::{Index, OnDisk, Row};
 use super::map_index::MapIndex;
 use super::merge::nothing;
 use super::*;
-use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, Version};
+use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Version, VersionVector};
 use crate::wire::features::Features;
 use crate::wire::message::{Change, Message, SMALL_FILE_BYTES};
 use rstest::rstest;
@@ -32,7 +33,7 @@ fn time(ns: u64) -> FileTime {
 fn entry(text: &str, stamp: u64, mode: u16) -> Entry {
     let author = DeviceId([9; 32]);
     let kind = Kind::File { size: text.len() as u64, content: ContentId::of(text.as_bytes()) };
-    let version = Version { stamp, author, seen: Seen::default().with(author, stamp) };
+    let version = Version { stamp, author, seen: VersionVector::default().with(author, stamp) };
     Entry { kind, mode: Mode(mode), mtime: time(stamp), version }
 }
 
@@ -54,7 +55,7 @@ fn seen(entry: &Entry, ctime: u64) -> Observed {
 
 fn row(winner: &Entry, on_disk: &Entry) -> Row {
     let disk = OnDisk { entry: on_disk.clone(), stat: Some(stat(on_disk, 1)) };
-    Row { winner: winner.clone(), disk: Some(disk), installing: None, since: 0 }
+    Row { head: winner.clone(), disk: Some(disk), installing: None, since: 0 }
 }
 
 /// Started over these rows, after a completed first scan, and linked to a peer.
@@ -79,27 +80,27 @@ fn restarted(index: MapIndex, trust: Trust) -> Engine<MapIndex> {
     engine
 }
 
-fn hear(engine: &mut Engine<MapIndex>, mono: u64, name: &str, entry: &Entry) -> Vec<Action> {
+fn receive(engine: &mut Engine<MapIndex>, mono: u64, name: &str, entry: &Entry) -> Vec<Action> {
     let changes = vec![Change { path: path(name), entry: entry.clone(), body: None }];
-    let message = Message::Changes { changes, told: Vec::new() };
+    let message = Message::Changes { changes, relayed_to: Vec::new() };
     let mut actions = engine.handle(at(mono), Event::Message { link: LINK, message, wire_bytes: 1 });
     actions.extend(engine.handle(at(mono), Event::Tick));
     actions
 }
 
-fn looked(engine: &mut Engine<MapIndex>, mono: u64, name: &str, observed: Observed) -> Vec<Action> {
-    let mut actions = engine.handle(at(mono), Event::Looked { path: path(name), observed });
+fn inspected(engine: &mut Engine<MapIndex>, mono: u64, name: &str, observed: Observed) -> Vec<Action> {
+    let mut actions = engine.handle(at(mono), Event::Inspected { path: path(name), observed });
     actions.extend(engine.handle(at(mono), Event::Tick));
     actions
 }
 
 /// The paths that are looked at, and whether their bytes are read whatever the stat.
-fn looks(actions: &[Action]) -> Vec<(String, bool)> {
-    let look = |action: &Action| match action {
-        Action::Look { path, rehash, .. } => Some((path.to_text(), *rehash)),
+fn inspections(actions: &[Action]) -> Vec<(String, bool)> {
+    let inspection = |action: &Action| match action {
+        Action::Inspect { path, rehash, .. } => Some((path.to_text(), *rehash)),
         _ => None,
     };
-    actions.iter().filter_map(look).collect()
+    actions.iter().filter_map(inspection).collect()
 }
 
 fn installs(actions: &[Action]) -> usize {
@@ -112,7 +113,16 @@ fn walks(actions: &[Action]) -> Vec<WalkId> {
 }
 
 fn winner(engine: &Engine<MapIndex>, name: &str) -> Entry {
-    engine.index().get(&path(name)).unwrap().winner
+    engine.index().get(&path(name)).unwrap().head
+}
+
+/// The ids under which contents are asked for.
+fn gets(actions: &[Action]) -> Vec<u32> {
+    let ask = |action: &Action| match action {
+        Action::Send { message: Message::Get { wants }, .. } => wants.iter().map(|want| want.id).collect(),
+        _ => Vec::new(),
+    };
+    actions.iter().flat_map(ask).collect()
 }
 
 #[test] // It was announced as an edit (1 cut in 100).
@@ -120,12 +130,12 @@ fn what_an_install_left_before_a_crash_is_no_edit_though_newer_news_came_before_
     let (old, installing, newer) = (entry("old", 1, 0o644), entry("cut off", 2, 0o644), entry("newer", 3, 0o644));
     let mut engine = engine(&[("f", row(&installing, &old))], Trust::Known);
     let mut actions = engine.handle(at(0), Event::IgnoreRead(None));
-    actions.extend(hear(&mut engine, 1, "f", &newer));
-    assert_eq!(looks(&actions), [("f".to_owned(), false)], "before anything is installed there");
+    actions.extend(receive(&mut engine, 1, "f", &newer));
+    assert_eq!(inspections(&actions), [("f".to_owned(), false)], "before anything is installed there");
     assert_eq!(installs(&actions), 0);
-    looked(&mut engine, 2, "f", seen(&installing, 2));
+    inspected(&mut engine, 2, "f", seen(&installing, 2));
     let row = engine.index().get(&path("f")).unwrap();
-    assert_eq!((row.winner, row.disk.unwrap().entry, row.installing), (newer, installing, None));
+    assert_eq!((row.head, row.disk.unwrap().entry, row.installing), (newer, installing, None));
 }
 
 #[test]
@@ -134,13 +144,13 @@ fn what_an_install_left_before_a_crash_is_no_edit_though_news_came_back_to_what_
     let mut engine = engine(&[("f", row(&installing, &old))], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     let back = Entry { mtime: old.mtime, ..entry("old", 3, 0o644) };
-    hear(&mut engine, 1, "f", &back);
+    receive(&mut engine, 1, "f", &back);
     assert!(engine.index().get(&path("f")).unwrap().is_settled());
     let newer = entry("newer", 4, 0o644);
-    hear(&mut engine, 2, "f", &newer);
-    looked(&mut engine, 3, "f", seen(&installing, 2));
+    receive(&mut engine, 2, "f", &newer);
+    inspected(&mut engine, 3, "f", seen(&installing, 2));
     let row = engine.index().get(&path("f")).unwrap();
-    assert_eq!((row.winner, row.disk.unwrap().entry, row.installing), (newer, installing, None));
+    assert_eq!((row.head, row.disk.unwrap().entry, row.installing), (newer, installing, None));
 }
 
 #[test]
@@ -151,11 +161,11 @@ fn what_was_to_be_deleted_and_came_back_is_the_user_s_own_to_delete_later() {
         engine(&[("f", row(&deletion, &old)), ("g", row(&old, &old)), ("h", row(&old, &old))], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     let back = Entry { mtime: old.mtime, ..entry("old", 3, 0o644) };
-    hear(&mut engine, 1, "f", &back);
+    receive(&mut engine, 1, "f", &back);
     let found = ["f", "g", "h"].map(|name| (path(name), stat(&old, 1))).to_vec();
     engine.handle(at(2), Event::Listed { walk: WalkId(1), found });
     let row = engine.index().get(&path("f")).unwrap();
-    assert_eq!((row.winner, row.installing), (back, None));
+    assert_eq!((row.head, row.installing), (back, None));
 }
 
 #[test]
@@ -164,10 +174,10 @@ fn a_deletion_that_a_crash_cut_off_is_not_made_again_after_newer_news() {
     let deletion = Entry { kind: Kind::Deleted { at: 2 }, ..entry("", 2, 0) };
     let mut engine = engine(&[("f", row(&deletion, &old))], Trust::Known);
     let newer = entry("newer", 3, 0o644);
-    hear(&mut engine, 1, "f", &newer);
-    looked(&mut engine, 2, "f", Observed::Absent);
+    receive(&mut engine, 1, "f", &newer);
+    inspected(&mut engine, 2, "f", Observed::Absent);
     let row = engine.index().get(&path("f")).unwrap();
-    assert_eq!((row.winner, row.disk.unwrap().entry), (newer, deletion));
+    assert_eq!((row.head, row.disk.unwrap().entry), (newer, deletion));
     assert!(engine.missing.is_empty(), "nothing is to be concluded");
 }
 
@@ -180,10 +190,10 @@ fn a_backup_lasts_until_its_last_look_and_beats_nothing() {
     engine.handle(at(1), Event::Listed { walk, found });
     engine.handle(at(1), Event::Walked { walk, unread: Vec::new() });
     let actions = engine.handle(at(1), Event::Root(RootState::Fine));
-    assert_eq!(looks(&actions), [("gone".to_owned(), false)]);
-    looked(&mut engine, 2, "gone", Observed::Absent);
+    assert_eq!(inspections(&actions), [("gone".to_owned(), false)]);
+    inspected(&mut engine, 2, "gone", Observed::Absent);
     assert_eq!(engine.trust(), Trust::Restored, "one look is still under way");
-    looked(&mut engine, 3, "f", seen(&old, 5));
+    inspected(&mut engine, 3, "f", seen(&old, 5));
     assert_eq!(engine.trust(), Trust::Known);
     assert_eq!([winner(&engine, "f"), winner(&engine, "gone")], [known.clone(), known]);
     assert_eq!(engine.index().get(&path("gone")).unwrap().disk, None, "it is fetched again");
@@ -196,7 +206,7 @@ fn a_file_in_a_backup_where_a_folder_stands_now_deletes_nothing_that_is_in_the_f
     let rows = [("d", &dir), ("d/f", &child)].map(|(name, entry)| (name, row(entry, entry)));
     let mut engine = engine(&rows, Trust::Restored);
     engine.handle(at(0), Event::IgnoreRead(None));
-    engine.observe(at(1), &path("d"), seen(&entry("a file", 5, 0o644), 5), Found::Restored);
+    engine.observe(at(1), &path("d"), seen(&entry("a file", 5, 0o644), 5), ObservationSource::Restored);
     assert_eq!([winner(&engine, "d"), winner(&engine, "d/f")], [dir, child]);
 }
 
@@ -205,11 +215,11 @@ fn a_file_has_its_overdue_second_hash_before_it_is_replaced() {
     let mut engine = engine(&[], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     let first = entry("first", WALL, 0o644);
-    engine.observe(at(0), &path("f"), seen(&first, WALL), Found::Live);
-    let actions = hear(&mut engine, 3 * SECOND, "f", &entry("newer", WALL + SECOND, 0o644));
-    assert_eq!(looks(&actions), [("f".to_owned(), true)]);
+    engine.observe(at(0), &path("f"), seen(&first, WALL), ObservationSource::Live);
+    let actions = receive(&mut engine, 3 * SECOND, "f", &entry("newer", WALL + SECOND, 0o644));
+    assert_eq!(inspections(&actions), [("f".to_owned(), true)]);
     let unseen = entry("unseen by the stat", WALL, 0o644);
-    looked(&mut engine, 3 * SECOND, "f", seen(&unseen, WALL));
+    inspected(&mut engine, 3 * SECOND, "f", seen(&unseen, WALL));
     let row = engine.index().get(&path("f")).unwrap();
     assert_eq!(row.disk.unwrap().entry.kind, unseen.kind);
 }
@@ -218,11 +228,11 @@ fn a_file_has_its_overdue_second_hash_before_it_is_replaced() {
 fn second_hashes_wait_while_there_is_much_else_but_not_for_ever() {
     let mut engine = engine(&[], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
-    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), Found::Live);
+    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), ObservationSource::Live);
     for n in 0..8 {
-        hear(&mut engine, 1, &format!("wanted{n}"), &entry("wanted", WALL, 0o644));
+        receive(&mut engine, 1, &format!("wanted{n}"), &entry("wanted", WALL, 0o644));
     }
-    let rehashed = |actions: Vec<Action>| looks(&actions).iter().any(|(_, rehash)| *rehash);
+    let rehashed = |actions: Vec<Action>| inspections(&actions).iter().any(|(_, rehash)| *rehash);
     assert!(!rehashed(engine.handle(at(3 * SECOND), Event::Tick)));
     assert!(!rehashed(engine.handle(at(31 * SECOND), Event::Tick)));
     assert!(rehashed(engine.handle(at(33 * SECOND), Event::Tick)));
@@ -234,12 +244,12 @@ fn a_folder_that_is_being_looked_at_is_not_derived_from_what_is_in_it() {
     let mut engine = engine(&[], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     engine.handle(at(SECOND), Event::Hint { path: path("d"), hint: Hint::Closed });
-    assert_eq!(looks(&engine.handle(at(SECOND + SECOND / 10), Event::Tick)), [("d".to_owned(), false)]);
-    engine.observe(at(SECOND), &path("d/f"), seen(&entry("of a user", WALL, 0o644), WALL), Found::Live);
+    assert_eq!(inspections(&engine.handle(at(SECOND + SECOND / 10), Event::Tick)), [("d".to_owned(), false)]);
+    engine.observe(at(SECOND), &path("d/f"), seen(&entry("of a user", WALL, 0o644), WALL), ObservationSource::Live);
     engine.handle(at(9 * SECOND), Event::Tick);
     assert_eq!(engine.index().get(&path("d")), None);
     let private = Entry { kind: Kind::Directory, ..entry("", WALL, 0o700) };
-    looked(&mut engine, 10 * SECOND, "d", seen(&private, WALL));
+    inspected(&mut engine, 10 * SECOND, "d", seen(&private, WALL));
     assert_eq!(winner(&engine, "d").mode, Mode(0o700));
 }
 
@@ -250,12 +260,12 @@ fn a_file_that_was_young_when_it_was_looked_at_has_its_second_hash_however_late_
     engine.handle(at(0), Event::IgnoreRead(None));
     let hint = Event::Hint { path: path("f"), hint: Hint::Closed };
     engine.handle(at(SECOND), hint);
-    assert_eq!(looks(&engine.handle(at(SECOND + SECOND / 10), Event::Tick)), [("f".to_owned(), false)]);
-    looked(&mut engine, 20 * SECOND, "f", seen(&entry("first", WALL + SECOND, 0o644), WALL + SECOND));
+    assert_eq!(inspections(&engine.handle(at(SECOND + SECOND / 10), Event::Tick)), [("f".to_owned(), false)]);
+    inspected(&mut engine, 20 * SECOND, "f", seen(&entry("first", WALL + SECOND, 0o644), WALL + SECOND));
     let actions = engine.handle(at(23 * SECOND), Event::Tick);
-    assert_eq!(looks(&actions), [("f".to_owned(), true)]);
-    looked(&mut engine, 24 * SECOND, "f", seen(&entry("unseen by the stat", WALL, 0o644), WALL + SECOND));
-    assert_eq!(looks(&engine.handle(at(60 * SECOND), Event::Tick)), [], "that one was not young");
+    assert_eq!(inspections(&actions), [("f".to_owned(), true)]);
+    inspected(&mut engine, 24 * SECOND, "f", seen(&entry("unseen by the stat", WALL, 0o644), WALL + SECOND));
+    assert_eq!(inspections(&engine.handle(at(60 * SECOND), Event::Tick)), [], "that one was not young");
 }
 
 #[test]
@@ -264,10 +274,10 @@ fn second_hashes_wait_while_a_peer_fetches_something_large_but_not_for_ever() {
     engine.handle(at(0), Event::IgnoreRead(None));
     let first = entry("first", WALL, 0o644);
     let (content, size) = first.file().unwrap();
-    engine.observe(at(0), &path("f"), seen(&first, WALL), Found::Live);
+    engine.observe(at(0), &path("f"), seen(&first, WALL), ObservationSource::Live);
     let rehashed = |engine: &mut Engine<MapIndex>, ms: u64| {
         let tick = engine.handle(at(ms * SECOND / 1000), Event::Tick);
-        looks(&tick).iter().any(|(_, rehash)| *rehash)
+        inspections(&tick).iter().any(|(_, rehash)| *rehash)
     };
     let ask = |engine: &mut Engine<MapIndex>, ms: u64| {
         let (link, stream) = (LinkId(1), FetchId(ms as u32));
@@ -278,7 +288,7 @@ fn second_hashes_wait_while_a_peer_fetches_something_large_but_not_for_ever() {
         assert!(!rehashed(&mut engine, ms + 400), "at {ms} ms");
     }
     assert!(rehashed(&mut engine, 33_000), "it has waited for 30 s");
-    engine.observe(at(40 * SECOND), &path("g"), seen(&first, WALL + 40 * SECOND), Found::Live);
+    engine.observe(at(40 * SECOND), &path("g"), seen(&first, WALL + 40 * SECOND), ObservationSource::Live);
     ask(&mut engine, 42_000);
     assert!(!rehashed(&mut engine, 42_500));
     assert!(rehashed(&mut engine, 43_500), "the peer is done");
@@ -288,16 +298,16 @@ fn second_hashes_wait_while_a_peer_fetches_something_large_but_not_for_ever() {
 fn a_second_hash_is_still_made_after_a_crash() {
     let mut engine = engine(&[], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
-    engine.observe(at(0), &path("old"), seen(&entry("old", 5, 0o644), 5), Found::Walked);
-    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), Found::Live);
+    engine.observe(at(0), &path("old"), seen(&entry("old", 5, 0o644), 5), ObservationSource::Walked);
+    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), ObservationSource::Live);
     let mut engine = restarted(engine.into_index(), Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     let actions = engine.handle(at(3 * SECOND), Event::Tick);
-    assert_eq!(looks(&actions), [("f".to_owned(), true)]);
-    looked(&mut engine, 5 * SECOND, "f", seen(&entry("first", WALL, 0o644), WALL));
+    assert_eq!(inspections(&actions), [("f".to_owned(), true)]);
+    inspected(&mut engine, 5 * SECOND, "f", seen(&entry("first", WALL, 0o644), WALL));
     let mut engine = restarted(engine.into_index(), Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
-    assert_eq!(looks(&engine.handle(at(1), Event::Tick)), [], "it was made");
+    assert_eq!(inspections(&engine.handle(at(1), Event::Tick)), [], "it was made");
 }
 
 #[test]
@@ -305,7 +315,7 @@ fn a_folder_whose_mode_changed_while_it_was_installed_is_walked_all_the_same() {
     let mut engine = engine(&[], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     let dir = Entry { kind: Kind::Directory, ..entry("", 10, 0o755) };
-    let actions = hear(&mut engine, 1, "d", &dir);
+    let actions = receive(&mut engine, 1, "d", &dir);
     let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
     for (mono, hint) in [(2, Hint::Closed), (200_000_000, Hint::Changed)] {
         engine.handle(at(mono), Event::Hint { path: path("d"), hint });
@@ -313,9 +323,9 @@ fn a_folder_whose_mode_changed_while_it_was_installed_is_walked_all_the_same() {
     }
     let outcome = Outcome::Done { stat: Some(stat(&dir, 10)), kept: None };
     engine.handle(at(SECOND), Event::Installed { job: job.unwrap(), outcome });
-    assert_eq!(looks(&engine.handle(at(2 * SECOND), Event::Tick)), [("d".to_owned(), false)]);
+    assert_eq!(inspections(&engine.handle(at(2 * SECOND), Event::Tick)), [("d".to_owned(), false)]);
     let touched = Entry { mode: Mode(0o700), ..dir };
-    assert_eq!(walks(&looked(&mut engine, 2 * SECOND, "d", seen(&touched, 11))).len(), 1);
+    assert_eq!(walks(&inspected(&mut engine, 2 * SECOND, "d", seen(&touched, 11))).len(), 1);
 }
 
 /// What comes into a new folder is listed once, when all of it is there.
@@ -330,19 +340,19 @@ fn a_folder_that_was_installed_is_walked_when_all_has_come_or_soon(#[case] walke
     let whole = walks(&actions)[0];
     engine.handle(at(0), Event::Walked { walk: whole, unread: Vec::new() });
     engine.handle(at(0), Event::Root(RootState::Fine));
-    hear(&mut engine, 1, "wanted", &wanted);
+    receive(&mut engine, 1, "wanted", &wanted);
     for (mono, name) in [(1_000_000, "d"), (2_000_000, "d/e")] {
-        actions = hear(&mut engine, mono, name, &folder);
+        actions = receive(&mut engine, mono, name, &folder);
         let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
         let outcome = Outcome::Done { stat: Some(stat(&folder, 10)), kept: None };
         engine.handle(at(mono), Event::Installed { job: job.unwrap(), outcome });
         engine.handle(at(mono), Event::Hint { path: path(name), hint: Hint::Closed });
-        assert_eq!(looks(&engine.handle(at(mono + 5_000_000), Event::Tick)), [(name.to_owned(), false)]);
-        assert_eq!(walks(&looked(&mut engine, mono + 6_000_000, name, seen(&folder, 10))), []);
+        assert_eq!(inspections(&engine.handle(at(mono + 5_000_000), Event::Tick)), [(name.to_owned(), false)]);
+        assert_eq!(walks(&inspected(&mut engine, mono + 6_000_000, name, seen(&folder, 10))), []);
     }
     assert!(!engine.status().idle && engine.wake_at().is_some_and(|at| at <= arrivals::PATIENCE_NS + 8_000_000));
     actions = match walked_at {
-        10_000_000 => hear(&mut engine, walked_at, "wanted", &no_more),
+        10_000_000 => receive(&mut engine, walked_at, "wanted", &no_more),
         later => engine.handle(at(later), Event::Tick),
     };
     let below: Vec<_> = actions
@@ -358,11 +368,11 @@ fn nothing_is_installed_below_a_folder_that_may_be_gone() {
     let dir = Entry { kind: Kind::Directory, ..entry("", 10, 0o755) };
     let mut engine = engine(&[("d", row(&dir, &dir))], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
-    engine.observe(at(1), &path("d"), Observed::Absent, Found::Live);
+    engine.observe(at(1), &path("d"), Observed::Absent, ObservationSource::Live);
     let inside = Entry { kind: Kind::Directory, ..entry("", 11, 0o755) };
-    assert_eq!(installs(&hear(&mut engine, 2, "d/e", &inside)), 0);
+    assert_eq!(installs(&receive(&mut engine, 2, "d/e", &inside)), 0);
     assert_ne!(winner(&engine, "d/e"), nothing());
-    engine.observe(at(3), &path("d"), seen(&dir, 1), Found::Live);
+    engine.observe(at(3), &path("d"), seen(&dir, 1), ObservationSource::Live);
     assert_eq!(installs(&engine.handle(at(2 * SECOND), Event::Tick)), 1);
 }
 
@@ -370,11 +380,11 @@ fn nothing_is_installed_below_a_folder_that_may_be_gone() {
 fn a_second_hash_before_the_first_walk_concludes_nothing_from_a_missing_file() {
     let mut engine = engine(&[], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
-    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), Found::Live);
+    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), ObservationSource::Live);
     let mut engine = restarted(engine.into_index(), Trust::Known);
     let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
-    assert_eq!(looks(&engine.handle(at(1), Event::Tick)), [("f".to_owned(), true)]);
-    looked(&mut engine, 2, "f", Observed::Absent);
+    assert_eq!(inspections(&engine.handle(at(1), Event::Tick)), [("f".to_owned(), true)]);
+    inspected(&mut engine, 2, "f", Observed::Absent);
     assert!(engine.missing.is_empty());
     engine.handle(at(3), Event::Walked { walk, unread: Vec::new() });
     engine.handle(at(3), Event::Root(RootState::Fine));
@@ -404,12 +414,15 @@ fn a_file_that_never_rests_is_taken_though_each_look_at_it_takes_longer_than_it_
         {
             under_way = None;
             actions.extend(
-                engine.handle(now, Event::Looked { path: path("f"), observed: seen(&entry("f", stamp, 0o644), stamp) }),
+                engine.handle(
+                    now,
+                    Event::Inspected { path: path("f"), observed: seen(&entry("f", stamp, 0o644), stamp) },
+                ),
             );
-            taken.extend(engine.index().get(&path("f")).map(|row| row.winner.mtime));
+            taken.extend(engine.index().get(&path("f")).map(|row| row.head.mtime));
         }
         actions.extend(engine.handle(now, Event::Tick));
-        if !looks(&actions).is_empty() {
+        if !inspections(&actions).is_empty() {
             under_way = Some((ms, ms + 1));
         }
     }
@@ -421,7 +434,7 @@ fn a_file_that_never_rests_is_taken_though_each_look_at_it_takes_longer_than_it_
 fn what_could_not_be_looked_at_in_a_backup_is_of_the_backup_still_when_it_can_be() {
     let deleted = Entry { kind: Kind::Deleted { at: WALL }, ..entry("", 20, 0) };
     let mut engine =
-        engine(&[("f", Row { winner: deleted.clone(), disk: None, installing: None, since: 0 })], Trust::Restored);
+        engine(&[("f", Row { head: deleted.clone(), disk: None, installing: None, since: 0 })], Trust::Restored);
     let old = entry("of the backup", 5, 0o644);
     let walk = |engine: &mut Engine<MapIndex>, cause: Event| {
         let walk = walks(&engine.handle(at(1), cause))[0];
@@ -430,12 +443,12 @@ fn what_could_not_be_looked_at_in_a_backup_is_of_the_backup_still_when_it_can_be
     };
     let first = walk(&mut engine, Event::IgnoreRead(None));
     let trouble = Trouble { cause: Cause::Other, text: "it cannot be looked at".into() };
-    looked(&mut engine, 1, "f", Observed::Failed(trouble));
+    inspected(&mut engine, 1, "f", Observed::Failed(trouble));
     engine.handle(at(1), Event::Walked { walk: first, unread: Vec::new() });
     engine.handle(at(1), Event::Root(RootState::Fine));
     assert_eq!(engine.trust(), Trust::Restored, "after a restart, too");
     walk(&mut engine, Event::Overflow);
-    looked(&mut engine, 2, "f", seen(&old, 5));
+    inspected(&mut engine, 2, "f", seen(&old, 5));
     assert_eq!(winner(&engine, "f"), deleted, "an old state that came back beats nothing");
     assert_eq!(engine.trust(), Trust::Known, "the scan of the backup is over");
 }
@@ -447,12 +460,12 @@ fn a_root_that_could_not_be_read_ends_no_scan_and_is_walked_again_soon() {
     let trouble = Trouble { cause: Cause::Other, text: "it cannot be read".into() };
     engine.handle(at(1), Event::Walked { walk, unread: vec![(None, trouble)] });
     engine.handle(at(1), Event::Root(RootState::Fine));
-    assert!(engine.trust() == Trust::Restored && !engine.has_looked_around());
+    assert!(engine.trust() == Trust::Restored && !engine.has_scanned_all());
     let actions = engine.handle(at(31 * SECOND), Event::Tick);
     let walk = walks(&actions)[0];
     engine.handle(at(31 * SECOND), Event::Walked { walk, unread: Vec::new() });
     engine.handle(at(31 * SECOND), Event::Root(RootState::Fine));
-    assert!(engine.trust() == Trust::Known && engine.has_looked_around());
+    assert!(engine.trust() == Trust::Known && engine.has_scanned_all());
 }
 
 #[test]
@@ -469,7 +482,7 @@ fn a_wrong_root_is_neither_read_nor_walked_until_the_right_one_is_back() {
     }
     let reads = |actions: &[Action]| actions.contains(&Action::ReadIgnore);
     assert!(!reads(&actions) && walks(&actions).is_empty(), "{actions:?}");
-    assert!(!engine.status().idle && !engine.has_looked_around());
+    assert!(!engine.status().idle && !engine.has_scanned_all());
     let actions = engine.handle(at(SECOND), Event::Root(RootState::Fine));
     assert!(reads(&actions) && walks(&actions).is_empty(), "its patterns come first: {actions:?}");
     let walk = walks(&engine.handle(at(SECOND), Event::IgnoreRead(None)))[0];
@@ -477,7 +490,7 @@ fn a_wrong_root_is_neither_read_nor_walked_until_the_right_one_is_back() {
     engine.handle(at(SECOND), Event::Listed { walk, found: vec![(path("f"), stat(&known, 1))] });
     engine.handle(at(SECOND), Event::Walked { walk, unread: Vec::new() });
     engine.handle(at(SECOND), Event::Root(RootState::Fine));
-    assert!(engine.has_looked_around() && engine.status().idle && !engine.status().scanning);
+    assert!(engine.has_scanned_all() && engine.status().idle && !engine.status().scanning);
 }
 
 #[test]
@@ -494,81 +507,25 @@ fn an_ignore_file_that_gives_no_patterns_uncovers_nothing_and_is_read_again() {
     let patterns = SyncPath::new(crate::model::path::IGNORE_FILE).unwrap();
     let link = Entry { kind: Kind::Symlink { target: b"rules".to_vec() }, ..entry("", WALL, 0) };
     let change = Change { path: patterns.clone(), entry: link, body: None };
-    let message = Message::Changes { changes: vec![change], told: Vec::new() };
+    let message = Message::Changes { changes: vec![change], relayed_to: Vec::new() };
     engine.handle(at(1), Event::Message { link: LINK, message, wire_bytes: 1 });
     let actions = engine.handle(at(2), Event::IgnoreUnread("it is no file".into()));
     assert!(actions.iter().any(|action| matches!(action, Action::Report(Report::Problem { .. }))), "{actions:?}");
-    assert!(engine.covers(&path("my.key"), false));
+    assert!(engine.ignores(&path("my.key"), false));
     let problem = "it is no file; until then the patterns that were in force stay so".to_owned();
     assert_eq!(engine.status().problems, [(patterns, problem)]);
     let reads = |actions: Vec<Action>| actions.contains(&Action::ReadIgnore);
     assert!(!reads(engine.handle(at(29 * SECOND), Event::Tick)));
     assert!(engine.wake_at().is_some_and(|due| due <= 31 * SECOND));
     assert!(reads(engine.handle(at(31 * SECOND), Event::Tick)));
-    let told = engine.handle(at(31 * SECOND), Event::IgnoreUnread("it is no file".into()));
-    assert!(!told.iter().any(|action| matches!(action, Action::Report(_))), "said once: {told:?}");
+    let relayed_to = engine.handle(at(31 * SECOND), Event::IgnoreUnread("it is no file".into()));
+    assert!(!relayed_to.iter().any(|action| matches!(action, Action::Report(_))), "said once: {relayed_to:?}");
     engine.handle(at(32 * SECOND), Event::IgnoreRead(Some(b"*.key\n".to_vec())));
     assert_eq!(engine.status().problems, []);
     // What it believed holds over a restart, too, before and without any file that can be read.
     let mut engine = restarted(engine.into_index(), Trust::Known);
     let actions = engine.handle(at(0), Event::IgnoreUnread("it is no file".into()));
-    assert!(!walks(&actions).is_empty() && engine.covers(&path("my.key"), false));
-}
-
-/// The ids under which contents are asked for.
-fn gets(actions: &[Action]) -> Vec<u32> {
-    let ask = |action: &Action| match action {
-        Action::Send { message: Message::Get { wants }, .. } => wants.iter().map(|want| want.id).collect(),
-        _ => Vec::new(),
-    };
-    actions.iter().flat_map(ask).collect()
-}
-
-#[test]
-fn what_is_asked_for_has_room_when_it_comes_whatever_comes_along_meanwhile() {
-    let mut engine = engine(&[], Trust::Known);
-    engine.wants.body_bytes = fetch::BODIES_BYTES;
-    assert!(gets(&hear(&mut engine, 1, "f", &entry("wanted", WALL, 0o644))).is_empty(), "there is no room");
-    engine.wants.body_bytes = fetch::BODIES_BYTES - SMALL_FILE_BYTES;
-    let asked = gets(&engine.handle(at(2), Event::Tick));
-    assert_eq!(asked.len(), 1, "as soon as there is");
-    let along = |name: &str, length: u64| {
-        let body = vec![7; length as usize];
-        let change =
-            Change { path: path(name), entry: entry(&"\x07".repeat(body.len()), WALL, 0o644), body: Some(body.into()) };
-        Message::Changes { changes: vec![change], told: Vec::new() }
-    };
-    let mut actions = Vec::new();
-    for (name, length) in [("g", SMALL_FILE_BYTES), ("h", SMALL_FILE_BYTES - 6)] {
-        actions
-            .extend(engine.handle(at(2), Event::Message { link: LINK, message: along(name, length), wire_bytes: 1 }));
-    }
-    let contents = vec![(asked[0], Some(bytes::Bytes::from_static(b"wanted")))];
-    actions.extend(
-        engine.handle(at(2), Event::Message { link: LINK, message: Message::Contents { contents }, wire_bytes: 1 }),
-    );
-    actions.extend(engine.handle(at(2), Event::Tick));
-    let installed = |actions: &[Action]| -> Vec<String> {
-        let path = |action: &Action| if let Action::Install(job) = action { Some(job.path.to_text()) } else { None };
-        actions.iter().filter_map(path).collect()
-    };
-    assert_eq!(installed(&actions), ["f", "h"], "the room of 'f' was no other's");
-}
-
-#[test]
-fn what_waits_for_a_person_keeps_no_room_from_the_others() {
-    let mut engine = engine(&[], Trust::Known);
-    engine.held.insert(path("f"));
-    let change =
-        Change { path: path("f"), entry: entry("held", WALL, 0o644), body: Some(bytes::Bytes::from_static(b"held")) };
-    let message = Message::Changes { changes: vec![change], told: Vec::new() };
-    engine.handle(at(1), Event::Message { link: LINK, message, wire_bytes: 1 });
-    assert_eq!(engine.wants.body_bytes, 4);
-    let actions = engine.handle(at(1), Event::Tick);
-    assert_eq!((engine.wants.body_bytes, installs(&actions)), (0, 0));
-    engine.held.clear();
-    engine.retry_now(&path("f"));
-    assert_eq!(gets(&engine.handle(at(2), Event::Tick)).len(), 1, "it is asked for when it may come");
+    assert!(!walks(&actions).is_empty() && engine.ignores(&path("my.key"), false));
 }
 
 #[test] // Seed 2548 of the simulator, keep-both: what others had deleted was announced as new.
@@ -578,7 +535,7 @@ fn before_it_is_known_what_is_covered_nothing_is_walked_nor_installed() {
     assert!(walks(&actions).is_empty(), "{actions:?}");
     // A folder that is not empty would have it walked, and what is in it would count as made just now.
     let folder = Entry { kind: Kind::Directory, ..entry("", WALL, 0o755) };
-    let actions = hear(&mut engine, 2, "d", &folder);
+    let actions = receive(&mut engine, 2, "d", &folder);
     assert_eq!(installs(&actions), 0, "{actions:?}");
     assert!(!engine.status().idle && engine.status().scanning);
     assert!(engine.wake_at().is_some_and(|due| due <= 31 * SECOND));
@@ -595,17 +552,17 @@ fn a_content_that_was_refused_at_one_path_is_kept_for_it_and_serves_another() {
     let mut large = entry("large", WALL, 0o644);
     let size = 5 << 20;
     large.kind = Kind::File { size, content: ContentId::of(b"large") };
-    let mut actions = hear(&mut engine, 1, "refused", &large);
-    actions.extend(hear(&mut engine, 1, "waits", &large));
+    let mut actions = receive(&mut engine, 1, "refused", &large);
+    actions.extend(receive(&mut engine, 1, "waits", &large));
     let opened = |action: &Action| if let Action::OpenPartial { fetch, .. } = action { Some(*fetch) } else { None };
     let fetch = actions.iter().find_map(opened).expect("one of them is fetched");
-    let mut tell = |mono, event| {
+    let mut announce = |mono, event| {
         let mut actions = engine.handle(at(mono), event);
         actions.extend(engine.handle(at(mono), Event::Tick));
         actions
     };
-    tell(2, Event::PartialOpened { fetch, here: vec![(0, 5)], listed: true });
-    let actions = tell(3, Event::Fetched { fetch, staged: StageId(7), wire_bytes: 0 });
+    announce(2, Event::PartialOpened { fetch, here: vec![(0, 5)], listed: true });
+    let actions = announce(3, Event::Fetched { fetch, staged: StageId(7), wire_bytes: 0 });
     let staged = |actions: &[Action]| -> Vec<(JobId, String)> {
         let of = |action: &Action| match action {
             Action::Install(job) if job.source == Source::Staged(StageId(7)) => Some((job.id, job.path.to_text())),
@@ -621,14 +578,14 @@ fn a_content_that_was_refused_at_one_path_is_kept_for_it_and_serves_another() {
         Event::Installed { job, outcome: Outcome::Refused(trouble) }
     };
     // The other path takes it over when its turn comes; refused there, too, it is kept for the next try.
-    assert_eq!(staged(&tell(4, refuse(jobs[0].0))), []);
-    let jobs = staged(&tell(3 * SECOND, Event::Tick));
+    assert_eq!(staged(&announce(4, refuse(jobs[0].0))), []);
+    let jobs = staged(&announce(3 * SECOND, Event::Tick));
     assert_eq!(jobs.iter().map(|(_, path)| path.as_str()).collect::<Vec<_>>(), ["waits"]);
-    assert_eq!(staged(&tell(4 * SECOND, refuse(jobs[0].0))), []);
+    assert_eq!(staged(&announce(4 * SECOND, refuse(jobs[0].0))), []);
     // Whose install failed is looked at first: it may be in its place.
-    assert_eq!(looks(&tell(60 * SECOND, Event::Tick)), [("waits".to_owned(), false)]);
-    let absent = Event::Looked { path: path("waits"), observed: Observed::Absent };
-    assert_eq!(staged(&tell(61 * SECOND, absent)).len(), 1);
+    assert_eq!(inspections(&announce(60 * SECOND, Event::Tick)), [("waits".to_owned(), false)]);
+    let absent = Event::Inspected { path: path("waits"), observed: Observed::Absent };
+    assert_eq!(staged(&announce(61 * SECOND, absent)).len(), 1);
 }
 
 /// What was moved into it is found in time: else its absence would count as a deletion, and be held where it is much.
@@ -641,21 +598,21 @@ fn a_folder_that_was_installed_is_walked_at_once_when_something_goes_missing() {
     engine.handle(at(0), Event::Listed { walk: whole, found: vec![(path("f"), stat(&known, 1))] });
     engine.handle(at(0), Event::Walked { walk: whole, unread: Vec::new() });
     engine.handle(at(0), Event::Root(RootState::Fine));
-    hear(&mut engine, 1, "wanted", &entry("far away", 6, 0o644));
-    let actions = hear(&mut engine, 2, "d", &folder);
+    receive(&mut engine, 1, "wanted", &entry("far away", 6, 0o644));
+    let actions = receive(&mut engine, 2, "d", &folder);
     let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
     let outcome = Outcome::Done { stat: Some(stat(&folder, 10)), kept: None };
     engine.handle(at(3), Event::Installed { job: job.unwrap(), outcome });
     engine.handle(at(3), Event::Hint { path: path("d"), hint: Hint::Closed });
     engine.handle(at(3_000_000), Event::Tick);
-    assert_eq!(walks(&looked(&mut engine, 4_000_000, "d", seen(&folder, 10))), []);
+    assert_eq!(walks(&inspected(&mut engine, 4_000_000, "d", seen(&folder, 10))), []);
     engine.handle(at(5_000_000), Event::Hint { path: path("f"), hint: Hint::Gone });
-    assert_eq!(looks(&engine.handle(at(26_000_000), Event::Tick)), [("f".to_owned(), false)]);
-    let actions = looked(&mut engine, 27_000_000, "f", Observed::Absent);
+    assert_eq!(inspections(&engine.handle(at(26_000_000), Event::Tick)), [("f".to_owned(), false)]);
+    let actions = inspected(&mut engine, 27_000_000, "f", Observed::Absent);
     assert_eq!(walks(&actions).len(), 1, "{actions:?}");
     assert!(engine.new_folders.is_empty() && engine.arrivals.is_empty());
     // Of what is in a folder without a watch there is no echo: that it was listed ends the wait for it.
-    let actions = hear(&mut engine, 28_000_000, "d/e", &folder);
+    let actions = receive(&mut engine, 28_000_000, "d/e", &folder);
     let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
     let outcome = Outcome::Done { stat: Some(stat(&folder, 30)), kept: None };
     engine.handle(at(29_000_000), Event::Installed { job: job.unwrap(), outcome });
@@ -694,7 +651,7 @@ fn a_peer_that_told_changes_is_not_judged_by_what_it_said_before_them() {
     };
     let root = engine.index_mut().root_digest();
     assert_eq!(compares(&says(&mut engine, 1, root)), 0);
-    assert_eq!(compares(&hear(&mut engine, SECOND, "g", &entry("news", 2, 0o644))), 0);
+    assert_eq!(compares(&receive(&mut engine, SECOND, "g", &entry("news", 2, 0o644))), 0);
     assert_eq!(compares(&engine.handle(at(2 * SECOND), Event::Tick)), 0, "it rests, and the peer does not yet");
     assert_eq!(compares(&says(&mut engine, 3 * SECOND, [7; 16])), 1);
 }

@@ -7,7 +7,7 @@
 use super::action::{Action, Report};
 use super::event::{Now, Stat};
 use super::index::{Index, Row};
-use super::merge::{self, Found};
+use super::merge::{self, ObservationSource};
 use super::{Engine, Trust};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use std::collections::BTreeMap;
@@ -17,9 +17,9 @@ const BLOCK_BYTES: u64 = 512;
 /// Larger files are not compared with zeros: hashing those would take too long.
 const ZEROS_BYTES: u64 = 64 << 20;
 /// For the next start: what cuts left of files.
-const META_RESTS: &str = "torn";
+const META_TORN: &str = "torn";
 /// So many of them (P9).
-const RESTS_CAP: usize = 4096;
+const TORN_CAP: usize = 4096;
 
 /// The time in which what was written may have been lost (ns since 1970, both included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Cut {
         Self { since: self.since.min(other.since), until: self.until.max(other.until) }
     }
 
-    fn covers(&self, stat: &Stat) -> bool {
+    fn includes(&self, stat: &Stat) -> bool {
         (self.since..=self.until).contains(&stat.ctime.as_stamp())
     }
 }
@@ -62,12 +62,19 @@ impl<I: Index> Engine<I> {
     /// Whether a file may be all that a cut left of one whose bytes nobody knows.
     pub(super) fn is_hollow(&self, kind: &Kind, stat: &Stat) -> bool {
         let Kind::File { size, content } = kind else { return false };
-        self.cut.is_some_and(|cut| cut.covers(stat)) && is_nothing(*size, content)
+        self.cut.is_some_and(|cut| cut.includes(stat)) && is_nothing(*size, content)
     }
 
     /// Takes a torn file for what it is. `false`: it is none.
-    pub(super) fn takes_as_torn(&mut self, now: Now, path: &SyncPath, kind: &Kind, stat: &Stat, found: Found) -> bool {
-        if found == Found::Restored || !self.cut.is_some_and(|cut| cut.covers(stat)) {
+    pub(super) fn takes_as_torn(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        kind: &Kind,
+        stat: &Stat,
+        found: ObservationSource,
+    ) -> bool {
+        if found == ObservationSource::Restored || !self.cut.is_some_and(|cut| cut.includes(stat)) {
             return false;
         }
         let Some(row) = self.index.get(path) else { return false };
@@ -79,7 +86,7 @@ impl<I: Index> Engine<I> {
         // Of the version that it is left of: what a user makes of it comes after that.
         let mode = self.mode_of(path, Some(&row), kind, stat).mode();
         let torn = Entry { kind: kind.clone(), mode, mtime: stat.mtime, version: known.version };
-        let then = if row.winner.is_live() {
+        let then = if row.head.is_live() {
             "its last whole version is fetched from a machine that has it"
         } else {
             "it was deleted at another machine"
@@ -89,19 +96,19 @@ impl<I: Index> Engine<I> {
             sizes.0, sizes.1
         );
         self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
-        self.rests.add(path, kind);
-        self.store_rests();
+        self.torn.add(path, kind);
+        self.store_torn();
         self.store(now, path, &Row { disk: Some(merge::on_disk(torn, Some(*stat))), ..row });
         true
     }
 
     /// A row is written: perhaps a user, or an install, has put something else there.
-    pub(super) fn review_rest(&mut self, path: &SyncPath, row: &Row) {
-        let Some(rest) = self.rests.by_path.get(path) else { return };
+    pub(super) fn review_torn(&mut self, path: &SyncPath, row: &Row) {
+        let Some(rest) = self.torn.by_path.get(path) else { return };
         let content = row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content);
         if content != Some(rest.content) || row.is_settled() {
-            self.rests.by_path.remove(path);
-            self.store_rests();
+            self.torn.by_path.remove(path);
+            self.store_torn();
             self.out.push(Action::Report(Report::Solved { path: Some(path.clone()) }));
         }
     }
@@ -110,28 +117,28 @@ impl<I: Index> Engine<I> {
     /// others may hold an older version that is worth more. A person decides.
     pub(super) fn nobody_has(&mut self, path: &SyncPath) {
         let is_stuck = self.wants.get(path).is_some_and(|want| want.stuck);
-        let Some(rest) = self.rests.by_path.get_mut(path).filter(|rest| is_stuck && !rest.nobody_has) else { return };
+        let Some(rest) = self.torn.by_path.get_mut(path).filter(|rest| is_stuck && !rest.nobody_has) else { return };
         rest.nobody_has = true;
         let text = format!("'{path}' {}", rest.text());
         self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
     }
 
     /// With the row that changed: they are few.
-    fn store_rests(&mut self) {
-        let list: Vec<_> = self.rests.by_path.iter().map(|(path, rest)| (path, rest.content)).collect();
-        self.index.set_meta(META_RESTS, &postcard::to_stdvec(&list).expect("writing to memory does not fail"));
+    fn store_torn(&mut self) {
+        let list: Vec<_> = self.torn.by_path.iter().map(|(path, rest)| (path, rest.content)).collect();
+        self.index.set_meta(META_TORN, &postcard::to_stdvec(&list).expect("writing to memory does not fail"));
     }
 
     /// For the status: each with what to do. What patterns cover is nobody's concern.
     pub(super) fn torn(&self) -> impl Iterator<Item = (SyncPath, String)> {
-        let synced = self.rests.by_path.iter().filter(|(path, _)| !self.covers(path, false));
+        let synced = self.torn.by_path.iter().filter(|(path, _)| !self.ignores(path, false));
         synced.map(|(path, rest)| (path.clone(), rest.text().to_owned()))
     }
 }
 
 /// What cuts left of files, and nobody has replaced yet.
 #[derive(Default)]
-pub(super) struct Rests {
+pub(super) struct TornFiles {
     by_path: BTreeMap<SyncPath, Rest>,
 }
 
@@ -151,10 +158,10 @@ impl Rest {
     }
 }
 
-impl Rests {
+impl TornFiles {
     pub fn load(index: &impl Index) -> Self {
         let stored: Vec<(SyncPath, ContentId)> =
-            index.meta(META_RESTS).and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+            index.meta(META_TORN).and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
         let rest = |(path, content)| (path, Rest { content, nobody_has: false });
         Self { by_path: stored.into_iter().map(rest).collect() }
     }
@@ -166,7 +173,7 @@ impl Rests {
 
     fn add(&mut self, path: &SyncPath, kind: &Kind) {
         if let Kind::File { content, .. } = kind
-            && self.by_path.len() < RESTS_CAP
+            && self.by_path.len() < TORN_CAP
         {
             self.by_path.insert(path.clone(), Rest { content: *content, nobody_has: false });
         }
@@ -204,20 +211,20 @@ mod tests {
     fn the_shell_of_a_new_file_beats_nothing() {
         let (mut engine, _) = engine(Some(CUT));
         let path = SyncPath::new("new").unwrap();
-        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
         // `file` gives each size a content of its own.
-        assert!(engine.index.get(&path).unwrap().winner.version.stamp > 0);
+        assert!(engine.index.get(&path).unwrap().head.version.stamp > 0);
         let path = SyncPath::new("hollow").unwrap();
         let hollow = Observed::File { stat: stat(0, 950), content: ContentId::of(b""), body: None };
-        engine.observe(NOW, &path, hollow, Found::Walked);
-        assert_eq!(engine.index.get(&path).unwrap().winner.version.stamp, 0);
+        engine.observe(NOW, &path, hollow, ObservationSource::Walked);
+        assert_eq!(engine.index.get(&path).unwrap().head.version.stamp, 0);
     }
 
     #[test]
     fn zeros_of_any_size_are_what_a_cut_left() {
         let (mut engine, path) = engine(Some(CUT));
         let zeros = Observed::File { stat: stat(3000, 950), content: ContentId::of(&[0; 3000]), body: None };
-        engine.observe(NOW, &path, zeros, Found::Walked);
+        engine.observe(NOW, &path, zeros, ObservationSource::Walked);
         assert!(!engine.index.get(&path).unwrap().is_settled());
     }
 
@@ -229,7 +236,7 @@ mod tests {
             engine.cut_short(cut, Trust::Known);
         }
         let path = SyncPath::new("f").unwrap();
-        engine.observe(NOW, &path, file(2000, 100), Found::Walked);
+        engine.observe(NOW, &path, file(2000, 100), ObservationSource::Walked);
         (engine, path)
     }
 
@@ -248,12 +255,12 @@ mod tests {
         ];
         for (case, cut, size, secs, is_torn) in table {
             let (mut engine, path) = engine(cut);
-            let winner = engine.index.get(&path).unwrap().winner;
-            engine.observe(NOW, &path, file(size, secs), Found::Walked);
+            let winner = engine.index.get(&path).unwrap().head;
+            engine.observe(NOW, &path, file(size, secs), ObservationSource::Walked);
             let row = engine.index.get(&path).unwrap();
-            assert_eq!(row.winner == winner, is_torn, "{case}");
+            assert_eq!(row.head == winner, is_torn, "{case}");
             assert_eq!(row.is_settled(), !is_torn, "{case}");
-            assert_eq!(engine.rests.contains(&path), is_torn, "{case}");
+            assert_eq!(engine.torn.contains(&path), is_torn, "{case}");
         }
     }
 
@@ -261,9 +268,9 @@ mod tests {
     #[test]
     fn a_cut_before_the_first_scan_was_over_tears_what_is_known_already() {
         let (mut engine, path) = engine(Some(CUT));
-        let winner = engine.index.get(&path).unwrap().winner;
-        engine.observe(NOW, &path, file(0, 950), Found::First);
-        assert_eq!(engine.index.get(&path).unwrap().winner, winner);
+        let winner = engine.index.get(&path).unwrap().head;
+        engine.observe(NOW, &path, file(0, 950), ObservationSource::First);
+        assert_eq!(engine.index.get(&path).unwrap().head, winner);
     }
 
     /// What it had covered was announced, at once or after a walk that found nothing there to come to
@@ -274,24 +281,24 @@ mod tests {
         let rules = SyncPath::new(crate::model::path::IGNORE_FILE).unwrap();
         engine.handle(NOW, Event::IgnoreRead(Some(b"*.key".to_vec())));
         let whole = Observed::File { stat: stat(5, 100), content: ContentId::of(b"*.key"), body: None };
-        engine.observe(NOW, &rules, whole, Found::Walked);
+        engine.observe(NOW, &rules, whole, ObservationSource::Walked);
         let key = SyncPath::new("my.key").unwrap();
         engine.handle(NOW, Event::IgnoreRead(Some(Vec::new())));
-        assert!(engine.covers(&key, false));
+        assert!(engine.ignores(&key, false));
         // It was an edit after all.
         let edit = Observed::File { stat: stat(4, 999), content: ContentId::of(b"*.o\n"), body: None };
-        engine.observe(NOW, &rules, edit, Found::Live);
+        engine.observe(NOW, &rules, edit, ObservationSource::Live);
         engine.handle(NOW, Event::IgnoreRead(Some(b"*.o\n".to_vec())));
-        assert!(!engine.covers(&key, false));
+        assert!(!engine.ignores(&key, false));
     }
 
     #[test]
     fn a_torn_file_is_asked_for_and_never_announced() {
         let (mut engine, path) = engine(Some(CUT));
         engine.handle(NOW, Event::Tick);
-        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
         let known = engine.index.get(&path).unwrap();
-        assert!(!known.winner.conflicts_with(&known.disk.unwrap().entry), "it is older, not concurrent");
+        assert!(!known.head.conflicts_with(&known.disk.unwrap().entry), "it is older, not concurrent");
         let (link, device) = (LinkId(1), DeviceId([2; 32]));
         let up = Event::LinkUp { link, device, name: "b".into(), dialler: true, features: Features::ours() };
         let mut actions = engine.handle(NOW, up);
@@ -303,11 +310,11 @@ mod tests {
     #[test]
     fn an_edit_of_a_torn_file_is_an_edit() {
         let (mut engine, path) = engine(Some(CUT));
-        engine.observe(NOW, &path, file(0, 950), Found::Walked);
-        let winner = engine.index.get(&path).unwrap().winner;
-        engine.observe(NOW, &path, file(77, 999), Found::Live);
+        engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
+        let winner = engine.index.get(&path).unwrap().head;
+        engine.observe(NOW, &path, file(77, 999), ObservationSource::Live);
         let row = engine.index.get(&path).unwrap();
-        assert!(row.is_settled() && row.winner.beats(&winner) && !row.winner.conflicts_with(&winner));
+        assert!(row.is_settled() && row.head.beats(&winner) && !row.head.conflicts_with(&winner));
     }
 
     /// It was as old as what was left, lost to it, and the path stayed pending (seed 831 of the
@@ -316,34 +323,34 @@ mod tests {
     fn a_deletion_of_what_a_cut_left_is_a_deletion() {
         let (mut engine, path) = engine(Some(CUT));
         for other in ["g", "h", "i"] {
-            engine.observe(NOW, &SyncPath::new(other).unwrap(), file(5, 100), Found::Walked);
+            engine.observe(NOW, &SyncPath::new(other).unwrap(), file(5, 100), ObservationSource::Walked);
         }
-        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
         engine.missing.add(NOW.mono, path.clone());
         engine.missing.check_begins();
         engine.conclude_missing(NOW);
         let row = engine.index.get(&path).unwrap();
-        assert!(row.is_settled() && !row.winner.is_live(), "{row:?}");
+        assert!(row.is_settled() && !row.head.is_live(), "{row:?}");
     }
 
     /// The file came back, empty (a seed of the simulator).
     #[test]
     fn what_a_cut_left_of_a_file_that_was_deleted_elsewhere_does_not_bring_it_back() {
         let (mut engine, path) = engine(Some(CUT));
-        let known = engine.index.get(&path).unwrap().winner;
+        let known = engine.index.get(&path).unwrap().head;
         let device = DeviceId([2; 32]);
         let version =
             Version { stamp: known.version.stamp + 1, author: device, seen: known.version.seen.with(device, 1) };
         let deletion = Entry { kind: Kind::Deleted { at: 1 }, version, ..known };
         engine.take_in(NOW, &path, deletion.clone());
-        engine.observe(NOW, &path, file(0, 950), Found::Walked);
-        assert_eq!(engine.index.get(&path).unwrap().winner, deletion);
+        engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
+        assert_eq!(engine.index.get(&path).unwrap().head, deletion);
     }
 
     #[test]
     fn what_nobody_has_is_said_and_left_to_a_person() {
         let (mut engine, path) = engine(Some(CUT));
-        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
         let (link, device) = (LinkId(1), DeviceId([2; 32]));
         engine.handle(NOW, Event::LinkUp { link, device, name: "b".into(), dialler: true, features: Features::ours() });
         let (mut now, mut asked) = (NOW, 0);
@@ -364,35 +371,35 @@ mod tests {
     #[test]
     fn other_permissions_make_no_version_of_what_a_cut_left() {
         let (mut engine, path) = engine(Some(CUT));
-        let winner = engine.index.get(&path).unwrap().winner;
-        engine.observe(NOW, &path, file(0, 950), Found::Walked);
+        let winner = engine.index.get(&path).unwrap().head;
+        engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
         let Observed::File { stat, content, body } = file(0, 950) else { unreachable!() };
         let touched = Observed::File { stat: Stat { mode: Mode(0o600), ..stat }, content, body };
-        engine.observe(NOW, &path, touched, Found::Live);
+        engine.observe(NOW, &path, touched, ObservationSource::Live);
         let row = engine.index.get(&path).unwrap();
-        assert_eq!((row.winner, row.disk.unwrap().entry.mode), (winner, Mode(0o600)));
+        assert_eq!((row.head, row.disk.unwrap().entry.mode), (winner, Mode(0o600)));
     }
 
     #[test]
     fn the_same_bytes_written_again_are_an_edit() {
         let (mut engine, path) = engine(Some(CUT));
-        engine.observe(NOW, &path, file(0, 950), Found::Walked);
-        engine.observe(NOW, &path, file(0, 999), Found::Live);
+        engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
+        engine.observe(NOW, &path, file(0, 999), ObservationSource::Live);
         let row = engine.index.get(&path).unwrap();
-        assert!(row.is_settled() && row.winner.file().is_some_and(|(_, size)| size == 0), "{row:?}");
-        assert!(!engine.rests.contains(&path));
+        assert!(row.is_settled() && row.head.file().is_some_and(|(_, size)| size == 0), "{row:?}");
+        assert!(!engine.torn.contains(&path));
     }
 
     #[test]
     fn a_rest_stays_one_whatever_wins_meanwhile_and_over_a_restart() {
         let (mut engine, path) = engine(Some(CUT));
-        engine.observe(NOW, &path, file(0, 950), Found::Walked);
-        let known = engine.index.get(&path).unwrap().winner;
+        engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
+        let known = engine.index.get(&path).unwrap().head;
         let other = DeviceId([2; 32]);
         let version = Version {
             stamp: known.version.stamp + 5,
             author: other,
-            seen: crate::model::Seen::default().with(other, 1),
+            seen: crate::model::VersionVector::default().with(other, 1),
         };
         engine.take_in(
             NOW,
@@ -403,7 +410,7 @@ mod tests {
         let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::KeepBoth };
         let again = Engine::new(config, engine.index);
         let row = again.index.get(&path).unwrap();
-        assert!(again.rests.contains(&path) && !again.has_loser(&path, &row));
+        assert!(again.torn.contains(&path) && !again.has_loser(&path, &row));
         assert_eq!(again.torn().count(), 1);
     }
 }

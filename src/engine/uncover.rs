@@ -18,7 +18,7 @@ const READ_AGAIN_NS: u64 = 30 * SECOND;
 const META_BELIEVED: &str = "ignore.believed";
 
 #[derive(Default)]
-pub(super) struct Uncovered {
+pub(super) struct NewlyUnignored {
     /// The text that was read last.
     text: Vec<u8>,
     /// What was in force before, and is so still.
@@ -27,13 +27,13 @@ pub(super) struct Uncovered {
     first_walk: u64,
     /// Paths here that the last walk found to be covered by those alone.
     pub paths: u64,
-    unread: Option<Unread>,
+    unread: Option<UnreadPatterns>,
     /// It was asked for, and has not come yet.
     pub is_reading: bool,
 }
 
 /// The file is there and gave no patterns.
-struct Unread {
+struct UnreadPatterns {
     why: String,
     /// When it is read again, by `Now::mono`.
     due: u64,
@@ -41,7 +41,7 @@ struct Unread {
     is_first: bool,
 }
 
-impl Uncovered {
+impl NewlyUnignored {
     pub fn next_reading(&self) -> Option<u64> {
         self.unread.as_ref().map(|unread| unread.due)
     }
@@ -54,44 +54,44 @@ impl Uncovered {
 
 impl<I: Index> Engine<I> {
     /// Whether the path is not synced.
-    pub(super) fn covers(&self, path: &SyncPath, is_dir: bool) -> bool {
-        self.ignore.covers(path, is_dir) || self.is_uncovered(path, is_dir)
+    pub(super) fn ignores(&self, path: &SyncPath, is_dir: bool) -> bool {
+        self.ignore.ignores(path, is_dir) || self.is_newly_unignored(path, is_dir)
     }
 
     pub(super) fn read_patterns(&mut self) {
-        self.uncovered.is_reading = true;
+        self.unignored.is_reading = true;
         self.act(Action::ReadIgnore);
     }
 
     /// Whether a user is writing the patterns, or they are being read: what appears meanwhile may be covered.
     pub(super) fn patterns_change(&self) -> bool {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
-        self.uncovered.is_reading || self.settle.is_noisy(&path) || self.looks.contains_key(&path)
+        self.unignored.is_reading || self.settle.is_noisy(&path) || self.inspections.contains_key(&path)
     }
 
     /// Whether only patterns cover it that a peer took away.
-    pub(super) fn is_uncovered(&self, path: &SyncPath, is_dir: bool) -> bool {
-        self.uncovered
+    pub(super) fn is_newly_unignored(&self, path: &SyncPath, is_dir: bool) -> bool {
+        self.unignored
             .before
             .as_ref()
-            .is_some_and(|before| before.covers(path, is_dir) && !self.ignore.covers(path, is_dir))
+            .is_some_and(|before| before.ignores(path, is_dir) && !self.ignore.ignores(path, is_dir))
     }
 
     /// What peers have under a name that they uncovered may come where nothing is known to be here: it tells nobody anything.
     pub(super) fn may_come(&self, path: &SyncPath, is_dir: bool, row: &Row) -> bool {
-        self.is_uncovered(path, is_dir) && row.live_on_disk().is_none() && self.patterns_are_whole()
+        self.is_newly_unignored(path, is_dir) && row.live_on_disk().is_none() && self.patterns_are_whole()
     }
 
     /// Whether what was read is what somebody wrote: a power cut may have left this of it, which takes nothing away (P5).
     pub(super) fn patterns_are_whole(&self) -> bool {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
         let Some(row) = self.index.get(&path) else { return true };
-        let is_winner = match row.winner.file() {
+        let is_winner = match row.head.file() {
             Some((_, size)) if size > IGNORE_FILE_BYTES => row.is_settled(),
-            Some((content, _)) => content == ContentId::of(&self.uncovered.text),
-            None => self.uncovered.text.is_empty(),
+            Some((content, _)) => content == ContentId::of(&self.unignored.text),
+            None => self.unignored.text.is_empty(),
         };
-        !self.rests.contains(&path) && (self.cut.is_none() || is_winner)
+        !self.torn.contains(&path) && (self.cut.is_none() || is_winner)
     }
 
     /// What the last run went by.
@@ -105,21 +105,21 @@ impl<I: Index> Engine<I> {
         let meanwhile =
             if is_first { "nothing in this folder is synced" } else { "the patterns that were in force stay so" };
         let why = format!("{why}; until then {meanwhile}");
-        if self.uncovered.unread.as_ref().is_none_or(|known| known.why != why) {
+        if self.unignored.unread.as_ref().is_none_or(|known| known.why != why) {
             let path = SyncPath::new(IGNORE_FILE).ok();
             self.out.push(Action::Report(Report::Problem { path, text: why.clone() }));
         }
-        self.uncovered.unread = Some(Unread { why, due: now.mono + READ_AGAIN_NS, is_first });
+        self.unignored.unread = Some(UnreadPatterns { why, due: now.mono + READ_AGAIN_NS, is_first });
     }
 
     pub(super) fn patterns_are_read(&mut self) {
-        if self.uncovered.unread.take().is_some() {
+        if self.unignored.unread.take().is_some() {
             self.out.push(Action::Report(Report::Solved { path: SyncPath::new(IGNORE_FILE).ok() }));
         }
     }
 
     pub(super) fn reread_patterns(&mut self, now: Now) {
-        if let Some(unread) = &mut self.uncovered.unread
+        if let Some(unread) = &mut self.unignored.unread
             && unread.due <= now.mono
         {
             unread.due = now.mono + READ_AGAIN_NS;
@@ -130,17 +130,17 @@ impl<I: Index> Engine<I> {
     /// For the status.
     pub(super) fn unread_patterns(&self) -> impl Iterator<Item = (SyncPath, String)> {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
-        self.uncovered.unread.iter().map(move |unread| (path.clone(), unread.why.clone()))
+        self.unignored.unread.iter().map(move |unread| (path.clone(), unread.why.clone()))
     }
 
     /// The ignore file was read, and a whole walk follows.
     pub(super) fn patterns_came(&mut self, text: &[u8]) {
-        text.clone_into(&mut self.uncovered.text);
-        self.uncovered.first_walk = self.last_walk + 1;
+        text.clone_into(&mut self.unignored.text);
+        self.unignored.first_walk = self.last_walk + 1;
         let believed = self.index.meta(META_BELIEVED);
         match believed {
             Some(before) if before != text && !self.is_own_patterns(text) => {
-                self.uncovered.before = Some(Ignore::parse(&before).0);
+                self.unignored.before = Some(Ignore::parse(&before).0);
             }
             _ => self.believe_patterns(),
         }
@@ -149,7 +149,7 @@ impl<I: Index> Engine<I> {
     /// The ignore file is not there, and the index never knew it to be: patterns that were read are those of nobody any more.
     pub(super) fn patterns_are_gone(&mut self, path: &SyncPath) {
         let is_known = || self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
-        if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.uncovered.text.is_empty() && !is_known() {
+        if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.unignored.text.is_empty() && !is_known() {
             self.read_patterns();
         }
     }
@@ -161,52 +161,52 @@ impl<I: Index> Engine<I> {
             return false;
         }
         let Some(row) = self.index.get(&path) else { return true };
-        if self.cut.is_some() && row.winner.file().is_none_or(|(content, _)| content != ContentId::of(text)) {
+        if self.cut.is_some() && row.head.file().is_none_or(|(content, _)| content != ContentId::of(text)) {
             // A power cut may have left this of it: the look that comes knows (P5).
             return false;
         }
         let is_peers = |entry: &Entry| entry.version.author != self.config.device;
         if text.is_empty() && row.live_on_disk().is_none() {
-            return !is_peers(&row.winner);
+            return !is_peers(&row.head);
         }
         let content = ContentId::of(text);
-        let known = [Some(&row.winner), row.disk.as_ref().map(|disk| &disk.entry), row.installing.as_ref()];
+        let known = [Some(&row.head), row.disk.as_ref().map(|disk| &disk.entry), row.installing.as_ref()];
         !known.into_iter().flatten().any(|entry| entry.file().is_some_and(|(c, _)| c == content) && is_peers(entry))
     }
 
     /// All patterns are as the file says.
     pub(super) fn believe_patterns(&mut self) {
-        self.uncovered.before = None;
-        self.uncovered.paths = 0;
-        let text = std::mem::take(&mut self.uncovered.text);
+        self.unignored.before = None;
+        self.unignored.paths = 0;
+        let text = std::mem::take(&mut self.unignored.text);
         self.index.set_meta(META_BELIEVED, &text);
-        self.uncovered.text = text;
+        self.unignored.text = text;
     }
 
     /// A whole walk came by so many paths that are uncovered, and were not synced before.
-    pub(super) fn uncovered_found(&mut self, now: Now, walk: u64, paths: u64) {
-        if self.uncovered.before.is_none() || walk < self.uncovered.first_walk || !self.patterns_are_whole() {
+    pub(super) fn unignored_found(&mut self, now: Now, walk: u64, paths: u64) {
+        if self.unignored.before.is_none() || walk < self.unignored.first_walk || !self.patterns_are_whole() {
             return;
         }
         if paths == 0 {
             // Nothing of this machine's comes to light: what peers have under these names may come.
             // What users did to what was synced once, and covered since, was passed by.
             self.believe_patterns();
-            self.wake_rechecks(now);
+            self.wake_rehashes(now);
             self.want_unsettled(now);
             return self.walk_all(now);
         }
-        if self.uncovered.paths != paths {
-            self.uncovered.paths = paths;
-            self.out.push(Action::Report(Report::HeldUncovered { paths }));
+        if self.unignored.paths != paths {
+            self.unignored.paths = paths;
+            self.out.push(Action::Report(Report::HeldUnignored { paths }));
         }
     }
 
     /// A person says that they may be synced; a whole walk follows.
     pub(super) fn confirm_patterns(&mut self, now: Now) {
-        if self.uncovered.before.is_some() {
+        if self.unignored.before.is_some() {
             self.believe_patterns();
-            self.wake_rechecks(now);
+            self.wake_rehashes(now);
             self.want_unsettled(now);
         }
     }

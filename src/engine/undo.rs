@@ -11,10 +11,10 @@
 
 use super::action::{Action, Report};
 use super::event::{Now, Stat};
-use super::guard::{self, Verdict};
+use super::guard::{self, LossVerdict};
 use super::hold::Believed;
 use super::index::{Index, Row};
-use super::ledger::{Fate, Span, Thing};
+use super::ledger::{Fate, HeldSpan, Thing};
 use super::merge;
 use super::session::Session;
 use super::{Engine, SECOND};
@@ -55,7 +55,7 @@ pub enum BackFrom {
 }
 
 /// What brings a path back.
-enum Way {
+enum UndoWay {
     /// It is missing here, and nobody else heard of that.
     Forget,
     /// It went back to older contents here, and nobody else heard of that.
@@ -66,9 +66,9 @@ enum Way {
     Anew(Thing),
 }
 
-type Ways = BTreeMap<SyncPath, Way>;
+type Ways = BTreeMap<SyncPath, UndoWay>;
 
-impl Way {
+impl UndoWay {
     fn missed(thing: Thing) -> Self {
         Self::Again { thing, counts: true }
     }
@@ -91,18 +91,18 @@ impl<I: Index> Engine<I> {
         self.ways_back().into_keys().collect()
     }
 
-    fn way_of_missing(&self, path: &SyncPath) -> Option<Way> {
+    fn way_of_missing(&self, path: &SyncPath) -> Option<UndoWay> {
         let row = self.index.get(path)?;
         let (entry, _) = row.live_on_disk()?;
-        Some(if row.winner.is_live() { Way::Forget } else { Way::Anew(Thing::of(entry)) })
+        Some(if row.head.is_live() { UndoWay::Forget } else { UndoWay::Anew(Thing::of(entry)) })
     }
 
     fn ways_back(&self) -> Ways {
         let losses = self.ledger.sum(Fate::Lost);
-        let is_told = guard::judge_losses(losses, self.ledger.total()) != Verdict::Believe;
+        let is_reported = guard::judge_losses(losses, self.ledger.total()) != LossVerdict::Believe;
         let by_peers: BTreeSet<_> = self.guards.held_from_peers().cloned().collect();
         let (deletions, reverts) = self.guards.counts();
-        let undoes_deletions = is_told || deletions > 0 || !self.held.is_empty();
+        let undoes_deletions = is_reported || deletions > 0 || !self.held.is_empty();
         let mut ways = BTreeMap::new();
         if undoes_deletions {
             ways.extend(self.lost_of_late());
@@ -113,11 +113,11 @@ impl<I: Index> Engine<I> {
         for path in by_peers {
             let row = self.index.get(&path);
             if let Some((entry, _)) = row.as_ref().and_then(Row::live_on_disk) {
-                ways.insert(path, Way::missed(Thing::of(entry)));
+                ways.insert(path, UndoWay::missed(Thing::of(entry)));
             }
         }
         let is_known = |path: &&SyncPath| self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
-        ways.extend(self.guards.own_reverts().filter(is_known).map(|path| (path.clone(), Way::Refuse)));
+        ways.extend(self.guards.own_reverts().filter(is_known).map(|path| (path.clone(), UndoWay::Refuse)));
         ways.extend(self.held.iter().filter_map(|path| Some((path.clone(), self.way_of_missing(path)?))));
         self.add_folders(&mut ways);
         ways
@@ -125,12 +125,11 @@ impl<I: Index> Engine<I> {
 
     /// What was deleted in the last hour and counts; and what went with it and does not.
     fn lost_of_late(&self) -> Ways {
-        let is_gone = |path: &SyncPath| self.index.get(path).is_some_and(|row| !row.winner.is_live());
+        let is_gone = |path: &SyncPath| self.index.get(path).is_some_and(|row| !row.head.is_live());
         let may_come = |path: &SyncPath| {
-            let is_folder = |dir: SyncPath| {
-                self.index.get(&dir).is_none_or(|row| !row.winner.is_live() || row.winner.is_directory())
-            };
-            !self.covers(path, false) && path.ancestors().all(is_folder)
+            let is_folder =
+                |dir: SyncPath| self.index.get(&dir).is_none_or(|row| !row.head.is_live() || row.head.is_directory());
+            !self.ignores(path, false) && path.ancestors().all(is_folder)
         };
         let gone = self.ledger.spans().filter(|(path, ..)| is_gone(path) && may_come(path));
         let (counted, beside): (Vec<_>, Vec<_>) = gone
@@ -141,12 +140,12 @@ impl<I: Index> Engine<I> {
         let from = begin_of_burst(&untils);
         // A crash may come between what was let through and the rest, and what went last is no part
         // of the first burst then. Files of a moment come back of the last burst alone.
-        let goes_along = |span: &Span| span.until >= from || (!span.was_young() && is_near(&untils, span.until));
+        let goes_along = |span: &HeldSpan| span.until >= from || (!span.was_young() && is_near(&untils, span.until));
         let mut lost: Ways =
-            counted.into_iter().map(|(path, span, _)| (path.clone(), Way::missed(span.last.clone()))).collect();
+            counted.into_iter().map(|(path, span, _)| (path.clone(), UndoWay::missed(span.last.clone()))).collect();
         let beside = beside.into_iter().map(|(path, span, _)| (path, span)).filter(|(_, span)| goes_along(span));
         let (folders, others): (Vec<_>, Vec<_>) = beside.partition(|(_, span)| span.last.kind == Kind::Directory);
-        let way = |span: &Span| Way::Again { thing: span.last.clone(), counts: !span.was_young() };
+        let way = |span: &HeldSpan| UndoWay::Again { thing: span.last.clone(), counts: !span.was_young() };
         let others = others.into_iter().filter(|(path, span)| !self.was_moved_link(path, span));
         lost.extend(others.map(|(path, span)| (path.clone(), way(span))));
         let folders: BTreeMap<_, _> = folders.into_iter().collect();
@@ -155,15 +154,15 @@ impl<I: Index> Engine<I> {
         lost
     }
 
-    fn was_moved_link(&self, path: &SyncPath, span: &Span) -> bool {
+    fn was_moved_link(&self, path: &SyncPath, span: &HeldSpan) -> bool {
         let is_there =
-            |to: &SyncPath| to != path && self.index.get(to).is_some_and(|row| row.winner.kind == span.last.kind);
+            |to: &SyncPath| to != path && self.index.get(to).is_some_and(|row| row.head.kind == span.last.kind);
         self.ledger.link_moved_to(span).is_some_and(is_there)
     }
 
     /// Whether nothing that was in a folder went elsewhere at that time: then it was not moved.
-    fn went_empty(&self, dir: &SyncPath, lost: &Ways, folders: &BTreeMap<&SyncPath, &Span>) -> bool {
-        let deleted_at = |row: &Row| if let Kind::Deleted { at } = row.winner.kind { Some(at) } else { None };
+    fn went_empty(&self, dir: &SyncPath, lost: &Ways, folders: &BTreeMap<&SyncPath, &HeldSpan>) -> bool {
+        let deleted_at = |row: &Row| if let Kind::Deleted { at } = row.head.kind { Some(at) } else { None };
         let Some(at) = self.index.get(dir).as_ref().and_then(deleted_at) else { return false };
         let mut after = None;
         loop {
@@ -184,33 +183,34 @@ impl<I: Index> Engine<I> {
 
     /// What went back to older contents in the last hour.
     fn reverted_of_late(&self) -> Ways {
-        let is_older = |path: &SyncPath, span: &Span| {
+        let is_older = |path: &SyncPath, span: &HeldSpan| {
             let row = self.index.get(path);
-            row.is_some_and(|row| row.winner.file().is_some() && row.winner.kind != span.last.kind)
+            row.is_some_and(|row| row.head.file().is_some() && row.head.kind != span.last.kind)
         };
         let spans = self.ledger.spans().filter(|(path, span, fate)| *fate == Fate::Reverted && is_older(path, span));
-        spans.map(|(path, span, _)| (path.clone(), Way::missed(span.last.clone()))).collect()
+        spans.map(|(path, span, _)| (path.clone(), UndoWay::missed(span.last.clone()))).collect()
     }
 
     /// The folders that those need, as they were. Of others, each machine makes the same.
     fn add_folders(&self, ways: &mut Ways) {
-        let again = ways.iter().filter(|(_, way)| matches!(way, Way::Again { .. })).map(|(path, _)| path);
+        let again = ways.iter().filter(|(_, way)| matches!(way, UndoWay::Again { .. })).map(|(path, _)| path);
         let above: BTreeSet<SyncPath> = again.flat_map(SyncPath::ancestors).collect();
         for dir in above {
-            let Some(row) = self.index.get(&dir).filter(|row| !row.winner.is_live()) else { continue };
+            let Some(row) = self.index.get(&dir).filter(|row| !row.head.is_live()) else { continue };
             let on_disk = row.live_on_disk().map(|(entry, _)| Thing::of(entry));
             let was = on_disk.or_else(|| self.ledger.get(&dir).map(|(span, _)| span.last.clone()));
             if let Some(was) = was.filter(|was| was.kind == Kind::Directory) {
-                ways.entry(dir).or_insert(Way::missed(was));
+                ways.entry(dir).or_insert(UndoWay::missed(was));
             }
         }
         // A link alone brings no folder back.
         let lacks_folder = |path: &SyncPath| {
             path.parent().is_some_and(|dir| {
-                !ways.contains_key(&dir) && !self.index.get(&dir).is_some_and(|row| row.winner.is_directory())
+                !ways.contains_key(&dir) && !self.index.get(&dir).is_some_and(|row| row.head.is_directory())
             })
         };
-        let is_link = |way: &Way| matches!(way, Way::Again { thing, .. } if matches!(thing.kind, Kind::Symlink { .. }));
+        let is_link =
+            |way: &UndoWay| matches!(way, UndoWay::Again { thing, .. } if matches!(thing.kind, Kind::Symlink { .. }));
         let lonely: Vec<_> = ways
             .iter()
             .filter(|(path, way)| is_link(way) && lacks_folder(path))
@@ -222,15 +222,15 @@ impl<I: Index> Engine<I> {
     }
 
     /// Tells peers but those that it was sent to already.
-    fn tell_undo(&mut self, told: &[DeviceId]) {
-        let is_to_hear = |session: &Session| session.features.has(UNDO) && !told.contains(&session.device);
-        let to: Vec<_> = self.sessions.iter().filter(|(_, session)| is_to_hear(session)).collect();
+    fn announce_undo(&mut self, relayed_to: &[DeviceId]) {
+        let is_to_receive = |session: &Session| session.features.has(UNDO) && !relayed_to.contains(&session.device);
+        let to: Vec<_> = self.sessions.iter().filter(|(_, session)| is_to_receive(session)).collect();
         let devices = to.iter().map(|(_, session)| session.device);
-        let told: Vec<_> = told.iter().copied().chain([self.config.device]).chain(devices).collect();
+        let relayed_to: Vec<_> = relayed_to.iter().copied().chain([self.config.device]).chain(devices).collect();
         let links: Vec<_> = to.into_iter().map(|(link, _)| *link).collect();
         // A longer list could not end it.
-        if !links.is_empty() && told.len() < SEEN_LIMIT {
-            self.send(links, Message::Undo { told });
+        if !links.is_empty() && relayed_to.len() < SEEN_LIMIT {
+            self.send(links, Message::Undo { relayed_to });
         }
     }
 
@@ -245,13 +245,13 @@ impl<I: Index> Engine<I> {
         let paths = ways.len() as u64;
         for (path, way) in ways {
             match way {
-                Way::Forget => {
+                UndoWay::Forget => {
                     self.held.remove(&path);
                     self.forget(now, &path);
                 }
-                Way::Refuse => self.look_refusing(&path),
-                Way::Again { thing, .. } => self.make_again(now, &path, thing),
-                Way::Anew(thing) => {
+                UndoWay::Refuse => self.inspect_refusing(&path),
+                UndoWay::Again { thing, .. } => self.make_again(now, &path, thing),
+                UndoWay::Anew(thing) => {
                     self.held.remove(&path);
                     self.forget(now, &path);
                     self.make_again(now, &path, thing);
@@ -263,17 +263,17 @@ impl<I: Index> Engine<I> {
     }
 
     /// What the ledger is to remember of a path over the undo.
-    fn stood(&self, now: Now, path: &SyncPath) -> Option<(Span, Fate)> {
+    fn stood(&self, now: Now, path: &SyncPath) -> Option<(HeldSpan, Fate)> {
         // What ended before a person decided is forgotten.
         let until = self.steady(now) + 1;
         if let Some((span, fate)) = self.ledger.get(path) {
-            return Some((Span { until, ..span.clone() }, fate));
+            return Some((HeldSpan { until, ..span.clone() }, fate));
         }
         let row = self.index.get(path)?;
         let (entry, _) = row.live_on_disk()?;
         let (content, size) = entry.file()?;
         let (mtime, since, last) = (entry.mtime, row.since, Thing::of(entry));
-        Some((Span { content: Some(content), size, mtime, since, until, last }, Fate::Lost))
+        Some((HeldSpan { content: Some(content), size, mtime, since, until, last }, Fate::Lost))
     }
 
     /// A version on top of whatever is the winner, told at once: whoever deleted the file on
@@ -281,15 +281,15 @@ impl<I: Index> Engine<I> {
     fn make_again(&mut self, now: Now, path: &SyncPath, thing: Thing) {
         let Some(row) = self.index.get(path) else { return };
         let Thing { kind, mode, mtime } = thing;
-        let stamp = row.winner.version.stamp.saturating_add(STAMP_STEP);
-        let entry = self.mint(kind, mode, mtime, stamp, Some(&row.winner));
+        let stamp = row.head.version.stamp.saturating_add(STAMP_STEP);
+        let entry = self.mint(kind, mode, mtime, stamp, Some(&row.head));
         self.take_in(now, path, entry.clone());
-        self.tell(now, Change { path: path.clone(), entry, body: None }, Vec::new());
+        self.announce(now, Change { path: path.clone(), entry, body: None }, Vec::new());
     }
 
-    fn look_refusing(&mut self, path: &SyncPath) {
+    fn inspect_refusing(&mut self, path: &SyncPath) {
         self.guards.forget_revert(path);
-        self.look_believing(path, Believed::Refused);
+        self.inspect_believing(path, Believed::Refused);
     }
 
     /// Older contents are here, which nobody wants: the group's come over them, and they go to
@@ -298,14 +298,14 @@ impl<I: Index> Engine<I> {
         let Some(row) = self.index.get(path) else { return };
         let Some((newer, _)) = row.live_on_disk().map(|(entry, stat)| (entry.clone(), *stat)) else { return };
         let here = Entry { kind, mode: stat.mode, mtime: stat.mtime, version: newer.version.clone() };
-        let mut winner = row.winner.clone();
+        let mut winner = row.head.clone();
         if winner.same_on_disk(&newer) {
             let stamp = winner.version.stamp.saturating_add(STAMP_STEP);
-            winner = self.mint(newer.kind, newer.mode, newer.mtime, stamp, Some(&row.winner));
+            winner = self.mint(newer.kind, newer.mode, newer.mtime, stamp, Some(&row.head));
         }
         let disk = Some(merge::on_disk(here, Some(*stat)));
-        self.store(now, path, &Row { winner: winner.clone(), disk, ..row });
-        self.tell(now, Change { path: path.clone(), entry: winner, body: None }, Vec::new());
+        self.store(now, path, &Row { head: winner.clone(), disk, ..row });
+        self.announce(now, Change { path: path.clone(), entry: winner, body: None }, Vec::new());
     }
 }
 

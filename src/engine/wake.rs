@@ -20,7 +20,7 @@ impl<I: Index> Engine<I> {
         let local = [
             self.settle.next(),
             self.arrivals.next(self.arrivals_are_due()),
-            self.rechecks.next(),
+            self.racy.next(),
             self.missing.due(),
             self.guards.next_verdict().filter(|_| !self.walks.values().any(Walk::is_whole)),
             self.guards.next_review(),
@@ -32,7 +32,7 @@ impl<I: Index> Engine<I> {
         local
             .chain([
                 Some(self.next_root_check),
-                self.uncovered.next_reading(),
+                self.unignored.next_reading(),
                 Some(self.devices.next_purge()),
                 self.survey.due(),
                 self.moved.next(),

@@ -3,8 +3,8 @@
 use super::action::{Action, Report};
 use super::event::{Hint, Now, Observed, Stat, StatKind, Trouble, WalkId};
 use super::index::{Index, OnDisk, Row};
-use super::merge::Found;
-use super::{Engine, Looking};
+use super::merge::ObservationSource;
+use super::{Engine, Inspection};
 use crate::model::SyncPath;
 use crate::model::path::{IGNORE_FILE, MAX_COMPONENTS};
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ const WALK_SHARE: u64 = 10;
 /// A walk under way.
 pub struct Walk {
     below: Option<SyncPath>,
-    found: Found,
+    found: ObservationSource,
     visited: BTreeSet<u64>,
     started: u64,
     paths: u64,
@@ -32,7 +32,7 @@ pub struct Walk {
     /// What patterns cover; of a folder, the folder alone.
     ignored: u64,
     /// What only patterns cover that a peer took away, and was not synced before.
-    uncovered: u64,
+    unignored: u64,
     unread: Vec<Option<SyncPath>>,
 }
 
@@ -41,7 +41,7 @@ impl Walk {
         self.below.is_none()
     }
 
-    pub fn finds(&self) -> Found {
+    pub fn finds(&self) -> ObservationSource {
         self.found
     }
 }
@@ -78,7 +78,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Begins a walk of the folder, or of a part of it.
-    pub(super) fn walk(&mut self, now: Now, below: Option<SyncPath>, found: Found) {
+    pub(super) fn walk(&mut self, now: Now, below: Option<SyncPath>, found: ObservationSource) {
         self.arrivals.walked(below.as_ref());
         self.last_walk += 1;
         let walk = WalkId(self.last_walk);
@@ -93,7 +93,7 @@ impl<I: Index> Engine<I> {
                 files: 0,
                 changed: 0,
                 ignored: 0,
-                uncovered: 0,
+                unignored: 0,
                 unread: Vec::new(),
             },
         );
@@ -111,8 +111,8 @@ impl<I: Index> Engine<I> {
                 state.unread.push(Some(path.clone()));
             }
             let is_dir = stat.kind == StatKind::Directory || stat.kind.is_foreign();
-            if self.covers(&path, is_dir) {
-                self.count_covered(walk, &path, is_dir);
+            if self.ignores(&path, is_dir) {
+                self.count_ignored(walk, &path, is_dir);
                 continue;
             }
             if self.is_too_deep(&path) {
@@ -142,9 +142,9 @@ impl<I: Index> Engine<I> {
                 // Nobody needs to bring it back.
                 self.undoing.refused.remove(&path);
             }
-            if known == Some(stat) && self.cut_off.remove(&path) {
+            if known == Some(stat) && self.interrupted_installs.remove(&path) {
                 // It is as it was before whatever was cut off.
-                self.nothing_was_cut_off(now, &path);
+                self.nothing_was_interrupted(now, &path);
             }
             if self.is_busy(&path) {
                 if known != Some(stat) {
@@ -161,7 +161,7 @@ impl<I: Index> Engine<I> {
                     if known.is_none_or(|known| known.kind != StatKind::Directory || known.mode != stat.mode) {
                         // By a look, which makes it durable (P5).
                         self.count_change(walk);
-                        self.look(&path, None, Looking::of(how));
+                        self.inspect(&path, None, Inspection::of(how));
                     }
                 }
                 StatKind::Other => self.observe(now, &path, Observed::Special { what: "special file" }, how),
@@ -172,23 +172,23 @@ impl<I: Index> Engine<I> {
                         && !(self.problems.contains_key(&path) && row.as_ref().is_some_and(Row::is_settled)) => {}
                 StatKind::File | StatKind::Symlink => {
                     self.count_change(walk);
-                    self.look(&path, known, Looking::of(how));
+                    self.inspect(&path, known, Inspection::of(how));
                 }
             }
         }
     }
 
-    fn count_covered(&mut self, walk: WalkId, path: &SyncPath, is_dir: bool) {
+    fn count_ignored(&mut self, walk: WalkId, path: &SyncPath, is_dir: bool) {
         if let Some(state) = self.walks.get_mut(&walk) {
             state.ignored += 1;
         }
         self.keeps_folder(path);
         let is_news = || self.index.get(path).is_none_or(|row| row.live_on_disk().is_none());
-        if self.is_uncovered(path, is_dir)
+        if self.is_newly_unignored(path, is_dir)
             && is_news()
             && let Some(state) = self.walks.get_mut(&walk)
         {
-            state.uncovered += 1;
+            state.unignored += 1;
         }
     }
 
@@ -207,7 +207,7 @@ impl<I: Index> Engine<I> {
         for (dir, trouble) in unread {
             match dir {
                 // A dead mount that is named in the ignore file, for one.
-                Some(dir) if self.covers(&dir, true) => {}
+                Some(dir) if self.ignores(&dir, true) => {}
                 Some(dir) => self.not_seen(now, &dir, found, trouble.text),
                 None => self.out.push(Action::Report(Report::Problem { path: None, text: trouble.text })),
             }
@@ -219,9 +219,9 @@ impl<I: Index> Engine<I> {
     /// What could not be looked into, and was by this walk.
     fn solve_listed(&mut self, walk: WalkId) {
         let Some(walk) = self.walks.get(&walk) else { return };
-        let covers =
+        let ignores =
             |dir: &Option<SyncPath>, path: &SyncPath| dir.as_ref().is_none_or(|dir| path == dir || path.is_below(dir));
-        let listed = |path: &&SyncPath| covers(&walk.below, path) && !walk.unread.iter().any(|dir| covers(dir, path));
+        let listed = |path: &&SyncPath| ignores(&walk.below, path) && !walk.unread.iter().any(|dir| ignores(dir, path));
         let is_folder = |path: &&SyncPath| {
             let row = self.index.get(path);
             row.is_some_and(|row| row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory()))
@@ -233,7 +233,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Another file system covers what is known to be here: nothing is concluded from its silence (P8).
-    pub(super) fn foreign(&mut self, now: Now, path: &SyncPath, kind: StatKind, found: Found) {
+    pub(super) fn foreign(&mut self, now: Now, path: &SyncPath, kind: StatKind, found: ObservationSource) {
         let text = if kind == StatKind::Subvolume {
             format!(
                 "it is a Btrfs subvolume, and what is in it is not synced; move what is in it into a plain folder, sync it as a \
@@ -269,7 +269,7 @@ impl<I: Index> Engine<I> {
                     self.patterns_are_gone(&patterns);
                 }
                 self.forget_deep(&state);
-                self.uncovered_found(now, walk.0, state.uncovered);
+                self.unignored_found(now, walk.0, state.unignored);
                 self.bases_are_here();
                 if !self.walk_again {
                     self.has_walked_all();
@@ -292,7 +292,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn conclude(&mut self, now: Now, walk: &Walk) {
-        self.look_after_installs(walk);
+        self.inspect_after_installs(walk);
         self.specials_walked(walk.below.as_ref(), |path| {
             let unread = |at: &Option<SyncPath>| at.as_ref().is_none_or(|at| at == path || path.is_below(at));
             walk.visited.contains(&mark(path)) || walk.unread.iter().any(unread)
@@ -301,7 +301,7 @@ impl<I: Index> Engine<I> {
         if walk.is_whole() {
             self.files_counted(now, files);
         }
-        if walk.found == Found::Restored {
+        if walk.found == ObservationSource::Restored {
             // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
             for path in missing {
                 self.look_for_missing(&path, walk.found);
@@ -380,17 +380,17 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn look_for_missing(&mut self, path: &SyncPath, found: Found) {
+    fn look_for_missing(&mut self, path: &SyncPath, found: ObservationSource) {
         if self.settle.is_noisy(path) {
             self.scan.come_by(path, found);
             return;
         }
         let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
-        self.look(path, known, Looking::of(found));
+        self.inspect(path, known, Inspection::of(found));
     }
 
     /// What is being installed and was not come by may be there and gone again, unseen by a watch that was not there yet.
-    fn look_after_installs(&mut self, walk: &Walk) {
+    fn inspect_after_installs(&mut self, walk: &Walk) {
         for path in self.wants.installing_below(walk.below.as_ref()) {
             if !walk.visited.contains(&mark(&path)) {
                 self.postpone(&path, Hint::Closed);
@@ -410,7 +410,7 @@ impl<I: Index> Engine<I> {
                 let Some((entry, _)) = row.live_on_disk() else { continue };
                 let size = entry.file().map(|(_, size)| size);
                 unvisited.files.extend(size.map(|size| (row.since, size)));
-                if self.covers(&path, entry.is_directory()) {
+                if self.ignores(&path, entry.is_directory()) {
                     continue;
                 }
                 unvisited.known_files += u64::from(size.is_some());
@@ -471,7 +471,7 @@ mod tests {
             actions.extend(engine.handle(NOW, Event::Walked { walk, unread }));
             actions.extend(engine.handle(NOW, Event::Root(RootState::Fine)));
             for action in actions {
-                let Action::Look { path, .. } = action else { continue };
+                let Action::Inspect { path, .. } = action else { continue };
                 let seen = found.iter().find(|(name, _)| path.as_bytes() == name.as_bytes());
                 let observed = match seen {
                     Some((_, StatKind::Directory)) => Observed::Directory { stat: stat(StatKind::Directory) },
@@ -479,14 +479,14 @@ mod tests {
                     None if path.as_bytes() != b"other" => Observed::Absent,
                     _ => Observed::File { stat: stat(StatKind::File), content: ContentId::of(b"x"), body: None },
                 };
-                engine.handle(NOW, Event::Looked { path, observed });
+                engine.handle(NOW, Event::Inspected { path, observed });
                 engine.handle(NOW, Event::Root(RootState::Fine));
             }
         }
     }
 
     /// What is missing has rested, and the root is checked.
-    fn rest(engine: &mut Engine<MapIndex>) {
+    fn quiesce(engine: &mut Engine<MapIndex>) {
         let checks = engine.handle(Now { mono: NOW.mono + 10_000_000_000, ..NOW }, Event::Tick);
         assert!(checks.contains(&Action::CheckRoot), "{checks:?}");
         engine.handle(NOW, Event::Root(RootState::Fine));
@@ -500,10 +500,10 @@ mod tests {
     fn what_a_mount_covers_is_not_deleted_and_the_mount_is_a_problem_until_it_is_gone() {
         let mut engine = engine();
         walk(&mut engine, Event::Overflow, &[("d", StatKind::Mount)], &[]);
-        rest(&mut engine);
+        quiesce(&mut engine);
         assert_eq!(problems(&mut engine), [path("d")]);
         for kept in ["d", "d/f"] {
-            assert!(engine.index.get(&path(kept)).unwrap().winner.is_live(), "{kept}");
+            assert!(engine.index.get(&path(kept)).unwrap().head.is_live(), "{kept}");
         }
         walk(&mut engine, Event::Overflow, &[("d", StatKind::Directory), ("d/f", StatKind::File)], &[]);
         assert_eq!(problems(&mut engine), []);
@@ -516,7 +516,12 @@ mod tests {
         engine.handle(NOW, Event::Walked { walk: WalkId(engine.last_walk), unread: Vec::new() });
         engine.handle(NOW, Event::Root(RootState::Fine));
         assert_eq!(engine.status().held_deletions, 3, "everything was missing");
-        engine.observe(NOW, &path("d"), Observed::Directory { stat: stat(StatKind::Directory) }, Found::Live);
+        engine.observe(
+            NOW,
+            &path("d"),
+            Observed::Directory { stat: stat(StatKind::Directory) },
+            ObservationSource::Live,
+        );
         assert_eq!(engine.status().held_deletions, 2);
     }
 
@@ -528,18 +533,18 @@ mod tests {
         let walk = WalkId(engine.last_walk);
         engine.handle(NOW, Event::Listed { walk, found: vec![(path("moved"), stat(StatKind::File))] });
         engine.handle(NOW, Event::Walked { walk, unread: Vec::new() });
-        let looks = engine.handle(NOW, Event::Root(RootState::Fine));
+        let inspections = engine.handle(NOW, Event::Root(RootState::Fine));
         assert_eq!(engine.status().held_deletions, 0);
-        let is_look = |action: &&Action| matches!(action, Action::Look { path, .. } if moved.contains(path));
-        assert_eq!(looks.iter().filter(is_look).count(), 2, "each folder once: {looks:?}");
+        let is_look = |action: &&Action| matches!(action, Action::Inspect { path, .. } if moved.contains(path));
+        assert_eq!(inspections.iter().filter(is_look).count(), 2, "each folder once: {inspections:?}");
     }
 
     #[test]
     fn without_a_mount_the_same_silence_is_a_deletion() {
         let mut engine = engine();
         walk(&mut engine, Event::Overflow, &[], &[]);
-        rest(&mut engine);
-        assert!(!engine.index.get(&path("d/f")).unwrap().winner.is_live());
+        quiesce(&mut engine);
+        assert!(!engine.index.get(&path("d/f")).unwrap().head.is_live());
     }
 
     #[test]
@@ -603,13 +608,13 @@ mod tests {
         let mut engine = engine();
         walk(&mut engine, Event::Overflow, &[("d", StatKind::Directory)], &["d"]);
         assert_eq!(problems(&mut engine), [path("d")]);
-        assert!(engine.index.get(&path("d/f")).unwrap().winner.is_live());
+        assert!(engine.index.get(&path("d/f")).unwrap().head.is_live());
         // It is tried again without a hint; that it is there to be looked at does not mean that it can be listed.
         let folder = Observed::Directory { stat: stat(StatKind::Directory) };
         let later = Now { mono: NOW.mono + 10_000_000_000, ..NOW };
-        let looks = engine.handle(later, Event::Tick);
-        assert!(looks.iter().any(|action| matches!(action, Action::Look { .. })), "{looks:?}");
-        let actions = engine.handle(later, Event::Looked { path: path("d"), observed: folder });
+        let inspections = engine.handle(later, Event::Tick);
+        assert!(inspections.iter().any(|action| matches!(action, Action::Inspect { .. })), "{inspections:?}");
+        let actions = engine.handle(later, Event::Inspected { path: path("d"), observed: folder });
         assert_eq!(problems(&mut engine), [path("d")]);
         let walk = actions.into_iter().find_map(|action| match action {
             Action::Walk { walk, below: Some(below) } if below == path("d") => Some(walk),

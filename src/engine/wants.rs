@@ -47,7 +47,7 @@ pub(super) struct Want {
     pub tries: u32,
     pub since: u64,
     /// The devices that were told already, if it came live and is to be passed on.
-    pub told: Option<Vec<DeviceId>>,
+    pub relayed_to: Option<Vec<DeviceId>>,
     /// Its author wants to know when it is here: the link, and the counter of that version.
     pub owes_ack: Option<(LinkId, u64)>,
     /// Nothing that will change soon keeps it: a problem, or a folder with content of its own.
@@ -86,7 +86,7 @@ pub(super) enum Trial {
 }
 
 /// An install that the shell was given.
-pub(super) struct UnderWay {
+pub(super) struct RunningInstall {
     pub path: SyncPath,
     pub entry: Entry,
     /// Where on this disk it is copied from.
@@ -100,7 +100,7 @@ pub(super) struct UnderWay {
 }
 
 /// A large content that comes whole, or as a delta.
-pub(super) struct Fetching {
+pub(super) struct LargeFetch {
     pub path: SyncPath,
     pub link: LinkId,
     pub began: u64,
@@ -118,10 +118,10 @@ pub(super) struct Wants {
     /// Contents that something about to go waits to have copied.
     pub copied_from: BTreeSet<ContentId>,
     pub asked: BTreeMap<(LinkId, u32), SyncPath>,
-    pub fetching: BTreeMap<FetchId, Fetching>,
+    pub fetching: BTreeMap<FetchId, LargeFetch>,
     pub silences: Silences,
     /// Boxed as well.
-    pub jobs: BTreeMap<JobId, Box<UnderWay>>,
+    pub jobs: BTreeMap<JobId, Box<RunningInstall>>,
     pub last_id: u64,
     pub small_bytes: u64,
     pub small_files: usize,

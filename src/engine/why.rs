@@ -19,7 +19,7 @@ pub enum Why {
     /// A pattern covers it.
     Ignored(Covering),
     /// Only a pattern covers it that a peer took away; it waits for a person.
-    Uncovered(Covering),
+    NewlyUnignored(Covering),
     /// It needs attention: why, and what to do.
     Problem { row: Option<Row>, text: String },
     /// Deleted, here and in the group.
@@ -41,7 +41,7 @@ pub struct Holders {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitsFor {
     /// A change on the disk is being looked at.
-    Look,
+    Inspection,
     Paused,
     Halted(String),
     /// It is held back until a person confirms.
@@ -70,21 +70,22 @@ impl<I: Index> Engine<I> {
     /// `is_dir`: the disk has a folder there.
     pub fn why(&mut self, path: &SyncPath, is_dir: bool) -> Why {
         let row = self.index.get(path);
-        let is_dir = is_dir || row.as_ref().is_some_and(|row| row.winner.is_directory());
+        let is_dir = is_dir || row.as_ref().is_some_and(|row| row.head.is_directory());
         if let Some(covering) = self.ignore.covering(path, is_dir) {
             return Why::Ignored(covering);
         }
-        let before = self.uncovered.before.as_ref();
+        let before = self.unignored.before.as_ref();
         if let Some(covering) = before.and_then(|before| before.covering(path, is_dir)) {
-            return Why::Uncovered(covering);
+            return Why::NewlyUnignored(covering);
         }
         if let Some(text) = self.trouble_at(path) {
             return Why::Problem { row, text };
         }
-        let author = row.as_ref().map(|row| self.name_of(&row.winner.version.author)).unwrap_or_default();
-        let is_looked_at = self.settle.is_noisy(path) || self.looks.contains_key(path) || self.missing.contains(path);
-        if is_looked_at {
-            return Why::Pending { row, author, waits_for: WaitsFor::Look };
+        let author = row.as_ref().map(|row| self.name_of(&row.head.version.author)).unwrap_or_default();
+        let is_inspected =
+            self.settle.is_noisy(path) || self.inspections.contains_key(path) || self.missing.contains(path);
+        if is_inspected {
+            return Why::Pending { row, author, waits_for: WaitsFor::Inspection };
         }
         let Some(row) = row else { return Why::Unknown };
         if self.held.contains(path) || self.guards.awaits(path) {
@@ -94,7 +95,7 @@ impl<I: Index> Engine<I> {
             let waits_for = self.waits_for(path, &row, want);
             return Why::Pending { row: Some(row), author, waits_for };
         }
-        if !row.winner.is_live() {
+        if !row.head.is_live() {
             return Why::Deleted { row, author };
         }
         Why::Synced { row, author, holders: self.holders() }
@@ -137,17 +138,17 @@ impl<I: Index> Engine<I> {
         }
         let on_disk = |path: &SyncPath| self.index.get(path).and_then(|row| Some(row.live_on_disk()?.0.clone()));
         let missing = path.ancestors().filter(|dir| on_disk(dir).is_none_or(|entry| !entry.is_directory())).last();
-        if let (Some(dir), true) = (missing, row.winner.is_live()) {
+        if let (Some(dir), true) = (missing, row.head.is_live()) {
             return WaitsFor::Folder(dir);
         }
         let is_directory = row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory());
-        if is_directory && !row.winner.is_directory() && self.index.any_on_disk_below(path) {
+        if is_directory && !row.head.is_directory() && self.index.any_on_disk_below(path) {
             return WaitsFor::Emptying;
         }
         if self.last_event.mono < self.wants.full_until {
             return WaitsFor::Room;
         }
-        if self.sessions.is_empty() && row.winner.file().is_some() {
+        if self.sessions.is_empty() && row.head.file().is_some() {
             return WaitsFor::Machine;
         }
         WaitsFor::NextTry(want.tries)

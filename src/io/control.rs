@@ -17,7 +17,7 @@ mod verify;
 pub mod view;
 pub mod why;
 
-use crate::engine::index::{Conflict, Row, Wanted};
+use crate::engine::index::{Conflict, ConflictFilter, Row};
 use crate::engine::{
     Event, FetchError, HeldByMachine, HeldPaths, MachinePasts, StageId, StatKind, Status, Undone, Verification, Why,
 };
@@ -96,7 +96,7 @@ pub enum Request {
     },
     /// Conflicts, and this machine's device, for its side of them.
     Conflicts {
-        wanted: Wanted,
+        wanted: ConflictFilter,
         answer: oneshot::Sender<(DeviceId, Vec<Conflict>)>,
     },
     /// What linked machines answered about their histories, once they have.
@@ -165,12 +165,12 @@ pub struct KeptFacts {
     pub mtime: u64,
     pub mode: crate::model::Mode,
     /// The other machines that keep it.
-    pub elsewhere: Vec<Elsewhere>,
+    pub elsewhere: Vec<HistoryHolder>,
 }
 
 /// A machine that keeps something in its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Elsewhere {
+pub struct HistoryHolder {
     pub device: DeviceId,
     /// Its name, safe to print.
     pub machine: String,

@@ -13,7 +13,7 @@ use crate::engine::{LinkId, Now, Report};
 use crate::io::store::index::{JournalLine, SqliteIndex};
 use crate::model::{DeviceId, text};
 use group::Batches;
-use sentence::{Sort, Sum};
+use sentence::{SummaryKind, SummarySum};
 use std::collections::BTreeMap;
 
 /// Up to this many lines of one sort in a window stand for themselves.
@@ -64,7 +64,7 @@ pub struct Journal {
     /// Stored or to be stored with the next commit, said after it.
     stored: Vec<Line>,
     waiting: Vec<(u64, Line)>,
-    windows: BTreeMap<Sort, Window>,
+    windows: BTreeMap<SummaryKind, SummaryWindow>,
     batches: Batches,
     links: BTreeMap<LinkId, String>,
     /// When it is said that no machine is linked, if none is by then.
@@ -72,14 +72,14 @@ pub struct Journal {
 }
 
 /// Some time of one sort.
-struct Window {
+struct SummaryWindow {
     ends: u64,
     length: u64,
     /// The one before had too many: this one says nothing but its sum.
     bulk: bool,
     seen: u64,
     /// Of what was not said alone.
-    sum: Sum,
+    sum: SummarySum,
 }
 
 impl Journal {
@@ -139,7 +139,7 @@ impl Journal {
             }
             if window.seen > LINES_ALONE {
                 let length = (window.length * 2).min(LONGEST_WINDOW_NS);
-                self.windows.insert(sort, Window::begin(now, length, true));
+                self.windows.insert(sort, SummaryWindow::begin(now, length, true));
             }
         }
     }
@@ -185,11 +185,11 @@ impl Journal {
         self.tick(now);
     }
 
-    fn limited(&mut self, now: Now, sort: Sort, line: Line, report: &Report) {
+    fn limited(&mut self, now: Now, sort: SummaryKind, line: Line, report: &Report) {
         if self.windows.get(&sort).is_some_and(|window| window.ends <= now.mono) {
             self.tick(now);
         }
-        let window = self.windows.entry(sort).or_insert_with(|| Window::begin(now, WINDOW_NS, false));
+        let window = self.windows.entry(sort).or_insert_with(|| SummaryWindow::begin(now, WINDOW_NS, false));
         window.seen += 1;
         if window.bulk || window.seen > LINES_ALONE {
             window.sum.add(report);
@@ -208,9 +208,9 @@ impl Journal {
     }
 }
 
-impl Window {
+impl SummaryWindow {
     fn begin(now: Now, length: u64, bulk: bool) -> Self {
-        Self { ends: now.mono + length, length, bulk, seen: 0, sum: Sum::default() }
+        Self { ends: now.mono + length, length, bulk, seen: 0, sum: SummarySum::default() }
     }
 }
 
@@ -223,7 +223,7 @@ fn row((at, line): &(u64, Line)) -> JournalLine {
 mod tests {
     use super::*;
     use crate::io::store::index::WantedLines;
-    use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
+    use crate::model::{ContentId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
 
     fn at(ms: u64) -> Now {
         Now { wall: 1_000_000_000 * 1_700_000_000 + ms * 1_000_000, mono: ms * 1_000_000 }
@@ -231,7 +231,7 @@ mod tests {
 
     fn received(name: &str, from: &str) -> Report {
         let kind = Kind::File { size: 4096, content: ContentId::of(b"x") };
-        let version = Version { stamp: 1, author: DeviceId([1; 32]), seen: Seen::default() };
+        let version = Version { stamp: 1, author: DeviceId([1; 32]), seen: VersionVector::default() };
         let entry = Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version };
         let path = SyncPath::new(name).unwrap();
         Report::Received {

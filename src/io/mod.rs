@@ -52,7 +52,7 @@ impl Events {
     /// Waits until fewer than `count` paths are listed and not yet taken, or for ever no more once `stop_waiting` was
     /// called: a walk is faster than what follows from it (P9).
     pub fn wait_listed_below(&self, count: usize) {
-        let is_full = |waiting: &mut Waiting| waiting.paths >= count && !waiting.is_over;
+        let is_full = |waiting: &mut QueuedEvents| waiting.paths >= count && !waiting.is_over;
         drop(self.backlog.taken.wait_while(self.backlog.lock(), is_full));
     }
 
@@ -115,20 +115,20 @@ impl Drop for Inbox {
 /// What was sent and the loop has not taken: paths that a walk has listed, and messages of peers.
 #[derive(Default)]
 struct Backlog {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<QueuedEvents>,
     taken: Condvar,
     room: Notify,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct QueuedEvents {
     paths: usize,
     message_bytes: usize,
     installing_bytes: usize,
     is_over: bool,
 }
 
-impl Waiting {
+impl QueuedEvents {
     fn is_full(&self) -> bool {
         self.message_bytes + self.installing_bytes >= BACKLOG_BYTES
     }
@@ -157,7 +157,7 @@ impl Backlog {
     }
 
     /// Lets the links go on when there is room again.
-    fn change(&self, change: impl FnOnce(&mut Waiting)) {
+    fn change(&self, change: impl FnOnce(&mut QueuedEvents)) {
         let mut waiting = self.lock();
         let was_full = waiting.is_full();
         change(&mut waiting);
@@ -172,7 +172,7 @@ impl Backlog {
         self.room.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, QueuedEvents> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

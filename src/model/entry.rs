@@ -146,7 +146,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DeviceId, Seen};
+    use crate::model::{DeviceId, VersionVector};
     use proptest::prelude::*;
     use rstest::rstest;
 
@@ -167,7 +167,11 @@ mod tests {
                 kind,
                 mode: Mode(0o600 + mode),
                 mtime: FileTime { secs, nanos: 0 },
-                version: Version { stamp, author: device(author), seen: Seen::default().with(device(author), counter) },
+                version: Version {
+                    stamp,
+                    author: device(author),
+                    seen: VersionVector::default().with(device(author), counter),
+                },
             }
         })
     }
@@ -205,7 +209,7 @@ mod tests {
     }
 
     fn entry(kind: Kind, stamp: u64, author: u8) -> Entry {
-        let seen = Seen::default().with(device(author), 1);
+        let seen = VersionVector::default().with(device(author), 1);
         let version = Version { stamp, author: device(author), seen };
         Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version }
     }
@@ -240,14 +244,14 @@ mod tests {
     }
 
     #[rstest]
-    #[case::stamp(Entry { version: Version { stamp: (1 << 62) - (1 << 56), author: device(1), seen: Seen::default() }, ..entry(file(1), 1, 1) })]
+    #[case::stamp(Entry { version: Version { stamp: (1 << 62) - (1 << 56), author: device(1), seen: VersionVector::default() }, ..entry(file(1), 1, 1) })]
     #[case::setuid(Entry { mode: Mode(0o4755), ..entry(file(1), 1, 1) })]
     #[case::nanoseconds(Entry { mtime: FileTime { secs: 0, nanos: 1_000_000_000 }, ..entry(file(1), 1, 1) })]
     #[case::size(entry(Kind::File { size: 1 << 63, content: ContentId([0; 32]) }, 1, 1))]
     #[case::no_target(entry(Kind::Symlink { target: vec![] }, 1, 1))]
     #[case::a_nul_in_a_target(entry(Kind::Symlink { target: vec![b'a', 0] }, 1, 1))]
     #[case::counter({
-        let seen = Seen::default().with(device(1), 1 << 62);
+        let seen = VersionVector::default().with(device(1), 1 << 62);
         Entry { version: Version { stamp: 1, author: device(1), seen }, ..entry(file(1), 1, 1) }
     })]
     fn what_passes_a_limit_is_refused(#[case] bad: Entry) {

@@ -8,8 +8,8 @@ pub mod content;
 pub mod device;
 pub mod entry;
 pub mod folder;
-pub mod keep;
 pub mod path;
+pub mod retain;
 pub mod text;
 pub mod version;
 
@@ -17,6 +17,6 @@ pub use chunks::{ChunkHash, ChunkSet, Chunks};
 pub use content::ContentId;
 pub use device::DeviceId;
 pub use entry::{Entry, FileTime, Kind, Mode};
-pub use keep::Keep;
 pub use path::SyncPath;
-pub use version::{Seen, Version};
+pub use retain::RetainReason;
+pub use version::{Version, VersionVector};

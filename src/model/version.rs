@@ -21,9 +21,9 @@ pub const SEEN_LIMIT: usize = 256;
 ///
 /// Sorted by device, each once. It tells *superseded* from *concurrent* and decides nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-pub struct Seen(Vec<(DeviceId, u64)>);
+pub struct VersionVector(Vec<(DeviceId, u64)>);
 
-impl Seen {
+impl VersionVector {
     /// The counter of `device`; 0 where it is not named.
     pub fn get(&self, device: &DeviceId) -> u64 {
         self.0.binary_search_by_key(device, |(d, _)| *d).map_or(0, |at| self.0[at].1)
@@ -81,7 +81,7 @@ pub struct Version {
     /// Nanoseconds since 1970; grows along causality (P4).
     pub stamp: u64,
     pub author: DeviceId,
-    pub seen: Seen,
+    pub seen: VersionVector,
 }
 
 impl Version {

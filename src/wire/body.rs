@@ -7,7 +7,8 @@ use super::confirmation::{CONFIRMED_AT_ONCE, Confirmation, KEY_BYTES, MAX_SIGNAT
 use super::conflict::ConflictNews;
 use super::error::FrameError;
 use super::message::{
-    Bucket, Change, Digest, Group, HOLDS, Held, HeldBack, PASTS, Past, Place, SOUGHT, SURVEY_PATHS, Sought, Want,
+    Bucket, Change, Digest, Group, HOLDS, HeldBack, PASTS, Past, PathContent, Place, SOUGHT, SURVEY_PATHS, Sought,
+    WantedContent,
 };
 use crate::model::{DeviceId, Entry, SyncPath};
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use serde::de::DeserializeOwned;
 /// No list of any message has more items.
 pub const MAX_ITEMS: usize = 65_536;
 /// A change names at most this many devices that it was sent to.
-const MAX_TOLD: usize = 1024;
+const MAX_RELAYED_TO: usize = 1024;
 const GROUPS: usize = 256;
 const DIGEST_BYTES: usize = size_of::<Digest>();
 
@@ -25,11 +26,11 @@ type Paths = Vec<(SyncPath, Entry)>;
 
 /// Writes a body.
 #[derive(Default)]
-pub struct Writer {
+pub struct BodyWriter {
     out: Vec<u8>,
 }
 
-impl Writer {
+impl BodyWriter {
     pub fn with_capacity(bytes: usize) -> Self {
         Self { out: Vec::with_capacity(bytes) }
     }
@@ -110,7 +111,7 @@ impl Writer {
         self.contents_of(changes.iter().filter_map(|change| change.body.as_ref()));
     }
 
-    pub fn wants(&mut self, wants: &[Want]) {
+    pub fn wants(&mut self, wants: &[WantedContent]) {
         self.count(wants.len());
         for want in wants {
             self.put(&(want.id, &want.path, want.content, want.size));
@@ -132,7 +133,7 @@ impl Writer {
         }
     }
 
-    pub fn held(&mut self, held: &[Held]) {
+    pub fn held(&mut self, held: &[PathContent]) {
         self.count(held.len());
         for held in held {
             self.put(held);
@@ -269,13 +270,13 @@ impl Reader {
     }
 
     pub fn devices(&mut self) -> Result<Vec<DeviceId>, FrameError> {
-        self.list(MAX_TOLD, 32, Self::take)
+        self.list(MAX_RELAYED_TO, 32, Self::take)
     }
 
     /// What older versions send as confirmations: devices, and up to which counter their doings
     /// were meant. It names no change, and means nothing.
     pub fn pass_counters(&mut self) -> Result<(), FrameError> {
-        self.list(MAX_TOLD, 33, Self::take::<(DeviceId, u64)>).map(drop)
+        self.list(MAX_RELAYED_TO, 33, Self::take::<(DeviceId, u64)>).map(drop)
     }
 
     pub fn confirmation(&mut self) -> Result<Confirmation, FrameError> {
@@ -312,13 +313,13 @@ impl Reader {
         listed.into_iter().map(change).collect()
     }
 
-    pub fn wants(&mut self) -> Result<Vec<Want>, FrameError> {
+    pub fn wants(&mut self) -> Result<Vec<WantedContent>, FrameError> {
         self.list(MAX_ITEMS, 36, |body| {
             let (id, path, content, size) = body.take()?;
             if size >= 1 << 63 {
                 return Err(FrameError::Body("a size of 2^63 or more"));
             }
-            Ok(Want { id, path, content, size })
+            Ok(WantedContent { id, path, content, size })
         })
     }
 
@@ -331,7 +332,7 @@ impl Reader {
         self.list(SURVEY_PATHS, 2, Self::take)
     }
 
-    pub fn held(&mut self) -> Result<Vec<Held>, FrameError> {
+    pub fn held(&mut self) -> Result<Vec<PathContent>, FrameError> {
         self.list(SURVEY_PATHS, 2, Self::take)
     }
 

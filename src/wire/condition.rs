@@ -36,7 +36,9 @@ pub struct Condition {
     /// What waits for a confirmation: deletions, returns to older contents, paths that patterns covered.
     pub held_deletions: u64,
     pub held_reverts: u64,
-    pub held_uncovered: u64,
+    /// Named on the wire as protocol 1 began with.
+    #[serde(rename = "held_uncovered")]
+    pub held_unignored: u64,
     /// Paths that need a person: they cannot be read, or cannot be put there.
     pub problems: u64,
     /// Paths that are not on disk as the group has them.
@@ -58,7 +60,7 @@ impl Condition {
     /// Whether both name the same things, whatever their numbers.
     pub fn is_alike(&self, other: &Self) -> bool {
         let kinds = |of: &Self| {
-            let counts = [of.held_deletions, of.held_reverts, of.held_uncovered, of.problems];
+            let counts = [of.held_deletions, of.held_reverts, of.held_unignored, of.problems];
             (of.stopped, of.paused, counts.map(|count| count > 0))
         };
         kinds(self) == kinds(other)

@@ -4,7 +4,7 @@
 //! taken in, and how many (`engine/conflict/known.rs`).
 
 use super::names::{is_clean_name, is_short_text};
-use crate::model::{Entry, Kind, Seen, SyncPath, Version};
+use crate::model::{Entry, Kind, SyncPath, Version, VersionVector};
 use serde::{Deserialize, Serialize};
 
 /// Who won, and who lost.
@@ -25,7 +25,8 @@ impl Sides {
         for entry in [&mut self.winner, &mut self.loser] {
             let Version { author, .. } = entry.version;
             let counter = entry.version.counter();
-            entry.version.seen = if counter == 0 { Seen::default() } else { Seen::default().with(author, counter) };
+            entry.version.seen =
+                if counter == 0 { VersionVector::default() } else { VersionVector::default().with(author, counter) };
         }
         self
     }
@@ -114,7 +115,7 @@ mod tests {
 
     fn entry(author: u8, counter: u64) -> Entry {
         let author = DeviceId([author; 32]);
-        let version = Version { stamp: 7, author, seen: Seen::default().with(author, counter) };
+        let version = Version { stamp: 7, author, seen: VersionVector::default().with(author, counter) };
         let kind = Kind::File { size: 1, content: ContentId([1; 32]) };
         Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version }
     }

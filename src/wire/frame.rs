@@ -5,7 +5,7 @@
 //! engine, for a bad one costs that entry and not the link. Packets of this version's kinds may carry
 //! fields that it does not know; kinds that it does not know are refused.
 
-use super::body::{Reader, Writer};
+use super::body::{BodyWriter, Reader};
 use super::condition::Condition;
 pub use super::error::FrameError;
 use super::features::Features;
@@ -278,7 +278,7 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
 }
 
 fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
-    let mut body = Writer::with_capacity(capacity_of(message));
+    let mut body = BodyWriter::with_capacity(capacity_of(message));
     let kind = match message {
         Message::Known { counter } => {
             body.no_counters();
@@ -289,8 +289,8 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
             HeadKind::Confirm {}
         }
         Message::Forget { device } => HeadKind::Forget { device: *device },
-        Message::Undo { told } => {
-            body.devices(told);
+        Message::Undo { relayed_to } => {
+            body.devices(relayed_to);
             HeadKind::Undo {}
         }
         Message::State { root, pending, condition } => {
@@ -313,8 +313,8 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
             body.entries(entries);
             HeadKind::Answer { more: *more }
         }
-        Message::Changes { changes, told } => {
-            body.devices(told);
+        Message::Changes { changes, relayed_to } => {
+            body.devices(relayed_to);
             body.changes(changes);
             HeadKind::Changes {}
         }
@@ -453,7 +453,7 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         }
         HeadKind::Confirm {} => message(Message::Confirm(body.confirmation()?)),
         HeadKind::Forget { device } => message(Message::Forget { device }),
-        HeadKind::Undo {} => message(Message::Undo { told: body.devices()? }),
+        HeadKind::Undo {} => message(Message::Undo { relayed_to: body.devices()? }),
         HeadKind::State { root, pending, condition } => {
             message(Message::State { root: Digest::from(root.0), pending, condition })
         }
@@ -464,8 +464,8 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         }
         HeadKind::Answer { more } => message(Message::Answer { entries: body.entries()?, more }),
         HeadKind::Changes {} => {
-            let told = body.devices()?;
-            message(Message::Changes { changes: body.changes()?, told })
+            let relayed_to = body.devices()?;
+            message(Message::Changes { changes: body.changes()?, relayed_to })
         }
         HeadKind::Acks {} => message(Message::Acks { placed: body.named()? }),
         HeadKind::Get {} => message(Message::Get { wants: body.wants()? }),

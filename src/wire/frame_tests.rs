@@ -2,12 +2,12 @@
 
 use super::super::features::Features;
 use super::*;
-use crate::model::{DeviceId, Entry, FileTime, Keep, Kind, Mode, Seen, Version};
+use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, RetainReason, Version, VersionVector};
 use crate::wire::condition::StopCause;
 use crate::wire::confirmation::{CONFIRMED_AT_ONCE, Confirmation, KEY_BYTES, Seal};
 use crate::wire::conflict::{ConflictNews, Decided, Sides};
 use crate::wire::message::{
-    Change, Held, HeldBack, HeldSums, MESSAGE_BYTES, Past, PastWhat, Place, SURVEY_PATHS, Sought, Want,
+    Change, HeldBack, HeldSums, MESSAGE_BYTES, Past, PastWhat, PathContent, Place, SURVEY_PATHS, Sought, WantedContent,
 };
 use crate::wire::split::split;
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn condition() -> impl Strategy<Value = Condition> {
         scanning: flags[1],
         held_deletions: counts[0],
         held_reverts: counts[1],
-        held_uncovered: counts[2],
+        held_unignored: counts[2],
         problems: counts[3],
         missing: counts[4],
     })
@@ -53,14 +53,15 @@ fn entry() -> impl Strategy<Value = Entry> {
     let seen = prop::collection::vec((device(), 0..1u64 << 63), 0..4);
     (kind(), 0..=0o777u16, any::<i64>(), 0..1_000_000_000u32, 0..1u64 << 62, device(), seen).prop_map(
         |(kind, mode, secs, nanos, stamp, author, seen)| {
-            let seen = seen.into_iter().fold(Seen::default(), |seen, (device, counter)| seen.with(device, counter));
+            let seen =
+                seen.into_iter().fold(VersionVector::default(), |seen, (device, counter)| seen.with(device, counter));
             Entry { kind, mode: Mode(mode), mtime: FileTime { secs, nanos }, version: Version { stamp, author, seen } }
         },
     )
 }
 
 fn file_entry(size: u64) -> Entry {
-    let version = Version { stamp: 1, author: DeviceId([1; 32]), seen: Seen::default() };
+    let version = Version { stamp: 1, author: DeviceId([1; 32]), seen: VersionVector::default() };
     let kind = Kind::File { size, content: ContentId([2; 32]) };
     Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version }
 }
@@ -98,11 +99,11 @@ fn any_message() -> impl Strategy<Value = Message> {
             }
         ),
         any::<u8>().prop_map(|n| Message::Forget { device: DeviceId([n; 32]) }),
-        any::<u8>().prop_map(|n| Message::Undo { told: vec![DeviceId([n; 32]); usize::from(n % 4)] }),
+        any::<u8>().prop_map(|n| Message::Undo { relayed_to: vec![DeviceId([n; 32]); usize::from(n % 4)] }),
         (any::<u32>(), prop::collection::vec(path(), 0..9)).prop_map(|(id, paths)| Message::Survey { id, paths }),
         (any::<u32>(), prop::collection::vec((prop::option::of(any::<[u8; 32]>()), any::<u32>()), 0..9)).prop_map(
             |(id, list)| {
-                let held = |(hash, day): (Option<_>, _)| Held { content: hash.map(ContentId), day };
+                let held = |(hash, day): (Option<_>, _)| PathContent { content: hash.map(ContentId), day };
                 Message::Holdings { id, held: list.into_iter().map(held).collect() }
             }
         ),
@@ -121,7 +122,7 @@ fn any_message() -> impl Strategy<Value = Message> {
         }),
         any::<u32>().prop_map(|id| Message::Holds { id }),
         (any::<u32>(), any::<u64>(), prop::collection::vec((path(), any::<u8>()), 0..5)).prop_map(|(id, n, list)| {
-            let sums = HeldSums { deletions: n, reverts: 1, dated_ahead: 2, uncovered: 3 };
+            let sums = HeldSums { deletions: n, reverts: 1, dated_ahead: 2, unignored: 3 };
             let held = |(path, why)| HeldBack { path, why, by: "a".to_owned() };
             Message::Holding { id, sums, held: list.into_iter().map(held).collect() }
         }),
@@ -130,7 +131,7 @@ fn any_message() -> impl Strategy<Value = Message> {
         (any::<u32>(), prop::collection::vec((path(), 0..1u64 << 63, 0..4u8), 0..5), any::<bool>()).prop_map(
             |(id, list, more)| {
                 let what = |n| match n {
-                    0 => PastWhat::Untold,
+                    0 => PastWhat::Unidentified,
                     1 => PastWhat::File(ContentId([n; 32])),
                     2 => PastWhat::Link(b"target".to_vec()),
                     _ => PastWhat::Gone,
@@ -138,7 +139,7 @@ fn any_message() -> impl Strategy<Value = Message> {
                 let past = |(path, time_ns, n)| Past {
                     path,
                     time_ns,
-                    reason: Keep::Deleted,
+                    reason: RetainReason::Deleted,
                     size: time_ns / 2,
                     mode: Mode(0o644),
                     mtime: FileTime { secs: -5, nanos: 7 },
@@ -155,9 +156,9 @@ fn any_message() -> impl Strategy<Value = Message> {
             .prop_map(|(buckets, entries, more)| Message::Offer { buckets, entries, more }),
         (entries(), any::<bool>()).prop_map(|(entries, more)| Message::Answer { entries, more }),
         (prop::collection::vec(change(), 0..6), prop::collection::vec(device(), 0..4))
-            .prop_map(|(changes, told)| Message::Changes { changes, told }),
+            .prop_map(|(changes, relayed_to)| Message::Changes { changes, relayed_to: relayed_to }),
         prop::collection::vec(want, 0..9).prop_map(|wants| {
-            let want = |(id, path, hash, size)| Want { id, path, content: ContentId(hash), size };
+            let want = |(id, path, hash, size)| WantedContent { id, path, content: ContentId(hash), size };
             Message::Get { wants: wants.into_iter().map(want).collect() }
         }),
         prop::collection::vec((path(), any::<u64>()), 0..9).prop_map(|placed| Message::Acks { placed }),
@@ -295,7 +296,7 @@ fn a_body_with_bytes_left_over_or_a_false_count_is_refused() {
 fn a_content_that_is_not_its_entry_s_is_refused() {
     let path = SyncPath::new("a").unwrap();
     let changes = vec![Change { path, entry: file_entry(5), body: Some(Bytes::from_static(b"1234")) }];
-    let frame = encode(&Packet::Message(Message::Changes { changes, told: Vec::new() }));
+    let frame = encode(&Packet::Message(Message::Changes { changes, relayed_to: Vec::new() }));
     let refused = decode(&frame.head[LENGTHS_BYTES..], frame.body);
     assert_eq!(refused, Err(FrameError::Body("a content that is not its entry's")));
 }
@@ -424,11 +425,11 @@ fn history_that_passes_its_limits_is_refused() {
     let fine = Past {
         path: SyncPath::new("f").unwrap(),
         time_ns: 1,
-        reason: Keep::Replaced,
+        reason: RetainReason::Replaced,
         size: 1,
         mode: Mode(0o644),
         mtime: FileTime::default(),
-        what: PastWhat::Untold,
+        what: PastWhat::Unidentified,
     };
     let decoded = |past: Past| {
         decode_first(
@@ -458,10 +459,10 @@ fn a_state_without_a_condition_is_an_older_version_s_and_one_with_more_is_a_newe
         let head = format!(r#"{{"kind":"state","root":"{}","pending":1{rest}}}"#, "0".repeat(32));
         decode(head.as_bytes(), Bytes::new())
     };
-    let told = |condition| Ok(Packet::Message(Message::State { root: [0; 16], pending: 1, condition }));
-    assert_eq!(state(""), told(None));
+    let relayed_to = |condition| Ok(Packet::Message(Message::State { root: [0; 16], pending: 1, condition }));
+    assert_eq!(state(""), relayed_to(None));
     let paused = Condition { paused: true, ..Condition::default() };
-    assert_eq!(state(r#","condition":{"paused":true,"new":[1]},"other":{}"#), told(Some(paused)));
+    assert_eq!(state(r#","condition":{"paused":true,"new":[1]},"other":{}"#), relayed_to(Some(paused)));
     for bad in [r#"{"problems":-1}"#, r#"{"problems":99999999999999999999}"#, r#"{"paused":"yes"}"#, "7"] {
         assert!(matches!(state(&format!(r#","condition":{bad}"#)), Err(FrameError::Head(_))), "{bad}");
     }

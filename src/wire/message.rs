@@ -5,7 +5,7 @@ use super::condition::Condition;
 use super::confirmation::Confirmation;
 use super::conflict::ConflictNews;
 pub use super::digest::Digest;
-use crate::model::{ContentId, DeviceId, Entry, FileTime, Keep, Mode, SyncPath};
+use crate::model::{ContentId, DeviceId, Entry, FileTime, Mode, RetainReason, SyncPath};
 use bytes::Bytes;
 
 /// A file of at most this many bytes travels whole in one message: with its entry, or packed with others.
@@ -43,7 +43,7 @@ pub enum Message {
     Forget { device: DeviceId },
     /// A person said that what is held was not meant: whoever holds something takes that back, too. `told`: the devices that this
     /// was sent to. Only to who names the feature `undo`.
-    Undo { told: Vec<DeviceId> },
+    Undo { relayed_to: Vec<DeviceId> },
     /// My tree in one digest, and how much is still to come to it here: paths to be installed, and one more until the first
     /// scan has ended. `condition`: what keeps this machine from being done; an older version does not say. Sent on connecting,
     /// every 30 s, and when any of it has changed and rested. The dialler of the link starts comparing when the root differs.
@@ -58,18 +58,18 @@ pub enum Message {
     /// Answer to an `Offer`: what of those buckets the offer lacked or had older.
     Answer { entries: Vec<(SyncPath, Entry)>, more: bool },
     /// Entries that changed just now (or were found by a walk). `told`: the devices that this was sent to.
-    Changes { changes: Vec<Change>, told: Vec<DeviceId> },
+    Changes { changes: Vec<Change>, relayed_to: Vec<DeviceId> },
     /// Changes of the receiver's that are on this machine's disk by now, of those that it sent as they happened: the path and the
     /// receiver's counter. Only to who names the feature `acks`.
     Acks { placed: Vec<(SyncPath, u64)> },
     /// Small contents wanted, to be packed into `Contents`.
-    Get { wants: Vec<Want> },
+    Get { wants: Vec<WantedContent> },
     /// Answer to `Get`, in any order and any number of parts; `None`: not here (any more).
     Contents { contents: Vec<(u32, Option<Bytes>)> },
     /// What of these files is on your disk? One at a time; `id` is echoed.
     Survey { id: u32, paths: Vec<SyncPath> },
     /// Answer to `Survey`: for each path, in its order.
-    Holdings { id: u32, held: Vec<Held> },
+    Holdings { id: u32, held: Vec<PathContent> },
     /// What does your history keep of this path and below it, or of all? Or, where some are `named` by path and time: what exactly are
     /// those? One at a time; `id` is echoed. Only to who names the feature `history`.
     History { id: u32, path: Option<SyncPath>, named: Vec<(SyncPath, u64)> },
@@ -128,7 +128,7 @@ pub struct HeldSums {
     #[serde(default)]
     pub dated_ahead: u64,
     #[serde(default)]
-    pub uncovered: u64,
+    pub unignored: u64,
 }
 
 /// A path that a machine holds back.
@@ -150,7 +150,7 @@ impl HeldBack {
 
 /// What a machine has on disk at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Held {
+pub struct PathContent {
     /// `None`: no file, or one that it does not sync.
     pub content: Option<ContentId>,
     /// It was last hashed on this day (since 1970) or later; 0: not since it was found.
@@ -163,7 +163,7 @@ pub struct Past {
     pub path: SyncPath,
     /// When it came to history, by that machine's clock (ns since 1970).
     pub time_ns: u64,
-    pub reason: Keep,
+    pub reason: RetainReason,
     /// Bytes.
     pub size: u64,
     pub mode: Mode,
@@ -175,7 +175,7 @@ pub struct Past {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum PastWhat {
     /// In a list: it is not hashed for that.
-    Untold,
+    Unidentified,
     File(ContentId),
     /// A symbolic link, and its target.
     Link(Vec<u8>),
@@ -214,7 +214,7 @@ pub struct Change {
 
 /// A content that is wanted: where the asker believes it to be, and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Want {
+pub struct WantedContent {
     /// Chosen by the asker, echoed in the answer.
     pub id: u32,
     pub path: SyncPath,

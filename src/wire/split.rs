@@ -5,7 +5,9 @@
 
 use super::body::MAX_ITEMS;
 use super::conflict::ConflictNews;
-use super::message::{Change, HeldBack, MESSAGE_BYTES, Message, Past, SURVEY_BYTES, SURVEY_PATHS, Sought, Want};
+use super::message::{
+    Change, HeldBack, MESSAGE_BYTES, Message, Past, SURVEY_BYTES, SURVEY_PATHS, Sought, WantedContent,
+};
 use crate::model::{Entry, Kind, SyncPath};
 use bytes::Bytes;
 
@@ -23,8 +25,8 @@ pub fn split(message: Message) -> Vec<Message> {
         Message::Answer { entries, more } => {
             parts(entries, MESSAGE_BYTES, entry_bytes, more, |entries, more| Message::Answer { entries, more })
         }
-        Message::Changes { changes, told } => parts(changes, MESSAGE_BYTES, change_bytes, false, |changes, _| {
-            Message::Changes { changes, told: told.clone() }
+        Message::Changes { changes, relayed_to } => parts(changes, MESSAGE_BYTES, change_bytes, false, |changes, _| {
+            Message::Changes { changes, relayed_to: relayed_to.clone() }
         }),
         Message::Get { wants } => parts(wants, MESSAGE_BYTES, want_bytes, false, |wants, _| Message::Get { wants }),
         Message::Contents { contents } => {
@@ -64,7 +66,7 @@ pub fn split(message: Message) -> Vec<Message> {
 pub fn bytes_of(message: &Message) -> usize {
     match message {
         Message::Confirm(confirmation) => confirmation.wire_bytes(),
-        Message::Undo { told } => 64 + 32 * told.len(),
+        Message::Undo { relayed_to } => 64 + 32 * relayed_to.len(),
         Message::Known { .. } | Message::Forget { .. } | Message::State { .. } | Message::Holds { .. } => 64,
         Message::Locate { sought, .. } => sought.iter().map(Sought::wire_bytes).sum(),
         Message::Located { places, .. } => 64 + places.len(),
@@ -73,7 +75,9 @@ pub fn bytes_of(message: &Message) -> usize {
         Message::Buckets { groups } => groups.iter().map(|(_, digests)| 1 + 16 * digests.len()).sum(),
         Message::Offer { buckets, entries, .. } => 2 * buckets.len() + entries.iter().map(entry_bytes).sum::<usize>(),
         Message::Answer { entries, .. } => entries.iter().map(entry_bytes).sum(),
-        Message::Changes { changes, told } => 32 * told.len() + changes.iter().map(change_bytes).sum::<usize>(),
+        Message::Changes { changes, relayed_to } => {
+            32 * relayed_to.len() + changes.iter().map(change_bytes).sum::<usize>()
+        }
         Message::Seek { path, .. } => 128 + path.as_bytes().len(),
         Message::Have { chunks, .. } => 128 + 10 * chunks.len(),
         Message::Get { wants } => wants.iter().map(want_bytes).sum(),
@@ -148,7 +152,7 @@ fn change_bytes(change: &Change) -> usize {
     path_and_entry_bytes(&change.path, &change.entry) + 6 + change.body.as_ref().map_or(0, Bytes::len)
 }
 
-fn want_bytes(want: &Want) -> usize {
+fn want_bytes(want: &WantedContent) -> usize {
     want.path.as_bytes().len() + 54
 }
 

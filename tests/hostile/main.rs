@@ -13,11 +13,13 @@ use common::{Group, Machine, PATIENCE, eventually, noise, pace, read, wait_equal
 use dirsyncd::engine::digest::entry_hash;
 use dirsyncd::io::net::seal::Sealer;
 use dirsyncd::io::net::tls::DeviceKey;
-use dirsyncd::model::{Chunks, ContentId, DeviceId, Entry, FileTime, Keep, Kind, Mode, Seen, SyncPath, Version};
+use dirsyncd::model::{
+    Chunks, ContentId, DeviceId, Entry, FileTime, Kind, Mode, RetainReason, SyncPath, Version, VersionVector,
+};
 use dirsyncd::wire::confirmation::Confirmation;
 use dirsyncd::wire::conflict::{ConflictNews, Decided, Sides};
 use dirsyncd::wire::frame::Packet;
-use dirsyncd::wire::message::{Change, HOLDS, HeldBack, HeldSums, Message, Past, PastWhat, Place, Want};
+use dirsyncd::wire::message::{Change, HOLDS, HeldBack, HeldSums, Message, Past, PastWhat, Place, WantedContent};
 use dirsyncd::wire::packet::{Ending, Part};
 use member::{entry_of, join, join_deaf, news, now, pieces};
 use std::collections::BTreeSet;
@@ -127,7 +129,7 @@ fn a_liar_about_its_history_puts_nothing_wrong_into_the_folder() {
     let past = move |path: SyncPath, time_ns: u64, what: PastWhat| Past {
         path,
         time_ns,
-        reason: Keep::Deleted,
+        reason: RetainReason::Deleted,
         size: 16,
         mode: Mode(0o644),
         mtime: FileTime { secs: 1_700_000_000, nanos: 0 },
@@ -138,7 +140,7 @@ fn a_liar_about_its_history_puts_nothing_wrong_into_the_folder() {
             let path = SyncPath::new("lost").expect("a path");
             let pasts = match named.first() {
                 Some((path, time)) => vec![past(path.clone(), *time, PastWhat::File(content))],
-                None => vec![past(path, 5_000_000_000, PastWhat::Untold)],
+                None => vec![past(path, 5_000_000_000, PastWhat::Unidentified)],
             };
             vec![Packet::Message(Message::Pasts { id: *id, pasts, more: false })]
         }
@@ -278,7 +280,7 @@ fn a_flood_of_made_up_conflicts_fills_the_room_of_its_sender_alone_and_shows_not
     let lab = Lab::new();
     let entry = |n: u64| {
         let author = DeviceId([0x66; 32]);
-        let version = Version { stamp: 7, author, seen: Seen::default().with(author, n + 1) };
+        let version = Version { stamp: 7, author, seen: VersionVector::default().with(author, n + 1) };
         let kind = Kind::File { size: 1, content: ContentId([n as u8; 32]) };
         Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version }
     };
@@ -357,7 +359,7 @@ fn cost(machine: &Machine) -> (u64, f64) {
 /// One change a packet would not be deflated: these go as one message.
 fn changes(of: impl Iterator<Item = (String, Entry)>) -> Packet {
     let change = |(path, entry)| Change { path: SyncPath::new(path).expect("a path"), entry, body: None };
-    Packet::Message(Message::Changes { changes: of.map(change).collect(), told: Vec::new() })
+    Packet::Message(Message::Changes { changes: of.map(change).collect(), relayed_to: Vec::new() })
 }
 
 /// The entry of a liar's file of one byte.
@@ -413,7 +415,7 @@ fn members_who_ask_for_much_and_read_nothing_cost_a_bounded_room() {
     lab.b.wait_own_idle();
     let before = lab.b.resident_bytes();
     let path = SyncPath::new("f").expect("a path");
-    let want = |id| Want { id, path: path.clone(), content, size: 128 << 10 };
+    let want = |id| WantedContent { id, path: path.clone(), content, size: 128 << 10 };
     let asks = Packet::Message(Message::Get { wants: (0..512).map(want).collect() });
     let deaf = |n: u32| {
         let member = join_deaf(&lab.b, lab.port, &format!("deaf{n:02}"), vec![asks.clone()]);
@@ -434,7 +436,7 @@ fn mass_deletion() -> Vec<(String, Entry)> {
     let at = now();
     let gone = |n: u64| {
         let author = DeviceId([0x66; 32]);
-        let version = Version { stamp: at, author, seen: Seen::default().with(author, n + 1) };
+        let version = Version { stamp: at, author, seen: VersionVector::default().with(author, n + 1) };
         let entry = Entry { kind: Kind::Deleted { at }, mode: Mode::NONE, mtime: FileTime::default(), version };
         (format!("f{n}"), entry)
     };
@@ -488,7 +490,7 @@ fn deletions_that_a_member_confirms_before_it_makes_them_are_held_unless_each_wa
     for (path, entry) in &gone[10..] {
         for counter in [1, 500, 1 << 40] {
             let mut entry = entry.clone();
-            entry.version.seen = Seen::default().with(entry.version.author, counter + 1000);
+            entry.version.seen = VersionVector::default().with(entry.version.author, counter + 1000);
             guessed.push((path.clone(), entry));
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dirsyncd::io::net::greeting::{self, Greeted, Identity, Role};
 use dirsyncd::io::net::tls::{DeviceKey, Tls};
 use dirsyncd::io::store::secret::Secret;
-use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
+use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
 use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::{Change, Message};
 use dirsyncd::wire::packet::{Ending, PIECE_BYTES, PROTOCOL};
@@ -138,12 +138,12 @@ pub fn news(path: &str, content: ContentId, size: u64) -> Packet {
 /// The same, with something else in its entry.
 pub fn entry_of(path: &str, content: ContentId, size: u64, change: impl FnOnce(&mut Entry)) -> Packet {
     let author = DeviceId([0x66; 32]);
-    let version = Version { stamp: now(), author, seen: Seen::default().with(author, 1) };
+    let version = Version { stamp: now(), author, seen: VersionVector::default().with(author, 1) };
     let kind = Kind::File { size, content };
     let mut entry = Entry { kind, mode: Mode(0o644), mtime: FileTime { secs: 1_700_000_000, nanos: 0 }, version };
     change(&mut entry);
     let changes = vec![Change { path: SyncPath::new(path).expect("a path"), entry, body: None }];
-    Packet::Message(Message::Changes { changes, told: Vec::new() })
+    Packet::Message(Message::Changes { changes, relayed_to: Vec::new() })
 }
 
 /// These bytes, from `offset` of what was asked for, as all that comes.

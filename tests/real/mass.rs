@@ -294,7 +294,7 @@ fn what_a_peer_s_ignore_file_uncovers_is_told_to_nobody_until_someone_confirms()
     write(a.at(".dirsyncignore"), "# nothing\n");
     eventually("b holds its key back", PATIENCE, || {
         let status = b.json(&["status"])?;
-        (status["held_uncovered"] == 1).then_some(()).ok_or(status.to_string())
+        (status["held_unignored"] == 1).then_some(()).ok_or(status.to_string())
     });
     b.wait_log(&["held back", ".dirsyncignore", "dirsync confirm"]);
     b.restart();

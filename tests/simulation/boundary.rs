@@ -122,7 +122,7 @@ fn inode_of(ino: Ino, inode: &Inode) -> impl Serialize {
 
 fn columns(row: &Row) -> impl Serialize {
     let disk = row.disk.as_ref().map(|disk| (disk.entry.clone(), disk.stat.map(stat)));
-    (row.winner.clone(), disk, row.installing.clone(), row.since)
+    (row.head.clone(), disk, row.installing.clone(), row.since)
 }
 
 fn stat(stat: Stat) -> impl Serialize {

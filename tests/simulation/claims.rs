@@ -78,7 +78,7 @@ impl World {
     }
 
     fn live(&self, node: NodeId) -> BTreeMap<SyncPath, Entry> {
-        let winners = self.rows(node).into_iter().map(|(path, row)| (path, row.winner));
+        let winners = self.rows(node).into_iter().map(|(path, row)| (path, row.head));
         winners.filter(|(_, winner)| winner.is_live()).collect()
     }
 
@@ -92,7 +92,7 @@ impl World {
         if status.paused || status.halted.is_some() {
             return Err(format!("n{node} is paused or stopped"));
         }
-        if status.held_deletions + status.held_reverts + status.held_uncovered > 0 {
+        if status.held_deletions + status.held_reverts + status.held_unignored > 0 {
             return Err(format!("n{node} holds something"));
         }
         // Of what rots, nobody can know.
@@ -100,7 +100,7 @@ impl World {
         let is_known = self.plan.rots == 0 && is_rested;
         for (path, row) in self.rows(node) {
             // Its user may have changed the patterns just now: then by those that its engine goes by.
-            let is_covered = self.plan.pattern_edits > 0 && here.in_force.covers(&path, true);
+            let is_covered = self.plan.pattern_edits > 0 && here.in_force.ignores(&path, true);
             if self.is_covered(node, &path) || (is_covered && !is_rested) {
                 continue;
             }
@@ -110,13 +110,13 @@ impl World {
             if self.stays(node, &path, &row) || is_kept() {
                 continue;
             }
-            if !row.is_settled() && (row.winner.is_live() || self.plan.pattern_edits == 0) {
+            if !row.is_settled() && (row.head.is_live() || self.plan.pattern_edits == 0) {
                 return Err(format!("n{node} has not settled {path:?}"));
             }
             let found = here.disk.live.get(&path);
-            let is_there = found.is_some_and(|(_, inode)| holds(inode, &row.winner, here.disk.keeps_modes));
-            if is_known && row.winner.is_live() && !is_there {
-                return Err(format!("n{node} has at {path:?} {found:?} and should have {:?}", row.winner));
+            let is_there = found.is_some_and(|(_, inode)| holds(inode, &row.head, here.disk.keeps_modes));
+            if is_known && row.head.is_live() && !is_there {
+                return Err(format!("n{node} has at {path:?} {found:?} and should have {:?}", row.head));
             }
         }
         Ok(())
@@ -136,7 +136,7 @@ impl World {
 }
 
 fn is_deleted_folder(row: &Row) -> bool {
-    !row.winner.is_live() && row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory())
+    !row.head.is_live() && row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory())
 }
 
 /// Whether a path is a problem, or something in it is.

@@ -6,7 +6,7 @@ use super::bugs::Bug;
 use super::ledger::NodeId;
 use super::world::World;
 use dirsyncd::engine::Event;
-use dirsyncd::engine::index::{Conflict, Wanted};
+use dirsyncd::engine::index::{Conflict, ConflictFilter};
 use dirsyncd::model::SyncPath;
 use dirsyncd::wire::conflict::ConflictKey;
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ impl World {
     /// What `dirsync conflicts` lists there.
     fn open_conflicts(&self, node: NodeId) -> Vec<(SyncPath, ConflictKey)> {
         let Some(engine) = &self.nodes[node].engine else { return Vec::new() };
-        let (_, open) = engine.conflicts(&Wanted { limit: usize::MAX, ..Wanted::default() });
+        let (_, open) = engine.conflicts(&ConflictFilter { limit: usize::MAX, ..ConflictFilter::default() });
         open.into_iter().map(|conflict| (conflict.path.clone(), conflict.key())).collect()
     }
 

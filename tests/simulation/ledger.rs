@@ -93,10 +93,10 @@ impl Ledger {
     }
 
     /// Other patterns are in force: what was done to what they do not cover may be told.
-    pub fn uncovered(&mut self, node: NodeId, is_uncovered: impl Fn(&SyncPath) -> bool) {
+    pub fn unignored(&mut self, node: NodeId, is_unignored: impl Fn(&SyncPath) -> bool) {
         let (told, hidden) = std::mem::take(&mut self.hidden)
             .into_iter()
-            .partition(|(other, path)| *other == node && is_uncovered(path));
+            .partition(|(other, path)| *other == node && is_unignored(path));
         self.hidden = hidden;
         let told: BTreeSet<(NodeId, SyncPath)> = told;
         for at in told {
@@ -111,7 +111,7 @@ impl Ledger {
     }
 
     /// A power cut left these: what an edit left behind counts as one.
-    pub fn cut_off(&mut self, node: NodeId, changes: &[PathChange]) {
+    pub fn interrupted(&mut self, node: NodeId, changes: &[PathChange]) {
         self.touched(node, changes);
         for change in changes {
             if let Some(value) = value_after(change) {

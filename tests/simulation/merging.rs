@@ -74,7 +74,7 @@ fn lines(data: &Data) -> BTreeSet<Bytes> {
 }
 
 /// Every line that either side wrote, without those that either side took out.
-fn weave(base: &Data, ours: &Data, theirs: &Data) -> BTreeSet<Bytes> {
+fn merge3(base: &Data, ours: &Data, theirs: &Data) -> BTreeSet<Bytes> {
     let (base, ours, theirs) = (lines(base), lines(ours), lines(theirs));
     let stays = |line: &&Bytes| !base.contains(*line) || (ours.contains(*line) && theirs.contains(*line));
     ours.union(&theirs).filter(stays).cloned().collect()
@@ -151,7 +151,7 @@ impl World {
         if Some((our_text.content(), our_text.size())) != ours.file() {
             return Merge::Impossible;
         }
-        let held = weave(&base.data, &our_text, &their_text);
+        let held = merge3(&base.data, &our_text, &their_text);
         let merged = Data::small(held.iter().flat_map(|line| line.to_vec()).collect::<Vec<_>>());
         here.next_stage += 1;
         let staged = StageId(here.next_stage);

@@ -357,11 +357,11 @@ fn altered(message: Message, alter: &dyn Fn(Entry) -> Entry) -> Message {
     match message {
         Message::Offer { buckets, entries, more } => Message::Offer { buckets, entries: all(entries), more },
         Message::Answer { entries, more } => Message::Answer { entries: all(entries), more },
-        Message::Changes { mut changes, told } => {
+        Message::Changes { mut changes, relayed_to: told } => {
             for change in &mut changes {
                 change.entry = alter(change.entry.clone());
             }
-            Message::Changes { changes, told }
+            Message::Changes { changes, relayed_to: told }
         }
         other => other,
     }

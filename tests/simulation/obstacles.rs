@@ -102,14 +102,14 @@ impl World {
     /// Whether a row waits for an obstacle.
     pub fn is_obstructed(&self, node: NodeId, path: &SyncPath, row: &Row) -> bool {
         let engine = self.nodes[node].engine.as_ref();
-        let is_covered = engine.is_some_and(|engine| engine.ignore().covers(path, true));
-        if !self.has_obstacles || !row.winner.is_live() || is_covered {
+        let is_covered = engine.is_some_and(|engine| engine.ignore().ignores(path, true));
+        if !self.has_obstacles || !row.head.is_live() || is_covered {
             return false;
         }
         match row.live_on_disk() {
             None => self.obstacle(node, path).is_some(),
             Some((entry, _)) => {
-                let is_replaced = entry.is_directory() && !row.winner.is_directory();
+                let is_replaced = entry.is_directory() && !row.head.is_directory();
                 is_replaced && self.special_in(node, path).is_some()
             }
         }
@@ -119,7 +119,7 @@ impl World {
     /// alone, and keeps nobody from being done.
     pub fn stays(&self, node: NodeId, path: &SyncPath, row: &Row) -> bool {
         let is_folder = row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory());
-        self.has_obstacles && !row.winner.is_live() && is_folder && self.special_in(node, path).is_some()
+        self.has_obstacles && !row.head.is_live() && is_folder && self.special_in(node, path).is_some()
     }
 
     /// The paths that wait for an obstacle at a machine.
@@ -141,8 +141,8 @@ impl World {
         let along = changes.iter().filter(|change| {
             let row = rows.get(&change.path);
             match &change.after {
-                Some((_, inode)) => !row.is_some_and(|row| row.winner.is_live() && says(&row.winner, inode)),
-                None => row.is_some_and(|row| row.winner.is_live()),
+                Some((_, inode)) => !row.is_some_and(|row| row.head.is_live() && says(&row.head, inode)),
+                None => row.is_some_and(|row| row.head.is_live()),
             }
         });
         let made: BTreeSet<_> = along.map(|change| change.path.clone()).collect();

@@ -33,9 +33,9 @@ impl World {
             self.check_torn(node, path);
             let here = &self.nodes[node];
             let row = here.durable.rows.get(path);
-            let Some(version) = row.map(|row| &row.winner.version) else { continue };
+            let Some(version) = row.map(|row| &row.head.version) else { continue };
             // The copy of a loser has the version that its name tells: it was minted at the loser's own path.
-            if row.is_some_and(|row| is_copy(path, &row.winner)) {
+            if row.is_some_and(|row| is_copy(path, &row.head)) {
                 continue;
             }
             if version.author == here.device && version.counter() > here.minted {
@@ -55,7 +55,7 @@ impl World {
     fn has_reason(&mut self, node: NodeId, path: &SyncPath) -> bool {
         let here = &self.nodes[node];
         let row = here.durable.rows.get(path);
-        let content = row.and_then(|row| row.winner.file()).map(|(content, _)| content);
+        let content = row.and_then(|row| row.head.file()).map(|(content, _)| content);
         if content.is_some_and(|content| self.ledger.texts.is_merge(node, path, content)) {
             return true;
         }
@@ -88,7 +88,7 @@ impl World {
         let after = here.disk.live.values();
         let lost = before.values().into_iter().filter(|value| !after.contains(value) && !sure.contains(value));
         self.ledger.excused.extend(lost);
-        self.ledger.cut_off(node, &changes);
+        self.ledger.interrupted(node, &changes);
         let here = &self.nodes[node];
         let broken = here.durable.rows.iter().find(|(path, row)| {
             let was_known = |ino| here.durable.known.contains(&((*path).clone(), ino));
@@ -135,7 +135,7 @@ impl World {
     fn is_something_nowhere(&self) -> bool {
         let shown = self.nodes.iter().flat_map(|node| node.disk.live.shown());
         let contents: BTreeSet<ContentId> = shown.filter_map(|value| value.content()).collect();
-        let winners = self.nodes.iter().flat_map(|node| node.durable.rows.values().map(|row| &row.winner));
+        let winners = self.nodes.iter().flat_map(|node| node.durable.rows.values().map(|row| &row.head));
         winners.filter_map(Entry::file).any(|(content, size)| size > 0 && !contents.contains(&content))
     }
 
@@ -166,7 +166,7 @@ impl World {
         listing.retain(|_, (_, inode)| !matches!(inode.body, Body::Special(_)));
         for (path, row) in engine.index().below(None, None, usize::MAX) {
             // What is covered is as its user left it.
-            if engine.ignore().covers(&path, true) {
+            if engine.ignore().ignores(&path, true) {
                 listing.remove(&path);
                 continue;
             }
@@ -181,15 +181,15 @@ impl World {
             if here.durable.rows.get(&path) != Some(&row) {
                 return Err(format!("n{node} has not committed {path:?}"));
             }
-            match (row.winner.is_live(), listing.remove(&path)) {
+            match (row.head.is_live(), listing.remove(&path)) {
                 (false, None) => {}
-                (true, Some((_, inode))) if holds(&inode, &row.winner, here.disk.keeps_modes) => {}
+                (true, Some((_, inode))) if holds(&inode, &row.head, here.disk.keeps_modes) => {}
                 (_, found) => {
-                    return Err(format!("n{node} has at {path:?} {found:?} and should have {:?}", row.winner));
+                    return Err(format!("n{node} has at {path:?} {found:?} and should have {:?}", row.head));
                 }
             }
         }
-        match listing.iter().find(|(path, _)| !engine.ignore().covers(path, true)) {
+        match listing.iter().find(|(path, _)| !engine.ignore().ignores(path, true)) {
             Some((path, found)) => Err(format!("n{node} does not know of {path:?}: {found:?}")),
             None => Ok(()),
         }
@@ -198,7 +198,7 @@ impl World {
     /// What a disk without permissions says is no permission that anyone chose.
     fn check_modes(&self) -> Result<(), String> {
         let rows = self.nodes.iter().flat_map(|node| &node.durable.rows);
-        match rows.into_iter().find(|(_, row)| row.winner.mode == NO_MODE) {
+        match rows.into_iter().find(|(_, row)| row.head.mode == NO_MODE) {
             Some((path, row)) => Err(format!("{path:?} got the permissions of a disk that keeps none: {row:?}")),
             None => Ok(()),
         }
@@ -208,7 +208,7 @@ impl World {
     fn check_equal(&self, a: NodeId, b: NodeId) -> Result<(), String> {
         let winners = |node: NodeId| -> BTreeMap<SyncPath, Entry> {
             let rows = self.nodes[node].durable.rows.iter();
-            rows.map(|(path, row)| (path.clone(), row.winner.clone())).collect()
+            rows.map(|(path, row)| (path.clone(), row.head.clone())).collect()
         };
         let (of_a, of_b) = (winners(a), winners(b));
         let paths: BTreeSet<&SyncPath> = of_a.keys().chain(of_b.keys()).collect();

@@ -50,7 +50,7 @@ impl Node {
     /// Whether the patterns cover a path that were read last, by this run or the one before, and those that are there now.
     pub fn is_covered(&self, path: &SyncPath, is_torn: bool) -> bool {
         let now = || Ignore::parse(&self.patterns_text().unwrap_or_default()).0;
-        self.in_force.covers(path, true) && (is_torn || now().covers(path, true))
+        self.in_force.ignores(path, true) && (is_torn || now().ignores(path, true))
     }
 }
 
@@ -88,7 +88,7 @@ impl World {
             here.in_force = engine.ignore().clone();
         }
         let in_force = here.in_force.clone();
-        self.ledger.uncovered(node, |path| !in_force.covers(path, true));
+        self.ledger.unignored(node, |path| !in_force.ignores(path, true));
     }
 
     fn is_torn(&self, node: NodeId) -> bool {
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// What is covered is neither replaced nor deleted.
-    pub fn check_uncovered(&mut self, node: NodeId, actions: &[Action]) {
+    pub fn check_unignored(&mut self, node: NodeId, actions: &[Action]) {
         if self.plan.pattern_edits == 0 {
             return;
         }
@@ -119,7 +119,7 @@ impl World {
             let mut confirmed = 0;
             for node in 0..self.nodes.len() {
                 let engine = self.nodes[node].engine.as_mut();
-                if engine.is_some_and(|engine| engine.status().held_uncovered > 0) {
+                if engine.is_some_and(|engine| engine.status().held_unignored > 0) {
                     self.tell(node, Event::Confirm);
                     confirmed += 1;
                 }
@@ -136,7 +136,9 @@ impl World {
         let (said, _) = Ignore::parse(&here.patterns_text().unwrap_or_default());
         let differs = |pattern: &&&str| {
             let path = path(pattern.trim_start_matches('/'));
-            here.engine.as_ref().is_some_and(|engine| engine.ignore().covers(&path, false) != said.covers(&path, false))
+            here.engine
+                .as_ref()
+                .is_some_and(|engine| engine.ignore().ignores(&path, false) != said.ignores(&path, false))
         };
         match PATTERNS.iter().find(differs) {
             Some(pattern) => Err(format!("n{node} does not go by what {IGNORE_FILE} says of {pattern}")),

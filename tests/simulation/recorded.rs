@@ -5,7 +5,7 @@
 use super::bugs::{Bug, by_mtime};
 use super::tree::Ino;
 use dirsyncd::engine::digest::{Digests, bucket_of, counts, deleted_at, entry_hash};
-use dirsyncd::engine::index::{Conflict, Counts, Index, OnDisk, Row, Wanted};
+use dirsyncd::engine::index::{Conflict, ConflictFilter, Counts, Index, OnDisk, Row};
 use dirsyncd::engine::map_index::MapIndex;
 use dirsyncd::model::{ContentId, Entry, SyncPath};
 use dirsyncd::wire::conflict::ConflictKey;
@@ -84,7 +84,7 @@ impl Recorded {
     }
 
     pub fn all_conflicts(&self) -> Vec<Conflict> {
-        self.map.conflicts(&Wanted { settled: true, limit: usize::MAX, ..Wanted::default() })
+        self.map.conflicts(&ConflictFilter { settled: true, limit: usize::MAX, ..ConflictFilter::default() })
     }
 
     fn refresh(&mut self) -> &mut Digests {
@@ -174,7 +174,7 @@ impl Index for Recorded {
         let was = std::mem::replace(&mut self.horizon, deleted_before);
         let between = was.min(deleted_before)..was.max(deleted_before);
         for (path, row) in self.map.rows() {
-            if deleted_at(&row.winner).is_some_and(|at| between.contains(&at)) {
+            if deleted_at(&row.head).is_some_and(|at| between.contains(&at)) {
                 self.digests.touch(bucket_of(path));
             }
         }
@@ -193,7 +193,7 @@ impl Index for Recorded {
         self.has_new_conflicts = true;
     }
 
-    fn conflicts(&self, wanted: &Wanted) -> Vec<Conflict> {
+    fn conflicts(&self, wanted: &ConflictFilter) -> Vec<Conflict> {
         self.map.conflicts(wanted)
     }
 
@@ -219,5 +219,5 @@ impl Index for Recorded {
 fn row_by_mtime(row: &Row) -> Row {
     let on_disk = |disk: &OnDisk| OnDisk { entry: by_mtime(disk.entry.clone()), stat: disk.stat };
     let installing = row.installing.clone().map(by_mtime);
-    Row { winner: by_mtime(row.winner.clone()), disk: row.disk.as_ref().map(on_disk), installing, since: row.since }
+    Row { head: by_mtime(row.head.clone()), disk: row.disk.as_ref().map(on_disk), installing, since: row.since }
 }

@@ -85,7 +85,7 @@ impl World {
     fn decide_all(&mut self, node: NodeId) -> usize {
         let Some(engine) = &self.nodes[node].engine else { return 0 };
         let suspects = engine.verification().suspects;
-        let good = |path: &SyncPath| engine.index().get(path).and_then(|row| row.winner.file());
+        let good = |path: &SyncPath| engine.index().get(path).and_then(|row| row.head.file());
         let listed: Vec<_> = suspects.iter().map(|suspect| (suspect.path.clone(), good(&suspect.path))).collect();
         let others = (0..self.nodes.len()).filter(|other| *other != node);
         let elsewhere: BTreeSet<ContentId> = others.flat_map(|other| self.undoubted(other)).collect();

@@ -30,8 +30,8 @@ pub enum Step {
     Commit(Vec<Action>),
     Tick(u64),
     Hints,
-    Look { path: SyncPath, known: Option<Stat>, rehash: bool, body: bool },
-    LookAgain { path: SyncPath, observed: Observed },
+    Inspect { path: SyncPath, known: Option<Stat>, rehash: bool, body: bool },
+    InspectAgain { path: SyncPath, observed: Observed },
     Walk { walk: WalkId, left: VecDeque<Option<SyncPath>> },
     InstallNext,
     InstallSwap { job: Job, staged: Option<Data> },
@@ -53,8 +53,8 @@ impl World {
             self.last_work = self.now;
         }
         match action {
-            Action::Look { path, known, rehash, body, .. } => {
-                self.step_soon(node, quick, Step::Look { path, known, rehash, body });
+            Action::Inspect { path, known, rehash, body, .. } => {
+                self.step_soon(node, quick, Step::Inspect { path, known, rehash, body });
             }
             Action::Walk { walk, below } => self.step_soon(node, quick, Step::Walk { walk, left: [below].into() }),
             Action::CheckRoot => self.step_soon(node, quick, Step::Answer(Event::Root(self.root(node)))),
@@ -192,8 +192,8 @@ impl World {
                 }
             }
             Step::Hints => self.hints_arrive(node),
-            Step::Look { path, known, rehash, body } => self.look(node, path, known, rehash, body),
-            Step::LookAgain { path, observed } => self.look_again(node, path, observed),
+            Step::Inspect { path, known, rehash, body } => self.look(node, path, known, rehash, body),
+            Step::InspectAgain { path, observed } => self.look_again(node, path, observed),
             Step::Walk { walk, left } => self.walk(node, walk, left),
             Step::InstallNext => self.install_next(node),
             Step::InstallSwap { job, staged } => self.install_swap(node, job, staged),
@@ -265,7 +265,7 @@ impl World {
         let body = body && self.rng.chance(900);
         if self.rng.chance(self.plan.blind_permille) {
             let trouble = Trouble { cause: Cause::Other, text: "it cannot be looked at".to_owned() };
-            return self.tell(node, Event::Looked { path, observed: Observed::Failed(trouble) });
+            return self.tell(node, Event::Inspected { path, observed: Observed::Failed(trouble) });
         }
         let rehash = rehash && !self.has(Bug::SkipsTheSecondHash);
         let (unsynced, by_size) = (self.has(Bug::TellsUnsynced), self.has(Bug::LooksAtSizeAndMtime));
@@ -275,12 +275,12 @@ impl World {
             && known.kind == StatKind::Directory
             && (known.kind, known.ino, known.mode) == (stat.kind, stat.ino, stat.mode)
         {
-            return self.tell(node, Event::Looked { path, observed: Observed::Directory { stat } });
+            return self.tell(node, Event::Inspected { path, observed: Observed::Directory { stat } });
         }
         let likeness = |stat: Option<Stat>| stat.map(|stat| (stat.kind, stat.size, stat.mtime));
         let is_same = stat == known || (by_size && likeness(stat) == likeness(known));
         if stat.is_some() && is_same && !rehash {
-            return self.tell(node, Event::Looked { path, observed: Observed::Unchanged });
+            return self.tell(node, Event::Inspected { path, observed: Observed::Unchanged });
         }
         if !unsynced {
             disk.sync(&path);
@@ -289,7 +289,7 @@ impl World {
             None => Observed::Absent,
             Some((ino, inode)) => observe(inode, inode.stat(ino), body),
         };
-        self.step_soon(node, self.plan.disk_ns, Step::LookAgain { path, observed });
+        self.step_soon(node, self.plan.disk_ns, Step::InspectAgain { path, observed });
     }
 
     /// A file must have stood still while it was hashed.
@@ -303,7 +303,7 @@ impl World {
             Observed::File { stat, .. } if now != Some(*stat) => Observed::Unstable,
             _ => observed,
         };
-        self.tell(node, Event::Looked { path, observed });
+        self.tell(node, Event::Inspected { path, observed });
     }
 
     /// One folder: watch it, list it; what is below comes later.
@@ -321,7 +321,7 @@ impl World {
             for (name, &child) in here.disk.live.children(ino).into_iter().flatten() {
                 let path = SyncPath::join(dir.as_ref(), name).expect("users and engines use good names");
                 let stat = here.disk.live.inodes[&child].stat(child);
-                if stat.kind == StatKind::Directory && !here.ignored.covers(&path, true) {
+                if stat.kind == StatKind::Directory && !here.ignored.ignores(&path, true) {
                     left.push_back(Some(path.clone()));
                 }
                 found.push((path, stat));

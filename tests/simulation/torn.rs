@@ -69,7 +69,7 @@ impl Ledger {
         for (path, (_, inode)) in listing {
             let (Body::File(data), Some(row)) = (&inode.body, row(path)) else { continue };
             let Some((known, size)) = row.live_on_disk().and_then(|(known, _)| known.file()) else { continue };
-            let heard = [Some(&row.winner), row.installing.as_ref()].into_iter().flatten();
+            let heard = [Some(&row.head), row.installing.as_ref()].into_iter().flatten();
             let content = data.content();
             let is_known = content == known || heard.filter_map(Entry::file).any(|(heard, _)| heard == content);
             if !is_known && looks_torn(data, size) && is_covered(inode.ctime.as_stamp()) {
@@ -108,7 +108,7 @@ impl World {
     pub fn check_torn(&mut self, node: NodeId, path: &SyncPath) {
         let here = &self.nodes[node];
         let Some(torn) = self.ledger.torn.get(&(node, path.clone())) else { return };
-        let Some(winner) = here.durable.rows.get(path).map(|row| &row.winner) else { return };
+        let Some(winner) = here.durable.rows.get(path).map(|row| &row.head) else { return };
         let is_told = winner.file().is_some_and(|(content, _)| content == *torn);
         if is_told && winner.version.author == here.device {
             self.fail(format!("n{node} tells of what a power cut left at {path:?}: {winner:?}"));
@@ -123,7 +123,7 @@ impl World {
             let contents: BTreeSet<ContentId> = shown.filter_map(|value| value.content()).collect();
             let is_lost = |(node, path): &(NodeId, SyncPath)| {
                 let row = self.nodes[*node].durable.rows.get(path).filter(|row| !row.is_settled());
-                row.and_then(|row| row.winner.file()).is_some_and(|(content, _)| !contents.contains(&content))
+                row.and_then(|row| row.head.file()).is_some_and(|(content, _)| !contents.contains(&content))
             };
             let lost: Vec<_> = self.ledger.torn.keys().filter(|at| is_lost(at)).cloned().collect();
             if self.broken.is_some() || lost.is_empty() {

@@ -170,7 +170,7 @@ fn undo_all(world: &mut World, before: &Tree, rng: &mut Rng, named: &mut BTreeSe
         if rng.chance(500) {
             holders = vec![*rng.pick(&holders)];
         }
-        let mut cut_off = Vec::new();
+        let mut interrupted = Vec::new();
         for node in holders {
             undo(world, node);
             world.run_for(*rng.pick(&[0, MS, 100 * MS]));
@@ -183,7 +183,7 @@ fn undo_all(world: &mut World, before: &Tree, rng: &mut Rng, named: &mut BTreeSe
                 world.crash(node, false);
                 world.run_for(rng.between(MS, 5 * SECOND));
                 world.start(node);
-                cut_off.push(node);
+                interrupted.push(node);
             }
         }
         // A person waits for the answer.
@@ -195,7 +195,7 @@ fn undo_all(world: &mut World, before: &Tree, rng: &mut Rng, named: &mut BTreeSe
             disturb(world, rng);
         }
         world.run_for(LONG_ENOUGH_NS);
-        for node in cut_off {
+        for node in interrupted {
             check_carried_out(world, before, node)?;
         }
     }

@@ -446,7 +446,7 @@ impl World {
         elsewhere.extend(backup.shown());
         let contents: BTreeSet<ContentId> = elsewhere.iter().filter_map(Value::content).collect();
         let here = &self.nodes[node];
-        let mut winners = here.durable.rows.values().filter_map(|row| row.winner.file());
+        let mut winners = here.durable.rows.values().filter_map(|row| row.head.file());
         let all_there = here.disk.live.shown().is_subset(&elsewhere);
         if !all_there || winners.any(|(content, size)| size > 0 && !contents.contains(&content)) {
             return;
@@ -538,7 +538,7 @@ impl World {
             if patterns_come {
                 self.patterns_were_read(node);
             }
-            self.check_uncovered(node, &follows);
+            self.check_unignored(node, &follows);
             actions.extend(follows);
         }
         self.step_soon(node, 2 * MS, Step::Commit(actions));

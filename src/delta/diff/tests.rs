@@ -37,7 +37,7 @@ fn delta_of(old: &[u8], new: &[u8], knows_chunks: bool) -> Result<(Vec<u8>, u64)
     let ours = of_bytes(new).1.unwrap();
     let base = if knows_chunks { base } else { Signature::of_peer(base.size(), base.wire().to_vec()).unwrap() };
     let file = Counted { bytes: new, read: Cell::new(0) };
-    let version = New { file: &file, size: new.len() as u64, chunks: knows_chunks.then_some(ours.chunks()) };
+    let version = NewVersion { file: &file, size: new.len() as u64, chunks: knows_chunks.then_some(ours.chunks()) };
     let mut delta = Vec::new();
     diff(&base, &version, &mut || true, &mut |part| {
         delta.extend_from_slice(part);
@@ -90,7 +90,7 @@ fn versions_with_nothing_in_common_are_given_up_after_a_few_windows() {
     let (old, new) = (noise(1, 32 << 20), noise(2, 32 << 20));
     let base = of_bytes(&old).1.unwrap();
     let file = Counted { bytes: &new, read: Cell::new(0) };
-    let version = New { file: &file, size: new.len() as u64, chunks: None };
+    let version = NewVersion { file: &file, size: new.len() as u64, chunks: None };
     let result = diff(&base, &version, &mut || true, &mut |_| panic!("something was said"));
     assert!(matches!(result, Err(DiffError::Unrelated)));
     assert!(file.read.get() <= 1 << 20, "{}", file.read.get());
@@ -106,7 +106,7 @@ fn a_delta_that_says_nearly_everything_by_itself_is_none() {
 fn whoever_takes_it_may_end_it() {
     let (old, new) = (noise(1, 2 << 20), [noise(2, 1 << 20), noise(1, 2 << 20)].concat());
     let base = of_bytes(&old).1.unwrap();
-    let version = New { file: &&new[..], size: new.len() as u64, chunks: None };
+    let version = NewVersion { file: &&new[..], size: new.len() as u64, chunks: None };
     assert!(matches!(diff(&base, &version, &mut || true, &mut |_| false), Err(DiffError::Stopped)));
 }
 
@@ -114,13 +114,13 @@ fn whoever_takes_it_may_end_it() {
 fn a_file_that_ends_too_early_is_an_error() {
     let old = noise(1, 2 << 20);
     let base = of_bytes(&old).1.unwrap();
-    let version = New { file: &&old[..1 << 20], size: old.len() as u64, chunks: None };
+    let version = NewVersion { file: &&old[..1 << 20], size: old.len() as u64, chunks: None };
     assert!(matches!(diff(&base, &version, &mut || true, &mut |_| true), Err(DiffError::Read(_))));
 }
 
 /// The time that the longest search between two questions takes.
 fn longest_search(base: &Signature, new: &[u8]) -> Duration {
-    let version = New { file: &new, size: new.len() as u64, chunks: None };
+    let version = NewVersion { file: &new, size: new.len() as u64, chunks: None };
     let (mut longest, mut last) = (Duration::ZERO, Instant::now());
     let began = Instant::now();
     let mut may_go_on = || {
@@ -160,7 +160,7 @@ fn a_signature_made_to_blow_up_the_search_is_asked_about_in_time() {
 }
 
 #[derive(Debug, Clone)]
-enum Edit {
+enum RandomEdit {
     Insert { at: usize, bytes: Vec<u8> },
     Remove { at: usize, length: usize },
     Overwrite { at: usize, bytes: Vec<u8> },
@@ -168,43 +168,43 @@ enum Edit {
     Zero { at: usize, length: usize },
 }
 
-fn edit() -> impl Strategy<Value = Edit> {
+fn edit() -> impl Strategy<Value = RandomEdit> {
     let at = 0..4_usize << 20;
     let bytes = (1..200_000_usize, any::<u64>()).prop_map(|(size, seed)| noise(seed, size));
     prop_oneof![
-        (at.clone(), bytes.clone()).prop_map(|(at, bytes)| Edit::Insert { at, bytes }),
-        (at.clone(), 1..300_000_usize).prop_map(|(at, length)| Edit::Remove { at, length }),
-        (at.clone(), bytes).prop_map(|(at, bytes)| Edit::Overwrite { at, bytes }),
-        (at.clone(), 1..900_000_usize, at.clone()).prop_map(|(from, length, to)| Edit::Move { from, length, to }),
-        (at, 1..400_000_usize).prop_map(|(at, length)| Edit::Zero { at, length }),
+        (at.clone(), bytes.clone()).prop_map(|(at, bytes)| RandomEdit::Insert { at, bytes }),
+        (at.clone(), 1..300_000_usize).prop_map(|(at, length)| RandomEdit::Remove { at, length }),
+        (at.clone(), bytes).prop_map(|(at, bytes)| RandomEdit::Overwrite { at, bytes }),
+        (at.clone(), 1..900_000_usize, at.clone()).prop_map(|(from, length, to)| RandomEdit::Move { from, length, to }),
+        (at, 1..400_000_usize).prop_map(|(at, length)| RandomEdit::Zero { at, length }),
     ]
 }
 
-fn apply(bytes: &mut Vec<u8>, edit: &Edit) {
+fn apply(bytes: &mut Vec<u8>, edit: &RandomEdit) {
     let place = |at: usize, bytes: &[u8]| at % (bytes.len() + 1);
     match edit {
-        Edit::Insert { at, bytes: new } => {
+        RandomEdit::Insert { at, bytes: new } => {
             let at = place(*at, bytes);
             bytes.splice(at..at, new.iter().copied());
         }
-        Edit::Remove { at, length } => {
+        RandomEdit::Remove { at, length } => {
             let at = place(*at, bytes);
             let end = (at + length).min(bytes.len());
             bytes.drain(at..end);
         }
-        Edit::Overwrite { at, bytes: new } => {
+        RandomEdit::Overwrite { at, bytes: new } => {
             let at = place(*at, bytes);
             let end = (at + new.len()).min(bytes.len());
             bytes[at..end].copy_from_slice(&new[..end - at]);
         }
-        Edit::Move { from, length, to } => {
+        RandomEdit::Move { from, length, to } => {
             let from = place(*from, bytes);
             let end = (from + length).min(bytes.len());
             let part: Vec<u8> = bytes.drain(from..end).collect();
             let to = place(*to, bytes);
             bytes.splice(to..to, part);
         }
-        Edit::Zero { at, length } => {
+        RandomEdit::Zero { at, length } => {
             let at = place(*at, bytes);
             let end = (at + length).min(bytes.len());
             bytes[at..end].fill(0);

@@ -5,7 +5,7 @@ use crate::engine::map_index::MapIndex;
 use crate::engine::{
     Action, Config, Event, Job, Keeps, LinkId, OnConflict, Outcome, RootState, StageId, Stat, StatKind, Trust, WalkId,
 };
-use crate::model::{ContentId, DeviceId, FileTime, Kind, Mode, Seen, Version};
+use crate::model::{ContentId, DeviceId, FileTime, Kind, Mode, Version, VersionVector};
 use rstest::rstest;
 
 const NOW: Now = Now { wall: 1_700_000_000_000_000_000, mono: 1_000_000_000 };
@@ -17,7 +17,7 @@ fn path(text: &str) -> SyncPath {
 
 fn entry(kind: Kind, stamp: u64) -> Entry {
     let author = DeviceId([2; 32]);
-    let version = Version { stamp, author, seen: Seen::default().with(author, stamp) };
+    let version = Version { stamp, author, seen: VersionVector::default().with(author, stamp) };
     Entry { kind, mode: Mode(0o644), mtime: FileTime { secs: 1_600_000_000, nanos: 0 }, version }
 }
 
@@ -51,7 +51,7 @@ fn engine(names: Names, here: &[(&str, Kind)]) -> Engine<MapIndex> {
     for (at, (name, kind)) in here.iter().enumerate() {
         let (winner, stat) = (entry(kind.clone(), 1), stat(at as u64, kind));
         let disk = Some(merge::on_disk(winner.clone(), Some(stat)));
-        engine.index.put(&path(name), &Row { winner, disk, installing: None, since: 0 });
+        engine.index.put(&path(name), &Row { head: winner, disk, installing: None, since: 0 });
         found.push((path(name), stat));
     }
     engine.set_keeps(Keeps { names, ..Keeps::default() });
@@ -71,9 +71,9 @@ fn list(engine: &mut Engine<MapIndex>, found: Vec<(SyncPath, Stat)>) -> Vec<Acti
 }
 
 /// Another machine's news.
-fn hear(engine: &mut Engine<MapIndex>, name: &str, winner: Entry) {
+fn receive(engine: &mut Engine<MapIndex>, name: &str, winner: Entry) {
     let old = engine.index.get(&path(name));
-    let row = Row { winner, disk: old.and_then(|row| row.disk), installing: None, since: 0 };
+    let row = Row { head: winner, disk: old.and_then(|row| row.disk), installing: None, since: 0 };
     engine.store(NOW, &path(name), &row);
 }
 
@@ -109,14 +109,14 @@ fn all_wait(engine: &Engine<MapIndex>) -> bool {
 fn a_name_that_is_taken_is_a_problem_here_alone_until_it_is_free() {
     let mut engine = engine(Names::Folded, &[("README", link("x"))]);
     let counter = engine.counter;
-    hear(&mut engine, "Readme", entry(link("y"), 2));
+    receive(&mut engine, "Readme", entry(link("y"), 2));
     assert_eq!(tick(&mut engine, NOW), []);
     assert_eq!(problems(&mut engine), [], "it may be the first half of a rename");
     assert_eq!(tick(&mut engine, LATER), []);
     assert_eq!(problems(&mut engine), [path("Readme")]);
     assert!(all_wait(&engine), "nothing goes on by itself");
     assert!(is_here(&engine, "README") && engine.counter == counter, "nothing is told");
-    hear(&mut engine, "README", deleted());
+    receive(&mut engine, "README", deleted());
     let jobs = tick(&mut engine, LATER);
     assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("README")]);
     let outcome = Outcome::Done { stat: None, kept: None };
@@ -128,8 +128,8 @@ fn a_name_that_is_taken_is_a_problem_here_alone_until_it_is_free() {
 #[test]
 fn what_is_in_a_folder_whose_name_is_taken_waits_with_it() {
     let mut engine = engine(Names::Folded, &[("Src", Kind::Directory)]);
-    hear(&mut engine, "src", entry(Kind::Directory, 2));
-    hear(&mut engine, "src/two", entry(link("y"), 2));
+    receive(&mut engine, "src", entry(Kind::Directory, 2));
+    receive(&mut engine, "src/two", entry(link("y"), 2));
     tick(&mut engine, NOW);
     assert_eq!(tick(&mut engine, LATER), []);
     let after = Now { mono: LATER.mono + 5 * SECOND, ..LATER };
@@ -141,8 +141,8 @@ fn what_is_in_a_folder_whose_name_is_taken_waits_with_it() {
 #[test]
 fn what_waits_below_a_taken_name_comes_once_a_user_gives_the_folder_that_name() {
     let mut engine = engine(Names::Folded, &[("Src", Kind::Directory)]);
-    hear(&mut engine, "src", entry(Kind::Directory, 2));
-    hear(&mut engine, "src/two", entry(link("y"), 2));
+    receive(&mut engine, "src", entry(Kind::Directory, 2));
+    receive(&mut engine, "src/two", entry(link("y"), 2));
     tick(&mut engine, NOW);
     assert_eq!(tick(&mut engine, LATER), []);
     assert_eq!(problems(&mut engine), [path("src")]);
@@ -151,9 +151,9 @@ fn what_waits_below_a_taken_name_comes_once_a_user_gives_the_folder_that_name() 
         engine.handle(later(0), Event::Hint { path: path(name), hint: Hint::Closed });
     }
     tick(&mut engine, later(30));
-    engine.handle(later(31), Event::Looked { path: path("Src"), observed: Observed::Absent });
+    engine.handle(later(31), Event::Inspected { path: path("Src"), observed: Observed::Absent });
     let stat = stat(0, &Kind::Directory);
-    engine.handle(later(31), Event::Looked { path: path("src"), observed: Observed::Directory { stat } });
+    engine.handle(later(31), Event::Inspected { path: path("src"), observed: Observed::Directory { stat } });
     assert!(is_here(&engine, "src"));
     let mut jobs = Vec::new();
     for second in 6..120 {
@@ -177,11 +177,11 @@ fn refuse(engine: &mut Engine<MapIndex>, now: Now, jobs: &[Job]) {
 #[test]
 fn what_the_disk_refuses_for_a_name_that_is_not_known_is_tried_ever_more_rarely() {
     let mut engine = engine(Names::Folded, &[]);
-    hear(&mut engine, "Readme", entry(link("y"), 2));
+    receive(&mut engine, "Readme", entry(link("y"), 2));
     let mut tries = 0;
     for second in 0..7200 {
         let actions = engine.handle(after(second), Event::Tick);
-        assert_eq!(looked_at(actions.clone()), [].into(), "a look at it says nothing");
+        assert_eq!(inspected_paths(actions.clone()), [].into(), "a look at it says nothing");
         let job = |action| if let Action::Install(job) = action { Some(job) } else { None };
         let jobs: Vec<Job> = actions.into_iter().filter_map(job).collect();
         refuse(&mut engine, after(second), &jobs);
@@ -200,7 +200,7 @@ fn what_patterns_cover_has_a_name_only_while_the_disk_says_so() {
     let mut engine = engine(Names::Folded, &[("readme", link("x"))]);
     engine.handle(NOW, Event::IgnoreRead(Some(b"/readme\n".to_vec())));
     list(&mut engine, vec![(path("readme"), stat(0, &link("x")))]);
-    hear(&mut engine, "Readme", entry(link("y"), 2));
+    receive(&mut engine, "Readme", entry(link("y"), 2));
     let jobs = tick(&mut engine, LATER);
     assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("Readme")]);
     refuse(&mut engine, LATER, &jobs);
@@ -219,9 +219,9 @@ fn what_patterns_cover_has_a_name_only_while_the_disk_says_so() {
 fn a_rename_that_only_changes_case_is_a_rename_in_place() {
     let mut engine = engine(Names::Folded, &[("plain", file("1"))]);
     let counter = engine.counter;
-    hear(&mut engine, "Plain", entry(file("1"), 2));
+    receive(&mut engine, "Plain", entry(file("1"), 2));
     assert_eq!(tick(&mut engine, NOW), [], "the deletion is not known yet");
-    hear(&mut engine, "plain", deleted());
+    receive(&mut engine, "plain", deleted());
     let jobs = tick(&mut engine, NOW);
     let from = stat(0, &file("1"));
     assert_eq!(jobs.len(), 1, "{jobs:?}");
@@ -236,8 +236,8 @@ fn a_rename_that_only_changes_case_is_a_rename_in_place() {
 #[test]
 fn while_an_empty_folder_is_renamed_in_place_its_old_name_is_not_deleted() {
     let mut engine = engine(Names::Folded, &[("src", Kind::Directory)]);
-    hear(&mut engine, "Src", entry(Kind::Directory, 2));
-    hear(&mut engine, "src", deleted());
+    receive(&mut engine, "Src", entry(Kind::Directory, 2));
+    receive(&mut engine, "src", deleted());
     let jobs = tick(&mut engine, NOW);
     assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("Src")], "{jobs:?}");
     let outcome = Outcome::Done { stat: Some(stat(0, &Kind::Directory)), kept: None };
@@ -249,10 +249,10 @@ fn while_an_empty_folder_is_renamed_in_place_its_old_name_is_not_deleted() {
 #[test]
 fn a_folder_is_renamed_in_place_with_all_that_is_in_it() {
     let mut engine = engine(Names::Folded, &[("Src", Kind::Directory), ("Src/one", file("1"))]);
-    hear(&mut engine, "src", entry(Kind::Directory, 2));
-    hear(&mut engine, "src/one", entry(file("1"), 2));
-    hear(&mut engine, "Src/one", deleted());
-    hear(&mut engine, "Src", deleted());
+    receive(&mut engine, "src", entry(Kind::Directory, 2));
+    receive(&mut engine, "src/one", entry(file("1"), 2));
+    receive(&mut engine, "Src/one", deleted());
+    receive(&mut engine, "Src", deleted());
     let jobs = tick(&mut engine, NOW);
     let is_rename = |job: &&Job| matches!(job.source, Source::Rename { .. });
     assert_eq!(jobs.iter().filter(is_rename).map(|job| &job.path).collect::<Vec<_>>(), [&path("src")], "{jobs:?}");
@@ -266,15 +266,15 @@ fn a_folder_is_renamed_in_place_with_all_that_is_in_it() {
 #[test]
 fn a_folder_is_not_renamed_in_place_while_something_in_it_is_to_be_looked_at() {
     let mut engine = engine(Names::Folded, &[("Src", Kind::Directory), ("Src/one", file("1"))]);
-    hear(&mut engine, "src", entry(Kind::Directory, 2));
-    hear(&mut engine, "src/one", entry(file("1"), 2));
+    receive(&mut engine, "src", entry(Kind::Directory, 2));
+    receive(&mut engine, "src/one", entry(file("1"), 2));
     engine.handle(NOW, Event::Hint { path: path("Src/one"), hint: Hint::Gone });
-    hear(&mut engine, "Src/one", deleted());
-    hear(&mut engine, "Src", deleted());
+    receive(&mut engine, "Src/one", deleted());
+    receive(&mut engine, "Src", deleted());
     assert_eq!(tick(&mut engine, NOW), [], "a user may have put it away");
     let soon = Now { mono: NOW.mono + SECOND / 10, ..NOW };
-    assert_eq!(looked_at(engine.handle(soon, Event::Tick)), [path("Src/one")].into());
-    engine.handle(soon, Event::Looked { path: path("Src/one"), observed: Observed::Unchanged });
+    assert_eq!(inspected_paths(engine.handle(soon, Event::Tick)), [path("Src/one")].into());
+    engine.handle(soon, Event::Inspected { path: path("Src/one"), observed: Observed::Unchanged });
     let jobs = tick(&mut engine, Now { mono: NOW.mono + SECOND, ..NOW });
     assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("src")], "{jobs:?}");
 }
@@ -287,22 +287,22 @@ fn where_the_disk_spells_names_its_own_way_they_are_known_as_they_came() {
     let found = [("src", 0, Kind::Directory), ("src/readme", 1, file("1"))];
     let found = found.map(|(name, ino, kind)| (path(name), stat(ino, &kind)));
     let actions = list(&mut engine, found.into());
-    assert!(!actions.iter().any(|action| matches!(action, Action::Look { .. })), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Inspect { .. })), "{actions:?}");
     assert_eq!(engine.known_as(path("src/new")), path("Src/new"));
     assert!(is_here(&engine, "Src/README") && engine.counter == counter);
 }
 
-fn looked_at(actions: Vec<Action>) -> BTreeSet<SyncPath> {
-    let look = |action| if let Action::Look { path, .. } = action { Some(path) } else { None };
-    actions.into_iter().filter_map(look).collect()
+fn inspected_paths(actions: Vec<Action>) -> BTreeSet<SyncPath> {
+    let inspection = |action| if let Action::Inspect { path, .. } = action { Some(path) } else { None };
+    actions.into_iter().filter_map(inspection).collect()
 }
 
 #[test]
 fn a_hint_in_another_spelling_is_one_of_what_is_there() {
     let mut engine = engine(Names::Folded, &[("README", file("1"))]);
     engine.handle(NOW, Event::Hint { path: path("readme"), hint: Hint::Closed });
-    let looks = looked_at(engine.handle(LATER, Event::Tick));
-    assert_eq!(looks, ["README", "readme"].map(path).into());
+    let inspections = inspected_paths(engine.handle(LATER, Event::Tick));
+    assert_eq!(inspections, ["README", "readme"].map(path).into());
 }
 
 #[test]
@@ -311,36 +311,36 @@ fn a_hint_in_a_spelling_that_is_not_known_to_be_gone_yet_is_one_of_the_new_spell
     engine.handle(NOW, Event::Hint { path: path("Src"), hint: Hint::Closed });
     engine.handle(LATER, Event::Tick);
     let stat = stat(0, &Kind::Directory);
-    engine.handle(LATER, Event::Looked { path: path("Src"), observed: Observed::Directory { stat } });
-    engine.handle(LATER, Event::Looked { path: path("src"), observed: Observed::Absent });
+    engine.handle(LATER, Event::Inspected { path: path("Src"), observed: Observed::Directory { stat } });
+    engine.handle(LATER, Event::Inspected { path: path("src"), observed: Observed::Absent });
     assert!(is_here(&engine, "src") && is_here(&engine, "Src"), "the old one is not concluded to be gone");
     engine.handle(LATER, Event::Hint { path: path("src"), hint: Hint::Gone });
     let after = Now { mono: LATER.mono + SECOND, ..LATER };
-    assert_eq!(looked_at(engine.handle(after, Event::Tick)), ["Src", "src"].map(path).into());
+    assert_eq!(inspected_paths(engine.handle(after, Event::Tick)), ["Src", "src"].map(path).into());
 }
 
 #[test]
 fn a_hint_in_another_spelling_is_one_of_what_is_looked_at_or_installed_just_now() {
     let mut engine = engine(Names::Folded, &[]);
     engine.handle(NOW, Event::Hint { path: path("README"), hint: Hint::Closed });
-    hear(&mut engine, "Notes", entry(link("x"), 2));
+    receive(&mut engine, "Notes", entry(link("x"), 2));
     let actions = engine.handle(LATER, Event::Tick);
     let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
-    assert_eq!(looked_at(actions), [path("README")].into());
+    assert_eq!(inspected_paths(actions), [path("README")].into());
     for gone in ["readme", "notes"] {
         engine.handle(LATER, Event::Hint { path: path(gone), hint: Hint::Gone });
     }
     let seen = Observed::Symlink { stat: stat(1, &link("y")), target: b"y".to_vec() };
-    engine.handle(LATER, Event::Looked { path: path("README"), observed: seen });
+    engine.handle(LATER, Event::Inspected { path: path("README"), observed: seen });
     let after = Now { mono: LATER.mono + SECOND, ..LATER };
-    let looks = looked_at(engine.handle(after, Event::Tick));
-    assert_eq!(looks, ["README", "notes", "readme"].map(path).into(), "not what is being installed");
+    let inspections = inspected_paths(engine.handle(after, Event::Tick));
+    assert_eq!(inspections, ["README", "notes", "readme"].map(path).into(), "not what is being installed");
     let outcome = Outcome::Done { stat: Some(stat(2, &link("x"))), kept: None };
     engine.handle(after, Event::Installed { job: job.unwrap(), outcome });
     let at_last = Now { mono: after.mono + SECOND, ..after };
-    assert_eq!(looked_at(engine.handle(at_last, Event::Tick)), [path("Notes")].into());
+    assert_eq!(inspected_paths(engine.handle(at_last, Event::Tick)), [path("Notes")].into());
     for seen in ["README", "notes", "readme", "Notes"] {
-        engine.handle(at_last, Event::Looked { path: path(seen), observed: Observed::Absent });
+        engine.handle(at_last, Event::Inspected { path: path(seen), observed: Observed::Absent });
     }
     assert!(engine.aliases.at_work.is_empty(), "{:?}", engine.aliases.at_work);
 }
@@ -349,13 +349,13 @@ fn a_hint_in_another_spelling_is_one_of_what_is_looked_at_or_installed_just_now(
 fn a_large_content_that_came_for_a_path_whose_name_was_taken_meanwhile_serves_another_path() {
     let (content, size) = (ContentId::of(b"large"), 8 << 20);
     let mut engine = engine(Names::Folded, &[("f", link("x"))]);
-    hear(&mut engine, "F", entry(Kind::File { size, content }, 2));
+    receive(&mut engine, "F", entry(Kind::File { size, content }, 2));
     tick(&mut engine, NOW);
     assert_eq!(tick(&mut engine, LATER), []);
     assert_eq!(problems(&mut engine), [path("F")]);
     engine.wants.by_path.get_mut(&path("F")).unwrap().staged = Some(StageId(7));
     engine.swarms.staged.insert(path("F"), content);
-    hear(&mut engine, "c", entry(Kind::File { size, content }, 3));
+    receive(&mut engine, "c", entry(Kind::File { size, content }, 3));
     engine.begin_chunks(LATER, &path("c"), LinkId(1), content, size);
     let jobs = tick(&mut engine, LATER);
     let sources: Vec<_> = jobs.iter().map(|job| (&job.path, &job.source)).collect();

@@ -7,9 +7,9 @@ fn digests(from: u64, count: u64) -> Vec<Digest> {
     (from..from + count).map(|n| u128::from(n).to_be_bytes()).collect()
 }
 
-fn of(peer: u8, at: u64, from: u64, is_of_use: bool) -> Kept {
+fn of(peer: u8, at: u64, from: u64, is_of_use: bool) -> KnownConfirmation {
     let digests = digests(from, CONFIRMED_AT_ONCE as u64);
-    Kept { seal: Seal::default(), digests, at, from: Some(DeviceId([peer; 32])), is_of_use }
+    KnownConfirmation { seal: Seal::default(), digests, at, from: Some(DeviceId([peer; 32])), is_of_use }
 }
 
 const FULL: u64 = CONFIRMED_AT_ONCE as u64;
@@ -24,7 +24,7 @@ fn what_one_peer_brings_takes_half_of_the_room_and_what_was_of_use_stays() {
     for n in 2..400 {
         confirmations.add(&mut index, of(2, n, n * FULL, false));
     }
-    let bytes: usize = confirmations.kept.values().map(Kept::bytes).sum();
+    let bytes: usize = confirmations.kept.values().map(KnownConfirmation::bytes).sum();
     assert!(bytes <= MOST_OF_ONE + LIST_BYTES + 16 * CONFIRMED_AT_ONCE);
     assert!(names(&confirmations, 0) && !names(&confirmations, 1) && names(&confirmations, 399));
     // Of what was of use, nothing goes for what was not.
@@ -42,7 +42,7 @@ fn many_small_lists_have_an_end_and_leave_the_user_s_own() {
     let (mut confirmations, mut index) = (Confirmations::default(), MapIndex::new());
     confirmations.add_own(&mut index, 1, digests(1 << 40, 3));
     for n in 0..u64::from(SLOTS) + 100 {
-        let kept = Kept { digests: digests(n, 1), ..of(1, n, 0, true) };
+        let kept = KnownConfirmation { digests: digests(n, 1), ..of(1, n, 0, true) };
         assert!(confirmations.add(&mut index, kept));
     }
     assert_eq!(confirmations.kept.len(), usize::from(SLOTS - OWN_SLOTS) + 1);

@@ -7,7 +7,7 @@
 //! the room of who made them up. Deliberately not here: how a conflict comes about, and what becomes of the loser.
 
 use crate::engine::event::{LinkId, Now};
-use crate::engine::index::{Conflict, ConflictSource, Index, Settled, Wanted};
+use crate::engine::index::{Conflict, ConflictFilter, ConflictSource, Index, Settled};
 use crate::engine::{Engine, SECOND};
 use crate::model::{DeviceId, SyncPath, Version};
 use crate::wire::conflict::{ConflictKey, ConflictNews, Decided, Sides};
@@ -20,20 +20,20 @@ const OWN_ROWS: usize = 100_000;
 /// That is looked after each time so many were found.
 const OWN_AT_ONCE: usize = 1000;
 /// What is kept of one peer's telling, once of what it found and once of what it was told; and of all peers' (rows and bytes, P9).
-const PEER_ROOM: Room = Room { rows: 16_384, bytes: 8 << 20 };
-const PEERS_ROOM: Room = Room { rows: 65_536, bytes: 32 << 20 };
+const PEER_ROOM: ConflictRoom = ConflictRoom { rows: 16_384, bytes: 8 << 20 };
+const PEERS_ROOM: ConflictRoom = ConflictRoom { rows: 65_536, bytes: 32 << 20 };
 /// A decision is remembered for this long (180 days by the steady clock, ns): until then a machine that was away hears of it.
 const SETTLED_NS: u64 = 180 * 24 * 3600 * SECOND;
 /// Rows that are read at a time.
 const PAGE: usize = 1000;
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Room {
+struct ConflictRoom {
     rows: usize,
     bytes: usize,
 }
 
-impl Room {
+impl ConflictRoom {
     fn add(&mut self, bytes: usize) {
         self.rows += 1;
         self.bytes += bytes;
@@ -53,15 +53,15 @@ enum Whom {
 }
 
 #[derive(Default)]
-pub(in crate::engine) struct Known {
+pub(in crate::engine) struct KnownConflicts {
     outgoing: Vec<(Whom, ConflictNews)>,
     /// What peers' tellings take; counted when it is asked for.
-    taken: Option<BTreeMap<ConflictSource, Room>>,
+    taken: Option<BTreeMap<ConflictSource, ConflictRoom>>,
     digest: Option<Digest>,
     found: usize,
 }
 
-impl Known {
+impl KnownConflicts {
     pub fn has_news(&self) -> bool {
         !self.outgoing.is_empty()
     }
@@ -99,7 +99,7 @@ impl<I: Index> Engine<I> {
 
     /// A person decided those of a path, up to the one called `last`.
     pub(in crate::engine) fn settle_conflicts(&mut self, now: Now, path: &SyncPath, last: i64, how: &str) {
-        let wanted = Wanted { path: Some(path.clone()), limit: usize::MAX, ..Wanted::default() };
+        let wanted = ConflictFilter { path: Some(path.clone()), limit: usize::MAX, ..ConflictFilter::default() };
         let how = format!("{how} at {}", self.config.name);
         for conflict in self.index.conflicts(&wanted) {
             if conflict.id <= last {
@@ -183,14 +183,14 @@ impl<I: Index> Engine<I> {
     }
 
     /// All that is known here, as much as one peer keeps: what was found here first.
-    fn tell_all_conflicts(&mut self, now: Now, link: LinkId) {
-        let (mut found, mut told) = (Vec::new(), Vec::new());
+    fn announce_all_conflicts(&mut self, now: Now, link: LinkId) {
+        let (mut found, mut announced) = (Vec::new(), Vec::new());
         let steady = self.steady(now);
-        let mut wanted = Wanted { settled: true, limit: PAGE, ..Wanted::default() };
+        let mut wanted = ConflictFilter { settled: true, limit: PAGE, ..ConflictFilter::default() };
         loop {
             let page = self.index.conflicts(&wanted);
             for conflict in &page {
-                let list = if conflict.source.is_none() { &mut found } else { &mut told };
+                let list = if conflict.source.is_none() { &mut found } else { &mut announced };
                 let news = news_of(steady, conflict);
                 if list.len() < PEER_ROOM.rows && news.check().is_ok() {
                     list.push(news);
@@ -201,7 +201,7 @@ impl<I: Index> Engine<I> {
                 _ => break,
             }
         }
-        found.append(&mut told);
+        found.append(&mut announced);
         if !found.is_empty() {
             self.send(vec![link], Message::Conflicts { digest: None, news: found });
         }
@@ -219,10 +219,10 @@ impl<I: Index> Engine<I> {
         if let Some(theirs) = digest
             && let Some(session) = self.sessions.get_mut(&link)
             // All is told once a link: asking again and again costs the asker's peer too much.
-            && !std::mem::replace(&mut session.told_conflicts, true)
+            && !std::mem::replace(&mut session.announced_conflicts, true)
             && self.conflicts_digest() != theirs
         {
-            self.tell_all_conflicts(now, link);
+            self.announce_all_conflicts(now, link);
         }
         for news in news {
             self.conflict_came(now, link, news);
@@ -270,12 +270,13 @@ impl<I: Index> Engine<I> {
     /// Takes room for one more row of a peer's, if there is some.
     fn takes_room(&mut self, source: ConflictSource, bytes: usize) -> bool {
         if self.known_conflicts.taken.is_none() {
-            self.known_conflicts.taken = Some(self.count_told());
+            self.known_conflicts.taken = Some(self.count_announced());
         }
         let taken = self.known_conflicts.taken.get_or_insert_default();
-        let all = taken
-            .values()
-            .fold(Room::default(), |all, one| Room { rows: all.rows + one.rows, bytes: all.bytes + one.bytes });
+        let all = taken.values().fold(ConflictRoom::default(), |all, one| ConflictRoom {
+            rows: all.rows + one.rows,
+            bytes: all.bytes + one.bytes,
+        });
         let one = taken.entry(source).or_default();
         let has_room = one.holds(PEER_ROOM, bytes) && all.holds(PEERS_ROOM, bytes);
         if has_room {
@@ -284,9 +285,9 @@ impl<I: Index> Engine<I> {
         has_room
     }
 
-    fn count_told(&self) -> BTreeMap<ConflictSource, Room> {
-        let mut taken: BTreeMap<ConflictSource, Room> = BTreeMap::new();
-        let mut wanted = Wanted { settled: true, limit: PAGE, ..Wanted::default() };
+    fn count_announced(&self) -> BTreeMap<ConflictSource, ConflictRoom> {
+        let mut taken: BTreeMap<ConflictSource, ConflictRoom> = BTreeMap::new();
+        let mut wanted = ConflictFilter { settled: true, limit: PAGE, ..ConflictFilter::default() };
         loop {
             let page = self.index.conflicts(&wanted);
             for conflict in &page {
@@ -302,7 +303,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// This machine, and the conflicts that are asked for.
-    pub fn conflicts(&self, wanted: &Wanted) -> (DeviceId, Vec<Conflict>) {
+    pub fn conflicts(&self, wanted: &ConflictFilter) -> (DeviceId, Vec<Conflict>) {
         (self.config.device, self.index.conflicts(wanted))
     }
 }

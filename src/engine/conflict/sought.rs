@@ -19,7 +19,7 @@ const STARTS: u8 = 3;
 
 /// A loser, what won over it, and at how many starts it was looked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Sought {
+pub(super) struct SoughtLoser {
     winner: Entry,
     loser: Entry,
     starts: u8,
@@ -29,14 +29,14 @@ impl<I: Index> Engine<I> {
     /// A winner is found on disk in place of what lost to it: its install was cut off before it was told what became of that.
     pub(in crate::engine) fn find_loser(&mut self, path: &SyncPath, winner: &Entry, loser: &Entry) {
         let is_loser = winner.conflicts_with(loser) && !winner.same_content(loser) && loser.file().is_some();
-        if is_loser && !self.is_nobodys(path) {
-            let sought = Sought { winner: winner.clone(), loser: loser.clone(), starts: 1 };
+        if is_loser && !self.is_untrusted(path) {
+            let sought = SoughtLoser { winner: winner.clone(), loser: loser.clone(), starts: 1 };
             self.seek_loser(path.clone(), sought);
             self.store_sought();
         }
     }
 
-    fn seek_loser(&mut self, path: SyncPath, sought: Sought) {
+    fn seek_loser(&mut self, path: SyncPath, sought: SoughtLoser) {
         let (winner, loser) = (sought.winner.clone(), sought.loser.clone());
         if self.losers.sought.len() < SOUGHT_CAP {
             self.losers.sought.insert(path.clone(), sought);
@@ -48,9 +48,9 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn load_sought(&mut self) {
         let stored = self.index.meta(META_SOUGHT).filter(|stored| !stored.is_empty());
         let Some(stored) = stored else { return };
-        let sought: BTreeMap<SyncPath, Sought> = postcard::from_bytes(&stored).unwrap_or_default();
+        let sought: BTreeMap<SyncPath, SoughtLoser> = postcard::from_bytes(&stored).unwrap_or_default();
         for (path, sought) in sought.into_iter().filter(|(_, sought)| sought.starts < STARTS) {
-            self.seek_loser(path, Sought { starts: sought.starts + 1, ..sought });
+            self.seek_loser(path, SoughtLoser { starts: sought.starts + 1, ..sought });
         }
         self.store_sought();
     }

@@ -1,6 +1,6 @@
 //! Orders to undo over a restart: none is forgotten, and none is given twice.
 
-use super::undoing::{Has, PEER_HAS_ALL, answer, told, undo};
+use super::undoing::{Has, PEER_HAS_ALL, announced, answer, undo};
 use super::*;
 use crate::wire::message::Place;
 
@@ -11,7 +11,7 @@ fn restarted(machine: Machine, found: &[(SyncPath, Stat, ContentId)]) -> Machine
     let mut machine = Machine::new(machine.engine.into_index());
     machine.scan(found);
     machine.wait(20 * SECOND);
-    machine.look(found);
+    machine.inspect(found);
     machine.wait(20 * SECOND);
     machine
 }
@@ -30,7 +30,7 @@ fn an_order_that_a_crash_cut_off_is_carried_out_after_the_restart_once_a_machine
     machine.remove_live(0..90);
     machine.remove_live(90..150);
     assert_eq!(machine.engine.status().held_deletions, 60);
-    machine.tell(Event::Undo { ticket: 5, dry_run: false });
+    machine.handle(Event::Undo { ticket: 5, dry_run: false });
     assert!(is_ordered(&machine), "it is known before it is answered");
     let mut machine = restarted(machine, &files(150..200));
     assert_eq!((machine.engine.status().held_deletions, machine.live()), (60, 110), "nobody can be asked yet");
@@ -43,12 +43,12 @@ fn an_order_that_a_crash_cut_off_is_carried_out_after_the_restart_once_a_machine
     }
     machine.wait(SECOND);
     assert_eq!((machine.engine.status().held_deletions, machine.live()), (0, 199));
-    let told = told(&machine);
-    let again: Vec<_> = told.iter().filter(|(_, entry)| entry.is_live()).map(|(path, _)| path).collect();
+    let sent = announced(&machine);
+    let again: Vec<_> = sent.iter().filter(|(_, entry)| entry.is_live()).map(|(path, _)| path).collect();
     assert_eq!(again.len(), 89, "what had gone through, but for what nobody has");
     assert!(machine.has_said(|report| *report == Report::StaysAway { paths: vec![path("f5")] }));
-    let tells = |action: &Action| matches!(action, Action::Send { message: Message::Undo { .. }, .. });
-    assert!(machine.said.iter().any(tells), "other machines may hold something, too");
+    let announces = |action: &Action| matches!(action, Action::Send { message: Message::Undo { .. }, .. });
+    assert!(machine.said.iter().any(announces), "other machines may hold something, too");
     machine.wait(10 * SECOND);
     assert!(!is_ordered(&machine), "it was carried out");
 }
@@ -57,7 +57,7 @@ fn an_order_that_a_crash_cut_off_is_carried_out_after_the_restart_once_a_machine
 fn an_order_of_another_machine_s_person_that_a_crash_cut_off_is_carried_out_too() {
     let mut machine = Machine::with_files(200).linked();
     machine.remove_live(0..150);
-    machine.hear(Message::Undo { told: Vec::new() });
+    machine.receive(Message::Undo { relayed_to: Vec::new() });
     assert!(is_ordered(&machine));
     let mut machine = restarted(machine, &files(150..200)).linked();
     machine.wait(20 * SECOND);
@@ -71,7 +71,7 @@ fn an_order_of_another_machine_s_person_that_a_crash_cut_off_is_carried_out_too(
 fn what_a_person_wants_back_is_held_after_a_restart_also_where_it_is_no_disaster_any_more() {
     let mut machine = Machine::with_files(200).linked();
     machine.remove_live(0..150);
-    machine.tell(Event::Undo { ticket: 5, dry_run: false });
+    machine.handle(Event::Undo { ticket: 5, dry_run: false });
     // Most are put back before the daemon starts again.
     let mut machine = restarted(machine, &files(10..200));
     assert_eq!((machine.engine.status().held_deletions, machine.live()), (10, 200));
@@ -102,7 +102,7 @@ fn what_nobody_had_stays_held_over_a_restart_and_comes_once_a_machine_that_has_i
     assert_eq!((machine.engine.status().held_deletions, machine.live()), (0, 200));
     // It is here again, and its user deletes it.
     let found = files(0..200);
-    machine.tell(Event::Overflow);
+    machine.handle(Event::Overflow);
     machine.scan(&found);
     let mut machine = restarted(machine, &found);
     machine.remove_live(0..1);
@@ -115,12 +115,12 @@ fn older_contents_that_a_person_refused_are_still_refused_after_a_restart() {
         (0..200).map(|n| file(n, if older.contains(&n) { 900_000 } else { 1_000_000 })).collect()
     };
     let mut machine = Machine::with_files(200).linked();
-    machine.tell(Event::Overflow);
+    machine.handle(Event::Overflow);
     machine.scan(&found(0..150));
     assert_eq!(machine.engine.status().held_reverts, 150);
-    let before = machine.engine.index().get(&path("f0")).unwrap().winner;
+    let before = machine.engine.index().get(&path("f0")).unwrap().head;
     machine.said.clear();
-    machine.tell(Event::Undo { ticket: 5, dry_run: false });
+    machine.handle(Event::Undo { ticket: 5, dry_run: false });
     answer(&mut machine, PEER_HAS_ALL);
     // The looks that would find them have not ended.
     let mut machine = restarted(machine, &found(0..20));
@@ -128,21 +128,21 @@ fn older_contents_that_a_person_refused_are_still_refused_after_a_restart() {
     let mut machine = machine.linked();
     machine.wait(20 * SECOND);
     answer(&mut machine, PEER_HAS_ALL);
-    machine.look(&found(0..20));
+    machine.inspect(&found(0..20));
     machine.wait(SECOND);
     assert_eq!(machine.engine.status().held_reverts, 0);
     let row = machine.engine.index().get(&path("f0")).unwrap();
-    assert!(row.winner.same_on_disk(&before) && !row.is_settled(), "what it was comes over it");
+    assert!(row.head.same_on_disk(&before) && !row.is_settled(), "what it was comes over it");
 }
 
 #[test]
 fn whoever_confirms_after_the_restart_takes_the_order_back() {
     let mut machine = Machine::with_files(200).linked();
     machine.remove_live(0..150);
-    machine.tell(Event::Undo { ticket: 5, dry_run: false });
+    machine.handle(Event::Undo { ticket: 5, dry_run: false });
     let mut machine = restarted(machine, &files(150..200));
     assert_eq!(machine.engine.status().held_deletions, 150);
-    machine.tell(Event::Confirm);
+    machine.handle(Event::Confirm);
     machine.scan(&files(150..200));
     machine.wait(20 * SECOND);
     let mut machine = machine.linked();
@@ -156,7 +156,7 @@ fn whoever_confirms_after_the_restart_takes_the_order_back() {
 fn an_order_of_an_hour_ago_is_not_taken_up_for_what_went_since() {
     let mut machine = Machine::with_files(200).linked();
     machine.remove_live(0..150);
-    machine.tell(Event::Undo { ticket: 5, dry_run: false });
+    machine.handle(Event::Undo { ticket: 5, dry_run: false });
     let mut machine = restarted(machine, &files(150..200));
     machine.wait(3700 * SECOND);
     machine.scan(&files(150..200));

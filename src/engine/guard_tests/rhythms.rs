@@ -30,9 +30,9 @@ fn a_spool_folder_that_is_filled_here_and_emptied_by_a_peer_is_not_held() {
     let mut machine = Machine::with_files(1).linked();
     for n in 1..260 {
         let job = file(n, 2_000_000);
-        machine.tell(Event::Hint { path: job.0.clone(), hint: Hint::Closed });
+        machine.handle(Event::Hint { path: job.0.clone(), hint: Hint::Closed });
         machine.wait(SECOND);
-        machine.look(&[job]);
+        machine.inspect(&[job]);
         let installs = machine.installs();
         machine.peer_changes(n..n + 1, None);
         assert_eq!(machine.installs(), installs + 1, "job {n}");
@@ -40,7 +40,7 @@ fn a_spool_folder_that_is_filled_here_and_emptied_by_a_peer_is_not_held() {
             Action::Install(job) => Some(job.id),
             _ => None,
         });
-        machine.tell(Event::Installed { job: job.unwrap(), outcome: Outcome::Done { stat: None, kept: None } });
+        machine.handle(Event::Installed { job: job.unwrap(), outcome: Outcome::Done { stat: None, kept: None } });
     }
     assert!(!machine.holds());
     assert_eq!(machine.live(), 1);
@@ -119,7 +119,7 @@ fn an_installation_that_removes_its_tree_and_makes_it_anew_ends_the_hold_by_itse
     let newer = named(0..40, "node_modules/", "newer ", 100);
     machine.put(&[newer, again[40..].to_vec()].concat());
     machine.wait(5 * SECOND);
-    machine.look(&[]);
+    machine.inspect(&[]);
     machine.wait(5 * SECOND);
     assert_eq!((machine.live(), machine.engine.status().held_deletions), (400, 0));
     assert!(machine.has_said(|report| matches!(report, Report::HoldEnded)));
@@ -132,9 +132,9 @@ fn time_alone_ends_no_hold() {
     machine.remove_live(60..110);
     assert_eq!((machine.live(), machine.engine.status().held_deletions), (140, 50));
     machine.mono += 3 * guard::HOUR_NS;
-    machine.tell(Event::Hint { path: path("news"), hint: Hint::Closed });
+    machine.handle(Event::Hint { path: path("news"), hint: Hint::Closed });
     machine.wait(SECOND);
-    machine.look(&[(path("news"), file(9, 5).1, ContentId::of(b"news"))]);
+    machine.inspect(&[(path("news"), file(9, 5).1, ContentId::of(b"news"))]);
     machine.scan(&(110..200).map(|n| file(n, 1_000_000)).collect::<Vec<_>>());
     assert_eq!(machine.engine.status().held_deletions, 50);
 }
@@ -144,7 +144,7 @@ fn after_a_confirmation_a_single_removal_is_not_held() {
     let mut machine = Machine::with_files(300);
     machine.remove_live(0..200);
     assert_eq!(machine.engine.status().held_deletions, 200);
-    machine.tell(Event::Confirm);
+    machine.handle(Event::Confirm);
     machine.scan(&(200..300).map(|n| file(n, 1_000_000)).collect::<Vec<_>>());
     assert_eq!((machine.live(), machine.engine.ledger.total().files), (100, 100));
     machine.said.clear();
@@ -169,10 +169,10 @@ fn what_is_younger_than_an_hour_is_no_loss() {
 #[test]
 fn a_few_older_files_from_an_archive_are_not_held() {
     let mut machine = Machine::with_files(107);
-    machine.tell(Event::Overflow);
+    machine.handle(Event::Overflow);
     let older: Vec<_> = (0..107).map(|n| file(n, if n < 12 { 900_000 } else { 1_000_000 })).collect();
     machine.scan(&older);
-    machine.tell(Event::Overflow);
+    machine.handle(Event::Overflow);
     machine.scan(&older);
     assert_eq!(machine.engine.ledger.sum(ledger::Fate::Reverted).files, 12);
     machine.remove_live(20..21);
@@ -200,7 +200,7 @@ fn dated_ahead(machine: &mut Machine, n: u64, counter: u64) -> (SyncPath, Entry)
     let (path, mut entry) = machine.by_peer(n, counter, Some(1_000_001));
     entry.version.stamp = machine.wall + 50 * 365 * DAY_NS;
     let change = Change { path: path.clone(), entry: entry.clone(), body: None };
-    machine.hear(Message::Changes { changes: vec![change], told: Vec::new() });
+    machine.receive(Message::Changes { changes: vec![change], relayed_to: Vec::new() });
     machine.wait(SECOND);
     (path, entry)
 }
@@ -214,18 +214,18 @@ fn a_confirmation_makes_the_changes_that_are_held_for_their_date_anew_and_holds_
         machine.engine.held(9).paths[0],
         HeldPath { path: name.clone(), why: HeldWhy::DatedAhead, by: "peer".into() }
     );
-    machine.tell(Event::Confirm);
-    let winner = machine.engine.index().get(&name).unwrap().winner;
+    machine.handle(Event::Confirm);
+    let winner = machine.engine.index().get(&name).unwrap().head;
     assert!(winner.same_on_disk(&ahead));
     assert_eq!(winner.version.author, OWN);
     assert!(winner.version.stamp <= machine.wall, "as of today");
     assert!(machine.engine.held(9).is_empty());
     // The same again says nothing new, another is held anew.
-    machine.hear(Message::Offer { buckets: Vec::new(), entries: vec![(name, ahead)], more: false });
+    machine.receive(Message::Offer { buckets: Vec::new(), entries: vec![(name, ahead)], more: false });
     assert!(machine.engine.held(9).is_empty());
     let (later, _) = dated_ahead(&mut machine, 1, 2);
     assert_eq!(machine.engine.held(9).dated_ahead, 1);
-    assert_eq!(machine.engine.index().get(&later).unwrap().winner.version.author, OWN);
+    assert_eq!(machine.engine.index().get(&later).unwrap().head.version.author, OWN);
 }
 
 #[test]
@@ -234,13 +234,13 @@ fn a_clock_that_was_never_set_accepts_no_change_from_the_far_future() {
     machine.wall = 5 * DAY_NS;
     let (path, mut entry) = machine.by_peer(0, 1, Some(1_000_001));
     entry.version.stamp = WALL + 50 * 365 * DAY_NS;
-    machine.hear(Message::Changes { changes: vec![Change { path, entry, body: None }], told: Vec::new() });
+    machine.receive(Message::Changes { changes: vec![Change { path, entry, body: None }], relayed_to: Vec::new() });
     assert_eq!(machine.engine.held(9).dated_ahead, 1);
     let (path, mut entry) = machine.by_peer(1, 2, Some(1_000_001));
     entry.version.stamp = WALL;
-    machine.hear(Message::Changes {
+    machine.receive(Message::Changes {
         changes: vec![Change { path: path.clone(), entry: entry.clone(), body: None }],
-        told: Vec::new(),
+        relayed_to: Vec::new(),
     });
-    assert_eq!(machine.engine.index().get(&path).unwrap().winner, entry, "what is dated as of this dirsyncd is not");
+    assert_eq!(machine.engine.index().get(&path).unwrap().head, entry, "what is dated as of this dirsyncd is not");
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::wire::message::{Place, Sought};
 
 /// The entries that it told last, by path.
-pub fn told(machine: &Machine) -> BTreeMap<SyncPath, Entry> {
+pub fn announced(machine: &Machine) -> BTreeMap<SyncPath, Entry> {
     let changes = machine.said.iter().filter_map(|action| match action {
         Action::Send { message: Message::Changes { changes, .. }, .. } => Some(changes),
         _ => None,
@@ -37,18 +37,18 @@ pub fn answer(machine: &mut Machine, has: Has) {
                 Action::FindKept(all) => {
                     let place = |sought: &Sought| has(sought).1.then(|| ("kept".to_owned(), stat(sought)));
                     let found = all.into_iter().map(|sought| (sought.clone(), place(&sought))).collect();
-                    machine.tell(Event::KeptFound(found));
+                    machine.handle(Event::KeptFound(found));
                 }
                 Action::LocateKept(all) => {
                     let located =
                         |sought: &Sought| LocatedKept { kept: "kept".to_owned(), stat: stat(sought), is_hashed: true };
                     let place = |sought: &Sought| has(sought).1.then(|| located(sought));
                     let found = all.into_iter().map(|sought| (sought.clone(), place(&sought))).collect();
-                    machine.tell(Event::KeptLocated(found));
+                    machine.handle(Event::KeptLocated(found));
                 }
                 Action::Send { message: Message::Locate { id, sought }, .. } => {
                     let places = sought.iter().map(|sought| has(sought).0).collect();
-                    machine.hear(Message::Located { id, places });
+                    machine.receive(Message::Located { id, places });
                 }
                 _ => {}
             }
@@ -58,7 +58,7 @@ pub fn answer(machine: &mut Machine, has: Has) {
 
 pub fn undo(machine: &mut Machine, has: Has) -> Undone {
     machine.said.clear();
-    machine.tell(Event::Undo { ticket: 5, dry_run: false });
+    machine.handle(Event::Undo { ticket: 5, dry_run: false });
     answer(machine, has);
     let undone = machine.engine.take_undone(5).expect("an answer");
     machine.wait(SECOND);
@@ -69,14 +69,14 @@ pub fn undo(machine: &mut Machine, has: Has) -> Undone {
 fn what_is_missing_here_and_held_is_wanted_from_the_peers_as_it_was() {
     let mut machine = Machine::with_files(200).linked();
     machine.remove_live(0..150);
-    let before = machine.engine.index().get(&path("f3")).unwrap().winner;
+    let before = machine.engine.index().get(&path("f3")).unwrap().head;
     assert_eq!(machine.engine.undoable().len(), 150);
     let undone = undo(&mut machine, PEER_HAS_ALL);
     assert!(undone.back.len() == 150 && undone.back.iter().all(|back| back.from == BackFrom::Peers));
     assert!(machine.has_said(|report| matches!(report, Report::Undone { paths: 150 })));
     assert_eq!((machine.engine.status().held_deletions, machine.live()), (0, 200));
     let row = machine.engine.index().get(&path("f3")).unwrap();
-    assert_eq!((row.winner, row.disk), (before, None), "no new version: nobody heard of the deletion");
+    assert_eq!((row.head, row.disk), (before, None), "no new version: nobody heard of the deletion");
     answer(&mut machine, PEER_HAS_ALL);
     machine.wait(SECOND);
     let asked = machine.said.iter().filter_map(|action| match action {
@@ -93,13 +93,13 @@ fn what_went_through_is_made_anew_on_top_and_asked_of_history_and_what_peers_did
     machine.remove_live(0..90);
     machine.peer_changes(100..160, None);
     assert_eq!(machine.engine.status().held_deletions, 60, "with the 90 of this machine that is too much");
-    let deletion = machine.engine.index().get(&path("f3")).unwrap().winner;
-    let of_peer = machine.engine.index().get(&path("f120")).unwrap().winner;
+    let deletion = machine.engine.index().get(&path("f3")).unwrap().head;
+    let of_peer = machine.engine.index().get(&path("f120")).unwrap().head;
     undo(&mut machine, |_| (Place::History, false));
-    let told = told(&machine);
-    assert_eq!(told.len(), 150);
+    let sent = announced(&machine);
+    assert_eq!(sent.len(), 150);
     for (name, deletion) in [("f3", deletion), ("f120", of_peer)] {
-        let again = &told[&path(name)];
+        let again = &sent[&path(name)];
         assert!(again.beats(&deletion) && again.version.supersedes(&deletion.version), "{name}");
         let (_, stat, content) = file(name[1..].parse().unwrap(), 1_000_000);
         assert_eq!((again.file(), again.mode, again.mtime), (Some((content, 1)), stat.mode, stat.mtime), "{name}");
@@ -120,18 +120,18 @@ fn two_machines_that_undo_at_once_make_equal_entries_and_no_conflict() {
         let mut machine = Machine::with_files(200).linked();
         machine.engine.config.device = device;
         let changes = deletions.iter().cloned().map(|(path, entry)| Change { path, entry, body: None });
-        machine.hear(Message::Changes { changes: changes.collect(), told: Vec::new() });
+        machine.receive(Message::Changes { changes: changes.collect(), relayed_to: Vec::new() });
         machine.wait(2 * SECOND);
         let jobs: Vec<_> = machine.said.extract_if(.., |action| matches!(action, Action::Install(_))).collect();
         for job in jobs {
             let Action::Install(job) = job else { continue };
             let outcome = Outcome::Done { stat: None, kept: Some("kept".into()) };
-            machine.tell(Event::Installed { job: job.id, outcome });
+            machine.handle(Event::Installed { job: job.id, outcome });
         }
         assert_eq!((machine.live(), machine.engine.undoable().len()), (110, 0), "less than half is nobody's disaster");
         machine.remove_live(90..150);
         undo(&mut machine, |_| (Place::Disk, true));
-        entries.push(told(&machine));
+        entries.push(announced(&machine));
     }
     let both = entries[0].iter().zip(&entries[1]);
     for ((path, one), (_, other)) in both.clone() {
@@ -198,7 +198,7 @@ fn what_nobody_has_stays_held_is_named_and_comes_once_a_machine_that_has_it_is_l
     machine.wait(50 * SECOND);
     assert_eq!((machine.engine.status().held_deletions, machine.engine.undoable()), (10, names));
     machine.said.clear();
-    machine.tell(Event::LinkDown { link: LINK });
+    machine.handle(Event::LinkDown { link: LINK });
     let mut machine = machine.linked();
     machine.wait(10 * SECOND);
     answer(&mut machine, PEER_HAS_ALL);
@@ -212,7 +212,7 @@ fn what_nobody_has_and_is_held_goes_when_someone_confirms_it() {
     machine.remove_live(0..150);
     let undone = undo(&mut machine, |_| (Place::Nowhere, false));
     assert_eq!((undone.still_held.len(), undone.back.len(), machine.live()), (150, 0, 200));
-    machine.tell(Event::Confirm);
+    machine.handle(Event::Confirm);
     machine.scan(&(150..200).map(|n| file(n, 1_000_000)).collect::<Vec<_>>());
     machine.wait(20 * SECOND);
     assert_eq!((machine.engine.status().held_deletions, machine.live()), (0, 50));
@@ -222,7 +222,7 @@ fn what_nobody_has_and_is_held_goes_when_someone_confirms_it() {
 fn a_machine_that_never_answers_is_waited_for_no_longer_than_its_time_and_is_named() {
     let mut machine = Machine::with_files(200).linked();
     machine.remove_live(0..150);
-    machine.tell(Event::Undo { ticket: 7, dry_run: true });
+    machine.handle(Event::Undo { ticket: 7, dry_run: true });
     machine.wait(9 * SECOND);
     assert_eq!(machine.engine.take_undone(7), None);
     machine.wait(3 * SECOND);
@@ -236,22 +236,22 @@ fn answers_that_fit_no_question_close_the_link_and_count_for_nothing() {
     let mut machine = Machine::with_files(200).linked();
     machine.remove_live(0..150);
     machine.said.clear();
-    machine.tell(Event::Undo { ticket: 7, dry_run: true });
+    machine.handle(Event::Undo { ticket: 7, dry_run: true });
     let id = machine.said.iter().find_map(|action| match action {
         Action::Send { message: Message::Locate { id, sought }, .. } => Some((*id, sought.len())),
         _ => None,
     });
     let (id, asked) = id.expect("the peer is asked");
-    machine.hear(Message::Located { id: id + 9, places: vec![Place::Disk] });
+    machine.receive(Message::Located { id: id + 9, places: vec![Place::Disk] });
     assert!(!machine.said.iter().any(|action| matches!(action, Action::Close { .. })), "of an older question");
-    machine.hear(Message::Located { id, places: vec![Place::Disk; asked + 1] });
+    machine.receive(Message::Located { id, places: vec![Place::Disk; asked + 1] });
     assert!(machine.said.iter().any(|action| matches!(action, Action::Close { .. })));
     let found = |action: &Action| match action {
         Action::LocateKept(sought) => Some(sought.iter().map(|sought| (sought.clone(), None)).collect()),
         _ => None,
     };
     let found = machine.said.iter().find_map(found).expect("history is asked");
-    machine.tell(Event::KeptLocated(found));
+    machine.handle(Event::KeptLocated(found));
     assert_eq!(machine.engine.take_undone(7).expect("an answer").still_held.len(), 150);
 }
 
@@ -264,15 +264,15 @@ fn of_what_is_missing_here_a_peer_is_told_that_it_is_not_on_this_disk() {
         Sought { path, content, size: stat.size, mtime: stat.mtime }
     };
     machine.said.clear();
-    machine.hear(Message::Locate { id: 3, sought: vec![sought(5), sought(170), sought(6)] });
+    machine.receive(Message::Locate { id: 3, sought: vec![sought(5), sought(170), sought(6)] });
     answer(&mut machine, |sought| (Place::Nowhere, sought.path == path("f6")));
     let places = machine.said.iter().find_map(|action| match action {
         Action::Send { message: Message::Located { id: 3, places }, .. } => Some(places.clone()),
         _ => None,
     });
     assert_eq!(places, Some(vec![Place::Nowhere, Place::Disk, Place::History]));
-    machine.hear(Message::Locate { id: 4, sought: vec![sought(5)] });
-    machine.hear(Message::Locate { id: 5, sought: vec![sought(5)] });
+    machine.receive(Message::Locate { id: 4, sought: vec![sought(5)] });
+    machine.receive(Message::Locate { id: 5, sought: vec![sought(5)] });
     assert!(machine.said.iter().any(|action| matches!(action, Action::Close { .. })), "one question at a time");
 }
 
@@ -290,7 +290,7 @@ fn a_content_is_found_at_the_one_path_of_many_that_is_not_missing() {
     assert_eq!(machine.engine.status().held_deletions, 150);
     machine.said.clear();
     let (path, stat, _) = file(10, 1_000_000);
-    machine.hear(Message::Locate {
+    machine.receive(Message::Locate {
         id: 3,
         sought: vec![Sought { path, content: same, size: stat.size, mtime: stat.mtime }],
     });
@@ -305,13 +305,13 @@ fn what_history_was_said_to_have_is_taken_from_the_very_place() {
     machine.remove_live(0..10);
     machine.said.clear();
     let asked = Sought { path: path.clone(), content, size: stat.size, mtime: stat.mtime };
-    machine.hear(Message::Locate { id: 3, sought: vec![asked] });
+    machine.receive(Message::Locate { id: 3, sought: vec![asked] });
     answer(&mut machine, |_| (Place::Nowhere, true));
     machine.said.clear();
     let (_, deletion) = machine.by_peer(6, 7, None);
     let back = Entry { kind: Kind::File { size: stat.size, content }, mtime: stat.mtime, ..deletion };
     let changes = vec![Change { path: path.clone(), entry: back, body: None }];
-    machine.hear(Message::Changes { changes, told: Vec::new() });
+    machine.receive(Message::Changes { changes, relayed_to: Vec::new() });
     machine.wait(SECOND);
     let installs = machine.said.iter().find_map(|action| match action {
         Action::Install(job) if job.path == path => Some(job.source.clone()),
@@ -322,15 +322,15 @@ fn what_history_was_said_to_have_is_taken_from_the_very_place() {
 
 /// A folder is made, and is empty yet.
 fn make_folder(machine: &mut Machine, name: &str, ino: u64) {
-    machine.tell(Event::Hint { path: path(name), hint: Hint::Closed });
+    machine.handle(Event::Hint { path: path(name), hint: Hint::Closed });
     machine.wait(SECOND);
-    machine.said.retain(|action| !matches!(action, Action::Look { .. }));
+    machine.said.retain(|action| !matches!(action, Action::Inspect { .. }));
     let stat = Stat { kind: StatKind::Directory, size: 0, ino, mode: Mode(0o755), ..file(0, 1_000_000).1 };
-    machine.tell(Event::Looked { path: path(name), observed: Observed::Directory { stat } });
+    machine.handle(Event::Inspected { path: path(name), observed: Observed::Directory { stat } });
     machine.wait(5 * SECOND);
     for action in machine.said.extract_if(.., |action| matches!(action, Action::Walk { .. })).collect::<Vec<_>>() {
         let Action::Walk { walk, .. } = action else { continue };
-        machine.tell(Event::Walked { walk, unread: Vec::new() });
+        machine.handle(Event::Walked { walk, unread: Vec::new() });
     }
     machine.wait(SECOND);
 }
@@ -357,11 +357,11 @@ fn an_empty_folder_that_went_with_the_rest_comes_back_and_one_that_was_moved_doe
     let moved: Vec<_> =
         moved.map(|(n, (name, what, size))| (path(&name), stat(n, size), ContentId::of(what.as_bytes()))).collect();
     for (path, ..) in &moved {
-        machine.tell(Event::Hint { path: path.clone(), hint: Hint::Closed });
+        machine.handle(Event::Hint { path: path.clone(), hint: Hint::Closed });
     }
     for _ in 0..2 {
         machine.wait(5 * SECOND);
-        machine.look(&moved);
+        machine.inspect(&moved);
     }
     machine.take(&[names(&files("album/", 10)), vec!["album".to_owned()], many[..50].to_vec()].concat());
     machine.take(&["empty/inner".into(), "empty".into(), "lone".into()]);
@@ -376,12 +376,12 @@ fn a_link_that_was_renamed_in_the_burst_does_not_come_back_under_its_old_name() 
     let many: Vec<_> = (0..120).map(|n| (format!("d/{n:03}"), format!("content {n}"), 10)).collect();
     let mut machine = Machine::with(&many);
     let put_link = |machine: &mut Machine, name: &str, target: &[u8]| {
-        machine.tell(Event::Hint { path: path(name), hint: Hint::Closed });
+        machine.handle(Event::Hint { path: path(name), hint: Hint::Closed });
         machine.wait(SECOND);
         let stat = Stat { kind: StatKind::Symlink, size: 3, ino: 9_000_000, ..file(0, 1_000_000).1 };
-        machine.said.retain(|action| !matches!(action, Action::Look { .. }));
+        machine.said.retain(|action| !matches!(action, Action::Inspect { .. }));
         let observed = Observed::Symlink { stat, target: target.to_vec() };
-        machine.tell(Event::Looked { path: path(name), observed });
+        machine.handle(Event::Inspected { path: path(name), observed });
         machine.wait(SECOND);
     };
     put_link(&mut machine, "old", b"one");

@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::index::{OnDisk, Row};
 use crate::engine::map_index::MapIndex;
 use crate::engine::{Config, Event, Hint, Job, LinkId, Observed, OnConflict, Outcome, Source, StatKind, Trust};
-use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, Seen, Version};
+use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, Version, VersionVector};
 use crate::wire::features::Features;
 use crate::wire::message::{Change, Message};
 
@@ -21,7 +21,7 @@ fn path(text: &str) -> SyncPath {
 
 fn entry(kind: Kind, stamp: u64) -> Entry {
     let author = DeviceId([9; 32]);
-    let version = Version { stamp, author, seen: Seen::default().with(author, stamp) };
+    let version = Version { stamp, author, seen: VersionVector::default().with(author, stamp) };
     Entry { kind, mode: Mode(0o644), mtime: FileTime { secs: 5, nanos: 0 }, version }
 }
 
@@ -45,7 +45,7 @@ fn engine() -> Engine<MapIndex> {
     for (name, ino) in [("a", 1), ("b", 2)] {
         let entry = file(ino);
         let disk = Some(OnDisk { entry: entry.clone(), stat: Some(stat(ino)) });
-        index.put(&path(name), &Row { winner: entry, disk, installing: None, since: SINCE });
+        index.put(&path(name), &Row { head: entry, disk, installing: None, since: SINCE });
     }
     let config = Config { device: DeviceId([1; 32]), name: "here".into(), on_conflict: OnConflict::Newest };
     let mut engine = Engine::new(config, index);
@@ -57,9 +57,9 @@ fn engine() -> Engine<MapIndex> {
 }
 
 /// The peer tells of a change; what follows.
-fn told(engine: &mut Engine<MapIndex>, mono: u64, name: &str, entry: &Entry) -> Vec<Action> {
+fn receive(engine: &mut Engine<MapIndex>, mono: u64, name: &str, entry: &Entry) -> Vec<Action> {
     let changes = vec![Change { path: path(name), entry: entry.clone(), body: None }];
-    let message = Message::Changes { changes, told: Vec::new() };
+    let message = Message::Changes { changes, relayed_to: Vec::new() };
     let mut said = engine.handle(at(mono), Event::Message { link: LINK, message, wire_bytes: 1 });
     said.extend(engine.handle(at(mono), Event::Tick));
     said
@@ -85,7 +85,7 @@ fn asks(said: &[Action]) -> bool {
 
 /// The peer tells of a change, and it is installed; the job.
 fn install(engine: &mut Engine<MapIndex>, mono: u64, name: &str, entry: &Entry) -> Job {
-    let job = job(told(engine, mono, name, entry)).expect("it is installed");
+    let job = job(receive(engine, mono, name, entry)).expect("it is installed");
     let outcome = if entry.is_live() {
         Outcome::Done { stat: Some(stat(3)), kept: None }
     } else {
@@ -140,8 +140,8 @@ fn of_a_rename_that_a_user_here_carries_on_history_keeps_nothing_either() {
         engine.handle(at(3 * SECOND), Event::Hint { path: path(name), hint });
     }
     engine.handle(at(4 * SECOND), Event::Tick);
-    engine.handle(at(4 * SECOND), Event::Looked { path: path("onward"), observed: there });
-    engine.handle(at(4 * SECOND), Event::Looked { path: path("new"), observed: Observed::Absent });
+    engine.handle(at(4 * SECOND), Event::Inspected { path: path("onward"), observed: there });
+    engine.handle(at(4 * SECOND), Event::Inspected { path: path("new"), observed: Observed::Absent });
     assert_eq!(dropped(&mut engine, 9 * SECOND), ["kept of a, at onward (4)"]);
 }
 
@@ -177,7 +177,7 @@ fn a_file_whose_old_name_was_deleted_first_comes_from_history_and_is_kept_there_
 #[test]
 fn what_history_does_not_have_any_more_is_asked_for() {
     let mut engine = deleted();
-    let job = job(told(&mut engine, 60 * SECOND, "new", &file(13))).unwrap();
+    let job = job(receive(&mut engine, 60 * SECOND, "new", &file(13))).unwrap();
     let said = ends(&mut engine, 60 * SECOND, &job, Outcome::NoSource);
     assert!(asks(&said), "{said:?}");
 }
@@ -186,8 +186,8 @@ fn what_history_does_not_have_any_more_is_asked_for() {
 fn a_content_that_is_on_its_way_to_history_is_waited_for() {
     let mut engine = engine();
     engine.index_mut().remove(&path("a"));
-    let goes = job(told(&mut engine, SECOND, "b", &deletion(12))).unwrap();
-    let said = told(&mut engine, SECOND, "new", &file(13));
+    let goes = job(receive(&mut engine, SECOND, "b", &deletion(12))).unwrap();
+    let said = receive(&mut engine, SECOND, "new", &file(13));
     assert!(!asks(&said), "{said:?}");
     assert_eq!(job(said), None);
     let kept = Outcome::Done { stat: None, kept: Some("kept of b".into()) };
@@ -198,7 +198,7 @@ fn a_content_that_is_on_its_way_to_history_is_waited_for() {
 #[test]
 fn a_content_that_left_its_place_long_ago_is_asked_for() {
     let mut engine = deleted();
-    let said = told(&mut engine, 2 * HALVES_NS, "new", &file(13));
+    let said = receive(&mut engine, 2 * HALVES_NS, "new", &file(13));
     assert!(asks(&said), "{said:?}");
 }
 
@@ -206,8 +206,8 @@ fn a_content_that_left_its_place_long_ago_is_asked_for() {
 fn a_deletion_waits_for_no_copy_that_a_special_file_keeps_away() {
     let mut engine = engine();
     engine.special_seen(&path("x"), "device");
-    told(&mut engine, SECOND, "x", &entry(Kind::Directory, 10));
-    told(&mut engine, SECOND, "x/new", &file(11));
-    let goes = job(told(&mut engine, SECOND, "a", &deletion(12)));
+    receive(&mut engine, SECOND, "x", &entry(Kind::Directory, 10));
+    receive(&mut engine, SECOND, "x/new", &file(11));
+    let goes = job(receive(&mut engine, SECOND, "a", &deletion(12)));
     assert_eq!(goes.map(|job| job.path), Some(path("a")), "it goes at once");
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::map_index::MapIndex;
 use crate::engine::{Config, Event, OnConflict, StatKind};
-use crate::model::{FileTime, Keep, Mode};
+use crate::model::{FileTime, Mode, RetainReason};
 use crate::wire::features::Features;
 
 const NOW: Now = Now { wall: 1_000_000_000_000_000, mono: 1_000_000_000 };
@@ -30,7 +30,7 @@ fn engine() -> Engine<MapIndex> {
 
 fn past(at: &str, time_ns: u64, what: PastWhat) -> Past {
     let (mode, mtime) = (Mode(0o644), FileTime::default());
-    Past { path: path(at), time_ns, reason: Keep::Deleted, size: 3, mode, mtime, what }
+    Past { path: path(at), time_ns, reason: RetainReason::Deleted, size: 3, mode, mtime, what }
 }
 
 fn ask(engine: &mut Engine<MapIndex>, below: Option<&str>, named: &[(u64, &str)]) -> Vec<(LinkId, u32)> {
@@ -62,8 +62,8 @@ fn all_linked_machines_are_asked_and_each_answer_is_its_own() {
     let asked = ask(&mut engine, Some("d"), &[]);
     assert_eq!(asked.iter().map(|(link, _)| link.0).collect::<Vec<_>>(), [2, 3], "4 does not know the question");
     let id = asked[0].1;
-    assert_eq!(answer(&mut engine, 2, id, vec![past("d/f", 9, PastWhat::Untold)], true), None);
-    assert_eq!(answer(&mut engine, 2, id, vec![past("d", 8, PastWhat::Untold)], false), None);
+    assert_eq!(answer(&mut engine, 2, id, vec![past("d/f", 9, PastWhat::Unidentified)], true), None);
+    assert_eq!(answer(&mut engine, 2, id, vec![past("d", 8, PastWhat::Unidentified)], false), None);
     assert_eq!(engine.take_pasts(5), None, "3 has not answered");
     assert_eq!(answer(&mut engine, 3, id.wrapping_sub(1), vec![], false), None, "of an older question");
     engine.handle(NOW, Event::LinkDown { link: LinkId(3) });
@@ -84,8 +84,8 @@ fn who_does_not_answer_is_waited_for_no_longer_than_said() {
 
 #[test]
 fn an_answer_to_something_else_closes_the_link_and_counts_for_nothing() {
-    let outside = || vec![past("e", 9, PastWhat::Untold)];
-    let many = || (0..=PASTS as u64).map(|n| past("d", n, PastWhat::Untold)).collect::<Vec<_>>();
+    let outside = || vec![past("e", 9, PastWhat::Unidentified)];
+    let many = || (0..=PASTS as u64).map(|n| past("d", n, PastWhat::Unidentified)).collect::<Vec<_>>();
     let long = || {
         let target = |n| past("d", n, PastWhat::Link(vec![b'x'; 4000]));
         (0..5000).map(target).collect::<Vec<_>>()

@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::index::OnDisk;
 use crate::engine::map_index::MapIndex;
 use crate::engine::{Config, Event, LinkId, OnConflict, Stat, StatKind, Trust};
-use crate::model::{ContentId, DeviceId, FileTime, Mode, Seen, Version};
+use crate::model::{ContentId, DeviceId, FileTime, Mode, Version, VersionVector};
 use crate::wire::features::Features;
 use crate::wire::message::Message;
 
@@ -23,7 +23,7 @@ fn path() -> SyncPath {
 }
 
 fn file(author: DeviceId, stamp: u64, text: &str) -> Entry {
-    let version = Version { stamp, author, seen: Seen::default().with(author, 5) };
+    let version = Version { stamp, author, seen: VersionVector::default().with(author, 5) };
     let kind = Kind::File { size: text.len() as u64, content: ContentId::of(text.as_bytes()) };
     Entry { kind, mode: Mode(0o644), mtime: FileTime { secs: 5, nanos: 0 }, version }
 }
@@ -48,7 +48,7 @@ fn engine(holds: Option<&Entry>) -> Engine<MapIndex> {
     index.set_meta(crate::engine::META_COUNTER, &100_u64.to_be_bytes());
     if let Some(entry) = holds {
         let disk = Some(OnDisk { entry: entry.clone(), stat: Some(stat()) });
-        index.put(&path(), &Row { winner: entry.clone(), disk, installing: None, since: 0 });
+        index.put(&path(), &Row { head: entry.clone(), disk, installing: None, since: 0 });
         index.set_meta(META_LATEST_DAY, &(entry.version.stamp - entry.version.stamp % DAY_NS).to_be_bytes());
     }
     let config = Config { device: ME, name: "here".into(), on_conflict: OnConflict::Newest };
@@ -62,18 +62,18 @@ fn engine(holds: Option<&Entry>) -> Engine<MapIndex> {
     engine
 }
 
-fn tell(engine: &mut Engine<MapIndex>, now: Now, entry: &Entry) {
+fn receive(engine: &mut Engine<MapIndex>, now: Now, entry: &Entry) {
     let changes = vec![Change { path: path(), entry: entry.clone(), body: None }];
-    let message = Message::Changes { changes, told: Vec::new() };
+    let message = Message::Changes { changes, relayed_to: Vec::new() };
     engine.handle(now, Event::Message { link: LINK, message, wire_bytes: 1 });
 }
 
 fn winner(engine: &Engine<MapIndex>) -> Option<Entry> {
-    engine.index().get(&path()).map(|row| row.winner)
+    engine.index().get(&path()).map(|row| row.head)
 }
 
 /// The changes that are told by the ticks of these seconds.
-fn told(engine: &mut Engine<MapIndex>, seconds: std::ops::Range<u64>) -> Vec<Entry> {
+fn announced(engine: &mut Engine<MapIndex>, seconds: std::ops::Range<u64>) -> Vec<Entry> {
     let said = seconds.flat_map(|second| engine.handle(at(second), Event::Tick)).collect::<Vec<_>>();
     let changes = said.into_iter().filter_map(|action| match action {
         Action::Send { message: Message::Changes { changes, .. }, .. } => Some(changes),
@@ -86,17 +86,17 @@ fn told(engine: &mut Engine<MapIndex>, seconds: std::ops::Range<u64>) -> Vec<Ent
 fn what_a_machine_made_under_a_clock_far_ahead_is_dated_as_of_today_once_a_peer_agrees() {
     let far = file(ME, TODAY + TEN_YEARS, "ahead");
     let mut engine = engine(Some(&far));
-    assert!(told(&mut engine, 1..20).is_empty(), "nobody has said that today is today");
+    assert!(announced(&mut engine, 1..20).is_empty(), "nobody has said that today is today");
     engine.handle(at(20), Event::Clock { link: LINK, ahead_ns: TEN_YEARS as i64 });
-    assert!(told(&mut engine, 20..40).is_empty(), "the peer says that it is ten years later");
+    assert!(announced(&mut engine, 20..40).is_empty(), "the peer says that it is ten years later");
     engine.handle(at(40), Event::Clock { link: LINK, ahead_ns: 0 });
-    let told = told(&mut engine, 40..50);
-    assert_eq!(told.len(), 1, "once: {told:?}");
-    let anew = &told[0];
+    let sent = announced(&mut engine, 40..50);
+    assert_eq!(sent.len(), 1, "once: {sent:?}");
+    let anew = &sent[0];
     assert!(anew.same_content(&far) && anew.version.supersedes(&far.version), "{anew:?}");
     assert!((TODAY..TODAY + 60 * SECOND).contains(&anew.version.stamp), "{anew:?}");
     let row = engine.index().get(&path()).unwrap();
-    assert!(row.winner == *anew && row.is_settled(), "{row:?}");
+    assert!(row.head == *anew && row.is_settled(), "{row:?}");
     let far_ahead = |day: u64| day > TODAY + FUTURE_NS;
     assert!(!far_ahead(engine.latest_day), "deletions of today count in digests again");
 }
@@ -116,12 +116,12 @@ fn a_clock_that_was_never_set_dates_nothing_anew() {
 fn a_change_that_is_held_for_its_date_gives_way_to_one_that_knows_it() {
     let mut engine = engine(None);
     let far = file(PEER, TODAY + TEN_YEARS, "ahead");
-    tell(&mut engine, at(1), &far);
+    receive(&mut engine, at(1), &far);
     assert_eq!((winner(&engine), engine.future.len(), engine.problems.len()), (None, 1, 1));
     let later = on_top(&far, TODAY, "back");
-    tell(&mut engine, at(2), &later);
+    receive(&mut engine, at(2), &later);
     assert_eq!((winner(&engine), engine.future.len(), engine.problems.len()), (Some(later.clone()), 0, 0));
-    tell(&mut engine, at(3), &far);
+    receive(&mut engine, at(3), &far);
     assert_eq!((winner(&engine), engine.future.len()), (Some(later), 0), "whoever still tells of it");
 }
 
@@ -130,10 +130,10 @@ fn a_machine_that_took_it_under_a_wrong_clock_of_its_own_follows() {
     let far = file(PEER, TODAY + TEN_YEARS, "ahead");
     let mut engine = engine(Some(&far));
     let apart = file(DeviceId([3; 32]), TODAY, "apart");
-    tell(&mut engine, at(1), &apart);
+    receive(&mut engine, at(1), &apart);
     assert_eq!(winner(&engine), Some(far.clone()), "what did not know it does not correct it");
     let later = on_top(&far, TODAY, "back");
-    tell(&mut engine, at(2), &later);
+    receive(&mut engine, at(2), &later);
     assert_eq!(winner(&engine), Some(later));
 }
 
@@ -141,7 +141,7 @@ fn a_machine_that_took_it_under_a_wrong_clock_of_its_own_follows() {
 fn what_its_author_does_not_make_anew_any_machine_does_in_the_end() {
     let mut engine = engine(Some(&file(PEER, TODAY + TEN_YEARS, "ahead")));
     engine.handle(at(1), Event::Clock { link: LINK, ahead_ns: 0 });
-    assert!(told(&mut engine, 1..300).is_empty());
-    let told = told(&mut engine, 600..700);
-    assert_eq!(told.iter().map(|entry| entry.version.author).collect::<Vec<_>>(), [ME]);
+    assert!(announced(&mut engine, 1..300).is_empty());
+    let sent = announced(&mut engine, 600..700);
+    assert_eq!(sent.iter().map(|entry| entry.version.author).collect::<Vec<_>>(), [ME]);
 }

@@ -50,7 +50,7 @@ impl Bench {
         let mut bench = Self { engine: Engine::new(config, index), now, said: Vec::new() };
         bench.engine.booted(boot);
         bench.said = bench.engine.start(now, Trust::Known);
-        bench.tell(Event::IgnoreRead(None));
+        bench.handle(Event::IgnoreRead(None));
         bench.walk(names);
         bench.wait(10 * SECOND);
         bench
@@ -61,26 +61,26 @@ impl Bench {
         let Some(walk) = self.engine.walks.keys().next().copied() else { return };
         let found = names.iter().map(|name| (path(name), old())).collect();
         let before = self.said.len();
-        self.tell(Event::Listed { walk, found });
+        self.handle(Event::Listed { walk, found });
         let said = self.said[before..].to_vec();
         for action in said {
-            if let Action::Look { path, .. } = action {
+            if let Action::Inspect { path, .. } = action {
                 let content = good(&path.to_text());
-                self.tell(Event::Looked { path, observed: Observed::File { stat: old(), content, body: None } });
+                self.handle(Event::Inspected { path, observed: Observed::File { stat: old(), content, body: None } });
             }
         }
-        self.tell(Event::Walked { walk, unread: Vec::new() });
-        self.tell(Event::Root(crate::engine::RootState::Fine));
+        self.handle(Event::Walked { walk, unread: Vec::new() });
+        self.handle(Event::Root(crate::engine::RootState::Fine));
     }
 
-    fn tell(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         let said = self.engine.handle(self.now, event);
         self.said.extend(said);
     }
 
     fn wait(&mut self, ns: u64) {
         (self.now.wall, self.now.mono) = (self.now.wall + ns, self.now.mono + ns);
-        self.tell(Event::Tick);
+        self.handle(Event::Tick);
     }
 
     fn asked(&mut self) -> Vec<SyncPath> {
@@ -95,12 +95,12 @@ impl Bench {
     }
 
     fn read(&mut self, name: &str, outcome: Scrubbed) {
-        self.tell(Event::Scrubbed { path: path(name), stat: old(), outcome });
+        self.handle(Event::Scrubbed { path: path(name), stat: old(), outcome });
     }
 
     fn verify(&mut self) -> Vec<SyncPath> {
-        self.tell(Event::Verify(Verify { below: None, bytes_a_second: 1 << 30, peers: false }));
-        self.tell(Event::Tick);
+        self.handle(Event::Verify(Verify { below: None, bytes_a_second: 1 << 30, peers: false }));
+        self.handle(Event::Tick);
         self.asked()
     }
 
@@ -116,7 +116,7 @@ impl Bench {
                 self.read(&name, Scrubbed::Read(good(&name)));
             }
         }
-        self.tell(Event::Tick);
+        self.handle(Event::Tick);
     }
 
     fn reports(&mut self, wanted: impl Fn(&Report) -> bool) -> usize {
@@ -137,16 +137,16 @@ impl Bench {
 
     fn link(&mut self) {
         let (link, device) = (LinkId(1), DeviceId([2; 32]));
-        self.tell(Event::LinkUp { link, device, name: "b".into(), dialler: false, features: Features::ours() });
+        self.handle(Event::LinkUp { link, device, name: "b".into(), dialler: false, features: Features::ours() });
         let message = Message::Known { counter: 0 };
-        self.tell(Event::Message { link, message, wire_bytes: 1 });
-        self.tell(Event::Tick);
+        self.handle(Event::Message { link, message, wire_bytes: 1 });
+        self.handle(Event::Tick);
         self.said.clear();
     }
 }
 
 /// Nothing but greetings went out.
-fn tells_nobody(said: &[Action]) -> bool {
+fn announces_nothing(said: &[Action]) -> bool {
     !said.iter().any(|action| matches!(action, Action::Send { message: Message::Changes { .. }, .. }))
 }
 
@@ -159,9 +159,9 @@ fn what_is_read_right_is_counted_and_what_is_read_wrongly_twice_is_suspect() {
     let run = bench.run();
     assert_eq!((run.is_over, run.files, run.found, run.passed_over), (true, 3, 1, 0));
     let after = bench.row("b");
-    assert_eq!(after.winner, before.winner);
+    assert_eq!(after.head, before.head);
     assert_eq!(after.disk.unwrap().entry.file(), Some((ROT, 4)), "the index says what is there");
-    assert!(tells_nobody(&bench.said), "{:?}", bench.said);
+    assert!(announces_nothing(&bench.said), "{:?}", bench.said);
     let kept = bench.said.iter().filter(|action| matches!(action, Action::KeepSuspect { .. })).count();
     assert_eq!((kept, bench.reports(|report| matches!(report, Report::Suspect { heals: false, .. }))), (1, 1));
     let status = bench.engine.status();
@@ -205,20 +205,20 @@ fn what_the_disk_cannot_read_is_suspect_and_what_is_in_use_is_not() {
 fn what_was_written_a_moment_ago_is_left_to_its_second_hash() {
     let mut bench = Bench::new(&["a"]);
     let young = stat((bench.now.wall / SECOND) as i64);
-    bench.tell(Event::Hint { path: path("a"), hint: Hint::Closed });
+    bench.handle(Event::Hint { path: path("a"), hint: Hint::Closed });
     bench.wait(SECOND / 10);
     let observed = Observed::File { stat: young, content: good("new"), body: None };
-    bench.tell(Event::Looked { path: path("a"), observed });
+    bench.handle(Event::Inspected { path: path("a"), observed });
     assert_eq!(bench.verify(), []);
-    bench.tell(Event::Tick);
+    bench.handle(Event::Tick);
     assert_eq!((bench.run().is_over, bench.run().passed_over), (true, 1));
     assert_eq!(bench.run().in_use, [path("a")], "it is named");
     // The second hash takes another content for an edit, whatever the stat says.
     bench.wait(3 * SECOND);
     let observed = Observed::File { stat: young, content: good("newer"), body: None };
-    bench.tell(Event::Looked { path: path("a"), observed });
+    bench.handle(Event::Inspected { path: path("a"), observed });
     let row = bench.row("a");
-    assert!(row.is_settled() && row.winner.file() == Some((good("newer"), 4)));
+    assert!(row.is_settled() && row.head.file() == Some((good("newer"), 4)));
     assert_eq!(bench.engine.suspects.len(), 0);
 }
 
@@ -269,30 +269,30 @@ fn a_suspect_file_waits_for_a_decision_also_after_a_restart_and_then_is_fetched(
         bench.said.iter().filter(|a| matches!(a, Action::Send { message: Message::Get { .. }, .. })).count()
     };
     assert_eq!(asks(&bench), 0);
-    bench.tell(Event::Decide { path: path("a"), decision: Decision::Heal });
-    bench.tell(Event::Tick);
+    bench.handle(Event::Decide { path: path("a"), decision: Decision::Heal });
+    bench.handle(Event::Tick);
     // It may have been left by a crash: a look comes first.
-    bench.tell(Event::Looked { path: path("a"), observed: Observed::Unchanged });
-    bench.tell(Event::Tick);
+    bench.handle(Event::Inspected { path: path("a"), observed: Observed::Unchanged });
+    bench.handle(Event::Tick);
     assert_eq!(asks(&bench), 1, "{:?}", bench.said);
-    assert!(tells_nobody(&bench.said));
+    assert!(announces_nothing(&bench.said));
 }
 
 #[test]
 fn what_is_kept_becomes_a_version_on_top_of_what_it_was() {
     let mut bench = Bench::new(&["a"]);
     bench.link();
-    let before = bench.row("a").winner;
+    let before = bench.row("a").head;
     bench.verify_with(&["a"]);
-    bench.tell(Event::Decide { path: path("a"), decision: Decision::Keep });
+    bench.handle(Event::Decide { path: path("a"), decision: Decision::Keep });
     let observed = Observed::File { stat: old(), content: ROT, body: None };
-    bench.tell(Event::Looked { path: path("a"), observed });
-    bench.tell(Event::Tick);
+    bench.handle(Event::Inspected { path: path("a"), observed });
+    bench.handle(Event::Tick);
     let row = bench.row("a");
-    assert!(row.is_settled() && row.winner.beats(&before) && row.winner.version.supersedes(&before.version));
-    assert_eq!(row.winner.file(), Some((ROT, 4)));
+    assert!(row.is_settled() && row.head.beats(&before) && row.head.version.supersedes(&before.version));
+    assert_eq!(row.head.file(), Some((ROT, 4)));
     assert_eq!((bench.reports(|r| matches!(r, Report::Kept { .. })), bench.engine.suspects.len()), (1, 0));
-    assert!(!tells_nobody(&bench.said), "it is told like any edit");
+    assert!(!announces_nothing(&bench.said), "it is told like any edit");
 }
 
 #[test]
@@ -300,19 +300,19 @@ fn a_touch_of_a_suspect_file_is_no_version_and_an_edit_of_it_is() {
     let mut bench = Bench::new(&["a"]);
     bench.link();
     bench.verify_with(&["a"]);
-    let winner = bench.row("a").winner;
+    let winner = bench.row("a").head;
     let see = |bench: &mut Bench, stat: Stat, content| {
-        bench.tell(Event::Hint { path: path("a"), hint: Hint::Closed });
+        bench.handle(Event::Hint { path: path("a"), hint: Hint::Closed });
         bench.wait(SECOND);
-        bench.tell(Event::Looked { path: path("a"), observed: Observed::File { stat, content, body: None } });
-        bench.tell(Event::Tick);
+        bench.handle(Event::Inspected { path: path("a"), observed: Observed::File { stat, content, body: None } });
+        bench.handle(Event::Tick);
     };
     see(&mut bench, Stat { mode: Mode(0o600), ..old() }, ROT);
-    assert_eq!(bench.row("a").winner, winner);
-    assert!(tells_nobody(&bench.said) && bench.engine.suspects.len() == 1);
+    assert_eq!(bench.row("a").head, winner);
+    assert!(announces_nothing(&bench.said) && bench.engine.suspects.len() == 1);
     see(&mut bench, stat((START_WALL / SECOND) as i64 + 5), good("edited"));
     let row = bench.row("a");
-    assert!(row.is_settled() && row.winner.beats(&winner));
+    assert!(row.is_settled() && row.head.beats(&winner));
     assert_eq!(bench.engine.suspects.len(), 0);
 }
 
@@ -321,21 +321,21 @@ fn newer_news_replaces_a_suspect_file_without_asking() {
     let mut bench = Bench::new(&["a"]);
     bench.link();
     bench.verify_with(&["a"]);
-    let mut newer = bench.row("a").winner;
+    let mut newer = bench.row("a").head;
     newer.kind = crate::model::Kind::File { size: 0, content: ContentId::of(b"") };
     newer.version.stamp += 1;
     newer.version.seen = newer.version.seen.with(DeviceId([2; 32]), 1);
     newer.version.author = DeviceId([2; 32]);
     let change = crate::wire::message::Change { path: path("a"), entry: newer, body: None };
-    let message = Message::Changes { changes: vec![change], told: Vec::new() };
-    bench.tell(Event::Message { link: LinkId(1), message, wire_bytes: 1 });
-    bench.tell(Event::Tick);
+    let message = Message::Changes { changes: vec![change], relayed_to: Vec::new() };
+    bench.handle(Event::Message { link: LinkId(1), message, wire_bytes: 1 });
+    bench.handle(Event::Tick);
     let keeps: Vec<_> = bench
         .said
         .iter()
         .filter_map(|action| if let Action::Install(job) = action { Some(job.keep) } else { None })
         .collect();
-    assert_eq!(keeps, [crate::engine::Keep::Suspect], "{:?}", bench.said);
+    assert_eq!(keeps, [crate::engine::RetainReason::Suspect], "{:?}", bench.said);
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn in_idle_moments_a_thirtieth_is_read_each_day_and_all_in_a_month() {
     for day in 1..=30_u64 {
         bench.wait(DAY_NS);
         bench.walk(&names);
-        bench.wait(BUSY_REST_NS);
+        bench.wait(BUSY_PAUSE_NS);
         let mut read = 0;
         loop {
             let asked = bench.asked();
@@ -360,7 +360,7 @@ fn in_idle_moments_a_thirtieth_is_read_each_day_and_all_in_a_month() {
                 let name = path.to_text();
                 bench.read(&name, Scrubbed::Read(good(&name)));
             }
-            bench.tell(Event::Tick);
+            bench.handle(Event::Tick);
         }
         total += read;
         // A day's share is 10 files: at most one is owed, and they are read 64 at a time.
@@ -379,15 +379,15 @@ fn while_there_is_other_work_no_day_s_share_is_read() {
     bench.asked();
     bench.now.wall += 2 * DAY_NS;
     bench.now.mono += 2 * DAY_NS;
-    bench.tell(Event::Hint { path: path("a"), hint: Hint::Changed });
-    bench.tell(Event::Tick);
+    bench.handle(Event::Hint { path: path("a"), hint: Hint::Changed });
+    bench.handle(Event::Tick);
     assert_eq!(bench.asked(), []);
     bench.wait(SECOND);
-    bench.tell(Event::Looked { path: path("a"), observed: Observed::Unchanged });
-    bench.wait(BUSY_REST_NS);
+    bench.handle(Event::Inspected { path: path("a"), observed: Observed::Unchanged });
+    bench.wait(BUSY_PAUSE_NS);
     assert_eq!(bench.asked(), [], "a walk is under way");
     bench.walk(&["a"]);
-    bench.wait(BUSY_REST_NS);
+    bench.wait(BUSY_PAUSE_NS);
     assert_eq!(bench.asked(), [path("a")]);
 }
 
@@ -407,9 +407,9 @@ fn a_run_goes_on_after_a_restart_where_it_was() {
     let next = bench.asked();
     assert_eq!((bench.run().files, next.first()), (64, Some(&path("164"))));
     assert!(!bench.run().is_over);
-    bench.tell(Event::StopVerifying);
+    bench.handle(Event::StopVerifying);
     assert!(bench.run().is_over && bench.run().is_stopped);
-    bench.tell(Event::Tick);
+    bench.handle(Event::Tick);
     assert_eq!(bench.asked(), []);
 }
 
@@ -417,7 +417,7 @@ fn a_run_goes_on_after_a_restart_where_it_was() {
 fn what_was_over_before_it_was_stopped_was_not_stopped() {
     let mut bench = Bench::new(&["a"]);
     bench.verify_with(&[]);
-    bench.tell(Event::StopVerifying);
+    bench.handle(Event::StopVerifying);
     assert!(bench.run().is_over && !bench.run().is_stopped && !bench.run().asks_peers);
 }
 
@@ -434,7 +434,7 @@ fn with_a_thousand_suspects_it_looks_for_no_more() {
             }
         }
         bench.asked();
-        bench.tell(Event::Tick);
+        bench.handle(Event::Tick);
         asked = bench.asked();
     }
     let found = bench.engine.suspects.len();
@@ -446,33 +446,33 @@ fn with_a_thousand_suspects_it_looks_for_no_more() {
 fn what_the_same_machine_asks_for_twice_or_cannot_be_touched_is_hashed_again() {
     let mut bench = Bench::new(&["a"]);
     bench.link();
-    let want = crate::wire::message::Want { id: 1, path: path("a"), content: good("a"), size: 4 };
+    let want = crate::wire::message::WantedContent { id: 1, path: path("a"), content: good("a"), size: 4 };
     let get = || Event::Message { link: LinkId(1), message: Message::Get { wants: vec![want.clone()] }, wire_bytes: 1 };
-    bench.tell(get());
-    bench.tell(Event::Tick);
+    bench.handle(get());
+    bench.handle(Event::Tick);
     assert_eq!(bench.asked(), []);
-    bench.tell(get());
-    bench.tell(Event::Tick);
+    bench.handle(get());
+    bench.handle(Event::Tick);
     assert_eq!(bench.asked(), [path("a")], "what it was sent was not what it wanted");
     bench.read("a", Scrubbed::Read(good("a")));
-    bench.tell(get());
-    bench.tell(Event::Tick);
+    bench.handle(get());
+    bench.handle(Event::Tick);
     assert_eq!(bench.asked(), [], "once is enough (P9)");
 
-    let mut touched = bench.row("a").winner;
+    let mut touched = bench.row("a").head;
     (touched.mode, touched.version.stamp) = (Mode(0o600), touched.version.stamp + 1);
     let change = crate::wire::message::Change { path: path("a"), entry: touched, body: None };
-    let message = Message::Changes { changes: vec![change], told: Vec::new() };
-    bench.tell(Event::Message { link: LinkId(1), message, wire_bytes: 1 });
-    bench.tell(Event::Tick);
+    let message = Message::Changes { changes: vec![change], relayed_to: Vec::new() };
+    bench.handle(Event::Message { link: LinkId(1), message, wire_bytes: 1 });
+    bench.handle(Event::Tick);
     let job = bench.said.iter().find_map(|a| if let Action::Install(job) = a { Some(job.id) } else { None }).unwrap();
-    bench.tell(Event::Installed { job, outcome: crate::engine::Outcome::NotItsContent });
-    bench.tell(Event::Tick);
+    bench.handle(Event::Installed { job, outcome: crate::engine::Outcome::NotItsContent });
+    bench.handle(Event::Tick);
     assert_eq!(bench.asked(), [path("a")]);
     bench.read("a", Scrubbed::Read(ROT));
     bench.read("a", Scrubbed::Read(ROT));
     assert_eq!(bench.engine.suspects.len(), 1);
-    bench.tell(Event::Tick);
+    bench.handle(Event::Tick);
     assert!(bench.engine.status().idle, "it waits for a person");
 }
 
@@ -480,13 +480,13 @@ fn what_the_same_machine_asks_for_twice_or_cannot_be_touched_is_hashed_again() {
 fn a_suspect_file_that_its_user_deletes_is_deleted() {
     let mut bench = Bench::new(&["a"]);
     bench.verify_with(&["a"]);
-    bench.tell(Event::Hint { path: path("a"), hint: Hint::Gone });
+    bench.handle(Event::Hint { path: path("a"), hint: Hint::Gone });
     bench.wait(SECOND);
-    bench.tell(Event::Looked { path: path("a"), observed: Observed::Absent });
+    bench.handle(Event::Inspected { path: path("a"), observed: Observed::Absent });
     bench.wait(SECOND);
-    bench.tell(Event::Root(crate::engine::RootState::Fine));
+    bench.handle(Event::Root(crate::engine::RootState::Fine));
     let row = bench.row("a");
-    assert!(!row.winner.is_live() && row.is_settled(), "{row:?}");
+    assert!(!row.head.is_live() && row.is_settled(), "{row:?}");
     assert_eq!(bench.engine.suspects.len(), 0);
 }
 
@@ -500,9 +500,9 @@ fn what_rotted_is_not_copied_beside_the_folder_that_takes_its_place() {
         let displaced = bench.row("a").disk.unwrap().entry;
         let entry = merge::derived_directory(Some(&displaced));
         let change = crate::wire::message::Change { path: path("a"), entry, body: None };
-        let message = Message::Changes { changes: vec![change], told: Vec::new() };
-        bench.tell(Event::Message { link: LinkId(1), message, wire_bytes: 1 });
-        bench.tell(Event::Tick);
+        let message = Message::Changes { changes: vec![change], relayed_to: Vec::new() };
+        bench.handle(Event::Message { link: LinkId(1), message, wire_bytes: 1 });
+        bench.handle(Event::Tick);
         let job = |action: &Action| if let Action::Install(job) = action { Some(job.path.clone()) } else { None };
         let installed: Vec<SyncPath> = bench.said.iter().filter_map(job).collect();
         // A file that is whole is copied first, and the folder waits for that.

@@ -20,7 +20,7 @@ fn engine(names: &[&str], links: u64) -> (Engine<MapIndex>, Vec<Action>) {
     for name in names {
         let stat = Stat { kind: StatKind::File, size: 1, mtime: time, ctime: time, ino: 1, mode: Mode(0o644) };
         let observed = Observed::File { stat, content: ContentId::of(name.as_bytes()), body: None };
-        engine.observe(NOW, &path(name), observed, crate::engine::merge::Found::Walked);
+        engine.observe(NOW, &path(name), observed, crate::engine::merge::ObservationSource::Walked);
     }
     for n in 1..=links {
         let device = DeviceId([n as u8 + 1; 32]);
@@ -49,8 +49,8 @@ fn asked(said: &[Action]) -> (u32, Vec<SyncPath>) {
     survey.expect("a survey went out")
 }
 
-fn held(names: &[Option<&str>]) -> Vec<Held> {
-    names.iter().map(|name| Held { content: name.map(|name| ContentId::of(name.as_bytes())), day: 3 }).collect()
+fn held(names: &[Option<&str>]) -> Vec<PathContent> {
+    names.iter().map(|name| PathContent { content: name.map(|name| ContentId::of(name.as_bytes())), day: 3 }).collect()
 }
 
 fn answer(engine: &mut Engine<MapIndex>, link: u64, id: u32, names: &[Option<&str>]) -> Vec<Action> {

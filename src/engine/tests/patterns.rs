@@ -14,7 +14,7 @@ fn folder() -> Observed {
     Observed::Directory { stat: Stat { kind: StatKind::Directory, size: 0, ..stat(&entry("", 1, 0o755), 1) } }
 }
 
-fn told(engine: &Engine<MapIndex>, name: &str) -> bool {
+fn is_announced(engine: &Engine<MapIndex>, name: &str) -> bool {
     engine.index().get(&path(name)).is_some()
 }
 
@@ -28,29 +28,29 @@ fn a_new_folder_waits_until_the_patterns_beside_it_are_known(#[case] is_read: bo
     hint(&mut engine, MS, IGNORE, Hint::Changed);
     if is_read {
         engine.handle(at(101 * MS), Event::Tick);
-        let actions = looked(&mut engine, 101 * MS, IGNORE, seen(&entry("target/\n", 1, 0o644), 1));
+        let actions = inspected(&mut engine, 101 * MS, IGNORE, seen(&entry("target/\n", 1, 0o644), 1));
         assert!(actions.contains(&Action::ReadIgnore), "{actions:?}");
     }
     hint(&mut engine, 101 * MS, "target", Hint::Closed);
     hint(&mut engine, 101 * MS, "src", Hint::Closed);
     let actions = engine.handle(at(103 * MS), Event::Tick);
-    assert!(looks(&actions).contains(&("target".to_owned(), false)), "{actions:?}");
+    assert!(inspections(&actions).contains(&("target".to_owned(), false)), "{actions:?}");
     for name in ["target", "src"] {
-        let actions = looked(&mut engine, 103 * MS, name, folder());
-        assert!(!told(&engine, name) && walks(&actions).is_empty(), "{name} waits: {actions:?}");
+        let actions = inspected(&mut engine, 103 * MS, name, folder());
+        assert!(!is_announced(&engine, name) && walks(&actions).is_empty(), "{name} waits: {actions:?}");
     }
     if !is_read {
         engine.handle(at(101 * MS), Event::Tick);
-        looked(&mut engine, 104 * MS, IGNORE, seen(&entry("target/\n", 1, 0o644), 1));
+        inspected(&mut engine, 104 * MS, IGNORE, seen(&entry("target/\n", 1, 0o644), 1));
     }
     engine.handle(at(104 * MS), Event::IgnoreRead(Some(b"target/\n".to_vec())));
     let actions = engine.handle(at(110 * MS), Event::Tick);
-    let asked: Vec<_> = looks(&actions).into_iter().map(|(name, _)| name).filter(|name| name != IGNORE).collect();
+    let asked: Vec<_> = inspections(&actions).into_iter().map(|(name, _)| name).filter(|name| name != IGNORE).collect();
     for name in &asked {
-        looked(&mut engine, 110 * MS, name, folder());
+        inspected(&mut engine, 110 * MS, name, folder());
     }
-    assert!(told(&engine, "src"), "it is covered by nothing: {asked:?}");
-    assert!(!told(&engine, "target"), "patterns cover it");
+    assert!(is_announced(&engine, "src"), "it is covered by nothing: {asked:?}");
+    assert!(!is_announced(&engine, "target"), "patterns cover it");
 }
 
 #[test]
@@ -59,12 +59,12 @@ fn patterns_that_do_not_come_to_rest_are_not_waited_for() {
     engine.handle(at(0), Event::IgnoreRead(None));
     hint(&mut engine, MS, "src", Hint::Closed);
     let mut now = 2 * MS;
-    while !told(&engine, "src") {
+    while !is_announced(&engine, "src") {
         assert!(now <= 2_100 * MS, "it waits for ever");
         hint(&mut engine, now, IGNORE, Hint::Changed);
         let actions = engine.handle(at(now), Event::Tick);
-        if looks(&actions).iter().any(|(name, _)| name == "src") {
-            looked(&mut engine, now, "src", folder());
+        if inspections(&actions).iter().any(|(name, _)| name == "src") {
+            inspected(&mut engine, now, "src", folder());
         }
         now += 5 * MS;
     }

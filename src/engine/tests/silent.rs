@@ -20,12 +20,12 @@ fn content(name: &str, size: usize) -> Bytes {
 }
 
 /// The peer tells of files of this size, each of a content of its own.
-fn told(engine: &mut Engine<MapIndex>, link: LinkId, mono: u64, names: &[String], size: usize) -> Vec<Action> {
+fn receive(engine: &mut Engine<MapIndex>, link: LinkId, mono: u64, names: &[String], size: usize) -> Vec<Action> {
     let change = |name: &String| {
         let kind = Kind::File { size: size as u64, content: ContentId::of(&content(name, size)) };
         Change { path: path(name), entry: Entry { kind, ..entry(name, WALL, 0o644) }, body: None }
     };
-    let message = Message::Changes { changes: names.iter().map(change).collect(), told: Vec::new() };
+    let message = Message::Changes { changes: names.iter().map(change).collect(), relayed_to: Vec::new() };
     let mut actions = engine.handle(at(mono), Event::Message { link, message, wire_bytes: 1 });
     actions.extend(engine.handle(at(mono), Event::Tick));
     actions
@@ -97,9 +97,9 @@ fn says_silent(actions: &[Action]) -> bool {
 fn what_a_hanging_disk_was_asked_for_keeps_no_window_from_another_peer_and_is_taken_late() {
     let mut engine = pair();
     let of_hung = names("hung", 8192);
-    let asked_of_hung = asked(&told(&mut engine, HUNG, 0, &of_hung, 10), HUNG);
+    let asked_of_hung = asked(&receive(&mut engine, HUNG, 0, &of_hung, 10), HUNG);
     assert_eq!(asked_of_hung.len(), 8192, "the window is full");
-    let actions = told(&mut engine, OTHER, SECOND, &names("new", 1), 10);
+    let actions = receive(&mut engine, OTHER, SECOND, &names("new", 1), 10);
     assert_eq!(asked(&actions, OTHER), [], "and the other waits");
     assert!(engine.wake_at().is_some_and(|due| due <= 10 * SECOND));
     assert!(!says_silent(&tick(&mut engine, 10 * SECOND - 1)));
@@ -137,7 +137,7 @@ fn what_a_hanging_disk_was_asked_for_keeps_no_window_from_another_peer_and_is_ta
 fn what_was_asked_of_another_meanwhile_is_taken_from_who_sends_it_first() {
     let mut engine = pair();
     let both = names("f", 2);
-    let of_hung = asked(&told(&mut engine, HUNG, 0, &both, 10), HUNG);
+    let of_hung = asked(&receive(&mut engine, HUNG, 0, &both, 10), HUNG);
     let of_other = asked(&tick(&mut engine, 10 * SECOND), OTHER);
     assert_eq!((of_hung.len(), of_other.len()), (2, 2));
     // One by the one, one by the other; then each brings what is there already.
@@ -154,7 +154,7 @@ fn what_was_asked_of_another_meanwhile_is_taken_from_who_sends_it_first() {
 #[test]
 fn a_slow_disk_is_waited_for_twice_as_long_as_it_took() {
     let mut engine = pair();
-    let of_hung = asked(&told(&mut engine, HUNG, 0, &names("f", 2), 10), HUNG);
+    let of_hung = asked(&receive(&mut engine, HUNG, 0, &names("f", 2), 10), HUNG);
     assert!(says_silent(&tick(&mut engine, 10 * SECOND)));
     let of_other = asked(&tick(&mut engine, 10 * SECOND), OTHER);
     answers(&mut engine, OTHER, 11 * SECOND, &of_other, 0);
@@ -166,7 +166,7 @@ fn a_slow_disk_is_waited_for_twice_as_long_as_it_took() {
 #[test]
 fn when_the_link_of_a_silent_peer_ends_what_waits_for_it_is_asked_of_others() {
     let mut engine = pair();
-    let of_hung = asked(&told(&mut engine, HUNG, 0, &names("f", 3), 10), HUNG);
+    let of_hung = asked(&receive(&mut engine, HUNG, 0, &names("f", 3), 10), HUNG);
     assert_eq!(of_hung.len(), 3);
     let of_other = asked(&tick(&mut engine, 10 * SECOND), OTHER);
     answers(&mut engine, OTHER, 11 * SECOND, &of_other, 0);
@@ -187,9 +187,9 @@ fn when_the_link_of_a_silent_peer_ends_what_waits_for_it_is_asked_of_others() {
 #[test]
 fn large_contents_that_do_not_get_on_leave_their_window_and_no_more_is_asked_of_that_peer() {
     let mut engine = pair();
-    let of_hung = fetches(&told(&mut engine, HUNG, 0, &names("hung", 6), LARGE), HUNG);
+    let of_hung = fetches(&receive(&mut engine, HUNG, 0, &names("hung", 6), LARGE), HUNG);
     assert_eq!(of_hung.len(), 4);
-    let actions = told(&mut engine, OTHER, SECOND, &names("new", 2), LARGE);
+    let actions = receive(&mut engine, OTHER, SECOND, &names("new", 2), LARGE);
     assert_eq!(fetches(&actions, OTHER), []);
     assert_eq!(fetches(&tick(&mut engine, 10 * SECOND - 1), OTHER), []);
     // What is left of the silent one's is asked of the other, which has none of it.

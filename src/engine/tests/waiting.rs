@@ -24,7 +24,7 @@ fn a_file_that_cannot_be_replaced_is_named_once_and_fine_again_when_it_is_here()
     let (old, new) = (entry("", 1, 0o644), entry("", 2, 0o600));
     let mut engine = engine(&[("f", row(&old, &old))], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
-    let mut all = hear(&mut engine, 1, "f", &new);
+    let mut all = receive(&mut engine, 1, "f", &new);
     let mut now = 1;
     for _ in 0..20 {
         let job = install_job(&all[all.len().saturating_sub(20)..]);
@@ -33,7 +33,7 @@ fn a_file_that_cannot_be_replaced_is_named_once_and_fine_again_when_it_is_here()
         // What may have been cut off is looked at before the next try.
         now += 3600 * SECOND;
         all.extend(engine.handle(at(now), Event::Tick));
-        all.extend(looked(&mut engine, now + 1, "f", Observed::Unchanged));
+        all.extend(inspected(&mut engine, now + 1, "f", Observed::Unchanged));
     }
     assert_eq!(problems(&all, "f"), (1, 0), "named once, and never fine");
     let outcome = Outcome::Done { stat: Some(stat(&new, now)), kept: None };
@@ -55,7 +55,7 @@ fn the_shell_is_given_so_many_installs_at_once_and_the_rest_as_it_is_done_with_t
     };
     let all = JOBS + 500;
     for n in 0..all {
-        let actions = hear(&mut engine, 1, &format!("d{n}"), &folder);
+        let actions = receive(&mut engine, 1, &format!("d{n}"), &folder);
         add(&mut under_way, actions);
     }
     assert_eq!((under_way.len(), engine.wake_at() == Some(0)), (JOBS, false), "it waits for the shell");
@@ -78,24 +78,24 @@ fn what_a_fifo_keeps_away_is_named_and_waits_without_a_try_until_that_is_gone() 
     engine.handle(at(0), Event::IgnoreRead(None));
     engine.handle(at(1), Event::Hint { path: path("d"), hint: Hint::Closed });
     engine.handle(at(SECOND), Event::Tick);
-    looked(&mut engine, SECOND, "d", Observed::Special { what: "fifo" });
-    let mut actions = hear(&mut engine, SECOND + 1, "d", &folder);
-    actions.extend(hear(&mut engine, SECOND + 2, "d/f", &entry("", 2, 0o644)));
+    inspected(&mut engine, SECOND, "d", Observed::Special { what: "fifo" });
+    let mut actions = receive(&mut engine, SECOND + 1, "d", &folder);
+    actions.extend(receive(&mut engine, SECOND + 2, "d/f", &entry("", 2, 0o644)));
     assert_eq!(problems(&actions, "d"), (1, 0));
     for second in 2..200 {
         actions.extend(engine.handle(at(second * SECOND), Event::Tick));
     }
-    assert_eq!((installs(&actions), looks(&actions).len()), (0, 0));
+    assert_eq!((installs(&actions), inspections(&actions).len()), (0, 0));
     // Looks at it that find it there still change nothing.
     let again = [Event::Hint { path: path("d"), hint: Hint::Closed }, Event::Tick];
     let again = again.into_iter().flat_map(|event| engine.handle(at(200 * SECOND), event)).collect::<Vec<_>>();
     let again = [again, engine.handle(at(201 * SECOND), Event::Tick)].concat();
-    assert_eq!(looks(&again).len(), 1);
-    let still = looked(&mut engine, 201 * SECOND, "d", Observed::Special { what: "fifo" });
+    assert_eq!(inspections(&again).len(), 1);
+    let still = inspected(&mut engine, 201 * SECOND, "d", Observed::Special { what: "fifo" });
     assert_eq!((problems(&still, "d"), installs(&still)), ((0, 0), 0));
     engine.handle(at(202 * SECOND), Event::Hint { path: path("d"), hint: Hint::Gone });
     engine.handle(at(203 * SECOND), Event::Tick);
-    let gone = looked(&mut engine, 203 * SECOND, "d", Observed::Absent);
+    let gone = inspected(&mut engine, 203 * SECOND, "d", Observed::Absent);
     assert_eq!((installs(&gone), problems(&gone, "d")), (1, (0, 0)));
     let outcome = Outcome::Done { stat: Some(stat(&folder, 203 * SECOND)), kept: None };
     let done = engine.handle(at(204 * SECOND), Event::Installed { job: install_job(&gone), outcome });
@@ -115,7 +115,7 @@ fn a_folder_that_was_deleted_elsewhere_and_holds_a_fifo_stays_without_a_try_unti
     engine.handle(at(1), Event::Walked { walk, unread: Vec::new() });
     engine.handle(at(1), Event::Root(RootState::Fine));
     let deletion = Entry { kind: Kind::Deleted { at: 0 }, ..entry("", 9, 0) };
-    let mut actions = hear(&mut engine, SECOND, "d", &deletion);
+    let mut actions = receive(&mut engine, SECOND, "d", &deletion);
     for second in 2..200 {
         actions.extend(engine.handle(at(second * SECOND), Event::Tick));
     }
@@ -123,7 +123,7 @@ fn a_folder_that_was_deleted_elsewhere_and_holds_a_fifo_stays_without_a_try_unti
     assert_eq!(engine.status().condition.missing, 0, "it is left alone, and keeps nobody from being done");
     engine.handle(at(200 * SECOND), Event::Hint { path: path("d/fifo"), hint: Hint::Gone });
     engine.handle(at(201 * SECOND), Event::Tick);
-    assert_eq!(installs(&looked(&mut engine, 201 * SECOND, "d/fifo", Observed::Absent)), 1);
+    assert_eq!(installs(&inspected(&mut engine, 201 * SECOND, "d/fifo", Observed::Absent)), 1);
 }
 
 #[test]
@@ -133,12 +133,12 @@ fn a_folder_that_was_to_make_room_and_was_then_deleted_stays_for_a_fifo_and_keep
     engine.handle(at(0), Event::IgnoreRead(None));
     engine.handle(at(1), Event::Hint { path: path("d/fifo"), hint: Hint::Closed });
     engine.handle(at(SECOND), Event::Tick);
-    looked(&mut engine, SECOND, "d/fifo", Observed::Special { what: "fifo" });
-    let file = hear(&mut engine, 2 * SECOND, "d", &entry("", WALL, 0o644));
+    inspected(&mut engine, SECOND, "d/fifo", Observed::Special { what: "fifo" });
+    let file = receive(&mut engine, 2 * SECOND, "d", &entry("", WALL, 0o644));
     assert_eq!((installs(&file), problems(&file, "d")), (0, (1, 0)));
     assert_eq!(engine.condition().problems, 1);
     let deletion = Entry { kind: Kind::Deleted { at: 0 }, ..entry("", WALL + 9, 0) };
-    let deleted = hear(&mut engine, 3 * SECOND, "d", &deletion);
+    let deleted = receive(&mut engine, 3 * SECOND, "d", &deletion);
     assert_eq!((installs(&deleted), problems(&deleted, "d")), (0, (1, 0)));
     let status = engine.status();
     assert_eq!((status.condition.problems, status.condition.missing, status.problems.len()), (0, 0, 1));
@@ -151,13 +151,13 @@ fn what_a_fifo_kept_away_comes_when_the_folder_that_holds_it_is_renamed() {
     engine.handle(at(0), Event::IgnoreRead(None));
     engine.handle(at(1), Event::Hint { path: path("d/f"), hint: Hint::Closed });
     engine.handle(at(SECOND), Event::Tick);
-    looked(&mut engine, SECOND, "d/f", Observed::Special { what: "fifo" });
-    let mut actions = hear(&mut engine, 2 * SECOND, "d/f", &entry("", WALL, 0o644));
+    inspected(&mut engine, SECOND, "d/f", Observed::Special { what: "fifo" });
+    let mut actions = receive(&mut engine, 2 * SECOND, "d/f", &entry("", WALL, 0o644));
     assert_eq!((installs(&actions), problems(&actions, "d/f")), (0, (1, 0)));
     // The user's `mv d e` takes the fifo along.
     engine.handle(at(3 * SECOND), Event::Hint { path: path("d"), hint: Hint::Gone });
     engine.handle(at(4 * SECOND), Event::Tick);
-    actions = looked(&mut engine, 4 * SECOND, "d", Observed::Absent);
+    actions = inspected(&mut engine, 4 * SECOND, "d", Observed::Absent);
     for second in 5..30 {
         actions.extend(engine.handle(at(second * SECOND), Event::Root(RootState::Fine)));
         actions.extend(engine.handle(at(second * SECOND), Event::Tick));
@@ -177,8 +177,8 @@ fn a_walk_that_does_not_come_by_a_fifo_any_more_lets_what_waited_for_it_come() {
         events.flat_map(|event| engine.handle(at(mono), event)).collect::<Vec<_>>()
     };
     end(&mut engine, 1, listed(walk, vec![(path("f"), fifo)]));
-    let heard = hear(&mut engine, 2, "f", &entry("", 2, 0o644));
-    assert_eq!((installs(&heard), problems(&heard, "f")), (0, (1, 0)));
+    let received = receive(&mut engine, 2, "f", &entry("", 2, 0o644));
+    assert_eq!((installs(&received), problems(&received, "f")), (0, (1, 0)));
     let walk = walks(&engine.handle(at(3), Event::Overflow))[0];
     assert_eq!(installs(&end(&mut engine, 4, listed(walk, vec![(path("f"), fifo)]))), 0);
     let walk = walks(&engine.handle(at(5), Event::Overflow))[0];
@@ -199,7 +199,7 @@ fn an_edit_made_while_the_daemon_slept_is_as_old_as_its_ctime() {
         if let Observed::File { stat, .. } = &mut observed {
             (stat.mtime, stat.ctime) = (time(WALL - 1000 * SECOND + changed), time(WALL - SECOND + changed));
         }
-        looked(&mut engine, wakes + SECOND, name, observed);
+        inspected(&mut engine, wakes + SECOND, name, observed);
     }
     let stamp = |name| winner(&engine, name).version.stamp;
     assert_eq!(stamp("made"), WALL + 49 * SECOND);
@@ -211,7 +211,7 @@ fn asked_in_a_day(cause: Cause) -> usize {
     let mut engine = engine(&[], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     let mut asked = 0;
-    let mut actions = hear(&mut engine, 1, "f", &entry("text", 2, 0o644));
+    let mut actions = receive(&mut engine, 1, "f", &entry("text", 2, 0o644));
     for second in 1..24 * 3600 {
         for id in gets(&actions) {
             asked += 1;
@@ -223,9 +223,9 @@ fn asked_in_a_day(cause: Cause) -> usize {
             engine.handle(at(second * SECOND), Event::Installed { job, outcome: Outcome::Failed(trouble) });
         }
         actions = engine.handle(at(second * SECOND), Event::Tick);
-        let looked_at = looks(&actions);
-        if !looked_at.is_empty() {
-            actions.extend(looked(&mut engine, second * SECOND, "f", Observed::Absent));
+        let inspected_paths = inspections(&actions);
+        if !inspected_paths.is_empty() {
+            actions.extend(inspected(&mut engine, second * SECOND, "f", Observed::Absent));
             actions.extend(engine.handle(at(second * SECOND), Event::Tick));
         }
     }
@@ -244,13 +244,13 @@ fn what_could_not_be_put_into_a_folder_is_tried_again_when_that_changes() {
     let folder = Entry { kind: Kind::Directory, ..entry("", 1, 0o755) };
     let mut engine = engine(&[("d", row(&folder, &folder))], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
-    let job = install_job(&hear(&mut engine, 1, "d/f", &entry("", 2, 0o644)));
+    let job = install_job(&receive(&mut engine, 1, "d/f", &entry("", 2, 0o644)));
     let trouble = Trouble { cause: Cause::Denied, text: "it may not be written".to_owned() };
     engine.handle(at(2), Event::Installed { job, outcome: Outcome::Failed(trouble) });
     engine.wants.retries.clear();
-    engine.cut_off.clear();
+    engine.interrupted_installs.clear();
     engine.handle(at(SECOND), Event::Hint { path: path("d"), hint: Hint::Changed });
-    assert_eq!(looks(&engine.handle(at(2 * SECOND), Event::Tick)), [("d".to_owned(), false)]);
+    assert_eq!(inspections(&engine.handle(at(2 * SECOND), Event::Tick)), [("d".to_owned(), false)]);
     let opened = Stat { mode: Mode(0o777), ..stat(&folder, 2 * SECOND) };
-    assert_eq!(installs(&looked(&mut engine, 2 * SECOND, "d", Observed::Directory { stat: opened })), 1);
+    assert_eq!(installs(&inspected(&mut engine, 2 * SECOND, "d", Observed::Directory { stat: opened })), 1);
 }

@@ -27,9 +27,9 @@ const MTIME_SECS: u64 = 2;
 const PROMISED_CAP: usize = 1 << 17;
 const PROMISED_NS: u64 = 3600 * SECOND;
 
-type Key = (SyncPath, ContentId);
+type SoughtKey = (SyncPath, ContentId);
 
-fn key(sought: &Sought) -> Key {
+fn key(sought: &Sought) -> SoughtKey {
     (sought.path.clone(), sought.content)
 }
 
@@ -58,26 +58,26 @@ impl Places {
 #[derive(Default)]
 pub(in crate::engine) struct Locating {
     last_id: u32,
-    asking: Option<Asking>,
+    asking: Option<LocateQuery>,
     answering: BTreeMap<LinkId, Answering>,
     /// What history here was said to have, and until when that is known.
     promised: BTreeMap<SyncPath, (ContentId, LocatedKept)>,
     promised_until: u64,
 }
 
-struct Asking {
+struct LocateQuery {
     order: Order,
     sought: Vec<Sought>,
     places: Places,
     /// What history here is still asked for.
-    own: BTreeSet<Key>,
-    links: BTreeMap<LinkId, Asked>,
+    own: BTreeSet<SoughtKey>,
+    links: BTreeMap<LinkId, AskedPeer>,
     /// By then all is over.
     end: u64,
 }
 
 /// A machine that is asked, a part after the other.
-struct Asked {
+struct AskedPeer {
     name: String,
     id: u32,
     part: Vec<usize>,
@@ -89,10 +89,10 @@ struct Answering {
     id: u32,
     sought: Vec<Sought>,
     places: Places,
-    open: BTreeSet<Key>,
+    open: BTreeSet<SoughtKey>,
 }
 
-impl Asking {
+impl LocateQuery {
     /// What is asked next: nothing that was found already.
     fn next_part(&self, from: usize) -> (Vec<usize>, usize) {
         let (mut part, mut bytes, mut next) = (Vec::new(), 0, from);
@@ -138,7 +138,7 @@ impl Locating {
         self.promised.get(path).filter(|(promised, _)| *promised == content).map(|(_, located)| located)
     }
 
-    fn promise(&mut self, now: Now, (path, content): Key, located: LocatedKept) {
+    fn promise(&mut self, now: Now, (path, content): SoughtKey, located: LocatedKept) {
         if self.promised_until <= now.mono || self.promised.len() >= PROMISED_CAP {
             self.promised.clear();
         }
@@ -153,7 +153,7 @@ impl<I: Index> Engine<I> {
         let own = sought.iter().map(key).collect();
         let parts = (sought.len() / SOUGHT) as u64;
         let end = now.mono + PATIENCE_NS + parts.saturating_mul(MORE_NS);
-        let mut asking = Asking { order, sought, places: Places::default(), own, links: BTreeMap::new(), end };
+        let mut asking = LocateQuery { order, sought, places: Places::default(), own, links: BTreeMap::new(), end };
         let mut links = Vec::new();
         for (link, session) in self.sessions.iter().filter(|_| !asking.sought.is_empty()) {
             if !session.features.has(LOCATE) {
@@ -162,7 +162,7 @@ impl<I: Index> Engine<I> {
                 continue;
             }
             let (name, until) = (session.name.clone(), now.mono + PATIENCE_NS);
-            asking.links.insert(*link, Asked { name, id: 0, part: Vec::new(), next: 0, until });
+            asking.links.insert(*link, AskedPeer { name, id: 0, part: Vec::new(), next: 0, until });
             links.push(*link);
         }
         if !asking.sought.is_empty() {
@@ -231,7 +231,8 @@ impl<I: Index> Engine<I> {
     }
 
     fn conclude_if_located(&mut self, now: Now) {
-        if let Some(Asking { order, places, .. }) = self.undoing.locating.asking.take_if(|asking| asking.is_over()) {
+        if let Some(LocateQuery { order, places, .. }) = self.undoing.locating.asking.take_if(|asking| asking.is_over())
+        {
             self.located(now, order, &places);
         }
     }
@@ -271,7 +272,7 @@ impl<I: Index> Engine<I> {
         let mut places = Places::default();
         let mut open = Vec::new();
         for sought in &sought {
-            if self.covers(&sought.path, false) {
+            if self.ignores(&sought.path, false) {
                 places.note(sought.content, Place::Nowhere);
             } else if self.is_in_folder(sought.content, sought.size) {
                 places.note(sought.content, Place::Disk);

@@ -12,8 +12,8 @@ use super::super::event::{LinkId, Now};
 use super::super::index::{Index, Row};
 use super::super::{Engine, SECOND};
 use super::locate::{Locating, Places};
-use super::resume::{Refused, Resuming};
-use super::{Back, BackFrom, Way, Ways};
+use super::resume::{Resuming, WantedBack};
+use super::{Back, BackFrom, UndoWay, Ways};
 use crate::model::{DeviceId, Kind, SyncPath};
 use crate::wire::message::{Place, Sought};
 use std::collections::VecDeque;
@@ -64,7 +64,7 @@ pub(in crate::engine) struct Undoing {
     answered: Option<(u64, Undone)>,
     /// A person wants these back, and nobody had them, or they are asked for just now. Those of
     /// them count that are held.
-    pub refused: Refused,
+    pub refused: WantedBack,
     next_try: Option<u64>,
     pub locating: Locating,
     pub resuming: Resuming,
@@ -113,9 +113,9 @@ impl<I: Index> Engine<I> {
 
     /// A person said so at another machine: what is held here is part of the same. What was let
     /// through is made anew there.
-    pub(in crate::engine) fn undo_came(&mut self, now: Now, link: LinkId, told: &[DeviceId]) {
+    pub(in crate::engine) fn undo_came(&mut self, now: Now, link: LinkId, relayed_to: &[DeviceId]) {
         let Some(sender) = self.sessions.get(&link).map(|session| session.device) else { return };
-        self.tell_undo(&[told, &[sender]].concat());
+        self.announce_undo(&[relayed_to, &[sender]].concat());
         if self.holds_anything() {
             self.order_undo(now, Order::Peer);
         }
@@ -180,7 +180,7 @@ impl<I: Index> Engine<I> {
             Order::Person { .. } | Order::Resumed { by_peer: false } => {}
             Order::Peer | Order::Resumed { by_peer: true } => {
                 let was_here = |path: &SyncPath| self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
-                ways.retain(|path, way| !matches!(way, Way::Again { .. }) || was_here(path));
+                ways.retain(|path, way| !matches!(way, UndoWay::Again { .. }) || was_here(path));
             }
             Order::Again => ways.retain(|path, way| way.is_quiet() && self.undoing.refused.contains(path)),
         }
@@ -188,14 +188,14 @@ impl<I: Index> Engine<I> {
     }
 
     /// The content that a path needs from a history or from another machine.
-    fn source_of(&self, path: &SyncPath, way: &Way) -> Option<Sought> {
+    fn source_of(&self, path: &SyncPath, way: &UndoWay) -> Option<Sought> {
         let row = self.index.get(path)?;
         let (kind, mtime) = match way {
-            Way::Forget | Way::Refuse => (&row.winner.kind, row.winner.mtime),
-            Way::Again { thing, .. } | Way::Anew(thing) => (&thing.kind, thing.mtime),
+            UndoWay::Forget | UndoWay::Refuse => (&row.head.kind, row.head.mtime),
+            UndoWay::Again { thing, .. } | UndoWay::Anew(thing) => (&thing.kind, thing.mtime),
         };
         let is_here =
-            matches!(way, Way::Again { .. }) && row.live_on_disk().is_some_and(|(entry, _)| entry.kind == *kind);
+            matches!(way, UndoWay::Again { .. }) && row.live_on_disk().is_some_and(|(entry, _)| entry.kind == *kind);
         match *kind {
             Kind::File { size, content } if size > 0 && !is_here && !self.is_in_folder(content, size) => {
                 Some(Sought { path: path.clone(), content, size, mtime })
@@ -208,7 +208,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn located(&mut self, now: Now, order: Order, places: &Places) {
         let ways = self.ways_of(order);
         let is_any = !ways.is_empty();
-        let place = |path: &SyncPath, way: &Way| {
+        let place = |path: &SyncPath, way: &UndoWay| {
             let sought = self.source_of(path, way)?;
             let place = places.of(&sought);
             let is_assumed = place == Place::Nowhere && places.may_be_on_disk && way.is_quiet();
@@ -229,10 +229,10 @@ impl<I: Index> Engine<I> {
             back.insert(path, way);
         }
         let is_dry = matches!(order, Order::Person { dry_run: true, .. });
-        let of = |is_meant: fn(&Way) -> bool| -> Vec<SyncPath> {
+        let of = |is_meant: fn(&UndoWay) -> bool| -> Vec<SyncPath> {
             nowhere.iter().filter(|(_, way)| is_meant(way)).map(|(path, _)| path.clone()).collect()
         };
-        let (lost, still_held) = (of(Way::is_missed), of(Way::is_quiet));
+        let (lost, still_held) = (of(UndoWay::is_missed), of(UndoWay::is_quiet));
         let is_resumed = order == Order::Resumed { by_peer: false };
         if let Order::Person { ticket, .. } = order {
             let silent = places.silent.clone();
@@ -242,7 +242,7 @@ impl<I: Index> Engine<I> {
         }
         // A crash may have come before the others were told.
         if is_resumed || (is_any && !is_dry && matches!(order, Order::Person { .. })) {
-            self.tell_undo(&[]);
+            self.announce_undo(&[]);
         }
         if !is_dry {
             self.leave(now, nowhere);
@@ -257,22 +257,22 @@ impl<I: Index> Engine<I> {
     fn leave(&mut self, now: Now, nowhere: Ways) {
         for (path, way) in nowhere {
             match way {
-                Way::Forget | Way::Refuse => self.undoing.refused.insert(path),
-                Way::Anew(_) => self.give_up(now, &path),
-                Way::Again { .. } => {}
+                UndoWay::Forget | UndoWay::Refuse => self.undoing.refused.insert(path),
+                UndoWay::Anew(_) => self.give_up(now, &path),
+                UndoWay::Again { .. } => {}
             }
         }
     }
 
     fn bring_back(&mut self, now: Now, order: Order, mut back: Ways) {
         if order.is_by_peer() {
-            let anew: Vec<_> = back.extract_if(.., |_, way| matches!(way, Way::Anew(_))).collect();
+            let anew: Vec<_> = back.extract_if(.., |_, way| matches!(way, UndoWay::Anew(_))).collect();
             for (path, _) in anew {
                 self.give_up(now, &path);
             }
         }
         // What went back to older contents here is wanted until a look finds it.
-        for (path, _) in back.iter().filter(|(_, way)| !matches!(way, Way::Refuse)) {
+        for (path, _) in back.iter().filter(|(_, way)| !matches!(way, UndoWay::Refuse)) {
             self.undoing.refused.remove(path);
         }
         if !back.is_empty() {
@@ -307,7 +307,7 @@ impl<I: Index> Engine<I> {
         }
         let is_held = self.held.contains(path) || self.guards.awaits(path) || self.missing.contains(path);
         let is_sought =
-            self.looks.contains_key(path) || self.postponed.contains_key(path) || self.unseen.contains_key(path);
+            self.inspections.contains_key(path) || self.postponed.contains_key(path) || self.unseen.contains_key(path);
         let row = self.index.get(path);
         (is_held || is_sought) && row.as_ref().and_then(Row::live_on_disk).is_some()
     }

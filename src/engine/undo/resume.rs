@@ -29,12 +29,12 @@ const DONE_NS: u64 = SECOND;
 
 /// What is held and a person wants back.
 #[derive(Default)]
-pub(in crate::engine) struct Refused {
+pub(in crate::engine) struct WantedBack {
     paths: BTreeSet<SyncPath>,
     is_dirty: bool,
 }
 
-impl Refused {
+impl WantedBack {
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
@@ -73,7 +73,7 @@ impl Refused {
 
 /// An order that is not carried out yet, as the index has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Given {
+struct StoredOrder {
     /// By the steady clock.
     at: u64,
     /// By a person at another machine.
@@ -82,7 +82,7 @@ struct Given {
 
 #[derive(Default)]
 pub(in crate::engine) struct Resuming {
-    given: Option<Given>,
+    given: Option<StoredOrder>,
     /// An earlier run was given it.
     is_resumed: bool,
     /// When it is taken up again, or was carried out for good (`Now::mono`).
@@ -105,8 +105,8 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn load_undo(&mut self, now: Now) {
         let read = |key| self.index.meta(key).filter(|stored| !stored.is_empty());
         let refused = read(META_REFUSED).and_then(|stored| postcard::from_bytes::<BTreeSet<SyncPath>>(&stored).ok());
-        let given = read(META_ORDER).and_then(|stored| postcard::from_bytes::<Given>(&stored).ok());
-        self.undoing.refused = Refused { paths: refused.unwrap_or_default(), is_dirty: false };
+        let given = read(META_ORDER).and_then(|stored| postcard::from_bytes::<StoredOrder>(&stored).ok());
+        self.undoing.refused = WantedBack { paths: refused.unwrap_or_default(), is_dirty: false };
         self.undoing.resuming = Resuming { given, is_resumed: given.is_some(), due: None };
         self.forget_old_order(now);
     }
@@ -128,7 +128,7 @@ impl<I: Index> Engine<I> {
         // Before all that is held is known again, no order is for all that the earlier one is for.
         let is_later = matches!(order, Order::Person { .. }) && self.may_resume();
         let is_resumed = self.undoing.resuming.is_resumed && !is_later;
-        self.undoing.resuming = Resuming { given: Some(Given { at, by_peer }), is_resumed, due: None };
+        self.undoing.resuming = Resuming { given: Some(StoredOrder { at, by_peer }), is_resumed, due: None };
         self.store_order();
     }
 
@@ -195,6 +195,6 @@ impl<I: Index> Engine<I> {
 
     /// Whether what is to be held is known, after a restart, too.
     pub(super) fn is_judged(&self) -> bool {
-        self.has_looked_around() && self.missing.is_empty() && self.guards.is_quiet()
+        self.has_scanned_all() && self.missing.is_empty() && self.guards.is_quiet()
     }
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 #[derive(Clone)]
-pub(super) struct Shared {
+pub(super) struct ApiState {
     pub handle: Handle,
     pub world: Arc<dyn World>,
     pub about: Arc<About>,

@@ -3,13 +3,13 @@
 //! Deciding is a normal new version, or nothing but a note that the winner is fine. May import `engine` and `model`. Deliberately not
 //! here: who wins (`engine`).
 
-use super::answer::{Answer, Refusal, Shared, blocking};
+use super::answer::{Answer, ApiState, Refusal, blocking};
 use super::elsewhere::{bring_back, everywhere, identify, kept};
 use super::side::{Side, ours};
 use super::view::{ConflictView, ConflictsView, DecidedView, DiffLine, DiffView, SideView};
 use super::{KeptFacts, Request};
 use crate::engine::Event;
-use crate::engine::index::{Conflict, Row, Wanted};
+use crate::engine::index::{Conflict, ConflictFilter, Row};
 use crate::engine::merge::label;
 use crate::io::merge3;
 use crate::model::{ContentId, DeviceId, Entry, SyncPath, text};
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 const PAGE: usize = 1000;
 
 #[derive(Deserialize)]
-pub(super) struct ListQuery {
+pub(super) struct ConflictsQuery {
     path: Option<SyncPath>,
     #[serde(default)]
     all: bool,
@@ -31,11 +31,11 @@ pub(super) struct ListQuery {
 }
 
 pub(super) async fn list(
-    State(shared): State<Shared>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    State(shared): State<ApiState>,
+    query: Result<Query<ConflictsQuery>, QueryRejection>,
 ) -> Answer<ConflictsView> {
-    let Query(ListQuery { path, all, after }) = query?;
-    let wanted = Wanted { path, below: true, settled: all, after: after.unwrap_or(0), limit: PAGE };
+    let Query(ConflictsQuery { path, all, after }) = query?;
+    let wanted = ConflictFilter { path, below: true, settled: all, after: after.unwrap_or(0), limit: PAGE };
     let (us, conflicts) = ask(&shared, wanted).await?;
     let more = conflicts.len() == PAGE;
     Ok(Json(ConflictsView {
@@ -44,14 +44,15 @@ pub(super) async fn list(
     }))
 }
 
-async fn ask(shared: &Shared, wanted: Wanted) -> Result<(DeviceId, Vec<Conflict>), Refusal> {
+async fn ask(shared: &ApiState, wanted: ConflictFilter) -> Result<(DeviceId, Vec<Conflict>), Refusal> {
     shared.handle.ask(|answer| Request::Conflicts { wanted, answer }).await.ok_or_else(Refusal::busy)
 }
 
 /// Those of a path, the latest last; decided ones only where there is no other. And this machine's device.
-async fn of_path(shared: &Shared, path: &SyncPath) -> Result<(DeviceId, Vec<Conflict>), Refusal> {
+async fn of_path(shared: &ApiState, path: &SyncPath) -> Result<(DeviceId, Vec<Conflict>), Refusal> {
     for settled in [false, true] {
-        let wanted = Wanted { path: Some(path.clone()), settled, limit: usize::MAX, ..Wanted::default() };
+        let wanted =
+            ConflictFilter { path: Some(path.clone()), settled, limit: usize::MAX, ..ConflictFilter::default() };
         let (us, conflicts) = ask(shared, wanted).await?;
         if !conflicts.is_empty() {
             return Ok((us, conflicts));
@@ -60,7 +61,7 @@ async fn of_path(shared: &Shared, path: &SyncPath) -> Result<(DeviceId, Vec<Conf
     Err(Refusal::unknown(format!("there is no conflict at '{path}'; `dirsync conflicts` lists those there are")))
 }
 
-async fn row(shared: &Shared, path: &SyncPath) -> Result<Option<Row>, Refusal> {
+async fn row(shared: &ApiState, path: &SyncPath) -> Result<Option<Row>, Refusal> {
     shared.handle.ask(|answer| Request::Row { path: path.clone(), answer }).await.ok_or_else(Refusal::busy)
 }
 
@@ -72,7 +73,7 @@ pub(super) struct DiffQuery {
 }
 
 pub(super) async fn diff(
-    State(shared): State<Shared>,
+    State(shared): State<ApiState>,
     query: Result<Query<DiffQuery>, QueryRejection>,
 ) -> Answer<DiffView> {
     let Query(DiffQuery { path, version }) = query?;
@@ -82,7 +83,7 @@ pub(super) async fn diff(
     let Some(conflict) = conflicts.iter().rev().find(is_meant) else {
         return Err(unknown_version(&path, &version.unwrap_or_default(), &conflicts, us));
     };
-    let theirs = row(&shared, &path).await?.map_or_else(|| conflict.sides.winner.clone(), |row| row.winner);
+    let theirs = row(&shared, &path).await?.map_or_else(|| conflict.sides.winner.clone(), |row| row.head);
     let name =
         if label(&theirs.version) == label(&conflict.sides.winner.version) { &*conflict.sides.winner_name } else { "" };
     let (note, lines) = compare(&shared, conflict, &path).await?;
@@ -91,7 +92,7 @@ pub(super) async fn diff(
 }
 
 async fn compare(
-    shared: &Shared,
+    shared: &ApiState,
     conflict: &Conflict,
     path: &SyncPath,
 ) -> Result<(Option<String>, Vec<DiffLine>), Refusal> {
@@ -141,7 +142,7 @@ pub(crate) struct KeepQuery {
 }
 
 pub(super) async fn keep(
-    State(shared): State<Shared>,
+    State(shared): State<ApiState>,
     query: Result<Json<KeepQuery>, JsonRejection>,
 ) -> Answer<DecidedView> {
     let Json(KeepQuery { path, choice }) = query?;
@@ -152,7 +153,7 @@ pub(super) async fn keep(
     let row = row(&shared, &path).await?;
     let there = row
         .as_ref()
-        .map(|row| &row.winner)
+        .map(|row| &row.head)
         .filter(|there| is_meant(there, &conflicts, side_of(&conflicts, &choice, us), chosen.0));
     let (version, is_there) = (label(&there.unwrap_or(chosen.0).version), there.is_some());
     if !is_there {
@@ -219,7 +220,7 @@ fn is_meant(there: &Entry, conflicts: &[Conflict], side: Option<Side>, chosen: &
 
 /// What a history keeps of the chosen version: here by its name, else by its content, here or on a linked machine.
 async fn find(
-    shared: &Shared,
+    shared: &ApiState,
     path: &SyncPath,
     (entry, name): (&Entry, Option<&str>),
 ) -> Result<Option<KeptFacts>, Refusal> {
@@ -246,7 +247,7 @@ async fn find(
 }
 
 async fn find_elsewhere(
-    shared: &Shared,
+    shared: &ApiState,
     path: &SyncPath,
     content: ContentId,
     size: u64,
@@ -283,12 +284,12 @@ fn unknown_version(path: &SyncPath, version: &str, conflicts: &[Conflict], us: D
 mod tests {
     use super::*;
     use crate::engine::index::{ConflictSource, Settled};
-    use crate::model::{FileTime, Kind, Mode, Seen, Version};
+    use crate::model::{FileTime, Kind, Mode, Version, VersionVector};
 
     const US: DeviceId = DeviceId([99; 32]);
 
     fn entry(n: u8) -> Entry {
-        let version = Version { stamp: u64::from(n), author: DeviceId([n; 32]), seen: Seen::default() };
+        let version = Version { stamp: u64::from(n), author: DeviceId([n; 32]), seen: VersionVector::default() };
         let kind = Kind::File { size: 1, content: ContentId([n; 32]) };
         Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version }
     }

@@ -4,17 +4,17 @@
 //! May import `engine` and `model`. Deliberately not here: which version a person means
 //! (`past.rs`), and the questions on the wire (`engine::past`).
 
-use super::answer::{Refusal, Shared, blocking};
-use super::{Elsewhere, KeptFacts, Request};
+use super::answer::{ApiState, Refusal, blocking};
+use super::{HistoryHolder, KeptFacts, Request};
 use crate::engine::{AskPast, Event, FetchError, FetchPast, HeldByMachine, MachinePasts, StageId};
-use crate::model::{ContentId, DeviceId, Keep, SyncPath, text};
+use crate::model::{ContentId, DeviceId, RetainReason, SyncPath, text};
 use crate::wire::message::{Past, PastWhat, SURVEY_BYTES, SURVEY_PATHS};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The answer is looked for this often.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(10);
 /// Contents on their way from histories at once.
 const AT_ONCE: usize = 32;
 
@@ -25,7 +25,7 @@ pub(super) fn ticket() -> u64 {
 }
 
 /// What is kept here of a path and below it, or of all; newest first.
-pub(super) async fn kept(shared: &Shared, path: Option<SyncPath>) -> Result<Vec<KeptFacts>, Refusal> {
+pub(super) async fn kept(shared: &ApiState, path: Option<SyncPath>) -> Result<Vec<KeptFacts>, Refusal> {
     let world = shared.world.clone();
     Ok(blocking(move || world.history(path.as_ref())).await?)
 }
@@ -33,7 +33,7 @@ pub(super) async fn kept(shared: &Shared, path: Option<SyncPath>) -> Result<Vec<
 /// What is kept of a path and below it, or of all, here and on the linked machines, newest first;
 /// and who did not answer.
 pub(super) async fn everywhere(
-    shared: &Shared,
+    shared: &ApiState,
     path: Option<SyncPath>,
 ) -> Result<(Vec<KeptFacts>, Vec<String>), Refusal> {
     let here = kept(shared, path.clone()).await?;
@@ -43,7 +43,7 @@ pub(super) async fn everywhere(
 }
 
 async fn ask(
-    shared: &Shared,
+    shared: &ApiState,
     path: Option<SyncPath>,
     named: BTreeMap<DeviceId, Vec<(SyncPath, u64)>>,
     bytes: u64,
@@ -57,7 +57,7 @@ async fn ask(
         if let Some(machines) = taken {
             return Ok(machines);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
@@ -75,7 +75,7 @@ fn together(here: Vec<KeptFacts>, machines: Vec<MachinePasts>) -> Vec<KeptFacts>
         pasts.sort_by_key(|past| past.time_ns);
         let mut met: BTreeMap<Same, usize> = BTreeMap::new();
         for past in pasts {
-            let elsewhere = Elsewhere { device, machine: shown(&name), time: past.time_ns };
+            let elsewhere = HistoryHolder { device, machine: shown(&name), time: past.time_ns };
             let kept = facts(past);
             let key = same(&kept);
             let known = all.entry(key.clone()).or_default();
@@ -99,12 +99,12 @@ fn together(here: Vec<KeptFacts>, machines: Vec<MachinePasts>) -> Vec<KeptFacts>
 
 fn facts(past: Past) -> KeptFacts {
     let Past { path, time_ns, reason, size, mode, mtime, .. } = past;
-    let (name, mtime, reason) = (String::new(), mtime.as_stamp(), Keep::word(reason));
+    let (name, mtime, reason) = (String::new(), mtime.as_stamp(), RetainReason::word(reason));
     KeptFacts { name, path, time: time_ns, reason, size, mtime, mode, elsewhere: Vec::new() }
 }
 
 /// Brings all of these back, each to where it was; what came of each, in their order.
-pub(super) async fn bring_back(shared: &Shared, chosen: &[KeptFacts]) -> Result<Vec<Result<(), String>>, Refusal> {
+pub(super) async fn bring_back(shared: &ApiState, chosen: &[KeptFacts]) -> Result<Vec<Result<(), String>>, Refusal> {
     let mut ends: Vec<Option<Result<(), String>>> = vec![None; chosen.len()];
     for (kept, end) in chosen.iter().zip(&mut ends).filter(|(kept, _)| !kept.name.is_empty()) {
         let (world, back) = (shared.world.clone(), kept.clone());
@@ -128,7 +128,7 @@ pub(super) async fn bring_back(shared: &Shared, chosen: &[KeptFacts]) -> Result<
 }
 
 /// What linked machines hold back; those that did not answer say nothing.
-pub(super) async fn holding(shared: &Shared) -> Result<Vec<HeldByMachine>, Refusal> {
+pub(super) async fn holding(shared: &ApiState) -> Result<Vec<HeldByMachine>, Refusal> {
     let _one_at_a_time = shared.asking_holds.lock().await;
     let ticket = ticket();
     let event = Event::AskHolds { ticket };
@@ -138,7 +138,7 @@ pub(super) async fn holding(shared: &Shared) -> Result<Vec<HeldByMachine>, Refus
         if let Some(machines) = taken {
             return Ok(machines);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
@@ -160,10 +160,13 @@ fn parts(chosen: &[KeptFacts], wanted: &[usize]) -> Vec<Vec<usize>> {
 }
 
 /// Each from one machine.
-async fn bring_from(shared: &Shared, items: &[(&KeptFacts, &Elsewhere)]) -> Result<Vec<Result<(), String>>, Refusal> {
+async fn bring_from(
+    shared: &ApiState,
+    items: &[(&KeptFacts, &HistoryHolder)],
+) -> Result<Vec<Result<(), String>>, Refusal> {
     let whats = identify(shared, items).await?;
     let mut ends = Vec::with_capacity(items.len());
-    let gone = |place: &Elsewhere| format!("{} does not have it any more, or is not linked", place.machine);
+    let gone = |place: &HistoryHolder| format!("{} does not have it any more, or is not linked", place.machine);
     for part in items.iter().zip(whats).collect::<Vec<_>>().chunks(AT_ONCE) {
         let mut fetches = Vec::new();
         for ((kept, place), what) in part {
@@ -197,7 +200,10 @@ async fn bring_from(shared: &Shared, items: &[(&KeptFacts, &Elsewhere)]) -> Resu
 }
 
 /// What exactly those are on those machines.
-pub(super) async fn identify(shared: &Shared, items: &[(&KeptFacts, &Elsewhere)]) -> Result<Vec<PastWhat>, Refusal> {
+pub(super) async fn identify(
+    shared: &ApiState,
+    items: &[(&KeptFacts, &HistoryHolder)],
+) -> Result<Vec<PastWhat>, Refusal> {
     let mut named: BTreeMap<DeviceId, Vec<(SyncPath, u64)>> = BTreeMap::new();
     let mut bytes = 0_u64;
     for (kept, place) in items {
@@ -210,27 +216,27 @@ pub(super) async fn identify(shared: &Shared, items: &[(&KeptFacts, &Elsewhere)]
             whats.insert((device, past.path, past.time_ns), (past.size, past.what));
         }
     }
-    let what = |(kept, place): &(&KeptFacts, &Elsewhere)| {
+    let what = |(kept, place): &(&KeptFacts, &HistoryHolder)| {
         let what = whats.get(&(place.device, kept.path.clone(), place.time));
         what.filter(|(size, _)| *size == kept.size).map_or(PastWhat::Gone, |(_, what)| what.clone())
     };
     Ok(items.iter().map(what).collect())
 }
 
-async fn begin(shared: &Shared, kept: &KeptFacts, device: DeviceId, content: ContentId) -> Result<u64, Refusal> {
+async fn begin(shared: &ApiState, kept: &KeptFacts, device: DeviceId, content: ContentId) -> Result<u64, Refusal> {
     let (ticket, path, size) = (ticket(), kept.path.clone(), kept.size);
     let event = Event::FetchPast(FetchPast { ticket, device, path, content, size });
     shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)?;
     Ok(ticket)
 }
 
-async fn fetched(shared: &Shared, ticket: u64) -> Result<Result<StageId, FetchError>, Refusal> {
+async fn fetched(shared: &ApiState, ticket: u64) -> Result<Result<StageId, FetchError>, Refusal> {
     loop {
         let taken = shared.handle.ask(|answer| Request::Fetched { ticket, answer }).await.ok_or_else(Refusal::busy)?;
         if let Some(how) = taken {
             return Ok(how);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
@@ -247,11 +253,11 @@ mod tests {
         Past {
             path: SyncPath::new(path).unwrap(),
             time_ns,
-            reason: Keep::Replaced,
+            reason: RetainReason::Replaced,
             size: 1,
             mode: Mode(0o644),
             mtime: FileTime { secs: mtime, nanos: 0 },
-            what: PastWhat::Untold,
+            what: PastWhat::Unidentified,
         }
     }
 

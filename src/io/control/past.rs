@@ -2,7 +2,7 @@
 //!
 //! May import `engine` and `model`. Deliberately not here: what goes from history (`engine::retention`).
 
-use super::answer::{Answer, Refusal, Shared, blocking};
+use super::answer::{Answer, ApiState, Refusal, blocking};
 use super::elsewhere::{bring_back, everywhere};
 use super::view::{HistoryView, PathNote, RestoredView};
 use super::{KeptFacts, Request};
@@ -26,7 +26,7 @@ pub(super) struct HistoryQuery {
 
 /// Without `at_ns`, all that is kept; with it, of each path what was there then and is not there now.
 pub(super) async fn history(
-    State(shared): State<Shared>,
+    State(shared): State<ApiState>,
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Answer<HistoryView> {
     let Query(HistoryQuery { path, at_ns }) = query?;
@@ -55,7 +55,7 @@ pub(crate) struct RestoreQuery {
 }
 
 pub(super) async fn restore(
-    State(shared): State<Shared>,
+    State(shared): State<ApiState>,
     query: Result<Json<RestoreQuery>, JsonRejection>,
 ) -> Answer<RestoredView> {
     let Json(RestoreQuery { path, at_ns, dry_run }) = query?;
@@ -85,9 +85,9 @@ fn is_folder(path: &SyncPath, kept: &[KeptFacts]) -> bool {
     !kept.is_empty() && kept.iter().all(|kept| kept.path != *path)
 }
 
-async fn is_directory(shared: &Shared, path: &SyncPath) -> Result<bool, Refusal> {
+async fn is_directory(shared: &ApiState, path: &SyncPath) -> Result<bool, Refusal> {
     let row = shared.handle.ask(|answer| Request::Row { path: path.clone(), answer }).await;
-    Ok(row.ok_or_else(Refusal::busy)?.is_some_and(|row| row.winner.is_directory()))
+    Ok(row.ok_or_else(Refusal::busy)?.is_some_and(|row| row.head.is_directory()))
 }
 
 /// Of a file that was suspect since `at`, what took its place is not what it held then, unless its mtime says so.
@@ -124,7 +124,7 @@ fn is_named(kept: &KeptFacts, at: Option<u64>) -> bool {
 }
 
 async fn of_folder(
-    shared: &Shared,
+    shared: &ApiState,
     path: Option<&SyncPath>,
     kept: &[KeptFacts],
     at: Option<u64>,

@@ -2,7 +2,7 @@
 //!
 //! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields (`view.rs`).
 
-use super::answer::{Answer, Refusal, Shared};
+use super::answer::{Answer, ApiState, Refusal};
 use super::elsewhere::holding;
 use super::view::{DeviceView, EntryView, HeldView, ListView, LogView, StatusView, name_elsewhere};
 use super::{About, Handle, Request, World, conflicts, past, undo, verify, why};
@@ -43,7 +43,7 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .fallback(async || Refusal::unknown("there is no such request; is dirsync newer than the daemon?"))
-        .with_state(Shared {
+        .with_state(ApiState {
             handle,
             world,
             about: Arc::new(about),
@@ -53,7 +53,7 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         })
 }
 
-async fn status(State(shared): State<Shared>) -> Answer<StatusView> {
+async fn status(State(shared): State<ApiState>) -> Answer<StatusView> {
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
     let world = &shared.world;
     let mut view = StatusView::new(&shared.about, status, &world.links(), world.disk_stalled());
@@ -62,7 +62,7 @@ async fn status(State(shared): State<Shared>) -> Answer<StatusView> {
     Ok(Json(view))
 }
 
-async fn peers(state: State<Shared>) -> Answer<Vec<super::view::PeerView>> {
+async fn peers(state: State<ApiState>) -> Answer<Vec<super::view::PeerView>> {
     let Json(status) = status(state).await?;
     Ok(Json(status.peers))
 }
@@ -75,7 +75,7 @@ struct ListQuery {
     limit: Option<usize>,
 }
 
-async fn list(State(shared): State<Shared>, query: Result<Query<ListQuery>, QueryRejection>) -> Answer<ListView> {
+async fn list(State(shared): State<ApiState>, query: Result<Query<ListQuery>, QueryRejection>) -> Answer<ListView> {
     let Query(ListQuery { path, after, limit }) = query?;
     let mut entries = Vec::new();
     if let Some(path) = path.clone().filter(|_| after.is_none()) {
@@ -102,7 +102,7 @@ struct LogQuery {
     after: Option<u64>,
 }
 
-async fn log(State(shared): State<Shared>, query: Result<Query<LogQuery>, QueryRejection>) -> Answer<LogView> {
+async fn log(State(shared): State<ApiState>, query: Result<Query<LogQuery>, QueryRejection>) -> Answer<LogView> {
     let Query(LogQuery { n, path, since_ns, after }) = query?;
     let limit = n.unwrap_or(100).min(JOURNAL_LINES as usize);
     let wanted = WantedLines { limit, path, since: since_ns.unwrap_or(0), after: after.unwrap_or(0) };
@@ -111,14 +111,14 @@ async fn log(State(shared): State<Shared>, query: Result<Query<LogQuery>, QueryR
 }
 
 /// What is held here, and how much elsewhere.
-pub(super) async fn all_held(shared: &Shared) -> Result<HeldView, Refusal> {
+pub(super) async fn all_held(shared: &ApiState) -> Result<HeldView, Refusal> {
     let held = shared.handle.ask(|answer| Request::Held { limit: HELD_PATHS, answer }).await;
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
     Ok(HeldView::new(held.ok_or_else(Refusal::busy)?, &status))
 }
 
 /// Linked machines are asked for the paths that they hold.
-async fn held(State(shared): State<Shared>) -> Answer<HeldView> {
+async fn held(State(shared): State<ApiState>) -> Answer<HeldView> {
     let machines = holding(&shared).await?;
     let mut view = all_held(&shared).await?;
     name_elsewhere(&mut view.elsewhere, &mut view.silent, machines);
@@ -126,7 +126,7 @@ async fn held(State(shared): State<Shared>) -> Answer<HeldView> {
 }
 
 /// Answers with what was held, once the word is durable; with nothing held here, nothing is done.
-async fn confirm(State(shared): State<Shared>) -> Answer<HeldView> {
+async fn confirm(State(shared): State<ApiState>) -> Answer<HeldView> {
     let mut held = all_held(&shared).await?;
     if held.is_empty() {
         name_elsewhere(&mut held.elsewhere, &mut held.silent, holding(&shared).await?);
@@ -142,7 +142,7 @@ pub(crate) struct ForgetQuery {
     pub device: String,
 }
 
-async fn forget(State(shared): State<Shared>, query: Result<Json<ForgetQuery>, JsonRejection>) -> Answer<DeviceView> {
+async fn forget(State(shared): State<ApiState>, query: Result<Json<ForgetQuery>, JsonRejection>) -> Answer<DeviceView> {
     let Json(ForgetQuery { device: named }) = query?;
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
     let chosen = choose_device(&status.devices, &named).map_err(|why| Refusal::unknown(why.to_owned()))?;
@@ -169,11 +169,11 @@ fn choose_device<'a>(devices: &'a [DeviceStatus], named: &str) -> Result<&'a Dev
     }
 }
 
-async fn pause(State(shared): State<Shared>) -> Answer<Done> {
+async fn pause(State(shared): State<ApiState>) -> Answer<Done> {
     done(&shared, Event::Pause(true)).await
 }
 
-async fn resume(State(shared): State<Shared>) -> Answer<Done> {
+async fn resume(State(shared): State<ApiState>) -> Answer<Done> {
     done(&shared, Event::Pause(false)).await
 }
 
@@ -182,7 +182,7 @@ pub(super) struct Done {
     done: bool,
 }
 
-pub(super) async fn done(shared: &Shared, event: Event) -> Answer<Done> {
+pub(super) async fn done(shared: &ApiState, event: Event) -> Answer<Done> {
     shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)?;
     Ok(Json(Done { done: true }))
 }

@@ -4,8 +4,8 @@
 //! contents are (`engine::undo`).
 
 use super::Request;
-use super::answer::{Answer, Refusal, Shared};
-use super::elsewhere::{LOOK_EVERY, holding, shown, ticket};
+use super::answer::{Answer, ApiState, Refusal};
+use super::elsewhere::{ASK_EVERY, holding, shown, ticket};
 use super::view::{BackView, HeldElsewhereView, UndoView, name_elsewhere};
 use crate::engine::{Back, BackFrom, Event, Undone};
 use crate::model::{SyncPath, text};
@@ -26,7 +26,7 @@ pub(crate) struct UndoQuery {
 
 /// With nothing to be undone here, nothing is done.
 pub(super) async fn undo(
-    State(shared): State<Shared>,
+    State(shared): State<ApiState>,
     query: Result<Json<UndoQuery>, JsonRejection>,
 ) -> Answer<UndoView> {
     let Json(UndoQuery { dry_run }) = query?;
@@ -51,7 +51,7 @@ pub(super) async fn undo(
 }
 
 /// Answered once linked machines and history were asked for what is to come back.
-async fn order(shared: &Shared, dry_run: bool) -> Result<Undone, Refusal> {
+async fn order(shared: &ApiState, dry_run: bool) -> Result<Undone, Refusal> {
     let _one_at_a_time = shared.undoing.lock().await;
     let ticket = ticket();
     let event = Event::Undo { ticket, dry_run };
@@ -61,7 +61,7 @@ async fn order(shared: &Shared, dry_run: bool) -> Result<Undone, Refusal> {
         if let Some(undone) = taken {
             return Ok(undone);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 

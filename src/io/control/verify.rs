@@ -3,7 +3,7 @@
 //! May import `engine` and `model`. Deliberately not here: the names of the fields (`verified.rs`).
 
 use super::Request;
-use super::answer::{Answer, Refusal, Shared};
+use super::answer::{Answer, ApiState, Refusal};
 use super::verified::{LEAST_RATE, VerifyView};
 use crate::engine::{Decision, Event, Status, Verification, Verify};
 use crate::model::SyncPath;
@@ -29,13 +29,13 @@ pub(crate) struct DecideQuery {
     pub choice: Decision,
 }
 
-pub(super) async fn show(State(shared): State<Shared>) -> Answer<VerifyView> {
+pub(super) async fn show(State(shared): State<ApiState>) -> Answer<VerifyView> {
     Ok(Json(VerifyView::from(verification(&shared).await?)))
 }
 
 /// Begins, or joins the one that is under way if it is the same.
 pub(super) async fn begin(
-    State(shared): State<Shared>,
+    State(shared): State<ApiState>,
     query: Result<Json<VerifyQuery>, JsonRejection>,
 ) -> Answer<VerifyView> {
     let Json(VerifyQuery { path, peers, bytes_a_second }) = query?;
@@ -89,13 +89,13 @@ fn stands_still(status: &Status) -> Option<String> {
     }
 }
 
-pub(super) async fn stop(State(shared): State<Shared>) -> Answer<VerifyView> {
+pub(super) async fn stop(State(shared): State<ApiState>) -> Answer<VerifyView> {
     order(&shared, Event::StopVerifying).await?;
     show(State(shared)).await
 }
 
 pub(super) async fn decide(
-    State(shared): State<Shared>,
+    State(shared): State<ApiState>,
     query: Result<Json<DecideQuery>, JsonRejection>,
 ) -> Answer<VerifyView> {
     let Json(DecideQuery { path, choice }) = query?;
@@ -106,10 +106,10 @@ pub(super) async fn decide(
     show(State(shared)).await
 }
 
-async fn verification(shared: &Shared) -> Result<Verification, Refusal> {
+async fn verification(shared: &ApiState) -> Result<Verification, Refusal> {
     shared.handle.ask(Request::Verification).await.ok_or_else(Refusal::busy)
 }
 
-async fn order(shared: &Shared, event: Event) -> Result<(), Refusal> {
+async fn order(shared: &ApiState, event: Event) -> Result<(), Refusal> {
     shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)
 }

@@ -46,7 +46,7 @@ pub struct StatusView {
     /// Files that went back to older contents and wait for the same.
     pub held_reverts: u64,
     /// Paths that a peer's change of the ignore file uncovered, and that wait for the same.
-    pub held_uncovered: u64,
+    pub held_unignored: u64,
     pub files: u64,
     pub directories: u64,
     pub symlinks: u64,
@@ -392,7 +392,7 @@ impl StatusView {
             condition: status.condition,
             held_deletions: status.held_deletions,
             held_reverts: status.held_reverts,
-            held_uncovered: status.held_uncovered,
+            held_unignored: status.held_unignored,
             files,
             directories,
             symlinks,
@@ -474,7 +474,7 @@ impl From<DeviceStatus> for DeviceView {
 
 impl EntryView {
     pub(super) fn new(path: &SyncPath, row: &Row) -> Self {
-        let entry = &row.winner;
+        let entry = &row.head;
         let (kind, size, content, target) = facts(entry);
         let mtime_ns = i128::from(entry.mtime.secs) * 1_000_000_000 + i128::from(entry.mtime.nanos);
         Self {

@@ -3,7 +3,7 @@
 //! May import `engine` and `model`. Deliberately not here: what is known of a path (`engine::why`).
 
 use super::Request;
-use super::answer::{Answer, Refusal, Shared};
+use super::answer::{Answer, ApiState, Refusal};
 use super::view::EntryView;
 use crate::engine::index::Row;
 use crate::engine::{Holders, StatKind, WaitsFor, Why};
@@ -52,7 +52,7 @@ pub(super) struct WhyQuery {
 }
 
 pub(super) async fn why(
-    State(shared): State<Shared>,
+    State(shared): State<ApiState>,
     query: Result<Query<WhyQuery>, QueryRejection>,
 ) -> Answer<WhyView> {
     let Query(WhyQuery { path }) = query?;
@@ -84,7 +84,7 @@ fn view(path: &SyncPath, why: Why, there: Option<StatKind>) -> WhyView {
             view.ignored = Some(ignored(&covering));
             ("ignored", format!("ignored: {}", rule(&covering, path)))
         }
-        Why::Uncovered(covering) => {
+        Why::NewlyUnignored(covering) => {
             view.ignored = Some(ignored(&covering));
             let rule = rule(&covering, path);
             let held = "another machine took that line away; it is synced after 'dirsync confirm' here";
@@ -151,7 +151,7 @@ fn rule(covering: &crate::engine::ignore::Covering, path: &SyncPath) -> String {
 
 /// `the file of beta (2.0 KiB), changed ...`, or who deleted it.
 fn version(row: &Row, author: &str) -> String {
-    let entry = &row.winner;
+    let entry = &row.head;
     let author = escaped(author);
     let at = |ns: u64| match jiff::Timestamp::from_nanosecond(i128::from(ns)) {
         Ok(time) => format!(" {}", time.strftime("%Y-%m-%dT%H:%M:%SZ")),
@@ -190,7 +190,7 @@ fn held(holders: &Holders) -> String {
 
 fn waiting(waits_for: &WaitsFor) -> String {
     match waits_for {
-        WaitsFor::Look => "a look at the disk: it changed there".to_owned(),
+        WaitsFor::Inspection => "a look at the disk: it changed there".to_owned(),
         WaitsFor::Paused => "'dirsync resume': syncing is paused".to_owned(),
         WaitsFor::Halted(why) => format!("syncing to go on, which is stopped: {why}"),
         WaitsFor::Person => "'dirsync confirm': it is held back".to_owned(),
@@ -225,16 +225,17 @@ fn escaped(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::engine::ignore::Covering;
-    use crate::model::{DeviceId, Entry, FileTime, Mode, Seen, Version};
+    use crate::model::{DeviceId, Entry, FileTime, Mode, Version, VersionVector};
 
     fn path(text: &str) -> SyncPath {
         SyncPath::new(text).unwrap()
     }
 
     fn row(kind: Kind) -> Row {
-        let version = Version { stamp: 1_700_000_000_000_000_000, author: DeviceId([1; 32]), seen: Seen::default() };
+        let version =
+            Version { stamp: 1_700_000_000_000_000_000, author: DeviceId([1; 32]), seen: VersionVector::default() };
         let winner = Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version };
-        Row { winner, disk: None, installing: None, since: 0 }
+        Row { head: winner, disk: None, installing: None, since: 0 }
     }
 
     #[test]
@@ -273,7 +274,7 @@ mod tests {
                 "ignored",
                 "its folder 'd/tmp' is covered by 'tmp/' (.dirsyncignore, line 3)",
             ),
-            (Why::Uncovered(covering), file, "ignored", "after 'dirsync confirm' here"),
+            (Why::NewlyUnignored(covering), file, "ignored", "after 'dirsync confirm' here"),
             (Why::Problem { row: None, text: "no room".into() }, None, "problem", "needs attention: no room"),
             (Why::Unknown, Some(StatKind::Other), "special", "a socket, fifo or device"),
             (Why::Unknown, Some(StatKind::Mount), "special", "another file system is mounted there"),

@@ -18,14 +18,14 @@ const MARK_STORES: [u32; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
 
 /// Where a run happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct BootPlace {
     boot: String,
     /// Mount numbers compare only within one mount namespace, and a service may get a new one at each start.
     namespace: String,
     mount: u64,
 }
 
-impl Place {
+impl BootPlace {
     pub fn of(root: &Root) -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
         let namespace = fs::read_link("/proc/self/ns/mnt").unwrap_or_default().to_string_lossy().into_owned();
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn another_boot_or_mount_says_that_more_than_the_process_ended() {
         let place =
-            |boot: &str, namespace: &str, mount| Place { boot: boot.into(), namespace: namespace.into(), mount };
+            |boot: &str, namespace: &str, mount| BootPlace { boot: boot.into(), namespace: namespace.into(), mount };
         let then = place("b1", "mnt:[1]", 7);
         let table = [
             ("the same", place("b1", "mnt:[1]", 7), false),
@@ -89,16 +89,16 @@ mod tests {
         for (case, now, expected) in table {
             assert_eq!(then.was_left(&now), expected, "{case}");
         }
-        assert_eq!(Place::from_text(&then.to_text()), Some(then));
-        assert_eq!(Place::from_text("b1"), None);
+        assert_eq!(BootPlace::from_text(&then.to_text()), Some(then));
+        assert_eq!(BootPlace::from_text("b1"), None);
     }
 
     #[test]
     fn this_process_runs_somewhere() {
         let temp = tempfile::tempdir().unwrap();
         let root = Root::open(temp.path()).unwrap();
-        let place = Place::of(&root);
+        let place = BootPlace::of(&root);
         assert!(place.boot.len() == 36 && place.namespace.starts_with("mnt:") && place.mount > 0, "{place:?}");
-        assert_eq!(place, Place::of(&root));
+        assert_eq!(place, BootPlace::of(&root));
     }
 }

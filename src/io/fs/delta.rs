@@ -7,8 +7,8 @@ mod patch;
 mod serve;
 pub mod sum;
 
-pub use patch::Wanted;
-pub use serve::Asked;
+pub use patch::PatchTarget;
+pub use serve::DeltaRequest;
 
 use crate::delta::signature::Signature;
 use crate::delta::{has_signature, signature};
@@ -20,7 +20,7 @@ use crate::io::store::signatures::Signatures;
 use crate::model::ContentId;
 use crate::wire::packet::Ending;
 use bytes::Bytes;
-use serve::Made;
+use serve::DeltaCache;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub struct Deltas {
     stage: Arc<Stage>,
     /// `None`: none are kept, and only peers' serve.
     signatures: Option<Arc<Signatures>>,
-    made: Mutex<Made>,
+    made: Mutex<DeltaCache>,
     making: Turn,
 }
 

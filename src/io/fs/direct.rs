@@ -104,7 +104,7 @@ impl Target {
 
 /// A large file that is read: from the cache while it is there, and past it from the first page on that is not.
 #[derive(Debug)]
-pub struct Origin {
+pub struct LargeReader {
     file: File,
     direct: Option<File>,
     is_refused: AtomicBool,
@@ -112,7 +112,7 @@ pub struct Origin {
     is_cold: AtomicBool,
 }
 
-impl Origin {
+impl LargeReader {
     /// `again` is the same file, opened once more.
     pub fn new(file: File, again: Option<File>) -> Self {
         let set_direct = |file: &File| {
@@ -300,7 +300,7 @@ mod tests {
         File::open(&path).unwrap().sync_all().unwrap();
         let open = || File::open(&path).unwrap();
         let (mut space, mut scratch) = (Buffer::new(content.len()), Buffer::new(16 * ALIGN));
-        for origin in [Origin::new(open(), Some(open())), Origin::new(open(), None)] {
+        for origin in [LargeReader::new(open(), Some(open())), LargeReader::new(open(), None)] {
             for (offset, length) in
                 [(0, 300_000), (0, 4096 * 70), (1, 280_000), (4096, 290_000), (5000, 70_000), (299_990, 10)]
             {

@@ -10,7 +10,7 @@ use crate::io::Events;
 use crate::io::fs::delta::Deltas;
 use crate::io::fs::history::History;
 use crate::io::fs::indispensable::Indispensable;
-use crate::io::fs::inspect::{self, Looks, Sums, Task};
+use crate::io::fs::inspect::{self, InspectQueue, InspectTask, Sums};
 use crate::io::fs::install::Applier;
 use crate::io::fs::merge_bases::Bases;
 use crate::io::fs::partial::Partials;
@@ -19,7 +19,7 @@ use crate::io::fs::scan::{self, Ignored, Walker};
 use crate::io::fs::scrub::Scrubber;
 use crate::io::fs::stage::{Stage, StageError};
 use crate::io::fs::watch::Watcher;
-use crate::io::store::chunk_lists::Lists;
+use crate::io::store::chunk_lists::ChunkLists;
 use crate::io::store::signatures::Signatures;
 use crate::model::ContentId;
 use std::io;
@@ -52,7 +52,7 @@ pub struct Disk {
     root: Arc<Root>,
     stage: Arc<Stage>,
     history: Arc<History>,
-    looks: Arc<Looks>,
+    inspections: Arc<InspectQueue>,
     watcher: Arc<Watcher>,
     walker: Arc<Walker>,
     applier: Arc<Applier>,
@@ -61,8 +61,8 @@ pub struct Disk {
     signatures: Option<Arc<Signatures>>,
     deltas: Arc<Deltas>,
     partials: Arc<Partials>,
-    lists: Arc<Lists>,
-    opening: mpsc::Sender<Opening>,
+    lists: Arc<ChunkLists>,
+    opening: mpsc::Sender<PartialTask>,
     /// Dropped to stop the timer.
     timer: Mutex<Option<mpsc::Sender<()>>>,
     /// Disconnected when all threads have ended.
@@ -83,14 +83,15 @@ impl Disk {
             stage.keep_signatures(Arc::clone(signatures));
         }
         let deltas = Deltas::new(Arc::clone(&root), Arc::clone(&stage), signatures.clone());
-        let lists = Arc::<Lists>::default();
+        let lists = Arc::<ChunkLists>::default();
         let sums = Sums { signatures: signatures.clone(), lists: Arc::clone(&lists) };
-        let looks = Arc::new(Looks::new(Arc::clone(&root), Arc::clone(&stage), sums, events.clone()));
+        let inspections = Arc::new(InspectQueue::new(Arc::clone(&root), Arc::clone(&stage), sums, events.clone()));
         let partials = Arc::new(Partials::new(Arc::clone(&root), Arc::clone(&stage)));
-        let walker = Arc::new(Walker::new(Arc::clone(&root), Arc::clone(&watcher), Arc::clone(&looks), events.clone()));
+        let walker =
+            Arc::new(Walker::new(Arc::clone(&root), Arc::clone(&watcher), Arc::clone(&inspections), events.clone()));
         let bases = Bases::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone());
         let applier = Applier::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone())?;
-        let scrubber = Scrubber::new(Arc::clone(&root), Arc::clone(&looks), Arc::clone(&history), events.clone());
+        let scrubber = Scrubber::new(Arc::clone(&root), Arc::clone(&inspections), Arc::clone(&history), events.clone());
         let (alive, ended) = mpsc::channel();
         let (timer, timer_ended) = mpsc::channel();
         let (applier, bases, scrubber) = (Arc::new(applier), Arc::new(bases), Arc::new(scrubber));
@@ -100,7 +101,7 @@ impl Disk {
             root,
             stage,
             history,
-            looks,
+            inspections,
             watcher,
             walker,
             applier,
@@ -117,11 +118,11 @@ impl Disk {
         let watcher = Arc::clone(&disk.watcher);
         spawn("watch", alive.clone(), move || watcher.run())?;
         for syncer in syncers {
-            let looks = Arc::clone(&disk.looks);
-            spawn("look", alive.clone(), move || looks.run(&syncer))?;
+            let inspections = Arc::clone(&disk.inspections);
+            spawn("look", alive.clone(), move || inspections.run(&syncer))?;
         }
-        let looks = Arc::clone(&disk.looks);
-        spawn("sync", alive.clone(), move || looks.sync(&syncer))?;
+        let inspections = Arc::clone(&disk.inspections);
+        spawn("sync", alive.clone(), move || inspections.sync(&syncer))?;
         for _ in 0..scan::THREADS {
             let walker = Arc::clone(&disk.walker);
             spawn("walk", alive.clone(), move || walker.run())?;
@@ -152,12 +153,12 @@ impl Disk {
         let (mut tasks, mut jobs, mut opening, mut others) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for action in actions {
             match action {
-                Action::Look { path, known, was, rehash, body } => {
-                    tasks.push(Task::Look { path, known, was, rehash, body });
+                Action::Inspect { path, known, was, rehash, body } => {
+                    tasks.push(InspectTask::Inspect { path, known, was, rehash, body });
                 }
                 Action::Walk { walk, below } => self.walker.begin(walk, below),
-                Action::CheckRoot => tasks.push(Task::CheckRoot),
-                Action::ReadIgnore => tasks.push(Task::ReadIgnore),
+                Action::CheckRoot => tasks.push(InspectTask::CheckRoot),
+                Action::ReadIgnore => tasks.push(InspectTask::ReadIgnore),
                 Action::Install(job) => jobs.push(job),
                 Action::KeepBase { path, entry, stat } => self.bases.keep(path, entry, stat),
                 Action::FindLoser { path, winner, loser } => self.history.find_loser(path, winner, loser),
@@ -165,9 +166,11 @@ impl Disk {
                 Action::Scrub { path, known, pace } => self.scrubber.hash(path, known, pace),
                 Action::SetPace(pace) => self.scrubber.set_pace(pace),
                 Action::KeepSuspect { path, stat } => self.scrubber.keep(path, stat),
-                Action::OpenPartial { fetch, content, size } => opening.push(Opening::Open { fetch, content, size }),
-                Action::FinishPartial { fetch, content } => opening.push(Opening::Finish { fetch, content }),
-                Action::ClosePartial { content, keep } => opening.push(Opening::Close { content, keep }),
+                Action::OpenPartial { fetch, content, size } => {
+                    opening.push(PartialTask::Open { fetch, content, size })
+                }
+                Action::FinishPartial { fetch, content } => opening.push(PartialTask::Finish { fetch, content }),
+                Action::ClosePartial { content, keep } => opening.push(PartialTask::Close { content, keep }),
                 Action::ListPast { to, id, path, named } => self.history.ask(to, id, path, named),
                 Action::FindKept(sought) => self.history.seek(sought),
                 Action::LocateKept(sought) => self.history.locate(sought),
@@ -179,7 +182,7 @@ impl Disk {
             }
         }
         // Together, so that a thread is woken once and finds all of them.
-        self.looks.queue(tasks);
+        self.inspections.queue(tasks);
         self.applier.queue(jobs);
         for task in opening {
             let _ = self.opening.send(task);
@@ -189,7 +192,7 @@ impl Disk {
 
     /// Much that nobody has looked at is to be found: the disk begins to write now what is still to be written of it.
     pub fn expect_many(&self) {
-        self.looks.expect_many();
+        self.inspections.expect_many();
     }
 
     /// Contents that come in chunks.
@@ -198,7 +201,7 @@ impl Disk {
     }
 
     /// The lists of chunks of what was looked at, and of what came in chunks.
-    pub fn lists(&self) -> Arc<Lists> {
+    pub fn lists(&self) -> Arc<ChunkLists> {
         Arc::clone(&self.lists)
     }
 
@@ -236,12 +239,12 @@ impl Disk {
     pub fn shutdown(&self) {
         self.watcher.stop();
         self.walker.stop();
-        self.looks.stop();
+        self.inspections.stop();
         self.applier.stop();
         self.history.stop();
         self.bases.stop();
         self.scrubber.stop();
-        let _ = self.opening.send(Opening::Stop);
+        let _ = self.opening.send(PartialTask::Stop);
         self.timer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let deadline = Instant::now() + SHUTDOWN;
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
@@ -258,7 +261,7 @@ impl Drop for Disk {
 }
 
 /// Hashing what an earlier try left takes its time.
-enum Opening {
+enum PartialTask {
     Open { fetch: FetchId, content: ContentId, size: u64 },
     Finish { fetch: FetchId, content: ContentId },
     Close { content: ContentId, keep: bool },
@@ -266,17 +269,17 @@ enum Opening {
 }
 
 /// The thread: makes place for contents that come in chunks.
-fn open_partials(partials: &Partials, lists: &Lists, openings: &mpsc::Receiver<Opening>, events: &Events) {
+fn open_partials(partials: &Partials, lists: &ChunkLists, openings: &mpsc::Receiver<PartialTask>, events: &Events) {
     for opening in openings {
         let event = match opening {
-            Opening::Open { fetch, content, size } => match partials.open(content, size) {
+            PartialTask::Open { fetch, content, size } => match partials.open(content, size) {
                 Ok(partial) => {
                     let (here, listed) = partial.here();
                     Event::PartialOpened { fetch, here, listed }
                 }
                 Err(trouble) => Event::FetchFailed { fetch, why: FetchError::Staging(trouble) },
             },
-            Opening::Finish { fetch, content } => match partials.finish(&content) {
+            PartialTask::Finish { fetch, content } => match partials.finish(&content) {
                 Ok(staged) => {
                     if let Some(list) = partials.get(&content).and_then(|partial| partial.hashes()) {
                         lists.keep(content, Arc::new(list));
@@ -286,11 +289,11 @@ fn open_partials(partials: &Partials, lists: &Lists, openings: &mpsc::Receiver<O
                 Err(StageError::BadContent) => Event::FetchFailed { fetch, why: FetchError::Corrupt },
                 Err(StageError::Disk(trouble)) => Event::FetchFailed { fetch, why: FetchError::Staging(trouble) },
             },
-            Opening::Close { content, keep } => {
+            PartialTask::Close { content, keep } => {
                 partials.close(&content, keep);
                 continue;
             }
-            Opening::Stop => return,
+            PartialTask::Stop => return,
         };
         events.send(event);
     }

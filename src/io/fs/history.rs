@@ -10,8 +10,8 @@ mod seek;
 #[cfg(test)]
 mod tests;
 
-use crate::engine::retention::{self, Held, Load, Quota, Retention};
-use crate::engine::{Cause, Keep, ServedFile, StatKind, Trouble};
+use crate::engine::retention::{self, Load, Quota, Retained, Retention};
+use crate::engine::{Cause, RetainReason, ServedFile, StatKind, Trouble};
 use crate::io::clock::wall_ns;
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath;
@@ -37,14 +37,14 @@ const JUDGE_EVERY: Duration = Duration::from_secs(20);
 
 /// Something kept.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Kept {
+pub struct KeptVersion {
     /// Its name in history, which `restore` takes.
     pub name: String,
     /// Where it was.
     pub path: SyncPath,
     /// When it was put here, nanoseconds since 1970.
     pub time_ns: u64,
-    pub reason: Keep,
+    pub reason: RetainReason,
     /// Bytes.
     pub size: u64,
     pub kind: StatKind,
@@ -60,7 +60,7 @@ pub struct History {
     fill: Mutex<Fill>,
     late: Mutex<Late>,
     arrived: Condvar,
-    asked: past::Asked,
+    asked: past::HistoryQuestions,
     /// What the steady clock was, and when.
     clock: Mutex<Option<(Instant, u64)>>,
 }
@@ -82,7 +82,7 @@ impl History {
             fill: Mutex::default(),
             late: Mutex::default(),
             arrived: Condvar::new(),
-            asked: past::Asked::default(),
+            asked: past::HistoryQuestions::default(),
             clock: Mutex::default(),
         };
         if let Err(why) = history.tidy() {
@@ -109,7 +109,7 @@ impl History {
     }
 
     /// What is kept, newest first; of one path and what is below it, or of all.
-    pub fn list(&self, path: Option<&SyncPath>) -> io::Result<Vec<Kept>> {
+    pub fn list(&self, path: Option<&SyncPath>) -> io::Result<Vec<KeptVersion>> {
         let mut all = self.items()?.into_iter().filter_map(Item::into_kept).collect::<Vec<_>>();
         all.retain(|kept| path.is_none_or(|path| kept.path == *path || kept.path.is_below(path)));
         all.sort_by(|a, b| b.name.cmp(&a.name));
@@ -126,12 +126,12 @@ impl History {
     }
 
     /// One thing for a peer, if it is what it was when it was told.
-    pub fn open_served(&self, name: &str, told: &ServedFile) -> io::Result<File> {
+    pub fn open_served(&self, name: &str, reported: &ServedFile) -> io::Result<File> {
         let opened = self.open_kept(name)?;
-        let is_as_told = |file: &File| beneath::facts(file).is_ok_and(|facts| facts.stat == told.stat);
-        opened
-            .filter(is_as_told)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("'{}' in history has changed", told.path)))
+        let is_as_served = |file: &File| beneath::facts(file).is_ok_and(|facts| facts.stat == reported.stat);
+        opened.filter(is_as_served).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("'{}' in history has changed", reported.path))
+        })
     }
 
     /// What one thing holds; `None` if there is no such file.
@@ -153,7 +153,7 @@ impl History {
     /// `since_ns`: since when its content has been here, by the steady clock.
     pub(super) fn reserve(
         &self,
-        reason: Keep,
+        reason: RetainReason,
         path: &SyncPath,
         since_ns: Option<u64>,
     ) -> rustix::io::Result<(String, bool)> {
@@ -230,7 +230,7 @@ impl History {
     /// `None`: it was not told yet.
     fn steady_ns(&self) -> Option<u64> {
         let clock = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.map(|(told, steady_ns)| steady_ns.saturating_add(told.elapsed().as_nanos() as u64))
+        clock.map(|(reported, steady_ns)| steady_ns.saturating_add(reported.elapsed().as_nanos() as u64))
     }
 
     /// How much it takes now, and how much it may take.
@@ -260,7 +260,7 @@ impl History {
         let mut gone = 0;
         for &n in &goes {
             // What someone wrote since is no old version: it becomes the loser of a conflict instead (P2).
-            if !self.look_again_if_written(&items[n]) {
+            if !self.inspect_if_written(&items[n]) {
                 gone += usize::from(self.remove(&items[n].name)?);
             }
         }
@@ -316,7 +316,7 @@ impl History {
 struct Item {
     name: String,
     time_ns: u64,
-    reason: Keep,
+    reason: RetainReason,
     stood: Option<Stood>,
     /// `None` when its text is malformed or its sidecar is gone.
     path: Option<SyncPath>,
@@ -324,11 +324,11 @@ struct Item {
 }
 
 impl Item {
-    fn held(&self, now: u64, steady_ns: u64) -> Held<'_> {
+    fn held(&self, now: u64, steady_ns: u64) -> Retained<'_> {
         let path = self.path.as_ref().map_or(self.name.as_bytes(), SyncPath::as_bytes);
         let Stood { at_ns, since_ns } = self.stood(now, steady_ns);
         let (used_bytes, inodes) = (self.facts.used_bytes, inodes_of(&self.name));
-        Held { path, at_ns, reason: self.reason, used_bytes, inodes, since_ns }
+        Retained { path, at_ns, reason: self.reason, used_bytes, inodes, since_ns }
     }
 
     /// By the steady clock. Of what has it not in its name, by the wall clock and the mtime: earlier versions kept it, or a user's restore did.
@@ -341,10 +341,19 @@ impl Item {
         })
     }
 
-    fn into_kept(self) -> Option<Kept> {
+    fn into_kept(self) -> Option<KeptVersion> {
         let stat = self.facts.stat;
         let (name, path, time_ns, reason) = (self.name, self.path?, self.time_ns, self.reason);
-        Some(Kept { name, path, time_ns, reason, size: stat.size, kind: stat.kind, mode: stat.mode, mtime: stat.mtime })
+        Some(KeptVersion {
+            name,
+            path,
+            time_ns,
+            reason,
+            size: stat.size,
+            kind: stat.kind,
+            mode: stat.mode,
+            mtime: stat.mtime,
+        })
     }
 }
 

@@ -8,10 +8,10 @@
 
 mod durable;
 
-use self::durable::{COARSE_TICK_NS, Durable, Ended, SyncNumber, TICK_NS, Ticket, Waiting};
+use self::durable::{COARSE_TICK_NS, Durable, SyncNumber, SyncedBatch, TICK_NS, Ticket, WaitingBatch};
 use crate::delta::has_signature;
 use crate::engine::ignore::IGNORE_FILE_BYTES;
-use crate::engine::{CHUNKED_BYTES, Event, Names, Observed, Stat, StatKind, Was};
+use crate::engine::{CHUNKED_BYTES, Event, Names, Observed, PriorContent, Stat, StatKind};
 use crate::io::Events;
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath::{self, Facts, LastFolder};
@@ -19,7 +19,7 @@ use crate::io::fs::delta::sum::sum;
 use crate::io::fs::root::{Root, Syncer};
 use crate::io::fs::stage::Stage;
 use crate::io::fs::trouble::{errno, trouble};
-use crate::io::store::chunk_lists::Lists;
+use crate::io::store::chunk_lists::ChunkLists;
 use crate::io::store::signatures::Signatures;
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, FileTime, SyncPath};
@@ -50,8 +50,8 @@ const BODIES_BYTES: usize = 16 << 20;
 const UNSOUND: usize = 10_000;
 
 /// One thing to look at.
-pub enum Task {
-    Look { path: SyncPath, known: Option<Stat>, was: Option<Was>, rehash: bool, body: bool },
+pub enum InspectTask {
+    Inspect { path: SyncPath, known: Option<Stat>, was: Option<PriorContent>, rehash: bool, body: bool },
     CheckRoot,
     ReadIgnore,
 }
@@ -59,24 +59,24 @@ pub enum Task {
 /// Where what comes by the way of hashing a file is kept.
 pub struct Sums {
     pub signatures: Option<Arc<Signatures>>,
-    pub lists: Arc<Lists>,
+    pub lists: Arc<ChunkLists>,
 }
 
 /// The queue of looks, and the threads' work.
-pub struct Looks {
+pub struct InspectQueue {
     root: Arc<Root>,
     stage: Arc<Stage>,
     sums: Sums,
     events: Events,
-    queue: Mutex<VecDeque<Task>>,
-    durable: Durable<Seen>,
+    queue: Mutex<VecDeque<InspectTask>>,
+    durable: Durable<InspectResult>,
     changed: Condvar,
     is_stopping: AtomicBool,
     bodies: Arc<AtomicUsize>,
     unsound: Mutex<BTreeMap<SyncPath, Stat>>,
 }
 
-impl Looks {
+impl InspectQueue {
     pub fn new(root: Arc<Root>, stage: Arc<Stage>, sums: Sums, events: Events) -> Self {
         let (queue, changed) = (Mutex::default(), Condvar::new());
         let is_stopping = AtomicBool::new(false);
@@ -84,7 +84,7 @@ impl Looks {
         Self { root, stage, sums, events, queue, durable, changed, is_stopping, bodies, unsound }
     }
 
-    pub fn queue(&self, tasks: Vec<Task>) {
+    pub fn queue(&self, tasks: Vec<InspectTask>) {
         if !tasks.is_empty() {
             self.lock().extend(tasks);
             self.changed.notify_all();
@@ -116,7 +116,7 @@ impl Looks {
         self.durable.stop();
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Task>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<InspectTask>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -124,34 +124,34 @@ impl Looks {
     pub fn run(&self, syncer: &Syncer) {
         let mut buffer = vec![0; BUFFER_BYTES];
         while let Some((ticket, batch)) = self.next_batch() {
-            self.look_at(ticket, batch, syncer, &mut buffer);
+            self.inspect_one(ticket, batch, syncer, &mut buffer);
         }
     }
 
     /// A thread: makes durable what the others found, until it is stopped.
     pub fn sync(&self, syncer: &Syncer) {
-        let tell = |ended| {
-            self.tell_all(vec![ended]);
+        let report = |ended| {
+            self.report_all(vec![ended]);
             // There may be room for more.
             let _queue = self.lock();
             self.changed.notify_all();
         };
-        self.durable.run(|| syncer.sync_all(Point::LookSyncfs), tell);
+        self.durable.run(|| syncer.sync_all(Point::InspectSyncfs), report);
     }
 
     /// Its fair share of what waits, so that two threads work on a long queue.
-    fn next_batch(&self) -> Option<(Ticket, Vec<Task>)> {
+    fn next_batch(&self) -> Option<(Ticket, Vec<InspectTask>)> {
         let mut queue = self.lock();
         loop {
             if self.is_stopping.load(Ordering::Relaxed) {
                 return None;
             }
-            let batch: Vec<Task> = if queue.len() <= FEW || self.durable.has_room() {
+            let batch: Vec<InspectTask> = if queue.len() <= FEW || self.durable.has_room() {
                 let count = queue.len().div_ceil(THREADS).min(BATCH);
                 queue.drain(..count).collect()
             } else {
                 // What is no look waits for nobody's disk.
-                let other = queue.iter().position(|task| !matches!(task, Task::Look { .. }));
+                let other = queue.iter().position(|task| !matches!(task, InspectTask::Inspect { .. }));
                 other.and_then(|at| queue.remove(at)).into_iter().collect()
             };
             if !batch.is_empty() {
@@ -162,37 +162,37 @@ impl Looks {
         }
     }
 
-    fn look_at(&self, ticket: Ticket, batch: Vec<Task>, syncer: &Syncer, buffer: &mut Vec<u8>) {
+    fn inspect_one(&self, ticket: Ticket, batch: Vec<InspectTask>, syncer: &Syncer, buffer: &mut Vec<u8>) {
         let mut folders = LastFolder::default();
         let mut fresh = Vec::new();
         for task in batch {
             match task {
-                Task::Look { path, known, was, rehash, body } => match self.stat(&mut folders, &path) {
+                InspectTask::Inspect { path, known, was, rehash, body } => match self.stat(&mut folders, &path) {
                     // It was made durable when it became known.
                     Ok(Some(facts)) if known.is_some_and(|known| is_same_folder(&known, &facts.stat)) => {
-                        self.tell(path, Observed::Directory { stat: facts.stat });
+                        self.report(path, Observed::Directory { stat: facts.stat });
                     }
-                    Ok(Some(facts)) if Some(facts.stat) == known && !rehash => self.tell(path, Observed::Unchanged),
-                    Ok(None) if known.is_none() => self.tell(path, Observed::Absent),
+                    Ok(Some(facts)) if Some(facts.stat) == known && !rehash => self.report(path, Observed::Unchanged),
+                    Ok(None) if known.is_none() => self.report(path, Observed::Absent),
                     Ok(Some(facts)) if self.is_unsound(&path, &facts.stat) => {
                         let trouble = trouble("make durable", Some(&path), Errno::IO);
-                        self.tell(path, Observed::Failed(trouble));
+                        self.report(path, Observed::Failed(trouble));
                     }
                     Ok(facts) => fresh.push(Fresh { path, facts, folder_changed: None, known, was, body, file: None }),
                     Err(e) => {
                         let trouble = trouble("look at", Some(&path), e);
-                        self.tell(path, Observed::Failed(trouble));
+                        self.report(path, Observed::Failed(trouble));
                     }
                 },
-                Task::CheckRoot => self.events.send(Event::Root(self.root.check())),
-                Task::ReadIgnore => self.events.send(match self.read_ignore() {
+                InspectTask::CheckRoot => self.events.send(Event::Root(self.root.check())),
+                InspectTask::ReadIgnore => self.events.send(match self.read_ignore() {
                     Ok(text) => Event::IgnoreRead(text),
                     Err(why) => Event::IgnoreUnread(why),
                 }),
             }
         }
         self.stat_folders(&mut fresh);
-        self.tell_fresh(ticket, fresh, syncer, &mut folders, buffer);
+        self.report_fresh(ticket, fresh, syncer, &mut folders, buffer);
     }
 
     /// After all of them: a name that came since the last `syncfs` shows in its folder, and on XFS not in a file that was exchanged in.
@@ -211,7 +211,7 @@ impl Looks {
         }
     }
 
-    fn tell_fresh(
+    fn report_fresh(
         &self,
         ticket: Ticket,
         fresh: Vec<Fresh>,
@@ -222,38 +222,44 @@ impl Looks {
         let few = if self.stage.is_bulk_under_way() { FEW_BESIDE_BULK } else { FEW };
         let sorted = self.durable.sort(ticket, fresh, few);
         let (outside, inside): (Vec<_>, Vec<_>) = sorted.durable.into_iter().partition(Fresh::is_folder);
-        let are_told = !outside.is_empty();
-        for (fresh, ends_folders) in [(outside, are_told), (inside, false)] {
+        let are_reported = !outside.is_empty();
+        for (fresh, ends_folders) in [(outside, are_reported), (inside, false)] {
             for mut found in fresh {
                 let observed = self.observe(folders, &mut found, buffer);
-                self.tell_result(found.path, observed);
+                self.report_result(found.path, observed);
             }
             if ends_folders {
-                self.tell_all(self.durable.folders_told(ticket));
+                self.report_all(self.durable.folders_reported(ticket));
             }
         }
         let rest = sorted.rest;
         if let Some(asked) = sorted.asked {
-            self.tell_many(ticket, asked, rest, folders, buffer);
+            self.report_many(ticket, asked, rest, folders, buffer);
             return;
         }
         let are_folders = rest.iter().any(Fresh::is_folder);
         let seen = rest.into_iter().map(|found| self.see_durable(found, syncer, folders, buffer));
         if let Some(asked) = sorted.behind {
             let items = seen.collect();
-            self.tell_all(self.durable.keep(Waiting { ticket, asked, items, are_folders }));
+            self.report_all(self.durable.keep(WaitingBatch { ticket, asked, items, are_folders }));
         } else {
-            seen.for_each(|seen| self.tell_result(seen.path, seen.observed));
+            seen.for_each(|seen| self.report_result(seen.path, seen.observed));
             if are_folders {
-                self.tell_all(self.durable.folders_told(ticket));
+                self.report_all(self.durable.folders_reported(ticket));
             }
         }
     }
 
     /// One by itself.
-    fn see_durable(&self, mut found: Fresh, syncer: &Syncer, folders: &mut LastFolder, buffer: &mut Vec<u8>) -> Seen {
+    fn see_durable(
+        &self,
+        mut found: Fresh,
+        syncer: &Syncer,
+        folders: &mut LastFolder,
+        buffer: &mut Vec<u8>,
+    ) -> InspectResult {
         if let Err(e) = self.open(folders, &mut found) {
-            return Seen { path: found.path, observed: Err(e) };
+            return InspectResult { path: found.path, observed: Err(e) };
         }
         let is_large = found.facts.as_ref().is_some_and(|facts| facts.stat.size >= LARGE_BYTES);
         let observed = if is_large {
@@ -270,7 +276,7 @@ impl Looks {
                     .and_then(|seen| syncer.during(|| self.make_durable(syncer, folders, &mut found)).map(|()| seen)),
             }
         };
-        Seen { path: found.path, observed }
+        InspectResult { path: found.path, observed }
     }
 
     /// What is hashed is what is made durable, whatever has its name by then.
@@ -282,7 +288,7 @@ impl Looks {
     }
 
     /// They are told when the `syncfs` that was asked for has ended. Folders first: there is nothing to hash about them.
-    fn tell_many(
+    fn report_many(
         &self,
         ticket: Ticket,
         asked: SyncNumber,
@@ -292,32 +298,32 @@ impl Looks {
     ) {
         let mut observe = |mut found: Fresh| {
             let observed = self.observe(folders, &mut found, buffer);
-            Seen { path: found.path, observed }
+            InspectResult { path: found.path, observed }
         };
         let (inside, fresh): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|found| !found.is_folder());
         for (fresh, are_folders) in [(fresh, true), (inside, false)] {
             if !fresh.is_empty() {
                 let items = fresh.into_iter().map(&mut observe).collect();
-                self.tell_all(self.durable.keep(Waiting { ticket, asked, items, are_folders }));
+                self.report_all(self.durable.keep(WaitingBatch { ticket, asked, items, are_folders }));
             }
         }
     }
 
-    fn tell_all(&self, mut ended: Vec<Ended<Seen>>) {
+    fn report_all(&self, mut ended: Vec<SyncedBatch<InspectResult>>) {
         while !ended.is_empty() {
-            ended = ended.into_iter().flat_map(|ended| self.tell_ended(ended)).collect();
+            ended = ended.into_iter().flat_map(|ended| self.report_ended(ended)).collect();
         }
     }
 
     /// Gives what may be told after that.
-    fn tell_ended(&self, ended: Ended<Seen>) -> Vec<Ended<Seen>> {
+    fn report_ended(&self, ended: SyncedBatch<InspectResult>) -> Vec<SyncedBatch<InspectResult>> {
         for seen in ended.items {
-            self.tell_result(seen.path, ended.synced.and(seen.observed));
+            self.report_result(seen.path, ended.synced.and(seen.observed));
         }
-        if ended.are_folders { self.durable.folders_told(ended.ticket) } else { Vec::new() }
+        if ended.are_folders { self.durable.folders_reported(ended.ticket) } else { Vec::new() }
     }
 
-    fn tell_result(&self, path: SyncPath, observed: rustix::io::Result<Observed>) {
+    fn report_result(&self, path: SyncPath, observed: rustix::io::Result<Observed>) {
         if self.is_stopping.load(Ordering::Relaxed) {
             return;
         }
@@ -327,11 +333,11 @@ impl Looks {
             Err(e) if beneath::is_no_parent(e) => Observed::Unstable,
             Err(e) => Observed::Failed(trouble("read", Some(&path), e)),
         };
-        self.tell(path, observed);
+        self.report(path, observed);
     }
 
-    fn tell(&self, path: SyncPath, observed: Observed) {
-        self.events.send(Event::Looked { path, observed });
+    fn report(&self, path: SyncPath, observed: Observed) {
+        self.events.send(Event::Inspected { path, observed });
     }
 
     fn stat(&self, folders: &mut LastFolder, path: &SyncPath) -> rustix::io::Result<Option<Facts>> {
@@ -367,7 +373,7 @@ impl Looks {
                     None => beneath::reopen(folders.of(self.root.dir(), &found.path)?, found.path.name())?,
                 };
                 // What is no file any more may have no `fsync`; reading it will show that.
-                if let Err(e) = fail::at(Point::LookFsync).and_then(|()| rustix::fs::fsync(&file)) {
+                if let Err(e) = fail::at(Point::InspectFsync).and_then(|()| rustix::fs::fsync(&file)) {
                     let now = beneath::facts(&file)?;
                     self.note_unsound(&found.path, now.stat);
                     if now.place() == facts.place() {
@@ -377,17 +383,17 @@ impl Looks {
             }
             // The inode's own, not its parent's; a link cannot be opened for `fsync`.
             Some(facts) if found.known.is_some_and(|known| is_changed_in_place(&known, &facts.stat)) => {
-                return syncer.sync_all(Point::LookSyncfs);
+                return syncer.sync_all(Point::InspectSyncfs);
             }
             _ => {}
         }
         let mut folder = found.path.parent();
         loop {
             match beneath::readable_folder(self.root.dir(), folder.as_ref()) {
-                Ok(folder) => return fail::at(Point::LookFolderFsync).and_then(|()| rustix::fs::fsync(&folder)),
+                Ok(folder) => return fail::at(Point::InspectFolderFsync).and_then(|()| rustix::fs::fsync(&folder)),
                 // It went with its folder.
                 Err(e) if beneath::is_no_parent(e) && folder.is_some() => folder = folder.and_then(|f| f.parent()),
-                Err(_) => return syncer.sync_all(Point::LookSyncfs),
+                Err(_) => return syncer.sync_all(Point::InspectSyncfs),
             }
         }
     }
@@ -453,7 +459,7 @@ impl Looks {
             opened = beneath::reopen(parent, found.path.name())?;
             &mut opened
         };
-        fail::at(Point::LookRead)?;
+        fail::at(Point::InspectRead)?;
         let Some(content) = self.read_and_hash(file, stat.size, found.was, buffer).map_err(|e| errno(&e))? else {
             return Ok(Observed::Unstable);
         };
@@ -471,7 +477,7 @@ impl Looks {
         &self,
         file: &mut File,
         size: u64,
-        was: Option<Was>,
+        was: Option<PriorContent>,
         buffer: &mut Vec<u8>,
     ) -> std::io::Result<Option<ContentId>> {
         if let Some(signatures) = self.sums.signatures.as_ref().filter(|_| has_signature(size)) {
@@ -547,7 +553,7 @@ struct Fresh {
     /// The ctime of the folder that it is in, once it was asked for.
     folder_changed: Option<FileTime>,
     known: Option<Stat>,
-    was: Option<Was>,
+    was: Option<PriorContent>,
     body: bool,
     /// Open already.
     file: Option<File>,
@@ -569,7 +575,7 @@ impl Fresh {
 }
 
 /// What a look found.
-struct Seen {
+struct InspectResult {
     path: SyncPath,
     observed: rustix::io::Result<Observed>,
 }

@@ -23,9 +23,9 @@ use crate::io::fs::stage::{Nameless, Stage};
 use crate::io::fs::staging;
 use crate::model::SyncPath;
 use beside::Reading;
-use closed::Opening;
-use place::{Change, Placed};
-use prepare::{Batch, failed, prepare};
+use closed::OpenedFolder;
+use place::{PathChange, Placed};
+use prepare::{InstallBatch, failed, prepare};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -59,21 +59,21 @@ pub(super) struct Site {
 }
 
 /// What a job put into staging.
-enum Made {
+enum Prepared {
     /// It deletes.
     Nothing,
     /// It changes the inode that is there.
     InPlace,
     /// The same, of a large file whose bytes were read: they are what is wanted, if its stat is still the expected one.
     Proven,
-    Staged(Staged),
+    Staged(StagedFile),
     /// What is there by another spelling of the name gets this one.
     Renamed(SyncPath, Stat),
     /// A file that gets its first name in its place.
     Nameless(Nameless, Stat),
 }
 
-impl Made {
+impl Prepared {
     /// Whether it is a new file.
     fn is_file(&self) -> bool {
         match self {
@@ -84,7 +84,7 @@ impl Made {
     }
 }
 
-struct Staged {
+struct StagedFile {
     name: String,
     stat: Stat,
     file: Option<File>,
@@ -96,13 +96,13 @@ pub struct Applier {
     events: Events,
     queue: Queue<Job>,
     /// Staged, and what came of it. What is being staged is announced.
-    ready: Queue<(Job, Result<Made, Outcome>)>,
+    ready: Queue<(Job, Result<Prepared, Outcome>)>,
     /// For the thread that reads large files.
     readings: Queue<Reading>,
 }
 
 /// What came of staging, a job each.
-type Prepared = Vec<Result<Made, Outcome>>;
+type PreparedBatch = Vec<Result<Prepared, Outcome>>;
 
 /// A batch whose changes are in place but not durable yet.
 #[derive(Default)]
@@ -113,7 +113,7 @@ struct Unsettled {
     /// Inodes that were changed in place, or got their first name there.
     inodes: Vec<SyncPath>,
     /// Folders that were opened for it. They are closed; their records go when that is durable.
-    opened: Vec<Opening>,
+    opened: Vec<OpenedFolder>,
     /// Those of `Made::Proven`, done but for their second reading.
     proven: BTreeMap<JobId, Job>,
 }
@@ -187,7 +187,7 @@ impl Applier {
         self.ready.to_come() > SHARED_JOBS
     }
 
-    fn next_batch(&self) -> Option<(Vec<Job>, Prepared)> {
+    fn next_batch(&self) -> Option<(Vec<Job>, PreparedBatch)> {
         self.ready.wait(|ready| ready.drain(..ready.len().min(BATCH_JOBS)).unzip())
     }
 
@@ -237,16 +237,16 @@ fn refused(job: &Job, outcome: Outcome) -> Outcome {
 }
 
 impl Site {
-    fn prepare_all(&self, jobs: &[Job], keeps_open: bool) -> Prepared {
+    fn prepare_all(&self, jobs: &[Job], keeps_open: bool) -> PreparedBatch {
         if jobs.len() <= SHARED_JOBS {
-            return self.prepare_some(jobs, Batch::new(false), keeps_open);
+            return self.prepare_some(jobs, InstallBatch::new(false), keeps_open);
         }
         let (first, second) = jobs.split_at(jobs.len() / 2);
         std::thread::scope(|scope| {
             // Those that have names are made durable once, those that have none twice.
             let nameless = self.syncer.is_trusted();
-            let helper = scope.spawn(move || self.prepare_some(second, Batch::new(nameless), keeps_open));
-            let mut all = self.prepare_some(first, Batch::new(nameless), keeps_open);
+            let helper = scope.spawn(move || self.prepare_some(second, InstallBatch::new(nameless), keeps_open));
+            let mut all = self.prepare_some(first, InstallBatch::new(nameless), keeps_open);
             match helper.join() {
                 Ok(rest) => all.extend(rest),
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -255,10 +255,10 @@ impl Site {
         })
     }
 
-    fn prepare_some(&self, jobs: &[Job], mut batch: Batch, keeps_open: bool) -> Prepared {
+    fn prepare_some(&self, jobs: &[Job], mut batch: InstallBatch, keeps_open: bool) -> PreparedBatch {
         let one = |job| {
             let mut made = prepare(self, &mut batch, job).map_err(|outcome| refused(job, outcome));
-            if let Ok(Made::Staged(staged)) = &mut made
+            if let Ok(Prepared::Staged(staged)) = &mut made
                 && !keeps_open
             {
                 staged.file = None;
@@ -270,7 +270,7 @@ impl Site {
 
     /// Makes all staged contents durable. What cannot be is discarded and never retried: after an error the kernel
     /// calls the lost pages clean. `true`: everything on the file system was made durable.
-    fn make_durable(&self, jobs: &[Job], mut all: Prepared) -> (Prepared, bool) {
+    fn make_durable(&self, jobs: &[Job], mut all: PreparedBatch) -> (PreparedBatch, bool) {
         let files = all.iter().flatten().filter(|made| made.is_file()).count();
         let synced_all = files > self.few_files() && self.syncer.is_trusted();
         let common = if synced_all { self.syncer.sync_all(Point::StageSyncfs) } else { Ok(()) };
@@ -280,7 +280,7 @@ impl Site {
                 Ok(()) if !synced_all => prepare::sync(self, new),
                 common => common,
             };
-            if let Made::Staged(staged) = new {
+            if let Prepared::Staged(staged) = new {
                 staged.file = None;
             }
             if let Err(e) = synced {
@@ -299,11 +299,11 @@ impl Site {
         unsettled.folders.len() > FEW_FOLDERS || unsettled.inodes.len() > self.few_files()
     }
 
-    fn place_all(&self, jobs: Vec<Job>, all: Vec<Result<Made, Outcome>>) -> Unsettled {
+    fn place_all(&self, jobs: Vec<Job>, all: Vec<Result<Prepared, Outcome>>) -> Unsettled {
         let mut unsettled = Unsettled::default();
         let mut folders = LastFolder::default();
         for (job, made) in jobs.into_iter().zip(all) {
-            let is_proven = matches!(made, Ok(Made::Proven));
+            let is_proven = matches!(made, Ok(Prepared::Proven));
             let outcome = match made {
                 Ok(made) => self.place_one(&mut folders, &job, &made, &mut unsettled),
                 Err(outcome) => outcome,
@@ -320,7 +320,7 @@ impl Site {
         unsettled
     }
 
-    fn close_all<'a>(&self, opened: impl IntoIterator<Item = &'a Opening>) {
+    fn close_all<'a>(&self, opened: impl IntoIterator<Item = &'a OpenedFolder>) {
         for opening in opened {
             if let Err(why) = opening.close(&self.root) {
                 tracing::warn!("'{}' was opened for an install and cannot be closed: {why}", opening.path);
@@ -332,8 +332,8 @@ impl Site {
     fn place(
         &self,
         folders: &mut LastFolder,
-        change: &Change<'_>,
-        opened: &mut Vec<Opening>,
+        change: &PathChange<'_>,
+        opened: &mut Vec<OpenedFolder>,
     ) -> Result<Placed, Outcome> {
         let placed = place::place(self, folders, change);
         let (Err(Outcome::Failed(trouble)), Some(parent)) = (&placed, change.path.parent()) else { return placed };
@@ -353,9 +353,9 @@ impl Site {
         }
     }
 
-    fn place_one(&self, folders: &mut LastFolder, job: &Job, made: &Made, unsettled: &mut Unsettled) -> Outcome {
-        let change = Change::of(job, made);
-        let is_in_place = matches!(made, Made::InPlace | Made::Proven);
+    fn place_one(&self, folders: &mut LastFolder, job: &Job, made: &Prepared, unsettled: &mut Unsettled) -> Outcome {
+        let change = PathChange::of(job, made);
+        let is_in_place = matches!(made, Prepared::InPlace | Prepared::Proven);
         let replaces = job.expect.is_some_and(|old| old.kind != StatKind::Directory) && !is_in_place;
         let admitted = if replaces { self.history.admit(&job.path).map_err(Outcome::Failed) } else { Ok(()) };
         // Its own job finds a folder as it is to be.
@@ -370,8 +370,8 @@ impl Site {
                 // A new folder got its permissions in its place. What had no name when it was made durable is not so on every file
                 // system: of what nobody can reach, Btrfs before Linux 6.17 logs nothing, and ext4 without a journal keeps that it
                 // has no links.
-                if matches!(made, Made::InPlace | Made::Proven | Made::Nameless(..))
-                    || matches!(made, Made::Staged(new) if stat.is_some_and(|stat| stat.mode != new.stat.mode))
+                if matches!(made, Prepared::InPlace | Prepared::Proven | Prepared::Nameless(..))
+                    || matches!(made, Prepared::Staged(new) if stat.is_some_and(|stat| stat.mode != new.stat.mode))
                 {
                     unsettled.inodes.push(job.path.clone());
                 }
@@ -389,9 +389,9 @@ impl Site {
     }
 
     /// A job that failed keeps nothing in staging but a content that was staged before it, for another try.
-    fn take_back(&self, job: &Job, made: &Made) {
+    fn take_back(&self, job: &Job, made: &Prepared) {
         match made {
-            Made::Staged(staged) if matches!(job.source, Source::Staged(_)) => {
+            Prepared::Staged(staged) if matches!(job.source, Source::Staged(_)) => {
                 let ours = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
                 let _ = rustix::fs::chmodat(self.root.staging(), staged.name.as_str(), ours, AtFlags::empty());
             }
@@ -400,8 +400,8 @@ impl Site {
     }
 
     /// What has no name goes when it is dropped.
-    fn discard(&self, made: &Made) {
-        if let Made::Staged(staged) = made {
+    fn discard(&self, made: &Prepared) {
+        if let Prepared::Staged(staged) = made {
             self.remove_staged(&staged.name);
         }
     }
@@ -439,7 +439,7 @@ impl Site {
         unsettled
     }
 
-    fn forget_openings(&self, opened: &[Opening]) {
+    fn forget_openings(&self, opened: &[OpenedFolder]) {
         for opening in opened {
             // The next start finds the folder closed, and forgets it then.
             if let Err(why) = opening.forget(&self.root) {

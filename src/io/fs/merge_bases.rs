@@ -31,7 +31,7 @@ const TIDY_EVERY: u32 = 5000;
 /// Waiting to be copied, at most; what comes on top is forgotten.
 const WAITING: usize = 65_536;
 
-enum Task {
+enum MergeBaseTask {
     Keep { path: SyncPath, entry: Entry, stat: Stat },
     Merge { path: SyncPath, ours: Entry, kept: String, theirs: Entry, stat: Stat },
 }
@@ -42,7 +42,7 @@ pub struct Bases {
     stage: Arc<Stage>,
     history: Arc<History>,
     events: Events,
-    queue: Queue<Task>,
+    queue: Queue<MergeBaseTask>,
 }
 
 /// A copy that is there.
@@ -62,14 +62,14 @@ impl Bases {
     pub fn keep(&self, path: SyncPath, entry: Entry, stat: Stat) {
         self.queue.with(|tasks| {
             if tasks.len() < WAITING {
-                tasks.push_back(Task::Keep { path, entry, stat });
+                tasks.push_back(MergeBaseTask::Keep { path, entry, stat });
             }
         });
     }
 
     pub fn merge(&self, path: SyncPath, ours: Entry, kept: String, theirs: Entry, stat: Stat) {
         // Somebody waits for it: before the copies.
-        self.queue.with(|tasks| tasks.push_front(Task::Merge { path, ours, kept, theirs, stat }));
+        self.queue.with(|tasks| tasks.push_front(MergeBaseTask::Merge { path, ours, kept, theirs, stat }));
     }
 
     pub fn stop(&self) {
@@ -86,8 +86,8 @@ impl Bases {
                 None => self.root.own_folder(FOLDER).map(|folder| dir = Some(folder)),
             };
             let failed = match (&dir, task) {
-                (Some(dir), Task::Keep { path, entry, stat }) => self.keep_one(dir, &path, &entry, &stat),
-                (dir, Task::Merge { path, ours, kept, theirs, stat }) => {
+                (Some(dir), MergeBaseTask::Keep { path, entry, stat }) => self.keep_one(dir, &path, &entry, &stat),
+                (dir, MergeBaseTask::Merge { path, ours, kept, theirs, stat }) => {
                     let merge = match dir {
                         Some(dir) => self.merge_one(dir, &path, &ours, &kept, &theirs, &stat),
                         None => Ok(Merge::Impossible),
@@ -99,7 +99,7 @@ impl Bases {
                     self.events.send(Event::Merged { path, kept, merge });
                     failed
                 }
-                (None, Task::Keep { .. }) => Ok(()),
+                (None, MergeBaseTask::Keep { .. }) => Ok(()),
             };
             since_tidied += 1;
             let tidied = match &dir {

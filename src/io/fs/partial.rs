@@ -62,7 +62,7 @@ pub struct Partial {
     content: ContentId,
     chunks: Chunks,
     target: Target,
-    state: Mutex<State>,
+    state: Mutex<PartialState>,
     /// One at a time writes into the page cache: the kernel would have the others spin.
     turn: Mutex<()>,
     /// Zeros need no writing: what was not written is a hole.
@@ -74,15 +74,15 @@ pub struct Partial {
 }
 
 #[derive(Debug)]
-struct State {
-    held: Vec<Option<Held>>,
+struct PartialState {
+    held: Vec<Option<HeldChunk>>,
     writing: BTreeSet<u32>,
     list: Option<Vec<ChunkHash>>,
     log: Log,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct HeldChunk {
     hash: ChunkHash,
     /// Who sent it in this run.
     from: Option<LinkId>,
@@ -90,7 +90,7 @@ struct Held {
 
 /// What became of a chunk that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ChunkVerdict {
     /// It is the list's, or there is none yet.
     Held,
     Wrong,
@@ -149,7 +149,7 @@ impl Partials {
                     missing = size;
                 }
             }
-            self.stage.look_again_for_room();
+            self.stage.check_room_again();
         }
         if self.too_large().contains(&content) && !self.stage.has_room_for(missing) {
             let text = format!("the folder's disk has no room for {}; free some space", humanize::bytes(size));
@@ -275,7 +275,7 @@ impl Partials {
 impl Partial {
     fn new(content: ContentId, chunks: Chunks, target: Target, log: Log, pieces: Option<Pieces>) -> Self {
         let held = vec![None; chunks.count() as usize];
-        let state = State { held, writing: BTreeSet::new(), list: None, log };
+        let state = PartialState { held, writing: BTreeSet::new(), list: None, log };
         Self {
             content,
             chunks,
@@ -294,7 +294,7 @@ impl Partial {
         let mut state = self.lock();
         for chunk in 0..self.chunks.count() {
             let hash = named.get(&chunk).filter(|hash| self.hash_of(chunk).is_ok_and(|found| found == **hash));
-            state.held[chunk as usize] = hash.map(|hash| Held { hash: *hash, from: None });
+            state.held[chunk as usize] = hash.map(|hash| HeldChunk { hash: *hash, from: None });
             match hash {
                 Some(hash) => self.sign(chunk, *hash, None),
                 None => self.make_hole(chunk),
@@ -349,7 +349,7 @@ impl Partial {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PartialState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -433,12 +433,18 @@ impl Partial {
     }
 
     /// A claimed chunk is written, and this is its hash. `bytes`: the whole of it, if it is in memory.
-    pub fn written(&self, chunk: u32, hash: ChunkHash, from: LinkId, bytes: Option<&[u8]>) -> Result<Verdict, Trouble> {
+    pub fn written(
+        &self,
+        chunk: u32,
+        hash: ChunkHash,
+        from: LinkId,
+        bytes: Option<&[u8]>,
+    ) -> Result<ChunkVerdict, Trouble> {
         let mut state = self.lock();
         if state.list.as_ref().is_some_and(|list| list[chunk as usize] != hash) {
             drop(state);
             self.release(chunk);
-            return Ok(Verdict::Wrong);
+            return Ok(ChunkVerdict::Wrong);
         }
         if let Err(error) = state.log.note(Record { chunk, hash }) {
             drop(state);
@@ -447,10 +453,10 @@ impl Partial {
             return Err(trouble("store what arrives for", None, errno(&error)));
         }
         state.writing.remove(&chunk);
-        state.held[chunk as usize] = Some(Held { hash, from: Some(from) });
+        state.held[chunk as usize] = Some(HeldChunk { hash, from: Some(from) });
         drop(state);
         self.sign(chunk, hash, bytes);
-        Ok(Verdict::Held)
+        Ok(ChunkVerdict::Held)
     }
 
     /// A claimed chunk is given up half way.
@@ -481,18 +487,18 @@ impl Partial {
             return None;
         }
         let mut state = self.lock();
-        let is_bad = |(held, hash): (&Option<Held>, &ChunkHash)| held.is_some_and(|held| held.hash != *hash);
+        let is_bad = |(held, hash): (&Option<HeldChunk>, &ChunkHash)| held.is_some_and(|held| held.hash != *hash);
         let bad: Vec<u32> =
             (0..).zip(state.held.iter().zip(&list)).filter(|(_, both)| is_bad(*both)).map(|(n, _)| n).collect();
-        let told = bad.iter().map(|chunk| (*chunk, state.held[*chunk as usize].take().and_then(|held| held.from)));
-        let told = told.collect();
+        let reported = bad.iter().map(|chunk| (*chunk, state.held[*chunk as usize].take().and_then(|held| held.from)));
+        let reported = reported.collect();
         state.list = Some(list);
         // Before anyone may claim them: a hole must not swallow what comes in their place.
         for chunk in bad {
             self.make_hole(chunk);
         }
         drop(state);
-        Some(told)
+        Some(reported)
     }
 
     /// Whether all is here, and is the content.

@@ -70,7 +70,7 @@ const BTRFS_MAGIC: u64 = 0x9123_683e;
 const SUBVOLUME_INO: u64 = 256;
 
 /// The modes that folders are to have, by inode.
-type Opened = BTreeMap<((u32, u32), u64), u16>;
+type OpenedModes = BTreeMap<((u32, u32), u64), u16>;
 
 /// The synced folder.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub struct Root {
     /// An install found that less is kept than was known.
     learned: AtomicBool,
     /// Folders that are open for an install, and the mode that each is to have.
-    opened: RwLock<Opened>,
+    opened: RwLock<OpenedModes>,
     /// The nonce written last by this process.
     written: Mutex<Option<String>>,
     waits: Arc<Waits>,
@@ -397,7 +397,7 @@ impl Root {
     }
 
     /// Changes which folders are open for an install; nobody looks at a mode meanwhile.
-    pub(super) fn while_opened<T>(&self, change: impl FnOnce(&mut Opened) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn while_opened<T>(&self, change: impl FnOnce(&mut OpenedModes) -> io::Result<T>) -> io::Result<T> {
         change(&mut self.opened.write().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -7,10 +7,10 @@ use crate::engine::{Event, Names, Stat, StatKind, Trouble, WalkId};
 use crate::io::Events;
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath::{self, Facts};
-use crate::io::fs::inspect::Looks;
+use crate::io::fs::inspect::InspectQueue;
 use crate::io::fs::root::Root;
 use crate::io::fs::trouble::trouble;
-use crate::io::fs::watch::{Place, Watcher};
+use crate::io::fs::watch::{InodeKey, Watcher};
 use crate::model::SyncPath;
 use crate::model::path::{BadPath, PRIVATE_DIR};
 use rustix::fd::{AsFd, OwnedFd};
@@ -24,7 +24,7 @@ pub const THREADS: usize = 2;
 /// Entries in one `Listed`.
 const CHUNK: usize = 1024;
 /// The walk waits while so many looks do.
-const MAX_QUEUED_LOOKS: usize = 4096;
+const MAX_QUEUED_INSPECTIONS: usize = 4096;
 /// And while the engine has so many listed paths still to take (P9).
 const MAX_LISTED: usize = 16 * CHUNK;
 const LIST_BYTES: usize = 64 * 1024;
@@ -36,22 +36,22 @@ pub type Ignored = Arc<dyn Fn(&SyncPath, bool) -> bool + Send + Sync>;
 pub struct Walker {
     root: Arc<Root>,
     watcher: Arc<Watcher>,
-    looks: Arc<Looks>,
+    inspections: Arc<InspectQueue>,
     events: Events,
     ignored: Mutex<Ignored>,
-    state: Mutex<State>,
+    state: Mutex<ScanState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct ScanState {
     /// Depth first, so that few folders wait at any moment.
-    folders: VecDeque<(Arc<Walk>, Option<SyncPath>)>,
+    folders: VecDeque<(Arc<DiskWalk>, Option<SyncPath>)>,
     is_stopping: bool,
 }
 
 /// One walk: how many of its folders are unfinished, and which could not be read.
-struct Walk {
+struct DiskWalk {
     id: WalkId,
     below: Option<SyncPath>,
     progress: Mutex<Progress>,
@@ -60,17 +60,17 @@ struct Walk {
 #[derive(Default)]
 struct Progress {
     unfinished: usize,
-    unread: Vec<Unread>,
+    unread: Vec<UnreadFolder>,
 }
 
 /// What was listed of a folder, and the folders among it.
 #[derive(Default)]
-struct Found {
+struct Listing {
     paths: Vec<(SyncPath, Stat)>,
-    folders: Vec<(SyncPath, Place)>,
+    folders: Vec<(SyncPath, InodeKey)>,
 }
 
-impl Found {
+impl Listing {
     fn push(&mut self, path: SyncPath, facts: &Facts) {
         if facts.stat.kind == StatKind::Directory {
             self.folders.push((path.clone(), facts.place()));
@@ -79,19 +79,19 @@ impl Found {
     }
 }
 
-type Unread = (Option<SyncPath>, Trouble);
+type UnreadFolder = (Option<SyncPath>, Trouble);
 
-impl Walk {
+impl DiskWalk {
     fn lock(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Walker {
-    pub fn new(root: Arc<Root>, watcher: Arc<Watcher>, looks: Arc<Looks>, events: Events) -> Self {
+    pub fn new(root: Arc<Root>, watcher: Arc<Watcher>, inspections: Arc<InspectQueue>, events: Events) -> Self {
         let ignored: Ignored = Arc::new(|_, _| false);
         let (ignored, state) = (Mutex::new(ignored), Mutex::default());
-        Self { root, watcher, looks, events, ignored, state, changed: Condvar::new() }
+        Self { root, watcher, inspections, events, ignored, state, changed: Condvar::new() }
     }
 
     /// From the next folder on, those that `ignored` covers are not entered.
@@ -105,7 +105,7 @@ impl Walker {
             self.watcher.begin_anew();
         }
         let progress = Mutex::new(Progress { unfinished: 1, unread: Vec::new() });
-        let walk = Arc::new(Walk { id, below: below.clone(), progress });
+        let walk = Arc::new(DiskWalk { id, below: below.clone(), progress });
         self.lock().folders.push_front((walk, below));
         self.changed.notify_all();
     }
@@ -116,7 +116,7 @@ impl Walker {
         self.events.stop_waiting();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ScanState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -124,13 +124,13 @@ impl Walker {
     pub fn run(&self) {
         let mut buffer = vec![MaybeUninit::uninit(); LIST_BYTES];
         while let Some((walk, folder)) = self.next_folder() {
-            self.looks.wait_below(MAX_QUEUED_LOOKS);
+            self.inspections.wait_below(MAX_QUEUED_INSPECTIONS);
             let unread = self.visit(&walk, folder.as_ref(), &mut buffer).err();
             self.finish(&walk, unread.map(|e| (folder.clone(), trouble("list", folder.as_ref(), e))));
         }
     }
 
-    fn next_folder(&self) -> Option<(Arc<Walk>, Option<SyncPath>)> {
+    fn next_folder(&self) -> Option<(Arc<DiskWalk>, Option<SyncPath>)> {
         let mut state = self.lock();
         loop {
             if state.is_stopping {
@@ -144,7 +144,7 @@ impl Walker {
     }
 
     /// One folder of the walk is done; the last one ends it.
-    fn finish(&self, walk: &Walk, unread: Option<Unread>) {
+    fn finish(&self, walk: &DiskWalk, unread: Option<UnreadFolder>) {
         let mut progress = walk.lock();
         progress.unfinished -= 1;
         progress.unread.extend(unread);
@@ -156,7 +156,7 @@ impl Walker {
 
     fn visit(
         &self,
-        walk: &Arc<Walk>,
+        walk: &Arc<DiskWalk>,
         folder: Option<&SyncPath>,
         buffer: &mut [MaybeUninit<u8>],
     ) -> rustix::io::Result<()> {
@@ -176,13 +176,13 @@ impl Walker {
 
     fn list(
         &self,
-        walk: &Arc<Walk>,
+        walk: &Arc<DiskWalk>,
         folder: Option<&SyncPath>,
         dir: &OwnedFd,
         buffer: &mut [MaybeUninit<u8>],
     ) -> rustix::io::Result<()> {
         let ignored = Arc::clone(&self.ignored.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut found = Found::default();
+        let mut found = Listing::default();
         let mut entries = RawDir::new(dir, buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
@@ -208,8 +208,8 @@ impl Walker {
     }
 
     /// Names what was found, and only then queues its folders.
-    fn hand_over(&self, walk: &Arc<Walk>, found: Found, ignored: &Ignored) {
-        let Found { paths, mut folders } = found;
+    fn hand_over(&self, walk: &Arc<DiskWalk>, found: Listing, ignored: &Ignored) {
+        let Listing { paths, mut folders } = found;
         if paths.is_empty() {
             return;
         }
@@ -235,8 +235,8 @@ fn name_below(folder: Option<&SyncPath>, name: &[u8], events: &Events) -> Option
         Ok(path) => Some(path),
         Err(BadPath::Private) if folder.is_none() && name == PRIVATE_DIR.as_bytes() => None,
         Err(BadPath::TooLong) if folder.is_some() => {
-            let told = |folder| events.send(Event::TooLong { folder, name: name.to_vec(), is_gone: false });
-            folder.cloned().into_iter().for_each(told);
+            let reported = |folder| events.send(Event::TooLong { folder, name: name.to_vec(), is_gone: false });
+            folder.cloned().into_iter().for_each(reported);
             None
         }
         Err(why) => {

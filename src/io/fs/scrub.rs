@@ -4,11 +4,11 @@
 //! after it, so that a scrub pushes nobody's files out of memory. May import `engine`'s values and `model`. Deliberately not here: what
 //! to read when, and what a difference means (`engine::scrub`).
 
-use crate::engine::{Event, Keep, Pace, Scrubbed, Stat};
+use crate::engine::{Event, Pace, RetainReason, Scrubbed, Stat};
 use crate::io::Events;
 use crate::io::fs::beneath;
 use crate::io::fs::history::History;
-use crate::io::fs::inspect::Looks;
+use crate::io::fs::inspect::InspectQueue;
 use crate::io::fs::root::Root;
 use crate::io::fs::staging;
 use crate::io::fs::trouble::{errno, trouble};
@@ -29,56 +29,56 @@ const YIELD: Duration = Duration::from_millis(100);
 const BURST: Duration = Duration::from_secs(1);
 const NICENESS: i32 = 15;
 
-enum Task {
+enum ScrubTask {
     Hash { path: SyncPath, known: Stat, pace: Pace },
-    Keep { path: SyncPath, stat: Stat },
+    Retain { path: SyncPath, stat: Stat },
 }
 
 /// The queue, and the thread's work.
 pub struct Scrubber {
     root: Arc<Root>,
-    looks: Arc<Looks>,
+    inspections: Arc<InspectQueue>,
     history: Arc<History>,
     events: Events,
-    queue: Mutex<Queue>,
+    queue: Mutex<ScrubQueue>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Queue {
-    tasks: VecDeque<Task>,
+struct ScrubQueue {
+    tasks: VecDeque<ScrubTask>,
     /// Of the file that is being read, since that began.
     new_pace: Option<Pace>,
     is_stopping: bool,
 }
 
 /// Why a file was not hashed.
-enum Unread {
+enum NotHashed {
     Moved,
     Error(Errno),
     Stopping,
 }
 
-impl From<Errno> for Unread {
+impl From<Errno> for NotHashed {
     fn from(e: Errno) -> Self {
         if beneath::is_no_parent(e) { Self::Moved } else { Self::Error(e) }
     }
 }
 
 impl Scrubber {
-    pub fn new(root: Arc<Root>, looks: Arc<Looks>, history: Arc<History>, events: Events) -> Self {
-        Self { root, looks, history, events, queue: Mutex::default(), changed: Condvar::new() }
+    pub fn new(root: Arc<Root>, inspections: Arc<InspectQueue>, history: Arc<History>, events: Events) -> Self {
+        Self { root, inspections, history, events, queue: Mutex::default(), changed: Condvar::new() }
     }
 
     pub fn hash(&self, path: SyncPath, known: Stat, pace: Pace) {
-        self.push(Task::Hash { path, known, pace });
+        self.push(ScrubTask::Hash { path, known, pace });
     }
 
     /// Also of the file that is being read.
     pub fn set_pace(&self, pace: Pace) {
         let mut queue = self.lock();
         for task in &mut queue.tasks {
-            if let Task::Hash { pace: old, .. } = task {
+            if let ScrubTask::Hash { pace: old, .. } = task {
                 *old = pace;
             }
         }
@@ -87,10 +87,10 @@ impl Scrubber {
     }
 
     pub fn keep(&self, path: SyncPath, stat: Stat) {
-        self.push(Task::Keep { path, stat });
+        self.push(ScrubTask::Retain { path, stat });
     }
 
-    fn push(&self, task: Task) {
+    fn push(&self, task: ScrubTask) {
         self.lock().tasks.push_back(task);
         self.changed.notify_all();
     }
@@ -100,7 +100,7 @@ impl Scrubber {
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, ScrubQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,17 +112,19 @@ impl Scrubber {
         let mut paid_until = Instant::now();
         while let Some(task) = self.next() {
             match task {
-                Task::Hash { path, known, pace } => {
+                ScrubTask::Hash { path, known, pace } => {
                     let outcome = match self.read(&path, &known, pace, &mut paid_until, &mut buffer) {
                         Ok(content) => Scrubbed::Read(content),
-                        Err(Unread::Moved) => Scrubbed::Moved,
-                        Err(Unread::Error(Errno::IO)) => Scrubbed::Unreadable(trouble("read", Some(&path), Errno::IO)),
-                        Err(Unread::Error(e)) => Scrubbed::Failed(trouble("read", Some(&path), e)),
-                        Err(Unread::Stopping) => return,
+                        Err(NotHashed::Moved) => Scrubbed::Moved,
+                        Err(NotHashed::Error(Errno::IO)) => {
+                            Scrubbed::Unreadable(trouble("read", Some(&path), Errno::IO))
+                        }
+                        Err(NotHashed::Error(e)) => Scrubbed::Failed(trouble("read", Some(&path), e)),
+                        Err(NotHashed::Stopping) => return,
                     };
                     self.events.send(Event::Scrubbed { path, stat: known, outcome });
                 }
-                Task::Keep { path, stat } => {
+                ScrubTask::Retain { path, stat } => {
                     if let Err(e) = self.copy_to_history(&path, &stat) {
                         tracing::warn!("'{path}' is suspect, and could not be copied to history: {e}");
                     }
@@ -131,7 +133,7 @@ impl Scrubber {
         }
     }
 
-    fn next(&self) -> Option<Task> {
+    fn next(&self) -> Option<ScrubTask> {
         let mut queue = self.lock();
         loop {
             if queue.is_stopping {
@@ -152,10 +154,10 @@ impl Scrubber {
         mut pace: Pace,
         paid_until: &mut Instant,
         buffer: &mut [u8],
-    ) -> Result<ContentId, Unread> {
-        let (mut file, facts) = self.open(path)?.ok_or(Unread::Moved)?;
+    ) -> Result<ContentId, NotHashed> {
+        let (mut file, facts) = self.open(path)?.ok_or(NotHashed::Moved)?;
         if facts.stat != *known {
-            return Err(Unread::Moved);
+            return Err(NotHashed::Moved);
         }
         rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
         let mut hasher = blake3::Hasher::new();
@@ -164,13 +166,13 @@ impl Scrubber {
         self.pay(4096, &mut pace, paid_until)?;
         while left > 0 {
             let part = (buffer.len() as u64).min(left) as usize;
-            let read = file.read(&mut buffer[..part]).map_err(|e| Unread::Error(errno(&e)));
+            let read = file.read(&mut buffer[..part]).map_err(|e| NotHashed::Error(errno(&e)));
             let read = match read {
-                Err(Unread::Error(Errno::INTR)) => continue,
+                Err(NotHashed::Error(Errno::INTR)) => continue,
                 read => read?,
             };
             if read == 0 {
-                return Err(Unread::Moved);
+                return Err(NotHashed::Moved);
             }
             hasher.update(&buffer[..read]);
             left -= read as u64;
@@ -178,7 +180,7 @@ impl Scrubber {
         }
         rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
         if beneath::facts(&file)?.stat != *known || self.root.facts(path)?.is_none_or(|facts| facts.stat != *known) {
-            return Err(Unread::Moved);
+            return Err(NotHashed::Moved);
         }
         Ok(ContentId(*hasher.finalize().as_bytes()))
     }
@@ -189,20 +191,20 @@ impl Scrubber {
     }
 
     /// So many bytes were read: waits until they are paid for, and while there is other work, if it is to yield to that.
-    fn pay(&self, bytes: u64, pace: &mut Pace, paid_until: &mut Instant) -> Result<(), Unread> {
+    fn pay(&self, bytes: u64, pace: &mut Pace, paid_until: &mut Instant) -> Result<(), NotHashed> {
         let cost = Duration::from_secs_f64(bytes as f64 / pace.bytes_a_second.max(1) as f64);
         let earliest = Instant::now().checked_sub(BURST).unwrap_or(*paid_until);
         *paid_until = (*paid_until).max(earliest) + cost;
         let mut queue = self.lock();
         loop {
             if queue.is_stopping {
-                return Err(Unread::Stopping);
+                return Err(NotHashed::Stopping);
             }
             if let Some(new) = queue.new_pace.take() {
                 (*pace, *paid_until) = (new, Instant::now());
             }
             let mut wait = paid_until.saturating_duration_since(Instant::now());
-            if pace.yields && (!self.looks.is_idle() || self.history.stage().is_bulk_under_way()) {
+            if pace.yields && (!self.inspections.is_idle() || self.history.stage().is_bulk_under_way()) {
                 wait = wait.max(YIELD);
             }
             if wait.is_zero() {
@@ -226,7 +228,7 @@ impl Scrubber {
             let time = Timespec { tv_sec: stat.mtime.secs, tv_nsec: i64::from(stat.mtime.nanos) };
             rustix::fs::futimens(&copy, &Timestamps { last_access: time, last_modification: time })?;
             rustix::fs::fsync(&copy)?;
-            let (kept, _) = self.history.reserve(Keep::Suspect, path, None)?;
+            let (kept, _) = self.history.reserve(RetainReason::Suspect, path, None)?;
             rustix::fs::renameat(self.root.staging(), staging::name(id), self.root.history(), kept.as_str())
                 .inspect_err(|_| self.history.release(&kept))?;
             let used = beneath::facts(&copy).map_or(stat.size, |facts| facts.used_bytes);

@@ -33,7 +33,7 @@ const WRITEBACK_BYTES: u64 = 8 << 20;
 const RESERVE_PERCENT: u64 = 1;
 const RESERVE_BYTES: u64 = 1 << 30;
 /// The free space is asked for at most this often.
-const ROOM_LOOK: Duration = Duration::from_millis(200);
+const ROOM_CHECK: Duration = Duration::from_millis(200);
 
 /// Files without a name at once: a batch that is staged, and the one before it.
 const MOST_NAMELESS: usize = 4096;
@@ -54,7 +54,7 @@ pub struct Stage {
     next: AtomicU64,
     /// Writers above `WRITEBACK_BYTES` at work: a `syncfs` would wait for all that they wrote.
     bulk: AtomicUsize,
-    room: Mutex<Room>,
+    room: Mutex<FreeSpace>,
     /// Where the signatures of what comes in are kept.
     signatures: OnceLock<Arc<Signatures>>,
     /// Files without a name that are open, and how many may be.
@@ -64,8 +64,8 @@ pub struct Stage {
 
 /// What the last look at the disk's free space said.
 #[derive(Debug, Default)]
-struct Room {
-    looked: Option<Instant>,
+struct FreeSpace {
+    checked: Option<Instant>,
     is_left: bool,
 }
 
@@ -99,7 +99,8 @@ impl Stage {
             self.bulk.fetch_add(1, Ordering::Relaxed);
         }
         let is_signed = self.signatures().is_some() && has_signature(size);
-        let sum = if is_signed { Sum::Signed(Summer::new(size)) } else { Sum::Plain(Box::default()) };
+        let sum =
+            if is_signed { ContentHasher::Signed(Summer::new(size)) } else { ContentHasher::Plain(Box::default()) };
         Ok(StageWriter { stage: Arc::clone(self), id, file, sum, written: 0, handed_over: 0, bulk, kept: false })
     }
 
@@ -133,8 +134,8 @@ impl Stage {
     /// The last bit of a disk is left to its users: staging may fill it at once, and then nobody can work.
     pub(super) fn check_room(&self) -> Result<(), Trouble> {
         let mut room = self.room();
-        if room.looked.is_none_or(|at| at.elapsed() >= ROOM_LOOK) {
-            *room = Room { looked: Some(Instant::now()), is_left: self.free().is_none_or(|free| free > 0) };
+        if room.checked.is_none_or(|at| at.elapsed() >= ROOM_CHECK) {
+            *room = FreeSpace { checked: Some(Instant::now()), is_left: self.free().is_none_or(|free| free > 0) };
         }
         if room.is_left {
             return Ok(());
@@ -144,8 +145,8 @@ impl Stage {
     }
 
     /// Something was removed: the next question is asked of the disk.
-    pub(super) fn look_again_for_room(&self) {
-        self.room().looked = None;
+    pub(super) fn check_room_again(&self) {
+        self.room().checked = None;
     }
 
     /// Whether so many bytes more leave the last bit of the disk to its users.
@@ -153,7 +154,7 @@ impl Stage {
         self.free().is_none_or(|free| free >= bytes)
     }
 
-    fn room(&self) -> MutexGuard<'_, Room> {
+    fn room(&self) -> MutexGuard<'_, FreeSpace> {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -203,7 +204,8 @@ impl Stage {
         if e != Errno::NOTEMPTY && e != Errno::EXIST {
             return Err(e.into());
         }
-        let kept = crate::io::fs::history::unique_name(crate::engine::Keep::Conflict, b"recovered-folder", None).name;
+        let kept =
+            crate::io::fs::history::unique_name(crate::engine::RetainReason::Conflict, b"recovered-folder", None).name;
         rustix::fs::renameat(self.root.staging(), file_name, self.root.history(), kept.as_str())?;
         tracing::warn!(
             "a folder that was being replaced when the daemon was stopped is kept as '.dirsync/history/{kept}'"
@@ -251,12 +253,12 @@ impl Drop for Bulk {
 }
 
 /// What adds up the bytes of a content: its hash, and for one that is long enough its signature by the way.
-enum Sum {
+enum ContentHasher {
     Plain(Box<blake3::Hasher>),
     Signed(Summer),
 }
 
-impl Default for Sum {
+impl Default for ContentHasher {
     fn default() -> Self {
         Self::Plain(Box::default())
     }
@@ -267,7 +269,7 @@ pub struct StageWriter {
     stage: Arc<Stage>,
     id: StageId,
     file: File,
-    sum: Sum,
+    sum: ContentHasher,
     written: u64,
     handed_over: u64,
     bulk: bool,
@@ -279,10 +281,10 @@ impl StageWriter {
         let written = fail::at(Point::FetchWrite).map_err(io::Error::from).and_then(|()| self.file.write_all(bytes));
         written.map_err(|e| StageError::Disk(staging_trouble(&e)))?;
         match &mut self.sum {
-            Sum::Plain(hasher) => {
+            ContentHasher::Plain(hasher) => {
                 hasher.update(bytes);
             }
-            Sum::Signed(summer) => summer.update(bytes),
+            ContentHasher::Signed(summer) => summer.update(bytes),
         }
         self.written += bytes.len() as u64;
         if self.written - self.handed_over >= WRITEBACK_BYTES {
@@ -300,8 +302,8 @@ impl StageWriter {
     /// Keeps it, if its bytes are `content`. Not durable yet: installing sees to that.
     pub fn finish(mut self, content: &ContentId) -> Result<StageId, StageError> {
         let (sum, signature) = match std::mem::take(&mut self.sum) {
-            Sum::Plain(hasher) => (ContentId(*hasher.finalize().as_bytes()), None),
-            Sum::Signed(summer) => summer.finish().ok_or(StageError::BadContent)?,
+            ContentHasher::Plain(hasher) => (ContentId(*hasher.finalize().as_bytes()), None),
+            ContentHasher::Signed(summer) => summer.finish().ok_or(StageError::BadContent)?,
         };
         if sum != *content {
             return Err(StageError::BadContent);

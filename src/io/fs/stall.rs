@@ -14,16 +14,16 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// Those who wait for one file system.
 #[derive(Debug, Default)]
-pub struct Waits(Mutex<Waiting>);
+pub struct Waits(Mutex<OpenWaits>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct OpenWaits {
     last: u64,
     since: BTreeMap<u64, Instant>,
 }
 
 impl Waits {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, OpenWaits> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -36,7 +36,7 @@ impl Waits {
             waiting.since.insert(id, Instant::now());
             id
         };
-        let _ended = Ended(self, id);
+        let _ended = WaitGuard(self, id);
         work()
     }
 
@@ -48,9 +48,9 @@ impl Waits {
 }
 
 /// Also when what was done panics.
-struct Ended<'a>(&'a Waits, u64);
+struct WaitGuard<'a>(&'a Waits, u64);
 
-impl Drop for Ended<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().since.remove(&self.1);
     }
@@ -58,7 +58,7 @@ impl Drop for Ended<'_> {
 
 /// What was said last of a disk.
 #[derive(Debug, Default)]
-struct Said(Option<Duration>);
+struct ReportedStall(Option<Duration>);
 
 #[derive(Debug, PartialEq, Eq)]
 enum Word {
@@ -66,7 +66,7 @@ enum Word {
     Answers(Duration),
 }
 
-impl Said {
+impl ReportedStall {
     /// Once when it begins, and once when it is over.
     fn next(&mut self, stalled: Option<Duration>) -> Option<Word> {
         match (self.0, stalled) {
@@ -91,7 +91,7 @@ impl Said {
 pub fn watch(waits: &Arc<Waits>, disk: String) -> std::io::Result<()> {
     let waits = Arc::downgrade(waits);
     let work = move || {
-        let mut said = Said::default();
+        let mut said = ReportedStall::default();
         while let Some(waits) = waits.upgrade() {
             match said.next(waits.stalled()) {
                 Some(Word::Stalled(waited)) => tracing::warn!(
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn it_is_said_once_when_it_begins_and_once_when_it_is_over() {
-        let mut said = Said::default();
+        let mut said = ReportedStall::default();
         let (some, more) = (Duration::from_secs(31), Duration::from_secs(40));
         assert_eq!(said.next(None), None);
         assert_eq!(said.next(Some(some)), Some(Word::Stalled(some)));

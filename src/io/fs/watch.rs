@@ -13,7 +13,7 @@
 //! May import `engine`'s values. Deliberately not here: settling, and what to look at.
 
 mod batch;
-mod hear;
+mod events;
 #[cfg(test)]
 mod tests;
 mod watched;
@@ -24,7 +24,7 @@ use crate::io::fs::beneath;
 use crate::io::fs::root::Root;
 use crate::model::SyncPath;
 use batch::Flood;
-use hear::Hearer;
+use events::Hearer;
 use notify::{Config, ErrorKind, INotifyWatcher, PathOp, RecursiveMode, WatchPathConfig, Watcher as _};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -35,7 +35,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-pub use watched::Place;
+pub use watched::InodeKey;
 use watched::{Attempt, InstanceId, Need, Watched, bytes};
 
 /// Instances of `notify`, each with a thread: it goes through all watches of an instance when a
@@ -57,7 +57,7 @@ const DETOURS: [&str; 7] = ["sys", "fs", "bus", "tty", "irq", "driver", "self"];
 const OVERFLOW_NAMED: Duration = Duration::from_mins(1);
 
 pub struct Watcher {
-    shared: Arc<Shared>,
+    shared: Arc<WatchShared>,
     /// None: the kernel gave none.
     instances: Mutex<Vec<Arc<Instance>>>,
     next_instance: AtomicU32,
@@ -67,7 +67,7 @@ pub struct Watcher {
 }
 
 /// What the threads of `notify` share with the others.
-struct Shared {
+struct WatchShared {
     root: Arc<Root>,
     /// Paths of the root's descriptor.
     spellings: Vec<Vec<u8>>,
@@ -96,7 +96,7 @@ impl Watcher {
 
     fn with(root: Arc<Root>, events: Events, full: usize) -> Self {
         let spellings = spellings(&root);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WatchShared {
             root,
             events,
             watched: Mutex::new(Watched::new(spellings.len())),
@@ -125,7 +125,7 @@ impl Watcher {
 
     fn open(&self) -> notify::Result<Arc<Instance>> {
         let id = InstanceId(self.next_instance.fetch_add(1, Ordering::Relaxed));
-        let config = Config::default().with_event_kinds(hear::KINDS);
+        let config = Config::default().with_event_kinds(events::KINDS);
         let notify = INotifyWatcher::new(Hearer::new(Arc::clone(&self.shared), id), config)?;
         Ok(Arc::new(Instance { id, notify: Mutex::new(notify) }))
     }
@@ -171,7 +171,7 @@ impl Watcher {
     fn check(
         &self,
         folder: Option<&SyncPath>,
-        place: Place,
+        place: InodeKey,
         attempt: Attempt,
         instance: &Arc<Instance>,
         notify: &mut INotifyWatcher,
@@ -195,7 +195,7 @@ impl Watcher {
     }
 
     /// Whether the folder's name leads to that inode, by no link.
-    fn is_named(&self, folder: Option<&SyncPath>, place: Place) -> rustix::io::Result<bool> {
+    fn is_named(&self, folder: Option<&SyncPath>, place: InodeKey) -> rustix::io::Result<bool> {
         match beneath::folder(self.shared.root.dir(), folder).and_then(beneath::facts) {
             Ok(there) => Ok(there.place() == place),
             Err(e) if beneath::is_no_parent(e) => Ok(false),
@@ -210,8 +210,8 @@ impl Watcher {
 
     /// Watches folders that are about to be opened, by one request; `watch` checks each of them.
     /// What fails is left to it.
-    pub fn watch_ahead(&self, folders: &[(SyncPath, Place)]) {
-        let is_new = |(path, _): &&(SyncPath, Place)| !self.shared.watched().contains(path.as_bytes());
+    pub fn watch_ahead(&self, folders: &[(SyncPath, InodeKey)]) {
+        let is_new = |(path, _): &&(SyncPath, InodeKey)| !self.shared.watched().contains(path.as_bytes());
         if !folders.iter().any(|folder| is_new(&folder)) {
             return;
         }
@@ -380,7 +380,7 @@ impl Instance {
     }
 }
 
-impl Shared {
+impl WatchShared {
     fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,7 +7,7 @@ use crate::wire::condition::{Condition, StopCause};
 
 /// What keeps a machine from being done, the gravest first; nothing of a machine that is done.
 pub fn words(condition: &Condition) -> Vec<String> {
-    let Condition { stopped, paused, scanning, held_deletions, held_reverts, held_uncovered, problems, missing } =
+    let Condition { stopped, paused, scanning, held_deletions, held_reverts, held_unignored, problems, missing } =
         *condition;
     let mut words = Vec::new();
     words.extend(stopped.map(|cause| format!("stopped, {}", why(cause))));
@@ -20,7 +20,7 @@ pub fn words(condition: &Condition) -> Vec<String> {
     let held = |what: String| format!("holds {what}");
     number(held_deletions, "deletion", "deletions", &held);
     number(held_reverts, "return to older contents", "returns to older contents", &held);
-    number(held_uncovered, "path that patterns covered", "paths that patterns covered", &held);
+    number(held_unignored, "path that patterns covered", "paths that patterns covered", &held);
     let has = if problems == 1 { "has a problem" } else { "have problems" };
     number(problems, "file", "files", &|files| format!("{files} {has}"));
     // Who looks at nothing knows not all of its folder: that needs no word.
@@ -61,7 +61,7 @@ mod tests {
             scanning: true,
             held_deletions: 200,
             held_reverts: 1,
-            held_uncovered: 2,
+            held_unignored: 2,
             problems: 3,
             ..missing
         };

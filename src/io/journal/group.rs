@@ -3,7 +3,7 @@
 //! Changes wait until their sort has been quiet for a moment, or for a second, and in a flood for up to a minute. May import
 //! `engine` and `model`. Deliberately not here: the sentence of one change (`sentence.rs`).
 
-use super::sentence::{self, Sum, Way};
+use super::sentence::{self, SummarySum, Way};
 use super::{Level, Line};
 use crate::engine::Report;
 use crate::io::humanize::{bytes, counted};
@@ -31,15 +31,15 @@ const AGAIN_NS: u64 = 60_000 * MS;
 const REPEATING: usize = 1024;
 
 /// A way, and the machines at its other end.
-type Sort = (Way, String);
+type WayAndPeers = (Way, String);
 
 #[derive(Default)]
 pub(super) struct Batches {
-    waiting: BTreeMap<Sort, Batch>,
-    repeating: BTreeMap<(Sort, SyncPath), Repeat>,
+    waiting: BTreeMap<WayAndPeers, ReportBatch>,
+    repeating: BTreeMap<(WayAndPeers, SyncPath), Repeat>,
 }
 
-struct Batch {
+struct ReportBatch {
     changes: Vec<Report>,
     halves: Halves,
     last: u64,
@@ -58,7 +58,7 @@ struct Halves {
 
 impl Halves {
     fn note(&mut self, report: &Report) {
-        let Some(change) = Change::of(report) else { return };
+        let Some(change) = LoggedChange::of(report) else { return };
         self.folders += i64::from(change.folder_is_new()) - i64::from(change.folder_is_gone());
         if let Some(content) = change.arrived()
             && !self.left.remove(&content)
@@ -88,8 +88,8 @@ struct Repeat {
 
 impl Batches {
     /// The lines that must be written before this change can wait.
-    pub fn add(&mut self, mono: u64, sort: &Sort, report: &Report) -> Vec<Line> {
-        let new = || Batch {
+    pub fn add(&mut self, mono: u64, sort: &WayAndPeers, report: &Report) -> Vec<Line> {
+        let new = || ReportBatch {
             changes: Vec::new(),
             halves: Halves::default(),
             last: mono,
@@ -105,7 +105,7 @@ impl Batches {
 
     /// When `tick` is due.
     pub fn due(&self) -> Option<u64> {
-        let batches = self.waiting.values().map(Batch::due);
+        let batches = self.waiting.values().map(ReportBatch::due);
         batches.chain(self.repeating.values().map(|repeat| repeat.ends)).min()
     }
 
@@ -135,18 +135,18 @@ impl Batches {
         lines
     }
 
-    fn flush(&mut self, mono: u64, sort: &Sort) -> Vec<Line> {
+    fn flush(&mut self, mono: u64, sort: &WayAndPeers) -> Vec<Line> {
         let Some(batch) = self.waiting.remove(sort) else { return Vec::new() };
         if batch.changes.len() > FLOOD && batch.last + QUIET_NS > mono {
             let length = (batch.length * 2).min(LONGEST_NS);
             let next =
-                Batch { changes: Vec::new(), halves: Halves::default(), last: mono, ends: mono + length, length };
+                ReportBatch { changes: Vec::new(), halves: Halves::default(), last: mono, ends: mono + length, length };
             self.waiting.insert(sort.clone(), next);
         }
         self.lines(mono, sort, &batch.changes)
     }
 
-    fn lines(&mut self, mono: u64, sort: &Sort, reports: &[Report]) -> Vec<Line> {
+    fn lines(&mut self, mono: u64, sort: &WayAndPeers, reports: &[Report]) -> Vec<Line> {
         let (changes, repeats) = distinct(reports);
         let mut lines = Vec::new();
         let (renamed, rest) = renames(sort, &changes);
@@ -165,7 +165,7 @@ impl Batches {
     }
 
     /// A line of its own, unless the file had one in this minute.
-    fn one(&mut self, mono: u64, sort: &Sort, change: &Change<'_>) -> Vec<Line> {
+    fn one(&mut self, mono: u64, sort: &WayAndPeers, change: &LoggedChange<'_>) -> Vec<Line> {
         let key = (sort.clone(), change.path.clone());
         if change.verb == Verb::Content && change.was.is_some() && self.repeating.contains_key(&key) {
             self.repeat(sort, change);
@@ -186,7 +186,7 @@ impl Batches {
         lines
     }
 
-    fn repeat(&mut self, sort: &Sort, change: &Change<'_>) {
+    fn repeat(&mut self, sort: &WayAndPeers, change: &LoggedChange<'_>) {
         if let Some(repeat) = self.repeating.get_mut(&(sort.clone(), change.path.clone())) {
             repeat.times += 1;
             repeat.size_bytes = change.size();
@@ -195,7 +195,7 @@ impl Batches {
     }
 
     /// What a minute added; a file that still changes has another one.
-    fn end_repeat(&mut self, mono: u64, key: &(Sort, SyncPath)) -> Option<Line> {
+    fn end_repeat(&mut self, mono: u64, key: &(WayAndPeers, SyncPath)) -> Option<Line> {
         let repeat = self.repeating.remove(key).filter(|repeat| repeat.times > 0)?;
         let next = Repeat { ends: mono + AGAIN_NS, times: 0, size_bytes: 0, wire_bytes: 0 };
         self.repeating.insert(key.clone(), next);
@@ -215,7 +215,7 @@ impl Batches {
     }
 }
 
-impl Batch {
+impl ReportBatch {
     fn due(&self) -> u64 {
         let quiet_ns = if self.halves.is_one_missing() { HALF_NS } else { QUIET_NS };
         if self.changes.is_empty() { self.ends } else { self.ends.min(self.last + quiet_ns) }
@@ -233,7 +233,7 @@ enum Verb {
     Gone,
 }
 
-struct Change<'a> {
+struct LoggedChange<'a> {
     path: &'a SyncPath,
     entry: &'a Entry,
     was: Option<&'a Kind>,
@@ -242,7 +242,7 @@ struct Change<'a> {
     report: &'a Report,
 }
 
-impl<'a> Change<'a> {
+impl<'a> LoggedChange<'a> {
     fn of(report: &'a Report) -> Option<Self> {
         let (path, entry, was, wire_bytes) = match report {
             Report::Received { path, entry, was, wire_bytes, .. } => (path, entry, was.as_ref(), *wire_bytes),
@@ -288,10 +288,10 @@ impl<'a> Change<'a> {
 }
 
 /// The last of those that did the same to a path, in the order of paths; and the others.
-fn distinct(reports: &[Report]) -> (Vec<Change<'_>>, Vec<Change<'_>>) {
-    let mut last: BTreeMap<(&SyncPath, Verb), Change<'_>> = BTreeMap::new();
+fn distinct(reports: &[Report]) -> (Vec<LoggedChange<'_>>, Vec<LoggedChange<'_>>) {
+    let mut last: BTreeMap<(&SyncPath, Verb), LoggedChange<'_>> = BTreeMap::new();
     let mut repeats = Vec::new();
-    for change in reports.iter().filter_map(Change::of) {
+    for change in reports.iter().filter_map(LoggedChange::of) {
         if let Some(earlier) = last.insert((change.path, change.verb), change) {
             repeats.push(earlier);
         }
@@ -300,17 +300,17 @@ fn distinct(reports: &[Report]) -> (Vec<Change<'_>>, Vec<Change<'_>>) {
 }
 
 /// Where it was, and where it is.
-type Moved<'c> = (&'c SyncPath, &'c Change<'c>);
+type MovedChange<'c> = (&'c SyncPath, &'c LoggedChange<'c>);
 
 /// Contents that went from one name to another: a line for each folder, or pair of folders; and all other changes.
-fn renames<'c, 'a>(sort: &Sort, changes: &'c [Change<'a>]) -> (Vec<Line>, Vec<&'c Change<'a>>) {
-    let mut left: BTreeMap<ContentId, Vec<&Change<'_>>> = BTreeMap::new();
+fn renames<'c, 'a>(sort: &WayAndPeers, changes: &'c [LoggedChange<'a>]) -> (Vec<Line>, Vec<&'c LoggedChange<'a>>) {
+    let mut left: BTreeMap<ContentId, Vec<&LoggedChange<'_>>> = BTreeMap::new();
     for change in changes {
         if let Some(content) = change.left() {
             left.entry(content).or_default().push(change);
         }
     }
-    let mut moves: BTreeMap<(Vec<u8>, Vec<u8>), Vec<Moved<'_>>> = BTreeMap::new();
+    let mut moves: BTreeMap<(Vec<u8>, Vec<u8>), Vec<MovedChange<'_>>> = BTreeMap::new();
     for change in changes {
         let Some(candidates) = change.arrived().and_then(|content| left.get_mut(&content)) else { continue };
         // What came and went within the window was renamed from there, not to there.
@@ -320,7 +320,7 @@ fn renames<'c, 'a>(sort: &Sort, changes: &'c [Change<'a>]) -> (Vec<Line>, Vec<&'
         let old = candidates.swap_remove(at);
         moves.entry(parted(old.path, change.path)).or_default().push((old.path, change));
     }
-    let is_folder = |name: &[u8], is: fn(&Change<'a>) -> bool| {
+    let is_folder = |name: &[u8], is: fn(&LoggedChange<'a>) -> bool| {
         changes.iter().any(|change| is(change) && change.path.as_bytes() == name)
     };
     let (mut lines, mut done) = (Vec::new(), BTreeSet::new());
@@ -328,8 +328,9 @@ fn renames<'c, 'a>(sort: &Sort, changes: &'c [Change<'a>]) -> (Vec<Line>, Vec<&'
     for ((from, to), files) in &moves {
         done.extend(files.iter().flat_map(|(old, new)| [(*old, Verb::Gone), (new.path, Verb::Content)]));
         let pairs = std::iter::once((from.clone(), to.clone())).chain(deeper(from, to, files));
-        let mut whole =
-            pairs.filter(|(from, to)| is_folder(from, Change::folder_is_gone) && is_folder(to, Change::folder_is_new));
+        let mut whole = pairs.filter(|(from, to)| {
+            is_folder(from, LoggedChange::folder_is_gone) && is_folder(to, LoggedChange::folder_is_new)
+        });
         let pair = whole.next();
         let (old, new) = pair.as_ref().map_or((from, to), |(from, to)| (from, to));
         lines.push(rename(sort, pair.is_some(), old, new, files));
@@ -338,7 +339,7 @@ fn renames<'c, 'a>(sort: &Sort, changes: &'c [Change<'a>]) -> (Vec<Line>, Vec<&'
     let within = |path: &SyncPath, folder: &[u8]| {
         path.as_bytes().strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
     };
-    let is_told = |change: &Change<'_>| {
+    let is_told = |change: &LoggedChange<'_>| {
         let moved_along = folders.iter().any(|(from, to)| {
             (change.folder_is_gone() && within(change.path, from))
                 || (change.folder_is_new() && within(change.path, to))
@@ -350,7 +351,7 @@ fn renames<'c, 'a>(sort: &Sort, changes: &'c [Change<'a>]) -> (Vec<Line>, Vec<&'
 }
 
 /// The folders below these two that all the files were in: a folder that was moved keeps its name, and so do those in it.
-fn deeper(from: &[u8], to: &[u8], files: &[Moved<'_>]) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn deeper(from: &[u8], to: &[u8], files: &[MovedChange<'_>]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let below = |old: &SyncPath| -> Vec<Vec<u8>> {
         let rest = old.as_bytes()[from.len()..].split(|byte| *byte == b'/').filter(|name| !name.is_empty());
         rest.map(<[u8]>::to_vec).collect()
@@ -381,7 +382,7 @@ fn parted(old: &SyncPath, new: &SyncPath) -> (Vec<u8>, Vec<u8>) {
     (from.join(&b'/'), to.join(&b'/'))
 }
 
-fn rename(sort: &Sort, whole: bool, from: &[u8], to: &[u8], files: &[Moved<'_>]) -> Line {
+fn rename(sort: &WayAndPeers, whole: bool, from: &[u8], to: &[u8], files: &[MovedChange<'_>]) -> Line {
     let (way, whom) = sort;
     let size = files.iter().map(|(_, new)| new.size()).sum();
     let number = files.len() as u64;
@@ -390,17 +391,17 @@ fn rename(sort: &Sort, whole: bool, from: &[u8], to: &[u8], files: &[Moved<'_>])
         name if name.is_empty() => "the top folder".to_owned(),
         name => format!("'{name}'"),
     };
-    let told = by(whom);
+    let told_by = by(whom);
     let text = match (way, files) {
-        (Way::Received, [(old, new)]) if !whole => format!("renamed '{old}' to '{}'{told}", new.path),
+        (Way::Received, [(old, new)]) if !whole => format!("renamed '{old}' to '{}'{told_by}", new.path),
         (_, [(old, new)]) if !whole => format!("{} the rename of '{old}' to '{}' to {whom}", way.word(), new.path),
-        (Way::Received, _) if whole => format!("renamed the folder {} to {} ({many}){told}", shown(from), shown(to)),
+        (Way::Received, _) if whole => format!("renamed the folder {} to {} ({many}){told_by}", shown(from), shown(to)),
         (_, _) if whole => {
             let (from, to) = (shown(from), shown(to));
             format!("{} the rename of the folder {from} to {to} to {whom} ({many})", way.word())
         }
         (Way::Received, _) => {
-            format!("moved {} from {} to {}{told}", counted(number, "file", "files"), shown(from), shown(to))
+            format!("moved {} from {} to {}{told_by}", counted(number, "file", "files"), shown(from), shown(to))
         }
         (_, _) => {
             let files = counted(number, "file", "files");
@@ -416,27 +417,27 @@ fn rename(sort: &Sort, whole: bool, from: &[u8], to: &[u8], files: &[Moved<'_>])
 }
 
 enum Group<'c, 'a> {
-    Alone(&'c Change<'a>),
+    Alone(&'c LoggedChange<'a>),
     /// A folder that is new (`Verb::Folder`) or gone, with what is in it.
-    Folder(Verb, SyncPath, Vec<&'c Change<'a>>),
+    Folder(Verb, SyncPath, Vec<&'c LoggedChange<'a>>),
     /// Of one folder, or of everywhere.
-    Many(Option<SyncPath>, Vec<&'c Change<'a>>),
+    Many(Option<SyncPath>, Vec<&'c LoggedChange<'a>>),
 }
 
 /// What is done (if it is one thing), whether to a whole folder, and in which folder.
-type Key = (Option<Verb>, bool, Option<SyncPath>);
+type GroupKey = (Option<Verb>, bool, Option<SyncPath>);
 
 /// Few groups of many changes.
-fn groups<'c, 'a>(changes: &[&'c Change<'a>]) -> Vec<Group<'c, 'a>> {
-    let tops = |is: fn(&Change<'a>) -> bool| {
+fn groups<'c, 'a>(changes: &[&'c LoggedChange<'a>]) -> Vec<Group<'c, 'a>> {
+    let tops = |is: fn(&LoggedChange<'a>) -> bool| {
         let folders: BTreeSet<_> = changes.iter().filter(|change| is(change)).map(|change| change.path).collect();
         let top = |path: &SyncPath| {
             std::iter::once(path.clone()).chain(path.ancestors()).filter(|f| folders.contains(f)).last()
         };
         changes.iter().map(|change| top(change.path)).collect::<Vec<_>>()
     };
-    let (new, gone) = (tops(Change::folder_is_new), tops(Change::folder_is_gone));
-    let mut keyed: BTreeMap<Key, Vec<&'c Change<'a>>> = BTreeMap::new();
+    let (new, gone) = (tops(LoggedChange::folder_is_new), tops(LoggedChange::folder_is_gone));
+    let mut keyed: BTreeMap<GroupKey, Vec<&'c LoggedChange<'a>>> = BTreeMap::new();
     for (n, change) in changes.iter().copied().enumerate() {
         let whole = match change.verb {
             Verb::Gone => gone[n].clone().map(|top| (Verb::Gone, top)),
@@ -449,13 +450,13 @@ fn groups<'c, 'a>(changes: &[&'c Change<'a>]) -> Vec<Group<'c, 'a>> {
         };
         keyed.entry(key).or_default().push(change);
     }
-    let is_alone = |whole: bool, changes: &[&Change<'_>]| changes.len() <= if whole { 2 } else { ALONE };
-    let lines = |whole: bool, changes: &[&Change<'_>]| if is_alone(whole, changes) { changes.len() } else { 1 };
+    let is_alone = |whole: bool, changes: &[&LoggedChange<'_>]| changes.len() <= if whole { 2 } else { ALONE };
+    let lines = |whole: bool, changes: &[&LoggedChange<'_>]| if is_alone(whole, changes) { changes.len() } else { 1 };
     let depth = |folder: &Option<SyncPath>| folder.as_ref().map_or(0, |folder| folder.components().count());
     while keyed.iter().map(|((_, whole, _), changes)| lines(*whole, changes)).sum::<usize>() > LINES {
         // The deepest folders are told with those that they are in.
         let deepest = keyed.keys().map(|(_, _, folder)| depth(folder)).max().unwrap_or(0);
-        let mut lifted: BTreeMap<Key, Vec<&'c Change<'a>>> = BTreeMap::new();
+        let mut lifted: BTreeMap<GroupKey, Vec<&'c LoggedChange<'a>>> = BTreeMap::new();
         for ((verb, whole, folder), changes) in keyed {
             let key = match folder {
                 Some(folder) if depth(&Some(folder.clone())) == deepest => (None, false, folder.parent()),
@@ -469,7 +470,7 @@ fn groups<'c, 'a>(changes: &[&'c Change<'a>]) -> Vec<Group<'c, 'a>> {
             break;
         }
     }
-    let group = |((verb, whole, folder), changes): (Key, Vec<&'c Change<'a>>)| {
+    let group = |((verb, whole, folder), changes): (GroupKey, Vec<&'c LoggedChange<'a>>)| {
         if is_alone(whole, &changes) {
             return changes.into_iter().map(Group::Alone).collect::<Vec<_>>();
         }
@@ -481,15 +482,15 @@ fn groups<'c, 'a>(changes: &[&'c Change<'a>]) -> Vec<Group<'c, 'a>> {
     keyed.into_iter().flat_map(group).collect()
 }
 
-fn whole_folder(sort: &Sort, verb: Verb, folder: &SyncPath, changes: &[&Change<'_>]) -> Line {
+fn whole_folder(sort: &WayAndPeers, verb: Verb, folder: &SyncPath, changes: &[&LoggedChange<'_>]) -> Line {
     let (way, whom) = sort;
     let files = changes.iter().filter(|change| change.entry.file().is_some() || change.left().is_some()).count() as u64;
     let size: u64 = changes.iter().map(|change| change.size()).sum();
     let wire: u64 = changes.iter().map(|change| change.wire_bytes).sum();
-    let (many, told) = (counted(files, "file", "files"), by(whom));
+    let (many, told_by) = (counted(files, "file", "files"), by(whom));
     let (kind, text) = match (way, verb) {
         (Way::Received, Verb::Gone) => {
-            ("received", format!("deleted the folder '{folder}' with {many} in it{told}; files stay in history"))
+            ("received", format!("deleted the folder '{folder}' with {many} in it{told_by}; files stay in history"))
         }
         (_, Verb::Gone) => {
             (way.word(), format!("{} the deletion of the folder '{folder}' with {many} in it to {whom}", way.word()))
@@ -507,9 +508,9 @@ fn whole_folder(sort: &Sort, verb: Verb, folder: &SyncPath, changes: &[&Change<'
     Line { size: Some(size), paths: Some(changes.len() as u64), ..about(kind, Some(folder), whom, text) }
 }
 
-fn many(sort: &Sort, folder: Option<&SyncPath>, changes: &[&Change<'_>]) -> Line {
+fn many(sort: &WayAndPeers, folder: Option<&SyncPath>, changes: &[&LoggedChange<'_>]) -> Line {
     let (way, whom) = sort;
-    let mut sum = Sum::default();
+    let mut sum = SummarySum::default();
     for change in changes {
         sum.add(change.report);
     }

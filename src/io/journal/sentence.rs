@@ -11,7 +11,7 @@ use crate::wire::condition::Condition;
 
 /// What is summed up with its like when there is much of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Sort {
+pub(super) enum SummaryKind {
     Conflict,
     Problem,
     Solved,
@@ -20,13 +20,13 @@ pub(super) enum Sort {
 }
 
 /// Which sort; `None` is always said alone.
-pub(super) fn sort(report: &Report) -> Option<Sort> {
+pub(super) fn sort(report: &Report) -> Option<SummaryKind> {
     match report {
-        Report::Conflict { .. } => Some(Sort::Conflict),
-        Report::Problem { path: Some(_), .. } => Some(Sort::Problem),
-        Report::Solved { path: Some(_) } => Some(Sort::Solved),
-        Report::LeftAlone { .. } => Some(Sort::LeftAlone),
-        Report::DeletionLost { .. } => Some(Sort::DeletionLost),
+        Report::Conflict { .. } => Some(SummaryKind::Conflict),
+        Report::Problem { path: Some(_), .. } => Some(SummaryKind::Problem),
+        Report::Solved { path: Some(_) } => Some(SummaryKind::Solved),
+        Report::LeftAlone { .. } => Some(SummaryKind::LeftAlone),
+        Report::DeletionLost { .. } => Some(SummaryKind::DeletionLost),
         _ => None,
     }
 }
@@ -174,7 +174,7 @@ pub(super) fn line(report: &Report) -> Line {
             let text = "what was held goes ahead: files came back, and no more than half are lost".to_owned();
             (Level::Info, "hold_ended", text)
         }
-        Report::HeldUncovered { paths } => {
+        Report::HeldUnignored { paths } => {
             let text = format!(
                 "held back: another machine's change of .dirsyncignore would have {} here synced that were not; if that is meant, \
                  run 'dirsync confirm', else change .dirsyncignore",
@@ -300,12 +300,12 @@ fn suspect(path: &SyncPath, unreadable: bool, heals: bool) -> String {
 fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns: u64, was_there: bool) -> String {
     let took = duration(took_ns);
     // A folder that was derived from what lies in it was told by nobody.
-    let told = if from.is_empty() { String::new() } else { format!(", told by {from}") };
+    let told_by = if from.is_empty() { String::new() } else { format!(", told by {from}") };
     match &entry.kind {
         Kind::File { .. } if was_there && wire_bytes == 0 => {
-            format!("set the permissions and the time of '{path}'{told}")
+            format!("set the permissions and the time of '{path}'{told_by}")
         }
-        Kind::Symlink { .. } if was_there => format!("set the time of the link '{path}'{told}"),
+        Kind::Symlink { .. } if was_there => format!("set the time of the link '{path}'{told_by}"),
         Kind::File { size, .. } => {
             let wire = match wire_bytes {
                 0 => "its content was here already".to_owned(),
@@ -314,10 +314,10 @@ fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns
             let from = if from.is_empty() { String::new() } else { format!(" from {from}") };
             format!("received '{path}'{from} ({}, {wire}, {took})", bytes(*size))
         }
-        Kind::Directory if was_there => format!("set the permissions of the folder '{path}'{told}"),
-        Kind::Directory => format!("made the folder '{path}'{told}"),
-        Kind::Symlink { .. } => format!("made the link '{path}'{told}"),
-        Kind::Deleted { .. } => format!("deleted '{path}'{told}; a file's content stays in history"),
+        Kind::Directory if was_there => format!("set the permissions of the folder '{path}'{told_by}"),
+        Kind::Directory => format!("made the folder '{path}'{told_by}"),
+        Kind::Symlink { .. } => format!("made the link '{path}'{told_by}"),
+        Kind::Deleted { .. } => format!("deleted '{path}'{told_by}; a file's content stays in history"),
     }
 }
 
@@ -425,7 +425,7 @@ fn escaped(name: &str) -> String {
 
 /// Many of one sort.
 #[derive(Debug, Default)]
-pub(super) struct Sum {
+pub(super) struct SummarySum {
     files: u64,
     others: u64,
     deletions: u64,
@@ -435,7 +435,7 @@ pub(super) struct Sum {
     more: bool,
 }
 
-impl Sum {
+impl SummarySum {
     pub(super) fn add(&mut self, report: &Report) {
         let entry = match report {
             Report::Received { entry, wire_bytes, .. } => {
@@ -467,12 +467,12 @@ impl Sum {
     pub(super) fn changes(&self, way: Way, whom: &str, place: &str, only_set: bool) -> Line {
         let (size, wire) = (bytes(self.size_bytes), bytes(self.wire_bytes));
         let what = format!("{}{place}", self.what());
-        let told = if whom.is_empty() { String::new() } else { format!(", told by {whom}") };
+        let told_by = if whom.is_empty() { String::new() } else { format!(", told by {whom}") };
         let (kind, text) = match way {
-            Way::Received if only_set => ("received", format!("set the permissions and times of {what}{told}")),
+            Way::Received if only_set => ("received", format!("set the permissions and times of {what}{told_by}")),
             Way::Received if self.wire_bytes == 0 && self.files == 0 && self.others == 0 => {
                 let files = counted(self.deletions, "path", "paths");
-                ("received", format!("deleted {files}{place}{told}; files stay in history"))
+                ("received", format!("deleted {files}{place}{told_by}; files stay in history"))
             }
             Way::Received if whom.is_empty() => ("received", format!("took over {what} ({size}, nothing on the wire)")),
             Way::Received => ("received", format!("received {what} from {whom} ({size}, {wire} on the wire)")),
@@ -487,7 +487,7 @@ impl Sum {
         Line { peer, size, paths, ..Line::of(Level::Info, kind, text) }
     }
 
-    pub(super) fn line(&self, sort: Sort) -> Option<Line> {
+    pub(super) fn line(&self, sort: SummaryKind) -> Option<Line> {
         let number = self.files + self.others + self.deletions;
         if number == 0 {
             return None;
@@ -495,20 +495,20 @@ impl Sum {
         let more = if self.more { "more " } else { "" };
         let counted = |one: &str, many: &str| counted(number, &format!("{more}{one}"), &format!("{more}{many}"));
         let (level, kind, text) = match sort {
-            Sort::Conflict => {
+            SummaryKind::Conflict => {
                 let text = format!("{}; 'dirsync conflicts' lists them", counted("conflict", "conflicts"));
                 (Level::Warn, "conflict", text)
             }
-            Sort::Problem => {
+            SummaryKind::Problem => {
                 let paths = counted("path needs", "paths need");
                 (Level::Warn, "problem", format!("{paths} attention; see 'dirsync status'"))
             }
-            Sort::Solved => (Level::Info, "solved", format!("{} fine again", counted("path is", "paths are"))),
-            Sort::LeftAlone => {
+            SummaryKind::Solved => (Level::Info, "solved", format!("{} fine again", counted("path is", "paths are"))),
+            SummaryKind::LeftAlone => {
                 let paths = counted("path is", "paths are");
                 (Level::Info, "left_alone", format!("{paths} left alone: sockets, fifos or devices"))
             }
-            Sort::DeletionLost => {
+            SummaryKind::DeletionLost => {
                 let paths = counted("path is", "paths are");
                 (Level::Info, "deletion_lost", format!("{paths} back: changes made meanwhile outlive their deletion"))
             }
@@ -531,10 +531,11 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ContentId, DeviceId, FileTime, Mode, Seen, Version};
+    use crate::model::{ContentId, DeviceId, FileTime, Mode, Version, VersionVector};
 
     fn entry(kind: Kind) -> Entry {
-        let version = Version { stamp: 1_700_000_000_000_000_000, author: DeviceId([1; 32]), seen: Seen::default() };
+        let version =
+            Version { stamp: 1_700_000_000_000_000_000, author: DeviceId([1; 32]), seen: VersionVector::default() };
         Entry { kind, mode: Mode(0o644), mtime: FileTime::default(), version }
     }
 

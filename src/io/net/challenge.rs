@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 /// A member that was heard, and where it takes links.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct FoundMember {
     pub device: DeviceId,
     pub name: String,
     pub protocol: u32,
@@ -47,20 +47,20 @@ pub struct Challenges {
     device: DeviceId,
     /// Where this daemon takes links.
     port: u16,
-    asked: HashMap<IpAddr, Asked>,
+    asked: HashMap<IpAddr, PendingChallenge>,
     /// Answers given since then.
     answers: (Instant, u32),
 }
 
-struct Asked {
+struct PendingChallenge {
     nonce: [u8; NONCE_BYTES],
     at: Instant,
-    member: Heard,
+    member: FoundMember,
 }
 
 /// What question and answer both say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Said {
+struct ChallengeText {
     kind: u8,
     nonce: [u8; NONCE_BYTES],
     asker: DeviceId,
@@ -68,7 +68,7 @@ struct Said {
     address: SocketAddrV4,
 }
 
-impl Said {
+impl ChallengeText {
     fn seal(&self, key: &[u8; 32]) -> Vec<u8> {
         let mut rest = vec![self.kind];
         rest.extend_from_slice(&self.nonce);
@@ -109,7 +109,7 @@ impl Challenges {
     }
 
     /// Asks the member whether the address at which it was heard is its own. `port`: where it takes questions.
-    pub async fn ask(&mut self, member: Heard, port: u16) {
+    pub async fn ask(&mut self, member: FoundMember, port: u16) {
         let (now, SocketAddr::V4(address)) = (Instant::now(), member.address) else { return };
         self.asked.retain(|_, asked| now - asked.at < ASK_AGAIN);
         if self.asked.len() >= MAX_ASKED || self.asked.contains_key(&member.address.ip()) {
@@ -119,16 +119,16 @@ impl Challenges {
         if getrandom::fill(&mut nonce).is_err() {
             return;
         }
-        let question = Said { kind: QUESTION, nonce, asker: self.device, asked: member.device, address };
-        self.asked.insert(member.address.ip(), Asked { nonce, at: now, member });
+        let question = ChallengeText { kind: QUESTION, nonce, asker: self.device, asked: member.device, address };
+        self.asked.insert(member.address.ip(), PendingChallenge { nonce, at: now, member });
         let _ = self.socket.send_to(&question.seal(&self.key), (*address.ip(), port)).await;
     }
 
     /// Answers questions until an answer says that a member's address is its own; `None` when it was something else that came.
-    pub async fn next(&mut self) -> Option<Heard> {
+    pub async fn next(&mut self) -> Option<FoundMember> {
         let mut buffer = [0; BYTES + 1];
         let (length, source) = self.socket.recv_from(&mut buffer).await.ok()?;
-        let said = Said::unseal(&self.key, &buffer[..length])?;
+        let said = ChallengeText::unseal(&self.key, &buffer[..length])?;
         match said.kind {
             QUESTION => {
                 if let Some(answer) = self.answer(&said, &own_addresses()) {
@@ -142,7 +142,7 @@ impl Challenges {
     }
 
     /// Given only for an address of our own: whoever passes a question on to us learns nothing that they could use.
-    fn answer(&mut self, question: &Said, own: &[Ipv4Addr]) -> Option<Vec<u8>> {
+    fn answer(&mut self, question: &ChallengeText, own: &[Ipv4Addr]) -> Option<Vec<u8>> {
         let is_true = question.asked == self.device
             && question.address.port() == self.port
             && own.contains(question.address.ip());
@@ -154,10 +154,10 @@ impl Challenges {
             return None;
         }
         self.answers.1 += 1;
-        Some(Said { kind: ANSWER, ..*question }.seal(&self.key))
+        Some(ChallengeText { kind: ANSWER, ..*question }.seal(&self.key))
     }
 
-    fn answered(&mut self, answer: &Said) -> Option<Heard> {
+    fn answered(&mut self, answer: &ChallengeText) -> Option<FoundMember> {
         let ip = IpAddr::from(*answer.address.ip());
         let asked = self.asked.get(&ip)?;
         let fits = asked.nonce == answer.nonce
@@ -198,13 +198,19 @@ mod tests {
         Challenges::bind(KEY, device, 6000).unwrap()
     }
 
-    fn member(ip: [u8; 4]) -> Heard {
+    fn member(ip: [u8; 4]) -> FoundMember {
         let (name, address) = ("m".to_owned(), SocketAddr::from((ip, 6000)));
-        Heard { device: ASKED, name, protocol: 1, boot: 1, address }
+        FoundMember { device: ASKED, name, protocol: 1, boot: 1, address }
     }
 
-    fn question(address: &str) -> Said {
-        Said { kind: QUESTION, nonce: [9; NONCE_BYTES], asker: ASKER, asked: ASKED, address: address.parse().unwrap() }
+    fn question(address: &str) -> ChallengeText {
+        ChallengeText {
+            kind: QUESTION,
+            nonce: [9; NONCE_BYTES],
+            asker: ASKER,
+            asked: ASKED,
+            address: address.parse().unwrap(),
+        }
     }
 
     #[tokio::test]
@@ -214,11 +220,13 @@ mod tests {
         let asks = question("10.0.0.7:6000");
         let answer = asked.answer(&asks, &own).unwrap();
         assert_eq!(answer.len(), asks.seal(&KEY).len());
-        assert_eq!(Said::unseal(&KEY, &answer), Some(Said { kind: ANSWER, ..asks }));
+        assert_eq!(ChallengeText::unseal(&KEY, &answer), Some(ChallengeText { kind: ANSWER, ..asks }));
         // What a stranger at 10.0.0.66 passes on, another port, another device.
-        for not_true in
-            [question("10.0.0.66:6000"), question("10.0.0.7:6001"), Said { asked: ASKER, ..question("10.0.0.7:6000") }]
-        {
+        for not_true in [
+            question("10.0.0.66:6000"),
+            question("10.0.0.7:6001"),
+            ChallengeText { asked: ASKER, ..question("10.0.0.7:6000") },
+        ] {
             assert_eq!(asked.answer(&not_true, &own), None, "{not_true:?}");
         }
         let given = (0..100).filter(|_| asked.answer(&asks, &own).is_some()).count() as u32;
@@ -231,13 +239,13 @@ mod tests {
         let heard = member([127, 0, 0, 1]);
         asker.ask(heard.clone(), 9).await;
         let nonce = asker.asked.values().next().unwrap().nonce;
-        let answer = Said { kind: ANSWER, nonce, ..question("127.0.0.1:6000") };
+        let answer = ChallengeText { kind: ANSWER, nonce, ..question("127.0.0.1:6000") };
         for other in [
-            Said { nonce: [8; NONCE_BYTES], ..answer },
-            Said { asker: ASKED, ..answer },
-            Said { asked: ASKER, ..answer },
-            Said { address: "127.0.0.1:6001".parse().unwrap(), ..answer },
-            Said { address: "127.0.0.2:6000".parse().unwrap(), ..answer },
+            ChallengeText { nonce: [8; NONCE_BYTES], ..answer },
+            ChallengeText { asker: ASKED, ..answer },
+            ChallengeText { asked: ASKER, ..answer },
+            ChallengeText { address: "127.0.0.1:6001".parse().unwrap(), ..answer },
+            ChallengeText { address: "127.0.0.2:6000".parse().unwrap(), ..answer },
         ] {
             assert_eq!(asker.answered(&other), None, "{other:?}");
         }
@@ -270,8 +278,8 @@ mod tests {
         for at in 0..sealed.len() {
             let mut forged = sealed.clone();
             forged[at] ^= 1;
-            assert_eq!(Said::unseal(&KEY, &forged), None, "byte {at}");
+            assert_eq!(ChallengeText::unseal(&KEY, &forged), None, "byte {at}");
         }
-        assert_eq!(Said::unseal(&KEY, &sealed[1..]), None);
+        assert_eq!(ChallengeText::unseal(&KEY, &sealed[1..]), None);
     }
 }

@@ -3,7 +3,7 @@
 //! One task a member dials those of its addresses that are due, side by side (`members`). Of two
 //! devices that hear each other the lesser dials; the greater waits a moment first.
 
-use crate::io::net::challenge::Heard;
+use crate::io::net::challenge::FoundMember;
 use crate::io::net::greeting::GreetError;
 use crate::io::net::hub::Hub;
 use crate::io::net::members::{FORGET_AFTER, Unreached};
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 const MAX_NAMED: usize = 16;
 
 /// A member was heard: its task is told, or begun; also for one that says that it has our own id, to see its proof.
-pub fn hear(hub: &Arc<Hub>, member: &Heard) {
+pub fn hear(hub: &Arc<Hub>, member: &FoundMember) {
     if member.protocol != PROTOCOL {
         return hub.complain_of(member.address, &member.name, &GreetError::OtherProtocol(member.protocol));
     }

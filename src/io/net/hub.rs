@@ -6,9 +6,9 @@
 use crate::engine::{Event, LinkId};
 use crate::io::net::complaints::{Complaints, Subject};
 use crate::io::net::greeting::{self, GreetError, Greeted, Identity, Role};
-use crate::io::net::link::{Closing, Ends, Link, Times, World};
+use crate::io::net::link::{Closing, Ends, Link, LinkContext, Times};
 use crate::io::net::members::{Members, Unreached};
-use crate::io::net::pending_handshakes::Strangers;
+use crate::io::net::pending_handshakes::PendingHandshakes;
 use crate::model::{DeviceId, text};
 use crate::wire::frame;
 use std::collections::{BTreeMap, HashSet};
@@ -30,13 +30,13 @@ const MAX_LINKS_AN_ADDRESS: usize = 32;
 /// What the network's tasks share.
 pub struct Hub {
     me: Identity,
-    pub world: Arc<World>,
+    pub world: Arc<LinkContext>,
     links: Mutex<Links>,
     /// Told whenever a link comes or goes.
     changed: watch::Sender<()>,
     next_link: AtomicU64,
     pub members: Members,
-    pub strangers: Strangers,
+    pub pending: PendingHandshakes,
     /// By address.
     pub unreached: Mutex<BTreeMap<String, Unreached>>,
     complaints: Complaints,
@@ -75,7 +75,7 @@ impl Links {
 }
 
 impl Hub {
-    pub fn new(me: Identity, world: Arc<World>) -> Self {
+    pub fn new(me: Identity, world: Arc<LinkContext>) -> Self {
         Self {
             me,
             world,
@@ -83,7 +83,7 @@ impl Hub {
             changed: watch::Sender::new(()),
             next_link: AtomicU64::new(1),
             members: Members::default(),
-            strangers: Strangers::default(),
+            pending: PendingHandshakes::default(),
             unreached: Mutex::default(),
             complaints: Complaints::default(),
         }
@@ -188,7 +188,7 @@ impl Hub {
                 links.up.insert(id, Arc::clone(&link));
                 drop(links);
                 self.changed.send_replace(());
-                self.strangers.proved(address.ip());
+                self.pending.proved(address.ip());
                 return Ok((link, ends));
             } else {
                 Err((greeted, Closing::Crowded, GreetError::TooMany))

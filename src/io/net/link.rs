@@ -15,10 +15,10 @@ use crate::io::Events;
 use crate::io::clock::wall_ns;
 use crate::io::net::greeting::{Greeted, ReadError, Role, Stream, read_packet};
 use crate::io::net::metered::Meter;
-use crate::io::net::outbox::{self, Lanes, Outbox, Shared};
+use crate::io::net::outbox::{self, Lanes, Outbox, SharedMessage};
 use crate::io::net::rate_limit::Limit;
 use crate::io::net::seal;
-use crate::io::net::transfer::{self, Fetching, MAX_STREAMS, Served, Serving, Squeezer, Staging};
+use crate::io::net::transfer::{self, IncomingContent, MAX_STREAMS, Served, Serving, Squeezer, Staging};
 use crate::model::{Chunks, ContentId, DeviceId, SyncPath, text};
 use crate::wire::confirmation::Confirmation;
 use crate::wire::features::Features;
@@ -39,7 +39,7 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use uploads::Opened;
+use uploads::OpenedUpload;
 pub use uploads::Upload;
 
 /// A second link to one device, as the side that closes it says in its `Bye`.
@@ -94,7 +94,7 @@ impl Default for Times {
 }
 
 /// What links need of the rest.
-pub struct World {
+pub struct LinkContext {
     pub events: Events,
     pub staging: Arc<dyn Staging>,
     pub served: Arc<dyn Served>,
@@ -184,7 +184,7 @@ pub struct Link {
     served: parts::ServedParts,
     turns: Arc<Semaphore>,
     sent: SentLog,
-    world: Arc<World>,
+    world: Arc<LinkContext>,
 }
 
 /// What is guarded together with the order of a link's events.
@@ -192,12 +192,12 @@ pub struct Link {
 struct Gate {
     is_down: bool,
     asks: Asks,
-    serving: HashMap<u32, Opened>,
-    deltas: delta::Accounts,
+    serving: HashMap<u32, OpenedUpload>,
+    deltas: delta::DeltaAccounts,
     /// The ping that was sent first of those that are not answered.
     pinged: Option<u64>,
     /// How far the peer's clock was ahead when the engine was told last.
-    clock_told: Option<i64>,
+    clock_sent: Option<i64>,
 }
 
 /// The parts of a link that its tasks own.
@@ -228,7 +228,7 @@ pub struct LinkInfo {
 }
 
 impl Link {
-    pub fn new(id: LinkId, address: SocketAddr, greeted: Greeted, world: Arc<World>) -> (Arc<Self>, Ends) {
+    pub fn new(id: LinkId, address: SocketAddr, greeted: Greeted, world: Arc<LinkContext>) -> (Arc<Self>, Ends) {
         let Greeted { stream, meter, role, device, name, boot, features } = greeted;
         let (outbox, lanes) = outbox::lanes(&world.queued);
         let (wanted, wanted_out) = mpsc::unbounded_channel();
@@ -284,7 +284,7 @@ impl Link {
         let _ = self.close.send(why);
     }
 
-    pub fn send(&self, message: Arc<Shared>) {
+    pub fn send(&self, message: Arc<SharedMessage>) {
         if !self.outbox.message(message) {
             self.close(Closing::Slow);
         }
@@ -511,8 +511,8 @@ impl Link {
         let ahead_ns = ahead.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
         let is_news = {
             let mut gate = self.gate();
-            let is_news = gate.clock_told.is_none_or(|told| told.abs_diff(ahead_ns) > CLOCK_STEP_NS);
-            gate.clock_told = if is_news { Some(ahead_ns) } else { gate.clock_told };
+            let is_news = gate.clock_sent.is_none_or(|told| told.abs_diff(ahead_ns) > CLOCK_STEP_NS);
+            gate.clock_sent = if is_news { Some(ahead_ns) } else { gate.clock_sent };
             is_news
         };
         if is_news {
@@ -524,7 +524,7 @@ impl Link {
     pub fn fetch(self: &Arc<Self>, fetch: FetchId, path: SyncPath, content: ContentId, size: u64) {
         let stream = fetch.0;
         let mut gate = self.gate();
-        let (fetching, parts) = Fetching::new(0, size);
+        let (fetching, parts) = IncomingContent::new(0, size);
         if gate.is_down {
             drop(gate);
             self.world.events.send(Event::FetchFailed { fetch, why: FetchError::LinkLost });
@@ -543,7 +543,7 @@ impl Link {
     }
 
     /// Opens a stream, now or when the peer has room for it.
-    fn ask(&self, gate: &mut Gate, stream: u32, fetching: Fetching, packet: Packet) {
+    fn ask(&self, gate: &mut Gate, stream: u32, fetching: IncomingContent, packet: Packet) {
         if let Some(packet) = gate.asks.add(stream, fetching, packet) {
             self.send_packet(&packet);
         }
@@ -626,7 +626,7 @@ impl Link {
         }
         match gate.serving.entry(stream) {
             Entry::Occupied(_) => return Err(Closing::Broke("a stream's number used twice".to_owned())),
-            Entry::Vacant(free) => free.insert(Opened::new(part, size)),
+            Entry::Vacant(free) => free.insert(OpenedUpload::new(part, size)),
         };
         if !gate.is_down {
             let stream = FetchId(stream);
@@ -662,11 +662,11 @@ impl Link {
             asked.path = file.as_ref().map(|file| file.path.clone());
             asked.clone()
         });
-        let Some(Opened { serving, part, .. }) = asked else { return };
+        let Some(OpenedUpload { serving, part, .. }) = asked else { return };
         match (file, part) {
             (None, _) => self.refuse(stream),
             (Some(file), Part::Whole) => self.serve_by(stream, move |link| link.serve_file(stream, &file, &serving)),
-            (Some(file), _) => self.serve_part(stream, part, serving, parts::Origin::File(file)),
+            (Some(file), _) => self.serve_part(stream, part, serving, parts::PartSource::File(file)),
         }
     }
 
@@ -695,6 +695,6 @@ impl Link {
     }
 }
 
-async fn write(lanes: Lanes, mut to: WriteHalf<Stream>, world: Arc<World>) -> io::Result<()> {
+async fn write(lanes: Lanes, mut to: WriteHalf<Stream>, world: Arc<LinkContext>) -> io::Result<()> {
     lanes.write_to(&mut to, &world.limit).await
 }

@@ -5,7 +5,7 @@
 //! is heard. Deliberately not here: dialling (`dial`), and which announcements are believed
 //! (`presence`).
 
-use crate::io::net::challenge::Heard;
+use crate::io::net::challenge::FoundMember;
 use crate::io::net::link::Times;
 use crate::io::net::presence::jittered;
 use crate::model::DeviceId;
@@ -110,7 +110,7 @@ impl Member {
 
 impl Members {
     /// A member was heard. If it is new: what its task is told by.
-    pub fn hear(&self, member: &Heard, times: &Times) -> Option<Arc<Notify>> {
+    pub fn hear(&self, member: &FoundMember, times: &Times) -> Option<Arc<Notify>> {
         let mut heard = self.lock();
         let is_new = !heard.contains_key(&member.device);
         if is_new && heard.len() >= MAX_MEMBERS {

@@ -6,20 +6,20 @@
 use crate::engine::{Action, Event, FetchError};
 use crate::io::Events;
 use crate::io::clock::wall_ns;
-use crate::io::fs::delta::{Asked, Wanted};
+use crate::io::fs::delta::{DeltaRequest, PatchTarget};
 use crate::io::net::complaints::Subject;
 use crate::io::net::dial;
 use crate::io::net::greeting::Identity;
 use crate::io::net::hub::{Hub, MAX_LINKS};
-use crate::io::net::link::{Closing, LinkInfo, Times, World};
+use crate::io::net::link::{Closing, LinkContext, LinkInfo, Times};
 use crate::io::net::members::Unreached;
-use crate::io::net::outbox::Shared;
+use crate::io::net::outbox::SharedMessage;
 use crate::io::net::presence::{News, Presence};
 use crate::io::net::rate_limit::Limit;
 use crate::io::net::seal::Sealer;
 use crate::io::net::tls::{DeviceKey, KeyError, Tls};
 use crate::io::net::transfer::{MAX_STREAMS, Served, Staging};
-use crate::io::store::secret::Keys;
+use crate::io::store::secret::SecretKeys;
 use crate::model::text;
 use crate::wire::message::Message;
 use crate::wire::packet::{PROTOCOL, clean_name};
@@ -47,7 +47,7 @@ pub enum Listen {
 
 pub struct NetConfig {
     pub key: DeviceKey,
-    pub keys: Keys,
+    pub keys: SecretKeys,
     pub name: String,
     pub broadcast_port: u16,
     pub listen: Listen,
@@ -109,7 +109,7 @@ impl Net {
             .map_err(|error| NetError::Broadcast(config.broadcast_port, error))?;
         let me =
             Identity { device, name, tls, link_key: config.keys.link, protocol: PROTOCOL, boot, started: wall_ns() };
-        let world = World {
+        let world = LinkContext {
             events,
             staging,
             served,
@@ -156,11 +156,11 @@ impl Net {
                     tracing::warn!("a confirmation cannot be signed, and other machines may hold what it names: {why}");
                     return None;
                 }
-                let message = Shared::new(Message::Confirm(confirmation));
+                let message = SharedMessage::new(Message::Confirm(confirmation));
                 to.iter().filter_map(|link| self.hub.link(*link)).for_each(|link| link.send(Arc::clone(&message)));
             }
             Action::Send { to, message } => {
-                for part in split(message).into_iter().map(Shared::new) {
+                for part in split(message).into_iter().map(SharedMessage::new) {
                     to.iter().filter_map(|link| self.hub.link(*link)).for_each(|link| link.send(Arc::clone(&part)));
                 }
             }
@@ -176,7 +176,7 @@ impl Net {
                 }
             },
             Action::FetchDelta { fetch, from, path, content, size, base } => match self.hub.link(from) {
-                Some(link) => link.fetch_delta(fetch, path, Wanted { content, size, base }),
+                Some(link) => link.fetch_delta(fetch, path, PatchTarget { content, size, base }),
                 None => {
                     self.hub.world.events.send(Event::FetchFailed { fetch, why: FetchError::LinkLost });
                 }
@@ -192,7 +192,7 @@ impl Net {
             }
             Action::ServeDelta { to, stream, file, base, base_size } => {
                 if let Some(link) = self.hub.link(to) {
-                    link.serve_delta(stream, file.map(|file| Asked { file, base, base_size }));
+                    link.serve_delta(stream, file.map(|file| DeltaRequest { file, base, base_size }));
                 }
             }
             Action::FetchPart { range, from, path, content, size, part } => {
@@ -255,7 +255,7 @@ async fn accept(hub: Arc<Hub>, listener: TcpListener) {
             Ok((tcp, address)) => {
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 let greeting = Arc::clone(&hub);
-                hub.strangers.admit(address.ip(), move |pass| async move {
+                hub.pending.admit(address.ip(), move |pass| async move {
                     let greeted = greeting.greet_stranger(tcp, address).await;
                     let Ok(greeted) = greeted else { return };
                     drop(pass);

@@ -31,13 +31,13 @@ const SMALL_BYTES: u64 = 64 * 1024;
 const LANE_FRAMES: usize = 2;
 
 /// A message for one or more links, encoded once, by the first that writes it.
-pub struct Shared {
+pub struct SharedMessage {
     packet: Packet,
     bytes: u64,
     encoded: OnceLock<EncodedFrame>,
 }
 
-impl Shared {
+impl SharedMessage {
     pub fn new(message: Message) -> Arc<Self> {
         let bytes = split::bytes_of(&message) as u64;
         Arc::new(Self { packet: Packet::Message(message), bytes, encoded: OnceLock::new() })
@@ -48,11 +48,11 @@ impl Shared {
     }
 }
 
-enum Outgoing {
+enum OutboxItem {
     Frame(EncodedFrame),
     /// One of the link's own, which is counted.
     Packet(EncodedFrame),
-    Shared(Arc<Shared>),
+    Shared(Arc<SharedMessage>),
     /// Nothing is written after it.
     Last(EncodedFrame),
 }
@@ -60,7 +60,7 @@ enum Outgoing {
 /// The end that fills the lanes.
 #[derive(Clone)]
 pub struct Outbox {
-    messages: mpsc::UnboundedSender<Outgoing>,
+    messages: mpsc::UnboundedSender<OutboxItem>,
     queued: Arc<Queued>,
     /// Bounded: packed small contents.
     pub bulk: mpsc::Sender<EncodedFrame>,
@@ -72,7 +72,7 @@ pub struct Outbox {
 
 /// The end that is written from.
 pub struct Lanes {
-    messages: mpsc::UnboundedReceiver<Outgoing>,
+    messages: mpsc::UnboundedReceiver<OutboxItem>,
     queued: Arc<Queued>,
     bulk: mpsc::Receiver<EncodedFrame>,
     pieces: mpsc::Receiver<EncodedFrame>,
@@ -121,16 +121,16 @@ impl Outbox {
     /// Queues one of the link's own small packets, among the messages; `false`: too much waits already, the peer does not keep up.
     #[must_use]
     pub fn packet(&self, packet: &Packet) -> bool {
-        self.queue(PACKET_BYTES, Outgoing::Packet(frame::encode(packet)))
+        self.queue(PACKET_BYTES, OutboxItem::Packet(frame::encode(packet)))
     }
 
     /// The same of a message.
     #[must_use]
-    pub fn message(&self, message: Arc<Shared>) -> bool {
-        self.queue(message.bytes, Outgoing::Shared(message))
+    pub fn message(&self, message: Arc<SharedMessage>) -> bool {
+        self.queue(message.bytes, OutboxItem::Shared(message))
     }
 
-    fn queue(&self, bytes: u64, outgoing: Outgoing) -> bool {
+    fn queue(&self, bytes: u64, outgoing: OutboxItem) -> bool {
         let fits = self.queued.add(bytes);
         let _ = self.messages.send(outgoing);
         fits
@@ -138,51 +138,51 @@ impl Outbox {
 
     /// The last packet, after the messages that wait.
     pub fn last(&self, packet: &Packet) {
-        let _ = self.messages.send(Outgoing::Last(frame::encode(packet)));
+        let _ = self.messages.send(OutboxItem::Last(frame::encode(packet)));
     }
 }
 
 impl Lanes {
-    async fn next(&mut self, limit: &Limit) -> Option<Outgoing> {
+    async fn next(&mut self, limit: &Limit) -> Option<OutboxItem> {
         loop {
             let pause = limit.pause();
             tokio::select! {
                 biased;
                 message = self.messages.recv() => return message,
                 () = tokio::time::sleep(pause), if !pause.is_zero() => {}
-                Some(frame) = self.bulk.recv(), if pause.is_zero() => return Some(Outgoing::Frame(frame)),
-                Some(frame) = self.pieces.recv(), if pause.is_zero() => return Some(Outgoing::Frame(frame)),
+                Some(frame) = self.bulk.recv(), if pause.is_zero() => return Some(OutboxItem::Frame(frame)),
+                Some(frame) = self.pieces.recv(), if pause.is_zero() => return Some(OutboxItem::Frame(frame)),
             }
         }
     }
 
-    fn try_next(&mut self, limit: &Limit) -> Option<Outgoing> {
+    fn try_next(&mut self, limit: &Limit) -> Option<OutboxItem> {
         let message = self.messages.try_recv().ok();
         if message.is_some() || !limit.pause().is_zero() {
             return message;
         }
-        self.bulk.try_recv().or_else(|_| self.pieces.try_recv()).ok().map(Outgoing::Frame)
+        self.bulk.try_recv().or_else(|_| self.pieces.try_recv()).ok().map(OutboxItem::Frame)
     }
 
     /// Appends a frame; `true`: it was the last.
-    fn gather(&self, outgoing: Outgoing, into: &mut Vec<u8>) -> bool {
+    fn gather(&self, outgoing: OutboxItem, into: &mut Vec<u8>) -> bool {
         let mut append = |frame: &EncodedFrame| {
             into.extend_from_slice(&frame.head);
             into.extend_from_slice(&frame.body);
         };
         match outgoing {
-            Outgoing::Frame(frame) => append(&frame),
-            Outgoing::Packet(frame) => {
+            OutboxItem::Frame(frame) => append(&frame),
+            OutboxItem::Packet(frame) => {
                 append(&frame);
                 self.queued.remove(PACKET_BYTES);
             }
-            Outgoing::Shared(shared) => {
+            OutboxItem::Shared(shared) => {
                 // What is small is worth it on any link.
                 let squeeze = if shared.bytes < SMALL_BYTES { Squeeze::Try } else { self.rate.squeeze() };
                 append(shared.frame(squeeze));
                 self.queued.remove(shared.bytes);
             }
-            Outgoing::Last(frame) => {
+            OutboxItem::Last(frame) => {
                 append(&frame);
                 return true;
             }

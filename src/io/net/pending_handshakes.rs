@@ -15,19 +15,19 @@ const MAX_AN_ADDRESS: usize = 4;
 const BURST_AN_ADDRESS: f64 = 64.0;
 const AGAIN_AN_ADDRESS: f64 = 8.0;
 /// The same of all addresses where no member proved itself.
-const BURST_OF_STRANGERS: f64 = 128.0;
-const AGAIN_OF_STRANGERS: f64 = 16.0;
+const UNKNOWN_BURST: f64 = 128.0;
+const UNKNOWN_AGAIN: f64 = 16.0;
 /// Addresses whose handshakes are counted, and those that are remembered for a member.
 const MAX_COUNTED: usize = 4096;
 const MAX_PROVEN: usize = 1024;
 
 #[derive(Default)]
-pub struct Strangers {
-    waiting: Arc<Mutex<Waiting>>,
+pub struct PendingHandshakes {
+    waiting: Arc<Mutex<WaitingHandshakes>>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingHandshakes {
     next: u64,
     /// Oldest first.
     list: VecDeque<(u64, IpAddr, AbortHandle)>,
@@ -38,7 +38,7 @@ struct Waiting {
 #[derive(Default)]
 struct Rates {
     by_address: HashMap<IpAddr, Allowance>,
-    of_strangers: Allowance,
+    unknown: Allowance,
     /// A member proved itself there, and when last.
     proven: HashMap<IpAddr, Instant>,
 }
@@ -71,12 +71,12 @@ impl Rates {
         }
         let own = self.by_address.entry(address).or_default();
         own.settle(now, AGAIN_AN_ADDRESS);
-        self.of_strangers.settle(now, AGAIN_OF_STRANGERS);
-        if own.used + 1.0 > BURST_AN_ADDRESS || (!is_proven && self.of_strangers.used + 1.0 > BURST_OF_STRANGERS) {
+        self.unknown.settle(now, UNKNOWN_AGAIN);
+        if own.used + 1.0 > BURST_AN_ADDRESS || (!is_proven && self.unknown.used + 1.0 > UNKNOWN_BURST) {
             return false;
         }
         own.used += 1.0;
-        self.of_strangers.used += if is_proven { 0.0 } else { 1.0 };
+        self.unknown.used += if is_proven { 0.0 } else { 1.0 };
         true
     }
 
@@ -91,7 +91,7 @@ impl Rates {
 
 /// A stranger's place; given up when it has proved itself or is gone.
 pub struct Pass {
-    waiting: Arc<Mutex<Waiting>>,
+    waiting: Arc<Mutex<WaitingHandshakes>>,
     number: u64,
 }
 
@@ -101,7 +101,7 @@ impl Drop for Pass {
     }
 }
 
-impl Strangers {
+impl PendingHandshakes {
     /// A member proved itself at this address.
     pub fn proved(&self, address: IpAddr) {
         lock(&self.waiting).rates.proved(address, Instant::now());
@@ -132,7 +132,7 @@ impl Strangers {
     }
 }
 
-impl Waiting {
+impl WaitingHandshakes {
     fn to_drop(&self, address: IpAddr) -> Option<usize> {
         let same = || self.list.iter().enumerate().filter(|(_, (_, other, _))| *other == address);
         if same().count() >= MAX_AN_ADDRESS {
@@ -142,7 +142,7 @@ impl Waiting {
     }
 }
 
-fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+fn lock(waiting: &Mutex<WaitingHandshakes>) -> MutexGuard<'_, WaitingHandshakes> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -150,8 +150,8 @@ fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
 mod tests {
     use super::*;
 
-    fn places(strangers: &Strangers) -> Vec<(u64, IpAddr)> {
-        lock(&strangers.waiting).list.iter().map(|(number, address, _)| (*number, *address)).collect()
+    fn places(pending: &PendingHandshakes) -> Vec<(u64, IpAddr)> {
+        lock(&pending.waiting).list.iter().map(|(number, address, _)| (*number, *address)).collect()
     }
 
     async fn wait_for_ever(pass: Pass) {
@@ -161,22 +161,22 @@ mod tests {
 
     #[tokio::test]
     async fn the_oldest_of_an_address_gives_way() {
-        let strangers = Strangers::default();
+        let pending = PendingHandshakes::default();
         let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         for address in [here, there, here, here, here, here] {
-            strangers.admit(address, wait_for_ever);
+            pending.admit(address, wait_for_ever);
         }
-        assert_eq!(places(&strangers), [(2, there), (3, here), (4, here), (5, here), (6, here)]);
+        assert_eq!(places(&pending), [(2, there), (3, here), (4, here), (5, here), (6, here)]);
     }
 
     #[tokio::test]
     async fn there_are_never_more_than_64() {
-        let strangers = Strangers::default();
+        let pending = PendingHandshakes::default();
         for n in 0..100_u8 {
-            strangers.admit(IpAddr::from([10, 0, 0, n]), wait_for_ever);
+            pending.admit(IpAddr::from([10, 0, 0, n]), wait_for_ever);
         }
-        assert_eq!(places(&strangers).len(), MAX_IN_ALL);
-        assert_eq!(places(&strangers)[0].1, IpAddr::from([10, 0, 0, 36]));
+        assert_eq!(places(&pending).len(), MAX_IN_ALL);
+        assert_eq!(places(&pending)[0].1, IpAddr::from([10, 0, 0, 36]));
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
         let (mut rates, now, known) = (Rates::default(), Instant::now(), IpAddr::from([192, 168, 0, 1]));
         rates.proved(known, now);
         let at = |n: u16| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
-        assert_eq!((0..2000).filter(|n| rates.allow(at(*n), now)).count(), BURST_OF_STRANGERS as usize);
+        assert_eq!((0..2000).filter(|n| rates.allow(at(*n), now)).count(), UNKNOWN_BURST as usize);
         assert!(rates.allow(known, now));
         for n in 0..u16::MAX {
             rates.allow(at(n), now);
@@ -207,13 +207,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_is_given_back() {
-        let strangers = Strangers::default();
+        let pending = PendingHandshakes::default();
         let (done, wait) = tokio::sync::oneshot::channel::<()>();
-        strangers.admit(IpAddr::from([127, 0, 0, 1]), |pass| async move {
+        pending.admit(IpAddr::from([127, 0, 0, 1]), |pass| async move {
             drop(pass);
             let _ = done.send(());
         });
         wait.await.unwrap();
-        assert!(places(&strangers).is_empty());
+        assert!(places(&pending).is_empty());
     }
 }

@@ -7,8 +7,8 @@
 //! A datagram can be replayed by anyone who heard it, from any address. So it names its sender's own addresses, and only a source among them
 //! is dialled at once. Another source is asked first (`challenge.rs`). Deliberately not here: who is dialled when (`dial`).
 
-use crate::io::net::challenge::{Challenges, Heard, own_addresses};
-use crate::io::store::secret::Keys;
+use crate::io::net::challenge::{Challenges, FoundMember, own_addresses};
+use crate::io::store::secret::SecretKeys;
 use crate::model::{DeviceId, text};
 use crate::wire::packet::{PROTOCOL, is_clean_name};
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@ struct Announcement {
 /// What a datagram says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    Member(Heard),
+    Member(FoundMember),
     /// A machine of another group.
     Foreign {
         name: String,
@@ -68,11 +68,11 @@ pub enum News {
 
 /// What becomes of a datagram.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum DatagramVerdict {
     /// It came from an address that its sender names as its own.
-    Dial(Heard),
+    Dial(FoundMember),
     /// It came from elsewhere: its sender is asked, at this port, whether that is an address of its own.
-    Ask(Heard, u16),
+    Ask(FoundMember, u16),
     Foreign {
         name: String,
         address: IpAddr,
@@ -83,7 +83,7 @@ enum Verdict {
 pub struct Presence {
     socket: UdpSocket,
     broadcast_port: u16,
-    keys: Keys,
+    keys: SecretKeys,
     me: Announcement,
     datagram: Vec<u8>,
     known: HashMap<DeviceId, (u64, Instant)>,
@@ -116,7 +116,7 @@ impl Presence {
     /// Binds the port, which other daemons of this host may share. Must be called inside a tokio runtime.
     pub fn bind(
         broadcast_port: u16,
-        keys: Keys,
+        keys: SecretKeys,
         device: DeviceId,
         name: String,
         port: u16,
@@ -169,12 +169,12 @@ impl Presence {
                 received = self.socket.recv_from(&mut buffer) => {
                     let Ok((length, source)) = received else { continue };
                     match self.hear(&buffer[..length], source) {
-                        Some(Verdict::Dial(member)) => Some(member),
-                        Some(Verdict::Ask(member, port)) => {
+                        Some(DatagramVerdict::Dial(member)) => Some(member),
+                        Some(DatagramVerdict::Ask(member, port)) => {
                             self.challenges.ask(member, port).await;
                             None
                         }
-                        Some(Verdict::Foreign { name, address }) => {
+                        Some(DatagramVerdict::Foreign { name, address }) => {
                             news(News::Foreign { name, address });
                             None
                         }
@@ -208,25 +208,25 @@ impl Presence {
     }
 
     /// The member that a datagram speaks of; `None` for strangers, junk and ourselves.
-    fn hear(&mut self, datagram: &[u8], source: SocketAddr) -> Option<Verdict> {
-        let Some(said) = unseal(&self.keys.presence, datagram) else { return self.hear_stranger(datagram, source) };
+    fn hear(&mut self, datagram: &[u8], source: SocketAddr) -> Option<DatagramVerdict> {
+        let Some(said) = unseal(&self.keys.presence, datagram) else { return self.hear_unknown(datagram, source) };
         let ours = said.device == self.me.device && said.boot == self.me.boot;
         if ours || said.group != self.me.group || !is_clean_name(&said.name) || said.port == 0 {
             return None;
         }
         let address = SocketAddr::new(source.ip(), said.port);
         let Announcement { protocol, device, name, boot, addresses, challenge, .. } = said;
-        let heard = Heard { device, name, protocol, boot, address };
+        let heard = FoundMember { device, name, protocol, boot, address };
         let is_own = addresses.is_empty() || addresses.iter().any(|own| IpAddr::from(*own) == source.ip());
         match challenge {
-            _ if is_own => Some(Verdict::Dial(heard)),
+            _ if is_own => Some(DatagramVerdict::Dial(heard)),
             0 => None,
-            port => Some(Verdict::Ask(heard, port)),
+            port => Some(DatagramVerdict::Ask(heard, port)),
         }
     }
 
     /// A machine of another group is worth a line: its person may think that it belongs to this one. Nothing else is taken from it.
-    fn hear_stranger(&mut self, datagram: &[u8], source: SocketAddr) -> Option<Verdict> {
+    fn hear_unknown(&mut self, datagram: &[u8], source: SocketAddr) -> Option<DatagramVerdict> {
         let (now, address) = (Instant::now(), source.ip());
         self.foreign.retain(|_, named| now - *named < FOREIGN_AGAIN);
         if self.foreign.len() >= MAX_FOREIGN || self.foreign.contains_key(&address) {
@@ -238,7 +238,7 @@ impl Presence {
             return None;
         }
         self.foreign.insert(address, now);
-        Some(Verdict::Foreign { name: said.name, address })
+        Some(DatagramVerdict::Foreign { name: said.name, address })
     }
 
     fn remember(&mut self, device: DeviceId, boot: u64) -> bool {
@@ -317,7 +317,7 @@ mod tests {
     use super::*;
     use crate::io::store::secret::Secret;
 
-    fn keys() -> Keys {
+    fn keys() -> SecretKeys {
         Secret::open_to_all().keys()
     }
 
@@ -348,17 +348,22 @@ mod tests {
         let source: SocketAddr = "192.0.2.7:5000".parse().unwrap();
         let datagram = presence(2, 0).datagram;
         // It is none of its sender's own: that is asked first.
-        let Some(Verdict::Ask(heard, port)) = hearer.hear(&datagram, source) else { panic!("not asked") };
+        let Some(DatagramVerdict::Ask(heard, port)) = hearer.hear(&datagram, source) else { panic!("not asked") };
         assert_eq!((heard.device, heard.address), (DeviceId([2; 32]), "192.0.2.7:6000".parse().unwrap()));
         assert_ne!(port, 0);
         let own: SocketAddr = "127.0.0.1:5000".parse().unwrap();
-        assert!(matches!(hearer.hear(&datagram, own), Some(Verdict::Dial(heard)) if heard.address.port() == 6000));
+        assert!(
+            matches!(hearer.hear(&datagram, own), Some(DatagramVerdict::Dial(heard)) if heard.address.port() == 6000)
+        );
 
         for at in 0..datagram.len() {
             let mut forged = datagram.clone();
             forged[at] ^= 1;
             // At most its name is read, as that of a machine of another group.
-            assert!(!matches!(hearer.hear(&forged, source), Some(Verdict::Dial(_) | Verdict::Ask(..))), "byte {at}");
+            assert!(
+                !matches!(hearer.hear(&forged, source), Some(DatagramVerdict::Dial(_) | DatagramVerdict::Ask(..))),
+                "byte {at}"
+            );
         }
         for junk in [&b""[..], b"x", &[0xff; 1024], &[b'{'; 1025], &datagram[..70]] {
             assert!(hearer.hear(junk, source).is_none());
@@ -374,7 +379,7 @@ mod tests {
         old.me.addresses.clear();
         let datagram = seal(&old.keys.presence, &old.me);
         let source: SocketAddr = "192.0.2.7:5000".parse().unwrap();
-        assert!(matches!(hearer.hear(&datagram, source), Some(Verdict::Dial(_))));
+        assert!(matches!(hearer.hear(&datagram, source), Some(DatagramVerdict::Dial(_))));
     }
 
     #[tokio::test]
@@ -384,7 +389,7 @@ mod tests {
         let (secret, _) = Secret::read_or_make(&dir.path().join("secret"), None).unwrap();
         let stranger = Presence::bind(0, secret.keys(), DeviceId([2; 32]), "nas".to_owned(), 6000, 2).unwrap();
         let source: SocketAddr = "192.0.2.7:5000".parse().unwrap();
-        let named = Verdict::Foreign { name: "nas".to_owned(), address: source.ip() };
+        let named = DatagramVerdict::Foreign { name: "nas".to_owned(), address: source.ip() };
         assert_eq!(hearer.hear(&stranger.datagram, source), Some(named));
         assert_eq!(hearer.hear(&stranger.datagram, source), None);
         for n in 0..50_u8 {

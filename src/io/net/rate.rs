@@ -60,20 +60,20 @@ pub struct Gauge {
     last: Instant,
     /// Written without a gap (bytes).
     burst: u64,
-    window: Window,
+    window: RateWindow,
     /// The last window was slow.
     was_slow: bool,
 }
 
 #[derive(Debug, Default)]
-struct Window {
+struct RateWindow {
     bytes: u64,
     writes: u32,
     took: Duration,
     longest: Duration,
 }
 
-impl Window {
+impl RateWindow {
     /// One long wait is the peer's, which looks away from the link while its disk is busy; a slow link makes all of them long.
     fn waited(&self) -> Duration {
         self.took.saturating_sub(self.longest)
@@ -92,14 +92,14 @@ impl Window {
 impl Gauge {
     pub fn new(rate: Arc<Rate>) -> Self {
         let start = rate.start;
-        Self { rate, last: start, burst: 0, window: Window::default(), was_slow: false }
+        Self { rate, last: start, burst: 0, window: RateWindow::default(), was_slow: false }
     }
 
     /// A write of so many bytes began then, and is over.
     pub fn wrote(&mut self, bytes: usize, began: Instant, ended: Instant) {
         if began - self.last > GAP {
             self.burst = 0;
-            self.window = Window::default();
+            self.window = RateWindow::default();
         }
         self.last = ended;
         self.burst += bytes as u64;
@@ -113,7 +113,7 @@ impl Gauge {
         window.longest = window.longest.max(took);
         if self.window.is_full() {
             self.judge(ended);
-            self.window = Window::default();
+            self.window = RateWindow::default();
         }
     }
 

@@ -14,11 +14,11 @@ const BURST: Duration = Duration::from_millis(50);
 pub struct Limit {
     /// Bytes a second; `None`: no limit.
     rate: Option<u64>,
-    account: Mutex<Account>,
+    account: Mutex<TokenBucket>,
 }
 
 #[derive(Debug)]
-struct Account {
+struct TokenBucket {
     /// Bytes that may be sent now; below zero: that were sent too early.
     bytes: f64,
     since: Instant,
@@ -26,7 +26,7 @@ struct Account {
 
 impl Limit {
     pub fn new(rate: Option<u64>) -> Self {
-        Self { rate, account: Mutex::new(Account { bytes: 0.0, since: Instant::now() }) }
+        Self { rate, account: Mutex::new(TokenBucket { bytes: 0.0, since: Instant::now() }) }
     }
 
     pub fn is_set(&self) -> bool {

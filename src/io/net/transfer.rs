@@ -67,7 +67,7 @@ pub trait Served: Send + Sync {
 }
 
 /// The accounts of a content that was asked for. Kept until both sides are done with its number.
-pub struct Fetching {
+pub struct IncomingContent {
     /// Where the part that was asked for begins, and how long it is.
     from: u64,
     size: u64,
@@ -82,11 +82,11 @@ pub struct Fetching {
     pub ended: bool,
     /// The engine was told how it went.
     pub answered: bool,
-    what: What,
+    what: ContentPart,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum ContentPart {
     Whole,
     /// Some chunks, or the list of all.
     Part,
@@ -94,7 +94,7 @@ enum What {
     Delta,
 }
 
-impl Fetching {
+impl IncomingContent {
     pub fn new(from: u64, size: u64) -> (Self, mpsc::Receiver<Arrived>) {
         let (sender, parts) = mpsc::channel();
         let granted = FIRST_CREDIT_BYTES;
@@ -108,7 +108,7 @@ impl Fetching {
             parts: Some(sender),
             ended: false,
             answered: false,
-            what: What::Whole,
+            what: ContentPart::Whole,
         };
         (fetching, parts)
     }
@@ -116,18 +116,18 @@ impl Fetching {
     /// Of a delta that makes `size` bytes.
     pub fn delta(size: u64) -> (Self, mpsc::Receiver<Arrived>) {
         let (fetching, parts) = Self::new(0, delta::most_bytes(size));
-        (Self { what: What::Delta, ..fetching }, parts)
+        (Self { what: ContentPart::Delta, ..fetching }, parts)
     }
 
     /// Of a part of a content.
     pub fn of_part(from: u64, size: u64) -> (Self, mpsc::Receiver<Arrived>) {
         let (fetching, parts) = Self::new(from, size);
-        (Self { what: What::Part, ..fetching }, parts)
+        (Self { what: ContentPart::Part, ..fetching }, parts)
     }
 
     /// What the engine is told when it came to nothing.
     pub fn failed(&self, stream: u32, why: FetchError) -> Event {
-        if self.what == What::Part {
+        if self.what == ContentPart::Part {
             return Event::RangeEnded { range: RangeId(stream), how: Err(why), wire_bytes: self.wire_bytes };
         }
         Event::FetchFailed { fetch: FetchId(stream), why }
@@ -151,7 +151,7 @@ impl Fetching {
 
     /// The same of zeros, which take no credit.
     pub fn zeros(&mut self, offset: u64, count: u64, wire_bytes: u64) -> Result<(), &'static str> {
-        if self.what == What::Delta {
+        if self.what == ContentPart::Delta {
             return Err("zeros in a delta");
         }
         self.check(offset, count)?;
@@ -185,7 +185,7 @@ impl Fetching {
         if self.ended {
             return Err("a second end of a stream");
         }
-        if how == Ending::Whole && self.received != self.size && self.what != What::Delta {
+        if how == Ending::Whole && self.received != self.size && self.what != ContentPart::Delta {
             return Err("an end before the content's last byte");
         }
         self.ended = true;
@@ -317,7 +317,7 @@ pub fn serve(
     match open(served, file) {
         Ok(opened) => {
             let _ = rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::Sequential);
-            let span = Span { stream, from: 0, size: file.size };
+            let span = StreamRange { stream, from: 0, size: file.size };
             let how = send_span(&opened, span, serving, squeezer, send);
             if how == Ending::Whole && !is_unchanged(&opened, &file.stat) { Ending::Changed } else { how }
         }
@@ -338,7 +338,7 @@ pub fn open(served: &dyn Served, file: &ServedFile) -> Result<File, Ending> {
 
 /// A part of a file, and the stream that it goes to.
 #[derive(Debug, Clone, Copy)]
-pub struct Span {
+pub struct StreamRange {
     pub stream: u32,
     pub from: u64,
     pub size: u64,
@@ -347,7 +347,7 @@ pub struct Span {
 /// Sends a part of an open file: what it holds as pieces, its holes as what they are.
 pub fn send_span(
     opened: &File,
-    span: Span,
+    span: StreamRange,
     serving: &Serving,
     squeezer: &mut Squeezer,
     mut send: impl FnMut(EncodedFrame) -> bool,
@@ -506,7 +506,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_breaks_its_accounts_is_refused() {
-        let (mut fetching, _parts) = Fetching::new(0, 10);
+        let (mut fetching, _parts) = IncomingContent::new(0, 10);
         assert_eq!(fetching.piece(1, bytes(1), 1), Err("a piece at a wrong offset"));
         assert_eq!(fetching.piece(0, bytes(11), 1), Err("more bytes than the content has"));
         assert_eq!(fetching.piece(0, bytes(6), 1), Ok(()));
@@ -521,7 +521,7 @@ mod tests {
 
     #[test]
     fn no_more_comes_than_credit_was_granted() {
-        let (mut fetching, _parts) = Fetching::new(0, u64::MAX / 2);
+        let (mut fetching, _parts) = IncomingContent::new(0, u64::MAX / 2);
         for piece in 0..32 {
             fetching.piece(piece * PIECE_BYTES as u64, bytes(PIECE_BYTES), 1).unwrap();
         }
@@ -535,7 +535,7 @@ mod tests {
         let serving = Serving::default();
         serving.grant(size);
         let (mut sent, mut squeezer) = ((0, 0), Squeezer::rarely(Arc::default()));
-        let how = send_span(file, Span { stream: 1, from: 0, size }, &serving, &mut squeezer, |frame| {
+        let how = send_span(file, StreamRange { stream: 1, from: 0, size }, &serving, &mut squeezer, |frame| {
             match frame::decode_first(&Bytes::from([frame.head, frame.body].concat())).unwrap().0 {
                 Packet::Piece { offset, bytes, .. } => {
                     assert_eq!(offset, sent.0 + sent.1);

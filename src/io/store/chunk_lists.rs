@@ -19,9 +19,9 @@ pub type List = Arc<Vec<ChunkHash>>;
 
 /// Those that were asked for or made last.
 #[derive(Debug, Default)]
-pub struct Lists(Mutex<VecDeque<(ContentId, List)>>);
+pub struct ChunkLists(Mutex<VecDeque<(ContentId, List)>>);
 
-impl Lists {
+impl ChunkLists {
     pub fn keep(&self, content: ContentId, list: List) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|(known, _)| *known != content);
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_oldest_lists_go_first() {
-        let lists = Lists::default();
+        let lists = ChunkLists::default();
         let id = |n: u8| ContentId([n; 32]);
         let list = Arc::new(vec![[0; 32]; 100_000]);
         for n in 0..4 {

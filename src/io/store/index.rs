@@ -21,7 +21,7 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
-pub use open::{Opened, Origin};
+pub use open::{IndexOrigin, OpenedIndex};
 
 /// `dirsync log` looks back over this many lines.
 pub const JOURNAL_LINES: i64 = 10_000;

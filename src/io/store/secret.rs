@@ -37,7 +37,7 @@ pub struct Secret([u8; SECRET_BYTES]);
 
 /// One key a purpose, so that what one shows says nothing of another.
 #[derive(Clone)]
-pub struct Keys {
+pub struct SecretKeys {
     /// Tells groups apart in presence datagrams.
     pub group_tag: [u8; 16],
     pub presence: [u8; 32],
@@ -103,11 +103,11 @@ impl Secret {
         Ok(Self(bytes))
     }
 
-    pub fn keys(&self) -> Keys {
+    pub fn keys(&self) -> SecretKeys {
         let tag = blake3::derive_key("dirsyncd 2026 group tag v1", &self.0);
         let mut group_tag = [0; 16];
         group_tag.copy_from_slice(&tag[..16]);
-        Keys {
+        SecretKeys {
             group_tag,
             presence: blake3::derive_key("dirsyncd 2026 presence datagram v1", &self.0),
             link: blake3::derive_key("dirsyncd 2026 link proof v1", &self.0),

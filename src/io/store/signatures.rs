@@ -45,7 +45,7 @@ struct Used {
     puts_left: u32,
 }
 
-struct Kept {
+struct CachedSignature {
     path: PathBuf,
     used: SystemTime,
     bytes: u64,
@@ -165,7 +165,7 @@ impl Signatures {
     }
 
     /// Ours alone: by their names. What a killed writer left is removed by the way.
-    fn list(&self) -> io::Result<Vec<Kept>> {
+    fn list(&self) -> io::Result<Vec<CachedSignature>> {
         let mut kept = Vec::new();
         for item in fs::read_dir(&self.dir)? {
             let item = item?;
@@ -177,7 +177,7 @@ impl Signatures {
                     let _ = fs::remove_file(item.path());
                 }
             } else if name.len() == 64 && name.iter().all(u8::is_ascii_hexdigit) && facts.is_file() {
-                kept.push(Kept { path: item.path(), used, bytes: facts.len() });
+                kept.push(CachedSignature { path: item.path(), used, bytes: facts.len() });
             }
         }
         Ok(kept)

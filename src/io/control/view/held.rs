@@ -21,7 +21,7 @@ pub struct HeldView {
     pub deletions: u64,
     pub reverts: u64,
     pub dated_ahead: u64,
-    pub uncovered: u64,
+    pub unignored: u64,
 }
 
 /// How much a linked machine holds.
@@ -33,7 +33,7 @@ pub struct HeldElsewhereView {
     pub reverts: u64,
     #[serde(default)]
     pub dated_ahead: u64,
-    pub uncovered: u64,
+    pub unignored: u64,
     /// The first of them, where that machine was asked; at most 1,024.
     #[serde(default)]
     pub held: Vec<HeldPathView>,
@@ -88,18 +88,18 @@ impl HeldElsewhereView {
                 deletions: condition.held_deletions,
                 reverts: condition.held_reverts,
                 dated_ahead: 0,
-                uncovered: condition.held_uncovered,
+                unignored: condition.held_unignored,
                 held: Vec::new(),
             }
         };
-        let holds = |held: &Self| held.deletions + held.reverts + held.uncovered > 0;
+        let holds = |held: &Self| held.deletions + held.reverts + held.unignored > 0;
         status.peers.iter().map(held).filter(holds).collect()
     }
 
     fn new(machine: String, device: DeviceId, held: HeldPaths) -> Self {
-        let HeldPaths { paths, deletions, reverts, dated_ahead, uncovered } = held;
+        let HeldPaths { paths, deletions, reverts, dated_ahead, unignored } = held;
         let held = paths.into_iter().map(Into::into).collect();
-        Self { machine, device, deletions, reverts, dated_ahead, uncovered, held }
+        Self { machine, device, deletions, reverts, dated_ahead, unignored, held }
     }
 }
 
@@ -118,14 +118,14 @@ impl From<HeldPath> for HeldPathView {
 impl HeldView {
     /// Nothing is held here.
     pub fn is_empty(&self) -> bool {
-        self.deletions + self.reverts + self.dated_ahead + self.uncovered == 0
+        self.deletions + self.reverts + self.dated_ahead + self.unignored == 0
     }
 
     pub fn new(held: HeldPaths, status: &Status) -> Self {
-        let HeldPaths { paths, deletions, reverts, dated_ahead, uncovered } = held;
+        let HeldPaths { paths, deletions, reverts, dated_ahead, unignored } = held;
         let (machine, elsewhere) = (text::escape(status.name.as_bytes()), HeldElsewhereView::all(status));
         let held = paths.into_iter().map(Into::into).collect();
-        Self { machine, elsewhere, silent: Vec::new(), held, deletions, reverts, dated_ahead, uncovered }
+        Self { machine, elsewhere, silent: Vec::new(), held, deletions, reverts, dated_ahead, unignored }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::delta::signature::{Piece, Pieces, Signature};
 use crate::engine::{FetchError, ServedFile, StageId};
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath::LastFolder;
-use crate::io::fs::direct::{Buffer, Origin, Target};
+use crate::io::fs::direct::{Buffer, LargeReader, Target};
 use crate::io::fs::stage::{self, Bulk, Stage};
 use crate::io::fs::trouble::{errno, trouble};
 use crate::model::{Chunks, ContentId};
@@ -34,14 +34,14 @@ const MAX_SPANS: usize = 8192;
 /// Extents are shared in whole blocks of the file system; 64 KiB is a multiple of all of them.
 const EXTENT_BYTES: u64 = 64 * 1024;
 /// A base that changed this recently may change again without a new stat (ns).
-const RESTED: Duration = Duration::from_secs(2);
+const QUIESCED: Duration = Duration::from_secs(2);
 /// What lies askew in the base is read through as much memory.
 const SCRATCH_BYTES: usize = 256 * 1024;
 /// Credit is granted in such steps.
 const GRANT_BYTES: u64 = 1 << 20;
 
 /// A content that is wanted, and what is here to make it of.
-pub struct Wanted {
+pub struct PatchTarget {
     pub content: ContentId,
     pub size: u64,
     pub base: ServedFile,
@@ -61,7 +61,7 @@ impl Deltas {
     /// an answer.
     pub fn receive(
         &self,
-        wanted: &Wanted,
+        wanted: &PatchTarget,
         peer: &str,
         parts: &mpsc::Receiver<Arrived>,
         mut grant: impl FnMut(u64),
@@ -69,17 +69,17 @@ impl Deltas {
         let (size, base_size) = (wanted.size, wanted.base.size);
         let open = || self.root.open_served(&mut LastFolder::default(), &wanted.base).ok();
         let Some(base) = open().filter(|_| has_signature(size)) else { return Some(Err(FetchError::NoDelta)) };
-        let (staged, file) = match Staged::create(&self.stage, size) {
+        let (staged, file) = match PatchedFile::create(&self.stage, size) {
             Ok(created) => created,
             Err(error) => return Some(Err(error)),
         };
-        let shares = match has_rested(&wanted.base).then(|| shares_extents(&base, &file, size)) {
+        let shares = match has_quiesced(&wanted.base).then(|| shares_extents(&base, &file, size)) {
             Some(Ok(shares)) => shares,
             None => false,
             Some(Err(why)) => return Some(Err(disk_failed(wanted, why))),
         };
         let target = self.stage.target_of_another(staged.id, file, size);
-        let base = Origin::new(base, if target.is_direct() { open() } else { None });
+        let base = LargeReader::new(base, if target.is_direct() { open() } else { None });
         let chunks = Chunks::of(size);
         let (pieces, has_failed) = (Mutex::new(Pieces::new(chunks)), AtomicBool::new(false));
         let old = self.kept(&wanted.base.content, base_size);
@@ -126,7 +126,7 @@ impl Deltas {
         })
     }
 
-    fn verify(&self, wanted: &Wanted, base: &File, pieces: Pieces) -> Result<(), Failed> {
+    fn verify(&self, wanted: &PatchTarget, base: &File, pieces: Pieces) -> Result<(), Failed> {
         if beneath::facts(base).map_err(io::Error::from)?.stat != wanted.base.stat {
             return Err(Failed::BaseChanged);
         }
@@ -142,7 +142,7 @@ impl Deltas {
     }
 }
 
-fn disk_failed(wanted: &Wanted, why: Errno) -> FetchError {
+fn disk_failed(wanted: &PatchTarget, why: Errno) -> FetchError {
     FetchError::Staging(trouble("store what arrives for", Some(&wanted.base.path), why))
 }
 
@@ -173,14 +173,14 @@ impl std::fmt::Display for Failed {
 }
 
 /// The file in staging; removed unless it is kept.
-struct Staged {
+struct PatchedFile {
     stage: Arc<Stage>,
     id: StageId,
     is_kept: bool,
     _bulk: Bulk,
 }
 
-impl Staged {
+impl PatchedFile {
     fn create(stage: &Arc<Stage>, size: u64) -> Result<(Self, File), FetchError> {
         stage.check_room().map_err(FetchError::Staging)?;
         let created = fail::at(Point::FetchCreate).and_then(|()| stage.create_file());
@@ -199,7 +199,7 @@ impl Staged {
     }
 }
 
-impl Drop for Staged {
+impl Drop for PatchedFile {
     fn drop(&mut self) {
         if !self.is_kept {
             self.stage.discard(self.id);
@@ -208,13 +208,13 @@ impl Drop for Staged {
 }
 
 /// Where a chunk's bytes come from. Ranges are of the chunk.
-enum Span {
+enum ChunkSpan {
     Literal(Range<usize>, Vec<u8>),
     /// From this offset of the base. `is_there`: it shares the base's extents already.
     Copy(Range<usize>, u64, bool),
 }
 
-impl Span {
+impl ChunkSpan {
     fn range(&self) -> &Range<usize> {
         match self {
             Self::Literal(range, _) | Self::Copy(range, ..) => range,
@@ -229,12 +229,12 @@ impl Span {
 /// One chunk of the new version, to be made.
 struct Chunk {
     index: u32,
-    spans: Vec<Span>,
+    spans: Vec<ChunkSpan>,
 }
 
 /// What the threads share.
 struct Making<'a> {
-    base: &'a Origin,
+    base: &'a LargeReader,
     target: &'a Target,
     chunks: Chunks,
     /// The base's.
@@ -292,8 +292,8 @@ impl Making<'_> {
         let bytes = &mut buffer[..length];
         for span in &chunk.spans {
             match span {
-                Span::Literal(range, literal) => bytes[range.clone()].copy_from_slice(literal),
-                Span::Copy(range, offset, _) => {
+                ChunkSpan::Literal(range, literal) => bytes[range.clone()].copy_from_slice(literal),
+                ChunkSpan::Copy(range, offset, _) => {
                     let read = self.base.read_exact_at(&mut bytes[range.clone()], *offset, scratch);
                     read.map_err(|why| match why.kind() {
                         io::ErrorKind::UnexpectedEof => Failed::BaseChanged,
@@ -347,7 +347,7 @@ impl Making<'_> {
 struct Assembly<'a> {
     making: &'a Making<'a>,
     chunks: mpsc::SyncSender<Chunk>,
-    spans: Vec<Span>,
+    spans: Vec<ChunkSpan>,
     /// How far it is said (bytes of the new version).
     at: u64,
     shares: bool,
@@ -361,7 +361,7 @@ impl Assembly<'_> {
         (from as usize, (bytes - from).min(length) as usize)
     }
 
-    fn push(&mut self, span: Span) -> Result<(), Failed> {
+    fn push(&mut self, span: ChunkSpan) -> Result<(), Failed> {
         self.at += span.range().len() as u64;
         self.spans.push(span);
         let bytes = self.making.chunks.chunk_bytes();
@@ -383,7 +383,7 @@ impl Assembly<'_> {
     fn copy_part(&mut self, mut offset: u64, mut length: u64, is_there: bool) -> Result<(), Failed> {
         while length > 0 {
             let (from, part) = self.room(length);
-            self.push(Span::Copy(from..from + part, offset, is_there))?;
+            self.push(ChunkSpan::Copy(from..from + part, offset, is_there))?;
             offset += part as u64;
             length -= part as u64;
         }
@@ -414,12 +414,12 @@ impl Sink for Assembly<'_> {
             let chunk_end = self.chunk_end();
             match self.spans.last_mut() {
                 // A literal comes in as many parts as the stream was cut into.
-                Some(Span::Literal(range, so_far)) if range.end == from && from + part < chunk_end => {
+                Some(ChunkSpan::Literal(range, so_far)) if range.end == from && from + part < chunk_end => {
                     so_far.extend_from_slice(now);
                     range.end += part;
                     self.at += part as u64;
                 }
-                _ => self.push(Span::Literal(from..from + part, now.to_vec()))?,
+                _ => self.push(ChunkSpan::Literal(from..from + part, now.to_vec()))?,
             }
             bytes = rest;
         }
@@ -448,11 +448,11 @@ fn shares_extents(base: &File, file: &File, size: u64) -> rustix::io::Result<boo
 /// Whether a later change of the base cannot hide in the tick of the clock that its last one was in. Then, with shared extents, what is
 /// read of the base is what was shared: sharing writes the base's pages out and protects them, so that any later
 /// change, through a mapping too, makes a new ctime, which is looked for at the end (P1).
-fn has_rested(base: &ServedFile) -> bool {
+fn has_quiesced(base: &ServedFile) -> bool {
     let changed = base.stat.ctime.max(base.stat.mtime);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let rested = i64::try_from(now.saturating_sub(RESTED).as_secs()).unwrap_or(0);
-    changed.secs < rested
+    let has_quiesced = i64::try_from(now.saturating_sub(QUIESCED).as_secs()).unwrap_or(0);
+    changed.secs < has_quiesced
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! Against our own signature of that version where it is kept, else against the asker's. What is made is remembered while it is
 //! small: peers tend to hold the same version, and one delta serves them all.
 
-use super::sum::Opened;
+use super::sum::DiffInput;
 use super::{Deltas, beneath};
-use crate::delta::diff::{self, DiffError, New};
+use crate::delta::diff::{self, DiffError, NewVersion};
 use crate::delta::has_signature;
 use crate::delta::signature::Signature;
 use crate::engine::ServedFile;
@@ -29,7 +29,7 @@ const SMALL_BYTES: usize = 4 << 20;
 const MADE_BYTES: usize = 16 << 20;
 
 /// What a peer asks for: `file` by what differs from a base that it has.
-pub struct Asked {
+pub struct DeltaRequest {
     pub file: ServedFile,
     pub base: ContentId,
     pub base_size: u64,
@@ -37,11 +37,11 @@ pub struct Asked {
 
 /// The last deltas, the latest last.
 #[derive(Default)]
-pub(super) struct Made {
+pub(super) struct DeltaCache {
     deltas: VecDeque<((ContentId, ContentId), Bytes)>,
 }
 
-impl Made {
+impl DeltaCache {
     fn get(&mut self, key: &(ContentId, ContentId)) -> Option<Bytes> {
         let at = self.deltas.iter().position(|(other, _)| other == key)?;
         let found = self.deltas.remove(at)?;
@@ -62,7 +62,7 @@ impl Deltas {
     /// signature.
     pub fn serve(
         &self,
-        asked: &Asked,
+        asked: &DeltaRequest,
         peer: &str,
         ask: &mut dyn FnMut() -> Option<Vec<u8>>,
         send: &mut dyn FnMut(Bytes) -> bool,
@@ -94,7 +94,7 @@ impl Deltas {
             drop(making);
             return say(asked, delta, send);
         }
-        let mut outgoing = Outgoing { waiting: Vec::new(), is_large: false, send };
+        let mut outgoing = DeltaSink { waiting: Vec::new(), is_large: false, send };
         match self.make(asked, &base, is_ours, &mut outgoing) {
             Ok(()) if outgoing.is_large => {
                 drop(making);
@@ -127,11 +127,18 @@ impl Deltas {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).get(key)
     }
 
-    fn make(&self, asked: &Asked, base: &Signature, is_ours: bool, outgoing: &mut Outgoing) -> Result<(), DiffError> {
+    fn make(
+        &self,
+        asked: &DeltaRequest,
+        base: &Signature,
+        is_ours: bool,
+        outgoing: &mut DeltaSink,
+    ) -> Result<(), DiffError> {
         let file = &asked.file;
         let opened = self.root.open_served(&mut LastFolder::default(), file)?;
         let ours = self.kept(&file.content, file.size);
-        let new = New { file: &Opened(&opened), size: file.size, chunks: ours.as_ref().map(Signature::chunks) };
+        let new =
+            NewVersion { file: &DiffInput(&opened), size: file.size, chunks: ours.as_ref().map(Signature::chunks) };
         let began = cpu_time();
         let own_budget = PEER_BUDGET + Duration::from_secs(file.size / SLOWEST_SEARCH);
         let budget = if is_ours { own_budget } else { PEER_BUDGET };
@@ -147,13 +154,13 @@ impl Deltas {
 }
 
 /// Gathers a delta until it is whole or no longer small; from then on it goes as it comes.
-struct Outgoing<'a> {
+struct DeltaSink<'a> {
     waiting: Vec<u8>,
     is_large: bool,
     send: &'a mut dyn FnMut(Bytes) -> bool,
 }
 
-impl Outgoing<'_> {
+impl DeltaSink<'_> {
     fn take(&mut self, part: &[u8]) -> bool {
         self.waiting.extend_from_slice(part);
         self.is_large |= self.waiting.len() > SMALL_BYTES;
@@ -165,7 +172,7 @@ impl Outgoing<'_> {
     }
 }
 
-fn say(asked: &Asked, delta: Bytes, send: &mut dyn FnMut(Bytes) -> bool) -> Ending {
+fn say(asked: &DeltaRequest, delta: Bytes, send: &mut dyn FnMut(Bytes) -> bool) -> Ending {
     tracing::debug!("'{}' goes as a delta of {} bytes", asked.file.path, delta.len());
     if send(delta) { Ending::Whole } else { Ending::NotHere }
 }

@@ -18,9 +18,9 @@ const SHARED_FROM_BYTES: u64 = 8 << 20;
 const THREADS: usize = 4;
 
 /// A file as the differ reads it.
-pub(super) struct Opened<'a>(pub &'a File);
+pub(super) struct DiffInput<'a>(pub &'a File);
 
-impl ReadAt for Opened<'_> {
+impl ReadAt for DiffInput<'_> {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
     }
@@ -45,7 +45,7 @@ pub fn sum(
 ) -> io::Result<Option<(ContentId, Option<Signature>)>> {
     let chunks = Chunks::of(size);
     let (next, pieces) = (AtomicU32::new(0), Mutex::new(Pieces::new(chunks)));
-    let shared = Shared { file, chunks, old, is_stopping, next, pieces };
+    let shared = SharedFile { file, chunks, old, is_stopping, next, pieces };
     let worked = thread::scope(|scope| {
         let others: Vec<_> = (1..threads(size))
             .map_while(|_| {
@@ -64,7 +64,7 @@ pub fn sum(
     }
 }
 
-struct Shared<'a> {
+struct SharedFile<'a> {
     file: &'a File,
     chunks: Chunks,
     old: Option<&'a Signature>,
@@ -73,7 +73,7 @@ struct Shared<'a> {
     pieces: Mutex<Pieces>,
 }
 
-impl Shared<'_> {
+impl SharedFile<'_> {
     /// Takes one chunk after the other until there are no more.
     fn work(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         while !(self.is_stopping)() {

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
-struct Folder {
+struct DiskFixture {
     temp: tempfile::TempDir,
     disk: Disk,
     received: Inbox,
 }
 
-impl Folder {
+impl DiskFixture {
     fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let root = Arc::new(Root::open(temp.path()).unwrap());
@@ -32,11 +32,11 @@ impl Folder {
         self.received.recv_timeout(Duration::from_secs(10)).expect("an event within 10 s")
     }
 
-    fn look(&self, name: &str, known: Option<crate::engine::Stat>, rehash: bool) -> Observed {
-        assert_eq!(self.disk.run([Action::Look { path: path(name), known, was: None, rehash, body: true }]), []);
+    fn inspect(&self, name: &str, known: Option<crate::engine::Stat>, rehash: bool) -> Observed {
+        assert_eq!(self.disk.run([Action::Inspect { path: path(name), known, was: None, rehash, body: true }]), []);
         loop {
-            if let Event::Looked { path: looked, observed } = self.next() {
-                assert_eq!(looked, path(name));
+            if let Event::Inspected { path: inspected, observed } = self.next() {
+                assert_eq!(inspected, path(name));
                 return observed;
             }
         }
@@ -77,33 +77,33 @@ fn path(name: &str) -> SyncPath {
 
 #[test]
 fn a_look_says_what_is_there() {
-    let folder = Folder::new();
+    let folder = DiskFixture::new();
     std::fs::write(folder.at("f"), "content").unwrap();
     std::fs::create_dir(folder.at("d")).unwrap();
     symlink("nowhere", folder.at("l")).unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, folder.at("p"), rustix::fs::Mode::RUSR).unwrap();
-    let Observed::File { stat, content, body } = folder.look("f", None, false) else { panic!("it is a file") };
+    let Observed::File { stat, content, body } = folder.inspect("f", None, false) else { panic!("it is a file") };
     assert_eq!((content, body.as_deref()), (ContentId::of(b"content"), Some(&b"content"[..])));
-    assert_eq!(folder.look("f", Some(stat), false), Observed::Unchanged);
-    assert!(matches!(folder.look("f", Some(stat), true), Observed::File { .. }));
-    assert!(matches!(folder.look("d", None, false), Observed::Directory { .. }));
-    assert!(matches!(folder.look("l", None, false), Observed::Symlink { target, .. } if target == b"nowhere"));
-    assert_eq!(folder.look("p", None, false), Observed::Special { what: "fifo" });
+    assert_eq!(folder.inspect("f", Some(stat), false), Observed::Unchanged);
+    assert!(matches!(folder.inspect("f", Some(stat), true), Observed::File { .. }));
+    assert!(matches!(folder.inspect("d", None, false), Observed::Directory { .. }));
+    assert!(matches!(folder.inspect("l", None, false), Observed::Symlink { target, .. } if target == b"nowhere"));
+    assert_eq!(folder.inspect("p", None, false), Observed::Special { what: "fifo" });
     std::fs::remove_file(folder.at("f")).unwrap();
     for name in ["f", "f/below", "no/where", "l/below"] {
-        assert_eq!(folder.look(name, Some(stat), false), Observed::Absent, "{name}");
+        assert_eq!(folder.inspect(name, Some(stat), false), Observed::Absent, "{name}");
     }
 }
 
 #[test]
 fn many_looks_are_each_answered_once_and_bodies_have_a_budget() {
-    let folder = Folder::new();
+    let folder = DiskFixture::new();
     let content = vec![b'x'; 100 * 1024];
     for i in 0..300 {
         std::fs::write(folder.at(&i.to_string()), &content).unwrap();
     }
     for i in 0..300 {
-        folder.disk.run([Action::Look {
+        folder.disk.run([Action::Inspect {
             path: path(&i.to_string()),
             known: None,
             was: None,
@@ -111,45 +111,45 @@ fn many_looks_are_each_answered_once_and_bodies_have_a_budget() {
             body: true,
         }]);
     }
-    let mut looked = BTreeMap::new();
-    while looked.len() < 300 {
-        if let Event::Looked { path, observed: Observed::File { content: id, body, .. } } = folder.next() {
+    let mut inspected = BTreeMap::new();
+    while inspected.len() < 300 {
+        if let Event::Inspected { path, observed: Observed::File { content: id, body, .. } } = folder.next() {
             assert_eq!(id, ContentId::of(&content));
-            assert!(looked.insert(path, body).is_none());
+            assert!(inspected.insert(path, body).is_none());
         }
     }
-    let held: usize = looked.values().flatten().map(bytes::Bytes::len).sum();
+    let held: usize = inspected.values().flatten().map(bytes::Bytes::len).sum();
     assert!(held <= 16 << 20 && held > 15 << 20, "{held}");
-    drop(looked);
-    assert!(matches!(folder.look("0", None, false), Observed::File { body: Some(_), .. }));
+    drop(inspected);
+    assert!(matches!(folder.inspect("0", None, false), Observed::File { body: Some(_), .. }));
 }
 
 #[test]
 fn a_file_larger_than_the_buffer_is_hashed_whole() {
-    let folder = Folder::new();
+    let folder = DiskFixture::new();
     let content: Vec<u8> = (0..3_000_001_u32).map(|i| (i / 7) as u8).collect();
     std::fs::write(folder.at("f"), &content).unwrap();
-    let Observed::File { content: id, body, .. } = folder.look("f", None, false) else { panic!("it is a file") };
+    let Observed::File { content: id, body, .. } = folder.inspect("f", None, false) else { panic!("it is a file") };
     assert_eq!((id, body), (ContentId::of(&content), None));
 }
 
 #[test]
 fn an_unreadable_file_is_a_trouble_and_names_the_way_out() {
-    let folder = Folder::new();
+    let folder = DiskFixture::new();
     std::fs::write(folder.at("f"), "secret").unwrap();
     std::fs::set_permissions(folder.at("f"), std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::read(folder.at("f")).is_ok() {
         eprintln!("skipped: needs an unprivileged user: an_unreadable_file_is_a_trouble_and_names_the_way_out");
         return;
     }
-    let Observed::Failed(trouble) = folder.look("f", None, false) else { panic!("it cannot be read") };
+    let Observed::Failed(trouble) = folder.inspect("f", None, false) else { panic!("it cannot be read") };
     assert_eq!(trouble.cause, Cause::Denied);
     assert!(trouble.text.contains("'f'") && trouble.text.contains("access"), "{}", trouble.text);
 }
 
 #[test]
 fn a_walk_names_everything_once_and_folders_before_what_is_in_them() {
-    let folder = Folder::new();
+    let folder = DiskFixture::new();
     for d in 0..30 {
         std::fs::create_dir_all(folder.at(&format!("a{d}/b/c"))).unwrap();
         for f in 0..50 {
@@ -176,7 +176,7 @@ fn a_walk_names_everything_once_and_folders_before_what_is_in_them() {
 
 #[test]
 fn the_watcher_hints_at_each_kind_of_change() {
-    let folder = Folder::new();
+    let folder = DiskFixture::new();
     std::fs::write(folder.at("f"), "1").unwrap();
     folder.walk();
     std::fs::write(folder.at("f"), "2").unwrap();
@@ -200,7 +200,7 @@ fn the_watcher_hints_at_each_kind_of_change() {
 /// As the engine does: a new folder is walked, and what is in it is either listed or hinted at.
 #[test]
 fn files_made_at_once_in_new_folders_are_all_found() {
-    let folder = Folder::new();
+    let folder = DiskFixture::new();
     folder.walk();
     for round in 0..20 {
         let deep = format!("r{round}/b/c");
@@ -227,7 +227,7 @@ fn files_made_at_once_in_new_folders_are_all_found() {
 
 #[test]
 fn a_renamed_folder_is_watched_under_its_new_name_only() {
-    let folder = Folder::new();
+    let folder = DiskFixture::new();
     std::fs::create_dir_all(folder.at("a/in")).unwrap();
     folder.walk();
     std::fs::rename(folder.at("a"), folder.at("b")).unwrap();
@@ -246,7 +246,7 @@ fn a_renamed_folder_is_watched_under_its_new_name_only() {
 
 #[test]
 fn the_root_is_checked_and_the_ignore_file_read_on_request() {
-    let folder = Folder::new();
+    let folder = DiskFixture::new();
     folder.disk.run([Action::CheckRoot]);
     assert!(matches!(folder.next(), Event::Root(RootState::Fine)));
     folder.disk.run([Action::ReadIgnore]);
@@ -269,8 +269,8 @@ fn the_root_is_checked_and_the_ignore_file_read_on_request() {
 
 #[test]
 fn stopping_ends_every_thread() {
-    let folder = Folder::new();
-    let Folder { disk, received, temp } = folder;
+    let folder = DiskFixture::new();
+    let DiskFixture { disk, received, temp } = folder;
     disk.shutdown();
     drop(disk);
     assert!(received.iter().all(|event| !matches!(event, Event::Overflow)), "the watcher has let go of its end too");

@@ -5,8 +5,8 @@
 //! Deliberately not here: what a conflict means.
 
 use super::name::{NAME_BYTES, Parsed, parse, renamed, sidecar};
-use super::{History, Item, Kept};
-use crate::engine::{Event, FoundLoser, Keep, Stat, StatKind};
+use super::{History, Item, KeptVersion};
+use crate::engine::{Event, FoundLoser, RetainReason, Stat, StatKind};
 use crate::io::Events;
 use crate::io::fs::beneath;
 use crate::model::{ContentId, Entry, FileTime, Kind, SyncPath};
@@ -22,14 +22,14 @@ const WATCHED: usize = 65_536;
 
 #[derive(Debug, Default)]
 pub(super) struct Late {
-    watched: VecDeque<Watched>,
-    sought: VecDeque<Sought>,
+    watched: VecDeque<WatchedItem>,
+    sought: VecDeque<InterruptedReplacement>,
     spare: VecDeque<Spare>,
     is_stopping: bool,
 }
 
 #[derive(Debug)]
-struct Watched {
+struct WatchedItem {
     due: Instant,
     name: String,
     path: SyncPath,
@@ -39,7 +39,7 @@ struct Watched {
 
 /// What an install that was cut off replaced.
 #[derive(Debug)]
-struct Sought {
+struct InterruptedReplacement {
     path: SyncPath,
     winner: Entry,
     loser: Entry,
@@ -67,9 +67,9 @@ impl Late {
     }
 }
 
-enum Due {
-    Watched(Watched),
-    Sought(Sought),
+enum LateTask {
+    Watched(WatchedItem),
+    Sought(InterruptedReplacement),
     Spare(Spare),
 }
 
@@ -77,7 +77,7 @@ impl History {
     /// The thread is to find the loser of a conflict by its content, and to tell its name here.
     pub(in crate::io) fn find_loser(&self, path: SyncPath, winner: Entry, loser: Entry) {
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        late.sought.push_back(Sought { path, winner, loser });
+        late.sought.push_back(InterruptedReplacement { path, winner, loser });
         self.arrived.notify_one();
     }
 
@@ -103,16 +103,16 @@ impl History {
     }
 
     /// The newest is the one: it came in by the last install there.
-    fn sought(&self, events: &Events, sought: Sought) {
-        let Sought { path, winner, loser } = sought;
-        let is_it = |kept: &Kept| {
+    fn sought(&self, events: &Events, sought: InterruptedReplacement) {
+        let InterruptedReplacement { path, winner, loser } = sought;
+        let is_it = |kept: &KeptVersion| {
             let holds =
                 || self.content(&kept.name).is_ok_and(|content| content == loser.file().map(|(known, _)| known));
-            kept.path == path && kept.reason == Keep::Conflict && holds()
+            kept.path == path && kept.reason == RetainReason::Conflict && holds()
         };
         match self.list(Some(&path)) {
             Ok(all) => {
-                if let Some(Kept { name: kept, .. }) = all.into_iter().find(is_it) {
+                if let Some(KeptVersion { name: kept, .. }) = all.into_iter().find(is_it) {
                     events.send(Event::LoserFound(Box::new(FoundLoser { path, winner, loser, kept })));
                 }
             }
@@ -127,7 +127,7 @@ impl History {
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         if stat.kind == StatKind::File && late.watched.len() < WATCHED {
             let watched =
-                Watched { due: Instant::now() + LATE, name: name.to_owned(), path: path.clone(), stat: *stat };
+                WatchedItem { due: Instant::now() + LATE, name: name.to_owned(), path: path.clone(), stat: *stat };
             late.watched.push_back(watched);
             self.arrived.notify_one();
         }
@@ -135,17 +135,17 @@ impl History {
 
     /// The thread: looks at each file when it is due, until it is stopped.
     pub fn run(&self, events: &Events) {
-        if let Err(why) = self.look_at_all(events) {
+        if let Err(why) = self.inspect_all(events) {
             tracing::warn!("history cannot be listed: {why}");
         }
         while let Some(due) = self.next_due() {
-            let Watched { name, path, stat, .. } = match due {
-                Due::Watched(watched) => watched,
-                Due::Sought(sought) => {
+            let WatchedItem { name, path, stat, .. } = match due {
+                LateTask::Watched(watched) => watched,
+                LateTask::Sought(sought) => {
                     self.sought(events, sought);
                     continue;
                 }
-                Due::Spare(spare) => {
+                LateTask::Spare(spare) => {
                     if let Err(why) = self.spare(&spare) {
                         tracing::warn!(
                             "'{}' stays in history, though its content is at '{}': {why}",
@@ -170,21 +170,21 @@ impl History {
         self.stop_answering();
     }
 
-    fn next_due(&self) -> Option<Due> {
+    fn next_due(&self) -> Option<LateTask> {
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if late.is_stopping {
                 return None;
             }
             if let Some(sought) = late.sought.pop_front() {
-                return Some(Due::Sought(sought));
+                return Some(LateTask::Sought(sought));
             }
             if let Some(spare) = late.spare.pop_front() {
-                return Some(Due::Spare(spare));
+                return Some(LateTask::Spare(spare));
             }
             let wait = late.watched.front().map(|first| first.due.saturating_duration_since(Instant::now()));
             match wait {
-                Some(Duration::ZERO) => return late.watched.pop_front().map(Due::Watched),
+                Some(Duration::ZERO) => return late.watched.pop_front().map(LateTask::Watched),
                 Some(wait) => {
                     late = self.arrived.wait_timeout(late, wait).unwrap_or_else(PoisonError::into_inner).0;
                 }
@@ -194,11 +194,11 @@ impl History {
     }
 
     /// Has the thread look once more at what was written to after it came; whether this was.
-    pub(super) fn look_again_if_written(&self, item: &Item) -> bool {
+    pub(super) fn inspect_if_written(&self, item: &Item) -> bool {
         let Some(path) = item.path.as_ref().filter(|_| was_written_late(item)) else { return false };
         // As nothing can be: what it is now differs.
         let stat = Stat { mtime: FileTime { secs: i64::MIN, nanos: 0 }, ..item.facts.stat };
-        let watched = Watched { due: Instant::now(), name: item.name.clone(), path: path.clone(), stat };
+        let watched = WatchedItem { due: Instant::now(), name: item.name.clone(), path: path.clone(), stat };
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         if late.watched.len() < WATCHED {
             late.watched.push_front(watched);
@@ -208,7 +208,7 @@ impl History {
     }
 
     /// At a start: those that were written while nobody looked.
-    fn look_at_all(&self, events: &Events) -> io::Result<()> {
+    fn inspect_all(&self, events: &Events) -> io::Result<()> {
         for item in self.items()?.into_iter().filter(was_written_late) {
             if let Some(path) = &item.path {
                 self.is_loser(events, &item.name, path);
@@ -219,7 +219,7 @@ impl History {
 
     /// From now on it counts as the loser of a conflict.
     fn is_loser(&self, events: &Events, name: &str, path: &SyncPath) {
-        let told = self.keep_as_loser(name, path).and_then(|kept| {
+        let reported = self.keep_as_loser(name, path).and_then(|kept| {
             let Some((file, facts)) =
                 beneath::regular(self.root.history(), kept.as_bytes()).map_err(beneath::std_error)?
             else {
@@ -230,7 +230,7 @@ impl History {
             events.send(Event::WrittenLate { path, stat: facts.stat, kind, kept });
             Ok(())
         });
-        if let Err(why) = told {
+        if let Err(why) = reported {
             tracing::warn!(
                 "'{path}' was written to after it was replaced; what was written is kept as '{name}' ({why})"
             );
@@ -238,7 +238,9 @@ impl History {
     }
 
     fn keep_as_loser(&self, name: &str, path: &SyncPath) -> io::Result<String> {
-        let Some(kept) = renamed(name, Keep::Conflict).filter(|kept| kept != name) else { return Ok(name.to_owned()) };
+        let Some(kept) = renamed(name, RetainReason::Conflict).filter(|kept| kept != name) else {
+            return Ok(name.to_owned());
+        };
         let history = self.root.history();
         // The sidecar first: without it the path is not known. The new name may just have become one that needs it.
         match (name.len() > NAME_BYTES, kept.len() > NAME_BYTES) {
@@ -258,6 +260,6 @@ fn was_written_late(item: &Item) -> bool {
     let Some(Parsed { time_ns, reason, .. }) = parse(&item.name) else { return false };
     let stat = &item.facts.stat;
     let (mtime, ctime) = (stat.mtime.as_stamp(), stat.ctime.as_stamp());
-    let is_loser = matches!(reason, Keep::Conflict | Keep::Suspect);
+    let is_loser = matches!(reason, RetainReason::Conflict | RetainReason::Suspect);
     stat.kind == StatKind::File && !is_loser && mtime > time_ns && mtime <= ctime
 }

@@ -9,7 +9,7 @@
 //! then beside it in `{name}.path`. May import `engine`'s values and `model`. Deliberately not
 //! here: the files.
 
-use crate::engine::Keep;
+use crate::engine::RetainReason;
 use crate::io::clock::wall_ns;
 use crate::model::text;
 use std::fmt::Write;
@@ -37,7 +37,7 @@ pub(in crate::io) struct UniqueName {
 }
 
 /// A name that this process has not used before, later than all that it has used.
-pub(in crate::io) fn unique_name(reason: Keep, path: &[u8], stood: Option<Stood>) -> UniqueName {
+pub(in crate::io) fn unique_name(reason: RetainReason, path: &[u8], stood: Option<Stood>) -> UniqueName {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let now = wall_ns();
     let later = |last: u64| now.max(last.saturating_add(1));
@@ -45,7 +45,7 @@ pub(in crate::io) fn unique_name(reason: Keep, path: &[u8], stood: Option<Stood>
     name_at(later(last.unwrap_or_default()), reason, path, stood)
 }
 
-pub(super) fn name_at(time_ns: u64, reason: Keep, path: &[u8], stood: Option<Stood>) -> UniqueName {
+pub(super) fn name_at(time_ns: u64, reason: RetainReason, path: &[u8], stood: Option<Stood>) -> UniqueName {
     let mut name = format!("{time_ns:020}.{}", reason.word());
     if let Some(Stood { at_ns, since_ns }) = stood {
         // Of what has been here for ever, 0; a second that has begun is not over.
@@ -68,7 +68,7 @@ pub(super) fn sidecar(name: &str) -> String {
 
 pub(super) struct Parsed<'a> {
     pub time_ns: u64,
-    pub reason: Keep,
+    pub reason: RetainReason,
     pub stood: Option<Stood>,
     pub path: &'a str,
 }
@@ -83,10 +83,10 @@ pub(super) fn parse(name: &str) -> Option<Parsed<'_>> {
     Some(Parsed { time_ns, reason, stood, path: parts.next()? })
 }
 
-fn parse_reason(text: &str) -> Option<(Keep, Option<Stood>)> {
+fn parse_reason(text: &str) -> Option<(RetainReason, Option<Stood>)> {
     let mut parts = text.split('-');
     let word = parts.next()?;
-    let all = [Keep::Replaced, Keep::Deleted, Keep::Conflict, Keep::Suspect];
+    let all = [RetainReason::Replaced, RetainReason::Deleted, RetainReason::Conflict, RetainReason::Suspect];
     let reason = all.into_iter().find(|reason| reason.word() == word)?;
     let seconds = |digits: &str| u64::from_str_radix(digits, 16).ok()?.checked_mul(SECOND_NS);
     let stood = match (parts.next(), parts.next(), parts.next()) {
@@ -98,7 +98,7 @@ fn parse_reason(text: &str) -> Option<(Keep, Option<Stood>)> {
 }
 
 /// The same thing under another reason. A name that was cut may get longer or shorter by that.
-pub(super) fn renamed(name: &str, reason: Keep) -> Option<String> {
+pub(super) fn renamed(name: &str, reason: RetainReason) -> Option<String> {
     let old = parse(name)?.reason.word();
     let rest = name.get(TIME_BYTES + 1..)?.strip_prefix(old)?;
     Some(format!("{}.{}{rest}", &name[..TIME_BYTES], reason.word()))
@@ -152,12 +152,12 @@ mod tests {
         ) {
             let ns = |seconds: u32| u64::from(seconds) * SECOND_NS;
             let stood = stood.map(|(at, since)| Stood { at_ns: ns(at), since_ns: ns(since) });
-            let UniqueName { name, is_cut } = name_at(time_ns, Keep::Deleted, &bytes, stood);
+            let UniqueName { name, is_cut } = name_at(time_ns, RetainReason::Deleted, &bytes, stood);
             let parsed = parse(&name).unwrap();
-            prop_assert_eq!((parsed.time_ns, parsed.reason, parsed.stood), (time_ns, Keep::Deleted, stood));
-            let renamed = renamed(&name, Keep::Conflict).unwrap();
+            prop_assert_eq!((parsed.time_ns, parsed.reason, parsed.stood), (time_ns, RetainReason::Deleted, stood));
+            let renamed = renamed(&name, RetainReason::Conflict).unwrap();
             let again = parse(&renamed).unwrap();
-            prop_assert_eq!((again.time_ns, again.reason, again.stood), (time_ns, Keep::Conflict, stood));
+            prop_assert_eq!((again.time_ns, again.reason, again.stood), (time_ns, RetainReason::Conflict, stood));
             prop_assert_eq!(again.path, parsed.path);
             prop_assert!(!name.contains('/') && !name.contains('\0'));
             prop_assert!(is_cut || unescape(parsed.path) == Some(bytes));
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn names_made_in_one_instant_differ() {
         let names: std::collections::BTreeSet<_> =
-            (0..1000).map(|_| unique_name(Keep::Replaced, b"a", None).name).collect();
+            (0..1000).map(|_| unique_name(RetainReason::Replaced, b"a", None).name).collect();
         assert_eq!(names.len(), 1000);
     }
 }

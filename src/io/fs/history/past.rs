@@ -18,13 +18,13 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 #[derive(Debug, Default)]
-pub(super) struct Asked {
-    waiting: Mutex<Waiting>,
+pub(super) struct HistoryQuestions {
+    waiting: Mutex<WaitingQuestions>,
     arrived: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct WaitingQuestions {
     questions: BTreeMap<LinkId, Question>,
     /// By this machine itself.
     sought: Vec<Sought>,
@@ -100,7 +100,7 @@ impl History {
 
     fn next_question(&self) -> Option<Next> {
         let waiting = self.asked.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_idle = |waiting: &mut Waiting| {
+        let is_idle = |waiting: &mut WaitingQuestions| {
             let is_asked = !waiting.questions.is_empty() || !waiting.sought.is_empty() || !waiting.located.is_empty();
             !is_asked && !waiting.is_stopping
         };
@@ -127,7 +127,7 @@ impl History {
             own.is_some_and(|own| path.is_none_or(|path| own == path || own.is_below(path)))
         };
         let items = items.into_iter().filter(is_meant);
-        Ok(items.filter_map(|item| found(item, PastWhat::Untold)).take(PASTS).collect())
+        Ok(items.filter_map(|item| found(item, PastWhat::Unidentified)).take(PASTS).collect())
     }
 
     /// What exactly these are.

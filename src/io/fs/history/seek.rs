@@ -4,7 +4,7 @@
 //! (`past.rs`), and what a place is worth that was not read (`engine::undo`).
 
 use super::{History, Item};
-use crate::engine::{Keep, LocatedKept, Stat, StatKind};
+use crate::engine::{LocatedKept, RetainReason, Stat, StatKind};
 use crate::model::{ContentId, SyncPath};
 use crate::wire::message::Sought;
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,7 +83,7 @@ impl History {
         let sizes: BTreeSet<u64> = sought.iter().map(|sought| sought.size).collect();
         let is_meant = |item: &Item| {
             let stat = &item.facts.stat;
-            stat.kind == StatKind::File && item.reason != Keep::Suspect && sizes.contains(&stat.size)
+            stat.kind == StatKind::File && item.reason != RetainReason::Suspect && sizes.contains(&stat.size)
         };
         match self.items() {
             Ok(mut items) => {

@@ -4,7 +4,7 @@ use super::name::name_at;
 use super::*;
 use crate::engine::{Event, FoundLoser, Stat};
 use crate::io::Events;
-use crate::model::{ContentId, DeviceId, Entry, Kind, Seen, Version};
+use crate::model::{ContentId, DeviceId, Entry, Kind, Version, VersionVector};
 use crate::wire::message::Sought;
 use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
@@ -20,7 +20,7 @@ fn bytes(bytes: u64) -> Quota {
     Quota { bytes, inodes: u64::MAX }
 }
 
-fn put(dir: &std::path::Path, time_ns: u64, reason: Keep, path: &str, content: &[u8]) -> String {
+fn put(dir: &std::path::Path, time_ns: u64, reason: RetainReason, path: &str, content: &[u8]) -> String {
     let name = name_at(time_ns, reason, path.as_bytes(), None).name;
     let file = dir.join(".dirsync/history").join(&name);
     std::fs::write(&file, content).unwrap();
@@ -36,7 +36,7 @@ fn a_long_path_comes_back_from_its_sidecar() {
     let history = history(temp.path());
     for path in [vec![b'x'; 255], [vec![0xff; 200], b"/.path".to_vec()].concat(), "é/".repeat(90).into_bytes()] {
         let path = SyncPath::new(path.strip_suffix(b"/").unwrap_or(&path)).unwrap();
-        let (name, is_cut) = history.reserve(Keep::Conflict, &path, None).unwrap();
+        let (name, is_cut) = history.reserve(RetainReason::Conflict, &path, None).unwrap();
         assert!(is_cut && name.len() + SIDECAR.len() <= 255);
         std::fs::write(temp.path().join(".dirsync/history").join(&name), "x").unwrap();
         let listed = history.list(Some(&path)).unwrap();
@@ -53,10 +53,10 @@ fn what_is_to_go_goes_with_its_sidecar_and_the_rest_stays() {
     let temp = tempfile::tempdir().unwrap();
     let history = history(temp.path());
     let now = 100 * DAY_NS;
-    put(temp.path(), now - 8 * DAY_NS, Keep::Replaced, "old-replaced", b"12345");
-    put(temp.path(), now - 31 * DAY_NS, Keep::Deleted, "old-deleted", b"12345");
-    let loser = put(temp.path(), now - 20 * DAY_NS, Keep::Conflict, "loser", b"12345");
-    let deleted = put(temp.path(), now - 8 * DAY_NS, Keep::Deleted, "deleted", b"12345");
+    put(temp.path(), now - 8 * DAY_NS, RetainReason::Replaced, "old-replaced", b"12345");
+    put(temp.path(), now - 31 * DAY_NS, RetainReason::Deleted, "old-deleted", b"12345");
+    let loser = put(temp.path(), now - 20 * DAY_NS, RetainReason::Conflict, "loser", b"12345");
+    let deleted = put(temp.path(), now - 8 * DAY_NS, RetainReason::Deleted, "deleted", b"12345");
     let names = || history.list(None).unwrap().into_iter().map(|kept| kept.name).collect::<Vec<_>>();
     assert_eq!(history.prune_to(now, bytes(8192)).unwrap(), 2);
     assert_eq!(names(), [deleted, loser.clone()]);
@@ -72,7 +72,7 @@ fn nothing_more_is_replaced_while_history_is_full_of_what_stood_a_day_ago() {
     history.admit(&path).unwrap();
     let now = wall_ns();
     for n in 0..4 {
-        let name = put(temp.path(), now - 60_000_000_000, Keep::Replaced, &format!("f{n}"), &[0; 1000]);
+        let name = put(temp.path(), now - 60_000_000_000, RetainReason::Replaced, &format!("f{n}"), &[0; 1000]);
         let old = SystemTime::now() - Duration::from_hours(48);
         File::options()
             .write(true)
@@ -97,7 +97,7 @@ fn what_is_written_after_it_came_is_a_loser_from_then_on_also_after_a_restart() 
         let temp = tempfile::tempdir().unwrap();
         let history = history(temp.path());
         let path = SyncPath::new(&name).unwrap();
-        let (kept, _) = history.reserve(Keep::Deleted, &path, None).unwrap();
+        let (kept, _) = history.reserve(RetainReason::Deleted, &path, None).unwrap();
         let file = temp.path().join(".dirsync/history").join(&kept);
         // The kernel's clock of files lags behind by a tick.
         let named = parse(&kept).unwrap().time_ns;
@@ -108,21 +108,21 @@ fn what_is_written_after_it_came_is_a_loser_from_then_on_also_after_a_restart() 
         }
         let (events, inbox) = Events::channel();
         // Set ahead by its user, it is not taken for a write.
-        let ahead = history.reserve(Keep::Replaced, &path, None).unwrap().0;
+        let ahead = history.reserve(RetainReason::Replaced, &path, None).unwrap().0;
         let ahead = temp.path().join(".dirsync/history").join(&ahead);
         std::fs::write(&ahead, "ahead").unwrap();
         let later = SystemTime::now() + Duration::from_secs(9999);
         File::options().write(true).open(&ahead).unwrap().set_modified(later).unwrap();
         history.stop();
         history.run(&events);
-        let Ok(Event::WrittenLate { path: told, kept: renamed, kind, .. }) = inbox.try_recv() else {
+        let Ok(Event::WrittenLate { path: reported, kept: renamed, kind, .. }) = inbox.try_recv() else {
             panic!("the write was not seen")
         };
-        assert_eq!((told, kind), (path.clone(), Kind::File { size: 4, content: ContentId::of(b"half") }));
+        assert_eq!((reported, kind), (path.clone(), Kind::File { size: 4, content: ContentId::of(b"half") }));
         assert!(inbox.try_recv().is_err(), "the other one was not written");
         let listed = history.list(Some(&path)).unwrap();
         let loser = listed.iter().find(|kept| kept.name == renamed).unwrap();
-        assert_eq!((loser.reason, &loser.path), (Keep::Conflict, &path));
+        assert_eq!((loser.reason, &loser.path), (RetainReason::Conflict, &path));
         history.run(&events);
         assert!(inbox.try_recv().is_err(), "it is told once");
     }
@@ -133,9 +133,9 @@ fn a_path_whose_item_never_came_goes_at_the_next_start() {
     let temp = tempfile::tempdir().unwrap();
     let path = SyncPath::new(vec![b'x'; 255]).unwrap();
     let first = history(temp.path());
-    let (kept, _) = first.reserve(Keep::Replaced, &path, None).unwrap();
+    let (kept, _) = first.reserve(RetainReason::Replaced, &path, None).unwrap();
     std::fs::write(temp.path().join(".dirsync/history").join(&kept), "x").unwrap();
-    first.reserve(Keep::Replaced, &path, None).unwrap();
+    first.reserve(RetainReason::Replaced, &path, None).unwrap();
     drop(first);
     let next = history(temp.path());
     assert_eq!(next.list(None).unwrap().len(), 1);
@@ -146,7 +146,7 @@ fn a_path_whose_item_never_came_goes_at_the_next_start() {
 fn what_was_renamed_while_history_was_pruned_is_no_trouble() {
     let temp = tempfile::tempdir().unwrap();
     let history = history(temp.path());
-    let (kept, _) = history.reserve(Keep::Replaced, &SyncPath::new("f").unwrap(), None).unwrap();
+    let (kept, _) = history.reserve(RetainReason::Replaced, &SyncPath::new("f").unwrap(), None).unwrap();
     assert!(!history.remove(&kept).unwrap());
     std::fs::write(temp.path().join(".dirsync/history").join(&kept), "x").unwrap();
     assert!(history.remove(&kept).unwrap());
@@ -158,8 +158,8 @@ fn what_was_written_to_after_it_came_does_not_go_but_becomes_a_loser() {
     let history = history(temp.path());
     let (events, inbox) = Events::channel();
     let now = wall_ns();
-    put(temp.path(), now - 60 * DAY_NS, Keep::Replaced, "f", b"as it came");
-    let written = put(temp.path(), now - 60 * DAY_NS + 1, Keep::Replaced, "f", b"written since");
+    put(temp.path(), now - 60 * DAY_NS, RetainReason::Replaced, "f", b"as it came");
+    let written = put(temp.path(), now - 60 * DAY_NS + 1, RetainReason::Replaced, "f", b"written since");
     let file = File::options().write(true).open(temp.path().join(".dirsync/history").join(&written)).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_hours(1)).unwrap();
     assert_eq!(history.prune_to(now, bytes(0)).unwrap(), 1, "the other one goes");
@@ -167,9 +167,12 @@ fn what_was_written_to_after_it_came_does_not_go_but_becomes_a_loser() {
     assert_eq!(left, [written]);
     std::thread::scope(|scope| {
         scope.spawn(|| history.run(&events));
-        let told = inbox.recv_timeout(Duration::from_secs(10));
+        let reported = inbox.recv_timeout(Duration::from_secs(10));
         history.stop();
-        assert!(matches!(&told, Ok(Event::WrittenLate { kept, .. }) if kept.ends_with(".conflict.f")), "{told:?}");
+        assert!(
+            matches!(&reported, Ok(Event::WrittenLate { kept, .. }) if kept.ends_with(".conflict.f")),
+            "{reported:?}"
+        );
     });
     assert_eq!(history.prune_to(now, bytes(u64::MAX)).unwrap(), 1, "a loser has its time, and that is over, too");
 }
@@ -188,14 +191,14 @@ fn the_loser_that_an_install_left_before_it_was_cut_off_is_found_by_its_content(
         kind: Kind::File { size: content.len() as u64, content: ContentId::of(content) },
         mode: Mode(0o644),
         mtime: FileTime::default(),
-        version: Version { stamp: 1, author: DeviceId([1; 32]), seen: Seen::default() },
+        version: Version { stamp: 1, author: DeviceId([1; 32]), seen: VersionVector::default() },
     };
     let now = wall_ns();
-    put(temp.path(), now - 9, Keep::Conflict, "f", b"ours");
-    let newest = put(temp.path(), now - 8, Keep::Conflict, "f", b"ours");
-    put(temp.path(), now - 7, Keep::Conflict, "f", b"another");
-    put(temp.path(), now - 6, Keep::Replaced, "f", b"ours");
-    put(temp.path(), now - 5, Keep::Conflict, "f/g", b"ours");
+    put(temp.path(), now - 9, RetainReason::Conflict, "f", b"ours");
+    let newest = put(temp.path(), now - 8, RetainReason::Conflict, "f", b"ours");
+    put(temp.path(), now - 7, RetainReason::Conflict, "f", b"another");
+    put(temp.path(), now - 6, RetainReason::Replaced, "f", b"ours");
+    put(temp.path(), now - 5, RetainReason::Conflict, "f/g", b"ours");
     let (events, inbox) = Events::channel();
     let path = SyncPath::new("f").unwrap();
     std::thread::scope(|scope| {
@@ -217,7 +220,7 @@ fn what_is_spare_goes_only_while_both_are_as_they_were() {
     let history = history(temp.path());
     let path = SyncPath::new("new").unwrap();
     std::fs::write(temp.path().join("new"), "content").unwrap();
-    let name = put(temp.path(), wall_ns() - DAY_NS, Keep::Deleted, "old", b"content");
+    let name = put(temp.path(), wall_ns() - DAY_NS, RetainReason::Deleted, "old", b"content");
     let there = || history.root.stat(&path).unwrap().unwrap();
     let was = beneath::stat_at(history.root.history(), name.as_bytes()).unwrap().unwrap();
     let (events, _inbox) = Events::channel();
@@ -246,13 +249,13 @@ fn what_is_kept_counts_by_what_it_takes_on_the_disk() {
     let temp = tempfile::tempdir().unwrap();
     let history = history(temp.path());
     let now = wall_ns();
-    let sparse = put(temp.path(), now - DAY_NS, Keep::Deleted, "sparse", b"");
+    let sparse = put(temp.path(), now - DAY_NS, RetainReason::Deleted, "sparse", b"");
     let sparse = temp.path().join(".dirsync/history").join(sparse);
     let file = File::options().write(true).open(sparse).unwrap();
     file.set_len(1 << 40).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_hours(48)).unwrap();
     for n in 0..3 {
-        put(temp.path(), now - DAY_NS + 1 + n, Keep::Deleted, "small", b"1");
+        put(temp.path(), now - DAY_NS + 1 + n, RetainReason::Deleted, "small", b"1");
     }
     assert_eq!(history.prune_to(now, bytes(1 << 20)).unwrap(), 0, "a hole takes nothing");
     let (load, _) = history.fill();
@@ -267,7 +270,7 @@ fn a_wrong_clock_ages_nothing_and_an_mtime_says_nothing_about_how_long_it_stood(
     let (steady, path) = (1000 * DAY_NS, SyncPath::new("f").unwrap());
     history.set_clock(steady);
     let keep = |path: &SyncPath, since_ns| {
-        let (name, _) = history.reserve(Keep::Replaced, path, Some(since_ns)).unwrap();
+        let (name, _) = history.reserve(RetainReason::Replaced, path, Some(since_ns)).unwrap();
         let file = temp.path().join(".dirsync/history").join(&name);
         std::fs::write(&file, "x").unwrap();
         // Before it came: what has a later mtime was written to since, and does not go.
@@ -308,9 +311,9 @@ fn located(history: &History, sought: &[Sought], end: Instant) -> Vec<Option<(St
 fn contents_are_located_at_other_paths_and_told_apart_where_size_and_time_are_the_same() {
     let temp = tempfile::tempdir().unwrap();
     let history = history(temp.path());
-    let copy = put(temp.path(), 100 * DAY_NS, Keep::Deleted, "a copy", b"12345");
-    let first = put(temp.path(), 101 * DAY_NS, Keep::Replaced, "twice", b"first");
-    let second = put(temp.path(), 101 * DAY_NS + 10, Keep::Replaced, "twice", b"secon");
+    let copy = put(temp.path(), 100 * DAY_NS, RetainReason::Deleted, "a copy", b"12345");
+    let first = put(temp.path(), 101 * DAY_NS, RetainReason::Replaced, "twice", b"first");
+    let second = put(temp.path(), 101 * DAY_NS + 10, RetainReason::Replaced, "twice", b"secon");
     let at = |day: u64| day * DAY_NS - 1;
     let asked = [
         sought("the original", b"12345", at(50)),
@@ -319,7 +322,7 @@ fn contents_are_located_at_other_paths_and_told_apart_where_size_and_time_are_th
         sought("twice", b"third", at(101)),
         sought("nowhere", b"longer", at(101)),
     ];
-    let later = Instant::now() + Duration::from_secs(600);
+    let later = Instant::now() + Duration::from_mins(10);
     let places = [Some((copy, true)), Some((first, true)), Some((second, true)), None, None];
     assert_eq!(located(&history, &asked, later), places);
 }
@@ -328,8 +331,8 @@ fn contents_are_located_at_other_paths_and_told_apart_where_size_and_time_are_th
 fn what_there_was_no_time_to_hash_is_found_by_its_path() {
     let temp = tempfile::tempdir().unwrap();
     let history = history(temp.path());
-    put(temp.path(), 100 * DAY_NS, Keep::Deleted, "a copy", b"12345");
-    let own = put(temp.path(), 99 * DAY_NS, Keep::Deleted, "own", b"abcde");
+    put(temp.path(), 100 * DAY_NS, RetainReason::Deleted, "a copy", b"12345");
+    let own = put(temp.path(), 99 * DAY_NS, RetainReason::Deleted, "own", b"abcde");
     let asked = [sought("other", b"12345", 100 * DAY_NS - 1), sought("own", b"abcde", 99 * DAY_NS - 1)];
     assert_eq!(located(&history, &asked, Instant::now()), [None, Some((own, false))]);
 }

@@ -63,7 +63,7 @@ impl SyncNumber {
 /// What was hashed together (`T` each), and waits for the same `syncfs`. Nothing of it is told before the folders that were taken before
 /// it, or with it: what is in a folder that nobody has heard of would make one, with permissions that nobody chose.
 #[derive(Debug)]
-pub(super) struct Waiting<T> {
+pub(super) struct WaitingBatch<T> {
     pub ticket: Ticket,
     pub asked: SyncNumber,
     pub items: Vec<T>,
@@ -72,7 +72,7 @@ pub(super) struct Waiting<T> {
 
 /// What waited, and now may be told.
 #[derive(Debug)]
-pub(super) struct Ended<T> {
+pub(super) struct SyncedBatch<T> {
     pub ticket: Ticket,
     pub items: Vec<T>,
     pub are_folders: bool,
@@ -83,11 +83,11 @@ pub(super) struct Ended<T> {
 /// the last `syncfs` has made durable only after those taken before it, and not at all while a new folder of theirs or of its
 /// own is still to be made durable.
 pub(super) struct Durable<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<SyncState<T>>,
     changed: Condvar,
 }
 
-struct State<T> {
+struct SyncState<T> {
     /// When the last successful one began.
     began: Option<Moment>,
     next: u64,
@@ -102,13 +102,13 @@ struct State<T> {
     ended: u64,
     /// The first one that failed: what it lost looks clean to later ones.
     failed: Option<(u64, Errno)>,
-    waiting: Vec<Waiting<T>>,
+    waiting: Vec<WaitingBatch<T>>,
     is_stopping: bool,
 }
 
 impl<T> Default for Durable<T> {
     fn default() -> Self {
-        let state = State {
+        let state = SyncState {
             began: None,
             next: 0,
             unsorted: BTreeSet::new(),
@@ -126,11 +126,11 @@ impl<T> Default for Durable<T> {
 }
 
 impl<T> Durable<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> MutexGuard<'_, SyncState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
+    fn wait<'a>(&self, state: MutexGuard<'a, SyncState<T>>) -> MutexGuard<'a, SyncState<T>> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -182,7 +182,7 @@ impl<T> Durable<T> {
     }
 
     /// The folders of a batch were told: gives what waited for that alone.
-    pub fn folders_told(&self, ticket: Ticket) -> Vec<Ended<T>> {
+    pub fn folders_reported(&self, ticket: Ticket) -> Vec<SyncedBatch<T>> {
         let mut state = self.lock();
         state.folders.remove(&ticket.0);
         self.take_ended(&mut state)
@@ -196,7 +196,7 @@ impl<T> Durable<T> {
     }
 
     /// Keeps what is hashed until it may be told. Gives what may be told now.
-    pub fn keep(&self, waiting: Waiting<T>) -> Vec<Ended<T>> {
+    pub fn keep(&self, waiting: WaitingBatch<T>) -> Vec<SyncedBatch<T>> {
         let mut state = self.lock();
         state.waiting.push(waiting);
         self.take_ended(&mut state)
@@ -207,23 +207,24 @@ impl<T> Durable<T> {
         self.lock().waiting.iter().map(|waiting| waiting.items.len()).sum::<usize>() < WAITING
     }
 
-    fn take_ended(&self, state: &mut State<T>) -> Vec<Ended<T>> {
-        let may_be_told = |waiting: &Waiting<T>| {
+    fn take_ended(&self, state: &mut SyncState<T>) -> Vec<SyncedBatch<T>> {
+        let may_be_reported = |waiting: &WaitingBatch<T>| {
             let before = if waiting.are_folders { waiting.ticket.0 } else { waiting.ticket.0 + 1 };
             waiting.asked.0 <= state.ended && state.folders.range(..before).next().is_none()
         };
-        let (told, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut state.waiting).into_iter().partition(may_be_told);
+        let (reported, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.waiting).into_iter().partition(may_be_reported);
         state.waiting = waiting;
         self.changed.notify_all();
-        told.into_iter().map(|told| state.ended(told)).collect()
+        reported.into_iter().map(|reported| state.ended(reported)).collect()
     }
 
     /// For the thread that syncs: makes the calls that are asked for, one after the other, and gives what has waited for
     /// each to `tell`. Returns at the stop.
-    pub fn run(&self, sync: impl Fn() -> rustix::io::Result<()>, tell: impl Fn(Ended<T>)) {
+    pub fn run(&self, sync: impl Fn() -> rustix::io::Result<()>, report: impl Fn(SyncedBatch<T>)) {
         while let Some(began) = self.begin() {
             let synced = sync();
-            self.end(began, synced).into_iter().for_each(&tell);
+            self.end(began, synced).into_iter().for_each(&report);
         }
     }
 
@@ -238,7 +239,7 @@ impl<T> Durable<T> {
         state.running
     }
 
-    fn end(&self, began: Moment, synced: rustix::io::Result<()>) -> Vec<Ended<T>> {
+    fn end(&self, began: Moment, synced: rustix::io::Result<()>) -> Vec<SyncedBatch<T>> {
         let mut state = self.lock();
         state.ended = state.begun;
         state.running = None;
@@ -255,17 +256,17 @@ impl<T> Durable<T> {
     }
 }
 
-impl<T> State<T> {
+impl<T> SyncState<T> {
     fn ask(&mut self) -> SyncNumber {
         self.asked = self.begun + 1;
         SyncNumber(self.asked)
     }
 
     /// Of what waited for a `syncfs` that has ended.
-    fn ended(&self, waiting: Waiting<T>) -> Ended<T> {
-        let Waiting { ticket, asked, items, are_folders } = waiting;
+    fn ended(&self, waiting: WaitingBatch<T>) -> SyncedBatch<T> {
+        let WaitingBatch { ticket, asked, items, are_folders } = waiting;
         let failed = self.failed.filter(|(failed, _)| asked.0 >= *failed);
-        Ended { ticket, items, are_folders, synced: failed.map_or(Ok(()), |(_, e)| Err(e)) }
+        SyncedBatch { ticket, items, are_folders, synced: failed.map_or(Ok(()), |(_, e)| Err(e)) }
     }
 }
 
@@ -277,11 +278,11 @@ mod tests {
     use crate::model::{FileTime, Mode, SyncPath};
     use std::sync::mpsc;
 
-    fn waiting(asked: SyncNumber, item: u32) -> Waiting<u32> {
-        Waiting { ticket: Ticket(1), asked, items: vec![item], are_folders: false }
+    fn waiting(asked: SyncNumber, item: u32) -> WaitingBatch<u32> {
+        WaitingBatch { ticket: Ticket(1), asked, items: vec![item], are_folders: false }
     }
 
-    fn items(ended: &[Ended<u32>]) -> Vec<u32> {
+    fn items(ended: &[SyncedBatch<u32>]) -> Vec<u32> {
         ended.iter().flat_map(|ended| ended.items.clone()).collect()
     }
 
@@ -292,7 +293,7 @@ mod tests {
         let durable = Durable::default();
         let (begun, begins) = mpsc::channel();
         let (end, ends) = mpsc::channel();
-        let (tell, told) = mpsc::channel();
+        let (report, reported) = mpsc::channel();
         std::thread::scope(|scope| {
             let durable = &durable;
             scope.spawn(move || {
@@ -300,27 +301,27 @@ mod tests {
                     begun.send(()).unwrap();
                     if ends.recv().unwrap_or(true) { Ok(()) } else { Err(Errno::IO) }
                 };
-                durable.run(sync, |ended| tell.send((ended.items[0], ended.synced.is_ok())).unwrap());
+                durable.run(sync, |ended| report.send((ended.items[0], ended.synced.is_ok())).unwrap());
             });
-            test(durable, &begins, &end, &told);
+            test(durable, &begins, &end, &reported);
             durable.stop();
         });
     }
 
     #[test]
     fn what_is_seen_during_a_sync_waits_for_the_next_one() {
-        with_disk(|durable, begins, end, told| {
+        with_disk(|durable, begins, end, reported| {
             let first = durable.ask();
             begins.recv().unwrap();
             let second = durable.ask();
             assert!(first < second);
             assert!(durable.keep(waiting(second, 2)).is_empty() && durable.keep(waiting(first, 1)).is_empty());
             end.send(true).unwrap();
-            assert_eq!(told.recv(), Ok((1, true)));
+            assert_eq!(reported.recv(), Ok((1, true)));
             begins.recv().unwrap();
-            assert!(told.try_recv().is_err(), "the second has only begun");
+            assert!(reported.try_recv().is_err(), "the second has only begun");
             end.send(true).unwrap();
-            assert_eq!(told.recv(), Ok((2, true)));
+            assert_eq!(reported.recv(), Ok((2, true)));
             assert_eq!(items(&durable.keep(waiting(second, 3))), [3], "its sync has ended");
         });
     }
@@ -328,13 +329,13 @@ mod tests {
     /// What was lost is called clean by every later one.
     #[test]
     fn after_a_failure_no_sync_makes_anything_durable() {
-        with_disk(|durable, begins, end, told| {
+        with_disk(|durable, begins, end, reported| {
             let sync = |is_well: bool, item: u32| {
                 let asked = durable.ask();
                 begins.recv().unwrap();
                 assert!(durable.keep(waiting(asked, item)).is_empty());
                 end.send(is_well).unwrap();
-                (asked, told.recv().unwrap())
+                (asked, reported.recv().unwrap())
             };
             let (well, first) = sync(true, 1);
             assert_eq!(first, (1, true));
@@ -353,8 +354,9 @@ mod tests {
         let [first, second] = [durable.ticket(), durable.ticket()];
         durable.lock().folders.extend([first.0, second.0].map(|ticket| (ticket, SyncNumber::NONE)));
         let asked = durable.ask();
-        let keep =
-            |ticket, item, are_folders| items(&durable.keep(Waiting { ticket, asked, items: vec![item], are_folders }));
+        let keep = |ticket, item, are_folders| {
+            items(&durable.keep(WaitingBatch { ticket, asked, items: vec![item], are_folders }))
+        };
         let began = durable.begin().unwrap();
         let none: [u32; 0] = [];
         assert_eq!(keep(second, 4, false), none);
@@ -362,8 +364,8 @@ mod tests {
         assert_eq!(keep(second, 3, true), none);
         assert_eq!(keep(first, 2, false), none, "they are in the folders of their own batch");
         assert_eq!(keep(first, 1, true), [1]);
-        assert_eq!(items(&durable.folders_told(first)), [3, 2]);
-        assert_eq!(items(&durable.folders_told(second)), [4]);
+        assert_eq!(items(&durable.folders_reported(first)), [3, 2]);
+        assert_eq!(items(&durable.folders_reported(second)), [4]);
     }
 
     const EARLY: FileTime = FileTime { secs: 1, nanos: 1 };
@@ -397,11 +399,11 @@ mod tests {
         assert_eq!((sorted.durable[0].path.to_text(), sorted.rest.len()), ("d".to_owned(), 0));
         let sorted = durable.sort(tickets[1], vec![fresh("d/f", StatKind::File, old)], 2);
         assert_eq!((sorted.durable.len(), sorted.behind), (0, Some(SyncNumber::NONE)), "'d' is not told yet");
-        assert!(durable.folders_told(tickets[0]).is_empty());
+        assert!(durable.folders_reported(tickets[0]).is_empty());
         durable.sort(tickets[2], vec![fresh("new", StatKind::Directory, now)], 2);
         let sorted = durable.sort(tickets[3], vec![fresh("old", StatKind::Directory, old)], 2);
         assert_eq!((sorted.durable.len(), sorted.behind), (0, Some(SyncNumber::NONE)));
-        assert!(durable.folders_told(tickets[2]).is_empty());
+        assert!(durable.folders_reported(tickets[2]).is_empty());
         let sorted = durable.sort(tickets[4], vec![fresh("old/f", StatKind::File, old)], 2);
         assert!(sorted.behind.is_some() && sorted.durable.is_empty(), "'old' is not told yet");
     }
@@ -452,7 +454,7 @@ mod tests {
         let durable = Durable::default();
         let asked = durable.ask();
         assert!(durable.has_room());
-        durable.keep(Waiting { items: vec![0; WAITING], ..waiting(asked, 0) });
+        durable.keep(WaitingBatch { items: vec![0; WAITING], ..waiting(asked, 0) });
         assert!(!durable.has_room());
         let began = durable.begin().unwrap();
         assert_eq!(durable.end(began, Ok(())).len(), 1);

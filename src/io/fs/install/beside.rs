@@ -7,8 +7,8 @@
 //! here, too. The engine has one install at a time under way for a path, so none overtakes another
 //! of its path. Deliberately not here: the way into the folder.
 
-use super::place::{self, Change};
-use super::{Applier, Made, Site};
+use super::place::{self, PathChange};
+use super::{Applier, Prepared, Site};
 use crate::engine::{Event, Job, Outcome, Source, Stat};
 use crate::io::fail::{self, Point};
 
@@ -56,18 +56,18 @@ impl Applier {
 }
 
 impl Site {
-    pub(super) fn make_or_prove(&self, job: &Job) -> Result<Made, Outcome> {
+    pub(super) fn make_or_prove(&self, job: &Job) -> Result<Prepared, Outcome> {
         let prepared = self.prepare_all(std::slice::from_ref(job), true).pop();
         let made = prepared.unwrap_or(Err(Outcome::NoSource))?;
-        if !matches!(made, Made::InPlace) {
+        if !matches!(made, Prepared::InPlace) {
             return Ok(made);
         }
-        place::prove(self, &Change::of(job, &made))?;
+        place::prove(self, &PathChange::of(job, &made))?;
         fail::after(Point::InstallProven);
-        Ok(Made::Proven)
+        Ok(Prepared::Proven)
     }
 
     pub(super) fn prove_again(&self, job: &Job, stat: Option<&Stat>) -> Result<(), Outcome> {
-        place::prove_again(self, &Change::of(job, &Made::Proven), stat.ok_or(Outcome::Stale)?)
+        place::prove_again(self, &PathChange::of(job, &Prepared::Proven), stat.ok_or(Outcome::Stale)?)
     }
 }

@@ -21,7 +21,7 @@ pub(super) const OWNER_WRITE: u16 = 0o200;
 
 /// A folder that is open, or whose record is still there.
 #[derive(Debug)]
-pub(super) struct Opening {
+pub(super) struct OpenedFolder {
     pub path: SyncPath,
     folder: OwnedFd,
     closed: u16,
@@ -29,7 +29,7 @@ pub(super) struct Opening {
 }
 
 /// Opens a folder that is ours, and that we may not write. `None`: it is none of these.
-pub(super) fn open(root: &Root, path: &SyncPath) -> io::Result<Option<Opening>> {
+pub(super) fn open(root: &Root, path: &SyncPath) -> io::Result<Option<OpenedFolder>> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let folder = beneath::folder(root.dir(), Some(path))?;
     let facts = beneath::facts(&folder)?;
@@ -45,7 +45,7 @@ pub(super) fn open(root: &Root, path: &SyncPath) -> io::Result<Option<Opening>> 
     file.write_all(path.as_bytes())?;
     file.sync_all()?;
     rustix::fs::fsync(&records)?;
-    let opened = Opening { path: path.clone(), folder, closed, record };
+    let opened = OpenedFolder { path: path.clone(), folder, closed, record };
     root.while_opened(|all| {
         all.insert(facts.place(), closed);
         let is_open = set_mode(&opened.folder, closed | OWNER_WRITE);
@@ -57,7 +57,7 @@ pub(super) fn open(root: &Root, path: &SyncPath) -> io::Result<Option<Opening>> 
     Ok(Some(opened))
 }
 
-impl Opening {
+impl OpenedFolder {
     /// Gives the folder its mode back, unless someone gave it another one meanwhile.
     pub fn close(&self, root: &Root) -> io::Result<()> {
         root.while_opened(|all| {

@@ -7,8 +7,8 @@
 
 use super::closed::OWNER_WRITE;
 use super::prepare::{times, with_special};
-use super::{Made, Site, Staged};
-use crate::engine::{Job, Keep, Names, Outcome, Stat, StatKind};
+use super::{Prepared, Site, StagedFile};
+use crate::engine::{Job, Names, Outcome, RetainReason, Stat, StatKind};
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath::{self, LastFolder};
 use crate::io::fs::stage::Nameless;
@@ -24,17 +24,17 @@ use rustix::io::Errno;
 const UNDO_TRIES: u32 = 16;
 
 /// One change of one path.
-pub(super) struct Change<'a> {
+pub(super) struct PathChange<'a> {
     pub path: &'a SyncPath,
     pub expect: Option<&'a Stat>,
-    pub keep: Keep,
+    pub keep: RetainReason,
     /// Since when what is there has been here, by the steady clock (ns), if that is known.
     pub since_ns: Option<u64>,
     pub mode: Mode,
     pub mtime: FileTime,
     /// Of a file.
     pub content: Option<ContentId>,
-    pub made: &'a Made,
+    pub made: &'a Prepared,
 }
 
 /// Done, but not yet durable.
@@ -45,7 +45,7 @@ pub(super) struct Placed {
 }
 
 /// Puts a change in place. On failure what was staged is back in staging, but for what has no name, and the path is as it was.
-pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) -> Result<Placed, Outcome> {
+pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &PathChange<'_>) -> Result<Placed, Outcome> {
     let unreached = |e| match e {
         e if beneath::is_no_parent(e) => Outcome::NoParent,
         e => change.failed("reach", e),
@@ -67,17 +67,17 @@ pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) 
     if site.root.is_ours(change.path).map_err(|e| change.failed("look at", e))? {
         return Err(change.failed("touch our own", Errno::ACCESS));
     }
-    if let Made::Renamed(from, stat) = change.made {
-        let place = Place { site, parent: parent.as_fd(), name: change.path.name(), change };
+    if let Prepared::Renamed(from, stat) = change.made {
+        let place = NamePlace { site, parent: parent.as_fd(), name: change.path.name(), change };
         return place.respell(from, stat);
     }
     if let (None, true) = (change.expect, site.root.can_exchange()) {
-        let place = Place { site, parent: parent.as_fd(), name: change.path.name(), change };
+        let place = NamePlace { site, parent: parent.as_fd(), name: change.path.name(), change };
         // The move or the link itself refuses a name that is taken.
         match change.made {
-            Made::Staged(new) => return place.add(new),
-            Made::Nameless(new, stat) => return place.add_nameless(new, stat),
-            Made::Nothing | Made::InPlace | Made::Proven | Made::Renamed(..) => {}
+            Prepared::Staged(new) => return place.add(new),
+            Prepared::Nameless(new, stat) => return place.add_nameless(new, stat),
+            Prepared::Nothing | Prepared::InPlace | Prepared::Proven | Prepared::Renamed(..) => {}
         }
     }
     let there = site.root.facts_in(parent, change.path.name()).map_err(|e| change.failed("look at", e))?;
@@ -85,24 +85,24 @@ pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &Change<'_>) 
     if !is_expected(change.expect, there.as_ref()) {
         return Err(taken_or_stale(site, parent.as_fd(), change));
     }
-    let place = Place { site, parent: parent.as_fd(), name: change.path.name(), change };
+    let place = NamePlace { site, parent: parent.as_fd(), name: change.path.name(), change };
     match (change.made, there) {
-        (Made::Nothing, None) => Ok(Placed { stat: None, kept: None }),
-        (Made::Nothing, Some(old)) if old.kind == StatKind::Directory => place.remove_folder(),
-        (Made::Nothing, Some(old)) => place.remove(&old),
-        (Made::InPlace | Made::Proven, Some(old)) => place.adjust(&old),
-        (Made::InPlace | Made::Proven, None) | (Made::Renamed(..), _) => Err(Outcome::Stale),
-        (Made::Nameless(new, stat), None) => place.add_nameless(new, stat),
-        (Made::Nameless(new, stat), Some(old)) => place.replace_by_nameless(new, stat, &old),
-        (Made::Staged(new), None) => place.add(new),
-        (Made::Staged(new), Some(old)) if !site.root.can_exchange() => place.replace_by_link(new, &old),
-        (Made::Staged(new), Some(old)) if old.kind == StatKind::Directory => place.replace_folder(new, &old),
-        (Made::Staged(new), Some(old)) => place.replace(new, &old),
+        (Prepared::Nothing, None) => Ok(Placed { stat: None, kept: None }),
+        (Prepared::Nothing, Some(old)) if old.kind == StatKind::Directory => place.remove_folder(),
+        (Prepared::Nothing, Some(old)) => place.remove(&old),
+        (Prepared::InPlace | Prepared::Proven, Some(old)) => place.adjust(&old),
+        (Prepared::InPlace | Prepared::Proven, None) | (Prepared::Renamed(..), _) => Err(Outcome::Stale),
+        (Prepared::Nameless(new, stat), None) => place.add_nameless(new, stat),
+        (Prepared::Nameless(new, stat), Some(old)) => place.replace_by_nameless(new, stat, &old),
+        (Prepared::Staged(new), None) => place.add(new),
+        (Prepared::Staged(new), Some(old)) if !site.root.can_exchange() => place.replace_by_link(new, &old),
+        (Prepared::Staged(new), Some(old)) if old.kind == StatKind::Directory => place.replace_folder(new, &old),
+        (Prepared::Staged(new), Some(old)) => place.replace(new, &old),
     }
 }
 
 /// Whether the bytes that are there are those that are wanted, and nobody writes them.
-pub(super) fn prove(site: &Site, change: &Change<'_>) -> Result<(), Outcome> {
+pub(super) fn prove(site: &Site, change: &PathChange<'_>) -> Result<(), Outcome> {
     at_its_place(site, change, |place| {
         let is_as_expected = || {
             let there = site.root.facts_in(place.parent, place.name).map_err(|e| change.failed("look at", e))?;
@@ -117,7 +117,7 @@ pub(super) fn prove(site: &Site, change: &Change<'_>) -> Result<(), Outcome> {
 }
 
 /// The second reading of what was proven and got its time: it shows a write of the instant between the two.
-pub(super) fn prove_again(site: &Site, change: &Change<'_>, installed: &Stat) -> Result<(), Outcome> {
+pub(super) fn prove_again(site: &Site, change: &PathChange<'_>, installed: &Stat) -> Result<(), Outcome> {
     at_its_place(site, change, |place| {
         let failed = |e| change.failed("read", e);
         let handle = beneath::open(place.parent, place.name, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;
@@ -128,16 +128,16 @@ pub(super) fn prove_again(site: &Site, change: &Change<'_>, installed: &Stat) ->
 
 fn at_its_place(
     site: &Site,
-    change: &Change<'_>,
-    work: impl FnOnce(&Place<'_>) -> Result<(), Outcome>,
+    change: &PathChange<'_>,
+    work: impl FnOnce(&NamePlace<'_>) -> Result<(), Outcome>,
 ) -> Result<(), Outcome> {
     // Whatever took it away is found by a look.
     let parent = beneath::folder(site.root.dir(), change.path.parent().as_ref()).map_err(|_| Outcome::Stale)?;
-    work(&Place { site, parent: parent.as_fd(), name: change.path.name(), change })
+    work(&NamePlace { site, parent: parent.as_fd(), name: change.path.name(), change })
 }
 
 /// Something is in the way: of this very name, or of another one that the file system takes for it.
-fn taken_or_stale(site: &Site, parent: BorrowedFd<'_>, change: &Change<'_>) -> Outcome {
+fn taken_or_stale(site: &Site, parent: BorrowedFd<'_>, change: &PathChange<'_>) -> Outcome {
     let is_spelled = || beneath::is_spelled(parent, change.path.name()).unwrap_or(true);
     let is_gone = || beneath::stat_at(parent, change.path.name()) == Ok(None);
     // Listed twice: it may have come between.
@@ -173,8 +173,8 @@ fn has_no_links(e: Errno) -> bool {
     matches!(e, Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::MLINK)
 }
 
-impl<'a> Change<'a> {
-    pub fn of(job: &'a Job, made: &'a Made) -> Self {
+impl<'a> PathChange<'a> {
+    pub fn of(job: &'a Job, made: &'a Prepared) -> Self {
         Self {
             path: &job.path,
             expect: job.expect.as_ref(),
@@ -193,15 +193,15 @@ impl<'a> Change<'a> {
 }
 
 /// Where a change happens: a held folder and a name in it.
-struct Place<'a> {
+struct NamePlace<'a> {
     site: &'a Site,
     parent: BorrowedFd<'a>,
     name: &'a [u8],
-    change: &'a Change<'a>,
+    change: &'a PathChange<'a>,
 }
 
-impl Place<'_> {
-    fn add(&self, new: &Staged) -> Result<Placed, Outcome> {
+impl NamePlace<'_> {
+    fn add(&self, new: &StagedFile) -> Result<Placed, Outcome> {
         let is_folder = new.stat.kind == StatKind::Directory;
         let staging = self.site.root.staging();
         let moved = fail::at(Point::InstallAdd)
@@ -250,7 +250,7 @@ impl Place<'_> {
         }
     }
 
-    fn replace(&self, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
+    fn replace(&self, new: &StagedFile, old: &Stat) -> Result<Placed, Outcome> {
         let (staging, history) = (self.site.root.staging(), self.site.root.history());
         self.replace_through_history(
             &new.stat,
@@ -310,7 +310,7 @@ impl Place<'_> {
     }
 
     /// The folder that comes out must be empty; it then goes by `rmdir`, which sees to that once more.
-    fn replace_folder(&self, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
+    fn replace_folder(&self, new: &StagedFile, old: &Stat) -> Result<Placed, Outcome> {
         let staging = self.site.root.staging();
         self.check_empty()?;
         let out = match self.exchange(staging, new.name.as_bytes()) {
@@ -349,7 +349,7 @@ impl Place<'_> {
     }
 
     /// Where names cannot be exchanged: the old one gets a second name in history, then the new one is renamed over it.
-    fn replace_by_link(&self, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
+    fn replace_by_link(&self, new: &StagedFile, old: &Stat) -> Result<Placed, Outcome> {
         if old.kind == StatKind::Directory {
             self.remove_folder()?;
             return self.add(new);
@@ -381,7 +381,7 @@ impl Place<'_> {
     }
 
     /// Where there are no second names either, as on exFAT, the old one goes first. Nothing is there for a moment (P1).
-    fn replace_by_move(&self, new: &Staged, old: &Stat) -> Result<Placed, Outcome> {
+    fn replace_by_move(&self, new: &StagedFile, old: &Stat) -> Result<Placed, Outcome> {
         let kept = self.remove(old)?.kept;
         let added = self.add(new);
         if added.is_err()
@@ -443,7 +443,7 @@ impl Place<'_> {
             return Err(Outcome::Stale);
         }
         // With another mtime, bytes that rotted would look like an edit, and spread (P8).
-        let is_proven = matches!(self.change.made, Made::Proven);
+        let is_proven = matches!(self.change.made, Prepared::Proven);
         let sets_time = old.kind == StatKind::File && held.mtime != self.change.mtime;
         if sets_time && !is_proven && !self.is_its_content(held.ino)? {
             return Err(Outcome::NotItsContent);
@@ -605,12 +605,12 @@ impl Place<'_> {
 
 /// The replacing alone, as if the check before it had found `old`.
 #[cfg(test)]
-pub(super) fn replace_unchecked(site: &Site, change: &Change<'_>, old: &Stat) -> Result<Placed, Outcome> {
+pub(super) fn replace_unchecked(site: &Site, change: &PathChange<'_>, old: &Stat) -> Result<Placed, Outcome> {
     let parent = beneath::folder(site.root.dir(), change.path.parent().as_ref()).expect("the folder is there");
-    let place = Place { site, parent: parent.as_fd(), name: change.path.name(), change };
+    let place = NamePlace { site, parent: parent.as_fd(), name: change.path.name(), change };
     match change.made {
-        Made::Staged(new) => place.replace(new, old),
-        Made::Nameless(new, stat) => place.replace_by_nameless(new, stat, old),
-        Made::Nothing | Made::InPlace | Made::Proven | Made::Renamed(..) => unreachable!("nothing new"),
+        Prepared::Staged(new) => place.replace(new, old),
+        Prepared::Nameless(new, stat) => place.replace_by_nameless(new, stat, old),
+        Prepared::Nothing | Prepared::InPlace | Prepared::Proven | Prepared::Renamed(..) => unreachable!("nothing new"),
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! May import `engine`'s values and `model`. Deliberately not here: durability and the way into the folder.
 
-use super::{Made, Site, Staged};
+use super::{Prepared, Site, StagedFile};
 use crate::engine::{Cause, Job, Outcome, Source, StageId, Stat, StatKind, Trouble};
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath::{self, Facts};
-use crate::io::fs::direct::{Buffer, Origin, Target};
+use crate::io::fs::direct::{Buffer, LargeReader, Target};
 use crate::io::fs::probe;
 use crate::io::fs::stage::Nameless;
 use crate::io::fs::staging;
@@ -32,14 +32,14 @@ const FEW_ATTRIBUTES_BYTES: usize = 4096;
 const ANY_EXECUTE: u16 = 0o111;
 
 /// Stages what `job` wants. Touches nothing in the folder.
-pub(super) fn prepare(site: &Site, batch: &mut Batch, job: &Job) -> Result<Made, Outcome> {
+pub(super) fn prepare(site: &Site, batch: &mut InstallBatch, job: &Job) -> Result<Prepared, Outcome> {
     if let Source::Rename { from, stat } = &job.source {
-        return Ok(Made::Renamed(from.clone(), *stat));
+        return Ok(Prepared::Renamed(from.clone(), *stat));
     }
     match &job.entry.kind {
-        Kind::Deleted { .. } => Ok(Made::Nothing),
-        Kind::Directory if is_kept_in_place(job, StatKind::Directory) => Ok(Made::InPlace),
-        Kind::Symlink { .. } if job.source == Source::InPlace => Ok(Made::InPlace),
+        Kind::Deleted { .. } => Ok(Prepared::Nothing),
+        Kind::Directory if is_kept_in_place(job, StatKind::Directory) => Ok(Prepared::InPlace),
+        Kind::Symlink { .. } if job.source == Source::InPlace => Ok(Prepared::InPlace),
         Kind::Directory => folder(site, batch, job),
         Kind::Symlink { target } => link(site, batch, job, target),
         Kind::File { size, content } => file(site, batch, job, *size, content),
@@ -50,7 +50,7 @@ fn is_kept_in_place(job: &Job, kind: StatKind) -> bool {
     job.expect.is_some_and(|expect| expect.kind == kind)
 }
 
-fn file(site: &Site, batch: &mut Batch, job: &Job, size: u64, content: &ContentId) -> Result<Made, Outcome> {
+fn file(site: &Site, batch: &mut InstallBatch, job: &Job, size: u64, content: &ContentId) -> Result<Prepared, Outcome> {
     let failed = |e| failed("write", job, e);
     match &job.source {
         Source::Nothing | Source::Rename { .. } => Err(Outcome::NoSource),
@@ -76,7 +76,7 @@ fn file(site: &Site, batch: &mut Batch, job: &Job, size: u64, content: &ContentI
             }
             let file = File::from(file);
             let stat = dress_file(site, batch, job, &file)?;
-            Ok(Made::Staged(Staged { name, stat, file: Some(file) }))
+            Ok(Prepared::Staged(StagedFile { name, stat, file: Some(file) }))
         }
         Source::Copy { from, stat } => copy(site, batch, job, from, stat, content),
         Source::Kept { kept, stat } => copy_kept(site, batch, job, kept, stat, content),
@@ -85,19 +85,19 @@ fn file(site: &Site, batch: &mut Batch, job: &Job, size: u64, content: &ContentI
             match &job.expect {
                 // Never written through: its other names may lie anywhere.
                 Some(expect) if links > 1 => copy(site, batch, job, &job.path, expect, content),
-                _ => Ok(Made::InPlace),
+                _ => Ok(Prepared::InPlace),
             }
         }
     }
 }
 
 /// A new file of ours, still empty.
-pub(super) enum New {
+pub(super) enum NewFile {
     Named(StageId, File),
     Nameless(Nameless),
 }
 
-impl New {
+impl NewFile {
     fn file(&mut self) -> &mut File {
         match self {
             Self::Named(_, file) => file,
@@ -106,12 +106,12 @@ impl New {
     }
 }
 
-fn create(site: &Site, batch: &Batch, job: &Job) -> Result<New, Outcome> {
+fn create(site: &Site, batch: &InstallBatch, job: &Job) -> Result<NewFile, Outcome> {
     site.stage.check_room().map_err(Outcome::Failed)?;
     let is_nameless = batch.is_large && may_be_nameless(job);
     let create = || match is_nameless.then(|| site.stage.create_nameless(bits(job.entry.mode))).flatten() {
-        Some(new) => Ok(New::Nameless(new)),
-        None => site.stage.create_file().map(|(id, file)| New::Named(id, file)),
+        Some(new) => Ok(NewFile::Nameless(new)),
+        None => site.stage.create_file().map(|(id, file)| NewFile::Named(id, file)),
     };
     fail::at(Point::StageCreate).and_then(|()| create()).map_err(|e| failed("write", job, e))
 }
@@ -123,29 +123,35 @@ fn may_be_nameless(job: &Job) -> bool {
     job.entry.mode.0 & ANY_EXECUTE == 0 && !replaces_folder
 }
 
-fn finish(site: &Site, batch: &mut Batch, job: &Job, mut new: New, made: Result<(), Outcome>) -> Result<Made, Outcome> {
+fn finish(
+    site: &Site,
+    batch: &mut InstallBatch,
+    job: &Job,
+    mut new: NewFile,
+    made: Result<(), Outcome>,
+) -> Result<Prepared, Outcome> {
     let dressed = made.and_then(|()| dress_file(site, batch, job, new.file()));
     match (dressed, new) {
-        (Ok(stat), New::Named(id, file)) => {
-            Ok(Made::Staged(Staged { name: staging::name(id), stat, file: Some(file) }))
+        (Ok(stat), NewFile::Named(id, file)) => {
+            Ok(Prepared::Staged(StagedFile { name: staging::name(id), stat, file: Some(file) }))
         }
-        (Ok(stat), New::Nameless(new)) => Ok(Made::Nameless(new, stat)),
-        (Err(outcome), New::Named(id, _)) => {
+        (Ok(stat), NewFile::Nameless(new)) => Ok(Prepared::Nameless(new, stat)),
+        (Err(outcome), NewFile::Named(id, _)) => {
             site.stage.discard(id);
             Err(outcome)
         }
-        (Err(outcome), New::Nameless(_)) => Err(outcome),
+        (Err(outcome), NewFile::Nameless(_)) => Err(outcome),
     }
 }
 
 fn copy(
     site: &Site,
-    batch: &mut Batch,
+    batch: &mut InstallBatch,
     job: &Job,
     from: &SyncPath,
     stat: &Stat,
     content: &ContentId,
-) -> Result<Made, Outcome> {
+) -> Result<Prepared, Outcome> {
     let parent = beneath::folder(site.root.dir(), from.parent().as_ref()).map_err(|_| Outcome::NoSource)?;
     copy_found(site, batch, job, stat.size, content, || {
         beneath::regular(&parent, from.name()).ok().flatten().filter(|(_, facts)| facts.stat == *stat)
@@ -155,12 +161,12 @@ fn copy(
 /// Of what went to history. Its way there changed its ctime.
 fn copy_kept(
     site: &Site,
-    batch: &mut Batch,
+    batch: &mut InstallBatch,
     job: &Job,
     kept: &str,
     was: &Stat,
     content: &ContentId,
-) -> Result<Made, Outcome> {
+) -> Result<Prepared, Outcome> {
     let is_as_it_came = |now: &Stat| (now.ino, now.size, now.mtime) == (was.ino, was.size, was.mtime);
     copy_found(site, batch, job, was.size, content, || {
         let opened = beneath::regular(site.root.history(), kept.as_bytes()).ok().flatten();
@@ -171,12 +177,12 @@ fn copy_kept(
 /// Copies what `open` finds, which may be called again for another descriptor of it.
 fn copy_found(
     site: &Site,
-    batch: &mut Batch,
+    batch: &mut InstallBatch,
     job: &Job,
     size: u64,
     content: &ContentId,
     open: impl Fn() -> Option<(File, Facts)>,
-) -> Result<Made, Outcome> {
+) -> Result<Prepared, Outcome> {
     let (source, before) = open().ok_or(Outcome::NoSource)?;
     let mut new = create(site, batch, job)?;
     let again = || open().map(|(file, _)| file);
@@ -197,22 +203,22 @@ pub(super) fn copy_hashing(
     site: &Site,
     source: File,
     again: impl FnOnce() -> Option<File>,
-    new: &mut New,
+    new: &mut NewFile,
     size: u64,
-) -> io::Result<(Origin, Option<ContentId>)> {
+) -> io::Result<(LargeReader, Option<ContentId>)> {
     let file = new.file().try_clone()?;
     if rustix::fs::ioctl_ficlone(&file, &source).is_ok() {
-        let (source, clone) = (Origin::new(source, None), Origin::new(file, None));
+        let (source, clone) = (LargeReader::new(source, None), LargeReader::new(file, None));
         // The source may have changed since it was looked at.
         let is_whole = beneath::facts(clone.file())?.stat.size == size;
         let hash = if is_whole { read_hashing(&clone, size, |part| Ok(part.buffer))? } else { None };
         return Ok((source, hash));
     }
     let target = match new {
-        New::Named(id, _) => site.stage.target_of_another(*id, file, size),
-        New::Nameless(_) => Target::cached(file),
+        NewFile::Named(id, _) => site.stage.target_of_another(*id, file, size),
+        NewFile::Nameless(_) => Target::cached(file),
     };
-    let source = Origin::new(source, if target.is_direct() { again() } else { None });
+    let source = LargeReader::new(source, if target.is_direct() { again() } else { None });
     let hash = if target.is_direct() {
         // Else each write would make it longer.
         rustix::fs::ftruncate(target.file(), size)?;
@@ -224,13 +230,13 @@ pub(super) fn copy_hashing(
 }
 
 /// What was read, and where.
-struct Part {
+struct ReadPart {
     buffer: Buffer,
     length: usize,
     at: u64,
 }
 
-impl Part {
+impl ReadPart {
     fn write(mut self, target: &Target) -> io::Result<Buffer> {
         target.write_all_at(&self.buffer.space()[..self.length], self.at)?;
         Ok(self.buffer)
@@ -239,9 +245,9 @@ impl Part {
 
 /// Reads and hashes all of a file; `hand_on` takes each part and gives a buffer for the next. No hash if it is shorter than `size`.
 fn read_hashing(
-    file: &Origin,
+    file: &LargeReader,
     size: u64,
-    mut hand_on: impl FnMut(Part) -> io::Result<Buffer>,
+    mut hand_on: impl FnMut(ReadPart) -> io::Result<Buffer>,
 ) -> io::Result<Option<ContentId>> {
     let (mut buffer, mut scratch) = (Buffer::new(COPY_BYTES.min(size) as usize), Buffer::new(0));
     let (mut hasher, mut at) = (blake3::Hasher::new(), 0);
@@ -253,15 +259,15 @@ fn read_hashing(
             read => read?,
         }
         hasher.update(bytes);
-        buffer = hand_on(Part { buffer, length, at })?;
+        buffer = hand_on(ReadPart { buffer, length, at })?;
         at += length as u64;
     }
     Ok(Some(ContentId(*hasher.finalize().as_bytes())))
 }
 
 /// The same, while another thread writes what was read: past the cache each write waits for the disk.
-fn copy_beside(source: &Origin, target: &Target, size: u64) -> io::Result<Option<ContentId>> {
-    let (full, parts) = mpsc::sync_channel::<Part>(1);
+fn copy_beside(source: &LargeReader, target: &Target, size: u64) -> io::Result<Option<ContentId>> {
+    let (full, parts) = mpsc::sync_channel::<ReadPart>(1);
     let (empty, buffers) = mpsc::channel();
     for _ in 0..2 {
         let _ = empty.send(Buffer::new(COPY_BYTES.min(size) as usize));
@@ -286,7 +292,7 @@ fn copy_beside(source: &Origin, target: &Target, size: u64) -> io::Result<Option
 }
 
 /// Access lists, mtime, mode and owner, in the order in which none undoes another.
-fn dress_file(site: &Site, batch: &mut Batch, job: &Job, file: &File) -> Result<Stat, Outcome> {
+fn dress_file(site: &Site, batch: &mut InstallBatch, job: &Job, file: &File) -> Result<Stat, Outcome> {
     let failed = |e| failed("set the permissions of", job, e);
     let replaced = match &job.expect {
         Some(old) if old.kind == StatKind::File => copy_attributes(site, batch, &job.path, file),
@@ -318,20 +324,20 @@ fn dress_file(site: &Site, batch: &mut Batch, job: &Job, file: &File) -> Result<
     Ok(stat)
 }
 
-fn folder(site: &Site, batch: &mut Batch, job: &Job) -> Result<Made, Outcome> {
+fn folder(site: &Site, batch: &mut InstallBatch, job: &Job) -> Result<Prepared, Outcome> {
     let failed = |e| failed("make", job, e);
     let name = staging::name(site.stage.next_id());
     let staging = site.root.staging();
     rustix::fs::mkdirat(staging, name.as_str(), rustix::fs::Mode::RWXU).map_err(failed)?;
-    let made =
-        dress_folder(site, batch, job, &name).map(|stat| Made::Staged(Staged { name: name.clone(), stat, file: None }));
+    let made = dress_folder(site, batch, job, &name)
+        .map(|stat| Prepared::Staged(StagedFile { name: name.clone(), stat, file: None }));
     if made.is_err() {
         let _ = rustix::fs::unlinkat(staging, name.as_str(), AtFlags::REMOVEDIR);
     }
     made
 }
 
-fn dress_folder(site: &Site, batch: &mut Batch, job: &Job, name: &str) -> Result<Stat, Outcome> {
+fn dress_folder(site: &Site, batch: &mut InstallBatch, job: &Job, name: &str) -> Result<Stat, Outcome> {
     let failed = |e| failed("make", job, e);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let dir = beneath::open(site.root.staging(), name.as_bytes(), flags).map_err(failed)?;
@@ -352,7 +358,7 @@ fn dress_folder(site: &Site, batch: &mut Batch, job: &Job, name: &str) -> Result
     Ok(stat)
 }
 
-fn link(site: &Site, batch: &mut Batch, job: &Job, target: &[u8]) -> Result<Made, Outcome> {
+fn link(site: &Site, batch: &mut InstallBatch, job: &Job, target: &[u8]) -> Result<Prepared, Outcome> {
     let failed = |e| failed("make the link", job, e);
     let name = staging::name(site.stage.next_id());
     let staging = site.root.staging();
@@ -371,7 +377,7 @@ fn link(site: &Site, batch: &mut Batch, job: &Job, target: &[u8]) -> Result<Made
         beneath::stat_at(staging, name.as_bytes()).map_err(failed)?.ok_or(Outcome::NoSource)
     };
     match dress() {
-        Ok(stat) => Ok(Made::Staged(Staged { name, stat, file: None })),
+        Ok(stat) => Ok(Prepared::Staged(StagedFile { name, stat, file: None })),
         Err(outcome) => {
             let _ = rustix::fs::unlinkat(staging, name.as_str(), AtFlags::empty());
             Err(outcome)
@@ -392,7 +398,7 @@ type Owner = (Option<Uid>, Option<Gid>);
 /// where they can.
 fn owner(
     site: &Site,
-    batch: &mut Batch,
+    batch: &mut InstallBatch,
     job: &Job,
     replaced: Option<Facts>,
     staged: &Facts,
@@ -411,16 +417,16 @@ fn owner(
 }
 
 /// What the jobs of a batch have in common.
-pub(super) struct Batch {
+pub(super) struct InstallBatch {
     /// The folder of the last job, or the nearest one above it that is there: the others are made by the same batch, and
     /// take after that one. Jobs come in path order, so most of them share it.
-    nearest: Option<Held>,
+    nearest: Option<HeldFolder>,
     /// Its new files get no name before their place. Not those of a small one: what is renamed in is known to be whole, what is linked in looks
     /// like a file that is being written, whose look waits for quiet, and with it what comes next for that path.
     is_large: bool,
 }
 
-struct Held {
+struct HeldFolder {
     wanted: Option<SyncPath>,
     folder: OwnedFd,
     facts: Facts,
@@ -428,18 +434,18 @@ struct Held {
     default_acl: Option<Vec<u8>>,
 }
 
-impl Batch {
+impl InstallBatch {
     pub fn new(is_large: bool) -> Self {
         Self { nearest: None, is_large }
     }
 
-    fn of(&mut self, site: &Site, path: &SyncPath) -> rustix::io::Result<&Held> {
+    fn of(&mut self, site: &Site, path: &SyncPath) -> rustix::io::Result<&HeldFolder> {
         if !self.nearest.as_ref().is_some_and(|held| beneath::is_in(path, held.wanted.as_ref())) {
             let wanted = path.parent();
             let folder = nearest_folder(site, wanted.clone())?;
             let facts = beneath::facts(&folder)?;
             let default_acl = default_acl(&folder);
-            self.nearest = Some(Held { wanted, folder, facts, default_acl });
+            self.nearest = Some(HeldFolder { wanted, folder, facts, default_acl });
         }
         Ok(self.nearest.as_ref().expect("set just above"))
     }
@@ -501,7 +507,7 @@ fn nearest_folder(site: &Site, mut folder: Option<SyncPath>) -> rustix::io::Resu
 
 /// The access list and the users' attributes of the file that is replaced, and what is known of it. What cannot be read or
 /// set is left. Nothing of `security.*` or `trusted.*`: a capability was given to the old contents.
-fn copy_attributes(site: &Site, batch: &mut Batch, path: &SyncPath, file: &File) -> Option<Facts> {
+fn copy_attributes(site: &Site, batch: &mut InstallBatch, path: &SyncPath, file: &File) -> Option<Facts> {
     let folder = &batch.of(site, path).ok()?.folder;
     let (old, facts) = beneath::regular(folder, path.name()).ok()??;
     copy_attributes_of(&old, file);
@@ -547,17 +553,17 @@ pub(super) fn failed(doing: &str, job: &Job, e: Errno) -> Outcome {
 }
 
 /// Makes one staged thing durable by itself.
-pub(super) fn sync(site: &Site, made: &Made) -> rustix::io::Result<()> {
+pub(super) fn sync(site: &Site, made: &Prepared) -> rustix::io::Result<()> {
     match made {
-        Made::Nothing | Made::InPlace | Made::Proven | Made::Renamed(..) => Ok(()),
-        Made::Nameless(new, _) => {
+        Prepared::Nothing | Prepared::InPlace | Prepared::Proven | Prepared::Renamed(..) => Ok(()),
+        Prepared::Nameless(new, _) => {
             site.syncer.during(|| fail::at(Point::StageFsync).and_then(|()| rustix::fs::fsync(&new.file)))
         }
-        Made::Staged(staged) => site.syncer.during(|| sync_one(site, staged)),
+        Prepared::Staged(staged) => site.syncer.during(|| sync_one(site, staged)),
     }
 }
 
-fn sync_one(site: &Site, staged: &Staged) -> rustix::io::Result<()> {
+fn sync_one(site: &Site, staged: &StagedFile) -> rustix::io::Result<()> {
     fail::at(Point::StageFsync)?;
     match (&staged.file, staged.stat.kind) {
         (Some(file), _) => rustix::fs::fsync(file),

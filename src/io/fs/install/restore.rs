@@ -2,9 +2,9 @@
 //!
 //! What it replaces goes to history in turn. The watcher sees it, and it becomes a normal new version.
 
-use super::place::Change;
-use super::{Made, Site, Staged, Unsettled};
-use crate::engine::{Keep, Outcome, StageId, StatKind, Trouble};
+use super::place::PathChange;
+use super::{Prepared, Site, StagedFile, Unsettled};
+use crate::engine::{Outcome, RetainReason, StageId, StatKind, Trouble};
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath::{self, LastFolder};
 use crate::io::fs::history::History;
@@ -82,7 +82,7 @@ impl History {
 
 impl Site {
     /// Makes the folders that it needs, and puts it in place.
-    fn bring(&self, path: &SyncPath, staged: &Staged) -> Result<(), RestoreError> {
+    fn bring(&self, path: &SyncPath, staged: &StagedFile) -> Result<(), RestoreError> {
         let placed = self.make_parents(path).map_err(|e| match e {
             e if beneath::is_no_parent(e) => RestoreError::NoParent(path.clone()),
             e => RestoreError::Disk(trouble("restore", Some(path), e)),
@@ -95,15 +95,15 @@ impl Site {
     }
 
     /// Of a content that the network staged.
-    fn finish_staged(&self, id: StageId, mode: Mode) -> rustix::io::Result<Staged> {
+    fn finish_staged(&self, id: StageId, mode: Mode) -> rustix::io::Result<StagedFile> {
         let name = staging::name(id);
         let (file, _) = beneath::regular(self.root.staging(), name.as_bytes())?.ok_or(Errno::NOENT)?;
         rustix::fs::fchmod(&file, super::prepare::bits(mode))?;
         rustix::fs::fsync(&file)?;
-        Ok(Staged { name, stat: beneath::facts(&file)?.stat, file: None })
+        Ok(StagedFile { name, stat: beneath::facts(&file)?.stat, file: None })
     }
 
-    fn stage_copy(&self, name: &str) -> rustix::io::Result<Staged> {
+    fn stage_copy(&self, name: &str) -> rustix::io::Result<StagedFile> {
         let (mut kept, facts) = beneath::regular(self.root.history(), name.as_bytes())?.ok_or(Errno::NOENT)?;
         let (id, mut file) = self.stage.create_file()?;
         let staged = staging::name(id);
@@ -119,7 +119,7 @@ impl Site {
             beneath::facts(&file)
         });
         match copied {
-            Ok(facts) => Ok(Staged { name: staged, stat: facts.stat, file: None }),
+            Ok(facts) => Ok(StagedFile { name: staged, stat: facts.stat, file: None }),
             Err(e) => {
                 self.remove_staged(&staged);
                 Err(e)
@@ -127,15 +127,15 @@ impl Site {
         }
     }
 
-    fn stage_link(&self, name: &str) -> rustix::io::Result<Staged> {
+    fn stage_link(&self, name: &str) -> rustix::io::Result<StagedFile> {
         self.stage_link_to(&rustix::fs::readlinkat(self.root.history(), name, Vec::new())?)
     }
 
-    fn stage_link_to(&self, target: &std::ffi::CStr) -> rustix::io::Result<Staged> {
+    fn stage_link_to(&self, target: &std::ffi::CStr) -> rustix::io::Result<StagedFile> {
         let staged = staging::name(self.stage.next_id());
         rustix::fs::symlinkat(target, self.root.staging(), staged.as_str())?;
         let stat = beneath::stat_at(self.root.staging(), staged.as_bytes())?.ok_or(Errno::NOENT)?;
-        Ok(Staged { name: staged, stat, file: None })
+        Ok(StagedFile { name: staged, stat, file: None })
     }
 
     /// The folders that a restored path needs, as a user would make them.
@@ -152,15 +152,15 @@ impl Site {
         Ok(())
     }
 
-    fn put(&self, path: &SyncPath, staged: &Staged) -> Result<(), RestoreError> {
+    fn put(&self, path: &SyncPath, staged: &StagedFile) -> Result<(), RestoreError> {
         let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
         let expect = self.root.stat(path).map_err(|e| disk(errno(&e)))?;
         let (mode, mtime) = (staged.stat.mode, FileTime::default());
-        let made = Made::Staged(Staged { name: staged.name.clone(), stat: staged.stat, file: None });
-        let change = Change {
+        let made = Prepared::Staged(StagedFile { name: staged.name.clone(), stat: staged.stat, file: None });
+        let change = PathChange {
             path,
             expect: expect.as_ref(),
-            keep: Keep::Replaced,
+            keep: RetainReason::Replaced,
             since_ns: None,
             mode,
             mtime,

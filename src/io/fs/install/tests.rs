@@ -4,8 +4,8 @@ mod attributes;
 mod beside;
 
 use super::*;
-use crate::engine::{Keep, StageId};
-use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, Version};
+use crate::engine::{RetainReason, StageId};
+use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Version, VersionVector};
 use bytes::Bytes;
 use rstest::rstest;
 use std::os::unix::ffi::OsStrExt;
@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const MTIME: FileTime = FileTime { secs: 1_600_000_000, nanos: 123_456_789 };
 
-struct Folder {
+struct InstallFixture {
     temp: tempfile::TempDir,
     site: Site,
 }
 
-impl Folder {
+impl InstallFixture {
     fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let root = Arc::new(Root::open(temp.path()).unwrap());
@@ -90,9 +90,9 @@ fn path(name: &str) -> SyncPath {
 }
 
 fn new(name: &str, kind: Kind, source: Source) -> Job {
-    let version = Version { stamp: 1, author: DeviceId([0; 32]), seen: Seen::default() };
+    let version = Version { stamp: 1, author: DeviceId([0; 32]), seen: VersionVector::default() };
     let entry = Entry { kind, mode: Mode(0o640), mtime: MTIME, version };
-    Job { id: JobId(1), path: path(name), entry, expect: None, source, keep: Keep::Replaced, since_ns: 0 }
+    Job { id: JobId(1), path: path(name), entry, expect: None, source, keep: RetainReason::Replaced, since_ns: 0 }
 }
 
 fn kind(content: &str) -> Kind {
@@ -120,7 +120,7 @@ fn done(outcome: &Outcome) -> (Option<Stat>, Option<String>) {
 
 #[test]
 fn a_new_file_has_its_bytes_mode_and_mtime_to_the_nanosecond() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     for name in ["a", "empty", "line\nbreak", "-rf", &"x".repeat(255)] {
         let content = if name == "empty" { "" } else { name };
         let (stat, kept) = done(&folder.one(file(name, content)));
@@ -137,7 +137,7 @@ fn a_new_file_has_its_bytes_mode_and_mtime_to_the_nanosecond() {
 
 #[test]
 fn a_replaced_file_goes_to_history_and_keeps_its_attributes() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("a", "old");
     let has_attributes =
         rustix::fs::setxattr(folder.at("a"), "user.color", b"red", rustix::fs::XattrFlags::empty()).is_ok();
@@ -154,9 +154,10 @@ fn a_replaced_file_goes_to_history_and_keeps_its_attributes() {
 
 #[test]
 fn deleting_moves_to_history_and_removes_only_empty_folders() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("a", "old");
-    let (stat, kept) = done(&folder.one(Job { keep: Keep::Deleted, ..folder.job("a", deletion(), Source::Nothing) }));
+    let (stat, kept) =
+        done(&folder.one(Job { keep: RetainReason::Deleted, ..folder.job("a", deletion(), Source::Nothing) }));
     assert_eq!((stat, folder.stat("a")), (None, None));
     assert!(kept.unwrap().contains(".deleted.a"));
     assert_eq!(folder.kept(), [("a".to_owned(), "old".to_owned())]);
@@ -172,7 +173,7 @@ fn deleting_moves_to_history_and_removes_only_empty_folders() {
 
 #[test]
 fn what_is_not_expected_is_left_alone() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("a", "user");
     assert_eq!(folder.one(file("a", "new")), Outcome::Stale, "nothing was expected");
     let mut other = folder.stat("a").unwrap();
@@ -189,7 +190,7 @@ fn what_is_not_expected_is_left_alone() {
 
 #[test]
 fn bytes_that_are_not_the_content_are_never_installed() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("from", "other");
     let from = Source::Copy { from: path("from"), stat: folder.stat("from").unwrap() };
     for source in [bytes("evil"), bytes("longer than said"), from] {
@@ -203,7 +204,7 @@ fn bytes_that_are_not_the_content_are_never_installed() {
 
 #[test]
 fn a_copy_needs_its_source_as_it_was() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("from", "content");
     let stat = folder.stat("from").unwrap();
     let copy = |stat| new("to", kind("content"), Source::Copy { from: path("from"), stat });
@@ -219,10 +220,11 @@ fn a_copy_needs_its_source_as_it_was() {
 
 #[test]
 fn what_went_to_history_is_copied_from_there_while_it_is_what_it_was() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("old", "content");
     let stat = folder.stat("old").unwrap();
-    let (_, kept) = done(&folder.one(Job { keep: Keep::Deleted, ..folder.job("old", deletion(), Source::Nothing) }));
+    let (_, kept) =
+        done(&folder.one(Job { keep: RetainReason::Deleted, ..folder.job("old", deletion(), Source::Nothing) }));
     let kept = kept.unwrap();
     let back = |name: &str| new(name, kind("content"), Source::Kept { kept: kept.clone(), stat });
     done(&folder.one(back("new")));
@@ -237,7 +239,7 @@ fn what_went_to_history_is_copied_from_there_while_it_is_what_it_was() {
 
 #[test]
 fn a_large_copy_is_what_it_was_made_of_also_its_end() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     // Past what is always cached.
     let size = (64 << 20) + 5_000;
     let content: Vec<u8> = (0..size as u64).map(|n| ((n * n) >> 9) as u8).collect();
@@ -252,10 +254,10 @@ fn a_large_copy_is_what_it_was_made_of_also_its_end() {
 /// A clone is as long as the source has become, a copy as long as it was.
 #[test]
 fn of_a_source_that_grew_since_it_was_looked_at_no_more_is_copied() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("from", "content and more");
     let (id, file) = folder.site.stage.create_file().unwrap();
-    let mut new = prepare::New::Named(id, file);
+    let mut new = prepare::NewFile::Named(id, file);
     let source = File::open(folder.at("from")).unwrap();
     let (_, hash) = prepare::copy_hashing(&folder.site, source, || None, &mut new, 7).unwrap();
     if let Some(hash) = hash {
@@ -266,7 +268,7 @@ fn of_a_source_that_grew_since_it_was_looked_at_no_more_is_copied() {
 
 #[test]
 fn a_staged_content_is_installed_or_stays_for_another_try() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let mut writer = folder.site.stage.create(7).unwrap();
     writer.write(b"content").unwrap();
     let id = writer.finish(&ContentId::of(b"content")).unwrap();
@@ -285,7 +287,7 @@ fn a_staged_content_is_installed_or_stays_for_another_try() {
 
 #[test]
 fn permissions_and_mtime_change_in_place() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("a", "same");
     let before = folder.stat("a").unwrap();
     let (stat, kept) = done(&folder.one(folder.job("a", kind("same"), Source::InPlace)));
@@ -300,7 +302,7 @@ fn permissions_and_mtime_change_in_place() {
 
 #[test]
 fn an_mtime_is_not_set_over_an_edit_that_left_the_stat_alone() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("a", "EDIT");
     let job = folder.job("a", kind("same"), Source::InPlace);
     let before = folder.stat("a");
@@ -310,7 +312,7 @@ fn an_mtime_is_not_set_over_an_edit_that_left_the_stat_alone() {
 
 #[test]
 fn a_file_of_several_names_is_replaced_and_never_written_through() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("a", "same");
     std::fs::hard_link(folder.at("a"), folder.at("b")).unwrap();
     let b = std::fs::metadata(folder.at("b")).unwrap();
@@ -322,7 +324,7 @@ fn a_file_of_several_names_is_replaced_and_never_written_through() {
 
 #[test]
 fn links_and_folders_are_made_and_swapped_with_files() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let link = |target: &str| Kind::Symlink { target: target.as_bytes().to_vec() };
     let (stat, _) = done(&folder.one(new("x", link("../../etc/passwd"), Source::Nothing)));
     assert_eq!((stat.unwrap().mtime, stat), (MTIME, folder.stat("x")));
@@ -339,7 +341,7 @@ fn links_and_folders_are_made_and_swapped_with_files() {
 
 #[test]
 fn a_folder_that_holds_something_is_not_replaced() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     std::fs::create_dir(folder.at("d")).unwrap();
     folder.write("d/theirs", "precious");
     assert_eq!(folder.one(folder.job("d", kind("file"), bytes("file"))), Outcome::NotEmpty);
@@ -349,7 +351,7 @@ fn a_folder_that_holds_something_is_not_replaced() {
 
 #[test]
 fn a_batch_is_done_in_order_and_in_parts() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let mut jobs = vec![new("d", Kind::Directory, Source::Nothing)];
     jobs[0].entry.mode = Mode(0o755);
     jobs.extend((0..500).map(|i| file(&format!("d/{i}"), &format!("content {i}"))));
@@ -363,7 +365,7 @@ fn a_batch_is_done_in_order_and_in_parts() {
 
 #[test]
 fn a_folder_swapped_for_a_link_leads_nowhere() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(outside.path().join("a"), "outside").unwrap();
     symlink(outside.path(), folder.at("d")).unwrap();
@@ -375,7 +377,7 @@ fn a_folder_swapped_for_a_link_leads_nowhere() {
 
 #[test]
 fn a_polling_reader_sees_one_whole_version_after_another() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let versions = ["a".repeat(3000), "b".repeat(5000)];
     done(&folder.one(file("f", &versions[0])));
     let over = AtomicBool::new(false);
@@ -400,7 +402,7 @@ fn a_polling_reader_sees_one_whole_version_after_another() {
 /// the folder, in history, or was knowingly overwritten by the next write of its user (P2).
 #[test]
 fn nothing_a_user_writes_while_we_install_is_lost() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("f", "user 0");
     let over = AtomicBool::new(false);
     let (overwritten, written) = std::thread::scope(|scope| {
@@ -456,18 +458,19 @@ fn nothing_a_user_writes_while_we_install_is_lost() {
 #[case::named(false)]
 #[case::nameless(true)]
 fn what_was_written_between_check_and_exchange_goes_back(#[case] is_nameless: bool) {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("f", "old");
     let job = folder.job("f", kind("new"), bytes("new"));
-    let made = prepare(&folder.site, &mut Batch::new(is_nameless), &job).unwrap_or_else(|_| panic!("it is staged"));
-    assert_eq!(matches!(made, Made::Nameless(..)), is_nameless);
+    let made =
+        prepare(&folder.site, &mut InstallBatch::new(is_nameless), &job).unwrap_or_else(|_| panic!("it is staged"));
+    assert_eq!(matches!(made, Prepared::Nameless(..)), is_nameless);
     // As if the user had written right after the check: what the exchange expects is no longer there.
     let before = folder.stat("f").unwrap();
     folder.write("f", "user");
-    let change = Change {
+    let change = PathChange {
         path: &job.path,
         expect: job.expect.as_ref(),
-        keep: Keep::Replaced,
+        keep: RetainReason::Replaced,
         since_ns: None,
         mode: job.entry.mode,
         mtime: job.entry.mtime,
@@ -484,22 +487,22 @@ fn what_was_written_between_check_and_exchange_goes_back(#[case] is_nameless: bo
 /// Of an executable that is open for writing there is no execution (`ETXTBSY`); of descriptors there is an end.
 #[test]
 fn a_new_file_has_no_name_before_its_place_unless_it_is_executable_or_too_many_are_open() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let prepare = |name: &str, mode| {
         let job = Job { entry: Entry { mode: Mode(mode), ..file(name, "x").entry }, ..file(name, "x") };
-        let made = prepare(&folder.site, &mut Batch::new(true), &job).unwrap_or_else(|_| panic!("it is staged"));
+        let made = prepare(&folder.site, &mut InstallBatch::new(true), &job).unwrap_or_else(|_| panic!("it is staged"));
         (job, made)
     };
     let mut waiting = Vec::new();
-    while let (job, made @ Made::Nameless(..)) = prepare(&format!("f{}", waiting.len()), 0o644) {
+    while let (job, made @ Prepared::Nameless(..)) = prepare(&format!("f{}", waiting.len()), 0o644) {
         assert_eq!(folder.site.staged_names(), 0);
         waiting.push((job, made));
     }
     assert!(waiting.len() >= 64, "{}", waiting.len());
     assert_eq!(folder.site.staged_names(), 1, "the one too many");
     waiting.pop();
-    assert!(matches!(prepare("program", 0o755).1, Made::Staged(_)));
-    assert!(matches!(prepare("text", 0o644).1, Made::Nameless(..)), "there is room again");
+    assert!(matches!(prepare("program", 0o755).1, Prepared::Staged(_)));
+    assert!(matches!(prepare("text", 0o644).1, Prepared::Nameless(..)), "there is room again");
     let (job, made) = waiting.remove(0);
     let settled = folder.site.settle(folder.site.place_all(vec![job], vec![Ok(made)]));
     done(&settled.outcomes[0].1);
@@ -510,7 +513,7 @@ fn a_new_file_has_no_name_before_its_place_unless_it_is_executable_or_too_many_a
 /// The umask takes nothing away.
 #[test]
 fn whatever_mode_is_wanted_is_what_a_new_file_of_a_large_batch_has() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let modes = [0o600, 0o644, 0o666, 0o444, 0o222, 0o000, 0o660, 0o604];
     let job = |n: usize| {
         let mut job = file(&format!("f{n:03}"), &n.to_string());
@@ -527,7 +530,7 @@ fn whatever_mode_is_wanted_is_what_a_new_file_of_a_large_batch_has() {
 
 #[test]
 fn without_exchange_the_old_one_is_linked_to_history_first() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.site.root.pretend_no_exchange();
     done(&folder.one(file("f", "1")));
     done(&folder.one(folder.job("f", kind("2"), bytes("2"))));
@@ -542,7 +545,7 @@ fn without_exchange_the_old_one_is_linked_to_history_first() {
 
 #[test]
 fn what_is_restored_is_a_new_edit_and_replaces_nothing_for_good() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     std::fs::create_dir(folder.at("d")).unwrap();
     folder.write("d/f", "first");
     std::fs::set_permissions(folder.at("d/f"), std::fs::Permissions::from_mode(0o750)).unwrap();
@@ -568,7 +571,7 @@ fn a_new_file_takes_its_folders_owner_and_a_replaced_one_keeps_its_own() {
         eprintln!("skipped: needs root: a_new_file_takes_its_folders_owner_and_a_replaced_one_keeps_its_own");
         return;
     }
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     std::fs::create_dir(folder.at("d")).unwrap();
     std::os::unix::fs::chown(folder.at("d"), Some(1234), Some(1235)).unwrap();
     let owner = |name: &str| std::fs::symlink_metadata(folder.at(name)).map(|m| (m.uid(), m.gid())).unwrap();
@@ -583,7 +586,7 @@ fn a_new_file_takes_its_folders_owner_and_a_replaced_one_keeps_its_own() {
 
 #[test]
 fn the_thread_reports_each_job_once() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let (events, received) = Events::channel();
     let Site { root, stage, history, .. } = folder.site.clone();
     let applier = Applier::new(root, stage, history, events).unwrap();

@@ -27,7 +27,7 @@ fn open(dir: &Path) -> (Arc<Stage>, Partials) {
     (Arc::clone(&stage), Partials::new(root, stage))
 }
 
-fn put(partial: &Partial, all: &[u8], chunk: u32) -> Verdict {
+fn put(partial: &Partial, all: &[u8], chunk: u32) -> ChunkVerdict {
     let (from, len) = partial.chunks().span(chunk, 1).unwrap();
     let part = &all[from as usize..(from + len) as usize];
     assert!(partial.claim(chunk).unwrap());
@@ -51,7 +51,7 @@ fn what_came_is_here_after_a_restart_and_what_was_damaged_meanwhile_is_not() {
         let (_, partials) = open(temp.path());
         let partial = partials.open(content, all.len() as u64).unwrap();
         for chunk in [0, 1, 3, 5] {
-            assert_eq!(put(&partial, &all, chunk), Verdict::Held);
+            assert_eq!(put(&partial, &all, chunk), ChunkVerdict::Held);
         }
         assert!(!partial.claim(3).unwrap());
     }
@@ -116,7 +116,7 @@ fn what_came_in_chunks_is_signed_when_it_is_whole_also_what_came_before_a_restar
     put(&partial, &wrong, 4);
     assert_eq!(partial.list_came(list), Some(vec![(4, Some(LINK))]));
     for chunk in [3, 4, 2, 1] {
-        assert_eq!(put(&partial, &all, chunk), Verdict::Held);
+        assert_eq!(put(&partial, &all, chunk), ChunkVerdict::Held);
     }
     assert!(!signatures.has(&content));
     partials.finish(&content).unwrap();
@@ -139,7 +139,7 @@ fn a_wrong_chunk_never_counts_and_a_late_list_names_who_sent_it() {
     lie.swap(0, 1);
     assert_eq!(partial.list_came(lie), None, "a list that is not the content's");
     assert_eq!(partial.list_came(list), Some(vec![(0, Some(LINK))]));
-    assert_eq!(put(&partial, &wrong, 1), Verdict::Wrong);
+    assert_eq!(put(&partial, &wrong, 1), ChunkVerdict::Wrong);
     assert_eq!(partial.here().0, []);
     assert!(matches!(partials.finish(&content), Err(StageError::BadContent)));
 }

@@ -159,12 +159,12 @@ fn a_client_that_looks_at_the_lock_keeps_no_daemon_from_starting_and_another_dae
     std::fs::write(&name, "12").unwrap();
     let client = File::open(&name).unwrap();
     rustix::fs::flock(&client, FlockOperation::LockShared).unwrap();
-    let looks = std::thread::spawn(move || {
+    let inspections = std::thread::spawn(move || {
         std::thread::sleep(LOCK_PATIENCE / 10);
         drop(client);
     });
     let daemon = File::open(&name).unwrap();
     lock_soon(&daemon).expect("the client has looked");
-    looks.join().unwrap();
+    inspections.join().unwrap();
     assert_eq!(lock_soon(&File::open(&name).unwrap()), Err(Errno::WOULDBLOCK));
 }

@@ -20,7 +20,7 @@ const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 
 /// The events that waited when the thread woke, so far.
 #[derive(Default)]
-pub struct Batch {
+pub struct EventBatch {
     /// When the last event was done with.
     last: Option<Instant>,
     began: Option<Instant>,
@@ -28,7 +28,7 @@ pub struct Batch {
     changed: HashSet<SyncPath>,
 }
 
-impl Batch {
+impl EventBatch {
     /// An event is here. If it begins a batch: how many events the one before had.
     pub fn begins(&mut self, now: Instant) -> Option<u32> {
         let is_longer =
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_change_is_news_once_a_batch_and_again_when_the_batch_is_long() {
-        let (mut batch, start) = (Batch::default(), Instant::now());
+        let (mut batch, start) = (EventBatch::default(), Instant::now());
         let path = SyncPath::new("f").unwrap();
         let mut first = |us| {
             let at = start + Duration::from_micros(us);

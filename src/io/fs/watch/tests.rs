@@ -1,6 +1,6 @@
 //! The watcher against a real folder, without the rest of the disk side.
 
-use super::hear::KINDS;
+use super::events::KINDS;
 use super::*;
 use crate::io::Inbox;
 use notify::event::{AccessKind, AccessMode, DataChange, EventKind, Flag, ModifyKind, RemoveKind};
@@ -12,14 +12,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Folders that tests make to know when everything before them was heard.
 const MARK: &str = "mark";
 
-struct Folder {
+struct WatchedFolder {
     temp: tempfile::TempDir,
     watcher: Arc<Watcher>,
     received: Inbox,
     marks: std::cell::Cell<u32>,
 }
 
-impl Folder {
+impl WatchedFolder {
     fn new() -> Self {
         Self::with(FULL)
     }
@@ -86,7 +86,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for WatchedFolder {
     fn drop(&mut self) {
         self.watcher.stop();
     }
@@ -96,13 +96,13 @@ fn owned(hints: &[(&str, Hint)]) -> Vec<(String, Hint)> {
     hints.iter().map(|(name, hint)| ((*name).to_owned(), *hint)).collect()
 }
 
-fn place(folder: &OwnedFd) -> Place {
+fn place(folder: &OwnedFd) -> InodeKey {
     beneath::facts(folder).unwrap().place()
 }
 
 #[test]
 fn reading_is_no_event_and_what_a_file_becomes_is_one_hint_each() {
-    let folder = Folder::new();
+    let folder = WatchedFolder::new();
     std::fs::write(folder.at("f"), "x").unwrap();
     folder.hints();
     std::fs::read(folder.at("f")).unwrap();
@@ -131,7 +131,7 @@ fn reading_is_no_event_and_what_a_file_becomes_is_one_hint_each() {
 /// Events that waited for the thread, a microsecond apart.
 #[test]
 fn many_writes_are_one_change_and_one_end() {
-    let folder = Folder::new();
+    let folder = WatchedFolder::new();
     let changed = EventKind::Modify(ModifyKind::Data(DataChange::Any));
     let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
     let hints = |kinds: &[EventKind], times: usize| {
@@ -163,7 +163,7 @@ fn many_writes_are_one_change_and_one_end() {
 
 #[test]
 fn a_renamed_folder_and_what_is_in_it_are_not_heard_of_by_the_old_name() {
-    let folder = Folder::new();
+    let folder = WatchedFolder::new();
     std::fs::create_dir_all(folder.at("a/in")).unwrap();
     std::fs::create_dir(folder.at("a.b")).unwrap();
     for name in ["a", "a/in", "a.b"] {
@@ -183,7 +183,7 @@ fn a_renamed_folder_and_what_is_in_it_are_not_heard_of_by_the_old_name() {
 
 #[test]
 fn a_folder_takes_the_name_of_a_renamed_one_and_both_are_heard_of() {
-    let folder = Folder::new();
+    let folder = WatchedFolder::new();
     std::fs::create_dir(folder.at("a")).unwrap();
     folder.watch("a");
     for round in 0..20 {
@@ -204,7 +204,7 @@ fn a_folder_takes_the_name_of_a_renamed_one_and_both_are_heard_of() {
 
 #[test]
 fn a_folder_that_was_renamed_while_it_was_being_opened_keeps_its_new_name() {
-    let folder = Folder::new();
+    let folder = WatchedFolder::new();
     std::fs::create_dir(folder.at("a")).unwrap();
     let opened = folder.open("a");
     std::fs::rename(folder.at("a"), folder.at("b")).unwrap();
@@ -224,7 +224,7 @@ fn a_folder_that_was_renamed_while_it_was_being_opened_keeps_its_new_name() {
 /// The path is followed by the kernel: only afterwards it is seen where it led.
 #[test]
 fn a_link_that_takes_a_folder_s_place_leads_no_watch_out_of_the_root() {
-    let (folder, outside) = (Folder::new(), tempfile::tempdir().unwrap());
+    let (folder, outside) = (WatchedFolder::new(), tempfile::tempdir().unwrap());
     std::fs::create_dir_all(folder.at("a/in")).unwrap();
     std::fs::create_dir(outside.path().join("in")).unwrap();
     let (opened, inner) = (folder.open("a"), folder.open("a/in"));
@@ -253,7 +253,7 @@ fn a_link_that_takes_a_folder_s_place_leads_no_watch_out_of_the_root() {
 /// The root's descriptor is a link in `/proc`: watched itself it would say nothing.
 #[test]
 fn the_root_is_watched_through_its_descriptor_however_links_are_treated() {
-    let folder = Folder::new();
+    let folder = WatchedFolder::new();
     let link = beneath::by_descriptor(folder.watcher.shared.root.dir());
     let through = folder.watcher.shared.key(b"");
     for (path, dereference, expected) in [
@@ -278,7 +278,7 @@ fn the_root_is_watched_through_its_descriptor_however_links_are_treated() {
 
 #[test]
 fn folders_that_are_listed_are_watched_together_and_only_once() {
-    let folder = Folder::new();
+    let folder = WatchedFolder::new();
     for name in ["a", "b", "gone"] {
         std::fs::create_dir(folder.at(name)).unwrap();
     }
@@ -299,7 +299,7 @@ fn folders_that_are_listed_are_watched_together_and_only_once() {
 
 #[test]
 fn a_thousand_removed_folders_leave_no_watch() {
-    let folder = Folder::with(200);
+    let folder = WatchedFolder::with(200);
     std::fs::create_dir(folder.at("d")).unwrap();
     folder.watch("d");
     for n in 0..1000 {
@@ -316,7 +316,7 @@ fn a_thousand_removed_folders_leave_no_watch() {
 
 #[test]
 fn a_renamed_tree_in_several_instances_is_watched_by_its_new_name_alone() {
-    let folder = Folder::with(10);
+    let folder = WatchedFolder::with(10);
     std::fs::create_dir(folder.at("a")).unwrap();
     folder.watch("a");
     for n in 0..100 {
@@ -342,7 +342,7 @@ fn a_renamed_tree_in_several_instances_is_watched_by_its_new_name_alone() {
 
 #[test]
 fn another_instance_is_made_only_when_all_have_enough_to_do() {
-    let folder = Folder::with(3);
+    let folder = WatchedFolder::with(3);
     let instances = |count: usize| {
         (0..count).for_each(|n| std::fs::create_dir_all(folder.at(&n.to_string())).unwrap());
         (0..count).for_each(|n| folder.watch(&n.to_string()));
@@ -358,7 +358,7 @@ fn another_instance_is_made_only_when_all_have_enough_to_do() {
 /// The old one's end is told by another instance than the new one's beginning, maybe later.
 #[test]
 fn a_watch_that_ends_while_its_folder_is_there_is_a_hint_that_the_folder_is_new() {
-    let folder = Folder::new();
+    let folder = WatchedFolder::new();
     std::fs::create_dir(folder.at("a")).unwrap();
     folder.watch("a");
     folder.hints();
@@ -378,7 +378,7 @@ fn a_watch_that_ends_while_its_folder_is_there_is_a_hint_that_the_folder_is_new(
 
 #[test]
 fn lost_events_are_an_overflow_after_which_all_watches_are_new() {
-    let folder = Folder::new();
+    let folder = WatchedFolder::new();
     std::fs::create_dir(folder.at("a")).unwrap();
     folder.watch("a");
     folder.hints();
@@ -400,7 +400,7 @@ fn lost_events_are_an_overflow_after_which_all_watches_are_new() {
 
 #[test]
 fn a_folder_without_a_watch_is_walked_and_the_limit_is_named() {
-    let folder = Folder::new();
+    let folder = WatchedFolder::new();
     assert!(!folder.watcher.is_partial());
     let d = SyncPath::new("d\n").unwrap();
     folder.watcher.failed(Some(&d), &notify::Error::path_not_found());
@@ -415,7 +415,7 @@ fn a_folder_without_a_watch_is_walked_and_the_limit_is_named() {
 
 #[test]
 fn what_an_event_is_about_is_read_off_its_path() {
-    let folder = Folder::new();
+    let folder = WatchedFolder::new();
     let shared = &folder.watcher.shared;
     for path in ["", "a", "a/b", ".../ ", "a\n/\u{fffd}"] {
         let key = shared.key(path.as_bytes());

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hasher};
 
 /// Which inode a folder is.
-pub type Place = ((u32, u32), u64);
+pub type InodeKey = ((u32, u32), u64);
 
 /// One instance of `notify`, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,15 +19,15 @@ pub struct InstanceId(pub u32);
 pub struct Attempt(u64);
 
 #[derive(Debug, Clone, Copy)]
-pub struct Entry {
+pub struct WatchEntry {
     pub instance: InstanceId,
-    place: Place,
+    place: InodeKey,
     attempt: Attempt,
-    state: State,
+    state: WatchState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum WatchState {
     Live,
     /// The folder has lost its name: what the watch says is about something else.
     Stale,
@@ -47,7 +47,7 @@ pub enum Need {
 pub struct Watched {
     /// How many ways there are to write the root's path.
     spellings: usize,
-    folders: BTreeMap<Vec<u8>, Entry>,
+    folders: BTreeMap<Vec<u8>, WatchEntry>,
     counts: HashMap<InstanceId, usize>,
     /// Paths whose watch `notify` does not remove by itself.
     to_unwatch: Vec<Vec<u8>>,
@@ -61,10 +61,10 @@ impl Watched {
         Self { spellings, folders, counts, to_unwatch: Vec::new(), stale: 0, attempts: 0 }
     }
 
-    pub fn need(&self, folder: &[u8], place: Place) -> Need {
+    pub fn need(&self, folder: &[u8], place: InodeKey) -> Need {
         match self.folders.get(folder) {
             None => Need::Add,
-            Some(entry) if entry.state == State::Live && entry.place == place => Need::Nothing,
+            Some(entry) if entry.state == WatchState::Live && entry.place == place => Need::Nothing,
             Some(entry) => Need::Replace(entry.instance),
         }
     }
@@ -76,7 +76,7 @@ impl Watched {
     /// Whether what this instance says of the folder is news of what has that name.
     pub fn is_live(&self, folder: &[u8], instance: InstanceId) -> bool {
         let entry = self.folders.get(folder);
-        entry.is_some_and(|entry| entry.state == State::Live && entry.instance == instance)
+        entry.is_some_and(|entry| entry.state == WatchState::Live && entry.instance == instance)
     }
 
     pub fn count(&self, instance: InstanceId) -> usize {
@@ -84,11 +84,11 @@ impl Watched {
     }
 
     /// Before `notify` is asked: an event may come before its answer.
-    pub fn insert(&mut self, folder: &[u8], place: Place, instance: InstanceId) -> Attempt {
+    pub fn insert(&mut self, folder: &[u8], place: InodeKey, instance: InstanceId) -> Attempt {
         self.remove(folder);
         self.attempts += 1;
         let attempt = Attempt(self.attempts);
-        self.folders.insert(folder.to_vec(), Entry { instance, place, attempt, state: State::Live });
+        self.folders.insert(folder.to_vec(), WatchEntry { instance, place, attempt, state: WatchState::Live });
         *self.counts.entry(instance).or_default() += 1;
         attempt
     }
@@ -98,9 +98,9 @@ impl Watched {
         self.folders.get(folder).is_some_and(|entry| entry.attempt == attempt)
     }
 
-    pub fn remove(&mut self, folder: &[u8]) -> Option<Entry> {
+    pub fn remove(&mut self, folder: &[u8]) -> Option<WatchEntry> {
         let entry = self.folders.remove(folder)?;
-        self.stale -= usize::from(entry.state == State::Stale);
+        self.stale -= usize::from(entry.state == WatchState::Stale);
         if let Some(count) = self.counts.get_mut(&entry.instance) {
             *count -= 1;
         }
@@ -158,8 +158,8 @@ impl Watched {
 
     fn make_stale(&mut self, path: &[u8]) {
         if let Some(entry) = self.folders.get_mut(path) {
-            self.stale += usize::from(entry.state == State::Live);
-            entry.state = State::Stale;
+            self.stale += usize::from(entry.state == WatchState::Live);
+            entry.state = WatchState::Stale;
         }
     }
 
@@ -189,8 +189,8 @@ impl Watched {
         self.stale(folder).is_some_and(|entry| entry.instance == instance)
     }
 
-    fn stale(&self, folder: &[u8]) -> Option<&Entry> {
-        self.folders.get(folder).filter(|entry| entry.state == State::Stale)
+    fn stale(&self, folder: &[u8]) -> Option<&WatchEntry> {
+        self.folders.get(folder).filter(|entry| entry.state == WatchState::Stale)
     }
 
     #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Who has asked enough is the engine's affair; here nothing is refused or put before something else. A stream counts until the peer said
 //! `End`, also one that was cancelled, since the peer counts it so. Deliberately not here: what comes of a stream (`transfer`).
 
-use crate::io::net::transfer::{Fetching, MAX_STREAMS};
+use crate::io::net::transfer::{IncomingContent, MAX_STREAMS};
 use crate::wire::frame::Packet;
 use crate::wire::packet::Ending;
 use std::collections::{HashMap, VecDeque};
@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 #[derive(Default)]
 pub(super) struct Asks {
     /// Each is kept until both sides are done with its number.
-    fetches: HashMap<u32, Fetching>,
+    fetches: HashMap<u32, IncomingContent>,
     /// Those of them that the peer has not heard of, in order.
     waiting: VecDeque<(u32, Packet)>,
     /// The peer heard of them, and has not ended them.
@@ -20,7 +20,7 @@ pub(super) struct Asks {
 
 impl Asks {
     /// What to send now, if there is room: what `packet` asks for.
-    pub fn add(&mut self, stream: u32, fetching: Fetching, packet: Packet) -> Option<Packet> {
+    pub fn add(&mut self, stream: u32, fetching: IncomingContent, packet: Packet) -> Option<Packet> {
         self.fetches.insert(stream, fetching);
         self.waiting.push_back((stream, packet));
         self.next()
@@ -44,7 +44,7 @@ impl Asks {
     }
 
     /// One of which the peer may send something.
-    pub fn asked(&mut self, stream: u32) -> Option<&mut Fetching> {
+    pub fn asked(&mut self, stream: u32) -> Option<&mut IncomingContent> {
         if self.place(stream).is_some() {
             return None;
         }
@@ -52,7 +52,7 @@ impl Asks {
     }
 
     /// One that the engine waits for.
-    pub fn awaited(&mut self, stream: u32) -> Option<&mut Fetching> {
+    pub fn awaited(&mut self, stream: u32) -> Option<&mut IncomingContent> {
         self.fetches.get_mut(&stream).filter(|fetching| !fetching.answered)
     }
 
@@ -83,7 +83,7 @@ impl Asks {
     }
 
     /// The link is gone: those that the engine still waits for.
-    pub fn take_all(&mut self) -> impl Iterator<Item = (u32, Fetching)> {
+    pub fn take_all(&mut self) -> impl Iterator<Item = (u32, IncomingContent)> {
         std::mem::take(self).fetches.into_iter().filter(|(_, fetching)| !fetching.answered)
     }
 }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn ask(asks: &mut Asks, stream: u32) -> Option<Packet> {
-        let (fetching, _) = Fetching::new(0, 1);
+        let (fetching, _) = IncomingContent::new(0, 1);
         asks.add(stream, fetching, Packet::Sign { stream })
     }
 

@@ -6,8 +6,8 @@
 use super::sent::Sent;
 use super::{Closing, Link};
 use crate::engine::{Event, FetchError, FetchId, ServedFile};
-use crate::io::fs::delta::{self, Asked, Wanted};
-use crate::io::net::transfer::{Fetching, MAX_STREAMS, Serving};
+use crate::io::fs::delta::{self, DeltaRequest, PatchTarget};
+use crate::io::net::transfer::{IncomingContent, MAX_STREAMS, Serving};
 use crate::model::{ContentId, SyncPath};
 use crate::wire::frame::{self, Packet};
 use crate::wire::packet::{Ending, PIECE_BYTES, Part};
@@ -25,14 +25,14 @@ const GLANCE: Duration = Duration::from_millis(100);
 
 /// What deltas add to the accounts behind a link's gate.
 #[derive(Default)]
-pub(super) struct Accounts {
+pub(super) struct DeltaAccounts {
     /// What deltas were asked for upon; the peer may ask once for the signature of each.
     bases: HashMap<u32, ServedFile>,
     /// A signature on its way here.
-    signature: Option<Incoming>,
+    signature: Option<IncomingDelta>,
 }
 
-struct Incoming {
+struct IncomingDelta {
     stream: u32,
     wanted: usize,
     bytes: Vec<u8>,
@@ -41,12 +41,12 @@ struct Incoming {
 
 impl Link {
     /// Asks the peer for a large content by what differs from a file here; a thread makes it of both.
-    pub fn fetch_delta(self: &Arc<Self>, fetch: FetchId, path: SyncPath, wanted: Wanted) {
+    pub fn fetch_delta(self: &Arc<Self>, fetch: FetchId, path: SyncPath, wanted: PatchTarget) {
         let stream = fetch.0;
         let failed = |why| self.world.events.send(Event::FetchFailed { fetch, why });
         let Some(deltas) = self.world.served.deltas() else { return failed(FetchError::NoDelta) };
         let mut gate = self.gate();
-        let (fetching, parts) = Fetching::delta(wanted.size);
+        let (fetching, parts) = IncomingContent::delta(wanted.size);
         if gate.is_down {
             drop(gate);
             return failed(FetchError::LinkLost);
@@ -79,7 +79,7 @@ impl Link {
         }
         match gate.serving.entry(stream) {
             Entry::Occupied(_) => return Err(Closing::Broke("a stream's number used twice".to_owned())),
-            Entry::Vacant(free) => free.insert(super::uploads::Opened::new(Part::Whole, size)),
+            Entry::Vacant(free) => free.insert(super::uploads::OpenedUpload::new(Part::Whole, size)),
         };
         if !gate.is_down {
             let (link, stream) = (self.id, FetchId(stream));
@@ -89,7 +89,7 @@ impl Link {
     }
 
     /// The engine's answer to `DeltaAsked`; a thread makes the delta.
-    pub fn serve_delta(self: &Arc<Self>, stream: FetchId, asked: Option<Asked>) {
+    pub fn serve_delta(self: &Arc<Self>, stream: FetchId, asked: Option<DeltaRequest>) {
         let stream = stream.0;
         let serving = self.gate().serving.get_mut(&stream).map(|open| {
             open.path = asked.as_ref().map(|asked| asked.file.path.clone());
@@ -102,7 +102,7 @@ impl Link {
         }
     }
 
-    fn send_delta(&self, stream: u32, asked: &Asked, serving: &Serving) -> Ending {
+    fn send_delta(&self, stream: u32, asked: &DeltaRequest, serving: &Serving) -> Ending {
         let Some(deltas) = self.world.served.deltas() else { return Ending::NoDelta };
         let (start, mut wire_bytes, mut offset) = (Instant::now(), 0, 0);
         let mut send = |mut bytes: Bytes| {
@@ -140,7 +140,7 @@ impl Link {
             if gate.is_down || gate.deltas.signature.is_some() {
                 return None;
             }
-            gate.deltas.signature = Some(Incoming { stream, wanted, bytes: Vec::new(), to });
+            gate.deltas.signature = Some(IncomingDelta { stream, wanted, bytes: Vec::new(), to });
         }
         self.send_packet(&Packet::Sign { stream });
         let began = Instant::now();

@@ -6,14 +6,14 @@
 
 use super::Link;
 use super::sent::Sent;
-use super::uploads::{Opened, Upload};
+use super::uploads::{OpenedUpload, Upload};
 use crate::engine::{Event, FetchError, FetchId, LinkId, RangeId, ServedFile, Trouble};
 use crate::io::fs::delta::Arrived;
 use crate::io::fs::direct::Buffer;
-use crate::io::fs::partial::{Partial, Verdict};
+use crate::io::fs::partial::{ChunkVerdict, Partial};
 use crate::io::humanize;
 use crate::io::net::rate::Rate;
-use crate::io::net::transfer::{self, Fetching, Serving, Span, Squeezer};
+use crate::io::net::transfer::{self, IncomingContent, Serving, Squeezer, StreamRange};
 use crate::model::chunks::{CHUNK_BYTES, ChunkHasher};
 use crate::model::{Chunks, ContentId, SyncPath};
 use crate::wire::frame::Packet;
@@ -37,7 +37,7 @@ const IDLE: Duration = Duration::from_secs(3);
 const WINDOW_BYTES: u64 = 16 * CHUNK_BYTES;
 
 /// Where a part comes from.
-pub(super) enum Origin {
+pub(super) enum PartSource {
     File(ServedFile),
     Partial(Arc<Partial>),
 }
@@ -57,7 +57,7 @@ impl Link {
         let Some(partial) = partial.filter(|partial| partial.chunks().size() == size) else {
             return self.tell_end(range, FetchError::NotHere);
         };
-        let (fetching, parts) = Fetching::of_part(from, length);
+        let (fetching, parts) = IncomingContent::of_part(from, length);
         {
             let mut gate = self.gate();
             if gate.is_down {
@@ -113,9 +113,9 @@ impl Link {
                 Ok(Arrived::End(_)) => return Some(Err(FetchError::NotHere)),
                 Ok(Arrived::Bytes(bytes)) => {
                     unspent += bytes.len() as u64;
-                    taker.take(&Given::Bytes(&bytes))
+                    taker.take(&PartBytes::Bytes(&bytes))
                 }
-                Ok(Arrived::Zeros(zeros)) => taker.take(&Given::Zeros(zeros)),
+                Ok(Arrived::Zeros(zeros)) => taker.take(&PartBytes::Zeros(zeros)),
             };
             if let Err(why) = taken {
                 return Some(Err(why));
@@ -169,18 +169,20 @@ impl Link {
 
     /// The engine's answer to a peer that asks for a content which is on its way here.
     pub fn serve_partial(self: &Arc<Self>, stream: FetchId, content: &ContentId) {
-        let Some(Opened { serving, part, size, .. }) = self.gate().serving.get(&stream.0).cloned() else { return };
+        let Some(OpenedUpload { serving, part, size, .. }) = self.gate().serving.get(&stream.0).cloned() else {
+            return;
+        };
         let partial = self.world.staging.partial(content).filter(|partial| partial.chunks().size() == size);
         match (partial, part) {
             (Some(partial), Part::Chunks { first, count }) if partial.may_serve(first, count) => {
-                self.serve_part(stream.0, part, serving, Origin::Partial(partial));
+                self.serve_part(stream.0, part, serving, PartSource::Partial(partial));
             }
             _ => self.serve(stream, None),
         }
     }
 
     /// Waits for its turn, then reads and sends.
-    pub(super) fn serve_part(self: &Arc<Self>, stream: u32, part: Part, serving: Arc<Serving>, origin: Origin) {
+    pub(super) fn serve_part(self: &Arc<Self>, stream: u32, part: Part, serving: Arc<Serving>, origin: PartSource) {
         let link = Arc::clone(self);
         self.world.runtime.spawn(async move {
             let Ok(turn) = Arc::clone(&link.served.turns).acquire_owned().await else { return };
@@ -191,9 +193,9 @@ impl Link {
         });
     }
 
-    fn send_part(&self, stream: u32, part: Part, serving: &Serving, origin: &Origin) -> Ending {
+    fn send_part(&self, stream: u32, part: Part, serving: &Serving, origin: &PartSource) -> Ending {
         match (part, origin) {
-            (Part::Chunks { first, count }, Origin::File(file)) => {
+            (Part::Chunks { first, count }, PartSource::File(file)) => {
                 let Some((from, size)) = Chunks::of(file.size).span(first, count) else { return Ending::NotHere };
                 let opened = match transfer::open(&*self.world.served, file) {
                     Ok(opened) => opened,
@@ -201,23 +203,24 @@ impl Link {
                 };
                 let mut squeezer = self.served.begin(file, &self.outbox.rate);
                 let mut wire_bytes = 0;
-                let how = transfer::send_span(&opened, Span { stream, from, size }, serving, &mut squeezer, |frame| {
-                    wire_bytes += frame.len() as u64;
-                    self.outbox.pieces.blocking_send(frame).is_ok()
-                });
+                let how =
+                    transfer::send_span(&opened, StreamRange { stream, from, size }, serving, &mut squeezer, |frame| {
+                        wire_bytes += frame.len() as u64;
+                        self.outbox.pieces.blocking_send(frame).is_ok()
+                    });
                 let is_whole = how == Ending::Whole && transfer::is_unchanged(&opened, &file.stat);
                 let sent = if is_whole { size } else { 0 };
                 self.served.sent(&self.name, &file.content, sent, wire_bytes, squeezer);
                 if how == Ending::Whole && !is_whole { Ending::Changed } else { how }
             }
-            (Part::Chunks { first, count }, Origin::Partial(partial)) => {
+            (Part::Chunks { first, count }, PartSource::Partial(partial)) => {
                 let Some((from, size)) = partial.chunks().span(first, count) else { return Ending::NotHere };
-                let span = Span { stream, from, size };
+                let span = StreamRange { stream, from, size };
                 let send = |frame| self.outbox.pieces.blocking_send(frame).is_ok();
                 let mut squeezer = Squeezer::rarely(Arc::clone(&self.outbox.rate));
                 transfer::send_span(partial.file(), span, serving, &mut squeezer, send)
             }
-            (Part::List, Origin::File(file)) => self.send_list(stream, serving, file),
+            (Part::List, PartSource::File(file)) => self.send_list(stream, serving, file),
             _ => Ending::NotHere,
         }
     }
@@ -259,12 +262,12 @@ struct Taker<'a, F: FnMut(u32)> {
 }
 
 #[derive(Clone, Copy)]
-enum Given<'a> {
+enum PartBytes<'a> {
     Bytes(&'a [u8]),
     Zeros(u64),
 }
 
-impl Given<'_> {
+impl PartBytes<'_> {
     fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -273,10 +276,10 @@ impl Given<'_> {
     }
 
     /// So much of it, from there on.
-    fn part(&self, from: u64, length: u64) -> Given<'_> {
+    fn part(&self, from: u64, length: u64) -> PartBytes<'_> {
         match self {
-            Self::Bytes(bytes) => Given::Bytes(&bytes[from as usize..][..length as usize]),
-            Self::Zeros(_) => Given::Zeros(length),
+            Self::Bytes(bytes) => PartBytes::Bytes(&bytes[from as usize..][..length as usize]),
+            Self::Zeros(_) => PartBytes::Zeros(length),
         }
     }
 }
@@ -291,7 +294,7 @@ impl<'a, F: FnMut(u32)> Taker<'a, F> {
     }
 
     /// In loops: a peer says by a few bytes how many zeros there are.
-    fn take(&mut self, given: &Given<'_>) -> Result<(), FetchError> {
+    fn take(&mut self, given: &PartBytes<'_>) -> Result<(), FetchError> {
         let chunks = self.partial.chunks();
         let mut taken = 0;
         while taken < given.len() {
@@ -312,7 +315,7 @@ impl<'a, F: FnMut(u32)> Taker<'a, F> {
         Ok(())
     }
 
-    fn take_of_chunk(&mut self, part: &Given<'_>) -> Result<(), Trouble> {
+    fn take_of_chunk(&mut self, part: &PartBytes<'_>) -> Result<(), Trouble> {
         let is_ours = match self.is_ours {
             Some(is_ours) => is_ours,
             None => *self.is_ours.insert(self.partial.claim(self.chunk)?),
@@ -329,8 +332,8 @@ impl<'a, F: FnMut(u32)> Taker<'a, F> {
             }
             let fits = part.part(taken, (part.len() - taken).min(self.window.room() as u64));
             match fits {
-                Given::Bytes(bytes) => self.window.push(bytes),
-                Given::Zeros(count) => self.window.push_zeros(count as usize),
+                PartBytes::Bytes(bytes) => self.window.push(bytes),
+                PartBytes::Zeros(count) => self.window.push_zeros(count as usize),
             }
             taken += fits.len();
         }
@@ -358,8 +361,8 @@ impl<'a, F: FnMut(u32)> Taker<'a, F> {
             let written = self.partial.written(chunk, hash, self.from, bytes).map_err(FetchError::Staging)?;
             self.window.clear();
             match written {
-                Verdict::Held => (self.came)(chunk),
-                Verdict::Wrong => return Err(FetchError::Corrupt),
+                ChunkVerdict::Held => (self.came)(chunk),
+                ChunkVerdict::Wrong => return Err(FetchError::Corrupt),
             }
         } else if self.partial.holds(chunk) {
             // From a range that was cancelled before it could say so: unsaid, it would be asked for again, for ever.
@@ -380,7 +383,7 @@ impl<F: FnMut(u32)> Drop for Taker<'_, F> {
 /// What this link serves in parts: whose turn it is, and what was sent of which content, for the log.
 pub(super) struct ServedParts {
     turns: Arc<Semaphore>,
-    accounts: Mutex<BTreeMap<ContentId, Account>>,
+    accounts: Mutex<BTreeMap<ContentId, PartAccount>>,
 }
 
 impl Default for ServedParts {
@@ -389,7 +392,7 @@ impl Default for ServedParts {
     }
 }
 
-struct Account {
+struct PartAccount {
     path: SyncPath,
     size: u64,
     sent: u64,
@@ -400,7 +403,7 @@ struct Account {
 }
 
 impl ServedParts {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ContentId, Account>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ContentId, PartAccount>> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -408,7 +411,7 @@ impl ServedParts {
     fn begin(&self, file: &ServedFile, rate: &Arc<Rate>) -> Squeezer {
         let mut accounts = self.lock();
         let now = Instant::now();
-        let account = accounts.entry(file.content).or_insert_with(|| Account {
+        let account = accounts.entry(file.content).or_insert_with(|| PartAccount {
             path: file.path.clone(),
             size: file.size,
             sent: 0,
@@ -440,7 +443,8 @@ impl ServedParts {
 
     /// What was sent of each, without the parts that are on their way.
     pub fn uploads(&self) -> Vec<Upload> {
-        let upload = |account: &Account| Upload { path: account.path.clone(), bytes: account.sent, size: account.size };
+        let upload =
+            |account: &PartAccount| Upload { path: account.path.clone(), bytes: account.sent, size: account.size };
         self.lock().values().map(upload).collect()
     }
 
@@ -459,7 +463,7 @@ impl ServedParts {
     }
 }
 
-impl Account {
+impl PartAccount {
     fn say(&self, to: &str) {
         let Self { path, size, sent, wire_bytes, .. } = self;
         let whole = Sent { path, size: *sent, wire_bytes: *wire_bytes, took: self.last - self.began };
@@ -489,7 +493,7 @@ mod tests {
         let (chunk, mut came) = (partial.chunks().chunk_bytes(), Vec::new());
         assert!(chunk > WINDOW_BYTES);
         let mut taker = Taker::new(&partial, LinkId(1), 3, 2, |chunk| came.push(chunk));
-        taker.take(&Given::Zeros(2 * chunk)).unwrap();
+        taker.take(&PartBytes::Zeros(2 * chunk)).unwrap();
         drop(taker);
         assert_eq!(came, [3, 4]);
         let mut hasher = ChunkHasher::at(3 * chunk);
@@ -507,7 +511,9 @@ mod tests {
         let partial = partials.open(ContentId::of(&bytes), bytes.len() as u64).unwrap();
         let take = |first, count, bytes: &[u8]| {
             let mut came = Vec::new();
-            Taker::new(&partial, LinkId(1), first, count, |chunk| came.push(chunk)).take(&Given::Bytes(bytes)).unwrap();
+            Taker::new(&partial, LinkId(1), first, count, |chunk| came.push(chunk))
+                .take(&PartBytes::Bytes(bytes))
+                .unwrap();
             came
         };
         let one = &bytes[..CHUNK_BYTES as usize];
@@ -517,6 +523,6 @@ mod tests {
         let third = partials.open(ContentId::of(b"of another"), bytes.len() as u64).unwrap();
         assert!(third.claim(0).unwrap());
         let mut taker = Taker::new(&third, LinkId(1), 0, 1, |chunk| panic!("{chunk} is not here"));
-        taker.take(&Given::Bytes(one)).unwrap();
+        taker.take(&PartBytes::Bytes(one)).unwrap();
     }
 }

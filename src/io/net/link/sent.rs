@@ -34,7 +34,7 @@ impl Sent<'_> {
 }
 
 #[derive(Default)]
-struct Row {
+struct SendRun {
     last: Option<Instant>,
     lines: u32,
     more: u64,
@@ -44,10 +44,10 @@ struct Row {
 
 /// Of one link.
 #[derive(Default)]
-pub struct SentLog(Mutex<Row>);
+pub struct SentLog(Mutex<SendRun>);
 
 impl SentLog {
-    fn lock(&self) -> MutexGuard<'_, Row> {
+    fn lock(&self) -> MutexGuard<'_, SendRun> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -70,7 +70,7 @@ impl SentLog {
     }
 }
 
-impl Row {
+impl SendRun {
     /// Whether it gets a line of its own.
     fn takes(&mut self, now: Instant, sent: &Sent) -> bool {
         self.last = Some(now);
@@ -101,7 +101,7 @@ mod tests {
     fn of_many_at_once_the_first_have_a_line_each_and_the_rest_one_together() {
         let path = SyncPath::new("f").unwrap();
         let sent = Sent { path: &path, size: 1000, wire_bytes: 10, took: Duration::ZERO };
-        let mut row = Row::default();
+        let mut row = SendRun::default();
         let lines = (0..50).filter(|_| row.takes(Instant::now(), &sent)).count();
         assert_eq!((lines as u32, row.more, row.bytes, row.wire_bytes), (LINES, 30, 30_000, 300));
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// What the peer asks for, and the size of that content.
 #[derive(Clone)]
-pub(super) struct Opened {
+pub(super) struct OpenedUpload {
     pub serving: Arc<Serving>,
     pub part: Part,
     pub size: u64,
@@ -18,7 +18,7 @@ pub(super) struct Opened {
     pub path: Option<SyncPath>,
 }
 
-impl Opened {
+impl OpenedUpload {
     pub fn new(part: Part, size: u64) -> Self {
         Self { serving: Arc::default(), part, size, path: None }
     }

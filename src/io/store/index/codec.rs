@@ -27,18 +27,18 @@ struct Addition {
 #[derive(Serialize, Deserialize)]
 enum StoredDisk<'a> {
     Never,
-    Winner(Option<Stat>),
+    Head(Option<Stat>),
     Other(Cow<'a, Entry>, Option<Stat>),
 }
 
 pub(super) fn encode_row(row: &Row) -> Vec<u8> {
     let disk = match &row.disk {
         None => StoredDisk::Never,
-        Some(disk) if disk.entry == row.winner => StoredDisk::Winner(disk.stat),
+        Some(disk) if disk.entry == row.head => StoredDisk::Head(disk.stat),
         Some(disk) => StoredDisk::Other(Cow::Borrowed(&disk.entry), disk.stat),
     };
     let installing = row.installing.as_ref().map(Cow::Borrowed);
-    let stored = StoredRow { winner: Cow::Borrowed(&row.winner), disk, installing };
+    let stored = StoredRow { winner: Cow::Borrowed(&row.head), disk, installing };
     match row.since {
         0 => encoded(&stored, <[u8]>::to_vec),
         since => encoded(&(stored, Addition { since }), <[u8]>::to_vec),
@@ -53,14 +53,14 @@ pub(super) fn decode_row(bytes: &[u8]) -> Result<Row, IndexError> {
     let winner = stored.winner.into_owned();
     let disk = match stored.disk {
         StoredDisk::Never => None,
-        StoredDisk::Winner(stat) => Some(OnDisk { entry: winner.clone(), stat }),
+        StoredDisk::Head(stat) => Some(OnDisk { entry: winner.clone(), stat }),
         StoredDisk::Other(entry, stat) => Some(OnDisk { entry: entry.into_owned(), stat }),
     };
-    Ok(Row { winner, disk, installing: stored.installing.map(Cow::into_owned), since })
+    Ok(Row { head: winner, disk, installing: stored.installing.map(Cow::into_owned), since })
 }
 
 /// The winner alone; it comes first, so the rest need not be read.
-pub(super) fn decode_winner(bytes: &[u8]) -> Result<Entry, IndexError> {
+pub(super) fn decode_head(bytes: &[u8]) -> Result<Entry, IndexError> {
     postcard::take_from_bytes(bytes).map(|(winner, _)| winner).map_err(|_| IndexError::Damaged("a path's winner"))
 }
 
@@ -88,13 +88,13 @@ pub(super) fn decode_counts(bytes: &[u8]) -> Result<Counts, IndexError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DeviceId, FileTime, Kind, Mode, Seen, Version};
+    use crate::model::{DeviceId, FileTime, Kind, Mode, Version, VersionVector};
 
     #[test]
     fn a_row_of_an_earlier_version_ends_before_its_since_and_is_of_long_ago() {
-        let version = Version { stamp: 7, author: DeviceId([1; 32]), seen: Seen::default() };
+        let version = Version { stamp: 7, author: DeviceId([1; 32]), seen: VersionVector::default() };
         let winner = Entry { kind: Kind::Directory, mode: Mode::DIRECTORY, mtime: FileTime::default(), version };
-        let row = Row { winner: winner.clone(), disk: None, installing: None, since: 1 << 60 };
+        let row = Row { head: winner.clone(), disk: None, installing: None, since: 1 << 60 };
         let bytes = encode_row(&row);
         assert_eq!(decode_row(&bytes).unwrap(), row);
         let earlier = postcard::to_stdvec(&(&winner, 0_u8, None::<Entry>)).unwrap();

@@ -5,7 +5,7 @@
 //! (`control`).
 
 use super::{IndexError, SqliteIndex};
-use crate::engine::index::{Conflict, ConflictSource, Settled, Wanted};
+use crate::engine::index::{Conflict, ConflictFilter, ConflictSource, Settled};
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::conflict::{ConflictKey, Sides};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -141,7 +141,7 @@ impl SqliteIndex {
         }
     }
 
-    pub(super) fn list_conflicts(&self, wanted: &Wanted) -> Vec<Conflict> {
+    pub(super) fn list_conflicts(&self, wanted: &ConflictFilter) -> Vec<Conflict> {
         self.read(|index| {
             let sql = format!(
                 "{SELECT} WHERE id > ?1 AND (?2 IS NULL OR path = ?2 OR (path > ?5 AND path < ?6)) \
@@ -186,7 +186,7 @@ mod tests {
         Conflict { id: 0, at, kept: Some(format!("{at}.{path}")), path, settled: None, sides, source: None }
     }
 
-    fn ats(index: &SqliteIndex, wanted: &Wanted) -> Vec<u64> {
+    fn ats(index: &SqliteIndex, wanted: &ConflictFilter) -> Vec<u64> {
         index.conflicts(wanted).iter().map(|conflict| conflict.at).collect()
     }
 
@@ -196,10 +196,10 @@ mod tests {
         let mut index = SqliteIndex::open(&home.path().join("index")).unwrap().index;
         let paths = ["d", "d/f", "d/deeper/f", "d-2", "d-2/f", "e"];
         paths.iter().zip(1..).for_each(|(path, at)| index.put_conflict(&conflict(path, at)));
-        let of_d = Wanted { path: Some(SyncPath::new("d").unwrap()), limit: 10, ..Wanted::default() };
+        let of_d = ConflictFilter { path: Some(SyncPath::new("d").unwrap()), limit: 10, ..ConflictFilter::default() };
         assert_eq!(ats(&index, &of_d), [1]);
-        assert_eq!(ats(&index, &Wanted { below: true, ..of_d.clone() }), [1, 2, 3]);
-        assert_eq!(ats(&index, &Wanted { below: true, after: 2, ..of_d }), [3], "also page by page");
+        assert_eq!(ats(&index, &ConflictFilter { below: true, ..of_d.clone() }), [1, 2, 3]);
+        assert_eq!(ats(&index, &ConflictFilter { below: true, after: 2, ..of_d }), [3], "also page by page");
     }
 
     #[test]
@@ -215,15 +215,15 @@ mod tests {
         index.commit().unwrap();
         drop(index);
         let mut index = open();
-        let all = Wanted { limit: 10, ..Wanted::default() };
-        let of_f = Wanted { path: Some(SyncPath::new("f").unwrap()), ..all.clone() };
+        let all = ConflictFilter { limit: 10, ..ConflictFilter::default() };
+        let of_f = ConflictFilter { path: Some(SyncPath::new("f").unwrap()), ..all.clone() };
         assert_eq!((ats(&index, &all), ats(&index, &of_f)), (vec![6, 7, 8], vec![6, 7]));
-        assert_eq!(ats(&index, &Wanted { after: 2, ..all.clone() }), [8]);
+        assert_eq!(ats(&index, &ConflictFilter { after: 2, ..all.clone() }), [8]);
         assert_eq!(index.conflicts(&all)[2], Conflict { id: 3, ..told.clone() });
         let settled = Some(Settled { how: "merged".into(), at: 500 });
         index.put_conflict(&Conflict { settled, ..told.clone() });
         assert_eq!(ats(&index, &all), [6, 7]);
-        let with_settled = Wanted { settled: true, ..all.clone() };
+        let with_settled = ConflictFilter { settled: true, ..all.clone() };
         assert_eq!(index.conflicts(&with_settled)[2].settled.as_ref().map(|s| s.at), Some(500));
         let marks = index.conflict_marks();
         assert_eq!(marks.iter().filter(|(_, is_settled)| *is_settled).collect::<Vec<_>>(), [&(told.key(), true)]);
@@ -251,7 +251,7 @@ mod tests {
         }
         drop(db);
         let index = SqliteIndex::open(&path).unwrap().index;
-        let all = index.conflicts(&Wanted { settled: true, limit: 10, ..Wanted::default() });
+        let all = index.conflicts(&ConflictFilter { settled: true, limit: 10, ..ConflictFilter::default() });
         let decided: Vec<_> = all.iter().map(|known| known.settled.clone().map(|settled| settled.at)).collect();
         assert_eq!(decided, [None, Some(NOT_KNOWN.cast_unsigned())]);
         assert!(all.iter().all(|known| index.conflict(&known.key()).as_ref() == Some(known)));

@@ -66,7 +66,7 @@ const JOURNAL_COLUMNS: [&str; 2] = ["size", "paths"];
 
 /// Where the index that was opened came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum IndexOrigin {
     New,
     Existing,
     /// What was there is broken and was moved to `aside`.
@@ -76,52 +76,52 @@ pub enum Origin {
     },
 }
 
-pub struct Opened {
+pub struct OpenedIndex {
     pub index: SqliteIndex,
-    pub origin: Origin,
+    pub origin: IndexOrigin,
     /// The last run ended as asked.
     pub was_clean: bool,
 }
 
 impl SqliteIndex {
     /// Opens the index at `path`, or makes one. The folder that holds it must be ours alone.
-    pub fn open(path: &Path) -> Result<Opened, IndexError> {
+    pub fn open(path: &Path) -> Result<OpenedIndex, IndexError> {
         match identify(path)? {
-            Found::Nothing => Ok(Opened { index: create(path)?, origin: Origin::New, was_clean: true }),
-            Found::Index => match existing(path) {
-                Ok((index, was_clean)) => Ok(Opened { index, origin: Origin::Existing, was_clean }),
+            FileThere::Nothing => Ok(OpenedIndex { index: create(path)?, origin: IndexOrigin::New, was_clean: true }),
+            FileThere::Index => match existing(path) {
+                Ok((index, was_clean)) => Ok(OpenedIndex { index, origin: IndexOrigin::Existing, was_clean }),
                 Err(Broken::Refuse(why)) => Err(why),
                 Err(Broken::SetAside(why)) => rebuilt(path, why),
             },
-            Found::Garbage(why) => rebuilt(path, why.into()),
+            FileThere::Garbage(why) => rebuilt(path, why.into()),
         }
     }
 }
 
 /// What stands at the index's path, by the first 100 bytes: nothing is written, no log is replayed.
-enum Found {
+enum FileThere {
     Nothing,
     Index,
     Garbage(&'static str),
 }
 
-fn identify(path: &Path) -> Result<Found, IndexError> {
+fn identify(path: &Path) -> Result<FileThere, IndexError> {
     let mut header = Vec::new();
     match fs::File::open(path).and_then(|file| file.take(100).read_to_end(&mut header)) {
-        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(FileThere::Nothing),
         Err(why) => return Err(cannot_open(path, &why)),
         Ok(_) => {}
     }
     if header.is_empty() {
         // Its making was cut off before the first commit.
-        return Ok(Found::Nothing);
+        return Ok(FileThere::Nothing);
     }
     if header.len() < 100 || !header.starts_with(b"SQLite format 3\0") {
-        return Ok(Found::Garbage("it is no SQLite database"));
+        return Ok(FileThere::Garbage("it is no SQLite database"));
     }
     let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     check_version(path, number(60), number(68))?;
-    Ok(Found::Index)
+    Ok(FileThere::Index)
 }
 
 /// Zeros are a file whose making was cut off between its first page and its first commit.
@@ -305,10 +305,10 @@ fn mark_in_use(index: &mut SqliteIndex) -> Result<(), IndexError> {
     Ok(())
 }
 
-fn rebuilt(path: &Path, why: String) -> Result<Opened, IndexError> {
+fn rebuilt(path: &Path, why: String) -> Result<OpenedIndex, IndexError> {
     let aside = set_aside(path)?;
     // What it knew is lost, so there is nothing that a cut could have torn.
-    Ok(Opened { index: create(path)?, origin: Origin::Rebuilt { aside, why }, was_clean: true })
+    Ok(OpenedIndex { index: create(path)?, origin: IndexOrigin::Rebuilt { aside, why }, was_clean: true })
 }
 
 /// Moves the file and its log away under a name that is free.

@@ -12,20 +12,20 @@ use std::sync::Arc;
 const HALF_BYTES: usize = 4 << 20;
 
 /// A row is large: what is moved when a table grows is not.
-type Known = Option<Arc<Row>>;
+type CachedRow = Option<Arc<Row>>;
 
 /// Two halves: when the newer one is full, it becomes the older one, and what was in that and not asked for since is forgotten.
 #[derive(Default)]
 pub(super) struct Recent {
-    newer: HashMap<SyncPath, Known>,
-    older: HashMap<SyncPath, Known>,
+    newer: HashMap<SyncPath, CachedRow>,
+    older: HashMap<SyncPath, CachedRow>,
     /// Of the newer half (bytes).
     weight: usize,
 }
 
 impl Recent {
     /// The row, from here or by `read`; that there is none is remembered as well.
-    pub fn get(&mut self, path: &SyncPath, read: impl FnOnce() -> Option<Row>) -> Known {
+    pub fn get(&mut self, path: &SyncPath, read: impl FnOnce() -> Option<Row>) -> CachedRow {
         if let Some(row) = self.newer.get(path) {
             return row.clone();
         }
@@ -39,7 +39,7 @@ impl Recent {
         self.insert(path.clone(), row.map(Arc::new));
     }
 
-    fn insert(&mut self, path: SyncPath, row: Known) {
+    fn insert(&mut self, path: SyncPath, row: CachedRow) {
         if self.weight >= HALF_BYTES {
             self.older = std::mem::take(&mut self.newer);
             self.weight = 0;
@@ -59,26 +59,26 @@ fn weight(path_bytes: usize, row: Option<&Row>) -> usize {
         target + entry.version.seen.devices().count() * size_of::<(DeviceId, u64)>()
     };
     let of_row = |row: &Row| {
-        let entries = [Some(&row.winner), row.disk.as_ref().map(|disk| &disk.entry), row.installing.as_ref()];
+        let entries = [Some(&row.head), row.disk.as_ref().map(|disk| &disk.entry), row.installing.as_ref()];
         size_of::<Row>() + entries.into_iter().flatten().map(of_entry).sum::<usize>()
     };
     // A table that has just grown is half empty.
-    2 * size_of::<(SyncPath, Known)>() + path_bytes + row.map_or(0, of_row)
+    2 * size_of::<(SyncPath, CachedRow)>() + path_bytes + row.map_or(0, of_row)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{FileTime, Mode, Seen, Version};
+    use crate::model::{FileTime, Mode, Version, VersionVector};
 
     fn path(n: usize) -> SyncPath {
         SyncPath::new(n.to_string()).unwrap()
     }
 
     fn row() -> Row {
-        let version = Version { stamp: 1, author: DeviceId([0; 32]), seen: Seen::default() };
+        let version = Version { stamp: 1, author: DeviceId([0; 32]), seen: VersionVector::default() };
         let winner = Entry { kind: Kind::Directory, mode: Mode(0o700), mtime: FileTime::default(), version };
-        Row { winner, disk: None, installing: None, since: 0 }
+        Row { head: winner, disk: None, installing: None, since: 0 }
     }
 
     #[test]

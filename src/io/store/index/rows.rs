@@ -4,7 +4,7 @@
 
 use super::{IndexError, META_HORIZON, SqliteIndex, codec};
 use crate::engine::digest::{bucket_of, counts, deleted_at, entry_hash};
-use crate::engine::index::{Conflict, Counts, HOLDERS_SEEN, Index, Row, Wanted};
+use crate::engine::index::{Conflict, ConflictFilter, Counts, HOLDERS_SEEN, Index, Row};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::conflict::ConflictKey;
 use crate::wire::message::{Bucket, Digest, Group};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// The columns of a row that are indexed, derived from it.
 #[derive(PartialEq, Clone)]
-struct Keys {
+struct IndexColumns {
     /// Set only where it may have changed.
     hash: Option<Digest>,
     content: Option<i64>,
@@ -25,9 +25,9 @@ struct Keys {
     deleted_at: Option<u64>,
 }
 
-impl Keys {
+impl IndexColumns {
     fn of(row: &Row) -> Self {
-        let Row { winner, disk, .. } = row;
+        let Row { head: winner, disk, .. } = row;
         Self {
             hash: None,
             content: disk.as_ref().and_then(|disk| disk.entry.file()).map(|(content, _)| content.key()),
@@ -73,15 +73,15 @@ impl SqliteIndex {
     }
 
     fn put_row(&mut self, path: &SyncPath, old: Option<&Row>, row: &Row) -> Result<(), IndexError> {
-        let mut keys = Keys::of(row);
-        let mut old_keys = old.map(Keys::of);
+        let mut keys = IndexColumns::of(row);
+        let mut old_keys = old.map(IndexColumns::of);
         let bucket = bucket_of(path);
         // Most writes leave the winner alone, and with it what peers compare.
-        if old.is_none_or(|old| old.winner != row.winner) {
+        if old.is_none_or(|old| old.head != row.head) {
             let hash = |winner: &Entry| counts(winner, self.horizon).then(|| entry_hash(path, winner));
-            keys.hash = hash(&row.winner);
+            keys.hash = hash(&row.head);
             if let (Some(keys), Some(old)) = (&mut old_keys, old) {
-                keys.hash = hash(&old.winner);
+                keys.hash = hash(&old.head);
             }
             self.digests.touch(bucket);
         }
@@ -99,11 +99,11 @@ impl SqliteIndex {
 
     /// A deletion that became the winner was learned today.
     fn note_deletion(&self, path: &SyncPath, old: Option<&Row>, row: &Row) -> Result<(), IndexError> {
-        let was_deletion = old.is_some_and(|old| !old.winner.is_live());
-        if row.winner.is_live() {
+        let was_deletion = old.is_some_and(|old| !old.head.is_live());
+        if row.head.is_live() {
             return if was_deletion { self.forget_learned(path) } else { Ok(()) };
         }
-        if old.is_none_or(|old| old.winner != row.winner) {
+        if old.is_none_or(|old| old.head != row.head) {
             let mut insert = self.statement("INSERT OR REPLACE INTO deletions (path, learned) VALUES (?1, ?2)")?;
             insert.execute(params![path.as_bytes(), self.today.cast_signed()])?;
         }
@@ -129,7 +129,7 @@ impl SqliteIndex {
         Ok(paths)
     }
 
-    fn insert(&self, path: &SyncPath, bucket: Bucket, keys: &Keys, bytes: &[u8]) -> Result<(), IndexError> {
+    fn insert(&self, path: &SyncPath, bucket: Bucket, keys: &IndexColumns, bytes: &[u8]) -> Result<(), IndexError> {
         let sql = "INSERT INTO paths (path, bucket, row, hash, content, live, on_disk, unsettled, deleted_at) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let path = path.as_bytes();
@@ -141,7 +141,7 @@ impl SqliteIndex {
     }
 
     /// Sets only the columns that changed: SQLite rewrites every index whose column is named, changed or not.
-    fn update(&self, path: &SyncPath, old: &Keys, new: &Keys, bytes: &[u8]) -> Result<(), IndexError> {
+    fn update(&self, path: &SyncPath, old: &IndexColumns, new: &IndexColumns, bytes: &[u8]) -> Result<(), IndexError> {
         let path = path.as_bytes();
         let mut sql = String::from("UPDATE paths SET row = ?2");
         let (old, new) = (old.values(), new.values());
@@ -162,7 +162,7 @@ impl SqliteIndex {
         self.digests.touch(bucket);
         self.filling[usize::from(bucket)] -= 1;
         count(&mut self.counts, Some(old), None);
-        if !old.winner.is_live() {
+        if !old.head.is_live() {
             self.forget_learned(path)?;
         }
         self.statement("DELETE FROM paths WHERE path = ?1")?.execute([path.as_bytes()])?;
@@ -343,7 +343,7 @@ impl Index for SqliteIndex {
         self.store_conflict(conflict);
     }
 
-    fn conflicts(&self, wanted: &Wanted) -> Vec<Conflict> {
+    fn conflicts(&self, wanted: &ConflictFilter) -> Vec<Conflict> {
         self.list_conflicts(wanted)
     }
 
@@ -373,7 +373,7 @@ fn count(counts: &mut Counts, old: Option<&Row>, new: Option<&Row>) {
         let change = |number: &mut u64, by: u64| {
             *number = if add { number.wrapping_add(by) } else { number.wrapping_sub(by) };
         };
-        match &row.winner.kind {
+        match &row.head.kind {
             Kind::File { size, .. } => {
                 change(&mut counts.files, 1);
                 change(&mut counts.bytes, *size);
@@ -387,7 +387,7 @@ fn count(counts: &mut Counts, old: Option<&Row>, new: Option<&Row>) {
 }
 
 fn winners(select: &mut Statement, params: impl Params) -> Result<Vec<(SyncPath, Entry)>, IndexError> {
-    let read = |row: &rusqlite::Row| Ok((row.get(0)?, codec::decode_winner(row.get_ref(1)?.as_blob()?)));
+    let read = |row: &rusqlite::Row| Ok((row.get(0)?, codec::decode_head(row.get_ref(1)?.as_blob()?)));
     let listed: Vec<(Vec<u8>, _)> = select_all(select, params, read)?;
     listed.into_iter().map(|(path, winner)| Ok((stored_path(&path)?, winner?))).collect()
 }

@@ -1,10 +1,10 @@
 //! The SQLite index against the map, operation by operation; opening what is broken, newer or foreign.
 
 use super::*;
-use crate::engine::index::{Conflict, ConflictSource, Index, OnDisk, Row, Settled, Wanted};
+use crate::engine::index::{Conflict, ConflictFilter, ConflictSource, Index, OnDisk, Row, Settled};
 use crate::engine::map_index::MapIndex;
 use crate::engine::{Config, Engine, Event, LinkId, Now, OnConflict, Stat, StatKind, Trust};
-use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, Seen, SyncPath, Version};
+use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
 use crate::wire::conflict::Sides;
 use crate::wire::features::Features;
 use crate::wire::message::{Change, Message};
@@ -21,12 +21,13 @@ fn open(path: &Path) -> SqliteIndex {
 fn file(name: u32) -> (SyncPath, Row) {
     let content = ContentId::of(&name.to_be_bytes());
     let device = DeviceId([3; 32]);
-    let version = Version { stamp: 1 << 60, author: device, seen: Seen::default().with(device, u64::from(name)) };
+    let version =
+        Version { stamp: 1 << 60, author: device, seen: VersionVector::default().with(device, u64::from(name)) };
     let mtime = FileTime { secs: 1_700_000_000, nanos: 123_456_789 };
     let entry = Entry { kind: Kind::File { size: 4096, content }, mode: Mode(0o644), mtime, version };
     let stat = Stat { kind: StatKind::File, size: 4096, mtime, ctime: mtime, ino: u64::from(name), mode: Mode(0o644) };
     let path = SyncPath::new(format!("folder{}/file-{name}.txt", name / 100)).unwrap();
-    (path, Row { winner: entry.clone(), disk: Some(OnDisk { entry, stat: Some(stat) }), installing: None, since: 0 })
+    (path, Row { head: entry.clone(), disk: Some(OnDisk { entry, stat: Some(stat) }), installing: None, since: 0 })
 }
 
 /// Few names, contents and times, so that operations meet.
@@ -45,7 +46,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     ];
     (kind, 0..3u64).prop_map(|(kind, stamp)| {
         let author = DeviceId([stamp as u8; 32]);
-        let version = Version { stamp, author, seen: Seen::default().with(author, stamp) };
+        let version = Version { stamp, author, seen: VersionVector::default().with(author, stamp) };
         Entry { kind, mode: Mode(0o600), mtime: FileTime::default(), version }
     })
 }
@@ -58,7 +59,7 @@ fn any_row() -> impl Strategy<Value = Row> {
     (any_entry(), disk, proptest::option::of(any_entry()), any::<bool>(), 0..3u64).prop_map(
         |(winner, disk, installing, settled, since)| {
             let disk = disk.map(|disk| if settled { OnDisk { entry: winner.clone(), ..disk } } else { disk });
-            Row { winner, disk, installing, since }
+            Row { head: winner, disk, installing, since }
         },
     )
 }
@@ -126,7 +127,7 @@ fn apply(index: &mut impl Index, operation: &Operation) {
 }
 
 /// Without their ids: SQLite may give one again that was the last and is gone.
-fn listed(index: &impl Index, wanted: &Wanted) -> Vec<Conflict> {
+fn listed(index: &impl Index, wanted: &ConflictFilter) -> Vec<Conflict> {
     let found = index.conflicts(wanted);
     assert!(found.windows(2).all(|pair| pair[0].id < pair[1].id));
     found.into_iter().map(|conflict| Conflict { id: 0, ..conflict }).collect()
@@ -174,10 +175,10 @@ fn assert_same(ours: &mut impl Index, model: &mut impl Index, dir: &SyncPath, af
     assert_eq!(ours.group_digests(), model.group_digests());
     assert_eq!(ours.counts(), model.counts());
     for (below, settled) in [(false, false), (true, false), (true, true)] {
-        let wanted = Wanted { path: Some(dir.clone()), below, settled, after: 0, limit: 9 };
+        let wanted = ConflictFilter { path: Some(dir.clone()), below, settled, after: 0, limit: 9 };
         assert_eq!(listed(ours, &wanted), listed(model, &wanted));
     }
-    let all = Wanted { settled: true, limit: 99, ..Wanted::default() };
+    let all = ConflictFilter { settled: true, limit: 99, ..ConflictFilter::default() };
     assert_eq!(listed(ours, &all), listed(model, &all));
     assert_eq!(ours.conflict_marks(), model.conflict_marks());
     for key in ["counter", "scanned", "never"] {
@@ -230,7 +231,7 @@ fn what_was_not_committed_is_gone_after_a_crash() {
     index.put(&kept, &row);
     drop(index);
     let opened = SqliteIndex::open(&path).unwrap();
-    assert_eq!(opened.origin, Origin::Existing);
+    assert_eq!(opened.origin, IndexOrigin::Existing);
     let mut index = opened.index;
     assert_same(&mut index, &mut before, &kept, &lost);
 }
@@ -283,7 +284,7 @@ fn a_broken_index_is_set_aside_and_made_anew() {
     for broken in [b"this is not a database, but it is longer than a header of one hundred bytes, which is what is read first of all".to_vec(), holed, sound[..10_000].to_vec(), b"short".to_vec()] {
         fs::write(&path, &broken).unwrap();
         let opened = SqliteIndex::open(&path).unwrap();
-        let Origin::Rebuilt { aside, .. } = opened.origin else { panic!("{:?}", opened.origin) };
+        let IndexOrigin::Rebuilt { aside, .. } = opened.origin else { panic!("{:?}", opened.origin) };
         assert_eq!(fs::read(&aside).unwrap(), broken);
         assert!(aside.file_name().unwrap().to_str().unwrap().starts_with("index.corrupt-"));
         assert_eq!(opened.index.counts(), Counts::default());
@@ -307,7 +308,7 @@ fn after_an_unclean_stop_the_whole_file_is_checked() {
     let last = bytes.len() - 4096;
     bytes[last..].fill(0xff);
     fs::write(&path, &bytes).unwrap();
-    assert!(matches!(SqliteIndex::open(&path).unwrap().origin, Origin::Rebuilt { .. }));
+    assert!(matches!(SqliteIndex::open(&path).unwrap().origin, IndexOrigin::Rebuilt { .. }));
 }
 
 /// What a bucket does not count would be taken for new.
@@ -321,12 +322,12 @@ fn an_index_that_lacks_a_row_it_counts_is_set_aside_also_after_a_clean_stop() {
         index.put(&path, &row);
     }
     index.close().unwrap();
-    assert_eq!(SqliteIndex::open(&path).unwrap().origin, Origin::Existing);
+    assert_eq!(SqliteIndex::open(&path).unwrap().origin, IndexOrigin::Existing);
     Connection::open(&path)
         .unwrap()
         .execute("DELETE FROM paths WHERE path = (SELECT min(path) FROM paths)", [])
         .unwrap();
-    assert!(matches!(SqliteIndex::open(&path).unwrap().origin, Origin::Rebuilt { .. }));
+    assert!(matches!(SqliteIndex::open(&path).unwrap().origin, IndexOrigin::Rebuilt { .. }));
 }
 
 #[test]
@@ -437,12 +438,12 @@ fn what_a_peer_was_charged_is_known_to_the_engine_that_opens_the_index_again() {
     // Deletions of paths that never were here.
     let deletion = |n: u64| {
         let name = format!("{n:0>255}/").repeat(15) + &format!("{n:0>250}");
-        let version = Version { stamp: WALL, author: peer, seen: Seen::default().with(peer, n) };
+        let version = Version { stamp: WALL, author: peer, seen: VersionVector::default().with(peer, n) };
         let (kind, mtime) = (Kind::Deleted { at: WALL }, FileTime::default());
         let entry = Entry { kind, mode: Mode(0o644), mtime, version };
         Change { path: SyncPath::new(name).unwrap(), entry, body: None }
     };
-    let message = Message::Changes { changes: (1..=100).map(deletion).collect(), told: Vec::new() };
+    let message = Message::Changes { changes: (1..=100).map(deletion).collect(), relayed_to: Vec::new() };
     tell(&mut engine, Event::Message { link, message, wire_bytes: 1 });
     tell(&mut engine, Event::Tick);
     let charged = engine.charged(&peer);

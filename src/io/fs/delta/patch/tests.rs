@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::delta::signature::of_bytes;
-use crate::io::fs::delta::Asked;
+use crate::io::fs::delta::DeltaRequest;
 use crate::io::fs::root::Root;
 use crate::io::fs::staging;
 use crate::io::store::signatures::Signatures;
@@ -21,13 +21,13 @@ fn noise(seed: u64, size: usize) -> Vec<u8> {
 }
 
 /// A folder with one file in it, and where its signatures are kept.
-struct Machine {
+struct PatchFixture {
     temp: tempfile::TempDir,
     deltas: Arc<Deltas>,
     signatures: Arc<Signatures>,
 }
 
-impl Machine {
+impl PatchFixture {
     fn with(bytes: &[u8]) -> Self {
         Self::in_dir(tempfile::tempdir().unwrap(), bytes)
     }
@@ -59,7 +59,7 @@ impl Machine {
     }
 
     /// Applies a delta that comes in these parts.
-    fn receive(&self, wanted: &Wanted, parts: Vec<Arrived>) -> Option<Result<Vec<u8>, FetchError>> {
+    fn receive(&self, wanted: &PatchTarget, parts: Vec<Arrived>) -> Option<Result<Vec<u8>, FetchError>> {
         let (sender, receiver) = mpsc::channel();
         for part in parts {
             sender.send(part).unwrap();
@@ -71,7 +71,7 @@ impl Machine {
 
     /// The delta that makes this machine's file of `base`, or how it ended.
     fn serve(&self, base: &[u8], signature: Option<&[u8]>) -> Result<Vec<u8>, Ending> {
-        let asked = Asked { file: self.file(), base: ContentId::of(base), base_size: base.len() as u64 };
+        let asked = DeltaRequest { file: self.file(), base: ContentId::of(base), base_size: base.len() as u64 };
         let mut delta = Vec::new();
         let how = self.deltas.serve(&asked, "b", &mut || signature.map(<[u8]>::to_vec), &mut |part: Bytes| {
             delta.extend_from_slice(&part);
@@ -88,8 +88,8 @@ fn parts(delta: &[u8]) -> Vec<Arrived> {
     pieces.chain([Arrived::End(Ending::Whole)]).collect()
 }
 
-fn wanted(machine: &Machine, bytes: &[u8]) -> Wanted {
-    Wanted { content: ContentId::of(bytes), size: bytes.len() as u64, base: machine.file() }
+fn wanted(machine: &PatchFixture, bytes: &[u8]) -> PatchTarget {
+    PatchTarget { content: ContentId::of(bytes), size: bytes.len() as u64, base: machine.file() }
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn one_machine_says_what_differs_and_the_other_makes_it() {
         ("short", old[..100_000].to_vec(), 20_000),
     ];
     for (what, new, at_most) in rows {
-        let (has_old, has_new) = (Machine::with(&old), Machine::with(&new));
+        let (has_old, has_new) = (PatchFixture::with(&old), PatchFixture::with(&new));
         let signature = has_old.deltas.signature_of(&has_old.file());
         let delta = has_new.serve(&old, signature.as_deref()).expect(what);
         assert!(delta.len() <= at_most, "{what}: {}", delta.len());
@@ -122,7 +122,7 @@ fn one_machine_says_what_differs_and_the_other_makes_it() {
 #[test]
 fn with_its_own_signature_of_the_base_nothing_is_asked_and_others_get_what_was_made() {
     let (old, new) = (noise(1, 3 << 20), [&noise(1, 3 << 20)[..], b"more"].concat());
-    let has_new = Machine::with(&new);
+    let has_new = PatchFixture::with(&new);
     has_new.signatures.put(&ContentId::of(&old), &of_bytes(&old).1.unwrap());
     let delta = has_new.serve(&old, None).unwrap();
     fs::remove_dir_all(has_new.temp.path().join("kept")).unwrap();
@@ -133,7 +133,7 @@ fn with_its_own_signature_of_the_base_nothing_is_asked_and_others_get_what_was_m
 #[test]
 fn a_peer_that_does_not_take_its_delta_holds_up_no_other() {
     let old = noise(1, 5 << 20);
-    let mut has_new = Machine::with(&[&old[..], &noise(2, 5 << 20)].concat());
+    let mut has_new = PatchFixture::with(&[&old[..], &noise(2, 5 << 20)].concat());
     Arc::get_mut(&mut has_new.deltas).unwrap().making.patience = Duration::from_millis(50);
     let (content, signature) = of_bytes(&old);
     has_new.signatures.put(&content, &signature.unwrap());
@@ -142,7 +142,7 @@ fn a_peer_that_does_not_take_its_delta_holds_up_no_other() {
     thread::scope(|scope| {
         let (has_new, old) = (&has_new, &old);
         let slow = scope.spawn(move || {
-            let asked = Asked { file: has_new.file(), base: ContentId::of(old), base_size: old.len() as u64 };
+            let asked = DeltaRequest { file: has_new.file(), base: ContentId::of(old), base_size: old.len() as u64 };
             has_new.deltas.serve(&asked, "b", &mut || None, &mut |_| {
                 takes.send(()).unwrap();
                 waits.recv().is_ok()
@@ -159,10 +159,10 @@ fn a_peer_that_does_not_take_its_delta_holds_up_no_other() {
 #[test]
 fn what_has_nothing_in_common_or_changed_meanwhile_is_not_served_as_a_delta() {
     let (old, new) = (noise(1, 9 << 20), noise(2, 9 << 20));
-    let has_new = Machine::with(&new);
+    let has_new = PatchFixture::with(&new);
     let signature = of_bytes(&old).1.unwrap().wire().to_vec();
     assert_eq!(has_new.serve(&old, Some(&signature)), Err(Ending::NoDelta));
-    let asked = Asked { file: has_new.file(), base: ContentId::of(&old), base_size: old.len() as u64 };
+    let asked = DeltaRequest { file: has_new.file(), base: ContentId::of(&old), base_size: old.len() as u64 };
     fs::write(has_new.dir().join("file"), noise(3, 9 << 20)).unwrap();
     let how = has_new.deltas.serve(&asked, "b", &mut || Some(signature.clone()), &mut |_| true);
     assert_eq!(how, Ending::NotHere);
@@ -171,7 +171,7 @@ fn what_has_nothing_in_common_or_changed_meanwhile_is_not_served_as_a_delta() {
 #[test]
 fn a_peer_s_signature_that_is_none_is_refused() {
     let (old, new) = (noise(1, 1 << 20), [&noise(1, 1 << 20)[..], b"+"].concat());
-    let has_new = Machine::with(&new);
+    let has_new = PatchFixture::with(&new);
     let good = of_bytes(&old).1.unwrap().wire().to_vec();
     let with = |at: usize, value: u8| {
         let mut bytes = good.clone();
@@ -198,7 +198,7 @@ fn a_signature_made_to_blow_up_the_search_costs_two_seconds_at_most() {
     // Every place of a file that repeats itself has the rolling hash of a block that it is not.
     let block = crate::delta::block_bytes(64 << 20) as usize;
     let known = noise(7, 2 * block);
-    let has_new = Machine::with(&known.repeat((16 << 20) / known.len()));
+    let has_new = PatchFixture::with(&known.repeat((16 << 20) / known.len()));
     let mut bytes = of_bytes(&vec![0; 64 << 20]).1.unwrap().wire().to_vec();
     for (place, entry) in bytes[12..].chunks_mut(20).enumerate() {
         let from = place % block;
@@ -206,7 +206,7 @@ fn a_signature_made_to_blow_up_the_search_costs_two_seconds_at_most() {
         entry[..4].copy_from_slice(hash);
         entry[4..].fill(0xee);
     }
-    let asked = Asked { file: has_new.file(), base: ContentId([1; 32]), base_size: 64 << 20 };
+    let asked = DeltaRequest { file: has_new.file(), base: ContentId([1; 32]), base_size: 64 << 20 };
     let cpu = || Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)).unwrap();
     let began = cpu();
     let how = has_new.deltas.serve(&asked, "b", &mut || Some(bytes.clone()), &mut |_| true);
@@ -219,7 +219,7 @@ fn a_signature_made_to_blow_up_the_search_costs_two_seconds_at_most() {
 fn a_delta_that_lies_leaves_nothing() {
     let old = noise(1, 1 << 20);
     let new = [&old[..], b"+"].concat();
-    let machine = Machine::with(&old);
+    let machine = PatchFixture::with(&old);
     let size = new.len() as u64;
     let command = |code: u8, numbers: &[u8]| [&MAGIC[..], &[code], numbers].concat();
     let copy = |offset: u32, length: u32| command(0x4f, &[offset.to_be_bytes(), length.to_be_bytes()].concat());
@@ -253,7 +253,7 @@ fn a_delta_that_lies_leaves_nothing() {
 fn a_base_that_is_edited_or_truncated_meanwhile_installs_nothing() {
     let old = noise(1, 16 << 20);
     let new = [b"+", &old[..]].concat();
-    let has_new = Machine::with(&new);
+    let has_new = PatchFixture::with(&new);
     let delta = has_new.serve(&old, Some(of_bytes(&old).1.unwrap().wire())).unwrap();
     let rows: [(&str, Harm); 4] = [
         ("truncated", |file| File::options().write(true).open(file).unwrap().set_len(1 << 20).unwrap()),
@@ -265,7 +265,7 @@ fn a_base_that_is_edited_or_truncated_meanwhile_installs_nothing() {
         ("removed", |file| fs::remove_file(file).unwrap()),
     ];
     for (what, harm) in rows {
-        let machine = Machine::with(&old);
+        let machine = PatchFixture::with(&old);
         let wanted = wanted(&machine, &new);
         let (sender, receiver) = mpsc::channel();
         // Half of it is read before the harm, and half after.

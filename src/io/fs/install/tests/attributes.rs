@@ -28,7 +28,7 @@ fn where_others_may_create_a_new_file_is_the_daemons_and_no_other_users() {
     if !is_root("where_others_may_create_a_new_file_is_the_daemons_and_no_other_users") {
         return;
     }
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     for (name, mode) in [("group", 0o775), ("all", 0o1777)] {
         std::fs::create_dir(folder.at(name)).unwrap();
         std::os::unix::fs::chown(folder.at(name), Some(1234), Some(1235)).unwrap();
@@ -51,7 +51,7 @@ fn a_new_folder_takes_group_and_bit_of_a_setgid_folder() {
     if !is_root("a_new_folder_takes_group_and_bit_of_a_setgid_folder") {
         return;
     }
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     std::fs::create_dir(folder.at("team")).unwrap();
     std::os::unix::fs::chown(folder.at("team"), None, Some(1235)).unwrap();
     set_mode(folder.at("team"), 0o2775);
@@ -72,7 +72,7 @@ fn a_new_folder_takes_group_and_bit_of_a_setgid_folder() {
 
 #[test]
 fn other_permissions_leave_setuid_setgid_and_sticky_where_they_are() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     std::fs::create_dir(folder.at("team")).unwrap();
     std::fs::create_dir(folder.at("drop")).unwrap();
     folder.write("tool", "x");
@@ -120,7 +120,7 @@ fn get_acl(path: PathBuf, which: &str) -> Option<Vec<u8>> {
 
 #[test]
 fn the_default_access_list_of_its_own_folder_applies_to_what_is_new() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let default = [(1, 7, NONE), (2, 7, 1234), (4, 5, NONE), (16, 7, NONE), (32, 0, NONE)];
     std::fs::create_dir(folder.at("d")).unwrap();
     set_acl(&folder.at("d"), "default", &default);
@@ -161,7 +161,7 @@ fn capabilities_are_not_passed_on_to_new_contents() {
     if !is_root("capabilities_are_not_passed_on_to_new_contents") {
         return;
     }
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("tool", "old");
     // cap_net_raw+ep, of version 2.
     let capability = [&0x0200_0001_u32.to_le_bytes()[..], &(1_u32 << 13).to_le_bytes()[..], &[0; 12]].concat();
@@ -177,7 +177,7 @@ fn capabilities_are_not_passed_on_to_new_contents() {
 
 #[test]
 fn a_folder_that_is_open_for_an_install_looks_closed_and_a_crash_leaves_it_so() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     std::fs::create_dir(folder.at("d")).unwrap();
     set_mode(folder.at("d"), 0o2555);
     let seen = || folder.stat("d").unwrap().mode;
@@ -214,7 +214,7 @@ fn what_is_restored_is_its_users() {
     if !is_root("what_is_restored_is_its_users") {
         return;
     }
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     folder.write("f", "old");
     std::os::unix::fs::chown(folder.at("f"), Some(1234), Some(1235)).unwrap();
     let (_, kept) = done(&folder.one(folder.job("f", deletion(), Source::Nothing)));

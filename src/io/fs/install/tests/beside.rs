@@ -7,7 +7,7 @@ use std::io::{Seek, SeekFrom, Write};
 
 const LARGE: u64 = 64 << 20;
 
-impl Folder {
+impl InstallFixture {
     /// A large file with a hole, and the job that gives it another time.
     fn large(&self, name: &str) -> Job {
         let mut file = File::create(self.at(name)).unwrap();
@@ -24,11 +24,11 @@ impl Folder {
         file.write_all(b"by a user").unwrap();
     }
 
-    fn made(&self, job: &Job) -> Result<Made, Outcome> {
+    fn made(&self, job: &Job) -> Result<Prepared, Outcome> {
         self.site.make_or_prove(job)
     }
 
-    fn placed(&self, job: &Job, made: Made) -> Outcome {
+    fn placed(&self, job: &Job, made: Prepared) -> Outcome {
         let settled = self.site.settle(self.site.place_all(vec![job.clone()], vec![Ok(made)]));
         settled.outcomes.into_iter().next().unwrap().1
     }
@@ -36,7 +36,7 @@ impl Folder {
 
 #[test]
 fn a_large_file_that_gets_another_time_is_read_beside_and_its_job_ends_once() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let (events, received) = Events::channel();
     let Site { root, stage, history, .. } = folder.site.clone();
     let applier = Applier::new(root, stage, history, events).unwrap();
@@ -67,10 +67,10 @@ fn a_large_file_that_gets_another_time_is_read_beside_and_its_job_ends_once() {
 
 #[test]
 fn what_is_written_after_the_first_reading_is_looked_at_anew_and_keeps_its_time() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let job = folder.large("f");
     let made = folder.made(&job).unwrap_or_else(|outcome| panic!("{outcome:?}"));
-    assert!(matches!(made, Made::Proven));
+    assert!(matches!(made, Prepared::Proven));
     folder.edit("f");
     assert_eq!(folder.placed(&job, made), Outcome::Stale);
     assert!(folder.stat("f").unwrap().mtime > MTIME);
@@ -82,7 +82,7 @@ fn what_is_written_after_the_first_reading_is_looked_at_anew_and_keeps_its_time(
 
 #[test]
 fn a_write_just_before_the_time_is_set_is_found_by_the_second_reading() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let job = folder.large("f");
     let made = folder.made(&job).unwrap_or_else(|outcome| panic!("{outcome:?}"));
     let (stat, _) = done(&folder.placed(&job, made));
@@ -100,7 +100,7 @@ fn a_write_just_before_the_time_is_set_is_found_by_the_second_reading() {
 
 #[test]
 fn bytes_that_rotted_in_a_large_file_get_no_other_time() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let job = folder.large("f");
     let rotten = Kind::File { size: LARGE, content: ContentId::of(b"what it was") };
     let job = Job { entry: Entry { kind: rotten, ..job.entry.clone() }, ..job };
@@ -109,7 +109,7 @@ fn bytes_that_rotted_in_a_large_file_get_no_other_time() {
 
 #[test]
 fn who_reads_a_large_file_stops_when_the_daemon_does() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let job = folder.large("f");
     let before = folder.stat("f");
     folder.site.is_stopping.store(true, Ordering::Relaxed);
@@ -120,7 +120,7 @@ fn who_reads_a_large_file_stops_when_the_daemon_does() {
 
 #[test]
 fn what_takes_reading_a_large_file_is_known_beforehand() {
-    let folder = Folder::new();
+    let folder = InstallFixture::new();
     let job = folder.large("f");
     let stat = folder.stat("f").unwrap();
     let with = |source| Job { source, ..job.clone() };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Why a replaced file went to history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Keep {
+pub enum RetainReason {
     Replaced,
     Deleted,
     Conflict,
@@ -13,7 +13,7 @@ pub enum Keep {
     Suspect,
 }
 
-impl Keep {
+impl RetainReason {
     pub fn word(self) -> &'static str {
         match self {
             Self::Replaced => "replaced",

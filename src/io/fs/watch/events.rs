@@ -5,8 +5,8 @@
 //! it says of a name in it (`a/./name`): `notify` reports paths as it was given them.
 //! Deliberately not here: adding and removing watches.
 
-use super::Shared;
-use super::batch::Batch;
+use super::WatchShared;
+use super::batch::EventBatch;
 use super::watched::InstanceId;
 use crate::engine::{Event, Hint, StatKind};
 use crate::io::fs::indispensable::Indispensable;
@@ -31,16 +31,16 @@ pub const KINDS: EventKindMask = EventKindMask::CREATE
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
 pub struct Hearer {
-    shared: Arc<Shared>,
+    shared: Arc<WatchShared>,
     instance: InstanceId,
-    batch: Batch,
+    batch: EventBatch,
     has_failed: bool,
     _alive: Indispensable,
 }
 
 /// What became of a folder or of a name in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum FolderEvent {
     Created { is_folder: bool },
     MovedTo,
     Closed,
@@ -50,7 +50,7 @@ enum What {
     Removed { is_folder: bool },
 }
 
-impl What {
+impl FolderEvent {
     fn of(kind: EventKind) -> Option<Self> {
         Some(match kind {
             EventKind::Create(kind) => Self::Created { is_folder: kind == CreateKind::Folder },
@@ -77,8 +77,8 @@ impl EventHandler for Hearer {
 }
 
 impl Hearer {
-    pub fn new(shared: Arc<Shared>, instance: InstanceId) -> Self {
-        Self { shared, instance, batch: Batch::default(), has_failed: false, _alive: Indispensable }
+    pub fn new(shared: Arc<WatchShared>, instance: InstanceId) -> Self {
+        Self { shared, instance, batch: EventBatch::default(), has_failed: false, _alive: Indispensable }
     }
 
     pub fn handle(&mut self, event: notify::Result<notify::Event>, clock: impl Fn() -> Instant) {
@@ -111,7 +111,7 @@ impl Hearer {
             self.shared.name_overflow();
             return self.shared.missed();
         }
-        let (Some(what), Some(path)) = (What::of(event.kind), event.paths.first()) else { return };
+        let (Some(what), Some(path)) = (FolderEvent::of(event.kind), event.paths.first()) else { return };
         let Some((folder, name)) = self.shared.split(path.as_os_str().as_bytes()) else { return };
         match name {
             Some(name) => self.heard_of_name(folder, name, what),
@@ -119,7 +119,7 @@ impl Hearer {
         }
     }
 
-    fn heard_of_name(&mut self, folder: &[u8], name: &[u8], what: What) {
+    fn heard_of_name(&mut self, folder: &[u8], name: &[u8], what: FolderEvent) {
         let mut watched = self.shared.watched();
         if !watched.is_live(folder, self.instance) {
             return;
@@ -130,14 +130,14 @@ impl Hearer {
             Ok(path) => path,
             Err(BadPath::TooLong) => {
                 let (name, is_gone) = (name.to_vec(), what.is_gone());
-                let told = |folder| self.shared.events.send(Event::TooLong { folder, name, is_gone });
-                return folder.map_or((), told);
+                let reported = |folder| self.shared.events.send(Event::TooLong { folder, name, is_gone });
+                return folder.map_or((), reported);
             }
             Err(_) => return,
         };
         // Whether what was moved is a folder, `notify` does not say.
-        if matches!(what, What::MovedFrom | What::Removed { is_folder: true }) {
-            watched.name_gone(&path, self.instance, what == What::MovedFrom);
+        if matches!(what, FolderEvent::MovedFrom | FolderEvent::Removed { is_folder: true }) {
+            watched.name_gone(&path, self.instance, what == FolderEvent::MovedFrom);
             self.shared.wake_for_stale(&watched);
         }
         drop(watched);
@@ -151,12 +151,12 @@ impl Hearer {
     }
 
     /// A watch speaks of its own folder. Its parent's watch says the same of it, but for the root.
-    fn heard_of_folder(&self, folder: &[u8], what: What) {
-        let is_over = matches!(what, What::Removed { .. });
+    fn heard_of_folder(&self, folder: &[u8], what: FolderEvent) {
+        let is_over = matches!(what, FolderEvent::Removed { .. });
         let was_live = is_over && self.shared.watched().ended(folder, self.instance);
         let Ok(path) = SyncPath::new(folder) else {
             // The root was moved, removed, unmounted, or got other permissions.
-            if is_over || matches!(what, What::MovedFrom | What::Attributes) {
+            if is_over || matches!(what, FolderEvent::MovedFrom | FolderEvent::Attributes) {
                 self.shared.events.send(Event::Root(self.shared.root.check()));
             }
             return;
@@ -169,12 +169,12 @@ impl Hearer {
         }
     }
 
-    fn hint(&self, what: What, path: &SyncPath) -> Hint {
+    fn hint(&self, what: FolderEvent, path: &SyncPath) -> Hint {
         match what {
-            What::MovedFrom | What::Removed { .. } => Hint::Gone,
-            What::Closed | What::MovedTo | What::Created { is_folder: true } => Hint::Closed,
-            What::Created { is_folder: false } => self.judge_created(path),
-            What::Changed | What::Attributes => Hint::Changed,
+            FolderEvent::MovedFrom | FolderEvent::Removed { .. } => Hint::Gone,
+            FolderEvent::Closed | FolderEvent::MovedTo | FolderEvent::Created { is_folder: true } => Hint::Closed,
+            FolderEvent::Created { is_folder: false } => self.judge_created(path),
+            FolderEvent::Changed | FolderEvent::Attributes => Hint::Changed,
         }
     }
 

@@ -8,8 +8,8 @@
 use super::event::{Hint, Now, Stat, StatKind};
 use super::index::Index;
 use super::local::{PAGE, RACY_NS};
-use super::settle::Heard;
-use super::{Engine, Looking, META_RACY_SINCE};
+use super::settle::Debounced;
+use super::{Engine, Inspection, META_RACY_SINCE};
 use crate::model::SyncPath;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,21 +17,21 @@ use std::collections::{BTreeMap, BTreeSet};
 const BULK: u64 = 8;
 /// They wait at most this much longer.
 const PATIENCE_NS: u64 = 30_000_000_000;
-const REST_NS: u64 = RACY_NS / 4;
+const QUIET_NS: u64 = RACY_NS / 4;
 /// A peer that asked so lately for something large, or for a part of it, is fetching it still.
 const SERVING_NS: u64 = 1_000_000_000;
 
 #[derive(Default)]
-pub(super) struct Rechecks {
+pub(super) struct RacyRehash {
     /// Looks that failed, and second hashes.
     failed: BTreeSet<(u64, SyncPath)>,
     racy: BTreeSet<(u64, SyncPath)>,
-    by_path: BTreeMap<SyncPath, Due>,
+    by_path: BTreeMap<SyncPath, RehashDue>,
     /// Second hashes of what patterns cover: they are made when those are gone.
     resting: BTreeSet<SyncPath>,
     /// Looked at just now.
     under_way: usize,
-    rest_until: u64,
+    paused_until: u64,
     /// When a peer asked for something large last.
     served: Option<u64>,
     /// Files with a ctime from this on (ns since 1970) may need a second hash; as the index has it.
@@ -39,21 +39,21 @@ pub(super) struct Rechecks {
 }
 
 #[derive(Clone, Copy)]
-struct Due {
+struct RehashDue {
     at: u64,
     racy: bool,
 }
 
-impl Rechecks {
+impl RacyRehash {
     /// To be looked at then, or earlier if that was said before.
     pub fn add(&mut self, at: u64, path: &SyncPath, racy: bool) {
         let old = self.remove(path);
-        let due = old.map_or(Due { at, racy }, |old| Due { at: old.at.min(at), racy: old.racy || racy });
+        let due = old.map_or(RehashDue { at, racy }, |old| RehashDue { at: old.at.min(at), racy: old.racy || racy });
         self.by_time(due.racy).insert((due.at, path.clone()));
         self.by_path.insert(path.clone(), due);
     }
 
-    fn remove(&mut self, path: &SyncPath) -> Option<Due> {
+    fn remove(&mut self, path: &SyncPath) -> Option<RehashDue> {
         let old = self.by_path.remove(path)?;
         self.by_time(old.racy).remove(&(old.at, path.clone()));
         Some(old)
@@ -100,26 +100,26 @@ impl Rechecks {
 
     pub fn next(&self) -> Option<u64> {
         let due = [self.failed.first(), self.racy.first()];
-        due.into_iter().flatten().map(|(at, _)| *at).min().map(|at| at.max(self.rest_until))
+        due.into_iter().flatten().map(|(at, _)| *at).min().map(|at| at.max(self.paused_until))
     }
 }
 
 impl<I: Index> Engine<I> {
     /// A file that was changed so lately gets a second hash.
-    pub(super) fn recheck_racy(&mut self, now: Now, path: &SyncPath, stat: &Stat) {
-        self.rechecks.add(now.mono + RACY_NS, path, true);
+    pub(super) fn rehash_racy(&mut self, now: Now, path: &SyncPath, stat: &Stat) {
+        self.racy.add(now.mono + RACY_NS, path, true);
         let ctime = stat.ctime.as_stamp();
-        if self.rechecks.since.is_none_or(|since| ctime < since) {
-            self.rechecks.since = Some(ctime);
+        if self.racy.since.is_none_or(|since| ctime < since) {
+            self.racy.since = Some(ctime);
             self.index.set_meta(META_RACY_SINCE, &ctime.to_be_bytes());
         }
     }
 
     /// What an earlier run did not come to hash again.
-    pub(super) fn load_rechecks(&mut self, now: Now) {
+    pub(super) fn load_racy(&mut self, now: Now) {
         let since = self.index.meta(META_RACY_SINCE).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         let Some(since) = since else { return };
-        self.rechecks.since = Some(since);
+        self.racy.since = Some(since);
         let is_racy = |stat: &Stat| stat.kind == StatKind::File && stat.ctime.as_stamp() >= since;
         let mut after = None;
         loop {
@@ -128,99 +128,101 @@ impl<I: Index> Engine<I> {
             after = Some(last.clone());
             for (path, row) in page {
                 if row.live_on_disk().is_some_and(|(_, stat)| is_racy(stat)) {
-                    self.rechecks.add(now.mono, &path, true);
+                    self.racy.add(now.mono, &path, true);
                 }
             }
         }
-        self.note_rechecked();
+        self.note_rehashed();
     }
 
     /// Does what is due, unless there is much else to do.
-    pub(super) fn recheck_due(&mut self, now: Now) {
-        if self.rechecks.next().is_none_or(|due| due > now.mono) {
+    pub(super) fn rehash_due(&mut self, now: Now) {
+        if self.racy.next().is_none_or(|due| due > now.mono) {
             return;
         }
         let (mut until, mut racy_until) = (now.mono, now.mono);
         if self.is_in_bulk() {
             until = until.saturating_sub(PATIENCE_NS);
         }
-        if self.is_in_bulk() || self.rechecks.is_serving(now.mono) {
+        if self.is_in_bulk() || self.racy.is_serving(now.mono) {
             racy_until = racy_until.saturating_sub(PATIENCE_NS);
-            self.rechecks.rest_until = now.mono + REST_NS;
+            self.racy.paused_until = now.mono + QUIET_NS;
         }
-        while let Some((path, racy)) = self.rechecks.take(until, racy_until) {
-            if racy && self.covers(&path, false) {
+        while let Some((path, racy)) = self.racy.take(until, racy_until) {
+            if racy && self.ignores(&path, false) {
                 self.no_concern(&path);
-                self.rechecks.resting.insert(path);
-            } else if self.settle.is_noisy(&path) || self.is_busy(&path) || self.looks.contains_key(&path) {
-                self.rechecks.add(now.mono + REST_NS, &path, racy);
+                self.racy.resting.insert(path);
+            } else if self.settle.is_noisy(&path) || self.is_busy(&path) || self.inspections.contains_key(&path) {
+                self.racy.add(now.mono + QUIET_NS, &path, racy);
             } else {
-                self.recheck(&path);
+                self.rehash(&path);
             }
         }
-        self.note_rechecked();
+        self.note_rehashed();
     }
 
     fn is_in_bulk(&self) -> bool {
-        let told: u64 = self.sessions.values().map(super::session::Session::pending).sum();
-        self.looks.len() as u64 + self.wants.by_path.len() as u64 + told >= BULK
+        let relayed_to: u64 = self.sessions.values().map(super::session::Session::pending).sum();
+        self.inspections.len() as u64 + self.wants.by_path.len() as u64 + relayed_to >= BULK
     }
 
     /// The second hash comes before the file is replaced.
-    pub(super) fn recheck_now(&mut self, path: &SyncPath) {
-        self.rechecks.remove(path);
-        self.recheck(path);
+    pub(super) fn rehash_now(&mut self, path: &SyncPath) {
+        self.racy.remove(path);
+        self.rehash(path);
     }
 
-    fn recheck(&mut self, path: &SyncPath) {
+    fn rehash(&mut self, path: &SyncPath) {
         let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
         let unseen = self.unseen.get(path);
         if known.is_none() && unseen.is_none() {
             return;
         }
         let found = unseen.map_or(self.live(), |unseen| unseen.found);
-        let heard = unseen.map(|_| Heard { hint: Hint::Changed, first: self.last_event.mono, restless: false });
-        self.rechecks.under_way += 1;
-        self.look(path, known, Looking { heard, rehash: true, early: !self.scan.is_walked(), ..Looking::of(found) });
+        let debounced = unseen.map(|_| Debounced { hint: Hint::Changed, first: self.last_event.mono, restless: false });
+        self.racy.under_way += 1;
+        self.inspect(
+            path,
+            known,
+            Inspection { debounced, rehash: true, early: !self.scan.is_walked(), ..Inspection::of(found) },
+        );
     }
 
     /// A look ended.
-    pub(super) fn rechecked(&mut self, looking: Looking) {
-        if looking.rehash {
-            self.rechecks.under_way -= 1;
-            self.note_rechecked();
+    pub(super) fn rehashed(&mut self, inspection: Inspection) {
+        if inspection.rehash {
+            self.racy.under_way -= 1;
+            self.note_rehashed();
         }
     }
 
     /// A look ended at what patterns cover.
-    pub(super) fn rest_recheck(&mut self, path: &SyncPath, looking: Looking) {
-        if looking.rehash {
-            self.rechecks.resting.insert(path.clone());
-            self.rechecks.under_way -= 1;
+    pub(super) fn pause_rehash(&mut self, path: &SyncPath, inspection: Inspection) {
+        if inspection.rehash {
+            self.racy.resting.insert(path.clone());
+            self.racy.under_way -= 1;
         }
     }
 
     /// Other patterns are in force.
-    pub(super) fn wake_rechecks(&mut self, now: Now) {
-        for path in std::mem::take(&mut self.rechecks.resting) {
-            self.rechecks.add(now.mono, &path, true);
+    pub(super) fn wake_rehashes(&mut self, now: Now) {
+        for path in std::mem::take(&mut self.racy.resting) {
+            self.racy.add(now.mono, &path, true);
         }
     }
 
     /// A look ended and said nothing: it is needed again; after a failure, when that is tried again.
-    pub(super) fn recheck_again(&mut self, now: Now, path: &SyncPath, looking: Looking) {
-        if looking.rehash {
-            let rest = if self.unseen.contains_key(path) { PATIENCE_NS } else { REST_NS };
-            self.rechecks.add(now.mono + rest, path, true);
-            self.rechecks.under_way -= 1;
+    pub(super) fn rehash_again(&mut self, now: Now, path: &SyncPath, inspection: Inspection) {
+        if inspection.rehash {
+            let rest = if self.unseen.contains_key(path) { PATIENCE_NS } else { QUIET_NS };
+            self.racy.add(now.mono + rest, path, true);
+            self.racy.under_way -= 1;
         }
     }
 
-    fn note_rechecked(&mut self) {
-        if self.rechecks.since.is_some()
-            && self.rechecks.racy.len() + self.rechecks.under_way + self.rechecks.resting.len() == 0
-        {
-            self.rechecks.since = None;
+    fn note_rehashed(&mut self) {
+        if self.racy.since.is_some() && self.racy.racy.len() + self.racy.under_way + self.racy.resting.len() == 0 {
+            self.racy.since = None;
             self.index.set_meta(META_RACY_SINCE, &[]);
         }
     }

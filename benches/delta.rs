@@ -1,4 +1,5 @@
-//! How fast the parts of a delta are, beside the limits of the machine: BLAKE3 alone, and copying memory.
+//! How fast the parts of a delta are, beside the limits of the machine: BLAKE3 alone, and copying
+//! memory.
 //!
 //! `cargo bench --bench delta`. 64 MiB of noise each time.
 

@@ -1,11 +1,11 @@
-//! How fast the engine's plain functions are: digests of buckets, the winner of two entries, and three texts that become one, beside
-//! BLAKE3 alone and copying memory.
+//! How fast the engine's plain functions are: digests of buckets, the winner of two entries, and
+//! three texts that become one, beside BLAKE3 alone and copying memory.
 //!
 //! `cargo bench --bench engine`.
 
-use dirsyncd::engine::digest::{bucket_of, digest_of, entry_hash};
-use dirsyncd::engine::index::Row;
-use dirsyncd::engine::merge::{RemoteEffect, apply_remote};
+use dirsyncd::engine::api::digest::{bucket_of, digest_of, entry_hash};
+use dirsyncd::engine::api::index::Row;
+use dirsyncd::engine::reconcile::merge::{RemoteEffect, apply_remote};
 use dirsyncd::io::merge3;
 use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
 use divan::Bencher;

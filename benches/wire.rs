@@ -1,4 +1,5 @@
-//! How fast frames are written and read, and what zlib costs, beside the limits of the machine: copying memory, and a bare TCP pipe.
+//! How fast frames are written and read, and what zlib costs, beside the limits of the machine:
+//! copying memory, and a bare TCP pipe.
 //!
 //! `cargo bench --bench wire`. 16 MiB each time, in pieces as they travel.
 

@@ -1,6 +1,7 @@
 //! The client of the local API: finds the daemon of a folder, and asks it.
 //!
-//! May import `io::control` for the socket and the views, and `model`. Deliberately not here: arguments and output (`cli/`).
+//! May import `io::control` for the socket and the views, and `model`. Deliberately not here:
+//! arguments and output (`cli/`).
 
 mod absent;
 
@@ -109,7 +110,8 @@ impl Folder {
     }
 }
 
-/// Anyone may put a `.dirsync` above where we stand, in /tmp, say. Root asks a user's daemon in that user's own folder.
+/// Anyone may put a `.dirsync` above where we stand, in /tmp, say. Root asks a user's daemon in
+/// that user's own folder.
 fn is_trusted(listener: u32, ours: u32, owner: u32) -> bool {
     listener == ours || listener == 0 || (ours == 0 && listener == owner)
 }

@@ -1,7 +1,8 @@
 //! dirsyncd keeps one folder the same on every machine of a LAN.
 //!
-//! The layers, each importing only those before it: `model` (values), `wire` (the protocol's bytes),
-//! `engine` (decisions), `io` (the world), `options`, `daemon` (the loop), and `client`, `cli` for the tool beside it. See `docs/architecture.md`.
+//! The layers, each importing only those before it: `model` (values), `wire` (the protocol's
+//! bytes), `engine` (decisions), `io` (the world), `options`, `daemon` (the loop), and `client`,
+//! `cli` for the tool beside it. See `docs/architecture.md`.
 
 pub mod cli;
 pub mod client;

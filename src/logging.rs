@@ -1,7 +1,7 @@
 //! How log lines look: one a thing, on standard error, for people, for journald, or as JSON.
 //!
-//! Imports `options` for the format. Deliberately not here: what is said. Whatever is foreign in a line was escaped by
-//! whoever said it.
+//! Imports `options` for the format. Deliberately not here: what is said. Whatever is foreign in a
+//! line was escaped by whoever said it.
 
 use crate::options::LogFormat;
 use std::env;
@@ -37,20 +37,23 @@ pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), BadLevel> {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, BadLevel> {
-    // A single word is a level: anything else would silently be a module's name, and silence everything.
+    // A single word is a level: anything else would silently be a module's name, and silence
+    // everything.
     let is_level = !filter.is_empty() && filter.parse::<tracing::level_filters::LevelFilter>().is_ok();
     let bad = || BadLevel(filter.escape_debug().to_string());
     if !is_level && !filter.contains('=') {
         return Err(bad());
     }
     if is_level {
-        // A plain level speaks of us: `notify` warns whenever a watched folder goes, which is no news to a person.
+        // A plain level speaks of us: `notify` warns whenever a watched folder goes, which is no
+        // news to a person.
         return EnvFilter::try_new(format!("off,dirsyncd={filter}")).map_err(|_| bad());
     }
     EnvFilter::try_new(filter).map_err(|_| bad())
 }
 
-/// `2026-03-01T14:30:00.123+01:00 INFO  message`; in the journal, which knows the time, `<6>message`.
+/// `2026-03-01T14:30:00.123+01:00 INFO  message`; in the journal, which knows the time,
+/// `<6>message`.
 struct Lines {
     journal: bool,
     colour: bool,
@@ -66,7 +69,8 @@ impl Lines {
     }
 }
 
-/// systemd names the stream that it made by device and inode; after a redirection it is still named, and standard error is another file.
+/// systemd names the stream that it made by device and inode; after a redirection it is still
+/// named, and standard error is another file.
 fn is_journal(named: Option<&str>, (device, inode): (u64, u64)) -> bool {
     named == Some(&format!("{device}:{inode}"))
 }
@@ -101,7 +105,8 @@ where
     }
 }
 
-/// The message first, then what other crates add. Our own fields are for programs: the message says them.
+/// The message first, then what other crates add. Our own fields are for programs: the message says
+/// them.
 #[derive(Default)]
 struct LogMessage {
     text: String,

@@ -1,7 +1,9 @@
-//! The command line of `dirsyncd`: raw arguments ([`Args`]), then validated configuration ([`Options`]).
+//! The command line of `dirsyncd`: raw arguments ([`Args`]), then validated configuration
+//! ([`Options`]).
 //!
-//! What stands here is checked before anything is opened, locked or bound; each refusal is one line that says what to do, and
-//! ends the daemon with exit code 2. May import `model`. Deliberately not here: reading the secret, making folders.
+//! What stands here is checked before anything is opened, locked or bound; each refusal is one line
+//! that says what to do, and ends the daemon with exit code 2. May import `model`. Deliberately not
+//! here: reading the secret, making folders.
 
 mod place;
 
@@ -22,9 +24,10 @@ const NAME_BYTES: usize = 63;
 
 /// Keep one folder the same on every machine of a LAN.
 ///
-/// Run `dirsyncd DIRECTORY` on two or more machines that hold the same secret file: they find each other by UDP
-/// broadcast, link over TLS, and keep the folder equal, live. Whoever changed a file last wins everywhere, and what a remote
-/// change replaces or deletes stays in DIRECTORY/.dirsync/history for a while. Ask a running daemon with `dirsync status`.
+/// Run `dirsyncd DIRECTORY` on two or more machines that hold the same secret file: they find each
+/// other by UDP broadcast, link over TLS, and keep the folder equal, live. Whoever changed a file
+/// last wins everywhere, and what a remote change replaces or deletes stays in
+/// DIRECTORY/.dirsync/history for a while. Ask a running daemon with `dirsync status`.
 ///
 /// One secret is one folder: the same secret on two different folders merges them.
 #[derive(Parser, Debug, Clone)]
@@ -55,17 +58,19 @@ pub struct Args {
     #[arg(short, long, value_name = "DIR", env = "DIRSYNCD_SIGNATURE_DIR")]
     pub signature_dir: Option<PathBuf>,
 
-    /// Folder for the index, the device key and the secret; outside DIRECTORY [default: $STATE_DIRECTORY, or
-    /// $XDG_STATE_HOME/dirsyncd/<name and hash of DIRECTORY>]
+    /// Folder for the index, the device key and the secret; outside DIRECTORY [default:
+    /// $STATE_DIRECTORY, or $XDG_STATE_HOME/dirsyncd/<name and hash of DIRECTORY>]
     #[arg(long, value_name = "DIR", env = "DIRSYNCD_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 
-    /// DIRECTORY is the folder that was synced as OLD, which is gone: go on as the same machine, with the state that is kept of it. Only needed
-    /// where it was moved to another disk; a folder that was renamed is known by itself
+    /// DIRECTORY is the folder that was synced as OLD, which is gone: go on as the same machine,
+    /// with the state that is kept of it. Only needed where it was moved to another disk; a folder
+    /// that was renamed is known by itself
     #[arg(long, value_name = "OLD", env = "DIRSYNCD_MOVED_FROM", conflicts_with = "state_dir")]
     pub moved_from: Option<PathBuf>,
 
-    /// The group's secret: 64 hexadecimal digits in a file of mode 0600 [default: <state-dir>/secret, made if missing]
+    /// The group's secret: 64 hexadecimal digits in a file of mode 0600 [default:
+    /// <state-dir>/secret, made if missing]
     #[arg(long, value_name = "FILE", env = "DIRSYNCD_SECRET_FILE")]
     pub secret_file: Option<PathBuf>,
 
@@ -73,28 +78,33 @@ pub struct Args {
     #[arg(long, env = "DIRSYNCD_OPEN", value_parser = switch)]
     pub open: bool,
 
-    /// This machine's name, as others see it in their logs: up to 63 of A-Z a-z 0-9 . _ - [default: the host name]
+    /// This machine's name, as others see it in their logs: up to 63 of A-Z a-z 0-9 . _ - [default:
+    /// the host name]
     #[arg(long, value_name = "NAME", env = "DIRSYNCD_NAME")]
     pub name: Option<String>,
 
-    /// Also link to this address, where broadcast does not reach; can be given several times, or comma-separated
+    /// Also link to this address, where broadcast does not reach; can be given several times, or
+    /// comma-separated
     #[arg(long = "peer", value_name = "HOST:PORT", env = "DIRSYNCD_PEER", value_delimiter = ',')]
     pub peers: Vec<String>,
 
-    /// Send at most so many bytes a second to each machine, and to all of them together: a number with K, M or G after it
-    /// (1,024 of the one before), such as 20M [default: no limit]
+    /// Send at most so many bytes a second to each machine, and to all of them together: a number
+    /// with K, M or G after it (1,024 of the one before), such as 20M [default: no limit]
     #[arg(long, value_name = "RATE", env = "DIRSYNCD_LIMIT", value_parser = rate)]
     pub limit: Option<u64>,
 
-    /// Hold nothing back, however much is deleted or goes back to older contents at once: as if 'dirsync confirm' were always said
+    /// Hold nothing back, however much is deleted or goes back to older contents at once: as if
+    /// 'dirsync confirm' were always said
     #[arg(long, env = "DIRSYNCD_ALLOW_MASS_DELETE", value_parser = switch)]
     pub allow_mass_delete: bool,
 
-    /// What becomes of the loser when a file was changed in two places at once; give it on all machines alike
+    /// What becomes of the loser when a file was changed in two places at once; give it on all
+    /// machines alike
     #[arg(long, value_enum, value_name = "WHAT", env = "DIRSYNCD_ON_CONFLICT", default_value_t = ConflictOption::Newest)]
     pub on_conflict: ConflictOption,
 
-    /// Do not hash every file again each month, a little a day, to find what rotted on the disk; only 'dirsync verify' does
+    /// Do not hash every file again each month, a little a day, to find what rotted on the disk;
+    /// only 'dirsync verify' does
     #[arg(long, env = "DIRSYNCD_NO_SCRUB", value_parser = switch)]
     pub no_scrub: bool,
 
@@ -102,7 +112,8 @@ pub struct Args {
     #[arg(long, value_enum, env = "DIRSYNCD_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// error, warn, info, debug or trace, or a filter such as 'info,dirsyncd::io=debug' [default: $RUST_LOG, or info]
+    /// error, warn, info, debug or trace, or a filter such as 'info,dirsyncd::io=debug' [default:
+    /// $RUST_LOG, or info]
     #[arg(long, value_name = "LEVEL", env = "DIRSYNCD_LOG_LEVEL")]
     pub log_level: Option<String>,
 }
@@ -274,7 +285,8 @@ fn synced_directory(path: &Path) -> Result<PathBuf, OptionError> {
     }
 }
 
-/// The real path of something that may not exist yet: what exists of it is resolved, so that no link hides where it lies.
+/// The real path of something that may not exist yet: what exists of it is resolved, so that no
+/// link hides where it lies.
 fn resolve(path: &Path) -> Result<PathBuf, OptionError> {
     let unusable = |why| OptionError::Unusable { path: shown(path), why };
     let path = std::path::absolute(path).map_err(unusable)?;
@@ -315,7 +327,8 @@ fn default_state_dir(
     place::state_dir(&home.join("dirsyncd"), directory, moved_from)
 }
 
-/// The directory's last name, for people, and 16 digits of its path's hash, so that no two share one.
+/// The directory's last name, for people, and 16 digits of its path's hash, so that no two share
+/// one.
 fn state_name(directory: &Path) -> String {
     let name = directory.file_name().map_or(&b"root"[..], OsStrExt::as_bytes);
     let plain = name.iter().take(100).map(|&b| if is_name_byte(b) { char::from(b) } else { '_' });
@@ -352,7 +365,8 @@ fn switch(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// The least that `--limit` takes (bytes a second): below it, what keeps a link alive would take a good part.
+/// The least that `--limit` takes (bytes a second): below it, what keeps a link alive would take a
+/// good part.
 const LEAST_RATE: u64 = 64 << 10;
 
 /// A `--limit`, in bytes a second.

@@ -50,7 +50,8 @@ impl Bench {
         (out.status.code().unwrap(), text)
     }
 
-    /// A running daemon that has said its first line. Two tests have two ports, or their daemons would link.
+    /// A running daemon that has said its first line. Two tests have two ports, or their daemons
+    /// would link.
     fn start(&self, broadcast_port: &str) -> Daemon {
         let mut command = Plain::new(env!("CARGO_BIN_EXE_dirsyncd"));
         command.args(self.words(&["-l", "0", "-b", broadcast_port, "--name", "alpha"])).arg(self.path("data"));

@@ -1,4 +1,5 @@
-//! The architecture, as a test: imports point down, the engine is pure, files say what they are for and stay short.
+//! The architecture, as a test: imports point down, the engine is pure, files say what they are for
+//! and stay short.
 //!
 //! It reads the sources as text. See `docs/architecture.md` for why.
 
@@ -21,7 +22,8 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("bin", &["options", "logging", "daemon", "cli"]),
 ];
 
-/// Each room of `io/` with the rooms that it may use. What lies beside them serves all, and uses none.
+/// Each room of `io/` with the rooms that it may use. What lies beside them serves all, and uses
+/// none.
 const ROOMS: [(&str, &[&str]); 5] = [
     ("store", &[]),
     ("journal", &["store"]),
@@ -287,8 +289,8 @@ fn is_layer(name: &str) -> bool {
     LAYERS.iter().any(|(layer, _)| *layer == name)
 }
 
-/// Lines of code that is not in a test module or a comment, with their numbers. Tests stand at the end of a file, or
-/// in files of their own.
+/// Lines of code that is not in a test module or a comment, with their numbers. Tests stand at the
+/// end of a file, or in files of their own.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().enumerate().take_while(|(_, line)| !line.trim_start().starts_with("#[cfg(test)]"));
     lines.map(|(n, line)| (n + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))

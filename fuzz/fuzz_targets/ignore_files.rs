@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use dirsyncd::engine::ignore::Ignore;
+use dirsyncd::engine::observe::ignore::Ignore;
 use dirsyncd::model::SyncPath;
 use libfuzzer_sys::fuzz_target;
 

@@ -1,4 +1,5 @@
-//! Signatures: stored ones that are damaged, and a peer's hashes of nothing, against which a file is still told rightly.
+//! Signatures: stored ones that are damaged, and a peer's hashes of nothing, against which a file
+//! is still told rightly.
 
 #![no_main]
 

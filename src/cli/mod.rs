@@ -101,7 +101,8 @@ enum Command {
         #[arg(short, long)]
         all: bool,
     },
-    /// What was replaced or deleted, newest first, and which machines keep it: this one and those that are linked
+    /// What was replaced or deleted, newest first, and which machines keep it: this one and those
+    /// that are linked
     ///
     /// The machine at which a file was deleted or overwritten keeps no copy of it; the others do.
     History {
@@ -119,10 +120,13 @@ enum Command {
     },
     /// Bring back what PATH held; without a time, what was replaced or deleted last
     ///
-    /// What this machine does not keep comes from a linked one that does. TIME is one that `dirsync history` shows, or any other: 2026-03-01, '2026-03-01 14:30', 14:30, or an age such as 90m,
-    /// 2h or 3d. Of a folder, everything in it comes back that was there at that time; without a time, everything that was deleted in
-    /// it. What was made since stays. What is restored is a new version like any other, and what it replaces goes to history. What 'verify'
-    /// found suspect comes back only where its own time is named. A file that is called f@2h and is not there any more is 'f@2h@TIME'.
+    /// What this machine does not keep comes from a linked one that does. TIME is one that `dirsync
+    /// history` shows, or any other: 2026-03-01, '2026-03-01 14:30', 14:30, or an age such as 90m,
+    /// 2h or 3d. Of a folder, everything in it comes back that was there at that time; without a
+    /// time, everything that was deleted in it. What was made since stays. What is restored is a
+    /// new version like any other, and what it replaces goes to history. What 'verify' found
+    /// suspect comes back only where its own time is named. A file that is called f@2h and is not
+    /// there any more is 'f@2h@TIME'.
     Restore {
         #[arg(value_name = "PATH[@TIME]")]
         path: OsString,
@@ -132,8 +136,9 @@ enum Command {
     },
     /// Hash everything again, and compare it with the index: finds what rotted on the disk
     ///
-    /// The daemon does it, and goes on if this is interrupted, or over a restart; asking again joins in. A file whose bytes changed while its times
-    /// did not is suspect: it is told to no other machine until you say what it is. Exit code 1 if anything is suspect.
+    /// The daemon does it, and goes on if this is interrupted, or over a restart; asking again
+    /// joins in. A file whose bytes changed while its times did not is suspect: it is told to no
+    /// other machine until you say what it is. Exit code 1 if anything is suspect.
     Verify {
         /// A file, or everything in a folder [default: everything]
         path: Option<OsString>,
@@ -156,9 +161,11 @@ enum Command {
         #[arg(long, conflicts_with_all = ["path", "peers", "rate"])]
         stop: bool,
     },
-    /// Wait until this machine and all linked ones hold the same and nothing is left to be done at any of them
+    /// Wait until this machine and all linked ones hold the same and nothing is left to be done at
+    /// any of them
     ///
-    /// Where other machines are known and none is linked, it goes on waiting. Exit code 1 when the time is over.
+    /// Where other machines are known and none is linked, it goes on waiting. Exit code 1 when the
+    /// time is over.
     Wait {
         /// Give up after this long, such as 30, 30s or 2m, saying who is behind [default: never]
         #[arg(long, value_name = "TIME", value_parser = wait::span)]
@@ -169,24 +176,28 @@ enum Command {
     },
     /// List what is held back, by machine and path, with who did it: here, and on linked machines
     Held,
-    /// Let go ahead what was held back: deletions and returns to older contents that were so many, and what another machine's
-    /// .dirsyncignore uncovered. Once is enough for all machines; only what was uncovered is each machine's own affair
+    /// Let go ahead what was held back: deletions and returns to older contents that were so many,
+    /// and what another machine's .dirsyncignore uncovered. Once is enough for all machines; only
+    /// what was uncovered is each machine's own affair
     ///
     /// Exit code 1 if nothing is held here; a linked machine that holds something is named.
     Confirm,
-    /// Take back deletions and returns to older contents that were so many: the answer "no" to what is held back
+    /// Take back deletions and returns to older contents that were so many: the answer "no" to what
+    /// is held back
     ///
-    /// What is held comes back on every machine, as it was, and so does what the same count had let through in the last hour: from
-    /// the machines' disks, or from their histories, this one's and those of linked machines. It also takes back a
-    /// deletion of most files that was not held because they were small. What is live then counts from
-    /// then on. What nobody has who can be asked is named: it stays away, or stays held. Exit code 1 if there is such a path, or
+    /// What is held comes back on every machine, as it was, and so does what the same count had let
+    /// through in the last hour: from the machines' disks, or from their histories, this one's and
+    /// those of linked machines. It also takes back a deletion of most files that was not held
+    /// because they were small. What is live then counts from then on. What nobody has who can be
+    /// asked is named: it stays away, or stays held. Exit code 1 if there is such a path, or
     /// nothing to undo here; a linked machine that holds something is named.
     Undo {
         /// Only say what would come back
         #[arg(long)]
         dry_run: bool,
     },
-    /// Remember deletions no longer for a machine that will not come back: its name, or the first digits of its id
+    /// Remember deletions no longer for a machine that will not come back: its name, or the first
+    /// digits of its id
     Forget {
         #[arg(value_name = "DEVICE")]
         device: String,
@@ -205,12 +216,14 @@ enum Conflicts {
         /// One that 'dirsync conflicts' shows [default: the last that lost]
         version: Option<String>,
     },
-    /// Decide: winner, loser, the name of the machine that made it, any version that 'dirsync conflicts' shows, or ours or theirs
+    /// Decide: winner, loser, the name of the machine that made it, any version that 'dirsync
+    /// conflicts' shows, or ours or theirs
     ///
-    /// A decision holds on every machine. 'ours' and 'theirs' mean something where one of the two is this machine's.
+    /// A decision holds on every machine. 'ours' and 'theirs' mean something where one of the two
+    /// is this machine's.
     ///
-    /// Of a folder, all conflicts in it are decided; with --all and no PATH, all there are. A loser that this machine does not keep comes
-    /// from a linked one that does.
+    /// Of a folder, all conflicts in it are decided; with --all and no PATH, all there are. A loser
+    /// that this machine does not keep comes from a linked one that does.
     Keep {
         #[arg(value_name = "PATH")]
         path: OsString,
@@ -518,72 +531,4 @@ fn put<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_definitions_are_sound() {
-        use clap::CommandFactory;
-        CliArgs::command().debug_assert();
-    }
-
-    #[test]
-    fn json_and_the_folder_may_stand_before_or_after_the_command() {
-        for words in [["dirsync", "-C", "/x", "--json", "status"], ["dirsync", "status", "--json", "-C", "/x"]] {
-            let args = CliArgs::try_parse_from(words).unwrap();
-            assert!(args.json && args.directory.is_some());
-        }
-    }
-
-    #[test]
-    fn options_may_stand_before_what_is_done_about_a_conflict() {
-        let parsed = |words: &str| CliArgs::try_parse_from(format!("dirsync {words}").split(' '));
-        for words in [
-            "conflicts --json -C /x keep f ours",
-            "conflicts keep f ours --json -C /x",
-            "conflicts --json keep -C /x f ours",
-            "--json conflicts -C /x keep f ours",
-        ] {
-            let args = parsed(words).unwrap();
-            assert!(args.json && args.directory == Some("/x".into()), "{words}");
-            let Command::Conflicts { act: Some(Conflicts::Keep { path, choice, .. }), path: None, .. } = &args.command
-            else {
-                panic!("{words}: {args:?}")
-            };
-            assert!(
-                path == "f" && choice.as_deref() == Some("ours") && contradiction(&args.command).is_ok(),
-                "{words}"
-            );
-        }
-        let every = parsed("conflicts keep --all winner").unwrap();
-        assert!(
-            matches!(&every.command, Command::Conflicts { act: Some(Conflicts::Keep { path, choice: None, every: true }), .. } if path == "winner")
-        );
-        for words in
-            ["conflicts keep --all f winner", "conflicts --json keep", "conflicts keep f", "conflicts -C /x diff"]
-        {
-            assert!(parsed(words).is_err(), "{words}");
-        }
-        for words in ["conflicts d keep f ours", "conflicts --all diff f"] {
-            assert!(matches!(contradiction(&parsed(words).unwrap().command), Err(Failure::Usage(_))), "{words}");
-        }
-        let listed = parsed("conflicts --all ./keep").unwrap();
-        assert!(matches!(listed.command, Command::Conflicts { act: None, path: Some(_), all: true }));
-    }
-
-    #[test]
-    fn what_was_not_restored_is_no_success() {
-        let note = PathNote { path: "f".into(), text: "no room".into() };
-        let (restored, failed, silent) = (Vec::new(), vec![note], Vec::new());
-        let view = RestoredView { restored, failed, dry_run: false, silent };
-        assert_eq!(all_restored(&view).unwrap_err().to_string(), "1 of 1 path not restored");
-        assert!(all_restored(&RestoredView { failed: Vec::new(), ..view }).is_ok());
-    }
-
-    #[test]
-    fn what_a_daemon_says_commands_no_terminal() {
-        assert_eq!(printable("a\tb\n\u{1b}[2J\r\u{9b}c\u{7f}"), "a\tb\n\u{fffd}[2J\u{fffd}\u{fffd}c\u{fffd}");
-        let why = with_hint(ClientError::Refused("nothing of that".into()), Some("or that".into()));
-        assert_eq!(why.to_string(), "nothing of that (or that)");
-    }
-}
+mod tests;

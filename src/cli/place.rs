@@ -1,7 +1,8 @@
 //! Which folder is meant, and which path in it.
 //!
-//! Names are taken as other tools take them: relative to the current directory (or `-C DIR`), or absolute; links in them
-//! are not followed, as the thing itself is meant. May import `client` and `model`.
+//! Names are taken as other tools take them: relative to the current directory (or `-C DIR`), or
+//! absolute; links in them are not followed, as the thing itself is meant. May import `client` and
+//! `model`.
 
 use super::{Failure, when};
 use crate::client::{Folder, shown};
@@ -61,7 +62,8 @@ impl CliPlace {
         path.map(|path| Some(path.to_text())).map_err(|why| Failure::Usage(format!("'{}': {why}", shown(below))))
     }
 
-    /// A name as dirsync prints it, with `\xNN` and `\\\\`, is taken for what it means, unless the disk has something of that very name.
+    /// A name as dirsync prints it, with `\xNN` and `\\\\`, is taken for what it means, unless the
+    /// disk has something of that very name.
     fn unescaped<'a>(&self, name: &'a OsStr) -> Cow<'a, OsStr> {
         if !name.as_bytes().contains(&b'\\') || self.is_here(name) {
             return Cow::Borrowed(name);
@@ -82,8 +84,9 @@ impl CliPlace {
         path.ok_or_else(|| Failure::Usage("name a file, not the whole folder".to_owned()))
     }
 
-    /// `PATH` or `PATH@TIME`. What follows the last '@' is a time if it reads as one and nothing of the whole name is here: what is to
-    /// be restored is often deleted, so that its name alone must tell.
+    /// `PATH` or `PATH@TIME`. What follows the last '@' is a time if it reads as one and nothing of
+    /// the whole name is here: what is to be restored is often deleted, so that its name alone must
+    /// tell.
     pub(super) fn path_and_time(&self, name: &OsStr) -> Result<Meant, Failure> {
         let bytes = name.as_bytes();
         let whole = |hint| Ok(Meant { path: self.path(Some(name))?, at_ns: None, hint });

@@ -1,6 +1,7 @@
 //! `dirsync wait`: until this machine and its linked ones agree and rest.
 //!
-//! May import `client` and `io::control`'s views. Deliberately not here: what "in sync" means (the engine's affair).
+//! May import `client` and `io::control`'s views. Deliberately not here: what "in sync" means (the
+//! engine's affair).
 
 use super::{Failure, show};
 use crate::client::Client;

@@ -1,6 +1,7 @@
 //! `dirsync status --watch`: the status once a second, until interrupted.
 //!
-//! May import `client` and `io::control`'s views. Deliberately not here: how a status reads (`show`).
+//! May import `client` and `io::control`'s views. Deliberately not here: how a status reads
+//! (`show`).
 
 use super::{Failure, printable, put, show};
 use crate::client::Client;
@@ -9,7 +10,8 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 const EVERY: Duration = Duration::from_secs(1);
-/// To the corner; each line's rest and what is below the last one are cleared, so that nothing flickers.
+/// To the corner; each line's rest and what is below the last one are cleared, so that nothing
+/// flickers.
 const TO_CORNER: &str = "\x1b[H";
 const CLEAR_REST: &str = "\x1b[J";
 

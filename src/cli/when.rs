@@ -1,12 +1,14 @@
 //! Times as people write them.
 //!
-//! Imports nothing of this crate. Deliberately not here: the clock; the caller says what time it is.
+//! Imports nothing of this crate. Deliberately not here: the clock; the caller says what time it
+//! is.
 
 use jiff::civil::{DateTime, Time};
 use jiff::{SignedDuration, Timestamp, Zoned};
 
-/// Nanoseconds since 1970 of `2026-03-01T14:30:00Z`, `2026-03-01 14:30`, `2026-03-01`, `14:30` (the last one), or
-/// an age such as `90m`, `2h`, `3d`, `1w`. Without an offset, in the time zone of `now`.
+/// Nanoseconds since 1970 of `2026-03-01T14:30:00Z`, `2026-03-01 14:30`, `2026-03-01`, `14:30` (the
+/// last one), or an age such as `90m`, `2h`, `3d`, `1w`. Without an offset, in the time zone of
+/// `now`.
 pub(super) fn parse(text: &str, now: &Zoned) -> Result<u64, String> {
     let wrong = || {
         format!(

@@ -1,8 +1,8 @@
 //! The socket, the routes and the client together, with a loop and a world made for the test.
 
 use super::{ClientError, Folder};
-use crate::engine::index::{Conflict, Counts, Index, Row, Settled};
-use crate::engine::map_index::MapIndex;
+use crate::engine::api::index::{Conflict, Counts, Index, Row, Settled};
+use crate::engine::api::map_index::MapIndex;
 use crate::engine::{
     AskPast, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Run, StageId, StatKind, Status,
     SuspectStatus, Undone, Verification, Verify, Why,
@@ -113,7 +113,8 @@ fn conflict() -> Conflict {
     Conflict { id: 9, at: 1, path: path("f"), kept: Some("20-f".into()), settled: None, sides, source: None }
 }
 
-/// At `many/0007`, where what won was edited since; and at `many/0008`, where moreover it was decided.
+/// At `many/0007`, where what won was edited since; and at `many/0008`, where moreover it was
+/// decided.
 fn moved_on() -> [Conflict; 2] {
     let open = Conflict { id: 10, path: path("many/0007"), kept: None, ..conflict() };
     let decided = Conflict {
@@ -440,7 +441,7 @@ async fn theirs_undoes_no_edit_that_was_made_since_it_won() {
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
     let theirs = json!({"path": "many/0007", "choice": "theirs"});
     let kept: DecidedView = client.post("/v1/conflicts/keep", &theirs).await.unwrap();
-    let now = crate::engine::merge::label(&row(7).head.version);
+    let now = crate::engine::reconcile::merge::label(&row(7).head.version);
     assert_eq!((kept.restored, &kept.version), (false, &now));
     assert_eq!(*daemon.done.lock().unwrap(), [format!("many/0007 10 kept {now}")]);
     let decided = json!({"path": "many/0008", "choice": "theirs"});
@@ -603,7 +604,8 @@ async fn where_no_socket_can_be_made_in_the_folder_it_is_in_the_state_directory_
     fs::rename(state.join("again"), state.join("control")).unwrap();
     let dialled = crate::io::control::dial(private(&folder)).await;
     assert!(dialled.is_ok(), "{dialled:?}");
-    // Whoever can write to .dirsync may name any folder; only one that its owner alone may enter is followed.
+    // Whoever can write to .dirsync may name any folder; only one that its owner alone may enter is
+    // followed.
     fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
     assert!(crate::io::control::dial(private(&folder)).await.is_err());
     drop(socket);

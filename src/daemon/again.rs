@@ -1,8 +1,8 @@
 //! A new start: when the disk of the index was full or failed, or another device id is needed.
 //!
-//! What was not committed is unknown to the index, and the engine believes it done: only a start from the index is
-//! sound. Threads and sockets of the failed run hold the past, so the process becomes a new one, under the same pid.
-//! Deliberately not here: which errors lead to it.
+//! What was not committed is unknown to the index, and the engine believes it done: only a start
+//! from the index is sound. Threads and sockets of the failed run hold the past, so the process
+//! becomes a new one, under the same pid. Deliberately not here: which errors lead to it.
 
 use super::background::Stop;
 use super::{DaemonError, RunEnd};
@@ -20,8 +20,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// How soon a stop is heeded in between.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// Waits, then starts this program with the same arguments in this process. Returns when that fails, or when
-/// somebody asked the daemon to stop.
+/// Waits, then starts this program with the same arguments in this process. Returns when that
+/// fails, or when somebody asked the daemon to stop.
 pub(super) fn start_anew(why: DaemonError, directory: &Path, stop: &Stop) -> Result<RunEnd, DaemonError> {
     tracing::error!("{why} Syncing begins anew in {} s", PAUSE.as_secs());
     // Held until the new program begins, or this one ends.

@@ -5,7 +5,7 @@
 use super::last_run;
 use super::marker::{self, MarkerError};
 use super::shell::Shell;
-use crate::engine::index::Index;
+use crate::engine::api::index::Index;
 use crate::engine::{Engine, Now, RootState, Trust};
 use crate::io::fs::root::Root;
 use crate::io::store::index::{IndexError, SqliteIndex};
@@ -45,8 +45,9 @@ impl Chores {
         Self { root: Arc::clone(root), state, shell: Arc::clone(shell), hourly: 0, sized: 0, marked, watchdog }
     }
 
-    /// Does what is due; when the next chore is, by `Now::mono`. The marker of a folder that came back from a backup stays as
-    /// it is until the folder was scanned: after a crash before that, it must not count as the index's (P8).
+    /// Does what is due; when the next chore is, by `Now::mono`. The marker of a folder that came
+    /// back from a backup stays as it is until the folder was scanned: after a crash before that,
+    /// it must not count as the index's (P8).
     pub(super) fn run(&mut self, now: Now, engine: &mut Engine<SqliteIndex>) -> Result<u64, IndexError> {
         self.shell.disk.history().set_clock(engine.steady(now));
         let (trust, has_scanned_all) = (engine.trust(), engine.has_scanned_all());
@@ -78,7 +79,8 @@ impl Chores {
         Ok(due)
     }
 
-    /// Only into a folder that is the right one; the engine is told of a wrong one by its own checks.
+    /// Only into a folder that is the right one; the engine is told of a wrong one by its own
+    /// checks.
     fn renew_marker(&self, index: &mut SqliteIndex) -> Result<(), IndexError> {
         if self.root.check() != RootState::Fine {
             return Ok(());

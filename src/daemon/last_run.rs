@@ -1,16 +1,18 @@
 //! How the last run ended: as asked, by a death of the process alone, or with the power (P5).
 //!
-//! Deliberately not here: what is done about it (`engine::torn`, and the check of the index in `io::store::index`).
+//! Deliberately not here: what is done about it (`engine::torn`, and the check of the index in
+//! `io::store::index`).
 
-use crate::engine::index::Index;
-use crate::engine::torn::Cut;
+use crate::engine::api::index::Index;
+use crate::engine::observe::torn::Cut;
 use crate::io::clock;
 use crate::io::fs::boot::BootPlace;
 use crate::io::store::index::{IndexError, SqliteIndex};
 
 const META_PLACE: &str = "daemon.place";
 const META_CUT: &str = "daemon.cut";
-/// Older changes than this before the last commit had reached the disk, by the kernel's own doing (ns).
+/// Older changes than this before the last commit had reached the disk, by the kernel's own doing
+/// (ns).
 const WRITTEN_BACK_NS: u64 = 60 * 1_000_000_000;
 
 /// Notes where this run happens, durably, and says whether the last one was cut off there.

@@ -1,11 +1,12 @@
-//! Whether the folder is the one that the index speaks of (P8): its marker's nonce against the last two that the index
-//! accepted.
+//! Whether the folder is the one that the index speaks of (P8): its marker's nonce against the last
+//! two that the index accepted.
 //!
-//! A new nonce is accepted durably before it is written, so that a crash in between leaves one that is known.
-//! Deliberately not here: what follows from a changed marker (the engine's guard), and a marker lost while running (`Root::check`).
+//! A new nonce is accepted durably before it is written, so that a crash in between leaves one that
+//! is known. Deliberately not here: what follows from a changed marker (the engine's guard), and a
+//! marker lost while running (`Root::check`).
 
 use crate::engine::Trust;
-use crate::engine::index::{Counts, Index};
+use crate::engine::api::index::{Counts, Index};
 use crate::io::fs::root::Root;
 use crate::io::store::index::{IndexError, SqliteIndex};
 use std::io;
@@ -54,7 +55,8 @@ pub(super) fn renew(root: &Root, index: &mut SqliteIndex) -> Result<(), MarkerEr
     Ok(root.write_marker(&nonce)?)
 }
 
-/// Of a folder that lacks its marker, nothing but the one that the index accepted last makes the right one.
+/// Of a folder that lacks its marker, nothing but the one that the index accepted last makes the
+/// right one.
 pub(super) fn expect_last(root: &Root, index: &SqliteIndex) {
     root.expect_marker(accepted(index).first().cloned().unwrap_or_default());
 }

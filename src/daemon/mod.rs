@@ -1,7 +1,8 @@
-//! The daemon: starts everything in order, turns the loop until it is asked to stop, and ends cleanly.
+//! The daemon: starts everything in order, turns the loop until it is asked to stop, and ends
+//! cleanly.
 //!
-//! May import everything below; nothing but `bin/` imports it. Deliberately not here: the loop itself (`turn.rs`), wiring
-//! (`shell.rs`), decisions (`engine/`).
+//! May import everything below; nothing but `bin/` imports it. Deliberately not here: the loop
+//! itself (`turn.rs`), wiring (`shell.rs`), decisions (`engine/`).
 
 mod again;
 mod background;
@@ -12,8 +13,8 @@ mod nested;
 mod shell;
 mod turn;
 
-use crate::engine::index::{Counts, Index};
-use crate::engine::torn::Cut;
+use crate::engine::api::index::{Counts, Index};
+use crate::engine::observe::torn::Cut;
 use crate::engine::{Config, Engine, Event, Halt, Keeps, OnConflict, RootState, Trust};
 use crate::io::Events;
 use crate::io::control::{About, Control, Handle, NoSocket};
@@ -93,7 +94,8 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
-    /// Whether it may be over by itself, or by what a person does elsewhere: the disk of the index is full or failing.
+    /// Whether it may be over by itself, or by what a person does elsewhere: the disk of the index
+    /// is full or failing.
     fn may_pass(&self) -> bool {
         matches!(self, Self::Index(why) if why.is_the_disks())
     }
@@ -108,7 +110,8 @@ impl From<MarkerError> for DaemonError {
     }
 }
 
-/// Runs until SIGTERM or SIGINT, or until another device id is needed; an error is the reason of exit code 1.
+/// Runs until SIGTERM or SIGINT, or until another device id is needed; an error is the reason of
+/// exit code 1.
 pub fn run(options: &Options) -> Result<RunEnd, DaemonError> {
     crate::io::fs::rlimits::raise_descriptors();
     let stop = Stop::default();
@@ -280,7 +283,8 @@ fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell, ended: RunEnd) -> Result<(), 
     }
     tracing::info!("stopping");
     shell.shutdown();
-    // Installs that were finished meanwhile are in the index before it is closed; what follows from them waits for the next start.
+    // Installs that were finished meanwhile are in the index before it is closed; what follows from
+    // them waits for the next start.
     turns.turn(0)?;
     if turns.engine.status().idle {
         last_run::is_over(turns.engine.index_mut());
@@ -400,7 +404,8 @@ fn remember(state: &StateDir, root: &Root, index: &SqliteIndex) {
     }
 }
 
-/// A second folder of this machine keeps the port that was chosen for it, so that `--peer` and firewalls can name it.
+/// A second folder of this machine keeps the port that was chosen for it, so that `--peer` and
+/// firewalls can name it.
 fn keep_port(options: &Options, state: &StateDir, port: u16) {
     let ListenPort::Preferred(usual) = options.listen_port else { return };
     let tried = state.port().unwrap_or(usual);

@@ -1,11 +1,12 @@
-//! A synced folder inside a synced folder: two daemons would fight over one tree, unless the outer one ignores the inner.
+//! A synced folder inside a synced folder: two daemons would fight over one tree, unless the outer
+//! one ignores the inner.
 //!
-//! What lies below a folder is searched before its first start alone: after that, whoever starts below it is refused.
-//! Only a `.dirsync` of this user's or root's counts: anyone may make one above us, in /tmp, say. Deliberately not here: what
-//! patterns mean (`engine::ignore`).
+//! What lies below a folder is searched before its first start alone: after that, whoever starts
+//! below it is refused. Only a `.dirsync` of this user's or root's counts: anyone may make one
+//! above us, in /tmp, say. Deliberately not here: what patterns mean (`engine::ignore`).
 
 use super::{DaemonError, shown};
-use crate::engine::ignore::{IGNORE_FILE_BYTES, Ignore};
+use crate::engine::observe::ignore::{IGNORE_FILE_BYTES, Ignore};
 use crate::model::SyncPath;
 use crate::model::path::{IGNORE_FILE, PRIVATE_DIR};
 use std::fs::{self, File};
@@ -14,8 +15,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Refuses a folder that lies inside another synced folder and is not ignored there, and one with a synced folder inside that it does
-/// not ignore.
+/// Refuses a folder that lies inside another synced folder and is not ignored there, and one with a
+/// synced folder inside that it does not ignore.
 pub(super) fn refuse(directory: &Path) -> Result<(), DaemonError> {
     refuse_inside(directory)?;
     if is_synced(directory) { Ok(()) } else { refuse_around(directory) }

@@ -1,9 +1,10 @@
 //! The disk and the network as the loop, the control socket and each other see them.
 //!
-//! Nothing but wiring: each trait of one side is answered by the other. Deliberately not here: any logic.
+//! Nothing but wiring: each trait of one side is answered by the other. Deliberately not here: any
+//! logic.
 
 use super::turn::Hands;
-use crate::engine::ignore::Ignore;
+use crate::engine::observe::ignore::Ignore;
 use crate::engine::{Action, FetchError, ServedFile, StageId, StatKind};
 use crate::io::control::{KeptFacts, LinkFacts, World};
 use crate::io::fs::beneath::LastFolder;

@@ -1,10 +1,11 @@
 //! The loop: await events, ask the engine, commit, then run its actions.
 //!
-//! One thread. The changes of a batch are durable before any of its actions runs (P5). May import everything below.
-//! Deliberately not here: starting and stopping (`mod.rs`), decisions (`engine/`).
+//! One thread. The changes of a batch are durable before any of its actions runs (P5). May import
+//! everything below. Deliberately not here: starting and stopping (`mod.rs`), decisions
+//! (`engine/`).
 
-use crate::engine::ignore::Ignore;
-use crate::engine::index::Index;
+use crate::engine::api::index::Index;
+use crate::engine::observe::ignore::Ignore;
 use crate::engine::{Action, Engine, Event, Now, Status};
 use crate::io::Inbox;
 use crate::io::clock::wall_ns;
@@ -15,8 +16,9 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// A batch ends after so many events, or so much time: what comes later gets a commit of its own. Each commit writes every
-/// page that its rows touch and waits for the disk: many small ones cost more than they hurry.
+/// A batch ends after so many events, or so much time: what comes later gets a commit of its own.
+/// Each commit writes every page that its rows touch and waits for the disk: many small ones cost
+/// more than they hurry.
 const BATCH_EVENTS: usize = 4096;
 const BATCH_TIME: Duration = Duration::from_millis(60);
 
@@ -52,7 +54,8 @@ pub(super) struct Loop<H> {
 }
 
 impl<H: Hands> Loop<H> {
-    /// One batch: waits for an event, at the longest until `due` (by `Now::mono`), and does all that follows.
+    /// One batch: waits for an event, at the longest until `due` (by `Now::mono`), and does all
+    /// that follows.
     pub(super) fn turn(&mut self, due: u64) -> Result<(), IndexError> {
         let mut actions = Vec::new();
         self.take_events(due, &mut actions);

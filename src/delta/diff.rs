@@ -1,11 +1,12 @@
 //! Says a new version by the blocks of an old one, whose signature is all that is known of it.
 //!
-//! Three ways, the cheapest first: a chunk whose hash stands unchanged at the same offset is not even read; where blocks were
-//! found, the ones that follow them are expected to follow, and signing what is there to compare (many blocks at once)
-//! is five times as fast as searching; only the rest is searched, byte by byte, by `fast_rsync`.
+//! Three ways, the cheapest first: a chunk whose hash stands unchanged at the same offset is not
+//! even read; where blocks were found, the ones that follow them are expected to follow, and
+//! signing what is there to compare (many blocks at once) is five times as fast as searching; only
+//! the rest is searched, byte by byte, by `fast_rsync`.
 //!
-//! The old version's blocks may be a peer's, made to burn time (P9): a search goes a bounded number of bytes, then asks
-//! whether to go on. Deliberately not here: reading, and clocks.
+//! The old version's blocks may be a peer's, made to burn time (P9): a search goes a bounded number
+//! of bytes, then asks whether to go on. Deliberately not here: reading, and clocks.
 
 use super::commands::{COPY_FIRST, END, LITERAL_LAST_SHORT, MAGIC};
 use super::signature::{self, Signature};
@@ -17,11 +18,13 @@ use std::io;
 
 /// What is read at once, at least (bytes).
 const WINDOW_BYTES: u64 = 1 << 20;
-/// One search hashes at most so many bytes: a block at each of its places, if every rolling hash is made to be found. 0.4 s.
+/// One search hashes at most so many bytes: a block at each of its places, if every rolling hash is
+/// made to be found. 0.4 s.
 const SEARCH_HASHED_BYTES: u64 = 1 << 28;
 const SEARCH_PLACES_MIN: u64 = 256;
 const SEARCH_PLACES_MAX: u64 = 1 << 18;
-/// Before much is searched, so many windows are tried: a file that shares nothing in any of them goes whole.
+/// Before much is searched, so many windows are tried: a file that shares nothing in any of them
+/// goes whole.
 const PROBES: u64 = 8;
 const PROBE_BLOCKS: u64 = 4;
 const PROBED_FROM_BYTES: u64 = 4 << 20;
@@ -51,8 +54,8 @@ pub enum DiffError {
     Read(#[from] io::Error),
 }
 
-/// Writes a delta that makes `new` of the file that `base` is of. `may_go_on` is asked after every search; `out` takes the delta
-/// in parts, and may end it.
+/// Writes a delta that makes `new` of the file that `base` is of. `may_go_on` is asked after every
+/// search; `out` takes the delta in parts, and may end it.
 pub fn diff(
     base: &Signature,
     new: &NewVersion,
@@ -62,7 +65,8 @@ pub fn diff(
     let ranges = changed_ranges(base, new);
     let literal_limit = (u128::from(new.size) * u128::from(LITERAL_SHARE.0) / u128::from(LITERAL_SHARE.1)) as u64;
     let out = Out { to: out, bytes: MAGIC.to_be_bytes().to_vec(), copy: None, literals: 0, literal_limit };
-    // Checked when it was made or came in; a header that is not one would be a bug, and yields no delta.
+    // Checked when it was made or came in; a header that is not one would be a bug, and yields no
+    // delta.
     let librsync = fast_rsync::Signature::deserialize(base.wire().to_vec()).map_err(|_| DiffError::Unrelated)?;
     let index = if ranges.is_empty() { None } else { Some(librsync.index()) };
     let mut search = Search { base, new, out, may_go_on, window: Vec::new(), found: Vec::new() };
@@ -109,7 +113,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// How far one search goes (bytes): a block, and as many places more as are bearable if each of them costs a block's hash.
+    /// How far one search goes (bytes): a block, and as many places more as are bearable if each of
+    /// them costs a block's hash.
     fn search_bytes(&self) -> u64 {
         let block = self.base.block();
         block + (SEARCH_HASHED_BYTES / block).clamp(SEARCH_PLACES_MIN, SEARCH_PLACES_MAX)
@@ -172,7 +177,8 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// How many bytes of the window, from `here` on, are the base's from block `first` on. A last short block counts at the end.
+    /// How many bytes of the window, from `here` on, are the base's from block `first` on. A last
+    /// short block counts at the end.
     fn follow(&mut self, here: usize, first: u64, is_end: bool) -> Result<u64, DiffError> {
         let block = self.base.block();
         let bytes = &self.window[here..];
@@ -183,7 +189,8 @@ impl Search<'_> {
             let ours = signature::entries_of(block, &bytes[same as usize..part.min(whole)]);
             let theirs = self.base.entries(first + same / block);
             let blocks = signature::common_entries(&ours, theirs) as u64;
-            // The base's last block may be shorter than it looks here; then it does not match but by chance, and ends the base.
+            // The base's last block may be shorter than it looks here; then it does not match but
+            // by chance, and ends the base.
             same += (blocks * block).min(self.base.size().saturating_sub(first * block + same));
             if same < (part.min(whole)) as u64 {
                 break;
@@ -199,7 +206,8 @@ impl Search<'_> {
         Ok(same)
     }
 
-    /// Searches the window's first `length` bytes and says what it found; how far that went, and the block to expect next.
+    /// Searches the window's first `length` bytes and says what it found; how far that went, and
+    /// the block to expect next.
     fn say(&mut self, index: &IndexedSignature, length: usize, is_end: bool) -> Result<(u64, Option<u64>), DiffError> {
         let block = self.base.block();
         let found = self.find(index, length)?;
@@ -258,7 +266,8 @@ enum DiffPiece {
     Literal(u64),
 }
 
-/// Reads what `fast_rsync` wrote of `length` bytes: lengths and places; the literal bytes are in the window.
+/// Reads what `fast_rsync` wrote of `length` bytes: lengths and places; the literal bytes are in
+/// the window.
 fn parse(delta: &[u8], length: u64) -> Vec<DiffPiece> {
     struct Steps(Vec<DiffPiece>);
     impl super::patch::Sink for Steps {

@@ -1,10 +1,12 @@
 //! rsync deltas: what changed in a file, told by the blocks of the version that the other end has.
 //!
-//! [`signature`] says what a version's blocks are, [`diff`] finds them in another version, [`patch`] reads what comes of that.
-//! `fast_rsync` makes the hashes of blocks and searches for them; its own
-//! `apply` wants the whole base in memory and is not used. The wire format of both is librsync's (MD4).
+//! [`signature`] says what a version's blocks are, [`diff`] finds them in another version,
+//! [`patch`] reads what comes of that. `fast_rsync` makes the hashes of blocks and searches for
+//! them; its own `apply` wants the whole base in memory and is not used. The wire format of both is
+//! librsync's (MD4).
 //!
-//! May import `model`. Deliberately not here: files, sockets, caches, threads, and whether a delta is worth asking for.
+//! May import `model`. Deliberately not here: files, sockets, caches, threads, and whether a delta
+//! is worth asking for.
 
 mod commands;
 pub mod diff;
@@ -42,8 +44,9 @@ pub fn has_signature(size: u64) -> bool {
     (MIN_BYTES..=MAX_BYTES).contains(&size)
 }
 
-/// The block of a file's signature (bytes), which both ends take from its size: a power of two near the square root, so that the
-/// signature and a block that is sent for one changed byte weigh about the same.
+/// The block of a file's signature (bytes), which both ends take from its size: a power of two near
+/// the square root, so that the signature and a block that is sent for one changed byte weigh about
+/// the same.
 pub fn block_bytes(size: u64) -> u64 {
     let root = size.max(1).isqrt();
     let below = 1 << root.ilog2();

@@ -1,6 +1,8 @@
-//! Reads a delta as it comes, believing nothing: copies must lie in the base, and all of it must make exactly the announced size.
+//! Reads a delta as it comes, believing nothing: copies must lie in the base, and all of it must
+//! make exactly the announced size.
 //!
-//! Deliberately not here: where the bytes go ([`Sink`]); whether they are the right ones, which only their hash says.
+//! Deliberately not here: where the bytes go ([`Sink`]); whether they are the right ones, which
+//! only their hash says.
 
 use super::commands::{COPY_FIRST, COPY_LAST, END, LITERAL_FIRST, LITERAL_LAST_SHORT, LITERAL_LONG_LAST, MAGIC};
 

@@ -1,13 +1,15 @@
 //! What a version's blocks are: their rolling and strong hashes, and the hashes of its chunks.
 //!
-//! Made a chunk at a time, in any order ([`Pieces`]); kept in a file of its own ([`Signature::to_bytes`]); or sent by a peer,
-//! who is not believed ([`Signature::of_peer`]). Deliberately not here: where signatures are kept.
+//! Made a chunk at a time, in any order ([`Pieces`]); kept in a file of its own
+//! ([`Signature::to_bytes`]); or sent by a peer, who is not believed ([`Signature::of_peer`]).
+//! Deliberately not here: where signatures are kept.
 
 use super::{block_bytes, has_signature};
 use crate::model::{ChunkHash, Chunks, ContentId};
 use fast_rsync::SignatureOptions;
 
-/// Bytes of MD4 a block: all of them. A match is not proof of anything, the content's hash is; but a false one costs a whole transfer.
+/// Bytes of MD4 a block: all of them. A match is not proof of anything, the content's hash is; but
+/// a false one costs a whole transfer.
 const HASH_BYTES: usize = 16;
 const ENTRY_BYTES: usize = 4 + HASH_BYTES;
 /// librsync's: magic, block size, length of the strong hash.
@@ -48,8 +50,9 @@ pub fn wire_bytes(size: u64) -> Option<usize> {
 }
 
 impl Signature {
-    /// Believes nothing: not the length, not the header. The hashes themselves may still be anything, which costs their owner a
-    /// delta of no use, and us the time that [`super::diff`] bounds.
+    /// Believes nothing: not the length, not the header. The hashes themselves may still be
+    /// anything, which costs their owner a delta of no use, and us the time that [`super::diff`]
+    /// bounds.
     pub fn of_peer(size: u64, bytes: Vec<u8>) -> Result<Self, SignatureError> {
         let wanted = wire_bytes(size).ok_or(SignatureError::NoSuch(size))?;
         if bytes.len() != wanted {
@@ -96,7 +99,8 @@ impl Signature {
         is_same.then(|| self.entries(own.offset(chunk) / block)).and_then(|entries| entries.get(..count * ENTRY_BYTES))
     }
 
-    /// For a file: chunk hashes, block hashes, and a checksum over all of it, the content's name with it.
+    /// For a file: chunk hashes, block hashes, and a checksum over all of it, the content's name
+    /// with it.
     pub fn to_bytes(&self, content: &ContentId) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(file_bytes(self.size));
         bytes.extend_from_slice(FILE_MAGIC);
@@ -181,7 +185,8 @@ impl Piece {
         Self::like(None, chunks, chunk, bytes)
     }
 
-    /// The same of a version that follows `old`: where its chunk is the same, so are its blocks, whose hashes cost more than the chunk's.
+    /// The same of a version that follows `old`: where its chunk is the same, so are its blocks,
+    /// whose hashes cost more than the chunk's.
     pub fn like(old: Option<&Signature>, chunks: Chunks, chunk: u32, bytes: &[u8]) -> Self {
         let (size, hash) = (chunks.size(), chunks.hash(chunk, bytes));
         let entries = match old.and_then(|old| old.entries_of_same(chunks, chunk, &hash)) {
@@ -228,7 +233,8 @@ impl Pieces {
     }
 }
 
-/// A content that comes from its first byte to its last, in parts of any length; a chunk of it is held in memory.
+/// A content that comes from its first byte to its last, in parts of any length; a chunk of it is
+/// held in memory.
 pub struct Summer {
     pieces: Pieces,
     /// The one that is coming, and what came of it.

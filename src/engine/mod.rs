@@ -1,136 +1,97 @@
-//! The engine: everything that decides *what should happen*, as a plain function of state and event.
+//! The engine: everything that decides *what should happen*, as a plain function of state and
+//! event.
 //!
 //! `Engine::handle(now, Event)` reads and writes an [`Index`] and returns [`Action`]s. It holds no
-//! tokio, no file system, no clock, no randomness and no map of random order, so that many engines run in
-//! one deterministic simulation. The shell (`io/`, `daemon.rs`) feeds events and runs actions and decides nothing.
+//! tokio, no file system, no clock, no randomness and no map of random order, so that many engines
+//! run in one deterministic simulation. The shell (`io/`, `daemon.rs`) feeds events and runs
+//! actions and decides nothing.
 //!
 //! The contract with the shell:
-//! - Events are handled one at a time. The index changes of one or more `handle` calls are committed
-//!   durably **before** any of their actions runs (P5).
-//! - Every `Inspect` is answered by one `Inspected`, every `Walk` by `Listed`s and one `Walked`, every `Install` by one
-//!   `Installed`, every `Fetch` and `FetchDelta` by one `Fetched` or `FetchFailed` (none after `CancelFetch`), every `FetchAsked` by one
-//!   `Serve` or `ServePartial`, every `DeltaAsked` by one `ServeDelta`, every `OpenPartial` by one `PartialOpened` or `FetchFailed`, every
-//!   `FetchPart` by one `RangeEnded` (none after `CancelPart`), every `FinishPartial` by one `Fetched` or `FetchFailed`, every `CheckRoot` by one
-//!   `Root`, every `ReadIgnore` by one `IgnoreRead` or `IgnoreUnread`, every `Merge` by one `Merged`, every `Scrub` by one `Scrubbed`, a `FindLoser` by
-//!   one `LoserFound` at most, a `ListPast` by one `PastListed` at most, a `FindKept` by one `KeptFound`, a `LocateKept` by one `KeptLocated`. A `KeepBase` has no answer: the shell may forget it, and then there is no merge; nor have a `KeepSuspect` and a
-//!   `DropKept`.
-//! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often at once, for
-//!   a `Tick` is what sends, asks and installs what the group brought about.
+//! - Events are handled one at a time. The index changes of one or more `handle` calls are
+//!   committed durably **before** any of their actions runs (P5).
+//! - Every `Inspect` is answered by one `Inspected`, every `Walk` by `Listed`s and one `Walked`,
+//!   every `Install` by one `Installed`, every `Fetch` and `FetchDelta` by one `Fetched` or
+//!   `FetchFailed` (none after `CancelFetch`), every `FetchAsked` by one `Serve` or `ServePartial`,
+//!   every `DeltaAsked` by one `ServeDelta`, every `OpenPartial` by one `PartialOpened` or
+//!   `FetchFailed`, every `FetchPart` by one `RangeEnded` (none after `CancelPart`), every
+//!   `FinishPartial` by one `Fetched` or `FetchFailed`, every `CheckRoot` by one `Root`, every
+//!   `ReadIgnore` by one `IgnoreRead` or `IgnoreUnread`, every `Merge` by one `Merged`, every
+//!   `Scrub` by one `Scrubbed`, a `FindLoser` by one `LoserFound` at most, a `ListPast` by one
+//!   `PastListed` at most, a `FindKept` by one `KeptFound`, a `LocateKept` by one `KeptLocated`. A
+//!   `KeepBase` has no answer: the shell may forget it, and then there is no merge; nor have a
+//!   `KeepSuspect` and a `DropKept`.
+//! - `Engine::wake_at` says when the next `Tick` is due; after a group of events that is most often
+//!   at once, for a `Tick` is what sends, asks and installs what the group brought about.
 //!
-//! May import `model` and `wire`. Deliberately not here: sockets, files, transfers' pieces, log formatting.
+//! May import `model` and `wire`. Deliberately not here: sockets, files, transfers' pieces, log
+//! formatting.
 
-mod action;
-mod alias;
-mod arrivals;
-mod attention;
-mod condition;
-mod confirm;
-mod conflict;
-mod costs;
-mod delivery;
-mod derive;
-mod devices;
-pub mod digest;
-mod event;
-mod fetch;
-mod fetch_chunks;
-pub mod guard;
-#[cfg(test)]
-mod guard_tests;
-mod hold;
-mod holding;
-mod identity;
-pub mod ignore;
-pub mod index;
-mod install;
-mod keeps;
-mod kept;
-mod ledger;
-mod local;
-pub mod map_index;
-pub mod merge;
-mod moved;
-mod past;
-mod redate;
-mod refuse;
-mod rehash;
-pub mod retention;
-mod scan;
-mod scrub;
-mod session;
-mod settle;
-mod silence;
-mod special;
-mod status;
+pub mod api;
+pub mod observe;
+mod peers;
+pub mod reconcile;
+pub mod safety;
 mod steady;
-mod survey;
-mod suspect;
-mod swarm;
 #[cfg(test)]
 mod tests;
-pub mod torn;
-mod uncover;
-mod undo;
+mod transfer;
 mod wake;
-mod walk;
-mod wants;
-mod why;
 
-pub use action::{Action, Job, JobId, Outcome, Pace, PriorContent, Report, RetainReason, ServedFile, Source};
-pub use alias::Names;
-pub use conflict::{MERGE_BYTES, OnConflict, common_ancestor};
-pub use event::{
+pub use api::action::{Action, Job, JobId, Outcome, Pace, PriorContent, Report, RetainReason, ServedFile, Source};
+pub use api::event::{
     Boot, Cause, Decision, Event, FetchError, FetchId, FoundLoser, Halt, Hint, LinkId, LocatedKept, Merge, Now,
     Observed, RangeId, RootState, Scrubbed, StageId, Stat, StatKind, Trouble, Verify, WalkId,
 };
-pub use fetch_chunks::CHUNKED_BYTES;
-pub use hold::{HeldByMachine, HeldPath, HeldPaths, HeldWhy};
-pub use keeps::Keeps;
-pub use past::{AskPast, FetchPast, FoundPast, MachinePasts};
-pub use scrub::{Run, Verification};
-pub use status::{DeviceStatus, PeerStatus, Status, TransferStatus};
-pub use survey::{FileHeld, MachineTally, Tally};
-pub use suspect::SuspectStatus;
-pub use undo::{Back, BackFrom, Undone};
-pub use why::{Holders, WaitsFor, Why};
+pub use api::status::{DeviceStatus, PeerStatus, Status, TransferStatus};
+pub use api::why::{Holders, WaitsFor, Why};
+pub use observe::alias::Names;
+pub use observe::keeps::Keeps;
+pub use peers::past::{AskPast, FetchPast, FoundPast, MachinePasts};
+pub use peers::survey::{FileHeld, MachineTally, Tally};
+pub use reconcile::conflict::{MERGE_BYTES, OnConflict, common_ancestor};
+pub use safety::hold::{HeldByMachine, HeldPath, HeldPaths, HeldWhy};
+pub use safety::scrub::{Run, Verification};
+pub use safety::suspect::SuspectStatus;
+pub use safety::undo::{Back, BackFrom, Undone};
+pub use transfer::chunks::CHUNKED_BYTES;
 
 use crate::model::{DeviceId, Entry, SyncPath};
-use alias::Aliases;
-use arrivals::Arrivals;
-use condition::Standing;
-use confirm::Confirmations;
-use conflict::Losers;
-use conflict::known::KnownConflicts;
-use costs::Costs;
-use delivery::Deliveries;
-use derive::Orphans;
-use devices::Devices;
-use fetch_chunks::Swarms;
-use guard::Missing;
-use hold::Guard;
-use identity::{PeerCounters, Renewal};
-use ignore::Ignore;
-use index::Index;
-use ledger::Ledger;
-use merge::ObservationSource;
-use moved::MovedContents;
-use past::Pasts;
-use rehash::RacyRehash;
-use scan::Scan;
-use scrub::Scrub;
-use session::Session;
-use settle::{Debounced, Debouncer};
+use api::index::Index;
+use observe::alias::Aliases;
+use observe::arrivals::Arrivals;
+use observe::ignore::Ignore;
+use observe::rehash::RacyRehash;
+use observe::scan::Scan;
+use observe::settle::{Debounced, Debouncer};
+use observe::torn::TornFiles;
+use observe::walk::Walk;
+use peers::condition::Standing;
+use peers::costs::Costs;
+use peers::delivery::Deliveries;
+use peers::devices::Devices;
+use peers::identity::{PeerCounters, Renewal};
+use peers::past::Pasts;
+use peers::session::Session;
+use peers::survey::Survey;
+use reconcile::conflict::Losers;
+use reconcile::conflict::known::KnownConflicts;
+use reconcile::derive::Orphans;
+use reconcile::merge::ObservationSource;
+use reconcile::moved::MovedContents;
+use safety::confirm::Confirmations;
+use safety::guard::Missing;
+use safety::hold::Guard;
+use safety::ledger::Ledger;
+use safety::scrub::Scrub;
+use safety::suspect::Suspects;
+use safety::undo::{Order, Undoing};
+use safety::unignored::NewlyUnignored;
 use std::collections::{BTreeMap, BTreeSet};
 use steady::Steady;
-use survey::Survey;
-use suspect::Suspects;
-use torn::TornFiles;
-use uncover::NewlyUnignored;
-use undo::{Order, Undoing};
-use walk::Walk;
-use wants::Wants;
+use transfer::chunks::Swarms;
+use transfer::wants::Wants;
 
-const SECOND: u64 = 1_000_000_000;
+pub(in crate::engine) const SECOND: u64 = 1_000_000_000;
 /// Everything is walked this often, whatever the watcher says.
 const WALK_EVERY_NS: u64 = 3600 * SECOND;
 /// The root is looked at this often.
@@ -164,8 +125,8 @@ pub struct Config {
 pub enum Trust {
     /// Its marker is the index's, or both are new.
     Known,
-    /// Its marker is another: it came back from a snapshot or a backup. What is found there counts as by a first
-    /// scan, and nothing missing counts as deleted (P8).
+    /// Its marker is another: it came back from a snapshot or a backup. What is found there counts
+    /// as by a first scan, and nothing missing counts as deleted (P8).
     Restored,
 }
 
@@ -175,7 +136,8 @@ struct Inspection {
     found: ObservationSource,
     debounced: Option<Debounced>,
     rehash: bool,
-    /// The path, or something in it, was seen since the look was asked for: if it finds nothing, that may be older news.
+    /// The path, or something in it, was seen since the look was asked for: if it finds nothing,
+    /// that may be older news.
     seen_since: bool,
     /// Asked for by no hint and no walk, before the first walk of this run has ended.
     early: bool,
@@ -189,7 +151,8 @@ impl Inspection {
     }
 }
 
-/// What could not be looked at, or a folder that could not be looked into: how it was come by, and how often it was tried.
+/// What could not be looked at, or a folder that could not be looked into: how it was come by, and
+/// how often it was tried.
 #[derive(Debug, Clone, Copy)]
 struct Unseen {
     found: ObservationSource,
@@ -223,8 +186,8 @@ pub struct Engine<I> {
     new_folders: BTreeSet<SyncPath>,
     arrivals: Arrivals,
     racy: RacyRehash,
-    /// An install may have been cut off here, by a crash or half way by an error: the disk may hold what the index does not say.
-    /// Looked at before anything is installed here (P5).
+    /// An install may have been cut off here, by a crash or half way by an error: the disk may hold
+    /// what the index does not say. Looked at before anything is installed here (P5).
     interrupted_installs: BTreeSet<SyncPath>,
     walks: BTreeMap<WalkId, Walk>,
     /// Something was missed while a whole walk was under way: another one follows it.
@@ -234,11 +197,13 @@ pub struct Engine<I> {
     scan: Scan,
     left_alone: BTreeMap<SyncPath, &'static str>,
     problems: BTreeMap<SyncPath, String>,
-    /// Folders that were deleted elsewhere and stay for what patterns cover in them, and why; no word of those above them.
+    /// Folders that were deleted elsewhere and stay for what patterns cover in them, and why; no
+    /// word of those above them.
     kept_folders: BTreeMap<SyncPath, Option<String>>,
     /// What the last whole walk came by that patterns cover.
     ignored: u64,
-    /// Folders with a name in them that is too long: when it was seen last (by `Now::mono`), and what is said.
+    /// Folders with a name in them that is too long: when it was seen last (by `Now::mono`), and
+    /// what is said.
     too_long: BTreeMap<SyncPath, (u64, String)>,
     unseen: BTreeMap<SyncPath, Unseen>,
     keeps: Keeps,
@@ -257,20 +222,20 @@ pub struct Engine<I> {
     unignored: NewlyUnignored,
     /// Changes dated too far ahead: held until a person confirms these very ones.
     future: BTreeMap<SyncPath, Entry>,
-    redating: Option<redate::Redating>,
+    redating: Option<safety::redate::Redating>,
     halted: Option<Halt>,
     standing: Standing,
     /// The last run ended with a power cut.
-    cut: Option<torn::Cut>,
+    cut: Option<observe::torn::Cut>,
     paused: bool,
     next_root_check: u64,
-    /// The day (ns since 1970) of the greatest stamp of any winner: every machine with the same tree has the same one,
-    /// whatever its clock says.
+    /// The day (ns since 1970) of the greatest stamp of any winner: every machine with the same
+    /// tree has the same one, whatever its clock says.
     latest_day: u64,
 
     // What is heard and told.
     sessions: BTreeMap<LinkId, Session>,
-    outgoing: Vec<session::OutgoingChange>,
+    outgoing: Vec<peers::live::OutgoingChange>,
     /// Since when peers have not been told of a changed state.
     state_changed_at: Option<u64>,
     compared_until: u64,
@@ -286,7 +251,7 @@ pub struct Engine<I> {
     steady: Steady,
     /// How what is being taken in was found here, if it was.
     finding: Option<ObservationSource>,
-    attention: attention::Attention,
+    attention: observe::attention::Attention,
     losers: Losers,
     known_conflicts: KnownConflicts,
     moved: MovedContents,
@@ -375,7 +340,7 @@ impl<I: Index> Engine<I> {
             last_event: Now { wall: 0, mono: 0 },
             steady: Steady::default(),
             finding: None,
-            attention: attention::Attention::default(),
+            attention: observe::attention::Attention::default(),
             losers: Losers::default(),
             known_conflicts: KnownConflicts::default(),
             moved: MovedContents::default(),
@@ -395,12 +360,14 @@ impl<I: Index> Engine<I> {
         self.guards.allow = true;
     }
 
-    /// Before the start: this is a new device already, and takes no other id until it is started again.
+    /// Before the start: this is a new device already, and takes no other id until it is started
+    /// again.
     pub fn was_renewed(&mut self) {
         self.renewal = Renewal::Done;
     }
 
-    /// The first call, once: reads the ignore file, after which the first walk begins. A root that is known to be the wrong one is not read.
+    /// The first call, once: reads the ignore file, after which the first walk begins. A root that
+    /// is known to be the wrong one is not read.
     pub fn start(&mut self, now: Now, trust: Trust) -> Vec<Action> {
         let was_restoring = self.index.meta(META_RESTORED).is_some_and(|set| !set.is_empty());
         if trust == Trust::Restored || was_restoring {
@@ -556,12 +523,14 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// Nothing more is on its way, or what has gone missing may have been moved into a folder that just came.
+    /// Nothing more is on its way, or what has gone missing may have been moved into a folder that
+    /// just came.
     fn arrivals_are_due(&self) -> bool {
         self.wants.by_path.is_empty() || !self.missing.is_empty()
     }
 
-    /// Neither looking nor installing: paused by a person, the root is not to be trusted, or it is not known what is covered in it.
+    /// Neither looking nor installing: paused by a person, the root is not to be trusted, or it is
+    /// not known what is covered in it.
     fn is_stopped(&self) -> bool {
         self.paused || self.halted.is_some() || self.unignored.awaits_patterns()
     }
@@ -615,8 +584,8 @@ impl<I: Index> Engine<I> {
         self.walk_all(now);
     }
 
-    /// It is there and gives no patterns. Those in force stay so, and before any were, everything waits: what its user may want covered is neither told
-    /// nor replaced because of an error.
+    /// It is there and gives no patterns. Those in force stay so, and before any were, everything
+    /// waits: what its user may want covered is neither told nor replaced because of an error.
     fn ignore_unread(&mut self, now: Now, why: &str) {
         self.unignored.is_reading = false;
         if self.halted.is_some() {

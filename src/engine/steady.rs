@@ -1,19 +1,22 @@
 //! A clock that steps cannot move: how long this machine has held something.
 //!
-//! It advances with the monotonic clock while the daemon runs. Across a stop it advances as the wall clock did, never back, and at
-//! most three days, until a linked peer's clock agrees with ours: then the rest is made up for. So a wrong clock ages nothing
-//! by more than that. It is stored in the index once an hour: what a crash takes back of it, the wall clock gives again. May import nothing but the event's times and the index.
-//! Deliberately not here: what is judged by it (`guard.rs`, and the history's retention).
+//! It advances with the monotonic clock while the daemon runs. Across a stop it advances as the
+//! wall clock did, never back, and at most three days, until a linked peer's clock agrees with
+//! ours: then the rest is made up for. So a wrong clock ages nothing by more than that. It is
+//! stored in the index once an hour: what a crash takes back of it, the wall clock gives again. May
+//! import nothing but the event's times and the index. Deliberately not here: what is judged by it
+//! (`guard.rs`, and the history's retention).
 
-use super::Engine;
-use super::event::Now;
-use super::index::{Index, Row};
-use super::merge::ObservationSource;
+use crate::engine::Engine;
+use crate::engine::api::event::Now;
+use crate::engine::api::index::{Index, Row};
+use crate::engine::reconcile::merge::ObservationSource;
 use crate::model::SyncPath;
 
 const SECOND: u64 = 1_000_000_000;
 const DAY_NS: u64 = 24 * 3600 * SECOND;
-/// What a new index begins with: so that a time before it exists for any age that is asked about, and 0 is long ago.
+/// What a new index begins with: so that a time before it exists for any age that is asked about,
+/// and 0 is long ago.
 const BEGIN_NS: u64 = 20 * 365 * DAY_NS;
 /// A stop counts for no more than this, on our own clock's word.
 const STOP_NS: u64 = 3 * DAY_NS;
@@ -33,7 +36,8 @@ pub struct Steady {
     /// At the start of this run.
     base: u64,
     started: Now,
-    /// What stops may have lasted longer than they counted, by the wall clock at the start of this run.
+    /// What stops may have lasted longer than they counted, by the wall clock at the start of this
+    /// run.
     owed: u64,
     next_store: u64,
     /// What is added to its days: see `Engine::today`.
@@ -64,7 +68,8 @@ impl Steady {
         self.base.saturating_add(now.mono.saturating_sub(self.started.mono))
     }
 
-    /// A linked peer's clock is so far ahead of ours (ns): where the two agree, the stops were as long as ours says.
+    /// A linked peer's clock is so far ahead of ours (ns): where the two agree, the stops were as
+    /// long as ours says.
     pub fn peer_says(&mut self, now: Now, ahead_ns: i64) {
         if ahead_ns.unsigned_abs() <= AGREES_NS {
             self.base = self.base.saturating_add(self.owed_by(now));
@@ -95,13 +100,14 @@ impl<I: Index> Engine<I> {
         self.steady.at(now)
     }
 
-    /// Which day it is, to count from day to day: days since 1970 as the wall clock had them when they were first counted here, and since
-    /// then as the steady clock goes on. A wall clock that jumps makes nobody look gone for a year.
-    pub(super) fn today(&self, now: Now) -> u64 {
+    /// Which day it is, to count from day to day: days since 1970 as the wall clock had them when
+    /// they were first counted here, and since then as the steady clock goes on. A wall clock that
+    /// jumps makes nobody look gone for a year.
+    pub(in crate::engine) fn today(&self, now: Now) -> u64 {
         self.steady.first_day.saturating_add(self.steady(now) / DAY_NS)
     }
 
-    pub(super) fn begin_days(&mut self, now: Now) {
+    pub(in crate::engine) fn begin_days(&mut self, now: Now) {
         let stored = self.index.meta(META_DAYS).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         self.steady.first_day = stored.unwrap_or_else(|| {
             let first = (now.wall / DAY_NS).saturating_sub(self.steady(now) / DAY_NS);
@@ -110,8 +116,9 @@ impl<I: Index> Engine<I> {
         });
     }
 
-    /// When the content that a row has on disk was first held here: as before, as of a path that it was renamed or copied from, else now.
-    pub(super) fn since(&self, now: Now, path: &SyncPath, old: Option<&Row>, row: &Row) -> u64 {
+    /// When the content that a row has on disk was first held here: as before, as of a path that it
+    /// was renamed or copied from, else now.
+    pub(in crate::engine) fn since(&self, now: Now, path: &SyncPath, old: Option<&Row>, row: &Row) -> u64 {
         let on_disk = |row: &Row| row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content);
         let Some(content) = on_disk(row) else { return 0 };
         if let Some(old) = old.filter(|old| on_disk(old) == Some(content)) {
@@ -127,7 +134,7 @@ impl<I: Index> Engine<I> {
         elsewhere.or(self.ledger.since_of(content)).unwrap_or_else(|| self.steady(now))
     }
 
-    pub(super) fn store_steady(&mut self, now: Now) {
+    pub(in crate::engine) fn store_steady(&mut self, now: Now) {
         if self.steady.next_store <= now.mono {
             self.steady.next_store = now.mono + STORE_EVERY_NS;
             self.index.set_meta(META_STEADY, &self.steady.to_bytes(now));
@@ -138,7 +145,7 @@ impl<I: Index> Engine<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::map_index::MapIndex;
+    use crate::engine::api::map_index::MapIndex;
 
     const WALL: u64 = 1_800_000_000 * SECOND;
 
@@ -146,7 +153,8 @@ mod tests {
         Now { wall, mono }
     }
 
-    /// A run of ten minutes, and what the next one begins with after a stop that took so long by the wall clock (ns).
+    /// A run of ten minutes, and what the next one begins with after a stop that took so long by
+    /// the wall clock (ns).
     fn after_stop(wall: u64) -> (Steady, u64) {
         let mut index = MapIndex::new();
         let first = Steady::start(&index, now(WALL, 5));

@@ -1,15 +1,16 @@
-//! The engine as a whole, told what a shell would tell it: what is in doubt after a crash, a backup or an edit within one
-//! tick. Races over time are the simulator's (`tests/simulation`).
+//! The engine as a whole, told what a shell would tell it: what is in doubt after a crash, a backup
+//! or an edit within one tick. Races over time are the simulator's (`tests/simulation`).
 
 mod patterns;
 mod room;
 mod silent;
 mod waiting;
 
-use super::index::{Index, OnDisk, Row};
-use super::map_index::MapIndex;
-use super::merge::nothing;
-use super::*;
+use crate::engine::api::index::{Index, OnDisk, Row};
+use crate::engine::api::map_index::MapIndex;
+use crate::engine::observe::arrivals;
+use crate::engine::reconcile::merge::nothing;
+use crate::engine::*;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Version, VersionVector};
 use crate::wire::features::Features;
 use crate::wire::message::{Change, Message, SMALL_FILE_BYTES};
@@ -253,7 +254,8 @@ fn a_folder_that_is_being_looked_at_is_not_derived_from_what_is_in_it() {
     assert_eq!(winner(&engine, "d").mode, Mode(0o700));
 }
 
-/// The disk may take its time between the look and its answer, and a second write in the tick of the first leaves no trace in the stat.
+/// The disk may take its time between the look and its answer, and a second write in the tick of
+/// the first leaves no trace in the stat.
 #[test]
 fn a_file_that_was_young_when_it_was_looked_at_has_its_second_hash_however_late_the_answer() {
     let mut engine = engine(&[], Trust::Known);
@@ -391,7 +393,8 @@ fn a_second_hash_before_the_first_walk_concludes_nothing_from_a_missing_file() {
     assert_eq!(engine.status().held_deletions, 1, "everything is gone: a person is asked");
 }
 
-/// Syncthing and others wait for quiet that never comes; here the disk is slow as well, so that every look has noise in it.
+/// Syncthing and others wait for quiet that never comes; here the disk is slow as well, so that
+/// every look has noise in it.
 #[rstest]
 #[case::kept_open(40, Hint::Changed)]
 #[case::with_pauses_that_are_quiet(150, Hint::Changed)]
@@ -533,7 +536,8 @@ fn before_it_is_known_what_is_covered_nothing_is_walked_nor_installed() {
     let mut engine = restarted(MapIndex::new(), Trust::Known);
     let actions = engine.handle(at(1), Event::IgnoreUnread("it is no file".into()));
     assert!(walks(&actions).is_empty(), "{actions:?}");
-    // A folder that is not empty would have it walked, and what is in it would count as made just now.
+    // A folder that is not empty would have it walked, and what is in it would count as made just
+    // now.
     let folder = Entry { kind: Kind::Directory, ..entry("", WALL, 0o755) };
     let actions = receive(&mut engine, 2, "d", &folder);
     assert_eq!(installs(&actions), 0, "{actions:?}");
@@ -577,7 +581,8 @@ fn a_content_that_was_refused_at_one_path_is_kept_for_it_and_serves_another() {
         let trouble = Trouble { cause: Cause::Denied, text: "no".into() };
         Event::Installed { job, outcome: Outcome::Refused(trouble) }
     };
-    // The other path takes it over when its turn comes; refused there, too, it is kept for the next try.
+    // The other path takes it over when its turn comes; refused there, too, it is kept for the next
+    // try.
     assert_eq!(staged(&announce(4, refuse(jobs[0].0))), []);
     let jobs = staged(&announce(3 * SECOND, Event::Tick));
     assert_eq!(jobs.iter().map(|(_, path)| path.as_str()).collect::<Vec<_>>(), ["waits"]);
@@ -588,7 +593,8 @@ fn a_content_that_was_refused_at_one_path_is_kept_for_it_and_serves_another() {
     assert_eq!(staged(&announce(61 * SECOND, absent)).len(), 1);
 }
 
-/// What was moved into it is found in time: else its absence would count as a deletion, and be held where it is much.
+/// What was moved into it is found in time: else its absence would count as a deletion, and be held
+/// where it is much.
 #[test]
 fn a_folder_that_was_installed_is_walked_at_once_when_something_goes_missing() {
     let known = entry("known", 1, 0o644);
@@ -611,7 +617,8 @@ fn a_folder_that_was_installed_is_walked_at_once_when_something_goes_missing() {
     let actions = inspected(&mut engine, 27_000_000, "f", Observed::Absent);
     assert_eq!(walks(&actions).len(), 1, "{actions:?}");
     assert!(engine.new_folders.is_empty() && engine.arrivals.is_empty());
-    // Of what is in a folder without a watch there is no echo: that it was listed ends the wait for it.
+    // Of what is in a folder without a watch there is no echo: that it was listed ends the wait for
+    // it.
     let actions = receive(&mut engine, 28_000_000, "d/e", &folder);
     let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
     let outcome = Outcome::Done { stat: Some(stat(&folder, 30)), kept: None };
@@ -622,7 +629,8 @@ fn a_folder_that_was_installed_is_walked_at_once_when_something_goes_missing() {
     assert!(engine.new_folders.is_empty());
 }
 
-/// It says how it stands when it has rested; what it said before is no reason to compare all that there is.
+/// It says how it stands when it has rested; what it said before is no reason to compare all that
+/// there is.
 #[test]
 fn a_peer_that_told_changes_is_not_judged_by_what_it_said_before_them() {
     let known = entry("known", 1, 0o644);

@@ -2,9 +2,9 @@
 //!
 //! Deliberately not here: what is done then (`mod.rs`).
 
-use super::index::Index;
-use super::walk::Walk;
-use super::{Engine, Renewal};
+use crate::engine::api::index::Index;
+use crate::engine::observe::walk::Walk;
+use crate::engine::{Engine, Renewal};
 
 impl<I: Index> Engine<I> {
     /// When `Event::Tick` is due, by `Now::mono`.

@@ -1,4 +1,5 @@
-//! The clock on the wall. May import nothing. Deliberately not here: what follows from a clock that is set (`engine::devices`).
+//! The clock on the wall. May import nothing. Deliberately not here: what follows from a clock that
+//! is set (`engine::devices`).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,9 +1,11 @@
-//! The local API: HTTP over the Unix socket `.dirsync/control`, for `dirsync` and for scripts of this user.
+//! The local API: HTTP over the Unix socket `.dirsync/control`, for `dirsync` and for scripts of
+//! this user.
 //!
-//! Where the folder's file system keeps no sockets, the socket is in the state directory, and `.dirsync/control-at` says so.
-//! Only this uid and root are heard. What needs the engine is a [`Request`] to the daemon's loop with a place for the answer;
-//! the rest is asked of the [`World`]. May import `engine` and `model`. Deliberately not here: anything that the
-//! engine decides, and any address but this socket.
+//! Where the folder's file system keeps no sockets, the socket is in the state directory, and
+//! `.dirsync/control-at` says so. Only this uid and root are heard. What needs the engine is a
+//! [`Request`] to the daemon's loop with a place for the answer; the rest is asked of the
+//! [`World`]. May import `engine` and `model`. Deliberately not here: anything that the engine
+//! decides, and any address but this socket.
 
 mod answer;
 mod conflicts;
@@ -17,7 +19,7 @@ mod verify;
 pub mod view;
 pub mod why;
 
-use crate::engine::index::{Conflict, ConflictFilter, Row};
+use crate::engine::api::index::{Conflict, ConflictFilter, Row};
 use crate::engine::{
     Event, FetchError, HeldByMachine, HeldPaths, MachinePasts, StageId, StatKind, Status, Undone, Verification, Why,
 };
@@ -158,7 +160,8 @@ pub struct KeptFacts {
     pub path: SyncPath,
     /// When it was replaced or deleted, nanoseconds since 1970.
     pub time: u64,
-    /// `replaced`, `deleted`, `conflict`, or `suspect`: what a scrub found, perhaps rotten. Only a person who names that very copy gets it back.
+    /// `replaced`, `deleted`, `conflict`, or `suspect`: what a scrub found, perhaps rotten. Only a
+    /// person who names that very copy gets it back.
     pub reason: &'static str,
     pub size: u64,
     /// Its own, nanoseconds since 1970.
@@ -189,7 +192,8 @@ pub trait World: Send + Sync {
     fn history(&self, path: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>>;
     /// Puts a kept file back to where it was, as a new version; what is there goes to history.
     fn restore(&self, kept: &KeptFacts) -> io::Result<()>;
-    /// Puts a verified content where another machine's history had it, as a new version. It is staged no more.
+    /// Puts a verified content where another machine's history had it, as a new version. It is
+    /// staged no more.
     fn restore_staged(&self, staged: StageId, path: &SyncPath, mode: crate::model::Mode) -> io::Result<()>;
     /// The same of a symbolic link.
     fn restore_link(&self, target: &[u8], path: &SyncPath) -> io::Result<()>;
@@ -241,8 +245,8 @@ pub struct NoSocket {
 }
 
 impl Control {
-    /// Listens in `private` (`.dirsync/`), else in the state directory. Both are locked: a socket that is there already is a
-    /// dead daemon's.
+    /// Listens in `private` (`.dirsync/`), else in the state directory. Both are locked: a socket
+    /// that is there already is a dead daemon's.
     pub fn bind(private: BorrowedFd<'_>, state_dir: &Path) -> Result<Self, NoSocket> {
         let refused = match listen(private) {
             Ok(socket) => {
@@ -268,8 +272,8 @@ impl Control {
         self.is_elsewhere
     }
 
-    /// Listens by the folder's inode too, so that a client finds the daemon of a folder that has lost its `.dirsync/`. Where
-    /// that name is taken, by whomever, there is only the other socket.
+    /// Listens by the folder's inode too, so that a client finds the daemon of a folder that has
+    /// lost its `.dirsync/`. Where that name is taken, by whomever, there is only the other socket.
     #[must_use]
     pub fn also_by_inode(self, folder: BorrowedFd<'_>) -> Self {
         let listen = || {
@@ -304,7 +308,8 @@ pub fn is_held(folder: impl AsFd) -> bool {
     address_by_inode(folder).and_then(|name| StdStream::connect_addr(&name)).is_ok()
 }
 
-/// An abstract name: it has no file, and is gone with its daemon. While that holds the folder open, no other has its inode.
+/// An abstract name: it has no file, and is gone with its daemon. While that holds the folder open,
+/// no other has its inode.
 fn address_by_inode(folder: impl AsFd) -> io::Result<StdAddress> {
     let facts = rustix::fs::fstat(folder)?;
     let name = format!("dirsyncd/{:x}/{:x}", facts.st_dev, facts.st_ino);
@@ -358,8 +363,9 @@ pub async fn dial(private: impl AsFd) -> io::Result<UnixStream> {
     }
 }
 
-/// The state directory to which `.dirsync/control-at` leads. Whoever may write there could name any folder: only one that
-/// its owner alone may enter is a state directory, and the owner must be the caller or root, or the caller root.
+/// The state directory to which `.dirsync/control-at` leads. Whoever may write there could name any
+/// folder: only one that its owner alone may enter is a state directory, and the owner must be the
+/// caller or root, or the caller root.
 fn elsewhere(private: BorrowedFd<'_>) -> Option<OwnedFd> {
     let (file, _) = beneath::regular(private, SOCKET_AT.as_bytes()).ok()??;
     let mut path = Vec::new();
@@ -372,7 +378,8 @@ fn elsewhere(private: BorrowedFd<'_>) -> Option<OwnedFd> {
     (is_trusted && facts.stat.mode.0.trailing_zeros() >= 6).then_some(dir)
 }
 
-/// Through the descriptor: no limit of 108 bytes, and no other folder swapped in under the name (P7).
+/// Through the descriptor: no limit of 108 bytes, and no other folder swapped in under the name
+/// (P7).
 fn socket_path(private: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", private.as_raw_fd()))
 }

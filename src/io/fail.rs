@@ -1,9 +1,10 @@
 //! Places where tests kill this process or make the disk fail or slow: `DIRSYNCD_FAIL_AT`.
 //!
-//! Only in builds with debug assertions; in others each place is nothing. The variable holds rules, parted by
-//! commas: `point[:first[-last]][=ERROR|=300ms]`. Passages of a point are counted from 1; without numbers a rule holds for
-//! all of them, and with neither an error nor a time to wait the process dies there as by `kill -9`. May import nothing of ours.
-//! Deliberately not here: which points a test goes through (`tests/faults/`).
+//! Only in builds with debug assertions; in others each place is nothing. The variable holds rules,
+//! parted by commas: `point[:first[-last]][=ERROR|=300ms]`. Passages of a point are counted from 1;
+//! without numbers a rule holds for all of them, and with neither an error nor a time to wait the
+//! process dies there as by `kill -9`. May import nothing of ours. Deliberately not here: which
+//! points a test goes through (`tests/faults/`).
 
 use rustix::io::Errno;
 
@@ -90,8 +91,8 @@ pub const POINTS: [(Point, &str); 37] = [
     (Point::PruneRemoved, "prune.removed"),
 ];
 
-/// What has a place in the code calls this on its way; the error is the one that the system call after it shall seem to
-/// have given.
+/// What has a place in the code calls this on its way; the error is the one that the system call
+/// after it shall seem to have given.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 #[allow(clippy::inline_always, clippy::unnecessary_wraps, reason = "it must cost nothing; tests see the other one")]

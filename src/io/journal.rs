@@ -1,9 +1,10 @@
 //! What a person would want to know: reports become log lines, and rows for `dirsync log`.
 //!
-//! Changes wait a moment, so that many of one folder are one line (`group.rs`). Of other things the first few of one sort
-//! have a line each, and what follows is summed up, ever more rarely. Rows are stored with the next commit, and said once they
-//! are durable. May import `engine` and `model`. Deliberately not
-//! here: what is worth a report (the engine's affair), and how a line looks on the screen (`logging.rs`).
+//! Changes wait a moment, so that many of one folder are one line (`group.rs`). Of other things the
+//! first few of one sort have a line each, and what follows is summed up, ever more rarely. Rows
+//! are stored with the next commit, and said once they are durable. May import `engine` and
+//! `model`. Deliberately not here: what is worth a report (the engine's affair), and how a line
+//! looks on the screen (`logging.rs`).
 
 pub mod condition;
 mod group;
@@ -18,7 +19,8 @@ use std::collections::BTreeMap;
 
 /// Up to this many lines of one sort in a window stand for themselves.
 const LINES_ALONE: u64 = 5;
-/// A window is a second long; of what goes on, each one twice as long as the one before, up to a minute (ns).
+/// A window is a second long; of what goes on, each one twice as long as the one before, up to a
+/// minute (ns).
 const WINDOW_NS: u64 = 1_000_000_000;
 /// No machine is linked for this long after the start, or after the last one went: that is said.
 const FOUND_NS: u64 = 60 * WINDOW_NS;

@@ -1,8 +1,9 @@
 //! Two texts made from one: merged where their edits do not meet, or shown beside each other.
 //!
-//! Lines are the unit. Every line that either side changed is in the result as that side left it; where both changed the same
-//! lines or lines that touch, there is no result, unless they did the very same. Bounded in size and in time (P9). Imports nothing of this
-//! crate. Deliberately not here: files, and when to merge (`engine::conflict`).
+//! Lines are the unit. Every line that either side changed is in the result as that side left it;
+//! where both changed the same lines or lines that touch, there is no result, unless they did the
+//! very same. Bounded in size and in time (P9). Imports nothing of this crate. Deliberately not
+//! here: files, and when to merge (`engine::conflict`).
 
 use similar::{Algorithm, ChangeTag, DiffOp, TextDiff, capture_diff_slices_deadline};
 use std::iter::Peekable;
@@ -82,7 +83,8 @@ fn edits(base: &[&str], changed: &str) -> Vec<Edit> {
     edits
 }
 
-/// How `new` differs from `old`, in the unified form: each line by its sign and its text, without its end.
+/// How `new` differs from `old`, in the unified form: each line by its sign and its text, without
+/// its end.
 pub fn compare(old: &str, new: &str) -> Vec<(char, String)> {
     let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(old, new);
     let mut lines = Vec::new();

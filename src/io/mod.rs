@@ -1,5 +1,5 @@
-//! The world: disk, watcher, sockets, database. It acts and decides nothing: a rule about what should happen belongs
-//! in `engine/`.
+//! The world: disk, watcher, sockets, database. It acts and decides nothing: a rule about what
+//! should happen belongs in `engine/`.
 //!
 //! May import `engine`, `delta`, `wire` and `model`.
 
@@ -49,15 +49,15 @@ impl Events {
         let _ = self.sender.send(event);
     }
 
-    /// Waits until fewer than `count` paths are listed and not yet taken, or for ever no more once `stop_waiting` was
-    /// called: a walk is faster than what follows from it (P9).
+    /// Waits until fewer than `count` paths are listed and not yet taken, or for ever no more once
+    /// `stop_waiting` was called: a walk is faster than what follows from it (P9).
     pub fn wait_listed_below(&self, count: usize) {
         let is_full = |waiting: &mut QueuedEvents| waiting.paths >= count && !waiting.is_over;
         drop(self.backlog.taken.wait_while(self.backlog.lock(), is_full));
     }
 
-    /// Waits while too much that peers said is not yet taken, or taken and not yet installed: a peer may be faster than
-    /// this machine's disk (P9).
+    /// Waits while too much that peers said is not yet taken, or taken and not yet installed: a
+    /// peer may be faster than this machine's disk (P9).
     pub async fn wait_for_room(&self) {
         loop {
             let room = self.backlog.room.notified();

@@ -1,9 +1,11 @@
 //! Chunks: the parts that a large content travels in, and the list of their hashes.
 //!
-//! A chunk's hash is the chaining value of a BLAKE3 subtree, so the list of them can be checked against the `ContentId`
-//! without any of the bytes, and then each chunk alone against the list. A content of one chunk has no list: its subtree
-//! value is not its id. Whoever hashes a whole content does so by chunks as well, in any order and on several threads; of an
-//! only chunk, that is the content's own hash. Deliberately not here: where the bytes are, and who is asked for them.
+//! A chunk's hash is the chaining value of a BLAKE3 subtree, so the list of them can be checked
+//! against the `ContentId` without any of the bytes, and then each chunk alone against the list. A
+//! content of one chunk has no list: its subtree value is not its id. Whoever hashes a whole
+//! content does so by chunks as well, in any order and on several threads; of an only chunk, that
+//! is the content's own hash. Deliberately not here: where the bytes are, and who is asked for
+//! them.
 
 use super::ContentId;
 use blake3::Hasher;
@@ -60,14 +62,16 @@ impl Chunks {
         self.size == 0
     }
 
-    /// Where these chunks begin, and how long they are together (bytes); `None` if there are no such chunks.
+    /// Where these chunks begin, and how long they are together (bytes); `None` if there are no
+    /// such chunks.
     pub fn span(&self, first: u32, count: u32) -> Option<(u64, u64)> {
         let end = first.checked_add(count).filter(|end| count > 0 && *end <= self.count())?;
         let from = self.offset(first);
         Some((from, (u64::from(end) * self.chunk_bytes).min(self.size) - from))
     }
 
-    /// The content that a list of hashes belongs to; `None` for a list of the wrong length, or of a single chunk.
+    /// The content that a list of hashes belongs to; `None` for a list of the wrong length, or of a
+    /// single chunk.
     pub fn root(&self, hashes: &[ChunkHash]) -> Option<ContentId> {
         if hashes.len() != self.count() as usize || hashes.len() < 2 {
             return None;
@@ -86,7 +90,8 @@ impl Chunks {
         hasher.finish()
     }
 
-    /// The content that the hashes of all its chunks, or of its only one, add up to; `None` for too many or too few.
+    /// The content that the hashes of all its chunks, or of its only one, add up to; `None` for too
+    /// many or too few.
     pub fn content(&self, hashes: &[ChunkHash]) -> Option<ContentId> {
         match hashes {
             [only] if self.count() == 1 => Some(ContentId(*only)),
@@ -95,7 +100,8 @@ impl Chunks {
     }
 }
 
-/// All hashes but those of the last subtree are of whole chunks, so the tree over chunks is BLAKE3's own.
+/// All hashes but those of the last subtree are of whole chunks, so the tree over chunks is
+/// BLAKE3's own.
 fn subtree(hashes: &[ChunkHash]) -> ChunkHash {
     if let [one] = hashes {
         return *one;
@@ -125,7 +131,8 @@ impl ChunkHasher {
         self.0.update(bytes);
     }
 
-    /// The next `count` bytes are zeros. (The place is part of a hash, so that no value of zeros serves twice.)
+    /// The next `count` bytes are zeros. (The place is part of a hash, so that no value of zeros
+    /// serves twice.)
     pub fn zeros(&mut self, count: u64) {
         static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         let mut left = count;

@@ -18,7 +18,8 @@ impl Mode {
     }
 }
 
-/// A time as the file system keeps it: seconds since 1970 (may be negative) and nanoseconds below 10^9.
+/// A time as the file system keeps it: seconds since 1970 (may be negative) and nanoseconds below
+/// 10^9.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct FileTime {
     pub secs: i64,
@@ -41,7 +42,8 @@ impl FileTime {
 /// What a path holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
-    /// Nothing any more. `at`: when it was deleted, nanoseconds since 1970; no part of any comparison.
+    /// Nothing any more. `at`: when it was deleted, nanoseconds since 1970; no part of any
+    /// comparison.
     Deleted {
         at: u64,
     },
@@ -100,8 +102,8 @@ impl Entry {
         self.same_thing(other) && self.mtime == other.mtime
     }
 
-    /// The total order whose maximum wins (P3): stamp, live over deleted, content, author; then all that
-    /// is left, so that two different entries are never equal and merging is a maximum.
+    /// The total order whose maximum wins (P3): stamp, live over deleted, content, author; then all
+    /// that is left, so that two different entries are never equal and merging is a maximum.
     pub fn rank(&self, other: &Self) -> Ordering {
         let by_design = (self.version.stamp, self.is_live()).cmp(&(other.version.stamp, other.is_live()));
         by_design
@@ -115,8 +117,8 @@ impl Entry {
         self.rank(other) == Ordering::Greater
     }
 
-    /// Whether `loser` was made without knowledge of this winner and says something else: a conflict to report.
-    /// A deletion that lost to an edit took nothing from anyone.
+    /// Whether `loser` was made without knowledge of this winner and says something else: a
+    /// conflict to report. A deletion that lost to an edit took nothing from anyone.
     pub fn conflicts_with(&self, loser: &Self) -> bool {
         loser.is_live() && !self.same_thing(loser) && !self.version.supersedes(&loser.version)
     }

@@ -1,4 +1,5 @@
-//! What a state directory remembers of the folder that it belongs to, so that the folder is found again after a move.
+//! What a state directory remembers of the folder that it belongs to, so that the folder is found
+//! again after a move.
 //!
 //! Values and their text form. Deliberately not here: reading and writing it.
 

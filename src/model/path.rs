@@ -12,7 +12,8 @@ pub const IGNORE_FILE: &str = ".dirsyncignore";
 
 const MAX_COMPONENT_BYTES: usize = 255;
 const MAX_PATH_BYTES: usize = 4095;
-/// A path that is synced has at most this many components (P9): each may need a folder of its own in the index.
+/// A path that is synced has at most this many components (P9): each may need a folder of its own
+/// in the index.
 pub const MAX_COMPONENTS: usize = 256;
 
 /// The bytes of a name below the folder, `/`-separated.

@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 
 /// Stamps are below this (about the year 2116), so that `stamp + STAMP_STEP` never overflows.
 pub const STAMP_LIMIT: u64 = 1 << 62;
-/// Stamps of peers are this far below the limit (2.3 years of nanoseconds), so that changes made on top of them keep it.
+/// Stamps of peers are this far below the limit (2.3 years of nanoseconds), so that changes made on
+/// top of them keep it.
 const STAMP_ROOM: u64 = 1 << 56;
-/// A change made on top of another is younger by this at least (ns). What a machine makes by itself, a merge or a derived folder, is younger
-/// by 1 than what it replaces: whatever a person does that beats that, beats it too.
+/// A change made on top of another is younger by this at least (ns). What a machine makes by
+/// itself, a merge or a derived folder, is younger by 1 than what it replaces: whatever a person
+/// does that beats that, beats it too.
 pub const STAMP_STEP: u64 = 8;
-/// Counters are below this. A machine that makes a million changes a second needs 146,000 years to come near it.
+/// Counters are below this. A machine that makes a million changes a second needs 146,000 years to
+/// come near it.
 pub const COUNTER_LIMIT: u64 = 1 << 62;
 /// A version vector names at most this many devices.
 pub const SEEN_LIMIT: usize = 256;
@@ -29,8 +32,8 @@ impl VersionVector {
         self.0.binary_search_by_key(device, |(d, _)| *d).map_or(0, |at| self.0[at].1)
     }
 
-    /// The same with `device` at `counter`. A full vector forgets the lowest other device: that can only
-    /// make a superseded version look concurrent, never the reverse.
+    /// The same with `device` at `counter`. A full vector forgets the lowest other device: that can
+    /// only make a superseded version look concurrent, never the reverse.
     #[must_use]
     pub fn with(&self, device: DeviceId, counter: u64) -> Self {
         let mut list = self.0.clone();
@@ -45,7 +48,8 @@ impl VersionVector {
         Self(list)
     }
 
-    /// The same with `device` at exactly `counter`, whatever it says of that device: for a version that this device makes.
+    /// The same with `device` at exactly `counter`, whatever it says of that device: for a version
+    /// that this device makes.
     #[must_use]
     pub fn made_by(&self, device: DeviceId, counter: u64) -> Self {
         self.up_to(device, 0).with(device, counter)
@@ -85,7 +89,8 @@ pub struct Version {
 }
 
 impl Version {
-    /// Whether this version was made with `other` known to its author: then `other` is older, not concurrent.
+    /// Whether this version was made with `other` known to its author: then `other` is older, not
+    /// concurrent.
     pub fn supersedes(&self, other: &Self) -> bool {
         self.seen.get(&other.author) >= other.counter()
     }

@@ -1,6 +1,7 @@
 //! Which state directory belongs to a folder: by what the folder is, not by how it is called.
 //!
-//! Reads and changes nothing. Deliberately not here: where all of them are (`options.rs`), and making them.
+//! Reads and changes nothing. Deliberately not here: where all of them are (`options.rs`), and
+//! making them.
 
 use super::{OptionError, resolve, shown, state_name};
 use crate::model::folder::{FolderId, FolderRecord};
@@ -16,8 +17,9 @@ const RECORD: &str = "folder";
 /// Far above any record.
 const RECORD_BYTES: u64 = 64 << 10;
 
-/// The one below `home` whose folder this was, by inode, file system and marker, also under another name. Else the one of this name,
-/// unless that belongs to a folder which is elsewhere now. `moved_from`: a person says that this is the folder which was there.
+/// The one below `home` whose folder this was, by inode, file system and marker, also under another
+/// name. Else the one of this name, unless that belongs to a folder which is elsewhere now.
+/// `moved_from`: a person says that this is the folder which was there.
 pub(super) fn state_dir(home: &Path, directory: &Path, moved_from: Option<&Path>) -> Result<PathBuf, OptionError> {
     let of_name = home.join(state_name(directory));
     let id = id_of(directory).ok();
@@ -52,7 +54,8 @@ fn moved(home: &Path, directory: &Path, old: &Path) -> Result<PathBuf, OptionErr
         let why = "it is still there, so this is a copy; without --moved-from it becomes a machine of its own";
         return Err(OptionError::MovedFrom { old: shown(&old), why });
     }
-    // Where the name was given through a link that is gone with it, the record still has the real one.
+    // Where the name was given through a link that is gone with it, the record still has the real
+    // one.
     let found = all(home).into_iter().find(|(_, record)| record.path == old.as_os_str().as_bytes());
     let found = found.map(|(dir, _)| dir).or_else(|| Some(home.join(state_name(&old))).filter(|dir| dir.is_dir()));
     let why = "no state is kept of a folder there; name the path under which it was synced last";
@@ -168,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_folder_at_the_old_place_that_is_another_one_still_gets_the_state_of_its_name() {
-        // Its disk is not mounted, perhaps: the daemon that finds no marker there stops and deletes nothing (P8).
+        // Its disk is not mounted, perhaps: the daemon that finds no marker there stops and deletes
+        // nothing (P8).
         let bench = Bench::new();
         let state = bench.synced("data", "m1");
         fs::rename(bench.path("data"), bench.path("away")).unwrap();

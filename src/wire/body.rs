@@ -1,7 +1,9 @@
-//! The bodies of the engines' messages: fixed digests as they are, entries in postcard, contents behind them.
+//! The bodies of the engines' messages: fixed digests as they are, entries in postcard, contents
+//! behind them.
 //!
-//! A list is its count and its items, as postcard writes a `Vec`. A content's length stands in the list, and the bytes of
-//! all contents follow the list, joined. Every count is held against the bytes that are there before room is made (P9).
+//! A list is its count and its items, as postcard writes a `Vec`. A content's length stands in the
+//! list, and the bytes of all contents follow the list, joined. Every count is held against the
+//! bytes that are there before room is made (P9).
 
 use super::confirmation::{CONFIRMED_AT_ONCE, Confirmation, KEY_BYTES, MAX_SIGNATURE_BYTES, Seal};
 use super::conflict::ConflictNews;

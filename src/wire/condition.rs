@@ -33,7 +33,8 @@ pub struct Condition {
     pub paused: bool,
     /// What is in the folder is not wholly known yet.
     pub scanning: bool,
-    /// What waits for a confirmation: deletions, returns to older contents, paths that patterns covered.
+    /// What waits for a confirmation: deletions, returns to older contents, paths that patterns
+    /// covered.
     pub held_deletions: u64,
     pub held_reverts: u64,
     /// Named on the wire as protocol 1 began with.

@@ -3,8 +3,8 @@
 //!
 //! Each is named by the hash of its path and entry, the version with it. So a confirmation says
 //! nothing of any other change, nor of a later one of the same path, and may be repeated by anyone.
-//! May import `model`. Deliberately not here: keys (`io/net/seal.rs`), and what a confirmation lets go
-//! (`engine/confirm.rs`).
+//! May import `model`. Deliberately not here: keys (`io/net/seal.rs`), and what a confirmation lets
+//! go (`engine/confirm.rs`).
 
 use super::digest::Digest;
 use crate::model::DeviceId;

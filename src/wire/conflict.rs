@@ -1,7 +1,8 @@
-//! What machines tell each other of conflicts: which versions of a path were made apart, and whether someone has decided.
+//! What machines tell each other of conflicts: which versions of a path were made apart, and
+//! whether someone has decided.
 //!
-//! A conflict is known by its path and the version that lost. May import `model`. Deliberately not here: which conflicts are
-//! taken in, and how many (`engine/conflict/known.rs`).
+//! A conflict is known by its path and the version that lost. May import `model`. Deliberately not
+//! here: which conflicts are taken in, and how many (`engine/conflict/known.rs`).
 
 use super::names::{is_clean_name, is_short_text};
 use crate::model::{Entry, Kind, SyncPath, Version, VersionVector};
@@ -19,7 +20,8 @@ pub struct Sides {
 }
 
 impl Sides {
-    /// Of what their makers had seen, only their own counters are kept: a version vector may be long.
+    /// Of what their makers had seen, only their own counters are kept: a version vector may be
+    /// long.
     #[must_use]
     pub fn trimmed(mut self) -> Self {
         for entry in [&mut self.winner, &mut self.loser] {

@@ -1,7 +1,9 @@
-//! The feature list of `hello`: what an end of a link understands beyond the first form of protocol 1.
+//! The feature list of `hello`: what an end of a link understands beyond the first form of protocol
+//! 1.
 //!
-//! A packet kind that is newer than protocol 1 is sent only to an end that names its feature, since older versions refuse
-//! unknown kinds. New fields in the head of an old kind need no feature: older versions skip them.
+//! A packet kind that is newer than protocol 1 is sent only to an end that names its feature, since
+//! older versions refuse unknown kinds. New fields in the head of an old kind need no feature:
+//! older versions skip them.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +27,8 @@ pub const HOLDS: &str = "holds";
 const LIMIT: usize = 64;
 const NAME_BYTES: usize = 32;
 
-/// The features that one end of a link named. Names that this version does not know are kept and mean nothing.
+/// The features that one end of a link named. Names that this version does not know are kept and
+/// mean nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Features(BTreeSet<String>);
 

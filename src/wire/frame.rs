@@ -1,9 +1,10 @@
 //! Frames: 8 bytes of lengths, a JSON head, a body of bytes; every length capped (P9).
 //!
-//! The head names the kind, so that a trace can be read, and for a zlib body how long it inflates to. Whatever decodes
-//! is well-formed: paths, counts, lengths, no byte without a meaning; only an entry's numbers are still to be checked, by the
-//! engine, for a bad one costs that entry and not the link. Packets of this version's kinds may carry
-//! fields that it does not know; kinds that it does not know are refused.
+//! The head names the kind, so that a trace can be read, and for a zlib body how long it inflates
+//! to. Whatever decodes is well-formed: paths, counts, lengths, no byte without a meaning; only an
+//! entry's numbers are still to be checked, by the engine, for a bad one costs that entry and not
+//! the link. Packets of this version's kinds may carry fields that it does not know; kinds that it
+//! does not know are refused.
 
 use super::body::{BodyWriter, Reader};
 use super::condition::Condition;
@@ -219,7 +220,8 @@ impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
     }
 }
 
-/// The packet as a frame. A message must have been through [`super::split::split`], else the peer may refuse it.
+/// The packet as a frame. A message must have been through [`super::split::split`], else the peer
+/// may refuse it.
 pub fn encode(packet: &Packet) -> EncodedFrame {
     encode_as(packet, Squeeze::Try)
 }

@@ -1,5 +1,5 @@
-//! What two engines say to each other. Transfers of large contents (pieces, credit) and the greeting are
-//! the link's own affair and are not here.
+//! What two engines say to each other. Transfers of large contents (pieces, credit) and the
+//! greeting are the link's own affair and are not here.
 
 use super::condition::Condition;
 use super::confirmation::Confirmation;
@@ -8,7 +8,8 @@ pub use super::digest::Digest;
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Mode, RetainReason, SyncPath};
 use bytes::Bytes;
 
-/// A file of at most this many bytes travels whole in one message: with its entry, or packed with others.
+/// A file of at most this many bytes travels whole in one message: with its entry, or packed with
+/// others.
 pub const SMALL_FILE_BYTES: u64 = 128 * 1024;
 /// Senders fill a message up to this many bytes of entries and contents; a receiver accepts 2 MiB.
 pub const MESSAGE_BYTES: usize = 1024 * 1024;
@@ -41,26 +42,28 @@ pub enum Message {
     Confirm(Confirmation),
     /// This device will not come back: deletions need not be remembered for it.
     Forget { device: DeviceId },
-    /// A person said that what is held was not meant: whoever holds something takes that back, too. `told`: the devices that this
-    /// was sent to. Only to who names the feature `undo`.
+    /// A person said that what is held was not meant: whoever holds something takes that back, too.
+    /// `told`: the devices that this was sent to. Only to who names the feature `undo`.
     Undo { relayed_to: Vec<DeviceId> },
-    /// My tree in one digest, and how much is still to come to it here: paths to be installed, and one more until the first
-    /// scan has ended. `condition`: what keeps this machine from being done; an older version does not say. Sent on connecting,
-    /// every 30 s, and when any of it has changed and rested. The dialler of the link starts comparing when the root differs.
+    /// My tree in one digest, and how much is still to come to it here: paths to be installed, and
+    /// one more until the first scan has ended. `condition`: what keeps this machine from being
+    /// done; an older version does not say. Sent on connecting, every 30 s, and when any of it has
+    /// changed and rested. The dialler of the link starts comparing when the root differs.
     State { root: Digest, pending: u64, condition: Option<Condition> },
     /// Dialler to the other: my 256 group digests, begin comparing.
     Groups { groups: Vec<Digest> },
     /// Answer to `Groups`: the 256 bucket digests of each group that differs; empty when none does.
     Buckets { groups: Vec<(Group, Vec<Digest>)> },
-    /// Dialler: my entries of these buckets, all of them. `more`: further parts of the same offer follow;
-    /// `buckets` is named in each part and is answered after the last.
+    /// Dialler: my entries of these buckets, all of them. `more`: further parts of the same offer
+    /// follow; `buckets` is named in each part and is answered after the last.
     Offer { buckets: Vec<Bucket>, entries: Vec<(SyncPath, Entry)>, more: bool },
     /// Answer to an `Offer`: what of those buckets the offer lacked or had older.
     Answer { entries: Vec<(SyncPath, Entry)>, more: bool },
-    /// Entries that changed just now (or were found by a walk). `told`: the devices that this was sent to.
+    /// Entries that changed just now (or were found by a walk). `told`: the devices that this was
+    /// sent to.
     Changes { changes: Vec<Change>, relayed_to: Vec<DeviceId> },
-    /// Changes of the receiver's that are on this machine's disk by now, of those that it sent as they happened: the path and the
-    /// receiver's counter. Only to who names the feature `acks`.
+    /// Changes of the receiver's that are on this machine's disk by now, of those that it sent as
+    /// they happened: the path and the receiver's counter. Only to who names the feature `acks`.
     Acks { placed: Vec<(SyncPath, u64)> },
     /// Small contents wanted, to be packed into `Contents`.
     Get { wants: Vec<WantedContent> },
@@ -70,26 +73,31 @@ pub enum Message {
     Survey { id: u32, paths: Vec<SyncPath> },
     /// Answer to `Survey`: for each path, in its order.
     Holdings { id: u32, held: Vec<PathContent> },
-    /// What does your history keep of this path and below it, or of all? Or, where some are `named` by path and time: what exactly are
-    /// those? One at a time; `id` is echoed. Only to who names the feature `history`.
+    /// What does your history keep of this path and below it, or of all? Or, where some are `named`
+    /// by path and time: what exactly are those? One at a time; `id` is echoed. Only to who names
+    /// the feature `history`.
     History { id: u32, path: Option<SyncPath>, named: Vec<(SyncPath, u64)> },
     /// Answer to `History`, newest first. `more`: further parts follow.
     Pasts { id: u32, pasts: Vec<Past>, more: bool },
-    /// Conflicts that were found, heard of or decided. `digest`: over all that are known to the sender, on connecting; whoever knows
-    /// others answers with all that it knows. Only to who names the feature `conflicts`.
+    /// Conflicts that were found, heard of or decided. `digest`: over all that are known to the
+    /// sender, on connecting; whoever knows others answers with all that it knows. Only to who
+    /// names the feature `conflicts`.
     Conflicts { digest: Option<Digest>, news: Vec<ConflictNews> },
-    /// Where have you these contents? One question at a time; `id` is echoed. Only to who names the feature `locate`.
+    /// Where have you these contents? One question at a time; `id` is echoed. Only to who names the
+    /// feature `locate`.
     Locate { id: u32, sought: Vec<Sought> },
     /// Answer to `Locate`: for each content, in its order.
     Located { id: u32, places: Vec<Place> },
-    /// What do you hold back? One question at a time; `id` is echoed. Only to who names the feature `holds`.
+    /// What do you hold back? One question at a time; `id` is echoed. Only to who names the feature
+    /// `holds`.
     Holds { id: u32 },
     /// Answer to `Holds`: how much of each kind, and the first paths of it.
     Holding { id: u32, sums: HeldSums, held: Vec<HeldBack> },
-    /// A large content is being fetched here: whoever holds it, or comes to hold some of its chunks, says `Have`.
+    /// A large content is being fetched here: whoever holds it, or comes to hold some of its
+    /// chunks, says `Have`.
     Seek { path: SyncPath, content: ContentId, size: u64 },
-    /// Chunks of a content that was sought which are held here and verified: runs of the first and how many. Each adds to
-    /// what was said before.
+    /// Chunks of a content that was sought which are held here and verified: runs of the first and
+    /// how many. Each adds to what was said before.
     Have { content: ContentId, chunks: Vec<(u32, u32)> },
 }
 
@@ -157,7 +165,8 @@ pub struct PathContent {
     pub day: u32,
 }
 
-/// What a machine's history keeps of what was at a path. The path and the time name it on that machine.
+/// What a machine's history keeps of what was at a path. The path and the time name it on that
+/// machine.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Past {
     pub path: SyncPath,
@@ -203,8 +212,8 @@ impl Past {
     }
 }
 
-/// One changed path; `body` is its whole content where that is small and at hand. The bytes are not yet
-/// checked against the entry's `ContentId`: installing does that.
+/// One changed path; `body` is its whole content where that is small and at hand. The bytes are not
+/// yet checked against the entry's `ContentId`: installing does that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub path: SyncPath,

@@ -16,13 +16,15 @@ pub const PIECE_BYTES: usize = 128 * 1024;
 /// What a stream may send before any `Credit`.
 pub const FIRST_CREDIT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// One frame's meaning. A stream's number is chosen by the side that fetches; `Fetch`, `Delta`, `Signature`, `Credit` and
-/// `Cancel` travel from it, `Sign`, `Piece` and `End` to it, so that the two sides' numbers never meet.
+/// One frame's meaning. A stream's number is chosen by the side that fetches; `Fetch`, `Delta`,
+/// `Signature`, `Credit` and `Cancel` travel from it, `Sign`, `Piece` and `End` to it, so that the
+/// two sides' numbers never meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {
     Message(Message),
-    /// The first after both proofs. `boot`: drawn at each start of the daemon; `started`: when that was, by its clock (ns since 1970).
-    /// `features`: what the sender understands beyond protocol 1.
+    /// The first after both proofs. `boot`: drawn at each start of the daemon; `started`: when that
+    /// was, by its clock (ns since 1970). `features`: what the sender understands beyond protocol
+    /// 1.
     Hello {
         protocol: u32,
         name: String,
@@ -52,7 +54,8 @@ pub enum Packet {
         size: u64,
         part: Part,
     },
-    /// Asks for a large content by what differs from a `base` that the asker has. Its answer is pieces of a delta.
+    /// Asks for a large content by what differs from a `base` that the asker has. Its answer is
+    /// pieces of a delta.
     Delta {
         stream: u32,
         path: SyncPath,

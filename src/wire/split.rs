@@ -1,7 +1,7 @@
 //! Keeps messages below what a frame may hold: the one place that splits them.
 //!
-//! The parts say together what the whole said. `State`, `Groups` and `Buckets` are bounded by their nature, a `Survey`, a
-//! `Locate` and a `Holding` by who makes them.
+//! The parts say together what the whole said. `State`, `Groups` and `Buckets` are bounded by their
+//! nature, a `Survey`, a `Locate` and a `Holding` by who makes them.
 
 use super::body::MAX_ITEMS;
 use super::conflict::ConflictNews;
@@ -98,7 +98,8 @@ fn named_bytes((path, _): &(SyncPath, u64)) -> usize {
     path.as_bytes().len() + 12
 }
 
-/// Fills parts up to `room`. `make` is told whether more follows: after the last part, what the whole said.
+/// Fills parts up to `room`. `make` is told whether more follows: after the last part, what the
+/// whole said.
 fn parts<T>(
     items: Vec<T>,
     room: usize,

@@ -13,7 +13,8 @@ pub fn deflate(body: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     if body.len() > 2 * PROBE_BYTES {
-        // The middle is as good a sample as any; a body's beginning is entries, which always shrink.
+        // The middle is as good a sample as any; a body's beginning is entries, which always
+        // shrink.
         let from = (body.len() - PROBE_BYTES) / 2;
         deflate_whole(&body[from..from + PROBE_BYTES])?;
     }

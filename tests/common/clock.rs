@@ -1,4 +1,5 @@
-//! Machines whose clocks are wrong, by libfaketime: their files keep their real times, the daemon's own clock alone is off.
+//! Machines whose clocks are wrong, by libfaketime: their files keep their real times, the daemon's
+//! own clock alone is off.
 
 use super::{Machine, skipped, write};
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! A LAN on one host: a namespace a machine, joined by one bridge, with cables that can be cut. Needs root.
+//! A LAN on one host: a namespace a machine, joined by one bridge, with cables that can be cut.
+//! Needs root.
 //!
 //! Everything is named after this process, and taken down when dropped.
 

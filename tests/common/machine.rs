@@ -1,4 +1,5 @@
-//! One machine of a test: a folder, a state directory, a log, and a daemon that can be stopped, killed and frozen.
+//! One machine of a test: a folder, a state directory, a log, and a daemon that can be stopped,
+//! killed and frozen.
 //!
 //! Children are killed when dropped; when a test fails, each machine's log is shown.
 
@@ -16,7 +17,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Machines that share a secret and a broadcast port; everything of them is in one temporary folder.
+/// Machines that share a secret and a broadcast port; everything of them is in one temporary
+/// folder.
 #[derive(Clone)]
 pub struct Group {
     home: Arc<TempDir>,
@@ -389,7 +391,8 @@ pub fn free_tcp_port() -> u16 {
     socket.local_addr().expect("its address").port()
 }
 
-/// A UDP port below the ephemeral range that no other test of this process got, and nobody has bound.
+/// A UDP port below the ephemeral range that no other test of this process got, and nobody has
+/// bound.
 fn free_udp_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {

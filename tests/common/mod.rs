@@ -1,8 +1,8 @@
 //! The harness of the black-box tests: real `dirsyncd` binaries, real folders, real sockets.
 //!
-//! It knows the command line and nothing of the crate's inside. Each test has a secret and a broadcast port of
-//! its own, so that tests run side by side on one host. Deliberately not here: sleeps as synchronisation; whatever can
-//! be awaited goes through [`eventually`].
+//! It knows the command line and nothing of the crate's inside. Each test has a secret and a
+//! broadcast port of its own, so that tests run side by side on one host. Deliberately not here:
+//! sleeps as synchronisation; whatever can be awaited goes through [`eventually`].
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
@@ -39,7 +39,8 @@ pub fn eventually<T>(what: &str, within: Duration, mut look: impl FnMut() -> Res
     }
 }
 
-/// The rhythm of a user at work, or how long nothing may happen: part of what is tested, never a way of waiting for the daemon.
+/// The rhythm of a user at work, or how long nothing may happen: part of what is tested, never a
+/// way of waiting for the daemon.
 pub fn pace(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }

@@ -1,7 +1,8 @@
 //! What a folder holds, and whether several hold the same.
 //!
-//! Compared are kinds, bytes, permission bits, link targets, and the mtimes of files. Deliberately not compared:
-//! `.dirsync`, mtimes of folders and links, owners; fifos, sockets and devices are not part of a tree.
+//! Compared are kinds, bytes, permission bits, link targets, and the mtimes of files. Deliberately
+//! not compared: `.dirsync`, mtimes of folders and links, owners; fifos, sockets and devices are
+//! not part of a tree.
 
 use super::{Machine, PATIENCE, eventually};
 use std::collections::BTreeMap;
@@ -128,7 +129,8 @@ pub fn wait_equal(machines: &[&Machine], within: Duration) -> Tree {
     })
 }
 
-/// Waits until they are equal, and every daemon says that it and its peers agree and are idle; they are equal then too.
+/// Waits until they are equal, and every daemon says that it and its peers agree and are idle; they
+/// are equal then too.
 pub fn converge(machines: &[&Machine]) -> Tree {
     wait_equal(machines, PATIENCE);
     for machine in machines {

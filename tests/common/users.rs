@@ -1,5 +1,6 @@
-//! Users whose every write is accounted for: each value is unique, and is swapped in so that the user knows
-//! what it replaced. After the work, nothing that was written may be missing (P2), nor anything torn (P1) or back from the dead.
+//! Users whose every write is accounted for: each value is unique, and is swapped in so that the
+//! user knows what it replaced. After the work, nothing that was written may be missing (P2), nor
+//! anything torn (P1) or back from the dead.
 //!
 //! Deliberately not here: writes in place; what those overwrite nobody can know.
 
@@ -32,8 +33,9 @@ pub struct Ledger {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Deletions {
     Final,
-    /// A kill may fall between an install and its commit. If the user then deletes the file before the next start, no index can tell
-    /// that from an install that never happened: the value is installed again, which loses nothing.
+    /// A kill may fall between an install and its commit. If the user then deletes the file before
+    /// the next start, no index can tell that from an install that never happened: the value is
+    /// installed again, which loses nothing.
     MayReturn,
 }
 

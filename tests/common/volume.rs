@@ -1,8 +1,10 @@
-//! A disk of one's own: a file system in a file, mounted by a loop device, whose power can be cut. Needs root.
+//! A disk of one's own: a file system in a file, mounted by a loop device, whose power can be cut.
+//! Needs root.
 //!
-//! The cut is the file system's own (`XFS_IOC_GOINGDOWN`, which ext4 knows as `EXT4_IOC_SHUTDOWN`), without flushing
-//! its log: from that instant nothing reaches the image, and what had not reached it is gone. Deliberately not
-//! here: a disk's volatile cache, whose loss needs a device that reorders.
+//! The cut is the file system's own (`XFS_IOC_GOINGDOWN`, which ext4 knows as `EXT4_IOC_SHUTDOWN`),
+//! without flushing its log: from that instant nothing reaches the image, and what had not reached
+//! it is gone. Deliberately not here: a disk's volatile cache, whose loss needs a device that
+//! reorders.
 
 use super::disk::{path_text, run};
 use std::fs;
@@ -55,8 +57,8 @@ impl Volume {
         self.mount(&[]);
     }
 
-    /// Bytes of the image change, from `old` to `new` of the same length: the disk rots below the file system, which does not know it. `old` must
-    /// be in the image once.
+    /// Bytes of the image change, from `old` to `new` of the same length: the disk rots below the
+    /// file system, which does not know it. `old` must be in the image once.
     pub fn rot(&self, old: &[u8], new: &[u8]) {
         use std::os::unix::fs::FileExt;
         assert_eq!(old.len(), new.len());
@@ -69,7 +71,8 @@ impl Volume {
         self.image.as_file().write_all_at(new, found[0] as u64).expect("write the image");
     }
 
-    /// The file (its path below the mount) was changed last in 2020, as far as its inode says. Only on ext4; nothing may be open on it.
+    /// The file (its path below the mount) was changed last in 2020, as far as its inode says. Only
+    /// on ext4; nothing may be open on it.
     pub fn age(&self, files: &[&str]) {
         run("umount", &[path_text(self.path())]);
         for file in files {

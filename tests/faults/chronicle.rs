@@ -1,7 +1,9 @@
-//! What users wrote, what they knew to be durable and what they did away with, when a power cut may take back the rest.
+//! What users wrote, what they knew to be durable and what they did away with, when a power cut may
+//! take back the rest.
 //!
-//! Every value is unique and tells itself by its first line, so that a torn one is known as such. A user's steps and the
-//! cut exclude each other, so that it is certain which came first. Deliberately not here: the cut itself.
+//! Every value is unique and tells itself by its first line, so that a torn one is known as such. A
+//! user's steps and the cut exclude each other, so that it is certain which came first.
+//! Deliberately not here: the cut itself.
 
 use crate::common::{Dice, noise};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,7 +62,8 @@ pub struct Chronicle {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     Whole(Id),
-    /// The beginning of a value, of this length in bytes, or nothing at all. `zeros`: with none of the bytes.
+    /// The beginning of a value, of this length in bytes, or nothing at all. `zeros`: with none of
+    /// the bytes.
     Torn {
         len: usize,
         zeros: bool,
@@ -178,7 +181,8 @@ impl User {
         panic!("{path} at {} can neither be replaced nor made", self.who);
     }
 
-    /// As careless programs do: truncated, then written in two parts; a third of them sync the file at the end.
+    /// As careless programs do: truncated, then written in two parts; a third of them sync the file
+    /// at the end.
     fn rewrite(&mut self, power: &Power, path: &str) -> Option<()> {
         let (id, bytes) = self.value();
         let target = self.folder.join(path);
@@ -230,7 +234,8 @@ impl User {
         self.count += 1;
         let len = if self.dice.roll(10) == 0 { 300_000 } else { self.dice.roll(6_000) as usize };
         let (id, bytes) = (format!("{} {} {len}", self.who, self.count), value(&self.who, self.count, len));
-        // A whole value of whole blocks, shorter than what was there, is what a cut leaves: see docs/reliability.md.
+        // A whole value of whole blocks, shorter than what was there, is what a cut leaves: see
+        // docs/reliability.md.
         if bytes.len().is_multiple_of(512) { self.value() } else { (id, bytes) }
     }
 }
@@ -241,7 +246,8 @@ fn save(path: &Path, bytes: &[u8], careful: bool) -> io::Result<()> {
     if careful { file.sync_all() } else { Ok(()) }
 }
 
-/// What a machine held when it could not be told anything any more: its files by path, and all its values.
+/// What a machine held when it could not be told anything any more: its files by path, and all its
+/// values.
 #[derive(Default, Clone)]
 pub struct Holdings {
     pub files: BTreeMap<String, Seen>,
@@ -310,9 +316,11 @@ impl Chronicle {
         self.written.keys()
     }
 
-    /// Judges what no machine has any more: the winner of a path is this content (BLAKE3, in hex), and the cut left `rest` there. That may be
-    /// only where its own user had gone on from it before the cut (the gap under P5 in docs/promises.md): put another value in its place,
-    /// or written the next part of what it is the beginning of. Else it was told before it was durable.
+    /// Judges what no machine has any more: the winner of a path is this content (BLAKE3, in hex),
+    /// and the cut left `rest` there. That may be only where its own user had gone on from it
+    /// before the cut (the gap under P5 in docs/promises.md): put another value in its place, or
+    /// written the next part of what it is the beginning of. Else it was told before it was
+    /// durable.
     pub fn judge_gone(&self, path: &str, content: &str, rest: &[u8]) -> Result<(), String> {
         let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
         let at: Vec<&Id> = self.written.iter().filter(|(_, (written, _))| written == path).map(|(id, _)| id).collect();
@@ -353,8 +361,8 @@ impl Chronicle {
                 Seen::Torn { len, zeros } if was_there.is_some_and(|id| *zeros || self.cuts_short(id, *len)) => {
                     complaints.push(format!("{path} is torn: {len} bytes (zeros: {zeros})"));
                 }
-                // It was new, or new again, and no other machine ever had more of it.
-                // Or somebody's sync made half of a save durable: only the program that wrote it could tell.
+                // It was new, or new again, and no other machine ever had more of it. Or somebody's
+                // sync made half of a save durable: only the program that wrote it could tell.
                 Seen::Torn { .. } => {}
                 Seen::Whole(id) if check.dead.contains(id) => {
                     complaints.push(format!("{path} holds '{id}', which is back from the dead"));
@@ -386,14 +394,15 @@ impl Chronicle {
         complaints
     }
 
-    /// Whether a part of so many bytes is what a cut leaves of a value, or of what users put in its place: whole blocks
-    /// that are shorter than what was known.
+    /// Whether a part of so many bytes is what a cut leaves of a value, or of what users put in its
+    /// place: whole blocks that are shorter than what was known.
     fn cuts_short(&self, id: &Id, len: usize) -> bool {
         let whole = |id: &Id| id.len() + 1 + id.rsplit(' ').next().and_then(|len| len.parse().ok()).unwrap_or(0);
         len.is_multiple_of(512) && self.later(id).into_iter().chain([id]).all(|id| len < whole(id))
     }
 
-    /// Whether `other`, written at the same path, took the place of a value, or came once that was deleted.
+    /// Whether `other`, written at the same path, took the place of a value, or came once that was
+    /// deleted.
     fn came_after(&self, id: &Id, other: &Id) -> bool {
         let count = |id: &Id| id.split(' ').nth(1).and_then(|count| count.parse::<u64>().ok());
         let same_user = id.split(' ').next() == other.split(' ').next();

@@ -1,7 +1,8 @@
-//! Power cuts: one of two machines loses its power again and again, while its user writes and while it receives.
+//! Power cuts: one of two machines loses its power again and again, while its user writes and while
+//! it receives.
 //!
-//! After each cut the disk is mounted anew, the daemon started, and all that P1 to P5 promise is checked. Repeat with
-//! `DIRSYNC_CUTS=1000` and the printed `DIRSYNC_CUT_SEED`.
+//! After each cut the disk is mounted anew, the daemon started, and all that P1 to P5 promise is
+//! checked. Repeat with `DIRSYNC_CUTS=1000` and the printed `DIRSYNC_CUT_SEED`.
 
 use crate::chronicle::{Check, Chronicle, Holdings, Power, Seen, User};
 use crate::common::disk::{exchange, peek, write};
@@ -84,7 +85,8 @@ impl Bench {
         self.check(number, &peer);
     }
 
-    /// Waits until both agree. What nobody has any more, and may be gone, its user writes again; gives those paths.
+    /// Waits until both agree. What nobody has any more, and may be gone, its user writes again;
+    /// gives those paths.
     fn agree(&mut self) -> Vec<String> {
         let mut gone = Vec::new();
         loop {
@@ -132,7 +134,8 @@ impl Bench {
             ];
             pace(wait);
             power.cut(|| {
-                // Most cuts take all at once; sometimes the disk alone goes, and the daemon must not spread what it sees then.
+                // Most cuts take all at once; sometimes the disk alone goes, and the daemon must
+                // not spread what it sees then.
                 if style == 0 {
                     a.kill();
                 }
@@ -250,8 +253,8 @@ fn after_power_cuts_of_the_folder_s_disk_alone_nothing_is_lost_torn_or_rolled_ba
     );
 }
 
-/// The gap that docs/promises.md names under P5, made on purpose: a version is told, nobody fetches it, its user puts another one in its
-/// place, and the cut tears that one.
+/// The gap that docs/promises.md names under P5, made on purpose: a version is told, nobody fetches
+/// it, its user puts another one in its place, and the cut tears that one.
 #[test]
 fn what_a_cut_tore_and_nobody_has_is_named_until_its_user_writes_it_again() {
     if !is_root("what_a_cut_tore_and_nobody_has_is_named_until_its_user_writes_it_again") {
@@ -286,8 +289,8 @@ fn what_a_cut_tore_and_nobody_has_is_named_until_its_user_writes_it_again() {
     bench.check(0, &peer);
 }
 
-/// Its bytes are durable long before, and by exchanging names no file's ctime changes on XFS: that its name is durable is not to be
-/// told by that.
+/// Its bytes are durable long before, and by exchanging names no file's ctime changes on XFS: that
+/// its name is durable is not to be told by that.
 #[test]
 fn what_was_exchanged_in_is_told_when_its_name_is_durable() {
     if !is_root("what_was_exchanged_in_is_told_when_its_name_is_durable") {
@@ -302,7 +305,8 @@ fn what_was_exchanged_in_is_told_when_its_name_is_durable() {
     write(a.at("f"), "old");
     let next = volume.path().join("next");
     write(&next, "new");
-    // Longer than a tick of the clock that stamps files; then many at once, for which there is one `syncfs`.
+    // Longer than a tick of the clock that stamps files; then many at once, for which there is one
+    // `syncfs`.
     pace(50);
     for n in 0..50 {
         write(a.at(&format!("many/{n}")), "x");

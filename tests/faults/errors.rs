@@ -1,5 +1,5 @@
-//! Errors of the disk: full, failing, forbidden, read-only, out of descriptors. The daemon says what and where and what to
-//! do, keeps serving, and goes on by itself when the cause is gone.
+//! Errors of the disk: full, failing, forbidden, read-only, out of descriptors. The daemon says
+//! what and where and what to do, keeps serving, and goes on by itself when the cause is gone.
 
 use std::path::Path;
 use std::time::Duration;
@@ -66,7 +66,8 @@ fn fail_and_recover(point: &str, error: &str, said: &str) {
     await_no_problems(&a, SECOND_TRY);
 }
 
-/// What could not be looked at is a problem until it is tried again: 2 s later, then 4 s, then after longer. A point fails twice at the most.
+/// What could not be looked at is a problem until it is tried again: 2 s later, then 4 s, then
+/// after longer. A point fails twice at the most.
 const SECOND_TRY: Duration = Duration::from_secs(15);
 
 fn await_no_problems(machine: &Machine, within: Duration) {
@@ -133,7 +134,8 @@ fn a_file_that_could_not_be_made_durable_is_not_told_until_it_is_written_again()
     wait_linked(&[&a, &b]);
     write(a.at("f"), "its pages are lost");
     a.wait_log(&["cannot make durable", "'f'", "save the file again"]);
-    // The kernel calls it clean now: what must not be believed would be told at the next look, seconds later.
+    // The kernel calls it clean now: what must not be believed would be told at the next look,
+    // seconds later.
     pace(5000);
     assert!(!b.at("f").exists(), "it was told though it is not durable");
     write(a.at("f"), "saved again");
@@ -187,7 +189,8 @@ fn a_file_that_is_too_large_for_the_disk_comes_once_and_keeps_nothing_else_away(
         (a.at("medium").exists() && a.at("small").exists()).then_some(()).ok_or("not yet".into())
     });
     a.wait_log(&["'large'", "has no room for 64.0 MiB"]);
-    // As much of it as the disk holds came once, beside what was on its way (32 MiB at the most), and all of the others.
+    // As much of it as the disk holds came once, beside what was on its way (32 MiB at the most),
+    // and all of the others.
     let received = a.wire_bytes().1 >> 20;
     assert!(received < 32 + 32 + 16 + 4, "{received} MiB came");
     // Longer than it waits between two tries: that nothing comes has no event.
@@ -244,7 +247,8 @@ fn a_spent_quota_stops_fetching_and_nothing_else_until_it_is_raised() {
         write(b.at(&format!("large-{n}")), noise(10 + n, 1 << 20));
     }
     a.wait_log(&["cannot", "quota exceeded", "raise the quota"]);
-    // What its own user does still travels. Not a rename: btrfs refused one (EDQUOT) where the quota was spent to the last page.
+    // What its own user does still travels. Not a rename: btrfs refused one (EDQUOT) where the
+    // quota was spent to the last page.
     remove(a.at("mine"));
     eventually("the deletion is at b", PATIENCE, || (!b.at("mine").exists()).then_some(()).ok_or("not yet".into()));
     limit("200M");
@@ -338,7 +342,8 @@ fn without_descriptors_it_says_so_and_goes_on_when_it_has_some() {
     assert_eq!(tree.files() as u64, 2 * written);
 }
 
-/// A new descriptor is the lowest free number: with that for its limit, the daemon gets none before it closes one.
+/// A new descriptor is the lowest free number: with that for its limit, the daemon gets none before
+/// it closes one.
 fn forbid_more_descriptors(machine: &Machine) {
     let pid = machine.pid();
     let is_free = |fd: &u32| !Path::new(&format!("/proc/{pid}/fd/{fd}")).is_symlink();

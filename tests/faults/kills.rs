@@ -1,7 +1,9 @@
-//! kill -9 at every step: a daemon dies at each named point in turn, is started again, and nothing is missing.
+//! kill -9 at every step: a daemon dies at each named point in turn, is started again, and nothing
+//! is missing.
 //!
-//! Its peer's user makes every kind of change that can be received, its own user makes some too. Each point is passed
-//! several times; a test here is one of those passages at all points. `DIRSYNC_PASSAGE=n` tries another.
+//! Its peer's user makes every kind of change that can be received, its own user makes some too.
+//! Each point is passed several times; a test here is one of those passages at all points.
+//! `DIRSYNC_PASSAGE=n` tries another.
 
 use crate::common::disk::set_mtime;
 use crate::common::machine::wait_linked;
@@ -22,14 +24,16 @@ fn age_history(a: &Machine, round: u64) {
     set_mtime(&name, 0, 0);
 }
 
-/// Starts `a` so that it dies at a passage of a point, works, and starts it again. `false`: it did not get there.
+/// Starts `a` so that it dies at a passage of a point, works, and starts it again. `false`: it did
+/// not get there.
 fn die_at(a: &mut Machine, b: &Machine, round: u64, rule: &str) -> bool {
     age_history(a, round);
     a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), rule.to_owned())];
     a.spawn();
     let mut expected = change(a, b, round);
     let mut died = dies(a, b, rule);
-    // On a busy machine all of that was one batch: a lone file goes other ways, told here and installed here.
+    // On a busy machine all of that was one batch: a lone file goes other ways, told here and
+    // installed here.
     for (at, name) in [(&*a, "alone"), (b, "alone-there")] {
         if died {
             break;

@@ -1,4 +1,5 @@
-//! Every kind of change that a machine can receive, and some of its own user's: what a fault is to fall into.
+//! Every kind of change that a machine can receive, and some of its own user's: what a fault is to
+//! fall into.
 //!
 //! Deliberately not here: the faults.
 
@@ -78,7 +79,8 @@ pub fn change(a: &Machine, b: &Machine, round: u64) -> Expected {
     expected
 }
 
-/// What `change` made is everywhere, what it did away with is gone, and history has what was replaced at `a`.
+/// What `change` made is everywhere, what it did away with is gone, and history has what was
+/// replaced at `a`.
 pub fn check(a: &Machine, b: &Machine, round: u64, rule: &str, expected: &Expected) {
     for (path, bytes) in &expected.files {
         assert!(read(b.at(path)) == *bytes, "{path} holds something else after a death at {rule}");

@@ -1,8 +1,8 @@
-//! Members who lie about large contents, linked with real daemons: what they send never gets into a folder, the log names them, and
-//! everyone else goes on (P1, P9).
+//! Members who lie about large contents, linked with real daemons: what they send never gets into a
+//! folder, the log names them, and everyone else goes on (P1, P9).
 //!
-//! Strangers, who do not know the secret, are in `tests/real/hostile_peer.rs`; what breaks the protocol, and so the link, in
-//! `tests/net/`.
+//! Strangers, who do not know the secret, are in `tests/real/hostile_peer.rs`; what breaks the
+//! protocol, and so the link, in `tests/net/`.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,7 +10,7 @@ mod member;
 
 use common::machine::{find_line, free_tcp_port, text_of, wait_linked};
 use common::{Group, Machine, PATIENCE, eventually, noise, pace, read, wait_equal, write};
-use dirsyncd::engine::digest::entry_hash;
+use dirsyncd::engine::api::digest::entry_hash;
 use dirsyncd::io::net::seal::Sealer;
 use dirsyncd::io::net::tls::DeviceKey;
 use dirsyncd::model::{
@@ -54,7 +54,8 @@ impl Lab {
     }
 }
 
-/// Says that it holds all of every content, and answers for lists with `list`, and for chunks with what `chunks` says, if it does.
+/// Says that it holds all of every content, and answers for lists with `list`, and for chunks with
+/// what `chunks` says, if it does.
 fn boaster(
     list: Vec<u8>,
     chunks: impl Fn(usize, usize) -> Option<Vec<u8>> + Send + 'static,

@@ -1,4 +1,5 @@
-//! A member of the group made by hand: it knows the secret, is linked with a daemon, and says what no daemon would.
+//! A member of the group made by hand: it knows the secret, is linked with a daemon, and says what
+//! no daemon would.
 //!
 //! It speaks through the crate's own frames. Deliberately not here: what it lies about.
 
@@ -26,7 +27,8 @@ pub struct Member {
     _held: oneshot::Sender<()>,
 }
 
-/// Links with the machine that listens at `port`, says `first` for as long as it is taken, and reads nothing.
+/// Links with the machine that listens at `port`, says `first` for as long as it is taken, and
+/// reads nothing.
 pub fn join_deaf(machine: &Machine, port: u16, name: &str, first: Vec<Packet>) -> Member {
     let (me, (held, is_over)) = (identity(machine, name), oneshot::channel());
     std::thread::spawn(move || {
@@ -68,7 +70,8 @@ async fn greet(me: &Identity, port: u16) -> Greeted {
     secured.greet(me).await.expect("a member is let in")
 }
 
-/// Links with the machine that listens at `port`, says `first`, and answers each packet as `answer` says.
+/// Links with the machine that listens at `port`, says `first`, and answers each packet as `answer`
+/// says.
 pub fn join(
     machine: &Machine,
     port: u16,

@@ -6,7 +6,8 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 
 impl Hands {
-    /// Vim with `backupcopy=no`: the old file becomes the backup, the new one is written under its name, the backup goes.
+    /// Vim with `backupcopy=no`: the old file becomes the backup, the new one is written under its
+    /// name, the backup goes.
     pub fn vim(&mut self, path: &str, bytes: &[u8], ledger: &mut Ledger) {
         let backup = format!("{path}~");
         self.delete(&backup, ledger);
@@ -15,7 +16,8 @@ impl Hands {
         self.delete(&backup, ledger);
     }
 
-    /// Emacs: a lock that is a dangling link, an autosaved file beside it; the first save makes a backup, which stays.
+    /// Emacs: a lock that is a dangling link, an autosaved file beside it; the first save makes a
+    /// backup, which stays.
     pub fn emacs(&mut self, path: &str, bytes: &[u8], id: u64, ledger: &mut Ledger) {
         let (folder, name) = path.split_once('/').expect("it is in a folder");
         let (lock, saved) = (format!("{folder}/.#{name}.{id}"), format!("{folder}/#{name}.{id}#"));

@@ -1,7 +1,9 @@
-//! A user's hands at one machine: the plain ways of writing, moving and deleting. Whatever is done away with is looked at first.
+//! A user's hands at one machine: the plain ways of writing, moving and deleting. Whatever is done
+//! away with is looked at first.
 //!
-//! A daemon may change any path at any moment, so every step here works on what it holds: a descriptor, or a file
-//! that it renamed out of the folder. Deliberately not here: editors (`editors`) and programs (`tools`).
+//! A daemon may change any path at any moment, so every step here works on what it holds: a
+//! descriptor, or a file that it renamed out of the folder. Deliberately not here: editors
+//! (`editors`) and programs (`tools`).
 
 use crate::common::disk::{chmod, exchange, place, set_mtime};
 use crate::common::{Machine, noise};
@@ -15,7 +17,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The daemon promises to keep what is written into a replaced file within 5 s; whoever held it for less is owed that.
+/// The daemon promises to keep what is written into a replaced file within 5 s; whoever held it for
+/// less is owed that.
 const HELD: Duration = Duration::from_secs(4);
 
 pub struct Hands {
@@ -135,7 +138,8 @@ impl Hands {
         }
     }
 
-    /// Where an open file is, if it is in the folder still: its user may have moved it while holding it.
+    /// Where an open file is, if it is in the folder still: its user may have moved it while
+    /// holding it.
     fn path_now(&self, file: &File) -> Option<String> {
         let at = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
         let path = at.strip_prefix(&self.folder).ok()?.to_str()?;
@@ -179,7 +183,8 @@ impl Hands {
         if after.is_ok_and(|after| after == before) {
             return ledger.moved(&bytes, from, to);
         }
-        // The daemon changed one of the two in between: what was moved is what is there, or it is in history.
+        // The daemon changed one of the two in between: what was moved is what is there, or it is
+        // in history.
         if let Ok(bytes) = fs::read(self.at(to)) {
             ledger.moved(&bytes, from, to);
         }

@@ -1,7 +1,8 @@
 //! What users wrote and what they did away with by their own hands, and the oracle over it.
 //!
-//! Every value is unique, so it is known by its hash. A user who replaces, deletes or moves something knows what it was: files are
-//! exchanged, renamed out, or written through a descriptor that they were read through before.
+//! Every value is unique, so it is known by its hash. A user who replaces, deletes or moves
+//! something knows what it was: files are exchanged, renamed out, or written through a descriptor
+//! that they were read through before.
 
 use crate::common::tree::Node;
 use crate::common::{Machine, Tree};
@@ -43,7 +44,8 @@ impl Ledger {
         self.passing.insert(hash(bytes));
     }
 
-    /// A whole value that nobody is owed: written into a file that was held for longer than is promised.
+    /// A whole value that nobody is owed: written into a file that was held for longer than is
+    /// promised.
     pub fn wrote_late(&mut self, bytes: &[u8], path: &str) {
         self.passed(bytes);
         *self.put.entry((hash(bytes), path.to_owned())).or_default() += 1;
@@ -59,7 +61,8 @@ impl Ledger {
         *self.put.entry((hash(bytes), to.to_owned())).or_default() += 1;
     }
 
-    /// Its time or its permissions were changed where it stands: a change like any, which outlives a deletion made apart from it.
+    /// Its time or its permissions were changed where it stands: a change like any, which outlives
+    /// a deletion made apart from it.
     pub fn touched(&mut self, bytes: &[u8], path: &str) {
         *self.put.entry((hash(bytes), path.to_owned())).or_default() += 1;
     }
@@ -72,9 +75,9 @@ impl Ledger {
         self.owed.len()
     }
 
-    /// The oracle, over the tree that all machines hold and the history of each. `after_kills`: a kill may fall between an install and
-    /// its commit; what the user deletes before the next start then returns, because no index can tell that from an install
-    /// that never happened.
+    /// The oracle, over the tree that all machines hold and the history of each. `after_kills`: a
+    /// kill may fall between an install and its commit; what the user deletes before the next start
+    /// then returns, because no index can tell that from an install that never happened.
     pub fn check(&self, tree: &Tree, machines: &[Machine], after_kills: bool) {
         let mut safe: BTreeSet<Hash> = machines.iter().flat_map(Machine::history).map(|bytes| hash(&bytes)).collect();
         for (path, node) in &tree.0 {
@@ -100,8 +103,9 @@ impl Ledger {
         let at = (hash, path.to_owned());
         let times = self.put.get(&at).copied().unwrap_or_default();
         let Some(who) = self.owed.get(&hash) else {
-            // A folder that is moved at one machine while another's user writes into it takes along what had come of that by then: what
-            // its user saw in it, or what was just being installed in it.
+            // A folder that is moved at one machine while another's user writes into it takes along
+            // what had come of that by then: what its user saw in it, or what was just being
+            // installed in it.
             let is_half = self.passing.contains(&hash);
             let went_along = times > 0 || path.starts_with("moved-");
             assert!(!is_half || went_along, "{path} holds half of what was written");

@@ -49,7 +49,8 @@ struct Round {
     daemons: Vec<Daemon>,
 }
 
-/// Plays a script; panics when something is lost, torn, back from the dead, or not equal in the end.
+/// Plays a script; panics when something is lost, torn, back from the dead, or not equal in the
+/// end.
 pub fn play(script: &Script) -> Played {
     let (lan, group) = (Lan::new(script.machines as u32), Group::new());
     let machine = |n: usize| lan.machine(&group, &char::from(b'a' + n as u8).to_string(), n as u32 + 1);

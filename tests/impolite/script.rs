@@ -1,4 +1,5 @@
-//! What happens in a round, step by step: a text of one line a step that can be written down, shortened and played again.
+//! What happens in a round, step by step: a text of one line a step that can be written down,
+//! shortened and played again.
 //!
 //! Deliberately not here: how a step is done.
 

@@ -1,4 +1,5 @@
-//! A failing script made shorter, as long as it still fails: parts are left out, large ones first (Zeller's delta debugging).
+//! A failing script made shorter, as long as it still fails: parts are left out, large ones first
+//! (Zeller's delta debugging).
 
 use crate::common::setting;
 use crate::script::Script;

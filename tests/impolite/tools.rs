@@ -1,4 +1,5 @@
-//! Real programs that write many files in their own ways: rsync, tar, git. Each machine has folders of its own for them.
+//! Real programs that write many files in their own ways: rsync, tar, git. Each machine has folders
+//! of its own for them.
 
 use crate::common::disk::{path_text, run};
 use crate::common::{Machine, Tree};
@@ -20,7 +21,8 @@ impl Hands {
         let name = format!("rsync-{}", self.who);
         let source = self.renew(&name, bytes, ledger);
         let target = self.at(&name);
-        // By content: of two files of one size that were written in one second it would leave the older there.
+        // By content: of two files of one size that were written in one second it would leave the
+        // older there.
         run("rsync", &["-ac", &format!("{source}/"), path_text(&target)]);
     }
 
@@ -34,7 +36,8 @@ impl Hands {
         run("tar", &["-x", "-f", path_text(&archive), "-C", path_text(&self.at(&name))]);
     }
 
-    /// New values for every third file of a folder that only this user writes; those that it had are done away with.
+    /// New values for every third file of a folder that only this user writes; those that it had
+    /// are done away with.
     fn renew(&self, name: &str, bytes: &[u8], ledger: &mut Ledger) -> String {
         let source = self.scratch.join(name);
         let rest = bytes.len() as u64 % 3;

@@ -146,7 +146,8 @@ async fn a_member_that_breaks_the_protocol_loses_its_link_and_is_named() {
     }
 }
 
-/// A member that is asked for a part of a content of 8 MiB, answers with what `answers` makes of it, and is hung up on.
+/// A member that is asked for a part of a content of 8 MiB, answers with what `answers` makes of
+/// it, and is hung up on.
 fn lying_member(machine: &Machine, name: &str, part: Part, answers: impl FnOnce(u32) -> Vec<Packet>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -261,7 +262,8 @@ async fn a_pong_counts_once_for_each_ping() {
     assert_eq!(clocks, 1);
 }
 
-/// What is not here is answered by no thread of its own, and stays open until there is room for the answer.
+/// What is not here is answered by no thread of its own, and stays open until there is room for the
+/// answer.
 #[tokio::test]
 async fn a_member_that_reads_nothing_has_no_more_than_its_streams_open() {
     let machine = Machine::start("asked-much", |_| {});

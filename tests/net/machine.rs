@@ -1,4 +1,5 @@
-//! A daemon's network without the daemon: staging in memory or on a disk, a folder that serves, and what was logged.
+//! A daemon's network without the daemon: staging in memory or on a disk, a folder that serves, and
+//! what was logged.
 
 use dirsyncd::engine::{Action, Event, FetchError, LinkId, ServedFile, StageId, Stat, StatKind};
 use dirsyncd::io::fs::delta::Deltas;

@@ -1,4 +1,5 @@
-//! The network facade between real sockets on this host: who is let in, what arrives, and what is refused.
+//! The network facade between real sockets on this host: who is let in, what arrives, and what is
+//! refused.
 
 mod chunks;
 mod hostile;

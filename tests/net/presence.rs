@@ -38,7 +38,8 @@ fn door(ip: Ipv4Addr, port: u16) -> TcpListener {
     }
 }
 
-/// Replays it from `source` 600 times a second for two seconds; how many connections that brought to `door`.
+/// Replays it from `source` 600 times a second for two seconds; how many connections that brought
+/// to `door`.
 fn dialled_by_replays(announcement: &[u8], source: [u8; 4], port: u16, door: &TcpListener) -> usize {
     let mouth = UdpSocket::bind(SocketAddr::from((source, 0))).unwrap();
     mouth.set_broadcast(true).unwrap();

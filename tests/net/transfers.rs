@@ -56,7 +56,8 @@ fn a_content_that_is_gone_wrong_or_changing_is_a_failed_fetch() {
     }
 }
 
-/// Has `asker` make 'big' of what it has and what differs at `server`, which keeps no signatures; how that ended.
+/// Has `asker` make 'big' of what it has and what differs at `server`, which keeps no signatures;
+/// how that ended.
 fn fetch_delta(machines: &[Machine; 2], links: [LinkId; 2], fetch: u32, base: ServedFile, file: ServedFile) -> Event {
     let ([asker, server], fetch) = (machines, FetchId(fetch));
     let (path, content, size) = (file.path.clone(), file.content, file.size);

@@ -1,5 +1,5 @@
-//! Bad input: each refused with one clear line that says what to do, and an exit code: 2 for a wrong command line,
-//! 1 for what is wrong with the machine.
+//! Bad input: each refused with one clear line that says what to do, and an exit code: 2 for a
+//! wrong command line, 1 for what is wrong with the machine.
 
 use crate::common::disk::{chmod, give_to, path_text, run};
 use crate::common::machine::{Refusal, free_tcp_port, wait_linked};
@@ -151,7 +151,8 @@ fn a_daemon_of_another_user_that_lets_anyone_in_is_not_asked() {
     chmod(machine.at(".dirsync"), 0o755);
     chmod(machine.at(".dirsync/control"), 0o777);
     let tool = machine.home.join("dirsync");
-    // By another process: a child that another test starts meanwhile would hold this one's open for writing.
+    // By another process: a child that another test starts meanwhile would hold this one's open for
+    // writing.
     run("cp", &[env!("CARGO_BIN_EXE_dirsync"), path_text(&tool)]);
     chmod(&tool, 0o755);
     let mut command = Command::new("setpriv");
@@ -239,7 +240,8 @@ fn a_corrupt_index_is_set_aside_and_made_anew_and_nothing_is_lost() {
     }
     let before = converge(&[&a, &b]);
     for how in ["its middle is overwritten", "it is cut short", "it is no database", "it is empty"] {
-        // A clean stop folds the log into the file, so that it is the file which counts; after a kill it is checked.
+        // A clean stop folds the log into the file, so that it is the file which counts; after a
+        // kill it is checked.
         a.restart();
         a.kill();
         damage(&index_of(&a), how);

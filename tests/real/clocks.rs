@@ -1,4 +1,5 @@
-//! Clocks that are wrong, jump, or stand in files: the same winner everywhere (P3, P4), and a line that names the machine.
+//! Clocks that are wrong, jump, or stand in files: the same winner everywhere (P3, P4), and a line
+//! that names the machine.
 
 use crate::common::clock::{library, set, unhinge};
 use crate::common::disk::set_mtime;

@@ -1,4 +1,5 @@
-//! Changes made apart: the same winner everywhere (P3), causality before clocks (P4), and the loser kept (P2).
+//! Changes made apart: the same winner everywhere (P3), causality before clocks (P4), and the loser
+//! kept (P2).
 //!
 //! What a person can have done about the loser is in `deciding.rs`.
 

@@ -1,4 +1,5 @@
-//! What becomes of the loser of a conflict: kept beside, merged, listed, compared, decided, and found again (P2).
+//! What becomes of the loser of a conflict: kept beside, merged, listed, compared, decided, and
+//! found again (P2).
 
 use crate::common::machine::{text_of, wait_linked};
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, pace, read, set_mtime, write};

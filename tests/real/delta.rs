@@ -1,4 +1,5 @@
-//! Large files that change a little: little travels, whoever changes them, and whatever becomes of signatures and of the file meanwhile.
+//! Large files that change a little: little travels, whoever changes them, and whatever becomes of
+//! signatures and of the file meanwhile.
 
 use crate::common::disk::{path_text, run};
 use crate::common::machine::wait_linked;
@@ -76,7 +77,8 @@ fn an_edit_of_a_large_file_travels_as_what_it_changed() {
 #[test]
 fn whoever_received_a_file_may_edit_it_and_little_travels_back() {
     let (a, b) = both_with(&noise(3, size()));
-    // What arrived was signed on its way: no signature travels, nor is the old version read for one.
+    // What arrived was signed on its way: no signature travels, nor is the old version read for
+    // one.
     let first = cost([&a, &b], || overwrite(&b.at("big"), 1000, b"by b"));
     assert!(first <= (32 << 10) + TALK, "{first} bytes on the wire");
     let then = cost([&a, &b], || overwrite(&a.at("big"), 2000, b"by a"));
@@ -85,7 +87,8 @@ fn whoever_received_a_file_may_edit_it_and_little_travels_back() {
     assert!(again <= (32 << 10) + TALK, "{again} bytes on the wire");
 }
 
-/// A base whose last block is not whole cannot be shared into the midst of a longer file, but all before it can.
+/// A base whose last block is not whole cannot be shared into the midst of a longer file, but all
+/// before it can.
 #[test]
 fn where_the_disk_shares_extents_a_longer_version_takes_little_more_room() {
     let name = "where_the_disk_shares_extents_a_longer_version_takes_little_more_room";
@@ -115,7 +118,8 @@ fn where_the_disk_shares_extents_a_longer_version_takes_little_more_room() {
     b.wait_log(&["received 'big'"]);
 }
 
-/// `DIRSYNC_DELTA_MIB=256 cargo test --release --test real other_bytes -- --nocapture` for the figures.
+/// `DIRSYNC_DELTA_MIB=256 cargo test --release --test real other_bytes -- --nocapture` for the
+/// figures.
 #[test]
 fn a_file_rewritten_with_other_bytes_arrives_whole() {
     let (a, b) = Group::new().pair();

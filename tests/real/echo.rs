@@ -1,4 +1,5 @@
-//! Echo: what was just installed causes no traffic, and a user's edit right after it is never taken for one.
+//! Echo: what was just installed causes no traffic, and a user's edit right after it is never taken
+//! for one.
 
 use crate::common::disk::peek;
 use crate::common::{Group, PATIENCE, converge, eventually, exchange, noise, pace, read, write};

@@ -1,4 +1,5 @@
-//! Folders and renames: everything arrives under its last name, and what two people do at once loses nothing (P2).
+//! Folders and renames: everything arrives under its last name, and what two people do at once
+//! loses nothing (P2).
 
 use crate::common::machine::wait_linked;
 use crate::common::{
@@ -6,8 +7,8 @@ use crate::common::{
 };
 use std::fs;
 
-/// A file and a folder made at one path while apart, the file first or last: the folder stays. The file is kept: beside the folder if it was
-/// the later, else in history as any other loser.
+/// A file and a folder made at one path while apart, the file first or last: the folder stays. The
+/// file is kept: beside the folder if it was the later, else in history as any other loser.
 fn file_meets_folder(file_is_later: bool) -> (Machine, Machine, Vec<String>) {
     let (a, b) = Group::new().pair();
     write(a.at("other"), "so that there is something");
@@ -158,7 +159,8 @@ fn a_folder_renamed_while_the_peer_writes_into_it_loses_nothing() {
         for round in 0..5 {
             pace(80);
             let (from, to) = if round % 2 == 0 { ("d", "e") } else { ("e", "d") };
-            // The peer's writes may have brought the other name back: then its files move one by one.
+            // The peer's writes may have brought the other name back: then its files move one by
+            // one.
             if a.at(to).exists() {
                 for child in fs::read_dir(a.at(from)).expect("a folder").flatten() {
                     let _ = fs::rename(child.path(), a.at(to).join(child.file_name()));

@@ -17,7 +17,8 @@ fn machines<const N: usize>(library: &str, names: [&str; N]) -> [Machine; N] {
     machines
 }
 
-/// So many days later, on these machines, which then see a file made: files keep their real times, so an edit would tell nothing of the day.
+/// So many days later, on these machines, which then see a file made: files keep their real times,
+/// so an edit would tell nothing of the day.
 fn days_later(machines: &[&Machine], days: u32) {
     for machine in machines {
         set(machine, &format!("+{days}d"));

@@ -1,5 +1,5 @@
-//! A broken machine hurts only itself (P8): a root that is gone, emptied, covered, restored or without its marker stops
-//! this machine, says so, and takes nothing from the others.
+//! A broken machine hurts only itself (P8): a root that is gone, emptied, covered, restored or
+//! without its marker stops this machine, says so, and takes nothing from the others.
 
 use crate::common::disk::{copy_tree, path_text, run};
 use crate::common::machine::{find_line, text_of, wait_linked};

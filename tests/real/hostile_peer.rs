@@ -1,4 +1,5 @@
-//! Whoever reaches the TCP port without the secret: garbage, oversize, silence, crowds. Members go on, memory stays (P6, P9).
+//! Whoever reaches the TCP port without the secret: garbage, oversize, silence, crowds. Members go
+//! on, memory stays (P6, P9).
 
 use crate::common::machine::{free_tcp_port, wait_linked};
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, wait_equal, write};

@@ -1,5 +1,5 @@
-//! Machines that are not who they were: set back to an old image, or cloned. They take a new device id, say so, and take
-//! nothing from the others (P8).
+//! Machines that are not who they were: set back to an old image, or cloned. They take a new device
+//! id, say so, and take nothing from the others (P8).
 
 use crate::common::disk::{chmod, copy_tree, now_secs, set_mtime};
 use crate::common::machine::{find_line, wait_linked};
@@ -10,7 +10,8 @@ fn device(machine: &Machine) -> String {
     machine.json(&["status"]).expect("status")["device"].as_str().expect("an id").to_owned()
 }
 
-/// The state and the folder of a machine that is stopped, as a backup of its whole disk would have them.
+/// The state and the folder of a machine that is stopped, as a backup of its whole disk would have
+/// them.
 fn image(machine: &Machine, to: &Path) {
     std::fs::create_dir(to).expect("mkdir");
     copy_tree(&machine.dir, &to.join("data"));
@@ -47,8 +48,8 @@ fn a_machine_restored_from_last_month_s_image_takes_a_new_id_and_rolls_nobody_ba
     converge(&[&a, &b]);
     a.stop();
     put_back(&a, &backup);
-    // Such an image is not of one moment: here the folder's part is a little younger than the index's, and it was
-    // written to the disk just now.
+    // Such an image is not of one moment: here the folder's part is a little younger than the
+    // index's, and it was written to the disk just now.
     write(a.at("f"), "last month's, after the index was copied");
     set_mtime(a.at("f"), now_secs() - 30 * 86_400, 0);
     a.start();

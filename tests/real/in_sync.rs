@@ -1,4 +1,5 @@
-//! "In sync" means in sync (P3): who is stopped, paused, holds something back or has a problem is called that by the others too.
+//! "In sync" means in sync (P3): who is stopped, paused, holds something back or has a problem is
+//! called that by the others too.
 
 use crate::common::disk::{path_text, run};
 use crate::common::machine::{text_of, wait_linked};

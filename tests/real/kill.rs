@@ -1,4 +1,5 @@
-//! kill -9 at any time, during random work: all ends equal, nothing is lost (P2), torn (P1) or back from the dead.
+//! kill -9 at any time, during random work: all ends equal, nothing is lost (P2), torn (P1) or back
+//! from the dead.
 
 use crate::common::users::{Deletions, Ledger, User};
 use crate::common::{Dice, Group, Machine, converge, noise, pace, read, setting, start_all, write};

@@ -1,4 +1,5 @@
-//! One machine's folder lies on a file system that keeps less than Linux's own do: the others lose nothing by that.
+//! One machine's folder lies on a file system that keeps less than Linux's own do: the others lose
+//! nothing by that.
 
 use crate::common::disk::{path_text, run};
 use crate::common::machine::wait_linked;

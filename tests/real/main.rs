@@ -1,4 +1,5 @@
-//! Real daemons on this host, seen from outside only: what users do to files on one machine, and what the others then hold.
+//! Real daemons on this host, seen from outside only: what users do to files on one machine, and
+//! what the others then hold.
 //!
 //! One binary, so that all themes run side by side. One module a theme, one sentence a test.
 //! Deliberately not here: knowledge of the crate's inside; that is tested beside the code.

@@ -1,4 +1,5 @@
-//! Deletions and returns to older contents in the mass are held, and one `dirsync confirm` lets them go on all machines (P8).
+//! Deletions and returns to older contents in the mass are held, and one `dirsync confirm` lets
+//! them go on all machines (P8).
 
 use crate::common::clock::{library, set, unhinge};
 use crate::common::disk::{copy_tree, path_text, run, set_mtime};
@@ -24,7 +25,8 @@ fn fill(machine: &Machine) {
     }
 }
 
-/// Machines `a` and `b`, filled before they were first started: what is there counts at once, not after an hour.
+/// Machines `a` and `b`, filled before they were first started: what is there counts at once, not
+/// after an hour.
 fn old_pair() -> (Machine, Machine) {
     old_pair_with(fill)
 }

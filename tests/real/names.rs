@@ -153,8 +153,9 @@ fn a_link_to_a_folder_is_a_link_and_nothing_behind_it_is_touched() {
     write(a.at("f"), "f");
     let tree = converge(&[&a, &b]);
     assert_eq!(tree.paths(), ["f", "link"]);
-    // The peer turns a real folder into a link to the outside while files for it are on their way (P7). The target is relative: at a
-    // it leads nowhere, so that whatever lands in b's was put there by b's daemon.
+    // The peer turns a real folder into a link to the outside while files for it are on their way
+    // (P7). The target is relative: at a it leads nowhere, so that whatever lands in b's was put
+    // there by b's daemon.
     let victim = b.home.join("victim");
     fs::create_dir(&victim).expect("mkdir");
     write(a.at("d/first"), "first");

@@ -8,7 +8,8 @@ use crate::common::{Group, PATIENCE, converge, eventually, noise, pace, read, re
 fn a_rename_puts_nothing_into_history_and_a_deletion_still_does() {
     let group = Group::new();
     let (a, b) = (group.machine("a"), group.machine("b"));
-    // Before the start: half of a file that is still being written would be replaced by the whole, and be in history for that.
+    // Before the start: half of a file that is still being written would be replaced by the whole,
+    // and be in history for that.
     for n in 0..30 {
         write(a.at(&format!("album/{n}")), noise(n, 2000));
         write(a.at(&format!("copies/{n}")), noise(n, 2000));

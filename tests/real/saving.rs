@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Polls `path` while `work` runs: it is always there, and always one byte value throughout. Returns the values seen.
+/// Polls `path` while `work` runs: it is always there, and always one byte value throughout.
+/// Returns the values seen.
 fn watched_by_a_reader(path: &Path, size: usize, work: impl FnOnce()) -> BTreeSet<u8> {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -51,7 +52,8 @@ fn a_reader_never_sees_a_path_missing_or_mixed_during_1000_replacements() {
     let seen = watched_by_a_reader(&b.at("f"), size, || {
         for round in 1..=1000_u32 {
             swap_in(a.at("f"), vec![(round % 256) as u8; size]);
-            // Every tenth is awaited, so that many replacements are really installed at the reader's side.
+            // Every tenth is awaited, so that many replacements are really installed at the
+            // reader's side.
             if round % 10 == 0 {
                 wait_equal(&[&a, &b], PATIENCE);
             }

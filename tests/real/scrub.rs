@@ -1,4 +1,5 @@
-//! Bit rot on real disks: a byte of the image below a mounted file system changes, and nothing says so.
+//! Bit rot on real disks: a byte of the image below a mounted file system changes, and nothing says
+//! so.
 
 use crate::common::clock::{library, set, unhinge};
 use crate::common::disk::run;
@@ -21,7 +22,8 @@ fn stat(path: &Path) -> (u64, (i64, i64), (i64, i64), u64, u32) {
     (stat.size(), (stat.mtime(), stat.mtime_nsec()), (stat.ctime(), stat.ctime_nsec()), stat.ino(), stat.mode())
 }
 
-/// Machine a has its folder on a disk of its own, b elsewhere; both hold the photo. The photo, and what it rots into.
+/// Machine a has its folder on a disk of its own, b elsewhere; both hold the photo. The photo, and
+/// what it rots into.
 struct Bench {
     volume: Volume,
     a: Machine,
@@ -55,7 +57,8 @@ impl Bench {
     }
 }
 
-/// `dirsync verify ... --json`, until no file was passed over for being too young; whether it ended well, and what it said.
+/// `dirsync verify ... --json`, until no file was passed over for being too young; whether it ended
+/// well, and what it said.
 fn verify(machine: &Machine, more: &[&str]) -> (bool, Value) {
     eventually("every file is old enough to be judged", PATIENCE, || {
         let out = machine.cli(&[&["verify", "--json"], more].concat());
@@ -164,7 +167,8 @@ fn a_store_through_a_mapping_that_leaves_the_stat_alone_is_kept_as_an_edit_when_
     assert!(verify(&a, &[]).0);
     let file = a.at("table");
     let mut program = Mapping::open(&file, table.len());
-    // Its first store shows, and those after it no longer: nothing writes a page of tmpfs back, so none asks again.
+    // Its first store shows, and those after it no longer: nothing writes a page of tmpfs back, so
+    // none asks again.
     program.store(b'?', 40);
     table[40] = b'?';
     eventually("the first store is at b", PATIENCE, || {

@@ -1,4 +1,5 @@
-//! What is left alone where it stands: special files in the way, special bits, access lists, folders that may not be written.
+//! What is left alone where it stands: special files in the way, special bits, access lists,
+//! folders that may not be written.
 
 use crate::common::disk::{chmod, give_to, path_text, run};
 use crate::common::machine::{start_all, wait_linked};

@@ -1,4 +1,5 @@
-//! Large contents between real daemons: what travels, from whom, how often; resumed, sparse, limited, and edited on the way.
+//! Large contents between real daemons: what travels, from whom, how often; resumed, sparse,
+//! limited, and edited on the way.
 
 use crate::common::lan::Lan;
 use crate::common::machine::wait_linked;
@@ -33,7 +34,8 @@ fn received(machine: &Machine) -> u64 {
     machine.wire_bytes().1
 }
 
-/// What came before is not sent again, but for two chunks at most, and what frames and greetings take.
+/// What came before is not sent again, but for two chunks at most, and what frames and greetings
+/// take.
 fn assert_resumed(after: &Machine, size: u64, before: u64) {
     let (came, left) = (received(after), size - before);
     assert!(came <= left + 3 * MIB, "{came} bytes came again of {left} that were missing");
@@ -207,8 +209,9 @@ fn a_limit_holds_for_contents_and_small_edits_overtake_them() {
     assert!(rate <= 8.6, "{rate} MiB a second");
 }
 
-/// In memory, so that it is the daemons that are timed: on one disk for both ends an edit's `fsync` waits for what is written there of the large
-/// file. `DIRSYNC_BESIDE_MIB=4096 cargo test --release --test real beside_a_large -- --nocapture` is for the figures, on the disk.
+/// In memory, so that it is the daemons that are timed: on one disk for both ends an edit's `fsync`
+/// waits for what is written there of the large file. `DIRSYNC_BESIDE_MIB=4096 cargo test --release
+/// --test real beside_a_large -- --nocapture` is for the figures, on the disk.
 #[test]
 fn small_edits_beside_a_large_transfer_arrive_long_before_it_ends() {
     if !is_root("small_edits_beside_a_large_transfer_arrive_long_before_it_ends") {

@@ -1,5 +1,5 @@
-//! `dirsync undo` answers "no" to what is held: it comes back on every machine, as it was, and so does what
-//! the same count had let through (P8).
+//! `dirsync undo` answers "no" to what is held: it comes back on every machine, as it was, and so
+//! does what the same count had let through (P8).
 
 use crate::common::disk::{copy_tree, path_text, run, set_mtime};
 use crate::common::machine::{text_of, wait_linked};

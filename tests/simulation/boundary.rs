@@ -10,7 +10,7 @@ use super::network::Parcel;
 use super::recorded::{Durable, Written};
 use super::trace::Kept;
 use super::tree::{Body, Ino, Inode};
-use dirsyncd::engine::index::Row;
+use dirsyncd::engine::api::index::Row;
 use dirsyncd::engine::{Report, Stat};
 use serde::Serialize;
 use std::fmt::{Debug, Write};

@@ -1,7 +1,9 @@
-//! Bugs that can be put into the simulated shell, disk, network and index, each of which the oracles must find.
+//! Bugs that can be put into the simulated shell, disk, network and index, each of which the
+//! oracles must find.
 //!
-//! The engine is the real one and knows nothing of them: it is told lies, or what it asks for is done wrongly, as a shell with
-//! that bug would. Deliberately not here: where each is done (`World::has` says).
+//! The engine is the real one and knows nothing of them: it is told lies, or what it asks for is
+//! done wrongly, as a shell with that bug would. Deliberately not here: where each is done
+//! (`World::has` says).
 
 use super::plan::{MS, Plan, SECOND};
 use super::rng::Rng;

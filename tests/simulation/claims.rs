@@ -1,13 +1,13 @@
 //! What machines say of themselves and of each other ("in sync", "done"), against what is true.
 //!
-//! A machine cannot know what is still under way: it is asked at moments at which nothing is, between two machines. Deliberately not here:
-//! that machines say so at last (`oracle`).
+//! A machine cannot know what is still under way: it is asked at moments at which nothing is,
+//! between two machines. Deliberately not here: that machines say so at last (`oracle`).
 
 use super::ledger::NodeId;
 use super::oracle::holds;
 use super::plan::{MS, SECOND};
 use super::world::World;
-use dirsyncd::engine::index::{Index, Row};
+use dirsyncd::engine::api::index::{Index, Row};
 use dirsyncd::engine::{Halt, RootState, Status};
 use dirsyncd::model::{Entry, SyncPath};
 use dirsyncd::wire::condition::StopCause;
@@ -99,7 +99,8 @@ impl World {
         let is_rested = here.touched_at + SEEN_NS <= self.now;
         let is_known = self.plan.rots == 0 && is_rested;
         for (path, row) in self.rows(node) {
-            // Its user may have changed the patterns just now: then by those that its engine goes by.
+            // Its user may have changed the patterns just now: then by those that its engine goes
+            // by.
             let is_covered = self.plan.pattern_edits > 0 && here.in_force.ignores(&path, true);
             if self.is_covered(node, &path) || (is_covered && !is_rested) {
                 continue;

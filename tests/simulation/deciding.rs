@@ -1,12 +1,14 @@
-//! People who decide conflicts, each at any machine: all list the same ones, and what was decided is open nowhere (P2).
+//! People who decide conflicts, each at any machine: all list the same ones, and what was decided
+//! is open nowhere (P2).
 //!
-//! Deliberately not here: which versions conflict (the engine's), and what is kept of losers (`oracle.rs`).
+//! Deliberately not here: which versions conflict (the engine's), and what is kept of losers
+//! (`oracle.rs`).
 
 use super::bugs::Bug;
 use super::ledger::NodeId;
 use super::world::World;
 use dirsyncd::engine::Event;
-use dirsyncd::engine::index::{Conflict, ConflictFilter};
+use dirsyncd::engine::api::index::{Conflict, ConflictFilter};
 use dirsyncd::model::SyncPath;
 use dirsyncd::wire::conflict::ConflictKey;
 use std::collections::BTreeSet;
@@ -36,8 +38,8 @@ impl World {
         self.decided.extend(decided.map(Conflict::key));
     }
 
-    /// All machines list the same, and nothing that was decided. A machine that lost its index, or came back from an old image,
-    /// may have been alone with what it knew.
+    /// All machines list the same, and nothing that was decided. A machine that lost its index, or
+    /// came back from an old image, may have been alone with what it knew.
     pub fn check_conflicts(&self) -> Result<(), String> {
         let lists: Vec<BTreeSet<_>> =
             (0..self.nodes.len()).map(|node| self.open_conflicts(node).into_iter().collect()).collect();

@@ -1,8 +1,8 @@
 //! One machine's disk: the tree that everyone sees, and what of it a power cut would leave.
 //!
-//! Modelled on a journalling file system: the metadata that survives is a prefix of what was done, at least as long as
-//! the last sync asks; the bytes of a file survive for sure only if that file was synced after them.
-//! Deliberately not here: hints (`watcher`), installs (`shell`).
+//! Modelled on a journalling file system: the metadata that survives is a prefix of what was done,
+//! at least as long as the last sync asks; the bytes of a file survive for sure only if that file
+//! was synced after them. Deliberately not here: hints (`watcher`), installs (`shell`).
 
 use super::rng::Rng;
 use super::torn::torn;
@@ -80,7 +80,8 @@ impl Disk {
         self.journal.extend([between].into_iter().chain(last));
     }
 
-    /// Makes a path durable: its bytes, its name and its folders' names; its absence where it is absent.
+    /// Makes a path durable: its bytes, its name and its folders' names; its absence where it is
+    /// absent.
     pub fn sync(&mut self, path: &SyncPath) {
         let mut inos = vec![ROOT];
         let mut dir = ROOT;
@@ -152,8 +153,9 @@ impl Disk {
         tree
     }
 
-    /// Cuts the power: some prefix of the journal survives, and of unsynced bytes all, a part, or what was there before. Older bytes than
-    /// `written_back` had reached the platter by themselves.
+    /// Cuts the power: some prefix of the journal survives, and of unsynced bytes all, a part, or
+    /// what was there before. Older bytes than `written_back` had reached the platter by
+    /// themselves.
     pub fn cut_power(&mut self, rng: &mut Rng, written_back: FileTime) -> Vec<PathChange> {
         let before = self.live.listing();
         let next_ino = self.live.next_ino;

@@ -1,4 +1,5 @@
-//! What users wrote, overwrote and deleted, so that the oracles can say what must still exist and what must not.
+//! What users wrote, overwrote and deleted, so that the oracles can say what must still exist and
+//! what must not.
 //!
 //! Filled from the differences that each operation made; never asks an engine.
 
@@ -6,7 +7,7 @@ use super::disk::PathChange;
 use super::merging::Texts;
 use super::torn::Torn;
 use super::tree::{Listing, Value};
-use dirsyncd::engine::index::Row;
+use dirsyncd::engine::api::index::Row;
 use dirsyncd::model::{Kind, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,10 +35,12 @@ pub struct Ledger {
     pub excused: BTreeSet<Value>,
     /// How often a user put the value there.
     placed: BTreeMap<(SyncPath, Value), u32>,
-    /// Whose users changed the attributes of a value in its place: such a change beats a concurrent deletion.
+    /// Whose users changed the attributes of a value in its place: such a change beats a concurrent
+    /// deletion.
     affirmed: BTreeMap<(SyncPath, Value), BTreeSet<NodeId>>,
     pub overwrites: Vec<Overwrite>,
-    /// On a disk after a crash, and not known to the index: whoever overwrites it before it is committed is not known either.
+    /// On a disk after a crash, and not known to the index: whoever overwrites it before it is
+    /// committed is not known either.
     unknown: BTreeSet<(NodeId, SyncPath, Value)>,
     /// What rotted, and where.
     rotten: BTreeMap<Value, BTreeSet<NodeId>>,
@@ -177,7 +180,8 @@ impl Ledger {
         self.rotten.get(value).is_some_and(|nodes| !nodes.contains(&node)) && !self.adopted.contains(value)
     }
 
-    /// Whether the node's user did something there that no version was minted for. `settled`: nothing is left to mint.
+    /// Whether the node's user did something there that no version was minted for. `settled`:
+    /// nothing is left to mint.
     pub fn may_mint(&mut self, node: NodeId, path: &SyncPath, settled: bool) -> bool {
         let Some(left) = self.touches.get_mut(&(node, path.clone())) else { return false };
         let had = *left;
@@ -204,8 +208,9 @@ impl Ledger {
         }
     }
 
-    /// The node crashed (or its user acts while it is down). An overwriting that nobody noticed, of something that its
-    /// index does not know to be here or that a power cut brought back, is void: no engine can know of it.
+    /// The node crashed (or its user acts while it is down). An overwriting that nobody noticed, of
+    /// something that its index does not know to be here or that a power cut brought back, is void:
+    /// no engine can know of it.
     pub fn crashed<'a>(
         &mut self,
         node: NodeId,
@@ -226,7 +231,8 @@ impl Ledger {
         self.overwrites.retain(|overwrite| overwrite.node != node || overwrite.noticed);
     }
 
-    /// The node's index is gone: what it finds counts as put there by its user, and what it did away with may be forgotten.
+    /// The node's index is gone: what it finds counts as put there by its user, and what it did
+    /// away with may be forgotten.
     pub fn found_anew(&mut self, node: NodeId, listing: &Listing) {
         for (path, (_, inode)) in listing {
             if let Some(value) = inode.value() {
@@ -249,7 +255,8 @@ impl Ledger {
         self.overwrites.retain(|overwrite| overwrite.node != node);
     }
 
-    /// Values that were overwritten knowingly at a path, never put there again, nor touched by another machine's user.
+    /// Values that were overwritten knowingly at a path, never put there again, nor touched by
+    /// another machine's user.
     pub fn dead(&self) -> impl Iterator<Item = &Overwrite> {
         self.overwrites.iter().filter(|overwrite| {
             let at = (overwrite.path.clone(), overwrite.value.clone());

@@ -1,4 +1,5 @@
-//! Many engines, one deterministic world: disks that forget, links that break, clocks that lie, users who collide.
+//! Many engines, one deterministic world: disks that forget, links that break, clocks that lie,
+//! users who collide.
 //!
 //! `DIRSYNC_SEEDS=N` runs N seeds, `DIRSYNC_SEED=S` runs that one and shows every event and action.
 

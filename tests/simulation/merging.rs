@@ -1,7 +1,9 @@
-//! Losers that are merged into what won over them: what texts once were, the merge, and what it must hold.
+//! Losers that are merged into what won over them: what texts once were, the merge, and what it
+//! must hold.
 //!
-//! A text is a set of lines, each written by a user once, so that everyone can say what a merge of two must hold. Deliberately not here: which
-//! losers are merged, and what becomes of a merge (the engine's).
+//! A text is a set of lines, each written by a user once, so that everyone can say what a merge of
+//! two must hold. Deliberately not here: which losers are merged, and what becomes of a merge (the
+//! engine's).
 
 use super::bugs::Bug;
 use super::disk::PathChange;
@@ -173,7 +175,8 @@ impl World {
         }
     }
 
-    /// What is told to be merged holds every line of both sides that no user and no other conflict took out, and is from then on like anything that a user wrote (P2).
+    /// What is told to be merged holds every line of both sides that no user and no other conflict
+    /// took out, and is from then on like anything that a user wrote (P2).
     pub fn check_merged(&mut self, node: NodeId, path: &SyncPath, entry: &Entry, loser: &Entry, kept: &str) {
         let texts = &self.ledger.texts;
         let content = |entry: &Entry| entry.file().map(|(content, _)| content);
@@ -194,7 +197,8 @@ impl World {
         };
         let missing = both.filter(|line| !made.held.contains(line)).find(|line| !is_gone(line));
         let value = Value::File(made.merged.clone());
-        // Patterns are written more than once, and end their lines otherwise: of them it is not known what a merge must hold.
+        // Patterns are written more than once, and end their lines otherwise: of them it is not
+        // known what a merge must hold.
         if let Some(line) = missing.filter(|_| path.as_bytes() != IGNORE_FILE.as_bytes()) {
             return self.fail(format!("n{node} merged {line:?} away at {path:?}, which no user took out"));
         }

@@ -1,6 +1,8 @@
-//! Links between machines: ordered, delayed, cut, parted, dialled again. Messages travel as the bytes of frames.
+//! Links between machines: ordered, delayed, cut, parted, dialled again. Messages travel as the
+//! bytes of frames.
 //!
-//! Deliberately not here: TLS, pieces and credit of large contents; a large content arrives at once or not at all.
+//! Deliberately not here: TLS, pieces and credit of large contents; a large content arrives at once
+//! or not at all.
 
 use super::bugs::{Bug, by_mtime};
 use super::ledger::NodeId;

@@ -8,7 +8,7 @@ use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
 use super::shell::Step;
 use super::tree::{Data, Ino, Tree};
-use dirsyncd::engine::ignore::Ignore;
+use dirsyncd::engine::observe::ignore::Ignore;
 use dirsyncd::engine::{
     Boot, Config, Engine, Event, FetchId, Hint, Job, Keeps, LinkId, Names, Now, OnConflict, Outcome, RangeId,
     ServedFile, StageId,
@@ -39,7 +39,8 @@ pub struct Node {
     /// Power cuts so far, and whether boots count as later than every write.
     pub boots: u128,
     pub late_boots: bool,
-    /// The patterns that were read last, by whichever run; those that the walker goes by; those that were read first.
+    /// The patterns that were read last, by whichever run; those that the walker goes by; those
+    /// that were read first.
     pub in_force: Ignore,
     pub ignored: Ignore,
     pub first_patterns: Option<Vec<u8>>,
@@ -181,7 +182,8 @@ impl Node {
         let name = format!("n{}", self.device.0[0] - 1);
         let config = Config { device: self.device, name, on_conflict: self.on_conflict };
         let mut engine = Engine::new(config, Recorded::open(&self.durable, bug));
-        // Later than any write: whatever was hashed in this boot and changed since has rotted, and heals by itself.
+        // Later than any write: whatever was hashed in this boot and changed since has rotted, and
+        // heals by itself.
         let began = if self.late_boots { u64::MAX } else { 0 };
         let names = if self.disk.live.folds { Names::Folded } else { Names::Exact };
         engine.set_keeps(Keeps { modes: self.disk.keeps_modes, names, ..Keeps::default() });

@@ -1,8 +1,9 @@
-//! What stands in the way of a path at one machine alone: a special file, or another spelling of its name on a disk that
-//! folds names.
+//! What stands in the way of a path at one machine alone: a special file, or another spelling of
+//! its name on a disk that folds names.
 //!
-//! Such a path is a problem there, named as one, and nobody's edit or deletion. Once users have put the obstacles away,
-//! everything is everywhere. Deliberately not here: disks that fold (`tree`), and the engine's part of it.
+//! Such a path is a problem there, named as one, and nobody's edit or deletion. Once users have put
+//! the obstacles away, everything is everywhere. Deliberately not here: disks that fold (`tree`),
+//! and the engine's part of it.
 
 use super::disk::PathChange;
 use super::ledger::NodeId;
@@ -11,13 +12,14 @@ use super::rng::Rng;
 use super::tree::{Body, Inode};
 use super::users::{self, Op};
 use super::world::World;
-use dirsyncd::engine::index::Row;
+use dirsyncd::engine::api::index::Row;
 use dirsyncd::model::path::IGNORE_FILE;
 use dirsyncd::model::{Entry, Kind, SyncPath};
 use std::collections::BTreeSet;
 
 const KINDS: [&str; 3] = ["socket", "fifo", "device"];
-/// A few rounds clear everything: what was in the way of a folder is followed by what is in the way in it.
+/// A few rounds clear everything: what was in the way of a folder is followed by what is in the way
+/// in it.
 const ROUNDS: usize = 8;
 /// After this the names that were given up are taken (ns).
 const LONG_ENOUGH_NS: u64 = 60 * SECOND;
@@ -115,8 +117,8 @@ impl World {
         }
     }
 
-    /// Whether a folder that was deleted stays for a special file in it, as it would for what patterns cover: that is left
-    /// alone, and keeps nobody from being done.
+    /// Whether a folder that was deleted stays for a special file in it, as it would for what
+    /// patterns cover: that is left alone, and keeps nobody from being done.
     pub fn stays(&self, node: NodeId, path: &SyncPath, row: &Row) -> bool {
         let is_folder = row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory());
         self.has_obstacles && !row.head.is_live() && is_folder && self.special_in(node, path).is_some()
@@ -184,7 +186,8 @@ impl World {
         }
     }
 
-    /// Users put away what is in the way, until nothing is: special files where they are, names at another machine.
+    /// Users put away what is in the way, until nothing is: special files where they are, names at
+    /// another machine.
     pub fn clear_obstacles(&mut self) {
         for _ in 0..ROUNDS {
             let mut cleared = false;

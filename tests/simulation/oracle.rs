@@ -1,6 +1,7 @@
 //! What must hold: at every commit, at every power cut, and when the world has come to rest.
 //!
-//! The oracles read disks, committed indexes and the ledger; of an engine they ask only its status and its index.
+//! The oracles read disks, committed indexes and the ledger; of an engine they ask only its status
+//! and its index.
 
 use super::disk::NO_MODE;
 use super::ledger::{NodeId, claims};
@@ -9,21 +10,22 @@ use super::torn::WRITTEN_BACK_NS;
 use super::tree::{Body, Ino, Inode, Tree, Value};
 use super::users;
 use super::world::World;
-use dirsyncd::engine::index::{Index, Row};
-use dirsyncd::engine::merge::displaced_path;
+use dirsyncd::engine::api::index::{Index, Row};
+use dirsyncd::engine::reconcile::merge::displaced_path;
 use dirsyncd::engine::{PeerStatus, Stat};
 use dirsyncd::model::{ContentId, DeviceId, Entry, SyncPath};
 use dirsyncd::wire::condition::Condition;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Without anything done for this long (ns), the world rests: longer than peers wait between greetings.
+/// Without anything done for this long (ns), the world rests: longer than peers wait between
+/// greetings.
 const REST_NS: u64 = 45 * SECOND;
 /// It must come to rest within this (ns) after the last fault and the last edit.
 const REST_WITHIN_NS: u64 = 900 * SECOND;
 
 impl World {
-    /// A version is minted only where the user did something since the last (P5: nothing that a crash or an
-    /// install left behind is taken for an edit).
+    /// A version is minted only where the user did something since the last (P5: nothing that a
+    /// crash or an install left behind is taken for an edit).
     pub fn check_commit(&mut self, node: NodeId, written: &BTreeSet<SyncPath>) {
         let mut minted: BTreeMap<u64, Vec<SyncPath>> = BTreeMap::new();
         for path in written {
@@ -34,7 +36,8 @@ impl World {
             let here = &self.nodes[node];
             let row = here.durable.rows.get(path);
             let Some(version) = row.map(|row| &row.head.version) else { continue };
-            // The copy of a loser has the version that its name tells: it was minted at the loser's own path.
+            // The copy of a loser has the version that its name tells: it was minted at the loser's
+            // own path.
             if row.is_some_and(|row| is_copy(path, &row.head)) {
                 continue;
             }
@@ -44,7 +47,8 @@ impl World {
         }
         for (counter, paths) in minted {
             self.nodes[node].minted = counter;
-            // One version may be derived from another (a folder from its child): one reason is enough.
+            // One version may be derived from another (a folder from its child): one reason is
+            // enough.
             let reasons = paths.iter().filter(|path| self.has_reason(node, path)).count();
             if reasons == 0 && !self.nodes[node].redates {
                 self.fail(format!("n{node} took something for an edit that no user made: {paths:?}"));
@@ -69,7 +73,8 @@ impl World {
         self.ledger.may_mint(node, path, settled)
     }
 
-    /// An install replaces only what the engine knows to be there, be it by a stat that a second write left alone (P4).
+    /// An install replaces only what the engine knows to be there, be it by a stat that a second
+    /// write left alone (P4).
     pub fn check_replaced(&mut self, node: NodeId, path: &SyncPath, stat: Stat, value: &Value) {
         let row = self.nodes[node].durable.rows.get(path);
         let is_known = row.and_then(Row::live_on_disk).is_some_and(|(_, known)| *known == stat);
@@ -130,8 +135,9 @@ impl World {
         }
     }
 
-    /// Whether a winner's content is on no disk any more: its last holder replaced it while the folder that came back
-    /// from a backup was still to fetch it again, or did away with it and lost the index that said so. Nobody can settle that.
+    /// Whether a winner's content is on no disk any more: its last holder replaced it while the
+    /// folder that came back from a backup was still to fetch it again, or did away with it and
+    /// lost the index that said so. Nobody can settle that.
     fn is_something_nowhere(&self) -> bool {
         let shown = self.nodes.iter().flat_map(|node| node.disk.live.shown());
         let contents: BTreeSet<ContentId> = shown.filter_map(|value| value.content()).collect();
@@ -212,7 +218,8 @@ impl World {
         };
         let (of_a, of_b) = (winners(a), winners(b));
         let paths: BTreeSet<&SyncPath> = of_a.keys().chain(of_b.keys()).collect();
-        // An old deletion of what it never had need not be known to a machine: it counts in no digest any more.
+        // An old deletion of what it never had need not be known to a machine: it counts in no
+        // digest any more.
         let agree = |path: &&SyncPath| match (of_a.get(*path), of_b.get(*path)) {
             (Some(a), Some(b)) => a == b || !(a.is_live() || b.is_live()),
             (one, other) => one.or(other).is_none_or(|entry| !entry.is_live()),
@@ -252,7 +259,8 @@ impl World {
         Ok(())
     }
 
-    /// It says that it is in sync with everybody, but for what waits for an obstacle, here or there.
+    /// It says that it is in sync with everybody, but for what waits for an obstacle, here or
+    /// there.
     fn check_idle(&mut self, node: NodeId) -> Result<(), String> {
         let all: Vec<_> = (0..self.nodes.len()).map(|node| self.obstructed(node)).collect();
         let waits = |device| (0..all.len()).any(|other| self.nodes[other].device == device && !all[other].is_empty());
@@ -303,8 +311,9 @@ fn same_link(target: &[u8], entry: &Entry) -> bool {
     matches!(&entry.kind, dirsyncd::model::Kind::Symlink { target: told } if told == target)
 }
 
-/// Whether a committed row names a file as it stood before the power cut, and the file did not survive it so. What the index never
-/// knew to be there, its user made and removed unseen: of that it says nothing.
+/// Whether a committed row names a file as it stood before the power cut, and the file did not
+/// survive it so. What the index never knew to be there, its user made and removed unseen: of that
+/// it says nothing.
 fn ran_ahead(path: &SyncPath, row: &Row, before: &Tree, after: &Tree, was_known: impl Fn(Ino) -> bool) -> bool {
     let Some((_, stat)) = row.live_on_disk() else {
         let gone = row.disk.is_some() && before.lookup(path).is_none();

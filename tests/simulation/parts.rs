@@ -1,6 +1,8 @@
-//! Contents that come in chunks, in simulated time: what is here of them, what peers send of them, and how that goes wrong.
+//! Contents that come in chunks, in simulated time: what is here of them, what peers send of them,
+//! and how that goes wrong.
 //!
-//! A chunk is right or wrong, and has no bytes of its own. What is here outlives a crash; who sent it, and the list, do not.
+//! A chunk is right or wrong, and has no bytes of its own. What is here outlives a crash; who sent
+//! it, and the list, do not.
 
 use super::bugs::Bug;
 use super::ledger::NodeId;
@@ -177,7 +179,8 @@ impl World {
         }
     }
 
-    /// Where contents are damaged on their way, peers also say that they hold chunks which they do not hold.
+    /// Where contents are damaged on their way, peers also say that they hold chunks which they do
+    /// not hold.
     pub fn perhaps_a_lie(&mut self, message: Message) -> Message {
         match message {
             Message::Have { content, chunks } if self.rng.chance(self.plan.corrupt_permille) => {

@@ -1,6 +1,8 @@
-//! Users who edit `.dirsyncignore`, and what that covers: neither told, nor replaced, nor deleted by peers.
+//! Users who edit `.dirsyncignore`, and what that covers: neither told, nor replaced, nor deleted
+//! by peers.
 //!
-//! Deliberately not here: what patterns mean (`engine::ignore`), and when they are believed (`engine::uncover`).
+//! Deliberately not here: what patterns mean (`engine::ignore`), and when they are believed
+//! (`engine::safety::unignored`).
 
 use super::bugs::Bug;
 use super::ledger::NodeId;
@@ -10,7 +12,7 @@ use super::rng::Rng;
 use super::tree::{Body, Data};
 use super::users::{Op, path};
 use super::world::World;
-use dirsyncd::engine::ignore::Ignore;
+use dirsyncd::engine::observe::ignore::Ignore;
 use dirsyncd::engine::{Action, Event};
 use dirsyncd::model::SyncPath;
 use dirsyncd::model::path::IGNORE_FILE;
@@ -42,12 +44,14 @@ impl Node {
     pub fn patterns_text(&self) -> Option<Vec<u8>> {
         let (_, inode) = self.disk.live.get(&path(IGNORE_FILE))?;
         let Body::File(data) = &inode.body else { return None };
-        // What stands for the padding is what it counts as in the content id: the text is told apart from others as the file is.
+        // What stands for the padding is what it counts as in the content id: the text is told
+        // apart from others as the file is.
         let padding = if data.padding > 0 { data.padding.to_be_bytes().to_vec() } else { Vec::new() };
         Some([&data.text[..], &padding].concat())
     }
 
-    /// Whether the patterns cover a path that were read last, by this run or the one before, and those that are there now.
+    /// Whether the patterns cover a path that were read last, by this run or the one before, and
+    /// those that are there now.
     pub fn is_covered(&self, path: &SyncPath, is_torn: bool) -> bool {
         let now = || Ignore::parse(&self.patterns_text().unwrap_or_default()).0;
         self.in_force.ignores(path, true) && (is_torn || now().ignores(path, true))

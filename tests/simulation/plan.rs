@@ -210,7 +210,8 @@ impl Plan {
         *rng.pick(&ends)
     }
 
-    /// What makes files vanish otherwise, or takes back what a program did, is left out: then more than half may be gone for good.
+    /// What makes files vanish otherwise, or takes back what a program did, is left out: then more
+    /// than half may be gone for good.
     pub fn add_rhythms(&mut self, rng: &mut Rng) {
         self.rhythms = rhythms::some(rng);
         self.early_ops = 0;

@@ -1,12 +1,13 @@
 //! An index that notes what was written since the last commit, so that a crash can take it back.
 //!
-//! The rows are `MapIndex`'s; digests are kept up instead of made anew, as in the daemon's own index.
+//! The rows are `MapIndex`'s; digests are kept up instead of made anew, as in the daemon's own
+//! index.
 
 use super::bugs::{Bug, by_mtime};
 use super::tree::Ino;
-use dirsyncd::engine::digest::{Digests, bucket_of, counts, deleted_at, entry_hash};
-use dirsyncd::engine::index::{Conflict, ConflictFilter, Counts, Index, OnDisk, Row};
-use dirsyncd::engine::map_index::MapIndex;
+use dirsyncd::engine::api::digest::{Digests, bucket_of, counts, deleted_at, entry_hash};
+use dirsyncd::engine::api::index::{Conflict, ConflictFilter, Counts, Index, OnDisk, Row};
+use dirsyncd::engine::api::map_index::MapIndex;
 use dirsyncd::model::{ContentId, Entry, SyncPath};
 use dirsyncd::wire::conflict::ConflictKey;
 use dirsyncd::wire::message::{Bucket, Digest, Group};
@@ -44,7 +45,8 @@ impl Recorded {
     /// As it is opened after a start.
     pub fn open(durable: &Durable, bug: Option<Bug>) -> Self {
         let mut index = Self { bug, ..Self::default() };
-        // On which day a deletion was learned is not among what was committed: later than any that may go.
+        // On which day a deletion was learned is not among what was committed: later than any that
+        // may go.
         index.map.set_today(u64::MAX);
         for (path, row) in &durable.rows {
             index.put(path, row);

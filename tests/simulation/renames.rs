@@ -1,7 +1,7 @@
 //! Renames of folders, on disks and links of every speed: no content is sent for one.
 //!
-//! A slow disk shows the old names missing before it has hashed what is under the new ones. Deliberately not here: renames
-//! beside faults and other users (`users.rs`).
+//! A slow disk shows the old names missing before it has hashed what is under the new ones.
+//! Deliberately not here: renames beside faults and other users (`users.rs`).
 
 use super::plan::{MS, Plan, SECOND};
 use super::rng::Rng;

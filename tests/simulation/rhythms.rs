@@ -1,7 +1,9 @@
-//! Programs and people with the rhythms of real work, on files that are old enough to count: what the deletion guard must let through (P8).
+//! Programs and people with the rhythms of real work, on files that are old enough to count: what
+//! the deletion guard must let through (P8).
 //!
-//! A rhythm has a folder of its own, which nobody else touches. More than half of what was there may be gone for a moment, and not for good:
-//! so nothing may be held in the end. Deliberately not here: what people do to their files one by one (`users`).
+//! A rhythm has a folder of its own, which nobody else touches. More than half of what was there
+//! may be gone for a moment, and not for good: so nothing may be held in the end. Deliberately not
+//! here: what people do to their files one by one (`users`).
 
 use super::ledger::NodeId;
 use super::plan::{MS, SECOND};

@@ -1,4 +1,5 @@
-//! Bytes that change on a disk by themselves, people who have everything hashed again, and what they say of what is found.
+//! Bytes that change on a disk by themselves, people who have everything hashed again, and what
+//! they say of what is found.
 //!
 //! Deliberately not here: what a scrub makes of it (the engine's), and its reading (`scrubbing`).
 
@@ -6,12 +7,13 @@ use super::ledger::{NodeId, claims};
 use super::plan::SECOND;
 use super::tree::{Body, Data, Value};
 use super::world::World;
-use dirsyncd::engine::index::Index;
+use dirsyncd::engine::api::index::Index;
 use dirsyncd::engine::{Decision, Event, Verify};
 use dirsyncd::model::{ContentId, SyncPath};
 use std::collections::BTreeSet;
 
-/// What was written so lately has a second hash still to come (ns): a change of its bytes is not told from an edit.
+/// What was written so lately has a second hash still to come (ns): a change of its bytes is not
+/// told from an edit.
 const YOUNG_NS: u64 = 3 * SECOND;
 /// For links to come back, and for everything to be read.
 const LONG_ENOUGH_NS: u64 = 60 * SECOND;
@@ -19,8 +21,8 @@ const LONG_ENOUGH_NS: u64 = 60 * SECOND;
 const ROUNDS: usize = 4;
 
 impl World {
-    /// A file that is known to the index, and was not written of late. Until its second hash is done, a change of bytes that the stat does
-    /// not show is an edit to the engine, and rightly.
+    /// A file that is known to the index, and was not written of late. Until its second hash is
+    /// done, a change of bytes that the stat does not show is an edit to the engine, and rightly.
     pub fn rot(&mut self, node: NodeId) {
         let here = &self.nodes[node];
         let racy_since = match &here.engine {
@@ -65,7 +67,8 @@ impl World {
         }
     }
 
-    /// Everybody has everything hashed, and says what is to become of what was found, until nothing is.
+    /// Everybody has everything hashed, and says what is to become of what was found, until nothing
+    /// is.
     pub fn settle_rot(&mut self) {
         for _ in 0..ROUNDS {
             // Whoever waits for what rotted elsewhere does not rest before that is decided.

@@ -1,6 +1,7 @@
 //! Written scenarios: what a person would try first, each once with every step named.
 //!
-//! The oracles of `oracle.rs` hold at every rest here as well; each scenario adds who must have won.
+//! The oracles of `oracle.rs` hold at every rest here as well; each scenario adds who must have
+//! won.
 
 use super::plan::{Plan, SECOND};
 use super::trace::Kept;

@@ -1,7 +1,8 @@
-//! What the daemon's shell does with an engine's actions, in simulated time: looks, walks, installs, contents.
+//! What the daemon's shell does with an engine's actions, in simulated time: looks, walks,
+//! installs, contents.
 //!
-//! It decides nothing. Between the steps of one action users go on working, so every race of the real shell that the
-//! contract allows can happen here.
+//! It decides nothing. Between the steps of one action users go on working, so every race of the
+//! real shell that the contract allows can happen here.
 
 use super::bugs::Bug;
 use super::disk::{NO_MODE, PathChange};
@@ -163,7 +164,8 @@ impl World {
         }
     }
 
-    /// From here on a disk answers none of what peers ask of it, though its machine lives; or it does so again.
+    /// From here on a disk answers none of what peers ask of it, though its machine lives; or it
+    /// does so again.
     pub fn hang(&mut self, node: NodeId, hangs: bool) {
         if hangs && self.nodes[node].is_up() {
             self.trace.note(self.now, format_args!("n{node}'s disk hangs"));
@@ -211,7 +213,8 @@ impl World {
 
     // Hints.
 
-    /// What inotify makes of a change, where the folder is watched. A folder that was moved away is watched no more.
+    /// What inotify makes of a change, where the folder is watched. A folder that was moved away is
+    /// watched no more.
     pub fn give_hints(&mut self, node: NodeId, changes: &[PathChange], closed: bool) {
         let rng = &mut self.rng;
         let here = &mut self.nodes[node];
@@ -223,7 +226,8 @@ impl World {
             }
             let is_echo = here.echo_until.get(&change.path).is_some_and(|until| self.now < *until);
             for hint in hints_of(change, closed, rng.chance(300)).into_iter().flatten().filter(|_| !is_echo) {
-                // Whoever opened what is there may have spelled its name otherwise; what is new has the name it got.
+                // Whoever opened what is there may have spelled its name otherwise; what is new has
+                // the name it got.
                 let is_respelled = folds && change.before.is_some() && rng.chance(300);
                 let path = if is_respelled { respelled(&change.path) } else { change.path.clone() };
                 here.hints.push_back((path, hint));

@@ -1,8 +1,9 @@
 //! Machines whose daemon sleeps while its user works: a stopped process, for minutes or hours.
 //!
-//! Both clocks go on, as the system's do for a process that is stopped. What comes to it waits: events of its disk, and
-//! what links bring until the other ends give them up. Of two edits the later one wins, however late it is discovered.
-//! Where a whole machine sleeps, so does its user, and its steady clock (`CLOCK_MONOTONIC`) stands.
+//! Both clocks go on, as the system's do for a process that is stopped. What comes to it waits:
+//! events of its disk, and what links bring until the other ends give them up. Of two edits the
+//! later one wins, however late it is discovered. Where a whole machine sleeps, so does its user,
+//! and its steady clock (`CLOCK_MONOTONIC`) stands.
 
 use super::ledger::NodeId;
 use super::plan::{MS, Plan, SECOND};
@@ -41,7 +42,8 @@ impl World {
         None
     }
 
-    /// The daemon stops for so long (ns); its peers give up its links. `whole`: the machine does, user, steady clock and all.
+    /// The daemon stops for so long (ns); its peers give up its links. `whole`: the machine does,
+    /// user, steady clock and all.
     pub fn sleep(&mut self, node: NodeId, span_ns: u64, whole: bool) {
         if !self.nodes[node].is_up() || self.is_asleep(node) {
             return;

@@ -1,7 +1,9 @@
-//! What a power cut leaves of files that were being written, and how the next start knows of the cut.
+//! What a power cut leaves of files that were being written, and how the next start knows of the
+//! cut.
 //!
-//! What a cut tore is no edit where it was known what the file held (P5): nobody may hear of it. Deliberately not here: the disk that
-//! forgets (`disk`), and what is made of a torn file (the engine's).
+//! What a cut tore is no edit where it was known what the file held (P5): nobody may hear of it.
+//! Deliberately not here: the disk that forgets (`disk`), and what is made of a torn file (the
+//! engine's).
 
 use super::bugs::Bug;
 use super::ledger::{Ledger, NodeId};
@@ -10,15 +12,16 @@ use super::rng::Rng;
 use super::tree::{Body, Data, Listing};
 use super::users::Op;
 use super::world::World;
-use dirsyncd::engine::index::Row;
-use dirsyncd::engine::torn::Cut;
+use dirsyncd::engine::api::index::Row;
+use dirsyncd::engine::observe::torn::Cut;
 use dirsyncd::model::{ContentId, Entry, SyncPath};
 use dirsyncd::wire::message::SMALL_FILE_BYTES;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// As the daemon does, in its index.
 const META_CUT: &str = "daemon.cut";
-/// What was written before this was written back since, by the daemon's reckoning and in truth (ns).
+/// What was written before this was written back since, by the daemon's reckoning and in truth
+/// (ns).
 const RECKONED_NS: u64 = 60 * SECOND;
 pub const WRITTEN_BACK_NS: u64 = 30 * SECOND;
 /// Files lose their ends in whole blocks.
@@ -58,7 +61,8 @@ fn looks_torn(data: &Data, known_size: u64) -> bool {
 }
 
 impl Ledger {
-    /// A cut left these on the node's disk. What it tore of a file that the index knows is no edit, and undoes the one that was under way.
+    /// A cut left these on the node's disk. What it tore of a file that the index knows is no edit,
+    /// and undoes the one that was under way.
     fn cut_tore<'a>(
         &mut self,
         node: NodeId,
@@ -115,7 +119,8 @@ impl World {
         }
     }
 
-    /// Where nobody has the last whole version of a torn file any more, whoever was writing it writes it again.
+    /// Where nobody has the last whole version of a torn file any more, whoever was writing it
+    /// writes it again.
     pub fn settle_torn(&mut self) {
         for _ in 0..ROUNDS {
             self.run_for(LONG_ENOUGH_NS);

@@ -1,4 +1,5 @@
-//! What happened, in order: its hash or its lines, when asked for. Most seeds need neither, and a line takes longer than what it tells of.
+//! What happened, in order: its hash or its lines, when asked for. Most seeds need neither, and a
+//! line takes longer than what it tells of.
 
 use std::fmt::{Arguments, Write};
 

@@ -1,7 +1,8 @@
-//! A file system's tree in memory: inodes, names, times; also the history folder beside the synced one.
+//! A file system's tree in memory: inodes, names, times; also the history folder beside the synced
+//! one.
 //!
-//! Cloning is cheap, so that a disk can keep every state since the last one that is durable. Deliberately not
-//! here: durability (`disk`), who changed what (`ledger`).
+//! Cloning is cheap, so that a disk can keep every state since the last one that is durable.
+//! Deliberately not here: durability (`disk`), who changed what (`ledger`).
 
 use bytes::Bytes;
 use dirsyncd::engine::{Stat, StatKind};
@@ -118,7 +119,8 @@ impl Tree {
         Self { inodes, history: BTreeMap::new(), next_ino: 100, folds: false }
     }
 
-    /// The path by which the disk knows it: where names fold, those that are there keep their spelling.
+    /// The path by which the disk knows it: where names fold, those that are there keep their
+    /// spelling.
     pub fn spelled(&self, path: &SyncPath) -> SyncPath {
         if !self.folds {
             return path.clone();

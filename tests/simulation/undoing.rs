@@ -1,5 +1,6 @@
 //! Users who delete most of what there is, at one machine or at two, and take it back: at one
-//! machine, or at all that hold something at once. Some of these machines crash before they are done.
+//! machine, or at all that hold something at once. Some of these machines crash before they are
+//! done.
 //!
 //! What was live before is live again on every machine, as it was, and nothing is a conflict. An
 //! order is given once: a crash forgets none.

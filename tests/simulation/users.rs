@@ -1,7 +1,8 @@
 //! What people and programs do to their files, on few names so that they collide.
 //!
-//! Imports the tree. An operation is one atomic change, but for `Write`, which leaves the file open and empty
-//! until `Tree::edit` fills it. Deliberately not here: when it happens, and what must not be lost by it (`ledger`).
+//! Imports the tree. An operation is one atomic change, but for `Write`, which leaves the file open
+//! and empty until `Tree::edit` fills it. Deliberately not here: when it happens, and what must not
+//! be lost by it (`ledger`).
 
 use super::rhythms;
 use super::rng::Rng;
@@ -18,7 +19,8 @@ const MODES: [Mode; 4] = [Mode(0o644), Mode(0o600), Mode(0o755), Mode(0o640)];
 
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Written elsewhere and renamed in; its folders are made. `mtime`: kept from elsewhere, as `cp -p` and `mv` do.
+    /// Written elsewhere and renamed in; its folders are made. `mtime`: kept from elsewhere, as `cp
+    /// -p` and `mv` do.
     Save {
         path: SyncPath,
         data: Data,
@@ -120,7 +122,8 @@ impl Op {
         }
     }
 
-    /// With the spelling that a folding disk has of names that are there. A rename may give a name another one.
+    /// With the spelling that a folding disk has of names that are there. A rename may give a name
+    /// another one.
     fn spelled(&self, tree: &Tree) -> Self {
         match self {
             Self::Rename { from, to } => {

@@ -1,7 +1,8 @@
 //! The world: time, what happens next, and machines that live and die.
 //!
-//! A queue of happenings in order of time; everything else is chance from the seed. The parts that act on the
-//! world are its `impl`s in `shell` (an engine's actions), `network` (links) and `oracle` (what must hold).
+//! A queue of happenings in order of time; everything else is chance from the seed. The parts that
+//! act on the world are its `impl`s in `shell` (an engine's actions), `network` (links) and
+//! `oracle` (what must hold).
 
 use super::boundary::Boundary;
 use super::bugs::Bug;
@@ -49,7 +50,8 @@ pub enum Happening {
         parted: bool,
     },
     User(NodeId),
-    /// A program writes a file that was written a moment ago once more, often within one tick of the disk's clock.
+    /// A program writes a file that was written a moment ago once more, often within one tick of
+    /// the disk's clock.
     Again {
         node: NodeId,
         path: SyncPath,
@@ -437,8 +439,9 @@ impl World {
         here.backup = Some((here.disk.live.clone(), here.durable.clone()));
     }
 
-    /// The machine stops, its folder and history are those of the backup, its index is not, unless it is `whole`; it starts
-    /// again. Not done where something is then nowhere that it should be: nobody could bring that back.
+    /// The machine stops, its folder and history are those of the backup, its index is not, unless
+    /// it is `whole`; it starts again. Not done where something is then nowhere that it should be:
+    /// nobody could bring that back.
     pub fn restore(&mut self, node: NodeId, whole: bool) {
         let Some((backup, index)) = self.nodes[node].backup.clone() else { return };
         let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
@@ -706,7 +709,8 @@ impl World {
         }
     }
 
-    /// What came later than most seeds: by chance of its own, so that their courses stay what they were.
+    /// What came later than most seeds: by chance of its own, so that their courses stay what they
+    /// were.
     fn plan_own(&mut self) {
         let active = self.plan.active_ns;
         for _ in 0..self.plan.questions {

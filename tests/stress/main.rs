@@ -1,4 +1,5 @@
-//! More events than a watcher can take, and programs that make thousands of changes at once: nothing is missed, memory stays bounded.
+//! More events than a watcher can take, and programs that make thousands of changes at once:
+//! nothing is missed, memory stays bounded.
 //!
 //! One test at a time: each wants the machine for itself.
 

@@ -1,4 +1,5 @@
-//! Deltas made and applied in memory, against `fast_rsync`'s own `apply` and our interpreter; random edits; hostile signatures.
+//! Deltas made and applied in memory, against `fast_rsync`'s own `apply` and our interpreter;
+//! random edits; hostile signatures.
 
 use super::*;
 use crate::delta::patch::Patch;
@@ -31,7 +32,8 @@ impl ReadAt for Counted<'_> {
     }
 }
 
-/// A delta from `old` to `new`, checked by applying it twice, and how many bytes of `new` were read for it.
+/// A delta from `old` to `new`, checked by applying it twice, and how many bytes of `new` were read
+/// for it.
 fn delta_of(old: &[u8], new: &[u8], knows_chunks: bool) -> Result<(Vec<u8>, u64), DiffError> {
     let base = of_bytes(old).1.unwrap();
     let ours = of_bytes(new).1.unwrap();
@@ -133,8 +135,9 @@ fn longest_search(base: &Signature, new: &[u8]) -> Duration {
     longest.max(last.elapsed())
 }
 
-/// A signature that claims to be of a file of `size` bytes, whose rolling hashes are those of `known`, and whose strong hashes match
-/// nothing: every place of `known` costs the hash of a block.
+/// A signature that claims to be of a file of `size` bytes, whose rolling hashes are those of
+/// `known`, and whose strong hashes match nothing: every place of `known` costs the hash of a
+/// block.
 fn made_to_burn(size: u64, known: &[u8]) -> Signature {
     let block = block_bytes(size) as usize;
     let mut bytes = of_bytes(&vec![0; 64 * 1024]).1.unwrap().wire()[..12].to_vec();

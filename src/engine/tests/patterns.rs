@@ -1,7 +1,7 @@
 //! What appears beside patterns that are being written.
 
 use super::*;
-use crate::engine::event::Hint;
+use crate::engine::api::event::Hint;
 
 const IGNORE: &str = ".dirsyncignore";
 const MS: u64 = 1_000_000;
@@ -18,7 +18,8 @@ fn is_announced(engine: &Engine<MapIndex>, name: &str) -> bool {
     engine.index().get(&path(name)).is_some()
 }
 
-/// The folder's hint comes while the patterns are written (`false`), or while they are read (`true`).
+/// The folder's hint comes while the patterns are written (`false`), or while they are read
+/// (`true`).
 #[rstest]
 #[case::while_they_are_written(false)]
 #[case::while_they_are_read(true)]

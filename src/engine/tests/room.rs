@@ -1,6 +1,7 @@
 //! The room that contents on their way take.
 
 use super::*;
+use crate::engine::transfer::fetch;
 
 #[test]
 fn what_is_asked_for_has_room_when_it_comes_whatever_comes_along_meanwhile() {

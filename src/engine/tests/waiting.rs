@@ -1,7 +1,7 @@
 //! What waits: for an install that fails, for a special file to go, for a daemon to wake.
 
 use super::*;
-use crate::engine::wants::JOBS;
+use crate::engine::transfer::wants::JOBS;
 use std::collections::{BTreeSet, VecDeque};
 
 fn problems(actions: &[Action], name: &str) -> (usize, usize) {
@@ -190,7 +190,8 @@ fn an_edit_made_while_the_daemon_slept_is_as_old_as_its_ctime() {
     let mut engine = engine(&[], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     engine.handle(at(SECOND), Event::Tick);
-    // Asleep for 100 s; the two files are heard of after it. The one was made in the middle, the other came in an older folder.
+    // Asleep for 100 s; the two files are heard of after it. The one was made in the middle, the
+    // other came in an older folder.
     let wakes = 101 * SECOND;
     for (name, changed) in [("made", 50 * SECOND), ("moved", 0)] {
         engine.handle(at(wakes), Event::Hint { path: path(name), hint: Hint::Closed });
@@ -206,7 +207,8 @@ fn an_edit_made_while_the_daemon_slept_is_as_old_as_its_ctime() {
     assert!(stamp("moved") >= WALL + wakes, "{}", stamp("moved"));
 }
 
-/// A small file that cannot be put in its place for this reason: how often it is asked for in a day.
+/// A small file that cannot be put in its place for this reason: how often it is asked for in a
+/// day.
 fn asked_in_a_day(cause: Cause) -> usize {
     let mut engine = engine(&[], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));

@@ -1,7 +1,7 @@
 //! The routes of conflicts: what there is, how two versions differ, and what a person decides.
 //!
-//! Deciding is a normal new version, or nothing but a note that the winner is fine. May import `engine` and `model`. Deliberately not
-//! here: who wins (`engine`).
+//! Deciding is a normal new version, or nothing but a note that the winner is fine. May import
+//! `engine` and `model`. Deliberately not here: who wins (`engine`).
 
 use super::answer::{Answer, ApiState, Refusal, blocking};
 use super::elsewhere::{bring_back, everywhere, identify, kept};
@@ -9,8 +9,8 @@ use super::side::{Side, ours};
 use super::view::{ConflictView, ConflictsView, DecidedView, DiffLine, DiffView, SideView};
 use super::{KeptFacts, Request};
 use crate::engine::Event;
-use crate::engine::index::{Conflict, ConflictFilter, Row};
-use crate::engine::merge::label;
+use crate::engine::api::index::{Conflict, ConflictFilter, Row};
+use crate::engine::reconcile::merge::label;
 use crate::io::merge3;
 use crate::model::{ContentId, DeviceId, Entry, SyncPath, text};
 use crate::wire::conflict::Sides;
@@ -48,7 +48,8 @@ async fn ask(shared: &ApiState, wanted: ConflictFilter) -> Result<(DeviceId, Vec
     shared.handle.ask(|answer| Request::Conflicts { wanted, answer }).await.ok_or_else(Refusal::busy)
 }
 
-/// Those of a path, the latest last; decided ones only where there is no other. And this machine's device.
+/// Those of a path, the latest last; decided ones only where there is no other. And this machine's
+/// device.
 async fn of_path(shared: &ApiState, path: &SyncPath) -> Result<(DeviceId, Vec<Conflict>), Refusal> {
     for settled in [false, true] {
         let wanted =
@@ -121,7 +122,8 @@ async fn compare(
     .await?)
 }
 
-/// A line of a file, safe to print. Unlike a name it need not be read back: tabs and backslashes stay.
+/// A line of a file, safe to print. Unlike a name it need not be read back: tabs and backslashes
+/// stay.
 fn shown(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     for c in line.chars() {
@@ -133,8 +135,8 @@ fn shown(line: &str) -> String {
     out
 }
 
-/// `choice`: `winner`, `loser`, `ours` or `theirs` where one of the two is this machine's, the name of a machine that made one of
-/// the two, or a version.
+/// `choice`: `winner`, `loser`, `ours` or `theirs` where one of the two is this machine's, the name
+/// of a machine that made one of the two, or a version.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct KeepQuery {
     pub path: SyncPath,
@@ -210,15 +212,17 @@ fn side_of(conflicts: &[Conflict], choice: &str, us: DeviceId) -> Option<Side> {
     side(conflicts.last()?, choice, us)
 }
 
-/// Whether what is at the path now is what is to be kept. While nobody has decided, the winner is whatever won and was made of it since,
-/// as `diff` shows it: to bring back what won then would undo later edits everywhere.
+/// Whether what is at the path now is what is to be kept. While nobody has decided, the winner is
+/// whatever won and was made of it since, as `diff` shows it: to bring back what won then would
+/// undo later edits everywhere.
 fn is_meant(there: &Entry, conflicts: &[Conflict], side: Option<Side>, chosen: &Entry) -> bool {
     let is_open = |conflict: &Conflict| conflict.settled.is_none() && !there.same_content(&conflict.sides.loser);
     let is_winner = |conflict: &Conflict| side == Some(Side::Winner) && is_open(conflict);
     there.same_content(chosen) || conflicts.last().is_some_and(is_winner)
 }
 
-/// What a history keeps of the chosen version: here by its name, else by its content, here or on a linked machine.
+/// What a history keeps of the chosen version: here by its name, else by its content, here or on a
+/// linked machine.
 async fn find(
     shared: &ApiState,
     path: &SyncPath,
@@ -283,7 +287,7 @@ fn unknown_version(path: &SyncPath, version: &str, conflicts: &[Conflict], us: D
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::index::{ConflictSource, Settled};
+    use crate::engine::api::index::{ConflictSource, Settled};
     use crate::model::{FileTime, Kind, Mode, Version, VersionVector};
 
     const US: DeviceId = DeviceId([99; 32]);

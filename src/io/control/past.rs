@@ -1,6 +1,7 @@
 //! The routes of history: what is kept of a path, of a folder, as of a time; and bringing it back.
 //!
-//! May import `engine` and `model`. Deliberately not here: what goes from history (`engine::retention`).
+//! May import `engine` and `model`. Deliberately not here: what goes from history
+//! (`engine::retention`).
 
 use super::answer::{Answer, ApiState, Refusal, blocking};
 use super::elsewhere::{bring_back, everywhere};
@@ -24,7 +25,8 @@ pub(super) struct HistoryQuery {
     at_ns: Option<String>,
 }
 
-/// Without `at_ns`, all that is kept; with it, of each path what was there then and is not there now.
+/// Without `at_ns`, all that is kept; with it, of each path what was there then and is not there
+/// now.
 pub(super) async fn history(
     State(shared): State<ApiState>,
     query: Result<Query<HistoryQuery>, QueryRejection>,
@@ -42,9 +44,10 @@ fn number(at_ns: Option<String>) -> Result<Option<u64>, Refusal> {
     at_ns.map(|at| at.parse().map_err(|_| Refusal::malformed("at_ns is no number"))).transpose()
 }
 
-/// `path`: a file or a folder; missing, the whole folder. `at_ns`: bring back what was there at that time; without it, of a file
-/// what was replaced or deleted last, of a folder all that was deleted in it and is not there. What was suspect is left out, but for
-/// a file's copy whose very time is named.
+/// `path`: a file or a folder; missing, the whole folder. `at_ns`: bring back what was there at
+/// that time; without it, of a file what was replaced or deleted last, of a folder all that was
+/// deleted in it and is not there. What was suspect is left out, but for a file's copy whose very
+/// time is named.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct RestoreQuery {
     pub path: Option<SyncPath>,
@@ -90,7 +93,8 @@ async fn is_directory(shared: &ApiState, path: &SyncPath) -> Result<bool, Refusa
     Ok(row.ok_or_else(Refusal::busy)?.is_some_and(|row| row.head.is_directory()))
 }
 
-/// Of a file that was suspect since `at`, what took its place is not what it held then, unless its mtime says so.
+/// Of a file that was suspect since `at`, what took its place is not what it held then, unless its
+/// mtime says so.
 fn of_one(kept: &[KeptFacts], path: &SyncPath, at: Option<u64>) -> Result<KeptFacts, Refusal> {
     let own = kept.iter().filter(|kept| kept.path == *path).cloned();
     let (own, suspect): (Vec<_>, Vec<_>) = own.partition(|kept| is_sound(kept) || is_named(kept, at));
@@ -113,12 +117,14 @@ fn of_one(kept: &[KeptFacts], path: &SyncPath, at: Option<u64>) -> Result<KeptFa
     })
 }
 
-/// Whether it may come back without being asked for: what a scrub found rotten would go everywhere as an edit (P8).
+/// Whether it may come back without being asked for: what a scrub found rotten would go everywhere
+/// as an edit (P8).
 fn is_sound(kept: &KeptFacts) -> bool {
     kept.reason != "suspect"
 }
 
-/// Whether a time is this one's own: to the nanosecond, to the millisecond as it is shown, or to the second as the log shows it.
+/// Whether a time is this one's own: to the nanosecond, to the millisecond as it is shown, or to
+/// the second as the log shows it.
 fn is_named(kept: &KeptFacts, at: Option<u64>) -> bool {
     at.is_some_and(|at| [1, MS_NS, SECOND_NS].iter().any(|unit| at == kept.time - kept.time % unit))
 }
@@ -145,7 +151,8 @@ async fn of_folder(
     Ok(chosen)
 }
 
-/// What each path held at `at`, of what was replaced or deleted since. What was made later than that was not there.
+/// What each path held at `at`, of what was replaced or deleted since. What was made later than
+/// that was not there.
 fn as_of(kept: &[KeptFacts], at: u64) -> Vec<KeptFacts> {
     as_of_each(kept, |list| choose(list, Some(at)).filter(|kept| was_there(kept, at)))
 }

@@ -1,6 +1,7 @@
 //! The routes of the local API: each asks the loop or the world, and answers in JSON.
 //!
-//! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields (`view.rs`).
+//! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields
+//! (`view.rs`).
 
 use super::answer::{Answer, ApiState, Refusal};
 use super::elsewhere::holding;
@@ -151,7 +152,8 @@ async fn forget(State(shared): State<ApiState>, query: Result<Json<ForgetQuery>,
     Ok(Json(chosen))
 }
 
-/// The one device of that name, or whose id begins so; not one that is linked, which plainly has come back.
+/// The one device of that name, or whose id begins so; not one that is linked, which plainly has
+/// come back.
 fn choose_device<'a>(devices: &'a [DeviceStatus], named: &str) -> Result<&'a DeviceStatus, &'static str> {
     let is_named = |known: &&DeviceStatus| known.name == named;
     let begins = |known: &&DeviceStatus| named.len() >= 4 && known.device.to_string().starts_with(named);

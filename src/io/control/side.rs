@@ -1,6 +1,6 @@
 //! The two sides of a conflict, and which of them is this machine's.
 
-use crate::engine::index::Conflict;
+use crate::engine::api::index::Conflict;
 use crate::model::DeviceId;
 use crate::wire::conflict::Sides;
 

@@ -1,6 +1,7 @@
 //! What `dirsync verify` says, in JSON: stable names, as in `view.rs`.
 //!
-//! `docs/control.md` lists them. May import `engine` and `model`. Deliberately not here: how it is fetched or shown.
+//! `docs/control.md` lists them. May import `engine` and `model`. Deliberately not here: how it is
+//! fetched or shown.
 
 use crate::engine::{Decision, FileHeld, MachineTally, Run, SuspectStatus, Tally, Verification};
 use crate::model::{DeviceId, SyncPath, text};
@@ -8,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
 
-/// The least that is read a second, as the least that `--limit` lets through: a run that is slower never ends.
+/// The least that is read a second, as the least that `--limit` lets through: a run that is slower
+/// never ends.
 pub const LEAST_RATE: u64 = 64 << 10;
 
 /// `GET /v1/verify`.
@@ -82,7 +84,8 @@ pub struct MachineView {
     pub verified: u64,
     pub mismatched: u64,
     pub missing: u64,
-    /// All that it holds was hashed there on this day or later; null: not all of it since it was found.
+    /// All that it holds was hashed there on this day or later; null: not all of it since it was
+    /// found.
     pub hashed_since_ns: Option<String>,
 }
 

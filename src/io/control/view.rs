@@ -1,14 +1,16 @@
-//! What the local API says, in JSON: stable names, nanoseconds as strings, paths in their escaped text form.
+//! What the local API says, in JSON: stable names, nanoseconds as strings, paths in their escaped
+//! text form.
 //!
-//! `docs/control.md` lists them. May import `engine`, `wire` and `model`. Deliberately not here: how it is fetched or shown.
+//! `docs/control.md` lists them. May import `engine`, `wire` and `model`. Deliberately not here:
+//! how it is fetched or shown.
 
 mod held;
 
 pub use held::{BackView, HeldElsewhereView, HeldPathView, HeldView, UndoView, name_elsewhere};
 
 use super::{About, KeptFacts, LinkFacts};
-use crate::engine::index::{Conflict, Counts, Row};
-use crate::engine::merge::label;
+use crate::engine::api::index::{Conflict, Counts, Row};
+use crate::engine::reconcile::merge::label;
 use crate::engine::{DeviceStatus, PeerStatus, Status, TransferStatus};
 use crate::io::clock::wall_ns;
 use crate::io::humanize::counted;
@@ -70,7 +72,8 @@ pub struct StatusView {
     #[serde(default)]
     pub lacks: Vec<String>,
     pub problems: Vec<PathNote>,
-    /// What history takes on the disk here, and what it may take at most (bytes); no limit where the file system says no size.
+    /// What history takes on the disk here, and what it may take at most (bytes); no limit where
+    /// the file system says no size.
     #[serde(default)]
     pub history_bytes: u64,
     #[serde(default)]
@@ -82,10 +85,12 @@ pub struct StatusView {
     /// Conflicts that nobody has decided.
     #[serde(default)]
     pub open_conflicts: u64,
-    /// Folders that were deleted elsewhere and stay for what patterns cover in them; each is among the problems.
+    /// Folders that were deleted elsewhere and stay for what patterns cover in them; each is among
+    /// the problems.
     #[serde(default)]
     pub kept_folders: u64,
-    /// Sockets, fifos and devices; what patterns cover, of a folder the folder alone. They keep nobody from being in sync.
+    /// Sockets, fifos and devices; what patterns cover, of a folder the folder alone. They keep
+    /// nobody from being in sync.
     #[serde(default)]
     pub left_alone: u64,
     #[serde(default)]
@@ -133,7 +138,8 @@ pub struct UploadView {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct UnreachedView {
     pub address: String,
-    /// `refused`, `no route`, `timeout`, `name not found`, `another secret`, `another protocol`, `denied` or `other`.
+    /// `refused`, `no route`, `timeout`, `name not found`, `another secret`, `another protocol`,
+    /// `denied` or `other`.
     pub reason: String,
     /// What follows the address in a sentence.
     pub text: String,
@@ -166,7 +172,8 @@ pub struct DeviceView {
     pub device: DeviceId,
     pub name: String,
     pub linked: bool,
-    /// When it was linked last, and for how many seconds it is away; null if it is linked, or that is not known.
+    /// When it was linked last, and for how many seconds it is away; null if it is linked, or that
+    /// is not known.
     #[serde(default)]
     pub seen_ns: Option<String>,
     #[serde(default)]
@@ -291,8 +298,8 @@ pub struct ConflictView {
     pub time_ns: String,
     pub winner: SideView,
     pub loser: SideView,
-    /// Which of the two is this machine's: `winner` or `loser`; null if neither is, or both are. A loser that was on this
-    /// machine's disk is, whoever made it.
+    /// Which of the two is this machine's: `winner` or `loser`; null if neither is, or both are. A
+    /// loser that was on this machine's disk is, whoever made it.
     #[serde(default)]
     pub ours: Option<String>,
     /// The loser's name in this machine's history.
@@ -439,7 +446,8 @@ impl PeerView {
     }
 }
 
-/// How a peer and this machine stand to each other: what keeps the peer from being done, else what keeps this one.
+/// How a peer and this machine stand to each other: what keeps the peer from being done, else what
+/// keeps this one.
 fn state(peer: &PeerStatus, ours: &Condition) -> String {
     if let Some(first) = &peer.invalid {
         return format!("announces invalid entries ({first})");

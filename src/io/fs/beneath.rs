@@ -1,7 +1,9 @@
-//! System calls that cannot leave the folder (P7): every open below a descriptor goes through `openat2` and refuses
-//! `..`, absolute names, symbolic links and mounts, also ones swapped in at that moment.
+//! System calls that cannot leave the folder (P7): every open below a descriptor goes through
+//! `openat2` and refuses `..`, absolute names, symbolic links and mounts, also ones swapped in at
+//! that moment.
 //!
-//! May import `engine`'s `Stat` and `model`. Deliberately not here: which paths to open, and what to do with them.
+//! May import `engine`'s `Stat` and `model`. Deliberately not here: which paths to open, and what
+//! to do with them.
 
 use crate::engine::{Stat, StatKind};
 use crate::model::{ContentId, FileTime, Mode, SyncPath};
@@ -18,7 +20,8 @@ const CONFINED: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
-/// A rename elsewhere makes the kernel give up a confined lookup with `EAGAIN`; it says to try again.
+/// A rename elsewhere makes the kernel give up a confined lookup with `EAGAIN`; it says to try
+/// again.
 const LOOKUP_TRIES: u32 = 32;
 
 /// Opens `path` below `dir`.
@@ -45,8 +48,9 @@ pub fn create(dir: impl AsFd, name: &str) -> rustix::io::Result<File> {
     rustix::fs::openat(dir, name, flags, Bits::RUSR | Bits::WUSR).map(File::from)
 }
 
-/// Creates a new file without a name, on the file system of `dir`. It is gone with its descriptor unless it gets one; until then nobody else
-/// can reach it, whatever its mode. That is `mode` but for the umask.
+/// Creates a new file without a name, on the file system of `dir`. It is gone with its descriptor
+/// unless it gets one; until then nobody else can reach it, whatever its mode. That is `mode` but
+/// for the umask.
 pub fn create_nameless(dir: impl AsFd, mode: Bits) -> rustix::io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     rustix::fs::openat(dir, ".", flags, mode).map(File::from)
@@ -73,8 +77,8 @@ pub fn readable_folder(dir: impl AsFd, path: Option<&SyncPath>) -> rustix::io::R
     open_unnoticed(dir, path.map_or(b".", SyncPath::as_bytes), OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
-/// So that reading leaves the access time alone, where we may ask for that: it tells its users of each other, not of us, and each change of
-/// it is a write to the disk.
+/// So that reading leaves the access time alone, where we may ask for that: it tells its users of
+/// each other, not of us, and each change of it is a write to the disk.
 fn open_unnoticed(dir: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     match open(&dir, path, flags | OFlags::NOATIME) {
         // It is another user's.
@@ -83,8 +87,9 @@ fn open_unnoticed(dir: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Res
     }
 }
 
-/// A regular file named `name` in `dir`, for reading, and its stat. `None` when it is something else, or
-/// became something else meanwhile. Looked at before it is opened, and opened non-blocking: a fifo never holds us up.
+/// A regular file named `name` in `dir`, for reading, and its stat. `None` when it is something
+/// else, or became something else meanwhile. Looked at before it is opened, and opened
+/// non-blocking: a fifo never holds us up.
 pub fn regular(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<(File, Facts)>> {
     let handle = open(&dir, name, OFlags::PATH | OFlags::NOFOLLOW)?;
     let before = facts(&handle)?;
@@ -97,8 +102,8 @@ pub fn regular(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<Option<(File, 
     Ok(same.then_some((file, after)))
 }
 
-/// The same of a name that was a regular file a moment ago, by one call. What it is now is for the caller to see: a stat
-/// of the open file that equals the one of before says that it is the same.
+/// The same of a name that was a regular file a moment ago, by one call. What it is now is for the
+/// caller to see: a stat of the open file that equals the one of before says that it is the same.
 pub fn reopen(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
     open_unnoticed(dir, name, flags).map(File::from)
@@ -197,7 +202,8 @@ pub fn by_descriptor(fd: impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 
-/// Whether a folder lists this very name, and not another one that its file system takes for it. Lists all of the folder.
+/// Whether a folder lists this very name, and not another one that its file system takes for it.
+/// Lists all of the folder.
 pub fn is_spelled(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<bool> {
     names_in(dir, None).map(|names| names.contains(name))
 }
@@ -233,8 +239,9 @@ pub fn is_spelled_all(
     Ok(is_spelled)
 }
 
-/// The last folder asked for, kept open: jobs come in path order, so most of them share it. To be dropped after
-/// each batch, since a folder that was moved away meanwhile is still reached through its descriptor.
+/// The last folder asked for, kept open: jobs come in path order, so most of them share it. To be
+/// dropped after each batch, since a folder that was moved away meanwhile is still reached through
+/// its descriptor.
 #[derive(Default)]
 pub struct LastFolder(Option<(Option<SyncPath>, OwnedFd)>, Option<HashSet<Box<[u8]>>>, BTreeSet<SyncPath>);
 
@@ -248,12 +255,14 @@ impl LastFolder {
         Ok(&self.0.as_ref().expect("set just above").1)
     }
 
-    /// Whether the folder of a path is there by its own names, and not by others that its file system takes for them.
+    /// Whether the folder of a path is there by its own names, and not by others that its file
+    /// system takes for them.
     pub fn is_spelled(&mut self, root: impl AsFd, path: &SyncPath) -> rustix::io::Result<bool> {
         is_spelled_all(root.as_fd(), path.parent().as_ref(), &mut self.2)
     }
 
-    /// Whether the folder of a path lists its very name. It is listed once, and once more for each name that was not in it.
+    /// Whether the folder of a path lists its very name. It is listed once, and once more for each
+    /// name that was not in it.
     pub fn lists(&mut self, root: impl AsFd, path: &SyncPath) -> rustix::io::Result<bool> {
         self.of(&root, path)?;
         if self.1.as_ref().is_some_and(|names| names.contains(path.name())) {
@@ -305,7 +314,8 @@ mod tests {
     use rustix::fs::{Timespec, Timestamps};
     use std::os::unix::fs::MetadataExt;
 
-    /// A file and a folder that a reading would stamp also where it does so but once a day: they were changed since they were read.
+    /// A file and a folder that a reading would stamp also where it does so but once a day: they
+    /// were changed since they were read.
     #[test]
     fn reading_leaves_the_access_time_alone() {
         let temp = tempfile::tempdir().unwrap();

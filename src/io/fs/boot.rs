@@ -1,5 +1,5 @@
-//! Which boot of the machine and which mount of the folder this process runs on: after an unclean stop, another one
-//! of either says that more than the process ended.
+//! Which boot of the machine and which mount of the folder this process runs on: after an unclean
+//! stop, another one of either says that more than the process ended.
 //!
 //! Deliberately not here: what follows from that (`daemon::last_run`).
 
@@ -9,18 +9,21 @@ use crate::io::fs::root::Root;
 use rustix::fs::{AtFlags, StatxFlags};
 use std::fs;
 
-/// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: a number that no other mount of this boot had. Older kernels give theirs.
+/// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: a number that no other mount of this boot had. Older
+/// kernels give theirs.
 const MNT_ID_UNIQUE: u32 = 0x4000;
 
-/// File systems whose `page_mkwrite` sets the times of a file that is stored to through a mapping: ext2 to ext4, XFS, Btrfs, F2FS. On
-/// tmpfs, and on some that are not a disk's, such a store leaves the stat alone.
+/// File systems whose `page_mkwrite` sets the times of a file that is stored to through a mapping:
+/// ext2 to ext4, XFS, Btrfs, F2FS. On tmpfs, and on some that are not a disk's, such a store leaves
+/// the stat alone.
 const MARK_STORES: [u32; 4] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010];
 
 /// Where a run happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootPlace {
     boot: String,
-    /// Mount numbers compare only within one mount namespace, and a service may get a new one at each start.
+    /// Mount numbers compare only within one mount namespace, and a service may get a new one at
+    /// each start.
     namespace: String,
     mount: u64,
 }
@@ -50,7 +53,8 @@ impl BootPlace {
         self.boot != now.boot || (self.namespace == now.namespace && self.mount != now.mount)
     }
 
-    /// Nothing that was lost with the power was written later than this (ns since 1970): the boot, if there was one since.
+    /// Nothing that was lost with the power was written later than this (ns since 1970): the boot,
+    /// if there was one since.
     pub fn left_before(&self, now: &Self, now_ns: u64) -> u64 {
         if self.boot == now.boot { now_ns } else { now_ns.saturating_sub(since_boot_ns()) }
     }

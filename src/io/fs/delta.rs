@@ -1,7 +1,8 @@
-//! Deltas between files on disk and peers: the signatures that are kept, the last deltas made, and the work of both ends.
+//! Deltas between files on disk and peers: the signatures that are kept, the last deltas made, and
+//! the work of both ends.
 //!
-//! May import `delta`, `wire` and `engine`'s values. Deliberately not here: frames and streams (`link`), and which file is
-//! asked for or served (the engine decides).
+//! May import `delta`, `wire` and `engine`'s values. Deliberately not here: frames and streams
+//! (`link`), and which file is asked for or served (the engine decides).
 
 mod patch;
 mod serve;
@@ -24,7 +25,8 @@ use serve::DeltaCache;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// A delta is at most so much longer than what it makes (bytes): its commands, where nearly everything is said literally.
+/// A delta is at most so much longer than what it makes (bytes): its commands, where nearly
+/// everything is said literally.
 const OVERHEAD_BYTES: u64 = 64 * 1024;
 /// How long a delta waits for the one that is being made: its peer may be slow to take it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -85,7 +87,8 @@ impl Deltas {
         self.signatures.as_ref()?.get(content, size)
     }
 
-    /// The signature of a file here, as it travels: kept, or made now. `None`: the file is not that content any more.
+    /// The signature of a file here, as it travels: kept, or made now. `None`: the file is not that
+    /// content any more.
     pub fn signature_of(&self, file: &ServedFile) -> Option<Vec<u8>> {
         if !has_signature(file.size) {
             return None;

@@ -1,8 +1,9 @@
 //! Large contents go to the disk past the page cache (`O_DIRECT`).
 //!
-//! In the cache they would push out what people work with, each of their bytes would be copied once more, and whatever is
-//! made durable meanwhile, one small edit, would wait for them. Where the file system refuses, they go the usual way. May import `beneath`
-//! and `rlimits` alone. Deliberately not here: what is read and written.
+//! In the cache they would push out what people work with, each of their bytes would be copied once
+//! more, and whatever is made durable meanwhile, one small edit, would wait for them. Where the
+//! file system refuses, they go the usual way. May import `beneath` and `rlimits` alone.
+//! Deliberately not here: what is read and written.
 
 use crate::io::fs::beneath;
 use crate::io::fs::rlimits::memory_bytes;
@@ -15,11 +16,13 @@ use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Direct writes begin and end at multiples of this, in memory and in the file (bytes): the logical block of every usual disk.
+/// Direct writes begin and end at multiples of this, in memory and in the file (bytes): the logical
+/// block of every usual disk.
 const ALIGN: usize = 4096;
 /// Less is never read past the cache at once (bytes): the disk would be asked too often.
 const READ_BYTES: usize = 64 * 1024;
-/// So much of the memory, as its inverse, a content may take of the cache; but always so many bytes.
+/// So much of the memory, as its inverse, a content may take of the cache; but always so many
+/// bytes.
 const MEMORY_SHARE: u64 = 64;
 const ALWAYS_CACHED_BYTES: u64 = 64 << 20;
 
@@ -39,12 +42,14 @@ pub struct Target {
 }
 
 impl Target {
-    /// `file` is to be `size` bytes long, and has this name in `dir`, one of our own folders: it is opened by that once more.
+    /// `file` is to be `size` bytes long, and has this name in `dir`, one of our own folders: it is
+    /// opened by that once more.
     pub fn new(file: File, size: u64, dir: impl AsFd, name: &str) -> Self {
         Self::open(file, is_large(size), dir, name)
     }
 
-    /// The same for a content that is made of another one of about its size, which may be in the cache: both would take twice as much.
+    /// The same for a content that is made of another one of about its size, which may be in the
+    /// cache: both would take twice as much.
     pub fn of_another(file: File, size: u64, dir: impl AsFd, name: &str) -> Self {
         Self::open(file, size > ALWAYS_CACHED_BYTES, dir, name)
     }
@@ -77,7 +82,8 @@ impl Target {
         self.direct.as_ref().filter(|_| !self.is_refused.load(Ordering::Relaxed))
     }
 
-    /// Writes all of it. Past the cache goes what lies at multiples of the alignment, in `bytes` and in the file.
+    /// Writes all of it. Past the cache goes what lies at multiples of the alignment, in `bytes`
+    /// and in the file.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut done = 0;
         if let Some(direct) = self.direct().filter(|_| is_aligned(bytes, offset)) {
@@ -102,13 +108,15 @@ impl Target {
     }
 }
 
-/// A large file that is read: from the cache while it is there, and past it from the first page on that is not.
+/// A large file that is read: from the cache while it is there, and past it from the first page on
+/// that is not.
 #[derive(Debug)]
 pub struct LargeReader {
     file: File,
     direct: Option<File>,
     is_refused: AtomicBool,
-    /// Something of it was not in the cache. To ask once more would bring some of it there each time.
+    /// Something of it was not in the cache. To ask once more would bring some of it there each
+    /// time.
     is_cold: AtomicBool,
 }
 
@@ -121,7 +129,8 @@ impl LargeReader {
         };
         let direct = again.filter(|again| set_direct(again).is_ok());
         if direct.is_some() {
-            // A question for what is not in the cache brings that one page, and nothing ahead of it.
+            // A question for what is not in the cache brings that one page, and nothing ahead of
+            // it.
             let _ = rustix::fs::fadvise(&file, 0, None, Advice::Random);
         }
         let (is_refused, is_cold) = (AtomicBool::new(false), AtomicBool::new(false));

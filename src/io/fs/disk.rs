@@ -190,7 +190,8 @@ impl Disk {
         others
     }
 
-    /// Much that nobody has looked at is to be found: the disk begins to write now what is still to be written of it.
+    /// Much that nobody has looked at is to be found: the disk begins to write now what is still to
+    /// be written of it.
     pub fn expect_many(&self) {
         self.inspections.expect_many();
     }
@@ -235,7 +236,8 @@ impl Disk {
         Arc::clone(&self.history)
     }
 
-    /// Finishes the installs under way, drops what is only queued, and waits for the threads: at most 5 s.
+    /// Finishes the installs under way, drops what is only queued, and waits for the threads: at
+    /// most 5 s.
     pub fn shutdown(&self) {
         self.watcher.stop();
         self.walker.stop();

@@ -1,7 +1,8 @@
 //! What remote changes replaced or deleted: `.dirsync/history` (P2).
 //!
-//! One flat folder; each name says when, why and which path (`name.rs`). May import `engine`'s values and `model`. Deliberately not
-//! here: putting things in (`apply::place`) and back (`apply::restore`), and what is to go (`engine::retention`).
+//! One flat folder; each name says when, why and which path (`name.rs`). May import `engine`'s
+//! values and `model`. Deliberately not here: putting things in (`apply::place`) and back
+//! (`apply::restore`), and what is to go (`engine::retention`).
 
 mod late;
 mod name;
@@ -10,7 +11,7 @@ mod seek;
 #[cfg(test)]
 mod tests;
 
-use crate::engine::retention::{self, Load, Quota, Retained, Retention};
+use crate::engine::safety::retention::{self, Load, Quota, Retained, Retention};
 use crate::engine::{Cause, RetainReason, ServedFile, StatKind, Trouble};
 use crate::io::clock::wall_ns;
 use crate::io::fail::{self, Point};
@@ -149,8 +150,8 @@ impl History {
         Ok(parse(name).is_some() && beneath::stat_at(self.root.history(), name.as_bytes())?.is_some())
     }
 
-    /// A name for something about to be kept. A long path is written beside it; `true`: that was so.
-    /// `since_ns`: since when its content has been here, by the steady clock.
+    /// A name for something about to be kept. A long path is written beside it; `true`: that was
+    /// so. `since_ns`: since when its content has been here, by the steady clock.
     pub(super) fn reserve(
         &self,
         reason: RetainReason,
@@ -182,7 +183,8 @@ impl History {
         }
     }
 
-    /// Whether something may be replaced or deleted now: not while history is full of what stood a day ago.
+    /// Whether something may be replaced or deleted now: not while history is full of what stood a
+    /// day ago.
     pub(super) fn admit(&self, path: &SyncPath) -> Result<(), Trouble> {
         let quota = self.quota().unwrap_or(Quota { bytes: u64::MAX, inodes: u64::MAX });
         let mut fill = self.lock_fill();
@@ -259,7 +261,8 @@ impl History {
         let Retention { goes, left, guarded } = retention::judge(&held, steady_ns, quota);
         let mut gone = 0;
         for &n in &goes {
-            // What someone wrote since is no old version: it becomes the loser of a conflict instead (P2).
+            // What someone wrote since is no old version: it becomes the loser of a conflict
+            // instead (P2).
             if !self.inspect_if_written(&items[n]) {
                 gone += usize::from(self.remove(&items[n].name)?);
             }
@@ -331,7 +334,8 @@ impl Item {
         Retained { path, at_ns, reason: self.reason, used_bytes, inodes, since_ns }
     }
 
-    /// By the steady clock. Of what has it not in its name, by the wall clock and the mtime: earlier versions kept it, or a user's restore did.
+    /// By the steady clock. Of what has it not in its name, by the wall clock and the mtime:
+    /// earlier versions kept it, or a user's restore did.
     fn stood(&self, now: u64, steady_ns: u64) -> Stood {
         self.stood.unwrap_or_else(|| {
             let at_ns = steady_ns.saturating_sub(now.saturating_sub(self.time_ns));
@@ -362,8 +366,8 @@ fn inodes_of(name: &str) -> u64 {
     if name.len() > NAME_BYTES { 2 } else { 1 }
 }
 
-/// Some file systems (ramfs, a tmpfs without a size) say that they have no blocks at all, and some (Btrfs) that they have no
-/// inodes: they have no end.
+/// Some file systems (ramfs, a tmpfs without a size) say that they have no blocks at all, and some
+/// (Btrfs) that they have no inodes: they have no end.
 fn quota_of(units: u64, unit_bytes: u64) -> u64 {
     if units == 0 { u64::MAX } else { units.saturating_mul(unit_bytes) / 100 * QUOTA_PERCENT }
 }

@@ -1,16 +1,17 @@
 //! Looking at paths: stat, make durable, hash, stat again.
 //!
-//! Two threads share one queue. What many looks found new is made durable by one `syncfs` on a third, which begins after the first
-//! stat and ends before any of it is told (P5). Meanwhile it is hashed, and what comes next: a write that the stat does not show is
-//! found by the second hash that the engine asks for. A user's file is read, never mapped: a truncation would kill the
-//! process. May import `engine`'s values. Deliberately not here: when
-//! to look, and what a difference means.
+//! Two threads share one queue. What many looks found new is made durable by one `syncfs` on a
+//! third, which begins after the first stat and ends before any of it is told (P5). Meanwhile it is
+//! hashed, and what comes next: a write that the stat does not show is found by the second hash
+//! that the engine asks for. A user's file is read, never mapped: a truncation would kill the
+//! process. May import `engine`'s values. Deliberately not here: when to look, and what a
+//! difference means.
 
 mod durable;
 
 use self::durable::{COARSE_TICK_NS, Durable, SyncNumber, SyncedBatch, TICK_NS, Ticket, WaitingBatch};
 use crate::delta::has_signature;
-use crate::engine::ignore::IGNORE_FILE_BYTES;
+use crate::engine::observe::ignore::IGNORE_FILE_BYTES;
 use crate::engine::{CHUNKED_BYTES, Event, Names, Observed, PriorContent, Stat, StatKind};
 use crate::io::Events;
 use crate::io::fail::{self, Point};
@@ -195,7 +196,8 @@ impl InspectQueue {
         self.report_fresh(ticket, fresh, syncer, &mut folders, buffer);
     }
 
-    /// After all of them: a name that came since the last `syncfs` shows in its folder, and on XFS not in a file that was exchanged in.
+    /// After all of them: a name that came since the last `syncfs` shows in its folder, and on XFS
+    /// not in a file that was exchanged in.
     fn stat_folders(&self, fresh: &mut [Fresh]) {
         let mut last: Option<(Option<SyncPath>, Option<FileTime>)> = None;
         for found in fresh {
@@ -287,7 +289,8 @@ impl InspectQueue {
         Ok(())
     }
 
-    /// They are told when the `syncfs` that was asked for has ended. Folders first: there is nothing to hash about them.
+    /// They are told when the `syncfs` that was asked for has ended. Folders first: there is
+    /// nothing to hash about them.
     fn report_many(
         &self,
         ticket: Ticket,
@@ -353,7 +356,8 @@ impl InspectQueue {
         }
     }
 
-    /// Whether what is found by this name is there by another one that the file system takes for it, or is our own.
+    /// Whether what is found by this name is there by another one that the file system takes for
+    /// it, or is our own.
     fn is_anothers(&self, folders: &mut LastFolder, path: &SyncPath) -> rustix::io::Result<bool> {
         match self.root.keeps().names {
             Names::Exact => Ok(false),
@@ -364,7 +368,8 @@ impl InspectQueue {
         }
     }
 
-    /// One path, bytes and name (or the name's absence), without waiting for anything else on the disk.
+    /// One path, bytes and name (or the name's absence), without waiting for anything else on the
+    /// disk.
     fn make_durable(&self, syncer: &Syncer, folders: &mut LastFolder, found: &mut Fresh) -> rustix::io::Result<()> {
         match found.facts {
             Some(facts) if facts.stat.kind == StatKind::File => {
@@ -398,8 +403,8 @@ impl InspectQueue {
         }
     }
 
-    /// Its `fsync` failed, and it is as it was then. A second `fsync` would call what was lost clean, so it is not asked again
-    /// until someone writes the file (P5).
+    /// Its `fsync` failed, and it is as it was then. A second `fsync` would call what was lost
+    /// clean, so it is not asked again until someone writes the file (P5).
     fn is_unsound(&self, path: &SyncPath, stat: &Stat) -> bool {
         let mut unsound = self.unsound.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = unsound.get(path).map(|known| known == stat);
@@ -471,8 +476,8 @@ impl InspectQueue {
         Ok(Observed::File { stat, content, body })
     }
 
-    /// `None` when its length is not `size`. A file that fits the buffer is left in it. Whether it goes on after `size`
-    /// bytes, the stat says.
+    /// `None` when its length is not `size`. A file that fits the buffer is left in it. Whether it
+    /// goes on after `size` bytes, the stat says.
     fn read_and_hash(
         &self,
         file: &mut File,
@@ -516,7 +521,8 @@ impl InspectQueue {
         Some(Bytes::from_owner(Body { bytes: bytes.to_vec(), held: Arc::clone(&self.bodies) }))
     }
 
-    /// What the ignore file says; `None` where nothing is. Whatever else is there is no leave to tell what it covers.
+    /// What the ignore file says; `None` where nothing is. Whatever else is there is no leave to
+    /// tell what it covers.
     fn read_ignore(&self) -> Result<Option<Vec<u8>>, String> {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
         let unread = |why: &str| format!("{IGNORE_FILE} {why}");
@@ -564,7 +570,8 @@ impl Fresh {
         self.facts.as_ref().is_some_and(|facts| facts.stat.kind == StatKind::Directory)
     }
 
-    /// When it or the names in its folder were last changed at the latest (ns since 1970), by the kernel's word; `None` of what is not there.
+    /// When it or the names in its folder were last changed at the latest (ns since 1970), by the
+    /// kernel's word; `None` of what is not there.
     fn changed_ns(&self) -> Option<i128> {
         let latest = |time: FileTime| {
             let tick = if time.nanos == 0 { COARSE_TICK_NS } else { TICK_NS };
@@ -598,7 +605,8 @@ impl Drop for Body {
     }
 }
 
-/// Whether a folder's permissions or a link's time were changed. What is in a folder changes its times, too.
+/// Whether a folder's permissions or a link's time were changed. What is in a folder changes its
+/// times, too.
 fn is_changed_in_place(known: &Stat, now: &Stat) -> bool {
     let of_its_own = |stat: &Stat| (stat.mode, (stat.kind == StatKind::Symlink).then_some(stat.mtime));
     (known.kind, known.ino) == (now.kind, now.ino) && of_its_own(known) != of_its_own(now)

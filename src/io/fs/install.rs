@@ -1,8 +1,9 @@
 //! Installing in batches: verify, make durable, exchange, look at what came out, keep it.
 //!
-//! Everything queued goes as one batch, in order: staged side by side, while the batch before it is made durable together and put in
-//! place one by one; their folders are made durable together, and only then is any of them reported (P5). May import `engine`'s values.
-//! Deliberately not here: what to install, and what to do when that failed.
+//! Everything queued goes as one batch, in order: staged side by side, while the batch before it is
+//! made durable together and put in place one by one; their folders are made durable together, and
+//! only then is any of them reported (P5). May import `engine`'s values. Deliberately not here:
+//! what to install, and what to do when that failed.
 
 mod beside;
 mod closed;
@@ -37,7 +38,8 @@ pub use restore::RestoreError;
 
 const BATCH_JOBS: usize = 2048;
 const BATCH_BYTES: usize = 64 << 20;
-/// A batch of more is large: two threads stage it, its new files get no name before their place, and more to come is worth waiting for.
+/// A batch of more is large: two threads stage it, its new files get no name before their place,
+/// and more to come is worth waiting for.
 const SHARED_JOBS: usize = 64;
 /// So many files of a batch are made durable one by one, more by one `syncfs`.
 const FEW_FILES: usize = 3;
@@ -64,7 +66,8 @@ enum Prepared {
     Nothing,
     /// It changes the inode that is there.
     InPlace,
-    /// The same, of a large file whose bytes were read: they are what is wanted, if its stat is still the expected one.
+    /// The same, of a large file whose bytes were read: they are what is wanted, if its stat is
+    /// still the expected one.
     Proven,
     Staged(StagedFile),
     /// What is there by another spelling of the name gets this one.
@@ -268,8 +271,9 @@ impl Site {
         jobs.iter().map(one).collect()
     }
 
-    /// Makes all staged contents durable. What cannot be is discarded and never retried: after an error the kernel
-    /// calls the lost pages clean. `true`: everything on the file system was made durable.
+    /// Makes all staged contents durable. What cannot be is discarded and never retried: after an
+    /// error the kernel calls the lost pages clean. `true`: everything on the file system was made
+    /// durable.
     fn make_durable(&self, jobs: &[Job], mut all: PreparedBatch) -> (PreparedBatch, bool) {
         let files = all.iter().flatten().filter(|made| made.is_file()).count();
         let synced_all = files > self.few_files() && self.syncer.is_trusted();
@@ -328,7 +332,8 @@ impl Site {
         }
     }
 
-    /// Places a change; where the folder is its owner's and may not be written, that is opened for it.
+    /// Places a change; where the folder is its owner's and may not be written, that is opened for
+    /// it.
     fn place(
         &self,
         folders: &mut LastFolder,
@@ -367,9 +372,9 @@ impl Site {
                 if let (Some(kept), Some(old)) = (&kept, &job.expect) {
                     self.history.watch(kept, &job.path, old);
                 }
-                // A new folder got its permissions in its place. What had no name when it was made durable is not so on every file
-                // system: of what nobody can reach, Btrfs before Linux 6.17 logs nothing, and ext4 without a journal keeps that it
-                // has no links.
+                // A new folder got its permissions in its place. What had no name when it was made
+                // durable is not so on every file system: of what nobody can reach, Btrfs before
+                // Linux 6.17 logs nothing, and ext4 without a journal keeps that it has no links.
                 if matches!(made, Prepared::InPlace | Prepared::Proven | Prepared::Nameless(..))
                     || matches!(made, Prepared::Staged(new) if stat.is_some_and(|stat| stat.mode != new.stat.mode))
                 {
@@ -388,7 +393,8 @@ impl Site {
         }
     }
 
-    /// A job that failed keeps nothing in staging but a content that was staged before it, for another try.
+    /// A job that failed keeps nothing in staging but a content that was staged before it, for
+    /// another try.
     fn take_back(&self, job: &Job, made: &Prepared) {
         match made {
             Prepared::Staged(staged) if matches!(job.source, Source::Staged(_)) => {
@@ -428,7 +434,8 @@ impl Site {
         let synced = self.sync(&unsettled);
         fail::after(Point::InstallDurable);
         if let Err(e) = synced {
-            // In place, but not durable: never called done. A look finds it there when its folder is well again.
+            // In place, but not durable: never called done. A look finds it there when its folder
+            // is well again.
             let trouble = crate::io::fs::trouble::trouble("make durable", None, e);
             for (_, outcome) in &mut unsettled.outcomes {
                 if matches!(outcome, Outcome::Done { .. }) {
@@ -461,7 +468,8 @@ impl Site {
             let parent = beneath::folder(self.root.dir(), path.parent().as_ref());
             match parent.and_then(|parent| beneath::regular(&parent, path.name())) {
                 Ok(Some((file, _))) => rustix::fs::fsync(&file)?,
-                // A link has no descriptor to sync by, a folder perhaps none that we may open; and their parent's does not do it.
+                // A link has no descriptor to sync by, a folder perhaps none that we may open; and
+                // their parent's does not do it.
                 Ok(None) | Err(_) => return self.syncer.sync_all(Point::InstallSyncfs),
             }
         }

@@ -1,8 +1,11 @@
-//! `.dirsync/bases`: what texts once were, so that two edits of one can be merged; and the thread that merges.
+//! `.dirsync/bases`: what texts once were, so that two edits of one can be merged; and the thread
+//! that merges.
 //!
-//! A flat folder of zlib-compressed copies, each named by path, version and content. It holds nothing that is not somewhere
-//! else too and may be deleted at any time: without a base there is no merge, and the newest wins. Bounded in bytes, age and versions a path (P9).
-//! May import `engine`'s values and `model`. Deliberately not here: which conflicts are merged, and what becomes of a merge (`engine::conflict`).
+//! A flat folder of zlib-compressed copies, each named by path, version and content. It holds
+//! nothing that is not somewhere else too and may be deleted at any time: without a base there is
+//! no merge, and the newest wins. Bounded in bytes, age and versions a path (P9). May import
+//! `engine`'s values and `model`. Deliberately not here: which conflicts are merged, and what
+//! becomes of a merge (`engine::conflict`).
 
 use crate::engine::{Event, Merge, Stat, common_ancestor};
 use crate::io::fs::beneath;

@@ -1,7 +1,8 @@
 //! The log beside a content that comes in chunks: which chunks it holds, and their hashes.
 //!
-//! A header, then records of 44 bytes, each with a check of its own: what a crash or a failing disk tore off at the end is passed over, and written
-//! over by the next. It is never synced: after a power cut every chunk that it names is hashed before it counts. Deliberately not here: that.
+//! A header, then records of 44 bytes, each with a check of its own: what a crash or a failing disk
+//! tore off at the end is passed over, and written over by the next. It is never synced: after a
+//! power cut every chunk that it names is hashed before it counts. Deliberately not here: that.
 
 use crate::model::{ChunkHash, Chunks, ContentId};
 use std::fs::File;
@@ -48,7 +49,8 @@ impl Log {
     }
 
     pub fn note(&mut self, record: Record) -> io::Result<()> {
-        // Not appended: after one that was half written, none would be found where it is looked for.
+        // Not appended: after one that was half written, none would be found where it is looked
+        // for.
         self.file.write_all_at(&encode(&self.content, record), self.end)?;
         self.end += RECORD_BYTES as u64;
         Ok(())

@@ -1,9 +1,12 @@
-//! Contents that come in chunks: `.dirsync/staging/part-<id>`, and beside each a log of the chunks that it holds.
+//! Contents that come in chunks: `.dirsync/staging/part-<id>`, and beside each a log of the chunks
+//! that it holds.
 //!
-//! A chunk counts once its hash is in the log, and after a start only if its bytes still have that hash: neither a kill nor
-//! a power cut makes a wrong byte count. What is kept for another try goes after 7 days, or when the disk is nearly full.
-//! Each chunk is signed while it is in memory, so that whoever changes the file next can say at once what differs.
-//! May import `engine`'s values, `delta` and `model`. Deliberately not here: who is asked for what (`engine`), sockets, and installing.
+//! A chunk counts once its hash is in the log, and after a start only if its bytes still have that
+//! hash: neither a kill nor a power cut makes a wrong byte count. What is kept for another try goes
+//! after 7 days, or when the disk is nearly full. Each chunk is signed while it is in memory, so
+//! that whoever changes the file next can say at once what differs. May import `engine`'s values,
+//! `delta` and `model`. Deliberately not here: who is asked for what (`engine`), sockets, and
+//! installing.
 
 use crate::delta::signature::{Piece, Pieces, entries_of};
 use crate::delta::{block_bytes, has_signature};
@@ -43,7 +46,8 @@ const TOO_LARGE: usize = 1024;
 const BLOCK_BYTES: usize = 64 * 1024;
 /// What is read at once (bytes).
 const READ_BYTES: u64 = 128 * 1024;
-/// Where there is a signature, as many of its blocks: that many are signed side by side, several times as fast as one after the other.
+/// Where there is a signature, as many of its blocks: that many are signed side by side, several
+/// times as fast as one after the other.
 const READ_BLOCKS: u64 = 8;
 
 /// All that is on its way in chunks.
@@ -67,7 +71,8 @@ pub struct Partial {
     turn: Mutex<()>,
     /// Zeros need no writing: what was not written is a hole.
     has_holes: AtomicBool,
-    /// What the chunks add to the signature; `None`: there is none of this size, none are kept, or it was made.
+    /// What the chunks add to the signature; `None`: there is none of this size, none are kept, or
+    /// it was made.
     signing: Mutex<Option<Pieces>>,
     /// While it is being fetched.
     bulk: Mutex<Option<Bulk>>,
@@ -132,8 +137,9 @@ impl Partials {
         Ok(partial)
     }
 
-    /// Where not even a few chunks have room, what other contents left goes first. A content that filled the disk alone goes as well, so that
-    /// others have room. What went so is begun again only where all of it fits: it would come anew and fill the disk anew, for ever.
+    /// Where not even a few chunks have room, what other contents left goes first. A content that
+    /// filled the disk alone goes as well, so that others have room. What went so is begun again
+    /// only where all of it fits: it would come anew and fill the disk anew, for ever.
     fn make_room(&self, content: ContentId, size: u64) -> Result<(), Trouble> {
         let kept = rustix::fs::statat(self.root.staging(), part_name(&content), AtFlags::SYMLINK_NOFOLLOW).ok();
         let mut missing = size.saturating_sub(kept.as_ref().map_or(0, |kept| kept.st_blocks as u64 * 512));
@@ -206,7 +212,8 @@ impl Partials {
         self.stage.signatures().filter(|_| has_signature(chunks.size())).map(|_| Pieces::new(chunks))
     }
 
-    /// All chunks are here: the content gets a name in staging, and is served from there until it is closed.
+    /// All chunks are here: the content gets a name in staging, and is served from there until it
+    /// is closed.
     pub fn finish(&self, content: &ContentId) -> Result<StageId, StageError> {
         let Some(partial) = self.get(content) else { return Err(StageError::BadContent) };
         if !partial.is_content() {
@@ -253,7 +260,8 @@ impl Partials {
         }
     }
 
-    /// Removes what was kept and not touched since `before` (`None`: all that was kept), but for one; says what went.
+    /// Removes what was kept and not touched since `before` (`None`: all that was kept), but for
+    /// one; says what went.
     fn tidy(&self, before: Option<SystemTime>, spared: Option<ContentId>) -> Vec<ContentId> {
         let mut removed = Vec::new();
         let kept = kept(self.root.staging()).unwrap_or_default();
@@ -310,8 +318,8 @@ impl Partial {
         Ok(hasher.finish())
     }
 
-    /// Adds a chunk that is written to the signature; without its bytes it is read once more. Where it cannot be read there is no
-    /// signature, until it is asked for.
+    /// Adds a chunk that is written to the signature; without its bytes it is read once more. Where
+    /// it cannot be read there is no signature, until it is asked for.
     fn sign(&self, chunk: u32, hash: ChunkHash, bytes: Option<&[u8]>) {
         if self.pieces().is_none() {
             return;
@@ -330,7 +338,8 @@ impl Partial {
         }
     }
 
-    /// Hands over a chunk in parts, which are whole blocks where there is a signature. Holes are not read.
+    /// Hands over a chunk in parts, which are whole blocks where there is a signature. Holes are
+    /// not read.
     fn read(&self, chunk: u32, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         let (mut offset, mut left) = (self.chunks.offset(chunk), self.chunks.len(chunk));
         let is_hole = next_data(self.file(), offset, offset + left) == offset + left;
@@ -432,7 +441,8 @@ impl Partial {
         written.map_err(|e| trouble("store what arrives for", None, errno(&e)))
     }
 
-    /// A claimed chunk is written, and this is its hash. `bytes`: the whole of it, if it is in memory.
+    /// A claimed chunk is written, and this is its hash. `bytes`: the whole of it, if it is in
+    /// memory.
     pub fn written(
         &self,
         chunk: u32,
@@ -481,7 +491,8 @@ impl Partial {
         }
     }
 
-    /// The list, if it is the content's: what is here and not in it goes, and is told with who sent it.
+    /// The list, if it is the content's: what is here and not in it goes, and is told with who sent
+    /// it.
     pub fn list_came(&self, list: Vec<ChunkHash>) -> Option<Vec<(u32, Option<LinkId>)>> {
         if self.chunks.root(&list)? != self.content {
             return None;

@@ -1,7 +1,9 @@
-//! What the folder's file system keeps of what it is given, found out with things of our own in `.dirsync/staging`.
+//! What the folder's file system keeps of what it is given, found out with things of our own in
+//! `.dirsync/staging`.
 //!
-//! What cannot be tried, as on a full disk, is taken for kept: the first install that finds otherwise says so. May
-//! import `engine`'s values. Deliberately not here: what follows from it (`engine/keeps.rs`).
+//! What cannot be tried, as on a full disk, is taken for kept: the first install that finds
+//! otherwise says so. May import `engine`'s values. Deliberately not here: what follows from it
+//! (`engine/keeps.rs`).
 
 use crate::engine::{Keeps, Names};
 use crate::io::fs::beneath;
@@ -44,7 +46,8 @@ pub(super) fn probe(dir: &OwnedFd, staging: &OwnedFd) -> Keeps {
     keeps
 }
 
-/// By a file that is found by another spelling of its name, and how it is listed; or by our own folder, as on a full disk.
+/// By a file that is found by another spelling of its name, and how it is listed; or by our own
+/// folder, as on a full disk.
 fn names(dir: &OwnedFd, staging: &OwnedFd) -> Names {
     let is_there = |dir, name: &str| matches!(beneath::facts_at(dir, name.as_bytes()), Ok(Some(_)));
     let folds = ALIASES.into_iter().any(|(made, other)| {
@@ -105,7 +108,8 @@ fn is_remote(dir: &OwnedFd) -> bool {
     REMOTE.contains(&kind) || (kind == FUSE && !is_on_block_device(dir))
 }
 
-/// By the mount's own line in `/proc/self/mountinfo`: `fuseblk` is how ntfs-3g and exfat-fuse mount.
+/// By the mount's own line in `/proc/self/mountinfo`: `fuseblk` is how ntfs-3g and exfat-fuse
+/// mount.
 fn is_on_block_device(dir: &OwnedFd) -> bool {
     let Ok(facts) = beneath::facts(dir) else { return false };
     let device = format!("{}:{}", facts.device.0, facts.device.1);

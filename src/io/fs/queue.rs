@@ -1,4 +1,5 @@
-//! A queue that threads wait at until it is stopped. May import nothing. Deliberately not here: what is in it.
+//! A queue that threads wait at until it is stopped. May import nothing. Deliberately not here:
+//! what is in it.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -47,8 +48,8 @@ impl<T> Queue<T> {
         result
     }
 
-    /// Waits until something is there, and gives it to `take`. `None` once the queue is stopped; what is still in it is
-    /// dropped with it.
+    /// Waits until something is there, and gives it to `take`. `None` once the queue is stopped;
+    /// what is still in it is dropped with it.
     pub fn wait<R>(&self, take: impl FnOnce(&mut VecDeque<T>) -> R) -> Option<R> {
         let mut state = self.lock();
         while state.items.is_empty() && !state.is_stopped {

@@ -1,9 +1,10 @@
-//! How many descriptors this process may have. May import nothing of ours. Deliberately not here: who uses how many.
+//! How many descriptors this process may have. May import nothing of ours. Deliberately not here:
+//! who uses how many.
 
 use rustix::process::{Resource, Rlimit};
 
-/// Raises the soft limit (usually 1,024, for programs that use `select`) to the hard one. A refusal changes nothing: there
-/// are fewer then.
+/// Raises the soft limit (usually 1,024, for programs that use `select`) to the hard one. A refusal
+/// changes nothing: there are fewer then.
 pub fn raise_descriptors() {
     let now = rustix::process::getrlimit(Resource::Nofile);
     let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: now.maximum, ..now });

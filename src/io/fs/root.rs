@@ -1,7 +1,8 @@
 //! The folder, by descriptor: every access below it goes through here (P7).
 //!
-//! Holds `.dirsync/` (ours alone: a real directory, 0700), its lock and its marker. May import `engine`'s values and
-//! `model`. Deliberately not here: whether a changed marker means a restored backup (the engine's guard says).
+//! Holds `.dirsync/` (ours alone: a real directory, 0700), its lock and its marker. May import
+//! `engine`'s values and `model`. Deliberately not here: whether a changed marker means a restored
+//! backup (the engine's guard says).
 
 use crate::engine::{Halt, Keeps, Names, RootState, ServedFile, Stat, StatKind};
 use crate::io::fail::{self, Point};
@@ -25,8 +26,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 const MARKER: &str = "marker";
-/// Tells git that nothing in `.dirsync/` is part of a work tree: `git add -A` would commit old versions of files, and
-/// `git clean -fd` would remove history.
+/// Tells git that nothing in `.dirsync/` is part of a work tree: `git add -A` would commit old
+/// versions of files, and `git clean -fd` would remove history.
 const GIT_IGNORE: (&str, &[u8]) = (".gitignore", b"*\n");
 const OWN_FOLDER: Mode = Mode::RWXU;
 /// How what is held by a descriptor that only names it is changed.
@@ -143,8 +144,8 @@ impl Root {
         })
     }
 
-    /// For a daemon that waits before it starts anew: whoever asks finds the reason in the lock file. `None`: that cannot be written, and
-    /// nobody needs it.
+    /// For a daemon that waits before it starts anew: whoever asks finds the reason in the lock
+    /// file. `None`: that cannot be written, and nobody needs it.
     pub fn lock_while_waiting(dir: &Path, why: &str) -> Option<File> {
         let shown = text::escape(dir.as_os_str().as_bytes());
         let private = own_folder(&open_dir(dir, &shown).ok()?, PRIVATE_DIR, &shown).ok()?;
@@ -215,7 +216,8 @@ impl Root {
         *self.keeps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a path leads into `.dirsync`, however it is spelled: where names are not told apart, its inode says so (P7).
+    /// Whether a path leads into `.dirsync`, however it is spelled: where names are not told apart,
+    /// its inode says so (P7).
     pub(super) fn is_ours(&self, path: &SyncPath) -> rustix::io::Result<bool> {
         if self.keeps().names == Names::Exact {
             return Ok(false);
@@ -245,7 +247,8 @@ impl Root {
         self.learned.swap(false, Ordering::Relaxed).then(|| self.keeps())
     }
 
-    /// The mode that was asked of something of ours, which nobody else can have changed, and the one that it has.
+    /// The mode that was asked of something of ours, which nobody else can have changed, and the
+    /// one that it has.
     pub(super) fn compare_mode(&self, asked: crate::model::Mode, has: crate::model::Mode) {
         if asked != has && self.keeps().modes {
             tracing::warn!(
@@ -258,7 +261,8 @@ impl Root {
         }
     }
 
-    /// What setting an owner or a mode came to: where none is kept, that it cannot be set is no error.
+    /// What setting an owner or a mode came to: where none is kept, that it cannot be set is no
+    /// error.
     pub(super) fn set(&self, done: rustix::io::Result<()>) -> rustix::io::Result<()> {
         match done {
             Err(e) if probe::is_not_kept(e) && !self.keeps().modes => Ok(()),
@@ -276,7 +280,8 @@ impl Root {
         facts.mount || facts.device != self.place.0
     }
 
-    /// Whether the folder is still the one that was opened, and carries the marker written last (P8).
+    /// Whether the folder is still the one that was opened, and carries the marker written last
+    /// (P8).
     pub fn check(&self) -> RootState {
         match self.find_fault() {
             None => RootState::Fine,
@@ -358,7 +363,8 @@ impl Root {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(nonce);
     }
 
-    /// What is at `path`; `None` when nothing is, or when a folder on the way is missing or is no folder.
+    /// What is at `path`; `None` when nothing is, or when a folder on the way is missing or is no
+    /// folder.
     pub fn stat(&self, path: &SyncPath) -> io::Result<Option<Stat>> {
         Ok(self.facts(path).map_err(std_error)?.map(|facts| facts.stat))
     }
@@ -389,7 +395,8 @@ impl Root {
                 let is_subvolume = self.is_btrfs && !facts.mount && facts.stat.ino == SUBVOLUME_INO;
                 facts.stat.kind = if is_subvolume { StatKind::Subvolume } else { StatKind::Mount };
             } else if facts.place() == self.private_place {
-                // Our own, whatever its name: someone renamed it, or the file system folds case. It is never synced.
+                // Our own, whatever its name: someone renamed it, or the file system folds case. It
+                // is never synced.
                 facts.stat.kind = StatKind::Other;
             }
         }
@@ -401,8 +408,8 @@ impl Root {
         change(&mut self.opened.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Opens a file to serve it, only if it still is what it was when its content was known. `folders`: of files that are
-    /// opened one after another.
+    /// Opens a file to serve it, only if it still is what it was when its content was known.
+    /// `folders`: of files that are opened one after another.
     pub fn open_served(&self, folders: &mut LastFolder, file: &ServedFile) -> io::Result<File> {
         let parent = folders.of(&self.dir, &file.path)?;
         if beneath::stat_at(parent, file.path.name())? == Some(file.stat) {
@@ -414,8 +421,9 @@ impl Root {
         Err(io::Error::new(io::ErrorKind::NotFound, format!("'{}' has changed", file.path)))
     }
 
-    /// To make everything on the folder's file system durable, for one thread: the kernel tells each open
-    /// description once of what it could not write, so that two users of one would take the error from each other (P5).
+    /// To make everything on the folder's file system durable, for one thread: the kernel tells
+    /// each open description once of what it could not write, so that two users of one would take
+    /// the error from each other (P5).
     pub fn syncer(&self) -> rustix::io::Result<Syncer> {
         let dir = beneath::readable_folder(&self.dir, None)?;
         Ok(Syncer { dir, has_failed: AtomicBool::new(false), waits: Arc::clone(&self.waits) })
@@ -450,8 +458,8 @@ impl Syncer {
         self.waits.during(work)
     }
 
-    /// After an error, silence proves nothing any more: what was lost was told of once, and is called clean now. Each
-    /// inode has a memory of its own, so that its `fsync` still knows.
+    /// After an error, silence proves nothing any more: what was lost was told of once, and is
+    /// called clean now. Each inode has a memory of its own, so that its `fsync` still knows.
     pub fn is_trusted(&self) -> bool {
         !self.has_failed.load(Ordering::Relaxed)
     }
@@ -481,7 +489,8 @@ fn open_dir(path: &Path, shown: &str) -> Result<OwnedFd, RootError> {
     Ok(dir)
 }
 
-/// A folder of ours in `dir`: made if it is missing, refused if it is not a real directory of our user.
+/// A folder of ours in `dir`: made if it is missing, refused if it is not a real directory of our
+/// user.
 fn own_folder(dir: &OwnedFd, name: &str, shown: &str) -> Result<OwnedFd, RootError> {
     let refuse = |why| RootError::Private { path: shown.to_owned(), why };
     let failed = |doing: &str, e| failed(shown, &format!("{doing} '{name}'"), e);
@@ -498,7 +507,8 @@ fn own_folder(dir: &OwnedFd, name: &str, shown: &str) -> Result<OwnedFd, RootErr
     if facts.uid != rustix::process::geteuid().as_raw() && !gives_owner(&folder, facts.uid) {
         return Err(refuse("it belongs to another user"));
     }
-    // What is made in it takes after the folder that it goes to, not after this one. Where there are no lists, there is nothing to remove.
+    // What is made in it takes after the folder that it goes to, not after this one. Where there
+    // are no lists, there is nothing to remove.
     for list in ["system.posix_acl_default", "system.posix_acl_access"] {
         let _ = rustix::fs::fremovexattr(&folder, list);
     }
@@ -510,7 +520,8 @@ fn own_folder(dir: &OwnedFd, name: &str, shown: &str) -> Result<OwnedFd, RootErr
     Ok(folder)
 }
 
-/// Whether the file system gives everything to this user, whoever makes it: as FAT and NTFS do by their mount options.
+/// Whether the file system gives everything to this user, whoever makes it: as FAT and NTFS do by
+/// their mount options.
 fn gives_owner(folder: &OwnedFd, uid: u32) -> bool {
     let name = "probe-owner";
     let _ = remove(folder, name);
@@ -547,7 +558,8 @@ fn lock(private: &OwnedFd, shown: &str) -> Result<File, RootError> {
     Ok(file)
 }
 
-/// A client that finds nobody listening looks whether the lock is held, and holds it for that instant itself.
+/// A client that finds nobody listening looks whether the lock is held, and holds it for that
+/// instant itself.
 fn lock_soon(file: &File) -> rustix::io::Result<()> {
     let begun = Instant::now();
     loop {
@@ -590,7 +602,8 @@ fn remove(dir: &OwnedFd, name: &str) -> io::Result<()> {
     }
 }
 
-/// Tries an exchange on two files of our own. Where they cannot be made, as on a full disk, it is taken for possible.
+/// Tries an exchange on two files of our own. Where they cannot be made, as on a full disk, it is
+/// taken for possible.
 fn probe_exchange(staging: &OwnedFd) -> bool {
     let names = ["probe-a", "probe-b"];
     let are_made = names.iter().all(|name| {

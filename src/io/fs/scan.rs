@@ -1,7 +1,8 @@
 //! Walking the tree with two threads: watch, list, descend.
 //!
-//! A folder is watched before it is listed, so that what comes between is heard of (P3). May import `engine`'s values.
-//! Deliberately not here: what is ignored (asked of a function), and what a missing name means.
+//! A folder is watched before it is listed, so that what comes between is heard of (P3). May import
+//! `engine`'s values. Deliberately not here: what is ignored (asked of a function), and what a
+//! missing name means.
 
 use crate::engine::{Event, Names, Stat, StatKind, Trouble, WalkId};
 use crate::io::Events;
@@ -226,7 +227,8 @@ impl Walker {
     }
 }
 
-/// The path of a listed name; `None` for what is not synced, which is named unless it is our own folder.
+/// The path of a listed name; `None` for what is not synced, which is named unless it is our own
+/// folder.
 fn name_below(folder: Option<&SyncPath>, name: &[u8], events: &Events) -> Option<SyncPath> {
     if matches!(name, b"." | b"..") {
         return None;

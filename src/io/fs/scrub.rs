@@ -1,8 +1,10 @@
-//! Hashing files once more, slowly, from the disk itself; and copying to history what was found suspect.
+//! Hashing files once more, slowly, from the disk itself; and copying to history what was found
+//! suspect.
 //!
-//! One thread of low priority. What is cached of a file is dropped before it is read: else the memory would be verified and not the disk; and
-//! after it, so that a scrub pushes nobody's files out of memory. May import `engine`'s values and `model`. Deliberately not here: what
-//! to read when, and what a difference means (`engine::scrub`).
+//! One thread of low priority. What is cached of a file is dropped before it is read: else the
+//! memory would be verified and not the disk; and after it, so that a scrub pushes nobody's files
+//! out of memory. May import `engine`'s values and `model`. Deliberately not here: what to read
+//! when, and what a difference means (`engine::scrub`).
 
 use crate::engine::{Event, Pace, RetainReason, Scrubbed, Stat};
 use crate::io::Events;
@@ -190,7 +192,8 @@ impl Scrubber {
         beneath::regular(&parent, path.name())
     }
 
-    /// So many bytes were read: waits until they are paid for, and while there is other work, if it is to yield to that.
+    /// So many bytes were read: waits until they are paid for, and while there is other work, if it
+    /// is to yield to that.
     fn pay(&self, bytes: u64, pace: &mut Pace, paid_until: &mut Instant) -> Result<(), NotHashed> {
         let cost = Duration::from_secs_f64(bytes as f64 / pace.bytes_a_second.max(1) as f64);
         let earliest = Instant::now().checked_sub(BURST).unwrap_or(*paid_until);

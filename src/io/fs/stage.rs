@@ -1,7 +1,8 @@
 //! Contents on their way in: `.dirsync/staging`.
 //!
-//! A staged file is ours alone (0600) until it is installed, and is hashed as it is written. Anything left here by a
-//! crash is removed at the start, but for contents that came in chunks (`partial`); what a crash left of someone else's goes to history. May import `engine`'s values
+//! A staged file is ours alone (0600) until it is installed, and is hashed as it is written.
+//! Anything left here by a crash is removed at the start, but for contents that came in chunks
+//! (`partial`); what a crash left of someone else's goes to history. May import `engine`'s values
 //! and `model`. Deliberately not here: moving staged files into the folder (`install`).
 
 use crate::delta::has_signature;
@@ -26,7 +27,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Written bytes are handed to the disk this often, so that a later `fsync` finds little to wait for.
+/// Written bytes are handed to the disk this often, so that a later `fsync` finds little to wait
+/// for.
 const WRITEBACK_BYTES: u64 = 8 << 20;
 
 /// So much of the disk is left free: this share of it, but not more than so many bytes.
@@ -116,8 +118,8 @@ impl Stage {
         beneath::create(self.root.staging(), &name(id)).map(|file| (id, file))
     }
 
-    /// A new empty file without a name, of this mode but for the umask: cheaper to make, and gone by itself after a crash. `None` where that
-    /// cannot be, or while too many are open.
+    /// A new empty file without a name, of this mode but for the umask: cheaper to make, and gone
+    /// by itself after a crash. `None` where that cannot be, or while too many are open.
     pub(super) fn create_nameless(&self, mode: rustix::fs::Mode) -> Option<Nameless> {
         let below_most = |open: usize| (open < self.most_nameless).then_some(open + 1);
         self.nameless.fetch_update(Ordering::Relaxed, Ordering::Relaxed, below_most).ok()?;
@@ -131,7 +133,8 @@ impl Stage {
         Target::of_another(file, size, self.root.staging(), &name(id))
     }
 
-    /// The last bit of a disk is left to its users: staging may fill it at once, and then nobody can work.
+    /// The last bit of a disk is left to its users: staging may fill it at once, and then nobody
+    /// can work.
     pub(super) fn check_room(&self) -> Result<(), Trouble> {
         let mut room = self.room();
         if room.checked.is_none_or(|at| at.elapsed() >= ROOM_CHECK) {
@@ -158,7 +161,8 @@ impl Stage {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that may be filled. `None`: it cannot be told, as of a disk without a size, and is found out by writing.
+    /// Bytes that may be filled. `None`: it cannot be told, as of a disk without a size, and is
+    /// found out by writing.
     fn free(&self) -> Option<u64> {
         let disk = rustix::fs::fstatvfs(self.root.staging()).ok().filter(|disk| disk.f_blocks > 0)?;
         let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
@@ -199,7 +203,8 @@ impl Stage {
         Ok(())
     }
 
-    /// A crash between two exchanges left a folder that holds something: it is someone's, so it is kept (P2).
+    /// A crash between two exchanges left a folder that holds something: it is someone's, so it is
+    /// kept (P2).
     fn save_folder(&self, file_name: &std::ffi::CStr, e: Errno) -> io::Result<()> {
         if e != Errno::NOTEMPTY && e != Errno::EXIST {
             return Err(e.into());
@@ -252,7 +257,8 @@ impl Drop for Bulk {
     }
 }
 
-/// What adds up the bytes of a content: its hash, and for one that is long enough its signature by the way.
+/// What adds up the bytes of a content: its hash, and for one that is long enough its signature by
+/// the way.
 enum ContentHasher {
     Plain(Box<blake3::Hasher>),
     Signed(Summer),
@@ -335,8 +341,8 @@ fn staging_trouble(e: &io::Error) -> Trouble {
     trouble("store what arrives for", None, errno(e))
 }
 
-/// Asks the kernel to begin writing a range to the disk, without waiting: `POSIX_FADV_DONTNEED` does so, as
-/// `sync_file_range` would, before it drops the pages that are clean already.
+/// Asks the kernel to begin writing a range to the disk, without waiting: `POSIX_FADV_DONTNEED`
+/// does so, as `sync_file_range` would, before it drops the pages that are clean already.
 pub(super) fn start_writeback(file: &File, from: u64, to: u64) {
     if let Some(len) = NonZeroU64::new(to - from) {
         let _ = rustix::fs::fadvise(file, from, Some(len), Advice::DontNeed);

@@ -1,7 +1,9 @@
-//! A disk that does not answer says nothing by itself: whoever waits for it to make something durable is counted here.
+//! A disk that does not answer says nothing by itself: whoever waits for it to make something
+//! durable is counted here.
 //!
-//! A hung disk looks like an idle daemon. So the log says so, and the status; nothing is given up, for what was asked may still come. May
-//! import nothing of ours. Deliberately not here: reading, which goes on for as long as a file is long.
+//! A hung disk looks like an idle daemon. So the log says so, and the status; nothing is given up,
+//! for what was asked may still come. May import nothing of ours. Deliberately not here: reading,
+//! which goes on for as long as a file is long.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,7 +89,8 @@ impl ReportedStall {
     }
 }
 
-/// Says it in the log, from a thread of its own, which ends with those who wait. `disk`: what is on it, as a person knows it.
+/// Says it in the log, from a thread of its own, which ends with those who wait. `disk`: what is on
+/// it, as a person knows it.
 pub fn watch(waits: &Arc<Waits>, disk: String) -> std::io::Result<()> {
     let waits = Arc::downgrade(waits);
     let work = move || {

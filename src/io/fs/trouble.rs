@@ -1,4 +1,5 @@
-//! An error of the disk as the engine's [`Trouble`]: its cause, and a sentence with its subject and the way out.
+//! An error of the disk as the engine's [`Trouble`]: its cause, and a sentence with its subject and
+//! the way out.
 
 use crate::engine::{Cause, Trouble};
 use crate::model::{SyncPath, text};

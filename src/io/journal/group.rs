@@ -1,7 +1,9 @@
-//! Many changes of one sort as few lines: a renamed folder, the files of a folder, one file that grows.
+//! Many changes of one sort as few lines: a renamed folder, the files of a folder, one file that
+//! grows.
 //!
-//! Changes wait until their sort has been quiet for a moment, or for a second, and in a flood for up to a minute. May import
-//! `engine` and `model`. Deliberately not here: the sentence of one change (`sentence.rs`).
+//! Changes wait until their sort has been quiet for a moment, or for a second, and in a flood for
+//! up to a minute. May import `engine` and `model`. Deliberately not here: the sentence of one
+//! change (`sentence.rs`).
 
 use super::sentence::{self, SummarySum, Way};
 use super::{Level, Line};
@@ -15,7 +17,8 @@ const MS: u64 = 1_000_000;
 const QUIET_NS: u64 = 250 * MS;
 /// Perhaps the first half of a rename came: the second one, the deletion, is told later (ns).
 const HALF_NS: u64 = 750 * MS;
-/// Of a sort that is never quiet, lines are written after this long, doubled up to the longest (ns).
+/// Of a sort that is never quiet, lines are written after this long, doubled up to the longest
+/// (ns).
 const FIRST_NS: u64 = 1000 * MS;
 const LONGEST_NS: u64 = 60_000 * MS;
 /// Changes that wait, at most.
@@ -47,8 +50,8 @@ struct ReportBatch {
     length: u64,
 }
 
-/// Halves of renames that are not matched yet: contents that came to new names and nobody had to send, contents whose name went, and
-/// how many more folders came than went.
+/// Halves of renames that are not matched yet: contents that came to new names and nobody had to
+/// send, contents whose name went, and how many more folders came than went.
 #[derive(Default)]
 struct Halves {
     arrived: BTreeSet<ContentId>,
@@ -302,7 +305,8 @@ fn distinct(reports: &[Report]) -> (Vec<LoggedChange<'_>>, Vec<LoggedChange<'_>>
 /// Where it was, and where it is.
 type MovedChange<'c> = (&'c SyncPath, &'c LoggedChange<'c>);
 
-/// Contents that went from one name to another: a line for each folder, or pair of folders; and all other changes.
+/// Contents that went from one name to another: a line for each folder, or pair of folders; and all
+/// other changes.
 fn renames<'c, 'a>(sort: &WayAndPeers, changes: &'c [LoggedChange<'a>]) -> (Vec<Line>, Vec<&'c LoggedChange<'a>>) {
     let mut left: BTreeMap<ContentId, Vec<&LoggedChange<'_>>> = BTreeMap::new();
     for change in changes {
@@ -350,7 +354,8 @@ fn renames<'c, 'a>(sort: &WayAndPeers, changes: &'c [LoggedChange<'a>]) -> (Vec<
     (lines, rest)
 }
 
-/// The folders below these two that all the files were in: a folder that was moved keeps its name, and so do those in it.
+/// The folders below these two that all the files were in: a folder that was moved keeps its name,
+/// and so do those in it.
 fn deeper(from: &[u8], to: &[u8], files: &[MovedChange<'_>]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let below = |old: &SyncPath| -> Vec<Vec<u8>> {
         let rest = old.as_bytes()[from.len()..].split(|byte| *byte == b'/').filter(|name| !name.is_empty());
@@ -370,7 +375,8 @@ fn deeper(from: &[u8], to: &[u8], files: &[MovedChange<'_>]) -> Vec<(Vec<u8>, Ve
     (1..=shared.len()).map(|count| (joined(from, count), joined(to, count))).collect()
 }
 
-/// The two names without the components at their ends that they share. Two names of one folder share none.
+/// The two names without the components at their ends that they share. Two names of one folder
+/// share none.
 fn parted(old: &SyncPath, new: &SyncPath) -> (Vec<u8>, Vec<u8>) {
     let (mut from, mut to): (Vec<_>, Vec<_>) = (old.components().collect(), new.components().collect());
     while let (Some(a), Some(b)) = (from.last(), to.last())

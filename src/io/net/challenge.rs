@@ -1,8 +1,10 @@
 //! Whether an address from which presence was heard is the sender's own.
 //!
-//! Anyone can send a captured announcement again, from an address of their choice. So an address that the announcement does not name is
-//! dialled only after the announced device said, for this very question, that it is its own. Each daemon has a socket of its own for that,
-//! since the broadcast port is shared by the daemons of a host. The argument is in `docs/protocol.md`. Deliberately not here: dialling.
+//! Anyone can send a captured announcement again, from an address of their choice. So an address
+//! that the announcement does not name is dialled only after the announced device said, for this
+//! very question, that it is its own. Each daemon has a socket of its own for that, since the
+//! broadcast port is shared by the daemons of a host. The argument is in `docs/protocol.md`.
+//! Deliberately not here: dialling.
 
 use crate::model::DeviceId;
 use std::collections::HashMap;
@@ -28,7 +30,8 @@ pub const MAX_ADDRESSES: usize = 16;
 
 const MAC_BYTES: usize = 32;
 const NONCE_BYTES: usize = 16;
-/// MAC, kind, nonce, who asks, who is asked, IPv4 address, port. Question and answer are of one length, so that nothing is amplified.
+/// MAC, kind, nonce, who asks, who is asked, IPv4 address, port. Question and answer are of one
+/// length, so that nothing is amplified.
 const BYTES: usize = MAC_BYTES + 1 + NONCE_BYTES + 32 + 32 + 4 + 2;
 const QUESTION: u8 = b'Q';
 const ANSWER: u8 = b'A';
@@ -108,7 +111,8 @@ impl Challenges {
         Ok(self.socket.local_addr()?.port())
     }
 
-    /// Asks the member whether the address at which it was heard is its own. `port`: where it takes questions.
+    /// Asks the member whether the address at which it was heard is its own. `port`: where it takes
+    /// questions.
     pub async fn ask(&mut self, member: FoundMember, port: u16) {
         let (now, SocketAddr::V4(address)) = (Instant::now(), member.address) else { return };
         self.asked.retain(|_, asked| now - asked.at < ASK_AGAIN);
@@ -124,7 +128,8 @@ impl Challenges {
         let _ = self.socket.send_to(&question.seal(&self.key), (*address.ip(), port)).await;
     }
 
-    /// Answers questions until an answer says that a member's address is its own; `None` when it was something else that came.
+    /// Answers questions until an answer says that a member's address is its own; `None` when it
+    /// was something else that came.
     pub async fn next(&mut self) -> Option<FoundMember> {
         let mut buffer = [0; BYTES + 1];
         let (length, source) = self.socket.recv_from(&mut buffer).await.ok()?;
@@ -141,7 +146,8 @@ impl Challenges {
         }
     }
 
-    /// Given only for an address of our own: whoever passes a question on to us learns nothing that they could use.
+    /// Given only for an address of our own: whoever passes a question on to us learns nothing that
+    /// they could use.
     fn answer(&mut self, question: &ChallengeText, own: &[Ipv4Addr]) -> Option<Vec<u8>> {
         let is_true = question.asked == self.device
             && question.address.port() == self.port
@@ -165,7 +171,8 @@ impl Challenges {
             && answer.asked == asked.member.device
             && SocketAddr::from(answer.address) == asked.member.address
             && asked.at.elapsed() < PATIENCE;
-        // It stays among those asked, so that the address is not asked again at once; its nonce counts once.
+        // It stays among those asked, so that the address is not asked again at once; its nonce
+        // counts once.
         let member = fits.then(|| asked.member.clone())?;
         self.asked.get_mut(&ip)?.nonce = [0; NONCE_BYTES];
         Some(member)

@@ -1,7 +1,8 @@
-//! Which lines about machines that cannot be linked may be said now: each kind of trouble once in a while for each machine.
+//! Which lines about machines that cannot be linked may be said now: each kind of trouble once in a
+//! while for each machine.
 //!
-//! What stays so until a person changes something, such as another secret, is said at once and then hourly; the rest every
-//! minute. Deliberately not here: what is said (`hub`).
+//! What stays so until a person changes something, such as another secret, is said at once and then
+//! hourly; the rest every minute. Deliberately not here: what is said (`hub`).
 
 use crate::io::net::greeting::GreetError;
 use std::collections::HashMap;
@@ -28,7 +29,8 @@ pub enum Subject {
 pub struct Complaints(Mutex<HashMap<(Subject, &'static str), Instant>>);
 
 impl Complaints {
-    /// Whether a line of this kind may be said; then the next has to wait, for `pause` or, of what lasts, for 60 times that.
+    /// Whether a line of this kind may be said; then the next has to wait, for `pause` or, of what
+    /// lasts, for 60 times that.
     pub fn may(&self, now: Instant, subject: Subject, kind: &'static str, pause: Duration) -> bool {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let longest = pause * RARELY;

@@ -19,7 +19,8 @@ use tokio::task::JoinSet;
 /// Addresses of one name that are dialled.
 const MAX_NAMED: usize = 16;
 
-/// A member was heard: its task is told, or begun; also for one that says that it has our own id, to see its proof.
+/// A member was heard: its task is told, or begun; also for one that says that it has our own id,
+/// to see its proof.
 pub fn hear(hub: &Arc<Hub>, member: &FoundMember) {
     if member.protocol != PROTOCOL {
         return hub.complain_of(member.address, &member.name, &GreetError::OtherProtocol(member.protocol));
@@ -95,8 +96,8 @@ pub async fn keep_peer(hub: Arc<Hub>, peer: String) {
     }
 }
 
-/// Dials all addresses of the name side by side. Of what went wrong, that is said which says most: a
-/// machine that answers and is no member before an address that does not answer.
+/// Dials all addresses of the name side by side. Of what went wrong, that is said which says most:
+/// a machine that answers and is no member before an address that does not answer.
 async fn dial_name(hub: &Arc<Hub>, peer: &str) -> Result<DeviceId, GreetError> {
     let addresses = addresses_of(peer).await.map_err(GreetError::NoName)?;
     let mut dials = JoinSet::new();

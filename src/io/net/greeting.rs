@@ -1,7 +1,8 @@
-//! How a TCP connection becomes a link: TLS, then both prove the group's secret, then they say who they are.
+//! How a TCP connection becomes a link: TLS, then both prove the group's secret, then they say who
+//! they are.
 //!
-//! The dialler proves first, so that whoever merely listens on a port learns nothing (P6). Until the other end's
-//! proof, at most 4 KiB are read from it. The time limit is the caller's.
+//! The dialler proves first, so that whoever merely listens on a port learns nothing (P6). Until
+//! the other end's proof, at most 4 KiB are read from it. The time limit is the caller's.
 
 use crate::io::net::metered::{Meter, Metered};
 use crate::io::net::tls::{self, Tls};
@@ -24,7 +25,8 @@ const EXPORTER_LABEL: &[u8] = b"EXPORTER-dirsyncd-link-v1";
 /// Why a proof was refused, as the refused side is told.
 const ANOTHER_SECRET: &str = "another secret";
 
-/// TLS over TCP. TLS reads a record of 16 KiB at a time; the buffer below it takes more from the socket at once.
+/// TLS over TCP. TLS reads a record of 16 KiB at a time; the buffer below it takes more from the
+/// socket at once.
 pub type Stream = TlsStream<BufReader<Metered>>;
 /// What TLS encrypts at once, at most.
 const WRITE_BUFFER_BYTES: usize = 256 * 1024;
@@ -167,7 +169,8 @@ pub struct Greeted {
     pub features: Features,
 }
 
-/// TLS. Whether our own key is at the other end is seen after the greeting, which says who was there first.
+/// TLS. Whether our own key is at the other end is seen after the greeting, which says who was
+/// there first.
 pub async fn secure(tcp: TcpStream, role: Role, me: &Identity) -> Result<Secured, GreetError> {
     let socket = socket2::SockRef::from(&tcp);
     socket.set_tcp_nodelay(true).map_err(GreetError::Lost)?;
@@ -255,7 +258,8 @@ impl Secured {
         Err(GreetError::WrongSecret)
     }
 
-    /// The exporter binds it to this connection, the ids to both certificates, the role stops a reflection.
+    /// The exporter binds it to this connection, the ids to both certificates, the role stops a
+    /// reflection.
     fn proof(&self, me: &Identity, role: Role) -> Result<[u8; 32], GreetError> {
         let mut exported = [0; 32];
         export(&self.stream, &mut exported)?;

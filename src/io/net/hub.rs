@@ -158,8 +158,8 @@ impl Hub {
         result
     }
 
-    /// Settles which of two links for one device stays: that of a newer start of the peer; else the one opened by the
-    /// lesser device; else the newer. Both ends decide the same.
+    /// Settles which of two links for one device stays: that of a newer start of the peer; else the
+    /// one opened by the lesser device; else the newer. Both ends decide the same.
     pub async fn admit(
         self: &Arc<Self>,
         address: SocketAddr,

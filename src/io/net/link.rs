@@ -1,10 +1,12 @@
 //! One link to one member: its reader, its writer, its streams, and how it ends.
 //!
-//! Everything that a link tells the engine goes through one gate, which closes with its `LinkDown`: events come in
-//! order and none comes after it. Parts of contents have a room of their own (`link/parts.rs`).
-//! Deliberately not here: who is dialled (`dial`), and which of two links stays (`hub`).
+//! Everything that a link tells the engine goes through one gate, which closes with its `LinkDown`:
+//! events come in order and none comes after it. Parts of contents have a room of their own
+//! (`link/parts.rs`). Deliberately not here: who is dialled (`dial`), and which of two links stays
+//! (`hub`).
 
 mod asks;
+mod closing;
 mod delta;
 mod parts;
 mod sent;
@@ -19,14 +21,15 @@ use crate::io::net::outbox::{self, Lanes, Outbox, SharedMessage};
 use crate::io::net::rate_limit::Limit;
 use crate::io::net::seal;
 use crate::io::net::transfer::{self, IncomingContent, MAX_STREAMS, Served, Serving, Squeezer, Staging};
-use crate::model::{Chunks, ContentId, DeviceId, SyncPath, text};
+use crate::model::{Chunks, ContentId, DeviceId, SyncPath};
 use crate::wire::confirmation::Confirmation;
 use crate::wire::features::Features;
-use crate::wire::frame::{self, FrameError, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet};
+use crate::wire::frame::{self, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet};
 use crate::wire::message::Message;
 use crate::wire::packet::{Ending, Part};
 use asks::Asks;
 use bytes::Bytes;
+pub use closing::Closing;
 use sent::{Sent, SentLog};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -42,10 +45,8 @@ use tokio::task::JoinSet;
 use uploads::OpenedUpload;
 pub use uploads::Upload;
 
-/// A second link to one device, as the side that closes it says in its `Bye`.
-const DUPLICATE: &str = "a second link";
-
-/// Small contents that a peer may have asked for and not been sent: two messages of as many as one holds (P9). A machine asks for 8,192 at most.
+/// Small contents that a peer may have asked for and not been sent: two messages of as many as one
+/// holds (P9). A machine asks for 8,192 at most.
 const MAX_WANTED: usize = 2 * 65_536;
 
 /// Confirmations that one peer may send at once, more than anyone keeps; and again, with each ping
@@ -53,10 +54,12 @@ const MAX_WANTED: usize = 2 * 65_536;
 const MAX_CONFIRMATIONS: usize = 8192;
 const MORE_CONFIRMATIONS: usize = 64;
 
-/// Clocks are compared by answers that took at most this long, and told when they moved by more than this.
-/// Contents that are read for one peer at a time; the others wait for their turn, and for no thread (P9).
+/// Contents that are read for one peer at a time; the others wait for their turn, and for no
+/// thread (P9).
 const SERVED_AT_ONCE: usize = 4;
 
+/// Clocks are compared by answers that took at most this long, and reported when they moved by
+/// more than this.
 const CLOCK_ROUND_TRIP_US: u64 = 500_000;
 const CLOCK_STEP_NS: u64 = 500_000_000;
 
@@ -103,58 +106,6 @@ pub struct LinkContext {
     /// Bytes that wait for all peers.
     pub queued: Arc<AtomicU64>,
     pub runtime: Handle,
-}
-
-/// Why a link ended; each a sentence's end after the peer's name.
-#[derive(Debug, thiserror::Error)]
-pub enum Closing {
-    #[error("it closed the connection")]
-    Eof,
-    #[error("the connection failed: {0}")]
-    Io(io::Error),
-    #[error("it said goodbye: {}", text::escape(.0.as_bytes()))]
-    Bye(String),
-    #[error("it was silent for {} s", .0.as_secs_f32())]
-    Silence(Duration),
-    #[error("it sent garbage: {0}")]
-    Garbage(FrameError),
-    #[error("it broke the protocol: {0}")]
-    Broke(String),
-    #[error("it does not keep up: over 64 MiB of messages wait for it")]
-    Slow,
-    #[error("another link to it stays")]
-    Duplicate,
-    #[error("there are too many links from its address")]
-    Crowded,
-    #[error("this machine stops")]
-    Shutdown,
-}
-
-impl Closing {
-    /// Whether a person should look at that machine.
-    pub fn is_fault(&self) -> bool {
-        matches!(self, Self::Garbage(_) | Self::Broke(_) | Self::Slow)
-    }
-
-    /// Whether it is only the settling of two links for one device.
-    pub fn is_settling(&self) -> bool {
-        matches!(self, Self::Duplicate) || matches!(self, Self::Bye(reason) if reason == DUPLICATE)
-    }
-
-    /// The last words to a peer that may still be listening.
-    pub fn farewell(&self) -> Option<Packet> {
-        let reason = match self {
-            Self::Eof | Self::Io(_) | Self::Bye(_) => return None,
-            Self::Duplicate => DUPLICATE.to_owned(),
-            Self::Shutdown => "it stops".to_owned(),
-            other => {
-                let mut reason = other.to_string();
-                reason.truncate(reason.floor_char_boundary(255));
-                reason
-            }
-        };
-        Some(Packet::Bye { reason })
-    }
 }
 
 /// A link that is up.
@@ -320,7 +271,8 @@ impl Link {
             Some(why) = close.recv() => why,
             written = &mut writer => {
                 let error = written.map_or(None, Result::err);
-                // The peer's last words say more than a broken pipe; they may still be on their way in.
+                // The peer's last words say more than a broken pipe; they may still be on their way
+                // in.
                 let heard = tokio::time::timeout(farewell, &mut reader).await;
                 match (heard, error) {
                     (Ok(Ok(why @ Closing::Bye(_))), _) | (Ok(Ok(why)), None) => why,
@@ -495,7 +447,8 @@ impl Link {
         }
     }
 
-    /// One answer counts for each ping: a peer can be slow with it, but neither make up a round trip nor be heard more often.
+    /// One answer counts for each ping: a peer can be slow with it, but neither make up a round
+    /// trip nor be heard more often.
     fn pong(&self, at: u64, wall: u64) {
         if self.gate().pinged.take_if(|pinged| *pinged == at).is_none() {
             return;
@@ -647,8 +600,9 @@ impl Link {
         });
     }
 
-    /// The last of a stream, in the pieces' lane, so that it comes after them. It is open until there is room for that, and no thread waits: a
-    /// peer that reads nothing has no more than its streams (P9). And it is not open any more when the peer hears so.
+    /// The last of a stream, in the pieces' lane, so that it comes after them. It is open until
+    /// there is room for that, and no thread waits: a peer that reads nothing has no more than its
+    /// streams (P9). And it is not open any more when the peer hears so.
     async fn end_serving(&self, stream: u32, how: Ending) {
         let Ok(room) = self.outbox.pieces.reserve().await else { return };
         self.gate().serving.remove(&stream);

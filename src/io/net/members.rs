@@ -59,7 +59,8 @@ impl Address {
         Self { at, heard: now, is_proven: false, is_dialled: false, due: now, pause, haste, haste_since: now }
     }
 
-    /// Whether being heard makes it due now: only where the member proved itself, and not more often than that is worth.
+    /// Whether being heard makes it due now: only where the member proved itself, and not more
+    /// often than that is worth.
     fn hurries(&mut self, now: Instant) -> bool {
         let added = (now - self.haste_since).as_secs() / HASTE_AGAIN.as_secs();
         if added > 0 {
@@ -144,7 +145,8 @@ impl Members {
         }
     }
 
-    /// What to dial now, marked as dialled, and when the next is due. `None`: it was not heard for long, and is forgotten.
+    /// What to dial now, marked as dialled, and when the next is due. `None`: it was not heard for
+    /// long, and is forgotten.
     pub fn due(&self, device: DeviceId) -> Option<(Vec<SocketAddr>, Option<Instant>)> {
         let now = Instant::now();
         let mut heard = self.lock();

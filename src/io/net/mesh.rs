@@ -1,7 +1,8 @@
-//! The network as one facade: takes the engine's network actions, sends back events, and never blocks its caller.
+//! The network as one facade: takes the engine's network actions, sends back events, and never
+//! blocks its caller.
 //!
-//! It owns the runtime and the listening port. Deliberately not here: the register of links (`hub`),
-//! one link's own life (`link`), and who is dialled when (`dial`).
+//! It owns the runtime and the listening port. Deliberately not here: the register of links
+//! (`hub`), one link's own life (`link`), and who is dialled when (`dial`).
 
 use crate::engine::{Action, Event, FetchError};
 use crate::io::Events;
@@ -33,7 +34,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(1);
-/// Threads that read and write contents: those of all links fit, so that no peer can hold up another's.
+/// Threads that read and write contents: those of all links fit, so that no peer can hold up
+/// another's.
 const MAX_THREADS: usize = MAX_LINKS * (2 * MAX_STREAMS + 8);
 
 /// The TCP port for links.

@@ -1,4 +1,5 @@
-//! A TCP stream that counts: what went each way, when something last came, and how much may come yet.
+//! A TCP stream that counts: what went each way, when something last came, and how much may come
+//! yet.
 //!
 //! It lies below TLS, so that a stranger's bytes are capped before any of them mean anything (P9).
 

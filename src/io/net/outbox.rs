@@ -1,8 +1,9 @@
 //! What waits to be written to a link: three lanes, and the task that empties them.
 //!
-//! Messages go first, then packed small contents, then pieces of large ones, so that a small edit never waits behind
-//! more than one piece. Only the first lane takes without limit; what waits there is counted, messages and small packets alike, and a link whose
-//! peer lets too much pile up is closed (P9); all of it together is counted, too. Deliberately not here: what the frames mean.
+//! Messages go first, then packed small contents, then pieces of large ones, so that a small edit
+//! never waits behind more than one piece. Only the first lane takes without limit; what waits
+//! there is counted, messages and small packets alike, and a link whose peer lets too much pile up
+//! is closed (P9); all of it together is counted, too. Deliberately not here: what the frames mean.
 
 use crate::io::net::rate::{Gauge, Rate};
 use crate::io::net::rate_limit::Limit;
@@ -118,7 +119,8 @@ pub fn lanes(of_all: &Arc<AtomicU64>) -> (Outbox, Lanes) {
 }
 
 impl Outbox {
-    /// Queues one of the link's own small packets, among the messages; `false`: too much waits already, the peer does not keep up.
+    /// Queues one of the link's own small packets, among the messages; `false`: too much waits
+    /// already, the peer does not keep up.
     #[must_use]
     pub fn packet(&self, packet: &Packet) -> bool {
         self.queue(PACKET_BYTES, OutboxItem::Packet(frame::encode(packet)))
@@ -190,7 +192,8 @@ impl Lanes {
         false
     }
 
-    /// Writes until the last frame. Many small frames share a write; nothing waits for more to come.
+    /// Writes until the last frame. Many small frames share a write; nothing waits for more to
+    /// come.
     pub async fn write_to<W: AsyncWrite + Unpin>(mut self, to: &mut W, limit: &Limit) -> io::Result<()> {
         let mut gathered = Vec::with_capacity(2 * GATHER_BYTES);
         if limit.is_set() {

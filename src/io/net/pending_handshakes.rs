@@ -1,7 +1,9 @@
-//! Connections that have proved nothing yet: at most 64, and 4 an address; the oldest makes room (P9).
+//! Connections that have proved nothing yet: at most 64, and 4 an address; the oldest makes room
+//! (P9).
 //!
-//! How often they may come is limited, too, since each costs a TLS handshake: by address, and in all. An address from which a member proved
-//! itself counts for itself alone, so that strangers elsewhere keep no known member out.
+//! How often they may come is limited, too, since each costs a TLS handshake: by address, and in
+//! all. An address from which a member proved itself counts for itself alone, so that strangers
+//! elsewhere keep no known member out.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -107,7 +109,8 @@ impl PendingHandshakes {
         lock(&self.waiting).rates.proved(address, Instant::now());
     }
 
-    /// Runs the greeting of a connection, which is ended when newer ones need its place. Of those that come too often, it is dropped.
+    /// Runs the greeting of a connection, which is ended when newer ones need its place. Of those
+    /// that come too often, it is dropped.
     pub fn admit<F, G>(&self, address: IpAddr, greeting: F)
     where
         F: FnOnce(Pass) -> G,

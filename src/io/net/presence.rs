@@ -1,11 +1,13 @@
 //! Presence: who of the group is on this network, by UDP broadcast.
 //!
-//! A datagram is 64 hexadecimal digits of a MAC over the rest, a line's end, and JSON; at most 1 KiB. It is broadcast
-//! and never sent to one address, since `SO_REUSEPORT` would hand that to one daemon of a host only. Presence proves
-//! nothing and ends no link: it only says whom to dial, and where is the datagram's source.
+//! A datagram is 64 hexadecimal digits of a MAC over the rest, a line's end, and JSON; at most 1
+//! KiB. It is broadcast and never sent to one address, since `SO_REUSEPORT` would hand that to one
+//! daemon of a host only. Presence proves nothing and ends no link: it only says whom to dial, and
+//! where is the datagram's source.
 //!
-//! A datagram can be replayed by anyone who heard it, from any address. So it names its sender's own addresses, and only a source among them
-//! is dialled at once. Another source is asked first (`challenge.rs`). Deliberately not here: who is dialled when (`dial`).
+//! A datagram can be replayed by anyone who heard it, from any address. So it names its sender's
+//! own addresses, and only a source among them is dialled at once. Another source is asked first
+//! (`challenge.rs`). Deliberately not here: who is dialled when (`dial`).
 
 use crate::io::net::challenge::{Challenges, FoundMember, own_addresses};
 use crate::io::store::secret::SecretKeys;
@@ -71,7 +73,8 @@ pub enum News {
 enum DatagramVerdict {
     /// It came from an address that its sender names as its own.
     Dial(FoundMember),
-    /// It came from elsewhere: its sender is asked, at this port, whether that is an address of its own.
+    /// It came from elsewhere: its sender is asked, at this port, whether that is an address of its
+    /// own.
     Ask(FoundMember, u16),
     Foreign {
         name: String,
@@ -113,7 +116,8 @@ fn has_network() -> bool {
 }
 
 impl Presence {
-    /// Binds the port, which other daemons of this host may share. Must be called inside a tokio runtime.
+    /// Binds the port, which other daemons of this host may share. Must be called inside a tokio
+    /// runtime.
     pub fn bind(
         broadcast_port: u16,
         keys: SecretKeys,
@@ -191,7 +195,8 @@ impl Presence {
         }
     }
 
-    /// Interfaces come and go, so they are read each time. A failure to send is a cable that is out: no news.
+    /// Interfaces come and go, so they are read each time. A failure to send is a cable that is
+    /// out: no news.
     async fn announce(&mut self) {
         self.cable.note(has_network());
         let addresses = own_addresses();
@@ -225,7 +230,8 @@ impl Presence {
         }
     }
 
-    /// A machine of another group is worth a line: its person may think that it belongs to this one. Nothing else is taken from it.
+    /// A machine of another group is worth a line: its person may think that it belongs to this
+    /// one. Nothing else is taken from it.
     fn hear_unknown(&mut self, datagram: &[u8], source: SocketAddr) -> Option<DatagramVerdict> {
         let (now, address) = (Instant::now(), source.ip());
         self.foreign.retain(|_, named| now - *named < FOREIGN_AGAIN);
@@ -305,8 +311,8 @@ fn broadcast_addresses() -> BTreeSet<Ipv4Addr> {
     addresses
 }
 
-/// Where an address was set without one (`ip addr add 10.9.0.1/24` does), its own is said to be it, and that of its net goes to all. A net of one
-/// or two has none.
+/// Where an address was set without one (`ip addr add 10.9.0.1/24` does), its own is said to be it,
+/// and that of its net goes to all. A net of one or two has none.
 fn broadcast_of(ip: Ipv4Addr, netmask: Ipv4Addr, said: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
     let of_net = (netmask.to_bits().count_ones() <= 30).then(|| ip | !netmask);
     said.filter(|said| *said != ip).or(of_net)

@@ -1,16 +1,17 @@
 //! Whether zlib is worth its time on a link: only where the link is what everything waits for.
 //!
-//! The writer times its writes. Until they were seen to wait for the link, nothing is tried: on a fast one zlib costs both ends more than it
-//! saves. What the kernel's buffer swallows says nothing of the link, so a burst counts from there on. May import `wire`.
-//! Deliberately not here: whether bytes shrink at all (`transfer::Squeezer`, `wire::zlib`).
+//! The writer times its writes. Until they were seen to wait for the link, nothing is tried: on a
+//! fast one zlib costs both ends more than it saves. What the kernel's buffer swallows says nothing
+//! of the link, so a burst counts from there on. May import `wire`. Deliberately not here: whether
+//! bytes shrink at all (`transfer::Squeezer`, `wire::zlib`).
 
 use crate::wire::frame::Squeeze;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// A link that carries less, twice in a row, is slow (bytes a second). zlib's fastest level takes some 140 MB/s of text on one core: at 1 Gbit/s it
-/// gains next to nothing.
+/// A link that carries less, twice in a row, is slow (bytes a second). zlib's fastest level takes
+/// some 140 MB/s of text on one core: at 1 Gbit/s it gains next to nothing.
 const SLOW_RATE: u64 = 100_000_000;
 /// About what fits into a socket's buffer (bytes).
 const SWALLOWED_BYTES: u64 = 2 << 20;
@@ -74,7 +75,8 @@ struct RateWindow {
 }
 
 impl RateWindow {
-    /// One long wait is the peer's, which looks away from the link while its disk is busy; a slow link makes all of them long.
+    /// One long wait is the peer's, which looks away from the link while its disk is busy; a slow
+    /// link makes all of them long.
     fn waited(&self) -> Duration {
         self.took.saturating_sub(self.longest)
     }

@@ -1,12 +1,14 @@
 //! `--limit`: so many bytes a second in all, and so to any one peer.
 //!
-//! One account for all links. What waits in the lower lanes (contents) goes only while it is not overdrawn; messages always go, and are
-//! paid for by what comes after them. Deliberately not here: the lanes (`outbox`).
+//! One account for all links. What waits in the lower lanes (contents) goes only while it is not
+//! overdrawn; messages always go, and are paid for by what comes after them. Deliberately not here:
+//! the lanes (`outbox`).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What may be saved up while nothing is sent (part of a second's bytes), so that the rate holds over any short while.
+/// What may be saved up while nothing is sent (part of a second's bytes), so that the rate holds
+/// over any short while.
 const BURST: Duration = Duration::from_millis(50);
 
 /// The account of all links.

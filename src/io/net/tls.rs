@@ -1,7 +1,9 @@
-//! TLS between devices: self-signed certificates, TLS 1.3 alone, and the device id from the peer's key.
+//! TLS between devices: self-signed certificates, TLS 1.3 alone, and the device id from the peer's
+//! key.
 //!
-//! Any certificate is accepted, since the proof of the group's secret (`greeting`) decides who is a member; but the
-//! handshake's signature is checked, so that a device id cannot be claimed without its key.
+//! Any certificate is accepted, since the proof of the group's secret (`greeting`) decides who is a
+//! member; but the handshake's signature is checked, so that a device id cannot be claimed without
+//! its key.
 
 use crate::model::DeviceId;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

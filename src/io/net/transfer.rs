@@ -1,8 +1,10 @@
-//! Large contents on their way: the accounts of a stream, and the two loops that run on blocking threads.
+//! Large contents on their way: the accounts of a stream, and the two loops that run on blocking
+//! threads.
 //!
-//! The asker grants credit as its disk takes the bytes; the server reads only what credit and the link's lane have
-//! room for, so that memory is bounded whatever the file's size (P9). Every number of a peer is checked against what was
-//! agreed. Deliberately not here: sockets, and which file is served (the engine decides).
+//! The asker grants credit as its disk takes the bytes; the server reads only what credit and the
+//! link's lane have room for, so that memory is bounded whatever the file's size (P9). Every number
+//! of a peer is checked against what was agreed. Deliberately not here: sockets, and which file is
+//! served (the engine decides).
 
 use crate::engine::{Event, FetchError, FetchId, RangeId, ServedFile, StageId, Stat};
 use crate::io::fs::beneath::LastFolder;
@@ -201,7 +203,8 @@ impl IncomingContent {
     }
 }
 
-/// Writes what comes into staging, granting credit as it goes. `None`: abandoned, nobody waits for an answer.
+/// Writes what comes into staging, granting credit as it goes. `None`: abandoned, nobody waits for
+/// an answer.
 pub fn receive(
     staging: &dyn Staging,
     size: u64,
@@ -470,7 +473,8 @@ fn read_small(served: &dyn Served, folders: &mut LastFolder, file: &ServedFile) 
     (bytes.len() as u64 == file.size && is_unchanged(&opened, &file.stat)).then(|| bytes.into())
 }
 
-/// `count` bytes from `offset`, or fewer at the file's end; one read, as a rule, into a buffer that is not zeroed first.
+/// `count` bytes from `offset`, or fewer at the file's end; one read, as a rule, into a buffer that
+/// is not zeroed first.
 fn read_at(file: &File, offset: u64, count: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(count);
     while bytes.len() < count {

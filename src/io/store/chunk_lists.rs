@@ -1,6 +1,8 @@
-//! The lists of chunks of contents that are here: kept as they are hashed, made again when they are not kept.
+//! The lists of chunks of contents that are here: kept as they are hashed, made again when they are
+//! not kept.
 //!
-//! May import `engine`'s values and `model`. Deliberately not here: who asks for them, and checking a peer's.
+//! May import `engine`'s values and `model`. Deliberately not here: who asks for them, and checking
+//! a peer's.
 
 use crate::engine::ServedFile;
 use crate::model::chunks::ListHasher;

@@ -1,8 +1,10 @@
-//! The index in SQLite: one connection, one transaction a batch of events, durable at [`SqliteIndex::commit`] (P5).
+//! The index in SQLite: one connection, one transaction a batch of events, durable at
+//! [`SqliteIndex::commit`] (P5).
 //!
-//! Storage errors are remembered: after the first one reads answer nothing, writes do nothing, and the next
-//! commit fails with it, so that the daemon stops before an action runs that rests on a lost write. The layout of the file, byte
-//! by byte and with its reasons, is `docs/index-format.md`. May import `engine` and `model`. Deliberately not here: any decision
+//! Storage errors are remembered: after the first one reads answer nothing, writes do nothing, and
+//! the next commit fails with it, so that the daemon stops before an action runs that rests on a
+//! lost write. The layout of the file, byte by byte and with its reasons, is
+//! `docs/index-format.md`. May import `engine` and `model`. Deliberately not here: any decision
 //! about what the rows mean.
 
 mod codec;
@@ -11,8 +13,8 @@ mod open;
 mod recent;
 mod rows;
 
-use crate::engine::digest::Digests;
-use crate::engine::index::Counts;
+use crate::engine::api::digest::Digests;
+use crate::engine::api::index::Counts;
 use crate::io::clock::wall_ns;
 use crate::io::fail::{self, Point};
 use crate::model::SyncPath;
@@ -160,14 +162,16 @@ impl SqliteIndex {
         self.last_commit
     }
 
-    /// The last commit, and the mark of a clean stop, which spares the next start a check of the whole file.
+    /// The last commit, and the mark of a clean stop, which spares the next start a check of the
+    /// whole file.
     pub fn close(mut self) -> Result<(), IndexError> {
         self.write(|index| index.write_meta(META_CLEAN, b"1"));
         self.commit()?;
         self.db.close().map_err(|(_, why)| IndexError::Storage(why))
     }
 
-    /// Adds lines to the journal, in the transaction of the changes that they speak of; the oldest beyond 10,000 go.
+    /// Adds lines to the journal, in the transaction of the changes that they speak of; the oldest
+    /// beyond 10,000 go.
     pub fn append_journal(&mut self, lines: &[JournalLine]) {
         if lines.is_empty() {
             return;

@@ -50,7 +50,8 @@ impl Secret {
         Self(OPEN_SECRET)
     }
 
-    /// Reads the file. `credentials`: `$CREDENTIALS_DIRECTORY`, below which group bits are systemd's and fine.
+    /// Reads the file. `credentials`: `$CREDENTIALS_DIRECTORY`, below which group bits are
+    /// systemd's and fine.
     pub fn read(path: &Path, credentials: Option<&Path>) -> Result<Self, SecretError> {
         let file = path.to_path_buf();
         let unreadable = |error: io::Error| SecretError::Unreadable { file: file.clone(), error };

@@ -1,10 +1,11 @@
-//! The signature directory: what the blocks of files are, kept by content, so that a change is told by what differs from a version
-//! that is not here any more.
+//! The signature directory: what the blocks of files are, kept by content, so that a change is told
+//! by what differs from a version that is not here any more.
 //!
-//! A cache: whatever is missing, damaged or deleted while we run costs a larger transfer and nothing else, so nothing in it is made
-//! durable. Names appear whole (written beside, then renamed), contents carry a checksum, and two daemons may share one
-//! directory. Bounded: above 1 % of the synced size, but at least 64 MiB, what was not used for longest goes (P9).
-//! Deliberately not here: what a signature is (`delta`), and when one is made.
+//! A cache: whatever is missing, damaged or deleted while we run costs a larger transfer and
+//! nothing else, so nothing in it is made durable. Names appear whole (written beside, then
+//! renamed), contents carry a checksum, and two daemons may share one directory. Bounded: above 1 %
+//! of the synced size, but at least 64 MiB, what was not used for longest goes (P9). Deliberately
+//! not here: what a signature is (`delta`), and when one is made.
 
 use crate::delta::signature::{Signature, file_bytes};
 use crate::model::{ContentId, text};

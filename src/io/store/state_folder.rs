@@ -1,6 +1,7 @@
 //! The state directory: ours alone, and locked.
 //!
-//! Also keeps what the folder is, so that it is found again under another name, and the port that was chosen. May import `model`. Deliberately not here: the index and the secret, which open
+//! Also keeps what the folder is, so that it is found again under another name, and the port that
+//! was chosen. May import `model`. Deliberately not here: the index and the secret, which open
 //! themselves.
 
 use crate::model::folder::FolderRecord;

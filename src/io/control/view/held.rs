@@ -1,19 +1,23 @@
-//! What is held, here and on linked machines, and what an undo brings back, as the local API shows it.
+//! What is held, here and on linked machines, and what an undo brings back, as the local API shows
+//! it.
 //!
-//! Foreign text is escaped. Deliberately not here: how to ask for it (`../elsewhere.rs`, `../undo.rs`).
+//! Foreign text is escaped. Deliberately not here: how to ask for it (`../elsewhere.rs`,
+//! `../undo.rs`).
 
 use crate::engine::{HeldByMachine, HeldPath, HeldPaths, HeldWhy, PeerStatus, Status};
 use crate::model::{DeviceId, text};
 use serde::{Deserialize, Serialize};
 
-/// What waits for a person here: answer of `GET /v1/held`, and of `POST /v1/confirm`, which lets it go.
+/// What waits for a person here: answer of `GET /v1/held`, and of `POST /v1/confirm`, which lets it
+/// go.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HeldView {
     /// This one.
     pub machine: String,
     /// What linked machines hold.
     pub elsewhere: Vec<HeldElsewhereView>,
-    /// Linked machines that did not answer, or are too old to be asked. What they are shown to hold is what they said last.
+    /// Linked machines that did not answer, or are too old to be asked. What they are shown to hold
+    /// is what they said last.
     #[serde(default)]
     pub silent: Vec<String>,
     /// At most 10,000 of them.

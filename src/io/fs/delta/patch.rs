@@ -1,9 +1,12 @@
-//! The end that has the base: makes the new version in staging of what it has and what the delta says.
+//! The end that has the base: makes the new version in staging of what it has and what the delta
+//! says.
 //!
-//! One thread reads the delta and cuts it at the new version's chunks; others each take a chunk, gather its bytes, write, hash and
-//! sign them while they are in the cache. Where the file system shares extents, what stands at the same offset is not written at all.
+//! One thread reads the delta and cuts it at the new version's chunks; others each take a chunk,
+//! gather its bytes, write, hash and sign them while they are in the cache. Where the file system
+//! shares extents, what stands at the same offset is not written at all.
 //!
-//! The base is a user's file (P1): it must have its known stat before and after. Nothing is believed but the hash of the whole.
+//! The base is a user's file (P1): it must have its known stat before and after. Nothing is
+//! believed but the hash of the whole.
 
 use super::sum::threads;
 use super::{Arrived, Deltas, beneath};
@@ -57,8 +60,8 @@ enum Failed {
 }
 
 impl Deltas {
-    /// Reads the delta of `peer` from `parts` and makes the content in staging, granting credit as it goes. `None`: abandoned, nobody waits for
-    /// an answer.
+    /// Reads the delta of `peer` from `parts` and makes the content in staging, granting credit as
+    /// it goes. `None`: abandoned, nobody waits for an answer.
     pub fn receive(
         &self,
         wanted: &PatchTarget,
@@ -327,7 +330,8 @@ impl Making<'_> {
         Ok(true)
     }
 
-    /// Makes a range of the new file share the base's extents; `false` where that cannot be. A part of it would be no hole any more.
+    /// Makes a range of the new file share the base's extents; `false` where that cannot be. A part
+    /// of it would be no hole any more.
     fn share(&self, base_from: u64, from: u64, length: u64) -> Result<bool, Failed> {
         let (file, mut source, mut target, mut left) = (self.target.file(), base_from, from, length);
         while left > 0 {
@@ -435,8 +439,9 @@ impl Assembly<'_> {
     }
 }
 
-/// Whether the file system can, by trying: a clone of the whole base costs little where it can, and is emptied again. Into an empty file:
-/// a last block that is not whole cannot be shared into the midst of a longer one.
+/// Whether the file system can, by trying: a clone of the whole base costs little where it can, and
+/// is emptied again. Into an empty file: a last block that is not whole cannot be shared into the
+/// midst of a longer one.
 fn shares_extents(base: &File, file: &File, size: u64) -> rustix::io::Result<bool> {
     rustix::fs::ftruncate(file, 0)?;
     let shares = rustix::fs::ioctl_ficlone(file, base).is_ok();
@@ -445,9 +450,10 @@ fn shares_extents(base: &File, file: &File, size: u64) -> rustix::io::Result<boo
     Ok(shares)
 }
 
-/// Whether a later change of the base cannot hide in the tick of the clock that its last one was in. Then, with shared extents, what is
-/// read of the base is what was shared: sharing writes the base's pages out and protects them, so that any later
-/// change, through a mapping too, makes a new ctime, which is looked for at the end (P1).
+/// Whether a later change of the base cannot hide in the tick of the clock that its last one was
+/// in. Then, with shared extents, what is read of the base is what was shared: sharing writes the
+/// base's pages out and protects them, so that any later change, through a mapping too, makes a new
+/// ctime, which is looked for at the end (P1).
 fn has_quiesced(base: &ServedFile) -> bool {
     let changed = base.stat.ctime.max(base.stat.mtime);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

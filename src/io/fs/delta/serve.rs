@@ -1,7 +1,8 @@
 //! The end that has the new version: what differs from the version that the asker has.
 //!
-//! Against our own signature of that version where it is kept, else against the asker's. What is made is remembered while it is
-//! small: peers tend to hold the same version, and one delta serves them all.
+//! Against our own signature of that version where it is kept, else against the asker's. What is
+//! made is remembered while it is small: peers tend to hold the same version, and one delta serves
+//! them all.
 
 use super::sum::DiffInput;
 use super::{Deltas, beneath};
@@ -21,7 +22,8 @@ use std::time::Duration;
 
 /// What the search for a peer's blocks may cost (CPU), whatever it says they are (P9).
 const PEER_BUDGET: Duration = Duration::from_secs(2);
-/// Our own signatures are of contents that a peer may have made. A search that is slower than this was meant to be (bytes a second).
+/// Our own signatures are of contents that a peer may have made. A search that is slower than this
+/// was meant to be (bytes a second).
 const SLOWEST_SEARCH: u64 = 64 << 20;
 /// Deltas of up to this are remembered, and sent once they are whole (bytes).
 const SMALL_BYTES: usize = 4 << 20;
@@ -58,8 +60,8 @@ impl DeltaCache {
 }
 
 impl Deltas {
-    /// Makes the delta for `peer` and hands it to `send` in parts; `false` from there: nobody takes it any more. `ask`: the peer's
-    /// signature.
+    /// Makes the delta for `peer` and hands it to `send` in parts; `false` from there: nobody takes
+    /// it any more. `ask`: the peer's signature.
     pub fn serve(
         &self,
         asked: &DeltaRequest,

@@ -1,4 +1,5 @@
-//! Reads a file once for all that is wanted of it: its content id, its chunks' hashes, its blocks' hashes. A long one on several threads.
+//! Reads a file once for all that is wanted of it: its content id, its chunks' hashes, its blocks'
+//! hashes. A long one on several threads.
 //!
 //! A user's file is read, never mapped: a truncation would kill the process.
 
@@ -34,8 +35,9 @@ pub(super) fn threads(size: u64) -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(THREADS)
 }
 
-/// The content of a file's first `size` bytes, and their signature where there is one. `None`: `is_stopping` said so, or the file ends
-/// before. `buffer` is used, and grows to a chunk. `old`: of a version that it follows; it saves work.
+/// The content of a file's first `size` bytes, and their signature where there is one. `None`:
+/// `is_stopping` said so, or the file ends before. `buffer` is used, and grows to a chunk. `old`:
+/// of a version that it follows; it saves work.
 pub fn sum(
     file: &File,
     size: u64,
@@ -109,7 +111,8 @@ mod tests {
         }
     }
 
-    /// One byte changed, some added, some cut off, and so many added that its blocks are larger ones.
+    /// One byte changed, some added, some cut off, and so many added that its blocks are larger
+    /// ones.
     #[test]
     fn what_is_taken_over_from_an_older_version_is_what_would_be_made_anew() {
         let mut bytes = vec![0; (9 << 20) + 333];

@@ -1,8 +1,9 @@
 //! What is written into a file after it went to history, by someone who still holds it open.
 //!
-//! It is the same inode, so the bytes are here. It is looked at again 5 s after it came, at every start, and before it goes: what has changed is
-//! the loser of a conflict from then on, and is kept and reported as one (P2). May import `engine`'s values and `model`.
-//! Deliberately not here: what a conflict means.
+//! It is the same inode, so the bytes are here. It is looked at again 5 s after it came, at every
+//! start, and before it goes: what has changed is the loser of a conflict from then on, and is kept
+//! and reported as one (P2). May import `engine`'s values and `model`. Deliberately not here: what
+//! a conflict means.
 
 use super::name::{NAME_BYTES, Parsed, parse, renamed, sidecar};
 use super::{History, Item, KeptVersion};
@@ -88,8 +89,8 @@ impl History {
         self.arrived.notify_one();
     }
 
-    /// Only if nobody wrote to it since, and the same content is still at the other path (P2). It is read for that: what
-    /// rotted, or was written through a mapping, is nowhere else.
+    /// Only if nobody wrote to it since, and the same content is still at the other path (P2). It
+    /// is read for that: what rotted, or was written through a mapping, is nowhere else.
     fn spare(&self, Spare { name, was, content, path, stat }: &Spare) -> io::Result<()> {
         let Some(facts) = beneath::facts_at(self.root.history(), name.as_bytes())? else { return Ok(()) };
         let now = facts.stat;
@@ -242,7 +243,8 @@ impl History {
             return Ok(name.to_owned());
         };
         let history = self.root.history();
-        // The sidecar first: without it the path is not known. The new name may just have become one that needs it.
+        // The sidecar first: without it the path is not known. The new name may just have become
+        // one that needs it.
         match (name.len() > NAME_BYTES, kept.len() > NAME_BYTES) {
             (true, _) => rustix::fs::renameat(history, sidecar(name), history, sidecar(&kept))?,
             (false, true) => beneath::create(history, &sidecar(&kept))?.write_all(path.as_bytes())?,
@@ -254,8 +256,8 @@ impl History {
     }
 }
 
-/// Its mtime is later than its name, and no later than its ctime: set by a write after it came. (An mtime that a user set
-/// ahead is later than the ctime.)
+/// Its mtime is later than its name, and no later than its ctime: set by a write after it came. (An
+/// mtime that a user set ahead is later than the ctime.)
 fn was_written_late(item: &Item) -> bool {
     let Some(Parsed { time_ns, reason, .. }) = parse(&item.name) else { return false };
     let stat = &item.facts.stat;

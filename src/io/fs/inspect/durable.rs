@@ -1,8 +1,10 @@
-//! What one `syncfs` makes durable, for all that wait for one, and what the last one has made so already.
+//! What one `syncfs` makes durable, for all that wait for one, and what the last one has made so
+//! already.
 //!
-//! Whoever has seen the stat of something asks for a `syncfs` that begins after that, and goes on: it hashes that, and then the
-//! next, while the disk writes. Hashed things wait here until theirs has ended. May import nothing of `engine`. Deliberately
-//! not here: the call itself, and who is told.
+//! Whoever has seen the stat of something asks for a `syncfs` that begins after that, and goes on:
+//! it hashes that, and then the next, while the disk writes. Hashed things wait here until theirs
+//! has ended. May import nothing of `engine`. Deliberately not here: the call itself, and who is
+//! told.
 
 use super::Fresh;
 use crate::io::clock::wall_ns;
@@ -18,7 +20,8 @@ pub(super) const COARSE_TICK_NS: i128 = 2_000_000_000;
 /// When so many that are hashed wait, no more are taken but a few at a time.
 const WAITING: usize = 16_384;
 
-/// Both clocks at once (ns): how far apart they are tells whether someone set the one that stamps files.
+/// Both clocks at once (ns): how far apart they are tells whether someone set the one that stamps
+/// files.
 #[derive(Clone, Copy)]
 struct Moment {
     wall: i128,
@@ -60,8 +63,9 @@ impl SyncNumber {
     pub const NONE: Self = Self(0);
 }
 
-/// What was hashed together (`T` each), and waits for the same `syncfs`. Nothing of it is told before the folders that were taken before
-/// it, or with it: what is in a folder that nobody has heard of would make one, with permissions that nobody chose.
+/// What was hashed together (`T` each), and waits for the same `syncfs`. Nothing of it is told
+/// before the folders that were taken before it, or with it: what is in a folder that nobody has
+/// heard of would make one, with permissions that nobody chose.
 #[derive(Debug)]
 pub(super) struct WaitingBatch<T> {
     pub ticket: Ticket,
@@ -79,9 +83,9 @@ pub(super) struct SyncedBatch<T> {
     pub synced: rustix::io::Result<()>,
 }
 
-/// A file in a folder that was renamed in has no new ctime of its own, but its folder has: so a batch is judged by what
-/// the last `syncfs` has made durable only after those taken before it, and not at all while a new folder of theirs or of its
-/// own is still to be made durable.
+/// A file in a folder that was renamed in has no new ctime of its own, but its folder has: so a
+/// batch is judged by what the last `syncfs` has made durable only after those taken before it, and
+/// not at all while a new folder of theirs or of its own is still to be made durable.
 pub(super) struct Durable<T> {
     state: Mutex<SyncState<T>>,
     changed: Condvar,
@@ -96,7 +100,8 @@ struct SyncState<T> {
     folders: BTreeMap<u64, SyncNumber>,
     /// When the one under way began.
     running: Option<Moment>,
-    /// Each `syncfs` has a number, from 1: the last one that is wanted, that has begun, that has ended.
+    /// Each `syncfs` has a number, from 1: the last one that is wanted, that has begun, that has
+    /// ended.
     asked: u64,
     begun: u64,
     ended: u64,
@@ -143,7 +148,8 @@ impl<T> Durable<T> {
         Ticket(ticket)
     }
 
-    /// Tells what is durable from what is still to be made so: up to `few` by themselves, more by one `syncfs`.
+    /// Tells what is durable from what is still to be made so: up to `few` by themselves, more by
+    /// one `syncfs`.
     pub fn sort(&self, ticket: Ticket, fresh: Vec<Fresh>, few: usize) -> Sorted {
         let mut state = self.lock();
         while state.unsorted.first().is_some_and(|first| *first < ticket.0) {
@@ -219,8 +225,8 @@ impl<T> Durable<T> {
         reported.into_iter().map(|reported| state.ended(reported)).collect()
     }
 
-    /// For the thread that syncs: makes the calls that are asked for, one after the other, and gives what has waited for
-    /// each to `tell`. Returns at the stop.
+    /// For the thread that syncs: makes the calls that are asked for, one after the other, and
+    /// gives what has waited for each to `tell`. Returns at the stop.
     pub fn run(&self, sync: impl Fn() -> rustix::io::Result<()>, report: impl Fn(SyncedBatch<T>)) {
         while let Some(began) = self.begin() {
             let synced = sync();
@@ -286,7 +292,8 @@ mod tests {
         ended.iter().flat_map(|ended| ended.items.clone()).collect()
     }
 
-    /// The calls end when the test says so, and how; what is told comes back, with whether it is durable.
+    /// The calls end when the test says so, and how; what is told comes back, with whether it is
+    /// durable.
     fn with_disk(
         test: impl FnOnce(&Durable<u32>, &mpsc::Receiver<()>, &mpsc::Sender<bool>, &mpsc::Receiver<(u32, bool)>),
     ) {
@@ -347,7 +354,8 @@ mod tests {
         });
     }
 
-    /// Else the folder would be made by whoever hears of what is in it, with permissions that nobody chose.
+    /// Else the folder would be made by whoever hears of what is in it, with permissions that
+    /// nobody chose.
     #[test]
     fn nothing_is_told_before_a_folder_that_was_taken_before_it() {
         let durable: Durable<u32> = Durable::default();

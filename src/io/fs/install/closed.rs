@@ -1,8 +1,10 @@
-//! Folders that their owner may not write (0555, as in Go's module cache): opened for the moment of some installs, and closed again.
+//! Folders that their owner may not write (0555, as in Go's module cache): opened for the moment of
+//! some installs, and closed again.
 //!
-//! A record in `.dirsync/opened` is durable before the folder is opened: after a crash the next start closes it, before
-//! anything looks. Looks and walks see the mode that it is to have all the time (`Root::facts_in`). Only an owner who is not root needs
-//! this. Deliberately not here: which installs need it.
+//! A record in `.dirsync/opened` is durable before the folder is opened: after a crash the next
+//! start closes it, before anything looks. Looks and walks see the mode that it is to have all the
+//! time (`Root::facts_in`). Only an owner who is not root needs this. Deliberately not here: which
+//! installs need it.
 
 use crate::io::fs::beneath;
 use crate::io::fs::root::Root;

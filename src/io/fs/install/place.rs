@@ -1,9 +1,10 @@
 //! The way into the folder: check, exchange, look at what came out, keep it (P1, P2).
 //!
-//! What is replaced never leaves the disk: the new file first takes its place *in history*, and then both exchange
-//! their names, so that whatever came out is in history from that instant, also when we are killed there. If it is
-//! not what was expected, someone wrote at that moment, and the exchange is undone. May import `engine`'s values.
-//! Deliberately not here: durability, and what a stale job means.
+//! What is replaced never leaves the disk: the new file first takes its place *in history*, and
+//! then both exchange their names, so that whatever came out is in history from that instant, also
+//! when we are killed there. If it is not what was expected, someone wrote at that moment, and the
+//! exchange is undone. May import `engine`'s values. Deliberately not here: durability, and what a
+//! stale job means.
 
 use super::closed::OWNER_WRITE;
 use super::prepare::{times, with_special};
@@ -19,8 +20,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-/// Undoing an exchange gives up after so many writes of others between two of its steps. All of them are in the folder
-/// or in history even then.
+/// Undoing an exchange gives up after so many writes of others between two of its steps. All of
+/// them are in the folder or in history even then.
 const UNDO_TRIES: u32 = 16;
 
 /// One change of one path.
@@ -44,7 +45,8 @@ pub(super) struct Placed {
     pub kept: Option<String>,
 }
 
-/// Puts a change in place. On failure what was staged is back in staging, but for what has no name, and the path is as it was.
+/// Puts a change in place. On failure what was staged is back in staging, but for what has no name,
+/// and the path is as it was.
 pub(super) fn place(site: &Site, folders: &mut LastFolder, change: &PathChange<'_>) -> Result<Placed, Outcome> {
     let unreached = |e| match e {
         e if beneath::is_no_parent(e) => Outcome::NoParent,
@@ -116,7 +118,8 @@ pub(super) fn prove(site: &Site, change: &PathChange<'_>) -> Result<(), Outcome>
     })
 }
 
-/// The second reading of what was proven and got its time: it shows a write of the instant between the two.
+/// The second reading of what was proven and got its time: it shows a write of the instant between
+/// the two.
 pub(super) fn prove_again(site: &Site, change: &PathChange<'_>, installed: &Stat) -> Result<(), Outcome> {
     at_its_place(site, change, |place| {
         let failed = |e| change.failed("read", e);
@@ -152,7 +155,8 @@ fn taken_or_stale(site: &Site, parent: BorrowedFd<'_>, change: &PathChange<'_>) 
     Outcome::Taken
 }
 
-/// A folder's times and size change with what is in it; it is the same while its inode and mode are.
+/// A folder's times and size change with what is in it; it is the same while its inode and mode
+/// are.
 fn is_expected(expect: Option<&Stat>, there: Option<&Stat>) -> bool {
     match (expect, there) {
         (None, None) => true,
@@ -209,8 +213,8 @@ impl NamePlace<'_> {
         self.added(moved, &new.stat)
     }
 
-    /// Renames what is there by another spelling of the name. Some file systems take both for one and do nothing: it goes by a name of
-    /// ours then.
+    /// Renames what is there by another spelling of the name. Some file systems take both for one
+    /// and do nothing: it goes by a name of ours then.
     fn respell(&self, from: &SyncPath, old: &Stat) -> Result<Placed, Outcome> {
         let failed = |e| self.change.failed("rename", e);
         let there = beneath::stat_at(self.parent, from.name()).map_err(failed)?;
@@ -271,8 +275,8 @@ impl NamePlace<'_> {
         )
     }
 
-    /// The new one takes a name in history (`enter`), and exchanges it with the old one's. If that is refused, `leave` takes the new one from
-    /// history again.
+    /// The new one takes a name in history (`enter`), and exchanges it with the old one's. If that
+    /// is refused, `leave` takes the new one from history again.
     fn replace_through_history(
         &self,
         new: &Stat,
@@ -309,7 +313,8 @@ impl NamePlace<'_> {
         Err(outcome)
     }
 
-    /// The folder that comes out must be empty; it then goes by `rmdir`, which sees to that once more.
+    /// The folder that comes out must be empty; it then goes by `rmdir`, which sees to that once
+    /// more.
     fn replace_folder(&self, new: &StagedFile, old: &Stat) -> Result<Placed, Outcome> {
         let staging = self.site.root.staging();
         self.check_empty()?;
@@ -348,7 +353,8 @@ impl NamePlace<'_> {
         Ok(())
     }
 
-    /// Where names cannot be exchanged: the old one gets a second name in history, then the new one is renamed over it.
+    /// Where names cannot be exchanged: the old one gets a second name in history, then the new one
+    /// is renamed over it.
     fn replace_by_link(&self, new: &StagedFile, old: &Stat) -> Result<Placed, Outcome> {
         if old.kind == StatKind::Directory {
             self.remove_folder()?;
@@ -371,7 +377,8 @@ impl NamePlace<'_> {
         let linked = beneath::stat_at(history, kept.as_bytes()).map_err(failed)?;
         let there = beneath::stat_at(self.parent, self.name).map_err(failed)?;
         if !(linked.is_some_and(|out| is_untouched(old, &out)) && there.is_some_and(|now| is_untouched(old, &now))) {
-            // The other name of what is linked is still in the folder, or its writer removed it there.
+            // The other name of what is linked is still in the folder, or its writer removed it
+            // there.
             rustix::fs::unlinkat(history, kept.as_str(), AtFlags::empty()).map_err(failed)?;
             self.site.history.release(&kept);
             return Err(Outcome::Stale);
@@ -380,7 +387,8 @@ impl NamePlace<'_> {
         self.placed(&new.stat, Some(kept))
     }
 
-    /// Where there are no second names either, as on exFAT, the old one goes first. Nothing is there for a moment (P1).
+    /// Where there are no second names either, as on exFAT, the old one goes first. Nothing is
+    /// there for a moment (P1).
     fn replace_by_move(&self, new: &StagedFile, old: &Stat) -> Result<Placed, Outcome> {
         let kept = self.remove(old)?.kept;
         let added = self.add(new);
@@ -479,12 +487,14 @@ impl NamePlace<'_> {
         Ok(Placed { stat: Some(if is_untouched(&wanted, &now) { now } else { wanted }), kept: None })
     }
 
-    /// The mode that was just set, or, where the file system keeps none, the one that is there. Any other one is a user's.
+    /// The mode that was just set, or, where the file system keeps none, the one that is there. Any
+    /// other one is a user's.
     fn mode_kept(&self, handle: &OwnedFd) -> rustix::io::Result<Mode> {
         Ok(if self.site.root.keeps().modes { self.change.mode } else { beneath::facts(handle)?.stat.mode })
     }
 
-    /// A write in the instant before the mtime was set left no trace in the stat: only the bytes tell (P5).
+    /// A write in the instant before the mtime was set left no trace in the stat: only the bytes
+    /// tell (P5).
     fn check_not_written(&self, handle: &OwnedFd) -> Result<(), Outcome> {
         let Ok(held) = beneath::facts(handle) else { return Ok(()) };
         let failed = |e| self.change.failed("read", e);
@@ -521,9 +531,10 @@ impl NamePlace<'_> {
         Ok(beneath::stat_at(dir, name).unwrap_or_default())
     }
 
-    /// Exchanges back what came out of the folder (`theirs`, now under our `name`), until our own thing is what comes
-    /// out. When it is not, it was replaced or written meanwhile by someone whose version is newer than what went
-    /// back, so that one goes in again. `false`: what is under `name` now is someone else's.
+    /// Exchanges back what came out of the folder (`theirs`, now under our `name`), until our own
+    /// thing is what comes out. When it is not, it was replaced or written meanwhile by someone
+    /// whose version is newer than what went back, so that one goes in again. `false`: what is
+    /// under `name` now is someone else's.
     fn undo(&self, dir: BorrowedFd<'_>, name: &[u8], ours: &Stat, mut theirs: Stat) -> bool {
         for _ in 0..UNDO_TRIES {
             let Ok(Some(out)) = self.exchange(dir, name) else { return false };
@@ -566,7 +577,8 @@ impl NamePlace<'_> {
         }
     }
 
-    /// The name in history is ours alone and free. Not by a link and an unlink: what a user renames over it in between would be gone.
+    /// The name in history is ours alone and free. Not by a link and an unlink: what a user renames
+    /// over it in between would be gone.
     fn move_to_history(&self, kept: &str) -> rustix::io::Result<()> {
         let flags = if self.site.root.can_exchange() { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
         rustix::fs::renameat_with(self.parent, self.name, self.site.root.history(), kept, flags)
@@ -583,8 +595,9 @@ impl NamePlace<'_> {
         Ok(())
     }
 
-    /// The stat to record. If anything but the ctime differs from what was staged, a user wrote since: what was staged
-    /// is recorded then, so that a look finds the difference and takes it for the edit that it is (P5).
+    /// The stat to record. If anything but the ctime differs from what was staged, a user wrote
+    /// since: what was staged is recorded then, so that a look finds the difference and takes it
+    /// for the edit that it is (P5).
     fn placed(&self, staged: &Stat, kept: Option<String>) -> Result<Placed, Outcome> {
         let mut staged = *staged;
         if staged.kind == StatKind::Directory && staged.mode != self.change.mode {

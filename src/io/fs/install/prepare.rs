@@ -1,6 +1,8 @@
-//! Making in staging what a job wants in the folder: content verified, owner, permissions and mtime set.
+//! Making in staging what a job wants in the folder: content verified, owner, permissions and mtime
+//! set.
 //!
-//! May import `engine`'s values and `model`. Deliberately not here: durability and the way into the folder.
+//! May import `engine`'s values and `model`. Deliberately not here: durability and the way into the
+//! folder.
 
 use super::{Prepared, Site, StagedFile};
 use crate::engine::{Cause, Job, Outcome, Source, StageId, Stat, StatKind, Trouble};
@@ -116,8 +118,8 @@ fn create(site: &Site, batch: &InstallBatch, job: &Job) -> Result<NewFile, Outco
     fail::at(Point::StageCreate).and_then(|()| create()).map_err(|e| failed("write", job, e))
 }
 
-/// What has no name stays open until it has one, and what is open for writing cannot be executed. A folder is replaced by
-/// exchanging names.
+/// What has no name stays open until it has one, and what is open for writing cannot be executed. A
+/// folder is replaced by exchanging names.
 fn may_be_nameless(job: &Job) -> bool {
     let replaces_folder = job.expect.is_some_and(|old| old.kind == StatKind::Directory);
     job.entry.mode.0 & ANY_EXECUTE == 0 && !replaces_folder
@@ -197,8 +199,8 @@ fn copy_found(
     finish(site, batch, job, new, made)
 }
 
-/// Clones (sharing the blocks where the file system can) or copies, and hashes what the copy holds; no hash if that is not `size`
-/// bytes. `again` opens the source once more.
+/// Clones (sharing the blocks where the file system can) or copies, and hashes what the copy holds;
+/// no hash if that is not `size` bytes. `again` opens the source once more.
 pub(super) fn copy_hashing(
     site: &Site,
     source: File,
@@ -243,7 +245,8 @@ impl ReadPart {
     }
 }
 
-/// Reads and hashes all of a file; `hand_on` takes each part and gives a buffer for the next. No hash if it is shorter than `size`.
+/// Reads and hashes all of a file; `hand_on` takes each part and gives a buffer for the next. No
+/// hash if it is shorter than `size`.
 fn read_hashing(
     file: &LargeReader,
     size: u64,
@@ -265,7 +268,8 @@ fn read_hashing(
     Ok(Some(ContentId(*hasher.finalize().as_bytes())))
 }
 
-/// The same, while another thread writes what was read: past the cache each write waits for the disk.
+/// The same, while another thread writes what was read: past the cache each write waits for the
+/// disk.
 fn copy_beside(source: &LargeReader, target: &Target, size: u64) -> io::Result<Option<ContentId>> {
     let (full, parts) = mpsc::sync_channel::<ReadPart>(1);
     let (empty, buffers) = mpsc::channel();
@@ -313,7 +317,8 @@ fn dress_file(site: &Site, batch: &mut InstallBatch, job: &Job, file: &File) -> 
         // With neither setuid nor setgid, this changes nothing of the mode.
         site.root.set(rustix::fs::fchown(file, uid, gid)).map_err(failed)?;
     }
-    // As of any program that writes a file, new contents take setuid and setgid from it; its own in another inode do not.
+    // As of any program that writes a file, new contents take setuid and setgid from it; its own in
+    // another inode do not.
     let special = replaced.filter(|_| job.source == Source::InPlace).map_or(0, |old| old.raw_mode & SPECIAL);
     if special != 0 {
         site.root.set(rustix::fs::fchmod(file, with_special(job.entry.mode, special))).map_err(failed)?;
@@ -350,7 +355,8 @@ fn dress_folder(site: &Site, batch: &mut InstallBatch, job: &Job, name: &str) ->
         site.root.set(rustix::fs::fchown(&dir, uid, gid)).map_err(failed)?;
     }
     let setgid = batch.setgid(site, &job.path).map_err(failed)?;
-    // A folder that we may not write cannot be renamed: the rest of its mode follows once it is in place.
+    // A folder that we may not write cannot be renamed: the rest of its mode follows once it is in
+    // place.
     let mode = Mode(job.entry.mode.0 | 0o700);
     site.root.set(rustix::fs::fchmod(&dir, with_special(mode, setgid))).map_err(failed)?;
     let stat = beneath::facts(&dir).map_err(failed)?.stat;
@@ -393,9 +399,9 @@ fn no_links(job: &Job) -> Outcome {
 
 type Owner = (Option<Uid>, Option<Gid>);
 
-/// Who is to own it, where that is not who made it: the replaced file's owner (`replaced`, if looked at already), or for
-/// a new one what its folder gives. Others than root can give a file only to a group of theirs, and do so
-/// where they can.
+/// Who is to own it, where that is not who made it: the replaced file's owner (`replaced`, if
+/// looked at already), or for a new one what its folder gives. Others than root can give a file
+/// only to a group of theirs, and do so where they can.
 fn owner(
     site: &Site,
     batch: &mut InstallBatch,
@@ -418,11 +424,13 @@ fn owner(
 
 /// What the jobs of a batch have in common.
 pub(super) struct InstallBatch {
-    /// The folder of the last job, or the nearest one above it that is there: the others are made by the same batch, and
-    /// take after that one. Jobs come in path order, so most of them share it.
+    /// The folder of the last job, or the nearest one above it that is there: the others are made
+    /// by the same batch, and take after that one. Jobs come in path order, so most of them share
+    /// it.
     nearest: Option<HeldFolder>,
-    /// Its new files get no name before their place. Not those of a small one: what is renamed in is known to be whole, what is linked in looks
-    /// like a file that is being written, whose look waits for quiet, and with it what comes next for that path.
+    /// Its new files get no name before their place. Not those of a small one: what is renamed in
+    /// is known to be whole, what is linked in looks like a file that is being written, whose look
+    /// waits for quiet, and with it what comes next for that path.
     is_large: bool,
 }
 
@@ -456,8 +464,9 @@ impl InstallBatch {
         Ok(beneath::facts_at(folder, job.path.name())?.map(|old| (old.uid, old.gid)))
     }
 
-    /// What a new thing takes from its folder. From root, the owner where nobody else can create there: in a folder that others may
-    /// write, one user's private file would be handed to another.
+    /// What a new thing takes from its folder. From root, the owner where nobody else can create
+    /// there: in a folder that others may write, one user's private file would be handed to
+    /// another.
     fn gives(&mut self, site: &Site, job: &Job, is_root: bool, made: &Facts) -> rustix::io::Result<Option<(u32, u32)>> {
         let folder = &self.of(site, &job.path)?.facts;
         // With an access list, the group's bits are its mask.
@@ -472,8 +481,8 @@ impl InstallBatch {
         Ok(self.of(site, path)?.facts.raw_mode & SETGID)
     }
 
-    /// Gives the named users and groups of the folder's default list to a new thing in it. The mode that follows sets the owner's, the
-    /// mask's and the others' permissions.
+    /// Gives the named users and groups of the folder's default list to a new thing in it. The mode
+    /// that follows sets the owner's, the mask's and the others' permissions.
     fn give_default_acl(
         &mut self,
         site: &Site,
@@ -488,7 +497,8 @@ impl InstallBatch {
     }
 }
 
-/// `None`: it has none, or the file system keeps none. The descriptor is one that only names the folder.
+/// `None`: it has none, or the file system keeps none. The descriptor is one that only names the
+/// folder.
 fn default_acl(folder: &OwnedFd) -> Option<Vec<u8>> {
     let mut value = vec![0; ATTRIBUTE_BYTES];
     let len = rustix::fs::getxattr(beneath::by_descriptor(folder), ACL_DEFAULT, &mut value[..]).ok()?;
@@ -505,8 +515,9 @@ fn nearest_folder(site: &Site, mut folder: Option<SyncPath>) -> rustix::io::Resu
     }
 }
 
-/// The access list and the users' attributes of the file that is replaced, and what is known of it. What cannot be read or
-/// set is left. Nothing of `security.*` or `trusted.*`: a capability was given to the old contents.
+/// The access list and the users' attributes of the file that is replaced, and what is known of it.
+/// What cannot be read or set is left. Nothing of `security.*` or `trusted.*`: a capability was
+/// given to the old contents.
 fn copy_attributes(site: &Site, batch: &mut InstallBatch, path: &SyncPath, file: &File) -> Option<Facts> {
     let folder = &batch.of(site, path).ok()?.folder;
     let (old, facts) = beneath::regular(folder, path.name()).ok()??;
@@ -568,7 +579,8 @@ fn sync_one(site: &Site, staged: &StagedFile) -> rustix::io::Result<()> {
     match (&staged.file, staged.stat.kind) {
         (Some(file), _) => rustix::fs::fsync(file),
         (None, StatKind::File) => {
-            // Only we can have put a file there, so its mode cannot keep its owner from fsync but by being unreadable.
+            // Only we can have put a file there, so its mode cannot keep its owner from fsync but
+            // by being unreadable.
             match beneath::open(site.root.staging(), staged.name.as_bytes(), OFlags::RDONLY | OFlags::NOFOLLOW) {
                 Ok(file) => rustix::fs::fsync(file.as_fd()),
                 Err(Errno::ACCESS) => site.syncer.sync_all(Point::StageSyncfs),

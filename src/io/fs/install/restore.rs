@@ -1,6 +1,7 @@
 //! Bringing something back from history: a copy, put into the folder as a user's edit would be.
 //!
-//! What it replaces goes to history in turn. The watcher sees it, and it becomes a normal new version.
+//! What it replaces goes to history in turn. The watcher sees it, and it becomes a normal new
+//! version.
 
 use super::place::PathChange;
 use super::{Prepared, Site, StagedFile, Unsettled};
@@ -51,7 +52,8 @@ impl History {
         site.bring(path, &staged.map_err(disk)?)
     }
 
-    /// Puts a content that another machine's history had, and that was verified, at `path`, durably.
+    /// Puts a content that another machine's history had, and that was verified, at `path`,
+    /// durably.
     pub fn restore_staged(self: &Arc<Self>, id: StageId, path: &SyncPath, mode: Mode) -> Result<(), RestoreError> {
         let disk = |e| RestoreError::Disk(trouble("restore", Some(path), e));
         let staged = self.site().and_then(|site| Ok((site.finish_staged(id, mode)?, site)));

@@ -398,8 +398,9 @@ fn a_polling_reader_sees_one_whole_version_after_another() {
     assert_eq!(folder.kept().len(), 1000);
 }
 
-/// Users write unique values by rename, as editors do, while the same path is replaced and deleted: each value is in
-/// the folder, in history, or was knowingly overwritten by the next write of its user (P2).
+/// Users write unique values by rename, as editors do, while the same path is replaced and deleted:
+/// each value is in the folder, in history, or was knowingly overwritten by the next write of its
+/// user (P2).
 #[test]
 fn nothing_a_user_writes_while_we_install_is_lost() {
     let folder = InstallFixture::new();
@@ -464,7 +465,8 @@ fn what_was_written_between_check_and_exchange_goes_back(#[case] is_nameless: bo
     let made =
         prepare(&folder.site, &mut InstallBatch::new(is_nameless), &job).unwrap_or_else(|_| panic!("it is staged"));
     assert_eq!(matches!(made, Prepared::Nameless(..)), is_nameless);
-    // As if the user had written right after the check: what the exchange expects is no longer there.
+    // As if the user had written right after the check: what the exchange expects is no longer
+    // there.
     let before = folder.stat("f").unwrap();
     folder.write("f", "user");
     let change = PathChange {
@@ -484,7 +486,8 @@ fn what_was_written_between_check_and_exchange_goes_back(#[case] is_nameless: bo
     folder.assert_nothing_staged();
 }
 
-/// Of an executable that is open for writing there is no execution (`ETXTBSY`); of descriptors there is an end.
+/// Of an executable that is open for writing there is no execution (`ETXTBSY`); of descriptors
+/// there is an end.
 #[test]
 fn a_new_file_has_no_name_before_its_place_unless_it_is_executable_or_too_many_are_open() {
     let folder = InstallFixture::new();

@@ -1,7 +1,9 @@
-//! What is asked of the peer on one link: so many streams at a time as it allows; what is asked beyond that waits for one to end.
+//! What is asked of the peer on one link: so many streams at a time as it allows; what is asked
+//! beyond that waits for one to end.
 //!
-//! Who has asked enough is the engine's affair; here nothing is refused or put before something else. A stream counts until the peer said
-//! `End`, also one that was cancelled, since the peer counts it so. Deliberately not here: what comes of a stream (`transfer`).
+//! Who has asked enough is the engine's affair; here nothing is refused or put before something
+//! else. A stream counts until the peer said `End`, also one that was cancelled, since the peer
+//! counts it so. Deliberately not here: what comes of a stream (`transfer`).
 
 use crate::io::net::transfer::{IncomingContent, MAX_STREAMS};
 use crate::wire::frame::Packet;
@@ -109,7 +111,8 @@ mod tests {
         }
         assert_eq!(asks.ended(most, Ending::NotHere), Err("an end of no stream"), "nobody asked for it yet");
         assert!(asks.asked(most).is_none() && asks.awaited(most).is_some());
-        // One that waits is given up without a word; one that is open counts until the peer has ended it.
+        // One that waits is given up without a word; one that is open counts until the peer has
+        // ended it.
         assert_eq!(asks.answered(most), None);
         assert!(!asks.knows(most));
         assert_eq!(asks.answered(0), Some(Packet::Cancel { stream: 0 }));

@@ -1,7 +1,8 @@
-//! Deltas on a link: they share streams, pieces and credit with whole contents; a signature may travel the other way first.
+//! Deltas on a link: they share streams, pieces and credit with whole contents; a signature may
+//! travel the other way first.
 //!
-//! Of a peer's signatures, one at a time is taken in, exactly as long as the base's size says (P9). Deliberately not here: what is
-//! in a delta (`io/delta`).
+//! Of a peer's signatures, one at a time is taken in, exactly as long as the base's size says (P9).
+//! Deliberately not here: what is in a delta (`io/delta`).
 
 use super::sent::Sent;
 use super::{Closing, Link};
@@ -40,7 +41,8 @@ struct IncomingDelta {
 }
 
 impl Link {
-    /// Asks the peer for a large content by what differs from a file here; a thread makes it of both.
+    /// Asks the peer for a large content by what differs from a file here; a thread makes it of
+    /// both.
     pub fn fetch_delta(self: &Arc<Self>, fetch: FetchId, path: SyncPath, wanted: PatchTarget) {
         let stream = fetch.0;
         let failed = |why| self.world.events.send(Event::FetchFailed { fetch, why });
@@ -131,7 +133,8 @@ impl Link {
         how
     }
 
-    /// The signature of the peer's base, as long as it must be; `None` if it does not come, or another one is coming just now.
+    /// The signature of the peer's base, as long as it must be; `None` if it does not come, or
+    /// another one is coming just now.
     fn ask_signature(&self, stream: u32, base_size: u64, serving: &Serving) -> Option<Vec<u8>> {
         let wanted = delta::signature_bytes(base_size)?;
         let (to, came) = mpsc::channel();

@@ -1,8 +1,10 @@
-//! Parts of large contents over one link: chunks and lists that are asked for, and those that are served.
+//! Parts of large contents over one link: chunks and lists that are asked for, and those that are
+//! served.
 //!
-//! What comes is gathered, and hashed, written and signed a chunk at a time. What is asked of us is served in its order, two parts at a time, so that
-//! chunks are whole soon. May import `engine`'s values, `wire` and `model`. Deliberately not here: which chunks are
-//! asked of whom, and which contents may be served (the engine decides).
+//! What comes is gathered, and hashed, written and signed a chunk at a time. What is asked of us is
+//! served in its order, two parts at a time, so that chunks are whole soon. May import `engine`'s
+//! values, `wire` and `model`. Deliberately not here: which chunks are asked of whom, and which
+//! contents may be served (the engine decides).
 
 use super::Link;
 use super::sent::Sent;
@@ -33,7 +35,8 @@ const ACCOUNTS: usize = 64;
 /// After so long without a part, a content's account is closed.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// At most so much is gathered before it is written: a chunk, but of contents of more than 1 TiB, which have no signature.
+/// At most so much is gathered before it is written: a chunk, but of contents of more than 1 TiB,
+/// which have no signature.
 const WINDOW_BYTES: u64 = 16 * CHUNK_BYTES;
 
 /// Where a part comes from.
@@ -244,7 +247,8 @@ impl Link {
     }
 }
 
-/// What comes of a range, for one chunk after the other. Dropped in the midst of one, it gives that up.
+/// What comes of a range, for one chunk after the other. Dropped in the midst of one, it gives that
+/// up.
 struct Taker<'a, F: FnMut(u32)> {
     partial: &'a Partial,
     from: LinkId,
@@ -365,7 +369,8 @@ impl<'a, F: FnMut(u32)> Taker<'a, F> {
                 ChunkVerdict::Wrong => return Err(FetchError::Corrupt),
             }
         } else if self.partial.holds(chunk) {
-            // From a range that was cancelled before it could say so: unsaid, it would be asked for again, for ever.
+            // From a range that was cancelled before it could say so: unsaid, it would be asked for
+            // again, for ever.
             (self.came)(chunk);
         }
         Ok(())
@@ -380,7 +385,8 @@ impl<F: FnMut(u32)> Drop for Taker<'_, F> {
     }
 }
 
-/// What this link serves in parts: whose turn it is, and what was sent of which content, for the log.
+/// What this link serves in parts: whose turn it is, and what was sent of which content, for the
+/// log.
 pub(super) struct ServedParts {
     turns: Arc<Semaphore>,
     accounts: Mutex<BTreeMap<ContentId, PartAccount>>,
@@ -501,7 +507,8 @@ mod tests {
         assert_eq!(partial.hash_of_held(3), Some(hasher.finish()));
     }
 
-    /// Its range was cancelled between the writing and the telling, say: whoever asks for it next must hear of it.
+    /// Its range was cancelled between the writing and the telling, say: whoever asks for it next
+    /// must hear of it.
     #[test]
     fn a_chunk_that_is_here_already_is_said_to_be_when_it_comes_again() {
         let temp = tempfile::tempdir().unwrap();

@@ -1,7 +1,8 @@
 //! What a peer was sent of contents that it asked for, for the log: a line each; of many at once,
 //! one for all the rest. That it has them in its folder is another line (`io/journal`).
 //!
-//! May import `humanize`. Deliberately not here: what was told with its bytes, and what came (`io/journal`).
+//! May import `humanize`. Deliberately not here: what was told with its bytes, and what came
+//! (`io/journal`).
 
 use crate::io::humanize;
 use crate::model::SyncPath;

@@ -1,6 +1,7 @@
 //! What a peer asks for on a link, and how far it was sent, for `dirsync status`.
 //!
-//! May import `transfer`, `wire` and `model`. Deliberately not here: what may be served (the engine decides), and reading it.
+//! May import `transfer`, `wire` and `model`. Deliberately not here: what may be served (the engine
+//! decides), and reading it.
 
 use super::Link;
 use crate::io::net::transfer::Serving;
@@ -34,7 +35,8 @@ pub struct Upload {
 }
 
 impl Link {
-    /// What the peer is being sent. Of what it asks for in parts, what it was sent before counts too.
+    /// What the peer is being sent. Of what it asks for in parts, what it was sent before counts
+    /// too.
     pub fn uploads(&self) -> Vec<Upload> {
         let mut uploads = self.served.uploads();
         for asked in self.gate().serving.values() {

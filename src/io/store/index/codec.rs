@@ -1,11 +1,12 @@
-//! Rows as bytes: postcard, the disk's entry not repeated where it is the winner. Specified in `docs/index-format.md`.
+//! Rows as bytes: postcard, the disk's entry not repeated where it is the winner. Specified in
+//! `docs/index-format.md`.
 //!
 //! May import `engine` and `model`. Not here: SQL.
 
 use super::IndexError;
 use crate::engine::Stat;
-use crate::engine::digest::encoded;
-use crate::engine::index::{Counts, OnDisk, Row};
+use crate::engine::api::digest::encoded;
+use crate::engine::api::index::{Counts, OnDisk, Row};
 use crate::model::Entry;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -17,7 +18,8 @@ struct StoredRow<'a> {
     installing: Option<Cow<'a, Entry>>,
 }
 
-/// What follows the stored row. Rows of earlier days end before it, and earlier versions pass it by.
+/// What follows the stored row. Rows of earlier days end before it, and earlier versions pass it
+/// by.
 #[derive(Serialize, Deserialize, Default)]
 struct Addition {
     since: u64,

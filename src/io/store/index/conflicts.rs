@@ -1,11 +1,11 @@
 //! The table of conflicts: what lost, to what, and where it is, until someone decides.
 //!
-//! Written in the transaction of the install that made the conflict, so none is forgotten by a crash. May import `engine`,
-//! `wire` and `model`. Deliberately not here: which are taken in (`engine/conflict/known.rs`), and what a person is shown
-//! (`control`).
+//! Written in the transaction of the install that made the conflict, so none is forgotten by a
+//! crash. May import `engine`, `wire` and `model`. Deliberately not here: which are taken in
+//! (`engine/conflict/known.rs`), and what a person is shown (`control`).
 
 use super::{IndexError, SqliteIndex};
-use crate::engine::index::{Conflict, ConflictFilter, ConflictSource, Settled};
+use crate::engine::api::index::{Conflict, ConflictFilter, ConflictSource, Settled};
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::conflict::{ConflictKey, Sides};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -29,8 +29,8 @@ const COLUMNS: [(&str, &str); 3] = [("key", "BLOB"), ("source", "BLOB"), ("settl
 const NOT_KNOWN: i64 = i64::MAX;
 const SELECT: &str = "SELECT id, at, path, kept, settled, row, source, settled_at FROM conflicts";
 
-/// Adds the columns that older versions do not know, and the keys of the rows that they wrote. Of two rows with one
-/// key the second goes: they speak of the same loser.
+/// Adds the columns that older versions do not know, and the keys of the rows that they wrote. Of
+/// two rows with one key the second goes: they speak of the same loser.
 pub(super) fn complete(db: &Connection) -> Result<(), IndexError> {
     for (column, kind) in COLUMNS {
         let is_there = db.prepare("SELECT 1 FROM pragma_table_info('conflicts') WHERE name = ?1")?.exists([column])?;
@@ -172,8 +172,8 @@ impl SqliteIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::index::Index;
-    use crate::engine::merge::nothing;
+    use crate::engine::api::index::Index;
+    use crate::engine::reconcile::merge::nothing;
     use crate::model::Entry;
     use tempfile::TempDir;
 

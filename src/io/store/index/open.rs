@@ -1,11 +1,12 @@
 //! Opening the index: a new one, one of this version, one that is too new, one that is broken.
 //!
-//! A broken index costs a first scan, never a file (P8), so it is set aside and made anew; a newer one
-//! is somebody's, so it is refused untouched. May import `engine` and `model`. Not here: what a lost index means.
+//! A broken index costs a first scan, never a file (P8), so it is set aside and made anew; a newer
+//! one is somebody's, so it is refused untouched. May import `engine` and `model`. Not here: what a
+//! lost index means.
 
 use super::{IndexError, META_CLEAN, META_COMMITTED, META_COUNTS, META_HORIZON, SqliteIndex, codec, conflicts};
-use crate::engine::digest::Digests;
-use crate::engine::index::Counts;
+use crate::engine::api::digest::Digests;
+use crate::engine::api::index::Counts;
 use crate::io::clock::wall_ns;
 use crate::wire::message::{Bucket, Digest};
 use rusqlite::config::DbConfig;
@@ -24,7 +25,8 @@ const VERSION: u32 = 1;
 const APPLICATION: u32 = 0x6469_7273;
 /// Pages kept in memory (KiB). The kernel keeps the rest.
 const CACHE_KIB: i64 = 8192;
-/// The write-ahead log is folded into the file after this many pages of 4 KiB: a few batches, not each one.
+/// The write-ahead log is folded into the file after this many pages of 4 KiB: a few batches, not
+/// each one.
 const CHECKPOINT_PAGES: i64 = 4096;
 /// Of SQLite's statement cache: one for each statement of ours, so that none is prepared twice.
 const STATEMENTS: usize = 96;
@@ -207,7 +209,8 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     // Else a statement is planned anew whenever the bounds of its range change.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.busy_timeout(Duration::from_secs(1))?;
-    // Exclusive: nobody else has business here, and no read takes a lock. Before the first read, so no -shm file is made.
+    // Exclusive: nobody else has business here, and no read takes a lock. Before the first read, so
+    // no -shm file is made.
     db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;

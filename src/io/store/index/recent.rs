@@ -1,8 +1,9 @@
-//! Rows read or written of late: a path that is heard, wanted, installed and looked at is asked for many times.
+//! Rows read or written of late: a path that is heard, wanted, installed and looked at is asked for
+//! many times.
 //!
 //! May import `engine` and `model`. Deliberately not here: the database.
 
-use crate::engine::index::Row;
+use crate::engine::api::index::Row;
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
 use std::collections::HashMap;
 use std::mem::size_of;
@@ -14,7 +15,8 @@ const HALF_BYTES: usize = 4 << 20;
 /// A row is large: what is moved when a table grows is not.
 type CachedRow = Option<Arc<Row>>;
 
-/// Two halves: when the newer one is full, it becomes the older one, and what was in that and not asked for since is forgotten.
+/// Two halves: when the newer one is full, it becomes the older one, and what was in that and not
+/// asked for since is forgotten.
 #[derive(Default)]
 pub(super) struct Recent {
     newer: HashMap<SyncPath, CachedRow>,

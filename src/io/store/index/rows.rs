@@ -3,8 +3,8 @@
 //! May import `engine` and `model`. Not here: opening, transactions.
 
 use super::{IndexError, META_HORIZON, SqliteIndex, codec};
-use crate::engine::digest::{bucket_of, counts, deleted_at, entry_hash};
-use crate::engine::index::{Conflict, ConflictFilter, Counts, HOLDERS_SEEN, Index, Row};
+use crate::engine::api::digest::{bucket_of, counts, deleted_at, entry_hash};
+use crate::engine::api::index::{Conflict, ConflictFilter, Counts, HOLDERS_SEEN, Index, Row};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::conflict::ConflictKey;
 use crate::wire::message::{Bucket, Digest, Group};
@@ -38,7 +38,8 @@ impl IndexColumns {
         }
     }
 
-    /// In the order of [`COLUMNS`]. Flags are 1 or NULL, so that their partial indexes hold only what is set.
+    /// In the order of [`COLUMNS`]. Flags are 1 or NULL, so that their partial indexes hold only
+    /// what is set.
     fn values(&self) -> [Value; COLUMNS.len()] {
         let blob = |bytes: Option<&[u8]>| bytes.map_or(Value::Null, |bytes| Value::Blob(bytes.to_vec()));
         let flag = |set: bool| if set { Value::Integer(1) } else { Value::Null };
@@ -140,7 +141,8 @@ impl SqliteIndex {
         Ok(())
     }
 
-    /// Sets only the columns that changed: SQLite rewrites every index whose column is named, changed or not.
+    /// Sets only the columns that changed: SQLite rewrites every index whose column is named,
+    /// changed or not.
     fn update(&self, path: &SyncPath, old: &IndexColumns, new: &IndexColumns, bytes: &[u8]) -> Result<(), IndexError> {
         let path = path.as_bytes();
         let mut sql = String::from("UPDATE paths SET row = ?2");

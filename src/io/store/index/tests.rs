@@ -1,8 +1,9 @@
-//! The SQLite index against the map, operation by operation; opening what is broken, newer or foreign.
+//! The SQLite index against the map, operation by operation; opening what is broken, newer or
+//! foreign.
 
 use super::*;
-use crate::engine::index::{Conflict, ConflictFilter, ConflictSource, Index, OnDisk, Row, Settled};
-use crate::engine::map_index::MapIndex;
+use crate::engine::api::index::{Conflict, ConflictFilter, ConflictSource, Index, OnDisk, Row, Settled};
+use crate::engine::api::map_index::MapIndex;
 use crate::engine::{Config, Engine, Event, LinkId, Now, OnConflict, Stat, StatKind, Trust};
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
 use crate::wire::conflict::Sides;
@@ -158,7 +159,7 @@ fn assert_same(ours: &mut impl Index, model: &mut impl Index, dir: &SyncPath, af
     }
     for (path, row) in model.below(None, None, 99) {
         assert_eq!(ours.get(&path).as_ref(), Some(&row));
-        let bucket = crate::engine::digest::bucket_of(&path);
+        let bucket = crate::engine::api::digest::bucket_of(&path);
         assert_eq!(ours.bucket(bucket), model.bucket(bucket));
         let group = (bucket >> 8) as u8;
         assert_eq!(ours.bucket_digests(group), model.bucket_digests(group));

@@ -1,4 +1,5 @@
-//! Both ends on real files: what is made, and what comes of bases that move, deltas that lie and signatures that are none.
+//! Both ends on real files: what is made, and what comes of bases that move, deltas that lie and
+//! signatures that are none.
 
 use super::*;
 use crate::delta::signature::of_bytes;

@@ -1,4 +1,5 @@
-//! Owners, special bits, access lists and attributes: what stays, and what new things take from their folder.
+//! Owners, special bits, access lists and attributes: what stays, and what new things take from
+//! their folder.
 
 use super::*;
 

@@ -1,0 +1,414 @@
+//! What was observed on disk becomes versions.
+
+use crate::engine::api::action::{Action, PriorContent};
+use crate::engine::api::event::{Hint, Now, Observed, Stat, StatKind};
+use crate::engine::api::index::{Index, Row};
+use crate::engine::observe::keeps::ModeOf;
+use crate::engine::observe::settle::Debounced;
+use crate::engine::reconcile::merge::{self, Local, ObservationSource};
+use crate::engine::safety::hold::Believed;
+use crate::engine::transfer::chunks::CHUNKED_BYTES;
+use crate::engine::transfer::wants::Trial;
+use crate::engine::{Engine, Inspection};
+use crate::model::path::IGNORE_FILE;
+use crate::model::version::STAMP_STEP;
+use crate::model::{Entry, FileTime, Kind, SyncPath};
+use crate::wire::message::Change;
+use bytes::Bytes;
+
+/// A file whose times are this close to the look may change once more without a new stat.
+pub(in crate::engine) const RACY_NS: u64 = 2_000_000_000;
+
+/// Whether a file's time is so close to now that another change may leave it as it is.
+pub(in crate::engine) fn is_racy(time: FileTime, now: Now) -> bool {
+    time.as_stamp().abs_diff(now.wall) < RACY_NS
+}
+
+/// Whether it was so close to the look, which was asked for at `asked` (ns since 1970) and may have
+/// waited for the disk until now.
+fn was_racy(stat: &Stat, asked: u64, now: Now) -> bool {
+    let doubtful = asked.saturating_sub(RACY_NS)..=now.wall.max(asked);
+    [stat.mtime, stat.ctime].iter().any(|time| doubtful.contains(&time.as_stamp()))
+}
+
+/// What a look found to be there. A directory's mtime is none of ours.
+struct Live {
+    kind: Kind,
+    mtime: FileTime,
+    stat: Stat,
+    body: Option<Bytes>,
+}
+
+/// A folder that has a watch to get.
+#[derive(Clone, Copy)]
+enum NewFolder {
+    New,
+    /// By ourselves, and still the same.
+    Installed,
+}
+
+impl<I: Index> Engine<I> {
+    /// Looks at a path, unless that is under way or it is being installed: then once more after
+    /// that.
+    pub(in crate::engine) fn inspect(&mut self, path: &SyncPath, known: Option<Stat>, mut inspection: Inspection) {
+        inspection.found = match self.unseen.get(path) {
+            // It could not be looked at when it was come by: it still is what that walk found, and
+            // no news (P8).
+            Some(unseen) => unseen.found.min(inspection.found),
+            None => self.scan.come_by(path, inspection.found),
+        };
+        if self.is_busy(path) || self.inspections.contains_key(path) {
+            self.postpone(path, inspection.debounced.map_or(Hint::Closed, |debounced| debounced.hint));
+            return;
+        }
+        // Whether a peer wants it is known when it is told.
+        let body = inspection.found != ObservationSource::Restored && !inspection.rehash;
+        let rehash = inspection.rehash;
+        inspection.asked = self.last_event.wall;
+        self.standing.open_inspections += usize::from(!rehash);
+        self.inspections.insert(path.clone(), inspection);
+        self.name_at_work(path);
+        let was = known.filter(|stat| stat.size >= CHUNKED_BYTES).and_then(|_| self.content_here(path));
+        self.act(Action::Inspect { path: path.clone(), known, was, rehash, body });
+    }
+
+    /// What is on disk here, as far as is known.
+    fn content_here(&self, path: &SyncPath) -> Option<PriorContent> {
+        let disk = self.index.get(path)?.disk?;
+        disk.entry.file().map(|(content, size)| PriorContent { content, size })
+    }
+
+    /// It is looked at after the look or install under way. That it may be a new folder, to be
+    /// watched, is remembered.
+    pub(in crate::engine) fn postpone(&mut self, path: &SyncPath, hint: Hint) {
+        let kept = self.postponed.entry(path.clone()).or_insert(hint);
+        if *kept != Hint::Closed {
+            *kept = hint;
+        }
+    }
+
+    /// A path has settled after hints.
+    pub(in crate::engine) fn inspect_hinted(&mut self, path: &SyncPath, debounced: Debounced) {
+        if self.ignores(path, false) {
+            return;
+        }
+        if path.is_too_deep() {
+            if debounced.hint == Hint::Gone {
+                self.solve(path);
+            } else {
+                self.is_too_deep(path);
+            }
+            return;
+        }
+        let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+        // A folder in the known one's place needs to be made durable, even if its stat says
+        // nothing; not the one that was just installed.
+        let installed = self.new_folders.contains(path);
+        let known = known.filter(|stat| installed || stat.kind != StatKind::Directory);
+        self.inspect(path, known, Inspection { debounced: Some(debounced), ..Inspection::of(self.live()) });
+    }
+
+    pub(in crate::engine) fn live(&self) -> ObservationSource {
+        if self.scan.finds() == ObservationSource::Restored {
+            ObservationSource::Restored
+        } else {
+            ObservationSource::Live
+        }
+    }
+
+    pub(in crate::engine) fn inspected(&mut self, now: Now, path: &SyncPath, observed: Observed) {
+        let Some(inspection) = self.inspections.remove(path) else { return };
+        self.name_at_rest(path);
+        self.standing.open_inspections -= usize::from(!inspection.rehash);
+        let observed = self.seen_by_name(path, observed);
+        if let Some(hint) = self.postponed.remove(path) {
+            self.settle.hint(now.mono, path.clone(), hint);
+        }
+        if self.ignores(path, matches!(observed, Observed::Directory { .. } | Observed::Foreign(_))) {
+            return self.inspected_ignored(now, path, inspection);
+        }
+        let restless =
+            inspection.debounced.is_some_and(|debounced| debounced.restless) || self.settle.is_restless(now.mono, path);
+        if self.settle.is_noisy(path) && !restless && matches!(observed, Observed::File { .. } | Observed::Absent) {
+            // It was touched again meanwhile: what was seen may be half of something.
+            if let Some(debounced) = inspection.debounced {
+                self.settle.goes_on(path, debounced.first);
+            }
+            return self.rehash_again(now, path, inspection);
+        }
+        if inspection.seen_since && observed == Observed::Absent {
+            // Gone, then back, or the other way round: only another look tells.
+            self.settle.hint(now.mono, path.clone(), Hint::Gone);
+            return self.rehash_again(now, path, inspection);
+        }
+        if let Some(debounced) = inspection.debounced
+            && !debounced.restless
+            && self.may_be_ignored_soon(path, &observed)
+        {
+            self.settle.hint(now.mono, path.clone(), debounced.hint);
+            self.settle.goes_on(path, debounced.first);
+            return self.rehash_again(now, path, inspection);
+        }
+        if self.is_suddenly_empty(path, &observed, inspection) {
+            self.settle.hint(now.mono, path.clone(), Hint::Changed);
+            self.emptied.insert(path.clone());
+            return self.rehash_again(now, path, inspection);
+        }
+        self.emptied.remove(path);
+        let needs_walk = self.needs_walk(path, &observed, inspection);
+        if inspection.debounced.is_some() && matches!(observed, Observed::Directory { .. }) {
+            // What could not be put into it may be put there now.
+            self.children_are_ready(path);
+        }
+        let found = self.scan.inspected(path).unwrap_or(inspection.found);
+        if self.awaits_verdict(now, path, &observed, found) {
+            self.rehashed(inspection);
+            return self.end_scan(now);
+        }
+        let was_hashed = !matches!(observed, Observed::Unstable | Observed::Failed(_));
+        if was_hashed && observed != Observed::Absent {
+            self.undoing.refused.remove(path);
+        }
+        if inspection.early && observed == Observed::Absent && found != ObservationSource::Restored {
+            // Whether it was deleted is for the walk to say, which knows how much else is missing
+            // (P8).
+            self.adopt_deletions(now, path);
+            self.interrupted_installs.remove(path);
+        } else {
+            if let Observed::File { stat, .. } = &observed
+                && was_racy(stat, inspection.asked, now)
+            {
+                self.rehash_racy(now, path, stat);
+            }
+            self.observe(now, path, observed, found);
+        }
+        match needs_walk {
+            Some(NewFolder::Installed) => self.arrivals.came(now.mono, path.clone()),
+            Some(NewFolder::New) => self.walk(now, Some(path.clone()), found),
+            None => {}
+        }
+        if was_hashed {
+            self.rehashed(inspection);
+        } else {
+            self.rehash_again(now, path, inspection);
+        }
+        self.end_scan(now);
+        self.retry_now(path);
+        self.merge_due(path);
+    }
+
+    /// Patterns cover it since the look was asked for: what is there is told to nobody.
+    fn inspected_ignored(&mut self, now: Now, path: &SyncPath, inspection: Inspection) {
+        self.emptied.remove(path);
+        self.scan.inspected(path);
+        self.no_concern(path);
+        self.pause_rehash(path, inspection);
+        self.end_scan(now);
+    }
+
+    /// Something new, beside patterns that are being written: once told to others, it could not be
+    /// taken back. Patterns that do not come to rest are waited for no longer than a restless file.
+    fn may_be_ignored_soon(&self, path: &SyncPath, observed: &Observed) -> bool {
+        let is_there = matches!(
+            observed,
+            Observed::File { .. } | Observed::Directory { .. } | Observed::Symlink { .. } | Observed::Special { .. }
+        );
+        is_there
+            && path.as_bytes() != IGNORE_FILE.as_bytes()
+            && self.index.get(path).is_none_or(|row| row.live_on_disk().is_none())
+            && self.patterns_change()
+    }
+
+    /// An empty file that was not empty is most often one that is just being rewritten: it gets a
+    /// second look.
+    fn is_suddenly_empty(&self, path: &SyncPath, observed: &Observed, inspection: Inspection) -> bool {
+        let Observed::File { stat, .. } = observed else { return false };
+        stat.size == 0
+            && inspection.debounced.is_some()
+            && !self.emptied.contains(path)
+            && self.index.get(path).is_some_and(|row| row.live_on_disk().is_some_and(|(_, known)| known.size > 0))
+    }
+
+    /// A folder that appeared, or took another's place, has a watch to get and children to be
+    /// found. Its inode number may be the old one's: a hint that something was renamed in counts.
+    /// One that could not be listed may be open now.
+    fn needs_walk(&mut self, path: &SyncPath, observed: &Observed, inspection: Inspection) -> Option<NewFolder> {
+        let debounced = inspection.debounced?;
+        let installed = self.new_folders.remove(path);
+        let Observed::Directory { stat } = observed else { return None };
+        let row = self.index.get(path);
+        let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, known)| (known.kind, known.ino));
+        let is_known = known == Some((StatKind::Directory, stat.ino));
+        if !is_known || self.unseen.contains_key(path) {
+            return Some(NewFolder::New);
+        }
+        let folder = if installed { NewFolder::Installed } else { NewFolder::New };
+        (debounced.hint == Hint::Closed).then_some(folder)
+    }
+
+    /// Takes what was seen at a path into the index.
+    pub(in crate::engine) fn observe(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        observed: Observed,
+        found: ObservationSource,
+    ) {
+        self.finding = Some(found);
+        self.take_in_observed(now, path, observed, found);
+        self.finding = None;
+        self.guards.writes = Believed::Judged;
+    }
+
+    fn take_in_observed(&mut self, now: Now, path: &SyncPath, observed: Observed, found: ObservationSource) {
+        match observed {
+            Observed::Failed(_) | Observed::Foreign(_) => {}
+            // Whether it can be listed, only a walk says.
+            Observed::Directory { .. } if self.unseen.contains_key(path) => {}
+            _ => {
+                self.unseen.remove(path);
+                self.racy.seen(path);
+                // That it can be looked at says nothing of an install that failed: only one that
+                // succeeds does.
+                if !self.wants.get(path).is_some_and(|want| want.trial == Trial::Failed) {
+                    self.solve(path);
+                }
+            }
+        }
+        if !matches!(observed, Observed::Absent | Observed::Special { .. }) {
+            self.seen_here(now, path);
+        }
+        let is_certain = !matches!(observed, Observed::Foreign(_) | Observed::Unstable | Observed::Failed(_));
+        if is_certain && !matches!(observed, Observed::Special { .. }) {
+            self.special_gone(path);
+            if !matches!(observed, Observed::Directory { .. } | Observed::Unchanged) {
+                // Nor is what was in a folder there any more.
+                self.specials_walked(Some(path), |_| false);
+            }
+        }
+        match observed {
+            Observed::Unchanged => {}
+            Observed::Absent => self.absent(now, path, found),
+            Observed::Special { what } => {
+                self.special_seen(path, what);
+                self.absent(now, path, found);
+            }
+            Observed::Foreign(kind) => self.foreign(now, path, kind, found),
+            Observed::Directory { stat } => {
+                let live = Live { kind: Kind::Directory, mtime: FileTime::default(), stat, body: None };
+                self.present(now, path, live, found);
+            }
+            Observed::Symlink { stat, target } => {
+                let live = Live { kind: Kind::Symlink { target }, mtime: stat.mtime, stat, body: None };
+                self.present(now, path, live, found);
+            }
+            Observed::File { stat, content, body } => {
+                if is_racy(stat.mtime, now) || is_racy(stat.ctime, now) {
+                    self.rehash_racy(now, path, &stat);
+                }
+                let kind = Kind::File { size: stat.size, content };
+                self.present(now, path, Live { kind, mtime: stat.mtime, stat, body }, found);
+            }
+            Observed::Unstable => self.settle.hint(now.mono, path.clone(), Hint::Changed),
+            Observed::Failed(trouble) => self.not_seen(now, path, found, trouble.text),
+        }
+        if is_certain && self.interrupted_installs.remove(path) {
+            self.nothing_was_interrupted(now, path);
+        }
+    }
+
+    /// What was being installed is not there, or is known now.
+    pub(in crate::engine) fn nothing_was_interrupted(&mut self, now: Now, path: &SyncPath) {
+        if let Some(mut row) =
+            self.index.get(path).filter(|row| row.installing.is_some() && row.head != merge::nothing())
+        {
+            row.installing = None;
+            self.store(now, path, &row);
+        }
+    }
+
+    /// Something live is at a path.
+    fn present(&mut self, now: Now, path: &SyncPath, live: Live, found: ObservationSource) {
+        let Live { kind, mtime, stat, body } = live;
+        // Two folders that meet for the first time may hold the same.
+        let body = body.filter(|_| found != ObservationSource::First || self.is_news_to_all());
+        let row = self.index.get(path);
+        let of = self.mode_of(path, row.as_ref(), &kind, &stat);
+        let mode = of.mode();
+        let mtime = Self::mtime_of(row.as_ref(), &kind, mtime, &stat);
+        let was_directory = row.as_ref().and_then(Row::live_on_disk).is_some_and(|(entry, _)| entry.is_directory());
+        if was_directory && kind != Kind::Directory {
+            match found {
+                ObservationSource::Restored => self.forget_below(now, path),
+                _ => self.delete_below(now, path),
+            }
+        }
+        if self.is_suspect_still(now, path, &kind, mode, &stat) {
+            return;
+        }
+        match merge::compare(row.as_ref(), &kind, mode, mtime, found) {
+            Local::Nothing => {
+                if let Some(mut row) = row
+                    && let Some(disk) = &mut row.disk
+                    && disk.stat != Some(stat)
+                {
+                    disk.stat = Some(stat);
+                    self.store(now, path, &row);
+                }
+            }
+            Local::Adopt(entry) => {
+                if let Some(mut row) = row {
+                    // The copy of a displaced file, found after a crash: now that it is here, it is
+                    // news.
+                    let installing = row.installing.take().filter(|known| known.version == entry.version);
+                    let news = installing.filter(|known| known.beats(&row.head));
+                    if let Some(entry) = news.clone() {
+                        row.head = entry;
+                    }
+                    if let Some((loser, _)) = row.live_on_disk() {
+                        self.find_loser(path, &entry, loser);
+                    }
+                    row.disk = Some(merge::on_disk(entry, Some(stat)));
+                    self.store(now, path, &row);
+                    if let Some(entry) = news {
+                        self.merge_was_here(path, &entry);
+                        self.announce(now, Change { path: path.clone(), entry, body: None }, Vec::new());
+                    }
+                }
+            }
+            Local::Touched(base) => {
+                let is_rest = self.torn.contains(path) && base.mtime == mtime;
+                if let Some(row) = row.filter(|_| is_rest) {
+                    // What a cut left is told to nobody, whoever changes its permissions.
+                    let disk = Some(merge::on_disk(Entry { mode, mtime, ..base }, Some(stat)));
+                    return self.store(now, path, &Row { disk, ..row });
+                }
+                let stamp = base.version.stamp + STAMP_STEP;
+                let entry = self.mint(kind, mode, mtime, stamp, Some(&base));
+                self.changed_here(now, path, entry, Some(stat), None);
+            }
+            Local::Edited(_) if self.takes_as_torn(now, path, &kind, &stat, found) => {}
+            Local::Edited(base) => {
+                let mut stamp = merge::stamp(found, now.wall, self.attention.until(), &stat, base.as_ref());
+                if let Some(row) = row.filter(|_| found == ObservationSource::Restored) {
+                    // Whatever the clocks say, what is in a backup beats nothing that is known here
+                    // (P8).
+                    stamp = stamp.min(row.head.version.stamp.saturating_sub(1));
+                }
+                if self.is_hollow(&kind, &stat) {
+                    // Of a new file, the cut left a shell: it beats nothing that was made elsewhere
+                    // (P5).
+                    stamp = base.as_ref().map_or(0, |base| base.version.stamp + STAMP_STEP);
+                }
+                if base.is_none() && matches!(of, ModeOf::Guessed(_)) {
+                    // Where another machine has the same with permissions that someone chose, those
+                    // win.
+                    stamp = stamp.saturating_sub(1);
+                }
+                let entry = self.mint(kind, mode, mtime, stamp, base.as_ref());
+                self.found_as(path, found);
+                self.changed_here(now, path, entry, Some(stat), body);
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What is found absent, and becomes a deletion once it is believed.
+//!
+//! Deliberately not here: what is believed (`safety`).
+
+use crate::engine::Engine;
+use crate::engine::api::event::{Hint, Now};
+use crate::engine::api::index::{Index, Row};
+use crate::engine::reconcile::merge::{self, ObservationSource};
+use crate::engine::safety::hold::Believed;
+use crate::model::SyncPath;
+use std::collections::BTreeSet;
+
+pub(in crate::engine) const PAGE: usize = 1024;
+
+impl<I: Index> Engine<I> {
+    /// A path that is known to be on disk is not: a deletion, once the root is known to be in
+    /// order.
+    pub(in crate::engine) fn absent(&mut self, now: Now, path: &SyncPath, found: ObservationSource) {
+        self.patterns_are_gone(path);
+        if self.is_begun_copy(path) && !self.is_busy(path) {
+            return self.index.remove(path);
+        }
+        if found == ObservationSource::Restored {
+            // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
+            return self.forget(now, path);
+        }
+        self.adopt_deletions(now, path);
+        let on_disk = self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
+        if on_disk && !self.held.contains(path) {
+            self.missing.add(now.mono, path.clone());
+        }
+    }
+
+    pub(in crate::engine) fn adopt_deletions(&mut self, now: Now, path: &SyncPath) {
+        for below in self.on_disk_below(path).into_iter().rev() {
+            self.was_deleted_anyway(now, &below);
+        }
+        if !self.index.any_on_disk_below(path) {
+            self.was_deleted_anyway(now, path);
+        }
+    }
+
+    /// What is gone and was to be deleted anyway needs no deletion of our own: maybe it was, before
+    /// a crash (P5).
+    pub(in crate::engine) fn was_deleted_anyway(&mut self, now: Now, path: &SyncPath) -> bool {
+        let Some(row) = self.index.get(path).filter(|row| row.live_on_disk().is_some() && !self.is_busy(path)) else {
+            return false;
+        };
+        let deletion = [Some(&row.head), row.installing.as_ref()].into_iter().flatten().find(|entry| !entry.is_live());
+        let Some(deletion) = deletion.cloned() else { return false };
+        self.store(now, path, &Row { disk: Some(merge::on_disk(deletion, None)), installing: None, ..row });
+        true
+    }
+
+    /// It is not on disk, and nobody deleted it.
+    pub(in crate::engine) fn forget(&mut self, now: Now, path: &SyncPath) {
+        if let Some(row) = self.index.get(path).filter(|row| row.live_on_disk().is_some()) {
+            self.store(now, path, &Row { disk: None, ..row });
+        }
+    }
+
+    pub(in crate::engine) fn forget_below(&mut self, now: Now, dir: &SyncPath) {
+        for path in self.on_disk_below(dir) {
+            self.forget(now, &path);
+        }
+    }
+
+    /// What waited to know whether it is gone is looked at once more, for what was seen of it, and
+    /// what was not, may have come in another order than it was; the same for a look under way.
+    pub(in crate::engine) fn seen_here(&mut self, now: Now, path: &SyncPath) {
+        for back in self.missing.seen(path) {
+            self.settle.hint(now.mono, back.clone(), Hint::Gone);
+            self.retry_now(&back);
+        }
+        let mut next = (!self.inspections.is_empty()).then(|| path.clone());
+        while let Some(path) = next {
+            if let Some(inspection) = self.inspections.get_mut(&path) {
+                inspection.seen_since = true;
+            }
+            next = path.parent();
+        }
+        self.not_missing(path);
+    }
+
+    /// The root was found fine after these were found missing.
+    pub(in crate::engine) fn conclude_missing(&mut self, now: Now) {
+        let paths = self.missing.take();
+        if paths.is_empty() {
+            return;
+        }
+        let (judged, meant) = self.believe_missing(now, paths);
+        self.conclude_deleted(now, judged);
+        if !meant.is_empty() {
+            self.guards.writes = Believed::Confirmed;
+            self.conclude_deleted(now, meant);
+            self.guards.writes = Believed::Judged;
+        }
+    }
+
+    pub(in crate::engine) fn conclude_deleted(&mut self, now: Now, paths: BTreeSet<SyncPath>) {
+        for path in paths {
+            if self.settle.is_noisy(&path) || self.ignores(&path, false) {
+                // It may be back: the look that comes knows; or patterns came meanwhile.
+                continue;
+            }
+            let directory = self.index.get(&path).and_then(|row| row.live_on_disk().map(|(e, _)| e.is_directory()));
+            match directory {
+                Some(true) => {
+                    self.delete_below(now, &path);
+                    self.delete(now, &path);
+                }
+                Some(false) => self.delete(now, &path),
+                None => {}
+            }
+            self.retry_now(&path);
+        }
+    }
+
+    /// Deletes what the index has on disk strictly below `dir`, the deepest first, so that a peer
+    /// that hears it in order never sees a folder go before what is in it.
+    pub(in crate::engine) fn delete_below(&mut self, now: Now, dir: &SyncPath) {
+        for path in self.on_disk_below(dir).into_iter().rev() {
+            self.delete(now, &path);
+        }
+    }
+
+    pub(in crate::engine) fn on_disk_below(&self, dir: &SyncPath) -> Vec<SyncPath> {
+        let mut paths = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.index.below(Some(dir), after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            paths.extend(page.into_iter().filter(|(_, row)| row.live_on_disk().is_some()).map(|(path, _)| path));
+        }
+        paths
+    }
+}

@@ -1,0 +1,232 @@
+//! Second hashes: a file that was looked at too soon after its last change may have been written
+//! once more within the same tick of the disk's clock, and its stat would not say.
+//!
+//! They wait while the engine is busy with many paths or a peer fetches something large, but what
+//! is to be replaced has its second hash first. What is still to be hashed again is remembered in
+//! the index by the earliest ctime, so that a crash forgets none (P5). Looks that failed are tried
+//! again by the same list. Deliberately not here: when a look is too soon (`inspect.rs`).
+
+use crate::engine::api::event::{Hint, Now, Stat, StatKind};
+use crate::engine::api::index::Index;
+use crate::engine::observe::inspect::RACY_NS;
+use crate::engine::observe::missing::PAGE;
+use crate::engine::observe::settle::Debounced;
+use crate::engine::{Engine, Inspection, META_RACY_SINCE};
+use crate::model::SyncPath;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// With so many paths to look at, install or tell, second hashes wait.
+const BULK: u64 = 8;
+/// They wait at most this much longer.
+const PATIENCE_NS: u64 = 30_000_000_000;
+const QUIET_NS: u64 = RACY_NS / 4;
+/// A peer that asked so lately for something large, or for a part of it, is fetching it still.
+const SERVING_NS: u64 = 1_000_000_000;
+
+#[derive(Default)]
+pub(in crate::engine) struct RacyRehash {
+    /// Looks that failed, and second hashes.
+    failed: BTreeSet<(u64, SyncPath)>,
+    racy: BTreeSet<(u64, SyncPath)>,
+    by_path: BTreeMap<SyncPath, RehashDue>,
+    /// Second hashes of what patterns cover: they are made when those are gone.
+    resting: BTreeSet<SyncPath>,
+    /// Looked at just now.
+    under_way: usize,
+    paused_until: u64,
+    /// When a peer asked for something large last.
+    served: Option<u64>,
+    /// Files with a ctime from this on (ns since 1970) may need a second hash; as the index has it.
+    since: Option<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct RehashDue {
+    at: u64,
+    racy: bool,
+}
+
+impl RacyRehash {
+    /// To be looked at then, or earlier if that was said before.
+    pub fn add(&mut self, at: u64, path: &SyncPath, racy: bool) {
+        let old = self.remove(path);
+        let due = old.map_or(RehashDue { at, racy }, |old| RehashDue { at: old.at.min(at), racy: old.racy || racy });
+        self.by_time(due.racy).insert((due.at, path.clone()));
+        self.by_path.insert(path.clone(), due);
+    }
+
+    fn remove(&mut self, path: &SyncPath) -> Option<RehashDue> {
+        let old = self.by_path.remove(path)?;
+        self.by_time(old.racy).remove(&(old.at, path.clone()));
+        Some(old)
+    }
+
+    fn by_time(&mut self, racy: bool) -> &mut BTreeSet<(u64, SyncPath)> {
+        if racy { &mut self.racy } else { &mut self.failed }
+    }
+
+    /// What could not be looked at was: it needs no further look for that.
+    pub fn seen(&mut self, path: &SyncPath) {
+        if self.by_path.get(path).is_some_and(|due| !due.racy) {
+            self.remove(path);
+        }
+    }
+
+    /// A peer asks for something large that is here.
+    pub fn serve(&mut self, now: u64) {
+        self.served = Some(now);
+    }
+
+    fn is_serving(&self, now: u64) -> bool {
+        self.served.is_some_and(|at| now < at + SERVING_NS)
+    }
+
+    /// What was due by `until`; of second hashes, what was due by `racy_until`.
+    fn take(&mut self, until: u64, racy_until: u64) -> Option<(SyncPath, bool)> {
+        let first = |set: &BTreeSet<(u64, SyncPath)>, until| set.first().filter(|(at, _)| *at <= until).cloned();
+        let due = [first(&self.failed, until), first(&self.racy, racy_until.min(until))];
+        let (_, path) = due.into_iter().flatten().min()?;
+        let due = self.remove(&path)?;
+        Some((path, due.racy))
+    }
+
+    /// A second hash that has waited since its time came.
+    pub fn is_overdue(&self, now: u64, path: &SyncPath) -> bool {
+        self.by_path.get(path).is_some_and(|due| due.racy && due.at <= now)
+    }
+
+    /// Whether it is to be looked at again anyway.
+    pub fn contains(&self, path: &SyncPath) -> bool {
+        self.by_path.contains_key(path)
+    }
+
+    pub fn next(&self) -> Option<u64> {
+        let due = [self.failed.first(), self.racy.first()];
+        due.into_iter().flatten().map(|(at, _)| *at).min().map(|at| at.max(self.paused_until))
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// A file that was changed so lately gets a second hash.
+    pub(in crate::engine) fn rehash_racy(&mut self, now: Now, path: &SyncPath, stat: &Stat) {
+        self.racy.add(now.mono + RACY_NS, path, true);
+        let ctime = stat.ctime.as_stamp();
+        if self.racy.since.is_none_or(|since| ctime < since) {
+            self.racy.since = Some(ctime);
+            self.index.set_meta(META_RACY_SINCE, &ctime.to_be_bytes());
+        }
+    }
+
+    /// What an earlier run did not come to hash again.
+    pub(in crate::engine) fn load_racy(&mut self, now: Now) {
+        let since = self.index.meta(META_RACY_SINCE).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        let Some(since) = since else { return };
+        self.racy.since = Some(since);
+        let is_racy = |stat: &Stat| stat.kind == StatKind::File && stat.ctime.as_stamp() >= since;
+        let mut after = None;
+        loop {
+            let page = self.index.below(None, after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (path, row) in page {
+                if row.live_on_disk().is_some_and(|(_, stat)| is_racy(stat)) {
+                    self.racy.add(now.mono, &path, true);
+                }
+            }
+        }
+        self.note_rehashed();
+    }
+
+    /// Does what is due, unless there is much else to do.
+    pub(in crate::engine) fn rehash_due(&mut self, now: Now) {
+        if self.racy.next().is_none_or(|due| due > now.mono) {
+            return;
+        }
+        let (mut until, mut racy_until) = (now.mono, now.mono);
+        if self.is_in_bulk() {
+            until = until.saturating_sub(PATIENCE_NS);
+        }
+        if self.is_in_bulk() || self.racy.is_serving(now.mono) {
+            racy_until = racy_until.saturating_sub(PATIENCE_NS);
+            self.racy.paused_until = now.mono + QUIET_NS;
+        }
+        while let Some((path, racy)) = self.racy.take(until, racy_until) {
+            if racy && self.ignores(&path, false) {
+                self.no_concern(&path);
+                self.racy.resting.insert(path);
+            } else if self.settle.is_noisy(&path) || self.is_busy(&path) || self.inspections.contains_key(&path) {
+                self.racy.add(now.mono + QUIET_NS, &path, racy);
+            } else {
+                self.rehash(&path);
+            }
+        }
+        self.note_rehashed();
+    }
+
+    fn is_in_bulk(&self) -> bool {
+        let relayed_to: u64 = self.sessions.values().map(crate::engine::peers::session::Session::pending).sum();
+        self.inspections.len() as u64 + self.wants.by_path.len() as u64 + relayed_to >= BULK
+    }
+
+    /// The second hash comes before the file is replaced.
+    pub(in crate::engine) fn rehash_now(&mut self, path: &SyncPath) {
+        self.racy.remove(path);
+        self.rehash(path);
+    }
+
+    fn rehash(&mut self, path: &SyncPath) {
+        let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+        let unseen = self.unseen.get(path);
+        if known.is_none() && unseen.is_none() {
+            return;
+        }
+        let found = unseen.map_or(self.live(), |unseen| unseen.found);
+        let debounced = unseen.map(|_| Debounced { hint: Hint::Changed, first: self.last_event.mono, restless: false });
+        self.racy.under_way += 1;
+        self.inspect(
+            path,
+            known,
+            Inspection { debounced, rehash: true, early: !self.scan.is_walked(), ..Inspection::of(found) },
+        );
+    }
+
+    /// A look ended.
+    pub(in crate::engine) fn rehashed(&mut self, inspection: Inspection) {
+        if inspection.rehash {
+            self.racy.under_way -= 1;
+            self.note_rehashed();
+        }
+    }
+
+    /// A look ended at what patterns cover.
+    pub(in crate::engine) fn pause_rehash(&mut self, path: &SyncPath, inspection: Inspection) {
+        if inspection.rehash {
+            self.racy.resting.insert(path.clone());
+            self.racy.under_way -= 1;
+        }
+    }
+
+    /// Other patterns are in force.
+    pub(in crate::engine) fn wake_rehashes(&mut self, now: Now) {
+        for path in std::mem::take(&mut self.racy.resting) {
+            self.racy.add(now.mono, &path, true);
+        }
+    }
+
+    /// A look ended and said nothing: it is needed again; after a failure, when that is tried
+    /// again.
+    pub(in crate::engine) fn rehash_again(&mut self, now: Now, path: &SyncPath, inspection: Inspection) {
+        if inspection.rehash {
+            let rest = if self.unseen.contains_key(path) { PATIENCE_NS } else { QUIET_NS };
+            self.racy.add(now.mono + rest, path, true);
+            self.racy.under_way -= 1;
+        }
+    }
+
+    fn note_rehashed(&mut self) {
+        if self.racy.since.is_some() && self.racy.racy.len() + self.racy.under_way + self.racy.resting.len() == 0 {
+            self.racy.since = None;
+            self.index.set_meta(META_RACY_SINCE, &[]);
+        }
+    }
+}

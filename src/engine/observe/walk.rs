@@ -1,0 +1,438 @@
+//! Walks: what they found against the index, and what their silence means.
+
+use crate::engine::api::action::{Action, Report};
+use crate::engine::api::event::{Hint, Now, Observed, Stat, StatKind, Trouble, WalkId};
+use crate::engine::api::index::{Index, OnDisk, Row};
+use crate::engine::reconcile::merge::ObservationSource;
+use crate::engine::{Engine, Inspection};
+use crate::model::SyncPath;
+use crate::model::path::{IGNORE_FILE, MAX_COMPONENTS};
+use std::collections::BTreeSet;
+
+/// Rows read from the index at a time.
+const PAGE: usize = 1024;
+/// Folders with names that are too long, of which a person is told (P9).
+const TOO_LONG_CAP: usize = 1000;
+/// Where the root itself could not be read, it is walked again this soon (ns).
+const ROOT_UNREAD_NS: u64 = 30_000_000_000;
+/// How often a file system is walked that tells nothing of what others change (ns), and for which
+/// part of the time at most.
+const WALK_BEHIND_NS: u64 = 60_000_000_000;
+const WALK_SHARE: u64 = 10;
+
+/// A walk under way.
+pub struct Walk {
+    below: Option<SyncPath>,
+    found: ObservationSource,
+    visited: BTreeSet<u64>,
+    started: u64,
+    paths: u64,
+    /// Files that are synced.
+    files: u64,
+    changed: u64,
+    /// What patterns cover; of a folder, the folder alone.
+    ignored: u64,
+    /// What only patterns cover that a peer took away, and was not synced before.
+    unignored: u64,
+    unread: Vec<Option<SyncPath>>,
+}
+
+impl Walk {
+    pub fn is_whole(&self) -> bool {
+        self.below.is_none()
+    }
+
+    pub fn finds(&self) -> ObservationSource {
+        self.found
+    }
+}
+
+/// What the index has on disk and a walk did not come by.
+#[derive(Default)]
+struct Unvisited {
+    missing: Vec<SyncPath>,
+    /// Files that the index knew of, and how many of those are missing.
+    known_files: u64,
+    missing_files: u64,
+    /// Of all files, whatever covers them: since when their contents are here, and their sizes.
+    files: Vec<(u64, u64)>,
+}
+
+/// The first 8 bytes of BLAKE3(path): a visited mark.
+fn mark(path: &SyncPath) -> u64 {
+    let hash = blake3::hash(path.as_bytes());
+    u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
+}
+
+impl<I: Index> Engine<I> {
+    /// Walks the whole folder: at once, or after the whole walk that is under way, however often it
+    /// is asked for meanwhile. Not while stopped: what is found in a wrong root would be told (P8).
+    /// What ends that asks again.
+    pub(in crate::engine) fn walk_all(&mut self, now: Now) {
+        if self.is_stopped() {
+            return;
+        }
+        self.next_walk = now.mono + crate::engine::WALK_EVERY_NS;
+        self.walk_again = self.walks.values().any(Walk::is_whole);
+        if !self.walk_again {
+            self.walk(now, None, self.scan.finds());
+        }
+    }
+
+    /// Begins a walk of the folder, or of a part of it.
+    pub(in crate::engine) fn walk(&mut self, now: Now, below: Option<SyncPath>, found: ObservationSource) {
+        self.arrivals.walked(below.as_ref());
+        self.last_walk += 1;
+        let walk = WalkId(self.last_walk);
+        self.walks.insert(
+            walk,
+            Walk {
+                below: below.clone(),
+                found,
+                visited: BTreeSet::new(),
+                started: now.mono,
+                paths: 0,
+                files: 0,
+                changed: 0,
+                ignored: 0,
+                unignored: 0,
+                unread: Vec::new(),
+            },
+        );
+        self.act(Action::Walk { walk, below });
+    }
+
+    pub(in crate::engine) fn listed(&mut self, now: Now, walk: WalkId, found: Vec<(SyncPath, Stat)>) {
+        for (path, stat) in found {
+            let path = self.known_as(path);
+            let Some(state) = self.walks.get_mut(&walk) else { return };
+            state.visited.insert(mark(&path));
+            state.paths += 1;
+            let how = state.found;
+            if stat.kind.is_foreign() {
+                state.unread.push(Some(path.clone()));
+            }
+            let is_dir = stat.kind == StatKind::Directory || stat.kind.is_foreign();
+            if self.ignores(&path, is_dir) {
+                self.count_ignored(walk, &path, is_dir);
+                continue;
+            }
+            if self.is_too_deep(&path) {
+                continue;
+            }
+            if let Some(state) = self.walks.get_mut(&walk) {
+                state.files += u64::from(stat.kind == StatKind::File);
+            }
+            self.seen_here(now, &path);
+            if stat.kind.is_foreign() {
+                self.foreign(now, &path, stat.kind, how);
+                continue;
+            }
+            if self.settle.is_noisy(&path) {
+                self.scan.come_by(&path, how);
+                continue;
+            }
+            let row = self.index.get(&path);
+            let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, stat)| *stat);
+            if let Some(OnDisk { entry, .. }) = row.as_ref().and_then(|row| row.disk.as_ref())
+                && !self.losers.has_bases
+                && known == Some(stat)
+            {
+                self.keep_base(&path, entry, known);
+            }
+            if known == Some(stat) {
+                // Nobody needs to bring it back.
+                self.undoing.refused.remove(&path);
+            }
+            if known == Some(stat) && self.interrupted_installs.remove(&path) {
+                // It is as it was before whatever was cut off.
+                self.nothing_was_interrupted(now, &path);
+            }
+            if self.is_busy(&path) {
+                if known != Some(stat) {
+                    // If the install comes to nothing, this is not forgotten.
+                    self.scan.come_by(&path, how);
+                    self.postpone(&path, Hint::Closed);
+                }
+                continue;
+            }
+            match stat.kind {
+                StatKind::Directory => {
+                    // It may never have an echo: what it is in was not watched.
+                    self.new_folders.remove(&path);
+                    if known.is_none_or(|known| known.kind != StatKind::Directory || known.mode != stat.mode) {
+                        // By a look, which makes it durable (P5).
+                        self.count_change(walk);
+                        self.inspect(&path, None, Inspection::of(how));
+                    }
+                }
+                StatKind::Other => self.observe(now, &path, Observed::Special { what: "special file" }, how),
+                StatKind::Mount | StatKind::Subvolume => {}
+                // A settled one with a problem could not be looked at: it gets a look that may end
+                // that.
+                StatKind::File | StatKind::Symlink
+                    if known == Some(stat)
+                        && !(self.problems.contains_key(&path) && row.as_ref().is_some_and(Row::is_settled)) => {}
+                StatKind::File | StatKind::Symlink => {
+                    self.count_change(walk);
+                    self.inspect(&path, known, Inspection::of(how));
+                }
+            }
+        }
+    }
+
+    fn count_ignored(&mut self, walk: WalkId, path: &SyncPath, is_dir: bool) {
+        if let Some(state) = self.walks.get_mut(&walk) {
+            state.ignored += 1;
+        }
+        self.keeps_folder(path);
+        let is_news = || self.index.get(path).is_none_or(|row| row.live_on_disk().is_none());
+        if self.is_newly_unignored(path, is_dir)
+            && is_news()
+            && let Some(state) = self.walks.get_mut(&walk)
+        {
+            state.unignored += 1;
+        }
+    }
+
+    fn count_change(&mut self, walk: WalkId) {
+        if let Some(state) = self.walks.get_mut(&walk) {
+            state.changed += 1;
+        }
+    }
+
+    /// The listing is complete; its silence means something only if the root still is the folder.
+    pub(in crate::engine) fn walked(&mut self, now: Now, walk: WalkId, unread: Vec<(Option<SyncPath>, Trouble)>) {
+        let Some(state) = self.walks.get_mut(&walk) else { return };
+        state.unread.extend(unread.iter().map(|(dir, _)| dir.clone()));
+        let found = state.found;
+        self.solve_listed(walk);
+        for (dir, trouble) in unread {
+            match dir {
+                // A dead mount that is named in the ignore file, for one.
+                Some(dir) if self.ignores(&dir, true) => {}
+                Some(dir) => self.not_seen(now, &dir, found, trouble.text),
+                None => self.out.push(Action::Report(Report::Problem { path: None, text: trouble.text })),
+            }
+        }
+        self.concluding.push(walk);
+        self.act(Action::CheckRoot);
+    }
+
+    /// What could not be looked into, and was by this walk.
+    fn solve_listed(&mut self, walk: WalkId) {
+        let Some(walk) = self.walks.get(&walk) else { return };
+        let ignores =
+            |dir: &Option<SyncPath>, path: &SyncPath| dir.as_ref().is_none_or(|dir| path == dir || path.is_below(dir));
+        let listed = |path: &&SyncPath| ignores(&walk.below, path) && !walk.unread.iter().any(|dir| ignores(dir, path));
+        let is_folder = |path: &&SyncPath| {
+            let row = self.index.get(path);
+            row.is_some_and(|row| row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory()))
+        };
+        for path in self.unseen.keys().filter(listed).filter(is_folder).cloned().collect::<Vec<_>>() {
+            self.unseen.remove(&path);
+            self.solve(&path);
+        }
+    }
+
+    /// Another file system covers what is known to be here: nothing is concluded from its silence
+    /// (P8).
+    pub(in crate::engine) fn foreign(&mut self, now: Now, path: &SyncPath, kind: StatKind, found: ObservationSource) {
+        let text = if kind == StatKind::Subvolume {
+            format!(
+                "it is a Btrfs subvolume, and what is in it is not synced; move what is in it into a plain folder, sync it as a \
+                 folder of its own, or name it in {IGNORE_FILE}"
+            )
+        } else {
+            format!(
+                "another file system is mounted on it, and what is in it is not synced; unmount it, or name it in \
+                 {IGNORE_FILE}"
+            )
+        };
+        self.not_seen(now, path, found, text);
+    }
+
+    /// The root was found fine after these walks ended.
+    pub(in crate::engine) fn conclude_walks(&mut self, now: Now) {
+        for walk in std::mem::take(&mut self.concluding) {
+            let Some(state) = self.walks.remove(&walk) else { continue };
+            self.conclude(now, &state);
+            self.forget_long(&state);
+            if state.below.is_none() && state.unread.contains(&None) {
+                // Not even the root could be read: it ends no scan, and nothing is known of what is
+                // there.
+                self.next_walk = self.next_walk.min(now.mono + ROOT_UNREAD_NS);
+            } else if state.below.is_none() {
+                let (paths, changed, took_ns) = (state.paths, state.changed, now.mono - state.started);
+                if !self.walks_behind(now, took_ns) || changed > 0 || !self.scan.is_walked() {
+                    self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
+                }
+                self.ignored = state.ignored;
+                self.scan.walked();
+                let patterns = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
+                if !state.visited.contains(&mark(&patterns)) {
+                    self.patterns_are_gone(&patterns);
+                }
+                self.forget_deep(&state);
+                self.unignored_found(now, walk.0, state.unignored);
+                self.bases_are_here();
+                if !self.walk_again {
+                    self.has_walked_all();
+                }
+            }
+        }
+        if self.walk_again {
+            self.walk_all(now);
+        }
+        self.end_scan(now);
+    }
+
+    /// Where nobody tells of changes that other machines make to the file system, they are found by
+    /// walking it: every minute, or so rarely that it takes a tenth of the time.
+    fn walks_behind(&mut self, now: Now, took_ns: u64) -> bool {
+        if !self.keeps.remote_events {
+            self.next_walk = self.next_walk.min(now.mono + took_ns.saturating_mul(WALK_SHARE).max(WALK_BEHIND_NS));
+        }
+        !self.keeps.remote_events
+    }
+
+    fn conclude(&mut self, now: Now, walk: &Walk) {
+        self.inspect_after_installs(walk);
+        self.specials_walked(walk.below.as_ref(), |path| {
+            let unread = |at: &Option<SyncPath>| at.as_ref().is_none_or(|at| at == path || path.is_below(at));
+            walk.visited.contains(&mark(path)) || walk.unread.iter().any(unread)
+        });
+        let Unvisited { missing, known_files, missing_files, files } = self.unvisited(walk);
+        if walk.is_whole() {
+            self.files_counted(now, files);
+        }
+        if walk.found == ObservationSource::Restored {
+            // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
+            for path in missing {
+                self.look_for_missing(&path, walk.found);
+            }
+            return;
+        }
+        // Where so much else is, what is missing was moved, or its folder was never as full.
+        let known_files = known_files.max(missing_files + walk.files);
+        if walk.below.is_none() && !self.believes_walk(&missing, missing_files, known_files) {
+            return self.hold_missing(missing, missing_files, known_files);
+        }
+        // What is held is so until someone confirms, or it is back.
+        let missing = missing.into_iter().filter(|path| !self.held.contains(path)).collect::<Vec<_>>();
+        let mut above: Option<SyncPath> = None;
+        for path in missing {
+            // The absence of a folder is that of everything in it.
+            if above.as_ref().is_some_and(|dir| path.is_below(dir)) {
+                continue;
+            }
+            self.look_for_missing(&path, walk.found);
+            above = Some(path);
+        }
+    }
+
+    /// What has too many components is not synced (P9). The first too many is a problem; what lies
+    /// in it is not named.
+    pub(in crate::engine) fn is_too_deep(&mut self, path: &SyncPath) -> bool {
+        let depth = path.depth();
+        if depth == MAX_COMPONENTS + 1 {
+            let most = format!(
+                "it lies more than {MAX_COMPONENTS} folders deep, and neither it nor what is in it is synced: move it up"
+            );
+            self.problem(path, most);
+        }
+        depth > MAX_COMPONENTS
+    }
+
+    /// A name that no path can have is a problem of its folder: it cannot be announced.
+    pub(in crate::engine) fn too_long(&mut self, now: Now, folder: SyncPath, name: &[u8], is_gone: bool) {
+        if is_gone {
+            // Perhaps it was the last one.
+            if self.too_long.contains_key(&folder) {
+                self.walk(now, Some(folder), self.live());
+            }
+            return;
+        }
+        if let Some((seen, _)) = self.too_long.get_mut(&folder) {
+            *seen = now.mono;
+        } else if self.too_long.len() < TOO_LONG_CAP {
+            let name = crate::model::text::escape(name);
+            let text = format!(
+                "'{name}' in it is not synced, as its path is over 4,095 bytes long: shorten the path, or move it up"
+            );
+            self.out.push(Action::Report(Report::Problem { path: Some(folder.clone()), text: text.clone() }));
+            self.too_long.insert(folder, (now.mono, text));
+        }
+    }
+
+    /// Those that the walk did not come by are gone.
+    fn forget_long(&mut self, walk: &Walk) {
+        let is_gone = |folder: &SyncPath, seen: u64| {
+            let is_walked = walk.below.as_ref().is_none_or(|below| folder == below || folder.is_below(below));
+            is_walked && seen < walk.started && !walk.unread.contains(&Some(folder.clone()))
+        };
+        let gone: Vec<_> = self.too_long.extract_if(.., |folder, (seen, _)| is_gone(folder, *seen)).collect();
+        for (folder, _) in gone {
+            self.out.push(Action::Report(Report::Solved { path: Some(folder) }));
+        }
+    }
+
+    /// Those that the walk did not come by are gone.
+    fn forget_deep(&mut self, walk: &Walk) {
+        let is_gone = |path: &&SyncPath| path.is_too_deep() && !walk.visited.contains(&mark(path));
+        let gone: Vec<_> = self.problems.keys().filter(is_gone).cloned().collect();
+        for path in gone {
+            self.solve(&path);
+        }
+    }
+
+    fn look_for_missing(&mut self, path: &SyncPath, found: ObservationSource) {
+        if self.settle.is_noisy(path) {
+            self.scan.come_by(path, found);
+            return;
+        }
+        let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+        self.inspect(path, known, Inspection::of(found));
+    }
+
+    /// What is being installed and was not come by may be there and gone again, unseen by a watch
+    /// that was not there yet.
+    fn inspect_after_installs(&mut self, walk: &Walk) {
+        for path in self.wants.installing_below(walk.below.as_ref()) {
+            if !walk.visited.contains(&mark(&path)) {
+                self.postpone(&path, Hint::Closed);
+            }
+        }
+    }
+
+    /// Paths on disk by the index that the walk did not come by. Nothing is concluded from what
+    /// could not be read, or be looked at.
+    fn unvisited(&self, walk: &Walk) -> Unvisited {
+        let mut unvisited = Unvisited::default();
+        let mut after = None;
+        loop {
+            let page = self.index.below(walk.below.as_ref(), after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (path, row) in page {
+                let Some((entry, _)) = row.live_on_disk() else { continue };
+                let size = entry.file().map(|(_, size)| size);
+                unvisited.files.extend(size.map(|size| (row.since, size)));
+                if self.ignores(&path, entry.is_directory()) {
+                    continue;
+                }
+                unvisited.known_files += u64::from(size.is_some());
+                let unread = |at: &Option<SyncPath>| at.as_ref().is_none_or(|at| *at == path || path.is_below(at));
+                if walk.visited.contains(&mark(&path)) || walk.unread.iter().any(unread) {
+                    continue;
+                }
+                unvisited.missing_files += u64::from(size.is_some());
+                unvisited.missing.push(path);
+            }
+        }
+        unvisited
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Comparing two trees: digests of groups, of buckets, then the entries of the buckets that differ.
+//!
+//! Deliberately not here: when it begins (`state.rs`), and what an entry does (`live.rs`).
+
+use crate::engine::Engine;
+use crate::engine::api::digest::path_digest;
+use crate::engine::api::event::{LinkId, Now};
+use crate::engine::api::index::{Index, Row};
+use crate::engine::peers::session::Comparing;
+use crate::engine::peers::session::Equality;
+use crate::engine::peers::session::Session;
+use crate::engine::peers::state::COMPARED_NS;
+use crate::model::{Entry, SyncPath};
+use crate::wire::message::{Bucket, Digest, Group, Message};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// An offer names at most this many buckets, and about this many entries.
+pub(in crate::engine) const OFFER_BUCKETS: usize = 2048;
+
+pub(in crate::engine) const OFFER_ENTRIES: usize = 2048;
+/// Entries that an offer in parts may hold; 16 bytes are kept of each (P9).
+pub(in crate::engine) const OFFERED_CAP: usize = 1 << 20;
+
+/// What an older version took in, and no peer takes, is not told on.
+pub(in crate::engine) fn may_be_announced((path, entry): &(SyncPath, Entry)) -> bool {
+    entry.check().is_ok() && !path.is_too_deep()
+}
+
+impl<I: Index> Engine<I> {
+    pub(in crate::engine) fn compare(&mut self, link: LinkId) {
+        let groups = self.index.group_digests();
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.comparing = Comparing::Descending;
+            self.send(vec![link], Message::Groups { groups });
+        }
+    }
+
+    /// Something that was held back may be heard now: ask for it again.
+    pub(in crate::engine) fn recompare(&mut self, now: Now, link: LinkId) {
+        self.announce_state(now, link);
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.announced_since = 0;
+            session.refusals.forget();
+        }
+        self.judge_state(now, link);
+    }
+
+    pub(in crate::engine) fn groups_came(&mut self, now: Now, link: LinkId, theirs: &[Digest]) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        if !session.refusals.begins() {
+            return self.close(link, "a comparison before the one under way has ended");
+        }
+        if !session.refusals.may_compare(now.mono) {
+            return self.send(vec![link], Message::Buckets { groups: Vec::new() });
+        }
+        self.compared_until = now.mono + COMPARED_NS;
+        let ours = self.index.group_digests();
+        let differing: Vec<Group> =
+            (0..=Group::MAX).filter(|group| theirs.get(usize::from(*group)) != ours.get(usize::from(*group))).collect();
+        let groups = differing.into_iter().map(|group| (group, self.index.bucket_digests(group))).collect();
+        self.send(vec![link], Message::Buckets { groups });
+    }
+
+    pub(in crate::engine) fn buckets_came(&mut self, now: Now, link: LinkId, groups: Vec<(Group, Vec<Digest>)>) {
+        let descending = |session: &Session| matches!(session.comparing, Comparing::Descending);
+        if !self.sessions.get(&link).is_some_and(descending) {
+            return self.close(link, "bucket digests that were not asked for");
+        }
+        let mut differing = VecDeque::new();
+        for (group, theirs) in groups {
+            let ours = self.index.bucket_digests(group);
+            let changed = ours.iter().zip(&theirs).enumerate().filter(|(_, (a, b))| a != b);
+            differing.extend(changed.map(|(low, _)| Bucket::from_be_bytes([group, low as u8])));
+        }
+        self.offer_next(now, link, differing);
+    }
+
+    /// Offers our entries of some of the differing buckets, or ends the comparison.
+    pub(in crate::engine) fn offer_next(&mut self, now: Now, link: LinkId, mut left: VecDeque<Bucket>) {
+        let (mut buckets, mut entries) = (Vec::new(), Vec::new());
+        while buckets.len() < OFFER_BUCKETS
+            && entries.len() < OFFER_ENTRIES
+            && let Some(bucket) = left.pop_front()
+        {
+            entries.extend(self.index.bucket(bucket).into_iter().filter(may_be_announced));
+            buckets.push(bucket);
+        }
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        if buckets.is_empty() {
+            session.comparing = Comparing::No;
+            return self.announce_state(now, link);
+        }
+        session.equality = Equality::Unknown;
+        session.comparing = Comparing::Offering(left);
+        self.send(vec![link], Message::Offer { buckets, entries, more: false });
+    }
+
+    pub(in crate::engine) fn offer_came(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        buckets: &[Bucket],
+        part: Vec<(SyncPath, Entry)>,
+        more: bool,
+    ) {
+        self.compared_until = now.mono + COMPARED_NS;
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.equality = Equality::Unknown;
+        let part: BTreeMap<SyncPath, Entry> = part.into_iter().collect();
+        if more {
+            let is_older = |ours: Row, theirs: &Entry| !ours.head.beats(theirs);
+            let known =
+                part.iter().filter(|(path, theirs)| self.index.get(path).is_none_or(|ours| is_older(ours, theirs)));
+            session.offered.extend(known.map(|(path, _)| path_digest(path)));
+            if session.offered.len() > OFFERED_CAP {
+                return self.close(link, "an offer of too many entries");
+            }
+        } else {
+            let offered = std::mem::take(&mut session.offered);
+            self.answer(link, buckets, &offered, &part);
+        }
+        // Part by part: an offer of large entries is never in memory as a whole.
+        for (path, entry) in part {
+            self.apply_remote(now, link, &path, entry);
+        }
+    }
+
+    /// What the offer lacked, or had older. `offered` is what its earlier parts held as we do, or
+    /// newer.
+    pub(in crate::engine) fn answer(
+        &mut self,
+        link: LinkId,
+        buckets: &[Bucket],
+        offered: &BTreeSet<Digest>,
+        last: &BTreeMap<SyncPath, Entry>,
+    ) {
+        let was_offered = |path: &SyncPath| !offered.is_empty() && offered.contains(&path_digest(path));
+        let is_news = |(path, ours): &(SyncPath, Entry)| match last.get(path) {
+            Some(theirs) => ours.beats(theirs),
+            None => !was_offered(path),
+        };
+        let wanted: BTreeSet<Bucket> = buckets.iter().copied().collect();
+        let entries = wanted.into_iter().flat_map(|bucket| self.index.bucket(bucket));
+        let entries = entries.filter(may_be_announced).filter(is_news).collect();
+        self.send(vec![link], Message::Answer { entries, more: false });
+    }
+
+    pub(in crate::engine) fn answer_came(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        entries: Vec<(SyncPath, Entry)>,
+        more: bool,
+    ) {
+        let offering = |session: &Session| matches!(session.comparing, Comparing::Offering(_));
+        if !self.sessions.get(&link).is_some_and(offering) {
+            return self.close(link, "an answer to no offer");
+        }
+        for (path, entry) in entries {
+            self.apply_remote(now, link, &path, entry);
+        }
+        if more {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        if let Comparing::Offering(left) = std::mem::take(&mut session.comparing) {
+            self.offer_next(now, link, left);
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! Whether a machine is done, and what keeps it from that: what it says of itself, and what peers
+//! say of themselves.
+//!
+//! Two machines are in sync where their trees are equal and neither has anything left that it
+//! should do or cannot do (`docs/promises.md`, P3). Deliberately not here: how states travel
+//! (`session.rs`).
+
+use crate::engine::api::action::{Action, Report};
+use crate::engine::api::event::{Halt, LinkId, Now};
+use crate::engine::api::index::Index;
+use crate::engine::peers::session::Session;
+use crate::engine::reconcile::merge::ObservationSource;
+use crate::engine::{Engine, SECOND};
+use crate::model::SyncPath;
+use crate::model::path::IGNORE_FILE;
+use crate::wire::condition::{Condition, StopCause};
+use crate::wire::message::Digest;
+
+/// What a peer says of itself is named again in the log after this (ns): sooner if it is something
+/// else.
+const SAY_OTHER_NS: u64 = 5 * SECOND;
+const SAY_MORE_NS: u64 = 60 * SECOND;
+
+/// Whether what is in the folder is known, as far as a watch may have missed something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::engine) enum FolderKnowledge {
+    /// No whole walk has passed since.
+    #[default]
+    No,
+    /// One has, and what it found to have changed is still looked at.
+    Walked,
+    Yes,
+}
+
+/// What of a condition may change without a row that is written; cheap to make.
+type Mark = (Option<StopCause>, bool, bool, [usize; 5]);
+
+/// Whether this machine is done, and what was said of that.
+#[derive(Default)]
+pub(in crate::engine) struct Standing {
+    known: FolderKnowledge,
+    mark: Mark,
+    /// Looks under way that are no second hash: most of them find something new.
+    pub open_inspections: usize,
+}
+
+/// What the log said last of a peer's condition.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::engine) struct ReportedCondition {
+    trouble: Condition,
+    at: Option<u64>,
+    /// There is more to say then.
+    pub due: Option<u64>,
+}
+
+impl ReportedCondition {
+    /// What is to be said by now of what stands so; `None`: nothing, or nothing yet.
+    fn next(&mut self, now: u64, trouble: Condition) -> Option<Condition> {
+        self.due = None;
+        if trouble == self.trouble {
+            return None;
+        }
+        let rest = if trouble.is_alike(&self.trouble) { SAY_MORE_NS } else { SAY_OTHER_NS };
+        let due = self.at.map_or(0, |at| at + rest);
+        if due > now {
+            self.due = Some(due);
+            return None;
+        }
+        (self.trouble, self.at) = (trouble, Some(now));
+        Some(trouble)
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// Something in the folder may have changed unseen.
+    pub(in crate::engine) fn may_have_missed(&mut self) {
+        self.standing.known = FolderKnowledge::No;
+    }
+
+    /// A whole walk has passed, and no other one is to follow.
+    pub(in crate::engine) fn has_walked_all(&mut self) {
+        if self.standing.known == FolderKnowledge::No && !self.is_stopped() {
+            self.standing.known = FolderKnowledge::Walked;
+        }
+    }
+
+    /// After each event: what changed without a row is told to peers too.
+    pub(in crate::engine) fn note_standing(&mut self, now: Now) {
+        if self.standing.known == FolderKnowledge::Walked && self.inspections.is_empty() {
+            self.standing.known = FolderKnowledge::Yes;
+        }
+        let lengths =
+            [self.held.len(), self.guards.held(), self.unignored.paths as usize, self.problem_count(), self.missing()];
+        let mark = (self.stop_cause(), self.paused, self.is_scanning(), lengths);
+        if std::mem::replace(&mut self.standing.mark, mark) != mark {
+            self.state_changed(now);
+        }
+    }
+
+    fn is_scanning(&self) -> bool {
+        // What is being hashed is most often an edit that nobody was told of yet. A second hash
+        // finds none, as a rule.
+        self.standing.known != FolderKnowledge::Yes
+            || self.scan.finds() != ObservationSource::Walked
+            || self.standing.open_inspections > 0
+    }
+
+    fn stop_cause(&self) -> Option<StopCause> {
+        let patterns = self.unignored.awaits_patterns().then_some(StopCause::Patterns);
+        self.halted.as_ref().map(|halt: &Halt| halt.cause).or(patterns)
+    }
+
+    /// How this machine stands.
+    pub(in crate::engine) fn condition(&self) -> Condition {
+        let (deletions_by_peers, held_reverts) = self.guards.counts();
+        Condition {
+            stopped: self.stop_cause(),
+            paused: self.paused,
+            scanning: self.is_scanning(),
+            held_deletions: self.held.len() as u64 + deletions_by_peers,
+            held_reverts,
+            held_unignored: self.unignored.paths,
+            problems: self.problem_count() as u64,
+            missing: self.missing() as u64,
+        }
+    }
+
+    /// Paths that need attention, and why.
+    pub(in crate::engine) fn all_problems(&self) -> impl Iterator<Item = (SyncPath, String)> {
+        let problems = self.problems.iter().map(|(path, text)| (path.clone(), text.clone()));
+        let kept = self.kept_folders.iter().filter_map(|(path, text)| Some((path.clone(), text.clone()?)));
+        let long = self.long_names().map(|(path, text)| (path.clone(), text.clone()));
+        self.suspected().chain(self.torn()).chain(self.unread_patterns()).chain(long).chain(problems).chain(kept)
+    }
+
+    fn problem_count(&self) -> usize {
+        let long = self.long_names().count();
+        self.suspected().count() + self.torn().count() + self.unread_patterns().count() + long + self.problems.len()
+    }
+
+    /// Of folders that are there still: one that is gone took its names along.
+    fn long_names(&self) -> impl Iterator<Item = (&SyncPath, &String)> {
+        let is_there = |dir: &SyncPath| self.index.get(dir).is_some_and(|row| row.live_on_disk().is_some());
+        self.too_long.iter().filter(move |(dir, _)| is_there(dir)).map(|(dir, (_, text))| (dir, text))
+    }
+
+    /// Wants that will get on by themselves.
+    pub(in crate::engine) fn active_wants(&self) -> u64 {
+        let wants = self.wants.iter().filter(|(path, want)| !want.stuck && !self.kept_folders.contains_key(path));
+        wants.count() as u64
+    }
+
+    /// Paths that are not on disk as the group has them. A folder that stays for what is ignored in
+    /// it is none: that is left alone.
+    fn missing(&self) -> usize {
+        self.wants.by_path.len() - self.kept_folders.len()
+    }
+
+    // Folders that stay.
+
+    /// A walk came by something that patterns cover: a folder that was deleted elsewhere stays for
+    /// it.
+    pub(in crate::engine) fn keeps_folder(&mut self, ignored_path: &SyncPath) {
+        if self.wants.by_path.is_empty() {
+            return;
+        }
+        let to_go = self.folders_to_go(ignored_path);
+        let Some(dir) = to_go.first().filter(|dir| !self.kept_folders.contains_key(dir)).cloned() else { return };
+        let covering = self.ignore.covering(ignored_path, false).or_else(|| self.ignore.covering(ignored_path, true));
+        let by = covering.map(|covering| {
+            let pattern = crate::model::text::escape(covering.pattern.trim_end().as_bytes());
+            format!(" with '{pattern}' in line {}", covering.line)
+        });
+        let text = format!(
+            "it was deleted at another machine and stays here, as it holds '{ignored_path}', which {IGNORE_FILE} covers{}; delete \
+             that too, or move it elsewhere",
+            by.unwrap_or_default()
+        );
+        self.stays(&dir, text);
+    }
+
+    /// The folders above a path that are still here and were deleted elsewhere.
+    fn folders_to_go(&self, path: &SyncPath) -> Vec<SyncPath> {
+        let is_to_go = |dir: &SyncPath| {
+            let row = self.wants.get(dir).and_then(|_| self.index.get(dir));
+            row.is_some_and(|row| !row.head.is_live() && row.live_on_disk().is_some())
+        };
+        path.ancestors().filter(is_to_go).collect()
+    }
+
+    /// A folder that was deleted elsewhere stays for what is in it.
+    pub(in crate::engine) fn stays(&mut self, dir: &SyncPath, text: String) {
+        // The folders above stay for it: one line is enough.
+        for above in self.folders_to_go(dir) {
+            self.kept_folders.entry(above).or_default();
+        }
+        if self.kept_folders.insert(dir.clone(), Some(text.clone())) != Some(Some(text.clone())) {
+            self.out.push(Action::Report(Report::Problem { path: Some(dir.clone()), text }));
+        }
+    }
+
+    /// It is gone, or is to stay.
+    pub(in crate::engine) fn keeps_no_more(&mut self, dir: &SyncPath) {
+        if let Some(Some(_)) = self.kept_folders.remove(dir) {
+            self.out.push(Action::Report(Report::Solved { path: Some(dir.clone()) }));
+        }
+    }
+
+    /// Whether a peer and this machine, which stands so, hold the same and are done.
+    pub(in crate::engine) fn is_in_sync(session: &Session, root: Digest, ours: &Condition) -> bool {
+        // An older version does not say how it stands.
+        let theirs_is_clear = session.condition.is_none_or(|theirs| theirs.is_clear());
+        session.is_equal_to(root) && session.pending() == 0 && theirs_is_clear && ours.is_clear()
+    }
+
+    /// Names in the log what a peer says of itself, when that is news.
+    pub(in crate::engine) fn name_condition(&mut self, now: Now, link: LinkId) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some(condition) = session.condition else { return };
+        if let Some(condition) = session.said.next(now.mono, condition.trouble()) {
+            let peer = session.name.clone();
+            self.out.push(Action::Report(Report::PeerStands { peer, condition }));
+        }
+    }
+
+    /// Those whose condition is still to be named.
+    pub(in crate::engine) fn name_conditions_due(&mut self, now: Now) {
+        let is_due = |session: &Session| session.said.due.is_some_and(|due| due <= now.mono);
+        let links: Vec<_> = self.sessions.iter().filter(|(_, s)| is_due(s)).map(|(link, _)| *link).collect();
+        for link in links {
+            self.name_condition(now, link);
+        }
+    }
+
+    /// When a peer's condition is to be named.
+    pub(in crate::engine) fn next_naming(&self) -> Option<u64> {
+        self.sessions.values().filter_map(|session| session.said.due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::api::map_index::MapIndex;
+    use crate::engine::{Config, Event, Hint, OnConflict, RootState, Trust, WalkId};
+    use crate::model::DeviceId;
+    use crate::wire::features::Features;
+    use crate::wire::message::Message;
+
+    const LINK: LinkId = LinkId(1);
+
+    fn at(mono: u64) -> Now {
+        Now { wall: 1_700_000_000_000_000_000 + mono, mono }
+    }
+
+    /// An empty folder that was walked, and a peer that holds the same.
+    fn linked() -> Engine<MapIndex> {
+        let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Newest };
+        let mut engine = Engine::new(config, MapIndex::new());
+        engine.start(at(0), Trust::Known);
+        let (name, device, features) = ("b".to_owned(), DeviceId([2; 32]), Features::ours());
+        engine.handle(at(0), Event::LinkUp { link: LINK, device, name, dialler: true, features });
+        walk(&mut engine, 0, Event::IgnoreRead(None));
+        engine
+    }
+
+    /// The walk that `cause` brings about finds nothing.
+    fn walk(engine: &mut Engine<MapIndex>, mono: u64, cause: Event) {
+        let actions = engine.handle(at(mono), cause);
+        let walks: Vec<WalkId> = actions
+            .iter()
+            .filter_map(|action| if let Action::Walk { walk, .. } = action { Some(*walk) } else { None })
+            .collect();
+        for walk in walks {
+            engine.handle(at(mono), Event::Walked { walk, unread: Vec::new() });
+            engine.handle(at(mono), Event::Root(RootState::Fine));
+        }
+    }
+
+    fn receive(engine: &mut Engine<MapIndex>, mono: u64, condition: Option<Condition>) -> Vec<Report> {
+        let root = engine.index_mut().root_digest();
+        let message = Message::State { root, pending: 0, condition };
+        reports(engine.handle(at(mono), Event::Message { link: LINK, message, wire_bytes: 1 }))
+    }
+
+    fn reports(actions: Vec<Action>) -> Vec<Report> {
+        let report = |action| if let Action::Report(report) = action { Some(report) } else { None };
+        actions.into_iter().filter_map(report).collect()
+    }
+
+    /// What it tells its peer once it has rested.
+    fn announced(engine: &mut Engine<MapIndex>, mono: u64) -> Option<Condition> {
+        let actions = engine.handle(at(mono), Event::Tick);
+        actions.into_iter().find_map(|action| match action {
+            Action::Send { message: Message::State { condition, .. }, .. } => condition,
+            _ => None,
+        })
+    }
+
+    fn is_in_sync(engine: &mut Engine<MapIndex>) -> bool {
+        engine.status().peers[0].in_sync
+    }
+
+    fn stands(condition: Condition) -> Report {
+        Report::PeerStands { peer: "b".into(), condition }
+    }
+
+    const PAUSED: Condition = Condition {
+        stopped: None,
+        paused: true,
+        scanning: false,
+        held_deletions: 0,
+        held_reverts: 0,
+        held_unignored: 0,
+        problems: 0,
+        missing: 0,
+    };
+
+    #[test]
+    fn equal_trees_are_in_sync_only_while_neither_machine_has_anything_left_to_do() {
+        let clear = Condition::default();
+        let mut engine = linked();
+        assert_eq!(receive(&mut engine, 1, Some(clear)), [Report::InSync { peer: "b".into(), paths: 0 }]);
+        assert!(is_in_sync(&mut engine));
+        for condition in [
+            PAUSED,
+            Condition { stopped: Some(StopCause::MarkerLost), ..clear },
+            Condition { held_deletions: 1, ..clear },
+            Condition { held_reverts: 1, ..clear },
+            Condition { held_unignored: 1, ..clear },
+            Condition { problems: 1, ..clear },
+            Condition { missing: 1, ..clear },
+            Condition { scanning: true, ..clear },
+        ] {
+            receive(&mut engine, 2, Some(condition));
+            assert!(!is_in_sync(&mut engine), "{condition:?}");
+        }
+        // An older version says nothing of that.
+        receive(&mut engine, 3, None);
+        assert!(is_in_sync(&mut engine));
+    }
+
+    #[test]
+    fn what_keeps_this_machine_from_being_done_is_told_once_it_has_rested() {
+        let mut engine = linked();
+        assert_eq!(announced(&mut engine, SECOND), Some(Condition::default()));
+        receive(&mut engine, SECOND, Some(Condition::default()));
+        engine.handle(at(2 * SECOND), Event::Pause(true));
+        assert!(!is_in_sync(&mut engine));
+        assert!(engine.wake_at().is_some_and(|at| at < 3 * SECOND), "nobody waits 30 s to hear of it");
+        assert_eq!(announced(&mut engine, 3 * SECOND).map(|condition| condition.paused), Some(true));
+        let gone = Halt { cause: StopCause::FolderGone, text: "it is gone".into() };
+        engine.handle(at(4 * SECOND), Event::Root(RootState::Wrong(gone)));
+        assert_eq!(
+            announced(&mut engine, 5 * SECOND).and_then(|condition| condition.stopped),
+            Some(StopCause::FolderGone)
+        );
+    }
+
+    #[test]
+    fn after_a_pause_and_after_lost_hints_nothing_is_in_sync_before_a_whole_walk_and_its_looks() {
+        let mut engine = linked();
+        receive(&mut engine, 1, Some(Condition::default()));
+        engine.handle(at(2), Event::Pause(true));
+        let resumed = engine.handle(at(3), Event::Pause(false));
+        assert!(!is_in_sync(&mut engine) && engine.condition().scanning);
+        let walk = resumed.iter().find_map(|a| if let Action::Walk { walk, .. } = a { Some(*walk) } else { None });
+        let walk = walk.expect("it walks at once");
+        engine.handle(at(3), Event::Hint { path: SyncPath::new("new").unwrap(), hint: Hint::Closed });
+        engine.handle(at(4 + SECOND), Event::Tick);
+        assert!(!engine.inspections.is_empty());
+        engine.handle(at(4 + SECOND), Event::Walked { walk, unread: Vec::new() });
+        engine.handle(at(4 + SECOND), Event::Root(RootState::Fine));
+        assert!(engine.condition().scanning, "something is still looked at");
+        let path = SyncPath::new("new").unwrap();
+        engine.handle(at(5 + SECOND), Event::Inspected { path, observed: crate::engine::Observed::Absent });
+        assert!(is_in_sync(&mut engine));
+        engine.handle(at(6 + SECOND), Event::Overflow);
+        assert!(!is_in_sync(&mut engine));
+    }
+
+    #[test]
+    fn while_a_new_file_is_hashed_nothing_is_in_sync_and_the_peers_are_told() {
+        let mut engine = linked();
+        announced(&mut engine, SECOND);
+        receive(&mut engine, SECOND, Some(Condition::default()));
+        assert!(is_in_sync(&mut engine));
+        let path = SyncPath::new("large").unwrap();
+        engine.handle(at(2 * SECOND), Event::Hint { path: path.clone(), hint: Hint::Closed });
+        engine.handle(at(3 * SECOND), Event::Tick);
+        assert!(!engine.inspections.is_empty() && !is_in_sync(&mut engine));
+        assert!(engine.wake_at().is_some_and(|at| at < 4 * SECOND), "nobody waits 30 s to hear of it");
+        assert_eq!(announced(&mut engine, 4 * SECOND).map(|condition| condition.scanning), Some(true));
+        engine.handle(at(60 * SECOND), Event::Inspected { path, observed: crate::engine::Observed::Absent });
+        assert_eq!(announced(&mut engine, 61 * SECOND).map(|condition| condition.scanning), Some(false));
+        assert!(is_in_sync(&mut engine));
+    }
+
+    #[test]
+    fn a_machine_that_is_told_to_go_on_and_was_not_paused_stays_in_sync() {
+        let mut engine = linked();
+        receive(&mut engine, 1, Some(Condition::default()));
+        assert_eq!(reports(engine.handle(at(2), Event::Pause(false))), []);
+        assert!(is_in_sync(&mut engine) && !engine.condition().scanning);
+    }
+
+    #[test]
+    fn a_peer_s_trouble_is_named_once_and_one_that_flaps_is_not_named_each_time() {
+        let mut engine = linked();
+        let clear = Condition::default();
+        let held = |held_deletions| Condition { held_deletions, ..clear };
+        assert_eq!(receive(&mut engine, 1, Some(held(7))), [stands(held(7))]);
+        assert_eq!(receive(&mut engine, SECOND, Some(held(7))), []);
+        assert_eq!(receive(&mut engine, 2 * SECOND, Some(held(9))), [], "more of the same");
+        assert_eq!(receive(&mut engine, 3 * SECOND, Some(PAUSED)), [], "too soon");
+        assert_eq!(engine.next_naming(), Some(1 + SAY_OTHER_NS));
+        assert_eq!(reports(engine.handle(at(1 + SAY_OTHER_NS), Event::Tick)), [stands(PAUSED)]);
+        let goes_on = receive(&mut engine, 2 + 2 * SAY_OTHER_NS, Some(Condition { missing: 4, ..clear }));
+        assert_eq!(goes_on, [stands(clear)]);
+        let in_sync = Report::InSync { peer: "b".into(), paths: 0 };
+        assert_eq!(receive(&mut engine, 3 + 2 * SAY_OTHER_NS, Some(clear)), [in_sync], "again, after the trouble");
+    }
+}

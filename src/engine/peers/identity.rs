@@ -1,0 +1,185 @@
+//! Whether this device is who it was: counters that peers remember, and another machine with the
+//! same id.
+//!
+//! The first thing that machines say on a link is the highest counter of the other's that they
+//! know. One that hears of a counter that it never used was rolled back with its disk; one that
+//! meets its own id was cloned. It then says so, takes what it made since its start out of the
+//! index, and starts anew as a new device whose folder counts as restored: nothing of it beats what
+//! the group has since, and nothing is deleted (P8). What peers say of its counters causes that
+//! once a start and once a day, so that no peer can make it go on and on, and never raises a
+//! counter: an own counter near its limit could not be used any more. Deliberately not here: the
+//! new key, and the start (the daemon's).
+
+use crate::engine::api::action::{Action, Report};
+use crate::engine::api::event::{LinkId, Now};
+use crate::engine::api::index::{Index, load_by_device, store_by_device};
+use crate::engine::observe::missing::PAGE;
+use crate::engine::peers::session::Met;
+use crate::engine::safety::guard;
+use crate::engine::{DAY_NS, Engine, META_COUNTER, META_RENEWED_AT, META_RESTORED};
+use crate::model::version::COUNTER_LIMIT;
+use crate::model::{DeviceId, Version};
+use crate::wire::message::Message;
+use std::collections::BTreeMap;
+
+const META_PEER_COUNTERS: &str = "heard";
+/// Devices whose counters are remembered (P9).
+const PEER_COUNTERS_CAP: usize = 4096;
+/// What was heard is stored this often: it tells months, not seconds.
+const STORE_EVERY_NS: u64 = 60_000_000_000;
+
+/// Whether this device may give way to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Renewal {
+    May,
+    /// It did so already, in this start.
+    Done,
+    /// Nothing more is to be done: another device takes over.
+    Ending,
+}
+
+/// The highest counter of each device that any winner had.
+#[derive(Default)]
+pub(in crate::engine) struct PeerCounters {
+    by_device: BTreeMap<DeviceId, u64>,
+    dirty: bool,
+    stored: u64,
+}
+
+impl PeerCounters {
+    pub fn load(index: &impl Index) -> Self {
+        let mut by_device: BTreeMap<DeviceId, u64> = load_by_device(index, META_PEER_COUNTERS);
+        by_device.retain(|_, counter| *counter < COUNTER_LIMIT);
+        Self { by_device, ..Self::default() }
+    }
+
+    pub fn note(&mut self, version: &Version) {
+        let counter = version.counter();
+        let has_room = self.by_device.len() < PEER_COUNTERS_CAP;
+        match self.by_device.get_mut(&version.author) {
+            Some(known) if *known >= counter => return,
+            Some(known) => *known = counter,
+            None if has_room => drop(self.by_device.insert(version.author, counter)),
+            None => return,
+        }
+        self.dirty = true;
+    }
+
+    fn of(&self, device: &DeviceId) -> u64 {
+        self.by_device.get(device).copied().unwrap_or(0)
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// What is told to each peer first.
+    pub(in crate::engine) fn announce_known_to(&mut self, link: LinkId) {
+        let Some(session) = self.sessions.get(&link) else { return };
+        let counter = self.peer_counters.of(&session.device);
+        self.send(vec![link], Message::Known { counter });
+    }
+
+    pub(in crate::engine) fn known_came(&mut self, now: Now, link: LinkId, counter: u64) {
+        let met = self.sessions.get_mut(&link).map(|session| std::mem::replace(&mut session.met, Met::Acquainted));
+        if !self.is_ours(counter, link) {
+            self.refuse_claim(self.last_event, link, "changes of this machine that it never made");
+        }
+        if met == Some(Met::Linked) && self.renewal != Renewal::Ending {
+            self.announce_confirmations_to(now, link);
+        }
+    }
+
+    /// Whether a counter that a peer knows of this machine may be its own. If it was never used,
+    /// the machine was set back to an older state and takes a new id; where it may not do that
+    /// (again), the peer is not believed.
+    pub(in crate::engine) fn is_ours(&mut self, counter: u64, link: LinkId) -> bool {
+        if counter <= self.counter || self.renewal == Renewal::Ending {
+            return true;
+        }
+        if counter >= COUNTER_LIMIT {
+            return false;
+        }
+        if self.renewal == Renewal::Done || self.was_renewed_today() {
+            // It may be true even so. Counters that follow the clock were not used before, and no
+            // peer has a say in them.
+            let by_clock = self.last_event.wall / 1_000_000;
+            if by_clock > self.counter {
+                self.use_counter(by_clock);
+            }
+            return counter <= self.counter;
+        }
+        let peer = self.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
+        self.index.set_meta(META_RENEWED_AT, &self.last_event.wall.to_be_bytes());
+        self.take_new_device(format!(
+            "{peer} knows changes of this machine's that it does not know itself: it was set back to an older state, as from a \
+             backup or an image"
+        ));
+        true
+    }
+
+    fn was_renewed_today(&self) -> bool {
+        let at = self.index.meta(META_RENEWED_AT).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        at.is_some_and(|at| at.abs_diff(self.last_event.wall) < DAY_NS)
+    }
+
+    /// A version before this one believed what peers said of its own counter: what it would make
+    /// with such a one, no peer would take.
+    pub(in crate::engine) fn check_own_counter(&mut self) {
+        if self.counter >= COUNTER_LIMIT {
+            self.take_new_device("a peer had raised this machine's own counter beyond what others take".to_owned());
+        }
+    }
+
+    /// Another machine has this one's id, and proved it.
+    pub(in crate::engine) fn twin_met(&mut self, ours: (u64, u64), theirs: (u64, u64)) {
+        if guard::gives_way(ours, theirs) {
+            self.take_new_device(
+                "another machine, started earlier, runs with a copy of this one's state directory (or the other way round)"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn take_new_device(&mut self, why: String) {
+        if self.renewal != Renewal::May {
+            return;
+        }
+        self.forget_own_since_start();
+        self.index.set_meta(META_RESTORED, b"1");
+        self.index.set_meta(META_COUNTER, &0_u64.to_be_bytes());
+        self.halted = Some(format!("{why}; it starts anew as another device").into());
+        self.out.push(Action::Report(Report::NewDevice { why }));
+        self.act(Action::NewDevice);
+        self.renewal = Renewal::Ending;
+    }
+
+    /// What was found here since the start was compared with an index that does not go with it: it
+    /// is found again, as in a folder that was restored.
+    fn forget_own_since_start(&mut self) {
+        let (own, start) = (self.config.device, self.counter_at_start);
+        let is_new = |version: &Version| version.author == own && version.counter() > start;
+        let mut after = None;
+        loop {
+            let page = self.index.below(None, after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (path, mut row) in page {
+                if is_new(&row.head.version) {
+                    self.index.remove(&path);
+                } else if row.disk.take_if(|disk| is_new(&disk.entry.version)).is_some() {
+                    self.index.put(&path, &row);
+                }
+            }
+        }
+    }
+
+    /// Once a group of events.
+    pub(in crate::engine) fn store_peer_counters(&mut self, now: Now) {
+        if self.peer_counters.dirty
+            && (self.peer_counters.stored == 0 || self.peer_counters.stored + STORE_EVERY_NS <= now.mono)
+        {
+            self.peer_counters.dirty = false;
+            self.peer_counters.stored = now.mono;
+            store_by_device(&mut self.index, META_PEER_COUNTERS, &self.peer_counters.by_device);
+        }
+    }
+}

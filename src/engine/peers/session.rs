@@ -1,0 +1,273 @@
+//! One peer: greeting, comparing, live, gone.
+//!
+//! The dialler of a link compares: group digests, then bucket digests, then the differing buckets'
+//! entries, some at a time. Whatever a divergence came from, it heals.
+
+use crate::engine::Engine;
+use crate::engine::api::action::{Action, ServedFile};
+use crate::engine::api::event::{LinkId, Now};
+use crate::engine::api::index::{Index, Row};
+use crate::engine::peers::condition::ReportedCondition;
+use crate::engine::peers::refuse::Refusals;
+use crate::model::{ContentId, DeviceId, SyncPath};
+use crate::wire::condition::Condition;
+use crate::wire::features::Features;
+use crate::wire::message::{Bucket, Digest, Message, SMALL_FILE_BYTES};
+use std::collections::{BTreeSet, VecDeque};
+
+/// How far a comparison that this end leads has come.
+#[derive(Default)]
+pub(in crate::engine) enum Comparing {
+    #[default]
+    No,
+    /// `Groups` is out.
+    Descending,
+    /// Buckets still to be offered, while one offer is out.
+    Offering(VecDeque<Bucket>),
+}
+
+/// Whether a peer has said yet what it knows of us: before that it is told nothing new, for we may
+/// not be who it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Met {
+    Linked,
+    Acquainted,
+}
+
+/// A peer's clock beside ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum PeerClock {
+    Unknown,
+    Agrees,
+    /// So far ahead (ns) that it is too much.
+    Ahead(i64),
+}
+
+impl PeerClock {
+    pub fn ahead_ns(self) -> Option<i64> {
+        if let Self::Ahead(ahead_ns) = self { Some(ahead_ns) } else { None }
+    }
+}
+
+pub(in crate::engine) struct Session {
+    pub device: DeviceId,
+    pub name: String,
+    pub(super) dialler: bool,
+    /// What the peer understands beyond protocol 1.
+    pub features: Features,
+    pub met: Met,
+    pub clock: PeerClock,
+    pub(super) comparing: Comparing,
+    /// Of the paths that the peer's offer in parts has named so far, those that it holds as we do,
+    /// or newer.
+    pub(super) offered: BTreeSet<Digest>,
+    /// The peer's last state.
+    pub(super) theirs: Option<(Digest, u64)>,
+    pub condition: Option<Condition>,
+    /// What the log said of that.
+    pub said: ReportedCondition,
+    /// Changes that it told since then: it stands otherwise by now, and says so when it has rested.
+    pub(super) announced_since: usize,
+    /// The peer held nothing at all when it was linked: contents found here by a first scan are
+    /// news to it.
+    pub(super) is_empty_handed: bool,
+    pub(super) relayed_to: Option<PeerState>,
+    pub(super) announced_at: u64,
+    /// Large contents that it looks for, and is to be told of.
+    pub seeks: VecDeque<ContentId>,
+    pub(super) equality: Equality,
+    /// It was told of all conflicts that are known here.
+    pub announced_conflicts: bool,
+    /// When it was told of all confirmations, by `Now::mono`.
+    pub announced_confirmations: u64,
+    pub refusals: Refusals,
+}
+
+/// Whether both trees were equal since they were compared last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Equality {
+    Unknown,
+    WereEqual,
+    /// And the log says that the two are in sync.
+    Said,
+}
+
+impl Equality {
+    pub(in crate::engine) fn unsaid(self) -> Self {
+        if self == Self::Said { Self::WereEqual } else { self }
+    }
+}
+
+/// The tree, how much is still to come to it, and what keeps its machine from being done.
+pub(in crate::engine) type PeerState = (Digest, u64, Condition);
+
+impl Session {
+    pub fn is_comparing(&self) -> bool {
+        !matches!(self.comparing, Comparing::No)
+    }
+
+    /// Whether it holds this tree, as it said last, and none of that is being compared.
+    pub fn is_equal_to(&self, root: Digest) -> bool {
+        !self.is_comparing() && self.theirs.is_some_and(|(theirs, _)| theirs == root)
+    }
+
+    /// Paths still to be installed there, as it said last.
+    pub fn pending(&self) -> u64 {
+        self.theirs.map_or(0, |(_, pending)| pending)
+    }
+}
+
+impl<I: Index> Engine<I> {
+    pub(in crate::engine) fn link_up(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        device: DeviceId,
+        name: String,
+        dialler: bool,
+        features: Features,
+    ) {
+        self.names.insert(device, name.clone());
+        let today = self.today(now);
+        self.devices.meet(today, device, &name);
+        self.devices.see(now, device);
+        let session = Session {
+            device,
+            name,
+            dialler,
+            features,
+            met: Met::Linked,
+            clock: PeerClock::Unknown,
+            comparing: Comparing::No,
+            offered: BTreeSet::new(),
+            theirs: None,
+            condition: None,
+            said: ReportedCondition::default(),
+            announced_since: 0,
+            is_empty_handed: false,
+            relayed_to: None,
+            announced_at: now.mono,
+            seeks: VecDeque::new(),
+            equality: Equality::Unknown,
+            announced_conflicts: false,
+            announced_confirmations: 0,
+            refusals: Refusals::default(),
+        };
+        self.sessions.insert(link, session);
+        self.announce_known_to(link);
+        self.announce_state(now, link);
+        self.greet_with_conflicts(link);
+        self.seek_all(link);
+        self.undo_link_up(now);
+        self.retry_all();
+    }
+
+    pub(in crate::engine) fn link_down(&mut self, link: LinkId) {
+        if let Some(session) = self.sessions.remove(&link) {
+            self.devices.see(self.last_event, session.device);
+            self.deliveries_without(self.last_event, link, session.device);
+            self.forget_source(link);
+            self.survey_without(link);
+            self.past_link_down(link);
+            self.locate_link_down(self.last_event, link);
+            self.holding_link_down(link);
+        }
+    }
+
+    pub(in crate::engine) fn message(&mut self, now: Now, link: LinkId, message: Message, wire_bytes: u64) {
+        let Some(session) = self.sessions.get(&link) else { return };
+        self.payer = Some(session.device);
+        self.message_of(now, link, message, wire_bytes);
+        self.payer = None;
+    }
+
+    fn message_of(&mut self, now: Now, link: LinkId, message: Message, wire_bytes: u64) {
+        match message {
+            Message::Known { counter } => self.known_came(now, link, counter),
+            Message::Confirm(confirmation) => self.confirmation_came(now, link, confirmation),
+            Message::Forget { device } => self.forget_device(now, device),
+            Message::Undo { relayed_to } => self.undo_came(now, link, &relayed_to),
+            Message::State { root, pending, condition } => self.state_came(now, link, root, pending, condition),
+            Message::Groups { groups } => self.groups_came(now, link, &groups),
+            Message::Buckets { groups } => self.buckets_came(now, link, groups),
+            Message::Offer { buckets, entries, more } => {
+                let entries = self.sound(now, link, entries, |(path, entry)| (path, entry));
+                self.offer_came(now, link, &buckets, entries, more);
+            }
+            Message::Answer { entries, more } => {
+                let entries = self.sound(now, link, entries, |(path, entry)| (path, entry));
+                self.answer_came(now, link, entries, more);
+            }
+            Message::Changes { changes, relayed_to } => {
+                let changes = self.sound(now, link, changes, |change| (&change.path, &change.entry));
+                self.changes_came(now, link, changes, &relayed_to, wire_bytes);
+            }
+            Message::Acks { placed } => self.acks_came(now, link, &placed),
+            Message::Get { wants } => {
+                let files: Vec<_> = wants
+                    .into_iter()
+                    .map(|want| {
+                        let file = self.locate(&want.path, want.content, want.size);
+                        (want.id, file.filter(|file| file.size <= SMALL_FILE_BYTES))
+                    })
+                    .collect();
+                for file in files.iter().filter_map(|(_, file)| file.as_ref()) {
+                    self.note_served(link, &file.path, file.content);
+                }
+                self.act(Action::SendContents { to: link, files });
+            }
+            Message::Seek { path, content, size } => self.seek_came(link, &path, content, size),
+            Message::Have { content, chunks } => self.have_came(now, link, content, &chunks),
+            Message::Contents { contents } => self.contents_came(now, link, contents, wire_bytes),
+            Message::Survey { id, paths } => self.surveyed_by(link, id, &paths),
+            Message::Holdings { id, held } => self.holdings_came(link, id, &held),
+            Message::History { id, path, named } => self.history_asked(link, id, path, named),
+            Message::Pasts { id, pasts, more } => self.pasts_came(link, id, pasts, more),
+            Message::Locate { id, sought } => self.locate_asked(link, id, sought),
+            Message::Located { id, places } => self.located_by(now, link, id, &places),
+            Message::Holds { id } => self.holds_asked(link, id),
+            Message::Holding { id, sums, held } => self.holding_came(link, id, sums, held),
+            Message::Conflicts { digest, news } => self.conflicts_came(now, link, digest, news),
+        }
+    }
+
+    /// Where this machine has a content that a peer asks for; nothing that is ignored is served.
+    pub(in crate::engine) fn locate(&self, path: &SyncPath, content: ContentId, size: u64) -> Option<ServedFile> {
+        let served = |path: &SyncPath, row: &Row| {
+            let (entry, stat) = row.live_on_disk()?;
+            let here = entry.file() == Some((content, size)) && !self.ignores(path, false);
+            here.then(|| ServedFile { path: path.clone(), stat: *stat, content, size, kept: None })
+        };
+        let mut found = self.index.get(path).and_then(|row| served(path, &row));
+        if found.is_none() {
+            self.index.find_holder(&content, &mut |holder, row| {
+                found = served(holder, row);
+                found.is_some()
+            });
+        }
+        found
+    }
+
+    pub(in crate::engine) fn send(&mut self, to: Vec<LinkId>, message: Message) {
+        let announces = match &message {
+            Message::Offer { entries, .. } | Message::Answer { entries, .. } => !entries.is_empty(),
+            Message::Changes { changes, .. } => !changes.is_empty(),
+            _ => false,
+        };
+        for session in to.iter().filter(|_| announces).filter_map(|link| self.sessions.get(link)) {
+            self.devices.announced(&session.device);
+        }
+        self.act(Action::Send { to, message });
+    }
+
+    pub(in crate::engine) fn close(&mut self, link: LinkId, why: &str) {
+        self.act(Action::Close { link, why: why.to_owned() });
+    }
+
+    pub(in crate::engine) fn name_of(&self, device: &DeviceId) -> String {
+        if *device == self.config.device {
+            return self.config.name.clone();
+        }
+        self.names.get(device).cloned().unwrap_or_else(|| device.short())
+    }
+}

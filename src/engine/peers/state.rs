@@ -1,0 +1,166 @@
+//! What machines tell each other of their trees: equal or not, and what is still to come.
+//!
+//! Deliberately not here: what a condition is (`condition.rs`), and the comparing (`compare.rs`).
+
+use crate::engine::SECOND;
+use crate::engine::api::action::{Action, Report};
+use crate::engine::api::digest::Digests;
+use crate::engine::api::event::{LinkId, Now};
+use crate::engine::api::index::Index;
+use crate::engine::peers::session::Equality;
+use crate::engine::peers::session::PeerState;
+use crate::engine::peers::session::Session;
+use crate::engine::reconcile::merge::ObservationSource;
+use crate::engine::{Engine, api::status::PeerStatus};
+use crate::wire::condition::Condition;
+use crate::wire::message::{Digest, Message};
+
+/// Peers tell each other their state at least this often.
+pub(in crate::engine) const STATE_EVERY_NS: u64 = 30 * SECOND;
+
+/// A changed state is told after this much rest.
+pub(in crate::engine) const STATE_QUIET_NS: u64 = SECOND / 10;
+
+/// A comparison that began keeps derivations waiting for this long at the end that does not lead
+/// it.
+pub(in crate::engine) const COMPARED_NS: u64 = SECOND;
+
+impl<I: Index> Engine<I> {
+    /// A scan that knows nothing yet counts as something to come.
+    pub(in crate::engine) fn state(&mut self) -> PeerState {
+        let is_scanning = self.scan.finds() != ObservationSource::Walked;
+        (self.index.root_digest(), self.active_wants() + u64::from(is_scanning), self.condition())
+    }
+
+    pub(in crate::engine) fn announce_state(&mut self, now: Now, link: LinkId) {
+        let state = self.state();
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.relayed_to = Some(state);
+            session.announced_at = now.mono;
+            let (root, pending, condition) = state;
+            self.send(vec![link], Message::State { root, pending, condition: Some(condition) });
+        }
+    }
+
+    /// Tells peers how this machine stands, when that has changed and rested, or after a while.
+    pub(in crate::engine) fn announce_states_due(&mut self, now: Now) {
+        self.name_conditions_due(now);
+        let Some(due) = self.next_state() else { return };
+        if due > now.mono {
+            return;
+        }
+        let has_quiesced = self.state_changed_at.is_some_and(|since| since + STATE_QUIET_NS <= now.mono);
+        if has_quiesced {
+            self.state_changed_at = None;
+        }
+        let state = self.state();
+        let links: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| {
+                (has_quiesced && s.relayed_to != Some(state)) || s.announced_at + STATE_EVERY_NS <= now.mono
+            })
+            .map(|(link, _)| *link)
+            .collect();
+        for link in links {
+            self.announce_state(now, link);
+        }
+        if has_quiesced {
+            self.judge_states(now);
+        }
+    }
+
+    /// What a peer said earlier may be true of us only now.
+    pub(in crate::engine) fn judge_states(&mut self, now: Now) {
+        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.judge_state(now, link);
+        }
+    }
+
+    pub(in crate::engine) fn announce_state_to_all(&mut self, now: Now) {
+        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.recompare(now, link);
+        }
+    }
+
+    pub(in crate::engine) fn next_state(&self) -> Option<u64> {
+        let rest = self.state_changed_at.map(|since| since + STATE_QUIET_NS);
+        let periodic = self.sessions.values().map(|session| session.announced_at + STATE_EVERY_NS).min();
+        rest.into_iter().chain(periodic).min().filter(|_| !self.sessions.is_empty())
+    }
+
+    pub(in crate::engine) fn state_came(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        root: Digest,
+        pending: u64,
+        condition: Option<Condition>,
+    ) {
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.theirs = Some((root, pending));
+            session.condition = condition;
+            session.announced_since = 0;
+            session.refusals.ends();
+            session.is_empty_handed |= (root, pending) == (Digests::empty_root(), 0);
+        }
+        if let Some(condition) = &condition {
+            self.remind_of_confirmations(now, link, condition);
+        }
+        self.judge_state(now, link);
+    }
+
+    /// Compares the roots; the dialler begins to compare when they differ, unless changes are still
+    /// under way here.
+    pub(in crate::engine) fn judge_state(&mut self, now: Now, link: LinkId) {
+        self.name_condition(now, link);
+        let (root, active, ours) = self.state();
+        let (paths, today) = (self.index.counts(), self.today(now));
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some((theirs, pending)) = session.theirs else { return };
+        let trouble = |condition: &Condition| !condition.trouble().is_clear();
+        if trouble(&ours) || session.condition.as_ref().is_some_and(trouble) {
+            session.equality = session.equality.unsaid();
+        }
+        if theirs == root {
+            session.refusals.forget();
+            if pending == 0 {
+                self.devices.compared_equal(now, today, &session.device);
+            }
+            if pending == 0 && active == 0 && session.equality == Equality::Unknown {
+                session.equality = Equality::WereEqual;
+            }
+            if Self::is_in_sync(session, root, &ours) && session.equality != Equality::Said {
+                session.equality = Equality::Said;
+                let paths = paths.files + paths.directories + paths.symlinks;
+                let peer = session.name.clone();
+                self.out.push(Action::Report(Report::InSync { peer, paths }));
+            }
+            return;
+        }
+        let just_announced = self.state_changed_at.is_some() && session.equality != Equality::Unknown;
+        if session.dialler
+            && !session.is_comparing()
+            && !just_announced
+            && session.announced_since == 0
+            && session.refusals.may_compare(now.mono)
+        {
+            self.compare(link);
+        }
+    }
+
+    pub(in crate::engine) fn peer_statuses(&mut self) -> Vec<PeerStatus> {
+        let (root, ours) = (self.index.root_digest(), self.condition());
+        let status = |session: &Session| PeerStatus {
+            device: session.device,
+            name: session.name.clone(),
+            in_sync: Self::is_in_sync(session, root, &ours),
+            equal: session.is_equal_to(root),
+            condition: session.condition,
+            pending: session.pending(),
+            clock_ahead_ns: session.clock.ahead_ns(),
+            invalid: session.refusals.first().cloned(),
+        };
+        self.sessions.values().map(status).collect()
+    }
+}

@@ -1,0 +1,77 @@
+//! Losers whose install a crash cut off: they are looked for in history, also after further
+//! crashes.
+//!
+//! What is sought is in the index from the commit that finds the winner in place until the one that
+//! tells of the conflict. Where history has no such loser, nobody answers: after a few starts it is
+//! sought no more. Deliberately not here: how it is found (`io/history`).
+
+use crate::engine::Engine;
+use crate::engine::api::action::Action;
+use crate::engine::api::index::Index;
+use crate::model::{Entry, SyncPath};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+const META_SOUGHT: &str = "sought";
+/// So many of them (P9); the others are in history, as all are.
+const SOUGHT_CAP: usize = 256;
+/// A loser that is found nowhere is looked for at so many starts.
+const STARTS: u8 = 3;
+
+/// A loser, what won over it, and at how many starts it was looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::engine) struct SoughtLoser {
+    winner: Entry,
+    loser: Entry,
+    starts: u8,
+}
+
+impl<I: Index> Engine<I> {
+    /// A winner is found on disk in place of what lost to it: its install was cut off before it was
+    /// told what became of that.
+    pub(in crate::engine) fn find_loser(&mut self, path: &SyncPath, winner: &Entry, loser: &Entry) {
+        let is_loser = winner.conflicts_with(loser) && !winner.same_content(loser) && loser.file().is_some();
+        if is_loser && !self.is_untrusted(path) {
+            let sought = SoughtLoser { winner: winner.clone(), loser: loser.clone(), starts: 1 };
+            self.seek_loser(path.clone(), sought);
+            self.store_sought();
+        }
+    }
+
+    fn seek_loser(&mut self, path: SyncPath, sought: SoughtLoser) {
+        let (winner, loser) = (sought.winner.clone(), sought.loser.clone());
+        if self.losers.sought.len() < SOUGHT_CAP {
+            self.losers.sought.insert(path.clone(), sought);
+        }
+        self.act(Action::FindLoser { path, winner, loser });
+    }
+
+    /// What a crash kept from being found is sought again.
+    pub(in crate::engine) fn load_sought(&mut self) {
+        let stored = self.index.meta(META_SOUGHT).filter(|stored| !stored.is_empty());
+        let Some(stored) = stored else { return };
+        let sought: BTreeMap<SyncPath, SoughtLoser> = postcard::from_bytes(&stored).unwrap_or_default();
+        for (path, sought) in sought.into_iter().filter(|(_, sought)| sought.starts < STARTS) {
+            self.seek_loser(path, SoughtLoser { starts: sought.starts + 1, ..sought });
+        }
+        self.store_sought();
+    }
+
+    pub(in crate::engine) fn sought_is_found(&mut self, path: &SyncPath, loser: &Entry) {
+        if self.losers.sought.get(path).is_some_and(|sought| sought.loser == *loser) {
+            self.losers.sought.remove(path);
+            self.store_sought();
+        }
+    }
+
+    /// In the commit of what it follows from.
+    fn store_sought(&mut self) {
+        let sought = &self.losers.sought;
+        let stored = if sought.is_empty() {
+            Vec::new()
+        } else {
+            postcard::to_stdvec(sought).expect("writing to memory does not fail")
+        };
+        self.index.set_meta(META_SOUGHT, &stored);
+    }
+}

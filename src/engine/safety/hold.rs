@@ -1,0 +1,420 @@
+//! What is held until a person says that it is meant: deletions and reverts in the mass, here and
+//! by peers (P8).
+//!
+//! `guard.rs` judges; this file gathers what is to be judged, holds it, and lets it go. What a
+//! person confirmed is named one by one and travels to all machines (`confirm.rs`), so that one
+//! confirmation is enough. Deliberately not here: a root that is gone or restored (`mod.rs`,
+//! `scan.rs`), and uncovered paths (`unignored.rs`).
+
+use crate::engine::Engine;
+use crate::engine::api::action::{Action, Report};
+use crate::engine::api::event::Now;
+use crate::engine::api::index::{Index, Row};
+pub use crate::engine::peers::holding::HeldByMachine;
+use crate::engine::peers::holding::HoldQueries;
+use crate::engine::safety::guard::{self, LossVerdict, Missing};
+use crate::engine::safety::ledger::{Fate, FileSum};
+use crate::model::SyncPath;
+use crate::wire::message::Digest;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(in crate::engine) const MS: u64 = 1_000_000;
+/// Losses by peers above this many are judged together, once they have rested.
+pub(in crate::engine) const FEW: usize = 20;
+/// What is held is judged again so long after something came (ns).
+const REVIEW_NS: u64 = 1_000 * MS;
+
+/// How a peer's change takes a file's contents away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Loss {
+    Deleted,
+    /// To contents with an older mtime.
+    Reverted,
+}
+
+/// Why losses may go ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::engine) enum Believed {
+    /// Judged, and no disaster.
+    #[default]
+    Judged,
+    /// A person said so.
+    Confirmed,
+    /// A person said that they were not meant: they do not go ahead.
+    Refused,
+}
+
+#[derive(Default)]
+pub(in crate::engine) struct Guard {
+    /// Nothing is held; what would be counts as confirmed.
+    pub allow: bool,
+    /// Went back to older contents here: waiting to be judged, and held.
+    pub(super) reverting: Missing,
+    pub(super) reverts: BTreeSet<SyncPath>,
+    /// Those that may, by the next look that tells.
+    pub(super) believed: BTreeMap<SyncPath, Believed>,
+    /// Missing here, and a person said that it is meant.
+    pub(super) released: BTreeSet<SyncPath>,
+    /// Wanted losses by peers that nobody confirmed; those of them that are held.
+    pub(super) losing: BTreeMap<SyncPath, (Loss, Digest)>,
+    pub(super) losing_by_digest: BTreeMap<Digest, SyncPath>,
+    pub(super) from_peers: BTreeSet<SyncPath>,
+    pub(super) last_loss: u64,
+    /// So many losses, with the last hour's, were judged to be no disaster.
+    pub(super) cleared: u64,
+    /// What is written now: what was confirmed is no loss.
+    pub writes: Believed,
+    /// A walk found every file gone: of so many.
+    emptied_of: u64,
+    /// When what is held is judged again.
+    review: Option<u64>,
+    /// What linked machines are asked about what they hold.
+    pub holding: HoldQueries,
+    /// A person was told that so many small files went, and most are still gone.
+    pub(super) reported: Option<u64>,
+}
+
+impl Guard {
+    /// Something came here: what is held may be half or less now.
+    pub fn review_soon(&mut self, mono: u64) {
+        self.review.get_or_insert(mono + REVIEW_NS);
+    }
+
+    /// What peers' changes would take away so.
+    pub(in crate::engine) fn losing_as(&self, kind: Loss) -> BTreeSet<SyncPath> {
+        self.losing.iter().filter(|(_, (loss, _))| *loss == kind).map(|(path, _)| path.clone()).collect()
+    }
+
+    fn loses_as(&self, path: &SyncPath, kind: Loss) -> bool {
+        self.losing.get(path).is_some_and(|(loss, _)| *loss == kind)
+    }
+
+    /// What peers did that is held.
+    pub fn held_from_peers(&self) -> impl Iterator<Item = &SyncPath> {
+        self.from_peers.iter()
+    }
+
+    /// What went back to older contents here, and is held.
+    pub fn own_reverts(&self) -> impl Iterator<Item = &SyncPath> {
+        self.reverts.iter()
+    }
+
+    pub fn forget_revert(&mut self, path: &SyncPath) {
+        self.reverts.remove(path);
+    }
+
+    pub fn no_emptied_folder(&mut self) {
+        self.emptied_of = 0;
+    }
+
+    /// Whether the path awaits a verdict here, or is held: nothing is installed there.
+    pub fn awaits(&self, path: &SyncPath) -> bool {
+        self.reverting.contains(path) || self.reverts.contains(path)
+    }
+
+    /// The path needs nothing any more.
+    pub fn settled(&mut self, path: &SyncPath) {
+        if let Some((_, digest)) = self.losing.remove(path) {
+            self.losing_by_digest.remove(&digest);
+            self.from_peers.remove(path);
+            if self.losing.is_empty() {
+                self.cleared = 0;
+            }
+        }
+    }
+
+    pub fn next_verdict(&self) -> Option<u64> {
+        self.reverting.due()
+    }
+
+    pub fn next_review(&self) -> Option<u64> {
+        self.review
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.reverting.is_empty()
+    }
+
+    /// How many changes are held.
+    pub fn held(&self) -> usize {
+        self.from_peers.len() + self.reverts.len()
+    }
+
+    /// Deletions by peers, and reverts, that are held.
+    pub fn counts(&self) -> (u64, u64) {
+        let deletions = self.from_peers.iter().filter(|path| self.loses_as(path, Loss::Deleted)).count();
+        (deletions as u64, (self.from_peers.len() - deletions + self.reverts.len()) as u64)
+    }
+}
+
+/// What waits for a person at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldPath {
+    pub path: SyncPath,
+    pub why: HeldWhy,
+    /// Who made the change: a machine's name.
+    pub by: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldWhy {
+    Deleted,
+    /// It went back to older contents.
+    Reverted,
+    /// The change is dated more than five years ahead.
+    DatedAhead,
+}
+
+/// All that waits for a person here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeldPaths {
+    /// In the order of paths, at most so many as were asked for.
+    pub paths: Vec<HeldPath>,
+    pub deletions: u64,
+    pub reverts: u64,
+    pub dated_ahead: u64,
+    /// What another machine's ignore file uncovered here is only counted.
+    pub unignored: u64,
+}
+
+impl HeldPaths {
+    pub fn is_empty(&self) -> bool {
+        self.deletions + self.reverts + self.dated_ahead + self.unignored == 0
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// What is held here, named up to `limit`.
+    pub fn held(&self, limit: usize) -> HeldPaths {
+        let own = |path: &SyncPath, why| HeldPath { path: path.clone(), why, by: self.config.name.clone() };
+        let missing = self.held.iter().map(|path| own(path, HeldWhy::Deleted));
+        let reverted = self.guards.reverts.iter().map(|path| own(path, HeldWhy::Reverted));
+        let by_peers = self.guards.from_peers.iter().map(|path| {
+            let row = self.index.get(path);
+            let by = row.map(|row| self.name_of(&row.head.version.author)).unwrap_or_default();
+            let is_revert = self.guards.loses_as(path, Loss::Reverted);
+            HeldPath { path: path.clone(), why: if is_revert { HeldWhy::Reverted } else { HeldWhy::Deleted }, by }
+        });
+        let ahead = self.future.iter().map(|(path, entry)| HeldPath {
+            path: path.clone(),
+            why: HeldWhy::DatedAhead,
+            by: self.name_of(&entry.version.author),
+        });
+        let mut paths: Vec<_> = missing.chain(reverted).chain(by_peers).chain(ahead).collect();
+        paths.sort_by(|one, other| one.path.cmp(&other.path));
+        let count = |why| paths.iter().filter(|held| held.why == why).count() as u64;
+        let (deletions, reverts) = (count(HeldWhy::Deleted), count(HeldWhy::Reverted));
+        let (dated_ahead, unignored) = (count(HeldWhy::DatedAhead), self.unignored.paths);
+        paths.truncate(limit);
+        HeldPaths { paths, deletions, reverts, dated_ahead, unignored }
+    }
+
+    // Missing here.
+
+    /// Those of the missing that count as deleted: judged so, and by a person's (or an option's)
+    /// word.
+    pub(in crate::engine) fn believe_missing(
+        &mut self,
+        now: Now,
+        paths: BTreeSet<SyncPath>,
+    ) -> (BTreeSet<SyncPath>, BTreeSet<SyncPath>) {
+        let (mut meant, judged): (BTreeSet<_>, BTreeSet<_>) =
+            paths.into_iter().partition(|path| self.guards.released.remove(path));
+        for path in meant.iter().flat_map(|path| self.on_disk_below(path)).collect::<Vec<_>>() {
+            self.guards.released.remove(&path);
+        }
+        let judged = self.hold_refused(judged);
+        let files = self.files_in(&judged);
+        let (verdict, lost) = self.judge_missing(now, &files);
+        if verdict != LossVerdict::Hold || lost.files == 0 {
+            if verdict == LossVerdict::Announce && lost.files > 0 {
+                let by = vec![self.config.name.clone()];
+                self.report_losses(now, &files, by);
+            }
+            return (judged, meant);
+        }
+        if self.guards.allow {
+            meant.extend(judged);
+            self.name_late(now, true, false);
+            return (BTreeSet::new(), meant);
+        }
+        // Perhaps it was moved, and where to is being looked at just now.
+        let is_inspecting = !self.walks.is_empty() || !self.inspections.is_empty();
+        if !(is_inspecting && self.missing.again(now.mono, &judged)) {
+            for path in &judged {
+                self.held.extend(self.on_disk_below(path));
+            }
+            self.held.extend(judged);
+            let of = self.ledger.total().files;
+            self.out.push(Action::Report(Report::Held { deletions: lost.files, of }));
+        }
+        (BTreeSet::new(), meant)
+    }
+
+    /// What a person wants back stays held, with the folders that it is in. The others.
+    fn hold_refused(&mut self, judged: BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
+        let (refused, judged): (BTreeSet<_>, _) =
+            judged.into_iter().partition(|path| self.undoing.refused.is_at_or_below(path));
+        for path in &refused {
+            self.held.extend(self.on_disk_below(path));
+        }
+        self.held.extend(refused);
+        judged
+    }
+
+    /// Judges files that are about to go, with all that is gone and held; and what of themselves is
+    /// lost.
+    pub(in crate::engine) fn judge_missing(&self, now: Now, files: &BTreeSet<SyncPath>) -> (LossVerdict, FileSum) {
+        let most = files.len() + self.held.len() + self.guards.losing.len();
+        let most = self.ledger.sum(Fate::Lost).and(FileSum { files: most as u64, bytes: u64::MAX });
+        if guard::judge_losses(most, self.ledger.total()) == LossVerdict::Believe {
+            return (LossVerdict::Believe, FileSum::default());
+        }
+        let going = self.going(files);
+        let lost = self.losses(now, &going, &going).and(self.ledger.sum(Fate::Lost));
+        (guard::judge_losses(lost, self.ledger.total()), self.losses(now, files, &going))
+    }
+
+    /// These, and all files whose end is held or waits to be judged.
+    fn going(&self, files: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
+        let deleted = self.guards.losing_as(Loss::Deleted);
+        files.iter().chain(&self.held).cloned().chain(deleted).collect()
+    }
+
+    /// Most files went, and not most bytes: said once.
+    pub(in crate::engine) fn report_losses(&mut self, now: Now, files: &BTreeSet<SyncPath>, by: Vec<String>) {
+        if self.guards.reported.is_some() {
+            return;
+        }
+        let going = self.going(files);
+        let lost = self.losses(now, &going, &going).and(self.ledger.sum(Fate::Lost));
+        self.guards.reported = Some(lost.files);
+        let example = files.first().cloned();
+        let of = self.ledger.total().files;
+        self.out.push(Action::Report(Report::ManyDeleted { deletions: lost.files, of, example, by }));
+    }
+
+    fn files_in(&self, paths: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
+        let is_file = |path: &SyncPath| {
+            self.index.get(path).is_some_and(|row| row.live_on_disk().is_some_and(|(entry, _)| entry.file().is_some()))
+        };
+        let all = paths.iter().flat_map(|path| std::iter::once(path.clone()).chain(self.on_disk_below(path)));
+        all.filter(is_file).collect()
+    }
+
+    /// What a whole walk found missing, with every other file.
+    pub(in crate::engine) fn hold_missing(&mut self, missing: Vec<SyncPath>, deletions: u64, of: u64) {
+        if self.held.len() != missing.len() {
+            self.out.push(Action::Report(Report::Held { deletions, of }));
+        }
+        self.held = missing.into_iter().collect();
+        self.guards.emptied_of = of;
+    }
+
+    /// Whether a walk that found so many missing is to be believed.
+    pub(in crate::engine) fn believes_walk(
+        &mut self,
+        missing: &[SyncPath],
+        missing_files: u64,
+        known_files: u64,
+    ) -> bool {
+        if !guard::is_emptied(missing_files, known_files)
+            || missing.iter().all(|path| self.guards.released.contains(path))
+        {
+            return true;
+        }
+        if self.guards.allow {
+            self.guards.released.extend(missing.iter().cloned());
+        }
+        self.guards.allow
+    }
+
+    /// It is here after all.
+    pub(in crate::engine) fn not_missing(&mut self, path: &SyncPath) {
+        self.guards.released.remove(path);
+        if self.held.remove(path) {
+            self.guards.review_soon(self.last_event.mono);
+            self.retry_now(path);
+        }
+    }
+
+    /// Whether anything waits for a person.
+    pub(in crate::engine) fn holds_anything(&self) -> bool {
+        !(self.held.is_empty() && self.guards.from_peers.is_empty() && self.guards.reverts.is_empty())
+    }
+
+    /// What is held goes ahead once it is half or less, since files came back or were found
+    /// elsewhere. Time alone ends no hold.
+    pub(in crate::engine) fn review_held(&mut self, now: Now) {
+        if self.guards.review.is_none_or(|due| due > now.mono) {
+            return;
+        }
+        self.guards.review = None;
+        // A person wants it back, and it is asked for just now.
+        if self.undoing.is_under_way() {
+            return self.guards.review_soon(now.mono);
+        }
+        let total = self.ledger.total();
+        let is_half = |lost: FileSum| guard::judge_losses(lost, total) != LossVerdict::Hold;
+        let going = self.going(&BTreeSet::new());
+        let lost = if going.is_empty() { FileSum::default() } else { self.losses(now, &going, &going) };
+        let deletions_may_go = is_half(lost.and(self.ledger.sum(Fate::Lost)));
+        let mut ended = false;
+        // What a person wants back, and nobody has, stays held until someone confirms it.
+        let may_go = |path: &SyncPath| !self.undoing.refused.contains(path);
+        if deletions_may_go && self.held.iter().any(may_go) && self.is_no_emptied_folder() {
+            ended = true;
+            self.guards.emptied_of = 0;
+            for path in self.held.extract_if(.., |path| may_go(path)).collect::<Vec<_>>() {
+                self.missing.add(now.mono, path.clone());
+                self.retry_now(&path);
+            }
+        }
+        let reverts: BTreeSet<_> = self.guards.reverts.iter().cloned().collect();
+        if reverts.iter().any(|path| !self.undoing.refused.contains(path))
+            && is_half(self.losses(now, &reverts, &reverts).and(self.ledger.sum(Fate::Reverted)))
+        {
+            ended = true;
+            let may_go = |path: &SyncPath| !self.undoing.refused.contains(path);
+            for path in self.guards.reverts.extract_if(.., |path| may_go(path)).collect::<Vec<_>>() {
+                self.inspect_believing(&path, Believed::Judged);
+            }
+        }
+        let reverted = self.guards.losing_as(Loss::Reverted);
+        let reverts_may_go = is_half(self.losses(now, &reverted, &reverted).and(self.ledger.sum(Fate::Reverted)));
+        for (kind, may_go) in [(Loss::Deleted, deletions_may_go), (Loss::Reverted, reverts_may_go)] {
+            let held: Vec<_> = self.guards.losing_as(kind).intersection(&self.guards.from_peers).cloned().collect();
+            if may_go && !held.is_empty() {
+                ended = true;
+                self.guards.cleared = 0;
+                for path in held {
+                    self.guards.from_peers.remove(&path);
+                    self.retry_now(&path);
+                }
+                // Their folders may have waited for them.
+                self.retry_all();
+            }
+        }
+        if ended {
+            self.out.push(Action::Report(Report::HoldEnded));
+        }
+    }
+
+    /// Where a walk found every file gone, at least half must be back.
+    fn is_no_emptied_folder(&self) -> bool {
+        let held = self.files_in(&self.held);
+        let mut stays = self.stays_beside(&self.held);
+        let mut is_gone = |path: &&SyncPath| {
+            let row = self.index.get(path);
+            let content = row.as_ref().and_then(Row::live_on_disk).and_then(|(entry, _)| entry.file());
+            content.is_some_and(|(content, _)| !stays(content))
+        };
+        held.iter().filter(&mut is_gone).count() as u64 <= self.guards.emptied_of / 2 || self.guards.emptied_of == 0
+    }
+
+    // Reverts here.
+
+    // Losses by peers.
+
+    // Letting go.
+}

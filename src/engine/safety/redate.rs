@@ -1,0 +1,190 @@
+//! Changes that are dated too far ahead: the five-year rule.
+//!
+//! A stamp far ahead of the clock comes from a clock that was wrong, and would win for years. Such
+//! a change of a peer is held, for a person to confirm. What a machine itself made under a clock
+//! that was ahead it makes anew, as of today, once its clock is right again and a linked machine
+//! says so; the new version has seen the old one and takes its place wherever that is still the
+//! winner. Deliberately not here: how stamps are minted otherwise (`merge.rs`).
+
+use crate::engine::api::action::{Action, Report};
+use crate::engine::api::event::Now;
+use crate::engine::api::index::{Index, Row};
+use crate::engine::peers::session::PeerClock;
+use crate::engine::reconcile::merge::{self, ObservationSource, RemoteEffect};
+use crate::engine::safety::ledger::PAGE;
+use crate::engine::{DAY_NS, Engine, META_LATEST_DAY, SECOND, TOMBSTONE_NS};
+use crate::model::version::STAMP_STEP;
+use crate::model::{Entry, Kind, SyncPath};
+use crate::wire::message::Change;
+
+/// Changes dated too far ahead that are known one by one (P9).
+const FUTURE_CAP: usize = 10_000;
+/// Stamps this far ahead of our clock are held: 5 years (ns).
+const FUTURE_NS: u64 = 5 * 365 * 24 * 3600 * SECOND;
+/// A clock before this was never set (2026-01-01): this is what is measured against then.
+const BUILT_NS: u64 = 1_767_225_600 * SECOND;
+/// For so long (ns) a linked machine's clock must agree before anything is made anew.
+const AGREED_NS: u64 = 5 * SECOND;
+/// What others made, and did not make anew by then (ns), any machine makes anew that has it.
+const OTHERS_NS: u64 = 600 * SECOND;
+/// All winners are read at most this often (ns).
+const AGAIN_NS: u64 = 60 * SECOND;
+
+/// When winners were found to be dated too far ahead, and are read next (by `Now::mono`).
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct Redating {
+    since: u64,
+    next: u64,
+}
+
+fn limit(now: Now) -> u64 {
+    now.wall.max(BUILT_NS).saturating_add(FUTURE_NS)
+}
+
+pub(in crate::engine) fn is_far_ahead(now: Now, entry: &Entry) -> bool {
+    entry.version.stamp > limit(now)
+}
+
+/// Whether a change takes the place of a winner that is dated too far ahead, though it is older by
+/// its stamp. A clock that was never set says nothing of that.
+pub(in crate::engine) fn corrects(now: Now, row: Option<&Row>, entry: &Entry) -> bool {
+    let is_wrong = |row: &Row| is_far_ahead(now, &row.head) && entry.version.supersedes(&row.head.version);
+    now.wall >= BUILT_NS && !is_far_ahead(now, entry) && row.is_some_and(is_wrong)
+}
+
+/// As of when a winner counts that is made anew: its disk's times say, where they are no wrong
+/// clock's.
+fn stamp_anew(now: Now, row: &Row) -> u64 {
+    let stat = row.live_on_disk().filter(|(entry, _)| **entry == row.head).map(|(_, stat)| *stat);
+    stat.map_or(now.wall, |stat| merge::stamp(ObservationSource::Walked, now.wall, 0, &stat, None))
+}
+
+impl<I: Index> Engine<I> {
+    /// Holds a change that is dated too far ahead, unless it is what a person confirmed of it, or
+    /// its author has corrected it.
+    pub(in crate::engine) fn hold_dated_ahead(&mut self, path: &SyncPath, entry: Entry) {
+        let is_known = |row: Row| row.head.same_on_disk(&entry) || row.head.version.supersedes(&entry.version);
+        if self.index.get(path).is_some_and(is_known) {
+            return;
+        }
+        let who = self.name_of(&entry.version.author);
+        let text = format!(
+            "{who} dates its change more than 5 years ahead; see 'dirsync held', and 'dirsync confirm' if it is meant"
+        );
+        self.problem(path, text);
+        if self.future.len() < FUTURE_CAP || self.future.contains_key(path) {
+            self.future.insert(path.clone(), entry);
+        }
+    }
+
+    /// A person says that the changes which are held for their dates are meant: each is made anew
+    /// here, and now. What comes later is held anew.
+    pub(in crate::engine) fn mint_dated_ahead(&mut self, now: Now) {
+        for (path, entry) in std::mem::take(&mut self.future) {
+            self.solve(&path);
+            let mut base = self.index.get(&path).map(|row| row.head);
+            let after_base = base.as_ref().map_or(0, |base| base.version.stamp.saturating_add(STAMP_STEP));
+            let kind = match &entry.kind {
+                Kind::Deleted { .. } => Kind::Deleted { at: now.wall },
+                kind => kind.clone(),
+            };
+            if let Some(base) = &mut base {
+                // Made with both known: where the other is the winner, this one corrects it.
+                base.version.seen = base.version.seen.join(&entry.version.seen);
+            }
+            let base = base.as_ref().unwrap_or(&entry);
+            let entry = self.mint(kind, entry.mode, entry.mtime, now.wall.max(after_base), Some(base));
+            self.name_own(now, &path, &entry, true);
+            self.made_anew(now, path, entry);
+        }
+    }
+
+    /// Deletions older than 30 days, by the latest stamp there is, stop counting in digests.
+    pub(in crate::engine) fn note_stamp(&mut self, now: Now, stamp: u64) {
+        let day = stamp - stamp % DAY_NS;
+        if day > self.latest_day {
+            self.latest_day = day;
+            self.index.set_meta(META_LATEST_DAY, &day.to_be_bytes());
+            self.index.set_horizon(day.saturating_sub(TOMBSTONE_NS));
+            self.devices.purge_soon(now);
+        }
+    }
+
+    /// What is held of a path for its date was seen by whoever made this.
+    pub(in crate::engine) fn is_corrected(&mut self, path: &SyncPath, entry: &Entry) {
+        if self.future.get(path).is_some_and(|held| entry.version.supersedes(&held.version)) {
+            self.future.remove(path);
+            self.solve(path);
+        }
+    }
+
+    fn made_anew(&mut self, now: Now, path: SyncPath, entry: Entry) {
+        if self.take_in(now, &path, entry.clone()) == RemoteEffect::Wins {
+            match self.wants.get(&path) {
+                Some(_) => self.pass_on(&path, Vec::new()),
+                None => self.announce(now, Change { path, entry, body: None }, Vec::new()),
+            }
+        }
+    }
+
+    /// Whether a linked machine's clock says about the same as ours.
+    fn clock_is_agreed(&self, now: Now) -> bool {
+        let agrees = |clock| match clock {
+            PeerClock::Unknown => false,
+            PeerClock::Agrees => true,
+            PeerClock::Ahead(ahead_ns) => ahead_ns.unsigned_abs() < DAY_NS,
+        };
+        now.wall >= BUILT_NS && self.sessions.values().any(|session| agrees(session.clock))
+    }
+
+    /// Makes anew, as of today, what was made here under a clock that was far ahead.
+    pub(in crate::engine) fn redate_due(&mut self, now: Now) {
+        if self.latest_day <= limit(now) || !self.clock_is_agreed(now) {
+            self.redating = None;
+            return;
+        }
+        let begun = Redating { since: now.mono, next: now.mono + AGREED_NS };
+        let redating = *self.redating.get_or_insert(begun);
+        if now.mono < redating.next || self.is_stopped() {
+            return;
+        }
+        let is_late = now.mono >= redating.since + OTHERS_NS;
+        self.redating = Some(Redating { next: now.mono + AGAIN_NS, ..redating });
+        self.redate(now, is_late);
+    }
+
+    fn redate(&mut self, now: Now, also_others: bool) {
+        let (mut after, mut latest, mut count) = (None, 0, 0);
+        loop {
+            let page = self.index.below(None, after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (path, row) in page {
+                let is_ours = also_others || row.head.version.author == self.config.device;
+                if !is_far_ahead(now, &row.head) || !is_ours || self.is_busy(&path) {
+                    latest = latest.max(row.head.version.stamp);
+                    continue;
+                }
+                let stamp = stamp_anew(now, &row);
+                let kind = match &row.head.kind {
+                    Kind::Deleted { .. } => Kind::Deleted { at: now.wall },
+                    kind => kind.clone(),
+                };
+                let entry = self.mint(kind, row.head.mode, row.head.mtime, stamp, Some(&row.head));
+                latest = latest.max(stamp);
+                count += 1;
+                self.made_anew(now, path, entry);
+            }
+        }
+        // By the wrong clock, deletions of today would count in no digest.
+        self.latest_day = latest - latest % DAY_NS;
+        self.index.set_meta(META_LATEST_DAY, &self.latest_day.to_be_bytes());
+        self.index.set_horizon(self.latest_day.saturating_sub(TOMBSTONE_NS));
+        if count > 0 {
+            self.out.push(Action::Report(Report::Redated { changes: count }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! What a person's confirmation lets go.
+//!
+//! Deliberately not here: confirmations of other machines (`confirm.rs`), and the answer "no"
+//! (`undo.rs`).
+
+use crate::engine::Engine;
+use crate::engine::api::action::{Action, Report};
+use crate::engine::api::digest::entry_hash;
+use crate::engine::api::event::Now;
+use crate::engine::api::index::Index;
+use crate::engine::safety::guard::{self, LossVerdict};
+use crate::engine::safety::hold::Believed;
+use crate::engine::safety::ledger::Fate;
+use crate::wire::message::Digest;
+
+impl<I: Index> Engine<I> {
+    /// A person says that whatever waits is meant.
+    pub(in crate::engine) fn confirm(&mut self, now: Now) {
+        self.release_held(now);
+        self.confirm_patterns(now);
+        self.mint_dated_ahead(now);
+        // So that it is durable with the answer.
+        self.announce_confirmed(now);
+        self.walk_all(now);
+        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.recompare(now, link);
+        }
+    }
+
+    /// A person says that all of it is meant. What is missing here is named when it is made a
+    /// deletion.
+    pub(in crate::engine) fn release_held(&mut self, now: Now) {
+        let (by_peers, reverted_by_peers) = self.guards.counts();
+        let own_reverts = !self.guards.reverts.is_empty();
+        let (deletions, reverts) = (by_peers > 0 || !self.held.is_empty(), reverted_by_peers > 0);
+        self.name_late(now, deletions, reverts || own_reverts);
+        self.renew_total(now);
+        self.forget_refused();
+        if self.holds_anything() {
+            self.out.push(Action::Report(Report::Confirmed));
+        }
+        self.guards.released.extend(std::mem::take(&mut self.held));
+        for path in std::mem::take(&mut self.guards.reverts) {
+            self.inspect_believing(&path, Believed::Confirmed);
+        }
+        let mut digests = Vec::new();
+        for path in self.guards.from_peers.clone() {
+            if let Some(row) = self.index.get(&path) {
+                self.name_own(now, &path, &row.head, true);
+                digests.push(entry_hash(&path, &row.head));
+            }
+        }
+        self.release_named(&digests);
+    }
+
+    /// A person decided, here or at a peer: what is live now is what later losses are measured
+    /// against.
+    pub(in crate::engine) fn renew_total(&mut self, now: Now) {
+        self.ledger.renew(self.steady.at(now));
+        self.guards.cleared = 0;
+        self.guards.reported = None;
+    }
+
+    /// What is named so goes ahead: how many losses that were counted, and how many of them were
+    /// held.
+    pub(in crate::engine) fn release_named(&mut self, digests: &[Digest]) -> (u64, u64) {
+        let (mut released, mut held) = (0, 0);
+        for digest in digests {
+            let Some(path) = self.guards.losing_by_digest.get(digest).cloned() else { continue };
+            released += 1;
+            held += u64::from(self.guards.from_peers.contains(&path));
+            self.guards.settled(&path);
+            self.retry_now(&path);
+        }
+        if released > 0 {
+            // Their folders may have waited for them.
+            self.retry_all();
+        }
+        (released, held)
+    }
+
+    /// Once a group of events: what was counted is stored with it.
+    pub(in crate::engine) fn store_held(&mut self, now: Now) {
+        let lost = self.ledger.sum(Fate::Lost);
+        if guard::judge_losses(lost, self.ledger.total()) == LossVerdict::Believe && self.guards.losing.is_empty() {
+            self.guards.reported = None;
+        }
+        self.store_ledger(now);
+    }
+}

@@ -1,0 +1,227 @@
+//! Suspect files: their bytes changed and their stat did not, or the disk cannot read them.
+//!
+//! Either the disk let them rot, or a program wrote through a mapping on a file system that does
+//! not mark such stores. The bytes do not say which, so they are no version until a person says so:
+//! the disk column names them as what they are, and the winner stays what it was: so they are told
+//! to nobody and served to nobody (P8). It is fetched again once that is decided. Where no write
+//! explains the change, it is decided here. Deliberately not here: how they are found (`scrub.rs`).
+
+use crate::engine::api::action::{Action, Report};
+use crate::engine::api::event::{Decision, Now, Stat};
+use crate::engine::api::index::{Index, Row};
+use crate::engine::reconcile::merge;
+use crate::engine::{Engine, Inspection, META_SUSPECTS};
+use crate::model::version::STAMP_STEP;
+use crate::model::{ContentId, Entry, Kind, Mode, SyncPath};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// With so many, no more are looked for: it is the disk, or the memory, that needs attention (P9).
+pub(in crate::engine) const SUSPECTS_CAP: usize = 1000;
+/// With so many, none is healed without being asked: so much rot at once has another cause.
+const HEALED_UNASKED: usize = 20;
+/// Clocks are set soon after a boot: what is dated so close to it proves nothing (ns).
+const BOOT_MARGIN_NS: u64 = 600 * crate::engine::SECOND;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Suspect {
+    /// What should be there.
+    good: ContentId,
+    /// What is there; `ContentId::UNREADABLE` if the disk does not say.
+    found: ContentId,
+    /// When that was found (ns since 1970).
+    at: u64,
+    decision: Option<Decision>,
+}
+
+/// A suspect file as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuspectStatus {
+    pub path: SyncPath,
+    /// Nanoseconds since 1970.
+    pub found_ns: u64,
+    pub unreadable: bool,
+    pub decision: Option<Decision>,
+    pub text: &'static str,
+}
+
+#[derive(Default)]
+pub(in crate::engine) struct Suspects {
+    by_path: BTreeMap<SyncPath, Suspect>,
+    dirty: bool,
+}
+
+impl Suspects {
+    pub fn load(index: &impl Index) -> Self {
+        let stored: Vec<(SyncPath, Suspect)> =
+            index.meta(META_SUSPECTS).and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+        Self { by_path: stored.into_iter().collect(), dirty: false }
+    }
+
+    pub fn contains(&self, path: &SyncPath) -> bool {
+        self.by_path.contains_key(path)
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_path.len()
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// Two readings of a file that nobody touched were not what the index says. `found`: the
+    /// second; `None`: it cannot be read.
+    pub(in crate::engine) fn suspect(&mut self, now: Now, path: &SyncPath, found: Option<ContentId>) {
+        let Some(row) = self.index.get(path) else { return };
+        let Some((known, stat)) = row.live_on_disk().map(|(known, stat)| (known.clone(), *stat)) else { return };
+        let Some((good, size)) = known.file() else { return };
+        let heals = found.is_some() && self.suspects.len() < HEALED_UNASKED && self.no_write_explains(path, &stat);
+        if found.is_some() && !heals {
+            self.act(Action::KeepSuspect { path: path.clone(), stat });
+        }
+        let unreadable = found.is_none();
+        let found = found.unwrap_or(ContentId::UNREADABLE);
+        let decision = heals.then_some(Decision::Heal);
+        self.suspects.by_path.insert(path.clone(), Suspect { good, found, at: now.wall, decision });
+        self.suspects.dirty = true;
+        self.out.push(Action::Report(Report::Suspect { path: path.clone(), unreadable, heals }));
+        // By the version that it was: whatever a user makes of it now beats that, and when it is
+        // replaced it is no conflict.
+        let entry = Entry { kind: Kind::File { size, content: found }, ..known };
+        self.store(now, path, &Row { disk: Some(merge::on_disk(entry, Some(stat))), ..row });
+    }
+
+    /// Whether nobody can have written these bytes. The stat says that no write was in this boot:
+    /// on this file system a store through a mapping would show too, and no page of before the boot
+    /// is still mapped. And the file was hashed and right in this boot: so it was no write of
+    /// before, whose new stat a power cut took back while its bytes stayed.
+    fn no_write_explains(&self, path: &SyncPath, stat: &Stat) -> bool {
+        let boot = self.scrub.boot();
+        let before_boot = boot.began.saturating_sub(BOOT_MARGIN_NS);
+        boot.marks_stores
+            && stat.ctime.as_stamp() < before_boot
+            && stat.mtime.as_stamp() < before_boot
+            && self.scrub.was_right_in_this_boot(path)
+    }
+
+    /// Whether the winner waits for a person to say what the present bytes are. One with other
+    /// contents was made by someone who knew the old ones: it comes, and what was there goes to
+    /// history.
+    pub(in crate::engine) fn holds_suspect(&self, path: &SyncPath, row: &Row) -> bool {
+        self.suspects.by_path.get(path).is_some_and(|suspect| {
+            suspect.decision != Some(Decision::Heal)
+                && row.head.file().is_some_and(|(content, _)| content == suspect.good)
+        })
+    }
+
+    /// A row is written: perhaps its file is suspect no longer.
+    pub(in crate::engine) fn review_suspect(&mut self, path: &SyncPath, row: &Row) {
+        let Some(suspect) = self.suspects.by_path.get(path) else { return };
+        let content = row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content);
+        if content == Some(suspect.found) && !row.is_settled() {
+            return;
+        }
+        let path = path.clone();
+        let report = match suspect.decision {
+            _ if content == Some(suspect.good) => Report::Healed { path: path.clone() },
+            Some(Decision::Keep) if content == Some(suspect.found) => Report::Kept { path: path.clone() },
+            _ => Report::Solved { path: Some(path.clone()) },
+        };
+        self.suspects.by_path.remove(&path);
+        self.suspects.dirty = true;
+        self.out.push(Action::Report(report));
+    }
+
+    /// A look at a suspect file. Whether that is all there is to it: a touch of what is no version
+    /// is none either.
+    pub(in crate::engine) fn is_suspect_still(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        kind: &Kind,
+        mode: Mode,
+        stat: &Stat,
+    ) -> bool {
+        let Some(suspect) = self.suspects.by_path.get(path) else { return false };
+        let keeps = suspect.decision == Some(Decision::Keep);
+        let Some(mut row) = self.index.get(path) else { return false };
+        let Some(disk) = row.disk.as_mut().filter(|disk| disk.stat.is_some()) else { return false };
+        if keeps && matches!(kind, Kind::File { .. }) && row.head.kind != *kind {
+            let base = disk.entry.clone();
+            // It counts from when a person said so.
+            let stamp = now.wall.max(base.version.stamp + STAMP_STEP);
+            let entry = self.mint(kind.clone(), mode, stat.mtime, stamp, Some(&base));
+            self.changed_here(now, path, entry, Some(*stat), None);
+            return true;
+        }
+        if disk.entry.kind != *kind {
+            return false;
+        }
+        (disk.entry.mode, disk.entry.mtime, disk.stat) = (mode, stat.mtime, Some(*stat));
+        self.store(now, path, &row);
+        true
+    }
+
+    /// A person says what it is.
+    pub(in crate::engine) fn decide(&mut self, path: &SyncPath, decision: Decision) {
+        let Some(suspect) = self.suspects.by_path.get_mut(path) else { return };
+        suspect.decision = Some(decision);
+        self.suspects.dirty = true;
+        match decision {
+            Decision::Heal => self.retry_now(path),
+            Decision::Keep => self.inspect_to_keep(path),
+        }
+    }
+
+    /// Hashed and made durable like any edit before it is told (P5).
+    fn inspect_to_keep(&mut self, path: &SyncPath) {
+        self.inspect(path, None, Inspection::of(self.live()));
+    }
+
+    /// Those that a person said to keep just before the last run ended.
+    pub(in crate::engine) fn keep_decided(&mut self) {
+        let is_kept = |(_, suspect): &(&SyncPath, &Suspect)| suspect.decision == Some(Decision::Keep);
+        let paths: Vec<_> = self.suspects.by_path.iter().filter(is_kept).map(|(path, _)| path.clone()).collect();
+        for path in &paths {
+            self.inspect_to_keep(path);
+        }
+    }
+
+    pub(in crate::engine) fn store_suspects(&mut self) {
+        if std::mem::take(&mut self.suspects.dirty) {
+            let list: Vec<_> = self.suspects.by_path.iter().collect();
+            let stored = postcard::to_stdvec(&list).expect("writing to memory does not fail");
+            self.index.set_meta(META_SUSPECTS, &stored);
+        }
+    }
+
+    /// For the status: each with what to do. What patterns cover is nobody's concern.
+    pub(in crate::engine) fn suspected(&self) -> impl Iterator<Item = (SyncPath, String)> {
+        let synced = self.suspect_statuses().into_iter().filter(|suspect| !self.ignores(&suspect.path, false));
+        synced.map(|suspect| (suspect.path, suspect.text.to_owned()))
+    }
+
+    pub(in crate::engine) fn suspect_statuses(&self) -> Vec<SuspectStatus> {
+        let status = |(path, suspect): (&SyncPath, &Suspect)| SuspectStatus {
+            path: path.clone(),
+            found_ns: suspect.at,
+            unreadable: suspect.found == ContentId::UNREADABLE,
+            decision: suspect.decision,
+            text: text(suspect),
+        };
+        self.suspects.by_path.iter().map(status).collect()
+    }
+}
+
+fn text(suspect: &Suspect) -> &'static str {
+    match suspect.decision {
+        Some(Decision::Heal) => "suspect: it is fetched again from a machine that has it, once one is linked",
+        Some(Decision::Keep) => "suspect: what is there now becomes a new version",
+        None if suspect.found == ContentId::UNREADABLE => {
+            "suspect: the disk cannot read it; look after the disk, and fetch it again with 'dirsync verify --heal PATH'"
+        }
+        None => {
+            "suspect: its bytes changed and its times did not, so it rotted, or a program wrote through a mapping; it is told to \
+             nobody until you say 'dirsync verify --heal PATH' (fetch it again) or 'dirsync verify --keep PATH' (it is right as it is)"
+        }
+    }
+}

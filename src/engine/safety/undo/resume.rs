@@ -1,0 +1,200 @@
+//! Orders to undo over a restart.
+//!
+//! What a person ordered is in the index before the order is answered. Of what is held, each path
+//! that is to come back is named there until it does: it stays held, whatever else is judged, and
+//! is asked for once a machine is linked. The order itself, which is also for what had been let
+//! through and for the other machines, is taken up again when the folder was walked and a machine
+//! is linked. It counts for an hour, like what was let through. Deliberately not here: what is done
+//! for an order (`orders.rs`).
+
+use super::Order;
+use crate::engine::api::event::Now;
+use crate::engine::api::index::Index;
+use crate::engine::safety::guard::HOUR_NS;
+use crate::engine::{Engine, SECOND};
+use crate::model::SyncPath;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+const META_ORDER: &str = "undo.order";
+const META_REFUSED: &str = "undo.refused";
+/// Paths that are wanted back and are known over a restart (bytes, P9).
+const REFUSED_BYTES: usize = 4 << 20;
+/// So long after everything is there that an order needs, it is taken up again (ns): other machines
+/// are linked meanwhile, and say what they have.
+const RESUMED_NS: u64 = 5 * SECOND;
+/// An order is carried out for good so long after the last thing was done for it (ns): what was to
+/// be sent for it was sent.
+const DONE_NS: u64 = SECOND;
+
+/// What is held and a person wants back.
+#[derive(Default)]
+pub(in crate::engine) struct WantedBack {
+    paths: BTreeSet<SyncPath>,
+    is_dirty: bool,
+}
+
+impl WantedBack {
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    pub fn contains(&self, path: &SyncPath) -> bool {
+        self.paths.contains(path)
+    }
+
+    pub fn insert(&mut self, path: SyncPath) {
+        self.is_dirty |= self.paths.insert(path);
+    }
+
+    pub fn remove(&mut self, path: &SyncPath) {
+        self.is_dirty |= self.paths.remove(path);
+    }
+
+    pub fn clear(&mut self) {
+        self.is_dirty |= !self.paths.is_empty();
+        self.paths.clear();
+    }
+
+    pub fn retain(&mut self, stays: impl FnMut(&SyncPath) -> bool) {
+        let before = self.paths.len();
+        self.paths.retain(stays);
+        self.is_dirty |= self.paths.len() != before;
+    }
+
+    /// Whether a path is one of them, or has one of them below it.
+    pub fn is_at_or_below(&self, dir: &SyncPath) -> bool {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let after = self.paths.range::<SyncPath, _>((Excluded(dir), Unbounded));
+        let mut alike = after.take_while(|path| path.as_bytes().starts_with(dir.as_bytes()));
+        self.contains(dir) || alike.any(|path| path.is_below(dir))
+    }
+}
+
+/// An order that is not carried out yet, as the index has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct StoredOrder {
+    /// By the steady clock.
+    at: u64,
+    /// By a person at another machine.
+    by_peer: bool,
+}
+
+#[derive(Default)]
+pub(in crate::engine) struct Resuming {
+    given: Option<StoredOrder>,
+    /// An earlier run was given it.
+    is_resumed: bool,
+    /// When it is taken up again, or was carried out for good (`Now::mono`).
+    due: Option<u64>,
+}
+
+impl Resuming {
+    /// Whether an order of an earlier run waits.
+    pub fn is_waiting(&self) -> bool {
+        self.is_resumed
+    }
+
+    pub fn next(&self) -> Option<u64> {
+        self.due
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// What an earlier run left.
+    pub(in crate::engine) fn load_undo(&mut self, now: Now) {
+        let read = |key| self.index.meta(key).filter(|stored| !stored.is_empty());
+        let refused = read(META_REFUSED).and_then(|stored| postcard::from_bytes::<BTreeSet<SyncPath>>(&stored).ok());
+        let given = read(META_ORDER).and_then(|stored| postcard::from_bytes::<StoredOrder>(&stored).ok());
+        self.undoing.refused = WantedBack { paths: refused.unwrap_or_default(), is_dirty: false };
+        self.undoing.resuming = Resuming { given, is_resumed: given.is_some(), due: None };
+        self.forget_old_order(now);
+    }
+
+    /// An order is to be carried out: that is known over a restart.
+    pub(in crate::engine) fn keep_order(&mut self, now: Now, order: Order) {
+        let by_peer = match order {
+            Order::Person { dry_run: false, .. } | Order::Resumed { by_peer: false } => false,
+            Order::Peer | Order::Resumed { by_peer: true } => true,
+            Order::Person { .. } | Order::Again => return,
+        };
+        let at = match order {
+            Order::Resumed { .. } => self.undoing.resuming.given.map(|given| given.at),
+            _ => None,
+        };
+        let at = at.unwrap_or(self.steady(now));
+        // A person's own order is for all that another's is for.
+        let by_peer = by_peer && self.undoing.resuming.given.is_none_or(|given| given.by_peer);
+        // Before all that is held is known again, no order is for all that the earlier one is for.
+        let is_later = matches!(order, Order::Person { .. }) && self.may_resume();
+        let is_resumed = self.undoing.resuming.is_resumed && !is_later;
+        self.undoing.resuming = Resuming { given: Some(StoredOrder { at, by_peer }), is_resumed, due: None };
+        self.store_order();
+    }
+
+    /// A person decided otherwise, or all was done.
+    pub(in crate::engine) fn forget_order(&mut self) {
+        if self.undoing.resuming.given.is_some() {
+            self.undoing.resuming = Resuming::default();
+            self.store_order();
+        }
+    }
+
+    fn store_order(&mut self) {
+        let given = self.undoing.resuming.given;
+        let stored = given.map(|given| postcard::to_stdvec(&given).expect("writing to memory does not fail"));
+        self.index.set_meta(META_ORDER, &stored.unwrap_or_default());
+    }
+
+    fn forget_old_order(&mut self, now: Now) {
+        let steady = self.steady(now);
+        if self.undoing.resuming.given.is_some_and(|given| given.at.saturating_add(HOUR_NS) < steady) {
+            self.forget_order();
+        }
+    }
+
+    pub(in crate::engine) fn store_refused(&mut self) {
+        if !std::mem::take(&mut self.undoing.refused.is_dirty) {
+            return;
+        }
+        let mut bytes = 0;
+        let fits = |path: &&SyncPath| {
+            bytes += path.as_bytes().len();
+            bytes <= REFUSED_BYTES
+        };
+        let kept: Vec<&SyncPath> = self.undoing.refused.paths.iter().take_while(fits).collect();
+        let stored = postcard::to_stdvec(&kept).expect("writing to memory does not fail");
+        self.index.set_meta(META_REFUSED, &stored);
+    }
+
+    pub(in crate::engine) fn resume_due(&mut self, now: Now) {
+        let Some(given) = self.undoing.resuming.given else { return };
+        let is_due = self.undoing.resuming.due.is_some_and(|due| due <= now.mono);
+        if self.undoing.resuming.is_resumed {
+            self.forget_old_order(now);
+            if !self.may_resume() {
+                self.undoing.resuming.due = None;
+            } else if is_due {
+                self.undoing.resuming.is_resumed = false;
+                self.order_undo(now, Order::Resumed { by_peer: given.by_peer });
+            } else {
+                self.undoing.resuming.due.get_or_insert(now.mono + RESUMED_NS);
+            }
+        } else if self.undoing.is_busy() {
+            self.undoing.resuming.due = None;
+        } else if is_due {
+            self.forget_order();
+        } else {
+            self.undoing.resuming.due.get_or_insert(now.mono + DONE_NS);
+        }
+    }
+
+    fn may_resume(&self) -> bool {
+        self.is_judged() && !self.sessions.is_empty()
+    }
+
+    /// Whether what is to be held is known, after a restart, too.
+    pub(in crate::engine) fn is_judged(&self) -> bool {
+        self.has_scanned_all() && self.missing.is_empty() && self.guards.is_quiet()
+    }
+}

@@ -1,0 +1,217 @@
+//! What a peer's change of the ignore file newly uncovers here waits for a person.
+//!
+//! The patterns that were in force here go on covering until it is known that nothing here would be
+//! told to others that was not before, or until someone confirms. A change that was made here is
+//! its user's own will. Deliberately not here: what patterns mean (`ignore.rs`).
+
+use crate::engine::api::action::{Action, Report};
+use crate::engine::api::event::Now;
+use crate::engine::api::index::{Index, Row};
+use crate::engine::observe::ignore::{IGNORE_FILE_BYTES, Ignore};
+use crate::engine::{Engine, SECOND};
+use crate::model::path::IGNORE_FILE;
+use crate::model::{ContentId, Entry, SyncPath};
+
+/// A file that cannot be read is tried again after this (ns).
+const READ_AGAIN_NS: u64 = 30 * SECOND;
+/// The text of the patterns that are wholly in force here.
+const META_BELIEVED: &str = "ignore.believed";
+
+#[derive(Default)]
+pub(in crate::engine) struct NewlyUnignored {
+    /// The text that was read last.
+    text: Vec<u8>,
+    /// What was in force before, and is so still.
+    pub before: Option<Ignore>,
+    /// Walks that began earlier do not tell what is uncovered.
+    first_walk: u64,
+    /// Paths here that the last walk found to be covered by those alone.
+    pub paths: u64,
+    unread: Option<UnreadPatterns>,
+    /// It was asked for, and has not come yet.
+    pub is_reading: bool,
+}
+
+/// The file is there and gave no patterns.
+struct UnreadPatterns {
+    why: String,
+    /// When it is read again, by `Now::mono`.
+    due: u64,
+    /// None were ever in force here, as far as the index knows.
+    is_first: bool,
+}
+
+impl NewlyUnignored {
+    pub fn next_reading(&self) -> Option<u64> {
+        self.unread.as_ref().map(|unread| unread.due)
+    }
+
+    /// Whether it is not known what is covered.
+    pub fn awaits_patterns(&self) -> bool {
+        self.unread.as_ref().is_some_and(|unread| unread.is_first)
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// Whether the path is not synced.
+    pub(in crate::engine) fn ignores(&self, path: &SyncPath, is_dir: bool) -> bool {
+        self.ignore.ignores(path, is_dir) || self.is_newly_unignored(path, is_dir)
+    }
+
+    pub(in crate::engine) fn read_patterns(&mut self) {
+        self.unignored.is_reading = true;
+        self.act(Action::ReadIgnore);
+    }
+
+    /// Whether a user is writing the patterns, or they are being read: what appears meanwhile may
+    /// be covered.
+    pub(in crate::engine) fn patterns_change(&self) -> bool {
+        let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
+        self.unignored.is_reading || self.settle.is_noisy(&path) || self.inspections.contains_key(&path)
+    }
+
+    /// Whether only patterns cover it that a peer took away.
+    pub(in crate::engine) fn is_newly_unignored(&self, path: &SyncPath, is_dir: bool) -> bool {
+        self.unignored
+            .before
+            .as_ref()
+            .is_some_and(|before| before.ignores(path, is_dir) && !self.ignore.ignores(path, is_dir))
+    }
+
+    /// What peers have under a name that they uncovered may come where nothing is known to be here:
+    /// it tells nobody anything.
+    pub(in crate::engine) fn may_come(&self, path: &SyncPath, is_dir: bool, row: &Row) -> bool {
+        self.is_newly_unignored(path, is_dir) && row.live_on_disk().is_none() && self.patterns_are_whole()
+    }
+
+    /// Whether what was read is what somebody wrote: a power cut may have left this of it, which
+    /// takes nothing away (P5).
+    pub(in crate::engine) fn patterns_are_whole(&self) -> bool {
+        let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
+        let Some(row) = self.index.get(&path) else { return true };
+        let is_winner = match row.head.file() {
+            Some((_, size)) if size > IGNORE_FILE_BYTES => row.is_settled(),
+            Some((content, _)) => content == ContentId::of(&self.unignored.text),
+            None => self.unignored.text.is_empty(),
+        };
+        !self.torn.contains(&path) && (self.cut.is_none() || is_winner)
+    }
+
+    /// What the last run went by.
+    pub(in crate::engine) fn believed_patterns(&self) -> Ignore {
+        self.index.meta(META_BELIEVED).map(|text| Ignore::parse(&text).0).unwrap_or_default()
+    }
+
+    /// There is a file that cannot be used, whatever it says.
+    pub(in crate::engine) fn patterns_are_unread(&mut self, now: Now, why: &str) {
+        let is_first = self.index.meta(META_BELIEVED).is_none();
+        let meanwhile =
+            if is_first { "nothing in this folder is synced" } else { "the patterns that were in force stay so" };
+        let why = format!("{why}; until then {meanwhile}");
+        if self.unignored.unread.as_ref().is_none_or(|known| known.why != why) {
+            let path = SyncPath::new(IGNORE_FILE).ok();
+            self.out.push(Action::Report(Report::Problem { path, text: why.clone() }));
+        }
+        self.unignored.unread = Some(UnreadPatterns { why, due: now.mono + READ_AGAIN_NS, is_first });
+    }
+
+    pub(in crate::engine) fn patterns_are_read(&mut self) {
+        if self.unignored.unread.take().is_some() {
+            self.out.push(Action::Report(Report::Solved { path: SyncPath::new(IGNORE_FILE).ok() }));
+        }
+    }
+
+    pub(in crate::engine) fn reread_patterns(&mut self, now: Now) {
+        if let Some(unread) = &mut self.unignored.unread
+            && unread.due <= now.mono
+        {
+            unread.due = now.mono + READ_AGAIN_NS;
+            self.read_patterns();
+        }
+    }
+
+    /// For the status.
+    pub(in crate::engine) fn unread_patterns(&self) -> impl Iterator<Item = (SyncPath, String)> {
+        let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
+        self.unignored.unread.iter().map(move |unread| (path.clone(), unread.why.clone()))
+    }
+
+    /// The ignore file was read, and a whole walk follows.
+    pub(in crate::engine) fn patterns_came(&mut self, text: &[u8]) {
+        text.clone_into(&mut self.unignored.text);
+        self.unignored.first_walk = self.last_walk + 1;
+        let believed = self.index.meta(META_BELIEVED);
+        match believed {
+            Some(before) if before != text && !self.is_own_patterns(text) => {
+                self.unignored.before = Some(Ignore::parse(&before).0);
+            }
+            _ => self.believe_patterns(),
+        }
+    }
+
+    /// The ignore file is not there, and the index never knew it to be: patterns that were read are
+    /// those of nobody any more.
+    pub(in crate::engine) fn patterns_are_gone(&mut self, path: &SyncPath) {
+        let is_known = || self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
+        if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.unignored.text.is_empty() && !is_known() {
+            self.read_patterns();
+        }
+    }
+
+    /// Whether a user of this machine wrote them, as far as the index knows.
+    fn is_own_patterns(&self, text: &[u8]) -> bool {
+        let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
+        if self.is_busy(&path) {
+            return false;
+        }
+        let Some(row) = self.index.get(&path) else { return true };
+        if self.cut.is_some() && row.head.file().is_none_or(|(content, _)| content != ContentId::of(text)) {
+            // A power cut may have left this of it: the look that comes knows (P5).
+            return false;
+        }
+        let is_peers = |entry: &Entry| entry.version.author != self.config.device;
+        if text.is_empty() && row.live_on_disk().is_none() {
+            return !is_peers(&row.head);
+        }
+        let content = ContentId::of(text);
+        let known = [Some(&row.head), row.disk.as_ref().map(|disk| &disk.entry), row.installing.as_ref()];
+        !known.into_iter().flatten().any(|entry| entry.file().is_some_and(|(c, _)| c == content) && is_peers(entry))
+    }
+
+    /// All patterns are as the file says.
+    pub(in crate::engine) fn believe_patterns(&mut self) {
+        self.unignored.before = None;
+        self.unignored.paths = 0;
+        let text = std::mem::take(&mut self.unignored.text);
+        self.index.set_meta(META_BELIEVED, &text);
+        self.unignored.text = text;
+    }
+
+    /// A whole walk came by so many paths that are uncovered, and were not synced before.
+    pub(in crate::engine) fn unignored_found(&mut self, now: Now, walk: u64, paths: u64) {
+        if self.unignored.before.is_none() || walk < self.unignored.first_walk || !self.patterns_are_whole() {
+            return;
+        }
+        if paths == 0 {
+            // Nothing of this machine's comes to light: what peers have under these names may come.
+            // What users did to what was synced once, and covered since, was passed by.
+            self.believe_patterns();
+            self.wake_rehashes(now);
+            self.want_unsettled(now);
+            return self.walk_all(now);
+        }
+        if self.unignored.paths != paths {
+            self.unignored.paths = paths;
+            self.out.push(Action::Report(Report::HeldUnignored { paths }));
+        }
+    }
+
+    /// A person says that they may be synced; a whole walk follows.
+    pub(in crate::engine) fn confirm_patterns(&mut self, now: Now) {
+        if self.unignored.before.is_some() {
+            self.believe_patterns();
+            self.wake_rehashes(now);
+            self.want_unsettled(now);
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! What is wanted, from whom, and its way onto the disk.
+//!
+//! A path whose winner is not on disk is *wanted*. `advance` moves one want a step: wait for what
+//! must come first, take the content from this disk if it is here, else ask a peer, then install.
+//! Windows bound what is under way (P9).
+
+use crate::engine::Engine;
+use crate::engine::api::action::{Action, ServedFile};
+use crate::engine::api::event::{FetchError, FetchId, LinkId, Now, StageId};
+use crate::engine::api::index::{Index, Row};
+use crate::engine::transfer::chunks::CHUNKED_BYTES;
+use crate::engine::transfer::wants::{JOBS, KeptHere, LargeFetch, Step, Trial, Want};
+use crate::model::path::IGNORE_FILE;
+use crate::model::{DeviceId, Kind, SyncPath};
+use crate::wire::message::{Message, SMALL_FILE_BYTES, WantedContent as Ask};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1000 * MS;
+/// Small contents asked for or being installed, at most.
+pub(in crate::engine) const SMALL_WINDOW_FILES: usize = 8192;
+const SMALL_WINDOW_BYTES: u64 = 32 << 20;
+/// Large contents under way at once.
+pub(in crate::engine) const LARGE_WINDOW: usize = 4;
+/// Small contents that are asked for, here, or being installed, in all (bytes): more than may be
+/// asked for, so that what comes with its entry has room beside. What has none is dropped, to be
+/// asked for later.
+pub(in crate::engine) const BODIES_BYTES: u64 = 48 << 20;
+/// Upon a file of this size or more, a delta is asked for (bytes)...
+const DELTA_BYTES: u64 = 64 * 1024;
+/// ... unless what is wanted is so many times as large: then little of it can be in there.
+const DELTA_GROWTH: u64 = 16;
+const ASKS_A_MESSAGE: usize = 512;
+
+/// So that machines which wait for the same do not all come at once: of 256, by machine, path and
+/// try.
+fn jitter(device: &DeviceId, path: &SyncPath, tries: u32) -> u64 {
+    let bytes = device.0.iter().chain(path.as_bytes()).copied().chain(tries.to_be_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)) >> 56
+}
+
+/// What so many of `total` bytes took of what a message took on the wire.
+fn share_of(wire: u64, bytes: u64, total: u64) -> u64 {
+    (u128::from(wire) * u128::from(bytes) / u128::from(total.max(1))) as u64
+}
+
+/// What is live on disk by a row.
+pub(in crate::engine) fn on_disk(row: Option<&Row>) -> Option<&Kind> {
+    row.and_then(Row::live_on_disk).map(|(entry, _)| &entry.kind)
+}
+
+impl<I: Index> Engine<I> {
+    /// Whether the path is being installed: then it is not looked at (echo).
+    pub(in crate::engine) fn is_busy(&self, path: &SyncPath) -> bool {
+        matches!(self.wants.get(path), Some(Want { step: Step::Installing(_), .. }))
+    }
+
+    /// Writes a row, and draws the consequences that every written row has.
+    pub(in crate::engine) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
+        let old = self.index.get(path);
+        let was_directory = old.as_ref().is_some_and(|old| old.head.is_directory());
+        let since = self.since(now, path, old.as_ref(), row);
+        let dated = (since != row.since).then(|| Row { since, ..row.clone() });
+        let row = dated.as_ref().unwrap_or(row);
+        let is_patterns = path.as_bytes() == IGNORE_FILE.as_bytes();
+        let were_whole = !is_patterns || self.patterns_are_whole();
+        self.index.put(path, row);
+        self.note_folder(path, row);
+        for other in self.note_name(path, row) {
+            self.retry_now(&other);
+        }
+        let is_meant = self.is_meant(now, path, old.as_ref(), row);
+        self.account(now, path, old.as_ref(), row, is_meant);
+        self.review_suspect(path, row);
+        self.review_torn(path, row);
+        let become_whole = !were_whole && self.patterns_are_whole();
+        if is_patterns && (become_whole || on_disk(old.as_ref()) != on_disk(Some(row))) {
+            self.read_patterns();
+        }
+        self.note_stamp(now, row.head.version.stamp);
+        self.peer_counters.note(&row.head.version);
+        self.state_changed(now);
+        self.check_parent(now, path, &row.head);
+        if was_directory {
+            self.check_children(now, path, &row.head);
+        }
+        if row.is_settled() && !self.is_busy(path) {
+            self.unwant(path);
+        } else {
+            self.want(now, path, row);
+        }
+    }
+
+    fn want(&mut self, now: Now, path: &SyncPath, row: &Row) {
+        self.begin_want(now, path);
+        if row.head.is_live() {
+            self.keeps_no_more(path);
+        }
+        self.note_loss(now, path, row);
+        let content = row.head.file();
+        if self.wants.by_path.get(path).is_some_and(|want| want.content != content) {
+            self.drop_content(path);
+            let kept = self.may_be_kept(path, row);
+            if let Some(want) = self.wants.by_path.get_mut(path) {
+                want.kept = kept;
+            }
+        }
+        self.wants.set_content(path, content);
+        self.wants.make_ready(path);
+    }
+
+    pub(in crate::engine) fn begin_want(&mut self, now: Now, path: &SyncPath) {
+        if !self.wants.by_path.contains_key(path) {
+            let want = Want {
+                step: Step::Ready,
+                content: None,
+                sources: Vec::new(),
+                refused: BTreeSet::new(),
+                body: None,
+                staged: None,
+                wire_bytes: 0,
+                provider: None,
+                from: String::new(),
+                failed_copies: Vec::new(),
+                delta_failed: false,
+                tries: 0,
+                since: now.mono,
+                relayed_to: None,
+                owes_ack: None,
+                stuck: false,
+                trial: Trial::Open,
+                kept: KeptHere::No,
+            };
+            self.wants.by_path.insert(path.clone(), Box::new(want));
+        }
+    }
+
+    /// The winner moved on: what was on its way for the old one is of no use.
+    fn drop_content(&mut self, path: &SyncPath) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        want.failed_copies.clear();
+        want.delta_failed = false;
+        want.sources.clear();
+        want.refused.clear();
+        want.stuck = false;
+        let staged = want.staged.take();
+        self.wants.drop_body(path);
+        if let Some(staged) = staged {
+            self.act(Action::Discard(staged));
+        }
+        self.close_staged(path);
+        self.stop_asking(path);
+    }
+
+    pub(in crate::engine) fn stop_asking(&mut self, path: &SyncPath) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        match want.step {
+            Step::Asked(link, id) => {
+                let size = want.content.map_or(0, |(_, size)| size);
+                want.step = Step::Waiting;
+                self.wants.asked.remove(&(link, id));
+                self.wants.release_small(size);
+            }
+            Step::Queued => want.step = Step::Waiting,
+            Step::Fetching(fetch) => {
+                want.step = Step::Waiting;
+                self.wants.fetching.remove(&fetch);
+                if !self.cancel_chunks(fetch) {
+                    self.act(Action::CancelFetch { fetch });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The path needs nothing more.
+    pub(in crate::engine) fn unwant(&mut self, path: &SyncPath) {
+        if !self.wants.by_path.contains_key(path) {
+            return;
+        }
+        self.guards.settled(path);
+        self.keeps_no_more(path);
+        self.drop_content(path);
+        if !self.unseen.contains_key(path) {
+            // Whatever its install ran into.
+            self.solve(path);
+        }
+        let content = self.wants.get(path).and_then(|want| want.content);
+        self.wants.set_content(path, None);
+        let owes_ack = self.wants.by_path.remove(path).and_then(|want| want.owes_ack);
+        if let Some((link, counter)) = owes_ack {
+            self.acknowledge(path, link, counter);
+        }
+        self.wants.ready.remove(path);
+        // A deletion may have waited for this to be copied from it.
+        if let Some((content, _)) = content
+            && self.wants.copied_from.remove(&content)
+        {
+            for holder in self.index.holders(&content) {
+                self.wants.make_ready(&holder);
+            }
+        }
+    }
+
+    /// Something about the path changed: try again at once.
+    pub(in crate::engine) fn retry_now(&mut self, path: &SyncPath) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.stuck = false;
+        }
+        self.wants.make_ready(path);
+    }
+
+    pub(in crate::engine) fn retry_all(&mut self) {
+        let paths: Vec<_> = self.wants.by_path.keys().cloned().collect();
+        for path in paths {
+            self.wants.make_ready(&path);
+        }
+    }
+
+    /// Loads what an earlier run left unsettled.
+    pub(in crate::engine) fn want_unsettled(&mut self, now: Now) {
+        self.wants.loading = true;
+        self.load_unsettled(now);
+        self.wants.loading = false;
+    }
+
+    fn load_unsettled(&mut self, now: Now) {
+        let mut after = None;
+        loop {
+            let page = self.index.unsettled(after.as_ref(), 1024);
+            let Some(last) = page.last() else { break };
+            after = Some(last.clone());
+            for path in page {
+                if let Some(row) = self.index.get(&path) {
+                    self.check_parent(now, &path, &row.head);
+                    self.check_children(now, &path, &row.head);
+                    self.want(now, &path, &row);
+                }
+            }
+        }
+    }
+
+    /// Notes who has a wanted content, and takes a body that came along, if there is room for it.
+    pub(in crate::engine) fn offer_source(
+        &mut self,
+        path: &SyncPath,
+        link: LinkId,
+        body: Option<Bytes>,
+        wire_bytes: u64,
+    ) {
+        let has_room = body.as_ref().is_some_and(|body| self.has_room(body.len() as u64));
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        want.sources.retain(|known| *known != link);
+        want.sources.push(link);
+        want.refused.remove(&link);
+        let Some((_, size)) = want.content else { return };
+        if let Some(body) = body
+            && want.body.is_none()
+            && body.len() as u64 == size
+            && has_room
+        {
+            self.wants.body_bytes += size;
+            want.wire_bytes = wire_bytes;
+            want.provider = Some(link);
+            want.from = self.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
+            want.body = Some(body);
+        }
+        want.stuck = false;
+        self.wants.make_ready(path);
+    }
+
+    /// For one more small content. What is asked for holds its room until it comes.
+    fn has_room(&self, size: u64) -> bool {
+        self.wants.body_bytes + self.wants.small_bytes + size <= BODIES_BYTES
+    }
+
+    pub(in crate::engine) fn pass_on(&mut self, path: &SyncPath, relayed_to: Vec<DeviceId>) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.relayed_to = Some(relayed_to);
+        }
+    }
+
+    pub(in crate::engine) fn wait(&mut self, now: Now, path: &SyncPath, retry_ns: Option<u64>) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        want.step = Step::Waiting;
+        if let Some(after) = retry_ns {
+            self.wants.retries.insert((now.mono + after, path.clone()));
+        }
+    }
+
+    /// Waits for a person, for days maybe: what came along makes room for what does not wait (P9),
+    /// and is asked for again then.
+    pub(in crate::engine) fn hold_want(&mut self, path: &SyncPath) {
+        self.wants.drop_body(path);
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.step = Step::Waiting;
+            want.stuck = true;
+        }
+    }
+
+    /// Waits longer each time, up to half a minute.
+    pub(in crate::engine) fn back_off(&mut self, now: Now, path: &SyncPath) {
+        self.back_off_up_to(now, path, 30 * SECOND);
+    }
+
+    pub(in crate::engine) fn back_off_up_to(&mut self, now: Now, path: &SyncPath, most_ns: u64) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        want.tries = want.tries.saturating_add(1);
+        want.stuck = want.tries > 3;
+        let after = ((SECOND << want.tries.min(16)) / 2).min(most_ns);
+        let jitter = after / 4 * jitter(&self.config.device, path, want.tries) / 256;
+        self.wait(now, path, Some(after + jitter));
+    }
+
+    /// Moves every want that can move. Called once a group of events.
+    pub(in crate::engine) fn pump_wants(&mut self, now: Now) {
+        while let Some((at, _)) = self.wants.retries.first()
+            && *at <= now.mono
+            && let Some((_, path)) = self.wants.retries.pop_first()
+        {
+            self.wants.make_ready(&path);
+        }
+        if self.is_stopped() {
+            return;
+        }
+        self.follow_silences(now);
+        self.good_parent = None;
+        // In path order, so that folders come before what is in them.
+        let mut ready = if self.wants.has_ready() { std::mem::take(&mut self.wants.ready) } else { BTreeSet::new() };
+        while self.wants.jobs.len() < JOBS
+            && let Some(path) = ready.pop_first()
+        {
+            if matches!(self.wants.get(&path), Some(Want { step: Step::Ready, .. })) {
+                self.advance(now, &path);
+            }
+        }
+        self.wants.put_back(ready);
+        if !self.wants.to_find.is_empty() {
+            let sought = std::mem::take(&mut self.wants.to_find);
+            self.act(Action::FindKept(sought));
+        }
+        self.ask(now);
+    }
+
+    /// Fills the windows from the queues.
+    fn ask(&mut self, now: Now) {
+        let mut asks: BTreeMap<LinkId, Vec<Ask>> = BTreeMap::new();
+        while self.wants.small_files < SMALL_WINDOW_FILES
+            && self.wants.small_bytes < SMALL_WINDOW_BYTES
+            && self.has_room(SMALL_FILE_BYTES)
+            && let Some(path) = self.wants.small_queue.pop_front()
+        {
+            let Some((link, content, size)) = self.pick_source(now, &path, true) else { continue };
+            let id = self.wants.next_id() as u32;
+            self.note_asking(now, link);
+            self.set_step(&path, Step::Asked(link, id));
+            self.wants.asked.insert((link, id), path.clone());
+            self.wants.small_files += 1;
+            self.wants.small_bytes += size;
+            asks.entry(link).or_default().push(Ask { id, path, content, size });
+        }
+        for (link, wants) in asks {
+            for part in wants.chunks(ASKS_A_MESSAGE) {
+                self.send(vec![link], Message::Get { wants: part.to_vec() });
+            }
+        }
+        while self.may_fetch_large()
+            && let Some(path) = self.wants.large_queue.pop_front()
+        {
+            let Some((from, content, size)) = self.pick_source(now, &path, false) else { continue };
+            let base = self.delta_base(&path, size);
+            if base.is_none() && size >= CHUNKED_BYTES {
+                self.begin_chunks(now, &path, from, content, size);
+                continue;
+            }
+            let fetch = FetchId(self.wants.next_id() as u32);
+            self.set_step(&path, Step::Fetching(fetch));
+            let fetching = LargeFetch { path: path.clone(), link: from, began: now.mono };
+            self.wants.fetching.insert(fetch, fetching);
+            self.act(match base {
+                Some(base) => Action::FetchDelta { fetch, from, path, content, size, base },
+                None => Action::Fetch { fetch, from, path, content, size },
+            });
+        }
+    }
+
+    /// What a wanted content replaces here, if a delta upon it may be worth asking for.
+    fn delta_base(&self, path: &SyncPath, size: u64) -> Option<ServedFile> {
+        let is_untried = self.wants.get(path).is_some_and(|want| !want.delta_failed);
+        let row = self.index.get(path).filter(|_| is_untried)?;
+        let (entry, stat) = row.live_on_disk()?;
+        let (content, base_size) = entry.file()?;
+        let is_alike = base_size >= DELTA_BYTES && base_size >= size / DELTA_GROWTH;
+        is_alike.then(|| ServedFile { path: path.clone(), stat: *stat, content, size: base_size, kept: None })
+    }
+
+    pub(in crate::engine) fn set_step(&mut self, path: &SyncPath, step: Step) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.step = step;
+        }
+    }
+
+    fn refuse(&mut self, path: &SyncPath, link: LinkId) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.refused.insert(link);
+            want.step = Step::Waiting;
+        }
+        self.wants.make_ready(path);
+    }
+
+    pub(in crate::engine) fn contents_came(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        contents: Vec<(u32, Option<Bytes>)>,
+        wire: u64,
+    ) {
+        self.silence_ends(now, link);
+        let total: u64 = contents.iter().filter_map(|(_, body)| body.as_ref()).map(|body| body.len() as u64).sum();
+        for (id, body) in contents {
+            let Some(path) = self.wants.asked.remove(&(link, id)) else {
+                let size = body.as_ref().map_or(0, |body| body.len() as u64);
+                self.late_content(link, id, body, share_of(wire, size, total));
+                continue;
+            };
+            let Some(want) = self.wants.by_path.get_mut(&path) else { continue };
+            let size = want.content.map_or(0, |(_, size)| size);
+            want.step = Step::Waiting;
+            self.wants.release_small(size);
+            match body {
+                Some(body) if body.len() as u64 == size => {
+                    self.offer_source(&path, link, Some(body), share_of(wire, size, total));
+                }
+                _ => self.refuse(&path, link),
+            }
+        }
+    }
+
+    pub(in crate::engine) fn fetched(&mut self, fetch: FetchId, staged: StageId, wire_bytes: u64) {
+        if self.chunks_fetched(fetch, staged) {
+            return;
+        }
+        let Some(LargeFetch { path, link, .. }) = self.wants.fetching.remove(&fetch) else {
+            return self.act(Action::Discard(staged));
+        };
+        let from = self.sessions.get(&link).map(|session| session.name.clone());
+        let Some(want) = self.wants.by_path.get_mut(&path) else { return self.act(Action::Discard(staged)) };
+        want.staged = Some(staged);
+        want.wire_bytes = wire_bytes;
+        want.provider = Some(link);
+        want.from = from.unwrap_or_default();
+        want.step = Step::Waiting;
+        self.wants.make_ready(&path);
+    }
+
+    pub(in crate::engine) fn fetch_failed(&mut self, now: Now, fetch: FetchId, why: FetchError) {
+        if self.chunks_failed(now, fetch, &why) {
+            return;
+        }
+        let Some(LargeFetch { path, link, .. }) = self.wants.fetching.remove(&fetch) else { return };
+        match why {
+            FetchError::Staging(trouble) => self.install_failed(now, &path, trouble),
+            FetchError::NoDelta => {
+                if let Some(want) = self.wants.by_path.get_mut(&path) {
+                    want.delta_failed = true;
+                    want.step = Step::Waiting;
+                }
+                self.wants.make_ready(&path);
+            }
+            FetchError::NotHere | FetchError::LinkLost | FetchError::Corrupt => {
+                self.refuse(&path, link);
+            }
+        }
+    }
+
+    /// A link ended: what was asked of it is asked elsewhere. (Fetches end by their own event.)
+    pub(in crate::engine) fn forget_source(&mut self, link: LinkId) {
+        let from = (link, 0);
+        let asked: Vec<_> = self.wants.asked.range(from..=(link, u32::MAX)).map(|(_, path)| path.clone()).collect();
+        for path in asked {
+            self.stop_asking(&path);
+            self.wants.make_ready(&path);
+        }
+        self.forget_silence(link);
+        self.drop_chunk_source(link);
+        for want in self.wants.by_path.values_mut() {
+            want.sources.retain(|source| *source != link);
+            want.refused.remove(&link);
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! Installing: what is ready goes to the shell, and what came of it goes to the index.
+
+use crate::engine::Engine;
+use crate::engine::api::action::{Action, Job, JobId, Outcome, Report, RetainReason, Source};
+use crate::engine::api::event::{Cause, Hint, Now, StageId, Stat, StatKind, Trouble};
+use crate::engine::api::index::{Index, OnDisk, Row};
+use crate::engine::observe::inspect::is_racy;
+use crate::engine::reconcile::merge;
+use crate::engine::transfer::wants::{Holder, RunningInstall, Step, Trial};
+use crate::model::{ContentId, Entry, SyncPath};
+use crate::wire::conflict::Sides;
+use crate::wire::message::Change;
+
+/// After the disk was full, nothing is fetched for this long (ns).
+const FULL_PAUSE_NS: u64 = 10_000_000_000;
+/// What had no room, and what could not be put in its place for another reason, is tried at least
+/// so often (ns).
+const FULL_RETRY_NS: u64 = 30_000_000_000;
+const FAILED_RETRY_NS: u64 = 1_800_000_000_000;
+
+impl<I: Index> Engine<I> {
+    pub(in crate::engine) fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
+        let on_disk = row.live_on_disk();
+        let keep = match on_disk {
+            _ if self.suspects.contains(path) => RetainReason::Suspect,
+            Some((old, _)) if row.head.conflicts_with(old) => RetainReason::Conflict,
+            _ if !row.head.is_live() => RetainReason::Deleted,
+            _ => RetainReason::Replaced,
+        };
+        let expect = on_disk.map(|(_, stat)| *stat);
+        self.install_as(path, row.head.clone(), expect, source, keep);
+    }
+
+    pub(in crate::engine) fn install_as(
+        &mut self,
+        path: &SyncPath,
+        entry: Entry,
+        expect: Option<Stat>,
+        source: Source,
+        keep: RetainReason,
+    ) {
+        let id = JobId(self.wants.next_id());
+        self.set_step(path, Step::Installing(id));
+        let window = if let Source::Bytes(bytes) = &source { Some(bytes.len() as u64) } else { None };
+        if let Some(size) = window {
+            self.wants.small_files += 1;
+            self.wants.small_bytes += size;
+            self.wants.installing_bytes += size;
+        }
+        let copied = match &source {
+            Source::Copy { from, .. } => Some(Holder::Live(from.clone())),
+            Source::Kept { kept, .. } => Some(Holder::Kept(kept.clone())),
+            _ => None,
+        };
+        let renamed = if let Source::Rename { from, .. } = &source { Some(from.clone()) } else { None };
+        let staged = if let Source::Staged(staged) = &source { Some(*staged) } else { None };
+        let under_way = RunningInstall { path: path.clone(), entry: entry.clone(), copied, renamed, staged, window };
+        self.wants.jobs.insert(id, Box::new(under_way));
+        self.name_at_work(path);
+        let since_ns = expect.and_then(|_| self.index.get(path)).map_or(0, |row| self.stood_since(path, &entry, &row));
+        self.act(Action::Install(Job { id, path: path.clone(), entry, expect, source, keep, since_ns }));
+    }
+
+    /// The entry whose install is under way at a path.
+    pub(in crate::engine) fn entry_under_way(&self, path: &SyncPath) -> Option<Entry> {
+        match self.wants.get(path)?.step {
+            Step::Installing(job) => self.wants.jobs.get(&job).map(|job| job.entry.clone()),
+            _ => None,
+        }
+    }
+
+    pub(in crate::engine) fn installed(&mut self, now: Now, job: JobId, outcome: Outcome) {
+        let Some(under_way) = self.wants.jobs.remove(&job) else { return };
+        let RunningInstall { path, entry, copied, renamed, staged, window } = *under_way;
+        if let Some(staged) = staged {
+            self.take_back(&path, &entry, staged, &outcome);
+        }
+        if let Some(size) = window {
+            self.wants.release_small(size);
+            self.wants.installing_bytes -= size;
+        }
+        self.set_step(&path, Step::Waiting);
+        self.name_at_rest(&path);
+        if let Some(hint) = self.postponed.remove(&path) {
+            self.settle.hint(now.mono, path.clone(), hint);
+        }
+        if let Outcome::Done { .. } = outcome {
+            self.copy_ended(&path);
+        } else {
+            self.merge_failed(&path);
+            if self.gives_up_copy(now, &path, &outcome) {
+                return;
+            }
+        }
+        match outcome {
+            Outcome::Done { stat, .. } if let Some(from) = renamed => {
+                self.renamed_here(now, &from, &path, stat);
+                self.end_scan(now);
+            }
+            Outcome::Done { stat, kept } => {
+                self.install_done(now, &path, &entry, stat, kept, copied.as_ref());
+                self.end_scan(now);
+            }
+            Outcome::Stale => {
+                self.settle.hint(now.mono, path.clone(), Hint::Closed);
+                self.back_off(now, &path);
+            }
+            Outcome::Taken => self.name_is_refused(now, &path),
+            Outcome::NoParent => {
+                if let Some(parent) = path.parent() {
+                    self.settle.hint(now.mono, parent, Hint::Closed);
+                }
+                self.back_off(now, &path);
+            }
+            Outcome::NotEmpty => {
+                // Something in it is not known yet, or never will be.
+                self.walk(now, Some(path.clone()), self.live());
+                self.back_off(now, &path);
+            }
+            Outcome::NoSource | Outcome::BadContent if let Some(holder) = copied => {
+                if let Some(want) = self.wants.by_path.get_mut(&path) {
+                    want.failed_copies.push(holder);
+                }
+                self.wants.make_ready(&path);
+            }
+            Outcome::NoSource | Outcome::BadContent => self.bad_content(now, &path),
+            Outcome::NotItsContent => {
+                // A write that the stat does not show is an edit while the second hash is to come,
+                // and rot after that.
+                if self.racy.contains(&path) {
+                    self.rehash_now(&path);
+                } else {
+                    self.doubt(&path);
+                }
+                self.back_off(now, &path);
+            }
+            Outcome::Refused(trouble) | Outcome::Failed(trouble) => {
+                // It may be in place and not durable.
+                self.interrupted_installs.insert(path.clone());
+                self.install_failed(now, &path, trouble);
+            }
+        }
+    }
+
+    /// A staged content whose install was refused serves the next try, if that is for the same
+    /// content.
+    fn take_back(&mut self, path: &SyncPath, entry: &Entry, staged: StageId, outcome: &Outcome) {
+        match (outcome, self.wants.by_path.get_mut(path)) {
+            (Outcome::Done { .. }, _) => {}
+            (
+                Outcome::Stale | Outcome::Taken | Outcome::NoParent | Outcome::NotEmpty | Outcome::Refused(_),
+                Some(want),
+            ) if want.content == entry.file() && want.staged.is_none() => {
+                want.staged = Some(staged);
+            }
+            _ => {
+                self.act(Action::Discard(staged));
+                self.close_staged(path);
+            }
+        }
+    }
+
+    /// What was sent is not what was announced: look elsewhere.
+    fn bad_content(&mut self, now: Now, path: &SyncPath) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.refused.extend(want.provider);
+        }
+        self.back_off(now, path);
+    }
+
+    pub(in crate::engine) fn install_failed(&mut self, now: Now, path: &SyncPath, trouble: Trouble) {
+        if trouble.cause == Cause::NoSpace {
+            self.wants.full_until = now.mono + FULL_PAUSE_NS;
+        }
+        self.problem(path, trouble.text);
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.stuck = true;
+            want.trial = Trial::Failed;
+        }
+        // Each try may ask for its content anew. Room on the disk comes by itself, most else by a
+        // person.
+        let most_ns = if trouble.cause == Cause::NoSpace { FULL_RETRY_NS } else { FAILED_RETRY_NS };
+        self.back_off_up_to(now, path, most_ns);
+    }
+
+    /// The copy of a displaced file came to nothing. Perhaps it is there already, from before a
+    /// crash: the look that follows knows it, or finds that there is no such path.
+    fn gives_up_copy(&mut self, now: Now, path: &SyncPath, outcome: &Outcome) -> bool {
+        if !self.is_begun_copy(path) {
+            return false;
+        }
+        if let Outcome::Failed(trouble) = outcome
+            && self.losers.uncopied.insert(path.clone())
+        {
+            self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text: trouble.text.clone() }));
+        }
+        self.settle.hint(now.mono, path.clone(), Hint::Closed);
+        self.unwant(path);
+        true
+    }
+
+    fn install_done(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        entry: &Entry,
+        stat: Option<Stat>,
+        kept: Option<String>,
+        copied: Option<&Holder>,
+    ) {
+        let Some(mut row) = self.index.get(path) else { return };
+        let old = row.disk.replace(merge::on_disk(entry.clone(), stat));
+        // Nobody made what rotted or was torn: it is no side of a conflict.
+        let kept = kept.filter(|_| !self.is_untrusted(path));
+        row.installing = None;
+        self.note_deletion(now, entry, old.as_ref(), kept.as_ref());
+        self.note_arrival(now, path, entry, old.as_ref(), copied);
+        let left = old.as_ref().and_then(|old| old.entry.file());
+        let replaced = old.map(|old| old.entry);
+        self.guards.settled(path);
+        // The copy of a loser, made here: the conflict's line names it.
+        let is_copy = row.head == merge::nothing();
+        self.scan.inspected(path);
+        if entry.is_live() {
+            // A folder that was found missing while this went into it needs another look.
+            self.seen_here(now, path);
+        }
+        self.solve(path);
+        let want = self.wants.get(path);
+        let mut relayed_to = want.and_then(|want| want.relayed_to.clone());
+        if entry.beats(&row.head) {
+            // The copy of a displaced file: now that it is here, it is news.
+            row.head = entry.clone();
+            relayed_to = Some(Vec::new());
+        }
+        let is_made_here = self.merge_is_here(path, entry);
+        let want = self.wants.get(path).filter(|_| !is_made_here && !is_copy);
+        if let Some(want) = want {
+            // Who told of it, where nobody had to send anything.
+            let relayed_to = || want.sources.iter().rev().find_map(|link| self.sessions.get(link));
+            let from = Some(want.from.clone()).filter(|from| !from.is_empty());
+            let report = Report::Received {
+                path: path.clone(),
+                entry: entry.clone(),
+                was: replaced.as_ref().filter(|old| old.is_live()).map(|old| old.kind.clone()),
+                from: from.or_else(|| relayed_to().map(|session| session.name.clone())).unwrap_or_default(),
+                wire_bytes: want.wire_bytes,
+                took_ns: now.mono - want.since,
+                was_there: replaced.as_ref().is_some_and(|old| old.is_live() && old.same_content(entry)),
+            };
+            self.out.push(Action::Report(report));
+        }
+        if let (Some(loser), Some(kept)) = (replaced, kept)
+            && entry.conflicts_with(&loser)
+        {
+            let beside = self.beside(path, entry, &loser);
+            self.lost(path, entry, &loser, &kept);
+            self.report_conflict(path, entry, loser, Some(kept), beside);
+        }
+        let settled = row.is_settled();
+        self.store(now, path, &row);
+        if let Some((content, _)) = left {
+            self.has_left(content);
+        }
+        if let Some((content, size)) = entry.file() {
+            self.announce_whole(content, size);
+        }
+        self.keep_base(path, entry, stat);
+        self.merge_due(path);
+        if let Some(relayed_to) = relayed_to.filter(|_| settled) {
+            self.announce(now, Change { path: path.clone(), entry: entry.clone(), body: None }, relayed_to);
+        }
+        // An edit within the same tick of the clock as the installed mtime may leave no trace in
+        // the stat.
+        if let Some(stat) = stat.filter(|stat| stat.kind == StatKind::File && is_racy(stat.mtime, now)) {
+            self.rehash_racy(now, path, &stat);
+        }
+        if entry.is_directory() {
+            self.new_folders.insert(path.clone());
+            self.children_are_ready(path);
+        } else {
+            self.new_folders.remove(path);
+        }
+        if !entry.is_live()
+            && let Some(parent) = path.parent()
+        {
+            self.wants.make_ready(&parent);
+        }
+    }
+
+    /// Perhaps the first half of a rename: a content came to a path.
+    fn note_arrival(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        entry: &Entry,
+        old: Option<&OnDisk>,
+        copied: Option<&Holder>,
+    ) {
+        let old_content = old.and_then(|old| old.entry.file()).map(|(content, _)| content);
+        if let Some((content, _)) = entry.file().filter(|(content, _)| old_content != Some(*content)) {
+            if let Some(Holder::Kept(kept)) = copied {
+                self.moved.came_back(now, path, content, kept);
+            } else {
+                self.moved.came(now, path, content, copied.is_some());
+            }
+        }
+    }
+
+    /// A file went to history: perhaps the second half.
+    fn note_deletion(&mut self, now: Now, entry: &Entry, old: Option<&OnDisk>, kept: Option<&String>) {
+        let (Some(old), Some(kept)) = (old, kept) else { return };
+        if let (Some((content, _)), Some(stat)) = (old.entry.file(), old.stat) {
+            self.moved.went(now, content, Some((kept.clone(), stat)));
+            if !entry.is_live() && !entry.conflicts_with(&old.entry) {
+                self.moved.deleted(now, kept.clone(), stat, content);
+            }
+        }
+    }
+
+    /// A content is no longer where it was. Who waits for it may take it from history.
+    fn has_left(&mut self, content: ContentId) {
+        for path in self.wants.waiting_for(content) {
+            self.wants.make_ready(&path);
+        }
+    }
+
+    pub(in crate::engine) fn children_are_ready(&mut self, dir: &SyncPath) {
+        let (from, to) = dir.range_below();
+        let below: Vec<_> = self
+            .wants
+            .by_path
+            .range::<SyncPath, _>((std::ops::Bound::Excluded(dir), std::ops::Bound::Unbounded))
+            .map(|(path, _)| path)
+            .skip_while(|path| path.as_bytes() < &from[..])
+            .take_while(|path| path.as_bytes() < &to[..])
+            .filter(|path| path.parent().as_ref() == Some(dir))
+            .cloned()
+            .collect();
+        for path in below {
+            self.wants.make_ready(&path);
+        }
+    }
+
+    pub(in crate::engine) fn report_conflict(
+        &mut self,
+        path: &SyncPath,
+        winner: &Entry,
+        loser: Entry,
+        kept: Option<String>,
+        beside: Option<SyncPath>,
+    ) {
+        let (winner_name, loser_name) = (self.name_of(&winner.version.author), self.name_of(&loser.version.author));
+        let sides = Sides {
+            winner: winner.clone(),
+            winner_name: winner_name.clone(),
+            loser: loser.clone(),
+            loser_name: loser_name.clone(),
+            beside: beside.clone(),
+        };
+        self.note_conflict(path, sides, kept.clone());
+        self.out.push(Action::Report(Report::Conflict {
+            path: path.clone(),
+            winner: winner.clone(),
+            winner_name,
+            loser,
+            loser_name,
+            kept,
+            beside,
+        }));
+    }
+}

@@ -1,0 +1,283 @@
+//! Whom to ask, and peers whose disk hangs while their link lives: what was asked of those leaves
+//! the windows to others.
+//!
+//! A peer that was asked for small contents and sent none for a while is silent. What it was asked
+//! for counts in no window any more, and others who may have it are asked. The silent peer is asked
+//! for nothing else; what it sends after all is taken. So a disk that is only slow costs at most
+//! what was asked of others, and each time it is waited for twice as long as it took. Large
+//! contents that do not get on leave their window likewise, a few a peer. A want that only such
+//! peers could serve is parked, and tried when one of them moves. Deliberately not here: chunks of
+//! one content (`swarm.rs` asks others by itself).
+
+use crate::engine::Engine;
+use crate::engine::api::action::{Action, Report};
+use crate::engine::api::event::{LinkId, Now};
+use crate::engine::api::index::Index;
+use crate::engine::transfer::fetch::{LARGE_WINDOW, SMALL_WINDOW_FILES};
+use crate::engine::transfer::wants::{KeptHere, Step, Want};
+use crate::model::{ContentId, SyncPath};
+use crate::wire::message::SMALL_FILE_BYTES;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+const SECOND: u64 = 1_000_000_000;
+/// A peer that sends none of the small contents that it was asked for is silent after this long
+/// (ns).
+const PATIENCE_NS: u64 = 10 * SECOND;
+const MOST_PATIENCE_NS: u64 = 600 * SECOND;
+/// A large content that is not here after this long, or of which no chunk came for so long, counts
+/// in no window (ns).
+const LARGE_PATIENCE_NS: u64 = 10 * SECOND;
+
+/// How a peer answers.
+#[derive(Debug)]
+struct Silence {
+    /// When it was asked while it had nothing to do, or sent something last.
+    since: u64,
+    patience_ns: u64,
+    is_silent: bool,
+}
+
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Silences {
+    by_link: BTreeMap<LinkId, Silence>,
+    /// Asked of silent peers, and in no window.
+    late: BTreeMap<(LinkId, u32), (SyncPath, ContentId)>,
+    parked_small: BTreeMap<LinkId, BTreeSet<SyncPath>>,
+    parked_large: BTreeMap<LinkId, BTreeSet<SyncPath>>,
+}
+
+impl Silences {
+    /// Something is asked of a peer; `is_first`: it had nothing to do.
+    pub fn asked(&mut self, now: u64, link: LinkId, is_first: bool) {
+        let silence =
+            self.by_link.entry(link).or_insert(Silence { since: now, patience_ns: PATIENCE_NS, is_silent: false });
+        if is_first {
+            silence.since = now;
+        }
+    }
+
+    fn is_silent(&self, link: LinkId) -> bool {
+        self.by_link.get(&link).is_some_and(|silence| silence.is_silent)
+    }
+
+    /// It sent something; whether that ends its silence.
+    fn ends_with(&mut self, now: u64, link: LinkId) -> bool {
+        let Some(silence) = self.by_link.get_mut(&link) else { return false };
+        let took = now.saturating_sub(std::mem::replace(&mut silence.since, now));
+        if silence.is_silent {
+            silence.patience_ns = (2 * took).clamp(silence.patience_ns, MOST_PATIENCE_NS);
+        }
+        std::mem::take(&mut silence.is_silent)
+    }
+
+    fn park(&mut self, link: LinkId, path: &SyncPath, small: bool) {
+        let parked = if small { &mut self.parked_small } else { &mut self.parked_large };
+        parked.entry(link).or_default().insert(path.clone());
+    }
+
+    fn late_of(&self, link: LinkId) -> Vec<u32> {
+        self.late.range((link, 0)..=(link, u32::MAX)).map(|((_, id), _)| *id).collect()
+    }
+}
+
+/// Whether nothing has become of a want since it was asked for.
+fn is_idle(want: &Want) -> bool {
+    matches!(want.step, Step::Waiting | Step::Ready | Step::Queued) && want.body.is_none() && want.staged.is_none()
+}
+
+impl<I: Index> Engine<I> {
+    fn has_asked(&self, link: LinkId) -> bool {
+        self.wants.asked.range((link, 0)..=(link, u32::MAX)).next().is_some()
+    }
+
+    /// Before something is asked of a peer.
+    pub(in crate::engine) fn note_asking(&mut self, now: Now, link: LinkId) {
+        let is_first = !self.has_asked(link);
+        self.wants.silences.asked(now.mono, link, is_first);
+    }
+
+    /// Large contents that are asked of a peer.
+    fn large_of(&self, link: LinkId) -> usize {
+        let whole = self.wants.fetching.values().filter(|fetching| fetching.link == link).count();
+        whole + self.swarms_of(link)
+    }
+
+    /// The peer to ask: the one that told last, else any that has not refused; but none whose disk
+    /// seems to hang while there is another. With none, the want waits.
+    pub(in crate::engine) fn pick_source(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        small: bool,
+    ) -> Option<(LinkId, ContentId, u64)> {
+        let want = self.wants.get(path).filter(|want| want.step == Step::Queued)?;
+        let (content, size) = want.content?;
+        if (size <= SMALL_FILE_BYTES) != small {
+            return None; // queued when its winner was another; it is in the other queue too
+        }
+        let relayed_to = want.sources.iter().rev().copied().chain(self.sessions.keys().copied());
+        let might = |link: &LinkId| self.sessions.contains_key(link) && !want.refused.contains(link);
+        let speaks = |link: &LinkId| self.may_ask(*link, small) && !self.wants.silences.is_silent(*link);
+        let link = relayed_to.clone().filter(might).find(speaks);
+        let link = link.or_else(|| relayed_to.clone().filter(might).find(|link| self.may_ask(*link, small)));
+        let parked = if link.is_none() { relayed_to.clone().find(might) } else { None };
+        if let Some(silent) = parked {
+            self.wants.silences.park(silent, path, small);
+            self.wait(now, path, None);
+            return None;
+        }
+        let Some(link) = link else {
+            let want = self.wants.by_path.get_mut(path)?;
+            want.refused.clear();
+            if want.kept == KeptHere::AtLast {
+                want.kept = KeptHere::Perhaps;
+                want.step = Step::Waiting;
+                self.wants.make_ready(path);
+                return None;
+            }
+            if self.sessions.is_empty() {
+                want.stuck = true;
+                self.wait(now, path, None);
+            } else {
+                self.back_off(now, path);
+                self.nobody_has(path);
+            }
+            return None;
+        };
+        Some((link, content, size))
+    }
+
+    /// Whether the peer may be asked for one more content.
+    fn may_ask(&self, link: LinkId, small: bool) -> bool {
+        if small { !self.wants.silences.is_silent(link) } else { self.large_of(link) < LARGE_WINDOW }
+    }
+
+    pub(in crate::engine) fn may_fetch_large(&self) -> bool {
+        let mono = self.last_event.mono;
+        let due = self.wants.fetching.values().map(|fetching| fetching.began).chain(self.swarms_moved());
+        due.filter(|moved| mono < moved + LARGE_PATIENCE_NS).count() < LARGE_WINDOW
+    }
+
+    /// When something may be asked for, or is due from a peer.
+    pub(in crate::engine) fn next_fetch(&self) -> Option<u64> {
+        [self.wants.next_retry(), self.next_silence(), self.swarms.due()].into_iter().flatten().min()
+    }
+
+    /// When `follow_silences` may find something.
+    fn next_silence(&self) -> Option<u64> {
+        let waits = |(link, silence): (&LinkId, &Silence)| {
+            (!silence.is_silent && self.has_asked(*link)).then_some(silence.since + silence.patience_ns)
+        };
+        let small = self.wants.silences.by_link.iter().filter_map(waits).min();
+        let large = (!self.wants.large_queue.is_empty()).then(|| {
+            let moved = self.wants.fetching.values().map(|fetching| fetching.began).chain(self.swarms_moved());
+            moved.map(|moved| moved + LARGE_PATIENCE_NS).filter(|due| *due > self.last_event.mono).min()
+        });
+        small.into_iter().chain(large.flatten()).min()
+    }
+
+    /// Once a group of events, before wants move.
+    pub(in crate::engine) fn follow_silences(&mut self, now: Now) {
+        let is_due = |silence: &Silence| !silence.is_silent && now.mono >= silence.since + silence.patience_ns;
+        let due: Vec<_> =
+            self.wants.silences.by_link.iter().filter(|(_, it)| is_due(it)).map(|(link, _)| *link).collect();
+        for link in due.into_iter().filter(|link| self.has_asked(*link)).collect::<Vec<_>>() {
+            self.falls_silent(link);
+        }
+        let parked: Vec<_> = self.wants.silences.parked_large.keys().copied().collect();
+        for link in parked {
+            let room = LARGE_WINDOW.saturating_sub(self.large_of(link));
+            let paths = self.wants.silences.parked_large.entry(link).or_default();
+            let next: Vec<_> = (0..room).map_while(|_| paths.pop_first()).collect();
+            if paths.is_empty() {
+                self.wants.silences.parked_large.remove(&link);
+            }
+            for path in next {
+                self.wants.make_ready(&path);
+            }
+        }
+    }
+
+    fn falls_silent(&mut self, link: LinkId) {
+        if let Some(silence) = self.wants.silences.by_link.get_mut(&link) {
+            silence.is_silent = true;
+        }
+        let asked: Vec<_> =
+            self.wants.asked.range((link, 0)..=(link, u32::MAX)).map(|(id, path)| (*id, path.clone())).collect();
+        let peer = self.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
+        self.out.push(Action::Report(Report::Silent { peer, contents: asked.len() as u64 }));
+        for (id, path) in asked {
+            self.wants.asked.remove(&id);
+            let Some(want) = self.wants.by_path.get_mut(&path) else { continue };
+            let Some((content, size)) = want.content else { continue };
+            want.step = Step::Waiting;
+            self.wants.release_small(size);
+            self.wants.silences.late.insert(id, (path.clone(), content));
+            self.wants.make_ready(&path);
+        }
+        // What was asked before an earlier silence, and of others since, may never come (P9).
+        let late = self.wants.silences.late_of(link);
+        for id in late.iter().take(late.len().saturating_sub(SMALL_WINDOW_FILES)) {
+            self.wants.silences.late.remove(&(link, *id));
+        }
+    }
+
+    /// A peer sends contents. After a silence the rest of what it was asked for is on its way, too.
+    pub(in crate::engine) fn silence_ends(&mut self, now: Now, link: LinkId) {
+        if !self.wants.silences.ends_with(now.mono, link) {
+            return;
+        }
+        for id in self.wants.silences.late_of(link) {
+            let Some((path, content)) = self.wants.silences.late.get(&(link, id)) else { continue };
+            let Some(want) = self.wants.by_path.get_mut(path).filter(|want| is_idle(want)) else { continue };
+            let Some((_, size)) = want.content.filter(|(wanted, _)| wanted == content) else { continue };
+            want.step = Step::Asked(link, id);
+            self.wants.asked.insert((link, id), path.clone());
+            self.wants.small_files += 1;
+            self.wants.small_bytes += size;
+            self.wants.silences.late.remove(&(link, id));
+        }
+        self.unpark_small(link);
+    }
+
+    fn unpark_small(&mut self, link: LinkId) {
+        for path in self.wants.silences.parked_small.remove(&link).unwrap_or_default() {
+            self.wants.make_ready(&path);
+        }
+    }
+
+    /// A content came of which nobody waited for this peer any more: taken where it is still
+    /// wanted.
+    pub(in crate::engine) fn late_content(&mut self, link: LinkId, id: u32, body: Option<Bytes>, wire: u64) {
+        let Some((path, content)) = self.wants.silences.late.remove(&(link, id)) else { return };
+        let Some(want) = self.wants.by_path.get_mut(&path) else { return };
+        let Some((_, size)) = want.content.filter(|(wanted, _)| *wanted == content) else { return };
+        let is_asked = matches!(want.step, Step::Asked(..)) && want.body.is_none() && want.staged.is_none();
+        match body {
+            Some(body) if body.len() as u64 == size && (is_asked || is_idle(want)) => {
+                if is_asked {
+                    self.stop_asking(&path);
+                }
+                self.offer_source(&path, link, Some(body), wire);
+            }
+            Some(_) => {}
+            None => {
+                want.refused.insert(link);
+            }
+        }
+    }
+
+    /// The link ended.
+    pub(in crate::engine) fn forget_silence(&mut self, link: LinkId) {
+        let silences = &mut self.wants.silences;
+        silences.by_link.remove(&link);
+        for id in silences.late_of(link) {
+            silences.late.remove(&(link, id));
+        }
+        for path in silences.parked_large.remove(&link).unwrap_or_default() {
+            self.wants.make_ready(&path);
+        }
+        self.unpark_small(link);
+    }
+}

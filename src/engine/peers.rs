@@ -15,3 +15,62 @@ pub(in crate::engine) mod refuse;
 pub(in crate::engine) mod session;
 pub(in crate::engine) mod state;
 pub(in crate::engine) mod survey;
+
+use crate::engine::api::event::LinkId;
+use crate::engine::api::index::Index;
+use crate::model::DeviceId;
+use condition::Standing;
+use costs::Costs;
+use delivery::Deliveries;
+use devices::Devices;
+use identity::{PeerCounters, Renewal};
+use live::OutgoingChange;
+use past::Pasts;
+use session::Session;
+use std::collections::BTreeMap;
+use survey::Survey;
+
+/// What is known of other machines, and what they are to be told.
+pub(in crate::engine) struct Peers {
+    pub(in crate::engine) sessions: BTreeMap<LinkId, Session>,
+    pub(in crate::engine) news: News,
+    pub(in crate::engine) names: BTreeMap<DeviceId, String>,
+    pub(in crate::engine) devices: Devices,
+    pub(in crate::engine) counters: PeerCounters,
+    pub(in crate::engine) renewal: Renewal,
+    pub(in crate::engine) costs: Costs,
+    /// Whose message is being handled: it pays for what that costs.
+    pub(in crate::engine) payer: Option<DeviceId>,
+    pub(in crate::engine) deliveries: Deliveries,
+    pub(in crate::engine) past: Pasts,
+    pub(in crate::engine) survey: Survey,
+    pub(in crate::engine) standing: Standing,
+}
+
+/// What is to be announced.
+#[derive(Default)]
+pub(in crate::engine) struct News {
+    pub(in crate::engine) outgoing: Vec<OutgoingChange>,
+    /// Since when peers have not been told of a changed state.
+    pub(in crate::engine) state_changed_at: Option<u64>,
+    pub(in crate::engine) compared_until: u64,
+}
+
+impl Peers {
+    pub(in crate::engine) fn load(index: &impl Index) -> Self {
+        Self {
+            sessions: BTreeMap::new(),
+            news: News::default(),
+            names: BTreeMap::new(),
+            devices: Devices::load(index),
+            counters: PeerCounters::load(index),
+            renewal: Renewal::May,
+            costs: Costs::default(),
+            payer: None,
+            deliveries: Deliveries::default(),
+            past: Pasts::default(),
+            survey: Survey::default(),
+            standing: Standing::default(),
+        }
+    }
+}

@@ -97,21 +97,21 @@ impl Default for Steady {
 impl<I: Index> Engine<I> {
     /// The steady time: ages of what this machine holds are differences from it (`Row::since`).
     pub fn steady(&self, now: Now) -> u64 {
-        self.steady.at(now)
+        self.core.steady.at(now)
     }
 
     /// Which day it is, to count from day to day: days since 1970 as the wall clock had them when
     /// they were first counted here, and since then as the steady clock goes on. A wall clock that
     /// jumps makes nobody look gone for a year.
     pub(in crate::engine) fn today(&self, now: Now) -> u64 {
-        self.steady.first_day.saturating_add(self.steady(now) / DAY_NS)
+        self.core.steady.first_day.saturating_add(self.steady(now) / DAY_NS)
     }
 
     pub(in crate::engine) fn begin_days(&mut self, now: Now) {
-        let stored = self.index.meta(META_DAYS).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-        self.steady.first_day = stored.unwrap_or_else(|| {
+        let stored = self.core.index.meta(META_DAYS).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        self.core.steady.first_day = stored.unwrap_or_else(|| {
             let first = (now.wall / DAY_NS).saturating_sub(self.steady(now) / DAY_NS);
-            self.index.set_meta(META_DAYS, &first.to_be_bytes());
+            self.core.index.set_meta(META_DAYS, &first.to_be_bytes());
             first
         });
     }
@@ -125,19 +125,20 @@ impl<I: Index> Engine<I> {
             return old.since;
         }
         // What was here before the index knew of it: nobody knows since when.
-        if matches!(self.finding, Some(ObservationSource::First | ObservationSource::Restored)) {
+        if matches!(self.observe.inspecting.finding, Some(ObservationSource::First | ObservationSource::Restored)) {
             return 0;
         }
-        let holders = self.index.holders(&content);
-        let elsewhere = holders.iter().filter(|holder| *holder != path).filter_map(|holder| self.index.get(holder));
+        let holders = self.core.index.holders(&content);
+        let elsewhere =
+            holders.iter().filter(|holder| *holder != path).filter_map(|holder| self.core.index.get(holder));
         let elsewhere = elsewhere.filter(|row| row.live_on_disk().is_some()).map(|row| row.since).min();
-        elsewhere.or(self.ledger.since_of(content)).unwrap_or_else(|| self.steady(now))
+        elsewhere.or(self.safety.ledger.since_of(content)).unwrap_or_else(|| self.steady(now))
     }
 
     pub(in crate::engine) fn store_steady(&mut self, now: Now) {
-        if self.steady.next_store <= now.mono {
-            self.steady.next_store = now.mono + STORE_EVERY_NS;
-            self.index.set_meta(META_STEADY, &self.steady.to_bytes(now));
+        if self.core.steady.next_store <= now.mono {
+            self.core.steady.next_store = now.mono + STORE_EVERY_NS;
+            self.core.index.set_meta(META_STEADY, &self.core.steady.to_bytes(now));
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::engine::api::map_index::MapIndex;
 use crate::engine::observe::arrivals;
 use crate::engine::reconcile::merge::nothing;
 use crate::engine::*;
+use crate::model::SyncPath;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Version, VersionVector};
 use crate::wire::features::Features;
 use crate::wire::message::{Change, Message, SMALL_FILE_BYTES};
@@ -179,7 +180,7 @@ fn a_deletion_that_a_crash_cut_off_is_not_made_again_after_newer_news() {
     inspected(&mut engine, 2, "f", Observed::Absent);
     let row = engine.index().get(&path("f")).unwrap();
     assert_eq!((row.head, row.disk.unwrap().entry), (newer, deletion));
-    assert!(engine.missing.is_empty(), "nothing is to be concluded");
+    assert!(engine.safety.missing.is_empty(), "nothing is to be concluded");
 }
 
 #[test]
@@ -387,7 +388,7 @@ fn a_second_hash_before_the_first_walk_concludes_nothing_from_a_missing_file() {
     let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
     assert_eq!(inspections(&engine.handle(at(1), Event::Tick)), [("f".to_owned(), true)]);
     inspected(&mut engine, 2, "f", Observed::Absent);
-    assert!(engine.missing.is_empty());
+    assert!(engine.safety.missing.is_empty());
     engine.handle(at(3), Event::Walked { walk, unread: Vec::new() });
     engine.handle(at(3), Event::Root(RootState::Fine));
     assert_eq!(engine.status().held_deletions, 1, "everything is gone: a person is asked");
@@ -616,17 +617,17 @@ fn a_folder_that_was_installed_is_walked_at_once_when_something_goes_missing() {
     assert_eq!(inspections(&engine.handle(at(26_000_000), Event::Tick)), [("f".to_owned(), false)]);
     let actions = inspected(&mut engine, 27_000_000, "f", Observed::Absent);
     assert_eq!(walks(&actions).len(), 1, "{actions:?}");
-    assert!(engine.new_folders.is_empty() && engine.arrivals.is_empty());
+    assert!(engine.observe.inspecting.new_folders.is_empty() && engine.observe.arrivals.is_empty());
     // Of what is in a folder without a watch there is no echo: that it was listed ends the wait for
     // it.
     let actions = receive(&mut engine, 28_000_000, "d/e", &folder);
     let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
     let outcome = Outcome::Done { stat: Some(stat(&folder, 30)), kept: None };
     engine.handle(at(29_000_000), Event::Installed { job: job.unwrap(), outcome });
-    assert_eq!(engine.new_folders.len(), 1);
-    let walk = walks(&actions).first().copied().unwrap_or(WalkId(engine.last_walk));
+    assert_eq!(engine.observe.inspecting.new_folders.len(), 1);
+    let walk = walks(&actions).first().copied().unwrap_or(WalkId(engine.observe.walking.last_id));
     engine.handle(at(30_000_000), Event::Listed { walk, found: vec![(path("d/e"), stat(&folder, 30))] });
-    assert!(engine.new_folders.is_empty());
+    assert!(engine.observe.inspecting.new_folders.is_empty());
 }
 
 /// It says how it stands when it has rested; what it said before is no reason to compare all that

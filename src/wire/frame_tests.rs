@@ -156,7 +156,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             .prop_map(|(buckets, entries, more)| Message::Offer { buckets, entries, more }),
         (entries(), any::<bool>()).prop_map(|(entries, more)| Message::Answer { entries, more }),
         (prop::collection::vec(change(), 0..6), prop::collection::vec(device(), 0..4))
-            .prop_map(|(changes, relayed_to)| Message::Changes { changes, relayed_to: relayed_to }),
+            .prop_map(|(changes, relayed_to)| Message::Changes { changes, relayed_to }),
         prop::collection::vec(want, 0..9).prop_map(|wants| {
             let want = |(id, path, hash, size)| WantedContent { id, path, content: ContentId(hash), size };
             Message::Get { wants: wants.into_iter().map(want).collect() }

@@ -102,11 +102,11 @@ impl<I: Index> Engine<I> {
     /// `&mut`: digests are made when asked for.
     pub fn status(&mut self) -> Status {
         let peers = self.peer_statuses();
-        let quiet = self.settle.is_empty()
-            && self.inspections.is_empty()
-            && self.arrivals.is_empty()
-            && self.missing.is_empty()
-            && self.guards.is_quiet();
+        let quiet = self.observe.settle.is_empty()
+            && self.observe.inspecting.open.is_empty()
+            && self.observe.arrivals.is_empty()
+            && self.safety.missing.is_empty()
+            && self.safety.guard.is_quiet();
         let condition = self.condition();
         let (queued_files, queued_bytes) = self.queued();
         let under_way = |(path, want): (&SyncPath, &Want)| {
@@ -119,30 +119,30 @@ impl<I: Index> Engine<I> {
             (path.clone(), step.to_owned())
         };
         Status {
-            device: self.config.device,
-            name: self.config.name.clone(),
-            counts: self.index.counts(),
+            device: self.core.config.device,
+            name: self.core.config.name.clone(),
+            counts: self.core.index.counts(),
             peers,
-            idle: quiet && self.has_scanned_all() && self.active_wants() == 0 && self.outgoing.is_empty(),
-            scanning: self.walks.values().any(Walk::is_whole)
-                || !(self.scan.is_walked() || self.paused || self.halted.is_some()),
-            paused: self.paused,
-            halted: self.halted.as_ref().map(|halt| halt.text.clone()),
+            idle: quiet && self.has_scanned_all() && self.active_wants() == 0 && self.peers.news.outgoing.is_empty(),
+            scanning: self.observe.walking.walks.values().any(Walk::is_whole)
+                || !(self.observe.scan.is_walked() || self.core.paused || self.core.halted.is_some()),
+            paused: self.core.paused,
+            halted: self.core.halted.as_ref().map(|halt| halt.text.clone()),
             condition,
             held_deletions: condition.held_deletions,
             held_reverts: condition.held_reverts,
             held_unignored: condition.held_unignored,
-            kept_folders: self.kept_folders.values().flatten().count() as u64,
-            left_alone: self.left_alone.len() as u64,
-            ignored: self.ignored,
+            kept_folders: self.observe.problems.kept_folders.values().flatten().count() as u64,
+            left_alone: self.observe.problems.left_alone.len() as u64,
+            ignored: self.observe.walking.ignored,
             open_conflicts: 0,
             devices: self.device_statuses(),
-            lacks: self.keeps.lacks(),
+            lacks: self.observe.file_system.keeps.lacks(),
             problems: self.all_problems().take(STATUS_PROBLEMS).collect(),
             transfers: self.transfers(),
             queued_files,
             queued_bytes,
-            under_way: self.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
+            under_way: self.transfer.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
         }
     }
 }

@@ -92,7 +92,7 @@ fn key(path: &SyncPath) -> u64 {
 
 impl<I: Index> Engine<I> {
     fn folds(&self) -> bool {
-        self.keeps.names != Names::Exact
+        self.observe.file_system.keeps.names != Names::Exact
     }
 
     /// A row was written; gives the paths that may have its name now.
@@ -105,21 +105,21 @@ impl<I: Index> Engine<I> {
             // However it came there: by a user's own rename, say. Or nobody wants it any more.
             self.name_is_free(path);
         }
-        let holders = self.aliases.on_disk.entry(key).or_default();
+        let holders = self.observe.file_system.aliases.on_disk.entry(key).or_default();
         holders.retain(|holder| holder != path);
-        let waiting = self.aliases.waiting.get(&key).into_iter().flatten();
+        let waiting = self.observe.file_system.aliases.waiting.get(&key).into_iter().flatten();
         if row.live_on_disk().is_some() {
             holders.push(path.clone());
             // What is in the way of these is known.
             for other in waiting.clone() {
-                self.aliases.refused.remove(other);
+                self.observe.file_system.aliases.refused.remove(other);
             }
             if row.head.is_live() {
                 return Vec::new();
             }
         }
         if holders.is_empty() {
-            self.aliases.on_disk.remove(&key);
+            self.observe.file_system.aliases.on_disk.remove(&key);
         }
         waiting.filter(|other| *other != path).cloned().collect()
     }
@@ -129,14 +129,14 @@ impl<I: Index> Engine<I> {
         if !self.folds() {
             return None;
         }
-        let holders = self.aliases.on_disk.get(&key(path))?;
+        let holders = self.observe.file_system.aliases.on_disk.get(&key(path))?;
         holders.iter().find(|holder| *holder != path && fold(holder) == fold(path)).cloned()
     }
 
     /// The path by which something is known that the disk shows as `path`. Its spelling says
     /// nothing where the disk has its own.
     pub(in crate::engine) fn known_as(&self, path: SyncPath) -> SyncPath {
-        if self.keeps.names != Names::Respelled || self.is_on_disk(&path) {
+        if self.observe.file_system.keeps.names != Names::Respelled || self.is_on_disk(&path) {
             return path;
         }
         if let Some(holder) = self.alias_of(&path) {
@@ -147,7 +147,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn is_on_disk(&self, path: &SyncPath) -> bool {
-        self.index.get(path).is_some_and(|row| row.live_on_disk().is_some())
+        self.core.index.get(path).is_some_and(|row| row.live_on_disk().is_some())
     }
 
     /// A hint's spelling is that of whoever opened the file. So every path that has the name here,
@@ -156,21 +156,21 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn hinted(&mut self, now: Now, path: SyncPath, hint: Hint) {
         let known = self.known_as(path);
         for other in self.spellings_of(&known) {
-            self.settle.hint(now.mono, other, hint);
+            self.observe.settle.hint(now.mono, other, hint);
         }
         if hint == Hint::Gone {
             self.a_name_went(now, &known);
         }
-        self.settle.hint(now.mono, known, hint);
+        self.observe.settle.hint(now.mono, known, hint);
     }
 
     /// What the disk refused in the folder of a name that went is tried again soon.
     fn a_name_went(&mut self, now: Now, gone: &SyncPath) {
         let folder = gone.parent();
-        let refused = self.aliases.refused.iter_mut().filter(|(_, refused)| !refused.is_freed);
+        let refused = self.observe.file_system.aliases.refused.iter_mut().filter(|(_, refused)| !refused.is_freed);
         for (path, refused) in refused.filter(|(path, _)| path.parent() == folder) {
             refused.is_freed = true;
-            self.wants.retries.insert((refused.due().max(now.mono), path.clone()));
+            self.transfer.wants.retries.insert((refused.due().max(now.mono), path.clone()));
         }
     }
 
@@ -180,8 +180,8 @@ impl<I: Index> Engine<I> {
             return BTreeSet::new();
         }
         let key = key(path);
-        let on_disk = self.aliases.on_disk.get(&key).into_iter().flatten();
-        let at_work = self.aliases.at_work.get(&key).into_iter().flatten();
+        let on_disk = self.observe.file_system.aliases.on_disk.get(&key).into_iter().flatten();
+        let at_work = self.observe.file_system.aliases.at_work.get(&key).into_iter().flatten();
         let is_other = |other: &&SyncPath| *other != path && fold(other) == fold(path);
         on_disk.chain(at_work).filter(is_other).cloned().collect()
     }
@@ -189,20 +189,20 @@ impl<I: Index> Engine<I> {
     /// A look or an install of it begins.
     pub(in crate::engine) fn name_at_work(&mut self, path: &SyncPath) {
         if self.folds() {
-            self.aliases.at_work.entry(key(path)).or_default().insert(path.clone());
+            self.observe.file_system.aliases.at_work.entry(key(path)).or_default().insert(path.clone());
         }
     }
 
     /// A look or an install of it ended.
     pub(in crate::engine) fn name_at_rest(&mut self, path: &SyncPath) {
-        if !self.folds() || self.is_busy(path) || self.inspections.contains_key(path) {
+        if !self.folds() || self.is_busy(path) || self.observe.inspecting.open.contains_key(path) {
             return;
         }
         let key = key(path);
-        if let Some(at_work) = self.aliases.at_work.get_mut(&key) {
+        if let Some(at_work) = self.observe.file_system.aliases.at_work.get_mut(&key) {
             at_work.remove(path);
             if at_work.is_empty() {
-                self.aliases.at_work.remove(&key);
+                self.observe.file_system.aliases.at_work.remove(&key);
             }
         }
     }
@@ -210,8 +210,9 @@ impl<I: Index> Engine<I> {
     /// What a look found by a name that another path has here is that path's. (Where the disk shows
     /// names as they were made, the look itself tells.)
     pub(in crate::engine) fn seen_by_name(&self, path: &SyncPath, observed: Observed) -> Observed {
-        let is_anothers =
-            self.keeps.names == Names::Respelled && !self.is_on_disk(path) && self.alias_of(path).is_some();
+        let is_anothers = self.observe.file_system.keeps.names == Names::Respelled
+            && !self.is_on_disk(path)
+            && self.alias_of(path).is_some();
         if is_anothers { Observed::Absent } else { observed }
     }
 
@@ -220,18 +221,18 @@ impl<I: Index> Engine<I> {
         if row.live_on_disk().is_some() || !self.folds() {
             return false;
         }
-        if path.ancestors().any(|dir| self.aliases.taken.contains(&dir)) {
+        if path.ancestors().any(|dir| self.observe.file_system.aliases.taken.contains(&dir)) {
             self.hold_want(path);
             return true;
         }
         let Some(holder) = self.alias_of(path).filter(|holder| !self.is_left_alone(holder)) else {
             return self.awaits_refused(now, path);
         };
-        self.aliases.waiting.entry(key(path)).or_default().insert(path.clone());
+        self.observe.file_system.aliases.waiting.entry(key(path)).or_default().insert(path.clone());
         if self.takes_name_over(now, path, row, &holder) {
             return true;
         }
-        let since = self.wants.get(path).map_or(now.mono, |want| want.since);
+        let since = self.transfer.wants.get(path).map_or(now.mono, |want| want.since);
         if now.mono < since + PATIENCE_NS {
             self.wait(now, path, Some(SECOND));
             return true;
@@ -245,13 +246,14 @@ impl<I: Index> Engine<I> {
 
     /// Patterns cover what is on disk there by the index. Whether it still is, nobody looks.
     fn is_left_alone(&self, holder: &SyncPath) -> bool {
-        let on_disk = self.index.get(holder).and_then(|row| row.live_on_disk().map(|(entry, _)| entry.is_directory()));
+        let on_disk =
+            self.core.index.get(holder).and_then(|row| row.live_on_disk().map(|(entry, _)| entry.is_directory()));
         on_disk.is_some_and(|is_directory| self.ignores(holder, is_directory))
     }
 
     /// Nothing that is known has its name here. Whether it is tried later, as the disk refused it.
     fn awaits_refused(&mut self, now: Now, path: &SyncPath) -> bool {
-        let Some(due) = self.aliases.refused.get(path).map(AliasRefusal::due) else {
+        let Some(due) = self.observe.file_system.aliases.refused.get(path).map(AliasRefusal::due) else {
             self.name_is_free(path);
             return false;
         };
@@ -265,10 +267,10 @@ impl<I: Index> Engine<I> {
 
     /// It cannot be here; its peers have it.
     fn name_is_taken(&mut self, path: &SyncPath, text: String) {
-        self.aliases.taken.insert(path.clone());
+        self.observe.file_system.aliases.taken.insert(path.clone());
         self.problem(path, text);
         self.hold_want(path);
-        if let Some(want) = self.wants.by_path.get_mut(path) {
+        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.trial = Trial::Failed;
         }
     }
@@ -276,10 +278,10 @@ impl<I: Index> Engine<I> {
     /// The disk has its name by another spelling, of which nothing is known. A look at the path
     /// itself would find nothing, and say nothing of when to try again.
     pub(in crate::engine) fn name_is_refused(&mut self, now: Now, path: &SyncPath) {
-        let refused = self.aliases.refused.entry(path.clone()).or_default();
+        let refused = self.observe.file_system.aliases.refused.entry(path.clone()).or_default();
         *refused = AliasRefusal { at: now.mono, times: refused.times.saturating_add(1), is_freed: false };
         let due = refused.due();
-        self.aliases.waiting.entry(key(path)).or_default().insert(path.clone());
+        self.observe.file_system.aliases.waiting.entry(key(path)).or_default().insert(path.clone());
         let text = format!(
             "something is at '{path}' by another spelling of its name, and this folder's file system \
              takes both for one; rename one of them"
@@ -289,20 +291,20 @@ impl<I: Index> Engine<I> {
     }
 
     fn name_is_free(&mut self, path: &SyncPath) {
-        self.aliases.refused.remove(path);
-        if self.aliases.taken.remove(path) {
-            if let Some(want) = self.wants.by_path.get_mut(path) {
+        self.observe.file_system.aliases.refused.remove(path);
+        if self.observe.file_system.aliases.taken.remove(path) {
+            if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
                 want.trial = Trial::Open;
             }
-            if !self.unseen.contains_key(path) {
+            if !self.observe.inspecting.unseen.contains_key(path) {
                 self.solve(path);
             }
         }
         let key = key(path);
-        if let Some(waiting) = self.aliases.waiting.get_mut(&key) {
+        if let Some(waiting) = self.observe.file_system.aliases.waiting.get_mut(&key) {
             waiting.remove(path);
             if waiting.is_empty() {
-                self.aliases.waiting.remove(&key);
+                self.observe.file_system.aliases.waiting.remove(&key);
             }
         }
     }
@@ -310,7 +312,7 @@ impl<I: Index> Engine<I> {
     /// What is on disk by the old spelling was renamed to this one: it is renamed here too, in
     /// place.
     fn takes_name_over(&mut self, now: Now, path: &SyncPath, row: &Row, holder: &SyncPath) -> bool {
-        let Some(old) = self.index.get(holder) else { return false };
+        let Some(old) = self.core.index.get(holder) else { return false };
         let Some((entry, stat)) = old.live_on_disk() else { return false };
         let is_free = !old.head.is_live() && !self.is_busy(holder) && !self.awaits_inspection(holder);
         if !is_free || !entry.same_content(&row.head) {
@@ -333,14 +335,14 @@ impl<I: Index> Engine<I> {
     /// Whether what is on disk at a path is being renamed to another spelling of it: its deletion
     /// would hit that.
     pub(in crate::engine) fn is_renamed_away(&self, path: &SyncPath) -> bool {
-        self.folds() && self.wants.jobs.values().any(|job| job.renamed.as_ref() == Some(path))
+        self.folds() && self.transfer.wants.jobs.values().any(|job| job.renamed.as_ref() == Some(path))
     }
 
     /// Whether all that is on disk in a folder was deleted there, and is wanted by the same names
     /// in another.
     fn all_below_moved(&self, from: &SyncPath, to: &SyncPath) -> bool {
         self.on_disk_below(from).iter().all(|below| {
-            let (old, new) = (self.index.get(below), self.index.get(&moved(below, from, to)));
+            let (old, new) = (self.core.index.get(below), self.core.index.get(&moved(below, from, to)));
             let (Some(old), Some(new)) = (old, new) else { return false };
             let is_same = old.live_on_disk().is_some_and(|(entry, _)| entry.same_content(&new.head));
             is_same && !old.head.is_live() && !self.is_busy(below) && !self.awaits_inspection(below)
@@ -359,7 +361,7 @@ impl<I: Index> Engine<I> {
         self.takes_row(now, from, path, stat);
         for old in below {
             let new = moved(&old, from, path);
-            let stat = self.index.get(&old).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+            let stat = self.core.index.get(&old).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
             self.takes_row(now, &old, &new, stat);
         }
         self.children_are_ready(path);
@@ -368,7 +370,7 @@ impl<I: Index> Engine<I> {
     /// What was on disk by one path is so by the other: of its version, with the permissions and
     /// the mtime that it has.
     fn takes_row(&mut self, now: Now, from: &SyncPath, path: &SyncPath, stat: Option<crate::engine::Stat>) {
-        let (Some(old), Some(new)) = (self.index.get(from), self.index.get(path)) else { return };
+        let (Some(old), Some(new)) = (self.core.index.get(from), self.core.index.get(path)) else { return };
         let Some((had, _)) = old.live_on_disk() else { return };
         let entry = if had.same_content(&new.head) {
             Entry { mode: had.mode, mtime: had.mtime, ..new.head.clone() }

@@ -51,22 +51,22 @@ impl<I: Index> Engine<I> {
     /// Looks at a path, unless that is under way or it is being installed: then once more after
     /// that.
     pub(in crate::engine) fn inspect(&mut self, path: &SyncPath, known: Option<Stat>, mut inspection: Inspection) {
-        inspection.found = match self.unseen.get(path) {
+        inspection.found = match self.observe.inspecting.unseen.get(path) {
             // It could not be looked at when it was come by: it still is what that walk found, and
             // no news (P8).
             Some(unseen) => unseen.found.min(inspection.found),
-            None => self.scan.come_by(path, inspection.found),
+            None => self.observe.scan.come_by(path, inspection.found),
         };
-        if self.is_busy(path) || self.inspections.contains_key(path) {
+        if self.is_busy(path) || self.observe.inspecting.open.contains_key(path) {
             self.postpone(path, inspection.debounced.map_or(Hint::Closed, |debounced| debounced.hint));
             return;
         }
         // Whether a peer wants it is known when it is told.
         let body = inspection.found != ObservationSource::Restored && !inspection.rehash;
         let rehash = inspection.rehash;
-        inspection.asked = self.last_event.wall;
-        self.standing.open_inspections += usize::from(!rehash);
-        self.inspections.insert(path.clone(), inspection);
+        inspection.asked = self.core.last_event.wall;
+        self.peers.standing.open_inspections += usize::from(!rehash);
+        self.observe.inspecting.open.insert(path.clone(), inspection);
         self.name_at_work(path);
         let was = known.filter(|stat| stat.size >= CHUNKED_BYTES).and_then(|_| self.content_here(path));
         self.act(Action::Inspect { path: path.clone(), known, was, rehash, body });
@@ -74,14 +74,14 @@ impl<I: Index> Engine<I> {
 
     /// What is on disk here, as far as is known.
     fn content_here(&self, path: &SyncPath) -> Option<PriorContent> {
-        let disk = self.index.get(path)?.disk?;
+        let disk = self.core.index.get(path)?.disk?;
         disk.entry.file().map(|(content, size)| PriorContent { content, size })
     }
 
     /// It is looked at after the look or install under way. That it may be a new folder, to be
     /// watched, is remembered.
     pub(in crate::engine) fn postpone(&mut self, path: &SyncPath, hint: Hint) {
-        let kept = self.postponed.entry(path.clone()).or_insert(hint);
+        let kept = self.observe.inspecting.postponed.entry(path.clone()).or_insert(hint);
         if *kept != Hint::Closed {
             *kept = hint;
         }
@@ -100,16 +100,16 @@ impl<I: Index> Engine<I> {
             }
             return;
         }
-        let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+        let known = self.core.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
         // A folder in the known one's place needs to be made durable, even if its stat says
         // nothing; not the one that was just installed.
-        let installed = self.new_folders.contains(path);
+        let installed = self.observe.inspecting.new_folders.contains(path);
         let known = known.filter(|stat| installed || stat.kind != StatKind::Directory);
         self.inspect(path, known, Inspection { debounced: Some(debounced), ..Inspection::of(self.live()) });
     }
 
     pub(in crate::engine) fn live(&self) -> ObservationSource {
-        if self.scan.finds() == ObservationSource::Restored {
+        if self.observe.scan.finds() == ObservationSource::Restored {
             ObservationSource::Restored
         } else {
             ObservationSource::Live
@@ -117,63 +117,66 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn inspected(&mut self, now: Now, path: &SyncPath, observed: Observed) {
-        let Some(inspection) = self.inspections.remove(path) else { return };
+        let Some(inspection) = self.observe.inspecting.open.remove(path) else { return };
         self.name_at_rest(path);
-        self.standing.open_inspections -= usize::from(!inspection.rehash);
+        self.peers.standing.open_inspections -= usize::from(!inspection.rehash);
         let observed = self.seen_by_name(path, observed);
-        if let Some(hint) = self.postponed.remove(path) {
-            self.settle.hint(now.mono, path.clone(), hint);
+        if let Some(hint) = self.observe.inspecting.postponed.remove(path) {
+            self.observe.settle.hint(now.mono, path.clone(), hint);
         }
         if self.ignores(path, matches!(observed, Observed::Directory { .. } | Observed::Foreign(_))) {
             return self.inspected_ignored(now, path, inspection);
         }
-        let restless =
-            inspection.debounced.is_some_and(|debounced| debounced.restless) || self.settle.is_restless(now.mono, path);
-        if self.settle.is_noisy(path) && !restless && matches!(observed, Observed::File { .. } | Observed::Absent) {
+        let restless = inspection.debounced.is_some_and(|debounced| debounced.restless)
+            || self.observe.settle.is_restless(now.mono, path);
+        if self.observe.settle.is_noisy(path)
+            && !restless
+            && matches!(observed, Observed::File { .. } | Observed::Absent)
+        {
             // It was touched again meanwhile: what was seen may be half of something.
             if let Some(debounced) = inspection.debounced {
-                self.settle.goes_on(path, debounced.first);
+                self.observe.settle.goes_on(path, debounced.first);
             }
             return self.rehash_again(now, path, inspection);
         }
         if inspection.seen_since && observed == Observed::Absent {
             // Gone, then back, or the other way round: only another look tells.
-            self.settle.hint(now.mono, path.clone(), Hint::Gone);
+            self.observe.settle.hint(now.mono, path.clone(), Hint::Gone);
             return self.rehash_again(now, path, inspection);
         }
         if let Some(debounced) = inspection.debounced
             && !debounced.restless
             && self.may_be_ignored_soon(path, &observed)
         {
-            self.settle.hint(now.mono, path.clone(), debounced.hint);
-            self.settle.goes_on(path, debounced.first);
+            self.observe.settle.hint(now.mono, path.clone(), debounced.hint);
+            self.observe.settle.goes_on(path, debounced.first);
             return self.rehash_again(now, path, inspection);
         }
         if self.is_suddenly_empty(path, &observed, inspection) {
-            self.settle.hint(now.mono, path.clone(), Hint::Changed);
-            self.emptied.insert(path.clone());
+            self.observe.settle.hint(now.mono, path.clone(), Hint::Changed);
+            self.observe.inspecting.emptied.insert(path.clone());
             return self.rehash_again(now, path, inspection);
         }
-        self.emptied.remove(path);
+        self.observe.inspecting.emptied.remove(path);
         let needs_walk = self.needs_walk(path, &observed, inspection);
         if inspection.debounced.is_some() && matches!(observed, Observed::Directory { .. }) {
             // What could not be put into it may be put there now.
             self.children_are_ready(path);
         }
-        let found = self.scan.inspected(path).unwrap_or(inspection.found);
+        let found = self.observe.scan.inspected(path).unwrap_or(inspection.found);
         if self.awaits_verdict(now, path, &observed, found) {
             self.rehashed(inspection);
             return self.end_scan(now);
         }
         let was_hashed = !matches!(observed, Observed::Unstable | Observed::Failed(_));
         if was_hashed && observed != Observed::Absent {
-            self.undoing.refused.remove(path);
+            self.safety.undoing.refused.remove(path);
         }
         if inspection.early && observed == Observed::Absent && found != ObservationSource::Restored {
             // Whether it was deleted is for the walk to say, which knows how much else is missing
             // (P8).
             self.adopt_deletions(now, path);
-            self.interrupted_installs.remove(path);
+            self.transfer.interrupted_installs.remove(path);
         } else {
             if let Observed::File { stat, .. } = &observed
                 && was_racy(stat, inspection.asked, now)
@@ -183,7 +186,7 @@ impl<I: Index> Engine<I> {
             self.observe(now, path, observed, found);
         }
         match needs_walk {
-            Some(NewFolder::Installed) => self.arrivals.came(now.mono, path.clone()),
+            Some(NewFolder::Installed) => self.observe.arrivals.came(now.mono, path.clone()),
             Some(NewFolder::New) => self.walk(now, Some(path.clone()), found),
             None => {}
         }
@@ -199,8 +202,8 @@ impl<I: Index> Engine<I> {
 
     /// Patterns cover it since the look was asked for: what is there is told to nobody.
     fn inspected_ignored(&mut self, now: Now, path: &SyncPath, inspection: Inspection) {
-        self.emptied.remove(path);
-        self.scan.inspected(path);
+        self.observe.inspecting.emptied.remove(path);
+        self.observe.scan.inspected(path);
         self.no_concern(path);
         self.pause_rehash(path, inspection);
         self.end_scan(now);
@@ -215,7 +218,7 @@ impl<I: Index> Engine<I> {
         );
         is_there
             && path.as_bytes() != IGNORE_FILE.as_bytes()
-            && self.index.get(path).is_none_or(|row| row.live_on_disk().is_none())
+            && self.core.index.get(path).is_none_or(|row| row.live_on_disk().is_none())
             && self.patterns_change()
     }
 
@@ -225,8 +228,8 @@ impl<I: Index> Engine<I> {
         let Observed::File { stat, .. } = observed else { return false };
         stat.size == 0
             && inspection.debounced.is_some()
-            && !self.emptied.contains(path)
-            && self.index.get(path).is_some_and(|row| row.live_on_disk().is_some_and(|(_, known)| known.size > 0))
+            && !self.observe.inspecting.emptied.contains(path)
+            && self.core.index.get(path).is_some_and(|row| row.live_on_disk().is_some_and(|(_, known)| known.size > 0))
     }
 
     /// A folder that appeared, or took another's place, has a watch to get and children to be
@@ -234,12 +237,12 @@ impl<I: Index> Engine<I> {
     /// One that could not be listed may be open now.
     fn needs_walk(&mut self, path: &SyncPath, observed: &Observed, inspection: Inspection) -> Option<NewFolder> {
         let debounced = inspection.debounced?;
-        let installed = self.new_folders.remove(path);
+        let installed = self.observe.inspecting.new_folders.remove(path);
         let Observed::Directory { stat } = observed else { return None };
-        let row = self.index.get(path);
+        let row = self.core.index.get(path);
         let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, known)| (known.kind, known.ino));
         let is_known = known == Some((StatKind::Directory, stat.ino));
-        if !is_known || self.unseen.contains_key(path) {
+        if !is_known || self.observe.inspecting.unseen.contains_key(path) {
             return Some(NewFolder::New);
         }
         let folder = if installed { NewFolder::Installed } else { NewFolder::New };
@@ -254,23 +257,23 @@ impl<I: Index> Engine<I> {
         observed: Observed,
         found: ObservationSource,
     ) {
-        self.finding = Some(found);
+        self.observe.inspecting.finding = Some(found);
         self.take_in_observed(now, path, observed, found);
-        self.finding = None;
-        self.guards.writes = Believed::Judged;
+        self.observe.inspecting.finding = None;
+        self.safety.guard.writes = Believed::Judged;
     }
 
     fn take_in_observed(&mut self, now: Now, path: &SyncPath, observed: Observed, found: ObservationSource) {
         match observed {
             Observed::Failed(_) | Observed::Foreign(_) => {}
             // Whether it can be listed, only a walk says.
-            Observed::Directory { .. } if self.unseen.contains_key(path) => {}
+            Observed::Directory { .. } if self.observe.inspecting.unseen.contains_key(path) => {}
             _ => {
-                self.unseen.remove(path);
-                self.racy.seen(path);
+                self.observe.inspecting.unseen.remove(path);
+                self.observe.racy.seen(path);
                 // That it can be looked at says nothing of an install that failed: only one that
                 // succeeds does.
-                if !self.wants.get(path).is_some_and(|want| want.trial == Trial::Failed) {
+                if !self.transfer.wants.get(path).is_some_and(|want| want.trial == Trial::Failed) {
                     self.solve(path);
                 }
             }
@@ -309,10 +312,10 @@ impl<I: Index> Engine<I> {
                 let kind = Kind::File { size: stat.size, content };
                 self.present(now, path, Live { kind, mtime: stat.mtime, stat, body }, found);
             }
-            Observed::Unstable => self.settle.hint(now.mono, path.clone(), Hint::Changed),
+            Observed::Unstable => self.observe.settle.hint(now.mono, path.clone(), Hint::Changed),
             Observed::Failed(trouble) => self.not_seen(now, path, found, trouble.text),
         }
-        if is_certain && self.interrupted_installs.remove(path) {
+        if is_certain && self.transfer.interrupted_installs.remove(path) {
             self.nothing_was_interrupted(now, path);
         }
     }
@@ -320,7 +323,7 @@ impl<I: Index> Engine<I> {
     /// What was being installed is not there, or is known now.
     pub(in crate::engine) fn nothing_was_interrupted(&mut self, now: Now, path: &SyncPath) {
         if let Some(mut row) =
-            self.index.get(path).filter(|row| row.installing.is_some() && row.head != merge::nothing())
+            self.core.index.get(path).filter(|row| row.installing.is_some() && row.head != merge::nothing())
         {
             row.installing = None;
             self.store(now, path, &row);
@@ -332,7 +335,7 @@ impl<I: Index> Engine<I> {
         let Live { kind, mtime, stat, body } = live;
         // Two folders that meet for the first time may hold the same.
         let body = body.filter(|_| found != ObservationSource::First || self.is_news_to_all());
-        let row = self.index.get(path);
+        let row = self.core.index.get(path);
         let of = self.mode_of(path, row.as_ref(), &kind, &stat);
         let mode = of.mode();
         let mtime = Self::mtime_of(row.as_ref(), &kind, mtime, &stat);
@@ -377,7 +380,7 @@ impl<I: Index> Engine<I> {
                 }
             }
             Local::Touched(base) => {
-                let is_rest = self.torn.contains(path) && base.mtime == mtime;
+                let is_rest = self.observe.torn.contains(path) && base.mtime == mtime;
                 if let Some(row) = row.filter(|_| is_rest) {
                     // What a cut left is told to nobody, whoever changes its permissions.
                     let disk = Some(merge::on_disk(Entry { mode, mtime, ..base }, Some(stat)));
@@ -389,7 +392,7 @@ impl<I: Index> Engine<I> {
             }
             Local::Edited(_) if self.takes_as_torn(now, path, &kind, &stat, found) => {}
             Local::Edited(base) => {
-                let mut stamp = merge::stamp(found, now.wall, self.attention.until(), &stat, base.as_ref());
+                let mut stamp = merge::stamp(found, now.wall, self.observe.attention.until(), &stat, base.as_ref());
                 if let Some(row) = row.filter(|_| found == ObservationSource::Restored) {
                     // Whatever the clocks say, what is in a backup beats nothing that is known here
                     // (P8).

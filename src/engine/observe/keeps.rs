@@ -88,15 +88,15 @@ impl<I: Index> Engine<I> {
     /// What the folder's disk keeps: before the start, and when an install finds that it keeps
     /// less.
     pub fn set_keeps(&mut self, keeps: Keeps) {
-        let learns =
-            (self.keeps.modes && !keeps.modes) || (self.keeps.names == Names::Exact && keeps.names != Names::Exact);
-        self.keeps = keeps;
+        let learns = (self.observe.file_system.keeps.modes && !keeps.modes)
+            || (self.observe.file_system.keeps.names == Names::Exact && keeps.names != Names::Exact);
+        self.observe.file_system.keeps = keeps;
         if !learns {
             return;
         }
         let mut after = None;
         loop {
-            let page = self.index.below(None, after.as_ref(), PAGE);
+            let page = self.core.index.below(None, after.as_ref(), PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (path, row) in page {
@@ -107,15 +107,15 @@ impl<I: Index> Engine<I> {
     }
 
     pub fn keeps(&self) -> Keeps {
-        self.keeps
+        self.observe.file_system.keeps
     }
 
     /// Where modes are not kept, a renamed folder is known by its inode.
     pub(in crate::engine) fn note_folder(&mut self, path: &SyncPath, row: &Row) {
-        if !self.keeps.modes
+        if !self.observe.file_system.keeps.modes
             && let Some((_, stat)) = row.live_on_disk().filter(|(_, stat)| stat.kind == StatKind::Directory)
         {
-            self.folders_by_inode.insert(stat.ino, path.clone());
+            self.observe.file_system.folders_by_inode.insert(stat.ino, path.clone());
         }
     }
 
@@ -127,11 +127,11 @@ impl<I: Index> Engine<I> {
         }
         if let Some((entry, known)) = row.and_then(Row::live_on_disk)
             && known.kind == stat.kind
-            && (known.mode == stat.mode || !self.keeps.modes)
+            && (known.mode == stat.mode || !self.observe.file_system.keeps.modes)
         {
             return ModeOf::Known(entry.mode);
         }
-        if self.keeps.modes {
+        if self.observe.file_system.keeps.modes {
             return ModeOf::Known(stat.mode);
         }
         let received = row.into_iter().flat_map(|row| [Some(&row.head), row.installing.as_ref()]).flatten();
@@ -144,8 +144,8 @@ impl<I: Index> Engine<I> {
     /// inode.
     fn mode_before_rename(&self, path: &SyncPath, kind: &Kind, stat: &Stat) -> Option<Mode> {
         let Kind::File { content, .. } = kind else {
-            let old = self.folders_by_inode.get(&stat.ino).filter(|old| *old != path)?;
-            let row = self.index.get(old)?;
+            let old = self.observe.file_system.folders_by_inode.get(&stat.ino).filter(|old| *old != path)?;
+            let row = self.core.index.get(old)?;
             let (entry, known) = row.live_on_disk()?;
             return (entry.is_directory() && known.ino == stat.ino).then_some(entry.mode);
         };
@@ -153,8 +153,8 @@ impl<I: Index> Engine<I> {
         if stat.size == 0 {
             return None;
         }
-        let holders = self.index.holders(content).into_iter().filter(|holder| holder != path);
-        let rows = holders.filter_map(|holder| self.index.get(&holder));
+        let holders = self.core.index.holders(content).into_iter().filter(|holder| holder != path);
+        let rows = holders.filter_map(|holder| self.core.index.get(&holder));
         // No more open than any that holds the same.
         rows.filter_map(|row| row.live_on_disk().map(|(entry, _)| entry.mode)).reduce(|a, b| Mode(a.0 & b.0))
     }
@@ -163,7 +163,7 @@ impl<I: Index> Engine<I> {
     /// folder.
     fn guess_mode(&self, path: &SyncPath, stat: &Stat) -> Mode {
         let is_folder = stat.kind == StatKind::Directory;
-        let folder = path.parent().and_then(|parent| self.index.get(&parent)).map(|row| row.head);
+        let folder = path.parent().and_then(|parent| self.core.index.get(&parent)).map(|row| row.head);
         let folder = folder.filter(crate::model::Entry::is_directory).map_or(Mode::DIRECTORY, |entry| entry.mode);
         let shown = stat.mode.0 & if is_folder { NEW_FOLDER } else { NEW_FILE };
         let closed = [0o070, 0o007].into_iter().filter(|class| folder.0 & class == 0);
@@ -225,7 +225,7 @@ mod tests {
             ("d/key", key, stat(StatKind::File, 2, 1, time(1_600_000_000, 0))),
         ] {
             let disk = Some(on_disk(entry.clone(), Some(stat)));
-            engine.index.put(&path(name), &Row { head: entry, disk, installing: None, since: 0 });
+            engine.core.index.put(&path(name), &Row { head: entry, disk, installing: None, since: 0 });
         }
         engine.set_keeps(Keeps { modes: false, mtime_step_ns: 1_000_000_000, ..Keeps::default() });
         engine.start(NOW, Trust::Known);
@@ -237,22 +237,22 @@ mod tests {
         let stat = stat(StatKind::File, ino, text.len() as u64, mtime);
         let content = ContentId::of(text.as_bytes());
         engine.observe(NOW, &path(name), Observed::File { stat, content, body: None }, ObservationSource::Live);
-        engine.index.get(&path(name)).unwrap().head
+        engine.core.index.get(&path(name)).unwrap().head
     }
 
     fn see_folder(engine: &mut Engine<MapIndex>, name: &str, ino: u64) -> Entry {
         let stat = stat(StatKind::Directory, ino, 0, time(1_600_000_100, 0));
         engine.observe(NOW, &path(name), Observed::Directory { stat }, ObservationSource::Live);
-        engine.index.get(&path(name)).unwrap().head
+        engine.core.index.get(&path(name)).unwrap().head
     }
 
     #[test]
     fn what_the_disk_cannot_keep_is_no_change_and_an_edit_keeps_what_the_group_has() {
         let mut engine = engine();
-        let before = engine.index.get(&path("d/key")).unwrap().head;
+        let before = engine.core.index.get(&path("d/key")).unwrap().head;
         assert_eq!(see_file(&mut engine, "d/key", 2, "1", time(1_600_000_000, 0)), before);
         see_folder(&mut engine, "d", 1);
-        assert_eq!(engine.index.get(&path("d")).unwrap().head.mode, Mode(0o700));
+        assert_eq!(engine.core.index.get(&path("d")).unwrap().head.mode, Mode(0o700));
         let edited = see_file(&mut engine, "d/key", 9, "22", time(1_600_000_050, 0));
         assert_eq!((edited.mode, edited.mtime), (Mode(0o600), time(1_600_000_050, 0)));
         assert_eq!(edited.kind, file("22"));
@@ -264,10 +264,10 @@ mod tests {
         // Mounted with another mask.
         let mut stat = stat(StatKind::File, 2, 1, time(1_600_000_000, 0));
         stat.mode = Mode(0o744);
-        let before = engine.index.get(&path("d/key")).unwrap().head;
+        let before = engine.core.index.get(&path("d/key")).unwrap().head;
         let seen = Observed::File { stat, content: ContentId::of(b"1"), body: None };
         engine.observe(NOW, &path("d/key"), seen, ObservationSource::Walked);
-        let row = engine.index.get(&path("d/key")).unwrap();
+        let row = engine.core.index.get(&path("d/key")).unwrap();
         assert_eq!((&row.head, row.live_on_disk().unwrap().1.mode), (&before, Mode(0o744)));
     }
 
@@ -297,7 +297,7 @@ mod tests {
         stat.mode = Mode(0o640);
         let seen = Observed::File { stat, content: ContentId::of(b"1"), body: None };
         engine.observe(NOW, &path("d/key"), seen, ObservationSource::Live);
-        let row = engine.index.get(&path("d/key")).unwrap();
+        let row = engine.core.index.get(&path("d/key")).unwrap();
         assert_eq!(row.head.mode, Mode(0o640));
         assert_eq!(row.head.mtime, time(1_600_000_000, 7), "the coarser mtime of the disk is not told");
     }

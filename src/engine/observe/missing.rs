@@ -18,16 +18,16 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn absent(&mut self, now: Now, path: &SyncPath, found: ObservationSource) {
         self.patterns_are_gone(path);
         if self.is_begun_copy(path) && !self.is_busy(path) {
-            return self.index.remove(path);
+            return self.core.index.remove(path);
         }
         if found == ObservationSource::Restored {
             // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
             return self.forget(now, path);
         }
         self.adopt_deletions(now, path);
-        let on_disk = self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
-        if on_disk && !self.held.contains(path) {
-            self.missing.add(now.mono, path.clone());
+        let on_disk = self.core.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
+        if on_disk && !self.safety.held.contains(path) {
+            self.safety.missing.add(now.mono, path.clone());
         }
     }
 
@@ -35,7 +35,7 @@ impl<I: Index> Engine<I> {
         for below in self.on_disk_below(path).into_iter().rev() {
             self.was_deleted_anyway(now, &below);
         }
-        if !self.index.any_on_disk_below(path) {
+        if !self.core.index.any_on_disk_below(path) {
             self.was_deleted_anyway(now, path);
         }
     }
@@ -43,7 +43,8 @@ impl<I: Index> Engine<I> {
     /// What is gone and was to be deleted anyway needs no deletion of our own: maybe it was, before
     /// a crash (P5).
     pub(in crate::engine) fn was_deleted_anyway(&mut self, now: Now, path: &SyncPath) -> bool {
-        let Some(row) = self.index.get(path).filter(|row| row.live_on_disk().is_some() && !self.is_busy(path)) else {
+        let Some(row) = self.core.index.get(path).filter(|row| row.live_on_disk().is_some() && !self.is_busy(path))
+        else {
             return false;
         };
         let deletion = [Some(&row.head), row.installing.as_ref()].into_iter().flatten().find(|entry| !entry.is_live());
@@ -54,7 +55,7 @@ impl<I: Index> Engine<I> {
 
     /// It is not on disk, and nobody deleted it.
     pub(in crate::engine) fn forget(&mut self, now: Now, path: &SyncPath) {
-        if let Some(row) = self.index.get(path).filter(|row| row.live_on_disk().is_some()) {
+        if let Some(row) = self.core.index.get(path).filter(|row| row.live_on_disk().is_some()) {
             self.store(now, path, &Row { disk: None, ..row });
         }
     }
@@ -68,13 +69,13 @@ impl<I: Index> Engine<I> {
     /// What waited to know whether it is gone is looked at once more, for what was seen of it, and
     /// what was not, may have come in another order than it was; the same for a look under way.
     pub(in crate::engine) fn seen_here(&mut self, now: Now, path: &SyncPath) {
-        for back in self.missing.seen(path) {
-            self.settle.hint(now.mono, back.clone(), Hint::Gone);
+        for back in self.safety.missing.seen(path) {
+            self.observe.settle.hint(now.mono, back.clone(), Hint::Gone);
             self.retry_now(&back);
         }
-        let mut next = (!self.inspections.is_empty()).then(|| path.clone());
+        let mut next = (!self.observe.inspecting.open.is_empty()).then(|| path.clone());
         while let Some(path) = next {
-            if let Some(inspection) = self.inspections.get_mut(&path) {
+            if let Some(inspection) = self.observe.inspecting.open.get_mut(&path) {
                 inspection.seen_since = true;
             }
             next = path.parent();
@@ -84,26 +85,27 @@ impl<I: Index> Engine<I> {
 
     /// The root was found fine after these were found missing.
     pub(in crate::engine) fn conclude_missing(&mut self, now: Now) {
-        let paths = self.missing.take();
+        let paths = self.safety.missing.take();
         if paths.is_empty() {
             return;
         }
         let (judged, meant) = self.believe_missing(now, paths);
         self.conclude_deleted(now, judged);
         if !meant.is_empty() {
-            self.guards.writes = Believed::Confirmed;
+            self.safety.guard.writes = Believed::Confirmed;
             self.conclude_deleted(now, meant);
-            self.guards.writes = Believed::Judged;
+            self.safety.guard.writes = Believed::Judged;
         }
     }
 
     pub(in crate::engine) fn conclude_deleted(&mut self, now: Now, paths: BTreeSet<SyncPath>) {
         for path in paths {
-            if self.settle.is_noisy(&path) || self.ignores(&path, false) {
+            if self.observe.settle.is_noisy(&path) || self.ignores(&path, false) {
                 // It may be back: the look that comes knows; or patterns came meanwhile.
                 continue;
             }
-            let directory = self.index.get(&path).and_then(|row| row.live_on_disk().map(|(e, _)| e.is_directory()));
+            let directory =
+                self.core.index.get(&path).and_then(|row| row.live_on_disk().map(|(e, _)| e.is_directory()));
             match directory {
                 Some(true) => {
                     self.delete_below(now, &path);
@@ -128,7 +130,7 @@ impl<I: Index> Engine<I> {
         let mut paths = Vec::new();
         let mut after = None;
         loop {
-            let page = self.index.below(Some(dir), after.as_ref(), PAGE);
+            let page = self.core.index.below(Some(dir), after.as_ref(), PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             paths.extend(page.into_iter().filter(|(_, row)| row.live_on_disk().is_some()).map(|(path, _)| path));

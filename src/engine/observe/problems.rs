@@ -11,31 +11,31 @@ use crate::model::SyncPath;
 
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn problem(&mut self, path: &SyncPath, text: String) {
-        if self.problems.get(path) != Some(&text) {
-            self.problems.insert(path.clone(), text.clone());
-            self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
+        if self.observe.problems.of_paths.get(path) != Some(&text) {
+            self.observe.problems.of_paths.insert(path.clone(), text.clone());
+            self.core.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
         }
     }
 
     /// It could not be looked at or into: a problem, and tried again, waiting longer each time, up
     /// to a minute.
     pub(in crate::engine) fn not_seen(&mut self, now: Now, path: &SyncPath, found: ObservationSource, text: String) {
-        let unseen = self.unseen.entry(path.clone()).or_insert(Unseen { found, tries: 0 });
+        let unseen = self.observe.inspecting.unseen.entry(path.clone()).or_insert(Unseen { found, tries: 0 });
         unseen.tries += 1;
         let after = (SECOND << unseen.tries.min(6)).min(60 * SECOND);
-        self.racy.add(now.mono + after, path, false);
+        self.observe.racy.add(now.mono + after, path, false);
         self.problem(path, text);
     }
 
     pub(in crate::engine) fn solve(&mut self, path: &SyncPath) {
-        if self.problems.remove(path).is_some() {
-            self.out.push(Action::Report(Report::Solved { path: Some(path.clone()) }));
+        if self.observe.problems.of_paths.remove(path).is_some() {
+            self.core.out.push(Action::Report(Report::Solved { path: Some(path.clone()) }));
         }
     }
 
     /// Patterns cover it: that it could not be looked at is nobody's problem any more.
     pub(in crate::engine) fn no_concern(&mut self, path: &SyncPath) {
-        self.unseen.remove(path);
+        self.observe.inspecting.unseen.remove(path);
         self.solve(path);
     }
 }

@@ -109,28 +109,29 @@ impl RacyRehash {
 impl<I: Index> Engine<I> {
     /// A file that was changed so lately gets a second hash.
     pub(in crate::engine) fn rehash_racy(&mut self, now: Now, path: &SyncPath, stat: &Stat) {
-        self.racy.add(now.mono + RACY_NS, path, true);
+        self.observe.racy.add(now.mono + RACY_NS, path, true);
         let ctime = stat.ctime.as_stamp();
-        if self.racy.since.is_none_or(|since| ctime < since) {
-            self.racy.since = Some(ctime);
-            self.index.set_meta(META_RACY_SINCE, &ctime.to_be_bytes());
+        if self.observe.racy.since.is_none_or(|since| ctime < since) {
+            self.observe.racy.since = Some(ctime);
+            self.core.index.set_meta(META_RACY_SINCE, &ctime.to_be_bytes());
         }
     }
 
     /// What an earlier run did not come to hash again.
     pub(in crate::engine) fn load_racy(&mut self, now: Now) {
-        let since = self.index.meta(META_RACY_SINCE).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        let since =
+            self.core.index.meta(META_RACY_SINCE).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         let Some(since) = since else { return };
-        self.racy.since = Some(since);
+        self.observe.racy.since = Some(since);
         let is_racy = |stat: &Stat| stat.kind == StatKind::File && stat.ctime.as_stamp() >= since;
         let mut after = None;
         loop {
-            let page = self.index.below(None, after.as_ref(), PAGE);
+            let page = self.core.index.below(None, after.as_ref(), PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (path, row) in page {
                 if row.live_on_disk().is_some_and(|(_, stat)| is_racy(stat)) {
-                    self.racy.add(now.mono, &path, true);
+                    self.observe.racy.add(now.mono, &path, true);
                 }
             }
         }
@@ -139,23 +140,26 @@ impl<I: Index> Engine<I> {
 
     /// Does what is due, unless there is much else to do.
     pub(in crate::engine) fn rehash_due(&mut self, now: Now) {
-        if self.racy.next().is_none_or(|due| due > now.mono) {
+        if self.observe.racy.next().is_none_or(|due| due > now.mono) {
             return;
         }
         let (mut until, mut racy_until) = (now.mono, now.mono);
         if self.is_in_bulk() {
             until = until.saturating_sub(PATIENCE_NS);
         }
-        if self.is_in_bulk() || self.racy.is_serving(now.mono) {
+        if self.is_in_bulk() || self.observe.racy.is_serving(now.mono) {
             racy_until = racy_until.saturating_sub(PATIENCE_NS);
-            self.racy.paused_until = now.mono + QUIET_NS;
+            self.observe.racy.paused_until = now.mono + QUIET_NS;
         }
-        while let Some((path, racy)) = self.racy.take(until, racy_until) {
+        while let Some((path, racy)) = self.observe.racy.take(until, racy_until) {
             if racy && self.ignores(&path, false) {
                 self.no_concern(&path);
-                self.racy.resting.insert(path);
-            } else if self.settle.is_noisy(&path) || self.is_busy(&path) || self.inspections.contains_key(&path) {
-                self.racy.add(now.mono + QUIET_NS, &path, racy);
+                self.observe.racy.resting.insert(path);
+            } else if self.observe.settle.is_noisy(&path)
+                || self.is_busy(&path)
+                || self.observe.inspecting.open.contains_key(&path)
+            {
+                self.observe.racy.add(now.mono + QUIET_NS, &path, racy);
             } else {
                 self.rehash(&path);
             }
@@ -164,36 +168,37 @@ impl<I: Index> Engine<I> {
     }
 
     fn is_in_bulk(&self) -> bool {
-        let relayed_to: u64 = self.sessions.values().map(crate::engine::peers::session::Session::pending).sum();
-        self.inspections.len() as u64 + self.wants.by_path.len() as u64 + relayed_to >= BULK
+        let relayed_to: u64 = self.peers.sessions.values().map(crate::engine::peers::session::Session::pending).sum();
+        self.observe.inspecting.open.len() as u64 + self.transfer.wants.by_path.len() as u64 + relayed_to >= BULK
     }
 
     /// The second hash comes before the file is replaced.
     pub(in crate::engine) fn rehash_now(&mut self, path: &SyncPath) {
-        self.racy.remove(path);
+        self.observe.racy.remove(path);
         self.rehash(path);
     }
 
     fn rehash(&mut self, path: &SyncPath) {
-        let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
-        let unseen = self.unseen.get(path);
+        let known = self.core.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+        let unseen = self.observe.inspecting.unseen.get(path);
         if known.is_none() && unseen.is_none() {
             return;
         }
         let found = unseen.map_or(self.live(), |unseen| unseen.found);
-        let debounced = unseen.map(|_| Debounced { hint: Hint::Changed, first: self.last_event.mono, restless: false });
-        self.racy.under_way += 1;
+        let debounced =
+            unseen.map(|_| Debounced { hint: Hint::Changed, first: self.core.last_event.mono, restless: false });
+        self.observe.racy.under_way += 1;
         self.inspect(
             path,
             known,
-            Inspection { debounced, rehash: true, early: !self.scan.is_walked(), ..Inspection::of(found) },
+            Inspection { debounced, rehash: true, early: !self.observe.scan.is_walked(), ..Inspection::of(found) },
         );
     }
 
     /// A look ended.
     pub(in crate::engine) fn rehashed(&mut self, inspection: Inspection) {
         if inspection.rehash {
-            self.racy.under_way -= 1;
+            self.observe.racy.under_way -= 1;
             self.note_rehashed();
         }
     }
@@ -201,15 +206,15 @@ impl<I: Index> Engine<I> {
     /// A look ended at what patterns cover.
     pub(in crate::engine) fn pause_rehash(&mut self, path: &SyncPath, inspection: Inspection) {
         if inspection.rehash {
-            self.racy.resting.insert(path.clone());
-            self.racy.under_way -= 1;
+            self.observe.racy.resting.insert(path.clone());
+            self.observe.racy.under_way -= 1;
         }
     }
 
     /// Other patterns are in force.
     pub(in crate::engine) fn wake_rehashes(&mut self, now: Now) {
-        for path in std::mem::take(&mut self.racy.resting) {
-            self.racy.add(now.mono, &path, true);
+        for path in std::mem::take(&mut self.observe.racy.resting) {
+            self.observe.racy.add(now.mono, &path, true);
         }
     }
 
@@ -217,16 +222,18 @@ impl<I: Index> Engine<I> {
     /// again.
     pub(in crate::engine) fn rehash_again(&mut self, now: Now, path: &SyncPath, inspection: Inspection) {
         if inspection.rehash {
-            let rest = if self.unseen.contains_key(path) { PATIENCE_NS } else { QUIET_NS };
-            self.racy.add(now.mono + rest, path, true);
-            self.racy.under_way -= 1;
+            let rest = if self.observe.inspecting.unseen.contains_key(path) { PATIENCE_NS } else { QUIET_NS };
+            self.observe.racy.add(now.mono + rest, path, true);
+            self.observe.racy.under_way -= 1;
         }
     }
 
     fn note_rehashed(&mut self) {
-        if self.racy.since.is_some() && self.racy.racy.len() + self.racy.under_way + self.racy.resting.len() == 0 {
-            self.racy.since = None;
-            self.index.set_meta(META_RACY_SINCE, &[]);
+        if self.observe.racy.since.is_some()
+            && self.observe.racy.racy.len() + self.observe.racy.under_way + self.observe.racy.resting.len() == 0
+        {
+            self.observe.racy.since = None;
+            self.core.index.set_meta(META_RACY_SINCE, &[]);
         }
     }
 }

@@ -66,24 +66,27 @@ impl<I: Index> Engine<I> {
     /// Whether the folder counts as the index's again. Until then its marker must stay as it is, so
     /// that a restart begins the scan anew.
     pub fn trust(&self) -> Trust {
-        if self.scan.is_restoring { Trust::Restored } else { Trust::Known }
+        if self.observe.scan.is_restoring { Trust::Restored } else { Trust::Known }
     }
 
     /// Ends the scan if there is nothing left of it. What could not be looked at in a backup is of
     /// the backup still, after a restart too.
     pub(in crate::engine) fn end_scan(&mut self, now: Now) {
-        let is_over = self.scan.finds != ObservationSource::Walked && self.scan.is_walked && self.scan.left.is_empty();
-        if is_over && !self.walks.values().any(|walk| walk.finds() == self.scan.finds) {
-            self.scan.finds = ObservationSource::Walked;
-            self.index.set_meta(META_SCANNED, b"1");
+        let is_over = self.observe.scan.finds != ObservationSource::Walked
+            && self.observe.scan.is_walked
+            && self.observe.scan.left.is_empty();
+        if is_over && !self.observe.walking.walks.values().any(|walk| walk.finds() == self.observe.scan.finds) {
+            self.observe.scan.finds = ObservationSource::Walked;
+            self.core.index.set_meta(META_SCANNED, b"1");
             // Peers wait to hear it, and change after change might keep the news from resting.
             self.announce_state_to_all(now);
         }
-        let is_unseen = || self.unseen.values().any(|unseen| unseen.found == ObservationSource::Restored);
-        if self.scan.is_restoring && self.scan.finds == ObservationSource::Walked && !is_unseen() {
-            self.scan.is_restoring = false;
-            if self.index.meta(META_RESTORED).is_some() {
-                self.index.set_meta(META_RESTORED, &[]);
+        let is_unseen =
+            || self.observe.inspecting.unseen.values().any(|unseen| unseen.found == ObservationSource::Restored);
+        if self.observe.scan.is_restoring && self.observe.scan.finds == ObservationSource::Walked && !is_unseen() {
+            self.observe.scan.is_restoring = false;
+            if self.core.index.meta(META_RESTORED).is_some() {
+                self.core.index.set_meta(META_RESTORED, &[]);
             }
         }
     }

@@ -13,14 +13,14 @@ use crate::model::SyncPath;
 impl<I: Index> Engine<I> {
     /// Something at a path is none of the kinds that are synced.
     pub(in crate::engine) fn special_seen(&mut self, path: &SyncPath, what: &'static str) {
-        if self.left_alone.insert(path.clone(), what).is_none() {
-            self.out.push(Action::Report(Report::LeftAlone { path: path.clone(), what }));
+        if self.observe.problems.left_alone.insert(path.clone(), what).is_none() {
+            self.core.out.push(Action::Report(Report::LeftAlone { path: path.clone(), what }));
         }
     }
 
     /// Something else is there, or nothing: what waited for that goes on.
     pub(in crate::engine) fn special_gone(&mut self, path: &SyncPath) {
-        if self.left_alone.remove(path).is_some() {
+        if self.observe.problems.left_alone.remove(path).is_some() {
             self.retry_now(path);
             path.ancestors().for_each(|dir| self.retry_now(&dir));
         }
@@ -29,7 +29,7 @@ impl<I: Index> Engine<I> {
     /// A walk came by everything below `dir` (`None`: the whole folder) but these.
     pub(in crate::engine) fn specials_walked(&mut self, dir: Option<&SyncPath>, was_seen: impl Fn(&SyncPath) -> bool) {
         let is_walked = |path: &&SyncPath| dir.is_none_or(|dir| path.is_below(dir)) && !was_seen(path);
-        for path in self.left_alone.keys().filter(is_walked).cloned().collect::<Vec<_>>() {
+        for path in self.observe.problems.left_alone.keys().filter(is_walked).cloned().collect::<Vec<_>>() {
             self.special_gone(&path);
         }
     }
@@ -37,7 +37,7 @@ impl<I: Index> Engine<I> {
     /// Whether a folder that is to go, or to make room, waits until the special files in it are
     /// gone.
     pub(in crate::engine) fn keeps_special(&mut self, dir: &SyncPath, is_deleted: bool) -> bool {
-        let from = self.left_alone.range(dir.clone()..);
+        let from = self.observe.problems.left_alone.range(dir.clone()..);
         let mut inside = from.take_while(|(path, _)| path.as_bytes().starts_with(dir.as_bytes()));
         let Some((path, what)) = inside.find(|(path, _)| path.is_below(dir)) else { return false };
         if is_deleted {
@@ -47,8 +47,8 @@ impl<I: Index> Engine<I> {
             );
             // It may have been to make room before. That is no problem any more, and this keeps
             // nobody from being done.
-            if !self.unseen.contains_key(dir) {
-                self.problems.remove(dir);
+            if !self.observe.inspecting.unseen.contains_key(dir) {
+                self.observe.problems.of_paths.remove(dir);
             }
             self.stays(dir, text);
         } else {
@@ -59,7 +59,7 @@ impl<I: Index> Engine<I> {
             self.problem(dir, text);
         }
         self.hold_want(dir);
-        if let Some(want) = self.wants.by_path.get_mut(dir) {
+        if let Some(want) = self.transfer.wants.by_path.get_mut(dir) {
             want.trial = Trial::Failed;
         }
         true
@@ -68,20 +68,20 @@ impl<I: Index> Engine<I> {
     /// Whether something that is wanted waits until a special file in its place, or in that of a
     /// folder of it, is gone. It asks for nothing meanwhile.
     pub(in crate::engine) fn awaits_special(&mut self, path: &SyncPath) -> bool {
-        if self.left_alone.is_empty() {
+        if self.observe.problems.left_alone.is_empty() {
             return false;
         }
-        if let Some(what) = self.left_alone.get(path) {
+        if let Some(what) = self.observe.problems.left_alone.get(path) {
             let text = format!(
                 "a {what} is at '{path}', where another machine has something to sync: the {what} is left alone, and theirs waits; \
                  move the {what} away, or rename what is at another machine"
             );
             self.problem(path, text);
-        } else if !path.ancestors().any(|dir| self.left_alone.contains_key(&dir)) {
+        } else if !path.ancestors().any(|dir| self.observe.problems.left_alone.contains_key(&dir)) {
             return false;
         }
         self.hold_want(path);
-        if let Some(want) = self.wants.by_path.get_mut(path) {
+        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.trial = Trial::Failed;
         }
         true

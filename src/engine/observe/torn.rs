@@ -59,13 +59,13 @@ impl<I: Index> Engine<I> {
     /// Before `start`: the last run ended with a power cut. Of a folder that is not the one it was,
     /// nothing is concluded.
     pub fn cut_short(&mut self, cut: Cut, trust: Trust) {
-        self.cut = Some(cut).filter(|_| trust == Trust::Known);
+        self.observe.power_cut = Some(cut).filter(|_| trust == Trust::Known);
     }
 
     /// Whether a file may be all that a cut left of one whose bytes nobody knows.
     pub(in crate::engine) fn is_hollow(&self, kind: &Kind, stat: &Stat) -> bool {
         let Kind::File { size, content } = kind else { return false };
-        self.cut.is_some_and(|cut| cut.includes(stat)) && is_nothing(*size, content)
+        self.observe.power_cut.is_some_and(|cut| cut.includes(stat)) && is_nothing(*size, content)
     }
 
     /// Takes a torn file for what it is. `false`: it is none.
@@ -77,10 +77,10 @@ impl<I: Index> Engine<I> {
         stat: &Stat,
         found: ObservationSource,
     ) -> bool {
-        if found == ObservationSource::Restored || !self.cut.is_some_and(|cut| cut.includes(stat)) {
+        if found == ObservationSource::Restored || !self.observe.power_cut.is_some_and(|cut| cut.includes(stat)) {
             return false;
         }
-        let Some(row) = self.index.get(path) else { return false };
+        let Some(row) = self.core.index.get(path) else { return false };
         let Some(known) = row.live_on_disk().map(|(known, _)| known.clone()) else { return false };
         if !is_torn(&known, kind) {
             return false;
@@ -98,8 +98,8 @@ impl<I: Index> Engine<I> {
             "'{path}' was being written when the power went, and holds {} bytes in place of {}; {then}",
             sizes.0, sizes.1
         );
-        self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
-        self.torn.add(path, kind);
+        self.core.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
+        self.observe.torn.add(path, kind);
         self.store_torn();
         self.store(now, path, &Row { disk: Some(merge::on_disk(torn, Some(*stat))), ..row });
         true
@@ -107,12 +107,12 @@ impl<I: Index> Engine<I> {
 
     /// A row is written: perhaps a user, or an install, has put something else there.
     pub(in crate::engine) fn review_torn(&mut self, path: &SyncPath, row: &Row) {
-        let Some(rest) = self.torn.by_path.get(path) else { return };
+        let Some(rest) = self.observe.torn.by_path.get(path) else { return };
         let content = row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content);
         if content != Some(rest.content) || row.is_settled() {
-            self.torn.by_path.remove(path);
+            self.observe.torn.by_path.remove(path);
             self.store_torn();
-            self.out.push(Action::Report(Report::Solved { path: Some(path.clone()) }));
+            self.core.out.push(Action::Report(Report::Solved { path: Some(path.clone()) }));
         }
     }
 
@@ -120,22 +120,24 @@ impl<I: Index> Engine<I> {
     /// is not told instead: the others may hold an older version that is worth more. A person
     /// decides.
     pub(in crate::engine) fn nobody_has(&mut self, path: &SyncPath) {
-        let is_stuck = self.wants.get(path).is_some_and(|want| want.stuck);
-        let Some(rest) = self.torn.by_path.get_mut(path).filter(|rest| is_stuck && !rest.nobody_has) else { return };
+        let is_stuck = self.transfer.wants.get(path).is_some_and(|want| want.stuck);
+        let Some(rest) = self.observe.torn.by_path.get_mut(path).filter(|rest| is_stuck && !rest.nobody_has) else {
+            return;
+        };
         rest.nobody_has = true;
         let text = format!("'{path}' {}", rest.text());
-        self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
+        self.core.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
     }
 
     /// With the row that changed: they are few.
     fn store_torn(&mut self) {
-        let list: Vec<_> = self.torn.by_path.iter().map(|(path, rest)| (path, rest.content)).collect();
-        self.index.set_meta(META_TORN, &postcard::to_stdvec(&list).expect("writing to memory does not fail"));
+        let list: Vec<_> = self.observe.torn.by_path.iter().map(|(path, rest)| (path, rest.content)).collect();
+        self.core.index.set_meta(META_TORN, &postcard::to_stdvec(&list).expect("writing to memory does not fail"));
     }
 
     /// For the status: each with what to do. What patterns cover is nobody's concern.
     pub(in crate::engine) fn torn(&self) -> impl Iterator<Item = (SyncPath, String)> {
-        let synced = self.torn.by_path.iter().filter(|(path, _)| !self.ignores(path, false));
+        let synced = self.observe.torn.by_path.iter().filter(|(path, _)| !self.ignores(path, false));
         synced.map(|(path, rest)| (path.clone(), rest.text().to_owned()))
     }
 }
@@ -217,11 +219,11 @@ mod tests {
         let path = SyncPath::new("new").unwrap();
         engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
         // `file` gives each size a content of its own.
-        assert!(engine.index.get(&path).unwrap().head.version.stamp > 0);
+        assert!(engine.core.index.get(&path).unwrap().head.version.stamp > 0);
         let path = SyncPath::new("hollow").unwrap();
         let hollow = Observed::File { stat: stat(0, 950), content: ContentId::of(b""), body: None };
         engine.observe(NOW, &path, hollow, ObservationSource::Walked);
-        assert_eq!(engine.index.get(&path).unwrap().head.version.stamp, 0);
+        assert_eq!(engine.core.index.get(&path).unwrap().head.version.stamp, 0);
     }
 
     #[test]
@@ -229,7 +231,7 @@ mod tests {
         let (mut engine, path) = engine(Some(CUT));
         let zeros = Observed::File { stat: stat(3000, 950), content: ContentId::of(&[0; 3000]), body: None };
         engine.observe(NOW, &path, zeros, ObservationSource::Walked);
-        assert!(!engine.index.get(&path).unwrap().is_settled());
+        assert!(!engine.core.index.get(&path).unwrap().is_settled());
     }
 
     /// An engine that knows `f` as 2,000 bytes, made long ago.
@@ -259,12 +261,12 @@ mod tests {
         ];
         for (case, cut, size, secs, is_torn) in table {
             let (mut engine, path) = engine(cut);
-            let winner = engine.index.get(&path).unwrap().head;
+            let winner = engine.core.index.get(&path).unwrap().head;
             engine.observe(NOW, &path, file(size, secs), ObservationSource::Walked);
-            let row = engine.index.get(&path).unwrap();
+            let row = engine.core.index.get(&path).unwrap();
             assert_eq!(row.head == winner, is_torn, "{case}");
             assert_eq!(row.is_settled(), !is_torn, "{case}");
-            assert_eq!(engine.torn.contains(&path), is_torn, "{case}");
+            assert_eq!(engine.observe.torn.contains(&path), is_torn, "{case}");
         }
     }
 
@@ -272,9 +274,9 @@ mod tests {
     #[test]
     fn a_cut_before_the_first_scan_was_over_tears_what_is_known_already() {
         let (mut engine, path) = engine(Some(CUT));
-        let winner = engine.index.get(&path).unwrap().head;
+        let winner = engine.core.index.get(&path).unwrap().head;
         engine.observe(NOW, &path, file(0, 950), ObservationSource::First);
-        assert_eq!(engine.index.get(&path).unwrap().head, winner);
+        assert_eq!(engine.core.index.get(&path).unwrap().head, winner);
     }
 
     /// What it had covered was announced, at once or after a walk that found nothing there to come
@@ -301,7 +303,7 @@ mod tests {
         let (mut engine, path) = engine(Some(CUT));
         engine.handle(NOW, Event::Tick);
         engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
-        let known = engine.index.get(&path).unwrap();
+        let known = engine.core.index.get(&path).unwrap();
         assert!(!known.head.conflicts_with(&known.disk.unwrap().entry), "it is older, not concurrent");
         let (link, device) = (LinkId(1), DeviceId([2; 32]));
         let up = Event::LinkUp { link, device, name: "b".into(), dialler: true, features: Features::ours() };
@@ -315,9 +317,9 @@ mod tests {
     fn an_edit_of_a_torn_file_is_an_edit() {
         let (mut engine, path) = engine(Some(CUT));
         engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
-        let winner = engine.index.get(&path).unwrap().head;
+        let winner = engine.core.index.get(&path).unwrap().head;
         engine.observe(NOW, &path, file(77, 999), ObservationSource::Live);
-        let row = engine.index.get(&path).unwrap();
+        let row = engine.core.index.get(&path).unwrap();
         assert!(row.is_settled() && row.head.beats(&winner) && !row.head.conflicts_with(&winner));
     }
 
@@ -330,10 +332,10 @@ mod tests {
             engine.observe(NOW, &SyncPath::new(other).unwrap(), file(5, 100), ObservationSource::Walked);
         }
         engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
-        engine.missing.add(NOW.mono, path.clone());
-        engine.missing.check_begins();
+        engine.safety.missing.add(NOW.mono, path.clone());
+        engine.safety.missing.check_begins();
         engine.conclude_missing(NOW);
-        let row = engine.index.get(&path).unwrap();
+        let row = engine.core.index.get(&path).unwrap();
         assert!(row.is_settled() && !row.head.is_live(), "{row:?}");
     }
 
@@ -341,14 +343,14 @@ mod tests {
     #[test]
     fn what_a_cut_left_of_a_file_that_was_deleted_elsewhere_does_not_bring_it_back() {
         let (mut engine, path) = engine(Some(CUT));
-        let known = engine.index.get(&path).unwrap().head;
+        let known = engine.core.index.get(&path).unwrap().head;
         let device = DeviceId([2; 32]);
         let version =
             Version { stamp: known.version.stamp + 1, author: device, seen: known.version.seen.with(device, 1) };
         let deletion = Entry { kind: Kind::Deleted { at: 1 }, version, ..known };
         engine.take_in(NOW, &path, deletion.clone());
         engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
-        assert_eq!(engine.index.get(&path).unwrap().head, deletion);
+        assert_eq!(engine.core.index.get(&path).unwrap().head, deletion);
     }
 
     #[test]
@@ -369,18 +371,18 @@ mod tests {
         }
         assert!((4..20).contains(&asked), "it was asked for {asked} times");
         assert!(engine.torn().any(|(_, text)| text.contains("no linked machine has its last whole version")));
-        assert!(!engine.index.get(&path).unwrap().is_settled());
+        assert!(!engine.core.index.get(&path).unwrap().is_settled());
     }
 
     #[test]
     fn other_permissions_make_no_version_of_what_a_cut_left() {
         let (mut engine, path) = engine(Some(CUT));
-        let winner = engine.index.get(&path).unwrap().head;
+        let winner = engine.core.index.get(&path).unwrap().head;
         engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
         let Observed::File { stat, content, body } = file(0, 950) else { unreachable!() };
         let touched = Observed::File { stat: Stat { mode: Mode(0o600), ..stat }, content, body };
         engine.observe(NOW, &path, touched, ObservationSource::Live);
-        let row = engine.index.get(&path).unwrap();
+        let row = engine.core.index.get(&path).unwrap();
         assert_eq!((row.head, row.disk.unwrap().entry.mode), (winner, Mode(0o600)));
     }
 
@@ -389,16 +391,16 @@ mod tests {
         let (mut engine, path) = engine(Some(CUT));
         engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
         engine.observe(NOW, &path, file(0, 999), ObservationSource::Live);
-        let row = engine.index.get(&path).unwrap();
+        let row = engine.core.index.get(&path).unwrap();
         assert!(row.is_settled() && row.head.file().is_some_and(|(_, size)| size == 0), "{row:?}");
-        assert!(!engine.torn.contains(&path));
+        assert!(!engine.observe.torn.contains(&path));
     }
 
     #[test]
     fn a_rest_stays_one_whatever_wins_meanwhile_and_over_a_restart() {
         let (mut engine, path) = engine(Some(CUT));
         engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
-        let known = engine.index.get(&path).unwrap().head;
+        let known = engine.core.index.get(&path).unwrap().head;
         let other = DeviceId([2; 32]);
         let version = Version {
             stamp: known.version.stamp + 5,
@@ -412,9 +414,9 @@ mod tests {
         );
         engine.handle(NOW, Event::Tick);
         let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::KeepBoth };
-        let again = Engine::new(config, engine.index);
-        let row = again.index.get(&path).unwrap();
-        assert!(again.torn.contains(&path) && !again.has_loser(&path, &row));
+        let again = Engine::new(config, engine.core.index);
+        let row = again.core.index.get(&path).unwrap();
+        assert!(again.observe.torn.contains(&path) && !again.has_loser(&path, &row));
         assert_eq!(again.torn().count(), 1);
     }
 }

@@ -72,19 +72,19 @@ impl<I: Index> Engine<I> {
         if self.is_stopped() {
             return;
         }
-        self.next_walk = now.mono + crate::engine::WALK_EVERY_NS;
-        self.walk_again = self.walks.values().any(Walk::is_whole);
-        if !self.walk_again {
-            self.walk(now, None, self.scan.finds());
+        self.observe.walking.next = now.mono + crate::engine::WALK_EVERY_NS;
+        self.observe.walking.again = self.observe.walking.walks.values().any(Walk::is_whole);
+        if !self.observe.walking.again {
+            self.walk(now, None, self.observe.scan.finds());
         }
     }
 
     /// Begins a walk of the folder, or of a part of it.
     pub(in crate::engine) fn walk(&mut self, now: Now, below: Option<SyncPath>, found: ObservationSource) {
-        self.arrivals.walked(below.as_ref());
-        self.last_walk += 1;
-        let walk = WalkId(self.last_walk);
-        self.walks.insert(
+        self.observe.arrivals.walked(below.as_ref());
+        self.observe.walking.last_id += 1;
+        let walk = WalkId(self.observe.walking.last_id);
+        self.observe.walking.walks.insert(
             walk,
             Walk {
                 below: below.clone(),
@@ -105,7 +105,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn listed(&mut self, now: Now, walk: WalkId, found: Vec<(SyncPath, Stat)>) {
         for (path, stat) in found {
             let path = self.known_as(path);
-            let Some(state) = self.walks.get_mut(&walk) else { return };
+            let Some(state) = self.observe.walking.walks.get_mut(&walk) else { return };
             state.visited.insert(mark(&path));
             state.paths += 1;
             let how = state.found;
@@ -120,7 +120,7 @@ impl<I: Index> Engine<I> {
             if self.is_too_deep(&path) {
                 continue;
             }
-            if let Some(state) = self.walks.get_mut(&walk) {
+            if let Some(state) = self.observe.walking.walks.get_mut(&walk) {
                 state.files += u64::from(stat.kind == StatKind::File);
             }
             self.seen_here(now, &path);
@@ -128,30 +128,30 @@ impl<I: Index> Engine<I> {
                 self.foreign(now, &path, stat.kind, how);
                 continue;
             }
-            if self.settle.is_noisy(&path) {
-                self.scan.come_by(&path, how);
+            if self.observe.settle.is_noisy(&path) {
+                self.observe.scan.come_by(&path, how);
                 continue;
             }
-            let row = self.index.get(&path);
+            let row = self.core.index.get(&path);
             let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, stat)| *stat);
             if let Some(OnDisk { entry, .. }) = row.as_ref().and_then(|row| row.disk.as_ref())
-                && !self.losers.has_bases
+                && !self.reconcile.losers.has_bases
                 && known == Some(stat)
             {
                 self.keep_base(&path, entry, known);
             }
             if known == Some(stat) {
                 // Nobody needs to bring it back.
-                self.undoing.refused.remove(&path);
+                self.safety.undoing.refused.remove(&path);
             }
-            if known == Some(stat) && self.interrupted_installs.remove(&path) {
+            if known == Some(stat) && self.transfer.interrupted_installs.remove(&path) {
                 // It is as it was before whatever was cut off.
                 self.nothing_was_interrupted(now, &path);
             }
             if self.is_busy(&path) {
                 if known != Some(stat) {
                     // If the install comes to nothing, this is not forgotten.
-                    self.scan.come_by(&path, how);
+                    self.observe.scan.come_by(&path, how);
                     self.postpone(&path, Hint::Closed);
                 }
                 continue;
@@ -159,7 +159,7 @@ impl<I: Index> Engine<I> {
             match stat.kind {
                 StatKind::Directory => {
                     // It may never have an echo: what it is in was not watched.
-                    self.new_folders.remove(&path);
+                    self.observe.inspecting.new_folders.remove(&path);
                     if known.is_none_or(|known| known.kind != StatKind::Directory || known.mode != stat.mode) {
                         // By a look, which makes it durable (P5).
                         self.count_change(walk);
@@ -172,7 +172,8 @@ impl<I: Index> Engine<I> {
                 // that.
                 StatKind::File | StatKind::Symlink
                     if known == Some(stat)
-                        && !(self.problems.contains_key(&path) && row.as_ref().is_some_and(Row::is_settled)) => {}
+                        && !(self.observe.problems.of_paths.contains_key(&path)
+                            && row.as_ref().is_some_and(Row::is_settled)) => {}
                 StatKind::File | StatKind::Symlink => {
                     self.count_change(walk);
                     self.inspect(&path, known, Inspection::of(how));
@@ -182,28 +183,28 @@ impl<I: Index> Engine<I> {
     }
 
     fn count_ignored(&mut self, walk: WalkId, path: &SyncPath, is_dir: bool) {
-        if let Some(state) = self.walks.get_mut(&walk) {
+        if let Some(state) = self.observe.walking.walks.get_mut(&walk) {
             state.ignored += 1;
         }
         self.keeps_folder(path);
-        let is_news = || self.index.get(path).is_none_or(|row| row.live_on_disk().is_none());
+        let is_news = || self.core.index.get(path).is_none_or(|row| row.live_on_disk().is_none());
         if self.is_newly_unignored(path, is_dir)
             && is_news()
-            && let Some(state) = self.walks.get_mut(&walk)
+            && let Some(state) = self.observe.walking.walks.get_mut(&walk)
         {
             state.unignored += 1;
         }
     }
 
     fn count_change(&mut self, walk: WalkId) {
-        if let Some(state) = self.walks.get_mut(&walk) {
+        if let Some(state) = self.observe.walking.walks.get_mut(&walk) {
             state.changed += 1;
         }
     }
 
     /// The listing is complete; its silence means something only if the root still is the folder.
     pub(in crate::engine) fn walked(&mut self, now: Now, walk: WalkId, unread: Vec<(Option<SyncPath>, Trouble)>) {
-        let Some(state) = self.walks.get_mut(&walk) else { return };
+        let Some(state) = self.observe.walking.walks.get_mut(&walk) else { return };
         state.unread.extend(unread.iter().map(|(dir, _)| dir.clone()));
         let found = state.found;
         self.solve_listed(walk);
@@ -212,25 +213,26 @@ impl<I: Index> Engine<I> {
                 // A dead mount that is named in the ignore file, for one.
                 Some(dir) if self.ignores(&dir, true) => {}
                 Some(dir) => self.not_seen(now, &dir, found, trouble.text),
-                None => self.out.push(Action::Report(Report::Problem { path: None, text: trouble.text })),
+                None => self.core.out.push(Action::Report(Report::Problem { path: None, text: trouble.text })),
             }
         }
-        self.concluding.push(walk);
+        self.observe.walking.concluding.push(walk);
         self.act(Action::CheckRoot);
     }
 
     /// What could not be looked into, and was by this walk.
     fn solve_listed(&mut self, walk: WalkId) {
-        let Some(walk) = self.walks.get(&walk) else { return };
+        let Some(walk) = self.observe.walking.walks.get(&walk) else { return };
         let ignores =
             |dir: &Option<SyncPath>, path: &SyncPath| dir.as_ref().is_none_or(|dir| path == dir || path.is_below(dir));
         let listed = |path: &&SyncPath| ignores(&walk.below, path) && !walk.unread.iter().any(|dir| ignores(dir, path));
         let is_folder = |path: &&SyncPath| {
-            let row = self.index.get(path);
+            let row = self.core.index.get(path);
             row.is_some_and(|row| row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory()))
         };
-        for path in self.unseen.keys().filter(listed).filter(is_folder).cloned().collect::<Vec<_>>() {
-            self.unseen.remove(&path);
+        for path in self.observe.inspecting.unseen.keys().filter(listed).filter(is_folder).cloned().collect::<Vec<_>>()
+        {
+            self.observe.inspecting.unseen.remove(&path);
             self.solve(&path);
         }
     }
@@ -254,21 +256,21 @@ impl<I: Index> Engine<I> {
 
     /// The root was found fine after these walks ended.
     pub(in crate::engine) fn conclude_walks(&mut self, now: Now) {
-        for walk in std::mem::take(&mut self.concluding) {
-            let Some(state) = self.walks.remove(&walk) else { continue };
+        for walk in std::mem::take(&mut self.observe.walking.concluding) {
+            let Some(state) = self.observe.walking.walks.remove(&walk) else { continue };
             self.conclude(now, &state);
             self.forget_long(&state);
             if state.below.is_none() && state.unread.contains(&None) {
                 // Not even the root could be read: it ends no scan, and nothing is known of what is
                 // there.
-                self.next_walk = self.next_walk.min(now.mono + ROOT_UNREAD_NS);
+                self.observe.walking.next = self.observe.walking.next.min(now.mono + ROOT_UNREAD_NS);
             } else if state.below.is_none() {
                 let (paths, changed, took_ns) = (state.paths, state.changed, now.mono - state.started);
-                if !self.walks_behind(now, took_ns) || changed > 0 || !self.scan.is_walked() {
-                    self.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
+                if !self.walks_behind(now, took_ns) || changed > 0 || !self.observe.scan.is_walked() {
+                    self.core.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
                 }
-                self.ignored = state.ignored;
-                self.scan.walked();
+                self.observe.walking.ignored = state.ignored;
+                self.observe.scan.walked();
                 let patterns = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
                 if !state.visited.contains(&mark(&patterns)) {
                     self.patterns_are_gone(&patterns);
@@ -276,12 +278,12 @@ impl<I: Index> Engine<I> {
                 self.forget_deep(&state);
                 self.unignored_found(now, walk.0, state.unignored);
                 self.bases_are_here();
-                if !self.walk_again {
+                if !self.observe.walking.again {
                     self.has_walked_all();
                 }
             }
         }
-        if self.walk_again {
+        if self.observe.walking.again {
             self.walk_all(now);
         }
         self.end_scan(now);
@@ -290,10 +292,11 @@ impl<I: Index> Engine<I> {
     /// Where nobody tells of changes that other machines make to the file system, they are found by
     /// walking it: every minute, or so rarely that it takes a tenth of the time.
     fn walks_behind(&mut self, now: Now, took_ns: u64) -> bool {
-        if !self.keeps.remote_events {
-            self.next_walk = self.next_walk.min(now.mono + took_ns.saturating_mul(WALK_SHARE).max(WALK_BEHIND_NS));
+        if !self.observe.file_system.keeps.remote_events {
+            self.observe.walking.next =
+                self.observe.walking.next.min(now.mono + took_ns.saturating_mul(WALK_SHARE).max(WALK_BEHIND_NS));
         }
-        !self.keeps.remote_events
+        !self.observe.file_system.keeps.remote_events
     }
 
     fn conclude(&mut self, now: Now, walk: &Walk) {
@@ -319,7 +322,7 @@ impl<I: Index> Engine<I> {
             return self.hold_missing(missing, missing_files, known_files);
         }
         // What is held is so until someone confirms, or it is back.
-        let missing = missing.into_iter().filter(|path| !self.held.contains(path)).collect::<Vec<_>>();
+        let missing = missing.into_iter().filter(|path| !self.safety.held.contains(path)).collect::<Vec<_>>();
         let mut above: Option<SyncPath> = None;
         for path in missing {
             // The absence of a folder is that of everything in it.
@@ -348,20 +351,20 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn too_long(&mut self, now: Now, folder: SyncPath, name: &[u8], is_gone: bool) {
         if is_gone {
             // Perhaps it was the last one.
-            if self.too_long.contains_key(&folder) {
+            if self.observe.problems.too_long.contains_key(&folder) {
                 self.walk(now, Some(folder), self.live());
             }
             return;
         }
-        if let Some((seen, _)) = self.too_long.get_mut(&folder) {
+        if let Some((seen, _)) = self.observe.problems.too_long.get_mut(&folder) {
             *seen = now.mono;
-        } else if self.too_long.len() < TOO_LONG_CAP {
+        } else if self.observe.problems.too_long.len() < TOO_LONG_CAP {
             let name = crate::model::text::escape(name);
             let text = format!(
                 "'{name}' in it is not synced, as its path is over 4,095 bytes long: shorten the path, or move it up"
             );
-            self.out.push(Action::Report(Report::Problem { path: Some(folder.clone()), text: text.clone() }));
-            self.too_long.insert(folder, (now.mono, text));
+            self.core.out.push(Action::Report(Report::Problem { path: Some(folder.clone()), text: text.clone() }));
+            self.observe.problems.too_long.insert(folder, (now.mono, text));
         }
     }
 
@@ -371,34 +374,35 @@ impl<I: Index> Engine<I> {
             let is_walked = walk.below.as_ref().is_none_or(|below| folder == below || folder.is_below(below));
             is_walked && seen < walk.started && !walk.unread.contains(&Some(folder.clone()))
         };
-        let gone: Vec<_> = self.too_long.extract_if(.., |folder, (seen, _)| is_gone(folder, *seen)).collect();
+        let gone: Vec<_> =
+            self.observe.problems.too_long.extract_if(.., |folder, (seen, _)| is_gone(folder, *seen)).collect();
         for (folder, _) in gone {
-            self.out.push(Action::Report(Report::Solved { path: Some(folder) }));
+            self.core.out.push(Action::Report(Report::Solved { path: Some(folder) }));
         }
     }
 
     /// Those that the walk did not come by are gone.
     fn forget_deep(&mut self, walk: &Walk) {
         let is_gone = |path: &&SyncPath| path.is_too_deep() && !walk.visited.contains(&mark(path));
-        let gone: Vec<_> = self.problems.keys().filter(is_gone).cloned().collect();
+        let gone: Vec<_> = self.observe.problems.of_paths.keys().filter(is_gone).cloned().collect();
         for path in gone {
             self.solve(&path);
         }
     }
 
     fn look_for_missing(&mut self, path: &SyncPath, found: ObservationSource) {
-        if self.settle.is_noisy(path) {
-            self.scan.come_by(path, found);
+        if self.observe.settle.is_noisy(path) {
+            self.observe.scan.come_by(path, found);
             return;
         }
-        let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+        let known = self.core.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
         self.inspect(path, known, Inspection::of(found));
     }
 
     /// What is being installed and was not come by may be there and gone again, unseen by a watch
     /// that was not there yet.
     fn inspect_after_installs(&mut self, walk: &Walk) {
-        for path in self.wants.installing_below(walk.below.as_ref()) {
+        for path in self.transfer.wants.installing_below(walk.below.as_ref()) {
             if !walk.visited.contains(&mark(&path)) {
                 self.postpone(&path, Hint::Closed);
             }
@@ -411,7 +415,7 @@ impl<I: Index> Engine<I> {
         let mut unvisited = Unvisited::default();
         let mut after = None;
         loop {
-            let page = self.index.below(walk.below.as_ref(), after.as_ref(), PAGE);
+            let page = self.core.index.below(walk.below.as_ref(), after.as_ref(), PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (path, row) in page {

@@ -28,8 +28,8 @@ pub(in crate::engine) fn may_be_announced((path, entry): &(SyncPath, Entry)) -> 
 
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn compare(&mut self, link: LinkId) {
-        let groups = self.index.group_digests();
-        if let Some(session) = self.sessions.get_mut(&link) {
+        let groups = self.core.index.group_digests();
+        if let Some(session) = self.peers.sessions.get_mut(&link) {
             session.comparing = Comparing::Descending;
             self.send(vec![link], Message::Groups { groups });
         }
@@ -38,7 +38,7 @@ impl<I: Index> Engine<I> {
     /// Something that was held back may be heard now: ask for it again.
     pub(in crate::engine) fn recompare(&mut self, now: Now, link: LinkId) {
         self.announce_state(now, link);
-        if let Some(session) = self.sessions.get_mut(&link) {
+        if let Some(session) = self.peers.sessions.get_mut(&link) {
             session.announced_since = 0;
             session.refusals.forget();
         }
@@ -46,29 +46,29 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn groups_came(&mut self, now: Now, link: LinkId, theirs: &[Digest]) {
-        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
         if !session.refusals.begins() {
             return self.close(link, "a comparison before the one under way has ended");
         }
         if !session.refusals.may_compare(now.mono) {
             return self.send(vec![link], Message::Buckets { groups: Vec::new() });
         }
-        self.compared_until = now.mono + COMPARED_NS;
-        let ours = self.index.group_digests();
+        self.peers.news.compared_until = now.mono + COMPARED_NS;
+        let ours = self.core.index.group_digests();
         let differing: Vec<Group> =
             (0..=Group::MAX).filter(|group| theirs.get(usize::from(*group)) != ours.get(usize::from(*group))).collect();
-        let groups = differing.into_iter().map(|group| (group, self.index.bucket_digests(group))).collect();
+        let groups = differing.into_iter().map(|group| (group, self.core.index.bucket_digests(group))).collect();
         self.send(vec![link], Message::Buckets { groups });
     }
 
     pub(in crate::engine) fn buckets_came(&mut self, now: Now, link: LinkId, groups: Vec<(Group, Vec<Digest>)>) {
         let descending = |session: &Session| matches!(session.comparing, Comparing::Descending);
-        if !self.sessions.get(&link).is_some_and(descending) {
+        if !self.peers.sessions.get(&link).is_some_and(descending) {
             return self.close(link, "bucket digests that were not asked for");
         }
         let mut differing = VecDeque::new();
         for (group, theirs) in groups {
-            let ours = self.index.bucket_digests(group);
+            let ours = self.core.index.bucket_digests(group);
             let changed = ours.iter().zip(&theirs).enumerate().filter(|(_, (a, b))| a != b);
             differing.extend(changed.map(|(low, _)| Bucket::from_be_bytes([group, low as u8])));
         }
@@ -82,10 +82,10 @@ impl<I: Index> Engine<I> {
             && entries.len() < OFFER_ENTRIES
             && let Some(bucket) = left.pop_front()
         {
-            entries.extend(self.index.bucket(bucket).into_iter().filter(may_be_announced));
+            entries.extend(self.core.index.bucket(bucket).into_iter().filter(may_be_announced));
             buckets.push(bucket);
         }
-        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
         if buckets.is_empty() {
             session.comparing = Comparing::No;
             return self.announce_state(now, link);
@@ -103,14 +103,15 @@ impl<I: Index> Engine<I> {
         part: Vec<(SyncPath, Entry)>,
         more: bool,
     ) {
-        self.compared_until = now.mono + COMPARED_NS;
-        let Some(session) = self.sessions.get_mut(&link) else { return };
+        self.peers.news.compared_until = now.mono + COMPARED_NS;
+        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
         session.equality = Equality::Unknown;
         let part: BTreeMap<SyncPath, Entry> = part.into_iter().collect();
         if more {
             let is_older = |ours: Row, theirs: &Entry| !ours.head.beats(theirs);
-            let known =
-                part.iter().filter(|(path, theirs)| self.index.get(path).is_none_or(|ours| is_older(ours, theirs)));
+            let known = part
+                .iter()
+                .filter(|(path, theirs)| self.core.index.get(path).is_none_or(|ours| is_older(ours, theirs)));
             session.offered.extend(known.map(|(path, _)| path_digest(path)));
             if session.offered.len() > OFFERED_CAP {
                 return self.close(link, "an offer of too many entries");
@@ -140,7 +141,7 @@ impl<I: Index> Engine<I> {
             None => !was_offered(path),
         };
         let wanted: BTreeSet<Bucket> = buckets.iter().copied().collect();
-        let entries = wanted.into_iter().flat_map(|bucket| self.index.bucket(bucket));
+        let entries = wanted.into_iter().flat_map(|bucket| self.core.index.bucket(bucket));
         let entries = entries.filter(may_be_announced).filter(is_news).collect();
         self.send(vec![link], Message::Answer { entries, more: false });
     }
@@ -153,7 +154,7 @@ impl<I: Index> Engine<I> {
         more: bool,
     ) {
         let offering = |session: &Session| matches!(session.comparing, Comparing::Offering(_));
-        if !self.sessions.get(&link).is_some_and(offering) {
+        if !self.peers.sessions.get(&link).is_some_and(offering) {
             return self.close(link, "an answer to no offer");
         }
         for (path, entry) in entries {
@@ -162,7 +163,7 @@ impl<I: Index> Engine<I> {
         if more {
             return;
         }
-        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
         if let Comparing::Offering(left) = std::mem::take(&mut session.comparing) {
             self.offer_next(now, link, left);
         }

@@ -74,25 +74,30 @@ impl ReportedCondition {
 impl<I: Index> Engine<I> {
     /// Something in the folder may have changed unseen.
     pub(in crate::engine) fn may_have_missed(&mut self) {
-        self.standing.known = FolderKnowledge::No;
+        self.peers.standing.known = FolderKnowledge::No;
     }
 
     /// A whole walk has passed, and no other one is to follow.
     pub(in crate::engine) fn has_walked_all(&mut self) {
-        if self.standing.known == FolderKnowledge::No && !self.is_stopped() {
-            self.standing.known = FolderKnowledge::Walked;
+        if self.peers.standing.known == FolderKnowledge::No && !self.is_stopped() {
+            self.peers.standing.known = FolderKnowledge::Walked;
         }
     }
 
     /// After each event: what changed without a row is told to peers too.
     pub(in crate::engine) fn note_standing(&mut self, now: Now) {
-        if self.standing.known == FolderKnowledge::Walked && self.inspections.is_empty() {
-            self.standing.known = FolderKnowledge::Yes;
+        if self.peers.standing.known == FolderKnowledge::Walked && self.observe.inspecting.open.is_empty() {
+            self.peers.standing.known = FolderKnowledge::Yes;
         }
-        let lengths =
-            [self.held.len(), self.guards.held(), self.unignored.paths as usize, self.problem_count(), self.missing()];
-        let mark = (self.stop_cause(), self.paused, self.is_scanning(), lengths);
-        if std::mem::replace(&mut self.standing.mark, mark) != mark {
+        let lengths = [
+            self.safety.held.len(),
+            self.safety.guard.held(),
+            self.safety.unignored.paths as usize,
+            self.problem_count(),
+            self.missing(),
+        ];
+        let mark = (self.stop_cause(), self.core.paused, self.is_scanning(), lengths);
+        if std::mem::replace(&mut self.peers.standing.mark, mark) != mark {
             self.state_changed(now);
         }
     }
@@ -100,26 +105,26 @@ impl<I: Index> Engine<I> {
     fn is_scanning(&self) -> bool {
         // What is being hashed is most often an edit that nobody was told of yet. A second hash
         // finds none, as a rule.
-        self.standing.known != FolderKnowledge::Yes
-            || self.scan.finds() != ObservationSource::Walked
-            || self.standing.open_inspections > 0
+        self.peers.standing.known != FolderKnowledge::Yes
+            || self.observe.scan.finds() != ObservationSource::Walked
+            || self.peers.standing.open_inspections > 0
     }
 
     fn stop_cause(&self) -> Option<StopCause> {
-        let patterns = self.unignored.awaits_patterns().then_some(StopCause::Patterns);
-        self.halted.as_ref().map(|halt: &Halt| halt.cause).or(patterns)
+        let patterns = self.safety.unignored.awaits_patterns().then_some(StopCause::Patterns);
+        self.core.halted.as_ref().map(|halt: &Halt| halt.cause).or(patterns)
     }
 
     /// How this machine stands.
     pub(in crate::engine) fn condition(&self) -> Condition {
-        let (deletions_by_peers, held_reverts) = self.guards.counts();
+        let (deletions_by_peers, held_reverts) = self.safety.guard.counts();
         Condition {
             stopped: self.stop_cause(),
-            paused: self.paused,
+            paused: self.core.paused,
             scanning: self.is_scanning(),
-            held_deletions: self.held.len() as u64 + deletions_by_peers,
+            held_deletions: self.safety.held.len() as u64 + deletions_by_peers,
             held_reverts,
-            held_unignored: self.unignored.paths,
+            held_unignored: self.safety.unignored.paths,
             problems: self.problem_count() as u64,
             missing: self.missing() as u64,
         }
@@ -127,33 +132,42 @@ impl<I: Index> Engine<I> {
 
     /// Paths that need attention, and why.
     pub(in crate::engine) fn all_problems(&self) -> impl Iterator<Item = (SyncPath, String)> {
-        let problems = self.problems.iter().map(|(path, text)| (path.clone(), text.clone()));
-        let kept = self.kept_folders.iter().filter_map(|(path, text)| Some((path.clone(), text.clone()?)));
+        let problems = self.observe.problems.of_paths.iter().map(|(path, text)| (path.clone(), text.clone()));
+        let kept =
+            self.observe.problems.kept_folders.iter().filter_map(|(path, text)| Some((path.clone(), text.clone()?)));
         let long = self.long_names().map(|(path, text)| (path.clone(), text.clone()));
         self.suspected().chain(self.torn()).chain(self.unread_patterns()).chain(long).chain(problems).chain(kept)
     }
 
     fn problem_count(&self) -> usize {
         let long = self.long_names().count();
-        self.suspected().count() + self.torn().count() + self.unread_patterns().count() + long + self.problems.len()
+        self.suspected().count()
+            + self.torn().count()
+            + self.unread_patterns().count()
+            + long
+            + self.observe.problems.of_paths.len()
     }
 
     /// Of folders that are there still: one that is gone took its names along.
     fn long_names(&self) -> impl Iterator<Item = (&SyncPath, &String)> {
-        let is_there = |dir: &SyncPath| self.index.get(dir).is_some_and(|row| row.live_on_disk().is_some());
-        self.too_long.iter().filter(move |(dir, _)| is_there(dir)).map(|(dir, (_, text))| (dir, text))
+        let is_there = |dir: &SyncPath| self.core.index.get(dir).is_some_and(|row| row.live_on_disk().is_some());
+        self.observe.problems.too_long.iter().filter(move |(dir, _)| is_there(dir)).map(|(dir, (_, text))| (dir, text))
     }
 
     /// Wants that will get on by themselves.
     pub(in crate::engine) fn active_wants(&self) -> u64 {
-        let wants = self.wants.iter().filter(|(path, want)| !want.stuck && !self.kept_folders.contains_key(path));
+        let wants = self
+            .transfer
+            .wants
+            .iter()
+            .filter(|(path, want)| !want.stuck && !self.observe.problems.kept_folders.contains_key(path));
         wants.count() as u64
     }
 
     /// Paths that are not on disk as the group has them. A folder that stays for what is ignored in
     /// it is none: that is left alone.
     fn missing(&self) -> usize {
-        self.wants.by_path.len() - self.kept_folders.len()
+        self.transfer.wants.by_path.len() - self.observe.problems.kept_folders.len()
     }
 
     // Folders that stay.
@@ -161,12 +175,19 @@ impl<I: Index> Engine<I> {
     /// A walk came by something that patterns cover: a folder that was deleted elsewhere stays for
     /// it.
     pub(in crate::engine) fn keeps_folder(&mut self, ignored_path: &SyncPath) {
-        if self.wants.by_path.is_empty() {
+        if self.transfer.wants.by_path.is_empty() {
             return;
         }
         let to_go = self.folders_to_go(ignored_path);
-        let Some(dir) = to_go.first().filter(|dir| !self.kept_folders.contains_key(dir)).cloned() else { return };
-        let covering = self.ignore.covering(ignored_path, false).or_else(|| self.ignore.covering(ignored_path, true));
+        let Some(dir) = to_go.first().filter(|dir| !self.observe.problems.kept_folders.contains_key(dir)).cloned()
+        else {
+            return;
+        };
+        let covering = self
+            .observe
+            .ignore
+            .covering(ignored_path, false)
+            .or_else(|| self.observe.ignore.covering(ignored_path, true));
         let by = covering.map(|covering| {
             let pattern = crate::model::text::escape(covering.pattern.trim_end().as_bytes());
             format!(" with '{pattern}' in line {}", covering.line)
@@ -182,7 +203,7 @@ impl<I: Index> Engine<I> {
     /// The folders above a path that are still here and were deleted elsewhere.
     fn folders_to_go(&self, path: &SyncPath) -> Vec<SyncPath> {
         let is_to_go = |dir: &SyncPath| {
-            let row = self.wants.get(dir).and_then(|_| self.index.get(dir));
+            let row = self.transfer.wants.get(dir).and_then(|_| self.core.index.get(dir));
             row.is_some_and(|row| !row.head.is_live() && row.live_on_disk().is_some())
         };
         path.ancestors().filter(is_to_go).collect()
@@ -192,17 +213,17 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn stays(&mut self, dir: &SyncPath, text: String) {
         // The folders above stay for it: one line is enough.
         for above in self.folders_to_go(dir) {
-            self.kept_folders.entry(above).or_default();
+            self.observe.problems.kept_folders.entry(above).or_default();
         }
-        if self.kept_folders.insert(dir.clone(), Some(text.clone())) != Some(Some(text.clone())) {
-            self.out.push(Action::Report(Report::Problem { path: Some(dir.clone()), text }));
+        if self.observe.problems.kept_folders.insert(dir.clone(), Some(text.clone())) != Some(Some(text.clone())) {
+            self.core.out.push(Action::Report(Report::Problem { path: Some(dir.clone()), text }));
         }
     }
 
     /// It is gone, or is to stay.
     pub(in crate::engine) fn keeps_no_more(&mut self, dir: &SyncPath) {
-        if let Some(Some(_)) = self.kept_folders.remove(dir) {
-            self.out.push(Action::Report(Report::Solved { path: Some(dir.clone()) }));
+        if let Some(Some(_)) = self.observe.problems.kept_folders.remove(dir) {
+            self.core.out.push(Action::Report(Report::Solved { path: Some(dir.clone()) }));
         }
     }
 
@@ -215,18 +236,18 @@ impl<I: Index> Engine<I> {
 
     /// Names in the log what a peer says of itself, when that is news.
     pub(in crate::engine) fn name_condition(&mut self, now: Now, link: LinkId) {
-        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
         let Some(condition) = session.condition else { return };
         if let Some(condition) = session.said.next(now.mono, condition.trouble()) {
             let peer = session.name.clone();
-            self.out.push(Action::Report(Report::PeerStands { peer, condition }));
+            self.core.out.push(Action::Report(Report::PeerStands { peer, condition }));
         }
     }
 
     /// Those whose condition is still to be named.
     pub(in crate::engine) fn name_conditions_due(&mut self, now: Now) {
         let is_due = |session: &Session| session.said.due.is_some_and(|due| due <= now.mono);
-        let links: Vec<_> = self.sessions.iter().filter(|(_, s)| is_due(s)).map(|(link, _)| *link).collect();
+        let links: Vec<_> = self.peers.sessions.iter().filter(|(_, s)| is_due(s)).map(|(link, _)| *link).collect();
         for link in links {
             self.name_condition(now, link);
         }
@@ -234,7 +255,7 @@ impl<I: Index> Engine<I> {
 
     /// When a peer's condition is to be named.
     pub(in crate::engine) fn next_naming(&self) -> Option<u64> {
-        self.sessions.values().filter_map(|session| session.said.due).min()
+        self.peers.sessions.values().filter_map(|session| session.said.due).min()
     }
 }
 
@@ -368,7 +389,7 @@ mod tests {
         let walk = walk.expect("it walks at once");
         engine.handle(at(3), Event::Hint { path: SyncPath::new("new").unwrap(), hint: Hint::Closed });
         engine.handle(at(4 + SECOND), Event::Tick);
-        assert!(!engine.inspections.is_empty());
+        assert!(!engine.observe.inspecting.open.is_empty());
         engine.handle(at(4 + SECOND), Event::Walked { walk, unread: Vec::new() });
         engine.handle(at(4 + SECOND), Event::Root(RootState::Fine));
         assert!(engine.condition().scanning, "something is still looked at");
@@ -388,7 +409,7 @@ mod tests {
         let path = SyncPath::new("large").unwrap();
         engine.handle(at(2 * SECOND), Event::Hint { path: path.clone(), hint: Hint::Closed });
         engine.handle(at(3 * SECOND), Event::Tick);
-        assert!(!engine.inspections.is_empty() && !is_in_sync(&mut engine));
+        assert!(!engine.observe.inspecting.open.is_empty() && !is_in_sync(&mut engine));
         assert!(engine.wake_at().is_some_and(|at| at < 4 * SECOND), "nobody waits 30 s to hear of it");
         assert_eq!(announced(&mut engine, 4 * SECOND).map(|condition| condition.scanning), Some(true));
         engine.handle(at(60 * SECOND), Event::Inspected { path, observed: crate::engine::Observed::Absent });

@@ -111,29 +111,29 @@ impl Costs {
 
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn load_costs(&mut self, now: Now) {
-        self.costs = Costs::load(&self.index, self.steady(now));
+        self.peers.costs = Costs::load(&self.core.index, self.steady(now));
     }
 
     /// Whether the device that delivered something pays for it.
     pub(in crate::engine) fn charge(&mut self, now: Now, device: DeviceId, cost: u64) -> bool {
         let steady = self.steady(now);
-        self.costs.charge(steady, device, cost)
+        self.peers.costs.charge(steady, device, cost)
     }
 
     /// What a device is charged with at this time (bytes).
     #[cfg(test)]
     pub(crate) fn charged(&self, device: &DeviceId) -> u64 {
-        self.costs.accounts.by_device.get(device).map_or(0, |account| account.spent)
+        self.peers.costs.accounts.by_device.get(device).map_or(0, |account| account.spent)
     }
 
     /// Once a group of events.
     pub(in crate::engine) fn store_costs(&mut self, now: Now) {
-        let Costs { accounts, unstored, stored_at } = &mut self.costs;
+        let Costs { accounts, unstored, stored_at } = &mut self.peers.costs;
         if *unstored == 0 || (*unstored < STORE_AT_ONCE && now.mono < *stored_at + STORE_EVERY_NS) {
             return;
         }
         let stored = postcard::to_stdvec(accounts).expect("writing to memory does not fail");
-        self.index.set_meta(META_COSTS, &stored);
+        self.core.index.set_meta(META_COSTS, &stored);
         (*unstored, *stored_at) = (0, now.mono);
     }
 }

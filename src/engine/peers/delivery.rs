@@ -136,17 +136,17 @@ impl<I: Index> Engine<I> {
         was: Option<Kind>,
         to: &[LinkId],
     ) {
-        let sessions = to.iter().filter_map(|link| self.sessions.get(link));
+        let sessions = to.iter().filter_map(|link| self.peers.sessions.get(link));
         let (acknowledge, others): (Vec<_>, Vec<_>) = sessions.partition(|session| session.features.has(ACKS));
         let mut announced: Vec<_> = others.into_iter().map(|session| session.device).collect();
         let waiting: BTreeSet<_> = acknowledge.into_iter().map(|session| session.device).collect();
-        if !waiting.is_empty() && !self.deliveries.begin(now.mono, path, entry, was.clone(), waiting.clone()) {
+        if !waiting.is_empty() && !self.peers.deliveries.begin(now.mono, path, entry, was.clone(), waiting.clone()) {
             announced.extend(waiting);
         }
         if !announced.is_empty() {
             let to = self.device_names(&announced);
             let (path, entry) = (path.clone(), entry.clone());
-            self.out.push(Action::Report(Report::Announced { path, entry, was, to }));
+            self.core.out.push(Action::Report(Report::Announced { path, entry, was, to }));
         }
     }
 
@@ -159,20 +159,20 @@ impl<I: Index> Engine<I> {
     fn report_delivered(&mut self, delivered: Delivered) {
         let Delivered { path, entry, was, to, took_ns } = delivered;
         let to = self.device_names(&to);
-        self.out.push(Action::Report(Report::Sent { path, entry, was, to, took_ns }));
+        self.core.out.push(Action::Report(Report::Sent { path, entry, was, to, took_ns }));
     }
 
     pub(in crate::engine) fn acks_came(&mut self, now: Now, link: LinkId, placed: &[(SyncPath, u64)]) {
-        let Some(device) = self.sessions.get(&link).map(|session| session.device) else { return };
+        let Some(device) = self.peers.sessions.get(&link).map(|session| session.device) else { return };
         for (path, counter) in placed {
-            if let Some(delivered) = self.deliveries.acknowledged(now.mono, path, *counter, device) {
+            if let Some(delivered) = self.peers.deliveries.acknowledged(now.mono, path, *counter, device) {
                 self.report_delivered(delivered);
             }
         }
     }
 
     pub(in crate::engine) fn deliveries_without(&mut self, now: Now, link: LinkId, device: DeviceId) {
-        for delivered in self.deliveries.without(now.mono, link, device) {
+        for delivered in self.peers.deliveries.without(now.mono, link, device) {
             self.report_delivered(delivered);
         }
     }
@@ -182,10 +182,10 @@ impl<I: Index> Engine<I> {
         let is_author = |session: &crate::engine::peers::session::Session| {
             session.device == entry.version.author && session.features.has(ACKS)
         };
-        if !self.sessions.get(&link).is_some_and(is_author) {
+        if !self.peers.sessions.get(&link).is_some_and(is_author) {
             return;
         }
-        match self.wants.by_path.get_mut(path) {
+        match self.transfer.wants.by_path.get_mut(path) {
             Some(want) => want.owes_ack = Some((link, entry.version.counter())),
             None => self.acknowledge(path, link, entry.version.counter()),
         }
@@ -193,20 +193,20 @@ impl<I: Index> Engine<I> {
 
     /// If that version is what is on disk here.
     pub(in crate::engine) fn acknowledge(&mut self, path: &SyncPath, link: LinkId, counter: u64) {
-        let Some(session) = self.sessions.get(&link) else { return };
-        let row = self.index.get(path).filter(crate::engine::api::index::Row::is_settled);
+        let Some(session) = self.peers.sessions.get(&link) else { return };
+        let row = self.core.index.get(path).filter(crate::engine::api::index::Row::is_settled);
         let is_it =
             row.is_some_and(|row| row.head.version.author == session.device && row.head.version.counter() == counter);
         if is_it {
-            self.deliveries.acks.entry(link).or_default().push((path.clone(), counter));
+            self.peers.deliveries.acks.entry(link).or_default().push((path.clone(), counter));
         }
     }
 
     pub(in crate::engine) fn follow_deliveries(&mut self, now: Now) {
-        for (link, placed) in std::mem::take(&mut self.deliveries.acks) {
+        for (link, placed) in std::mem::take(&mut self.peers.deliveries.acks) {
             self.send(vec![link], Message::Acks { placed });
         }
-        for delivered in self.deliveries.take_due(now.mono) {
+        for delivered in self.peers.deliveries.take_due(now.mono) {
             self.report_delivered(delivered);
         }
     }

@@ -181,60 +181,60 @@ impl<I: Index> Engine<I> {
     /// A person says that a device will not come back: deletions wait for it no longer, here and on
     /// all linked machines.
     pub(in crate::engine) fn forget_device(&mut self, now: Now, device: DeviceId) {
-        if self.sessions.values().any(|session| session.device == device) {
+        if self.peers.sessions.values().any(|session| session.device == device) {
             return;
         }
-        let Some(known) = self.devices.known.remove(&device) else { return };
-        self.devices.seen.remove(&device);
-        self.devices.dirty = true;
-        self.devices.purge_soon(now);
+        let Some(known) = self.peers.devices.known.remove(&device) else { return };
+        self.peers.devices.seen.remove(&device);
+        self.peers.devices.dirty = true;
+        self.peers.devices.purge_soon(now);
         let name = if known.name.is_empty() { device.short() } else { known.name };
-        self.out.push(Action::Report(Report::Forgotten { device: name }));
-        let links = self.sessions.keys().copied().collect();
+        self.core.out.push(Action::Report(Report::Forgotten { device: name }));
+        let links = self.peers.sessions.keys().copied().collect();
         self.send(links, Message::Forget { device });
     }
 
     /// Forgets deletions that no machine can bring back, some at a time.
     pub(in crate::engine) fn purge_due(&mut self, now: Now) {
-        if self.devices.next_purge > now.mono {
+        if self.peers.devices.next_purge > now.mono {
             return;
         }
         let today = self.today(now);
-        self.index.set_today(today);
-        self.devices.leave(today);
+        self.core.index.set_today(today);
+        self.peers.devices.leave(today);
         self.forget_conflicts(now);
-        let horizon = self.latest_day.saturating_sub(TOMBSTONE_NS);
-        let gone = self.index.forget_deletions(self.devices.purge_before(today), horizon, PURGE_AT_ONCE);
+        let horizon = self.core.latest_day.saturating_sub(TOMBSTONE_NS);
+        let gone = self.core.index.forget_deletions(self.peers.devices.purge_before(today), horizon, PURGE_AT_ONCE);
         let is_more = gone >= PURGE_AT_ONCE as u64;
-        self.devices.next_purge = now.mono + if is_more { SECOND } else { PURGE_EVERY_NS };
+        self.peers.devices.next_purge = now.mono + if is_more { SECOND } else { PURGE_EVERY_NS };
         if gone > 0 {
-            self.out.push(Action::Report(Report::Purged { deletions: gone }));
+            self.core.out.push(Action::Report(Report::Purged { deletions: gone }));
         }
     }
 
     /// Once a group of events.
     pub(in crate::engine) fn store_devices(&mut self) {
-        if std::mem::take(&mut self.devices.dirty) {
-            store_by_device(&mut self.index, META_DEVICES, &self.devices.known);
-            store_by_device(&mut self.index, META_SEEN, &self.devices.seen);
+        if std::mem::take(&mut self.peers.devices.dirty) {
+            store_by_device(&mut self.core.index, META_DEVICES, &self.peers.devices.known);
+            store_by_device(&mut self.core.index, META_SEEN, &self.peers.devices.seen);
         }
     }
 
     /// How far a peer's clock is from ours.
     pub(in crate::engine) fn clock_seen(&mut self, now: Now, link: LinkId, ahead_ns: i64) {
         let day_before = self.today(now);
-        self.steady.peer_says(now, ahead_ns);
+        self.core.steady.peer_says(now, ahead_ns);
         if self.today(now) != day_before {
-            self.index.set_today(self.today(now));
-            self.devices.purge_soon(now);
+            self.core.index.set_today(self.today(now));
+            self.peers.devices.purge_soon(now);
         }
-        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
         let (device, peer) = (session.device, session.name.clone());
-        let said = self.devices.clocks.get(&device).copied();
+        let said = self.peers.devices.clocks.get(&device).copied();
         if !guard::is_clock_off(ahead_ns, said.is_some()) {
             session.clock = PeerClock::Agrees;
-            if self.devices.clocks.remove(&device).is_some() {
-                self.out.push(Action::Report(Report::ClockRight { peer }));
+            if self.peers.devices.clocks.remove(&device).is_some() {
+                self.core.out.push(Action::Report(Report::ClockRight { peer }));
             }
             return;
         }
@@ -243,21 +243,21 @@ impl<I: Index> Engine<I> {
             said.ahead_ns.abs_diff(ahead_ns) < guard::CLOCK_NS || now.mono < said.said_at + CLOCK_AGAIN_NS
         });
         if !is_reported {
-            self.devices.clocks.insert(device, ClockOff { ahead_ns, said_at: now.mono });
-            self.out.push(Action::Report(Report::ClockOff { peer, ahead_ns }));
+            self.peers.devices.clocks.insert(device, ClockOff { ahead_ns, said_at: now.mono });
+            self.core.out.push(Action::Report(Report::ClockOff { peer, ahead_ns }));
         }
     }
 
     pub(in crate::engine) fn device_statuses(&self) -> Vec<DeviceStatus> {
-        let linked = |device: &DeviceId| self.sessions.values().any(|session| session.device == *device);
+        let linked = |device: &DeviceId| self.peers.sessions.values().any(|session| session.device == *device);
         let status = |(device, known): (&DeviceId, &KnownDevice)| DeviceStatus {
             device: *device,
             name: known.name.clone(),
             linked: linked(device),
-            seen_ns: self.devices.seen.get(device).copied(),
+            seen_ns: self.peers.devices.seen.get(device).copied(),
             equal_ns: (known.equal_day > 0).then_some(known.equal_day.saturating_mul(DAY_NS)),
         };
-        self.devices.known.iter().map(status).collect()
+        self.peers.devices.known.iter().map(status).collect()
     }
 }
 
@@ -322,12 +322,12 @@ mod tests {
         let mut engine = Engine::new(config, MapIndex::new());
         engine.start(at(DAY), Trust::Known);
         let device = DeviceId([1; 32]);
-        engine.devices.meet(engine.today(at(DAY)), device, "peer");
-        engine.devices.announced(&device);
+        engine.peers.devices.meet(engine.today(at(DAY)), device, "peer");
+        engine.peers.devices.announced(&device);
         let year_ahead = Now { mono: 2 * PURGE_EVERY_NS, ..at(DAY + 365) };
         engine.purge_due(year_ahead);
-        assert_eq!((engine.today(year_ahead), engine.devices.known.len()), (DAY, 1));
-        assert_eq!(engine.devices.purge_before(engine.today(year_ahead)), 0, "it never compared equal");
+        assert_eq!((engine.today(year_ahead), engine.peers.devices.known.len()), (DAY, 1));
+        assert_eq!(engine.peers.devices.purge_before(engine.today(year_ahead)), 0, "it never compared equal");
     }
 
     #[test]

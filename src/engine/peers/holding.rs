@@ -63,46 +63,47 @@ impl HoldQueries {
 impl<I: Index> Engine<I> {
     /// A newer question takes the place of one that is under way.
     pub(in crate::engine) fn ask_holds(&mut self, now: Now, ticket: u64) {
-        self.guards.holding.last_id = self.guards.holding.last_id.wrapping_add(1);
-        let id = self.guards.holding.last_id;
-        let asked = self.sessions.iter().filter(|(_, session)| session.features.has(features::HOLDS));
+        self.safety.guard.holding.last_id = self.safety.guard.holding.last_id.wrapping_add(1);
+        let id = self.safety.guard.holding.last_id;
+        let asked = self.peers.sessions.iter().filter(|(_, session)| session.features.has(features::HOLDS));
         let waits_for: BTreeSet<LinkId> = asked.map(|(link, _)| *link).collect();
         let machine =
             |session: &Session| HeldByMachine { device: session.device, machine: session.name.clone(), held: None };
-        let machines = self.sessions.iter().map(|(link, session)| (*link, machine(session))).collect();
+        let machines = self.peers.sessions.iter().map(|(link, session)| (*link, machine(session))).collect();
         if !waits_for.is_empty() {
             self.send(waits_for.iter().copied().collect(), Message::Holds { id });
         }
-        self.guards.holding.asking = Some(HoldQuery { id, ticket, waits_for, until: now.mono + PATIENCE_NS, machines });
-        self.guards.holding.conclude_if_answered();
+        self.safety.guard.holding.asking =
+            Some(HoldQuery { id, ticket, waits_for, until: now.mono + PATIENCE_NS, machines });
+        self.safety.guard.holding.conclude_if_answered();
     }
 
     /// The answers to the question of that ticket, once all have come or were waited for long
     /// enough.
     pub fn take_holding(&mut self, ticket: u64) -> Option<Vec<HeldByMachine>> {
-        self.guards.holding.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, machines)| machines)
+        self.safety.guard.holding.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, machines)| machines)
     }
 
     pub(in crate::engine) fn holding_came(&mut self, link: LinkId, id: u32, sums: HeldSums, held: Vec<HeldBack>) {
-        let Some(asking) = self.guards.holding.asking.as_mut().filter(|asking| asking.id == id) else { return };
+        let Some(asking) = self.safety.guard.holding.asking.as_mut().filter(|asking| asking.id == id) else { return };
         if !asking.waits_for.remove(&link) {
             return self.close(link, "what it holds was not asked for");
         }
         if let Some(machine) = asking.machines.get_mut(&link) {
             machine.held = Some(believed(sums, held));
         }
-        self.guards.holding.conclude_if_answered();
+        self.safety.guard.holding.conclude_if_answered();
     }
 
     pub(in crate::engine) fn holding_link_down(&mut self, link: LinkId) {
-        if let Some(asking) = &mut self.guards.holding.asking {
+        if let Some(asking) = &mut self.safety.guard.holding.asking {
             asking.waits_for.remove(&link);
         }
-        self.guards.holding.conclude_if_answered();
+        self.safety.guard.holding.conclude_if_answered();
     }
 
     pub(in crate::engine) fn holding_due(&mut self, now: Now) {
-        self.guards.holding.conclude_if(|asking| asking.until <= now.mono);
+        self.safety.guard.holding.conclude_if(|asking| asking.until <= now.mono);
     }
 
     pub(in crate::engine) fn holds_asked(&mut self, link: LinkId, id: u32) {

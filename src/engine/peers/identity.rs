@@ -73,17 +73,18 @@ impl PeerCounters {
 impl<I: Index> Engine<I> {
     /// What is told to each peer first.
     pub(in crate::engine) fn announce_known_to(&mut self, link: LinkId) {
-        let Some(session) = self.sessions.get(&link) else { return };
-        let counter = self.peer_counters.of(&session.device);
+        let Some(session) = self.peers.sessions.get(&link) else { return };
+        let counter = self.peers.counters.of(&session.device);
         self.send(vec![link], Message::Known { counter });
     }
 
     pub(in crate::engine) fn known_came(&mut self, now: Now, link: LinkId, counter: u64) {
-        let met = self.sessions.get_mut(&link).map(|session| std::mem::replace(&mut session.met, Met::Acquainted));
+        let met =
+            self.peers.sessions.get_mut(&link).map(|session| std::mem::replace(&mut session.met, Met::Acquainted));
         if !self.is_ours(counter, link) {
-            self.refuse_claim(self.last_event, link, "changes of this machine that it never made");
+            self.refuse_claim(self.core.last_event, link, "changes of this machine that it never made");
         }
-        if met == Some(Met::Linked) && self.renewal != Renewal::Ending {
+        if met == Some(Met::Linked) && self.peers.renewal != Renewal::Ending {
             self.announce_confirmations_to(now, link);
         }
     }
@@ -92,23 +93,23 @@ impl<I: Index> Engine<I> {
     /// the machine was set back to an older state and takes a new id; where it may not do that
     /// (again), the peer is not believed.
     pub(in crate::engine) fn is_ours(&mut self, counter: u64, link: LinkId) -> bool {
-        if counter <= self.counter || self.renewal == Renewal::Ending {
+        if counter <= self.reconcile.counter.last || self.peers.renewal == Renewal::Ending {
             return true;
         }
         if counter >= COUNTER_LIMIT {
             return false;
         }
-        if self.renewal == Renewal::Done || self.was_renewed_today() {
+        if self.peers.renewal == Renewal::Done || self.was_renewed_today() {
             // It may be true even so. Counters that follow the clock were not used before, and no
             // peer has a say in them.
-            let by_clock = self.last_event.wall / 1_000_000;
-            if by_clock > self.counter {
+            let by_clock = self.core.last_event.wall / 1_000_000;
+            if by_clock > self.reconcile.counter.last {
                 self.use_counter(by_clock);
             }
-            return counter <= self.counter;
+            return counter <= self.reconcile.counter.last;
         }
-        let peer = self.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
-        self.index.set_meta(META_RENEWED_AT, &self.last_event.wall.to_be_bytes());
+        let peer = self.peers.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
+        self.core.index.set_meta(META_RENEWED_AT, &self.core.last_event.wall.to_be_bytes());
         self.take_new_device(format!(
             "{peer} knows changes of this machine's that it does not know itself: it was set back to an older state, as from a \
              backup or an image"
@@ -117,14 +118,14 @@ impl<I: Index> Engine<I> {
     }
 
     fn was_renewed_today(&self) -> bool {
-        let at = self.index.meta(META_RENEWED_AT).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-        at.is_some_and(|at| at.abs_diff(self.last_event.wall) < DAY_NS)
+        let at = self.core.index.meta(META_RENEWED_AT).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        at.is_some_and(|at| at.abs_diff(self.core.last_event.wall) < DAY_NS)
     }
 
     /// A version before this one believed what peers said of its own counter: what it would make
     /// with such a one, no peer would take.
     pub(in crate::engine) fn check_own_counter(&mut self) {
-        if self.counter >= COUNTER_LIMIT {
+        if self.reconcile.counter.last >= COUNTER_LIMIT {
             self.take_new_device("a peer had raised this machine's own counter beyond what others take".to_owned());
         }
     }
@@ -140,33 +141,33 @@ impl<I: Index> Engine<I> {
     }
 
     fn take_new_device(&mut self, why: String) {
-        if self.renewal != Renewal::May {
+        if self.peers.renewal != Renewal::May {
             return;
         }
         self.forget_own_since_start();
-        self.index.set_meta(META_RESTORED, b"1");
-        self.index.set_meta(META_COUNTER, &0_u64.to_be_bytes());
-        self.halted = Some(format!("{why}; it starts anew as another device").into());
-        self.out.push(Action::Report(Report::NewDevice { why }));
+        self.core.index.set_meta(META_RESTORED, b"1");
+        self.core.index.set_meta(META_COUNTER, &0_u64.to_be_bytes());
+        self.core.halted = Some(format!("{why}; it starts anew as another device").into());
+        self.core.out.push(Action::Report(Report::NewDevice { why }));
         self.act(Action::NewDevice);
-        self.renewal = Renewal::Ending;
+        self.peers.renewal = Renewal::Ending;
     }
 
     /// What was found here since the start was compared with an index that does not go with it: it
     /// is found again, as in a folder that was restored.
     fn forget_own_since_start(&mut self) {
-        let (own, start) = (self.config.device, self.counter_at_start);
+        let (own, start) = (self.core.config.device, self.reconcile.counter.at_start);
         let is_new = |version: &Version| version.author == own && version.counter() > start;
         let mut after = None;
         loop {
-            let page = self.index.below(None, after.as_ref(), PAGE);
+            let page = self.core.index.below(None, after.as_ref(), PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (path, mut row) in page {
                 if is_new(&row.head.version) {
-                    self.index.remove(&path);
+                    self.core.index.remove(&path);
                 } else if row.disk.take_if(|disk| is_new(&disk.entry.version)).is_some() {
-                    self.index.put(&path, &row);
+                    self.core.index.put(&path, &row);
                 }
             }
         }
@@ -174,12 +175,12 @@ impl<I: Index> Engine<I> {
 
     /// Once a group of events.
     pub(in crate::engine) fn store_peer_counters(&mut self, now: Now) {
-        if self.peer_counters.dirty
-            && (self.peer_counters.stored == 0 || self.peer_counters.stored + STORE_EVERY_NS <= now.mono)
+        if self.peers.counters.dirty
+            && (self.peers.counters.stored == 0 || self.peers.counters.stored + STORE_EVERY_NS <= now.mono)
         {
-            self.peer_counters.dirty = false;
-            self.peer_counters.stored = now.mono;
-            store_by_device(&mut self.index, META_PEER_COUNTERS, &self.peer_counters.by_device);
+            self.peers.counters.dirty = false;
+            self.peers.counters.stored = now.mono;
+            store_by_device(&mut self.core.index, META_PEER_COUNTERS, &self.peers.counters.by_device);
         }
     }
 }

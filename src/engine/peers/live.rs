@@ -33,7 +33,7 @@ impl<I: Index> Engine<I> {
         relayed_to: &[DeviceId],
         wire_bytes: u64,
     ) {
-        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
         session.announced_since += changes.len();
         let sender = session.device;
         let mut relayed_to = relayed_to.to_vec();
@@ -70,7 +70,7 @@ impl<I: Index> Engine<I> {
             Some(RemoteEffect::Wins) => {
                 self.offer_source(&path, link, body, wire_bytes);
                 self.owes_ack(link, &path, &entry);
-                if self.wants.get(&path).is_some() {
+                if self.transfer.wants.get(&path).is_some() {
                     self.pass_on(&path, relayed_to.to_vec());
                 } else {
                     self.announce(now, Change { path, entry, body: None }, relayed_to.to_vec());
@@ -91,7 +91,7 @@ impl<I: Index> Engine<I> {
             self.hold_dated_ahead(path, entry);
             return None;
         }
-        if self.renewal == Renewal::Ending || self.is_long_gone(path, &entry) {
+        if self.peers.renewal == Renewal::Ending || self.is_long_gone(path, &entry) {
             return None;
         }
         if !self.pays(now, link, path, &entry) {
@@ -108,13 +108,13 @@ impl<I: Index> Engine<I> {
     /// A deletion that no digest counts any more, of a path that is not known here: there is
     /// nothing that it could guard.
     pub(in crate::engine) fn is_long_gone(&self, path: &SyncPath, entry: &Entry) -> bool {
-        let horizon = self.latest_day.saturating_sub(TOMBSTONE_NS);
-        deleted_at(entry).is_some_and(|at| at < horizon) && self.index.get(path).is_none()
+        let horizon = self.core.latest_day.saturating_sub(TOMBSTONE_NS);
+        deleted_at(entry).is_some_and(|at| at < horizon) && self.core.index.get(path).is_none()
     }
 
     /// Whether whatever is found here is news to every linked peer.
     pub(in crate::engine) fn is_news_to_all(&self) -> bool {
-        self.sessions.values().all(|session| session.is_empty_handed)
+        self.peers.sessions.values().all(|session| session.is_empty_handed)
     }
 
     /// Queues a change for all linked peers but those told already.
@@ -131,14 +131,14 @@ impl<I: Index> Engine<I> {
         relayed_to: Vec<DeviceId>,
     ) {
         self.state_changed(now);
-        if !self.sessions.is_empty() {
-            self.outgoing.push(OutgoingChange { change, was, relayed_to });
+        if !self.peers.sessions.is_empty() {
+            self.peers.news.outgoing.push(OutgoingChange { change, was, relayed_to });
         }
     }
 
     /// Sends what is queued, in order, many changes to a message.
     pub(in crate::engine) fn send_changes(&mut self, now: Now) {
-        let mut queue = std::mem::take(&mut self.outgoing).into_iter().peekable();
+        let mut queue = std::mem::take(&mut self.peers.news.outgoing).into_iter().peekable();
         while let Some(OutgoingChange { change, was, relayed_to }) = queue.next() {
             let mut changes = vec![(change, was)];
             while changes.len() < CHANGES_A_MESSAGE
@@ -157,6 +157,7 @@ impl<I: Index> Engine<I> {
         mut relayed_to: Vec<DeviceId>,
     ) {
         let to: Vec<_> = self
+            .peers
             .sessions
             .iter()
             .filter(|(_, s)| s.met == Met::Acquainted && !relayed_to.contains(&s.device))
@@ -165,11 +166,11 @@ impl<I: Index> Engine<I> {
         if to.is_empty() {
             return;
         }
-        relayed_to.push(self.config.device);
+        relayed_to.push(self.core.config.device);
         relayed_to.extend(to.iter().map(|(_, device)| *device));
         let links: Vec<_> = to.into_iter().map(|(link, _)| link).collect();
         for (change, was) in &changes {
-            if change.entry.version.author == self.config.device {
+            if change.entry.version.author == self.core.config.device {
                 self.follow(now, &change.path, &change.entry, was.clone(), &links);
             }
         }

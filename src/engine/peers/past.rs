@@ -130,8 +130,8 @@ impl Pasts {
 
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn ask_past(&mut self, now: Now, ask: AskPast) {
-        self.past.last_id = self.past.last_id.wrapping_add(1);
-        let id = self.past.last_id;
+        self.peers.past.last_id = self.peers.past.last_id.wrapping_add(1);
+        let id = self.peers.past.last_id;
         let AskPast { ticket, path, named, bytes } = ask;
         let until = now.mono + PATIENCE_NS + (bytes / HASHED_BYTES_A_SECOND).saturating_mul(SECOND);
         let mut asking = PastQuery {
@@ -144,7 +144,7 @@ impl<I: Index> Engine<I> {
             machines: BTreeMap::new(),
         };
         let mut out = Vec::new();
-        for (link, session) in &self.sessions {
+        for (link, session) in &self.peers.sessions {
             let theirs = named.get(&session.device);
             if !named.is_empty() && theirs.is_none() {
                 continue;
@@ -159,21 +159,21 @@ impl<I: Index> Engine<I> {
                 out.push((*link, Message::History { id, path: path.clone(), named: theirs }));
             }
         }
-        self.past.asking = Some(asking);
+        self.peers.past.asking = Some(asking);
         for (link, message) in out {
             self.send(vec![link], message);
         }
-        self.past.conclude_if_answered();
+        self.peers.past.conclude_if_answered();
     }
 
     /// The answers to the question of that ticket, once all have come or were waited for long
     /// enough.
     pub fn take_pasts(&mut self, ticket: u64) -> Option<Vec<MachinePasts>> {
-        self.past.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, machines)| machines)
+        self.peers.past.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, machines)| machines)
     }
 
     pub(in crate::engine) fn pasts_came(&mut self, link: LinkId, id: u32, pasts: Vec<Past>, more: bool) {
-        let Some(asking) = self.past.asking.as_mut().filter(|asking| asking.id == id) else { return };
+        let Some(asking) = self.peers.past.asking.as_mut().filter(|asking| asking.id == id) else { return };
         if !asking.waits_for.contains(&link) {
             return self.close(link, "history that was not asked for");
         }
@@ -190,22 +190,22 @@ impl<I: Index> Engine<I> {
             machine.pasts.clear();
             asking.waits_for.remove(&link);
             self.close(link, "other history than was asked for, or too much");
-            return self.past.conclude_if_answered();
+            return self.peers.past.conclude_if_answered();
         }
         machine.pasts.extend(pasts);
         if !more {
             machine.is_whole = true;
             asking.waits_for.remove(&link);
-            self.past.conclude_if_answered();
+            self.peers.past.conclude_if_answered();
         }
     }
 
     pub(in crate::engine) fn past_link_down(&mut self, link: LinkId) {
-        self.past.offered.remove(&link);
-        if let Some(asking) = &mut self.past.asking
+        self.peers.past.offered.remove(&link);
+        if let Some(asking) = &mut self.peers.past.asking
             && asking.waits_for.remove(&link)
         {
-            self.past.conclude_if_answered();
+            self.peers.past.conclude_if_answered();
         }
     }
 
@@ -214,12 +214,12 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn fetch_past(&mut self, now: Now, wanted: FetchPast) {
         let FetchPast { ticket, device, path, content, size } = wanted;
         let is_its = |(_, session): &(&LinkId, &crate::engine::Session)| session.device == device;
-        let Some(link) = self.sessions.iter().find(is_its).map(|(link, _)| *link) else {
+        let Some(link) = self.peers.sessions.iter().find(is_its).map(|(link, _)| *link) else {
             return self.past_fetched(now, ticket, Err(FetchError::LinkLost));
         };
-        let fetch = FetchId(self.wants.next_id() as u32);
+        let fetch = FetchId(self.transfer.wants.next_id() as u32);
         let until = now.mono + PATIENCE_NS + (size / SENT_BYTES_A_SECOND).saturating_mul(SECOND);
-        self.past.fetching.insert(fetch, HistoryFetch { ticket, link, until });
+        self.peers.past.fetching.insert(fetch, HistoryFetch { ticket, link, until });
         self.act(Action::Fetch { fetch, from: link, path, content, size });
     }
 
@@ -237,39 +237,39 @@ impl<I: Index> Engine<I> {
 
     /// Whether that fetch was of a content in a history.
     fn past_came(&mut self, now: Now, fetch: FetchId, how: Result<StageId, FetchError>) -> bool {
-        let Some(HistoryFetch { ticket, link, .. }) = self.past.fetching.remove(&fetch) else { return false };
+        let Some(HistoryFetch { ticket, link, .. }) = self.peers.past.fetching.remove(&fetch) else { return false };
         if how == Err(FetchError::Corrupt)
-            && let Some(session) = self.sessions.get(&link)
+            && let Some(session) = self.peers.sessions.get(&link)
         {
             let text = format!("what {} sent from its history is not what it said it would be", session.name);
-            self.out.push(Action::Report(crate::engine::Report::Problem { path: None, text }));
+            self.core.out.push(Action::Report(crate::engine::Report::Problem { path: None, text }));
         }
         self.past_fetched(now, ticket, how);
         true
     }
 
     fn past_fetched(&mut self, now: Now, ticket: u64, how: Result<StageId, FetchError>) {
-        self.past.fetched.insert(ticket, Fetched { how, until: now.mono + UNCLAIMED_NS });
+        self.peers.past.fetched.insert(ticket, Fetched { how, until: now.mono + UNCLAIMED_NS });
     }
 
     /// What came of the fetch of that ticket, once it has ended. Whoever takes a staged content has
     /// to use or discard it.
     pub fn take_fetched(&mut self, ticket: u64) -> Option<Result<StageId, FetchError>> {
-        self.past.fetched.remove(&ticket).map(|fetched| fetched.how)
+        self.peers.past.fetched.remove(&ticket).map(|fetched| fetched.how)
     }
 
     pub(in crate::engine) fn past_due(&mut self, now: Now) {
-        if self.past.asking.as_ref().is_some_and(|asking| asking.until <= now.mono) {
-            self.past.conclude();
+        if self.peers.past.asking.as_ref().is_some_and(|asking| asking.until <= now.mono) {
+            self.peers.past.conclude();
         }
         let late = |(_, fetching): &(&FetchId, &HistoryFetch)| fetching.until <= now.mono;
-        let late: Vec<_> = self.past.fetching.iter().filter(late).map(|(fetch, _)| *fetch).collect();
+        let late: Vec<_> = self.peers.past.fetching.iter().filter(late).map(|(fetch, _)| *fetch).collect();
         for fetch in late {
             self.act(Action::CancelFetch { fetch });
             self.past_came(now, fetch, Err(FetchError::NotHere));
         }
         let unclaimed = |(_, fetched): &(&u64, &Fetched)| fetched.until <= now.mono;
-        let unclaimed: Vec<_> = self.past.fetched.iter().filter(unclaimed).map(|(ticket, _)| *ticket).collect();
+        let unclaimed: Vec<_> = self.peers.past.fetched.iter().filter(unclaimed).map(|(ticket, _)| *ticket).collect();
         for ticket in unclaimed {
             if let Some(Ok(staged)) = self.take_fetched(ticket) {
                 self.act(Action::Discard(staged));
@@ -291,11 +291,11 @@ impl<I: Index> Engine<I> {
 
     /// What was found here goes to who asked. What is ignored is nobody else's.
     pub(in crate::engine) fn past_listed(&mut self, link: LinkId, id: u32, mut found: Vec<FoundPast>) {
-        if !self.sessions.contains_key(&link) {
+        if !self.peers.sessions.contains_key(&link) {
             return;
         }
         found.retain(|found| !self.ignores(&found.past.path, false));
-        let offers = self.past.offered.entry(link).or_default();
+        let offers = self.peers.past.offered.entry(link).or_default();
         for FoundPast { past, kept, stat } in &found {
             if let PastWhat::File(content) = past.what {
                 if offers.len() >= OFFERS {
@@ -326,7 +326,7 @@ impl<I: Index> Engine<I> {
 
     /// Something in history that a peer asks for, if it was told of it.
     fn offered(&self, link: LinkId, path: &SyncPath, content: ContentId, size: u64) -> Option<ServedFile> {
-        let offer = self.past.offered.get(&link)?.get(&(path.clone(), content))?;
+        let offer = self.peers.past.offered.get(&link)?.get(&(path.clone(), content))?;
         let kept = Some(offer.kept.clone());
         (offer.size == size).then(|| ServedFile { path: path.clone(), stat: offer.stat, content, size, kept })
     }

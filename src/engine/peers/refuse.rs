@@ -106,7 +106,7 @@ impl<I: Index> Engine<I> {
         if path.is_too_deep() {
             return Some("a path of more than 256 components");
         }
-        let claimed = entry.version.seen.get(&self.config.device);
+        let claimed = entry.version.seen.get(&self.core.config.device);
         (!self.is_ours(claimed, link)).then_some("changes of this machine that it never made")
     }
 
@@ -116,13 +116,13 @@ impl<I: Index> Engine<I> {
         if entry.is_live() && cost <= FREE_BYTES {
             return true;
         }
-        let free = match self.index.get(path) {
+        let free = match self.core.index.get(path) {
             Some(Row { head: winner, .. }) => row_bytes(path, &winner).max(FREE_BYTES),
             None if entry.is_live() => FREE_BYTES,
             // A deletion of what was never here guards nothing here: it is kept for the others.
             None => 0,
         };
-        let Some(device) = self.sessions.get(&link).map(|session| session.device) else { return true };
+        let Some(device) = self.peers.sessions.get(&link).map(|session| session.device) else { return true };
         let pays = cost <= free || self.charge(now, device, cost - free);
         if !pays {
             self.refuse_entry(
@@ -136,7 +136,7 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn refuse_entry(&mut self, now: Now, link: LinkId, path: &SyncPath, why: &str) {
-        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
         let refusals = &mut session.refusals;
         if refusals.first.is_none() {
             refusals.first = Some(format!("'{path}': {why}"));
@@ -145,24 +145,24 @@ impl<I: Index> Engine<I> {
         if refusals.said_at.is_none_or(|said| said + AGAIN_NS <= now.mono) {
             refusals.said_at = Some(now.mono);
             let (peer, path, why) = (session.name.clone(), path.clone(), why.to_owned());
-            self.out.push(Action::Report(Report::InvalidEntries { peer, path: Some(path), why }));
+            self.core.out.push(Action::Report(Report::InvalidEntries { peer, path: Some(path), why }));
         }
     }
 
     /// A claim of a peer about this machine that is no entry.
     pub(in crate::engine) fn refuse_claim(&mut self, now: Now, link: LinkId, why: &str) {
-        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
         if session.refusals.said_at.is_none_or(|said| said + AGAIN_NS <= now.mono) {
             session.refusals.said_at = Some(now.mono);
             let (peer, why) = (session.name.clone(), why.to_owned());
-            self.out.push(Action::Report(Report::InvalidEntries { peer, path: None, why }));
+            self.core.out.push(Action::Report(Report::InvalidEntries { peer, path: None, why }));
         }
     }
 
     /// The link of a device, for what is found out about its entries later.
     pub(in crate::engine) fn link_of(&self, device: &DeviceId) -> Option<LinkId> {
         let is_its = |(_, session): &(&LinkId, &Session)| session.device == *device;
-        self.sessions.iter().find(is_its).map(|(link, _)| *link)
+        self.peers.sessions.iter().find(is_its).map(|(link, _)| *link)
     }
 }
 
@@ -424,7 +424,7 @@ mod engine_tests {
         let bytes: u64 = long.ancestors().map(|dir| dir.as_bytes().len() as u64).sum();
         assert!(charged(&machine) >= before + bytes, "{} of {bytes}", charged(&machine) - before);
         // With nothing left to spend, nothing more is derived, and it is named.
-        machine.engine.costs.spend_all(LIAR);
+        machine.engine.peers.costs.spend_all(LIAR);
         machine.receive_entries(vec![(path("other/long/path"), file(&[(LIAR, 1)]))]);
         machine.wait(SECOND);
         assert_eq!(machine.engine.index().get(&path("other")), None);

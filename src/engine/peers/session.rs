@@ -127,10 +127,10 @@ impl<I: Index> Engine<I> {
         dialler: bool,
         features: Features,
     ) {
-        self.names.insert(device, name.clone());
+        self.peers.names.insert(device, name.clone());
         let today = self.today(now);
-        self.devices.meet(today, device, &name);
-        self.devices.see(now, device);
+        self.peers.devices.meet(today, device, &name);
+        self.peers.devices.see(now, device);
         let session = Session {
             device,
             name,
@@ -153,7 +153,7 @@ impl<I: Index> Engine<I> {
             announced_confirmations: 0,
             refusals: Refusals::default(),
         };
-        self.sessions.insert(link, session);
+        self.peers.sessions.insert(link, session);
         self.announce_known_to(link);
         self.announce_state(now, link);
         self.greet_with_conflicts(link);
@@ -163,22 +163,22 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn link_down(&mut self, link: LinkId) {
-        if let Some(session) = self.sessions.remove(&link) {
-            self.devices.see(self.last_event, session.device);
-            self.deliveries_without(self.last_event, link, session.device);
+        if let Some(session) = self.peers.sessions.remove(&link) {
+            self.peers.devices.see(self.core.last_event, session.device);
+            self.deliveries_without(self.core.last_event, link, session.device);
             self.forget_source(link);
             self.survey_without(link);
             self.past_link_down(link);
-            self.locate_link_down(self.last_event, link);
+            self.locate_link_down(self.core.last_event, link);
             self.holding_link_down(link);
         }
     }
 
     pub(in crate::engine) fn message(&mut self, now: Now, link: LinkId, message: Message, wire_bytes: u64) {
-        let Some(session) = self.sessions.get(&link) else { return };
-        self.payer = Some(session.device);
+        let Some(session) = self.peers.sessions.get(&link) else { return };
+        self.peers.payer = Some(session.device);
         self.message_of(now, link, message, wire_bytes);
-        self.payer = None;
+        self.peers.payer = None;
     }
 
     fn message_of(&mut self, now: Now, link: LinkId, message: Message, wire_bytes: u64) {
@@ -238,9 +238,9 @@ impl<I: Index> Engine<I> {
             let here = entry.file() == Some((content, size)) && !self.ignores(path, false);
             here.then(|| ServedFile { path: path.clone(), stat: *stat, content, size, kept: None })
         };
-        let mut found = self.index.get(path).and_then(|row| served(path, &row));
+        let mut found = self.core.index.get(path).and_then(|row| served(path, &row));
         if found.is_none() {
-            self.index.find_holder(&content, &mut |holder, row| {
+            self.core.index.find_holder(&content, &mut |holder, row| {
                 found = served(holder, row);
                 found.is_some()
             });
@@ -254,8 +254,8 @@ impl<I: Index> Engine<I> {
             Message::Changes { changes, .. } => !changes.is_empty(),
             _ => false,
         };
-        for session in to.iter().filter(|_| announces).filter_map(|link| self.sessions.get(link)) {
-            self.devices.announced(&session.device);
+        for session in to.iter().filter(|_| announces).filter_map(|link| self.peers.sessions.get(link)) {
+            self.peers.devices.announced(&session.device);
         }
         self.act(Action::Send { to, message });
     }
@@ -265,9 +265,9 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn name_of(&self, device: &DeviceId) -> String {
-        if *device == self.config.device {
-            return self.config.name.clone();
+        if *device == self.core.config.device {
+            return self.core.config.name.clone();
         }
-        self.names.get(device).cloned().unwrap_or_else(|| device.short())
+        self.peers.names.get(device).cloned().unwrap_or_else(|| device.short())
     }
 }

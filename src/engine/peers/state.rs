@@ -28,13 +28,13 @@ pub(in crate::engine) const COMPARED_NS: u64 = SECOND;
 impl<I: Index> Engine<I> {
     /// A scan that knows nothing yet counts as something to come.
     pub(in crate::engine) fn state(&mut self) -> PeerState {
-        let is_scanning = self.scan.finds() != ObservationSource::Walked;
-        (self.index.root_digest(), self.active_wants() + u64::from(is_scanning), self.condition())
+        let is_scanning = self.observe.scan.finds() != ObservationSource::Walked;
+        (self.core.index.root_digest(), self.active_wants() + u64::from(is_scanning), self.condition())
     }
 
     pub(in crate::engine) fn announce_state(&mut self, now: Now, link: LinkId) {
         let state = self.state();
-        if let Some(session) = self.sessions.get_mut(&link) {
+        if let Some(session) = self.peers.sessions.get_mut(&link) {
             session.relayed_to = Some(state);
             session.announced_at = now.mono;
             let (root, pending, condition) = state;
@@ -49,12 +49,13 @@ impl<I: Index> Engine<I> {
         if due > now.mono {
             return;
         }
-        let has_quiesced = self.state_changed_at.is_some_and(|since| since + STATE_QUIET_NS <= now.mono);
+        let has_quiesced = self.peers.news.state_changed_at.is_some_and(|since| since + STATE_QUIET_NS <= now.mono);
         if has_quiesced {
-            self.state_changed_at = None;
+            self.peers.news.state_changed_at = None;
         }
         let state = self.state();
         let links: Vec<_> = self
+            .peers
             .sessions
             .iter()
             .filter(|(_, s)| {
@@ -72,21 +73,21 @@ impl<I: Index> Engine<I> {
 
     /// What a peer said earlier may be true of us only now.
     pub(in crate::engine) fn judge_states(&mut self, now: Now) {
-        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+        for link in self.peers.sessions.keys().copied().collect::<Vec<_>>() {
             self.judge_state(now, link);
         }
     }
 
     pub(in crate::engine) fn announce_state_to_all(&mut self, now: Now) {
-        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+        for link in self.peers.sessions.keys().copied().collect::<Vec<_>>() {
             self.recompare(now, link);
         }
     }
 
     pub(in crate::engine) fn next_state(&self) -> Option<u64> {
-        let rest = self.state_changed_at.map(|since| since + STATE_QUIET_NS);
-        let periodic = self.sessions.values().map(|session| session.announced_at + STATE_EVERY_NS).min();
-        rest.into_iter().chain(periodic).min().filter(|_| !self.sessions.is_empty())
+        let rest = self.peers.news.state_changed_at.map(|since| since + STATE_QUIET_NS);
+        let periodic = self.peers.sessions.values().map(|session| session.announced_at + STATE_EVERY_NS).min();
+        rest.into_iter().chain(periodic).min().filter(|_| !self.peers.sessions.is_empty())
     }
 
     pub(in crate::engine) fn state_came(
@@ -97,7 +98,7 @@ impl<I: Index> Engine<I> {
         pending: u64,
         condition: Option<Condition>,
     ) {
-        if let Some(session) = self.sessions.get_mut(&link) {
+        if let Some(session) = self.peers.sessions.get_mut(&link) {
             session.theirs = Some((root, pending));
             session.condition = condition;
             session.announced_since = 0;
@@ -115,8 +116,8 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn judge_state(&mut self, now: Now, link: LinkId) {
         self.name_condition(now, link);
         let (root, active, ours) = self.state();
-        let (paths, today) = (self.index.counts(), self.today(now));
-        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let (paths, today) = (self.core.index.counts(), self.today(now));
+        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
         let Some((theirs, pending)) = session.theirs else { return };
         let trouble = |condition: &Condition| !condition.trouble().is_clear();
         if trouble(&ours) || session.condition.as_ref().is_some_and(trouble) {
@@ -125,7 +126,7 @@ impl<I: Index> Engine<I> {
         if theirs == root {
             session.refusals.forget();
             if pending == 0 {
-                self.devices.compared_equal(now, today, &session.device);
+                self.peers.devices.compared_equal(now, today, &session.device);
             }
             if pending == 0 && active == 0 && session.equality == Equality::Unknown {
                 session.equality = Equality::WereEqual;
@@ -134,11 +135,11 @@ impl<I: Index> Engine<I> {
                 session.equality = Equality::Said;
                 let paths = paths.files + paths.directories + paths.symlinks;
                 let peer = session.name.clone();
-                self.out.push(Action::Report(Report::InSync { peer, paths }));
+                self.core.out.push(Action::Report(Report::InSync { peer, paths }));
             }
             return;
         }
-        let just_announced = self.state_changed_at.is_some() && session.equality != Equality::Unknown;
+        let just_announced = self.peers.news.state_changed_at.is_some() && session.equality != Equality::Unknown;
         if session.dialler
             && !session.is_comparing()
             && !just_announced
@@ -150,7 +151,7 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn peer_statuses(&mut self) -> Vec<PeerStatus> {
-        let (root, ours) = (self.index.root_digest(), self.condition());
+        let (root, ours) = (self.core.index.root_digest(), self.condition());
         let status = |session: &Session| PeerStatus {
             device: session.device,
             name: session.name.clone(),
@@ -161,6 +162,6 @@ impl<I: Index> Engine<I> {
             clock_ahead_ns: session.clock.ahead_ns(),
             invalid: session.refusals.first().cloned(),
         };
-        self.sessions.values().map(status).collect()
+        self.peers.sessions.values().map(status).collect()
     }
 }

@@ -111,10 +111,10 @@ impl Survey {
 
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn begin_survey(&mut self, below: Option<SyncPath>) {
-        let links: Vec<LinkId> = self.sessions.keys().copied().collect();
+        let links: Vec<LinkId> = self.peers.sessions.keys().copied().collect();
         let machine = |link: &LinkId| MachineTally {
-            device: self.sessions[link].device,
-            name: self.sessions[link].name.clone(),
+            device: self.peers.sessions[link].device,
+            name: self.peers.sessions[link].name.clone(),
             is_gone: false,
             verified: 0,
             oldest_day: u32::MAX,
@@ -124,23 +124,24 @@ impl<I: Index> Engine<I> {
         let tally = Tally { machines: links.iter().map(machine).collect(), ..Tally::default() };
         let (page, waits_for) = (Vec::new(), BTreeSet::new());
         let (cursor, is_last, until) = (None, false, 0);
-        self.survey.under_way = Some(RunningTally { below, cursor, page, is_last, waits_for, until, links, tally });
+        self.peers.survey.under_way =
+            Some(RunningTally { below, cursor, page, is_last, waits_for, until, links, tally });
         self.survey_next();
     }
 
     /// Asks for the next paths, or ends.
     fn survey_next(&mut self) {
-        let Some(mut survey) = self.survey.under_way.take() else { return };
+        let Some(mut survey) = self.peers.survey.under_way.take() else { return };
         loop {
             self.fill_page(&mut survey);
-            let links: Vec<_> = survey.answering().filter(|link| self.sessions.contains_key(link)).collect();
+            let links: Vec<_> = survey.answering().filter(|link| self.peers.sessions.contains_key(link)).collect();
             if !survey.page.is_empty() && !links.is_empty() {
-                self.survey.last_id = self.survey.last_id.wrapping_add(1);
+                self.peers.survey.last_id = self.peers.survey.last_id.wrapping_add(1);
                 let paths = survey.page.iter().map(|asked| asked.path.clone()).collect();
                 survey.waits_for = links.iter().copied().collect();
-                survey.until = self.last_event.mono + PATIENCE_NS;
-                self.survey.under_way = Some(survey);
-                return self.send(links, Message::Survey { id: self.survey.last_id, paths });
+                survey.until = self.core.last_event.mono + PATIENCE_NS;
+                self.peers.survey.under_way = Some(survey);
+                return self.send(links, Message::Survey { id: self.peers.survey.last_id, paths });
             }
             survey.count_page();
             if survey.is_last {
@@ -153,10 +154,10 @@ impl<I: Index> Engine<I> {
     }
 
     fn fill_page(&self, survey: &mut RunningTally) {
-        let rows = self.index.below(survey.below.as_ref(), survey.cursor.as_ref(), PAGE.min(SURVEY_PATHS - 1));
+        let rows = self.core.index.below(survey.below.as_ref(), survey.cursor.as_ref(), PAGE.min(SURVEY_PATHS - 1));
         survey.is_last = rows.len() < PAGE.min(SURVEY_PATHS - 1);
         let itself = survey.below.clone().filter(|_| survey.cursor.is_none());
-        let itself = itself.and_then(|path| Some((path.clone(), self.index.get(&path)?)));
+        let itself = itself.and_then(|path| Some((path.clone(), self.core.index.get(&path)?)));
         let mut bytes = 0;
         for (path, row) in itself.into_iter().chain(rows) {
             if bytes >= SURVEY_BYTES {
@@ -175,8 +176,8 @@ impl<I: Index> Engine<I> {
     /// A peer asks what is here.
     pub(in crate::engine) fn surveyed_by(&mut self, link: LinkId, id: u32, paths: &[SyncPath]) {
         let held = |path: &SyncPath| {
-            let row = self.index.get(path).filter(|_| !self.ignores(path, false));
-            PathContent { content: row.as_ref().and_then(content_held), day: self.scrub.day(path) }
+            let row = self.core.index.get(path).filter(|_| !self.ignores(path, false));
+            PathContent { content: row.as_ref().and_then(content_held), day: self.safety.scrub.day(path) }
         };
         let held = paths.iter().map(held).collect();
         self.send(vec![link], Message::Holdings { id, held });
@@ -184,7 +185,9 @@ impl<I: Index> Engine<I> {
 
     /// What a peer says that it holds.
     pub(in crate::engine) fn holdings_came(&mut self, link: LinkId, id: u32, held: &[PathContent]) {
-        let Some(survey) = self.survey.under_way.as_mut().filter(|_| id == self.survey.last_id) else { return };
+        let Some(survey) = self.peers.survey.under_way.as_mut().filter(|_| id == self.peers.survey.last_id) else {
+            return;
+        };
         if !survey.waits_for.remove(&link) {
             return self.close(link, "holdings that were not asked for");
         }
@@ -198,7 +201,7 @@ impl<I: Index> Engine<I> {
 
     /// A link ended, or is asked no more.
     pub(in crate::engine) fn survey_without(&mut self, link: LinkId) {
-        let Some(survey) = self.survey.under_way.as_mut() else { return };
+        let Some(survey) = self.peers.survey.under_way.as_mut() else { return };
         if let Some(n) = survey.links.iter().position(|known| *known == link) {
             survey.tally.machines[n].is_gone = true;
         }
@@ -209,8 +212,8 @@ impl<I: Index> Engine<I> {
 
     /// Some have been silent for too long.
     pub(in crate::engine) fn survey_due(&mut self, now: Now) {
-        if self.survey.due().is_some_and(|due| due <= now.mono) {
-            let silent = self.survey.under_way.as_ref().map(|survey| survey.waits_for.clone());
+        if self.peers.survey.due().is_some_and(|due| due <= now.mono) {
+            let silent = self.peers.survey.under_way.as_ref().map(|survey| survey.waits_for.clone());
             for link in silent.unwrap_or_default() {
                 self.survey_without(link);
             }
@@ -218,7 +221,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn survey_is_answered(&mut self) {
-        if let Some(survey) = self.survey.under_way.as_mut().filter(|survey| survey.waits_for.is_empty()) {
+        if let Some(survey) = self.peers.survey.under_way.as_mut().filter(|survey| survey.waits_for.is_empty()) {
             survey.count_page();
             self.survey_next();
         }

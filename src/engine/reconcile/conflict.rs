@@ -83,7 +83,7 @@ enum MergeStep {
 impl<I: Index> Engine<I> {
     /// Whether the loser is to appear beside the winner.
     fn keeps_both(&self, winner: &Entry, loser: &Entry) -> bool {
-        self.config.on_conflict == OnConflict::KeepBoth
+        self.core.config.on_conflict == OnConflict::KeepBoth
             && winner.conflicts_with(loser)
             && !winner.same_content(loser)
             && !loser.is_directory()
@@ -92,15 +92,16 @@ impl<I: Index> Engine<I> {
     /// Where the loser that is on disk at a path appears before the winner takes its place.
     pub(in crate::engine) fn beside(&self, path: &SyncPath, winner: &Entry, loser: &Entry) -> Option<SyncPath> {
         let beside = self.keeps_both(winner, loser).then(|| merge::displaced_path(path, loser))?;
-        let is_unwanted =
-            self.ignore.ignores(&beside, false) || self.losers.uncopied.contains(&beside) || self.is_untrusted(path);
+        let is_unwanted = self.observe.ignore.ignores(&beside, false)
+            || self.reconcile.losers.uncopied.contains(&beside)
+            || self.is_untrusted(path);
         (!is_unwanted).then_some(beside)
     }
 
     /// Whether what is on disk there is nobody's: it rotted, or a power cut tore it. It goes to
     /// history alone (P5, P8).
     pub(in crate::engine) fn is_untrusted(&self, path: &SyncPath) -> bool {
-        self.suspects.contains(path) || self.torn.contains(path)
+        self.safety.suspects.contains(path) || self.observe.torn.contains(path)
     }
 
     /// Whether installing the winner puts a copy of what it replaces beside it.
@@ -126,18 +127,19 @@ impl<I: Index> Engine<I> {
         entry: &Entry,
         stat: Stat,
     ) -> bool {
-        if self.index.get(beside).is_some_and(|known| known.installing.is_none() || known.head != merge::nothing()) {
+        if self.core.index.get(beside).is_some_and(|known| known.installing.is_none() || known.head != merge::nothing())
+        {
             return false; // another machine's news, or done
         }
         if !self.is_busy(beside) {
             // Written down first: after a crash the copy is no local edit (P5).
             let copy = Row { head: merge::nothing(), disk: None, installing: Some(entry.clone()), since: 0 };
-            self.index.put(beside, &copy);
+            self.core.index.put(beside, &copy);
             let source = match entry.file() {
                 Some(_) => Source::Copy { from: path.clone(), stat },
                 None => Source::Nothing,
             };
-            self.losers.copies.insert(beside.clone(), path.clone());
+            self.reconcile.losers.copies.insert(beside.clone(), path.clone());
             self.begin_want(now, beside);
             self.install_as(beside, entry.clone(), None, source, RetainReason::Replaced);
         }
@@ -146,13 +148,13 @@ impl<I: Index> Engine<I> {
 
     /// Whether a copy was begun at a path, and nothing was ever heard of it.
     pub(in crate::engine) fn is_begun_copy(&self, path: &SyncPath) -> bool {
-        self.index.get(path).is_some_and(|row| row.installing.is_some() && row.head == merge::nothing())
+        self.core.index.get(path).is_some_and(|row| row.installing.is_some() && row.head == merge::nothing())
     }
 
     /// A copy is there: what waited for it goes on.
     pub(in crate::engine) fn copy_ended(&mut self, beside: &SyncPath) {
-        if let Some(path) = self.losers.copies.remove(beside) {
-            self.wants.make_ready(&path);
+        if let Some(path) = self.reconcile.losers.copies.remove(beside) {
+            self.transfer.wants.make_ready(&path);
         }
     }
 
@@ -169,16 +171,16 @@ impl<I: Index> Engine<I> {
 
     /// A version was made of what was found so on disk.
     pub(in crate::engine) fn found_as(&mut self, path: &SyncPath, found: merge::ObservationSource) {
-        if found == merge::ObservationSource::Restored && self.config.on_conflict == OnConflict::Merge {
-            self.losers.from_backup.insert(path.clone());
+        if found == merge::ObservationSource::Restored && self.core.config.on_conflict == OnConflict::Merge {
+            self.reconcile.losers.from_backup.insert(path.clone());
         } else {
-            self.losers.from_backup.remove(path);
+            self.reconcile.losers.from_backup.remove(path);
         }
     }
 
     /// What is on disk may be the ground of a later merge.
     pub(in crate::engine) fn keep_base(&mut self, path: &SyncPath, entry: &Entry, stat: Option<Stat>) {
-        if self.config.on_conflict == OnConflict::Merge
+        if self.core.config.on_conflict == OnConflict::Merge
             && is_mergeable(entry)
             && !self.is_untrusted(path)
             && let Some(stat) = stat
@@ -190,79 +192,81 @@ impl<I: Index> Engine<I> {
     /// A loser that was on disk here went to history as `kept`. Its author alone merges it, so that
     /// it is done once.
     pub(in crate::engine) fn lost(&mut self, path: &SyncPath, winner: &Entry, loser: &Entry, kept: &str) {
-        let is_ours = loser.version.author == self.config.device && !self.losers.from_backup.remove(path);
-        if self.config.on_conflict == OnConflict::Merge && is_ours && is_mergeable(loser) {
+        let is_ours =
+            loser.version.author == self.core.config.device && !self.reconcile.losers.from_backup.remove(path);
+        if self.core.config.on_conflict == OnConflict::Merge && is_ours && is_mergeable(loser) {
             let (loser, kept) = (loser.clone(), kept.to_owned());
-            let known_to_winner = winner.version.seen.get(&self.config.device);
+            let known_to_winner = winner.version.seen.get(&self.core.config.device);
             let merging = Merging { loser, kept, known_to_winner, tries: 0, step: MergeStep::Waiting };
-            self.losers.merging.insert(path.clone(), merging);
-            self.losers.dirty = true;
+            self.reconcile.losers.merging.insert(path.clone(), merging);
+            self.reconcile.losers.dirty = true;
         }
     }
 
     /// What an earlier run did not come to merge waits for the walk that shows what there is now.
     pub(in crate::engine) fn load_merging(&mut self, trust: Trust) {
-        let stored = self.index.meta(META_MERGING).filter(|stored| !stored.is_empty());
+        let stored = self.core.index.meta(META_MERGING).filter(|stored| !stored.is_empty());
         let Some(stored) = stored else { return };
-        self.losers.dirty = true;
-        if self.config.on_conflict != OnConflict::Merge || trust != Trust::Known {
+        self.reconcile.losers.dirty = true;
+        if self.core.config.on_conflict != OnConflict::Merge || trust != Trust::Known {
             return;
         }
         let losers: Vec<(SyncPath, Entry, String, u64, u32)> = postcard::from_bytes(&stored).unwrap_or_default();
         for (path, loser, kept, known_to_winner, tries) in losers {
-            if loser.version.author == self.config.device {
+            if loser.version.author == self.core.config.device {
                 let merging = Merging { loser, kept, known_to_winner, tries, step: MergeStep::Waiting };
-                self.losers.merging.insert(path, merging);
+                self.reconcile.losers.merging.insert(path, merging);
             }
         }
     }
 
     /// Once a group of events.
     pub(in crate::engine) fn store_merging(&mut self, now: Now) {
-        if self.losers.dirty && self.losers.next_store <= now.mono {
-            (self.losers.dirty, self.losers.next_store) = (false, now.mono + STORE_EVERY_NS);
-            let waiting = self.losers.merging.iter().take(MERGING_CAP);
+        if self.reconcile.losers.dirty && self.reconcile.losers.next_store <= now.mono {
+            (self.reconcile.losers.dirty, self.reconcile.losers.next_store) = (false, now.mono + STORE_EVERY_NS);
+            let waiting = self.reconcile.losers.merging.iter().take(MERGING_CAP);
             let list: Vec<_> = waiting.map(|(path, m)| (path, &m.loser, &m.kept, m.known_to_winner, m.tries)).collect();
             let stored = if list.is_empty() {
                 Vec::new()
             } else {
                 postcard::to_stdvec(&list).expect("writing to memory does not fail")
             };
-            self.index.set_meta(META_MERGING, &stored);
+            self.core.index.set_meta(META_MERGING, &stored);
         }
     }
 
     /// A whole walk has shown what is here: merges of an earlier run can be made, and those that
     /// patterns held up.
     pub(in crate::engine) fn bases_are_here(&mut self) {
-        self.losers.has_bases = true;
-        for path in self.losers.merging.keys().cloned().collect::<Vec<_>>() {
+        self.reconcile.losers.has_bases = true;
+        for path in self.reconcile.losers.merging.keys().cloned().collect::<Vec<_>>() {
             self.merge_due(&path);
         }
     }
 
     fn take_merging(&mut self, path: &SyncPath) -> Option<Merging> {
-        let merging = self.losers.merging.remove(path)?;
-        self.losers.dirty = true;
+        let merging = self.reconcile.losers.merging.remove(path)?;
+        self.reconcile.losers.dirty = true;
         Some(merging)
     }
 
     /// Asks for the merge that waits at a path, if the path has settled.
     pub(in crate::engine) fn merge_due(&mut self, path: &SyncPath) {
-        if !self.losers.merging.contains_key(path) {
+        if !self.reconcile.losers.merging.contains_key(path) {
             return;
         }
-        let Some(row) = self.index.get(path) else { return };
+        let Some(row) = self.core.index.get(path) else { return };
         // The echo of the install, or a user at it: the look that comes asks again.
-        let is_restless = self.settle.is_noisy(path) || self.inspections.contains_key(path);
+        let is_restless = self.observe.settle.is_noisy(path) || self.observe.inspecting.open.contains_key(path);
         if !row.is_settled() || is_restless || self.ignores(path, false) {
             return;
         }
         let waits = |merging: &&mut Merging| matches!(merging.step, MergeStep::Waiting);
-        let Some(merging) = self.losers.merging.get_mut(path).filter(waits) else { return };
+        let Some(merging) = self.reconcile.losers.merging.get_mut(path).filter(waits) else { return };
         merging.tries += 1;
-        self.losers.dirty = true;
-        let on_top = |entry: &Entry| entry.version.seen.get(&self.config.device) == merging.loser.version.counter();
+        self.reconcile.losers.dirty = true;
+        let on_top =
+            |entry: &Entry| entry.version.seen.get(&self.core.config.device) == merging.loser.version.counter();
         if row.live_on_disk().is_some_and(|(entry, _)| on_top(entry)) {
             // Made by someone who knew the loser: what is not in it was taken out (P4).
             return drop(self.take_merging(path));
@@ -274,7 +278,7 @@ impl<I: Index> Engine<I> {
                 // Made here on top of the winner, it counts the loser as seen and holds nothing of
                 // it: the loser is no ground of a merge with itself.
                 let mut theirs = theirs.clone();
-                theirs.version.seen = theirs.version.seen.up_to(self.config.device, merging.known_to_winner);
+                theirs.version.seen = theirs.version.seen.up_to(self.core.config.device, merging.known_to_winner);
                 self.act(Action::Merge { path: path.clone(), ours, kept, theirs, stat: *stat });
             }
             _ => drop(self.take_merging(path)),
@@ -287,13 +291,13 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn merged(&mut self, now: Now, path: &SyncPath, kept: &str, merge: Merge) {
         let staged = if let Merge::Done { staged, .. } = &merge { Some(*staged) } else { None };
         let refuse = |engine: &mut Self| staged.into_iter().for_each(|staged| engine.act(Action::Discard(staged)));
-        let asked = self.losers.merging.get_mut(path).filter(|merging| merging.kept == kept);
+        let asked = self.reconcile.losers.merging.get_mut(path).filter(|merging| merging.kept == kept);
         let Some(merging) = asked else { return refuse(self) };
         let MergeStep::Asked(theirs) = &merging.step else { return refuse(self) };
         let (theirs, loser) = (theirs.clone(), merging.loser.clone());
-        let row = self.index.get(path).filter(Row::is_settled);
+        let row = self.core.index.get(path).filter(Row::is_settled);
         let stat = row.as_ref().and_then(Row::live_on_disk).filter(|(entry, _)| **entry == theirs).map(|(_, s)| *s);
-        let is_disturbed = self.is_busy(path) || self.settle.is_noisy(path) || self.ignores(path, false);
+        let is_disturbed = self.is_busy(path) || self.observe.settle.is_noisy(path) || self.ignores(path, false);
         let is_still = stat.is_some() && !is_disturbed;
         match (merge, row, stat) {
             (Merge::Impossible, ..) => drop(self.take_merging(path)),
@@ -310,14 +314,14 @@ impl<I: Index> Engine<I> {
                 let mut entry = self.mint(kind, theirs.mode, FileTime::of(now.wall), stamp, Some(&theirs));
                 entry.version.seen = entry.version.seen.join(&loser.version.seen);
                 // As with a copy: news only once it is here, and after a crash no local edit (P5).
-                self.index.put(path, &Row { installing: Some(entry.clone()), ..row });
-                if let Some(merging) = self.losers.merging.get_mut(path) {
+                self.core.index.put(path, &Row { installing: Some(entry.clone()), ..row });
+                if let Some(merging) = self.reconcile.losers.merging.get_mut(path) {
                     merging.step = MergeStep::Installing(entry.clone(), staged);
                 }
                 // In the same transaction: after a crash, what is found there is the merge of this
                 // loser, and not of one before it.
-                self.losers.dirty = true;
-                self.losers.next_store = 0;
+                self.reconcile.losers.dirty = true;
+                self.reconcile.losers.next_store = 0;
                 self.store_merging(now);
                 self.begin_want(now, path);
                 self.install_as(path, entry, Some(stat), Source::Staged(staged), RetainReason::Replaced);
@@ -330,7 +334,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn merge_again(&mut self, path: &SyncPath) {
-        if let Some(merging) = self.losers.merging.get_mut(path) {
+        if let Some(merging) = self.reconcile.losers.merging.get_mut(path) {
             merging.step = MergeStep::Waiting;
         }
         self.merge_due(path);
@@ -339,7 +343,7 @@ impl<I: Index> Engine<I> {
     /// Whether this is the merge that was being installed; then the conflict is over.
     pub(in crate::engine) fn merge_is_here(&mut self, path: &SyncPath, entry: &Entry) -> bool {
         let is_ours = |merging: &Merging| matches!(&merging.step, MergeStep::Installing(made, _) if made == entry);
-        let is_here = self.losers.merging.get(path).is_some_and(is_ours);
+        let is_here = self.reconcile.losers.merging.get(path).is_some_and(is_ours);
         if is_here {
             self.merge_ended(path, entry);
         }
@@ -350,7 +354,7 @@ impl<I: Index> Engine<I> {
     /// done.
     pub(in crate::engine) fn merge_was_here(&mut self, path: &SyncPath, entry: &Entry) {
         let is_it = |merging: &Merging| entry.version.supersedes(&merging.loser.version);
-        if self.losers.merging.get(path).is_some_and(is_it) {
+        if self.reconcile.losers.merging.get(path).is_some_and(is_it) {
             self.merge_ended(path, entry);
         }
     }
@@ -358,7 +362,7 @@ impl<I: Index> Engine<I> {
     /// What was being installed is not there. If it was a merge, a user was faster; what is there
     /// now may be merged with.
     pub(in crate::engine) fn merge_failed(&mut self, path: &SyncPath) {
-        let Some(merging) = self.losers.merging.get_mut(path) else { return };
+        let Some(merging) = self.reconcile.losers.merging.get_mut(path) else { return };
         if let MergeStep::Installing(_, staged) = merging.step {
             merging.step = MergeStep::Waiting;
             self.act(Action::Discard(staged));
@@ -370,7 +374,7 @@ impl<I: Index> Engine<I> {
             self.conflict_is_merged(path, &loser.version);
             let loser_name = self.name_of(&loser.version.author);
             let (path, entry) = (path.clone(), entry.clone());
-            self.out.push(Action::Report(Report::Merged { path, entry, loser, loser_name, kept }));
+            self.core.out.push(Action::Report(Report::Merged { path, entry, loser, loser_name, kept }));
         }
     }
 
@@ -379,10 +383,10 @@ impl<I: Index> Engine<I> {
     /// Someone who still held a replaced or deleted file open wrote into it: what they wrote is a
     /// loser like any other.
     pub(in crate::engine) fn written_late(&mut self, path: &SyncPath, stat: &Stat, kind: Kind, kept: String) {
-        let device: DeviceId = self.config.device;
+        let device: DeviceId = self.core.config.device;
         let version = Version { stamp: stat.mtime.as_stamp(), author: device, seen: VersionVector::default() };
         let loser = Entry { kind, mode: stat.mode, mtime: stat.mtime, version };
-        let winner = self.index.get(path).map_or_else(merge::nothing, |row| row.head);
+        let winner = self.core.index.get(path).map_or_else(merge::nothing, |row| row.head);
         self.report_conflict(path, &winner, loser, Some(kept), None);
     }
 }

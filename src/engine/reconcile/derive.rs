@@ -59,13 +59,13 @@ impl<I: Index> Engine<I> {
     /// A live path asks for its folder.
     pub(in crate::engine) fn check_parent(&mut self, now: Now, path: &SyncPath, winner: &Entry) {
         let Some(parent) = path.parent().filter(|_| winner.is_live()) else { return };
-        if self.living_parent.as_ref() == Some(&parent) {
+        if self.reconcile.living_parent.as_ref() == Some(&parent) {
             return;
         }
-        if self.index.get(&parent).is_some_and(|row| row.head.is_directory()) {
-            self.living_parent = Some(parent);
+        if self.core.index.get(&parent).is_some_and(|row| row.head.is_directory()) {
+            self.reconcile.living_parent = Some(parent);
         } else {
-            self.orphans.insert(parent, now.mono, self.payer);
+            self.reconcile.orphans.insert(parent, now.mono, self.peers.payer);
         }
     }
 
@@ -74,25 +74,26 @@ impl<I: Index> Engine<I> {
         if winner.is_directory() {
             return;
         }
-        if self.living_parent.as_ref() == Some(path) {
-            self.living_parent = None;
+        if self.reconcile.living_parent.as_ref() == Some(path) {
+            self.reconcile.living_parent = None;
         }
-        if self.index.any_live_below(path) {
-            self.orphans.insert(path.clone(), now.mono, self.payer);
+        if self.core.index.any_live_below(path) {
+            self.reconcile.orphans.insert(path.clone(), now.mono, self.peers.payer);
         }
     }
 
     /// When the next derivation may be due.
     pub(in crate::engine) fn next_derivation(&self) -> Option<u64> {
-        self.orphans.earliest().map(|since| (since + QUIET_NS).max(self.compared_until))
+        self.reconcile.orphans.earliest().map(|since| (since + QUIET_NS).max(self.peers.news.compared_until))
     }
 
     pub(in crate::engine) fn derive_due(&mut self, now: Now) {
-        if self.next_derivation().is_none_or(|due| due > now.mono) || self.sessions.values().any(Session::is_comparing)
+        if self.next_derivation().is_none_or(|due| due > now.mono)
+            || self.peers.sessions.values().any(Session::is_comparing)
         {
             return;
         }
-        for (path, payer) in self.orphans.take_quiesced(now.mono) {
+        for (path, payer) in self.reconcile.orphans.take_quiesced(now.mono) {
             self.derive(now, path, payer);
         }
     }
@@ -101,17 +102,17 @@ impl<I: Index> Engine<I> {
     fn derive(&mut self, now: Now, path: SyncPath, payer: Option<DeviceId>) {
         let mut lacking = Vec::new();
         for folder in std::iter::successors(Some(path.clone()), SyncPath::parent) {
-            let winner = self.index.get(&folder).map(|row| row.head);
+            let winner = self.core.index.get(&folder).map(|row| row.head);
             if winner.as_ref().is_some_and(Entry::is_directory) {
                 break;
             }
-            if self.inspections.contains_key(&folder) {
+            if self.observe.inspecting.open.contains_key(&folder) {
                 // Perhaps it is here, and about to be told.
-                return self.orphans.insert(path, now.mono, payer);
+                return self.reconcile.orphans.insert(path, now.mono, payer);
             }
             lacking.push((merge::derived_directory(winner.as_ref()), winner.is_none(), folder));
         }
-        if lacking.is_empty() || !self.index.any_live_below(&path) {
+        if lacking.is_empty() || !self.core.index.any_live_below(&path) {
             return;
         }
         let is_new = lacking.iter().filter(|(_, is_new, _)| *is_new);
@@ -122,7 +123,7 @@ impl<I: Index> Engine<I> {
             if let Some(link) = self.link_of(&payer) {
                 self.refuse_entry(now, link, &path, "more folders to be derived than one peer may have made");
             }
-            return self.orphans.insert(path, now.mono + UNPAID_NS, Some(payer));
+            return self.reconcile.orphans.insert(path, now.mono + UNPAID_NS, Some(payer));
         }
         for (derived, _, folder) in lacking.into_iter().rev() {
             self.take_in(now, &folder, derived);
@@ -149,7 +150,7 @@ impl<I: Index> Engine<I> {
 
     /// A winner that was heard or derived: the disk follows.
     pub(in crate::engine) fn take_in(&mut self, now: Now, path: &SyncPath, entry: Entry) -> merge::RemoteEffect {
-        let row = self.index.get(path);
+        let row = self.core.index.get(path);
         let is_correction = corrects(now, row.as_ref(), &entry);
         let effect = if is_correction { merge::RemoteEffect::Wins } else { merge::apply_remote(row.as_ref(), &entry) };
         if effect != merge::RemoteEffect::Wins {
@@ -160,7 +161,7 @@ impl<I: Index> Engine<I> {
         let is_copy = row.head == merge::nothing();
         if let Some(entry) = &under_way {
             row.installing = Some(entry.clone());
-        } else if self.interrupted_installs.contains(path) && !is_copy {
+        } else if self.transfer.interrupted_installs.contains(path) && !is_copy {
             // The first that may have been cut off: nothing was installed since.
             if !row.is_settled() {
                 row.installing.get_or_insert_with(|| row.head.clone());
@@ -183,7 +184,7 @@ impl<I: Index> Engine<I> {
         let is_edit = entry.is_live() && !entry.is_directory();
         if !deleter.is_live() && is_edit && !is_copy && !entry.version.supersedes(&deleter.version) {
             let (deleter, editor) = (self.name_of(&deleter.version.author), self.name_of(&entry.version.author));
-            self.out.push(Action::Report(Report::DeletionLost { path: path.clone(), deleter, editor }));
+            self.core.out.push(Action::Report(Report::DeletionLost { path: path.clone(), deleter, editor }));
         }
         row.head = entry;
         self.store(now, path, &row);

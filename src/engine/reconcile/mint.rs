@@ -19,7 +19,7 @@ impl<I: Index> Engine<I> {
             self.postpone(path, Hint::Gone);
             return;
         }
-        let Some(row) = self.index.get(path) else { return };
+        let Some(row) = self.core.index.get(path) else { return };
         let Some(base) = row.live_on_disk().map(|(entry, _)| entry.clone()) else { return };
         if self.was_deleted_anyway(now, path) {
             return;
@@ -38,21 +38,24 @@ impl<I: Index> Engine<I> {
         stamp: u64,
         base: Option<&Entry>,
     ) -> Entry {
-        self.use_counter(self.counter + 1);
+        self.use_counter(self.reconcile.counter.last + 1);
         let seen = base.map(|base| base.version.seen.clone()).unwrap_or_default();
         let stamp = stamp.min(STAMP_LIMIT - 1);
-        let version =
-            Version { stamp, author: self.config.device, seen: seen.made_by(self.config.device, self.counter) };
+        let version = Version {
+            stamp,
+            author: self.core.config.device,
+            seen: seen.made_by(self.core.config.device, self.reconcile.counter.last),
+        };
         Entry { kind, mode, mtime, version }
     }
 
     /// Counters up to the one in the index are never used again: they are reserved there, many at a
     /// time, before use.
     pub(in crate::engine) fn use_counter(&mut self, counter: u64) {
-        self.counter = counter;
-        if counter > self.reserved {
-            self.reserved = counter + COUNTERS_RESERVED;
-            self.index.set_meta(crate::engine::META_COUNTER, &self.reserved.to_be_bytes());
+        self.reconcile.counter.last = counter;
+        if counter > self.reconcile.counter.reserved {
+            self.reconcile.counter.reserved = counter + COUNTERS_RESERVED;
+            self.core.index.set_meta(crate::engine::META_COUNTER, &self.reconcile.counter.reserved.to_be_bytes());
         }
     }
 
@@ -66,9 +69,9 @@ impl<I: Index> Engine<I> {
         stat: Option<Stat>,
         body: Option<Bytes>,
     ) {
-        let old = self.index.get(path);
+        let old = self.core.index.get(path);
         if entry.is_live() {
-            self.missing.lives();
+            self.safety.missing.lives();
         }
         let wins = old.as_ref().is_none_or(|row| entry.beats(&row.head));
         let winner = match &old {
@@ -78,10 +81,10 @@ impl<I: Index> Engine<I> {
         let moved = body.is_some() && self.is_held_elsewhere(now, path, &entry);
         let gone = old.as_ref().and_then(Row::live_on_disk).and_then(|(old, _)| old.file());
         if let Some((content, _)) = gone.filter(|_| !entry.is_live()) {
-            self.moved.went(now, content, None);
+            self.reconcile.moved.went(now, content, None);
         }
         if let Some((content, _)) = entry.file().filter(|file| gone != Some(*file)) {
-            self.moved.came_by_user(path, content);
+            self.reconcile.moved.came_by_user(path, content);
         }
         let since = old.as_ref().map_or(0, |row| row.since);
         let row = Row { head: winner, disk: Some(merge::on_disk(entry.clone(), stat)), installing: None, since };
@@ -99,7 +102,8 @@ impl<I: Index> Engine<I> {
     /// old name may have been found missing first, and then they have it in their histories.
     pub(in crate::engine) fn is_held_elsewhere(&self, now: Now, path: &SyncPath, entry: &Entry) -> bool {
         entry.file().is_some_and(|(content, _)| {
-            self.moved.has_gone(now, &content) || self.index.holders(&content).iter().any(|holder| holder != path)
+            self.reconcile.moved.has_gone(now, &content)
+                || self.core.index.holders(&content).iter().any(|holder| holder != path)
         })
     }
 }

@@ -162,11 +162,11 @@ impl MovedContents {
 impl<I: Index> Engine<I> {
     /// Whether another path waits for the content of a file that is about to go.
     pub(in crate::engine) fn is_copied_from(&mut self, now: Now, path: &SyncPath, on_disk: &Entry) -> bool {
-        let since = self.wants.get(path).map_or(0, |want| want.since);
+        let since = self.transfer.wants.get(path).map_or(0, |want| want.since);
         let Some((content, _)) = on_disk.file() else { return false };
-        let is_wanted = now.mono < since + COPY_PATIENCE_NS && self.wants.is_wanted_beside(content, path);
+        let is_wanted = now.mono < since + COPY_PATIENCE_NS && self.transfer.wants.is_wanted_beside(content, path);
         if is_wanted {
-            self.wants.copied_from.insert(content);
+            self.transfer.wants.copied_from.insert(content);
         }
         is_wanted
     }
@@ -174,8 +174,9 @@ impl<I: Index> Engine<I> {
     /// Drops copies of deleted files that have rested and whose content is live where it has just
     /// come to.
     pub(in crate::engine) fn moved_due(&mut self, now: Now) {
-        while let Some(deleted) = self.moved.take_due(now) {
+        while let Some(deleted) = self.reconcile.moved.take_due(now) {
             let Some(came) = self
+                .reconcile
                 .moved
                 .came
                 .get_mut(&deleted.content)
@@ -185,26 +186,26 @@ impl<I: Index> Engine<I> {
             };
             came.renames -= 1;
             let path = came.path.clone();
-            let Some(row) = self.index.get(&path) else { continue };
+            let Some(row) = self.core.index.get(&path) else { continue };
             let holds = |entry: &Entry| entry.file().is_some_and(|(content, _)| content == deleted.content);
             let Some((_, stat)) = row.live_on_disk().filter(|(entry, _)| holds(entry)) else { continue };
-            if self.is_untrusted(&path) || self.is_busy(&path) || self.interrupted_installs.contains(&path) {
+            if self.is_untrusted(&path) || self.is_busy(&path) || self.transfer.interrupted_installs.contains(&path) {
                 continue;
             }
-            if self.racy.contains(&path) {
+            if self.observe.racy.contains(&path) {
                 // A write that the stat does not show may have changed it: its second hash tells.
                 if deleted.tries < TRIES {
-                    if let Some(came) = self.moved.came.get_mut(&deleted.content) {
+                    if let Some(came) = self.reconcile.moved.came.get_mut(&deleted.content) {
                         came.renames += 1;
                     }
-                    *self.moved.waiting.entry(deleted.content).or_default() += 1;
+                    *self.reconcile.moved.waiting.entry(deleted.content).or_default() += 1;
                     let again = Deleted { due: now.mono + AGAIN_NS, tries: deleted.tries + 1, ..deleted };
-                    let at = self.moved.deleted.partition_point(|other| other.due <= again.due);
-                    self.moved.deleted.insert(at, again);
+                    let at = self.reconcile.moved.deleted.partition_point(|other| other.due <= again.due);
+                    self.reconcile.moved.deleted.insert(at, again);
                 }
                 continue;
             }
-            self.moved.dropped(&deleted.content, &deleted.kept);
+            self.reconcile.moved.dropped(&deleted.content, &deleted.kept);
             let Deleted { kept, stat: was, content, .. } = deleted;
             self.act(Action::DropKept { kept, was, content, path, stat: *stat });
         }

@@ -209,25 +209,25 @@ fn takes_away(old: Option<&Row>, row: &Row) -> bool {
 impl<I: Index> Engine<I> {
     /// Whether a person said that this very change was meant, here or elsewhere.
     pub(in crate::engine) fn is_named(&self, path: &SyncPath, entry: &Entry) -> bool {
-        let is_empty = self.confirmations.kept.is_empty() && self.confirmations.gathered.is_empty();
-        !is_empty && self.confirmations.names(&entry_hash(path, entry))
+        let is_empty = self.safety.confirmations.kept.is_empty() && self.safety.confirmations.gathered.is_empty();
+        !is_empty && self.safety.confirmations.names(&entry_hash(path, entry))
     }
 
     /// Whether a row that is being written takes away what a person wants to go. What this
     /// machine's user meant is named to the others.
     pub(in crate::engine) fn is_meant(&mut self, now: Now, path: &SyncPath, old: Option<&Row>, row: &Row) -> bool {
-        let is_said = self.guards.writes == Believed::Confirmed;
-        let is_own = row.head.version.author == self.config.device;
+        let is_said = self.safety.guard.writes == Believed::Confirmed;
+        let is_own = row.head.version.author == self.core.config.device;
         if is_said && is_own && takes_away(old, row) {
             self.name_own(now, path, &row.head, !row.head.is_live());
         }
-        is_said || self.guards.allow || self.is_named(path, &row.head)
+        is_said || self.safety.guard.allow || self.is_named(path, &row.head)
     }
 
     /// The same of a loss that was just heard of. With the first one that a confirmation names, a
     /// person has decided: what is live now is what later losses are measured against.
     pub(in crate::engine) fn is_named_loss(&mut self, now: Now, digest: &Digest) -> bool {
-        let (is_named, is_first) = self.confirmations.uses(&mut self.index, digest);
+        let (is_named, is_first) = self.safety.confirmations.uses(&mut self.core.index, digest);
         if is_first {
             self.renew_total(now);
         }
@@ -238,7 +238,7 @@ impl<I: Index> Engine<I> {
     /// are just being found.
     pub(in crate::engine) fn name_own(&mut self, now: Now, path: &SyncPath, entry: &Entry, is_last: bool) {
         let due = if is_last { now.mono } else { now.mono + GATHERED_NS };
-        self.confirmations.gather(entry_hash(path, entry), due);
+        self.safety.confirmations.gather(entry_hash(path, entry), due);
     }
 
     /// So was what the same count had let through: other machines may hold it.
@@ -248,10 +248,10 @@ impl<I: Index> Engine<I> {
             Fate::Reverted => reverts,
             Fate::Rewritten => false,
         };
-        let late = self.ledger.spans().filter(|(_, span, fate)| span.content.is_some() && is_counted(*fate));
+        let late = self.safety.ledger.spans().filter(|(_, span, fate)| span.content.is_some() && is_counted(*fate));
         let late: Vec<_> = late.map(|(path, ..)| path.clone()).collect();
         for path in late {
-            if let Some(row) = self.index.get(&path) {
+            if let Some(row) = self.core.index.get(&path) {
                 self.name_own(now, &path, &row.head, true);
             }
         }
@@ -259,44 +259,44 @@ impl<I: Index> Engine<I> {
 
     /// What was gathered is kept, and told.
     pub(in crate::engine) fn announce_confirmed(&mut self, now: Now) {
-        let gathered: Vec<Digest> = std::mem::take(&mut self.confirmations.gathered).into_iter().collect();
-        self.confirmations.due = None;
+        let gathered: Vec<Digest> = std::mem::take(&mut self.safety.confirmations.gathered).into_iter().collect();
+        self.safety.confirmations.due = None;
         if gathered.is_empty() {
             return;
         }
         let steady = self.steady(now);
-        self.confirmations.forget_old(&mut self.index, steady);
+        self.safety.confirmations.forget_old(&mut self.core.index, steady);
         let to = self.apply_confirmations(None);
         for list in gathered.chunks(CONFIRMED_AT_ONCE).filter(|_| !to.is_empty()) {
             self.send(to.clone(), Message::Confirm(Confirmation::unsigned(list.to_vec())));
         }
-        self.confirmations.add_own(&mut self.index, steady, gathered);
+        self.safety.confirmations.add_own(&mut self.core.index, steady, gathered);
     }
 
     pub(in crate::engine) fn announce_confirmed_due(&mut self, now: Now) {
-        let is_full = self.confirmations.gathered.len() >= CONFIRMED_AT_ONCE;
-        if is_full || self.confirmations.due.is_some_and(|due| due <= now.mono) {
+        let is_full = self.safety.confirmations.gathered.len() >= CONFIRMED_AT_ONCE;
+        if is_full || self.safety.confirmations.due.is_some_and(|due| due <= now.mono) {
             self.announce_confirmed(now);
         }
     }
 
     fn apply_confirmations(&self, but: Option<LinkId>) -> Vec<LinkId> {
         let is_to_receive = |session: &Session| session.met == Met::Acquainted && session.features.has(CONFIRM);
-        let to = self.sessions.iter().filter(|(link, session)| Some(**link) != but && is_to_receive(session));
+        let to = self.peers.sessions.iter().filter(|(link, session)| Some(**link) != but && is_to_receive(session));
         to.map(|(link, _)| *link).collect()
     }
 
     /// All that are kept, to a peer that may lack some.
     pub(in crate::engine) fn announce_confirmations_to(&mut self, now: Now, link: LinkId) {
-        let Some(session) = self.sessions.get_mut(&link).filter(|session| session.features.has(CONFIRM)) else {
+        let Some(session) = self.peers.sessions.get_mut(&link).filter(|session| session.features.has(CONFIRM)) else {
             return;
         };
         session.announced_confirmations = now.mono;
         let steady = self.steady(now);
-        self.confirmations.forget_old(&mut self.index, steady);
+        self.safety.confirmations.forget_old(&mut self.core.index, steady);
         let relayed_to =
             |kept: &KnownConfirmation| Confirmation { seal: kept.seal.clone(), digests: kept.digests.clone() };
-        let all: Vec<_> = self.confirmations.kept.values().map(relayed_to).collect();
+        let all: Vec<_> = self.safety.confirmations.kept.values().map(relayed_to).collect();
         for confirmation in all {
             self.send(vec![link], Message::Confirm(confirmation));
         }
@@ -305,7 +305,7 @@ impl<I: Index> Engine<I> {
     /// A peer says that it holds something: it may have had no room for what lets that go.
     pub(in crate::engine) fn remind_of_confirmations(&mut self, now: Now, link: LinkId, condition: &Condition) {
         let holds = condition.held_deletions > 0 || condition.held_reverts > 0;
-        let relayed_to = self.sessions.get(&link).filter(|session| session.met == Met::Acquainted);
+        let relayed_to = self.peers.sessions.get(&link).filter(|session| session.met == Met::Acquainted);
         if holds && relayed_to.is_some_and(|session| session.announced_confirmations + REMIND_NS <= now.mono) {
             self.announce_confirmations_to(now, link);
         }
@@ -313,27 +313,27 @@ impl<I: Index> Engine<I> {
 
     /// A person confirmed at another machine. The signature was found right before it came here.
     pub(in crate::engine) fn confirmation_came(&mut self, now: Now, link: LinkId, confirmation: Confirmation) {
-        let Some(from) = self.sessions.get(&link).map(|session| session.device) else { return };
+        let Some(from) = self.peers.sessions.get(&link).map(|session| session.device) else { return };
         let by = confirmation.seal.device();
-        let is_news = confirmation.digests.iter().any(|digest| !self.confirmations.names(digest));
+        let is_news = confirmation.digests.iter().any(|digest| !self.safety.confirmations.names(digest));
         let (released, held) = self.release_named(&confirmation.digests);
         if released > 0 {
             self.renew_total(now);
         }
         if held > 0 {
             let by = self.name_of(&by);
-            self.out.push(Action::Report(Report::ConfirmedBy { by, paths: held }));
+            self.core.out.push(Action::Report(Report::ConfirmedBy { by, paths: held }));
         }
         // Whatever it names was known: it has been here before, or says nothing more.
         if !is_news {
             return;
         }
         let steady = self.steady(now);
-        self.confirmations.forget_old(&mut self.index, steady);
+        self.safety.confirmations.forget_old(&mut self.core.index, steady);
         let Confirmation { seal, digests } = confirmation;
         let kept = KnownConfirmation { seal, digests, at: steady, from: Some(from), is_of_use: released > 0 };
         let relayed_to = Confirmation { seal: kept.seal.clone(), digests: kept.digests.clone() };
-        if self.confirmations.add(&mut self.index, kept) {
+        if self.safety.confirmations.add(&mut self.core.index, kept) {
             let to = self.apply_confirmations(Some(link));
             if !to.is_empty() {
                 self.send(to, Message::Confirm(relayed_to));
@@ -345,7 +345,7 @@ impl<I: Index> Engine<I> {
     /// confirmation lets go, always, so that it is guarded for a day. What came less than an hour
     /// ago is no loss, and no flood of it can fill history so.
     pub(in crate::engine) fn stood_since(&self, path: &SyncPath, entry: &Entry, row: &Row) -> u64 {
-        let hour_ago = self.steady(self.last_event).saturating_sub(HOUR_NS);
+        let hour_ago = self.steady(self.core.last_event).saturating_sub(HOUR_NS);
         if row.since <= hour_ago && self.is_named(path, entry) { 0 } else { row.since }
     }
 }

@@ -10,9 +10,11 @@ use crate::engine::api::digest;
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::safety::ledger;
 use crate::engine::*;
+use crate::model::SyncPath;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Version, VersionVector};
 use crate::wire::features::Features;
 use crate::wire::message::{Change, Message};
+use std::collections::{BTreeMap, BTreeSet};
 
 const WALL: u64 = 1_800_000_000 * SECOND;
 const LINK: LinkId = LinkId(1);
@@ -314,7 +316,7 @@ fn what_was_never_counted_as_lost_takes_nothing_back() {
             machine.receive(Message::Changes { changes: vec![change], relayed_to: Vec::new() });
         }
     }
-    assert_eq!(machine.engine.ledger.sum(ledger::Fate::Lost).files, 90);
+    assert_eq!(machine.engine.safety.ledger.sum(ledger::Fate::Lost).files, 90);
 }
 
 #[test]

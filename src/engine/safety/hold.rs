@@ -186,16 +186,16 @@ impl HeldPaths {
 impl<I: Index> Engine<I> {
     /// What is held here, named up to `limit`.
     pub fn held(&self, limit: usize) -> HeldPaths {
-        let own = |path: &SyncPath, why| HeldPath { path: path.clone(), why, by: self.config.name.clone() };
-        let missing = self.held.iter().map(|path| own(path, HeldWhy::Deleted));
-        let reverted = self.guards.reverts.iter().map(|path| own(path, HeldWhy::Reverted));
-        let by_peers = self.guards.from_peers.iter().map(|path| {
-            let row = self.index.get(path);
+        let own = |path: &SyncPath, why| HeldPath { path: path.clone(), why, by: self.core.config.name.clone() };
+        let missing = self.safety.held.iter().map(|path| own(path, HeldWhy::Deleted));
+        let reverted = self.safety.guard.reverts.iter().map(|path| own(path, HeldWhy::Reverted));
+        let by_peers = self.safety.guard.from_peers.iter().map(|path| {
+            let row = self.core.index.get(path);
             let by = row.map(|row| self.name_of(&row.head.version.author)).unwrap_or_default();
-            let is_revert = self.guards.loses_as(path, Loss::Reverted);
+            let is_revert = self.safety.guard.loses_as(path, Loss::Reverted);
             HeldPath { path: path.clone(), why: if is_revert { HeldWhy::Reverted } else { HeldWhy::Deleted }, by }
         });
-        let ahead = self.future.iter().map(|(path, entry)| HeldPath {
+        let ahead = self.safety.future.iter().map(|(path, entry)| HeldPath {
             path: path.clone(),
             why: HeldWhy::DatedAhead,
             by: self.name_of(&entry.version.author),
@@ -204,7 +204,7 @@ impl<I: Index> Engine<I> {
         paths.sort_by(|one, other| one.path.cmp(&other.path));
         let count = |why| paths.iter().filter(|held| held.why == why).count() as u64;
         let (deletions, reverts) = (count(HeldWhy::Deleted), count(HeldWhy::Reverted));
-        let (dated_ahead, unignored) = (count(HeldWhy::DatedAhead), self.unignored.paths);
+        let (dated_ahead, unignored) = (count(HeldWhy::DatedAhead), self.safety.unignored.paths);
         paths.truncate(limit);
         HeldPaths { paths, deletions, reverts, dated_ahead, unignored }
     }
@@ -219,34 +219,34 @@ impl<I: Index> Engine<I> {
         paths: BTreeSet<SyncPath>,
     ) -> (BTreeSet<SyncPath>, BTreeSet<SyncPath>) {
         let (mut meant, judged): (BTreeSet<_>, BTreeSet<_>) =
-            paths.into_iter().partition(|path| self.guards.released.remove(path));
+            paths.into_iter().partition(|path| self.safety.guard.released.remove(path));
         for path in meant.iter().flat_map(|path| self.on_disk_below(path)).collect::<Vec<_>>() {
-            self.guards.released.remove(&path);
+            self.safety.guard.released.remove(&path);
         }
         let judged = self.hold_refused(judged);
         let files = self.files_in(&judged);
         let (verdict, lost) = self.judge_missing(now, &files);
         if verdict != LossVerdict::Hold || lost.files == 0 {
             if verdict == LossVerdict::Announce && lost.files > 0 {
-                let by = vec![self.config.name.clone()];
+                let by = vec![self.core.config.name.clone()];
                 self.report_losses(now, &files, by);
             }
             return (judged, meant);
         }
-        if self.guards.allow {
+        if self.safety.guard.allow {
             meant.extend(judged);
             self.name_late(now, true, false);
             return (BTreeSet::new(), meant);
         }
         // Perhaps it was moved, and where to is being looked at just now.
-        let is_inspecting = !self.walks.is_empty() || !self.inspections.is_empty();
-        if !(is_inspecting && self.missing.again(now.mono, &judged)) {
+        let is_inspecting = !self.observe.walking.walks.is_empty() || !self.observe.inspecting.open.is_empty();
+        if !(is_inspecting && self.safety.missing.again(now.mono, &judged)) {
             for path in &judged {
-                self.held.extend(self.on_disk_below(path));
+                self.safety.held.extend(self.on_disk_below(path));
             }
-            self.held.extend(judged);
-            let of = self.ledger.total().files;
-            self.out.push(Action::Report(Report::Held { deletions: lost.files, of }));
+            self.safety.held.extend(judged);
+            let of = self.safety.ledger.total().files;
+            self.core.out.push(Action::Report(Report::Held { deletions: lost.files, of }));
         }
         (BTreeSet::new(), meant)
     }
@@ -254,49 +254,52 @@ impl<I: Index> Engine<I> {
     /// What a person wants back stays held, with the folders that it is in. The others.
     fn hold_refused(&mut self, judged: BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
         let (refused, judged): (BTreeSet<_>, _) =
-            judged.into_iter().partition(|path| self.undoing.refused.is_at_or_below(path));
+            judged.into_iter().partition(|path| self.safety.undoing.refused.is_at_or_below(path));
         for path in &refused {
-            self.held.extend(self.on_disk_below(path));
+            self.safety.held.extend(self.on_disk_below(path));
         }
-        self.held.extend(refused);
+        self.safety.held.extend(refused);
         judged
     }
 
     /// Judges files that are about to go, with all that is gone and held; and what of themselves is
     /// lost.
     pub(in crate::engine) fn judge_missing(&self, now: Now, files: &BTreeSet<SyncPath>) -> (LossVerdict, FileSum) {
-        let most = files.len() + self.held.len() + self.guards.losing.len();
-        let most = self.ledger.sum(Fate::Lost).and(FileSum { files: most as u64, bytes: u64::MAX });
-        if guard::judge_losses(most, self.ledger.total()) == LossVerdict::Believe {
+        let most = files.len() + self.safety.held.len() + self.safety.guard.losing.len();
+        let most = self.safety.ledger.sum(Fate::Lost).and(FileSum { files: most as u64, bytes: u64::MAX });
+        if guard::judge_losses(most, self.safety.ledger.total()) == LossVerdict::Believe {
             return (LossVerdict::Believe, FileSum::default());
         }
         let going = self.going(files);
-        let lost = self.losses(now, &going, &going).and(self.ledger.sum(Fate::Lost));
-        (guard::judge_losses(lost, self.ledger.total()), self.losses(now, files, &going))
+        let lost = self.losses(now, &going, &going).and(self.safety.ledger.sum(Fate::Lost));
+        (guard::judge_losses(lost, self.safety.ledger.total()), self.losses(now, files, &going))
     }
 
     /// These, and all files whose end is held or waits to be judged.
     fn going(&self, files: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
-        let deleted = self.guards.losing_as(Loss::Deleted);
-        files.iter().chain(&self.held).cloned().chain(deleted).collect()
+        let deleted = self.safety.guard.losing_as(Loss::Deleted);
+        files.iter().chain(&self.safety.held).cloned().chain(deleted).collect()
     }
 
     /// Most files went, and not most bytes: said once.
     pub(in crate::engine) fn report_losses(&mut self, now: Now, files: &BTreeSet<SyncPath>, by: Vec<String>) {
-        if self.guards.reported.is_some() {
+        if self.safety.guard.reported.is_some() {
             return;
         }
         let going = self.going(files);
-        let lost = self.losses(now, &going, &going).and(self.ledger.sum(Fate::Lost));
-        self.guards.reported = Some(lost.files);
+        let lost = self.losses(now, &going, &going).and(self.safety.ledger.sum(Fate::Lost));
+        self.safety.guard.reported = Some(lost.files);
         let example = files.first().cloned();
-        let of = self.ledger.total().files;
-        self.out.push(Action::Report(Report::ManyDeleted { deletions: lost.files, of, example, by }));
+        let of = self.safety.ledger.total().files;
+        self.core.out.push(Action::Report(Report::ManyDeleted { deletions: lost.files, of, example, by }));
     }
 
     fn files_in(&self, paths: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
         let is_file = |path: &SyncPath| {
-            self.index.get(path).is_some_and(|row| row.live_on_disk().is_some_and(|(entry, _)| entry.file().is_some()))
+            self.core
+                .index
+                .get(path)
+                .is_some_and(|row| row.live_on_disk().is_some_and(|(entry, _)| entry.file().is_some()))
         };
         let all = paths.iter().flat_map(|path| std::iter::once(path.clone()).chain(self.on_disk_below(path)));
         all.filter(is_file).collect()
@@ -304,11 +307,11 @@ impl<I: Index> Engine<I> {
 
     /// What a whole walk found missing, with every other file.
     pub(in crate::engine) fn hold_missing(&mut self, missing: Vec<SyncPath>, deletions: u64, of: u64) {
-        if self.held.len() != missing.len() {
-            self.out.push(Action::Report(Report::Held { deletions, of }));
+        if self.safety.held.len() != missing.len() {
+            self.core.out.push(Action::Report(Report::Held { deletions, of }));
         }
-        self.held = missing.into_iter().collect();
-        self.guards.emptied_of = of;
+        self.safety.held = missing.into_iter().collect();
+        self.safety.guard.emptied_of = of;
     }
 
     /// Whether a walk that found so many missing is to be believed.
@@ -319,76 +322,80 @@ impl<I: Index> Engine<I> {
         known_files: u64,
     ) -> bool {
         if !guard::is_emptied(missing_files, known_files)
-            || missing.iter().all(|path| self.guards.released.contains(path))
+            || missing.iter().all(|path| self.safety.guard.released.contains(path))
         {
             return true;
         }
-        if self.guards.allow {
-            self.guards.released.extend(missing.iter().cloned());
+        if self.safety.guard.allow {
+            self.safety.guard.released.extend(missing.iter().cloned());
         }
-        self.guards.allow
+        self.safety.guard.allow
     }
 
     /// It is here after all.
     pub(in crate::engine) fn not_missing(&mut self, path: &SyncPath) {
-        self.guards.released.remove(path);
-        if self.held.remove(path) {
-            self.guards.review_soon(self.last_event.mono);
+        self.safety.guard.released.remove(path);
+        if self.safety.held.remove(path) {
+            self.safety.guard.review_soon(self.core.last_event.mono);
             self.retry_now(path);
         }
     }
 
     /// Whether anything waits for a person.
     pub(in crate::engine) fn holds_anything(&self) -> bool {
-        !(self.held.is_empty() && self.guards.from_peers.is_empty() && self.guards.reverts.is_empty())
+        !(self.safety.held.is_empty()
+            && self.safety.guard.from_peers.is_empty()
+            && self.safety.guard.reverts.is_empty())
     }
 
     /// What is held goes ahead once it is half or less, since files came back or were found
     /// elsewhere. Time alone ends no hold.
     pub(in crate::engine) fn review_held(&mut self, now: Now) {
-        if self.guards.review.is_none_or(|due| due > now.mono) {
+        if self.safety.guard.review.is_none_or(|due| due > now.mono) {
             return;
         }
-        self.guards.review = None;
+        self.safety.guard.review = None;
         // A person wants it back, and it is asked for just now.
-        if self.undoing.is_under_way() {
-            return self.guards.review_soon(now.mono);
+        if self.safety.undoing.is_under_way() {
+            return self.safety.guard.review_soon(now.mono);
         }
-        let total = self.ledger.total();
+        let total = self.safety.ledger.total();
         let is_half = |lost: FileSum| guard::judge_losses(lost, total) != LossVerdict::Hold;
         let going = self.going(&BTreeSet::new());
         let lost = if going.is_empty() { FileSum::default() } else { self.losses(now, &going, &going) };
-        let deletions_may_go = is_half(lost.and(self.ledger.sum(Fate::Lost)));
+        let deletions_may_go = is_half(lost.and(self.safety.ledger.sum(Fate::Lost)));
         let mut ended = false;
         // What a person wants back, and nobody has, stays held until someone confirms it.
-        let may_go = |path: &SyncPath| !self.undoing.refused.contains(path);
-        if deletions_may_go && self.held.iter().any(may_go) && self.is_no_emptied_folder() {
+        let may_go = |path: &SyncPath| !self.safety.undoing.refused.contains(path);
+        if deletions_may_go && self.safety.held.iter().any(may_go) && self.is_no_emptied_folder() {
             ended = true;
-            self.guards.emptied_of = 0;
-            for path in self.held.extract_if(.., |path| may_go(path)).collect::<Vec<_>>() {
-                self.missing.add(now.mono, path.clone());
+            self.safety.guard.emptied_of = 0;
+            for path in self.safety.held.extract_if(.., |path| may_go(path)).collect::<Vec<_>>() {
+                self.safety.missing.add(now.mono, path.clone());
                 self.retry_now(&path);
             }
         }
-        let reverts: BTreeSet<_> = self.guards.reverts.iter().cloned().collect();
-        if reverts.iter().any(|path| !self.undoing.refused.contains(path))
-            && is_half(self.losses(now, &reverts, &reverts).and(self.ledger.sum(Fate::Reverted)))
+        let reverts: BTreeSet<_> = self.safety.guard.reverts.iter().cloned().collect();
+        if reverts.iter().any(|path| !self.safety.undoing.refused.contains(path))
+            && is_half(self.losses(now, &reverts, &reverts).and(self.safety.ledger.sum(Fate::Reverted)))
         {
             ended = true;
-            let may_go = |path: &SyncPath| !self.undoing.refused.contains(path);
-            for path in self.guards.reverts.extract_if(.., |path| may_go(path)).collect::<Vec<_>>() {
+            let may_go = |path: &SyncPath| !self.safety.undoing.refused.contains(path);
+            for path in self.safety.guard.reverts.extract_if(.., |path| may_go(path)).collect::<Vec<_>>() {
                 self.inspect_believing(&path, Believed::Judged);
             }
         }
-        let reverted = self.guards.losing_as(Loss::Reverted);
-        let reverts_may_go = is_half(self.losses(now, &reverted, &reverted).and(self.ledger.sum(Fate::Reverted)));
+        let reverted = self.safety.guard.losing_as(Loss::Reverted);
+        let reverts_may_go =
+            is_half(self.losses(now, &reverted, &reverted).and(self.safety.ledger.sum(Fate::Reverted)));
         for (kind, may_go) in [(Loss::Deleted, deletions_may_go), (Loss::Reverted, reverts_may_go)] {
-            let held: Vec<_> = self.guards.losing_as(kind).intersection(&self.guards.from_peers).cloned().collect();
+            let held: Vec<_> =
+                self.safety.guard.losing_as(kind).intersection(&self.safety.guard.from_peers).cloned().collect();
             if may_go && !held.is_empty() {
                 ended = true;
-                self.guards.cleared = 0;
+                self.safety.guard.cleared = 0;
                 for path in held {
-                    self.guards.from_peers.remove(&path);
+                    self.safety.guard.from_peers.remove(&path);
                     self.retry_now(&path);
                 }
                 // Their folders may have waited for them.
@@ -396,20 +403,21 @@ impl<I: Index> Engine<I> {
             }
         }
         if ended {
-            self.out.push(Action::Report(Report::HoldEnded));
+            self.core.out.push(Action::Report(Report::HoldEnded));
         }
     }
 
     /// Where a walk found every file gone, at least half must be back.
     fn is_no_emptied_folder(&self) -> bool {
-        let held = self.files_in(&self.held);
-        let mut stays = self.stays_beside(&self.held);
+        let held = self.files_in(&self.safety.held);
+        let mut stays = self.stays_beside(&self.safety.held);
         let mut is_gone = |path: &&SyncPath| {
-            let row = self.index.get(path);
+            let row = self.core.index.get(path);
             let content = row.as_ref().and_then(Row::live_on_disk).and_then(|(entry, _)| entry.file());
             content.is_some_and(|(content, _)| !stays(content))
         };
-        held.iter().filter(&mut is_gone).count() as u64 <= self.guards.emptied_of / 2 || self.guards.emptied_of == 0
+        held.iter().filter(&mut is_gone).count() as u64 <= self.safety.guard.emptied_of / 2
+            || self.safety.guard.emptied_of == 0
     }
 
     // Reverts here.

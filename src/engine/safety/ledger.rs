@@ -412,15 +412,15 @@ fn fate(row: &Row, mtime: FileTime) -> Fate {
 impl<I: Index> Engine<I> {
     /// At the start: as it was stored, or counted anew.
     pub(in crate::engine) fn load_ledger(&mut self, now: Now) {
-        match Ledger::load(&self.index) {
-            Some(ledger) => self.ledger = ledger,
+        match Ledger::load(&self.core.index) {
+            Some(ledger) => self.safety.ledger = ledger,
             None => self.recount_files(now),
         }
     }
 
     /// Files on disk here and their bytes, as the guard counts them: for oracles.
     pub fn files_counted_here(&self) -> (u64, u64) {
-        let FileSum { files, bytes } = self.ledger.total.here;
+        let FileSum { files, bytes } = self.safety.ledger.total.here;
         (files, bytes)
     }
 
@@ -429,7 +429,7 @@ impl<I: Index> Engine<I> {
         let mut files = Vec::new();
         let mut after = None;
         loop {
-            let page = self.index.below(None, after.as_ref(), PAGE);
+            let page = self.core.index.below(None, after.as_ref(), PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             files.extend(page.iter().filter_map(|(_, row)| file(row).map(|(_, size, _)| (row.since, size))));
@@ -439,7 +439,7 @@ impl<I: Index> Engine<I> {
 
     /// A whole walk came by these: when their contents came, and their sizes.
     pub(in crate::engine) fn files_counted(&mut self, now: Now, files: Vec<(u64, u64)>) {
-        self.ledger.recount(self.steady(now), files.into_iter());
+        self.safety.ledger.recount(self.steady(now), files.into_iter());
     }
 
     /// Each row that is written is accounted for; `is_meant`: a person said so, and it is no loss.
@@ -456,26 +456,26 @@ impl<I: Index> Engine<I> {
         let is_same = matches!((before, after), (Some((old, ..)), Some((new, ..))) if old == new);
         if let Some((content, size, mtime)) = before.filter(|_| !is_same) {
             let since = old.map_or(0, |old| old.since);
-            self.ledger.went(since, size);
+            self.safety.ledger.went(since, size);
             let is_coming_back = row.head.file().is_some_and(|(wanted, _)| wanted == content);
             if !is_meant && !is_coming_back {
                 let last = old.and_then(Row::live_on_disk).map(|(entry, _)| Thing::of(entry));
                 let fate = fate(row, mtime);
                 let beside = self.beside_of(wall, content, path);
-                match (self.ledger.get(path).is_some(), last) {
-                    (true, Some(last)) if fate != Fate::Rewritten => self.ledger.holds_last(path, &last),
+                match (self.safety.ledger.get(path).is_some(), last) {
+                    (true, Some(last)) if fate != Fate::Rewritten => self.safety.ledger.holds_last(path, &last),
                     // For an undo. What was there for less than an hour does not count.
-                    (false, Some(last)) if since > self.ledger.then(now) => {
-                        if fate == Fate::Lost && beside != Elsewhere::Moved && self.ledger.has_room() {
+                    (false, Some(last)) if since > self.safety.ledger.then(now) => {
+                        if fate == Fate::Lost && beside != Elsewhere::Moved && self.safety.ledger.has_room() {
                             let span = HeldSpan { content: Some(content), size, mtime, since, until: now, last };
-                            self.ledger.note(path, span, Fate::Beside);
+                            self.safety.ledger.note(path, span, Fate::Beside);
                         }
                     }
                     (false, Some(last)) => {
                         let span = HeldSpan { content: Some(content), size, mtime, since, until: now, last };
                         match beside {
-                            Elsewhere::Nowhere => self.ledger.note(path, span, fate),
-                            Elsewhere::Copy if fate == Fate::Lost => self.ledger.note(path, span, Fate::Beside),
+                            Elsewhere::Nowhere => self.safety.ledger.note(path, span, fate),
+                            Elsewhere::Copy if fate == Fate::Lost => self.safety.ledger.note(path, span, Fate::Beside),
                             Elsewhere::Copy | Elsewhere::Moved => {}
                         }
                     }
@@ -485,36 +485,36 @@ impl<I: Index> Engine<I> {
         }
         self.account_other(now, path, old, row, is_meant);
         if let Some((content, size, _)) = after.filter(|_| !is_same) {
-            self.ledger.came(now, row.since, size);
-            self.ledger.found(content);
-            self.guards.review_soon(self.last_event.mono);
+            self.safety.ledger.came(now, row.since, size);
+            self.safety.ledger.found(content);
+            self.safety.guard.review_soon(self.core.last_event.mono);
         }
-        if let Some((span, was)) = self.ledger.get(path) {
+        if let Some((span, was)) = self.safety.ledger.get(path) {
             let is = fate(row, span.mtime);
             if was == Fate::Beside {
                 if is != Fate::Lost && row.live_on_disk().is_some() {
-                    self.ledger.remove(path);
+                    self.safety.ledger.remove(path);
                 }
             } else if is != was && !(is_meant && is != Fate::Rewritten) {
-                self.ledger.judge(path, is);
+                self.safety.ledger.judge(path, is);
             }
         }
     }
 
     /// Whether a content that goes from a path is at another one, and came there just now.
     fn beside_of(&self, wall: u64, content: ContentId, path: &SyncPath) -> Elsewhere {
-        if self.wants.is_wanted_beside(content, path) {
+        if self.transfer.wants.is_wanted_beside(content, path) {
             return Elsewhere::Moved;
         }
         // A rename sets the ctime, and so does an install.
         let is_new = |row: &Row| {
             row.live_on_disk().is_some_and(|(_, stat)| stat.ctime.as_stamp().saturating_add(MOVED_NS) >= wall)
         };
-        let holders = self.index.holders(&content);
+        let holders = self.core.index.holders(&content);
         let others: Vec<_> = holders.iter().filter(|holder| *holder != path).collect();
         if others.is_empty() {
             Elsewhere::Nowhere
-        } else if others.iter().filter_map(|holder| self.index.get(holder)).any(|row| is_new(&row)) {
+        } else if others.iter().filter_map(|holder| self.core.index.get(holder)).any(|row| is_new(&row)) {
             Elsewhere::Moved
         } else {
             Elsewhere::Copy
@@ -526,18 +526,18 @@ impl<I: Index> Engine<I> {
         if let Some((entry, _)) = row.live_on_disk()
             && let Kind::Symlink { target } = &entry.kind
             && old.is_none_or(|old| old.live_on_disk().is_none())
-            && self.ledger.get(path).is_none()
+            && self.safety.ledger.get(path).is_none()
         {
-            self.ledger.link_came(now, target, entry.mtime, path);
+            self.safety.ledger.link_came(now, target, entry.mtime, path);
         }
         let Some((entry, _)) = old.and_then(Row::live_on_disk).filter(|(entry, _)| entry.file().is_none()) else {
             return;
         };
         let is_gone = !row.head.is_live() && row.live_on_disk().is_none();
-        if is_gone && !is_meant && self.ledger.get(path).is_none() {
+        if is_gone && !is_meant && self.safety.ledger.get(path).is_none() {
             let (mtime, last) = (entry.mtime, Thing::of(entry));
             let span = HeldSpan { content: None, size: 0, mtime, since: 0, until: now, last };
-            self.ledger.note(path, span, Fate::Beside);
+            self.safety.ledger.note(path, span, Fate::Beside);
         }
     }
 
@@ -549,15 +549,15 @@ impl<I: Index> Engine<I> {
         these: &BTreeSet<SyncPath>,
         going: &BTreeSet<SyncPath>,
     ) -> FileSum {
-        let then = self.ledger.then(self.steady(now));
+        let then = self.safety.ledger.then(self.steady(now));
         let mut stays_beside = self.stays_beside(going);
         let lost = these.iter().filter_map(|path| {
-            let row = self.index.get(path)?;
+            let row = self.core.index.get(path)?;
             let (content, size, _) = file(&row)?;
-            if let Some((span, fate)) = self.ledger.get(path).filter(|(_, fate)| *fate != Fate::Beside) {
+            if let Some((span, fate)) = self.safety.ledger.get(path).filter(|(_, fate)| *fate != Fate::Beside) {
                 return (fate != Fate::Lost).then_some(FileSum::of(span.size));
             }
-            let mut stays = || stays_beside(content) || self.wants.is_wanted_beside(content, path);
+            let mut stays = || stays_beside(content) || self.transfer.wants.is_wanted_beside(content, path);
             (row.since <= then && !stays()).then_some(FileSum::of(size))
         });
         lost.fold(FileSum::default(), FileSum::and)
@@ -568,7 +568,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn stays_beside(&self, going: &BTreeSet<SyncPath>) -> impl FnMut(ContentId) -> bool {
         let mut known = BTreeMap::new();
         move |content| {
-            let find = || self.index.find_holder(&content, &mut |holder, _| !going.contains(holder)).is_some();
+            let find = || self.core.index.find_holder(&content, &mut |holder, _| !going.contains(holder)).is_some();
             *known.entry(content).or_insert_with(find)
         }
     }
@@ -576,8 +576,8 @@ impl<I: Index> Engine<I> {
     /// Once a group of events.
     pub(in crate::engine) fn store_ledger(&mut self, now: Now) {
         let holds = self.holds_anything();
-        self.ledger.pass(self.steady.at(now), holds);
-        self.ledger.store(&mut self.index, now.mono);
+        self.safety.ledger.pass(self.core.steady.at(now), holds);
+        self.safety.ledger.store(&mut self.core.index, now.mono);
     }
 }
 

@@ -29,49 +29,51 @@ pub(in crate::engine) fn loss(row: &Row) -> Option<Loss> {
 impl<I: Index> Engine<I> {
     /// A winner that takes away what is on disk here is counted, unless it was confirmed.
     pub(in crate::engine) fn note_loss(&mut self, now: Now, path: &SyncPath, row: &Row) {
-        let is_own = row.head.version.author == self.config.device;
-        let Some(loss) = loss(row).filter(|_| !is_own && !self.guards.allow) else { return self.guards.settled(path) };
+        let is_own = row.head.version.author == self.core.config.device;
+        let Some(loss) = loss(row).filter(|_| !is_own && !self.safety.guard.allow) else {
+            return self.safety.guard.settled(path);
+        };
         let digest = entry_hash(path, &row.head);
         if self.is_named_loss(now, &digest) {
-            return self.guards.settled(path);
+            return self.safety.guard.settled(path);
         }
-        match self.guards.losing.insert(path.clone(), (loss, digest)) {
-            Some((_, known)) => drop(self.guards.losing_by_digest.remove(&known)),
-            None => self.guards.last_loss = now.mono,
+        match self.safety.guard.losing.insert(path.clone(), (loss, digest)) {
+            Some((_, known)) => drop(self.safety.guard.losing_by_digest.remove(&known)),
+            None => self.safety.guard.last_loss = now.mono,
         }
-        self.guards.losing_by_digest.insert(digest, path.clone());
+        self.safety.guard.losing_by_digest.insert(digest, path.clone());
     }
 
     /// Whether a wanted change is a loss that must wait or is held.
     pub(in crate::engine) fn holds_loss(&mut self, now: Now, path: &SyncPath) -> bool {
-        if !self.guards.losing.contains_key(path) {
+        if !self.safety.guard.losing.contains_key(path) {
             return false;
         }
-        if self.guards.from_peers.contains(path) {
+        if self.safety.guard.from_peers.contains(path) {
             self.hold_want(path);
             return true;
         }
-        let before = self.ledger.sum(Fate::Lost).files + self.ledger.sum(Fate::Reverted).files;
-        let losses = before + self.guards.losing.len() as u64;
-        if losses <= self.guards.cleared {
+        let before = self.safety.ledger.sum(Fate::Lost).files + self.safety.ledger.sum(Fate::Reverted).files;
+        let losses = before + self.safety.guard.losing.len() as u64;
+        if losses <= self.safety.guard.cleared {
             return false;
         }
-        let has_quiesced = self.guards.last_loss + QUIET_NS;
-        if self.guards.losing.len() > FEW && now.mono < has_quiesced {
+        let has_quiesced = self.safety.guard.last_loss + QUIET_NS;
+        if self.safety.guard.losing.len() > FEW && now.mono < has_quiesced {
             self.wait(now, path, Some(has_quiesced - now.mono));
             return true;
         }
         let holds = [Loss::Deleted, Loss::Reverted].map(|kind| self.judge_peers(now, kind)).contains(&true);
         if !holds {
-            self.guards.cleared = losses;
+            self.safety.guard.cleared = losses;
             return false;
         }
         self.holds_loss(now, path)
     }
 
     pub(in crate::engine) fn judge_peers(&mut self, now: Now, kind: Loss) -> bool {
-        let held = &self.guards.from_peers;
-        let paths = self.guards.losing_as(kind);
+        let held = &self.safety.guard.from_peers;
+        let paths = self.safety.guard.losing_as(kind);
         if paths.is_subset(held) {
             return false;
         }
@@ -79,14 +81,14 @@ impl<I: Index> Engine<I> {
             Loss::Deleted => self.judge_missing(now, &paths),
             Loss::Reverted => {
                 let lost = self.losses(now, &paths, &paths);
-                let all = lost.and(self.ledger.sum(Fate::Reverted));
-                (guard::judge_losses(all, self.ledger.total()), lost)
+                let all = lost.and(self.safety.ledger.sum(Fate::Reverted));
+                (guard::judge_losses(all, self.safety.ledger.total()), lost)
             }
         };
-        let of = self.ledger.total().files;
+        let of = self.safety.ledger.total().files;
         if verdict != LossVerdict::Hold || lost.files == 0 {
             if verdict == LossVerdict::Announce && kind == Loss::Deleted {
-                let by = paths.iter().filter_map(|path| self.index.get(path)).map(|row| row.head.version.author);
+                let by = paths.iter().filter_map(|path| self.core.index.get(path)).map(|row| row.head.version.author);
                 let by = by.collect::<BTreeSet<_>>().iter().map(|device| self.name_of(device)).collect();
                 self.report_losses(now, &paths, by);
             }
@@ -96,18 +98,18 @@ impl<I: Index> Engine<I> {
             Loss::Deleted => Report::HeldFromPeers { deletions: lost.files, of },
             Loss::Reverted => Report::HeldReverts { reverts: lost.files, of, by_peers: true },
         };
-        self.out.push(Action::Report(report));
+        self.core.out.push(Action::Report(report));
         for path in &paths {
             self.hold_want(path);
         }
-        self.guards.from_peers.extend(paths);
+        self.safety.guard.from_peers.extend(paths);
         true
     }
 
     /// A folder whose removal waits for what is held in it.
     pub(in crate::engine) fn holds_below(&self, dir: &SyncPath) -> bool {
         use std::ops::Bound::{Excluded, Unbounded};
-        let after = self.guards.from_peers.range::<SyncPath, _>((Excluded(dir), Unbounded));
+        let after = self.safety.guard.from_peers.range::<SyncPath, _>((Excluded(dir), Unbounded));
         let alike = after.take_while(|path| path.as_bytes().starts_with(dir.as_bytes()));
         alike.into_iter().any(|path| path.is_below(dir))
     }

@@ -64,7 +64,7 @@ impl<I: Index> Engine<I> {
     /// its author has corrected it.
     pub(in crate::engine) fn hold_dated_ahead(&mut self, path: &SyncPath, entry: Entry) {
         let is_known = |row: Row| row.head.same_on_disk(&entry) || row.head.version.supersedes(&entry.version);
-        if self.index.get(path).is_some_and(is_known) {
+        if self.core.index.get(path).is_some_and(is_known) {
             return;
         }
         let who = self.name_of(&entry.version.author);
@@ -72,17 +72,17 @@ impl<I: Index> Engine<I> {
             "{who} dates its change more than 5 years ahead; see 'dirsync held', and 'dirsync confirm' if it is meant"
         );
         self.problem(path, text);
-        if self.future.len() < FUTURE_CAP || self.future.contains_key(path) {
-            self.future.insert(path.clone(), entry);
+        if self.safety.future.len() < FUTURE_CAP || self.safety.future.contains_key(path) {
+            self.safety.future.insert(path.clone(), entry);
         }
     }
 
     /// A person says that the changes which are held for their dates are meant: each is made anew
     /// here, and now. What comes later is held anew.
     pub(in crate::engine) fn mint_dated_ahead(&mut self, now: Now) {
-        for (path, entry) in std::mem::take(&mut self.future) {
+        for (path, entry) in std::mem::take(&mut self.safety.future) {
             self.solve(&path);
-            let mut base = self.index.get(&path).map(|row| row.head);
+            let mut base = self.core.index.get(&path).map(|row| row.head);
             let after_base = base.as_ref().map_or(0, |base| base.version.stamp.saturating_add(STAMP_STEP));
             let kind = match &entry.kind {
                 Kind::Deleted { .. } => Kind::Deleted { at: now.wall },
@@ -102,25 +102,25 @@ impl<I: Index> Engine<I> {
     /// Deletions older than 30 days, by the latest stamp there is, stop counting in digests.
     pub(in crate::engine) fn note_stamp(&mut self, now: Now, stamp: u64) {
         let day = stamp - stamp % DAY_NS;
-        if day > self.latest_day {
-            self.latest_day = day;
-            self.index.set_meta(META_LATEST_DAY, &day.to_be_bytes());
-            self.index.set_horizon(day.saturating_sub(TOMBSTONE_NS));
-            self.devices.purge_soon(now);
+        if day > self.core.latest_day {
+            self.core.latest_day = day;
+            self.core.index.set_meta(META_LATEST_DAY, &day.to_be_bytes());
+            self.core.index.set_horizon(day.saturating_sub(TOMBSTONE_NS));
+            self.peers.devices.purge_soon(now);
         }
     }
 
     /// What is held of a path for its date was seen by whoever made this.
     pub(in crate::engine) fn is_corrected(&mut self, path: &SyncPath, entry: &Entry) {
-        if self.future.get(path).is_some_and(|held| entry.version.supersedes(&held.version)) {
-            self.future.remove(path);
+        if self.safety.future.get(path).is_some_and(|held| entry.version.supersedes(&held.version)) {
+            self.safety.future.remove(path);
             self.solve(path);
         }
     }
 
     fn made_anew(&mut self, now: Now, path: SyncPath, entry: Entry) {
         if self.take_in(now, &path, entry.clone()) == RemoteEffect::Wins {
-            match self.wants.get(&path) {
+            match self.transfer.wants.get(&path) {
                 Some(_) => self.pass_on(&path, Vec::new()),
                 None => self.announce(now, Change { path, entry, body: None }, Vec::new()),
             }
@@ -134,33 +134,33 @@ impl<I: Index> Engine<I> {
             PeerClock::Agrees => true,
             PeerClock::Ahead(ahead_ns) => ahead_ns.unsigned_abs() < DAY_NS,
         };
-        now.wall >= BUILT_NS && self.sessions.values().any(|session| agrees(session.clock))
+        now.wall >= BUILT_NS && self.peers.sessions.values().any(|session| agrees(session.clock))
     }
 
     /// Makes anew, as of today, what was made here under a clock that was far ahead.
     pub(in crate::engine) fn redate_due(&mut self, now: Now) {
-        if self.latest_day <= limit(now) || !self.clock_is_agreed(now) {
-            self.redating = None;
+        if self.core.latest_day <= limit(now) || !self.clock_is_agreed(now) {
+            self.safety.redating = None;
             return;
         }
         let begun = Redating { since: now.mono, next: now.mono + AGREED_NS };
-        let redating = *self.redating.get_or_insert(begun);
+        let redating = *self.safety.redating.get_or_insert(begun);
         if now.mono < redating.next || self.is_stopped() {
             return;
         }
         let is_late = now.mono >= redating.since + OTHERS_NS;
-        self.redating = Some(Redating { next: now.mono + AGAIN_NS, ..redating });
+        self.safety.redating = Some(Redating { next: now.mono + AGAIN_NS, ..redating });
         self.redate(now, is_late);
     }
 
     fn redate(&mut self, now: Now, also_others: bool) {
         let (mut after, mut latest, mut count) = (None, 0, 0);
         loop {
-            let page = self.index.below(None, after.as_ref(), PAGE);
+            let page = self.core.index.below(None, after.as_ref(), PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (path, row) in page {
-                let is_ours = also_others || row.head.version.author == self.config.device;
+                let is_ours = also_others || row.head.version.author == self.core.config.device;
                 if !is_far_ahead(now, &row.head) || !is_ours || self.is_busy(&path) {
                     latest = latest.max(row.head.version.stamp);
                     continue;
@@ -177,11 +177,11 @@ impl<I: Index> Engine<I> {
             }
         }
         // By the wrong clock, deletions of today would count in no digest.
-        self.latest_day = latest - latest % DAY_NS;
-        self.index.set_meta(META_LATEST_DAY, &self.latest_day.to_be_bytes());
-        self.index.set_horizon(self.latest_day.saturating_sub(TOMBSTONE_NS));
+        self.core.latest_day = latest - latest % DAY_NS;
+        self.core.index.set_meta(META_LATEST_DAY, &self.core.latest_day.to_be_bytes());
+        self.core.index.set_horizon(self.core.latest_day.saturating_sub(TOMBSTONE_NS));
         if count > 0 {
-            self.out.push(Action::Report(Report::Redated { changes: count }));
+            self.core.out.push(Action::Report(Report::Redated { changes: count }));
         }
     }
 }

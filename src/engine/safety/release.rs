@@ -22,7 +22,7 @@ impl<I: Index> Engine<I> {
         // So that it is durable with the answer.
         self.announce_confirmed(now);
         self.walk_all(now);
-        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+        for link in self.peers.sessions.keys().copied().collect::<Vec<_>>() {
             self.recompare(now, link);
         }
     }
@@ -30,22 +30,22 @@ impl<I: Index> Engine<I> {
     /// A person says that all of it is meant. What is missing here is named when it is made a
     /// deletion.
     pub(in crate::engine) fn release_held(&mut self, now: Now) {
-        let (by_peers, reverted_by_peers) = self.guards.counts();
-        let own_reverts = !self.guards.reverts.is_empty();
-        let (deletions, reverts) = (by_peers > 0 || !self.held.is_empty(), reverted_by_peers > 0);
+        let (by_peers, reverted_by_peers) = self.safety.guard.counts();
+        let own_reverts = !self.safety.guard.reverts.is_empty();
+        let (deletions, reverts) = (by_peers > 0 || !self.safety.held.is_empty(), reverted_by_peers > 0);
         self.name_late(now, deletions, reverts || own_reverts);
         self.renew_total(now);
         self.forget_refused();
         if self.holds_anything() {
-            self.out.push(Action::Report(Report::Confirmed));
+            self.core.out.push(Action::Report(Report::Confirmed));
         }
-        self.guards.released.extend(std::mem::take(&mut self.held));
-        for path in std::mem::take(&mut self.guards.reverts) {
+        self.safety.guard.released.extend(std::mem::take(&mut self.safety.held));
+        for path in std::mem::take(&mut self.safety.guard.reverts) {
             self.inspect_believing(&path, Believed::Confirmed);
         }
         let mut digests = Vec::new();
-        for path in self.guards.from_peers.clone() {
-            if let Some(row) = self.index.get(&path) {
+        for path in self.safety.guard.from_peers.clone() {
+            if let Some(row) = self.core.index.get(&path) {
                 self.name_own(now, &path, &row.head, true);
                 digests.push(entry_hash(&path, &row.head));
             }
@@ -56,9 +56,9 @@ impl<I: Index> Engine<I> {
     /// A person decided, here or at a peer: what is live now is what later losses are measured
     /// against.
     pub(in crate::engine) fn renew_total(&mut self, now: Now) {
-        self.ledger.renew(self.steady.at(now));
-        self.guards.cleared = 0;
-        self.guards.reported = None;
+        self.safety.ledger.renew(self.core.steady.at(now));
+        self.safety.guard.cleared = 0;
+        self.safety.guard.reported = None;
     }
 
     /// What is named so goes ahead: how many losses that were counted, and how many of them were
@@ -66,10 +66,10 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn release_named(&mut self, digests: &[Digest]) -> (u64, u64) {
         let (mut released, mut held) = (0, 0);
         for digest in digests {
-            let Some(path) = self.guards.losing_by_digest.get(digest).cloned() else { continue };
+            let Some(path) = self.safety.guard.losing_by_digest.get(digest).cloned() else { continue };
             released += 1;
-            held += u64::from(self.guards.from_peers.contains(&path));
-            self.guards.settled(&path);
+            held += u64::from(self.safety.guard.from_peers.contains(&path));
+            self.safety.guard.settled(&path);
             self.retry_now(&path);
         }
         if released > 0 {
@@ -81,9 +81,11 @@ impl<I: Index> Engine<I> {
 
     /// Once a group of events: what was counted is stored with it.
     pub(in crate::engine) fn store_held(&mut self, now: Now) {
-        let lost = self.ledger.sum(Fate::Lost);
-        if guard::judge_losses(lost, self.ledger.total()) == LossVerdict::Believe && self.guards.losing.is_empty() {
-            self.guards.reported = None;
+        let lost = self.safety.ledger.sum(Fate::Lost);
+        if guard::judge_losses(lost, self.safety.ledger.total()) == LossVerdict::Believe
+            && self.safety.guard.losing.is_empty()
+        {
+            self.safety.guard.reported = None;
         }
         self.store_ledger(now);
     }

@@ -28,7 +28,7 @@ impl<I: Index> Engine<I> {
     ) -> bool {
         let Observed::File { stat, content, .. } = observed else { return false };
         let kind = Kind::File { size: stat.size, content: *content };
-        let row = self.index.get(path);
+        let row = self.core.index.get(path);
         let is_revert = matches!(found, ObservationSource::Walked | ObservationSource::Live)
             && row.as_ref().is_some_and(|row| {
                 let debounced = [Some(&row.head), row.installing.as_ref()].into_iter().flatten();
@@ -38,27 +38,28 @@ impl<I: Index> Engine<I> {
                 row.live_on_disk().is_some_and(is_older) && !debounced.into_iter().any(|entry| entry.kind == kind)
             });
         // What came less than an hour ago does not count.
-        let then = self.ledger.then(self.steady(now));
-        let is_revert = is_revert && (self.ledger.get(path).is_some() || row.is_some_and(|row| row.since <= then));
-        let held = self.guards.reverts.contains(path);
-        let believed = self.guards.believed.remove(path);
+        let then = self.safety.ledger.then(self.steady(now));
+        let is_revert =
+            is_revert && (self.safety.ledger.get(path).is_some() || row.is_some_and(|row| row.since <= then));
+        let held = self.safety.guard.reverts.contains(path);
+        let believed = self.safety.guard.believed.remove(path);
         if is_revert && believed == Some(Believed::Refused) {
             self.seen_here(now, path);
-            self.undoing.refused.remove(path);
+            self.safety.undoing.refused.remove(path);
             self.refuse_revert(now, path, kind, stat);
             self.retry_now(path);
             return true;
         }
         if !is_revert || believed.is_some() {
-            self.guards.writes = believed.filter(|_| is_revert).unwrap_or_default();
-            self.guards.reverts.remove(path);
+            self.safety.guard.writes = believed.filter(|_| is_revert).unwrap_or_default();
+            self.safety.guard.reverts.remove(path);
             return false;
         }
-        if self.ledger.total().files < DISASTER_FILES && !self.undoing.refused.contains(path) {
+        if self.safety.ledger.total().files < DISASTER_FILES && !self.safety.undoing.refused.contains(path) {
             return false;
         }
         if !held {
-            self.guards.reverting.add(now.mono, path.clone());
+            self.safety.guard.reverting.add(now.mono, path.clone());
         }
         self.seen_here(now, path);
         true
@@ -66,26 +67,26 @@ impl<I: Index> Engine<I> {
 
     pub(in crate::engine) fn judge_reverts(&mut self, now: Now) {
         // A walk still comes by more of them.
-        let is_due = self.guards.reverting.due().is_some_and(|due| due <= now.mono);
-        if !is_due || self.walks.values().any(crate::engine::observe::walk::Walk::is_whole) {
+        let is_due = self.safety.guard.reverting.due().is_some_and(|due| due <= now.mono);
+        if !is_due || self.observe.walking.walks.values().any(crate::engine::observe::walk::Walk::is_whole) {
             return;
         }
-        self.guards.reverting.check_begins();
-        let paths = self.guards.reverting.take();
+        self.safety.guard.reverting.check_begins();
+        let paths = self.safety.guard.reverting.take();
         let (refused, paths): (BTreeSet<_>, BTreeSet<_>) =
-            paths.into_iter().partition(|path| self.undoing.refused.contains(path));
-        self.guards.reverts.extend(refused);
+            paths.into_iter().partition(|path| self.safety.undoing.refused.contains(path));
+        self.safety.guard.reverts.extend(refused);
         if paths.is_empty() {
             return;
         }
-        let going: BTreeSet<_> = paths.union(&self.guards.reverts).cloned().collect();
-        let lost = self.losses(now, &going, &going).and(self.ledger.sum(Fate::Reverted));
-        let of = self.ledger.total();
+        let going: BTreeSet<_> = paths.union(&self.safety.guard.reverts).cloned().collect();
+        let lost = self.losses(now, &going, &going).and(self.safety.ledger.sum(Fate::Reverted));
+        let of = self.safety.ledger.total();
         let verdict = guard::judge_losses(lost, of);
-        if verdict == LossVerdict::Hold && !self.guards.allow {
+        if verdict == LossVerdict::Hold && !self.safety.guard.allow {
             let reverts = self.losses(now, &paths, &going).files;
-            self.out.push(Action::Report(Report::HeldReverts { reverts, of: of.files, by_peers: false }));
-            self.guards.reverts.extend(paths);
+            self.core.out.push(Action::Report(Report::HeldReverts { reverts, of: of.files, by_peers: false }));
+            self.safety.guard.reverts.extend(paths);
             return;
         }
         let believed = if verdict == LossVerdict::Hold { Believed::Confirmed } else { Believed::Judged };
@@ -98,8 +99,8 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn inspect_believing(&mut self, path: &SyncPath, believed: Believed) {
-        let known = self.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
-        self.guards.believed.insert(path.clone(), believed);
+        let known = self.core.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
+        self.safety.guard.believed.insert(path.clone(), believed);
         self.inspect(path, known, Inspection::of(self.live()));
     }
 }

@@ -227,17 +227,17 @@ impl Scrub {
 impl<I: Index> Engine<I> {
     /// Before the start: which boot this is.
     pub fn booted(&mut self, boot: Boot) {
-        self.scrub.boot = boot;
+        self.safety.scrub.boot = boot;
     }
 
     /// Before the start: nothing is hashed again unless a person asks.
     pub fn scrub_only_when_asked(&mut self) {
-        self.scrub.is_monthly = false;
+        self.safety.scrub.is_monthly = false;
     }
 
     pub(in crate::engine) fn begin_scrub(&mut self, now: Now) {
-        let boot = self.scrub.boot.id;
-        let StoredScrub { monthly, asked, .. } = &mut self.scrub.kept;
+        let boot = self.safety.scrub.boot.id;
+        let StoredScrub { monthly, asked, .. } = &mut self.safety.scrub.kept;
         let is_first = monthly.began == 0;
         if is_first {
             *monthly = new_round(now, boot, None);
@@ -248,34 +248,34 @@ impl<I: Index> Engine<I> {
         if is_first {
             self.store_scrub(now);
         }
-        self.scrub.next_check = now.mono + BUSY_PAUSE_NS;
+        self.safety.scrub.next_check = now.mono + BUSY_PAUSE_NS;
         self.keep_decided();
     }
 
     /// Goes on with what a person asked for, else with the day's share if there is nothing else to
     /// do.
     pub(in crate::engine) fn scrub_due(&mut self, now: Now) {
-        if self.scrub.batch.is_some() || self.scrub.next().is_none_or(|due| due > now.mono) {
+        if self.safety.scrub.batch.is_some() || self.safety.scrub.next().is_none_or(|due| due > now.mono) {
             return;
         }
-        if self.suspects.len() >= SUSPECTS_CAP {
-            self.scrub.next_check = now.mono + CHECK_EVERY_NS;
+        if self.safety.suspects.len() >= SUSPECTS_CAP {
+            self.safety.scrub.next_check = now.mono + CHECK_EVERY_NS;
             return self.over_with(None);
         }
-        if !self.scrub.doubted.is_empty() {
+        if !self.safety.scrub.doubted.is_empty() {
             return self.read_doubted(now);
         }
-        if let Some(asked) = &self.scrub.kept.asked {
+        if let Some(asked) = &self.safety.scrub.kept.asked {
             let pace = Pace { bytes_a_second: asked.bytes_a_second, yields: false };
             return self.read_next(now, Which::Asked, pace);
         }
-        if !self.scrub.is_due {
-            self.scrub.is_due = self.owes(now);
+        if !self.safety.scrub.is_due {
+            self.safety.scrub.is_due = self.owes(now);
         }
-        if !self.scrub.is_due {
-            self.scrub.next_check = now.mono + CHECK_EVERY_NS;
+        if !self.safety.scrub.is_due {
+            self.safety.scrub.next_check = now.mono + CHECK_EVERY_NS;
         } else if self.has_other_work() {
-            self.scrub.next_check = now.mono + BUSY_PAUSE_NS;
+            self.safety.scrub.next_check = now.mono + BUSY_PAUSE_NS;
         } else {
             self.read_next(now, Which::Monthly, IDLE);
         }
@@ -288,13 +288,13 @@ impl<I: Index> Engine<I> {
     }
 
     fn share(&self) -> u64 {
-        let counts = self.index.counts();
+        let counts = self.core.index.counts();
         let work = counts.bytes.saturating_add(counts.files.saturating_mul(FILE_BYTES));
         (work / (ROUND_NS / DAY_NS)).max(1)
     }
 
     fn behind(&mut self, now: Now) -> u64 {
-        let monthly = &mut self.scrub.kept.monthly;
+        let monthly = &mut self.safety.scrub.kept.monthly;
         // The clock was set back.
         monthly.began = monthly.began.min(now.wall);
         let days = (now.wall - monthly.began) / DAY_NS;
@@ -306,18 +306,20 @@ impl<I: Index> Engine<I> {
     }
 
     fn has_other_work(&self) -> bool {
-        let local = !self.settle.is_empty() || !self.inspections.is_empty() || !self.walks.is_empty();
-        local || self.active_wants() > 0 || !self.outgoing.is_empty() || !self.missing.is_empty()
+        let local = !self.observe.settle.is_empty()
+            || !self.observe.inspecting.open.is_empty()
+            || !self.observe.walking.walks.is_empty();
+        local || self.active_wants() > 0 || !self.peers.news.outgoing.is_empty() || !self.safety.missing.is_empty()
     }
 
     /// Asks for the next files of a round.
     fn read_next(&mut self, now: Now, which: Which, pace: Pace) {
         let round = self.round(which);
         let (below, cursor) = (round.below.clone(), round.cursor.clone());
-        let mut page: VecDeque<(SyncPath, Row)> = self.index.below(below.as_ref(), cursor.as_ref(), ROWS).into();
+        let mut page: VecDeque<(SyncPath, Row)> = self.core.index.below(below.as_ref(), cursor.as_ref(), ROWS).into();
         let is_last = page.len() < ROWS;
         if let Some(itself) = below.filter(|_| cursor.is_none())
-            && let Some(row) = self.index.get(&itself)
+            && let Some(row) = self.core.index.get(&itself)
         {
             page.push_front((itself, row));
         }
@@ -334,57 +336,59 @@ impl<I: Index> Engine<I> {
                     bytes += size;
                     self.act(Action::Scrub { path: path.clone(), known: *stat, pace });
                     batch.left.insert(path.clone(), Try::First);
-                } else if !self.suspects.contains(&path) {
+                } else if !self.safety.suspects.contains(&path) {
                     self.passed_over(which, &path);
                 }
             }
             batch.upto = Some(path);
         }
         batch.is_last = is_last && page.is_empty();
-        self.scrub.batch = Some(batch);
+        self.safety.scrub.batch = Some(batch);
         self.read_on(now);
     }
 
     /// Whether a change of its bytes could only be one that its stat does not show. What was
     /// changed lately has its second hash.
     fn may_judge(&self, now: Now, path: &SyncPath, stat: &Stat) -> bool {
-        let is_young = is_racy(stat.mtime, now) || is_racy(stat.ctime, now) || self.racy.contains(path);
-        let is_in_use = self.is_busy(path) || self.settle.is_noisy(path) || self.inspections.contains_key(path);
-        let is_unknown =
-            self.interrupted_installs.contains(path) || self.ignores(path, false) || self.suspects.contains(path);
+        let is_young = is_racy(stat.mtime, now) || is_racy(stat.ctime, now) || self.observe.racy.contains(path);
+        let is_in_use =
+            self.is_busy(path) || self.observe.settle.is_noisy(path) || self.observe.inspecting.open.contains_key(path);
+        let is_unknown = self.transfer.interrupted_installs.contains(path)
+            || self.ignores(path, false)
+            || self.safety.suspects.contains(path);
         !is_young && !is_in_use && !is_unknown
     }
 
     fn passed_over(&mut self, which: Which, path: &SyncPath) {
-        if which == Which::Asked && self.scrub.in_use.len() < NAMED_IN_USE {
-            self.scrub.in_use.push(path.clone());
+        if which == Which::Asked && self.safety.scrub.in_use.len() < NAMED_IN_USE {
+            self.safety.scrub.in_use.push(path.clone());
         }
         let round = self.round(which);
         (round.boot, round.passed_over) = (None, round.passed_over + 1);
     }
 
     fn round(&mut self, which: Which) -> &mut Round {
-        match (which, &mut self.scrub.kept) {
+        match (which, &mut self.safety.scrub.kept) {
             (Which::Asked, StoredScrub { asked: Some(asked), .. }) => &mut asked.round,
             (Which::Monthly, StoredScrub { monthly, .. }) => monthly,
-            _ => &mut self.scrub.in_doubt,
+            _ => &mut self.safety.scrub.in_doubt,
         }
     }
 
     /// Its bytes may not be what the index says: they are hashed soon.
     pub(in crate::engine) fn doubt(&mut self, path: &SyncPath) {
-        if self.scrub.doubted.len() < SERVED_CAP {
-            self.scrub.doubted.insert(path.clone());
+        if self.safety.scrub.doubted.len() < SERVED_CAP {
+            self.safety.scrub.doubted.insert(path.clone());
         }
     }
 
     /// A peer is given a content. One that asks for it again did not get what it wanted, perhaps;
     /// once that is hashed, no more.
     pub(in crate::engine) fn note_served(&mut self, link: LinkId, path: &SyncPath, content: ContentId) {
-        if self.scrub.served.len() >= SERVED_CAP {
-            self.scrub.served.clear();
+        if self.safety.scrub.served.len() >= SERVED_CAP {
+            self.safety.scrub.served.clear();
         }
-        let asks = self.scrub.served.entry((link, path.clone())).or_insert((content, 0));
+        let asks = self.safety.scrub.served.entry((link, path.clone())).or_insert((content, 0));
         *asks = if asks.0 == content { (content, asks.1.saturating_add(1)) } else { (content, 1) };
         if asks.1 == 2 {
             self.doubt(path);
@@ -393,22 +397,22 @@ impl<I: Index> Engine<I> {
 
     fn read_doubted(&mut self, now: Now) {
         let mut batch = ScrubBatch { which: Which::Doubted, left: BTreeMap::new(), upto: None, is_last: true };
-        for path in std::mem::take(&mut self.scrub.doubted) {
-            let row = self.index.get(&path);
+        for path in std::mem::take(&mut self.safety.scrub.doubted) {
+            let row = self.core.index.get(&path);
             let known = row.as_ref().and_then(Row::live_on_disk).filter(|(entry, _)| entry.file().is_some());
             if let Some((_, stat)) = known.filter(|(_, stat)| self.may_judge(now, &path, stat)) {
                 self.act(Action::Scrub { path: path.clone(), known: *stat, pace: IDLE });
                 batch.left.insert(path, Try::First);
             }
         }
-        self.scrub.batch = Some(batch);
+        self.safety.scrub.batch = Some(batch);
         self.read_on(now);
     }
 
     pub(in crate::engine) fn scrubbed(&mut self, now: Now, path: &SyncPath, stat: &Stat, outcome: Scrubbed) {
-        let Some(batch) = &mut self.scrub.batch else { return };
+        let Some(batch) = &mut self.safety.scrub.batch else { return };
         let (which, Some(reading)) = (batch.which, batch.left.remove(path)) else { return };
-        let row = self.index.get(path);
+        let row = self.core.index.get(path);
         let known = row.as_ref().and_then(Row::live_on_disk).filter(|(_, known)| *known == stat);
         let content = known.and_then(|(entry, _)| entry.file()).filter(|_| self.may_judge(now, path, stat));
         match (content, outcome) {
@@ -417,7 +421,7 @@ impl<I: Index> Engine<I> {
                 round.files += 1;
                 round.bytes = round.bytes.saturating_add(size);
                 if reading == Try::Second {
-                    self.out.push(Action::Report(Report::ReadWrongly { path: path.clone() }));
+                    self.core.out.push(Action::Report(Report::ReadWrongly { path: path.clone() }));
                 }
             }
             (Some(_), Scrubbed::Read(_) | Scrubbed::Unreadable(_)) if reading == Try::First => {
@@ -428,7 +432,7 @@ impl<I: Index> Engine<I> {
             (_, outcome) => {
                 self.passed_over(which, path);
                 if outcome == Scrubbed::Moved {
-                    self.settle.hint(now.mono, path.clone(), Hint::Closed);
+                    self.observe.settle.hint(now.mono, path.clone(), Hint::Closed);
                 }
             }
         }
@@ -436,7 +440,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn read_again(&mut self, path: &SyncPath, stat: &Stat) {
-        if let Some(batch) = &mut self.scrub.batch {
+        if let Some(batch) = &mut self.safety.scrub.batch {
             batch.left.insert(path.clone(), Try::Second);
             let pace = Pace { yields: false, ..IDLE };
             self.act(Action::Scrub { path: path.clone(), known: *stat, pace });
@@ -451,7 +455,8 @@ impl<I: Index> Engine<I> {
 
     /// The batch may be done, and with it the round.
     fn read_on(&mut self, now: Now) {
-        let Some(ScrubBatch { which, upto, is_last, .. }) = self.scrub.batch.take_if(|batch| batch.left.is_empty())
+        let Some(ScrubBatch { which, upto, is_last, .. }) =
+            self.safety.scrub.batch.take_if(|batch| batch.left.is_empty())
         else {
             return;
         };
@@ -461,12 +466,12 @@ impl<I: Index> Engine<I> {
             (Which::Asked, true) => self.asked_is_read(now),
             (Which::Monthly, true) => self.round_is_over(now),
             (Which::Monthly, false) if self.behind(now) == 0 => {
-                self.scrub.is_due = false;
+                self.safety.scrub.is_due = false;
                 self.store_scrub(now);
             }
             _ => {
-                self.scrub.next_check = now.mono;
-                if self.scrub.stored_at + STORE_EVERY_NS <= now.mono {
+                self.safety.scrub.next_check = now.mono;
+                if self.safety.scrub.stored_at + STORE_EVERY_NS <= now.mono {
                     self.store_scrub(now);
                 }
             }
@@ -474,27 +479,28 @@ impl<I: Index> Engine<I> {
     }
 
     fn round_is_over(&mut self, now: Now) {
-        let monthly = std::mem::replace(&mut self.scrub.kept.monthly, new_round(now, self.scrub.boot.id, None));
+        let monthly =
+            std::mem::replace(&mut self.safety.scrub.kept.monthly, new_round(now, self.safety.scrub.boot.id, None));
         self.whole_round(now, &monthly);
-        self.scrub.is_due = false;
+        self.safety.scrub.is_due = false;
         self.store_scrub(now);
     }
 
     pub(in crate::engine) fn whole_round(&mut self, now: Now, round: &Round) {
         let Round { began, boot, files, bytes, found, passed_over, .. } = *round;
-        self.scrub.kept.past = Some(PastRound { began, ended: now.wall, boot });
+        self.safety.scrub.kept.past = Some(PastRound { began, ended: now.wall, boot });
         let took_ns = now.wall.saturating_sub(began);
-        self.out.push(Action::Report(Report::Verified { files, bytes, found, passed_over, took_ns }));
+        self.core.out.push(Action::Report(Report::Verified { files, bytes, found, passed_over, took_ns }));
     }
 
     pub(in crate::engine) fn store_scrub(&mut self, now: Now) {
-        self.scrub.stored_at = now.mono;
+        self.safety.scrub.stored_at = now.mono;
         let kept = self.scrub_bytes();
-        self.index.set_meta(META_SCRUB, &kept);
+        self.core.index.set_meta(META_SCRUB, &kept);
     }
 
     pub(in crate::engine) fn scrub_bytes(&self) -> Vec<u8> {
-        postcard::to_stdvec(&self.scrub.kept).expect("writing to memory does not fail")
+        postcard::to_stdvec(&self.safety.scrub.kept).expect("writing to memory does not fail")
     }
 }
 

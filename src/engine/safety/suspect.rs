@@ -71,19 +71,20 @@ impl<I: Index> Engine<I> {
     /// Two readings of a file that nobody touched were not what the index says. `found`: the
     /// second; `None`: it cannot be read.
     pub(in crate::engine) fn suspect(&mut self, now: Now, path: &SyncPath, found: Option<ContentId>) {
-        let Some(row) = self.index.get(path) else { return };
+        let Some(row) = self.core.index.get(path) else { return };
         let Some((known, stat)) = row.live_on_disk().map(|(known, stat)| (known.clone(), *stat)) else { return };
         let Some((good, size)) = known.file() else { return };
-        let heals = found.is_some() && self.suspects.len() < HEALED_UNASKED && self.no_write_explains(path, &stat);
+        let heals =
+            found.is_some() && self.safety.suspects.len() < HEALED_UNASKED && self.no_write_explains(path, &stat);
         if found.is_some() && !heals {
             self.act(Action::KeepSuspect { path: path.clone(), stat });
         }
         let unreadable = found.is_none();
         let found = found.unwrap_or(ContentId::UNREADABLE);
         let decision = heals.then_some(Decision::Heal);
-        self.suspects.by_path.insert(path.clone(), Suspect { good, found, at: now.wall, decision });
-        self.suspects.dirty = true;
-        self.out.push(Action::Report(Report::Suspect { path: path.clone(), unreadable, heals }));
+        self.safety.suspects.by_path.insert(path.clone(), Suspect { good, found, at: now.wall, decision });
+        self.safety.suspects.dirty = true;
+        self.core.out.push(Action::Report(Report::Suspect { path: path.clone(), unreadable, heals }));
         // By the version that it was: whatever a user makes of it now beats that, and when it is
         // replaced it is no conflict.
         let entry = Entry { kind: Kind::File { size, content: found }, ..known };
@@ -95,19 +96,19 @@ impl<I: Index> Engine<I> {
     /// is still mapped. And the file was hashed and right in this boot: so it was no write of
     /// before, whose new stat a power cut took back while its bytes stayed.
     fn no_write_explains(&self, path: &SyncPath, stat: &Stat) -> bool {
-        let boot = self.scrub.boot();
+        let boot = self.safety.scrub.boot();
         let before_boot = boot.began.saturating_sub(BOOT_MARGIN_NS);
         boot.marks_stores
             && stat.ctime.as_stamp() < before_boot
             && stat.mtime.as_stamp() < before_boot
-            && self.scrub.was_right_in_this_boot(path)
+            && self.safety.scrub.was_right_in_this_boot(path)
     }
 
     /// Whether the winner waits for a person to say what the present bytes are. One with other
     /// contents was made by someone who knew the old ones: it comes, and what was there goes to
     /// history.
     pub(in crate::engine) fn holds_suspect(&self, path: &SyncPath, row: &Row) -> bool {
-        self.suspects.by_path.get(path).is_some_and(|suspect| {
+        self.safety.suspects.by_path.get(path).is_some_and(|suspect| {
             suspect.decision != Some(Decision::Heal)
                 && row.head.file().is_some_and(|(content, _)| content == suspect.good)
         })
@@ -115,7 +116,7 @@ impl<I: Index> Engine<I> {
 
     /// A row is written: perhaps its file is suspect no longer.
     pub(in crate::engine) fn review_suspect(&mut self, path: &SyncPath, row: &Row) {
-        let Some(suspect) = self.suspects.by_path.get(path) else { return };
+        let Some(suspect) = self.safety.suspects.by_path.get(path) else { return };
         let content = row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content);
         if content == Some(suspect.found) && !row.is_settled() {
             return;
@@ -126,9 +127,9 @@ impl<I: Index> Engine<I> {
             Some(Decision::Keep) if content == Some(suspect.found) => Report::Kept { path: path.clone() },
             _ => Report::Solved { path: Some(path.clone()) },
         };
-        self.suspects.by_path.remove(&path);
-        self.suspects.dirty = true;
-        self.out.push(Action::Report(report));
+        self.safety.suspects.by_path.remove(&path);
+        self.safety.suspects.dirty = true;
+        self.core.out.push(Action::Report(report));
     }
 
     /// A look at a suspect file. Whether that is all there is to it: a touch of what is no version
@@ -141,9 +142,9 @@ impl<I: Index> Engine<I> {
         mode: Mode,
         stat: &Stat,
     ) -> bool {
-        let Some(suspect) = self.suspects.by_path.get(path) else { return false };
+        let Some(suspect) = self.safety.suspects.by_path.get(path) else { return false };
         let keeps = suspect.decision == Some(Decision::Keep);
-        let Some(mut row) = self.index.get(path) else { return false };
+        let Some(mut row) = self.core.index.get(path) else { return false };
         let Some(disk) = row.disk.as_mut().filter(|disk| disk.stat.is_some()) else { return false };
         if keeps && matches!(kind, Kind::File { .. }) && row.head.kind != *kind {
             let base = disk.entry.clone();
@@ -163,9 +164,9 @@ impl<I: Index> Engine<I> {
 
     /// A person says what it is.
     pub(in crate::engine) fn decide(&mut self, path: &SyncPath, decision: Decision) {
-        let Some(suspect) = self.suspects.by_path.get_mut(path) else { return };
+        let Some(suspect) = self.safety.suspects.by_path.get_mut(path) else { return };
         suspect.decision = Some(decision);
-        self.suspects.dirty = true;
+        self.safety.suspects.dirty = true;
         match decision {
             Decision::Heal => self.retry_now(path),
             Decision::Keep => self.inspect_to_keep(path),
@@ -180,17 +181,17 @@ impl<I: Index> Engine<I> {
     /// Those that a person said to keep just before the last run ended.
     pub(in crate::engine) fn keep_decided(&mut self) {
         let is_kept = |(_, suspect): &(&SyncPath, &Suspect)| suspect.decision == Some(Decision::Keep);
-        let paths: Vec<_> = self.suspects.by_path.iter().filter(is_kept).map(|(path, _)| path.clone()).collect();
+        let paths: Vec<_> = self.safety.suspects.by_path.iter().filter(is_kept).map(|(path, _)| path.clone()).collect();
         for path in &paths {
             self.inspect_to_keep(path);
         }
     }
 
     pub(in crate::engine) fn store_suspects(&mut self) {
-        if std::mem::take(&mut self.suspects.dirty) {
-            let list: Vec<_> = self.suspects.by_path.iter().collect();
+        if std::mem::take(&mut self.safety.suspects.dirty) {
+            let list: Vec<_> = self.safety.suspects.by_path.iter().collect();
             let stored = postcard::to_stdvec(&list).expect("writing to memory does not fail");
-            self.index.set_meta(META_SUSPECTS, &stored);
+            self.core.index.set_meta(META_SUSPECTS, &stored);
         }
     }
 
@@ -208,7 +209,7 @@ impl<I: Index> Engine<I> {
             decision: suspect.decision,
             text: text(suspect),
         };
-        self.suspects.by_path.iter().map(status).collect()
+        self.safety.suspects.by_path.iter().map(status).collect()
     }
 }
 

@@ -93,17 +93,17 @@ impl<I: Index> Engine<I> {
     }
 
     fn way_of_missing(&self, path: &SyncPath) -> Option<UndoWay> {
-        let row = self.index.get(path)?;
+        let row = self.core.index.get(path)?;
         let (entry, _) = row.live_on_disk()?;
         Some(if row.head.is_live() { UndoWay::Forget } else { UndoWay::Anew(Thing::of(entry)) })
     }
 
     fn ways_back(&self) -> Ways {
-        let losses = self.ledger.sum(Fate::Lost);
-        let is_reported = guard::judge_losses(losses, self.ledger.total()) != LossVerdict::Believe;
-        let by_peers: BTreeSet<_> = self.guards.held_from_peers().cloned().collect();
-        let (deletions, reverts) = self.guards.counts();
-        let undoes_deletions = is_reported || deletions > 0 || !self.held.is_empty();
+        let losses = self.safety.ledger.sum(Fate::Lost);
+        let is_reported = guard::judge_losses(losses, self.safety.ledger.total()) != LossVerdict::Believe;
+        let by_peers: BTreeSet<_> = self.safety.guard.held_from_peers().cloned().collect();
+        let (deletions, reverts) = self.safety.guard.counts();
+        let undoes_deletions = is_reported || deletions > 0 || !self.safety.held.is_empty();
         let mut ways = BTreeMap::new();
         if undoes_deletions {
             ways.extend(self.lost_of_late());
@@ -112,27 +112,28 @@ impl<I: Index> Engine<I> {
             ways.extend(self.reverted_of_late());
         }
         for path in by_peers {
-            let row = self.index.get(&path);
+            let row = self.core.index.get(&path);
             if let Some((entry, _)) = row.as_ref().and_then(Row::live_on_disk) {
                 ways.insert(path, UndoWay::missed(Thing::of(entry)));
             }
         }
-        let is_known = |path: &&SyncPath| self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
-        ways.extend(self.guards.own_reverts().filter(is_known).map(|path| (path.clone(), UndoWay::Refuse)));
-        ways.extend(self.held.iter().filter_map(|path| Some((path.clone(), self.way_of_missing(path)?))));
+        let is_known = |path: &&SyncPath| self.core.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
+        ways.extend(self.safety.guard.own_reverts().filter(is_known).map(|path| (path.clone(), UndoWay::Refuse)));
+        ways.extend(self.safety.held.iter().filter_map(|path| Some((path.clone(), self.way_of_missing(path)?))));
         self.add_folders(&mut ways);
         ways
     }
 
     /// What was deleted in the last hour and counts; and what went with it and does not.
     fn lost_of_late(&self) -> Ways {
-        let is_gone = |path: &SyncPath| self.index.get(path).is_some_and(|row| !row.head.is_live());
+        let is_gone = |path: &SyncPath| self.core.index.get(path).is_some_and(|row| !row.head.is_live());
         let may_come = |path: &SyncPath| {
-            let is_folder =
-                |dir: SyncPath| self.index.get(&dir).is_none_or(|row| !row.head.is_live() || row.head.is_directory());
+            let is_folder = |dir: SyncPath| {
+                self.core.index.get(&dir).is_none_or(|row| !row.head.is_live() || row.head.is_directory())
+            };
             !self.ignores(path, false) && path.ancestors().all(is_folder)
         };
-        let gone = self.ledger.spans().filter(|(path, ..)| is_gone(path) && may_come(path));
+        let gone = self.safety.ledger.spans().filter(|(path, ..)| is_gone(path) && may_come(path));
         let (counted, beside): (Vec<_>, Vec<_>) = gone
             .filter(|(.., fate)| matches!(fate, Fate::Lost | Fate::Beside))
             .partition(|(.., fate)| *fate == Fate::Lost);
@@ -157,17 +158,17 @@ impl<I: Index> Engine<I> {
 
     fn was_moved_link(&self, path: &SyncPath, span: &HeldSpan) -> bool {
         let is_there =
-            |to: &SyncPath| to != path && self.index.get(to).is_some_and(|row| row.head.kind == span.last.kind);
-        self.ledger.link_moved_to(span).is_some_and(is_there)
+            |to: &SyncPath| to != path && self.core.index.get(to).is_some_and(|row| row.head.kind == span.last.kind);
+        self.safety.ledger.link_moved_to(span).is_some_and(is_there)
     }
 
     /// Whether nothing that was in a folder went elsewhere at that time: then it was not moved.
     fn went_empty(&self, dir: &SyncPath, lost: &Ways, folders: &BTreeMap<&SyncPath, &HeldSpan>) -> bool {
         let deleted_at = |row: &Row| if let Kind::Deleted { at } = row.head.kind { Some(at) } else { None };
-        let Some(at) = self.index.get(dir).as_ref().and_then(deleted_at) else { return false };
+        let Some(at) = self.core.index.get(dir).as_ref().and_then(deleted_at) else { return false };
         let mut after = None;
         loop {
-            let page = self.index.below(Some(dir), after.as_ref(), PAGE);
+            let page = self.core.index.below(Some(dir), after.as_ref(), PAGE);
             let went_then = |row: &Row| deleted_at(row).is_none_or(|of| of.saturating_add(PAUSE_NS) >= at);
             let went_elsewhere = |(path, row): &(SyncPath, Row)| {
                 went_then(row) && !lost.contains_key(path) && !folders.contains_key(path)
@@ -185,10 +186,11 @@ impl<I: Index> Engine<I> {
     /// What went back to older contents in the last hour.
     fn reverted_of_late(&self) -> Ways {
         let is_older = |path: &SyncPath, span: &HeldSpan| {
-            let row = self.index.get(path);
+            let row = self.core.index.get(path);
             row.is_some_and(|row| row.head.file().is_some() && row.head.kind != span.last.kind)
         };
-        let spans = self.ledger.spans().filter(|(path, span, fate)| *fate == Fate::Reverted && is_older(path, span));
+        let spans =
+            self.safety.ledger.spans().filter(|(path, span, fate)| *fate == Fate::Reverted && is_older(path, span));
         spans.map(|(path, span, _)| (path.clone(), UndoWay::missed(span.last.clone()))).collect()
     }
 
@@ -197,9 +199,9 @@ impl<I: Index> Engine<I> {
         let again = ways.iter().filter(|(_, way)| matches!(way, UndoWay::Again { .. })).map(|(path, _)| path);
         let above: BTreeSet<SyncPath> = again.flat_map(SyncPath::ancestors).collect();
         for dir in above {
-            let Some(row) = self.index.get(&dir).filter(|row| !row.head.is_live()) else { continue };
+            let Some(row) = self.core.index.get(&dir).filter(|row| !row.head.is_live()) else { continue };
             let on_disk = row.live_on_disk().map(|(entry, _)| Thing::of(entry));
-            let was = on_disk.or_else(|| self.ledger.get(&dir).map(|(span, _)| span.last.clone()));
+            let was = on_disk.or_else(|| self.safety.ledger.get(&dir).map(|(span, _)| span.last.clone()));
             if let Some(was) = was.filter(|was| was.kind == Kind::Directory) {
                 ways.entry(dir).or_insert(UndoWay::missed(was));
             }
@@ -207,7 +209,7 @@ impl<I: Index> Engine<I> {
         // A link alone brings no folder back.
         let lacks_folder = |path: &SyncPath| {
             path.parent().is_some_and(|dir| {
-                !ways.contains_key(&dir) && !self.index.get(&dir).is_some_and(|row| row.head.is_directory())
+                !ways.contains_key(&dir) && !self.core.index.get(&dir).is_some_and(|row| row.head.is_directory())
             })
         };
         let is_link =
@@ -225,9 +227,9 @@ impl<I: Index> Engine<I> {
     /// Tells peers but those that it was sent to already.
     fn announce_undo(&mut self, relayed_to: &[DeviceId]) {
         let is_to_receive = |session: &Session| session.features.has(UNDO) && !relayed_to.contains(&session.device);
-        let to: Vec<_> = self.sessions.iter().filter(|(_, session)| is_to_receive(session)).collect();
+        let to: Vec<_> = self.peers.sessions.iter().filter(|(_, session)| is_to_receive(session)).collect();
         let devices = to.iter().map(|(_, session)| session.device);
-        let relayed_to: Vec<_> = relayed_to.iter().copied().chain([self.config.device]).chain(devices).collect();
+        let relayed_to: Vec<_> = relayed_to.iter().copied().chain([self.core.config.device]).chain(devices).collect();
         let links: Vec<_> = to.into_iter().map(|(link, _)| *link).collect();
         // A longer list could not end it.
         if !links.is_empty() && relayed_to.len() < SEEN_LIMIT {
@@ -240,37 +242,37 @@ impl<I: Index> Engine<I> {
         self.renew_total(now);
         for (path, (span, fate)) in stood {
             // What comes back counts, and is as old as it was.
-            self.ledger.note(&path, span, if fate == Fate::Beside { fate } else { Fate::Rewritten });
+            self.safety.ledger.note(&path, span, if fate == Fate::Beside { fate } else { Fate::Rewritten });
         }
-        self.guards.no_emptied_folder();
+        self.safety.guard.no_emptied_folder();
         let paths = ways.len() as u64;
         for (path, way) in ways {
             match way {
                 UndoWay::Forget => {
-                    self.held.remove(&path);
+                    self.safety.held.remove(&path);
                     self.forget(now, &path);
                 }
                 UndoWay::Refuse => self.inspect_refusing(&path),
                 UndoWay::Again { thing, .. } => self.make_again(now, &path, thing),
                 UndoWay::Anew(thing) => {
-                    self.held.remove(&path);
+                    self.safety.held.remove(&path);
                     self.forget(now, &path);
                     self.make_again(now, &path, thing);
                 }
             }
         }
         self.retry_all();
-        self.out.push(Action::Report(Report::Undone { paths }));
+        self.core.out.push(Action::Report(Report::Undone { paths }));
     }
 
     /// What the ledger is to remember of a path over the undo.
     fn stood(&self, now: Now, path: &SyncPath) -> Option<(HeldSpan, Fate)> {
         // What ended before a person decided is forgotten.
         let until = self.steady(now) + 1;
-        if let Some((span, fate)) = self.ledger.get(path) {
+        if let Some((span, fate)) = self.safety.ledger.get(path) {
             return Some((HeldSpan { until, ..span.clone() }, fate));
         }
-        let row = self.index.get(path)?;
+        let row = self.core.index.get(path)?;
         let (entry, _) = row.live_on_disk()?;
         let (content, size) = entry.file()?;
         let (mtime, since, last) = (entry.mtime, row.since, Thing::of(entry));
@@ -280,7 +282,7 @@ impl<I: Index> Engine<I> {
     /// A version on top of whatever is the winner, told at once: whoever deleted the file on
     /// another machine's word has its content in history.
     fn make_again(&mut self, now: Now, path: &SyncPath, thing: Thing) {
-        let Some(row) = self.index.get(path) else { return };
+        let Some(row) = self.core.index.get(path) else { return };
         let Thing { kind, mode, mtime } = thing;
         let stamp = row.head.version.stamp.saturating_add(STAMP_STEP);
         let entry = self.mint(kind, mode, mtime, stamp, Some(&row.head));
@@ -289,14 +291,14 @@ impl<I: Index> Engine<I> {
     }
 
     fn inspect_refusing(&mut self, path: &SyncPath) {
-        self.guards.forget_revert(path);
+        self.safety.guard.forget_revert(path);
         self.inspect_believing(path, Believed::Refused);
     }
 
     /// Older contents are here, which nobody wants: the group's come over them, and they go to
     /// history.
     pub(in crate::engine) fn refuse_revert(&mut self, now: Now, path: &SyncPath, kind: Kind, stat: &Stat) {
-        let Some(row) = self.index.get(path) else { return };
+        let Some(row) = self.core.index.get(path) else { return };
         let Some((newer, _)) = row.live_on_disk().map(|(entry, stat)| (entry.clone(), *stat)) else { return };
         let here = Entry { kind, mode: stat.mode, mtime: stat.mtime, version: newer.version.clone() };
         let mut winner = row.head.clone();

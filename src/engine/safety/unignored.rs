@@ -55,11 +55,11 @@ impl NewlyUnignored {
 impl<I: Index> Engine<I> {
     /// Whether the path is not synced.
     pub(in crate::engine) fn ignores(&self, path: &SyncPath, is_dir: bool) -> bool {
-        self.ignore.ignores(path, is_dir) || self.is_newly_unignored(path, is_dir)
+        self.observe.ignore.ignores(path, is_dir) || self.is_newly_unignored(path, is_dir)
     }
 
     pub(in crate::engine) fn read_patterns(&mut self) {
-        self.unignored.is_reading = true;
+        self.safety.unignored.is_reading = true;
         self.act(Action::ReadIgnore);
     }
 
@@ -67,15 +67,18 @@ impl<I: Index> Engine<I> {
     /// be covered.
     pub(in crate::engine) fn patterns_change(&self) -> bool {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
-        self.unignored.is_reading || self.settle.is_noisy(&path) || self.inspections.contains_key(&path)
+        self.safety.unignored.is_reading
+            || self.observe.settle.is_noisy(&path)
+            || self.observe.inspecting.open.contains_key(&path)
     }
 
     /// Whether only patterns cover it that a peer took away.
     pub(in crate::engine) fn is_newly_unignored(&self, path: &SyncPath, is_dir: bool) -> bool {
-        self.unignored
+        self.safety
+            .unignored
             .before
             .as_ref()
-            .is_some_and(|before| before.ignores(path, is_dir) && !self.ignore.ignores(path, is_dir))
+            .is_some_and(|before| before.ignores(path, is_dir) && !self.observe.ignore.ignores(path, is_dir))
     }
 
     /// What peers have under a name that they uncovered may come where nothing is known to be here:
@@ -88,41 +91,41 @@ impl<I: Index> Engine<I> {
     /// takes nothing away (P5).
     pub(in crate::engine) fn patterns_are_whole(&self) -> bool {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
-        let Some(row) = self.index.get(&path) else { return true };
+        let Some(row) = self.core.index.get(&path) else { return true };
         let is_winner = match row.head.file() {
             Some((_, size)) if size > IGNORE_FILE_BYTES => row.is_settled(),
-            Some((content, _)) => content == ContentId::of(&self.unignored.text),
-            None => self.unignored.text.is_empty(),
+            Some((content, _)) => content == ContentId::of(&self.safety.unignored.text),
+            None => self.safety.unignored.text.is_empty(),
         };
-        !self.torn.contains(&path) && (self.cut.is_none() || is_winner)
+        !self.observe.torn.contains(&path) && (self.observe.power_cut.is_none() || is_winner)
     }
 
     /// What the last run went by.
     pub(in crate::engine) fn believed_patterns(&self) -> Ignore {
-        self.index.meta(META_BELIEVED).map(|text| Ignore::parse(&text).0).unwrap_or_default()
+        self.core.index.meta(META_BELIEVED).map(|text| Ignore::parse(&text).0).unwrap_or_default()
     }
 
     /// There is a file that cannot be used, whatever it says.
     pub(in crate::engine) fn patterns_are_unread(&mut self, now: Now, why: &str) {
-        let is_first = self.index.meta(META_BELIEVED).is_none();
+        let is_first = self.core.index.meta(META_BELIEVED).is_none();
         let meanwhile =
             if is_first { "nothing in this folder is synced" } else { "the patterns that were in force stay so" };
         let why = format!("{why}; until then {meanwhile}");
-        if self.unignored.unread.as_ref().is_none_or(|known| known.why != why) {
+        if self.safety.unignored.unread.as_ref().is_none_or(|known| known.why != why) {
             let path = SyncPath::new(IGNORE_FILE).ok();
-            self.out.push(Action::Report(Report::Problem { path, text: why.clone() }));
+            self.core.out.push(Action::Report(Report::Problem { path, text: why.clone() }));
         }
-        self.unignored.unread = Some(UnreadPatterns { why, due: now.mono + READ_AGAIN_NS, is_first });
+        self.safety.unignored.unread = Some(UnreadPatterns { why, due: now.mono + READ_AGAIN_NS, is_first });
     }
 
     pub(in crate::engine) fn patterns_are_read(&mut self) {
-        if self.unignored.unread.take().is_some() {
-            self.out.push(Action::Report(Report::Solved { path: SyncPath::new(IGNORE_FILE).ok() }));
+        if self.safety.unignored.unread.take().is_some() {
+            self.core.out.push(Action::Report(Report::Solved { path: SyncPath::new(IGNORE_FILE).ok() }));
         }
     }
 
     pub(in crate::engine) fn reread_patterns(&mut self, now: Now) {
-        if let Some(unread) = &mut self.unignored.unread
+        if let Some(unread) = &mut self.safety.unignored.unread
             && unread.due <= now.mono
         {
             unread.due = now.mono + READ_AGAIN_NS;
@@ -133,17 +136,17 @@ impl<I: Index> Engine<I> {
     /// For the status.
     pub(in crate::engine) fn unread_patterns(&self) -> impl Iterator<Item = (SyncPath, String)> {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
-        self.unignored.unread.iter().map(move |unread| (path.clone(), unread.why.clone()))
+        self.safety.unignored.unread.iter().map(move |unread| (path.clone(), unread.why.clone()))
     }
 
     /// The ignore file was read, and a whole walk follows.
     pub(in crate::engine) fn patterns_came(&mut self, text: &[u8]) {
-        text.clone_into(&mut self.unignored.text);
-        self.unignored.first_walk = self.last_walk + 1;
-        let believed = self.index.meta(META_BELIEVED);
+        text.clone_into(&mut self.safety.unignored.text);
+        self.safety.unignored.first_walk = self.observe.walking.last_id + 1;
+        let believed = self.core.index.meta(META_BELIEVED);
         match believed {
             Some(before) if before != text && !self.is_own_patterns(text) => {
-                self.unignored.before = Some(Ignore::parse(&before).0);
+                self.safety.unignored.before = Some(Ignore::parse(&before).0);
             }
             _ => self.believe_patterns(),
         }
@@ -152,8 +155,8 @@ impl<I: Index> Engine<I> {
     /// The ignore file is not there, and the index never knew it to be: patterns that were read are
     /// those of nobody any more.
     pub(in crate::engine) fn patterns_are_gone(&mut self, path: &SyncPath) {
-        let is_known = || self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
-        if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.unignored.text.is_empty() && !is_known() {
+        let is_known = || self.core.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
+        if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.safety.unignored.text.is_empty() && !is_known() {
             self.read_patterns();
         }
     }
@@ -164,12 +167,13 @@ impl<I: Index> Engine<I> {
         if self.is_busy(&path) {
             return false;
         }
-        let Some(row) = self.index.get(&path) else { return true };
-        if self.cut.is_some() && row.head.file().is_none_or(|(content, _)| content != ContentId::of(text)) {
+        let Some(row) = self.core.index.get(&path) else { return true };
+        if self.observe.power_cut.is_some() && row.head.file().is_none_or(|(content, _)| content != ContentId::of(text))
+        {
             // A power cut may have left this of it: the look that comes knows (P5).
             return false;
         }
-        let is_peers = |entry: &Entry| entry.version.author != self.config.device;
+        let is_peers = |entry: &Entry| entry.version.author != self.core.config.device;
         if text.is_empty() && row.live_on_disk().is_none() {
             return !is_peers(&row.head);
         }
@@ -180,16 +184,19 @@ impl<I: Index> Engine<I> {
 
     /// All patterns are as the file says.
     pub(in crate::engine) fn believe_patterns(&mut self) {
-        self.unignored.before = None;
-        self.unignored.paths = 0;
-        let text = std::mem::take(&mut self.unignored.text);
-        self.index.set_meta(META_BELIEVED, &text);
-        self.unignored.text = text;
+        self.safety.unignored.before = None;
+        self.safety.unignored.paths = 0;
+        let text = std::mem::take(&mut self.safety.unignored.text);
+        self.core.index.set_meta(META_BELIEVED, &text);
+        self.safety.unignored.text = text;
     }
 
     /// A whole walk came by so many paths that are uncovered, and were not synced before.
     pub(in crate::engine) fn unignored_found(&mut self, now: Now, walk: u64, paths: u64) {
-        if self.unignored.before.is_none() || walk < self.unignored.first_walk || !self.patterns_are_whole() {
+        if self.safety.unignored.before.is_none()
+            || walk < self.safety.unignored.first_walk
+            || !self.patterns_are_whole()
+        {
             return;
         }
         if paths == 0 {
@@ -200,15 +207,15 @@ impl<I: Index> Engine<I> {
             self.want_unsettled(now);
             return self.walk_all(now);
         }
-        if self.unignored.paths != paths {
-            self.unignored.paths = paths;
-            self.out.push(Action::Report(Report::HeldUnignored { paths }));
+        if self.safety.unignored.paths != paths {
+            self.safety.unignored.paths = paths;
+            self.core.out.push(Action::Report(Report::HeldUnignored { paths }));
         }
     }
 
     /// A person says that they may be synced; a whole walk follows.
     pub(in crate::engine) fn confirm_patterns(&mut self, now: Now) {
-        if self.unignored.before.is_some() {
+        if self.safety.unignored.before.is_some() {
             self.believe_patterns();
             self.wake_rehashes(now);
             self.want_unsettled(now);

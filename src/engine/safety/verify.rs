@@ -39,7 +39,7 @@ pub(in crate::engine) fn run(asked: &VerifyRequest, is_over: bool, in_use: &[Syn
 impl<I: Index> Engine<I> {
     /// A person asks; while another is under way, nothing, and while the same is, its pace.
     pub(in crate::engine) fn verify(&mut self, now: Now, wanted: Verify) {
-        if let Some(asked) = &mut self.scrub.kept.asked {
+        if let Some(asked) = &mut self.safety.scrub.kept.asked {
             if asked.round.below == wanted.below && asked.peers == wanted.peers {
                 asked.bytes_a_second = wanted.bytes_a_second;
                 // A large file that is being read does not end at the old one.
@@ -47,27 +47,27 @@ impl<I: Index> Engine<I> {
             }
             return;
         }
-        self.scrub.in_use.clear();
+        self.safety.scrub.in_use.clear();
         let Verify { below, bytes_a_second, peers } = wanted;
         let (files_of, bytes_of) = self.files_below(below.as_ref());
-        let round = new_round(now, self.scrub.boot.id, below);
-        self.scrub.kept.asked = Some(VerifyRequest { round, files_of, bytes_of, bytes_a_second, peers });
-        (self.scrub.over, self.scrub.asks_peers) = (None, false);
-        self.survey.stop();
+        let round = new_round(now, self.safety.scrub.boot.id, below);
+        self.safety.scrub.kept.asked = Some(VerifyRequest { round, files_of, bytes_of, bytes_a_second, peers });
+        (self.safety.scrub.over, self.safety.scrub.asks_peers) = (None, false);
+        self.peers.survey.stop();
         self.store_scrub(now);
     }
 
     pub(in crate::engine) fn stop_verifying(&mut self) {
-        if self.scrub.kept.asked.is_some() {
-            self.over_with(self.survey.tally());
-            self.scrub.over = self.scrub.over.take().map(|run| Run { is_stopped: true, ..run });
+        if self.safety.scrub.kept.asked.is_some() {
+            self.over_with(self.peers.survey.tally());
+            self.safety.scrub.over = self.safety.scrub.over.take().map(|run| Run { is_stopped: true, ..run });
             self.act(Action::SetPace(IDLE));
         }
     }
 
     pub(in crate::engine) fn files_below(&self, below: Option<&SyncPath>) -> (u64, u64) {
         let Some(below) = below else {
-            let counts = self.index.counts();
+            let counts = self.core.index.counts();
             return (counts.files, counts.bytes);
         };
         let (mut files, mut bytes, mut after) = (0, 0, None);
@@ -77,11 +77,11 @@ impl<I: Index> Engine<I> {
                 bytes += size;
             }
         };
-        if let Some(row) = self.index.get(below) {
+        if let Some(row) = self.core.index.get(below) {
             add(&row);
         }
         loop {
-            let page = self.index.below(Some(below), after.as_ref(), PAGE);
+            let page = self.core.index.below(Some(below), after.as_ref(), PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (_, row) in &page {
@@ -93,14 +93,14 @@ impl<I: Index> Engine<I> {
 
     /// All that a person asked for is read. If that was everything, the month begins anew.
     pub(in crate::engine) fn asked_is_read(&mut self, now: Now) {
-        let Some(asked) = self.scrub.kept.asked.clone() else { return };
+        let Some(asked) = self.safety.scrub.kept.asked.clone() else { return };
         // With what it passed over, the month's own round goes on.
         if asked.round.below.is_none() && asked.round.passed_over == 0 {
             self.whole_round(now, &asked.round);
-            self.scrub.kept.monthly = new_round(now, self.scrub.boot.id, None);
+            self.safety.scrub.kept.monthly = new_round(now, self.safety.scrub.boot.id, None);
         }
         if asked.peers {
-            self.scrub.asks_peers = true;
+            self.safety.scrub.asks_peers = true;
             self.begin_survey(asked.round.below);
         } else {
             self.over_with(None);
@@ -110,21 +110,22 @@ impl<I: Index> Engine<I> {
 
     /// What a person asked for is over.
     pub(in crate::engine) fn over_with(&mut self, peers: Option<Tally>) {
-        if let Some(asked) = self.scrub.kept.asked.take() {
-            self.scrub.over = Some(run(&asked, true, &self.scrub.in_use, peers));
-            if self.scrub.batch.as_ref().is_some_and(|batch| batch.which == Which::Asked) {
-                self.scrub.batch = None;
+        if let Some(asked) = self.safety.scrub.kept.asked.take() {
+            self.safety.scrub.over = Some(run(&asked, true, &self.safety.scrub.in_use, peers));
+            if self.safety.scrub.batch.as_ref().is_some_and(|batch| batch.which == Which::Asked) {
+                self.safety.scrub.batch = None;
             }
-            self.survey.stop();
-            self.scrub.asks_peers = false;
+            self.peers.survey.stop();
+            self.safety.scrub.asks_peers = false;
             let kept = self.scrub_bytes();
-            self.index.set_meta(META_SCRUB, &kept);
+            self.core.index.set_meta(META_SCRUB, &kept);
         }
     }
 
     pub fn verification(&self) -> Verification {
-        let Scrub { kept, over, .. } = &self.scrub;
-        let now = kept.asked.as_ref().map(|asked| run(asked, false, &self.scrub.in_use, self.survey.tally()));
+        let Scrub { kept, over, .. } = &self.safety.scrub;
+        let now =
+            kept.asked.as_ref().map(|asked| run(asked, false, &self.safety.scrub.in_use, self.peers.survey.tally()));
         Verification {
             run: now.or_else(|| over.clone()),
             suspects: self.suspect_statuses(),

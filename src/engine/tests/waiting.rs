@@ -108,7 +108,7 @@ fn a_folder_that_was_deleted_elsewhere_and_holds_a_fifo_stays_without_a_try_unti
     let folder = Entry { kind: Kind::Directory, ..entry("", 1, 0o755) };
     let mut engine = engine(&[("d", row(&folder, &folder))], Trust::Known);
     let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
-    let known = engine.index.get(&path("d")).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat)).unwrap();
+    let known = engine.core.index.get(&path("d")).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat)).unwrap();
     let fifo = Stat { kind: StatKind::Other, ..stat(&entry("", 1, 0o644), 1) };
     let found = vec![(path("d"), known), (path("d/fifo"), fifo)];
     engine.handle(at(1), Event::Listed { walk, found });
@@ -162,7 +162,7 @@ fn what_a_fifo_kept_away_comes_when_the_folder_that_holds_it_is_renamed() {
         actions.extend(engine.handle(at(second * SECOND), Event::Root(RootState::Fine)));
         actions.extend(engine.handle(at(second * SECOND), Event::Tick));
     }
-    assert!(engine.left_alone.is_empty());
+    assert!(engine.observe.problems.left_alone.is_empty());
     assert!(installs(&actions) > 0, "what waited goes on: {actions:?}");
 }
 
@@ -249,8 +249,8 @@ fn what_could_not_be_put_into_a_folder_is_tried_again_when_that_changes() {
     let job = install_job(&receive(&mut engine, 1, "d/f", &entry("", 2, 0o644)));
     let trouble = Trouble { cause: Cause::Denied, text: "it may not be written".to_owned() };
     engine.handle(at(2), Event::Installed { job, outcome: Outcome::Failed(trouble) });
-    engine.wants.retries.clear();
-    engine.interrupted_installs.clear();
+    engine.transfer.wants.retries.clear();
+    engine.transfer.interrupted_installs.clear();
     engine.handle(at(SECOND), Event::Hint { path: path("d"), hint: Hint::Changed });
     assert_eq!(inspections(&engine.handle(at(2 * SECOND), Event::Tick)), [("d".to_owned(), false)]);
     let opened = Stat { mode: Mode(0o777), ..stat(&folder, 2 * SECOND) };

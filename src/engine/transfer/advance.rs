@@ -20,15 +20,15 @@ pub(in crate::engine) const COPIES_TRIED: usize = 8;
 
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn advance(&mut self, now: Now, path: &SyncPath) {
-        let Some(row) = self.index.get(path) else { return self.unwant(path) };
+        let Some(row) = self.core.index.get(path) else { return self.unwant(path) };
         let is_dir = row.head.is_directory();
         if row.is_settled() || (self.ignores(path, is_dir) && !self.may_come(path, is_dir, &row)) {
             return self.unwant(path);
         }
         let awaits_inspection = self.awaits_inspection(path);
-        let awaits_person = self.held.contains(path) || self.guards.awaits(path);
+        let awaits_person = self.safety.held.contains(path) || self.safety.guard.awaits(path);
         if awaits_person {
-            self.wants.drop_body(path);
+            self.transfer.wants.drop_body(path);
         }
         if awaits_inspection || awaits_person {
             return self.wait(now, path, None);
@@ -57,7 +57,7 @@ impl<I: Index> Engine<I> {
             if self.keeps_special(path, false) {
                 return;
             }
-            if self.index.any_on_disk_below(path) {
+            if self.core.index.any_on_disk_below(path) {
                 return self.wait(now, path, Some(SECOND));
             }
         }
@@ -80,21 +80,23 @@ impl<I: Index> Engine<I> {
 
     /// A user is at it: what the look finds comes first, and tries again.
     pub(in crate::engine) fn awaits_inspection(&self, path: &SyncPath) -> bool {
-        self.settle.is_noisy(path) || self.inspections.contains_key(path) || self.missing.contains(path)
+        self.observe.settle.is_noisy(path)
+            || self.observe.inspecting.open.contains_key(path)
+            || self.safety.missing.contains(path)
     }
 
     /// What is about to be replaced must be what the index says: where that is in doubt, a look
     /// comes first, and tries again.
     pub(in crate::engine) fn needs_inspection_first(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
-        if self.interrupted_installs.contains(path) {
-            if !self.unseen.contains_key(path) {
+        if self.transfer.interrupted_installs.contains(path) {
+            if !self.observe.inspecting.unseen.contains_key(path) {
                 let known = row.live_on_disk().map(|(_, stat)| *stat);
-                let early = !self.scan.is_walked();
-                self.inspect(path, known, Inspection { early, ..Inspection::of(self.scan.finds()) });
+                let early = !self.observe.scan.is_walked();
+                self.inspect(path, known, Inspection { early, ..Inspection::of(self.observe.scan.finds()) });
             }
             return true;
         }
-        let is_overdue = row.live_on_disk().is_some() && self.racy.is_overdue(now.mono, path);
+        let is_overdue = row.live_on_disk().is_some() && self.observe.racy.is_overdue(now.mono, path);
         if is_overdue {
             self.rehash_now(path);
         }
@@ -109,7 +111,7 @@ impl<I: Index> Engine<I> {
         if self.copies_loser(now, path, row) {
             return self.wait(now, path, Some(SECOND));
         }
-        if on_disk.is_directory() && self.index.any_on_disk_below(path) {
+        if on_disk.is_directory() && self.core.index.any_on_disk_below(path) {
             if self.holds_below(path) {
                 return self.hold_want(path);
             }
@@ -131,17 +133,17 @@ impl<I: Index> Engine<I> {
     /// have been deleted, with all that is in it, is not.
     pub(in crate::engine) fn parent_is_ready(&mut self, path: &SyncPath) -> bool {
         let Some(parent) = path.parent() else { return true };
-        if !self.missing.is_empty() && path.ancestors().any(|dir| self.missing.contains(&dir)) {
+        if !self.safety.missing.is_empty() && path.ancestors().any(|dir| self.safety.missing.contains(&dir)) {
             return false;
         }
-        if self.good_parent.as_ref() == Some(&parent) {
+        if self.transfer.good_parent.as_ref() == Some(&parent) {
             return true;
         }
-        let Some(row) = self.index.get(&parent) else { return false };
+        let Some(row) = self.core.index.get(&parent) else { return false };
         let on_disk = row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory());
         let ready = row.head.is_directory() && (on_disk || self.is_busy(&parent));
         if ready {
-            self.good_parent = Some(parent);
+            self.transfer.good_parent = Some(parent);
         }
         ready
     }
@@ -158,9 +160,9 @@ impl<I: Index> Engine<I> {
         {
             return self.wait(now, path, Some(SECOND));
         }
-        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
         if let Some(body) = want.body.take() {
-            self.wants.body_bytes -= body.len() as u64;
+            self.transfer.wants.body_bytes -= body.len() as u64;
             return self.install(path, row, Source::Bytes(body));
         }
         if let Some(staged) = want.staged.take() {
@@ -178,23 +180,23 @@ impl<I: Index> Engine<I> {
         if self.takes_from_history(now, path, row, content, size) {
             return;
         }
-        if now.mono < self.wants.full_until {
-            let after = self.wants.full_until - now.mono;
+        if now.mono < self.transfer.wants.full_until {
+            let after = self.transfer.wants.full_until - now.mono;
             return self.wait(now, path, Some(after));
         }
-        if let Some(want) = self.wants.by_path.get_mut(path) {
+        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.step = Step::Queued;
         }
         if size <= SMALL_FILE_BYTES {
-            self.wants.small_queue.push_back(path.clone());
+            self.transfer.wants.small_queue.push_back(path.clone());
         } else {
-            self.wants.large_queue.push_back(path.clone());
+            self.transfer.wants.large_queue.push_back(path.clone());
         }
     }
 
     /// Whether what is wanted at a path can be installed now.
     pub(in crate::engine) fn has_content(&self, now: Now, path: &SyncPath, content: ContentId, size: u64) -> bool {
-        let Some(want) = self.wants.get(path) else { return false };
+        let Some(want) = self.transfer.wants.get(path) else { return false };
         let came = size == 0 || want.body.is_some() || want.staged.is_some();
         came || self.local_source(now, path, content).is_some()
     }
@@ -203,18 +205,18 @@ impl<I: Index> Engine<I> {
     /// or what has just gone to history, as when the deletion of a renamed file came before the
     /// file.
     pub(in crate::engine) fn local_source(&self, now: Now, path: &SyncPath, content: ContentId) -> Option<Source> {
-        let failed = &self.wants.get(path)?.failed_copies;
+        let failed = &self.transfer.wants.get(path)?.failed_copies;
         if failed.len() >= COPIES_TRIED {
             return None;
         }
-        let holders = self.index.holders(&content).into_iter();
+        let holders = self.core.index.holders(&content).into_iter();
         let live = holders.filter(|holder| holder != path && !self.is_busy(holder)).find_map(|holder| {
             let has_failed = failed.contains(&Holder::Live(holder.clone()));
             let stat = self.stat_of_holder(&holder, content).filter(|_| !has_failed)?;
             Some(Source::Copy { from: holder, stat })
         });
         live.or_else(|| {
-            let (kept, stat) = self.moved.kept(now, &content)?;
+            let (kept, stat) = self.reconcile.moved.kept(now, &content)?;
             let has_failed = failed.contains(&Holder::Kept(kept.to_owned()));
             (!has_failed).then(|| Source::Kept { kept: kept.to_owned(), stat })
         })
@@ -222,7 +224,7 @@ impl<I: Index> Engine<I> {
 
     /// Of a file on disk that is known to hold this content.
     pub(in crate::engine) fn stat_of_holder(&self, holder: &SyncPath, content: ContentId) -> Option<Stat> {
-        let row = self.index.get(holder)?;
+        let row = self.core.index.get(holder)?;
         let (entry, stat) = row.live_on_disk()?;
         (entry.file()?.0 == content).then_some(*stat)
     }
@@ -230,7 +232,7 @@ impl<I: Index> Engine<I> {
     /// Whether a file that holds the content is just being replaced or deleted: it is in history in
     /// a moment.
     pub(in crate::engine) fn is_leaving(&self, path: &SyncPath, content: ContentId) -> bool {
-        let holders = self.index.holders(&content);
+        let holders = self.core.index.holders(&content);
         holders
             .iter()
             .any(|holder| holder != path && self.is_busy(holder) && self.stat_of_holder(holder, content).is_some())

@@ -122,16 +122,16 @@ impl<I: Index> Engine<I> {
         if self.takes_over(path, &content) {
             return;
         }
-        if self.swarms.holds(&content) {
+        if self.transfer.swarms.holds(&content) {
             return self.wait(now, path, Some(SECOND));
         }
-        self.swarms.kept.remove(path);
-        let fetch = FetchId(self.wants.next_id() as u32);
+        self.transfer.swarms.kept.remove(path);
+        let fetch = FetchId(self.transfer.wants.next_id() as u32);
         self.set_step(path, Step::Fetching(fetch));
         let mut swarm = Swarm::new(now.mono, Chunks::of(size));
-        swarm.is_alone = self.sessions.len() < 2;
-        let Some(want) = self.wants.get(path) else { return };
-        let relayed_to = want.sources.iter().copied().filter(|link| self.sessions.contains_key(link));
+        swarm.is_alone = self.peers.sessions.len() < 2;
+        let Some(want) = self.transfer.wants.get(path) else { return };
+        let relayed_to = want.sources.iter().copied().filter(|link| self.peers.sessions.contains_key(link));
         for link in relayed_to.chain([from]) {
             swarm.add_source(now.mono, link);
         }
@@ -148,9 +148,9 @@ impl<I: Index> Engine<I> {
             is_long: false,
             pace: Throughput::default(),
         };
-        self.swarms.by_fetch.insert(fetch, fetching);
+        self.transfer.swarms.by_fetch.insert(fetch, fetching);
         // At once, so that all who seek it know of each other before they ask for much.
-        let links: Vec<_> = self.sessions.keys().copied().collect();
+        let links: Vec<_> = self.peers.sessions.keys().copied().collect();
         self.seek(fetch, links);
         self.act(Action::OpenPartial { fetch, content, size });
     }
@@ -158,31 +158,31 @@ impl<I: Index> Engine<I> {
     /// Which of how many machines that seek it this one is, by device: all that are linked with
     /// each other agree.
     fn turn(&self, content: &ContentId) -> (u32, u32) {
-        let seekers = self.sessions.values().filter(|session| session.seeks.contains(content));
+        let seekers = self.peers.sessions.values().filter(|session| session.seeks.contains(content));
         let devices: Vec<DeviceId> = seekers.map(|session| session.device).collect();
-        let before = devices.iter().filter(|device| **device < self.config.device).count();
+        let before = devices.iter().filter(|device| **device < self.core.config.device).count();
         (before as u32, 1 + devices.len() as u32)
     }
 
     pub(in crate::engine) fn partial_opened(&mut self, now: Now, fetch: FetchId, here: &[(u32, u32)], listed: bool) {
-        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
+        let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch) else { return };
         fetching.swarm.resume(now.mono, here);
         fetching.swarm.listed = listed;
         if listed {
             let here = fetching.swarm.here().iter().collect();
-            self.swarms.news.insert(fetching.content, here);
+            self.transfer.swarms.news.insert(fetching.content, here);
         }
         fetching.phase = Phase::Fetching;
-        self.swarms.stirred = true;
+        self.transfer.swarms.stirred = true;
     }
 
     /// Stops, and says whether what came is to be kept for another try.
     fn end_chunks(&mut self, fetch: FetchId, keep: bool) -> Option<SwarmFetch> {
-        let fetching = self.swarms.by_fetch.remove(&fetch)?;
+        let fetching = self.transfer.swarms.by_fetch.remove(&fetch)?;
         self.cancel_ranges(&fetching);
-        self.swarms.news.remove(&fetching.content);
+        self.transfer.swarms.news.remove(&fetching.content);
         if keep {
-            self.swarms.kept.insert(fetching.path.clone(), fetching.content);
+            self.transfer.swarms.kept.insert(fetching.path.clone(), fetching.content);
         }
         self.act(Action::ClosePartial { content: fetching.content, keep });
         Some(fetching)
@@ -190,7 +190,7 @@ impl<I: Index> Engine<I> {
 
     fn cancel_ranges(&mut self, fetching: &SwarmFetch) {
         for range in fetching.swarm.ranges().chain(fetching.list.map(|(range, _)| range)) {
-            self.swarms.ranges.remove(&range);
+            self.transfer.swarms.ranges.remove(&range);
             self.act(Action::CancelPart { range });
         }
     }
@@ -202,8 +202,8 @@ impl<I: Index> Engine<I> {
 
     /// The content is in its place, or not wanted any more, or was discarded.
     pub(in crate::engine) fn close_staged(&mut self, path: &SyncPath) {
-        let kept = self.swarms.kept.remove(path);
-        for content in self.swarms.staged.remove(path).into_iter().chain(kept) {
+        let kept = self.transfer.swarms.kept.remove(path);
+        for content in self.transfer.swarms.staged.remove(path).into_iter().chain(kept) {
             self.act(Action::ClosePartial { content, keep: false });
         }
     }
@@ -211,29 +211,30 @@ impl<I: Index> Engine<I> {
     // What comes.
 
     pub(in crate::engine) fn chunk_came(&mut self, now: Now, range: RangeId, chunk: u32, wire_bytes: u64) {
-        let Some(fetching) = self.swarms.ranges.get(&range).and_then(|fetch| self.swarms.by_fetch.get_mut(fetch))
+        let Some(fetching) =
+            self.transfer.swarms.ranges.get(&range).and_then(|fetch| self.transfer.swarms.by_fetch.get_mut(fetch))
         else {
             return;
         };
         fetching.wire_bytes += wire_bytes;
         if fetching.swarm.came(now.mono, range, chunk) && fetching.swarm.listed {
-            self.swarms.news.entry(fetching.content).or_default().push(chunk);
+            self.transfer.swarms.news.entry(fetching.content).or_default().push(chunk);
         }
         fetching.pace.note(now.mono, fetching.swarm.bytes_here());
-        self.swarms.stirred = true;
+        self.transfer.swarms.stirred = true;
     }
 
     pub(in crate::engine) fn list_came(&mut self, range: RangeId, bad: &[(u32, Option<LinkId>)]) {
-        let Some(fetch) = self.swarms.ranges.get(&range).copied() else { return };
-        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
+        let Some(fetch) = self.transfer.swarms.ranges.get(&range).copied() else { return };
+        let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch) else { return };
         fetching.swarm.listed = true;
         let mut liars: Vec<_> = bad.iter().filter_map(|(_, link)| *link).collect();
         for (chunk, _) in bad {
             fetching.swarm.is_bad(*chunk);
         }
         let here: Vec<u32> = fetching.swarm.here().iter().collect();
-        self.swarms.news.insert(fetching.content, here);
-        self.swarms.stirred = true;
+        self.transfer.swarms.news.insert(fetching.content, here);
+        self.transfer.swarms.stirred = true;
         liars.sort_unstable();
         liars.dedup();
         for link in liars {
@@ -248,10 +249,10 @@ impl<I: Index> Engine<I> {
         how: Result<(), FetchError>,
         wire_bytes: u64,
     ) {
-        let Some(fetch) = self.swarms.ranges.remove(&range) else { return };
-        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
+        let Some(fetch) = self.transfer.swarms.ranges.remove(&range) else { return };
+        let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch) else { return };
         fetching.wire_bytes += wire_bytes;
-        self.swarms.stirred = true;
+        self.transfer.swarms.stirred = true;
         let from = match fetching.list {
             Some((list, from)) if list == range => {
                 fetching.list = None;
@@ -280,21 +281,21 @@ impl<I: Index> Engine<I> {
 
     /// What it sent of this content is wrong: it is named, and not asked for it again.
     fn refuse_chunks(&mut self, fetch: FetchId, link: LinkId) {
-        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
+        let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch) else { return };
         fetching.swarm.refuse(link);
         let path = fetching.path.clone();
-        if let Some(want) = self.wants.by_path.get_mut(&path) {
+        if let Some(want) = self.transfer.wants.by_path.get_mut(&path) {
             want.refused.insert(link);
         }
-        let peer = self.sessions.get(&link).map(|session| session.name.clone());
-        self.out.push(Action::Report(Report::BadSource { path, peer: peer.unwrap_or_default() }));
+        let peer = self.peers.sessions.get(&link).map(|session| session.name.clone());
+        self.core.out.push(Action::Report(Report::BadSource { path, peer: peer.unwrap_or_default() }));
     }
 
     /// All of it is in staging, and its id is right.
     pub(in crate::engine) fn chunks_fetched(&mut self, fetch: FetchId, staged: StageId) -> bool {
-        let Some(fetching) = self.swarms.by_fetch.remove(&fetch) else { return false };
+        let Some(fetching) = self.transfer.swarms.by_fetch.remove(&fetch) else { return false };
         let names = self.names_of(&fetching.swarm.bringing());
-        let Some(want) = self.wants.by_path.get_mut(&fetching.path) else {
+        let Some(want) = self.transfer.wants.by_path.get_mut(&fetching.path) else {
             self.act(Action::ClosePartial { content: fetching.content, keep: false });
             return false;
         };
@@ -303,34 +304,35 @@ impl<I: Index> Engine<I> {
         want.provider = None;
         want.from = names.join(", ");
         want.step = Step::Waiting;
-        self.wants.make_ready(&fetching.path);
-        self.swarms.staged.insert(fetching.path, fetching.content);
+        self.transfer.wants.make_ready(&fetching.path);
+        self.transfer.swarms.staged.insert(fetching.path, fetching.content);
         true
     }
 
     /// A content that is staged for another path, and was refused there or waits for a person,
     /// serves this one.
     fn takes_over(&mut self, path: &SyncPath, content: &ContentId) -> bool {
-        let mut holders = self.swarms.staged.iter().filter(|(_, held)| *held == content).map(|(holder, _)| holder);
+        let mut holders =
+            self.transfer.swarms.staged.iter().filter(|(_, held)| *held == content).map(|(holder, _)| holder);
         let is_refused = |holder: &&SyncPath| {
-            self.wants.get(holder).is_some_and(|want| {
+            self.transfer.wants.get(holder).is_some_and(|want| {
                 (want.tries > 0 || want.stuck) && want.step == Step::Waiting && want.staged.is_some()
             })
         };
         let Some(holder) = holders.find(is_refused).cloned() else { return false };
-        let staged = self.wants.by_path.get_mut(&holder).and_then(|want| want.staged.take());
-        let Some(want) = self.wants.by_path.get_mut(path) else { return false };
+        let staged = self.transfer.wants.by_path.get_mut(&holder).and_then(|want| want.staged.take());
+        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return false };
         want.staged = staged;
         want.step = Step::Waiting;
-        self.wants.make_ready(path);
-        self.swarms.staged.remove(&holder);
-        self.swarms.staged.insert(path.clone(), *content);
+        self.transfer.wants.make_ready(path);
+        self.transfer.swarms.staged.remove(&holder);
+        self.transfer.swarms.staged.insert(path.clone(), *content);
         true
     }
 
     /// It could not be opened, or is not what it should be though all of it came.
     pub(in crate::engine) fn chunks_failed(&mut self, now: Now, fetch: FetchId, why: &FetchError) -> bool {
-        let Some(SwarmFetch { swarm, .. }) = self.swarms.by_fetch.get(&fetch) else { return false };
+        let Some(SwarmFetch { swarm, .. }) = self.transfer.swarms.by_fetch.get(&fetch) else { return false };
         if let (FetchError::Corrupt, [only]) = (why, &swarm.bringing()[..]) {
             self.refuse_chunks(fetch, *only);
         }
@@ -343,7 +345,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn names_of(&self, links: &[LinkId]) -> Vec<String> {
-        links.iter().filter_map(|link| self.sessions.get(link)).map(|session| session.name.clone()).collect()
+        links.iter().filter_map(|link| self.peers.sessions.get(link)).map(|session| session.name.clone()).collect()
     }
 
     // What is asked for.
@@ -351,44 +353,45 @@ impl<I: Index> Engine<I> {
     /// Once a group of events.
     pub(in crate::engine) fn pump_chunks(&mut self, now: Now) {
         self.announce_chunks();
-        if self.swarms.due().is_none_or(|due| due > now.mono) || self.is_stopped() {
+        if self.transfer.swarms.due().is_none_or(|due| due > now.mono) || self.is_stopped() {
             return;
         }
-        self.swarms.stirred = false;
-        let fetches: Vec<_> = self.swarms.by_fetch.keys().copied().collect();
+        self.transfer.swarms.stirred = false;
+        let fetches: Vec<_> = self.transfer.swarms.by_fetch.keys().copied().collect();
         for fetch in fetches {
             self.pump_one(now, fetch);
         }
     }
 
     fn pump_one(&mut self, now: Now, fetch: FetchId) {
-        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch).filter(|it| it.phase == Phase::Fetching) else {
+        let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch).filter(|it| it.phase == Phase::Fetching)
+        else {
             return;
         };
         if fetching.swarm.is_whole() {
             fetching.phase = Phase::Finishing;
             let content = fetching.content;
             if let Some((list, _)) = fetching.list.take() {
-                self.swarms.ranges.remove(&list);
+                self.transfer.swarms.ranges.remove(&list);
                 self.act(Action::CancelPart { range: list });
             }
             return self.act(Action::FinishPartial { fetch, content });
         }
         let content = fetching.content;
         let (turn, of) = self.turn(&content);
-        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
+        let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch) else { return };
         fetching.swarm.set_turn(turn, of);
         for range in fetching.swarm.too_far_ahead() {
-            self.swarms.ranges.remove(&range);
-            self.out.push(Action::CancelPart { range });
+            self.transfer.swarms.ranges.remove(&range);
+            self.core.out.push(Action::CancelPart { range });
         }
         let stalled = fetching.swarm.stalled(now.mono);
         // Who brings no chunks is not waited for with the list either.
         let is_late = |from| !fetching.swarm.is_source(from) || stalled.iter().any(|(_, late)| *late == from);
         let list = fetching.list.take_if(|(_, from)| is_late(*from));
         for (range, _) in stalled.into_iter().chain(list) {
-            self.swarms.ranges.remove(&range);
-            self.out.push(Action::CancelPart { range });
+            self.transfer.swarms.ranges.remove(&range);
+            self.core.out.push(Action::CancelPart { range });
         }
         if fetching.swarm.starves(now.mono) {
             return self.starve(now, fetch);
@@ -403,7 +406,7 @@ impl<I: Index> Engine<I> {
     /// Nobody who is linked has more of it: what came is kept, and others may have their turn.
     fn starve(&mut self, now: Now, fetch: FetchId) {
         if let Some(SwarmFetch { path, wire_bytes, .. }) = self.end_chunks(fetch, true) {
-            if let Some(want) = self.wants.by_path.get_mut(&path) {
+            if let Some(want) = self.transfer.wants.by_path.get_mut(&path) {
                 // Who sent something wrong may be the only one who has it, and be right by then.
                 want.refused.clear();
                 // If it gets on, however slowly, it is not waited for longer each time.
@@ -414,25 +417,25 @@ impl<I: Index> Engine<I> {
     }
 
     fn ask_for_list(&mut self, fetch: FetchId) {
-        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
+        let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch) else { return };
         if fetching.swarm.listed || fetching.list.is_some() || fetching.swarm.chunks().count() < 2 {
             return;
         }
         let Some(from) = fetching.swarm.list_source() else { return };
-        let range = RangeId(self.wants.next_id() as u32);
+        let range = RangeId(self.transfer.wants.next_id() as u32);
         fetching.list = Some((range, from));
-        self.swarms.ranges.insert(range, fetch);
+        self.transfer.swarms.ranges.insert(range, fetch);
         let (path, content, size) = (fetching.path.clone(), fetching.content, fetching.swarm.chunks().size());
         self.act(Action::FetchPart { range, from, path, content, size, part: Part::List });
     }
 
     fn ask_for_chunks(&mut self, now: Now, fetch: FetchId) {
-        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
+        let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch) else { return };
         while let Some(ask) = fetching.swarm.next() {
-            let range = RangeId(self.wants.next_id() as u32);
+            let range = RangeId(self.transfer.wants.next_id() as u32);
             fetching.swarm.asking(now.mono, range, ask);
-            self.swarms.ranges.insert(range, fetch);
-            self.out.push(Action::FetchPart {
+            self.transfer.swarms.ranges.insert(range, fetch);
+            self.core.out.push(Action::FetchPart {
                 range,
                 from: ask.from,
                 path: fetching.path.clone(),
@@ -444,34 +447,34 @@ impl<I: Index> Engine<I> {
     }
 
     fn say_long(&mut self, fetch: FetchId) {
-        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
+        let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch) else { return };
         fetching.is_long = true;
         let (path, bytes, links) = (fetching.path.clone(), fetching.swarm.bytes_here(), fetching.swarm.bringing());
         let size = fetching.swarm.chunks().size();
         let from = self.names_of(&links);
-        self.out.push(Action::Report(Report::Fetching { path, from, bytes, size }));
+        self.core.out.push(Action::Report(Report::Fetching { path, from, bytes, size }));
     }
 
     // What peers hold, and are told.
 
     fn seek(&mut self, fetch: FetchId, to: Vec<LinkId>) {
-        let Some(fetching) = self.swarms.by_fetch.get(&fetch).filter(|_| !to.is_empty()) else { return };
+        let Some(fetching) = self.transfer.swarms.by_fetch.get(&fetch).filter(|_| !to.is_empty()) else { return };
         let (path, content, size) = (fetching.path.clone(), fetching.content, fetching.swarm.chunks().size());
         self.send(to, Message::Seek { path, content, size });
     }
 
     /// A new link may have what is sought.
     pub(in crate::engine) fn seek_all(&mut self, link: LinkId) {
-        let fetches: Vec<_> = self.swarms.by_fetch.keys().copied().collect();
+        let fetches: Vec<_> = self.transfer.swarms.by_fetch.keys().copied().collect();
         for fetch in fetches {
             self.seek(fetch, vec![link]);
         }
     }
 
     pub(in crate::engine) fn drop_chunk_source(&mut self, link: LinkId) {
-        for fetching in self.swarms.by_fetch.values_mut() {
+        for fetching in self.transfer.swarms.by_fetch.values_mut() {
             fetching.swarm.drop_source(link);
-            self.swarms.stirred = true;
+            self.transfer.swarms.stirred = true;
         }
     }
 
@@ -483,7 +486,7 @@ impl<I: Index> Engine<I> {
         if self.locate(path, content, size).is_some() {
             return self.send(vec![link], Message::Have { content, chunks: vec![(0, chunks.count())] });
         }
-        if let Some(session) = self.sessions.get_mut(&link) {
+        if let Some(session) = self.peers.sessions.get_mut(&link) {
             session.seeks.retain(|sought| *sought != content);
             session.seeks.push_back(content);
             if session.seeks.len() > SOUGHT {
@@ -491,8 +494,8 @@ impl<I: Index> Engine<I> {
             }
         }
         // What was asked of a whole holder when nobody else was known to seek it may be given back.
-        self.swarms.stirred |= self.swarms.of(&content).is_some();
-        let fetching = self.swarms.of(&content).filter(|fetching| fetching.swarm.listed);
+        self.transfer.swarms.stirred |= self.transfer.swarms.of(&content).is_some();
+        let fetching = self.transfer.swarms.of(&content).filter(|fetching| fetching.swarm.listed);
         let held = fetching.map(|fetching| fetching.swarm.here().runs()).unwrap_or_default();
         if !held.is_empty() {
             self.send(vec![link], Message::Have { content, chunks: held });
@@ -500,16 +503,16 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn have_came(&mut self, now: Now, link: LinkId, content: ContentId, chunks: &[(u32, u32)]) {
-        let Some(fetching) = self.swarms.of(&content) else { return };
+        let Some(fetching) = self.transfer.swarms.of(&content) else { return };
         if let Err(why) = fetching.swarm.has(now.mono, link, chunks) {
             return self.act(Action::Close { link, why: why.to_owned() });
         }
-        self.swarms.stirred = true;
+        self.transfer.swarms.stirred = true;
     }
 
     /// Tells those who seek a content which of its chunks have come.
     fn announce_chunks(&mut self) {
-        for (content, mut chunks) in std::mem::take(&mut self.swarms.news) {
+        for (content, mut chunks) in std::mem::take(&mut self.transfer.swarms.news) {
             chunks.sort_unstable();
             chunks.dedup();
             let to = self.seekers(&content);
@@ -520,7 +523,12 @@ impl<I: Index> Engine<I> {
     }
 
     fn seekers(&self, content: &ContentId) -> Vec<LinkId> {
-        self.sessions.iter().filter(|(_, session)| session.seeks.contains(content)).map(|(link, _)| *link).collect()
+        self.peers
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.seeks.contains(content))
+            .map(|(link, _)| *link)
+            .collect()
     }
 
     /// A content is in the folder now.
@@ -530,7 +538,7 @@ impl<I: Index> Engine<I> {
         }
         let to = self.seekers(&content);
         for link in &to {
-            if let Some(session) = self.sessions.get_mut(link) {
+            if let Some(session) = self.peers.sessions.get_mut(link) {
                 session.seeks.retain(|sought| *sought != content);
             }
         }
@@ -541,7 +549,7 @@ impl<I: Index> Engine<I> {
 
     /// A peer asks for what is not in the folder: perhaps it is on its way here.
     pub(in crate::engine) fn serve_partial(&mut self, to: LinkId, stream: FetchId, content: ContentId) {
-        if self.swarms.holds(&content) {
+        if self.transfer.swarms.holds(&content) {
             self.act(Action::ServePartial { to, stream, content });
         } else {
             self.act(Action::Serve { to, stream, file: None });
@@ -558,22 +566,22 @@ impl<I: Index> Engine<I> {
                 from: self.names_of(&fetching.swarm.bringing()),
                 bytes,
                 size,
-                bytes_a_second: fetching.pace.rate(self.last_event.mono, bytes),
+                bytes_a_second: fetching.pace.rate(self.core.last_event.mono, bytes),
             }
         };
-        self.swarms.by_fetch.values().map(transfer).collect()
+        self.transfer.swarms.by_fetch.values().map(transfer).collect()
     }
 
     /// Files that wait for their turn, and their bytes.
     pub(in crate::engine) fn queued(&self) -> (u64, u64) {
-        let queued = self.wants.iter().filter(|(_, want)| want.step == Step::Queued);
+        let queued = self.transfer.wants.iter().filter(|(_, want)| want.step == Step::Queued);
         let sizes = queued.filter_map(|(_, want)| want.content.map(|(_, size)| size));
         sizes.fold((0, 0), |(files, bytes), size| (files + 1, bytes.saturating_add(size)))
     }
 
     /// Contents that were begun to be fetched from a peer, though others may bring more of them.
     pub(in crate::engine) fn swarms_of(&self, link: LinkId) -> usize {
-        self.swarms.by_fetch.values().filter(|fetching| fetching.from == link).count()
+        self.transfer.swarms.by_fetch.values().filter(|fetching| fetching.from == link).count()
     }
 
     /// When each of those under way got on last. What is this machine's own work does so all the
@@ -581,8 +589,8 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn swarms_moved(&self) -> impl Iterator<Item = u64> {
         let moved = |fetching: &SwarmFetch| match fetching.phase {
             Phase::Fetching => fetching.swarm.came_at(),
-            Phase::Opening | Phase::Finishing => self.last_event.mono,
+            Phase::Opening | Phase::Finishing => self.core.last_event.mono,
         };
-        self.swarms.by_fetch.values().map(moved)
+        self.transfer.swarms.by_fetch.values().map(moved)
     }
 }

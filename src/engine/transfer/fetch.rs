@@ -53,19 +53,19 @@ pub(in crate::engine) fn on_disk(row: Option<&Row>) -> Option<&Kind> {
 impl<I: Index> Engine<I> {
     /// Whether the path is being installed: then it is not looked at (echo).
     pub(in crate::engine) fn is_busy(&self, path: &SyncPath) -> bool {
-        matches!(self.wants.get(path), Some(Want { step: Step::Installing(_), .. }))
+        matches!(self.transfer.wants.get(path), Some(Want { step: Step::Installing(_), .. }))
     }
 
     /// Writes a row, and draws the consequences that every written row has.
     pub(in crate::engine) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
-        let old = self.index.get(path);
+        let old = self.core.index.get(path);
         let was_directory = old.as_ref().is_some_and(|old| old.head.is_directory());
         let since = self.since(now, path, old.as_ref(), row);
         let dated = (since != row.since).then(|| Row { since, ..row.clone() });
         let row = dated.as_ref().unwrap_or(row);
         let is_patterns = path.as_bytes() == IGNORE_FILE.as_bytes();
         let were_whole = !is_patterns || self.patterns_are_whole();
-        self.index.put(path, row);
+        self.core.index.put(path, row);
         self.note_folder(path, row);
         for other in self.note_name(path, row) {
             self.retry_now(&other);
@@ -79,7 +79,7 @@ impl<I: Index> Engine<I> {
             self.read_patterns();
         }
         self.note_stamp(now, row.head.version.stamp);
-        self.peer_counters.note(&row.head.version);
+        self.peers.counters.note(&row.head.version);
         self.state_changed(now);
         self.check_parent(now, path, &row.head);
         if was_directory {
@@ -99,19 +99,19 @@ impl<I: Index> Engine<I> {
         }
         self.note_loss(now, path, row);
         let content = row.head.file();
-        if self.wants.by_path.get(path).is_some_and(|want| want.content != content) {
+        if self.transfer.wants.by_path.get(path).is_some_and(|want| want.content != content) {
             self.drop_content(path);
             let kept = self.may_be_kept(path, row);
-            if let Some(want) = self.wants.by_path.get_mut(path) {
+            if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
                 want.kept = kept;
             }
         }
-        self.wants.set_content(path, content);
-        self.wants.make_ready(path);
+        self.transfer.wants.set_content(path, content);
+        self.transfer.wants.make_ready(path);
     }
 
     pub(in crate::engine) fn begin_want(&mut self, now: Now, path: &SyncPath) {
-        if !self.wants.by_path.contains_key(path) {
+        if !self.transfer.wants.by_path.contains_key(path) {
             let want = Want {
                 step: Step::Ready,
                 content: None,
@@ -132,20 +132,20 @@ impl<I: Index> Engine<I> {
                 trial: Trial::Open,
                 kept: KeptHere::No,
             };
-            self.wants.by_path.insert(path.clone(), Box::new(want));
+            self.transfer.wants.by_path.insert(path.clone(), Box::new(want));
         }
     }
 
     /// The winner moved on: what was on its way for the old one is of no use.
     fn drop_content(&mut self, path: &SyncPath) {
-        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
         want.failed_copies.clear();
         want.delta_failed = false;
         want.sources.clear();
         want.refused.clear();
         want.stuck = false;
         let staged = want.staged.take();
-        self.wants.drop_body(path);
+        self.transfer.wants.drop_body(path);
         if let Some(staged) = staged {
             self.act(Action::Discard(staged));
         }
@@ -154,18 +154,18 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn stop_asking(&mut self, path: &SyncPath) {
-        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
         match want.step {
             Step::Asked(link, id) => {
                 let size = want.content.map_or(0, |(_, size)| size);
                 want.step = Step::Waiting;
-                self.wants.asked.remove(&(link, id));
-                self.wants.release_small(size);
+                self.transfer.wants.asked.remove(&(link, id));
+                self.transfer.wants.release_small(size);
             }
             Step::Queued => want.step = Step::Waiting,
             Step::Fetching(fetch) => {
                 want.step = Step::Waiting;
-                self.wants.fetching.remove(&fetch);
+                self.transfer.wants.fetching.remove(&fetch);
                 if !self.cancel_chunks(fetch) {
                     self.act(Action::CancelFetch { fetch });
                 }
@@ -176,63 +176,63 @@ impl<I: Index> Engine<I> {
 
     /// The path needs nothing more.
     pub(in crate::engine) fn unwant(&mut self, path: &SyncPath) {
-        if !self.wants.by_path.contains_key(path) {
+        if !self.transfer.wants.by_path.contains_key(path) {
             return;
         }
-        self.guards.settled(path);
+        self.safety.guard.settled(path);
         self.keeps_no_more(path);
         self.drop_content(path);
-        if !self.unseen.contains_key(path) {
+        if !self.observe.inspecting.unseen.contains_key(path) {
             // Whatever its install ran into.
             self.solve(path);
         }
-        let content = self.wants.get(path).and_then(|want| want.content);
-        self.wants.set_content(path, None);
-        let owes_ack = self.wants.by_path.remove(path).and_then(|want| want.owes_ack);
+        let content = self.transfer.wants.get(path).and_then(|want| want.content);
+        self.transfer.wants.set_content(path, None);
+        let owes_ack = self.transfer.wants.by_path.remove(path).and_then(|want| want.owes_ack);
         if let Some((link, counter)) = owes_ack {
             self.acknowledge(path, link, counter);
         }
-        self.wants.ready.remove(path);
+        self.transfer.wants.ready.remove(path);
         // A deletion may have waited for this to be copied from it.
         if let Some((content, _)) = content
-            && self.wants.copied_from.remove(&content)
+            && self.transfer.wants.copied_from.remove(&content)
         {
-            for holder in self.index.holders(&content) {
-                self.wants.make_ready(&holder);
+            for holder in self.core.index.holders(&content) {
+                self.transfer.wants.make_ready(&holder);
             }
         }
     }
 
     /// Something about the path changed: try again at once.
     pub(in crate::engine) fn retry_now(&mut self, path: &SyncPath) {
-        if let Some(want) = self.wants.by_path.get_mut(path) {
+        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.stuck = false;
         }
-        self.wants.make_ready(path);
+        self.transfer.wants.make_ready(path);
     }
 
     pub(in crate::engine) fn retry_all(&mut self) {
-        let paths: Vec<_> = self.wants.by_path.keys().cloned().collect();
+        let paths: Vec<_> = self.transfer.wants.by_path.keys().cloned().collect();
         for path in paths {
-            self.wants.make_ready(&path);
+            self.transfer.wants.make_ready(&path);
         }
     }
 
     /// Loads what an earlier run left unsettled.
     pub(in crate::engine) fn want_unsettled(&mut self, now: Now) {
-        self.wants.loading = true;
+        self.transfer.wants.loading = true;
         self.load_unsettled(now);
-        self.wants.loading = false;
+        self.transfer.wants.loading = false;
     }
 
     fn load_unsettled(&mut self, now: Now) {
         let mut after = None;
         loop {
-            let page = self.index.unsettled(after.as_ref(), 1024);
+            let page = self.core.index.unsettled(after.as_ref(), 1024);
             let Some(last) = page.last() else { break };
             after = Some(last.clone());
             for path in page {
-                if let Some(row) = self.index.get(&path) {
+                if let Some(row) = self.core.index.get(&path) {
                     self.check_parent(now, &path, &row.head);
                     self.check_children(now, &path, &row.head);
                     self.want(now, &path, &row);
@@ -250,7 +250,7 @@ impl<I: Index> Engine<I> {
         wire_bytes: u64,
     ) {
         let has_room = body.as_ref().is_some_and(|body| self.has_room(body.len() as u64));
-        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
         want.sources.retain(|known| *known != link);
         want.sources.push(link);
         want.refused.remove(&link);
@@ -260,40 +260,40 @@ impl<I: Index> Engine<I> {
             && body.len() as u64 == size
             && has_room
         {
-            self.wants.body_bytes += size;
+            self.transfer.wants.body_bytes += size;
             want.wire_bytes = wire_bytes;
             want.provider = Some(link);
-            want.from = self.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
+            want.from = self.peers.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
             want.body = Some(body);
         }
         want.stuck = false;
-        self.wants.make_ready(path);
+        self.transfer.wants.make_ready(path);
     }
 
     /// For one more small content. What is asked for holds its room until it comes.
     fn has_room(&self, size: u64) -> bool {
-        self.wants.body_bytes + self.wants.small_bytes + size <= BODIES_BYTES
+        self.transfer.wants.body_bytes + self.transfer.wants.small_bytes + size <= BODIES_BYTES
     }
 
     pub(in crate::engine) fn pass_on(&mut self, path: &SyncPath, relayed_to: Vec<DeviceId>) {
-        if let Some(want) = self.wants.by_path.get_mut(path) {
+        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.relayed_to = Some(relayed_to);
         }
     }
 
     pub(in crate::engine) fn wait(&mut self, now: Now, path: &SyncPath, retry_ns: Option<u64>) {
-        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
         want.step = Step::Waiting;
         if let Some(after) = retry_ns {
-            self.wants.retries.insert((now.mono + after, path.clone()));
+            self.transfer.wants.retries.insert((now.mono + after, path.clone()));
         }
     }
 
     /// Waits for a person, for days maybe: what came along makes room for what does not wait (P9),
     /// and is asked for again then.
     pub(in crate::engine) fn hold_want(&mut self, path: &SyncPath) {
-        self.wants.drop_body(path);
-        if let Some(want) = self.wants.by_path.get_mut(path) {
+        self.transfer.wants.drop_body(path);
+        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.step = Step::Waiting;
             want.stuck = true;
         }
@@ -305,39 +305,43 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn back_off_up_to(&mut self, now: Now, path: &SyncPath, most_ns: u64) {
-        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
         want.tries = want.tries.saturating_add(1);
         want.stuck = want.tries > 3;
         let after = ((SECOND << want.tries.min(16)) / 2).min(most_ns);
-        let jitter = after / 4 * jitter(&self.config.device, path, want.tries) / 256;
+        let jitter = after / 4 * jitter(&self.core.config.device, path, want.tries) / 256;
         self.wait(now, path, Some(after + jitter));
     }
 
     /// Moves every want that can move. Called once a group of events.
     pub(in crate::engine) fn pump_wants(&mut self, now: Now) {
-        while let Some((at, _)) = self.wants.retries.first()
+        while let Some((at, _)) = self.transfer.wants.retries.first()
             && *at <= now.mono
-            && let Some((_, path)) = self.wants.retries.pop_first()
+            && let Some((_, path)) = self.transfer.wants.retries.pop_first()
         {
-            self.wants.make_ready(&path);
+            self.transfer.wants.make_ready(&path);
         }
         if self.is_stopped() {
             return;
         }
         self.follow_silences(now);
-        self.good_parent = None;
+        self.transfer.good_parent = None;
         // In path order, so that folders come before what is in them.
-        let mut ready = if self.wants.has_ready() { std::mem::take(&mut self.wants.ready) } else { BTreeSet::new() };
-        while self.wants.jobs.len() < JOBS
+        let mut ready = if self.transfer.wants.has_ready() {
+            std::mem::take(&mut self.transfer.wants.ready)
+        } else {
+            BTreeSet::new()
+        };
+        while self.transfer.wants.jobs.len() < JOBS
             && let Some(path) = ready.pop_first()
         {
-            if matches!(self.wants.get(&path), Some(Want { step: Step::Ready, .. })) {
+            if matches!(self.transfer.wants.get(&path), Some(Want { step: Step::Ready, .. })) {
                 self.advance(now, &path);
             }
         }
-        self.wants.put_back(ready);
-        if !self.wants.to_find.is_empty() {
-            let sought = std::mem::take(&mut self.wants.to_find);
+        self.transfer.wants.put_back(ready);
+        if !self.transfer.wants.to_find.is_empty() {
+            let sought = std::mem::take(&mut self.transfer.wants.to_find);
             self.act(Action::FindKept(sought));
         }
         self.ask(now);
@@ -346,18 +350,18 @@ impl<I: Index> Engine<I> {
     /// Fills the windows from the queues.
     fn ask(&mut self, now: Now) {
         let mut asks: BTreeMap<LinkId, Vec<Ask>> = BTreeMap::new();
-        while self.wants.small_files < SMALL_WINDOW_FILES
-            && self.wants.small_bytes < SMALL_WINDOW_BYTES
+        while self.transfer.wants.small_files < SMALL_WINDOW_FILES
+            && self.transfer.wants.small_bytes < SMALL_WINDOW_BYTES
             && self.has_room(SMALL_FILE_BYTES)
-            && let Some(path) = self.wants.small_queue.pop_front()
+            && let Some(path) = self.transfer.wants.small_queue.pop_front()
         {
             let Some((link, content, size)) = self.pick_source(now, &path, true) else { continue };
-            let id = self.wants.next_id() as u32;
+            let id = self.transfer.wants.next_id() as u32;
             self.note_asking(now, link);
             self.set_step(&path, Step::Asked(link, id));
-            self.wants.asked.insert((link, id), path.clone());
-            self.wants.small_files += 1;
-            self.wants.small_bytes += size;
+            self.transfer.wants.asked.insert((link, id), path.clone());
+            self.transfer.wants.small_files += 1;
+            self.transfer.wants.small_bytes += size;
             asks.entry(link).or_default().push(Ask { id, path, content, size });
         }
         for (link, wants) in asks {
@@ -366,7 +370,7 @@ impl<I: Index> Engine<I> {
             }
         }
         while self.may_fetch_large()
-            && let Some(path) = self.wants.large_queue.pop_front()
+            && let Some(path) = self.transfer.wants.large_queue.pop_front()
         {
             let Some((from, content, size)) = self.pick_source(now, &path, false) else { continue };
             let base = self.delta_base(&path, size);
@@ -374,10 +378,10 @@ impl<I: Index> Engine<I> {
                 self.begin_chunks(now, &path, from, content, size);
                 continue;
             }
-            let fetch = FetchId(self.wants.next_id() as u32);
+            let fetch = FetchId(self.transfer.wants.next_id() as u32);
             self.set_step(&path, Step::Fetching(fetch));
             let fetching = LargeFetch { path: path.clone(), link: from, began: now.mono };
-            self.wants.fetching.insert(fetch, fetching);
+            self.transfer.wants.fetching.insert(fetch, fetching);
             self.act(match base {
                 Some(base) => Action::FetchDelta { fetch, from, path, content, size, base },
                 None => Action::Fetch { fetch, from, path, content, size },
@@ -387,8 +391,8 @@ impl<I: Index> Engine<I> {
 
     /// What a wanted content replaces here, if a delta upon it may be worth asking for.
     fn delta_base(&self, path: &SyncPath, size: u64) -> Option<ServedFile> {
-        let is_untried = self.wants.get(path).is_some_and(|want| !want.delta_failed);
-        let row = self.index.get(path).filter(|_| is_untried)?;
+        let is_untried = self.transfer.wants.get(path).is_some_and(|want| !want.delta_failed);
+        let row = self.core.index.get(path).filter(|_| is_untried)?;
         let (entry, stat) = row.live_on_disk()?;
         let (content, base_size) = entry.file()?;
         let is_alike = base_size >= DELTA_BYTES && base_size >= size / DELTA_GROWTH;
@@ -396,17 +400,17 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn set_step(&mut self, path: &SyncPath, step: Step) {
-        if let Some(want) = self.wants.by_path.get_mut(path) {
+        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.step = step;
         }
     }
 
     fn refuse(&mut self, path: &SyncPath, link: LinkId) {
-        if let Some(want) = self.wants.by_path.get_mut(path) {
+        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.refused.insert(link);
             want.step = Step::Waiting;
         }
-        self.wants.make_ready(path);
+        self.transfer.wants.make_ready(path);
     }
 
     pub(in crate::engine) fn contents_came(
@@ -419,15 +423,15 @@ impl<I: Index> Engine<I> {
         self.silence_ends(now, link);
         let total: u64 = contents.iter().filter_map(|(_, body)| body.as_ref()).map(|body| body.len() as u64).sum();
         for (id, body) in contents {
-            let Some(path) = self.wants.asked.remove(&(link, id)) else {
+            let Some(path) = self.transfer.wants.asked.remove(&(link, id)) else {
                 let size = body.as_ref().map_or(0, |body| body.len() as u64);
                 self.late_content(link, id, body, share_of(wire, size, total));
                 continue;
             };
-            let Some(want) = self.wants.by_path.get_mut(&path) else { continue };
+            let Some(want) = self.transfer.wants.by_path.get_mut(&path) else { continue };
             let size = want.content.map_or(0, |(_, size)| size);
             want.step = Step::Waiting;
-            self.wants.release_small(size);
+            self.transfer.wants.release_small(size);
             match body {
                 Some(body) if body.len() as u64 == size => {
                     self.offer_source(&path, link, Some(body), share_of(wire, size, total));
@@ -441,32 +445,32 @@ impl<I: Index> Engine<I> {
         if self.chunks_fetched(fetch, staged) {
             return;
         }
-        let Some(LargeFetch { path, link, .. }) = self.wants.fetching.remove(&fetch) else {
+        let Some(LargeFetch { path, link, .. }) = self.transfer.wants.fetching.remove(&fetch) else {
             return self.act(Action::Discard(staged));
         };
-        let from = self.sessions.get(&link).map(|session| session.name.clone());
-        let Some(want) = self.wants.by_path.get_mut(&path) else { return self.act(Action::Discard(staged)) };
+        let from = self.peers.sessions.get(&link).map(|session| session.name.clone());
+        let Some(want) = self.transfer.wants.by_path.get_mut(&path) else { return self.act(Action::Discard(staged)) };
         want.staged = Some(staged);
         want.wire_bytes = wire_bytes;
         want.provider = Some(link);
         want.from = from.unwrap_or_default();
         want.step = Step::Waiting;
-        self.wants.make_ready(&path);
+        self.transfer.wants.make_ready(&path);
     }
 
     pub(in crate::engine) fn fetch_failed(&mut self, now: Now, fetch: FetchId, why: FetchError) {
         if self.chunks_failed(now, fetch, &why) {
             return;
         }
-        let Some(LargeFetch { path, link, .. }) = self.wants.fetching.remove(&fetch) else { return };
+        let Some(LargeFetch { path, link, .. }) = self.transfer.wants.fetching.remove(&fetch) else { return };
         match why {
             FetchError::Staging(trouble) => self.install_failed(now, &path, trouble),
             FetchError::NoDelta => {
-                if let Some(want) = self.wants.by_path.get_mut(&path) {
+                if let Some(want) = self.transfer.wants.by_path.get_mut(&path) {
                     want.delta_failed = true;
                     want.step = Step::Waiting;
                 }
-                self.wants.make_ready(&path);
+                self.transfer.wants.make_ready(&path);
             }
             FetchError::NotHere | FetchError::LinkLost | FetchError::Corrupt => {
                 self.refuse(&path, link);
@@ -477,14 +481,15 @@ impl<I: Index> Engine<I> {
     /// A link ended: what was asked of it is asked elsewhere. (Fetches end by their own event.)
     pub(in crate::engine) fn forget_source(&mut self, link: LinkId) {
         let from = (link, 0);
-        let asked: Vec<_> = self.wants.asked.range(from..=(link, u32::MAX)).map(|(_, path)| path.clone()).collect();
+        let asked: Vec<_> =
+            self.transfer.wants.asked.range(from..=(link, u32::MAX)).map(|(_, path)| path.clone()).collect();
         for path in asked {
             self.stop_asking(&path);
-            self.wants.make_ready(&path);
+            self.transfer.wants.make_ready(&path);
         }
         self.forget_silence(link);
         self.drop_chunk_source(link);
-        for want in self.wants.by_path.values_mut() {
+        for want in self.transfer.wants.by_path.values_mut() {
             want.sources.retain(|source| *source != link);
             want.refused.remove(&link);
         }

@@ -22,7 +22,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
         let on_disk = row.live_on_disk();
         let keep = match on_disk {
-            _ if self.suspects.contains(path) => RetainReason::Suspect,
+            _ if self.safety.suspects.contains(path) => RetainReason::Suspect,
             Some((old, _)) if row.head.conflicts_with(old) => RetainReason::Conflict,
             _ if !row.head.is_live() => RetainReason::Deleted,
             _ => RetainReason::Replaced,
@@ -39,13 +39,13 @@ impl<I: Index> Engine<I> {
         source: Source,
         keep: RetainReason,
     ) {
-        let id = JobId(self.wants.next_id());
+        let id = JobId(self.transfer.wants.next_id());
         self.set_step(path, Step::Installing(id));
         let window = if let Source::Bytes(bytes) = &source { Some(bytes.len() as u64) } else { None };
         if let Some(size) = window {
-            self.wants.small_files += 1;
-            self.wants.small_bytes += size;
-            self.wants.installing_bytes += size;
+            self.transfer.wants.small_files += 1;
+            self.transfer.wants.small_bytes += size;
+            self.transfer.wants.installing_bytes += size;
         }
         let copied = match &source {
             Source::Copy { from, .. } => Some(Holder::Live(from.clone())),
@@ -55,34 +55,35 @@ impl<I: Index> Engine<I> {
         let renamed = if let Source::Rename { from, .. } = &source { Some(from.clone()) } else { None };
         let staged = if let Source::Staged(staged) = &source { Some(*staged) } else { None };
         let under_way = RunningInstall { path: path.clone(), entry: entry.clone(), copied, renamed, staged, window };
-        self.wants.jobs.insert(id, Box::new(under_way));
+        self.transfer.wants.jobs.insert(id, Box::new(under_way));
         self.name_at_work(path);
-        let since_ns = expect.and_then(|_| self.index.get(path)).map_or(0, |row| self.stood_since(path, &entry, &row));
+        let since_ns =
+            expect.and_then(|_| self.core.index.get(path)).map_or(0, |row| self.stood_since(path, &entry, &row));
         self.act(Action::Install(Job { id, path: path.clone(), entry, expect, source, keep, since_ns }));
     }
 
     /// The entry whose install is under way at a path.
     pub(in crate::engine) fn entry_under_way(&self, path: &SyncPath) -> Option<Entry> {
-        match self.wants.get(path)?.step {
-            Step::Installing(job) => self.wants.jobs.get(&job).map(|job| job.entry.clone()),
+        match self.transfer.wants.get(path)?.step {
+            Step::Installing(job) => self.transfer.wants.jobs.get(&job).map(|job| job.entry.clone()),
             _ => None,
         }
     }
 
     pub(in crate::engine) fn installed(&mut self, now: Now, job: JobId, outcome: Outcome) {
-        let Some(under_way) = self.wants.jobs.remove(&job) else { return };
+        let Some(under_way) = self.transfer.wants.jobs.remove(&job) else { return };
         let RunningInstall { path, entry, copied, renamed, staged, window } = *under_way;
         if let Some(staged) = staged {
             self.take_back(&path, &entry, staged, &outcome);
         }
         if let Some(size) = window {
-            self.wants.release_small(size);
-            self.wants.installing_bytes -= size;
+            self.transfer.wants.release_small(size);
+            self.transfer.wants.installing_bytes -= size;
         }
         self.set_step(&path, Step::Waiting);
         self.name_at_rest(&path);
-        if let Some(hint) = self.postponed.remove(&path) {
-            self.settle.hint(now.mono, path.clone(), hint);
+        if let Some(hint) = self.observe.inspecting.postponed.remove(&path) {
+            self.observe.settle.hint(now.mono, path.clone(), hint);
         }
         if let Outcome::Done { .. } = outcome {
             self.copy_ended(&path);
@@ -102,13 +103,13 @@ impl<I: Index> Engine<I> {
                 self.end_scan(now);
             }
             Outcome::Stale => {
-                self.settle.hint(now.mono, path.clone(), Hint::Closed);
+                self.observe.settle.hint(now.mono, path.clone(), Hint::Closed);
                 self.back_off(now, &path);
             }
             Outcome::Taken => self.name_is_refused(now, &path),
             Outcome::NoParent => {
                 if let Some(parent) = path.parent() {
-                    self.settle.hint(now.mono, parent, Hint::Closed);
+                    self.observe.settle.hint(now.mono, parent, Hint::Closed);
                 }
                 self.back_off(now, &path);
             }
@@ -118,16 +119,16 @@ impl<I: Index> Engine<I> {
                 self.back_off(now, &path);
             }
             Outcome::NoSource | Outcome::BadContent if let Some(holder) = copied => {
-                if let Some(want) = self.wants.by_path.get_mut(&path) {
+                if let Some(want) = self.transfer.wants.by_path.get_mut(&path) {
                     want.failed_copies.push(holder);
                 }
-                self.wants.make_ready(&path);
+                self.transfer.wants.make_ready(&path);
             }
             Outcome::NoSource | Outcome::BadContent => self.bad_content(now, &path),
             Outcome::NotItsContent => {
                 // A write that the stat does not show is an edit while the second hash is to come,
                 // and rot after that.
-                if self.racy.contains(&path) {
+                if self.observe.racy.contains(&path) {
                     self.rehash_now(&path);
                 } else {
                     self.doubt(&path);
@@ -136,7 +137,7 @@ impl<I: Index> Engine<I> {
             }
             Outcome::Refused(trouble) | Outcome::Failed(trouble) => {
                 // It may be in place and not durable.
-                self.interrupted_installs.insert(path.clone());
+                self.transfer.interrupted_installs.insert(path.clone());
                 self.install_failed(now, &path, trouble);
             }
         }
@@ -145,7 +146,7 @@ impl<I: Index> Engine<I> {
     /// A staged content whose install was refused serves the next try, if that is for the same
     /// content.
     fn take_back(&mut self, path: &SyncPath, entry: &Entry, staged: StageId, outcome: &Outcome) {
-        match (outcome, self.wants.by_path.get_mut(path)) {
+        match (outcome, self.transfer.wants.by_path.get_mut(path)) {
             (Outcome::Done { .. }, _) => {}
             (
                 Outcome::Stale | Outcome::Taken | Outcome::NoParent | Outcome::NotEmpty | Outcome::Refused(_),
@@ -162,7 +163,7 @@ impl<I: Index> Engine<I> {
 
     /// What was sent is not what was announced: look elsewhere.
     fn bad_content(&mut self, now: Now, path: &SyncPath) {
-        if let Some(want) = self.wants.by_path.get_mut(path) {
+        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.refused.extend(want.provider);
         }
         self.back_off(now, path);
@@ -170,10 +171,10 @@ impl<I: Index> Engine<I> {
 
     pub(in crate::engine) fn install_failed(&mut self, now: Now, path: &SyncPath, trouble: Trouble) {
         if trouble.cause == Cause::NoSpace {
-            self.wants.full_until = now.mono + FULL_PAUSE_NS;
+            self.transfer.wants.full_until = now.mono + FULL_PAUSE_NS;
         }
         self.problem(path, trouble.text);
-        if let Some(want) = self.wants.by_path.get_mut(path) {
+        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.stuck = true;
             want.trial = Trial::Failed;
         }
@@ -190,11 +191,13 @@ impl<I: Index> Engine<I> {
             return false;
         }
         if let Outcome::Failed(trouble) = outcome
-            && self.losers.uncopied.insert(path.clone())
+            && self.reconcile.losers.uncopied.insert(path.clone())
         {
-            self.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text: trouble.text.clone() }));
+            self.core
+                .out
+                .push(Action::Report(Report::Problem { path: Some(path.clone()), text: trouble.text.clone() }));
         }
-        self.settle.hint(now.mono, path.clone(), Hint::Closed);
+        self.observe.settle.hint(now.mono, path.clone(), Hint::Closed);
         self.unwant(path);
         true
     }
@@ -208,7 +211,7 @@ impl<I: Index> Engine<I> {
         kept: Option<String>,
         copied: Option<&Holder>,
     ) {
-        let Some(mut row) = self.index.get(path) else { return };
+        let Some(mut row) = self.core.index.get(path) else { return };
         let old = row.disk.replace(merge::on_disk(entry.clone(), stat));
         // Nobody made what rotted or was torn: it is no side of a conflict.
         let kept = kept.filter(|_| !self.is_untrusted(path));
@@ -217,16 +220,16 @@ impl<I: Index> Engine<I> {
         self.note_arrival(now, path, entry, old.as_ref(), copied);
         let left = old.as_ref().and_then(|old| old.entry.file());
         let replaced = old.map(|old| old.entry);
-        self.guards.settled(path);
+        self.safety.guard.settled(path);
         // The copy of a loser, made here: the conflict's line names it.
         let is_copy = row.head == merge::nothing();
-        self.scan.inspected(path);
+        self.observe.scan.inspected(path);
         if entry.is_live() {
             // A folder that was found missing while this went into it needs another look.
             self.seen_here(now, path);
         }
         self.solve(path);
-        let want = self.wants.get(path);
+        let want = self.transfer.wants.get(path);
         let mut relayed_to = want.and_then(|want| want.relayed_to.clone());
         if entry.beats(&row.head) {
             // The copy of a displaced file: now that it is here, it is news.
@@ -234,10 +237,10 @@ impl<I: Index> Engine<I> {
             relayed_to = Some(Vec::new());
         }
         let is_made_here = self.merge_is_here(path, entry);
-        let want = self.wants.get(path).filter(|_| !is_made_here && !is_copy);
+        let want = self.transfer.wants.get(path).filter(|_| !is_made_here && !is_copy);
         if let Some(want) = want {
             // Who told of it, where nobody had to send anything.
-            let relayed_to = || want.sources.iter().rev().find_map(|link| self.sessions.get(link));
+            let relayed_to = || want.sources.iter().rev().find_map(|link| self.peers.sessions.get(link));
             let from = Some(want.from.clone()).filter(|from| !from.is_empty());
             let report = Report::Received {
                 path: path.clone(),
@@ -248,7 +251,7 @@ impl<I: Index> Engine<I> {
                 took_ns: now.mono - want.since,
                 was_there: replaced.as_ref().is_some_and(|old| old.is_live() && old.same_content(entry)),
             };
-            self.out.push(Action::Report(report));
+            self.core.out.push(Action::Report(report));
         }
         if let (Some(loser), Some(kept)) = (replaced, kept)
             && entry.conflicts_with(&loser)
@@ -276,15 +279,15 @@ impl<I: Index> Engine<I> {
             self.rehash_racy(now, path, &stat);
         }
         if entry.is_directory() {
-            self.new_folders.insert(path.clone());
+            self.observe.inspecting.new_folders.insert(path.clone());
             self.children_are_ready(path);
         } else {
-            self.new_folders.remove(path);
+            self.observe.inspecting.new_folders.remove(path);
         }
         if !entry.is_live()
             && let Some(parent) = path.parent()
         {
-            self.wants.make_ready(&parent);
+            self.transfer.wants.make_ready(&parent);
         }
     }
 
@@ -300,9 +303,9 @@ impl<I: Index> Engine<I> {
         let old_content = old.and_then(|old| old.entry.file()).map(|(content, _)| content);
         if let Some((content, _)) = entry.file().filter(|(content, _)| old_content != Some(*content)) {
             if let Some(Holder::Kept(kept)) = copied {
-                self.moved.came_back(now, path, content, kept);
+                self.reconcile.moved.came_back(now, path, content, kept);
             } else {
-                self.moved.came(now, path, content, copied.is_some());
+                self.reconcile.moved.came(now, path, content, copied.is_some());
             }
         }
     }
@@ -311,23 +314,24 @@ impl<I: Index> Engine<I> {
     fn note_deletion(&mut self, now: Now, entry: &Entry, old: Option<&OnDisk>, kept: Option<&String>) {
         let (Some(old), Some(kept)) = (old, kept) else { return };
         if let (Some((content, _)), Some(stat)) = (old.entry.file(), old.stat) {
-            self.moved.went(now, content, Some((kept.clone(), stat)));
+            self.reconcile.moved.went(now, content, Some((kept.clone(), stat)));
             if !entry.is_live() && !entry.conflicts_with(&old.entry) {
-                self.moved.deleted(now, kept.clone(), stat, content);
+                self.reconcile.moved.deleted(now, kept.clone(), stat, content);
             }
         }
     }
 
     /// A content is no longer where it was. Who waits for it may take it from history.
     fn has_left(&mut self, content: ContentId) {
-        for path in self.wants.waiting_for(content) {
-            self.wants.make_ready(&path);
+        for path in self.transfer.wants.waiting_for(content) {
+            self.transfer.wants.make_ready(&path);
         }
     }
 
     pub(in crate::engine) fn children_are_ready(&mut self, dir: &SyncPath) {
         let (from, to) = dir.range_below();
         let below: Vec<_> = self
+            .transfer
             .wants
             .by_path
             .range::<SyncPath, _>((std::ops::Bound::Excluded(dir), std::ops::Bound::Unbounded))
@@ -338,7 +342,7 @@ impl<I: Index> Engine<I> {
             .cloned()
             .collect();
         for path in below {
-            self.wants.make_ready(&path);
+            self.transfer.wants.make_ready(&path);
         }
     }
 
@@ -359,7 +363,7 @@ impl<I: Index> Engine<I> {
             beside: beside.clone(),
         };
         self.note_conflict(path, sides, kept.clone());
-        self.out.push(Action::Report(Report::Conflict {
+        self.core.out.push(Action::Report(Report::Conflict {
             path: path.clone(),
             winner: winner.clone(),
             winner_name,

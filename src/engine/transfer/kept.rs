@@ -15,13 +15,13 @@ impl<I: Index> Engine<I> {
     /// machine's user who did away with it; and so is what a peer was told to be there.
     pub(in crate::engine) fn may_be_kept(&self, path: &SyncPath, row: &Row) -> KeptHere {
         let Some((content, _)) = row.head.file() else { return KeptHere::No };
-        if let Some(located) = self.undoing.locating.promised(path, content) {
+        if let Some(located) = self.safety.undoing.locating.promised(path, content) {
             return KeptHere::As(located.kept.clone(), Box::new(located.stat));
         }
-        let was_here = self.ledger.get(path).is_some_and(|(span, _)| span.last.kind == row.head.kind);
+        let was_here = self.safety.ledger.get(path).is_some_and(|(span, _)| span.last.kind == row.head.kind);
         match was_here {
             true => KeptHere::Perhaps,
-            false if self.wants.loading => KeptHere::AtLast,
+            false if self.transfer.wants.loading => KeptHere::AtLast,
             false => KeptHere::No,
         }
     }
@@ -35,7 +35,7 @@ impl<I: Index> Engine<I> {
         content: ContentId,
         size: u64,
     ) -> bool {
-        let Some(want) = self.wants.by_path.get_mut(path) else { return false };
+        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return false };
         match want.kept.clone() {
             KeptHere::No | KeptHere::AtLast => return false,
             KeptHere::As(name, _) if want.failed_copies.contains(&Holder::Kept(name.clone())) => {
@@ -46,7 +46,7 @@ impl<I: Index> Engine<I> {
             KeptHere::Perhaps => {
                 want.kept = KeptHere::Asked;
                 let mtime = row.head.mtime;
-                self.wants.to_find.push(Sought { path: path.clone(), content, size, mtime });
+                self.transfer.wants.to_find.push(Sought { path: path.clone(), content, size, mtime });
                 self.wait(now, path, None);
             }
             KeptHere::Asked => self.wait(now, path, None),
@@ -58,9 +58,9 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn kept_found(&mut self, found: Vec<(Sought, Option<(String, Stat)>)>) {
         for (Sought { path, content, size, .. }, place) in found {
             let is_it = |want: &&mut Box<Want>| want.content == Some((content, size)) && want.kept == KeptHere::Asked;
-            if let Some(want) = self.wants.by_path.get_mut(&path).filter(is_it) {
+            if let Some(want) = self.transfer.wants.by_path.get_mut(&path).filter(is_it) {
                 want.kept = place.map_or(KeptHere::No, |(name, stat)| KeptHere::As(name, Box::new(stat)));
-                self.wants.make_ready(&path);
+                self.transfer.wants.make_ready(&path);
             }
         }
     }

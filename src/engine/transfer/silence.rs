@@ -88,18 +88,18 @@ fn is_idle(want: &Want) -> bool {
 
 impl<I: Index> Engine<I> {
     fn has_asked(&self, link: LinkId) -> bool {
-        self.wants.asked.range((link, 0)..=(link, u32::MAX)).next().is_some()
+        self.transfer.wants.asked.range((link, 0)..=(link, u32::MAX)).next().is_some()
     }
 
     /// Before something is asked of a peer.
     pub(in crate::engine) fn note_asking(&mut self, now: Now, link: LinkId) {
         let is_first = !self.has_asked(link);
-        self.wants.silences.asked(now.mono, link, is_first);
+        self.transfer.wants.silences.asked(now.mono, link, is_first);
     }
 
     /// Large contents that are asked of a peer.
     fn large_of(&self, link: LinkId) -> usize {
-        let whole = self.wants.fetching.values().filter(|fetching| fetching.link == link).count();
+        let whole = self.transfer.wants.fetching.values().filter(|fetching| fetching.link == link).count();
         whole + self.swarms_of(link)
     }
 
@@ -111,32 +111,32 @@ impl<I: Index> Engine<I> {
         path: &SyncPath,
         small: bool,
     ) -> Option<(LinkId, ContentId, u64)> {
-        let want = self.wants.get(path).filter(|want| want.step == Step::Queued)?;
+        let want = self.transfer.wants.get(path).filter(|want| want.step == Step::Queued)?;
         let (content, size) = want.content?;
         if (size <= SMALL_FILE_BYTES) != small {
             return None; // queued when its winner was another; it is in the other queue too
         }
-        let relayed_to = want.sources.iter().rev().copied().chain(self.sessions.keys().copied());
-        let might = |link: &LinkId| self.sessions.contains_key(link) && !want.refused.contains(link);
-        let speaks = |link: &LinkId| self.may_ask(*link, small) && !self.wants.silences.is_silent(*link);
+        let relayed_to = want.sources.iter().rev().copied().chain(self.peers.sessions.keys().copied());
+        let might = |link: &LinkId| self.peers.sessions.contains_key(link) && !want.refused.contains(link);
+        let speaks = |link: &LinkId| self.may_ask(*link, small) && !self.transfer.wants.silences.is_silent(*link);
         let link = relayed_to.clone().filter(might).find(speaks);
         let link = link.or_else(|| relayed_to.clone().filter(might).find(|link| self.may_ask(*link, small)));
         let parked = if link.is_none() { relayed_to.clone().find(might) } else { None };
         if let Some(silent) = parked {
-            self.wants.silences.park(silent, path, small);
+            self.transfer.wants.silences.park(silent, path, small);
             self.wait(now, path, None);
             return None;
         }
         let Some(link) = link else {
-            let want = self.wants.by_path.get_mut(path)?;
+            let want = self.transfer.wants.by_path.get_mut(path)?;
             want.refused.clear();
             if want.kept == KeptHere::AtLast {
                 want.kept = KeptHere::Perhaps;
                 want.step = Step::Waiting;
-                self.wants.make_ready(path);
+                self.transfer.wants.make_ready(path);
                 return None;
             }
-            if self.sessions.is_empty() {
+            if self.peers.sessions.is_empty() {
                 want.stuck = true;
                 self.wait(now, path, None);
             } else {
@@ -150,18 +150,18 @@ impl<I: Index> Engine<I> {
 
     /// Whether the peer may be asked for one more content.
     fn may_ask(&self, link: LinkId, small: bool) -> bool {
-        if small { !self.wants.silences.is_silent(link) } else { self.large_of(link) < LARGE_WINDOW }
+        if small { !self.transfer.wants.silences.is_silent(link) } else { self.large_of(link) < LARGE_WINDOW }
     }
 
     pub(in crate::engine) fn may_fetch_large(&self) -> bool {
-        let mono = self.last_event.mono;
-        let due = self.wants.fetching.values().map(|fetching| fetching.began).chain(self.swarms_moved());
+        let mono = self.core.last_event.mono;
+        let due = self.transfer.wants.fetching.values().map(|fetching| fetching.began).chain(self.swarms_moved());
         due.filter(|moved| mono < moved + LARGE_PATIENCE_NS).count() < LARGE_WINDOW
     }
 
     /// When something may be asked for, or is due from a peer.
     pub(in crate::engine) fn next_fetch(&self) -> Option<u64> {
-        [self.wants.next_retry(), self.next_silence(), self.swarms.due()].into_iter().flatten().min()
+        [self.transfer.wants.next_retry(), self.next_silence(), self.transfer.swarms.due()].into_iter().flatten().min()
     }
 
     /// When `follow_silences` may find something.
@@ -169,10 +169,10 @@ impl<I: Index> Engine<I> {
         let waits = |(link, silence): (&LinkId, &Silence)| {
             (!silence.is_silent && self.has_asked(*link)).then_some(silence.since + silence.patience_ns)
         };
-        let small = self.wants.silences.by_link.iter().filter_map(waits).min();
-        let large = (!self.wants.large_queue.is_empty()).then(|| {
-            let moved = self.wants.fetching.values().map(|fetching| fetching.began).chain(self.swarms_moved());
-            moved.map(|moved| moved + LARGE_PATIENCE_NS).filter(|due| *due > self.last_event.mono).min()
+        let small = self.transfer.wants.silences.by_link.iter().filter_map(waits).min();
+        let large = (!self.transfer.wants.large_queue.is_empty()).then(|| {
+            let moved = self.transfer.wants.fetching.values().map(|fetching| fetching.began).chain(self.swarms_moved());
+            moved.map(|moved| moved + LARGE_PATIENCE_NS).filter(|due| *due > self.core.last_event.mono).min()
         });
         small.into_iter().chain(large.flatten()).min()
     }
@@ -181,77 +181,82 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn follow_silences(&mut self, now: Now) {
         let is_due = |silence: &Silence| !silence.is_silent && now.mono >= silence.since + silence.patience_ns;
         let due: Vec<_> =
-            self.wants.silences.by_link.iter().filter(|(_, it)| is_due(it)).map(|(link, _)| *link).collect();
+            self.transfer.wants.silences.by_link.iter().filter(|(_, it)| is_due(it)).map(|(link, _)| *link).collect();
         for link in due.into_iter().filter(|link| self.has_asked(*link)).collect::<Vec<_>>() {
             self.falls_silent(link);
         }
-        let parked: Vec<_> = self.wants.silences.parked_large.keys().copied().collect();
+        let parked: Vec<_> = self.transfer.wants.silences.parked_large.keys().copied().collect();
         for link in parked {
             let room = LARGE_WINDOW.saturating_sub(self.large_of(link));
-            let paths = self.wants.silences.parked_large.entry(link).or_default();
+            let paths = self.transfer.wants.silences.parked_large.entry(link).or_default();
             let next: Vec<_> = (0..room).map_while(|_| paths.pop_first()).collect();
             if paths.is_empty() {
-                self.wants.silences.parked_large.remove(&link);
+                self.transfer.wants.silences.parked_large.remove(&link);
             }
             for path in next {
-                self.wants.make_ready(&path);
+                self.transfer.wants.make_ready(&path);
             }
         }
     }
 
     fn falls_silent(&mut self, link: LinkId) {
-        if let Some(silence) = self.wants.silences.by_link.get_mut(&link) {
+        if let Some(silence) = self.transfer.wants.silences.by_link.get_mut(&link) {
             silence.is_silent = true;
         }
-        let asked: Vec<_> =
-            self.wants.asked.range((link, 0)..=(link, u32::MAX)).map(|(id, path)| (*id, path.clone())).collect();
-        let peer = self.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
-        self.out.push(Action::Report(Report::Silent { peer, contents: asked.len() as u64 }));
+        let asked: Vec<_> = self
+            .transfer
+            .wants
+            .asked
+            .range((link, 0)..=(link, u32::MAX))
+            .map(|(id, path)| (*id, path.clone()))
+            .collect();
+        let peer = self.peers.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
+        self.core.out.push(Action::Report(Report::Silent { peer, contents: asked.len() as u64 }));
         for (id, path) in asked {
-            self.wants.asked.remove(&id);
-            let Some(want) = self.wants.by_path.get_mut(&path) else { continue };
+            self.transfer.wants.asked.remove(&id);
+            let Some(want) = self.transfer.wants.by_path.get_mut(&path) else { continue };
             let Some((content, size)) = want.content else { continue };
             want.step = Step::Waiting;
-            self.wants.release_small(size);
-            self.wants.silences.late.insert(id, (path.clone(), content));
-            self.wants.make_ready(&path);
+            self.transfer.wants.release_small(size);
+            self.transfer.wants.silences.late.insert(id, (path.clone(), content));
+            self.transfer.wants.make_ready(&path);
         }
         // What was asked before an earlier silence, and of others since, may never come (P9).
-        let late = self.wants.silences.late_of(link);
+        let late = self.transfer.wants.silences.late_of(link);
         for id in late.iter().take(late.len().saturating_sub(SMALL_WINDOW_FILES)) {
-            self.wants.silences.late.remove(&(link, *id));
+            self.transfer.wants.silences.late.remove(&(link, *id));
         }
     }
 
     /// A peer sends contents. After a silence the rest of what it was asked for is on its way, too.
     pub(in crate::engine) fn silence_ends(&mut self, now: Now, link: LinkId) {
-        if !self.wants.silences.ends_with(now.mono, link) {
+        if !self.transfer.wants.silences.ends_with(now.mono, link) {
             return;
         }
-        for id in self.wants.silences.late_of(link) {
-            let Some((path, content)) = self.wants.silences.late.get(&(link, id)) else { continue };
-            let Some(want) = self.wants.by_path.get_mut(path).filter(|want| is_idle(want)) else { continue };
+        for id in self.transfer.wants.silences.late_of(link) {
+            let Some((path, content)) = self.transfer.wants.silences.late.get(&(link, id)) else { continue };
+            let Some(want) = self.transfer.wants.by_path.get_mut(path).filter(|want| is_idle(want)) else { continue };
             let Some((_, size)) = want.content.filter(|(wanted, _)| wanted == content) else { continue };
             want.step = Step::Asked(link, id);
-            self.wants.asked.insert((link, id), path.clone());
-            self.wants.small_files += 1;
-            self.wants.small_bytes += size;
-            self.wants.silences.late.remove(&(link, id));
+            self.transfer.wants.asked.insert((link, id), path.clone());
+            self.transfer.wants.small_files += 1;
+            self.transfer.wants.small_bytes += size;
+            self.transfer.wants.silences.late.remove(&(link, id));
         }
         self.unpark_small(link);
     }
 
     fn unpark_small(&mut self, link: LinkId) {
-        for path in self.wants.silences.parked_small.remove(&link).unwrap_or_default() {
-            self.wants.make_ready(&path);
+        for path in self.transfer.wants.silences.parked_small.remove(&link).unwrap_or_default() {
+            self.transfer.wants.make_ready(&path);
         }
     }
 
     /// A content came of which nobody waited for this peer any more: taken where it is still
     /// wanted.
     pub(in crate::engine) fn late_content(&mut self, link: LinkId, id: u32, body: Option<Bytes>, wire: u64) {
-        let Some((path, content)) = self.wants.silences.late.remove(&(link, id)) else { return };
-        let Some(want) = self.wants.by_path.get_mut(&path) else { return };
+        let Some((path, content)) = self.transfer.wants.silences.late.remove(&(link, id)) else { return };
+        let Some(want) = self.transfer.wants.by_path.get_mut(&path) else { return };
         let Some((_, size)) = want.content.filter(|(wanted, _)| *wanted == content) else { return };
         let is_asked = matches!(want.step, Step::Asked(..)) && want.body.is_none() && want.staged.is_none();
         match body {
@@ -270,13 +275,13 @@ impl<I: Index> Engine<I> {
 
     /// The link ended.
     pub(in crate::engine) fn forget_silence(&mut self, link: LinkId) {
-        let silences = &mut self.wants.silences;
+        let silences = &mut self.transfer.wants.silences;
         silences.by_link.remove(&link);
         for id in silences.late_of(link) {
             silences.late.remove(&(link, id));
         }
         for path in silences.parked_large.remove(&link).unwrap_or_default() {
-            self.wants.make_ready(&path);
+            self.transfer.wants.make_ready(&path);
         }
         self.unpark_small(link);
     }

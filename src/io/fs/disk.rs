@@ -167,7 +167,7 @@ impl Disk {
                 Action::SetPace(pace) => self.scrubber.set_pace(pace),
                 Action::KeepSuspect { path, stat } => self.scrubber.keep(path, stat),
                 Action::OpenPartial { fetch, content, size } => {
-                    opening.push(PartialTask::Open { fetch, content, size })
+                    opening.push(PartialTask::Open { fetch, content, size });
                 }
                 Action::FinishPartial { fetch, content } => opening.push(PartialTask::Finish { fetch, content }),
                 Action::ClosePartial { content, keep } => opening.push(PartialTask::Close { content, keep }),

@@ -24,7 +24,7 @@ fn engine() -> Engine<MapIndex> {
     );
     engine.start(NOW, Trust::Known);
     walk(&mut engine, Event::IgnoreRead(None), &[("d", StatKind::Directory), ("d/f", StatKind::File)], &[]);
-    assert!(engine.index.get(&path("d/f")).unwrap().live_on_disk().is_some());
+    assert!(engine.core.index.get(&path("d/f")).unwrap().live_on_disk().is_some());
     engine
 }
 
@@ -76,7 +76,7 @@ fn what_a_mount_covers_is_not_deleted_and_the_mount_is_a_problem_until_it_is_gon
     quiesce(&mut engine);
     assert_eq!(problems(&mut engine), [path("d")]);
     for kept in ["d", "d/f"] {
-        assert!(engine.index.get(&path(kept)).unwrap().head.is_live(), "{kept}");
+        assert!(engine.core.index.get(&path(kept)).unwrap().head.is_live(), "{kept}");
     }
     walk(&mut engine, Event::Overflow, &[("d", StatKind::Directory), ("d/f", StatKind::File)], &[]);
     assert_eq!(problems(&mut engine), []);
@@ -86,7 +86,7 @@ fn what_a_mount_covers_is_not_deleted_and_the_mount_is_a_problem_until_it_is_gon
 fn what_was_held_back_as_deleted_and_is_back_is_held_no_more() {
     let mut engine = engine();
     engine.handle(NOW, Event::Overflow);
-    engine.handle(NOW, Event::Walked { walk: WalkId(engine.last_walk), unread: Vec::new() });
+    engine.handle(NOW, Event::Walked { walk: WalkId(engine.observe.walking.last_id), unread: Vec::new() });
     engine.handle(NOW, Event::Root(RootState::Fine));
     assert_eq!(engine.status().held_deletions, 3, "everything was missing");
     engine.observe(NOW, &path("d"), Observed::Directory { stat: stat(StatKind::Directory) }, ObservationSource::Live);
@@ -98,7 +98,7 @@ fn where_as_much_is_new_as_is_missing_it_was_moved() {
     let mut engine = engine();
     let moved = ["other", "d", "d/f"].map(path);
     engine.handle(NOW, Event::Overflow);
-    let walk = WalkId(engine.last_walk);
+    let walk = WalkId(engine.observe.walking.last_id);
     engine.handle(NOW, Event::Listed { walk, found: vec![(path("moved"), stat(StatKind::File))] });
     engine.handle(NOW, Event::Walked { walk, unread: Vec::new() });
     let inspections = engine.handle(NOW, Event::Root(RootState::Fine));
@@ -112,7 +112,7 @@ fn without_a_mount_the_same_silence_is_a_deletion() {
     let mut engine = engine();
     walk(&mut engine, Event::Overflow, &[], &[]);
     quiesce(&mut engine);
-    assert!(!engine.index.get(&path("d/f")).unwrap().head.is_live());
+    assert!(!engine.core.index.get(&path("d/f")).unwrap().head.is_live());
 }
 
 #[test]
@@ -150,9 +150,9 @@ fn a_disk_that_tells_nothing_of_what_others_change_is_walked_each_minute_and_eve
         engine.set_keeps(Keeps { remote_events: false, ..Keeps::default() });
         let end = Now { mono: NOW.mono + took_s * 1_000_000_000, ..NOW };
         engine.handle(NOW, Event::Overflow);
-        engine.handle(end, Event::Walked { walk: WalkId(engine.last_walk), unread: vec![] });
+        engine.handle(end, Event::Walked { walk: WalkId(engine.observe.walking.last_id), unread: vec![] });
         engine.handle(end, Event::Root(RootState::Fine));
-        (engine.next_walk - end.mono) / 1_000_000_000
+        (engine.observe.walking.next - end.mono) / 1_000_000_000
     };
     assert_eq!([walked(1), walked(30)], [60, 300]);
 }
@@ -161,13 +161,13 @@ fn a_disk_that_tells_nothing_of_what_others_change_is_walked_each_minute_and_eve
 fn a_walk_asked_for_while_the_root_was_wrong_is_made_when_it_is_back() {
     let mut engine = engine();
     engine.handle(NOW, Event::Overflow);
-    let first = WalkId(engine.last_walk);
+    let first = WalkId(engine.observe.walking.last_id);
     engine.handle(NOW, Event::Overflow);
     engine.handle(NOW, Event::Walked { walk: first, unread: Vec::new() });
     engine.handle(NOW, Event::Root(RootState::Wrong("gone".into())));
     let back = engine.handle(NOW, Event::Root(RootState::Fine));
     assert!(back.iter().any(|action| matches!(action, Action::Walk { below: None, .. })), "{back:?}");
-    assert!(!engine.walk_again);
+    assert!(!engine.observe.walking.again);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_folder_that_cannot_be_listed_is_a_problem_until_a_walk_lists_it() {
     let mut engine = engine();
     walk(&mut engine, Event::Overflow, &[("d", StatKind::Directory)], &["d"]);
     assert_eq!(problems(&mut engine), [path("d")]);
-    assert!(engine.index.get(&path("d/f")).unwrap().head.is_live());
+    assert!(engine.core.index.get(&path("d/f")).unwrap().head.is_live());
     // It is tried again without a hint; that it is there to be looked at does not mean that it
     // can be listed.
     let folder = Observed::Directory { stat: stat(StatKind::Directory) };

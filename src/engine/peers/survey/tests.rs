@@ -37,7 +37,7 @@ fn engine(names: &[&str], links: u64) -> (Engine<MapIndex>, Vec<Action>) {
     }
     engine.handle(NOW, Event::Verify(Verify { below: None, bytes_a_second: 1, peers: true }));
     engine.begin_survey(None);
-    let said = std::mem::take(&mut engine.out);
+    let said = std::mem::take(&mut engine.core.out);
     (engine, said)
 }
 

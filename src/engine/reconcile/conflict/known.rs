@@ -75,13 +75,13 @@ impl KnownConflicts {
 impl<I: Index> Engine<I> {
     /// A loser is here, or its copy. Whether it was not known yet.
     pub(in crate::engine) fn note_conflict(&mut self, path: &SyncPath, sides: Sides, kept: Option<String>) {
-        let now = self.last_event;
+        let now = self.core.last_event;
         let sides = sides.trimmed();
-        let known = self.index.conflict(&ConflictKey::of(path, &sides.loser.version));
+        let known = self.core.index.conflict(&ConflictKey::of(path, &sides.loser.version));
         let is_news = known.is_none();
         if known.as_ref().is_some_and(|known| known.source.is_some()) {
             // It was told before it was found here.
-            self.known_conflicts.taken = None;
+            self.reconcile.known_conflicts.taken = None;
         }
         let conflict = match known {
             Some(known) => Conflict { kept: kept.or(known.kept), sides, source: None, ..known },
@@ -90,23 +90,23 @@ impl<I: Index> Engine<I> {
         self.keep_conflict(&conflict);
         if is_news {
             self.queue_conflict(now, Whom::All, &conflict);
-            self.known_conflicts.found += 1;
-            if self.known_conflicts.found.is_multiple_of(OWN_AT_ONCE) {
+            self.reconcile.known_conflicts.found += 1;
+            if self.reconcile.known_conflicts.found.is_multiple_of(OWN_AT_ONCE) {
                 self.forget_conflicts(now);
             }
         }
     }
 
     fn keep_conflict(&mut self, conflict: &Conflict) {
-        self.index.put_conflict(conflict);
-        self.known_conflicts.digest = None;
+        self.core.index.put_conflict(conflict);
+        self.reconcile.known_conflicts.digest = None;
     }
 
     /// A person decided those of a path, up to the one called `last`.
     pub(in crate::engine) fn settle_conflicts(&mut self, now: Now, path: &SyncPath, last: i64, how: &str) {
         let wanted = ConflictFilter { path: Some(path.clone()), limit: usize::MAX, ..ConflictFilter::default() };
-        let how = format!("{how} at {}", self.config.name);
-        for conflict in self.index.conflicts(&wanted) {
+        let how = format!("{how} at {}", self.core.config.name);
+        for conflict in self.core.index.conflicts(&wanted) {
             if conflict.id <= last {
                 self.settle_conflict(now, conflict, how.clone());
             }
@@ -115,9 +115,9 @@ impl<I: Index> Engine<I> {
 
     /// The loser's edits are in what is at the path now.
     pub(in crate::engine) fn conflict_is_merged(&mut self, path: &SyncPath, loser: &Version) {
-        let known = self.index.conflict(&ConflictKey::of(path, loser));
+        let known = self.core.index.conflict(&ConflictKey::of(path, loser));
         if let Some(known) = known.filter(|known| known.settled.is_none()) {
-            self.settle_conflict(self.last_event, known, "merged".to_owned());
+            self.settle_conflict(self.core.last_event, known, "merged".to_owned());
         }
     }
 
@@ -129,28 +129,28 @@ impl<I: Index> Engine<I> {
 
     /// Forgets decisions that are old, and what is too much.
     pub(in crate::engine) fn forget_conflicts(&mut self, now: Now) {
-        self.index.forget_conflicts(self.steady(now).saturating_sub(SETTLED_NS), OWN_ROWS);
-        self.known_conflicts.digest = None;
-        self.known_conflicts.taken = None;
+        self.core.index.forget_conflicts(self.steady(now).saturating_sub(SETTLED_NS), OWN_ROWS);
+        self.reconcile.known_conflicts.digest = None;
+        self.reconcile.known_conflicts.taken = None;
     }
 
     // Telling.
 
     fn knows_conflicts(&self, link: LinkId) -> bool {
-        self.sessions.get(&link).is_some_and(|session| session.features.has(CONFLICTS))
+        self.peers.sessions.get(&link).is_some_and(|session| session.features.has(CONFLICTS))
     }
 
     fn conflicts_digest(&mut self) -> Digest {
-        if let Some(digest) = self.known_conflicts.digest {
+        if let Some(digest) = self.reconcile.known_conflicts.digest {
             return digest;
         }
         let mut hasher = blake3::Hasher::new();
-        for (key, is_settled) in self.index.conflict_marks() {
+        for (key, is_settled) in self.core.index.conflict_marks() {
             hasher.update(&key.0).update(&[u8::from(is_settled)]);
         }
         let mut digest = Digest::default();
         digest.copy_from_slice(&hasher.finalize().as_bytes()[..size_of::<Digest>()]);
-        *self.known_conflicts.digest.insert(digest)
+        *self.reconcile.known_conflicts.digest.insert(digest)
     }
 
     pub(in crate::engine) fn greet_with_conflicts(&mut self, link: LinkId) {
@@ -161,19 +161,19 @@ impl<I: Index> Engine<I> {
     }
 
     fn queue_conflict(&mut self, now: Now, whom: Whom, conflict: &Conflict) {
-        if !self.sessions.is_empty() {
+        if !self.peers.sessions.is_empty() {
             let news = news_of(self.steady(now), conflict);
-            self.known_conflicts.outgoing.push((whom, news));
+            self.reconcile.known_conflicts.outgoing.push((whom, news));
         }
     }
 
     /// Once a group of events.
     pub(in crate::engine) fn send_conflicts(&mut self) {
-        let outgoing = std::mem::take(&mut self.known_conflicts.outgoing);
+        let outgoing = std::mem::take(&mut self.reconcile.known_conflicts.outgoing);
         if outgoing.is_empty() {
             return;
         }
-        for link in self.sessions.keys().copied().collect::<Vec<_>>() {
+        for link in self.peers.sessions.keys().copied().collect::<Vec<_>>() {
             let is_meant = |whom: Whom| match whom {
                 Whom::All => true,
                 Whom::AllBut(other) => other != link,
@@ -193,7 +193,7 @@ impl<I: Index> Engine<I> {
         let steady = self.steady(now);
         let mut wanted = ConflictFilter { settled: true, limit: PAGE, ..ConflictFilter::default() };
         loop {
-            let page = self.index.conflicts(&wanted);
+            let page = self.core.index.conflicts(&wanted);
             for conflict in &page {
                 let list = if conflict.source.is_none() { &mut found } else { &mut announced };
                 let news = news_of(steady, conflict);
@@ -222,7 +222,7 @@ impl<I: Index> Engine<I> {
         news: Vec<ConflictNews>,
     ) {
         if let Some(theirs) = digest
-            && let Some(session) = self.sessions.get_mut(&link)
+            && let Some(session) = self.peers.sessions.get_mut(&link)
             // All is told once a link: asking again and again costs the asker's peer too much.
             && !std::mem::replace(&mut session.announced_conflicts, true)
             && self.conflicts_digest() != theirs
@@ -235,13 +235,13 @@ impl<I: Index> Engine<I> {
     }
 
     fn conflict_came(&mut self, now: Now, link: LinkId, news: ConflictNews) {
-        let Some(session) = self.sessions.get(&link) else { return };
+        let Some(session) = self.peers.sessions.get(&link) else { return };
         let source = ConflictSource { device: session.device, relayed: news.relayed };
         if news.check().is_err() || !self.is_ours(self.claimed_by(&news), link) {
             return;
         }
         let (bytes, steady) = (news.wire_bytes(), self.steady(now));
-        let known = self.index.conflict(&news.key());
+        let known = self.core.index.conflict(&news.key());
         let ConflictNews { path, found_ns, decided, sides, .. } = news;
         let settled =
             decided.map(|Decided { how, age_s }| Settled { how, at: steady.saturating_sub(u64::from(age_s) * SECOND) });
@@ -269,15 +269,15 @@ impl<I: Index> Engine<I> {
     /// entry, that this machine was set back to an older state.
     fn claimed_by(&self, news: &ConflictNews) -> u64 {
         let versions = [&news.sides.winner.version, &news.sides.loser.version];
-        versions.iter().map(|version| version.seen.get(&self.config.device)).max().unwrap_or_default()
+        versions.iter().map(|version| version.seen.get(&self.core.config.device)).max().unwrap_or_default()
     }
 
     /// Takes room for one more row of a peer's, if there is some.
     fn takes_room(&mut self, source: ConflictSource, bytes: usize) -> bool {
-        if self.known_conflicts.taken.is_none() {
-            self.known_conflicts.taken = Some(self.count_announced());
+        if self.reconcile.known_conflicts.taken.is_none() {
+            self.reconcile.known_conflicts.taken = Some(self.count_announced());
         }
-        let taken = self.known_conflicts.taken.get_or_insert_default();
+        let taken = self.reconcile.known_conflicts.taken.get_or_insert_default();
         let all = taken.values().fold(ConflictRoom::default(), |all, one| ConflictRoom {
             rows: all.rows + one.rows,
             bytes: all.bytes + one.bytes,
@@ -294,7 +294,7 @@ impl<I: Index> Engine<I> {
         let mut taken: BTreeMap<ConflictSource, ConflictRoom> = BTreeMap::new();
         let mut wanted = ConflictFilter { settled: true, limit: PAGE, ..ConflictFilter::default() };
         loop {
-            let page = self.index.conflicts(&wanted);
+            let page = self.core.index.conflicts(&wanted);
             for conflict in &page {
                 if let Some(source) = conflict.source {
                     taken.entry(source).or_default().add(news_of(0, conflict).wire_bytes());
@@ -309,7 +309,7 @@ impl<I: Index> Engine<I> {
 
     /// This machine, and the conflicts that are asked for.
     pub fn conflicts(&self, wanted: &ConflictFilter) -> (DeviceId, Vec<Conflict>) {
-        (self.config.device, self.index.conflicts(wanted))
+        (self.core.config.device, self.core.index.conflicts(wanted))
     }
 }
 

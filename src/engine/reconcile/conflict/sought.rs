@@ -40,15 +40,15 @@ impl<I: Index> Engine<I> {
 
     fn seek_loser(&mut self, path: SyncPath, sought: SoughtLoser) {
         let (winner, loser) = (sought.winner.clone(), sought.loser.clone());
-        if self.losers.sought.len() < SOUGHT_CAP {
-            self.losers.sought.insert(path.clone(), sought);
+        if self.reconcile.losers.sought.len() < SOUGHT_CAP {
+            self.reconcile.losers.sought.insert(path.clone(), sought);
         }
         self.act(Action::FindLoser { path, winner, loser });
     }
 
     /// What a crash kept from being found is sought again.
     pub(in crate::engine) fn load_sought(&mut self) {
-        let stored = self.index.meta(META_SOUGHT).filter(|stored| !stored.is_empty());
+        let stored = self.core.index.meta(META_SOUGHT).filter(|stored| !stored.is_empty());
         let Some(stored) = stored else { return };
         let sought: BTreeMap<SyncPath, SoughtLoser> = postcard::from_bytes(&stored).unwrap_or_default();
         for (path, sought) in sought.into_iter().filter(|(_, sought)| sought.starts < STARTS) {
@@ -58,20 +58,20 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn sought_is_found(&mut self, path: &SyncPath, loser: &Entry) {
-        if self.losers.sought.get(path).is_some_and(|sought| sought.loser == *loser) {
-            self.losers.sought.remove(path);
+        if self.reconcile.losers.sought.get(path).is_some_and(|sought| sought.loser == *loser) {
+            self.reconcile.losers.sought.remove(path);
             self.store_sought();
         }
     }
 
     /// In the commit of what it follows from.
     fn store_sought(&mut self) {
-        let sought = &self.losers.sought;
+        let sought = &self.reconcile.losers.sought;
         let stored = if sought.is_empty() {
             Vec::new()
         } else {
             postcard::to_stdvec(sought).expect("writing to memory does not fail")
         };
-        self.index.set_meta(META_SOUGHT, &stored);
+        self.core.index.set_meta(META_SOUGHT, &stored);
     }
 }

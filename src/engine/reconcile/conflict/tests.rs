@@ -97,7 +97,7 @@ const AFTER: u64 = NOW.wall + 1000;
 #[case::by_a_link(Kind::Symlink { target: b"x".to_vec() }, "")]
 fn the_loser_is_copied_beside_before_the_winner_takes_its_place(#[case] kind: Kind, #[case] text: &'static str) {
     let mut engine = engine(OnConflict::KeepBoth);
-    let ours = engine.index.get(&path("f")).unwrap().head;
+    let ours = engine.core.index.get(&path("f")).unwrap().head;
     let winner = theirs(kind, AFTER);
     let jobs = installs(&receive(&mut engine, &winner, text));
     let [copy] = &jobs[..] else { panic!("{jobs:?}") };
@@ -137,7 +137,7 @@ fn a_copy_that_this_disk_refuses_keeps_nobody_waiting() {
 #[case::made_on_top_of_it(OnConflict::KeepBoth, 0)]
 fn without_a_conflict_or_a_wish_nothing_is_copied(#[case] on_conflict: OnConflict, #[case] stamp: u64) {
     let mut engine = engine(on_conflict);
-    let ours = engine.index.get(&path("f")).unwrap().head;
+    let ours = engine.core.index.get(&path("f")).unwrap().head;
     let mut winner = theirs(file("theirs"), stamp.max(ours.version.stamp + 1));
     if stamp == 0 {
         winner.version.seen = winner.version.seen.join(&ours.version.seen);
@@ -168,7 +168,7 @@ fn merged(text: &str) -> Merge {
 #[case::the_loser_as_old_as_the_winner(false, 0)]
 fn what_a_person_made_of_either_before_they_heard_of_the_merge_beats_it(#[case] of_winner: bool, #[case] younger: u64) {
     let mut engine = engine(OnConflict::Merge);
-    let ours = engine.index.get(&path("f")).unwrap().head;
+    let ours = engine.core.index.get(&path("f")).unwrap().head;
     let stamp = ours.version.stamp + younger;
     // With one stamp the greater content wins, whichever that is.
     let text =
@@ -185,13 +185,13 @@ fn what_a_person_made_of_either_before_they_heard_of_the_merge_beats_it(#[case] 
     let actions = end(&mut engine, merge.id, done(Some(stat("ours", 4)), Some("kept2")));
     assert!(actions.iter().any(|action| matches!(action, Action::Report(Report::Merged { .. }))), "{actions:?}");
     receive(&mut engine, &deletion, "");
-    assert_eq!(engine.index.get(&path("f")).unwrap().head, deletion);
+    assert_eq!(engine.core.index.get(&path("f")).unwrap().head, deletion);
 }
 
 #[test]
 fn the_author_of_the_loser_makes_a_version_on_top_of_both_and_tells_it_when_it_is_there() {
     let mut engine = engine(OnConflict::Merge);
-    let ours = engine.index.get(&path("f")).unwrap().head;
+    let ours = engine.core.index.get(&path("f")).unwrap().head;
     let (winner, ask) = asked(&mut engine);
     let Action::Merge { ours: loser, kept, theirs, .. } = ask else { unreachable!() };
     assert_eq!((&loser, kept.as_str(), &theirs), (&ours, "kept", &winner));
@@ -201,9 +201,9 @@ fn the_author_of_the_loser_makes_a_version_on_top_of_both_and_tells_it_when_it_i
     assert_eq!((&job.source, job.expect), (&Source::Staged(StageId(7)), Some(stat("theirs", 3))));
     assert!(job.entry.version.supersedes(&ours.version) && job.entry.version.supersedes(&winner.version));
     assert!(job.entry.beats(&winner));
-    assert_eq!(engine.index.get(&path("f")).unwrap().head, winner, "no news before it is on disk");
+    assert_eq!(engine.core.index.get(&path("f")).unwrap().head, winner, "no news before it is on disk");
     let actions = end(&mut engine, job.id, done(Some(stat("both", 4)), Some("kept2")));
-    assert_eq!(engine.index.get(&path("f")).unwrap().head, job.entry);
+    assert_eq!(engine.core.index.get(&path("f")).unwrap().head, job.entry);
     assert!(
         actions.iter().any(|action| matches!(action, Action::Report(Report::Merged { kept, .. }) if kept == "kept"))
     );
@@ -229,7 +229,7 @@ fn a_merge_that_a_crash_came_before_is_made_after_the_next_walk() {
     let mut engine = engine(OnConflict::Merge);
     let (_, ask) = asked(&mut engine);
     engine.handle(later(), Event::Tick);
-    let index = engine.index;
+    let index = engine.core.index;
     assert_eq!(asks_again(index.clone(), OnConflict::Merge, Trust::Known), [ask]);
     assert_eq!(asks_again(index.clone(), OnConflict::Newest, Trust::Known), []);
     assert_eq!(asks_again(index, OnConflict::Merge, Trust::Restored), []);
@@ -239,7 +239,7 @@ fn a_merge_that_a_crash_came_before_is_made_after_the_next_walk() {
 #[test]
 fn what_was_made_on_top_of_the_loser_is_not_merged_with_it() {
     let mut engine = engine(OnConflict::Merge);
-    let ours = engine.index.get(&path("f")).unwrap().head;
+    let ours = engine.core.index.get(&path("f")).unwrap().head;
     asked(&mut engine);
     let version = ours.version.clone();
     let version = Version { stamp: AFTER + 9, author: peer(), seen: version.seen.with(peer(), AFTER + 9) };
@@ -248,7 +248,7 @@ fn what_was_made_on_top_of_the_loser_is_not_merged_with_it() {
     engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: Merge::Moved });
     let actions = end(&mut engine, jobs[0].id, done(Some(stat("less", 5)), Some("kept2")));
     assert!(!actions.iter().any(|action| matches!(action, Action::Merge { .. })), "{actions:?}");
-    assert!(engine.losers.merging.is_empty());
+    assert!(engine.reconcile.losers.merging.is_empty());
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_merge_that_was_made_is_not_made_again_by_the_next_start() {
     let job = installs(&actions)[0].id;
     end(&mut engine, job, done(Some(stat("both", 4)), Some("kept2")));
     engine.handle(later(), Event::Tick);
-    assert_eq!(asks_again(engine.index, OnConflict::Merge, Trust::Known), []);
+    assert_eq!(asks_again(engine.core.index, OnConflict::Merge, Trust::Known), []);
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn after_a_crash_the_merge_on_disk_is_no_edit() {
     asked(&mut engine);
     let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: merged("both") });
     let made = installs(&actions)[0].entry.clone();
-    let row = engine.index.get(&path("f")).unwrap();
+    let row = engine.core.index.get(&path("f")).unwrap();
     let found = merge::compare(Some(&row), &made.kind, made.mode, made.mtime, merge::ObservationSource::Walked);
     assert_eq!(found, merge::Local::Adopt(made));
 }
@@ -289,17 +289,17 @@ fn a_merge_of_what_has_moved_on_is_dropped_and_made_again() {
     let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: merged("all") });
     let actions = end(&mut engine, installs(&actions)[0].id, Outcome::Stale);
     assert!(actions.contains(&Action::Discard(StageId(7))), "{actions:?}");
-    assert_eq!(engine.index.get(&path("f")).unwrap().head.kind, file("edited meanwhile"));
+    assert_eq!(engine.core.index.get(&path("f")).unwrap().head.kind, file("edited meanwhile"));
 }
 
 /// The merge was made upon the loser, and held nothing of it (1 seed in 20 of the simulator).
 #[test]
 fn an_edit_on_top_of_the_winner_holds_nothing_of_the_loser_though_it_counts_it_as_seen() {
     let mut engine = engine(OnConflict::Merge);
-    let ours = engine.index.get(&path("f")).unwrap().head;
+    let ours = engine.core.index.get(&path("f")).unwrap().head;
     asked(&mut engine);
     user_writes(&mut engine, "edited meanwhile", 5);
-    let edited = engine.index.get(&path("f")).unwrap().head;
+    let edited = engine.core.index.get(&path("f")).unwrap().head;
     assert!(edited.version.supersedes(&ours.version));
     let actions = engine.handle(later(), Event::Merged { path: path("f"), kept: "kept".into(), merge: Merge::Moved });
     let ask = actions.iter().find_map(|action| match action {
@@ -398,11 +398,11 @@ fn the_ground_of_a_merge_is(#[case] bases: &[(u64, u8, u64)], #[case] chosen: Op
 #[test]
 fn a_conflict_whose_install_was_cut_off_is_told_and_merged_after_all() {
     let mut engine = engine(OnConflict::Merge);
-    let ours = engine.index.get(&path("f")).unwrap().head;
+    let ours = engine.core.index.get(&path("f")).unwrap().head;
     let winner = Entry { mtime: stat("theirs", 3).mtime, ..theirs(file("theirs"), AFTER) };
     assert_eq!(installs(&receive(&mut engine, &winner, "theirs")).len(), 1);
     let config = Config { device: DeviceId([1; 32]), name: "a".into(), on_conflict: OnConflict::Merge };
-    let mut engine = Engine::new(config, engine.index);
+    let mut engine = Engine::new(config, engine.core.index);
     engine.start(NOW, Trust::Known);
     engine.handle(NOW, Event::IgnoreRead(None));
     engine.handle(NOW, Event::Listed { walk: WalkId(1), found: vec![(path("f"), stat("theirs", 3))] });
@@ -410,7 +410,7 @@ fn a_conflict_whose_install_was_cut_off_is_told_and_merged_after_all() {
     let mut actions = engine.handle(NOW, Event::Inspected { path: path("f"), observed });
     actions.extend(engine.handle(NOW, Event::Walked { walk: WalkId(1), unread: Vec::new() }));
     engine.handle(NOW, Event::Root(RootState::Fine));
-    assert_eq!(engine.index.get(&path("f")).unwrap().head, winner);
+    assert_eq!(engine.core.index.get(&path("f")).unwrap().head, winner);
     let sought = Action::FindLoser { path: path("f"), winner: winner.clone(), loser: ours.clone() };
     assert!(actions.contains(&sought), "{actions:?}");
     let found = FoundLoser { path: path("f"), winner: winner.clone(), loser: ours.clone(), kept: "kept".into() };
@@ -427,7 +427,7 @@ fn a_conflict_whose_install_was_cut_off_is_told_and_merged_after_all() {
 #[test]
 fn a_loser_that_a_second_crash_kept_from_being_found_is_sought_again_until_it_is() {
     let mut engine = engine(OnConflict::Newest);
-    let ours = engine.index.get(&path("f")).unwrap().head;
+    let ours = engine.core.index.get(&path("f")).unwrap().head;
     let winner = theirs(file("theirs"), AFTER);
     engine.find_loser(&path("f"), &winner, &ours);
     let start = |index: MapIndex| {
@@ -437,17 +437,17 @@ fn a_loser_that_a_second_crash_kept_from_being_found_is_sought_again_until_it_is
         let sought = Action::FindLoser { path: path("f"), winner: winner.clone(), loser: ours.clone() };
         (engine, actions.contains(&sought))
     };
-    let (again, is_sought) = start(engine.index.clone());
+    let (again, is_sought) = start(engine.core.index.clone());
     assert!(is_sought);
-    let (third, _) = start(again.index);
-    assert!(!start(third.index).1, "what history does not have is sought at three starts");
-    let (mut found, _) = start(engine.index);
+    let (third, _) = start(again.core.index);
+    assert!(!start(third.core.index).1, "what history does not have is sought at three starts");
+    let (mut found, _) = start(engine.core.index);
     let loser = FoundLoser { path: path("f"), winner: winner.clone(), loser: ours.clone(), kept: "kept".into() };
     let actions = found.handle(NOW, Event::LoserFound(Box::new(loser)));
     let is_reported =
         |action: &Action| matches!(action, Action::Report(Report::Conflict { loser, .. }) if *loser == ours);
     assert_eq!(actions.iter().filter(|action| is_reported(action)).count(), 1);
-    assert!(!start(found.index).1, "it was told");
+    assert!(!start(found.core.index).1, "it was told");
 }
 
 /// It was made before the second winner came, and its answer comes after.
@@ -480,7 +480,7 @@ fn a_merge_that_a_crash_cut_off_is_not_taken_for_that_of_an_earlier_loser() {
     let mut engine = engine(OnConflict::Merge);
     asked(&mut engine);
     engine.handle(later(), Event::Tick);
-    assert!(engine.index.meta(META_MERGING).is_some_and(|stored| !stored.is_empty()), "the first loser is stored");
+    assert!(engine.core.index.meta(META_MERGING).is_some_and(|stored| !stored.is_empty()), "the first loser is stored");
     user_writes(&mut engine, "edited meanwhile", 5);
     let second = theirs(file("second"), AFTER + 1000);
     let jobs = installs(&receive(&mut engine, &second, "second"));

@@ -62,8 +62,8 @@ fn photos_that_go_from_the_inbox_to_the_archive_are_not_lost_in_whichever_order_
             machine.take(&names(batch));
             machine.put(&archived);
         }
-        assert_eq!(machine.engine.ledger.sum(ledger::Fate::Lost).files, 0, "batch {n}");
-        assert_eq!(machine.engine.ledger.total().files, 200);
+        assert_eq!(machine.engine.safety.ledger.sum(ledger::Fate::Lost).files, 0, "batch {n}");
+        assert_eq!(machine.engine.safety.ledger.total().files, 200);
     }
     assert!(!machine.holds());
     assert_eq!(machine.engine.index().get(&path("archive/7")).unwrap().since, 0, "they are as old as they were");
@@ -78,7 +78,7 @@ fn folder_renames_in_a_row_and_their_undo_count_nothing_and_a_single_removal_aft
         machine.put(&album(name));
         machine.take(&names(&was));
         was = album(name);
-        assert_eq!((machine.live(), machine.engine.ledger.total().files), (200, 200), "{name}");
+        assert_eq!((machine.live(), machine.engine.safety.ledger.total().files), (200, 200), "{name}");
     }
     machine.take(&names(&was[..1]));
     assert_eq!(machine.live(), 199);
@@ -148,7 +148,7 @@ fn after_a_confirmation_a_single_removal_is_not_held() {
     assert_eq!(machine.engine.status().held_deletions, 200);
     machine.handle(Event::Confirm);
     machine.scan(&(200..300).map(|n| file(n, 1_000_000)).collect::<Vec<_>>());
-    assert_eq!((machine.live(), machine.engine.ledger.total().files), (100, 100));
+    assert_eq!((machine.live(), machine.engine.safety.ledger.total().files), (100, 100));
     machine.said.clear();
     machine.remove_live(200..201);
     assert_eq!(machine.live(), 99);
@@ -164,7 +164,7 @@ fn what_is_younger_than_an_hour_is_no_loss() {
     let build = named(0..500, "out/", "made", 1000);
     machine.put(&build);
     machine.take(&names(&build));
-    assert_eq!((machine.live(), machine.engine.ledger.total().files), (120, 120));
+    assert_eq!((machine.live(), machine.engine.safety.ledger.total().files), (120, 120));
     assert!(!machine.holds());
 }
 
@@ -176,7 +176,7 @@ fn a_few_older_files_from_an_archive_are_not_held() {
     machine.scan(&older);
     machine.handle(Event::Overflow);
     machine.scan(&older);
-    assert_eq!(machine.engine.ledger.sum(ledger::Fate::Reverted).files, 12);
+    assert_eq!(machine.engine.safety.ledger.sum(ledger::Fate::Reverted).files, 12);
     machine.remove_live(20..21);
     assert_eq!(machine.live(), 106);
     assert!(!machine.holds());
@@ -186,11 +186,11 @@ fn a_few_older_files_from_an_archive_are_not_held() {
 fn what_was_lost_in_the_last_hour_still_counts_after_a_restart() {
     let mut machine = Machine::with_files(200);
     machine.remove_live(0..100);
-    let (total, lost) = (machine.engine.ledger.total(), machine.engine.ledger.sum(ledger::Fate::Lost));
+    let (total, lost) = (machine.engine.safety.ledger.total(), machine.engine.safety.ledger.sum(ledger::Fate::Lost));
     let mut again = Machine::new(machine.engine.into_index());
-    assert_eq!((again.engine.ledger.total(), again.engine.ledger.sum(ledger::Fate::Lost)), (total, lost));
+    assert_eq!((again.engine.safety.ledger.total(), again.engine.safety.ledger.sum(ledger::Fate::Lost)), (total, lost));
     again.scan(&(100..200).map(|n| file(n, 1_000_000)).collect::<Vec<_>>());
-    assert_eq!(again.engine.ledger.total(), total, "counted by the walk");
+    assert_eq!(again.engine.safety.ledger.total(), total, "counted by the walk");
     again.remove_live(100..110);
     assert_eq!(again.engine.status().held_deletions, 10);
 }

@@ -118,7 +118,7 @@ fn two_machines_that_undo_at_once_make_equal_entries_and_no_conflict() {
     };
     for device in [OWN, DeviceId([7; 32])] {
         let mut machine = Machine::with_files(200).linked();
-        machine.engine.config.device = device;
+        machine.engine.core.config.device = device;
         let changes = deletions.iter().cloned().map(|(path, entry)| Change { path, entry, body: None });
         machine.receive(Message::Changes { changes: changes.collect(), relayed_to: Vec::new() });
         machine.wait(2 * SECOND);

@@ -98,7 +98,7 @@ fn what_a_machine_made_under_a_clock_far_ahead_is_dated_as_of_today_once_a_peer_
     let row = engine.index().get(&path()).unwrap();
     assert!(row.head == *anew && row.is_settled(), "{row:?}");
     let far_ahead = |day: u64| day > TODAY + FUTURE_NS;
-    assert!(!far_ahead(engine.latest_day), "deletions of today count in digests again");
+    assert!(!far_ahead(engine.core.latest_day), "deletions of today count in digests again");
 }
 
 #[test]
@@ -117,12 +117,15 @@ fn a_change_that_is_held_for_its_date_gives_way_to_one_that_knows_it() {
     let mut engine = engine(None);
     let far = file(PEER, TODAY + TEN_YEARS, "ahead");
     receive(&mut engine, at(1), &far);
-    assert_eq!((winner(&engine), engine.future.len(), engine.problems.len()), (None, 1, 1));
+    assert_eq!((winner(&engine), engine.safety.future.len(), engine.observe.problems.of_paths.len()), (None, 1, 1));
     let later = on_top(&far, TODAY, "back");
     receive(&mut engine, at(2), &later);
-    assert_eq!((winner(&engine), engine.future.len(), engine.problems.len()), (Some(later.clone()), 0, 0));
+    assert_eq!(
+        (winner(&engine), engine.safety.future.len(), engine.observe.problems.of_paths.len()),
+        (Some(later.clone()), 0, 0)
+    );
     receive(&mut engine, at(3), &far);
-    assert_eq!((winner(&engine), engine.future.len()), (Some(later), 0), "whoever still tells of it");
+    assert_eq!((winner(&engine), engine.safety.future.len()), (Some(later), 0), "whoever still tells of it");
 }
 
 #[test]

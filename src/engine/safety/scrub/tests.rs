@@ -59,7 +59,7 @@ impl Bench {
 
     /// The walk that is under way finds these files as they were, and the looks that follow too.
     fn walk(&mut self, names: &[&str]) {
-        let Some(walk) = self.engine.walks.keys().next().copied() else { return };
+        let Some(walk) = self.engine.observe.walking.walks.keys().next().copied() else { return };
         let found = names.iter().map(|name| (path(name), old())).collect();
         let before = self.said.len();
         self.handle(Event::Listed { walk, found });
@@ -129,7 +129,7 @@ impl Bench {
     }
 
     fn row(&self, name: &str) -> Row {
-        self.engine.index.get(&path(name)).unwrap()
+        self.engine.core.index.get(&path(name)).unwrap()
     }
 
     fn restart(self, boot: Boot, names: &[&str]) -> Self {
@@ -220,7 +220,7 @@ fn what_was_written_a_moment_ago_is_left_to_its_second_hash() {
     bench.handle(Event::Inspected { path: path("a"), observed });
     let row = bench.row("a");
     assert!(row.is_settled() && row.head.file() == Some((good("newer"), 4)));
-    assert_eq!(bench.engine.suspects.len(), 0);
+    assert_eq!(bench.engine.safety.suspects.len(), 0);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn much_rot_at_once_is_not_healed_without_asking() {
     bench.verify_with(&[]);
     bench.verify_with(&names);
     let heals = bench.reports(|r| matches!(r, Report::Suspect { heals: true, .. }));
-    assert_eq!((heals, bench.engine.suspects.len()), (20, 50));
+    assert_eq!((heals, bench.engine.safety.suspects.len()), (20, 50));
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn what_is_kept_becomes_a_version_on_top_of_what_it_was() {
     let row = bench.row("a");
     assert!(row.is_settled() && row.head.beats(&before) && row.head.version.supersedes(&before.version));
     assert_eq!(row.head.file(), Some((ROT, 4)));
-    assert_eq!((bench.reports(|r| matches!(r, Report::Kept { .. })), bench.engine.suspects.len()), (1, 0));
+    assert_eq!((bench.reports(|r| matches!(r, Report::Kept { .. })), bench.engine.safety.suspects.len()), (1, 0));
     assert!(!announces_nothing(&bench.said), "it is told like any edit");
 }
 
@@ -310,11 +310,11 @@ fn a_touch_of_a_suspect_file_is_no_version_and_an_edit_of_it_is() {
     };
     see(&mut bench, Stat { mode: Mode(0o600), ..old() }, ROT);
     assert_eq!(bench.row("a").head, winner);
-    assert!(announces_nothing(&bench.said) && bench.engine.suspects.len() == 1);
+    assert!(announces_nothing(&bench.said) && bench.engine.safety.suspects.len() == 1);
     see(&mut bench, stat((START_WALL / SECOND) as i64 + 5), good("edited"));
     let row = bench.row("a");
     assert!(row.is_settled() && row.head.beats(&winner));
-    assert_eq!(bench.engine.suspects.len(), 0);
+    assert_eq!(bench.engine.safety.suspects.len(), 0);
 }
 
 #[test]
@@ -438,7 +438,7 @@ fn with_a_thousand_suspects_it_looks_for_no_more() {
         bench.handle(Event::Tick);
         asked = bench.asked();
     }
-    let found = bench.engine.suspects.len();
+    let found = bench.engine.safety.suspects.len();
     assert!((SUSPECTS_CAP..SUSPECTS_CAP + BATCH_FILES).contains(&found), "{found}");
     assert!(bench.run().is_over && bench.engine.wake_at().is_some());
 }
@@ -472,7 +472,7 @@ fn what_the_same_machine_asks_for_twice_or_cannot_be_touched_is_hashed_again() {
     assert_eq!(bench.asked(), [path("a")]);
     bench.read("a", Scrubbed::Read(ROT));
     bench.read("a", Scrubbed::Read(ROT));
-    assert_eq!(bench.engine.suspects.len(), 1);
+    assert_eq!(bench.engine.safety.suspects.len(), 1);
     bench.handle(Event::Tick);
     assert!(bench.engine.status().idle, "it waits for a person");
 }
@@ -488,7 +488,7 @@ fn a_suspect_file_that_its_user_deletes_is_deleted() {
     bench.handle(Event::Root(crate::engine::RootState::Fine));
     let row = bench.row("a");
     assert!(!row.head.is_live() && row.is_settled(), "{row:?}");
-    assert_eq!(bench.engine.suspects.len(), 0);
+    assert_eq!(bench.engine.safety.suspects.len(), 0);
 }
 
 #[test]
@@ -509,6 +509,6 @@ fn what_rotted_is_not_copied_beside_the_folder_that_takes_its_place() {
         // A file that is whole is copied first, and the folder waits for that.
         let due = if rotten.is_empty() { beside(&displaced) } else { path("a") };
         assert_eq!(installed, [due], "{rotten:?}");
-        assert_eq!(bench.engine.index.get(&beside(&displaced)).is_some(), rotten.is_empty());
+        assert_eq!(bench.engine.core.index.get(&beside(&displaced)).is_some(), rotten.is_empty());
     }
 }

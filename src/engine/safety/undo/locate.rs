@@ -155,7 +155,7 @@ impl<I: Index> Engine<I> {
         let end = now.mono + PATIENCE_NS + parts.saturating_mul(MORE_NS);
         let mut asking = LocateQuery { order, sought, places: Places::default(), own, links: BTreeMap::new(), end };
         let mut links = Vec::new();
-        for (link, session) in self.sessions.iter().filter(|_| !asking.sought.is_empty()) {
+        for (link, session) in self.peers.sessions.iter().filter(|_| !asking.sought.is_empty()) {
             if !session.features.has(LOCATE) {
                 asking.places.may_be_on_disk = true;
                 asking.places.silent.push(session.name.clone());
@@ -168,7 +168,7 @@ impl<I: Index> Engine<I> {
         if !asking.sought.is_empty() {
             self.act(Action::LocateKept(asking.sought.clone()));
         }
-        self.undoing.locating.asking = Some(asking);
+        self.safety.undoing.locating.asking = Some(asking);
         for link in links {
             self.ask_next_part(now, link);
         }
@@ -176,7 +176,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn ask_next_part(&mut self, now: Now, link: LinkId) {
-        let Some(asking) = &mut self.undoing.locating.asking else { return };
+        let Some(asking) = &mut self.safety.undoing.locating.asking else { return };
         let Some(from) = asking.links.get(&link).map(|asked| asked.next) else { return };
         let (part, next) = asking.next_part(from);
         let Some(asked) = asking.links.get_mut(&link) else { return };
@@ -184,15 +184,15 @@ impl<I: Index> Engine<I> {
             asking.links.remove(&link);
             return;
         }
-        self.undoing.locating.last_id = self.undoing.locating.last_id.wrapping_add(1);
-        let id = self.undoing.locating.last_id;
+        self.safety.undoing.locating.last_id = self.safety.undoing.locating.last_id.wrapping_add(1);
+        let id = self.safety.undoing.locating.last_id;
         let sought = part.iter().map(|n| asking.sought[*n].clone()).collect();
         (asked.id, asked.part, asked.next, asked.until) = (id, part, next, now.mono + PATIENCE_NS);
         self.send(vec![link], Message::Locate { id, sought });
     }
 
     pub(in crate::engine) fn located_by(&mut self, now: Now, link: LinkId, id: u32, places: &[Place]) {
-        let Some(asking) = &mut self.undoing.locating.asking else { return };
+        let Some(asking) = &mut self.safety.undoing.locating.asking else { return };
         let Some(asked) = asking.links.get_mut(&link).filter(|asked| asked.id == id) else { return };
         if places.len() != asked.part.len() {
             asking.give_up(link);
@@ -209,15 +209,15 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn locate_link_down(&mut self, now: Now, link: LinkId) {
-        self.undoing.locating.answering.remove(&link);
-        if let Some(asking) = &mut self.undoing.locating.asking {
+        self.safety.undoing.locating.answering.remove(&link);
+        if let Some(asking) = &mut self.safety.undoing.locating.asking {
             asking.give_up(link);
         }
         self.conclude_if_located(now);
     }
 
     pub(in crate::engine) fn locate_due(&mut self, now: Now) {
-        if let Some(asking) = &mut self.undoing.locating.asking {
+        if let Some(asking) = &mut self.safety.undoing.locating.asking {
             let is_over = asking.end <= now.mono;
             let late = asking.links.iter().filter(|(_, asked)| is_over || asked.until <= now.mono);
             for link in late.map(|(link, _)| *link).collect::<Vec<_>>() {
@@ -231,7 +231,8 @@ impl<I: Index> Engine<I> {
     }
 
     fn conclude_if_located(&mut self, now: Now) {
-        if let Some(LocateQuery { order, places, .. }) = self.undoing.locating.asking.take_if(|asking| asking.is_over())
+        if let Some(LocateQuery { order, places, .. }) =
+            self.safety.undoing.locating.asking.take_if(|asking| asking.is_over())
         {
             self.located(now, order, &places);
         }
@@ -245,20 +246,20 @@ impl<I: Index> Engine<I> {
             let located = located.filter(|located| located.is_hashed || is_near(&located.stat));
             let place = if located.is_some() { Place::History } else { Place::Nowhere };
             let mut is_asked = false;
-            if let Some(asking) = &mut self.undoing.locating.asking
+            if let Some(asking) = &mut self.safety.undoing.locating.asking
                 && asking.own.remove(&key)
             {
                 is_asked = true;
                 asking.places.note(sought.content, place);
             }
-            for answering in self.undoing.locating.answering.values_mut() {
+            for answering in self.safety.undoing.locating.answering.values_mut() {
                 if answering.open.remove(&key) {
                     is_asked = true;
                     answering.places.note(sought.content, place);
                 }
             }
             if let Some(located) = located.filter(|_| is_asked) {
-                self.undoing.locating.promise(now, key, located);
+                self.safety.undoing.locating.promise(now, key, located);
             }
         }
         self.answer_located();
@@ -266,7 +267,7 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn locate_asked(&mut self, link: LinkId, id: u32, sought: Vec<Sought>) {
-        if self.undoing.locating.answering.contains_key(&link) {
+        if self.safety.undoing.locating.answering.contains_key(&link) {
             return self.close(link, "asks where contents are before it was answered");
         }
         let mut places = Places::default();
@@ -281,7 +282,7 @@ impl<I: Index> Engine<I> {
             }
         }
         let keys = open.iter().map(key).collect();
-        self.undoing.locating.answering.insert(link, Answering { id, sought, places, open: keys });
+        self.safety.undoing.locating.answering.insert(link, Answering { id, sought, places, open: keys });
         if !open.is_empty() {
             self.act(Action::LocateKept(open));
         }
@@ -292,13 +293,16 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn is_in_folder(&self, content: ContentId, size: u64) -> bool {
         let mut is_there = |path: &SyncPath, row: &Row| {
             let holds = row.live_on_disk().is_some_and(|(entry, _)| entry.file() == Some((content, size)));
-            holds && !self.held.contains(path) && !self.missing.contains(path) && !self.guards.awaits(path)
+            holds
+                && !self.safety.held.contains(path)
+                && !self.safety.missing.contains(path)
+                && !self.safety.guard.awaits(path)
         };
-        self.index.find_holder(&content, &mut is_there).is_some()
+        self.core.index.find_holder(&content, &mut is_there).is_some()
     }
 
     fn answer_located(&mut self) {
-        let answered = self.undoing.locating.answering.extract_if(.., |_, answering| answering.open.is_empty());
+        let answered = self.safety.undoing.locating.answering.extract_if(.., |_, answering| answering.open.is_empty());
         for (link, Answering { id, sought, places, .. }) in answered.collect::<Vec<_>>() {
             let places = sought.iter().map(|sought| places.of(sought)).collect();
             self.send(vec![link], Message::Located { id, places });

@@ -85,36 +85,36 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn order_undo(&mut self, now: Now, order: Order) {
         self.keep_order(now, order);
         // Whatever is taken back is the new total: the order of before the restart is for more.
-        if matches!(order, Order::Peer | Order::Again) && self.undoing.resuming.is_waiting() {
+        if matches!(order, Order::Peer | Order::Again) && self.safety.undoing.resuming.is_waiting() {
             return;
         }
-        if !self.undoing.orders.contains(&order) {
-            self.undoing.orders.push_back(order);
+        if !self.safety.undoing.orders.contains(&order) {
+            self.safety.undoing.orders.push_back(order);
         }
         // Whoever ordered the first of so many waits no more.
-        if self.undoing.orders.len() > ORDERS {
-            self.undoing.orders.pop_front();
+        if self.safety.undoing.orders.len() > ORDERS {
+            self.safety.undoing.orders.pop_front();
         }
         self.begin_undo(now);
     }
 
     /// A person decided otherwise.
     pub(in crate::engine) fn forget_refused(&mut self) {
-        self.undoing.refused.clear();
-        self.undoing.next_try = None;
+        self.safety.undoing.refused.clear();
+        self.safety.undoing.next_try = None;
         self.store_refused();
         self.forget_order();
     }
 
     /// What came of the order of that ticket, once it was carried out.
     pub fn take_undone(&mut self, ticket: u64) -> Option<Undone> {
-        self.undoing.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, undone)| undone)
+        self.safety.undoing.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, undone)| undone)
     }
 
     /// A person said so at another machine: what is held here is part of the same. What was let
     /// through is made anew there.
     pub(in crate::engine) fn undo_came(&mut self, now: Now, link: LinkId, relayed_to: &[DeviceId]) {
-        let Some(sender) = self.sessions.get(&link).map(|session| session.device) else { return };
+        let Some(sender) = self.peers.sessions.get(&link).map(|session| session.device) else { return };
         self.announce_undo(&[relayed_to, &[sender]].concat());
         if self.holds_anything() {
             self.order_undo(now, Order::Peer);
@@ -122,24 +122,24 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn undo_link_up(&mut self, now: Now) {
-        if !self.undoing.refused.is_empty() {
-            self.undoing.pause_ns = 0;
-            self.undoing.next_try = Some(now.mono + LINKED_NS);
+        if !self.safety.undoing.refused.is_empty() {
+            self.safety.undoing.pause_ns = 0;
+            self.safety.undoing.next_try = Some(now.mono + LINKED_NS);
         }
     }
 
     pub(in crate::engine) fn next_undo(&self) -> Option<u64> {
-        let Undoing { next_try, locating, resuming, .. } = &self.undoing;
+        let Undoing { next_try, locating, resuming, .. } = &self.safety.undoing;
         let own = next_try.iter().copied().chain(locating.next()).chain(resuming.next());
-        own.chain(self.guards.holding.next()).min()
+        own.chain(self.safety.guard.holding.next()).min()
     }
 
     pub(in crate::engine) fn undo_due(&mut self, now: Now) {
         self.holding_due(now);
         self.locate_due(now);
-        if self.undoing.next_try.is_some_and(|at| at <= now.mono) {
-            let may_be_asked = self.is_judged() && !self.undoing.resuming.is_waiting();
-            self.undoing.next_try = (!may_be_asked).then_some(now.mono + LINKED_NS);
+        if self.safety.undoing.next_try.is_some_and(|at| at <= now.mono) {
+            let may_be_asked = self.is_judged() && !self.safety.undoing.resuming.is_waiting();
+            self.safety.undoing.next_try = (!may_be_asked).then_some(now.mono + LINKED_NS);
             if may_be_asked {
                 self.order_undo(now, Order::Again);
             }
@@ -149,10 +149,10 @@ impl<I: Index> Engine<I> {
     }
 
     fn begin_undo(&mut self, now: Now) {
-        if self.undoing.locating.is_asking() {
+        if self.safety.undoing.locating.is_asking() {
             return;
         }
-        if let Some(order) = self.undoing.orders.pop_front() {
+        if let Some(order) = self.safety.undoing.orders.pop_front() {
             let ways = self.ways_of(order);
             self.want_back(order, &ways);
             let sought = ways.iter().filter_map(|(path, way)| self.source_of(path, way)).collect();
@@ -164,7 +164,7 @@ impl<I: Index> Engine<I> {
     fn want_back(&mut self, order: Order, ways: &Ways) {
         if !matches!(order, Order::Person { dry_run: true, .. }) {
             for (path, _) in ways.iter().filter(|(_, way)| way.is_quiet()) {
-                self.undoing.refused.insert(path.clone());
+                self.safety.undoing.refused.insert(path.clone());
             }
             self.store_refused();
         }
@@ -173,23 +173,24 @@ impl<I: Index> Engine<I> {
     fn ways_of(&self, order: Order) -> Ways {
         let mut ways = match order {
             _ if order.is_by_peer() && !self.holds_anything() => Ways::new(),
-            Order::Again if self.undoing.refused.is_empty() => Ways::new(),
+            Order::Again if self.safety.undoing.refused.is_empty() => Ways::new(),
             _ => self.ways_back(),
         };
         match order {
             Order::Person { .. } | Order::Resumed { by_peer: false } => {}
             Order::Peer | Order::Resumed { by_peer: true } => {
-                let was_here = |path: &SyncPath| self.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
+                let was_here =
+                    |path: &SyncPath| self.core.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
                 ways.retain(|path, way| !matches!(way, UndoWay::Again { .. }) || was_here(path));
             }
-            Order::Again => ways.retain(|path, way| way.is_quiet() && self.undoing.refused.contains(path)),
+            Order::Again => ways.retain(|path, way| way.is_quiet() && self.safety.undoing.refused.contains(path)),
         }
         ways
     }
 
     /// The content that a path needs from a history or from another machine.
     fn source_of(&self, path: &SyncPath, way: &UndoWay) -> Option<Sought> {
-        let row = self.index.get(path)?;
+        let row = self.core.index.get(path)?;
         let (kind, mtime) = match way {
             UndoWay::Forget | UndoWay::Refuse => (&row.head.kind, row.head.mtime),
             UndoWay::Again { thing, .. } | UndoWay::Anew(thing) => (&thing.kind, thing.mtime),
@@ -236,9 +237,9 @@ impl<I: Index> Engine<I> {
         let is_resumed = order == Order::Resumed { by_peer: false };
         if let Order::Person { ticket, .. } = order {
             let silent = places.silent.clone();
-            self.undoing.answered = Some((ticket, Undone { back: listed, lost, still_held, silent }));
+            self.safety.undoing.answered = Some((ticket, Undone { back: listed, lost, still_held, silent }));
         } else if is_resumed && !lost.is_empty() {
-            self.out.push(Action::Report(Report::StaysAway { paths: lost }));
+            self.core.out.push(Action::Report(Report::StaysAway { paths: lost }));
         }
         // A crash may have come before the others were told.
         if is_resumed || (is_any && !is_dry && matches!(order, Order::Person { .. })) {
@@ -257,7 +258,7 @@ impl<I: Index> Engine<I> {
     fn leave(&mut self, now: Now, nowhere: Ways) {
         for (path, way) in nowhere {
             match way {
-                UndoWay::Forget | UndoWay::Refuse => self.undoing.refused.insert(path),
+                UndoWay::Forget | UndoWay::Refuse => self.safety.undoing.refused.insert(path),
                 UndoWay::Anew(_) => self.give_up(now, &path),
                 UndoWay::Again { .. } => {}
             }
@@ -273,7 +274,7 @@ impl<I: Index> Engine<I> {
         }
         // What went back to older contents here is wanted until a look finds it.
         for (path, _) in back.iter().filter(|(_, way)| !matches!(way, UndoWay::Refuse)) {
-            self.undoing.refused.remove(path);
+            self.safety.undoing.refused.remove(path);
         }
         if !back.is_empty() {
             self.take_back_all(now, back);
@@ -283,32 +284,34 @@ impl<I: Index> Engine<I> {
     /// What is missing here and was deleted by a peer, too, is held no more, and does not come back
     /// from here.
     fn give_up(&mut self, now: Now, path: &SyncPath) {
-        self.held.remove(path);
+        self.safety.held.remove(path);
         self.was_deleted_anyway(now, path);
     }
 
     fn try_again_later(&mut self, now: Now) {
-        let mut refused = std::mem::take(&mut self.undoing.refused);
+        let mut refused = std::mem::take(&mut self.safety.undoing.refused);
         refused.retain(|path| self.may_be_held(path));
-        self.undoing.refused = refused;
-        if self.undoing.refused.is_empty() {
-            self.undoing.next_try = None;
-            self.undoing.pause_ns = 0;
+        self.safety.undoing.refused = refused;
+        if self.safety.undoing.refused.is_empty() {
+            self.safety.undoing.next_try = None;
+            self.safety.undoing.pause_ns = 0;
         } else {
-            self.undoing.pause_ns = (self.undoing.pause_ns * 2).clamp(TRY_AGAIN_NS, TRY_AGAIN_MOST_NS);
-            self.undoing.next_try = Some(now.mono + self.undoing.pause_ns);
+            self.safety.undoing.pause_ns = (self.safety.undoing.pause_ns * 2).clamp(TRY_AGAIN_NS, TRY_AGAIN_MOST_NS);
+            self.safety.undoing.next_try = Some(now.mono + self.safety.undoing.pause_ns);
         }
     }
 
     /// Whether it is held, or is judged soon.
     fn may_be_held(&self, path: &SyncPath) -> bool {
-        if !self.scan.is_walked() {
+        if !self.observe.scan.is_walked() {
             return true;
         }
-        let is_held = self.held.contains(path) || self.guards.awaits(path) || self.missing.contains(path);
-        let is_sought =
-            self.inspections.contains_key(path) || self.postponed.contains_key(path) || self.unseen.contains_key(path);
-        let row = self.index.get(path);
+        let is_held =
+            self.safety.held.contains(path) || self.safety.guard.awaits(path) || self.safety.missing.contains(path);
+        let is_sought = self.observe.inspecting.open.contains_key(path)
+            || self.observe.inspecting.postponed.contains_key(path)
+            || self.observe.inspecting.unseen.contains_key(path);
+        let row = self.core.index.get(path);
         (is_held || is_sought) && row.as_ref().and_then(Row::live_on_disk).is_some()
     }
 }

@@ -103,11 +103,11 @@ impl Resuming {
 impl<I: Index> Engine<I> {
     /// What an earlier run left.
     pub(in crate::engine) fn load_undo(&mut self, now: Now) {
-        let read = |key| self.index.meta(key).filter(|stored| !stored.is_empty());
+        let read = |key| self.core.index.meta(key).filter(|stored| !stored.is_empty());
         let refused = read(META_REFUSED).and_then(|stored| postcard::from_bytes::<BTreeSet<SyncPath>>(&stored).ok());
         let given = read(META_ORDER).and_then(|stored| postcard::from_bytes::<StoredOrder>(&stored).ok());
-        self.undoing.refused = WantedBack { paths: refused.unwrap_or_default(), is_dirty: false };
-        self.undoing.resuming = Resuming { given, is_resumed: given.is_some(), due: None };
+        self.safety.undoing.refused = WantedBack { paths: refused.unwrap_or_default(), is_dirty: false };
+        self.safety.undoing.resuming = Resuming { given, is_resumed: given.is_some(), due: None };
         self.forget_old_order(now);
     }
 
@@ -119,42 +119,42 @@ impl<I: Index> Engine<I> {
             Order::Person { .. } | Order::Again => return,
         };
         let at = match order {
-            Order::Resumed { .. } => self.undoing.resuming.given.map(|given| given.at),
+            Order::Resumed { .. } => self.safety.undoing.resuming.given.map(|given| given.at),
             _ => None,
         };
         let at = at.unwrap_or(self.steady(now));
         // A person's own order is for all that another's is for.
-        let by_peer = by_peer && self.undoing.resuming.given.is_none_or(|given| given.by_peer);
+        let by_peer = by_peer && self.safety.undoing.resuming.given.is_none_or(|given| given.by_peer);
         // Before all that is held is known again, no order is for all that the earlier one is for.
         let is_later = matches!(order, Order::Person { .. }) && self.may_resume();
-        let is_resumed = self.undoing.resuming.is_resumed && !is_later;
-        self.undoing.resuming = Resuming { given: Some(StoredOrder { at, by_peer }), is_resumed, due: None };
+        let is_resumed = self.safety.undoing.resuming.is_resumed && !is_later;
+        self.safety.undoing.resuming = Resuming { given: Some(StoredOrder { at, by_peer }), is_resumed, due: None };
         self.store_order();
     }
 
     /// A person decided otherwise, or all was done.
     pub(in crate::engine) fn forget_order(&mut self) {
-        if self.undoing.resuming.given.is_some() {
-            self.undoing.resuming = Resuming::default();
+        if self.safety.undoing.resuming.given.is_some() {
+            self.safety.undoing.resuming = Resuming::default();
             self.store_order();
         }
     }
 
     fn store_order(&mut self) {
-        let given = self.undoing.resuming.given;
+        let given = self.safety.undoing.resuming.given;
         let stored = given.map(|given| postcard::to_stdvec(&given).expect("writing to memory does not fail"));
-        self.index.set_meta(META_ORDER, &stored.unwrap_or_default());
+        self.core.index.set_meta(META_ORDER, &stored.unwrap_or_default());
     }
 
     fn forget_old_order(&mut self, now: Now) {
         let steady = self.steady(now);
-        if self.undoing.resuming.given.is_some_and(|given| given.at.saturating_add(HOUR_NS) < steady) {
+        if self.safety.undoing.resuming.given.is_some_and(|given| given.at.saturating_add(HOUR_NS) < steady) {
             self.forget_order();
         }
     }
 
     pub(in crate::engine) fn store_refused(&mut self) {
-        if !std::mem::take(&mut self.undoing.refused.is_dirty) {
+        if !std::mem::take(&mut self.safety.undoing.refused.is_dirty) {
             return;
         }
         let mut bytes = 0;
@@ -162,39 +162,39 @@ impl<I: Index> Engine<I> {
             bytes += path.as_bytes().len();
             bytes <= REFUSED_BYTES
         };
-        let kept: Vec<&SyncPath> = self.undoing.refused.paths.iter().take_while(fits).collect();
+        let kept: Vec<&SyncPath> = self.safety.undoing.refused.paths.iter().take_while(fits).collect();
         let stored = postcard::to_stdvec(&kept).expect("writing to memory does not fail");
-        self.index.set_meta(META_REFUSED, &stored);
+        self.core.index.set_meta(META_REFUSED, &stored);
     }
 
     pub(in crate::engine) fn resume_due(&mut self, now: Now) {
-        let Some(given) = self.undoing.resuming.given else { return };
-        let is_due = self.undoing.resuming.due.is_some_and(|due| due <= now.mono);
-        if self.undoing.resuming.is_resumed {
+        let Some(given) = self.safety.undoing.resuming.given else { return };
+        let is_due = self.safety.undoing.resuming.due.is_some_and(|due| due <= now.mono);
+        if self.safety.undoing.resuming.is_resumed {
             self.forget_old_order(now);
             if !self.may_resume() {
-                self.undoing.resuming.due = None;
+                self.safety.undoing.resuming.due = None;
             } else if is_due {
-                self.undoing.resuming.is_resumed = false;
+                self.safety.undoing.resuming.is_resumed = false;
                 self.order_undo(now, Order::Resumed { by_peer: given.by_peer });
             } else {
-                self.undoing.resuming.due.get_or_insert(now.mono + RESUMED_NS);
+                self.safety.undoing.resuming.due.get_or_insert(now.mono + RESUMED_NS);
             }
-        } else if self.undoing.is_busy() {
-            self.undoing.resuming.due = None;
+        } else if self.safety.undoing.is_busy() {
+            self.safety.undoing.resuming.due = None;
         } else if is_due {
             self.forget_order();
         } else {
-            self.undoing.resuming.due.get_or_insert(now.mono + DONE_NS);
+            self.safety.undoing.resuming.due.get_or_insert(now.mono + DONE_NS);
         }
     }
 
     fn may_resume(&self) -> bool {
-        self.is_judged() && !self.sessions.is_empty()
+        self.is_judged() && !self.peers.sessions.is_empty()
     }
 
     /// Whether what is to be held is known, after a restart, too.
     pub(in crate::engine) fn is_judged(&self) -> bool {
-        self.has_scanned_all() && self.missing.is_empty() && self.guards.is_quiet()
+        self.has_scanned_all() && self.safety.missing.is_empty() && self.safety.guard.is_quiet()
     }
 }

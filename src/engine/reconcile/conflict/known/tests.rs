@@ -105,7 +105,7 @@ fn a_conflict_of_a_change_that_this_machine_never_made_has_it_start_anew_once_a_
     assert!(actions.contains(&Action::NewDevice), "{actions:?}");
     // What it is told once it was renewed that day is not believed, and costs no second id.
     let mut engine = linked();
-    engine.index.set_meta(META_RENEWED_AT, &at(0).wall.to_be_bytes());
+    engine.core.index.set_meta(META_RENEWED_AT, &at(0).wall.to_be_bytes());
     let actions = engine.handle(at(1), Event::Message { link: B, message: announce(own(1 << 50)), wire_bytes: 1 });
     assert!(!actions.contains(&Action::NewDevice) && open(&engine).is_empty(), "{actions:?}");
 }

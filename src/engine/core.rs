@@ -1,0 +1,51 @@
+//! What every room may touch besides its own: the index, the actions that wait, the clock, and
+//! whether this machine works at all.
+//!
+//! Deliberately not here: what any one room knows.
+
+use super::{Config, META_LATEST_DAY};
+use crate::engine::api::action::Action;
+use crate::engine::api::event::{Halt, Now};
+use crate::engine::api::index::Index;
+use crate::engine::steady::Steady;
+
+pub(in crate::engine) struct Core<I> {
+    pub config: Config,
+    pub index: I,
+    /// What the shell is to do once the index is committed.
+    pub out: Vec<Action>,
+    /// When the last event came.
+    pub last_event: Now,
+    pub steady: Steady,
+    /// The day (ns since 1970) of the greatest stamp of any head: every machine with the same tree
+    /// has the same one, whatever its clock says.
+    pub latest_day: u64,
+    /// The root is not to be trusted, and why.
+    pub halted: Option<Halt>,
+    /// A person paused this machine.
+    pub paused: bool,
+    /// When the root is checked next, by `Now::mono`.
+    pub next_root_check: u64,
+}
+
+impl<I: Index> Core<I> {
+    pub fn load(config: Config, index: I) -> Self {
+        let latest_day = number(&index, META_LATEST_DAY);
+        Self {
+            config,
+            index,
+            out: Vec::new(),
+            last_event: Now { wall: 0, mono: 0 },
+            steady: Steady::default(),
+            latest_day,
+            halted: None,
+            paused: false,
+            next_root_check: 0,
+        }
+    }
+}
+
+/// A number that the index keeps; 0 where there is none.
+pub(in crate::engine) fn number(index: &impl Index, key: &str) -> u64 {
+    index.meta(key).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+}

@@ -5,7 +5,7 @@
 
 use dirsyncd::engine::api::digest::{bucket_of, digest_of, entry_hash};
 use dirsyncd::engine::api::index::Row;
-use dirsyncd::engine::reconcile::merge::{RemoteEffect, apply_remote};
+use dirsyncd::engine::merge::{RemoteEffect, apply_remote};
 use dirsyncd::io::merge3;
 use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
 use divan::Bencher;

@@ -441,7 +441,7 @@ async fn theirs_undoes_no_edit_that_was_made_since_it_won() {
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
     let theirs = json!({"path": "many/0007", "choice": "theirs"});
     let kept: DecidedView = client.post("/v1/conflicts/keep", &theirs).await.unwrap();
-    let now = crate::engine::reconcile::merge::label(&row(7).head.version);
+    let now = crate::engine::merge::label(&row(7).head.version);
     assert_eq!((kept.restored, &kept.version), (false, &now));
     assert_eq!(*daemon.done.lock().unwrap(), [format!("many/0007 10 kept {now}")]);
     let decided = json!({"path": "many/0008", "choice": "theirs"});

@@ -6,7 +6,8 @@
 //! above us, in /tmp, say. Deliberately not here: what patterns mean (`engine::ignore`).
 
 use super::{DaemonError, shown};
-use crate::engine::observe::ignore::{IGNORE_FILE_BYTES, Ignore};
+use crate::engine::api::ignore::Ignore;
+use crate::engine::limits::IGNORE_FILE_BYTES;
 use crate::model::SyncPath;
 use crate::model::path::{IGNORE_FILE, PRIVATE_DIR};
 use std::fs::{self, File};

@@ -4,7 +4,7 @@
 //! logic.
 
 use super::turn::Hands;
-use crate::engine::observe::ignore::Ignore;
+use crate::engine::api::ignore::Ignore;
 use crate::engine::{Action, FetchError, ServedFile, StageId, StatKind};
 use crate::io::control::{KeptFacts, LinkFacts, World};
 use crate::io::fs::beneath::LastFolder;

@@ -4,8 +4,8 @@
 //! everything below. Deliberately not here: starting and stopping (`mod.rs`), decisions
 //! (`engine/`).
 
+use crate::engine::api::ignore::Ignore;
 use crate::engine::api::index::Index;
-use crate::engine::observe::ignore::Ignore;
 use crate::engine::{Action, Engine, Event, Now, Status};
 use crate::io::Inbox;
 use crate::io::clock::wall_ns;

@@ -6,6 +6,8 @@
 pub(in crate::engine) mod action;
 pub mod digest;
 pub(in crate::engine) mod event;
+pub(in crate::engine) mod file_system;
+pub mod ignore;
 pub mod index;
 pub mod map_index;
 pub(in crate::engine) mod status;

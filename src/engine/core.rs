@@ -6,8 +6,10 @@
 use super::{Config, META_LATEST_DAY};
 use crate::engine::api::action::Action;
 use crate::engine::api::event::{Halt, Now};
-use crate::engine::api::index::Index;
+use crate::engine::api::index::{Index, Row};
+use crate::engine::limits::RACY_NS;
 use crate::engine::steady::Steady;
+use crate::model::{FileTime, Kind};
 
 pub(in crate::engine) struct Core<I> {
     pub config: Config,
@@ -48,4 +50,26 @@ impl<I: Index> Core<I> {
 /// A number that the index keeps; 0 where there is none.
 pub(in crate::engine) fn number(index: &impl Index, key: &str) -> u64 {
     index.meta(key).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+/// Whether a file's time is so close to now that another change may leave it as it is.
+pub(in crate::engine) fn is_racy(time: FileTime, now: Now) -> bool {
+    time.as_stamp().abs_diff(now.wall) < RACY_NS
+}
+
+/// What is live on disk by a row.
+pub(in crate::engine) fn on_disk(row: Option<&Row>) -> Option<&Kind> {
+    row.and_then(Row::live_on_disk).map(|(entry, _)| &entry.kind)
+}
+
+/// Why losses may go ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::engine) enum Believed {
+    /// Judged, and no disaster.
+    #[default]
+    Judged,
+    /// A person said so.
+    Confirmed,
+    /// A person said that they were not meant: they do not go ahead.
+    Refused,
 }

@@ -28,9 +28,14 @@
 
 pub mod api;
 mod core;
+pub mod limits;
+pub mod merge;
 pub mod observe;
+mod overview;
+mod path_state;
 mod peers;
 pub mod reconcile;
+mod row_cost;
 pub mod safety;
 mod steady;
 #[cfg(test)]
@@ -38,49 +43,41 @@ mod tests;
 mod transfer;
 mod wake;
 
-pub use api::action::{Action, Job, JobId, Outcome, Pace, PriorContent, Report, RetainReason, ServedFile, Source};
+pub use api::action::{Action, Job, Pace, PriorContent, Report, RetainReason, ServedFile, Source};
 pub use api::event::{
-    Boot, Cause, Decision, Event, FetchError, FetchId, FoundLoser, Halt, Hint, LinkId, LocatedKept, Merge, Now,
-    Observed, RangeId, RootState, Scrubbed, StageId, Stat, StatKind, Trouble, Verify, WalkId,
+    AskPast, Boot, Cause, Decision, Event, FetchError, FetchId, FetchPast, FoundLoser, FoundPast, Halt, Hint, JobId,
+    LinkId, LocatedKept, Merge, Now, Observed, Outcome, RangeId, RootState, Scrubbed, StageId, Stat, StatKind, Trouble,
+    Verify, WalkId,
 };
-pub use api::status::{DeviceStatus, PeerStatus, Status, TransferStatus};
+pub use api::file_system::{Keeps, Names};
+pub use api::status::{
+    DeviceStatus, FileHeld, HeldPath, HeldPaths, HeldWhy, MachineTally, PeerStatus, Status, Tally, TransferStatus,
+};
 pub use api::why::{Holders, WaitsFor, Why};
-pub use observe::alias::Names;
-pub use observe::keeps::Keeps;
-pub use peers::past::{AskPast, FetchPast, FoundPast, MachinePasts};
-pub use peers::survey::{FileHeld, MachineTally, Tally};
+pub use limits::CHUNKED_BYTES;
+pub use peers::holding::HeldByMachine;
+pub use peers::past::MachinePasts;
 pub use reconcile::conflict::{MERGE_BYTES, OnConflict, common_ancestor};
-pub use safety::hold::{HeldByMachine, HeldPath, HeldPaths, HeldWhy};
 pub use safety::scrub::{Run, Verification};
 pub use safety::suspect::SuspectStatus;
 pub use safety::undo::{Back, BackFrom, Undone};
-pub use transfer::chunks::CHUNKED_BYTES;
 
 use crate::model::DeviceId;
+use api::ignore::Ignore;
 use api::index::Index;
 use core::Core;
-use observe::ignore::Ignore;
+use limits::{ROOT_EVERY_NS, TOMBSTONE_NS};
+use merge::ObservationSource;
 use observe::scan::Scan;
-use observe::walk::Walk;
 use observe::{Inspection, Observe, Unseen};
 use peers::Peers;
 use peers::identity::Renewal;
 use peers::session::Session;
 use reconcile::Reconcile;
-use reconcile::merge::ObservationSource;
 use safety::Safety;
 use safety::undo::Order;
 use steady::Steady;
 use transfer::Transfer;
-
-pub(in crate::engine) const SECOND: u64 = 1_000_000_000;
-/// Everything is walked this often, whatever the watcher says.
-const WALK_EVERY_NS: u64 = 3600 * SECOND;
-/// The root is looked at this often.
-const ROOT_EVERY_NS: u64 = 5 * SECOND;
-/// Deletions count in digests for this long (30 days).
-const TOMBSTONE_NS: u64 = 30 * 24 * 3600 * SECOND;
-const DAY_NS: u64 = 24 * 3600 * SECOND;
 
 const META_COUNTER: &str = "counter";
 /// When this machine last took a new id because of its counters (ns since 1970).
@@ -371,7 +368,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         self.patterns_are_unread(now, why);
-        if !self.observe.scan.is_walked() && !self.observe.walking.walks.values().any(Walk::is_whole) {
+        if !self.observe.scan.is_walked() && !self.observe.is_walking_all() {
             self.walk_all(now);
         }
     }

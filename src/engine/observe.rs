@@ -6,7 +6,6 @@
 pub(in crate::engine) mod alias;
 pub(in crate::engine) mod arrivals;
 pub(in crate::engine) mod attention;
-pub mod ignore;
 pub(in crate::engine) mod inspect;
 pub(in crate::engine) mod keeps;
 pub(in crate::engine) mod missing;
@@ -20,14 +19,14 @@ pub(in crate::engine) mod walk;
 
 use crate::engine::META_SCANNED;
 use crate::engine::api::event::{Hint, WalkId};
+use crate::engine::api::file_system::Keeps;
+use crate::engine::api::ignore::Ignore;
 use crate::engine::api::index::Index;
-use crate::engine::reconcile::merge::ObservationSource;
+use crate::engine::merge::ObservationSource;
 use crate::model::SyncPath;
 use alias::Aliases;
 use arrivals::Arrivals;
 use attention::Attention;
-use ignore::Ignore;
-use keeps::Keeps;
 use rehash::RacyRehash;
 use scan::Scan;
 use settle::{Debounced, Debouncer};
@@ -53,6 +52,11 @@ pub(in crate::engine) struct Observe {
 }
 
 impl Observe {
+    /// Everything is being walked.
+    pub(in crate::engine) fn is_walking_all(&self) -> bool {
+        self.walking.walks.values().any(Walk::is_whole)
+    }
+
     pub(in crate::engine) fn load(index: &impl Index) -> Self {
         let finds =
             if index.meta(META_SCANNED).is_some() { ObservationSource::Walked } else { ObservationSource::First };

@@ -23,6 +23,7 @@ use condition::Standing;
 use costs::Costs;
 use delivery::Deliveries;
 use devices::Devices;
+use holding::HoldQueries;
 use identity::{PeerCounters, Renewal};
 use live::OutgoingChange;
 use past::Pasts;
@@ -42,8 +43,7 @@ pub(in crate::engine) struct Peers {
     /// Whose message is being handled: it pays for what that costs.
     pub(in crate::engine) payer: Option<DeviceId>,
     pub(in crate::engine) deliveries: Deliveries,
-    pub(in crate::engine) past: Pasts,
-    pub(in crate::engine) survey: Survey,
+    pub(in crate::engine) queries: Queries,
     pub(in crate::engine) standing: Standing,
 }
 
@@ -56,7 +56,30 @@ pub(in crate::engine) struct News {
     pub(in crate::engine) compared_until: u64,
 }
 
+/// What linked machines are asked for a person.
+#[derive(Default)]
+pub(in crate::engine) struct Queries {
+    pub(in crate::engine) past: Pasts,
+    pub(in crate::engine) survey: Survey,
+    pub(in crate::engine) holds: HoldQueries,
+}
+
 impl Peers {
+    /// Entries that peers still have to tell this machine of, as they say.
+    pub(in crate::engine) fn pending(&self) -> u64 {
+        self.sessions.values().map(Session::pending).sum()
+    }
+
+    pub(in crate::engine) fn are_comparing(&self) -> bool {
+        self.sessions.values().any(Session::is_comparing)
+    }
+
+    /// The links whose session is meant.
+    pub(in crate::engine) fn links_where(&self, is_meant: impl Fn(&Session) -> bool) -> Vec<LinkId> {
+        let meant = self.sessions.iter().filter(|(_, session)| is_meant(session));
+        meant.map(|(link, _)| *link).collect()
+    }
+
     pub(in crate::engine) fn load(index: &impl Index) -> Self {
         Self {
             sessions: BTreeMap::new(),
@@ -68,8 +91,7 @@ impl Peers {
             costs: Costs::default(),
             payer: None,
             deliveries: Deliveries::default(),
-            past: Pasts::default(),
-            survey: Survey::default(),
+            queries: Queries::default(),
             standing: Standing::default(),
         }
     }

@@ -4,7 +4,6 @@
 
 pub(in crate::engine) mod conflict;
 pub(in crate::engine) mod derive;
-pub mod merge;
 pub(in crate::engine) mod mint;
 pub(in crate::engine) mod moved;
 

@@ -10,7 +10,7 @@
 use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
-use crate::engine::reconcile::merge::ObservationSource;
+use crate::engine::merge::ObservationSource;
 use crate::model::SyncPath;
 
 const SECOND: u64 = 1_000_000_000;

@@ -8,8 +8,10 @@ mod waiting;
 
 use crate::engine::api::index::{Index, OnDisk, Row};
 use crate::engine::api::map_index::MapIndex;
+use crate::engine::limits::SECOND;
+use crate::engine::limits::WALK_EVERY_NS;
+use crate::engine::merge::nothing;
 use crate::engine::observe::arrivals;
-use crate::engine::reconcile::merge::nothing;
 use crate::engine::*;
 use crate::model::SyncPath;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Version, VersionVector};

@@ -14,7 +14,7 @@ pub(in crate::engine) mod wants;
 use crate::model::SyncPath;
 use chunks::Swarms;
 use std::collections::BTreeSet;
-use wants::Wants;
+use wants::{Want, Wants};
 
 /// What is on its way.
 #[derive(Default)]
@@ -26,4 +26,11 @@ pub(in crate::engine) struct Transfer {
     pub(in crate::engine) interrupted_installs: BTreeSet<SyncPath>,
     /// A folder that the last check found in order, so that its next child need not ask again.
     pub(in crate::engine) good_parent: Option<SyncPath>,
+}
+
+impl Transfer {
+    /// The path is wanted, and its last install failed.
+    pub(in crate::engine) fn has_failed(&self, path: &SyncPath) -> bool {
+        self.wants.get(path).is_some_and(Want::has_failed)
+    }
 }

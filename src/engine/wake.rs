@@ -3,7 +3,6 @@
 //! Deliberately not here: what is done then (`mod.rs`).
 
 use crate::engine::api::index::Index;
-use crate::engine::observe::walk::Walk;
 use crate::engine::{Engine, Renewal};
 
 impl<I: Index> Engine<I> {
@@ -23,7 +22,7 @@ impl<I: Index> Engine<I> {
             self.observe.arrivals.next(self.arrivals_are_due()),
             self.observe.racy.next(),
             self.safety.missing.due(),
-            self.safety.guard.next_verdict().filter(|_| !self.observe.walking.walks.values().any(Walk::is_whole)),
+            self.safety.guard.next_verdict().filter(|_| !self.observe.is_walking_all()),
             self.safety.guard.next_review(),
             Some(self.observe.walking.next),
             self.next_fetch(),
@@ -35,9 +34,9 @@ impl<I: Index> Engine<I> {
                 Some(self.core.next_root_check),
                 self.safety.unignored.next_reading(),
                 Some(self.peers.devices.next_purge()),
-                self.peers.survey.due(),
+                self.peers.queries.survey.due(),
                 self.reconcile.moved.next(),
-                self.peers.past.next(),
+                self.peers.queries.past.next(),
                 self.next_undo(),
                 self.next_state(),
                 self.next_naming(),

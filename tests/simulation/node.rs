@@ -8,7 +8,7 @@ use super::plan::SECOND;
 use super::recorded::{Durable, Recorded};
 use super::shell::Step;
 use super::tree::{Data, Ino, Tree};
-use dirsyncd::engine::observe::ignore::Ignore;
+use dirsyncd::engine::api::ignore::Ignore;
 use dirsyncd::engine::{
     Boot, Config, Engine, Event, FetchId, Hint, Job, Keeps, LinkId, Names, Now, OnConflict, Outcome, RangeId,
     ServedFile, StageId,

@@ -11,7 +11,7 @@ use super::tree::{Body, Ino, Inode, Tree, Value};
 use super::users;
 use super::world::World;
 use dirsyncd::engine::api::index::{Index, Row};
-use dirsyncd::engine::reconcile::merge::displaced_path;
+use dirsyncd::engine::merge::displaced_path;
 use dirsyncd::engine::{PeerStatus, Stat};
 use dirsyncd::model::{ContentId, DeviceId, Entry, SyncPath};
 use dirsyncd::wire::condition::Condition;

@@ -12,7 +12,7 @@ use super::rng::Rng;
 use super::tree::{Body, Data};
 use super::users::{Op, path};
 use super::world::World;
-use dirsyncd::engine::observe::ignore::Ignore;
+use dirsyncd::engine::api::ignore::Ignore;
 use dirsyncd::engine::{Action, Event};
 use dirsyncd::model::SyncPath;
 use dirsyncd::model::path::IGNORE_FILE;

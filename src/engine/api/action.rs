@@ -1,16 +1,13 @@
 //! What the engine tells the shell to do, and what it says to people.
 
-use crate::engine::api::event::{FetchId, LinkId, RangeId, StageId, Stat, Trouble, WalkId};
+use crate::engine::api::event::JobId;
+use crate::engine::api::event::{FetchId, LinkId, RangeId, StageId, Stat, WalkId};
 pub use crate::model::RetainReason;
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::condition::Condition;
 use crate::wire::message::{Message, Sought};
 use crate::wire::packet::Part;
 use bytes::Bytes;
-
-/// Number of an `Install`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobId(pub u64);
 
 /// Where an installed file's bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,36 +49,6 @@ pub struct Job {
     pub keep: RetainReason,
     /// Since when the content that was there has been here, by the steady clock (`Row::since`).
     pub since_ns: u64,
-}
-
-/// How an install ended. Anything but `Done` left the path as it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Durable. `stat`: read back afterwards; `None` after a deletion. `kept`: the name of what was
-    /// there, in history.
-    Done {
-        stat: Option<Stat>,
-        kept: Option<String>,
-    },
-    /// The target is not what was expected: a user was faster.
-    Stale,
-    /// Its folder is not there, or is no folder.
-    NoParent,
-    /// The file system has the name already, spelled otherwise.
-    Taken,
-    /// The folder to remove or replace holds something.
-    NotEmpty,
-    /// The source's bytes are not the entry's content.
-    BadContent,
-    /// The source is gone or changed.
-    NoSource,
-    /// Of a file whose permissions and mtime alone were to change: its bytes are not its content,
-    /// though its stat is as expected.
-    NotItsContent,
-    /// It could not be put there, and nothing is wrong with it: a content that was staged before is
-    /// in staging still.
-    Refused(Trouble),
-    Failed(Trouble),
 }
 
 /// A content of so many bytes that was somewhere.

@@ -162,7 +162,7 @@ mod tests {
         #[case] horizon: u64,
         #[case] counted: bool,
     ) {
-        let mut entry = crate::engine::reconcile::merge::nothing();
+        let mut entry = crate::engine::merge::nothing();
         entry.kind = Kind::Deleted { at };
         entry.version.stamp = stamp;
         assert_eq!(counts(&entry, horizon), counted);

@@ -1,13 +1,12 @@
 //! What the shell tells the engine: times, stats, and one closed list of events.
 
-use crate::engine::api::action::{JobId, Outcome};
-use crate::engine::observe::keeps::Keeps;
-use crate::engine::peers::past::{AskPast, FetchPast, FoundPast};
+use crate::engine::api::file_system::Keeps;
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath};
 use crate::wire::condition::StopCause;
 use crate::wire::features::Features;
-use crate::wire::message::{Message, Sought};
+use crate::wire::message::{Message, Past, Sought};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 
 /// The time of an event. Both in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -438,4 +437,69 @@ pub enum FetchError {
     NoDelta,
     /// It could not be staged here.
     Staging(Trouble),
+}
+
+/// What a person wants of the histories of others. `ticket`: chosen by the asker, names the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskPast {
+    pub ticket: u64,
+    /// What is kept of this path and below it, or of all.
+    pub path: Option<SyncPath>,
+    /// Instead: what exactly these are, by machine; each by its path and time.
+    pub named: BTreeMap<DeviceId, Vec<(SyncPath, u64)>>,
+    /// The sizes of those together, which have to be hashed there.
+    pub bytes: u64,
+}
+
+/// A content to be fetched from the history of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchPast {
+    pub ticket: u64,
+    pub device: DeviceId,
+    pub path: SyncPath,
+    pub content: ContentId,
+    pub size: u64,
+}
+
+/// One thing that was found in this machine's history for a peer that asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundPast {
+    pub past: Past,
+    /// Its name in history.
+    pub kept: String,
+    pub stat: Stat,
+}
+
+/// Number of an `Install`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// How an install ended. Anything but `Done` left the path as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Durable. `stat`: read back afterwards; `None` after a deletion. `kept`: the name of what was
+    /// there, in history.
+    Done {
+        stat: Option<Stat>,
+        kept: Option<String>,
+    },
+    /// The target is not what was expected: a user was faster.
+    Stale,
+    /// Its folder is not there, or is no folder.
+    NoParent,
+    /// The file system has the name already, spelled otherwise.
+    Taken,
+    /// The folder to remove or replace holds something.
+    NotEmpty,
+    /// The source's bytes are not the entry's content.
+    BadContent,
+    /// The source is gone or changed.
+    NoSource,
+    /// Of a file whose permissions and mtime alone were to change: its bytes are not its content,
+    /// though its stat is as expected.
+    NotItsContent,
+    /// It could not be put there, and nothing is wrong with it: a content that was staged before is
+    /// in staging still.
+    Refused(Trouble),
+    Failed(Trouble),
 }

@@ -1,15 +1,9 @@
 //! What the engine says of itself when asked.
 
-use crate::engine::Engine;
-use crate::engine::api::index::{Counts, Index};
-use crate::engine::observe::walk::Walk;
-use crate::engine::transfer::wants::{Step, Want};
+use crate::engine::api::index::Counts;
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::condition::Condition;
-
-/// Problems and paths under way that a status names, at most.
-const STATUS_PROBLEMS: usize = 1000;
-const STATUS_UNDER_WAY: usize = 100;
+use std::collections::BTreeMap;
 
 /// What `dirsync status` shows of one peer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -98,51 +92,77 @@ pub struct Status {
     pub under_way: Vec<(SyncPath, String)>,
 }
 
-impl<I: Index> Engine<I> {
-    /// `&mut`: digests are made when asked for.
-    pub fn status(&mut self) -> Status {
-        let peers = self.peer_statuses();
-        let quiet = self.observe.settle.is_empty()
-            && self.observe.inspecting.open.is_empty()
-            && self.observe.arrivals.is_empty()
-            && self.safety.missing.is_empty()
-            && self.safety.guard.is_quiet();
-        let condition = self.condition();
-        let (queued_files, queued_bytes) = self.queued();
-        let under_way = |(path, want): (&SyncPath, &Want)| {
-            let step = match want.step {
-                Step::Waiting | Step::Ready => "waiting",
-                Step::Queued => "queued",
-                Step::Asked(..) | Step::Fetching(_) => "fetching",
-                Step::Installing(_) => "installing",
-            };
-            (path.clone(), step.to_owned())
-        };
-        Status {
-            device: self.core.config.device,
-            name: self.core.config.name.clone(),
-            counts: self.core.index.counts(),
-            peers,
-            idle: quiet && self.has_scanned_all() && self.active_wants() == 0 && self.peers.news.outgoing.is_empty(),
-            scanning: self.observe.walking.walks.values().any(Walk::is_whole)
-                || !(self.observe.scan.is_walked() || self.core.paused || self.core.halted.is_some()),
-            paused: self.core.paused,
-            halted: self.core.halted.as_ref().map(|halt| halt.text.clone()),
-            condition,
-            held_deletions: condition.held_deletions,
-            held_reverts: condition.held_reverts,
-            held_unignored: condition.held_unignored,
-            kept_folders: self.observe.problems.kept_folders.values().flatten().count() as u64,
-            left_alone: self.observe.problems.left_alone.len() as u64,
-            ignored: self.observe.walking.ignored,
-            open_conflicts: 0,
-            devices: self.device_statuses(),
-            lacks: self.observe.file_system.keeps.lacks(),
-            problems: self.all_problems().take(STATUS_PROBLEMS).collect(),
-            transfers: self.transfers(),
-            queued_files,
-            queued_bytes,
-            under_way: self.transfer.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
-        }
+/// What waits for a person at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldPath {
+    pub path: SyncPath,
+    pub why: HeldWhy,
+    /// Who made the change: a machine's name.
+    pub by: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldWhy {
+    Deleted,
+    /// It went back to older contents.
+    Reverted,
+    /// The change is dated more than five years ahead.
+    DatedAhead,
+}
+
+/// All that waits for a person here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeldPaths {
+    /// In the order of paths, at most so many as were asked for.
+    pub paths: Vec<HeldPath>,
+    pub deletions: u64,
+    pub reverts: u64,
+    pub dated_ahead: u64,
+    /// What another machine's ignore file uncovered here is only counted.
+    pub unignored: u64,
+}
+
+impl HeldPaths {
+    pub fn is_empty(&self) -> bool {
+        self.deletions + self.reverts + self.dated_ahead + self.unignored == 0
     }
+}
+
+/// What a survey found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tally {
+    pub machines: Vec<MachineTally>,
+    /// How many files are whole on so many machines, this one among them.
+    pub holders: BTreeMap<u64, u64>,
+    /// At most 1,000.
+    pub files: Vec<FileHeld>,
+}
+
+/// One linked machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineTally {
+    pub device: DeviceId,
+    pub name: String,
+    /// It did not answer everything: its link ended, or it was silent.
+    pub is_gone: bool,
+    /// Files that it holds as they should be.
+    pub verified: u64,
+    /// Of those, the longest ago that one was hashed there, to the day (since 1970); 0: not since
+    /// it was found.
+    pub oldest_day: u32,
+    /// Files with other contents.
+    pub mismatched: u64,
+    pub missing: u64,
+}
+
+/// A file that is not as it should be on some machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileHeld {
+    pub path: SyncPath,
+    /// This machine holds it as it should be.
+    pub here: bool,
+    /// Names of machines.
+    pub verified: Vec<String>,
+    pub mismatched: Vec<String>,
+    pub missing: Vec<String>,
 }

@@ -6,12 +6,13 @@
 //! deletion. May import the rest of `engine` and `model`. Deliberately not here: how the file
 //! system folds (`io/fs/probe.rs`), and which spelling it shows.
 
+use crate::engine::Engine;
 use crate::engine::api::action::{RetainReason, Source};
 use crate::engine::api::event::{Hint, Now, Observed};
+use crate::engine::api::file_system::Names;
 use crate::engine::api::index::{Index, Row};
-use crate::engine::reconcile::merge;
-use crate::engine::transfer::wants::Trial;
-use crate::engine::{Engine, SECOND};
+use crate::engine::limits::SECOND;
+use crate::engine::merge;
 use crate::model::{Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,18 +23,6 @@ const PATIENCE_NS: u64 = 10 * SECOND;
 const REFUSED_RETRY_NS: u64 = 1800 * SECOND;
 /// The same while names go from its folder: one of them may have been in the way.
 const FREED_RETRY_NS: u64 = 60 * SECOND;
-
-/// Which names a file system tells apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
-    /// All that differ in a byte.
-    Exact,
-    /// Not those that differ in case or in their Unicode form alone; it shows them as they were
-    /// made.
-    Folded,
-    /// Nor does it show them as they were made.
-    Respelled,
-}
 
 /// What holds a name here, by its folded form's hash; nothing where all names are told apart.
 #[derive(Default)]
@@ -271,7 +260,7 @@ impl<I: Index> Engine<I> {
         self.problem(path, text);
         self.hold_want(path);
         if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-            want.trial = Trial::Failed;
+            want.note_failed();
         }
     }
 
@@ -294,7 +283,7 @@ impl<I: Index> Engine<I> {
         self.observe.file_system.aliases.refused.remove(path);
         if self.observe.file_system.aliases.taken.remove(path) {
             if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-                want.trial = Trial::Open;
+                want.note_open();
             }
             if !self.observe.inspecting.unseen.contains_key(path) {
                 self.solve(path);

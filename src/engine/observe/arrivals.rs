@@ -4,7 +4,7 @@
 //! little: what has come by then is listed at once, where a watch would tell of it name by name.
 //! Deliberately not here: whether a folder is ours (`inspect`), the walk itself (`walk`).
 
-use crate::engine::SECOND;
+use crate::engine::limits::SECOND;
 use crate::model::SyncPath;
 use std::collections::{BTreeSet, VecDeque};
 

@@ -5,8 +5,8 @@
 //! earlier of two edits would win. Deliberately not here: what a ctime is worth otherwise
 //! (`merge.rs`).
 
-use crate::engine::SECOND;
 use crate::engine::api::event::Now;
+use crate::engine::limits::SECOND;
 
 /// No event for so long (ns): the daemon slept. The root's checks come more often.
 const SLEPT_NS: u64 = 8 * SECOND;

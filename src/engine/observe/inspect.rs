@@ -3,26 +3,19 @@
 use crate::engine::api::action::{Action, PriorContent};
 use crate::engine::api::event::{Hint, Now, Observed, Stat, StatKind};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Believed;
+use crate::engine::core::is_racy;
+use crate::engine::limits::CHUNKED_BYTES;
+use crate::engine::limits::RACY_NS;
+use crate::engine::merge::{self, Local, ObservationSource};
 use crate::engine::observe::keeps::ModeOf;
 use crate::engine::observe::settle::Debounced;
-use crate::engine::reconcile::merge::{self, Local, ObservationSource};
-use crate::engine::safety::hold::Believed;
-use crate::engine::transfer::chunks::CHUNKED_BYTES;
-use crate::engine::transfer::wants::Trial;
 use crate::engine::{Engine, Inspection};
 use crate::model::path::IGNORE_FILE;
 use crate::model::version::STAMP_STEP;
 use crate::model::{Entry, FileTime, Kind, SyncPath};
 use crate::wire::message::Change;
 use bytes::Bytes;
-
-/// A file whose times are this close to the look may change once more without a new stat.
-pub(in crate::engine) const RACY_NS: u64 = 2_000_000_000;
-
-/// Whether a file's time is so close to now that another change may leave it as it is.
-pub(in crate::engine) fn is_racy(time: FileTime, now: Now) -> bool {
-    time.as_stamp().abs_diff(now.wall) < RACY_NS
-}
 
 /// Whether it was so close to the look, which was asked for at `asked` (ns since 1970) and may have
 /// waited for the disk until now.
@@ -273,7 +266,7 @@ impl<I: Index> Engine<I> {
                 self.observe.racy.seen(path);
                 // That it can be looked at says nothing of an install that failed: only one that
                 // succeeds does.
-                if !self.transfer.wants.get(path).is_some_and(|want| want.trial == Trial::Failed) {
+                if !self.transfer.has_failed(path) {
                     self.solve(path);
                 }
             }

@@ -5,12 +5,11 @@
 use crate::engine::Engine;
 use crate::engine::api::event::{Hint, Now};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::reconcile::merge::{self, ObservationSource};
-use crate::engine::safety::hold::Believed;
+use crate::engine::core::Believed;
+use crate::engine::limits::PAGE;
+use crate::engine::merge::{self, ObservationSource};
 use crate::model::SyncPath;
 use std::collections::BTreeSet;
-
-pub(in crate::engine) const PAGE: usize = 1024;
 
 impl<I: Index> Engine<I> {
     /// A path that is known to be on disk is not: a deletion, once the root is known to be in

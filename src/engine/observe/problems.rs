@@ -5,8 +5,9 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
 use crate::engine::api::index::Index;
-use crate::engine::reconcile::merge::ObservationSource;
-use crate::engine::{Engine, SECOND, Unseen};
+use crate::engine::limits::SECOND;
+use crate::engine::merge::ObservationSource;
+use crate::engine::{Engine, Unseen};
 use crate::model::SyncPath;
 
 impl<I: Index> Engine<I> {

@@ -8,8 +8,8 @@
 
 use crate::engine::api::event::{Hint, Now, Stat, StatKind};
 use crate::engine::api::index::Index;
-use crate::engine::observe::inspect::RACY_NS;
-use crate::engine::observe::missing::PAGE;
+use crate::engine::limits::PAGE;
+use crate::engine::limits::RACY_NS;
 use crate::engine::observe::settle::Debounced;
 use crate::engine::{Engine, Inspection, META_RACY_SINCE};
 use crate::model::SyncPath;
@@ -168,7 +168,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn is_in_bulk(&self) -> bool {
-        let relayed_to: u64 = self.peers.sessions.values().map(crate::engine::peers::session::Session::pending).sum();
+        let relayed_to: u64 = self.peers.pending();
         self.observe.inspecting.open.len() as u64 + self.transfer.wants.by_path.len() as u64 + relayed_to >= BULK
     }
 

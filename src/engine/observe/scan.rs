@@ -7,7 +7,7 @@
 
 use crate::engine::api::event::Now;
 use crate::engine::api::index::Index;
-use crate::engine::reconcile::merge::ObservationSource;
+use crate::engine::merge::ObservationSource;
 use crate::engine::{Engine, META_RESTORED, META_SCANNED, Trust};
 use crate::model::SyncPath;
 use std::collections::BTreeMap;

@@ -7,7 +7,6 @@
 use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::index::Index;
-use crate::engine::transfer::wants::Trial;
 use crate::model::SyncPath;
 
 impl<I: Index> Engine<I> {
@@ -60,7 +59,7 @@ impl<I: Index> Engine<I> {
         }
         self.hold_want(dir);
         if let Some(want) = self.transfer.wants.by_path.get_mut(dir) {
-            want.trial = Trial::Failed;
+            want.note_failed();
         }
         true
     }
@@ -82,7 +81,7 @@ impl<I: Index> Engine<I> {
         }
         self.hold_want(path);
         if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-            want.trial = Trial::Failed;
+            want.note_failed();
         }
         true
     }

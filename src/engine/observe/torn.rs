@@ -8,7 +8,7 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::reconcile::merge::{self, ObservationSource};
+use crate::engine::merge::{self, ObservationSource};
 use crate::engine::{Engine, Trust};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Hint, Now, Observed, Stat, StatKind, Trouble, WalkId};
 use crate::engine::api::index::{Index, OnDisk, Row};
-use crate::engine::reconcile::merge::ObservationSource;
+use crate::engine::merge::ObservationSource;
 use crate::engine::{Engine, Inspection};
 use crate::model::SyncPath;
 use crate::model::path::{IGNORE_FILE, MAX_COMPONENTS};
@@ -72,8 +72,8 @@ impl<I: Index> Engine<I> {
         if self.is_stopped() {
             return;
         }
-        self.observe.walking.next = now.mono + crate::engine::WALK_EVERY_NS;
-        self.observe.walking.again = self.observe.walking.walks.values().any(Walk::is_whole);
+        self.observe.walking.next = now.mono + crate::engine::limits::WALK_EVERY_NS;
+        self.observe.walking.again = self.observe.is_walking_all();
         if !self.observe.walking.again {
             self.walk(now, None, self.observe.scan.finds());
         }

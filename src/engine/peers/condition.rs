@@ -5,21 +5,16 @@
 //! should do or cannot do (`docs/promises.md`, P3). Deliberately not here: how states travel
 //! (`session.rs`).
 
+use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Halt, LinkId, Now};
 use crate::engine::api::index::Index;
+use crate::engine::merge::ObservationSource;
 use crate::engine::peers::session::Session;
-use crate::engine::reconcile::merge::ObservationSource;
-use crate::engine::{Engine, SECOND};
 use crate::model::SyncPath;
 use crate::model::path::IGNORE_FILE;
 use crate::wire::condition::{Condition, StopCause};
 use crate::wire::message::Digest;
-
-/// What a peer says of itself is named again in the log after this (ns): sooner if it is something
-/// else.
-const SAY_OTHER_NS: u64 = 5 * SECOND;
-const SAY_MORE_NS: u64 = 60 * SECOND;
 
 /// Whether what is in the folder is known, as far as a watch may have missed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,33 +37,6 @@ pub(in crate::engine) struct Standing {
     mark: Mark,
     /// Looks under way that are no second hash: most of them find something new.
     pub open_inspections: usize,
-}
-
-/// What the log said last of a peer's condition.
-#[derive(Debug, Clone, Copy, Default)]
-pub(in crate::engine) struct ReportedCondition {
-    trouble: Condition,
-    at: Option<u64>,
-    /// There is more to say then.
-    pub due: Option<u64>,
-}
-
-impl ReportedCondition {
-    /// What is to be said by now of what stands so; `None`: nothing, or nothing yet.
-    fn next(&mut self, now: u64, trouble: Condition) -> Option<Condition> {
-        self.due = None;
-        if trouble == self.trouble {
-            return None;
-        }
-        let rest = if trouble.is_alike(&self.trouble) { SAY_MORE_NS } else { SAY_OTHER_NS };
-        let due = self.at.map_or(0, |at| at + rest);
-        if due > now {
-            self.due = Some(due);
-            return None;
-        }
-        (self.trouble, self.at) = (trouble, Some(now));
-        Some(trouble)
-    }
 }
 
 impl<I: Index> Engine<I> {
@@ -263,6 +231,8 @@ impl<I: Index> Engine<I> {
 mod tests {
     use super::*;
     use crate::engine::api::map_index::MapIndex;
+    use crate::engine::limits::SECOND;
+    use crate::engine::peers::session::SAY_OTHER_NS;
     use crate::engine::{Config, Event, Hint, OnConflict, RootState, Trust, WalkId};
     use crate::model::DeviceId;
     use crate::wire::features::Features;

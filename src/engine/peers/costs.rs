@@ -5,9 +5,10 @@
 //! minute, and at once where much was charged, so that a crash forgets little. Deliberately not
 //! here: what costs how much, and what becomes of those who cannot pay (`refuse.rs`).
 
+use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::Index;
-use crate::engine::{Engine, SECOND};
+use crate::engine::limits::SECOND;
 use crate::model::DeviceId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -4,10 +4,11 @@
 //! happened, once that is on its disk. Until then the change waits here. Nothing else depends on
 //! it. Deliberately not here: how changes travel (`session.rs`).
 
+use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
-use crate::engine::{Engine, SECOND};
+use crate::engine::limits::SECOND;
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
 use crate::wire::features::ACKS;
 use crate::wire::message::Message;

@@ -9,13 +9,13 @@
 //! nothing that it could bring back. One that never compared equal counts for 90 days, and they are
 //! few (P9). Deliberately not here: where deletions are kept (the index).
 
+use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, load_by_device, store_by_device};
 use crate::engine::api::status::DeviceStatus;
+use crate::engine::limits::{DAY_NS, SECOND, TOMBSTONE_NS};
 use crate::engine::peers::session::PeerClock;
-use crate::engine::safety::guard;
-use crate::engine::{DAY_NS, Engine, SECOND, TOMBSTONE_NS};
 use crate::model::DeviceId;
 use crate::wire::message::Message;
 use serde::{Deserialize, Serialize};
@@ -231,7 +231,7 @@ impl<I: Index> Engine<I> {
         let Some(session) = self.peers.sessions.get_mut(&link) else { return };
         let (device, peer) = (session.device, session.name.clone());
         let said = self.peers.devices.clocks.get(&device).copied();
-        if !guard::is_clock_off(ahead_ns, said.is_some()) {
+        if !is_clock_off(ahead_ns, said.is_some()) {
             session.clock = PeerClock::Agrees;
             if self.peers.devices.clocks.remove(&device).is_some() {
                 self.core.out.push(Action::Report(Report::ClockRight { peer }));
@@ -240,7 +240,7 @@ impl<I: Index> Engine<I> {
         }
         session.clock = PeerClock::Ahead(ahead_ns);
         let is_reported = said.is_some_and(|said| {
-            said.ahead_ns.abs_diff(ahead_ns) < guard::CLOCK_NS || now.mono < said.said_at + CLOCK_AGAIN_NS
+            said.ahead_ns.abs_diff(ahead_ns) < CLOCK_NS || now.mono < said.said_at + CLOCK_AGAIN_NS
         });
         if !is_reported {
             self.peers.devices.clocks.insert(device, ClockOff { ahead_ns, said_at: now.mono });
@@ -260,6 +260,15 @@ impl<I: Index> Engine<I> {
         self.peers.devices.known.iter().map(status).collect()
     }
 }
+
+/// Whether a peer's clock, which is so much (ns) ahead of ours, is off; with its last verdict, so
+/// that it does not flicker.
+pub fn is_clock_off(ahead_ns: i64, was_off: bool) -> bool {
+    ahead_ns.unsigned_abs() > if was_off { CLOCK_NS / 2 } else { CLOCK_NS }
+}
+
+/// A peer's clock is named when it is off by more than this, and right again below half of it.
+pub const CLOCK_NS: u64 = 2 * SECOND;
 
 #[cfg(test)]
 mod tests {
@@ -378,5 +387,17 @@ mod tests {
         devices.start(at(DAY), DAY);
         assert_eq!(devices.purge_before(DAY), DAY - 100);
         assert_eq!(devices.known[&DeviceId([1; 32])].met_day, DAY);
+    }
+
+    #[rstest]
+    #[case::right(0, false, false)]
+    #[case::a_little_off(1_900_000_000, false, false)]
+    #[case::off(2_100_000_000, false, true)]
+    #[case::behind(-2_100_000_000, false, true)]
+    #[case::still_off(1_100_000_000, true, true)]
+    #[case::right_again(-900_000_000, true, false)]
+    #[case::as_far_as_can_be(i64::MIN, false, true)]
+    fn a_clock_is_off_above_two_seconds(#[case] ahead_ns: i64, #[case] was: bool, #[case] off: bool) {
+        assert_eq!(is_clock_off(ahead_ns, was), off);
     }
 }

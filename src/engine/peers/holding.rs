@@ -3,12 +3,13 @@
 //! Each names its first paths and says how many there are. Answers are capped and have a deadline
 //! (P9). Deliberately not here: what is held, and why (`hold.rs`).
 
+use crate::engine::Engine;
 use crate::engine::api::action::Action;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
+use crate::engine::api::status::{HeldPath, HeldPaths, HeldWhy};
+use crate::engine::limits::SECOND;
 use crate::engine::peers::session::Session;
-use crate::engine::safety::hold::{HeldPath, HeldPaths, HeldWhy};
-use crate::engine::{Engine, SECOND};
 use crate::model::DeviceId;
 use crate::wire::features;
 use crate::wire::message::{HOLDS, HOLDS_BYTES, HeldBack, HeldSums, Message};
@@ -63,8 +64,8 @@ impl HoldQueries {
 impl<I: Index> Engine<I> {
     /// A newer question takes the place of one that is under way.
     pub(in crate::engine) fn ask_holds(&mut self, now: Now, ticket: u64) {
-        self.safety.guard.holding.last_id = self.safety.guard.holding.last_id.wrapping_add(1);
-        let id = self.safety.guard.holding.last_id;
+        self.peers.queries.holds.last_id = self.peers.queries.holds.last_id.wrapping_add(1);
+        let id = self.peers.queries.holds.last_id;
         let asked = self.peers.sessions.iter().filter(|(_, session)| session.features.has(features::HOLDS));
         let waits_for: BTreeSet<LinkId> = asked.map(|(link, _)| *link).collect();
         let machine =
@@ -73,37 +74,37 @@ impl<I: Index> Engine<I> {
         if !waits_for.is_empty() {
             self.send(waits_for.iter().copied().collect(), Message::Holds { id });
         }
-        self.safety.guard.holding.asking =
+        self.peers.queries.holds.asking =
             Some(HoldQuery { id, ticket, waits_for, until: now.mono + PATIENCE_NS, machines });
-        self.safety.guard.holding.conclude_if_answered();
+        self.peers.queries.holds.conclude_if_answered();
     }
 
     /// The answers to the question of that ticket, once all have come or were waited for long
     /// enough.
     pub fn take_holding(&mut self, ticket: u64) -> Option<Vec<HeldByMachine>> {
-        self.safety.guard.holding.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, machines)| machines)
+        self.peers.queries.holds.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, machines)| machines)
     }
 
     pub(in crate::engine) fn holding_came(&mut self, link: LinkId, id: u32, sums: HeldSums, held: Vec<HeldBack>) {
-        let Some(asking) = self.safety.guard.holding.asking.as_mut().filter(|asking| asking.id == id) else { return };
+        let Some(asking) = self.peers.queries.holds.asking.as_mut().filter(|asking| asking.id == id) else { return };
         if !asking.waits_for.remove(&link) {
             return self.close(link, "what it holds was not asked for");
         }
         if let Some(machine) = asking.machines.get_mut(&link) {
             machine.held = Some(believed(sums, held));
         }
-        self.safety.guard.holding.conclude_if_answered();
+        self.peers.queries.holds.conclude_if_answered();
     }
 
     pub(in crate::engine) fn holding_link_down(&mut self, link: LinkId) {
-        if let Some(asking) = &mut self.safety.guard.holding.asking {
+        if let Some(asking) = &mut self.peers.queries.holds.asking {
             asking.waits_for.remove(&link);
         }
-        self.safety.guard.holding.conclude_if_answered();
+        self.peers.queries.holds.conclude_if_answered();
     }
 
     pub(in crate::engine) fn holding_due(&mut self, now: Now) {
-        self.safety.guard.holding.conclude_if(|asking| asking.until <= now.mono);
+        self.peers.queries.holds.conclude_if(|asking| asking.until <= now.mono);
     }
 
     pub(in crate::engine) fn holds_asked(&mut self, link: LinkId, id: u32) {

@@ -13,10 +13,10 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, load_by_device, store_by_device};
-use crate::engine::observe::missing::PAGE;
+use crate::engine::limits::DAY_NS;
+use crate::engine::limits::PAGE;
 use crate::engine::peers::session::Met;
-use crate::engine::safety::guard;
-use crate::engine::{DAY_NS, Engine, META_COUNTER, META_RENEWED_AT, META_RESTORED};
+use crate::engine::{Engine, META_COUNTER, META_RENEWED_AT, META_RESTORED};
 use crate::model::version::COUNTER_LIMIT;
 use crate::model::{DeviceId, Version};
 use crate::wire::message::Message;
@@ -132,7 +132,7 @@ impl<I: Index> Engine<I> {
 
     /// Another machine has this one's id, and proved it.
     pub(in crate::engine) fn twin_met(&mut self, ours: (u64, u64), theirs: (u64, u64)) {
-        if guard::gives_way(ours, theirs) {
+        if gives_way(ours, theirs) {
             self.take_new_device(
                 "another machine, started earlier, runs with a copy of this one's state directory (or the other way round)"
                     .to_owned(),
@@ -182,5 +182,26 @@ impl<I: Index> Engine<I> {
             self.peers.counters.stored = now.mono;
             store_by_device(&mut self.core.index, META_PEER_COUNTERS, &self.peers.counters.by_device);
         }
+    }
+}
+
+/// Of two machines with one device id, this one gives way if it was started later (each: when, and
+/// what was drawn then).
+pub fn gives_way(ours: (u64, u64), theirs: (u64, u64)) -> bool {
+    ours > theirs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::started_later((9, 1), (5, 7), true)]
+    #[case::started_earlier((5, 7), (9, 1), false)]
+    #[case::at_once_with_the_greater_draw((5, 7), (5, 1), true)]
+    fn of_two_with_one_id_the_later_gives_way(#[case] ours: (u64, u64), #[case] theirs: (u64, u64), #[case] us: bool) {
+        assert_eq!(gives_way(ours, theirs), us);
+        assert_eq!(gives_way(theirs, ours), !us, "never both, never neither");
     }
 }

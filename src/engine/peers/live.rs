@@ -2,14 +2,15 @@
 //!
 //! Deliberately not here: comparing whole trees (`compare.rs`).
 
+use crate::engine::Engine;
 use crate::engine::api::digest::deleted_at;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
+use crate::engine::limits::TOMBSTONE_NS;
+use crate::engine::merge::RemoteEffect;
+use crate::engine::merge::is_far_ahead;
 use crate::engine::peers::identity::Renewal;
 use crate::engine::peers::session::Met;
-use crate::engine::reconcile::merge::RemoteEffect;
-use crate::engine::safety::redate::is_far_ahead;
-use crate::engine::{Engine, TOMBSTONE_NS};
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
 use crate::wire::message::{Change, Message};
 use bytes::Bytes;

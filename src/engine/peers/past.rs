@@ -7,10 +7,12 @@
 //! told of it, for the path that it was told of (P6). Deliberately not here: which version a person
 //! means, and putting it into the folder (`io/control`).
 
+use crate::engine::Engine;
 use crate::engine::api::action::{Action, ServedFile};
+use crate::engine::api::event::{AskPast, FetchPast, FoundPast};
 use crate::engine::api::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
 use crate::engine::api::index::Index;
-use crate::engine::{Engine, SECOND};
+use crate::engine::limits::SECOND;
 use crate::model::{ContentId, DeviceId, SyncPath};
 use crate::wire::features::HISTORY;
 use crate::wire::message::{Message, PASTS, Past, PastWhat};
@@ -36,37 +38,6 @@ pub struct MachinePasts {
     pub pasts: Vec<Past>,
     /// `false`: it did not answer, or not to the end.
     pub is_whole: bool,
-}
-
-/// What a person wants of the histories of others. `ticket`: chosen by the asker, names the answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AskPast {
-    pub ticket: u64,
-    /// What is kept of this path and below it, or of all.
-    pub path: Option<SyncPath>,
-    /// Instead: what exactly these are, by machine; each by its path and time.
-    pub named: BTreeMap<DeviceId, Vec<(SyncPath, u64)>>,
-    /// The sizes of those together, which have to be hashed there.
-    pub bytes: u64,
-}
-
-/// A content to be fetched from the history of a machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FetchPast {
-    pub ticket: u64,
-    pub device: DeviceId,
-    pub path: SyncPath,
-    pub content: ContentId,
-    pub size: u64,
-}
-
-/// One thing that was found in this machine's history for a peer that asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundPast {
-    pub past: Past,
-    /// Its name in history.
-    pub kept: String,
-    pub stat: Stat,
 }
 
 #[derive(Default)]
@@ -130,8 +101,8 @@ impl Pasts {
 
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn ask_past(&mut self, now: Now, ask: AskPast) {
-        self.peers.past.last_id = self.peers.past.last_id.wrapping_add(1);
-        let id = self.peers.past.last_id;
+        self.peers.queries.past.last_id = self.peers.queries.past.last_id.wrapping_add(1);
+        let id = self.peers.queries.past.last_id;
         let AskPast { ticket, path, named, bytes } = ask;
         let until = now.mono + PATIENCE_NS + (bytes / HASHED_BYTES_A_SECOND).saturating_mul(SECOND);
         let mut asking = PastQuery {
@@ -159,21 +130,21 @@ impl<I: Index> Engine<I> {
                 out.push((*link, Message::History { id, path: path.clone(), named: theirs }));
             }
         }
-        self.peers.past.asking = Some(asking);
+        self.peers.queries.past.asking = Some(asking);
         for (link, message) in out {
             self.send(vec![link], message);
         }
-        self.peers.past.conclude_if_answered();
+        self.peers.queries.past.conclude_if_answered();
     }
 
     /// The answers to the question of that ticket, once all have come or were waited for long
     /// enough.
     pub fn take_pasts(&mut self, ticket: u64) -> Option<Vec<MachinePasts>> {
-        self.peers.past.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, machines)| machines)
+        self.peers.queries.past.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, machines)| machines)
     }
 
     pub(in crate::engine) fn pasts_came(&mut self, link: LinkId, id: u32, pasts: Vec<Past>, more: bool) {
-        let Some(asking) = self.peers.past.asking.as_mut().filter(|asking| asking.id == id) else { return };
+        let Some(asking) = self.peers.queries.past.asking.as_mut().filter(|asking| asking.id == id) else { return };
         if !asking.waits_for.contains(&link) {
             return self.close(link, "history that was not asked for");
         }
@@ -190,22 +161,22 @@ impl<I: Index> Engine<I> {
             machine.pasts.clear();
             asking.waits_for.remove(&link);
             self.close(link, "other history than was asked for, or too much");
-            return self.peers.past.conclude_if_answered();
+            return self.peers.queries.past.conclude_if_answered();
         }
         machine.pasts.extend(pasts);
         if !more {
             machine.is_whole = true;
             asking.waits_for.remove(&link);
-            self.peers.past.conclude_if_answered();
+            self.peers.queries.past.conclude_if_answered();
         }
     }
 
     pub(in crate::engine) fn past_link_down(&mut self, link: LinkId) {
-        self.peers.past.offered.remove(&link);
-        if let Some(asking) = &mut self.peers.past.asking
+        self.peers.queries.past.offered.remove(&link);
+        if let Some(asking) = &mut self.peers.queries.past.asking
             && asking.waits_for.remove(&link)
         {
-            self.peers.past.conclude_if_answered();
+            self.peers.queries.past.conclude_if_answered();
         }
     }
 
@@ -219,7 +190,7 @@ impl<I: Index> Engine<I> {
         };
         let fetch = FetchId(self.transfer.wants.next_id() as u32);
         let until = now.mono + PATIENCE_NS + (size / SENT_BYTES_A_SECOND).saturating_mul(SECOND);
-        self.peers.past.fetching.insert(fetch, HistoryFetch { ticket, link, until });
+        self.peers.queries.past.fetching.insert(fetch, HistoryFetch { ticket, link, until });
         self.act(Action::Fetch { fetch, from: link, path, content, size });
     }
 
@@ -237,7 +208,9 @@ impl<I: Index> Engine<I> {
 
     /// Whether that fetch was of a content in a history.
     fn past_came(&mut self, now: Now, fetch: FetchId, how: Result<StageId, FetchError>) -> bool {
-        let Some(HistoryFetch { ticket, link, .. }) = self.peers.past.fetching.remove(&fetch) else { return false };
+        let Some(HistoryFetch { ticket, link, .. }) = self.peers.queries.past.fetching.remove(&fetch) else {
+            return false;
+        };
         if how == Err(FetchError::Corrupt)
             && let Some(session) = self.peers.sessions.get(&link)
         {
@@ -249,27 +222,28 @@ impl<I: Index> Engine<I> {
     }
 
     fn past_fetched(&mut self, now: Now, ticket: u64, how: Result<StageId, FetchError>) {
-        self.peers.past.fetched.insert(ticket, Fetched { how, until: now.mono + UNCLAIMED_NS });
+        self.peers.queries.past.fetched.insert(ticket, Fetched { how, until: now.mono + UNCLAIMED_NS });
     }
 
     /// What came of the fetch of that ticket, once it has ended. Whoever takes a staged content has
     /// to use or discard it.
     pub fn take_fetched(&mut self, ticket: u64) -> Option<Result<StageId, FetchError>> {
-        self.peers.past.fetched.remove(&ticket).map(|fetched| fetched.how)
+        self.peers.queries.past.fetched.remove(&ticket).map(|fetched| fetched.how)
     }
 
     pub(in crate::engine) fn past_due(&mut self, now: Now) {
-        if self.peers.past.asking.as_ref().is_some_and(|asking| asking.until <= now.mono) {
-            self.peers.past.conclude();
+        if self.peers.queries.past.asking.as_ref().is_some_and(|asking| asking.until <= now.mono) {
+            self.peers.queries.past.conclude();
         }
         let late = |(_, fetching): &(&FetchId, &HistoryFetch)| fetching.until <= now.mono;
-        let late: Vec<_> = self.peers.past.fetching.iter().filter(late).map(|(fetch, _)| *fetch).collect();
+        let late: Vec<_> = self.peers.queries.past.fetching.iter().filter(late).map(|(fetch, _)| *fetch).collect();
         for fetch in late {
             self.act(Action::CancelFetch { fetch });
             self.past_came(now, fetch, Err(FetchError::NotHere));
         }
         let unclaimed = |(_, fetched): &(&u64, &Fetched)| fetched.until <= now.mono;
-        let unclaimed: Vec<_> = self.peers.past.fetched.iter().filter(unclaimed).map(|(ticket, _)| *ticket).collect();
+        let unclaimed: Vec<_> =
+            self.peers.queries.past.fetched.iter().filter(unclaimed).map(|(ticket, _)| *ticket).collect();
         for ticket in unclaimed {
             if let Some(Ok(staged)) = self.take_fetched(ticket) {
                 self.act(Action::Discard(staged));
@@ -295,7 +269,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         found.retain(|found| !self.ignores(&found.past.path, false));
-        let offers = self.peers.past.offered.entry(link).or_default();
+        let offers = self.peers.queries.past.offered.entry(link).or_default();
         for FoundPast { past, kept, stat } in &found {
             if let PastWhat::File(content) = past.what {
                 if offers.len() >= OFFERS {
@@ -326,7 +300,7 @@ impl<I: Index> Engine<I> {
 
     /// Something in history that a peer asks for, if it was told of it.
     fn offered(&self, link: LinkId, path: &SyncPath, content: ContentId, size: u64) -> Option<ServedFile> {
-        let offer = self.peers.past.offered.get(&link)?.get(&(path.clone(), content))?;
+        let offer = self.peers.queries.past.offered.get(&link)?.get(&(path.clone(), content))?;
         let kept = Some(offer.kept.clone());
         (offer.size == size).then(|| ServedFile { path: path.clone(), stat: offer.stat, content, size, kept })
     }

@@ -7,77 +7,17 @@
 //! that lasts. Deliberately not here: the accounts (`costs.rs`), and what is malformed as bytes
 //! (`wire`), which closes the link.
 
+use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::peers::session::AGAIN_NS;
 use crate::engine::peers::session::Session;
-use crate::engine::{Engine, SECOND};
-use crate::model::{DeviceId, Entry, Kind, SyncPath};
+use crate::engine::row_cost::row_bytes;
+use crate::model::{DeviceId, Entry, SyncPath};
 
-/// A peer with refused entries is compared, and named, this often.
-const AGAIN_NS: u64 = 3600 * SECOND;
-
-/// What a row costs the index beside its paths, link target and version vector (bytes).
-const ROW_BYTES: u64 = 200;
-/// A row's path stands in the table and in about this many indexes.
-const PATH_COPIES: u64 = 5;
-/// A winner and what is on disk each name the devices that they have seen.
-const SEEN_BYTES: u64 = 2 * 42;
 /// A live entry up to this cost is free: its content costs its author more.
 const FREE_BYTES: u64 = 2048;
-/// A folder that nobody announced counts for so many times its cost: peers announce the folders of
-/// what they have, so few are derived, and a path of 4 KiB would have hundreds made.
-pub(in crate::engine) const DERIVED_WEIGHT: u64 = 16;
-
-/// What was refused of one peer on its link.
-#[derive(Debug, Default)]
-pub(in crate::engine) struct Refusals {
-    /// The first refused entry since the last comparison, and why.
-    first: Option<String>,
-    compared_at: u64,
-    said_at: Option<u64>,
-    /// The peer began a comparison, and has not said since how it stands: it says that at the end
-    /// of each.
-    is_begun: bool,
-}
-
-impl Refusals {
-    /// The peer begins a comparison; `false`: within another.
-    pub fn begins(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_begun, true)
-    }
-
-    pub fn ends(&mut self) {
-        self.is_begun = false;
-    }
-
-    pub fn first(&self) -> Option<&String> {
-        self.first.as_ref()
-    }
-
-    /// Both hold the same tree, or a person asks to compare again.
-    pub fn forget(&mut self) {
-        self.first = None;
-    }
-
-    /// Whether a comparison may begin. With refused entries it would find the same difference
-    /// again, so it may only once an hour.
-    pub fn may_compare(&mut self, now: u64) -> bool {
-        if self.first.is_some() && now < self.compared_at + AGAIN_NS {
-            return false;
-        }
-        self.first = None;
-        self.compared_at = now;
-        true
-    }
-}
-
-/// What a row of this path takes in the index, about.
-pub(in crate::engine) fn row_bytes(path: &SyncPath, entry: &Entry) -> u64 {
-    let target = if let Kind::Symlink { target } = &entry.kind { 2 * target.len() as u64 } else { 0 };
-    let seen = SEEN_BYTES * entry.version.seen.devices().count() as u64;
-    ROW_BYTES + PATH_COPIES * path.as_bytes().len() as u64 + target + seen
-}
 
 impl<I: Index> Engine<I> {
     /// Those that are not refused for what they say.
@@ -170,8 +110,10 @@ impl<I: Index> Engine<I> {
 mod engine_tests {
     use super::*;
     use crate::engine::api::map_index::MapIndex;
+    use crate::engine::limits::SECOND;
     use crate::engine::peers::costs::MOST_A_DEVICE;
     use crate::engine::{Config, Event, Observed, OnConflict, Stat, StatKind, Trust};
+    use crate::model::Kind;
     use crate::model::{ContentId, FileTime, Mode, Version, VersionVector};
     use crate::wire::features::Features;
     use crate::wire::message::{Change, Message};
@@ -243,12 +185,7 @@ mod engine_tests {
             let stat = Stat { kind: StatKind::File, size: 1, mtime, ctime: mtime, ino: 1, mode: Mode(0o644) };
             let content = ContentId::of(format!("{name} at {}", self.mono).as_bytes());
             let observed = Observed::File { stat, content, body: None };
-            self.engine.observe(
-                self.now(),
-                &path(name),
-                observed,
-                crate::engine::reconcile::merge::ObservationSource::Live,
-            );
+            self.engine.observe(self.now(), &path(name), observed, crate::engine::merge::ObservationSource::Live);
             self.wait(0);
             self.engine.index().get(&path(name)).map(|row| row.head).expect("it was made")
         }

@@ -7,8 +7,7 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, ServedFile};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::peers::condition::ReportedCondition;
-use crate::engine::peers::refuse::Refusals;
+use crate::engine::limits::{DAY_NS, SECOND};
 use crate::model::{ContentId, DeviceId, SyncPath};
 use crate::wire::condition::Condition;
 use crate::wire::features::Features;
@@ -44,6 +43,15 @@ pub(in crate::engine) enum PeerClock {
 }
 
 impl PeerClock {
+    /// It says about the same as ours.
+    pub fn agrees_on_the_day(self) -> bool {
+        match self {
+            Self::Unknown => false,
+            Self::Agrees => true,
+            Self::Ahead(ahead_ns) => ahead_ns.unsigned_abs() < DAY_NS,
+        }
+    }
+
     pub fn ahead_ns(self) -> Option<i64> {
         if let Self::Ahead(ahead_ns) = self { Some(ahead_ns) } else { None }
     }
@@ -102,6 +110,11 @@ impl Equality {
 pub(in crate::engine) type PeerState = (Digest, u64, Condition);
 
 impl Session {
+    /// It said what it knows of this machine.
+    pub fn is_acquainted(&self) -> bool {
+        self.met == Met::Acquainted
+    }
+
     pub fn is_comparing(&self) -> bool {
         !matches!(self.comparing, Comparing::No)
     }
@@ -271,3 +284,81 @@ impl<I: Index> Engine<I> {
         self.peers.names.get(device).cloned().unwrap_or_else(|| device.short())
     }
 }
+
+/// What the log said last of a peer's condition.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::engine) struct ReportedCondition {
+    pub(super) trouble: Condition,
+    pub(super) at: Option<u64>,
+    /// There is more to say then.
+    pub due: Option<u64>,
+}
+
+impl ReportedCondition {
+    /// What is to be said by now of what stands so; `None`: nothing, or nothing yet.
+    pub(super) fn next(&mut self, now: u64, trouble: Condition) -> Option<Condition> {
+        self.due = None;
+        if trouble == self.trouble {
+            return None;
+        }
+        let rest = if trouble.is_alike(&self.trouble) { SAY_MORE_NS } else { SAY_OTHER_NS };
+        let due = self.at.map_or(0, |at| at + rest);
+        if due > now {
+            self.due = Some(due);
+            return None;
+        }
+        (self.trouble, self.at) = (trouble, Some(now));
+        Some(trouble)
+    }
+}
+
+/// What was refused of one peer on its link.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Refusals {
+    /// The first refused entry since the last comparison, and why.
+    pub(super) first: Option<String>,
+    pub(super) compared_at: u64,
+    pub(super) said_at: Option<u64>,
+    /// The peer began a comparison, and has not said since how it stands: it says that at the end
+    /// of each.
+    pub(super) is_begun: bool,
+}
+
+impl Refusals {
+    /// The peer begins a comparison; `false`: within another.
+    pub fn begins(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_begun, true)
+    }
+
+    pub fn ends(&mut self) {
+        self.is_begun = false;
+    }
+
+    pub fn first(&self) -> Option<&String> {
+        self.first.as_ref()
+    }
+
+    /// Both hold the same tree, or a person asks to compare again.
+    pub fn forget(&mut self) {
+        self.first = None;
+    }
+
+    /// Whether a comparison may begin. With refused entries it would find the same difference
+    /// again, so it may only once an hour.
+    pub fn may_compare(&mut self, now: u64) -> bool {
+        if self.first.is_some() && now < self.compared_at + AGAIN_NS {
+            return false;
+        }
+        self.first = None;
+        self.compared_at = now;
+        true
+    }
+}
+
+/// A peer with refused entries is compared, and named, this often.
+pub(in crate::engine) const AGAIN_NS: u64 = 3600 * SECOND;
+
+pub(in crate::engine) const SAY_MORE_NS: u64 = 60 * SECOND;
+/// What a peer says of itself is named again in the log after this (ns): sooner if it is something
+/// else.
+pub(in crate::engine) const SAY_OTHER_NS: u64 = 5 * SECOND;

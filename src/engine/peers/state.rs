@@ -2,15 +2,15 @@
 //!
 //! Deliberately not here: what a condition is (`condition.rs`), and the comparing (`compare.rs`).
 
-use crate::engine::SECOND;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::digest::Digests;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
+use crate::engine::limits::SECOND;
+use crate::engine::merge::ObservationSource;
 use crate::engine::peers::session::Equality;
 use crate::engine::peers::session::PeerState;
 use crate::engine::peers::session::Session;
-use crate::engine::reconcile::merge::ObservationSource;
 use crate::engine::{Engine, api::status::PeerStatus};
 use crate::wire::condition::Condition;
 use crate::wire::message::{Digest, Message};

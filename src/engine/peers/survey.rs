@@ -8,55 +8,17 @@
 use crate::engine::Engine;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::observe::missing::PAGE;
-use crate::model::{ContentId, DeviceId, SyncPath};
+use crate::engine::api::status::{FileHeld, MachineTally, Tally};
+use crate::engine::limits::PAGE;
+use crate::model::{ContentId, SyncPath};
 use crate::wire::message::{Message, PathContent, SURVEY_BYTES, SURVEY_PATHS};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Files that are named, of those that are not whole everywhere.
 const NAMED_FILES: usize = 1000;
 /// Who has not answered by then is asked no more: it says that it lives, and no more than that
 /// (ns).
-const PATIENCE_NS: u64 = 30 * crate::engine::SECOND;
-
-/// One linked machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MachineTally {
-    pub device: DeviceId,
-    pub name: String,
-    /// It did not answer everything: its link ended, or it was silent.
-    pub is_gone: bool,
-    /// Files that it holds as they should be.
-    pub verified: u64,
-    /// Of those, the longest ago that one was hashed there, to the day (since 1970); 0: not since
-    /// it was found.
-    pub oldest_day: u32,
-    /// Files with other contents.
-    pub mismatched: u64,
-    pub missing: u64,
-}
-
-/// A file that is not as it should be on some machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileHeld {
-    pub path: SyncPath,
-    /// This machine holds it as it should be.
-    pub here: bool,
-    /// Names of machines.
-    pub verified: Vec<String>,
-    pub mismatched: Vec<String>,
-    pub missing: Vec<String>,
-}
-
-/// What a survey found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tally {
-    pub machines: Vec<MachineTally>,
-    /// How many files are whole on so many machines, this one among them.
-    pub holders: BTreeMap<u64, u64>,
-    /// At most 1,000.
-    pub files: Vec<FileHeld>,
-}
+const PATIENCE_NS: u64 = 30 * crate::engine::limits::SECOND;
 
 #[derive(Default)]
 pub(in crate::engine) struct Survey {
@@ -124,24 +86,24 @@ impl<I: Index> Engine<I> {
         let tally = Tally { machines: links.iter().map(machine).collect(), ..Tally::default() };
         let (page, waits_for) = (Vec::new(), BTreeSet::new());
         let (cursor, is_last, until) = (None, false, 0);
-        self.peers.survey.under_way =
+        self.peers.queries.survey.under_way =
             Some(RunningTally { below, cursor, page, is_last, waits_for, until, links, tally });
         self.survey_next();
     }
 
     /// Asks for the next paths, or ends.
     fn survey_next(&mut self) {
-        let Some(mut survey) = self.peers.survey.under_way.take() else { return };
+        let Some(mut survey) = self.peers.queries.survey.under_way.take() else { return };
         loop {
             self.fill_page(&mut survey);
             let links: Vec<_> = survey.answering().filter(|link| self.peers.sessions.contains_key(link)).collect();
             if !survey.page.is_empty() && !links.is_empty() {
-                self.peers.survey.last_id = self.peers.survey.last_id.wrapping_add(1);
+                self.peers.queries.survey.last_id = self.peers.queries.survey.last_id.wrapping_add(1);
                 let paths = survey.page.iter().map(|asked| asked.path.clone()).collect();
                 survey.waits_for = links.iter().copied().collect();
                 survey.until = self.core.last_event.mono + PATIENCE_NS;
-                self.peers.survey.under_way = Some(survey);
-                return self.send(links, Message::Survey { id: self.peers.survey.last_id, paths });
+                self.peers.queries.survey.under_way = Some(survey);
+                return self.send(links, Message::Survey { id: self.peers.queries.survey.last_id, paths });
             }
             survey.count_page();
             if survey.is_last {
@@ -185,7 +147,9 @@ impl<I: Index> Engine<I> {
 
     /// What a peer says that it holds.
     pub(in crate::engine) fn holdings_came(&mut self, link: LinkId, id: u32, held: &[PathContent]) {
-        let Some(survey) = self.peers.survey.under_way.as_mut().filter(|_| id == self.peers.survey.last_id) else {
+        let Some(survey) =
+            self.peers.queries.survey.under_way.as_mut().filter(|_| id == self.peers.queries.survey.last_id)
+        else {
             return;
         };
         if !survey.waits_for.remove(&link) {
@@ -201,7 +165,7 @@ impl<I: Index> Engine<I> {
 
     /// A link ended, or is asked no more.
     pub(in crate::engine) fn survey_without(&mut self, link: LinkId) {
-        let Some(survey) = self.peers.survey.under_way.as_mut() else { return };
+        let Some(survey) = self.peers.queries.survey.under_way.as_mut() else { return };
         if let Some(n) = survey.links.iter().position(|known| *known == link) {
             survey.tally.machines[n].is_gone = true;
         }
@@ -212,8 +176,8 @@ impl<I: Index> Engine<I> {
 
     /// Some have been silent for too long.
     pub(in crate::engine) fn survey_due(&mut self, now: Now) {
-        if self.peers.survey.due().is_some_and(|due| due <= now.mono) {
-            let silent = self.peers.survey.under_way.as_ref().map(|survey| survey.waits_for.clone());
+        if self.peers.queries.survey.due().is_some_and(|due| due <= now.mono) {
+            let silent = self.peers.queries.survey.under_way.as_ref().map(|survey| survey.waits_for.clone());
             for link in silent.unwrap_or_default() {
                 self.survey_without(link);
             }
@@ -221,7 +185,8 @@ impl<I: Index> Engine<I> {
     }
 
     fn survey_is_answered(&mut self) {
-        if let Some(survey) = self.peers.survey.under_way.as_mut().filter(|survey| survey.waits_for.is_empty()) {
+        if let Some(survey) = self.peers.queries.survey.under_way.as_mut().filter(|survey| survey.waits_for.is_empty())
+        {
             survey.count_page();
             self.survey_next();
         }

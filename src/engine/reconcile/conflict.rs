@@ -12,7 +12,7 @@ mod sought;
 use crate::engine::api::action::{Action, Report, RetainReason, Source};
 use crate::engine::api::event::{FoundLoser, Merge, Now, StageId, Stat};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::reconcile::merge;
+use crate::engine::merge;
 use crate::engine::{Engine, Trust};
 use crate::model::{DeviceId, Entry, FileTime, Kind, SyncPath, Version, VersionVector};
 use sought::SoughtLoser;

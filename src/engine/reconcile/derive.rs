@@ -10,10 +10,9 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
-use crate::engine::peers::refuse::{DERIVED_WEIGHT, row_bytes};
-use crate::engine::peers::session::Session;
-use crate::engine::reconcile::merge;
-use crate::engine::safety::redate::corrects;
+use crate::engine::merge;
+use crate::engine::merge::corrects;
+use crate::engine::row_cost::{DERIVED_WEIGHT, row_bytes};
 use crate::model::{DeviceId, Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,9 +87,7 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn derive_due(&mut self, now: Now) {
-        if self.next_derivation().is_none_or(|due| due > now.mono)
-            || self.peers.sessions.values().any(Session::is_comparing)
-        {
+        if self.next_derivation().is_none_or(|due| due > now.mono) || self.peers.are_comparing() {
             return;
         }
         for (path, payer) in self.reconcile.orphans.take_quiesced(now.mono) {

@@ -5,7 +5,7 @@
 use crate::engine::Engine;
 use crate::engine::api::event::{Hint, Now, Stat};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::reconcile::merge::{self};
+use crate::engine::merge::{self};
 use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
 use crate::wire::message::Change;

@@ -9,17 +9,17 @@
 //! history by its name. After a crash nothing is dropped. Deliberately not here: what goes from
 //! history by age (`retention.rs`).
 
+use crate::engine::Engine;
 use crate::engine::api::action::Action;
 use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::Index;
-use crate::engine::{Engine, SECOND};
+use crate::engine::limits::COPY_PATIENCE_NS;
+use crate::engine::limits::SECOND;
 use crate::model::{ContentId, Entry, SyncPath};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The two halves of a rename arrive within this time of each other (ns).
 const HALVES_NS: u64 = 600 * SECOND;
-/// A deletion waits this long for others to copy from what it deletes (ns).
-pub(in crate::engine) const COPY_PATIENCE_NS: u64 = 5 * SECOND;
 /// A late write to a file in history is looked for before this has passed (ns).
 const QUIET_NS: u64 = 6 * SECOND;
 /// A path whose second hash is still to come is asked again after this time (ns), so many times.

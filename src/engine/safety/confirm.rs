@@ -11,12 +11,11 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::digest::entry_hash;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::peers::session::{Met, Session};
-use crate::engine::safety::guard::HOUR_NS;
-use crate::engine::safety::hold::Believed;
+use crate::engine::core::Believed;
+use crate::engine::core::on_disk;
+use crate::engine::limits::HOUR_NS;
+use crate::engine::limits::{DAY_NS, SECOND};
 use crate::engine::safety::ledger::Fate;
-use crate::engine::transfer::fetch::on_disk;
-use crate::engine::{DAY_NS, SECOND};
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
 use crate::wire::condition::Condition;
 use crate::wire::confirmation::{CONFIRMED_AT_ONCE, Confirmation, Seal};
@@ -281,9 +280,9 @@ impl<I: Index> Engine<I> {
     }
 
     fn apply_confirmations(&self, but: Option<LinkId>) -> Vec<LinkId> {
-        let is_to_receive = |session: &Session| session.met == Met::Acquainted && session.features.has(CONFIRM);
-        let to = self.peers.sessions.iter().filter(|(link, session)| Some(**link) != but && is_to_receive(session));
-        to.map(|(link, _)| *link).collect()
+        let mut to = self.peers.links_where(|session| session.is_acquainted() && session.features.has(CONFIRM));
+        to.retain(|link| Some(*link) != but);
+        to
     }
 
     /// All that are kept, to a peer that may lack some.
@@ -305,7 +304,7 @@ impl<I: Index> Engine<I> {
     /// A peer says that it holds something: it may have had no room for what lets that go.
     pub(in crate::engine) fn remind_of_confirmations(&mut self, now: Now, link: LinkId, condition: &Condition) {
         let holds = condition.held_deletions > 0 || condition.held_reverts > 0;
-        let relayed_to = self.peers.sessions.get(&link).filter(|session| session.met == Met::Acquainted);
+        let relayed_to = self.peers.sessions.get(&link).filter(|session| session.is_acquainted());
         if holds && relayed_to.is_some_and(|session| session.announced_confirmations + REMIND_NS <= now.mono) {
             self.announce_confirmations_to(now, link);
         }

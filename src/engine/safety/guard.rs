@@ -27,10 +27,6 @@ const DYING_PATIENCE_NS: u64 = 600_000 * MS;
 const AGAIN: u32 = 50;
 /// Below so many files nothing but the loss of every one is a disaster.
 pub const DISASTER_FILES: u64 = 100;
-/// Losses are counted over this long.
-pub const HOUR_NS: u64 = 3600 * 1_000 * MS;
-/// A peer's clock is named when it is off by more than this, and right again below half of it.
-pub const CLOCK_NS: u64 = 2_000 * MS;
 
 /// What losses mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,18 +56,6 @@ pub fn judge_losses(lost: FileSum, of: FileSum) -> LossVerdict {
     } else {
         LossVerdict::Hold
     }
-}
-
-/// Of two machines with one device id, this one gives way if it was started later (each: when, and
-/// what was drawn then).
-pub fn gives_way(ours: (u64, u64), theirs: (u64, u64)) -> bool {
-    ours > theirs
-}
-
-/// Whether a peer's clock, which is so much (ns) ahead of ours, is off; with its last verdict, so
-/// that it does not flicker.
-pub fn is_clock_off(ahead_ns: i64, was_off: bool) -> bool {
-    ahead_ns.unsigned_abs() > if was_off { CLOCK_NS / 2 } else { CLOCK_NS }
 }
 
 /// Paths that a look found missing, until they may be taken for deletions: the burst has rested,
@@ -205,27 +189,6 @@ mod tests {
         #[case] verdict: LossVerdict,
     ) {
         assert_eq!(judge_losses(FileSum { files, bytes }, FileSum { files: of_files, bytes: of_bytes }), verdict);
-    }
-
-    #[rstest]
-    #[case::started_later((9, 1), (5, 7), true)]
-    #[case::started_earlier((5, 7), (9, 1), false)]
-    #[case::at_once_with_the_greater_draw((5, 7), (5, 1), true)]
-    fn of_two_with_one_id_the_later_gives_way(#[case] ours: (u64, u64), #[case] theirs: (u64, u64), #[case] us: bool) {
-        assert_eq!(gives_way(ours, theirs), us);
-        assert_eq!(gives_way(theirs, ours), !us, "never both, never neither");
-    }
-
-    #[rstest]
-    #[case::right(0, false, false)]
-    #[case::a_little_off(1_900_000_000, false, false)]
-    #[case::off(2_100_000_000, false, true)]
-    #[case::behind(-2_100_000_000, false, true)]
-    #[case::still_off(1_100_000_000, true, true)]
-    #[case::right_again(-900_000_000, true, false)]
-    #[case::as_far_as_can_be(i64::MIN, false, true)]
-    fn a_clock_is_off_above_two_seconds(#[case] ahead_ns: i64, #[case] was: bool, #[case] off: bool) {
-        assert_eq!(is_clock_off(ahead_ns, was), off);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
-pub use crate::engine::peers::holding::HeldByMachine;
-use crate::engine::peers::holding::HoldQueries;
+use crate::engine::api::status::{HeldPath, HeldPaths, HeldWhy};
+use crate::engine::core::Believed;
 use crate::engine::safety::guard::{self, LossVerdict, Missing};
 use crate::engine::safety::ledger::{Fate, FileSum};
 use crate::model::SyncPath;
@@ -30,18 +30,6 @@ pub(in crate::engine) enum Loss {
     Deleted,
     /// To contents with an older mtime.
     Reverted,
-}
-
-/// Why losses may go ahead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::engine) enum Believed {
-    /// Judged, and no disaster.
-    #[default]
-    Judged,
-    /// A person said so.
-    Confirmed,
-    /// A person said that they were not meant: they do not go ahead.
-    Refused,
 }
 
 #[derive(Default)]
@@ -69,7 +57,6 @@ pub(in crate::engine) struct Guard {
     /// When what is held is judged again.
     review: Option<u64>,
     /// What linked machines are asked about what they hold.
-    pub holding: HoldQueries,
     /// A person was told that so many small files went, and most are still gone.
     pub(super) reported: Option<u64>,
 }
@@ -144,42 +131,6 @@ impl Guard {
     pub fn counts(&self) -> (u64, u64) {
         let deletions = self.from_peers.iter().filter(|path| self.loses_as(path, Loss::Deleted)).count();
         (deletions as u64, (self.from_peers.len() - deletions + self.reverts.len()) as u64)
-    }
-}
-
-/// What waits for a person at a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldPath {
-    pub path: SyncPath,
-    pub why: HeldWhy,
-    /// Who made the change: a machine's name.
-    pub by: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeldWhy {
-    Deleted,
-    /// It went back to older contents.
-    Reverted,
-    /// The change is dated more than five years ahead.
-    DatedAhead,
-}
-
-/// All that waits for a person here.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HeldPaths {
-    /// In the order of paths, at most so many as were asked for.
-    pub paths: Vec<HeldPath>,
-    pub deletions: u64,
-    pub reverts: u64,
-    pub dated_ahead: u64,
-    /// What another machine's ignore file uncovered here is only counted.
-    pub unignored: u64,
-}
-
-impl HeldPaths {
-    pub fn is_empty(&self) -> bool {
-        self.deletions + self.reverts + self.dated_ahead + self.unignored == 0
     }
 }
 

@@ -13,7 +13,7 @@
 use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
-use crate::engine::safety::guard::HOUR_NS;
+use crate::engine::limits::HOUR_NS;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, SyncPath};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

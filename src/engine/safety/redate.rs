@@ -9,20 +9,18 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
-use crate::engine::peers::session::PeerClock;
-use crate::engine::reconcile::merge::{self, ObservationSource, RemoteEffect};
+use crate::engine::limits::{DAY_NS, SECOND, TOMBSTONE_NS};
+use crate::engine::merge::BUILT_NS;
+use crate::engine::merge::{self, ObservationSource, RemoteEffect};
+use crate::engine::merge::{is_far_ahead, latest_stamp};
 use crate::engine::safety::ledger::PAGE;
-use crate::engine::{DAY_NS, Engine, META_LATEST_DAY, SECOND, TOMBSTONE_NS};
+use crate::engine::{Engine, META_LATEST_DAY};
 use crate::model::version::STAMP_STEP;
 use crate::model::{Entry, Kind, SyncPath};
 use crate::wire::message::Change;
 
 /// Changes dated too far ahead that are known one by one (P9).
 const FUTURE_CAP: usize = 10_000;
-/// Stamps this far ahead of our clock are held: 5 years (ns).
-const FUTURE_NS: u64 = 5 * 365 * 24 * 3600 * SECOND;
-/// A clock before this was never set (2026-01-01): this is what is measured against then.
-const BUILT_NS: u64 = 1_767_225_600 * SECOND;
 /// For so long (ns) a linked machine's clock must agree before anything is made anew.
 const AGREED_NS: u64 = 5 * SECOND;
 /// What others made, and did not make anew by then (ns), any machine makes anew that has it.
@@ -35,21 +33,6 @@ const AGAIN_NS: u64 = 60 * SECOND;
 pub(in crate::engine) struct Redating {
     since: u64,
     next: u64,
-}
-
-fn limit(now: Now) -> u64 {
-    now.wall.max(BUILT_NS).saturating_add(FUTURE_NS)
-}
-
-pub(in crate::engine) fn is_far_ahead(now: Now, entry: &Entry) -> bool {
-    entry.version.stamp > limit(now)
-}
-
-/// Whether a change takes the place of a winner that is dated too far ahead, though it is older by
-/// its stamp. A clock that was never set says nothing of that.
-pub(in crate::engine) fn corrects(now: Now, row: Option<&Row>, entry: &Entry) -> bool {
-    let is_wrong = |row: &Row| is_far_ahead(now, &row.head) && entry.version.supersedes(&row.head.version);
-    now.wall >= BUILT_NS && !is_far_ahead(now, entry) && row.is_some_and(is_wrong)
 }
 
 /// As of when a winner counts that is made anew: its disk's times say, where they are no wrong
@@ -129,17 +112,12 @@ impl<I: Index> Engine<I> {
 
     /// Whether a linked machine's clock says about the same as ours.
     fn clock_is_agreed(&self, now: Now) -> bool {
-        let agrees = |clock| match clock {
-            PeerClock::Unknown => false,
-            PeerClock::Agrees => true,
-            PeerClock::Ahead(ahead_ns) => ahead_ns.unsigned_abs() < DAY_NS,
-        };
-        now.wall >= BUILT_NS && self.peers.sessions.values().any(|session| agrees(session.clock))
+        now.wall >= BUILT_NS && self.peers.sessions.values().any(|session| session.clock.agrees_on_the_day())
     }
 
     /// Makes anew, as of today, what was made here under a clock that was far ahead.
     pub(in crate::engine) fn redate_due(&mut self, now: Now) {
-        if self.core.latest_day <= limit(now) || !self.clock_is_agreed(now) {
+        if self.core.latest_day <= latest_stamp(now) || !self.clock_is_agreed(now) {
             self.safety.redating = None;
             return;
         }

@@ -8,8 +8,8 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::digest::entry_hash;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::Index;
+use crate::engine::core::Believed;
 use crate::engine::safety::guard::{self, LossVerdict};
-use crate::engine::safety::hold::Believed;
 use crate::engine::safety::ledger::Fate;
 use crate::wire::message::Digest;
 

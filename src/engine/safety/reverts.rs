@@ -5,9 +5,9 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Now, Observed};
 use crate::engine::api::index::Index;
-use crate::engine::reconcile::merge::ObservationSource;
+use crate::engine::core::Believed;
+use crate::engine::merge::ObservationSource;
 use crate::engine::safety::guard::{self, DISASTER_FILES, LossVerdict};
-use crate::engine::safety::hold::Believed;
 use crate::engine::safety::hold::MS;
 use crate::engine::safety::ledger::Fate;
 use crate::engine::{Engine, Inspection};
@@ -68,7 +68,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn judge_reverts(&mut self, now: Now) {
         // A walk still comes by more of them.
         let is_due = self.safety.guard.reverting.due().is_some_and(|due| due <= now.mono);
-        if !is_due || self.observe.walking.walks.values().any(crate::engine::observe::walk::Walk::is_whole) {
+        if !is_due || self.observe.is_walking_all() {
             return;
         }
         self.safety.guard.reverting.check_begins();

@@ -10,10 +10,11 @@
 use crate::engine::api::action::{Action, Pace, Report};
 use crate::engine::api::event::{Boot, Hint, LinkId, Now, Scrubbed, Stat};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::observe::inspect::is_racy;
-use crate::engine::peers::survey::Tally;
+use crate::engine::api::status::Tally;
+use crate::engine::core::is_racy;
+use crate::engine::limits::{DAY_NS, SECOND};
 use crate::engine::safety::suspect::{SUSPECTS_CAP, SuspectStatus};
-use crate::engine::{DAY_NS, Engine, META_SCRUB, SECOND};
+use crate::engine::{Engine, META_SCRUB};
 use crate::model::{ContentId, SyncPath};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -9,7 +9,7 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Decision, Now, Stat};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::reconcile::merge;
+use crate::engine::merge;
 use crate::engine::{Engine, Inspection, META_SUSPECTS};
 use crate::model::version::STAMP_STEP;
 use crate::model::{ContentId, Entry, Kind, Mode, SyncPath};
@@ -21,7 +21,7 @@ pub(in crate::engine) const SUSPECTS_CAP: usize = 1000;
 /// With so many, none is healed without being asked: so much rot at once has another cause.
 const HEALED_UNASKED: usize = 20;
 /// Clocks are set soon after a boot: what is dated so close to it proves nothing (ns).
-const BOOT_MARGIN_NS: u64 = 600 * crate::engine::SECOND;
+const BOOT_MARGIN_NS: u64 = 600 * crate::engine::limits::SECOND;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Suspect {

@@ -10,15 +10,15 @@
 //! equal entries, which are no conflict. Deliberately not here:
 //! changes dated ahead and paths that patterns uncovered, which take nothing away.
 
+use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::peers::session::Session;
-use crate::engine::reconcile::merge;
+use crate::engine::core::Believed;
+use crate::engine::limits::SECOND;
+use crate::engine::merge;
 use crate::engine::safety::guard::{self, LossVerdict};
-use crate::engine::safety::hold::Believed;
 use crate::engine::safety::ledger::{Fate, HeldSpan, Thing};
-use crate::engine::{Engine, SECOND};
 use crate::model::version::{SEEN_LIMIT, STAMP_STEP};
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
 use crate::wire::features::UNDO;
@@ -226,11 +226,10 @@ impl<I: Index> Engine<I> {
 
     /// Tells peers but those that it was sent to already.
     fn announce_undo(&mut self, relayed_to: &[DeviceId]) {
-        let is_to_receive = |session: &Session| session.features.has(UNDO) && !relayed_to.contains(&session.device);
-        let to: Vec<_> = self.peers.sessions.iter().filter(|(_, session)| is_to_receive(session)).collect();
-        let devices = to.iter().map(|(_, session)| session.device);
+        let links =
+            self.peers.links_where(|session| session.features.has(UNDO) && !relayed_to.contains(&session.device));
+        let devices = links.iter().map(|link| self.peers.sessions[link].device);
         let relayed_to: Vec<_> = relayed_to.iter().copied().chain([self.core.config.device]).chain(devices).collect();
-        let links: Vec<_> = to.into_iter().map(|(link, _)| *link).collect();
         // A longer list could not end it.
         if !links.is_empty() && relayed_to.len() < SEEN_LIMIT {
             self.send(links, Message::Undo { relayed_to });

@@ -4,11 +4,13 @@
 //! told to others that was not before, or until someone confirms. A change that was made here is
 //! its user's own will. Deliberately not here: what patterns mean (`ignore.rs`).
 
+use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
+use crate::engine::api::ignore::Ignore;
 use crate::engine::api::index::{Index, Row};
-use crate::engine::observe::ignore::{IGNORE_FILE_BYTES, Ignore};
-use crate::engine::{Engine, SECOND};
+use crate::engine::limits::IGNORE_FILE_BYTES;
+use crate::engine::limits::SECOND;
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, Entry, SyncPath};
 

@@ -5,8 +5,8 @@
 use crate::engine::api::action::{Action, Pace};
 use crate::engine::api::event::{Now, Verify};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::observe::missing::PAGE;
-use crate::engine::peers::survey::Tally;
+use crate::engine::api::status::Tally;
+use crate::engine::limits::PAGE;
 use crate::engine::safety::scrub::IDLE;
 use crate::engine::safety::scrub::Run;
 use crate::engine::safety::scrub::Scrub;
@@ -53,13 +53,13 @@ impl<I: Index> Engine<I> {
         let round = new_round(now, self.safety.scrub.boot.id, below);
         self.safety.scrub.kept.asked = Some(VerifyRequest { round, files_of, bytes_of, bytes_a_second, peers });
         (self.safety.scrub.over, self.safety.scrub.asks_peers) = (None, false);
-        self.peers.survey.stop();
+        self.peers.queries.survey.stop();
         self.store_scrub(now);
     }
 
     pub(in crate::engine) fn stop_verifying(&mut self) {
         if self.safety.scrub.kept.asked.is_some() {
-            self.over_with(self.peers.survey.tally());
+            self.over_with(self.peers.queries.survey.tally());
             self.safety.scrub.over = self.safety.scrub.over.take().map(|run| Run { is_stopped: true, ..run });
             self.act(Action::SetPace(IDLE));
         }
@@ -115,7 +115,7 @@ impl<I: Index> Engine<I> {
             if self.safety.scrub.batch.as_ref().is_some_and(|batch| batch.which == Which::Asked) {
                 self.safety.scrub.batch = None;
             }
-            self.peers.survey.stop();
+            self.peers.queries.survey.stop();
             self.safety.scrub.asks_peers = false;
             let kept = self.scrub_bytes();
             self.core.index.set_meta(META_SCRUB, &kept);
@@ -124,8 +124,10 @@ impl<I: Index> Engine<I> {
 
     pub fn verification(&self) -> Verification {
         let Scrub { kept, over, .. } = &self.safety.scrub;
-        let now =
-            kept.asked.as_ref().map(|asked| run(asked, false, &self.safety.scrub.in_use, self.peers.survey.tally()));
+        let now = kept
+            .asked
+            .as_ref()
+            .map(|asked| run(asked, false, &self.safety.scrub.in_use, self.peers.queries.survey.tally()));
         Verification {
             run: now.or_else(|| over.clone()),
             suspects: self.suspect_statuses(),

@@ -1,14 +1,13 @@
 //! The room that contents on their way take.
 
 use super::*;
-use crate::engine::transfer::fetch;
 
 #[test]
 fn what_is_asked_for_has_room_when_it_comes_whatever_comes_along_meanwhile() {
     let mut engine = engine(&[], Trust::Known);
-    engine.transfer.wants.body_bytes = fetch::BODIES_BYTES;
+    engine.transfer.wants.body_bytes = limits::BODIES_BYTES;
     assert!(gets(&receive(&mut engine, 1, "f", &entry("wanted", WALL, 0o644))).is_empty(), "there is no room");
-    engine.transfer.wants.body_bytes = fetch::BODIES_BYTES - SMALL_FILE_BYTES;
+    engine.transfer.wants.body_bytes = limits::BODIES_BYTES - SMALL_FILE_BYTES;
     let asked = gets(&engine.handle(at(2), Event::Tick));
     assert_eq!(asked.len(), 1, "as soon as there is");
     let along = |name: &str, length: u64| {

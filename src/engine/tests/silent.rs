@@ -1,6 +1,7 @@
 //! A peer whose disk hangs while its link lives, and another one that answers.
 
 use super::*;
+use crate::engine::limits::SECOND;
 use bytes::Bytes;
 
 const HUNG: LinkId = LINK;

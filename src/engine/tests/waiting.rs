@@ -1,7 +1,8 @@
 //! What waits: for an install that fails, for a special file to go, for a daemon to wake.
 
 use super::*;
-use crate::engine::transfer::wants::JOBS;
+use crate::engine::limits::JOBS;
+use crate::engine::limits::SECOND;
 use std::collections::{BTreeSet, VecDeque};
 
 fn problems(actions: &[Action], name: &str) -> (usize, usize) {

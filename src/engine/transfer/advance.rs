@@ -3,12 +3,12 @@
 //!
 //! Deliberately not here: which peer is asked (`fetch.rs`), and the install (`install.rs`).
 
-use crate::engine::SECOND;
 use crate::engine::api::action::Source;
 use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::reconcile::merge;
-use crate::engine::reconcile::moved::COPY_PATIENCE_NS;
+use crate::engine::limits::COPY_PATIENCE_NS;
+use crate::engine::limits::SECOND;
+use crate::engine::merge;
 use crate::engine::transfer::wants::{Holder, Step};
 use crate::engine::{Engine, Inspection};
 use crate::model::{ContentId, SyncPath};

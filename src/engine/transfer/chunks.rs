@@ -11,6 +11,7 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{FetchError, FetchId, LinkId, Now, RangeId, StageId};
 use crate::engine::api::index::Index;
 use crate::engine::api::status::TransferStatus;
+use crate::engine::limits::CHUNKED_BYTES;
 use crate::engine::transfer::swarm::Swarm;
 use crate::engine::transfer::wants::Step;
 use crate::model::chunks::runs;
@@ -20,8 +21,6 @@ use crate::wire::packet::Part;
 use std::collections::{BTreeMap, VecDeque};
 
 const SECOND: u64 = 1_000_000_000;
-/// From this size on a content comes in chunks (bytes).
-pub const CHUNKED_BYTES: u64 = 4 << 20;
 /// Contents that one peer may be told of at a time; the oldest is forgotten (P9).
 const SOUGHT: usize = 64;
 /// A transfer that takes longer is worth a line (ns).

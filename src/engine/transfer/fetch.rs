@@ -8,25 +8,20 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, ServedFile};
 use crate::engine::api::event::{FetchError, FetchId, LinkId, Now, StageId};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::transfer::chunks::CHUNKED_BYTES;
-use crate::engine::transfer::wants::{JOBS, KeptHere, LargeFetch, Step, Trial, Want};
+use crate::engine::core::on_disk;
+use crate::engine::limits::CHUNKED_BYTES;
+use crate::engine::limits::JOBS;
+use crate::engine::limits::{BODIES_BYTES, SMALL_WINDOW_FILES};
+use crate::engine::transfer::wants::{KeptHere, LargeFetch, Step, Trial, Want};
 use crate::model::path::IGNORE_FILE;
-use crate::model::{DeviceId, Kind, SyncPath};
+use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::{Message, SMALL_FILE_BYTES, WantedContent as Ask};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
-/// Small contents asked for or being installed, at most.
-pub(in crate::engine) const SMALL_WINDOW_FILES: usize = 8192;
 const SMALL_WINDOW_BYTES: u64 = 32 << 20;
-/// Large contents under way at once.
-pub(in crate::engine) const LARGE_WINDOW: usize = 4;
-/// Small contents that are asked for, here, or being installed, in all (bytes): more than may be
-/// asked for, so that what comes with its entry has room beside. What has none is dropped, to be
-/// asked for later.
-pub(in crate::engine) const BODIES_BYTES: u64 = 48 << 20;
 /// Upon a file of this size or more, a delta is asked for (bytes)...
 const DELTA_BYTES: u64 = 64 * 1024;
 /// ... unless what is wanted is so many times as large: then little of it can be in there.
@@ -43,11 +38,6 @@ fn jitter(device: &DeviceId, path: &SyncPath, tries: u32) -> u64 {
 /// What so many of `total` bytes took of what a message took on the wire.
 fn share_of(wire: u64, bytes: u64, total: u64) -> u64 {
     (u128::from(wire) * u128::from(bytes) / u128::from(total.max(1))) as u64
-}
-
-/// What is live on disk by a row.
-pub(in crate::engine) fn on_disk(row: Option<&Row>) -> Option<&Kind> {
-    row.and_then(Row::live_on_disk).map(|(entry, _)| &entry.kind)
 }
 
 impl<I: Index> Engine<I> {

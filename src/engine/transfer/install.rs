@@ -1,11 +1,12 @@
 //! Installing: what is ready goes to the shell, and what came of it goes to the index.
 
 use crate::engine::Engine;
-use crate::engine::api::action::{Action, Job, JobId, Outcome, Report, RetainReason, Source};
+use crate::engine::api::action::{Action, Job, Report, RetainReason, Source};
 use crate::engine::api::event::{Cause, Hint, Now, StageId, Stat, StatKind, Trouble};
+use crate::engine::api::event::{JobId, Outcome};
 use crate::engine::api::index::{Index, OnDisk, Row};
-use crate::engine::observe::inspect::is_racy;
-use crate::engine::reconcile::merge;
+use crate::engine::core::is_racy;
+use crate::engine::merge;
 use crate::engine::transfer::wants::{Holder, RunningInstall, Step, Trial};
 use crate::model::{ContentId, Entry, SyncPath};
 use crate::wire::conflict::Sides;

@@ -13,73 +13,17 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
-use crate::engine::transfer::fetch::{LARGE_WINDOW, SMALL_WINDOW_FILES};
+use crate::engine::limits::{LARGE_WINDOW, SMALL_WINDOW_FILES};
+use crate::engine::transfer::wants::Silence;
 use crate::engine::transfer::wants::{KeptHere, Step, Want};
 use crate::model::{ContentId, SyncPath};
 use crate::wire::message::SMALL_FILE_BYTES;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
 
 const SECOND: u64 = 1_000_000_000;
-/// A peer that sends none of the small contents that it was asked for is silent after this long
-/// (ns).
-const PATIENCE_NS: u64 = 10 * SECOND;
-const MOST_PATIENCE_NS: u64 = 600 * SECOND;
 /// A large content that is not here after this long, or of which no chunk came for so long, counts
 /// in no window (ns).
 const LARGE_PATIENCE_NS: u64 = 10 * SECOND;
-
-/// How a peer answers.
-#[derive(Debug)]
-struct Silence {
-    /// When it was asked while it had nothing to do, or sent something last.
-    since: u64,
-    patience_ns: u64,
-    is_silent: bool,
-}
-
-#[derive(Debug, Default)]
-pub(in crate::engine) struct Silences {
-    by_link: BTreeMap<LinkId, Silence>,
-    /// Asked of silent peers, and in no window.
-    late: BTreeMap<(LinkId, u32), (SyncPath, ContentId)>,
-    parked_small: BTreeMap<LinkId, BTreeSet<SyncPath>>,
-    parked_large: BTreeMap<LinkId, BTreeSet<SyncPath>>,
-}
-
-impl Silences {
-    /// Something is asked of a peer; `is_first`: it had nothing to do.
-    pub fn asked(&mut self, now: u64, link: LinkId, is_first: bool) {
-        let silence =
-            self.by_link.entry(link).or_insert(Silence { since: now, patience_ns: PATIENCE_NS, is_silent: false });
-        if is_first {
-            silence.since = now;
-        }
-    }
-
-    fn is_silent(&self, link: LinkId) -> bool {
-        self.by_link.get(&link).is_some_and(|silence| silence.is_silent)
-    }
-
-    /// It sent something; whether that ends its silence.
-    fn ends_with(&mut self, now: u64, link: LinkId) -> bool {
-        let Some(silence) = self.by_link.get_mut(&link) else { return false };
-        let took = now.saturating_sub(std::mem::replace(&mut silence.since, now));
-        if silence.is_silent {
-            silence.patience_ns = (2 * took).clamp(silence.patience_ns, MOST_PATIENCE_NS);
-        }
-        std::mem::take(&mut silence.is_silent)
-    }
-
-    fn park(&mut self, link: LinkId, path: &SyncPath, small: bool) {
-        let parked = if small { &mut self.parked_small } else { &mut self.parked_large };
-        parked.entry(link).or_default().insert(path.clone());
-    }
-
-    fn late_of(&self, link: LinkId) -> Vec<u32> {
-        self.late.range((link, 0)..=(link, u32::MAX)).map(|((_, id), _)| *id).collect()
-    }
-}
 
 /// Whether nothing has become of a want since it was asked for.
 fn is_idle(want: &Want) -> bool {

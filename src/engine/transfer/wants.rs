@@ -1,17 +1,14 @@
 //! What is wanted and how far each want is: the state behind `fetch.rs` and `install.rs`.
 
-use crate::engine::api::action::JobId;
+use crate::engine::api::event::JobId;
 use crate::engine::api::event::{FetchId, LinkId, StageId, Stat};
-use crate::engine::transfer::silence::Silences;
+use crate::engine::limits::JOBS;
+use crate::engine::limits::SECOND;
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use crate::wire::message::Sought;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-
-/// Installs, deletions among them, that the shell is given at once, at most. It does them in order
-/// and as fast as the disk takes them, so that more of them would only take memory.
-pub(in crate::engine) const JOBS: usize = 8192;
 
 /// Where a want stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +81,22 @@ pub(in crate::engine) enum Trial {
     /// The last one failed, or something keeps it from being tried: its problem lasts until it is
     /// here.
     Failed,
+}
+
+impl Want {
+    /// The last install failed, or something keeps it from being tried.
+    pub fn note_failed(&mut self) {
+        self.trial = Trial::Failed;
+    }
+
+    /// What kept it from being tried is gone.
+    pub fn note_open(&mut self) {
+        self.trial = Trial::Open;
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.trial == Trial::Failed
+    }
 }
 
 /// An install that the shell was given.
@@ -233,3 +246,60 @@ impl Wants {
         self.small_bytes = self.small_bytes.saturating_sub(size);
     }
 }
+
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Silences {
+    pub(super) by_link: BTreeMap<LinkId, Silence>,
+    /// Asked of silent peers, and in no window.
+    pub(super) late: BTreeMap<(LinkId, u32), (SyncPath, ContentId)>,
+    pub(super) parked_small: BTreeMap<LinkId, BTreeSet<SyncPath>>,
+    pub(super) parked_large: BTreeMap<LinkId, BTreeSet<SyncPath>>,
+}
+
+impl Silences {
+    /// Something is asked of a peer; `is_first`: it had nothing to do.
+    pub fn asked(&mut self, now: u64, link: LinkId, is_first: bool) {
+        let silence =
+            self.by_link.entry(link).or_insert(Silence { since: now, patience_ns: PATIENCE_NS, is_silent: false });
+        if is_first {
+            silence.since = now;
+        }
+    }
+
+    pub(super) fn is_silent(&self, link: LinkId) -> bool {
+        self.by_link.get(&link).is_some_and(|silence| silence.is_silent)
+    }
+
+    /// It sent something; whether that ends its silence.
+    pub(super) fn ends_with(&mut self, now: u64, link: LinkId) -> bool {
+        let Some(silence) = self.by_link.get_mut(&link) else { return false };
+        let took = now.saturating_sub(std::mem::replace(&mut silence.since, now));
+        if silence.is_silent {
+            silence.patience_ns = (2 * took).clamp(silence.patience_ns, MOST_PATIENCE_NS);
+        }
+        std::mem::take(&mut silence.is_silent)
+    }
+
+    pub(super) fn park(&mut self, link: LinkId, path: &SyncPath, small: bool) {
+        let parked = if small { &mut self.parked_small } else { &mut self.parked_large };
+        parked.entry(link).or_default().insert(path.clone());
+    }
+
+    pub(super) fn late_of(&self, link: LinkId) -> Vec<u32> {
+        self.late.range((link, 0)..=(link, u32::MAX)).map(|((_, id), _)| *id).collect()
+    }
+}
+
+/// How a peer answers.
+#[derive(Debug)]
+pub(in crate::engine) struct Silence {
+    /// When it was asked while it had nothing to do, or sent something last.
+    pub(super) since: u64,
+    pub(super) patience_ns: u64,
+    pub(super) is_silent: bool,
+}
+
+/// A peer that sends none of the small contents that it was asked for is silent after this long
+/// (ns).
+pub(in crate::engine) const PATIENCE_NS: u64 = 10 * SECOND;
+pub(in crate::engine) const MOST_PATIENCE_NS: u64 = 600 * SECOND;

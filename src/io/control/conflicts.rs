@@ -10,7 +10,7 @@ use super::view::{ConflictView, ConflictsView, DecidedView, DiffLine, DiffView, 
 use super::{KeptFacts, Request};
 use crate::engine::Event;
 use crate::engine::api::index::{Conflict, ConflictFilter, Row};
-use crate::engine::reconcile::merge::label;
+use crate::engine::merge::label;
 use crate::io::merge3;
 use crate::model::{ContentId, DeviceId, Entry, SyncPath, text};
 use crate::wire::conflict::Sides;

@@ -10,7 +10,7 @@ pub use held::{BackView, HeldElsewhereView, HeldPathView, HeldView, UndoView, na
 
 use super::{About, KeptFacts, LinkFacts};
 use crate::engine::api::index::{Conflict, Counts, Row};
-use crate::engine::reconcile::merge::label;
+use crate::engine::merge::label;
 use crate::engine::{DeviceStatus, PeerStatus, Status, TransferStatus};
 use crate::io::clock::wall_ns;
 use crate::io::humanize::counted;

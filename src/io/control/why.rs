@@ -134,7 +134,7 @@ impl WhyView {
     }
 }
 
-fn ignored(covering: &crate::engine::observe::ignore::Covering) -> IgnoredView {
+fn ignored(covering: &crate::engine::api::ignore::Covering) -> IgnoredView {
     IgnoredView {
         file: IGNORE_FILE.to_owned(),
         line: covering.line,
@@ -143,7 +143,7 @@ fn ignored(covering: &crate::engine::observe::ignore::Covering) -> IgnoredView {
     }
 }
 
-fn rule(covering: &crate::engine::observe::ignore::Covering, path: &SyncPath) -> String {
+fn rule(covering: &crate::engine::api::ignore::Covering, path: &SyncPath) -> String {
     let IgnoredView { file, line, pattern, matched } = ignored(covering);
     let what = if covering.matched == *path { String::new() } else { format!("its folder '{matched}' ") };
     format!("{what}is covered by '{pattern}' ({file}, line {line})")
@@ -224,7 +224,7 @@ fn escaped(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::observe::ignore::Covering;
+    use crate::engine::api::ignore::Covering;
     use crate::model::{DeviceId, Entry, FileTime, Mode, Version, VersionVector};
 
     fn path(text: &str) -> SyncPath {

@@ -11,7 +11,7 @@ mod durable;
 
 use self::durable::{COARSE_TICK_NS, Durable, SyncNumber, SyncedBatch, TICK_NS, Ticket, WaitingBatch};
 use crate::delta::has_signature;
-use crate::engine::observe::ignore::IGNORE_FILE_BYTES;
+use crate::engine::limits::IGNORE_FILE_BYTES;
 use crate::engine::{CHUNKED_BYTES, Event, Names, Observed, PriorContent, Stat, StatKind};
 use crate::io::Events;
 use crate::io::fail::{self, Point};

@@ -77,7 +77,7 @@ fn all_linked_machines_are_asked_and_each_answer_is_its_own() {
 fn who_does_not_answer_is_waited_for_no_longer_than_said() {
     let mut engine = engine();
     ask(&mut engine, None, &[]);
-    let due = engine.peers.past.next().unwrap();
+    let due = engine.peers.queries.past.next().unwrap();
     engine.handle(Now { mono: due, ..NOW }, Event::Tick);
     assert!(engine.take_pasts(5).unwrap().iter().all(|machine| !machine.is_whole));
 }

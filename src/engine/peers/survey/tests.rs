@@ -3,8 +3,10 @@
 use super::*;
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::{Action, Config, Event, Now, Observed, OnConflict, Stat, StatKind, Verify};
+use crate::model::DeviceId;
 use crate::model::{FileTime, Mode};
 use crate::wire::features::Features;
+use std::collections::BTreeMap;
 
 const NOW: Now = Now { wall: 1_000_000_000_000_000, mono: 1_000_000_000 };
 
@@ -20,7 +22,7 @@ fn engine(names: &[&str], links: u64) -> (Engine<MapIndex>, Vec<Action>) {
     for name in names {
         let stat = Stat { kind: StatKind::File, size: 1, mtime: time, ctime: time, ino: 1, mode: Mode(0o644) };
         let observed = Observed::File { stat, content: ContentId::of(name.as_bytes()), body: None };
-        engine.observe(NOW, &path(name), observed, crate::engine::reconcile::merge::ObservationSource::Walked);
+        engine.observe(NOW, &path(name), observed, crate::engine::merge::ObservationSource::Walked);
     }
     for n in 1..=links {
         let device = DeviceId([n as u8 + 1; 32]);

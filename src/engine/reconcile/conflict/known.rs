@@ -9,9 +9,10 @@
 //! conflicts fill only the room of who made them up. Deliberately not here: how a conflict comes
 //! about, and what becomes of the loser.
 
+use crate::engine::Engine;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Conflict, ConflictFilter, ConflictSource, Index, Settled};
-use crate::engine::{Engine, SECOND};
+use crate::engine::limits::SECOND;
 use crate::model::{DeviceId, SyncPath, Version};
 use crate::wire::conflict::{ConflictKey, ConflictNews, Decided, Sides};
 use crate::wire::features::CONFLICTS;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::api::digest::entry_hash;
+use crate::engine::limits::SECOND;
 use crate::wire::confirmation::{Confirmation, Seal};
 use crate::wire::message::Digest;
 

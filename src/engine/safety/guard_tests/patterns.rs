@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::engine::api::index;
-use crate::engine::reconcile::merge;
+use crate::engine::limits::SECOND;
+use crate::engine::merge;
 
 /// A machine whose patterns cover `*.key`, and a peer that takes that away.
 fn unignored() -> Machine {

@@ -2,6 +2,7 @@
 
 use super::undoing::{Has, PEER_HAS_ALL, announced, answer, undo};
 use super::*;
+use crate::engine::limits::SECOND;
 use crate::wire::message::Place;
 
 const ORDER: &str = "undo.order";

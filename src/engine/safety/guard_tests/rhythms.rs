@@ -1,7 +1,9 @@
 //! The rhythms of real work, which the guard lets through, and what it counts over time.
 
 use super::*;
-use crate::engine::safety::guard;
+use crate::engine::limits::DAY_NS;
+use crate::engine::limits::HOUR_NS;
+use crate::engine::limits::SECOND;
 use crate::engine::safety::ledger;
 
 /// So many names and contents, each of this size.
@@ -133,7 +135,7 @@ fn time_alone_ends_no_hold() {
     machine.remove_live(0..60);
     machine.remove_live(60..110);
     assert_eq!((machine.live(), machine.engine.status().held_deletions), (140, 50));
-    machine.mono += 3 * guard::HOUR_NS;
+    machine.mono += 3 * HOUR_NS;
     machine.handle(Event::Hint { path: path("news"), hint: Hint::Closed });
     machine.wait(SECOND);
     machine.inspect(&[(path("news"), file(9, 5).1, ContentId::of(b"news"))]);

@@ -1,6 +1,7 @@
 //! Undo: what was held or let through is live again, as it was.
 
 use super::*;
+use crate::engine::limits::SECOND;
 use crate::wire::message::{Place, Sought};
 
 /// The entries that it told last, by path.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::Verify;
 use crate::engine::api::map_index::MapIndex;
-use crate::engine::reconcile::merge;
+use crate::engine::merge;
 use crate::engine::{Cause, Config, Decision, Event, LinkId, Observed, OnConflict, StatKind, Trouble, Trust};
 use crate::model::{DeviceId, Entry, FileTime, Mode};
 use crate::wire::features::Features;

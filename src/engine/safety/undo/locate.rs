@@ -8,10 +8,11 @@
 //! histories that people see (`../past.rs`).
 
 use super::Order;
+use crate::engine::Engine;
 use crate::engine::api::action::Action;
 use crate::engine::api::event::{LinkId, LocatedKept, Now, Stat};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::{Engine, SECOND};
+use crate::engine::limits::SECOND;
 use crate::model::{ContentId, SyncPath};
 use crate::wire::features::LOCATE;
 use crate::wire::message::{MESSAGE_BYTES, Message, Place, SOUGHT, Sought};

@@ -10,10 +10,11 @@
 use super::locate::{Locating, Places};
 use super::resume::{Resuming, WantedBack};
 use super::{Back, BackFrom, UndoWay, Ways};
+use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
-use crate::engine::{Engine, SECOND};
+use crate::engine::limits::SECOND;
 use crate::model::{DeviceId, Kind, SyncPath};
 use crate::wire::message::{Place, Sought};
 use std::collections::VecDeque;
@@ -131,7 +132,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn next_undo(&self) -> Option<u64> {
         let Undoing { next_try, locating, resuming, .. } = &self.safety.undoing;
         let own = next_try.iter().copied().chain(locating.next()).chain(resuming.next());
-        own.chain(self.safety.guard.holding.next()).min()
+        own.chain(self.peers.queries.holds.next()).min()
     }
 
     pub(in crate::engine) fn undo_due(&mut self, now: Now) {

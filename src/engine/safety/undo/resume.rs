@@ -8,10 +8,11 @@
 //! for an order (`orders.rs`).
 
 use super::Order;
+use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::Index;
-use crate::engine::safety::guard::HOUR_NS;
-use crate::engine::{Engine, SECOND};
+use crate::engine::limits::HOUR_NS;
+use crate::engine::limits::SECOND;
 use crate::model::SyncPath;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

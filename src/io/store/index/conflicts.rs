@@ -173,7 +173,7 @@ impl SqliteIndex {
 mod tests {
     use super::*;
     use crate::engine::api::index::Index;
-    use crate::engine::reconcile::merge::nothing;
+    use crate::engine::merge::nothing;
     use crate::model::Entry;
     use tempfile::TempDir;
 

@@ -8,9 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A larger file is not read (bytes).
-pub const IGNORE_FILE_BYTES: u64 = 1 << 20;
-
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 

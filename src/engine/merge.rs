@@ -1,8 +1,10 @@
 //! (ours, theirs) to a decision, and the entries that follow from others: plain functions, no
 //! state.
 
+use crate::engine::api::event::Now;
 use crate::engine::api::event::Stat;
 use crate::engine::api::index::{OnDisk, Row};
+use crate::engine::limits::SECOND;
 use crate::model::entry::{Entry, FileTime, Kind, Mode};
 use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{DeviceId, SyncPath, Version, VersionVector, text};
@@ -176,6 +178,28 @@ fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
 pub fn on_disk(entry: Entry, stat: Option<Stat>) -> OnDisk {
     OnDisk { entry, stat }
 }
+
+pub(in crate::engine) fn is_far_ahead(now: Now, entry: &Entry) -> bool {
+    entry.version.stamp > latest_stamp(now)
+}
+
+/// Whether a change takes the place of a winner that is dated too far ahead, though it is older by
+/// its stamp. A clock that was never set says nothing of that.
+pub(in crate::engine) fn corrects(now: Now, row: Option<&Row>, entry: &Entry) -> bool {
+    let is_wrong = |row: &Row| is_far_ahead(now, &row.head) && entry.version.supersedes(&row.head.version);
+    now.wall >= BUILT_NS && !is_far_ahead(now, entry) && row.is_some_and(is_wrong)
+}
+
+/// The greatest stamp that a clock may have made by now.
+pub(in crate::engine) fn latest_stamp(now: Now) -> u64 {
+    now.wall.max(BUILT_NS).saturating_add(FUTURE_NS)
+}
+
+/// A clock before this was never set (2026-01-01): this is what is measured against then.
+pub(in crate::engine) const BUILT_NS: u64 = 1_767_225_600 * SECOND;
+
+/// Stamps this far ahead of our clock are held: 5 years (ns).
+pub(in crate::engine) const FUTURE_NS: u64 = 5 * 365 * 24 * 3600 * SECOND;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,64 @@
+//! The state of the whole engine, for people: counts, problems, peers, what is under way.
+//!
+//! It reads every room and changes none. Deliberately not here: the shape of the answers
+//! (`api/status.rs`).
+
+use crate::engine::Engine;
+use crate::engine::api::index::Index;
+use crate::engine::api::status::Status;
+use crate::engine::transfer::wants::{Step, Want};
+use crate::model::SyncPath;
+
+/// Problems and paths under way that a status names, at most.
+pub(in crate::engine) const STATUS_PROBLEMS: usize = 1000;
+
+pub(in crate::engine) const STATUS_UNDER_WAY: usize = 100;
+
+impl<I: Index> Engine<I> {
+    /// `&mut`: digests are made when asked for.
+    pub fn status(&mut self) -> Status {
+        let peers = self.peer_statuses();
+        let quiet = self.observe.settle.is_empty()
+            && self.observe.inspecting.open.is_empty()
+            && self.observe.arrivals.is_empty()
+            && self.safety.missing.is_empty()
+            && self.safety.guard.is_quiet();
+        let condition = self.condition();
+        let (queued_files, queued_bytes) = self.queued();
+        let under_way = |(path, want): (&SyncPath, &Want)| {
+            let step = match want.step {
+                Step::Waiting | Step::Ready => "waiting",
+                Step::Queued => "queued",
+                Step::Asked(..) | Step::Fetching(_) => "fetching",
+                Step::Installing(_) => "installing",
+            };
+            (path.clone(), step.to_owned())
+        };
+        Status {
+            device: self.core.config.device,
+            name: self.core.config.name.clone(),
+            counts: self.core.index.counts(),
+            peers,
+            idle: quiet && self.has_scanned_all() && self.active_wants() == 0 && self.peers.news.outgoing.is_empty(),
+            scanning: self.observe.is_walking_all()
+                || !(self.observe.scan.is_walked() || self.core.paused || self.core.halted.is_some()),
+            paused: self.core.paused,
+            halted: self.core.halted.as_ref().map(|halt| halt.text.clone()),
+            condition,
+            held_deletions: condition.held_deletions,
+            held_reverts: condition.held_reverts,
+            held_unignored: condition.held_unignored,
+            kept_folders: self.observe.problems.kept_folders.values().flatten().count() as u64,
+            left_alone: self.observe.problems.left_alone.len() as u64,
+            ignored: self.observe.walking.ignored,
+            open_conflicts: 0,
+            devices: self.device_statuses(),
+            lacks: self.observe.file_system.keeps.lacks(),
+            problems: self.all_problems().take(STATUS_PROBLEMS).collect(),
+            transfers: self.transfers(),
+            queued_files,
+            queued_bytes,
+            under_way: self.transfer.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The state of one path, for `dirsync why`: synced, pending, ignored, and what it waits for.
+//!
+//! It reads every room and changes none. Deliberately not here: the shape of the answers
+//! (`api/why.rs`).
+
+use crate::engine::Engine;
+use crate::engine::api::event::LinkId;
+use crate::engine::api::index::{Index, Row};
+use crate::engine::api::why::{Holders, WaitsFor, Why};
+use crate::engine::transfer::wants::{Step, Want};
+use crate::model::SyncPath;
+
+impl<I: Index> Engine<I> {
+    /// `is_dir`: the disk has a folder there.
+    pub fn why(&mut self, path: &SyncPath, is_dir: bool) -> Why {
+        let row = self.core.index.get(path);
+        let is_dir = is_dir || row.as_ref().is_some_and(|row| row.head.is_directory());
+        if let Some(covering) = self.observe.ignore.covering(path, is_dir) {
+            return Why::Ignored(covering);
+        }
+        let before = self.safety.unignored.before.as_ref();
+        if let Some(covering) = before.and_then(|before| before.covering(path, is_dir)) {
+            return Why::NewlyUnignored(covering);
+        }
+        if let Some(text) = self.trouble_at(path) {
+            return Why::Problem { row, text };
+        }
+        let author = row.as_ref().map(|row| self.name_of(&row.head.version.author)).unwrap_or_default();
+        let is_inspected = self.observe.settle.is_noisy(path)
+            || self.observe.inspecting.open.contains_key(path)
+            || self.safety.missing.contains(path);
+        if is_inspected {
+            return Why::Pending { row, author, waits_for: WaitsFor::Inspection };
+        }
+        let Some(row) = row else { return Why::Unknown };
+        if self.safety.held.contains(path) || self.safety.guard.awaits(path) {
+            return Why::Pending { row: Some(row), author, waits_for: WaitsFor::Person };
+        }
+        if let Some(want) = self.transfer.wants.get(path) {
+            let waits_for = self.waits_for(path, &row, want);
+            return Why::Pending { row: Some(row), author, waits_for };
+        }
+        if !row.head.is_live() {
+            return Why::Deleted { row, author };
+        }
+        Why::Synced { row, author, holders: self.holders() }
+    }
+
+    pub(in crate::engine) fn trouble_at(&self, path: &SyncPath) -> Option<String> {
+        let known = self.suspected().chain(self.torn()).chain(self.unread_patterns());
+        let special = { known }.find(|(other, _)| other == path).map(|(_, text)| text);
+        special.or_else(|| self.observe.problems.of_paths.get(path).cloned())
+    }
+
+    /// A peer's tree is known as a whole only.
+    pub(in crate::engine) fn holders(&mut self) -> Holders {
+        let mut holders = Holders::default();
+        for peer in self.peer_statuses() {
+            if peer.in_sync { &mut holders.whole } else { &mut holders.unknown }.push(peer.name);
+        }
+        holders
+    }
+
+    pub(in crate::engine) fn waits_for(&self, path: &SyncPath, row: &Row, want: &Want) -> WaitsFor {
+        match want.step {
+            Step::Installing(_) => return WaitsFor::Install,
+            Step::Asked(link, _) => return self.transfer(path, Some(link)),
+            Step::Fetching(fetch) => {
+                return self.transfer(path, self.transfer.wants.fetching.get(&fetch).map(|fetching| fetching.link));
+            }
+            _ => {}
+        }
+        if let Some(why) = &self.core.halted {
+            return WaitsFor::Halted(why.text.clone());
+        }
+        if self.core.paused {
+            return WaitsFor::Paused;
+        }
+        if want.step == Step::Queued {
+            let before = |queue: &std::collections::VecDeque<SyncPath>| queue.iter().position(|other| other == path);
+            let place = before(&self.transfer.wants.small_queue).or_else(|| before(&self.transfer.wants.large_queue));
+            return WaitsFor::Turn(place.unwrap_or(0) as u64);
+        }
+        let on_disk = |path: &SyncPath| self.core.index.get(path).and_then(|row| Some(row.live_on_disk()?.0.clone()));
+        let missing = path.ancestors().filter(|dir| on_disk(dir).is_none_or(|entry| !entry.is_directory())).last();
+        if let (Some(dir), true) = (missing, row.head.is_live()) {
+            return WaitsFor::Folder(dir);
+        }
+        let is_directory = row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory());
+        if is_directory && !row.head.is_directory() && self.core.index.any_on_disk_below(path) {
+            return WaitsFor::Emptying;
+        }
+        if self.core.last_event.mono < self.transfer.wants.full_until {
+            return WaitsFor::Room;
+        }
+        if self.peers.sessions.is_empty() && row.head.file().is_some() {
+            return WaitsFor::Machine;
+        }
+        WaitsFor::NextTry(want.tries)
+    }
+
+    pub(in crate::engine) fn transfer(&self, path: &SyncPath, from: Option<LinkId>) -> WaitsFor {
+        let chunks = self.transfers().into_iter().find(|transfer| transfer.path == *path);
+        if let Some(transfer) = chunks {
+            return WaitsFor::Transfer { from: transfer.from, came: Some((transfer.bytes, transfer.size)) };
+        }
+        let name = from.and_then(|link| self.peers.sessions.get(&link)).map(|session| session.name.clone());
+        WaitsFor::Transfer { from: name.into_iter().collect(), came: None }
+    }
+}

@@ -53,6 +53,52 @@ const IMPURE: [&str; 12] = [
 
 const MAX_LINES: usize = 700;
 
+/// Words that others have replaced (`docs/glossary.md`): as types and variants, and as functions,
+/// fields and variables.
+const RETIRED: [&str; 33] = [
+    "Found",
+    "Heard",
+    "Keep",
+    "Lists",
+    "Look",
+    "Looked",
+    "Looking",
+    "Looks",
+    "Rechecks",
+    "Rests",
+    "Seen",
+    "Strangers",
+    "Uncovered",
+    "Was",
+    "covered",
+    "covers",
+    "cut_off",
+    "hears",
+    "is_nobodys",
+    "is_told",
+    "looked",
+    "looking",
+    "looks",
+    "recheck",
+    "rechecks",
+    "rested",
+    "rests",
+    "strangers",
+    "told",
+    "uncover",
+    "uncovered",
+    "untold",
+    "weave",
+];
+/// Commands and tasks are called so in their own right.
+const STILL_SO: [(&str, &str); 5] = [
+    ("Keep", "src/cli/mod.rs"),
+    ("Keep", "src/cli/tests.rs"),
+    ("Keep", "src/engine/api/event.rs"),
+    ("Keep", "src/engine/safety"),
+    ("Keep", "src/io/fs/merge_bases.rs"),
+];
+
 #[test]
 fn imports_point_down() {
     for (path, text) in sources_but_tests() {
@@ -333,4 +379,84 @@ fn has_word(line: &str, word: &str) -> bool {
     let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     line.match_indices(word)
         .any(|(at, _)| !is_part(line[..at].chars().next_back()) && !is_part(line[at + word.len()..].chars().next()))
+}
+
+#[test]
+fn no_identifier_is_a_retired_word() {
+    for (path, text) in sources() {
+        for word in identifiers(&bare_code(&text)) {
+            let is_so = STILL_SO.iter().any(|(so, file)| *so == word && path.starts_with(file));
+            assert!(is_so || !RETIRED.contains(&word), "{}: '{word}' is retired", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_two_files_define_a_type_of_the_same_name() {
+    let mut defined = BTreeMap::<String, PathBuf>::new();
+    for (path, text) in sources() {
+        for name in text.lines().filter_map(defined_type) {
+            let other = defined.insert(name.to_owned(), path.clone()).filter(|other| *other != path);
+            assert!(other.is_none(), "'{name}' stands in {} and in {}", path.display(), other.unwrap().display());
+        }
+    }
+    assert!(defined.len() > 400, "{} types", defined.len());
+}
+
+/// The name of the type that a line at the top of a module defines.
+fn defined_type(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("pub ").unwrap_or(line);
+    let line = line.strip_prefix("pub(").and_then(|rest| rest.split_once(") ")).map_or(line, |(_, rest)| rest);
+    let rest = ["struct ", "enum ", "trait ", "type "].iter().find_map(|keyword| line.strip_prefix(keyword))?;
+    identifiers(rest).next()
+}
+
+fn identifiers(code: &str) -> impl Iterator<Item = &str> {
+    let words = code.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with(|first: char| first.is_alphabetic() || first == '_'))
+}
+
+/// Code without its comments and strings.
+fn bare_code(text: &str) -> String {
+    let (mut kept, mut rest) = (String::new(), text);
+    while let Some(letter) = rest.chars().next() {
+        let skipped = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if let Some(raw) = rest.strip_prefix("r#\"") {
+            raw.find("\"#").map_or(rest.len(), |end| end + 5)
+        } else if letter == '"' {
+            end_of_string(rest)
+        } else if rest.starts_with("'\"'") || rest.starts_with("'\\\"'") {
+            // A quotation mark as a character begins no string.
+            rest[1..].find('\'').map_or(rest.len(), |end| end + 2)
+        } else {
+            kept.push(letter);
+            letter.len_utf8()
+        };
+        rest = &rest[skipped..];
+    }
+    kept
+}
+
+/// The bytes of the string that stands first, with both of its quotation marks.
+fn end_of_string(text: &str) -> usize {
+    let mut is_escaped = true;
+    for (at, letter) in text.char_indices() {
+        match letter {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+#[test]
+fn retired_words_are_found_in_code_and_not_in_strings_or_comments() {
+    let found = |code: &str| identifiers(&bare_code(code)).map(str::to_owned).collect::<Vec<_>>();
+    let code = "let told = \"was \\\" told // no\"; x('\"', Was) // covers\nr#\"Seen\"#; looks";
+    assert_eq!(found(code), ["let", "told", "x", "Was", "looks"]);
+    assert_eq!(defined_type("pub(in crate::io) struct Seen<T>(T);"), Some("Seen"));
+    assert_eq!(defined_type("    enum Inner {"), None);
 }

@@ -313,9 +313,9 @@ fn daemon() -> Daemon {
     let open = fs::File::open(&folder).unwrap();
     let control = control.also_by_inode(open.as_fd());
     tokio::spawn(control.serve(handle, world.clone(), about));
-    let told = Arc::clone(&done);
+    let state = Arc::clone(&done);
     std::thread::spawn(move || {
-        fake_loop(&requests, &told);
+        fake_loop(&requests, &state);
         // As a daemon holds it: until nobody listens any more, no other folder gets its inode.
         drop(open);
     });
@@ -454,10 +454,10 @@ async fn orders_reach_the_engine_as_events() {
     let daemon = daemon();
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
     let confirmed: HeldView = client.post("/v1/confirm", &json!({})).await.unwrap();
-    let told = |held: &HeldPathView| (held.path.clone(), held.reason.clone(), held.by.clone());
+    let named = |held: &HeldPathView| (held.path.clone(), held.reason.clone(), held.by.clone());
     let expected = [("gone", "deleted", "be\\x0ata"), ("old", "older", "alpha")];
     let expected = expected.map(|(path, why, by)| (path.to_owned(), why.to_owned(), by.to_owned()));
-    assert_eq!(confirmed.held.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(confirmed.held.iter().map(named).collect::<Vec<_>>(), expected);
     assert_eq!((confirmed.deletions, confirmed.reverts, confirmed.unignored), (2, 1, 3));
     for order in ["/v1/pause", "/v1/resume"] {
         assert_eq!(client.post::<Value>(order, &json!({})).await.unwrap(), json!({"done": true}));

@@ -34,7 +34,7 @@ use survey::Survey;
 /// What is known of other machines, and what they are to be told.
 pub(in crate::engine) struct Peers {
     pub(in crate::engine) sessions: BTreeMap<LinkId, Session>,
-    pub(in crate::engine) news: News,
+    pub(in crate::engine) news: ToAnnounce,
     pub(in crate::engine) names: BTreeMap<DeviceId, String>,
     pub(in crate::engine) devices: Devices,
     pub(in crate::engine) counters: PeerCounters,
@@ -49,7 +49,7 @@ pub(in crate::engine) struct Peers {
 
 /// What is to be announced.
 #[derive(Default)]
-pub(in crate::engine) struct News {
+pub(in crate::engine) struct ToAnnounce {
     pub(in crate::engine) outgoing: Vec<OutgoingChange>,
     /// Since when peers have not been told of a changed state.
     pub(in crate::engine) state_changed_at: Option<u64>,
@@ -83,7 +83,7 @@ impl Peers {
     pub(in crate::engine) fn load(index: &impl Index) -> Self {
         Self {
             sessions: BTreeMap::new(),
-            news: News::default(),
+            news: ToAnnounce::default(),
             names: BTreeMap::new(),
             devices: Devices::load(index),
             counters: PeerCounters::load(index),

@@ -190,14 +190,14 @@ mod rules {
         #[test]
         fn rules_say_where_when_and_what() {
             let rules = read("stage.fsync=EIO,install.exchanged:3,look.read:2-5=EACCES,look.fsync=300ms");
-            let told: Vec<_> = rules.iter().map(|r| (r.point, r.first, r.last, r.then)).collect();
+            let parsed: Vec<_> = rules.iter().map(|r| (r.point, r.first, r.last, r.then)).collect();
             let expected = [
                 (Point::StageFsync, 1, u64::MAX, Then::Fail(Errno::IO)),
                 (Point::InstallExchanged, 3, 3, Then::Die),
                 (Point::InspectRead, 2, 5, Then::Fail(Errno::ACCESS)),
                 (Point::InspectFsync, 1, u64::MAX, Then::Wait(Duration::from_millis(300))),
             ];
-            assert_eq!(told, expected);
+            assert_eq!(parsed, expected);
             for wrong in ["nowhere", "stage.fsync=EWHAT", "stage.fsync=ms", "stage.fsync:x"] {
                 assert!(rule(wrong).is_none(), "{wrong}");
             }

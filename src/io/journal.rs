@@ -313,9 +313,9 @@ mod tests {
         journal.finish(at(20_000));
         lines.extend(texts(&mut journal));
         assert!(lines.len() <= 5 * 3, "{lines:?}");
-        let told: u64 =
+        let counted: u64 =
             lines.iter().map(|line| line.split(' ').nth(1).unwrap().replace(',', "").parse::<u64>().unwrap()).sum();
-        assert_eq!(told, 20_000, "none is left out: {lines:?}");
+        assert_eq!(counted, 20_000, "none is left out: {lines:?}");
     }
 
     #[test]

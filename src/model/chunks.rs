@@ -335,8 +335,8 @@ mod tests {
                 prop_assert!(!set.insert(*chunk));
             }
             prop_assert_eq!(set.count() as usize, members.len());
-            let told: Vec<u32> = set.runs().into_iter().flat_map(|(first, count)| first..first + count).collect();
-            prop_assert_eq!(told, members.into_iter().collect::<Vec<_>>());
+            let listed: Vec<u32> = set.runs().into_iter().flat_map(|(first, count)| first..first + count).collect();
+            prop_assert_eq!(listed, members.into_iter().collect::<Vec<_>>());
         }
     }
 }

@@ -331,13 +331,13 @@ mod tests {
     #[test]
     fn ours_is_what_lost_here_or_was_made_here_and_means_nothing_elsewhere() {
         let source = Some(ConflictSource { device: DeviceId([5; 32]), relayed: false });
-        let told = Conflict { source, ..conflict(1, 3, 1) };
+        let known = Conflict { source, ..conflict(1, 3, 1) };
         for (us, expected) in [(3, Some(Side::Winner)), (1, Some(Side::Loser)), (2, None)] {
-            assert_eq!(side(&told, "ours", DeviceId([us; 32])), expected, "{us}");
-            assert_eq!(side(&told, "theirs", DeviceId([us; 32])), expected.map(Side::other), "{us}");
+            assert_eq!(side(&known, "ours", DeviceId([us; 32])), expected, "{us}");
+            assert_eq!(side(&known, "theirs", DeviceId([us; 32])), expected.map(Side::other), "{us}");
         }
         assert_eq!(side(&conflict(1, 3, 1), "ours", US), Some(Side::Loser), "it was on disk here");
-        let refused = unknown_version(&told.path, "ours", std::slice::from_ref(&told), US);
+        let refused = unknown_version(&known.path, "ours", std::slice::from_ref(&known), US);
         assert!(refused.text().contains("this machine's alone"), "{}", refused.text());
     }
 

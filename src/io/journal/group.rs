@@ -156,9 +156,9 @@ impl Batches {
         lines.extend(renamed);
         for group in groups(&rest) {
             match group {
-                Group::Alone(change) => lines.extend(self.one(mono, sort, change)),
-                Group::Folder(kind, folder, changes) => lines.push(whole_folder(sort, kind, &folder, &changes)),
-                Group::Many(folder, changes) => lines.push(many(sort, folder.as_ref(), &changes)),
+                FolderLines::Alone(change) => lines.extend(self.one(mono, sort, change)),
+                FolderLines::Folder(kind, folder, changes) => lines.push(whole_folder(sort, kind, &folder, &changes)),
+                FolderLines::Many(folder, changes) => lines.push(many(sort, folder.as_ref(), &changes)),
             }
         }
         for change in repeats {
@@ -343,14 +343,14 @@ fn renames<'c, 'a>(sort: &WayAndPeers, changes: &'c [LoggedChange<'a>]) -> (Vec<
     let within = |path: &SyncPath, folder: &[u8]| {
         path.as_bytes().strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
     };
-    let is_told = |change: &LoggedChange<'_>| {
+    let is_grouped = |change: &LoggedChange<'_>| {
         let moved_along = folders.iter().any(|(from, to)| {
             (change.folder_is_gone() && within(change.path, from))
                 || (change.folder_is_new() && within(change.path, to))
         });
         moved_along || done.contains(&(change.path, change.verb))
     };
-    let rest = changes.iter().filter(|change| !is_told(change)).collect();
+    let rest = changes.iter().filter(|change| !is_grouped(change)).collect();
     (lines, rest)
 }
 
@@ -422,7 +422,7 @@ fn rename(sort: &WayAndPeers, whole: bool, from: &[u8], to: &[u8], files: &[Move
     Line { size: Some(size), paths, ..about("renamed", path.as_ref(), whom, text) }
 }
 
-enum Group<'c, 'a> {
+enum FolderLines<'c, 'a> {
     Alone(&'c LoggedChange<'a>),
     /// A folder that is new (`Verb::Folder`) or gone, with what is in it.
     Folder(Verb, SyncPath, Vec<&'c LoggedChange<'a>>),
@@ -434,7 +434,7 @@ enum Group<'c, 'a> {
 type GroupKey = (Option<Verb>, bool, Option<SyncPath>);
 
 /// Few groups of many changes.
-fn groups<'c, 'a>(changes: &[&'c LoggedChange<'a>]) -> Vec<Group<'c, 'a>> {
+fn groups<'c, 'a>(changes: &[&'c LoggedChange<'a>]) -> Vec<FolderLines<'c, 'a>> {
     let tops = |is: fn(&LoggedChange<'a>) -> bool| {
         let folders: BTreeSet<_> = changes.iter().filter(|change| is(change)).map(|change| change.path).collect();
         let top = |path: &SyncPath| {
@@ -478,11 +478,11 @@ fn groups<'c, 'a>(changes: &[&'c LoggedChange<'a>]) -> Vec<Group<'c, 'a>> {
     }
     let group = |((verb, whole, folder), changes): (GroupKey, Vec<&'c LoggedChange<'a>>)| {
         if is_alone(whole, &changes) {
-            return changes.into_iter().map(Group::Alone).collect::<Vec<_>>();
+            return changes.into_iter().map(FolderLines::Alone).collect::<Vec<_>>();
         }
         match (verb, folder) {
-            (Some(verb), Some(folder)) if whole => vec![Group::Folder(verb, folder, changes)],
-            (_, folder) => vec![Group::Many(folder, changes)],
+            (Some(verb), Some(folder)) if whole => vec![FolderLines::Folder(verb, folder, changes)],
+            (_, folder) => vec![FolderLines::Many(folder, changes)],
         }
     };
     keyed.into_iter().flat_map(group).collect()

@@ -39,8 +39,8 @@ impl Complaints {
             said.retain(|_, at| now.saturating_duration_since(*at) < longest);
         }
         let key = (subject, kind);
-        let is_told = said.get(&key).is_some_and(|at| now.saturating_duration_since(*at) < rest);
-        if is_told || (said.len() >= CAP && !said.contains_key(&key)) {
+        let is_reported = said.get(&key).is_some_and(|at| now.saturating_duration_since(*at) < rest);
+        if is_reported || (said.len() >= CAP && !said.contains_key(&key)) {
             return false;
         }
         said.insert(key, now);

@@ -464,7 +464,7 @@ impl Link {
         let ahead_ns = ahead.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
         let is_news = {
             let mut gate = self.gate();
-            let is_news = gate.clock_sent.is_none_or(|told| told.abs_diff(ahead_ns) > CLOCK_STEP_NS);
+            let is_news = gate.clock_sent.is_none_or(|sent| sent.abs_diff(ahead_ns) > CLOCK_STEP_NS);
             gate.clock_sent = if is_news { Some(ahead_ns) } else { gate.clock_sent };
             is_news
         };

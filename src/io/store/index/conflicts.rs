@@ -208,8 +208,8 @@ mod tests {
         let open = || SqliteIndex::open(&home.path().join("index")).unwrap().index;
         let mut index = open();
         let source = Some(ConflictSource { device: DeviceId([7; 32]), relayed: true });
-        let told = Conflict { source, kept: None, ..conflict("g", 8) };
-        for conflict in [conflict("f", 6), conflict("f", 7), told.clone()] {
+        let from_peer = Conflict { source, kept: None, ..conflict("g", 8) };
+        for conflict in [conflict("f", 6), conflict("f", 7), from_peer.clone()] {
             index.put_conflict(&conflict);
         }
         index.commit().unwrap();
@@ -219,14 +219,14 @@ mod tests {
         let of_f = ConflictFilter { path: Some(SyncPath::new("f").unwrap()), ..all.clone() };
         assert_eq!((ats(&index, &all), ats(&index, &of_f)), (vec![6, 7, 8], vec![6, 7]));
         assert_eq!(ats(&index, &ConflictFilter { after: 2, ..all.clone() }), [8]);
-        assert_eq!(index.conflicts(&all)[2], Conflict { id: 3, ..told.clone() });
+        assert_eq!(index.conflicts(&all)[2], Conflict { id: 3, ..from_peer.clone() });
         let settled = Some(Settled { how: "merged".into(), at: 500 });
-        index.put_conflict(&Conflict { settled, ..told.clone() });
+        index.put_conflict(&Conflict { settled, ..from_peer.clone() });
         assert_eq!(ats(&index, &all), [6, 7]);
         let with_settled = ConflictFilter { settled: true, ..all.clone() };
         assert_eq!(index.conflicts(&with_settled)[2].settled.as_ref().map(|s| s.at), Some(500));
         let marks = index.conflict_marks();
-        assert_eq!(marks.iter().filter(|(_, is_settled)| *is_settled).collect::<Vec<_>>(), [&(told.key(), true)]);
+        assert_eq!(marks.iter().filter(|(_, is_settled)| *is_settled).collect::<Vec<_>>(), [&(from_peer.key(), true)]);
         index.commit().unwrap();
         index.forget_conflicts(500, 2);
         assert!(!index.is_dirty(), "nothing is old enough");

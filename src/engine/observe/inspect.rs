@@ -120,34 +120,7 @@ impl<I: Index> Engine<I> {
         if self.ignores(path, matches!(observed, Observed::Directory { .. } | Observed::Foreign(_))) {
             return self.inspected_ignored(now, path, inspection);
         }
-        let restless = inspection.debounced.is_some_and(|debounced| debounced.restless)
-            || self.observe.settle.is_restless(now.mono, path);
-        if self.observe.settle.is_noisy(path)
-            && !restless
-            && matches!(observed, Observed::File { .. } | Observed::Absent)
-        {
-            // It was touched again meanwhile: what was seen may be half of something.
-            if let Some(debounced) = inspection.debounced {
-                self.observe.settle.goes_on(path, debounced.first);
-            }
-            return self.rehash_again(now, path, inspection);
-        }
-        if inspection.seen_since && observed == Observed::Absent {
-            // Gone, then back, or the other way round: only another look tells.
-            self.observe.settle.hint(now.mono, path.clone(), Hint::Gone);
-            return self.rehash_again(now, path, inspection);
-        }
-        if let Some(debounced) = inspection.debounced
-            && !debounced.restless
-            && self.may_be_ignored_soon(path, &observed)
-        {
-            self.observe.settle.hint(now.mono, path.clone(), debounced.hint);
-            self.observe.settle.goes_on(path, debounced.first);
-            return self.rehash_again(now, path, inspection);
-        }
-        if self.is_suddenly_empty(path, &observed, inspection) {
-            self.observe.settle.hint(now.mono, path.clone(), Hint::Changed);
-            self.observe.inspecting.emptied.insert(path.clone());
+        if self.says_too_little(now, path, &observed, inspection) {
             return self.rehash_again(now, path, inspection);
         }
         self.observe.inspecting.emptied.remove(path);
@@ -194,6 +167,41 @@ impl<I: Index> Engine<I> {
     }
 
     /// Patterns cover it since the look was asked for: what is there is told to nobody.
+    /// Whether only another inspection can say what is there; then it will follow.
+    fn says_too_little(&mut self, now: Now, path: &SyncPath, observed: &Observed, inspection: Inspection) -> bool {
+        let restless = inspection.debounced.is_some_and(|debounced| debounced.restless)
+            || self.observe.settle.is_restless(now.mono, path);
+        if self.observe.settle.is_noisy(path)
+            && !restless
+            && matches!(observed, Observed::File { .. } | Observed::Absent)
+        {
+            // It was touched again meanwhile: what was seen may be half of something.
+            if let Some(debounced) = inspection.debounced {
+                self.observe.settle.goes_on(path, debounced.first);
+            }
+            return true;
+        }
+        if inspection.seen_since && *observed == Observed::Absent {
+            // Gone, then back, or the other way round.
+            self.observe.settle.hint(now.mono, path.clone(), Hint::Gone);
+            return true;
+        }
+        if let Some(debounced) = inspection.debounced
+            && !debounced.restless
+            && self.may_be_ignored_soon(path, observed)
+        {
+            self.observe.settle.hint(now.mono, path.clone(), debounced.hint);
+            self.observe.settle.goes_on(path, debounced.first);
+            return true;
+        }
+        if self.is_suddenly_empty(path, observed, inspection) {
+            self.observe.settle.hint(now.mono, path.clone(), Hint::Changed);
+            self.observe.inspecting.emptied.insert(path.clone());
+            return true;
+        }
+        false
+    }
+
     fn inspected_ignored(&mut self, now: Now, path: &SyncPath, inspection: Inspection) {
         self.observe.inspecting.emptied.remove(path);
         self.observe.scan.inspected(path);
@@ -353,23 +361,8 @@ impl<I: Index> Engine<I> {
                 }
             }
             Local::Adopt(entry) => {
-                if let Some(mut row) = row {
-                    // The copy of a displaced file, found after a crash: now that it is here, it is
-                    // news.
-                    let installing = row.installing.take().filter(|known| known.version == entry.version);
-                    let news = installing.filter(|known| known.beats(&row.head));
-                    if let Some(entry) = news.clone() {
-                        row.head = entry;
-                    }
-                    if let Some((loser, _)) = row.live_on_disk() {
-                        self.find_loser(path, &entry, loser);
-                    }
-                    row.disk = Some(merge::on_disk(entry, Some(stat)));
-                    self.store(now, path, &row);
-                    if let Some(entry) = news {
-                        self.merge_was_here(path, &entry);
-                        self.announce(now, Change { path: path.clone(), entry, body: None }, Vec::new());
-                    }
+                if let Some(row) = row {
+                    self.adopt(now, path, row, entry, stat);
                 }
             }
             Local::Touched(base) => {
@@ -405,6 +398,25 @@ impl<I: Index> Engine<I> {
                 self.found_as(path, found);
                 self.changed_here(now, path, entry, Some(stat), body);
             }
+        }
+    }
+
+    /// What is on disk is an entry that is known already.
+    fn adopt(&mut self, now: Now, path: &SyncPath, mut row: Row, entry: Entry, stat: Stat) {
+        // The copy of a displaced file, found after a crash: now that it is here, it is news.
+        let installing = row.installing.take().filter(|known| known.version == entry.version);
+        let news = installing.filter(|known| known.beats(&row.head));
+        if let Some(entry) = news.clone() {
+            row.head = entry;
+        }
+        if let Some((loser, _)) = row.live_on_disk() {
+            self.find_loser(path, &entry, loser);
+        }
+        row.disk = Some(merge::on_disk(entry, Some(stat)));
+        self.store(now, path, &row);
+        if let Some(entry) = news {
+            self.merge_was_here(path, &entry);
+            self.announce(now, Change { path: path.clone(), entry, body: None }, Vec::new());
         }
     }
 }

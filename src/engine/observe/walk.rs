@@ -148,36 +148,46 @@ impl<I: Index> Engine<I> {
                 // It is as it was before whatever was cut off.
                 self.nothing_was_interrupted(now, &path);
             }
-            if self.is_busy(&path) {
-                if known != Some(stat) {
-                    // If the install comes to nothing, this is not forgotten.
-                    self.observe.scan.come_by(&path, how);
-                    self.postpone(&path, Hint::Closed);
-                }
-                continue;
+            if !self.is_busy(&path) {
+                self.compare_listed(now, (walk, how), &path, stat, row.as_ref());
+            } else if known != Some(stat) {
+                // If the install comes to nothing, this is not forgotten.
+                self.observe.scan.come_by(&path, how);
+                self.postpone(&path, Hint::Closed);
             }
-            match stat.kind {
-                StatKind::Directory => {
-                    // It may never have an echo: what it is in was not watched.
-                    self.observe.inspecting.new_folders.remove(&path);
-                    if known.is_none_or(|known| known.kind != StatKind::Directory || known.mode != stat.mode) {
-                        // By a look, which makes it durable (P5).
-                        self.count_change(walk);
-                        self.inspect(&path, None, Inspection::of(how));
-                    }
-                }
-                StatKind::Other => self.observe(now, &path, Observed::Special { what: "special file" }, how),
-                StatKind::Mount | StatKind::Subvolume => {}
-                // A settled one with a problem could not be looked at: it gets a look that may end
-                // that.
-                StatKind::File | StatKind::Symlink
-                    if known == Some(stat)
-                        && !(self.observe.problems.of_paths.contains_key(&path)
-                            && row.as_ref().is_some_and(Row::is_settled)) => {}
-                StatKind::File | StatKind::Symlink => {
+        }
+    }
+
+    /// What was listed is held against what the index has, and inspected where they differ.
+    fn compare_listed(
+        &mut self,
+        now: Now,
+        (walk, how): (WalkId, ObservationSource),
+        path: &SyncPath,
+        stat: Stat,
+        row: Option<&Row>,
+    ) {
+        let known = row.and_then(Row::live_on_disk).map(|(_, stat)| *stat);
+        match stat.kind {
+            StatKind::Directory => {
+                // It may never have an echo: what it is in was not watched.
+                self.observe.inspecting.new_folders.remove(path);
+                if known.is_none_or(|known| known.kind != StatKind::Directory || known.mode != stat.mode) {
+                    // By an inspection, which makes it durable (P5).
                     self.count_change(walk);
-                    self.inspect(&path, known, Inspection::of(how));
+                    self.inspect(path, None, Inspection::of(how));
                 }
+            }
+            StatKind::Other => self.observe(now, path, Observed::Special { what: "special file" }, how),
+            StatKind::Mount | StatKind::Subvolume => {}
+            // A settled one with a problem could not be looked at: it gets an inspection that may
+            // end that.
+            StatKind::File | StatKind::Symlink
+                if known == Some(stat)
+                    && !(self.observe.problems.of_paths.contains_key(path) && row.is_some_and(Row::is_settled)) => {}
+            StatKind::File | StatKind::Symlink => {
+                self.count_change(walk);
+                self.inspect(path, known, Inspection::of(how));
             }
         }
     }

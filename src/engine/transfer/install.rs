@@ -73,19 +73,8 @@ impl<I: Index> Engine<I> {
 
     pub(in crate::engine) fn installed(&mut self, now: Now, job: JobId, outcome: Outcome) {
         let Some(under_way) = self.transfer.wants.jobs.remove(&job) else { return };
-        let RunningInstall { path, entry, copied, renamed, staged, window } = *under_way;
-        if let Some(staged) = staged {
-            self.take_back(&path, &entry, staged, &outcome);
-        }
-        if let Some(size) = window {
-            self.transfer.wants.release_small(size);
-            self.transfer.wants.installing_bytes -= size;
-        }
-        self.set_step(&path, Step::Waiting);
-        self.name_at_rest(&path);
-        if let Some(hint) = self.observe.inspecting.postponed.remove(&path) {
-            self.observe.settle.hint(now.mono, path.clone(), hint);
-        }
+        self.install_ended(now, &under_way, &outcome);
+        let RunningInstall { path, entry, copied, renamed, .. } = *under_way;
         if let Outcome::Done { .. } = outcome {
             self.copy_ended(&path);
         } else {
@@ -141,6 +130,23 @@ impl<I: Index> Engine<I> {
                 self.transfer.interrupted_installs.insert(path.clone());
                 self.install_failed(now, &path, trouble);
             }
+        }
+    }
+
+    /// However it ended: its room is free, and its path may be inspected.
+    fn install_ended(&mut self, now: Now, under_way: &RunningInstall, outcome: &Outcome) {
+        let RunningInstall { path, entry, staged, window, .. } = under_way;
+        if let Some(staged) = *staged {
+            self.take_back(path, entry, staged, outcome);
+        }
+        if let Some(size) = *window {
+            self.transfer.wants.release_small(size);
+            self.transfer.wants.installing_bytes -= size;
+        }
+        self.set_step(path, Step::Waiting);
+        self.name_at_rest(path);
+        if let Some(hint) = self.observe.inspecting.postponed.remove(path) {
+            self.observe.settle.hint(now.mono, path.clone(), hint);
         }
     }
 
@@ -237,22 +243,8 @@ impl<I: Index> Engine<I> {
             row.head = entry.clone();
             relayed_to = Some(Vec::new());
         }
-        let is_made_here = self.merge_is_here(path, entry);
-        let want = self.transfer.wants.get(path).filter(|_| !is_made_here && !is_copy);
-        if let Some(want) = want {
-            // Who told of it, where nobody had to send anything.
-            let relayed_to = || want.sources.iter().rev().find_map(|link| self.peers.sessions.get(link));
-            let from = Some(want.from.clone()).filter(|from| !from.is_empty());
-            let report = Report::Received {
-                path: path.clone(),
-                entry: entry.clone(),
-                was: replaced.as_ref().filter(|old| old.is_live()).map(|old| old.kind.clone()),
-                from: from.or_else(|| relayed_to().map(|session| session.name.clone())).unwrap_or_default(),
-                wire_bytes: want.wire_bytes,
-                took_ns: now.mono - want.since,
-                was_there: replaced.as_ref().is_some_and(|old| old.is_live() && old.same_content(entry)),
-            };
-            self.core.out.push(Action::Report(report));
+        if !self.merge_is_here(path, entry) && !is_copy {
+            self.report_received(now, path, entry, replaced.as_ref());
         }
         if let (Some(loser), Some(kept)) = (replaced, kept)
             && entry.conflicts_with(&loser)
@@ -274,6 +266,29 @@ impl<I: Index> Engine<I> {
         if let Some(relayed_to) = relayed_to.filter(|_| settled) {
             self.announce(now, Change { path: path.clone(), entry: entry.clone(), body: None }, relayed_to);
         }
+        self.wake_after_install(now, path, entry, stat);
+    }
+
+    fn report_received(&mut self, now: Now, path: &SyncPath, entry: &Entry, replaced: Option<&Entry>) {
+        let Some(want) = self.transfer.wants.get(path) else { return };
+        // Who announced it, where nobody had to send anything.
+        let announcer = || want.sources.iter().rev().find_map(|link| self.peers.sessions.get(link));
+        let from = Some(want.from.clone()).filter(|from| !from.is_empty());
+        let report = Report::Received {
+            path: path.clone(),
+            entry: entry.clone(),
+            was: replaced.filter(|old| old.is_live()).map(|old| old.kind.clone()),
+            from: from.or_else(|| announcer().map(|session| session.name.clone())).unwrap_or_default(),
+            wire_bytes: want.wire_bytes,
+            took_ns: now.mono - want.since,
+            was_there: replaced.is_some_and(|old| old.is_live() && old.same_content(entry)),
+        };
+        self.core.out.push(Action::Report(report));
+    }
+
+    /// What waited for the install: a second hash, what lies in a new folder, the folder of what
+    /// went.
+    fn wake_after_install(&mut self, now: Now, path: &SyncPath, entry: &Entry, stat: Option<Stat>) {
         // An edit within the same tick of the clock as the installed mtime may leave no trace in
         // the stat.
         if let Some(stat) = stat.filter(|stat| stat.kind == StatKind::File && is_racy(stat.mtime, now)) {

@@ -148,9 +148,14 @@ impl History {
             _ => return None,
         };
         // What was hashed is what has this stat.
-        let now = beneath::stat_at(self.root.history(), item.name.as_bytes()).ok().flatten();
-        let what = if now == Some(item.facts.stat) { what } else { PastWhat::Gone };
+        let what = if self.is_as_listed(&item) { what } else { PastWhat::Gone };
         found(item, what)
+    }
+
+    /// Whether it is still what it was when history was listed.
+    pub(super) fn is_as_listed(&self, item: &Item) -> bool {
+        let now = beneath::stat_at(self.root.history(), item.name.as_bytes()).ok().flatten();
+        now == Some(item.facts.stat)
     }
 }
 

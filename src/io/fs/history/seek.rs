@@ -67,7 +67,11 @@ impl History {
             if Instant::now() >= end {
                 break;
             }
-            let Ok(Some(content)) = self.content(&item.name) else { continue };
+            let Some(content) = self.content(&item.name).ok().flatten() else { continue };
+            // What was hashed is what has this stat.
+            if !self.is_as_listed(item) {
+                continue;
+            }
             hashed.names.insert(item.name.clone());
             if open.remove(&content) {
                 let located = LocatedKept { kept: item.name.clone(), stat: item.facts.stat, is_hashed: true };

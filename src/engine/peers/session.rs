@@ -14,6 +14,9 @@ use crate::wire::features::Features;
 use crate::wire::message::{Bucket, Digest, Message, SMALL_FILE_BYTES};
 use std::collections::{BTreeSet, VecDeque};
 
+/// So many paths that hold a content are tried when a peer asks for it, which may ask often (P9).
+const SERVED_HOLDERS: usize = 64;
+
 /// How far a comparison that this end leads has come.
 #[derive(Default)]
 pub(in crate::engine) enum Comparing {
@@ -253,9 +256,11 @@ impl<I: Index> Engine<I> {
         };
         let mut found = self.core.index.get(path).and_then(|row| served(path, &row));
         if found.is_none() {
+            let mut seen = 0;
             self.core.index.find_holder(&content, &mut |holder, row| {
+                seen += 1;
                 found = served(holder, row);
-                found.is_some()
+                found.is_some() || seen == SERVED_HOLDERS
             });
         }
         found

@@ -321,6 +321,24 @@ fn what_history_was_said_to_have_is_taken_from_the_very_place() {
     assert!(matches!(installs, Some(Source::Kept { kept, .. }) if kept == "kept"));
 }
 
+#[test]
+fn a_peer_that_makes_up_long_paths_fills_no_memory_with_promises() {
+    let mut machine = Machine::with_files(200).linked();
+    let (_, stat, content) = file(5, 1_000_000);
+    machine.remove_live(0..150);
+    let long = |n: usize| path(&format!("{n:04}/{}", "x/".repeat(120) + &"y".repeat(250)));
+    let sought = |n: usize| Sought { path: long(n), content, size: stat.size, mtime: stat.mtime };
+    let bytes = long(0).as_bytes().len();
+    for id in 0..200 {
+        let from = id * 1000;
+        let sought = (from..from + 1000).map(sought).collect();
+        machine.receive(Message::Locate { id: id as u32, sought });
+        answer(&mut machine, |_| (Place::Nowhere, true));
+        let promised = machine.engine.safety.undoing.locating.promises();
+        assert!(promised * bytes < 48 << 20, "{promised} promises");
+    }
+}
+
 /// A folder is made, and is empty yet.
 fn make_folder(machine: &mut Machine, name: &str, ino: u64) {
     machine.handle(Event::Hint { path: path(name), hint: Hint::Closed });

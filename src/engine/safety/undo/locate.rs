@@ -26,6 +26,8 @@ const MORE_NS: u64 = 2 * SECOND;
 const MTIME_SECS: u64 = 2;
 /// Contents that were said to be in history here (P9), and for how long they are known (ns).
 const PROMISED_CAP: usize = 1 << 17;
+/// Their paths and places together (bytes): a peer chooses the paths.
+const PROMISED_BYTES: usize = 48 << 20;
 const PROMISED_NS: u64 = 3600 * SECOND;
 
 type SoughtKey = (SyncPath, ContentId);
@@ -64,6 +66,7 @@ pub(in crate::engine) struct Locating {
     /// What history here was said to have, and until when that is known.
     promised: BTreeMap<SyncPath, (ContentId, LocatedKept)>,
     promised_until: u64,
+    promised_bytes: usize,
 }
 
 struct LocateQuery {
@@ -139,11 +142,20 @@ impl Locating {
         self.promised.get(path).filter(|(promised, _)| *promised == content).map(|(_, located)| located)
     }
 
+    #[cfg(test)]
+    pub fn promises(&self) -> usize {
+        self.promised.len()
+    }
+
     fn promise(&mut self, now: Now, (path, content): SoughtKey, located: LocatedKept) {
-        if self.promised_until <= now.mono || self.promised.len() >= PROMISED_CAP {
+        let bytes = path.as_bytes().len() + located.kept.len() + size_of::<(SoughtKey, LocatedKept)>();
+        let is_full = self.promised.len() >= PROMISED_CAP || self.promised_bytes + bytes > PROMISED_BYTES;
+        if self.promised_until <= now.mono || is_full {
             self.promised.clear();
+            self.promised_bytes = 0;
         }
         self.promised_until = now.mono + PROMISED_NS;
+        self.promised_bytes += bytes;
         self.promised.insert(path, (content, located));
     }
 }
@@ -273,15 +285,17 @@ impl<I: Index> Engine<I> {
         }
         let mut places = Places::default();
         let mut open = Vec::new();
+        let mut is_in_folder = self.is_in_folder();
         for sought in &sought {
             if self.ignores(&sought.path, false) {
                 places.note(sought.content, Place::Nowhere);
-            } else if self.is_in_folder(sought.content, sought.size) {
+            } else if is_in_folder(sought.content, sought.size) {
                 places.note(sought.content, Place::Disk);
             } else {
                 open.push(sought.clone());
             }
         }
+        drop(is_in_folder);
         let keys = open.iter().map(key).collect();
         self.safety.undoing.locating.answering.insert(link, Answering { id, sought, places, open: keys });
         if !open.is_empty() {
@@ -290,16 +304,21 @@ impl<I: Index> Engine<I> {
         self.answer_located();
     }
 
-    /// Whether a content is in the folder: what is missing, or is older now, is not.
-    pub(in crate::engine) fn is_in_folder(&self, content: ContentId, size: u64) -> bool {
-        let mut is_there = |path: &SyncPath, row: &Row| {
-            let holds = row.live_on_disk().is_some_and(|(entry, _)| entry.file() == Some((content, size)));
-            holds
-                && !self.safety.held.contains(path)
-                && !self.safety.missing.contains(path)
-                && !self.safety.guard.awaits(path)
-        };
-        self.core.index.find_holder(&content, &mut is_there).is_some()
+    /// Whether a content of this size is in the folder: what is missing, or is older now, is not.
+    /// Each content is looked up once, for many files may hold the same.
+    pub(in crate::engine) fn is_in_folder(&self) -> impl FnMut(ContentId, u64) -> bool {
+        let mut known = BTreeMap::new();
+        move |content, size| {
+            let mut is_there = |path: &SyncPath, row: &Row| {
+                let holds = row.live_on_disk().is_some_and(|(entry, _)| entry.file() == Some((content, size)));
+                holds
+                    && !self.safety.held.contains(path)
+                    && !self.safety.missing.contains(path)
+                    && !self.safety.guard.awaits(path)
+            };
+            let find = || self.core.index.find_holder(&content, &mut is_there).is_some();
+            *known.entry((content, size)).or_insert_with(find)
+        }
     }
 
     fn answer_located(&mut self) {

@@ -15,7 +15,7 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::limits::SECOND;
-use crate::model::{DeviceId, Kind, SyncPath};
+use crate::model::{ContentId, DeviceId, Kind, SyncPath};
 use crate::wire::message::{Place, Sought};
 use std::collections::VecDeque;
 
@@ -156,7 +156,9 @@ impl<I: Index> Engine<I> {
         if let Some(order) = self.safety.undoing.orders.pop_front() {
             let ways = self.ways_of(order);
             self.want_back(order, &ways);
-            let sought = ways.iter().filter_map(|(path, way)| self.source_of(path, way)).collect();
+            let mut is_in_folder = self.is_in_folder();
+            let sought = ways.iter().filter_map(|(path, way)| self.source_of(path, way, &mut is_in_folder)).collect();
+            drop(is_in_folder);
             self.locate_all(now, order, sought);
         }
     }
@@ -190,7 +192,12 @@ impl<I: Index> Engine<I> {
     }
 
     /// The content that a path needs from a history or from another machine.
-    fn source_of(&self, path: &SyncPath, way: &UndoWay) -> Option<Sought> {
+    fn source_of(
+        &self,
+        path: &SyncPath,
+        way: &UndoWay,
+        is_in_folder: &mut impl FnMut(ContentId, u64) -> bool,
+    ) -> Option<Sought> {
         let row = self.core.index.get(path)?;
         let (kind, mtime) = match way {
             UndoWay::Forget | UndoWay::Refuse => (&row.head.kind, row.head.mtime),
@@ -199,7 +206,7 @@ impl<I: Index> Engine<I> {
         let is_here =
             matches!(way, UndoWay::Again { .. }) && row.live_on_disk().is_some_and(|(entry, _)| entry.kind == *kind);
         match *kind {
-            Kind::File { size, content } if size > 0 && !is_here && !self.is_in_folder(content, size) => {
+            Kind::File { size, content } if size > 0 && !is_here && !is_in_folder(content, size) => {
                 Some(Sought { path: path.clone(), content, size, mtime })
             }
             _ => None,
@@ -210,8 +217,9 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn located(&mut self, now: Now, order: Order, places: &Places) {
         let ways = self.ways_of(order);
         let is_any = !ways.is_empty();
-        let place = |path: &SyncPath, way: &UndoWay| {
-            let sought = self.source_of(path, way)?;
+        let mut is_in_folder = self.is_in_folder();
+        let mut place = |path: &SyncPath, way: &UndoWay| {
+            let sought = self.source_of(path, way, &mut is_in_folder)?;
             let place = places.of(&sought);
             let is_assumed = place == Place::Nowhere && places.may_be_on_disk && way.is_quiet();
             Some(if is_assumed { Place::Disk } else { place })
@@ -230,6 +238,7 @@ impl<I: Index> Engine<I> {
             listed.push(Back { path: path.clone(), from });
             back.insert(path, way);
         }
+        drop(is_in_folder);
         let is_dry = matches!(order, Order::Person { dry_run: true, .. });
         let of = |is_meant: fn(&UndoWay) -> bool| -> Vec<SyncPath> {
             nowhere.iter().filter(|(_, way)| is_meant(way)).map(|(path, _)| path.clone()).collect()

@@ -2,6 +2,9 @@
 //!
 //! Deliberately not here: those of one file alone, which stand where they are used.
 
+pub(in crate::engine) const SECOND: u64 = 1_000_000_000;
+pub(in crate::engine) const DAY_NS: u64 = 24 * 3600 * SECOND;
+
 /// Rows that are read from the index at once.
 pub(in crate::engine) const PAGE: usize = 1024;
 
@@ -20,11 +23,12 @@ pub(in crate::engine) const BODIES_BYTES: u64 = 48 << 20;
 /// A deletion waits this long for others to copy from what it deletes (ns).
 pub(in crate::engine) const COPY_PATIENCE_NS: u64 = 5 * SECOND;
 
-/// Losses are counted over this long.
+/// Losses are counted over this long (ns).
 pub const HOUR_NS: u64 = 3600 * SECOND;
 
-/// A file whose times are this close to the look may change once more without a new stat.
-pub(in crate::engine) const RACY_NS: u64 = 2_000_000_000;
+/// A file whose times are this close to the inspection (ns) may change once more without a new
+/// stat.
+pub(in crate::engine) const RACY_NS: u64 = 2 * SECOND;
 
 /// A larger file is not read (bytes).
 pub const IGNORE_FILE_BYTES: u64 = 1 << 20;
@@ -33,11 +37,9 @@ pub const IGNORE_FILE_BYTES: u64 = 1 << 20;
 /// and as fast as the disk takes them, so that more of them would only take memory.
 pub(in crate::engine) const JOBS: usize = 8192;
 
-pub(in crate::engine) const SECOND: u64 = 1_000_000_000;
 /// Everything is walked this often, whatever the watcher says.
 pub(in crate::engine) const WALK_EVERY_NS: u64 = 3600 * SECOND;
 /// The root is looked at this often.
 pub(in crate::engine) const ROOT_EVERY_NS: u64 = 5 * SECOND;
 /// Deletions count in digests for this long (30 days).
 pub(in crate::engine) const TOMBSTONE_NS: u64 = 30 * 24 * 3600 * SECOND;
-pub(in crate::engine) const DAY_NS: u64 = 24 * 3600 * SECOND;

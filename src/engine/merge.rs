@@ -1,15 +1,20 @@
-//! (ours, theirs) to a decision, and the entries that follow from others: plain functions, no
-//! state.
+//! What becomes of an entry beside another one, and the entries that follow from others: plain
+//! functions, no state.
 
-use crate::engine::api::event::Now;
-use crate::engine::api::event::Stat;
+use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{OnDisk, Row};
 use crate::engine::limits::SECOND;
 use crate::model::entry::{Entry, FileTime, Kind, Mode};
 use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{DeviceId, SyncPath, Version, VersionVector, text};
 
-/// What hearing of an entry does to a path's winner.
+/// A clock before this was never set (2026-01-01): this is what is measured against then.
+pub(in crate::engine) const BUILT_NS: u64 = 1_767_225_600 * SECOND;
+
+/// Stamps this far ahead of our clock are held: 5 years (ns).
+pub(in crate::engine) const FUTURE_NS: u64 = 5 * 365 * 24 * 3600 * SECOND;
+
+/// What an entry of a peer does to a path's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoteEffect {
     /// It is the winner already.
@@ -30,7 +35,7 @@ pub fn apply_remote(row: Option<&Row>, theirs: &Entry) -> RemoteEffect {
     }
 }
 
-/// What a look makes of something live on disk.
+/// What an inspection makes of something live on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Local {
     /// Just what the disk column says; only its stat may be new.
@@ -194,12 +199,6 @@ pub(in crate::engine) fn corrects(now: Now, row: Option<&Row>, entry: &Entry) ->
 pub(in crate::engine) fn latest_stamp(now: Now) -> u64 {
     now.wall.max(BUILT_NS).saturating_add(FUTURE_NS)
 }
-
-/// A clock before this was never set (2026-01-01): this is what is measured against then.
-pub(in crate::engine) const BUILT_NS: u64 = 1_767_225_600 * SECOND;
-
-/// Stamps this far ahead of our clock are held: 5 years (ns).
-pub(in crate::engine) const FUTURE_NS: u64 = 5 * 365 * 24 * 3600 * SECOND;
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,8 @@ use crate::wire::message::Message;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// A peer's clock is named when it is off by more than this, and right again below half of it.
+pub const CLOCK_NS: u64 = 2 * SECOND;
 const META_DEVICES: &str = "known_devices";
 /// As versions before this one kept them.
 const META_DEVICES_BEFORE: &str = "devices";
@@ -266,9 +268,6 @@ impl<I: Index> Engine<I> {
 pub fn is_clock_off(ahead_ns: i64, was_off: bool) -> bool {
     ahead_ns.unsigned_abs() > if was_off { CLOCK_NS / 2 } else { CLOCK_NS }
 }
-
-/// A peer's clock is named when it is off by more than this, and right again below half of it.
-pub const CLOCK_NS: u64 = 2 * SECOND;
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,12 @@ use crate::wire::features::Features;
 use crate::wire::message::{Bucket, Digest, Message, SMALL_FILE_BYTES};
 use std::collections::{BTreeSet, VecDeque};
 
+/// A peer with refused entries is compared, and named, this often.
+pub(in crate::engine) const AGAIN_NS: u64 = 3600 * SECOND;
+/// What a peer says of itself is named again in the log after this (ns)...
+pub(in crate::engine) const SAY_MORE_NS: u64 = 60 * SECOND;
+/// ... and after this, if it is something else.
+pub(in crate::engine) const SAY_OTHER_NS: u64 = 5 * SECOND;
 /// So many paths that hold a content are tried when a peer asks for it, which may ask often (P9).
 const SERVED_HOLDERS: usize = 64;
 
@@ -359,11 +365,3 @@ impl Refusals {
         true
     }
 }
-
-/// A peer with refused entries is compared, and named, this often.
-pub(in crate::engine) const AGAIN_NS: u64 = 3600 * SECOND;
-
-pub(in crate::engine) const SAY_MORE_NS: u64 = 60 * SECOND;
-/// What a peer says of itself is named again in the log after this (ns): sooner if it is something
-/// else.
-pub(in crate::engine) const SAY_OTHER_NS: u64 = 5 * SECOND;

@@ -3,6 +3,10 @@
 //!
 //! It reads the sources as text. See `docs/architecture.md` for why.
 
+#[path = "common/quoted.rs"]
+mod quoted;
+
+use quoted::end_of_string;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -436,20 +440,6 @@ fn bare_code(text: &str) -> String {
         rest = &rest[skipped..];
     }
     kept
-}
-
-/// The bytes of the string that stands first, with both of its quotation marks.
-fn end_of_string(text: &str) -> usize {
-    let mut is_escaped = true;
-    for (at, letter) in text.char_indices() {
-        match letter {
-            _ if is_escaped => is_escaped = false,
-            '\\' => is_escaped = true,
-            '"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 #[test]

@@ -4,6 +4,9 @@
 //! A change of the engine's inside that must not change what it does leaves these hashes as they
 //! are. `boundary.sh` makes them and compares them with those that `boundary.txt` holds.
 
+#[path = "../common/quoted.rs"]
+mod quoted;
+
 use super::disk::PathChange;
 use super::ledger::NodeId;
 use super::network::Parcel;
@@ -12,6 +15,7 @@ use super::trace::Kept;
 use super::tree::{Body, Ino, Inode};
 use dirsyncd::engine::api::index::Row;
 use dirsyncd::engine::{Report, Stat};
+use quoted::end_of_string;
 use serde::Serialize;
 use std::fmt::{Debug, Write};
 
@@ -163,20 +167,6 @@ pub fn values(what: &impl Debug) -> String {
         }
     }
     kept
-}
-
-/// Where a quoted string that stands first ends (bytes), both quotes counted.
-fn end_of_string(text: &str) -> usize {
-    let mut is_escaped = true;
-    for (at, letter) in text.char_indices() {
-        match letter {
-            _ if is_escaped => is_escaped = false,
-            '\\' => is_escaped = true,
-            '"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 #[test]

@@ -137,8 +137,8 @@ enum Command {
     /// Hash everything again, and compare it with the index: finds what rotted on the disk
     ///
     /// The daemon does it, and goes on if this is interrupted, or over a restart; asking again
-    /// joins in. A file whose bytes changed while its times did not is suspect: it is told to no
-    /// other machine until you say what it is. Exit code 1 if anything is suspect.
+    /// joins in. A file whose bytes changed while its times did not is suspect: it is announced to
+    /// no other machine until you say what it is. Exit code 1 if anything is suspect.
     Verify {
         /// A file, or everything in a folder [default: everything]
         path: Option<OsString>,

@@ -79,7 +79,7 @@ impl Chores {
         Ok(due)
     }
 
-    /// Only into a folder that is the right one; the engine is told of a wrong one by its own
+    /// Only into a folder that is the right one; the engine learns of a wrong one by its own
     /// checks.
     fn renew_marker(&self, index: &mut SqliteIndex) -> Result<(), IndexError> {
         if self.root.check() != RootState::Fine {

@@ -108,7 +108,7 @@ impl World {
         cut.filter(|_| !self.has(Bug::HidesPowerCuts))
     }
 
-    /// What a cut tore and nobody has touched since is told to nobody (P5).
+    /// What a cut tore and nobody has touched since is announced to nobody (P5).
     pub fn check_torn(&mut self, node: NodeId, path: &SyncPath) {
         let here = &self.nodes[node];
         let Some(torn) = self.ledger.torn.get(&(node, path.clone())) else { return };

@@ -62,7 +62,7 @@ pub struct PriorContent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Stat it; unless the stat is `known`, make it durable (P5), hash it and say what it is. A
-    /// folder with the `known` inode and mode is durable already, and is told as `Directory`.
+    /// folder with the `known` inode and mode is durable already, and is reported as `Directory`.
     /// `rehash`: read it even so. `body`: hand over a small file's bytes. `was`: what a large file
     /// held before, most of which it may still hold.
     Inspect {

@@ -166,7 +166,7 @@ impl<I: Index> Engine<I> {
         self.merge_due(path);
     }
 
-    /// Patterns cover it since the look was asked for: what is there is told to nobody.
+    /// Patterns ignore it since it was to be inspected: what is there is announced to nobody.
     /// Whether only another inspection can say what is there; then it will follow.
     fn says_too_little(&mut self, now: Now, path: &SyncPath, observed: &Observed, inspection: Inspection) -> bool {
         let restless = inspection.debounced.is_some_and(|debounced| debounced.restless)
@@ -368,7 +368,7 @@ impl<I: Index> Engine<I> {
             Local::Touched(base) => {
                 let is_rest = self.observe.torn.contains(path) && base.mtime == mtime;
                 if let Some(row) = row.filter(|_| is_rest) {
-                    // What a cut left is told to nobody, whoever changes its permissions.
+                    // What a cut left is announced to nobody, whoever changes its permissions.
                     let disk = Some(merge::on_disk(Entry { mode, mtime, ..base }, Some(stat)));
                     return self.store(now, path, &Row { disk, ..row });
                 }

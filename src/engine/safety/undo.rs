@@ -1,10 +1,10 @@
 //! The answer "no" to what is held: it comes back, and so does what the same count had let through.
 //!
-//! What is missing here and held was told to nobody: it is forgotten, and comes from the peers'
-//! disks. What peers did and is held here is made anew on top of that, as it is on this disk. What
-//! was let through in the last hour is made anew from what the ledger says that it was; each
-//! machine that had it takes its content from its own history (`Source::Kept`), and the others from
-//! those.
+//! What is missing here and held was announced to nobody: it is forgotten, and comes from the
+//! peers' disks. What peers did and is held here is made anew on top of that, as it is on this
+//! disk. What was let through in the last hour is made anew from what the ledger says that it was;
+//! each machine that had it takes its content from its own history (`Source::Kept`), and the others
+//! from those.
 //!
 //! Linked machines are told, and take back what they hold. Two machines that undo at once make
 //! equal entries, which are no conflict. Deliberately not here:

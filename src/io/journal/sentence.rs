@@ -293,7 +293,7 @@ fn suspect(path: &SyncPath, unreadable: bool, heals: bool) -> String {
     }
     let why = if unreadable { "look after the disk" } else { "it rotted, or a program wrote through a mapping" };
     format!(
-        "{what}: {why}; it is told to nobody until you say 'dirsync verify --heal PATH' (fetch it again) or 'dirsync verify --keep PATH' \
+        "{what}: {why}; it is announced to nobody until you say 'dirsync verify --heal PATH' (fetch it again) or 'dirsync verify --keep PATH' \
          (it is right as it is)"
     )
 }

@@ -3,12 +3,12 @@
 //!
 //! Deliberately not here: what an event does (the other rooms).
 
-pub(in crate::engine) mod action;
+pub(super) mod action;
 pub mod digest;
-pub(in crate::engine) mod event;
-pub(in crate::engine) mod file_system;
+pub(super) mod event;
+pub(super) mod file_system;
 pub mod ignore;
 pub mod index;
 pub mod map_index;
-pub(in crate::engine) mod status;
-pub(in crate::engine) mod why;
+pub(super) mod status;
+pub(super) mod why;

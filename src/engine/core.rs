@@ -11,7 +11,7 @@ use crate::engine::limits::RACY_NS;
 use crate::engine::steady::Steady;
 use crate::model::{FileTime, Kind};
 
-pub(in crate::engine) struct Core<I> {
+pub(super) struct Core<I> {
     pub config: Config,
     pub index: I,
     /// What the shell is to do once the index is committed.
@@ -48,23 +48,23 @@ impl<I: Index> Core<I> {
 }
 
 /// A number that the index keeps; 0 where there is none.
-pub(in crate::engine) fn number(index: &impl Index, key: &str) -> u64 {
+pub(super) fn number(index: &impl Index, key: &str) -> u64 {
     index.meta(key).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
 }
 
 /// Whether a file's time is so close to now that another change may leave it as it is.
-pub(in crate::engine) fn is_racy(time: FileTime, now: Now) -> bool {
+pub(super) fn is_racy(time: FileTime, now: Now) -> bool {
     time.as_stamp().abs_diff(now.wall) < RACY_NS
 }
 
 /// What is live on disk by a row.
-pub(in crate::engine) fn on_disk(row: Option<&Row>) -> Option<&Kind> {
+pub(super) fn on_disk(row: Option<&Row>) -> Option<&Kind> {
     row.and_then(Row::live_on_disk).map(|(entry, _)| &entry.kind)
 }
 
 /// Why losses may go ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::engine) enum Believed {
+pub(super) enum Believed {
     /// Judged, and no disaster.
     #[default]
     Judged,

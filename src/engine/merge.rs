@@ -9,10 +9,10 @@ use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{DeviceId, SyncPath, Version, VersionVector, text};
 
 /// A clock before this was never set (2026-01-01): this is what is measured against then.
-pub(in crate::engine) const BUILT_NS: u64 = 1_767_225_600 * SECOND;
+pub(super) const BUILT_NS: u64 = 1_767_225_600 * SECOND;
 
 /// Stamps this far ahead of our clock are held: 5 years (ns).
-pub(in crate::engine) const FUTURE_NS: u64 = 5 * 365 * 24 * 3600 * SECOND;
+pub(super) const FUTURE_NS: u64 = 5 * 365 * 24 * 3600 * SECOND;
 
 /// What an entry of a peer does to a path's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,19 +184,19 @@ pub fn on_disk(entry: Entry, stat: Option<Stat>) -> OnDisk {
     OnDisk { entry, stat }
 }
 
-pub(in crate::engine) fn is_far_ahead(now: Now, entry: &Entry) -> bool {
+pub(super) fn is_far_ahead(now: Now, entry: &Entry) -> bool {
     entry.version.stamp > latest_stamp(now)
 }
 
 /// Whether a change takes the place of a winner that is dated too far ahead, though it is older by
 /// its stamp. A clock that was never set says nothing of that.
-pub(in crate::engine) fn corrects(now: Now, row: Option<&Row>, entry: &Entry) -> bool {
+pub(super) fn corrects(now: Now, row: Option<&Row>, entry: &Entry) -> bool {
     let is_wrong = |row: &Row| is_far_ahead(now, &row.head) && entry.version.supersedes(&row.head.version);
     now.wall >= BUILT_NS && !is_far_ahead(now, entry) && row.is_some_and(is_wrong)
 }
 
 /// The greatest stamp that a clock may have made by now.
-pub(in crate::engine) fn latest_stamp(now: Now) -> u64 {
+pub(super) fn latest_stamp(now: Now) -> u64 {
     now.wall.max(BUILT_NS).saturating_add(FUTURE_NS)
 }
 

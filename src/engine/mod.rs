@@ -119,6 +119,12 @@ pub struct Engine<I> {
     safety: Safety,
 }
 
+impl<I: Index> Core<I> {
+    fn act(&mut self, action: Action) {
+        self.out.push(action);
+    }
+}
+
 impl<I: Index> Engine<I> {
     pub fn new(config: Config, index: I) -> Self {
         Self {
@@ -153,25 +159,25 @@ impl<I: Index> Engine<I> {
         self.core.next_root_check = now.mono;
         self.observe.walking.next = u64::MAX;
         self.core.steady = Steady::start(&self.core.index, now);
-        self.load_ledger(now);
-        self.load_costs(now);
-        self.load_undo(now);
-        self.begin_days(now);
-        let today = self.today(now);
+        self.safety.load_ledger(&self.core, now);
+        self.peers.load_costs(&self.core, now);
+        self.safety.load_undo(&mut self.core, now);
+        self.core.begin_days(now);
+        let today = self.core.today(now);
         self.peers.devices.start(now, today);
         self.core.index.set_today(today);
         self.core.index.set_horizon(self.core.latest_day.saturating_sub(TOMBSTONE_NS));
         // Until the file is read: what was covered still is.
-        self.observe.ignore = self.believed_patterns();
+        self.observe.ignore = self.core.believed_patterns();
         self.want_unsettled(now);
         self.transfer.interrupted_installs = self.transfer.wants.by_path.keys().cloned().collect();
-        self.load_racy(now);
-        self.load_merging(trust);
-        self.load_sought();
+        self.observe.load_racy(&mut self.core, now);
+        self.reconcile.load_merging(&self.core, trust);
+        self.reconcile.load_sought(&mut self.core);
         self.begin_scrub(now);
         self.check_own_counter();
         if !self.is_stopped() {
-            self.read_patterns();
+            self.safety.read_patterns(&mut self.core);
         }
         std::mem::take(&mut self.core.out)
     }
@@ -185,12 +191,14 @@ impl<I: Index> Engine<I> {
             Event::Tick => self.tick(now),
             Event::Hint { path, hint } => self.hinted(now, path, hint),
             Event::Overflow => {
-                self.may_have_missed();
+                self.peers.may_have_missed();
                 self.walk_all(now);
             }
             Event::Inspected { path, observed } => self.inspected(now, &path, observed),
             Event::Listed { walk, found } => self.listed(now, walk, found),
-            Event::TooLong { folder, name, is_gone } => self.too_long(now, folder, &name, is_gone),
+            Event::TooLong { folder, name, is_gone } => {
+                self.observe.too_long(&mut self.core, now, folder, &name, is_gone);
+            }
             Event::Walked { walk, unread } => self.walked(now, walk, unread),
             Event::Root(state) => self.root_seen(now, state),
             Event::Keeps(keeps) => self.set_keeps(keeps),
@@ -203,25 +211,25 @@ impl<I: Index> Engine<I> {
             Event::Message { link, message, wire_bytes } => self.message(now, link, message, wire_bytes),
             Event::Fetched { fetch, staged, wire_bytes } => self.content_came(now, fetch, staged, wire_bytes),
             Event::FetchFailed { fetch, why } => self.content_failed(now, fetch, why),
-            Event::AskHolds { ticket } => self.ask_holds(now, ticket),
-            Event::AskPast(ask) => self.ask_past(now, ask),
+            Event::AskHolds { ticket } => self.peers.ask_holds(&mut self.core, now, ticket),
+            Event::AskPast(ask) => self.peers.ask_past(&mut self.core, now, ask),
             Event::FetchPast(wanted) => self.fetch_past(now, wanted),
             Event::PastListed { link, id, found } => self.past_listed(link, id, found),
-            Event::PartialOpened { fetch, here, listed } => self.partial_opened(now, fetch, &here, listed),
-            Event::ChunkCame { range, chunk, wire_bytes } => self.chunk_came(now, range, chunk, wire_bytes),
+            Event::PartialOpened { fetch, here, listed } => self.transfer.partial_opened(now, fetch, &here, listed),
+            Event::ChunkCame { range, chunk, wire_bytes } => self.transfer.chunk_came(now, range, chunk, wire_bytes),
             Event::ListCame { range, bad } => self.list_came(range, &bad),
             Event::RangeEnded { range, how, wire_bytes } => self.range_ended(now, range, how, wire_bytes),
             Event::FetchAsked { link, stream, path, content, size } => match self.locate(&path, content, size) {
                 Some(file) => {
                     self.observe.racy.serve(now.mono);
-                    self.note_served(link, &file.path, content);
-                    self.act(Action::Serve { to: link, stream, file: Some(file) });
+                    self.safety.note_served(link, &file.path, content);
+                    self.core.act(Action::Serve { to: link, stream, file: Some(file) });
                 }
                 None => self.serve_otherwise(link, stream, &path, content, size),
             },
             Event::DeltaAsked { link, stream, path, content, size, base, base_size } => {
                 let file = self.locate(&path, content, size);
-                self.act(Action::ServeDelta { to: link, stream, file, base, base_size });
+                self.core.act(Action::ServeDelta { to: link, stream, file, base, base_size });
             }
             Event::Installed { job, outcome } => self.installed(now, job, outcome),
             Event::Merged { path, kept, merge } => self.merged(now, &path, &kept, merge),
@@ -234,11 +242,11 @@ impl<I: Index> Engine<I> {
             Event::Settle { path, last, how } => self.settle_conflicts(now, &path, last, &how),
             Event::Confirm => self.confirm(now),
             Event::Undo { ticket, dry_run } => self.order_undo(now, Order::Person { ticket, dry_run }),
-            Event::KeptFound(found) => self.kept_found(found),
+            Event::KeptFound(found) => self.transfer.kept_found(found),
             Event::KeptLocated(found) => self.located_in_history(now, found),
             Event::Pause(paused) => self.pause(now, paused),
-            Event::Forget(device) => self.forget_device(now, device),
-            Event::Clock { link, ahead_ns } => self.clock_seen(now, link, ahead_ns),
+            Event::Forget(device) => self.peers.forget_device(&mut self.core, now, device),
+            Event::Clock { link, ahead_ns } => self.peers.clock_seen(&mut self.core, now, link, ahead_ns),
             Event::Twin { ours, theirs } => self.twin_met(ours, theirs),
         }
         self.note_standing(now);
@@ -249,9 +257,9 @@ impl<I: Index> Engine<I> {
     fn tick(&mut self, now: Now) {
         if now.mono >= self.core.next_root_check {
             self.core.next_root_check = now.mono + ROOT_EVERY_NS;
-            self.act(Action::CheckRoot);
+            self.core.act(Action::CheckRoot);
         }
-        self.reread_patterns(now);
+        self.safety.reread_patterns(&mut self.core, now);
         if !self.is_stopped() {
             self.tick_local(now);
         }
@@ -261,20 +269,20 @@ impl<I: Index> Engine<I> {
         self.purge_due(now);
         self.survey_due(now);
         self.moved_due(now);
-        self.past_due(now);
+        self.peers.past_due(&mut self.core, now);
         self.undo_due(now);
         self.redate_due(now);
-        self.store_devices();
-        self.store_suspects();
-        self.store_merging(now);
-        self.store_peer_counters(now);
-        self.store_costs(now);
-        self.store_steady(now);
-        self.store_held(now);
+        self.peers.store_devices(&mut self.core);
+        self.safety.store_suspects(&mut self.core);
+        self.reconcile.store_merging(&mut self.core, now);
+        self.peers.store_peer_counters(&mut self.core, now);
+        self.peers.store_costs(&mut self.core, now);
+        self.core.store_steady(now);
+        self.safety.store_held(&mut self.core, now);
         // Before the changes that they speak of.
         self.announce_confirmed_due(now);
-        self.send_changes(now);
-        self.follow_deliveries(now);
+        self.peers.send_changes(&mut self.core, now);
+        self.peers.follow_deliveries(&mut self.core, now);
         self.send_conflicts();
         self.announce_states_due(now);
     }
@@ -287,7 +295,7 @@ impl<I: Index> Engine<I> {
             self.inspect_hinted(&path, peer_counters);
         }
         for folder in self.observe.arrivals.take_due(now.mono, self.arrivals_are_due()) {
-            self.walk(now, Some(folder), self.live());
+            self.observe.walk(&mut self.core, now, Some(folder), self.observe.live());
         }
         self.rehash_due(now);
         self.scrub_due(now);
@@ -295,7 +303,7 @@ impl<I: Index> Engine<I> {
         self.review_held(now);
         if self.safety.missing.due().is_some_and(|due| due <= now.mono) {
             self.safety.missing.check_begins();
-            self.act(Action::CheckRoot);
+            self.core.act(Action::CheckRoot);
         }
     }
 
@@ -323,7 +331,7 @@ impl<I: Index> Engine<I> {
                 for walk in std::mem::take(&mut self.observe.walking.concluding) {
                     self.observe.walking.walks.remove(&walk);
                 }
-                self.may_have_missed();
+                self.peers.may_have_missed();
                 if self.core.halted.as_ref() != Some(&why) {
                     self.core.halted = Some(why.clone());
                     self.core.out.push(Action::Report(Report::Halted { why: why.text }));
@@ -333,7 +341,7 @@ impl<I: Index> Engine<I> {
                 if self.core.halted.take().is_some() {
                     self.core.out.push(Action::Report(Report::Resumed));
                     // Its patterns may be others by now, or were never read: the walk follows.
-                    self.read_patterns();
+                    self.safety.read_patterns(&mut self.core);
                 }
                 self.conclude_missing(now);
                 self.conclude_walks(now);
@@ -348,13 +356,13 @@ impl<I: Index> Engine<I> {
         }
         let (ignore, bad) = text.map(Ignore::parse).unwrap_or_default();
         self.observe.ignore = ignore;
-        self.patterns_are_read();
+        self.safety.patterns_are_read(&mut self.core);
         for (line, why) in bad {
             let text = format!(".dirsyncignore, line {line}: {}", crate::model::text::escape(why.as_bytes()));
             self.core.out.push(Action::Report(Report::Problem { path: None, text }));
         }
         self.patterns_came(text.unwrap_or_default());
-        self.wake_rehashes(now);
+        self.observe.wake_rehashes(now);
         self.observe.scan.forget(|path| self.observe.ignore.ignores(path, false));
         self.want_unsettled(now);
         self.walk_all(now);
@@ -367,7 +375,7 @@ impl<I: Index> Engine<I> {
         if self.core.halted.is_some() {
             return;
         }
-        self.patterns_are_unread(now, why);
+        self.safety.patterns_are_unread(&mut self.core, now, why);
         if !self.observe.scan.is_walked() && !self.observe.is_walking_all() {
             self.walk_all(now);
         }
@@ -382,16 +390,12 @@ impl<I: Index> Engine<I> {
         if std::mem::replace(&mut self.core.paused, paused) == paused {
             return;
         }
-        self.may_have_missed();
+        self.peers.may_have_missed();
         self.core.out.push(Action::Report(Report::Paused { paused }));
         if !paused {
             self.walk_all(now);
-            self.retry_all();
+            self.transfer.retry_all();
         }
-    }
-
-    fn act(&mut self, action: Action) {
-        self.core.out.push(action);
     }
 
     fn state_changed(&mut self, now: Now) {

@@ -3,19 +3,19 @@
 //! Deliberately not here: which version wins (`reconcile`), and whether what is gone is believed
 //! to be deleted (`safety`).
 
-pub(in crate::engine) mod alias;
-pub(in crate::engine) mod arrivals;
-pub(in crate::engine) mod attention;
-pub(in crate::engine) mod inspect;
-pub(in crate::engine) mod keeps;
-pub(in crate::engine) mod missing;
-pub(in crate::engine) mod problems;
-pub(in crate::engine) mod rehash;
-pub(in crate::engine) mod scan;
-pub(in crate::engine) mod settle;
-pub(in crate::engine) mod special;
+pub(super) mod alias;
+pub(super) mod arrivals;
+pub(super) mod attention;
+pub(super) mod inspect;
+pub(super) mod keeps;
+pub(super) mod missing;
+pub(super) mod problems;
+pub(super) mod rehash;
+pub(super) mod scan;
+pub(super) mod settle;
+pub(super) mod special;
 pub mod torn;
-pub(in crate::engine) mod walk;
+pub(super) mod walk;
 
 use crate::engine::META_SCANNED;
 use crate::engine::api::event::{Hint, WalkId};
@@ -35,29 +35,29 @@ use torn::{Cut, TornFiles};
 use walk::Walk;
 
 /// What is known of the folder, and what is being found out.
-pub(in crate::engine) struct Observe {
-    pub(in crate::engine) settle: Debouncer,
-    pub(in crate::engine) inspecting: Inspecting,
-    pub(in crate::engine) walking: Walking,
-    pub(in crate::engine) arrivals: Arrivals,
-    pub(in crate::engine) racy: RacyRehash,
-    pub(in crate::engine) scan: Scan,
-    pub(in crate::engine) problems: Problems,
-    pub(in crate::engine) file_system: FileSystem,
-    pub(in crate::engine) ignore: Ignore,
-    pub(in crate::engine) attention: Attention,
-    pub(in crate::engine) torn: TornFiles,
+pub(super) struct Observe {
+    pub(super) settle: Debouncer,
+    pub(super) inspecting: Inspecting,
+    pub(super) walking: Walking,
+    pub(super) arrivals: Arrivals,
+    pub(super) racy: RacyRehash,
+    pub(super) scan: Scan,
+    pub(super) problems: Problems,
+    pub(super) file_system: FileSystem,
+    pub(super) ignore: Ignore,
+    pub(super) attention: Attention,
+    pub(super) torn: TornFiles,
     /// The last run ended with a power cut.
-    pub(in crate::engine) power_cut: Option<Cut>,
+    pub(super) power_cut: Option<Cut>,
 }
 
 impl Observe {
     /// Everything is being walked.
-    pub(in crate::engine) fn is_walking_all(&self) -> bool {
+    pub(super) fn is_walking_all(&self) -> bool {
         self.walking.walks.values().any(Walk::is_whole)
     }
 
-    pub(in crate::engine) fn load(index: &impl Index) -> Self {
+    pub(super) fn load(index: &impl Index) -> Self {
         let finds =
             if index.meta(META_SCANNED).is_some() { ObservationSource::Walked } else { ObservationSource::First };
         Self {
@@ -79,73 +79,73 @@ impl Observe {
 
 /// Paths that are looked at, one by one.
 #[derive(Default)]
-pub(in crate::engine) struct Inspecting {
-    pub(in crate::engine) open: BTreeMap<SyncPath, Inspection>,
+pub(super) struct Inspecting {
+    pub(super) open: BTreeMap<SyncPath, Inspection>,
     /// To be inspected when the inspection or install under way is over.
-    pub(in crate::engine) postponed: BTreeMap<SyncPath, Hint>,
+    pub(super) postponed: BTreeMap<SyncPath, Hint>,
     /// Seen empty once where there was something.
-    pub(in crate::engine) emptied: BTreeSet<SyncPath>,
+    pub(super) emptied: BTreeSet<SyncPath>,
     /// Installed here: their echo is still to come.
-    pub(in crate::engine) new_folders: BTreeSet<SyncPath>,
-    pub(in crate::engine) unseen: BTreeMap<SyncPath, Unseen>,
+    pub(super) new_folders: BTreeSet<SyncPath>,
+    pub(super) unseen: BTreeMap<SyncPath, Unseen>,
     /// How what is being taken in was found here, if it was.
-    pub(in crate::engine) finding: Option<ObservationSource>,
+    pub(super) finding: Option<ObservationSource>,
 }
 
 /// Folders that are listed against the index.
 #[derive(Default)]
-pub(in crate::engine) struct Walking {
-    pub(in crate::engine) walks: BTreeMap<WalkId, Walk>,
+pub(super) struct Walking {
+    pub(super) walks: BTreeMap<WalkId, Walk>,
     /// Something was missed while a whole walk was under way: another one follows it.
-    pub(in crate::engine) again: bool,
-    pub(in crate::engine) last_id: u64,
+    pub(super) again: bool,
+    pub(super) last_id: u64,
     /// When the next whole walk begins, by `Now::mono`.
-    pub(in crate::engine) next: u64,
+    pub(super) next: u64,
     /// Walks whose listing is complete, until the root is known to be in order.
-    pub(in crate::engine) concluding: Vec<WalkId>,
+    pub(super) concluding: Vec<WalkId>,
     /// What the last whole walk came by that patterns ignore.
-    pub(in crate::engine) ignored: u64,
+    pub(super) ignored: u64,
 }
 
 /// What needs a person, or is left alone.
 #[derive(Default)]
-pub(in crate::engine) struct Problems {
-    pub(in crate::engine) left_alone: BTreeMap<SyncPath, &'static str>,
-    pub(in crate::engine) of_paths: BTreeMap<SyncPath, String>,
+pub(super) struct Problems {
+    pub(super) left_alone: BTreeMap<SyncPath, &'static str>,
+    pub(super) of_paths: BTreeMap<SyncPath, String>,
     /// Folders that were deleted elsewhere and stay for what patterns ignore in them, and why; no
     /// word of those above them.
-    pub(in crate::engine) kept_folders: BTreeMap<SyncPath, Option<String>>,
+    pub(super) kept_folders: BTreeMap<SyncPath, Option<String>>,
     /// Folders with a name in them that is too long: when it was seen last (by `Now::mono`), and
     /// what is said.
-    pub(in crate::engine) too_long: BTreeMap<SyncPath, (u64, String)>,
+    pub(super) too_long: BTreeMap<SyncPath, (u64, String)>,
 }
 
 /// What the folder's file system keeps, and what it takes for the same.
 #[derive(Default)]
-pub(in crate::engine) struct FileSystem {
-    pub(in crate::engine) keeps: Keeps,
-    pub(in crate::engine) aliases: Aliases,
+pub(super) struct FileSystem {
+    pub(super) keeps: Keeps,
+    pub(super) aliases: Aliases,
     /// Where the disk keeps no modes.
-    pub(in crate::engine) folders_by_inode: BTreeMap<u64, SyncPath>,
+    pub(super) folders_by_inode: BTreeMap<u64, SyncPath>,
 }
 
 /// An inspection under way: how it came about.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::engine) struct Inspection {
-    pub(in crate::engine) found: ObservationSource,
-    pub(in crate::engine) debounced: Option<Debounced>,
-    pub(in crate::engine) rehash: bool,
+pub(super) struct Inspection {
+    pub(super) found: ObservationSource,
+    pub(super) debounced: Option<Debounced>,
+    pub(super) rehash: bool,
     /// The path, or something in it, was seen since the look was asked for: if it finds nothing,
     /// that may be older news.
-    pub(in crate::engine) seen_since: bool,
+    pub(super) seen_since: bool,
     /// Asked for by no hint and no walk, before the first walk of this run has ended.
-    pub(in crate::engine) early: bool,
+    pub(super) early: bool,
     /// When it was asked for (ns since 1970): what was seen is no older.
-    pub(in crate::engine) asked: u64,
+    pub(super) asked: u64,
 }
 
 impl Inspection {
-    pub(in crate::engine) fn of(found: ObservationSource) -> Self {
+    pub(super) fn of(found: ObservationSource) -> Self {
         Self { found, debounced: None, rehash: false, seen_since: false, early: false, asked: 0 }
     }
 }
@@ -153,7 +153,7 @@ impl Inspection {
 /// What could not be looked at, or a folder that could not be looked into: how it was come by, and
 /// how often it was tried.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::engine) struct Unseen {
-    pub(in crate::engine) found: ObservationSource,
-    pub(in crate::engine) tries: u32,
+pub(super) struct Unseen {
+    pub(super) found: ObservationSource,
+    pub(super) tries: u32,
 }

@@ -10,9 +10,9 @@ use crate::engine::transfer::wants::{Step, Want};
 use crate::model::SyncPath;
 
 /// Problems and paths under way that a status names, at most.
-pub(in crate::engine) const STATUS_PROBLEMS: usize = 1000;
+pub(super) const STATUS_PROBLEMS: usize = 1000;
 
-pub(in crate::engine) const STATUS_UNDER_WAY: usize = 100;
+pub(super) const STATUS_UNDER_WAY: usize = 100;
 
 impl<I: Index> Engine<I> {
     /// `&mut`: digests are made when asked for.
@@ -24,7 +24,7 @@ impl<I: Index> Engine<I> {
             && self.safety.missing.is_empty()
             && self.safety.guard.is_quiet();
         let condition = self.condition();
-        let (queued_files, queued_bytes) = self.queued();
+        let (queued_files, queued_bytes) = self.transfer.queued();
         let under_way = |(path, want): (&SyncPath, &Want)| {
             let step = match want.step {
                 Step::Waiting | Step::Ready => "waiting",
@@ -52,7 +52,7 @@ impl<I: Index> Engine<I> {
             left_alone: self.observe.problems.left_alone.len() as u64,
             ignored: self.observe.walking.ignored,
             open_conflicts: 0,
-            devices: self.device_statuses(),
+            devices: self.peers.device_statuses(),
             lacks: self.observe.file_system.keeps.lacks(),
             problems: self.all_problems().take(STATUS_PROBLEMS).collect(),
             transfers: self.transfers(),

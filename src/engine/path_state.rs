@@ -25,7 +25,8 @@ impl<I: Index> Engine<I> {
         if let Some(text) = self.trouble_at(path) {
             return Why::Problem { row, text };
         }
-        let author = row.as_ref().map(|row| self.name_of(&row.head.version.author)).unwrap_or_default();
+        let author =
+            row.as_ref().map(|row| self.peers.name_of(&self.core, &row.head.version.author)).unwrap_or_default();
         let is_inspected = self.observe.settle.is_noisy(path)
             || self.observe.inspecting.open.contains_key(path)
             || self.safety.missing.contains(path);
@@ -46,14 +47,14 @@ impl<I: Index> Engine<I> {
         Why::Synced { row, author, holders: self.holders() }
     }
 
-    pub(in crate::engine) fn trouble_at(&self, path: &SyncPath) -> Option<String> {
-        let known = self.suspected().chain(self.torn()).chain(self.unread_patterns());
+    fn trouble_at(&self, path: &SyncPath) -> Option<String> {
+        let known = self.suspected().chain(self.torn()).chain(self.safety.unread_patterns());
         let special = { known }.find(|(other, _)| other == path).map(|(_, text)| text);
         special.or_else(|| self.observe.problems.of_paths.get(path).cloned())
     }
 
     /// A peer's tree is known as a whole only.
-    pub(in crate::engine) fn holders(&mut self) -> Holders {
+    pub(super) fn holders(&mut self) -> Holders {
         let mut holders = Holders::default();
         for peer in self.peer_statuses() {
             if peer.in_sync { &mut holders.whole } else { &mut holders.unknown }.push(peer.name);
@@ -61,7 +62,7 @@ impl<I: Index> Engine<I> {
         holders
     }
 
-    pub(in crate::engine) fn waits_for(&self, path: &SyncPath, row: &Row, want: &Want) -> WaitsFor {
+    fn waits_for(&self, path: &SyncPath, row: &Row, want: &Want) -> WaitsFor {
         match want.step {
             Step::Installing(_) => return WaitsFor::Install,
             Step::Asked(link, _) => return self.transfer(path, Some(link)),
@@ -99,7 +100,7 @@ impl<I: Index> Engine<I> {
         WaitsFor::NextTry(want.tries)
     }
 
-    pub(in crate::engine) fn transfer(&self, path: &SyncPath, from: Option<LinkId>) -> WaitsFor {
+    pub(super) fn transfer(&self, path: &SyncPath, from: Option<LinkId>) -> WaitsFor {
         let chunks = self.transfers().into_iter().find(|transfer| transfer.path == *path);
         if let Some(transfer) = chunks {
             return WaitsFor::Transfer { from: transfer.from, came: Some((transfer.bytes, transfer.size)) };

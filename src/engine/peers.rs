@@ -2,19 +2,19 @@
 //!
 //! Deliberately not here: contents (`transfer`), and bytes on the wire (`wire`).
 
-pub(in crate::engine) mod compare;
-pub(in crate::engine) mod condition;
-pub(in crate::engine) mod costs;
-pub(in crate::engine) mod delivery;
-pub(in crate::engine) mod devices;
-pub(in crate::engine) mod holding;
-pub(in crate::engine) mod identity;
-pub(in crate::engine) mod live;
-pub(in crate::engine) mod past;
-pub(in crate::engine) mod refuse;
-pub(in crate::engine) mod session;
-pub(in crate::engine) mod state;
-pub(in crate::engine) mod survey;
+pub(super) mod compare;
+pub(super) mod condition;
+pub(super) mod costs;
+pub(super) mod delivery;
+pub(super) mod devices;
+pub(super) mod holding;
+pub(super) mod identity;
+pub(super) mod live;
+pub(super) mod past;
+pub(super) mod refuse;
+pub(super) mod session;
+pub(super) mod state;
+pub(super) mod survey;
 
 use crate::engine::api::event::LinkId;
 use crate::engine::api::index::Index;
@@ -32,55 +32,55 @@ use std::collections::BTreeMap;
 use survey::Survey;
 
 /// What is known of other machines, and what they are to be told.
-pub(in crate::engine) struct Peers {
-    pub(in crate::engine) sessions: BTreeMap<LinkId, Session>,
-    pub(in crate::engine) news: ToAnnounce,
-    pub(in crate::engine) names: BTreeMap<DeviceId, String>,
-    pub(in crate::engine) devices: Devices,
-    pub(in crate::engine) counters: PeerCounters,
-    pub(in crate::engine) renewal: Renewal,
-    pub(in crate::engine) costs: Costs,
+pub(super) struct Peers {
+    pub(super) sessions: BTreeMap<LinkId, Session>,
+    pub(super) news: ToAnnounce,
+    pub(super) names: BTreeMap<DeviceId, String>,
+    pub(super) devices: Devices,
+    pub(super) counters: PeerCounters,
+    pub(super) renewal: Renewal,
+    pub(super) costs: Costs,
     /// Whose message is being handled: it pays for what that costs.
-    pub(in crate::engine) payer: Option<DeviceId>,
-    pub(in crate::engine) deliveries: Deliveries,
-    pub(in crate::engine) queries: Queries,
-    pub(in crate::engine) standing: Standing,
+    pub(super) payer: Option<DeviceId>,
+    pub(super) deliveries: Deliveries,
+    pub(super) queries: Queries,
+    pub(super) standing: Standing,
 }
 
 /// What is to be announced.
 #[derive(Default)]
-pub(in crate::engine) struct ToAnnounce {
-    pub(in crate::engine) outgoing: Vec<OutgoingChange>,
+pub(super) struct ToAnnounce {
+    pub(super) outgoing: Vec<OutgoingChange>,
     /// Since when peers have not been told of a changed state.
-    pub(in crate::engine) state_changed_at: Option<u64>,
-    pub(in crate::engine) compared_until: u64,
+    pub(super) state_changed_at: Option<u64>,
+    pub(super) compared_until: u64,
 }
 
 /// What linked machines are asked for a person.
 #[derive(Default)]
-pub(in crate::engine) struct Queries {
-    pub(in crate::engine) past: Pasts,
-    pub(in crate::engine) survey: Survey,
-    pub(in crate::engine) holds: HoldQueries,
+pub(super) struct Queries {
+    pub(super) past: Pasts,
+    pub(super) survey: Survey,
+    pub(super) holds: HoldQueries,
 }
 
 impl Peers {
     /// Entries that peers still have to tell this machine of, as they say.
-    pub(in crate::engine) fn pending(&self) -> u64 {
+    pub(super) fn pending(&self) -> u64 {
         self.sessions.values().map(Session::pending).sum()
     }
 
-    pub(in crate::engine) fn are_comparing(&self) -> bool {
+    pub(super) fn are_comparing(&self) -> bool {
         self.sessions.values().any(Session::is_comparing)
     }
 
     /// The links whose session is meant.
-    pub(in crate::engine) fn links_where(&self, is_meant: impl Fn(&Session) -> bool) -> Vec<LinkId> {
+    pub(super) fn links_where(&self, is_meant: impl Fn(&Session) -> bool) -> Vec<LinkId> {
         let meant = self.sessions.iter().filter(|(_, session)| is_meant(session));
         meant.map(|(link, _)| *link).collect()
     }
 
-    pub(in crate::engine) fn load(index: &impl Index) -> Self {
+    pub(super) fn load(index: &impl Index) -> Self {
         Self {
             sessions: BTreeMap::new(),
             news: ToAnnounce::default(),

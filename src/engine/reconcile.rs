@@ -2,10 +2,10 @@
 //!
 //! Deliberately not here: how a content comes (`transfer`), and who is told (`peers`).
 
-pub(in crate::engine) mod conflict;
-pub(in crate::engine) mod derive;
-pub(in crate::engine) mod mint;
-pub(in crate::engine) mod moved;
+pub(super) mod conflict;
+pub(super) mod derive;
+pub(super) mod mint;
+pub(super) mod moved;
 
 use crate::engine::META_COUNTER;
 use crate::engine::api::index::Index;
@@ -17,28 +17,28 @@ use derive::Orphans;
 use moved::MovedContents;
 
 /// What versions are made of here, and what follows from those that win.
-pub(in crate::engine) struct Reconcile {
-    pub(in crate::engine) counter: Counter,
-    pub(in crate::engine) orphans: Orphans,
+pub(super) struct Reconcile {
+    pub(super) counter: Counter,
+    pub(super) orphans: Orphans,
     /// A folder that the last check found in order, so that its next child need not ask again.
-    pub(in crate::engine) living_parent: Option<SyncPath>,
-    pub(in crate::engine) losers: Losers,
-    pub(in crate::engine) known_conflicts: KnownConflicts,
-    pub(in crate::engine) moved: MovedContents,
+    pub(super) living_parent: Option<SyncPath>,
+    pub(super) losers: Losers,
+    pub(super) known_conflicts: KnownConflicts,
+    pub(super) moved: MovedContents,
 }
 
 /// This machine's counter of versions.
-pub(in crate::engine) struct Counter {
+pub(super) struct Counter {
     /// The last one used in a version of our own.
-    pub(in crate::engine) last: u64,
+    pub(super) last: u64,
     /// The highest that the index says may be in use, now...
-    pub(in crate::engine) reserved: u64,
+    pub(super) reserved: u64,
     /// ... and at the start.
-    pub(in crate::engine) at_start: u64,
+    pub(super) at_start: u64,
 }
 
 impl Reconcile {
-    pub(in crate::engine) fn load(index: &impl Index) -> Self {
+    pub(super) fn load(index: &impl Index) -> Self {
         let last = number(index, META_COUNTER);
         Self {
             counter: Counter { last, reserved: last, at_start: last },

@@ -3,22 +3,22 @@
 //!
 //! Deliberately not here: how a person is asked (`io/control`).
 
-pub(in crate::engine) mod confirm;
+pub(super) mod confirm;
 pub mod guard;
 #[cfg(test)]
-pub(in crate::engine) mod guard_tests;
-pub(in crate::engine) mod hold;
-pub(in crate::engine) mod ledger;
-pub(in crate::engine) mod peer_losses;
-pub(in crate::engine) mod redate;
-pub(in crate::engine) mod release;
+pub(super) mod guard_tests;
+pub(super) mod hold;
+pub(super) mod ledger;
+pub(super) mod peer_losses;
+pub(super) mod redate;
+pub(super) mod release;
 pub mod retention;
-pub(in crate::engine) mod reverts;
-pub(in crate::engine) mod scrub;
-pub(in crate::engine) mod suspect;
-pub(in crate::engine) mod undo;
-pub(in crate::engine) mod unignored;
-pub(in crate::engine) mod verify;
+pub(super) mod reverts;
+pub(super) mod scrub;
+pub(super) mod suspect;
+pub(super) mod undo;
+pub(super) mod unignored;
+pub(super) mod verify;
 
 use crate::engine::api::index::Index;
 use crate::model::{Entry, SyncPath};
@@ -34,24 +34,24 @@ use undo::Undoing;
 use unignored::NewlyUnignored;
 
 /// What is not believed at once, and what is checked again.
-pub(in crate::engine) struct Safety {
-    pub(in crate::engine) missing: Missing,
+pub(super) struct Safety {
+    pub(super) missing: Missing,
     /// Missing here, and held until a person answers.
-    pub(in crate::engine) held: BTreeSet<SyncPath>,
-    pub(in crate::engine) guard: Guard,
-    pub(in crate::engine) confirmations: Confirmations,
-    pub(in crate::engine) ledger: Ledger,
-    pub(in crate::engine) unignored: NewlyUnignored,
+    pub(super) held: BTreeSet<SyncPath>,
+    pub(super) guard: Guard,
+    pub(super) confirmations: Confirmations,
+    pub(super) ledger: Ledger,
+    pub(super) unignored: NewlyUnignored,
     /// Changes dated too far ahead: held until a person confirms these very ones.
-    pub(in crate::engine) future: BTreeMap<SyncPath, Entry>,
-    pub(in crate::engine) redating: Option<Redating>,
-    pub(in crate::engine) undoing: Undoing,
-    pub(in crate::engine) scrub: Scrub,
-    pub(in crate::engine) suspects: Suspects,
+    pub(super) future: BTreeMap<SyncPath, Entry>,
+    pub(super) redating: Option<Redating>,
+    pub(super) undoing: Undoing,
+    pub(super) scrub: Scrub,
+    pub(super) suspects: Suspects,
 }
 
 impl Safety {
-    pub(in crate::engine) fn load(index: &impl Index) -> Self {
+    pub(super) fn load(index: &impl Index) -> Self {
         Self {
             missing: Missing::default(),
             held: BTreeSet::new(),

@@ -10,6 +10,7 @@
 use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::merge::ObservationSource;
 use crate::model::SyncPath;
 
@@ -94,31 +95,45 @@ impl Default for Steady {
     }
 }
 
-impl<I: Index> Engine<I> {
+impl<I: Index> Core<I> {
     /// The steady time: ages of what this machine holds are differences from it (`Row::since`).
-    pub fn steady(&self, now: Now) -> u64 {
-        self.core.steady.at(now)
+    pub(super) fn steady(&self, now: Now) -> u64 {
+        self.steady.at(now)
     }
 
     /// Which day it is, to count from day to day: days since 1970 as the wall clock had them when
     /// they were first counted here, and since then as the steady clock goes on. A wall clock that
     /// jumps makes nobody look gone for a year.
-    pub(in crate::engine) fn today(&self, now: Now) -> u64 {
-        self.core.steady.first_day.saturating_add(self.steady(now) / DAY_NS)
+    pub(super) fn today(&self, now: Now) -> u64 {
+        self.steady.first_day.saturating_add(self.steady(now) / DAY_NS)
     }
 
-    pub(in crate::engine) fn begin_days(&mut self, now: Now) {
-        let stored = self.core.index.meta(META_DAYS).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-        self.core.steady.first_day = stored.unwrap_or_else(|| {
+    pub(super) fn begin_days(&mut self, now: Now) {
+        let stored = self.index.meta(META_DAYS).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        self.steady.first_day = stored.unwrap_or_else(|| {
             let first = (now.wall / DAY_NS).saturating_sub(self.steady(now) / DAY_NS);
-            self.core.index.set_meta(META_DAYS, &first.to_be_bytes());
+            self.index.set_meta(META_DAYS, &first.to_be_bytes());
             first
         });
     }
 
+    pub(super) fn store_steady(&mut self, now: Now) {
+        if self.steady.next_store <= now.mono {
+            self.steady.next_store = now.mono + STORE_EVERY_NS;
+            self.index.set_meta(META_STEADY, &self.steady.to_bytes(now));
+        }
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// The steady time: ages of what this machine holds are differences from it (`Row::since`).
+    pub fn steady(&self, now: Now) -> u64 {
+        self.core.steady(now)
+    }
+
     /// When the content that a row has on disk was first held here: as before, as of a path that it
     /// was renamed or copied from, else now.
-    pub(in crate::engine) fn since(&self, now: Now, path: &SyncPath, old: Option<&Row>, row: &Row) -> u64 {
+    pub(super) fn since(&self, now: Now, path: &SyncPath, old: Option<&Row>, row: &Row) -> u64 {
         let on_disk = |row: &Row| row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content);
         let Some(content) = on_disk(row) else { return 0 };
         if let Some(old) = old.filter(|old| on_disk(old) == Some(content)) {
@@ -133,13 +148,6 @@ impl<I: Index> Engine<I> {
             holders.iter().filter(|holder| *holder != path).filter_map(|holder| self.core.index.get(holder));
         let elsewhere = elsewhere.filter(|row| row.live_on_disk().is_some()).map(|row| row.since).min();
         elsewhere.or(self.safety.ledger.since_of(content)).unwrap_or_else(|| self.steady(now))
-    }
-
-    pub(in crate::engine) fn store_steady(&mut self, now: Now) {
-        if self.core.steady.next_store <= now.mono {
-            self.core.steady.next_store = now.mono + STORE_EVERY_NS;
-            self.core.index.set_meta(META_STEADY, &self.core.steady.to_bytes(now));
-        }
     }
 }
 

@@ -2,14 +2,14 @@
 //!
 //! Deliberately not here: which version is wanted (`reconcile`), and reading or writing (`io`).
 
-pub(in crate::engine) mod advance;
-pub(in crate::engine) mod chunks;
-pub(in crate::engine) mod fetch;
-pub(in crate::engine) mod install;
-pub(in crate::engine) mod kept;
-pub(in crate::engine) mod silence;
-pub(in crate::engine) mod swarm;
-pub(in crate::engine) mod wants;
+pub(super) mod advance;
+pub(super) mod chunks;
+pub(super) mod fetch;
+pub(super) mod install;
+pub(super) mod kept;
+pub(super) mod silence;
+pub(super) mod swarm;
+pub(super) mod wants;
 
 use crate::model::SyncPath;
 use chunks::Swarms;
@@ -18,19 +18,19 @@ use wants::{Want, Wants};
 
 /// What is on its way.
 #[derive(Default)]
-pub(in crate::engine) struct Transfer {
-    pub(in crate::engine) wants: Wants,
-    pub(in crate::engine) swarms: Swarms,
+pub(super) struct Transfer {
+    pub(super) wants: Wants,
+    pub(super) swarms: Swarms,
     /// An install may have been interrupted here, by a crash or half way by an error: the disk may
     /// hold what the index does not say. Inspected before anything is installed here (P5).
-    pub(in crate::engine) interrupted_installs: BTreeSet<SyncPath>,
+    pub(super) interrupted_installs: BTreeSet<SyncPath>,
     /// A folder that the last check found in order, so that its next child need not ask again.
-    pub(in crate::engine) good_parent: Option<SyncPath>,
+    pub(super) good_parent: Option<SyncPath>,
 }
 
 impl Transfer {
     /// The path is wanted, and its last install failed.
-    pub(in crate::engine) fn has_failed(&self, path: &SyncPath) -> bool {
+    pub(super) fn has_failed(&self, path: &SyncPath) -> bool {
         self.wants.get(path).is_some_and(Want::has_failed)
     }
 }

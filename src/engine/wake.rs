@@ -25,7 +25,7 @@ impl<I: Index> Engine<I> {
             self.safety.guard.next_verdict().filter(|_| !self.observe.is_walking_all()),
             self.safety.guard.next_review(),
             Some(self.observe.walking.next),
-            self.next_fetch(),
+            self.transfer.next_fetch(&self.core),
             self.safety.scrub.next(),
         ];
         let local = local.into_iter().filter(|_| !self.is_stopped());
@@ -38,8 +38,8 @@ impl<I: Index> Engine<I> {
                 self.reconcile.moved.next(),
                 self.peers.queries.past.next(),
                 self.next_undo(),
-                self.next_state(),
-                self.next_naming(),
+                self.peers.next_state(),
+                self.peers.next_naming(),
                 self.next_derivation(),
                 self.peers.deliveries.next(),
                 self.safety.confirmations.next(),

@@ -11,8 +11,10 @@ use crate::engine::api::action::{RetainReason, Source};
 use crate::engine::api::event::{Hint, Now, Observed};
 use crate::engine::api::file_system::Names;
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
 use crate::engine::merge;
+use crate::engine::observe::Observe;
 use crate::model::{Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,14 +81,71 @@ fn key(path: &SyncPath) -> u64 {
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
 }
 
-impl<I: Index> Engine<I> {
+impl Observe {
     fn folds(&self) -> bool {
-        self.observe.file_system.keeps.names != Names::Exact
+        self.file_system.keeps.names != Names::Exact
     }
 
+    /// Another path that is on disk here by the same name.
+    fn alias_of(&self, path: &SyncPath) -> Option<SyncPath> {
+        if !self.folds() {
+            return None;
+        }
+        let holders = self.file_system.aliases.on_disk.get(&key(path))?;
+        holders.iter().find(|holder| *holder != path && fold(holder) == fold(path)).cloned()
+    }
+
+    /// The path by which something is known that the disk shows as `path`. Its spelling says
+    /// nothing where the disk has its own.
+    pub(super) fn known_as<I: Index>(&self, core: &Core<I>, path: SyncPath) -> SyncPath {
+        if self.file_system.keeps.names != Names::Respelled || core.is_on_disk(&path) {
+            return path;
+        }
+        if let Some(holder) = self.alias_of(&path) {
+            return holder;
+        }
+        let Some(parent) = path.parent() else { return path };
+        SyncPath::join(Some(&self.known_as(core, parent)), path.name()).unwrap_or(path)
+    }
+
+    /// The other paths by the same name that are on disk here, or that are looked at or installed.
+    fn spellings_of(&self, path: &SyncPath) -> BTreeSet<SyncPath> {
+        if !self.folds() {
+            return BTreeSet::new();
+        }
+        let key = key(path);
+        let on_disk = self.file_system.aliases.on_disk.get(&key).into_iter().flatten();
+        let at_work = self.file_system.aliases.at_work.get(&key).into_iter().flatten();
+        let is_other = |other: &&SyncPath| *other != path && fold(other) == fold(path);
+        on_disk.chain(at_work).filter(is_other).cloned().collect()
+    }
+
+    /// A look or an install of it begins.
+    pub(in crate::engine) fn name_at_work(&mut self, path: &SyncPath) {
+        if self.folds() {
+            self.file_system.aliases.at_work.entry(key(path)).or_default().insert(path.clone());
+        }
+    }
+
+    /// What a look found by a name that another path has here is that path's. (Where the disk shows
+    /// names as they were made, the look itself tells.)
+    pub(super) fn seen_by_name<I: Index>(&self, core: &Core<I>, path: &SyncPath, observed: Observed) -> Observed {
+        let is_anothers =
+            self.file_system.keeps.names == Names::Respelled && !core.is_on_disk(path) && self.alias_of(path).is_some();
+        if is_anothers { Observed::Absent } else { observed }
+    }
+}
+
+impl<I: Index> Core<I> {
+    fn is_on_disk(&self, path: &SyncPath) -> bool {
+        self.index.get(path).is_some_and(|row| row.live_on_disk().is_some())
+    }
+}
+
+impl<I: Index> Engine<I> {
     /// A row was written; gives the paths that may have its name now.
     pub(in crate::engine) fn note_name(&mut self, path: &SyncPath, row: &Row) -> Vec<SyncPath> {
-        if !self.folds() {
+        if !self.observe.folds() {
             return Vec::new();
         }
         let key = key(path);
@@ -113,38 +172,12 @@ impl<I: Index> Engine<I> {
         waiting.filter(|other| *other != path).cloned().collect()
     }
 
-    /// Another path that is on disk here by the same name.
-    pub(in crate::engine) fn alias_of(&self, path: &SyncPath) -> Option<SyncPath> {
-        if !self.folds() {
-            return None;
-        }
-        let holders = self.observe.file_system.aliases.on_disk.get(&key(path))?;
-        holders.iter().find(|holder| *holder != path && fold(holder) == fold(path)).cloned()
-    }
-
-    /// The path by which something is known that the disk shows as `path`. Its spelling says
-    /// nothing where the disk has its own.
-    pub(in crate::engine) fn known_as(&self, path: SyncPath) -> SyncPath {
-        if self.observe.file_system.keeps.names != Names::Respelled || self.is_on_disk(&path) {
-            return path;
-        }
-        if let Some(holder) = self.alias_of(&path) {
-            return holder;
-        }
-        let Some(parent) = path.parent() else { return path };
-        SyncPath::join(Some(&self.known_as(parent)), path.name()).unwrap_or(path)
-    }
-
-    fn is_on_disk(&self, path: &SyncPath) -> bool {
-        self.core.index.get(path).is_some_and(|row| row.live_on_disk().is_some())
-    }
-
     /// A hint's spelling is that of whoever opened the file. So every path that has the name here,
     /// or may have it in a moment, is looked at too. After a rename to another spelling, two have
     /// it by the index until the old one is known to be gone.
     pub(in crate::engine) fn hinted(&mut self, now: Now, path: SyncPath, hint: Hint) {
-        let known = self.known_as(path);
-        for other in self.spellings_of(&known) {
+        let known = self.observe.known_as(&self.core, path);
+        for other in self.observe.spellings_of(&known) {
             self.observe.settle.hint(now.mono, other, hint);
         }
         if hint == Hint::Gone {
@@ -163,28 +196,9 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// The other paths by the same name that are on disk here, or that are looked at or installed.
-    fn spellings_of(&self, path: &SyncPath) -> BTreeSet<SyncPath> {
-        if !self.folds() {
-            return BTreeSet::new();
-        }
-        let key = key(path);
-        let on_disk = self.observe.file_system.aliases.on_disk.get(&key).into_iter().flatten();
-        let at_work = self.observe.file_system.aliases.at_work.get(&key).into_iter().flatten();
-        let is_other = |other: &&SyncPath| *other != path && fold(other) == fold(path);
-        on_disk.chain(at_work).filter(is_other).cloned().collect()
-    }
-
-    /// A look or an install of it begins.
-    pub(in crate::engine) fn name_at_work(&mut self, path: &SyncPath) {
-        if self.folds() {
-            self.observe.file_system.aliases.at_work.entry(key(path)).or_default().insert(path.clone());
-        }
-    }
-
     /// A look or an install of it ended.
     pub(in crate::engine) fn name_at_rest(&mut self, path: &SyncPath) {
-        if !self.folds() || self.is_busy(path) || self.observe.inspecting.open.contains_key(path) {
+        if !self.observe.folds() || self.transfer.is_busy(path) || self.observe.inspecting.open.contains_key(path) {
             return;
         }
         let key = key(path);
@@ -196,25 +210,16 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// What a look found by a name that another path has here is that path's. (Where the disk shows
-    /// names as they were made, the look itself tells.)
-    pub(in crate::engine) fn seen_by_name(&self, path: &SyncPath, observed: Observed) -> Observed {
-        let is_anothers = self.observe.file_system.keeps.names == Names::Respelled
-            && !self.is_on_disk(path)
-            && self.alias_of(path).is_some();
-        if is_anothers { Observed::Absent } else { observed }
-    }
-
     /// Whether a wanted path has to wait for its name, or takes it over.
     pub(in crate::engine) fn waits_for_name(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
-        if row.live_on_disk().is_some() || !self.folds() {
+        if row.live_on_disk().is_some() || !self.observe.folds() {
             return false;
         }
         if path.ancestors().any(|dir| self.observe.file_system.aliases.taken.contains(&dir)) {
-            self.hold_want(path);
+            self.transfer.hold_want(path);
             return true;
         }
-        let Some(holder) = self.alias_of(path).filter(|holder| !self.is_left_alone(holder)) else {
+        let Some(holder) = self.observe.alias_of(path).filter(|holder| !self.is_left_alone(holder)) else {
             return self.awaits_refused(now, path);
         };
         self.observe.file_system.aliases.waiting.entry(key(path)).or_default().insert(path.clone());
@@ -223,7 +228,7 @@ impl<I: Index> Engine<I> {
         }
         let since = self.transfer.wants.get(path).map_or(now.mono, |want| want.since);
         if now.mono < since + PATIENCE_NS {
-            self.wait(now, path, Some(SECOND));
+            self.transfer.wait(now, path, Some(SECOND));
             return true;
         }
         let text = format!(
@@ -249,16 +254,16 @@ impl<I: Index> Engine<I> {
         if due <= now.mono {
             return false;
         }
-        self.hold_want(path);
-        self.wait(now, path, Some(due - now.mono));
+        self.transfer.hold_want(path);
+        self.transfer.wait(now, path, Some(due - now.mono));
         true
     }
 
     /// It cannot be here; its peers have it.
     fn name_is_taken(&mut self, path: &SyncPath, text: String) {
         self.observe.file_system.aliases.taken.insert(path.clone());
-        self.problem(path, text);
-        self.hold_want(path);
+        self.observe.problem(&mut self.core, path, text);
+        self.transfer.hold_want(path);
         if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.note_failed();
         }
@@ -276,7 +281,7 @@ impl<I: Index> Engine<I> {
              takes both for one; rename one of them"
         );
         self.name_is_taken(path, text);
-        self.wait(now, path, Some(due - now.mono));
+        self.transfer.wait(now, path, Some(due - now.mono));
     }
 
     fn name_is_free(&mut self, path: &SyncPath) {
@@ -286,7 +291,7 @@ impl<I: Index> Engine<I> {
                 want.note_open();
             }
             if !self.observe.inspecting.unseen.contains_key(path) {
-                self.solve(path);
+                self.observe.solve(&mut self.core, path);
             }
         }
         let key = key(path);
@@ -303,17 +308,17 @@ impl<I: Index> Engine<I> {
     fn takes_name_over(&mut self, now: Now, path: &SyncPath, row: &Row, holder: &SyncPath) -> bool {
         let Some(old) = self.core.index.get(holder) else { return false };
         let Some((entry, stat)) = old.live_on_disk() else { return false };
-        let is_free = !old.head.is_live() && !self.is_busy(holder) && !self.awaits_inspection(holder);
+        let is_free = !old.head.is_live() && !self.transfer.is_busy(holder) && !self.awaits_inspection(holder);
         if !is_free || !entry.same_content(&row.head) {
             return false;
         }
         if holder.parent() != path.parent() {
             // It comes with its folder.
-            self.wait(now, path, Some(SECOND));
+            self.transfer.wait(now, path, Some(SECOND));
             return true;
         }
         if entry.is_directory() && !self.all_below_moved(holder, path) {
-            self.wait(now, path, Some(SECOND));
+            self.transfer.wait(now, path, Some(SECOND));
             return true;
         }
         let source = Source::Rename { from: holder.clone(), stat: *stat };
@@ -324,17 +329,17 @@ impl<I: Index> Engine<I> {
     /// Whether what is on disk at a path is being renamed to another spelling of it: its deletion
     /// would hit that.
     pub(in crate::engine) fn is_renamed_away(&self, path: &SyncPath) -> bool {
-        self.folds() && self.transfer.wants.jobs.values().any(|job| job.renamed.as_ref() == Some(path))
+        self.observe.folds() && self.transfer.wants.jobs.values().any(|job| job.renamed.as_ref() == Some(path))
     }
 
     /// Whether all that is on disk in a folder was deleted there, and is wanted by the same names
     /// in another.
     fn all_below_moved(&self, from: &SyncPath, to: &SyncPath) -> bool {
-        self.on_disk_below(from).iter().all(|below| {
+        self.core.on_disk_below(from).iter().all(|below| {
             let (old, new) = (self.core.index.get(below), self.core.index.get(&moved(below, from, to)));
             let (Some(old), Some(new)) = (old, new) else { return false };
             let is_same = old.live_on_disk().is_some_and(|(entry, _)| entry.same_content(&new.head));
-            is_same && !old.head.is_live() && !self.is_busy(below) && !self.awaits_inspection(below)
+            is_same && !old.head.is_live() && !self.transfer.is_busy(below) && !self.awaits_inspection(below)
         })
     }
 
@@ -346,14 +351,14 @@ impl<I: Index> Engine<I> {
         path: &SyncPath,
         stat: Option<crate::engine::Stat>,
     ) {
-        let below = self.on_disk_below(from);
+        let below = self.core.on_disk_below(from);
         self.takes_row(now, from, path, stat);
         for old in below {
             let new = moved(&old, from, path);
             let stat = self.core.index.get(&old).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
             self.takes_row(now, &old, &new, stat);
         }
-        self.children_are_ready(path);
+        self.transfer.children_are_ready(path);
     }
 
     /// What was on disk by one path is so by the other: of its version, with the permissions and

@@ -4,10 +4,12 @@ use crate::engine::api::action::{Action, PriorContent};
 use crate::engine::api::event::{Hint, Now, Observed, Stat, StatKind};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Believed;
+use crate::engine::core::Core;
 use crate::engine::core::is_racy;
 use crate::engine::limits::CHUNKED_BYTES;
 use crate::engine::limits::RACY_NS;
 use crate::engine::merge::{self, Local, ObservationSource};
+use crate::engine::observe::Observe;
 use crate::engine::observe::keeps::ModeOf;
 use crate::engine::observe::settle::Debounced;
 use crate::engine::{Engine, Inspection};
@@ -40,6 +42,72 @@ enum NewFolder {
     Installed,
 }
 
+impl Observe {
+    /// It is looked at after the look or install under way. That it may be a new folder, to be
+    /// watched, is remembered.
+    pub(in crate::engine) fn postpone(&mut self, path: &SyncPath, hint: Hint) {
+        let kept = self.inspecting.postponed.entry(path.clone()).or_insert(hint);
+        if *kept != Hint::Closed {
+            *kept = hint;
+        }
+    }
+
+    pub(in crate::engine) fn live(&self) -> ObservationSource {
+        if self.scan.finds() == ObservationSource::Restored {
+            ObservationSource::Restored
+        } else {
+            ObservationSource::Live
+        }
+    }
+
+    /// An empty file that was not empty is most often one that is just being rewritten: it gets a
+    /// second look.
+    fn is_suddenly_empty<I: Index>(
+        &self,
+        core: &Core<I>,
+        path: &SyncPath,
+        observed: &Observed,
+        inspection: Inspection,
+    ) -> bool {
+        let Observed::File { stat, .. } = observed else { return false };
+        stat.size == 0
+            && inspection.debounced.is_some()
+            && !self.inspecting.emptied.contains(path)
+            && core.index.get(path).is_some_and(|row| row.live_on_disk().is_some_and(|(_, known)| known.size > 0))
+    }
+
+    /// A folder that appeared, or took another's place, has a watch to get and children to be
+    /// found. Its inode number may be the old one's: a hint that something was renamed in counts.
+    /// One that could not be listed may be open now.
+    fn needs_walk<I: Index>(
+        &mut self,
+        core: &Core<I>,
+        path: &SyncPath,
+        observed: &Observed,
+        inspection: Inspection,
+    ) -> Option<NewFolder> {
+        let debounced = inspection.debounced?;
+        let installed = self.inspecting.new_folders.remove(path);
+        let Observed::Directory { stat } = observed else { return None };
+        let row = core.index.get(path);
+        let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, known)| (known.kind, known.ino));
+        let is_known = known == Some((StatKind::Directory, stat.ino));
+        if !is_known || self.inspecting.unseen.contains_key(path) {
+            return Some(NewFolder::New);
+        }
+        let folder = if installed { NewFolder::Installed } else { NewFolder::New };
+        (debounced.hint == Hint::Closed).then_some(folder)
+    }
+}
+
+impl<I: Index> Core<I> {
+    /// What is on disk here, as far as is known.
+    fn content_here(&self, path: &SyncPath) -> Option<PriorContent> {
+        let disk = self.index.get(path)?.disk?;
+        disk.entry.file().map(|(content, size)| PriorContent { content, size })
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// Looks at a path, unless that is under way or it is being installed: then once more after
     /// that.
@@ -50,8 +118,8 @@ impl<I: Index> Engine<I> {
             Some(unseen) => unseen.found.min(inspection.found),
             None => self.observe.scan.come_by(path, inspection.found),
         };
-        if self.is_busy(path) || self.observe.inspecting.open.contains_key(path) {
-            self.postpone(path, inspection.debounced.map_or(Hint::Closed, |debounced| debounced.hint));
+        if self.transfer.is_busy(path) || self.observe.inspecting.open.contains_key(path) {
+            self.observe.postpone(path, inspection.debounced.map_or(Hint::Closed, |debounced| debounced.hint));
             return;
         }
         // Whether a peer wants it is known when it is told.
@@ -60,24 +128,9 @@ impl<I: Index> Engine<I> {
         inspection.asked = self.core.last_event.wall;
         self.peers.standing.open_inspections += usize::from(!rehash);
         self.observe.inspecting.open.insert(path.clone(), inspection);
-        self.name_at_work(path);
-        let was = known.filter(|stat| stat.size >= CHUNKED_BYTES).and_then(|_| self.content_here(path));
-        self.act(Action::Inspect { path: path.clone(), known, was, rehash, body });
-    }
-
-    /// What is on disk here, as far as is known.
-    fn content_here(&self, path: &SyncPath) -> Option<PriorContent> {
-        let disk = self.core.index.get(path)?.disk?;
-        disk.entry.file().map(|(content, size)| PriorContent { content, size })
-    }
-
-    /// It is looked at after the look or install under way. That it may be a new folder, to be
-    /// watched, is remembered.
-    pub(in crate::engine) fn postpone(&mut self, path: &SyncPath, hint: Hint) {
-        let kept = self.observe.inspecting.postponed.entry(path.clone()).or_insert(hint);
-        if *kept != Hint::Closed {
-            *kept = hint;
-        }
+        self.observe.name_at_work(path);
+        let was = known.filter(|stat| stat.size >= CHUNKED_BYTES).and_then(|_| self.core.content_here(path));
+        self.core.act(Action::Inspect { path: path.clone(), known, was, rehash, body });
     }
 
     /// A path has settled after hints.
@@ -87,9 +140,9 @@ impl<I: Index> Engine<I> {
         }
         if path.is_too_deep() {
             if debounced.hint == Hint::Gone {
-                self.solve(path);
+                self.observe.solve(&mut self.core, path);
             } else {
-                self.is_too_deep(path);
+                self.observe.is_too_deep(&mut self.core, path);
             }
             return;
         }
@@ -98,22 +151,14 @@ impl<I: Index> Engine<I> {
         // nothing; not the one that was just installed.
         let installed = self.observe.inspecting.new_folders.contains(path);
         let known = known.filter(|stat| installed || stat.kind != StatKind::Directory);
-        self.inspect(path, known, Inspection { debounced: Some(debounced), ..Inspection::of(self.live()) });
-    }
-
-    pub(in crate::engine) fn live(&self) -> ObservationSource {
-        if self.observe.scan.finds() == ObservationSource::Restored {
-            ObservationSource::Restored
-        } else {
-            ObservationSource::Live
-        }
+        self.inspect(path, known, Inspection { debounced: Some(debounced), ..Inspection::of(self.observe.live()) });
     }
 
     pub(in crate::engine) fn inspected(&mut self, now: Now, path: &SyncPath, observed: Observed) {
         let Some(inspection) = self.observe.inspecting.open.remove(path) else { return };
         self.name_at_rest(path);
         self.peers.standing.open_inspections -= usize::from(!inspection.rehash);
-        let observed = self.seen_by_name(path, observed);
+        let observed = self.observe.seen_by_name(&self.core, path, observed);
         if let Some(hint) = self.observe.inspecting.postponed.remove(path) {
             self.observe.settle.hint(now.mono, path.clone(), hint);
         }
@@ -121,17 +166,17 @@ impl<I: Index> Engine<I> {
             return self.inspected_ignored(now, path, inspection);
         }
         if self.says_too_little(now, path, &observed, inspection) {
-            return self.rehash_again(now, path, inspection);
+            return self.observe.rehash_again(now, path, inspection);
         }
         self.observe.inspecting.emptied.remove(path);
-        let needs_walk = self.needs_walk(path, &observed, inspection);
+        let needs_walk = self.observe.needs_walk(&self.core, path, &observed, inspection);
         if inspection.debounced.is_some() && matches!(observed, Observed::Directory { .. }) {
             // What could not be put into it may be put there now.
-            self.children_are_ready(path);
+            self.transfer.children_are_ready(path);
         }
         let found = self.observe.scan.inspected(path).unwrap_or(inspection.found);
         if self.awaits_verdict(now, path, &observed, found) {
-            self.rehashed(inspection);
+            self.observe.rehashed(&mut self.core, inspection);
             return self.end_scan(now);
         }
         let was_hashed = !matches!(observed, Observed::Unstable | Observed::Failed(_));
@@ -147,22 +192,22 @@ impl<I: Index> Engine<I> {
             if let Observed::File { stat, .. } = &observed
                 && was_racy(stat, inspection.asked, now)
             {
-                self.rehash_racy(now, path, stat);
+                self.observe.rehash_racy(&mut self.core, now, path, stat);
             }
             self.observe(now, path, observed, found);
         }
         match needs_walk {
             Some(NewFolder::Installed) => self.observe.arrivals.came(now.mono, path.clone()),
-            Some(NewFolder::New) => self.walk(now, Some(path.clone()), found),
+            Some(NewFolder::New) => self.observe.walk(&mut self.core, now, Some(path.clone()), found),
             None => {}
         }
         if was_hashed {
-            self.rehashed(inspection);
+            self.observe.rehashed(&mut self.core, inspection);
         } else {
-            self.rehash_again(now, path, inspection);
+            self.observe.rehash_again(now, path, inspection);
         }
         self.end_scan(now);
-        self.retry_now(path);
+        self.transfer.retry_now(path);
         self.merge_due(path);
     }
 
@@ -194,7 +239,7 @@ impl<I: Index> Engine<I> {
             self.observe.settle.goes_on(path, debounced.first);
             return true;
         }
-        if self.is_suddenly_empty(path, observed, inspection) {
+        if self.observe.is_suddenly_empty(&self.core, path, observed, inspection) {
             self.observe.settle.hint(now.mono, path.clone(), Hint::Changed);
             self.observe.inspecting.emptied.insert(path.clone());
             return true;
@@ -205,8 +250,8 @@ impl<I: Index> Engine<I> {
     fn inspected_ignored(&mut self, now: Now, path: &SyncPath, inspection: Inspection) {
         self.observe.inspecting.emptied.remove(path);
         self.observe.scan.inspected(path);
-        self.no_concern(path);
-        self.pause_rehash(path, inspection);
+        self.observe.no_concern(&mut self.core, path);
+        self.observe.pause_rehash(path, inspection);
         self.end_scan(now);
     }
 
@@ -221,33 +266,6 @@ impl<I: Index> Engine<I> {
             && path.as_bytes() != IGNORE_FILE.as_bytes()
             && self.core.index.get(path).is_none_or(|row| row.live_on_disk().is_none())
             && self.patterns_change()
-    }
-
-    /// An empty file that was not empty is most often one that is just being rewritten: it gets a
-    /// second look.
-    fn is_suddenly_empty(&self, path: &SyncPath, observed: &Observed, inspection: Inspection) -> bool {
-        let Observed::File { stat, .. } = observed else { return false };
-        stat.size == 0
-            && inspection.debounced.is_some()
-            && !self.observe.inspecting.emptied.contains(path)
-            && self.core.index.get(path).is_some_and(|row| row.live_on_disk().is_some_and(|(_, known)| known.size > 0))
-    }
-
-    /// A folder that appeared, or took another's place, has a watch to get and children to be
-    /// found. Its inode number may be the old one's: a hint that something was renamed in counts.
-    /// One that could not be listed may be open now.
-    fn needs_walk(&mut self, path: &SyncPath, observed: &Observed, inspection: Inspection) -> Option<NewFolder> {
-        let debounced = inspection.debounced?;
-        let installed = self.observe.inspecting.new_folders.remove(path);
-        let Observed::Directory { stat } = observed else { return None };
-        let row = self.core.index.get(path);
-        let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, known)| (known.kind, known.ino));
-        let is_known = known == Some((StatKind::Directory, stat.ino));
-        if !is_known || self.observe.inspecting.unseen.contains_key(path) {
-            return Some(NewFolder::New);
-        }
-        let folder = if installed { NewFolder::Installed } else { NewFolder::New };
-        (debounced.hint == Hint::Closed).then_some(folder)
     }
 
     /// Takes what was seen at a path into the index.
@@ -275,7 +293,7 @@ impl<I: Index> Engine<I> {
                 // That it can be looked at says nothing of an install that failed: only one that
                 // succeeds does.
                 if !self.transfer.has_failed(path) {
-                    self.solve(path);
+                    self.observe.solve(&mut self.core, path);
                 }
             }
         }
@@ -294,10 +312,10 @@ impl<I: Index> Engine<I> {
             Observed::Unchanged => {}
             Observed::Absent => self.absent(now, path, found),
             Observed::Special { what } => {
-                self.special_seen(path, what);
+                self.observe.special_seen(&mut self.core, path, what);
                 self.absent(now, path, found);
             }
-            Observed::Foreign(kind) => self.foreign(now, path, kind, found),
+            Observed::Foreign(kind) => self.observe.foreign(&mut self.core, now, path, kind, found),
             Observed::Directory { stat } => {
                 let live = Live { kind: Kind::Directory, mtime: FileTime::default(), stat, body: None };
                 self.present(now, path, live, found);
@@ -308,13 +326,13 @@ impl<I: Index> Engine<I> {
             }
             Observed::File { stat, content, body } => {
                 if is_racy(stat.mtime, now) || is_racy(stat.ctime, now) {
-                    self.rehash_racy(now, path, &stat);
+                    self.observe.rehash_racy(&mut self.core, now, path, &stat);
                 }
                 let kind = Kind::File { size: stat.size, content };
                 self.present(now, path, Live { kind, mtime: stat.mtime, stat, body }, found);
             }
             Observed::Unstable => self.observe.settle.hint(now.mono, path.clone(), Hint::Changed),
-            Observed::Failed(trouble) => self.not_seen(now, path, found, trouble.text),
+            Observed::Failed(trouble) => self.observe.not_seen(&mut self.core, now, path, found, trouble.text),
         }
         if is_certain && self.transfer.interrupted_installs.remove(path) {
             self.nothing_was_interrupted(now, path);
@@ -322,7 +340,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// What was being installed is not there, or is known now.
-    pub(in crate::engine) fn nothing_was_interrupted(&mut self, now: Now, path: &SyncPath) {
+    pub(super) fn nothing_was_interrupted(&mut self, now: Now, path: &SyncPath) {
         if let Some(mut row) =
             self.core.index.get(path).filter(|row| row.installing.is_some() && row.head != merge::nothing())
         {
@@ -335,11 +353,11 @@ impl<I: Index> Engine<I> {
     fn present(&mut self, now: Now, path: &SyncPath, live: Live, found: ObservationSource) {
         let Live { kind, mtime, stat, body } = live;
         // Two folders that meet for the first time may hold the same.
-        let body = body.filter(|_| found != ObservationSource::First || self.is_news_to_all());
+        let body = body.filter(|_| found != ObservationSource::First || self.peers.is_news_to_all());
         let row = self.core.index.get(path);
-        let of = self.mode_of(path, row.as_ref(), &kind, &stat);
+        let of = self.observe.mode_of(&self.core, path, row.as_ref(), &kind, &stat);
         let mode = of.mode();
-        let mtime = Self::mtime_of(row.as_ref(), &kind, mtime, &stat);
+        let mtime = Observe::mtime_of(row.as_ref(), &kind, mtime, &stat);
         let was_directory = row.as_ref().and_then(Row::live_on_disk).is_some_and(|(entry, _)| entry.is_directory());
         if was_directory && kind != Kind::Directory {
             match found {
@@ -373,7 +391,7 @@ impl<I: Index> Engine<I> {
                     return self.store(now, path, &Row { disk, ..row });
                 }
                 let stamp = base.version.stamp + STAMP_STEP;
-                let entry = self.mint(kind, mode, mtime, stamp, Some(&base));
+                let entry = self.reconcile.mint(&mut self.core, kind, mode, mtime, stamp, Some(&base));
                 self.changed_here(now, path, entry, Some(stat), None);
             }
             Local::Edited(_) if self.takes_as_torn(now, path, &kind, &stat, found) => {}
@@ -384,7 +402,7 @@ impl<I: Index> Engine<I> {
                     // (P8).
                     stamp = stamp.min(row.head.version.stamp.saturating_sub(1));
                 }
-                if self.is_hollow(&kind, &stat) {
+                if self.observe.is_hollow(&kind, &stat) {
                     // Of a new file, the cut left a shell: it beats nothing that was made elsewhere
                     // (P5).
                     stamp = base.as_ref().map_or(0, |base| base.version.stamp + STAMP_STEP);
@@ -394,8 +412,8 @@ impl<I: Index> Engine<I> {
                     // win.
                     stamp = stamp.saturating_sub(1);
                 }
-                let entry = self.mint(kind, mode, mtime, stamp, base.as_ref());
-                self.found_as(path, found);
+                let entry = self.reconcile.mint(&mut self.core, kind, mode, mtime, stamp, base.as_ref());
+                self.reconcile.found_as(&self.core, path, found);
                 self.changed_here(now, path, entry, Some(stat), body);
             }
         }

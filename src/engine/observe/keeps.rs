@@ -11,6 +11,8 @@ use crate::engine::api::event::{Stat, StatKind};
 use crate::engine::api::file_system::Keeps;
 use crate::engine::api::file_system::Names;
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
+use crate::engine::observe::Observe;
 use crate::model::{FileTime, Kind, Mode, SyncPath};
 
 /// What nobody may do with a new file whose permissions the disk does not keep.
@@ -35,6 +37,90 @@ impl ModeOf {
     }
 }
 
+impl Observe {
+    pub(super) fn keeps(&self) -> Keeps {
+        self.file_system.keeps
+    }
+
+    /// Where modes are not kept, a renamed folder is known by its inode.
+    pub(in crate::engine) fn note_folder(&mut self, path: &SyncPath, row: &Row) {
+        if !self.file_system.keeps.modes
+            && let Some((_, stat)) = row.live_on_disk().filter(|(_, stat)| stat.kind == StatKind::Directory)
+        {
+            self.file_system.folders_by_inode.insert(stat.ino, path.clone());
+        }
+    }
+
+    /// The permissions that what a look found has in the group.
+    pub(super) fn mode_of<I: Index>(
+        &self,
+        core: &Core<I>,
+        path: &SyncPath,
+        row: Option<&Row>,
+        kind: &Kind,
+        stat: &Stat,
+    ) -> ModeOf {
+        if matches!(kind, Kind::Symlink { .. }) {
+            // A link's own permissions mean nothing and differ between systems.
+            return ModeOf::Known(Mode::NONE);
+        }
+        if let Some((entry, known)) = row.and_then(Row::live_on_disk)
+            && known.kind == stat.kind
+            && (known.mode == stat.mode || !self.file_system.keeps.modes)
+        {
+            return ModeOf::Known(entry.mode);
+        }
+        if self.file_system.keeps.modes {
+            return ModeOf::Known(stat.mode);
+        }
+        let received = row.into_iter().flat_map(|row| [Some(&row.head), row.installing.as_ref()]).flatten();
+        let relayed_to = received.into_iter().find(|entry| entry.kind == *kind).map(|entry| entry.mode);
+        let known = relayed_to.or_else(|| self.mode_before_rename(core, path, kind, stat));
+        known.map_or_else(|| ModeOf::Guessed(core.guess_mode(path, stat)), ModeOf::Known)
+    }
+
+    /// Of what was renamed or copied to `path`: a file is known by its content, a folder by its
+    /// inode.
+    fn mode_before_rename<I: Index>(&self, core: &Core<I>, path: &SyncPath, kind: &Kind, stat: &Stat) -> Option<Mode> {
+        let Kind::File { content, .. } = kind else {
+            let old = self.file_system.folders_by_inode.get(&stat.ino).filter(|old| *old != path)?;
+            let row = core.index.get(old)?;
+            let (entry, known) = row.live_on_disk()?;
+            return (entry.is_directory() && known.ino == stat.ino).then_some(entry.mode);
+        };
+        // All empty files hold the same.
+        if stat.size == 0 {
+            return None;
+        }
+        let holders = core.index.holders(content).into_iter().filter(|holder| holder != path);
+        let rows = holders.filter_map(|holder| core.index.get(&holder));
+        // No more open than any that holds the same.
+        rows.filter_map(|row| row.live_on_disk().map(|(entry, _)| entry.mode)).reduce(|a, b| Mode(a.0 & b.0))
+    }
+
+    /// Where the disk keeps the mtime coarser than it is told, and says the same as before, it is
+    /// the group's.
+    pub(super) fn mtime_of(row: Option<&Row>, kind: &Kind, mtime: FileTime, stat: &Stat) -> FileTime {
+        match row.and_then(Row::live_on_disk) {
+            Some((entry, known)) if entry.kind == *kind && known.mtime == stat.mtime => entry.mtime,
+            _ => mtime,
+        }
+    }
+}
+
+impl<I: Index> Core<I> {
+    /// What the disk shows, but for execution and others' writing, and no more open than its
+    /// folder.
+    fn guess_mode(&self, path: &SyncPath, stat: &Stat) -> Mode {
+        let is_folder = stat.kind == StatKind::Directory;
+        let folder = path.parent().and_then(|parent| self.index.get(&parent)).map(|row| row.head);
+        let folder = folder.filter(crate::model::Entry::is_directory).map_or(Mode::DIRECTORY, |entry| entry.mode);
+        let shown = stat.mode.0 & if is_folder { NEW_FOLDER } else { NEW_FILE };
+        let closed = [0o070, 0o007].into_iter().filter(|class| folder.0 & class == 0);
+        Mode(closed.fold(shown, |mode, class| mode & !class))
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// What the folder's disk keeps: before the start, and when an install finds that it keeps
     /// less.
@@ -51,83 +137,14 @@ impl<I: Index> Engine<I> {
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (path, row) in page {
-                self.note_folder(&path, &row);
+                self.observe.note_folder(&path, &row);
                 self.note_name(&path, &row);
             }
         }
     }
 
     pub fn keeps(&self) -> Keeps {
-        self.observe.file_system.keeps
-    }
-
-    /// Where modes are not kept, a renamed folder is known by its inode.
-    pub(in crate::engine) fn note_folder(&mut self, path: &SyncPath, row: &Row) {
-        if !self.observe.file_system.keeps.modes
-            && let Some((_, stat)) = row.live_on_disk().filter(|(_, stat)| stat.kind == StatKind::Directory)
-        {
-            self.observe.file_system.folders_by_inode.insert(stat.ino, path.clone());
-        }
-    }
-
-    /// The permissions that what a look found has in the group.
-    pub(in crate::engine) fn mode_of(&self, path: &SyncPath, row: Option<&Row>, kind: &Kind, stat: &Stat) -> ModeOf {
-        if matches!(kind, Kind::Symlink { .. }) {
-            // A link's own permissions mean nothing and differ between systems.
-            return ModeOf::Known(Mode::NONE);
-        }
-        if let Some((entry, known)) = row.and_then(Row::live_on_disk)
-            && known.kind == stat.kind
-            && (known.mode == stat.mode || !self.observe.file_system.keeps.modes)
-        {
-            return ModeOf::Known(entry.mode);
-        }
-        if self.observe.file_system.keeps.modes {
-            return ModeOf::Known(stat.mode);
-        }
-        let received = row.into_iter().flat_map(|row| [Some(&row.head), row.installing.as_ref()]).flatten();
-        let relayed_to = received.into_iter().find(|entry| entry.kind == *kind).map(|entry| entry.mode);
-        let known = relayed_to.or_else(|| self.mode_before_rename(path, kind, stat));
-        known.map_or_else(|| ModeOf::Guessed(self.guess_mode(path, stat)), ModeOf::Known)
-    }
-
-    /// Of what was renamed or copied to `path`: a file is known by its content, a folder by its
-    /// inode.
-    fn mode_before_rename(&self, path: &SyncPath, kind: &Kind, stat: &Stat) -> Option<Mode> {
-        let Kind::File { content, .. } = kind else {
-            let old = self.observe.file_system.folders_by_inode.get(&stat.ino).filter(|old| *old != path)?;
-            let row = self.core.index.get(old)?;
-            let (entry, known) = row.live_on_disk()?;
-            return (entry.is_directory() && known.ino == stat.ino).then_some(entry.mode);
-        };
-        // All empty files hold the same.
-        if stat.size == 0 {
-            return None;
-        }
-        let holders = self.core.index.holders(content).into_iter().filter(|holder| holder != path);
-        let rows = holders.filter_map(|holder| self.core.index.get(&holder));
-        // No more open than any that holds the same.
-        rows.filter_map(|row| row.live_on_disk().map(|(entry, _)| entry.mode)).reduce(|a, b| Mode(a.0 & b.0))
-    }
-
-    /// What the disk shows, but for execution and others' writing, and no more open than its
-    /// folder.
-    fn guess_mode(&self, path: &SyncPath, stat: &Stat) -> Mode {
-        let is_folder = stat.kind == StatKind::Directory;
-        let folder = path.parent().and_then(|parent| self.core.index.get(&parent)).map(|row| row.head);
-        let folder = folder.filter(crate::model::Entry::is_directory).map_or(Mode::DIRECTORY, |entry| entry.mode);
-        let shown = stat.mode.0 & if is_folder { NEW_FOLDER } else { NEW_FILE };
-        let closed = [0o070, 0o007].into_iter().filter(|class| folder.0 & class == 0);
-        Mode(closed.fold(shown, |mode, class| mode & !class))
-    }
-
-    /// Where the disk keeps the mtime coarser than it is told, and says the same as before, it is
-    /// the group's.
-    pub(in crate::engine) fn mtime_of(row: Option<&Row>, kind: &Kind, mtime: FileTime, stat: &Stat) -> FileTime {
-        match row.and_then(Row::live_on_disk) {
-            Some((entry, known)) if entry.kind == *kind && known.mtime == stat.mtime => entry.mtime,
-            _ => mtime,
-        }
+        self.observe.keeps()
     }
 }
 

@@ -6,17 +6,32 @@ use crate::engine::Engine;
 use crate::engine::api::event::{Hint, Now};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Believed;
+use crate::engine::core::Core;
 use crate::engine::limits::PAGE;
 use crate::engine::merge::{self, ObservationSource};
 use crate::model::SyncPath;
 use std::collections::BTreeSet;
 
+impl<I: Index> Core<I> {
+    pub(in crate::engine) fn on_disk_below(&self, dir: &SyncPath) -> Vec<SyncPath> {
+        let mut paths = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.index.below(Some(dir), after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            paths.extend(page.into_iter().filter(|(_, row)| row.live_on_disk().is_some()).map(|(path, _)| path));
+        }
+        paths
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// A path that is known to be on disk is not: a deletion, once the root is known to be in
     /// order.
-    pub(in crate::engine) fn absent(&mut self, now: Now, path: &SyncPath, found: ObservationSource) {
-        self.patterns_are_gone(path);
-        if self.is_begun_copy(path) && !self.is_busy(path) {
+    pub(super) fn absent(&mut self, now: Now, path: &SyncPath, found: ObservationSource) {
+        self.safety.patterns_are_gone(&mut self.core, path);
+        if self.core.is_begun_copy(path) && !self.transfer.is_busy(path) {
             return self.core.index.remove(path);
         }
         if found == ObservationSource::Restored {
@@ -30,8 +45,8 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    pub(in crate::engine) fn adopt_deletions(&mut self, now: Now, path: &SyncPath) {
-        for below in self.on_disk_below(path).into_iter().rev() {
+    pub(super) fn adopt_deletions(&mut self, now: Now, path: &SyncPath) {
+        for below in self.core.on_disk_below(path).into_iter().rev() {
             self.was_deleted_anyway(now, &below);
         }
         if !self.core.index.any_on_disk_below(path) {
@@ -42,7 +57,8 @@ impl<I: Index> Engine<I> {
     /// What is gone and was to be deleted anyway needs no deletion of our own: maybe it was, before
     /// a crash (P5).
     pub(in crate::engine) fn was_deleted_anyway(&mut self, now: Now, path: &SyncPath) -> bool {
-        let Some(row) = self.core.index.get(path).filter(|row| row.live_on_disk().is_some() && !self.is_busy(path))
+        let Some(row) =
+            self.core.index.get(path).filter(|row| row.live_on_disk().is_some() && !self.transfer.is_busy(path))
         else {
             return false;
         };
@@ -59,8 +75,8 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    pub(in crate::engine) fn forget_below(&mut self, now: Now, dir: &SyncPath) {
-        for path in self.on_disk_below(dir) {
+    pub(super) fn forget_below(&mut self, now: Now, dir: &SyncPath) {
+        for path in self.core.on_disk_below(dir) {
             self.forget(now, &path);
         }
     }
@@ -70,7 +86,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn seen_here(&mut self, now: Now, path: &SyncPath) {
         for back in self.safety.missing.seen(path) {
             self.observe.settle.hint(now.mono, back.clone(), Hint::Gone);
-            self.retry_now(&back);
+            self.transfer.retry_now(&back);
         }
         let mut next = (!self.observe.inspecting.open.is_empty()).then(|| path.clone());
         while let Some(path) = next {
@@ -97,7 +113,7 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    pub(in crate::engine) fn conclude_deleted(&mut self, now: Now, paths: BTreeSet<SyncPath>) {
+    fn conclude_deleted(&mut self, now: Now, paths: BTreeSet<SyncPath>) {
         for path in paths {
             if self.observe.settle.is_noisy(&path) || self.ignores(&path, false) {
                 // It may be back: the look that comes knows; or patterns came meanwhile.
@@ -113,27 +129,15 @@ impl<I: Index> Engine<I> {
                 Some(false) => self.delete(now, &path),
                 None => {}
             }
-            self.retry_now(&path);
+            self.transfer.retry_now(&path);
         }
     }
 
     /// Deletes what the index has on disk strictly below `dir`, the deepest first, so that a peer
     /// that hears it in order never sees a folder go before what is in it.
-    pub(in crate::engine) fn delete_below(&mut self, now: Now, dir: &SyncPath) {
-        for path in self.on_disk_below(dir).into_iter().rev() {
+    pub(super) fn delete_below(&mut self, now: Now, dir: &SyncPath) {
+        for path in self.core.on_disk_below(dir).into_iter().rev() {
             self.delete(now, &path);
         }
-    }
-
-    pub(in crate::engine) fn on_disk_below(&self, dir: &SyncPath) -> Vec<SyncPath> {
-        let mut paths = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.core.index.below(Some(dir), after.as_ref(), PAGE);
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            paths.extend(page.into_iter().filter(|(_, row)| row.live_on_disk().is_some()).map(|(path, _)| path));
-        }
-        paths
     }
 }

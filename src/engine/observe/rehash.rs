@@ -8,8 +8,10 @@
 
 use crate::engine::api::event::{Hint, Now, Stat, StatKind};
 use crate::engine::api::index::Index;
+use crate::engine::core::Core;
 use crate::engine::limits::PAGE;
 use crate::engine::limits::RACY_NS;
+use crate::engine::observe::Observe;
 use crate::engine::observe::settle::Debounced;
 use crate::engine::{Engine, Inspection, META_RACY_SINCE};
 use crate::model::SyncPath;
@@ -106,38 +108,85 @@ impl RacyRehash {
     }
 }
 
-impl<I: Index> Engine<I> {
+impl Observe {
     /// A file that was changed so lately gets a second hash.
-    pub(in crate::engine) fn rehash_racy(&mut self, now: Now, path: &SyncPath, stat: &Stat) {
-        self.observe.racy.add(now.mono + RACY_NS, path, true);
+    pub(in crate::engine) fn rehash_racy<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        path: &SyncPath,
+        stat: &Stat,
+    ) {
+        self.racy.add(now.mono + RACY_NS, path, true);
         let ctime = stat.ctime.as_stamp();
-        if self.observe.racy.since.is_none_or(|since| ctime < since) {
-            self.observe.racy.since = Some(ctime);
-            self.core.index.set_meta(META_RACY_SINCE, &ctime.to_be_bytes());
+        if self.racy.since.is_none_or(|since| ctime < since) {
+            self.racy.since = Some(ctime);
+            core.index.set_meta(META_RACY_SINCE, &ctime.to_be_bytes());
         }
     }
 
     /// What an earlier run did not come to hash again.
-    pub(in crate::engine) fn load_racy(&mut self, now: Now) {
-        let since =
-            self.core.index.meta(META_RACY_SINCE).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+    pub(in crate::engine) fn load_racy<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        let since = core.index.meta(META_RACY_SINCE).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         let Some(since) = since else { return };
-        self.observe.racy.since = Some(since);
+        self.racy.since = Some(since);
         let is_racy = |stat: &Stat| stat.kind == StatKind::File && stat.ctime.as_stamp() >= since;
         let mut after = None;
         loop {
-            let page = self.core.index.below(None, after.as_ref(), PAGE);
+            let page = core.index.below(None, after.as_ref(), PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (path, row) in page {
                 if row.live_on_disk().is_some_and(|(_, stat)| is_racy(stat)) {
-                    self.observe.racy.add(now.mono, &path, true);
+                    self.racy.add(now.mono, &path, true);
                 }
             }
         }
-        self.note_rehashed();
+        self.note_rehashed(core);
     }
 
+    /// A look ended.
+    pub(super) fn rehashed<I: Index>(&mut self, core: &mut Core<I>, inspection: Inspection) {
+        if inspection.rehash {
+            self.racy.under_way -= 1;
+            self.note_rehashed(core);
+        }
+    }
+
+    /// A look ended at what patterns cover.
+    pub(super) fn pause_rehash(&mut self, path: &SyncPath, inspection: Inspection) {
+        if inspection.rehash {
+            self.racy.resting.insert(path.clone());
+            self.racy.under_way -= 1;
+        }
+    }
+
+    /// Other patterns are in force.
+    pub(in crate::engine) fn wake_rehashes(&mut self, now: Now) {
+        for path in std::mem::take(&mut self.racy.resting) {
+            self.racy.add(now.mono, &path, true);
+        }
+    }
+
+    /// A look ended and said nothing: it is needed again; after a failure, when that is tried
+    /// again.
+    pub(super) fn rehash_again(&mut self, now: Now, path: &SyncPath, inspection: Inspection) {
+        if inspection.rehash {
+            let rest = if self.inspecting.unseen.contains_key(path) { PATIENCE_NS } else { QUIET_NS };
+            self.racy.add(now.mono + rest, path, true);
+            self.racy.under_way -= 1;
+        }
+    }
+
+    fn note_rehashed<I: Index>(&mut self, core: &mut Core<I>) {
+        if self.racy.since.is_some() && self.racy.racy.len() + self.racy.under_way + self.racy.resting.len() == 0 {
+            self.racy.since = None;
+            core.index.set_meta(META_RACY_SINCE, &[]);
+        }
+    }
+}
+
+impl<I: Index> Engine<I> {
     /// Does what is due, unless there is much else to do.
     pub(in crate::engine) fn rehash_due(&mut self, now: Now) {
         if self.observe.racy.next().is_none_or(|due| due > now.mono) {
@@ -153,10 +202,10 @@ impl<I: Index> Engine<I> {
         }
         while let Some((path, racy)) = self.observe.racy.take(until, racy_until) {
             if racy && self.ignores(&path, false) {
-                self.no_concern(&path);
+                self.observe.no_concern(&mut self.core, &path);
                 self.observe.racy.resting.insert(path);
             } else if self.observe.settle.is_noisy(&path)
-                || self.is_busy(&path)
+                || self.transfer.is_busy(&path)
                 || self.observe.inspecting.open.contains_key(&path)
             {
                 self.observe.racy.add(now.mono + QUIET_NS, &path, racy);
@@ -164,7 +213,7 @@ impl<I: Index> Engine<I> {
                 self.rehash(&path);
             }
         }
-        self.note_rehashed();
+        self.observe.note_rehashed(&mut self.core);
     }
 
     fn is_in_bulk(&self) -> bool {
@@ -184,7 +233,7 @@ impl<I: Index> Engine<I> {
         if known.is_none() && unseen.is_none() {
             return;
         }
-        let found = unseen.map_or(self.live(), |unseen| unseen.found);
+        let found = unseen.map_or(self.observe.live(), |unseen| unseen.found);
         let debounced =
             unseen.map(|_| Debounced { hint: Hint::Changed, first: self.core.last_event.mono, restless: false });
         self.observe.racy.under_way += 1;
@@ -193,47 +242,5 @@ impl<I: Index> Engine<I> {
             known,
             Inspection { debounced, rehash: true, early: !self.observe.scan.is_walked(), ..Inspection::of(found) },
         );
-    }
-
-    /// A look ended.
-    pub(in crate::engine) fn rehashed(&mut self, inspection: Inspection) {
-        if inspection.rehash {
-            self.observe.racy.under_way -= 1;
-            self.note_rehashed();
-        }
-    }
-
-    /// A look ended at what patterns cover.
-    pub(in crate::engine) fn pause_rehash(&mut self, path: &SyncPath, inspection: Inspection) {
-        if inspection.rehash {
-            self.observe.racy.resting.insert(path.clone());
-            self.observe.racy.under_way -= 1;
-        }
-    }
-
-    /// Other patterns are in force.
-    pub(in crate::engine) fn wake_rehashes(&mut self, now: Now) {
-        for path in std::mem::take(&mut self.observe.racy.resting) {
-            self.observe.racy.add(now.mono, &path, true);
-        }
-    }
-
-    /// A look ended and said nothing: it is needed again; after a failure, when that is tried
-    /// again.
-    pub(in crate::engine) fn rehash_again(&mut self, now: Now, path: &SyncPath, inspection: Inspection) {
-        if inspection.rehash {
-            let rest = if self.observe.inspecting.unseen.contains_key(path) { PATIENCE_NS } else { QUIET_NS };
-            self.observe.racy.add(now.mono + rest, path, true);
-            self.observe.racy.under_way -= 1;
-        }
-    }
-
-    fn note_rehashed(&mut self) {
-        if self.observe.racy.since.is_some()
-            && self.observe.racy.racy.len() + self.observe.racy.under_way + self.observe.racy.resting.len() == 0
-        {
-            self.observe.racy.since = None;
-            self.core.index.set_meta(META_RACY_SINCE, &[]);
-        }
     }
 }

@@ -8,6 +8,7 @@
 use crate::engine::api::event::Now;
 use crate::engine::api::index::Index;
 use crate::engine::merge::ObservationSource;
+use crate::engine::observe::Observe;
 use crate::engine::{Engine, META_RESTORED, META_SCANNED, Trust};
 use crate::model::SyncPath;
 use std::collections::BTreeMap;
@@ -62,11 +63,19 @@ impl Scan {
     }
 }
 
+impl Observe {
+    /// Whether the folder counts as the index's again. Until then its marker must stay as it is, so
+    /// that a restart begins the scan anew.
+    pub(in crate::engine) fn trust(&self) -> Trust {
+        if self.scan.is_restoring { Trust::Restored } else { Trust::Known }
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// Whether the folder counts as the index's again. Until then its marker must stay as it is, so
     /// that a restart begins the scan anew.
     pub fn trust(&self) -> Trust {
-        if self.observe.scan.is_restoring { Trust::Restored } else { Trust::Known }
+        self.observe.trust()
     }
 
     /// Ends the scan if there is nothing left of it. What could not be looked at in a backup is of

@@ -7,26 +7,35 @@
 use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::index::Index;
+use crate::engine::core::Core;
+use crate::engine::observe::Observe;
 use crate::model::SyncPath;
 
-impl<I: Index> Engine<I> {
+impl Observe {
     /// Something at a path is none of the kinds that are synced.
-    pub(in crate::engine) fn special_seen(&mut self, path: &SyncPath, what: &'static str) {
-        if self.observe.problems.left_alone.insert(path.clone(), what).is_none() {
-            self.core.out.push(Action::Report(Report::LeftAlone { path: path.clone(), what }));
+    pub(in crate::engine) fn special_seen<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        path: &SyncPath,
+        what: &'static str,
+    ) {
+        if self.problems.left_alone.insert(path.clone(), what).is_none() {
+            core.out.push(Action::Report(Report::LeftAlone { path: path.clone(), what }));
         }
     }
+}
 
+impl<I: Index> Engine<I> {
     /// Something else is there, or nothing: what waited for that goes on.
-    pub(in crate::engine) fn special_gone(&mut self, path: &SyncPath) {
+    pub(super) fn special_gone(&mut self, path: &SyncPath) {
         if self.observe.problems.left_alone.remove(path).is_some() {
-            self.retry_now(path);
-            path.ancestors().for_each(|dir| self.retry_now(&dir));
+            self.transfer.retry_now(path);
+            path.ancestors().for_each(|dir| self.transfer.retry_now(&dir));
         }
     }
 
     /// A walk came by everything below `dir` (`None`: the whole folder) but these.
-    pub(in crate::engine) fn specials_walked(&mut self, dir: Option<&SyncPath>, was_seen: impl Fn(&SyncPath) -> bool) {
+    pub(super) fn specials_walked(&mut self, dir: Option<&SyncPath>, was_seen: impl Fn(&SyncPath) -> bool) {
         let is_walked = |path: &&SyncPath| dir.is_none_or(|dir| path.is_below(dir)) && !was_seen(path);
         for path in self.observe.problems.left_alone.keys().filter(is_walked).cloned().collect::<Vec<_>>() {
             self.special_gone(&path);
@@ -55,9 +64,9 @@ impl<I: Index> Engine<I> {
                 "another machine has something else in place of this folder, which holds '{path}', a {what}: the {what} is \
                  left alone, and theirs waits; move the {what} away"
             );
-            self.problem(dir, text);
+            self.observe.problem(&mut self.core, dir, text);
         }
-        self.hold_want(dir);
+        self.transfer.hold_want(dir);
         if let Some(want) = self.transfer.wants.by_path.get_mut(dir) {
             want.note_failed();
         }
@@ -75,11 +84,11 @@ impl<I: Index> Engine<I> {
                 "a {what} is at '{path}', where another machine has something to sync: the {what} is left alone, and theirs waits; \
                  move the {what} away, or rename what is at another machine"
             );
-            self.problem(path, text);
+            self.observe.problem(&mut self.core, path, text);
         } else if !path.ancestors().any(|dir| self.observe.problems.left_alone.contains_key(&dir)) {
             return false;
         }
-        self.hold_want(path);
+        self.transfer.hold_want(path);
         if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.note_failed();
         }

@@ -8,7 +8,9 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::merge::{self, ObservationSource};
+use crate::engine::observe::Observe;
 use crate::engine::{Engine, Trust};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use std::collections::BTreeMap;
@@ -55,21 +57,46 @@ fn is_nothing(size: u64, content: &ContentId) -> bool {
     size <= ZEROS_BYTES && *content == ContentId::of_zeros(size)
 }
 
+impl Observe {
+    /// Before `start`: the last run ended with a power cut. Of a folder that is not the one it was,
+    /// nothing is concluded.
+    fn cut_short(&mut self, cut: Cut, trust: Trust) {
+        self.power_cut = Some(cut).filter(|_| trust == Trust::Known);
+    }
+
+    /// Whether a file may be all that a cut left of one whose bytes nobody knows.
+    pub(super) fn is_hollow(&self, kind: &Kind, stat: &Stat) -> bool {
+        let Kind::File { size, content } = kind else { return false };
+        self.power_cut.is_some_and(|cut| cut.includes(stat)) && is_nothing(*size, content)
+    }
+
+    /// A row is written: perhaps a user, or an install, has put something else there.
+    pub(in crate::engine) fn review_torn<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath, row: &Row) {
+        let Some(rest) = self.torn.by_path.get(path) else { return };
+        let content = row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content);
+        if content != Some(rest.content) || row.is_settled() {
+            self.torn.by_path.remove(path);
+            self.store_torn(core);
+            core.out.push(Action::Report(Report::Solved { path: Some(path.clone()) }));
+        }
+    }
+
+    /// With the row that changed: they are few.
+    fn store_torn<I: Index>(&self, core: &mut Core<I>) {
+        let list: Vec<_> = self.torn.by_path.iter().map(|(path, rest)| (path, rest.content)).collect();
+        core.index.set_meta(META_TORN, &postcard::to_stdvec(&list).expect("writing to memory does not fail"));
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// Before `start`: the last run ended with a power cut. Of a folder that is not the one it was,
     /// nothing is concluded.
     pub fn cut_short(&mut self, cut: Cut, trust: Trust) {
-        self.observe.power_cut = Some(cut).filter(|_| trust == Trust::Known);
-    }
-
-    /// Whether a file may be all that a cut left of one whose bytes nobody knows.
-    pub(in crate::engine) fn is_hollow(&self, kind: &Kind, stat: &Stat) -> bool {
-        let Kind::File { size, content } = kind else { return false };
-        self.observe.power_cut.is_some_and(|cut| cut.includes(stat)) && is_nothing(*size, content)
+        self.observe.cut_short(cut, trust);
     }
 
     /// Takes a torn file for what it is. `false`: it is none.
-    pub(in crate::engine) fn takes_as_torn(
+    pub(super) fn takes_as_torn(
         &mut self,
         now: Now,
         path: &SyncPath,
@@ -87,7 +114,7 @@ impl<I: Index> Engine<I> {
         }
         let sizes = (kind_size(kind), known.file().map_or(0, |(_, size)| size));
         // Of the version that it is left of: what a user makes of it comes after that.
-        let mode = self.mode_of(path, Some(&row), kind, stat).mode();
+        let mode = self.observe.mode_of(&self.core, path, Some(&row), kind, stat).mode();
         let torn = Entry { kind: kind.clone(), mode, mtime: stat.mtime, version: known.version };
         let then = if row.head.is_live() {
             "its last whole version is fetched from a machine that has it"
@@ -100,20 +127,9 @@ impl<I: Index> Engine<I> {
         );
         self.core.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
         self.observe.torn.add(path, kind);
-        self.store_torn();
+        self.observe.store_torn(&mut self.core);
         self.store(now, path, &Row { disk: Some(merge::on_disk(torn, Some(*stat))), ..row });
         true
-    }
-
-    /// A row is written: perhaps a user, or an install, has put something else there.
-    pub(in crate::engine) fn review_torn(&mut self, path: &SyncPath, row: &Row) {
-        let Some(rest) = self.observe.torn.by_path.get(path) else { return };
-        let content = row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content);
-        if content != Some(rest.content) || row.is_settled() {
-            self.observe.torn.by_path.remove(path);
-            self.store_torn();
-            self.core.out.push(Action::Report(Report::Solved { path: Some(path.clone()) }));
-        }
     }
 
     /// Every linked machine was asked for it, time and again, and has not got it. What the cut left
@@ -127,12 +143,6 @@ impl<I: Index> Engine<I> {
         rest.nobody_has = true;
         let text = format!("'{path}' {}", rest.text());
         self.core.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
-    }
-
-    /// With the row that changed: they are few.
-    fn store_torn(&mut self) {
-        let list: Vec<_> = self.observe.torn.by_path.iter().map(|(path, rest)| (path, rest.content)).collect();
-        self.core.index.set_meta(META_TORN, &postcard::to_stdvec(&list).expect("writing to memory does not fail"));
     }
 
     /// For the status: each with what to do. What patterns cover is nobody's concern.

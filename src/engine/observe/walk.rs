@@ -3,7 +3,9 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Hint, Now, Observed, Stat, StatKind, Trouble, WalkId};
 use crate::engine::api::index::{Index, OnDisk, Row};
+use crate::engine::core::Core;
 use crate::engine::merge::ObservationSource;
+use crate::engine::observe::Observe;
 use crate::engine::{Engine, Inspection};
 use crate::model::SyncPath;
 use crate::model::path::{IGNORE_FILE, MAX_COMPONENTS};
@@ -64,27 +66,19 @@ fn mark(path: &SyncPath) -> u64 {
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
 }
 
-impl<I: Index> Engine<I> {
-    /// Walks the whole folder: at once, or after the whole walk that is under way, however often it
-    /// is asked for meanwhile. Not while stopped: what is found in a wrong root would be told (P8).
-    /// What ends that asks again.
-    pub(in crate::engine) fn walk_all(&mut self, now: Now) {
-        if self.is_stopped() {
-            return;
-        }
-        self.observe.walking.next = now.mono + crate::engine::limits::WALK_EVERY_NS;
-        self.observe.walking.again = self.observe.is_walking_all();
-        if !self.observe.walking.again {
-            self.walk(now, None, self.observe.scan.finds());
-        }
-    }
-
+impl Observe {
     /// Begins a walk of the folder, or of a part of it.
-    pub(in crate::engine) fn walk(&mut self, now: Now, below: Option<SyncPath>, found: ObservationSource) {
-        self.observe.arrivals.walked(below.as_ref());
-        self.observe.walking.last_id += 1;
-        let walk = WalkId(self.observe.walking.last_id);
-        self.observe.walking.walks.insert(
+    pub(in crate::engine) fn walk<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        below: Option<SyncPath>,
+        found: ObservationSource,
+    ) {
+        self.arrivals.walked(below.as_ref());
+        self.walking.last_id += 1;
+        let walk = WalkId(self.walking.last_id);
+        self.walking.walks.insert(
             walk,
             Walk {
                 below: below.clone(),
@@ -99,12 +93,146 @@ impl<I: Index> Engine<I> {
                 unread: Vec::new(),
             },
         );
-        self.act(Action::Walk { walk, below });
+        core.act(Action::Walk { walk, below });
+    }
+
+    fn count_change(&mut self, walk: WalkId) {
+        if let Some(state) = self.walking.walks.get_mut(&walk) {
+            state.changed += 1;
+        }
+    }
+
+    /// What could not be looked into, and was by this walk.
+    fn solve_listed<I: Index>(&mut self, core: &mut Core<I>, walk: WalkId) {
+        let Some(walk) = self.walking.walks.get(&walk) else { return };
+        let ignores =
+            |dir: &Option<SyncPath>, path: &SyncPath| dir.as_ref().is_none_or(|dir| path == dir || path.is_below(dir));
+        let listed = |path: &&SyncPath| ignores(&walk.below, path) && !walk.unread.iter().any(|dir| ignores(dir, path));
+        let is_folder = |path: &&SyncPath| {
+            let row = core.index.get(path);
+            row.is_some_and(|row| row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory()))
+        };
+        for path in self.inspecting.unseen.keys().filter(listed).filter(is_folder).cloned().collect::<Vec<_>>() {
+            self.inspecting.unseen.remove(&path);
+            self.solve(core, &path);
+        }
+    }
+
+    /// Another file system covers what is known to be here: nothing is concluded from its silence
+    /// (P8).
+    pub(super) fn foreign<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        path: &SyncPath,
+        kind: StatKind,
+        found: ObservationSource,
+    ) {
+        let text = if kind == StatKind::Subvolume {
+            format!(
+                "it is a Btrfs subvolume, and what is in it is not synced; move what is in it into a plain folder, sync it as a \
+                 folder of its own, or name it in {IGNORE_FILE}"
+            )
+        } else {
+            format!(
+                "another file system is mounted on it, and what is in it is not synced; unmount it, or name it in \
+                 {IGNORE_FILE}"
+            )
+        };
+        self.not_seen(core, now, path, found, text);
+    }
+
+    /// Where nobody tells of changes that other machines make to the file system, they are found by
+    /// walking it: every minute, or so rarely that it takes a tenth of the time.
+    fn walks_behind(&mut self, now: Now, took_ns: u64) -> bool {
+        if !self.file_system.keeps.remote_events {
+            self.walking.next =
+                self.walking.next.min(now.mono + took_ns.saturating_mul(WALK_SHARE).max(WALK_BEHIND_NS));
+        }
+        !self.file_system.keeps.remote_events
+    }
+
+    /// What has too many components is not synced (P9). The first too many is a problem; what lies
+    /// in it is not named.
+    pub(in crate::engine) fn is_too_deep<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath) -> bool {
+        let depth = path.depth();
+        if depth == MAX_COMPONENTS + 1 {
+            let most = format!(
+                "it lies more than {MAX_COMPONENTS} folders deep, and neither it nor what is in it is synced: move it up"
+            );
+            self.problem(core, path, most);
+        }
+        depth > MAX_COMPONENTS
+    }
+
+    /// A name that no path can have is a problem of its folder: it cannot be announced.
+    pub(in crate::engine) fn too_long<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        folder: SyncPath,
+        name: &[u8],
+        is_gone: bool,
+    ) {
+        if is_gone {
+            // Perhaps it was the last one.
+            if self.problems.too_long.contains_key(&folder) {
+                self.walk(core, now, Some(folder), self.live());
+            }
+            return;
+        }
+        if let Some((seen, _)) = self.problems.too_long.get_mut(&folder) {
+            *seen = now.mono;
+        } else if self.problems.too_long.len() < TOO_LONG_CAP {
+            let name = crate::model::text::escape(name);
+            let text = format!(
+                "'{name}' in it is not synced, as its path is over 4,095 bytes long: shorten the path, or move it up"
+            );
+            core.out.push(Action::Report(Report::Problem { path: Some(folder.clone()), text: text.clone() }));
+            self.problems.too_long.insert(folder, (now.mono, text));
+        }
+    }
+
+    /// Those that the walk did not come by are gone.
+    fn forget_long<I: Index>(&mut self, core: &mut Core<I>, walk: &Walk) {
+        let is_gone = |folder: &SyncPath, seen: u64| {
+            let is_walked = walk.below.as_ref().is_none_or(|below| folder == below || folder.is_below(below));
+            is_walked && seen < walk.started && !walk.unread.contains(&Some(folder.clone()))
+        };
+        let gone: Vec<_> = self.problems.too_long.extract_if(.., |folder, (seen, _)| is_gone(folder, *seen)).collect();
+        for (folder, _) in gone {
+            core.out.push(Action::Report(Report::Solved { path: Some(folder) }));
+        }
+    }
+
+    /// Those that the walk did not come by are gone.
+    fn forget_deep<I: Index>(&mut self, core: &mut Core<I>, walk: &Walk) {
+        let is_gone = |path: &&SyncPath| path.is_too_deep() && !walk.visited.contains(&mark(path));
+        let gone: Vec<_> = self.problems.of_paths.keys().filter(is_gone).cloned().collect();
+        for path in gone {
+            self.solve(core, &path);
+        }
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// Walks the whole folder: at once, or after the whole walk that is under way, however often it
+    /// is asked for meanwhile. Not while stopped: what is found in a wrong root would be told (P8).
+    /// What ends that asks again.
+    pub(in crate::engine) fn walk_all(&mut self, now: Now) {
+        if self.is_stopped() {
+            return;
+        }
+        self.observe.walking.next = now.mono + crate::engine::limits::WALK_EVERY_NS;
+        self.observe.walking.again = self.observe.is_walking_all();
+        if !self.observe.walking.again {
+            self.observe.walk(&mut self.core, now, None, self.observe.scan.finds());
+        }
     }
 
     pub(in crate::engine) fn listed(&mut self, now: Now, walk: WalkId, found: Vec<(SyncPath, Stat)>) {
         for (path, stat) in found {
-            let path = self.known_as(path);
+            let path = self.observe.known_as(&self.core, path);
             let Some(state) = self.observe.walking.walks.get_mut(&walk) else { return };
             state.visited.insert(mark(&path));
             state.paths += 1;
@@ -117,7 +245,7 @@ impl<I: Index> Engine<I> {
                 self.count_ignored(walk, &path, is_dir);
                 continue;
             }
-            if self.is_too_deep(&path) {
+            if self.observe.is_too_deep(&mut self.core, &path) {
                 continue;
             }
             if let Some(state) = self.observe.walking.walks.get_mut(&walk) {
@@ -125,7 +253,7 @@ impl<I: Index> Engine<I> {
             }
             self.seen_here(now, &path);
             if stat.kind.is_foreign() {
-                self.foreign(now, &path, stat.kind, how);
+                self.observe.foreign(&mut self.core, now, &path, stat.kind, how);
                 continue;
             }
             if self.observe.settle.is_noisy(&path) {
@@ -148,12 +276,12 @@ impl<I: Index> Engine<I> {
                 // It is as it was before whatever was cut off.
                 self.nothing_was_interrupted(now, &path);
             }
-            if !self.is_busy(&path) {
+            if !self.transfer.is_busy(&path) {
                 self.compare_listed(now, (walk, how), &path, stat, row.as_ref());
             } else if known != Some(stat) {
                 // If the install comes to nothing, this is not forgotten.
                 self.observe.scan.come_by(&path, how);
-                self.postpone(&path, Hint::Closed);
+                self.observe.postpone(&path, Hint::Closed);
             }
         }
     }
@@ -174,7 +302,7 @@ impl<I: Index> Engine<I> {
                 self.observe.inspecting.new_folders.remove(path);
                 if known.is_none_or(|known| known.kind != StatKind::Directory || known.mode != stat.mode) {
                     // By an inspection, which makes it durable (P5).
-                    self.count_change(walk);
+                    self.observe.count_change(walk);
                     self.inspect(path, None, Inspection::of(how));
                 }
             }
@@ -186,7 +314,7 @@ impl<I: Index> Engine<I> {
                 if known == Some(stat)
                     && !(self.observe.problems.of_paths.contains_key(path) && row.is_some_and(Row::is_settled)) => {}
             StatKind::File | StatKind::Symlink => {
-                self.count_change(walk);
+                self.observe.count_change(walk);
                 self.inspect(path, known, Inspection::of(how));
             }
         }
@@ -206,62 +334,22 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn count_change(&mut self, walk: WalkId) {
-        if let Some(state) = self.observe.walking.walks.get_mut(&walk) {
-            state.changed += 1;
-        }
-    }
-
     /// The listing is complete; its silence means something only if the root still is the folder.
     pub(in crate::engine) fn walked(&mut self, now: Now, walk: WalkId, unread: Vec<(Option<SyncPath>, Trouble)>) {
         let Some(state) = self.observe.walking.walks.get_mut(&walk) else { return };
         state.unread.extend(unread.iter().map(|(dir, _)| dir.clone()));
         let found = state.found;
-        self.solve_listed(walk);
+        self.observe.solve_listed(&mut self.core, walk);
         for (dir, trouble) in unread {
             match dir {
                 // A dead mount that is named in the ignore file, for one.
                 Some(dir) if self.ignores(&dir, true) => {}
-                Some(dir) => self.not_seen(now, &dir, found, trouble.text),
+                Some(dir) => self.observe.not_seen(&mut self.core, now, &dir, found, trouble.text),
                 None => self.core.out.push(Action::Report(Report::Problem { path: None, text: trouble.text })),
             }
         }
         self.observe.walking.concluding.push(walk);
-        self.act(Action::CheckRoot);
-    }
-
-    /// What could not be looked into, and was by this walk.
-    fn solve_listed(&mut self, walk: WalkId) {
-        let Some(walk) = self.observe.walking.walks.get(&walk) else { return };
-        let ignores =
-            |dir: &Option<SyncPath>, path: &SyncPath| dir.as_ref().is_none_or(|dir| path == dir || path.is_below(dir));
-        let listed = |path: &&SyncPath| ignores(&walk.below, path) && !walk.unread.iter().any(|dir| ignores(dir, path));
-        let is_folder = |path: &&SyncPath| {
-            let row = self.core.index.get(path);
-            row.is_some_and(|row| row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory()))
-        };
-        for path in self.observe.inspecting.unseen.keys().filter(listed).filter(is_folder).cloned().collect::<Vec<_>>()
-        {
-            self.observe.inspecting.unseen.remove(&path);
-            self.solve(&path);
-        }
-    }
-
-    /// Another file system covers what is known to be here: nothing is concluded from its silence
-    /// (P8).
-    pub(in crate::engine) fn foreign(&mut self, now: Now, path: &SyncPath, kind: StatKind, found: ObservationSource) {
-        let text = if kind == StatKind::Subvolume {
-            format!(
-                "it is a Btrfs subvolume, and what is in it is not synced; move what is in it into a plain folder, sync it as a \
-                 folder of its own, or name it in {IGNORE_FILE}"
-            )
-        } else {
-            format!(
-                "another file system is mounted on it, and what is in it is not synced; unmount it, or name it in \
-                 {IGNORE_FILE}"
-            )
-        };
-        self.not_seen(now, path, found, text);
+        self.core.act(Action::CheckRoot);
     }
 
     /// The root was found fine after these walks ended.
@@ -269,23 +357,23 @@ impl<I: Index> Engine<I> {
         for walk in std::mem::take(&mut self.observe.walking.concluding) {
             let Some(state) = self.observe.walking.walks.remove(&walk) else { continue };
             self.conclude(now, &state);
-            self.forget_long(&state);
+            self.observe.forget_long(&mut self.core, &state);
             if state.below.is_none() && state.unread.contains(&None) {
                 // Not even the root could be read: it ends no scan, and nothing is known of what is
                 // there.
                 self.observe.walking.next = self.observe.walking.next.min(now.mono + ROOT_UNREAD_NS);
             } else if state.below.is_none() {
                 let (paths, changed, took_ns) = (state.paths, state.changed, now.mono - state.started);
-                if !self.walks_behind(now, took_ns) || changed > 0 || !self.observe.scan.is_walked() {
+                if !self.observe.walks_behind(now, took_ns) || changed > 0 || !self.observe.scan.is_walked() {
                     self.core.out.push(Action::Report(Report::Scanned { paths, changed, took_ns }));
                 }
                 self.observe.walking.ignored = state.ignored;
                 self.observe.scan.walked();
                 let patterns = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
                 if !state.visited.contains(&mark(&patterns)) {
-                    self.patterns_are_gone(&patterns);
+                    self.safety.patterns_are_gone(&mut self.core, &patterns);
                 }
-                self.forget_deep(&state);
+                self.observe.forget_deep(&mut self.core, &state);
                 self.unignored_found(now, walk.0, state.unignored);
                 self.bases_are_here();
                 if !self.observe.walking.again {
@@ -299,16 +387,6 @@ impl<I: Index> Engine<I> {
         self.end_scan(now);
     }
 
-    /// Where nobody tells of changes that other machines make to the file system, they are found by
-    /// walking it: every minute, or so rarely that it takes a tenth of the time.
-    fn walks_behind(&mut self, now: Now, took_ns: u64) -> bool {
-        if !self.observe.file_system.keeps.remote_events {
-            self.observe.walking.next =
-                self.observe.walking.next.min(now.mono + took_ns.saturating_mul(WALK_SHARE).max(WALK_BEHIND_NS));
-        }
-        !self.observe.file_system.keeps.remote_events
-    }
-
     fn conclude(&mut self, now: Now, walk: &Walk) {
         self.inspect_after_installs(walk);
         self.specials_walked(walk.below.as_ref(), |path| {
@@ -317,7 +395,7 @@ impl<I: Index> Engine<I> {
         });
         let Unvisited { missing, known_files, missing_files, files } = self.unvisited(walk);
         if walk.is_whole() {
-            self.files_counted(now, files);
+            self.safety.files_counted(&self.core, now, files);
         }
         if walk.found == ObservationSource::Restored {
             // The folder came back from a backup: what it lacks is fetched, not deleted (P8).
@@ -328,8 +406,8 @@ impl<I: Index> Engine<I> {
         }
         // Where so much else is, what is missing was moved, or its folder was never as full.
         let known_files = known_files.max(missing_files + walk.files);
-        if walk.below.is_none() && !self.believes_walk(&missing, missing_files, known_files) {
-            return self.hold_missing(missing, missing_files, known_files);
+        if walk.below.is_none() && !self.safety.believes_walk(&missing, missing_files, known_files) {
+            return self.safety.hold_missing(&mut self.core, missing, missing_files, known_files);
         }
         // What is held is so until someone confirms, or it is back.
         let missing = missing.into_iter().filter(|path| !self.safety.held.contains(path)).collect::<Vec<_>>();
@@ -341,62 +419,6 @@ impl<I: Index> Engine<I> {
             }
             self.look_for_missing(&path, walk.found);
             above = Some(path);
-        }
-    }
-
-    /// What has too many components is not synced (P9). The first too many is a problem; what lies
-    /// in it is not named.
-    pub(in crate::engine) fn is_too_deep(&mut self, path: &SyncPath) -> bool {
-        let depth = path.depth();
-        if depth == MAX_COMPONENTS + 1 {
-            let most = format!(
-                "it lies more than {MAX_COMPONENTS} folders deep, and neither it nor what is in it is synced: move it up"
-            );
-            self.problem(path, most);
-        }
-        depth > MAX_COMPONENTS
-    }
-
-    /// A name that no path can have is a problem of its folder: it cannot be announced.
-    pub(in crate::engine) fn too_long(&mut self, now: Now, folder: SyncPath, name: &[u8], is_gone: bool) {
-        if is_gone {
-            // Perhaps it was the last one.
-            if self.observe.problems.too_long.contains_key(&folder) {
-                self.walk(now, Some(folder), self.live());
-            }
-            return;
-        }
-        if let Some((seen, _)) = self.observe.problems.too_long.get_mut(&folder) {
-            *seen = now.mono;
-        } else if self.observe.problems.too_long.len() < TOO_LONG_CAP {
-            let name = crate::model::text::escape(name);
-            let text = format!(
-                "'{name}' in it is not synced, as its path is over 4,095 bytes long: shorten the path, or move it up"
-            );
-            self.core.out.push(Action::Report(Report::Problem { path: Some(folder.clone()), text: text.clone() }));
-            self.observe.problems.too_long.insert(folder, (now.mono, text));
-        }
-    }
-
-    /// Those that the walk did not come by are gone.
-    fn forget_long(&mut self, walk: &Walk) {
-        let is_gone = |folder: &SyncPath, seen: u64| {
-            let is_walked = walk.below.as_ref().is_none_or(|below| folder == below || folder.is_below(below));
-            is_walked && seen < walk.started && !walk.unread.contains(&Some(folder.clone()))
-        };
-        let gone: Vec<_> =
-            self.observe.problems.too_long.extract_if(.., |folder, (seen, _)| is_gone(folder, *seen)).collect();
-        for (folder, _) in gone {
-            self.core.out.push(Action::Report(Report::Solved { path: Some(folder) }));
-        }
-    }
-
-    /// Those that the walk did not come by are gone.
-    fn forget_deep(&mut self, walk: &Walk) {
-        let is_gone = |path: &&SyncPath| path.is_too_deep() && !walk.visited.contains(&mark(path));
-        let gone: Vec<_> = self.observe.problems.of_paths.keys().filter(is_gone).cloned().collect();
-        for path in gone {
-            self.solve(&path);
         }
     }
 
@@ -414,7 +436,7 @@ impl<I: Index> Engine<I> {
     fn inspect_after_installs(&mut self, walk: &Walk) {
         for path in self.transfer.wants.installing_below(walk.below.as_ref()) {
             if !walk.visited.contains(&mark(&path)) {
-                self.postpone(&path, Hint::Closed);
+                self.observe.postpone(&path, Hint::Closed);
             }
         }
     }

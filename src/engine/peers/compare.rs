@@ -6,6 +6,8 @@ use crate::engine::Engine;
 use crate::engine::api::digest::path_digest;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
+use crate::engine::peers::Peers;
 use crate::engine::peers::session::Comparing;
 use crate::engine::peers::session::Equality;
 use crate::engine::peers::session::Session;
@@ -26,15 +28,54 @@ pub(in crate::engine) fn may_be_announced((path, entry): &(SyncPath, Entry)) -> 
     entry.check().is_ok() && !path.is_too_deep()
 }
 
-impl<I: Index> Engine<I> {
-    pub(in crate::engine) fn compare(&mut self, link: LinkId) {
-        let groups = self.core.index.group_digests();
-        if let Some(session) = self.peers.sessions.get_mut(&link) {
+impl Peers {
+    pub(in crate::engine) fn compare<I: Index>(&mut self, core: &mut Core<I>, link: LinkId) {
+        let groups = core.index.group_digests();
+        if let Some(session) = self.sessions.get_mut(&link) {
             session.comparing = Comparing::Descending;
-            self.send(vec![link], Message::Groups { groups });
+            self.send(core, vec![link], Message::Groups { groups });
         }
     }
 
+    pub(super) fn groups_came<I: Index>(&mut self, core: &mut Core<I>, now: Now, link: LinkId, theirs: &[Digest]) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        if !session.refusals.begins() {
+            return core.close(link, "a comparison before the one under way has ended");
+        }
+        if !session.refusals.may_compare(now.mono) {
+            return self.send(core, vec![link], Message::Buckets { groups: Vec::new() });
+        }
+        self.news.compared_until = now.mono + COMPARED_NS;
+        let ours = core.index.group_digests();
+        let differing: Vec<Group> =
+            (0..=Group::MAX).filter(|group| theirs.get(usize::from(*group)) != ours.get(usize::from(*group))).collect();
+        let groups = differing.into_iter().map(|group| (group, core.index.bucket_digests(group))).collect();
+        self.send(core, vec![link], Message::Buckets { groups });
+    }
+
+    /// What the offer lacked, or had older. `offered` is what its earlier parts held as we do, or
+    /// newer.
+    fn answer<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        link: LinkId,
+        buckets: &[Bucket],
+        offered: &BTreeSet<Digest>,
+        last: &BTreeMap<SyncPath, Entry>,
+    ) {
+        let was_offered = |path: &SyncPath| !offered.is_empty() && offered.contains(&path_digest(path));
+        let is_news = |(path, ours): &(SyncPath, Entry)| match last.get(path) {
+            Some(theirs) => ours.beats(theirs),
+            None => !was_offered(path),
+        };
+        let wanted: BTreeSet<Bucket> = buckets.iter().copied().collect();
+        let entries = wanted.into_iter().flat_map(|bucket| core.index.bucket(bucket));
+        let entries = entries.filter(may_be_announced).filter(is_news).collect();
+        self.send(core, vec![link], Message::Answer { entries, more: false });
+    }
+}
+
+impl<I: Index> Engine<I> {
     /// Something that was held back may be heard now: ask for it again.
     pub(in crate::engine) fn recompare(&mut self, now: Now, link: LinkId) {
         self.announce_state(now, link);
@@ -45,26 +86,10 @@ impl<I: Index> Engine<I> {
         self.judge_state(now, link);
     }
 
-    pub(in crate::engine) fn groups_came(&mut self, now: Now, link: LinkId, theirs: &[Digest]) {
-        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
-        if !session.refusals.begins() {
-            return self.close(link, "a comparison before the one under way has ended");
-        }
-        if !session.refusals.may_compare(now.mono) {
-            return self.send(vec![link], Message::Buckets { groups: Vec::new() });
-        }
-        self.peers.news.compared_until = now.mono + COMPARED_NS;
-        let ours = self.core.index.group_digests();
-        let differing: Vec<Group> =
-            (0..=Group::MAX).filter(|group| theirs.get(usize::from(*group)) != ours.get(usize::from(*group))).collect();
-        let groups = differing.into_iter().map(|group| (group, self.core.index.bucket_digests(group))).collect();
-        self.send(vec![link], Message::Buckets { groups });
-    }
-
-    pub(in crate::engine) fn buckets_came(&mut self, now: Now, link: LinkId, groups: Vec<(Group, Vec<Digest>)>) {
+    pub(super) fn buckets_came(&mut self, now: Now, link: LinkId, groups: Vec<(Group, Vec<Digest>)>) {
         let descending = |session: &Session| matches!(session.comparing, Comparing::Descending);
         if !self.peers.sessions.get(&link).is_some_and(descending) {
-            return self.close(link, "bucket digests that were not asked for");
+            return self.core.close(link, "bucket digests that were not asked for");
         }
         let mut differing = VecDeque::new();
         for (group, theirs) in groups {
@@ -76,7 +101,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Offers our entries of some of the differing buckets, or ends the comparison.
-    pub(in crate::engine) fn offer_next(&mut self, now: Now, link: LinkId, mut left: VecDeque<Bucket>) {
+    fn offer_next(&mut self, now: Now, link: LinkId, mut left: VecDeque<Bucket>) {
         let (mut buckets, mut entries) = (Vec::new(), Vec::new());
         while buckets.len() < OFFER_BUCKETS
             && entries.len() < OFFER_ENTRIES
@@ -92,10 +117,10 @@ impl<I: Index> Engine<I> {
         }
         session.equality = Equality::Unknown;
         session.comparing = Comparing::Offering(left);
-        self.send(vec![link], Message::Offer { buckets, entries, more: false });
+        self.peers.send(&mut self.core, vec![link], Message::Offer { buckets, entries, more: false });
     }
 
-    pub(in crate::engine) fn offer_came(
+    pub(super) fn offer_came(
         &mut self,
         now: Now,
         link: LinkId,
@@ -114,11 +139,11 @@ impl<I: Index> Engine<I> {
                 .filter(|(path, theirs)| self.core.index.get(path).is_none_or(|ours| is_older(ours, theirs)));
             session.offered.extend(known.map(|(path, _)| path_digest(path)));
             if session.offered.len() > OFFERED_CAP {
-                return self.close(link, "an offer of too many entries");
+                return self.core.close(link, "an offer of too many entries");
             }
         } else {
             let offered = std::mem::take(&mut session.offered);
-            self.answer(link, buckets, &offered, &part);
+            self.peers.answer(&mut self.core, link, buckets, &offered, &part);
         }
         // Part by part: an offer of large entries is never in memory as a whole.
         for (path, entry) in part {
@@ -126,36 +151,10 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// What the offer lacked, or had older. `offered` is what its earlier parts held as we do, or
-    /// newer.
-    pub(in crate::engine) fn answer(
-        &mut self,
-        link: LinkId,
-        buckets: &[Bucket],
-        offered: &BTreeSet<Digest>,
-        last: &BTreeMap<SyncPath, Entry>,
-    ) {
-        let was_offered = |path: &SyncPath| !offered.is_empty() && offered.contains(&path_digest(path));
-        let is_news = |(path, ours): &(SyncPath, Entry)| match last.get(path) {
-            Some(theirs) => ours.beats(theirs),
-            None => !was_offered(path),
-        };
-        let wanted: BTreeSet<Bucket> = buckets.iter().copied().collect();
-        let entries = wanted.into_iter().flat_map(|bucket| self.core.index.bucket(bucket));
-        let entries = entries.filter(may_be_announced).filter(is_news).collect();
-        self.send(vec![link], Message::Answer { entries, more: false });
-    }
-
-    pub(in crate::engine) fn answer_came(
-        &mut self,
-        now: Now,
-        link: LinkId,
-        entries: Vec<(SyncPath, Entry)>,
-        more: bool,
-    ) {
+    pub(super) fn answer_came(&mut self, now: Now, link: LinkId, entries: Vec<(SyncPath, Entry)>, more: bool) {
         let offering = |session: &Session| matches!(session.comparing, Comparing::Offering(_));
         if !self.peers.sessions.get(&link).is_some_and(offering) {
-            return self.close(link, "an answer to no offer");
+            return self.core.close(link, "an answer to no offer");
         }
         for (path, entry) in entries {
             self.apply_remote(now, link, &path, entry);

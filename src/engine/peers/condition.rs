@@ -9,7 +9,9 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Halt, LinkId, Now};
 use crate::engine::api::index::Index;
+use crate::engine::core::Core;
 use crate::engine::merge::ObservationSource;
+use crate::engine::peers::Peers;
 use crate::engine::peers::session::Session;
 use crate::model::SyncPath;
 use crate::model::path::IGNORE_FILE;
@@ -39,12 +41,45 @@ pub(in crate::engine) struct Standing {
     pub open_inspections: usize,
 }
 
-impl<I: Index> Engine<I> {
+impl Peers {
     /// Something in the folder may have changed unseen.
     pub(in crate::engine) fn may_have_missed(&mut self) {
-        self.peers.standing.known = FolderKnowledge::No;
+        self.standing.known = FolderKnowledge::No;
     }
 
+    /// Whether a peer and this machine, which stands so, hold the same and are done.
+    pub(super) fn is_in_sync(session: &Session, root: Digest, ours: &Condition) -> bool {
+        // An older version does not say how it stands.
+        let theirs_is_clear = session.condition.is_none_or(|theirs| theirs.is_clear());
+        session.is_equal_to(root) && session.pending() == 0 && theirs_is_clear && ours.is_clear()
+    }
+
+    /// Names in the log what a peer says of itself, when that is news.
+    pub(super) fn name_condition<I: Index>(&mut self, core: &mut Core<I>, now: Now, link: LinkId) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some(condition) = session.condition else { return };
+        if let Some(condition) = session.said.next(now.mono, condition.trouble()) {
+            let peer = session.name.clone();
+            core.out.push(Action::Report(Report::PeerStands { peer, condition }));
+        }
+    }
+
+    /// Those whose condition is still to be named.
+    pub(super) fn name_conditions_due<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        let is_due = |session: &Session| session.said.due.is_some_and(|due| due <= now.mono);
+        let links: Vec<_> = self.sessions.iter().filter(|(_, s)| is_due(s)).map(|(link, _)| *link).collect();
+        for link in links {
+            self.name_condition(core, now, link);
+        }
+    }
+
+    /// When a peer's condition is to be named.
+    pub(in crate::engine) fn next_naming(&self) -> Option<u64> {
+        self.sessions.values().filter_map(|session| session.said.due).min()
+    }
+}
+
+impl<I: Index> Engine<I> {
     /// A whole walk has passed, and no other one is to follow.
     pub(in crate::engine) fn has_walked_all(&mut self) {
         if self.peers.standing.known == FolderKnowledge::No && !self.is_stopped() {
@@ -104,14 +139,14 @@ impl<I: Index> Engine<I> {
         let kept =
             self.observe.problems.kept_folders.iter().filter_map(|(path, text)| Some((path.clone(), text.clone()?)));
         let long = self.long_names().map(|(path, text)| (path.clone(), text.clone()));
-        self.suspected().chain(self.torn()).chain(self.unread_patterns()).chain(long).chain(problems).chain(kept)
+        self.suspected().chain(self.torn()).chain(self.safety.unread_patterns()).chain(long).chain(problems).chain(kept)
     }
 
     fn problem_count(&self) -> usize {
         let long = self.long_names().count();
         self.suspected().count()
             + self.torn().count()
-            + self.unread_patterns().count()
+            + self.safety.unread_patterns().count()
             + long
             + self.observe.problems.of_paths.len()
     }
@@ -193,37 +228,6 @@ impl<I: Index> Engine<I> {
         if let Some(Some(_)) = self.observe.problems.kept_folders.remove(dir) {
             self.core.out.push(Action::Report(Report::Solved { path: Some(dir.clone()) }));
         }
-    }
-
-    /// Whether a peer and this machine, which stands so, hold the same and are done.
-    pub(in crate::engine) fn is_in_sync(session: &Session, root: Digest, ours: &Condition) -> bool {
-        // An older version does not say how it stands.
-        let theirs_is_clear = session.condition.is_none_or(|theirs| theirs.is_clear());
-        session.is_equal_to(root) && session.pending() == 0 && theirs_is_clear && ours.is_clear()
-    }
-
-    /// Names in the log what a peer says of itself, when that is news.
-    pub(in crate::engine) fn name_condition(&mut self, now: Now, link: LinkId) {
-        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
-        let Some(condition) = session.condition else { return };
-        if let Some(condition) = session.said.next(now.mono, condition.trouble()) {
-            let peer = session.name.clone();
-            self.core.out.push(Action::Report(Report::PeerStands { peer, condition }));
-        }
-    }
-
-    /// Those whose condition is still to be named.
-    pub(in crate::engine) fn name_conditions_due(&mut self, now: Now) {
-        let is_due = |session: &Session| session.said.due.is_some_and(|due| due <= now.mono);
-        let links: Vec<_> = self.peers.sessions.iter().filter(|(_, s)| is_due(s)).map(|(link, _)| *link).collect();
-        for link in links {
-            self.name_condition(now, link);
-        }
-    }
-
-    /// When a peer's condition is to be named.
-    pub(in crate::engine) fn next_naming(&self) -> Option<u64> {
-        self.peers.sessions.values().filter_map(|session| session.said.due).min()
     }
 }
 
@@ -404,7 +408,7 @@ mod tests {
         assert_eq!(receive(&mut engine, SECOND, Some(held(7))), []);
         assert_eq!(receive(&mut engine, 2 * SECOND, Some(held(9))), [], "more of the same");
         assert_eq!(receive(&mut engine, 3 * SECOND, Some(PAUSED)), [], "too soon");
-        assert_eq!(engine.next_naming(), Some(1 + SAY_OTHER_NS));
+        assert_eq!(engine.peers.next_naming(), Some(1 + SAY_OTHER_NS));
         assert_eq!(reports(engine.handle(at(1 + SAY_OTHER_NS), Event::Tick)), [stands(PAUSED)]);
         let goes_on = receive(&mut engine, 2 + 2 * SAY_OTHER_NS, Some(Condition { missing: 4, ..clear }));
         assert_eq!(goes_on, [stands(clear)]);

@@ -8,7 +8,9 @@
 use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::Index;
+use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
+use crate::engine::peers::Peers;
 use crate::model::DeviceId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -110,32 +112,46 @@ impl Costs {
     }
 }
 
-impl<I: Index> Engine<I> {
-    pub(in crate::engine) fn load_costs(&mut self, now: Now) {
-        self.peers.costs = Costs::load(&self.core.index, self.steady(now));
+impl Peers {
+    pub(in crate::engine) fn load_costs<I: Index>(&mut self, core: &Core<I>, now: Now) {
+        self.costs = Costs::load(&core.index, core.steady(now));
     }
 
     /// Whether the device that delivered something pays for it.
-    pub(in crate::engine) fn charge(&mut self, now: Now, device: DeviceId, cost: u64) -> bool {
-        let steady = self.steady(now);
-        self.peers.costs.charge(steady, device, cost)
+    pub(in crate::engine) fn charge<I: Index>(
+        &mut self,
+        core: &Core<I>,
+        now: Now,
+        device: DeviceId,
+        cost: u64,
+    ) -> bool {
+        let steady = core.steady(now);
+        self.costs.charge(steady, device, cost)
     }
 
     /// What a device is charged with at this time (bytes).
     #[cfg(test)]
-    pub(crate) fn charged(&self, device: &DeviceId) -> u64 {
-        self.peers.costs.accounts.by_device.get(device).map_or(0, |account| account.spent)
+    pub(super) fn charged(&self, device: &DeviceId) -> u64 {
+        self.costs.accounts.by_device.get(device).map_or(0, |account| account.spent)
     }
 
     /// Once a group of events.
-    pub(in crate::engine) fn store_costs(&mut self, now: Now) {
-        let Costs { accounts, unstored, stored_at } = &mut self.peers.costs;
+    pub(in crate::engine) fn store_costs<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        let Costs { accounts, unstored, stored_at } = &mut self.costs;
         if *unstored == 0 || (*unstored < STORE_AT_ONCE && now.mono < *stored_at + STORE_EVERY_NS) {
             return;
         }
         let stored = postcard::to_stdvec(accounts).expect("writing to memory does not fail");
-        self.core.index.set_meta(META_COSTS, &stored);
+        core.index.set_meta(META_COSTS, &stored);
         (*unstored, *stored_at) = (0, now.mono);
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// What a device is charged with at this time (bytes).
+    #[cfg(test)]
+    pub(crate) fn charged(&self, device: &DeviceId) -> u64 {
+        self.peers.charged(device)
     }
 }
 

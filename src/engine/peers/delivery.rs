@@ -8,7 +8,9 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
+use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
+use crate::engine::peers::Peers;
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
 use crate::wire::features::ACKS;
 use crate::wire::message::Message;
@@ -126,60 +128,101 @@ impl Deliveries {
     }
 }
 
-impl<I: Index> Engine<I> {
+impl Peers {
     /// A change that was made here went to these links just now: the log says who has it, or to
     /// whom it was announced.
-    pub(in crate::engine) fn follow(
+    pub(super) fn follow<I: Index>(
         &mut self,
+        core: &mut Core<I>,
         now: Now,
         path: &SyncPath,
         entry: &Entry,
         was: Option<Kind>,
         to: &[LinkId],
     ) {
-        let sessions = to.iter().filter_map(|link| self.peers.sessions.get(link));
+        let sessions = to.iter().filter_map(|link| self.sessions.get(link));
         let (acknowledge, others): (Vec<_>, Vec<_>) = sessions.partition(|session| session.features.has(ACKS));
         let mut announced: Vec<_> = others.into_iter().map(|session| session.device).collect();
         let waiting: BTreeSet<_> = acknowledge.into_iter().map(|session| session.device).collect();
-        if !waiting.is_empty() && !self.peers.deliveries.begin(now.mono, path, entry, was.clone(), waiting.clone()) {
+        if !waiting.is_empty() && !self.deliveries.begin(now.mono, path, entry, was.clone(), waiting.clone()) {
             announced.extend(waiting);
         }
         if !announced.is_empty() {
-            let to = self.device_names(&announced);
+            let to = self.device_names(core, &announced);
             let (path, entry) = (path.clone(), entry.clone());
-            self.core.out.push(Action::Report(Report::Announced { path, entry, was, to }));
+            core.out.push(Action::Report(Report::Announced { path, entry, was, to }));
         }
     }
 
-    fn device_names(&self, devices: &[DeviceId]) -> Vec<String> {
-        let mut names: Vec<_> = devices.iter().map(|device| self.name_of(device)).collect();
+    fn device_names<I: Index>(&self, core: &Core<I>, devices: &[DeviceId]) -> Vec<String> {
+        let mut names: Vec<_> = devices.iter().map(|device| self.name_of(core, device)).collect();
         names.sort();
         names
     }
 
-    fn report_delivered(&mut self, delivered: Delivered) {
+    fn report_delivered<I: Index>(&self, core: &mut Core<I>, delivered: Delivered) {
         let Delivered { path, entry, was, to, took_ns } = delivered;
-        let to = self.device_names(&to);
-        self.core.out.push(Action::Report(Report::Sent { path, entry, was, to, took_ns }));
+        let to = self.device_names(core, &to);
+        core.out.push(Action::Report(Report::Sent { path, entry, was, to, took_ns }));
     }
 
-    pub(in crate::engine) fn acks_came(&mut self, now: Now, link: LinkId, placed: &[(SyncPath, u64)]) {
-        let Some(device) = self.peers.sessions.get(&link).map(|session| session.device) else { return };
+    pub(super) fn acks_came<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        link: LinkId,
+        placed: &[(SyncPath, u64)],
+    ) {
+        let Some(device) = self.sessions.get(&link).map(|session| session.device) else { return };
         for (path, counter) in placed {
-            if let Some(delivered) = self.peers.deliveries.acknowledged(now.mono, path, *counter, device) {
-                self.report_delivered(delivered);
+            if let Some(delivered) = self.deliveries.acknowledged(now.mono, path, *counter, device) {
+                self.report_delivered(core, delivered);
             }
         }
     }
 
-    pub(in crate::engine) fn deliveries_without(&mut self, now: Now, link: LinkId, device: DeviceId) {
-        for delivered in self.peers.deliveries.without(now.mono, link, device) {
-            self.report_delivered(delivered);
+    pub(super) fn deliveries_without<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        link: LinkId,
+        device: DeviceId,
+    ) {
+        for delivered in self.deliveries.without(now.mono, link, device) {
+            self.report_delivered(core, delivered);
         }
     }
 
+    /// If that version is what is on disk here.
+    pub(in crate::engine) fn acknowledge<I: Index>(
+        &mut self,
+        core: &Core<I>,
+        path: &SyncPath,
+        link: LinkId,
+        counter: u64,
+    ) {
+        let Some(session) = self.sessions.get(&link) else { return };
+        let row = core.index.get(path).filter(crate::engine::api::index::Row::is_settled);
+        let is_it =
+            row.is_some_and(|row| row.head.version.author == session.device && row.head.version.counter() == counter);
+        if is_it {
+            self.deliveries.acks.entry(link).or_default().push((path.clone(), counter));
+        }
+    }
+
+    pub(in crate::engine) fn follow_deliveries<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        for (link, placed) in std::mem::take(&mut self.deliveries.acks) {
+            self.send(core, vec![link], Message::Acks { placed });
+        }
+        for delivered in self.deliveries.take_due(now.mono) {
+            self.report_delivered(core, delivered);
+        }
+    }
+}
+
+impl<I: Index> Engine<I> {
     /// A change came from its author, who wants to know when it is here.
-    pub(in crate::engine) fn owes_ack(&mut self, link: LinkId, path: &SyncPath, entry: &Entry) {
+    pub(super) fn owes_ack(&mut self, link: LinkId, path: &SyncPath, entry: &Entry) {
         let is_author = |session: &crate::engine::peers::session::Session| {
             session.device == entry.version.author && session.features.has(ACKS)
         };
@@ -188,27 +231,7 @@ impl<I: Index> Engine<I> {
         }
         match self.transfer.wants.by_path.get_mut(path) {
             Some(want) => want.owes_ack = Some((link, entry.version.counter())),
-            None => self.acknowledge(path, link, entry.version.counter()),
-        }
-    }
-
-    /// If that version is what is on disk here.
-    pub(in crate::engine) fn acknowledge(&mut self, path: &SyncPath, link: LinkId, counter: u64) {
-        let Some(session) = self.peers.sessions.get(&link) else { return };
-        let row = self.core.index.get(path).filter(crate::engine::api::index::Row::is_settled);
-        let is_it =
-            row.is_some_and(|row| row.head.version.author == session.device && row.head.version.counter() == counter);
-        if is_it {
-            self.peers.deliveries.acks.entry(link).or_default().push((path.clone(), counter));
-        }
-    }
-
-    pub(in crate::engine) fn follow_deliveries(&mut self, now: Now) {
-        for (link, placed) in std::mem::take(&mut self.peers.deliveries.acks) {
-            self.send(vec![link], Message::Acks { placed });
-        }
-        for delivered in self.peers.deliveries.take_due(now.mono) {
-            self.report_delivered(delivered);
+            None => self.peers.acknowledge(&self.core, path, link, entry.version.counter()),
         }
     }
 }

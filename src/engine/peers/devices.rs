@@ -14,7 +14,9 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, load_by_device, store_by_device};
 use crate::engine::api::status::DeviceStatus;
+use crate::engine::core::Core;
 use crate::engine::limits::{DAY_NS, SECOND, TOMBSTONE_NS};
+use crate::engine::peers::Peers;
 use crate::engine::peers::session::PeerClock;
 use crate::model::DeviceId;
 use crate::wire::message::Message;
@@ -179,64 +181,52 @@ impl Devices {
     }
 }
 
-impl<I: Index> Engine<I> {
+impl Peers {
     /// A person says that a device will not come back: deletions wait for it no longer, here and on
     /// all linked machines.
-    pub(in crate::engine) fn forget_device(&mut self, now: Now, device: DeviceId) {
-        if self.peers.sessions.values().any(|session| session.device == device) {
+    pub(in crate::engine) fn forget_device<I: Index>(&mut self, core: &mut Core<I>, now: Now, device: DeviceId) {
+        if self.sessions.values().any(|session| session.device == device) {
             return;
         }
-        let Some(known) = self.peers.devices.known.remove(&device) else { return };
-        self.peers.devices.seen.remove(&device);
-        self.peers.devices.dirty = true;
-        self.peers.devices.purge_soon(now);
+        let Some(known) = self.devices.known.remove(&device) else { return };
+        self.devices.seen.remove(&device);
+        self.devices.dirty = true;
+        self.devices.purge_soon(now);
         let name = if known.name.is_empty() { device.short() } else { known.name };
-        self.core.out.push(Action::Report(Report::Forgotten { device: name }));
-        let links = self.peers.sessions.keys().copied().collect();
-        self.send(links, Message::Forget { device });
-    }
-
-    /// Forgets deletions that no machine can bring back, some at a time.
-    pub(in crate::engine) fn purge_due(&mut self, now: Now) {
-        if self.peers.devices.next_purge > now.mono {
-            return;
-        }
-        let today = self.today(now);
-        self.core.index.set_today(today);
-        self.peers.devices.leave(today);
-        self.forget_conflicts(now);
-        let horizon = self.core.latest_day.saturating_sub(TOMBSTONE_NS);
-        let gone = self.core.index.forget_deletions(self.peers.devices.purge_before(today), horizon, PURGE_AT_ONCE);
-        let is_more = gone >= PURGE_AT_ONCE as u64;
-        self.peers.devices.next_purge = now.mono + if is_more { SECOND } else { PURGE_EVERY_NS };
-        if gone > 0 {
-            self.core.out.push(Action::Report(Report::Purged { deletions: gone }));
-        }
+        core.out.push(Action::Report(Report::Forgotten { device: name }));
+        let links = self.sessions.keys().copied().collect();
+        self.send(core, links, Message::Forget { device });
     }
 
     /// Once a group of events.
-    pub(in crate::engine) fn store_devices(&mut self) {
-        if std::mem::take(&mut self.peers.devices.dirty) {
-            store_by_device(&mut self.core.index, META_DEVICES, &self.peers.devices.known);
-            store_by_device(&mut self.core.index, META_SEEN, &self.peers.devices.seen);
+    pub(in crate::engine) fn store_devices<I: Index>(&mut self, core: &mut Core<I>) {
+        if std::mem::take(&mut self.devices.dirty) {
+            store_by_device(&mut core.index, META_DEVICES, &self.devices.known);
+            store_by_device(&mut core.index, META_SEEN, &self.devices.seen);
         }
     }
 
     /// How far a peer's clock is from ours.
-    pub(in crate::engine) fn clock_seen(&mut self, now: Now, link: LinkId, ahead_ns: i64) {
-        let day_before = self.today(now);
-        self.core.steady.peer_says(now, ahead_ns);
-        if self.today(now) != day_before {
-            self.core.index.set_today(self.today(now));
-            self.peers.devices.purge_soon(now);
+    pub(in crate::engine) fn clock_seen<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        link: LinkId,
+        ahead_ns: i64,
+    ) {
+        let day_before = core.today(now);
+        core.steady.peer_says(now, ahead_ns);
+        if core.today(now) != day_before {
+            core.index.set_today(core.today(now));
+            self.devices.purge_soon(now);
         }
-        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
+        let Some(session) = self.sessions.get_mut(&link) else { return };
         let (device, peer) = (session.device, session.name.clone());
-        let said = self.peers.devices.clocks.get(&device).copied();
+        let said = self.devices.clocks.get(&device).copied();
         if !is_clock_off(ahead_ns, said.is_some()) {
             session.clock = PeerClock::Agrees;
-            if self.peers.devices.clocks.remove(&device).is_some() {
-                self.core.out.push(Action::Report(Report::ClockRight { peer }));
+            if self.devices.clocks.remove(&device).is_some() {
+                core.out.push(Action::Report(Report::ClockRight { peer }));
             }
             return;
         }
@@ -245,21 +235,41 @@ impl<I: Index> Engine<I> {
             said.ahead_ns.abs_diff(ahead_ns) < CLOCK_NS || now.mono < said.said_at + CLOCK_AGAIN_NS
         });
         if !is_reported {
-            self.peers.devices.clocks.insert(device, ClockOff { ahead_ns, said_at: now.mono });
-            self.core.out.push(Action::Report(Report::ClockOff { peer, ahead_ns }));
+            self.devices.clocks.insert(device, ClockOff { ahead_ns, said_at: now.mono });
+            core.out.push(Action::Report(Report::ClockOff { peer, ahead_ns }));
         }
     }
 
     pub(in crate::engine) fn device_statuses(&self) -> Vec<DeviceStatus> {
-        let linked = |device: &DeviceId| self.peers.sessions.values().any(|session| session.device == *device);
+        let linked = |device: &DeviceId| self.sessions.values().any(|session| session.device == *device);
         let status = |(device, known): (&DeviceId, &KnownDevice)| DeviceStatus {
             device: *device,
             name: known.name.clone(),
             linked: linked(device),
-            seen_ns: self.peers.devices.seen.get(device).copied(),
+            seen_ns: self.devices.seen.get(device).copied(),
             equal_ns: (known.equal_day > 0).then_some(known.equal_day.saturating_mul(DAY_NS)),
         };
-        self.peers.devices.known.iter().map(status).collect()
+        self.devices.known.iter().map(status).collect()
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// Forgets deletions that no machine can bring back, some at a time.
+    pub(in crate::engine) fn purge_due(&mut self, now: Now) {
+        if self.peers.devices.next_purge > now.mono {
+            return;
+        }
+        let today = self.core.today(now);
+        self.core.index.set_today(today);
+        self.peers.devices.leave(today);
+        self.reconcile.forget_conflicts(&mut self.core, now);
+        let horizon = self.core.latest_day.saturating_sub(TOMBSTONE_NS);
+        let gone = self.core.index.forget_deletions(self.peers.devices.purge_before(today), horizon, PURGE_AT_ONCE);
+        let is_more = gone >= PURGE_AT_ONCE as u64;
+        self.peers.devices.next_purge = now.mono + if is_more { SECOND } else { PURGE_EVERY_NS };
+        if gone > 0 {
+            self.core.out.push(Action::Report(Report::Purged { deletions: gone }));
+        }
     }
 }
 
@@ -330,12 +340,12 @@ mod tests {
         let mut engine = Engine::new(config, MapIndex::new());
         engine.start(at(DAY), Trust::Known);
         let device = DeviceId([1; 32]);
-        engine.peers.devices.meet(engine.today(at(DAY)), device, "peer");
+        engine.peers.devices.meet(engine.core.today(at(DAY)), device, "peer");
         engine.peers.devices.announced(&device);
         let year_ahead = Now { mono: 2 * PURGE_EVERY_NS, ..at(DAY + 365) };
         engine.purge_due(year_ahead);
-        assert_eq!((engine.today(year_ahead), engine.peers.devices.known.len()), (DAY, 1));
-        assert_eq!(engine.peers.devices.purge_before(engine.today(year_ahead)), 0, "it never compared equal");
+        assert_eq!((engine.core.today(year_ahead), engine.peers.devices.known.len()), (DAY, 1));
+        assert_eq!(engine.peers.devices.purge_before(engine.core.today(year_ahead)), 0, "it never compared equal");
     }
 
     #[test]

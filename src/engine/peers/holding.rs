@@ -8,7 +8,9 @@ use crate::engine::api::action::Action;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
 use crate::engine::api::status::{HeldPath, HeldPaths, HeldWhy};
+use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
+use crate::engine::peers::Peers;
 use crate::engine::peers::session::Session;
 use crate::model::DeviceId;
 use crate::wire::features;
@@ -61,53 +63,67 @@ impl HoldQueries {
     }
 }
 
-impl<I: Index> Engine<I> {
+impl Peers {
     /// A newer question takes the place of one that is under way.
-    pub(in crate::engine) fn ask_holds(&mut self, now: Now, ticket: u64) {
-        self.peers.queries.holds.last_id = self.peers.queries.holds.last_id.wrapping_add(1);
-        let id = self.peers.queries.holds.last_id;
-        let asked = self.peers.sessions.iter().filter(|(_, session)| session.features.has(features::HOLDS));
+    pub(in crate::engine) fn ask_holds<I: Index>(&mut self, core: &mut Core<I>, now: Now, ticket: u64) {
+        self.queries.holds.last_id = self.queries.holds.last_id.wrapping_add(1);
+        let id = self.queries.holds.last_id;
+        let asked = self.sessions.iter().filter(|(_, session)| session.features.has(features::HOLDS));
         let waits_for: BTreeSet<LinkId> = asked.map(|(link, _)| *link).collect();
         let machine =
             |session: &Session| HeldByMachine { device: session.device, machine: session.name.clone(), held: None };
-        let machines = self.peers.sessions.iter().map(|(link, session)| (*link, machine(session))).collect();
+        let machines = self.sessions.iter().map(|(link, session)| (*link, machine(session))).collect();
         if !waits_for.is_empty() {
-            self.send(waits_for.iter().copied().collect(), Message::Holds { id });
+            self.send(core, waits_for.iter().copied().collect(), Message::Holds { id });
         }
-        self.peers.queries.holds.asking =
-            Some(HoldQuery { id, ticket, waits_for, until: now.mono + PATIENCE_NS, machines });
-        self.peers.queries.holds.conclude_if_answered();
+        self.queries.holds.asking = Some(HoldQuery { id, ticket, waits_for, until: now.mono + PATIENCE_NS, machines });
+        self.queries.holds.conclude_if_answered();
     }
 
     /// The answers to the question of that ticket, once all have come or were waited for long
     /// enough.
-    pub fn take_holding(&mut self, ticket: u64) -> Option<Vec<HeldByMachine>> {
-        self.peers.queries.holds.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, machines)| machines)
+    fn take_holding(&mut self, ticket: u64) -> Option<Vec<HeldByMachine>> {
+        self.queries.holds.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, machines)| machines)
     }
 
-    pub(in crate::engine) fn holding_came(&mut self, link: LinkId, id: u32, sums: HeldSums, held: Vec<HeldBack>) {
-        let Some(asking) = self.peers.queries.holds.asking.as_mut().filter(|asking| asking.id == id) else { return };
+    pub(super) fn holding_came<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        link: LinkId,
+        id: u32,
+        sums: HeldSums,
+        held: Vec<HeldBack>,
+    ) {
+        let Some(asking) = self.queries.holds.asking.as_mut().filter(|asking| asking.id == id) else { return };
         if !asking.waits_for.remove(&link) {
-            return self.close(link, "what it holds was not asked for");
+            return core.close(link, "what it holds was not asked for");
         }
         if let Some(machine) = asking.machines.get_mut(&link) {
             machine.held = Some(believed(sums, held));
         }
-        self.peers.queries.holds.conclude_if_answered();
+        self.queries.holds.conclude_if_answered();
     }
 
-    pub(in crate::engine) fn holding_link_down(&mut self, link: LinkId) {
-        if let Some(asking) = &mut self.peers.queries.holds.asking {
+    pub(super) fn holding_link_down(&mut self, link: LinkId) {
+        if let Some(asking) = &mut self.queries.holds.asking {
             asking.waits_for.remove(&link);
         }
-        self.peers.queries.holds.conclude_if_answered();
+        self.queries.holds.conclude_if_answered();
     }
 
     pub(in crate::engine) fn holding_due(&mut self, now: Now) {
-        self.peers.queries.holds.conclude_if(|asking| asking.until <= now.mono);
+        self.queries.holds.conclude_if(|asking| asking.until <= now.mono);
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// The answers to the question of that ticket, once all have come or were waited for long
+    /// enough.
+    pub fn take_holding(&mut self, ticket: u64) -> Option<Vec<HeldByMachine>> {
+        self.peers.take_holding(ticket)
     }
 
-    pub(in crate::engine) fn holds_asked(&mut self, link: LinkId, id: u32) {
+    pub(super) fn holds_asked(&mut self, link: LinkId, id: u32) {
         let HeldPaths { paths, deletions, reverts, dated_ahead, unignored } = self.held(HOLDS);
         let mut bytes = 0;
         let fits = |held: &HeldBack| {
@@ -122,7 +138,7 @@ impl<I: Index> Engine<I> {
             .take_while(fits)
             .collect();
         let sums = HeldSums { deletions, reverts, dated_ahead, unignored };
-        self.act(Action::Send { to: vec![link], message: Message::Holding { id, sums, held } });
+        self.core.act(Action::Send { to: vec![link], message: Message::Holding { id, sums, held } });
     }
 }
 

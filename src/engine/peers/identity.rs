@@ -13,8 +13,10 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, load_by_device, store_by_device};
+use crate::engine::core::Core;
 use crate::engine::limits::DAY_NS;
 use crate::engine::limits::PAGE;
+use crate::engine::peers::Peers;
 use crate::engine::peers::session::Met;
 use crate::engine::{Engine, META_COUNTER, META_RENEWED_AT, META_RESTORED};
 use crate::model::version::COUNTER_LIMIT;
@@ -70,19 +72,38 @@ impl PeerCounters {
     }
 }
 
-impl<I: Index> Engine<I> {
+impl Peers {
     /// What is told to each peer first.
-    pub(in crate::engine) fn announce_known_to(&mut self, link: LinkId) {
-        let Some(session) = self.peers.sessions.get(&link) else { return };
-        let counter = self.peers.counters.of(&session.device);
-        self.send(vec![link], Message::Known { counter });
+    pub(super) fn announce_known_to<I: Index>(&mut self, core: &mut Core<I>, link: LinkId) {
+        let Some(session) = self.sessions.get(&link) else { return };
+        let counter = self.counters.of(&session.device);
+        self.send(core, vec![link], Message::Known { counter });
     }
 
-    pub(in crate::engine) fn known_came(&mut self, now: Now, link: LinkId, counter: u64) {
+    /// Once a group of events.
+    pub(in crate::engine) fn store_peer_counters<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        if self.counters.dirty && (self.counters.stored == 0 || self.counters.stored + STORE_EVERY_NS <= now.mono) {
+            self.counters.dirty = false;
+            self.counters.stored = now.mono;
+            store_by_device(&mut core.index, META_PEER_COUNTERS, &self.counters.by_device);
+        }
+    }
+}
+
+impl<I: Index> Core<I> {
+    fn was_renewed_today(&self) -> bool {
+        let at = self.index.meta(META_RENEWED_AT).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+        at.is_some_and(|at| at.abs_diff(self.last_event.wall) < DAY_NS)
+    }
+}
+
+impl<I: Index> Engine<I> {
+    pub(super) fn known_came(&mut self, now: Now, link: LinkId, counter: u64) {
         let met =
             self.peers.sessions.get_mut(&link).map(|session| std::mem::replace(&mut session.met, Met::Acquainted));
         if !self.is_ours(counter, link) {
-            self.refuse_claim(self.core.last_event, link, "changes of this machine that it never made");
+            let now = self.core.last_event;
+            self.peers.refuse_claim(&mut self.core, now, link, "changes of this machine that it never made");
         }
         if met == Some(Met::Linked) && self.peers.renewal != Renewal::Ending {
             self.announce_confirmations_to(now, link);
@@ -99,12 +120,12 @@ impl<I: Index> Engine<I> {
         if counter >= COUNTER_LIMIT {
             return false;
         }
-        if self.peers.renewal == Renewal::Done || self.was_renewed_today() {
+        if self.peers.renewal == Renewal::Done || self.core.was_renewed_today() {
             // It may be true even so. Counters that follow the clock were not used before, and no
             // peer has a say in them.
             let by_clock = self.core.last_event.wall / 1_000_000;
             if by_clock > self.reconcile.counter.last {
-                self.use_counter(by_clock);
+                self.reconcile.use_counter(&mut self.core, by_clock);
             }
             return counter <= self.reconcile.counter.last;
         }
@@ -115,11 +136,6 @@ impl<I: Index> Engine<I> {
              backup or an image"
         ));
         true
-    }
-
-    fn was_renewed_today(&self) -> bool {
-        let at = self.core.index.meta(META_RENEWED_AT).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-        at.is_some_and(|at| at.abs_diff(self.core.last_event.wall) < DAY_NS)
     }
 
     /// A version before this one believed what peers said of its own counter: what it would make
@@ -149,7 +165,7 @@ impl<I: Index> Engine<I> {
         self.core.index.set_meta(META_COUNTER, &0_u64.to_be_bytes());
         self.core.halted = Some(format!("{why}; it starts anew as another device").into());
         self.core.out.push(Action::Report(Report::NewDevice { why }));
-        self.act(Action::NewDevice);
+        self.core.act(Action::NewDevice);
         self.peers.renewal = Renewal::Ending;
     }
 
@@ -170,17 +186,6 @@ impl<I: Index> Engine<I> {
                     self.core.index.put(&path, &row);
                 }
             }
-        }
-    }
-
-    /// Once a group of events.
-    pub(in crate::engine) fn store_peer_counters(&mut self, now: Now) {
-        if self.peers.counters.dirty
-            && (self.peers.counters.stored == 0 || self.peers.counters.stored + STORE_EVERY_NS <= now.mono)
-        {
-            self.peers.counters.dirty = false;
-            self.peers.counters.stored = now.mono;
-            store_by_device(&mut self.core.index, META_PEER_COUNTERS, &self.peers.counters.by_device);
         }
     }
 }

@@ -6,9 +6,11 @@ use crate::engine::Engine;
 use crate::engine::api::digest::deleted_at;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
+use crate::engine::core::Core;
 use crate::engine::limits::TOMBSTONE_NS;
 use crate::engine::merge::RemoteEffect;
 use crate::engine::merge::is_far_ahead;
+use crate::engine::peers::Peers;
 use crate::engine::peers::identity::Renewal;
 use crate::engine::peers::session::Met;
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
@@ -25,8 +27,66 @@ pub(in crate::engine) struct OutgoingChange {
     relayed_to: Vec<DeviceId>,
 }
 
+impl Peers {
+    /// Whether whatever is found here is news to every linked peer.
+    pub(in crate::engine) fn is_news_to_all(&self) -> bool {
+        self.sessions.values().all(|session| session.is_empty_handed)
+    }
+
+    /// Sends what is queued, in order, many changes to a message.
+    pub(in crate::engine) fn send_changes<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        let mut queue = std::mem::take(&mut self.news.outgoing).into_iter().peekable();
+        while let Some(OutgoingChange { change, was, relayed_to }) = queue.next() {
+            let mut changes = vec![(change, was)];
+            while changes.len() < CHANGES_A_MESSAGE
+                && let Some(next) = queue.next_if(|next| next.relayed_to == relayed_to)
+            {
+                changes.push((next.change, next.was));
+            }
+            self.send_group(core, now, changes, relayed_to);
+        }
+    }
+
+    fn send_group<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        changes: Vec<(Change, Option<Kind>)>,
+        mut relayed_to: Vec<DeviceId>,
+    ) {
+        let to: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.met == Met::Acquainted && !relayed_to.contains(&s.device))
+            .map(|(link, s)| (*link, s.device))
+            .collect();
+        if to.is_empty() {
+            return;
+        }
+        relayed_to.push(core.config.device);
+        relayed_to.extend(to.iter().map(|(_, device)| *device));
+        let links: Vec<_> = to.into_iter().map(|(link, _)| link).collect();
+        for (change, was) in &changes {
+            if change.entry.version.author == core.config.device {
+                self.follow(core, now, &change.path, &change.entry, was.clone(), &links);
+            }
+        }
+        let changes = changes.into_iter().map(|(change, _)| change).collect();
+        self.send(core, links, Message::Changes { changes, relayed_to });
+    }
+}
+
+impl<I: Index> Core<I> {
+    /// A deletion that no digest counts any more, of a path that is not known here: there is
+    /// nothing that it could guard.
+    fn is_long_gone(&self, path: &SyncPath, entry: &Entry) -> bool {
+        let horizon = self.latest_day.saturating_sub(TOMBSTONE_NS);
+        deleted_at(entry).is_some_and(|at| at < horizon) && self.index.get(path).is_none()
+    }
+}
+
 impl<I: Index> Engine<I> {
-    pub(in crate::engine) fn changes_came(
+    pub(super) fn changes_came(
         &mut self,
         now: Now,
         link: LinkId,
@@ -51,7 +111,7 @@ impl<I: Index> Engine<I> {
     }
 
     #[expect(clippy::too_many_arguments)]
-    pub(in crate::engine) fn apply_live(
+    fn apply_live(
         &mut self,
         now: Now,
         link: LinkId,
@@ -72,7 +132,7 @@ impl<I: Index> Engine<I> {
                 self.offer_source(&path, link, body, wire_bytes);
                 self.owes_ack(link, &path, &entry);
                 if self.transfer.wants.get(&path).is_some() {
-                    self.pass_on(&path, relayed_to.to_vec());
+                    self.transfer.pass_on(&path, relayed_to.to_vec());
                 } else {
                     self.announce(now, Change { path, entry, body: None }, relayed_to.to_vec());
                 }
@@ -92,10 +152,10 @@ impl<I: Index> Engine<I> {
             self.hold_dated_ahead(path, entry);
             return None;
         }
-        if self.peers.renewal == Renewal::Ending || self.is_long_gone(path, &entry) {
+        if self.peers.renewal == Renewal::Ending || self.core.is_long_gone(path, &entry) {
             return None;
         }
-        if !self.pays(now, link, path, &entry) {
+        if !self.peers.pays(&mut self.core, now, link, path, &entry) {
             return None;
         }
         self.is_corrected(path, &entry);
@@ -104,18 +164,6 @@ impl<I: Index> Engine<I> {
             self.offer_source(path, link, None, 0);
         }
         Some(effect)
-    }
-
-    /// A deletion that no digest counts any more, of a path that is not known here: there is
-    /// nothing that it could guard.
-    pub(in crate::engine) fn is_long_gone(&self, path: &SyncPath, entry: &Entry) -> bool {
-        let horizon = self.core.latest_day.saturating_sub(TOMBSTONE_NS);
-        deleted_at(entry).is_some_and(|at| at < horizon) && self.core.index.get(path).is_none()
-    }
-
-    /// Whether whatever is found here is news to every linked peer.
-    pub(in crate::engine) fn is_news_to_all(&self) -> bool {
-        self.peers.sessions.values().all(|session| session.is_empty_handed)
     }
 
     /// Queues a change for all linked peers but those told already.
@@ -135,47 +183,5 @@ impl<I: Index> Engine<I> {
         if !self.peers.sessions.is_empty() {
             self.peers.news.outgoing.push(OutgoingChange { change, was, relayed_to });
         }
-    }
-
-    /// Sends what is queued, in order, many changes to a message.
-    pub(in crate::engine) fn send_changes(&mut self, now: Now) {
-        let mut queue = std::mem::take(&mut self.peers.news.outgoing).into_iter().peekable();
-        while let Some(OutgoingChange { change, was, relayed_to }) = queue.next() {
-            let mut changes = vec![(change, was)];
-            while changes.len() < CHANGES_A_MESSAGE
-                && let Some(next) = queue.next_if(|next| next.relayed_to == relayed_to)
-            {
-                changes.push((next.change, next.was));
-            }
-            self.send_group(now, changes, relayed_to);
-        }
-    }
-
-    pub(in crate::engine) fn send_group(
-        &mut self,
-        now: Now,
-        changes: Vec<(Change, Option<Kind>)>,
-        mut relayed_to: Vec<DeviceId>,
-    ) {
-        let to: Vec<_> = self
-            .peers
-            .sessions
-            .iter()
-            .filter(|(_, s)| s.met == Met::Acquainted && !relayed_to.contains(&s.device))
-            .map(|(link, s)| (*link, s.device))
-            .collect();
-        if to.is_empty() {
-            return;
-        }
-        relayed_to.push(self.core.config.device);
-        relayed_to.extend(to.iter().map(|(_, device)| *device));
-        let links: Vec<_> = to.into_iter().map(|(link, _)| link).collect();
-        for (change, was) in &changes {
-            if change.entry.version.author == self.core.config.device {
-                self.follow(now, &change.path, &change.entry, was.clone(), &links);
-            }
-        }
-        let changes = changes.into_iter().map(|(change, _)| change).collect();
-        self.send(links, Message::Changes { changes, relayed_to });
     }
 }

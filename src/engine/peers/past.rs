@@ -12,7 +12,9 @@ use crate::engine::api::action::{Action, ServedFile};
 use crate::engine::api::event::{AskPast, FetchPast, FoundPast};
 use crate::engine::api::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
 use crate::engine::api::index::Index;
+use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
+use crate::engine::peers::Peers;
 use crate::model::{ContentId, DeviceId, SyncPath};
 use crate::wire::features::HISTORY;
 use crate::wire::message::{Message, PASTS, Past, PastWhat};
@@ -99,10 +101,10 @@ impl Pasts {
     }
 }
 
-impl<I: Index> Engine<I> {
-    pub(in crate::engine) fn ask_past(&mut self, now: Now, ask: AskPast) {
-        self.peers.queries.past.last_id = self.peers.queries.past.last_id.wrapping_add(1);
-        let id = self.peers.queries.past.last_id;
+impl Peers {
+    pub(in crate::engine) fn ask_past<I: Index>(&mut self, core: &mut Core<I>, now: Now, ask: AskPast) {
+        self.queries.past.last_id = self.queries.past.last_id.wrapping_add(1);
+        let id = self.queries.past.last_id;
         let AskPast { ticket, path, named, bytes } = ask;
         let until = now.mono + PATIENCE_NS + (bytes / HASHED_BYTES_A_SECOND).saturating_mul(SECOND);
         let mut asking = PastQuery {
@@ -115,7 +117,7 @@ impl<I: Index> Engine<I> {
             machines: BTreeMap::new(),
         };
         let mut out = Vec::new();
-        for (link, session) in &self.peers.sessions {
+        for (link, session) in &self.sessions {
             let theirs = named.get(&session.device);
             if !named.is_empty() && theirs.is_none() {
                 continue;
@@ -130,23 +132,30 @@ impl<I: Index> Engine<I> {
                 out.push((*link, Message::History { id, path: path.clone(), named: theirs }));
             }
         }
-        self.peers.queries.past.asking = Some(asking);
+        self.queries.past.asking = Some(asking);
         for (link, message) in out {
-            self.send(vec![link], message);
+            self.send(core, vec![link], message);
         }
-        self.peers.queries.past.conclude_if_answered();
+        self.queries.past.conclude_if_answered();
     }
 
     /// The answers to the question of that ticket, once all have come or were waited for long
     /// enough.
-    pub fn take_pasts(&mut self, ticket: u64) -> Option<Vec<MachinePasts>> {
-        self.peers.queries.past.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, machines)| machines)
+    fn take_pasts(&mut self, ticket: u64) -> Option<Vec<MachinePasts>> {
+        self.queries.past.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, machines)| machines)
     }
 
-    pub(in crate::engine) fn pasts_came(&mut self, link: LinkId, id: u32, pasts: Vec<Past>, more: bool) {
-        let Some(asking) = self.peers.queries.past.asking.as_mut().filter(|asking| asking.id == id) else { return };
+    pub(super) fn pasts_came<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        link: LinkId,
+        id: u32,
+        pasts: Vec<Past>,
+        more: bool,
+    ) {
+        let Some(asking) = self.queries.past.asking.as_mut().filter(|asking| asking.id == id) else { return };
         if !asking.waits_for.contains(&link) {
-            return self.close(link, "history that was not asked for");
+            return core.close(link, "history that was not asked for");
         }
         let named = asking.named.get(&link).filter(|named| !named.is_empty());
         let is_asked = |past: &Past| match named {
@@ -160,24 +169,97 @@ impl<I: Index> Engine<I> {
         if !are_asked || machine.pasts.len() + pasts.len() > limit || *bytes > ANSWER_BYTES {
             machine.pasts.clear();
             asking.waits_for.remove(&link);
-            self.close(link, "other history than was asked for, or too much");
-            return self.peers.queries.past.conclude_if_answered();
+            core.close(link, "other history than was asked for, or too much");
+            return self.queries.past.conclude_if_answered();
         }
         machine.pasts.extend(pasts);
         if !more {
             machine.is_whole = true;
             asking.waits_for.remove(&link);
-            self.peers.queries.past.conclude_if_answered();
+            self.queries.past.conclude_if_answered();
         }
     }
 
-    pub(in crate::engine) fn past_link_down(&mut self, link: LinkId) {
-        self.peers.queries.past.offered.remove(&link);
-        if let Some(asking) = &mut self.peers.queries.past.asking
+    pub(super) fn past_link_down(&mut self, link: LinkId) {
+        self.queries.past.offered.remove(&link);
+        if let Some(asking) = &mut self.queries.past.asking
             && asking.waits_for.remove(&link)
         {
-            self.peers.queries.past.conclude_if_answered();
+            self.queries.past.conclude_if_answered();
         }
+    }
+
+    /// Whether that fetch was of a content in a history.
+    fn past_came<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        fetch: FetchId,
+        how: Result<StageId, FetchError>,
+    ) -> bool {
+        let Some(HistoryFetch { ticket, link, .. }) = self.queries.past.fetching.remove(&fetch) else {
+            return false;
+        };
+        if how == Err(FetchError::Corrupt)
+            && let Some(session) = self.sessions.get(&link)
+        {
+            let text = format!("what {} sent from its history is not what it said it would be", session.name);
+            core.out.push(Action::Report(crate::engine::Report::Problem { path: None, text }));
+        }
+        self.past_fetched(now, ticket, how);
+        true
+    }
+
+    fn past_fetched(&mut self, now: Now, ticket: u64, how: Result<StageId, FetchError>) {
+        self.queries.past.fetched.insert(ticket, Fetched { how, until: now.mono + UNCLAIMED_NS });
+    }
+
+    /// What came of the fetch of that ticket, once it has ended. Whoever takes a staged content has
+    /// to use or discard it.
+    fn take_fetched(&mut self, ticket: u64) -> Option<Result<StageId, FetchError>> {
+        self.queries.past.fetched.remove(&ticket).map(|fetched| fetched.how)
+    }
+
+    pub(in crate::engine) fn past_due<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        if self.queries.past.asking.as_ref().is_some_and(|asking| asking.until <= now.mono) {
+            self.queries.past.conclude();
+        }
+        let late = |(_, fetching): &(&FetchId, &HistoryFetch)| fetching.until <= now.mono;
+        let late: Vec<_> = self.queries.past.fetching.iter().filter(late).map(|(fetch, _)| *fetch).collect();
+        for fetch in late {
+            core.act(Action::CancelFetch { fetch });
+            self.past_came(core, now, fetch, Err(FetchError::NotHere));
+        }
+        let unclaimed = |(_, fetched): &(&u64, &Fetched)| fetched.until <= now.mono;
+        let unclaimed: Vec<_> = self.queries.past.fetched.iter().filter(unclaimed).map(|(ticket, _)| *ticket).collect();
+        for ticket in unclaimed {
+            if let Some(Ok(staged)) = self.take_fetched(ticket) {
+                core.act(Action::Discard(staged));
+            }
+        }
+    }
+
+    /// Something in history that a peer asks for, if it was told of it.
+    fn offered(&self, link: LinkId, path: &SyncPath, content: ContentId, size: u64) -> Option<ServedFile> {
+        let offer = self.queries.past.offered.get(&link)?.get(&(path.clone(), content))?;
+        let kept = Some(offer.kept.clone());
+        (offer.size == size).then(|| ServedFile { path: path.clone(), stat: offer.stat, content, size, kept })
+    }
+}
+
+impl<I: Index> Core<I> {
+    // Answering.
+
+    pub(super) fn history_asked(&mut self, link: LinkId, id: u32, path: Option<SyncPath>, named: Vec<(SyncPath, u64)>) {
+        self.act(Action::ListPast { to: link, id, path, named });
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// The answers to the question of that ticket, once all have come or were waited for long
+    /// enough.
+    pub fn take_pasts(&mut self, ticket: u64) -> Option<Vec<MachinePasts>> {
+        self.peers.take_pasts(ticket)
     }
 
     // Fetching.
@@ -186,81 +268,30 @@ impl<I: Index> Engine<I> {
         let FetchPast { ticket, device, path, content, size } = wanted;
         let is_its = |(_, session): &(&LinkId, &crate::engine::Session)| session.device == device;
         let Some(link) = self.peers.sessions.iter().find(is_its).map(|(link, _)| *link) else {
-            return self.past_fetched(now, ticket, Err(FetchError::LinkLost));
+            return self.peers.past_fetched(now, ticket, Err(FetchError::LinkLost));
         };
         let fetch = FetchId(self.transfer.wants.next_id() as u32);
         let until = now.mono + PATIENCE_NS + (size / SENT_BYTES_A_SECOND).saturating_mul(SECOND);
         self.peers.queries.past.fetching.insert(fetch, HistoryFetch { ticket, link, until });
-        self.act(Action::Fetch { fetch, from: link, path, content, size });
+        self.core.act(Action::Fetch { fetch, from: link, path, content, size });
     }
 
     pub(in crate::engine) fn content_came(&mut self, now: Now, fetch: FetchId, staged: StageId, wire_bytes: u64) {
-        if !self.past_came(now, fetch, Ok(staged)) {
+        if !self.peers.past_came(&mut self.core, now, fetch, Ok(staged)) {
             self.fetched(fetch, staged, wire_bytes);
         }
     }
 
     pub(in crate::engine) fn content_failed(&mut self, now: Now, fetch: FetchId, why: FetchError) {
-        if !self.past_came(now, fetch, Err(why.clone())) {
+        if !self.peers.past_came(&mut self.core, now, fetch, Err(why.clone())) {
             self.fetch_failed(now, fetch, why);
         }
-    }
-
-    /// Whether that fetch was of a content in a history.
-    fn past_came(&mut self, now: Now, fetch: FetchId, how: Result<StageId, FetchError>) -> bool {
-        let Some(HistoryFetch { ticket, link, .. }) = self.peers.queries.past.fetching.remove(&fetch) else {
-            return false;
-        };
-        if how == Err(FetchError::Corrupt)
-            && let Some(session) = self.peers.sessions.get(&link)
-        {
-            let text = format!("what {} sent from its history is not what it said it would be", session.name);
-            self.core.out.push(Action::Report(crate::engine::Report::Problem { path: None, text }));
-        }
-        self.past_fetched(now, ticket, how);
-        true
-    }
-
-    fn past_fetched(&mut self, now: Now, ticket: u64, how: Result<StageId, FetchError>) {
-        self.peers.queries.past.fetched.insert(ticket, Fetched { how, until: now.mono + UNCLAIMED_NS });
     }
 
     /// What came of the fetch of that ticket, once it has ended. Whoever takes a staged content has
     /// to use or discard it.
     pub fn take_fetched(&mut self, ticket: u64) -> Option<Result<StageId, FetchError>> {
-        self.peers.queries.past.fetched.remove(&ticket).map(|fetched| fetched.how)
-    }
-
-    pub(in crate::engine) fn past_due(&mut self, now: Now) {
-        if self.peers.queries.past.asking.as_ref().is_some_and(|asking| asking.until <= now.mono) {
-            self.peers.queries.past.conclude();
-        }
-        let late = |(_, fetching): &(&FetchId, &HistoryFetch)| fetching.until <= now.mono;
-        let late: Vec<_> = self.peers.queries.past.fetching.iter().filter(late).map(|(fetch, _)| *fetch).collect();
-        for fetch in late {
-            self.act(Action::CancelFetch { fetch });
-            self.past_came(now, fetch, Err(FetchError::NotHere));
-        }
-        let unclaimed = |(_, fetched): &(&u64, &Fetched)| fetched.until <= now.mono;
-        let unclaimed: Vec<_> =
-            self.peers.queries.past.fetched.iter().filter(unclaimed).map(|(ticket, _)| *ticket).collect();
-        for ticket in unclaimed {
-            if let Some(Ok(staged)) = self.take_fetched(ticket) {
-                self.act(Action::Discard(staged));
-            }
-        }
-    }
-
-    // Answering.
-
-    pub(in crate::engine) fn history_asked(
-        &mut self,
-        link: LinkId,
-        id: u32,
-        path: Option<SyncPath>,
-        named: Vec<(SyncPath, u64)>,
-    ) {
-        self.act(Action::ListPast { to: link, id, path, named });
+        self.peers.take_fetched(ticket)
     }
 
     /// What was found here goes to who asked. What is ignored is nobody else's.
@@ -280,7 +311,7 @@ impl<I: Index> Engine<I> {
             }
         }
         let pasts = found.into_iter().map(|found| found.past).collect();
-        self.send(vec![link], Message::Pasts { id, pasts, more: false });
+        self.peers.send(&mut self.core, vec![link], Message::Pasts { id, pasts, more: false });
     }
 
     /// A content that is not live here: it may be in history, or on its way here.
@@ -292,17 +323,10 @@ impl<I: Index> Engine<I> {
         content: ContentId,
         size: u64,
     ) {
-        match self.offered(link, path, content, size) {
-            Some(kept) => self.act(Action::Serve { to: link, stream, file: Some(kept) }),
-            None => self.serve_partial(link, stream, content),
+        match self.peers.offered(link, path, content, size) {
+            Some(kept) => self.core.act(Action::Serve { to: link, stream, file: Some(kept) }),
+            None => self.transfer.serve_partial(&mut self.core, link, stream, content),
         }
-    }
-
-    /// Something in history that a peer asks for, if it was told of it.
-    fn offered(&self, link: LinkId, path: &SyncPath, content: ContentId, size: u64) -> Option<ServedFile> {
-        let offer = self.peers.queries.past.offered.get(&link)?.get(&(path.clone(), content))?;
-        let kept = Some(offer.kept.clone());
-        (offer.size == size).then(|| ServedFile { path: path.clone(), stat: offer.stat, content, size, kept })
     }
 }
 

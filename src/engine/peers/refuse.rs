@@ -11,6 +11,8 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
+use crate::engine::peers::Peers;
 use crate::engine::peers::session::AGAIN_NS;
 use crate::engine::peers::session::Session;
 use crate::engine::row_cost::row_bytes;
@@ -19,9 +21,81 @@ use crate::model::{DeviceId, Entry, SyncPath};
 /// A live entry up to this cost is free: its content costs its author more.
 const FREE_BYTES: u64 = 2048;
 
+impl Peers {
+    /// Whether the peer that delivered it may have it kept for what it costs.
+    pub(super) fn pays<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        link: LinkId,
+        path: &SyncPath,
+        entry: &Entry,
+    ) -> bool {
+        let cost = row_bytes(path, entry);
+        if entry.is_live() && cost <= FREE_BYTES {
+            return true;
+        }
+        let free = match core.index.get(path) {
+            Some(Row { head: winner, .. }) => row_bytes(path, &winner).max(FREE_BYTES),
+            None if entry.is_live() => FREE_BYTES,
+            // A deletion of what was never here guards nothing here: it is kept for the others.
+            None => 0,
+        };
+        let Some(device) = self.sessions.get(&link).map(|session| session.device) else { return true };
+        let pays = cost <= free || self.charge(core, now, device, cost - free);
+        if !pays {
+            self.refuse_entry(
+                core,
+                now,
+                link,
+                path,
+                "more long names, or deletions of unknown paths, than one peer may have kept",
+            );
+        }
+        pays
+    }
+
+    pub(in crate::engine) fn refuse_entry<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        link: LinkId,
+        path: &SyncPath,
+        why: &str,
+    ) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let refusals = &mut session.refusals;
+        if refusals.first.is_none() {
+            refusals.first = Some(format!("'{path}': {why}"));
+            refusals.compared_at = now.mono;
+        }
+        if refusals.said_at.is_none_or(|said| said + AGAIN_NS <= now.mono) {
+            refusals.said_at = Some(now.mono);
+            let (peer, path, why) = (session.name.clone(), path.clone(), why.to_owned());
+            core.out.push(Action::Report(Report::InvalidEntries { peer, path: Some(path), why }));
+        }
+    }
+
+    /// A claim of a peer about this machine that is no entry.
+    pub(super) fn refuse_claim<I: Index>(&mut self, core: &mut Core<I>, now: Now, link: LinkId, why: &str) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        if session.refusals.said_at.is_none_or(|said| said + AGAIN_NS <= now.mono) {
+            session.refusals.said_at = Some(now.mono);
+            let (peer, why) = (session.name.clone(), why.to_owned());
+            core.out.push(Action::Report(Report::InvalidEntries { peer, path: None, why }));
+        }
+    }
+
+    /// The link of a device, for what is found out about its entries later.
+    pub(in crate::engine) fn link_of(&self, device: &DeviceId) -> Option<LinkId> {
+        let is_its = |(_, session): &(&LinkId, &Session)| session.device == *device;
+        self.sessions.iter().find(is_its).map(|(link, _)| *link)
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// Those that are not refused for what they say.
-    pub(in crate::engine) fn sound<T>(
+    pub(super) fn sound<T>(
         &mut self,
         now: Now,
         link: LinkId,
@@ -32,7 +106,7 @@ impl<I: Index> Engine<I> {
         for item in items {
             let (path, entry) = entry_of(&item);
             match self.fault(link, path, entry) {
-                Some(why) => self.refuse_entry(now, link, path, why),
+                Some(why) => self.peers.refuse_entry(&mut self.core, now, link, path, why),
                 None => sound.push(item),
             }
         }
@@ -48,61 +122,6 @@ impl<I: Index> Engine<I> {
         }
         let claimed = entry.version.seen.get(&self.core.config.device);
         (!self.is_ours(claimed, link)).then_some("changes of this machine that it never made")
-    }
-
-    /// Whether the peer that delivered it may have it kept for what it costs.
-    pub(in crate::engine) fn pays(&mut self, now: Now, link: LinkId, path: &SyncPath, entry: &Entry) -> bool {
-        let cost = row_bytes(path, entry);
-        if entry.is_live() && cost <= FREE_BYTES {
-            return true;
-        }
-        let free = match self.core.index.get(path) {
-            Some(Row { head: winner, .. }) => row_bytes(path, &winner).max(FREE_BYTES),
-            None if entry.is_live() => FREE_BYTES,
-            // A deletion of what was never here guards nothing here: it is kept for the others.
-            None => 0,
-        };
-        let Some(device) = self.peers.sessions.get(&link).map(|session| session.device) else { return true };
-        let pays = cost <= free || self.charge(now, device, cost - free);
-        if !pays {
-            self.refuse_entry(
-                now,
-                link,
-                path,
-                "more long names, or deletions of unknown paths, than one peer may have kept",
-            );
-        }
-        pays
-    }
-
-    pub(in crate::engine) fn refuse_entry(&mut self, now: Now, link: LinkId, path: &SyncPath, why: &str) {
-        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
-        let refusals = &mut session.refusals;
-        if refusals.first.is_none() {
-            refusals.first = Some(format!("'{path}': {why}"));
-            refusals.compared_at = now.mono;
-        }
-        if refusals.said_at.is_none_or(|said| said + AGAIN_NS <= now.mono) {
-            refusals.said_at = Some(now.mono);
-            let (peer, path, why) = (session.name.clone(), path.clone(), why.to_owned());
-            self.core.out.push(Action::Report(Report::InvalidEntries { peer, path: Some(path), why }));
-        }
-    }
-
-    /// A claim of a peer about this machine that is no entry.
-    pub(in crate::engine) fn refuse_claim(&mut self, now: Now, link: LinkId, why: &str) {
-        let Some(session) = self.peers.sessions.get_mut(&link) else { return };
-        if session.refusals.said_at.is_none_or(|said| said + AGAIN_NS <= now.mono) {
-            session.refusals.said_at = Some(now.mono);
-            let (peer, why) = (session.name.clone(), why.to_owned());
-            self.core.out.push(Action::Report(Report::InvalidEntries { peer, path: None, why }));
-        }
-    }
-
-    /// The link of a device, for what is found out about its entries later.
-    pub(in crate::engine) fn link_of(&self, device: &DeviceId) -> Option<LinkId> {
-        let is_its = |(_, session): &(&LinkId, &Session)| session.device == *device;
-        self.peers.sessions.iter().find(is_its).map(|(link, _)| *link)
     }
 }
 

@@ -7,7 +7,9 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, ServedFile};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::limits::{DAY_NS, SECOND};
+use crate::engine::peers::Peers;
 use crate::model::{ContentId, DeviceId, SyncPath};
 use crate::wire::condition::Condition;
 use crate::wire::features::Features;
@@ -110,7 +112,7 @@ pub(in crate::engine) enum Equality {
 }
 
 impl Equality {
-    pub(in crate::engine) fn unsaid(self) -> Self {
+    pub(super) fn unsaid(self) -> Self {
         if self == Self::Said { Self::WereEqual } else { self }
     }
 }
@@ -139,6 +141,33 @@ impl Session {
     }
 }
 
+impl Peers {
+    pub(in crate::engine) fn send<I: Index>(&mut self, core: &mut Core<I>, to: Vec<LinkId>, message: Message) {
+        let announces = match &message {
+            Message::Offer { entries, .. } | Message::Answer { entries, .. } => !entries.is_empty(),
+            Message::Changes { changes, .. } => !changes.is_empty(),
+            _ => false,
+        };
+        for session in to.iter().filter(|_| announces).filter_map(|link| self.sessions.get(link)) {
+            self.devices.announced(&session.device);
+        }
+        core.act(Action::Send { to, message });
+    }
+
+    pub(in crate::engine) fn name_of<I: Index>(&self, core: &Core<I>, device: &DeviceId) -> String {
+        if *device == core.config.device {
+            return core.config.name.clone();
+        }
+        self.names.get(device).cloned().unwrap_or_else(|| device.short())
+    }
+}
+
+impl<I: Index> Core<I> {
+    pub(in crate::engine) fn close(&mut self, link: LinkId, why: &str) {
+        self.act(Action::Close { link, why: why.to_owned() });
+    }
+}
+
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn link_up(
         &mut self,
@@ -150,7 +179,7 @@ impl<I: Index> Engine<I> {
         features: Features,
     ) {
         self.peers.names.insert(device, name.clone());
-        let today = self.today(now);
+        let today = self.core.today(now);
         self.peers.devices.meet(today, device, &name);
         self.peers.devices.see(now, device);
         let session = Session {
@@ -176,23 +205,24 @@ impl<I: Index> Engine<I> {
             refusals: Refusals::default(),
         };
         self.peers.sessions.insert(link, session);
-        self.announce_known_to(link);
+        self.peers.announce_known_to(&mut self.core, link);
         self.announce_state(now, link);
         self.greet_with_conflicts(link);
         self.seek_all(link);
-        self.undo_link_up(now);
-        self.retry_all();
+        self.safety.undo_link_up(now);
+        self.transfer.retry_all();
     }
 
     pub(in crate::engine) fn link_down(&mut self, link: LinkId) {
         if let Some(session) = self.peers.sessions.remove(&link) {
             self.peers.devices.see(self.core.last_event, session.device);
-            self.deliveries_without(self.core.last_event, link, session.device);
-            self.forget_source(link);
+            let now = self.core.last_event;
+            self.peers.deliveries_without(&mut self.core, now, link, session.device);
+            self.transfer.forget_source(&mut self.core, link);
             self.survey_without(link);
-            self.past_link_down(link);
+            self.peers.past_link_down(link);
             self.locate_link_down(self.core.last_event, link);
-            self.holding_link_down(link);
+            self.peers.holding_link_down(link);
         }
     }
 
@@ -207,10 +237,10 @@ impl<I: Index> Engine<I> {
         match message {
             Message::Known { counter } => self.known_came(now, link, counter),
             Message::Confirm(confirmation) => self.confirmation_came(now, link, confirmation),
-            Message::Forget { device } => self.forget_device(now, device),
+            Message::Forget { device } => self.peers.forget_device(&mut self.core, now, device),
             Message::Undo { relayed_to } => self.undo_came(now, link, &relayed_to),
             Message::State { root, pending, condition } => self.state_came(now, link, root, pending, condition),
-            Message::Groups { groups } => self.groups_came(now, link, &groups),
+            Message::Groups { groups } => self.peers.groups_came(&mut self.core, now, link, &groups),
             Message::Buckets { groups } => self.buckets_came(now, link, groups),
             Message::Offer { buckets, entries, more } => {
                 let entries = self.sound(now, link, entries, |(path, entry)| (path, entry));
@@ -224,7 +254,7 @@ impl<I: Index> Engine<I> {
                 let changes = self.sound(now, link, changes, |change| (&change.path, &change.entry));
                 self.changes_came(now, link, changes, &relayed_to, wire_bytes);
             }
-            Message::Acks { placed } => self.acks_came(now, link, &placed),
+            Message::Acks { placed } => self.peers.acks_came(&mut self.core, now, link, &placed),
             Message::Get { wants } => {
                 let files: Vec<_> = wants
                     .into_iter()
@@ -234,21 +264,21 @@ impl<I: Index> Engine<I> {
                     })
                     .collect();
                 for file in files.iter().filter_map(|(_, file)| file.as_ref()) {
-                    self.note_served(link, &file.path, file.content);
+                    self.safety.note_served(link, &file.path, file.content);
                 }
-                self.act(Action::SendContents { to: link, files });
+                self.core.act(Action::SendContents { to: link, files });
             }
             Message::Seek { path, content, size } => self.seek_came(link, &path, content, size),
-            Message::Have { content, chunks } => self.have_came(now, link, content, &chunks),
+            Message::Have { content, chunks } => self.transfer.have_came(&mut self.core, now, link, content, &chunks),
             Message::Contents { contents } => self.contents_came(now, link, contents, wire_bytes),
             Message::Survey { id, paths } => self.surveyed_by(link, id, &paths),
             Message::Holdings { id, held } => self.holdings_came(link, id, &held),
-            Message::History { id, path, named } => self.history_asked(link, id, path, named),
-            Message::Pasts { id, pasts, more } => self.pasts_came(link, id, pasts, more),
+            Message::History { id, path, named } => self.core.history_asked(link, id, path, named),
+            Message::Pasts { id, pasts, more } => self.peers.pasts_came(&mut self.core, link, id, pasts, more),
             Message::Locate { id, sought } => self.locate_asked(link, id, sought),
             Message::Located { id, places } => self.located_by(now, link, id, &places),
             Message::Holds { id } => self.holds_asked(link, id),
-            Message::Holding { id, sums, held } => self.holding_came(link, id, sums, held),
+            Message::Holding { id, sums, held } => self.peers.holding_came(&mut self.core, link, id, sums, held),
             Message::Conflicts { digest, news } => self.conflicts_came(now, link, digest, news),
         }
     }
@@ -270,29 +300,6 @@ impl<I: Index> Engine<I> {
             });
         }
         found
-    }
-
-    pub(in crate::engine) fn send(&mut self, to: Vec<LinkId>, message: Message) {
-        let announces = match &message {
-            Message::Offer { entries, .. } | Message::Answer { entries, .. } => !entries.is_empty(),
-            Message::Changes { changes, .. } => !changes.is_empty(),
-            _ => false,
-        };
-        for session in to.iter().filter(|_| announces).filter_map(|link| self.peers.sessions.get(link)) {
-            self.peers.devices.announced(&session.device);
-        }
-        self.act(Action::Send { to, message });
-    }
-
-    pub(in crate::engine) fn close(&mut self, link: LinkId, why: &str) {
-        self.act(Action::Close { link, why: why.to_owned() });
-    }
-
-    pub(in crate::engine) fn name_of(&self, device: &DeviceId) -> String {
-        if *device == self.core.config.device {
-            return self.core.config.name.clone();
-        }
-        self.peers.names.get(device).cloned().unwrap_or_else(|| device.short())
     }
 }
 

@@ -8,6 +8,7 @@ use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
 use crate::engine::limits::SECOND;
 use crate::engine::merge::ObservationSource;
+use crate::engine::peers::Peers;
 use crate::engine::peers::session::Equality;
 use crate::engine::peers::session::PeerState;
 use crate::engine::peers::session::Session;
@@ -25,27 +26,35 @@ pub(in crate::engine) const STATE_QUIET_NS: u64 = SECOND / 10;
 /// it.
 pub(in crate::engine) const COMPARED_NS: u64 = SECOND;
 
+impl Peers {
+    pub(in crate::engine) fn next_state(&self) -> Option<u64> {
+        let rest = self.news.state_changed_at.map(|since| since + STATE_QUIET_NS);
+        let periodic = self.sessions.values().map(|session| session.announced_at + STATE_EVERY_NS).min();
+        rest.into_iter().chain(periodic).min().filter(|_| !self.sessions.is_empty())
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// A scan that knows nothing yet counts as something to come.
-    pub(in crate::engine) fn state(&mut self) -> PeerState {
+    pub(super) fn state(&mut self) -> PeerState {
         let is_scanning = self.observe.scan.finds() != ObservationSource::Walked;
         (self.core.index.root_digest(), self.active_wants() + u64::from(is_scanning), self.condition())
     }
 
-    pub(in crate::engine) fn announce_state(&mut self, now: Now, link: LinkId) {
+    pub(super) fn announce_state(&mut self, now: Now, link: LinkId) {
         let state = self.state();
         if let Some(session) = self.peers.sessions.get_mut(&link) {
             session.relayed_to = Some(state);
             session.announced_at = now.mono;
             let (root, pending, condition) = state;
-            self.send(vec![link], Message::State { root, pending, condition: Some(condition) });
+            self.peers.send(&mut self.core, vec![link], Message::State { root, pending, condition: Some(condition) });
         }
     }
 
     /// Tells peers how this machine stands, when that has changed and rested, or after a while.
     pub(in crate::engine) fn announce_states_due(&mut self, now: Now) {
-        self.name_conditions_due(now);
-        let Some(due) = self.next_state() else { return };
+        self.peers.name_conditions_due(&mut self.core, now);
+        let Some(due) = self.peers.next_state() else { return };
         if due > now.mono {
             return;
         }
@@ -72,7 +81,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// What a peer said earlier may be true of us only now.
-    pub(in crate::engine) fn judge_states(&mut self, now: Now) {
+    fn judge_states(&mut self, now: Now) {
         for link in self.peers.sessions.keys().copied().collect::<Vec<_>>() {
             self.judge_state(now, link);
         }
@@ -84,13 +93,7 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    pub(in crate::engine) fn next_state(&self) -> Option<u64> {
-        let rest = self.peers.news.state_changed_at.map(|since| since + STATE_QUIET_NS);
-        let periodic = self.peers.sessions.values().map(|session| session.announced_at + STATE_EVERY_NS).min();
-        rest.into_iter().chain(periodic).min().filter(|_| !self.peers.sessions.is_empty())
-    }
-
-    pub(in crate::engine) fn state_came(
+    pub(super) fn state_came(
         &mut self,
         now: Now,
         link: LinkId,
@@ -113,10 +116,10 @@ impl<I: Index> Engine<I> {
 
     /// Compares the roots; the dialler begins to compare when they differ, unless changes are still
     /// under way here.
-    pub(in crate::engine) fn judge_state(&mut self, now: Now, link: LinkId) {
-        self.name_condition(now, link);
+    pub(super) fn judge_state(&mut self, now: Now, link: LinkId) {
+        self.peers.name_condition(&mut self.core, now, link);
         let (root, active, ours) = self.state();
-        let (paths, today) = (self.core.index.counts(), self.today(now));
+        let (paths, today) = (self.core.index.counts(), self.core.today(now));
         let Some(session) = self.peers.sessions.get_mut(&link) else { return };
         let Some((theirs, pending)) = session.theirs else { return };
         let trouble = |condition: &Condition| !condition.trouble().is_clear();
@@ -131,7 +134,7 @@ impl<I: Index> Engine<I> {
             if pending == 0 && active == 0 && session.equality == Equality::Unknown {
                 session.equality = Equality::WereEqual;
             }
-            if Self::is_in_sync(session, root, &ours) && session.equality != Equality::Said {
+            if Peers::is_in_sync(session, root, &ours) && session.equality != Equality::Said {
                 session.equality = Equality::Said;
                 let paths = paths.files + paths.directories + paths.symlinks;
                 let peer = session.name.clone();
@@ -146,7 +149,7 @@ impl<I: Index> Engine<I> {
             && session.announced_since == 0
             && session.refusals.may_compare(now.mono)
         {
-            self.compare(link);
+            self.peers.compare(&mut self.core, link);
         }
     }
 
@@ -155,7 +158,7 @@ impl<I: Index> Engine<I> {
         let status = |session: &Session| PeerStatus {
             device: session.device,
             name: session.name.clone(),
-            in_sync: Self::is_in_sync(session, root, &ours),
+            in_sync: Peers::is_in_sync(session, root, &ours),
             equal: session.is_equal_to(root),
             condition: session.condition,
             pending: session.pending(),

@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::api::status::{FileHeld, MachineTally, Tally};
+use crate::engine::core::Core;
 use crate::engine::limits::PAGE;
 use crate::model::{ContentId, SyncPath};
 use crate::wire::message::{Message, PathContent, SURVEY_BYTES, SURVEY_PATHS};
@@ -71,6 +72,28 @@ impl Survey {
     }
 }
 
+impl<I: Index> Core<I> {
+    fn fill_page(&self, survey: &mut RunningTally) {
+        let rows = self.index.below(survey.below.as_ref(), survey.cursor.as_ref(), PAGE.min(SURVEY_PATHS - 1));
+        survey.is_last = rows.len() < PAGE.min(SURVEY_PATHS - 1);
+        let itself = survey.below.clone().filter(|_| survey.cursor.is_none());
+        let itself = itself.and_then(|path| Some((path.clone(), self.index.get(&path)?)));
+        let mut bytes = 0;
+        for (path, row) in itself.into_iter().chain(rows) {
+            if bytes >= SURVEY_BYTES {
+                survey.is_last = false;
+                return;
+            }
+            survey.cursor = Some(path.clone());
+            if let Some((content, _)) = row.head.file() {
+                bytes += path.as_bytes().len();
+                let here = content_held(&row) == Some(content);
+                survey.page.push(SurveyedFile { path, content, here, held: vec![None; survey.links.len()] });
+            }
+        }
+    }
+}
+
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn begin_survey(&mut self, below: Option<SyncPath>) {
         let links: Vec<LinkId> = self.peers.sessions.keys().copied().collect();
@@ -95,7 +118,7 @@ impl<I: Index> Engine<I> {
     fn survey_next(&mut self) {
         let Some(mut survey) = self.peers.queries.survey.under_way.take() else { return };
         loop {
-            self.fill_page(&mut survey);
+            self.core.fill_page(&mut survey);
             let links: Vec<_> = survey.answering().filter(|link| self.peers.sessions.contains_key(link)).collect();
             if !survey.page.is_empty() && !links.is_empty() {
                 self.peers.queries.survey.last_id = self.peers.queries.survey.last_id.wrapping_add(1);
@@ -103,7 +126,11 @@ impl<I: Index> Engine<I> {
                 survey.waits_for = links.iter().copied().collect();
                 survey.until = self.core.last_event.mono + PATIENCE_NS;
                 self.peers.queries.survey.under_way = Some(survey);
-                return self.send(links, Message::Survey { id: self.peers.queries.survey.last_id, paths });
+                return self.peers.send(
+                    &mut self.core,
+                    links,
+                    Message::Survey { id: self.peers.queries.survey.last_id, paths },
+                );
             }
             survey.count_page();
             if survey.is_last {
@@ -115,56 +142,36 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    fn fill_page(&self, survey: &mut RunningTally) {
-        let rows = self.core.index.below(survey.below.as_ref(), survey.cursor.as_ref(), PAGE.min(SURVEY_PATHS - 1));
-        survey.is_last = rows.len() < PAGE.min(SURVEY_PATHS - 1);
-        let itself = survey.below.clone().filter(|_| survey.cursor.is_none());
-        let itself = itself.and_then(|path| Some((path.clone(), self.core.index.get(&path)?)));
-        let mut bytes = 0;
-        for (path, row) in itself.into_iter().chain(rows) {
-            if bytes >= SURVEY_BYTES {
-                survey.is_last = false;
-                return;
-            }
-            survey.cursor = Some(path.clone());
-            if let Some((content, _)) = row.head.file() {
-                bytes += path.as_bytes().len();
-                let here = content_held(&row) == Some(content);
-                survey.page.push(SurveyedFile { path, content, here, held: vec![None; survey.links.len()] });
-            }
-        }
-    }
-
     /// A peer asks what is here.
-    pub(in crate::engine) fn surveyed_by(&mut self, link: LinkId, id: u32, paths: &[SyncPath]) {
+    pub(super) fn surveyed_by(&mut self, link: LinkId, id: u32, paths: &[SyncPath]) {
         let held = |path: &SyncPath| {
             let row = self.core.index.get(path).filter(|_| !self.ignores(path, false));
             PathContent { content: row.as_ref().and_then(content_held), day: self.safety.scrub.day(path) }
         };
         let held = paths.iter().map(held).collect();
-        self.send(vec![link], Message::Holdings { id, held });
+        self.peers.send(&mut self.core, vec![link], Message::Holdings { id, held });
     }
 
     /// What a peer says that it holds.
-    pub(in crate::engine) fn holdings_came(&mut self, link: LinkId, id: u32, held: &[PathContent]) {
+    pub(super) fn holdings_came(&mut self, link: LinkId, id: u32, held: &[PathContent]) {
         let Some(survey) =
             self.peers.queries.survey.under_way.as_mut().filter(|_| id == self.peers.queries.survey.last_id)
         else {
             return;
         };
         if !survey.waits_for.remove(&link) {
-            return self.close(link, "holdings that were not asked for");
+            return self.core.close(link, "holdings that were not asked for");
         }
         if held.len() != survey.page.len() {
             survey.waits_for.insert(link);
-            return self.close(link, "holdings of other paths than were asked for");
+            return self.core.close(link, "holdings of other paths than were asked for");
         }
         survey.take(link, held);
         self.survey_is_answered();
     }
 
     /// A link ended, or is asked no more.
-    pub(in crate::engine) fn survey_without(&mut self, link: LinkId) {
+    pub(super) fn survey_without(&mut self, link: LinkId) {
         let Some(survey) = self.peers.queries.survey.under_way.as_mut() else { return };
         if let Some(n) = survey.links.iter().position(|known| *known == link) {
             survey.tally.machines[n].is_gone = true;

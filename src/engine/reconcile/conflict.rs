@@ -12,7 +12,9 @@ mod sought;
 use crate::engine::api::action::{Action, Report, RetainReason, Source};
 use crate::engine::api::event::{FoundLoser, Merge, Now, StageId, Stat};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::merge;
+use crate::engine::reconcile::Reconcile;
 use crate::engine::{Engine, Trust};
 use crate::model::{DeviceId, Entry, FileTime, Kind, SyncPath, Version, VersionVector};
 use sought::SoughtLoser;
@@ -80,18 +82,111 @@ enum MergeStep {
     Installing(Entry, StageId),
 }
 
-impl<I: Index> Engine<I> {
+impl Reconcile {
+    // Merging.
+
+    /// A version was made of what was found so on disk.
+    pub(in crate::engine) fn found_as<I: Index>(
+        &mut self,
+        core: &Core<I>,
+        path: &SyncPath,
+        found: merge::ObservationSource,
+    ) {
+        if found == merge::ObservationSource::Restored && core.config.on_conflict == OnConflict::Merge {
+            self.losers.from_backup.insert(path.clone());
+        } else {
+            self.losers.from_backup.remove(path);
+        }
+    }
+
+    /// A loser that was on disk here went to history as `kept`. Its author alone merges it, so that
+    /// it is done once.
+    pub(in crate::engine) fn lost<I: Index>(
+        &mut self,
+        core: &Core<I>,
+        path: &SyncPath,
+        winner: &Entry,
+        loser: &Entry,
+        kept: &str,
+    ) {
+        let is_ours = loser.version.author == core.config.device && !self.losers.from_backup.remove(path);
+        if core.config.on_conflict == OnConflict::Merge && is_ours && is_mergeable(loser) {
+            let (loser, kept) = (loser.clone(), kept.to_owned());
+            let known_to_winner = winner.version.seen.get(&core.config.device);
+            let merging = Merging { loser, kept, known_to_winner, tries: 0, step: MergeStep::Waiting };
+            self.losers.merging.insert(path.clone(), merging);
+            self.losers.dirty = true;
+        }
+    }
+
+    /// What an earlier run did not come to merge waits for the walk that shows what there is now.
+    pub(in crate::engine) fn load_merging<I: Index>(&mut self, core: &Core<I>, trust: Trust) {
+        let stored = core.index.meta(META_MERGING).filter(|stored| !stored.is_empty());
+        let Some(stored) = stored else { return };
+        self.losers.dirty = true;
+        if core.config.on_conflict != OnConflict::Merge || trust != Trust::Known {
+            return;
+        }
+        let losers: Vec<(SyncPath, Entry, String, u64, u32)> = postcard::from_bytes(&stored).unwrap_or_default();
+        for (path, loser, kept, known_to_winner, tries) in losers {
+            if loser.version.author == core.config.device {
+                let merging = Merging { loser, kept, known_to_winner, tries, step: MergeStep::Waiting };
+                self.losers.merging.insert(path, merging);
+            }
+        }
+    }
+
+    /// Once a group of events.
+    pub(in crate::engine) fn store_merging<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        if self.losers.dirty && self.losers.next_store <= now.mono {
+            (self.losers.dirty, self.losers.next_store) = (false, now.mono + STORE_EVERY_NS);
+            let waiting = self.losers.merging.iter().take(MERGING_CAP);
+            let list: Vec<_> = waiting.map(|(path, m)| (path, &m.loser, &m.kept, m.known_to_winner, m.tries)).collect();
+            let stored = if list.is_empty() {
+                Vec::new()
+            } else {
+                postcard::to_stdvec(&list).expect("writing to memory does not fail")
+            };
+            core.index.set_meta(META_MERGING, &stored);
+        }
+    }
+
+    fn take_merging(&mut self, path: &SyncPath) -> Option<Merging> {
+        let merging = self.losers.merging.remove(path)?;
+        self.losers.dirty = true;
+        Some(merging)
+    }
+
+    /// What was being installed is not there. If it was a merge, a user was faster; what is there
+    /// now may be merged with.
+    pub(in crate::engine) fn merge_failed<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath) {
+        let Some(merging) = self.losers.merging.get_mut(path) else { return };
+        if let MergeStep::Installing(_, staged) = merging.step {
+            merging.step = MergeStep::Waiting;
+            core.act(Action::Discard(staged));
+        }
+    }
+}
+
+impl<I: Index> Core<I> {
     /// Whether the loser is to appear beside the winner.
     fn keeps_both(&self, winner: &Entry, loser: &Entry) -> bool {
-        self.core.config.on_conflict == OnConflict::KeepBoth
+        self.config.on_conflict == OnConflict::KeepBoth
             && winner.conflicts_with(loser)
             && !winner.same_content(loser)
             && !loser.is_directory()
     }
 
+    /// Whether a copy was begun at a path, and nothing was ever heard of it.
+    pub(in crate::engine) fn is_begun_copy(&self, path: &SyncPath) -> bool {
+        self.index.get(path).is_some_and(|row| row.installing.is_some() && row.head == merge::nothing())
+    }
+}
+
+impl<I: Index> Engine<I> {
     /// Where the loser that is on disk at a path appears before the winner takes its place.
     pub(in crate::engine) fn beside(&self, path: &SyncPath, winner: &Entry, loser: &Entry) -> Option<SyncPath> {
-        let beside = self.keeps_both(winner, loser).then(|| merge::displaced_path(path, loser))?;
+        let beside = self.core.keeps_both(winner, loser).then(|| merge::displaced_path(path, loser))?;
         let is_unwanted = self.observe.ignore.ignores(&beside, false)
             || self.reconcile.losers.uncopied.contains(&beside)
             || self.is_untrusted(path);
@@ -119,7 +214,7 @@ impl<I: Index> Engine<I> {
 
     /// Makes what is on disk at `path` appear at `beside` as the version that it is, unless that is
     /// there, or was. Whether it is under way.
-    pub(in crate::engine) fn copy_beside(
+    pub(super) fn copy_beside(
         &mut self,
         now: Now,
         path: &SyncPath,
@@ -131,7 +226,7 @@ impl<I: Index> Engine<I> {
         {
             return false; // another machine's news, or done
         }
-        if !self.is_busy(beside) {
+        if !self.transfer.is_busy(beside) {
             // Written down first: after a crash the copy is no local edit (P5).
             let copy = Row { head: merge::nothing(), disk: None, installing: Some(entry.clone()), since: 0 };
             self.core.index.put(beside, &copy);
@@ -140,15 +235,10 @@ impl<I: Index> Engine<I> {
                 None => Source::Nothing,
             };
             self.reconcile.losers.copies.insert(beside.clone(), path.clone());
-            self.begin_want(now, beside);
+            self.transfer.begin_want(now, beside);
             self.install_as(beside, entry.clone(), None, source, RetainReason::Replaced);
         }
         true
-    }
-
-    /// Whether a copy was begun at a path, and nothing was ever heard of it.
-    pub(in crate::engine) fn is_begun_copy(&self, path: &SyncPath) -> bool {
-        self.core.index.get(path).is_some_and(|row| row.installing.is_some() && row.head == merge::nothing())
     }
 
     /// A copy is there: what waited for it goes on.
@@ -160,22 +250,11 @@ impl<I: Index> Engine<I> {
 
     pub(in crate::engine) fn loser_found(&mut self, found: FoundLoser) {
         let FoundLoser { path, winner, loser, kept } = found;
-        self.sought_is_found(&path, &loser);
+        self.reconcile.sought_is_found(&mut self.core, &path, &loser);
         let beside = self.beside(&path, &winner, &loser);
-        self.lost(&path, &winner, &loser, &kept);
+        self.reconcile.lost(&self.core, &path, &winner, &loser, &kept);
         self.report_conflict(&path, &winner, loser, Some(kept), beside);
         self.merge_due(&path);
-    }
-
-    // Merging.
-
-    /// A version was made of what was found so on disk.
-    pub(in crate::engine) fn found_as(&mut self, path: &SyncPath, found: merge::ObservationSource) {
-        if found == merge::ObservationSource::Restored && self.core.config.on_conflict == OnConflict::Merge {
-            self.reconcile.losers.from_backup.insert(path.clone());
-        } else {
-            self.reconcile.losers.from_backup.remove(path);
-        }
     }
 
     /// What is on disk may be the ground of a later merge.
@@ -185,53 +264,7 @@ impl<I: Index> Engine<I> {
             && !self.is_untrusted(path)
             && let Some(stat) = stat
         {
-            self.act(Action::KeepBase { path: path.clone(), entry: entry.clone(), stat });
-        }
-    }
-
-    /// A loser that was on disk here went to history as `kept`. Its author alone merges it, so that
-    /// it is done once.
-    pub(in crate::engine) fn lost(&mut self, path: &SyncPath, winner: &Entry, loser: &Entry, kept: &str) {
-        let is_ours =
-            loser.version.author == self.core.config.device && !self.reconcile.losers.from_backup.remove(path);
-        if self.core.config.on_conflict == OnConflict::Merge && is_ours && is_mergeable(loser) {
-            let (loser, kept) = (loser.clone(), kept.to_owned());
-            let known_to_winner = winner.version.seen.get(&self.core.config.device);
-            let merging = Merging { loser, kept, known_to_winner, tries: 0, step: MergeStep::Waiting };
-            self.reconcile.losers.merging.insert(path.clone(), merging);
-            self.reconcile.losers.dirty = true;
-        }
-    }
-
-    /// What an earlier run did not come to merge waits for the walk that shows what there is now.
-    pub(in crate::engine) fn load_merging(&mut self, trust: Trust) {
-        let stored = self.core.index.meta(META_MERGING).filter(|stored| !stored.is_empty());
-        let Some(stored) = stored else { return };
-        self.reconcile.losers.dirty = true;
-        if self.core.config.on_conflict != OnConflict::Merge || trust != Trust::Known {
-            return;
-        }
-        let losers: Vec<(SyncPath, Entry, String, u64, u32)> = postcard::from_bytes(&stored).unwrap_or_default();
-        for (path, loser, kept, known_to_winner, tries) in losers {
-            if loser.version.author == self.core.config.device {
-                let merging = Merging { loser, kept, known_to_winner, tries, step: MergeStep::Waiting };
-                self.reconcile.losers.merging.insert(path, merging);
-            }
-        }
-    }
-
-    /// Once a group of events.
-    pub(in crate::engine) fn store_merging(&mut self, now: Now) {
-        if self.reconcile.losers.dirty && self.reconcile.losers.next_store <= now.mono {
-            (self.reconcile.losers.dirty, self.reconcile.losers.next_store) = (false, now.mono + STORE_EVERY_NS);
-            let waiting = self.reconcile.losers.merging.iter().take(MERGING_CAP);
-            let list: Vec<_> = waiting.map(|(path, m)| (path, &m.loser, &m.kept, m.known_to_winner, m.tries)).collect();
-            let stored = if list.is_empty() {
-                Vec::new()
-            } else {
-                postcard::to_stdvec(&list).expect("writing to memory does not fail")
-            };
-            self.core.index.set_meta(META_MERGING, &stored);
+            self.core.act(Action::KeepBase { path: path.clone(), entry: entry.clone(), stat });
         }
     }
 
@@ -242,12 +275,6 @@ impl<I: Index> Engine<I> {
         for path in self.reconcile.losers.merging.keys().cloned().collect::<Vec<_>>() {
             self.merge_due(&path);
         }
-    }
-
-    fn take_merging(&mut self, path: &SyncPath) -> Option<Merging> {
-        let merging = self.reconcile.losers.merging.remove(path)?;
-        self.reconcile.losers.dirty = true;
-        Some(merging)
     }
 
     /// Asks for the merge that waits at a path, if the path has settled.
@@ -269,7 +296,7 @@ impl<I: Index> Engine<I> {
             |entry: &Entry| entry.version.seen.get(&self.core.config.device) == merging.loser.version.counter();
         if row.live_on_disk().is_some_and(|(entry, _)| on_top(entry)) {
             // Made by someone who knew the loser: what is not in it was taken out (P4).
-            return drop(self.take_merging(path));
+            return drop(self.reconcile.take_merging(path));
         }
         match row.live_on_disk().filter(|(entry, _)| is_mergeable(entry)) {
             Some((theirs, stat)) if merging.tries <= MERGE_TRIES => {
@@ -279,9 +306,9 @@ impl<I: Index> Engine<I> {
                 // it: the loser is no ground of a merge with itself.
                 let mut theirs = theirs.clone();
                 theirs.version.seen = theirs.version.seen.up_to(self.core.config.device, merging.known_to_winner);
-                self.act(Action::Merge { path: path.clone(), ours, kept, theirs, stat: *stat });
+                self.core.act(Action::Merge { path: path.clone(), ours, kept, theirs, stat: *stat });
             }
-            _ => drop(self.take_merging(path)),
+            _ => drop(self.reconcile.take_merging(path)),
         }
     }
 
@@ -290,28 +317,36 @@ impl<I: Index> Engine<I> {
     /// not merged into it.
     pub(in crate::engine) fn merged(&mut self, now: Now, path: &SyncPath, kept: &str, merge: Merge) {
         let staged = if let Merge::Done { staged, .. } = &merge { Some(*staged) } else { None };
-        let refuse = |engine: &mut Self| staged.into_iter().for_each(|staged| engine.act(Action::Discard(staged)));
+        let refuse = |engine: &mut Self| staged.into_iter().for_each(|staged| engine.core.act(Action::Discard(staged)));
         let asked = self.reconcile.losers.merging.get_mut(path).filter(|merging| merging.kept == kept);
         let Some(merging) = asked else { return refuse(self) };
         let MergeStep::Asked(theirs) = &merging.step else { return refuse(self) };
         let (theirs, loser) = (theirs.clone(), merging.loser.clone());
         let row = self.core.index.get(path).filter(Row::is_settled);
         let stat = row.as_ref().and_then(Row::live_on_disk).filter(|(entry, _)| **entry == theirs).map(|(_, s)| *s);
-        let is_disturbed = self.is_busy(path) || self.observe.settle.is_noisy(path) || self.ignores(path, false);
+        let is_disturbed =
+            self.transfer.is_busy(path) || self.observe.settle.is_noisy(path) || self.ignores(path, false);
         let is_still = stat.is_some() && !is_disturbed;
         match (merge, row, stat) {
-            (Merge::Impossible, ..) => drop(self.take_merging(path)),
+            (Merge::Impossible, ..) => drop(self.reconcile.take_merging(path)),
             (Merge::Moved, ..) => self.merge_again(path),
             (Merge::Done { staged, size, content }, Some(row), Some(stat)) if is_still => {
                 let kind = Kind::File { size, content };
                 if theirs.kind == kind {
-                    self.act(Action::Discard(staged));
+                    self.core.act(Action::Discard(staged));
                     return self.merge_ended(path, &theirs);
                 }
                 // Of the age of what it was made of, not of now: an edit or a deletion that beats
                 // those beats it.
                 let stamp = loser.version.stamp.max(theirs.version.stamp) + 1;
-                let mut entry = self.mint(kind, theirs.mode, FileTime::of(now.wall), stamp, Some(&theirs));
+                let mut entry = self.reconcile.mint(
+                    &mut self.core,
+                    kind,
+                    theirs.mode,
+                    FileTime::of(now.wall),
+                    stamp,
+                    Some(&theirs),
+                );
                 entry.version.seen = entry.version.seen.join(&loser.version.seen);
                 // As with a copy: news only once it is here, and after a crash no local edit (P5).
                 self.core.index.put(path, &Row { installing: Some(entry.clone()), ..row });
@@ -322,8 +357,8 @@ impl<I: Index> Engine<I> {
                 // loser, and not of one before it.
                 self.reconcile.losers.dirty = true;
                 self.reconcile.losers.next_store = 0;
-                self.store_merging(now);
-                self.begin_want(now, path);
+                self.reconcile.store_merging(&mut self.core, now);
+                self.transfer.begin_want(now, path);
                 self.install_as(path, entry, Some(stat), Source::Staged(staged), RetainReason::Replaced);
             }
             (Merge::Done { .. }, ..) => {
@@ -359,20 +394,10 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// What was being installed is not there. If it was a merge, a user was faster; what is there
-    /// now may be merged with.
-    pub(in crate::engine) fn merge_failed(&mut self, path: &SyncPath) {
-        let Some(merging) = self.reconcile.losers.merging.get_mut(path) else { return };
-        if let MergeStep::Installing(_, staged) = merging.step {
-            merging.step = MergeStep::Waiting;
-            self.act(Action::Discard(staged));
-        }
-    }
-
     fn merge_ended(&mut self, path: &SyncPath, entry: &Entry) {
-        if let Some(Merging { loser, kept, .. }) = self.take_merging(path) {
+        if let Some(Merging { loser, kept, .. }) = self.reconcile.take_merging(path) {
             self.conflict_is_merged(path, &loser.version);
-            let loser_name = self.name_of(&loser.version.author);
+            let loser_name = self.peers.name_of(&self.core, &loser.version.author);
             let (path, entry) = (path.clone(), entry.clone());
             self.core.out.push(Action::Report(Report::Merged { path, entry, loser, loser_name, kept }));
         }

@@ -115,10 +115,16 @@ impl<I: Index> Engine<I> {
         let is_new = lacking.iter().filter(|(_, is_new, _)| *is_new);
         let cost = is_new.map(|(derived, _, folder)| DERIVED_WEIGHT * row_bytes(folder, derived)).sum();
         if let Some(payer) = payer
-            && !self.charge(now, payer, cost)
+            && !self.peers.charge(&self.core, now, payer, cost)
         {
-            if let Some(link) = self.link_of(&payer) {
-                self.refuse_entry(now, link, &path, "more folders to be derived than one peer may have made");
+            if let Some(link) = self.peers.link_of(&payer) {
+                self.peers.refuse_entry(
+                    &mut self.core,
+                    now,
+                    link,
+                    &path,
+                    "more folders to be derived than one peer may have made",
+                );
             }
             return self.reconcile.orphans.insert(path, now.mono + UNPAID_NS, Some(payer));
         }
@@ -137,7 +143,7 @@ impl<I: Index> Engine<I> {
             return false;
         }
         let (displaced, stat, beside) = (displaced.clone(), *stat, merge::displaced_path(path, displaced));
-        let is_begun = self.is_busy(&beside);
+        let is_begun = self.transfer.is_busy(&beside);
         let is_under_way = self.copy_beside(now, path, &beside, &displaced, stat);
         if is_under_way && !is_begun {
             self.report_conflict(path, &row.head, displaced, None, Some(beside));
@@ -154,7 +160,7 @@ impl<I: Index> Engine<I> {
             return effect;
         }
         let mut row = row.unwrap_or_else(|| Row { head: entry.clone(), disk: None, installing: None, since: 0 });
-        let under_way = self.entry_under_way(path);
+        let under_way = self.transfer.entry_under_way(path);
         let is_copy = row.head == merge::nothing();
         if let Some(entry) = &under_way {
             row.installing = Some(entry.clone());
@@ -180,7 +186,10 @@ impl<I: Index> Engine<I> {
         let deleter = &row.head;
         let is_edit = entry.is_live() && !entry.is_directory();
         if !deleter.is_live() && is_edit && !is_copy && !entry.version.supersedes(&deleter.version) {
-            let (deleter, editor) = (self.name_of(&deleter.version.author), self.name_of(&entry.version.author));
+            let (deleter, editor) = (
+                self.peers.name_of(&self.core, &deleter.version.author),
+                self.peers.name_of(&self.core, &entry.version.author),
+            );
             self.core.out.push(Action::Report(Report::DeletionLost { path: path.clone(), deleter, editor }));
         }
         row.head = entry;

@@ -5,7 +5,9 @@
 use crate::engine::Engine;
 use crate::engine::api::event::{Hint, Now, Stat};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::merge::{self};
+use crate::engine::reconcile::Reconcile;
 use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
 use crate::wire::message::Change;
@@ -13,10 +15,48 @@ use bytes::Bytes;
 
 pub(in crate::engine) const COUNTERS_RESERVED: u64 = 1024;
 
+impl Reconcile {
+    /// A new version, made here.
+    pub(in crate::engine) fn mint<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        kind: Kind,
+        mode: Mode,
+        mtime: FileTime,
+        stamp: u64,
+        base: Option<&Entry>,
+    ) -> Entry {
+        self.use_counter(core, self.counter.last + 1);
+        let seen = base.map(|base| base.version.seen.clone()).unwrap_or_default();
+        let stamp = stamp.min(STAMP_LIMIT - 1);
+        let version =
+            Version { stamp, author: core.config.device, seen: seen.made_by(core.config.device, self.counter.last) };
+        Entry { kind, mode, mtime, version }
+    }
+
+    /// Counters up to the one in the index are never used again: they are reserved there, many at a
+    /// time, before use.
+    pub(in crate::engine) fn use_counter<I: Index>(&mut self, core: &mut Core<I>, counter: u64) {
+        self.counter.last = counter;
+        if counter > self.counter.reserved {
+            self.counter.reserved = counter + COUNTERS_RESERVED;
+            core.index.set_meta(crate::engine::META_COUNTER, &self.counter.reserved.to_be_bytes());
+        }
+    }
+
+    /// A renamed or copied file's bytes need not travel: the peers have them. Of a renamed one the
+    /// old name may have been found missing first, and then they have it in their histories.
+    fn is_held_elsewhere<I: Index>(&self, core: &Core<I>, now: Now, path: &SyncPath, entry: &Entry) -> bool {
+        entry.file().is_some_and(|(content, _)| {
+            self.moved.has_gone(now, &content) || core.index.holders(&content).iter().any(|holder| holder != path)
+        })
+    }
+}
+
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn delete(&mut self, now: Now, path: &SyncPath) {
-        if self.is_busy(path) {
-            self.postpone(path, Hint::Gone);
+        if self.transfer.is_busy(path) {
+            self.observe.postpone(path, Hint::Gone);
             return;
         }
         let Some(row) = self.core.index.get(path) else { return };
@@ -25,38 +65,15 @@ impl<I: Index> Engine<I> {
             return;
         }
         let stamp = base.version.stamp + STAMP_STEP;
-        let entry = self.mint(Kind::Deleted { at: now.wall }, Mode::NONE, FileTime::default(), stamp, Some(&base));
-        self.changed_here(now, path, entry, None, None);
-    }
-
-    /// A new version, made here.
-    pub(in crate::engine) fn mint(
-        &mut self,
-        kind: Kind,
-        mode: Mode,
-        mtime: FileTime,
-        stamp: u64,
-        base: Option<&Entry>,
-    ) -> Entry {
-        self.use_counter(self.reconcile.counter.last + 1);
-        let seen = base.map(|base| base.version.seen.clone()).unwrap_or_default();
-        let stamp = stamp.min(STAMP_LIMIT - 1);
-        let version = Version {
+        let entry = self.reconcile.mint(
+            &mut self.core,
+            Kind::Deleted { at: now.wall },
+            Mode::NONE,
+            FileTime::default(),
             stamp,
-            author: self.core.config.device,
-            seen: seen.made_by(self.core.config.device, self.reconcile.counter.last),
-        };
-        Entry { kind, mode, mtime, version }
-    }
-
-    /// Counters up to the one in the index are never used again: they are reserved there, many at a
-    /// time, before use.
-    pub(in crate::engine) fn use_counter(&mut self, counter: u64) {
-        self.reconcile.counter.last = counter;
-        if counter > self.reconcile.counter.reserved {
-            self.reconcile.counter.reserved = counter + COUNTERS_RESERVED;
-            self.core.index.set_meta(crate::engine::META_COUNTER, &self.reconcile.counter.reserved.to_be_bytes());
-        }
+            Some(&base),
+        );
+        self.changed_here(now, path, entry, None, None);
     }
 
     /// A version made here, on top of what was on disk (never of what the index had merely heard
@@ -78,7 +95,7 @@ impl<I: Index> Engine<I> {
             Some(row) if !wins => row.head.clone(),
             _ => entry.clone(),
         };
-        let moved = body.is_some() && self.is_held_elsewhere(now, path, &entry);
+        let moved = body.is_some() && self.reconcile.is_held_elsewhere(&self.core, now, path, &entry);
         let gone = old.as_ref().and_then(Row::live_on_disk).and_then(|(old, _)| old.file());
         if let Some((content, _)) = gone.filter(|_| !entry.is_live()) {
             self.reconcile.moved.went(now, content, None);
@@ -96,14 +113,5 @@ impl<I: Index> Engine<I> {
             let was = old.as_ref().and_then(Row::live_on_disk).map(|(entry, _)| entry.kind.clone());
             self.announce_over(now, Change { path: path.clone(), entry, body }, was, Vec::new());
         }
-    }
-
-    /// A renamed or copied file's bytes need not travel: the peers have them. Of a renamed one the
-    /// old name may have been found missing first, and then they have it in their histories.
-    pub(in crate::engine) fn is_held_elsewhere(&self, now: Now, path: &SyncPath, entry: &Entry) -> bool {
-        entry.file().is_some_and(|(content, _)| {
-            self.reconcile.moved.has_gone(now, &content)
-                || self.core.index.holders(&content).iter().any(|holder| holder != path)
-        })
     }
 }

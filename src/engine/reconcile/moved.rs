@@ -189,7 +189,10 @@ impl<I: Index> Engine<I> {
             let Some(row) = self.core.index.get(&path) else { continue };
             let holds = |entry: &Entry| entry.file().is_some_and(|(content, _)| content == deleted.content);
             let Some((_, stat)) = row.live_on_disk().filter(|(entry, _)| holds(entry)) else { continue };
-            if self.is_untrusted(&path) || self.is_busy(&path) || self.transfer.interrupted_installs.contains(&path) {
+            if self.is_untrusted(&path)
+                || self.transfer.is_busy(&path)
+                || self.transfer.interrupted_installs.contains(&path)
+            {
                 continue;
             }
             if self.observe.racy.contains(&path) {
@@ -207,7 +210,7 @@ impl<I: Index> Engine<I> {
             }
             self.reconcile.moved.dropped(&deleted.content, &deleted.kept);
             let Deleted { kept, stat: was, content, .. } = deleted;
-            self.act(Action::DropKept { kept, was, content, path, stat: *stat });
+            self.core.act(Action::DropKept { kept, was, content, path, stat: *stat });
         }
     }
 }

@@ -12,9 +12,11 @@ use crate::engine::api::digest::entry_hash;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Believed;
+use crate::engine::core::Core;
 use crate::engine::core::on_disk;
 use crate::engine::limits::HOUR_NS;
 use crate::engine::limits::{DAY_NS, SECOND};
+use crate::engine::safety::Safety;
 use crate::engine::safety::ledger::Fate;
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
 use crate::wire::condition::Condition;
@@ -205,59 +207,82 @@ fn takes_away(old: Option<&Row>, row: &Row) -> bool {
     file.is_some() && file != on_disk(Some(row))
 }
 
-impl<I: Index> Engine<I> {
+impl Safety {
     /// Whether a person said that this very change was meant, here or elsewhere.
-    pub(in crate::engine) fn is_named(&self, path: &SyncPath, entry: &Entry) -> bool {
-        let is_empty = self.safety.confirmations.kept.is_empty() && self.safety.confirmations.gathered.is_empty();
-        !is_empty && self.safety.confirmations.names(&entry_hash(path, entry))
+    fn is_named(&self, path: &SyncPath, entry: &Entry) -> bool {
+        let is_empty = self.confirmations.kept.is_empty() && self.confirmations.gathered.is_empty();
+        !is_empty && self.confirmations.names(&entry_hash(path, entry))
     }
 
     /// Whether a row that is being written takes away what a person wants to go. What this
     /// machine's user meant is named to the others.
-    pub(in crate::engine) fn is_meant(&mut self, now: Now, path: &SyncPath, old: Option<&Row>, row: &Row) -> bool {
-        let is_said = self.safety.guard.writes == Believed::Confirmed;
-        let is_own = row.head.version.author == self.core.config.device;
+    pub(in crate::engine) fn is_meant<I: Index>(
+        &mut self,
+        core: &Core<I>,
+        now: Now,
+        path: &SyncPath,
+        old: Option<&Row>,
+        row: &Row,
+    ) -> bool {
+        let is_said = self.guard.writes == Believed::Confirmed;
+        let is_own = row.head.version.author == core.config.device;
         if is_said && is_own && takes_away(old, row) {
             self.name_own(now, path, &row.head, !row.head.is_live());
         }
-        is_said || self.safety.guard.allow || self.is_named(path, &row.head)
+        is_said || self.guard.allow || self.is_named(path, &row.head)
     }
 
     /// The same of a loss that was just heard of. With the first one that a confirmation names, a
     /// person has decided: what is live now is what later losses are measured against.
-    pub(in crate::engine) fn is_named_loss(&mut self, now: Now, digest: &Digest) -> bool {
-        let (is_named, is_first) = self.safety.confirmations.uses(&mut self.core.index, digest);
+    pub(super) fn is_named_loss<I: Index>(&mut self, core: &mut Core<I>, now: Now, digest: &Digest) -> bool {
+        let (is_named, is_first) = self.confirmations.uses(&mut core.index, digest);
         if is_first {
-            self.renew_total(now);
+            self.renew_total(core, now);
         }
         is_named
     }
 
     /// The user of this machine meant this change. Peers hear of it at once, or with others that
     /// are just being found.
-    pub(in crate::engine) fn name_own(&mut self, now: Now, path: &SyncPath, entry: &Entry, is_last: bool) {
+    pub(super) fn name_own(&mut self, now: Now, path: &SyncPath, entry: &Entry, is_last: bool) {
         let due = if is_last { now.mono } else { now.mono + GATHERED_NS };
-        self.safety.confirmations.gather(entry_hash(path, entry), due);
+        self.confirmations.gather(entry_hash(path, entry), due);
     }
 
     /// So was what the same count had let through: other machines may hold it.
-    pub(in crate::engine) fn name_late(&mut self, now: Now, deletions: bool, reverts: bool) {
+    pub(super) fn name_late<I: Index>(&mut self, core: &Core<I>, now: Now, deletions: bool, reverts: bool) {
         let is_counted = |fate| match fate {
             Fate::Lost | Fate::Beside => deletions,
             Fate::Reverted => reverts,
             Fate::Rewritten => false,
         };
-        let late = self.safety.ledger.spans().filter(|(_, span, fate)| span.content.is_some() && is_counted(*fate));
+        let late = self.ledger.spans().filter(|(_, span, fate)| span.content.is_some() && is_counted(*fate));
         let late: Vec<_> = late.map(|(path, ..)| path.clone()).collect();
         for path in late {
-            if let Some(row) = self.core.index.get(&path) {
+            if let Some(row) = core.index.get(&path) {
                 self.name_own(now, &path, &row.head, true);
             }
         }
     }
 
+    /// Since when what a change takes away counts as having been here, for history: what a
+    /// confirmation lets go, always, so that it is guarded for a day. What came less than an hour
+    /// ago is no loss, and no flood of it can fill history so.
+    pub(in crate::engine) fn stood_since<I: Index>(
+        &self,
+        core: &Core<I>,
+        path: &SyncPath,
+        entry: &Entry,
+        row: &Row,
+    ) -> u64 {
+        let hour_ago = core.steady(core.last_event).saturating_sub(HOUR_NS);
+        if row.since <= hour_ago && self.is_named(path, entry) { 0 } else { row.since }
+    }
+}
+
+impl<I: Index> Engine<I> {
     /// What was gathered is kept, and told.
-    pub(in crate::engine) fn announce_confirmed(&mut self, now: Now) {
+    pub(super) fn announce_confirmed(&mut self, now: Now) {
         let gathered: Vec<Digest> = std::mem::take(&mut self.safety.confirmations.gathered).into_iter().collect();
         self.safety.confirmations.due = None;
         if gathered.is_empty() {
@@ -267,7 +292,7 @@ impl<I: Index> Engine<I> {
         self.safety.confirmations.forget_old(&mut self.core.index, steady);
         let to = self.apply_confirmations(None);
         for list in gathered.chunks(CONFIRMED_AT_ONCE).filter(|_| !to.is_empty()) {
-            self.send(to.clone(), Message::Confirm(Confirmation::unsigned(list.to_vec())));
+            self.peers.send(&mut self.core, to.clone(), Message::Confirm(Confirmation::unsigned(list.to_vec())));
         }
         self.safety.confirmations.add_own(&mut self.core.index, steady, gathered);
     }
@@ -297,7 +322,7 @@ impl<I: Index> Engine<I> {
             |kept: &KnownConfirmation| Confirmation { seal: kept.seal.clone(), digests: kept.digests.clone() };
         let all: Vec<_> = self.safety.confirmations.kept.values().map(relayed_to).collect();
         for confirmation in all {
-            self.send(vec![link], Message::Confirm(confirmation));
+            self.peers.send(&mut self.core, vec![link], Message::Confirm(confirmation));
         }
     }
 
@@ -317,10 +342,10 @@ impl<I: Index> Engine<I> {
         let is_news = confirmation.digests.iter().any(|digest| !self.safety.confirmations.names(digest));
         let (released, held) = self.release_named(&confirmation.digests);
         if released > 0 {
-            self.renew_total(now);
+            self.safety.renew_total(&self.core, now);
         }
         if held > 0 {
-            let by = self.name_of(&by);
+            let by = self.peers.name_of(&self.core, &by);
             self.core.out.push(Action::Report(Report::ConfirmedBy { by, paths: held }));
         }
         // Whatever it names was known: it has been here before, or says nothing more.
@@ -335,17 +360,9 @@ impl<I: Index> Engine<I> {
         if self.safety.confirmations.add(&mut self.core.index, kept) {
             let to = self.apply_confirmations(Some(link));
             if !to.is_empty() {
-                self.send(to, Message::Confirm(relayed_to));
+                self.peers.send(&mut self.core, to, Message::Confirm(relayed_to));
             }
         }
-    }
-
-    /// Since when what a change takes away counts as having been here, for history: what a
-    /// confirmation lets go, always, so that it is guarded for a day. What came less than an hour
-    /// ago is no loss, and no flood of it can fill history so.
-    pub(in crate::engine) fn stood_since(&self, path: &SyncPath, entry: &Entry, row: &Row) -> u64 {
-        let hour_ago = self.steady(self.core.last_event).saturating_sub(HOUR_NS);
-        if row.since <= hour_ago && self.is_named(path, entry) { 0 } else { row.since }
     }
 }
 

@@ -188,7 +188,7 @@ impl Machine {
                 Action::Report(Report::Held { .. } | Report::HeldFromPeers { .. } | Report::HeldReverts { .. })
             )
         };
-        self.engine.holds_anything() || self.said.iter().any(is_held)
+        self.engine.safety.holds_anything() || self.said.iter().any(is_held)
     }
 
     fn live(&self) -> u64 {

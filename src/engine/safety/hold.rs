@@ -12,6 +12,8 @@ use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
 use crate::engine::api::status::{HeldPath, HeldPaths, HeldWhy};
 use crate::engine::core::Believed;
+use crate::engine::core::Core;
+use crate::engine::safety::Safety;
 use crate::engine::safety::guard::{self, LossVerdict, Missing};
 use crate::engine::safety::ledger::{Fate, FileSum};
 use crate::model::SyncPath;
@@ -68,7 +70,7 @@ impl Guard {
     }
 
     /// What peers' changes would take away so.
-    pub(in crate::engine) fn losing_as(&self, kind: Loss) -> BTreeSet<SyncPath> {
+    pub(super) fn losing_as(&self, kind: Loss) -> BTreeSet<SyncPath> {
         self.losing.iter().filter(|(_, (loss, _))| *loss == kind).map(|(path, _)| path.clone()).collect()
     }
 
@@ -134,6 +136,85 @@ impl Guard {
     }
 }
 
+impl Safety {
+    /// What a person wants back stays held, with the folders that it is in. The others.
+    fn hold_refused<I: Index>(&mut self, core: &Core<I>, judged: BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
+        let (refused, judged): (BTreeSet<_>, _) =
+            judged.into_iter().partition(|path| self.undoing.refused.is_at_or_below(path));
+        for path in &refused {
+            self.held.extend(core.on_disk_below(path));
+        }
+        self.held.extend(refused);
+        judged
+    }
+
+    /// These, and all files whose end is held or waits to be judged.
+    fn going(&self, files: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
+        let deleted = self.guard.losing_as(Loss::Deleted);
+        files.iter().chain(&self.held).cloned().chain(deleted).collect()
+    }
+
+    /// What a whole walk found missing, with every other file.
+    pub(in crate::engine) fn hold_missing<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        missing: Vec<SyncPath>,
+        deletions: u64,
+        of: u64,
+    ) {
+        if self.held.len() != missing.len() {
+            core.out.push(Action::Report(Report::Held { deletions, of }));
+        }
+        self.held = missing.into_iter().collect();
+        self.guard.emptied_of = of;
+    }
+
+    /// Whether a walk that found so many missing is to be believed.
+    pub(in crate::engine) fn believes_walk(
+        &mut self,
+        missing: &[SyncPath],
+        missing_files: u64,
+        known_files: u64,
+    ) -> bool {
+        if !guard::is_emptied(missing_files, known_files)
+            || missing.iter().all(|path| self.guard.released.contains(path))
+        {
+            return true;
+        }
+        if self.guard.allow {
+            self.guard.released.extend(missing.iter().cloned());
+        }
+        self.guard.allow
+    }
+
+    /// Whether anything waits for a person.
+    pub(super) fn holds_anything(&self) -> bool {
+        !(self.held.is_empty() && self.guard.from_peers.is_empty() && self.guard.reverts.is_empty())
+    }
+
+    /// Where a walk found every file gone, at least half must be back.
+    fn is_no_emptied_folder<I: Index>(&self, core: &Core<I>) -> bool {
+        let held = core.files_in(&self.held);
+        let mut stays = core.stays_beside(&self.held);
+        let mut is_gone = |path: &&SyncPath| {
+            let row = core.index.get(path);
+            let content = row.as_ref().and_then(Row::live_on_disk).and_then(|(entry, _)| entry.file());
+            content.is_some_and(|(content, _)| !stays(content))
+        };
+        held.iter().filter(&mut is_gone).count() as u64 <= self.guard.emptied_of / 2 || self.guard.emptied_of == 0
+    }
+}
+
+impl<I: Index> Core<I> {
+    fn files_in(&self, paths: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
+        let is_file = |path: &SyncPath| {
+            self.index.get(path).is_some_and(|row| row.live_on_disk().is_some_and(|(entry, _)| entry.file().is_some()))
+        };
+        let all = paths.iter().flat_map(|path| std::iter::once(path.clone()).chain(self.on_disk_below(path)));
+        all.filter(is_file).collect()
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// What is held here, named up to `limit`.
     pub fn held(&self, limit: usize) -> HeldPaths {
@@ -142,14 +223,14 @@ impl<I: Index> Engine<I> {
         let reverted = self.safety.guard.reverts.iter().map(|path| own(path, HeldWhy::Reverted));
         let by_peers = self.safety.guard.from_peers.iter().map(|path| {
             let row = self.core.index.get(path);
-            let by = row.map(|row| self.name_of(&row.head.version.author)).unwrap_or_default();
+            let by = row.map(|row| self.peers.name_of(&self.core, &row.head.version.author)).unwrap_or_default();
             let is_revert = self.safety.guard.loses_as(path, Loss::Reverted);
             HeldPath { path: path.clone(), why: if is_revert { HeldWhy::Reverted } else { HeldWhy::Deleted }, by }
         });
         let ahead = self.safety.future.iter().map(|(path, entry)| HeldPath {
             path: path.clone(),
             why: HeldWhy::DatedAhead,
-            by: self.name_of(&entry.version.author),
+            by: self.peers.name_of(&self.core, &entry.version.author),
         });
         let mut paths: Vec<_> = missing.chain(reverted).chain(by_peers).chain(ahead).collect();
         paths.sort_by(|one, other| one.path.cmp(&other.path));
@@ -171,11 +252,11 @@ impl<I: Index> Engine<I> {
     ) -> (BTreeSet<SyncPath>, BTreeSet<SyncPath>) {
         let (mut meant, judged): (BTreeSet<_>, BTreeSet<_>) =
             paths.into_iter().partition(|path| self.safety.guard.released.remove(path));
-        for path in meant.iter().flat_map(|path| self.on_disk_below(path)).collect::<Vec<_>>() {
+        for path in meant.iter().flat_map(|path| self.core.on_disk_below(path)).collect::<Vec<_>>() {
             self.safety.guard.released.remove(&path);
         }
-        let judged = self.hold_refused(judged);
-        let files = self.files_in(&judged);
+        let judged = self.safety.hold_refused(&self.core, judged);
+        let files = self.core.files_in(&judged);
         let (verdict, lost) = self.judge_missing(now, &files);
         if verdict != LossVerdict::Hold || lost.files == 0 {
             if verdict == LossVerdict::Announce && lost.files > 0 {
@@ -186,14 +267,14 @@ impl<I: Index> Engine<I> {
         }
         if self.safety.guard.allow {
             meant.extend(judged);
-            self.name_late(now, true, false);
+            self.safety.name_late(&self.core, now, true, false);
             return (BTreeSet::new(), meant);
         }
         // Perhaps it was moved, and where to is being looked at just now.
         let is_inspecting = !self.observe.walking.walks.is_empty() || !self.observe.inspecting.open.is_empty();
         if !(is_inspecting && self.safety.missing.again(now.mono, &judged)) {
             for path in &judged {
-                self.safety.held.extend(self.on_disk_below(path));
+                self.safety.held.extend(self.core.on_disk_below(path));
             }
             self.safety.held.extend(judged);
             let of = self.safety.ledger.total().files;
@@ -202,42 +283,25 @@ impl<I: Index> Engine<I> {
         (BTreeSet::new(), meant)
     }
 
-    /// What a person wants back stays held, with the folders that it is in. The others.
-    fn hold_refused(&mut self, judged: BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
-        let (refused, judged): (BTreeSet<_>, _) =
-            judged.into_iter().partition(|path| self.safety.undoing.refused.is_at_or_below(path));
-        for path in &refused {
-            self.safety.held.extend(self.on_disk_below(path));
-        }
-        self.safety.held.extend(refused);
-        judged
-    }
-
     /// Judges files that are about to go, with all that is gone and held; and what of themselves is
     /// lost.
-    pub(in crate::engine) fn judge_missing(&self, now: Now, files: &BTreeSet<SyncPath>) -> (LossVerdict, FileSum) {
+    pub(super) fn judge_missing(&self, now: Now, files: &BTreeSet<SyncPath>) -> (LossVerdict, FileSum) {
         let most = files.len() + self.safety.held.len() + self.safety.guard.losing.len();
         let most = self.safety.ledger.sum(Fate::Lost).and(FileSum { files: most as u64, bytes: u64::MAX });
         if guard::judge_losses(most, self.safety.ledger.total()) == LossVerdict::Believe {
             return (LossVerdict::Believe, FileSum::default());
         }
-        let going = self.going(files);
+        let going = self.safety.going(files);
         let lost = self.losses(now, &going, &going).and(self.safety.ledger.sum(Fate::Lost));
         (guard::judge_losses(lost, self.safety.ledger.total()), self.losses(now, files, &going))
     }
 
-    /// These, and all files whose end is held or waits to be judged.
-    fn going(&self, files: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
-        let deleted = self.safety.guard.losing_as(Loss::Deleted);
-        files.iter().chain(&self.safety.held).cloned().chain(deleted).collect()
-    }
-
     /// Most files went, and not most bytes: said once.
-    pub(in crate::engine) fn report_losses(&mut self, now: Now, files: &BTreeSet<SyncPath>, by: Vec<String>) {
+    pub(super) fn report_losses(&mut self, now: Now, files: &BTreeSet<SyncPath>, by: Vec<String>) {
         if self.safety.guard.reported.is_some() {
             return;
         }
-        let going = self.going(files);
+        let going = self.safety.going(files);
         let lost = self.losses(now, &going, &going).and(self.safety.ledger.sum(Fate::Lost));
         self.safety.guard.reported = Some(lost.files);
         let example = files.first().cloned();
@@ -245,58 +309,13 @@ impl<I: Index> Engine<I> {
         self.core.out.push(Action::Report(Report::ManyDeleted { deletions: lost.files, of, example, by }));
     }
 
-    fn files_in(&self, paths: &BTreeSet<SyncPath>) -> BTreeSet<SyncPath> {
-        let is_file = |path: &SyncPath| {
-            self.core
-                .index
-                .get(path)
-                .is_some_and(|row| row.live_on_disk().is_some_and(|(entry, _)| entry.file().is_some()))
-        };
-        let all = paths.iter().flat_map(|path| std::iter::once(path.clone()).chain(self.on_disk_below(path)));
-        all.filter(is_file).collect()
-    }
-
-    /// What a whole walk found missing, with every other file.
-    pub(in crate::engine) fn hold_missing(&mut self, missing: Vec<SyncPath>, deletions: u64, of: u64) {
-        if self.safety.held.len() != missing.len() {
-            self.core.out.push(Action::Report(Report::Held { deletions, of }));
-        }
-        self.safety.held = missing.into_iter().collect();
-        self.safety.guard.emptied_of = of;
-    }
-
-    /// Whether a walk that found so many missing is to be believed.
-    pub(in crate::engine) fn believes_walk(
-        &mut self,
-        missing: &[SyncPath],
-        missing_files: u64,
-        known_files: u64,
-    ) -> bool {
-        if !guard::is_emptied(missing_files, known_files)
-            || missing.iter().all(|path| self.safety.guard.released.contains(path))
-        {
-            return true;
-        }
-        if self.safety.guard.allow {
-            self.safety.guard.released.extend(missing.iter().cloned());
-        }
-        self.safety.guard.allow
-    }
-
     /// It is here after all.
     pub(in crate::engine) fn not_missing(&mut self, path: &SyncPath) {
         self.safety.guard.released.remove(path);
         if self.safety.held.remove(path) {
             self.safety.guard.review_soon(self.core.last_event.mono);
-            self.retry_now(path);
+            self.transfer.retry_now(path);
         }
-    }
-
-    /// Whether anything waits for a person.
-    pub(in crate::engine) fn holds_anything(&self) -> bool {
-        !(self.safety.held.is_empty()
-            && self.safety.guard.from_peers.is_empty()
-            && self.safety.guard.reverts.is_empty())
     }
 
     /// What is held goes ahead once it is half or less, since files came back or were found
@@ -312,18 +331,18 @@ impl<I: Index> Engine<I> {
         }
         let total = self.safety.ledger.total();
         let is_half = |lost: FileSum| guard::judge_losses(lost, total) != LossVerdict::Hold;
-        let going = self.going(&BTreeSet::new());
+        let going = self.safety.going(&BTreeSet::new());
         let lost = if going.is_empty() { FileSum::default() } else { self.losses(now, &going, &going) };
         let deletions_may_go = is_half(lost.and(self.safety.ledger.sum(Fate::Lost)));
         let mut ended = false;
         // What a person wants back, and nobody has, stays held until someone confirms it.
         let may_go = |path: &SyncPath| !self.safety.undoing.refused.contains(path);
-        if deletions_may_go && self.safety.held.iter().any(may_go) && self.is_no_emptied_folder() {
+        if deletions_may_go && self.safety.held.iter().any(may_go) && self.safety.is_no_emptied_folder(&self.core) {
             ended = true;
             self.safety.guard.emptied_of = 0;
             for path in self.safety.held.extract_if(.., |path| may_go(path)).collect::<Vec<_>>() {
                 self.safety.missing.add(now.mono, path.clone());
-                self.retry_now(&path);
+                self.transfer.retry_now(&path);
             }
         }
         let reverts: BTreeSet<_> = self.safety.guard.reverts.iter().cloned().collect();
@@ -347,28 +366,15 @@ impl<I: Index> Engine<I> {
                 self.safety.guard.cleared = 0;
                 for path in held {
                     self.safety.guard.from_peers.remove(&path);
-                    self.retry_now(&path);
+                    self.transfer.retry_now(&path);
                 }
                 // Their folders may have waited for them.
-                self.retry_all();
+                self.transfer.retry_all();
             }
         }
         if ended {
             self.core.out.push(Action::Report(Report::HoldEnded));
         }
-    }
-
-    /// Where a walk found every file gone, at least half must be back.
-    fn is_no_emptied_folder(&self) -> bool {
-        let held = self.files_in(&self.safety.held);
-        let mut stays = self.stays_beside(&self.safety.held);
-        let mut is_gone = |path: &&SyncPath| {
-            let row = self.core.index.get(path);
-            let content = row.as_ref().and_then(Row::live_on_disk).and_then(|(entry, _)| entry.file());
-            content.is_some_and(|(content, _)| !stays(content))
-        };
-        held.iter().filter(&mut is_gone).count() as u64 <= self.safety.guard.emptied_of / 2
-            || self.safety.guard.emptied_of == 0
     }
 
     // Reverts here.

@@ -13,7 +13,9 @@
 use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::limits::HOUR_NS;
+use crate::engine::safety::Safety;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, SyncPath};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -409,37 +411,83 @@ fn fate(row: &Row, mtime: FileTime) -> Fate {
     }
 }
 
-impl<I: Index> Engine<I> {
+impl Safety {
     /// At the start: as it was stored, or counted anew.
-    pub(in crate::engine) fn load_ledger(&mut self, now: Now) {
-        match Ledger::load(&self.core.index) {
-            Some(ledger) => self.safety.ledger = ledger,
-            None => self.recount_files(now),
+    pub(in crate::engine) fn load_ledger<I: Index>(&mut self, core: &Core<I>, now: Now) {
+        match Ledger::load(&core.index) {
+            Some(ledger) => self.ledger = ledger,
+            None => self.recount_files(core, now),
         }
     }
 
     /// Files on disk here and their bytes, as the guard counts them: for oracles.
-    pub fn files_counted_here(&self) -> (u64, u64) {
-        let FileSum { files, bytes } = self.safety.ledger.total.here;
+    fn files_counted_here(&self) -> (u64, u64) {
+        let FileSum { files, bytes } = self.ledger.total.here;
         (files, bytes)
     }
 
     /// Counts the files that are on disk here by the index.
-    fn recount_files(&mut self, now: Now) {
+    fn recount_files<I: Index>(&mut self, core: &Core<I>, now: Now) {
         let mut files = Vec::new();
         let mut after = None;
         loop {
-            let page = self.core.index.below(None, after.as_ref(), PAGE);
+            let page = core.index.below(None, after.as_ref(), PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             files.extend(page.iter().filter_map(|(_, row)| file(row).map(|(_, size, _)| (row.since, size))));
         }
-        self.files_counted(now, files);
+        self.files_counted(core, now, files);
     }
 
     /// A whole walk came by these: when their contents came, and their sizes.
-    pub(in crate::engine) fn files_counted(&mut self, now: Now, files: Vec<(u64, u64)>) {
-        self.safety.ledger.recount(self.steady(now), files.into_iter());
+    pub(in crate::engine) fn files_counted<I: Index>(&mut self, core: &Core<I>, now: Now, files: Vec<(u64, u64)>) {
+        self.ledger.recount(core.steady(now), files.into_iter());
+    }
+
+    /// A link or a folder that goes is no loss, and an undo brings it back.
+    fn account_other(&mut self, now: u64, path: &SyncPath, old: Option<&Row>, row: &Row, is_meant: bool) {
+        if let Some((entry, _)) = row.live_on_disk()
+            && let Kind::Symlink { target } = &entry.kind
+            && old.is_none_or(|old| old.live_on_disk().is_none())
+            && self.ledger.get(path).is_none()
+        {
+            self.ledger.link_came(now, target, entry.mtime, path);
+        }
+        let Some((entry, _)) = old.and_then(Row::live_on_disk).filter(|(entry, _)| entry.file().is_none()) else {
+            return;
+        };
+        let is_gone = !row.head.is_live() && row.live_on_disk().is_none();
+        if is_gone && !is_meant && self.ledger.get(path).is_none() {
+            let (mtime, last) = (entry.mtime, Thing::of(entry));
+            let span = HeldSpan { content: None, size: 0, mtime, since: 0, until: now, last };
+            self.ledger.note(path, span, Fate::Beside);
+        }
+    }
+
+    /// Once a group of events.
+    pub(super) fn store_ledger<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        let holds = self.holds_anything();
+        self.ledger.pass(core.steady.at(now), holds);
+        self.ledger.store(&mut core.index, now.mono);
+    }
+}
+
+impl<I: Index> Core<I> {
+    /// Whether a content is on disk at a path that is none of those that go. Each content is
+    /// looked up once, for many files may hold the same.
+    pub(super) fn stays_beside(&self, going: &BTreeSet<SyncPath>) -> impl FnMut(ContentId) -> bool {
+        let mut known = BTreeMap::new();
+        move |content| {
+            let find = || self.index.find_holder(&content, &mut |holder, _| !going.contains(holder)).is_some();
+            *known.entry(content).or_insert_with(find)
+        }
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// Files on disk here and their bytes, as the guard counts them: for oracles.
+    pub fn files_counted_here(&self) -> (u64, u64) {
+        self.safety.files_counted_here()
     }
 
     /// Each row that is written is accounted for; `is_meant`: a person said so, and it is no loss.
@@ -483,7 +531,7 @@ impl<I: Index> Engine<I> {
                 }
             }
         }
-        self.account_other(now, path, old, row, is_meant);
+        self.safety.account_other(now, path, old, row, is_meant);
         if let Some((content, size, _)) = after.filter(|_| !is_same) {
             self.safety.ledger.came(now, row.since, size);
             self.safety.ledger.found(content);
@@ -521,36 +569,11 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// A link or a folder that goes is no loss, and an undo brings it back.
-    fn account_other(&mut self, now: u64, path: &SyncPath, old: Option<&Row>, row: &Row, is_meant: bool) {
-        if let Some((entry, _)) = row.live_on_disk()
-            && let Kind::Symlink { target } = &entry.kind
-            && old.is_none_or(|old| old.live_on_disk().is_none())
-            && self.safety.ledger.get(path).is_none()
-        {
-            self.safety.ledger.link_came(now, target, entry.mtime, path);
-        }
-        let Some((entry, _)) = old.and_then(Row::live_on_disk).filter(|(entry, _)| entry.file().is_none()) else {
-            return;
-        };
-        let is_gone = !row.head.is_live() && row.live_on_disk().is_none();
-        if is_gone && !is_meant && self.safety.ledger.get(path).is_none() {
-            let (mtime, last) = (entry.mtime, Thing::of(entry));
-            let span = HeldSpan { content: None, size: 0, mtime, since: 0, until: now, last };
-            self.safety.ledger.note(path, span, Fate::Beside);
-        }
-    }
-
     /// Of files that are about to go, or to go back, what was here an hour ago and will be at no
     /// live path.
-    pub(in crate::engine) fn losses(
-        &self,
-        now: Now,
-        these: &BTreeSet<SyncPath>,
-        going: &BTreeSet<SyncPath>,
-    ) -> FileSum {
+    pub(super) fn losses(&self, now: Now, these: &BTreeSet<SyncPath>, going: &BTreeSet<SyncPath>) -> FileSum {
         let then = self.safety.ledger.then(self.steady(now));
-        let mut stays_beside = self.stays_beside(going);
+        let mut stays_beside = self.core.stays_beside(going);
         let lost = these.iter().filter_map(|path| {
             let row = self.core.index.get(path)?;
             let (content, size, _) = file(&row)?;
@@ -561,23 +584,6 @@ impl<I: Index> Engine<I> {
             (row.since <= then && !stays()).then_some(FileSum::of(size))
         });
         lost.fold(FileSum::default(), FileSum::and)
-    }
-
-    /// Whether a content is on disk at a path that is none of those that go. Each content is
-    /// looked up once, for many files may hold the same.
-    pub(in crate::engine) fn stays_beside(&self, going: &BTreeSet<SyncPath>) -> impl FnMut(ContentId) -> bool {
-        let mut known = BTreeMap::new();
-        move |content| {
-            let find = || self.core.index.find_holder(&content, &mut |holder, _| !going.contains(holder)).is_some();
-            *known.entry(content).or_insert_with(find)
-        }
-    }
-
-    /// Once a group of events.
-    pub(in crate::engine) fn store_ledger(&mut self, now: Now) {
-        let holds = self.holds_anything();
-        self.safety.ledger.pass(self.core.steady.at(now), holds);
-        self.safety.ledger.store(&mut self.core.index, now.mono);
     }
 }
 

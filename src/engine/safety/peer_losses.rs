@@ -7,6 +7,8 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::digest::entry_hash;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
+use crate::engine::safety::Safety;
 use crate::engine::safety::guard::{self, LossVerdict};
 use crate::engine::safety::hold::FEW;
 use crate::engine::safety::hold::Loss;
@@ -26,31 +28,41 @@ pub(in crate::engine) fn loss(row: &Row) -> Option<Loss> {
     }
 }
 
-impl<I: Index> Engine<I> {
+impl Safety {
     /// A winner that takes away what is on disk here is counted, unless it was confirmed.
-    pub(in crate::engine) fn note_loss(&mut self, now: Now, path: &SyncPath, row: &Row) {
-        let is_own = row.head.version.author == self.core.config.device;
-        let Some(loss) = loss(row).filter(|_| !is_own && !self.safety.guard.allow) else {
-            return self.safety.guard.settled(path);
+    pub(in crate::engine) fn note_loss<I: Index>(&mut self, core: &mut Core<I>, now: Now, path: &SyncPath, row: &Row) {
+        let is_own = row.head.version.author == core.config.device;
+        let Some(loss) = loss(row).filter(|_| !is_own && !self.guard.allow) else {
+            return self.guard.settled(path);
         };
         let digest = entry_hash(path, &row.head);
-        if self.is_named_loss(now, &digest) {
-            return self.safety.guard.settled(path);
+        if self.is_named_loss(core, now, &digest) {
+            return self.guard.settled(path);
         }
-        match self.safety.guard.losing.insert(path.clone(), (loss, digest)) {
-            Some((_, known)) => drop(self.safety.guard.losing_by_digest.remove(&known)),
-            None => self.safety.guard.last_loss = now.mono,
+        match self.guard.losing.insert(path.clone(), (loss, digest)) {
+            Some((_, known)) => drop(self.guard.losing_by_digest.remove(&known)),
+            None => self.guard.last_loss = now.mono,
         }
-        self.safety.guard.losing_by_digest.insert(digest, path.clone());
+        self.guard.losing_by_digest.insert(digest, path.clone());
     }
 
+    /// A folder whose removal waits for what is held in it.
+    pub(in crate::engine) fn holds_below(&self, dir: &SyncPath) -> bool {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let after = self.guard.from_peers.range::<SyncPath, _>((Excluded(dir), Unbounded));
+        let alike = after.take_while(|path| path.as_bytes().starts_with(dir.as_bytes()));
+        alike.into_iter().any(|path| path.is_below(dir))
+    }
+}
+
+impl<I: Index> Engine<I> {
     /// Whether a wanted change is a loss that must wait or is held.
     pub(in crate::engine) fn holds_loss(&mut self, now: Now, path: &SyncPath) -> bool {
         if !self.safety.guard.losing.contains_key(path) {
             return false;
         }
         if self.safety.guard.from_peers.contains(path) {
-            self.hold_want(path);
+            self.transfer.hold_want(path);
             return true;
         }
         let before = self.safety.ledger.sum(Fate::Lost).files + self.safety.ledger.sum(Fate::Reverted).files;
@@ -60,7 +72,7 @@ impl<I: Index> Engine<I> {
         }
         let has_quiesced = self.safety.guard.last_loss + QUIET_NS;
         if self.safety.guard.losing.len() > FEW && now.mono < has_quiesced {
-            self.wait(now, path, Some(has_quiesced - now.mono));
+            self.transfer.wait(now, path, Some(has_quiesced - now.mono));
             return true;
         }
         let holds = [Loss::Deleted, Loss::Reverted].map(|kind| self.judge_peers(now, kind)).contains(&true);
@@ -71,7 +83,7 @@ impl<I: Index> Engine<I> {
         self.holds_loss(now, path)
     }
 
-    pub(in crate::engine) fn judge_peers(&mut self, now: Now, kind: Loss) -> bool {
+    fn judge_peers(&mut self, now: Now, kind: Loss) -> bool {
         let held = &self.safety.guard.from_peers;
         let paths = self.safety.guard.losing_as(kind);
         if paths.is_subset(held) {
@@ -89,7 +101,8 @@ impl<I: Index> Engine<I> {
         if verdict != LossVerdict::Hold || lost.files == 0 {
             if verdict == LossVerdict::Announce && kind == Loss::Deleted {
                 let by = paths.iter().filter_map(|path| self.core.index.get(path)).map(|row| row.head.version.author);
-                let by = by.collect::<BTreeSet<_>>().iter().map(|device| self.name_of(device)).collect();
+                let by =
+                    by.collect::<BTreeSet<_>>().iter().map(|device| self.peers.name_of(&self.core, device)).collect();
                 self.report_losses(now, &paths, by);
             }
             return false;
@@ -100,17 +113,9 @@ impl<I: Index> Engine<I> {
         };
         self.core.out.push(Action::Report(report));
         for path in &paths {
-            self.hold_want(path);
+            self.transfer.hold_want(path);
         }
         self.safety.guard.from_peers.extend(paths);
         true
-    }
-
-    /// A folder whose removal waits for what is held in it.
-    pub(in crate::engine) fn holds_below(&self, dir: &SyncPath) -> bool {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let after = self.safety.guard.from_peers.range::<SyncPath, _>((Excluded(dir), Unbounded));
-        let alike = after.take_while(|path| path.as_bytes().starts_with(dir.as_bytes()));
-        alike.into_iter().any(|path| path.is_below(dir))
     }
 }

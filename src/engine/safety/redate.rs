@@ -50,11 +50,11 @@ impl<I: Index> Engine<I> {
         if self.core.index.get(path).is_some_and(is_known) {
             return;
         }
-        let who = self.name_of(&entry.version.author);
+        let who = self.peers.name_of(&self.core, &entry.version.author);
         let text = format!(
             "{who} dates its change more than 5 years ahead; see 'dirsync held', and 'dirsync confirm' if it is meant"
         );
-        self.problem(path, text);
+        self.observe.problem(&mut self.core, path, text);
         if self.safety.future.len() < FUTURE_CAP || self.safety.future.contains_key(path) {
             self.safety.future.insert(path.clone(), entry);
         }
@@ -62,9 +62,9 @@ impl<I: Index> Engine<I> {
 
     /// A person says that the changes which are held for their dates are meant: each is made anew
     /// here, and now. What comes later is held anew.
-    pub(in crate::engine) fn mint_dated_ahead(&mut self, now: Now) {
+    pub(super) fn mint_dated_ahead(&mut self, now: Now) {
         for (path, entry) in std::mem::take(&mut self.safety.future) {
-            self.solve(&path);
+            self.observe.solve(&mut self.core, &path);
             let mut base = self.core.index.get(&path).map(|row| row.head);
             let after_base = base.as_ref().map_or(0, |base| base.version.stamp.saturating_add(STAMP_STEP));
             let kind = match &entry.kind {
@@ -76,8 +76,15 @@ impl<I: Index> Engine<I> {
                 base.version.seen = base.version.seen.join(&entry.version.seen);
             }
             let base = base.as_ref().unwrap_or(&entry);
-            let entry = self.mint(kind, entry.mode, entry.mtime, now.wall.max(after_base), Some(base));
-            self.name_own(now, &path, &entry, true);
+            let entry = self.reconcile.mint(
+                &mut self.core,
+                kind,
+                entry.mode,
+                entry.mtime,
+                now.wall.max(after_base),
+                Some(base),
+            );
+            self.safety.name_own(now, &path, &entry, true);
             self.made_anew(now, path, entry);
         }
     }
@@ -97,14 +104,14 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn is_corrected(&mut self, path: &SyncPath, entry: &Entry) {
         if self.safety.future.get(path).is_some_and(|held| entry.version.supersedes(&held.version)) {
             self.safety.future.remove(path);
-            self.solve(path);
+            self.observe.solve(&mut self.core, path);
         }
     }
 
     fn made_anew(&mut self, now: Now, path: SyncPath, entry: Entry) {
         if self.take_in(now, &path, entry.clone()) == RemoteEffect::Wins {
             match self.transfer.wants.get(&path) {
-                Some(_) => self.pass_on(&path, Vec::new()),
+                Some(_) => self.transfer.pass_on(&path, Vec::new()),
                 None => self.announce(now, Change { path, entry, body: None }, Vec::new()),
             }
         }
@@ -139,7 +146,7 @@ impl<I: Index> Engine<I> {
             after = Some(last.clone());
             for (path, row) in page {
                 let is_ours = also_others || row.head.version.author == self.core.config.device;
-                if !is_far_ahead(now, &row.head) || !is_ours || self.is_busy(&path) {
+                if !is_far_ahead(now, &row.head) || !is_ours || self.transfer.is_busy(&path) {
                     latest = latest.max(row.head.version.stamp);
                     continue;
                 }
@@ -148,7 +155,8 @@ impl<I: Index> Engine<I> {
                     Kind::Deleted { .. } => Kind::Deleted { at: now.wall },
                     kind => kind.clone(),
                 };
-                let entry = self.mint(kind, row.head.mode, row.head.mtime, stamp, Some(&row.head));
+                let entry =
+                    self.reconcile.mint(&mut self.core, kind, row.head.mode, row.head.mtime, stamp, Some(&row.head));
                 latest = latest.max(stamp);
                 count += 1;
                 self.made_anew(now, path, entry);

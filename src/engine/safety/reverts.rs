@@ -47,7 +47,7 @@ impl<I: Index> Engine<I> {
             self.seen_here(now, path);
             self.safety.undoing.refused.remove(path);
             self.refuse_revert(now, path, kind, stat);
-            self.retry_now(path);
+            self.transfer.retry_now(path);
             return true;
         }
         if !is_revert || believed.is_some() {
@@ -91,16 +91,16 @@ impl<I: Index> Engine<I> {
         }
         let believed = if verdict == LossVerdict::Hold { Believed::Confirmed } else { Believed::Judged };
         if believed == Believed::Confirmed {
-            self.name_late(now, false, true);
+            self.safety.name_late(&self.core, now, false, true);
         }
         for path in paths {
             self.inspect_believing(&path, believed);
         }
     }
 
-    pub(in crate::engine) fn inspect_believing(&mut self, path: &SyncPath, believed: Believed) {
+    pub(super) fn inspect_believing(&mut self, path: &SyncPath, believed: Believed) {
         let known = self.core.index.get(path).and_then(|row| row.live_on_disk().map(|(_, stat)| *stat));
         self.safety.guard.believed.insert(path.clone(), believed);
-        self.inspect(path, known, Inspection::of(self.live()));
+        self.inspect(path, known, Inspection::of(self.observe.live()));
     }
 }

@@ -11,8 +11,10 @@ use crate::engine::api::action::{Action, Pace, Report};
 use crate::engine::api::event::{Boot, Hint, LinkId, Now, Scrubbed, Stat};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::api::status::Tally;
+use crate::engine::core::Core;
 use crate::engine::core::is_racy;
 use crate::engine::limits::{DAY_NS, SECOND};
+use crate::engine::safety::Safety;
 use crate::engine::safety::suspect::{SUSPECTS_CAP, SuspectStatus};
 use crate::engine::{Engine, META_SCRUB};
 use crate::model::{ContentId, SyncPath};
@@ -225,15 +227,121 @@ impl Scrub {
     }
 }
 
+impl Safety {
+    /// Before the start: which boot this is.
+    fn booted(&mut self, boot: Boot) {
+        self.scrub.boot = boot;
+    }
+
+    /// Before the start: nothing is hashed again unless a person asks.
+    fn scrub_only_when_asked(&mut self) {
+        self.scrub.is_monthly = false;
+    }
+
+    /// Whether a day's share of the month's work is behind; a machine that was off for days has
+    /// more to do.
+    fn owes<I: Index>(&mut self, core: &Core<I>, now: Now) -> bool {
+        self.behind(core, now) >= core.share()
+    }
+
+    fn behind<I: Index>(&mut self, core: &Core<I>, now: Now) -> u64 {
+        let monthly = &mut self.scrub.kept.monthly;
+        // The clock was set back.
+        monthly.began = monthly.began.min(now.wall);
+        let days = (now.wall - monthly.began) / DAY_NS;
+        let done = monthly.work();
+        if days >= ROUND_NS / DAY_NS {
+            return u64::MAX;
+        }
+        core.share().saturating_mul(days).saturating_sub(done)
+    }
+
+    fn passed_over(&mut self, which: Which, path: &SyncPath) {
+        if which == Which::Asked && self.scrub.in_use.len() < NAMED_IN_USE {
+            self.scrub.in_use.push(path.clone());
+        }
+        let round = self.round(which);
+        (round.boot, round.passed_over) = (None, round.passed_over + 1);
+    }
+
+    fn round(&mut self, which: Which) -> &mut Round {
+        match (which, &mut self.scrub.kept) {
+            (Which::Asked, StoredScrub { asked: Some(asked), .. }) => &mut asked.round,
+            (Which::Monthly, StoredScrub { monthly, .. }) => monthly,
+            _ => &mut self.scrub.in_doubt,
+        }
+    }
+
+    /// Its bytes may not be what the index says: they are hashed soon.
+    pub(in crate::engine) fn doubt(&mut self, path: &SyncPath) {
+        if self.scrub.doubted.len() < SERVED_CAP {
+            self.scrub.doubted.insert(path.clone());
+        }
+    }
+
+    /// A peer is given a content. One that asks for it again did not get what it wanted, perhaps;
+    /// once that is hashed, no more.
+    pub(in crate::engine) fn note_served(&mut self, link: LinkId, path: &SyncPath, content: ContentId) {
+        if self.scrub.served.len() >= SERVED_CAP {
+            self.scrub.served.clear();
+        }
+        let asks = self.scrub.served.entry((link, path.clone())).or_insert((content, 0));
+        *asks = if asks.0 == content { (content, asks.1.saturating_add(1)) } else { (content, 1) };
+        if asks.1 == 2 {
+            self.doubt(path);
+        }
+    }
+
+    fn read_again<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath, stat: &Stat) {
+        if let Some(batch) = &mut self.scrub.batch {
+            batch.left.insert(path.clone(), Try::Second);
+            let pace = Pace { yields: false, ..IDLE };
+            core.act(Action::Scrub { path: path.clone(), known: *stat, pace });
+        }
+    }
+
+    fn round_is_over<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        let monthly = std::mem::replace(&mut self.scrub.kept.monthly, new_round(now, self.scrub.boot.id, None));
+        self.whole_round(core, now, &monthly);
+        self.scrub.is_due = false;
+        self.store_scrub(core, now);
+    }
+
+    pub(super) fn whole_round<I: Index>(&mut self, core: &mut Core<I>, now: Now, round: &Round) {
+        let Round { began, boot, files, bytes, found, passed_over, .. } = *round;
+        self.scrub.kept.past = Some(PastRound { began, ended: now.wall, boot });
+        let took_ns = now.wall.saturating_sub(began);
+        core.out.push(Action::Report(Report::Verified { files, bytes, found, passed_over, took_ns }));
+    }
+
+    pub(super) fn store_scrub<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        self.scrub.stored_at = now.mono;
+        let kept = self.scrub_bytes();
+        core.index.set_meta(META_SCRUB, &kept);
+    }
+
+    pub(super) fn scrub_bytes(&self) -> Vec<u8> {
+        postcard::to_stdvec(&self.scrub.kept).expect("writing to memory does not fail")
+    }
+}
+
+impl<I: Index> Core<I> {
+    fn share(&self) -> u64 {
+        let counts = self.index.counts();
+        let work = counts.bytes.saturating_add(counts.files.saturating_mul(FILE_BYTES));
+        (work / (ROUND_NS / DAY_NS)).max(1)
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// Before the start: which boot this is.
     pub fn booted(&mut self, boot: Boot) {
-        self.safety.scrub.boot = boot;
+        self.safety.booted(boot);
     }
 
     /// Before the start: nothing is hashed again unless a person asks.
     pub fn scrub_only_when_asked(&mut self) {
-        self.safety.scrub.is_monthly = false;
+        self.safety.scrub_only_when_asked();
     }
 
     pub(in crate::engine) fn begin_scrub(&mut self, now: Now) {
@@ -247,7 +355,7 @@ impl<I: Index> Engine<I> {
             round.boot = round.boot.filter(|was| *was == boot);
         }
         if is_first {
-            self.store_scrub(now);
+            self.safety.store_scrub(&mut self.core, now);
         }
         self.safety.scrub.next_check = now.mono + BUSY_PAUSE_NS;
         self.keep_decided();
@@ -271,7 +379,7 @@ impl<I: Index> Engine<I> {
             return self.read_next(now, Which::Asked, pace);
         }
         if !self.safety.scrub.is_due {
-            self.safety.scrub.is_due = self.owes(now);
+            self.safety.scrub.is_due = self.safety.owes(&self.core, now);
         }
         if !self.safety.scrub.is_due {
             self.safety.scrub.next_check = now.mono + CHECK_EVERY_NS;
@@ -280,30 +388,6 @@ impl<I: Index> Engine<I> {
         } else {
             self.read_next(now, Which::Monthly, IDLE);
         }
-    }
-
-    /// Whether a day's share of the month's work is behind; a machine that was off for days has
-    /// more to do.
-    fn owes(&mut self, now: Now) -> bool {
-        self.behind(now) >= self.share()
-    }
-
-    fn share(&self) -> u64 {
-        let counts = self.core.index.counts();
-        let work = counts.bytes.saturating_add(counts.files.saturating_mul(FILE_BYTES));
-        (work / (ROUND_NS / DAY_NS)).max(1)
-    }
-
-    fn behind(&mut self, now: Now) -> u64 {
-        let monthly = &mut self.safety.scrub.kept.monthly;
-        // The clock was set back.
-        monthly.began = monthly.began.min(now.wall);
-        let days = (now.wall - monthly.began) / DAY_NS;
-        let done = monthly.work();
-        if days >= ROUND_NS / DAY_NS {
-            return u64::MAX;
-        }
-        self.share().saturating_mul(days).saturating_sub(done)
     }
 
     fn has_other_work(&self) -> bool {
@@ -315,7 +399,7 @@ impl<I: Index> Engine<I> {
 
     /// Asks for the next files of a round.
     fn read_next(&mut self, now: Now, which: Which, pace: Pace) {
-        let round = self.round(which);
+        let round = self.safety.round(which);
         let (below, cursor) = (round.below.clone(), round.cursor.clone());
         let mut page: VecDeque<(SyncPath, Row)> = self.core.index.below(below.as_ref(), cursor.as_ref(), ROWS).into();
         let is_last = page.len() < ROWS;
@@ -335,10 +419,10 @@ impl<I: Index> Engine<I> {
             {
                 if self.may_judge(now, &path, stat) {
                     bytes += size;
-                    self.act(Action::Scrub { path: path.clone(), known: *stat, pace });
+                    self.core.act(Action::Scrub { path: path.clone(), known: *stat, pace });
                     batch.left.insert(path.clone(), Try::First);
                 } else if !self.safety.suspects.contains(&path) {
-                    self.passed_over(which, &path);
+                    self.safety.passed_over(which, &path);
                 }
             }
             batch.upto = Some(path);
@@ -352,48 +436,13 @@ impl<I: Index> Engine<I> {
     /// changed lately has its second hash.
     fn may_judge(&self, now: Now, path: &SyncPath, stat: &Stat) -> bool {
         let is_young = is_racy(stat.mtime, now) || is_racy(stat.ctime, now) || self.observe.racy.contains(path);
-        let is_in_use =
-            self.is_busy(path) || self.observe.settle.is_noisy(path) || self.observe.inspecting.open.contains_key(path);
+        let is_in_use = self.transfer.is_busy(path)
+            || self.observe.settle.is_noisy(path)
+            || self.observe.inspecting.open.contains_key(path);
         let is_unknown = self.transfer.interrupted_installs.contains(path)
             || self.ignores(path, false)
             || self.safety.suspects.contains(path);
         !is_young && !is_in_use && !is_unknown
-    }
-
-    fn passed_over(&mut self, which: Which, path: &SyncPath) {
-        if which == Which::Asked && self.safety.scrub.in_use.len() < NAMED_IN_USE {
-            self.safety.scrub.in_use.push(path.clone());
-        }
-        let round = self.round(which);
-        (round.boot, round.passed_over) = (None, round.passed_over + 1);
-    }
-
-    fn round(&mut self, which: Which) -> &mut Round {
-        match (which, &mut self.safety.scrub.kept) {
-            (Which::Asked, StoredScrub { asked: Some(asked), .. }) => &mut asked.round,
-            (Which::Monthly, StoredScrub { monthly, .. }) => monthly,
-            _ => &mut self.safety.scrub.in_doubt,
-        }
-    }
-
-    /// Its bytes may not be what the index says: they are hashed soon.
-    pub(in crate::engine) fn doubt(&mut self, path: &SyncPath) {
-        if self.safety.scrub.doubted.len() < SERVED_CAP {
-            self.safety.scrub.doubted.insert(path.clone());
-        }
-    }
-
-    /// A peer is given a content. One that asks for it again did not get what it wanted, perhaps;
-    /// once that is hashed, no more.
-    pub(in crate::engine) fn note_served(&mut self, link: LinkId, path: &SyncPath, content: ContentId) {
-        if self.safety.scrub.served.len() >= SERVED_CAP {
-            self.safety.scrub.served.clear();
-        }
-        let asks = self.safety.scrub.served.entry((link, path.clone())).or_insert((content, 0));
-        *asks = if asks.0 == content { (content, asks.1.saturating_add(1)) } else { (content, 1) };
-        if asks.1 == 2 {
-            self.doubt(path);
-        }
     }
 
     fn read_doubted(&mut self, now: Now) {
@@ -402,7 +451,7 @@ impl<I: Index> Engine<I> {
             let row = self.core.index.get(&path);
             let known = row.as_ref().and_then(Row::live_on_disk).filter(|(entry, _)| entry.file().is_some());
             if let Some((_, stat)) = known.filter(|(_, stat)| self.may_judge(now, &path, stat)) {
-                self.act(Action::Scrub { path: path.clone(), known: *stat, pace: IDLE });
+                self.core.act(Action::Scrub { path: path.clone(), known: *stat, pace: IDLE });
                 batch.left.insert(path, Try::First);
             }
         }
@@ -418,7 +467,7 @@ impl<I: Index> Engine<I> {
         let content = known.and_then(|(entry, _)| entry.file()).filter(|_| self.may_judge(now, path, stat));
         match (content, outcome) {
             (Some((content, size)), Scrubbed::Read(found)) if found == content => {
-                let round = self.round(which);
+                let round = self.safety.round(which);
                 round.files += 1;
                 round.bytes = round.bytes.saturating_add(size);
                 if reading == Try::Second {
@@ -426,12 +475,12 @@ impl<I: Index> Engine<I> {
                 }
             }
             (Some(_), Scrubbed::Read(_) | Scrubbed::Unreadable(_)) if reading == Try::First => {
-                self.read_again(path, stat);
+                self.safety.read_again(&mut self.core, path, stat);
             }
             (Some(_), Scrubbed::Read(found)) => self.is_suspect(now, which, path, Some(found)),
             (Some(_), Scrubbed::Unreadable(_)) => self.is_suspect(now, which, path, None),
             (_, outcome) => {
-                self.passed_over(which, path);
+                self.safety.passed_over(which, path);
                 if outcome == Scrubbed::Moved {
                     self.observe.settle.hint(now.mono, path.clone(), Hint::Closed);
                 }
@@ -440,16 +489,8 @@ impl<I: Index> Engine<I> {
         self.read_on(now);
     }
 
-    fn read_again(&mut self, path: &SyncPath, stat: &Stat) {
-        if let Some(batch) = &mut self.safety.scrub.batch {
-            batch.left.insert(path.clone(), Try::Second);
-            let pace = Pace { yields: false, ..IDLE };
-            self.act(Action::Scrub { path: path.clone(), known: *stat, pace });
-        }
-    }
-
     fn is_suspect(&mut self, now: Now, which: Which, path: &SyncPath, found: Option<ContentId>) {
-        let round = self.round(which);
+        let round = self.safety.round(which);
         (round.files, round.found) = (round.files + 1, round.found + 1);
         self.suspect(now, path, found);
     }
@@ -461,47 +502,22 @@ impl<I: Index> Engine<I> {
         else {
             return;
         };
-        self.round(which).cursor = upto;
+        self.safety.round(which).cursor = upto;
         match (which, is_last) {
             (Which::Doubted, _) => {}
             (Which::Asked, true) => self.asked_is_read(now),
-            (Which::Monthly, true) => self.round_is_over(now),
-            (Which::Monthly, false) if self.behind(now) == 0 => {
+            (Which::Monthly, true) => self.safety.round_is_over(&mut self.core, now),
+            (Which::Monthly, false) if self.safety.behind(&self.core, now) == 0 => {
                 self.safety.scrub.is_due = false;
-                self.store_scrub(now);
+                self.safety.store_scrub(&mut self.core, now);
             }
             _ => {
                 self.safety.scrub.next_check = now.mono;
                 if self.safety.scrub.stored_at + STORE_EVERY_NS <= now.mono {
-                    self.store_scrub(now);
+                    self.safety.store_scrub(&mut self.core, now);
                 }
             }
         }
-    }
-
-    fn round_is_over(&mut self, now: Now) {
-        let monthly =
-            std::mem::replace(&mut self.safety.scrub.kept.monthly, new_round(now, self.safety.scrub.boot.id, None));
-        self.whole_round(now, &monthly);
-        self.safety.scrub.is_due = false;
-        self.store_scrub(now);
-    }
-
-    pub(in crate::engine) fn whole_round(&mut self, now: Now, round: &Round) {
-        let Round { began, boot, files, bytes, found, passed_over, .. } = *round;
-        self.safety.scrub.kept.past = Some(PastRound { began, ended: now.wall, boot });
-        let took_ns = now.wall.saturating_sub(began);
-        self.core.out.push(Action::Report(Report::Verified { files, bytes, found, passed_over, took_ns }));
-    }
-
-    pub(in crate::engine) fn store_scrub(&mut self, now: Now) {
-        self.safety.scrub.stored_at = now.mono;
-        let kept = self.scrub_bytes();
-        self.core.index.set_meta(META_SCRUB, &kept);
-    }
-
-    pub(in crate::engine) fn scrub_bytes(&self) -> Vec<u8> {
-        postcard::to_stdvec(&self.safety.scrub.kept).expect("writing to memory does not fail")
     }
 }
 

@@ -9,7 +9,9 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Decision, Now, Stat};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::merge;
+use crate::engine::safety::Safety;
 use crate::engine::{Engine, Inspection, META_SUSPECTS};
 use crate::model::version::STAMP_STEP;
 use crate::model::{ContentId, Entry, Kind, Mode, SyncPath};
@@ -67,6 +69,68 @@ impl Suspects {
     }
 }
 
+impl Safety {
+    /// Whether nobody can have written these bytes. The stat says that no write was in this boot:
+    /// on this file system a store through a mapping would show too, and no page of before the boot
+    /// is still mapped. And the file was hashed and right in this boot: so it was no write of
+    /// before, whose new stat a power cut took back while its bytes stayed.
+    fn no_write_explains(&self, path: &SyncPath, stat: &Stat) -> bool {
+        let boot = self.scrub.boot();
+        let before_boot = boot.began.saturating_sub(BOOT_MARGIN_NS);
+        boot.marks_stores
+            && stat.ctime.as_stamp() < before_boot
+            && stat.mtime.as_stamp() < before_boot
+            && self.scrub.was_right_in_this_boot(path)
+    }
+
+    /// Whether the winner waits for a person to say what the present bytes are. One with other
+    /// contents was made by someone who knew the old ones: it comes, and what was there goes to
+    /// history.
+    pub(in crate::engine) fn holds_suspect(&self, path: &SyncPath, row: &Row) -> bool {
+        self.suspects.by_path.get(path).is_some_and(|suspect| {
+            suspect.decision != Some(Decision::Heal)
+                && row.head.file().is_some_and(|(content, _)| content == suspect.good)
+        })
+    }
+
+    /// A row is written: perhaps its file is suspect no longer.
+    pub(in crate::engine) fn review_suspect<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath, row: &Row) {
+        let Some(suspect) = self.suspects.by_path.get(path) else { return };
+        let content = row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content);
+        if content == Some(suspect.found) && !row.is_settled() {
+            return;
+        }
+        let path = path.clone();
+        let report = match suspect.decision {
+            _ if content == Some(suspect.good) => Report::Healed { path: path.clone() },
+            Some(Decision::Keep) if content == Some(suspect.found) => Report::Kept { path: path.clone() },
+            _ => Report::Solved { path: Some(path.clone()) },
+        };
+        self.suspects.by_path.remove(&path);
+        self.suspects.dirty = true;
+        core.out.push(Action::Report(report));
+    }
+
+    pub(in crate::engine) fn store_suspects<I: Index>(&mut self, core: &mut Core<I>) {
+        if std::mem::take(&mut self.suspects.dirty) {
+            let list: Vec<_> = self.suspects.by_path.iter().collect();
+            let stored = postcard::to_stdvec(&list).expect("writing to memory does not fail");
+            core.index.set_meta(META_SUSPECTS, &stored);
+        }
+    }
+
+    pub(super) fn suspect_statuses(&self) -> Vec<SuspectStatus> {
+        let status = |(path, suspect): (&SyncPath, &Suspect)| SuspectStatus {
+            path: path.clone(),
+            found_ns: suspect.at,
+            unreadable: suspect.found == ContentId::UNREADABLE,
+            decision: suspect.decision,
+            text: text(suspect),
+        };
+        self.suspects.by_path.iter().map(status).collect()
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// Two readings of a file that nobody touched were not what the index says. `found`: the
     /// second; `None`: it cannot be read.
@@ -74,10 +138,11 @@ impl<I: Index> Engine<I> {
         let Some(row) = self.core.index.get(path) else { return };
         let Some((known, stat)) = row.live_on_disk().map(|(known, stat)| (known.clone(), *stat)) else { return };
         let Some((good, size)) = known.file() else { return };
-        let heals =
-            found.is_some() && self.safety.suspects.len() < HEALED_UNASKED && self.no_write_explains(path, &stat);
+        let heals = found.is_some()
+            && self.safety.suspects.len() < HEALED_UNASKED
+            && self.safety.no_write_explains(path, &stat);
         if found.is_some() && !heals {
-            self.act(Action::KeepSuspect { path: path.clone(), stat });
+            self.core.act(Action::KeepSuspect { path: path.clone(), stat });
         }
         let unreadable = found.is_none();
         let found = found.unwrap_or(ContentId::UNREADABLE);
@@ -89,47 +154,6 @@ impl<I: Index> Engine<I> {
         // replaced it is no conflict.
         let entry = Entry { kind: Kind::File { size, content: found }, ..known };
         self.store(now, path, &Row { disk: Some(merge::on_disk(entry, Some(stat))), ..row });
-    }
-
-    /// Whether nobody can have written these bytes. The stat says that no write was in this boot:
-    /// on this file system a store through a mapping would show too, and no page of before the boot
-    /// is still mapped. And the file was hashed and right in this boot: so it was no write of
-    /// before, whose new stat a power cut took back while its bytes stayed.
-    fn no_write_explains(&self, path: &SyncPath, stat: &Stat) -> bool {
-        let boot = self.safety.scrub.boot();
-        let before_boot = boot.began.saturating_sub(BOOT_MARGIN_NS);
-        boot.marks_stores
-            && stat.ctime.as_stamp() < before_boot
-            && stat.mtime.as_stamp() < before_boot
-            && self.safety.scrub.was_right_in_this_boot(path)
-    }
-
-    /// Whether the winner waits for a person to say what the present bytes are. One with other
-    /// contents was made by someone who knew the old ones: it comes, and what was there goes to
-    /// history.
-    pub(in crate::engine) fn holds_suspect(&self, path: &SyncPath, row: &Row) -> bool {
-        self.safety.suspects.by_path.get(path).is_some_and(|suspect| {
-            suspect.decision != Some(Decision::Heal)
-                && row.head.file().is_some_and(|(content, _)| content == suspect.good)
-        })
-    }
-
-    /// A row is written: perhaps its file is suspect no longer.
-    pub(in crate::engine) fn review_suspect(&mut self, path: &SyncPath, row: &Row) {
-        let Some(suspect) = self.safety.suspects.by_path.get(path) else { return };
-        let content = row.live_on_disk().and_then(|(entry, _)| entry.file()).map(|(content, _)| content);
-        if content == Some(suspect.found) && !row.is_settled() {
-            return;
-        }
-        let path = path.clone();
-        let report = match suspect.decision {
-            _ if content == Some(suspect.good) => Report::Healed { path: path.clone() },
-            Some(Decision::Keep) if content == Some(suspect.found) => Report::Kept { path: path.clone() },
-            _ => Report::Solved { path: Some(path.clone()) },
-        };
-        self.safety.suspects.by_path.remove(&path);
-        self.safety.suspects.dirty = true;
-        self.core.out.push(Action::Report(report));
     }
 
     /// A look at a suspect file. Whether that is all there is to it: a touch of what is no version
@@ -150,7 +174,7 @@ impl<I: Index> Engine<I> {
             let base = disk.entry.clone();
             // It counts from when a person said so.
             let stamp = now.wall.max(base.version.stamp + STAMP_STEP);
-            let entry = self.mint(kind.clone(), mode, stat.mtime, stamp, Some(&base));
+            let entry = self.reconcile.mint(&mut self.core, kind.clone(), mode, stat.mtime, stamp, Some(&base));
             self.changed_here(now, path, entry, Some(*stat), None);
             return true;
         }
@@ -168,18 +192,18 @@ impl<I: Index> Engine<I> {
         suspect.decision = Some(decision);
         self.safety.suspects.dirty = true;
         match decision {
-            Decision::Heal => self.retry_now(path),
+            Decision::Heal => self.transfer.retry_now(path),
             Decision::Keep => self.inspect_to_keep(path),
         }
     }
 
     /// Hashed and made durable like any edit before it is told (P5).
     fn inspect_to_keep(&mut self, path: &SyncPath) {
-        self.inspect(path, None, Inspection::of(self.live()));
+        self.inspect(path, None, Inspection::of(self.observe.live()));
     }
 
     /// Those that a person said to keep just before the last run ended.
-    pub(in crate::engine) fn keep_decided(&mut self) {
+    pub(super) fn keep_decided(&mut self) {
         let is_kept = |(_, suspect): &(&SyncPath, &Suspect)| suspect.decision == Some(Decision::Keep);
         let paths: Vec<_> = self.safety.suspects.by_path.iter().filter(is_kept).map(|(path, _)| path.clone()).collect();
         for path in &paths {
@@ -187,29 +211,10 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    pub(in crate::engine) fn store_suspects(&mut self) {
-        if std::mem::take(&mut self.safety.suspects.dirty) {
-            let list: Vec<_> = self.safety.suspects.by_path.iter().collect();
-            let stored = postcard::to_stdvec(&list).expect("writing to memory does not fail");
-            self.core.index.set_meta(META_SUSPECTS, &stored);
-        }
-    }
-
     /// For the status: each with what to do. What patterns cover is nobody's concern.
     pub(in crate::engine) fn suspected(&self) -> impl Iterator<Item = (SyncPath, String)> {
-        let synced = self.suspect_statuses().into_iter().filter(|suspect| !self.ignores(&suspect.path, false));
+        let synced = self.safety.suspect_statuses().into_iter().filter(|suspect| !self.ignores(&suspect.path, false));
         synced.map(|suspect| (suspect.path, suspect.text.to_owned()))
-    }
-
-    pub(in crate::engine) fn suspect_statuses(&self) -> Vec<SuspectStatus> {
-        let status = |(path, suspect): (&SyncPath, &Suspect)| SuspectStatus {
-            path: path.clone(),
-            found_ns: suspect.at,
-            unreadable: suspect.found == ContentId::UNREADABLE,
-            decision: suspect.decision,
-            text: text(suspect),
-        };
-        self.safety.suspects.by_path.iter().map(status).collect()
     }
 }
 

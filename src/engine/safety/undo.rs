@@ -15,8 +15,10 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Believed;
+use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
 use crate::engine::merge;
+use crate::engine::safety::Safety;
 use crate::engine::safety::guard::{self, LossVerdict};
 use crate::engine::safety::ledger::{Fate, HeldSpan, Thing};
 use crate::model::version::{SEEN_LIMIT, STAMP_STEP};
@@ -85,17 +87,102 @@ impl UndoWay {
     }
 }
 
+impl Safety {
+    fn was_moved_link<I: Index>(&self, core: &Core<I>, path: &SyncPath, span: &HeldSpan) -> bool {
+        let is_there =
+            |to: &SyncPath| to != path && core.index.get(to).is_some_and(|row| row.head.kind == span.last.kind);
+        self.ledger.link_moved_to(span).is_some_and(is_there)
+    }
+
+    /// What went back to older contents in the last hour.
+    fn reverted_of_late<I: Index>(&self, core: &Core<I>) -> Ways {
+        let is_older = |path: &SyncPath, span: &HeldSpan| {
+            let row = core.index.get(path);
+            row.is_some_and(|row| row.head.file().is_some() && row.head.kind != span.last.kind)
+        };
+        let spans = self.ledger.spans().filter(|(path, span, fate)| *fate == Fate::Reverted && is_older(path, span));
+        spans.map(|(path, span, _)| (path.clone(), UndoWay::missed(span.last.clone()))).collect()
+    }
+
+    /// The folders that those need, as they were. Of others, each machine makes the same.
+    fn add_folders<I: Index>(&self, core: &Core<I>, ways: &mut Ways) {
+        let again = ways.iter().filter(|(_, way)| matches!(way, UndoWay::Again { .. })).map(|(path, _)| path);
+        let above: BTreeSet<SyncPath> = again.flat_map(SyncPath::ancestors).collect();
+        for dir in above {
+            let Some(row) = core.index.get(&dir).filter(|row| !row.head.is_live()) else { continue };
+            let on_disk = row.live_on_disk().map(|(entry, _)| Thing::of(entry));
+            let was = on_disk.or_else(|| self.ledger.get(&dir).map(|(span, _)| span.last.clone()));
+            if let Some(was) = was.filter(|was| was.kind == Kind::Directory) {
+                ways.entry(dir).or_insert(UndoWay::missed(was));
+            }
+        }
+        // A link alone brings no folder back.
+        let lacks_folder = |path: &SyncPath| {
+            path.parent().is_some_and(|dir| {
+                !ways.contains_key(&dir) && !core.index.get(&dir).is_some_and(|row| row.head.is_directory())
+            })
+        };
+        let is_link =
+            |way: &UndoWay| matches!(way, UndoWay::Again { thing, .. } if matches!(thing.kind, Kind::Symlink { .. }));
+        let lonely: Vec<_> = ways
+            .iter()
+            .filter(|(path, way)| is_link(way) && lacks_folder(path))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in lonely {
+            ways.remove(&path);
+        }
+    }
+
+    /// What the ledger is to remember of a path over the undo.
+    fn stood<I: Index>(&self, core: &Core<I>, now: Now, path: &SyncPath) -> Option<(HeldSpan, Fate)> {
+        // What ended before a person decided is forgotten.
+        let until = core.steady(now) + 1;
+        if let Some((span, fate)) = self.ledger.get(path) {
+            return Some((HeldSpan { until, ..span.clone() }, fate));
+        }
+        let row = core.index.get(path)?;
+        let (entry, _) = row.live_on_disk()?;
+        let (content, size) = entry.file()?;
+        let (mtime, since, last) = (entry.mtime, row.since, Thing::of(entry));
+        Some((HeldSpan { content: Some(content), size, mtime, since, until, last }, Fate::Lost))
+    }
+}
+
+impl<I: Index> Core<I> {
+    fn way_of_missing(&self, path: &SyncPath) -> Option<UndoWay> {
+        let row = self.index.get(path)?;
+        let (entry, _) = row.live_on_disk()?;
+        Some(if row.head.is_live() { UndoWay::Forget } else { UndoWay::Anew(Thing::of(entry)) })
+    }
+
+    /// Whether nothing that was in a folder went elsewhere at that time: then it was not moved.
+    fn went_empty(&self, dir: &SyncPath, lost: &Ways, folders: &BTreeMap<&SyncPath, &HeldSpan>) -> bool {
+        let deleted_at = |row: &Row| if let Kind::Deleted { at } = row.head.kind { Some(at) } else { None };
+        let Some(at) = self.index.get(dir).as_ref().and_then(deleted_at) else { return false };
+        let mut after = None;
+        loop {
+            let page = self.index.below(Some(dir), after.as_ref(), PAGE);
+            let went_then = |row: &Row| deleted_at(row).is_none_or(|of| of.saturating_add(PAUSE_NS) >= at);
+            let went_elsewhere = |(path, row): &(SyncPath, Row)| {
+                went_then(row) && !lost.contains_key(path) && !folders.contains_key(path)
+            };
+            if page.iter().any(went_elsewhere) {
+                return false;
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => after = Some(last.clone()),
+                _ => return true,
+            }
+        }
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// What there is to be undone, in the order of paths. Empty: nothing is held, and no more than
     /// half was lost within the hour. For oracles.
     pub fn undoable(&self) -> Vec<SyncPath> {
         self.ways_back().into_keys().collect()
-    }
-
-    fn way_of_missing(&self, path: &SyncPath) -> Option<UndoWay> {
-        let row = self.core.index.get(path)?;
-        let (entry, _) = row.live_on_disk()?;
-        Some(if row.head.is_live() { UndoWay::Forget } else { UndoWay::Anew(Thing::of(entry)) })
     }
 
     fn ways_back(&self) -> Ways {
@@ -109,7 +196,7 @@ impl<I: Index> Engine<I> {
             ways.extend(self.lost_of_late());
         }
         if reverts > 0 {
-            ways.extend(self.reverted_of_late());
+            ways.extend(self.safety.reverted_of_late(&self.core));
         }
         for path in by_peers {
             let row = self.core.index.get(&path);
@@ -119,8 +206,8 @@ impl<I: Index> Engine<I> {
         }
         let is_known = |path: &&SyncPath| self.core.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
         ways.extend(self.safety.guard.own_reverts().filter(is_known).map(|path| (path.clone(), UndoWay::Refuse)));
-        ways.extend(self.safety.held.iter().filter_map(|path| Some((path.clone(), self.way_of_missing(path)?))));
-        self.add_folders(&mut ways);
+        ways.extend(self.safety.held.iter().filter_map(|path| Some((path.clone(), self.core.way_of_missing(path)?))));
+        self.safety.add_folders(&self.core, &mut ways);
         ways
     }
 
@@ -148,80 +235,12 @@ impl<I: Index> Engine<I> {
         let beside = beside.into_iter().map(|(path, span, _)| (path, span)).filter(|(_, span)| goes_along(span));
         let (folders, others): (Vec<_>, Vec<_>) = beside.partition(|(_, span)| span.last.kind == Kind::Directory);
         let way = |span: &HeldSpan| UndoWay::Again { thing: span.last.clone(), counts: !span.was_young() };
-        let others = others.into_iter().filter(|(path, span)| !self.was_moved_link(path, span));
+        let others = others.into_iter().filter(|(path, span)| !self.safety.was_moved_link(&self.core, path, span));
         lost.extend(others.map(|(path, span)| (path.clone(), way(span))));
         let folders: BTreeMap<_, _> = folders.into_iter().collect();
-        let empty: Vec<_> = folders.iter().filter(|(dir, _)| self.went_empty(dir, &lost, &folders)).collect();
+        let empty: Vec<_> = folders.iter().filter(|(dir, _)| self.core.went_empty(dir, &lost, &folders)).collect();
         lost.extend(empty.into_iter().map(|(dir, span)| ((*dir).clone(), way(span))));
         lost
-    }
-
-    fn was_moved_link(&self, path: &SyncPath, span: &HeldSpan) -> bool {
-        let is_there =
-            |to: &SyncPath| to != path && self.core.index.get(to).is_some_and(|row| row.head.kind == span.last.kind);
-        self.safety.ledger.link_moved_to(span).is_some_and(is_there)
-    }
-
-    /// Whether nothing that was in a folder went elsewhere at that time: then it was not moved.
-    fn went_empty(&self, dir: &SyncPath, lost: &Ways, folders: &BTreeMap<&SyncPath, &HeldSpan>) -> bool {
-        let deleted_at = |row: &Row| if let Kind::Deleted { at } = row.head.kind { Some(at) } else { None };
-        let Some(at) = self.core.index.get(dir).as_ref().and_then(deleted_at) else { return false };
-        let mut after = None;
-        loop {
-            let page = self.core.index.below(Some(dir), after.as_ref(), PAGE);
-            let went_then = |row: &Row| deleted_at(row).is_none_or(|of| of.saturating_add(PAUSE_NS) >= at);
-            let went_elsewhere = |(path, row): &(SyncPath, Row)| {
-                went_then(row) && !lost.contains_key(path) && !folders.contains_key(path)
-            };
-            if page.iter().any(went_elsewhere) {
-                return false;
-            }
-            match page.last() {
-                Some((last, _)) if page.len() == PAGE => after = Some(last.clone()),
-                _ => return true,
-            }
-        }
-    }
-
-    /// What went back to older contents in the last hour.
-    fn reverted_of_late(&self) -> Ways {
-        let is_older = |path: &SyncPath, span: &HeldSpan| {
-            let row = self.core.index.get(path);
-            row.is_some_and(|row| row.head.file().is_some() && row.head.kind != span.last.kind)
-        };
-        let spans =
-            self.safety.ledger.spans().filter(|(path, span, fate)| *fate == Fate::Reverted && is_older(path, span));
-        spans.map(|(path, span, _)| (path.clone(), UndoWay::missed(span.last.clone()))).collect()
-    }
-
-    /// The folders that those need, as they were. Of others, each machine makes the same.
-    fn add_folders(&self, ways: &mut Ways) {
-        let again = ways.iter().filter(|(_, way)| matches!(way, UndoWay::Again { .. })).map(|(path, _)| path);
-        let above: BTreeSet<SyncPath> = again.flat_map(SyncPath::ancestors).collect();
-        for dir in above {
-            let Some(row) = self.core.index.get(&dir).filter(|row| !row.head.is_live()) else { continue };
-            let on_disk = row.live_on_disk().map(|(entry, _)| Thing::of(entry));
-            let was = on_disk.or_else(|| self.safety.ledger.get(&dir).map(|(span, _)| span.last.clone()));
-            if let Some(was) = was.filter(|was| was.kind == Kind::Directory) {
-                ways.entry(dir).or_insert(UndoWay::missed(was));
-            }
-        }
-        // A link alone brings no folder back.
-        let lacks_folder = |path: &SyncPath| {
-            path.parent().is_some_and(|dir| {
-                !ways.contains_key(&dir) && !self.core.index.get(&dir).is_some_and(|row| row.head.is_directory())
-            })
-        };
-        let is_link =
-            |way: &UndoWay| matches!(way, UndoWay::Again { thing, .. } if matches!(thing.kind, Kind::Symlink { .. }));
-        let lonely: Vec<_> = ways
-            .iter()
-            .filter(|(path, way)| is_link(way) && lacks_folder(path))
-            .map(|(path, _)| path.clone())
-            .collect();
-        for path in lonely {
-            ways.remove(&path);
-        }
     }
 
     /// Tells peers but those that it was sent to already.
@@ -232,13 +251,14 @@ impl<I: Index> Engine<I> {
         let relayed_to: Vec<_> = relayed_to.iter().copied().chain([self.core.config.device]).chain(devices).collect();
         // A longer list could not end it.
         if !links.is_empty() && relayed_to.len() < SEEN_LIMIT {
-            self.send(links, Message::Undo { relayed_to });
+            self.peers.send(&mut self.core, links, Message::Undo { relayed_to });
         }
     }
 
     fn take_back_all(&mut self, now: Now, ways: Ways) {
-        let stood: Vec<_> = ways.keys().filter_map(|path| Some((path.clone(), self.stood(now, path)?))).collect();
-        self.renew_total(now);
+        let stood: Vec<_> =
+            ways.keys().filter_map(|path| Some((path.clone(), self.safety.stood(&self.core, now, path)?))).collect();
+        self.safety.renew_total(&self.core, now);
         for (path, (span, fate)) in stood {
             // What comes back counts, and is as old as it was.
             self.safety.ledger.note(&path, span, if fate == Fate::Beside { fate } else { Fate::Rewritten });
@@ -260,22 +280,8 @@ impl<I: Index> Engine<I> {
                 }
             }
         }
-        self.retry_all();
+        self.transfer.retry_all();
         self.core.out.push(Action::Report(Report::Undone { paths }));
-    }
-
-    /// What the ledger is to remember of a path over the undo.
-    fn stood(&self, now: Now, path: &SyncPath) -> Option<(HeldSpan, Fate)> {
-        // What ended before a person decided is forgotten.
-        let until = self.steady(now) + 1;
-        if let Some((span, fate)) = self.safety.ledger.get(path) {
-            return Some((HeldSpan { until, ..span.clone() }, fate));
-        }
-        let row = self.core.index.get(path)?;
-        let (entry, _) = row.live_on_disk()?;
-        let (content, size) = entry.file()?;
-        let (mtime, since, last) = (entry.mtime, row.since, Thing::of(entry));
-        Some((HeldSpan { content: Some(content), size, mtime, since, until, last }, Fate::Lost))
     }
 
     /// A version on top of whatever is the winner, told at once: whoever deleted the file on
@@ -284,7 +290,7 @@ impl<I: Index> Engine<I> {
         let Some(row) = self.core.index.get(path) else { return };
         let Thing { kind, mode, mtime } = thing;
         let stamp = row.head.version.stamp.saturating_add(STAMP_STEP);
-        let entry = self.mint(kind, mode, mtime, stamp, Some(&row.head));
+        let entry = self.reconcile.mint(&mut self.core, kind, mode, mtime, stamp, Some(&row.head));
         self.take_in(now, path, entry.clone());
         self.announce(now, Change { path: path.clone(), entry, body: None }, Vec::new());
     }
@@ -296,14 +302,14 @@ impl<I: Index> Engine<I> {
 
     /// Older contents are here, which nobody wants: the group's come over them, and they go to
     /// history.
-    pub(in crate::engine) fn refuse_revert(&mut self, now: Now, path: &SyncPath, kind: Kind, stat: &Stat) {
+    pub(super) fn refuse_revert(&mut self, now: Now, path: &SyncPath, kind: Kind, stat: &Stat) {
         let Some(row) = self.core.index.get(path) else { return };
         let Some((newer, _)) = row.live_on_disk().map(|(entry, stat)| (entry.clone(), *stat)) else { return };
         let here = Entry { kind, mode: stat.mode, mtime: stat.mtime, version: newer.version.clone() };
         let mut winner = row.head.clone();
         if winner.same_on_disk(&newer) {
             let stamp = winner.version.stamp.saturating_add(STAMP_STEP);
-            winner = self.mint(newer.kind, newer.mode, newer.mtime, stamp, Some(&row.head));
+            winner = self.reconcile.mint(&mut self.core, newer.kind, newer.mode, newer.mtime, stamp, Some(&row.head));
         }
         let disk = Some(merge::on_disk(here, Some(*stat)));
         self.store(now, path, &Row { head: winner.clone(), disk, ..row });

@@ -9,8 +9,10 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
 use crate::engine::api::ignore::Ignore;
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::limits::IGNORE_FILE_BYTES;
 use crate::engine::limits::SECOND;
+use crate::engine::safety::Safety;
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, Entry, SyncPath};
 
@@ -54,15 +56,76 @@ impl NewlyUnignored {
     }
 }
 
+impl Safety {
+    pub(in crate::engine) fn read_patterns<I: Index>(&mut self, core: &mut Core<I>) {
+        self.unignored.is_reading = true;
+        core.act(Action::ReadIgnore);
+    }
+
+    /// There is a file that cannot be used, whatever it says.
+    pub(in crate::engine) fn patterns_are_unread<I: Index>(&mut self, core: &mut Core<I>, now: Now, why: &str) {
+        let is_first = core.index.meta(META_BELIEVED).is_none();
+        let meanwhile =
+            if is_first { "nothing in this folder is synced" } else { "the patterns that were in force stay so" };
+        let why = format!("{why}; until then {meanwhile}");
+        if self.unignored.unread.as_ref().is_none_or(|known| known.why != why) {
+            let path = SyncPath::new(IGNORE_FILE).ok();
+            core.out.push(Action::Report(Report::Problem { path, text: why.clone() }));
+        }
+        self.unignored.unread = Some(UnreadPatterns { why, due: now.mono + READ_AGAIN_NS, is_first });
+    }
+
+    pub(in crate::engine) fn patterns_are_read<I: Index>(&mut self, core: &mut Core<I>) {
+        if self.unignored.unread.take().is_some() {
+            core.out.push(Action::Report(Report::Solved { path: SyncPath::new(IGNORE_FILE).ok() }));
+        }
+    }
+
+    pub(in crate::engine) fn reread_patterns<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        if let Some(unread) = &mut self.unignored.unread
+            && unread.due <= now.mono
+        {
+            unread.due = now.mono + READ_AGAIN_NS;
+            self.read_patterns(core);
+        }
+    }
+
+    /// For the status.
+    pub(in crate::engine) fn unread_patterns(&self) -> impl Iterator<Item = (SyncPath, String)> {
+        let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
+        self.unignored.unread.iter().map(move |unread| (path.clone(), unread.why.clone()))
+    }
+
+    /// The ignore file is not there, and the index never knew it to be: patterns that were read are
+    /// those of nobody any more.
+    pub(in crate::engine) fn patterns_are_gone<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath) {
+        let is_known = || core.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
+        if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.unignored.text.is_empty() && !is_known() {
+            self.read_patterns(core);
+        }
+    }
+
+    /// All patterns are as the file says.
+    fn believe_patterns<I: Index>(&mut self, core: &mut Core<I>) {
+        self.unignored.before = None;
+        self.unignored.paths = 0;
+        let text = std::mem::take(&mut self.unignored.text);
+        core.index.set_meta(META_BELIEVED, &text);
+        self.unignored.text = text;
+    }
+}
+
+impl<I: Index> Core<I> {
+    /// What the last run went by.
+    pub(in crate::engine) fn believed_patterns(&self) -> Ignore {
+        self.index.meta(META_BELIEVED).map(|text| Ignore::parse(&text).0).unwrap_or_default()
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// Whether the path is not synced.
     pub(in crate::engine) fn ignores(&self, path: &SyncPath, is_dir: bool) -> bool {
         self.observe.ignore.ignores(path, is_dir) || self.is_newly_unignored(path, is_dir)
-    }
-
-    pub(in crate::engine) fn read_patterns(&mut self) {
-        self.safety.unignored.is_reading = true;
-        self.act(Action::ReadIgnore);
     }
 
     /// Whether a user is writing the patterns, or they are being read: what appears meanwhile may
@@ -102,45 +165,6 @@ impl<I: Index> Engine<I> {
         !self.observe.torn.contains(&path) && (self.observe.power_cut.is_none() || is_winner)
     }
 
-    /// What the last run went by.
-    pub(in crate::engine) fn believed_patterns(&self) -> Ignore {
-        self.core.index.meta(META_BELIEVED).map(|text| Ignore::parse(&text).0).unwrap_or_default()
-    }
-
-    /// There is a file that cannot be used, whatever it says.
-    pub(in crate::engine) fn patterns_are_unread(&mut self, now: Now, why: &str) {
-        let is_first = self.core.index.meta(META_BELIEVED).is_none();
-        let meanwhile =
-            if is_first { "nothing in this folder is synced" } else { "the patterns that were in force stay so" };
-        let why = format!("{why}; until then {meanwhile}");
-        if self.safety.unignored.unread.as_ref().is_none_or(|known| known.why != why) {
-            let path = SyncPath::new(IGNORE_FILE).ok();
-            self.core.out.push(Action::Report(Report::Problem { path, text: why.clone() }));
-        }
-        self.safety.unignored.unread = Some(UnreadPatterns { why, due: now.mono + READ_AGAIN_NS, is_first });
-    }
-
-    pub(in crate::engine) fn patterns_are_read(&mut self) {
-        if self.safety.unignored.unread.take().is_some() {
-            self.core.out.push(Action::Report(Report::Solved { path: SyncPath::new(IGNORE_FILE).ok() }));
-        }
-    }
-
-    pub(in crate::engine) fn reread_patterns(&mut self, now: Now) {
-        if let Some(unread) = &mut self.safety.unignored.unread
-            && unread.due <= now.mono
-        {
-            unread.due = now.mono + READ_AGAIN_NS;
-            self.read_patterns();
-        }
-    }
-
-    /// For the status.
-    pub(in crate::engine) fn unread_patterns(&self) -> impl Iterator<Item = (SyncPath, String)> {
-        let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
-        self.safety.unignored.unread.iter().map(move |unread| (path.clone(), unread.why.clone()))
-    }
-
     /// The ignore file was read, and a whole walk follows.
     pub(in crate::engine) fn patterns_came(&mut self, text: &[u8]) {
         text.clone_into(&mut self.safety.unignored.text);
@@ -150,23 +174,14 @@ impl<I: Index> Engine<I> {
             Some(before) if before != text && !self.is_own_patterns(text) => {
                 self.safety.unignored.before = Some(Ignore::parse(&before).0);
             }
-            _ => self.believe_patterns(),
-        }
-    }
-
-    /// The ignore file is not there, and the index never knew it to be: patterns that were read are
-    /// those of nobody any more.
-    pub(in crate::engine) fn patterns_are_gone(&mut self, path: &SyncPath) {
-        let is_known = || self.core.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
-        if path.as_bytes() == IGNORE_FILE.as_bytes() && !self.safety.unignored.text.is_empty() && !is_known() {
-            self.read_patterns();
+            _ => self.safety.believe_patterns(&mut self.core),
         }
     }
 
     /// Whether a user of this machine wrote them, as far as the index knows.
     fn is_own_patterns(&self, text: &[u8]) -> bool {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
-        if self.is_busy(&path) {
+        if self.transfer.is_busy(&path) {
             return false;
         }
         let Some(row) = self.core.index.get(&path) else { return true };
@@ -184,15 +199,6 @@ impl<I: Index> Engine<I> {
         !known.into_iter().flatten().any(|entry| entry.file().is_some_and(|(c, _)| c == content) && is_peers(entry))
     }
 
-    /// All patterns are as the file says.
-    pub(in crate::engine) fn believe_patterns(&mut self) {
-        self.safety.unignored.before = None;
-        self.safety.unignored.paths = 0;
-        let text = std::mem::take(&mut self.safety.unignored.text);
-        self.core.index.set_meta(META_BELIEVED, &text);
-        self.safety.unignored.text = text;
-    }
-
     /// A whole walk came by so many paths that are uncovered, and were not synced before.
     pub(in crate::engine) fn unignored_found(&mut self, now: Now, walk: u64, paths: u64) {
         if self.safety.unignored.before.is_none()
@@ -204,8 +210,8 @@ impl<I: Index> Engine<I> {
         if paths == 0 {
             // Nothing of this machine's comes to light: what peers have under these names may come.
             // What users did to what was synced once, and covered since, was passed by.
-            self.believe_patterns();
-            self.wake_rehashes(now);
+            self.safety.believe_patterns(&mut self.core);
+            self.observe.wake_rehashes(now);
             self.want_unsettled(now);
             return self.walk_all(now);
         }
@@ -216,10 +222,10 @@ impl<I: Index> Engine<I> {
     }
 
     /// A person says that they may be synced; a whole walk follows.
-    pub(in crate::engine) fn confirm_patterns(&mut self, now: Now) {
+    pub(super) fn confirm_patterns(&mut self, now: Now) {
         if self.safety.unignored.before.is_some() {
-            self.believe_patterns();
-            self.wake_rehashes(now);
+            self.safety.believe_patterns(&mut self.core);
+            self.observe.wake_rehashes(now);
             self.want_unsettled(now);
         }
     }

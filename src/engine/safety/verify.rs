@@ -6,6 +6,7 @@ use crate::engine::api::action::{Action, Pace};
 use crate::engine::api::event::{Now, Verify};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::api::status::Tally;
+use crate::engine::core::Core;
 use crate::engine::limits::PAGE;
 use crate::engine::safety::scrub::IDLE;
 use crate::engine::safety::scrub::Run;
@@ -36,38 +37,10 @@ pub(in crate::engine) fn run(asked: &VerifyRequest, is_over: bool, in_use: &[Syn
     }
 }
 
-impl<I: Index> Engine<I> {
-    /// A person asks; while another is under way, nothing, and while the same is, its pace.
-    pub(in crate::engine) fn verify(&mut self, now: Now, wanted: Verify) {
-        if let Some(asked) = &mut self.safety.scrub.kept.asked {
-            if asked.round.below == wanted.below && asked.peers == wanted.peers {
-                asked.bytes_a_second = wanted.bytes_a_second;
-                // A large file that is being read does not end at the old one.
-                self.act(Action::SetPace(Pace { bytes_a_second: wanted.bytes_a_second, yields: false }));
-            }
-            return;
-        }
-        self.safety.scrub.in_use.clear();
-        let Verify { below, bytes_a_second, peers } = wanted;
-        let (files_of, bytes_of) = self.files_below(below.as_ref());
-        let round = new_round(now, self.safety.scrub.boot.id, below);
-        self.safety.scrub.kept.asked = Some(VerifyRequest { round, files_of, bytes_of, bytes_a_second, peers });
-        (self.safety.scrub.over, self.safety.scrub.asks_peers) = (None, false);
-        self.peers.queries.survey.stop();
-        self.store_scrub(now);
-    }
-
-    pub(in crate::engine) fn stop_verifying(&mut self) {
-        if self.safety.scrub.kept.asked.is_some() {
-            self.over_with(self.peers.queries.survey.tally());
-            self.safety.scrub.over = self.safety.scrub.over.take().map(|run| Run { is_stopped: true, ..run });
-            self.act(Action::SetPace(IDLE));
-        }
-    }
-
-    pub(in crate::engine) fn files_below(&self, below: Option<&SyncPath>) -> (u64, u64) {
+impl<I: Index> Core<I> {
+    fn files_below(&self, below: Option<&SyncPath>) -> (u64, u64) {
         let Some(below) = below else {
-            let counts = self.core.index.counts();
+            let counts = self.index.counts();
             return (counts.files, counts.bytes);
         };
         let (mut files, mut bytes, mut after) = (0, 0, None);
@@ -77,11 +50,11 @@ impl<I: Index> Engine<I> {
                 bytes += size;
             }
         };
-        if let Some(row) = self.core.index.get(below) {
+        if let Some(row) = self.index.get(below) {
             add(&row);
         }
         loop {
-            let page = self.core.index.below(Some(below), after.as_ref(), PAGE);
+            let page = self.index.below(Some(below), after.as_ref(), PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (_, row) in &page {
@@ -90,13 +63,43 @@ impl<I: Index> Engine<I> {
         }
         (files, bytes)
     }
+}
+
+impl<I: Index> Engine<I> {
+    /// A person asks; while another is under way, nothing, and while the same is, its pace.
+    pub(in crate::engine) fn verify(&mut self, now: Now, wanted: Verify) {
+        if let Some(asked) = &mut self.safety.scrub.kept.asked {
+            if asked.round.below == wanted.below && asked.peers == wanted.peers {
+                asked.bytes_a_second = wanted.bytes_a_second;
+                // A large file that is being read does not end at the old one.
+                self.core.act(Action::SetPace(Pace { bytes_a_second: wanted.bytes_a_second, yields: false }));
+            }
+            return;
+        }
+        self.safety.scrub.in_use.clear();
+        let Verify { below, bytes_a_second, peers } = wanted;
+        let (files_of, bytes_of) = self.core.files_below(below.as_ref());
+        let round = new_round(now, self.safety.scrub.boot.id, below);
+        self.safety.scrub.kept.asked = Some(VerifyRequest { round, files_of, bytes_of, bytes_a_second, peers });
+        (self.safety.scrub.over, self.safety.scrub.asks_peers) = (None, false);
+        self.peers.queries.survey.stop();
+        self.safety.store_scrub(&mut self.core, now);
+    }
+
+    pub(in crate::engine) fn stop_verifying(&mut self) {
+        if self.safety.scrub.kept.asked.is_some() {
+            self.over_with(self.peers.queries.survey.tally());
+            self.safety.scrub.over = self.safety.scrub.over.take().map(|run| Run { is_stopped: true, ..run });
+            self.core.act(Action::SetPace(IDLE));
+        }
+    }
 
     /// All that a person asked for is read. If that was everything, the month begins anew.
-    pub(in crate::engine) fn asked_is_read(&mut self, now: Now) {
+    pub(super) fn asked_is_read(&mut self, now: Now) {
         let Some(asked) = self.safety.scrub.kept.asked.clone() else { return };
         // With what it passed over, the month's own round goes on.
         if asked.round.below.is_none() && asked.round.passed_over == 0 {
-            self.whole_round(now, &asked.round);
+            self.safety.whole_round(&mut self.core, now, &asked.round);
             self.safety.scrub.kept.monthly = new_round(now, self.safety.scrub.boot.id, None);
         }
         if asked.peers {
@@ -105,7 +108,7 @@ impl<I: Index> Engine<I> {
         } else {
             self.over_with(None);
         }
-        self.store_scrub(now);
+        self.safety.store_scrub(&mut self.core, now);
     }
 
     /// What a person asked for is over.
@@ -117,7 +120,7 @@ impl<I: Index> Engine<I> {
             }
             self.peers.queries.survey.stop();
             self.safety.scrub.asks_peers = false;
-            let kept = self.scrub_bytes();
+            let kept = self.safety.scrub_bytes();
             self.core.index.set_meta(META_SCRUB, &kept);
         }
     }
@@ -130,7 +133,7 @@ impl<I: Index> Engine<I> {
             .map(|asked| run(asked, false, &self.safety.scrub.in_use, self.peers.queries.survey.tally()));
         Verification {
             run: now.or_else(|| over.clone()),
-            suspects: self.suspect_statuses(),
+            suspects: self.safety.suspect_statuses(),
             monthly_began_ns: kept.monthly.began,
             monthly_files: kept.monthly.files,
             monthly_bytes: kept.monthly.bytes,

@@ -45,6 +45,6 @@ fn what_waits_for_a_person_keeps_no_room_from_the_others() {
     let actions = engine.handle(at(1), Event::Tick);
     assert_eq!((engine.transfer.wants.body_bytes, installs(&actions)), (0, 0));
     engine.safety.held.clear();
-    engine.retry_now(&path("f"));
+    engine.transfer.retry_now(&path("f"));
     assert_eq!(gets(&engine.handle(at(2), Event::Tick)).len(), 1, "it is asked for when it may come");
 }

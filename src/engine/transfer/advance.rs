@@ -6,9 +6,11 @@
 use crate::engine::api::action::Source;
 use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::limits::COPY_PATIENCE_NS;
 use crate::engine::limits::SECOND;
 use crate::engine::merge;
+use crate::engine::transfer::Transfer;
 use crate::engine::transfer::wants::{Holder, Step};
 use crate::engine::{Engine, Inspection};
 use crate::model::{ContentId, SyncPath};
@@ -18,8 +20,28 @@ use bytes::Bytes;
 /// After so many places on this disk that did not have it, a content is fetched.
 pub(in crate::engine) const COPIES_TRIED: usize = 8;
 
+impl Transfer {
+    /// Whether a file that holds the content is just being replaced or deleted: it is in history in
+    /// a moment.
+    fn is_leaving<I: Index>(&self, core: &Core<I>, path: &SyncPath, content: ContentId) -> bool {
+        let holders = core.index.holders(&content);
+        holders
+            .iter()
+            .any(|holder| holder != path && self.is_busy(holder) && core.stat_of_holder(holder, content).is_some())
+    }
+}
+
+impl<I: Index> Core<I> {
+    /// Of a file on disk that is known to hold this content.
+    fn stat_of_holder(&self, holder: &SyncPath, content: ContentId) -> Option<Stat> {
+        let row = self.index.get(holder)?;
+        let (entry, stat) = row.live_on_disk()?;
+        (entry.file()?.0 == content).then_some(*stat)
+    }
+}
+
 impl<I: Index> Engine<I> {
-    pub(in crate::engine) fn advance(&mut self, now: Now, path: &SyncPath) {
+    pub(super) fn advance(&mut self, now: Now, path: &SyncPath) {
         let Some(row) = self.core.index.get(path) else { return self.unwant(path) };
         let is_dir = row.head.is_directory();
         if row.is_settled() || (self.ignores(path, is_dir) && !self.may_come(path, is_dir, &row)) {
@@ -31,16 +53,16 @@ impl<I: Index> Engine<I> {
             self.transfer.wants.drop_body(path);
         }
         if awaits_inspection || awaits_person {
-            return self.wait(now, path, None);
+            return self.transfer.wait(now, path, None);
         }
         if self.holds_loss(now, path) {
             return;
         }
-        if self.holds_suspect(path, &row) {
-            return self.hold_want(path);
+        if self.safety.holds_suspect(path, &row) {
+            return self.transfer.hold_want(path);
         }
         if self.needs_inspection_first(now, path, &row) {
-            return self.wait(now, path, None);
+            return self.transfer.wait(now, path, None);
         }
         if !row.head.is_live() {
             return self.advance_deletion(now, path, &row);
@@ -49,7 +71,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         if !self.parent_is_ready(path) {
-            return self.wait(now, path, Some(SECOND));
+            return self.transfer.wait(now, path, Some(SECOND));
         }
         let live = row.live_on_disk();
         let is_directory = live.is_some_and(|(entry, _)| entry.is_directory());
@@ -58,21 +80,21 @@ impl<I: Index> Engine<I> {
                 return;
             }
             if self.core.index.any_on_disk_below(path) {
-                return self.wait(now, path, Some(SECOND));
+                return self.transfer.wait(now, path, Some(SECOND));
             }
         }
         if live.is_some_and(|(entry, _)| entry.same_content(&row.head)) {
             return self.install(path, &row, Source::InPlace);
         }
         if self.displaces(now, path, &row) {
-            return self.wait(now, path, Some(SECOND));
+            return self.transfer.wait(now, path, Some(SECOND));
         }
         let live = row.live_on_disk();
         match row.head.file() {
             None if live.is_some_and(|(entry, _)| self.is_copied_from(now, path, entry)) => {
-                self.wait(now, path, Some(COPY_PATIENCE_NS));
+                self.transfer.wait(now, path, Some(COPY_PATIENCE_NS));
             }
-            None if self.copies_loser(now, path, &row) => self.wait(now, path, Some(SECOND)),
+            None if self.copies_loser(now, path, &row) => self.transfer.wait(now, path, Some(SECOND)),
             None => self.install(path, &row, Source::Nothing),
             Some((content, size)) => self.advance_file(now, path, &row, content, size),
         }
@@ -87,7 +109,7 @@ impl<I: Index> Engine<I> {
 
     /// What is about to be replaced must be what the index says: where that is in doubt, a look
     /// comes first, and tries again.
-    pub(in crate::engine) fn needs_inspection_first(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
+    fn needs_inspection_first(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
         if self.transfer.interrupted_installs.contains(path) {
             if !self.observe.inspecting.unseen.contains_key(path) {
                 let known = row.live_on_disk().map(|(_, stat)| *stat);
@@ -103,35 +125,35 @@ impl<I: Index> Engine<I> {
         is_overdue
     }
 
-    pub(in crate::engine) fn advance_deletion(&mut self, now: Now, path: &SyncPath, row: &Row) {
+    fn advance_deletion(&mut self, now: Now, path: &SyncPath, row: &Row) {
         let Some((on_disk, _)) = row.live_on_disk() else {
             let disk = Some(merge::on_disk(row.head.clone(), None));
             return self.store(now, path, &Row { disk, ..row.clone() });
         };
         if self.copies_loser(now, path, row) {
-            return self.wait(now, path, Some(SECOND));
+            return self.transfer.wait(now, path, Some(SECOND));
         }
         if on_disk.is_directory() && self.core.index.any_on_disk_below(path) {
-            if self.holds_below(path) {
-                return self.hold_want(path);
+            if self.safety.holds_below(path) {
+                return self.transfer.hold_want(path);
             }
-            return self.wait(now, path, Some(SECOND));
+            return self.transfer.wait(now, path, Some(SECOND));
         }
         if on_disk.is_directory() && self.keeps_special(path, true) {
             return;
         }
         if self.is_renamed_away(path) {
-            return self.wait(now, path, Some(SECOND));
+            return self.transfer.wait(now, path, Some(SECOND));
         }
         if self.is_copied_from(now, path, on_disk) {
-            return self.wait(now, path, Some(COPY_PATIENCE_NS));
+            return self.transfer.wait(now, path, Some(COPY_PATIENCE_NS));
         }
         self.install(path, row, Source::Nothing);
     }
 
     /// Whether the folder of the path is on disk, or on its way there before it. One that may just
     /// have been deleted, with all that is in it, is not.
-    pub(in crate::engine) fn parent_is_ready(&mut self, path: &SyncPath) -> bool {
+    fn parent_is_ready(&mut self, path: &SyncPath) -> bool {
         let Some(parent) = path.parent() else { return true };
         if !self.safety.missing.is_empty() && path.ancestors().any(|dir| self.safety.missing.contains(&dir)) {
             return false;
@@ -141,24 +163,17 @@ impl<I: Index> Engine<I> {
         }
         let Some(row) = self.core.index.get(&parent) else { return false };
         let on_disk = row.live_on_disk().is_some_and(|(entry, _)| entry.is_directory());
-        let ready = row.head.is_directory() && (on_disk || self.is_busy(&parent));
+        let ready = row.head.is_directory() && (on_disk || self.transfer.is_busy(&parent));
         if ready {
             self.transfer.good_parent = Some(parent);
         }
         ready
     }
 
-    pub(in crate::engine) fn advance_file(
-        &mut self,
-        now: Now,
-        path: &SyncPath,
-        row: &Row,
-        content: ContentId,
-        size: u64,
-    ) {
+    fn advance_file(&mut self, now: Now, path: &SyncPath, row: &Row, content: ContentId, size: u64) {
         if self.has_loser(path, row) && self.has_content(now, path, content, size) && self.copies_loser(now, path, row)
         {
-            return self.wait(now, path, Some(SECOND));
+            return self.transfer.wait(now, path, Some(SECOND));
         }
         let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
         if let Some(body) = want.body.take() {
@@ -174,15 +189,15 @@ impl<I: Index> Engine<I> {
         if let Some(source) = self.local_source(now, path, content) {
             return self.install(path, row, source);
         }
-        if self.is_leaving(path, content) {
-            return self.wait(now, path, Some(SECOND));
+        if self.transfer.is_leaving(&self.core, path, content) {
+            return self.transfer.wait(now, path, Some(SECOND));
         }
         if self.takes_from_history(now, path, row, content, size) {
             return;
         }
         if now.mono < self.transfer.wants.full_until {
             let after = self.transfer.wants.full_until - now.mono;
-            return self.wait(now, path, Some(after));
+            return self.transfer.wait(now, path, Some(after));
         }
         if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.step = Step::Queued;
@@ -195,7 +210,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Whether what is wanted at a path can be installed now.
-    pub(in crate::engine) fn has_content(&self, now: Now, path: &SyncPath, content: ContentId, size: u64) -> bool {
+    fn has_content(&self, now: Now, path: &SyncPath, content: ContentId, size: u64) -> bool {
         let Some(want) = self.transfer.wants.get(path) else { return false };
         let came = size == 0 || want.body.is_some() || want.staged.is_some();
         came || self.local_source(now, path, content).is_some()
@@ -204,15 +219,15 @@ impl<I: Index> Engine<I> {
     /// Where on this disk the content can be copied from: another file that is not being replaced,
     /// or what has just gone to history, as when the deletion of a renamed file came before the
     /// file.
-    pub(in crate::engine) fn local_source(&self, now: Now, path: &SyncPath, content: ContentId) -> Option<Source> {
+    fn local_source(&self, now: Now, path: &SyncPath, content: ContentId) -> Option<Source> {
         let failed = &self.transfer.wants.get(path)?.failed_copies;
         if failed.len() >= COPIES_TRIED {
             return None;
         }
         let holders = self.core.index.holders(&content).into_iter();
-        let live = holders.filter(|holder| holder != path && !self.is_busy(holder)).find_map(|holder| {
+        let live = holders.filter(|holder| holder != path && !self.transfer.is_busy(holder)).find_map(|holder| {
             let has_failed = failed.contains(&Holder::Live(holder.clone()));
-            let stat = self.stat_of_holder(&holder, content).filter(|_| !has_failed)?;
+            let stat = self.core.stat_of_holder(&holder, content).filter(|_| !has_failed)?;
             Some(Source::Copy { from: holder, stat })
         });
         live.or_else(|| {
@@ -220,21 +235,5 @@ impl<I: Index> Engine<I> {
             let has_failed = failed.contains(&Holder::Kept(kept.to_owned()));
             (!has_failed).then(|| Source::Kept { kept: kept.to_owned(), stat })
         })
-    }
-
-    /// Of a file on disk that is known to hold this content.
-    pub(in crate::engine) fn stat_of_holder(&self, holder: &SyncPath, content: ContentId) -> Option<Stat> {
-        let row = self.core.index.get(holder)?;
-        let (entry, stat) = row.live_on_disk()?;
-        (entry.file()?.0 == content).then_some(*stat)
-    }
-
-    /// Whether a file that holds the content is just being replaced or deleted: it is in history in
-    /// a moment.
-    pub(in crate::engine) fn is_leaving(&self, path: &SyncPath, content: ContentId) -> bool {
-        let holders = self.core.index.holders(&content);
-        holders
-            .iter()
-            .any(|holder| holder != path && self.is_busy(holder) && self.stat_of_holder(holder, content).is_some())
     }
 }

@@ -11,7 +11,9 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{FetchError, FetchId, LinkId, Now, RangeId, StageId};
 use crate::engine::api::index::Index;
 use crate::engine::api::status::TransferStatus;
+use crate::engine::core::Core;
 use crate::engine::limits::CHUNKED_BYTES;
+use crate::engine::transfer::Transfer;
 use crate::engine::transfer::swarm::Swarm;
 use crate::engine::transfer::wants::Step;
 use crate::model::chunks::runs;
@@ -106,6 +108,189 @@ impl Swarms {
     }
 }
 
+impl Transfer {
+    pub(in crate::engine) fn partial_opened(&mut self, now: Now, fetch: FetchId, here: &[(u32, u32)], listed: bool) {
+        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
+        fetching.swarm.resume(now.mono, here);
+        fetching.swarm.listed = listed;
+        if listed {
+            let here = fetching.swarm.here().iter().collect();
+            self.swarms.news.insert(fetching.content, here);
+        }
+        fetching.phase = Phase::Fetching;
+        self.swarms.stirred = true;
+    }
+
+    /// Stops, and says whether what came is to be kept for another try.
+    fn end_chunks<I: Index>(&mut self, core: &mut Core<I>, fetch: FetchId, keep: bool) -> Option<SwarmFetch> {
+        let fetching = self.swarms.by_fetch.remove(&fetch)?;
+        self.cancel_ranges(core, &fetching);
+        self.swarms.news.remove(&fetching.content);
+        if keep {
+            self.swarms.kept.insert(fetching.path.clone(), fetching.content);
+        }
+        core.act(Action::ClosePartial { content: fetching.content, keep });
+        Some(fetching)
+    }
+
+    fn cancel_ranges<I: Index>(&mut self, core: &mut Core<I>, fetching: &SwarmFetch) {
+        for range in fetching.swarm.ranges().chain(fetching.list.map(|(range, _)| range)) {
+            self.swarms.ranges.remove(&range);
+            core.act(Action::CancelPart { range });
+        }
+    }
+
+    /// The winner moved on. Whether it was fetched in chunks.
+    pub(super) fn cancel_chunks<I: Index>(&mut self, core: &mut Core<I>, fetch: FetchId) -> bool {
+        self.end_chunks(core, fetch, false).is_some()
+    }
+
+    /// The content is in its place, or not wanted any more, or was discarded.
+    pub(super) fn close_staged<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath) {
+        let kept = self.swarms.kept.remove(path);
+        for content in self.swarms.staged.remove(path).into_iter().chain(kept) {
+            core.act(Action::ClosePartial { content, keep: false });
+        }
+    }
+
+    // What comes.
+
+    pub(in crate::engine) fn chunk_came(&mut self, now: Now, range: RangeId, chunk: u32, wire_bytes: u64) {
+        let Some(fetching) = self.swarms.ranges.get(&range).and_then(|fetch| self.swarms.by_fetch.get_mut(fetch))
+        else {
+            return;
+        };
+        fetching.wire_bytes += wire_bytes;
+        if fetching.swarm.came(now.mono, range, chunk) && fetching.swarm.listed {
+            self.swarms.news.entry(fetching.content).or_default().push(chunk);
+        }
+        fetching.pace.note(now.mono, fetching.swarm.bytes_here());
+        self.swarms.stirred = true;
+    }
+
+    /// A content that is staged for another path, and was refused there or waits for a person,
+    /// serves this one.
+    fn takes_over(&mut self, path: &SyncPath, content: &ContentId) -> bool {
+        let mut holders = self.swarms.staged.iter().filter(|(_, held)| *held == content).map(|(holder, _)| holder);
+        let is_refused = |holder: &&SyncPath| {
+            self.wants.get(holder).is_some_and(|want| {
+                (want.tries > 0 || want.stuck) && want.step == Step::Waiting && want.staged.is_some()
+            })
+        };
+        let Some(holder) = holders.find(is_refused).cloned() else { return false };
+        let staged = self.wants.by_path.get_mut(&holder).and_then(|want| want.staged.take());
+        let Some(want) = self.wants.by_path.get_mut(path) else { return false };
+        want.staged = staged;
+        want.step = Step::Waiting;
+        self.wants.make_ready(path);
+        self.swarms.staged.remove(&holder);
+        self.swarms.staged.insert(path.clone(), *content);
+        true
+    }
+
+    /// Nobody who is linked has more of it: what came is kept, and others may have their turn.
+    fn starve<I: Index>(&mut self, core: &mut Core<I>, now: Now, fetch: FetchId) {
+        if let Some(SwarmFetch { path, wire_bytes, .. }) = self.end_chunks(core, fetch, true) {
+            if let Some(want) = self.wants.by_path.get_mut(&path) {
+                // Who sent something wrong may be the only one who has it, and be right by then.
+                want.refused.clear();
+                // If it gets on, however slowly, it is not waited for longer each time.
+                want.tries = if wire_bytes > 0 { 0 } else { want.tries };
+            }
+            self.back_off(core, now, &path);
+        }
+    }
+
+    fn ask_for_list<I: Index>(&mut self, core: &mut Core<I>, fetch: FetchId) {
+        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
+        if fetching.swarm.listed || fetching.list.is_some() || fetching.swarm.chunks().count() < 2 {
+            return;
+        }
+        let Some(from) = fetching.swarm.list_source() else { return };
+        let range = RangeId(self.wants.next_id() as u32);
+        fetching.list = Some((range, from));
+        self.swarms.ranges.insert(range, fetch);
+        let (path, content, size) = (fetching.path.clone(), fetching.content, fetching.swarm.chunks().size());
+        core.act(Action::FetchPart { range, from, path, content, size, part: Part::List });
+    }
+
+    fn ask_for_chunks<I: Index>(&mut self, core: &mut Core<I>, now: Now, fetch: FetchId) {
+        let Some(fetching) = self.swarms.by_fetch.get_mut(&fetch) else { return };
+        while let Some(ask) = fetching.swarm.next() {
+            let range = RangeId(self.wants.next_id() as u32);
+            fetching.swarm.asking(now.mono, range, ask);
+            self.swarms.ranges.insert(range, fetch);
+            core.out.push(Action::FetchPart {
+                range,
+                from: ask.from,
+                path: fetching.path.clone(),
+                content: fetching.content,
+                size: fetching.swarm.chunks().size(),
+                part: Part::Chunks { first: ask.first, count: ask.count },
+            });
+        }
+    }
+
+    pub(super) fn drop_chunk_source(&mut self, link: LinkId) {
+        for fetching in self.swarms.by_fetch.values_mut() {
+            fetching.swarm.drop_source(link);
+            self.swarms.stirred = true;
+        }
+    }
+
+    pub(in crate::engine) fn have_came<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        link: LinkId,
+        content: ContentId,
+        chunks: &[(u32, u32)],
+    ) {
+        let Some(fetching) = self.swarms.of(&content) else { return };
+        if let Err(why) = fetching.swarm.has(now.mono, link, chunks) {
+            return core.act(Action::Close { link, why: why.to_owned() });
+        }
+        self.swarms.stirred = true;
+    }
+
+    /// A peer asks for what is not in the folder: perhaps it is on its way here.
+    pub(in crate::engine) fn serve_partial<I: Index>(
+        &self,
+        core: &mut Core<I>,
+        to: LinkId,
+        stream: FetchId,
+        content: ContentId,
+    ) {
+        if self.swarms.holds(&content) {
+            core.act(Action::ServePartial { to, stream, content });
+        } else {
+            core.act(Action::Serve { to, stream, file: None });
+        }
+    }
+
+    /// Files that wait for their turn, and their bytes.
+    pub(in crate::engine) fn queued(&self) -> (u64, u64) {
+        let queued = self.wants.iter().filter(|(_, want)| want.step == Step::Queued);
+        let sizes = queued.filter_map(|(_, want)| want.content.map(|(_, size)| size));
+        sizes.fold((0, 0), |(files, bytes), size| (files + 1, bytes.saturating_add(size)))
+    }
+
+    /// Contents that were begun to be fetched from a peer, though others may bring more of them.
+    pub(super) fn swarms_of(&self, link: LinkId) -> usize {
+        self.swarms.by_fetch.values().filter(|fetching| fetching.from == link).count()
+    }
+
+    /// When each of those under way got on last. What is this machine's own work does so all the
+    /// time.
+    pub(super) fn swarms_moved<I: Index>(&self, core: &Core<I>) -> impl Iterator<Item = u64> {
+        let moved = |fetching: &SwarmFetch| match fetching.phase {
+            Phase::Fetching => fetching.swarm.came_at(),
+            Phase::Opening | Phase::Finishing => core.last_event.mono,
+        };
+        self.swarms.by_fetch.values().map(moved)
+    }
+}
+
 impl<I: Index> Engine<I> {
     // Begin and end.
 
@@ -118,15 +303,15 @@ impl<I: Index> Engine<I> {
         content: ContentId,
         size: u64,
     ) {
-        if self.takes_over(path, &content) {
+        if self.transfer.takes_over(path, &content) {
             return;
         }
         if self.transfer.swarms.holds(&content) {
-            return self.wait(now, path, Some(SECOND));
+            return self.transfer.wait(now, path, Some(SECOND));
         }
         self.transfer.swarms.kept.remove(path);
         let fetch = FetchId(self.transfer.wants.next_id() as u32);
-        self.set_step(path, Step::Fetching(fetch));
+        self.transfer.set_step(path, Step::Fetching(fetch));
         let mut swarm = Swarm::new(now.mono, Chunks::of(size));
         swarm.is_alone = self.peers.sessions.len() < 2;
         let Some(want) = self.transfer.wants.get(path) else { return };
@@ -151,7 +336,7 @@ impl<I: Index> Engine<I> {
         // At once, so that all who seek it know of each other before they ask for much.
         let links: Vec<_> = self.peers.sessions.keys().copied().collect();
         self.seek(fetch, links);
-        self.act(Action::OpenPartial { fetch, content, size });
+        self.core.act(Action::OpenPartial { fetch, content, size });
     }
 
     /// Which of how many machines that seek it this one is, by device: all that are linked with
@@ -161,66 +346,6 @@ impl<I: Index> Engine<I> {
         let devices: Vec<DeviceId> = seekers.map(|session| session.device).collect();
         let before = devices.iter().filter(|device| **device < self.core.config.device).count();
         (before as u32, 1 + devices.len() as u32)
-    }
-
-    pub(in crate::engine) fn partial_opened(&mut self, now: Now, fetch: FetchId, here: &[(u32, u32)], listed: bool) {
-        let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch) else { return };
-        fetching.swarm.resume(now.mono, here);
-        fetching.swarm.listed = listed;
-        if listed {
-            let here = fetching.swarm.here().iter().collect();
-            self.transfer.swarms.news.insert(fetching.content, here);
-        }
-        fetching.phase = Phase::Fetching;
-        self.transfer.swarms.stirred = true;
-    }
-
-    /// Stops, and says whether what came is to be kept for another try.
-    fn end_chunks(&mut self, fetch: FetchId, keep: bool) -> Option<SwarmFetch> {
-        let fetching = self.transfer.swarms.by_fetch.remove(&fetch)?;
-        self.cancel_ranges(&fetching);
-        self.transfer.swarms.news.remove(&fetching.content);
-        if keep {
-            self.transfer.swarms.kept.insert(fetching.path.clone(), fetching.content);
-        }
-        self.act(Action::ClosePartial { content: fetching.content, keep });
-        Some(fetching)
-    }
-
-    fn cancel_ranges(&mut self, fetching: &SwarmFetch) {
-        for range in fetching.swarm.ranges().chain(fetching.list.map(|(range, _)| range)) {
-            self.transfer.swarms.ranges.remove(&range);
-            self.act(Action::CancelPart { range });
-        }
-    }
-
-    /// The winner moved on. Whether it was fetched in chunks.
-    pub(in crate::engine) fn cancel_chunks(&mut self, fetch: FetchId) -> bool {
-        self.end_chunks(fetch, false).is_some()
-    }
-
-    /// The content is in its place, or not wanted any more, or was discarded.
-    pub(in crate::engine) fn close_staged(&mut self, path: &SyncPath) {
-        let kept = self.transfer.swarms.kept.remove(path);
-        for content in self.transfer.swarms.staged.remove(path).into_iter().chain(kept) {
-            self.act(Action::ClosePartial { content, keep: false });
-        }
-    }
-
-    // What comes.
-
-    pub(in crate::engine) fn chunk_came(&mut self, now: Now, range: RangeId, chunk: u32, wire_bytes: u64) {
-        let Some(fetching) =
-            self.transfer.swarms.ranges.get(&range).and_then(|fetch| self.transfer.swarms.by_fetch.get_mut(fetch))
-        else {
-            return;
-        };
-        fetching.wire_bytes += wire_bytes;
-        if fetching.swarm.came(now.mono, range, chunk) && fetching.swarm.listed {
-            self.transfer.swarms.news.entry(fetching.content).or_default().push(chunk);
-        }
-        fetching.pace.note(now.mono, fetching.swarm.bytes_here());
-        self.transfer.swarms.stirred = true;
     }
 
     pub(in crate::engine) fn list_came(&mut self, range: RangeId, bad: &[(u32, Option<LinkId>)]) {
@@ -270,7 +395,7 @@ impl<I: Index> Engine<I> {
             // What it has now, it says when it is asked.
             (Err(FetchError::NotHere), Some(from)) => self.seek(fetch, vec![from]),
             (Err(FetchError::Staging(trouble)), _) => {
-                if let Some(fetching) = self.end_chunks(fetch, true) {
+                if let Some(fetching) = self.transfer.end_chunks(&mut self.core, fetch, true) {
                     self.install_failed(now, &fetching.path, trouble);
                 }
             }
@@ -291,11 +416,11 @@ impl<I: Index> Engine<I> {
     }
 
     /// All of it is in staging, and its id is right.
-    pub(in crate::engine) fn chunks_fetched(&mut self, fetch: FetchId, staged: StageId) -> bool {
+    pub(super) fn chunks_fetched(&mut self, fetch: FetchId, staged: StageId) -> bool {
         let Some(fetching) = self.transfer.swarms.by_fetch.remove(&fetch) else { return false };
         let names = self.names_of(&fetching.swarm.bringing());
         let Some(want) = self.transfer.wants.by_path.get_mut(&fetching.path) else {
-            self.act(Action::ClosePartial { content: fetching.content, keep: false });
+            self.core.act(Action::ClosePartial { content: fetching.content, keep: false });
             return false;
         };
         want.staged = Some(staged);
@@ -308,37 +433,20 @@ impl<I: Index> Engine<I> {
         true
     }
 
-    /// A content that is staged for another path, and was refused there or waits for a person,
-    /// serves this one.
-    fn takes_over(&mut self, path: &SyncPath, content: &ContentId) -> bool {
-        let mut holders =
-            self.transfer.swarms.staged.iter().filter(|(_, held)| *held == content).map(|(holder, _)| holder);
-        let is_refused = |holder: &&SyncPath| {
-            self.transfer.wants.get(holder).is_some_and(|want| {
-                (want.tries > 0 || want.stuck) && want.step == Step::Waiting && want.staged.is_some()
-            })
-        };
-        let Some(holder) = holders.find(is_refused).cloned() else { return false };
-        let staged = self.transfer.wants.by_path.get_mut(&holder).and_then(|want| want.staged.take());
-        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return false };
-        want.staged = staged;
-        want.step = Step::Waiting;
-        self.transfer.wants.make_ready(path);
-        self.transfer.swarms.staged.remove(&holder);
-        self.transfer.swarms.staged.insert(path.clone(), *content);
-        true
-    }
-
     /// It could not be opened, or is not what it should be though all of it came.
-    pub(in crate::engine) fn chunks_failed(&mut self, now: Now, fetch: FetchId, why: &FetchError) -> bool {
+    pub(super) fn chunks_failed(&mut self, now: Now, fetch: FetchId, why: &FetchError) -> bool {
         let Some(SwarmFetch { swarm, .. }) = self.transfer.swarms.by_fetch.get(&fetch) else { return false };
         if let (FetchError::Corrupt, [only]) = (why, &swarm.bringing()[..]) {
             self.refuse_chunks(fetch, *only);
         }
-        let Some(SwarmFetch { path, .. }) = self.end_chunks(fetch, *why != FetchError::Corrupt) else { return false };
+        let Some(SwarmFetch { path, .. }) =
+            self.transfer.end_chunks(&mut self.core, fetch, *why != FetchError::Corrupt)
+        else {
+            return false;
+        };
         match why {
             FetchError::Staging(trouble) => self.install_failed(now, &path, trouble.clone()),
-            _ => self.back_off(now, &path),
+            _ => self.transfer.back_off(&self.core, now, &path),
         }
         true
     }
@@ -372,9 +480,9 @@ impl<I: Index> Engine<I> {
             let content = fetching.content;
             if let Some((list, _)) = fetching.list.take() {
                 self.transfer.swarms.ranges.remove(&list);
-                self.act(Action::CancelPart { range: list });
+                self.core.act(Action::CancelPart { range: list });
             }
-            return self.act(Action::FinishPartial { fetch, content });
+            return self.core.act(Action::FinishPartial { fetch, content });
         }
         let content = fetching.content;
         let (turn, of) = self.turn(&content);
@@ -393,56 +501,13 @@ impl<I: Index> Engine<I> {
             self.core.out.push(Action::CancelPart { range });
         }
         if fetching.swarm.starves(now.mono) {
-            return self.starve(now, fetch);
+            return self.transfer.starve(&mut self.core, now, fetch);
         }
         if !fetching.is_long && now.mono >= fetching.began + LONG_NS {
             self.say_long(fetch);
         }
-        self.ask_for_list(fetch);
-        self.ask_for_chunks(now, fetch);
-    }
-
-    /// Nobody who is linked has more of it: what came is kept, and others may have their turn.
-    fn starve(&mut self, now: Now, fetch: FetchId) {
-        if let Some(SwarmFetch { path, wire_bytes, .. }) = self.end_chunks(fetch, true) {
-            if let Some(want) = self.transfer.wants.by_path.get_mut(&path) {
-                // Who sent something wrong may be the only one who has it, and be right by then.
-                want.refused.clear();
-                // If it gets on, however slowly, it is not waited for longer each time.
-                want.tries = if wire_bytes > 0 { 0 } else { want.tries };
-            }
-            self.back_off(now, &path);
-        }
-    }
-
-    fn ask_for_list(&mut self, fetch: FetchId) {
-        let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch) else { return };
-        if fetching.swarm.listed || fetching.list.is_some() || fetching.swarm.chunks().count() < 2 {
-            return;
-        }
-        let Some(from) = fetching.swarm.list_source() else { return };
-        let range = RangeId(self.transfer.wants.next_id() as u32);
-        fetching.list = Some((range, from));
-        self.transfer.swarms.ranges.insert(range, fetch);
-        let (path, content, size) = (fetching.path.clone(), fetching.content, fetching.swarm.chunks().size());
-        self.act(Action::FetchPart { range, from, path, content, size, part: Part::List });
-    }
-
-    fn ask_for_chunks(&mut self, now: Now, fetch: FetchId) {
-        let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch) else { return };
-        while let Some(ask) = fetching.swarm.next() {
-            let range = RangeId(self.transfer.wants.next_id() as u32);
-            fetching.swarm.asking(now.mono, range, ask);
-            self.transfer.swarms.ranges.insert(range, fetch);
-            self.core.out.push(Action::FetchPart {
-                range,
-                from: ask.from,
-                path: fetching.path.clone(),
-                content: fetching.content,
-                size: fetching.swarm.chunks().size(),
-                part: Part::Chunks { first: ask.first, count: ask.count },
-            });
-        }
+        self.transfer.ask_for_list(&mut self.core, fetch);
+        self.transfer.ask_for_chunks(&mut self.core, now, fetch);
     }
 
     fn say_long(&mut self, fetch: FetchId) {
@@ -459,7 +524,7 @@ impl<I: Index> Engine<I> {
     fn seek(&mut self, fetch: FetchId, to: Vec<LinkId>) {
         let Some(fetching) = self.transfer.swarms.by_fetch.get(&fetch).filter(|_| !to.is_empty()) else { return };
         let (path, content, size) = (fetching.path.clone(), fetching.content, fetching.swarm.chunks().size());
-        self.send(to, Message::Seek { path, content, size });
+        self.peers.send(&mut self.core, to, Message::Seek { path, content, size });
     }
 
     /// A new link may have what is sought.
@@ -470,20 +535,17 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    pub(in crate::engine) fn drop_chunk_source(&mut self, link: LinkId) {
-        for fetching in self.transfer.swarms.by_fetch.values_mut() {
-            fetching.swarm.drop_source(link);
-            self.transfer.swarms.stirred = true;
-        }
-    }
-
     pub(in crate::engine) fn seek_came(&mut self, link: LinkId, path: &SyncPath, content: ContentId, size: u64) {
         if size < CHUNKED_BYTES {
             return;
         }
         let chunks = Chunks::of(size);
         if self.locate(path, content, size).is_some() {
-            return self.send(vec![link], Message::Have { content, chunks: vec![(0, chunks.count())] });
+            return self.peers.send(
+                &mut self.core,
+                vec![link],
+                Message::Have { content, chunks: vec![(0, chunks.count())] },
+            );
         }
         if let Some(session) = self.peers.sessions.get_mut(&link) {
             session.seeks.retain(|sought| *sought != content);
@@ -497,16 +559,8 @@ impl<I: Index> Engine<I> {
         let fetching = self.transfer.swarms.of(&content).filter(|fetching| fetching.swarm.listed);
         let held = fetching.map(|fetching| fetching.swarm.here().runs()).unwrap_or_default();
         if !held.is_empty() {
-            self.send(vec![link], Message::Have { content, chunks: held });
+            self.peers.send(&mut self.core, vec![link], Message::Have { content, chunks: held });
         }
-    }
-
-    pub(in crate::engine) fn have_came(&mut self, now: Now, link: LinkId, content: ContentId, chunks: &[(u32, u32)]) {
-        let Some(fetching) = self.transfer.swarms.of(&content) else { return };
-        if let Err(why) = fetching.swarm.has(now.mono, link, chunks) {
-            return self.act(Action::Close { link, why: why.to_owned() });
-        }
-        self.transfer.swarms.stirred = true;
     }
 
     /// Tells those who seek a content which of its chunks have come.
@@ -516,7 +570,7 @@ impl<I: Index> Engine<I> {
             chunks.dedup();
             let to = self.seekers(&content);
             if !to.is_empty() && !chunks.is_empty() {
-                self.send(to, Message::Have { content, chunks: runs(chunks.into_iter()) });
+                self.peers.send(&mut self.core, to, Message::Have { content, chunks: runs(chunks.into_iter()) });
             }
         }
     }
@@ -531,7 +585,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// A content is in the folder now.
-    pub(in crate::engine) fn announce_whole(&mut self, content: ContentId, size: u64) {
+    pub(super) fn announce_whole(&mut self, content: ContentId, size: u64) {
         if size < CHUNKED_BYTES {
             return;
         }
@@ -542,16 +596,7 @@ impl<I: Index> Engine<I> {
             }
         }
         if !to.is_empty() {
-            self.send(to, Message::Have { content, chunks: vec![(0, Chunks::of(size).count())] });
-        }
-    }
-
-    /// A peer asks for what is not in the folder: perhaps it is on its way here.
-    pub(in crate::engine) fn serve_partial(&mut self, to: LinkId, stream: FetchId, content: ContentId) {
-        if self.transfer.swarms.holds(&content) {
-            self.act(Action::ServePartial { to, stream, content });
-        } else {
-            self.act(Action::Serve { to, stream, file: None });
+            self.peers.send(&mut self.core, to, Message::Have { content, chunks: vec![(0, Chunks::of(size).count())] });
         }
     }
 
@@ -569,27 +614,5 @@ impl<I: Index> Engine<I> {
             }
         };
         self.transfer.swarms.by_fetch.values().map(transfer).collect()
-    }
-
-    /// Files that wait for their turn, and their bytes.
-    pub(in crate::engine) fn queued(&self) -> (u64, u64) {
-        let queued = self.transfer.wants.iter().filter(|(_, want)| want.step == Step::Queued);
-        let sizes = queued.filter_map(|(_, want)| want.content.map(|(_, size)| size));
-        sizes.fold((0, 0), |(files, bytes), size| (files + 1, bytes.saturating_add(size)))
-    }
-
-    /// Contents that were begun to be fetched from a peer, though others may bring more of them.
-    pub(in crate::engine) fn swarms_of(&self, link: LinkId) -> usize {
-        self.transfer.swarms.by_fetch.values().filter(|fetching| fetching.from == link).count()
-    }
-
-    /// When each of those under way got on last. What is this machine's own work does so all the
-    /// time.
-    pub(in crate::engine) fn swarms_moved(&self) -> impl Iterator<Item = u64> {
-        let moved = |fetching: &SwarmFetch| match fetching.phase {
-            Phase::Fetching => fetching.swarm.came_at(),
-            Phase::Opening | Phase::Finishing => self.core.last_event.mono,
-        };
-        self.transfer.swarms.by_fetch.values().map(moved)
     }
 }

@@ -8,10 +8,12 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, ServedFile};
 use crate::engine::api::event::{FetchError, FetchId, LinkId, Now, StageId};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::core::on_disk;
 use crate::engine::limits::CHUNKED_BYTES;
 use crate::engine::limits::JOBS;
 use crate::engine::limits::{BODIES_BYTES, SMALL_WINDOW_FILES};
+use crate::engine::transfer::Transfer;
 use crate::engine::transfer::wants::{KeptHere, LargeFetch, Step, Trial, Want};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{DeviceId, SyncPath};
@@ -40,68 +42,14 @@ fn share_of(wire: u64, bytes: u64, total: u64) -> u64 {
     (u128::from(wire) * u128::from(bytes) / u128::from(total.max(1))) as u64
 }
 
-impl<I: Index> Engine<I> {
+impl Transfer {
     /// Whether the path is being installed: then it is not looked at (echo).
     pub(in crate::engine) fn is_busy(&self, path: &SyncPath) -> bool {
-        matches!(self.transfer.wants.get(path), Some(Want { step: Step::Installing(_), .. }))
-    }
-
-    /// Writes a row, and draws the consequences that every written row has.
-    pub(in crate::engine) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
-        let old = self.core.index.get(path);
-        let was_directory = old.as_ref().is_some_and(|old| old.head.is_directory());
-        let since = self.since(now, path, old.as_ref(), row);
-        let dated = (since != row.since).then(|| Row { since, ..row.clone() });
-        let row = dated.as_ref().unwrap_or(row);
-        let is_patterns = path.as_bytes() == IGNORE_FILE.as_bytes();
-        let were_whole = !is_patterns || self.patterns_are_whole();
-        self.core.index.put(path, row);
-        self.note_folder(path, row);
-        for other in self.note_name(path, row) {
-            self.retry_now(&other);
-        }
-        let is_meant = self.is_meant(now, path, old.as_ref(), row);
-        self.account(now, path, old.as_ref(), row, is_meant);
-        self.review_suspect(path, row);
-        self.review_torn(path, row);
-        let become_whole = !were_whole && self.patterns_are_whole();
-        if is_patterns && (become_whole || on_disk(old.as_ref()) != on_disk(Some(row))) {
-            self.read_patterns();
-        }
-        self.note_stamp(now, row.head.version.stamp);
-        self.peers.counters.note(&row.head.version);
-        self.state_changed(now);
-        self.check_parent(now, path, &row.head);
-        if was_directory {
-            self.check_children(now, path, &row.head);
-        }
-        if row.is_settled() && !self.is_busy(path) {
-            self.unwant(path);
-        } else {
-            self.want(now, path, row);
-        }
-    }
-
-    fn want(&mut self, now: Now, path: &SyncPath, row: &Row) {
-        self.begin_want(now, path);
-        if row.head.is_live() {
-            self.keeps_no_more(path);
-        }
-        self.note_loss(now, path, row);
-        let content = row.head.file();
-        if self.transfer.wants.by_path.get(path).is_some_and(|want| want.content != content) {
-            self.drop_content(path);
-            let kept = self.may_be_kept(path, row);
-            if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-                want.kept = kept;
-            }
-        }
-        self.transfer.wants.set_content(path, content);
-        self.transfer.wants.make_ready(path);
+        matches!(self.wants.get(path), Some(Want { step: Step::Installing(_), .. }))
     }
 
     pub(in crate::engine) fn begin_want(&mut self, now: Now, path: &SyncPath) {
-        if !self.transfer.wants.by_path.contains_key(path) {
+        if !self.wants.by_path.contains_key(path) {
             let want = Want {
                 step: Step::Ready,
                 content: None,
@@ -122,65 +70,219 @@ impl<I: Index> Engine<I> {
                 trial: Trial::Open,
                 kept: KeptHere::No,
             };
-            self.transfer.wants.by_path.insert(path.clone(), Box::new(want));
+            self.wants.by_path.insert(path.clone(), Box::new(want));
         }
     }
 
     /// The winner moved on: what was on its way for the old one is of no use.
-    fn drop_content(&mut self, path: &SyncPath) {
-        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
+    fn drop_content<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
         want.failed_copies.clear();
         want.delta_failed = false;
         want.sources.clear();
         want.refused.clear();
         want.stuck = false;
         let staged = want.staged.take();
-        self.transfer.wants.drop_body(path);
+        self.wants.drop_body(path);
         if let Some(staged) = staged {
-            self.act(Action::Discard(staged));
+            core.act(Action::Discard(staged));
         }
-        self.close_staged(path);
-        self.stop_asking(path);
+        self.close_staged(core, path);
+        self.stop_asking(core, path);
     }
 
-    pub(in crate::engine) fn stop_asking(&mut self, path: &SyncPath) {
-        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
+    pub(super) fn stop_asking<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
         match want.step {
             Step::Asked(link, id) => {
                 let size = want.content.map_or(0, |(_, size)| size);
                 want.step = Step::Waiting;
-                self.transfer.wants.asked.remove(&(link, id));
-                self.transfer.wants.release_small(size);
+                self.wants.asked.remove(&(link, id));
+                self.wants.release_small(size);
             }
             Step::Queued => want.step = Step::Waiting,
             Step::Fetching(fetch) => {
                 want.step = Step::Waiting;
-                self.transfer.wants.fetching.remove(&fetch);
-                if !self.cancel_chunks(fetch) {
-                    self.act(Action::CancelFetch { fetch });
+                self.wants.fetching.remove(&fetch);
+                if !self.cancel_chunks(core, fetch) {
+                    core.act(Action::CancelFetch { fetch });
                 }
             }
             _ => {}
         }
     }
 
+    /// Something about the path changed: try again at once.
+    pub(in crate::engine) fn retry_now(&mut self, path: &SyncPath) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.stuck = false;
+        }
+        self.wants.make_ready(path);
+    }
+
+    pub(in crate::engine) fn retry_all(&mut self) {
+        let paths: Vec<_> = self.wants.by_path.keys().cloned().collect();
+        for path in paths {
+            self.wants.make_ready(&path);
+        }
+    }
+
+    /// For one more small content. What is asked for holds its room until it comes.
+    fn has_room(&self, size: u64) -> bool {
+        self.wants.body_bytes + self.wants.small_bytes + size <= BODIES_BYTES
+    }
+
+    pub(in crate::engine) fn pass_on(&mut self, path: &SyncPath, relayed_to: Vec<DeviceId>) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.relayed_to = Some(relayed_to);
+        }
+    }
+
+    pub(in crate::engine) fn wait(&mut self, now: Now, path: &SyncPath, retry_ns: Option<u64>) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        want.step = Step::Waiting;
+        if let Some(after) = retry_ns {
+            self.wants.retries.insert((now.mono + after, path.clone()));
+        }
+    }
+
+    /// Waits for a person, for days maybe: what came along makes room for what does not wait (P9),
+    /// and is asked for again then.
+    pub(in crate::engine) fn hold_want(&mut self, path: &SyncPath) {
+        self.wants.drop_body(path);
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.step = Step::Waiting;
+            want.stuck = true;
+        }
+    }
+
+    /// Waits longer each time, up to half a minute.
+    pub(super) fn back_off<I: Index>(&mut self, core: &Core<I>, now: Now, path: &SyncPath) {
+        self.back_off_up_to(core, now, path, 30 * SECOND);
+    }
+
+    pub(super) fn back_off_up_to<I: Index>(&mut self, core: &Core<I>, now: Now, path: &SyncPath, most_ns: u64) {
+        let Some(want) = self.wants.by_path.get_mut(path) else { return };
+        want.tries = want.tries.saturating_add(1);
+        want.stuck = want.tries > 3;
+        let after = ((SECOND << want.tries.min(16)) / 2).min(most_ns);
+        let jitter = after / 4 * jitter(&core.config.device, path, want.tries) / 256;
+        self.wait(now, path, Some(after + jitter));
+    }
+
+    /// What a wanted content replaces here, if a delta upon it may be worth asking for.
+    fn delta_base<I: Index>(&self, core: &Core<I>, path: &SyncPath, size: u64) -> Option<ServedFile> {
+        let is_untried = self.wants.get(path).is_some_and(|want| !want.delta_failed);
+        let row = core.index.get(path).filter(|_| is_untried)?;
+        let (entry, stat) = row.live_on_disk()?;
+        let (content, base_size) = entry.file()?;
+        let is_alike = base_size >= DELTA_BYTES && base_size >= size / DELTA_GROWTH;
+        is_alike.then(|| ServedFile { path: path.clone(), stat: *stat, content, size: base_size, kept: None })
+    }
+
+    pub(super) fn set_step(&mut self, path: &SyncPath, step: Step) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.step = step;
+        }
+    }
+
+    fn refuse(&mut self, path: &SyncPath, link: LinkId) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.refused.insert(link);
+            want.step = Step::Waiting;
+        }
+        self.wants.make_ready(path);
+    }
+
+    /// A link ended: what was asked of it is asked elsewhere. (Fetches end by their own event.)
+    pub(in crate::engine) fn forget_source<I: Index>(&mut self, core: &mut Core<I>, link: LinkId) {
+        let from = (link, 0);
+        let asked: Vec<_> = self.wants.asked.range(from..=(link, u32::MAX)).map(|(_, path)| path.clone()).collect();
+        for path in asked {
+            self.stop_asking(core, &path);
+            self.wants.make_ready(&path);
+        }
+        self.forget_silence(link);
+        self.drop_chunk_source(link);
+        for want in self.wants.by_path.values_mut() {
+            want.sources.retain(|source| *source != link);
+            want.refused.remove(&link);
+        }
+    }
+}
+
+impl<I: Index> Engine<I> {
+    /// Writes a row, and draws the consequences that every written row has.
+    pub(in crate::engine) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
+        let old = self.core.index.get(path);
+        let was_directory = old.as_ref().is_some_and(|old| old.head.is_directory());
+        let since = self.since(now, path, old.as_ref(), row);
+        let dated = (since != row.since).then(|| Row { since, ..row.clone() });
+        let row = dated.as_ref().unwrap_or(row);
+        let is_patterns = path.as_bytes() == IGNORE_FILE.as_bytes();
+        let were_whole = !is_patterns || self.patterns_are_whole();
+        self.core.index.put(path, row);
+        self.observe.note_folder(path, row);
+        for other in self.note_name(path, row) {
+            self.transfer.retry_now(&other);
+        }
+        let is_meant = self.safety.is_meant(&self.core, now, path, old.as_ref(), row);
+        self.account(now, path, old.as_ref(), row, is_meant);
+        self.safety.review_suspect(&mut self.core, path, row);
+        self.observe.review_torn(&mut self.core, path, row);
+        let become_whole = !were_whole && self.patterns_are_whole();
+        if is_patterns && (become_whole || on_disk(old.as_ref()) != on_disk(Some(row))) {
+            self.safety.read_patterns(&mut self.core);
+        }
+        self.note_stamp(now, row.head.version.stamp);
+        self.peers.counters.note(&row.head.version);
+        self.state_changed(now);
+        self.check_parent(now, path, &row.head);
+        if was_directory {
+            self.check_children(now, path, &row.head);
+        }
+        if row.is_settled() && !self.transfer.is_busy(path) {
+            self.unwant(path);
+        } else {
+            self.want(now, path, row);
+        }
+    }
+
+    fn want(&mut self, now: Now, path: &SyncPath, row: &Row) {
+        self.transfer.begin_want(now, path);
+        if row.head.is_live() {
+            self.keeps_no_more(path);
+        }
+        self.safety.note_loss(&mut self.core, now, path, row);
+        let content = row.head.file();
+        if self.transfer.wants.by_path.get(path).is_some_and(|want| want.content != content) {
+            self.transfer.drop_content(&mut self.core, path);
+            let kept = self.may_be_kept(path, row);
+            if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
+                want.kept = kept;
+            }
+        }
+        self.transfer.wants.set_content(path, content);
+        self.transfer.wants.make_ready(path);
+    }
+
     /// The path needs nothing more.
-    pub(in crate::engine) fn unwant(&mut self, path: &SyncPath) {
+    pub(super) fn unwant(&mut self, path: &SyncPath) {
         if !self.transfer.wants.by_path.contains_key(path) {
             return;
         }
         self.safety.guard.settled(path);
         self.keeps_no_more(path);
-        self.drop_content(path);
+        self.transfer.drop_content(&mut self.core, path);
         if !self.observe.inspecting.unseen.contains_key(path) {
             // Whatever its install ran into.
-            self.solve(path);
+            self.observe.solve(&mut self.core, path);
         }
         let content = self.transfer.wants.get(path).and_then(|want| want.content);
         self.transfer.wants.set_content(path, None);
         let owes_ack = self.transfer.wants.by_path.remove(path).and_then(|want| want.owes_ack);
         if let Some((link, counter)) = owes_ack {
-            self.acknowledge(path, link, counter);
+            self.peers.acknowledge(&self.core, path, link, counter);
         }
         self.transfer.wants.ready.remove(path);
         // A deletion may have waited for this to be copied from it.
@@ -190,21 +292,6 @@ impl<I: Index> Engine<I> {
             for holder in self.core.index.holders(&content) {
                 self.transfer.wants.make_ready(&holder);
             }
-        }
-    }
-
-    /// Something about the path changed: try again at once.
-    pub(in crate::engine) fn retry_now(&mut self, path: &SyncPath) {
-        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-            want.stuck = false;
-        }
-        self.transfer.wants.make_ready(path);
-    }
-
-    pub(in crate::engine) fn retry_all(&mut self) {
-        let paths: Vec<_> = self.transfer.wants.by_path.keys().cloned().collect();
-        for path in paths {
-            self.transfer.wants.make_ready(&path);
         }
     }
 
@@ -239,7 +326,7 @@ impl<I: Index> Engine<I> {
         body: Option<Bytes>,
         wire_bytes: u64,
     ) {
-        let has_room = body.as_ref().is_some_and(|body| self.has_room(body.len() as u64));
+        let has_room = body.as_ref().is_some_and(|body| self.transfer.has_room(body.len() as u64));
         let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
         want.sources.retain(|known| *known != link);
         want.sources.push(link);
@@ -258,49 +345,6 @@ impl<I: Index> Engine<I> {
         }
         want.stuck = false;
         self.transfer.wants.make_ready(path);
-    }
-
-    /// For one more small content. What is asked for holds its room until it comes.
-    fn has_room(&self, size: u64) -> bool {
-        self.transfer.wants.body_bytes + self.transfer.wants.small_bytes + size <= BODIES_BYTES
-    }
-
-    pub(in crate::engine) fn pass_on(&mut self, path: &SyncPath, relayed_to: Vec<DeviceId>) {
-        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-            want.relayed_to = Some(relayed_to);
-        }
-    }
-
-    pub(in crate::engine) fn wait(&mut self, now: Now, path: &SyncPath, retry_ns: Option<u64>) {
-        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
-        want.step = Step::Waiting;
-        if let Some(after) = retry_ns {
-            self.transfer.wants.retries.insert((now.mono + after, path.clone()));
-        }
-    }
-
-    /// Waits for a person, for days maybe: what came along makes room for what does not wait (P9),
-    /// and is asked for again then.
-    pub(in crate::engine) fn hold_want(&mut self, path: &SyncPath) {
-        self.transfer.wants.drop_body(path);
-        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-            want.step = Step::Waiting;
-            want.stuck = true;
-        }
-    }
-
-    /// Waits longer each time, up to half a minute.
-    pub(in crate::engine) fn back_off(&mut self, now: Now, path: &SyncPath) {
-        self.back_off_up_to(now, path, 30 * SECOND);
-    }
-
-    pub(in crate::engine) fn back_off_up_to(&mut self, now: Now, path: &SyncPath, most_ns: u64) {
-        let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
-        want.tries = want.tries.saturating_add(1);
-        want.stuck = want.tries > 3;
-        let after = ((SECOND << want.tries.min(16)) / 2).min(most_ns);
-        let jitter = after / 4 * jitter(&self.core.config.device, path, want.tries) / 256;
-        self.wait(now, path, Some(after + jitter));
     }
 
     /// Moves every want that can move. Called once a group of events.
@@ -332,7 +376,7 @@ impl<I: Index> Engine<I> {
         self.transfer.wants.put_back(ready);
         if !self.transfer.wants.to_find.is_empty() {
             let sought = std::mem::take(&mut self.transfer.wants.to_find);
-            self.act(Action::FindKept(sought));
+            self.core.act(Action::FindKept(sought));
         }
         self.ask(now);
     }
@@ -342,13 +386,13 @@ impl<I: Index> Engine<I> {
         let mut asks: BTreeMap<LinkId, Vec<Ask>> = BTreeMap::new();
         while self.transfer.wants.small_files < SMALL_WINDOW_FILES
             && self.transfer.wants.small_bytes < SMALL_WINDOW_BYTES
-            && self.has_room(SMALL_FILE_BYTES)
+            && self.transfer.has_room(SMALL_FILE_BYTES)
             && let Some(path) = self.transfer.wants.small_queue.pop_front()
         {
             let Some((link, content, size)) = self.pick_source(now, &path, true) else { continue };
             let id = self.transfer.wants.next_id() as u32;
-            self.note_asking(now, link);
-            self.set_step(&path, Step::Asked(link, id));
+            self.transfer.note_asking(now, link);
+            self.transfer.set_step(&path, Step::Asked(link, id));
             self.transfer.wants.asked.insert((link, id), path.clone());
             self.transfer.wants.small_files += 1;
             self.transfer.wants.small_bytes += size;
@@ -356,51 +400,27 @@ impl<I: Index> Engine<I> {
         }
         for (link, wants) in asks {
             for part in wants.chunks(ASKS_A_MESSAGE) {
-                self.send(vec![link], Message::Get { wants: part.to_vec() });
+                self.peers.send(&mut self.core, vec![link], Message::Get { wants: part.to_vec() });
             }
         }
-        while self.may_fetch_large()
+        while self.transfer.may_fetch_large(&self.core)
             && let Some(path) = self.transfer.wants.large_queue.pop_front()
         {
             let Some((from, content, size)) = self.pick_source(now, &path, false) else { continue };
-            let base = self.delta_base(&path, size);
+            let base = self.transfer.delta_base(&self.core, &path, size);
             if base.is_none() && size >= CHUNKED_BYTES {
                 self.begin_chunks(now, &path, from, content, size);
                 continue;
             }
             let fetch = FetchId(self.transfer.wants.next_id() as u32);
-            self.set_step(&path, Step::Fetching(fetch));
+            self.transfer.set_step(&path, Step::Fetching(fetch));
             let fetching = LargeFetch { path: path.clone(), link: from, began: now.mono };
             self.transfer.wants.fetching.insert(fetch, fetching);
-            self.act(match base {
+            self.core.act(match base {
                 Some(base) => Action::FetchDelta { fetch, from, path, content, size, base },
                 None => Action::Fetch { fetch, from, path, content, size },
             });
         }
-    }
-
-    /// What a wanted content replaces here, if a delta upon it may be worth asking for.
-    fn delta_base(&self, path: &SyncPath, size: u64) -> Option<ServedFile> {
-        let is_untried = self.transfer.wants.get(path).is_some_and(|want| !want.delta_failed);
-        let row = self.core.index.get(path).filter(|_| is_untried)?;
-        let (entry, stat) = row.live_on_disk()?;
-        let (content, base_size) = entry.file()?;
-        let is_alike = base_size >= DELTA_BYTES && base_size >= size / DELTA_GROWTH;
-        is_alike.then(|| ServedFile { path: path.clone(), stat: *stat, content, size: base_size, kept: None })
-    }
-
-    pub(in crate::engine) fn set_step(&mut self, path: &SyncPath, step: Step) {
-        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-            want.step = step;
-        }
-    }
-
-    fn refuse(&mut self, path: &SyncPath, link: LinkId) {
-        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-            want.refused.insert(link);
-            want.step = Step::Waiting;
-        }
-        self.transfer.wants.make_ready(path);
     }
 
     pub(in crate::engine) fn contents_came(
@@ -410,7 +430,7 @@ impl<I: Index> Engine<I> {
         contents: Vec<(u32, Option<Bytes>)>,
         wire: u64,
     ) {
-        self.silence_ends(now, link);
+        self.transfer.silence_ends(now, link);
         let total: u64 = contents.iter().filter_map(|(_, body)| body.as_ref()).map(|body| body.len() as u64).sum();
         for (id, body) in contents {
             let Some(path) = self.transfer.wants.asked.remove(&(link, id)) else {
@@ -426,7 +446,7 @@ impl<I: Index> Engine<I> {
                 Some(body) if body.len() as u64 == size => {
                     self.offer_source(&path, link, Some(body), share_of(wire, size, total));
                 }
-                _ => self.refuse(&path, link),
+                _ => self.transfer.refuse(&path, link),
             }
         }
     }
@@ -436,10 +456,12 @@ impl<I: Index> Engine<I> {
             return;
         }
         let Some(LargeFetch { path, link, .. }) = self.transfer.wants.fetching.remove(&fetch) else {
-            return self.act(Action::Discard(staged));
+            return self.core.act(Action::Discard(staged));
         };
         let from = self.peers.sessions.get(&link).map(|session| session.name.clone());
-        let Some(want) = self.transfer.wants.by_path.get_mut(&path) else { return self.act(Action::Discard(staged)) };
+        let Some(want) = self.transfer.wants.by_path.get_mut(&path) else {
+            return self.core.act(Action::Discard(staged));
+        };
         want.staged = Some(staged);
         want.wire_bytes = wire_bytes;
         want.provider = Some(link);
@@ -463,25 +485,8 @@ impl<I: Index> Engine<I> {
                 self.transfer.wants.make_ready(&path);
             }
             FetchError::NotHere | FetchError::LinkLost | FetchError::Corrupt => {
-                self.refuse(&path, link);
+                self.transfer.refuse(&path, link);
             }
-        }
-    }
-
-    /// A link ended: what was asked of it is asked elsewhere. (Fetches end by their own event.)
-    pub(in crate::engine) fn forget_source(&mut self, link: LinkId) {
-        let from = (link, 0);
-        let asked: Vec<_> =
-            self.transfer.wants.asked.range(from..=(link, u32::MAX)).map(|(_, path)| path.clone()).collect();
-        for path in asked {
-            self.stop_asking(&path);
-            self.transfer.wants.make_ready(&path);
-        }
-        self.forget_silence(link);
-        self.drop_chunk_source(link);
-        for want in self.transfer.wants.by_path.values_mut() {
-            want.sources.retain(|source| *source != link);
-            want.refused.remove(&link);
         }
     }
 }

@@ -5,8 +5,10 @@ use crate::engine::api::action::{Action, Job, Report, RetainReason, Source};
 use crate::engine::api::event::{Cause, Hint, Now, StageId, Stat, StatKind, Trouble};
 use crate::engine::api::event::{JobId, Outcome};
 use crate::engine::api::index::{Index, OnDisk, Row};
+use crate::engine::core::Core;
 use crate::engine::core::is_racy;
 use crate::engine::merge;
+use crate::engine::transfer::Transfer;
 use crate::engine::transfer::wants::{Holder, RunningInstall, Step, Trial};
 use crate::model::{ContentId, Entry, SyncPath};
 use crate::wire::conflict::Sides;
@@ -19,8 +21,75 @@ const FULL_PAUSE_NS: u64 = 10_000_000_000;
 const FULL_RETRY_NS: u64 = 30_000_000_000;
 const FAILED_RETRY_NS: u64 = 1_800_000_000_000;
 
+impl Transfer {
+    /// The entry whose install is under way at a path.
+    pub(in crate::engine) fn entry_under_way(&self, path: &SyncPath) -> Option<Entry> {
+        match self.wants.get(path)?.step {
+            Step::Installing(job) => self.wants.jobs.get(&job).map(|job| job.entry.clone()),
+            _ => None,
+        }
+    }
+
+    /// A staged content whose install was refused serves the next try, if that is for the same
+    /// content.
+    fn take_back<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        path: &SyncPath,
+        entry: &Entry,
+        staged: StageId,
+        outcome: &Outcome,
+    ) {
+        match (outcome, self.wants.by_path.get_mut(path)) {
+            (Outcome::Done { .. }, _) => {}
+            (
+                Outcome::Stale | Outcome::Taken | Outcome::NoParent | Outcome::NotEmpty | Outcome::Refused(_),
+                Some(want),
+            ) if want.content == entry.file() && want.staged.is_none() => {
+                want.staged = Some(staged);
+            }
+            _ => {
+                core.act(Action::Discard(staged));
+                self.close_staged(core, path);
+            }
+        }
+    }
+
+    /// What was sent is not what was announced: look elsewhere.
+    fn bad_content<I: Index>(&mut self, core: &Core<I>, now: Now, path: &SyncPath) {
+        if let Some(want) = self.wants.by_path.get_mut(path) {
+            want.refused.extend(want.provider);
+        }
+        self.back_off(core, now, path);
+    }
+
+    /// A content is no longer where it was. Who waits for it may take it from history.
+    fn has_left(&mut self, content: ContentId) {
+        for path in self.wants.waiting_for(content) {
+            self.wants.make_ready(&path);
+        }
+    }
+
+    pub(in crate::engine) fn children_are_ready(&mut self, dir: &SyncPath) {
+        let (from, to) = dir.range_below();
+        let below: Vec<_> = self
+            .wants
+            .by_path
+            .range::<SyncPath, _>((std::ops::Bound::Excluded(dir), std::ops::Bound::Unbounded))
+            .map(|(path, _)| path)
+            .skip_while(|path| path.as_bytes() < &from[..])
+            .take_while(|path| path.as_bytes() < &to[..])
+            .filter(|path| path.parent().as_ref() == Some(dir))
+            .cloned()
+            .collect();
+        for path in below {
+            self.wants.make_ready(&path);
+        }
+    }
+}
+
 impl<I: Index> Engine<I> {
-    pub(in crate::engine) fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
+    pub(super) fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
         let on_disk = row.live_on_disk();
         let keep = match on_disk {
             _ if self.safety.suspects.contains(path) => RetainReason::Suspect,
@@ -41,7 +110,7 @@ impl<I: Index> Engine<I> {
         keep: RetainReason,
     ) {
         let id = JobId(self.transfer.wants.next_id());
-        self.set_step(path, Step::Installing(id));
+        self.transfer.set_step(path, Step::Installing(id));
         let window = if let Source::Bytes(bytes) = &source { Some(bytes.len() as u64) } else { None };
         if let Some(size) = window {
             self.transfer.wants.small_files += 1;
@@ -57,18 +126,11 @@ impl<I: Index> Engine<I> {
         let staged = if let Source::Staged(staged) = &source { Some(*staged) } else { None };
         let under_way = RunningInstall { path: path.clone(), entry: entry.clone(), copied, renamed, staged, window };
         self.transfer.wants.jobs.insert(id, Box::new(under_way));
-        self.name_at_work(path);
-        let since_ns =
-            expect.and_then(|_| self.core.index.get(path)).map_or(0, |row| self.stood_since(path, &entry, &row));
-        self.act(Action::Install(Job { id, path: path.clone(), entry, expect, source, keep, since_ns }));
-    }
-
-    /// The entry whose install is under way at a path.
-    pub(in crate::engine) fn entry_under_way(&self, path: &SyncPath) -> Option<Entry> {
-        match self.transfer.wants.get(path)?.step {
-            Step::Installing(job) => self.transfer.wants.jobs.get(&job).map(|job| job.entry.clone()),
-            _ => None,
-        }
+        self.observe.name_at_work(path);
+        let since_ns = expect
+            .and_then(|_| self.core.index.get(path))
+            .map_or(0, |row| self.safety.stood_since(&self.core, path, &entry, &row));
+        self.core.act(Action::Install(Job { id, path: path.clone(), entry, expect, source, keep, since_ns }));
     }
 
     pub(in crate::engine) fn installed(&mut self, now: Now, job: JobId, outcome: Outcome) {
@@ -78,7 +140,7 @@ impl<I: Index> Engine<I> {
         if let Outcome::Done { .. } = outcome {
             self.copy_ended(&path);
         } else {
-            self.merge_failed(&path);
+            self.reconcile.merge_failed(&mut self.core, &path);
             if self.gives_up_copy(now, &path, &outcome) {
                 return;
             }
@@ -94,19 +156,19 @@ impl<I: Index> Engine<I> {
             }
             Outcome::Stale => {
                 self.observe.settle.hint(now.mono, path.clone(), Hint::Closed);
-                self.back_off(now, &path);
+                self.transfer.back_off(&self.core, now, &path);
             }
             Outcome::Taken => self.name_is_refused(now, &path),
             Outcome::NoParent => {
                 if let Some(parent) = path.parent() {
                     self.observe.settle.hint(now.mono, parent, Hint::Closed);
                 }
-                self.back_off(now, &path);
+                self.transfer.back_off(&self.core, now, &path);
             }
             Outcome::NotEmpty => {
                 // Something in it is not known yet, or never will be.
-                self.walk(now, Some(path.clone()), self.live());
-                self.back_off(now, &path);
+                self.observe.walk(&mut self.core, now, Some(path.clone()), self.observe.live());
+                self.transfer.back_off(&self.core, now, &path);
             }
             Outcome::NoSource | Outcome::BadContent if let Some(holder) = copied => {
                 if let Some(want) = self.transfer.wants.by_path.get_mut(&path) {
@@ -114,16 +176,16 @@ impl<I: Index> Engine<I> {
                 }
                 self.transfer.wants.make_ready(&path);
             }
-            Outcome::NoSource | Outcome::BadContent => self.bad_content(now, &path),
+            Outcome::NoSource | Outcome::BadContent => self.transfer.bad_content(&self.core, now, &path),
             Outcome::NotItsContent => {
                 // A write that the stat does not show is an edit while the second hash is to come,
                 // and rot after that.
                 if self.observe.racy.contains(&path) {
                     self.rehash_now(&path);
                 } else {
-                    self.doubt(&path);
+                    self.safety.doubt(&path);
                 }
-                self.back_off(now, &path);
+                self.transfer.back_off(&self.core, now, &path);
             }
             Outcome::Refused(trouble) | Outcome::Failed(trouble) => {
                 // It may be in place and not durable.
@@ -137,50 +199,24 @@ impl<I: Index> Engine<I> {
     fn install_ended(&mut self, now: Now, under_way: &RunningInstall, outcome: &Outcome) {
         let RunningInstall { path, entry, staged, window, .. } = under_way;
         if let Some(staged) = *staged {
-            self.take_back(path, entry, staged, outcome);
+            self.transfer.take_back(&mut self.core, path, entry, staged, outcome);
         }
         if let Some(size) = *window {
             self.transfer.wants.release_small(size);
             self.transfer.wants.installing_bytes -= size;
         }
-        self.set_step(path, Step::Waiting);
+        self.transfer.set_step(path, Step::Waiting);
         self.name_at_rest(path);
         if let Some(hint) = self.observe.inspecting.postponed.remove(path) {
             self.observe.settle.hint(now.mono, path.clone(), hint);
         }
     }
 
-    /// A staged content whose install was refused serves the next try, if that is for the same
-    /// content.
-    fn take_back(&mut self, path: &SyncPath, entry: &Entry, staged: StageId, outcome: &Outcome) {
-        match (outcome, self.transfer.wants.by_path.get_mut(path)) {
-            (Outcome::Done { .. }, _) => {}
-            (
-                Outcome::Stale | Outcome::Taken | Outcome::NoParent | Outcome::NotEmpty | Outcome::Refused(_),
-                Some(want),
-            ) if want.content == entry.file() && want.staged.is_none() => {
-                want.staged = Some(staged);
-            }
-            _ => {
-                self.act(Action::Discard(staged));
-                self.close_staged(path);
-            }
-        }
-    }
-
-    /// What was sent is not what was announced: look elsewhere.
-    fn bad_content(&mut self, now: Now, path: &SyncPath) {
-        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-            want.refused.extend(want.provider);
-        }
-        self.back_off(now, path);
-    }
-
-    pub(in crate::engine) fn install_failed(&mut self, now: Now, path: &SyncPath, trouble: Trouble) {
+    pub(super) fn install_failed(&mut self, now: Now, path: &SyncPath, trouble: Trouble) {
         if trouble.cause == Cause::NoSpace {
             self.transfer.wants.full_until = now.mono + FULL_PAUSE_NS;
         }
-        self.problem(path, trouble.text);
+        self.observe.problem(&mut self.core, path, trouble.text);
         if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.stuck = true;
             want.trial = Trial::Failed;
@@ -188,13 +224,13 @@ impl<I: Index> Engine<I> {
         // Each try may ask for its content anew. Room on the disk comes by itself, most else by a
         // person.
         let most_ns = if trouble.cause == Cause::NoSpace { FULL_RETRY_NS } else { FAILED_RETRY_NS };
-        self.back_off_up_to(now, path, most_ns);
+        self.transfer.back_off_up_to(&self.core, now, path, most_ns);
     }
 
     /// The copy of a displaced file came to nothing. Perhaps it is there already, from before a
     /// crash: the look that follows knows it, or finds that there is no such path.
     fn gives_up_copy(&mut self, now: Now, path: &SyncPath, outcome: &Outcome) -> bool {
-        if !self.is_begun_copy(path) {
+        if !self.core.is_begun_copy(path) {
             return false;
         }
         if let Outcome::Failed(trouble) = outcome
@@ -235,7 +271,7 @@ impl<I: Index> Engine<I> {
             // A folder that was found missing while this went into it needs another look.
             self.seen_here(now, path);
         }
-        self.solve(path);
+        self.observe.solve(&mut self.core, path);
         let want = self.transfer.wants.get(path);
         let mut relayed_to = want.and_then(|want| want.relayed_to.clone());
         if entry.beats(&row.head) {
@@ -250,13 +286,13 @@ impl<I: Index> Engine<I> {
             && entry.conflicts_with(&loser)
         {
             let beside = self.beside(path, entry, &loser);
-            self.lost(path, entry, &loser, &kept);
+            self.reconcile.lost(&self.core, path, entry, &loser, &kept);
             self.report_conflict(path, entry, loser, Some(kept), beside);
         }
         let settled = row.is_settled();
         self.store(now, path, &row);
         if let Some((content, _)) = left {
-            self.has_left(content);
+            self.transfer.has_left(content);
         }
         if let Some((content, size)) = entry.file() {
             self.announce_whole(content, size);
@@ -292,11 +328,11 @@ impl<I: Index> Engine<I> {
         // An edit within the same tick of the clock as the installed mtime may leave no trace in
         // the stat.
         if let Some(stat) = stat.filter(|stat| stat.kind == StatKind::File && is_racy(stat.mtime, now)) {
-            self.rehash_racy(now, path, &stat);
+            self.observe.rehash_racy(&mut self.core, now, path, &stat);
         }
         if entry.is_directory() {
             self.observe.inspecting.new_folders.insert(path.clone());
-            self.children_are_ready(path);
+            self.transfer.children_are_ready(path);
         } else {
             self.observe.inspecting.new_folders.remove(path);
         }
@@ -337,31 +373,6 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// A content is no longer where it was. Who waits for it may take it from history.
-    fn has_left(&mut self, content: ContentId) {
-        for path in self.transfer.wants.waiting_for(content) {
-            self.transfer.wants.make_ready(&path);
-        }
-    }
-
-    pub(in crate::engine) fn children_are_ready(&mut self, dir: &SyncPath) {
-        let (from, to) = dir.range_below();
-        let below: Vec<_> = self
-            .transfer
-            .wants
-            .by_path
-            .range::<SyncPath, _>((std::ops::Bound::Excluded(dir), std::ops::Bound::Unbounded))
-            .map(|(path, _)| path)
-            .skip_while(|path| path.as_bytes() < &from[..])
-            .take_while(|path| path.as_bytes() < &to[..])
-            .filter(|path| path.parent().as_ref() == Some(dir))
-            .cloned()
-            .collect();
-        for path in below {
-            self.transfer.wants.make_ready(&path);
-        }
-    }
-
     pub(in crate::engine) fn report_conflict(
         &mut self,
         path: &SyncPath,
@@ -370,7 +381,10 @@ impl<I: Index> Engine<I> {
         kept: Option<String>,
         beside: Option<SyncPath>,
     ) {
-        let (winner_name, loser_name) = (self.name_of(&winner.version.author), self.name_of(&loser.version.author));
+        let (winner_name, loser_name) = (
+            self.peers.name_of(&self.core, &winner.version.author),
+            self.peers.name_of(&self.core, &loser.version.author),
+        );
         let sides = Sides {
             winner: winner.clone(),
             winner_name: winner_name.clone(),

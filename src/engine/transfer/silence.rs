@@ -13,7 +13,9 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
+use crate::engine::core::Core;
 use crate::engine::limits::{LARGE_WINDOW, SMALL_WINDOW_FILES};
+use crate::engine::transfer::Transfer;
 use crate::engine::transfer::wants::Silence;
 use crate::engine::transfer::wants::{KeptHere, Step, Want};
 use crate::model::{ContentId, SyncPath};
@@ -30,31 +32,94 @@ fn is_idle(want: &Want) -> bool {
     matches!(want.step, Step::Waiting | Step::Ready | Step::Queued) && want.body.is_none() && want.staged.is_none()
 }
 
-impl<I: Index> Engine<I> {
+impl Transfer {
     fn has_asked(&self, link: LinkId) -> bool {
-        self.transfer.wants.asked.range((link, 0)..=(link, u32::MAX)).next().is_some()
+        self.wants.asked.range((link, 0)..=(link, u32::MAX)).next().is_some()
     }
 
     /// Before something is asked of a peer.
-    pub(in crate::engine) fn note_asking(&mut self, now: Now, link: LinkId) {
+    pub(super) fn note_asking(&mut self, now: Now, link: LinkId) {
         let is_first = !self.has_asked(link);
-        self.transfer.wants.silences.asked(now.mono, link, is_first);
+        self.wants.silences.asked(now.mono, link, is_first);
     }
 
     /// Large contents that are asked of a peer.
     fn large_of(&self, link: LinkId) -> usize {
-        let whole = self.transfer.wants.fetching.values().filter(|fetching| fetching.link == link).count();
+        let whole = self.wants.fetching.values().filter(|fetching| fetching.link == link).count();
         whole + self.swarms_of(link)
     }
 
+    /// Whether the peer may be asked for one more content.
+    fn may_ask(&self, link: LinkId, small: bool) -> bool {
+        if small { !self.wants.silences.is_silent(link) } else { self.large_of(link) < LARGE_WINDOW }
+    }
+
+    pub(super) fn may_fetch_large<I: Index>(&self, core: &Core<I>) -> bool {
+        let mono = core.last_event.mono;
+        let due = self.wants.fetching.values().map(|fetching| fetching.began).chain(self.swarms_moved(core));
+        due.filter(|moved| mono < moved + LARGE_PATIENCE_NS).count() < LARGE_WINDOW
+    }
+
+    /// When something may be asked for, or is due from a peer.
+    pub(in crate::engine) fn next_fetch<I: Index>(&self, core: &Core<I>) -> Option<u64> {
+        [self.wants.next_retry(), self.next_silence(core), self.swarms.due()].into_iter().flatten().min()
+    }
+
+    /// When `follow_silences` may find something.
+    fn next_silence<I: Index>(&self, core: &Core<I>) -> Option<u64> {
+        let waits = |(link, silence): (&LinkId, &Silence)| {
+            (!silence.is_silent && self.has_asked(*link)).then_some(silence.since + silence.patience_ns)
+        };
+        let small = self.wants.silences.by_link.iter().filter_map(waits).min();
+        let large = (!self.wants.large_queue.is_empty()).then(|| {
+            let moved = self.wants.fetching.values().map(|fetching| fetching.began).chain(self.swarms_moved(core));
+            moved.map(|moved| moved + LARGE_PATIENCE_NS).filter(|due| *due > core.last_event.mono).min()
+        });
+        small.into_iter().chain(large.flatten()).min()
+    }
+
+    /// A peer sends contents. After a silence the rest of what it was asked for is on its way, too.
+    pub(super) fn silence_ends(&mut self, now: Now, link: LinkId) {
+        if !self.wants.silences.ends_with(now.mono, link) {
+            return;
+        }
+        for id in self.wants.silences.late_of(link) {
+            let Some((path, content)) = self.wants.silences.late.get(&(link, id)) else { continue };
+            let Some(want) = self.wants.by_path.get_mut(path).filter(|want| is_idle(want)) else { continue };
+            let Some((_, size)) = want.content.filter(|(wanted, _)| wanted == content) else { continue };
+            want.step = Step::Asked(link, id);
+            self.wants.asked.insert((link, id), path.clone());
+            self.wants.small_files += 1;
+            self.wants.small_bytes += size;
+            self.wants.silences.late.remove(&(link, id));
+        }
+        self.unpark_small(link);
+    }
+
+    fn unpark_small(&mut self, link: LinkId) {
+        for path in self.wants.silences.parked_small.remove(&link).unwrap_or_default() {
+            self.wants.make_ready(&path);
+        }
+    }
+
+    /// The link ended.
+    pub(super) fn forget_silence(&mut self, link: LinkId) {
+        let silences = &mut self.wants.silences;
+        silences.by_link.remove(&link);
+        for id in silences.late_of(link) {
+            silences.late.remove(&(link, id));
+        }
+        for path in silences.parked_large.remove(&link).unwrap_or_default() {
+            self.wants.make_ready(&path);
+        }
+        self.unpark_small(link);
+    }
+}
+
+impl<I: Index> Engine<I> {
     /// The peer to ask: the one that told last, else any that has not refused; but none whose disk
     /// seems to hang while there is another. With none, the want waits.
-    pub(in crate::engine) fn pick_source(
-        &mut self,
-        now: Now,
-        path: &SyncPath,
-        small: bool,
-    ) -> Option<(LinkId, ContentId, u64)> {
+    pub(super) fn pick_source(&mut self, now: Now, path: &SyncPath, small: bool) -> Option<(LinkId, ContentId, u64)> {
         let want = self.transfer.wants.get(path).filter(|want| want.step == Step::Queued)?;
         let (content, size) = want.content?;
         if (size <= SMALL_FILE_BYTES) != small {
@@ -62,13 +127,14 @@ impl<I: Index> Engine<I> {
         }
         let relayed_to = want.sources.iter().rev().copied().chain(self.peers.sessions.keys().copied());
         let might = |link: &LinkId| self.peers.sessions.contains_key(link) && !want.refused.contains(link);
-        let speaks = |link: &LinkId| self.may_ask(*link, small) && !self.transfer.wants.silences.is_silent(*link);
+        let speaks =
+            |link: &LinkId| self.transfer.may_ask(*link, small) && !self.transfer.wants.silences.is_silent(*link);
         let link = relayed_to.clone().filter(might).find(speaks);
-        let link = link.or_else(|| relayed_to.clone().filter(might).find(|link| self.may_ask(*link, small)));
+        let link = link.or_else(|| relayed_to.clone().filter(might).find(|link| self.transfer.may_ask(*link, small)));
         let parked = if link.is_none() { relayed_to.clone().find(might) } else { None };
         if let Some(silent) = parked {
             self.transfer.wants.silences.park(silent, path, small);
-            self.wait(now, path, None);
+            self.transfer.wait(now, path, None);
             return None;
         }
         let Some(link) = link else {
@@ -82,9 +148,9 @@ impl<I: Index> Engine<I> {
             }
             if self.peers.sessions.is_empty() {
                 want.stuck = true;
-                self.wait(now, path, None);
+                self.transfer.wait(now, path, None);
             } else {
-                self.back_off(now, path);
+                self.transfer.back_off(&self.core, now, path);
                 self.nobody_has(path);
             }
             return None;
@@ -92,46 +158,17 @@ impl<I: Index> Engine<I> {
         Some((link, content, size))
     }
 
-    /// Whether the peer may be asked for one more content.
-    fn may_ask(&self, link: LinkId, small: bool) -> bool {
-        if small { !self.transfer.wants.silences.is_silent(link) } else { self.large_of(link) < LARGE_WINDOW }
-    }
-
-    pub(in crate::engine) fn may_fetch_large(&self) -> bool {
-        let mono = self.core.last_event.mono;
-        let due = self.transfer.wants.fetching.values().map(|fetching| fetching.began).chain(self.swarms_moved());
-        due.filter(|moved| mono < moved + LARGE_PATIENCE_NS).count() < LARGE_WINDOW
-    }
-
-    /// When something may be asked for, or is due from a peer.
-    pub(in crate::engine) fn next_fetch(&self) -> Option<u64> {
-        [self.transfer.wants.next_retry(), self.next_silence(), self.transfer.swarms.due()].into_iter().flatten().min()
-    }
-
-    /// When `follow_silences` may find something.
-    fn next_silence(&self) -> Option<u64> {
-        let waits = |(link, silence): (&LinkId, &Silence)| {
-            (!silence.is_silent && self.has_asked(*link)).then_some(silence.since + silence.patience_ns)
-        };
-        let small = self.transfer.wants.silences.by_link.iter().filter_map(waits).min();
-        let large = (!self.transfer.wants.large_queue.is_empty()).then(|| {
-            let moved = self.transfer.wants.fetching.values().map(|fetching| fetching.began).chain(self.swarms_moved());
-            moved.map(|moved| moved + LARGE_PATIENCE_NS).filter(|due| *due > self.core.last_event.mono).min()
-        });
-        small.into_iter().chain(large.flatten()).min()
-    }
-
     /// Once a group of events, before wants move.
-    pub(in crate::engine) fn follow_silences(&mut self, now: Now) {
+    pub(super) fn follow_silences(&mut self, now: Now) {
         let is_due = |silence: &Silence| !silence.is_silent && now.mono >= silence.since + silence.patience_ns;
         let due: Vec<_> =
             self.transfer.wants.silences.by_link.iter().filter(|(_, it)| is_due(it)).map(|(link, _)| *link).collect();
-        for link in due.into_iter().filter(|link| self.has_asked(*link)).collect::<Vec<_>>() {
+        for link in due.into_iter().filter(|link| self.transfer.has_asked(*link)).collect::<Vec<_>>() {
             self.falls_silent(link);
         }
         let parked: Vec<_> = self.transfer.wants.silences.parked_large.keys().copied().collect();
         for link in parked {
-            let room = LARGE_WINDOW.saturating_sub(self.large_of(link));
+            let room = LARGE_WINDOW.saturating_sub(self.transfer.large_of(link));
             let paths = self.transfer.wants.silences.parked_large.entry(link).or_default();
             let next: Vec<_> = (0..room).map_while(|_| paths.pop_first()).collect();
             if paths.is_empty() {
@@ -172,33 +209,9 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// A peer sends contents. After a silence the rest of what it was asked for is on its way, too.
-    pub(in crate::engine) fn silence_ends(&mut self, now: Now, link: LinkId) {
-        if !self.transfer.wants.silences.ends_with(now.mono, link) {
-            return;
-        }
-        for id in self.transfer.wants.silences.late_of(link) {
-            let Some((path, content)) = self.transfer.wants.silences.late.get(&(link, id)) else { continue };
-            let Some(want) = self.transfer.wants.by_path.get_mut(path).filter(|want| is_idle(want)) else { continue };
-            let Some((_, size)) = want.content.filter(|(wanted, _)| wanted == content) else { continue };
-            want.step = Step::Asked(link, id);
-            self.transfer.wants.asked.insert((link, id), path.clone());
-            self.transfer.wants.small_files += 1;
-            self.transfer.wants.small_bytes += size;
-            self.transfer.wants.silences.late.remove(&(link, id));
-        }
-        self.unpark_small(link);
-    }
-
-    fn unpark_small(&mut self, link: LinkId) {
-        for path in self.transfer.wants.silences.parked_small.remove(&link).unwrap_or_default() {
-            self.transfer.wants.make_ready(&path);
-        }
-    }
-
     /// A content came of which nobody waited for this peer any more: taken where it is still
     /// wanted.
-    pub(in crate::engine) fn late_content(&mut self, link: LinkId, id: u32, body: Option<Bytes>, wire: u64) {
+    pub(super) fn late_content(&mut self, link: LinkId, id: u32, body: Option<Bytes>, wire: u64) {
         let Some((path, content)) = self.transfer.wants.silences.late.remove(&(link, id)) else { return };
         let Some(want) = self.transfer.wants.by_path.get_mut(&path) else { return };
         let Some((_, size)) = want.content.filter(|(wanted, _)| *wanted == content) else { return };
@@ -206,7 +219,7 @@ impl<I: Index> Engine<I> {
         match body {
             Some(body) if body.len() as u64 == size && (is_asked || is_idle(want)) => {
                 if is_asked {
-                    self.stop_asking(&path);
+                    self.transfer.stop_asking(&mut self.core, &path);
                 }
                 self.offer_source(&path, link, Some(body), wire);
             }
@@ -215,18 +228,5 @@ impl<I: Index> Engine<I> {
                 want.refused.insert(link);
             }
         }
-    }
-
-    /// The link ended.
-    pub(in crate::engine) fn forget_silence(&mut self, link: LinkId) {
-        let silences = &mut self.transfer.wants.silences;
-        silences.by_link.remove(&link);
-        for id in silences.late_of(link) {
-            silences.late.remove(&(link, id));
-        }
-        for path in silences.parked_large.remove(&link).unwrap_or_default() {
-            self.transfer.wants.make_ready(&path);
-        }
-        self.unpark_small(link);
     }
 }

@@ -87,7 +87,7 @@ fn problems(engine: &mut Engine<MapIndex>) -> Vec<SyncPath> {
 }
 
 fn is_here(engine: &Engine<MapIndex>, name: &str) -> bool {
-    engine.is_on_disk(&path(name))
+    engine.core.is_on_disk(&path(name))
 }
 
 #[rstest]
@@ -288,7 +288,7 @@ fn where_the_disk_spells_names_its_own_way_they_are_known_as_they_came() {
     let found = found.map(|(name, ino, kind)| (path(name), stat(ino, &kind)));
     let actions = list(&mut engine, found.into());
     assert!(!actions.iter().any(|action| matches!(action, Action::Inspect { .. })), "{actions:?}");
-    assert_eq!(engine.known_as(path("src/new")), path("Src/new"));
+    assert_eq!(engine.observe.known_as(&engine.core, path("src/new")), path("Src/new"));
     assert!(is_here(&engine, "Src/README") && engine.reconcile.counter.last == counter);
 }
 

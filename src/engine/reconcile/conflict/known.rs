@@ -12,7 +12,9 @@
 use crate::engine::Engine;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Conflict, ConflictFilter, ConflictSource, Index, Settled};
+use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
+use crate::engine::reconcile::Reconcile;
 use crate::model::{DeviceId, SyncPath, Version};
 use crate::wire::conflict::{ConflictKey, ConflictNews, Decided, Sides};
 use crate::wire::features::CONFLICTS;
@@ -73,6 +75,82 @@ impl KnownConflicts {
     }
 }
 
+impl Reconcile {
+    fn keep_conflict<I: Index>(&mut self, core: &mut Core<I>, conflict: &Conflict) {
+        core.index.put_conflict(conflict);
+        self.known_conflicts.digest = None;
+    }
+
+    /// Forgets decisions that are old, and what is too much.
+    pub(in crate::engine) fn forget_conflicts<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        core.index.forget_conflicts(core.steady(now).saturating_sub(SETTLED_NS), OWN_ROWS);
+        self.known_conflicts.digest = None;
+        self.known_conflicts.taken = None;
+    }
+
+    fn conflicts_digest<I: Index>(&mut self, core: &Core<I>) -> Digest {
+        if let Some(digest) = self.known_conflicts.digest {
+            return digest;
+        }
+        let mut hasher = blake3::Hasher::new();
+        for (key, is_settled) in core.index.conflict_marks() {
+            hasher.update(&key.0).update(&[u8::from(is_settled)]);
+        }
+        let mut digest = Digest::default();
+        digest.copy_from_slice(&hasher.finalize().as_bytes()[..size_of::<Digest>()]);
+        *self.known_conflicts.digest.insert(digest)
+    }
+
+    /// Takes room for one more row of a peer's, if there is some.
+    fn takes_room<I: Index>(&mut self, core: &Core<I>, source: ConflictSource, bytes: usize) -> bool {
+        if self.known_conflicts.taken.is_none() {
+            self.known_conflicts.taken = Some(core.count_announced());
+        }
+        let taken = self.known_conflicts.taken.get_or_insert_default();
+        let all = taken.values().fold(ConflictRoom::default(), |all, one| ConflictRoom {
+            rows: all.rows + one.rows,
+            bytes: all.bytes + one.bytes,
+        });
+        let one = taken.entry(source).or_default();
+        let has_room = one.holds(PEER_ROOM, bytes) && all.holds(PEERS_ROOM, bytes);
+        if has_room {
+            one.add(bytes);
+        }
+        has_room
+    }
+}
+
+impl<I: Index> Core<I> {
+    /// The last change of this machine that it speaks of. One that was never made says, as in an
+    /// entry, that this machine was set back to an older state.
+    fn claimed_by(&self, news: &ConflictNews) -> u64 {
+        let versions = [&news.sides.winner.version, &news.sides.loser.version];
+        versions.iter().map(|version| version.seen.get(&self.config.device)).max().unwrap_or_default()
+    }
+
+    fn count_announced(&self) -> BTreeMap<ConflictSource, ConflictRoom> {
+        let mut taken: BTreeMap<ConflictSource, ConflictRoom> = BTreeMap::new();
+        let mut wanted = ConflictFilter { settled: true, limit: PAGE, ..ConflictFilter::default() };
+        loop {
+            let page = self.index.conflicts(&wanted);
+            for conflict in &page {
+                if let Some(source) = conflict.source {
+                    taken.entry(source).or_default().add(news_of(0, conflict).wire_bytes());
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => wanted.after = last.id,
+                _ => return taken,
+            }
+        }
+    }
+
+    /// This machine, and the conflicts that are asked for.
+    fn conflicts(&self, wanted: &ConflictFilter) -> (DeviceId, Vec<Conflict>) {
+        (self.config.device, self.index.conflicts(wanted))
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// A loser is here, or its copy. Whether it was not known yet.
     pub(in crate::engine) fn note_conflict(&mut self, path: &SyncPath, sides: Sides, kept: Option<String>) {
@@ -88,19 +166,14 @@ impl<I: Index> Engine<I> {
             Some(known) => Conflict { kept: kept.or(known.kept), sides, source: None, ..known },
             None => Conflict { id: 0, at: now.wall, path: path.clone(), kept, settled: None, sides, source: None },
         };
-        self.keep_conflict(&conflict);
+        self.reconcile.keep_conflict(&mut self.core, &conflict);
         if is_news {
             self.queue_conflict(now, Whom::All, &conflict);
             self.reconcile.known_conflicts.found += 1;
             if self.reconcile.known_conflicts.found.is_multiple_of(OWN_AT_ONCE) {
-                self.forget_conflicts(now);
+                self.reconcile.forget_conflicts(&mut self.core, now);
             }
         }
-    }
-
-    fn keep_conflict(&mut self, conflict: &Conflict) {
-        self.core.index.put_conflict(conflict);
-        self.reconcile.known_conflicts.digest = None;
     }
 
     /// A person decided those of a path, up to the one called `last`.
@@ -115,7 +188,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// The loser's edits are in what is at the path now.
-    pub(in crate::engine) fn conflict_is_merged(&mut self, path: &SyncPath, loser: &Version) {
+    pub(in crate::engine::reconcile) fn conflict_is_merged(&mut self, path: &SyncPath, loser: &Version) {
         let known = self.core.index.conflict(&ConflictKey::of(path, loser));
         if let Some(known) = known.filter(|known| known.settled.is_none()) {
             self.settle_conflict(self.core.last_event, known, "merged".to_owned());
@@ -124,15 +197,8 @@ impl<I: Index> Engine<I> {
 
     fn settle_conflict(&mut self, now: Now, mut conflict: Conflict, how: String) {
         conflict.settled = Some(Settled { how, at: self.steady(now) });
-        self.keep_conflict(&conflict);
+        self.reconcile.keep_conflict(&mut self.core, &conflict);
         self.queue_conflict(now, Whom::All, &conflict);
-    }
-
-    /// Forgets decisions that are old, and what is too much.
-    pub(in crate::engine) fn forget_conflicts(&mut self, now: Now) {
-        self.core.index.forget_conflicts(self.steady(now).saturating_sub(SETTLED_NS), OWN_ROWS);
-        self.reconcile.known_conflicts.digest = None;
-        self.reconcile.known_conflicts.taken = None;
     }
 
     // Telling.
@@ -141,23 +207,10 @@ impl<I: Index> Engine<I> {
         self.peers.sessions.get(&link).is_some_and(|session| session.features.has(CONFLICTS))
     }
 
-    fn conflicts_digest(&mut self) -> Digest {
-        if let Some(digest) = self.reconcile.known_conflicts.digest {
-            return digest;
-        }
-        let mut hasher = blake3::Hasher::new();
-        for (key, is_settled) in self.core.index.conflict_marks() {
-            hasher.update(&key.0).update(&[u8::from(is_settled)]);
-        }
-        let mut digest = Digest::default();
-        digest.copy_from_slice(&hasher.finalize().as_bytes()[..size_of::<Digest>()]);
-        *self.reconcile.known_conflicts.digest.insert(digest)
-    }
-
     pub(in crate::engine) fn greet_with_conflicts(&mut self, link: LinkId) {
         if self.knows_conflicts(link) {
-            let digest = Some(self.conflicts_digest());
-            self.send(vec![link], Message::Conflicts { digest, news: Vec::new() });
+            let digest = Some(self.reconcile.conflicts_digest(&self.core));
+            self.peers.send(&mut self.core, vec![link], Message::Conflicts { digest, news: Vec::new() });
         }
     }
 
@@ -183,7 +236,7 @@ impl<I: Index> Engine<I> {
             let news = outgoing.iter().filter(|(whom, news)| is_meant(*whom) && news.check().is_ok());
             let news: Vec<_> = news.map(|(_, news)| news.clone()).collect();
             if !news.is_empty() && self.knows_conflicts(link) {
-                self.send(vec![link], Message::Conflicts { digest: None, news });
+                self.peers.send(&mut self.core, vec![link], Message::Conflicts { digest: None, news });
             }
         }
     }
@@ -209,7 +262,7 @@ impl<I: Index> Engine<I> {
         }
         found.append(&mut announced);
         if !found.is_empty() {
-            self.send(vec![link], Message::Conflicts { digest: None, news: found });
+            self.peers.send(&mut self.core, vec![link], Message::Conflicts { digest: None, news: found });
         }
     }
 
@@ -226,7 +279,7 @@ impl<I: Index> Engine<I> {
             && let Some(session) = self.peers.sessions.get_mut(&link)
             // All is told once a link: asking again and again costs the asker's peer too much.
             && !std::mem::replace(&mut session.announced_conflicts, true)
-            && self.conflicts_digest() != theirs
+            && self.reconcile.conflicts_digest(&self.core) != theirs
         {
             self.announce_all_conflicts(now, link);
         }
@@ -238,7 +291,7 @@ impl<I: Index> Engine<I> {
     fn conflict_came(&mut self, now: Now, link: LinkId, news: ConflictNews) {
         let Some(session) = self.peers.sessions.get(&link) else { return };
         let source = ConflictSource { device: session.device, relayed: news.relayed };
-        if news.check().is_err() || !self.is_ours(self.claimed_by(&news), link) {
+        if news.check().is_err() || !self.is_ours(self.core.claimed_by(&news), link) {
             return;
         }
         let (bytes, steady) = (news.wire_bytes(), self.steady(now));
@@ -255,62 +308,20 @@ impl<I: Index> Engine<I> {
             (Some(_), _) => return,
             (None, settled) => {
                 let is_old = settled.as_ref().is_some_and(|settled| settled.at.saturating_add(SETTLED_NS) < steady);
-                if is_old || !self.takes_room(source, bytes) {
+                if is_old || !self.reconcile.takes_room(&self.core, source, bytes) {
                     return;
                 }
                 let source = Some(source);
                 Conflict { id: 0, at: found_ns, path, kept: None, settled, sides, source }
             }
         };
-        self.keep_conflict(&conflict);
+        self.reconcile.keep_conflict(&mut self.core, &conflict);
         self.queue_conflict(now, Whom::AllBut(link), &conflict);
-    }
-
-    /// The last change of this machine that it speaks of. One that was never made says, as in an
-    /// entry, that this machine was set back to an older state.
-    fn claimed_by(&self, news: &ConflictNews) -> u64 {
-        let versions = [&news.sides.winner.version, &news.sides.loser.version];
-        versions.iter().map(|version| version.seen.get(&self.core.config.device)).max().unwrap_or_default()
-    }
-
-    /// Takes room for one more row of a peer's, if there is some.
-    fn takes_room(&mut self, source: ConflictSource, bytes: usize) -> bool {
-        if self.reconcile.known_conflicts.taken.is_none() {
-            self.reconcile.known_conflicts.taken = Some(self.count_announced());
-        }
-        let taken = self.reconcile.known_conflicts.taken.get_or_insert_default();
-        let all = taken.values().fold(ConflictRoom::default(), |all, one| ConflictRoom {
-            rows: all.rows + one.rows,
-            bytes: all.bytes + one.bytes,
-        });
-        let one = taken.entry(source).or_default();
-        let has_room = one.holds(PEER_ROOM, bytes) && all.holds(PEERS_ROOM, bytes);
-        if has_room {
-            one.add(bytes);
-        }
-        has_room
-    }
-
-    fn count_announced(&self) -> BTreeMap<ConflictSource, ConflictRoom> {
-        let mut taken: BTreeMap<ConflictSource, ConflictRoom> = BTreeMap::new();
-        let mut wanted = ConflictFilter { settled: true, limit: PAGE, ..ConflictFilter::default() };
-        loop {
-            let page = self.core.index.conflicts(&wanted);
-            for conflict in &page {
-                if let Some(source) = conflict.source {
-                    taken.entry(source).or_default().add(news_of(0, conflict).wire_bytes());
-                }
-            }
-            match page.last() {
-                Some(last) if page.len() == PAGE => wanted.after = last.id,
-                _ => return taken,
-            }
-        }
     }
 
     /// This machine, and the conflicts that are asked for.
     pub fn conflicts(&self, wanted: &ConflictFilter) -> (DeviceId, Vec<Conflict>) {
-        (self.core.config.device, self.core.index.conflicts(wanted))
+        self.core.conflicts(wanted)
     }
 }
 

@@ -8,6 +8,8 @@
 use crate::engine::Engine;
 use crate::engine::api::action::Action;
 use crate::engine::api::index::Index;
+use crate::engine::core::Core;
+use crate::engine::reconcile::Reconcile;
 use crate::model::{Entry, SyncPath};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +28,50 @@ pub(in crate::engine) struct SoughtLoser {
     starts: u8,
 }
 
+impl Reconcile {
+    fn seek_loser<I: Index>(&mut self, core: &mut Core<I>, path: SyncPath, sought: SoughtLoser) {
+        let (winner, loser) = (sought.winner.clone(), sought.loser.clone());
+        if self.losers.sought.len() < SOUGHT_CAP {
+            self.losers.sought.insert(path.clone(), sought);
+        }
+        core.act(Action::FindLoser { path, winner, loser });
+    }
+
+    /// What a crash kept from being found is sought again.
+    pub(in crate::engine) fn load_sought<I: Index>(&mut self, core: &mut Core<I>) {
+        let stored = core.index.meta(META_SOUGHT).filter(|stored| !stored.is_empty());
+        let Some(stored) = stored else { return };
+        let sought: BTreeMap<SyncPath, SoughtLoser> = postcard::from_bytes(&stored).unwrap_or_default();
+        for (path, sought) in sought.into_iter().filter(|(_, sought)| sought.starts < STARTS) {
+            self.seek_loser(core, path, SoughtLoser { starts: sought.starts + 1, ..sought });
+        }
+        self.store_sought(core);
+    }
+
+    pub(in crate::engine::reconcile) fn sought_is_found<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        path: &SyncPath,
+        loser: &Entry,
+    ) {
+        if self.losers.sought.get(path).is_some_and(|sought| sought.loser == *loser) {
+            self.losers.sought.remove(path);
+            self.store_sought(core);
+        }
+    }
+
+    /// In the commit of what it follows from.
+    fn store_sought<I: Index>(&self, core: &mut Core<I>) {
+        let sought = &self.losers.sought;
+        let stored = if sought.is_empty() {
+            Vec::new()
+        } else {
+            postcard::to_stdvec(sought).expect("writing to memory does not fail")
+        };
+        core.index.set_meta(META_SOUGHT, &stored);
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// A winner is found on disk in place of what lost to it: its install was cut off before it was
     /// told what became of that.
@@ -33,45 +79,8 @@ impl<I: Index> Engine<I> {
         let is_loser = winner.conflicts_with(loser) && !winner.same_content(loser) && loser.file().is_some();
         if is_loser && !self.is_untrusted(path) {
             let sought = SoughtLoser { winner: winner.clone(), loser: loser.clone(), starts: 1 };
-            self.seek_loser(path.clone(), sought);
-            self.store_sought();
+            self.reconcile.seek_loser(&mut self.core, path.clone(), sought);
+            self.reconcile.store_sought(&mut self.core);
         }
-    }
-
-    fn seek_loser(&mut self, path: SyncPath, sought: SoughtLoser) {
-        let (winner, loser) = (sought.winner.clone(), sought.loser.clone());
-        if self.reconcile.losers.sought.len() < SOUGHT_CAP {
-            self.reconcile.losers.sought.insert(path.clone(), sought);
-        }
-        self.act(Action::FindLoser { path, winner, loser });
-    }
-
-    /// What a crash kept from being found is sought again.
-    pub(in crate::engine) fn load_sought(&mut self) {
-        let stored = self.core.index.meta(META_SOUGHT).filter(|stored| !stored.is_empty());
-        let Some(stored) = stored else { return };
-        let sought: BTreeMap<SyncPath, SoughtLoser> = postcard::from_bytes(&stored).unwrap_or_default();
-        for (path, sought) in sought.into_iter().filter(|(_, sought)| sought.starts < STARTS) {
-            self.seek_loser(path, SoughtLoser { starts: sought.starts + 1, ..sought });
-        }
-        self.store_sought();
-    }
-
-    pub(in crate::engine) fn sought_is_found(&mut self, path: &SyncPath, loser: &Entry) {
-        if self.reconcile.losers.sought.get(path).is_some_and(|sought| sought.loser == *loser) {
-            self.reconcile.losers.sought.remove(path);
-            self.store_sought();
-        }
-    }
-
-    /// In the commit of what it follows from.
-    fn store_sought(&mut self) {
-        let sought = &self.reconcile.losers.sought;
-        let stored = if sought.is_empty() {
-            Vec::new()
-        } else {
-            postcard::to_stdvec(sought).expect("writing to memory does not fail")
-        };
-        self.core.index.set_meta(META_SOUGHT, &stored);
     }
 }

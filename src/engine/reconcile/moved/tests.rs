@@ -205,7 +205,7 @@ fn a_content_that_left_its_place_long_ago_is_asked_for() {
 #[test]
 fn a_deletion_waits_for_no_copy_that_a_special_file_keeps_away() {
     let mut engine = engine();
-    engine.special_seen(&path("x"), "device");
+    engine.observe.special_seen(&mut engine.core, &path("x"), "device");
     receive(&mut engine, SECOND, "x", &entry(Kind::Directory, 10));
     receive(&mut engine, SECOND, "x/new", &file(11));
     let goes = job(receive(&mut engine, SECOND, "a", &deletion(12)));

@@ -12,7 +12,9 @@ use crate::engine::Engine;
 use crate::engine::api::action::Action;
 use crate::engine::api::event::{LinkId, LocatedKept, Now, Stat};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
+use crate::engine::safety::Safety;
 use crate::model::{ContentId, SyncPath};
 use crate::wire::features::LOCATE;
 use crate::wire::message::{MESSAGE_BYTES, Message, Place, SOUGHT, Sought};
@@ -160,9 +162,28 @@ impl Locating {
     }
 }
 
+impl Safety {
+    /// Whether a content of this size is in the folder: what is missing, or is older now, is not.
+    /// Each content is looked up once, for many files may hold the same.
+    pub(in crate::engine::safety) fn is_in_folder<I: Index>(
+        &self,
+        core: &Core<I>,
+    ) -> impl FnMut(ContentId, u64) -> bool {
+        let mut known = BTreeMap::new();
+        move |content, size| {
+            let mut is_there = |path: &SyncPath, row: &Row| {
+                let holds = row.live_on_disk().is_some_and(|(entry, _)| entry.file() == Some((content, size)));
+                holds && !self.held.contains(path) && !self.missing.contains(path) && !self.guard.awaits(path)
+            };
+            let find = || core.index.find_holder(&content, &mut is_there).is_some();
+            *known.entry((content, size)).or_insert_with(find)
+        }
+    }
+}
+
 impl<I: Index> Engine<I> {
     /// Where each of these is, of those that are on no disk here. `located` has the answer.
-    pub(in crate::engine) fn locate_all(&mut self, now: Now, order: Order, sought: Vec<Sought>) {
+    pub(in crate::engine::safety) fn locate_all(&mut self, now: Now, order: Order, sought: Vec<Sought>) {
         let own = sought.iter().map(key).collect();
         let parts = (sought.len() / SOUGHT) as u64;
         let end = now.mono + PATIENCE_NS + parts.saturating_mul(MORE_NS);
@@ -179,7 +200,7 @@ impl<I: Index> Engine<I> {
             links.push(*link);
         }
         if !asking.sought.is_empty() {
-            self.act(Action::LocateKept(asking.sought.clone()));
+            self.core.act(Action::LocateKept(asking.sought.clone()));
         }
         self.safety.undoing.locating.asking = Some(asking);
         for link in links {
@@ -201,7 +222,7 @@ impl<I: Index> Engine<I> {
         let id = self.safety.undoing.locating.last_id;
         let sought = part.iter().map(|n| asking.sought[*n].clone()).collect();
         (asked.id, asked.part, asked.next, asked.until) = (id, part, next, now.mono + PATIENCE_NS);
-        self.send(vec![link], Message::Locate { id, sought });
+        self.peers.send(&mut self.core, vec![link], Message::Locate { id, sought });
     }
 
     pub(in crate::engine) fn located_by(&mut self, now: Now, link: LinkId, id: u32, places: &[Place]) {
@@ -209,7 +230,7 @@ impl<I: Index> Engine<I> {
         let Some(asked) = asking.links.get_mut(&link).filter(|asked| asked.id == id) else { return };
         if places.len() != asked.part.len() {
             asking.give_up(link);
-            self.close(link, "places of other contents than were asked for");
+            self.core.close(link, "places of other contents than were asked for");
             return self.conclude_if_located(now);
         }
         let part = std::mem::take(&mut asked.part);
@@ -229,7 +250,7 @@ impl<I: Index> Engine<I> {
         self.conclude_if_located(now);
     }
 
-    pub(in crate::engine) fn locate_due(&mut self, now: Now) {
+    pub(in crate::engine::safety) fn locate_due(&mut self, now: Now) {
         if let Some(asking) = &mut self.safety.undoing.locating.asking {
             let is_over = asking.end <= now.mono;
             let late = asking.links.iter().filter(|(_, asked)| is_over || asked.until <= now.mono);
@@ -281,11 +302,11 @@ impl<I: Index> Engine<I> {
 
     pub(in crate::engine) fn locate_asked(&mut self, link: LinkId, id: u32, sought: Vec<Sought>) {
         if self.safety.undoing.locating.answering.contains_key(&link) {
-            return self.close(link, "asks where contents are before it was answered");
+            return self.core.close(link, "asks where contents are before it was answered");
         }
         let mut places = Places::default();
         let mut open = Vec::new();
-        let mut is_in_folder = self.is_in_folder();
+        let mut is_in_folder = self.safety.is_in_folder(&self.core);
         for sought in &sought {
             if self.ignores(&sought.path, false) {
                 places.note(sought.content, Place::Nowhere);
@@ -299,33 +320,16 @@ impl<I: Index> Engine<I> {
         let keys = open.iter().map(key).collect();
         self.safety.undoing.locating.answering.insert(link, Answering { id, sought, places, open: keys });
         if !open.is_empty() {
-            self.act(Action::LocateKept(open));
+            self.core.act(Action::LocateKept(open));
         }
         self.answer_located();
-    }
-
-    /// Whether a content of this size is in the folder: what is missing, or is older now, is not.
-    /// Each content is looked up once, for many files may hold the same.
-    pub(in crate::engine) fn is_in_folder(&self) -> impl FnMut(ContentId, u64) -> bool {
-        let mut known = BTreeMap::new();
-        move |content, size| {
-            let mut is_there = |path: &SyncPath, row: &Row| {
-                let holds = row.live_on_disk().is_some_and(|(entry, _)| entry.file() == Some((content, size)));
-                holds
-                    && !self.safety.held.contains(path)
-                    && !self.safety.missing.contains(path)
-                    && !self.safety.guard.awaits(path)
-            };
-            let find = || self.core.index.find_holder(&content, &mut is_there).is_some();
-            *known.entry((content, size)).or_insert_with(find)
-        }
     }
 
     fn answer_located(&mut self) {
         let answered = self.safety.undoing.locating.answering.extract_if(.., |_, answering| answering.open.is_empty());
         for (link, Answering { id, sought, places, .. }) in answered.collect::<Vec<_>>() {
             let places = sought.iter().map(|sought| places.of(sought)).collect();
-            self.send(vec![link], Message::Located { id, places });
+            self.peers.send(&mut self.core, vec![link], Message::Located { id, places });
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
+use crate::engine::safety::Safety;
 use crate::model::{ContentId, DeviceId, Kind, SyncPath};
 use crate::wire::message::{Place, Sought};
 use std::collections::VecDeque;
@@ -82,6 +84,62 @@ impl Undoing {
     }
 }
 
+impl Safety {
+    /// A person decided otherwise.
+    pub(in crate::engine::safety) fn forget_refused<I: Index>(&mut self, core: &mut Core<I>) {
+        self.undoing.refused.clear();
+        self.undoing.next_try = None;
+        self.store_refused(core);
+        self.forget_order(core);
+    }
+
+    /// What came of the order of that ticket, once it was carried out.
+    pub(in crate::engine::safety) fn take_undone(&mut self, ticket: u64) -> Option<Undone> {
+        self.undoing.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, undone)| undone)
+    }
+
+    pub(in crate::engine) fn undo_link_up(&mut self, now: Now) {
+        if !self.undoing.refused.is_empty() {
+            self.undoing.pause_ns = 0;
+            self.undoing.next_try = Some(now.mono + LINKED_NS);
+        }
+    }
+
+    /// What is held and asked for is wanted back, also if a crash comes before the answers.
+    fn want_back<I: Index>(&mut self, core: &mut Core<I>, order: Order, ways: &Ways) {
+        if !matches!(order, Order::Person { dry_run: true, .. }) {
+            for (path, _) in ways.iter().filter(|(_, way)| way.is_quiet()) {
+                self.undoing.refused.insert(path.clone());
+            }
+            self.store_refused(core);
+        }
+    }
+}
+
+impl<I: Index> Core<I> {
+    /// The content that a path needs from a history or from another machine.
+    fn source_of(
+        &self,
+        path: &SyncPath,
+        way: &UndoWay,
+        is_in_folder: &mut impl FnMut(ContentId, u64) -> bool,
+    ) -> Option<Sought> {
+        let row = self.index.get(path)?;
+        let (kind, mtime) = match way {
+            UndoWay::Forget | UndoWay::Refuse => (&row.head.kind, row.head.mtime),
+            UndoWay::Again { thing, .. } | UndoWay::Anew(thing) => (&thing.kind, thing.mtime),
+        };
+        let is_here =
+            matches!(way, UndoWay::Again { .. }) && row.live_on_disk().is_some_and(|(entry, _)| entry.kind == *kind);
+        match *kind {
+            Kind::File { size, content } if size > 0 && !is_here && !is_in_folder(content, size) => {
+                Some(Sought { path: path.clone(), content, size, mtime })
+            }
+            _ => None,
+        }
+    }
+}
+
 impl<I: Index> Engine<I> {
     pub(in crate::engine) fn order_undo(&mut self, now: Now, order: Order) {
         self.keep_order(now, order);
@@ -99,17 +157,9 @@ impl<I: Index> Engine<I> {
         self.begin_undo(now);
     }
 
-    /// A person decided otherwise.
-    pub(in crate::engine) fn forget_refused(&mut self) {
-        self.safety.undoing.refused.clear();
-        self.safety.undoing.next_try = None;
-        self.store_refused();
-        self.forget_order();
-    }
-
     /// What came of the order of that ticket, once it was carried out.
     pub fn take_undone(&mut self, ticket: u64) -> Option<Undone> {
-        self.safety.undoing.answered.take_if(|(answered, _)| *answered == ticket).map(|(_, undone)| undone)
+        self.safety.take_undone(ticket)
     }
 
     /// A person said so at another machine: what is held here is part of the same. What was let
@@ -117,15 +167,8 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn undo_came(&mut self, now: Now, link: LinkId, relayed_to: &[DeviceId]) {
         let Some(sender) = self.peers.sessions.get(&link).map(|session| session.device) else { return };
         self.announce_undo(&[relayed_to, &[sender]].concat());
-        if self.holds_anything() {
+        if self.safety.holds_anything() {
             self.order_undo(now, Order::Peer);
-        }
-    }
-
-    pub(in crate::engine) fn undo_link_up(&mut self, now: Now) {
-        if !self.safety.undoing.refused.is_empty() {
-            self.safety.undoing.pause_ns = 0;
-            self.safety.undoing.next_try = Some(now.mono + LINKED_NS);
         }
     }
 
@@ -136,7 +179,7 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn undo_due(&mut self, now: Now) {
-        self.holding_due(now);
+        self.peers.holding_due(now);
         self.locate_due(now);
         if self.safety.undoing.next_try.is_some_and(|at| at <= now.mono) {
             let may_be_asked = self.is_judged() && !self.safety.undoing.resuming.is_waiting();
@@ -146,7 +189,7 @@ impl<I: Index> Engine<I> {
             }
         }
         self.resume_due(now);
-        self.store_refused();
+        self.safety.store_refused(&mut self.core);
     }
 
     fn begin_undo(&mut self, now: Now) {
@@ -155,27 +198,18 @@ impl<I: Index> Engine<I> {
         }
         if let Some(order) = self.safety.undoing.orders.pop_front() {
             let ways = self.ways_of(order);
-            self.want_back(order, &ways);
-            let mut is_in_folder = self.is_in_folder();
-            let sought = ways.iter().filter_map(|(path, way)| self.source_of(path, way, &mut is_in_folder)).collect();
+            self.safety.want_back(&mut self.core, order, &ways);
+            let mut is_in_folder = self.safety.is_in_folder(&self.core);
+            let sought =
+                ways.iter().filter_map(|(path, way)| self.core.source_of(path, way, &mut is_in_folder)).collect();
             drop(is_in_folder);
             self.locate_all(now, order, sought);
         }
     }
 
-    /// What is held and asked for is wanted back, also if a crash comes before the answers.
-    fn want_back(&mut self, order: Order, ways: &Ways) {
-        if !matches!(order, Order::Person { dry_run: true, .. }) {
-            for (path, _) in ways.iter().filter(|(_, way)| way.is_quiet()) {
-                self.safety.undoing.refused.insert(path.clone());
-            }
-            self.store_refused();
-        }
-    }
-
     fn ways_of(&self, order: Order) -> Ways {
         let mut ways = match order {
-            _ if order.is_by_peer() && !self.holds_anything() => Ways::new(),
+            _ if order.is_by_peer() && !self.safety.holds_anything() => Ways::new(),
             Order::Again if self.safety.undoing.refused.is_empty() => Ways::new(),
             _ => self.ways_back(),
         };
@@ -191,35 +225,13 @@ impl<I: Index> Engine<I> {
         ways
     }
 
-    /// The content that a path needs from a history or from another machine.
-    fn source_of(
-        &self,
-        path: &SyncPath,
-        way: &UndoWay,
-        is_in_folder: &mut impl FnMut(ContentId, u64) -> bool,
-    ) -> Option<Sought> {
-        let row = self.core.index.get(path)?;
-        let (kind, mtime) = match way {
-            UndoWay::Forget | UndoWay::Refuse => (&row.head.kind, row.head.mtime),
-            UndoWay::Again { thing, .. } | UndoWay::Anew(thing) => (&thing.kind, thing.mtime),
-        };
-        let is_here =
-            matches!(way, UndoWay::Again { .. }) && row.live_on_disk().is_some_and(|(entry, _)| entry.kind == *kind);
-        match *kind {
-            Kind::File { size, content } if size > 0 && !is_here && !is_in_folder(content, size) => {
-                Some(Sought { path: path.clone(), content, size, mtime })
-            }
-            _ => None,
-        }
-    }
-
     /// It is known where everything is.
-    pub(in crate::engine) fn located(&mut self, now: Now, order: Order, places: &Places) {
+    pub(in crate::engine::safety) fn located(&mut self, now: Now, order: Order, places: &Places) {
         let ways = self.ways_of(order);
         let is_any = !ways.is_empty();
-        let mut is_in_folder = self.is_in_folder();
+        let mut is_in_folder = self.safety.is_in_folder(&self.core);
         let mut place = |path: &SyncPath, way: &UndoWay| {
-            let sought = self.source_of(path, way, &mut is_in_folder)?;
+            let sought = self.core.source_of(path, way, &mut is_in_folder)?;
             let place = places.of(&sought);
             let is_assumed = place == Place::Nowhere && places.may_be_on_disk && way.is_quiet();
             Some(if is_assumed { Place::Disk } else { place })
@@ -259,7 +271,7 @@ impl<I: Index> Engine<I> {
             self.leave(now, nowhere);
             self.bring_back(now, order, back);
             self.try_again_later(now);
-            self.store_refused();
+            self.safety.store_refused(&mut self.core);
         }
         self.begin_undo(now);
     }

@@ -11,8 +11,10 @@ use super::Order;
 use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::Index;
+use crate::engine::core::Core;
 use crate::engine::limits::HOUR_NS;
 use crate::engine::limits::SECOND;
+use crate::engine::safety::Safety;
 use crate::model::SyncPath;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -101,19 +103,56 @@ impl Resuming {
     }
 }
 
-impl<I: Index> Engine<I> {
+impl Safety {
     /// What an earlier run left.
-    pub(in crate::engine) fn load_undo(&mut self, now: Now) {
-        let read = |key| self.core.index.meta(key).filter(|stored| !stored.is_empty());
+    pub(in crate::engine) fn load_undo<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        let read = |key| core.index.meta(key).filter(|stored| !stored.is_empty());
         let refused = read(META_REFUSED).and_then(|stored| postcard::from_bytes::<BTreeSet<SyncPath>>(&stored).ok());
         let given = read(META_ORDER).and_then(|stored| postcard::from_bytes::<StoredOrder>(&stored).ok());
-        self.safety.undoing.refused = WantedBack { paths: refused.unwrap_or_default(), is_dirty: false };
-        self.safety.undoing.resuming = Resuming { given, is_resumed: given.is_some(), due: None };
-        self.forget_old_order(now);
+        self.undoing.refused = WantedBack { paths: refused.unwrap_or_default(), is_dirty: false };
+        self.undoing.resuming = Resuming { given, is_resumed: given.is_some(), due: None };
+        self.forget_old_order(core, now);
     }
 
+    /// A person decided otherwise, or all was done.
+    pub(in crate::engine::safety) fn forget_order<I: Index>(&mut self, core: &mut Core<I>) {
+        if self.undoing.resuming.given.is_some() {
+            self.undoing.resuming = Resuming::default();
+            self.store_order(core);
+        }
+    }
+
+    fn store_order<I: Index>(&self, core: &mut Core<I>) {
+        let given = self.undoing.resuming.given;
+        let stored = given.map(|given| postcard::to_stdvec(&given).expect("writing to memory does not fail"));
+        core.index.set_meta(META_ORDER, &stored.unwrap_or_default());
+    }
+
+    fn forget_old_order<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
+        let steady = core.steady(now);
+        if self.undoing.resuming.given.is_some_and(|given| given.at.saturating_add(HOUR_NS) < steady) {
+            self.forget_order(core);
+        }
+    }
+
+    pub(in crate::engine::safety) fn store_refused<I: Index>(&mut self, core: &mut Core<I>) {
+        if !std::mem::take(&mut self.undoing.refused.is_dirty) {
+            return;
+        }
+        let mut bytes = 0;
+        let fits = |path: &&SyncPath| {
+            bytes += path.as_bytes().len();
+            bytes <= REFUSED_BYTES
+        };
+        let kept: Vec<&SyncPath> = self.undoing.refused.paths.iter().take_while(fits).collect();
+        let stored = postcard::to_stdvec(&kept).expect("writing to memory does not fail");
+        core.index.set_meta(META_REFUSED, &stored);
+    }
+}
+
+impl<I: Index> Engine<I> {
     /// An order is to be carried out: that is known over a restart.
-    pub(in crate::engine) fn keep_order(&mut self, now: Now, order: Order) {
+    pub(in crate::engine::safety) fn keep_order(&mut self, now: Now, order: Order) {
         let by_peer = match order {
             Order::Person { dry_run: false, .. } | Order::Resumed { by_peer: false } => false,
             Order::Peer | Order::Resumed { by_peer: true } => true,
@@ -130,49 +169,14 @@ impl<I: Index> Engine<I> {
         let is_later = matches!(order, Order::Person { .. }) && self.may_resume();
         let is_resumed = self.safety.undoing.resuming.is_resumed && !is_later;
         self.safety.undoing.resuming = Resuming { given: Some(StoredOrder { at, by_peer }), is_resumed, due: None };
-        self.store_order();
+        self.safety.store_order(&mut self.core);
     }
 
-    /// A person decided otherwise, or all was done.
-    pub(in crate::engine) fn forget_order(&mut self) {
-        if self.safety.undoing.resuming.given.is_some() {
-            self.safety.undoing.resuming = Resuming::default();
-            self.store_order();
-        }
-    }
-
-    fn store_order(&mut self) {
-        let given = self.safety.undoing.resuming.given;
-        let stored = given.map(|given| postcard::to_stdvec(&given).expect("writing to memory does not fail"));
-        self.core.index.set_meta(META_ORDER, &stored.unwrap_or_default());
-    }
-
-    fn forget_old_order(&mut self, now: Now) {
-        let steady = self.steady(now);
-        if self.safety.undoing.resuming.given.is_some_and(|given| given.at.saturating_add(HOUR_NS) < steady) {
-            self.forget_order();
-        }
-    }
-
-    pub(in crate::engine) fn store_refused(&mut self) {
-        if !std::mem::take(&mut self.safety.undoing.refused.is_dirty) {
-            return;
-        }
-        let mut bytes = 0;
-        let fits = |path: &&SyncPath| {
-            bytes += path.as_bytes().len();
-            bytes <= REFUSED_BYTES
-        };
-        let kept: Vec<&SyncPath> = self.safety.undoing.refused.paths.iter().take_while(fits).collect();
-        let stored = postcard::to_stdvec(&kept).expect("writing to memory does not fail");
-        self.core.index.set_meta(META_REFUSED, &stored);
-    }
-
-    pub(in crate::engine) fn resume_due(&mut self, now: Now) {
+    pub(in crate::engine::safety) fn resume_due(&mut self, now: Now) {
         let Some(given) = self.safety.undoing.resuming.given else { return };
         let is_due = self.safety.undoing.resuming.due.is_some_and(|due| due <= now.mono);
         if self.safety.undoing.resuming.is_resumed {
-            self.forget_old_order(now);
+            self.safety.forget_old_order(&mut self.core, now);
             if !self.may_resume() {
                 self.safety.undoing.resuming.due = None;
             } else if is_due {
@@ -184,7 +188,7 @@ impl<I: Index> Engine<I> {
         } else if self.safety.undoing.is_busy() {
             self.safety.undoing.resuming.due = None;
         } else if is_due {
-            self.forget_order();
+            self.safety.forget_order(&mut self.core);
         } else {
             self.safety.undoing.resuming.due.get_or_insert(now.mono + DONE_NS);
         }
@@ -195,7 +199,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Whether what is to be held is known, after a restart, too.
-    pub(in crate::engine) fn is_judged(&self) -> bool {
+    pub(in crate::engine::safety) fn is_judged(&self) -> bool {
         self.has_scanned_all() && self.safety.missing.is_empty() && self.safety.guard.is_quiet()
     }
 }

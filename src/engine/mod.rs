@@ -67,11 +67,8 @@ use api::ignore::Ignore;
 use api::index::Index;
 use core::Core;
 use limits::{ROOT_EVERY_NS, TOMBSTONE_NS};
-use merge::ObservationSource;
-use observe::scan::Scan;
 use observe::{Inspection, Observe, Unseen};
 use peers::Peers;
-use peers::identity::Renewal;
 use peers::session::Session;
 use reconcile::Reconcile;
 use safety::Safety;
@@ -139,13 +136,13 @@ impl<I: Index> Engine<I> {
 
     /// Before the start: nothing is held for being too much; what would be counts as confirmed.
     pub fn allow_mass_delete(&mut self) {
-        self.safety.guard.allow = true;
+        self.safety.allow_mass_delete();
     }
 
     /// Before the start: this is a new device already, and takes no other id until it is started
     /// again.
     pub fn was_renewed(&mut self) {
-        self.peers.renewal = Renewal::Done;
+        self.peers.was_renewed();
     }
 
     /// The first call, once: reads the ignore file, after which the first walk begins. A root that
@@ -153,24 +150,24 @@ impl<I: Index> Engine<I> {
     pub fn start(&mut self, now: Now, trust: Trust) -> Vec<Action> {
         let was_restoring = self.core.index.meta(META_RESTORED).is_some_and(|set| !set.is_empty());
         if trust == Trust::Restored || was_restoring {
-            self.observe.scan = Scan::new(ObservationSource::Restored);
+            self.observe.begin_restored();
         }
         self.core.last_event = now;
         self.core.next_root_check = now.mono;
-        self.observe.walking.next = u64::MAX;
+        self.observe.wait_for_patterns();
         self.core.steady = Steady::start(&self.core.index, now);
         self.safety.load_ledger(&self.core, now);
         self.peers.load_costs(&self.core, now);
         self.safety.load_undo(&mut self.core, now);
         self.core.begin_days(now);
         let today = self.core.today(now);
-        self.peers.devices.start(now, today);
+        self.peers.start_days(now, today);
         self.core.index.set_today(today);
         self.core.index.set_horizon(self.core.latest_day.saturating_sub(TOMBSTONE_NS));
         // Until the file is read: what was covered still is.
-        self.observe.ignore = self.core.believed_patterns();
+        self.observe.set_patterns(self.core.believed_patterns());
         self.want_unsettled(now);
-        self.transfer.interrupted_installs = self.transfer.wants.by_path.keys().cloned().collect();
+        self.transfer.all_were_interrupted();
         self.observe.load_racy(&mut self.core, now);
         self.reconcile.load_merging(&self.core, trust);
         self.reconcile.load_sought(&mut self.core);
@@ -183,10 +180,10 @@ impl<I: Index> Engine<I> {
     }
 
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
-        if self.peers.renewal == Renewal::Ending {
+        if self.peers.is_ending() {
             return Vec::new();
         }
-        self.observe.attention.event(std::mem::replace(&mut self.core.last_event, now), now);
+        self.observe.note_event(std::mem::replace(&mut self.core.last_event, now), now);
         match event {
             Event::Tick => self.tick(now),
             Event::Hint { path, hint } => self.hinted(now, path, hint),
@@ -221,7 +218,7 @@ impl<I: Index> Engine<I> {
             Event::RangeEnded { range, how, wire_bytes } => self.range_ended(now, range, how, wire_bytes),
             Event::FetchAsked { link, stream, path, content, size } => match self.locate(&path, content, size) {
                 Some(file) => {
-                    self.observe.racy.serve(now.mono);
+                    self.observe.serves(now);
                     self.safety.note_served(link, &file.path, content);
                     self.core.act(Action::Serve { to: link, stream, file: Some(file) });
                 }
@@ -288,21 +285,20 @@ impl<I: Index> Engine<I> {
     }
 
     fn tick_local(&mut self, now: Now) {
-        if now.mono >= self.observe.walking.next {
+        if self.observe.walk_is_due(now) {
             self.walk_all(now);
         }
-        for (path, peer_counters) in self.observe.settle.take_due(now.mono) {
+        for (path, peer_counters) in self.observe.take_settled(now) {
             self.inspect_hinted(&path, peer_counters);
         }
-        for folder in self.observe.arrivals.take_due(now.mono, self.arrivals_are_due()) {
+        for folder in self.observe.take_arrived(now, self.arrivals_are_due()) {
             self.observe.walk(&mut self.core, now, Some(folder), self.observe.live());
         }
         self.rehash_due(now);
         self.scrub_due(now);
         self.judge_reverts(now);
         self.review_held(now);
-        if self.safety.missing.due().is_some_and(|due| due <= now.mono) {
-            self.safety.missing.check_begins();
+        if self.safety.begin_missing_check(now) {
             self.core.act(Action::CheckRoot);
         }
     }
@@ -310,27 +306,25 @@ impl<I: Index> Engine<I> {
     /// Nothing more is on its way, or what has gone missing may have been moved into a folder that
     /// just came.
     fn arrivals_are_due(&self) -> bool {
-        self.transfer.wants.by_path.is_empty() || !self.safety.missing.is_empty()
+        !self.transfer.has_wants() || self.safety.has_missing()
     }
 
     /// Neither looking nor installing: paused by a person, the root is not to be trusted, or it is
     /// not known what is covered in it.
     fn is_stopped(&self) -> bool {
-        self.core.paused || self.core.halted.is_some() || self.safety.unignored.awaits_patterns()
+        self.core.paused || self.core.halted.is_some() || self.safety.awaits_patterns()
     }
 
     /// Whether this run has walked the whole folder, the right one, and walks no more.
     pub fn has_scanned_all(&self) -> bool {
-        self.core.halted.is_none() && self.observe.scan.is_walked() && self.observe.walking.walks.is_empty()
+        self.core.halted.is_none() && self.observe.has_walked() && !self.observe.is_walking()
     }
 
     fn root_seen(&mut self, now: Now, state: RootState) {
         match state {
             RootState::Wrong(why) => {
-                self.safety.missing.forget();
-                for walk in std::mem::take(&mut self.observe.walking.concluding) {
-                    self.observe.walking.walks.remove(&walk);
-                }
+                self.safety.forget_missing();
+                self.observe.drop_concluding_walks();
                 self.peers.may_have_missed();
                 if self.core.halted.as_ref() != Some(&why) {
                     self.core.halted = Some(why.clone());
@@ -350,12 +344,12 @@ impl<I: Index> Engine<I> {
     }
 
     fn ignore_read(&mut self, now: Now, text: Option<&[u8]>) {
-        self.safety.unignored.is_reading = false;
+        self.safety.patterns_were_read();
         if self.core.halted.is_some() {
             return; // of the wrong root, maybe; the right one's is read when it is back
         }
         let (ignore, bad) = text.map(Ignore::parse).unwrap_or_default();
-        self.observe.ignore = ignore;
+        self.observe.set_patterns(ignore);
         self.safety.patterns_are_read(&mut self.core);
         for (line, why) in bad {
             let text = format!(".dirsyncignore, line {line}: {}", crate::model::text::escape(why.as_bytes()));
@@ -363,7 +357,7 @@ impl<I: Index> Engine<I> {
         }
         self.patterns_came(text.unwrap_or_default());
         self.observe.wake_rehashes(now);
-        self.observe.scan.forget(|path| self.observe.ignore.ignores(path, false));
+        self.observe.forget_ignored();
         self.want_unsettled(now);
         self.walk_all(now);
     }
@@ -371,19 +365,19 @@ impl<I: Index> Engine<I> {
     /// It is there and gives no patterns. Those in force stay so, and before any were, everything
     /// waits: what its user may want covered is neither told nor replaced because of an error.
     fn ignore_unread(&mut self, now: Now, why: &str) {
-        self.safety.unignored.is_reading = false;
+        self.safety.patterns_were_read();
         if self.core.halted.is_some() {
             return;
         }
         self.safety.patterns_are_unread(&mut self.core, now, why);
-        if !self.observe.scan.is_walked() && !self.observe.is_walking_all() {
+        if !self.observe.has_walked() && !self.observe.is_walking_all() {
             self.walk_all(now);
         }
     }
 
     /// The patterns in force, for the walker.
     pub fn ignore(&self) -> &Ignore {
-        &self.observe.ignore
+        self.observe.patterns()
     }
 
     fn pause(&mut self, now: Now, paused: bool) {
@@ -399,12 +393,12 @@ impl<I: Index> Engine<I> {
     }
 
     fn state_changed(&mut self, now: Now) {
-        self.peers.news.state_changed_at = Some(now.mono);
+        self.peers.state_changed(now);
     }
 
     /// Contents that came and wait to be installed (bytes): whoever brings more should wait.
     pub fn installing_bytes(&self) -> u64 {
-        self.transfer.wants.installing_bytes
+        self.transfer.installing_bytes()
     }
 
     pub fn index(&self) -> &I {

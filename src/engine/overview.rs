@@ -18,11 +18,10 @@ impl<I: Index> Engine<I> {
     /// `&mut`: digests are made when asked for.
     pub fn status(&mut self) -> Status {
         let peers = self.peer_statuses();
-        let quiet = self.observe.settle.is_empty()
-            && self.observe.inspecting.open.is_empty()
-            && self.observe.arrivals.is_empty()
-            && self.safety.missing.is_empty()
-            && self.safety.guard.is_quiet();
+        let quiet = self.observe.is_idle()
+            && !self.observe.awaits_arrivals()
+            && !self.safety.has_missing()
+            && self.safety.guard_is_quiet();
         let condition = self.condition();
         let (queued_files, queued_bytes) = self.transfer.queued();
         let under_way = |(path, want): (&SyncPath, &Want)| {
@@ -39,26 +38,26 @@ impl<I: Index> Engine<I> {
             name: self.core.config.name.clone(),
             counts: self.core.index.counts(),
             peers,
-            idle: quiet && self.has_scanned_all() && self.active_wants() == 0 && self.peers.news.outgoing.is_empty(),
+            idle: quiet && self.has_scanned_all() && self.active_wants() == 0 && !self.peers.has_outgoing(),
             scanning: self.observe.is_walking_all()
-                || !(self.observe.scan.is_walked() || self.core.paused || self.core.halted.is_some()),
+                || !(self.observe.has_walked() || self.core.paused || self.core.halted.is_some()),
             paused: self.core.paused,
             halted: self.core.halted.as_ref().map(|halt| halt.text.clone()),
             condition,
             held_deletions: condition.held_deletions,
             held_reverts: condition.held_reverts,
             held_unignored: condition.held_unignored,
-            kept_folders: self.observe.problems.kept_folders.values().flatten().count() as u64,
-            left_alone: self.observe.problems.left_alone.len() as u64,
-            ignored: self.observe.walking.ignored,
+            kept_folders: self.observe.kept_folder_count(),
+            left_alone: self.observe.left_alone_count(),
+            ignored: self.observe.ignored_count(),
             open_conflicts: 0,
             devices: self.peers.device_statuses(),
-            lacks: self.observe.file_system.keeps.lacks(),
+            lacks: self.observe.lacks(),
             problems: self.all_problems().take(STATUS_PROBLEMS).collect(),
             transfers: self.transfers(),
             queued_files,
             queued_bytes,
-            under_way: self.transfer.wants.iter().take(STATUS_UNDER_WAY).map(under_way).collect(),
+            under_way: self.transfer.wants().take(STATUS_UNDER_WAY).map(under_way).collect(),
         }
     }
 }

@@ -15,10 +15,10 @@ impl<I: Index> Engine<I> {
     pub fn why(&mut self, path: &SyncPath, is_dir: bool) -> Why {
         let row = self.core.index.get(path);
         let is_dir = is_dir || row.as_ref().is_some_and(|row| row.head.is_directory());
-        if let Some(covering) = self.observe.ignore.covering(path, is_dir) {
+        if let Some(covering) = self.observe.patterns().covering(path, is_dir) {
             return Why::Ignored(covering);
         }
-        let before = self.safety.unignored.before.as_ref();
+        let before = self.safety.patterns_before();
         if let Some(covering) = before.and_then(|before| before.covering(path, is_dir)) {
             return Why::NewlyUnignored(covering);
         }
@@ -27,17 +27,15 @@ impl<I: Index> Engine<I> {
         }
         let author =
             row.as_ref().map(|row| self.peers.name_of(&self.core, &row.head.version.author)).unwrap_or_default();
-        let is_inspected = self.observe.settle.is_noisy(path)
-            || self.observe.inspecting.open.contains_key(path)
-            || self.safety.missing.contains(path);
+        let is_inspected = self.observe.is_unsettled(path) || self.safety.seems_missing(path);
         if is_inspected {
             return Why::Pending { row, author, waits_for: WaitsFor::Inspection };
         }
         let Some(row) = row else { return Why::Unknown };
-        if self.safety.held.contains(path) || self.safety.guard.awaits(path) {
+        if self.safety.awaits_person(path) {
             return Why::Pending { row: Some(row), author, waits_for: WaitsFor::Person };
         }
-        if let Some(want) = self.transfer.wants.get(path) {
+        if let Some(want) = self.transfer.want(path) {
             let waits_for = self.waits_for(path, &row, want);
             return Why::Pending { row: Some(row), author, waits_for };
         }
@@ -50,7 +48,7 @@ impl<I: Index> Engine<I> {
     fn trouble_at(&self, path: &SyncPath) -> Option<String> {
         let known = self.suspected().chain(self.torn()).chain(self.safety.unread_patterns());
         let special = { known }.find(|(other, _)| other == path).map(|(_, text)| text);
-        special.or_else(|| self.observe.problems.of_paths.get(path).cloned())
+        special.or_else(|| self.observe.problem_of(path))
     }
 
     /// A peer's tree is known as a whole only.
@@ -67,7 +65,7 @@ impl<I: Index> Engine<I> {
             Step::Installing(_) => return WaitsFor::Install,
             Step::Asked(link, _) => return self.transfer(path, Some(link)),
             Step::Fetching(fetch) => {
-                return self.transfer(path, self.transfer.wants.fetching.get(&fetch).map(|fetching| fetching.link));
+                return self.transfer(path, self.transfer.fetched_from(fetch));
             }
             _ => {}
         }
@@ -78,9 +76,7 @@ impl<I: Index> Engine<I> {
             return WaitsFor::Paused;
         }
         if want.step == Step::Queued {
-            let before = |queue: &std::collections::VecDeque<SyncPath>| queue.iter().position(|other| other == path);
-            let place = before(&self.transfer.wants.small_queue).or_else(|| before(&self.transfer.wants.large_queue));
-            return WaitsFor::Turn(place.unwrap_or(0) as u64);
+            return WaitsFor::Turn(self.transfer.place_in_queue(path).unwrap_or(0) as u64);
         }
         let on_disk = |path: &SyncPath| self.core.index.get(path).and_then(|row| Some(row.live_on_disk()?.0.clone()));
         let missing = path.ancestors().filter(|dir| on_disk(dir).is_none_or(|entry| !entry.is_directory())).last();
@@ -91,10 +87,10 @@ impl<I: Index> Engine<I> {
         if is_directory && !row.head.is_directory() && self.core.index.any_on_disk_below(path) {
             return WaitsFor::Emptying;
         }
-        if self.core.last_event.mono < self.transfer.wants.full_until {
+        if self.transfer.awaits_space(self.core.last_event) {
             return WaitsFor::Room;
         }
-        if self.peers.sessions.is_empty() && row.head.file().is_some() {
+        if self.peers.is_alone() && row.head.file().is_some() {
             return WaitsFor::Machine;
         }
         WaitsFor::NextTry(want.tries)
@@ -105,7 +101,7 @@ impl<I: Index> Engine<I> {
         if let Some(transfer) = chunks {
             return WaitsFor::Transfer { from: transfer.from, came: Some((transfer.bytes, transfer.size)) };
         }
-        let name = from.and_then(|link| self.peers.sessions.get(&link)).map(|session| session.name.clone());
+        let name = from.and_then(|link| self.peers.name_of_link(&link));
         WaitsFor::Transfer { from: name.into_iter().collect(), came: None }
     }
 }

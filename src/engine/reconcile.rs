@@ -8,9 +8,10 @@ pub(super) mod mint;
 pub(super) mod moved;
 
 use crate::engine::META_COUNTER;
+use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::Index;
 use crate::engine::core::number;
-use crate::model::SyncPath;
+use crate::model::{ContentId, SyncPath};
 use conflict::Losers;
 use conflict::known::KnownConflicts;
 use derive::Orphans;
@@ -18,23 +19,23 @@ use moved::MovedContents;
 
 /// What versions are made of here, and what follows from those that win.
 pub(super) struct Reconcile {
-    pub(super) counter: Counter,
-    pub(super) orphans: Orphans,
+    counter: Counter,
+    orphans: Orphans,
     /// A folder that the last check found in order, so that its next child need not ask again.
-    pub(super) living_parent: Option<SyncPath>,
-    pub(super) losers: Losers,
-    pub(super) known_conflicts: KnownConflicts,
-    pub(super) moved: MovedContents,
+    living_parent: Option<SyncPath>,
+    losers: Losers,
+    known_conflicts: KnownConflicts,
+    moved: MovedContents,
 }
 
 /// This machine's counter of versions.
 pub(super) struct Counter {
     /// The last one used in a version of our own.
-    pub(super) last: u64,
+    last: u64,
     /// The highest that the index says may be in use, now...
-    pub(super) reserved: u64,
+    reserved: u64,
     /// ... and at the start.
-    pub(super) at_start: u64,
+    at_start: u64,
 }
 
 impl Reconcile {
@@ -48,5 +49,61 @@ impl Reconcile {
             known_conflicts: KnownConflicts::default(),
             moved: MovedContents::default(),
         }
+    }
+}
+
+/// What other rooms ask of this one, and tell it.
+impl Reconcile {
+    /// The counter of this machine's last version.
+    pub(super) fn last_counter(&self) -> u64 {
+        self.counter.last
+    }
+
+    pub(super) fn counter_at_start(&self) -> u64 {
+        self.counter.at_start
+    }
+
+    /// The bases of merges are not known yet.
+    pub(super) fn lacks_bases(&self) -> bool {
+        !self.losers.has_bases
+    }
+
+    /// The copy of a loser could not be made. Whether that is news.
+    pub(super) fn copy_failed(&mut self, path: &SyncPath) -> bool {
+        self.losers.uncopied.insert(path.clone())
+    }
+
+    pub(super) fn has_conflict_news(&self) -> bool {
+        self.known_conflicts.has_news()
+    }
+
+    /// Perhaps the first half of a rename: a content came to a path.
+    pub(super) fn content_came(&mut self, now: Now, path: &SyncPath, content: ContentId, is_copy: bool) {
+        self.moved.came(now, path, content, is_copy);
+    }
+
+    /// A content came to a path from history, where it was kept by that name.
+    pub(super) fn content_came_back(&mut self, now: Now, path: &SyncPath, content: ContentId, kept: &str) {
+        self.moved.came_back(now, path, content, kept);
+    }
+
+    /// Perhaps the second half: a content went to history.
+    pub(super) fn content_went(&mut self, now: Now, content: ContentId, kept: Option<(String, Stat)>) {
+        self.moved.went(now, content, kept);
+    }
+
+    /// It went there as its path was deleted.
+    pub(super) fn content_deleted(&mut self, now: Now, kept: String, stat: Stat, content: ContentId) {
+        self.moved.deleted(now, kept, stat, content);
+    }
+
+    /// Where history has a content that went a moment ago.
+    pub(super) fn kept_copy(&self, now: Now, content: &ContentId) -> Option<(&str, Stat)> {
+        self.moved.kept(now, content)
+    }
+
+    /// When something here is due, by `Now::mono`.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        self.moved.next()
     }
 }

@@ -140,14 +140,14 @@ impl<I: Index> Engine<I> {
             return old.since;
         }
         // What was here before the index knew of it: nobody knows since when.
-        if matches!(self.observe.inspecting.finding, Some(ObservationSource::First | ObservationSource::Restored)) {
+        if matches!(self.observe.finding(), Some(ObservationSource::First | ObservationSource::Restored)) {
             return 0;
         }
         let holders = self.core.index.holders(&content);
         let elsewhere =
             holders.iter().filter(|holder| *holder != path).filter_map(|holder| self.core.index.get(holder));
         let elsewhere = elsewhere.filter(|row| row.live_on_disk().is_some()).map(|row| row.since).min();
-        elsewhere.or(self.safety.ledger.since_of(content)).unwrap_or_else(|| self.steady(now))
+        elsewhere.or(self.safety.since_of(content)).unwrap_or_else(|| self.steady(now))
     }
 }
 

@@ -182,7 +182,7 @@ fn a_deletion_that_a_crash_cut_off_is_not_made_again_after_newer_news() {
     inspected(&mut engine, 2, "f", Observed::Absent);
     let row = engine.index().get(&path("f")).unwrap();
     assert_eq!((row.head, row.disk.unwrap().entry), (newer, deletion));
-    assert!(engine.safety.missing.is_empty(), "nothing is to be concluded");
+    assert!(!engine.safety.has_missing(), "nothing is to be concluded");
 }
 
 #[test]
@@ -390,7 +390,7 @@ fn a_second_hash_before_the_first_walk_concludes_nothing_from_a_missing_file() {
     let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
     assert_eq!(inspections(&engine.handle(at(1), Event::Tick)), [("f".to_owned(), true)]);
     inspected(&mut engine, 2, "f", Observed::Absent);
-    assert!(engine.safety.missing.is_empty());
+    assert!(!engine.safety.has_missing());
     engine.handle(at(3), Event::Walked { walk, unread: Vec::new() });
     engine.handle(at(3), Event::Root(RootState::Fine));
     assert_eq!(engine.status().held_deletions, 1, "everything is gone: a person is asked");
@@ -619,17 +619,17 @@ fn a_folder_that_was_installed_is_walked_at_once_when_something_goes_missing() {
     assert_eq!(inspections(&engine.handle(at(26_000_000), Event::Tick)), [("f".to_owned(), false)]);
     let actions = inspected(&mut engine, 27_000_000, "f", Observed::Absent);
     assert_eq!(walks(&actions).len(), 1, "{actions:?}");
-    assert!(engine.observe.inspecting.new_folders.is_empty() && engine.observe.arrivals.is_empty());
+    assert!(!engine.observe.awaits_echoes() && !engine.observe.awaits_arrivals());
     // Of what is in a folder without a watch there is no echo: that it was listed ends the wait for
     // it.
     let actions = receive(&mut engine, 28_000_000, "d/e", &folder);
     let job = actions.iter().find_map(|action| if let Action::Install(job) = action { Some(job.id) } else { None });
     let outcome = Outcome::Done { stat: Some(stat(&folder, 30)), kept: None };
     engine.handle(at(29_000_000), Event::Installed { job: job.unwrap(), outcome });
-    assert_eq!(engine.observe.inspecting.new_folders.len(), 1);
-    let walk = walks(&actions).first().copied().unwrap_or(WalkId(engine.observe.walking.last_id));
+    assert!(engine.observe.awaits_echoes());
+    let walk = walks(&actions).first().copied().unwrap_or(WalkId(engine.observe.next_walk_id() - 1));
     engine.handle(at(30_000_000), Event::Listed { walk, found: vec![(path("d/e"), stat(&folder, 30))] });
-    assert!(engine.observe.inspecting.new_folders.is_empty());
+    assert!(!engine.observe.awaits_echoes());
 }
 
 /// It says how it stands when it has rested; what it said before is no reason to compare all that

@@ -192,7 +192,7 @@ impl<I: Index> Engine<I> {
         let refused = self.observe.file_system.aliases.refused.iter_mut().filter(|(_, refused)| !refused.is_freed);
         for (path, refused) in refused.filter(|(path, _)| path.parent() == folder) {
             refused.is_freed = true;
-            self.transfer.wants.retries.insert((refused.due().max(now.mono), path.clone()));
+            self.transfer.retry_at(refused.due().max(now.mono), path);
         }
     }
 
@@ -226,7 +226,7 @@ impl<I: Index> Engine<I> {
         if self.takes_name_over(now, path, row, &holder) {
             return true;
         }
-        let since = self.transfer.wants.get(path).map_or(now.mono, |want| want.since);
+        let since = self.transfer.wanted_since(path).unwrap_or(now.mono);
         if now.mono < since + PATIENCE_NS {
             self.transfer.wait(now, path, Some(SECOND));
             return true;
@@ -264,9 +264,7 @@ impl<I: Index> Engine<I> {
         self.observe.file_system.aliases.taken.insert(path.clone());
         self.observe.problem(&mut self.core, path, text);
         self.transfer.hold_want(path);
-        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-            want.note_failed();
-        }
+        self.transfer.note_failed(path);
     }
 
     /// The disk has its name by another spelling, of which nothing is known. A look at the path
@@ -287,9 +285,7 @@ impl<I: Index> Engine<I> {
     fn name_is_free(&mut self, path: &SyncPath) {
         self.observe.file_system.aliases.refused.remove(path);
         if self.observe.file_system.aliases.taken.remove(path) {
-            if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-                want.note_open();
-            }
+            self.transfer.note_open(path);
             if !self.observe.inspecting.unseen.contains_key(path) {
                 self.observe.solve(&mut self.core, path);
             }
@@ -329,7 +325,7 @@ impl<I: Index> Engine<I> {
     /// Whether what is on disk at a path is being renamed to another spelling of it: its deletion
     /// would hit that.
     pub(in crate::engine) fn is_renamed_away(&self, path: &SyncPath) -> bool {
-        self.observe.folds() && self.transfer.wants.jobs.values().any(|job| job.renamed.as_ref() == Some(path))
+        self.observe.folds() && self.transfer.is_being_renamed(path)
     }
 
     /// Whether all that is on disk in a folder was deleted there, and is wanted by the same names

@@ -126,7 +126,7 @@ impl<I: Index> Engine<I> {
         let body = inspection.found != ObservationSource::Restored && !inspection.rehash;
         let rehash = inspection.rehash;
         inspection.asked = self.core.last_event.wall;
-        self.peers.standing.open_inspections += usize::from(!rehash);
+        self.peers.inspection_begins(rehash);
         self.observe.inspecting.open.insert(path.clone(), inspection);
         self.observe.name_at_work(path);
         let was = known.filter(|stat| stat.size >= CHUNKED_BYTES).and_then(|_| self.core.content_here(path));
@@ -157,7 +157,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn inspected(&mut self, now: Now, path: &SyncPath, observed: Observed) {
         let Some(inspection) = self.observe.inspecting.open.remove(path) else { return };
         self.name_at_rest(path);
-        self.peers.standing.open_inspections -= usize::from(!inspection.rehash);
+        self.peers.inspection_ends(inspection.rehash);
         let observed = self.observe.seen_by_name(&self.core, path, observed);
         if let Some(hint) = self.observe.inspecting.postponed.remove(path) {
             self.observe.settle.hint(now.mono, path.clone(), hint);
@@ -181,13 +181,13 @@ impl<I: Index> Engine<I> {
         }
         let was_hashed = !matches!(observed, Observed::Unstable | Observed::Failed(_));
         if was_hashed && observed != Observed::Absent {
-            self.safety.undoing.refused.remove(path);
+            self.safety.is_back(path);
         }
         if inspection.early && observed == Observed::Absent && found != ObservationSource::Restored {
             // Whether it was deleted is for the walk to say, which knows how much else is missing
             // (P8).
             self.adopt_deletions(now, path);
-            self.transfer.interrupted_installs.remove(path);
+            self.transfer.not_interrupted(path);
         } else {
             if let Observed::File { stat, .. } = &observed
                 && was_racy(stat, inspection.asked, now)
@@ -279,7 +279,7 @@ impl<I: Index> Engine<I> {
         self.observe.inspecting.finding = Some(found);
         self.take_in_observed(now, path, observed, found);
         self.observe.inspecting.finding = None;
-        self.safety.guard.writes = Believed::Judged;
+        self.safety.writes_as(Believed::Judged);
     }
 
     fn take_in_observed(&mut self, now: Now, path: &SyncPath, observed: Observed, found: ObservationSource) {
@@ -334,7 +334,7 @@ impl<I: Index> Engine<I> {
             Observed::Unstable => self.observe.settle.hint(now.mono, path.clone(), Hint::Changed),
             Observed::Failed(trouble) => self.observe.not_seen(&mut self.core, now, path, found, trouble.text),
         }
-        if is_certain && self.transfer.interrupted_installs.remove(path) {
+        if is_certain && self.transfer.not_interrupted(path) {
             self.nothing_was_interrupted(now, path);
         }
     }

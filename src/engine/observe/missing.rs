@@ -40,8 +40,8 @@ impl<I: Index> Engine<I> {
         }
         self.adopt_deletions(now, path);
         let on_disk = self.core.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
-        if on_disk && !self.safety.held.contains(path) {
-            self.safety.missing.add(now.mono, path.clone());
+        if on_disk && !self.safety.is_held_missing(path) {
+            self.safety.is_missing(now, path.clone());
         }
     }
 
@@ -84,7 +84,7 @@ impl<I: Index> Engine<I> {
     /// What waited to know whether it is gone is looked at once more, for what was seen of it, and
     /// what was not, may have come in another order than it was; the same for a look under way.
     pub(in crate::engine) fn seen_here(&mut self, now: Now, path: &SyncPath) {
-        for back in self.safety.missing.seen(path) {
+        for back in self.safety.seen_again(path) {
             self.observe.settle.hint(now.mono, back.clone(), Hint::Gone);
             self.transfer.retry_now(&back);
         }
@@ -100,16 +100,16 @@ impl<I: Index> Engine<I> {
 
     /// The root was found fine after these were found missing.
     pub(in crate::engine) fn conclude_missing(&mut self, now: Now) {
-        let paths = self.safety.missing.take();
+        let paths = self.safety.take_missing();
         if paths.is_empty() {
             return;
         }
         let (judged, meant) = self.believe_missing(now, paths);
         self.conclude_deleted(now, judged);
         if !meant.is_empty() {
-            self.safety.guard.writes = Believed::Confirmed;
+            self.safety.writes_as(Believed::Confirmed);
             self.conclude_deleted(now, meant);
-            self.safety.guard.writes = Believed::Judged;
+            self.safety.writes_as(Believed::Judged);
         }
     }
 

@@ -13,6 +13,24 @@ use crate::engine::observe::Observe;
 use crate::model::SyncPath;
 
 impl Observe {
+    /// Paths that need attention, and why.
+    pub(in crate::engine) fn problems<I: Index>(&self, core: &Core<I>) -> impl Iterator<Item = (SyncPath, String)> {
+        let of_paths = self.problems.of_paths.iter().map(|(path, text)| (path.clone(), text.clone()));
+        let kept = self.problems.kept_folders.iter().filter_map(|(path, text)| Some((path.clone(), text.clone()?)));
+        self.long_names(core).map(|(path, text)| (path.clone(), text.clone())).chain(of_paths).chain(kept)
+    }
+
+    /// Folders that stay are left alone, and count as no problem.
+    pub(in crate::engine) fn problem_count<I: Index>(&self, core: &Core<I>) -> usize {
+        self.long_names(core).count() + self.problems.of_paths.len()
+    }
+
+    /// Of folders that are there still: one that is gone took its names along.
+    fn long_names<I: Index>(&self, core: &Core<I>) -> impl Iterator<Item = (&SyncPath, &String)> {
+        let is_there = |dir: &SyncPath| core.index.get(dir).is_some_and(|row| row.live_on_disk().is_some());
+        self.problems.too_long.iter().filter(move |(dir, _)| is_there(dir)).map(|(dir, (_, text))| (dir, text))
+    }
+
     pub(in crate::engine) fn problem<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath, text: String) {
         if self.problems.of_paths.get(path) != Some(&text) {
             self.problems.of_paths.insert(path.clone(), text.clone());

@@ -218,7 +218,7 @@ impl<I: Index> Engine<I> {
 
     fn is_in_bulk(&self) -> bool {
         let relayed_to: u64 = self.peers.pending();
-        self.observe.inspecting.open.len() as u64 + self.transfer.wants.by_path.len() as u64 + relayed_to >= BULK
+        self.observe.inspecting.open.len() as u64 + self.transfer.want_count() as u64 + relayed_to >= BULK
     }
 
     /// The second hash comes before the file is replaced.

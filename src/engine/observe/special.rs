@@ -67,9 +67,7 @@ impl<I: Index> Engine<I> {
             self.observe.problem(&mut self.core, dir, text);
         }
         self.transfer.hold_want(dir);
-        if let Some(want) = self.transfer.wants.by_path.get_mut(dir) {
-            want.note_failed();
-        }
+        self.transfer.note_failed(dir);
         true
     }
 
@@ -89,9 +87,7 @@ impl<I: Index> Engine<I> {
             return false;
         }
         self.transfer.hold_want(path);
-        if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-            want.note_failed();
-        }
+        self.transfer.note_failed(path);
         true
     }
 }

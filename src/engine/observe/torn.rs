@@ -136,7 +136,7 @@ impl<I: Index> Engine<I> {
     /// is not told instead: the others may hold an older version that is worth more. A person
     /// decides.
     pub(in crate::engine) fn nobody_has(&mut self, path: &SyncPath) {
-        let is_stuck = self.transfer.wants.get(path).is_some_and(|want| want.stuck);
+        let is_stuck = self.transfer.is_stuck(path);
         let Some(rest) = self.observe.torn.by_path.get_mut(path).filter(|rest| is_stuck && !rest.nobody_has) else {
             return;
         };
@@ -204,6 +204,7 @@ fn kind_size(kind: &Kind) -> u64 {
 mod tests {
     use super::*;
     use crate::engine::api::map_index::MapIndex;
+    use crate::engine::limits::SECOND;
     use crate::engine::{Action, Config, Event, LinkId, Observed, OnConflict, StatKind};
     use crate::model::{DeviceId, FileTime, Mode, Version};
     use crate::wire::features::Features;
@@ -342,8 +343,9 @@ mod tests {
             engine.observe(NOW, &SyncPath::new(other).unwrap(), file(5, 100), ObservationSource::Walked);
         }
         engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
-        engine.safety.missing.add(NOW.mono, path.clone());
-        engine.safety.missing.check_begins();
+        engine.safety.is_missing(NOW, path.clone());
+        let rested = Now { wall: NOW.wall + 60 * SECOND, mono: NOW.mono + 60 * SECOND };
+        assert!(engine.safety.begin_missing_check(rested));
         engine.conclude_missing(NOW);
         let row = engine.core.index.get(&path).unwrap();
         assert!(row.is_settled() && !row.head.is_live(), "{row:?}");

@@ -263,16 +263,16 @@ impl<I: Index> Engine<I> {
             let row = self.core.index.get(&path);
             let known = row.as_ref().and_then(|row| row.live_on_disk()).map(|(_, stat)| *stat);
             if let Some(OnDisk { entry, .. }) = row.as_ref().and_then(|row| row.disk.as_ref())
-                && !self.reconcile.losers.has_bases
+                && self.reconcile.lacks_bases()
                 && known == Some(stat)
             {
                 self.keep_base(&path, entry, known);
             }
             if known == Some(stat) {
                 // Nobody needs to bring it back.
-                self.safety.undoing.refused.remove(&path);
+                self.safety.is_back(&path);
             }
-            if known == Some(stat) && self.transfer.interrupted_installs.remove(&path) {
+            if known == Some(stat) && self.transfer.not_interrupted(&path) {
                 // It is as it was before whatever was cut off.
                 self.nothing_was_interrupted(now, &path);
             }
@@ -410,7 +410,7 @@ impl<I: Index> Engine<I> {
             return self.safety.hold_missing(&mut self.core, missing, missing_files, known_files);
         }
         // What is held is so until someone confirms, or it is back.
-        let missing = missing.into_iter().filter(|path| !self.safety.held.contains(path)).collect::<Vec<_>>();
+        let missing = missing.into_iter().filter(|path| !self.safety.is_held_missing(path)).collect::<Vec<_>>();
         let mut above: Option<SyncPath> = None;
         for path in missing {
             // The absence of a folder is that of everything in it.
@@ -434,7 +434,7 @@ impl<I: Index> Engine<I> {
     /// What is being installed and was not come by may be there and gone again, unseen by a watch
     /// that was not there yet.
     fn inspect_after_installs(&mut self, walk: &Walk) {
-        for path in self.transfer.wants.installing_below(walk.below.as_ref()) {
+        for path in self.transfer.installing_below(walk.below.as_ref()) {
             if !walk.visited.contains(&mark(&path)) {
                 self.observe.postpone(&path, Hint::Closed);
             }

@@ -14,7 +14,6 @@ use crate::engine::merge::ObservationSource;
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::Session;
 use crate::model::SyncPath;
-use crate::model::path::IGNORE_FILE;
 use crate::wire::condition::{Condition, StopCause};
 use crate::wire::message::Digest;
 
@@ -89,16 +88,11 @@ impl<I: Index> Engine<I> {
 
     /// After each event: what changed without a row is told to peers too.
     pub(in crate::engine) fn note_standing(&mut self, now: Now) {
-        if self.peers.standing.known == FolderKnowledge::Walked && self.observe.inspecting.open.is_empty() {
+        if self.peers.standing.known == FolderKnowledge::Walked && !self.observe.has_inspections() {
             self.peers.standing.known = FolderKnowledge::Yes;
         }
-        let lengths = [
-            self.safety.held.len(),
-            self.safety.guard.held(),
-            self.safety.unignored.paths as usize,
-            self.problem_count(),
-            self.missing(),
-        ];
+        let [missing, by_peers, unignored] = self.safety.held_lengths();
+        let lengths = [missing, by_peers, unignored, self.problem_count(), self.missing()];
         let mark = (self.stop_cause(), self.core.paused, self.is_scanning(), lengths);
         if std::mem::replace(&mut self.peers.standing.mark, mark) != mark {
             self.state_changed(now);
@@ -109,25 +103,25 @@ impl<I: Index> Engine<I> {
         // What is being hashed is most often an edit that nobody was told of yet. A second hash
         // finds none, as a rule.
         self.peers.standing.known != FolderKnowledge::Yes
-            || self.observe.scan.finds() != ObservationSource::Walked
+            || self.observe.finds() != ObservationSource::Walked
             || self.peers.standing.open_inspections > 0
     }
 
     fn stop_cause(&self) -> Option<StopCause> {
-        let patterns = self.safety.unignored.awaits_patterns().then_some(StopCause::Patterns);
+        let patterns = self.safety.awaits_patterns().then_some(StopCause::Patterns);
         self.core.halted.as_ref().map(|halt: &Halt| halt.cause).or(patterns)
     }
 
     /// How this machine stands.
     pub(in crate::engine) fn condition(&self) -> Condition {
-        let (deletions_by_peers, held_reverts) = self.safety.guard.counts();
+        let (held_deletions, held_reverts, held_unignored) = self.safety.held_counts();
         Condition {
             stopped: self.stop_cause(),
             paused: self.core.paused,
             scanning: self.is_scanning(),
-            held_deletions: self.safety.held.len() as u64 + deletions_by_peers,
+            held_deletions,
             held_reverts,
-            held_unignored: self.safety.unignored.paths,
+            held_unignored,
             problems: self.problem_count() as u64,
             missing: self.missing() as u64,
         }
@@ -135,99 +129,25 @@ impl<I: Index> Engine<I> {
 
     /// Paths that need attention, and why.
     pub(in crate::engine) fn all_problems(&self) -> impl Iterator<Item = (SyncPath, String)> {
-        let problems = self.observe.problems.of_paths.iter().map(|(path, text)| (path.clone(), text.clone()));
-        let kept =
-            self.observe.problems.kept_folders.iter().filter_map(|(path, text)| Some((path.clone(), text.clone()?)));
-        let long = self.long_names().map(|(path, text)| (path.clone(), text.clone()));
-        self.suspected().chain(self.torn()).chain(self.safety.unread_patterns()).chain(long).chain(problems).chain(kept)
+        let safety = self.suspected().chain(self.torn()).chain(self.safety.unread_patterns());
+        safety.chain(self.observe.problems(&self.core))
     }
 
     fn problem_count(&self) -> usize {
-        let long = self.long_names().count();
-        self.suspected().count()
-            + self.torn().count()
-            + self.safety.unread_patterns().count()
-            + long
-            + self.observe.problems.of_paths.len()
-    }
-
-    /// Of folders that are there still: one that is gone took its names along.
-    fn long_names(&self) -> impl Iterator<Item = (&SyncPath, &String)> {
-        let is_there = |dir: &SyncPath| self.core.index.get(dir).is_some_and(|row| row.live_on_disk().is_some());
-        self.observe.problems.too_long.iter().filter(move |(dir, _)| is_there(dir)).map(|(dir, (_, text))| (dir, text))
+        let safety = self.suspected().count() + self.torn().count() + self.safety.unread_patterns().count();
+        safety + self.observe.problem_count(&self.core)
     }
 
     /// Wants that will get on by themselves.
     pub(in crate::engine) fn active_wants(&self) -> u64 {
-        let wants = self
-            .transfer
-            .wants
-            .iter()
-            .filter(|(path, want)| !want.stuck && !self.observe.problems.kept_folders.contains_key(path));
+        let wants = self.transfer.wants().filter(|(path, want)| !want.stuck && !self.observe.is_kept_folder(path));
         wants.count() as u64
     }
 
     /// Paths that are not on disk as the group has them. A folder that stays for what is ignored in
     /// it is none: that is left alone.
     fn missing(&self) -> usize {
-        self.transfer.wants.by_path.len() - self.observe.problems.kept_folders.len()
-    }
-
-    // Folders that stay.
-
-    /// A walk came by something that patterns cover: a folder that was deleted elsewhere stays for
-    /// it.
-    pub(in crate::engine) fn keeps_folder(&mut self, ignored_path: &SyncPath) {
-        if self.transfer.wants.by_path.is_empty() {
-            return;
-        }
-        let to_go = self.folders_to_go(ignored_path);
-        let Some(dir) = to_go.first().filter(|dir| !self.observe.problems.kept_folders.contains_key(dir)).cloned()
-        else {
-            return;
-        };
-        let covering = self
-            .observe
-            .ignore
-            .covering(ignored_path, false)
-            .or_else(|| self.observe.ignore.covering(ignored_path, true));
-        let by = covering.map(|covering| {
-            let pattern = crate::model::text::escape(covering.pattern.trim_end().as_bytes());
-            format!(" with '{pattern}' in line {}", covering.line)
-        });
-        let text = format!(
-            "it was deleted at another machine and stays here, as it holds '{ignored_path}', which {IGNORE_FILE} covers{}; delete \
-             that too, or move it elsewhere",
-            by.unwrap_or_default()
-        );
-        self.stays(&dir, text);
-    }
-
-    /// The folders above a path that are still here and were deleted elsewhere.
-    fn folders_to_go(&self, path: &SyncPath) -> Vec<SyncPath> {
-        let is_to_go = |dir: &SyncPath| {
-            let row = self.transfer.wants.get(dir).and_then(|_| self.core.index.get(dir));
-            row.is_some_and(|row| !row.head.is_live() && row.live_on_disk().is_some())
-        };
-        path.ancestors().filter(is_to_go).collect()
-    }
-
-    /// A folder that was deleted elsewhere stays for what is in it.
-    pub(in crate::engine) fn stays(&mut self, dir: &SyncPath, text: String) {
-        // The folders above stay for it: one line is enough.
-        for above in self.folders_to_go(dir) {
-            self.observe.problems.kept_folders.entry(above).or_default();
-        }
-        if self.observe.problems.kept_folders.insert(dir.clone(), Some(text.clone())) != Some(Some(text.clone())) {
-            self.core.out.push(Action::Report(Report::Problem { path: Some(dir.clone()), text }));
-        }
-    }
-
-    /// It is gone, or is to stay.
-    pub(in crate::engine) fn keeps_no_more(&mut self, dir: &SyncPath) {
-        if let Some(Some(_)) = self.observe.problems.kept_folders.remove(dir) {
-            self.core.out.push(Action::Report(Report::Solved { path: Some(dir.clone()) }));
-        }
+        self.transfer.want_count() - self.observe.kept_folders_in_all()
     }
 }
 
@@ -363,7 +283,7 @@ mod tests {
         let walk = walk.expect("it walks at once");
         engine.handle(at(3), Event::Hint { path: SyncPath::new("new").unwrap(), hint: Hint::Closed });
         engine.handle(at(4 + SECOND), Event::Tick);
-        assert!(!engine.observe.inspecting.open.is_empty());
+        assert!(engine.observe.has_inspections());
         engine.handle(at(4 + SECOND), Event::Walked { walk, unread: Vec::new() });
         engine.handle(at(4 + SECOND), Event::Root(RootState::Fine));
         assert!(engine.condition().scanning, "something is still looked at");
@@ -383,7 +303,7 @@ mod tests {
         let path = SyncPath::new("large").unwrap();
         engine.handle(at(2 * SECOND), Event::Hint { path: path.clone(), hint: Hint::Closed });
         engine.handle(at(3 * SECOND), Event::Tick);
-        assert!(!engine.observe.inspecting.open.is_empty() && !is_in_sync(&mut engine));
+        assert!(engine.observe.has_inspections() && !is_in_sync(&mut engine));
         assert!(engine.wake_at().is_some_and(|at| at < 4 * SECOND), "nobody waits 30 s to hear of it");
         assert_eq!(announced(&mut engine, 4 * SECOND).map(|condition| condition.scanning), Some(true));
         engine.handle(at(60 * SECOND), Event::Inspected { path, observed: crate::engine::Observed::Absent });

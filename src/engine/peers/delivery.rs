@@ -229,9 +229,8 @@ impl<I: Index> Engine<I> {
         if !self.peers.sessions.get(&link).is_some_and(is_author) {
             return;
         }
-        match self.transfer.wants.by_path.get_mut(path) {
-            Some(want) => want.owes_ack = Some((link, entry.version.counter())),
-            None => self.peers.acknowledge(&self.core, path, link, entry.version.counter()),
+        if !self.transfer.owes_ack(path, link, entry.version.counter()) {
+            self.peers.acknowledge(&self.core, path, link, entry.version.counter());
         }
     }
 }

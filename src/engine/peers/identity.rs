@@ -114,7 +114,7 @@ impl<I: Index> Engine<I> {
     /// the machine was set back to an older state and takes a new id; where it may not do that
     /// (again), the peer is not believed.
     pub(in crate::engine) fn is_ours(&mut self, counter: u64, link: LinkId) -> bool {
-        if counter <= self.reconcile.counter.last || self.peers.renewal == Renewal::Ending {
+        if counter <= self.reconcile.last_counter() || self.peers.renewal == Renewal::Ending {
             return true;
         }
         if counter >= COUNTER_LIMIT {
@@ -124,10 +124,10 @@ impl<I: Index> Engine<I> {
             // It may be true even so. Counters that follow the clock were not used before, and no
             // peer has a say in them.
             let by_clock = self.core.last_event.wall / 1_000_000;
-            if by_clock > self.reconcile.counter.last {
+            if by_clock > self.reconcile.last_counter() {
                 self.reconcile.use_counter(&mut self.core, by_clock);
             }
-            return counter <= self.reconcile.counter.last;
+            return counter <= self.reconcile.last_counter();
         }
         let peer = self.peers.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
         self.core.index.set_meta(META_RENEWED_AT, &self.core.last_event.wall.to_be_bytes());
@@ -141,7 +141,7 @@ impl<I: Index> Engine<I> {
     /// A version before this one believed what peers said of its own counter: what it would make
     /// with such a one, no peer would take.
     pub(in crate::engine) fn check_own_counter(&mut self) {
-        if self.reconcile.counter.last >= COUNTER_LIMIT {
+        if self.reconcile.last_counter() >= COUNTER_LIMIT {
             self.take_new_device("a peer had raised this machine's own counter beyond what others take".to_owned());
         }
     }
@@ -172,7 +172,7 @@ impl<I: Index> Engine<I> {
     /// What was found here since the start was compared with an index that does not go with it: it
     /// is found again, as in a folder that was restored.
     fn forget_own_since_start(&mut self) {
-        let (own, start) = (self.core.config.device, self.reconcile.counter.at_start);
+        let (own, start) = (self.core.config.device, self.reconcile.counter_at_start());
         let is_new = |version: &Version| version.author == own && version.counter() > start;
         let mut after = None;
         loop {

@@ -131,7 +131,7 @@ impl<I: Index> Engine<I> {
             Some(RemoteEffect::Wins) => {
                 self.offer_source(&path, link, body, wire_bytes);
                 self.owes_ack(link, &path, &entry);
-                if self.transfer.wants.get(&path).is_some() {
+                if self.transfer.is_wanted(&path) {
                     self.transfer.pass_on(&path, relayed_to.to_vec());
                 } else {
                     self.announce(now, Change { path, entry, body: None }, relayed_to.to_vec());

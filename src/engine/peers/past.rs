@@ -270,7 +270,7 @@ impl<I: Index> Engine<I> {
         let Some(link) = self.peers.sessions.iter().find(is_its).map(|(link, _)| *link) else {
             return self.peers.past_fetched(now, ticket, Err(FetchError::LinkLost));
         };
-        let fetch = FetchId(self.transfer.wants.next_id() as u32);
+        let fetch = FetchId(self.transfer.next_id() as u32);
         let until = now.mono + PATIENCE_NS + (size / SENT_BYTES_A_SECOND).saturating_mul(SECOND);
         self.peers.queries.past.fetching.insert(fetch, HistoryFetch { ticket, link, until });
         self.core.act(Action::Fetch { fetch, from: link, path, content, size });

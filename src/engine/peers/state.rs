@@ -37,7 +37,7 @@ impl Peers {
 impl<I: Index> Engine<I> {
     /// A scan that knows nothing yet counts as something to come.
     pub(super) fn state(&mut self) -> PeerState {
-        let is_scanning = self.observe.scan.finds() != ObservationSource::Walked;
+        let is_scanning = self.observe.finds() != ObservationSource::Walked;
         (self.core.index.root_digest(), self.active_wants() + u64::from(is_scanning), self.condition())
     }
 

@@ -146,7 +146,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn surveyed_by(&mut self, link: LinkId, id: u32, paths: &[SyncPath]) {
         let held = |path: &SyncPath| {
             let row = self.core.index.get(path).filter(|_| !self.ignores(path, false));
-            PathContent { content: row.as_ref().and_then(content_held), day: self.safety.scrub.day(path) }
+            PathContent { content: row.as_ref().and_then(content_held), day: self.safety.verified_on(path) }
         };
         let held = paths.iter().map(held).collect();
         self.peers.send(&mut self.core, vec![link], Message::Holdings { id, held });

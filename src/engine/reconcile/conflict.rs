@@ -187,7 +187,7 @@ impl<I: Index> Engine<I> {
     /// Where the loser that is on disk at a path appears before the winner takes its place.
     pub(in crate::engine) fn beside(&self, path: &SyncPath, winner: &Entry, loser: &Entry) -> Option<SyncPath> {
         let beside = self.core.keeps_both(winner, loser).then(|| merge::displaced_path(path, loser))?;
-        let is_unwanted = self.observe.ignore.ignores(&beside, false)
+        let is_unwanted = self.observe.patterns().ignores(&beside, false)
             || self.reconcile.losers.uncopied.contains(&beside)
             || self.is_untrusted(path);
         (!is_unwanted).then_some(beside)
@@ -196,7 +196,7 @@ impl<I: Index> Engine<I> {
     /// Whether what is on disk there is nobody's: it rotted, or a power cut tore it. It goes to
     /// history alone (P5, P8).
     pub(in crate::engine) fn is_untrusted(&self, path: &SyncPath) -> bool {
-        self.safety.suspects.contains(path) || self.observe.torn.contains(path)
+        self.safety.is_suspected(path) || self.observe.is_torn(path)
     }
 
     /// Whether installing the winner puts a copy of what it replaces beside it.
@@ -244,7 +244,7 @@ impl<I: Index> Engine<I> {
     /// A copy is there: what waited for it goes on.
     pub(in crate::engine) fn copy_ended(&mut self, beside: &SyncPath) {
         if let Some(path) = self.reconcile.losers.copies.remove(beside) {
-            self.transfer.wants.make_ready(&path);
+            self.transfer.make_ready(&path);
         }
     }
 
@@ -284,7 +284,7 @@ impl<I: Index> Engine<I> {
         }
         let Some(row) = self.core.index.get(path) else { return };
         // The echo of the install, or a user at it: the look that comes asks again.
-        let is_restless = self.observe.settle.is_noisy(path) || self.observe.inspecting.open.contains_key(path);
+        let is_restless = self.observe.is_unsettled(path);
         if !row.is_settled() || is_restless || self.ignores(path, false) {
             return;
         }
@@ -324,8 +324,7 @@ impl<I: Index> Engine<I> {
         let (theirs, loser) = (theirs.clone(), merging.loser.clone());
         let row = self.core.index.get(path).filter(Row::is_settled);
         let stat = row.as_ref().and_then(Row::live_on_disk).filter(|(entry, _)| **entry == theirs).map(|(_, s)| *s);
-        let is_disturbed =
-            self.transfer.is_busy(path) || self.observe.settle.is_noisy(path) || self.ignores(path, false);
+        let is_disturbed = self.transfer.is_busy(path) || self.observe.is_noisy(path) || self.ignores(path, false);
         let is_still = stat.is_some() && !is_disturbed;
         match (merge, row, stat) {
             (Merge::Impossible, ..) => drop(self.reconcile.take_merging(path)),

@@ -64,7 +64,7 @@ impl<I: Index> Engine<I> {
         if self.core.index.get(&parent).is_some_and(|row| row.head.is_directory()) {
             self.reconcile.living_parent = Some(parent);
         } else {
-            self.reconcile.orphans.insert(parent, now.mono, self.peers.payer);
+            self.reconcile.orphans.insert(parent, now.mono, self.peers.payer());
         }
     }
 
@@ -77,13 +77,13 @@ impl<I: Index> Engine<I> {
             self.reconcile.living_parent = None;
         }
         if self.core.index.any_live_below(path) {
-            self.reconcile.orphans.insert(path.clone(), now.mono, self.peers.payer);
+            self.reconcile.orphans.insert(path.clone(), now.mono, self.peers.payer());
         }
     }
 
     /// When the next derivation may be due.
     pub(in crate::engine) fn next_derivation(&self) -> Option<u64> {
-        self.reconcile.orphans.earliest().map(|since| (since + QUIET_NS).max(self.peers.news.compared_until))
+        self.reconcile.orphans.earliest().map(|since| (since + QUIET_NS).max(self.peers.compared_until()))
     }
 
     pub(in crate::engine) fn derive_due(&mut self, now: Now) {
@@ -103,7 +103,7 @@ impl<I: Index> Engine<I> {
             if winner.as_ref().is_some_and(Entry::is_directory) {
                 break;
             }
-            if self.observe.inspecting.open.contains_key(&folder) {
+            if self.observe.is_inspecting(&folder) {
                 // Perhaps it is here, and about to be told.
                 return self.reconcile.orphans.insert(path, now.mono, payer);
             }
@@ -164,7 +164,7 @@ impl<I: Index> Engine<I> {
         let is_copy = row.head == merge::nothing();
         if let Some(entry) = &under_way {
             row.installing = Some(entry.clone());
-        } else if self.transfer.interrupted_installs.contains(path) && !is_copy {
+        } else if self.transfer.was_interrupted(path) && !is_copy {
             // The first that may have been cut off: nothing was installed since.
             if !row.is_settled() {
                 row.installing.get_or_insert_with(|| row.head.clone());

@@ -162,11 +162,11 @@ impl MovedContents {
 impl<I: Index> Engine<I> {
     /// Whether another path waits for the content of a file that is about to go.
     pub(in crate::engine) fn is_copied_from(&mut self, now: Now, path: &SyncPath, on_disk: &Entry) -> bool {
-        let since = self.transfer.wants.get(path).map_or(0, |want| want.since);
+        let since = self.transfer.wanted_since(path).unwrap_or(0);
         let Some((content, _)) = on_disk.file() else { return false };
-        let is_wanted = now.mono < since + COPY_PATIENCE_NS && self.transfer.wants.is_wanted_beside(content, path);
+        let is_wanted = now.mono < since + COPY_PATIENCE_NS && self.transfer.is_wanted_beside(content, path);
         if is_wanted {
-            self.transfer.wants.copied_from.insert(content);
+            self.transfer.is_copied_from(content);
         }
         is_wanted
     }
@@ -189,13 +189,10 @@ impl<I: Index> Engine<I> {
             let Some(row) = self.core.index.get(&path) else { continue };
             let holds = |entry: &Entry| entry.file().is_some_and(|(content, _)| content == deleted.content);
             let Some((_, stat)) = row.live_on_disk().filter(|(entry, _)| holds(entry)) else { continue };
-            if self.is_untrusted(&path)
-                || self.transfer.is_busy(&path)
-                || self.transfer.interrupted_installs.contains(&path)
-            {
+            if self.is_untrusted(&path) || self.transfer.is_busy(&path) || self.transfer.was_interrupted(&path) {
                 continue;
             }
-            if self.observe.racy.contains(&path) {
+            if self.observe.awaits_rehash(&path) {
                 // A write that the stat does not show may have changed it: its second hash tells.
                 if deleted.tries < TRIES {
                     if let Some(came) = self.reconcile.moved.came.get_mut(&deleted.content) {

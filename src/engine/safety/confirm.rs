@@ -312,10 +312,9 @@ impl<I: Index> Engine<I> {
 
     /// All that are kept, to a peer that may lack some.
     pub(in crate::engine) fn announce_confirmations_to(&mut self, now: Now, link: LinkId) {
-        let Some(session) = self.peers.sessions.get_mut(&link).filter(|session| session.features.has(CONFIRM)) else {
+        if !self.peers.begin_confirmations(now, &link) {
             return;
-        };
-        session.announced_confirmations = now.mono;
+        }
         let steady = self.steady(now);
         self.safety.confirmations.forget_old(&mut self.core.index, steady);
         let relayed_to =
@@ -329,15 +328,15 @@ impl<I: Index> Engine<I> {
     /// A peer says that it holds something: it may have had no room for what lets that go.
     pub(in crate::engine) fn remind_of_confirmations(&mut self, now: Now, link: LinkId, condition: &Condition) {
         let holds = condition.held_deletions > 0 || condition.held_reverts > 0;
-        let relayed_to = self.peers.sessions.get(&link).filter(|session| session.is_acquainted());
-        if holds && relayed_to.is_some_and(|session| session.announced_confirmations + REMIND_NS <= now.mono) {
+        let announced = self.peers.confirmations_announced(&link);
+        if holds && announced.is_some_and(|announced| announced + REMIND_NS <= now.mono) {
             self.announce_confirmations_to(now, link);
         }
     }
 
     /// A person confirmed at another machine. The signature was found right before it came here.
     pub(in crate::engine) fn confirmation_came(&mut self, now: Now, link: LinkId, confirmation: Confirmation) {
-        let Some(from) = self.peers.sessions.get(&link).map(|session| session.device) else { return };
+        let Some(from) = self.peers.device_of(&link) else { return };
         let by = confirmation.seal.device();
         let is_news = confirmation.digests.iter().any(|digest| !self.safety.confirmations.names(digest));
         let (released, held) = self.release_named(&confirmation.digests);

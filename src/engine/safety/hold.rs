@@ -271,7 +271,7 @@ impl<I: Index> Engine<I> {
             return (BTreeSet::new(), meant);
         }
         // Perhaps it was moved, and where to is being looked at just now.
-        let is_inspecting = !self.observe.walking.walks.is_empty() || !self.observe.inspecting.open.is_empty();
+        let is_inspecting = !self.observe.has_seen_all();
         if !(is_inspecting && self.safety.missing.again(now.mono, &judged)) {
             for path in &judged {
                 self.safety.held.extend(self.core.on_disk_below(path));

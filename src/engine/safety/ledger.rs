@@ -551,7 +551,7 @@ impl<I: Index> Engine<I> {
 
     /// Whether a content that goes from a path is at another one, and came there just now.
     fn beside_of(&self, wall: u64, content: ContentId, path: &SyncPath) -> Elsewhere {
-        if self.transfer.wants.is_wanted_beside(content, path) {
+        if self.transfer.is_wanted_beside(content, path) {
             return Elsewhere::Moved;
         }
         // A rename sets the ctime, and so does an install.
@@ -580,7 +580,7 @@ impl<I: Index> Engine<I> {
             if let Some((span, fate)) = self.safety.ledger.get(path).filter(|(_, fate)| *fate != Fate::Beside) {
                 return (fate != Fate::Lost).then_some(FileSum::of(span.size));
             }
-            let mut stays = || stays_beside(content) || self.transfer.wants.is_wanted_beside(content, path);
+            let mut stays = || stays_beside(content) || self.transfer.is_wanted_beside(content, path);
             (row.since <= then && !stays()).then_some(FileSum::of(size))
         });
         lost.fold(FileSum::default(), FileSum::and)

@@ -96,7 +96,7 @@ impl<I: Index> Engine<I> {
             self.core.latest_day = day;
             self.core.index.set_meta(META_LATEST_DAY, &day.to_be_bytes());
             self.core.index.set_horizon(day.saturating_sub(TOMBSTONE_NS));
-            self.peers.devices.purge_soon(now);
+            self.peers.purge_soon(now);
         }
     }
 
@@ -110,7 +110,7 @@ impl<I: Index> Engine<I> {
 
     fn made_anew(&mut self, now: Now, path: SyncPath, entry: Entry) {
         if self.take_in(now, &path, entry.clone()) == RemoteEffect::Wins {
-            match self.transfer.wants.get(&path) {
+            match self.transfer.want(&path) {
                 Some(_) => self.transfer.pass_on(&path, Vec::new()),
                 None => self.announce(now, Change { path, entry, body: None }, Vec::new()),
             }
@@ -119,7 +119,7 @@ impl<I: Index> Engine<I> {
 
     /// Whether a linked machine's clock says about the same as ours.
     fn clock_is_agreed(&self, now: Now) -> bool {
-        now.wall >= BUILT_NS && self.peers.sessions.values().any(|session| session.clock.agrees_on_the_day())
+        now.wall >= BUILT_NS && self.peers.a_clock_agrees()
     }
 
     /// Makes anew, as of today, what was made here under a clock that was far ahead.

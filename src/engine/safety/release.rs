@@ -43,7 +43,7 @@ impl<I: Index> Engine<I> {
         // So that it is durable with the answer.
         self.announce_confirmed(now);
         self.walk_all(now);
-        for link in self.peers.sessions.keys().copied().collect::<Vec<_>>() {
+        for link in self.peers.links().collect::<Vec<_>>() {
             self.recompare(now, link);
         }
     }

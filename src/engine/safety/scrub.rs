@@ -391,10 +391,8 @@ impl<I: Index> Engine<I> {
     }
 
     fn has_other_work(&self) -> bool {
-        let local = !self.observe.settle.is_empty()
-            || !self.observe.inspecting.open.is_empty()
-            || !self.observe.walking.walks.is_empty();
-        local || self.active_wants() > 0 || !self.peers.news.outgoing.is_empty() || !self.safety.missing.is_empty()
+        let local = !self.observe.is_idle() || self.observe.is_walking();
+        local || self.active_wants() > 0 || self.peers.has_outgoing() || !self.safety.missing.is_empty()
     }
 
     /// Asks for the next files of a round.
@@ -435,13 +433,10 @@ impl<I: Index> Engine<I> {
     /// Whether a change of its bytes could only be one that its stat does not show. What was
     /// changed lately has its second hash.
     fn may_judge(&self, now: Now, path: &SyncPath, stat: &Stat) -> bool {
-        let is_young = is_racy(stat.mtime, now) || is_racy(stat.ctime, now) || self.observe.racy.contains(path);
-        let is_in_use = self.transfer.is_busy(path)
-            || self.observe.settle.is_noisy(path)
-            || self.observe.inspecting.open.contains_key(path);
-        let is_unknown = self.transfer.interrupted_installs.contains(path)
-            || self.ignores(path, false)
-            || self.safety.suspects.contains(path);
+        let is_young = is_racy(stat.mtime, now) || is_racy(stat.ctime, now) || self.observe.awaits_rehash(path);
+        let is_in_use = self.transfer.is_busy(path) || self.observe.is_unsettled(path);
+        let is_unknown =
+            self.transfer.was_interrupted(path) || self.ignores(path, false) || self.safety.suspects.contains(path);
         !is_young && !is_in_use && !is_unknown
     }
 
@@ -482,7 +477,7 @@ impl<I: Index> Engine<I> {
             (_, outcome) => {
                 self.safety.passed_over(which, path);
                 if outcome == Scrubbed::Moved {
-                    self.observe.settle.hint(now.mono, path.clone(), Hint::Closed);
+                    self.observe.hint(now, path.clone(), Hint::Closed);
                 }
             }
         }

@@ -125,16 +125,14 @@ impl<I: Index> Core<I> {
 impl<I: Index> Engine<I> {
     /// Whether the path is not synced.
     pub(in crate::engine) fn ignores(&self, path: &SyncPath, is_dir: bool) -> bool {
-        self.observe.ignore.ignores(path, is_dir) || self.is_newly_unignored(path, is_dir)
+        self.observe.patterns().ignores(path, is_dir) || self.is_newly_unignored(path, is_dir)
     }
 
     /// Whether a user is writing the patterns, or they are being read: what appears meanwhile may
     /// be covered.
     pub(in crate::engine) fn patterns_change(&self) -> bool {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
-        self.safety.unignored.is_reading
-            || self.observe.settle.is_noisy(&path)
-            || self.observe.inspecting.open.contains_key(&path)
+        self.safety.unignored.is_reading || self.observe.is_unsettled(&path)
     }
 
     /// Whether only patterns cover it that a peer took away.
@@ -143,7 +141,7 @@ impl<I: Index> Engine<I> {
             .unignored
             .before
             .as_ref()
-            .is_some_and(|before| before.ignores(path, is_dir) && !self.observe.ignore.ignores(path, is_dir))
+            .is_some_and(|before| before.ignores(path, is_dir) && !self.observe.patterns().ignores(path, is_dir))
     }
 
     /// What peers have under a name that they uncovered may come where nothing is known to be here:
@@ -162,13 +160,13 @@ impl<I: Index> Engine<I> {
             Some((content, _)) => content == ContentId::of(&self.safety.unignored.text),
             None => self.safety.unignored.text.is_empty(),
         };
-        !self.observe.torn.contains(&path) && (self.observe.power_cut.is_none() || is_winner)
+        !self.observe.is_torn(&path) && (!self.observe.is_after_power_cut() || is_winner)
     }
 
     /// The ignore file was read, and a whole walk follows.
     pub(in crate::engine) fn patterns_came(&mut self, text: &[u8]) {
         text.clone_into(&mut self.safety.unignored.text);
-        self.safety.unignored.first_walk = self.observe.walking.last_id + 1;
+        self.safety.unignored.first_walk = self.observe.next_walk_id();
         let believed = self.core.index.meta(META_BELIEVED);
         match believed {
             Some(before) if before != text && !self.is_own_patterns(text) => {
@@ -185,7 +183,8 @@ impl<I: Index> Engine<I> {
             return false;
         }
         let Some(row) = self.core.index.get(&path) else { return true };
-        if self.observe.power_cut.is_some() && row.head.file().is_none_or(|(content, _)| content != ContentId::of(text))
+        if self.observe.is_after_power_cut()
+            && row.head.file().is_none_or(|(content, _)| content != ContentId::of(text))
         {
             // A power cut may have left this of it: the look that comes knows (P5).
             return false;

@@ -82,13 +82,13 @@ impl<I: Index> Engine<I> {
         let round = new_round(now, self.safety.scrub.boot.id, below);
         self.safety.scrub.kept.asked = Some(VerifyRequest { round, files_of, bytes_of, bytes_a_second, peers });
         (self.safety.scrub.over, self.safety.scrub.asks_peers) = (None, false);
-        self.peers.queries.survey.stop();
+        self.peers.stop_survey();
         self.safety.store_scrub(&mut self.core, now);
     }
 
     pub(in crate::engine) fn stop_verifying(&mut self) {
         if self.safety.scrub.kept.asked.is_some() {
-            self.over_with(self.peers.queries.survey.tally());
+            self.over_with(self.peers.survey_tally());
             self.safety.scrub.over = self.safety.scrub.over.take().map(|run| Run { is_stopped: true, ..run });
             self.core.act(Action::SetPace(IDLE));
         }
@@ -118,7 +118,7 @@ impl<I: Index> Engine<I> {
             if self.safety.scrub.batch.as_ref().is_some_and(|batch| batch.which == Which::Asked) {
                 self.safety.scrub.batch = None;
             }
-            self.peers.queries.survey.stop();
+            self.peers.stop_survey();
             self.safety.scrub.asks_peers = false;
             let kept = self.safety.scrub_bytes();
             self.core.index.set_meta(META_SCRUB, &kept);
@@ -127,10 +127,8 @@ impl<I: Index> Engine<I> {
 
     pub fn verification(&self) -> Verification {
         let Scrub { kept, over, .. } = &self.safety.scrub;
-        let now = kept
-            .asked
-            .as_ref()
-            .map(|asked| run(asked, false, &self.safety.scrub.in_use, self.peers.queries.survey.tally()));
+        let now =
+            kept.asked.as_ref().map(|asked| run(asked, false, &self.safety.scrub.in_use, self.peers.survey_tally()));
         Verification {
             run: now.or_else(|| over.clone()),
             suspects: self.safety.suspect_statuses(),

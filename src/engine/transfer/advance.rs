@@ -48,7 +48,7 @@ impl<I: Index> Engine<I> {
             return self.unwant(path);
         }
         let awaits_inspection = self.awaits_inspection(path);
-        let awaits_person = self.safety.held.contains(path) || self.safety.guard.awaits(path);
+        let awaits_person = self.safety.awaits_person(path);
         if awaits_person {
             self.transfer.wants.drop_body(path);
         }
@@ -102,23 +102,21 @@ impl<I: Index> Engine<I> {
 
     /// A user is at it: what the look finds comes first, and tries again.
     pub(in crate::engine) fn awaits_inspection(&self, path: &SyncPath) -> bool {
-        self.observe.settle.is_noisy(path)
-            || self.observe.inspecting.open.contains_key(path)
-            || self.safety.missing.contains(path)
+        self.observe.is_unsettled(path) || self.safety.seems_missing(path)
     }
 
     /// What is about to be replaced must be what the index says: where that is in doubt, a look
     /// comes first, and tries again.
     fn needs_inspection_first(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
         if self.transfer.interrupted_installs.contains(path) {
-            if !self.observe.inspecting.unseen.contains_key(path) {
+            if !self.observe.could_not_see(path) {
                 let known = row.live_on_disk().map(|(_, stat)| *stat);
-                let early = !self.observe.scan.is_walked();
-                self.inspect(path, known, Inspection { early, ..Inspection::of(self.observe.scan.finds()) });
+                let early = !self.observe.has_walked();
+                self.inspect(path, known, Inspection::of(self.observe.finds()).early(early));
             }
             return true;
         }
-        let is_overdue = row.live_on_disk().is_some() && self.observe.racy.is_overdue(now.mono, path);
+        let is_overdue = row.live_on_disk().is_some() && self.observe.rehash_is_overdue(now, path);
         if is_overdue {
             self.rehash_now(path);
         }
@@ -155,7 +153,7 @@ impl<I: Index> Engine<I> {
     /// have been deleted, with all that is in it, is not.
     fn parent_is_ready(&mut self, path: &SyncPath) -> bool {
         let Some(parent) = path.parent() else { return true };
-        if !self.safety.missing.is_empty() && path.ancestors().any(|dir| self.safety.missing.contains(&dir)) {
+        if self.safety.has_missing() && path.ancestors().any(|dir| self.safety.seems_missing(&dir)) {
             return false;
         }
         if self.transfer.good_parent.as_ref() == Some(&parent) {
@@ -231,7 +229,7 @@ impl<I: Index> Engine<I> {
             Some(Source::Copy { from: holder, stat })
         });
         live.or_else(|| {
-            let (kept, stat) = self.reconcile.moved.kept(now, &content)?;
+            let (kept, stat) = self.reconcile.kept_copy(now, &content)?;
             let has_failed = failed.contains(&Holder::Kept(kept.to_owned()));
             (!has_failed).then(|| Source::Kept { kept: kept.to_owned(), stat })
         })

@@ -23,8 +23,6 @@ use crate::wire::packet::Part;
 use std::collections::{BTreeMap, VecDeque};
 
 const SECOND: u64 = 1_000_000_000;
-/// Contents that one peer may be told of at a time; the oldest is forgotten (P9).
-const SOUGHT: usize = 64;
 /// A transfer that takes longer is worth a line (ns).
 const LONG_NS: u64 = 5 * SECOND;
 /// The rate is over so many seconds.
@@ -313,9 +311,9 @@ impl<I: Index> Engine<I> {
         let fetch = FetchId(self.transfer.wants.next_id() as u32);
         self.transfer.set_step(path, Step::Fetching(fetch));
         let mut swarm = Swarm::new(now.mono, Chunks::of(size));
-        swarm.is_alone = self.peers.sessions.len() < 2;
+        swarm.is_alone = self.peers.links().count() < 2;
         let Some(want) = self.transfer.wants.get(path) else { return };
-        let relayed_to = want.sources.iter().copied().filter(|link| self.peers.sessions.contains_key(link));
+        let relayed_to = want.sources.iter().copied().filter(|link| self.peers.is_linked(link));
         for link in relayed_to.chain([from]) {
             swarm.add_source(now.mono, link);
         }
@@ -334,7 +332,7 @@ impl<I: Index> Engine<I> {
         };
         self.transfer.swarms.by_fetch.insert(fetch, fetching);
         // At once, so that all who seek it know of each other before they ask for much.
-        let links: Vec<_> = self.peers.sessions.keys().copied().collect();
+        let links: Vec<_> = self.peers.links().collect();
         self.seek(fetch, links);
         self.core.act(Action::OpenPartial { fetch, content, size });
     }
@@ -342,8 +340,8 @@ impl<I: Index> Engine<I> {
     /// Which of how many machines that seek it this one is, by device: all that are linked with
     /// each other agree.
     fn turn(&self, content: &ContentId) -> (u32, u32) {
-        let seekers = self.peers.sessions.values().filter(|session| session.seeks.contains(content));
-        let devices: Vec<DeviceId> = seekers.map(|session| session.device).collect();
+        let seekers = self.peers.seekers(content);
+        let devices: Vec<DeviceId> = seekers.iter().filter_map(|link| self.peers.device_of(link)).collect();
         let before = devices.iter().filter(|device| **device < self.core.config.device).count();
         (before as u32, 1 + devices.len() as u32)
     }
@@ -411,7 +409,7 @@ impl<I: Index> Engine<I> {
         if let Some(want) = self.transfer.wants.by_path.get_mut(&path) {
             want.refused.insert(link);
         }
-        let peer = self.peers.sessions.get(&link).map(|session| session.name.clone());
+        let peer = self.peers.name_of_link(&link);
         self.core.out.push(Action::Report(Report::BadSource { path, peer: peer.unwrap_or_default() }));
     }
 
@@ -452,7 +450,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn names_of(&self, links: &[LinkId]) -> Vec<String> {
-        links.iter().filter_map(|link| self.peers.sessions.get(link)).map(|session| session.name.clone()).collect()
+        links.iter().filter_map(|link| self.peers.name_of_link(link)).collect()
     }
 
     // What is asked for.
@@ -547,13 +545,7 @@ impl<I: Index> Engine<I> {
                 Message::Have { content, chunks: vec![(0, chunks.count())] },
             );
         }
-        if let Some(session) = self.peers.sessions.get_mut(&link) {
-            session.seeks.retain(|sought| *sought != content);
-            session.seeks.push_back(content);
-            if session.seeks.len() > SOUGHT {
-                session.seeks.pop_front();
-            }
-        }
+        self.peers.seeks(&link, content);
         // What was asked of a whole holder when nobody else was known to seek it may be given back.
         self.transfer.swarms.stirred |= self.transfer.swarms.of(&content).is_some();
         let fetching = self.transfer.swarms.of(&content).filter(|fetching| fetching.swarm.listed);
@@ -568,20 +560,11 @@ impl<I: Index> Engine<I> {
         for (content, mut chunks) in std::mem::take(&mut self.transfer.swarms.news) {
             chunks.sort_unstable();
             chunks.dedup();
-            let to = self.seekers(&content);
+            let to = self.peers.seekers(&content);
             if !to.is_empty() && !chunks.is_empty() {
                 self.peers.send(&mut self.core, to, Message::Have { content, chunks: runs(chunks.into_iter()) });
             }
         }
-    }
-
-    fn seekers(&self, content: &ContentId) -> Vec<LinkId> {
-        self.peers
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.seeks.contains(content))
-            .map(|(link, _)| *link)
-            .collect()
     }
 
     /// A content is in the folder now.
@@ -589,11 +572,9 @@ impl<I: Index> Engine<I> {
         if size < CHUNKED_BYTES {
             return;
         }
-        let to = self.seekers(&content);
+        let to = self.peers.seekers(&content);
         for link in &to {
-            if let Some(session) = self.peers.sessions.get_mut(link) {
-                session.seeks.retain(|sought| *sought != content);
-            }
+            self.peers.seeks_no_more(link, content);
         }
         if !to.is_empty() {
             self.peers.send(&mut self.core, to, Message::Have { content, chunks: vec![(0, Chunks::of(size).count())] });

@@ -235,7 +235,7 @@ impl<I: Index> Engine<I> {
             self.safety.read_patterns(&mut self.core);
         }
         self.note_stamp(now, row.head.version.stamp);
-        self.peers.counters.note(&row.head.version);
+        self.peers.note_counters(&row.head.version);
         self.state_changed(now);
         self.check_parent(now, path, &row.head);
         if was_directory {
@@ -251,7 +251,7 @@ impl<I: Index> Engine<I> {
     fn want(&mut self, now: Now, path: &SyncPath, row: &Row) {
         self.transfer.begin_want(now, path);
         if row.head.is_live() {
-            self.keeps_no_more(path);
+            self.observe.keeps_no_more(&mut self.core, path);
         }
         self.safety.note_loss(&mut self.core, now, path, row);
         let content = row.head.file();
@@ -271,10 +271,10 @@ impl<I: Index> Engine<I> {
         if !self.transfer.wants.by_path.contains_key(path) {
             return;
         }
-        self.safety.guard.settled(path);
-        self.keeps_no_more(path);
+        self.safety.settled(path);
+        self.observe.keeps_no_more(&mut self.core, path);
         self.transfer.drop_content(&mut self.core, path);
-        if !self.observe.inspecting.unseen.contains_key(path) {
+        if !self.observe.could_not_see(path) {
             // Whatever its install ran into.
             self.observe.solve(&mut self.core, path);
         }
@@ -340,7 +340,7 @@ impl<I: Index> Engine<I> {
             self.transfer.wants.body_bytes += size;
             want.wire_bytes = wire_bytes;
             want.provider = Some(link);
-            want.from = self.peers.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
+            want.from = self.peers.name_of_link(&link).unwrap_or_default();
             want.body = Some(body);
         }
         want.stuck = false;
@@ -458,7 +458,7 @@ impl<I: Index> Engine<I> {
         let Some(LargeFetch { path, link, .. }) = self.transfer.wants.fetching.remove(&fetch) else {
             return self.core.act(Action::Discard(staged));
         };
-        let from = self.peers.sessions.get(&link).map(|session| session.name.clone());
+        let from = self.peers.name_of_link(&link);
         let Some(want) = self.transfer.wants.by_path.get_mut(&path) else {
             return self.core.act(Action::Discard(staged));
         };

@@ -92,7 +92,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn install(&mut self, path: &SyncPath, row: &Row, source: Source) {
         let on_disk = row.live_on_disk();
         let keep = match on_disk {
-            _ if self.safety.suspects.contains(path) => RetainReason::Suspect,
+            _ if self.safety.is_suspected(path) => RetainReason::Suspect,
             Some((old, _)) if row.head.conflicts_with(old) => RetainReason::Conflict,
             _ if !row.head.is_live() => RetainReason::Deleted,
             _ => RetainReason::Replaced,
@@ -155,13 +155,13 @@ impl<I: Index> Engine<I> {
                 self.end_scan(now);
             }
             Outcome::Stale => {
-                self.observe.settle.hint(now.mono, path.clone(), Hint::Closed);
+                self.observe.hint(now, path.clone(), Hint::Closed);
                 self.transfer.back_off(&self.core, now, &path);
             }
             Outcome::Taken => self.name_is_refused(now, &path),
             Outcome::NoParent => {
                 if let Some(parent) = path.parent() {
-                    self.observe.settle.hint(now.mono, parent, Hint::Closed);
+                    self.observe.hint(now, parent, Hint::Closed);
                 }
                 self.transfer.back_off(&self.core, now, &path);
             }
@@ -180,7 +180,7 @@ impl<I: Index> Engine<I> {
             Outcome::NotItsContent => {
                 // A write that the stat does not show is an edit while the second hash is to come,
                 // and rot after that.
-                if self.observe.racy.contains(&path) {
+                if self.observe.awaits_rehash(&path) {
                     self.rehash_now(&path);
                 } else {
                     self.safety.doubt(&path);
@@ -207,9 +207,7 @@ impl<I: Index> Engine<I> {
         }
         self.transfer.set_step(path, Step::Waiting);
         self.name_at_rest(path);
-        if let Some(hint) = self.observe.inspecting.postponed.remove(path) {
-            self.observe.settle.hint(now.mono, path.clone(), hint);
-        }
+        self.observe.resume_postponed(now, path);
     }
 
     pub(super) fn install_failed(&mut self, now: Now, path: &SyncPath, trouble: Trouble) {
@@ -234,13 +232,13 @@ impl<I: Index> Engine<I> {
             return false;
         }
         if let Outcome::Failed(trouble) = outcome
-            && self.reconcile.losers.uncopied.insert(path.clone())
+            && self.reconcile.copy_failed(path)
         {
             self.core
                 .out
                 .push(Action::Report(Report::Problem { path: Some(path.clone()), text: trouble.text.clone() }));
         }
-        self.observe.settle.hint(now.mono, path.clone(), Hint::Closed);
+        self.observe.hint(now, path.clone(), Hint::Closed);
         self.unwant(path);
         true
     }
@@ -263,10 +261,10 @@ impl<I: Index> Engine<I> {
         self.note_arrival(now, path, entry, old.as_ref(), copied);
         let left = old.as_ref().and_then(|old| old.entry.file());
         let replaced = old.map(|old| old.entry);
-        self.safety.guard.settled(path);
+        self.safety.settled(path);
         // The copy of a loser, made here: the conflict's line names it.
         let is_copy = row.head == merge::nothing();
-        self.observe.scan.inspected(path);
+        self.observe.was_come_by(path);
         if entry.is_live() {
             // A folder that was found missing while this went into it needs another look.
             self.seen_here(now, path);
@@ -308,13 +306,13 @@ impl<I: Index> Engine<I> {
     fn report_received(&mut self, now: Now, path: &SyncPath, entry: &Entry, replaced: Option<&Entry>) {
         let Some(want) = self.transfer.wants.get(path) else { return };
         // Who announced it, where nobody had to send anything.
-        let announcer = || want.sources.iter().rev().find_map(|link| self.peers.sessions.get(link));
+        let announcer = || want.sources.iter().rev().find_map(|link| self.peers.name_of_link(link));
         let from = Some(want.from.clone()).filter(|from| !from.is_empty());
         let report = Report::Received {
             path: path.clone(),
             entry: entry.clone(),
             was: replaced.filter(|old| old.is_live()).map(|old| old.kind.clone()),
-            from: from.or_else(|| announcer().map(|session| session.name.clone())).unwrap_or_default(),
+            from: from.or_else(announcer).unwrap_or_default(),
             wire_bytes: want.wire_bytes,
             took_ns: now.mono - want.since,
             was_there: replaced.is_some_and(|old| old.is_live() && old.same_content(entry)),
@@ -331,10 +329,10 @@ impl<I: Index> Engine<I> {
             self.observe.rehash_racy(&mut self.core, now, path, &stat);
         }
         if entry.is_directory() {
-            self.observe.inspecting.new_folders.insert(path.clone());
+            self.observe.folder_was_installed(path);
             self.transfer.children_are_ready(path);
         } else {
-            self.observe.inspecting.new_folders.remove(path);
+            self.observe.no_folder_was_installed(path);
         }
         if !entry.is_live()
             && let Some(parent) = path.parent()
@@ -355,9 +353,9 @@ impl<I: Index> Engine<I> {
         let old_content = old.and_then(|old| old.entry.file()).map(|(content, _)| content);
         if let Some((content, _)) = entry.file().filter(|(content, _)| old_content != Some(*content)) {
             if let Some(Holder::Kept(kept)) = copied {
-                self.reconcile.moved.came_back(now, path, content, kept);
+                self.reconcile.content_came_back(now, path, content, kept);
             } else {
-                self.reconcile.moved.came(now, path, content, copied.is_some());
+                self.reconcile.content_came(now, path, content, copied.is_some());
             }
         }
     }
@@ -366,9 +364,9 @@ impl<I: Index> Engine<I> {
     fn note_deletion(&mut self, now: Now, entry: &Entry, old: Option<&OnDisk>, kept: Option<&String>) {
         let (Some(old), Some(kept)) = (old, kept) else { return };
         if let (Some((content, _)), Some(stat)) = (old.entry.file(), old.stat) {
-            self.reconcile.moved.went(now, content, Some((kept.clone(), stat)));
+            self.reconcile.content_went(now, content, Some((kept.clone(), stat)));
             if !entry.is_live() && !entry.conflicts_with(&old.entry) {
-                self.reconcile.moved.deleted(now, kept.clone(), stat, content);
+                self.reconcile.content_deleted(now, kept.clone(), stat, content);
             }
         }
     }

@@ -29,10 +29,10 @@ impl<I: Index> Engine<I> {
     /// machine's user who did away with it; and so is what a peer was told to be there.
     pub(super) fn may_be_kept(&self, path: &SyncPath, row: &Row) -> KeptHere {
         let Some((content, _)) = row.head.file() else { return KeptHere::No };
-        if let Some(located) = self.safety.undoing.locating.promised(path, content) {
+        if let Some(located) = self.safety.promised(path, content) {
             return KeptHere::As(located.kept.clone(), Box::new(located.stat));
         }
-        let was_here = self.safety.ledger.get(path).is_some_and(|(span, _)| span.last.kind == row.head.kind);
+        let was_here = self.safety.was_lately(path, &row.head.kind);
         match was_here {
             true => KeptHere::Perhaps,
             false if self.transfer.wants.loading => KeptHere::AtLast,

@@ -125,13 +125,14 @@ impl<I: Index> Engine<I> {
         if (size <= SMALL_FILE_BYTES) != small {
             return None; // queued when its winner was another; it is in the other queue too
         }
-        let relayed_to = want.sources.iter().rev().copied().chain(self.peers.sessions.keys().copied());
-        let might = |link: &LinkId| self.peers.sessions.contains_key(link) && !want.refused.contains(link);
+        let relayed_to: Vec<_> = want.sources.iter().rev().copied().chain(self.peers.links()).collect();
+        let might = |link: &LinkId| self.peers.is_linked(link) && !want.refused.contains(link);
         let speaks =
             |link: &LinkId| self.transfer.may_ask(*link, small) && !self.transfer.wants.silences.is_silent(*link);
-        let link = relayed_to.clone().filter(might).find(speaks);
-        let link = link.or_else(|| relayed_to.clone().filter(might).find(|link| self.transfer.may_ask(*link, small)));
-        let parked = if link.is_none() { relayed_to.clone().find(might) } else { None };
+        let link = relayed_to.iter().copied().filter(might).find(speaks);
+        let link =
+            link.or_else(|| relayed_to.iter().copied().filter(might).find(|link| self.transfer.may_ask(*link, small)));
+        let parked = if link.is_none() { relayed_to.iter().copied().find(might) } else { None };
         if let Some(silent) = parked {
             self.transfer.wants.silences.park(silent, path, small);
             self.transfer.wait(now, path, None);
@@ -146,7 +147,7 @@ impl<I: Index> Engine<I> {
                 self.transfer.wants.make_ready(path);
                 return None;
             }
-            if self.peers.sessions.is_empty() {
+            if self.peers.is_alone() {
                 want.stuck = true;
                 self.transfer.wait(now, path, None);
             } else {
@@ -191,7 +192,7 @@ impl<I: Index> Engine<I> {
             .range((link, 0)..=(link, u32::MAX))
             .map(|(id, path)| (*id, path.clone()))
             .collect();
-        let peer = self.peers.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
+        let peer = self.peers.name_of_link(&link).unwrap_or_default();
         self.core.out.push(Action::Report(Report::Silent { peer, contents: asked.len() as u64 }));
         for (id, path) in asked {
             self.transfer.wants.asked.remove(&id);

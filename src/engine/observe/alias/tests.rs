@@ -102,20 +102,20 @@ fn names_fold(#[case] one: &str, #[case] other: &str, #[case] is_same: bool) {
 }
 
 fn all_wait(engine: &Engine<MapIndex>) -> bool {
-    engine.transfer.wants.by_path.values().all(|want| want.stuck)
+    engine.transfer.wants().all(|(_, want)| want.stuck)
 }
 
 #[test]
 fn a_name_that_is_taken_is_a_problem_here_alone_until_it_is_free() {
     let mut engine = engine(Names::Folded, &[("README", link("x"))]);
-    let counter = engine.reconcile.counter.last;
+    let counter = engine.reconcile.last_counter();
     receive(&mut engine, "Readme", entry(link("y"), 2));
     assert_eq!(tick(&mut engine, NOW), []);
     assert_eq!(problems(&mut engine), [], "it may be the first half of a rename");
     assert_eq!(tick(&mut engine, LATER), []);
     assert_eq!(problems(&mut engine), [path("Readme")]);
     assert!(all_wait(&engine), "nothing goes on by itself");
-    assert!(is_here(&engine, "README") && engine.reconcile.counter.last == counter, "nothing is told");
+    assert!(is_here(&engine, "README") && engine.reconcile.last_counter() == counter, "nothing is told");
     receive(&mut engine, "README", deleted());
     let jobs = tick(&mut engine, LATER);
     assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("README")]);
@@ -212,13 +212,13 @@ fn what_patterns_cover_has_a_name_only_while_the_disk_says_so() {
     let outcome = Outcome::Done { stat: Some(stat(1, &link("y"))), kept: None };
     engine.handle(after(5), Event::Installed { job: jobs[0].id, outcome });
     assert!(is_here(&engine, "Readme") && is_here(&engine, "readme"), "what is covered is as it was");
-    assert!(problems(&mut engine).is_empty() && engine.transfer.wants.by_path.is_empty());
+    assert!(problems(&mut engine).is_empty() && !engine.transfer.has_wants());
 }
 
 #[test]
 fn a_rename_that_only_changes_case_is_a_rename_in_place() {
     let mut engine = engine(Names::Folded, &[("plain", file("1"))]);
-    let counter = engine.reconcile.counter.last;
+    let counter = engine.reconcile.last_counter();
     receive(&mut engine, "Plain", entry(file("1"), 2));
     assert_eq!(tick(&mut engine, NOW), [], "the deletion is not known yet");
     receive(&mut engine, "plain", deleted());
@@ -230,7 +230,7 @@ fn a_rename_that_only_changes_case_is_a_rename_in_place() {
     engine.handle(NOW, Event::Installed { job: jobs[0].id, outcome });
     assert!(is_here(&engine, "Plain") && !is_here(&engine, "plain"));
     assert_eq!(tick(&mut engine, NOW), []);
-    assert!(engine.transfer.wants.by_path.is_empty() && engine.reconcile.counter.last == counter);
+    assert!(!engine.transfer.has_wants() && engine.reconcile.last_counter() == counter);
 }
 
 #[test]
@@ -282,14 +282,14 @@ fn a_folder_is_not_renamed_in_place_while_something_in_it_is_to_be_looked_at() {
 #[test]
 fn where_the_disk_spells_names_its_own_way_they_are_known_as_they_came() {
     let mut engine = engine(Names::Respelled, &[("Src", Kind::Directory), ("Src/README", file("1"))]);
-    let counter = engine.reconcile.counter.last;
+    let counter = engine.reconcile.last_counter();
     engine.handle(NOW, Event::Overflow);
     let found = [("src", 0, Kind::Directory), ("src/readme", 1, file("1"))];
     let found = found.map(|(name, ino, kind)| (path(name), stat(ino, &kind)));
     let actions = list(&mut engine, found.into());
     assert!(!actions.iter().any(|action| matches!(action, Action::Inspect { .. })), "{actions:?}");
     assert_eq!(engine.observe.known_as(&engine.core, path("src/new")), path("Src/new"));
-    assert!(is_here(&engine, "Src/README") && engine.reconcile.counter.last == counter);
+    assert!(is_here(&engine, "Src/README") && engine.reconcile.last_counter() == counter);
 }
 
 fn inspected_paths(actions: Vec<Action>) -> BTreeSet<SyncPath> {
@@ -353,8 +353,9 @@ fn a_large_content_that_came_for_a_path_whose_name_was_taken_meanwhile_serves_an
     tick(&mut engine, NOW);
     assert_eq!(tick(&mut engine, LATER), []);
     assert_eq!(problems(&mut engine), [path("F")]);
-    engine.transfer.wants.by_path.get_mut(&path("F")).unwrap().staged = Some(StageId(7));
-    engine.transfer.swarms.staged.insert(path("F"), content);
+    let (wants, swarms, _) = engine.transfer.parts_mut();
+    wants.by_path.get_mut(&path("F")).unwrap().staged = Some(StageId(7));
+    swarms.staged.insert(path("F"), content);
     receive(&mut engine, "c", entry(Kind::File { size, content }, 3));
     engine.begin_chunks(LATER, &path("c"), LinkId(1), content, size);
     let jobs = tick(&mut engine, LATER);

@@ -204,7 +204,7 @@ impl<I: Index> Engine<I> {
     // Telling.
 
     fn knows_conflicts(&self, link: LinkId) -> bool {
-        self.peers.sessions.get(&link).is_some_and(|session| session.features.has(CONFLICTS))
+        self.peers.has_feature(&link, CONFLICTS)
     }
 
     pub(in crate::engine) fn greet_with_conflicts(&mut self, link: LinkId) {
@@ -215,7 +215,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn queue_conflict(&mut self, now: Now, whom: Whom, conflict: &Conflict) {
-        if !self.peers.sessions.is_empty() {
+        if !self.peers.is_alone() {
             let news = news_of(self.steady(now), conflict);
             self.reconcile.known_conflicts.outgoing.push((whom, news));
         }
@@ -227,7 +227,7 @@ impl<I: Index> Engine<I> {
         if outgoing.is_empty() {
             return;
         }
-        for link in self.peers.sessions.keys().copied().collect::<Vec<_>>() {
+        for link in self.peers.links().collect::<Vec<_>>() {
             let is_meant = |whom: Whom| match whom {
                 Whom::All => true,
                 Whom::AllBut(other) => other != link,
@@ -276,9 +276,8 @@ impl<I: Index> Engine<I> {
         news: Vec<ConflictNews>,
     ) {
         if let Some(theirs) = digest
-            && let Some(session) = self.peers.sessions.get_mut(&link)
             // All is told once a link: asking again and again costs the asker's peer too much.
-            && !std::mem::replace(&mut session.announced_conflicts, true)
+            && self.peers.begin_conflicts(&link)
             && self.reconcile.conflicts_digest(&self.core) != theirs
         {
             self.announce_all_conflicts(now, link);
@@ -289,8 +288,8 @@ impl<I: Index> Engine<I> {
     }
 
     fn conflict_came(&mut self, now: Now, link: LinkId, news: ConflictNews) {
-        let Some(session) = self.peers.sessions.get(&link) else { return };
-        let source = ConflictSource { device: session.device, relayed: news.relayed };
+        let Some(device) = self.peers.device_of(&link) else { return };
+        let source = ConflictSource { device, relayed: news.relayed };
         if news.check().is_err() || !self.is_ours(self.core.claimed_by(&news), link) {
             return;
         }

@@ -118,11 +118,11 @@ fn a_change_that_is_held_for_its_date_gives_way_to_one_that_knows_it() {
     let mut engine = engine(None);
     let far = file(PEER, TODAY + TEN_YEARS, "ahead");
     receive(&mut engine, at(1), &far);
-    assert_eq!((winner(&engine), engine.safety.future.len(), engine.observe.problems.of_paths.len()), (None, 1, 1));
+    assert_eq!((winner(&engine), engine.safety.future.len(), engine.observe.problem_count(&engine.core)), (None, 1, 1));
     let later = on_top(&far, TODAY, "back");
     receive(&mut engine, at(2), &later);
     assert_eq!(
-        (winner(&engine), engine.safety.future.len(), engine.observe.problems.of_paths.len()),
+        (winner(&engine), engine.safety.future.len(), engine.observe.problem_count(&engine.core)),
         (Some(later.clone()), 0, 0)
     );
     receive(&mut engine, at(3), &far);

@@ -1,10 +1,10 @@
 //! When a file is hashed again, and what is made of it: the engine with a shell of a few lines.
 
 use super::*;
-use crate::engine::Verify;
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::merge;
 use crate::engine::{Cause, Config, Decision, Event, LinkId, Observed, OnConflict, StatKind, Trouble, Trust};
+use crate::engine::{Verify, WalkId};
 use crate::model::{DeviceId, Entry, FileTime, Mode};
 use crate::wire::features::Features;
 use crate::wire::message::Message;
@@ -59,7 +59,10 @@ impl Bench {
 
     /// The walk that is under way finds these files as they were, and the looks that follow too.
     fn walk(&mut self, names: &[&str]) {
-        let Some(walk) = self.engine.observe.walking.walks.keys().next().copied() else { return };
+        if !self.engine.observe.is_walking() {
+            return;
+        }
+        let walk = WalkId(self.engine.observe.next_walk_id() - 1);
         let found = names.iter().map(|name| (path(name), old())).collect();
         let before = self.said.len();
         self.handle(Event::Listed { walk, found });

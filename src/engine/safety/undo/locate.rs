@@ -189,15 +189,16 @@ impl<I: Index> Engine<I> {
         let end = now.mono + PATIENCE_NS + parts.saturating_mul(MORE_NS);
         let mut asking = LocateQuery { order, sought, places: Places::default(), own, links: BTreeMap::new(), end };
         let mut links = Vec::new();
-        for (link, session) in self.peers.sessions.iter().filter(|_| !asking.sought.is_empty()) {
-            if !session.features.has(LOCATE) {
+        for link in self.peers.links().filter(|_| !asking.sought.is_empty()) {
+            let name = self.peers.name_of_link(&link).unwrap_or_default();
+            if !self.peers.has_feature(&link, LOCATE) {
                 asking.places.may_be_on_disk = true;
-                asking.places.silent.push(session.name.clone());
+                asking.places.silent.push(name);
                 continue;
             }
-            let (name, until) = (session.name.clone(), now.mono + PATIENCE_NS);
-            asking.links.insert(*link, AskedPeer { name, id: 0, part: Vec::new(), next: 0, until });
-            links.push(*link);
+            let until = now.mono + PATIENCE_NS;
+            asking.links.insert(link, AskedPeer { name, id: 0, part: Vec::new(), next: 0, until });
+            links.push(link);
         }
         if !asking.sought.is_empty() {
             self.core.act(Action::LocateKept(asking.sought.clone()));

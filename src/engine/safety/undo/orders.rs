@@ -165,7 +165,7 @@ impl<I: Index> Engine<I> {
     /// A person said so at another machine: what is held here is part of the same. What was let
     /// through is made anew there.
     pub(in crate::engine) fn undo_came(&mut self, now: Now, link: LinkId, relayed_to: &[DeviceId]) {
-        let Some(sender) = self.peers.sessions.get(&link).map(|session| session.device) else { return };
+        let Some(sender) = self.peers.device_of(&link) else { return };
         self.announce_undo(&[relayed_to, &[sender]].concat());
         if self.safety.holds_anything() {
             self.order_undo(now, Order::Peer);
@@ -175,7 +175,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn next_undo(&self) -> Option<u64> {
         let Undoing { next_try, locating, resuming, .. } = &self.safety.undoing;
         let own = next_try.iter().copied().chain(locating.next()).chain(resuming.next());
-        own.chain(self.peers.queries.holds.next()).min()
+        own.chain(self.peers.next_hold_query()).min()
     }
 
     pub(in crate::engine) fn undo_due(&mut self, now: Now) {
@@ -325,14 +325,12 @@ impl<I: Index> Engine<I> {
 
     /// Whether it is held, or is judged soon.
     fn may_be_held(&self, path: &SyncPath) -> bool {
-        if !self.observe.scan.is_walked() {
+        if !self.observe.has_walked() {
             return true;
         }
         let is_held =
             self.safety.held.contains(path) || self.safety.guard.awaits(path) || self.safety.missing.contains(path);
-        let is_sought = self.observe.inspecting.open.contains_key(path)
-            || self.observe.inspecting.postponed.contains_key(path)
-            || self.observe.inspecting.unseen.contains_key(path);
+        let is_sought = self.observe.is_to_be_seen(path);
         let row = self.core.index.get(path);
         (is_held || is_sought) && row.as_ref().and_then(Row::live_on_disk).is_some()
     }

@@ -195,7 +195,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn may_resume(&self) -> bool {
-        self.is_judged() && !self.peers.sessions.is_empty()
+        self.is_judged() && !self.peers.is_alone()
     }
 
     /// Whether what is to be held is known, after a restart, too.

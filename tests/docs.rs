@@ -176,6 +176,35 @@ fn every_path_that_a_page_names_exists() {
     }
 }
 
+/// `Event::Hint`, `Engine::handle`: the file that defines the type has the name.
+#[test]
+fn every_part_of_a_type_that_a_page_names_exists() {
+    let code: Vec<String> =
+        files_below(&top().join("src"), "rs").iter().map(|file| fs::read_to_string(file).expect("readable")).collect();
+    let mut named = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("readable");
+        for word in quoted(&text).into_iter().filter(|word| word.starts_with(char::is_uppercase)) {
+            let Some((kind, part)) = word.split_once("::") else { continue };
+            let part: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let defines = |code: &&String| {
+                ["enum", "struct", "trait"].iter().any(|what| {
+                    let line = format!("{what} {kind}");
+                    code.match_indices(&line).any(|(at, _)| !code[at + line.len()..].starts_with(char::is_alphanumeric))
+                })
+            };
+            let is_there = code.iter().filter(defines).any(|code| has_identifier(code, &part));
+            assert!(is_there, "{} names {word}", page.display());
+            named += 1;
+        }
+    }
+    assert!(named > 0, "pages name parts of types");
+}
+
+fn has_identifier(code: &str, name: &str) -> bool {
+    code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+}
+
 /// Files that only name what is in a room.
 const ROOMS: [&str; 10] = [
     "fs.rs",

@@ -141,8 +141,7 @@ fn rooms_of_io_use_those_below_them() {
 }
 
 /// The files beside the engine's rooms are the exception: `mod.rs` holds all rooms, and they reach
-/// each other through it.
-/// They share what lies beside them, and `api`.
+/// each other through it. They share what lies beside them, and `api`.
 #[test]
 fn no_room_of_the_engine_imports_another() {
     for (path, text) in sources_but_tests() {
@@ -155,6 +154,35 @@ fn no_room_of_the_engine_imports_another() {
             let [layer, room, ..] = &used[..] else { continue };
             let fine = layer != "engine" || room == here || !PARTS.contains(&room.as_str());
             assert!(fine, "{}: '{here}' may not import '{}'", path.display(), used.join("::"));
+        }
+    }
+}
+
+/// What follows from a write is in one place therefore.
+#[test]
+fn one_file_of_the_engine_writes_rows() {
+    for (path, text) in sources_but_tests() {
+        let is_other = path.starts_with("src/engine") && !path.starts_with("src/engine/api");
+        if !is_other || path.ends_with("rows.rs") {
+            continue;
+        }
+        for (n, line) in code_lines(&text) {
+            let writes = ["index.put(", "index.remove("].iter().any(|call| line.contains(call));
+            assert!(!writes, "{}:{n} writes a row, which is for rows.rs", path.display());
+        }
+    }
+}
+
+/// The compiler refuses all others the fields then: no room works on the state of another.
+#[test]
+fn the_rooms_of_the_engine_keep_their_fields_to_themselves() {
+    for room in PARTS {
+        let text = fs::read_to_string(format!("src/engine/{room}.rs")).unwrap();
+        let structs: Vec<_> = text.split("\npub(super) struct ").skip(1).collect();
+        assert!(!structs.is_empty(), "{room} has a struct");
+        for body in structs {
+            let fields = body.split("\n}").next().unwrap();
+            assert!(!fields.contains("    pub"), "a field of {room} is public: {fields}");
         }
     }
 }

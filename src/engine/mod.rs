@@ -36,6 +36,7 @@ mod path_state;
 mod peers;
 pub mod reconcile;
 mod row_cost;
+mod rows;
 pub mod safety;
 mod steady;
 #[cfg(test)]

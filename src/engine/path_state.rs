@@ -101,7 +101,7 @@ impl<I: Index> Engine<I> {
         if let Some(transfer) = chunks {
             return WaitsFor::Transfer { from: transfer.from, came: Some((transfer.bytes, transfer.size)) };
         }
-        let name = from.and_then(|link| self.peers.name_of_link(&link));
+        let name = from.and_then(|link| self.peers.name_of_link(link));
         WaitsFor::Transfer { from: name.into_iter().collect(), came: None }
     }
 }

@@ -12,6 +12,7 @@ pub(super) mod identity;
 pub(super) mod live;
 pub(super) mod past;
 pub(super) mod refuse;
+pub(super) mod seekers;
 pub(super) mod session;
 pub(super) mod state;
 pub(super) mod survey;
@@ -19,7 +20,7 @@ pub(super) mod survey;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
 use crate::engine::api::status::Tally;
-use crate::model::{ContentId, DeviceId, Version};
+use crate::model::{DeviceId, Version};
 use crate::wire::features::CONFIRM;
 use condition::Standing;
 use costs::Costs;
@@ -32,9 +33,6 @@ use past::Pasts;
 use session::Session;
 use std::collections::BTreeMap;
 use survey::Survey;
-
-/// Contents that one peer may be told of at a time; the oldest is forgotten (P9).
-const SOUGHT_CONTENTS: usize = 64;
 
 /// What is known of other machines, and what they are to be told.
 pub(super) struct Peers {
@@ -109,8 +107,8 @@ impl Peers {
         self.sessions.keys().copied()
     }
 
-    pub(super) fn is_linked(&self, link: &LinkId) -> bool {
-        self.sessions.contains_key(link)
+    pub(super) fn is_linked(&self, link: LinkId) -> bool {
+        self.sessions.contains_key(&link)
     }
 
     /// No machine is linked.
@@ -118,16 +116,16 @@ impl Peers {
         self.sessions.is_empty()
     }
 
-    pub(super) fn name_of_link(&self, link: &LinkId) -> Option<String> {
-        self.sessions.get(link).map(|session| session.name.clone())
+    pub(super) fn name_of_link(&self, link: LinkId) -> Option<String> {
+        self.sessions.get(&link).map(|session| session.name.clone())
     }
 
-    pub(super) fn device_of(&self, link: &LinkId) -> Option<DeviceId> {
-        self.sessions.get(link).map(|session| session.device)
+    pub(super) fn device_of(&self, link: LinkId) -> Option<DeviceId> {
+        self.sessions.get(&link).map(|session| session.device)
     }
 
-    pub(super) fn has_feature(&self, link: &LinkId, feature: &str) -> bool {
-        self.sessions.get(link).is_some_and(|session| session.features.has(feature))
+    pub(super) fn has_feature(&self, link: LinkId, feature: &str) -> bool {
+        self.sessions.get(&link).is_some_and(|session| session.features.has(feature))
     }
 
     /// A linked machine's clock has about the same day as ours.
@@ -136,43 +134,22 @@ impl Peers {
     }
 
     /// All conflicts are announced to a peer once a link. Whether they are now.
-    pub(super) fn begin_conflicts(&mut self, link: &LinkId) -> bool {
-        let session = self.sessions.get_mut(link);
+    pub(super) fn begin_conflicts(&mut self, link: LinkId) -> bool {
+        let session = self.sessions.get_mut(&link);
         session.is_some_and(|session| !std::mem::replace(&mut session.announced_conflicts, true))
     }
 
     /// All confirmations are announced to a peer. Whether it understands them.
-    pub(super) fn begin_confirmations(&mut self, now: Now, link: &LinkId) -> bool {
-        let session = self.sessions.get_mut(link).filter(|session| session.features.has(CONFIRM));
+    pub(super) fn begin_confirmations(&mut self, now: Now, link: LinkId) -> bool {
+        let session = self.sessions.get_mut(&link).filter(|session| session.features.has(CONFIRM));
         session.map(|session| session.announced_confirmations = now.mono).is_some()
     }
 
     /// When all confirmations were last announced to a peer that this machine is acquainted with
     /// (`Now::mono`).
-    pub(super) fn confirmations_announced(&self, link: &LinkId) -> Option<u64> {
-        let session = self.sessions.get(link).filter(|session| session.is_acquainted());
+    pub(super) fn confirmations_announced(&self, link: LinkId) -> Option<u64> {
+        let session = self.sessions.get(&link).filter(|session| session.is_acquainted());
         session.map(|session| session.announced_confirmations)
-    }
-
-    /// A peer seeks chunks of a content.
-    pub(super) fn seeks(&mut self, link: &LinkId, content: ContentId) {
-        if let Some(session) = self.sessions.get_mut(link) {
-            session.seeks.retain(|sought| *sought != content);
-            session.seeks.push_back(content);
-            if session.seeks.len() > SOUGHT_CONTENTS {
-                session.seeks.pop_front();
-            }
-        }
-    }
-
-    pub(super) fn seeks_no_more(&mut self, link: &LinkId, content: ContentId) {
-        if let Some(session) = self.sessions.get_mut(link) {
-            session.seeks.retain(|sought| *sought != content);
-        }
-    }
-
-    pub(super) fn seekers(&self, content: &ContentId) -> Vec<LinkId> {
-        self.links_where(|session| session.seeks.contains(content))
     }
 
     /// Entries wait to be announced.

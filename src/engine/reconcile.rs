@@ -77,26 +77,6 @@ impl Reconcile {
         self.known_conflicts.has_news()
     }
 
-    /// Perhaps the first half of a rename: a content came to a path.
-    pub(super) fn content_came(&mut self, now: Now, path: &SyncPath, content: ContentId, is_copy: bool) {
-        self.moved.came(now, path, content, is_copy);
-    }
-
-    /// A content came to a path from history, where it was kept by that name.
-    pub(super) fn content_came_back(&mut self, now: Now, path: &SyncPath, content: ContentId, kept: &str) {
-        self.moved.came_back(now, path, content, kept);
-    }
-
-    /// Perhaps the second half: a content went to history.
-    pub(super) fn content_went(&mut self, now: Now, content: ContentId, kept: Option<(String, Stat)>) {
-        self.moved.went(now, content, kept);
-    }
-
-    /// It went there as its path was deleted.
-    pub(super) fn content_deleted(&mut self, now: Now, kept: String, stat: Stat, content: ContentId) {
-        self.moved.deleted(now, kept, stat, content);
-    }
-
     /// Where history has a content that went a moment ago.
     pub(super) fn kept_copy(&self, now: Now, content: &ContentId) -> Option<(&str, Stat)> {
         self.moved.kept(now, content)

@@ -10,7 +10,7 @@ use crate::engine::api::index::{Index, OnDisk, Row};
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::limits::SECOND;
 use crate::engine::limits::WALK_EVERY_NS;
-use crate::engine::merge::nothing;
+use crate::engine::merge::{ObservationSource, nothing};
 use crate::engine::observe::arrivals;
 use crate::engine::*;
 use crate::model::SyncPath;

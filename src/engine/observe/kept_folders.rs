@@ -32,7 +32,7 @@ impl Observe {
 impl<I: Index> Engine<I> {
     /// A walk came by something that patterns cover: a folder that was deleted elsewhere stays for
     /// it.
-    pub(in crate::engine) fn keeps_folder(&mut self, ignored_path: &SyncPath) {
+    pub(super) fn keeps_folder(&mut self, ignored_path: &SyncPath) {
         if !self.transfer.has_wants() {
             return;
         }
@@ -67,7 +67,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// A folder that was deleted elsewhere stays for what is in it.
-    pub(in crate::engine) fn stays(&mut self, dir: &SyncPath, text: String) {
+    pub(super) fn stays(&mut self, dir: &SyncPath, text: String) {
         // The folders above stay for it: one line is enough.
         for above in self.folders_to_go(dir) {
             self.observe.problems.kept_folders.entry(above).or_default();

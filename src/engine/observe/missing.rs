@@ -32,7 +32,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn absent(&mut self, now: Now, path: &SyncPath, found: ObservationSource) {
         self.safety.patterns_are_gone(&mut self.core, path);
         if self.core.is_begun_copy(path) && !self.transfer.is_busy(path) {
-            return self.core.index.remove(path);
+            return self.core.forget_copy(path);
         }
         if found == ObservationSource::Restored {
             // The folder came back from a backup: what it lacks is fetched, not deleted (P8).

@@ -344,8 +344,8 @@ mod tests {
         }
         engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
         engine.safety.is_missing(NOW, path.clone());
-        let rested = Now { wall: NOW.wall + 60 * SECOND, mono: NOW.mono + 60 * SECOND };
-        assert!(engine.safety.begin_missing_check(rested));
+        let later = Now { wall: NOW.wall + 60 * SECOND, mono: NOW.mono + 60 * SECOND };
+        assert!(engine.safety.begin_missing_check(later));
         engine.conclude_missing(NOW);
         let row = engine.core.index.get(&path).unwrap();
         assert!(row.is_settled() && !row.head.is_live(), "{row:?}");

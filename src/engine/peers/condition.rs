@@ -73,7 +73,7 @@ impl Peers {
     }
 
     /// When a peer's condition is to be named.
-    pub(in crate::engine) fn next_naming(&self) -> Option<u64> {
+    pub(super) fn next_naming(&self) -> Option<u64> {
         self.sessions.values().filter_map(|session| session.said.due).min()
     }
 }

@@ -15,7 +15,6 @@ use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, load_by_device, store_by_device};
 use crate::engine::core::Core;
 use crate::engine::limits::DAY_NS;
-use crate::engine::limits::PAGE;
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::Met;
 use crate::engine::{Engine, META_COUNTER, META_RENEWED_AT, META_RESTORED};
@@ -160,33 +159,13 @@ impl<I: Index> Engine<I> {
         if self.peers.renewal != Renewal::May {
             return;
         }
-        self.forget_own_since_start();
+        self.core.forget_own_since_start(self.reconcile.counter_at_start());
         self.core.index.set_meta(META_RESTORED, b"1");
         self.core.index.set_meta(META_COUNTER, &0_u64.to_be_bytes());
         self.core.halted = Some(format!("{why}; it starts anew as another device").into());
         self.core.out.push(Action::Report(Report::NewDevice { why }));
         self.core.act(Action::NewDevice);
         self.peers.renewal = Renewal::Ending;
-    }
-
-    /// What was found here since the start was compared with an index that does not go with it: it
-    /// is found again, as in a folder that was restored.
-    fn forget_own_since_start(&mut self) {
-        let (own, start) = (self.core.config.device, self.reconcile.counter_at_start());
-        let is_new = |version: &Version| version.author == own && version.counter() > start;
-        let mut after = None;
-        loop {
-            let page = self.core.index.below(None, after.as_ref(), PAGE);
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (path, mut row) in page {
-                if is_new(&row.head.version) {
-                    self.core.index.remove(&path);
-                } else if row.disk.take_if(|disk| is_new(&disk.entry.version)).is_some() {
-                    self.core.index.put(&path, &row);
-                }
-            }
-        }
     }
 }
 

@@ -27,7 +27,7 @@ pub(in crate::engine) const STATE_QUIET_NS: u64 = SECOND / 10;
 pub(in crate::engine) const COMPARED_NS: u64 = SECOND;
 
 impl Peers {
-    pub(in crate::engine) fn next_state(&self) -> Option<u64> {
+    pub(super) fn next_state(&self) -> Option<u64> {
         let rest = self.news.state_changed_at.map(|since| since + STATE_QUIET_NS);
         let periodic = self.sessions.values().map(|session| session.announced_at + STATE_EVERY_NS).min();
         rest.into_iter().chain(periodic).min().filter(|_| !self.sessions.is_empty())

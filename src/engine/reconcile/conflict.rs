@@ -228,8 +228,7 @@ impl<I: Index> Engine<I> {
         }
         if !self.transfer.is_busy(beside) {
             // Written down first: after a crash the copy is no local edit (P5).
-            let copy = Row { head: merge::nothing(), disk: None, installing: Some(entry.clone()), since: 0 };
-            self.core.index.put(beside, &copy);
+            self.core.begin_copy(beside, entry);
             let source = match entry.file() {
                 Some(_) => Source::Copy { from: path.clone(), stat },
                 None => Source::Nothing,
@@ -348,7 +347,7 @@ impl<I: Index> Engine<I> {
                 );
                 entry.version.seen = entry.version.seen.join(&loser.version.seen);
                 // As with a copy: news only once it is here, and after a crash no local edit (P5).
-                self.core.index.put(path, &Row { installing: Some(entry.clone()), ..row });
+                self.core.begin_install(path, row, &entry);
                 if let Some(merging) = self.reconcile.losers.merging.get_mut(path) {
                     merging.step = MergeStep::Installing(entry.clone(), staged);
                 }

@@ -12,9 +12,10 @@
 use crate::engine::Engine;
 use crate::engine::api::action::Action;
 use crate::engine::api::event::{Now, Stat};
-use crate::engine::api::index::Index;
+use crate::engine::api::index::{Index, OnDisk};
 use crate::engine::limits::COPY_PATIENCE_NS;
 use crate::engine::limits::SECOND;
+use crate::engine::reconcile::Reconcile;
 use crate::model::{ContentId, Entry, SyncPath};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -156,6 +157,45 @@ impl MovedContents {
 
     pub fn next(&self) -> Option<u64> {
         self.deleted.front().map(|deleted| deleted.due)
+    }
+}
+
+impl Reconcile {
+    /// Perhaps the first half of a rename: a content came to a path; `is_copy`: from another path
+    /// here, `kept`: from history, which has it by this name.
+    pub(in crate::engine) fn note_arrival(
+        &mut self,
+        now: Now,
+        path: &SyncPath,
+        entry: &Entry,
+        old: Option<&OnDisk>,
+        is_copy: bool,
+        kept: Option<&str>,
+    ) {
+        let old_content = old.and_then(|old| old.entry.file()).map(|(content, _)| content);
+        if let Some((content, _)) = entry.file().filter(|(content, _)| old_content != Some(*content)) {
+            match kept {
+                Some(kept) => self.moved.came_back(now, path, content, kept),
+                None => self.moved.came(now, path, content, is_copy),
+            }
+        }
+    }
+
+    /// A file went to history: perhaps the second half.
+    pub(in crate::engine) fn note_deletion(
+        &mut self,
+        now: Now,
+        entry: &Entry,
+        old: Option<&OnDisk>,
+        kept: Option<&String>,
+    ) {
+        let (Some(old), Some(kept)) = (old, kept) else { return };
+        if let (Some((content, _)), Some(stat)) = (old.entry.file(), old.stat) {
+            self.moved.went(now, content, Some((kept.clone(), stat)));
+            if !entry.is_live() && !entry.conflicts_with(&old.entry) {
+                self.moved.deleted(now, kept.clone(), stat, content);
+            }
+        }
     }
 }
 

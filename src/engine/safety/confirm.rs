@@ -312,7 +312,7 @@ impl<I: Index> Engine<I> {
 
     /// All that are kept, to a peer that may lack some.
     pub(in crate::engine) fn announce_confirmations_to(&mut self, now: Now, link: LinkId) {
-        if !self.peers.begin_confirmations(now, &link) {
+        if !self.peers.begin_confirmations(now, link) {
             return;
         }
         let steady = self.steady(now);
@@ -328,7 +328,7 @@ impl<I: Index> Engine<I> {
     /// A peer says that it holds something: it may have had no room for what lets that go.
     pub(in crate::engine) fn remind_of_confirmations(&mut self, now: Now, link: LinkId, condition: &Condition) {
         let holds = condition.held_deletions > 0 || condition.held_reverts > 0;
-        let announced = self.peers.confirmations_announced(&link);
+        let announced = self.peers.confirmations_announced(link);
         if holds && announced.is_some_and(|announced| announced + REMIND_NS <= now.mono) {
             self.announce_confirmations_to(now, link);
         }
@@ -336,7 +336,7 @@ impl<I: Index> Engine<I> {
 
     /// A person confirmed at another machine. The signature was found right before it came here.
     pub(in crate::engine) fn confirmation_came(&mut self, now: Now, link: LinkId, confirmation: Confirmation) {
-        let Some(from) = self.peers.device_of(&link) else { return };
+        let Some(from) = self.peers.device_of(link) else { return };
         let by = confirmation.seal.device();
         let is_news = confirmation.digests.iter().any(|digest| !self.safety.confirmations.names(digest));
         let (released, held) = self.release_named(&confirmation.digests);

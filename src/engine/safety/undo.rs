@@ -247,7 +247,7 @@ impl<I: Index> Engine<I> {
     fn announce_undo(&mut self, relayed_to: &[DeviceId]) {
         let links =
             self.peers.links_where(|session| session.features.has(UNDO) && !relayed_to.contains(&session.device));
-        let devices = links.iter().filter_map(|link| self.peers.device_of(link));
+        let devices = links.iter().filter_map(|link| self.peers.device_of(*link));
         let relayed_to: Vec<_> = relayed_to.iter().copied().chain([self.core.config.device]).chain(devices).collect();
         // A longer list could not end it.
         if !links.is_empty() && relayed_to.len() < SEEN_LIMIT {

@@ -17,7 +17,7 @@ use crate::engine::transfer::Transfer;
 use crate::engine::transfer::swarm::Swarm;
 use crate::engine::transfer::wants::Step;
 use crate::model::chunks::runs;
-use crate::model::{Chunks, ContentId, DeviceId, SyncPath};
+use crate::model::{Chunks, ContentId, SyncPath};
 use crate::wire::message::Message;
 use crate::wire::packet::Part;
 use std::collections::{BTreeMap, VecDeque};
@@ -313,7 +313,7 @@ impl<I: Index> Engine<I> {
         let mut swarm = Swarm::new(now.mono, Chunks::of(size));
         swarm.is_alone = self.peers.links().count() < 2;
         let Some(want) = self.transfer.wants.get(path) else { return };
-        let relayed_to = want.sources.iter().copied().filter(|link| self.peers.is_linked(link));
+        let relayed_to = want.sources.iter().copied().filter(|link| self.peers.is_linked(*link));
         for link in relayed_to.chain([from]) {
             swarm.add_source(now.mono, link);
         }
@@ -335,15 +335,6 @@ impl<I: Index> Engine<I> {
         let links: Vec<_> = self.peers.links().collect();
         self.seek(fetch, links);
         self.core.act(Action::OpenPartial { fetch, content, size });
-    }
-
-    /// Which of how many machines that seek it this one is, by device: all that are linked with
-    /// each other agree.
-    fn turn(&self, content: &ContentId) -> (u32, u32) {
-        let seekers = self.peers.seekers(content);
-        let devices: Vec<DeviceId> = seekers.iter().filter_map(|link| self.peers.device_of(link)).collect();
-        let before = devices.iter().filter(|device| **device < self.core.config.device).count();
-        (before as u32, 1 + devices.len() as u32)
     }
 
     pub(in crate::engine) fn list_came(&mut self, range: RangeId, bad: &[(u32, Option<LinkId>)]) {
@@ -409,14 +400,14 @@ impl<I: Index> Engine<I> {
         if let Some(want) = self.transfer.wants.by_path.get_mut(&path) {
             want.refused.insert(link);
         }
-        let peer = self.peers.name_of_link(&link);
+        let peer = self.peers.name_of_link(link);
         self.core.out.push(Action::Report(Report::BadSource { path, peer: peer.unwrap_or_default() }));
     }
 
     /// All of it is in staging, and its id is right.
     pub(super) fn chunks_fetched(&mut self, fetch: FetchId, staged: StageId) -> bool {
         let Some(fetching) = self.transfer.swarms.by_fetch.remove(&fetch) else { return false };
-        let names = self.names_of(&fetching.swarm.bringing());
+        let names = self.peers.names_of(&fetching.swarm.bringing());
         let Some(want) = self.transfer.wants.by_path.get_mut(&fetching.path) else {
             self.core.act(Action::ClosePartial { content: fetching.content, keep: false });
             return false;
@@ -449,10 +440,6 @@ impl<I: Index> Engine<I> {
         true
     }
 
-    fn names_of(&self, links: &[LinkId]) -> Vec<String> {
-        links.iter().filter_map(|link| self.peers.name_of_link(link)).collect()
-    }
-
     // What is asked for.
 
     /// Once a group of events.
@@ -483,7 +470,7 @@ impl<I: Index> Engine<I> {
             return self.core.act(Action::FinishPartial { fetch, content });
         }
         let content = fetching.content;
-        let (turn, of) = self.turn(&content);
+        let (turn, of) = self.peers.turn(&self.core, &content);
         let Some(fetching) = self.transfer.swarms.by_fetch.get_mut(&fetch) else { return };
         fetching.swarm.set_turn(turn, of);
         for range in fetching.swarm.too_far_ahead() {
@@ -513,7 +500,7 @@ impl<I: Index> Engine<I> {
         fetching.is_long = true;
         let (path, bytes, links) = (fetching.path.clone(), fetching.swarm.bytes_here(), fetching.swarm.bringing());
         let size = fetching.swarm.chunks().size();
-        let from = self.names_of(&links);
+        let from = self.peers.names_of(&links);
         self.core.out.push(Action::Report(Report::Fetching { path, from, bytes, size }));
     }
 
@@ -545,7 +532,7 @@ impl<I: Index> Engine<I> {
                 Message::Have { content, chunks: vec![(0, chunks.count())] },
             );
         }
-        self.peers.seeks(&link, content);
+        self.peers.seeks(link, content);
         // What was asked of a whole holder when nobody else was known to seek it may be given back.
         self.transfer.swarms.stirred |= self.transfer.swarms.of(&content).is_some();
         let fetching = self.transfer.swarms.of(&content).filter(|fetching| fetching.swarm.listed);
@@ -567,20 +554,6 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// A content is in the folder now.
-    pub(super) fn announce_whole(&mut self, content: ContentId, size: u64) {
-        if size < CHUNKED_BYTES {
-            return;
-        }
-        let to = self.peers.seekers(&content);
-        for link in &to {
-            self.peers.seeks_no_more(link, content);
-        }
-        if !to.is_empty() {
-            self.peers.send(&mut self.core, to, Message::Have { content, chunks: vec![(0, Chunks::of(size).count())] });
-        }
-    }
-
     // What a status says.
 
     pub(in crate::engine) fn transfers(&self) -> Vec<TransferStatus> {
@@ -588,7 +561,7 @@ impl<I: Index> Engine<I> {
             let (bytes, size) = (fetching.swarm.bytes_here(), fetching.swarm.chunks().size());
             TransferStatus {
                 path: fetching.path.clone(),
-                from: self.names_of(&fetching.swarm.bringing()),
+                from: self.peers.names_of(&fetching.swarm.bringing()),
                 bytes,
                 size,
                 bytes_a_second: fetching.pace.rate(self.core.last_event.mono, bytes),

@@ -9,13 +9,11 @@ use crate::engine::api::action::{Action, ServedFile};
 use crate::engine::api::event::{FetchError, FetchId, LinkId, Now, StageId};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
-use crate::engine::core::on_disk;
 use crate::engine::limits::CHUNKED_BYTES;
 use crate::engine::limits::JOBS;
 use crate::engine::limits::{BODIES_BYTES, SMALL_WINDOW_FILES};
 use crate::engine::transfer::Transfer;
 use crate::engine::transfer::wants::{KeptHere, LargeFetch, Step, Trial, Want};
-use crate::model::path::IGNORE_FILE;
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::{Message, SMALL_FILE_BYTES, WantedContent as Ask};
 use bytes::Bytes;
@@ -212,43 +210,7 @@ impl Transfer {
 }
 
 impl<I: Index> Engine<I> {
-    /// Writes a row, and draws the consequences that every written row has.
-    pub(in crate::engine) fn store(&mut self, now: Now, path: &SyncPath, row: &Row) {
-        let old = self.core.index.get(path);
-        let was_directory = old.as_ref().is_some_and(|old| old.head.is_directory());
-        let since = self.since(now, path, old.as_ref(), row);
-        let dated = (since != row.since).then(|| Row { since, ..row.clone() });
-        let row = dated.as_ref().unwrap_or(row);
-        let is_patterns = path.as_bytes() == IGNORE_FILE.as_bytes();
-        let were_whole = !is_patterns || self.patterns_are_whole();
-        self.core.index.put(path, row);
-        self.observe.note_folder(path, row);
-        for other in self.note_name(path, row) {
-            self.transfer.retry_now(&other);
-        }
-        let is_meant = self.safety.is_meant(&self.core, now, path, old.as_ref(), row);
-        self.account(now, path, old.as_ref(), row, is_meant);
-        self.safety.review_suspect(&mut self.core, path, row);
-        self.observe.review_torn(&mut self.core, path, row);
-        let become_whole = !were_whole && self.patterns_are_whole();
-        if is_patterns && (become_whole || on_disk(old.as_ref()) != on_disk(Some(row))) {
-            self.safety.read_patterns(&mut self.core);
-        }
-        self.note_stamp(now, row.head.version.stamp);
-        self.peers.note_counters(&row.head.version);
-        self.state_changed(now);
-        self.check_parent(now, path, &row.head);
-        if was_directory {
-            self.check_children(now, path, &row.head);
-        }
-        if row.is_settled() && !self.transfer.is_busy(path) {
-            self.unwant(path);
-        } else {
-            self.want(now, path, row);
-        }
-    }
-
-    fn want(&mut self, now: Now, path: &SyncPath, row: &Row) {
+    pub(in crate::engine) fn want(&mut self, now: Now, path: &SyncPath, row: &Row) {
         self.transfer.begin_want(now, path);
         if row.head.is_live() {
             self.observe.keeps_no_more(&mut self.core, path);
@@ -267,7 +229,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// The path needs nothing more.
-    pub(super) fn unwant(&mut self, path: &SyncPath) {
+    pub(in crate::engine) fn unwant(&mut self, path: &SyncPath) {
         if !self.transfer.wants.by_path.contains_key(path) {
             return;
         }
@@ -340,7 +302,7 @@ impl<I: Index> Engine<I> {
             self.transfer.wants.body_bytes += size;
             want.wire_bytes = wire_bytes;
             want.provider = Some(link);
-            want.from = self.peers.name_of_link(&link).unwrap_or_default();
+            want.from = self.peers.name_of_link(link).unwrap_or_default();
             want.body = Some(body);
         }
         want.stuck = false;
@@ -458,7 +420,7 @@ impl<I: Index> Engine<I> {
         let Some(LargeFetch { path, link, .. }) = self.transfer.wants.fetching.remove(&fetch) else {
             return self.core.act(Action::Discard(staged));
         };
-        let from = self.peers.name_of_link(&link);
+        let from = self.peers.name_of_link(link);
         let Some(want) = self.transfer.wants.by_path.get_mut(&path) else {
             return self.core.act(Action::Discard(staged));
         };

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Job, Report, RetainReason, Source};
 use crate::engine::api::event::{Cause, Hint, Now, StageId, Stat, StatKind, Trouble};
 use crate::engine::api::event::{JobId, Outcome};
-use crate::engine::api::index::{Index, OnDisk, Row};
+use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
 use crate::engine::core::is_racy;
 use crate::engine::merge;
@@ -257,8 +257,9 @@ impl<I: Index> Engine<I> {
         // Nobody made what rotted or was torn: it is no side of a conflict.
         let kept = kept.filter(|_| !self.is_untrusted(path));
         row.installing = None;
-        self.note_deletion(now, entry, old.as_ref(), kept.as_ref());
-        self.note_arrival(now, path, entry, old.as_ref(), copied);
+        self.reconcile.note_deletion(now, entry, old.as_ref(), kept.as_ref());
+        let from_history = if let Some(Holder::Kept(kept)) = copied { Some(kept.as_str()) } else { None };
+        self.reconcile.note_arrival(now, path, entry, old.as_ref(), copied.is_some(), from_history);
         let left = old.as_ref().and_then(|old| old.entry.file());
         let replaced = old.map(|old| old.entry);
         self.safety.settled(path);
@@ -293,7 +294,7 @@ impl<I: Index> Engine<I> {
             self.transfer.has_left(content);
         }
         if let Some((content, size)) = entry.file() {
-            self.announce_whole(content, size);
+            self.peers.announce_whole(&mut self.core, content, size);
         }
         self.keep_base(path, entry, stat);
         self.merge_due(path);
@@ -306,7 +307,7 @@ impl<I: Index> Engine<I> {
     fn report_received(&mut self, now: Now, path: &SyncPath, entry: &Entry, replaced: Option<&Entry>) {
         let Some(want) = self.transfer.wants.get(path) else { return };
         // Who announced it, where nobody had to send anything.
-        let announcer = || want.sources.iter().rev().find_map(|link| self.peers.name_of_link(link));
+        let announcer = || want.sources.iter().rev().find_map(|link| self.peers.name_of_link(*link));
         let from = Some(want.from.clone()).filter(|from| !from.is_empty());
         let report = Report::Received {
             path: path.clone(),
@@ -338,36 +339,6 @@ impl<I: Index> Engine<I> {
             && let Some(parent) = path.parent()
         {
             self.transfer.wants.make_ready(&parent);
-        }
-    }
-
-    /// Perhaps the first half of a rename: a content came to a path.
-    fn note_arrival(
-        &mut self,
-        now: Now,
-        path: &SyncPath,
-        entry: &Entry,
-        old: Option<&OnDisk>,
-        copied: Option<&Holder>,
-    ) {
-        let old_content = old.and_then(|old| old.entry.file()).map(|(content, _)| content);
-        if let Some((content, _)) = entry.file().filter(|(content, _)| old_content != Some(*content)) {
-            if let Some(Holder::Kept(kept)) = copied {
-                self.reconcile.content_came_back(now, path, content, kept);
-            } else {
-                self.reconcile.content_came(now, path, content, copied.is_some());
-            }
-        }
-    }
-
-    /// A file went to history: perhaps the second half.
-    fn note_deletion(&mut self, now: Now, entry: &Entry, old: Option<&OnDisk>, kept: Option<&String>) {
-        let (Some(old), Some(kept)) = (old, kept) else { return };
-        if let (Some((content, _)), Some(stat)) = (old.entry.file(), old.stat) {
-            self.reconcile.content_went(now, content, Some((kept.clone(), stat)));
-            if !entry.is_live() && !entry.conflicts_with(&old.entry) {
-                self.reconcile.content_deleted(now, kept.clone(), stat, content);
-            }
         }
     }
 

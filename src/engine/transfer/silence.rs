@@ -126,7 +126,7 @@ impl<I: Index> Engine<I> {
             return None; // queued when its winner was another; it is in the other queue too
         }
         let relayed_to: Vec<_> = want.sources.iter().rev().copied().chain(self.peers.links()).collect();
-        let might = |link: &LinkId| self.peers.is_linked(link) && !want.refused.contains(link);
+        let might = |link: &LinkId| self.peers.is_linked(*link) && !want.refused.contains(link);
         let speaks =
             |link: &LinkId| self.transfer.may_ask(*link, small) && !self.transfer.wants.silences.is_silent(*link);
         let link = relayed_to.iter().copied().filter(might).find(speaks);
@@ -192,7 +192,7 @@ impl<I: Index> Engine<I> {
             .range((link, 0)..=(link, u32::MAX))
             .map(|(id, path)| (*id, path.clone()))
             .collect();
-        let peer = self.peers.name_of_link(&link).unwrap_or_default();
+        let peer = self.peers.name_of_link(link).unwrap_or_default();
         self.core.out.push(Action::Report(Report::Silent { peer, contents: asked.len() as u64 }));
         for (id, path) in asked {
             self.transfer.wants.asked.remove(&id);

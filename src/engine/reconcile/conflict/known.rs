@@ -204,7 +204,7 @@ impl<I: Index> Engine<I> {
     // Telling.
 
     fn knows_conflicts(&self, link: LinkId) -> bool {
-        self.peers.has_feature(&link, CONFLICTS)
+        self.peers.has_feature(link, CONFLICTS)
     }
 
     pub(in crate::engine) fn greet_with_conflicts(&mut self, link: LinkId) {
@@ -277,7 +277,7 @@ impl<I: Index> Engine<I> {
     ) {
         if let Some(theirs) = digest
             // All is told once a link: asking again and again costs the asker's peer too much.
-            && self.peers.begin_conflicts(&link)
+            && self.peers.begin_conflicts(link)
             && self.reconcile.conflicts_digest(&self.core) != theirs
         {
             self.announce_all_conflicts(now, link);
@@ -288,7 +288,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn conflict_came(&mut self, now: Now, link: LinkId, news: ConflictNews) {
-        let Some(device) = self.peers.device_of(&link) else { return };
+        let Some(device) = self.peers.device_of(link) else { return };
         let source = ConflictSource { device, relayed: news.relayed };
         if news.check().is_err() || !self.is_ours(self.core.claimed_by(&news), link) {
             return;

@@ -190,8 +190,8 @@ impl<I: Index> Engine<I> {
         let mut asking = LocateQuery { order, sought, places: Places::default(), own, links: BTreeMap::new(), end };
         let mut links = Vec::new();
         for link in self.peers.links().filter(|_| !asking.sought.is_empty()) {
-            let name = self.peers.name_of_link(&link).unwrap_or_default();
-            if !self.peers.has_feature(&link, LOCATE) {
+            let name = self.peers.name_of_link(link).unwrap_or_default();
+            if !self.peers.has_feature(link, LOCATE) {
                 asking.places.may_be_on_disk = true;
                 asking.places.silent.push(name);
                 continue;

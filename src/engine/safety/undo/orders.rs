@@ -165,7 +165,7 @@ impl<I: Index> Engine<I> {
     /// A person said so at another machine: what is held here is part of the same. What was let
     /// through is made anew there.
     pub(in crate::engine) fn undo_came(&mut self, now: Now, link: LinkId, relayed_to: &[DeviceId]) {
-        let Some(sender) = self.peers.device_of(&link) else { return };
+        let Some(sender) = self.peers.device_of(link) else { return };
         self.announce_undo(&[relayed_to, &[sender]].concat());
         if self.safety.holds_anything() {
             self.order_undo(now, Order::Peer);

@@ -27,36 +27,16 @@ pub(super) fn status(status: &StatusView) -> String {
     if status.pending > 0 {
         line("to come", counted(status.pending, "path", "paths"));
     }
-    if status.held_deletions > 0 {
-        let held = counted(status.held_deletions, "deletion", "deletions");
-        line(
-            "held back",
-            format!("{held}; see 'dirsync held'; if they are meant, run 'dirsync confirm', else 'dirsync undo'"),
-        );
-    }
-    if status.held_reverts > 0 {
-        let held = counted(status.held_reverts, "return", "returns");
-        line(
-            "held back",
-            format!(
-                "{held} to older contents; see 'dirsync held'; if they are meant, run 'dirsync confirm', else 'dirsync undo'"
-            ),
-        );
-    }
-    if status.held_unignored > 0 {
-        let held = counted(status.held_unignored, "path", "paths");
-        line("held back", format!("{held} that .dirsyncignore covered; if they may be synced, run 'dirsync confirm'"));
+    for held in held_back(status) {
+        line("held back", held);
     }
     if status.open_conflicts > 0 {
         let open = counted(status.open_conflicts, "conflict waits", "conflicts wait");
         line("conflicts", format!("{open} for a decision (dirsync conflicts)"));
     }
-    if status.left_alone + status.ignored > 0 {
-        let specials = counted(status.left_alone, "socket, fifo or device", "sockets, fifos and devices");
-        let ignored = counted(status.ignored, "ignored path", "ignored paths");
-        let parts = [(status.left_alone, specials), (status.ignored, ignored)];
-        let parts: Vec<_> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect();
-        line("left alone", listed(&parts));
+    let left_alone = left_alone(status);
+    if !left_alone.is_empty() {
+        line("left alone", listed(&left_alone));
     }
     if status.peers.is_empty() {
         line("peers", "none linked now".to_owned());
@@ -65,39 +45,67 @@ pub(super) fn status(status: &StatusView) -> String {
     for (n, peer) in peer_lines.lines().filter(|_| !status.peers.is_empty()).enumerate() {
         line(if n == 0 { "peers" } else { "" }, peer.to_owned());
     }
-    for away in status.devices.iter().filter(|known| !known.linked) {
-        let since =
-            away.equal_ns.as_deref().map_or("never in sync".to_owned(), |ns| format!("last in sync {}", day(ns)));
-        let seen = last_seen(away);
-        let _ = writeln!(out, "{:<10} {} ({}), {seen}, {since}", "away", away.name, away.device.short());
+    for device in status.devices.iter().filter(|known| !known.linked) {
+        line("away", away(device));
     }
-    for peer in &status.peers {
-        if let Some(ahead) = peer.clock_ahead_ns.as_deref().and_then(|ns| ns.parse::<i64>().ok()) {
-            let (by, way) = (duration(ahead.unsigned_abs()), if ahead > 0 { "ahead" } else { "behind" });
-            let _ = writeln!(out, "{:<10} the clock of {} is {by} {way}; set the wrong one", "problems", peer.name);
-        }
+    for clock in wrong_clocks(&status.peers) {
+        line("problems", clock);
     }
     for unreached in &status.peers_not_reached {
-        let _ = writeln!(out, "{:<10} --peer {} {}", "not linked", unreached.address, unreached.text);
+        line("not linked", format!("--peer {} {}", unreached.address, unreached.text));
     }
     if status.history_bytes > 0 {
         let most = status.history_limit_bytes.map_or(String::new(), |limit| format!(" of at most {}", bytes(limit)));
-        let _ = writeln!(out, "{:<10} {}{most}", "history", bytes(status.history_bytes));
+        line("history", format!("{}{most}", bytes(status.history_bytes)));
     }
     for lack in &status.lacks {
-        let _ = writeln!(out, "{:<10} its file system has {lack}", "disk");
+        line("disk", format!("its file system has {lack}"));
     }
     if let Some(seconds) = status.disk_stalled_s {
-        let _ = writeln!(
-            out,
-            "{:<10} the disk has had something to make durable for {seconds} s; dmesg may say why",
-            "problems"
-        );
+        line("problems", format!("the disk has had something to make durable for {seconds} s; dmesg may say why"));
     }
     transfers(&mut out, status);
     notes(&mut out, "under way", &under_way(status));
     notes(&mut out, "problems", &status.problems);
     out
+}
+
+fn held_back(status: &StatusView) -> Vec<String> {
+    let answer = "see 'dirsync held'; if they are meant, run 'dirsync confirm', else 'dirsync undo'";
+    let mut held = Vec::new();
+    if status.held_deletions > 0 {
+        held.push(format!("{}; {answer}", counted(status.held_deletions, "deletion", "deletions")));
+    }
+    if status.held_reverts > 0 {
+        held.push(format!("{} to older contents; {answer}", counted(status.held_reverts, "return", "returns")));
+    }
+    if status.held_unignored > 0 {
+        let paths = counted(status.held_unignored, "path", "paths");
+        held.push(format!("{paths} that .dirsyncignore covered; if they may be synced, run 'dirsync confirm'"));
+    }
+    held
+}
+
+fn left_alone(status: &StatusView) -> Vec<String> {
+    let specials = counted(status.left_alone, "socket, fifo or device", "sockets, fifos and devices");
+    let ignored = counted(status.ignored, "ignored path", "ignored paths");
+    let parts = [(status.left_alone, specials), (status.ignored, ignored)];
+    parts.into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect()
+}
+
+/// A machine that is known and not linked.
+fn away(device: &DeviceView) -> String {
+    let equal = device.equal_ns.as_deref();
+    let since = equal.map_or("never in sync".to_owned(), |ns| format!("last in sync {}", day(ns)));
+    format!("{} ({}), {}, {since}", device.name, device.device.short(), last_seen(device))
+}
+
+fn wrong_clocks(peers: &[PeerView]) -> impl Iterator<Item = String> {
+    peers.iter().filter_map(|peer| {
+        let ahead = peer.clock_ahead_ns.as_deref().and_then(|ns| ns.parse::<i64>().ok())?;
+        let (by, way) = (duration(ahead.unsigned_abs()), if ahead > 0 { "ahead" } else { "behind" });
+        Some(format!("the clock of {} is {by} {way}; set the wrong one", peer.name))
+    })
 }
 
 /// `last seen 12 s ago`.

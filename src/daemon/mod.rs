@@ -149,26 +149,10 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     if index.counts() == Counts::default() {
         disk.expect_many();
     }
-    let incoming = Arc::new(NetworkStaging(disk.stage(), disk.partials()));
-    let outgoing = Arc::new(NetworkReads {
-        root: Arc::clone(&root),
-        deltas: disk.deltas(),
-        lists: disk.lists(),
-        history: disk.history(),
-    });
-    let net = Net::start(net_config(options, key, &secret, state.port()), events.clone(), incoming, outgoing)?;
+    let net = start_net(net_config(options, key, &secret, state.port()), &events, &root, &disk)?;
     keep_port(options, &state, net.port());
-    let about = About {
-        directory: options.directory.clone(),
-        state_dir: options.state_dir.clone(),
-        listen_port: net.port(),
-        broadcast_port: options.broadcast_port,
-    };
-    let control = Control::bind(root.private(), &options.state_dir)?;
-    if control.is_elsewhere() {
-        root.learn(|keeps| keeps.sockets = false);
-    }
-    let control = control.also_by_inode(root.dir());
+    let about = about(options, net.port());
+    let control = bind_control(options, &root)?;
     introduce(options, device, &about, root.keeps());
     if let Some(file) = secret_made {
         say_how_to_add_a_machine(&file);
@@ -177,6 +161,74 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     stall::watch(root.waits(), text::escape(options.directory.as_os_str().as_bytes()))?;
     background::start(control, handle, Arc::clone(&shell) as _, about, events, stop)?;
 
+    let mut turns = Loop {
+        engine: engine(options, &root, device, was_renewed, index),
+        journal: Journal::new(),
+        hands: Arc::clone(&shell),
+        clock: Clock::start(),
+        events: received,
+        requests,
+        renews: false,
+    };
+    let now = turns.clock.now();
+    turns.journal.begin(now);
+    if !was_clean && cut.is_none() {
+        say_that_it_was_killed();
+    }
+    begin(&mut turns, &verdict, cut, options)?;
+    let mut chores = Chores::start(&root, state, &shell, marked);
+    while !stop.is_asked() && !turns.renews {
+        let due = chores.run(turns.clock.now(), &mut turns.engine)?;
+        turns.turn(due)?;
+    }
+    let ended = if turns.renews { RunEnd::Renewed } else { RunEnd::Stopped };
+    end(turns, &shell, ended)?;
+    Ok(ended)
+}
+
+fn say_that_it_was_killed() {
+    tracing::info!(
+        kind = "killed",
+        "the last run was killed or failed; the machine and the disk stayed up, so what was written is there"
+    );
+}
+
+fn about(options: &Options, listen_port: u16) -> About {
+    About {
+        directory: options.directory.clone(),
+        state_dir: options.state_dir.clone(),
+        listen_port,
+        broadcast_port: options.broadcast_port,
+    }
+}
+
+fn bind_control(options: &Options, root: &Root) -> Result<Control, NoSocket> {
+    let control = Control::bind(root.private(), &options.state_dir)?;
+    if control.is_elsewhere() {
+        root.learn(|keeps| keeps.sockets = false);
+    }
+    Ok(control.also_by_inode(root.dir()))
+}
+
+fn start_net(config: NetConfig, events: &Events, root: &Arc<Root>, disk: &Disk) -> Result<Net, NetError> {
+    let incoming = Arc::new(NetworkStaging(disk.stage(), disk.partials()));
+    let outgoing = Arc::new(NetworkReads {
+        root: Arc::clone(root),
+        deltas: disk.deltas(),
+        lists: disk.lists(),
+        history: disk.history(),
+    });
+    Net::start(config, events.clone(), incoming, outgoing)
+}
+
+/// The engine as the options and the folder want it, not started yet.
+fn engine(
+    options: &Options,
+    root: &Root,
+    device: DeviceId,
+    was_renewed: bool,
+    index: SqliteIndex,
+) -> Engine<SqliteIndex> {
     let on_conflict = match options.on_conflict {
         options::ConflictOption::Newest => OnConflict::Newest,
         options::ConflictOption::KeepBoth => OnConflict::KeepBoth,
@@ -189,37 +241,12 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     if was_renewed {
         engine.was_renewed();
     }
-    engine.booted(boot::this_boot(&root));
+    engine.booted(boot::this_boot(root));
     engine.set_keeps(root.keeps());
     if options.no_scrub {
         engine.scrub_only_when_asked();
     }
-    let mut turns = Loop {
-        engine,
-        journal: Journal::new(),
-        hands: Arc::clone(&shell),
-        clock: Clock::start(),
-        events: received,
-        requests,
-        renews: false,
-    };
-    let now = turns.clock.now();
-    turns.journal.begin(now);
-    if !was_clean && cut.is_none() {
-        tracing::info!(
-            kind = "killed",
-            "the last run was killed or failed; the machine and the disk stayed up, so what was written is there"
-        );
-    }
-    begin(&mut turns, &verdict, cut, options)?;
-    let mut chores = Chores::start(&root, state, &shell, marked);
-    while !stop.is_asked() && !turns.renews {
-        let due = chores.run(turns.clock.now(), &mut turns.engine)?;
-        turns.turn(due)?;
-    }
-    let ended = if turns.renews { RunEnd::Renewed } else { RunEnd::Stopped };
-    end(turns, &shell, ended)?;
-    Ok(ended)
+    engine
 }
 
 /// A folder that has a marker can do with it: a full disk is no reason not to serve.

@@ -14,7 +14,7 @@ use crate::io::fs::inspect::{self, InspectQueue, InspectTask, Sums};
 use crate::io::fs::install::Applier;
 use crate::io::fs::merge_bases::Bases;
 use crate::io::fs::partial::Partials;
-use crate::io::fs::root::Root;
+use crate::io::fs::root::{Root, Syncer};
 use crate::io::fs::scan::{self, Ignored, Walker};
 use crate::io::fs::scrub::Scrubber;
 use crate::io::fs::stage::{Stage, StageError};
@@ -115,37 +115,52 @@ impl Disk {
             timer,
             ended,
         };
-        let watcher = Arc::clone(&disk.watcher);
-        spawn("watch", alive.clone(), move || watcher.run())?;
-        for syncer in syncers {
-            let inspections = Arc::clone(&disk.inspections);
-            spawn("look", alive.clone(), move || inspections.run(&syncer))?;
-        }
-        let inspections = Arc::clone(&disk.inspections);
-        spawn("sync", alive.clone(), move || inspections.sync(&syncer))?;
-        for _ in 0..scan::THREADS {
-            let walker = Arc::clone(&disk.walker);
-            spawn("walk", alive.clone(), move || walker.run())?;
-        }
-        let (partials, lists, to) = (Arc::clone(&disk.partials), Arc::clone(&disk.lists), events.clone());
-        spawn("partials", alive.clone(), move || open_partials(&partials, &lists, &openings, &to))?;
-        let bases = Arc::clone(&disk.bases);
-        spawn("merge", alive.clone(), move || bases.run())?;
-        let scrubber = Arc::clone(&disk.scrubber);
-        spawn("scrub", alive.clone(), move || scrubber.run())?;
-        let (history, to) = (Arc::clone(&disk.history), events.clone());
-        spawn("history", alive.clone(), move || history.run(&to))?;
-        let (history, to) = (Arc::clone(&disk.history), events.clone());
-        spawn("past", alive.clone(), move || history.answer(&to))?;
-        // One batch is staged while the one before it is installed.
-        let (stager, applier) = (Arc::clone(&disk.applier), Arc::clone(&disk.applier));
-        spawn("stage", alive.clone(), move || stager.stage())?;
-        spawn("apply", alive.clone(), move || applier.install())?;
-        let applier = Arc::clone(&disk.applier);
-        spawn("prove", alive.clone(), move || applier.read())?;
+        disk.spawn_readers(syncers, syncer, &alive)?;
+        disk.spawn_keepers(&events, openings, &alive)?;
         let watcher = Arc::clone(&disk.watcher);
         spawn("unwatched", alive, move || walk_unwatched(&watcher, &events, &timer_ended, unwatched_walk))?;
         Ok(disk)
+    }
+
+    /// The threads that see what is in the folder.
+    fn spawn_readers(&self, syncers: Vec<Syncer>, syncer: Syncer, alive: &mpsc::Sender<()>) -> io::Result<()> {
+        let watcher = Arc::clone(&self.watcher);
+        spawn("watch", alive.clone(), move || watcher.run())?;
+        for syncer in syncers {
+            let inspections = Arc::clone(&self.inspections);
+            spawn("look", alive.clone(), move || inspections.run(&syncer))?;
+        }
+        let inspections = Arc::clone(&self.inspections);
+        spawn("sync", alive.clone(), move || inspections.sync(&syncer))?;
+        for _ in 0..scan::THREADS {
+            let walker = Arc::clone(&self.walker);
+            spawn("walk", alive.clone(), move || walker.run())?;
+        }
+        let scrubber = Arc::clone(&self.scrubber);
+        spawn("scrub", alive.clone(), move || scrubber.run())
+    }
+
+    /// The threads that install, and see to staging, history and merges.
+    fn spawn_keepers(
+        &self,
+        events: &Events,
+        openings: mpsc::Receiver<PartialTask>,
+        alive: &mpsc::Sender<()>,
+    ) -> io::Result<()> {
+        let (partials, lists, to) = (Arc::clone(&self.partials), Arc::clone(&self.lists), events.clone());
+        spawn("partials", alive.clone(), move || open_partials(&partials, &lists, &openings, &to))?;
+        let bases = Arc::clone(&self.bases);
+        spawn("merge", alive.clone(), move || bases.run())?;
+        let (history, to) = (Arc::clone(&self.history), events.clone());
+        spawn("history", alive.clone(), move || history.run(&to))?;
+        let (history, to) = (Arc::clone(&self.history), events.clone());
+        spawn("past", alive.clone(), move || history.answer(&to))?;
+        // One batch is staged while the one before it is installed.
+        let (stager, applier) = (Arc::clone(&self.applier), Arc::clone(&self.applier));
+        spawn("stage", alive.clone(), move || stager.stage())?;
+        spawn("apply", alive.clone(), move || applier.install())?;
+        let applier = Arc::clone(&self.applier);
+        spawn("prove", alive.clone(), move || applier.read())
     }
 
     /// Runs disk actions without blocking; gives back those that are not the disk's.

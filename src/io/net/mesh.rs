@@ -4,6 +4,7 @@
 //! It owns the runtime and the listening port. Deliberately not here: the register of links
 //! (`hub`), one link's own life (`link`), and who is dialled when (`dial`).
 
+use crate::engine::LinkId;
 use crate::engine::{Action, Event, FetchError};
 use crate::io::Events;
 use crate::io::clock::wall_ns;
@@ -22,6 +23,7 @@ use crate::io::net::tls::{DeviceKey, KeyError, Tls};
 use crate::io::net::transfer::{MAX_STREAMS, Served, Staging};
 use crate::io::store::secret::SecretKeys;
 use crate::model::text;
+use crate::wire::confirmation::Confirmation;
 use crate::wire::message::Message;
 use crate::wire::packet::{PROTOCOL, clean_name};
 use crate::wire::split::split;
@@ -152,15 +154,7 @@ impl Net {
     /// Runs a network action; any other is handed back. Never blocks.
     pub fn run(&self, action: Action) -> Option<Action> {
         match action {
-            Action::Send { to, message: Message::Confirm(mut confirmation) } => {
-                let is_ours = !confirmation.is_signed();
-                if let Err(why) = if is_ours { self.sealer.seal(&mut confirmation) } else { Ok(()) } {
-                    tracing::warn!("a confirmation cannot be signed, and other machines may hold what it names: {why}");
-                    return None;
-                }
-                let message = SharedMessage::new(Message::Confirm(confirmation));
-                to.iter().filter_map(|link| self.hub.link(*link)).for_each(|link| link.send(Arc::clone(&message)));
-            }
+            Action::Send { to, message: Message::Confirm(confirmation) } => self.send_confirmation(&to, confirmation),
             Action::Send { to, message } => {
                 for part in split(message).into_iter().map(SharedMessage::new) {
                     to.iter().filter_map(|link| self.hub.link(*link)).for_each(|link| link.send(Arc::clone(&part)));
@@ -222,6 +216,17 @@ impl Net {
             other => return Some(other),
         }
         None
+    }
+
+    /// This machine's own are signed first.
+    fn send_confirmation(&self, to: &[LinkId], mut confirmation: Confirmation) {
+        let is_ours = !confirmation.is_signed();
+        if let Err(why) = if is_ours { self.sealer.seal(&mut confirmation) } else { Ok(()) } {
+            tracing::warn!("a confirmation cannot be signed, and other machines may hold what it names: {why}");
+            return;
+        }
+        let message = SharedMessage::new(Message::Confirm(confirmation));
+        to.iter().filter_map(|link| self.hub.link(*link)).for_each(|link| link.send(Arc::clone(&message)));
     }
 
     /// Says goodbye and closes everything, within a second.

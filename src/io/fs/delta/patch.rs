@@ -50,6 +50,33 @@ pub struct PatchTarget {
     pub base: ServedFile,
 }
 
+/// Applies a delta as it comes. Whether there was one; `None`: abandoned.
+fn read_delta(
+    mut patch: Patch,
+    parts: &mpsc::Receiver<Arrived>,
+    grant: &mut impl FnMut(u64),
+    assembly: &mut Assembly,
+) -> Result<Option<bool>, Failed> {
+    let mut unspent = 0;
+    loop {
+        match parts.recv() {
+            Err(mpsc::RecvError) => return Ok(None),
+            Ok(Arrived::End(Ending::Whole)) => break,
+            // The link lets no zeros into a delta.
+            Ok(Arrived::End(_) | Arrived::Zeros(_)) => return Ok(Some(false)),
+            Ok(Arrived::Bytes(bytes)) => {
+                patch.push(&bytes, assembly).map_err(Failed::of)?;
+                unspent += bytes.len() as u64;
+                if unspent >= GRANT_BYTES {
+                    grant(std::mem::take(&mut unspent));
+                }
+            }
+        }
+    }
+    patch.finish().map_err(Failed::of)?;
+    Ok(Some(true))
+}
+
 /// Why it came to nothing.
 enum Failed {
     /// The delta is none, or not of this base.
@@ -87,26 +114,7 @@ impl Deltas {
         let (pieces, has_failed) = (Mutex::new(Pieces::new(chunks)), AtomicBool::new(false));
         let old = self.kept(&wanted.base.content, base_size);
         let making = Making { base: &base, target: &target, chunks, old, pieces, has_failed };
-        let made = making.run(shares, |assembly| {
-            let (mut patch, mut unspent) = (Patch::new(base_size, size), 0);
-            loop {
-                match parts.recv() {
-                    Err(mpsc::RecvError) => return Ok(None),
-                    Ok(Arrived::End(Ending::Whole)) => break,
-                    // The link lets no zeros into a delta.
-                    Ok(Arrived::End(_) | Arrived::Zeros(_)) => return Ok(Some(false)),
-                    Ok(Arrived::Bytes(bytes)) => {
-                        patch.push(&bytes, assembly).map_err(Failed::of)?;
-                        unspent += bytes.len() as u64;
-                        if unspent >= GRANT_BYTES {
-                            grant(std::mem::take(&mut unspent));
-                        }
-                    }
-                }
-            }
-            patch.finish().map_err(Failed::of)?;
-            Ok(Some(true))
-        });
+        let made = making.run(shares, |assembly| read_delta(Patch::new(base_size, size), parts, &mut grant, assembly));
         let pieces = making.pieces.into_inner().unwrap_or_else(PoisonError::into_inner);
         let made = match made {
             Ok(None) => return None,

@@ -77,17 +77,7 @@ impl Deltas {
             return Ending::NoDelta;
         }
         // Before anything is locked: a peer may take its time.
-        let (base, is_ours) = match self.kept(&asked.base, asked.base_size) {
-            Some(base) => (base, true),
-            None => match ask().map(|bytes| Signature::of_peer(asked.base_size, bytes)) {
-                Some(Ok(base)) => (base, false),
-                Some(Err(why)) => {
-                    tracing::warn!("no delta of '{}' is made for {peer}: {why}; it goes whole", asked.file.path);
-                    return Ending::NoDelta;
-                }
-                None => return Ending::NoDelta,
-            },
-        };
+        let Some((base, is_ours)) = self.signature_of_base(asked, peer, ask) else { return Ending::NoDelta };
         let Some(making) = self.making.take() else {
             tracing::debug!("'{}' goes whole: another delta takes its time", asked.file.path);
             return Ending::NoDelta;
@@ -122,6 +112,25 @@ impl Deltas {
                 Ending::NoDelta
             }
             Err(DiffError::Stopped) => Ending::NotHere,
+        }
+    }
+
+    /// Kept here, which counts as ours, or else the peer's.
+    fn signature_of_base(
+        &self,
+        asked: &DeltaRequest,
+        peer: &str,
+        ask: &mut dyn FnMut() -> Option<Vec<u8>>,
+    ) -> Option<(Signature, bool)> {
+        if let Some(base) = self.kept(&asked.base, asked.base_size) {
+            return Some((base, true));
+        }
+        match Signature::of_peer(asked.base_size, ask()?) {
+            Ok(base) => Some((base, false)),
+            Err(why) => {
+                tracing::warn!("no delta of '{}' is made for {peer}: {why}; it goes whole", asked.file.path);
+                None
+            }
         }
     }
 

@@ -4,8 +4,8 @@ use super::{ClientError, Folder};
 use crate::engine::api::index::{Conflict, Counts, Index, Row, Settled};
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::{
-    AskPast, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Run, StageId, StatKind, Status,
-    SuspectStatus, Undone, Verification, Verify, Why,
+    AskPast, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Problem, Run, StageId, StatKind, Status,
+    SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
 };
 use crate::io::Events;
 use crate::io::control::verified::VerifyView;
@@ -238,7 +238,8 @@ fn under_way(wanted: &Verify) -> Run {
 /// One suspect file at `odd\n`, and nothing was asked for.
 fn verification() -> Verification {
     let path = path("odd\n");
-    let suspect = SuspectStatus { path, found_ns: 7, unreadable: false, decision: None, text: "suspect" };
+    let suspect =
+        SuspectStatus { path, found_ns: 7, unreadable: false, decision: None, cause: SuspectCause::Unreadable };
     Verification {
         run: None,
         suspects: vec![suspect],
@@ -279,7 +280,7 @@ fn status(counts: Counts) -> Status {
         open_conflicts: 0,
         devices: Vec::new(),
         lacks: vec!["no permission bits".into()],
-        problems: vec![(path("p"), "unreadable".into())],
+        problems: vec![(path("p"), Problem::Suspect(SuspectCause::Unreadable))],
         transfers: Vec::new(),
         queued_files: 0,
         queued_bytes: 0,
@@ -328,7 +329,8 @@ async fn what_is_asked_is_answered_from_anywhere_in_the_folder() {
     let mut client = Folder::find(&daemon.folder.join("deep/er")).unwrap().connect().await.unwrap();
     let status: StatusView = client.get("/v1/status", &[]).await.unwrap();
     assert_eq!((status.files, status.idle, status.name.as_str()), (1501, true, "alpha"));
-    assert_eq!((status.problems[0].path.as_str(), status.problems[0].text.as_str()), ("p", "unreadable"));
+    let problem = &status.problems[0];
+    assert!(problem.path == "p" && problem.text.contains("the disk cannot read it"), "{problem:?}");
     let peers: Vec<PeerView> = client.get("/v1/peers", &[]).await.unwrap();
     assert_eq!((peers[0].name.as_str(), peers[0].sent_bytes, peers[0].received_bytes), ("be\\x1bta", 5, 7));
     let log: LogView = client.get("/v1/log", &[("n", "3".into())]).await.unwrap();

@@ -10,5 +10,6 @@ pub(super) mod file_system;
 pub mod ignore;
 pub mod index;
 pub mod map_index;
+pub(super) mod problem;
 pub(super) mod status;
 pub(super) mod why;

@@ -51,6 +51,7 @@ pub use api::event::{
     Verify, WalkId,
 };
 pub use api::file_system::{Keeps, Names};
+pub use api::problem::{Problem, SuspectCause};
 pub use api::status::{
     DeviceStatus, FileHeld, HeldPath, HeldPaths, HeldWhy, MachineTally, PeerStatus, Status, Tally, TransferStatus,
 };
@@ -353,8 +354,7 @@ impl<I: Index> Engine<I> {
         self.observe.set_patterns(ignore);
         self.safety.patterns_are_read(&mut self.core);
         for (line, why) in bad {
-            let text = format!(".dirsyncignore, line {line}: {}", crate::model::text::escape(why.as_bytes()));
-            self.core.out.push(Action::Report(Report::Problem { path: None, text }));
+            self.core.act(Action::Report(Report::Problem { path: None, problem: Problem::BadPattern { line, why } }));
         }
         self.patterns_came(text.unwrap_or_default());
         self.observe.wake_rehashes(now);

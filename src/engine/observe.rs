@@ -23,6 +23,7 @@ use crate::engine::api::event::{Hint, Now, WalkId};
 use crate::engine::api::file_system::Keeps;
 use crate::engine::api::ignore::Ignore;
 use crate::engine::api::index::Index;
+use crate::engine::api::problem::Problem;
 use crate::engine::merge::ObservationSource;
 use crate::model::SyncPath;
 use alias::Aliases;
@@ -107,13 +108,13 @@ pub(super) struct Walking {
 #[derive(Default)]
 pub(super) struct Problems {
     left_alone: BTreeMap<SyncPath, &'static str>,
-    of_paths: BTreeMap<SyncPath, String>,
+    of_paths: BTreeMap<SyncPath, Problem>,
     /// Folders that were deleted elsewhere and stay for what patterns ignore in them, and why; no
     /// word of those above them.
-    kept_folders: BTreeMap<SyncPath, Option<String>>,
+    kept_folders: BTreeMap<SyncPath, Option<Problem>>,
     /// Folders with a name in them that is too long: when it was seen last (by `Now::mono`), and
     /// what is said.
-    too_long: BTreeMap<SyncPath, (u64, String)>,
+    too_long: BTreeMap<SyncPath, (u64, Problem)>,
 }
 
 /// What the folder's file system keeps, and what it takes for the same.
@@ -357,7 +358,7 @@ impl Observe {
         self.problems.left_alone.len() as u64
     }
 
-    pub(super) fn problem_of(&self, path: &SyncPath) -> Option<String> {
+    pub(super) fn problem_of(&self, path: &SyncPath) -> Option<Problem> {
         self.problems.of_paths.get(path).cloned()
     }
 

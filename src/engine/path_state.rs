@@ -6,6 +6,7 @@
 use crate::engine::Engine;
 use crate::engine::api::event::LinkId;
 use crate::engine::api::index::{Index, Row};
+use crate::engine::api::problem::Problem;
 use crate::engine::api::why::{Holders, WaitsFor, Why};
 use crate::engine::transfer::wants::{Step, Want};
 use crate::model::SyncPath;
@@ -22,8 +23,8 @@ impl<I: Index> Engine<I> {
         if let Some(covering) = before.and_then(|before| before.covering(path, is_dir)) {
             return Why::NewlyUnignored(covering);
         }
-        if let Some(text) = self.trouble_at(path) {
-            return Why::Problem { row, text };
+        if let Some(problem) = self.problem_at(path) {
+            return Why::Problem { row, problem };
         }
         let author =
             row.as_ref().map(|row| self.peers.name_of(&self.core, &row.head.version.author)).unwrap_or_default();
@@ -45,9 +46,9 @@ impl<I: Index> Engine<I> {
         Why::Synced { row, author, holders: self.holders() }
     }
 
-    fn trouble_at(&self, path: &SyncPath) -> Option<String> {
+    fn problem_at(&self, path: &SyncPath) -> Option<Problem> {
         let known = self.suspected().chain(self.torn()).chain(self.safety.unread_patterns());
-        let special = { known }.find(|(other, _)| other == path).map(|(_, text)| text);
+        let special = { known }.find(|(other, _)| other == path).map(|(_, problem)| problem);
         special.or_else(|| self.observe.problem_of(path))
     }
 

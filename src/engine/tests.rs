@@ -8,6 +8,7 @@ mod waiting;
 
 use crate::engine::api::index::{Index, OnDisk, Row};
 use crate::engine::api::map_index::MapIndex;
+use crate::engine::api::problem::Problem;
 use crate::engine::limits::SECOND;
 use crate::engine::limits::WALK_EVERY_NS;
 use crate::engine::merge::{ObservationSource, nothing};
@@ -518,7 +519,7 @@ fn an_ignore_file_that_gives_no_patterns_uncovers_nothing_and_is_read_again() {
     let actions = engine.handle(at(2), Event::IgnoreUnread("it is no file".into()));
     assert!(actions.iter().any(|action| matches!(action, Action::Report(Report::Problem { .. }))), "{actions:?}");
     assert!(engine.ignores(&path("my.key"), false));
-    let problem = "it is no file; until then the patterns that were in force stay so".to_owned();
+    let problem = Problem::NoPatterns { why: "it is no file".to_owned(), nothing_known: false };
     assert_eq!(engine.status().problems, [(patterns, problem)]);
     let reads = |actions: Vec<Action>| actions.contains(&Action::ReadIgnore);
     assert!(!reads(engine.handle(at(29 * SECOND), Event::Tick)));

@@ -8,6 +8,7 @@
 
 pub mod condition;
 mod group;
+mod problem;
 mod sentence;
 
 use crate::engine::{LinkId, Now, Report};
@@ -16,6 +17,8 @@ use crate::model::{DeviceId, text};
 use group::Batches;
 use sentence::{SummaryKind, SummarySum};
 use std::collections::BTreeMap;
+
+pub use problem::{problem_sentence, suspect_sentence};
 
 /// Up to this many lines of one sort in a window stand for themselves.
 const LINES_ALONE: u64 = 5;

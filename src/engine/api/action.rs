@@ -2,6 +2,7 @@
 
 use crate::engine::api::event::JobId;
 use crate::engine::api::event::{FetchId, LinkId, RangeId, StageId, Stat, WalkId};
+use crate::engine::api::problem::Problem;
 pub use crate::model::RetainReason;
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::condition::Condition;
@@ -320,7 +321,7 @@ pub enum Report {
     /// A path needs attention; `solved` when it no longer does.
     Problem {
         path: Option<SyncPath>,
-        text: String,
+        problem: Problem,
     },
     Solved {
         path: Option<SyncPath>,

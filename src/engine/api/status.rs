@@ -1,6 +1,7 @@
 //! What the engine says of itself when asked.
 
 use crate::engine::api::index::Counts;
+use crate::engine::api::problem::Problem;
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::condition::Condition;
 use std::collections::BTreeMap;
@@ -50,7 +51,7 @@ pub struct TransferStatus {
 }
 
 /// What `dirsync status` shows; `dirsync wait` waits until `idle` and every peer is `in_sync`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     pub device: DeviceId,
     pub name: String,
@@ -83,7 +84,7 @@ pub struct Status {
     /// What the folder's file system does not keep.
     pub lacks: Vec<String>,
     /// Paths that need attention, and why (at most 1,000).
-    pub problems: Vec<(SyncPath, String)>,
+    pub problems: Vec<(SyncPath, Problem)>,
     pub transfers: Vec<TransferStatus>,
     /// Files that wait for their turn to be fetched, and their bytes.
     pub queued_files: u64,

@@ -5,6 +5,7 @@
 
 use crate::engine::api::ignore::Covering;
 use crate::engine::api::index::Row;
+use crate::engine::api::problem::Problem;
 use crate::model::SyncPath;
 
 /// How a path stands on this machine.
@@ -19,7 +20,7 @@ pub enum Why {
     /// Only a pattern covers it that a peer took away; it waits for a person.
     NewlyUnignored(Covering),
     /// It needs attention: why, and what to do.
-    Problem { row: Option<Row>, text: String },
+    Problem { row: Option<Row>, problem: Problem },
     /// Deleted, here and in the group.
     Deleted { row: Row, author: String },
     /// The index knows nothing of it.

@@ -11,6 +11,7 @@ use crate::engine::api::action::{RetainReason, Source};
 use crate::engine::api::event::{Hint, Now, Observed};
 use crate::engine::api::file_system::Names;
 use crate::engine::api::index::{Index, Row};
+use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
 use crate::engine::merge;
@@ -231,10 +232,7 @@ impl<I: Index> Engine<I> {
             self.transfer.wait(now, path, Some(SECOND));
             return true;
         }
-        let text = format!(
-            "'{holder}' is here, and this folder's file system takes both for one name; rename one of them on a machine that has both"
-        );
-        self.name_is_taken(path, text);
+        self.name_is_taken(path, Problem::NameTaken { holder });
         true
     }
 
@@ -260,9 +258,9 @@ impl<I: Index> Engine<I> {
     }
 
     /// It cannot be here; its peers have it.
-    fn name_is_taken(&mut self, path: &SyncPath, text: String) {
+    fn name_is_taken(&mut self, path: &SyncPath, problem: Problem) {
         self.observe.file_system.aliases.taken.insert(path.clone());
-        self.observe.problem(&mut self.core, path, text);
+        self.observe.problem(&mut self.core, path, problem);
         self.transfer.hold_want(path);
         self.transfer.note_failed(path);
     }
@@ -274,11 +272,7 @@ impl<I: Index> Engine<I> {
         *refused = AliasRefusal { at: now.mono, times: refused.times.saturating_add(1), is_freed: false };
         let due = refused.due();
         self.observe.file_system.aliases.waiting.entry(key(path)).or_default().insert(path.clone());
-        let text = format!(
-            "something is at '{path}' by another spelling of its name, and this folder's file system \
-             takes both for one; rename one of them"
-        );
-        self.name_is_taken(path, text);
+        self.name_is_taken(path, Problem::NameRefused);
         self.transfer.wait(now, path, Some(due - now.mono));
     }
 

@@ -3,6 +3,7 @@
 use crate::engine::api::action::{Action, PriorContent};
 use crate::engine::api::event::{Hint, Now, Observed, Stat, StatKind};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::api::problem::Problem;
 use crate::engine::core::Believed;
 use crate::engine::core::Core;
 use crate::engine::core::is_racy;
@@ -43,6 +44,28 @@ enum NewFolder {
 }
 
 impl Observe {
+    /// The stamp of what was found edited.
+    fn stamp_of_edit(
+        &self,
+        now: Now,
+        row: Option<&Row>,
+        base: Option<&Entry>,
+        kind: &Kind,
+        stat: &Stat,
+        found: ObservationSource,
+    ) -> u64 {
+        if self.is_hollow(kind, stat) {
+            // Of a new file, the cut left a shell: it beats nothing that was made elsewhere (P5).
+            return base.map_or(0, |base| base.version.stamp + STAMP_STEP);
+        }
+        let stamp = merge::stamp(found, now.wall, self.attention.until(), stat, base);
+        match row.filter(|_| found == ObservationSource::Restored) {
+            // Whatever the clocks say, what is in a backup beats nothing that is known here (P8).
+            Some(row) => stamp.min(row.head.version.stamp.saturating_sub(1)),
+            None => stamp,
+        }
+    }
+
     /// It is looked at after the look or install under way. That it may be a new folder, to be
     /// watched, is remembered.
     pub(in crate::engine) fn postpone(&mut self, path: &SyncPath, hint: Hint) {
@@ -332,7 +355,9 @@ impl<I: Index> Engine<I> {
                 self.present(now, path, Live { kind, mtime: stat.mtime, stat, body }, found);
             }
             Observed::Unstable => self.observe.settle.hint(now.mono, path.clone(), Hint::Changed),
-            Observed::Failed(trouble) => self.observe.not_seen(&mut self.core, now, path, found, trouble.text),
+            Observed::Failed(trouble) => {
+                self.observe.not_seen(&mut self.core, now, path, found, Problem::Trouble(trouble.text));
+            }
         }
         if is_certain && self.transfer.not_interrupted(path) {
             self.nothing_was_interrupted(now, path);
@@ -396,17 +421,7 @@ impl<I: Index> Engine<I> {
             }
             Local::Edited(_) if self.takes_as_torn(now, path, &kind, &stat, found) => {}
             Local::Edited(base) => {
-                let mut stamp = merge::stamp(found, now.wall, self.observe.attention.until(), &stat, base.as_ref());
-                if let Some(row) = row.filter(|_| found == ObservationSource::Restored) {
-                    // Whatever the clocks say, what is in a backup beats nothing that is known here
-                    // (P8).
-                    stamp = stamp.min(row.head.version.stamp.saturating_sub(1));
-                }
-                if self.observe.is_hollow(&kind, &stat) {
-                    // Of a new file, the cut left a shell: it beats nothing that was made elsewhere
-                    // (P5).
-                    stamp = base.as_ref().map_or(0, |base| base.version.stamp + STAMP_STEP);
-                }
+                let mut stamp = self.observe.stamp_of_edit(now, row.as_ref(), base.as_ref(), &kind, &stat, found);
                 if base.is_none() && matches!(of, ModeOf::Guessed(_)) {
                     // Where another machine has the same with permissions that someone chose, those
                     // win.

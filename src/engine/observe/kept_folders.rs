@@ -6,10 +6,10 @@
 use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::index::Index;
+use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::observe::Observe;
 use crate::model::SyncPath;
-use crate::model::path::IGNORE_FILE;
 
 impl Observe {
     pub(in crate::engine) fn is_kept_folder(&self, dir: &SyncPath) -> bool {
@@ -40,21 +40,9 @@ impl<I: Index> Engine<I> {
         let Some(dir) = to_go.first().filter(|dir| !self.observe.is_kept_folder(dir)).cloned() else {
             return;
         };
-        let covering = self
-            .observe
-            .ignore
-            .covering(ignored_path, false)
-            .or_else(|| self.observe.ignore.covering(ignored_path, true));
-        let by = covering.map(|covering| {
-            let pattern = crate::model::text::escape(covering.pattern.trim_end().as_bytes());
-            format!(" with '{pattern}' in line {}", covering.line)
-        });
-        let text = format!(
-            "it was deleted at another machine and stays here, as it holds '{ignored_path}', which {IGNORE_FILE} covers{}; delete \
-             that too, or move it elsewhere",
-            by.unwrap_or_default()
-        );
-        self.stays(&dir, text);
+        let ignore = &self.observe.ignore;
+        let by = ignore.covering(ignored_path, false).or_else(|| ignore.covering(ignored_path, true));
+        self.stays(&dir, Problem::KeptForIgnored { ignored: ignored_path.clone(), by });
     }
 
     /// The folders above a path that are still here and were deleted elsewhere.
@@ -67,13 +55,14 @@ impl<I: Index> Engine<I> {
     }
 
     /// A folder that was deleted elsewhere stays for what is in it.
-    pub(super) fn stays(&mut self, dir: &SyncPath, text: String) {
+    pub(super) fn stays(&mut self, dir: &SyncPath, problem: Problem) {
         // The folders above stay for it: one line is enough.
         for above in self.folders_to_go(dir) {
             self.observe.problems.kept_folders.entry(above).or_default();
         }
-        if self.observe.problems.kept_folders.insert(dir.clone(), Some(text.clone())) != Some(Some(text.clone())) {
-            self.core.out.push(Action::Report(Report::Problem { path: Some(dir.clone()), text }));
+        if self.observe.problems.kept_folders.insert(dir.clone(), Some(problem.clone())) != Some(Some(problem.clone()))
+        {
+            self.core.out.push(Action::Report(Report::Problem { path: Some(dir.clone()), problem }));
         }
     }
 }

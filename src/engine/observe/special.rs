@@ -7,6 +7,7 @@
 use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::index::Index;
+use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::observe::Observe;
 use crate::model::SyncPath;
@@ -49,22 +50,16 @@ impl<I: Index> Engine<I> {
         let mut inside = from.take_while(|(path, _)| path.as_bytes().starts_with(dir.as_bytes()));
         let Some((path, what)) = inside.find(|(path, _)| path.is_below(dir)) else { return false };
         if is_deleted {
-            let text = format!(
-                "it was deleted at another machine and stays here, as it holds '{path}', a {what}, which is left alone; \
-                 delete that too, or move it elsewhere"
-            );
+            let problem = Problem::KeptForSpecial { special: path.clone(), what };
             // It may have been to make room before. That is no problem any more, and this keeps
             // nobody from being done.
             if !self.observe.inspecting.unseen.contains_key(dir) {
                 self.observe.problems.of_paths.remove(dir);
             }
-            self.stays(dir, text);
+            self.stays(dir, problem);
         } else {
-            let text = format!(
-                "another machine has something else in place of this folder, which holds '{path}', a {what}: the {what} is \
-                 left alone, and theirs waits; move the {what} away"
-            );
-            self.observe.problem(&mut self.core, dir, text);
+            let problem = Problem::SpecialBelow { special: path.clone(), what };
+            self.observe.problem(&mut self.core, dir, problem);
         }
         self.transfer.hold_want(dir);
         self.transfer.note_failed(dir);
@@ -78,11 +73,8 @@ impl<I: Index> Engine<I> {
             return false;
         }
         if let Some(what) = self.observe.problems.left_alone.get(path) {
-            let text = format!(
-                "a {what} is at '{path}', where another machine has something to sync: the {what} is left alone, and theirs waits; \
-                 move the {what} away, or rename what is at another machine"
-            );
-            self.observe.problem(&mut self.core, path, text);
+            let problem = Problem::SpecialThere { what };
+            self.observe.problem(&mut self.core, path, problem);
         } else if !path.ancestors().any(|dir| self.observe.problems.left_alone.contains_key(&dir)) {
             return false;
         }

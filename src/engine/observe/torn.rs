@@ -8,6 +8,7 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::merge::{self, ObservationSource};
 use crate::engine::observe::Observe;
@@ -116,16 +117,8 @@ impl<I: Index> Engine<I> {
         // Of the version that it is left of: what a user makes of it comes after that.
         let mode = self.observe.mode_of(&self.core, path, Some(&row), kind, stat).mode();
         let torn = Entry { kind: kind.clone(), mode, mtime: stat.mtime, version: known.version };
-        let then = if row.head.is_live() {
-            "its last whole version is fetched from a machine that has it"
-        } else {
-            "it was deleted at another machine"
-        };
-        let text = format!(
-            "'{path}' was being written when the power went, and holds {} bytes in place of {}; {then}",
-            sizes.0, sizes.1
-        );
-        self.core.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
+        let problem = Problem::TornNow { bytes: sizes.0, of: sizes.1, was_deleted: !row.head.is_live() };
+        self.core.out.push(Action::Report(Report::Problem { path: Some(path.clone()), problem }));
         self.observe.torn.add(path, kind);
         self.observe.store_torn(&mut self.core);
         self.store(now, path, &Row { disk: Some(merge::on_disk(torn, Some(*stat))), ..row });
@@ -141,14 +134,14 @@ impl<I: Index> Engine<I> {
             return;
         };
         rest.nobody_has = true;
-        let text = format!("'{path}' {}", rest.text());
-        self.core.out.push(Action::Report(Report::Problem { path: Some(path.clone()), text }));
+        let problem = Problem::Torn { nobody_has: true };
+        self.core.out.push(Action::Report(Report::Problem { path: Some(path.clone()), problem }));
     }
 
     /// For the status: each with what to do. What patterns cover is nobody's concern.
-    pub(in crate::engine) fn torn(&self) -> impl Iterator<Item = (SyncPath, String)> {
+    pub(in crate::engine) fn torn(&self) -> impl Iterator<Item = (SyncPath, Problem)> {
         let synced = self.observe.torn.by_path.iter().filter(|(path, _)| !self.ignores(path, false));
-        synced.map(|(path, rest)| (path.clone(), rest.text().to_owned()))
+        synced.map(|(path, rest)| (path.clone(), Problem::Torn { nobody_has: rest.nobody_has }))
     }
 }
 
@@ -161,17 +154,6 @@ pub(in crate::engine) struct TornFiles {
 struct Rest {
     content: ContentId,
     nobody_has: bool,
-}
-
-impl Rest {
-    fn text(&self) -> &'static str {
-        if self.nobody_has {
-            "was being written when the power went, and no linked machine has its last whole version; write it again or delete it, \
-             or link the machine that has it"
-        } else {
-            "was being written when the power went, and is not whole; its last whole version is fetched from a machine that has it"
-        }
-    }
 }
 
 impl TornFiles {
@@ -382,7 +364,7 @@ mod tests {
             }
         }
         assert!((4..20).contains(&asked), "it was asked for {asked} times");
-        assert!(engine.torn().any(|(_, text)| text.contains("no linked machine has its last whole version")));
+        assert!(engine.torn().any(|(_, problem)| problem == Problem::Torn { nobody_has: true }));
         assert!(!engine.core.index.get(&path).unwrap().is_settled());
     }
 

@@ -3,6 +3,7 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Hint, Now, Observed, Stat, StatKind, Trouble, WalkId};
 use crate::engine::api::index::{Index, OnDisk, Row};
+use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::merge::ObservationSource;
 use crate::engine::observe::Observe;
@@ -128,18 +129,8 @@ impl Observe {
         kind: StatKind,
         found: ObservationSource,
     ) {
-        let text = if kind == StatKind::Subvolume {
-            format!(
-                "it is a Btrfs subvolume, and what is in it is not synced; move what is in it into a plain folder, sync it as a \
-                 folder of its own, or name it in {IGNORE_FILE}"
-            )
-        } else {
-            format!(
-                "another file system is mounted on it, and what is in it is not synced; unmount it, or name it in \
-                 {IGNORE_FILE}"
-            )
-        };
-        self.not_seen(core, now, path, found, text);
+        let problem = if kind == StatKind::Subvolume { Problem::Subvolume } else { Problem::Mount };
+        self.not_seen(core, now, path, found, problem);
     }
 
     /// Where nobody tells of changes that other machines make to the file system, they are found by
@@ -157,10 +148,7 @@ impl Observe {
     pub(in crate::engine) fn is_too_deep<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath) -> bool {
         let depth = path.depth();
         if depth == MAX_COMPONENTS + 1 {
-            let most = format!(
-                "it lies more than {MAX_COMPONENTS} folders deep, and neither it nor what is in it is synced: move it up"
-            );
-            self.problem(core, path, most);
+            self.problem(core, path, Problem::TooDeep);
         }
         depth > MAX_COMPONENTS
     }
@@ -184,12 +172,9 @@ impl Observe {
         if let Some((seen, _)) = self.problems.too_long.get_mut(&folder) {
             *seen = now.mono;
         } else if self.problems.too_long.len() < TOO_LONG_CAP {
-            let name = crate::model::text::escape(name);
-            let text = format!(
-                "'{name}' in it is not synced, as its path is over 4,095 bytes long: shorten the path, or move it up"
-            );
-            core.out.push(Action::Report(Report::Problem { path: Some(folder.clone()), text: text.clone() }));
-            self.problems.too_long.insert(folder, (now.mono, text));
+            let problem = Problem::TooLong { name: name.to_vec() };
+            core.out.push(Action::Report(Report::Problem { path: Some(folder.clone()), problem: problem.clone() }));
+            self.problems.too_long.insert(folder, (now.mono, problem));
         }
     }
 
@@ -344,8 +329,11 @@ impl<I: Index> Engine<I> {
             match dir {
                 // A dead mount that is named in the ignore file, for one.
                 Some(dir) if self.ignores(&dir, true) => {}
-                Some(dir) => self.observe.not_seen(&mut self.core, now, &dir, found, trouble.text),
-                None => self.core.out.push(Action::Report(Report::Problem { path: None, text: trouble.text })),
+                Some(dir) => self.observe.not_seen(&mut self.core, now, &dir, found, Problem::Trouble(trouble.text)),
+                None => self
+                    .core
+                    .out
+                    .push(Action::Report(Report::Problem { path: None, problem: Problem::Trouble(trouble.text) })),
             }
         }
         self.observe.walking.concluding.push(walk);

@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Halt, LinkId, Now};
 use crate::engine::api::index::Index;
+use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::merge::ObservationSource;
 use crate::engine::peers::Peers;
@@ -128,7 +129,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Paths that need attention, and why.
-    pub(in crate::engine) fn all_problems(&self) -> impl Iterator<Item = (SyncPath, String)> {
+    pub(in crate::engine) fn all_problems(&self) -> impl Iterator<Item = (SyncPath, Problem)> {
         let safety = self.suspected().chain(self.torn()).chain(self.safety.unread_patterns());
         safety.chain(self.observe.problems(&self.core))
     }

@@ -8,10 +8,11 @@
 //! means, and putting it into the folder (`io/control`).
 
 use crate::engine::Engine;
-use crate::engine::api::action::{Action, ServedFile};
+use crate::engine::api::action::{Action, Report, ServedFile};
 use crate::engine::api::event::{AskPast, FetchPast, FoundPast};
 use crate::engine::api::event::{FetchError, FetchId, LinkId, Now, StageId, Stat};
 use crate::engine::api::index::Index;
+use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
 use crate::engine::peers::Peers;
@@ -203,8 +204,8 @@ impl Peers {
         if how == Err(FetchError::Corrupt)
             && let Some(session) = self.sessions.get(&link)
         {
-            let text = format!("what {} sent from its history is not what it said it would be", session.name);
-            core.out.push(Action::Report(crate::engine::Report::Problem { path: None, text }));
+            let problem = Problem::FalseHistory { by: session.name.clone() };
+            core.out.push(Action::Report(Report::Problem { path: None, problem }));
         }
         self.past_fetched(now, ticket, how);
         true

@@ -9,6 +9,7 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
+use crate::engine::api::problem::Problem;
 use crate::engine::limits::{DAY_NS, SECOND, TOMBSTONE_NS};
 use crate::engine::merge::BUILT_NS;
 use crate::engine::merge::{self, ObservationSource, RemoteEffect};
@@ -50,11 +51,8 @@ impl<I: Index> Engine<I> {
         if self.core.index.get(path).is_some_and(is_known) {
             return;
         }
-        let who = self.peers.name_of(&self.core, &entry.version.author);
-        let text = format!(
-            "{who} dates its change more than 5 years ahead; see 'dirsync held', and 'dirsync confirm' if it is meant"
-        );
-        self.observe.problem(&mut self.core, path, text);
+        let by = self.peers.name_of(&self.core, &entry.version.author);
+        self.observe.problem(&mut self.core, path, Problem::DatedAhead { by });
         if self.safety.future.len() < FUTURE_CAP || self.safety.future.contains_key(path) {
             self.safety.future.insert(path.clone(), entry);
         }

@@ -9,6 +9,7 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Decision, Now, Stat};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::api::problem::{Problem, SuspectCause};
 use crate::engine::core::Core;
 use crate::engine::merge;
 use crate::engine::safety::Safety;
@@ -44,7 +45,7 @@ pub struct SuspectStatus {
     pub found_ns: u64,
     pub unreadable: bool,
     pub decision: Option<Decision>,
-    pub text: &'static str,
+    pub cause: SuspectCause,
 }
 
 #[derive(Default)]
@@ -125,7 +126,7 @@ impl Safety {
             found_ns: suspect.at,
             unreadable: suspect.found == ContentId::UNREADABLE,
             decision: suspect.decision,
-            text: text(suspect),
+            cause: suspect.cause(),
         };
         self.suspects.by_path.iter().map(status).collect()
     }
@@ -212,22 +213,19 @@ impl<I: Index> Engine<I> {
     }
 
     /// For the status: each with what to do. What patterns cover is nobody's concern.
-    pub(in crate::engine) fn suspected(&self) -> impl Iterator<Item = (SyncPath, String)> {
+    pub(in crate::engine) fn suspected(&self) -> impl Iterator<Item = (SyncPath, Problem)> {
         let synced = self.safety.suspect_statuses().into_iter().filter(|suspect| !self.ignores(&suspect.path, false));
-        synced.map(|suspect| (suspect.path, suspect.text.to_owned()))
+        synced.map(|suspect| (suspect.path, Problem::Suspect(suspect.cause)))
     }
 }
 
-fn text(suspect: &Suspect) -> &'static str {
-    match suspect.decision {
-        Some(Decision::Heal) => "suspect: it is fetched again from a machine that has it, once one is linked",
-        Some(Decision::Keep) => "suspect: what is there now becomes a new version",
-        None if suspect.found == ContentId::UNREADABLE => {
-            "suspect: the disk cannot read it; look after the disk, and fetch it again with 'dirsync verify --heal PATH'"
-        }
-        None => {
-            "suspect: its bytes changed and its times did not, so it rotted, or a program wrote through a mapping; it is told to \
-             nobody until you say 'dirsync verify --heal PATH' (fetch it again) or 'dirsync verify --keep PATH' (it is right as it is)"
+impl Suspect {
+    fn cause(&self) -> SuspectCause {
+        match self.decision {
+            Some(Decision::Heal) => SuspectCause::Healing,
+            Some(Decision::Keep) => SuspectCause::Keeping,
+            None if self.found == ContentId::UNREADABLE => SuspectCause::Unreadable,
+            None => SuspectCause::Changed,
         }
     }
 }

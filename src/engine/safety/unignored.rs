@@ -9,6 +9,7 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
 use crate::engine::api::ignore::Ignore;
 use crate::engine::api::index::{Index, Row};
+use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::limits::IGNORE_FILE_BYTES;
 use crate::engine::limits::SECOND;
@@ -38,7 +39,7 @@ pub(in crate::engine) struct NewlyUnignored {
 
 /// The file is there and gave no patterns.
 struct UnreadPatterns {
-    why: String,
+    problem: Problem,
     /// When it is read again, by `Now::mono`.
     due: u64,
     /// None were ever in force here, as far as the index knows.
@@ -65,14 +66,12 @@ impl Safety {
     /// There is a file that cannot be used, whatever it says.
     pub(in crate::engine) fn patterns_are_unread<I: Index>(&mut self, core: &mut Core<I>, now: Now, why: &str) {
         let is_first = core.index.meta(META_BELIEVED).is_none();
-        let meanwhile =
-            if is_first { "nothing in this folder is synced" } else { "the patterns that were in force stay so" };
-        let why = format!("{why}; until then {meanwhile}");
-        if self.unignored.unread.as_ref().is_none_or(|known| known.why != why) {
+        let problem = Problem::NoPatterns { why: why.to_owned(), nothing_known: is_first };
+        if self.unignored.unread.as_ref().is_none_or(|known| known.problem != problem) {
             let path = SyncPath::new(IGNORE_FILE).ok();
-            core.out.push(Action::Report(Report::Problem { path, text: why.clone() }));
+            core.out.push(Action::Report(Report::Problem { path, problem: problem.clone() }));
         }
-        self.unignored.unread = Some(UnreadPatterns { why, due: now.mono + READ_AGAIN_NS, is_first });
+        self.unignored.unread = Some(UnreadPatterns { problem, due: now.mono + READ_AGAIN_NS, is_first });
     }
 
     pub(in crate::engine) fn patterns_are_read<I: Index>(&mut self, core: &mut Core<I>) {
@@ -91,9 +90,9 @@ impl Safety {
     }
 
     /// For the status.
-    pub(in crate::engine) fn unread_patterns(&self) -> impl Iterator<Item = (SyncPath, String)> {
+    pub(in crate::engine) fn unread_patterns(&self) -> impl Iterator<Item = (SyncPath, Problem)> {
         let path = SyncPath::new(IGNORE_FILE).expect("a plain name is a path");
-        self.unignored.unread.iter().map(move |unread| (path.clone(), unread.why.clone()))
+        self.unignored.unread.iter().map(move |unread| (path.clone(), unread.problem.clone()))
     }
 
     /// The ignore file is not there, and the index never knew it to be: patterns that were read are

@@ -5,6 +5,7 @@ use crate::engine::api::action::{Action, Job, Report, RetainReason, Source};
 use crate::engine::api::event::{Cause, Hint, Now, StageId, Stat, StatKind, Trouble};
 use crate::engine::api::event::{JobId, Outcome};
 use crate::engine::api::index::{Index, Row};
+use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::core::is_racy;
 use crate::engine::merge;
@@ -211,17 +212,18 @@ impl<I: Index> Engine<I> {
     }
 
     pub(super) fn install_failed(&mut self, now: Now, path: &SyncPath, trouble: Trouble) {
-        if trouble.cause == Cause::NoSpace {
+        let is_full = trouble.cause == Cause::NoSpace;
+        if is_full {
             self.transfer.wants.full_until = now.mono + FULL_PAUSE_NS;
         }
-        self.observe.problem(&mut self.core, path, trouble.text);
+        self.observe.problem(&mut self.core, path, Problem::Trouble(trouble.text));
         if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.stuck = true;
             want.trial = Trial::Failed;
         }
         // Each try may ask for its content anew. Room on the disk comes by itself, most else by a
         // person.
-        let most_ns = if trouble.cause == Cause::NoSpace { FULL_RETRY_NS } else { FAILED_RETRY_NS };
+        let most_ns = if is_full { FULL_RETRY_NS } else { FAILED_RETRY_NS };
         self.transfer.back_off_up_to(&self.core, now, path, most_ns);
     }
 
@@ -234,9 +236,10 @@ impl<I: Index> Engine<I> {
         if let Outcome::Failed(trouble) = outcome
             && self.reconcile.copy_failed(path)
         {
-            self.core
-                .out
-                .push(Action::Report(Report::Problem { path: Some(path.clone()), text: trouble.text.clone() }));
+            self.core.out.push(Action::Report(Report::Problem {
+                path: Some(path.clone()),
+                problem: Problem::Trouble(trouble.text.clone()),
+            }));
         }
         self.observe.hint(now, path.clone(), Hint::Closed);
         self.unwant(path);

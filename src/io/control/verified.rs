@@ -4,6 +4,7 @@
 //! fetched or shown.
 
 use crate::engine::{Decision, FileHeld, MachineTally, Run, SuspectStatus, Tally, Verification};
+use crate::io::journal::suspect_sentence;
 use crate::model::{DeviceId, SyncPath, text};
 use serde::{Deserialize, Serialize};
 
@@ -145,8 +146,8 @@ impl From<Run> for RunView {
 
 impl From<SuspectStatus> for SuspectView {
     fn from(suspect: SuspectStatus) -> Self {
-        let SuspectStatus { path, found_ns, unreadable, decision, text } = suspect;
-        let (path, found_ns, text) = (path.to_text(), found_ns.to_string(), text.to_owned());
+        let SuspectStatus { path, found_ns, unreadable, decision, cause } = suspect;
+        let (path, found_ns, text) = (path.to_text(), found_ns.to_string(), suspect_sentence(cause).to_owned());
         Self { path, found_ns, unreadable, decision, text }
     }
 }

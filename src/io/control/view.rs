@@ -14,7 +14,7 @@ use crate::engine::merge::label;
 use crate::engine::{DeviceStatus, PeerStatus, Status, TransferStatus};
 use crate::io::clock::wall_ns;
 use crate::io::humanize::counted;
-use crate::io::journal::condition;
+use crate::io::journal::{condition, problem_sentence};
 use crate::io::net::link::Upload;
 use crate::io::net::members::Unreached;
 use crate::io::store::index::JournalLine;
@@ -381,9 +381,8 @@ pub struct ErrorView {
 impl StatusView {
     pub(super) fn new(about: &About, status: Status, links: &[LinkFacts], stalled: Option<Duration>) -> Self {
         let Counts { files, directories, symlinks, deleted, bytes, pending } = status.counts;
-        let notes = |list: Vec<(SyncPath, String)>| {
-            list.into_iter().map(|(path, text)| PathNote { path: path.to_text(), text }).collect()
-        };
+        let problems = status.problems.iter().map(|(path, problem)| (path, problem_sentence(problem)));
+        let under_way = status.under_way.into_iter();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             directory: shown(&about.directory),
@@ -410,14 +409,14 @@ impl StatusView {
             uploads: uploads(links),
             peers_not_reached: Vec::new(),
             lacks: status.lacks,
-            problems: notes(status.problems),
+            problems: problems.map(|(path, text)| PathNote { path: path.to_text(), text }).collect(),
             history_bytes: 0,
             history_limit_bytes: None,
             disk_stalled_s: stalled.map(|waited| waited.as_secs()),
             transfers: status.transfers.into_iter().map(TransferView::of).collect(),
             queued_files: status.queued_files,
             queued_bytes: status.queued_bytes,
-            under_way: notes(status.under_way),
+            under_way: under_way.map(|(path, text)| PathNote { path: path.to_text(), text }).collect(),
             open_conflicts: status.open_conflicts,
             kept_folders: status.kept_folders,
             left_alone: status.left_alone,

@@ -8,6 +8,7 @@ use super::view::EntryView;
 use crate::engine::api::index::Row;
 use crate::engine::{Holders, StatKind, WaitsFor, Why};
 use crate::io::humanize::{bytes, counted, listed};
+use crate::io::journal::problem_sentence;
 use crate::model::path::IGNORE_FILE;
 use crate::model::{Kind, SyncPath, text};
 use axum::Json;
@@ -90,9 +91,9 @@ fn view(path: &SyncPath, why: Why, there: Option<StatKind>) -> WhyView {
             let held = "another machine took that line away; it is synced after 'dirsync confirm' here";
             ("ignored", format!("ignored: {rule} until now; {held}"))
         }
-        Why::Problem { row, text } => {
+        Why::Problem { row, problem } => {
             view.set_entry(path, row.as_ref(), None);
-            ("problem", format!("needs attention: {text}"))
+            ("problem", format!("needs attention: {}", problem_sentence(&problem)))
         }
         _ if special.is_some() => ("special", special.unwrap_or_default().to_owned()),
         Why::Pending { row, author, waits_for } => {
@@ -224,6 +225,7 @@ fn escaped(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Problem;
     use crate::engine::api::ignore::Covering;
     use crate::model::{DeviceId, Entry, FileTime, Mode, Version, VersionVector};
 
@@ -275,7 +277,12 @@ mod tests {
                 "its folder 'd/tmp' is covered by 'tmp/' (.dirsyncignore, line 3)",
             ),
             (Why::NewlyUnignored(covering), file, "ignored", "after 'dirsync confirm' here"),
-            (Why::Problem { row: None, text: "no room".into() }, None, "problem", "needs attention: no room"),
+            (
+                Why::Problem { row: None, problem: Problem::TooDeep },
+                None,
+                "problem",
+                "needs attention: it lies more than 256 folders deep",
+            ),
             (Why::Unknown, Some(StatKind::Other), "special", "a socket, fifo or device"),
             (Why::Unknown, Some(StatKind::Mount), "special", "another file system is mounted there"),
             (Why::Unknown, file, "pending", "a look at the disk"),

@@ -7,6 +7,7 @@ use super::{Level, Line};
 use crate::engine::Report;
 use crate::io::humanize::{bytes, count, counted, duration, listed};
 use crate::io::journal::condition;
+use crate::io::journal::problem::problem_sentence;
 use crate::model::{Entry, Kind, SyncPath, text};
 use crate::wire::condition::Condition;
 
@@ -96,10 +97,12 @@ pub(super) fn line(report: &Report) -> Line {
             let loser = version(loser, loser_name);
             (Level::Info, "merged", format!("merged '{path}': it now also holds the edits of {loser}"))
         }
-        Report::Problem { path: Some(path), text } => {
-            (Level::Warn, "problem", format!("'{path}' needs attention: {text}"))
+        Report::Problem { path: Some(path), problem } => {
+            (Level::Warn, "problem", format!("'{path}' needs attention: {}", problem_sentence(problem)))
         }
-        Report::Problem { path: None, text } => (Level::Warn, "problem", format!("the folder needs attention: {text}")),
+        Report::Problem { path: None, problem } => {
+            (Level::Warn, "problem", format!("the folder needs attention: {}", problem_sentence(problem)))
+        }
         Report::Solved { path: Some(path) } => (Level::Info, "solved", format!("'{path}' is fine again")),
         Report::Solved { path: None } => (Level::Info, "solved", "the folder is fine again".to_owned()),
         Report::LeftAlone { path, what } => {

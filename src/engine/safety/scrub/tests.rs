@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::merge;
 use crate::engine::{Cause, Config, Decision, Event, LinkId, Observed, OnConflict, StatKind, Trouble, Trust};
-use crate::engine::{Verify, WalkId};
+use crate::engine::{Problem, SuspectCause, Verify, WalkId};
 use crate::model::{DeviceId, Entry, FileTime, Mode};
 use crate::wire::features::Features;
 use crate::wire::message::Message;
@@ -169,7 +169,13 @@ fn what_is_read_right_is_counted_and_what_is_read_wrongly_twice_is_suspect() {
     let kept = bench.said.iter().filter(|action| matches!(action, Action::KeepSuspect { .. })).count();
     assert_eq!((kept, bench.reports(|report| matches!(report, Report::Suspect { heals: false, .. }))), (1, 1));
     let status = bench.engine.status();
-    assert!(status.idle && status.problems.iter().any(|(at, text)| *at == path("b") && text.contains("--heal")));
+    assert!(
+        status.idle
+            && status
+                .problems
+                .iter()
+                .any(|(at, problem)| *at == path("b") && *problem == Problem::Suspect(SuspectCause::Changed))
+    );
     assert!(bench.engine.locate(&path("b"), good("b"), 4).is_none(), "it is served to nobody");
 }
 

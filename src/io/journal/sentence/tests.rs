@@ -1,6 +1,7 @@
 //! Tests of `sentence.rs`.
 
 use super::*;
+use crate::engine::Problem;
 use crate::model::{ContentId, DeviceId, FileTime, Mode, Version, VersionVector};
 
 fn entry(kind: Kind) -> Entry {
@@ -79,7 +80,11 @@ fn each_report_reads_as_a_sentence() {
              al\\xc2\\x9bpha (2.0 KiB), changed 2023-11-14T22:13:20Z, which is kept in history as 'kept' and kept \
              beside it as 'beside' (dirsync conflicts)",
         ),
-        (Report::Problem { path: Some(path()), text: "why".into() }, "'a\\x0ab' needs attention: why"),
+        (
+            Report::Problem { path: Some(path()), problem: Problem::NameRefused },
+            "'a\\x0ab' needs attention: something is here by another spelling of its name, and this folder's file \
+             system takes both for one; rename one of them",
+        ),
         (Report::Solved { path: None }, "the folder is fine again"),
         (
             Report::Scanned { paths: 50_000, changed: 10, took_ns: 1_240_000_000 },

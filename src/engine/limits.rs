@@ -2,8 +2,12 @@
 //!
 //! Deliberately not here: those of one file alone, which stand where they are used.
 
-pub(super) const SECOND: u64 = 1_000_000_000;
-pub(super) const DAY_NS: u64 = 24 * 3600 * SECOND;
+/// Units of time (ns).
+pub(super) const MS: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1000 * MS;
+pub(super) const MINUTE_NS: u64 = 60 * SECOND;
+pub const HOUR_NS: u64 = 3600 * SECOND;
+pub(super) const DAY_NS: u64 = 24 * HOUR_NS;
 
 /// Rows that are read from the index at once.
 pub(super) const PAGE: usize = 1024;
@@ -22,9 +26,6 @@ pub(super) const BODIES_BYTES: u64 = 48 << 20;
 
 /// A deletion waits this long for others to copy from what it deletes (ns).
 pub(super) const COPY_PATIENCE_NS: u64 = 5 * SECOND;
-
-/// Losses are counted over this long (ns).
-pub const HOUR_NS: u64 = 3600 * SECOND;
 
 /// A file whose times are this close to the inspection (ns) may change once more without a new
 /// stat.

@@ -94,7 +94,7 @@ impl<I: Index> Engine<I> {
         if self.peers.is_alone() && row.head.file().is_some() {
             return WaitsFor::Machine;
         }
-        WaitsFor::NextTry(want.tries)
+        WaitsFor::NextTry(want.tries())
     }
 
     pub(super) fn transfer(&self, path: &SyncPath, from: Option<LinkId>) -> WaitsFor {

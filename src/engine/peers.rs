@@ -136,20 +136,20 @@ impl Peers {
     /// All conflicts are announced to a peer once a link. Whether they are now.
     pub(super) fn begin_conflicts(&mut self, link: LinkId) -> bool {
         let session = self.sessions.get_mut(&link);
-        session.is_some_and(|session| !std::mem::replace(&mut session.announced_conflicts, true))
+        session.is_some_and(|session| !std::mem::replace(&mut session.announced.conflicts, true))
     }
 
     /// All confirmations are announced to a peer. Whether it understands them.
     pub(super) fn begin_confirmations(&mut self, now: Now, link: LinkId) -> bool {
         let session = self.sessions.get_mut(&link).filter(|session| session.features.has(CONFIRM));
-        session.map(|session| session.announced_confirmations = now.mono).is_some()
+        session.map(|session| session.announced.confirmations = now.mono).is_some()
     }
 
     /// When all confirmations were last announced to a peer that this machine is acquainted with
     /// (`Now::mono`).
     pub(super) fn confirmations_announced(&self, link: LinkId) -> Option<u64> {
         let session = self.sessions.get(&link).filter(|session| session.is_acquainted());
-        session.map(|session| session.announced_confirmations)
+        session.map(|session| session.announced.confirmations)
     }
 
     /// Entries wait to be announced.

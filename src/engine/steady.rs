@@ -11,11 +11,11 @@ use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
+use crate::engine::limits::DAY_NS;
+use crate::engine::limits::SECOND;
 use crate::engine::merge::ObservationSource;
 use crate::model::SyncPath;
 
-const SECOND: u64 = 1_000_000_000;
-const DAY_NS: u64 = 24 * 3600 * SECOND;
 /// What a new index begins with: so that a time before it exists for any age that is asked about,
 /// and 0 is long ago.
 const BEGIN_NS: u64 = 20 * 365 * DAY_NS;

@@ -11,6 +11,8 @@ pub(super) mod silence;
 pub(super) mod swarm;
 pub(super) mod wants;
 
+#[cfg(test)]
+use crate::engine::api::event::StageId;
 use crate::engine::api::event::{FetchId, LinkId, Now};
 use crate::model::{ContentId, SyncPath};
 use chunks::Swarms;
@@ -38,12 +40,25 @@ impl Transfer {
 
 #[cfg(test)]
 impl Transfer {
-    pub(super) fn all_wants(&self) -> &Wants {
-        &self.wants
+    /// Small contents under way, their bytes, and those that were asked for.
+    pub(super) fn window(&self) -> (usize, u64, usize) {
+        (self.wants.window.small_files, self.wants.window.small_bytes, self.wants.asked.len())
     }
 
-    pub(super) fn parts_mut(&mut self) -> (&mut Wants, &mut Swarms, &mut BTreeSet<SyncPath>) {
-        (&mut self.wants, &mut self.swarms, &mut self.interrupted_installs)
+    pub(super) fn body_bytes(&mut self) -> &mut u64 {
+        &mut self.wants.window.body_bytes
+    }
+
+    /// Nothing is tried again by itself, and nothing is in doubt.
+    pub(super) fn forget_retries(&mut self) {
+        self.wants.queues.retries.clear();
+        self.interrupted_installs.clear();
+    }
+
+    /// All chunks of a content came for a path.
+    pub(super) fn came(&mut self, path: &SyncPath, staged: StageId, content: ContentId) {
+        self.wants.by_path.get_mut(path).unwrap().received.staged = Some(staged);
+        self.swarms.staged.insert(path.clone(), content);
     }
 }
 
@@ -81,7 +96,7 @@ impl Transfer {
 
     /// Nothing that will change soon keeps it.
     pub(super) fn is_stuck(&self, path: &SyncPath) -> bool {
-        self.wants.get(path).is_some_and(|want| want.stuck)
+        self.wants.get(path).is_some_and(Want::is_stuck)
     }
 
     pub(super) fn note_failed(&mut self, path: &SyncPath) {
@@ -107,7 +122,7 @@ impl Transfer {
     }
 
     pub(super) fn retry_at(&mut self, due: u64, path: &SyncPath) {
-        self.wants.retries.insert((due, path.clone()));
+        self.wants.queues.retries.insert((due, path.clone()));
     }
 
     /// An id that no fetch, install or request has.
@@ -132,7 +147,7 @@ impl Transfer {
 
     /// Contents handed over to be installed (bytes).
     pub(super) fn installing_bytes(&self) -> u64 {
-        self.wants.installing_bytes
+        self.wants.window.installing_bytes
     }
 
     /// What is there is being renamed to another spelling.
@@ -143,7 +158,7 @@ impl Transfer {
     /// How many wait in its queue before it.
     pub(super) fn place_in_queue(&self, path: &SyncPath) -> Option<usize> {
         let place = |queue: &VecDeque<SyncPath>| queue.iter().position(|other| other == path);
-        place(&self.wants.small_queue).or_else(|| place(&self.wants.large_queue))
+        place(&self.wants.queues.small).or_else(|| place(&self.wants.queues.large))
     }
 
     pub(super) fn fetched_from(&self, fetch: FetchId) -> Option<LinkId> {
@@ -152,7 +167,7 @@ impl Transfer {
 
     /// The disk was full a moment ago.
     pub(super) fn awaits_space(&self, now: Now) -> bool {
-        now.mono < self.wants.full_until
+        now.mono < self.wants.window.full_until
     }
 
     /// All that is wanted at the start may have been interrupted by the end of the last run.

@@ -12,13 +12,13 @@ use crate::engine::api::file_system::Keeps;
 use crate::engine::api::file_system::Names;
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
+use crate::engine::limits::PAGE;
 use crate::engine::observe::Observe;
 use crate::model::{FileTime, Kind, Mode, SyncPath};
 
 /// What nobody may do with a new file whose permissions the disk does not keep.
 const NEW_FILE: u16 = 0o644;
 const NEW_FOLDER: u16 = 0o755;
-const PAGE: usize = 1024;
 
 /// How sure a mode is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use crate::engine::api::index::Index;
 use crate::engine::core::Core;
 use crate::engine::limits::PAGE;
 use crate::engine::limits::RACY_NS;
+use crate::engine::limits::SECOND;
 use crate::engine::observe::Observe;
 use crate::engine::observe::settle::Debounced;
 use crate::engine::{Engine, Inspection, META_RACY_SINCE};
@@ -20,10 +21,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// With so many paths to look at, install or tell, second hashes wait.
 const BULK: u64 = 8;
 /// They wait at most this much longer.
-const PATIENCE_NS: u64 = 30_000_000_000;
+const PATIENCE_NS: u64 = 30 * SECOND;
 const QUIET_NS: u64 = RACY_NS / 4;
 /// A peer that asked so lately for something large, or for a part of it, is fetching it still.
-const SERVING_NS: u64 = 1_000_000_000;
+const SERVING_NS: u64 = SECOND;
 
 #[derive(Default)]
 pub(in crate::engine) struct RacyRehash {

@@ -5,10 +5,10 @@
 //! before the old one's deletion.
 
 use crate::engine::api::event::Hint;
+use crate::engine::limits::MS;
 use crate::model::SyncPath;
 use std::collections::{BTreeMap, BTreeSet};
 
-const MS: u64 = 1_000_000;
 /// From close-after-write to the look.
 pub const CLOSED_NS: u64 = 2 * MS;
 /// The quiet that a file being written must show.

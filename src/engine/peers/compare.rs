@@ -80,7 +80,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn recompare(&mut self, now: Now, link: LinkId) {
         self.announce_state(now, link);
         if let Some(session) = self.peers.sessions.get_mut(&link) {
-            session.announced_since = 0;
+            session.standing.announced_since = 0;
             session.refusals.forget();
         }
         self.judge_state(now, link);
@@ -115,7 +115,7 @@ impl<I: Index> Engine<I> {
             session.comparing = Comparing::No;
             return self.announce_state(now, link);
         }
-        session.equality = Equality::Unknown;
+        session.standing.equality = Equality::Unknown;
         session.comparing = Comparing::Offering(left);
         self.peers.send(&mut self.core, vec![link], Message::Offer { buckets, entries, more: false });
     }
@@ -130,7 +130,7 @@ impl<I: Index> Engine<I> {
     ) {
         self.peers.news.compared_until = now.mono + COMPARED_NS;
         let Some(session) = self.peers.sessions.get_mut(&link) else { return };
-        session.equality = Equality::Unknown;
+        session.standing.equality = Equality::Unknown;
         let part: BTreeMap<SyncPath, Entry> = part.into_iter().collect();
         if more {
             let is_older = |ours: Row, theirs: &Entry| !ours.head.beats(theirs);

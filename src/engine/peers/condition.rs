@@ -50,15 +50,15 @@ impl Peers {
     /// Whether a peer and this machine, which stands so, hold the same and are done.
     pub(super) fn is_in_sync(session: &Session, root: Digest, ours: &Condition) -> bool {
         // An older version does not say how it stands.
-        let theirs_is_clear = session.condition.is_none_or(|theirs| theirs.is_clear());
+        let theirs_is_clear = session.standing.condition.is_none_or(|theirs| theirs.is_clear());
         session.is_equal_to(root) && session.pending() == 0 && theirs_is_clear && ours.is_clear()
     }
 
     /// Names in the log what a peer says of itself, when that is news.
     pub(super) fn name_condition<I: Index>(&mut self, core: &mut Core<I>, now: Now, link: LinkId) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
-        let Some(condition) = session.condition else { return };
-        if let Some(condition) = session.said.next(now.mono, condition.trouble()) {
+        let Some(condition) = session.standing.condition else { return };
+        if let Some(condition) = session.standing.said.next(now.mono, condition.trouble()) {
             let peer = session.name.clone();
             core.out.push(Action::Report(Report::PeerStands { peer, condition }));
         }
@@ -66,7 +66,7 @@ impl Peers {
 
     /// Those whose condition is still to be named.
     pub(super) fn name_conditions_due<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
-        let is_due = |session: &Session| session.said.due.is_some_and(|due| due <= now.mono);
+        let is_due = |session: &Session| session.standing.said.due.is_some_and(|due| due <= now.mono);
         let links: Vec<_> = self.sessions.iter().filter(|(_, s)| is_due(s)).map(|(link, _)| *link).collect();
         for link in links {
             self.name_condition(core, now, link);
@@ -75,7 +75,7 @@ impl Peers {
 
     /// When a peer's condition is to be named.
     pub(super) fn next_naming(&self) -> Option<u64> {
-        self.sessions.values().filter_map(|session| session.said.due).min()
+        self.sessions.values().filter_map(|session| session.standing.said.due).min()
     }
 }
 
@@ -141,7 +141,7 @@ impl<I: Index> Engine<I> {
 
     /// Wants that will get on by themselves.
     pub(in crate::engine) fn active_wants(&self) -> u64 {
-        let wants = self.transfer.wants().filter(|(path, want)| !want.stuck && !self.observe.is_kept_folder(path));
+        let wants = self.transfer.wants().filter(|(path, want)| !want.is_stuck() && !self.observe.is_kept_folder(path));
         wants.count() as u64
     }
 

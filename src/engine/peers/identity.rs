@@ -15,6 +15,7 @@ use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, load_by_device, store_by_device};
 use crate::engine::core::Core;
 use crate::engine::limits::DAY_NS;
+use crate::engine::limits::SECOND;
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::Met;
 use crate::engine::{Engine, META_COUNTER, META_RENEWED_AT, META_RESTORED};
@@ -27,7 +28,7 @@ const META_PEER_COUNTERS: &str = "heard";
 /// Devices whose counters are remembered (P9).
 const PEER_COUNTERS_CAP: usize = 4096;
 /// What was heard is stored this often: it tells months, not seconds.
-const STORE_EVERY_NS: u64 = 60_000_000_000;
+const STORE_EVERY_NS: u64 = 60 * SECOND;
 
 /// Whether this device may give way to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,7 +30,7 @@ pub(in crate::engine) struct OutgoingChange {
 impl Peers {
     /// Whether whatever is found here is news to every linked peer.
     pub(in crate::engine) fn is_news_to_all(&self) -> bool {
-        self.sessions.values().all(|session| session.is_empty_handed)
+        self.sessions.values().all(|session| session.standing.is_empty_handed)
     }
 
     /// Sends what is queued, in order, many changes to a message.
@@ -95,7 +95,7 @@ impl<I: Index> Engine<I> {
         wire_bytes: u64,
     ) {
         let Some(session) = self.peers.sessions.get_mut(&link) else { return };
-        session.announced_since += changes.len();
+        session.standing.announced_since += changes.len();
         let sender = session.device;
         let mut relayed_to = relayed_to.to_vec();
         relayed_to.push(sender);

@@ -80,6 +80,26 @@ pub(in crate::engine) struct Session {
     /// Of the paths that the peer's offer in parts has named so far, those that it holds as we do,
     /// or newer.
     pub(super) offered: BTreeSet<Digest>,
+    pub(super) standing: PeerStanding,
+    pub(super) announced: AnnouncedToPeer,
+    /// Large contents that it looks for, and is to be told of.
+    pub seeks: VecDeque<ContentId>,
+    pub refusals: Refusals,
+}
+
+/// What a peer was told last.
+#[derive(Default)]
+pub(in crate::engine) struct AnnouncedToPeer {
+    pub(super) state: Option<PeerState>,
+    pub(super) at: u64,
+    /// It was told of all conflicts that are known here.
+    pub conflicts: bool,
+    /// When it was told of all confirmations, by `Now::mono`.
+    pub confirmations: u64,
+}
+
+/// How a peer stands, as it says and as it compares.
+pub(in crate::engine) struct PeerStanding {
     /// The peer's last state.
     pub(super) theirs: Option<(Digest, u64)>,
     pub condition: Option<Condition>,
@@ -90,16 +110,7 @@ pub(in crate::engine) struct Session {
     /// The peer held nothing at all when it was linked: contents found here by a first scan are
     /// news to it.
     pub(super) is_empty_handed: bool,
-    pub(super) relayed_to: Option<PeerState>,
-    pub(super) announced_at: u64,
-    /// Large contents that it looks for, and is to be told of.
-    pub seeks: VecDeque<ContentId>,
     pub(super) equality: Equality,
-    /// It was told of all conflicts that are known here.
-    pub announced_conflicts: bool,
-    /// When it was told of all confirmations, by `Now::mono`.
-    pub announced_confirmations: u64,
-    pub refusals: Refusals,
 }
 
 /// Whether both trees were equal since they were compared last.
@@ -132,12 +143,12 @@ impl Session {
 
     /// Whether it holds this tree, as it said last, and none of that is being compared.
     pub fn is_equal_to(&self, root: Digest) -> bool {
-        !self.is_comparing() && self.theirs.is_some_and(|(theirs, _)| theirs == root)
+        !self.is_comparing() && self.standing.theirs.is_some_and(|(theirs, _)| theirs == root)
     }
 
     /// Paths still to be installed there, as it said last.
     pub fn pending(&self) -> u64 {
-        self.theirs.map_or(0, |(_, pending)| pending)
+        self.standing.theirs.map_or(0, |(_, pending)| pending)
     }
 }
 
@@ -191,17 +202,16 @@ impl<I: Index> Engine<I> {
             clock: PeerClock::Unknown,
             comparing: Comparing::No,
             offered: BTreeSet::new(),
-            theirs: None,
-            condition: None,
-            said: ReportedCondition::default(),
-            announced_since: 0,
-            is_empty_handed: false,
-            relayed_to: None,
-            announced_at: now.mono,
+            standing: PeerStanding {
+                theirs: None,
+                condition: None,
+                said: ReportedCondition::default(),
+                announced_since: 0,
+                is_empty_handed: false,
+                equality: Equality::Unknown,
+            },
+            announced: AnnouncedToPeer { at: now.mono, ..AnnouncedToPeer::default() },
             seeks: VecDeque::new(),
-            equality: Equality::Unknown,
-            announced_conflicts: false,
-            announced_confirmations: 0,
             refusals: Refusals::default(),
         };
         self.peers.sessions.insert(link, session);

@@ -29,7 +29,7 @@ pub(in crate::engine) const COMPARED_NS: u64 = SECOND;
 impl Peers {
     pub(super) fn next_state(&self) -> Option<u64> {
         let rest = self.news.state_changed_at.map(|since| since + STATE_QUIET_NS);
-        let periodic = self.sessions.values().map(|session| session.announced_at + STATE_EVERY_NS).min();
+        let periodic = self.sessions.values().map(|session| session.announced.at + STATE_EVERY_NS).min();
         rest.into_iter().chain(periodic).min().filter(|_| !self.sessions.is_empty())
     }
 }
@@ -44,8 +44,8 @@ impl<I: Index> Engine<I> {
     pub(super) fn announce_state(&mut self, now: Now, link: LinkId) {
         let state = self.state();
         if let Some(session) = self.peers.sessions.get_mut(&link) {
-            session.relayed_to = Some(state);
-            session.announced_at = now.mono;
+            session.announced.state = Some(state);
+            session.announced.at = now.mono;
             let (root, pending, condition) = state;
             self.peers.send(&mut self.core, vec![link], Message::State { root, pending, condition: Some(condition) });
         }
@@ -68,7 +68,7 @@ impl<I: Index> Engine<I> {
             .sessions
             .iter()
             .filter(|(_, s)| {
-                (has_quiesced && s.relayed_to != Some(state)) || s.announced_at + STATE_EVERY_NS <= now.mono
+                (has_quiesced && s.announced.state != Some(state)) || s.announced.at + STATE_EVERY_NS <= now.mono
             })
             .map(|(link, _)| *link)
             .collect();
@@ -102,11 +102,11 @@ impl<I: Index> Engine<I> {
         condition: Option<Condition>,
     ) {
         if let Some(session) = self.peers.sessions.get_mut(&link) {
-            session.theirs = Some((root, pending));
-            session.condition = condition;
-            session.announced_since = 0;
+            session.standing.theirs = Some((root, pending));
+            session.standing.condition = condition;
+            session.standing.announced_since = 0;
             session.refusals.ends();
-            session.is_empty_handed |= (root, pending) == (Digests::empty_root(), 0);
+            session.standing.is_empty_handed |= (root, pending) == (Digests::empty_root(), 0);
         }
         if let Some(condition) = &condition {
             self.remind_of_confirmations(now, link, condition);
@@ -121,32 +121,33 @@ impl<I: Index> Engine<I> {
         let (root, active, ours) = self.state();
         let (paths, today) = (self.core.index.counts(), self.core.today(now));
         let Some(session) = self.peers.sessions.get_mut(&link) else { return };
-        let Some((theirs, pending)) = session.theirs else { return };
+        let Some((theirs, pending)) = session.standing.theirs else { return };
         let trouble = |condition: &Condition| !condition.trouble().is_clear();
-        if trouble(&ours) || session.condition.as_ref().is_some_and(trouble) {
-            session.equality = session.equality.unsaid();
+        if trouble(&ours) || session.standing.condition.as_ref().is_some_and(trouble) {
+            session.standing.equality = session.standing.equality.unsaid();
         }
         if theirs == root {
             session.refusals.forget();
             if pending == 0 {
                 self.peers.devices.compared_equal(now, today, &session.device);
             }
-            if pending == 0 && active == 0 && session.equality == Equality::Unknown {
-                session.equality = Equality::WereEqual;
+            if pending == 0 && active == 0 && session.standing.equality == Equality::Unknown {
+                session.standing.equality = Equality::WereEqual;
             }
-            if Peers::is_in_sync(session, root, &ours) && session.equality != Equality::Said {
-                session.equality = Equality::Said;
+            if Peers::is_in_sync(session, root, &ours) && session.standing.equality != Equality::Said {
+                session.standing.equality = Equality::Said;
                 let paths = paths.files + paths.directories + paths.symlinks;
                 let peer = session.name.clone();
                 self.core.out.push(Action::Report(Report::InSync { peer, paths }));
             }
             return;
         }
-        let just_announced = self.peers.news.state_changed_at.is_some() && session.equality != Equality::Unknown;
+        let just_announced =
+            self.peers.news.state_changed_at.is_some() && session.standing.equality != Equality::Unknown;
         if session.dialler
             && !session.is_comparing()
             && !just_announced
-            && session.announced_since == 0
+            && session.standing.announced_since == 0
             && session.refusals.may_compare(now.mono)
         {
             self.peers.compare(&mut self.core, link);
@@ -160,7 +161,7 @@ impl<I: Index> Engine<I> {
             name: session.name.clone(),
             in_sync: Peers::is_in_sync(session, root, &ours),
             equal: session.is_equal_to(root),
-            condition: session.condition,
+            condition: session.standing.condition,
             pending: session.pending(),
             clock_ahead_ns: session.clock.ahead_ns(),
             invalid: session.refusals.first().cloned(),

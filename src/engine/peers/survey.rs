@@ -11,6 +11,7 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::api::status::{FileHeld, MachineTally, Tally};
 use crate::engine::core::Core;
 use crate::engine::limits::PAGE;
+use crate::engine::limits::SECOND;
 use crate::model::{ContentId, SyncPath};
 use crate::wire::message::{Message, PathContent, SURVEY_BYTES, SURVEY_PATHS};
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ use std::collections::BTreeSet;
 const NAMED_FILES: usize = 1000;
 /// Who has not answered by then is asked no more: it says that it lives, and no more than that
 /// (ns).
-const PATIENCE_NS: u64 = 30 * crate::engine::limits::SECOND;
+const PATIENCE_NS: u64 = 30 * SECOND;
 
 #[derive(Default)]
 pub(in crate::engine) struct Survey {

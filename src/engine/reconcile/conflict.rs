@@ -13,6 +13,7 @@ use crate::engine::api::action::{Action, Report, RetainReason, Source};
 use crate::engine::api::event::{FoundLoser, Merge, Now, StageId, Stat};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
+use crate::engine::limits::SECOND;
 use crate::engine::merge;
 use crate::engine::reconcile::Reconcile;
 use crate::engine::{Engine, Trust};
@@ -29,7 +30,7 @@ const META_MERGING: &str = "merging";
 /// So many of them (P9); the others are in history, as all are.
 const MERGING_CAP: usize = 256;
 /// Of many conflicts at once not each one has the list written.
-const STORE_EVERY_NS: u64 = 500_000_000;
+const STORE_EVERY_NS: u64 = SECOND / 2;
 
 /// What is done about conflicts on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
+use crate::engine::limits::SECOND;
 use crate::engine::merge;
 use crate::engine::merge::corrects;
 use crate::engine::row_cost::{DERIVED_WEIGHT, row_bytes};
@@ -17,9 +18,9 @@ use crate::model::{DeviceId, Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long the news must have rested (ns).
-const QUIET_NS: u64 = 500_000_000;
+const QUIET_NS: u64 = SECOND / 2;
 /// What a peer may not have derived now is tried again after this (ns).
-const UNPAID_NS: u64 = 3_600_000_000_000;
+const UNPAID_NS: u64 = 3600 * SECOND;
 
 /// Paths that may lack a directory, when that was heard last (ns), and of whom: `None` is this
 /// machine itself.

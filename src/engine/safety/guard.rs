@@ -4,11 +4,11 @@
 //! what is held and how it is released (`hold.rs`), and a device that was rolled back or cloned
 //! (`identity.rs`).
 
+use crate::engine::limits::MS;
 use crate::engine::safety::ledger::FileSum;
 use crate::model::SyncPath;
 use std::collections::BTreeSet;
 
-const MS: u64 = 1_000_000;
 /// Missing paths found together, above which they wait longer for the noise to end.
 const FEW: usize = 20;
 const FEW_QUIET_NS: u64 = 100 * MS;

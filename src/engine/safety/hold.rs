@@ -13,6 +13,7 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::api::status::{HeldPath, HeldPaths, HeldWhy};
 use crate::engine::core::Believed;
 use crate::engine::core::Core;
+use crate::engine::limits::MS;
 use crate::engine::safety::Safety;
 use crate::engine::safety::guard::{self, LossVerdict, Missing};
 use crate::engine::safety::ledger::{Fate, FileSum};
@@ -20,7 +21,6 @@ use crate::model::SyncPath;
 use crate::wire::message::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(in crate::engine) const MS: u64 = 1_000_000;
 /// Losses by peers above this many are judged together, once they have rested.
 pub(in crate::engine) const FEW: usize = 20;
 /// What is held is judged again so long after something came (ns).
@@ -45,10 +45,7 @@ pub(in crate::engine) struct Guard {
     pub(super) believed: BTreeMap<SyncPath, Believed>,
     /// Missing here, and a person said that it is meant.
     pub(super) released: BTreeSet<SyncPath>,
-    /// Wanted losses by peers that nobody confirmed; those of them that are held.
-    pub(super) losing: BTreeMap<SyncPath, (Loss, Digest)>,
-    pub(super) losing_by_digest: BTreeMap<Digest, SyncPath>,
-    pub(super) from_peers: BTreeSet<SyncPath>,
+    pub(super) by_peers: PeerLosses,
     pub(super) last_loss: u64,
     /// So many losses, with the last hour's, were judged to be no disaster.
     pub(super) cleared: u64,
@@ -63,6 +60,15 @@ pub(in crate::engine) struct Guard {
     pub(super) reported: Option<u64>,
 }
 
+/// Losses by peers.
+#[derive(Default)]
+pub(in crate::engine) struct PeerLosses {
+    /// Wanted losses by peers that nobody confirmed; those of them that are held.
+    pub(super) losing: BTreeMap<SyncPath, (Loss, Digest)>,
+    pub(super) losing_by_digest: BTreeMap<Digest, SyncPath>,
+    pub(super) from_peers: BTreeSet<SyncPath>,
+}
+
 impl Guard {
     /// Something came here: what is held may be half or less now.
     pub fn review_soon(&mut self, mono: u64) {
@@ -71,16 +77,16 @@ impl Guard {
 
     /// What peers' changes would take away so.
     pub(super) fn losing_as(&self, kind: Loss) -> BTreeSet<SyncPath> {
-        self.losing.iter().filter(|(_, (loss, _))| *loss == kind).map(|(path, _)| path.clone()).collect()
+        self.by_peers.losing.iter().filter(|(_, (loss, _))| *loss == kind).map(|(path, _)| path.clone()).collect()
     }
 
     fn loses_as(&self, path: &SyncPath, kind: Loss) -> bool {
-        self.losing.get(path).is_some_and(|(loss, _)| *loss == kind)
+        self.by_peers.losing.get(path).is_some_and(|(loss, _)| *loss == kind)
     }
 
     /// What peers did that is held.
     pub fn held_from_peers(&self) -> impl Iterator<Item = &SyncPath> {
-        self.from_peers.iter()
+        self.by_peers.from_peers.iter()
     }
 
     /// What went back to older contents here, and is held.
@@ -103,10 +109,10 @@ impl Guard {
 
     /// The path needs nothing any more.
     pub fn settled(&mut self, path: &SyncPath) {
-        if let Some((_, digest)) = self.losing.remove(path) {
-            self.losing_by_digest.remove(&digest);
-            self.from_peers.remove(path);
-            if self.losing.is_empty() {
+        if let Some((_, digest)) = self.by_peers.losing.remove(path) {
+            self.by_peers.losing_by_digest.remove(&digest);
+            self.by_peers.from_peers.remove(path);
+            if self.by_peers.losing.is_empty() {
                 self.cleared = 0;
             }
         }
@@ -126,13 +132,13 @@ impl Guard {
 
     /// How many changes are held.
     pub fn held(&self) -> usize {
-        self.from_peers.len() + self.reverts.len()
+        self.by_peers.from_peers.len() + self.reverts.len()
     }
 
     /// Deletions by peers, and reverts, that are held.
     pub fn counts(&self) -> (u64, u64) {
-        let deletions = self.from_peers.iter().filter(|path| self.loses_as(path, Loss::Deleted)).count();
-        (deletions as u64, (self.from_peers.len() - deletions + self.reverts.len()) as u64)
+        let deletions = self.by_peers.from_peers.iter().filter(|path| self.loses_as(path, Loss::Deleted)).count();
+        (deletions as u64, (self.by_peers.from_peers.len() - deletions + self.reverts.len()) as u64)
     }
 }
 
@@ -189,7 +195,7 @@ impl Safety {
 
     /// Whether anything waits for a person.
     pub(super) fn holds_anything(&self) -> bool {
-        !(self.held.is_empty() && self.guard.from_peers.is_empty() && self.guard.reverts.is_empty())
+        !(self.held.is_empty() && self.guard.by_peers.from_peers.is_empty() && self.guard.reverts.is_empty())
     }
 
     /// Where a walk found every file gone, at least half must be back.
@@ -221,7 +227,7 @@ impl<I: Index> Engine<I> {
         let own = |path: &SyncPath, why| HeldPath { path: path.clone(), why, by: self.core.config.name.clone() };
         let missing = self.safety.held.iter().map(|path| own(path, HeldWhy::Deleted));
         let reverted = self.safety.guard.reverts.iter().map(|path| own(path, HeldWhy::Reverted));
-        let by_peers = self.safety.guard.from_peers.iter().map(|path| {
+        let by_peers = self.safety.guard.by_peers.from_peers.iter().map(|path| {
             let row = self.core.index.get(path);
             let by = row.map(|row| self.peers.name_of(&self.core, &row.head.version.author)).unwrap_or_default();
             let is_revert = self.safety.guard.loses_as(path, Loss::Reverted);
@@ -286,7 +292,7 @@ impl<I: Index> Engine<I> {
     /// Judges files that are about to go, with all that is gone and held; and what of themselves is
     /// lost.
     pub(super) fn judge_missing(&self, now: Now, files: &BTreeSet<SyncPath>) -> (LossVerdict, FileSum) {
-        let most = files.len() + self.safety.held.len() + self.safety.guard.losing.len();
+        let most = files.len() + self.safety.held.len() + self.safety.guard.by_peers.losing.len();
         let most = self.safety.ledger.sum(Fate::Lost).and(FileSum { files: most as u64, bytes: u64::MAX });
         if guard::judge_losses(most, self.safety.ledger.total()) == LossVerdict::Believe {
             return (LossVerdict::Believe, FileSum::default());
@@ -359,13 +365,18 @@ impl<I: Index> Engine<I> {
         let reverts_may_go =
             is_half(self.losses(now, &reverted, &reverted).and(self.safety.ledger.sum(Fate::Reverted)));
         for (kind, may_go) in [(Loss::Deleted, deletions_may_go), (Loss::Reverted, reverts_may_go)] {
-            let held: Vec<_> =
-                self.safety.guard.losing_as(kind).intersection(&self.safety.guard.from_peers).cloned().collect();
+            let held: Vec<_> = self
+                .safety
+                .guard
+                .losing_as(kind)
+                .intersection(&self.safety.guard.by_peers.from_peers)
+                .cloned()
+                .collect();
             if may_go && !held.is_empty() {
                 ended = true;
                 self.safety.guard.cleared = 0;
                 for path in held {
-                    self.safety.guard.from_peers.remove(&path);
+                    self.safety.guard.by_peers.from_peers.remove(&path);
                     self.transfer.retry_now(&path);
                 }
                 // Their folders may have waited for them.

@@ -15,17 +15,17 @@ use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
 use crate::engine::limits::HOUR_NS;
+use crate::engine::limits::MINUTE_NS;
+use crate::engine::limits::PAGE;
 use crate::engine::safety::Safety;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, SyncPath};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-const MINUTE_NS: u64 = HOUR_NS / 60;
 /// Spans that are known one by one (P9); older ones are then only counted.
 const SPANS_CAP: usize = 1 << 17;
 /// Spans are stored so many to a value, so that one more rewrites little.
 const CHUNK: u64 = 128;
-pub(in crate::engine) const PAGE: usize = 1024;
 /// A content that came to another path within this time of going from one was moved there (ns).
 const MOVED_NS: u64 = 5 * MINUTE_NS;
 

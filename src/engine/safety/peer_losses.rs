@@ -39,17 +39,17 @@ impl Safety {
         if self.is_named_loss(core, now, &digest) {
             return self.guard.settled(path);
         }
-        match self.guard.losing.insert(path.clone(), (loss, digest)) {
-            Some((_, known)) => drop(self.guard.losing_by_digest.remove(&known)),
+        match self.guard.by_peers.losing.insert(path.clone(), (loss, digest)) {
+            Some((_, known)) => drop(self.guard.by_peers.losing_by_digest.remove(&known)),
             None => self.guard.last_loss = now.mono,
         }
-        self.guard.losing_by_digest.insert(digest, path.clone());
+        self.guard.by_peers.losing_by_digest.insert(digest, path.clone());
     }
 
     /// A folder whose removal waits for what is held in it.
     pub(in crate::engine) fn holds_below(&self, dir: &SyncPath) -> bool {
         use std::ops::Bound::{Excluded, Unbounded};
-        let after = self.guard.from_peers.range::<SyncPath, _>((Excluded(dir), Unbounded));
+        let after = self.guard.by_peers.from_peers.range::<SyncPath, _>((Excluded(dir), Unbounded));
         let alike = after.take_while(|path| path.as_bytes().starts_with(dir.as_bytes()));
         alike.into_iter().any(|path| path.is_below(dir))
     }
@@ -58,20 +58,20 @@ impl Safety {
 impl<I: Index> Engine<I> {
     /// Whether a wanted change is a loss that must wait or is held.
     pub(in crate::engine) fn holds_loss(&mut self, now: Now, path: &SyncPath) -> bool {
-        if !self.safety.guard.losing.contains_key(path) {
+        if !self.safety.guard.by_peers.losing.contains_key(path) {
             return false;
         }
-        if self.safety.guard.from_peers.contains(path) {
+        if self.safety.guard.by_peers.from_peers.contains(path) {
             self.transfer.hold_want(path);
             return true;
         }
         let before = self.safety.ledger.sum(Fate::Lost).files + self.safety.ledger.sum(Fate::Reverted).files;
-        let losses = before + self.safety.guard.losing.len() as u64;
+        let losses = before + self.safety.guard.by_peers.losing.len() as u64;
         if losses <= self.safety.guard.cleared {
             return false;
         }
         let has_quiesced = self.safety.guard.last_loss + QUIET_NS;
-        if self.safety.guard.losing.len() > FEW && now.mono < has_quiesced {
+        if self.safety.guard.by_peers.losing.len() > FEW && now.mono < has_quiesced {
             self.transfer.wait(now, path, Some(has_quiesced - now.mono));
             return true;
         }
@@ -84,7 +84,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn judge_peers(&mut self, now: Now, kind: Loss) -> bool {
-        let held = &self.safety.guard.from_peers;
+        let held = &self.safety.guard.by_peers.from_peers;
         let paths = self.safety.guard.losing_as(kind);
         if paths.is_subset(held) {
             return false;
@@ -115,7 +115,7 @@ impl<I: Index> Engine<I> {
         for path in &paths {
             self.transfer.hold_want(path);
         }
-        self.safety.guard.from_peers.extend(paths);
+        self.safety.guard.by_peers.from_peers.extend(paths);
         true
     }
 }

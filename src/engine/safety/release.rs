@@ -27,7 +27,9 @@ impl Safety {
     /// Once a group of events: what was counted is stored with it.
     pub(in crate::engine) fn store_held<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
         let lost = self.ledger.sum(Fate::Lost);
-        if guard::judge_losses(lost, self.ledger.total()) == LossVerdict::Believe && self.guard.losing.is_empty() {
+        if guard::judge_losses(lost, self.ledger.total()) == LossVerdict::Believe
+            && self.guard.by_peers.losing.is_empty()
+        {
             self.guard.reported = None;
         }
         self.store_ledger(core, now);
@@ -65,7 +67,7 @@ impl<I: Index> Engine<I> {
             self.inspect_believing(&path, Believed::Confirmed);
         }
         let mut digests = Vec::new();
-        for path in self.safety.guard.from_peers.clone() {
+        for path in self.safety.guard.by_peers.from_peers.clone() {
             if let Some(row) = self.core.index.get(&path) {
                 self.safety.name_own(now, &path, &row.head, true);
                 digests.push(entry_hash(&path, &row.head));
@@ -79,9 +81,9 @@ impl<I: Index> Engine<I> {
     pub(super) fn release_named(&mut self, digests: &[Digest]) -> (u64, u64) {
         let (mut released, mut held) = (0, 0);
         for digest in digests {
-            let Some(path) = self.safety.guard.losing_by_digest.get(digest).cloned() else { continue };
+            let Some(path) = self.safety.guard.by_peers.losing_by_digest.get(digest).cloned() else { continue };
             released += 1;
-            held += u64::from(self.safety.guard.from_peers.contains(&path));
+            held += u64::from(self.safety.guard.by_peers.from_peers.contains(&path));
             self.safety.guard.settled(&path);
             self.transfer.retry_now(&path);
         }

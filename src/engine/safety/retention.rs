@@ -6,14 +6,15 @@
 //! floods, does not push out what was good yesterday (P8).
 
 use crate::engine::api::action::RetainReason;
+use crate::engine::limits::DAY_NS;
+use crate::engine::limits::HOUR_NS;
+use crate::engine::limits::SECOND;
 
-const HOUR_NS: u64 = 3600 * 1_000_000_000;
-const DAY_NS: u64 = 24 * HOUR_NS;
 const CONFLICT_NS: u64 = 30 * DAY_NS;
 const DELETED_NS: u64 = 30 * DAY_NS;
 const REPLACED_NS: u64 = 7 * DAY_NS;
 /// What has only just come is looked at once more before anything is concluded about it.
-const YOUNG_NS: u64 = 10 * 1_000_000_000;
+const YOUNG_NS: u64 = 10 * SECOND;
 /// A single thing counts for at most this part of the quota, so that one large file alone makes
 /// nobody wait.
 const LARGEST_SHARE: u64 = 4;

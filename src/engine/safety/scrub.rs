@@ -162,15 +162,21 @@ pub(in crate::engine) struct Scrub {
     is_due: bool,
     next_check: u64,
     stored_at: u64,
-    pub(super) over: Option<Run>,
-    pub(super) asks_peers: bool,
+    pub(super) verify: PersonVerify,
     doubted: BTreeSet<SyncPath>,
-    /// What a person's verification passed over.
-    pub(super) in_use: Vec<SyncPath>,
     /// Who asked how often for the content of a path.
     served: BTreeMap<(LinkId, SyncPath), (ContentId, u32)>,
     /// Counts what is read in doubt; nobody asks.
     in_doubt: Round,
+}
+
+/// What a person asked to be verified, and what came of it.
+#[derive(Default)]
+pub(in crate::engine) struct PersonVerify {
+    pub(super) over: Option<Run>,
+    pub(super) asks_peers: bool,
+    /// What a person's verification passed over.
+    pub(super) in_use: Vec<SyncPath>,
 }
 
 impl Scrub {
@@ -184,10 +190,8 @@ impl Scrub {
             is_due: false,
             next_check: 0,
             stored_at: 0,
-            over: None,
-            asks_peers: false,
+            verify: PersonVerify::default(),
             doubted: BTreeSet::new(),
-            in_use: Vec::new(),
             served: BTreeMap::new(),
             in_doubt: Round::default(),
         }
@@ -203,7 +207,7 @@ impl Scrub {
         match &self.batch {
             Some(_) => None,
             None if !self.doubted.is_empty() => Some(0),
-            None if self.asks_peers => None,
+            None if self.verify.asks_peers => None,
             None if self.kept.asked.is_some() => Some(0),
             None => self.is_monthly.then_some(self.next_check),
         }
@@ -257,8 +261,8 @@ impl Safety {
     }
 
     fn passed_over(&mut self, which: Which, path: &SyncPath) {
-        if which == Which::Asked && self.scrub.in_use.len() < NAMED_IN_USE {
-            self.scrub.in_use.push(path.clone());
+        if which == Which::Asked && self.scrub.verify.in_use.len() < NAMED_IN_USE {
+            self.scrub.verify.in_use.push(path.clone());
         }
         let round = self.round(which);
         (round.boot, round.passed_over) = (None, round.passed_over + 1);

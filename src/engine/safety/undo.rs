@@ -16,6 +16,7 @@ use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Believed;
 use crate::engine::core::Core;
+use crate::engine::limits::PAGE;
 use crate::engine::limits::SECOND;
 use crate::engine::merge;
 use crate::engine::safety::Safety;
@@ -34,8 +35,6 @@ mod resume;
 pub use orders::Undone;
 pub(in crate::engine) use orders::{Order, Undoing};
 
-/// Rows that are read at once.
-const PAGE: usize = 1024;
 /// Deletions with no longer pauses than this are of one burst (ns).
 const PAUSE_NS: u64 = 120 * SECOND;
 

@@ -76,12 +76,12 @@ impl<I: Index> Engine<I> {
             }
             return;
         }
-        self.safety.scrub.in_use.clear();
+        self.safety.scrub.verify.in_use.clear();
         let Verify { below, bytes_a_second, peers } = wanted;
         let (files_of, bytes_of) = self.core.files_below(below.as_ref());
         let round = new_round(now, self.safety.scrub.boot.id, below);
         self.safety.scrub.kept.asked = Some(VerifyRequest { round, files_of, bytes_of, bytes_a_second, peers });
-        (self.safety.scrub.over, self.safety.scrub.asks_peers) = (None, false);
+        (self.safety.scrub.verify.over, self.safety.scrub.verify.asks_peers) = (None, false);
         self.peers.stop_survey();
         self.safety.store_scrub(&mut self.core, now);
     }
@@ -89,7 +89,8 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn stop_verifying(&mut self) {
         if self.safety.scrub.kept.asked.is_some() {
             self.over_with(self.peers.survey_tally());
-            self.safety.scrub.over = self.safety.scrub.over.take().map(|run| Run { is_stopped: true, ..run });
+            self.safety.scrub.verify.over =
+                self.safety.scrub.verify.over.take().map(|run| Run { is_stopped: true, ..run });
             self.core.act(Action::SetPace(IDLE));
         }
     }
@@ -103,7 +104,7 @@ impl<I: Index> Engine<I> {
             self.safety.scrub.kept.monthly = new_round(now, self.safety.scrub.boot.id, None);
         }
         if asked.peers {
-            self.safety.scrub.asks_peers = true;
+            self.safety.scrub.verify.asks_peers = true;
             self.begin_survey(asked.round.below);
         } else {
             self.over_with(None);
@@ -114,23 +115,25 @@ impl<I: Index> Engine<I> {
     /// What a person asked for is over.
     pub(in crate::engine) fn over_with(&mut self, peers: Option<Tally>) {
         if let Some(asked) = self.safety.scrub.kept.asked.take() {
-            self.safety.scrub.over = Some(run(&asked, true, &self.safety.scrub.in_use, peers));
+            self.safety.scrub.verify.over = Some(run(&asked, true, &self.safety.scrub.verify.in_use, peers));
             if self.safety.scrub.batch.as_ref().is_some_and(|batch| batch.which == Which::Asked) {
                 self.safety.scrub.batch = None;
             }
             self.peers.stop_survey();
-            self.safety.scrub.asks_peers = false;
+            self.safety.scrub.verify.asks_peers = false;
             let kept = self.safety.scrub_bytes();
             self.core.index.set_meta(META_SCRUB, &kept);
         }
     }
 
     pub fn verification(&self) -> Verification {
-        let Scrub { kept, over, .. } = &self.safety.scrub;
-        let now =
-            kept.asked.as_ref().map(|asked| run(asked, false, &self.safety.scrub.in_use, self.peers.survey_tally()));
+        let Scrub { kept, verify, .. } = &self.safety.scrub;
+        let now = kept
+            .asked
+            .as_ref()
+            .map(|asked| run(asked, false, &self.safety.scrub.verify.in_use, self.peers.survey_tally()));
         Verification {
-            run: now.or_else(|| over.clone()),
+            run: now.or_else(|| verify.over.clone()),
             suspects: self.safety.suspect_statuses(),
             monthly_began_ns: kept.monthly.began,
             monthly_files: kept.monthly.files,

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::engine::api::event::Hint;
+use crate::engine::limits::MS;
 
 const IGNORE: &str = ".dirsyncignore";
-const MS: u64 = 1_000_000;
 
 fn hint(engine: &mut Engine<MapIndex>, mono: u64, name: &str, hint: Hint) {
     engine.handle(at(mono), Event::Hint { path: path(name), hint });

@@ -5,9 +5,9 @@ use super::*;
 #[test]
 fn what_is_asked_for_has_room_when_it_comes_whatever_comes_along_meanwhile() {
     let mut engine = engine(&[], Trust::Known);
-    engine.transfer.parts_mut().0.body_bytes = limits::BODIES_BYTES;
+    *engine.transfer.body_bytes() = limits::BODIES_BYTES;
     assert!(gets(&receive(&mut engine, 1, "f", &entry("wanted", WALL, 0o644))).is_empty(), "there is no room");
-    engine.transfer.parts_mut().0.body_bytes = limits::BODIES_BYTES - SMALL_FILE_BYTES;
+    *engine.transfer.body_bytes() = limits::BODIES_BYTES - SMALL_FILE_BYTES;
     let asked = gets(&engine.handle(at(2), Event::Tick));
     assert_eq!(asked.len(), 1, "as soon as there is");
     let along = |name: &str, length: u64| {
@@ -41,9 +41,9 @@ fn what_waits_for_a_person_keeps_no_room_from_the_others() {
         Change { path: path("f"), entry: entry("held", WALL, 0o644), body: Some(bytes::Bytes::from_static(b"held")) };
     let message = Message::Changes { changes: vec![change], relayed_to: Vec::new() };
     engine.handle(at(1), Event::Message { link: LINK, message, wire_bytes: 1 });
-    assert_eq!(engine.transfer.all_wants().body_bytes, 4);
+    assert_eq!(*engine.transfer.body_bytes(), 4);
     let actions = engine.handle(at(1), Event::Tick);
-    assert_eq!((engine.transfer.all_wants().body_bytes, installs(&actions)), (0, 0));
+    assert_eq!((*engine.transfer.body_bytes(), installs(&actions)), (0, 0));
     engine.safety.held_mut().clear();
     engine.transfer.retry_now(&path("f"));
     assert_eq!(gets(&engine.handle(at(2), Event::Tick)).len(), 1, "it is asked for when it may come");

@@ -87,8 +87,7 @@ fn tick(engine: &mut Engine<MapIndex>, mono: u64) -> Vec<Action> {
 }
 
 fn window(engine: &Engine<MapIndex>) -> (usize, u64, usize) {
-    let wants = engine.transfer.all_wants();
-    (wants.small_files, wants.small_bytes, wants.asked.len())
+    engine.transfer.window()
 }
 
 fn says_silent(actions: &[Action]) -> bool {
@@ -150,7 +149,7 @@ fn what_was_asked_of_another_meanwhile_is_taken_from_who_sends_it_first() {
     actions.extend(answers(&mut engine, OTHER, 14 * SECOND, &of_other[..1], 10));
     assert_eq!(installed(&mut engine, 14 * SECOND, &actions), [""; 0]);
     assert_eq!(window(&engine), (0, 0, 0));
-    assert_eq!(engine.transfer.all_wants().body_bytes, 0);
+    assert_eq!(*engine.transfer.body_bytes(), 0);
 }
 
 #[test]

@@ -250,9 +250,7 @@ fn what_could_not_be_put_into_a_folder_is_tried_again_when_that_changes() {
     let job = install_job(&receive(&mut engine, 1, "d/f", &entry("", 2, 0o644)));
     let trouble = Trouble { cause: Cause::Denied, text: "it may not be written".to_owned() };
     engine.handle(at(2), Event::Installed { job, outcome: Outcome::Failed(trouble) });
-    let (wants, _, interrupted_installs) = engine.transfer.parts_mut();
-    wants.retries.clear();
-    interrupted_installs.clear();
+    engine.transfer.forget_retries();
     engine.handle(at(SECOND), Event::Hint { path: path("d"), hint: Hint::Changed });
     assert_eq!(inspections(&engine.handle(at(2 * SECOND), Event::Tick)), [("d".to_owned(), false)]);
     let opened = Stat { mode: Mode(0o777), ..stat(&folder, 2 * SECOND) };

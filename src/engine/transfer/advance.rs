@@ -174,11 +174,11 @@ impl<I: Index> Engine<I> {
             return self.transfer.wait(now, path, Some(SECOND));
         }
         let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return };
-        if let Some(body) = want.body.take() {
-            self.transfer.wants.body_bytes -= body.len() as u64;
+        if let Some(body) = want.received.body.take() {
+            self.transfer.wants.window.body_bytes -= body.len() as u64;
             return self.install(path, row, Source::Bytes(body));
         }
-        if let Some(staged) = want.staged.take() {
+        if let Some(staged) = want.received.staged.take() {
             return self.install(path, row, Source::Staged(staged));
         }
         if size == 0 {
@@ -193,24 +193,24 @@ impl<I: Index> Engine<I> {
         if self.takes_from_history(now, path, row, content, size) {
             return;
         }
-        if now.mono < self.transfer.wants.full_until {
-            let after = self.transfer.wants.full_until - now.mono;
+        if now.mono < self.transfer.wants.window.full_until {
+            let after = self.transfer.wants.window.full_until - now.mono;
             return self.transfer.wait(now, path, Some(after));
         }
         if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
             want.step = Step::Queued;
         }
         if size <= SMALL_FILE_BYTES {
-            self.transfer.wants.small_queue.push_back(path.clone());
+            self.transfer.wants.queues.small.push_back(path.clone());
         } else {
-            self.transfer.wants.large_queue.push_back(path.clone());
+            self.transfer.wants.queues.large.push_back(path.clone());
         }
     }
 
     /// Whether what is wanted at a path can be installed now.
     fn has_content(&self, now: Now, path: &SyncPath, content: ContentId, size: u64) -> bool {
         let Some(want) = self.transfer.wants.get(path) else { return false };
-        let came = size == 0 || want.body.is_some() || want.staged.is_some();
+        let came = size == 0 || want.received.body.is_some() || want.received.staged.is_some();
         came || self.local_source(now, path, content).is_some()
     }
 
@@ -218,7 +218,7 @@ impl<I: Index> Engine<I> {
     /// or what has just gone to history, as when the deletion of a renamed file came before the
     /// file.
     fn local_source(&self, now: Now, path: &SyncPath, content: ContentId) -> Option<Source> {
-        let failed = &self.transfer.wants.get(path)?.failed_copies;
+        let failed = &self.transfer.wants.get(path)?.attempts.failed_copies;
         if failed.len() >= COPIES_TRIED {
             return None;
         }

@@ -13,6 +13,7 @@ use crate::engine::api::index::Index;
 use crate::engine::api::status::TransferStatus;
 use crate::engine::core::Core;
 use crate::engine::limits::CHUNKED_BYTES;
+use crate::engine::limits::SECOND;
 use crate::engine::transfer::Transfer;
 use crate::engine::transfer::swarm::Swarm;
 use crate::engine::transfer::wants::Step;
@@ -22,7 +23,6 @@ use crate::wire::message::Message;
 use crate::wire::packet::Part;
 use std::collections::{BTreeMap, VecDeque};
 
-const SECOND: u64 = 1_000_000_000;
 /// A transfer that takes longer is worth a line (ns).
 const LONG_NS: u64 = 5 * SECOND;
 /// The rate is over so many seconds.
@@ -172,13 +172,15 @@ impl Transfer {
         let mut holders = self.swarms.staged.iter().filter(|(_, held)| *held == content).map(|(holder, _)| holder);
         let is_refused = |holder: &&SyncPath| {
             self.wants.get(holder).is_some_and(|want| {
-                (want.tries > 0 || want.stuck) && want.step == Step::Waiting && want.staged.is_some()
+                (want.attempts.tries > 0 || want.attempts.stuck)
+                    && want.step == Step::Waiting
+                    && want.received.staged.is_some()
             })
         };
         let Some(holder) = holders.find(is_refused).cloned() else { return false };
-        let staged = self.wants.by_path.get_mut(&holder).and_then(|want| want.staged.take());
+        let staged = self.wants.by_path.get_mut(&holder).and_then(|want| want.received.staged.take());
         let Some(want) = self.wants.by_path.get_mut(path) else { return false };
-        want.staged = staged;
+        want.received.staged = staged;
         want.step = Step::Waiting;
         self.wants.make_ready(path);
         self.swarms.staged.remove(&holder);
@@ -193,7 +195,7 @@ impl Transfer {
                 // Who sent something wrong may be the only one who has it, and be right by then.
                 want.refused.clear();
                 // If it gets on, however slowly, it is not waited for longer each time.
-                want.tries = if wire_bytes > 0 { 0 } else { want.tries };
+                want.attempts.tries = if wire_bytes > 0 { 0 } else { want.attempts.tries };
             }
             self.back_off(core, now, &path);
         }
@@ -412,10 +414,10 @@ impl<I: Index> Engine<I> {
             self.core.act(Action::ClosePartial { content: fetching.content, keep: false });
             return false;
         };
-        want.staged = Some(staged);
-        want.wire_bytes = fetching.wire_bytes;
-        want.provider = None;
-        want.from = names.join(", ");
+        want.received.staged = Some(staged);
+        want.received.wire_bytes = fetching.wire_bytes;
+        want.received.provider = None;
+        want.received.from = names.join(", ");
         want.step = Step::Waiting;
         self.transfer.wants.make_ready(&fetching.path);
         self.transfer.swarms.staged.insert(fetching.path, fetching.content);

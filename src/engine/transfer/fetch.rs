@@ -11,16 +11,15 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
 use crate::engine::limits::CHUNKED_BYTES;
 use crate::engine::limits::JOBS;
+use crate::engine::limits::SECOND;
 use crate::engine::limits::{BODIES_BYTES, SMALL_WINDOW_FILES};
 use crate::engine::transfer::Transfer;
-use crate::engine::transfer::wants::{KeptHere, LargeFetch, Step, Trial, Want};
+use crate::engine::transfer::wants::{Attempts, KeptHere, LargeFetch, Received, Step, Want};
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::{Message, SMALL_FILE_BYTES, WantedContent as Ask};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
-const MS: u64 = 1_000_000;
-const SECOND: u64 = 1000 * MS;
 const SMALL_WINDOW_BYTES: u64 = 32 << 20;
 /// Upon a file of this size or more, a delta is asked for (bytes)...
 const DELTA_BYTES: u64 = 64 * 1024;
@@ -53,19 +52,11 @@ impl Transfer {
                 content: None,
                 sources: Vec::new(),
                 refused: BTreeSet::new(),
-                body: None,
-                staged: None,
-                wire_bytes: 0,
-                provider: None,
-                from: String::new(),
-                failed_copies: Vec::new(),
-                delta_failed: false,
-                tries: 0,
+                received: Received::default(),
+                attempts: Attempts::default(),
                 since: now.mono,
                 relayed_to: None,
                 owes_ack: None,
-                stuck: false,
-                trial: Trial::Open,
                 kept: KeptHere::No,
             };
             self.wants.by_path.insert(path.clone(), Box::new(want));
@@ -75,12 +66,12 @@ impl Transfer {
     /// The winner moved on: what was on its way for the old one is of no use.
     fn drop_content<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath) {
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
-        want.failed_copies.clear();
-        want.delta_failed = false;
+        want.attempts.failed_copies.clear();
+        want.attempts.delta_failed = false;
         want.sources.clear();
         want.refused.clear();
-        want.stuck = false;
-        let staged = want.staged.take();
+        want.attempts.stuck = false;
+        let staged = want.received.staged.take();
         self.wants.drop_body(path);
         if let Some(staged) = staged {
             core.act(Action::Discard(staged));
@@ -113,7 +104,7 @@ impl Transfer {
     /// Something about the path changed: try again at once.
     pub(in crate::engine) fn retry_now(&mut self, path: &SyncPath) {
         if let Some(want) = self.wants.by_path.get_mut(path) {
-            want.stuck = false;
+            want.attempts.stuck = false;
         }
         self.wants.make_ready(path);
     }
@@ -127,7 +118,7 @@ impl Transfer {
 
     /// For one more small content. What is asked for holds its room until it comes.
     fn has_room(&self, size: u64) -> bool {
-        self.wants.body_bytes + self.wants.small_bytes + size <= BODIES_BYTES
+        self.wants.window.body_bytes + self.wants.window.small_bytes + size <= BODIES_BYTES
     }
 
     pub(in crate::engine) fn pass_on(&mut self, path: &SyncPath, relayed_to: Vec<DeviceId>) {
@@ -140,7 +131,7 @@ impl Transfer {
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
         want.step = Step::Waiting;
         if let Some(after) = retry_ns {
-            self.wants.retries.insert((now.mono + after, path.clone()));
+            self.wants.queues.retries.insert((now.mono + after, path.clone()));
         }
     }
 
@@ -150,7 +141,7 @@ impl Transfer {
         self.wants.drop_body(path);
         if let Some(want) = self.wants.by_path.get_mut(path) {
             want.step = Step::Waiting;
-            want.stuck = true;
+            want.attempts.stuck = true;
         }
     }
 
@@ -161,16 +152,16 @@ impl Transfer {
 
     pub(super) fn back_off_up_to<I: Index>(&mut self, core: &Core<I>, now: Now, path: &SyncPath, most_ns: u64) {
         let Some(want) = self.wants.by_path.get_mut(path) else { return };
-        want.tries = want.tries.saturating_add(1);
-        want.stuck = want.tries > 3;
-        let after = ((SECOND << want.tries.min(16)) / 2).min(most_ns);
-        let jitter = after / 4 * jitter(&core.config.device, path, want.tries) / 256;
+        want.attempts.tries = want.attempts.tries.saturating_add(1);
+        want.attempts.stuck = want.attempts.tries > 3;
+        let after = ((SECOND << want.attempts.tries.min(16)) / 2).min(most_ns);
+        let jitter = after / 4 * jitter(&core.config.device, path, want.attempts.tries) / 256;
         self.wait(now, path, Some(after + jitter));
     }
 
     /// What a wanted content replaces here, if a delta upon it may be worth asking for.
     fn delta_base<I: Index>(&self, core: &Core<I>, path: &SyncPath, size: u64) -> Option<ServedFile> {
-        let is_untried = self.wants.get(path).is_some_and(|want| !want.delta_failed);
+        let is_untried = self.wants.get(path).is_some_and(|want| !want.attempts.delta_failed);
         let row = core.index.get(path).filter(|_| is_untried)?;
         let (entry, stat) = row.live_on_disk()?;
         let (content, base_size) = entry.file()?;
@@ -246,7 +237,7 @@ impl<I: Index> Engine<I> {
         if let Some((link, counter)) = owes_ack {
             self.peers.acknowledge(&self.core, path, link, counter);
         }
-        self.transfer.wants.ready.remove(path);
+        self.transfer.wants.queues.ready.remove(path);
         // A deletion may have waited for this to be copied from it.
         if let Some((content, _)) = content
             && self.transfer.wants.copied_from.remove(&content)
@@ -295,25 +286,25 @@ impl<I: Index> Engine<I> {
         want.refused.remove(&link);
         let Some((_, size)) = want.content else { return };
         if let Some(body) = body
-            && want.body.is_none()
+            && want.received.body.is_none()
             && body.len() as u64 == size
             && has_room
         {
-            self.transfer.wants.body_bytes += size;
-            want.wire_bytes = wire_bytes;
-            want.provider = Some(link);
-            want.from = self.peers.name_of_link(link).unwrap_or_default();
-            want.body = Some(body);
+            self.transfer.wants.window.body_bytes += size;
+            want.received.wire_bytes = wire_bytes;
+            want.received.provider = Some(link);
+            want.received.from = self.peers.name_of_link(link).unwrap_or_default();
+            want.received.body = Some(body);
         }
-        want.stuck = false;
+        want.attempts.stuck = false;
         self.transfer.wants.make_ready(path);
     }
 
     /// Moves every want that can move. Called once a group of events.
     pub(in crate::engine) fn pump_wants(&mut self, now: Now) {
-        while let Some((at, _)) = self.transfer.wants.retries.first()
+        while let Some((at, _)) = self.transfer.wants.queues.retries.first()
             && *at <= now.mono
-            && let Some((_, path)) = self.transfer.wants.retries.pop_first()
+            && let Some((_, path)) = self.transfer.wants.queues.retries.pop_first()
         {
             self.transfer.wants.make_ready(&path);
         }
@@ -324,7 +315,7 @@ impl<I: Index> Engine<I> {
         self.transfer.good_parent = None;
         // In path order, so that folders come before what is in them.
         let mut ready = if self.transfer.wants.has_ready() {
-            std::mem::take(&mut self.transfer.wants.ready)
+            std::mem::take(&mut self.transfer.wants.queues.ready)
         } else {
             BTreeSet::new()
         };
@@ -346,18 +337,18 @@ impl<I: Index> Engine<I> {
     /// Fills the windows from the queues.
     fn ask(&mut self, now: Now) {
         let mut asks: BTreeMap<LinkId, Vec<Ask>> = BTreeMap::new();
-        while self.transfer.wants.small_files < SMALL_WINDOW_FILES
-            && self.transfer.wants.small_bytes < SMALL_WINDOW_BYTES
+        while self.transfer.wants.window.small_files < SMALL_WINDOW_FILES
+            && self.transfer.wants.window.small_bytes < SMALL_WINDOW_BYTES
             && self.transfer.has_room(SMALL_FILE_BYTES)
-            && let Some(path) = self.transfer.wants.small_queue.pop_front()
+            && let Some(path) = self.transfer.wants.queues.small.pop_front()
         {
             let Some((link, content, size)) = self.pick_source(now, &path, true) else { continue };
             let id = self.transfer.wants.next_id() as u32;
             self.transfer.note_asking(now, link);
             self.transfer.set_step(&path, Step::Asked(link, id));
             self.transfer.wants.asked.insert((link, id), path.clone());
-            self.transfer.wants.small_files += 1;
-            self.transfer.wants.small_bytes += size;
+            self.transfer.wants.window.small_files += 1;
+            self.transfer.wants.window.small_bytes += size;
             asks.entry(link).or_default().push(Ask { id, path, content, size });
         }
         for (link, wants) in asks {
@@ -366,7 +357,7 @@ impl<I: Index> Engine<I> {
             }
         }
         while self.transfer.may_fetch_large(&self.core)
-            && let Some(path) = self.transfer.wants.large_queue.pop_front()
+            && let Some(path) = self.transfer.wants.queues.large.pop_front()
         {
             let Some((from, content, size)) = self.pick_source(now, &path, false) else { continue };
             let base = self.transfer.delta_base(&self.core, &path, size);
@@ -424,10 +415,10 @@ impl<I: Index> Engine<I> {
         let Some(want) = self.transfer.wants.by_path.get_mut(&path) else {
             return self.core.act(Action::Discard(staged));
         };
-        want.staged = Some(staged);
-        want.wire_bytes = wire_bytes;
-        want.provider = Some(link);
-        want.from = from.unwrap_or_default();
+        want.received.staged = Some(staged);
+        want.received.wire_bytes = wire_bytes;
+        want.received.provider = Some(link);
+        want.received.from = from.unwrap_or_default();
         want.step = Step::Waiting;
         self.transfer.wants.make_ready(&path);
     }
@@ -441,7 +432,7 @@ impl<I: Index> Engine<I> {
             FetchError::Staging(trouble) => self.install_failed(now, &path, trouble),
             FetchError::NoDelta => {
                 if let Some(want) = self.transfer.wants.by_path.get_mut(&path) {
-                    want.delta_failed = true;
+                    want.attempts.delta_failed = true;
                     want.step = Step::Waiting;
                 }
                 self.transfer.wants.make_ready(&path);

@@ -8,6 +8,7 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::core::is_racy;
+use crate::engine::limits::SECOND;
 use crate::engine::merge;
 use crate::engine::transfer::Transfer;
 use crate::engine::transfer::wants::{Holder, RunningInstall, Step, Trial};
@@ -16,11 +17,11 @@ use crate::wire::conflict::Sides;
 use crate::wire::message::Change;
 
 /// After the disk was full, nothing is fetched for this long (ns).
-const FULL_PAUSE_NS: u64 = 10_000_000_000;
+const FULL_PAUSE_NS: u64 = 10 * SECOND;
 /// What had no room, and what could not be put in its place for another reason, is tried at least
 /// so often (ns).
-const FULL_RETRY_NS: u64 = 30_000_000_000;
-const FAILED_RETRY_NS: u64 = 1_800_000_000_000;
+const FULL_RETRY_NS: u64 = 30 * SECOND;
+const FAILED_RETRY_NS: u64 = 1800 * SECOND;
 
 impl Transfer {
     /// The entry whose install is under way at a path.
@@ -46,8 +47,8 @@ impl Transfer {
             (
                 Outcome::Stale | Outcome::Taken | Outcome::NoParent | Outcome::NotEmpty | Outcome::Refused(_),
                 Some(want),
-            ) if want.content == entry.file() && want.staged.is_none() => {
-                want.staged = Some(staged);
+            ) if want.content == entry.file() && want.received.staged.is_none() => {
+                want.received.staged = Some(staged);
             }
             _ => {
                 core.act(Action::Discard(staged));
@@ -59,7 +60,7 @@ impl Transfer {
     /// What was sent is not what was announced: look elsewhere.
     fn bad_content<I: Index>(&mut self, core: &Core<I>, now: Now, path: &SyncPath) {
         if let Some(want) = self.wants.by_path.get_mut(path) {
-            want.refused.extend(want.provider);
+            want.refused.extend(want.received.provider);
         }
         self.back_off(core, now, path);
     }
@@ -114,9 +115,9 @@ impl<I: Index> Engine<I> {
         self.transfer.set_step(path, Step::Installing(id));
         let window = if let Source::Bytes(bytes) = &source { Some(bytes.len() as u64) } else { None };
         if let Some(size) = window {
-            self.transfer.wants.small_files += 1;
-            self.transfer.wants.small_bytes += size;
-            self.transfer.wants.installing_bytes += size;
+            self.transfer.wants.window.small_files += 1;
+            self.transfer.wants.window.small_bytes += size;
+            self.transfer.wants.window.installing_bytes += size;
         }
         let copied = match &source {
             Source::Copy { from, .. } => Some(Holder::Live(from.clone())),
@@ -173,7 +174,7 @@ impl<I: Index> Engine<I> {
             }
             Outcome::NoSource | Outcome::BadContent if let Some(holder) = copied => {
                 if let Some(want) = self.transfer.wants.by_path.get_mut(&path) {
-                    want.failed_copies.push(holder);
+                    want.attempts.failed_copies.push(holder);
                 }
                 self.transfer.wants.make_ready(&path);
             }
@@ -204,7 +205,7 @@ impl<I: Index> Engine<I> {
         }
         if let Some(size) = *window {
             self.transfer.wants.release_small(size);
-            self.transfer.wants.installing_bytes -= size;
+            self.transfer.wants.window.installing_bytes -= size;
         }
         self.transfer.set_step(path, Step::Waiting);
         self.name_at_rest(path);
@@ -214,12 +215,12 @@ impl<I: Index> Engine<I> {
     pub(super) fn install_failed(&mut self, now: Now, path: &SyncPath, trouble: Trouble) {
         let is_full = trouble.cause == Cause::NoSpace;
         if is_full {
-            self.transfer.wants.full_until = now.mono + FULL_PAUSE_NS;
+            self.transfer.wants.window.full_until = now.mono + FULL_PAUSE_NS;
         }
         self.observe.problem(&mut self.core, path, Problem::Trouble(trouble.text));
         if let Some(want) = self.transfer.wants.by_path.get_mut(path) {
-            want.stuck = true;
-            want.trial = Trial::Failed;
+            want.attempts.stuck = true;
+            want.attempts.trial = Trial::Failed;
         }
         // Each try may ask for its content anew. Room on the disk comes by itself, most else by a
         // person.
@@ -311,13 +312,13 @@ impl<I: Index> Engine<I> {
         let Some(want) = self.transfer.wants.get(path) else { return };
         // Who announced it, where nobody had to send anything.
         let announcer = || want.sources.iter().rev().find_map(|link| self.peers.name_of_link(*link));
-        let from = Some(want.from.clone()).filter(|from| !from.is_empty());
+        let from = Some(want.received.from.clone()).filter(|from| !from.is_empty());
         let report = Report::Received {
             path: path.clone(),
             entry: entry.clone(),
             was: replaced.filter(|old| old.is_live()).map(|old| old.kind.clone()),
             from: from.or_else(announcer).unwrap_or_default(),
-            wire_bytes: want.wire_bytes,
+            wire_bytes: want.received.wire_bytes,
             took_ns: now.mono - want.since,
             was_there: replaced.is_some_and(|old| old.is_live() && old.same_content(entry)),
         };

@@ -52,7 +52,7 @@ impl<I: Index> Engine<I> {
         let Some(want) = self.transfer.wants.by_path.get_mut(path) else { return false };
         match want.kept.clone() {
             KeptHere::No | KeptHere::AtLast => return false,
-            KeptHere::As(name, _) if want.failed_copies.contains(&Holder::Kept(name.clone())) => {
+            KeptHere::As(name, _) if want.attempts.failed_copies.contains(&Holder::Kept(name.clone())) => {
                 want.kept = KeptHere::No;
                 return false;
             }

@@ -14,6 +14,7 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
+use crate::engine::limits::SECOND;
 use crate::engine::limits::{LARGE_WINDOW, SMALL_WINDOW_FILES};
 use crate::engine::transfer::Transfer;
 use crate::engine::transfer::wants::Silence;
@@ -22,14 +23,15 @@ use crate::model::{ContentId, SyncPath};
 use crate::wire::message::SMALL_FILE_BYTES;
 use bytes::Bytes;
 
-const SECOND: u64 = 1_000_000_000;
 /// A large content that is not here after this long, or of which no chunk came for so long, counts
 /// in no window (ns).
 const LARGE_PATIENCE_NS: u64 = 10 * SECOND;
 
 /// Whether nothing has become of a want since it was asked for.
 fn is_idle(want: &Want) -> bool {
-    matches!(want.step, Step::Waiting | Step::Ready | Step::Queued) && want.body.is_none() && want.staged.is_none()
+    matches!(want.step, Step::Waiting | Step::Ready | Step::Queued)
+        && want.received.body.is_none()
+        && want.received.staged.is_none()
 }
 
 impl Transfer {
@@ -71,7 +73,7 @@ impl Transfer {
             (!silence.is_silent && self.has_asked(*link)).then_some(silence.since + silence.patience_ns)
         };
         let small = self.wants.silences.by_link.iter().filter_map(waits).min();
-        let large = (!self.wants.large_queue.is_empty()).then(|| {
+        let large = (!self.wants.queues.large.is_empty()).then(|| {
             let moved = self.wants.fetching.values().map(|fetching| fetching.began).chain(self.swarms_moved(core));
             moved.map(|moved| moved + LARGE_PATIENCE_NS).filter(|due| *due > core.last_event.mono).min()
         });
@@ -89,8 +91,8 @@ impl Transfer {
             let Some((_, size)) = want.content.filter(|(wanted, _)| wanted == content) else { continue };
             want.step = Step::Asked(link, id);
             self.wants.asked.insert((link, id), path.clone());
-            self.wants.small_files += 1;
-            self.wants.small_bytes += size;
+            self.wants.window.small_files += 1;
+            self.wants.window.small_bytes += size;
             self.wants.silences.late.remove(&(link, id));
         }
         self.unpark_small(link);
@@ -148,7 +150,7 @@ impl<I: Index> Engine<I> {
                 return None;
             }
             if self.peers.is_alone() {
-                want.stuck = true;
+                want.attempts.stuck = true;
                 self.transfer.wait(now, path, None);
             } else {
                 self.transfer.back_off(&self.core, now, path);
@@ -216,7 +218,8 @@ impl<I: Index> Engine<I> {
         let Some((path, content)) = self.transfer.wants.silences.late.remove(&(link, id)) else { return };
         let Some(want) = self.transfer.wants.by_path.get_mut(&path) else { return };
         let Some((_, size)) = want.content.filter(|(wanted, _)| *wanted == content) else { return };
-        let is_asked = matches!(want.step, Step::Asked(..)) && want.body.is_none() && want.staged.is_none();
+        let is_asked =
+            matches!(want.step, Step::Asked(..)) && want.received.body.is_none() && want.received.staged.is_none();
         match body {
             Some(body) if body.len() as u64 == size && (is_asked || is_idle(want)) => {
                 if is_asked {

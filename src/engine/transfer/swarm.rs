@@ -8,10 +8,10 @@
 //! (`chunks.rs`), bytes.
 
 use crate::engine::api::event::{FetchError, LinkId, RangeId};
+use crate::engine::limits::SECOND;
 use crate::model::{ChunkSet, Chunks};
 use std::collections::{BTreeMap, BTreeSet};
 
-const SECOND: u64 = 1_000_000_000;
 /// Asked for and not yet here, of all sources together (P9); at least one chunk.
 const WINDOW_BYTES: u64 = 32 << 20;
 /// The same of one source, however many there are.

@@ -31,26 +31,38 @@ pub(in crate::engine) struct Want {
     /// Links whose peer told of it, the latest last.
     pub sources: Vec<LinkId>,
     pub refused: BTreeSet<LinkId>,
+    pub(super) received: Received,
+    pub(super) attempts: Attempts,
+    pub since: u64,
+    /// The devices that were told already, if it came live and is to be passed on.
+    pub relayed_to: Option<Vec<DeviceId>>,
+    /// Its author wants to know when it is here: the link, and the counter of that version.
+    pub owes_ack: Option<(LinkId, u64)>,
+    pub kept: KeptHere,
+}
+
+/// How often a want was tried, and what came of that.
+#[derive(Default)]
+pub(in crate::engine) struct Attempts {
+    /// Places on this disk that were to have the content and did not.
+    pub failed_copies: Vec<Holder>,
+    /// A delta came to nothing: the content is fetched whole.
+    pub delta_failed: bool,
+    pub tries: u32,
+    /// Nothing that will change soon keeps it: a problem, or a folder with content of its own.
+    pub stuck: bool,
+    pub trial: Trial,
+}
+
+/// What came of a wanted content, and from whom.
+#[derive(Default)]
+pub(in crate::engine) struct Received {
     pub body: Option<Bytes>,
     pub staged: Option<StageId>,
     pub wire_bytes: u64,
     /// Who sent the content, and that peer's name.
     pub provider: Option<LinkId>,
     pub from: String,
-    /// Places on this disk that were to have the content and did not.
-    pub failed_copies: Vec<Holder>,
-    /// A delta came to nothing: the content is fetched whole.
-    pub delta_failed: bool,
-    pub tries: u32,
-    pub since: u64,
-    /// The devices that were told already, if it came live and is to be passed on.
-    pub relayed_to: Option<Vec<DeviceId>>,
-    /// Its author wants to know when it is here: the link, and the counter of that version.
-    pub owes_ack: Option<(LinkId, u64)>,
-    /// Nothing that will change soon keeps it: a problem, or a folder with content of its own.
-    pub stuck: bool,
-    pub trial: Trial,
-    pub kept: KeptHere,
 }
 
 /// Whether this machine's history may have a wanted content.
@@ -75,8 +87,9 @@ pub(in crate::engine) enum Holder {
 }
 
 /// How a want stands with its installs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::engine) enum Trial {
+    #[default]
     Open,
     /// The last one failed, or something keeps it from being tried: its problem lasts until it is
     /// here.
@@ -86,16 +99,25 @@ pub(in crate::engine) enum Trial {
 impl Want {
     /// The last install failed, or something keeps it from being tried.
     pub fn note_failed(&mut self) {
-        self.trial = Trial::Failed;
+        self.attempts.trial = Trial::Failed;
     }
 
     /// What kept it from being tried is gone.
     pub fn note_open(&mut self) {
-        self.trial = Trial::Open;
+        self.attempts.trial = Trial::Open;
+    }
+
+    /// Nothing that will change soon keeps it.
+    pub fn is_stuck(&self) -> bool {
+        self.attempts.stuck
+    }
+
+    pub fn tries(&self) -> u32 {
+        self.attempts.tries
     }
 
     pub fn has_failed(&self) -> bool {
-        self.trial == Trial::Failed
+        self.attempts.trial == Trial::Failed
     }
 }
 
@@ -124,10 +146,7 @@ pub(in crate::engine) struct LargeFetch {
 pub(in crate::engine) struct Wants {
     /// Boxed: entries are moved when the map grows and shrinks.
     pub by_path: BTreeMap<SyncPath, Box<Want>>,
-    pub ready: BTreeSet<SyncPath>,
-    pub small_queue: VecDeque<SyncPath>,
-    pub large_queue: VecDeque<SyncPath>,
-    pub retries: BTreeSet<(u64, SyncPath)>,
+    pub(super) queues: WantQueues,
     pub contents: BTreeSet<(ContentId, SyncPath)>,
     /// Contents that something about to go waits to have copied.
     pub copied_from: BTreeSet<ContentId>,
@@ -137,16 +156,34 @@ pub(in crate::engine) struct Wants {
     /// Boxed as well.
     pub jobs: BTreeMap<JobId, Box<RunningInstall>>,
     pub last_id: u64,
-    pub small_bytes: u64,
-    pub small_files: usize,
-    pub body_bytes: u64,
-    /// Contents handed over to be installed (bytes).
-    pub installing_bytes: u64,
-    pub full_until: u64,
+    pub(super) window: TransferWindow,
     /// What history is to be asked for.
     pub to_find: Vec<Sought>,
     /// What an earlier run left is being loaded.
     pub loading: bool,
+}
+
+/// The room that is taken on the way to the disk.
+#[derive(Default)]
+pub(in crate::engine) struct TransferWindow {
+    /// Small contents that were asked for or are being installed (bytes, and how many).
+    pub small_bytes: u64,
+    pub small_files: usize,
+    /// Contents that came along with their entries and wait (bytes).
+    pub body_bytes: u64,
+    /// Contents handed over to be installed (bytes).
+    pub installing_bytes: u64,
+    /// The disk is full; it is tried again then (`Now::mono`).
+    pub full_until: u64,
+}
+
+/// What waits for its turn.
+#[derive(Default)]
+pub(in crate::engine) struct WantQueues {
+    pub ready: BTreeSet<SyncPath>,
+    pub small: VecDeque<SyncPath>,
+    pub large: VecDeque<SyncPath>,
+    pub retries: BTreeSet<(u64, SyncPath)>,
 }
 
 impl Wants {
@@ -172,20 +209,20 @@ impl Wants {
 
     /// Whether a path can move now: it is ready, and the shell has room for an install.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty() && self.jobs.len() < JOBS
+        !self.queues.ready.is_empty() && self.jobs.len() < JOBS
     }
 
     /// Puts back what `pump_wants` took of the ready paths and did not get to. The smaller set is
     /// moved into the larger one.
     pub fn put_back(&mut self, mut rest: BTreeSet<SyncPath>) {
-        if rest.len() > self.ready.len() {
-            std::mem::swap(&mut rest, &mut self.ready);
+        if rest.len() > self.queues.ready.len() {
+            std::mem::swap(&mut rest, &mut self.queues.ready);
         }
-        self.ready.extend(rest);
+        self.queues.ready.extend(rest);
     }
 
     pub fn next_retry(&self) -> Option<u64> {
-        self.retries.first().map(|(at, _)| *at)
+        self.queues.retries.first().map(|(at, _)| *at)
     }
 
     pub fn next_id(&mut self) -> u64 {
@@ -198,7 +235,7 @@ impl Wants {
             && matches!(want.step, Step::Waiting | Step::Ready)
         {
             want.step = Step::Ready;
-            self.ready.insert(path.clone());
+            self.queues.ready.insert(path.clone());
         }
     }
 
@@ -223,7 +260,7 @@ impl Wants {
             .range((content, least)..)
             .take_while(|(other, _)| *other == content)
             .filter(|(_, other)| other != path && !path.is_below(other))
-            .any(|(_, other)| self.get(other).is_some_and(|want| want.trial == Trial::Open))
+            .any(|(_, other)| self.get(other).is_some_and(|want| want.attempts.trial == Trial::Open))
     }
 
     /// The paths that wait for a content.
@@ -235,15 +272,15 @@ impl Wants {
 
     /// Lets go of what came along.
     pub fn drop_body(&mut self, path: &SyncPath) {
-        if let Some(body) = self.by_path.get_mut(path).and_then(|want| want.body.take()) {
-            self.body_bytes -= body.len() as u64;
+        if let Some(body) = self.by_path.get_mut(path).and_then(|want| want.received.body.take()) {
+            self.window.body_bytes -= body.len() as u64;
         }
     }
 
     /// Gives back what a want holds of the windows while it is asked for or installed.
     pub fn release_small(&mut self, size: u64) {
-        self.small_files = self.small_files.saturating_sub(1);
-        self.small_bytes = self.small_bytes.saturating_sub(size);
+        self.window.small_files = self.window.small_files.saturating_sub(1);
+        self.window.small_bytes = self.window.small_bytes.saturating_sub(size);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::api::map_index::MapIndex;
+use crate::engine::limits::SECOND;
 use crate::engine::{
     Action, Config, Event, Job, Keeps, LinkId, OnConflict, Outcome, RootState, StageId, Stat, StatKind, Trust, WalkId,
 };
@@ -102,7 +103,7 @@ fn names_fold(#[case] one: &str, #[case] other: &str, #[case] is_same: bool) {
 }
 
 fn all_wait(engine: &Engine<MapIndex>) -> bool {
-    engine.transfer.wants().all(|(_, want)| want.stuck)
+    engine.transfer.wants().all(|(_, want)| want.is_stuck())
 }
 
 #[test]
@@ -353,9 +354,7 @@ fn a_large_content_that_came_for_a_path_whose_name_was_taken_meanwhile_serves_an
     tick(&mut engine, NOW);
     assert_eq!(tick(&mut engine, LATER), []);
     assert_eq!(problems(&mut engine), [path("F")]);
-    let (wants, swarms, _) = engine.transfer.parts_mut();
-    wants.by_path.get_mut(&path("F")).unwrap().staged = Some(StageId(7));
-    swarms.staged.insert(path("F"), content);
+    engine.transfer.came(&path("F"), StageId(7), content);
     receive(&mut engine, "c", entry(Kind::File { size, content }, 3));
     engine.begin_chunks(LATER, &path("c"), LinkId(1), content, size);
     let jobs = tick(&mut engine, LATER);

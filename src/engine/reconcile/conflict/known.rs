@@ -33,7 +33,7 @@ const PEERS_ROOM: ConflictRoom = ConflictRoom { rows: 65_536, bytes: 32 << 20 };
 /// that was away hears of it.
 const SETTLED_NS: u64 = 180 * 24 * 3600 * SECOND;
 /// Rows that are read at a time.
-const PAGE: usize = 1000;
+const CONFLICT_PAGE: usize = 1000;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct ConflictRoom {
@@ -130,7 +130,7 @@ impl<I: Index> Core<I> {
 
     fn count_announced(&self) -> BTreeMap<ConflictSource, ConflictRoom> {
         let mut taken: BTreeMap<ConflictSource, ConflictRoom> = BTreeMap::new();
-        let mut wanted = ConflictFilter { settled: true, limit: PAGE, ..ConflictFilter::default() };
+        let mut wanted = ConflictFilter { settled: true, limit: CONFLICT_PAGE, ..ConflictFilter::default() };
         loop {
             let page = self.index.conflicts(&wanted);
             for conflict in &page {
@@ -139,7 +139,7 @@ impl<I: Index> Core<I> {
                 }
             }
             match page.last() {
-                Some(last) if page.len() == PAGE => wanted.after = last.id,
+                Some(last) if page.len() == CONFLICT_PAGE => wanted.after = last.id,
                 _ => return taken,
             }
         }
@@ -245,7 +245,7 @@ impl<I: Index> Engine<I> {
     fn announce_all_conflicts(&mut self, now: Now, link: LinkId) {
         let (mut found, mut announced) = (Vec::new(), Vec::new());
         let steady = self.steady(now);
-        let mut wanted = ConflictFilter { settled: true, limit: PAGE, ..ConflictFilter::default() };
+        let mut wanted = ConflictFilter { settled: true, limit: CONFLICT_PAGE, ..ConflictFilter::default() };
         loop {
             let page = self.core.index.conflicts(&wanted);
             for conflict in &page {
@@ -256,7 +256,7 @@ impl<I: Index> Engine<I> {
                 }
             }
             match page.last() {
-                Some(last) if page.len() == PAGE => wanted.after = last.id,
+                Some(last) if page.len() == CONFLICT_PAGE => wanted.after = last.id,
                 _ => break,
             }
         }

@@ -1,6 +1,7 @@
 //! The swarm as a table of what is asked of whom, and as many machines that fetch from each other.
 
 use super::*;
+use crate::engine::limits::SECOND;
 use crate::model::chunks::CHUNK_BYTES;
 use rstest::rstest;
 

@@ -187,6 +187,32 @@ fn the_rooms_of_the_engine_keep_their_fields_to_themselves() {
     }
 }
 
+/// Numbers of the engine that are no limits: the shape of digests, permissions, a count of variants.
+const NO_LIMITS: [&str; 5] = ["BUCKETS", "GROUP", "NEW_FILE", "NEW_FOLDER", "FATES"];
+
+#[test]
+fn the_limits_of_the_engine_stand_in_one_file_each_with_a_reason() {
+    let types = ["u8", "u16", "u32", "u64", "usize"];
+    for (path, text) in sources_but_tests() {
+        if !path.starts_with("src/engine") || path.starts_with("src/engine/tests") {
+            continue;
+        }
+        if path.ends_with("limits.rs") {
+            let says_why = |block: &str| block.starts_with("///") || block.starts_with("//");
+            let blocks = text.split("\n\n").filter(|block| block.contains("const "));
+            blocks.for_each(|block| assert!(says_why(block.trim()), "{block}: why?"));
+            continue;
+        }
+        for (n, line) in code_lines(&text) {
+            let is_of_file = line.starts_with("const ") || line.starts_with("pub");
+            let Some((_, rest)) = line.split_once("const ").filter(|_| is_of_file) else { continue };
+            let Some((name, ty)) = rest.split_once(": ") else { continue };
+            let is_number = types.iter().any(|number| ty.starts_with(&format!("{number} =")));
+            assert!(!is_number || NO_LIMITS.contains(&name), "{}:{n}: {name} is for limits.rs", path.display());
+        }
+    }
+}
+
 #[test]
 fn no_module_imports_one_that_imports_it() {
     let sources: Vec<_> = sources_but_tests().map(|(path, text)| (module_of(&path), text)).collect();

@@ -3,16 +3,10 @@
 
 use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{OnDisk, Row};
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{BUILT_NS, FUTURE_NS};
 use crate::model::entry::{Entry, FileTime, Kind, Mode};
 use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{DeviceId, SyncPath, Version, VersionVector, text};
-
-/// A clock before this was never set (2026-01-01): this is what is measured against then.
-pub(super) const BUILT_NS: u64 = 1_767_225_600 * SECOND;
-
-/// Stamps this far ahead of our clock are held: 5 years (ns).
-pub(super) const FUTURE_NS: u64 = 5 * 365 * 24 * 3600 * SECOND;
 
 /// What an entry of a peer does to a path's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -56,10 +56,10 @@ pub use api::status::{
     DeviceStatus, FileHeld, HeldPath, HeldPaths, HeldWhy, MachineTally, PeerStatus, Status, Tally, TransferStatus,
 };
 pub use api::why::{Holders, WaitsFor, Why};
-pub use limits::CHUNKED_BYTES;
+pub use limits::{CHUNKED_BYTES, MERGE_BYTES};
 pub use peers::holding::HeldByMachine;
 pub use peers::past::MachinePasts;
-pub use reconcile::conflict::{MERGE_BYTES, OnConflict, common_ancestor};
+pub use reconcile::conflict::{OnConflict, common_ancestor};
 pub use safety::scrub::{Run, Verification};
 pub use safety::suspect::SuspectStatus;
 pub use safety::undo::{Back, BackFrom, Undone};

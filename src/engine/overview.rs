@@ -6,13 +6,9 @@
 use crate::engine::Engine;
 use crate::engine::api::index::Index;
 use crate::engine::api::status::Status;
+use crate::engine::limits::{STATUS_PROBLEMS, STATUS_UNDER_WAY};
 use crate::engine::transfer::wants::{Step, Want};
 use crate::model::SyncPath;
-
-/// Problems and paths under way that a status names, at most.
-pub(super) const STATUS_PROBLEMS: usize = 1000;
-
-pub(super) const STATUS_UNDER_WAY: usize = 100;
 
 impl<I: Index> Engine<I> {
     /// `&mut`: digests are made when asked for.

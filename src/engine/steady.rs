@@ -12,18 +12,9 @@ use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
 use crate::engine::limits::DAY_NS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{CLOCK_AGREES_NS, STEADY_BEGIN_NS, STEADY_STOP_NS, STEADY_STORE_EVERY_NS};
 use crate::engine::merge::ObservationSource;
 use crate::model::SyncPath;
-
-/// What a new index begins with: so that a time before it exists for any age that is asked about,
-/// and 0 is long ago.
-const BEGIN_NS: u64 = 20 * 365 * DAY_NS;
-/// A stop counts for no more than this, on our own clock's word.
-const STOP_NS: u64 = 3 * DAY_NS;
-const STORE_EVERY_NS: u64 = 3600 * SECOND;
-/// A peer's clock agrees with ours if it is this close.
-const AGREES_NS: u64 = 3600 * SECOND;
 
 /// Three u64, big-endian: the steady time, the wall clock's when it was stored, and what was owed.
 const META_STEADY: &str = "steady";
@@ -53,10 +44,10 @@ impl Steady {
             <[[u8; 8]; 3]>::try_from(numbers).ok().map(|numbers| numbers.map(u64::from_be_bytes))
         });
         let (base, owed) = match stored {
-            None => (BEGIN_NS, 0),
+            None => (STEADY_BEGIN_NS, 0),
             Some([steady, wall, owed]) => {
                 let stopped = now.wall.saturating_sub(wall);
-                let counted = stopped.min(STOP_NS);
+                let counted = stopped.min(STEADY_STOP_NS);
                 // A clock that was set back since was wrong when it owed.
                 let owed = owed.saturating_sub(wall.saturating_sub(now.wall));
                 (steady.saturating_add(counted), owed.saturating_add(stopped - counted))
@@ -72,7 +63,7 @@ impl Steady {
     /// A linked peer's clock is so far ahead of ours (ns): where the two agree, the stops were as
     /// long as ours says.
     pub fn peer_says(&mut self, now: Now, ahead_ns: i64) {
-        if ahead_ns.unsigned_abs() <= AGREES_NS {
+        if ahead_ns.unsigned_abs() <= CLOCK_AGREES_NS {
             self.base = self.base.saturating_add(self.owed_by(now));
             self.owed = 0;
         }
@@ -91,7 +82,7 @@ impl Steady {
 
 impl Default for Steady {
     fn default() -> Self {
-        Self { base: BEGIN_NS, started: Now::default(), owed: 0, next_store: 0, first_day: 0 }
+        Self { base: STEADY_BEGIN_NS, started: Now::default(), owed: 0, next_store: 0, first_day: 0 }
     }
 }
 
@@ -119,7 +110,7 @@ impl<I: Index> Core<I> {
 
     pub(super) fn store_steady(&mut self, now: Now) {
         if self.steady.next_store <= now.mono {
-            self.steady.next_store = now.mono + STORE_EVERY_NS;
+            self.steady.next_store = now.mono + STEADY_STORE_EVERY_NS;
             self.index.set_meta(META_STEADY, &self.steady.to_bytes(now));
         }
     }
@@ -155,6 +146,7 @@ impl<I: Index> Engine<I> {
 mod tests {
     use super::*;
     use crate::engine::api::map_index::MapIndex;
+    use crate::engine::limits::SECOND;
 
     const WALL: u64 = 1_800_000_000 * SECOND;
 
@@ -176,9 +168,9 @@ mod tests {
     #[test]
     fn it_advances_with_uptime_whatever_the_wall_clock_does() {
         let steady = Steady::start(&MapIndex::new(), now(WALL, 5));
-        assert_eq!(steady.at(now(WALL, 5)), BEGIN_NS);
-        assert_eq!(steady.at(now(0, 5 + SECOND)), BEGIN_NS + SECOND);
-        assert_eq!(steady.at(now(u64::MAX, 5 + 2 * SECOND)), BEGIN_NS + 2 * SECOND);
+        assert_eq!(steady.at(now(WALL, 5)), STEADY_BEGIN_NS);
+        assert_eq!(steady.at(now(0, 5 + SECOND)), STEADY_BEGIN_NS + SECOND);
+        assert_eq!(steady.at(now(u64::MAX, 5 + 2 * SECOND)), STEADY_BEGIN_NS + 2 * SECOND);
     }
 
     #[test]
@@ -187,7 +179,7 @@ mod tests {
         for (wall, counted) in [
             (ran_until + 3600 * SECOND, 3600 * SECOND),
             (ran_until - 3600 * SECOND, 0),
-            (ran_until + 3650 * DAY_NS, STOP_NS),
+            (ran_until + 3650 * DAY_NS, STEADY_STOP_NS),
         ] {
             let (steady, before) = after_stop(wall);
             assert_eq!(steady.at(now(wall, 77)) - before, counted);
@@ -199,7 +191,7 @@ mod tests {
         let at = now(WALL + 600 * SECOND + 30 * DAY_NS, 77);
         let (mut steady, before) = after_stop(at.wall);
         steady.peer_says(at, -(30 * DAY_NS as i64));
-        assert_eq!(steady.at(at) - before, STOP_NS, "a peer that says otherwise changes nothing");
+        assert_eq!(steady.at(at) - before, STEADY_STOP_NS, "a peer that says otherwise changes nothing");
         steady.peer_says(at, SECOND as i64);
         steady.peer_says(at, SECOND as i64);
         assert_eq!(steady.at(at) - before, 30 * DAY_NS);
@@ -213,10 +205,10 @@ mod tests {
         let mut index = MapIndex::new();
         index.set_meta(META_STEADY, &steady.to_bytes(now(wrong, 77)));
         steady.peer_says(right, 0);
-        assert_eq!(steady.at(right) - before, STOP_NS + SECOND, "set right in the run");
+        assert_eq!(steady.at(right) - before, STEADY_STOP_NS + SECOND, "set right in the run");
         let mut again = Steady::start(&index, right);
         again.peer_says(right, 0);
-        assert_eq!(again.at(right) - before, STOP_NS, "set right before the next start");
+        assert_eq!(again.at(right) - before, STEADY_STOP_NS, "set right before the next start");
     }
 
     #[test]
@@ -228,7 +220,7 @@ mod tests {
             index.set_meta(META_STEADY, &steady.to_bytes(wrong));
             steady = Steady::start(&index, wrong);
         }
-        assert_eq!(steady.at(wrong) - before, STOP_NS);
+        assert_eq!(steady.at(wrong) - before, STEADY_STOP_NS);
         steady.peer_says(wrong, 0);
         assert_eq!(steady.at(wrong) - before, 3650 * DAY_NS, "and a peer may still make up for it");
     }

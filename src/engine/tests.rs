@@ -12,7 +12,6 @@ use crate::engine::api::problem::Problem;
 use crate::engine::limits::SECOND;
 use crate::engine::limits::WALK_EVERY_NS;
 use crate::engine::merge::{ObservationSource, nothing};
-use crate::engine::observe::arrivals;
 use crate::engine::*;
 use crate::model::SyncPath;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Version, VersionVector};
@@ -337,7 +336,7 @@ fn a_folder_whose_mode_changed_while_it_was_installed_is_walked_all_the_same() {
 /// What comes into a new folder is listed once, when all of it is there.
 #[rstest]
 #[case::all_has_come(10_000_000)]
-#[case::more_is_to_come_for_long(arrivals::PATIENCE_NS + 9_000_000)]
+#[case::more_is_to_come_for_long(limits::ARRIVAL_PATIENCE_NS + 9_000_000)]
 fn a_folder_that_was_installed_is_walked_when_all_has_come_or_soon(#[case] walked_at: u64) {
     let folder = Entry { kind: Kind::Directory, ..entry("", 5, 0o755) };
     let (wanted, no_more) = (entry("far away", 6, 0o644), Entry { kind: Kind::Deleted { at: 7 }, ..entry("", 7, 0) });
@@ -356,7 +355,7 @@ fn a_folder_that_was_installed_is_walked_when_all_has_come_or_soon(#[case] walke
         assert_eq!(inspections(&engine.handle(at(mono + 5_000_000), Event::Tick)), [(name.to_owned(), false)]);
         assert_eq!(walks(&inspected(&mut engine, mono + 6_000_000, name, seen(&folder, 10))), []);
     }
-    assert!(!engine.status().idle && engine.wake_at().is_some_and(|at| at <= arrivals::PATIENCE_NS + 8_000_000));
+    assert!(!engine.status().idle && engine.wake_at().is_some_and(|at| at <= limits::ARRIVAL_PATIENCE_NS + 8_000_000));
     actions = match walked_at {
         10_000_000 => receive(&mut engine, walked_at, "wanted", &no_more),
         later => engine.handle(at(later), Event::Tick),

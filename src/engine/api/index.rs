@@ -2,17 +2,13 @@
 //! simulator.
 
 use crate::engine::Stat;
+use crate::engine::limits::HOLDERS;
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use crate::wire::conflict::{ConflictKey, Sides};
 use crate::wire::message::{Bucket, Digest, Group};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-
-/// What most questions need: one of a few places of a content will do.
-const HOLDERS: usize = 4;
-/// A content at more paths than this is not looked for at the others (P9).
-pub const HOLDERS_SEEN: usize = 1024;
 
 /// What is on disk here at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,8 @@
 //! `wire`. Deliberately not here: anything durable, and anything that is fast by being clever.
 
 use crate::engine::api::digest::{Digests, bucket_of, counts, deleted_at, entry_hash};
-use crate::engine::api::index::{Conflict, ConflictFilter, Counts, HOLDERS_SEEN, Index, Row};
+use crate::engine::api::index::{Conflict, ConflictFilter, Counts, Index, Row};
+use crate::engine::limits::HOLDERS_SEEN;
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::conflict::ConflictKey;
 use crate::wire::message::{Bucket, Digest, Group};

@@ -14,18 +14,11 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
+use crate::engine::limits::{FREED_RETRY_NS, NAME_PATIENCE_NS, REFUSED_RETRY_NS};
 use crate::engine::merge;
 use crate::engine::observe::Observe;
 use crate::model::{Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// For so long the name may yet be given up, as when a rename's deletion comes after what it was
-/// renamed to (ns).
-const PATIENCE_NS: u64 = 10 * SECOND;
-/// What the disk refused is tried again after twice the time each time, up to this (ns).
-const REFUSED_RETRY_NS: u64 = 1800 * SECOND;
-/// The same while names go from its folder: one of them may have been in the way.
-const FREED_RETRY_NS: u64 = 60 * SECOND;
 
 /// What holds a name here, by its folded form's hash; nothing where all names are told apart.
 #[derive(Default)]
@@ -228,7 +221,7 @@ impl<I: Index> Engine<I> {
             return true;
         }
         let since = self.transfer.wanted_since(path).unwrap_or(now.mono);
-        if now.mono < since + PATIENCE_NS {
+        if now.mono < since + NAME_PATIENCE_NS {
             self.transfer.wait(now, path, Some(SECOND));
             return true;
         }

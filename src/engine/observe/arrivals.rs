@@ -4,13 +4,9 @@
 //! little: what has come by then is listed at once, where a watch would tell of it name by name.
 //! Deliberately not here: whether a folder is ours (`inspect`), the walk itself (`walk`).
 
-use crate::engine::limits::SECOND;
+use crate::engine::limits::ARRIVAL_PATIENCE_NS;
 use crate::model::SyncPath;
 use std::collections::{BTreeSet, VecDeque};
-
-/// For so long at most (ns) a user's change in a new folder is unheard of while more comes from
-/// elsewhere.
-pub const PATIENCE_NS: u64 = SECOND;
 
 /// See the top of this file.
 #[derive(Default)]
@@ -23,7 +19,7 @@ pub struct Arrivals {
 impl Arrivals {
     /// A folder is there since about now.
     pub fn came(&mut self, now: u64, folder: SyncPath) {
-        self.due.push_back((now + PATIENCE_NS, folder.clone()));
+        self.due.push_back((now + ARRIVAL_PATIENCE_NS, folder.clone()));
         self.folders.insert(folder);
     }
 
@@ -102,11 +98,11 @@ mod tests {
     #[test]
     fn while_more_comes_a_folder_waits_for_no_longer_than_a_second_and_takes_along_what_is_in_it() {
         let mut arrivals = arrived();
-        assert_eq!(arrivals.next(false), Some(PATIENCE_NS));
-        assert!(taken(&mut arrivals, PATIENCE_NS - 1, false).is_empty());
-        assert_eq!(taken(&mut arrivals, PATIENCE_NS, false), ["d/e"], "and what is in it");
-        assert_eq!(taken(&mut arrivals, PATIENCE_NS + 2, false), ["d", "d!"]);
-        assert_eq!(taken(&mut arrivals, PATIENCE_NS + 9, false), ["c", "d-"]);
+        assert_eq!(arrivals.next(false), Some(ARRIVAL_PATIENCE_NS));
+        assert!(taken(&mut arrivals, ARRIVAL_PATIENCE_NS - 1, false).is_empty());
+        assert_eq!(taken(&mut arrivals, ARRIVAL_PATIENCE_NS, false), ["d/e"], "and what is in it");
+        assert_eq!(taken(&mut arrivals, ARRIVAL_PATIENCE_NS + 2, false), ["d", "d!"]);
+        assert_eq!(taken(&mut arrivals, ARRIVAL_PATIENCE_NS + 9, false), ["c", "d-"]);
         assert!(arrivals.is_empty());
     }
 
@@ -114,9 +110,9 @@ mod tests {
     fn what_is_walked_for_another_reason_is_not_walked_again() {
         let mut arrivals = arrived();
         arrivals.walked(Some(&path("d")));
-        assert_eq!(taken(&mut arrivals, 2 * PATIENCE_NS, false), ["d!", "c", "d-"]);
+        assert_eq!(taken(&mut arrivals, 2 * ARRIVAL_PATIENCE_NS, false), ["d!", "c", "d-"]);
         let mut arrivals = arrived();
         arrivals.walked(None);
-        assert!(taken(&mut arrivals, 2 * PATIENCE_NS, true).is_empty());
+        assert!(taken(&mut arrivals, 2 * ARRIVAL_PATIENCE_NS, true).is_empty());
     }
 }

@@ -6,14 +6,7 @@
 //! (`merge.rs`).
 
 use crate::engine::api::event::Now;
-use crate::engine::limits::SECOND;
-
-/// No event for so long (ns): the daemon slept. The root's checks come more often.
-const SLEPT_NS: u64 = 8 * SECOND;
-/// What happened in its sleep is heard of by then (ns).
-const CATCH_UP_NS: u64 = 60 * SECOND;
-/// What an awake daemon has not heard of yet is younger (ns).
-const LAG_NS: u64 = 2 * SECOND;
+use crate::engine::limits::{CATCH_UP_NS, LAG_NS, SLEPT_NS};
 
 /// See the top of this file.
 #[derive(Debug, Default)]
@@ -46,6 +39,7 @@ impl Attention {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::limits::SECOND;
 
     fn at(seconds: u64) -> Now {
         Now { wall: (1000 + seconds) * SECOND, mono: seconds * SECOND }

@@ -11,20 +11,12 @@ use crate::engine::api::index::Index;
 use crate::engine::core::Core;
 use crate::engine::limits::PAGE;
 use crate::engine::limits::RACY_NS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{REHASH_BULK, REHASH_PATIENCE_NS, REHASH_QUIET_NS, SERVING_NS};
 use crate::engine::observe::Observe;
 use crate::engine::observe::settle::Debounced;
 use crate::engine::{Engine, Inspection, META_RACY_SINCE};
 use crate::model::SyncPath;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// With so many paths to look at, install or tell, second hashes wait.
-const BULK: u64 = 8;
-/// They wait at most this much longer.
-const PATIENCE_NS: u64 = 30 * SECOND;
-const QUIET_NS: u64 = RACY_NS / 4;
-/// A peer that asked so lately for something large, or for a part of it, is fetching it still.
-const SERVING_NS: u64 = SECOND;
 
 #[derive(Default)]
 pub(in crate::engine) struct RacyRehash {
@@ -173,7 +165,7 @@ impl Observe {
     /// again.
     pub(super) fn rehash_again(&mut self, now: Now, path: &SyncPath, inspection: Inspection) {
         if inspection.rehash {
-            let rest = if self.inspecting.unseen.contains_key(path) { PATIENCE_NS } else { QUIET_NS };
+            let rest = if self.inspecting.unseen.contains_key(path) { REHASH_PATIENCE_NS } else { REHASH_QUIET_NS };
             self.racy.add(now.mono + rest, path, true);
             self.racy.under_way -= 1;
         }
@@ -195,11 +187,11 @@ impl<I: Index> Engine<I> {
         }
         let (mut until, mut racy_until) = (now.mono, now.mono);
         if self.is_in_bulk() {
-            until = until.saturating_sub(PATIENCE_NS);
+            until = until.saturating_sub(REHASH_PATIENCE_NS);
         }
         if self.is_in_bulk() || self.observe.racy.is_serving(now.mono) {
-            racy_until = racy_until.saturating_sub(PATIENCE_NS);
-            self.observe.racy.paused_until = now.mono + QUIET_NS;
+            racy_until = racy_until.saturating_sub(REHASH_PATIENCE_NS);
+            self.observe.racy.paused_until = now.mono + REHASH_QUIET_NS;
         }
         while let Some((path, racy)) = self.observe.racy.take(until, racy_until) {
             if racy && self.ignores(&path, false) {
@@ -209,7 +201,7 @@ impl<I: Index> Engine<I> {
                 || self.transfer.is_busy(&path)
                 || self.observe.inspecting.open.contains_key(&path)
             {
-                self.observe.racy.add(now.mono + QUIET_NS, &path, racy);
+                self.observe.racy.add(now.mono + REHASH_QUIET_NS, &path, racy);
             } else {
                 self.rehash(&path);
             }
@@ -219,7 +211,7 @@ impl<I: Index> Engine<I> {
 
     fn is_in_bulk(&self) -> bool {
         let relayed_to: u64 = self.peers.pending();
-        self.observe.inspecting.open.len() as u64 + self.transfer.want_count() as u64 + relayed_to >= BULK
+        self.observe.inspecting.open.len() as u64 + self.transfer.want_count() as u64 + relayed_to >= REHASH_BULK
     }
 
     /// The second hash comes before the file is replaced.

@@ -5,18 +5,9 @@
 //! before the old one's deletion.
 
 use crate::engine::api::event::Hint;
-use crate::engine::limits::MS;
+use crate::engine::limits::{CLOSED_QUIET_NS, GONE_QUIET_NS, RESTLESS_NS, WRITING_QUIET_NS};
 use crate::model::SyncPath;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// From close-after-write to the look.
-pub const CLOSED_NS: u64 = 2 * MS;
-/// The quiet that a file being written must show.
-pub const QUIET_NS: u64 = 100 * MS;
-/// A file that never rests is looked at this often.
-pub const RESTLESS_NS: u64 = 2_000 * MS;
-/// From a name's disappearance to the look.
-pub const GONE_NS: u64 = 20 * MS;
 
 struct Noisy {
     first: u64,
@@ -44,9 +35,9 @@ pub struct Debouncer {
 /// When a path is due whose noise began at `first` and was last heard at `now`.
 fn due(first: u64, now: u64, hint: Hint) -> u64 {
     match hint {
-        Hint::Closed => now + CLOSED_NS,
-        Hint::Gone => now + GONE_NS,
-        Hint::Changed => (now + QUIET_NS).min(first + RESTLESS_NS).max(now),
+        Hint::Closed => now + CLOSED_QUIET_NS,
+        Hint::Gone => now + GONE_QUIET_NS,
+        Hint::Changed => (now + WRITING_QUIET_NS).min(first + RESTLESS_NS).max(now),
     }
 }
 
@@ -112,6 +103,7 @@ impl Debouncer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::limits::MS;
     use rstest::rstest;
 
     /// Hints (at ms) to the moment of the look (ms).

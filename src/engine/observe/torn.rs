@@ -10,20 +10,15 @@ use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
+use crate::engine::limits::{TORN_BLOCK_BYTES, TORN_CAP, TORN_ZEROS_BYTES};
 use crate::engine::merge::{self, ObservationSource};
 use crate::engine::observe::Observe;
 use crate::engine::{Engine, Trust};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use std::collections::BTreeMap;
 
-/// What reaches the disk of a file does so in blocks of at least this many bytes.
-const BLOCK_BYTES: u64 = 512;
-/// Larger files are not compared with zeros: hashing those would take too long.
-const ZEROS_BYTES: u64 = 64 << 20;
 /// For the next start: what cuts left of files.
 const META_TORN: &str = "torn";
-/// So many of them (P9).
-const TORN_CAP: usize = 4096;
 
 /// The time in which what was written may have been lost (ns since 1970, both included).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +44,13 @@ impl Cut {
 /// size is most often a user's last whole edit.
 fn is_torn(known: &Entry, kind: &Kind) -> bool {
     let (Some((_, known)), Kind::File { size, content }) = (known.file(), kind) else { return false };
-    let is_short = *size < known && size % BLOCK_BYTES == 0;
+    let is_short = *size < known && size % TORN_BLOCK_BYTES == 0;
     is_short || is_nothing(*size, content)
 }
 
 /// Nothing, or zeros.
 fn is_nothing(size: u64, content: &ContentId) -> bool {
-    size <= ZEROS_BYTES && *content == ContentId::of_zeros(size)
+    size <= TORN_ZEROS_BYTES && *content == ContentId::of_zeros(size)
 }
 
 impl Observe {

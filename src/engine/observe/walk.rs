@@ -6,22 +6,13 @@ use crate::engine::api::index::{Index, OnDisk, Row};
 use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::limits::PAGE;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{ROOT_UNREAD_NS, TOO_LONG_CAP, WALK_BEHIND_NS, WALK_SHARE};
 use crate::engine::merge::ObservationSource;
 use crate::engine::observe::Observe;
 use crate::engine::{Engine, Inspection};
 use crate::model::SyncPath;
 use crate::model::path::{IGNORE_FILE, MAX_COMPONENTS};
 use std::collections::BTreeSet;
-
-/// Folders with names that are too long, of which a person is told (P9).
-const TOO_LONG_CAP: usize = 1000;
-/// Where the root itself could not be read, it is walked again this soon (ns).
-const ROOT_UNREAD_NS: u64 = 30 * SECOND;
-/// How often a file system is walked that tells nothing of what others change (ns), and for which
-/// part of the time at most.
-const WALK_BEHIND_NS: u64 = 60 * SECOND;
-const WALK_SHARE: u64 = 10;
 
 /// A walk under way.
 pub struct Walk {

@@ -7,21 +7,14 @@ use crate::engine::api::digest::path_digest;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
+use crate::engine::limits::{COMPARED_NS, OFFER_BUCKETS, OFFER_ENTRIES, OFFERED_CAP};
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::Comparing;
 use crate::engine::peers::session::Equality;
 use crate::engine::peers::session::Session;
-use crate::engine::peers::state::COMPARED_NS;
 use crate::model::{Entry, SyncPath};
 use crate::wire::message::{Bucket, Digest, Group, Message};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// An offer names at most this many buckets, and about this many entries.
-pub(in crate::engine) const OFFER_BUCKETS: usize = 2048;
-
-pub(in crate::engine) const OFFER_ENTRIES: usize = 2048;
-/// Entries that an offer in parts may hold; 16 bytes are kept of each (P9).
-pub(in crate::engine) const OFFERED_CAP: usize = 1 << 20;
 
 /// What an older version took in, and no peer takes, is not told on.
 pub(in crate::engine) fn may_be_announced((path, entry): &(SyncPath, Entry)) -> bool {

@@ -10,24 +10,16 @@ use crate::engine::api::event::Now;
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
+use crate::engine::limits::{
+    COSTS_AGAIN_OF_ALL, COSTS_AGAIN_OF_ONE, COSTS_OF_ALL, COSTS_OF_ONE, COSTS_STORE_AT_ONCE, COSTS_STORE_EVERY_NS,
+    SPENDERS,
+};
 use crate::engine::peers::Peers;
 use crate::model::DeviceId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What one device may cost at once, and what it may again in each second (bytes).
-pub(in crate::engine) const MOST_A_DEVICE: u64 = 256 << 20;
-const AGAIN_A_DEVICE: u64 = 16 << 10;
-/// The same of all devices.
-const MOST_OF_ALL: u64 = 1 << 30;
-const AGAIN_OF_ALL: u64 = 64 << 10;
-/// Devices whose costs are kept apart.
-const SPENDERS: usize = 1024;
-
 const META_COSTS: &str = "costs";
-/// Charges are stored this often (ns), and at once when there are so many (bytes).
-const STORE_EVERY_NS: u64 = 60 * SECOND;
-const STORE_AT_ONCE: u64 = 1 << 20;
 
 /// An account that fills with costs and empties with time (bytes; ns of the steady clock).
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -70,8 +62,8 @@ impl Costs {
         let sound =
             |account: LeakyBucket, most| LeakyBucket { spent: account.spent.min(most), at: account.at.min(now) };
         let by_device = by_device.into_iter().take(SPENDERS);
-        let by_device = by_device.map(|(device, account)| (device, sound(account, MOST_A_DEVICE))).collect();
-        let accounts = CostBuckets { of_all: sound(of_all, MOST_OF_ALL), by_device };
+        let by_device = by_device.map(|(device, account)| (device, sound(account, COSTS_OF_ONE))).collect();
+        let accounts = CostBuckets { of_all: sound(of_all, COSTS_OF_ALL), by_device };
         Self { accounts, ..Self::default() }
     }
 
@@ -81,7 +73,7 @@ impl Costs {
         let CostBuckets { of_all, by_device } = &mut self.accounts;
         if by_device.len() >= SPENDERS && !by_device.contains_key(&device) {
             by_device.retain(|_, account| {
-                account.settle(now, AGAIN_A_DEVICE);
+                account.settle(now, COSTS_AGAIN_OF_ONE);
                 account.spent > 0
             });
             if by_device.len() >= SPENDERS {
@@ -89,9 +81,9 @@ impl Costs {
             }
         }
         let account = by_device.entry(device).or_insert(LeakyBucket { spent: 0, at: now });
-        account.settle(now, AGAIN_A_DEVICE);
-        of_all.settle(now, AGAIN_OF_ALL);
-        let fits = account.spent + cost <= MOST_A_DEVICE && of_all.spent + cost <= MOST_OF_ALL;
+        account.settle(now, COSTS_AGAIN_OF_ONE);
+        of_all.settle(now, COSTS_AGAIN_OF_ALL);
+        let fits = account.spent + cost <= COSTS_OF_ONE && of_all.spent + cost <= COSTS_OF_ALL;
         if fits {
             account.spent += cost;
             of_all.spent += cost;
@@ -102,12 +94,12 @@ impl Costs {
 
     /// Whether so much was charged that it is to be stored with what it was charged for.
     pub fn is_due(&self) -> bool {
-        self.unstored >= STORE_AT_ONCE
+        self.unstored >= COSTS_STORE_AT_ONCE
     }
 
     #[cfg(test)]
     pub fn spend_all(&mut self, device: DeviceId) {
-        let full = LeakyBucket { spent: MOST_A_DEVICE, at: u64::MAX };
+        let full = LeakyBucket { spent: COSTS_OF_ONE, at: u64::MAX };
         self.accounts.by_device.insert(device, full);
     }
 }
@@ -138,7 +130,7 @@ impl Peers {
     /// Once a group of events.
     pub(in crate::engine) fn store_costs<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
         let Costs { accounts, unstored, stored_at } = &mut self.costs;
-        if *unstored == 0 || (*unstored < STORE_AT_ONCE && now.mono < *stored_at + STORE_EVERY_NS) {
+        if *unstored == 0 || (*unstored < COSTS_STORE_AT_ONCE && now.mono < *stored_at + COSTS_STORE_EVERY_NS) {
             return;
         }
         let stored = postcard::to_stdvec(accounts).expect("writing to memory does not fail");
@@ -167,18 +159,18 @@ mod tests {
     #[test]
     fn what_a_device_may_cost_comes_back_with_time() {
         let mut costs = Costs::default();
-        assert!(costs.charge(SECOND, device(1), MOST_A_DEVICE));
+        assert!(costs.charge(SECOND, device(1), COSTS_OF_ONE));
         assert!(!costs.charge(SECOND, device(1), 1));
         assert!(costs.charge(SECOND, device(2), 1), "another one pays for itself");
-        assert!(costs.charge(2 * SECOND, device(1), AGAIN_A_DEVICE));
+        assert!(costs.charge(2 * SECOND, device(1), COSTS_AGAIN_OF_ONE));
         assert!(!costs.charge(2 * SECOND, device(1), 1));
     }
 
     #[test]
     fn all_devices_together_may_not_cost_more_than_their_limit() {
         let mut costs = Costs::default();
-        let paid = (0..8).filter(|n| costs.charge(0, device(*n), MOST_A_DEVICE)).count() as u64;
-        assert_eq!(paid, MOST_OF_ALL / MOST_A_DEVICE);
+        let paid = (0..8).filter(|n| costs.charge(0, device(*n), COSTS_OF_ONE)).count() as u64;
+        assert_eq!(paid, COSTS_OF_ALL / COSTS_OF_ONE);
     }
 
     #[test]
@@ -200,8 +192,8 @@ mod tests {
         assert_eq!(costs.accounts.by_device.len(), SPENDERS);
         let first = *costs.accounts.by_device.keys().next().unwrap();
         assert!(!costs.charge(SECOND, first, u64::MAX >> 1));
-        assert!(costs.charge(2 * SECOND, first, AGAIN_A_DEVICE));
+        assert!(costs.charge(2 * SECOND, first, COSTS_AGAIN_OF_ONE));
         index.set_meta(META_COSTS, b"\xff");
-        assert!(Costs::load(&index, SECOND).charge(SECOND, first, MOST_A_DEVICE), "no accounts are no charges");
+        assert!(Costs::load(&index, SECOND).charge(SECOND, first, COSTS_OF_ONE), "no accounts are no charges");
     }
 }

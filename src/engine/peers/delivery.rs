@@ -9,17 +9,12 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{DELIVERIES_CAP, DELIVERY_PATIENCE_NS};
 use crate::engine::peers::Peers;
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
 use crate::wire::features::ACKS;
 use crate::wire::message::Message;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Changes that wait, at most: of more the log says that they were announced.
-const CAP: usize = 16_384;
-/// Some peers have it: the line waits this long for the others (ns).
-const PATIENCE_NS: u64 = 2 * SECOND;
 
 /// A change of ours that some peers do not have yet.
 struct Delivery {
@@ -55,7 +50,7 @@ impl Deliveries {
     /// `false`: too many wait already, and this one is not followed.
     fn begin(&mut self, mono: u64, path: &SyncPath, entry: &Entry, was: Option<Kind>, to: BTreeSet<DeviceId>) -> bool {
         self.remove(path);
-        if self.by_path.len() >= CAP {
+        if self.by_path.len() >= DELIVERIES_CAP {
             return false;
         }
         let entry = entry.clone();
@@ -83,8 +78,8 @@ impl Deliveries {
             return self.end(mono, path);
         }
         if delivery.due.is_none() {
-            delivery.due = Some(mono + PATIENCE_NS);
-            self.due.insert((mono + PATIENCE_NS, path.clone()));
+            delivery.due = Some(mono + DELIVERY_PATIENCE_NS);
+            self.due.insert((mono + DELIVERY_PATIENCE_NS, path.clone()));
         }
         None
     }
@@ -106,7 +101,7 @@ impl Deliveries {
             let Some(delivery) = self.by_path.get_mut(&path) else { continue };
             delivery.due = None;
             let to = std::mem::take(&mut delivery.have);
-            let took_ns = (due - PATIENCE_NS).saturating_sub(delivery.since);
+            let took_ns = (due - DELIVERY_PATIENCE_NS).saturating_sub(delivery.since);
             let (entry, was) = (delivery.entry.clone(), delivery.was.clone());
             delivered.push(Delivered { path, entry, was, to, took_ns });
         }
@@ -302,7 +297,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_and_a_newer_version_takes_the_place_of_the_older() {
         let mut deliveries = Deliveries::default();
-        for n in 0..CAP {
+        for n in 0..DELIVERIES_CAP {
             assert!(deliveries.begin(0, &path(&n.to_string()), &entry(7), None, devices(&[2])));
         }
         assert!(!deliveries.begin(0, &path("more"), &entry(7), None, devices(&[2])));

@@ -15,6 +15,10 @@ use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, load_by_device, store_by_device};
 use crate::engine::api::status::DeviceStatus;
 use crate::engine::core::Core;
+use crate::engine::limits::{
+    CLOCK_AGAIN_NS, CLOCK_OFF_NS, DEVICES_CAP, NEVER_EQUAL_CAP, NEVER_EQUAL_DAYS, PURGE_AT_ONCE, PURGE_EVERY_NS,
+    PURGE_SOON_NS,
+};
 use crate::engine::limits::{DAY_NS, SECOND, TOMBSTONE_NS};
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::PeerClock;
@@ -23,26 +27,11 @@ use crate::wire::message::Message;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A peer's clock is named when it is off by more than this, and right again below half of it.
-pub const CLOCK_NS: u64 = 2 * SECOND;
 const META_DEVICES: &str = "known_devices";
 /// As versions before this one kept them.
 const META_DEVICES_BEFORE: &str = "devices";
 /// When each was linked last. Not in one value with the rest, whose form is fixed.
 const META_SEEN: &str = "devices.seen";
-/// Devices that are known (P9); with more, no deletion is forgotten.
-const DEVICES_CAP: usize = 1024;
-/// Of these, those that never compared equal: the one that was met first leaves for another, and
-/// each after so many days.
-const NEVER_EQUAL_CAP: usize = 64;
-const NEVER_EQUAL_DAYS: u64 = 90;
-/// Deletions forgotten in one go.
-const PURGE_AT_ONCE: usize = 1000;
-const PURGE_EVERY_NS: u64 = 3600 * SECOND;
-/// After something that may let deletions go.
-const PURGE_SOON_NS: u64 = 5 * SECOND;
-/// A clock that is off is named again after this, if it moved.
-const CLOCK_AGAIN_NS: u64 = 60 * SECOND;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct KnownDevice {
@@ -232,7 +221,7 @@ impl Peers {
         }
         session.clock = PeerClock::Ahead(ahead_ns);
         let is_reported = said.is_some_and(|said| {
-            said.ahead_ns.abs_diff(ahead_ns) < CLOCK_NS || now.mono < said.said_at + CLOCK_AGAIN_NS
+            said.ahead_ns.abs_diff(ahead_ns) < CLOCK_OFF_NS || now.mono < said.said_at + CLOCK_AGAIN_NS
         });
         if !is_reported {
             self.devices.clocks.insert(device, ClockOff { ahead_ns, said_at: now.mono });
@@ -276,7 +265,7 @@ impl<I: Index> Engine<I> {
 /// Whether a peer's clock, which is so much (ns) ahead of ours, is off; with its last verdict, so
 /// that it does not flicker.
 pub fn is_clock_off(ahead_ns: i64, was_off: bool) -> bool {
-    ahead_ns.unsigned_abs() > if was_off { CLOCK_NS / 2 } else { CLOCK_NS }
+    ahead_ns.unsigned_abs() > if was_off { CLOCK_OFF_NS / 2 } else { CLOCK_OFF_NS }
 }
 
 #[cfg(test)]

@@ -9,19 +9,13 @@ use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
 use crate::engine::api::status::{HeldPath, HeldPaths, HeldWhy};
 use crate::engine::core::Core;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{HOLDING_MOST, HOLDING_PATIENCE_NS};
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::Session;
 use crate::model::DeviceId;
 use crate::wire::features;
 use crate::wire::message::{HOLDS, HOLDS_BYTES, HeldBack, HeldSums, Message};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Who has not answered by then is waited for no longer (ns).
-const PATIENCE_NS: u64 = 5 * SECOND;
-
-/// No folder has more paths.
-const MOST: u64 = 1 << 48;
 
 /// What a linked machine holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +70,8 @@ impl Peers {
         if !waits_for.is_empty() {
             self.send(core, waits_for.iter().copied().collect(), Message::Holds { id });
         }
-        self.queries.holds.asking = Some(HoldQuery { id, ticket, waits_for, until: now.mono + PATIENCE_NS, machines });
+        self.queries.holds.asking =
+            Some(HoldQuery { id, ticket, waits_for, until: now.mono + HOLDING_PATIENCE_NS, machines });
         self.queries.holds.conclude_if_answered();
     }
 
@@ -157,10 +152,10 @@ fn believed(sums: HeldSums, held: Vec<HeldBack>) -> HeldPaths {
     let named = |held: HeldBack| Some(HeldPath { path: held.path, why: why(held.why)?, by: held.by });
     let paths: Vec<_> = held.into_iter().filter_map(named).collect();
     let count = |why: HeldWhy| paths.iter().filter(|held| held.why == why).count() as u64;
-    let at_least = |sum: u64, why| sum.min(MOST).max(count(why));
+    let at_least = |sum: u64, why| sum.min(HOLDING_MOST).max(count(why));
     let deletions = at_least(sums.deletions, HeldWhy::Deleted);
     let reverts = at_least(sums.reverts, HeldWhy::Reverted);
     let dated_ahead = at_least(sums.dated_ahead, HeldWhy::DatedAhead);
-    let unignored = sums.unignored.min(MOST);
+    let unignored = sums.unignored.min(HOLDING_MOST);
     HeldPaths { paths, deletions, reverts, dated_ahead, unignored }
 }

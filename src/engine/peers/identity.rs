@@ -15,7 +15,7 @@ use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, load_by_device, store_by_device};
 use crate::engine::core::Core;
 use crate::engine::limits::DAY_NS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{COUNTERS_STORE_EVERY_NS, PEER_COUNTERS_CAP};
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::Met;
 use crate::engine::{Engine, META_COUNTER, META_RENEWED_AT, META_RESTORED};
@@ -25,10 +25,6 @@ use crate::wire::message::Message;
 use std::collections::BTreeMap;
 
 const META_PEER_COUNTERS: &str = "heard";
-/// Devices whose counters are remembered (P9).
-const PEER_COUNTERS_CAP: usize = 4096;
-/// What was heard is stored this often: it tells months, not seconds.
-const STORE_EVERY_NS: u64 = 60 * SECOND;
 
 /// Whether this device may give way to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +78,9 @@ impl Peers {
 
     /// Once a group of events.
     pub(in crate::engine) fn store_peer_counters<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
-        if self.counters.dirty && (self.counters.stored == 0 || self.counters.stored + STORE_EVERY_NS <= now.mono) {
+        if self.counters.dirty
+            && (self.counters.stored == 0 || self.counters.stored + COUNTERS_STORE_EVERY_NS <= now.mono)
+        {
             self.counters.dirty = false;
             self.counters.stored = now.mono;
             store_by_device(&mut core.index, META_PEER_COUNTERS, &self.counters.by_device);

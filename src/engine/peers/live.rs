@@ -7,6 +7,7 @@ use crate::engine::api::digest::deleted_at;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
+use crate::engine::limits::CHANGES_A_MESSAGE;
 use crate::engine::limits::TOMBSTONE_NS;
 use crate::engine::merge::RemoteEffect;
 use crate::engine::merge::is_far_ahead;
@@ -17,7 +18,6 @@ use crate::model::{DeviceId, Entry, Kind, SyncPath};
 use crate::wire::message::{Change, Message};
 use bytes::Bytes;
 
-pub(in crate::engine) const CHANGES_A_MESSAGE: usize = 512;
 /// A change that is to be told.
 pub(in crate::engine) struct OutgoingChange {
     change: Change,

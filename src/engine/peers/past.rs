@@ -15,23 +15,14 @@ use crate::engine::api::index::Index;
 use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
+use crate::engine::limits::{
+    HASHED_BYTES_A_SECOND, HISTORY_ANSWER_BYTES, HISTORY_OFFERS, HISTORY_PATIENCE_NS, SENT_BYTES_A_SECOND, UNCLAIMED_NS,
+};
 use crate::engine::peers::Peers;
 use crate::model::{ContentId, DeviceId, SyncPath};
 use crate::wire::features::HISTORY;
 use crate::wire::message::{Message, PASTS, Past, PastWhat};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Who has not answered by then is waited for no longer (ns), and longer for what must be hashed or
-/// sent.
-const PATIENCE_NS: u64 = 10 * SECOND;
-const HASHED_BYTES_A_SECOND: u64 = 20 << 20;
-const SENT_BYTES_A_SECOND: u64 = 256 << 10;
-/// Of one machine's answer (bytes).
-const ANSWER_BYTES: usize = 16 << 20;
-/// Contents that a link was told of and may fetch.
-const OFFERS: usize = 8192;
-/// A content that nobody took is dropped after this time (ns).
-const UNCLAIMED_NS: u64 = 60 * SECOND;
 
 /// What one linked machine answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +98,7 @@ impl Peers {
         self.queries.past.last_id = self.queries.past.last_id.wrapping_add(1);
         let id = self.queries.past.last_id;
         let AskPast { ticket, path, named, bytes } = ask;
-        let until = now.mono + PATIENCE_NS + (bytes / HASHED_BYTES_A_SECOND).saturating_mul(SECOND);
+        let until = now.mono + HISTORY_PATIENCE_NS + (bytes / HASHED_BYTES_A_SECOND).saturating_mul(SECOND);
         let mut asking = PastQuery {
             id,
             ticket,
@@ -167,7 +158,7 @@ impl Peers {
         let limit = named.map_or(PASTS, BTreeSet::len);
         let Some((machine, bytes)) = asking.machines.get_mut(&link) else { return };
         *bytes += pasts.iter().map(Past::wire_bytes).sum::<usize>();
-        if !are_asked || machine.pasts.len() + pasts.len() > limit || *bytes > ANSWER_BYTES {
+        if !are_asked || machine.pasts.len() + pasts.len() > limit || *bytes > HISTORY_ANSWER_BYTES {
             machine.pasts.clear();
             asking.waits_for.remove(&link);
             core.close(link, "other history than was asked for, or too much");
@@ -272,7 +263,7 @@ impl<I: Index> Engine<I> {
             return self.peers.past_fetched(now, ticket, Err(FetchError::LinkLost));
         };
         let fetch = FetchId(self.transfer.next_id() as u32);
-        let until = now.mono + PATIENCE_NS + (size / SENT_BYTES_A_SECOND).saturating_mul(SECOND);
+        let until = now.mono + HISTORY_PATIENCE_NS + (size / SENT_BYTES_A_SECOND).saturating_mul(SECOND);
         self.peers.queries.past.fetching.insert(fetch, HistoryFetch { ticket, link, until });
         self.core.act(Action::Fetch { fetch, from: link, path, content, size });
     }
@@ -304,7 +295,7 @@ impl<I: Index> Engine<I> {
         let offers = self.peers.queries.past.offered.entry(link).or_default();
         for FoundPast { past, kept, stat } in &found {
             if let PastWhat::File(content) = past.what {
-                if offers.len() >= OFFERS {
+                if offers.len() >= HISTORY_OFFERS {
                     offers.clear();
                 }
                 let offer = Offer { kept: kept.clone(), stat: *stat, size: past.size };

@@ -12,14 +12,11 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
+use crate::engine::limits::{FREE_ENTRY_BYTES, REFUSED_AGAIN_NS};
 use crate::engine::peers::Peers;
-use crate::engine::peers::session::AGAIN_NS;
 use crate::engine::peers::session::Session;
 use crate::engine::row_cost::row_bytes;
 use crate::model::{DeviceId, Entry, SyncPath};
-
-/// A live entry up to this cost is free: its content costs its author more.
-const FREE_BYTES: u64 = 2048;
 
 impl Peers {
     /// Whether the peer that delivered it may have it kept for what it costs.
@@ -32,12 +29,12 @@ impl Peers {
         entry: &Entry,
     ) -> bool {
         let cost = row_bytes(path, entry);
-        if entry.is_live() && cost <= FREE_BYTES {
+        if entry.is_live() && cost <= FREE_ENTRY_BYTES {
             return true;
         }
         let free = match core.index.get(path) {
-            Some(Row { head: winner, .. }) => row_bytes(path, &winner).max(FREE_BYTES),
-            None if entry.is_live() => FREE_BYTES,
+            Some(Row { head: winner, .. }) => row_bytes(path, &winner).max(FREE_ENTRY_BYTES),
+            None if entry.is_live() => FREE_ENTRY_BYTES,
             // A deletion of what was never here guards nothing here: it is kept for the others.
             None => 0,
         };
@@ -69,7 +66,7 @@ impl Peers {
             refusals.first = Some(format!("'{path}': {why}"));
             refusals.compared_at = now.mono;
         }
-        if refusals.said_at.is_none_or(|said| said + AGAIN_NS <= now.mono) {
+        if refusals.said_at.is_none_or(|said| said + REFUSED_AGAIN_NS <= now.mono) {
             refusals.said_at = Some(now.mono);
             let (peer, path, why) = (session.name.clone(), path.clone(), why.to_owned());
             core.out.push(Action::Report(Report::InvalidEntries { peer, path: Some(path), why }));
@@ -79,7 +76,7 @@ impl Peers {
     /// A claim of a peer about this machine that is no entry.
     pub(super) fn refuse_claim<I: Index>(&mut self, core: &mut Core<I>, now: Now, link: LinkId, why: &str) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
-        if session.refusals.said_at.is_none_or(|said| said + AGAIN_NS <= now.mono) {
+        if session.refusals.said_at.is_none_or(|said| said + REFUSED_AGAIN_NS <= now.mono) {
             session.refusals.said_at = Some(now.mono);
             let (peer, why) = (session.name.clone(), why.to_owned());
             core.out.push(Action::Report(Report::InvalidEntries { peer, path: None, why }));
@@ -129,8 +126,7 @@ impl<I: Index> Engine<I> {
 mod engine_tests {
     use super::*;
     use crate::engine::api::map_index::MapIndex;
-    use crate::engine::limits::SECOND;
-    use crate::engine::peers::costs::MOST_A_DEVICE;
+    use crate::engine::limits::{COSTS_OF_ONE, SECOND};
     use crate::engine::{Config, Event, Observed, OnConflict, Stat, StatKind, Trust};
     use crate::model::Kind;
     use crate::model::{ContentId, FileTime, Mode, Version, VersionVector};
@@ -399,7 +395,7 @@ mod engine_tests {
         }
         let kept = machine.engine.index().rows().count() as u64;
         let cost = row_bytes(&deletion(0).0, &deletion(0).1);
-        assert_eq!(kept, MOST_A_DEVICE / cost);
+        assert_eq!(kept, COSTS_OF_ONE / cost);
         machine.receive_entries(vec![(path("f"), file(&[(LIAR, 1)]))]);
         assert!(machine.engine.index().get(&path("f")).is_some());
         // A restart forgives no more than what was not stored yet.
@@ -411,6 +407,6 @@ mod engine_tests {
             again.receive_entries((block * 100..(block + 1) * 100).map(deletion).collect());
         }
         let more = again.engine.index().rows().count() as u64 - kept - 1;
-        assert!(more * cost < 2 << 20 && spent > MOST_A_DEVICE - cost, "{more} more rows of {cost} bytes");
+        assert!(more * cost < 2 << 20 && spent > COSTS_OF_ONE - cost, "{more} more rows of {cost} bytes");
     }
 }

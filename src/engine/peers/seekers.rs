@@ -6,13 +6,11 @@ use crate::engine::api::event::LinkId;
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
 use crate::engine::limits::CHUNKED_BYTES;
+use crate::engine::limits::SOUGHT_CONTENTS;
 use crate::engine::peers::Peers;
 use crate::model::{Chunks, ContentId, DeviceId};
 
 use crate::wire::message::Message;
-
-/// Contents that one peer may be told of at a time; the oldest is forgotten (P9).
-const SOUGHT_CONTENTS: usize = 64;
 
 impl Peers {
     /// A peer seeks chunks of a content.

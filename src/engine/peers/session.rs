@@ -8,22 +8,14 @@ use crate::engine::api::action::{Action, ServedFile};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
-use crate::engine::limits::{DAY_NS, SECOND};
+use crate::engine::limits::DAY_NS;
+use crate::engine::limits::{REFUSED_AGAIN_NS, SAY_MORE_NS, SAY_OTHER_NS, SERVED_HOLDERS};
 use crate::engine::peers::Peers;
 use crate::model::{ContentId, DeviceId, SyncPath};
 use crate::wire::condition::Condition;
 use crate::wire::features::Features;
 use crate::wire::message::{Bucket, Digest, Message, SMALL_FILE_BYTES};
 use std::collections::{BTreeSet, VecDeque};
-
-/// A peer with refused entries is compared, and named, this often.
-pub(in crate::engine) const AGAIN_NS: u64 = 3600 * SECOND;
-/// What a peer says of itself is named again in the log after this (ns)...
-pub(in crate::engine) const SAY_MORE_NS: u64 = 60 * SECOND;
-/// ... and after this, if it is something else.
-pub(in crate::engine) const SAY_OTHER_NS: u64 = 5 * SECOND;
-/// So many paths that hold a content are tried when a peer asks for it, which may ask often (P9).
-const SERVED_HOLDERS: usize = 64;
 
 /// How far a comparison that this end leads has come.
 #[derive(Default)]
@@ -374,7 +366,7 @@ impl Refusals {
     /// Whether a comparison may begin. With refused entries it would find the same difference
     /// again, so it may only once an hour.
     pub fn may_compare(&mut self, now: u64) -> bool {
-        if self.first.is_some() && now < self.compared_at + AGAIN_NS {
+        if self.first.is_some() && now < self.compared_at + REFUSED_AGAIN_NS {
             return false;
         }
         self.first = None;

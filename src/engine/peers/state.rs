@@ -6,7 +6,7 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::digest::Digests;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{STATE_EVERY_NS, STATE_QUIET_NS};
 use crate::engine::merge::ObservationSource;
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::Equality;
@@ -15,16 +15,6 @@ use crate::engine::peers::session::Session;
 use crate::engine::{Engine, api::status::PeerStatus};
 use crate::wire::condition::Condition;
 use crate::wire::message::{Digest, Message};
-
-/// Peers tell each other their state at least this often.
-pub(in crate::engine) const STATE_EVERY_NS: u64 = 30 * SECOND;
-
-/// A changed state is told after this much rest.
-pub(in crate::engine) const STATE_QUIET_NS: u64 = SECOND / 10;
-
-/// A comparison that began keeps derivations waiting for this long at the end that does not lead
-/// it.
-pub(in crate::engine) const COMPARED_NS: u64 = SECOND;
 
 impl Peers {
     pub(super) fn next_state(&self) -> Option<u64> {

@@ -11,16 +11,10 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::api::status::{FileHeld, MachineTally, Tally};
 use crate::engine::core::Core;
 use crate::engine::limits::PAGE;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{SURVEY_NAMED_FILES, SURVEY_PATIENCE_NS};
 use crate::model::{ContentId, SyncPath};
 use crate::wire::message::{Message, PathContent, SURVEY_BYTES, SURVEY_PATHS};
 use std::collections::BTreeSet;
-
-/// Files that are named, of those that are not whole everywhere.
-const NAMED_FILES: usize = 1000;
-/// Who has not answered by then is asked no more: it says that it lives, and no more than that
-/// (ns).
-const PATIENCE_NS: u64 = 30 * SECOND;
 
 #[derive(Default)]
 pub(in crate::engine) struct Survey {
@@ -125,7 +119,7 @@ impl<I: Index> Engine<I> {
                 self.peers.queries.survey.last_id = self.peers.queries.survey.last_id.wrapping_add(1);
                 let paths = survey.page.iter().map(|asked| asked.path.clone()).collect();
                 survey.waits_for = links.iter().copied().collect();
-                survey.until = self.core.last_event.mono + PATIENCE_NS;
+                survey.until = self.core.last_event.mono + SURVEY_PATIENCE_NS;
                 self.peers.queries.survey.under_way = Some(survey);
                 return self.peers.send(
                     &mut self.core,
@@ -233,7 +227,7 @@ impl RunningTally {
             let are = |what: HolderState| held.iter().filter(|held| **held == Some(what)).count() as u64;
             *self.tally.holders.entry(u64::from(here) + are(HolderState::Verified)).or_default() += 1;
             let is_whole = here && are(HolderState::Mismatched) + are(HolderState::Missing) == 0;
-            if !is_whole && self.tally.files.len() < NAMED_FILES {
+            if !is_whole && self.tally.files.len() < SURVEY_NAMED_FILES {
                 let machines = &self.tally.machines;
                 let names = |what: HolderState| {
                     let those = machines.iter().zip(&held).filter(|(_, held)| **held == Some(what));

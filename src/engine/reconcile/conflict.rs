@@ -13,7 +13,7 @@ use crate::engine::api::action::{Action, Report, RetainReason, Source};
 use crate::engine::api::event::{FoundLoser, Merge, Now, StageId, Stat};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{MERGE_BYTES, MERGE_TRIES, MERGING_CAP, MERGING_STORE_EVERY_NS};
 use crate::engine::merge;
 use crate::engine::reconcile::Reconcile;
 use crate::engine::{Engine, Trust};
@@ -21,16 +21,8 @@ use crate::model::{DeviceId, Entry, FileTime, Kind, SyncPath, Version, VersionVe
 use sought::SoughtLoser;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Texts up to this size are merged (bytes).
-pub const MERGE_BYTES: u64 = 1 << 20;
-/// A merge whose ground keeps moving is given up.
-const MERGE_TRIES: u32 = 8;
 /// Losers that wait for their merge, for the next start.
 const META_MERGING: &str = "merging";
-/// So many of them (P9); the others are in history, as all are.
-const MERGING_CAP: usize = 256;
-/// Of many conflicts at once not each one has the list written.
-const STORE_EVERY_NS: u64 = SECOND / 2;
 
 /// What is done about conflicts on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,7 +132,7 @@ impl Reconcile {
     /// Once a group of events.
     pub(in crate::engine) fn store_merging<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
         if self.losers.dirty && self.losers.next_store <= now.mono {
-            (self.losers.dirty, self.losers.next_store) = (false, now.mono + STORE_EVERY_NS);
+            (self.losers.dirty, self.losers.next_store) = (false, now.mono + MERGING_STORE_EVERY_NS);
             let waiting = self.losers.merging.iter().take(MERGING_CAP);
             let list: Vec<_> = waiting.map(|(path, m)| (path, &m.loser, &m.kept, m.known_to_winner, m.tries)).collect();
             let stored = if list.is_empty() {

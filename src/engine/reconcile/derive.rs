@@ -10,17 +10,12 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{DERIVE_QUIET_NS, DERIVE_UNPAID_NS, DERIVED_WEIGHT};
 use crate::engine::merge;
 use crate::engine::merge::corrects;
-use crate::engine::row_cost::{DERIVED_WEIGHT, row_bytes};
+use crate::engine::row_cost::row_bytes;
 use crate::model::{DeviceId, Entry, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// How long the news must have rested (ns).
-const QUIET_NS: u64 = SECOND / 2;
-/// What a peer may not have derived now is tried again after this (ns).
-const UNPAID_NS: u64 = 3600 * SECOND;
 
 /// Paths that may lack a directory, when that was heard last (ns), and of whom: `None` is this
 /// machine itself.
@@ -45,7 +40,7 @@ impl Orphans {
     /// Those of which nothing was heard for long enough, in the order of their paths.
     fn take_quiesced(&mut self, now: u64) -> BTreeMap<SyncPath, Option<DeviceId>> {
         let mut taken = BTreeMap::new();
-        while self.earliest().is_some_and(|since| since + QUIET_NS <= now)
+        while self.earliest().is_some_and(|since| since + DERIVE_QUIET_NS <= now)
             && let Some((_, path)) = self.order.pop_first()
         {
             let payer = self.since.remove(&path).and_then(|(_, payer)| payer);
@@ -84,7 +79,7 @@ impl<I: Index> Engine<I> {
 
     /// When the next derivation may be due.
     pub(in crate::engine) fn next_derivation(&self) -> Option<u64> {
-        self.reconcile.orphans.earliest().map(|since| (since + QUIET_NS).max(self.peers.compared_until()))
+        self.reconcile.orphans.earliest().map(|since| (since + DERIVE_QUIET_NS).max(self.peers.compared_until()))
     }
 
     pub(in crate::engine) fn derive_due(&mut self, now: Now) {
@@ -127,7 +122,7 @@ impl<I: Index> Engine<I> {
                     "more folders to be derived than one peer may have made",
                 );
             }
-            return self.reconcile.orphans.insert(path, now.mono + UNPAID_NS, Some(payer));
+            return self.reconcile.orphans.insert(path, now.mono + DERIVE_UNPAID_NS, Some(payer));
         }
         for (derived, _, folder) in lacking.into_iter().rev() {
             self.take_in(now, &folder, derived);

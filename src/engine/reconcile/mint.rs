@@ -6,14 +6,13 @@ use crate::engine::Engine;
 use crate::engine::api::event::{Hint, Now, Stat};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
+use crate::engine::limits::COUNTERS_RESERVED;
 use crate::engine::merge::{self};
 use crate::engine::reconcile::Reconcile;
 use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
 use crate::wire::message::Change;
 use bytes::Bytes;
-
-pub(in crate::engine) const COUNTERS_RESERVED: u64 = 1024;
 
 impl Reconcile {
     /// A new version, made here.

@@ -14,20 +14,10 @@ use crate::engine::api::action::Action;
 use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{Index, OnDisk};
 use crate::engine::limits::COPY_PATIENCE_NS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{HISTORY_QUIET_NS, MOVED_AGAIN_NS, MOVED_CAP, MOVED_TRIES, RENAME_HALVES_NS};
 use crate::engine::reconcile::Reconcile;
 use crate::model::{ContentId, Entry, SyncPath};
 use std::collections::{BTreeMap, VecDeque};
-
-/// The two halves of a rename arrive within this time of each other (ns).
-const HALVES_NS: u64 = 600 * SECOND;
-/// A late write to a file in history is looked for before this has passed (ns).
-const QUIET_NS: u64 = 6 * SECOND;
-/// A path whose second hash is still to come is asked again after this time (ns), so many times.
-const AGAIN_NS: u64 = 10 * SECOND;
-const TRIES: u32 = 6;
-/// Contents and deleted files that are remembered (P9); beyond that, history keeps a copy.
-const CAP: usize = 100_000;
 
 #[derive(Default)]
 pub(in crate::engine) struct MovedContents {
@@ -72,7 +62,9 @@ struct Deleted {
 impl MovedContents {
     /// A content came to a path. `copied`: from another path here.
     pub fn came(&mut self, now: Now, path: &SyncPath, content: ContentId, copied: bool) {
-        while self.order.front().is_some_and(|(at, _)| at + HALVES_NS < now.mono) || self.order.len() >= CAP {
+        while self.order.front().is_some_and(|(at, _)| at + RENAME_HALVES_NS < now.mono)
+            || self.order.len() >= MOVED_CAP
+        {
             let Some((at, content)) = self.order.pop_front() else { break };
             if self.came.get(&content).is_some_and(|came| came.at == at) {
                 self.came.remove(&content);
@@ -96,7 +88,9 @@ impl MovedContents {
 
     /// A content is not at a path any more.
     pub fn went(&mut self, now: Now, content: ContentId, kept: Option<(String, Stat)>) {
-        while self.went_order.front().is_some_and(|(at, _)| at + HALVES_NS < now.mono) || self.went_order.len() >= CAP {
+        while self.went_order.front().is_some_and(|(at, _)| at + RENAME_HALVES_NS < now.mono)
+            || self.went_order.len() >= MOVED_CAP
+        {
             let Some((at, content)) = self.went_order.pop_front() else { break };
             if self.went.get(&content).is_some_and(|went| went.at == at) {
                 self.went.remove(&content);
@@ -109,12 +103,12 @@ impl MovedContents {
 
     /// Whether it has just left a path here: the other half of a rename may follow.
     pub fn has_gone(&self, now: Now, content: &ContentId) -> bool {
-        self.went.get(content).is_some_and(|went| went.at + HALVES_NS >= now.mono)
+        self.went.get(content).is_some_and(|went| went.at + RENAME_HALVES_NS >= now.mono)
     }
 
     /// A content's name in history, and its stat before it went there.
     pub fn kept(&self, now: Now, content: &ContentId) -> Option<(&str, Stat)> {
-        let went = self.went.get(content).filter(|went| went.at + HALVES_NS >= now.mono)?;
+        let went = self.went.get(content).filter(|went| went.at + RENAME_HALVES_NS >= now.mono)?;
         let (kept, stat) = went.kept.as_ref()?;
         Some((kept, *stat))
     }
@@ -138,8 +132,8 @@ impl MovedContents {
     }
 
     pub fn deleted(&mut self, now: Now, kept: String, stat: Stat, content: ContentId) {
-        if self.deleted.len() < CAP {
-            self.deleted.push_back(Deleted { due: now.mono + QUIET_NS, tries: 0, kept, stat, content });
+        if self.deleted.len() < MOVED_CAP {
+            self.deleted.push_back(Deleted { due: now.mono + HISTORY_QUIET_NS, tries: 0, kept, stat, content });
             *self.waiting.entry(content).or_default() += 1;
         }
     }
@@ -220,7 +214,7 @@ impl<I: Index> Engine<I> {
                 .moved
                 .came
                 .get_mut(&deleted.content)
-                .filter(|came| came.renames > 0 && came.at + HALVES_NS >= now.mono)
+                .filter(|came| came.renames > 0 && came.at + RENAME_HALVES_NS >= now.mono)
             else {
                 continue;
             };
@@ -234,12 +228,12 @@ impl<I: Index> Engine<I> {
             }
             if self.observe.awaits_rehash(&path) {
                 // A write that the stat does not show may have changed it: its second hash tells.
-                if deleted.tries < TRIES {
+                if deleted.tries < MOVED_TRIES {
                     if let Some(came) = self.reconcile.moved.came.get_mut(&deleted.content) {
                         came.renames += 1;
                     }
                     *self.reconcile.moved.waiting.entry(deleted.content).or_default() += 1;
-                    let again = Deleted { due: now.mono + AGAIN_NS, tries: deleted.tries + 1, ..deleted };
+                    let again = Deleted { due: now.mono + MOVED_AGAIN_NS, tries: deleted.tries + 1, ..deleted };
                     let at = self.reconcile.moved.deleted.partition_point(|other| other.due <= again.due);
                     self.reconcile.moved.deleted.insert(at, again);
                 }

@@ -15,7 +15,10 @@ use crate::engine::core::Believed;
 use crate::engine::core::Core;
 use crate::engine::core::on_disk;
 use crate::engine::limits::HOUR_NS;
-use crate::engine::limits::{DAY_NS, SECOND};
+use crate::engine::limits::{
+    CONFIRM_GATHER_NS, CONFIRM_REMIND_NS, CONFIRMATION_BYTES, CONFIRMATION_NS, CONFIRMATION_OWN_SLOTS,
+    CONFIRMATION_SLOTS, CONFIRMATIONS_OF_ALL, CONFIRMATIONS_OF_ONE,
+};
 use crate::engine::safety::Safety;
 use crate::engine::safety::ledger::Fate;
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
@@ -25,21 +28,6 @@ use crate::wire::features::CONFIRM;
 use crate::wire::message::{Digest, Message};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Of this machine's user: so many lists of up to [`CONFIRMED_AT_ONCE`] changes.
-const OWN_SLOTS: u16 = 128;
-/// All lists.
-const SLOTS: u16 = 4096;
-/// What peers brought takes at most so many bytes, and what one of them did.
-const MOST_OF_ALL: usize = 16 << 20;
-const MOST_OF_ONE: usize = 8 << 20;
-/// What a list takes beside what it names (bytes).
-const LIST_BYTES: usize = 256;
-const KEPT_NS: u64 = 30 * DAY_NS;
-/// What a user's looks find is gathered for so long (ns), less than peers wait before they judge.
-const GATHERED_NS: u64 = SECOND / 10;
-/// A peer that holds something is told again after this (ns).
-const REMIND_NS: u64 = 300 * SECOND;
 
 const META_SLOTS: &str = "confirmations";
 
@@ -66,7 +54,7 @@ impl KnownConfirmation {
     }
 
     fn bytes(&self) -> usize {
-        LIST_BYTES + self.digests.as_flattened().len()
+        CONFIRMATION_BYTES + self.digests.as_flattened().len()
     }
 
     fn rank(&self) -> (bool, u64) {
@@ -124,8 +112,9 @@ impl Confirmations {
         while !digests.is_empty() {
             let own = |kept: &KnownConfirmation| kept.from.is_none() && kept.digests.len() < CONFIRMED_AT_ONCE;
             let open = self.kept.iter().find(|(_, kept)| own(kept)).map(|(slot, _)| *slot);
-            let free = || (0..OWN_SLOTS).find(|slot| !self.kept.contains_key(slot));
-            let oldest = || self.kept.range(..OWN_SLOTS).min_by_key(|(_, kept)| kept.at).map(|(slot, _)| *slot);
+            let free = || (0..CONFIRMATION_OWN_SLOTS).find(|slot| !self.kept.contains_key(slot));
+            let oldest =
+                || self.kept.range(..CONFIRMATION_OWN_SLOTS).min_by_key(|(_, kept)| kept.at).map(|(slot, _)| *slot);
             let is_new = open.is_none();
             let slot = open.or_else(free).or_else(oldest).unwrap_or(0);
             if is_new {
@@ -146,7 +135,7 @@ impl Confirmations {
 
     /// Of a peer; `false`: there is no room for it.
     fn add(&mut self, index: &mut impl Index, kept: KnownConfirmation) -> bool {
-        let others = OWN_SLOTS..SLOTS;
+        let others = CONFIRMATION_OWN_SLOTS..CONFIRMATION_SLOTS;
         loop {
             let mut by_peer: BTreeMap<Option<DeviceId>, usize> = BTreeMap::new();
             for kept in self.kept.range(others.clone()).map(|(_, kept)| kept) {
@@ -156,8 +145,8 @@ impl Confirmations {
             let of_one = by_peer.get(&kept.from).copied().unwrap_or(0) + kept.bytes();
             let of_all = by_peer.values().sum::<usize>() + kept.bytes();
             let payer = match free {
-                _ if of_one > MOST_OF_ONE => kept.from,
-                Some(slot) if of_all <= MOST_OF_ALL => {
+                _ if of_one > CONFIRMATIONS_OF_ONE => kept.from,
+                Some(slot) if of_all <= CONFIRMATIONS_OF_ALL => {
                     store(index, slot, Some(&kept));
                     self.kept.insert(slot, kept);
                     self.store_slots(index);
@@ -188,7 +177,7 @@ impl Confirmations {
     }
 
     fn forget_old(&mut self, index: &mut impl Index, now: u64) {
-        let is_old = |kept: &KnownConfirmation| kept.at.saturating_add(KEPT_NS) < now;
+        let is_old = |kept: &KnownConfirmation| kept.at.saturating_add(CONFIRMATION_NS) < now;
         let old: Vec<u16> = self.kept.iter().filter(|(_, kept)| is_old(kept)).map(|(slot, _)| *slot).collect();
         for slot in old {
             self.remove(index, slot);
@@ -245,7 +234,7 @@ impl Safety {
     /// The user of this machine meant this change. Peers hear of it at once, or with others that
     /// are just being found.
     pub(super) fn name_own(&mut self, now: Now, path: &SyncPath, entry: &Entry, is_last: bool) {
-        let due = if is_last { now.mono } else { now.mono + GATHERED_NS };
+        let due = if is_last { now.mono } else { now.mono + CONFIRM_GATHER_NS };
         self.confirmations.gather(entry_hash(path, entry), due);
     }
 
@@ -329,7 +318,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn remind_of_confirmations(&mut self, now: Now, link: LinkId, condition: &Condition) {
         let holds = condition.held_deletions > 0 || condition.held_reverts > 0;
         let announced = self.peers.confirmations_announced(link);
-        if holds && announced.is_some_and(|announced| announced + REMIND_NS <= now.mono) {
+        if holds && announced.is_some_and(|announced| announced + CONFIRM_REMIND_NS <= now.mono) {
             self.announce_confirmations_to(now, link);
         }
     }

@@ -4,29 +4,14 @@
 //! what is held and how it is released (`hold.rs`), and a device that was rolled back or cloned
 //! (`identity.rs`).
 
-use crate::engine::limits::MS;
+use crate::engine::limits::{
+    DISASTER_FILES, DYING_PATIENCE_NS, FEW_MISSING, FEW_MISSING_PATIENCE_NS, FEW_MISSING_QUIET_NS,
+    LONGEST_MISSING_QUIET_NS, MANY_MISSING, MANY_MISSING_QUIET_NS, MISSING_AGAIN, MISSING_PATIENCE_NS,
+    MISSING_QUIET_NS,
+};
 use crate::engine::safety::ledger::FileSum;
 use crate::model::SyncPath;
 use std::collections::BTreeSet;
-
-/// Missing paths found together, above which they wait longer for the noise to end.
-const FEW: usize = 20;
-const FEW_QUIET_NS: u64 = 100 * MS;
-const QUIET_NS: u64 = 200 * MS;
-/// So many are a tree on its way out, maybe on a slow disk.
-const MANY: usize = 1000;
-const MANY_QUIET_NS: u64 = 1_000 * MS;
-const LONGEST_QUIET_NS: u64 = 2_000 * MS;
-/// A burst that goes on and on is concluded after this: that of a few; that of more, while the
-/// folder lives; and one in which nothing is seen but paths that vanish, as `rm -rf` of the folder
-/// itself shows until its end.
-const FEW_PATIENCE_NS: u64 = 5_000 * MS;
-const PATIENCE_NS: u64 = 60_000 * MS;
-const DYING_PATIENCE_NS: u64 = 600_000 * MS;
-/// What is missing waits so often for looks that may find it elsewhere.
-const AGAIN: u32 = 50;
-/// Below so many files nothing but the loss of every one is a disaster.
-pub const DISASTER_FILES: u64 = 100;
 
 /// What losses mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +77,7 @@ impl Missing {
     /// long enough.
     pub fn again(&mut self, now: u64, paths: &BTreeSet<SyncPath>) -> bool {
         self.agains += 1;
-        if self.agains > AGAIN {
+        if self.agains > MISSING_AGAIN {
             self.agains = 0;
             return false;
         }
@@ -129,16 +114,16 @@ impl Missing {
         let (rest, patience) = match self.resting.len() {
             0 => return None,
             _ if self.checked.is_some() => return None,
-            n if n <= FEW => (FEW_QUIET_NS, FEW_PATIENCE_NS),
-            n => (if n <= MANY { QUIET_NS } else { MANY_QUIET_NS }, self.patience()),
+            n if n <= FEW_MISSING => (FEW_MISSING_QUIET_NS, FEW_MISSING_PATIENCE_NS),
+            n => (if n <= MANY_MISSING { MISSING_QUIET_NS } else { MANY_MISSING_QUIET_NS }, self.patience()),
         };
         // What went on for long may pause for long.
-        let rest = rest.max(((self.last - self.first) / 2).min(LONGEST_QUIET_NS));
+        let rest = rest.max(((self.last - self.first) / 2).min(LONGEST_MISSING_QUIET_NS));
         Some((self.last + rest).min(self.first + patience))
     }
 
     fn patience(&self) -> u64 {
-        if self.lives { PATIENCE_NS } else { DYING_PATIENCE_NS }
+        if self.lives { MISSING_PATIENCE_NS } else { DYING_PATIENCE_NS }
     }
 
     pub fn check_begins(&mut self) {
@@ -159,6 +144,7 @@ impl Missing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::limits::MS;
     use rstest::rstest;
 
     #[rstest]
@@ -195,12 +181,12 @@ mod tests {
     fn a_burst_in_which_nothing_lives_is_waited_for_to_its_end() {
         let mut missing = Missing::default();
         let mut at = 1;
-        for n in 0..FEW as u64 * 20 {
+        for n in 0..FEW_MISSING as u64 * 20 {
             missing.add(at, SyncPath::new(format!("f{n}")).unwrap());
-            at += QUIET_NS - MS;
+            at += MISSING_QUIET_NS - MS;
         }
-        assert!(at > PATIENCE_NS + QUIET_NS);
-        let pause = LONGEST_QUIET_NS - QUIET_NS + MS;
+        assert!(at > MISSING_PATIENCE_NS + MISSING_QUIET_NS);
+        let pause = LONGEST_MISSING_QUIET_NS - MISSING_QUIET_NS + MS;
         assert_eq!(missing.due(), Some(at + pause), "longer than any ordinary burst, and through its pauses");
         missing.lives();
         assert!(missing.due().is_some_and(|due| due < at), "a folder in use is not kept waiting for so long");
@@ -211,14 +197,14 @@ mod tests {
         let mut missing = Missing::default();
         assert_eq!(missing.due(), None);
         missing.add(5, SyncPath::new("a").unwrap());
-        assert_eq!(missing.due(), Some(5 + FEW_QUIET_NS));
-        for n in 0..FEW as u64 {
+        assert_eq!(missing.due(), Some(5 + FEW_MISSING_QUIET_NS));
+        for n in 0..FEW_MISSING as u64 {
             missing.add(10 + n, SyncPath::new(format!("f{n}")).unwrap());
         }
-        assert_eq!(missing.due(), Some(10 + FEW as u64 - 1 + QUIET_NS));
+        assert_eq!(missing.due(), Some(10 + FEW_MISSING as u64 - 1 + MISSING_QUIET_NS));
         missing.check_begins();
         assert_eq!(missing.due(), None);
-        assert_eq!(missing.take().len(), FEW + 1);
+        assert_eq!(missing.take().len(), FEW_MISSING + 1);
         assert_eq!(missing.due(), None);
     }
 
@@ -237,6 +223,6 @@ mod tests {
         assert!(missing.contains(&path("d/e/f")) && !missing.contains(&path("d")));
         assert_eq!(missing.take(), BTreeSet::from([path("d/e/f"), path("gone")]));
         assert!(missing.contains(&path("late")));
-        assert_eq!(missing.due(), Some(2 + FEW_QUIET_NS));
+        assert_eq!(missing.due(), Some(2 + FEW_MISSING_QUIET_NS));
     }
 }

@@ -13,18 +13,13 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::api::status::{HeldPath, HeldPaths, HeldWhy};
 use crate::engine::core::Believed;
 use crate::engine::core::Core;
-use crate::engine::limits::MS;
+use crate::engine::limits::HOLD_REVIEW_NS;
 use crate::engine::safety::Safety;
 use crate::engine::safety::guard::{self, LossVerdict, Missing};
 use crate::engine::safety::ledger::{Fate, FileSum};
 use crate::model::SyncPath;
 use crate::wire::message::Digest;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Losses by peers above this many are judged together, once they have rested.
-pub(in crate::engine) const FEW: usize = 20;
-/// What is held is judged again so long after something came (ns).
-const REVIEW_NS: u64 = 1_000 * MS;
 
 /// How a peer's change takes a file's contents away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +67,7 @@ pub(in crate::engine) struct PeerLosses {
 impl Guard {
     /// Something came here: what is held may be half or less now.
     pub fn review_soon(&mut self, mono: u64) {
-        self.review.get_or_insert(mono + REVIEW_NS);
+        self.review.get_or_insert(mono + HOLD_REVIEW_NS);
     }
 
     /// What peers' changes would take away so.

@@ -17,23 +17,11 @@ use crate::engine::core::Core;
 use crate::engine::limits::HOUR_NS;
 use crate::engine::limits::MINUTE_NS;
 use crate::engine::limits::PAGE;
+use crate::engine::limits::{LEDGER_CHUNK, LEDGER_MOVED_NS, LEDGER_SLOTS, NEW_LINKS_CAP, SPANS_CAP};
 use crate::engine::safety::Safety;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, SyncPath};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Spans that are known one by one (P9); older ones are then only counted.
-const SPANS_CAP: usize = 1 << 17;
-/// Spans are stored so many to a value, so that one more rewrites little.
-const CHUNK: u64 = 128;
-/// A content that came to another path within this time of going from one was moved there (ns).
-const MOVED_NS: u64 = 5 * MINUTE_NS;
-
-/// Links that came of late and are known (P9).
-const NEW_LINKS_CAP: usize = 4096;
-
-/// Values that hold spans, used in turn: many more than spans are known.
-const SLOTS: u64 = 4096;
 
 const META_TOTAL: &str = "guard.totals";
 const META_SPANS: &str = "guard.past";
@@ -158,11 +146,11 @@ impl Ledger {
     fn load(index: &impl Index) -> Option<Self> {
         let total: Total = postcard::from_bytes(&index.meta(META_TOTAL)?).ok()?;
         let mut ledger = Self { total: total.clone(), stored: total, ..Self::default() };
-        for chunk in ledger.total.first / CHUNK..ledger.total.next.div_ceil(CHUNK) {
-            let bytes = index.meta(&format!("{META_SPANS}.{}", chunk % SLOTS)).unwrap_or_default();
+        for chunk in ledger.total.first / LEDGER_CHUNK..ledger.total.next.div_ceil(LEDGER_CHUNK) {
+            let bytes = index.meta(&format!("{META_SPANS}.{}", chunk % LEDGER_SLOTS)).unwrap_or_default();
             let spans: Vec<(u64, SyncPath, HeldSpan, Fate)> = postcard::from_bytes(&bytes).unwrap_or_default();
             for (seq, path, span, fate) in spans {
-                if seq / CHUNK == chunk && (ledger.total.first..ledger.total.next).contains(&seq) {
+                if seq / LEDGER_CHUNK == chunk && (ledger.total.first..ledger.total.next).contains(&seq) {
                     ledger.insert(seq, path, span, fate);
                 }
             }
@@ -229,7 +217,7 @@ impl Ledger {
     /// A link came to a path that had none.
     fn link_came(&mut self, now: u64, target: &[u8], mtime: FileTime, path: &SyncPath) {
         if self.new_links.len() >= NEW_LINKS_CAP {
-            self.new_links.retain(|_, (_, at)| *at + MOVED_NS >= now);
+            self.new_links.retain(|_, (_, at)| *at + LEDGER_MOVED_NS >= now);
         }
         if self.new_links.len() < NEW_LINKS_CAP {
             self.new_links.insert((target.to_vec(), mtime), (path.clone(), now));
@@ -240,7 +228,7 @@ impl Ledger {
     pub fn link_moved_to(&self, span: &HeldSpan) -> Option<&SyncPath> {
         let Kind::Symlink { target } = &span.last.kind else { return None };
         let (path, at) = self.new_links.get(&(target.clone(), span.last.mtime))?;
-        (at.abs_diff(span.until) <= MOVED_NS).then_some(path)
+        (at.abs_diff(span.until) <= LEDGER_MOVED_NS).then_some(path)
     }
 
     /// A path lost a content that counted and is at no live path. What it held an hour ago is what
@@ -273,7 +261,7 @@ impl Ledger {
         *sum = sum.and(FileSum::of(span.size));
         self.by_seq.insert(seq, path.clone());
         self.by_content.extend(span.content.map(|content| (content, path.clone())));
-        self.dirty.insert(seq / CHUNK);
+        self.dirty.insert(seq / LEDGER_CHUNK);
         self.spans.insert(path, KnownSpan { seq, span, fate });
     }
 
@@ -281,7 +269,7 @@ impl Ledger {
     fn holds_last(&mut self, path: &SyncPath, last: &Thing) {
         if let Some(known) = self.spans.get_mut(path).filter(|known| known.span.last != *last) {
             known.span.last = last.clone();
-            self.dirty.insert(known.seq / CHUNK);
+            self.dirty.insert(known.seq / LEDGER_CHUNK);
         }
     }
 
@@ -290,7 +278,7 @@ impl Ledger {
         if let Some(known) = self.spans.get_mut(path).filter(|known| known.fate != fate) {
             let size = FileSum::of(known.span.size);
             let (from, to) = (std::mem::replace(&mut known.fate, fate) as usize, fate as usize);
-            self.dirty.insert(known.seq / CHUNK);
+            self.dirty.insert(known.seq / LEDGER_CHUNK);
             self.sums[from] = self.sums[from].less(size);
             self.sums[to] = self.sums[to].and(size);
         }
@@ -311,7 +299,7 @@ impl Ledger {
         }
         let sum = &mut self.sums[known.fate as usize];
         *sum = sum.less(FileSum::of(known.span.size));
-        self.dirty.insert(known.seq / CHUNK);
+        self.dirty.insert(known.seq / LEDGER_CHUNK);
         Some(known)
     }
 
@@ -372,11 +360,11 @@ impl Ledger {
         for chunk in std::mem::take(&mut self.dirty) {
             let spans = self
                 .by_seq
-                .range(chunk * CHUNK..(chunk + 1) * CHUNK)
+                .range(chunk * LEDGER_CHUNK..(chunk + 1) * LEDGER_CHUNK)
                 .filter_map(|(seq, path)| self.spans.get(path).map(|known| (*seq, path, &known.span, known.fate)));
             let spans: Vec<_> = spans.collect();
             let bytes = postcard::to_stdvec(&spans).expect("writing to memory does not fail");
-            index.set_meta(&format!("{META_SPANS}.{}", chunk % SLOTS), &bytes);
+            index.set_meta(&format!("{META_SPANS}.{}", chunk % LEDGER_SLOTS), &bytes);
         }
         if self.total != self.stored {
             self.stored = self.total.clone();
@@ -556,7 +544,7 @@ impl<I: Index> Engine<I> {
         }
         // A rename sets the ctime, and so does an install.
         let is_new = |row: &Row| {
-            row.live_on_disk().is_some_and(|(_, stat)| stat.ctime.as_stamp().saturating_add(MOVED_NS) >= wall)
+            row.live_on_disk().is_some_and(|(_, stat)| stat.ctime.as_stamp().saturating_add(LEDGER_MOVED_NS) >= wall)
         };
         let holders = self.core.index.holders(&content);
         let others: Vec<_> = holders.iter().filter(|holder| *holder != path).collect();

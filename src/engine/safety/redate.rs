@@ -11,23 +11,14 @@ use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
 use crate::engine::api::problem::Problem;
 use crate::engine::limits::PAGE;
-use crate::engine::limits::{DAY_NS, SECOND, TOMBSTONE_NS};
-use crate::engine::merge::BUILT_NS;
+use crate::engine::limits::{BUILT_NS, FUTURE_CAP, REDATE_AGAIN_NS, REDATE_AGREED_NS, REDATE_OTHERS_NS};
+use crate::engine::limits::{DAY_NS, TOMBSTONE_NS};
 use crate::engine::merge::{self, ObservationSource, RemoteEffect};
 use crate::engine::merge::{is_far_ahead, latest_stamp};
 use crate::engine::{Engine, META_LATEST_DAY};
 use crate::model::version::STAMP_STEP;
 use crate::model::{Entry, Kind, SyncPath};
 use crate::wire::message::Change;
-
-/// Changes dated too far ahead that are known one by one (P9).
-const FUTURE_CAP: usize = 10_000;
-/// For so long (ns) a linked machine's clock must agree before anything is made anew.
-const AGREED_NS: u64 = 5 * SECOND;
-/// What others made, and did not make anew by then (ns), any machine makes anew that has it.
-const OTHERS_NS: u64 = 600 * SECOND;
-/// All winners are read at most this often (ns).
-const AGAIN_NS: u64 = 60 * SECOND;
 
 /// When winners were found to be dated too far ahead, and are read next (by `Now::mono`).
 #[derive(Debug, Clone, Copy)]
@@ -126,13 +117,13 @@ impl<I: Index> Engine<I> {
             self.safety.redating = None;
             return;
         }
-        let begun = Redating { since: now.mono, next: now.mono + AGREED_NS };
+        let begun = Redating { since: now.mono, next: now.mono + REDATE_AGREED_NS };
         let redating = *self.safety.redating.get_or_insert(begun);
         if now.mono < redating.next || self.is_stopped() {
             return;
         }
-        let is_late = now.mono >= redating.since + OTHERS_NS;
-        self.safety.redating = Some(Redating { next: now.mono + AGAIN_NS, ..redating });
+        let is_late = now.mono >= redating.since + REDATE_OTHERS_NS;
+        self.safety.redating = Some(Redating { next: now.mono + REDATE_AGAIN_NS, ..redating });
         self.redate(now, is_late);
     }
 

@@ -8,16 +8,7 @@
 use crate::engine::api::action::RetainReason;
 use crate::engine::limits::DAY_NS;
 use crate::engine::limits::HOUR_NS;
-use crate::engine::limits::SECOND;
-
-const CONFLICT_NS: u64 = 30 * DAY_NS;
-const DELETED_NS: u64 = 30 * DAY_NS;
-const REPLACED_NS: u64 = 7 * DAY_NS;
-/// What has only just come is looked at once more before anything is concluded about it.
-const YOUNG_NS: u64 = 10 * SECOND;
-/// A single thing counts for at most this part of the quota, so that one large file alone makes
-/// nobody wait.
-const LARGEST_SHARE: u64 = 4;
+use crate::engine::limits::{KEEP_CONFLICT_NS, KEEP_DELETED_NS, KEEP_LARGEST_SHARE, KEEP_REPLACED_NS, KEEP_YOUNG_NS};
 
 /// Something kept. `path`: whatever tells paths apart.
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +65,7 @@ pub struct Retention {
 pub fn judge(items: &[Retained<'_>], now_ns: u64, quota: Quota) -> Retention {
     let guarded = guarded(items, now_ns);
     let thinned = thinned(items, now_ns);
-    let is_young = |item: &Retained| item.at_ns > now_ns.saturating_sub(YOUNG_NS);
+    let is_young = |item: &Retained| item.at_ns > now_ns.saturating_sub(KEEP_YOUNG_NS);
     let is_over = |item: &Retained| item.at_ns.saturating_add(lifetime_ns(item.reason)) < now_ns;
     let mut goes: Vec<bool> =
         (0..items.len()).map(|n| is_over(&items[n]) || (thinned[n] && !guarded[n] && !is_young(&items[n]))).collect();
@@ -91,7 +82,7 @@ pub fn judge(items: &[Retained<'_>], now_ns: u64, quota: Quota) -> Retention {
         left.inodes = left.inodes.saturating_sub(items[n].inodes);
     }
     let stays = (0..items.len()).filter(|&n| guarded[n] && !goes[n]).map(|n| &items[n]);
-    let largest_bytes = quota.bytes / LARGEST_SHARE;
+    let largest_bytes = quota.bytes / KEEP_LARGEST_SHARE;
     let guarded = stays.fold(Load::default(), |load, item| load.add(item.used_bytes.min(largest_bytes), item.inodes));
     Retention { goes: (0..items.len()).filter(|&n| goes[n]).collect(), left, guarded }
 }
@@ -130,9 +121,9 @@ fn thinned(items: &[Retained<'_>], now_ns: u64) -> Vec<bool> {
 
 fn lifetime_ns(reason: RetainReason) -> u64 {
     match reason {
-        RetainReason::Replaced => REPLACED_NS,
-        RetainReason::Deleted => DELETED_NS,
-        RetainReason::Conflict | RetainReason::Suspect => CONFLICT_NS,
+        RetainReason::Replaced => KEEP_REPLACED_NS,
+        RetainReason::Deleted => KEEP_DELETED_NS,
+        RetainReason::Conflict | RetainReason::Suspect => KEEP_CONFLICT_NS,
     }
 }
 

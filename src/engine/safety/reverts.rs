@@ -6,15 +6,13 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Now, Observed};
 use crate::engine::api::index::Index;
 use crate::engine::core::Believed;
-use crate::engine::limits::MS;
+use crate::engine::limits::DISASTER_FILES;
 use crate::engine::merge::ObservationSource;
-use crate::engine::safety::guard::{self, DISASTER_FILES, LossVerdict};
+use crate::engine::safety::guard::{self, LossVerdict};
 use crate::engine::safety::ledger::Fate;
 use crate::engine::{Engine, Inspection};
 use crate::model::{Entry, Kind, SyncPath};
 use std::collections::BTreeSet;
-
-pub(in crate::engine) const QUIET_NS: u64 = 200 * MS;
 
 impl<I: Index> Engine<I> {
     /// A file that went back to older contents waits until it is known how many do. Nothing of that

@@ -13,34 +13,20 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::api::status::Tally;
 use crate::engine::core::Core;
 use crate::engine::core::is_racy;
-use crate::engine::limits::{DAY_NS, SECOND};
+use crate::engine::limits::DAY_NS;
+use crate::engine::limits::{
+    SCRUB_BATCH_BYTES, SCRUB_BATCH_FILES, SCRUB_BATCH_ROWS, SCRUB_BUSY_PAUSE_NS, SCRUB_CHECK_EVERY_NS,
+    SCRUB_FILE_BYTES, SCRUB_NAMED_IN_USE, SCRUB_ROUND_NS, SCRUB_SERVED_CAP, SCRUB_STORE_EVERY_NS, SUSPECTS_CAP,
+};
 use crate::engine::safety::Safety;
-use crate::engine::safety::suspect::{SUSPECTS_CAP, SuspectStatus};
+use crate::engine::safety::suspect::SuspectStatus;
 use crate::engine::{Engine, META_SCRUB};
 use crate::model::{ContentId, SyncPath};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-const ROUND_NS: u64 = 30 * DAY_NS;
-/// A file costs as much as so many bytes, whatever its size.
-const FILE_BYTES: u64 = 64 << 10;
-/// Under way at once.
-const BATCH_FILES: usize = 64;
-const BATCH_BYTES: u64 = 64 << 20;
-/// Rows read from the index for one batch.
-const ROWS: usize = 2 * BATCH_FILES;
-/// Files in use that a verification names.
-const NAMED_IN_USE: usize = 20;
 /// By itself it reads no faster than this.
 pub(in crate::engine) const IDLE: Pace = Pace { bytes_a_second: 20 << 20, yields: true };
-/// Contents that were asked for and are remembered, at most (P9).
-const SERVED_CAP: usize = 4096;
-/// How often it is seen whether a day's share is due; and whether there is nothing else to do any
-/// more.
-const CHECK_EVERY_NS: u64 = 3600 * SECOND;
-const BUSY_PAUSE_NS: u64 = 5 * SECOND;
-/// A restart repeats at most this much.
-const STORE_EVERY_NS: u64 = 2 * SECOND;
 
 /// One way through the tree.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -62,7 +48,7 @@ pub(in crate::engine) struct Round {
 
 impl Round {
     fn work(&self) -> u64 {
-        self.bytes.saturating_add(self.files.saturating_mul(FILE_BYTES))
+        self.bytes.saturating_add(self.files.saturating_mul(SCRUB_FILE_BYTES))
     }
 }
 
@@ -254,14 +240,14 @@ impl Safety {
         monthly.began = monthly.began.min(now.wall);
         let days = (now.wall - monthly.began) / DAY_NS;
         let done = monthly.work();
-        if days >= ROUND_NS / DAY_NS {
+        if days >= SCRUB_ROUND_NS / DAY_NS {
             return u64::MAX;
         }
         core.share().saturating_mul(days).saturating_sub(done)
     }
 
     fn passed_over(&mut self, which: Which, path: &SyncPath) {
-        if which == Which::Asked && self.scrub.verify.in_use.len() < NAMED_IN_USE {
+        if which == Which::Asked && self.scrub.verify.in_use.len() < SCRUB_NAMED_IN_USE {
             self.scrub.verify.in_use.push(path.clone());
         }
         let round = self.round(which);
@@ -278,7 +264,7 @@ impl Safety {
 
     /// Its bytes may not be what the index says: they are hashed soon.
     pub(in crate::engine) fn doubt(&mut self, path: &SyncPath) {
-        if self.scrub.doubted.len() < SERVED_CAP {
+        if self.scrub.doubted.len() < SCRUB_SERVED_CAP {
             self.scrub.doubted.insert(path.clone());
         }
     }
@@ -286,7 +272,7 @@ impl Safety {
     /// A peer is given a content. One that asks for it again did not get what it wanted, perhaps;
     /// once that is hashed, no more.
     pub(in crate::engine) fn note_served(&mut self, link: LinkId, path: &SyncPath, content: ContentId) {
-        if self.scrub.served.len() >= SERVED_CAP {
+        if self.scrub.served.len() >= SCRUB_SERVED_CAP {
             self.scrub.served.clear();
         }
         let asks = self.scrub.served.entry((link, path.clone())).or_insert((content, 0));
@@ -332,8 +318,8 @@ impl Safety {
 impl<I: Index> Core<I> {
     fn share(&self) -> u64 {
         let counts = self.index.counts();
-        let work = counts.bytes.saturating_add(counts.files.saturating_mul(FILE_BYTES));
-        (work / (ROUND_NS / DAY_NS)).max(1)
+        let work = counts.bytes.saturating_add(counts.files.saturating_mul(SCRUB_FILE_BYTES));
+        (work / (SCRUB_ROUND_NS / DAY_NS)).max(1)
     }
 }
 
@@ -361,7 +347,7 @@ impl<I: Index> Engine<I> {
         if is_first {
             self.safety.store_scrub(&mut self.core, now);
         }
-        self.safety.scrub.next_check = now.mono + BUSY_PAUSE_NS;
+        self.safety.scrub.next_check = now.mono + SCRUB_BUSY_PAUSE_NS;
         self.keep_decided();
     }
 
@@ -372,7 +358,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         if self.safety.suspects.len() >= SUSPECTS_CAP {
-            self.safety.scrub.next_check = now.mono + CHECK_EVERY_NS;
+            self.safety.scrub.next_check = now.mono + SCRUB_CHECK_EVERY_NS;
             return self.over_with(None);
         }
         if !self.safety.scrub.doubted.is_empty() {
@@ -386,9 +372,9 @@ impl<I: Index> Engine<I> {
             self.safety.scrub.is_due = self.safety.owes(&self.core, now);
         }
         if !self.safety.scrub.is_due {
-            self.safety.scrub.next_check = now.mono + CHECK_EVERY_NS;
+            self.safety.scrub.next_check = now.mono + SCRUB_CHECK_EVERY_NS;
         } else if self.has_other_work() {
-            self.safety.scrub.next_check = now.mono + BUSY_PAUSE_NS;
+            self.safety.scrub.next_check = now.mono + SCRUB_BUSY_PAUSE_NS;
         } else {
             self.read_next(now, Which::Monthly, IDLE);
         }
@@ -403,8 +389,9 @@ impl<I: Index> Engine<I> {
     fn read_next(&mut self, now: Now, which: Which, pace: Pace) {
         let round = self.safety.round(which);
         let (below, cursor) = (round.below.clone(), round.cursor.clone());
-        let mut page: VecDeque<(SyncPath, Row)> = self.core.index.below(below.as_ref(), cursor.as_ref(), ROWS).into();
-        let is_last = page.len() < ROWS;
+        let mut page: VecDeque<(SyncPath, Row)> =
+            self.core.index.below(below.as_ref(), cursor.as_ref(), SCRUB_BATCH_ROWS).into();
+        let is_last = page.len() < SCRUB_BATCH_ROWS;
         if let Some(itself) = below.filter(|_| cursor.is_none())
             && let Some(row) = self.core.index.get(&itself)
         {
@@ -412,8 +399,8 @@ impl<I: Index> Engine<I> {
         }
         let mut batch = ScrubBatch { which, left: BTreeMap::new(), upto: cursor, is_last: false };
         let mut bytes = 0;
-        while batch.left.len() < BATCH_FILES
-            && bytes < BATCH_BYTES
+        while batch.left.len() < SCRUB_BATCH_FILES
+            && bytes < SCRUB_BATCH_BYTES
             && let Some((path, row)) = page.pop_front()
         {
             if let Some((entry, stat)) = row.live_on_disk()
@@ -512,7 +499,7 @@ impl<I: Index> Engine<I> {
             }
             _ => {
                 self.safety.scrub.next_check = now.mono;
-                if self.safety.scrub.stored_at + STORE_EVERY_NS <= now.mono {
+                if self.safety.scrub.stored_at + SCRUB_STORE_EVERY_NS <= now.mono {
                     self.safety.store_scrub(&mut self.core, now);
                 }
             }

@@ -11,7 +11,7 @@ use crate::engine::api::event::{Decision, Now, Stat};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::api::problem::{Problem, SuspectCause};
 use crate::engine::core::Core;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{BOOT_MARGIN_NS, HEALED_UNASKED};
 use crate::engine::merge;
 use crate::engine::safety::Safety;
 use crate::engine::{Engine, Inspection, META_SUSPECTS};
@@ -19,13 +19,6 @@ use crate::model::version::STAMP_STEP;
 use crate::model::{ContentId, Entry, Kind, Mode, SyncPath};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// With so many, no more are looked for: it is the disk, or the memory, that needs attention (P9).
-pub(in crate::engine) const SUSPECTS_CAP: usize = 1000;
-/// With so many, none is healed without being asked: so much rot at once has another cause.
-const HEALED_UNASKED: usize = 20;
-/// Clocks are set soon after a boot: what is dated so close to it proves nothing (ns).
-const BOOT_MARGIN_NS: u64 = 600 * SECOND;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Suspect {

@@ -17,7 +17,7 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Believed;
 use crate::engine::core::Core;
 use crate::engine::limits::PAGE;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::UNDO_PAUSE_NS;
 use crate::engine::merge;
 use crate::engine::safety::Safety;
 use crate::engine::safety::guard::{self, LossVerdict};
@@ -34,9 +34,6 @@ mod resume;
 
 pub use orders::Undone;
 pub(in crate::engine) use orders::{Order, Undoing};
-
-/// Deletions with no longer pauses than this are of one burst (ns).
-const PAUSE_NS: u64 = 120 * SECOND;
 
 /// A path that an undo brings back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,7 +159,7 @@ impl<I: Index> Core<I> {
         let mut after = None;
         loop {
             let page = self.index.below(Some(dir), after.as_ref(), PAGE);
-            let went_then = |row: &Row| deleted_at(row).is_none_or(|of| of.saturating_add(PAUSE_NS) >= at);
+            let went_then = |row: &Row| deleted_at(row).is_none_or(|of| of.saturating_add(UNDO_PAUSE_NS) >= at);
             let went_elsewhere = |(path, row): &(SyncPath, Row)| {
                 went_then(row) && !lost.contains_key(path) && !folders.contains_key(path)
             };
@@ -318,8 +315,8 @@ impl<I: Index> Engine<I> {
 
 /// Whether something of these, in order, ended at about the same time.
 fn is_near(untils: &[u64], until: u64) -> bool {
-    let next = untils.partition_point(|other| other.saturating_add(PAUSE_NS) < until);
-    untils.get(next).is_some_and(|other| *other <= until.saturating_add(PAUSE_NS))
+    let next = untils.partition_point(|other| other.saturating_add(UNDO_PAUSE_NS) < until);
+    untils.get(next).is_some_and(|other| *other <= until.saturating_add(UNDO_PAUSE_NS))
 }
 
 /// When the burst began that ended with the last of these, which are in order.
@@ -328,17 +325,18 @@ fn begin_of_burst(untils: &[u64]) -> u64 {
     let Some(last) = ends.next() else { return 0 };
     let mut begin = last;
     for until in ends {
-        if begin - until > PAUSE_NS {
+        if begin - until > UNDO_PAUSE_NS {
             break;
         }
         begin = until;
     }
-    begin.saturating_sub(PAUSE_NS)
+    begin.saturating_sub(UNDO_PAUSE_NS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::limits::SECOND;
     use rstest::rstest;
 
     #[rstest]

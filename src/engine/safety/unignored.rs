@@ -12,13 +12,11 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::limits::IGNORE_FILE_BYTES;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::PATTERNS_AGAIN_NS;
 use crate::engine::safety::Safety;
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, Entry, SyncPath};
 
-/// A file that cannot be read is tried again after this (ns).
-const READ_AGAIN_NS: u64 = 30 * SECOND;
 /// The text of the patterns that are wholly in force here.
 const META_BELIEVED: &str = "ignore.believed";
 
@@ -71,7 +69,7 @@ impl Safety {
             let path = SyncPath::new(IGNORE_FILE).ok();
             core.out.push(Action::Report(Report::Problem { path, problem: problem.clone() }));
         }
-        self.unignored.unread = Some(UnreadPatterns { problem, due: now.mono + READ_AGAIN_NS, is_first });
+        self.unignored.unread = Some(UnreadPatterns { problem, due: now.mono + PATTERNS_AGAIN_NS, is_first });
     }
 
     pub(in crate::engine) fn patterns_are_read<I: Index>(&mut self, core: &mut Core<I>) {
@@ -84,7 +82,7 @@ impl Safety {
         if let Some(unread) = &mut self.unignored.unread
             && unread.due <= now.mono
         {
-            unread.due = now.mono + READ_AGAIN_NS;
+            unread.due = now.mono + PATTERNS_AGAIN_NS;
             self.read_patterns(core);
         }
     }

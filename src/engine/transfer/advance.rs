@@ -7,6 +7,7 @@ use crate::engine::api::action::Source;
 use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
+use crate::engine::limits::COPIES_TRIED;
 use crate::engine::limits::COPY_PATIENCE_NS;
 use crate::engine::limits::SECOND;
 use crate::engine::merge;
@@ -16,9 +17,6 @@ use crate::engine::{Engine, Inspection};
 use crate::model::{ContentId, SyncPath};
 use crate::wire::message::SMALL_FILE_BYTES;
 use bytes::Bytes;
-
-/// After so many places on this disk that did not have it, a content is fetched.
-pub(in crate::engine) const COPIES_TRIED: usize = 8;
 
 impl Transfer {
     /// Whether a file that holds the content is just being replaced or deleted: it is in history in

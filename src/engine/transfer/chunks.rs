@@ -14,6 +14,7 @@ use crate::engine::api::status::TransferStatus;
 use crate::engine::core::Core;
 use crate::engine::limits::CHUNKED_BYTES;
 use crate::engine::limits::SECOND;
+use crate::engine::limits::{LONG_TRANSFER_NS, PACE_SECONDS};
 use crate::engine::transfer::Transfer;
 use crate::engine::transfer::swarm::Swarm;
 use crate::engine::transfer::wants::Step;
@@ -22,11 +23,6 @@ use crate::model::{Chunks, ContentId, SyncPath};
 use crate::wire::message::Message;
 use crate::wire::packet::Part;
 use std::collections::{BTreeMap, VecDeque};
-
-/// A transfer that takes longer is worth a line (ns).
-const LONG_NS: u64 = 5 * SECOND;
-/// The rate is over so many seconds.
-const PACE_SECONDS: usize = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -99,7 +95,7 @@ impl Swarms {
             return Some(0);
         }
         let due = |fetching: &SwarmFetch| {
-            let long = (!fetching.is_long).then_some(fetching.began + LONG_NS);
+            let long = (!fetching.is_long).then_some(fetching.began + LONG_TRANSFER_NS);
             [fetching.swarm.due(), long].into_iter().flatten().min()
         };
         self.by_fetch.values().filter(|fetching| fetching.phase == Phase::Fetching).filter_map(due).min()
@@ -490,7 +486,7 @@ impl<I: Index> Engine<I> {
         if fetching.swarm.starves(now.mono) {
             return self.transfer.starve(&mut self.core, now, fetch);
         }
-        if !fetching.is_long && now.mono >= fetching.began + LONG_NS {
+        if !fetching.is_long && now.mono >= fetching.began + LONG_TRANSFER_NS {
             self.say_long(fetch);
         }
         self.transfer.ask_for_list(&mut self.core, fetch);

@@ -12,6 +12,7 @@ use crate::engine::core::Core;
 use crate::engine::limits::CHUNKED_BYTES;
 use crate::engine::limits::JOBS;
 use crate::engine::limits::SECOND;
+use crate::engine::limits::{ASKS_A_MESSAGE, DELTA_BYTES, DELTA_GROWTH, SMALL_WINDOW_BYTES};
 use crate::engine::limits::{BODIES_BYTES, SMALL_WINDOW_FILES};
 use crate::engine::transfer::Transfer;
 use crate::engine::transfer::wants::{Attempts, KeptHere, LargeFetch, Received, Step, Want};
@@ -19,13 +20,6 @@ use crate::model::{DeviceId, SyncPath};
 use crate::wire::message::{Message, SMALL_FILE_BYTES, WantedContent as Ask};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-
-const SMALL_WINDOW_BYTES: u64 = 32 << 20;
-/// Upon a file of this size or more, a delta is asked for (bytes)...
-const DELTA_BYTES: u64 = 64 * 1024;
-/// ... unless what is wanted is so many times as large: then little of it can be in there.
-const DELTA_GROWTH: u64 = 16;
-const ASKS_A_MESSAGE: usize = 512;
 
 /// So that machines which wait for the same do not all come at once: of 256, by machine, path and
 /// try.

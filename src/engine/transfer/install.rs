@@ -8,20 +8,13 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::core::is_racy;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{FAILED_RETRY_NS, FULL_PAUSE_NS, FULL_RETRY_NS};
 use crate::engine::merge;
 use crate::engine::transfer::Transfer;
 use crate::engine::transfer::wants::{Holder, RunningInstall, Step, Trial};
 use crate::model::{ContentId, Entry, SyncPath};
 use crate::wire::conflict::Sides;
 use crate::wire::message::Change;
-
-/// After the disk was full, nothing is fetched for this long (ns).
-const FULL_PAUSE_NS: u64 = 10 * SECOND;
-/// What had no room, and what could not be put in its place for another reason, is tried at least
-/// so often (ns).
-const FULL_RETRY_NS: u64 = 30 * SECOND;
-const FAILED_RETRY_NS: u64 = 1800 * SECOND;
 
 impl Transfer {
     /// The entry whose install is under way at a path.

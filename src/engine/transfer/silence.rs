@@ -14,7 +14,7 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::LARGE_PATIENCE_NS;
 use crate::engine::limits::{LARGE_WINDOW, SMALL_WINDOW_FILES};
 use crate::engine::transfer::Transfer;
 use crate::engine::transfer::wants::Silence;
@@ -22,10 +22,6 @@ use crate::engine::transfer::wants::{KeptHere, Step, Want};
 use crate::model::{ContentId, SyncPath};
 use crate::wire::message::SMALL_FILE_BYTES;
 use bytes::Bytes;
-
-/// A large content that is not here after this long, or of which no chunk came for so long, counts
-/// in no window (ns).
-const LARGE_PATIENCE_NS: u64 = 10 * SECOND;
 
 /// Whether nothing has become of a want since it was asked for.
 fn is_idle(want: &Want) -> bool {

@@ -8,28 +8,12 @@
 //! (`chunks.rs`), bytes.
 
 use crate::engine::api::event::{FetchError, LinkId, RangeId};
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{
+    CHUNKS_AHEAD, SLOW_LINE_PATIENCE_NS, SOURCE_LIES, SOURCE_MOST_PATIENCE_NS, SOURCE_PATIENCE_NS, SOURCE_SHARE_BYTES,
+    SWARM_RANGE_BYTES, SWARM_STARVES_NS, SWARM_WINDOW_BYTES,
+};
 use crate::model::{ChunkSet, Chunks};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Asked for and not yet here, of all sources together (P9); at least one chunk.
-const WINDOW_BYTES: u64 = 32 << 20;
-/// The same of one source, however many there are.
-const SHARE_BYTES: u64 = 4 << 20;
-/// Chunks asked of a whole holder ahead, where others seek them too.
-const AHEAD: u32 = 2;
-/// Asked for in one go of the only source; of several, one chunk at a time.
-const RANGE_BYTES: u64 = 4 << 20;
-/// A source that brings no chunk for so long gives up what it was asked for, if another could bring
-/// it (ns); each time twice as long, up to the second while others bring some, and to the third
-/// where nobody does: then it is the line that is slow.
-const PATIENCE_NS: u64 = 5 * SECOND;
-const MOST_PATIENCE_NS: u64 = 80 * SECOND;
-const SLOW_LINE_PATIENCE_NS: u64 = 3600 * SECOND;
-/// Without any source that could go on, everything waits for news for so long (ns).
-const STARVES_NS: u64 = 10 * SECOND;
-/// Said it had what it had not, so often: then it is not asked for this content any more.
-const LIES: u32 = 3;
 
 /// Chunks asked for of one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +173,7 @@ impl Swarm {
             under_way: 0,
             brought: 0,
             moved_at: now,
-            patience_ns: PATIENCE_NS,
+            patience_ns: SOURCE_PATIENCE_NS,
             lies: 0,
         });
         let old = std::mem::replace(&mut source.holds, holds);
@@ -307,7 +291,7 @@ impl Swarm {
         if let Some(source) = self.sources.get_mut(&link) {
             source.lies = lies;
         }
-        if lies >= LIES {
+        if lies >= SOURCE_LIES {
             self.refuse(link);
         }
     }
@@ -321,14 +305,14 @@ impl Swarm {
         let usable = (self.sources.len() as u32).max(self.turn.1);
         // Until the list is here, who else seeks it is not known either.
         let window = match (self.listed, self.is_alone) {
-            (true, _) => WINDOW_BYTES,
-            (false, true) => SHARE_BYTES,
+            (true, _) => SWARM_WINDOW_BYTES,
+            (false, true) => SOURCE_SHARE_BYTES,
             (false, false) => 1,
         };
-        let share = (self.in_chunks(window) / usable).max(self.in_chunks(window.min(SHARE_BYTES)));
+        let share = (self.in_chunks(window) / usable).max(self.in_chunks(window.min(SOURCE_SHARE_BYTES)));
         // Where others seek it too, little is asked ahead of a whole holder: what two ask of it, it
         // sends twice.
-        let of_whole = if self.turn.1 > 1 { share.min(AHEAD) } else { share };
+        let of_whole = if self.turn.1 > 1 { share.min(CHUNKS_AHEAD) } else { share };
         let share_of = |source: &ChunkSource| if source.is_whole() { of_whole } else { share };
         // Those that are still fetching come first: who holds all of it has enough to do. Who
         // brought nothing comes last.
@@ -347,7 +331,7 @@ impl Swarm {
             order.retain(|(.., link)| Some(*link) == one && !other_brings);
         }
         // Two go into the least share, so that the next is asked for while one comes.
-        let most = if usable == 1 { self.in_chunks(RANGE_BYTES).min((share / 2).max(1)) } else { 1 };
+        let most = if usable == 1 { self.in_chunks(SWARM_RANGE_BYTES).min((share / 2).max(1)) } else { 1 };
         order.into_iter().find_map(|(_, under_way, _, from)| {
             let first = self.pick(from)?;
             let source = &self.sources[&from];
@@ -432,7 +416,7 @@ impl Swarm {
         for link in &late {
             if let Some(source) = self.sources.get_mut(link) {
                 let others_bring = self.came_at > source.moved_at;
-                let most = if others_bring { MOST_PATIENCE_NS } else { SLOW_LINE_PATIENCE_NS };
+                let most = if others_bring { SOURCE_MOST_PATIENCE_NS } else { SLOW_LINE_PATIENCE_NS };
                 source.patience_ns = (source.patience_ns * 2).min(most);
                 source.moved_at = now;
             }
@@ -460,7 +444,8 @@ impl Swarm {
             }
         }
         // The first are what it is about to send.
-        let ranges: Vec<_> = untouched.into_values().flat_map(|ids| ids.into_iter().skip(AHEAD as usize)).collect();
+        let ranges: Vec<_> =
+            untouched.into_values().flat_map(|ids| ids.into_iter().skip(CHUNKS_AHEAD as usize)).collect();
         for id in &ranges {
             self.ended(self.moved_at, *id, Ok(()));
         }
@@ -470,14 +455,16 @@ impl Swarm {
     /// Nothing is under way, nobody has anything to give, and no news came for long; or nobody is
     /// left at all.
     pub fn starves(&self, now: u64) -> bool {
-        self.ranges.is_empty() && !self.is_whole() && (self.sources.is_empty() || self.moved_at + STARVES_NS <= now)
+        self.ranges.is_empty()
+            && !self.is_whole()
+            && (self.sources.is_empty() || self.moved_at + SWARM_STARVES_NS <= now)
     }
 
     /// When `stalled` or `starves` may have something to say; a lone source is waited for as long
     /// as its link is.
     pub fn due(&self) -> Option<u64> {
         if self.ranges.is_empty() {
-            return Some(self.moved_at + STARVES_NS);
+            return Some(self.moved_at + SWARM_STARVES_NS);
         }
         let busy = self.sources.values().filter(|source| source.under_way > 0 && self.sources.len() > 1);
         busy.map(|source| source.moved_at + source.patience_ns).min()

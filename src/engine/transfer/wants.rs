@@ -3,7 +3,7 @@
 use crate::engine::api::event::JobId;
 use crate::engine::api::event::{FetchId, LinkId, StageId, Stat};
 use crate::engine::limits::JOBS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{SILENCE_MOST_PATIENCE_NS, SILENCE_PATIENCE_NS};
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use crate::wire::message::Sought;
 use bytes::Bytes;
@@ -296,8 +296,11 @@ pub(in crate::engine) struct Silences {
 impl Silences {
     /// Something is asked of a peer; `is_first`: it had nothing to do.
     pub fn asked(&mut self, now: u64, link: LinkId, is_first: bool) {
-        let silence =
-            self.by_link.entry(link).or_insert(Silence { since: now, patience_ns: PATIENCE_NS, is_silent: false });
+        let silence = self.by_link.entry(link).or_insert(Silence {
+            since: now,
+            patience_ns: SILENCE_PATIENCE_NS,
+            is_silent: false,
+        });
         if is_first {
             silence.since = now;
         }
@@ -312,7 +315,7 @@ impl Silences {
         let Some(silence) = self.by_link.get_mut(&link) else { return false };
         let took = now.saturating_sub(std::mem::replace(&mut silence.since, now));
         if silence.is_silent {
-            silence.patience_ns = (2 * took).clamp(silence.patience_ns, MOST_PATIENCE_NS);
+            silence.patience_ns = (2 * took).clamp(silence.patience_ns, SILENCE_MOST_PATIENCE_NS);
         }
         std::mem::take(&mut silence.is_silent)
     }
@@ -335,8 +338,3 @@ pub(in crate::engine) struct Silence {
     pub(super) patience_ns: u64,
     pub(super) is_silent: bool,
 }
-
-/// A peer that sends none of the small contents that it was asked for is silent after this long
-/// (ns).
-pub(in crate::engine) const PATIENCE_NS: u64 = 10 * SECOND;
-pub(in crate::engine) const MOST_PATIENCE_NS: u64 = 600 * SECOND;

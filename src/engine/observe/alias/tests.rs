@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::api::map_index::MapIndex;
+use crate::engine::limits::NAME_PATIENCE_NS;
 use crate::engine::limits::SECOND;
 use crate::engine::{
     Action, Config, Event, Job, Keeps, LinkId, OnConflict, Outcome, RootState, StageId, Stat, StatKind, Trust, WalkId,
@@ -10,7 +11,7 @@ use crate::model::{ContentId, DeviceId, FileTime, Kind, Mode, Version, VersionVe
 use rstest::rstest;
 
 const NOW: Now = Now { wall: 1_700_000_000_000_000_000, mono: 1_000_000_000 };
-const LATER: Now = Now { wall: NOW.wall + 2 * PATIENCE_NS, mono: NOW.mono + 2 * PATIENCE_NS };
+const LATER: Now = Now { wall: NOW.wall + 2 * NAME_PATIENCE_NS, mono: NOW.mono + 2 * NAME_PATIENCE_NS };
 
 fn path(text: &str) -> SyncPath {
     SyncPath::new(text).unwrap()

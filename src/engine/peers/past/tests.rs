@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::api::map_index::MapIndex;
+use crate::engine::limits::UNCLAIMED_NS;
 use crate::engine::{Config, Event, OnConflict, StatKind};
 use crate::model::{FileTime, Mode, RetainReason};
 use crate::wire::features::Features;

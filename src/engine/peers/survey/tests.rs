@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::api::map_index::MapIndex;
+use crate::engine::limits::SURVEY_PATIENCE_NS;
 use crate::engine::{Action, Config, Event, Now, Observed, OnConflict, Stat, StatKind, Verify};
 use crate::model::DeviceId;
 use crate::model::{FileTime, Mode};
@@ -97,10 +98,10 @@ fn a_machine_that_lives_and_does_not_answer_is_waited_for_half_a_minute() {
     answer(&mut engine, 1, id, &[Some("f")]);
     let at = |ns| Now { mono: NOW.mono + ns, ..NOW };
     let due = engine.wake_at().unwrap();
-    assert!(due <= at(PATIENCE_NS).mono, "somebody wakes it");
-    engine.handle(at(PATIENCE_NS - 1), Event::Tick);
+    assert!(due <= at(SURVEY_PATIENCE_NS).mono, "somebody wakes it");
+    engine.handle(at(SURVEY_PATIENCE_NS - 1), Event::Tick);
     assert!(!engine.verification().run.unwrap().is_over);
-    engine.handle(at(PATIENCE_NS), Event::Tick);
+    engine.handle(at(SURVEY_PATIENCE_NS), Event::Tick);
     let run = engine.verification().run.unwrap();
     assert!(run.is_over);
     assert_eq!(run.peers.unwrap().machines.iter().map(|m| m.is_gone).collect::<Vec<_>>(), [false, true]);

@@ -14,6 +14,7 @@ use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Conflict, ConflictFilter, ConflictSource, Index, Settled};
 use crate::engine::core::Core;
 use crate::engine::limits::SECOND;
+use crate::engine::limits::{CONFLICT_PAGE, CONFLICT_SETTLED_NS, CONFLICTS_OWN, CONFLICTS_OWN_AT_ONCE};
 use crate::engine::reconcile::Reconcile;
 use crate::model::{DeviceId, SyncPath, Version};
 use crate::wire::conflict::{ConflictKey, ConflictNews, Decided, Sides};
@@ -21,19 +22,10 @@ use crate::wire::features::CONFLICTS;
 use crate::wire::message::{Digest, Message};
 use std::collections::BTreeMap;
 
-/// Of the conflicts that were found here the oldest go beyond so many (P9).
-const OWN_ROWS: usize = 100_000;
-/// That is looked after each time so many were found.
-const OWN_AT_ONCE: usize = 1000;
 /// What is kept of one peer's telling, once of what it found and once of what it was told; and of
 /// all peers' (rows and bytes, P9).
 const PEER_ROOM: ConflictRoom = ConflictRoom { rows: 16_384, bytes: 8 << 20 };
 const PEERS_ROOM: ConflictRoom = ConflictRoom { rows: 65_536, bytes: 32 << 20 };
-/// A decision is remembered for this long (180 days by the steady clock, ns): until then a machine
-/// that was away hears of it.
-const SETTLED_NS: u64 = 180 * 24 * 3600 * SECOND;
-/// Rows that are read at a time.
-const CONFLICT_PAGE: usize = 1000;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct ConflictRoom {
@@ -83,7 +75,7 @@ impl Reconcile {
 
     /// Forgets decisions that are old, and what is too much.
     pub(in crate::engine) fn forget_conflicts<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
-        core.index.forget_conflicts(core.steady(now).saturating_sub(SETTLED_NS), OWN_ROWS);
+        core.index.forget_conflicts(core.steady(now).saturating_sub(CONFLICT_SETTLED_NS), CONFLICTS_OWN);
         self.known_conflicts.digest = None;
         self.known_conflicts.taken = None;
     }
@@ -170,7 +162,7 @@ impl<I: Index> Engine<I> {
         if is_news {
             self.queue_conflict(now, Whom::All, &conflict);
             self.reconcile.known_conflicts.found += 1;
-            if self.reconcile.known_conflicts.found.is_multiple_of(OWN_AT_ONCE) {
+            if self.reconcile.known_conflicts.found.is_multiple_of(CONFLICTS_OWN_AT_ONCE) {
                 self.reconcile.forget_conflicts(&mut self.core, now);
             }
         }
@@ -306,7 +298,8 @@ impl<I: Index> Engine<I> {
             }
             (Some(_), _) => return,
             (None, settled) => {
-                let is_old = settled.as_ref().is_some_and(|settled| settled.at.saturating_add(SETTLED_NS) < steady);
+                let is_old =
+                    settled.as_ref().is_some_and(|settled| settled.at.saturating_add(CONFLICT_SETTLED_NS) < steady);
                 if is_old || !self.reconcile.takes_room(&self.core, source, bytes) {
                     return;
                 }

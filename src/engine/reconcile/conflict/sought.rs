@@ -9,16 +9,13 @@ use crate::engine::Engine;
 use crate::engine::api::action::Action;
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
+use crate::engine::limits::{SOUGHT_CAP, SOUGHT_STARTS};
 use crate::engine::reconcile::Reconcile;
 use crate::model::{Entry, SyncPath};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 const META_SOUGHT: &str = "sought";
-/// So many of them (P9); the others are in history, as all are.
-const SOUGHT_CAP: usize = 256;
-/// A loser that is found nowhere is looked for at so many starts.
-const STARTS: u8 = 3;
 
 /// A loser, what won over it, and at how many starts it was looked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +39,7 @@ impl Reconcile {
         let stored = core.index.meta(META_SOUGHT).filter(|stored| !stored.is_empty());
         let Some(stored) = stored else { return };
         let sought: BTreeMap<SyncPath, SoughtLoser> = postcard::from_bytes(&stored).unwrap_or_default();
-        for (path, sought) in sought.into_iter().filter(|(_, sought)| sought.starts < STARTS) {
+        for (path, sought) in sought.into_iter().filter(|(_, sought)| sought.starts < SOUGHT_STARTS) {
             self.seek_loser(core, path, SoughtLoser { starts: sought.starts + 1, ..sought });
         }
         self.store_sought(core);

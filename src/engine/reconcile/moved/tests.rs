@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::api::index::{OnDisk, Row};
 use crate::engine::api::map_index::MapIndex;
+use crate::engine::limits::RENAME_HALVES_NS;
 use crate::engine::limits::SECOND;
 use crate::engine::{Config, Event, Hint, Job, LinkId, Observed, OnConflict, Outcome, Source, StatKind, Trust};
 use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, Version, VersionVector};
@@ -150,7 +151,7 @@ fn of_a_rename_that_a_user_here_carries_on_history_keeps_nothing_either() {
 fn what_came_long_before_the_deletion_is_no_half_of_it() {
     let mut engine = engine();
     install(&mut engine, SECOND, "new", &file(10));
-    let late = 2 * HALVES_NS;
+    let late = 2 * RENAME_HALVES_NS;
     install(&mut engine, late, "a", &deletion(13));
     assert!(dropped(&mut engine, late + 20 * SECOND).is_empty());
 }
@@ -199,7 +200,7 @@ fn a_content_that_is_on_its_way_to_history_is_waited_for() {
 #[test]
 fn a_content_that_left_its_place_long_ago_is_asked_for() {
     let mut engine = deleted();
-    let said = receive(&mut engine, 2 * HALVES_NS, "new", &file(13));
+    let said = receive(&mut engine, 2 * RENAME_HALVES_NS, "new", &file(13));
     assert!(asks(&said), "{said:?}");
 }
 

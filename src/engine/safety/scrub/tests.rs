@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::limits::SECOND;
+use crate::engine::limits::{SCRUB_BATCH_FILES, SCRUB_BUSY_PAUSE_NS, SCRUB_STORE_EVERY_NS};
 use crate::engine::merge;
 use crate::engine::{Cause, Config, Decision, Event, LinkId, Observed, OnConflict, StatKind, Trouble, Trust};
 use crate::engine::{Problem, SuspectCause, Verify, WalkId};
@@ -359,7 +360,7 @@ fn in_idle_moments_a_thirtieth_is_read_each_day_and_all_in_a_month() {
     for day in 1..=30_u64 {
         bench.wait(DAY_NS);
         bench.walk(&names);
-        bench.wait(BUSY_PAUSE_NS);
+        bench.wait(SCRUB_BUSY_PAUSE_NS);
         let mut read = 0;
         loop {
             let asked = bench.asked();
@@ -395,10 +396,10 @@ fn while_there_is_other_work_no_day_s_share_is_read() {
     assert_eq!(bench.asked(), []);
     bench.wait(SECOND);
     bench.handle(Event::Inspected { path: path("a"), observed: Observed::Unchanged });
-    bench.wait(BUSY_PAUSE_NS);
+    bench.wait(SCRUB_BUSY_PAUSE_NS);
     assert_eq!(bench.asked(), [], "a walk is under way");
     bench.walk(&["a"]);
-    bench.wait(BUSY_PAUSE_NS);
+    bench.wait(SCRUB_BUSY_PAUSE_NS);
     assert_eq!(bench.asked(), [path("a")]);
 }
 
@@ -408,8 +409,8 @@ fn a_run_goes_on_after_a_restart_where_it_was() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut bench = Bench::new(&names);
     let asked = bench.verify();
-    assert_eq!(asked.len(), BATCH_FILES);
-    bench.now.mono += STORE_EVERY_NS;
+    assert_eq!(asked.len(), SCRUB_BATCH_FILES);
+    bench.now.mono += SCRUB_STORE_EVERY_NS;
     for path in &asked {
         let name = path.to_text();
         bench.read(&name, Scrubbed::Read(good(&name)));
@@ -449,7 +450,7 @@ fn with_a_thousand_suspects_it_looks_for_no_more() {
         asked = bench.asked();
     }
     let found = bench.engine.safety.suspects.len();
-    assert!((SUSPECTS_CAP..SUSPECTS_CAP + BATCH_FILES).contains(&found), "{found}");
+    assert!((SUSPECTS_CAP..SUSPECTS_CAP + SCRUB_BATCH_FILES).contains(&found), "{found}");
     assert!(bench.run().is_over && bench.engine.wake_at().is_some());
 }
 

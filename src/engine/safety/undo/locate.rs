@@ -13,24 +13,14 @@ use crate::engine::api::action::Action;
 use crate::engine::api::event::{LinkId, LocatedKept, Now, Stat};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{
+    LOCATE_MORE_NS, LOCATE_MTIME_SECS, LOCATE_PATIENCE_NS, PROMISED_BYTES, PROMISED_CAP, PROMISED_NS,
+};
 use crate::engine::safety::Safety;
 use crate::model::{ContentId, SyncPath};
 use crate::wire::features::LOCATE;
 use crate::wire::message::{MESSAGE_BYTES, Message, Place, SOUGHT, Sought};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// An answer is waited for so long (ns), and all answers so much longer for each question that one
-/// machine is asked.
-const PATIENCE_NS: u64 = 10 * SECOND;
-const MORE_NS: u64 = 2 * SECOND;
-/// File systems keep mtimes to two seconds at least.
-const MTIME_SECS: u64 = 2;
-/// Contents that were said to be in history here (P9), and for how long they are known (ns).
-const PROMISED_CAP: usize = 1 << 17;
-/// Their paths and places together (bytes): a peer chooses the paths.
-const PROMISED_BYTES: usize = 48 << 20;
-const PROMISED_NS: u64 = 3600 * SECOND;
 
 type SoughtKey = (SyncPath, ContentId);
 
@@ -186,7 +176,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine::safety) fn locate_all(&mut self, now: Now, order: Order, sought: Vec<Sought>) {
         let own = sought.iter().map(key).collect();
         let parts = (sought.len() / SOUGHT) as u64;
-        let end = now.mono + PATIENCE_NS + parts.saturating_mul(MORE_NS);
+        let end = now.mono + LOCATE_PATIENCE_NS + parts.saturating_mul(LOCATE_MORE_NS);
         let mut asking = LocateQuery { order, sought, places: Places::default(), own, links: BTreeMap::new(), end };
         let mut links = Vec::new();
         for link in self.peers.links().filter(|_| !asking.sought.is_empty()) {
@@ -196,7 +186,7 @@ impl<I: Index> Engine<I> {
                 asking.places.silent.push(name);
                 continue;
             }
-            let until = now.mono + PATIENCE_NS;
+            let until = now.mono + LOCATE_PATIENCE_NS;
             asking.links.insert(link, AskedPeer { name, id: 0, part: Vec::new(), next: 0, until });
             links.push(link);
         }
@@ -222,7 +212,7 @@ impl<I: Index> Engine<I> {
         self.safety.undoing.locating.last_id = self.safety.undoing.locating.last_id.wrapping_add(1);
         let id = self.safety.undoing.locating.last_id;
         let sought = part.iter().map(|n| asking.sought[*n].clone()).collect();
-        (asked.id, asked.part, asked.next, asked.until) = (id, part, next, now.mono + PATIENCE_NS);
+        (asked.id, asked.part, asked.next, asked.until) = (id, part, next, now.mono + LOCATE_PATIENCE_NS);
         self.peers.send(&mut self.core, vec![link], Message::Locate { id, sought });
     }
 
@@ -277,7 +267,7 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn located_in_history(&mut self, now: Now, found: Vec<(Sought, Option<LocatedKept>)>) {
         for (sought, located) in found {
             let key = key(&sought);
-            let is_near = |stat: &Stat| stat.mtime.secs.abs_diff(sought.mtime.secs) <= MTIME_SECS;
+            let is_near = |stat: &Stat| stat.mtime.secs.abs_diff(sought.mtime.secs) <= LOCATE_MTIME_SECS;
             let located = located.filter(|located| located.is_hashed || is_near(&located.stat));
             let place = if located.is_some() { Place::History } else { Place::Nowhere };
             let mut is_asked = false;

@@ -15,19 +15,11 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{UNDO_AGAIN_MOST_NS, UNDO_AGAIN_NS, UNDO_LINKED_NS, UNDO_ORDERS};
 use crate::engine::safety::Safety;
 use crate::model::{ContentId, DeviceId, Kind, SyncPath};
 use crate::wire::message::{Place, Sought};
 use std::collections::VecDeque;
-
-/// What nobody had is asked for again after this time (ns), which doubles each time.
-const TRY_AGAIN_NS: u64 = 60 * SECOND;
-const TRY_AGAIN_MOST_NS: u64 = 3600 * SECOND;
-/// A machine that was linked just now has told what it has after this time (ns).
-const LINKED_NS: u64 = 2 * SECOND;
-/// Orders that wait for their turn.
-const ORDERS: usize = 16;
 
 /// Who wants what is held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +93,7 @@ impl Safety {
     pub(in crate::engine) fn undo_link_up(&mut self, now: Now) {
         if !self.undoing.refused.is_empty() {
             self.undoing.pause_ns = 0;
-            self.undoing.next_try = Some(now.mono + LINKED_NS);
+            self.undoing.next_try = Some(now.mono + UNDO_LINKED_NS);
         }
     }
 
@@ -151,7 +143,7 @@ impl<I: Index> Engine<I> {
             self.safety.undoing.orders.push_back(order);
         }
         // Whoever ordered the first of so many waits no more.
-        if self.safety.undoing.orders.len() > ORDERS {
+        if self.safety.undoing.orders.len() > UNDO_ORDERS {
             self.safety.undoing.orders.pop_front();
         }
         self.begin_undo(now);
@@ -183,7 +175,7 @@ impl<I: Index> Engine<I> {
         self.locate_due(now);
         if self.safety.undoing.next_try.is_some_and(|at| at <= now.mono) {
             let may_be_asked = self.is_judged() && !self.safety.undoing.resuming.is_waiting();
-            self.safety.undoing.next_try = (!may_be_asked).then_some(now.mono + LINKED_NS);
+            self.safety.undoing.next_try = (!may_be_asked).then_some(now.mono + UNDO_LINKED_NS);
             if may_be_asked {
                 self.order_undo(now, Order::Again);
             }
@@ -318,7 +310,7 @@ impl<I: Index> Engine<I> {
             self.safety.undoing.next_try = None;
             self.safety.undoing.pause_ns = 0;
         } else {
-            self.safety.undoing.pause_ns = (self.safety.undoing.pause_ns * 2).clamp(TRY_AGAIN_NS, TRY_AGAIN_MOST_NS);
+            self.safety.undoing.pause_ns = (self.safety.undoing.pause_ns * 2).clamp(UNDO_AGAIN_NS, UNDO_AGAIN_MOST_NS);
             self.safety.undoing.next_try = Some(now.mono + self.safety.undoing.pause_ns);
         }
     }

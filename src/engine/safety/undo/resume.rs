@@ -13,7 +13,7 @@ use crate::engine::api::event::Now;
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
 use crate::engine::limits::HOUR_NS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{UNDO_DONE_NS, UNDO_REFUSED_BYTES, UNDO_RESUMED_NS};
 use crate::engine::safety::Safety;
 use crate::model::SyncPath;
 use serde::{Deserialize, Serialize};
@@ -21,14 +21,6 @@ use std::collections::BTreeSet;
 
 const META_ORDER: &str = "undo.order";
 const META_REFUSED: &str = "undo.refused";
-/// Paths that are wanted back and are known over a restart (bytes, P9).
-const REFUSED_BYTES: usize = 4 << 20;
-/// So long after everything is there that an order needs, it is taken up again (ns): other machines
-/// are linked meanwhile, and say what they have.
-const RESUMED_NS: u64 = 5 * SECOND;
-/// An order is carried out for good so long after the last thing was done for it (ns): what was to
-/// be sent for it was sent.
-const DONE_NS: u64 = SECOND;
 
 /// What is held and a person wants back.
 #[derive(Default)]
@@ -142,7 +134,7 @@ impl Safety {
         let mut bytes = 0;
         let fits = |path: &&SyncPath| {
             bytes += path.as_bytes().len();
-            bytes <= REFUSED_BYTES
+            bytes <= UNDO_REFUSED_BYTES
         };
         let kept: Vec<&SyncPath> = self.undoing.refused.paths.iter().take_while(fits).collect();
         let stored = postcard::to_stdvec(&kept).expect("writing to memory does not fail");
@@ -183,14 +175,14 @@ impl<I: Index> Engine<I> {
                 self.safety.undoing.resuming.is_resumed = false;
                 self.order_undo(now, Order::Resumed { by_peer: given.by_peer });
             } else {
-                self.safety.undoing.resuming.due.get_or_insert(now.mono + RESUMED_NS);
+                self.safety.undoing.resuming.due.get_or_insert(now.mono + UNDO_RESUMED_NS);
             }
         } else if self.safety.undoing.is_busy() {
             self.safety.undoing.resuming.due = None;
         } else if is_due {
             self.safety.forget_order(&mut self.core);
         } else {
-            self.safety.undoing.resuming.due.get_or_insert(now.mono + DONE_NS);
+            self.safety.undoing.resuming.due.get_or_insert(now.mono + UNDO_DONE_NS);
         }
     }
 

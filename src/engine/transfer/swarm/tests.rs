@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::limits::SECOND;
+use crate::engine::limits::SWARM_STARVES_NS;
 use crate::model::chunks::CHUNK_BYTES;
 use rstest::rstest;
 
@@ -268,7 +269,7 @@ fn nothing_left_and_nobody_there_starve_in_their_time() {
     for (range, ask) in ask_all(&mut swarm, 0, &mut 0) {
         bring(&mut swarm, 1, range, ask);
     }
-    assert!(!swarm.starves(2) && swarm.starves(1 + STARVES_NS));
+    assert!(!swarm.starves(2) && swarm.starves(1 + SWARM_STARVES_NS));
     swarm.resume(20 * SECOND, &[(2, 6)]);
     assert!(swarm.is_whole() && !swarm.starves(100 * SECOND));
     assert_eq!(swarm.bytes_here(), 8 * CHUNK_BYTES);

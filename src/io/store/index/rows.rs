@@ -4,7 +4,8 @@
 
 use super::{IndexError, META_HORIZON, SqliteIndex, codec};
 use crate::engine::api::digest::{bucket_of, counts, deleted_at, entry_hash};
-use crate::engine::api::index::{Conflict, ConflictFilter, Counts, HOLDERS_SEEN, Index, Row};
+use crate::engine::api::index::{Conflict, ConflictFilter, Counts, Index, Row};
+use crate::engine::limits::HOLDERS_SEEN;
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::conflict::ConflictKey;
 use crate::wire::message::{Bucket, Digest, Group};

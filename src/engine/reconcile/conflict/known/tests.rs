@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::api::map_index::MapIndex;
+use crate::engine::limits::CONFLICT_SETTLED_NS;
 use crate::engine::limits::SECOND;
 use crate::engine::{Action, Config, Event, META_RENEWED_AT, OnConflict, Trust};
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, VersionVector};
@@ -248,8 +249,8 @@ fn a_decision_by_a_clock_that_is_years_off_counts_and_is_forgotten_in_time() {
     assert_eq!(settled, Some(engine.steady(at(1)) - 60 * SECOND), "its age counts, by our clock");
     // Nor does it matter what becomes of ours.
     let later = |ns| Now { wall: 3 * WALL, mono: ns };
-    engine.handle(later(SETTLED_NS - 120 * SECOND), Event::Tick);
+    engine.handle(later(CONFLICT_SETTLED_NS - 120 * SECOND), Event::Tick);
     assert_eq!(all(&engine).len(), 1);
-    engine.handle(later(SETTLED_NS + 2 * 3600 * SECOND), Event::Tick);
+    engine.handle(later(CONFLICT_SETTLED_NS + 2 * 3600 * SECOND), Event::Tick);
     assert_eq!(all(&engine), []);
 }

@@ -5,9 +5,10 @@
 
 mod absent;
 
-use crate::io::control::{self, view::ErrorView};
+use crate::io::control;
 use crate::model::path::PRIVATE_DIR;
 use crate::model::text;
+use crate::views::status::ErrorView;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;

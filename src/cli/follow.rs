@@ -4,7 +4,7 @@
 
 use super::{Failure, printable, put, say, show};
 use crate::client::Client;
-use crate::io::control::view::LogView;
+use crate::views::status::LogView;
 use std::time::Duration;
 
 /// Between two questions for new lines.

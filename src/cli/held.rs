@@ -2,8 +2,8 @@
 //!
 //! Deliberately not here: the commands (`mod.rs`), and anything for programs (`--json`).
 
-use crate::io::control::view::{HeldElsewhereView, HeldPathView, HeldView, UndoView};
-use crate::io::humanize::{count, counted};
+use crate::humanize::{count, counted};
+use crate::views::held::{HeldElsewhereView, HeldPathView, HeldView, UndoView};
 use std::fmt::Write;
 
 /// Paths that stay away which are shown before "and N more".

@@ -13,13 +13,13 @@ mod watch;
 mod when;
 
 use crate::client::{Client, ClientError};
-use crate::io::control::verified::VerifyView;
-use crate::io::control::view::{
-    ConflictView, ConflictsView, DecidedView, DeviceView, DiffView, EntryView, HeldView, HistoryView, ListView,
-    PathNote, PeerView, RestoredView, StatusView, UndoView,
-};
-use crate::io::control::why::WhyView;
-use crate::io::humanize::{count, counted};
+use crate::humanize::{count, counted};
+use crate::views::conflicts::{ConflictView, ConflictsView, DecidedView, DiffView};
+use crate::views::held::{HeldView, UndoView};
+use crate::views::history::{HistoryView, RestoredView};
+use crate::views::status::{DeviceView, EntryView, ListView, PathNote, PeerView, StatusView};
+use crate::views::verify::VerifyView;
+use crate::views::why::WhyView;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};

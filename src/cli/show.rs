@@ -3,12 +3,11 @@
 //! May import `io::control`'s views and `io::humanize`. Deliberately not here: colours, and
 //! anything for programs (`--json`).
 
-use crate::io::control::view::{
-    ConflictView, DecidedView, DeviceView, DiffView, EntryView, HistoryView, KeptView, LogLine, LogView, PathNote,
-    PeerView, RestoredView, SideView, StatusView,
-};
-use crate::io::humanize::{bytes, count, counted, duration, listed};
-use crate::io::journal::condition;
+use crate::humanize::{bytes, count, counted, duration, listed};
+use crate::views::condition;
+use crate::views::conflicts::{ConflictView, DecidedView, DiffView, SideView};
+use crate::views::history::{HistoryView, KeptView, RestoredView};
+use crate::views::status::{DeviceView, EntryView, LogLine, LogView, PathNote, PeerView, StatusView};
 use jiff::tz::TimeZone;
 use std::fmt::Write;
 

@@ -6,8 +6,8 @@
 
 use super::{Failure, show};
 use crate::client::Client;
-use crate::io::control::verified::{LEAST_RATE, MachineView, RunView, SuspectView, TallyView, VerifyView};
-use crate::io::humanize::{bytes, count, counted};
+use crate::humanize::{bytes, count, counted};
+use crate::views::verify::{LEAST_RATE, MachineView, RunView, SuspectView, TallyView, VerifyView};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _, stderr};
@@ -223,8 +223,8 @@ mod tests {
         };
         let tally = TallyView {
             machines: vec![machine("beta", 1, 0, None), machine("gamma", 0, 7, Some("1700000000000000000"))],
-            holders: vec![crate::io::control::verified::HoldersView { machines: 3, files: 1192 }],
-            files: vec![crate::io::control::verified::FileView {
+            holders: vec![crate::views::verify::HoldersView { machines: 3, files: 1192 }],
+            files: vec![crate::views::verify::FileView {
                 path: "d/f".into(),
                 here: false,
                 verified: vec!["gamma".into()],

@@ -5,9 +5,9 @@
 
 use super::{Failure, show};
 use crate::client::Client;
-use crate::io::control::view::StatusView;
-use crate::io::humanize::{counted, listed};
-use crate::io::journal::condition;
+use crate::humanize::{counted, listed};
+use crate::views::condition;
+use crate::views::status::StatusView;
 use std::time::{Duration, Instant};
 
 /// Between two looks: short at first, for those who wait for one file.

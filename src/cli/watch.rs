@@ -5,7 +5,7 @@
 
 use super::{Failure, printable, put, show};
 use crate::client::Client;
-use crate::io::control::view::StatusView;
+use crate::views::status::StatusView;
 use std::io::IsTerminal;
 use std::time::Duration;
 

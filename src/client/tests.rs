@@ -8,16 +8,16 @@ use crate::engine::{
     SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
 };
 use crate::io::Events;
-use crate::io::control::verified::VerifyView;
-use crate::io::control::view::{
-    ConflictsView, DecidedView, DiffView, HeldPathView, HeldView, HistoryView, ListView, LogView, PeerView,
-    RestoredView, StatusView,
-};
 use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, World};
 use crate::io::store::index::JournalLine;
 use crate::model::{
     ContentId, DeviceId, Entry, FileTime, Kind, Mode as Bits, RetainReason, SyncPath, Version, VersionVector,
 };
+use crate::views::conflicts::{ConflictsView, DecidedView, DiffView};
+use crate::views::held::{HeldPathView, HeldView};
+use crate::views::history::{HistoryView, RestoredView};
+use crate::views::status::{ListView, LogView, PeerView, StatusView};
+use crate::views::verify::VerifyView;
 use crate::wire::conflict::Sides;
 use crate::wire::message::{Past, PastWhat};
 use rustix::fd::{AsFd, OwnedFd};

@@ -6,7 +6,6 @@
 //! `model`. Deliberately not here: what is worth a report (the engine's affair), and how a line
 //! looks on the screen (`logging.rs`).
 
-pub mod condition;
 mod group;
 mod problem;
 mod sentence;

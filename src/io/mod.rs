@@ -7,7 +7,6 @@ pub mod clock;
 pub mod control;
 pub mod fail;
 pub mod fs;
-pub mod humanize;
 pub mod journal;
 pub mod merge3;
 pub mod net;

@@ -1,9 +1,9 @@
 //! Tests of `show.rs`.
 
 use super::*;
-use crate::io::control::view::TransferView;
-use crate::io::control::view::{UnreachedView, UploadView};
 use crate::model::DeviceId;
+use crate::views::status::TransferView;
+use crate::views::status::{UnreachedView, UploadView};
 
 fn peer(name: &str, state: &str) -> PeerView {
     PeerView {

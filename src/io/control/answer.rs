@@ -1,7 +1,7 @@
 //! What all routes share: what they ask, and how they answer or refuse.
 
-use super::view::ErrorView;
 use super::{About, Handle, World};
+use crate::views::status::ErrorView;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::StatusCode;

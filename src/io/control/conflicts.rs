@@ -6,13 +6,13 @@
 use super::answer::{Answer, ApiState, Refusal, blocking};
 use super::elsewhere::{bring_back, everywhere, identify, kept};
 use super::side::{Side, ours};
-use super::view::{ConflictView, ConflictsView, DecidedView, DiffLine, DiffView, SideView};
 use super::{KeptFacts, Request};
 use crate::engine::Event;
 use crate::engine::api::index::{Conflict, ConflictFilter, Row};
 use crate::engine::merge::label;
 use crate::io::merge3;
 use crate::model::{ContentId, DeviceId, Entry, SyncPath, text};
+use crate::views::conflicts::{ConflictView, ConflictsView, DecidedView, DiffLine, DiffView, SideView};
 use crate::wire::conflict::Sides;
 use crate::wire::message::{PastWhat, SURVEY_PATHS};
 use axum::Json;

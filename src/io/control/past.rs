@@ -5,9 +5,10 @@
 
 use super::answer::{Answer, ApiState, Refusal, blocking};
 use super::elsewhere::{bring_back, everywhere};
-use super::view::{HistoryView, PathNote, RestoredView};
 use super::{KeptFacts, Request};
 use crate::model::SyncPath;
+use crate::views::history::{HistoryView, RestoredView};
+use crate::views::status::PathNote;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};

@@ -5,11 +5,14 @@
 
 use super::answer::{Answer, ApiState, Refusal};
 use super::elsewhere::holding;
-use super::view::{DeviceView, EntryView, HeldView, ListView, LogView, StatusView, name_elsewhere};
+use super::view::name_elsewhere;
 use super::{About, Handle, Request, World, conflicts, past, undo, verify, why};
 use crate::engine::{DeviceStatus, Event};
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
+use crate::views::held::HeldView;
+use crate::views::status::PeerView;
+use crate::views::status::{DeviceView, EntryView, ListView, LogView, StatusView};
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::routing::{get, post};
@@ -63,7 +66,7 @@ async fn status(State(shared): State<ApiState>) -> Answer<StatusView> {
     Ok(Json(view))
 }
 
-async fn peers(state: State<ApiState>) -> Answer<Vec<super::view::PeerView>> {
+async fn peers(state: State<ApiState>) -> Answer<Vec<PeerView>> {
     let Json(status) = status(state).await?;
     Ok(Json(status.peers))
 }

@@ -6,9 +6,10 @@
 use super::Request;
 use super::answer::{Answer, ApiState, Refusal};
 use super::elsewhere::{ASK_EVERY, holding, shown, ticket};
-use super::view::{BackView, HeldElsewhereView, UndoView, name_elsewhere};
+use super::view::name_elsewhere;
 use crate::engine::{Back, BackFrom, Event, Undone};
 use crate::model::{SyncPath, text};
+use crate::views::held::{BackView, HeldElsewhereView, UndoView};
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;

@@ -4,9 +4,10 @@
 
 use super::Request;
 use super::answer::{Answer, ApiState, Refusal};
-use super::verified::{LEAST_RATE, VerifyView};
 use crate::engine::{Decision, Event, Status, Verification, Verify};
 use crate::model::SyncPath;
+use crate::views::verify::LEAST_RATE;
+use crate::views::verify::VerifyView;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;

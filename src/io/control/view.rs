@@ -6,113 +6,29 @@
 
 mod held;
 
-pub use held::{BackView, HeldElsewhereView, HeldPathView, HeldView, UndoView, name_elsewhere};
+pub use held::name_elsewhere;
 
 use super::{About, KeptFacts, LinkFacts};
 use crate::engine::api::index::{Conflict, Counts, Row};
 use crate::engine::merge::label;
 use crate::engine::{DeviceStatus, PeerStatus, Status, TransferStatus};
+use crate::humanize::counted;
 use crate::io::clock::wall_ns;
-use crate::io::humanize::counted;
-use crate::io::journal::{condition, problem_sentence};
+use crate::io::journal::problem_sentence;
 use crate::io::net::link::Upload;
 use crate::io::net::members::Unreached;
 use crate::io::store::index::JournalLine;
 use crate::model::{DeviceId, Entry, Kind, SyncPath, text};
+use crate::views::condition;
+use crate::views::conflicts::{ConflictView, SideView};
+use crate::views::history::KeptView;
+use crate::views::status::{
+    DeviceView, EntryView, LogLine, PathNote, PeerView, StatusView, TransferView, UnreachedView, UploadView,
+};
 use crate::wire::condition::Condition;
 use crate::wire::conflict::Sides;
-use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
-
-/// `GET /v1/status`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct StatusView {
-    pub version: String,
-    pub directory: String,
-    pub state_dir: String,
-    pub device: DeviceId,
-    pub name: String,
-    pub listen_port: u16,
-    pub broadcast_port: u16,
-    pub idle: bool,
-    pub scanning: bool,
-    pub paused: bool,
-    /// Why syncing is stopped, and what to do.
-    pub halted: Option<String>,
-    /// What keeps this machine from being done, as its peers are told it too.
-    #[serde(default)]
-    pub condition: Condition,
-    /// Deletions that wait for `dirsync confirm`.
-    pub held_deletions: u64,
-    /// Files that went back to older contents and wait for the same.
-    pub held_reverts: u64,
-    /// Paths that a peer's change of the ignore file uncovered, and that wait for the same.
-    pub held_unignored: u64,
-    pub files: u64,
-    pub directories: u64,
-    pub symlinks: u64,
-    pub deleted: u64,
-    pub bytes: u64,
-    /// Paths whose newest version is not on disk here.
-    pub pending: u64,
-    /// Large contents that are on their way here.
-    pub transfers: Vec<TransferView>,
-    /// Files that wait for their turn, and their bytes.
-    pub queued_files: u64,
-    pub queued_bytes: u64,
-    /// Large contents that are on their way to linked machines.
-    #[serde(default)]
-    pub uploads: Vec<UploadView>,
-    pub peers: Vec<PeerView>,
-    /// Addresses given by `--peer` that lead to no member now.
-    #[serde(default)]
-    pub peers_not_reached: Vec<UnreachedView>,
-    /// What the folder's file system does not keep, as "no permission bits".
-    #[serde(default)]
-    pub lacks: Vec<String>,
-    pub problems: Vec<PathNote>,
-    /// What history takes on the disk here, and what it may take at most (bytes); no limit where
-    /// the file system says no size.
-    #[serde(default)]
-    pub history_bytes: u64,
-    #[serde(default)]
-    pub history_limit_bytes: Option<u64>,
-    /// For how long the folder's disk has not answered, if that is long.
-    #[serde(default)]
-    pub disk_stalled_s: Option<u64>,
-    pub under_way: Vec<PathNote>,
-    /// Conflicts that nobody has decided.
-    #[serde(default)]
-    pub open_conflicts: u64,
-    /// Folders that were deleted elsewhere and stay for what patterns cover in them; each is among
-    /// the problems.
-    #[serde(default)]
-    pub kept_folders: u64,
-    /// Sockets, fifos and devices; what patterns cover, of a folder the folder alone. They keep
-    /// nobody from being in sync.
-    #[serde(default)]
-    pub left_alone: u64,
-    #[serde(default)]
-    pub ignored: u64,
-    /// Every device that was linked once and was not forgotten.
-    pub devices: Vec<DeviceView>,
-}
-
-/// A large content that is on its way here.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct TransferView {
-    pub path: String,
-    /// The names of the machines that bring it.
-    pub from: Vec<String>,
-    /// Here, of `size`.
-    pub bytes: u64,
-    pub size: u64,
-    /// Over the last seconds.
-    pub bytes_a_second: u64,
-    /// At this rate; none while nothing comes.
-    pub seconds_left: Option<u64>,
-}
 
 impl TransferView {
     fn of(transfer: TransferStatus) -> Self {
@@ -121,28 +37,6 @@ impl TransferView {
         let from = from.iter().map(|name| text::escape(name.as_bytes())).collect();
         Self { path: path.to_text(), from, bytes, size, bytes_a_second, seconds_left }
     }
-}
-
-/// A large content that is on its way to a linked machine.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct UploadView {
-    pub path: String,
-    /// The machine that asked for it.
-    pub to: String,
-    /// Sent, of `size`; of a delta, which is shorter, too.
-    pub bytes: u64,
-    pub size: u64,
-}
-
-/// An address given by `--peer` that leads to no member now.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct UnreachedView {
-    pub address: String,
-    /// `refused`, `no route`, `timeout`, `name not found`, `another secret`, `another protocol`,
-    /// `denied` or `other`.
-    pub reason: String,
-    /// What follows the address in a sentence.
-    pub text: String,
 }
 
 impl From<Unreached> for UnreachedView {
@@ -164,218 +58,6 @@ fn uploads(links: &[LinkFacts]) -> Vec<UploadView> {
         link.uploads.iter().map(view).collect::<Vec<_>>()
     };
     links.iter().flat_map(of_link).collect()
-}
-
-/// A device that deletions are remembered for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DeviceView {
-    pub device: DeviceId,
-    pub name: String,
-    pub linked: bool,
-    /// When it was linked last, and for how many seconds it is away; null if it is linked, or that
-    /// is not known.
-    #[serde(default)]
-    pub seen_ns: Option<String>,
-    #[serde(default)]
-    pub away_s: Option<u64>,
-    /// When it held the same tree last, to the day.
-    pub equal_ns: Option<String>,
-}
-
-/// One linked machine; also `GET /v1/peers`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PeerView {
-    pub device: DeviceId,
-    pub name: String,
-    pub in_sync: bool,
-    /// `in sync`, or what keeps the two from being so, for people.
-    #[serde(default)]
-    pub state: String,
-    /// How it stands, as it said last; null of an older version.
-    #[serde(default)]
-    pub condition: Option<Condition>,
-    pub pending: u64,
-    pub address: String,
-    pub sent_bytes: u64,
-    pub received_bytes: u64,
-    /// How far its clock is ahead of this machine's (negative: behind), if that is too much.
-    pub clock_ahead_ns: Option<String>,
-    /// It announces entries that are not taken in: the first, and why.
-    #[serde(default)]
-    pub invalid: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PathNote {
-    pub path: String,
-    pub text: String,
-}
-
-/// `GET /v1/ls`: some of the paths; `more`: ask again with `after` set to the last.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ListView {
-    pub entries: Vec<EntryView>,
-    pub more: bool,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct EntryView {
-    pub path: String,
-    /// `file`, `directory`, `symlink` or `deleted`.
-    pub kind: String,
-    pub size: u64,
-    /// Octal.
-    pub mode: String,
-    pub mtime_ns: String,
-    /// When this version was made, by the rules of stamps.
-    pub stamp_ns: String,
-    pub author: DeviceId,
-    pub content: Option<String>,
-    pub target: Option<String>,
-    /// Whether this machine's disk holds it.
-    pub here: bool,
-}
-
-/// `GET /v1/log`, oldest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LogView {
-    pub lines: Vec<LogLine>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LogLine {
-    /// Grows from line to line, for `after`.
-    #[serde(default)]
-    pub id: u64,
-    pub time_ns: String,
-    pub kind: String,
-    pub path: Option<String>,
-    pub peer: Option<String>,
-    /// Of the file, or of all that the line speaks of.
-    #[serde(default)]
-    pub size: Option<u64>,
-    /// How many paths below `path` the line speaks of, if it is more than that path alone.
-    #[serde(default)]
-    pub paths: Option<u64>,
-    pub text: String,
-}
-
-/// `GET /v1/history`, newest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct HistoryView {
-    pub kept: Vec<KeptView>,
-    /// Linked machines that did not say what they keep.
-    #[serde(default)]
-    pub silent: Vec<String>,
-}
-
-/// Answer of `POST /v1/restore`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RestoredView {
-    pub restored: Vec<KeptView>,
-    /// What could not be, and why.
-    pub failed: Vec<PathNote>,
-    /// Nothing was done: that is what would come back.
-    #[serde(default)]
-    pub dry_run: bool,
-    /// Linked machines that did not say what they keep.
-    #[serde(default)]
-    pub silent: Vec<String>,
-}
-
-/// `GET /v1/conflicts`, oldest first; `more`: ask again with `after` set to the last `id`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ConflictsView {
-    pub conflicts: Vec<ConflictView>,
-    pub more: bool,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ConflictView {
-    pub id: i64,
-    pub path: String,
-    /// When it was found here.
-    pub time_ns: String,
-    pub winner: SideView,
-    pub loser: SideView,
-    /// Which of the two is this machine's: `winner` or `loser`; null if neither is, or both are. A
-    /// loser that was on this machine's disk is, whoever made it.
-    #[serde(default)]
-    pub ours: Option<String>,
-    /// The loser's name in this machine's history.
-    pub kept: Option<String>,
-    /// The loser's copy in the folder.
-    pub beside: Option<String>,
-    /// How it was decided, if it was.
-    pub settled: Option<String>,
-}
-
-/// One of the two versions of a conflict.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SideView {
-    /// Its time and device, as `keep` takes it and the names of copies tell it.
-    pub version: String,
-    /// `file`, `directory`, `symlink` or `deleted`.
-    pub kind: String,
-    pub size: u64,
-    pub stamp_ns: String,
-    pub author: DeviceId,
-    /// The author's name, as this machine knows it.
-    pub machine: String,
-    pub content: Option<String>,
-}
-
-/// `GET /v1/conflicts/diff`: from ours to what is at the path now.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DiffView {
-    pub path: String,
-    pub ours: SideView,
-    pub theirs: SideView,
-    /// Why there are no lines to show.
-    pub note: Option<String>,
-    pub lines: Vec<DiffLine>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DiffLine {
-    /// `@`, a space, `-` or `+`.
-    pub sign: char,
-    /// Control characters are escaped as `\xNN`; tabs and backslashes stay.
-    pub text: String,
-}
-
-/// Answer of `POST /v1/conflicts/keep`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DecidedView {
-    pub path: String,
-    /// What the path holds now.
-    pub version: String,
-    /// Whether it was brought back from history for that.
-    pub restored: bool,
-    /// Copies of losers that are still in the folder.
-    pub beside: Vec<String>,
-}
-
-/// Something in history.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct KeptView {
-    pub path: String,
-    /// When it was replaced or deleted.
-    pub time_ns: String,
-    /// `replaced`, `deleted`, `conflict` or `suspect`.
-    pub reason: String,
-    pub size: u64,
-    /// Below `.dirsync/history`; empty if it is not kept here.
-    pub name: String,
-    /// The other machines that keep it.
-    #[serde(default)]
-    pub machines: Vec<String>,
-}
-
-/// Any refusal.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ErrorView {
-    pub error: String,
 }
 
 impl StatusView {

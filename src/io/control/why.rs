@@ -4,48 +4,18 @@
 
 use super::Request;
 use super::answer::{Answer, ApiState, Refusal};
-use super::view::EntryView;
 use crate::engine::api::index::Row;
 use crate::engine::{Holders, StatKind, WaitsFor, Why};
-use crate::io::humanize::{bytes, counted, listed};
+use crate::humanize::{bytes, counted, listed};
 use crate::io::journal::problem_sentence;
 use crate::model::path::IGNORE_FILE;
 use crate::model::{Kind, SyncPath, text};
+use crate::views::status::EntryView;
+use crate::views::why::{IgnoredView, WhyView};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use serde::{Deserialize, Serialize};
-
-/// `GET /v1/why`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct WhyView {
-    pub path: String,
-    /// `synced`, `pending`, `ignored`, `problem`, `special` or `not_there`.
-    pub state: String,
-    /// The same for a person, without the path.
-    pub text: String,
-    /// What the group has there.
-    pub entry: Option<EntryView>,
-    /// Who made that version.
-    pub machine: Option<String>,
-    /// Linked machines that hold it.
-    pub holders: Vec<String>,
-    /// Linked machines that are behind, so that it is not known.
-    pub unknown: Vec<String>,
-    /// What a pending path waits for.
-    pub waits_for: Option<String>,
-    pub ignored: Option<IgnoredView>,
-}
-
-/// The line that covers a path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IgnoredView {
-    pub file: String,
-    pub line: u64,
-    pub pattern: String,
-    /// What the pattern matches: the path, or a folder that it is in.
-    pub matched: String,
-}
+use serde::Deserialize;
 
 #[derive(Deserialize)]
 pub(super) struct WhyQuery {

@@ -13,12 +13,12 @@ mod tests;
 
 use crate::engine::safety::retention::{self, Load, Quota, Retained, Retention};
 use crate::engine::{Cause, RetainReason, ServedFile, StatKind, Trouble};
+use crate::humanize;
 use crate::io::clock::wall_ns;
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath;
 use crate::io::fs::root::Root;
 use crate::io::fs::stage::Stage;
-use crate::io::humanize;
 use crate::model::{ContentId, FileTime, Mode, SyncPath};
 use late::Late;
 use name::{NAME_BYTES, SIDECAR, UniqueName, parse, sidecar, unescape};

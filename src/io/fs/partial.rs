@@ -11,6 +11,7 @@
 use crate::delta::signature::{Piece, Pieces, entries_of};
 use crate::delta::{block_bytes, has_signature};
 use crate::engine::{Cause, LinkId, StageId, Trouble};
+use crate::humanize;
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath;
 use crate::io::fs::direct::Target;
@@ -21,7 +22,6 @@ use crate::io::fs::sparse::next_data;
 use crate::io::fs::stage::{Bulk, Stage, StageError, start_writeback};
 use crate::io::fs::staging::{self, log_name, part_name};
 use crate::io::fs::trouble::{errno, trouble};
-use crate::io::humanize;
 use crate::model::chunks::ChunkHasher;
 use crate::model::{ChunkHash, ChunkSet, Chunks, ContentId};
 use rustix::fs::{AtFlags, FallocateFlags, OFlags};

@@ -8,7 +8,7 @@
 use super::sentence::{self, SummarySum, Way};
 use super::{Level, Line};
 use crate::engine::Report;
-use crate::io::humanize::{bytes, counted};
+use crate::humanize::{bytes, counted};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use std::collections::{BTreeMap, BTreeSet};
 

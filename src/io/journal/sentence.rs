@@ -5,10 +5,10 @@
 
 use super::{Level, Line};
 use crate::engine::Report;
-use crate::io::humanize::{bytes, count, counted, duration, listed};
-use crate::io::journal::condition;
+use crate::humanize::{bytes, count, counted, duration, listed};
 use crate::io::journal::problem::problem_sentence;
 use crate::model::{Entry, Kind, SyncPath, text};
+use crate::views::condition;
 use crate::wire::condition::Condition;
 
 /// What is summed up with its like when there is much of it.

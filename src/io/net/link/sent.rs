@@ -4,7 +4,7 @@
 //! May import `humanize`. Deliberately not here: what was told with its bytes, and what came
 //! (`io/journal`).
 
-use crate::io::humanize;
+use crate::humanize;
 use crate::model::SyncPath;
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};

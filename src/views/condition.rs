@@ -2,7 +2,7 @@
 //!
 //! May import `wire`. Deliberately not here: what it means for being in sync (the engine says).
 
-use crate::io::humanize::counted;
+use crate::humanize::counted;
 use crate::wire::condition::{Condition, StopCause};
 
 /// What keeps a machine from being done, the gravest first; nothing of a machine that is done.

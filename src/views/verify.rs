@@ -48,7 +48,7 @@ pub struct SuspectView {
     pub found_ns: String,
     pub unreadable: bool,
     /// `heal` or `keep`, if it was decided.
-    pub decision: Option<DecisionView>,
+    pub decision: Option<String>,
     pub text: String,
 }
 
@@ -99,14 +99,4 @@ pub struct FileView {
     pub verified: Vec<String>,
     pub mismatched: Vec<String>,
     pub missing: Vec<String>,
-}
-
-/// What a person decided about a suspect file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DecisionView {
-    /// It is fetched again.
-    Heal,
-    /// It is right as it is.
-    Keep,
 }

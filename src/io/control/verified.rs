@@ -7,7 +7,7 @@ use crate::engine::{Decision, FileHeld, MachineTally, Run, SuspectStatus, Tally,
 use crate::io::journal::suspect_sentence;
 use crate::model::{SyncPath, text};
 use crate::views::verify::{
-    DecisionView, FileView, HoldersView, MachineView, MonthlyView, RunView, SuspectView, TallyView, VerifyView,
+    FileView, HoldersView, MachineView, MonthlyView, RunView, SuspectView, TallyView, VerifyView,
 };
 
 const DAY_NS: u64 = 24 * 3600 * 1_000_000_000;
@@ -50,12 +50,10 @@ impl From<Run> for RunView {
     }
 }
 
-impl From<Decision> for DecisionView {
-    fn from(decision: Decision) -> Self {
-        match decision {
-            Decision::Heal => Self::Heal,
-            Decision::Keep => Self::Keep,
-        }
+fn decided(decision: Decision) -> String {
+    match decision {
+        Decision::Heal => "heal".to_owned(),
+        Decision::Keep => "keep".to_owned(),
     }
 }
 
@@ -63,7 +61,7 @@ impl From<SuspectStatus> for SuspectView {
     fn from(suspect: SuspectStatus) -> Self {
         let SuspectStatus { path, found_ns, unreadable, decision, cause } = suspect;
         let (path, found_ns, text) = (path.to_text(), found_ns.to_string(), suspect_sentence(cause).to_owned());
-        let decision = decision.map(DecisionView::from);
+        let decision = decision.map(decided);
         Self { path, found_ns, unreadable, decision, text }
     }
 }

@@ -31,14 +31,14 @@ pub(super) fn judge(index: &mut SqliteIndex, was_clean: bool, place: &BootPlace)
     Ok(cut)
 }
 
-/// Everything that a cut may have torn was looked at.
+/// Everything that a cut may have torn was inspected.
 pub(super) fn is_over(index: &mut SqliteIndex) {
     if pending(index).is_some() {
         index.set_meta(META_CUT, &[]);
     }
 }
 
-/// A cut whose traces were not all looked at yet: the run after it may have ended early, too.
+/// A cut whose traces were not all inspected yet: the run after it may have ended early, too.
 fn pending(index: &SqliteIndex) -> Option<Cut> {
     let stored = index.meta(META_CUT)?;
     let (since, until) = stored.split_first_chunk::<8>()?;

@@ -1,4 +1,5 @@
-//! rsync deltas: what changed in a file, told by the blocks of the version that the other end has.
+//! rsync deltas: what changed in a file, told by the blocks of the version that the other end
+//! has.
 //!
 //! [`signature`] says what a version's blocks are, [`diff`] finds them in another version,
 //! [`patch`] reads what comes of that. `fast_rsync` makes the hashes of blocks and searches for

@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(apply_remote(known.as_ref(), &entry(file(1), 7)), effect);
     }
 
-    /// File 1 is on disk unless said otherwise; what a look saw, and what it makes of it.
+    /// File 1 is on disk unless said otherwise; what an inspection saw, and what it makes of it.
     #[rstest]
     #[case::untouched(
         row(entry(file(1), 1), Some(entry(file(1), 1)), None),

@@ -51,7 +51,7 @@ pub use api::event::{
     Verify, WalkId,
 };
 pub use api::file_system::{Keeps, Names};
-pub use api::problem::{Problem, SuspectCause};
+pub use api::problem::{Problem, RenewalCause, SuspectCause};
 pub use api::status::{
     DeviceStatus, FileHeld, HeldPath, HeldPaths, HeldWhy, MachineTally, PeerStatus, Status, Tally, TransferStatus,
 };

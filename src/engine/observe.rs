@@ -74,7 +74,7 @@ impl Observe {
     }
 }
 
-/// Paths that are looked at, one by one.
+/// Paths that are inspected, one by one.
 #[derive(Default)]
 pub(super) struct Inspecting {
     open: BTreeMap<SyncPath, Inspection>,
@@ -132,8 +132,8 @@ pub(super) struct Inspection {
     found: ObservationSource,
     debounced: Option<Debounced>,
     rehash: bool,
-    /// The path, or something in it, was seen since the look was asked for: if it finds nothing,
-    /// that may be older news.
+    /// The path, or something in it, was seen since the inspection was asked for: if it finds
+    /// nothing, that may be older news.
     seen_since: bool,
     /// Asked for by no hint and no walk, before the first walk of this run has ended.
     early: bool,
@@ -152,7 +152,7 @@ impl Inspection {
     }
 }
 
-/// What could not be looked at, or a folder that could not be looked into: how it was come by, and
+/// What could not be inspected, or a folder that could not be looked into: how it was come by, and
 /// how often it was tried.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unseen {

@@ -50,7 +50,7 @@ pub(super) struct Peers {
     standing: Standing,
 }
 
-/// What is to be announced.
+/// What is to be told.
 #[derive(Default)]
 pub(super) struct ToAnnounce {
     outgoing: Vec<OutgoingChange>,
@@ -152,7 +152,7 @@ impl Peers {
         session.map(|session| session.announced.confirmations)
     }
 
-    /// Entries wait to be announced.
+    /// Entries wait to be told.
     pub(super) fn has_outgoing(&self) -> bool {
         !self.news.outgoing.is_empty()
     }

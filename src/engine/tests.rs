@@ -3,6 +3,7 @@
 
 mod patterns;
 mod room;
+mod second_hash;
 mod silent;
 mod waiting;
 
@@ -98,7 +99,7 @@ fn inspected(engine: &mut Engine<MapIndex>, mono: u64, name: &str, observed: Obs
     actions
 }
 
-/// The paths that are looked at, and whether their bytes are read whatever the stat.
+/// The paths that are inspected, and whether their bytes are read whatever the stat.
 fn inspections(actions: &[Action]) -> Vec<(String, bool)> {
     let inspection = |action: &Action| match action {
         Action::Inspect { path, rehash, .. } => Some((path.to_text(), *rehash)),
@@ -214,34 +215,6 @@ fn a_file_in_a_backup_where_a_folder_stands_now_deletes_nothing_that_is_in_the_f
     assert_eq!([winner(&engine, "d"), winner(&engine, "d/f")], [dir, child]);
 }
 
-#[test]
-fn a_file_has_its_overdue_second_hash_before_it_is_replaced() {
-    let mut engine = engine(&[], Trust::Known);
-    engine.handle(at(0), Event::IgnoreRead(None));
-    let first = entry("first", WALL, 0o644);
-    engine.observe(at(0), &path("f"), seen(&first, WALL), ObservationSource::Live);
-    let actions = receive(&mut engine, 3 * SECOND, "f", &entry("newer", WALL + SECOND, 0o644));
-    assert_eq!(inspections(&actions), [("f".to_owned(), true)]);
-    let unseen = entry("unseen by the stat", WALL, 0o644);
-    inspected(&mut engine, 3 * SECOND, "f", seen(&unseen, WALL));
-    let row = engine.index().get(&path("f")).unwrap();
-    assert_eq!(row.disk.unwrap().entry.kind, unseen.kind);
-}
-
-#[test]
-fn second_hashes_wait_while_there_is_much_else_but_not_for_ever() {
-    let mut engine = engine(&[], Trust::Known);
-    engine.handle(at(0), Event::IgnoreRead(None));
-    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), ObservationSource::Live);
-    for n in 0..8 {
-        receive(&mut engine, 1, &format!("wanted{n}"), &entry("wanted", WALL, 0o644));
-    }
-    let rehashed = |actions: Vec<Action>| inspections(&actions).iter().any(|(_, rehash)| *rehash);
-    assert!(!rehashed(engine.handle(at(3 * SECOND), Event::Tick)));
-    assert!(!rehashed(engine.handle(at(31 * SECOND), Event::Tick)));
-    assert!(rehashed(engine.handle(at(33 * SECOND), Event::Tick)));
-}
-
 /// With the permissions of a derived one, a private folder would be open to all.
 #[test]
 fn a_folder_that_is_being_looked_at_is_not_derived_from_what_is_in_it() {
@@ -255,64 +228,6 @@ fn a_folder_that_is_being_looked_at_is_not_derived_from_what_is_in_it() {
     let private = Entry { kind: Kind::Directory, ..entry("", WALL, 0o700) };
     inspected(&mut engine, 10 * SECOND, "d", seen(&private, WALL));
     assert_eq!(winner(&engine, "d").mode, Mode(0o700));
-}
-
-/// The disk may take its time between the look and its answer, and a second write in the tick of
-/// the first leaves no trace in the stat.
-#[test]
-fn a_file_that_was_young_when_it_was_looked_at_has_its_second_hash_however_late_the_answer() {
-    let mut engine = engine(&[], Trust::Known);
-    engine.handle(at(0), Event::IgnoreRead(None));
-    let hint = Event::Hint { path: path("f"), hint: Hint::Closed };
-    engine.handle(at(SECOND), hint);
-    assert_eq!(inspections(&engine.handle(at(SECOND + SECOND / 10), Event::Tick)), [("f".to_owned(), false)]);
-    inspected(&mut engine, 20 * SECOND, "f", seen(&entry("first", WALL + SECOND, 0o644), WALL + SECOND));
-    let actions = engine.handle(at(23 * SECOND), Event::Tick);
-    assert_eq!(inspections(&actions), [("f".to_owned(), true)]);
-    inspected(&mut engine, 24 * SECOND, "f", seen(&entry("unseen by the stat", WALL, 0o644), WALL + SECOND));
-    assert_eq!(inspections(&engine.handle(at(60 * SECOND), Event::Tick)), [], "that one was not young");
-}
-
-#[test]
-fn second_hashes_wait_while_a_peer_fetches_something_large_but_not_for_ever() {
-    let mut engine = engine(&[], Trust::Known);
-    engine.handle(at(0), Event::IgnoreRead(None));
-    let first = entry("first", WALL, 0o644);
-    let (content, size) = first.file().unwrap();
-    engine.observe(at(0), &path("f"), seen(&first, WALL), ObservationSource::Live);
-    let rehashed = |engine: &mut Engine<MapIndex>, ms: u64| {
-        let tick = engine.handle(at(ms * SECOND / 1000), Event::Tick);
-        inspections(&tick).iter().any(|(_, rehash)| *rehash)
-    };
-    let ask = |engine: &mut Engine<MapIndex>, ms: u64| {
-        let (link, stream) = (LinkId(1), FetchId(ms as u32));
-        engine.handle(at(ms * SECOND / 1000), Event::FetchAsked { link, stream, path: path("f"), content, size });
-    };
-    for ms in (1500..31_000).step_by(500) {
-        ask(&mut engine, ms);
-        assert!(!rehashed(&mut engine, ms + 400), "at {ms} ms");
-    }
-    assert!(rehashed(&mut engine, 33_000), "it has waited for 30 s");
-    engine.observe(at(40 * SECOND), &path("g"), seen(&first, WALL + 40 * SECOND), ObservationSource::Live);
-    ask(&mut engine, 42_000);
-    assert!(!rehashed(&mut engine, 42_500));
-    assert!(rehashed(&mut engine, 43_500), "the peer is done");
-}
-
-#[test]
-fn a_second_hash_is_still_made_after_a_crash() {
-    let mut engine = engine(&[], Trust::Known);
-    engine.handle(at(0), Event::IgnoreRead(None));
-    engine.observe(at(0), &path("old"), seen(&entry("old", 5, 0o644), 5), ObservationSource::Walked);
-    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), ObservationSource::Live);
-    let mut engine = restarted(engine.into_index(), Trust::Known);
-    engine.handle(at(0), Event::IgnoreRead(None));
-    let actions = engine.handle(at(3 * SECOND), Event::Tick);
-    assert_eq!(inspections(&actions), [("f".to_owned(), true)]);
-    inspected(&mut engine, 5 * SECOND, "f", seen(&entry("first", WALL, 0o644), WALL));
-    let mut engine = restarted(engine.into_index(), Trust::Known);
-    engine.handle(at(0), Event::IgnoreRead(None));
-    assert_eq!(inspections(&engine.handle(at(1), Event::Tick)), [], "it was made");
 }
 
 #[test]
@@ -381,23 +296,8 @@ fn nothing_is_installed_below_a_folder_that_may_be_gone() {
     assert_eq!(installs(&engine.handle(at(2 * SECOND), Event::Tick)), 1);
 }
 
-#[test]
-fn a_second_hash_before_the_first_walk_concludes_nothing_from_a_missing_file() {
-    let mut engine = engine(&[], Trust::Known);
-    engine.handle(at(0), Event::IgnoreRead(None));
-    engine.observe(at(0), &path("f"), seen(&entry("first", WALL, 0o644), WALL), ObservationSource::Live);
-    let mut engine = restarted(engine.into_index(), Trust::Known);
-    let walk = walks(&engine.handle(at(0), Event::IgnoreRead(None)))[0];
-    assert_eq!(inspections(&engine.handle(at(1), Event::Tick)), [("f".to_owned(), true)]);
-    inspected(&mut engine, 2, "f", Observed::Absent);
-    assert!(!engine.safety.has_missing());
-    engine.handle(at(3), Event::Walked { walk, unread: Vec::new() });
-    engine.handle(at(3), Event::Root(RootState::Fine));
-    assert_eq!(engine.status().held_deletions, 1, "everything is gone: a person is asked");
-}
-
 /// Syncthing and others wait for quiet that never comes; here the disk is slow as well, so that
-/// every look has noise in it.
+/// every inspection has noise in it.
 #[rstest]
 #[case::kept_open(40, Hint::Changed)]
 #[case::with_pauses_that_are_quiet(150, Hint::Changed)]
@@ -590,7 +490,7 @@ fn a_content_that_was_refused_at_one_path_is_kept_for_it_and_serves_another() {
     let jobs = staged(&announce(3 * SECOND, Event::Tick));
     assert_eq!(jobs.iter().map(|(_, path)| path.as_str()).collect::<Vec<_>>(), ["waits"]);
     assert_eq!(staged(&announce(4 * SECOND, refuse(jobs[0].0))), []);
-    // Whose install failed is looked at first: it may be in its place.
+    // Whose install failed is inspected first: it may be in its place.
     assert_eq!(inspections(&announce(60 * SECOND, Event::Tick)), [("waits".to_owned(), false)]);
     let absent = Event::Inspected { path: path("waits"), observed: Observed::Absent };
     assert_eq!(staged(&announce(61 * SECOND, absent)).len(), 1);

@@ -298,7 +298,7 @@ mod tests {
             [
                 "received 40 files in 'd' from beta (160.0 KiB, 40.0 KiB on the wire)",
                 "received 'e/g' from beta (4.0 KiB, 1.0 KiB on the wire, 5 ms)",
-                "deleted 'd/old', told by beta; a file's content stays in history",
+                "deleted 'd/old', announced by beta; a file's content stays in history",
             ]
         );
     }
@@ -334,7 +334,7 @@ mod tests {
             settled(&mut journal, 800),
             [
                 "received the folder 'new' from beta (30 files, 120.0 KiB, 30.0 KiB on the wire)",
-                "deleted the folder 'old' with 30 files in it, told by beta; files stay in history",
+                "deleted the folder 'old' with 30 files in it, announced by beta; files stay in history",
             ]
         );
     }
@@ -353,7 +353,7 @@ mod tests {
         }
         assert_eq!(
             settled(&mut journal, 400),
-            ["renamed the folder 'album' to 'album2' (200 files, 800.0 KiB), told by beta"]
+            ["renamed the folder 'album' to 'album2' (200 files, 800.0 KiB), announced by beta"]
         );
         for n in 0..9_u8 {
             journal.report(at(500), &change(&format!("in/f{n}"), Kind::Deleted { at: 1 }, Some(file(&[n])), 0));
@@ -363,7 +363,7 @@ mod tests {
         journal.report(at(500), &change("b", file(b"a"), None, 0));
         assert_eq!(
             settled(&mut journal, 1000),
-            ["renamed 'a' to 'b', told by beta", "moved 9 files from 'in' to 'out/2026', told by beta"]
+            ["renamed 'a' to 'b', announced by beta", "moved 9 files from 'in' to 'out/2026', announced by beta"]
         );
         journal.report(at(2000), &change("c", Kind::Deleted { at: 1 }, Some(file(b"c")), 0));
         journal.report(at(2000), &change("d", file(b"d"), None, 0));
@@ -384,7 +384,7 @@ mod tests {
         }
         assert_eq!(
             settled(&mut journal, 1200),
-            ["renamed the folder 'old' to 'new' (30 files, 120.0 KiB), told by beta"]
+            ["renamed the folder 'old' to 'new' (30 files, 120.0 KiB), announced by beta"]
         );
     }
 
@@ -395,7 +395,7 @@ mod tests {
         journal.report(at(100), &change("b", file(b"a"), None, 0));
         journal.report(at(100), &change("a", Kind::Deleted { at: 1 }, Some(file(b"a")), 0));
         let lines = settled(&mut journal, 1200);
-        assert!(lines.contains(&"renamed 'a' to 'b', told by beta".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"renamed 'a' to 'b', announced by beta".to_owned()), "{lines:?}");
         assert!(!lines.iter().any(|line| line.contains("'a' to 'a'")), "{lines:?}");
     }
 
@@ -417,8 +417,8 @@ mod tests {
         assert_eq!(
             settled(&mut journal, 1200),
             [
-                "renamed the folder 'src/x/nfa' to 'docs/nfa' (3 files, 12.0 KiB), told by beta",
-                "made the folder 'docs', told by beta",
+                "renamed the folder 'src/x/nfa' to 'docs/nfa' (3 files, 12.0 KiB), announced by beta",
+                "made the folder 'docs', announced by beta",
             ]
         );
     }

@@ -253,8 +253,8 @@ fn after_power_cuts_of_the_folder_s_disk_alone_nothing_is_lost_torn_or_rolled_ba
     );
 }
 
-/// The gap that docs/promises.md names under P5, made on purpose: a version is told, nobody fetches
-/// it, its user puts another one in its place, and the cut tears that one.
+/// The gap that docs/promises.md names under P5, made on purpose: a version is told, nobody
+/// fetches it, its user puts another one in its place, and the cut tears that one.
 #[test]
 fn what_a_cut_tore_and_nobody_has_is_named_until_its_user_writes_it_again() {
     if !is_root("what_a_cut_tore_and_nobody_has_is_named_until_its_user_writes_it_again") {

@@ -66,7 +66,7 @@ fn fail_and_recover(point: &str, error: &str, said: &str) {
     await_no_problems(&a, SECOND_TRY);
 }
 
-/// What could not be looked at is a problem until it is tried again: 2 s later, then 4 s, then
+/// What could not be inspected is a problem until it is tried again: 2 s later, then 4 s, then
 /// after longer. A point fails twice at the most.
 const SECOND_TRY: Duration = Duration::from_secs(15);
 
@@ -134,8 +134,8 @@ fn a_file_that_could_not_be_made_durable_is_not_told_until_it_is_written_again()
     wait_linked(&[&a, &b]);
     write(a.at("f"), "its pages are lost");
     a.wait_log(&["cannot make durable", "'f'", "save the file again"]);
-    // The kernel calls it clean now: what must not be believed would be told at the next look,
-    // seconds later.
+    // The kernel calls it clean now: what must not be believed would be told at the next
+    // inspection, seconds later.
     pace(5000);
     assert!(!b.at("f").exists(), "it was told though it is not durable");
     write(a.at("f"), "saved again");

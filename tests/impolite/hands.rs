@@ -1,5 +1,5 @@
 //! A user's hands at one machine: the plain ways of writing, moving and deleting. Whatever is done
-//! away with is looked at first.
+//! away with is inspected first.
 //!
 //! A daemon may change any path at any moment, so every step here works on what it holds: a
 //! descriptor, or a file that it renamed out of the folder. Deliberately not here: editors
@@ -100,7 +100,7 @@ impl Hands {
         panic!("{path} at {} can neither be replaced nor made", self.who);
     }
 
-    /// Moves it out of the folder first, so that what goes is what is looked at.
+    /// Moves it out of the folder first, so that what goes is what is inspected.
     pub fn delete(&self, path: &str, ledger: &mut Ledger) {
         let out = self.scratch.join("deleted");
         if fs::rename(self.at(path), &out).is_ok() {

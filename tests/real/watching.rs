@@ -75,7 +75,7 @@ fn ten_thousand_files_made_and_removed_at_once_leave_nothing_behind_and_nothing_
     assert_eq!(tree.files(), 1001);
 }
 
-/// A script writes patterns, and at once what they cover: once told to others, it could not be
+/// A script writes patterns, and at once what they cover: once announced to others, it could not be
 /// taken back.
 #[test]
 fn what_appears_right_after_the_patterns_that_cover_it_is_told_to_nobody() {

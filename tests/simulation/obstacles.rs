@@ -135,8 +135,8 @@ impl World {
 
     /// Something was renamed to another spelling in place. What its user had made in it after that
     /// was decided moved along: by no index it is to be at its new path, or gone from its old one.
-    /// What its user did to what was in it, and nobody was told, is found at the new path: other
-    /// permissions, say, or that it is missing.
+    /// What its user did to what was in it, and nobody was told, is found at the new path:
+    /// other permissions, say, or that it is missing.
     pub fn moved_along(&mut self, node: NodeId, (from, to): (&SyncPath, &SyncPath), changes: &[PathChange]) {
         let here = &self.nodes[node];
         let rows = &here.durable.rows;

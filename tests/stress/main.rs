@@ -116,7 +116,7 @@ fn a_large_tree_moved_in_from_outside_arrives_whole() {
         write(outside.join(format!("p{}/q{}/f{n}", n % 20, n % 11)), noise(n, 700));
     }
     rename(&outside, a.at("inside"));
-    // And out again, and in under another name, while it is looked at.
+    // And out again, and in under another name, while it is inspected.
     rename(a.at("inside"), &outside);
     rename(&outside, a.at("again"));
     let tree = converge(&[&a, &b]);
@@ -170,7 +170,7 @@ fn a_build_inside_the_folder_arrives_whole_and_runs_on_the_other_machine() {
         "[package]\nname = \"tiny\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
     );
     build(&a);
-    // Incremental: caches are renamed and removed while they are looked at.
+    // Incremental: caches are renamed and removed while they are inspected.
     write(a.at("crate/src/main.rs"), program.replace("built", "built again"));
     build(&a);
     converge(&[&a, &b]);

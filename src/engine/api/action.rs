@@ -2,7 +2,7 @@
 
 use crate::engine::api::event::JobId;
 use crate::engine::api::event::{FetchId, LinkId, RangeId, StageId, Stat, WalkId};
-use crate::engine::api::problem::Problem;
+use crate::engine::api::problem::{Problem, RenewalCause};
 pub use crate::model::RetainReason;
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::condition::Condition;
@@ -19,7 +19,7 @@ pub enum Source {
     Bytes(Bytes),
     /// In staging, verified.
     Staged(StageId),
-    /// Another file here that held it when last looked at; hashed while copied.
+    /// Another file here that held it when last inspected; hashed while copied.
     Copy { from: SyncPath, stat: Stat },
     /// A file that went to history by this name and had this stat before; hashed while copied.
     Kept { kept: String, stat: Stat },
@@ -438,7 +438,7 @@ pub enum Report {
     },
     /// This machine takes a new device id: why.
     NewDevice {
-        why: String,
+        why: RenewalCause,
     },
     /// A peer's clock is off by so much (ns; negative: behind), or is right again.
     ClockOff {

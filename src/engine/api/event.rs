@@ -70,7 +70,7 @@ pub struct Stat {
     pub mode: Mode,
 }
 
-/// Why the watcher thinks that a path deserves a look.
+/// Why the watcher thinks that a path deserves an inspection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hint {
     /// A writer closed it, or it was renamed in: look soon.
@@ -81,11 +81,11 @@ pub enum Hint {
     Gone,
 }
 
-/// What a look at a path found.
+/// What an inspection at a path found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
     Absent,
-    /// Its stat is the `known` of the look.
+    /// Its stat is the `known` of the inspection.
     Unchanged,
     Directory {
         stat: Stat,
@@ -94,8 +94,8 @@ pub enum Observed {
         stat: Stat,
         target: Vec<u8>,
     },
-    /// Hashed, durable, and with the same stat before and after. `body`: the bytes, if the look
-    /// asked for them, the file is small and the shell's budget allowed.
+    /// Hashed, durable, and with the same stat before and after. `body`: the bytes, if the
+    /// inspection asked for them, the file is small and the shell's budget allowed.
     File {
         stat: Stat,
         content: ContentId,
@@ -240,7 +240,7 @@ pub enum Event {
         why: FetchError,
     },
     /// A content that comes in chunks has its place. `here`: runs of the chunks that an earlier try
-    /// left, their hashes looked at again; `listed`: its list is known.
+    /// left, their hashes inspected again; `listed`: its list is known.
     PartialOpened {
         fetch: FetchId,
         here: Vec<(u32, u32)>,

@@ -58,3 +58,14 @@ pub enum SuspectCause {
     /// Its bytes changed, and its times did not.
     Changed,
 }
+
+/// Why this machine takes a new device id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RenewalCause {
+    /// A machine knows changes of this one that it does not know itself.
+    SetBack { known_to: String },
+    /// A peer had raised this machine's counter beyond what others take.
+    CounterRaised,
+    /// Another machine runs with a copy of this one's state.
+    Twin,
+}

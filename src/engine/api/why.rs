@@ -39,7 +39,7 @@ pub struct Holders {
 /// What keeps a wanted path from being on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitsFor {
-    /// A change on the disk is being looked at.
+    /// A change on the disk is being inspected.
     Inspection,
     Paused,
     Halted(String),

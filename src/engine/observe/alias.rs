@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub(in crate::engine) struct Aliases {
     on_disk: BTreeMap<u64, Vec<SyncPath>>,
-    /// Paths that are looked at or installed just now: they may be on disk in a moment.
+    /// Paths that are inspected or installed just now: they may be on disk in a moment.
     at_work: BTreeMap<u64, BTreeSet<SyncPath>>,
     /// Paths that wait for a name.
     waiting: BTreeMap<u64, BTreeSet<SyncPath>>,
@@ -102,7 +102,7 @@ impl Observe {
         SyncPath::join(Some(&self.known_as(core, parent)), path.name()).unwrap_or(path)
     }
 
-    /// The other paths by the same name that are on disk here, or that are looked at or installed.
+    /// The other paths by the same name that are on disk here, or that are inspected or installed.
     fn spellings_of(&self, path: &SyncPath) -> BTreeSet<SyncPath> {
         if !self.folds() {
             return BTreeSet::new();
@@ -114,15 +114,15 @@ impl Observe {
         on_disk.chain(at_work).filter(is_other).cloned().collect()
     }
 
-    /// A look or an install of it begins.
+    /// An inspection or an install of it begins.
     pub(in crate::engine) fn name_at_work(&mut self, path: &SyncPath) {
         if self.folds() {
             self.file_system.aliases.at_work.entry(key(path)).or_default().insert(path.clone());
         }
     }
 
-    /// What a look found by a name that another path has here is that path's. (Where the disk shows
-    /// names as they were made, the look itself tells.)
+    /// What an inspection found by a name that another path has here is that path's. (Where the
+    /// disk shows names as they were made, the inspection itself tells.)
     pub(super) fn seen_by_name<I: Index>(&self, core: &Core<I>, path: &SyncPath, observed: Observed) -> Observed {
         let is_anothers =
             self.file_system.keeps.names == Names::Respelled && !core.is_on_disk(path) && self.alias_of(path).is_some();
@@ -167,7 +167,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// A hint's spelling is that of whoever opened the file. So every path that has the name here,
-    /// or may have it in a moment, is looked at too. After a rename to another spelling, two have
+    /// or may have it in a moment, is inspected too. After a rename to another spelling, two have
     /// it by the index until the old one is known to be gone.
     pub(in crate::engine) fn hinted(&mut self, now: Now, path: SyncPath, hint: Hint) {
         let known = self.observe.known_as(&self.core, path);
@@ -190,7 +190,7 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// A look or an install of it ended.
+    /// An inspection or an install of it ended.
     pub(in crate::engine) fn name_at_rest(&mut self, path: &SyncPath) {
         if !self.observe.folds() || self.transfer.is_busy(path) || self.observe.inspecting.open.contains_key(path) {
             return;
@@ -258,8 +258,8 @@ impl<I: Index> Engine<I> {
         self.transfer.note_failed(path);
     }
 
-    /// The disk has its name by another spelling, of which nothing is known. A look at the path
-    /// itself would find nothing, and say nothing of when to try again.
+    /// The disk has its name by another spelling, of which nothing is known. An inspection at the
+    /// path itself would find nothing, and say nothing of when to try again.
     pub(in crate::engine) fn name_is_refused(&mut self, now: Now, path: &SyncPath) {
         let refused = self.observe.file_system.aliases.refused.entry(path.clone()).or_default();
         *refused = AliasRefusal { at: now.mono, times: refused.times.saturating_add(1), is_freed: false };

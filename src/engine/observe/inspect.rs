@@ -20,14 +20,14 @@ use crate::model::{Entry, FileTime, Kind, SyncPath};
 use crate::wire::message::Change;
 use bytes::Bytes;
 
-/// Whether it was so close to the look, which was asked for at `asked` (ns since 1970) and may have
-/// waited for the disk until now.
+/// Whether it was so close to the inspection, which was asked for at `asked` (ns since 1970) and
+/// may have waited for the disk until now.
 fn was_racy(stat: &Stat, asked: u64, now: Now) -> bool {
     let doubtful = asked.saturating_sub(RACY_NS)..=now.wall.max(asked);
     [stat.mtime, stat.ctime].iter().any(|time| doubtful.contains(&time.as_stamp()))
 }
 
-/// What a look found to be there. A directory's mtime is none of ours.
+/// What an inspection found to be there. A directory's mtime is none of ours.
 struct Live {
     kind: Kind,
     mtime: FileTime,
@@ -66,8 +66,8 @@ impl Observe {
         }
     }
 
-    /// It is looked at after the look or install under way. That it may be a new folder, to be
-    /// watched, is remembered.
+    /// It is inspected after the inspection or install under way. That it may be a new folder, to
+    /// be watched, is remembered.
     pub(in crate::engine) fn postpone(&mut self, path: &SyncPath, hint: Hint) {
         let kept = self.inspecting.postponed.entry(path.clone()).or_insert(hint);
         if *kept != Hint::Closed {
@@ -136,7 +136,7 @@ impl<I: Index> Engine<I> {
     /// that.
     pub(in crate::engine) fn inspect(&mut self, path: &SyncPath, known: Option<Stat>, mut inspection: Inspection) {
         inspection.found = match self.observe.inspecting.unseen.get(path) {
-            // It could not be looked at when it was come by: it still is what that walk found, and
+            // It could not be inspected when it was come by: it still is what that walk found, and
             // no news (P8).
             Some(unseen) => unseen.found.min(inspection.found),
             None => self.observe.scan.come_by(path, inspection.found),
@@ -278,8 +278,9 @@ impl<I: Index> Engine<I> {
         self.end_scan(now);
     }
 
-    /// Something new, beside patterns that are being written: once told to others, it could not be
-    /// taken back. Patterns that do not come to rest are waited for no longer than a restless file.
+    /// Something new, beside patterns that are being written: once announced to others, it could
+    /// not be taken back. Patterns that do not come to rest are waited for no longer than a
+    /// restless file.
     fn may_be_ignored_soon(&self, path: &SyncPath, observed: &Observed) -> bool {
         let is_there = matches!(
             observed,
@@ -313,7 +314,7 @@ impl<I: Index> Engine<I> {
             _ => {
                 self.observe.inspecting.unseen.remove(path);
                 self.observe.racy.seen(path);
-                // That it can be looked at says nothing of an install that failed: only one that
+                // That it can be inspected says nothing of an install that failed: only one that
                 // succeeds does.
                 if !self.transfer.has_failed(path) {
                     self.observe.solve(&mut self.core, path);

@@ -51,7 +51,7 @@ impl Observe {
         }
     }
 
-    /// The permissions that what a look found has in the group.
+    /// The permissions that what an inspection found has in the group.
     pub(super) fn mode_of<I: Index>(
         &self,
         core: &Core<I>,
@@ -98,8 +98,8 @@ impl Observe {
         rows.filter_map(|row| row.live_on_disk().map(|(entry, _)| entry.mode)).reduce(|a, b| Mode(a.0 & b.0))
     }
 
-    /// Where the disk keeps the mtime coarser than it is told, and says the same as before, it is
-    /// the group's.
+    /// Where the disk keeps the mtime coarser than it is told, and says the same as before, it
+    /// is the group's.
     pub(super) fn mtime_of(row: Option<&Row>, kind: &Kind, mtime: FileTime, stat: &Stat) -> FileTime {
         match row.and_then(Row::live_on_disk) {
             Some((entry, known)) if entry.kind == *kind && known.mtime == stat.mtime => entry.mtime,

@@ -81,8 +81,9 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// What waited to know whether it is gone is looked at once more, for what was seen of it, and
-    /// what was not, may have come in another order than it was; the same for a look under way.
+    /// What waited to know whether it is gone is inspected once more, for what was seen of it, and
+    /// what was not, may have come in another order than it was; the same for an inspection under
+    /// way.
     pub(in crate::engine) fn seen_here(&mut self, now: Now, path: &SyncPath) {
         for back in self.safety.seen_again(path) {
             self.observe.settle.hint(now.mono, back.clone(), Hint::Gone);
@@ -116,7 +117,7 @@ impl<I: Index> Engine<I> {
     fn conclude_deleted(&mut self, now: Now, paths: BTreeSet<SyncPath>) {
         for path in paths {
             if self.observe.settle.is_noisy(&path) || self.ignores(&path, false) {
-                // It may be back: the look that comes knows; or patterns came meanwhile.
+                // It may be back: the inspection that comes knows; or patterns came meanwhile.
                 continue;
             }
             let directory =

@@ -40,7 +40,7 @@ impl Observe {
         }
     }
 
-    /// It could not be looked at or into: a problem, and tried again, waiting longer each time, up
+    /// It could not be inspected or into: a problem, and tried again, waiting longer each time, up
     /// to a minute.
     pub(super) fn not_seen<I: Index>(
         &mut self,
@@ -63,7 +63,7 @@ impl Observe {
         }
     }
 
-    /// Patterns cover it: that it could not be looked at is nobody's problem any more.
+    /// Patterns cover it: that it could not be inspected is nobody's problem any more.
     pub(super) fn no_concern<I: Index>(&mut self, core: &mut Core<I>, path: &SyncPath) {
         self.inspecting.unseen.remove(path);
         self.solve(core, path);

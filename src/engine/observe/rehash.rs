@@ -1,10 +1,10 @@
-//! Second hashes: a file that was looked at too soon after its last change may have been written
+//! Second hashes: a file that was inspected too soon after its last change may have been written
 //! once more within the same tick of the disk's clock, and its stat would not say.
 //!
 //! They wait while the engine is busy with many paths or a peer fetches something large, but what
 //! is to be replaced has its second hash first. What is still to be hashed again is remembered in
 //! the index by the earliest ctime, so that a crash forgets none (P5). Looks that failed are tried
-//! again by the same list. Deliberately not here: when a look is too soon (`inspect.rs`).
+//! again by the same list. Deliberately not here: when an inspection is too soon (`inspect.rs`).
 
 use crate::engine::api::event::{Hint, Now, Stat, StatKind};
 use crate::engine::api::index::Index;
@@ -42,7 +42,7 @@ struct RehashDue {
 }
 
 impl RacyRehash {
-    /// To be looked at then, or earlier if that was said before.
+    /// To be inspected then, or earlier if that was said before.
     pub fn add(&mut self, at: u64, path: &SyncPath, racy: bool) {
         let old = self.remove(path);
         let due = old.map_or(RehashDue { at, racy }, |old| RehashDue { at: old.at.min(at), racy: old.racy || racy });
@@ -60,7 +60,7 @@ impl RacyRehash {
         if racy { &mut self.racy } else { &mut self.failed }
     }
 
-    /// What could not be looked at was: it needs no further look for that.
+    /// What could not be inspected was: it needs no further look for that.
     pub fn seen(&mut self, path: &SyncPath) {
         if self.by_path.get(path).is_some_and(|due| !due.racy) {
             self.remove(path);
@@ -90,7 +90,7 @@ impl RacyRehash {
         self.by_path.get(path).is_some_and(|due| due.racy && due.at <= now)
     }
 
-    /// Whether it is to be looked at again anyway.
+    /// Whether it is to be inspected again anyway.
     pub fn contains(&self, path: &SyncPath) -> bool {
         self.by_path.contains_key(path)
     }
@@ -138,7 +138,7 @@ impl Observe {
         self.note_rehashed(core);
     }
 
-    /// A look ended.
+    /// An inspection ended.
     pub(super) fn rehashed<I: Index>(&mut self, core: &mut Core<I>, inspection: Inspection) {
         if inspection.rehash {
             self.racy.under_way -= 1;
@@ -146,7 +146,7 @@ impl Observe {
         }
     }
 
-    /// A look ended at what patterns cover.
+    /// An inspection ended at what patterns cover.
     pub(super) fn pause_rehash(&mut self, path: &SyncPath, inspection: Inspection) {
         if inspection.rehash {
             self.racy.resting.insert(path.clone());
@@ -161,8 +161,8 @@ impl Observe {
         }
     }
 
-    /// A look ended and said nothing: it is needed again; after a failure, when that is tried
-    /// again.
+    /// An inspection ended and said nothing: it is needed again; after a failure, when that is
+    /// tried again.
     pub(super) fn rehash_again(&mut self, now: Now, path: &SyncPath, inspection: Inspection) {
         if inspection.rehash {
             let rest = if self.inspecting.unseen.contains_key(path) { REHASH_PATIENCE_NS } else { REHASH_QUIET_NS };

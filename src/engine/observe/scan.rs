@@ -1,5 +1,5 @@
-//! The first scan of a folder, or of one that came back from a backup: it lasts until its last look
-//! is over (P8).
+//! The first scan of a folder, or of one that came back from a backup: it lasts until its last
+//! inspection is over (P8).
 //!
 //! What such a walk came by counts as found by it, whatever makes the engine look there first.
 //! Deliberately not here: the walk (`walk.rs`), and what being found so means (`merge.rs`,
@@ -17,9 +17,9 @@ pub(in crate::engine) struct Scan {
     finds: ObservationSource,
     /// A whole walk of this run has ended.
     is_walked: bool,
-    /// The folder came back from a backup, and some of it was not looked at since.
+    /// The folder came back from a backup, and some of it was not inspected since.
     is_restoring: bool,
-    /// Come by, and still to be looked at.
+    /// Come by, and still to be inspected.
     left: BTreeMap<SyncPath, ObservationSource>,
 }
 
@@ -44,7 +44,7 @@ impl Scan {
         found
     }
 
-    /// It was looked at, or something known was installed over it; how it was come by.
+    /// It was inspected, or something known was installed over it; how it was come by.
     pub fn inspected(&mut self, path: &SyncPath) -> Option<ObservationSource> {
         self.left.remove(path)
     }
@@ -78,7 +78,7 @@ impl<I: Index> Engine<I> {
         self.observe.trust()
     }
 
-    /// Ends the scan if there is nothing left of it. What could not be looked at in a backup is of
+    /// Ends the scan if there is nothing left of it. What could not be inspected in a backup is of
     /// the backup still, after a restart too.
     pub(in crate::engine) fn end_scan(&mut self, now: Now) {
         let is_over = self.observe.scan.finds != ObservationSource::Walked

@@ -1,6 +1,6 @@
-//! Settling: noisy paths become quiet paths that are worth a look.
+//! Settling: noisy paths become quiet paths that are worth an inspection.
 //!
-//! A closed or renamed-in file is looked at almost at once; one that is being written waits for
+//! A closed or renamed-in file is inspected almost at once; one that is being written waits for
 //! quiet, but not for ever; a vanished name waits a little, so that a rename's new name is told
 //! before the old one's deletion.
 
@@ -15,14 +15,14 @@ struct Noisy {
     hint: Hint,
 }
 
-/// What made a path worth a look.
+/// What made a path worth an inspection.
 #[derive(Debug, Clone, Copy)]
 pub struct Debounced {
     pub hint: Hint,
-    /// When its noise began, of which no look came.
+    /// When its noise began, of which no inspection came.
     pub first: u64,
-    /// It has not rested for long: more noise during the look says nothing against what the look
-    /// saw.
+    /// It has not rested for long: more noise during the inspection says nothing against what the
+    /// inspection saw.
     pub restless: bool,
 }
 
@@ -74,8 +74,8 @@ impl Debouncer {
         out
     }
 
-    /// A look came to nothing for the noise that there was in it: what is heard since goes on from
-    /// what led to that look.
+    /// An inspection came to nothing for the noise that there was in it: what is heard since goes
+    /// on from what led to that inspection.
     pub fn goes_on(&mut self, path: &SyncPath, since: u64) {
         if let Some(noisy) = self.noisy.get_mut(path) {
             noisy.first = noisy.first.min(since);
@@ -106,7 +106,7 @@ mod tests {
     use crate::engine::limits::MS;
     use rstest::rstest;
 
-    /// Hints (at ms) to the moment of the look (ms).
+    /// Hints (at ms) to the moment of the inspection (ms).
     #[rstest]
     #[case::a_close_is_looked_at_at_once(&[(0, Hint::Closed)], 2)]
     #[case::writing_waits_for_quiet(&[(0, Hint::Changed), (50, Hint::Changed)], 150)]

@@ -1,8 +1,9 @@
 //! Sockets, fifos and devices: left alone, and named where they keep something that is wanted from
 //! its place.
 //!
-//! What waits for one is tried again when a look or a walk finds that it is gone. Deliberately not
-//! here: what their appearance says of the file that was there before (`inspect.rs`).
+//! What waits for one is tried again when an inspection or a walk finds that it is gone.
+//! Deliberately not here: what their appearance says of the file that was there before
+//! (`inspect.rs`).
 
 use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};

@@ -284,7 +284,7 @@ impl<I: Index> Engine<I> {
             }
             StatKind::Other => self.observe(now, path, Observed::Special { what: "special file" }, how),
             StatKind::Mount | StatKind::Subvolume => {}
-            // A settled one with a problem could not be looked at: it gets an inspection that may
+            // A settled one with a problem could not be inspected: it gets an inspection that may
             // end that.
             StatKind::File | StatKind::Symlink
                 if known == Some(stat)
@@ -421,7 +421,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// Paths on disk by the index that the walk did not come by. Nothing is concluded from what
-    /// could not be read, or be looked at.
+    /// could not be read, or be inspected.
     fn unvisited(&self, walk: &Walk) -> Unvisited {
         let mut unvisited = Unvisited::default();
         let mut after = None;

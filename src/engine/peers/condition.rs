@@ -24,7 +24,7 @@ pub(in crate::engine) enum FolderKnowledge {
     /// No whole walk has passed since.
     #[default]
     No,
-    /// One has, and what it found to have changed is still looked at.
+    /// One has, and what it found to have changed is still inspected.
     Walked,
     Yes,
 }
@@ -87,7 +87,7 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// After each event: what changed without a row is told to peers too.
+    /// After each event: what changed without a row is announced to peers too.
     pub(in crate::engine) fn note_standing(&mut self, now: Now) {
         if self.peers.standing.known == FolderKnowledge::Walked && !self.observe.has_inspections() {
             self.peers.standing.known = FolderKnowledge::Yes;

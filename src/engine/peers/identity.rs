@@ -13,6 +13,7 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, load_by_device, store_by_device};
+use crate::engine::api::problem::RenewalCause;
 use crate::engine::core::Core;
 use crate::engine::limits::DAY_NS;
 use crate::engine::limits::{COUNTERS_STORE_EVERY_NS, PEER_COUNTERS_CAP};
@@ -129,10 +130,7 @@ impl<I: Index> Engine<I> {
         }
         let peer = self.peers.sessions.get(&link).map(|session| session.name.clone()).unwrap_or_default();
         self.core.index.set_meta(META_RENEWED_AT, &self.core.last_event.wall.to_be_bytes());
-        self.take_new_device(format!(
-            "{peer} knows changes of this machine's that it does not know itself: it was set back to an older state, as from a \
-             backup or an image"
-        ));
+        self.take_new_device(RenewalCause::SetBack { known_to: peer });
         true
     }
 
@@ -140,28 +138,25 @@ impl<I: Index> Engine<I> {
     /// with such a one, no peer would take.
     pub(in crate::engine) fn check_own_counter(&mut self) {
         if self.reconcile.last_counter() >= COUNTER_LIMIT {
-            self.take_new_device("a peer had raised this machine's own counter beyond what others take".to_owned());
+            self.take_new_device(RenewalCause::CounterRaised);
         }
     }
 
     /// Another machine has this one's id, and proved it.
     pub(in crate::engine) fn twin_met(&mut self, ours: (u64, u64), theirs: (u64, u64)) {
         if gives_way(ours, theirs) {
-            self.take_new_device(
-                "another machine, started earlier, runs with a copy of this one's state directory (or the other way round)"
-                    .to_owned(),
-            );
+            self.take_new_device(RenewalCause::Twin);
         }
     }
 
-    fn take_new_device(&mut self, why: String) {
+    fn take_new_device(&mut self, why: RenewalCause) {
         if self.peers.renewal != Renewal::May {
             return;
         }
         self.core.forget_own_since_start(self.reconcile.counter_at_start());
         self.core.index.set_meta(META_RESTORED, b"1");
         self.core.index.set_meta(META_COUNTER, &0_u64.to_be_bytes());
-        self.core.halted = Some(format!("{why}; it starts anew as another device").into());
+        self.core.halted = Some("it starts anew as another device; the log says why".into());
         self.core.out.push(Action::Report(Report::NewDevice { why }));
         self.core.act(Action::NewDevice);
         self.peers.renewal = Renewal::Ending;

@@ -275,7 +275,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         let Some(row) = self.core.index.get(path) else { return };
-        // The echo of the install, or a user at it: the look that comes asks again.
+        // The echo of the install, or a user at it: the inspection that comes asks again.
         let is_restless = self.observe.is_unsettled(path);
         if !row.is_settled() || is_restless || self.ignores(path, false) {
             return;

@@ -76,7 +76,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// A version made here, on top of what was on disk (never of what the index had merely heard
-    /// of), which is told to all if it wins.
+    /// of), which is announced to all if it wins.
     pub(in crate::engine) fn changed_here(
         &mut self,
         now: Now,

@@ -43,8 +43,8 @@ pub fn judge_losses(lost: FileSum, of: FileSum) -> LossVerdict {
     }
 }
 
-/// Paths that a look found missing, until they may be taken for deletions: the burst has rested,
-/// and the root has been checked after it.
+/// Paths that an inspection found missing, until they may be taken for deletions: the burst has
+/// rested, and the root has been checked after it.
 #[derive(Default)]
 pub struct Missing {
     resting: BTreeSet<SyncPath>,
@@ -73,7 +73,7 @@ impl Missing {
         self.lives = true;
     }
 
-    /// These rest once more, for what is looked at now may be where they went; `false`: they did so
+    /// These rest once more, for what is inspected now may be where they went; `false`: they did so
     /// long enough.
     pub fn again(&mut self, now: u64, paths: &BTreeSet<SyncPath>) -> bool {
         self.agains += 1;

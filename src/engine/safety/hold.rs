@@ -36,7 +36,7 @@ pub(in crate::engine) struct Guard {
     /// Went back to older contents here: waiting to be judged, and held.
     pub(super) reverting: Missing,
     pub(super) reverts: BTreeSet<SyncPath>,
-    /// Those that may, by the next look that tells.
+    /// Those that may, by the next inspection that tells.
     pub(super) believed: BTreeMap<SyncPath, Believed>,
     /// Missing here, and a person said that it is meant.
     pub(super) released: BTreeSet<SyncPath>,
@@ -271,7 +271,7 @@ impl<I: Index> Engine<I> {
             self.safety.name_late(&self.core, now, true, false);
             return (BTreeSet::new(), meant);
         }
-        // Perhaps it was moved, and where to is being looked at just now.
+        // Perhaps it was moved, and where to is being inspected just now.
         let is_inspecting = !self.observe.has_seen_all();
         if !(is_inspecting && self.safety.missing.again(now.mono, &judged)) {
             for path in &judged {

@@ -151,8 +151,8 @@ impl<I: Index> Engine<I> {
         self.store(now, path, &Row { disk: Some(merge::on_disk(entry, Some(stat))), ..row });
     }
 
-    /// A look at a suspect file. Whether that is all there is to it: a touch of what is no version
-    /// is none either.
+    /// An inspection at a suspect file. Whether that is all there is to it: a touch of what is no
+    /// version is none either.
     pub(in crate::engine) fn is_suspect_still(
         &mut self,
         now: Now,

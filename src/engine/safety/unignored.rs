@@ -1,8 +1,8 @@
 //! What a peer's change of the ignore file newly uncovers here waits for a person.
 //!
 //! The patterns that were in force here go on covering until it is known that nothing here would be
-//! told to others that was not before, or until someone confirms. A change that was made here is
-//! its user's own will. Deliberately not here: what patterns mean (`ignore.rs`).
+//! announced to others that was not before, or until someone confirms. A change that was made here
+//! is its user's own will. Deliberately not here: what patterns mean (`ignore.rs`).
 
 use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
@@ -183,7 +183,7 @@ impl<I: Index> Engine<I> {
         if self.observe.is_after_power_cut()
             && row.head.file().is_none_or(|(content, _)| content != ContentId::of(text))
         {
-            // A power cut may have left this of it: the look that comes knows (P5).
+            // A power cut may have left this of it: the inspection that comes knows (P5).
             return false;
         }
         let is_peers = |entry: &Entry| entry.version.author != self.core.config.device;

@@ -31,7 +31,7 @@ fn a_file_that_cannot_be_replaced_is_named_once_and_fine_again_when_it_is_here()
         let job = install_job(&all[all.len().saturating_sub(20)..]);
         let trouble = Trouble { cause: Cause::Denied, text: "it is immutable".to_owned() };
         all.extend(engine.handle(at(now), Event::Installed { job, outcome: Outcome::Failed(trouble) }));
-        // What may have been cut off is looked at before the next try.
+        // What may have been cut off is inspected before the next try.
         now += 3600 * SECOND;
         all.extend(engine.handle(at(now), Event::Tick));
         all.extend(inspected(&mut engine, now + 1, "f", Observed::Unchanged));

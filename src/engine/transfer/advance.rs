@@ -98,13 +98,13 @@ impl<I: Index> Engine<I> {
         }
     }
 
-    /// A user is at it: what the look finds comes first, and tries again.
+    /// A user is at it: what the inspection finds comes first, and tries again.
     pub(in crate::engine) fn awaits_inspection(&self, path: &SyncPath) -> bool {
         self.observe.is_unsettled(path) || self.safety.seems_missing(path)
     }
 
-    /// What is about to be replaced must be what the index says: where that is in doubt, a look
-    /// comes first, and tries again.
+    /// What is about to be replaced must be what the index says: where that is in doubt, an
+    /// inspection comes first, and tries again.
     fn needs_inspection_first(&mut self, now: Now, path: &SyncPath, row: &Row) -> bool {
         if self.transfer.interrupted_installs.contains(path) {
             if !self.observe.could_not_see(path) {

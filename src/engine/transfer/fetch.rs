@@ -34,7 +34,7 @@ fn share_of(wire: u64, bytes: u64, total: u64) -> u64 {
 }
 
 impl Transfer {
-    /// Whether the path is being installed: then it is not looked at (echo).
+    /// Whether the path is being installed: then it is not inspected (echo).
     pub(in crate::engine) fn is_busy(&self, path: &SyncPath) -> bool {
         matches!(self.wants.get(path), Some(Want { step: Step::Installing(_), .. }))
     }

@@ -222,7 +222,7 @@ impl<I: Index> Engine<I> {
     }
 
     /// The copy of a displaced file came to nothing. Perhaps it is there already, from before a
-    /// crash: the look that follows knows it, or finds that there is no such path.
+    /// crash: the inspection that follows knows it, or finds that there is no such path.
     fn gives_up_copy(&mut self, now: Now, path: &SyncPath, outcome: &Outcome) -> bool {
         if !self.core.is_begun_copy(path) {
             return false;
@@ -264,7 +264,7 @@ impl<I: Index> Engine<I> {
         let is_copy = row.head == merge::nothing();
         self.observe.was_come_by(path);
         if entry.is_live() {
-            // A folder that was found missing while this went into it needs another look.
+            // A folder that was found missing while this went into it needs another inspection.
             self.seen_here(now, path);
         }
         self.observe.solve(&mut self.core, path);

@@ -205,7 +205,7 @@ impl Disk {
         others
     }
 
-    /// Much that nobody has looked at is to be found: the disk begins to write now what is still to
+    /// Much that nobody has inspected is to be found: the disk begins to write now what is still to
     /// be written of it.
     pub fn expect_many(&self) {
         self.inspections.expect_many();
@@ -216,7 +216,7 @@ impl Disk {
         Arc::clone(&self.partials)
     }
 
-    /// The lists of chunks of what was looked at, and of what came in chunks.
+    /// The lists of chunks of what was inspected, and of what came in chunks.
     pub fn lists(&self) -> Arc<ChunkLists> {
         Arc::clone(&self.lists)
     }

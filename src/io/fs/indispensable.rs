@@ -2,7 +2,7 @@
 //!
 //! Imports nothing of this crate. Deliberately not here: starting threads.
 
-/// Held by each thread: one that panics takes the daemon along. Without it files would be looked at
+/// Held by each thread: one that panics takes the daemon along. Without it files would be inspected
 /// or installed no more, and the rest seem to be well; a new start has it all (P5).
 pub struct Indispensable;
 

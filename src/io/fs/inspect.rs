@@ -1,15 +1,17 @@
 //! Looking at paths: stat, make durable, hash, stat again.
 //!
-//! Two threads share one queue. What many looks found new is made durable by one `syncfs` on a
-//! third, which begins after the first stat and ends before any of it is told (P5). Meanwhile it is
-//! hashed, and what comes next: a write that the stat does not show is found by the second hash
+//! Two threads share one queue. What many inspections found new is made durable by one `syncfs` on
+//! a third, which begins after the first stat and ends before any of it is told (P5). Meanwhile it
+//! is hashed, and what comes next: a write that the stat does not show is found by the second hash
 //! that the engine asks for. A user's file is read, never mapped: a truncation would kill the
 //! process. May import `engine`'s values. Deliberately not here: when to look, and what a
 //! difference means.
 
 mod durable;
+mod found;
 
-use self::durable::{COARSE_TICK_NS, Durable, SyncNumber, SyncedBatch, TICK_NS, Ticket, WaitingBatch};
+use self::durable::{Durable, SyncNumber, SyncedBatch, Ticket, WaitingBatch};
+use self::found::{Body, Fresh, InspectResult, beside, is_changed_in_place, is_same_folder, read_full};
 use crate::delta::has_signature;
 use crate::engine::limits::IGNORE_FILE_BYTES;
 use crate::engine::{CHUNKED_BYTES, Event, Names, Observed, PriorContent, Stat, StatKind};
@@ -63,7 +65,7 @@ pub struct Sums {
     pub lists: Arc<ChunkLists>,
 }
 
-/// The queue of looks, and the threads' work.
+/// The queue of inspections, and the threads' work.
 pub struct InspectQueue {
     root: Arc<Root>,
     stage: Arc<Stage>,
@@ -105,7 +107,7 @@ impl InspectQueue {
         self.durable.ask();
     }
 
-    /// Whether nothing waits to be looked at.
+    /// Whether nothing waits to be inspected.
     pub fn is_idle(&self) -> bool {
         self.lock().is_empty()
     }
@@ -151,7 +153,7 @@ impl InspectQueue {
                 let count = queue.len().div_ceil(THREADS).min(BATCH);
                 queue.drain(..count).collect()
             } else {
-                // What is no look waits for nobody's disk.
+                // What is no inspection waits for nobody's disk.
                 let other = queue.iter().position(|task| !matches!(task, InspectTask::Inspect { .. }));
                 other.and_then(|at| queue.remove(at)).into_iter().collect()
             };
@@ -332,7 +334,7 @@ impl InspectQueue {
         }
         let observed = match observed {
             Ok(observed) => observed,
-            // Gone or replaced on the way: there will be a hint, or the next look says so.
+            // Gone or replaced on the way: there will be a hint, or the next inspection says so.
             Err(e) if beneath::is_no_parent(e) => Observed::Unstable,
             Err(e) => Observed::Failed(trouble("read", Some(&path), e)),
         };
@@ -491,7 +493,8 @@ impl InspectQueue {
             let Some((content, signature)) = sum(file, size, old.as_ref(), &is_stopping, buffer)? else {
                 return Ok(None);
             };
-            // Before anyone is told: whoever hears of it may ask what differs, or for its chunks.
+            // Before anyone is told: whoever hears of it may ask what differs, or for its
+            // chunks.
             if let Some(signature) = signature {
                 if size >= CHUNKED_BYTES {
                     self.sums.lists.keep(content, Arc::new(signature.chunks().to_vec()));
@@ -544,106 +547,4 @@ impl InspectQueue {
             Err(e) => Err(failed(Errno::from_io_error(&e).unwrap_or(Errno::IO))),
         }
     }
-}
-
-fn is_same_folder(known: &Stat, now: &Stat) -> bool {
-    let folder = StatKind::Directory;
-    (known.kind, now.kind) == (folder, folder) && (known.ino, known.mode) == (now.ino, now.mode)
-}
-
-/// Something other than what is known.
-struct Fresh {
-    path: SyncPath,
-    /// `None`: it is not there any more.
-    facts: Option<Facts>,
-    /// The ctime of the folder that it is in, once it was asked for.
-    folder_changed: Option<FileTime>,
-    known: Option<Stat>,
-    was: Option<PriorContent>,
-    body: bool,
-    /// Open already.
-    file: Option<File>,
-}
-
-impl Fresh {
-    fn is_folder(&self) -> bool {
-        self.facts.as_ref().is_some_and(|facts| facts.stat.kind == StatKind::Directory)
-    }
-
-    /// When it or the names in its folder were last changed at the latest (ns since 1970), by the
-    /// kernel's word; `None` of what is not there.
-    fn changed_ns(&self) -> Option<i128> {
-        let latest = |time: FileTime| {
-            let tick = if time.nanos == 0 { COARSE_TICK_NS } else { TICK_NS };
-            i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos) + tick
-        };
-        Some(latest(self.facts.as_ref()?.stat.ctime).max(latest(self.folder_changed?)))
-    }
-}
-
-/// What a look found.
-struct InspectResult {
-    path: SyncPath,
-    observed: rustix::io::Result<Observed>,
-}
-
-/// A small file's bytes, counted while anyone holds them.
-struct Body {
-    bytes: Vec<u8>,
-    held: Arc<AtomicUsize>,
-}
-
-impl AsRef<[u8]> for Body {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        self.held.fetch_sub(self.bytes.len(), Ordering::Relaxed);
-    }
-}
-
-/// Whether a folder's permissions or a link's time were changed. What is in a folder changes its
-/// times, too.
-fn is_changed_in_place(known: &Stat, now: &Stat) -> bool {
-    let of_its_own = |stat: &Stat| (stat.mode, (stat.kind == StatKind::Symlink).then_some(stat.mtime));
-    (known.kind, known.ino) == (now.kind, now.ino) && of_its_own(known) != of_its_own(now)
-}
-
-/// Makes durable on a thread of its own, while this one observes.
-fn beside<T>(
-    durable: impl FnOnce() -> rustix::io::Result<()> + Send,
-    observe: impl FnOnce() -> T,
-) -> (rustix::io::Result<()>, T) {
-    let durable = Mutex::new(Some(durable));
-    let make_durable = || {
-        let once = durable.lock().unwrap_or_else(PoisonError::into_inner).take();
-        once.map_or(Err(Errno::IO), |durable| durable())
-    };
-    std::thread::scope(|scope| {
-        let sync = std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, make_durable);
-        let observed = observe();
-        let synced = match sync {
-            Ok(sync) => sync.join().unwrap_or(Err(Errno::IO)),
-            // No thread to be had.
-            Err(_) => make_durable(),
-        };
-        (synced, observed)
-    })
-}
-
-/// Fills the buffer, or reads to the end.
-fn read_full(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }

@@ -195,7 +195,7 @@ impl Applier {
     }
 
     fn report(&self, mut settled: Unsettled) {
-        // Before what was installed with less is looked at.
+        // Before what was installed with less is inspected.
         if let Some(keeps) = self.site.root.learned() {
             self.events.send(Event::Keeps(keeps));
         }
@@ -434,8 +434,8 @@ impl Site {
         let synced = self.sync(&unsettled);
         fail::after(Point::InstallDurable);
         if let Err(e) = synced {
-            // In place, but not durable: never called done. A look finds it there when its folder
-            // is well again.
+            // In place, but not durable: never called done. An inspection finds it there when its
+            // folder is well again.
             let trouble = crate::io::fs::trouble::trouble("make durable", None, e);
             for (_, outcome) in &mut unsettled.outcomes {
                 if matches!(outcome, Outcome::Done { .. }) {

@@ -36,7 +36,7 @@ use std::time::{Duration, SystemTime};
 
 /// What is kept for another try stays for so long.
 const KEPT: Duration = Duration::from_hours(7 * 24);
-/// Kept open for another try, at most; others are looked at again when that comes (P9).
+/// Kept open for another try, at most; others are inspected again when that comes (P9).
 const KEPT_OPEN: usize = 16;
 /// What is not begun where there is no room for so many chunks.
 const FEW_CHUNKS: u64 = 4;
@@ -242,7 +242,7 @@ impl Partials {
         let Some(partial) = known.get(content) else { return };
         partial.end();
         if keep {
-            // Those that nothing writes to are looked at again when they are wanted.
+            // Those that nothing writes to are inspected again when they are wanted.
             let idle: Vec<_> = known.iter().filter(|(_, partial)| partial.is_ended()).map(|(id, _)| *id).collect();
             for id in idle.iter().take(idle.len().saturating_sub(KEPT_OPEN)) {
                 known.remove(id);

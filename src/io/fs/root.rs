@@ -4,6 +4,8 @@
 //! `engine`'s values and `model`. Deliberately not here: whether a changed marker means a restored
 //! backup (the engine's guard says).
 
+mod lock;
+
 use crate::engine::{Halt, Keeps, Names, RootState, ServedFile, Stat, StatKind};
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath::{self, Facts, LastFolder, std_error};
@@ -13,8 +15,9 @@ use crate::model::folder::{FolderId, FolderRecord};
 use crate::model::path::PRIVATE_DIR;
 use crate::model::{SyncPath, text};
 use crate::wire::condition::StopCause;
+use lock::{lock, write_lock};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,7 +26,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
 
 const MARKER: &str = "marker";
 /// Tells git that nothing in `.dirsync/` is part of a work tree: `git add -A` would commit old
@@ -64,8 +66,6 @@ pub enum RootError {
 
 /// `f_type` of OpenZFS (`ZFS_SUPER_MAGIC`).
 const ZFS_MAGIC: u64 = 0x2fc1_2fc1;
-/// For so long another process may hold the folder's lock before it counts as a daemon.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// Of Btrfs, and the inode of each of its subvolumes.
 const BTRFS_MAGIC: u64 = 0x9123_683e;
 const SUBVOLUME_INO: u64 = 256;
@@ -530,46 +530,6 @@ fn gives_owner(folder: &OwnedFd, uid: u32) -> bool {
     made.is_ok_and(|made| made.uid == uid)
 }
 
-/// One daemon a folder: the lock goes with the process, whatever ends it.
-fn lock(private: &OwnedFd, shown: &str) -> Result<File, RootError> {
-    // Not for writing: that would keep the file system from being remounted read-only while we run.
-    // Something else by its name was planted there; opened non-blocking, a fifo never holds us up.
-    let planted = beneath::facts_at(private, b"lock").ok().flatten().is_some_and(|old| old.stat.kind != StatKind::File);
-    if planted {
-        remove(private, "lock")
-            .map_err(|_| RootError::Private { path: shown.to_owned(), why: "its 'lock' is no file" })?;
-    }
-    let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(private, "lock", flags, Mode::RUSR | Mode::WUSR);
-    let file = File::from(fd.map_err(|e| failed(shown, "open '.dirsync/lock'", e))?);
-    match lock_soon(&file) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            let text = read_small(private, "lock").unwrap_or_default();
-            let pid = text.lines().next().filter(|pid| !pid.is_empty()).unwrap_or("unknown");
-            return Err(RootError::Busy { path: shown.to_owned(), pid: text::escape(pid.as_bytes()) });
-        }
-        Err(e) => return Err(failed(shown, "lock '.dirsync/lock'", e)),
-    }
-    if let Err(why) = write_lock(private, &std::process::id().to_string()) {
-        // Only the message to a second daemon needs it; a full disk is no reason not to serve.
-        tracing::debug!("the pid is not in '.dirsync/lock': {why}");
-    }
-    Ok(file)
-}
-
-/// A client that finds nobody listening looks whether the lock is held, and holds it for that
-/// instant itself.
-fn lock_soon(file: &File) -> rustix::io::Result<()> {
-    let begun = Instant::now();
-    loop {
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PATIENCE / 50),
-            locked => return locked,
-        }
-    }
-}
-
 /// A full disk is no reason not to serve.
 fn hide_from_git(private: &OwnedFd) {
     let (name, patterns) = GIT_IGNORE;
@@ -580,12 +540,6 @@ fn hide_from_git(private: &OwnedFd) {
     if let Err(why) = written {
         tracing::debug!("'{PRIVATE_DIR}/{name}' cannot be written: {why}");
     }
-}
-
-fn write_lock(private: &OwnedFd, text: &str) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(private, "lock", flags, Mode::empty())?);
-    writeln!(file, "{text}")
 }
 
 fn read_small(dir: &OwnedFd, name: &str) -> Option<String> {

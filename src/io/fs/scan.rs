@@ -24,7 +24,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 pub const THREADS: usize = 2;
 /// Entries in one `Listed`.
 const CHUNK: usize = 1024;
-/// The walk waits while so many looks do.
+/// The walk waits while so many inspections do.
 const MAX_QUEUED_INSPECTIONS: usize = 4096;
 /// And while the engine has so many listed paths still to take (P9).
 const MAX_LISTED: usize = 16 * CHUNK;

@@ -21,7 +21,7 @@ pub fn next_hole(file: &File, data: u64, end: u64) -> u64 {
 }
 
 /// Whether some of its bytes have no place on the disk. Those that have one and were never written
-/// (`fallocate`) are told by `next_data` alone.
+/// (`fallocate`) are found by `next_data` alone.
 pub fn is_sparse(file: &File) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| (stat.st_blocks as u64) * 512 < stat.st_size as u64)
 }

@@ -161,8 +161,8 @@ impl Stage {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that may be filled. `None`: it cannot be told, as of a disk without a size, and is
-    /// found out by writing.
+    /// Bytes that may be filled. `None`: it cannot be told, as of a disk without a size, and
+    /// is found out by writing.
     fn free(&self) -> Option<u64> {
         let disk = rustix::fs::fstatvfs(self.root.staging()).ok().filter(|disk| disk.f_blocks > 0)?;
         let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);

@@ -1,7 +1,7 @@
 //! The watcher: `notify`, one watch a folder, not recursive.
 //!
-//! Its events are hints: names that may deserve a look, which goes through descriptors (P7). A
-//! folder is watched by its path below the root's descriptor. A link that is swapped in may lead
+//! Its events are hints: names that may deserve an inspection, which goes through descriptors (P7).
+//! A folder is watched by its path below the root's descriptor. A link that is swapped in may lead
 //! that path out of the folder, so the path is opened by `openat2` afterwards and must lead to the
 //! folder that was opened before: a lost race gives hints, never reads. A watch follows the inode
 //! and would go on to speak of an old path, so a folder that is renamed loses the watches at and

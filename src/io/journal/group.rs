@@ -526,7 +526,7 @@ fn many(sort: &WayAndPeers, folder: Option<&SyncPath>, changes: &[&LoggedChange<
 }
 
 fn by(whom: &str) -> String {
-    if whom.is_empty() { String::new() } else { format!(", told by {whom}") }
+    if whom.is_empty() { String::new() } else { format!(", announced by {whom}") }
 }
 
 fn about(kind: &'static str, path: Option<&SyncPath>, whom: &str, text: String) -> Line {

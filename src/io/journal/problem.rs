@@ -2,7 +2,7 @@
 //!
 //! Deliberately not here: what counts as a problem (the engine).
 
-use crate::engine::{Problem, SuspectCause};
+use crate::engine::{Problem, RenewalCause, SuspectCause};
 use crate::model::path::{IGNORE_FILE, MAX_COMPONENTS};
 use crate::model::text::escape;
 
@@ -98,6 +98,25 @@ pub fn suspect_sentence(cause: SuspectCause) -> &'static str {
             "suspect: its bytes changed and its times did not, so it rotted, or a program wrote through a mapping; it \
              is announced to nobody until you say 'dirsync verify --heal PATH' (fetch it again) or \
              'dirsync verify --keep PATH' (it is right as it is)"
+        }
+    }
+}
+
+/// Why this machine takes a new device id; escaped.
+pub(super) fn renewal_sentence(why: &RenewalCause) -> String {
+    match why {
+        RenewalCause::SetBack { known_to } => format!(
+            "{} knows changes of this machine's that it does not know itself: it was set back to an older state, as \
+             from a backup or an image",
+            escape(known_to.as_bytes())
+        ),
+        RenewalCause::CounterRaised => {
+            "a peer had raised this machine's own counter beyond what others take".to_owned()
+        }
+        RenewalCause::Twin => {
+            "another machine, started earlier, runs with a copy of this one's state directory (or the \
+                               other way round)"
+                .to_owned()
         }
     }
 }

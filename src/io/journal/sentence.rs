@@ -6,7 +6,7 @@
 use super::{Level, Line};
 use crate::engine::Report;
 use crate::humanize::{bytes, count, counted, duration, listed};
-use crate::io::journal::problem::problem_sentence;
+use crate::io::journal::problem::{problem_sentence, renewal_sentence};
 use crate::model::{Entry, Kind, SyncPath, text};
 use crate::views::condition;
 use crate::wire::condition::Condition;
@@ -226,9 +226,9 @@ pub(super) fn line(report: &Report) -> Line {
         }
         Report::NewDevice { why } => {
             let text = format!(
-                "{}; it takes a new device id, and what it holds is compared as if found for the first time: nothing is deleted \
-                 or rolled back elsewhere",
-                escaped(why)
+                "{}; it takes a new device id, and what it holds is compared as if found for the first time: nothing \
+                 is deleted or rolled back elsewhere",
+                renewal_sentence(why)
             );
             (Level::Warn, "new_device", text)
         }
@@ -303,8 +303,8 @@ fn suspect(path: &SyncPath, unreadable: bool, heals: bool) -> String {
 
 fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns: u64, was_there: bool) -> String {
     let took = duration(took_ns);
-    // A folder that was derived from what lies in it was told by nobody.
-    let told_by = if from.is_empty() { String::new() } else { format!(", told by {from}") };
+    // A folder that was derived from what lies in it was announced by nobody.
+    let told_by = if from.is_empty() { String::new() } else { format!(", announced by {from}") };
     match &entry.kind {
         Kind::File { .. } if was_there && wire_bytes == 0 => {
             format!("set the permissions and the time of '{path}'{told_by}")
@@ -471,7 +471,7 @@ impl SummarySum {
     pub(super) fn changes(&self, way: Way, whom: &str, place: &str, only_set: bool) -> Line {
         let (size, wire) = (bytes(self.size_bytes), bytes(self.wire_bytes));
         let what = format!("{}{place}", self.what());
-        let told_by = if whom.is_empty() { String::new() } else { format!(", told by {whom}") };
+        let told_by = if whom.is_empty() { String::new() } else { format!(", announced by {whom}") };
         let (kind, text) = match way {
             Way::Received if only_set => ("received", format!("set the permissions and times of {what}{told_by}")),
             Way::Received if self.wire_bytes == 0 && self.files == 0 && self.others == 0 => {

@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 /// Addresses of one name that are dialled.
 const MAX_NAMED: usize = 16;
 
-/// A member was heard: its task is told, or begun; also for one that says that it has our own id,
-/// to see its proof.
+/// A member was heard: its task is told, or begun; also for one that says that it has our own
+/// id, to see its proof.
 pub fn hear(hub: &Arc<Hub>, member: &FoundMember) {
     if member.protocol != PROTOCOL {
         return hub.complain_of(member.address, &member.name, &GreetError::OtherProtocol(member.protocol));

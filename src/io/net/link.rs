@@ -10,6 +10,7 @@ mod closing;
 mod delta;
 mod parts;
 mod sent;
+mod serving;
 mod uploads;
 
 use crate::engine::{Event, FetchError, FetchId, LinkId, ServedFile, StageId};
@@ -20,19 +21,18 @@ use crate::io::net::metered::Meter;
 use crate::io::net::outbox::{self, Lanes, Outbox, SharedMessage};
 use crate::io::net::rate_limit::Limit;
 use crate::io::net::seal;
-use crate::io::net::transfer::{self, IncomingContent, MAX_STREAMS, Served, Serving, Squeezer, Staging};
-use crate::model::{Chunks, ContentId, DeviceId, SyncPath};
+use crate::io::net::transfer::{self, IncomingContent, Served, Staging};
+use crate::model::{ContentId, DeviceId, SyncPath};
 use crate::wire::confirmation::Confirmation;
 use crate::wire::features::Features;
-use crate::wire::frame::{self, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet};
+use crate::wire::frame::{MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet};
 use crate::wire::message::Message;
 use crate::wire::packet::{Ending, Part};
 use asks::Asks;
 use bytes::Bytes;
 pub use closing::Closing;
-use sent::{Sent, SentLog};
+use sent::SentLog;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -427,7 +427,7 @@ impl Link {
         Ok(())
     }
 
-    /// Who passes a confirmation on has looked at its signature.
+    /// Who passes a confirmation on has inspected its signature.
     fn confirmed(&self, confirmation: Confirmation, wire_bytes: u64) -> Result<(), Closing> {
         if self.confirmations.fetch_add(1, Relaxed) >= MAX_CONFIRMATIONS {
             return Err(Closing::Broke(format!("over {MAX_CONFIRMATIONS} confirmations on one link")));
@@ -564,88 +564,6 @@ impl Link {
             self.send_packet(&packet);
         }
         Ok(())
-    }
-
-    /// The peer wants a large content: the engine says whether it is here.
-    fn asked(&self, stream: u32, part: Part, path: SyncPath, content: ContentId, size: u64) -> Result<(), Closing> {
-        if let Part::Chunks { first, count } = part
-            && Chunks::of(size).span(first, count).is_none()
-        {
-            return Err(Closing::Broke("it asks for chunks that the content has not".to_owned()));
-        }
-        let mut gate = self.gate();
-        if gate.serving.len() >= MAX_STREAMS {
-            return Err(Closing::Broke(format!("over {MAX_STREAMS} contents asked for at once")));
-        }
-        match gate.serving.entry(stream) {
-            Entry::Occupied(_) => return Err(Closing::Broke("a stream's number used twice".to_owned())),
-            Entry::Vacant(free) => free.insert(OpenedUpload::new(part, size)),
-        };
-        if !gate.is_down {
-            let stream = FetchId(stream);
-            self.world.events.send(Event::FetchAsked { link: self.id, stream, path, content, size });
-        }
-        Ok(())
-    }
-
-    /// Has a thread serve a stream, and ends it.
-    fn serve_by(self: &Arc<Self>, stream: u32, serve: impl FnOnce(&Self) -> Ending + Send + 'static) {
-        let link = Arc::clone(self);
-        self.world.runtime.spawn(async move {
-            let Ok(turn) = Arc::clone(&link.turns).acquire_owned().await else { return };
-            let server = Arc::clone(&link);
-            let how = tokio::task::spawn_blocking(move || serve(&server)).await;
-            drop(turn);
-            link.end_serving(stream, how.unwrap_or(Ending::Unreadable)).await;
-        });
-    }
-
-    /// The last of a stream, in the pieces' lane, so that it comes after them. It is open until
-    /// there is room for that, and no thread waits: a peer that reads nothing has no more than its
-    /// streams (P9). And it is not open any more when the peer hears so.
-    async fn end_serving(&self, stream: u32, how: Ending) {
-        let Ok(room) = self.outbox.pieces.reserve().await else { return };
-        self.gate().serving.remove(&stream);
-        room.send(frame::encode(&Packet::End { stream, how }));
-    }
-
-    /// The engine's answer to `FetchAsked`; a thread reads the file.
-    pub fn serve(self: &Arc<Self>, stream: FetchId, file: Option<ServedFile>) {
-        let stream = stream.0;
-        let asked = self.gate().serving.get_mut(&stream).map(|asked| {
-            asked.path = file.as_ref().map(|file| file.path.clone());
-            asked.clone()
-        });
-        let Some(OpenedUpload { serving, part, .. }) = asked else { return };
-        match (file, part) {
-            (None, _) => self.refuse(stream),
-            (Some(file), Part::Whole) => self.serve_by(stream, move |link| link.serve_file(stream, &file, &serving)),
-            (Some(file), _) => self.serve_part(stream, part, serving, parts::PartSource::File(file)),
-        }
-    }
-
-    /// What is asked for is not here.
-    fn refuse(self: &Arc<Self>, stream: u32) {
-        let link = Arc::clone(self);
-        self.world.runtime.spawn(async move { link.end_serving(stream, Ending::NotHere).await });
-    }
-
-    fn serve_file(&self, stream: u32, file: &ServedFile, serving: &Serving) -> Ending {
-        let start = Instant::now();
-        let mut wire_bytes = 0;
-        let mut squeezer = Squeezer::new(Arc::clone(&self.outbox.rate));
-        let how = transfer::serve(&*self.world.served, file, stream, serving, &mut squeezer, |frame| {
-            wire_bytes += frame.len();
-            self.outbox.pieces.blocking_send(frame).is_ok()
-        });
-        let path = &file.path;
-        if how == Ending::Whole {
-            let wire_bytes = wire_bytes as u64;
-            self.sent.note(&self.name, &Sent { path, size: file.size, wire_bytes, took: start.elapsed() });
-        } else {
-            tracing::debug!("'{path}' was not sent whole to {}: {how:?}, {wire_bytes} on the wire", self.name);
-        }
-        how
     }
 }
 

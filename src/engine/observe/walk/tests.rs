@@ -28,7 +28,7 @@ fn engine() -> Engine<MapIndex> {
     engine
 }
 
-/// The walk that `cause` brings about finds `found` and `other`, and each look what the walk
+/// The walk that `cause` brings about finds `found` and `other`, and each inspection what the walk
 /// found.
 fn walk(engine: &mut Engine<MapIndex>, cause: Event, found: &[(&str, StatKind)], unread: &[&str]) {
     let walks = engine.handle(NOW, cause).into_iter().filter_map(|action| match action {
@@ -176,7 +176,7 @@ fn a_folder_that_cannot_be_listed_is_a_problem_until_a_walk_lists_it() {
     walk(&mut engine, Event::Overflow, &[("d", StatKind::Directory)], &["d"]);
     assert_eq!(problems(&mut engine), [path("d")]);
     assert!(engine.core.index.get(&path("d/f")).unwrap().head.is_live());
-    // It is tried again without a hint; that it is there to be looked at does not mean that it
+    // It is tried again without a hint; that it is there to be inspected does not mean that it
     // can be listed.
     let folder = Observed::Directory { stat: stat(StatKind::Directory) };
     let later = Now { mono: NOW.mono + 10_000_000_000, ..NOW };

@@ -22,8 +22,8 @@ use crate::wire::features::CONFLICTS;
 use crate::wire::message::{Digest, Message};
 use std::collections::BTreeMap;
 
-/// What is kept of one peer's telling, once of what it found and once of what it was told; and of
-/// all peers' (rows and bytes, P9).
+/// What is kept of one peer's telling, once of what it found and once of what it was told; and
+/// of all peers' (rows and bytes, P9).
 const PEER_ROOM: ConflictRoom = ConflictRoom { rows: 16_384, bytes: 8 << 20 };
 const PEERS_ROOM: ConflictRoom = ConflictRoom { rows: 65_536, bytes: 32 << 20 };
 

@@ -123,7 +123,7 @@ fn older_contents_that_a_person_refused_are_still_refused_after_a_restart() {
     machine.said.clear();
     machine.handle(Event::Undo { ticket: 5, dry_run: false });
     answer(&mut machine, PEER_HAS_ALL);
-    // The looks that would find them have not ended.
+    // The inspections that would find them have not ended.
     let mut machine = restarted(machine, &found(0..20));
     assert_eq!(machine.engine.status().held_reverts, 20);
     let mut machine = machine.linked();

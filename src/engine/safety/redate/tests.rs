@@ -74,7 +74,7 @@ fn winner(engine: &Engine<MapIndex>) -> Option<Entry> {
     engine.index().get(&path()).map(|row| row.head)
 }
 
-/// The changes that are told by the ticks of these seconds.
+/// The changes that are announced by the ticks of these seconds.
 fn announced(engine: &mut Engine<MapIndex>, seconds: std::ops::Range<u64>) -> Vec<Entry> {
     let said = seconds.flat_map(|second| engine.handle(at(second), Event::Tick)).collect::<Vec<_>>();
     let changes = said.into_iter().filter_map(|action| match action {

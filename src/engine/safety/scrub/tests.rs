@@ -59,7 +59,8 @@ impl Bench {
         bench
     }
 
-    /// The walk that is under way finds these files as they were, and the looks that follow too.
+    /// The walk that is under way finds these files as they were, and the inspections that follow
+    /// too.
     fn walk(&mut self, names: &[&str]) {
         if !self.engine.observe.is_walking() {
             return;
@@ -283,7 +284,7 @@ fn a_suspect_file_waits_for_a_decision_also_after_a_restart_and_then_is_fetched(
     assert_eq!(asks(&bench), 0);
     bench.handle(Event::Decide { path: path("a"), decision: Decision::Heal });
     bench.handle(Event::Tick);
-    // It may have been left by a crash: a look comes first.
+    // It may have been left by a crash: an inspection comes first.
     bench.handle(Event::Inspected { path: path("a"), observed: Observed::Unchanged });
     bench.handle(Event::Tick);
     assert_eq!(asks(&bench), 1, "{:?}", bench.said);

@@ -286,7 +286,7 @@ impl<I: Index> Engine<I> {
                 self.give_up(now, &path);
             }
         }
-        // What went back to older contents here is wanted until a look finds it.
+        // What went back to older contents here is wanted until an inspection finds it.
         for (path, _) in back.iter().filter(|(_, way)| !matches!(way, UndoWay::Refuse)) {
             self.safety.undoing.refused.remove(path);
         }

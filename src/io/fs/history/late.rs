@@ -1,6 +1,6 @@
 //! What is written into a file after it went to history, by someone who still holds it open.
 //!
-//! It is the same inode, so the bytes are here. It is looked at again 5 s after it came, at every
+//! It is the same inode, so the bytes are here. It is inspected again 5 s after it came, at every
 //! start, and before it goes: what has changed is the loser of a conflict from then on, and is kept
 //! and reported as one (P2). May import `engine`'s values and `model`. Deliberately not here: what
 //! a conflict means.

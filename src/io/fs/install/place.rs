@@ -6,8 +6,10 @@
 //! exchange is undone. May import `engine`'s values. Deliberately not here: durability, and what a
 //! stale job means.
 
+mod adjust;
+
 use super::closed::OWNER_WRITE;
-use super::prepare::{times, with_special};
+use super::prepare::with_special;
 use super::{Prepared, Site, StagedFile};
 use crate::engine::{Job, Names, Outcome, RetainReason, Stat, StatKind};
 use crate::io::fail::{self, Point};
@@ -16,7 +18,7 @@ use crate::io::fs::stage::Nameless;
 use crate::io::fs::staging;
 use crate::io::fs::trouble::trouble;
 use crate::model::{ContentId, FileTime, Mode, SyncPath};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, OFlags, RenameFlags};
 use rustix::io::Errno;
 
@@ -134,7 +136,7 @@ fn at_its_place(
     change: &PathChange<'_>,
     work: impl FnOnce(&NamePlace<'_>) -> Result<(), Outcome>,
 ) -> Result<(), Outcome> {
-    // Whatever took it away is found by a look.
+    // Whatever took it away is found by an inspection.
     let parent = beneath::folder(site.root.dir(), change.path.parent().as_ref()).map_err(|_| Outcome::Stale)?;
     work(&NamePlace { site, parent: parent.as_fd(), name: change.path.name(), change })
 }
@@ -441,85 +443,6 @@ impl NamePlace<'_> {
         }
     }
 
-    /// Permissions and mtime of the inode that is there.
-    fn adjust(&self, old: &Stat) -> Result<Placed, Outcome> {
-        let failed = |e| self.change.failed("set the permissions of", e);
-        let handle = beneath::open(self.parent, self.name, OFlags::PATH | OFlags::NOFOLLOW).map_err(failed)?;
-        let facts = beneath::facts(&handle).map_err(failed)?;
-        let held = facts.stat;
-        if !is_expected(Some(old), Some(&held)) {
-            return Err(Outcome::Stale);
-        }
-        // With another mtime, bytes that rotted would look like an edit, and spread (P8).
-        let is_proven = matches!(self.change.made, Prepared::Proven);
-        let sets_time = old.kind == StatKind::File && held.mtime != self.change.mtime;
-        if sets_time && !is_proven && !self.is_its_content(held.ino)? {
-            return Err(Outcome::NotItsContent);
-        }
-        let inode = beneath::by_descriptor(&handle);
-        let mut wanted = held;
-        if old.kind != StatKind::Symlink && held.mode != self.change.mode {
-            fail::at(Point::InstallMode)
-                .and_then(|()| {
-                    let mode = with_special(self.change.mode, facts.raw_mode);
-                    self.site.root.set(rustix::fs::chmod(inode.as_str(), mode))
-                })
-                .map_err(failed)?;
-            fail::after(Point::InstallModeSet);
-            wanted.mode = self.mode_kept(&handle).map_err(failed)?;
-        }
-        if old.kind != StatKind::Directory && held.mtime != self.change.mtime {
-            let times = times(self.change.mtime);
-            if old.kind == StatKind::Symlink {
-                rustix::fs::utimensat(self.parent, self.name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-            } else {
-                rustix::fs::utimensat(rustix::fs::CWD, inode.as_str(), &times, AtFlags::empty()).map_err(failed)?;
-            }
-            fail::after(Point::InstallTimeSet);
-            // As the disk keeps it, which may be coarser.
-            wanted.mtime = beneath::facts(&handle).map_err(failed)?.stat.mtime;
-            if !is_proven {
-                self.check_not_written(&handle)?;
-            }
-        }
-        let now = beneath::facts(&handle).map_err(failed)?.stat;
-        // As in `placed`: a write since then must be found by the next look.
-        Ok(Placed { stat: Some(if is_untouched(&wanted, &now) { now } else { wanted }), kept: None })
-    }
-
-    /// The mode that was just set, or, where the file system keeps none, the one that is there. Any
-    /// other one is a user's.
-    fn mode_kept(&self, handle: &OwnedFd) -> rustix::io::Result<Mode> {
-        Ok(if self.site.root.keeps().modes { self.change.mode } else { beneath::facts(handle)?.stat.mode })
-    }
-
-    /// A write in the instant before the mtime was set left no trace in the stat: only the bytes
-    /// tell (P5).
-    fn check_not_written(&self, handle: &OwnedFd) -> Result<(), Outcome> {
-        let Ok(held) = beneath::facts(handle) else { return Ok(()) };
-        let failed = |e| self.change.failed("read", e);
-        if self.is_its_content(held.stat.ino)? {
-            return Ok(());
-        }
-        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
-        rustix::fs::utimensat(rustix::fs::CWD, beneath::by_descriptor(handle), &times, AtFlags::empty())
-            .map_err(failed)?;
-        Err(Outcome::Stale)
-    }
-
-    /// Whether the file of this inode holds the bytes that are wanted; what is no file has none.
-    fn is_its_content(&self, ino: u64) -> Result<bool, Outcome> {
-        let Some(content) = self.change.content else { return Ok(true) };
-        let failed = |e| self.change.failed("read", e);
-        let found = beneath::regular(self.parent, self.name).map_err(failed)?;
-        let (file, _) = found.filter(|(_, facts)| facts.stat.ino == ino).ok_or(Outcome::Stale)?;
-        match beneath::content_unless_stopped(&file, &self.site.is_stopping) {
-            Ok(None) => Err(Outcome::Stale),
-            read => Ok(read.is_ok_and(|now| now == Some(content))),
-        }
-    }
-
     fn reserve(&self) -> Result<String, Outcome> {
         let reserved = self.site.history.reserve(self.change.keep, self.change.path, self.change.since_ns);
         reserved.map(|(name, _)| name).map_err(|e| self.change.failed("keep the old version of", e))
@@ -596,8 +519,8 @@ impl NamePlace<'_> {
     }
 
     /// The stat to record. If anything but the ctime differs from what was staged, a user wrote
-    /// since: what was staged is recorded then, so that a look finds the difference and takes it
-    /// for the edit that it is (P5).
+    /// since: what was staged is recorded then, so that an inspection finds the difference and
+    /// takes it for the edit that it is (P5).
     fn placed(&self, staged: &Stat, kept: Option<String>) -> Result<Placed, Outcome> {
         let mut staged = *staged;
         if staged.kind == StatKind::Directory && staged.mode != self.change.mode {

@@ -211,7 +211,7 @@ pub(super) fn copy_hashing(
     let file = new.file().try_clone()?;
     if rustix::fs::ioctl_ficlone(&file, &source).is_ok() {
         let (source, clone) = (LargeReader::new(source, None), LargeReader::new(file, None));
-        // The source may have changed since it was looked at.
+        // The source may have changed since it was inspected.
         let is_whole = beneath::facts(clone.file())?.stat.size == size;
         let hash = if is_whole { read_hashing(&clone, size, |part| Ok(part.buffer))? } else { None };
         return Ok((source, hash));
@@ -400,7 +400,7 @@ fn no_links(job: &Job) -> Outcome {
 type Owner = (Option<Uid>, Option<Gid>);
 
 /// Who is to own it, where that is not who made it: the replaced file's owner (`replaced`, if
-/// looked at already), or for a new one what its folder gives. Others than root can give a file
+/// inspected already), or for a new one what its folder gives. Others than root can give a file
 /// only to a group of theirs, and do so where they can.
 fn owner(
     site: &Site,
@@ -429,8 +429,8 @@ pub(super) struct InstallBatch {
     /// it.
     nearest: Option<HeldFolder>,
     /// Its new files get no name before their place. Not those of a small one: what is renamed in
-    /// is known to be whole, what is linked in looks like a file that is being written, whose look
-    /// waits for quiet, and with it what comes next for that path.
+    /// is known to be whole, what is linked in looks like a file that is being written, whose
+    /// inspection waits for quiet, and with it what comes next for that path.
     is_large: bool,
 }
 

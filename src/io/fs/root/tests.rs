@@ -1,5 +1,6 @@
 //! The root on a real folder: what is refused, what is ours alone, and what stops the daemon.
 
+use super::lock::{LOCK_PATIENCE, lock_soon};
 use super::*;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 
@@ -158,7 +159,7 @@ fn a_client_that_looks_at_the_lock_keeps_no_daemon_from_starting_and_another_dae
     let name = temp.path().join("lock");
     std::fs::write(&name, "12").unwrap();
     let client = File::open(&name).unwrap();
-    rustix::fs::flock(&client, FlockOperation::LockShared).unwrap();
+    rustix::fs::flock(&client, rustix::fs::FlockOperation::LockShared).unwrap();
     let inspections = std::thread::spawn(move || {
         std::thread::sleep(LOCK_PATIENCE / 10);
         drop(client);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// An event this soon after the last one was done with waited already, so the thread did not sleep
 /// between them. Reading the next ones from the kernel takes a few microseconds.
 const TOGETHER: Duration = Duration::from_micros(10);
-/// No batch is longer: what is looked at meanwhile may change again.
+/// No batch is longer: what is inspected meanwhile may change again.
 const LONGEST: Duration = Duration::from_millis(1);
 /// So many batches of a few events, each this soon after the one before, are a flood. More events
 /// are gathered then: to be woken for each event costs whoever makes it more than the event.

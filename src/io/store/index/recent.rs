@@ -1,4 +1,4 @@
-//! Rows read or written of late: a path that is heard, wanted, installed and looked at is asked for
+//! Rows read or written of late: a path that is heard, wanted, installed and inspected is asked for
 //! many times.
 //!
 //! May import `engine` and `model`. Deliberately not here: the database.

@@ -1,0 +1,112 @@
+//! The socket: whose it is, where it is, and what is believed of it.
+
+use super::*;
+
+#[test]
+fn only_our_own_daemon_and_root_s_are_believed_and_by_root_the_owner_s() {
+    let cases = [
+        (7, 7, 0, true),
+        (0, 7, 7, true),
+        (8, 7, 8, false),
+        (7, 0, 7, true),
+        (0, 0, 7, true),
+        // One that a user planted in /tmp.
+        (7, 0, 0, false),
+    ];
+    for (listener, ours, owner, expected) in cases {
+        assert_eq!(
+            super::super::is_trusted(listener, ours, owner),
+            expected,
+            "{listener} answers {ours} in {owner}'s folder"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_daemon_of_a_folder_that_lost_its_private_folder_is_found() {
+    let daemon = daemon();
+    fs::remove_dir_all(daemon.folder.join(".dirsync")).unwrap();
+    let folder = Folder::find(&daemon.folder.join("deep/er")).unwrap();
+    assert_eq!(folder.path, daemon.folder.canonicalize().unwrap());
+    folder.connect().await.unwrap().get::<StatusView>("/v1/status", &[]).await.unwrap();
+    // Nor does an empty one hide it.
+    fs::create_dir(daemon.folder.join(".dirsync")).unwrap();
+    Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+}
+
+/// Whoever listens may say anything for as long as anyone listens.
+#[tokio::test]
+async fn an_answer_without_an_end_is_not_read_to_the_end() {
+    let home = TempDir::new().unwrap();
+    fs::create_dir(home.path().join(".dirsync")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(home.path().join(".dirsync/control")).unwrap();
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = socket.accept().unwrap();
+        // An answer that comes before the question is another error.
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        let part = vec![b' '; 1 << 20];
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        while stream.write_all(format!("{:x}\r\n", part.len()).as_bytes()).is_ok() {
+            if stream.write_all(&[&part[..], b"\r\n"].concat()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut client = Folder::find(home.path()).unwrap().connect().await.unwrap();
+    let why = client.get::<Value>("/v1/status", &[]).await.unwrap_err().to_string();
+    assert!(why.contains("limit"), "{why}");
+}
+
+#[tokio::test]
+async fn the_socket_is_ours_alone_and_outlives_a_crash() {
+    let daemon = daemon();
+    let socket = daemon.folder.join(".dirsync/control");
+    assert_eq!(fs::symlink_metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    let outside = TempDir::new().unwrap();
+    let dead = outside.path().join("dead");
+    fs::create_dir_all(dead.join(".dirsync")).unwrap();
+    drop(Control::bind(private(&dead).as_fd(), Path::new("/nowhere")).unwrap());
+    let why = Folder::find(&dead).unwrap().connect().await.err().unwrap().to_string();
+    assert!(why.contains("no daemon is running for"), "{why}");
+    drop(Control::bind(private(&dead).as_fd(), Path::new("/nowhere")).unwrap());
+    fs::remove_file(dead.join(".dirsync/control")).unwrap();
+    let why = Folder::find(&dead).unwrap().connect().await.err().unwrap().to_string();
+    assert!(why.contains("start it with: dirsyncd"), "{why}");
+    let why = Folder::find(outside.path()).unwrap_err().to_string();
+    assert!(why.contains("not in a synced folder"), "{why}");
+}
+
+/// A folder stands where the socket would, as a stand-in for a file system that keeps no sockets.
+#[tokio::test]
+async fn where_no_socket_can_be_made_in_the_folder_it_is_in_the_state_directory_and_found_from_the_folder() {
+    let home = TempDir::new().unwrap();
+    let (folder, state) = (home.path().join("d"), home.path().join("state"));
+    fs::create_dir_all(folder.join(".dirsync/control/full")).unwrap();
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    let bind = || Control::bind(private(&folder).as_fd(), &state);
+    assert!(bind().unwrap().is_elsewhere());
+    fs::remove_dir_all(folder.join(".dirsync/control")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(state.join("again")).unwrap();
+    fs::rename(state.join("again"), state.join("control")).unwrap();
+    let dialled = crate::io::control::dial(private(&folder)).await;
+    assert!(dialled.is_ok(), "{dialled:?}");
+    // Whoever can write to .dirsync may name any folder; only one that its owner alone may enter is
+    // followed.
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(crate::io::control::dial(private(&folder)).await.is_err());
+    drop(socket);
+    // Back on a file system that keeps sockets, nothing leads elsewhere.
+    assert!(!bind().unwrap().is_elsewhere());
+    assert!(!folder.join(".dirsync/control-at").exists());
+}
+
+#[test]
+fn that_no_socket_can_be_made_anywhere_is_said_with_the_way_out() {
+    let home = TempDir::new().unwrap();
+    let folder = home.path().join("d");
+    fs::create_dir_all(folder.join(".dirsync/control/full")).unwrap();
+    let why = Control::bind(private(&folder).as_fd(), &home.path().join("none")).unwrap_err().to_string();
+    assert!(why.contains("control socket") && why.contains("--state-dir"), "{why}");
+}

@@ -144,11 +144,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
 
     let (events, received) = Events::channel();
     let (handle, requests) = Handle::new(events.clone());
-    let kept = DiskOptions { signature_dir: Some(options.signature_dir.clone()), ..DiskOptions::default() };
-    let disk = Disk::start(Arc::clone(&root), events.clone(), &kept)?;
-    if index.counts() == Counts::default() {
-        disk.expect_many();
-    }
+    let disk = start_disk(options, &root, &events, &index)?;
     let net = start_net(net_config(options, key, &secret, state.port()), &events, &root, &disk)?;
     keep_port(options, &state, net.port());
     let about = about(options, net.port());
@@ -172,9 +168,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     };
     let now = turns.clock.now();
     turns.journal.begin(now);
-    if !was_clean && cut.is_none() {
-        say_that_it_was_killed();
-    }
+    say_if_it_was_killed(was_clean, cut.is_some());
     begin(&mut turns, &verdict, cut, options)?;
     let mut chores = Chores::start(&root, state, &shell, marked);
     while !stop.is_asked() && !turns.renews {
@@ -186,11 +180,13 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     Ok(ended)
 }
 
-fn say_that_it_was_killed() {
-    tracing::info!(
-        kind = "killed",
-        "the last run was killed or failed; the machine and the disk stayed up, so what was written is there"
-    );
+fn say_if_it_was_killed(was_clean: bool, was_cut: bool) {
+    if !was_clean && !was_cut {
+        tracing::info!(
+            kind = "killed",
+            "the last run was killed or failed; the machine and the disk stayed up, so what was written is there"
+        );
+    }
 }
 
 fn about(options: &Options, listen_port: u16) -> About {
@@ -208,6 +204,15 @@ fn bind_control(options: &Options, root: &Root) -> Result<Control, NoSocket> {
         root.learn(|keeps| keeps.sockets = false);
     }
     Ok(control.also_by_inode(root.dir()))
+}
+
+fn start_disk(options: &Options, root: &Arc<Root>, events: &Events, index: &SqliteIndex) -> io::Result<Disk> {
+    let kept = DiskOptions { signature_dir: Some(options.signature_dir.clone()), ..DiskOptions::default() };
+    let disk = Disk::start(Arc::clone(root), events.clone(), &kept)?;
+    if index.counts() == Counts::default() {
+        disk.expect_many();
+    }
+    Ok(disk)
 }
 
 fn start_net(config: NetConfig, events: &Events, root: &Arc<Root>, disk: &Disk) -> Result<Net, NetError> {

@@ -101,30 +101,12 @@ impl World {
             self.after(at / 2, Happening::Backup(node));
             self.after(at, Happening::RollBack(node));
         }
-        for _ in 0..self.plan.lost_indexes {
-            let node = self.rng.index(self.nodes.len());
-            self.within(active, Happening::LoseIndex(node));
-        }
-        for _ in 0..self.plan.clock_jumps {
-            let node = self.rng.index(self.nodes.len());
-            self.within(active, Happening::ClockJumps(node));
-        }
-        for _ in 0..self.plan.pattern_edits {
-            let node = self.rng.index(self.nodes.len());
-            self.within(active, Happening::Patterns(node));
-        }
-        for _ in 0..self.plan.decisions {
-            let node = self.rng.index(self.nodes.len());
-            self.within(active, Happening::Decide(node));
-        }
-        for _ in 0..self.plan.rots {
-            let node = self.rng.index(self.nodes.len());
-            self.within(active, Happening::Rot(node));
-        }
-        for _ in 0..self.plan.verifies {
-            let node = self.rng.index(self.nodes.len());
-            self.within(active, Happening::Verify(node));
-        }
+        self.plan_often(self.plan.lost_indexes, Happening::LoseIndex);
+        self.plan_often(self.plan.clock_jumps, Happening::ClockJumps);
+        self.plan_often(self.plan.pattern_edits, Happening::Patterns);
+        self.plan_often(self.plan.decisions, Happening::Decide);
+        self.plan_often(self.plan.rots, Happening::Rot);
+        self.plan_often(self.plan.verifies, Happening::Verify);
         for _ in 0..self.plan.full_disks {
             let node = self.rng.index(self.nodes.len());
             self.within(active, Happening::Full { node, is_full: true });
@@ -137,6 +119,14 @@ impl World {
                 self.within(active, Happening::Crash { node, power });
                 self.within(active, Happening::Start(node));
             }
+        }
+    }
+
+    /// So many of one sort, each at any node and any time.
+    fn plan_often(&mut self, times: u64, what: fn(NodeId) -> Happening) {
+        for _ in 0..times {
+            let node = self.rng.index(self.nodes.len());
+            self.within(self.plan.active_ns, what(node));
         }
     }
 

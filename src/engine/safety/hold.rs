@@ -360,27 +360,28 @@ impl<I: Index> Engine<I> {
         let reverts_may_go =
             is_half(self.losses(now, &reverted, &reverted).and(self.safety.ledger.sum(Fate::Reverted)));
         for (kind, may_go) in [(Loss::Deleted, deletions_may_go), (Loss::Reverted, reverts_may_go)] {
-            let held: Vec<_> = self
-                .safety
-                .guard
-                .losing_as(kind)
-                .intersection(&self.safety.guard.by_peers.from_peers)
-                .cloned()
-                .collect();
-            if may_go && !held.is_empty() {
-                ended = true;
-                self.safety.guard.cleared = 0;
-                for path in held {
-                    self.safety.guard.by_peers.from_peers.remove(&path);
-                    self.transfer.retry_now(&path);
-                }
-                // Their folders may have waited for them.
-                self.transfer.retry_all();
-            }
+            ended |= may_go && self.let_go_by_peers(kind);
         }
         if ended {
             self.core.out.push(Action::Report(Report::HoldEnded));
         }
+    }
+
+    /// Losses of a kind by peers are held no more. Whether any were.
+    fn let_go_by_peers(&mut self, kind: Loss) -> bool {
+        let losing = self.safety.guard.losing_as(kind);
+        let held: Vec<_> = losing.intersection(&self.safety.guard.by_peers.from_peers).cloned().collect();
+        if held.is_empty() {
+            return false;
+        }
+        self.safety.guard.cleared = 0;
+        for path in held {
+            self.safety.guard.by_peers.from_peers.remove(&path);
+            self.transfer.retry_now(&path);
+        }
+        // Their folders may have waited for them.
+        self.transfer.retry_all();
+        true
     }
 
     // Reverts here.

@@ -97,6 +97,12 @@ pub fn copy_tree(from: &Path, to: &Path) {
 }
 
 /// Runs a command that must succeed; its output is in the panic if it does not.
+/// By a process of its own: a child that this one starts meanwhile would hold the copy open for
+/// writing, and nobody could run it.
+pub fn copy_program(from: &Path, to: &Path) {
+    run("cp", &[path_text(from), path_text(to)]);
+}
+
 pub fn run(program: &str, args: &[&str]) -> String {
     let out = std::process::Command::new(program)
         .args(args)

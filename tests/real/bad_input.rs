@@ -1,7 +1,7 @@
 //! Bad input: each refused with one clear line that says what to do, and an exit code: 2 for a
 //! wrong command line, 1 for what is wrong with the machine.
 
-use crate::common::disk::{chmod, give_to, path_text, run};
+use crate::common::disk::{chmod, copy_program, give_to, path_text, run};
 use crate::common::machine::{Refusal, free_tcp_port, wait_linked};
 use crate::common::{Group, Machine, converge, is_root, noise, pace, read, write};
 use std::fs;
@@ -22,7 +22,7 @@ fn unprivileged(group: &Group, test: &str) -> Machine {
     let mut machine = group.machine("a");
     if is_root(test) {
         let copy = machine.home.join("dirsyncd");
-        fs::copy(&machine.binary, &copy).expect("copies");
+        copy_program(&machine.binary, &copy);
         chmod(&copy, 0o755);
         machine.binary = copy;
         machine.through = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(str::to_owned).to_vec();

@@ -146,7 +146,7 @@ fn a_lone_socket_and_an_ignored_file_are_left_alone_and_keep_nobody_from_being_i
     write(a.at("x.tmp"), "ignored");
     write(a.at("g"), "2");
     eventually("g comes", PATIENCE, || b.at("g").exists().then_some(()).ok_or("not yet".to_owned()));
-    // Long enough for an inspection at the socket.
+    // Long enough for a look at the socket.
     pace(500);
     is_in_sync(&[&a, &b]);
     assert!(!b.at("x.tmp").exists() && !b.at("s").exists());

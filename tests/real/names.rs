@@ -1,6 +1,6 @@
 //! What can be synced: names of any bytes, every kind of file that travels, and what is left alone.
 
-use crate::common::disk::{chmod, give_to, run};
+use crate::common::disk::{chmod, copy_program, give_to, run};
 use crate::common::machine::{find_line, text_of, wait_linked};
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, read, remove, rename, set_mtime, write};
 use std::ffi::OsStr;
@@ -262,7 +262,7 @@ fn a_file_that_cannot_be_read_is_a_problem_in_status_and_not_a_stop() {
     if is_root("a_file_that_cannot_be_read_is_a_problem_in_status_and_not_a_stop") {
         // The build folder need not be open to others: the unprivileged user runs a copy.
         let copy = a.home.join("dirsyncd");
-        fs::copy(&a.binary, &copy).expect("copies");
+        copy_program(&a.binary, &copy);
         chmod(&copy, 0o755);
         a.binary = copy;
         a.through = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(str::to_owned).to_vec();

@@ -172,7 +172,7 @@ fn a_store_through_a_mapping_that_leaves_the_stat_alone_is_kept_as_an_edit_when_
     program.store(b'?', 40);
     table[40] = b'?';
     eventually("the first store is at b", PATIENCE, || {
-        // No watcher sees a store; whoever closes the file makes it be inspected.
+        // No watcher sees a store; whoever closes the file has it inspected.
         drop(fs::OpenOptions::new().append(true).open(&file).map_err(|e| e.to_string())?);
         (read(b.at("table")) == table).then_some(()).ok_or("it is not".to_owned())
     });

@@ -1,7 +1,7 @@
 //! What is left alone where it stands: special files in the way, special bits, access lists,
 //! folders that may not be written.
 
-use crate::common::disk::{chmod, give_to, path_text, run};
+use crate::common::disk::{chmod, copy_program, give_to, path_text, run};
 use crate::common::machine::{start_all, wait_linked};
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, pace, read, remove, write};
 use std::fs;
@@ -36,7 +36,9 @@ fn what_a_special_file_keeps_away_is_named_costs_nothing_and_comes_when_that_is_
     write(a.at("folder/in/it"), "text");
     eventually("both are named", PATIENCE, || {
         let found = problems(&b);
-        (found.contains("a fifo is at 'file'") && found.contains("a socket is at 'folder'")).then_some(()).ok_or(found)
+        let is_named =
+            |path: &str, what: &str| found.contains(&format!("\"path\":\"{path}\",\"text\":\"it is a {what} here"));
+        (is_named("file", "fifo") && is_named("folder", "socket")).then_some(()).ok_or(found)
     });
     // Nothing else is held up, and nothing is tried again and again.
     b.wait_log(&["received", "'beside'"]);
@@ -150,7 +152,7 @@ fn unprivileged(group: &Group, test: &str) -> Machine {
     let mut machine = group.machine("b");
     if is_root(test) {
         let copy = machine.home.join("dirsyncd");
-        fs::copy(&machine.binary, &copy).expect("copies");
+        copy_program(&machine.binary, &copy);
         chmod(&copy, 0o755);
         machine.binary = copy;
         machine.through = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(str::to_owned).to_vec();

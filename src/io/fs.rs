@@ -8,6 +8,7 @@ pub mod delta;
 pub mod direct;
 pub mod disk;
 pub mod history;
+pub(in crate::io) mod history_name;
 mod indispensable;
 pub mod inspect;
 pub mod install;

@@ -1,7 +1,6 @@
-//! What `dirsync verify` says, in JSON: stable names, as in `view.rs`.
+//! Makes the views of a verification of what the engine says.
 //!
-//! `docs/control.md` lists them. May import `engine` and `model`. Deliberately not here: how it is
-//! fetched or shown.
+//! Deliberately not here: the views themselves (`src/views/verify.rs`).
 
 use crate::engine::{Decision, FileHeld, MachineTally, Run, SuspectStatus, Tally, Verification};
 use crate::io::journal::suspect_sentence;

@@ -1,8 +1,7 @@
-//! What the local API says, in JSON: stable names, nanoseconds as strings, paths in their escaped
-//! text form.
+//! Makes the views of the local API of what the engine and the world say.
 //!
-//! `docs/control.md` lists them. May import `engine`, `wire` and `model`. Deliberately not here:
-//! how it is fetched or shown.
+//! Paths and foreign text are escaped here. Deliberately not here: the views themselves
+//! (`src/views/`), and how they are fetched or shown.
 
 mod held;
 

@@ -81,7 +81,7 @@ fn view(path: &SyncPath, why: Why, there: Option<StatKind>) -> WhyView {
             ("synced", text)
         }
         Why::Deleted { .. } | Why::Unknown if there.is_some() => {
-            let waits_for = "a look at the disk, which has not come by it yet".to_owned();
+            let waits_for = "an inspection of the disk, which has not come by it yet".to_owned();
             let text = format!("pending: it waits for {waits_for}");
             view.waits_for = Some(waits_for);
             ("pending", text)
@@ -161,7 +161,7 @@ fn held(holders: &Holders) -> String {
 
 fn waiting(waits_for: &WaitsFor) -> String {
     match waits_for {
-        WaitsFor::Inspection => "a look at the disk: it changed there".to_owned(),
+        WaitsFor::Inspection => "an inspection of the disk: it changed there".to_owned(),
         WaitsFor::Paused => "'dirsync resume': syncing is paused".to_owned(),
         WaitsFor::Halted(why) => format!("syncing to go on, which is stopped: {why}"),
         WaitsFor::Person => "'dirsync confirm': it is held back".to_owned(),
@@ -255,7 +255,7 @@ mod tests {
             ),
             (Why::Unknown, Some(StatKind::Other), "special", "a socket, fifo or device"),
             (Why::Unknown, Some(StatKind::Mount), "special", "another file system is mounted there"),
-            (Why::Unknown, file, "pending", "a look at the disk"),
+            (Why::Unknown, file, "pending", "an inspection of the disk"),
             (Why::Unknown, None, "not_there", "nothing is known of it"),
             (
                 Why::Deleted { row: row(Kind::Deleted { at: 1_700_000_000_000_000_000 }), author: "b".into() },

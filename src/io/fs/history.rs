@@ -5,7 +5,6 @@
 //! (`apply::restore`), and what is to go (`engine::retention`).
 
 mod late;
-mod name;
 mod past;
 mod seek;
 #[cfg(test)]
@@ -17,19 +16,17 @@ use crate::humanize;
 use crate::io::clock::wall_ns;
 use crate::io::fail::{self, Point};
 use crate::io::fs::beneath;
+use crate::io::fs::history_name::{NAME_BYTES, SIDECAR, Stood, UniqueName, parse, sidecar, unescape, unique_name};
 use crate::io::fs::root::Root;
 use crate::io::fs::stage::Stage;
 use crate::model::{ContentId, FileTime, Mode, SyncPath};
 use late::Late;
-use name::{NAME_BYTES, SIDECAR, UniqueName, parse, sidecar, unescape};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-pub(in crate::io) use name::{Stood, unique_name};
 
 /// All of history together: this share of the file system's blocks, and of its inodes.
 const QUOTA_PERCENT: u64 = 10;

@@ -15,10 +15,10 @@ use crate::model::text;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(super) const NAME_BYTES: usize = 200;
+pub(in crate::io::fs) const NAME_BYTES: usize = 200;
 /// Digits of the time.
 const TIME_BYTES: usize = 20;
-pub(super) const SIDECAR: &str = ".path";
+pub(in crate::io::fs) const SIDECAR: &str = ".path";
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -45,7 +45,7 @@ pub(in crate::io) fn unique_name(reason: RetainReason, path: &[u8], stood: Optio
     name_at(later(last.unwrap_or_default()), reason, path, stood)
 }
 
-pub(super) fn name_at(time_ns: u64, reason: RetainReason, path: &[u8], stood: Option<Stood>) -> UniqueName {
+pub(in crate::io::fs) fn name_at(time_ns: u64, reason: RetainReason, path: &[u8], stood: Option<Stood>) -> UniqueName {
     let mut name = format!("{time_ns:020}.{}", reason.word());
     if let Some(Stood { at_ns, since_ns }) = stood {
         // Of what has been here for ever, 0; a second that has begun is not over.
@@ -62,18 +62,18 @@ pub(super) fn name_at(time_ns: u64, reason: RetainReason, path: &[u8], stood: Op
     UniqueName { name, is_cut }
 }
 
-pub(super) fn sidecar(name: &str) -> String {
+pub(in crate::io::fs) fn sidecar(name: &str) -> String {
     format!("{name}{SIDECAR}")
 }
 
-pub(super) struct Parsed<'a> {
+pub(in crate::io::fs) struct Parsed<'a> {
     pub time_ns: u64,
     pub reason: RetainReason,
     pub stood: Option<Stood>,
     pub path: &'a str,
 }
 
-pub(super) fn parse(name: &str) -> Option<Parsed<'_>> {
+pub(in crate::io::fs) fn parse(name: &str) -> Option<Parsed<'_>> {
     if name.len() > NAME_BYTES && name.ends_with(SIDECAR) {
         return None;
     }
@@ -98,7 +98,7 @@ fn parse_reason(text: &str) -> Option<(RetainReason, Option<Stood>)> {
 }
 
 /// The same thing under another reason. A name that was cut may get longer or shorter by that.
-pub(super) fn renamed(name: &str, reason: RetainReason) -> Option<String> {
+pub(in crate::io::fs) fn renamed(name: &str, reason: RetainReason) -> Option<String> {
     let old = parse(name)?.reason.word();
     let rest = name.get(TIME_BYTES + 1..)?.strip_prefix(old)?;
     Some(format!("{}.{}{rest}", &name[..TIME_BYTES], reason.word()))
@@ -126,7 +126,7 @@ fn escape_into(out: &mut String, path: &[u8]) {
     }
 }
 
-pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
+pub(in crate::io::fs) fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut parts = text.split('%');
     out.extend_from_slice(parts.next()?.as_bytes());

@@ -210,7 +210,8 @@ impl Stage {
             return Err(e.into());
         }
         let kept =
-            crate::io::fs::history::unique_name(crate::engine::RetainReason::Conflict, b"recovered-folder", None).name;
+            crate::io::fs::history_name::unique_name(crate::engine::RetainReason::Conflict, b"recovered-folder", None)
+                .name;
         rustix::fs::renameat(self.root.staging(), file_name, self.root.history(), kept.as_str())?;
         tracing::warn!(
             "a folder that was being replaced when the daemon was stopped is kept as '.dirsync/history/{kept}'"

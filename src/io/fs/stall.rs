@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// From then on it is said. A disk that spins up takes 10 s; a full write-back cache, some more.
 const LONG: Duration = Duration::from_secs(30);
-/// How often that is inspected.
+/// How often that is checked.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Those who wait for one file system.

@@ -304,12 +304,12 @@ fn suspect(path: &SyncPath, unreadable: bool, heals: bool) -> String {
 fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns: u64, was_there: bool) -> String {
     let took = duration(took_ns);
     // A folder that was derived from what lies in it was announced by nobody.
-    let told_by = if from.is_empty() { String::new() } else { format!(", announced by {from}") };
+    let announced_by = if from.is_empty() { String::new() } else { format!(", announced by {from}") };
     match &entry.kind {
         Kind::File { .. } if was_there && wire_bytes == 0 => {
-            format!("set the permissions and the time of '{path}'{told_by}")
+            format!("set the permissions and the time of '{path}'{announced_by}")
         }
-        Kind::Symlink { .. } if was_there => format!("set the time of the link '{path}'{told_by}"),
+        Kind::Symlink { .. } if was_there => format!("set the time of the link '{path}'{announced_by}"),
         Kind::File { size, .. } => {
             let wire = match wire_bytes {
                 0 => "its content was here already".to_owned(),
@@ -318,10 +318,10 @@ fn received(path: &SyncPath, entry: &Entry, from: &str, wire_bytes: u64, took_ns
             let from = if from.is_empty() { String::new() } else { format!(" from {from}") };
             format!("received '{path}'{from} ({}, {wire}, {took})", bytes(*size))
         }
-        Kind::Directory if was_there => format!("set the permissions of the folder '{path}'{told_by}"),
-        Kind::Directory => format!("made the folder '{path}'{told_by}"),
-        Kind::Symlink { .. } => format!("made the link '{path}'{told_by}"),
-        Kind::Deleted { .. } => format!("deleted '{path}'{told_by}; a file's content stays in history"),
+        Kind::Directory if was_there => format!("set the permissions of the folder '{path}'{announced_by}"),
+        Kind::Directory => format!("made the folder '{path}'{announced_by}"),
+        Kind::Symlink { .. } => format!("made the link '{path}'{announced_by}"),
+        Kind::Deleted { .. } => format!("deleted '{path}'{announced_by}; a file's content stays in history"),
     }
 }
 
@@ -471,12 +471,12 @@ impl SummarySum {
     pub(super) fn changes(&self, way: Way, whom: &str, place: &str, only_set: bool) -> Line {
         let (size, wire) = (bytes(self.size_bytes), bytes(self.wire_bytes));
         let what = format!("{}{place}", self.what());
-        let told_by = if whom.is_empty() { String::new() } else { format!(", announced by {whom}") };
+        let announced_by = if whom.is_empty() { String::new() } else { format!(", announced by {whom}") };
         let (kind, text) = match way {
-            Way::Received if only_set => ("received", format!("set the permissions and times of {what}{told_by}")),
+            Way::Received if only_set => ("received", format!("set the permissions and times of {what}{announced_by}")),
             Way::Received if self.wire_bytes == 0 && self.files == 0 && self.others == 0 => {
                 let files = counted(self.deletions, "path", "paths");
-                ("received", format!("deleted {files}{place}{told_by}; files stay in history"))
+                ("received", format!("deleted {files}{place}{announced_by}; files stay in history"))
             }
             Way::Received if whom.is_empty() => ("received", format!("took over {what} ({size}, nothing on the wire)")),
             Way::Received => ("received", format!("received {what} from {whom} ({size}, {wire} on the wire)")),

@@ -427,7 +427,7 @@ impl Link {
         Ok(())
     }
 
-    /// Who passes a confirmation on has inspected its signature.
+    /// Who passes a confirmation on has checked its signature.
     fn confirmed(&self, confirmation: Confirmation, wire_bytes: u64) -> Result<(), Closing> {
         if self.confirmations.fetch_add(1, Relaxed) >= MAX_CONFIRMATIONS {
             return Err(Closing::Broke(format!("over {MAX_CONFIRMATIONS} confirmations on one link")));

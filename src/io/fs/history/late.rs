@@ -5,11 +5,11 @@
 //! and reported as one (P2). May import `engine`'s values and `model`. Deliberately not here: what
 //! a conflict means.
 
-use super::name::{NAME_BYTES, Parsed, parse, renamed, sidecar};
 use super::{History, Item, KeptVersion};
 use crate::engine::{Event, FoundLoser, RetainReason, Stat, StatKind};
 use crate::io::Events;
 use crate::io::fs::beneath;
+use crate::io::fs::history_name::{NAME_BYTES, Parsed, parse, renamed, sidecar};
 use crate::model::{ContentId, Entry, FileTime, Kind, SyncPath};
 use std::collections::VecDeque;
 use std::io::{self, Write};

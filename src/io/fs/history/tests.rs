@@ -1,9 +1,9 @@
 //! History on a real disk: names, sidecars, what goes, and what is written after it came.
 
-use super::name::name_at;
 use super::*;
 use crate::engine::{Event, FoundLoser, Stat};
 use crate::io::Events;
+use crate::io::fs::history_name::name_at;
 use crate::model::{ContentId, DeviceId, Entry, Kind, Version, VersionVector};
 use crate::wire::message::Sought;
 use std::os::unix::fs::MetadataExt;

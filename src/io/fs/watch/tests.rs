@@ -355,7 +355,7 @@ fn another_instance_is_made_only_when_all_have_enough_to_do() {
     assert!(counts.iter().all(|&count| count >= 5), "{counts:?}");
 }
 
-/// The old one's end is announced by another instance than the new one's beginning, maybe later.
+/// The old one's end is reported by another instance than the new one's beginning, maybe later.
 #[test]
 fn a_watch_that_ends_while_its_folder_is_there_is_a_hint_that_the_folder_is_new() {
     let folder = WatchedFolder::new();

@@ -1,7 +1,7 @@
 //! Every size, window and patience of the engine, with its unit and its reason, by room.
 //!
-//! Names end in what they count: `_NS` is nanoseconds, `_BYTES` bytes, `_CAP` how many are kept at
-//! most (P9). Deliberately not here: limits of the wire (`wire/`) and of the disk (`io/`).
+//! Most names end in what they count: `_NS` is nanoseconds, `_BYTES` bytes, `_CAP` how many are kept
+//! at most (P9); the others say it. Deliberately not here: limits of the wire (`wire/`) and of the disk (`io/`).
 
 /// Units of time (ns).
 pub(super) const MS: u64 = 1_000_000;
@@ -111,7 +111,7 @@ pub(super) const FREED_RETRY_NS: u64 = 60 * SECOND;
 
 /// A user's change in a new folder may stay unseen for this long while more comes from
 /// elsewhere.
-pub const ARRIVAL_PATIENCE_NS: u64 = SECOND;
+pub(super) const ARRIVAL_PATIENCE_NS: u64 = SECOND;
 
 /// No event came for so long: the daemon slept. The root's checks come more often.
 pub(super) const SLEPT_NS: u64 = 8 * SECOND;
@@ -135,16 +135,16 @@ pub(super) const REHASH_QUIET_NS: u64 = RACY_NS / 4;
 pub(super) const SERVING_NS: u64 = SECOND;
 
 /// From the close after a write to the inspection.
-pub const CLOSED_QUIET_NS: u64 = 2 * MS;
+pub(super) const CLOSED_QUIET_NS: u64 = 2 * MS;
 
 /// A file that is being written is inspected after this much quiet.
-pub const WRITING_QUIET_NS: u64 = 100 * MS;
+pub(super) const WRITING_QUIET_NS: u64 = 100 * MS;
 
 /// A file that is written without a pause is inspected this often.
-pub const RESTLESS_NS: u64 = 2_000 * MS;
+pub(super) const RESTLESS_NS: u64 = 2_000 * MS;
 
 /// From a name's disappearance to the inspection.
-pub const GONE_QUIET_NS: u64 = 20 * MS;
+pub(super) const GONE_QUIET_NS: u64 = 20 * MS;
 
 /// What reaches the disk of a file does so in blocks of at least this many bytes.
 pub(super) const TORN_BLOCK_BYTES: u64 = 512;
@@ -231,11 +231,11 @@ pub(super) const OFFER_ENTRIES: usize = 2048;
 /// Entries that an offer in parts may hold; 16 bytes are kept of each (P9).
 pub(super) const OFFERED_CAP: usize = 1 << 20;
 
-/// What one device may cost at once, and what it may again in each second.
+/// What one device may cost at once, and what it may again in each second (bytes).
 pub(super) const COSTS_OF_ONE: u64 = 256 << 20;
 pub(super) const COSTS_AGAIN_OF_ONE: u64 = 16 << 10;
 
-/// The same of all devices.
+/// The same of all devices (bytes).
 pub(super) const COSTS_OF_ALL: u64 = 1 << 30;
 pub(super) const COSTS_AGAIN_OF_ALL: u64 = 64 << 10;
 
@@ -253,7 +253,7 @@ pub(super) const DELIVERIES_CAP: usize = 16_384;
 pub(super) const DELIVERY_PATIENCE_NS: u64 = 2 * SECOND;
 
 /// A peer's clock is named when it is off by more than this, and right again below half of it.
-pub const CLOCK_OFF_NS: u64 = 2 * SECOND;
+pub(super) const CLOCK_OFF_NS: u64 = 2 * SECOND;
 
 /// Devices that are known (P9); with more, no deletion is forgotten.
 pub(super) const DEVICES_CAP: usize = 1024;
@@ -397,8 +397,8 @@ pub(super) const SWARM_STARVES_NS: u64 = 10 * SECOND;
 /// A source that has not what it said so often is not asked for this content any more.
 pub(super) const SOURCE_LIES: u32 = 3;
 
-/// A peer that sends none of the small contents that it was asked for is silent after this long
-///.
+/// A peer that sends none of the small contents that it was asked for is silent after this
+/// long, each time twice as long, up to the second.
 pub(super) const SILENCE_PATIENCE_NS: u64 = 10 * SECOND;
 pub(super) const SILENCE_MOST_PATIENCE_NS: u64 = 600 * SECOND;
 
@@ -410,7 +410,7 @@ pub(super) const CONFIRMATION_OWN_SLOTS: u16 = 128;
 /// All lists of confirmed changes.
 pub(super) const CONFIRMATION_SLOTS: u16 = 4096;
 
-/// What the confirmations of all peers take, and those of one of them.
+/// What the confirmations of all peers take, and those of one of them (bytes).
 pub(super) const CONFIRMATIONS_OF_ALL: usize = 16 << 20;
 pub(super) const CONFIRMATIONS_OF_ONE: usize = 8 << 20;
 
@@ -419,8 +419,8 @@ pub(super) const CONFIRMATION_BYTES: usize = 256;
 /// A confirmation is kept for 30 days.
 pub(super) const CONFIRMATION_NS: u64 = 30 * DAY_NS;
 
-/// What inspections after a user's confirmation find is gathered for so long, less than peers
-/// wait before they judge.
+/// What a user meant is gathered for so long before it is announced, less than peers wait
+/// before they judge.
 pub(super) const CONFIRM_GATHER_NS: u64 = SECOND / 10;
 
 /// A peer that holds something has confirmations announced again after this.
@@ -447,7 +447,7 @@ pub(super) const DYING_PATIENCE_NS: u64 = 600_000 * MS;
 pub(super) const MISSING_AGAIN: u32 = 50;
 
 /// Below so many files nothing but the loss of every one is a disaster.
-pub const DISASTER_FILES: u64 = 100;
+pub(super) const DISASTER_FILES: u64 = 100;
 
 /// Losses by peers above this many are judged together, once they have rested.
 pub(super) const FEW_LOSSES: usize = 20;
@@ -455,7 +455,8 @@ pub(super) const FEW_LOSSES: usize = 20;
 /// What is held is judged again so long after something came.
 pub(super) const HOLD_REVIEW_NS: u64 = 1_000 * MS;
 
-/// Losses that are known one by one (P9); older ones are only counted then.
+/// Spans (what a path held until it changed) that are known one by one (P9); older ones are
+/// only counted then.
 pub(super) const SPANS_CAP: usize = 1 << 17;
 
 /// Spans are stored so many to a value, so that one more rewrites little.
@@ -473,7 +474,7 @@ pub(super) const LEDGER_SLOTS: u64 = 4096;
 /// Changes dated too far ahead that are known one by one (P9).
 pub(super) const FUTURE_CAP: usize = 10_000;
 
-/// For so long (ns) a linked machine's clock must agree before anything is made anew.
+/// A linked machine's clock must agree for so long before anything is made anew.
 pub(super) const REDATE_AGREED_NS: u64 = 5 * SECOND;
 
 /// What others made, and did not make anew by then, any machine makes anew that has it.
@@ -495,8 +496,8 @@ pub(super) const KEEP_YOUNG_NS: u64 = 10 * SECOND;
 /// alone makes nobody wait.
 pub(super) const KEEP_LARGEST_SHARE: u64 = 4;
 
-/// Returns to older contents are judged after this much quiet.
-pub(super) const REVERTS_QUIET_NS: u64 = 200 * MS;
+/// Losses by peers, and returns to older contents, are judged after this much quiet.
+pub(super) const LOSSES_QUIET_NS: u64 = 200 * MS;
 
 /// Every file is read once in this time.
 pub(super) const SCRUB_ROUND_NS: u64 = 30 * DAY_NS;

@@ -169,7 +169,7 @@ impl<I: Index> Engine<I> {
         // Until the file is read: what was covered still is.
         self.observe.set_patterns(self.core.believed_patterns());
         self.want_unsettled(now);
-        self.transfer.all_were_interrupted();
+        self.transfer.doubt_all();
         self.observe.load_racy(&mut self.core, now);
         self.reconcile.load_merging(&self.core, trust);
         self.reconcile.load_sought(&mut self.core);
@@ -220,7 +220,7 @@ impl<I: Index> Engine<I> {
             Event::RangeEnded { range, how, wire_bytes } => self.range_ended(now, range, how, wire_bytes),
             Event::FetchAsked { link, stream, path, content, size } => match self.locate(&path, content, size) {
                 Some(file) => {
-                    self.observe.serves(now);
+                    self.observe.note_serving(now);
                     self.safety.note_served(link, &file.path, content);
                     self.core.act(Action::Serve { to: link, stream, file: Some(file) });
                 }
@@ -346,7 +346,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn ignore_read(&mut self, now: Now, text: Option<&[u8]>) {
-        self.safety.patterns_were_read();
+        self.safety.note_patterns_read();
         if self.core.halted.is_some() {
             return; // of the wrong root, maybe; the right one's is read when it is back
         }
@@ -366,7 +366,7 @@ impl<I: Index> Engine<I> {
     /// It is there and gives no patterns. Those in force stay so, and before any were, everything
     /// waits: what its user may want covered is neither told nor replaced because of an error.
     fn ignore_unread(&mut self, now: Now, why: &str) {
-        self.safety.patterns_were_read();
+        self.safety.note_patterns_read();
         if self.core.halted.is_some() {
             return;
         }
@@ -394,7 +394,7 @@ impl<I: Index> Engine<I> {
     }
 
     fn state_changed(&mut self, now: Now) {
-        self.peers.state_changed(now);
+        self.peers.note_state_changed(now);
     }
 
     /// Contents that came and wait to be installed (bytes): whoever brings more should wait.

@@ -223,7 +223,7 @@ impl Observe {
     }
 
     /// How the scan had come by a path that is now known, if it had.
-    pub(super) fn was_come_by(&mut self, path: &SyncPath) -> Option<ObservationSource> {
+    pub(super) fn take_come_by(&mut self, path: &SyncPath) -> Option<ObservationSource> {
         self.scan.inspected(path)
     }
 
@@ -288,7 +288,7 @@ impl Observe {
     }
 
     /// A folder was installed here: its echo is still to come.
-    pub(super) fn folder_was_installed(&mut self, path: &SyncPath) {
+    pub(super) fn note_installed_folder(&mut self, path: &SyncPath) {
         self.inspecting.new_folders.insert(path.clone());
     }
 
@@ -297,7 +297,7 @@ impl Observe {
         !self.inspecting.new_folders.is_empty()
     }
 
-    pub(super) fn no_folder_was_installed(&mut self, path: &SyncPath) {
+    pub(super) fn forget_installed_folder(&mut self, path: &SyncPath) {
         self.inspecting.new_folders.remove(path);
     }
 
@@ -311,7 +311,7 @@ impl Observe {
     }
 
     /// A peer is served: second hashes wait.
-    pub(super) fn serves(&mut self, now: Now) {
+    pub(super) fn note_serving(&mut self, now: Now) {
         self.racy.serve(now.mono);
     }
 

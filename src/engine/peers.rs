@@ -157,13 +157,13 @@ impl Peers {
         !self.news.outgoing.is_empty()
     }
 
-    /// No comparison ends before that (`Now::mono`).
+    /// Until then, derivations wait for a comparison that a peer leads (`Now::mono`).
     pub(super) fn compared_until(&self) -> u64 {
         self.news.compared_until
     }
 
     /// Peers are to be told of a changed state.
-    pub(super) fn state_changed(&mut self, now: Now) {
+    pub(super) fn note_state_changed(&mut self, now: Now) {
         self.news.state_changed_at = Some(now.mono);
     }
 

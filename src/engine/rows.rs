@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::{Core, on_disk};
-use crate::engine::limits::PAGE;
+use crate::engine::limits::{PAGE, PURGE_AT_ONCE};
 use crate::engine::merge;
 use crate::model::path::IGNORE_FILE;
 use crate::model::{Entry, SyncPath, Version};
@@ -18,6 +18,11 @@ impl<I: Index> Core<I> {
     pub(super) fn begin_copy(&mut self, path: &SyncPath, entry: &Entry) {
         let copy = Row { head: merge::nothing(), disk: None, installing: Some(entry.clone()), since: 0 };
         self.index.put(path, &copy);
+    }
+
+    /// Forgets deletions that every known machine has, and counts them; at most so many at once.
+    pub(super) fn forget_deletions(&mut self, learned_before: u64, deleted_before: u64) -> u64 {
+        self.index.forget_deletions(learned_before, deleted_before, PURGE_AT_ONCE)
     }
 
     /// A copy that was begun never came.

@@ -96,7 +96,7 @@ impl Safety {
     }
 
     /// It is as the group has it: no loss of it is judged.
-    pub(super) fn settled(&mut self, path: &SyncPath) {
+    pub(super) fn note_settled(&mut self, path: &SyncPath) {
         self.guard.settled(path);
     }
 
@@ -137,7 +137,7 @@ impl Safety {
 
     /// It was found missing. Whether it was deleted is judged once the root is known to be in
     /// order.
-    pub(super) fn is_missing(&mut self, now: Now, path: SyncPath) {
+    pub(super) fn note_missing(&mut self, now: Now, path: SyncPath) {
         self.missing.add(now.mono, path);
     }
 
@@ -164,7 +164,7 @@ impl Safety {
     }
 
     /// The folder is in use.
-    pub(super) fn root_lives(&mut self) {
+    pub(super) fn note_life(&mut self) {
         self.missing.lives();
     }
 
@@ -192,7 +192,7 @@ impl Safety {
     }
 
     /// Something is at the path: nobody needs to bring it back.
-    pub(super) fn is_back(&mut self, path: &SyncPath) {
+    pub(super) fn note_back(&mut self, path: &SyncPath) {
         self.undoing.refused.remove(path);
     }
 
@@ -201,7 +201,7 @@ impl Safety {
         self.unignored.awaits_patterns()
     }
 
-    pub(super) fn patterns_were_read(&mut self) {
+    pub(super) fn note_patterns_read(&mut self) {
         self.unignored.is_reading = false;
     }
 

@@ -112,7 +112,7 @@ impl Transfer {
     }
 
     /// The author of a wanted version is to be told when it is here. `false`: it is not wanted.
-    pub(super) fn owes_ack(&mut self, path: &SyncPath, link: LinkId, counter: u64) -> bool {
+    pub(super) fn note_ack_owed(&mut self, path: &SyncPath, link: LinkId, counter: u64) -> bool {
         let want = self.wants.by_path.get_mut(path);
         want.map(|want| want.owes_ack = Some((link, counter))).is_some()
     }
@@ -131,7 +131,7 @@ impl Transfer {
     }
 
     /// Something about to go waits to have this content copied.
-    pub(super) fn is_copied_from(&mut self, content: ContentId) {
+    pub(super) fn note_copied_from(&mut self, content: ContentId) {
         self.wants.copied_from.insert(content);
     }
 
@@ -171,7 +171,7 @@ impl Transfer {
     }
 
     /// All that is wanted at the start may have been interrupted by the end of the last run.
-    pub(super) fn all_were_interrupted(&mut self) {
+    pub(super) fn doubt_all(&mut self) {
         self.interrupted_installs = self.wants.by_path.keys().cloned().collect();
     }
 
@@ -181,7 +181,7 @@ impl Transfer {
     }
 
     /// What is there is known again. Whether it was in doubt.
-    pub(super) fn not_interrupted(&mut self, path: &SyncPath) -> bool {
+    pub(super) fn clear_interrupted(&mut self, path: &SyncPath) -> bool {
         self.interrupted_installs.remove(path)
     }
 }

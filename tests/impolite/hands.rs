@@ -100,7 +100,7 @@ impl Hands {
         panic!("{path} at {} can neither be replaced nor made", self.who);
     }
 
-    /// Moves it out of the folder first, so that what goes is what is inspected.
+    /// Moves it out of the folder first, so that what goes is what was checked.
     pub fn delete(&self, path: &str, ledger: &mut Ledger) {
         let out = self.scratch.join("deleted");
         if fs::rename(self.at(path), &out).is_ok() {

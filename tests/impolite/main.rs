@@ -2,7 +2,7 @@
 //! unpack archives, at several machines at once, while daemons are killed and cables cut. Nothing
 //! that any of them wrote may be lost, and all must end equal.
 //!
-//! Black box, in the manner of "Mysteries of Dropbox": only folders are inspected, and `dirsync
+//! Black box, in the manner of "Mysteries of Dropbox": only folders are looked at, and `dirsync
 //! wait`. All that happens is a script, one line a step; a failing one is made shorter and printed,
 //! with the command that plays it again.
 

@@ -81,7 +81,7 @@ pub enum Hint {
     Gone,
 }
 
-/// What an inspection at a path found.
+/// What an inspection of a path found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
     Absent,
@@ -240,7 +240,7 @@ pub enum Event {
         why: FetchError,
     },
     /// A content that comes in chunks has its place. `here`: runs of the chunks that an earlier try
-    /// left, their hashes inspected again; `listed`: its list is known.
+    /// left, their hashes checked again; `listed`: its list is known.
     PartialOpened {
         fetch: FetchId,
         here: Vec<(u32, u32)>,

@@ -258,7 +258,7 @@ impl<I: Index> Engine<I> {
         self.transfer.note_failed(path);
     }
 
-    /// The disk has its name by another spelling, of which nothing is known. An inspection at the
+    /// The disk has its name by another spelling, of which nothing is known. An inspection of the
     /// path itself would find nothing, and say nothing of when to try again.
     pub(in crate::engine) fn name_is_refused(&mut self, now: Now, path: &SyncPath) {
         let refused = self.observe.file_system.aliases.refused.entry(path.clone()).or_default();

@@ -204,13 +204,13 @@ impl<I: Index> Engine<I> {
         }
         let was_hashed = !matches!(observed, Observed::Unstable | Observed::Failed(_));
         if was_hashed && observed != Observed::Absent {
-            self.safety.is_back(path);
+            self.safety.note_back(path);
         }
         if inspection.early && observed == Observed::Absent && found != ObservationSource::Restored {
             // Whether it was deleted is for the walk to say, which knows how much else is missing
             // (P8).
             self.adopt_deletions(now, path);
-            self.transfer.not_interrupted(path);
+            self.transfer.clear_interrupted(path);
         } else {
             if let Observed::File { stat, .. } = &observed
                 && was_racy(stat, inspection.asked, now)
@@ -360,7 +360,7 @@ impl<I: Index> Engine<I> {
                 self.observe.not_seen(&mut self.core, now, path, found, Problem::Trouble(trouble.text));
             }
         }
-        if is_certain && self.transfer.not_interrupted(path) {
+        if is_certain && self.transfer.clear_interrupted(path) {
             self.nothing_was_interrupted(now, path);
         }
     }

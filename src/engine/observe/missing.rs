@@ -41,7 +41,7 @@ impl<I: Index> Engine<I> {
         self.adopt_deletions(now, path);
         let on_disk = self.core.index.get(path).is_some_and(|row| row.live_on_disk().is_some());
         if on_disk && !self.safety.is_held_missing(path) {
-            self.safety.is_missing(now, path.clone());
+            self.safety.note_missing(now, path.clone());
         }
     }
 

@@ -40,8 +40,8 @@ impl Observe {
         }
     }
 
-    /// It could not be inspected or into: a problem, and tried again, waiting longer each time, up
-    /// to a minute.
+    /// It could not be inspected, or looked into: a problem, and tried again, waiting longer each
+    /// time, up to a minute.
     pub(super) fn not_seen<I: Index>(
         &mut self,
         core: &mut Core<I>,

@@ -60,7 +60,7 @@ impl RacyRehash {
         if racy { &mut self.racy } else { &mut self.failed }
     }
 
-    /// What could not be inspected was: it needs no further look for that.
+    /// What could not be inspected was: it needs no further inspection for that.
     pub fn seen(&mut self, path: &SyncPath) {
         if self.by_path.get(path).is_some_and(|due| !due.racy) {
             self.remove(path);

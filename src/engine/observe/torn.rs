@@ -320,7 +320,7 @@ mod tests {
             engine.observe(NOW, &SyncPath::new(other).unwrap(), file(5, 100), ObservationSource::Walked);
         }
         engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
-        engine.safety.is_missing(NOW, path.clone());
+        engine.safety.note_missing(NOW, path.clone());
         let later = Now { wall: NOW.wall + 60 * SECOND, mono: NOW.mono + 60 * SECOND };
         assert!(engine.safety.begin_missing_check(later));
         engine.conclude_missing(NOW);

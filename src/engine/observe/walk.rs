@@ -246,9 +246,9 @@ impl<I: Index> Engine<I> {
             }
             if known == Some(stat) {
                 // Nobody needs to bring it back.
-                self.safety.is_back(&path);
+                self.safety.note_back(&path);
             }
-            if known == Some(stat) && self.transfer.not_interrupted(&path) {
+            if known == Some(stat) && self.transfer.clear_interrupted(&path) {
                 // It is as it was before whatever was cut off.
                 self.nothing_was_interrupted(now, &path);
             }
@@ -356,7 +356,7 @@ impl<I: Index> Engine<I> {
                 self.unignored_found(now, walk.0, state.unignored);
                 self.bases_are_here();
                 if !self.observe.walking.again {
-                    self.has_walked_all();
+                    self.note_walked_all();
                 }
             }
         }

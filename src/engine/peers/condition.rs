@@ -37,7 +37,7 @@ type Mark = (Option<StopCause>, bool, bool, [usize; 5]);
 pub(in crate::engine) struct Standing {
     known: FolderKnowledge,
     mark: Mark,
-    /// Looks under way that are no second hash: most of them find something new.
+    /// Inspections under way that are no second hash: most of them find something new.
     pub open_inspections: usize,
 }
 
@@ -81,7 +81,7 @@ impl Peers {
 
 impl<I: Index> Engine<I> {
     /// A whole walk has passed, and no other one is to follow.
-    pub(in crate::engine) fn has_walked_all(&mut self) {
+    pub(in crate::engine) fn note_walked_all(&mut self) {
         if self.peers.standing.known == FolderKnowledge::No && !self.is_stopped() {
             self.peers.standing.known = FolderKnowledge::Walked;
         }

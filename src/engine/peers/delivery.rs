@@ -224,7 +224,7 @@ impl<I: Index> Engine<I> {
         if !self.peers.sessions.get(&link).is_some_and(is_author) {
             return;
         }
-        if !self.transfer.owes_ack(path, link, entry.version.counter()) {
+        if !self.transfer.note_ack_owed(path, link, entry.version.counter()) {
             self.peers.acknowledge(&self.core, path, link, entry.version.counter());
         }
     }

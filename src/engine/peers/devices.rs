@@ -253,7 +253,7 @@ impl<I: Index> Engine<I> {
         self.peers.devices.leave(today);
         self.reconcile.forget_conflicts(&mut self.core, now);
         let horizon = self.core.latest_day.saturating_sub(TOMBSTONE_NS);
-        let gone = self.core.index.forget_deletions(self.peers.devices.purge_before(today), horizon, PURGE_AT_ONCE);
+        let gone = self.core.forget_deletions(self.peers.devices.purge_before(today), horizon);
         let is_more = gone >= PURGE_AT_ONCE as u64;
         self.peers.devices.next_purge = now.mono + if is_more { SECOND } else { PURGE_EVERY_NS };
         if gone > 0 {

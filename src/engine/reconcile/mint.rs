@@ -87,7 +87,7 @@ impl<I: Index> Engine<I> {
     ) {
         let old = self.core.index.get(path);
         if entry.is_live() {
-            self.safety.root_lives();
+            self.safety.note_life();
         }
         let wins = old.as_ref().is_none_or(|row| entry.beats(&row.head));
         let winner = match &old {

@@ -200,7 +200,7 @@ impl<I: Index> Engine<I> {
         let Some((content, _)) = on_disk.file() else { return false };
         let is_wanted = now.mono < since + COPY_PATIENCE_NS && self.transfer.is_wanted_beside(content, path);
         if is_wanted {
-            self.transfer.is_copied_from(content);
+            self.transfer.note_copied_from(content);
         }
         is_wanted
     }

@@ -50,7 +50,6 @@ pub(in crate::engine) struct Guard {
     emptied_of: u64,
     /// When what is held is judged again.
     review: Option<u64>,
-    /// What linked machines are asked about what they hold.
     /// A person was told that so many small files went, and most are still gone.
     pub(super) reported: Option<u64>,
 }

@@ -8,7 +8,7 @@ use crate::engine::api::digest::entry_hash;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
-use crate::engine::limits::{FEW_LOSSES, REVERTS_QUIET_NS};
+use crate::engine::limits::{FEW_LOSSES, LOSSES_QUIET_NS};
 use crate::engine::safety::Safety;
 use crate::engine::safety::guard::{self, LossVerdict};
 use crate::engine::safety::hold::Loss;
@@ -69,7 +69,7 @@ impl<I: Index> Engine<I> {
         if losses <= self.safety.guard.cleared {
             return false;
         }
-        let has_quiesced = self.safety.guard.last_loss + REVERTS_QUIET_NS;
+        let has_quiesced = self.safety.guard.last_loss + LOSSES_QUIET_NS;
         if self.safety.guard.by_peers.losing.len() > FEW_LOSSES && now.mono < has_quiesced {
             self.transfer.wait(now, path, Some(has_quiesced - now.mono));
             return true;

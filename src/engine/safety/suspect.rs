@@ -151,7 +151,7 @@ impl<I: Index> Engine<I> {
         self.store(now, path, &Row { disk: Some(merge::on_disk(entry, Some(stat))), ..row });
     }
 
-    /// An inspection at a suspect file. Whether that is all there is to it: a touch of what is no
+    /// An inspection of a suspect file. Whether that is all there is to it: a touch of what is no
     /// version is none either.
     pub(in crate::engine) fn is_suspect_still(
         &mut self,

@@ -218,7 +218,7 @@ impl<I: Index> Engine<I> {
         if !self.transfer.wants.by_path.contains_key(path) {
             return;
         }
-        self.safety.settled(path);
+        self.safety.note_settled(path);
         self.observe.keeps_no_more(&mut self.core, path);
         self.transfer.drop_content(&mut self.core, path);
         if !self.observe.could_not_see(path) {

@@ -259,10 +259,10 @@ impl<I: Index> Engine<I> {
         self.reconcile.note_arrival(now, path, entry, old.as_ref(), copied.is_some(), from_history);
         let left = old.as_ref().and_then(|old| old.entry.file());
         let replaced = old.map(|old| old.entry);
-        self.safety.settled(path);
+        self.safety.note_settled(path);
         // The copy of a loser, made here: the conflict's line names it.
         let is_copy = row.head == merge::nothing();
-        self.observe.was_come_by(path);
+        self.observe.take_come_by(path);
         if entry.is_live() {
             // A folder that was found missing while this went into it needs another inspection.
             self.seen_here(now, path);
@@ -327,10 +327,10 @@ impl<I: Index> Engine<I> {
             self.observe.rehash_racy(&mut self.core, now, path, &stat);
         }
         if entry.is_directory() {
-            self.observe.folder_was_installed(path);
+            self.observe.note_installed_folder(path);
             self.transfer.children_are_ready(path);
         } else {
-            self.observe.no_folder_was_installed(path);
+            self.observe.forget_installed_folder(path);
         }
         if !entry.is_live()
             && let Some(parent) = path.parent()

@@ -15,7 +15,7 @@ use crate::io::fs::watch::{InodeKey, Watcher};
 use crate::model::SyncPath;
 use crate::model::path::{BadPath, PRIVATE_DIR};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::RawDir;
+use rustix::fs::{RawDir, SeekFrom};
 use rustix::io::Errno;
 use std::collections::{BTreeSet, VecDeque};
 use std::mem::MaybeUninit;
@@ -172,6 +172,9 @@ impl Walker {
             Err(e) => return Err(e),
         };
         self.watcher.watch(folder, &dir);
+        // Btrfs lists what was there when the folder was opened, or sought to its begin: without
+        // this, what came between the two and the watch would be neither listed nor watched.
+        rustix::fs::seek(&dir, SeekFrom::Start(0))?;
         self.list(walk, folder, &dir, buffer)
     }
 

@@ -41,6 +41,7 @@ pub enum Point {
     InspectFolderFsync,
     InspectSyncfs,
     InspectRead,
+    ScanWatch,
     ScanStat,
     IndexCommit,
     IndexCommitted,
@@ -51,7 +52,7 @@ pub enum Point {
 }
 
 /// All of them, by the names that the variable knows.
-pub const POINTS: [(Point, &str); 37] = [
+pub const POINTS: [(Point, &str); 38] = [
     (Point::StageCreate, "stage.create"),
     (Point::StageWrite, "stage.write"),
     (Point::StageDress, "stage.dress"),
@@ -82,6 +83,7 @@ pub const POINTS: [(Point, &str); 37] = [
     (Point::InspectFolderFsync, "look.folder-fsync"),
     (Point::InspectSyncfs, "look.syncfs"),
     (Point::InspectRead, "look.read"),
+    (Point::ScanWatch, "scan.watch"),
     (Point::ScanStat, "scan.stat"),
     (Point::IndexCommit, "index.commit"),
     (Point::IndexCommitted, "index.committed"),

@@ -220,6 +220,30 @@ fn wait_names(machine: &Machine, expected: &[&str]) {
     });
 }
 
+/// Btrfs lists the names that a folder had when it was opened: one that came after that, and before
+/// the watch, must be listed all the same.
+#[test]
+fn what_comes_to_a_btrfs_folder_between_its_opening_and_its_watch_is_found() {
+    if !is_root("what_comes_to_a_btrfs_folder_between_its_opening_and_its_watch_is_found") {
+        return;
+    }
+    let disk = Volume::new("btrfs", 256);
+    let group = Group::new();
+    let (a, mut b) = (group.machine("a"), group.machine("b"));
+    b.dir = disk.folder("data");
+    b.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), "scan.watch=1000ms".to_owned())];
+    a.start();
+    b.start();
+    wait_linked(&[&a, &b]);
+    b.wait_log(&["scanned"]);
+    fs::create_dir(b.at("new")).expect("a new folder");
+    // The folder is announced before it is walked: it is open soon after.
+    eventually("the folder arrives", PATIENCE, || a.at("new").is_dir().then_some(()).ok_or_else(String::new));
+    pace(300);
+    write(b.at("new/f"), "in it");
+    wait_read(&a, "new/f", "in it");
+}
+
 #[test]
 fn a_btrfs_subvolume_in_the_folder_is_called_that_and_is_left_alone() {
     if !is_root("a_btrfs_subvolume_in_the_folder_is_called_that_and_is_left_alone") {

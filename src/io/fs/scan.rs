@@ -171,6 +171,7 @@ impl Walker {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             Err(e) => return Err(e),
         };
+        fail::at(Point::ScanWatch)?;
         self.watcher.watch(folder, &dir);
         // Btrfs lists what was there when the folder was opened, or sought to its begin: without
         // this, what came between the two and the watch would be neither listed nor watched.

@@ -1,4 +1,4 @@
-//! rsync deltas: what changed in a file, told by the blocks of the version that the other end
+//! rsync deltas: what changed in a file, described by the blocks of the version that the other end
 //! has.
 //!
 //! [`signature`] says what a version's blocks are, [`diff`] finds them in another version,

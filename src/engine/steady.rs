@@ -11,8 +11,7 @@ use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
-use crate::engine::limits::DAY_NS;
-use crate::engine::limits::{CLOCK_AGREES_NS, STEADY_BEGIN_NS, STEADY_STOP_NS, STEADY_STORE_EVERY_NS};
+use crate::engine::limits::{CLOCK_AGREES_NS, DAY_NS, STEADY_BEGIN_NS, STEADY_STOP_NS, STEADY_STORE_EVERY_NS};
 use crate::engine::merge::ObservationSource;
 use crate::model::SyncPath;
 

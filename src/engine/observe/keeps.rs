@@ -98,7 +98,7 @@ impl Observe {
         rows.filter_map(|row| row.live_on_disk().map(|(entry, _)| entry.mode)).reduce(|a, b| Mode(a.0 & b.0))
     }
 
-    /// Where the disk keeps the mtime coarser than it is told, and says the same as before, it
+    /// Where the disk keeps the mtime coarser than peers have it, and says the same as before, it
     /// is the group's.
     pub(super) fn mtime_of(row: Option<&Row>, kind: &Kind, mtime: FileTime, stat: &Stat) -> FileTime {
         match row.and_then(Row::live_on_disk) {

@@ -9,9 +9,7 @@
 use crate::engine::api::event::{Hint, Now, Stat, StatKind};
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
-use crate::engine::limits::PAGE;
-use crate::engine::limits::RACY_NS;
-use crate::engine::limits::{REHASH_BULK, REHASH_PATIENCE_NS, REHASH_QUIET_NS, SERVING_NS};
+use crate::engine::limits::{PAGE, RACY_NS, REHASH_BULK, REHASH_PATIENCE_NS, REHASH_QUIET_NS, SERVING_NS};
 use crate::engine::observe::Observe;
 use crate::engine::observe::settle::Debounced;
 use crate::engine::{Engine, Inspection, META_RACY_SINCE};

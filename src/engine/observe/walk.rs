@@ -5,8 +5,7 @@ use crate::engine::api::event::{Hint, Now, Observed, Stat, StatKind, Trouble, Wa
 use crate::engine::api::index::{Index, OnDisk, Row};
 use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
-use crate::engine::limits::PAGE;
-use crate::engine::limits::{ROOT_UNREAD_NS, TOO_LONG_CAP, WALK_BEHIND_NS, WALK_SHARE};
+use crate::engine::limits::{PAGE, ROOT_UNREAD_NS, TOO_LONG_CAP, WALK_BEHIND_NS, WALK_SHARE};
 use crate::engine::merge::ObservationSource;
 use crate::engine::observe::Observe;
 use crate::engine::{Engine, Inspection};

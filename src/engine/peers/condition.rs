@@ -156,8 +156,7 @@ impl<I: Index> Engine<I> {
 mod tests {
     use super::*;
     use crate::engine::api::map_index::MapIndex;
-    use crate::engine::limits::SAY_OTHER_NS;
-    use crate::engine::limits::SECOND;
+    use crate::engine::limits::{SAY_OTHER_NS, SECOND};
     use crate::engine::{Config, Event, Hint, OnConflict, RootState, Trust, WalkId};
     use crate::model::DeviceId;
     use crate::wire::features::Features;

@@ -9,10 +9,9 @@ use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
-use crate::engine::limits::SECOND;
 use crate::engine::limits::{
     COSTS_AGAIN_OF_ALL, COSTS_AGAIN_OF_ONE, COSTS_OF_ALL, COSTS_OF_ONE, COSTS_STORE_AT_ONCE, COSTS_STORE_EVERY_NS,
-    SPENDERS,
+    SECOND, SPENDERS,
 };
 use crate::engine::peers::Peers;
 use crate::model::DeviceId;

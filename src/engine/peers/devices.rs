@@ -16,10 +16,9 @@ use crate::engine::api::index::{Index, load_by_device, store_by_device};
 use crate::engine::api::status::DeviceStatus;
 use crate::engine::core::Core;
 use crate::engine::limits::{
-    CLOCK_AGAIN_NS, CLOCK_OFF_NS, DEVICES_CAP, NEVER_EQUAL_CAP, NEVER_EQUAL_DAYS, PURGE_AT_ONCE, PURGE_EVERY_NS,
-    PURGE_SOON_NS,
+    CLOCK_AGAIN_NS, CLOCK_OFF_NS, DAY_NS, DEVICES_CAP, NEVER_EQUAL_CAP, NEVER_EQUAL_DAYS, PURGE_AT_ONCE,
+    PURGE_EVERY_NS, PURGE_SOON_NS, SECOND, TOMBSTONE_NS,
 };
-use crate::engine::limits::{DAY_NS, SECOND, TOMBSTONE_NS};
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::PeerClock;
 use crate::model::DeviceId;

@@ -14,9 +14,9 @@ use crate::engine::api::event::{FetchError, FetchId, LinkId, Now, StageId, Stat}
 use crate::engine::api::index::Index;
 use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
-use crate::engine::limits::SECOND;
 use crate::engine::limits::{
-    HASHED_BYTES_A_SECOND, HISTORY_ANSWER_BYTES, HISTORY_OFFERS, HISTORY_PATIENCE_NS, SENT_BYTES_A_SECOND, UNCLAIMED_NS,
+    HASHED_BYTES_A_SECOND, HISTORY_ANSWER_BYTES, HISTORY_OFFERS, HISTORY_PATIENCE_NS, SECOND, SENT_BYTES_A_SECOND,
+    UNCLAIMED_NS,
 };
 use crate::engine::peers::Peers;
 use crate::model::{ContentId, DeviceId, SyncPath};

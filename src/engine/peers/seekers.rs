@@ -5,18 +5,16 @@
 use crate::engine::api::event::LinkId;
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
-use crate::engine::limits::CHUNKED_BYTES;
-use crate::engine::limits::SOUGHT_CONTENTS;
+use crate::engine::limits::{CHUNKED_BYTES, SOUGHT_CONTENTS};
 use crate::engine::peers::Peers;
 use crate::model::{Chunks, ContentId, DeviceId};
-
 use crate::wire::message::Message;
 
 impl Peers {
     /// A peer seeks chunks of a content.
-    pub(in crate::engine) fn seeks(&mut self, link: LinkId, content: ContentId) {
+    pub(in crate::engine) fn begin_seek(&mut self, link: LinkId, content: ContentId) {
+        self.end_seek(link, content);
         if let Some(session) = self.sessions.get_mut(&link) {
-            session.seeks.retain(|sought| *sought != content);
             session.seeks.push_back(content);
             if session.seeks.len() > SOUGHT_CONTENTS {
                 session.seeks.pop_front();
@@ -24,7 +22,7 @@ impl Peers {
         }
     }
 
-    fn seeks_no_more(&mut self, link: LinkId, content: ContentId) {
+    fn end_seek(&mut self, link: LinkId, content: ContentId) {
         if let Some(session) = self.sessions.get_mut(&link) {
             session.seeks.retain(|sought| *sought != content);
         }
@@ -54,7 +52,7 @@ impl Peers {
         }
         let to = self.seekers(&content);
         for link in &to {
-            self.seeks_no_more(*link, content);
+            self.end_seek(*link, content);
         }
         if !to.is_empty() {
             self.send(core, to, Message::Have { content, chunks: vec![(0, Chunks::of(size).count())] });

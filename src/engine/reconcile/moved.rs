@@ -13,8 +13,9 @@ use crate::engine::Engine;
 use crate::engine::api::action::Action;
 use crate::engine::api::event::{Now, Stat};
 use crate::engine::api::index::{Index, OnDisk};
-use crate::engine::limits::COPY_PATIENCE_NS;
-use crate::engine::limits::{HISTORY_QUIET_NS, MOVED_AGAIN_NS, MOVED_CAP, MOVED_TRIES, RENAME_HALVES_NS};
+use crate::engine::limits::{
+    COPY_PATIENCE_NS, HISTORY_QUIET_NS, MOVED_AGAIN_NS, MOVED_CAP, MOVED_TRIES, RENAME_HALVES_NS,
+};
 use crate::engine::reconcile::Reconcile;
 use crate::model::{ContentId, Entry, SyncPath};
 use std::collections::{BTreeMap, VecDeque};

@@ -14,10 +14,9 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Believed;
 use crate::engine::core::Core;
 use crate::engine::core::on_disk;
-use crate::engine::limits::HOUR_NS;
 use crate::engine::limits::{
     CONFIRM_GATHER_NS, CONFIRM_REMIND_NS, CONFIRMATION_BYTES, CONFIRMATION_NS, CONFIRMATION_OWN_SLOTS,
-    CONFIRMATION_SLOTS, CONFIRMATIONS_OF_ALL, CONFIRMATIONS_OF_ONE,
+    CONFIRMATION_SLOTS, CONFIRMATIONS_OF_ALL, CONFIRMATIONS_OF_ONE, HOUR_NS,
 };
 use crate::engine::safety::Safety;
 use crate::engine::safety::ledger::Fate;

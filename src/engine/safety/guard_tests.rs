@@ -8,8 +8,7 @@ mod undoing;
 
 use crate::engine::api::digest;
 use crate::engine::api::map_index::MapIndex;
-use crate::engine::limits::DAY_NS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{DAY_NS, SECOND};
 use crate::engine::safety::ledger;
 use crate::engine::*;
 use crate::model::SyncPath;

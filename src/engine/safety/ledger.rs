@@ -14,10 +14,9 @@ use crate::engine::Engine;
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
-use crate::engine::limits::HOUR_NS;
-use crate::engine::limits::MINUTE_NS;
-use crate::engine::limits::PAGE;
-use crate::engine::limits::{LEDGER_CHUNK, LEDGER_MOVED_NS, LEDGER_SLOTS, NEW_LINKS_CAP, SPANS_CAP};
+use crate::engine::limits::{
+    HOUR_NS, LEDGER_CHUNK, LEDGER_MOVED_NS, LEDGER_SLOTS, MINUTE_NS, NEW_LINKS_CAP, PAGE, SPANS_CAP,
+};
 use crate::engine::safety::Safety;
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, SyncPath};
 use serde::{Deserialize, Serialize};

@@ -10,9 +10,9 @@ use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
 use crate::engine::api::problem::Problem;
-use crate::engine::limits::PAGE;
-use crate::engine::limits::{BUILT_NS, FUTURE_CAP, REDATE_AGAIN_NS, REDATE_AGREED_NS, REDATE_OTHERS_NS};
-use crate::engine::limits::{DAY_NS, TOMBSTONE_NS};
+use crate::engine::limits::{
+    BUILT_NS, DAY_NS, FUTURE_CAP, PAGE, REDATE_AGAIN_NS, REDATE_AGREED_NS, REDATE_OTHERS_NS, TOMBSTONE_NS,
+};
 use crate::engine::merge::{self, ObservationSource, RemoteEffect};
 use crate::engine::merge::{is_far_ahead, latest_stamp};
 use crate::engine::{Engine, META_LATEST_DAY};

@@ -6,9 +6,9 @@
 //! floods, does not push out what was good yesterday (P8).
 
 use crate::engine::api::action::RetainReason;
-use crate::engine::limits::DAY_NS;
-use crate::engine::limits::HOUR_NS;
-use crate::engine::limits::{KEEP_CONFLICT_NS, KEEP_DELETED_NS, KEEP_LARGEST_SHARE, KEEP_REPLACED_NS, KEEP_YOUNG_NS};
+use crate::engine::limits::{
+    DAY_NS, HOUR_NS, KEEP_CONFLICT_NS, KEEP_DELETED_NS, KEEP_LARGEST_SHARE, KEEP_REPLACED_NS, KEEP_YOUNG_NS,
+};
 
 /// Something kept. `path`: whatever tells paths apart.
 #[derive(Debug, Clone, Copy)]

@@ -13,9 +13,8 @@ use crate::engine::api::index::{Index, Row};
 use crate::engine::api::status::Tally;
 use crate::engine::core::Core;
 use crate::engine::core::is_racy;
-use crate::engine::limits::DAY_NS;
 use crate::engine::limits::{
-    SCRUB_BATCH_BYTES, SCRUB_BATCH_FILES, SCRUB_BATCH_ROWS, SCRUB_BUSY_PAUSE_NS, SCRUB_CHECK_EVERY_NS,
+    DAY_NS, SCRUB_BATCH_BYTES, SCRUB_BATCH_FILES, SCRUB_BATCH_ROWS, SCRUB_BUSY_PAUSE_NS, SCRUB_CHECK_EVERY_NS,
     SCRUB_FILE_BYTES, SCRUB_NAMED_IN_USE, SCRUB_ROUND_NS, SCRUB_SERVED_CAP, SCRUB_STORE_EVERY_NS, SUSPECTS_CAP,
 };
 use crate::engine::safety::Safety;

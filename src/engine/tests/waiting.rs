@@ -1,8 +1,7 @@
 //! What waits: for an install that fails, for a special file to go, for a daemon to wake.
 
 use super::*;
-use crate::engine::limits::JOBS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{JOBS, SECOND};
 use std::collections::{BTreeSet, VecDeque};
 
 fn problems(actions: &[Action], name: &str) -> (usize, usize) {

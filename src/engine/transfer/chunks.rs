@@ -12,9 +12,7 @@ use crate::engine::api::event::{FetchError, FetchId, LinkId, Now, RangeId, Stage
 use crate::engine::api::index::Index;
 use crate::engine::api::status::TransferStatus;
 use crate::engine::core::Core;
-use crate::engine::limits::CHUNKED_BYTES;
-use crate::engine::limits::SECOND;
-use crate::engine::limits::{LONG_TRANSFER_NS, PACE_SECONDS};
+use crate::engine::limits::{CHUNKED_BYTES, LONG_TRANSFER_NS, PACE_SECONDS, SECOND};
 use crate::engine::transfer::Transfer;
 use crate::engine::transfer::swarm::Swarm;
 use crate::engine::transfer::wants::Step;
@@ -530,7 +528,7 @@ impl<I: Index> Engine<I> {
                 Message::Have { content, chunks: vec![(0, chunks.count())] },
             );
         }
-        self.peers.seeks(link, content);
+        self.peers.begin_seek(link, content);
         // What was asked of a whole holder when nobody else was known to seek it may be given back.
         self.transfer.swarms.stirred |= self.transfer.swarms.of(&content).is_some();
         let fetching = self.transfer.swarms.of(&content).filter(|fetching| fetching.swarm.listed);

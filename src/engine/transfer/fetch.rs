@@ -9,11 +9,10 @@ use crate::engine::api::action::{Action, ServedFile};
 use crate::engine::api::event::{FetchError, FetchId, LinkId, Now, StageId};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
-use crate::engine::limits::CHUNKED_BYTES;
-use crate::engine::limits::JOBS;
-use crate::engine::limits::SECOND;
-use crate::engine::limits::{ASKS_A_MESSAGE, DELTA_BYTES, DELTA_GROWTH, SMALL_WINDOW_BYTES};
-use crate::engine::limits::{BODIES_BYTES, SMALL_WINDOW_FILES};
+use crate::engine::limits::{
+    ASKS_A_MESSAGE, BODIES_BYTES, CHUNKED_BYTES, DELTA_BYTES, DELTA_GROWTH, JOBS, SECOND, SMALL_WINDOW_BYTES,
+    SMALL_WINDOW_FILES,
+};
 use crate::engine::transfer::Transfer;
 use crate::engine::transfer::wants::{Attempts, KeptHere, LargeFetch, Received, Step, Want};
 use crate::model::{DeviceId, SyncPath};

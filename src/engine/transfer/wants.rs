@@ -2,8 +2,7 @@
 
 use crate::engine::api::event::JobId;
 use crate::engine::api::event::{FetchId, LinkId, StageId, Stat};
-use crate::engine::limits::JOBS;
-use crate::engine::limits::{SILENCE_MOST_PATIENCE_NS, SILENCE_PATIENCE_NS};
+use crate::engine::limits::{JOBS, SILENCE_MOST_PATIENCE_NS, SILENCE_PATIENCE_NS};
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use crate::wire::message::Sought;
 use bytes::Bytes;

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::engine::api::map_index::MapIndex;
-use crate::engine::limits::NAME_PATIENCE_NS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{NAME_PATIENCE_NS, SECOND};
 use crate::engine::{
     Action, Config, Event, Job, Keeps, LinkId, OnConflict, Outcome, RootState, StageId, Stat, StatKind, Trust, WalkId,
 };
@@ -117,7 +116,7 @@ fn a_name_that_is_taken_is_a_problem_here_alone_until_it_is_free() {
     assert_eq!(tick(&mut engine, LATER), []);
     assert_eq!(problems(&mut engine), [path("Readme")]);
     assert!(all_wait(&engine), "nothing goes on by itself");
-    assert!(is_here(&engine, "README") && engine.reconcile.last_counter() == counter, "nothing is told");
+    assert!(is_here(&engine, "README") && engine.reconcile.last_counter() == counter, "nothing is announced");
     receive(&mut engine, "README", deleted());
     let jobs = tick(&mut engine, LATER);
     assert_eq!(jobs.iter().map(|job| &job.path).collect::<Vec<_>>(), [&path("README")]);

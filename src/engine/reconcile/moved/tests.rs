@@ -3,8 +3,7 @@
 use super::*;
 use crate::engine::api::index::{OnDisk, Row};
 use crate::engine::api::map_index::MapIndex;
-use crate::engine::limits::RENAME_HALVES_NS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{RENAME_HALVES_NS, SECOND};
 use crate::engine::{Config, Event, Hint, Job, LinkId, Observed, OnConflict, Outcome, Source, StatKind, Trust};
 use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, Version, VersionVector};
 use crate::wire::features::Features;

@@ -1,9 +1,7 @@
 //! The rhythms of real work, which the guard lets through, and what it counts over time.
 
 use super::*;
-use crate::engine::limits::DAY_NS;
-use crate::engine::limits::HOUR_NS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{DAY_NS, HOUR_NS, SECOND};
 use crate::engine::safety::ledger;
 
 /// So many names and contents, each of this size.

@@ -3,8 +3,7 @@
 use super::*;
 use crate::engine::api::index::OnDisk;
 use crate::engine::api::map_index::MapIndex;
-use crate::engine::limits::FUTURE_NS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{FUTURE_NS, SECOND};
 use crate::engine::{Config, Event, LinkId, OnConflict, Stat, StatKind, Trust};
 use crate::model::{ContentId, DeviceId, FileTime, Mode, Version, VersionVector};
 use crate::wire::features::Features;

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::engine::api::map_index::MapIndex;
-use crate::engine::limits::SECOND;
-use crate::engine::limits::{SCRUB_BATCH_FILES, SCRUB_BUSY_PAUSE_NS, SCRUB_STORE_EVERY_NS};
+use crate::engine::limits::{SCRUB_BATCH_FILES, SCRUB_BUSY_PAUSE_NS, SCRUB_STORE_EVERY_NS, SECOND};
 use crate::engine::merge;
 use crate::engine::{Cause, Config, Decision, Event, LinkId, Observed, OnConflict, StatKind, Trouble, Trust};
 use crate::engine::{Problem, SuspectCause, Verify, WalkId};

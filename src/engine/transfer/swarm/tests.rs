@@ -1,8 +1,7 @@
 //! The swarm as a table of what is asked of whom, and as many machines that fetch from each other.
 
 use super::*;
-use crate::engine::limits::SECOND;
-use crate::engine::limits::SWARM_STARVES_NS;
+use crate::engine::limits::{SECOND, SWARM_STARVES_NS};
 use crate::model::chunks::CHUNK_BYTES;
 use rstest::rstest;
 

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::engine::api::map_index::MapIndex;
-use crate::engine::limits::CONFLICT_SETTLED_NS;
-use crate::engine::limits::SECOND;
+use crate::engine::limits::{CONFLICT_SETTLED_NS, SECOND};
 use crate::engine::{Action, Config, Event, META_RENEWED_AT, OnConflict, Trust};
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, VersionVector};
 use crate::wire::features::Features;

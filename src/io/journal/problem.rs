@@ -72,9 +72,12 @@ pub fn problem_sentence(problem: &Problem) -> String {
             .to_owned(),
         Problem::Suspect(cause) => suspect_sentence(*cause).to_owned(),
         Problem::DatedAhead { by } => format!(
-            "{by} dates its change more than 5 years ahead; see 'dirsync held', and 'dirsync confirm' if it is meant"
+            "{} dates its change more than 5 years ahead; see 'dirsync held', and 'dirsync confirm' if it is meant",
+            escape(by.as_bytes())
         ),
-        Problem::FalseHistory { by } => format!("what {by} sent from its history is not what it said it would be"),
+        Problem::FalseHistory { by } => {
+            format!("what {} sent from its history is not what it said it would be", escape(by.as_bytes()))
+        }
         Problem::NoPatterns { why, nothing_known } => {
             let meanwhile = match nothing_known {
                 true => "nothing in this folder is synced",
@@ -142,6 +145,8 @@ mod tests {
         Problem::KeptForIgnored { ignored: path(), by: None },
         "it was deleted at another machine and stays here, as it holds 'd/a\\x0ab', which .dirsyncignore covers; delete"
     )]
+    #[case::a_machine_s_name_is_escaped(Problem::FalseHistory { by: "a\nb".into() }, "what a\\x0ab sent")]
+    #[case::also_where_it_dates_ahead(Problem::DatedAhead { by: "a\nb".into() }, "a\\x0ab dates")]
     #[case::a_pattern_s_fault_is_escaped(
         Problem::BadPattern { line: 3, why: "a\nb".into() },
         ".dirsyncignore, line 3: a\\x0ab"

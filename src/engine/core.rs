@@ -45,6 +45,10 @@ impl<I: Index> Core<I> {
             next_root_check: 0,
         }
     }
+
+    pub fn act(&mut self, action: Action) {
+        self.out.push(action);
+    }
 }
 
 /// A number that the index keeps; 0 where there is none.

@@ -118,12 +118,6 @@ pub struct Engine<I> {
     safety: Safety,
 }
 
-impl<I: Index> Core<I> {
-    fn act(&mut self, action: Action) {
-        self.out.push(action);
-    }
-}
-
 impl<I: Index> Engine<I> {
     pub fn new(config: Config, index: I) -> Self {
         Self {
@@ -290,8 +284,8 @@ impl<I: Index> Engine<I> {
         if self.observe.walk_is_due(now) {
             self.walk_all(now);
         }
-        for (path, peer_counters) in self.observe.take_settled(now) {
-            self.inspect_hinted(&path, peer_counters);
+        for (path, debounced) in self.observe.take_settled(now) {
+            self.inspect_hinted(&path, debounced);
         }
         for folder in self.observe.take_arrived(now, self.arrivals_are_due()) {
             self.observe.walk(&mut self.core, now, Some(folder), self.observe.live());

@@ -423,8 +423,8 @@ fn an_ignore_file_that_gives_no_patterns_uncovers_nothing_and_is_read_again() {
     assert!(!reads(engine.handle(at(29 * SECOND), Event::Tick)));
     assert!(engine.wake_at().is_some_and(|due| due <= 31 * SECOND));
     assert!(reads(engine.handle(at(31 * SECOND), Event::Tick)));
-    let relayed_to = engine.handle(at(31 * SECOND), Event::IgnoreUnread("it is no file".into()));
-    assert!(!relayed_to.iter().any(|action| matches!(action, Action::Report(_))), "said once: {relayed_to:?}");
+    let actions = engine.handle(at(31 * SECOND), Event::IgnoreUnread("it is no file".into()));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Report(_))), "said once: {actions:?}");
     engine.handle(at(32 * SECOND), Event::IgnoreRead(Some(b"*.key\n".to_vec())));
     assert_eq!(engine.status().problems, []);
     // What it believed holds over a restart, too, before and without any file that can be read.

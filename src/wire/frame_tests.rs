@@ -459,10 +459,10 @@ fn a_state_without_a_condition_is_an_older_version_s_and_one_with_more_is_a_newe
         let head = format!(r#"{{"kind":"state","root":"{}","pending":1{rest}}}"#, "0".repeat(32));
         decode(head.as_bytes(), Bytes::new())
     };
-    let relayed_to = |condition| Ok(Packet::Message(Message::State { root: [0; 16], pending: 1, condition }));
-    assert_eq!(state(""), relayed_to(None));
+    let state_with = |condition| Ok(Packet::Message(Message::State { root: [0; 16], pending: 1, condition }));
+    assert_eq!(state(""), state_with(None));
     let paused = Condition { paused: true, ..Condition::default() };
-    assert_eq!(state(r#","condition":{"paused":true,"new":[1]},"other":{}"#), relayed_to(Some(paused)));
+    assert_eq!(state(r#","condition":{"paused":true,"new":[1]},"other":{}"#), state_with(Some(paused)));
     for bad in [r#"{"problems":-1}"#, r#"{"problems":99999999999999999999}"#, r#"{"paused":"yes"}"#, "7"] {
         assert!(matches!(state(&format!(r#","condition":{bad}"#)), Err(FrameError::Head(_))), "{bad}");
     }

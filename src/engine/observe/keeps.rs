@@ -74,8 +74,8 @@ impl Observe {
             return ModeOf::Known(stat.mode);
         }
         let received = row.into_iter().flat_map(|row| [Some(&row.head), row.installing.as_ref()]).flatten();
-        let relayed_to = received.into_iter().find(|entry| entry.kind == *kind).map(|entry| entry.mode);
-        let known = relayed_to.or_else(|| self.mode_before_rename(core, path, kind, stat));
+        let received_mode = received.into_iter().find(|entry| entry.kind == *kind).map(|entry| entry.mode);
+        let known = received_mode.or_else(|| self.mode_before_rename(core, path, kind, stat));
         known.map_or_else(|| ModeOf::Guessed(core.guess_mode(path, stat)), ModeOf::Known)
     }
 

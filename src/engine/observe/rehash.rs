@@ -208,8 +208,8 @@ impl<I: Index> Engine<I> {
     }
 
     fn is_in_bulk(&self) -> bool {
-        let relayed_to: u64 = self.peers.pending();
-        self.observe.inspecting.open.len() as u64 + self.transfer.want_count() as u64 + relayed_to >= REHASH_BULK
+        let to_come: u64 = self.peers.pending();
+        self.observe.inspecting.open.len() as u64 + self.transfer.want_count() as u64 + to_come >= REHASH_BULK
     }
 
     /// The second hash comes before the file is replaced.

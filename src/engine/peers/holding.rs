@@ -125,13 +125,9 @@ impl<I: Index> Engine<I> {
             bytes += held.wire_bytes();
             bytes <= HOLDS_BYTES
         };
-        let relayed_to = |held: HeldPath| HeldBack { path: held.path, why: code(held.why), by: held.by };
-        let held = paths
-            .into_iter()
-            .filter(|held| !self.ignores(&held.path, false))
-            .map(relayed_to)
-            .take_while(fits)
-            .collect();
+        let held_back = |held: HeldPath| HeldBack { path: held.path, why: code(held.why), by: held.by };
+        let held =
+            paths.into_iter().filter(|held| !self.ignores(&held.path, false)).map(held_back).take_while(fits).collect();
         let sums = HeldSums { deletions, reverts, dated_ahead, unignored };
         self.core.act(Action::Send { to: vec![link], message: Message::Holding { id, sums, held } });
     }

@@ -305,9 +305,8 @@ impl<I: Index> Engine<I> {
         }
         let steady = self.steady(now);
         self.safety.confirmations.forget_old(&mut self.core.index, steady);
-        let relayed_to =
-            |kept: &KnownConfirmation| Confirmation { seal: kept.seal.clone(), digests: kept.digests.clone() };
-        let all: Vec<_> = self.safety.confirmations.kept.values().map(relayed_to).collect();
+        let signed = |kept: &KnownConfirmation| Confirmation { seal: kept.seal.clone(), digests: kept.digests.clone() };
+        let all: Vec<_> = self.safety.confirmations.kept.values().map(signed).collect();
         for confirmation in all {
             self.peers.send(&mut self.core, vec![link], Message::Confirm(confirmation));
         }
@@ -343,11 +342,11 @@ impl<I: Index> Engine<I> {
         self.safety.confirmations.forget_old(&mut self.core.index, steady);
         let Confirmation { seal, digests } = confirmation;
         let kept = KnownConfirmation { seal, digests, at: steady, from: Some(from), is_of_use: released > 0 };
-        let relayed_to = Confirmation { seal: kept.seal.clone(), digests: kept.digests.clone() };
+        let passed_on = Confirmation { seal: kept.seal.clone(), digests: kept.digests.clone() };
         if self.safety.confirmations.add(&mut self.core.index, kept) {
             let to = self.apply_confirmations(Some(link));
             if !to.is_empty() {
-                self.peers.send(&mut self.core, to, Message::Confirm(relayed_to));
+                self.peers.send(&mut self.core, to, Message::Confirm(passed_on));
             }
         }
     }

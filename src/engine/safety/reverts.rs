@@ -29,11 +29,11 @@ impl<I: Index> Engine<I> {
         let row = self.core.index.get(path);
         let is_revert = matches!(found, ObservationSource::Walked | ObservationSource::Live)
             && row.as_ref().is_some_and(|row| {
-                let debounced = [Some(&row.head), row.installing.as_ref()].into_iter().flatten();
+                let expected = [Some(&row.head), row.installing.as_ref()].into_iter().flatten();
                 let is_older = |(entry, known): (&Entry, &crate::engine::Stat)| {
                     entry.file().is_some() && entry.kind != kind && stat.mtime < known.mtime
                 };
-                row.live_on_disk().is_some_and(is_older) && !debounced.into_iter().any(|entry| entry.kind == kind)
+                row.live_on_disk().is_some_and(is_older) && !expected.into_iter().any(|entry| entry.kind == kind)
             });
         // What came less than an hour ago does not count.
         let then = self.safety.ledger.then(self.steady(now));

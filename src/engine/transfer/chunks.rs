@@ -309,8 +309,8 @@ impl<I: Index> Engine<I> {
         let mut swarm = Swarm::new(now.mono, Chunks::of(size));
         swarm.is_alone = self.peers.links().count() < 2;
         let Some(want) = self.transfer.wants.get(path) else { return };
-        let relayed_to = want.sources.iter().copied().filter(|link| self.peers.is_linked(*link));
-        for link in relayed_to.chain([from]) {
+        let linked = want.sources.iter().copied().filter(|link| self.peers.is_linked(*link));
+        for link in linked.chain([from]) {
             swarm.add_source(now.mono, link);
         }
         want.refused.iter().for_each(|link| swarm.refuse(*link));

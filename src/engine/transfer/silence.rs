@@ -122,14 +122,14 @@ impl<I: Index> Engine<I> {
         if (size <= SMALL_FILE_BYTES) != small {
             return None; // queued when its winner was another; it is in the other queue too
         }
-        let relayed_to: Vec<_> = want.sources.iter().rev().copied().chain(self.peers.links()).collect();
+        let candidates: Vec<_> = want.sources.iter().rev().copied().chain(self.peers.links()).collect();
         let might = |link: &LinkId| self.peers.is_linked(*link) && !want.refused.contains(link);
         let speaks =
             |link: &LinkId| self.transfer.may_ask(*link, small) && !self.transfer.wants.silences.is_silent(*link);
-        let link = relayed_to.iter().copied().filter(might).find(speaks);
+        let link = candidates.iter().copied().filter(might).find(speaks);
         let link =
-            link.or_else(|| relayed_to.iter().copied().filter(might).find(|link| self.transfer.may_ask(*link, small)));
-        let parked = if link.is_none() { relayed_to.iter().copied().find(might) } else { None };
+            link.or_else(|| candidates.iter().copied().filter(might).find(|link| self.transfer.may_ask(*link, small)));
+        let parked = if link.is_none() { candidates.iter().copied().find(might) } else { None };
         if let Some(silent) = parked {
             self.transfer.wants.silences.park(silent, path, small);
             self.transfer.wait(now, path, None);

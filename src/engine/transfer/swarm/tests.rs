@@ -44,8 +44,8 @@ fn of_one_source_a_content_comes_in_order_with_a_full_window() {
     swarm.add_source(0, SEED);
     let mut next = 0;
     let asks = ask_all(&mut swarm, 0, &mut next);
-    let relayed_to: Vec<_> = asks.iter().map(|(_, ask)| (ask.first, ask.count)).collect();
-    assert_eq!(relayed_to, (0..8).map(|n| (n * 4, 4)).collect::<Vec<_>>());
+    let parts: Vec<_> = asks.iter().map(|(_, ask)| (ask.first, ask.count)).collect();
+    assert_eq!(parts, (0..8).map(|n| (n * 4, 4)).collect::<Vec<_>>());
     bring(&mut swarm, 1, asks[0].0, asks[0].1);
     assert_eq!(ask_all(&mut swarm, 1, &mut next)[0].1, Ask { from: SEED, first: 32, count: 4 });
 }
@@ -109,8 +109,8 @@ fn what_is_missing_here_and_there_is_asked_for_too() {
     swarm.add_source(0, SEED);
     swarm.resume(0, &(0..31).map(|n| (2 * n, 1)).collect::<Vec<_>>());
     let asks = ask_all(&mut swarm, 0, &mut 0);
-    let relayed_to: Vec<_> = asks.iter().map(|(_, ask)| (ask.first, ask.count)).collect();
-    assert_eq!(relayed_to, (0..30).map(|n| (2 * n + 1, 1)).collect::<Vec<_>>());
+    let parts: Vec<_> = asks.iter().map(|(_, ask)| (ask.first, ask.count)).collect();
+    assert_eq!(parts, (0..30).map(|n| (2 * n + 1, 1)).collect::<Vec<_>>());
     swarm.came(0, asks[0].0, 1);
     swarm.came(0, asks[1].0, 3);
     assert_eq!(ask_all(&mut swarm, 0, &mut 99)[0].1, Ask { from: SEED, first: 61, count: 3 });

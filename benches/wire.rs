@@ -226,7 +226,7 @@ async fn link_pair() -> (Stream, Stream) {
     let (dialler, listener) = (identity("a"), identity("b"));
     let (to, from) = tcp_pair().await;
     let greet = async |tcp, role, me: &Identity| {
-        greeting::secure(tcp, role, me).await.expect("TLS").greet(me).await.expect("a member").stream
+        greeting::secure(tcp, role, &me.tls).await.expect("TLS").greet(me).await.expect("a member").stream
     };
     tokio::join!(greet(to, Role::Dialler, &dialler), greet(from, Role::Listener, &listener))
 }

@@ -5,11 +5,14 @@
 //! that says what to do, and ends the daemon with exit code 2. May import `model`. Deliberately not
 //! here: reading the secret, making folders.
 
+mod code;
 mod place;
 
+use crate::model::invitation::CodeError;
 use crate::model::text;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
+pub use code::CodeSource;
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
@@ -73,6 +76,15 @@ pub struct Args {
     /// <state-dir>/secret, made if missing]
     #[arg(long, value_name = "FILE", env = "DIRSYNCD_SECRET_FILE")]
     pub secret_file: Option<PathBuf>,
+
+    /// Join a group by the code that 'dirsync invite' shows on one of its machines: CODE, '-' to read
+    /// it from standard input, nothing to be asked on the terminal. Ignored where this machine is a
+    /// member of that group already
+    #[arg(
+        long, value_name = "CODE", env = "DIRSYNCD_JOIN", num_args = 0..=1, default_missing_value = code::ASK,
+        conflicts_with_all = ["secret_file", "open"]
+    )]
+    pub join: Option<String>,
 
     /// No secret: anyone on this network may join, read and write. For a lab
     #[arg(long, env = "DIRSYNCD_OPEN", value_parser = switch)]
@@ -183,6 +195,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     pub signature_dir: PathBuf,
     pub secret: SecretSource,
+    /// Another machine has the secret, and an invitation open.
+    pub join: Option<CodeSource>,
     pub name: String,
     pub peers: Vec<PeerAddress>,
     /// Bytes a second sent to each peer, and in all.
@@ -218,6 +232,8 @@ pub enum OptionError {
     Name(String),
     #[error("--peer '{0}' is no HOST:PORT; write it as in 'nas.local:6000', '192.0.2.7:6000' or '[2001:db8::7]:6000'")]
     Peer(String),
+    #[error("--join: {0}; 'dirsync invite' on a member shows one, such as 0123-4567-89AB-CDEF")]
+    Code(#[from] CodeError),
     #[error("--open needs no secret, but '{0}' holds one; remove that file, or leave --open out")]
     OpenBesideSecret(String),
     #[error("--open needs no secret, but --secret-file names one; give one of the two")]
@@ -250,6 +266,7 @@ impl Options {
             return Err(OptionError::NotDirectory(shown(&signature_dir)));
         }
         let secret = secret_source(args.secret_file, args.open, &directory, &state_dir)?;
+        let join = args.join.as_deref().filter(|code| !code.is_empty()).map(CodeSource::parse).transpose()?;
         let listen_port = args.listen_port.map_or(ListenPort::Preferred(DEFAULT_LISTEN_PORT), ListenPort::Required);
         let name = match args.name {
             Some(name) if is_name(&name) => name,
@@ -265,6 +282,7 @@ impl Options {
             state_dir,
             signature_dir,
             secret,
+            join,
             name,
             peers,
             limit,
@@ -515,6 +533,7 @@ mod tests {
     #[case::signatures_are_a_file(&["-s", "{home}/file"], "is not a directory")]
     #[case::secret_inside(&["--secret-file", "{data}/secret"], "--secret-file a place outside")]
     #[case::open_beside_a_secret(&["--open", "--state-dir", "{home}"], "leave --open out")]
+    #[case::a_code_that_is_none(&["--join", "0123-4567"], "shows one, such as")]
     #[case::open_with_a_secret(&["--open", "--secret-file", "{home}/file"], "one of the two")]
     #[case::empty_name(&["--name", ""], "1 to 63")]
     #[case::long_name(&["--name", "0123456789012345678901234567890123456789012345678901234567890123"], "1 to 63")]

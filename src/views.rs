@@ -8,6 +8,7 @@ pub mod condition;
 pub mod conflicts;
 pub mod held;
 pub mod history;
+pub mod invite;
 pub mod status;
 pub mod verify;
 pub mod why;

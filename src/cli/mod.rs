@@ -5,6 +5,7 @@
 
 mod follow;
 mod held;
+mod invite;
 mod place;
 mod show;
 mod verify;
@@ -196,6 +197,12 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Let another machine join: prints a code, and the command to run there
+    ///
+    /// The code is good for one machine and 10 minutes, and lives in the daemon's memory only.
+    /// Whoever has it in that time can join, read and write. By ssh in one line: dirsync invite
+    /// --quiet | ssh MACHINE dirsyncd DIR --join -
+    Invite(invite::InviteArgs),
     /// Remember deletions no longer for a machine that will not come back: its name, or the first
     /// digits of its id
     Forget {
@@ -393,6 +400,7 @@ async fn dispatch(args: CliArgs) -> Result<(), Failure> {
                 ))),
             }
         }
+        Command::Invite(args) => invite::invite(&mut client, json, &args).await,
         Command::Forget { device } => {
             let forgotten: DeviceView = client.post("/v1/forget", &json!({ "device": device })).await?;
             say(json, &forgotten, |known| format!("forgot {} ({})\n", known.name, known.device.short()))

@@ -7,6 +7,7 @@
 mod again;
 mod background;
 mod chores;
+mod joining;
 mod last_run;
 mod marker;
 mod nested;
@@ -31,7 +32,7 @@ use crate::io::store::index::{IndexError, IndexOrigin, OpenedIndex, SqliteIndex}
 use crate::io::store::secret::{Secret, SecretError};
 use crate::io::store::state_folder::{StateDir, StateError};
 use crate::model::{DeviceId, text};
-use crate::options::{self, ListenPort, Options, SecretSource};
+use crate::options::{self, CodeSource, ListenPort, Options, SecretSource};
 use crate::wire::condition::StopCause;
 pub use again::replace_process;
 use background::Stop;
@@ -89,6 +90,8 @@ pub enum DaemonError {
     Around { inner: String, outer: String, below: String },
     #[error("{0}")]
     Marker(String),
+    #[error("{0}")]
+    Joining(Box<joining::JoiningError>),
     #[error("cannot start: {0}{more}", more = way_out(.0))]
     Start(#[from] io::Error),
 }
@@ -124,12 +127,22 @@ pub fn run(options: &Options) -> Result<RunEnd, DaemonError> {
 fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     nested::refuse(&options.directory)?;
     let state = StateDir::open(&options.state_dir)?;
-    let (secret, secret_made) = secret(options)?;
+    let given = secret(options)?;
     let root = Arc::new(Root::open(&options.directory)?);
     let (mut index, was_clean) = open_index(&state, &root)?;
     let cut = last_run::judge(&mut index, was_clean, &BootPlace::of(&root))?;
     let key = device_key(&mut index)?;
     let device = key.device()?;
+    let (secret, secret_made) = match given {
+        GivenSecret::Here(secret, made) => (secret, made),
+        GivenSecret::ToJoin(source, file) => match joining::secret(options, source, file, &state, &index, &key) {
+            Ok(secret) => (secret, None),
+            Err(why) => {
+                index.close()?;
+                return Err(why);
+            }
+        },
+    };
     let was_renewed = was_renewed(&mut index)?;
     let verdict = marker::judge(&root, &index);
     let marked = verdict == MarkerVerdict::Trusted(Trust::Known);
@@ -151,7 +164,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     let control = bind_control(options, &root)?;
     introduce(options, device, &about, root.keeps());
     if let Some(file) = secret_made {
-        say_how_to_add_a_machine(&file);
+        say_how_to_add_a_machine(file);
     }
     let shell = Arc::new(Shell::new(disk, net));
     stall::watch(root.waits(), text::escape(options.directory.as_os_str().as_bytes()))?;
@@ -364,21 +377,29 @@ fn introduce(options: &Options, device: DeviceId, about: &About, keeps: Keeps) {
 
 fn say_how_to_add_a_machine(file: &Path) {
     tracing::info!(
-        "a new secret was made: '{}'. To add a machine, copy this file to it, for you alone (chmod 600), and run there: \
-         dirsyncd --secret-file FILE DIRECTORY. Whoever has it can read and write this folder; one secret is one folder",
+        "a new secret was made: '{}'. To add a machine, run 'dirsync invite' here. Whoever has the secret can read and write this \
+         folder; one secret is one folder",
         shown(file)
     );
 }
 
-/// The group's secret, and its file if it was made just now.
-fn secret(options: &Options) -> Result<(Secret, Option<PathBuf>), SecretError> {
+/// The group's secret as the options have it.
+enum GivenSecret<'a> {
+    /// With its file if it was made just now.
+    Here(Secret, Option<&'a Path>),
+    /// Another machine has it; it is to be stored here.
+    ToJoin(&'a CodeSource, &'a Path),
+}
+
+fn secret(options: &Options) -> Result<GivenSecret<'_>, SecretError> {
     let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    match &options.secret {
-        SecretSource::Named(file) => Ok((Secret::read(file, credentials.as_deref())?, None)),
-        SecretSource::Open => Ok((Secret::open_to_all(), None)),
-        SecretSource::Own(file) => {
+    match (&options.secret, &options.join) {
+        (SecretSource::Named(file), _) => Ok(GivenSecret::Here(Secret::read(file, credentials.as_deref())?, None)),
+        (SecretSource::Open, _) => Ok(GivenSecret::Here(Secret::open_to_all(), None)),
+        (SecretSource::Own(file), Some(source)) => Ok(GivenSecret::ToJoin(source, file)),
+        (SecretSource::Own(file), None) => {
             let (secret, made) = Secret::read_or_make(file, credentials.as_deref())?;
-            Ok((secret, made.then(|| file.clone())))
+            Ok(GivenSecret::Here(secret, made.then_some(file.as_path())))
         }
     }
 }
@@ -457,6 +478,7 @@ fn net_config(options: &Options, key: DeviceKey, secret: &Secret, kept_port: Opt
     NetConfig {
         key,
         keys: secret.keys(),
+        secret: (options.secret != SecretSource::Open).then(|| secret.to_joiner()),
         name: options.name.clone(),
         broadcast_port: options.broadcast_port,
         listen: match options.listen_port {

@@ -18,7 +18,7 @@ use crate::io::net::members::Unreached;
 use crate::io::net::mesh::Net;
 use crate::io::net::transfer::{Served, StagedWriter, Staging};
 use crate::io::store::chunk_lists::{ChunkLists, List};
-use crate::model::{ContentId, Mode, SyncPath, text};
+use crate::model::{ContentId, InvitationCode, Mode, SyncPath, text};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -79,6 +79,25 @@ impl World for Shell {
     fn unreached(&self) -> Vec<Unreached> {
         let net = self.net.read().unwrap_or_else(PoisonError::into_inner);
         net.as_ref().map(Net::unreached).unwrap_or_default()
+    }
+
+    fn invite(&self, uses: u32, lifetime: Duration) -> Result<InvitationCode, String> {
+        let net = self.net.read().unwrap_or_else(PoisonError::into_inner);
+        let net = net.as_ref().ok_or("the daemon is stopping")?;
+        net.invitations().invite(uses, lifetime).map_err(|why| why.to_string())
+    }
+
+    fn invitations(&self) -> Vec<(u32, Duration)> {
+        let net = self.net.read().unwrap_or_else(PoisonError::into_inner);
+        let open = net.as_ref().map(|net| net.invitations().list()).unwrap_or_default();
+        open.into_iter().map(|invitation| (invitation.uses_left, invitation.ends_in)).collect()
+    }
+
+    fn cancel_invitations(&self) {
+        let net = self.net.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(net) = &*net {
+            net.invitations().cancel();
+        }
     }
 
     fn history(&self, path: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>> {

@@ -57,6 +57,7 @@ pub use api::status::{
 };
 pub use api::why::{Holders, WaitsFor, Why};
 pub use limits::{CHUNKED_BYTES, MERGE_BYTES};
+pub use peers::devices::known_machines;
 pub use peers::holding::HeldByMachine;
 pub use peers::past::MachinePasts;
 pub use reconcile::conflict::{OnConflict, common_ancestor};

@@ -10,6 +10,7 @@
 mod answer;
 mod conflicts;
 mod elsewhere;
+mod invite;
 mod past;
 mod routes;
 mod side;
@@ -29,7 +30,7 @@ use crate::io::fs::probe;
 use crate::io::net::link::Upload;
 use crate::io::net::members::Unreached;
 use crate::io::store::index::{JournalLine, WantedLines};
-use crate::model::{ContentId, DeviceId, SyncPath, text};
+use crate::model::{ContentId, DeviceId, InvitationCode, SyncPath, text};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -188,6 +189,15 @@ pub trait World: Send + Sync {
     fn unreached(&self) -> Vec<Unreached> {
         Vec::new()
     }
+    /// A code for another machine to join with; or why there is none.
+    fn invite(&self, _uses: u32, _lifetime: Duration) -> Result<InvitationCode, String> {
+        Err("there is no network".to_owned())
+    }
+    /// How many may still join by each invitation, and for how long.
+    fn invitations(&self) -> Vec<(u32, Duration)> {
+        Vec::new()
+    }
+    fn cancel_invitations(&self) {}
     /// What is kept, newest first; of one path and what is below it, or of all.
     fn history(&self, path: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>>;
     /// Puts a kept file back to where it was, as a new version; what is there goes to history.

@@ -2,11 +2,16 @@
 //!
 //! May use `io/fs` and `io/store`.
 
+pub mod alone;
 pub mod challenge;
 pub mod complaints;
 pub mod dial;
+pub mod foreign;
 pub mod greeting;
 pub mod hub;
+pub mod invitations;
+pub mod invite;
+pub mod join;
 pub mod link;
 pub mod members;
 pub mod mesh;

@@ -12,7 +12,7 @@ pub use super::error::FrameError;
 use super::features::Features;
 use super::message::{Digest, HeldSums, Message};
 use super::names::{is_clean_name, is_short_text};
-use super::packet::{Ending, PIECE_BYTES, Part};
+use super::packet::{Ending, PIECE_BYTES, Part, SecretBytes};
 use super::zlib;
 use crate::model::{ContentId, DeviceId, SyncPath, text};
 use bytes::Bytes;
@@ -148,6 +148,21 @@ enum HeadKind {
     Proof {
         mac: Hex<32>,
     },
+    Join {
+        mac: Hex<32>,
+        name: String,
+    },
+    Invited {
+        mac: Hex<32>,
+        name: String,
+    },
+    Accept {
+        preview: bool,
+    },
+    Secret {
+        secret: Hex<32>,
+    },
+    Joined {},
     Ping {
         at: u64,
     },
@@ -260,6 +275,11 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
             features: features.names(),
         },
         Packet::Proof { mac } => HeadKind::Proof { mac: Hex(*mac) },
+        Packet::Join { mac, name } => HeadKind::Join { mac: Hex(*mac), name: name.clone() },
+        Packet::Invited { mac, name } => HeadKind::Invited { mac: Hex(*mac), name: name.clone() },
+        Packet::Accept { preview } => HeadKind::Accept { preview: *preview },
+        Packet::Secret { secret } => HeadKind::Secret { secret: Hex(secret.0) },
+        Packet::Joined => HeadKind::Joined {},
         Packet::Ping { at } => HeadKind::Ping { at: *at },
         Packet::Pong { at, wall } => HeadKind::Pong { at: *at, wall: *wall },
         Packet::Fetch { stream, path, content, size, part } => {
@@ -501,6 +521,14 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
         }
         HeadKind::Hello { .. } => return Err(FrameError::Head("a name that no machine may have".to_owned())),
         HeadKind::Proof { mac } => Packet::Proof { mac: mac.0 },
+        HeadKind::Join { mac, name } if is_clean_name(&name) => Packet::Join { mac: mac.0, name },
+        HeadKind::Invited { mac, name } if is_clean_name(&name) => Packet::Invited { mac: mac.0, name },
+        HeadKind::Join { .. } | HeadKind::Invited { .. } => {
+            return Err(FrameError::Head("a name that no machine may have".to_owned()));
+        }
+        HeadKind::Accept { preview } => Packet::Accept { preview },
+        HeadKind::Secret { secret } => Packet::Secret { secret: SecretBytes(secret.0) },
+        HeadKind::Joined {} => Packet::Joined,
         HeadKind::Ping { at } => Packet::Ping { at },
         HeadKind::Pong { at, wall } => Packet::Pong { at, wall },
         HeadKind::Fetch { stream, path, content, size, part } if size < 1 << 63 => {

@@ -184,6 +184,11 @@ fn any_packet() -> impl Strategy<Value = Packet> {
                 Packet::Hello { protocol, name, software, boot, started: boot / 2, features }
             }),
         1 => any::<[u8; 32]>().prop_map(|mac| Packet::Proof { mac }),
+        1 => any::<[u8; 32]>().prop_map(|mac| Packet::Join { mac, name: "nas".to_owned() }),
+        1 => any::<[u8; 32]>().prop_map(|mac| Packet::Invited { mac, name: "nas".to_owned() }),
+        1 => any::<bool>().prop_map(|preview| Packet::Accept { preview }),
+        1 => any::<[u8; 32]>().prop_map(|secret| Packet::Secret { secret: SecretBytes(secret) }),
+        1 => Just(Packet::Joined),
         1 => any::<u64>().prop_map(|at| Packet::Ping { at }),
         1 => any::<(u64, u64)>().prop_map(|(at, wall)| Packet::Pong { at, wall }),
         1 => (any::<u32>(), path(), any::<[u8; 32]>(), 0..1u64 << 63).prop_map(|(stream, path, hash, size)| {

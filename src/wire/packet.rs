@@ -8,6 +8,7 @@ pub use super::names::{clean_name, is_clean_name};
 use crate::model::{ContentId, SyncPath};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The protocol's version; both ends must speak the same.
 pub const PROTOCOL: u32 = 1;
@@ -37,6 +38,26 @@ pub enum Packet {
     Proof {
         mac: [u8; 32],
     },
+    /// Instead of a proof: the sender knows an invitation code.
+    Join {
+        mac: [u8; 32],
+        name: String,
+    },
+    /// The answer: this end knows it as well, so that the joiner may take its secret.
+    Invited {
+        mac: [u8; 32],
+        name: String,
+    },
+    /// The joiner has checked that. `preview`: it only looks, and does not become a member.
+    Accept {
+        preview: bool,
+    },
+    /// The group's secret, to a machine that proved an invitation code.
+    Secret {
+        secret: SecretBytes,
+    },
+    /// The joiner has stored the secret.
+    Joined,
     /// Answered by a `Pong` of the same `at`, a time that only the asker reads.
     Ping {
         at: u64,
@@ -112,6 +133,11 @@ impl Packet {
             Self::Message(_) => "message",
             Self::Hello { .. } => "hello",
             Self::Proof { .. } => "proof",
+            Self::Join { .. } => "join",
+            Self::Invited { .. } => "invited",
+            Self::Accept { .. } => "accept",
+            Self::Secret { .. } => "secret",
+            Self::Joined => "joined",
             Self::Ping { .. } => "ping",
             Self::Pong { .. } => "pong",
             Self::Fetch { .. } => "fetch",
@@ -125,6 +151,16 @@ impl Packet {
             Self::Cancel { .. } => "cancel",
             Self::Bye { .. } => "bye",
         }
+    }
+}
+
+/// A group's secret on its way to a machine that was invited. `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretBytes(pub [u8; 32]);
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(hidden)")
     }
 }
 

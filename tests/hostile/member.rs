@@ -66,7 +66,7 @@ fn identity(machine: &Machine, name: &str) -> Identity {
 
 async fn greet(me: &Identity, port: u16) -> Greeted {
     let tcp = TcpStream::connect(("127.0.0.1", port)).await.expect("the machine listens");
-    let secured = greeting::secure(tcp, Role::Dialler, me).await.expect("TLS");
+    let secured = greeting::secure(tcp, Role::Dialler, &me.tls).await.expect("TLS");
     secured.greet(me).await.expect("a member is let in")
 }
 

@@ -47,7 +47,7 @@ fn another_secret_is_refused_at_both_ends() {
         config.keys = other.keys();
         config.peers = vec![first.address()];
     });
-    logged(&["--peer", &first.address(), "is here with another secret", "copy the secret file"]);
+    logged(&["--peer", &first.address(), "is here with another secret", "'dirsync invite'"]);
     logged(&["WARN", "127.0.0.1 is here with another secret"]);
     assert!(first.events.try_recv().is_err(), "no link came up");
 }

@@ -65,6 +65,14 @@ pub fn logged(parts: &[&str]) -> String {
     find(&text).unwrap()
 }
 
+/// Waits for so many lines that hold all of `parts`.
+pub fn logged_often(parts: &[&str], often: usize) {
+    let count = |text: &str| text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
+    let text = log().text.lock().unwrap();
+    let (text, waited) = log().more.wait_timeout_while(text, SOON, |text| count(text) < often).unwrap();
+    assert!(!waited.timed_out(), "fewer than {often} lines with {parts:?} in:\n{text}");
+}
+
 /// Staging in memory. Writes wait while `held`.
 #[derive(Default)]
 pub struct Memory {
@@ -180,6 +188,7 @@ impl Machine {
         let mut config = NetConfig {
             key: DeviceKey::generate().unwrap(),
             keys: Secret::open_to_all().keys(),
+            secret: Some(Secret::open_to_all().to_joiner()),
             name: name.to_owned(),
             broadcast_port: free_udp_port(),
             listen: Listen::Exactly(0),
@@ -281,7 +290,7 @@ pub async fn member(net: &Machine, change: impl FnOnce(&mut Identity)) -> Result
     };
     change(&mut me);
     let tcp = TcpStream::connect(net.address()).await.unwrap();
-    greeting::secure(tcp, Role::Dialler, &me).await?.greet(&me).await
+    greeting::secure(tcp, Role::Dialler, &me.tls).await?.greet(&me).await
 }
 
 pub fn state(pending: u64) -> Message {

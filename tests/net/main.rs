@@ -3,6 +3,7 @@
 
 mod chunks;
 mod hostile;
+mod joining;
 mod links;
 mod machine;
 mod presence;

@@ -1,6 +1,6 @@
 //! What strangers do with presence, and how soon members find each other in spite of it.
 
-use super::machine::{Machine, free_udp_port, logged};
+use super::machine::{Machine, free_udp_port, logged, logged_often};
 use dirsyncd::io::store::secret::Secret;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -106,17 +106,32 @@ fn two_members_link_while_a_stranger_replays_what_both_said() {
 }
 
 #[test]
-fn machines_of_two_groups_name_each_other_at_the_first_contact() {
+fn machines_of_two_groups_name_each_other() {
     let (port, dir) = (free_udp_port(), tempfile::tempdir().unwrap());
     let (other, _) = Secret::read_or_make(&dir.path().join("secret"), None).unwrap();
-    let _ours = Machine::start("of-our-group", |config| config.broadcast_port = port);
+    let ours = |name| Machine::start(name, |config| config.broadcast_port = port);
+    let linked = [ours("of-our-group"), ours("of-our-group-too")];
+    linked[0].linked();
     let _theirs = Machine::start("of-their-group", |config| {
         config.broadcast_port = port;
         config.keys = other.keys();
+        config.times.alone = Duration::from_millis(500);
+        config.times.alone_again = Duration::from_millis(500);
     });
-    for name in ["of-our-group", "of-their-group"] {
-        logged(&[&format!("({name}) is here with another secret"), "copy the secret file"]);
-    }
+    logged(&["(of-their-group) is here with another secret", "'dirsync invite'"]);
+    logged(&["2 machines of another group are here: of-our-group and of-our-group-too", "'dirsync invite' there"]);
+}
+
+#[test]
+fn a_machine_that_hears_nobody_says_so_again_and_again() {
+    let port = free_udp_port();
+    let _alone = Machine::start("hermit", |config| {
+        config.broadcast_port = port;
+        config.times.alone = Duration::from_millis(50);
+        config.times.alone_again = Duration::from_millis(50);
+    });
+    let line = format!("no other machine is heard on UDP port {port}");
+    logged_often(&[&line, "--broadcast-port", "firewalls"], 3);
 }
 
 /// The median of nine; a busy machine has three tries.

@@ -21,6 +21,7 @@ mod guards;
 mod hostile_peer;
 mod identity;
 mod in_sync;
+mod joining;
 mod kill;
 mod lesser_disks;
 mod logging;

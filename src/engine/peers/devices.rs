@@ -32,6 +32,11 @@ const META_DEVICES_BEFORE: &str = "devices";
 /// When each was linked last. Not in one value with the rest, whose form is fixed.
 const META_SEEN: &str = "devices.seen";
 
+/// The names of the machines that this index knows; none if its machine was never linked.
+pub fn known_machines(index: &impl Index) -> Vec<String> {
+    Devices::load(index).known.into_values().map(|known| known.name).collect()
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct KnownDevice {
     name: String,

@@ -6,7 +6,7 @@
 use super::answer::{Answer, ApiState, Refusal};
 use super::elsewhere::holding;
 use super::view::name_elsewhere;
-use super::{About, Handle, Request, World, conflicts, past, undo, verify, why};
+use super::{About, Handle, Request, World, conflicts, invite, past, undo, verify, why};
 use crate::engine::{DeviceStatus, Event};
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
@@ -43,6 +43,8 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/held", get(held))
         .route("/v1/confirm", post(confirm))
         .route("/v1/undo", post(undo::undo))
+        .route("/v1/invite", get(invite::list).post(invite::invite))
+        .route("/v1/invite/cancel", post(invite::cancel))
         .route("/v1/forget", post(forget))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))

@@ -122,7 +122,7 @@ async fn dial_name(hub: &Arc<Hub>, peer: &str) -> Result<DeviceId, GreetError> {
 }
 
 /// Each address once. A zone (`[fe80::1%eth0]:6000`) is the resolver's to understand.
-async fn addresses_of(peer: &str) -> std::io::Result<Vec<SocketAddr>> {
+pub(super) async fn addresses_of(peer: &str) -> std::io::Result<Vec<SocketAddr>> {
     let (host, port) = peer.rsplit_once(':').ok_or(std::io::ErrorKind::InvalidInput)?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let port: u16 = port.parse().map_err(|_| std::io::ErrorKind::InvalidInput)?;

@@ -4,6 +4,7 @@
 //! The dialler proves first, so that whoever merely listens on a port learns nothing (P6). Until
 //! the other end's proof, at most 4 KiB are read from it. The time limit is the caller's.
 
+use crate::io::net::invitations::CodeRefusal;
 use crate::io::net::metered::{Meter, Metered};
 use crate::io::net::tls::{self, Tls};
 use crate::model::{DeviceId, text};
@@ -57,7 +58,8 @@ pub enum GreetError {
     #[error("does not speak dirsyncd's protocol: {0}")]
     NotTls(String),
     #[error(
-        "is here with another secret: if both are to keep the same folder, copy the secret file of one to the other"
+        "is here with another secret: to bring it into this group, run 'dirsync invite' here and start it with --join; to join \
+         its group, the other way round"
     )]
     WrongSecret,
     #[error("is this daemon itself; leave that address out of --peer")]
@@ -75,6 +77,13 @@ pub enum GreetError {
     OutOfTurn(&'static str),
     #[error("sent more than 4 KiB before proving that it is a member")]
     TooMuch,
+    #[error("wanted to join: {}", match .0 {
+        CodeRefusal::Unknown => "the code is none that was made here",
+        CodeRefusal::Blocked => "its address has tried too many wrong codes",
+        CodeRefusal::Expired => "its code has expired",
+        CodeRefusal::Used => "another machine has used its code",
+    })]
+    BadCode(CodeRefusal),
     #[error("was silent, or too slow, in greeting")]
     TooSlow,
     #[error("refused this machine: {0}")]
@@ -138,6 +147,7 @@ impl GreetError {
             Self::OtherProtocol(_) => "protocol",
             Self::Garbage(_) | Self::OutOfTurn(_) => "garbage",
             Self::TooMuch => "flood",
+            Self::BadCode(_) => "code",
             Self::TooSlow => "slow",
             Self::Refused(_) => "refused",
             Self::Unreachable(_) => "unreachable",
@@ -158,6 +168,14 @@ pub struct Secured {
     pub device: DeviceId,
 }
 
+/// What a connection begins with.
+pub(super) enum Opening {
+    /// A member proves the group's secret.
+    Member { mac: [u8; 32] },
+    /// A machine proves an invitation code.
+    Joiner { mac: [u8; 32], name: String },
+}
+
 /// A connection to a member.
 pub struct Greeted {
     pub stream: Stream,
@@ -171,7 +189,7 @@ pub struct Greeted {
 
 /// TLS. Whether our own key is at the other end is seen after the greeting, which says who was
 /// there first.
-pub async fn secure(tcp: TcpStream, role: Role, me: &Identity) -> Result<Secured, GreetError> {
+pub async fn secure(tcp: TcpStream, role: Role, tls: &Tls) -> Result<Secured, GreetError> {
     let socket = socket2::SockRef::from(&tcp);
     socket.set_tcp_nodelay(true).map_err(GreetError::Lost)?;
     // Else the socket's buffer is the queue, and a small edit waits behind all of it.
@@ -180,9 +198,9 @@ pub async fn secure(tcp: TcpStream, role: Role, me: &Identity) -> Result<Secured
     let metered = BufReader::with_capacity(READ_BUFFER_BYTES, metered);
     let stream = match role {
         Role::Dialler => {
-            TlsConnector::from(Arc::clone(&me.tls.client)).connect(Tls::server_name(), metered).await.map(Into::into)
+            TlsConnector::from(Arc::clone(&tls.client)).connect(Tls::server_name(), metered).await.map(Into::into)
         }
-        Role::Listener => TlsAcceptor::from(Arc::clone(&me.tls.server)).accept(metered).await.map(Into::into),
+        Role::Listener => TlsAcceptor::from(Arc::clone(&tls.server)).accept(metered).await.map(Into::into),
     };
     let mut stream: Stream = stream.map_err(|error| tls_failed(&meter, error))?;
     // A piece is encrypted and handed to the socket in one go.
@@ -205,12 +223,29 @@ fn tls_failed(meter: &Meter, error: io::Error) -> GreetError {
 }
 
 impl Secured {
-    /// Both proofs, then both hellos.
+    /// Both proofs, then both hellos, with a member.
     pub async fn greet(mut self, me: &Identity) -> Result<Greeted, GreetError> {
         if self.role == Role::Dialler {
             self.send_proof(me).await?;
         }
-        self.check_proof(me).await?;
+        match self.receive().await? {
+            Packet::Proof { mac } => self.greet_member(me, &mac).await,
+            other => Err(GreetError::OutOfTurn(other.kind())),
+        }
+    }
+
+    /// What whoever opened this connection begins with.
+    pub(super) async fn opening(&mut self) -> Result<Opening, GreetError> {
+        match self.receive().await? {
+            Packet::Proof { mac } => Ok(Opening::Member { mac }),
+            Packet::Join { mac, name } => Ok(Opening::Joiner { mac, name }),
+            other => Err(GreetError::OutOfTurn(other.kind())),
+        }
+    }
+
+    /// The other end has sent this proof.
+    pub(super) async fn greet_member(mut self, me: &Identity, mac: &[u8; 32]) -> Result<Greeted, GreetError> {
+        self.check_proof(me, mac).await?;
         self.meter.trust();
         if self.role == Role::Listener {
             self.send_proof(me).await?;
@@ -245,41 +280,45 @@ impl Secured {
         self.send(&Packet::Proof { mac }).await
     }
 
-    async fn check_proof(&mut self, me: &Identity) -> Result<(), GreetError> {
+    async fn check_proof(&mut self, me: &Identity, mac: &[u8; 32]) -> Result<(), GreetError> {
         let their_role = if self.role == Role::Dialler { Role::Listener } else { Role::Dialler };
         let due = self.proof(me, their_role)?;
-        let Packet::Proof { mac } = self.receive().await? else { return Err(GreetError::OutOfTurn("packet")) };
         let same: bool = mac.ct_eq(&due).into();
         if same {
             return Ok(());
         }
-        let _ = self.send(&Packet::Bye { reason: ANOTHER_SECRET.to_owned() }).await;
-        let _ = self.stream.shutdown().await;
+        self.dismiss(ANOTHER_SECRET).await;
         Err(GreetError::WrongSecret)
     }
 
-    /// The exporter binds it to this connection, the ids to both certificates, the role stops a
-    /// reflection.
-    fn proof(&self, me: &Identity, role: Role) -> Result<[u8; 32], GreetError> {
-        let mut exported = [0; 32];
-        export(&self.stream, &mut exported)?;
-        let (dialler, listener) = match self.role {
-            Role::Dialler => (me.device, self.device),
-            Role::Listener => (self.device, me.device),
-        };
-        let said = if role == Role::Dialler { b'd' } else { b'l' };
-        let mut hasher = blake3::Hasher::new_keyed(&me.link_key);
-        hasher.update(&[said]).update(&dialler.0).update(&listener.0).update(&exported);
-        Ok(*hasher.finalize().as_bytes())
+    /// Says why there is no link, and hangs up.
+    pub(super) async fn dismiss(&mut self, reason: &str) {
+        let _ = self.send(&Packet::Bye { reason: reason.to_owned() }).await;
+        let _ = self.stream.shutdown().await;
     }
 
-    async fn send(&mut self, packet: &Packet) -> Result<(), GreetError> {
+    fn proof(&self, me: &Identity, role: Role) -> Result<[u8; 32], GreetError> {
+        Ok(self.binding(me.device, EXPORTER_LABEL)?.proof(&me.link_key, role))
+    }
+
+    /// What proofs on this connection are over.
+    pub(super) fn binding(&self, own: DeviceId, label: &[u8]) -> Result<Binding, GreetError> {
+        let mut exported = [0; 32];
+        export(&self.stream, label, &mut exported)?;
+        let (dialler, listener) = match self.role {
+            Role::Dialler => (own, self.device),
+            Role::Listener => (self.device, own),
+        };
+        Ok(Binding { dialler, listener, exported })
+    }
+
+    pub async fn send(&mut self, packet: &Packet) -> Result<(), GreetError> {
         let frame = frame::encode(packet).to_vec();
         self.stream.write_all(&frame).await.map_err(GreetError::Lost)?;
         self.stream.flush().await.map_err(GreetError::Lost)
     }
 
-    async fn receive(&mut self) -> Result<Packet, GreetError> {
+    pub async fn receive(&mut self) -> Result<Packet, GreetError> {
         match read_packet(&mut self.stream, STRANGER_BYTES, STRANGER_BYTES).await {
             Ok((Packet::Bye { reason }, _)) if reason == ANOTHER_SECRET => Err(GreetError::WrongSecret),
             Ok((Packet::Bye { reason }, _)) => Err(GreetError::Refused(text::escape(reason.as_bytes()))),
@@ -290,10 +329,28 @@ impl Secured {
     }
 }
 
-fn export(stream: &Stream, into: &mut [u8; 32]) -> Result<(), GreetError> {
+/// The exporter binds a proof to its connection, the ids to both certificates, the role stops a
+/// reflection.
+pub(super) struct Binding {
+    dialler: DeviceId,
+    listener: DeviceId,
+    exported: [u8; 32],
+}
+
+impl Binding {
+    /// What the end in this role says to show that it knows the key.
+    pub(super) fn proof(&self, key: &[u8; 32], role: Role) -> [u8; 32] {
+        let said = if role == Role::Dialler { b'd' } else { b'l' };
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        hasher.update(&[said]).update(&self.dialler.0).update(&self.listener.0).update(&self.exported);
+        *hasher.finalize().as_bytes()
+    }
+}
+
+fn export(stream: &Stream, label: &[u8], into: &mut [u8; 32]) -> Result<(), GreetError> {
     let exported = match stream {
-        TlsStream::Client(client) => client.get_ref().1.export_keying_material(into, EXPORTER_LABEL, None),
-        TlsStream::Server(server) => server.get_ref().1.export_keying_material(into, EXPORTER_LABEL, None),
+        TlsStream::Client(client) => client.get_ref().1.export_keying_material(into, label, None),
+        TlsStream::Server(server) => server.get_ref().1.export_keying_material(into, label, None),
     };
     exported.map(|_| ()).map_err(|error| GreetError::NotTls(error.to_string()))
 }

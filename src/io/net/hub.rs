@@ -5,7 +5,10 @@
 
 use crate::engine::{Event, LinkId};
 use crate::io::net::complaints::{Complaints, Subject};
-use crate::io::net::greeting::{self, GreetError, Greeted, Identity, Role};
+use crate::io::net::foreign::Foreign;
+use crate::io::net::greeting::{self, GreetError, Greeted, Identity, Opening, Role};
+use crate::io::net::invitations::Invitations;
+use crate::io::net::invite::{self, Invitee};
 use crate::io::net::link::{Closing, Ends, Link, LinkContext, Times};
 use crate::io::net::members::{Members, Unreached};
 use crate::io::net::pending_handshakes::PendingHandshakes;
@@ -37,6 +40,8 @@ pub struct Hub {
     next_link: AtomicU64,
     pub members: Members,
     pub pending: PendingHandshakes,
+    pub invitations: Arc<Invitations>,
+    pub foreign: Foreign,
     /// By address.
     pub unreached: Mutex<BTreeMap<String, Unreached>>,
     complaints: Complaints,
@@ -75,7 +80,7 @@ impl Links {
 }
 
 impl Hub {
-    pub fn new(me: Identity, world: Arc<LinkContext>) -> Self {
+    pub fn new(me: Identity, world: Arc<LinkContext>, invitations: Arc<Invitations>) -> Self {
         Self {
             me,
             world,
@@ -84,6 +89,8 @@ impl Hub {
             next_link: AtomicU64::new(1),
             members: Members::default(),
             pending: PendingHandshakes::default(),
+            invitations,
+            foreign: Foreign::default(),
             unreached: Mutex::default(),
             complaints: Complaints::default(),
         }
@@ -137,7 +144,7 @@ impl Hub {
                 io::ErrorKind::PermissionDenied => GreetError::Denied,
                 _ => GreetError::Unreachable(error),
             })?;
-            let secured = greeting::secure(tcp, Role::Dialler, &self.me).await?;
+            let secured = greeting::secure(tcp, Role::Dialler, &self.me.tls).await?;
             begun.begin(secured.device)?;
             secured.greet(&self.me).await
         };
@@ -147,15 +154,24 @@ impl Hub {
         admitted
     }
 
-    /// A connection that somebody opened to us.
-    pub async fn greet_stranger(self: &Arc<Self>, tcp: TcpStream, address: SocketAddr) -> Result<Greeted, GreetError> {
-        let greeting = async { greeting::secure(tcp, Role::Listener, &self.me).await?.greet(&self.me).await };
+    /// A connection that somebody opened to us: a member, or a machine that was invited and gets the
+    /// secret here.
+    pub async fn greet_stranger(self: &Arc<Self>, tcp: TcpStream, address: SocketAddr) -> Option<Greeted> {
+        let greeting = async {
+            let mut secured = greeting::secure(tcp, Role::Listener, &self.me.tls).await?;
+            match secured.opening().await? {
+                Opening::Member { mac } => secured.greet_member(&self.me, &mac).await.map(Some),
+                Opening::Joiner { mac, name } => {
+                    let asked = (mac, name);
+                    let invitee = invite::let_in(secured, &self.me, &self.invitations, address.ip(), asked).await?;
+                    say_who_joined(&invitee, address.ip());
+                    Ok(None)
+                }
+            }
+        };
         let greeted = tokio::time::timeout(self.times().greet, greeting).await;
         let result = greeted.map_err(|_| GreetError::TooSlow).flatten();
-        if let Err(error) = &result {
-            self.complain(address, error);
-        }
-        result
+        result.inspect_err(|error| self.complain(address, error)).ok().flatten()
     }
 
     /// Settles which of two links for one device stays: that of a newer start of the peer; else the
@@ -251,9 +267,12 @@ impl Hub {
         }
     }
 
-    /// Another group on this network is no trouble; but its person may think that it is this one.
-    pub fn name_foreign(&self, ip: IpAddr, name: &str) {
-        if self.may_complain(Subject::Address(ip), GreetError::WrongSecret.kind()) {
+    /// Another group on this network is no trouble; but its person may think that it is this one. A
+    /// machine that is alone says so of all at once (`alone`).
+    pub fn name_foreign(&self, address: SocketAddr, name: &str) {
+        let ip = address.ip();
+        self.foreign.hear(address, name);
+        if !self.lock().up.is_empty() && self.may_complain(Subject::Address(ip), GreetError::WrongSecret.kind()) {
             tracing::info!("{ip} ({name}) {}", GreetError::WrongSecret);
         }
     }
@@ -279,6 +298,18 @@ impl Hub {
 
     pub fn may_complain(&self, subject: Subject, kind: &'static str) -> bool {
         self.complaints.may(Instant::now(), subject, kind, self.times().complain)
+    }
+}
+
+fn say_who_joined(Invitee { device, name, previews }: &Invitee, ip: IpAddr) {
+    let device = device.short();
+    if *previews {
+        tracing::info!(
+            kind = "joining",
+            "{name} ({device}) at {ip} looks at what joining would do; its code is kept for it"
+        );
+    } else {
+        tracing::info!(kind = "joined", "{name} ({device}) at {ip} has joined by an invitation");
     }
 }
 

@@ -79,6 +79,9 @@ pub struct Times {
     pub precedence: Duration,
     /// One line an address and kind of trouble in this time.
     pub complain: Duration,
+    /// A machine that is linked with nobody says so after this, and again after that.
+    pub alone: Duration,
+    pub alone_again: Duration,
 }
 
 impl Default for Times {
@@ -92,6 +95,8 @@ impl Default for Times {
             retry_max: Duration::from_secs(15),
             precedence: Duration::from_millis(500),
             complain: Duration::from_mins(1),
+            alone: Duration::from_secs(10),
+            alone_again: Duration::from_hours(1),
         }
     }
 }
@@ -420,7 +425,13 @@ impl Link {
                 }
             }
             Packet::Bye { reason } => return Err(Closing::Bye(reason)),
-            packet @ (Packet::Hello { .. } | Packet::Proof { .. }) => {
+            packet @ (Packet::Hello { .. }
+            | Packet::Proof { .. }
+            | Packet::Join { .. }
+            | Packet::Invited { .. }
+            | Packet::Accept { .. }
+            | Packet::Secret { .. }
+            | Packet::Joined) => {
                 return Err(Closing::Broke(format!("a '{}' after the greeting", packet.kind())));
             }
         }

@@ -122,6 +122,13 @@ impl Members {
         is_new.then(|| Arc::clone(&known.changed))
     }
 
+    /// How many were heard lately.
+    pub fn heard_now(&self) -> usize {
+        let (heard, now) = (self.lock(), Instant::now());
+        let is_here = |member: &&Member| member.addresses.iter().any(|address| now - address.heard < FORGET_AFTER);
+        heard.values().filter(is_here).count()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<DeviceId, Member>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }

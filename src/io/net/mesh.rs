@@ -9,10 +9,12 @@ use crate::engine::{Action, Event, FetchError};
 use crate::io::Events;
 use crate::io::clock::wall_ns;
 use crate::io::fs::delta::{DeltaRequest, PatchTarget};
+use crate::io::net::alone;
 use crate::io::net::complaints::Subject;
 use crate::io::net::dial;
 use crate::io::net::greeting::Identity;
 use crate::io::net::hub::{Hub, MAX_LINKS};
+use crate::io::net::invitations::Invitations;
 use crate::io::net::link::{Closing, LinkContext, LinkInfo, Times};
 use crate::io::net::members::Unreached;
 use crate::io::net::outbox::SharedMessage;
@@ -25,7 +27,7 @@ use crate::io::store::secret::SecretKeys;
 use crate::model::text;
 use crate::wire::confirmation::Confirmation;
 use crate::wire::message::Message;
-use crate::wire::packet::{PROTOCOL, clean_name};
+use crate::wire::packet::{PROTOCOL, SecretBytes, clean_name};
 use crate::wire::split::split;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -52,6 +54,8 @@ pub enum Listen {
 pub struct NetConfig {
     pub key: DeviceKey,
     pub keys: SecretKeys,
+    /// The secret itself, for machines that are invited; none where everyone knows it.
+    pub secret: Option<SecretBytes>,
     pub name: String,
     pub broadcast_port: u16,
     pub listen: Listen,
@@ -109,8 +113,11 @@ impl Net {
         let (device, tls) = (config.key.device()?, Tls::new(&config.key)?);
         let sealer = Sealer::new(&config.key)?;
         let (name, boot) = (clean_name(&config.name), getrandom::u64()?);
-        let presence = Presence::bind(config.broadcast_port, config.keys.clone(), device, name.clone(), port, boot)
-            .map_err(|error| NetError::Broadcast(config.broadcast_port, error))?;
+        let invitations = Arc::new(Invitations::new(config.secret));
+        let udp = config.broadcast_port;
+        let presence =
+            Presence::bind(udp, config.keys.clone(), device, name.clone(), port, boot, Arc::clone(&invitations))
+                .map_err(|error| NetError::Broadcast(udp, error))?;
         let me =
             Identity { device, name, tls, link_key: config.keys.link, protocol: PROTOCOL, boot, started: wall_ns() };
         let world = LinkContext {
@@ -122,7 +129,7 @@ impl Net {
             queued: Arc::default(),
             runtime: runtime.handle().clone(),
         };
-        let hub = Arc::new(Hub::new(me, Arc::new(world)));
+        let hub = Arc::new(Hub::new(me, Arc::new(world), invitations));
 
         runtime.spawn(accept(Arc::clone(&hub), listener));
         let hearer = Arc::clone(&hub);
@@ -130,6 +137,7 @@ impl Net {
             News::Member(member) => dial::hear(&hearer, &member),
             News::Foreign { name, address } => hearer.name_foreign(address, &name),
         }));
+        runtime.spawn(alone::say_so(Arc::clone(&hub), udp));
         for peer in config.peers {
             runtime.spawn(dial::keep_peer(Arc::clone(&hub), peer));
         }
@@ -145,6 +153,11 @@ impl Net {
     /// The addresses that a person named and that lead to no member now.
     pub fn unreached(&self) -> Vec<Unreached> {
         self.hub.unreached.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Who may still join.
+    pub fn invitations(&self) -> &Invitations {
+        &self.hub.invitations
     }
 
     pub fn links(&self) -> Vec<LinkInfo> {
@@ -263,8 +276,7 @@ async fn accept(hub: Arc<Hub>, listener: TcpListener) {
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 let greeting = Arc::clone(&hub);
                 hub.pending.admit(address.ip(), move |pass| async move {
-                    let greeted = greeting.greet_stranger(tcp, address).await;
-                    let Ok(greeted) = greeted else { return };
+                    let Some(greeted) = greeting.greet_stranger(tcp, address).await else { return };
                     drop(pass);
                     if let Ok((link, ends)) = greeting.admit(address, greeted).await {
                         greeting.live(&link, ends).await;

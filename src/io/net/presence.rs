@@ -10,6 +10,7 @@
 //! (`challenge.rs`). Deliberately not here: who is dialled when (`dial`).
 
 use crate::io::net::challenge::{Challenges, FoundMember, own_addresses};
+use crate::io::net::invitations::Invitations;
 use crate::io::store::secret::SecretKeys;
 use crate::model::{DeviceId, text};
 use crate::wire::packet::{PROTOCOL, is_clean_name};
@@ -18,13 +19,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep_until};
 
-const MAX_DATAGRAM_BYTES: usize = 1024;
+pub(super) const MAX_DATAGRAM_BYTES: usize = 1024;
 const MAC_DIGITS: usize = 64;
 /// After these from the start (ms), then every `EVERY`.
 const FIRST_MS: [u64; 3] = [0, 100, 500];
@@ -55,6 +57,14 @@ struct Announcement {
     /// The UDP port at which this daemon alone answers challenges; 0: none.
     #[serde(default)]
     challenge: u16,
+    /// An invitation is open here, or was within the last hour.
+    #[serde(default, skip_serializing_if = "is_false")]
+    inviting: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_false(set: &bool) -> bool {
+    !set
 }
 
 /// What a datagram says.
@@ -64,7 +74,7 @@ pub enum News {
     /// A machine of another group.
     Foreign {
         name: String,
-        address: IpAddr,
+        address: SocketAddr,
     },
 }
 
@@ -78,7 +88,7 @@ enum DatagramVerdict {
     Ask(FoundMember, u16),
     Foreign {
         name: String,
-        address: IpAddr,
+        address: SocketAddr,
     },
 }
 
@@ -91,7 +101,9 @@ pub struct Presence {
     datagram: Vec<u8>,
     known: HashMap<DeviceId, (u64, Instant)>,
     challenges: Challenges,
-    foreign: HashMap<IpAddr, Instant>,
+    invitations: Arc<Invitations>,
+    /// By where they take links: several may be on one host.
+    foreign: HashMap<SocketAddr, Instant>,
     cable: Cable,
 }
 
@@ -125,11 +137,13 @@ impl Presence {
         name: String,
         port: u16,
         boot: u64,
+        invitations: Arc<Invitations>,
     ) -> io::Result<Self> {
         let challenges = Challenges::bind(keys.presence, device, port)?;
         let group = text::hex(&keys.group_tag);
         let (addresses, challenge) = (own_addresses(), challenges.port()?);
-        let me = Announcement { protocol: PROTOCOL, group, device, name, port, boot, addresses, challenge };
+        let inviting = invitations.is_any_known();
+        let me = Announcement { protocol: PROTOCOL, group, device, name, port, boot, addresses, challenge, inviting };
         let datagram = seal(&keys.presence, &me);
         let socket = bind(broadcast_port)?;
         let (known, foreign) = (HashMap::new(), HashMap::new());
@@ -141,6 +155,7 @@ impl Presence {
             datagram,
             known,
             challenges,
+            invitations,
             foreign,
             cable: Cable(AtomicBool::new(true)),
         })
@@ -167,6 +182,10 @@ impl Presence {
                     if next <= now {
                         next = firsts.next().unwrap_or_else(|| now + jittered(EVERY));
                     }
+                    None
+                }
+                () = self.invitations.changed.notified() => {
+                    self.announce().await;
                     None
                 }
                 proved = self.challenges.next() => proved,
@@ -199,9 +218,9 @@ impl Presence {
     /// out: no news.
     async fn announce(&mut self) {
         self.cable.note(has_network());
-        let addresses = own_addresses();
-        if addresses != self.me.addresses {
-            self.me.addresses = addresses;
+        let (addresses, inviting) = (own_addresses(), self.invitations.is_any_known());
+        if addresses != self.me.addresses || inviting != self.me.inviting {
+            (self.me.addresses, self.me.inviting) = (addresses, inviting);
             self.datagram = seal(&self.keys.presence, &self.me);
         }
         for address in broadcast_addresses() {
@@ -233,14 +252,14 @@ impl Presence {
     /// A machine of another group is worth a line: its person may think that it belongs to this
     /// one. Nothing else is taken from it.
     fn hear_unknown(&mut self, datagram: &[u8], source: SocketAddr) -> Option<DatagramVerdict> {
-        let (now, address) = (Instant::now(), source.ip());
+        let now = Instant::now();
         self.foreign.retain(|_, named| now - *named < FOREIGN_AGAIN);
-        if self.foreign.len() >= MAX_FOREIGN || self.foreign.contains_key(&address) {
+        if self.foreign.len() >= MAX_FOREIGN {
             return None;
         }
-        let json = datagram.get(MAC_DIGITS..)?.strip_prefix(b"\n")?;
-        let said: Announcement = serde_json::from_slice(json).ok()?;
-        if said.group == self.me.group || !is_clean_name(&said.name) {
+        let said = unchecked(datagram)?;
+        let address = SocketAddr::new(source.ip(), said.port);
+        if said.group == self.me.group || !is_clean_name(&said.name) || self.foreign.contains_key(&address) {
             return None;
         }
         self.foreign.insert(address, now);
@@ -288,7 +307,29 @@ fn unseal(key: &[u8; 32], datagram: &[u8]) -> Option<Announcement> {
     if same { serde_json::from_slice(json).ok() } else { None }
 }
 
-fn bind(port: u16) -> io::Result<UdpSocket> {
+/// What an announcement says of its sender, who may be anyone.
+pub(super) struct HeardInviter {
+    pub address: SocketAddr,
+    pub name: String,
+    pub device: DeviceId,
+}
+
+/// A machine that says that an invitation is open there, by an announcement whose MAC a joiner
+/// cannot check: where it takes links, and its name.
+pub(super) fn inviter(datagram: &[u8], source: SocketAddr) -> Option<HeardInviter> {
+    let said = unchecked(datagram)?;
+    let is_usable = said.inviting && said.protocol == PROTOCOL && said.port != 0 && is_clean_name(&said.name);
+    let address = SocketAddr::new(source.ip(), said.port);
+    is_usable.then_some(HeardInviter { address, name: said.name, device: said.device })
+}
+
+fn unchecked(datagram: &[u8]) -> Option<Announcement> {
+    let json = datagram.get(MAC_DIGITS..)?.strip_prefix(b"\n")?;
+    (datagram.len() <= MAX_DATAGRAM_BYTES).then(|| serde_json::from_slice(json).ok()).flatten()
+}
+
+/// The port, which other daemons of this host may share. Must be called inside a tokio runtime.
+pub(super) fn bind(port: u16) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -328,8 +369,16 @@ mod tests {
     }
 
     fn presence(device: u8, broadcast_port: u16) -> Presence {
-        Presence::bind(broadcast_port, keys(), DeviceId([device; 32]), format!("m{device}"), 6000, u64::from(device))
-            .unwrap()
+        Presence::bind(
+            broadcast_port,
+            keys(),
+            DeviceId([device; 32]),
+            format!("m{device}"),
+            6000,
+            u64::from(device),
+            Arc::default(),
+        )
+        .unwrap()
     }
 
     fn free_port() -> u16 {
@@ -393,9 +442,10 @@ mod tests {
         let mut hearer = presence(1, 0);
         let dir = tempfile::tempdir().unwrap();
         let (secret, _) = Secret::read_or_make(&dir.path().join("secret"), None).unwrap();
-        let stranger = Presence::bind(0, secret.keys(), DeviceId([2; 32]), "nas".to_owned(), 6000, 2).unwrap();
+        let stranger =
+            Presence::bind(0, secret.keys(), DeviceId([2; 32]), "nas".to_owned(), 6000, 2, Arc::default()).unwrap();
         let source: SocketAddr = "192.0.2.7:5000".parse().unwrap();
-        let named = DatagramVerdict::Foreign { name: "nas".to_owned(), address: source.ip() };
+        let named = DatagramVerdict::Foreign { name: "nas".to_owned(), address: SocketAddr::new(source.ip(), 6000) };
         assert_eq!(hearer.hear(&stranger.datagram, source), Some(named));
         assert_eq!(hearer.hear(&stranger.datagram, source), None);
         for n in 0..50_u8 {

@@ -1,18 +1,24 @@
 //! The group's secret: 32 bytes in a file, and a key for each purpose derived from it (P6).
 //!
-//! Deliberately not here: who may hear of it. It never leaves this process; only keyed hashes do.
+//! Deliberately not here: who may hear of it. Keyed hashes of it leave this process, and it itself
+//! only to a machine that was invited (`net/invite.rs`).
 
 use crate::model::text;
+use crate::wire::packet::SecretBytes;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use subtle::ConstantTimeEq;
 
 const SECRET_BYTES: usize = 32;
 /// 64 digits and a line's end; anything longer is something else.
 const MAX_FILE_BYTES: u64 = 256;
 /// The secret of `--open`: everyone knows it.
 const OPEN_SECRET: [u8; SECRET_BYTES] = *b"dirsyncd: open to this network !";
+
+/// How the file of a secret that was replaced is called: `secret.before-join`.
+pub const ASIDE: &str = "before-join";
 
 /// Why there is no secret. Each says which file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +33,7 @@ pub enum SecretError {
     NotOurs { file: PathBuf, uid: u32 },
     #[error("secret file '{}' can be read or written by others (mode {mode:04o}): run chmod 600 on it", file.display())]
     TooOpen { file: PathBuf, mode: u32 },
-    #[error("secret file '{}' does not hold 64 hexadecimal digits: copy it from another machine, or remove it to have one made", file.display())]
+    #[error("secret file '{}' does not hold 64 hexadecimal digits: remove it, and join with --join", file.display())]
     Malformed { file: PathBuf },
 }
 
@@ -94,14 +100,54 @@ impl Secret {
     fn make(path: &Path) -> io::Result<Self> {
         let mut bytes = [0; SECRET_BYTES];
         getrandom::fill(&mut bytes).map_err(|e| io::Error::other(format!("no random numbers: {e}")))?;
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut beside = tempfile::Builder::new().prefix(".secret").tempfile_in(dir)?;
-        writeln!(beside, "{}", text::hex(&bytes))?;
-        rustix::fs::fchmod(beside.as_file(), Mode::RUSR | Mode::WUSR)?;
-        beside.as_file().sync_all()?;
+        let made = Self(bytes);
+        let (dir, beside) = made.write_beside(path)?;
         beside.persist_noclobber(path)?;
         File::open(dir)?.sync_all()?;
-        Ok(Self(bytes))
+        Ok(made)
+    }
+
+    /// One that another machine handed over.
+    pub fn from_member(SecretBytes(bytes): &SecretBytes) -> Self {
+        Self(*bytes)
+    }
+
+    /// To be handed over to a machine that was invited.
+    pub fn to_joiner(&self) -> SecretBytes {
+        SecretBytes(self.0)
+    }
+
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+
+    /// Makes this the secret in a file, whole or not at all, also over a power cut. One that was
+    /// there is kept beside it, as [`ASIDE`].
+    pub fn store(&self, path: &Path) -> Result<(), SecretError> {
+        self.replace(path).map_err(|error| SecretError::NotMade { file: path.to_path_buf(), error })
+    }
+
+    fn replace(&self, path: &Path) -> io::Result<()> {
+        let (dir, beside) = self.write_beside(path)?;
+        if path.exists() {
+            let aside = path.with_extension(ASIDE);
+            match std::fs::remove_file(&aside) {
+                Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+                _ => std::fs::hard_link(path, aside)?,
+            }
+        }
+        beside.persist(path)?;
+        File::open(dir)?.sync_all()
+    }
+
+    /// A durable file without its name yet, and the folder for it.
+    fn write_beside<'a>(&self, path: &'a Path) -> io::Result<(&'a Path, tempfile::NamedTempFile)> {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut beside = tempfile::Builder::new().prefix(".secret").tempfile_in(dir)?;
+        writeln!(beside, "{}", text::hex(&self.0))?;
+        rustix::fs::fchmod(beside.as_file(), Mode::RUSR | Mode::WUSR)?;
+        beside.as_file().sync_all()?;
+        Ok((dir, beside))
     }
 
     pub fn keys(&self) -> SecretKeys {
@@ -141,6 +187,23 @@ mod tests {
         assert_eq!(made.0, again.0);
         assert_ne!(made.keys().link, made.keys().presence);
         assert_ne!(made.keys().link, Secret::open_to_all().keys().link);
+    }
+
+    #[test]
+    fn a_secret_that_was_handed_over_takes_the_place_of_the_own_one_which_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let other = Secret::from_member(&SecretBytes([9; 32]));
+        other.store(&path).unwrap();
+        assert!(Secret::read(&path, None).unwrap().is_same(&other));
+        let third = Secret::from_member(&SecretBytes([8; 32]));
+        for _ in 0..2 {
+            third.store(&path).unwrap();
+        }
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert!(Secret::read(&path, None).unwrap().is_same(&third));
+        assert!(path.with_extension(ASIDE).exists());
+        assert_eq!(third.to_joiner(), SecretBytes([8; 32]));
     }
 
     #[test]

@@ -62,6 +62,15 @@ impl StateDir {
         self.write("port", &format!("{port}\n"))
     }
 
+    /// The fingerprint of the invitation code that this machine has joined with.
+    pub fn joined_with(&self) -> Option<[u8; 16]> {
+        text::from_hex(fs::read_to_string(self.path.join("joined-with")).ok()?.trim_end())
+    }
+
+    pub fn set_joined_with(&self, fingerprint: [u8; 16]) -> io::Result<()> {
+        self.write("joined-with", &format!("{}\n", text::hex(&fingerprint)))
+    }
+
     /// Whole or not at all.
     fn write(&self, name: &str, text: &str) -> io::Result<()> {
         let (path, new) = (self.path.join(name), self.path.join(format!("{name}.new")));

@@ -1,0 +1,70 @@
+//! The routes of invitations. Deliberately not here: who is let in (`io/net/invitations.rs`).
+
+use super::answer::{Answer, ApiState, Refusal};
+use crate::io::net::challenge::own_addresses;
+use crate::io::net::invitations::{MAX_LIFETIME, MAX_USES};
+use crate::model::InvitationCode;
+use crate::views::invite::{InvitationsView, InviteView, OpenInvitationView};
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use serde::Deserialize;
+use std::time::Duration;
+
+const DEFAULT_SECONDS: u64 = 600;
+/// What a daemon listens on for presence if nobody says otherwise.
+const USUAL_BROADCAST_PORT: u16 = 5000;
+
+#[derive(Deserialize)]
+pub(super) struct InviteQuery {
+    uses: Option<u32>,
+    seconds: Option<u64>,
+}
+
+pub(super) async fn invite(
+    State(shared): State<ApiState>,
+    query: Result<Json<InviteQuery>, JsonRejection>,
+) -> Answer<InviteView> {
+    let Json(InviteQuery { uses, seconds }) = query?;
+    let (uses, seconds) = (uses.unwrap_or(1), seconds.unwrap_or(DEFAULT_SECONDS));
+    if !(1..=MAX_USES).contains(&uses) {
+        return Err(Refusal::malformed(format!("an invitation is for 1 to {MAX_USES} machines, not {uses}")));
+    }
+    if !(1..=MAX_LIFETIME.as_secs()).contains(&seconds) {
+        return Err(Refusal::malformed("an invitation is open for at most 24 hours"));
+    }
+    let code = shared.world.invite(uses, Duration::from_secs(seconds)).map_err(Refusal::failed)?;
+    let port = shared.about.listen_port;
+    let elsewhere = own_addresses().into_iter().filter(|ip| !ip.is_loopback());
+    Ok(Json(InviteView {
+        command: command(&code, shared.about.broadcast_port),
+        code: code.to_string(),
+        uses,
+        seconds_left: seconds,
+        addresses: elsewhere.map(|ip| format!("{ip}:{port}")).collect(),
+    }))
+}
+
+fn command(code: &InvitationCode, broadcast_port: u16) -> String {
+    match broadcast_port {
+        USUAL_BROADCAST_PORT => format!("dirsyncd DIR --join {code}"),
+        other => format!("dirsyncd DIR --broadcast-port {other} --join {code}"),
+    }
+}
+
+pub(super) async fn list(State(shared): State<ApiState>) -> Answer<InvitationsView> {
+    Ok(Json(open(&shared)))
+}
+
+/// Answers with what was open.
+pub(super) async fn cancel(State(shared): State<ApiState>) -> Answer<InvitationsView> {
+    let open = open(&shared);
+    shared.world.cancel_invitations();
+    Ok(Json(open))
+}
+
+fn open(shared: &ApiState) -> InvitationsView {
+    let view =
+        |(uses_left, ends_in): (u32, Duration)| OpenInvitationView { uses_left, seconds_left: ends_in.as_secs() };
+    InvitationsView { invitations: shared.world.invitations().into_iter().map(view).collect() }
+}

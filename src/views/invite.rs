@@ -1,0 +1,29 @@
+//! Invitations, as the local API says them.
+
+use serde::{Deserialize, Serialize};
+
+/// A new invitation. Its code is said this once.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct InviteView {
+    pub code: String,
+    /// What to run on the other machine.
+    pub command: String,
+    /// How many machines may join with it.
+    pub uses: u32,
+    pub seconds_left: u64,
+    /// This machine's addresses, for `--peer` where no broadcast reaches it.
+    pub addresses: Vec<String>,
+}
+
+/// An invitation that is open.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OpenInvitationView {
+    pub uses_left: u32,
+    pub seconds_left: u64,
+}
+
+/// Those that are open, or those that were closed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct InvitationsView {
+    pub invitations: Vec<OpenInvitationView>,
+}

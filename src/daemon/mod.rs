@@ -10,7 +10,6 @@ mod chores;
 mod joining;
 mod last_run;
 mod marker;
-mod nested;
 mod shell;
 mod turn;
 
@@ -22,6 +21,7 @@ use crate::io::Events;
 use crate::io::control::{About, Control, Handle, NoSocket};
 use crate::io::fs::boot::{self, BootPlace};
 use crate::io::fs::disk::{Disk, DiskOptions};
+use crate::io::fs::nested::{self, NestedError};
 use crate::io::fs::root::{Root, RootError};
 use crate::io::fs::stall;
 use crate::io::journal::Journal;
@@ -78,16 +78,8 @@ pub enum DaemonError {
     Net(#[from] NetError),
     #[error(transparent)]
     Control(#[from] NoSocket),
-    #[error(
-        "'{inner}' lies inside the synced folder '{outer}', and both would sync it; name another folder, or have the outer one ignore it: add the line \
-         '/{below}/' to {outer}/.dirsyncignore"
-    )]
-    Nested { inner: String, outer: String, below: String },
-    #[error(
-        "the synced folder '{inner}' lies inside '{outer}', and both would sync it; name another folder, or ignore it here: add the line '/{below}/' to \
-         {outer}/.dirsyncignore; if nothing syncs it any more, remove its .dirsync"
-    )]
-    Around { inner: String, outer: String, below: String },
+    #[error(transparent)]
+    Nested(#[from] NestedError),
     #[error("{0}")]
     Marker(String),
     #[error("{0}")]

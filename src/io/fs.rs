@@ -14,6 +14,7 @@ pub mod inspect;
 pub mod install;
 pub mod kept_parts;
 pub mod merge_bases;
+pub mod nested;
 pub mod part_log;
 pub mod partial;
 pub mod probe;

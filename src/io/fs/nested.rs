@@ -5,20 +5,34 @@
 //! below it is refused. Only a `.dirsync` of this user's or root's counts: anyone may make one
 //! above us, in /tmp, say. Deliberately not here: what patterns mean (`engine::ignore`).
 
-use super::{DaemonError, shown};
 use crate::engine::api::ignore::Ignore;
 use crate::engine::limits::IGNORE_FILE_BYTES;
-use crate::model::SyncPath;
 use crate::model::path::{IGNORE_FILE, PRIVATE_DIR};
+use crate::model::{SyncPath, text};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+/// Which two folders.
+#[derive(Debug, thiserror::Error)]
+pub enum NestedError {
+    #[error(
+        "'{inner}' lies inside the synced folder '{outer}', and both would sync it; name another folder, or have the outer one ignore it: add the line \
+         '/{below}/' to {outer}/.dirsyncignore"
+    )]
+    Nested { inner: String, outer: String, below: String },
+    #[error(
+        "the synced folder '{inner}' lies inside '{outer}', and both would sync it; name another folder, or ignore it here: add the line '/{below}/' to \
+         {outer}/.dirsyncignore; if nothing syncs it any more, remove its .dirsync"
+    )]
+    Around { inner: String, outer: String, below: String },
+}
+
 /// Refuses a folder that lies inside another synced folder and is not ignored there, and one with a
 /// synced folder inside that it does not ignore.
-pub(super) fn refuse(directory: &Path) -> Result<(), DaemonError> {
+pub fn refuse(directory: &Path) -> Result<(), NestedError> {
     refuse_inside(directory)?;
     if is_synced(directory) { Ok(()) } else { refuse_around(directory) }
 }
@@ -31,7 +45,7 @@ fn is_synced(folder: &Path) -> bool {
 }
 
 /// What is mounted inside the folder is none of it.
-fn refuse_around(outer: &Path) -> Result<(), DaemonError> {
+fn refuse_around(outer: &Path) -> Result<(), NestedError> {
     let Ok(facts) = fs::metadata(outer) else { return Ok(()) };
     let (device, ignore) = (facts.dev(), patterns(outer));
     let mut left = vec![outer.to_owned()];
@@ -47,7 +61,7 @@ fn refuse_around(outer: &Path) -> Result<(), DaemonError> {
                 continue;
             }
             if is_synced(&inner) {
-                return Err(DaemonError::Around { inner: shown(&inner), outer: shown(outer), below: below.to_text() });
+                return Err(NestedError::Around { inner: shown(&inner), outer: shown(outer), below: below.to_text() });
             }
             left.push(inner);
         }
@@ -55,7 +69,7 @@ fn refuse_around(outer: &Path) -> Result<(), DaemonError> {
     Ok(())
 }
 
-fn refuse_inside(directory: &Path) -> Result<(), DaemonError> {
+fn refuse_inside(directory: &Path) -> Result<(), NestedError> {
     for outer in directory.ancestors().skip(1) {
         if !is_synced(outer) {
             continue;
@@ -63,7 +77,7 @@ fn refuse_inside(directory: &Path) -> Result<(), DaemonError> {
         let below = directory.strip_prefix(outer).ok().map(|below| below.as_os_str().as_bytes());
         let Some(below) = below.and_then(|below| SyncPath::new(below).ok()) else { continue };
         if !patterns(outer).ignores(&below, true) {
-            return Err(DaemonError::Nested { inner: shown(directory), outer: shown(outer), below: below.to_text() });
+            return Err(NestedError::Nested { inner: shown(directory), outer: shown(outer), below: below.to_text() });
         }
     }
     Ok(())
@@ -72,11 +86,15 @@ fn refuse_inside(directory: &Path) -> Result<(), DaemonError> {
 fn patterns(outer: &Path) -> Ignore {
     let file = outer.join(IGNORE_FILE);
     let is_file = file.symlink_metadata().is_ok_and(|facts| facts.is_file());
-    let mut text = Vec::new();
+    let mut patterns = Vec::new();
     if is_file && let Ok(opened) = File::open(&file) {
-        let _ = opened.take(IGNORE_FILE_BYTES).read_to_end(&mut text);
+        let _ = opened.take(IGNORE_FILE_BYTES).read_to_end(&mut patterns);
     }
-    Ignore::parse(&text).0
+    Ignore::parse(&patterns).0
+}
+
+fn shown(path: &Path) -> String {
+    text::escape(path.as_os_str().as_bytes())
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
-//! The client of the local API: finds the daemon of a folder, and asks it.
+//! The client of the local API: finds the daemon of a folder, or all there are, and asks.
 //!
-//! May import `io::control` for the socket and the views, and `model`. Deliberately not here:
-//! arguments and output (`cli/`).
+//! May import `io::control` for the socket, the views, `options` and `service` for what is kept and
+//! installed, and `model`. Deliberately not here: arguments and output (`cli/`).
 
-mod absent;
+pub mod absent;
+pub mod survey;
 
-use crate::io::control;
+use crate::io::control::{self, by_inode::FolderInode};
 use crate::model::path::PRIVATE_DIR;
 use crate::model::text;
 use crate::views::status::ErrorView;
+use absent::{Absence, AbsenceKind};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
@@ -16,6 +18,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
@@ -27,11 +30,11 @@ use tokio::net::UnixStream;
 /// Why the daemon was not asked, or did not do it: one sentence with what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("'{0}' is not in a synced folder (no .dirsync here or above); change into one, or name it with -C DIR")]
-    NoFolder(String),
+    #[error("'{start}' is not in a synced folder (no .dirsync here or above); {way_out}")]
+    NoFolder { start: String, way_out: String },
     /// None runs, or it does not listen yet.
     #[error("{0}")]
-    NoDaemon(String),
+    NoDaemon(Absence),
     #[error("the daemon of '{0}' belongs to another user; ask as that user, or as root")]
     NotOurs(String),
     #[error(
@@ -58,19 +61,42 @@ pub struct Folder {
 impl Folder {
     /// The nearest one from `start` upwards.
     pub fn find(start: &Path) -> Result<Self, ClientError> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let real = start.canonicalize().map_err(|_| ClientError::NoFolder(shown(start)))?;
+        let way_out = "change into one, or name it with -C DIR".to_owned();
+        let none = ClientError::NoFolder { start: shown(start), way_out };
+        let Ok(real) = start.canonicalize() else { return Err(none) };
         for path in real.ancestors() {
-            let Ok(dir) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else { continue };
-            let path = path.to_owned();
-            match rustix::fs::openat(&dir, PRIVATE_DIR, flags, Mode::empty()) {
-                Ok(private) => return Ok(Self { path, dir, private: Some(private) }),
-                Err(rustix::io::Errno::ACCESS) => return Err(ClientError::NotOurs(shown(&path))),
-                Err(_) if control::is_held(&dir) => return Ok(Self { path, dir, private: None }),
+            match Self::open(path) {
+                Err(Errno::ACCESS) => return Err(ClientError::NotOurs(shown(path))),
                 Err(_) => {}
+                Ok(folder) if folder.private.is_some() || folder.is_held() => return Ok(folder),
+                Ok(_) => {}
             }
         }
-        Err(ClientError::NoFolder(shown(start)))
+        Err(none)
+    }
+
+    /// The folder at this path and no other, whether it is synced or not. `ACCESS`: its
+    /// `.dirsync/` is another user's.
+    fn open(path: &Path) -> Result<Self, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|_| Errno::NOENT)?;
+        let private = match rustix::fs::openat(&dir, PRIVATE_DIR, flags, Mode::empty()) {
+            Ok(private) => Some(private),
+            Err(Errno::ACCESS) => return Err(Errno::ACCESS),
+            Err(_) => None,
+        };
+        Ok(Self { path: path.to_owned(), dir, private })
+    }
+
+    /// Whether a daemon runs for the folder at this path, or is starting or stopping.
+    pub fn has_daemon(path: &Path) -> bool {
+        let Ok(folder) = Self::open(path) else { return false };
+        let is_absent = || matches!(Absence::of(path, folder.private.as_ref()).kind, AbsenceKind::NotRunning { .. });
+        folder.is_held() || !is_absent()
+    }
+
+    fn is_held(&self) -> bool {
+        FolderInode::of(&self.dir).is_ok_and(FolderInode::is_held)
     }
 
     pub async fn connect(&self) -> Result<Client, ClientError> {
@@ -80,17 +106,16 @@ impl Folder {
         if !is_trusted(uid, rustix::process::geteuid().as_raw(), owner) {
             return Err(ClientError::Stranger { folder: shown(&self.path), uid });
         }
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|why| self.broken(&why))?;
-        tokio::spawn(connection);
-        Ok(Client { sender, folder: shown(&self.path) })
+        Client::over(stream, shown(&self.path)).await
     }
 
     async fn dial(&self) -> io::Result<UnixStream> {
-        let Some(private) = &self.private else { return control::dial_by_inode(&self.dir) };
+        let by_inode = || FolderInode::of(&self.dir).and_then(FolderInode::dial);
+        let Some(private) = &self.private else { return by_inode() };
         match control::dial(private).await {
             // Someone made a new `.dirsync/`, or removed the socket.
             Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-                control::dial_by_inode(&self.dir).map_err(|_| why)
+                by_inode().map_err(|_| why)
             }
             dialled => dialled,
         }
@@ -99,7 +124,7 @@ impl Folder {
     fn explain(&self, why: &io::Error) -> ClientError {
         match why.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                ClientError::NoDaemon(absent::explain(&self.path, self.private.as_ref()))
+                ClientError::NoDaemon(Absence::of(&self.path, self.private.as_ref()))
             }
             ErrorKind::PermissionDenied => ClientError::NotOurs(shown(&self.path)),
             _ => self.broken(why),
@@ -121,9 +146,24 @@ fn is_trusted(listener: u32, ours: u32, owner: u32) -> bool {
 pub struct Client {
     sender: SendRequest<Full<Bytes>>,
     folder: String,
+    /// The process that listens, where it can be seen from here.
+    pub pid: Option<i32>,
+    pub uid: u32,
+    /// More is not read of an answer (bytes).
+    answer_bytes: usize,
 }
 
 impl Client {
+    /// `folder`: how it is called in messages, safe to print.
+    async fn over(stream: UnixStream, folder: String) -> Result<Self, ClientError> {
+        let broken = |why: &dyn Display| ClientError::Broken { folder: folder.clone(), why: why.to_string() };
+        let listener = stream.peer_cred().map_err(|why| broken(&why))?;
+        let (pid, uid) = (listener.pid().filter(|&pid| pid > 0), listener.uid());
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|why| broken(&why))?;
+        tokio::spawn(connection);
+        Ok(Self { sender, folder, pid, uid, answer_bytes: ANSWER_BYTES })
+    }
+
     pub async fn get<T: DeserializeOwned>(&mut self, path: &str, query: &[(&str, String)]) -> Result<T, ClientError> {
         let query: Vec<_> = query.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
         let request = Request::get(format!("{path}?{}", query.join("&"))).body(Full::default());
@@ -140,7 +180,7 @@ impl Client {
         request.headers_mut().insert("host", hyper::header::HeaderValue::from_static("dirsyncd"));
         let answer = self.sender.send_request(request).await.map_err(|why| self.broken(&why))?;
         let done = answer.status().is_success();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
+        let body = Limited::new(answer.into_body(), self.answer_bytes).collect().await;
         let body = body.map_err(|why| self.broken(&why))?.to_bytes();
         if done {
             return serde_json::from_slice(&body).map_err(|why| self.broken(&why));

@@ -2,7 +2,7 @@
 //!
 //! The layers, each importing only those before it: `model` (values), `wire` (the protocol's
 //! bytes), `engine` (decisions), `views` (what the local API says), `io` (the world), `options`,
-//! `daemon` (the loop), and `client`, `cli` for the tool beside it. See `docs/architecture.md`.
+//! `daemon` (the loop), and `service`, `client`, `cli` for the tool beside it. See `docs/architecture.md`.
 
 pub mod cli;
 pub mod client;
@@ -14,5 +14,6 @@ pub mod io;
 pub mod logging;
 pub mod model;
 pub mod options;
+pub mod service;
 pub mod views;
 pub mod wire;

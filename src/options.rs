@@ -8,6 +8,8 @@
 mod code;
 mod place;
 
+pub use place::{KeptState, SYSTEM_STATES, kept_states, state_homes};
+
 use crate::model::invitation::CodeError;
 use crate::model::text;
 use clap::Parser;

@@ -6,6 +6,7 @@
 
 pub mod condition;
 pub mod conflicts;
+pub mod folders;
 pub mod held;
 pub mod history;
 pub mod invite;

@@ -275,6 +275,41 @@ fn outside_a_synced_folder_the_tool_says_so() {
 }
 
 #[test]
+fn a_folder_whose_daemon_does_not_run_is_listed_with_the_command_that_starts_it() {
+    let bench = Bench::new();
+    let name = bench.path("data\u{1b}[2J");
+    fs::create_dir(&name).unwrap();
+    let real = fs::canonicalize(&name).unwrap().to_str().unwrap().replace('\u{1b}', "\\x1b");
+    let of_it = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dirsync"));
+        let out = command.args(words).env_clear().env("HOME", bench.path("")).current_dir("/").output().unwrap();
+        let text = String::from_utf8([out.stdout, out.stderr].concat()).unwrap();
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+        let lines = text.lines().filter(|line| line.contains(&*real)).map(str::to_owned).collect::<Vec<_>>();
+        (out.status.code(), lines)
+    };
+    let mut daemon = Plain::new(env!("CARGO_BIN_EXE_dirsyncd"));
+    let daemon = daemon.args(["-l", "0", "-b", "25020", &name]).env_clear().env("HOME", bench.path(""));
+    let mut daemon = Daemon { child: daemon.stderr(Stdio::null()).spawn().unwrap(), first: String::new() };
+    let begun = std::time::Instant::now();
+    while !of_it(&["folders"]).1.iter().any(|line| line.contains("port ") && line.ends_with("idle, no machine linked"))
+    {
+        assert!(
+            begun.elapsed().as_secs() < 60 && daemon.child.try_wait().unwrap().is_none(),
+            "{:?}",
+            of_it(&["folders"])
+        );
+    }
+    assert_eq!(daemon.stop(), Some(0));
+    let (code, lines) = of_it(&["folders"]);
+    let says = format!("not running; start it with: dirsyncd '{real}'");
+    assert!(code == Some(0) && lines.len() == 1 && lines[0].ends_with(&says), "{lines:?}");
+    fs::rename(&name, bench.path("moved")).unwrap();
+    assert_eq!(of_it(&["folders"]).1.len(), 0, "it is not there");
+    assert!(of_it(&["folders", "--all"]).1[0].ends_with("only its state is kept"));
+}
+
+#[test]
 fn both_explain_themselves() {
     for (binary, parts) in [
         (

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each layer with what it may import of this crate, besides itself.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("humanize", &[]),
     ("wire", &["model"]),
@@ -23,8 +23,9 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("options", &["model"]),
     ("logging", &["options"]),
     ("daemon", &["model", "wire", "engine", "delta", "io", "options", "humanize"]),
-    ("client", &["model", "views", "io"]),
-    ("cli", &["model", "views", "humanize", "client"]),
+    ("service", &["model", "options", "io"]),
+    ("client", &["model", "views", "io", "options", "service"]),
+    ("cli", &["model", "views", "humanize", "client", "options", "logging", "service"]),
     ("bin", &["options", "logging", "daemon", "cli"]),
 ];
 

@@ -3,6 +3,7 @@
 //! Arguments in, one question to the daemon, text or JSON out. May import `client`, `io::control`'s
 //! views, `io::humanize` and `model`. Deliberately not here: anything that the daemon decides.
 
+mod folders;
 mod follow;
 mod held;
 mod invite;
@@ -13,6 +14,7 @@ mod wait;
 mod watch;
 mod when;
 
+use crate::client::survey::survey;
 use crate::client::{Client, ClientError};
 use crate::humanize::{count, counted};
 use crate::views::conflicts::{ConflictView, ConflictsView, DecidedView, DiffView};
@@ -52,7 +54,28 @@ pub struct CliArgs {
     json: bool,
 
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum CliCommand {
+    #[command(flatten)]
+    OfFolder(Command),
+    #[command(flatten)]
+    OfMachine(MachineCommand),
+}
+
+/// What is asked of no single daemon.
+#[derive(Subcommand, Debug)]
+enum MachineCommand {
+    /// Every folder of yours on this machine, with its daemon; of root, every user's
+    ///
+    /// Also those whose daemon does not run, with the command that starts it.
+    Folders {
+        /// Also those that are not there any more, and of which the state is kept
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 #[derive(Subcommand, Debug)]
@@ -277,11 +300,26 @@ pub async fn run(args: CliArgs) -> ExitCode {
 }
 
 async fn dispatch(args: CliArgs) -> Result<(), Failure> {
-    contradiction(&args.command)?;
-    let place = place::CliPlace::find(args.directory)?;
-    let mut client = place.folder.connect().await?;
-    let json = args.json;
     match args.command {
+        CliCommand::OfFolder(command) => ask(args.directory, args.json, command).await,
+        CliCommand::OfMachine(MachineCommand::Folders { all }) => {
+            let view = folders::view(&survey(folders::PATIENCE).await, all);
+            say(args.json, &view, |view| folders::folders(view, rustix::process::geteuid().is_root()))
+        }
+    }
+}
+
+async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result<(), Failure> {
+    contradiction(&command)?;
+    let place = match place::CliPlace::find(directory) {
+        Err(Failure::Client(ClientError::NoFolder { start, .. })) => {
+            let way_out = folders::way_out(&survey(folders::SHORT_PATIENCE).await);
+            return Err(ClientError::NoFolder { start, way_out }.into());
+        }
+        found => found?,
+    };
+    let mut client = place.folder.connect().await?;
+    match command {
         Command::Status { watch: true, .. } => watch::watch(&mut client, json).await,
         Command::Status { watch: false, check } => {
             let status: StatusView = client.get("/v1/status", &[]).await?;

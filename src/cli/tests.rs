@@ -16,6 +16,11 @@ fn json_and_the_folder_may_stand_before_or_after_the_command() {
     }
 }
 
+fn of_folder(args: CliArgs) -> Command {
+    let CliCommand::OfFolder(command) = args.command else { panic!("{args:?}") };
+    command
+}
+
 #[test]
 fn options_may_stand_before_what_is_done_about_a_conflict() {
     let parsed = |words: &str| CliArgs::try_parse_from(format!("dirsync {words}").split(' '));
@@ -27,25 +32,25 @@ fn options_may_stand_before_what_is_done_about_a_conflict() {
     ] {
         let args = parsed(words).unwrap();
         assert!(args.json && args.directory == Some("/x".into()), "{words}");
-        let Command::Conflicts { act: Some(Conflicts::Keep { path, choice, .. }), path: None, .. } = &args.command
-        else {
-            panic!("{words}: {args:?}")
+        let command = of_folder(args);
+        let Command::Conflicts { act: Some(Conflicts::Keep { path, choice, .. }), path: None, .. } = &command else {
+            panic!("{words}: {command:?}")
         };
-        assert!(path == "f" && choice.as_deref() == Some("ours") && contradiction(&args.command).is_ok(), "{words}");
+        assert!(path == "f" && choice.as_deref() == Some("ours") && contradiction(&command).is_ok(), "{words}");
     }
     let every = parsed("conflicts keep --all winner").unwrap();
     assert!(
-        matches!(&every.command, Command::Conflicts { act: Some(Conflicts::Keep { path, choice: None, every: true }), .. } if path == "winner")
+        matches!(of_folder(every), Command::Conflicts { act: Some(Conflicts::Keep { path, choice: None, every: true }), .. } if path == "winner")
     );
     for words in ["conflicts keep --all f winner", "conflicts --json keep", "conflicts keep f", "conflicts -C /x diff"]
     {
         assert!(parsed(words).is_err(), "{words}");
     }
     for words in ["conflicts d keep f ours", "conflicts --all diff f"] {
-        assert!(matches!(contradiction(&parsed(words).unwrap().command), Err(Failure::Usage(_))), "{words}");
+        assert!(matches!(contradiction(&of_folder(parsed(words).unwrap())), Err(Failure::Usage(_))), "{words}");
     }
     let listed = parsed("conflicts --all ./keep").unwrap();
-    assert!(matches!(listed.command, Command::Conflicts { act: None, path: Some(_), all: true }));
+    assert!(matches!(of_folder(listed), Command::Conflicts { act: None, path: Some(_), all: true }));
 }
 
 #[test]

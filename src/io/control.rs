@@ -8,6 +8,7 @@
 //! decides, and any address but this socket.
 
 mod answer;
+pub mod by_inode;
 mod conflicts;
 mod elsewhere;
 mod invite;
@@ -31,15 +32,16 @@ use crate::io::net::link::Upload;
 use crate::io::net::members::Unreached;
 use crate::io::store::index::{JournalLine, WantedLines};
 use crate::model::{ContentId, DeviceId, InvitationCode, SyncPath, text};
+use by_inode::FolderInode;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::future::IntoFuture;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr as StdAddress, UnixListener as StdListener, UnixStream as StdStream};
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -286,12 +288,8 @@ impl Control {
     /// lost its `.dirsync/`. Where that name is taken, by whomever, there is only the other socket.
     #[must_use]
     pub fn also_by_inode(self, folder: BorrowedFd<'_>) -> Self {
-        let listen = || {
-            let socket = StdListener::bind_addr(&address_by_inode(folder)?)?;
-            socket.set_nonblocking(true)?;
-            io::Result::Ok(socket)
-        };
-        let by_inode = listen().inspect_err(|why| tracing::debug!("no control socket without a file: {why}")).ok();
+        let listen = FolderInode::of(folder).and_then(FolderInode::listen);
+        let by_inode = listen.inspect_err(|why| tracing::debug!("no control socket without a file: {why}")).ok();
         Self { by_inode, ..self }
     }
 
@@ -299,31 +297,11 @@ impl Control {
     pub async fn serve(self, handle: Handle, world: Arc<dyn World>, about: About) -> io::Result<()> {
         let router = routes::router(handle, world, about);
         if let Some(socket) = self.by_inode {
-            let listener = OursOnly(UnixListener::from_std(socket)?);
+            let listener = OursOnly::new(UnixListener::from_std(socket)?);
             tokio::spawn(axum::serve(listener, router.clone()).into_future());
         }
-        axum::serve(OursOnly(UnixListener::from_std(self.socket)?), router).await
+        axum::serve(OursOnly::new(UnixListener::from_std(self.socket)?), router).await
     }
-}
-
-/// Dials the daemon that holds this folder open, whatever became of its `.dirsync/`.
-pub fn dial_by_inode(folder: impl AsFd) -> io::Result<UnixStream> {
-    let stream = StdStream::connect_addr(&address_by_inode(folder)?)?;
-    stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream)
-}
-
-/// Whether a daemon listens for this folder.
-pub fn is_held(folder: impl AsFd) -> bool {
-    address_by_inode(folder).and_then(|name| StdStream::connect_addr(&name)).is_ok()
-}
-
-/// An abstract name: it has no file, and is gone with its daemon. While that holds the folder open,
-/// no other has its inode.
-fn address_by_inode(folder: impl AsFd) -> io::Result<StdAddress> {
-    let facts = rustix::fs::fstat(folder)?;
-    let name = format!("dirsyncd/{:x}/{:x}", facts.st_dev, facts.st_ino);
-    StdAddress::from_abstract_name(name)
 }
 
 fn listen(dir: BorrowedFd<'_>) -> io::Result<StdListener> {
@@ -394,8 +372,28 @@ fn socket_path(private: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", private.as_raw_fd()))
 }
 
+/// Of so many other users is said that they tried; of each once, as `dirsync folders` tries all.
+const NAMED_USERS: usize = 64;
+
 /// Accepts only connections of this uid and of root.
-struct OursOnly(UnixListener);
+struct OursOnly {
+    listener: UnixListener,
+    /// Users that were turned away.
+    named: BTreeSet<u32>,
+}
+
+impl OursOnly {
+    fn new(listener: UnixListener) -> Self {
+        Self { listener, named: BTreeSet::new() }
+    }
+
+    fn turn_away(&mut self, stream: &UnixStream) {
+        let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else { return };
+        if self.named.len() < NAMED_USERS && self.named.insert(uid) {
+            tracing::warn!("another user (uid {uid}) tried the control socket and was turned away");
+        }
+    }
+}
 
 impl axum::serve::Listener for OursOnly {
     type Io = UnixStream;
@@ -403,9 +401,9 @@ impl axum::serve::Listener for OursOnly {
 
     async fn accept(&mut self) -> (UnixStream, SocketAddr) {
         loop {
-            match self.0.accept().await {
+            match self.listener.accept().await {
                 Ok((stream, address)) if is_ours(&stream) => return (stream, address),
-                Ok(_) => tracing::warn!("another user tried the control socket and was turned away"),
+                Ok((stream, _)) => self.turn_away(&stream),
                 Err(why) => {
                     tracing::warn!("the control socket cannot accept: {why}");
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -415,7 +413,7 @@ impl axum::serve::Listener for OursOnly {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 }
 

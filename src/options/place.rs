@@ -1,11 +1,13 @@
-//! Which state directory belongs to a folder: by what the folder is, not by how it is called.
+//! Which state directory belongs to a folder: by what the folder is, not by how it is called. And
+//! which are kept.
 //!
-//! Reads and changes nothing. Deliberately not here: where all of them are (`options.rs`), and
+//! Reads and changes nothing. Deliberately not here: where a daemon has its own (`options.rs`), and
 //! making them.
 
 use super::{OptionError, resolve, shown, state_name};
 use crate::model::folder::{FolderId, FolderRecord};
 use crate::model::path::PRIVATE_DIR;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// The record's name in a state directory.
 const RECORD: &str = "folder";
+/// Where the machine's units have their state.
+pub const SYSTEM_STATES: &str = "/var/lib/dirsyncd";
 /// Far above any record.
 const RECORD_BYTES: u64 = 64 << 10;
 
@@ -60,6 +64,44 @@ fn moved(home: &Path, directory: &Path, old: &Path) -> Result<PathBuf, OptionErr
     let found = found.map(|(dir, _)| dir).or_else(|| Some(home.join(state_name(&old))).filter(|dir| dir.is_dir()));
     let why = "no state is kept of a folder there; name the path under which it was synced last";
     found.ok_or(OptionError::MovedFrom { old: shown(&old), why })
+}
+
+/// A state directory that is kept, and what it remembers of its folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptState {
+    pub dir: PathBuf,
+    /// Where the folder was at the last start.
+    pub folder: PathBuf,
+    record: FolderRecord,
+}
+
+impl KeptState {
+    /// Whether the folder at this path is the one that the state belongs to.
+    pub fn is_of(&self, folder: &Path) -> bool {
+        let marker = small_text(&folder.join(PRIVATE_DIR).join("marker"));
+        id_of(folder).is_ok_and(|id| self.record.is_of(&id, marker.as_deref().map(str::trim_end)))
+    }
+}
+
+/// Those below these folders that this user can read.
+pub fn kept_states(homes: &[PathBuf]) -> Vec<KeptState> {
+    let states = homes.iter().flat_map(|home| all(home));
+    let kept = states.map(|(dir, record)| {
+        let folder = PathBuf::from(OsStr::from_bytes(&record.path));
+        KeptState { dir, folder, record }
+    });
+    kept.collect()
+}
+
+/// Where state directories of this user and of the machine's units are: of daemons that were run by
+/// hand, of the user's units (below systemd 254 in the second), and of the machine's.
+pub fn state_homes(environment: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let home = |name: &str, below: &str| {
+        let below_home = || environment("HOME").map(|home| Path::new(&home).join(below));
+        environment(name).map(PathBuf::from).or_else(below_home).map(|home| home.join("dirsyncd"))
+    };
+    let own = [home("XDG_STATE_HOME", ".local/state"), home("XDG_CONFIG_HOME", ".config")];
+    own.into_iter().flatten().chain([PathBuf::from(SYSTEM_STATES)]).collect()
 }
 
 fn all(home: &Path) -> Vec<(PathBuf, FolderRecord)> {
@@ -152,6 +194,36 @@ mod tests {
         fs::create_dir(bench.path("data").join(PRIVATE_DIR)).unwrap();
         fs::write(bench.path("data").join(PRIVATE_DIR).join("marker"), "m2\n").unwrap();
         assert_eq!(bench.found("data"), second, "and stays with that");
+    }
+
+    #[test]
+    fn states_that_are_kept_name_their_folders() {
+        let bench = Bench::new();
+        let state = bench.synced("data", "m1");
+        fs::create_dir(bench.path("states").join("nothing-in-it")).unwrap();
+        let kept = kept_states(&[bench.path("none"), bench.path("states")]);
+        assert_eq!(
+            kept.iter().map(|kept| (&kept.dir, &kept.folder)).collect::<Vec<_>>(),
+            [(&state, &bench.path("data"))]
+        );
+        assert!(kept[0].is_of(&bench.path("data")));
+        fs::rename(bench.path("data"), bench.path("moved")).unwrap();
+        fs::create_dir(bench.path("data")).unwrap();
+        assert!(kept[0].is_of(&bench.path("moved")) && !kept[0].is_of(&bench.path("data")));
+    }
+
+    #[test]
+    fn states_are_looked_for_where_daemons_and_units_have_them() {
+        let homes = |set: &[(&str, &str)]| {
+            let found = |name: &str| set.iter().find(|(set, _)| *set == name).map(|(_, value)| value.into());
+            let homes = state_homes(found).into_iter().map(|home| home.to_str().unwrap().to_owned());
+            homes.collect::<Vec<_>>()
+        };
+        assert_eq!(homes(&[]), ["/var/lib/dirsyncd"]);
+        let of_home = ["/h/.local/state/dirsyncd", "/h/.config/dirsyncd", "/var/lib/dirsyncd"];
+        assert_eq!(homes(&[("HOME", "/h")]), of_home);
+        let named = [("HOME", "/h"), ("XDG_STATE_HOME", "/s"), ("XDG_CONFIG_HOME", "/c")];
+        assert_eq!(homes(&named), ["/s/dirsyncd", "/c/dirsyncd", "/var/lib/dirsyncd"]);
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod restoring;
 mod rhythms;
 mod saving;
 mod scrub;
+mod several;
 mod special;
 mod transfers;
 mod undoing;

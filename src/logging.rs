@@ -36,6 +36,11 @@ pub fn init(format: LogFormat, level: Option<&str>) -> Result<(), BadLevel> {
     Ok(())
 }
 
+/// Whether `--log-level` takes this.
+pub fn check(level: &str) -> Result<(), BadLevel> {
+    parse(level).map(drop)
+}
+
 fn parse(filter: &str) -> Result<EnvFilter, BadLevel> {
     // A single word is a level: anything else would silently be a module's name, and silence
     // everything.

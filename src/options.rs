@@ -8,7 +8,7 @@
 mod code;
 mod place;
 
-pub use place::{KeptState, SYSTEM_STATES, kept_states, state_homes};
+pub use place::{KeptState, SYSTEM_STATES, kept_states, state_dir, state_homes};
 
 use crate::model::invitation::CodeError;
 use crate::model::text;
@@ -344,7 +344,7 @@ fn default_state_dir(
         (None, Some(home)) => Path::new(&home).join(".local/state"),
         (None, None) => return Err(OptionError::NoStateHome),
     };
-    place::state_dir(&home.join("dirsyncd"), directory, moved_from)
+    state_dir(&home.join("dirsyncd"), directory, moved_from)
 }
 
 /// The directory's last name, for people, and 16 digits of its path's hash, so that no two share

@@ -309,6 +309,143 @@ fn a_folder_whose_daemon_does_not_run_is_listed_with_the_command_that_starts_it(
     assert!(of_it(&["folders", "--all"]).1[0].ends_with("only its state is kept"));
 }
 
+/// A user with a service manager that notes what it is asked, and does what makes links.
+struct Manager {
+    bench: Bench,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let bench = Bench::new();
+        for dir in ["bin", "run/systemd"] {
+            fs::create_dir_all(bench.path(dir)).unwrap();
+        }
+        fs::write(bench.path("run/systemd/private"), "").unwrap();
+        let script = r#"#!/bin/sh
+            echo "$*" >>"$HOME/asked"
+            for unit; do :; done
+            wants=$HOME/.config/systemd/user/default.target.wants
+            case "$2" in
+                is-active) test -e "$HOME/active" ;;
+                enable) mkdir -p "$wants" && ln -sf x "$wants/$unit" ;;
+                disable) rm "$wants/$unit" ;;
+            esac"#;
+        fs::write(bench.path("bin/systemctl"), script).unwrap();
+        fs::set_permissions(bench.path("bin/systemctl"), fs::Permissions::from_mode(0o755)).unwrap();
+        Self { bench }
+    }
+
+    /// Exit code, what it said, and what `systemctl` was asked.
+    fn run(&self, words: &[&str]) -> (i32, String, Vec<String>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dirsync"));
+        command.env_clear().env("HOME", self.bench.path("")).env("XDG_RUNTIME_DIR", self.bench.path("run"));
+        command.env("PATH", format!("{}:/usr/bin:/bin", self.bench.path("bin")));
+        let out = command.args(words).current_dir(self.bench.home.path()).output().unwrap();
+        let asked = fs::read_to_string(self.bench.path("asked")).unwrap_or_default();
+        let _ = fs::remove_file(self.bench.path("asked"));
+        let text = String::from_utf8([out.stdout, out.stderr].concat()).unwrap();
+        (out.status.code().unwrap(), text, asked.lines().map(str::to_owned).collect())
+    }
+
+    fn units(&self, name: &str) -> PathBuf {
+        Path::new(&self.bench.path(".config/systemd/user")).join(name)
+    }
+
+    /// The unit of `data`.
+    fn unit(&self) -> String {
+        let real = fs::canonicalize(self.bench.path("data")).unwrap();
+        let name = real.to_str().unwrap().trim_start_matches('/').replace('-', "\\x2d").replace('/', "-");
+        format!("dirsyncd@{name}.service")
+    }
+}
+
+#[test]
+fn a_unit_is_installed_for_a_folder_and_taken_back() {
+    let manager = Manager::new();
+    let unit = manager.unit();
+    let (code, said, asked) = manager.run(&["install", "--user", "--dry-run", "data", "--name", "nas"]);
+    assert!(code == 0 && said.contains("would write") && said.contains("Environment=\"DIRSYNCD_NAME=nas\""), "{said}");
+    assert!(asked == [format!("--user is-active --quiet {unit}")] && !manager.units("").exists(), "nothing was done");
+
+    let (code, said, asked) = manager.run(&["install", "--user", "data", "--name", "nas"]);
+    assert!(code == 0 && said.contains("from each login on") && said.contains("loginctl enable-linger"), "{said}");
+    assert_eq!(asked[1..], ["--user daemon-reload".to_owned(), format!("--user enable --now {unit}")]);
+    let template = fs::read_to_string(manager.units("dirsyncd@.service")).unwrap();
+    assert!(template.contains(&format!("\nExecStart=:{} -- %f\n", env!("CARGO_BIN_EXE_dirsyncd"))), "{template}");
+    let options = manager.units(&format!("{unit}.d/options.conf"));
+    assert!(fs::read_to_string(&options).unwrap().contains("\nEnvironment=\"DIRSYNCD_NAME=nas\"\n"));
+
+    // What it says is not changed unasked.
+    let (code, said, _) = manager.run(&["install", "--user", "data", "--name", "box"]);
+    assert!(code == 1 && said.contains("options.conf' is there already") && said.contains("--force"), "{said}");
+    fs::write(manager.bench.path("active"), "").unwrap();
+    let (code, said, asked) = manager.run(&["install", "--user", "--force", "data", "--name", "box", "--json"]);
+    assert_eq!(asked[2..], [format!("--user enable {unit}"), format!("--user restart {unit}")]);
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert!(code == 0 && answer["unit"] == unit.as_str() && answer["steps"][0]["write"].is_string(), "{said}");
+
+    let (code, said, asked) = manager.run(&["uninstall", "--user", "data"]);
+    assert!(code == 0 && said.contains("its state are as they were"), "{said}");
+    assert!(asked.contains(&format!("--user disable --now {unit}")), "{asked:?}");
+    assert!(!options.exists() && !manager.units("dirsyncd@.service").exists());
+    fs::remove_file(manager.bench.path("active")).unwrap();
+    let (code, said, _) = manager.run(&["uninstall", "--user", "data"]);
+    assert!(code == 1 && said.contains("no unit of yours is installed for"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_installed_is_refused_before_anything_is_written() {
+    let manager = Manager::new();
+    fs::create_dir_all(manager.bench.path("outer/inner")).unwrap();
+    fs::create_dir(manager.bench.path("outer/.dirsync")).unwrap();
+    fs::write(manager.bench.path("outer/.dirsync/marker"), "m").unwrap();
+    for (words, code, says) in [
+        (&["data", "--name", "a/b"][..], 2, "1 to 63"),
+        (&["data", "--peer", "nas"], 2, "no HOST:PORT"),
+        (&["data", "--log-level", "loud"], 2, "'loud' is not understood"),
+        (&["none"], 2, "mkdir -p"),
+        (&[], 2, "dirsync install DIR"),
+        (&["outer/inner"], 1, "lies inside the synced folder"),
+        (&["outer"], 1, "was synced before, and this user keeps no state of it"),
+    ] {
+        let (found, said, _) = manager.run(&[&["install", "--user"], words].concat());
+        assert!(found == code && said.contains(says), "{words:?}: {found}: {said}");
+    }
+    fs::remove_file(manager.bench.path("run/systemd/private")).unwrap();
+    let (code, said, _) = manager.run(&["install", "--user", "data", "--name", "nas"]);
+    let instead = format!("dirsyncd --name=nas '{}'", fs::canonicalize(manager.bench.path("data")).unwrap().display());
+    assert!(code == 1 && said.contains(&instead), "{said}");
+    assert!(!manager.units("").exists());
+}
+
+#[test]
+fn a_folder_that_was_synced_by_hand_goes_on_with_its_state_in_a_unit() {
+    let manager = Manager::new();
+    let mut daemon = Plain::new(env!("CARGO_BIN_EXE_dirsyncd"));
+    let daemon = daemon.args(["-l", "0", "-b", "25021", &manager.bench.path("data")]).env_clear();
+    let daemon = daemon.env("HOME", manager.bench.path("")).stderr(Stdio::null());
+    let daemon = Daemon { child: daemon.spawn().unwrap(), first: String::new() };
+    let states = manager.bench.path(".local/state/dirsyncd");
+    let begun = std::time::Instant::now();
+    while manager.bench.dirsync(&["wait", "--timeout", "1"]).0 != 0 {
+        assert!(begun.elapsed().as_secs() < 60);
+    }
+    let (code, said, _) = manager.run(&["install", "--user", "data"]);
+    assert!(code == 1 && said.contains("stop that one first") && !manager.units("").exists(), "{said}");
+    assert_eq!(daemon.stop(), Some(0));
+    assert_eq!(manager.run(&["install", "--user", "data"]).0, 0);
+    let options = fs::read_to_string(manager.units(&format!("{}.d/options.conf", manager.unit()))).unwrap();
+    let state = fs::read_dir(&states).unwrap().next().unwrap().unwrap().path();
+    let state = state.canonicalize().unwrap();
+    let line = format!("Environment=\"DIRSYNCD_STATE_DIR={}\"", state.display());
+    assert!(options.lines().any(|found| found == line), "{options}");
+    // One that was stopped before it knew its folder.
+    fs::remove_file(state.join("folder")).unwrap();
+    fs::remove_file(manager.bench.path("data/.dirsync/marker")).unwrap();
+    let (_, said, _) = manager.run(&["install", "--user", "--dry-run", "--force", "data"]);
+    assert!(!said.contains("options.conf"), "nothing of it changes: {said}");
+}
+
 #[test]
 fn both_explain_themselves() {
     for (binary, parts) in [

@@ -6,6 +6,7 @@
 mod folders;
 mod follow;
 mod held;
+mod install;
 mod invite;
 mod place;
 mod show;
@@ -76,6 +77,13 @@ enum MachineCommand {
         #[arg(long)]
         all: bool,
     },
+    /// Write, enable and start the systemd unit of a folder: for root at boot, with --user at login
+    ///
+    /// A folder that was synced by hand stays the same machine: the unit goes on with its state.
+    /// Given again with other options, --force replaces them and starts it anew.
+    Install(Box<install::InstallArgs>),
+    /// Stop a folder's unit and remove it; the folder and its state stay
+    Uninstall(install::UninstallArgs),
 }
 
 #[derive(Subcommand, Debug)]
@@ -283,6 +291,8 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Nothing(String),
     #[error("{0}")]
+    Service(String),
+    #[error("{0}")]
     Output(#[from] io::Error),
 }
 
@@ -305,6 +315,14 @@ async fn dispatch(args: CliArgs) -> Result<(), Failure> {
         CliCommand::OfMachine(MachineCommand::Folders { all }) => {
             let view = folders::view(&survey(folders::PATIENCE).await, all);
             say(args.json, &view, |view| folders::folders(view, rustix::process::geteuid().is_root()))
+        }
+        CliCommand::OfMachine(MachineCommand::Install(wanted)) => {
+            let done = install::install(args.directory, *wanted)?;
+            say(args.json, &done.json(), |_| done.text())
+        }
+        CliCommand::OfMachine(MachineCommand::Uninstall(wanted)) => {
+            let done = install::uninstall(args.directory, wanted)?;
+            say(args.json, &done.json(), |_| done.text())
         }
     }
 }

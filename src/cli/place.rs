@@ -105,7 +105,7 @@ impl CliPlace {
 }
 
 /// Without `.` and `..`, by name alone.
-fn plain(path: &Path) -> PathBuf {
+pub(super) fn plain(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut out, component| {
         match component {
             Component::ParentDir => drop(out.pop()),

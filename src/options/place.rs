@@ -24,7 +24,7 @@ const RECORD_BYTES: u64 = 64 << 10;
 /// The one below `home` whose folder this was, by inode, file system and marker, also under another
 /// name. Else the one of this name, unless that belongs to a folder which is elsewhere now.
 /// `moved_from`: a person says that this is the folder which was there.
-pub(super) fn state_dir(home: &Path, directory: &Path, moved_from: Option<&Path>) -> Result<PathBuf, OptionError> {
+pub fn state_dir(home: &Path, directory: &Path, moved_from: Option<&Path>) -> Result<PathBuf, OptionError> {
     let of_name = home.join(state_name(directory));
     let id = id_of(directory).ok();
     let marker = small_text(&directory.join(PRIVATE_DIR).join("marker"));

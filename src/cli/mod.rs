@@ -3,11 +3,13 @@
 //! Arguments in, one question to the daemon, text or JSON out. May import `client`, `io::control`'s
 //! views, `io::humanize` and `model`. Deliberately not here: anything that the daemon decides.
 
+mod conflicts;
 mod folders;
 mod follow;
 mod held;
 mod install;
 mod invite;
+mod list;
 mod place;
 mod show;
 mod verify;
@@ -18,10 +20,10 @@ mod when;
 use crate::client::survey::survey;
 use crate::client::{Client, ClientError};
 use crate::humanize::{count, counted};
-use crate::views::conflicts::{ConflictView, ConflictsView, DecidedView, DiffView};
+use crate::views::conflicts::DiffView;
 use crate::views::held::{HeldView, UndoView};
 use crate::views::history::{HistoryView, RestoredView};
-use crate::views::status::{DeviceView, EntryView, ListView, PathNote, PeerView, StatusView};
+use crate::views::status::{DeviceView, PeerView, StatusView};
 use crate::views::verify::VerifyView;
 use crate::views::why::WhyView;
 use clap::{Parser, Subcommand};
@@ -348,7 +350,7 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
         Command::Peers => say(json, &client.get::<Vec<PeerView>>("/v1/peers", &[]).await?, |peers| show::peers(peers)),
         Command::Ls { path, recursive } => {
             let path = place.path(path.as_deref())?;
-            let entries = list(&mut client, path.as_deref(), recursive).await?;
+            let entries = list::all(&mut client, path.as_deref(), recursive).await?;
             say(json, &json!({ "entries": entries }), |_| show::list(&entries))
         }
         Command::Why { path } => {
@@ -364,7 +366,7 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
         }
         Command::Conflicts { act: None, path, all } => {
             let path = path.map(|path| place.path(Some(&path))).transpose()?.flatten();
-            let conflicts = conflicts(&mut client, path, all).await?;
+            let conflicts = conflicts::all(&mut client, path, all).await?;
             say(json, &json!({ "conflicts": conflicts }), |_| show::conflicts(&conflicts))
         }
         Command::Conflicts { act: Some(Conflicts::Diff { path, version }), .. } => {
@@ -378,7 +380,7 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
                 Some(choice) => (Some(place.file(&path)?), choice),
                 None => (None, path.to_string_lossy().into_owned()),
             };
-            keep(&mut client, json, path, &choice).await
+            conflicts::keep(&mut client, json, path, &choice).await
         }
         Command::History { path, at, since, n } => {
             let path = path.map(|path| place.path(Some(&path))).transpose()?.flatten();
@@ -500,72 +502,6 @@ fn all_restored(view: &RestoredView) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Partly(format!("{} of {} not restored", count(failed), counted(restored + failed, "path", "paths"))))
-}
-
-/// All pages of the conflicts.
-async fn conflicts(client: &mut Client, path: Option<String>, all: bool) -> Result<Vec<ConflictView>, Failure> {
-    let mut conflicts: Vec<ConflictView> = Vec::new();
-    loop {
-        let after = conflicts.last().map_or(0, |conflict| conflict.id);
-        let mut query = vec![("after", after.to_string()), ("all", all.to_string())];
-        query.extend(path.clone().map(|path| ("path", path)));
-        let page: ConflictsView = client.get("/v1/conflicts", &query).await?;
-        conflicts.extend(page.conflicts);
-        if !page.more {
-            return Ok(conflicts);
-        }
-    }
-}
-
-/// Decides one conflict, or all in a folder (`None`: all there are).
-async fn keep(client: &mut Client, json: bool, path: Option<String>, choice: &str) -> Result<(), Failure> {
-    let open = conflicts(client, path.clone(), false).await?;
-    let paths: std::collections::BTreeSet<_> = open.into_iter().map(|conflict| conflict.path).collect();
-    let decide = |path: &str| json!({ "path": path, "choice": choice });
-    if let Some(path) = path.filter(|path| paths.is_empty() || paths.contains(path)) {
-        return say(json, &client.post::<DecidedView>("/v1/conflicts/keep", &decide(&path)).await?, show::decided);
-    }
-    let (mut decided, mut failed) = (Vec::new(), Vec::new());
-    for path in &paths {
-        match client.post::<DecidedView>("/v1/conflicts/keep", &decide(path)).await {
-            Ok(view) => decided.push(view),
-            Err(ClientError::Refused(text)) => failed.push(PathNote { path: path.clone(), text }),
-            Err(why) => return Err(why.into()),
-        }
-    }
-    say(json, &json!({ "decided": decided, "failed": failed }), |_| show::all_decided(&decided, &failed))?;
-    match failed.len() {
-        0 => Ok(()),
-        n => Err(Failure::Partly(format!(
-            "{} of {} not decided",
-            count(n as u64),
-            counted(paths.len() as u64, "conflict", "conflicts")
-        ))),
-    }
-}
-
-/// All pages of a list; `path` itself is among them only if it is no folder.
-async fn list(client: &mut Client, path: Option<&str>, recursive: bool) -> Result<Vec<EntryView>, Failure> {
-    let mut entries = Vec::new();
-    let mut after = None;
-    loop {
-        let named = [("path", path.map(ToOwned::to_owned)), ("after", after.clone())];
-        let query: Vec<_> = named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        let ListView { entries: page, more } = client.get("/v1/ls", &query).await?;
-        after = page.last().map(|entry| entry.path.clone());
-        entries.extend(page.into_iter().filter(|entry| is_listed(entry, path, recursive)));
-        if !more {
-            return Ok(entries);
-        }
-    }
-}
-
-fn is_listed(entry: &EntryView, path: Option<&str>, recursive: bool) -> bool {
-    if Some(&*entry.path) == path {
-        return entry.kind != "directory";
-    }
-    let below = path.map_or(entry.path.as_str(), |dir| entry.path.get(dir.len() + 1..).unwrap_or_default());
-    entry.kind != "deleted" && (recursive || !below.contains('/'))
 }
 
 async fn order(client: &mut Client, json: bool, order: &str, done: &str) -> Result<(), Failure> {

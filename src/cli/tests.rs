@@ -1,6 +1,7 @@
 //! Tests of `cli.rs`.
 
 use super::*;
+use crate::views::status::PathNote;
 
 #[test]
 fn the_definitions_are_sound() {

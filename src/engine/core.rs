@@ -3,13 +3,14 @@
 //!
 //! Deliberately not here: what any one room knows.
 
-use super::{Config, META_LATEST_DAY};
+use super::{Config, META_LATEST_DAY, META_ROLE};
 use crate::engine::api::action::Action;
 use crate::engine::api::event::{Halt, Now};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::limits::RACY_NS;
+use crate::engine::merge;
 use crate::engine::steady::Steady;
-use crate::model::{FileTime, Kind};
+use crate::model::{Entry, FileTime, Kind, SyncPath, SyncRole};
 
 pub(super) struct Core<I> {
     pub config: Config,
@@ -26,6 +27,8 @@ pub(super) struct Core<I> {
     pub halted: Option<Halt>,
     /// A person paused this machine.
     pub paused: bool,
+    /// What it does with changes.
+    pub role: SyncRole,
     /// When the root is checked next, by `Now::mono`.
     pub next_root_check: u64,
 }
@@ -33,6 +36,7 @@ pub(super) struct Core<I> {
 impl<I: Index> Core<I> {
     pub fn load(config: Config, index: I) -> Self {
         let latest_day = number(&index, META_LATEST_DAY);
+        let role = index.meta(META_ROLE).and_then(|word| SyncRole::of(std::str::from_utf8(&word).ok()?));
         Self {
             config,
             index,
@@ -42,12 +46,34 @@ impl<I: Index> Core<I> {
             latest_day,
             halted: None,
             paused: false,
+            role: role.unwrap_or_default(),
             next_root_check: 0,
         }
     }
 
     pub fn act(&mut self, action: Action) {
         self.out.push(action);
+    }
+
+    /// Whether the disk is to follow the winner. The one rule for that: a local change stays, and
+    /// so does everything where changes of others are not installed, but for what is this
+    /// machine's own.
+    pub fn wants(&self, row: &Row) -> bool {
+        !row.is_settled() && !row.is_local() && (self.role.installs() || self.is_own(row))
+    }
+
+    /// Whether this machine made the winner, or its disk held it and it rotted or was torn. What
+    /// others made below it derives a folder of the same author.
+    fn is_own(&self, row: &Row) -> bool {
+        let disk = row.disk.as_ref().map(|disk| &disk.entry);
+        let is_broken = |disk: &Entry| disk.version == row.head.version && !disk.same_content(&row.head);
+        let is_derived = || disk.is_some() && row.head == merge::derived_directory(disk);
+        disk.is_some_and(is_broken) || (row.head.version.author == self.config.device && !is_derived())
+    }
+
+    /// Whether what is on disk there was announced to nobody.
+    pub fn is_unannounced(&self, path: &SyncPath) -> bool {
+        self.index.get(path).and_then(|row| row.disk).is_some_and(|disk| disk.local)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::engine::limits::{BUILT_NS, FUTURE_NS};
 use crate::model::entry::{Entry, FileTime, Kind, Mode};
 use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{DeviceId, SyncPath, Version, VersionVector, text};
+use bytes::Bytes;
 
 /// What an entry of a peer does to a path's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +104,19 @@ pub enum ObservationSource {
     Live,
 }
 
+/// What a user did to a path, before it is a version or a local change.
+pub(super) struct MadeHere {
+    pub kind: Kind,
+    pub mode: Mode,
+    pub mtime: FileTime,
+    /// If it becomes a version.
+    pub stamp: u64,
+    /// What was on disk, where it was made on top of that.
+    pub base: Option<Entry>,
+    pub stat: Option<Stat>,
+    pub body: Option<Bytes>,
+}
+
 /// The stamp of new contents (nanoseconds since 1970), see `docs/design.md#stamps`. What was there
 /// before `seen_until` and is new was elsewhere then.
 pub fn stamp(found: ObservationSource, now: u64, seen_until: u64, stat: &Stat, base: Option<&Entry>) -> u64 {
@@ -173,9 +187,14 @@ fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// The version of a local change that a person put aside: no winner has it.
+pub fn put_aside() -> Version {
+    Version { stamp: 1, author: DeviceId([0; 32]), seen: VersionVector::default() }
+}
+
 /// The disk column for an entry that is wholly on disk.
 pub fn on_disk(entry: Entry, stat: Option<Stat>) -> OnDisk {
-    OnDisk { entry, stat }
+    OnDisk { entry, stat, local: false }
 }
 
 pub(super) fn is_far_ahead(now: Now, entry: &Entry) -> bool {

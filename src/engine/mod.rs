@@ -61,11 +61,12 @@ pub use peers::devices::known_machines;
 pub use peers::holding::HeldByMachine;
 pub use peers::past::MachinePasts;
 pub use reconcile::conflict::{OnConflict, common_ancestor};
+pub use reconcile::local::{LocalChange, LocalKind};
 pub use safety::scrub::{Run, Verification};
 pub use safety::suspect::SuspectStatus;
 pub use safety::undo::{Back, BackFrom, Undone};
 
-use crate::model::DeviceId;
+use crate::model::{DeviceId, SyncRole};
 use api::ignore::Ignore;
 use api::index::Index;
 use core::Core;
@@ -80,6 +81,8 @@ use steady::Steady;
 use transfer::Transfer;
 
 const META_COUNTER: &str = "counter";
+/// What this machine does with changes, in a word.
+const META_ROLE: &str = "role";
 /// When this machine last took a new id because of its counters (ns since 1970).
 const META_RENEWED_AT: &str = "renewed_at";
 const META_LATEST_DAY: &str = "latest_day";
@@ -142,6 +145,11 @@ impl<I: Index> Engine<I> {
         self.peers.was_renewed();
     }
 
+    /// Before the start: this is its role, whatever was kept.
+    pub fn begin_as(&mut self, role: SyncRole) {
+        self.core.set_role(role);
+    }
+
     /// The first call, once: reads the ignore file, after which the first walk begins. A root that
     /// is known to be the wrong one is not read.
     pub fn start(&mut self, now: Now, trust: Trust) -> Vec<Action> {
@@ -168,6 +176,7 @@ impl<I: Index> Engine<I> {
         self.observe.load_racy(&mut self.core, now);
         self.reconcile.load_merging(&self.core, trust);
         self.reconcile.load_sought(&mut self.core);
+        self.reconcile.load_local(&self.core);
         self.begin_scrub(now);
         self.check_own_counter();
         if !self.is_stopped() {
@@ -239,6 +248,10 @@ impl<I: Index> Engine<I> {
             Event::KeptFound(found) => self.transfer.kept_found(found),
             Event::KeptLocated(found) => self.located_in_history(now, found),
             Event::Pause(paused) => self.pause(now, paused),
+            Event::Role(role) => self.set_role(now, role),
+            Event::Promote(paths) => self.promote(now, &paths),
+            Event::Revert(paths) => self.revert(now, &paths),
+            Event::Override(paths) => self.override_winners(now, &paths),
             Event::Forget(device) => self.peers.forget_device(&mut self.core, now, device),
             Event::Clock { link, ahead_ns } => self.peers.clock_seen(&mut self.core, now, link, ahead_ns),
             Event::Twin { ours, theirs } => self.twin_met(ours, theirs),
@@ -260,6 +273,7 @@ impl<I: Index> Engine<I> {
         self.pump_wants(now);
         self.pump_chunks(now);
         self.derive_due(now);
+        self.announce_local_due(now);
         self.purge_due(now);
         self.survey_due(now);
         self.moved_due(now);

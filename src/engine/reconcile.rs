@@ -4,8 +4,10 @@
 
 pub(super) mod conflict;
 pub(super) mod derive;
+pub(super) mod local;
 pub(super) mod mint;
 pub(super) mod moved;
+pub(super) mod not_installed;
 
 use crate::engine::META_COUNTER;
 use crate::engine::api::event::{Now, Stat};
@@ -15,6 +17,7 @@ use crate::model::{ContentId, SyncPath};
 use conflict::Losers;
 use conflict::known::KnownConflicts;
 use derive::Orphans;
+use local::Locals;
 use moved::MovedContents;
 
 /// What versions are made of here, and what follows from those that win.
@@ -26,6 +29,7 @@ pub(super) struct Reconcile {
     losers: Losers,
     known_conflicts: KnownConflicts,
     moved: MovedContents,
+    locals: Locals,
 }
 
 /// This machine's counter of versions.
@@ -48,6 +52,7 @@ impl Reconcile {
             losers: Losers::default(),
             known_conflicts: KnownConflicts::default(),
             moved: MovedContents::default(),
+            locals: Locals::default(),
         }
     }
 }

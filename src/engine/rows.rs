@@ -72,7 +72,9 @@ impl<I: Index> Engine<I> {
         for other in self.note_name(path, row) {
             self.transfer.retry_now(&other);
         }
-        let is_meant = self.safety.is_meant(&self.core, now, path, old.as_ref(), row);
+        // What was announced to nobody is no loss of the group's.
+        let is_meant = self.safety.is_meant(&self.core, now, path, old.as_ref(), row)
+            || [old.as_ref(), Some(row)].into_iter().flatten().any(Row::is_local);
         self.account(now, path, old.as_ref(), row, is_meant);
         self.safety.review_suspect(&mut self.core, path, row);
         self.observe.review_torn(&mut self.core, path, row);
@@ -87,10 +89,14 @@ impl<I: Index> Engine<I> {
         if was_directory {
             self.check_children(now, path, &row.head);
         }
-        if row.is_settled() && !self.transfer.is_busy(path) {
-            self.unwant(path);
-        } else {
+        if self.core.wants(row) || self.transfer.is_busy(path) {
             self.want(now, path, row);
+        } else {
+            self.unwant(path);
+        }
+        if old.is_some_and(|old| old.is_unheard()) && row.head == merge::nothing() && row.live_on_disk().is_none() {
+            // Nobody ever heard of it, and it is gone.
+            self.core.index.remove(path);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The engine as a whole, told what a shell would tell it: what is in doubt after a crash, a backup
 //! or an edit within one tick. Races over time are the simulator's (`tests/simulation`).
 
+mod local;
 mod patterns;
 mod room;
 mod second_hash;
@@ -58,18 +59,22 @@ fn seen(entry: &Entry, ctime: u64) -> Observed {
 }
 
 fn row(winner: &Entry, on_disk: &Entry) -> Row {
-    let disk = OnDisk { entry: on_disk.clone(), stat: Some(stat(on_disk, 1)) };
+    let disk = OnDisk { entry: on_disk.clone(), stat: Some(stat(on_disk, 1)), local: false };
     Row { head: winner.clone(), disk: Some(disk), installing: None, since: 0 }
 }
 
 /// Started over these rows, after a completed first scan, and linked to a peer.
 fn engine(rows: &[(&str, Row)], trust: Trust) -> Engine<MapIndex> {
+    restarted(scanned(rows), trust)
+}
+
+fn scanned(rows: &[(&str, Row)]) -> MapIndex {
     let mut index = MapIndex::new();
     index.set_meta(META_SCANNED, b"1");
     for (name, row) in rows {
         index.put(&path(name), row);
     }
-    restarted(index, trust)
+    index
 }
 
 fn restarted(index: MapIndex, trust: Trust) -> Engine<MapIndex> {

@@ -11,6 +11,7 @@ pub mod folder;
 pub mod invitation;
 pub mod path;
 pub mod retain;
+pub mod role;
 pub mod text;
 pub mod version;
 
@@ -21,4 +22,5 @@ pub use entry::{Entry, FileTime, Kind, Mode};
 pub use invitation::InvitationCode;
 pub use path::SyncPath;
 pub use retain::RetainReason;
+pub use role::SyncRole;
 pub use version::{Version, VersionVector};

@@ -7,8 +7,9 @@ use crate::wire::condition::{Condition, StopCause};
 
 /// What keeps a machine from being done, the gravest first; nothing of a machine that is done.
 pub fn words(condition: &Condition) -> Vec<String> {
-    let Condition { stopped, paused, scanning, held_deletions, held_reverts, held_unignored, problems, missing } =
-        *condition;
+    let Condition {
+        stopped, paused, scanning, held_deletions, held_reverts, held_unignored, problems, missing, ..
+    } = *condition;
     let mut words = Vec::new();
     words.extend(stopped.map(|cause| format!("stopped, {}", why(cause))));
     words.extend(paused.then(|| "paused".to_owned()));

@@ -3,6 +3,7 @@
 //! All of it is optional on the wire, so that either end may be older. Deliberately not here: the
 //! words for it (`io/journal/condition.rs`).
 
+use crate::model::SyncRole;
 use serde::{Deserialize, Serialize};
 
 /// Why a machine looks at nothing and installs nothing.
@@ -44,18 +45,37 @@ pub struct Condition {
     pub problems: u64,
     /// Paths that are not on disk as the group has them.
     pub missing: u64,
+    /// What it does with changes. From here on, nothing keeps it from being done.
+    #[serde(skip_serializing_if = "SyncRole::is_both")]
+    pub role: SyncRole,
+    /// Changes that were made there, and are announced to nobody.
+    #[serde(skip_serializing_if = "is_none")]
+    pub local: u64,
+    /// Changes of others that are known there, and stay off its disk.
+    #[serde(skip_serializing_if = "is_none")]
+    pub not_installed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Condition {
     /// Nothing keeps it from being done.
     pub fn is_clear(&self) -> bool {
-        *self == Self::default()
+        self.what_hinders() == Self::default()
+    }
+
+    /// Without what is meant to be so.
+    fn what_hinders(self) -> Self {
+        Self { role: SyncRole::default(), local: 0, not_installed: 0, ..self }
     }
 
     /// Without what ends by itself.
     #[must_use]
     pub fn trouble(self) -> Self {
-        Self { scanning: false, missing: 0, ..self }
+        Self { scanning: false, missing: 0, ..self.what_hinders() }
     }
 
     /// Whether both name the same things, whatever their numbers.
@@ -78,6 +98,16 @@ mod tests {
         let read: Condition = serde_json::from_str(newer).unwrap();
         assert_eq!(read, Condition { stopped: Some(StopCause::Other), paused: true, ..Condition::default() });
         assert!(serde_json::from_str::<Condition>(r#"{"problems":-1}"#).is_err());
+    }
+
+    #[test]
+    fn a_role_and_what_it_leaves_undone_keep_nobody_from_being_done() {
+        let condition = Condition { role: SyncRole::SendOnly, local: 1, not_installed: 3, ..Condition::default() };
+        assert!(condition.is_clear() && condition.trouble().is_clear());
+        let text = serde_json::to_string(&condition).unwrap();
+        assert_eq!(serde_json::from_str::<Condition>(&text).unwrap(), condition);
+        let ordinary = serde_json::to_string(&Condition::default()).unwrap();
+        assert!(["role", "local", "not_installed"].iter().all(|name| !ordinary.contains(name)), "{ordinary}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::super::features::Features;
 use super::*;
-use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, RetainReason, Version, VersionVector};
+use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, RetainReason, SyncRole, Version, VersionVector};
 use crate::wire::condition::StopCause;
 use crate::wire::confirmation::{CONFIRMED_AT_ONCE, Confirmation, KEY_BYTES, Seal};
 use crate::wire::conflict::{ConflictNews, Decided, Sides};
@@ -24,7 +24,9 @@ fn device() -> impl Strategy<Value = DeviceId> {
 
 fn condition() -> impl Strategy<Value = Condition> {
     let cause = prop_oneof![Just(StopCause::MarkerLost), Just(StopCause::Patterns), Just(StopCause::Other)];
-    (prop::option::of(cause), any::<[bool; 2]>(), any::<[u64; 5]>()).prop_map(|(stopped, flags, counts)| Condition {
+    let role = prop_oneof![Just(SyncRole::Both), Just(SyncRole::ReceiveOnly), Just(SyncRole::SendOnly)];
+    let made = (prop::option::of(cause), any::<[bool; 2]>(), any::<[u64; 7]>(), role);
+    made.prop_map(|(stopped, flags, counts, role)| Condition {
         stopped,
         paused: flags[0],
         scanning: flags[1],
@@ -33,6 +35,9 @@ fn condition() -> impl Strategy<Value = Condition> {
         held_unignored: counts[2],
         problems: counts[3],
         missing: counts[4],
+        role,
+        local: counts[5],
+        not_installed: counts[6],
     })
 }
 

@@ -101,6 +101,9 @@ impl World {
         for (path, row) in self.rows(node) {
             // Its user may have changed the patterns just now: then by those that its engine goes
             // by.
+            if self.differs_by_role(node, &row) {
+                continue;
+            }
             let is_covered = self.plan.pattern_edits > 0 && here.in_force.ignores(&path, true);
             if self.is_covered(node, &path) || (is_covered && !is_rested) {
                 continue;

@@ -65,6 +65,9 @@ impl World {
         if self.has_obstacles && self.broken.is_none() {
             self.clear_obstacles();
         }
+        if self.has_roles() && self.broken.is_none() {
+            self.settle_roles();
+        }
         self.settle_conflicts();
         if self.undone > 0 {
             self.fail("something came back, and no more than half was ever lost".to_owned());

@@ -24,6 +24,7 @@ mod recorded;
 mod renames;
 mod rhythms;
 mod rng;
+mod roles;
 mod rot;
 mod scenarios;
 mod scrubbing;
@@ -51,6 +52,7 @@ const SEEDS: u64 = 2000;
 const SEEDS_BOTH: u64 = 400;
 const SEEDS_MERGED: u64 = 400;
 const SEEDS_OBSTRUCTED: u64 = 400;
+const SEEDS_WITH_ROLES: u64 = 100;
 const THREADS: usize = 2;
 
 /// What became of a seed.
@@ -66,27 +68,31 @@ struct Ran {
 /// What a seed makes: the test that runs it, and its plan.
 struct Kind {
     test: &'static str,
-    on_conflict: OnConflict,
+    /// `None`: the plan says.
+    on_conflict: Option<OnConflict>,
     plan: fn(&mut Rng) -> Plan,
 }
 
-const NEWEST: Kind = Kind { test: "seeds", on_conflict: OnConflict::Newest, plan: Plan::random };
+const NEWEST: Kind = Kind { test: "seeds", on_conflict: Some(OnConflict::Newest), plan: Plan::random };
 const BOTH: Kind = Kind {
     test: "seeds_in_which_both_sides_of_a_conflict_are_kept",
-    on_conflict: OnConflict::KeepBoth,
+    on_conflict: Some(OnConflict::KeepBoth),
     plan: Plan::random,
 };
 const MERGED: Kind =
-    Kind { test: "seeds_in_which_conflicts_are_merged", on_conflict: OnConflict::Merge, plan: Plan::random };
+    Kind { test: "seeds_in_which_conflicts_are_merged", on_conflict: Some(OnConflict::Merge), plan: Plan::random };
 const OBSTRUCTED: Kind = Kind {
     test: "seeds_in_which_names_fold_or_special_files_are_in_the_way",
-    on_conflict: OnConflict::Newest,
+    on_conflict: Some(OnConflict::Newest),
     plan: Plan::with_obstacles,
 };
 
+const WITH_ROLES: Kind = Kind { test: "seeds_in_which_machines_have_roles", on_conflict: None, plan: Plan::with_roles };
+
 fn run(seed: u64, kind: &Kind, kept: Kept) -> Ran {
     let mut rng = Rng::new(seed);
-    let plan = Plan { on_conflict: kind.on_conflict, ..(kind.plan)(&mut rng) };
+    let mut plan = (kind.plan)(&mut rng);
+    plan.on_conflict = kind.on_conflict.unwrap_or(plan.on_conflict);
     if kept == Kept::Lines {
         println!("seed {seed}: {plan:#?}");
     }
@@ -127,6 +133,11 @@ fn seeds_in_which_conflicts_are_merged() {
 #[test]
 fn seeds_in_which_names_fold_or_special_files_are_in_the_way() {
     run_all(&OBSTRUCTED, SEEDS_OBSTRUCTED);
+}
+
+#[test]
+fn seeds_in_which_machines_have_roles() {
+    run_all(&WITH_ROLES, SEEDS_WITH_ROLES);
 }
 
 fn run_all(kind: &Kind, seeds: u64) {

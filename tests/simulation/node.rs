@@ -13,7 +13,7 @@ use dirsyncd::engine::{
     Boot, Config, Engine, Event, FetchId, Hint, Job, Keeps, LinkId, Names, Now, OnConflict, Outcome, RangeId,
     ServedFile, StageId,
 };
-use dirsyncd::model::{ContentId, DeviceId, FileTime, SyncPath};
+use dirsyncd::model::{ContentId, DeviceId, FileTime, SyncPath, SyncRole};
 use dirsyncd::wire::packet::Part;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -24,6 +24,9 @@ const EPOCH_NS: u64 = 1_767_225_600 * SECOND;
 pub struct Node {
     pub device: DeviceId,
     pub on_conflict: OnConflict,
+    /// What the oracles take it to be, and what it is told at a start while its index says nothing.
+    pub role: SyncRole,
+    pub first_role: Option<SyncRole>,
     pub disk: Disk,
     /// Off while it is down.
     pub engine: Option<Engine<Recorded>>,
@@ -103,6 +106,8 @@ impl Node {
         Self {
             device: DeviceId([id as u8 + 1; 32]),
             on_conflict,
+            role: SyncRole::Both,
+            first_role: None,
             disk: Disk::new(),
             engine: None,
             durable: Durable::default(),
@@ -187,6 +192,9 @@ impl Node {
         let began = if self.late_boots { u64::MAX } else { 0 };
         let names = if self.disk.live.folds { Names::Folded } else { Names::Exact };
         engine.set_keeps(Keeps { modes: self.disk.keeps_modes, names, ..Keeps::default() });
+        if let Some(role) = self.first_role.filter(|_| !self.durable.meta.contains_key("role")) {
+            engine.begin_as(role);
+        }
         engine.booted(Boot { id: self.boots, began, marks_stores: self.late_boots });
         self.engine = Some(engine);
     }

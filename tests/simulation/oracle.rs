@@ -149,8 +149,10 @@ impl World {
         (0..self.nodes.len()).try_for_each(|node| self.check_settled(node))?;
         (0..self.nodes.len()).try_for_each(|node| self.check_patterns(node))?;
         self.check_modes()?;
+        self.check_roles()?;
         (1..self.nodes.len()).try_for_each(|node| self.check_equal(0, node))?;
         self.check_nothing_lost()?;
+        self.forget_what_is_told_to_nobody();
         self.check_the_dead()?;
         self.check_conflicts()?;
         (0..self.nodes.len()).try_for_each(|node| self.check_named(node))?;
@@ -179,6 +181,11 @@ impl World {
             if self.is_obstructed(node, &path, &row) || self.stays(node, &path, &row) {
                 // A folder that does not make room is still there.
                 row.live_on_disk().and_then(|_| listing.remove(&path));
+                continue;
+            }
+            if self.differs_by_role(node, &row) {
+                self.check_disk_column(node, &path, &row)?;
+                listing.remove(&path);
                 continue;
             }
             if !row.is_settled() {

@@ -3,6 +3,7 @@
 use super::rhythms::{self, Rhythm};
 use super::rng::Rng;
 use dirsyncd::engine::OnConflict;
+use dirsyncd::model::SyncRole;
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1000 * MS;
@@ -80,6 +81,8 @@ pub struct Plan {
     pub folding: Option<usize>,
     /// The machine at which somebody makes sockets, fifos and devices.
     pub special: Option<usize>,
+    /// What each machine does with changes; none: all do both.
+    pub roles: Vec<SyncRole>,
     pub user_ops: u64,
     /// How long users act, and things fail (ns).
     pub active_ns: u64,
@@ -129,6 +132,7 @@ impl Plan {
             modeless: None,
             folding: None,
             special: None,
+            roles: Vec::new(),
             user_ops: 0,
             active_ns: 0,
             early_ops: 0,
@@ -204,10 +208,14 @@ impl Plan {
 
     /// A machine that is not between others: what it cannot hold it cannot pass on.
     fn some_end(&self, rng: &mut Rng) -> usize {
+        *rng.pick(&self.ends())
+    }
+
+    /// The machines that are not between others.
+    pub fn ends(&self) -> Vec<usize> {
         let links = |node| self.pairs.iter().filter(|(a, b)| [*a, *b].contains(&node)).count();
         let is_mesh = self.pairs.len() == self.nodes * (self.nodes - 1) / 2;
-        let ends: Vec<usize> = (0..self.nodes).filter(|node| is_mesh || links(*node) == 1).collect();
-        *rng.pick(&ends)
+        (0..self.nodes).filter(|node| is_mesh || links(*node) == 1).collect()
     }
 
     /// What makes files vanish otherwise, or takes back what a program did, is left out: then more

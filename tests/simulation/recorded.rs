@@ -137,6 +137,10 @@ impl Index for Recorded {
         self.map.unsettled(after, limit)
     }
 
+    fn local(&self, after: Option<&SyncPath>, limit: usize) -> Vec<SyncPath> {
+        self.map.local(after, limit)
+    }
+
     fn find_holder(&self, content: &ContentId, accepts: &mut dyn FnMut(&SyncPath, &Row) -> bool) -> Option<SyncPath> {
         self.map.find_holder(content, accepts)
     }
@@ -219,7 +223,7 @@ impl Index for Recorded {
 }
 
 fn row_by_mtime(row: &Row) -> Row {
-    let on_disk = |disk: &OnDisk| OnDisk { entry: by_mtime(disk.entry.clone()), stat: disk.stat };
+    let on_disk = |disk: &OnDisk| OnDisk { entry: by_mtime(disk.entry.clone()), ..disk.clone() };
     let installing = row.installing.clone().map(by_mtime);
     Row { head: by_mtime(row.head.clone()), disk: row.disk.as_ref().map(on_disk), installing, since: row.since }
 }

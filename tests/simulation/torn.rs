@@ -128,6 +128,10 @@ impl World {
             let contents: BTreeSet<ContentId> = shown.filter_map(|value| value.content()).collect();
             let is_lost = |(node, path): &(NodeId, SyncPath)| {
                 let row = self.nodes[*node].durable.rows.get(path).filter(|row| !row.is_settled());
+                // What came over it elsewhere is not installed there.
+                if row.is_some_and(|row| self.differs_by_role(*node, row) && !row.is_local()) {
+                    return true;
+                }
                 row.and_then(|row| row.head.file()).is_some_and(|(content, _)| !contents.contains(&content))
             };
             let lost: Vec<_> = self.ledger.torn.keys().filter(|at| is_lost(at)).cloned().collect();

@@ -164,6 +164,9 @@ impl World {
         if let Some(folding) = plan.folding {
             nodes[folding].disk.fold();
         }
+        for (node, role) in nodes.iter_mut().zip(&plan.roles) {
+            (node.role, node.first_role) = (*role, Some(*role));
+        }
         let mut world = Self {
             now: 0,
             order: 0,

@@ -4,7 +4,7 @@ use crate::engine::api::event::JobId;
 use crate::engine::api::event::{FetchId, LinkId, RangeId, StageId, Stat, WalkId};
 use crate::engine::api::problem::{Problem, RenewalCause};
 pub use crate::model::RetainReason;
-use crate::model::{ContentId, Entry, Kind, SyncPath};
+use crate::model::{ContentId, Entry, Kind, SyncPath, SyncRole};
 use crate::wire::condition::Condition;
 use crate::wire::message::{Message, Sought};
 use crate::wire::packet::Part;
@@ -463,6 +463,29 @@ pub enum Report {
     /// Deletions no longer wait for this device.
     Forgotten {
         device: String,
+    },
+    /// A person gave this machine another role.
+    Role {
+        role: SyncRole,
+    },
+    /// A local change gave way to what the group has: it is in history as `kept`.
+    LocalKept {
+        path: SyncPath,
+        kept: String,
+        /// Who made what is there now.
+        by: String,
+    },
+    /// A person announced so many local changes.
+    Promoted {
+        paths: u64,
+    },
+    /// A person made this machine's state the group's at so many paths.
+    Overridden {
+        paths: u64,
+    },
+    /// A person put so many local changes aside.
+    Reverted {
+        paths: u64,
     },
     /// So many deletions are known to every device, and are not remembered any longer.
     Purged {

@@ -1,7 +1,7 @@
 //! What the shell tells the engine: times, stats, and one closed list of events.
 
 use crate::engine::api::file_system::Keeps;
-use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath};
+use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, SyncRole};
 use crate::wire::condition::StopCause;
 use crate::wire::features::Features;
 use crate::wire::message::{Message, Past, Sought};
@@ -335,6 +335,16 @@ pub enum Event {
         dry_run: bool,
     },
     Pause(bool),
+    /// A person gives this machine a role.
+    Role(SyncRole),
+    /// A person says that the local changes at these paths and below them are for all.
+    Promote(Vec<SyncPath>),
+    /// A person wants the group's state back at these paths and below them; with no paths,
+    /// everywhere.
+    Revert(Vec<SyncPath>),
+    /// A person makes this machine's state the group's, at these paths and below them, for what is
+    /// not installed here; with no paths, everywhere.
+    Override(Vec<SyncPath>),
     /// A person says that this device will not come back.
     Forget(DeviceId),
     /// So far is the clock of the link's other end ahead of ours (ns; behind: negative).

@@ -3,6 +3,7 @@
 
 use crate::engine::Stat;
 use crate::engine::limits::HOLDERS;
+use crate::engine::merge::nothing;
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use crate::wire::conflict::{ConflictKey, Sides};
 use crate::wire::message::{Bucket, Digest, Group};
@@ -17,6 +18,9 @@ pub struct OnDisk {
     pub entry: Entry,
     /// As read back after it was installed or hashed; `None` for a deletion.
     pub stat: Option<Stat>,
+    /// It was made here and announced to nobody. `entry` then has the version of the group that it
+    /// was made on top of, and contents of its own.
+    pub local: bool,
 }
 
 /// The two columns of a path, and a third for the time of an install.
@@ -36,6 +40,18 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether the disk holds a change that was made here, was announced to nobody, and stays: no
+    /// newer version of the group came since, and no person put it aside.
+    pub fn is_local(&self) -> bool {
+        let stands = |disk: &OnDisk| disk.local && disk.entry.version == self.head.version;
+        !self.is_settled() && self.disk.as_ref().is_some_and(stands)
+    }
+
+    /// Whether the group never heard of the path: all there is of it is local.
+    pub fn is_unheard(&self) -> bool {
+        self.head == nothing() && !self.is_settled() && self.disk.as_ref().is_some_and(|disk| disk.local)
+    }
+
     /// Whether the disk holds the winner.
     pub fn is_settled(&self) -> bool {
         match &self.disk {
@@ -73,8 +89,10 @@ pub struct Counts {
     pub deleted: u64,
     /// Of the files (bytes).
     pub bytes: u64,
-    /// Paths whose winner is not on disk here.
+    /// Paths whose winner is not on disk here, but for local changes.
     pub pending: u64,
+    /// Local changes (`Row::is_local`).
+    pub local: u64,
 }
 
 /// Two versions that were made apart.
@@ -151,6 +169,8 @@ pub trait Index {
     fn any_on_disk_below(&self, dir: &SyncPath) -> bool;
     /// Up to `limit` paths, after `after`, whose row is not settled.
     fn unsettled(&self, after: Option<&SyncPath>, limit: usize) -> Vec<SyncPath>;
+    /// Up to `limit` paths, after `after`, that hold a local change (`Row::is_local`).
+    fn local(&self, after: Option<&SyncPath>, limit: usize) -> Vec<SyncPath>;
     /// The first path, in order, whose disk column is a file of this content, and that `accepts`
     /// takes. It is given `HOLDERS_SEEN` at most.
     fn find_holder(&self, content: &ContentId, accepts: &mut dyn FnMut(&SyncPath, &Row) -> bool) -> Option<SyncPath>;
@@ -164,7 +184,8 @@ pub trait Index {
         holders
     }
 
-    /// All winners of a bucket, deletions of any age with them.
+    /// All winners of a bucket, deletions of any age with them. What the group never heard of is
+    /// none, here and in the digests.
     fn bucket(&self, bucket: Bucket) -> Vec<(SyncPath, Entry)>;
     /// Digests over the winners, but for deletions made before the horizon.
     fn root_digest(&mut self) -> Digest;

@@ -72,7 +72,8 @@ impl MapIndex {
         digests.get_or_insert_with(|| {
             let mut made = Digests::default();
             for (&bucket, paths) in buckets.iter() {
-                let winners = paths.iter().map(|path| (path, &rows[path].head));
+                let heard = paths.iter().filter(|path| !rows[*path].is_unheard());
+                let winners = heard.map(|path| (path, &rows[path].head));
                 let counted = winners.filter(|(_, winner)| counts(winner, *horizon));
                 made.set(bucket, counted.map(|(path, winner)| entry_hash(path, winner)).collect());
             }
@@ -124,6 +125,11 @@ impl Index for MapIndex {
         unsettled.take(limit).map(|(path, _)| path.clone()).collect()
     }
 
+    fn local(&self, after: Option<&SyncPath>, limit: usize) -> Vec<SyncPath> {
+        let local = self.range(None, after).filter(|(_, row)| row.is_local());
+        local.take(limit).map(|(path, _)| path.clone()).collect()
+    }
+
     fn find_holder(&self, content: &ContentId, accepts: &mut dyn FnMut(&SyncPath, &Row) -> bool) -> Option<SyncPath> {
         let holds =
             |row: &Row| row.disk.as_ref().and_then(|disk| disk.entry.file()).is_some_and(|(id, _)| id == *content);
@@ -133,7 +139,8 @@ impl Index for MapIndex {
 
     fn bucket(&self, bucket: Bucket) -> Vec<(SyncPath, Entry)> {
         let paths = self.buckets.get(&bucket).into_iter().flatten();
-        paths.map(|path| (path.clone(), self.rows[path].head.clone())).collect()
+        let heard = paths.filter(|path| !self.rows[*path].is_unheard());
+        heard.map(|path| (path.clone(), self.rows[path].head.clone())).collect()
     }
 
     fn root_digest(&mut self) -> Digest {
@@ -182,7 +189,8 @@ impl Index for MapIndex {
                 Kind::Symlink { .. } => counts.symlinks += 1,
                 Kind::Deleted { .. } => counts.deleted += 1,
             }
-            counts.pending += u64::from(!row.is_settled());
+            counts.pending += u64::from(!row.is_settled() && !row.is_local());
+            counts.local += u64::from(row.is_local());
             counts
         })
     }
@@ -256,7 +264,12 @@ mod tests {
     fn here(entry: Entry) -> Row {
         let (mtime, mode) = (entry.mtime, entry.mode);
         let stat = Stat { kind: StatKind::File, size: 1, mtime, ctime: mtime, ino: 1, mode };
-        Row { head: entry.clone(), disk: Some(OnDisk { entry, stat: Some(stat) }), installing: None, since: 0 }
+        Row {
+            head: entry.clone(),
+            disk: Some(OnDisk { entry, stat: Some(stat), local: false }),
+            installing: None,
+            since: 0,
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::engine::api::action::{RetainReason, Source};
 use crate::engine::api::event::{Hint, Now, Observed};
 use crate::engine::api::file_system::Names;
-use crate::engine::api::index::{Index, Row};
+use crate::engine::api::index::{Index, OnDisk, Row};
 use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::limits::{FREED_RETRY_NS, NAME_PATIENCE_NS, REFUSED_RETRY_NS, SECOND};
@@ -348,15 +348,13 @@ impl<I: Index> Engine<I> {
     fn takes_row(&mut self, now: Now, from: &SyncPath, path: &SyncPath, stat: Option<crate::engine::Stat>) {
         let (Some(old), Some(new)) = (self.core.index.get(from), self.core.index.get(path)) else { return };
         let Some((had, _)) = old.live_on_disk() else { return };
-        let entry = if had.same_content(&new.head) {
-            Entry { mode: had.mode, mtime: had.mtime, ..new.head.clone() }
-        } else {
-            had.clone()
-        };
+        let is_same = had.same_content(&new.head);
+        let entry = if is_same { Entry { mode: had.mode, mtime: had.mtime, ..new.head.clone() } } else { had.clone() };
+        let local = !is_same && old.disk.as_ref().is_some_and(|disk| disk.local);
         let gone = (!old.head.is_live()).then(|| merge::on_disk(old.head.clone(), None));
         self.name_is_free(path);
         self.store(now, from, &Row { disk: gone, installing: None, ..old });
-        self.store(now, path, &Row { disk: Some(merge::on_disk(entry, stat)), installing: None, ..new });
+        self.store(now, path, &Row { disk: Some(OnDisk { entry, stat, local }), installing: None, ..new });
     }
 }
 

@@ -8,14 +8,14 @@ use crate::engine::core::Believed;
 use crate::engine::core::Core;
 use crate::engine::core::is_racy;
 use crate::engine::limits::{CHUNKED_BYTES, RACY_NS};
-use crate::engine::merge::{self, Local, ObservationSource};
+use crate::engine::merge::{self, Local, MadeHere, ObservationSource};
 use crate::engine::observe::Observe;
 use crate::engine::observe::keeps::ModeOf;
 use crate::engine::observe::settle::Debounced;
 use crate::engine::{Engine, Inspection};
 use crate::model::path::IGNORE_FILE;
 use crate::model::version::STAMP_STEP;
-use crate::model::{Entry, FileTime, Kind, SyncPath};
+use crate::model::{Entry, FileTime, Kind, Mode, SyncPath};
 use crate::wire::message::Change;
 use bytes::Bytes;
 
@@ -32,6 +32,13 @@ struct Live {
     mtime: FileTime,
     stat: Stat,
     body: Option<Bytes>,
+}
+
+/// A local change of attributes is none of the group's install, though a crash in the midst of one
+/// would leave the same; unless it is what the group has.
+fn is_local_still(row: &Row, kind: &Kind, mode: Mode, mtime: FileTime) -> bool {
+    let is_of_disk = row.disk.as_ref().is_some_and(|disk| disk.entry.kind == *kind);
+    row.is_local() && is_of_disk && (&row.head.kind, row.head.mode, row.head.mtime) != (kind, mode, mtime)
 }
 
 /// A folder that has a watch to get.
@@ -393,7 +400,12 @@ impl<I: Index> Engine<I> {
         if self.is_suspect_still(now, path, &kind, mode, &stat) {
             return;
         }
+        let made = |kind, stamp, base, body| MadeHere { kind, mode, mtime, stamp, base, stat: Some(stat), body };
         match merge::compare(row.as_ref(), &kind, mode, mtime, found) {
+            Local::Adopt(_) if row.as_ref().is_some_and(|row| is_local_still(row, &kind, mode, mtime)) => {
+                let base = row.and_then(|row| row.disk).map(|disk| disk.entry);
+                self.made_here(now, path, made(kind, 0, base, None));
+            }
             Local::Nothing => {
                 if let Some(mut row) = row
                     && let Some(disk) = &mut row.disk
@@ -416,8 +428,7 @@ impl<I: Index> Engine<I> {
                     return self.store(now, path, &Row { disk, ..row });
                 }
                 let stamp = base.version.stamp + STAMP_STEP;
-                let entry = self.reconcile.mint(&mut self.core, kind, mode, mtime, stamp, Some(&base));
-                self.changed_here(now, path, entry, Some(stat), None);
+                self.made_here(now, path, made(kind, stamp, Some(base), None));
             }
             Local::Edited(_) if self.takes_as_torn(now, path, &kind, &stat, found) => {}
             Local::Edited(base) => {
@@ -427,9 +438,8 @@ impl<I: Index> Engine<I> {
                     // win.
                     stamp = stamp.saturating_sub(1);
                 }
-                let entry = self.reconcile.mint(&mut self.core, kind, mode, mtime, stamp, base.as_ref());
                 self.reconcile.found_as(&self.core, path, found);
-                self.changed_here(now, path, entry, Some(stat), body);
+                self.made_here(now, path, made(kind, stamp, base, body));
             }
         }
     }

@@ -105,7 +105,8 @@ impl<I: Index> Engine<I> {
         }
         let Some(row) = self.core.index.get(path) else { return false };
         let Some(known) = row.live_on_disk().map(|(known, _)| known.clone()) else { return false };
-        if !is_torn(&known, kind) {
+        // Nobody else has what was local: what the cut left is all there is.
+        if row.is_local() || !is_torn(&known, kind) {
             return false;
         }
         let sizes = (kind_size(kind), known.file().map_or(0, |(_, size)| size));

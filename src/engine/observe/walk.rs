@@ -384,7 +384,10 @@ impl<I: Index> Engine<I> {
         }
         // Where so much else is, what is missing was moved, or its folder was never as full.
         let known_files = known_files.max(missing_files + walk.files);
-        if walk.below.is_none() && !self.safety.believes_walk(&missing, missing_files, known_files) {
+        if walk.below.is_none()
+            && self.core.role.announces()
+            && !self.safety.believes_walk(&missing, missing_files, known_files)
+        {
             return self.safety.hold_missing(&mut self.core, missing, missing_files, known_files);
         }
         // What is held is so until someone confirms, or it is back.

@@ -116,6 +116,7 @@ impl<I: Index> Engine<I> {
     /// How this machine stands.
     pub(in crate::engine) fn condition(&self) -> Condition {
         let (held_deletions, held_reverts, held_unignored) = self.safety.held_counts();
+        let (counts, wants) = (self.core.index.counts(), self.transfer.want_count() as u64);
         Condition {
             stopped: self.stop_cause(),
             paused: self.core.paused,
@@ -125,6 +126,9 @@ impl<I: Index> Engine<I> {
             held_unignored,
             problems: self.problem_count() as u64,
             missing: self.missing() as u64,
+            role: self.core.role,
+            local: counts.local,
+            not_installed: if self.core.role.installs() { 0 } else { counts.pending.saturating_sub(wants) },
         }
     }
 
@@ -158,7 +162,7 @@ mod tests {
     use crate::engine::api::map_index::MapIndex;
     use crate::engine::limits::{SAY_OTHER_NS, SECOND};
     use crate::engine::{Config, Event, Hint, OnConflict, RootState, Trust, WalkId};
-    use crate::model::DeviceId;
+    use crate::model::{DeviceId, SyncRole};
     use crate::wire::features::Features;
     use crate::wire::message::Message;
 
@@ -229,6 +233,9 @@ mod tests {
         held_unignored: 0,
         problems: 0,
         missing: 0,
+        role: SyncRole::Both,
+        local: 0,
+        not_installed: 0,
     };
 
     #[test]

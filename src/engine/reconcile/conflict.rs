@@ -186,10 +186,10 @@ impl<I: Index> Engine<I> {
         (!is_unwanted).then_some(beside)
     }
 
-    /// Whether what is on disk there is nobody's: it rotted, or a power cut tore it. It goes to
-    /// history alone (P5, P8).
+    /// Whether what is on disk there is no version: it rotted, a power cut tore it, or it was
+    /// announced to nobody. It goes to history alone (P5, P8).
     pub(in crate::engine) fn is_untrusted(&self, path: &SyncPath) -> bool {
-        self.safety.is_suspected(path) || self.observe.is_torn(path)
+        self.safety.is_suspected(path) || self.observe.is_torn(path) || self.core.is_unannounced(path)
     }
 
     /// Whether installing the winner puts a copy of what it replaces beside it.
@@ -271,7 +271,7 @@ impl<I: Index> Engine<I> {
 
     /// Asks for the merge that waits at a path, if the path has settled.
     pub(in crate::engine) fn merge_due(&mut self, path: &SyncPath) {
-        if !self.reconcile.losers.merging.contains_key(path) {
+        if !self.reconcile.losers.merging.contains_key(path) || !self.core.role.announces() {
             return;
         }
         let Some(row) = self.core.index.get(path) else { return };

@@ -95,7 +95,8 @@ impl<I: Index> Engine<I> {
     fn derive(&mut self, now: Now, path: SyncPath, payer: Option<DeviceId>) {
         let mut lacking = Vec::new();
         for folder in std::iter::successors(Some(path.clone()), SyncPath::parent) {
-            let winner = self.core.index.get(&folder).map(|row| row.head);
+            // What is local says nothing of what the group has.
+            let winner = self.core.index.get(&folder).filter(|row| !row.is_unheard()).map(|row| row.head);
             if winner.as_ref().is_some_and(Entry::is_directory) {
                 break;
             }
@@ -168,15 +169,20 @@ impl<I: Index> Engine<I> {
         } else if !is_copy {
             row.installing = None;
         }
+        // What says nothing new of the path leaves what was changed here as it is.
+        let stays_local = row.is_local() && entry.same_on_disk(&row.head);
         match (&mut row.disk, &under_way) {
             (_, Some(_)) => {}
             // What is here already is that version now, whoever made it first.
-            (Some(disk), None) if disk.entry.same_on_disk(&entry) => disk.entry = entry.clone(),
+            (Some(disk), None) if disk.entry.same_on_disk(&entry) => {
+                (disk.entry, disk.local) = (entry.clone(), false);
+            }
             // A deletion of what was never here, or is gone: what is made here next is made on top
             // of it.
             (disk, None) if !entry.is_live() && disk.as_ref().is_none_or(|disk| !disk.entry.is_live()) => {
                 *disk = Some(merge::on_disk(entry.clone(), None));
             }
+            (Some(disk), None) if stays_local => disk.entry.version = entry.version.clone(),
             _ => {}
         }
         let deleter = &row.head;

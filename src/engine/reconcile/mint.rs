@@ -7,7 +7,7 @@ use crate::engine::api::event::{Hint, Now, Stat};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
 use crate::engine::limits::COUNTERS_RESERVED;
-use crate::engine::merge::{self};
+use crate::engine::merge::{self, MadeHere};
 use crate::engine::reconcile::Reconcile;
 use crate::model::version::{STAMP_LIMIT, STAMP_STEP};
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath, Version};
@@ -63,16 +63,16 @@ impl<I: Index> Engine<I> {
         if self.was_deleted_anyway(now, path) {
             return;
         }
-        let stamp = base.version.stamp + STAMP_STEP;
-        let entry = self.reconcile.mint(
-            &mut self.core,
-            Kind::Deleted { at: now.wall },
-            Mode::NONE,
-            FileTime::default(),
-            stamp,
-            Some(&base),
-        );
-        self.changed_here(now, path, entry, None, None);
+        let made = MadeHere {
+            kind: Kind::Deleted { at: now.wall },
+            mode: Mode::NONE,
+            mtime: FileTime::default(),
+            stamp: base.version.stamp + STAMP_STEP,
+            base: Some(base),
+            stat: None,
+            body: None,
+        };
+        self.made_here(now, path, made);
     }
 
     /// A version made here, on top of what was on disk (never of what the index had merely heard

@@ -250,6 +250,10 @@ impl<I: Index> Engine<I> {
         now: Now,
         paths: BTreeSet<SyncPath>,
     ) -> (BTreeSet<SyncPath>, BTreeSet<SyncPath>) {
+        if !self.core.role.announces() {
+            // Nobody else hears of it.
+            return (paths, BTreeSet::new());
+        }
         let (mut meant, judged): (BTreeSet<_>, BTreeSet<_>) =
             paths.into_iter().partition(|path| self.safety.guard.released.remove(path));
         for path in meant.iter().flat_map(|path| self.core.on_disk_below(path)).collect::<Vec<_>>() {
@@ -381,6 +385,19 @@ impl<I: Index> Engine<I> {
         // Their folders may have waited for them.
         self.transfer.retry_all();
         true
+    }
+
+    /// This machine announces nothing any more: what is held here is a local change.
+    pub(in crate::engine) fn release_own(&mut self, now: Now) {
+        self.safety.guard.emptied_of = 0;
+        for path in std::mem::take(&mut self.safety.held) {
+            self.safety.missing.add(now.mono, path.clone());
+            self.transfer.retry_now(&path);
+        }
+        for path in std::mem::take(&mut self.safety.guard.reverts) {
+            self.inspect_believing(&path, Believed::Judged);
+        }
+        self.safety.forget_refused(&mut self.core);
     }
 
     // Reverts here.

@@ -52,6 +52,9 @@ impl<I: Index> Engine<I> {
     /// A person says that the changes which are held for their dates are meant: each is made anew
     /// here, and now. What comes later is held anew.
     pub(super) fn mint_dated_ahead(&mut self, now: Now) {
+        if !self.core.role.announces() {
+            return;
+        }
         for (path, entry) in std::mem::take(&mut self.safety.future) {
             self.observe.solve(&mut self.core, &path);
             let mut base = self.core.index.get(&path).map(|row| row.head);
@@ -119,7 +122,7 @@ impl<I: Index> Engine<I> {
         }
         let begun = Redating { since: now.mono, next: now.mono + REDATE_AGREED_NS };
         let redating = *self.safety.redating.get_or_insert(begun);
-        if now.mono < redating.next || self.is_stopped() {
+        if now.mono < redating.next || self.is_stopped() || !self.core.role.announces() {
             return;
         }
         let is_late = now.mono >= redating.since + REDATE_OTHERS_NS;

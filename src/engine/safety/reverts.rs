@@ -39,6 +39,8 @@ impl<I: Index> Engine<I> {
         let then = self.safety.ledger.then(self.steady(now));
         let is_revert =
             is_revert && (self.safety.ledger.get(path).is_some() || row.is_some_and(|row| row.since <= then));
+        // What is announced to nobody needs no verdict.
+        let is_revert = is_revert && self.core.role.announces();
         let held = self.safety.guard.reverts.contains(path);
         let believed = self.safety.guard.believed.remove(path);
         if is_revert && believed == Some(Believed::Refused) {

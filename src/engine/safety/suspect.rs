@@ -8,11 +8,11 @@
 
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Decision, Now, Stat};
-use crate::engine::api::index::{Index, Row};
+use crate::engine::api::index::{Index, OnDisk, Row};
 use crate::engine::api::problem::{Problem, SuspectCause};
 use crate::engine::core::Core;
 use crate::engine::limits::{BOOT_MARGIN_NS, HEALED_UNASKED};
-use crate::engine::merge;
+use crate::engine::merge::MadeHere;
 use crate::engine::safety::Safety;
 use crate::engine::{Engine, Inspection, META_SUSPECTS};
 use crate::model::version::STAMP_STEP;
@@ -133,7 +133,10 @@ impl<I: Index> Engine<I> {
         let Some(row) = self.core.index.get(path) else { return };
         let Some((known, stat)) = row.live_on_disk().map(|(known, stat)| (known.clone(), *stat)) else { return };
         let Some((good, size)) = known.file() else { return };
+        // What was announced to nobody comes from nowhere.
+        let is_local = row.is_local();
         let heals = found.is_some()
+            && !is_local
             && self.safety.suspects.len() < HEALED_UNASKED
             && self.safety.no_write_explains(path, &stat);
         if found.is_some() && !heals {
@@ -148,7 +151,7 @@ impl<I: Index> Engine<I> {
         // By the version that it was: whatever a user makes of it now beats that, and when it is
         // replaced it is no conflict.
         let entry = Entry { kind: Kind::File { size, content: found }, ..known };
-        self.store(now, path, &Row { disk: Some(merge::on_disk(entry, Some(stat))), ..row });
+        self.store(now, path, &Row { disk: Some(OnDisk { entry, stat: Some(stat), local: is_local }), ..row });
     }
 
     /// An inspection of a suspect file. Whether that is all there is to it: a touch of what is no
@@ -169,8 +172,8 @@ impl<I: Index> Engine<I> {
             let base = disk.entry.clone();
             // It counts from when a person said so.
             let stamp = now.wall.max(base.version.stamp + STAMP_STEP);
-            let entry = self.reconcile.mint(&mut self.core, kind.clone(), mode, stat.mtime, stamp, Some(&base));
-            self.changed_here(now, path, entry, Some(*stat), None);
+            let (kind, mtime, stat) = (kind.clone(), stat.mtime, Some(*stat));
+            self.made_here(now, path, MadeHere { kind, mode, mtime, stamp, base: Some(base), stat, body: None });
             return true;
         }
         if disk.entry.kind != *kind {
@@ -187,7 +190,10 @@ impl<I: Index> Engine<I> {
         suspect.decision = Some(decision);
         self.safety.suspects.dirty = true;
         match decision {
-            Decision::Heal => self.transfer.retry_now(path),
+            Decision::Heal => {
+                self.put_aside(self.core.last_event, path);
+                self.transfer.retry_now(path);
+            }
             Decision::Keep => self.inspect_to_keep(path),
         }
     }

@@ -165,7 +165,7 @@ impl<I: Index> Engine<I> {
         self.safety.unignored.first_walk = self.observe.next_walk_id();
         let believed = self.core.index.meta(META_BELIEVED);
         match believed {
-            Some(before) if before != text && !self.is_own_patterns(text) => {
+            Some(before) if before != text && self.core.role.announces() && !self.is_own_patterns(text) => {
                 self.safety.unignored.before = Some(Ignore::parse(&before).0);
             }
             _ => self.safety.believe_patterns(&mut self.core),
@@ -178,7 +178,7 @@ impl<I: Index> Engine<I> {
         if self.transfer.is_busy(&path) {
             return false;
         }
-        let Some(row) = self.core.index.get(&path) else { return true };
+        let Some(row) = self.core.index.get(&path).filter(|row| !row.is_local()) else { return true };
         if self.observe.is_after_power_cut()
             && row.head.file().is_none_or(|(content, _)| content != ContentId::of(text))
         {

@@ -40,7 +40,7 @@ impl<I: Index> Engine<I> {
     pub(super) fn advance(&mut self, now: Now, path: &SyncPath) {
         let Some(row) = self.core.index.get(path) else { return self.unwant(path) };
         let is_dir = row.head.is_directory();
-        if row.is_settled() || (self.ignores(path, is_dir) && !self.may_come(path, is_dir, &row)) {
+        if !self.core.wants(&row) || (self.ignores(path, is_dir) && !self.may_come(path, is_dir, &row)) {
             return self.unwant(path);
         }
         let awaits_inspection = self.awaits_inspection(path);
@@ -67,6 +67,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         if !self.parent_is_ready(path) {
+            self.local_gives_way_above(now, path);
             return self.transfer.wait(now, path, Some(SECOND));
         }
         let live = row.live_on_disk();
@@ -76,6 +77,9 @@ impl<I: Index> Engine<I> {
                 return;
             }
             if self.core.index.any_on_disk_below(path) {
+                if self.stays_for_local(now, path, &row) {
+                    return;
+                }
                 return self.transfer.wait(now, path, Some(SECOND));
             }
         }
@@ -130,6 +134,9 @@ impl<I: Index> Engine<I> {
         if on_disk.is_directory() && self.core.index.any_on_disk_below(path) {
             if self.safety.holds_below(path) {
                 return self.transfer.hold_want(path);
+            }
+            if self.stays_for_local(now, path, row) {
+                return;
             }
             return self.transfer.wait(now, path, Some(SECOND));
         }

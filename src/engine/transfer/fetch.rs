@@ -258,7 +258,9 @@ impl<I: Index> Engine<I> {
                 if let Some(row) = self.core.index.get(&path) {
                     self.check_parent(now, &path, &row.head);
                     self.check_children(now, &path, &row.head);
-                    self.want(now, &path, &row);
+                    if self.core.wants(&row) {
+                        self.want(now, &path, &row);
+                    }
                 }
             }
         }

@@ -88,6 +88,8 @@ impl<I: Index> Engine<I> {
         let on_disk = row.live_on_disk();
         let keep = match on_disk {
             _ if self.safety.is_suspected(path) => RetainReason::Suspect,
+            // The only copy of it there is.
+            _ if row.disk.as_ref().is_some_and(|disk| disk.local) => RetainReason::Conflict,
             Some((old, _)) if row.head.conflicts_with(old) => RetainReason::Conflict,
             _ if !row.head.is_live() => RetainReason::Deleted,
             _ => RetainReason::Replaced,
@@ -251,6 +253,12 @@ impl<I: Index> Engine<I> {
     ) {
         let Some(mut row) = self.core.index.get(path) else { return };
         let old = row.disk.replace(merge::on_disk(entry.clone(), stat));
+        if let Some(kept) = kept.as_ref().filter(|_| old.as_ref().is_some_and(|old| old.local)) {
+            // What the group never had was made by nobody.
+            let is_made = entry.version.counter() > 0;
+            let by = if is_made { self.peers.name_of(&self.core, &entry.version.author) } else { String::new() };
+            self.core.act(Action::Report(Report::LocalKept { path: path.clone(), kept: kept.clone(), by }));
+        }
         // Nobody made what rotted or was torn: it is no side of a conflict.
         let kept = kept.filter(|_| !self.is_untrusted(path));
         row.installing = None;

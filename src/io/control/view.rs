@@ -61,7 +61,7 @@ fn uploads(links: &[LinkFacts]) -> Vec<UploadView> {
 
 impl StatusView {
     pub(super) fn new(about: &About, status: Status, links: &[LinkFacts], stalled: Option<Duration>) -> Self {
-        let Counts { files, directories, symlinks, deleted, bytes, pending } = status.counts;
+        let Counts { files, directories, symlinks, deleted, bytes, pending, local: _ } = status.counts;
         let problems = status.problems.iter().map(|(path, problem)| (path, problem_sentence(problem)));
         let under_way = status.under_way.into_iter();
         Self {

@@ -265,6 +265,31 @@ pub(super) fn line(report: &Report) -> Line {
         Report::Forgotten { device } => {
             (Level::Info, "forgotten", format!("forgot {}: deletions are no longer remembered for it", escaped(device)))
         }
+        Report::Role { role } => (Level::Info, "role", format!("this machine is {}", role.word())),
+        Report::LocalKept { path, kept, by } => {
+            let to =
+                if by.is_empty() { "what the group has".to_owned() } else { format!("the version of {}", escaped(by)) };
+            let kept = text::escape(kept.as_bytes());
+            (
+                Level::Info,
+                "local_kept",
+                format!("the local change of '{path}' gave way to {to}; it is in history as '{kept}'"),
+            )
+        }
+        Report::Promoted { paths } => {
+            let verb = if *paths == 1 { "is" } else { "are" };
+            let changes = counted(*paths, "local change", "local changes");
+            (Level::Info, "promoted", format!("{changes} {verb} announced to all"))
+        }
+        Report::Overridden { paths } => {
+            let paths = counted(*paths, "path", "paths");
+            (Level::Info, "overridden", format!("what is here at {paths} is the group's newest version now"))
+        }
+        Report::Reverted { paths } => {
+            let verb = if *paths == 1 { "gives" } else { "give" };
+            let changes = counted(*paths, "local change", "local changes");
+            (Level::Info, "reverted", format!("{changes} {verb} way to what the group has; history keeps the contents"))
+        }
         Report::Purged { deletions } => {
             let text = format!(
                 "{} that every machine knows are remembered no longer",
@@ -382,6 +407,7 @@ fn path(report: &Report) -> Option<&SyncPath> {
         | Report::DeletionLost { path, .. }
         | Report::LeftAlone { path, .. }
         | Report::Suspect { path, .. }
+        | Report::LocalKept { path, .. }
         | Report::Healed { path }
         | Report::Kept { path }
         | Report::ReadWrongly { path } => Some(path),

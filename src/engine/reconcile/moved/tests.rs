@@ -45,7 +45,7 @@ fn engine() -> Engine<MapIndex> {
     index.set_meta(crate::engine::META_SCANNED, b"1");
     for (name, ino) in [("a", 1), ("b", 2)] {
         let entry = file(ino);
-        let disk = Some(OnDisk { entry: entry.clone(), stat: Some(stat(ino)) });
+        let disk = Some(OnDisk { entry: entry.clone(), stat: Some(stat(ino)), local: false });
         index.put(&path(name), &Row { head: entry, disk, installing: None, since: SINCE });
     }
     let config = Config { device: DeviceId([1; 32]), name: "here".into(), on_conflict: OnConflict::Newest };

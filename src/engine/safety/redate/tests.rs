@@ -48,7 +48,7 @@ fn engine(holds: Option<&Entry>) -> Engine<MapIndex> {
     index.set_meta(crate::engine::META_SCANNED, b"1");
     index.set_meta(crate::engine::META_COUNTER, &100_u64.to_be_bytes());
     if let Some(entry) = holds {
-        let disk = Some(OnDisk { entry: entry.clone(), stat: Some(stat()) });
+        let disk = Some(OnDisk { entry: entry.clone(), stat: Some(stat()), local: false });
         index.put(&path(), &Row { head: entry.clone(), disk, installing: None, since: 0 });
         index.set_meta(META_LATEST_DAY, &(entry.version.stamp - entry.version.stamp % DAY_NS).to_be_bytes());
     }

@@ -201,6 +201,8 @@ impl<I: Index> Engine<I> {
 
     fn ways_of(&self, order: Order) -> Ways {
         let mut ways = match order {
+            // Whatever comes back is a version for all.
+            _ if !self.core.role.announces() => Ways::new(),
             _ if order.is_by_peer() && !self.safety.holds_anything() => Ways::new(),
             Order::Again if self.safety.undoing.refused.is_empty() => Ways::new(),
             _ => self.ways_back(),

@@ -231,9 +231,33 @@ fn make_schema(db: &Connection) -> Result<(), IndexError> {
 /// Older versions name the columns that they know, so they can go on with it.
 fn add_columns(db: &Connection) -> Result<(), rusqlite::Error> {
     for column in JOURNAL_COLUMNS {
-        let is_there = db.prepare("SELECT 1 FROM pragma_table_info('journal') WHERE name = ?1")?.exists([column])?;
-        if !is_there {
-            db.execute_batch(&format!("ALTER TABLE journal ADD COLUMN {column} INTEGER"))?;
+        add_column(db, "journal", column)?;
+    }
+    Ok(())
+}
+
+fn add_column(db: &Connection, table: &str, column: &str) -> Result<(), rusqlite::Error> {
+    let is_there = db.prepare("SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2")?.exists([table, column])?;
+    if !is_there {
+        db.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} INTEGER"))?;
+    }
+    Ok(())
+}
+
+/// What tables of paths of earlier days lack. An older version that wrote a row since left the
+/// column as it was: the row itself says whether it holds.
+fn complete_local(index: &mut SqliteIndex) -> Result<(), IndexError> {
+    add_column(&index.db, "paths", "local")?;
+    index.db.execute_batch("CREATE INDEX IF NOT EXISTS by_local ON paths (local) WHERE local IS NOT NULL")?;
+    let is_local = |row: &rusqlite::Row| Ok((row.get(0)?, codec::decode_row(row.get_ref(1)?.as_blob()?)));
+    let mut select = index.db.prepare("SELECT path, row FROM paths WHERE local = 1")?;
+    let listed: Vec<(Vec<u8>, _)> = select.query_map([], is_local)?.collect::<Result<_, _>>()?;
+    drop(select);
+    for (path, row) in listed {
+        if row?.is_local() {
+            index.counts.local += 1;
+        } else {
+            index.db.execute("UPDATE paths SET local = NULL WHERE path = ?1", params![path])?;
         }
     }
     Ok(())
@@ -266,6 +290,7 @@ fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
         let at = at.try_into().map_err(|_| IndexError::Damaged("the time of the last commit"))?;
         index.last_commit = u64::from_be_bytes(at);
     }
+    complete_local(&mut index)?;
     load_buckets(&index.db, &mut index.digests, &mut index.filling)?;
     // What a bucket does not count would be taken for new.
     let Counts { files, directories, symlinks, deleted, .. } = index.counts;

@@ -6,6 +6,7 @@ use super::{IndexError, META_HORIZON, SqliteIndex, codec};
 use crate::engine::api::digest::{bucket_of, counts, deleted_at, entry_hash};
 use crate::engine::api::index::{Conflict, ConflictFilter, Counts, Index, Row};
 use crate::engine::limits::HOLDERS_SEEN;
+use crate::engine::merge::nothing;
 use crate::model::{ContentId, Entry, Kind, SyncPath};
 use crate::wire::conflict::ConflictKey;
 use crate::wire::message::{Bucket, Digest, Group};
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 /// The columns of a row that are indexed, derived from it.
 #[derive(PartialEq, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a column")]
 struct IndexColumns {
     /// Set only where it may have changed.
     hash: Option<Digest>,
@@ -24,6 +26,7 @@ struct IndexColumns {
     on_disk: bool,
     unsettled: bool,
     deleted_at: Option<u64>,
+    local: bool,
 }
 
 impl IndexColumns {
@@ -35,7 +38,8 @@ impl IndexColumns {
             live: winner.is_live(),
             on_disk: row.live_on_disk().is_some(),
             unsettled: !row.is_settled(),
-            deleted_at: deleted_at(winner),
+            deleted_at: deleted_at(winner).filter(|_| !row.is_unheard()),
+            local: row.is_local(),
         }
     }
 
@@ -51,11 +55,12 @@ impl IndexColumns {
             flag(self.on_disk),
             flag(self.unsettled),
             blob(self.deleted_at.map(u64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice)),
+            flag(self.local),
         ]
     }
 }
 
-const COLUMNS: [&str; 6] = ["hash", "content", "live", "on_disk", "unsettled", "deleted_at"];
+const COLUMNS: [&str; 7] = ["hash", "content", "live", "on_disk", "unsettled", "deleted_at", "local"];
 
 impl SqliteIndex {
     fn known(&self, path: &SyncPath) -> Option<Arc<Row>> {
@@ -79,11 +84,12 @@ impl SqliteIndex {
         let mut old_keys = old.map(IndexColumns::of);
         let bucket = bucket_of(path);
         // Most writes leave the winner alone, and with it what peers compare.
-        if old.is_none_or(|old| old.head != row.head) {
-            let hash = |winner: &Entry| counts(winner, self.horizon).then(|| entry_hash(path, winner));
-            keys.hash = hash(&row.head);
+        if old.is_none_or(|old| old.head != row.head || old.is_unheard() != row.is_unheard()) {
+            let is_counted = |row: &Row| counts(&row.head, self.horizon) && !row.is_unheard();
+            let hash = |row: &Row| is_counted(row).then(|| entry_hash(path, &row.head));
+            keys.hash = hash(row);
             if let (Some(keys), Some(old)) = (&mut old_keys, old) {
-                keys.hash = hash(&old.head);
+                keys.hash = hash(old);
             }
             self.digests.touch(bucket);
         }
@@ -132,8 +138,8 @@ impl SqliteIndex {
     }
 
     fn insert(&self, path: &SyncPath, bucket: Bucket, keys: &IndexColumns, bytes: &[u8]) -> Result<(), IndexError> {
-        let sql = "INSERT INTO paths (path, bucket, row, hash, content, live, on_disk, unsettled, deleted_at) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let sql = "INSERT INTO paths (path, bucket, row, hash, content, live, on_disk, unsettled, deleted_at, local) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         let path = path.as_bytes();
         let keys = keys.values();
         let mut values: Vec<&dyn ToSql> = vec![&path, &bucket, &bytes];
@@ -187,6 +193,17 @@ impl SqliteIndex {
         }
         self.horizon = to;
         self.write_meta(META_HORIZON, &to.to_be_bytes())
+    }
+
+    fn paths_after(&self, sql: &str, after: Option<&SyncPath>, limit: usize) -> Result<Vec<SyncPath>, IndexError> {
+        let after = after.map_or(&b""[..], SyncPath::as_bytes);
+        let mut select = self.statement(sql)?;
+        let mut rows = select.query(params![after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+        let mut paths = Vec::new();
+        while let Some(row) = rows.next()? {
+            paths.push(stored_path(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?);
+        }
+        Ok(paths)
     }
 
     /// Whether a path strictly below `dir` has the flag of this name.
@@ -258,17 +275,13 @@ impl Index for SqliteIndex {
     }
 
     fn unsettled(&self, after: Option<&SyncPath>, limit: usize) -> Vec<SyncPath> {
-        let after = after.map_or(&b""[..], SyncPath::as_bytes);
-        self.read(|index| {
-            let sql = "SELECT path FROM paths WHERE unsettled = 1 AND path > ?1 ORDER BY path LIMIT ?2";
-            let mut select = index.statement(sql)?;
-            let mut rows = select.query(params![after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-            let mut paths = Vec::new();
-            while let Some(row) = rows.next()? {
-                paths.push(stored_path(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?);
-            }
-            Ok(paths)
-        })
+        let sql = "SELECT path FROM paths WHERE unsettled = 1 AND path > ?1 ORDER BY path LIMIT ?2";
+        self.read(|index| index.paths_after(sql, after, limit))
+    }
+
+    fn local(&self, after: Option<&SyncPath>, limit: usize) -> Vec<SyncPath> {
+        let sql = "SELECT path FROM paths WHERE local = 1 AND path > ?1 ORDER BY path LIMIT ?2";
+        self.read(|index| index.paths_after(sql, after, limit))
     }
 
     fn find_holder(&self, content: &ContentId, accepts: &mut dyn FnMut(&SyncPath, &Row) -> bool) -> Option<SyncPath> {
@@ -294,9 +307,11 @@ impl Index for SqliteIndex {
     }
 
     fn bucket(&self, bucket: Bucket) -> Vec<(SyncPath, Entry)> {
-        self.read(|index| {
-            winners(&mut *index.statement("SELECT path, row FROM paths WHERE bucket = ?1 ORDER BY path")?, [bucket])
-        })
+        let sql = "SELECT path, row FROM paths WHERE bucket = ?1 ORDER BY path";
+        let mut found = self.read(|index| winners(&mut *index.statement(sql)?, [bucket]));
+        let is_unheard = |path: &SyncPath| self.known(path).is_some_and(|row| row.is_unheard());
+        found.retain(|(path, winner)| *winner != nothing() || !is_unheard(path));
+        found
     }
 
     fn root_digest(&mut self) -> Digest {
@@ -385,7 +400,8 @@ fn count(counts: &mut Counts, old: Option<&Row>, new: Option<&Row>) {
             Kind::Symlink { .. } => change(&mut counts.symlinks, 1),
             Kind::Deleted { .. } => change(&mut counts.deleted, 1),
         }
-        change(&mut counts.pending, u64::from(!row.is_settled()));
+        change(&mut counts.pending, u64::from(!row.is_settled() && !row.is_local()));
+        change(&mut counts.local, u64::from(row.is_local()));
     }
 }
 

@@ -4,6 +4,7 @@
 use super::*;
 use crate::engine::api::index::{Conflict, ConflictFilter, ConflictSource, Index, OnDisk, Row, Settled};
 use crate::engine::api::map_index::MapIndex;
+use crate::engine::merge::nothing;
 use crate::engine::{Config, Engine, Event, LinkId, Now, OnConflict, Stat, StatKind, Trust};
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
 use crate::wire::conflict::Sides;
@@ -28,7 +29,15 @@ fn file(name: u32) -> (SyncPath, Row) {
     let entry = Entry { kind: Kind::File { size: 4096, content }, mode: Mode(0o644), mtime, version };
     let stat = Stat { kind: StatKind::File, size: 4096, mtime, ctime: mtime, ino: u64::from(name), mode: Mode(0o644) };
     let path = SyncPath::new(format!("folder{}/file-{name}.txt", name / 100)).unwrap();
-    (path, Row { head: entry.clone(), disk: Some(OnDisk { entry, stat: Some(stat) }), installing: None, since: 0 })
+    (
+        path,
+        Row {
+            head: entry.clone(),
+            disk: Some(OnDisk { entry, stat: Some(stat), local: false }),
+            installing: None,
+            since: 0,
+        },
+    )
 }
 
 /// Few names, contents and times, so that operations meet.
@@ -55,11 +64,16 @@ fn any_entry() -> impl Strategy<Value = Entry> {
 fn any_row() -> impl Strategy<Value = Row> {
     let time = FileTime { secs: -5, nanos: 7 };
     let stat = Stat { kind: StatKind::File, size: 1, mtime: time, ctime: time, ino: u64::MAX, mode: Mode(0o777) };
-    let disk = (any_entry(), proptest::option::of(Just(stat)));
-    let disk = proptest::option::of(disk.prop_map(|(entry, stat)| OnDisk { entry, stat }));
-    (any_entry(), disk, proptest::option::of(any_entry()), any::<bool>(), 0..3u64).prop_map(
-        |(winner, disk, installing, settled, since)| {
-            let disk = disk.map(|disk| if settled { OnDisk { entry: winner.clone(), ..disk } } else { disk });
+    let disk = (any_entry(), proptest::option::of(Just(stat)), any::<bool>());
+    let disk = proptest::option::of(disk.prop_map(|(entry, stat, local)| OnDisk { entry, stat, local }));
+    let winner = prop_oneof![5 => any_entry(), 1 => Just(nothing())];
+    (winner, disk, proptest::option::of(any_entry()), 0..3u8, 0..3u64).prop_map(
+        |(winner, disk, installing, on_top, since)| {
+            let disk = disk.map(|disk| match on_top {
+                0 => OnDisk { entry: winner.clone(), ..disk },
+                1 => OnDisk { entry: Entry { version: winner.version.clone(), ..disk.entry }, ..disk },
+                _ => disk,
+            });
             Row { head: winner, disk, installing, since }
         },
     )
@@ -156,6 +170,8 @@ fn assert_same(ours: &mut impl Index, model: &mut impl Index, dir: &SyncPath, af
         assert_eq!(ours.below(Some(dir), Some(after), limit), model.below(Some(dir), Some(after), limit));
         assert_eq!(ours.unsettled(None, limit), model.unsettled(None, limit));
         assert_eq!(ours.unsettled(Some(after), limit), model.unsettled(Some(after), limit));
+        assert_eq!(ours.local(None, limit), model.local(None, limit));
+        assert_eq!(ours.local(Some(after), limit), model.local(Some(after), limit));
     }
     for (path, row) in model.below(None, None, 99) {
         assert_eq!(ours.get(&path).as_ref(), Some(&row));
@@ -400,6 +416,33 @@ fn lines_are_found_by_path_time_and_place_in_the_journal() {
     assert_eq!(found(Some("d/f"), 0, 0), [2, 3], "a file, and what sums up its folder");
     assert_eq!(found(None, 4, 0), [4, 5, 6]);
     assert_eq!(found(Some("d"), 0, 3), [5, 6], "what came since");
+}
+
+#[test]
+fn an_index_of_an_earlier_version_gets_its_local_changes_and_what_that_version_left_of_them_is_checked() {
+    let home = TempDir::new().unwrap();
+    let at = home.path().join("index");
+    open(&at).db.execute_batch("DROP INDEX by_local; ALTER TABLE paths DROP COLUMN local").unwrap();
+    let mut index = open(&at);
+    let (path, mut row) = file(7);
+    let settled = row.clone();
+    if let Some(disk) = &mut row.disk {
+        (disk.entry.mode, disk.local) = (Mode(0o600), true);
+    }
+    index.put(&path, &row);
+    index.put(&file(8).0, &file(8).1);
+    index.commit().unwrap();
+    drop(index);
+    let index = open(&at);
+    assert_eq!((index.local(None, 9), index.counts().local), (vec![path.clone()], 1));
+    // An older version names the columns that it knows.
+    index
+        .db
+        .execute("UPDATE paths SET row = ?1 WHERE path = ?2", (codec::encode_row(&settled), path.as_bytes()))
+        .unwrap();
+    drop(index);
+    let index = open(&at);
+    assert_eq!((index.local(None, 9), index.counts().local), (Vec::new(), 0));
 }
 
 #[test]

@@ -200,6 +200,8 @@ pub struct Options {
     /// Another machine has the secret, and an invitation open.
     pub join: Option<CodeSource>,
     pub name: String,
+    /// Not the host's.
+    pub name_is_given: bool,
     pub peers: Vec<PeerAddress>,
     /// Bytes a second sent to each peer, and in all.
     pub limit: Option<u64>,
@@ -270,6 +272,7 @@ impl Options {
         let secret = secret_source(args.secret_file, args.open, &directory, &state_dir)?;
         let join = args.join.as_deref().filter(|code| !code.is_empty()).map(CodeSource::parse).transpose()?;
         let listen_port = args.listen_port.map_or(ListenPort::Preferred(DEFAULT_LISTEN_PORT), ListenPort::Required);
+        let name_is_given = args.name.is_some();
         let name = match args.name {
             Some(name) if is_name(&name) => name,
             Some(name) => return Err(OptionError::Name(text::escape(name.as_bytes()))),
@@ -286,6 +289,7 @@ impl Options {
             secret,
             join,
             name,
+            name_is_given,
             peers,
             limit,
             allow_mass_delete,

@@ -11,6 +11,7 @@ mod install;
 mod invite;
 mod list;
 mod place;
+mod rename;
 mod show;
 mod verify;
 mod wait;
@@ -242,6 +243,10 @@ enum Command {
         #[arg(value_name = "DEVICE")]
         device: String,
     },
+    /// Call this machine NAME, here and on the others: 1 to 63 of A-Z a-z 0-9 . _ -
+    ///
+    /// The daemon begins anew with it, which takes about a second. Not where --name is given.
+    Rename { name: String },
     /// Stop sending and receiving, until 'resume'
     Pause,
     /// Go on after 'pause'
@@ -462,6 +467,10 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
         Command::Forget { device } => {
             let forgotten: DeviceView = client.post("/v1/forget", &json!({ "device": device })).await?;
             say(json, &forgotten, |known| format!("forgot {} ({})\n", known.name, known.device.short()))
+        }
+        Command::Rename { name } => {
+            let view = rename::rename(client, &place.folder, &name).await?;
+            say(json, &view, |view| format!("this machine is {} now\n", view.name))
         }
         Command::Pause => order(&mut client, json, "pause", "paused; go on with 'dirsync resume'").await,
         Command::Resume => order(&mut client, json, "resume", "syncing goes on").await,

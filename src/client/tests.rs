@@ -170,6 +170,7 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
                 drop(answer.send(ask.map(|ask| vec![histories(&ask)])));
             }
             Request::Fetched { answer, .. } => drop(answer.send(Some(Ok(StageId(77))))),
+            Request::Rename { answer, .. } => drop(answer.send(())),
             Request::Do { event, answer } => {
                 match &event {
                     Event::AskPast(ask) => {
@@ -310,8 +311,13 @@ fn daemon() -> Daemon {
     let (events, _keep) = Events::channel();
     let (handle, requests) = Handle::new(events);
     let (world, done) = (Arc::new(FakeWorld::default()), Arc::default());
-    let about =
-        About { directory: folder.clone(), state_dir: "/state".into(), listen_port: 6000, broadcast_port: 5000 };
+    let about = About {
+        directory: folder.clone(),
+        state_dir: "/state".into(),
+        listen_port: 6000,
+        broadcast_port: 5000,
+        name_is_given: true,
+    };
     let control = Control::bind(private(&folder).as_fd(), home.path()).unwrap();
     let open = fs::File::open(&folder).unwrap();
     let control = control.also_by_inode(open.as_fd());

@@ -10,6 +10,7 @@ mod chores;
 mod joining;
 mod last_run;
 mod marker;
+mod naming;
 mod shell;
 mod turn;
 
@@ -59,6 +60,8 @@ pub enum RunEnd {
     Stopped,
     /// To be started anew, as another device.
     Renewed,
+    /// To be started anew, with another name.
+    Renamed,
 }
 
 /// Why the daemon could not start or go on.
@@ -122,6 +125,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     let given = secret(options)?;
     let root = Arc::new(Root::open(&options.directory)?);
     let (mut index, was_clean) = open_index(&state, &root)?;
+    let options = &naming::named(options, &index);
     let cut = last_run::judge(&mut index, was_clean, &BootPlace::of(&root))?;
     let key = device_key(&mut index)?;
     let device = key.device()?;
@@ -169,18 +173,18 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
         clock: Clock::start(),
         events: received,
         requests,
-        renews: false,
+        ends: None,
     };
     let now = turns.clock.now();
     turns.journal.begin(now);
     say_if_it_was_killed(was_clean, cut.is_some());
     begin(&mut turns, &verdict, cut, options)?;
     let mut chores = Chores::start(&root, state, &shell, marked);
-    while !stop.is_asked() && !turns.renews {
+    while !stop.is_asked() && turns.ends.is_none() {
         let due = chores.run(turns.clock.now(), &mut turns.engine)?;
         turns.turn(due)?;
     }
-    let ended = if turns.renews { RunEnd::Renewed } else { RunEnd::Stopped };
+    let ended = turns.ends.unwrap_or(RunEnd::Stopped);
     end(turns, &shell, ended)?;
     Ok(ended)
 }
@@ -200,6 +204,7 @@ fn about(options: &Options, listen_port: u16) -> About {
         state_dir: options.state_dir.clone(),
         listen_port,
         broadcast_port: options.broadcast_port,
+        name_is_given: options.name_is_given,
     }
 }
 

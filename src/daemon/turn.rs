@@ -4,6 +4,7 @@
 //! everything below. Deliberately not here: starting and stopping (`mod.rs`), decisions
 //! (`engine/`).
 
+use super::{RunEnd, naming};
 use crate::engine::api::ignore::Ignore;
 use crate::engine::api::index::Index;
 use crate::engine::{Action, Engine, Event, Now, Status};
@@ -49,8 +50,8 @@ pub(super) struct Loop<H> {
     pub clock: Clock,
     pub events: Inbox,
     pub requests: Receiver<Request>,
-    /// The engine asks for a new device: this one is to end, and start anew.
-    pub renews: bool,
+    /// This run is to end, and a new one to begin: as a new device, or with a new name.
+    pub ends: Option<RunEnd>,
 }
 
 impl<H: Hands> Loop<H> {
@@ -68,6 +69,11 @@ impl<H: Hands> Loop<H> {
             match request {
                 Request::Do { event, answer } => {
                     actions.extend(self.engine.handle(self.clock.now(), event));
+                    done.push(answer);
+                }
+                Request::Rename { name, answer } => {
+                    naming::keep(self.engine.index_mut(), &name);
+                    let _: &mut RunEnd = self.ends.get_or_insert(RunEnd::Renamed);
                     done.push(answer);
                 }
                 question => questions.push(question),
@@ -96,7 +102,7 @@ impl<H: Hands> Loop<H> {
         for action in actions {
             match action {
                 Action::Report(report) => self.journal.report(now, &report),
-                Action::NewDevice => self.renews = true,
+                Action::NewDevice => self.ends = Some(RunEnd::Renewed),
                 action => rest.push(action),
             }
         }
@@ -157,7 +163,7 @@ impl<H: Hands> Loop<H> {
             Request::Conflicts { wanted, answer } => drop(answer.send(self.engine.conflicts(&wanted))),
             Request::Pasts { ticket, answer } => drop(answer.send(self.engine.take_pasts(ticket))),
             Request::Fetched { ticket, answer } => drop(answer.send(self.engine.take_fetched(ticket))),
-            Request::Do { answer, .. } => drop(answer),
+            Request::Rename { answer, .. } | Request::Do { answer, .. } => drop(answer),
         }
     }
 }
@@ -208,7 +214,7 @@ mod tests {
             clock: Clock::start(),
             events: received,
             requests: asked,
-            renews: false,
+            ends: None,
         };
         Bench { _home: home, events, requests, turns }
     }

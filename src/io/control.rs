@@ -114,6 +114,12 @@ pub enum Request {
         ticket: u64,
         answer: oneshot::Sender<Option<Result<StageId, FetchError>>>,
     },
+    /// This machine is to be called so: the run ends, and the next one knows it. Answered once that
+    /// is durable.
+    Rename {
+        name: String,
+        answer: oneshot::Sender<()>,
+    },
     /// Answered once the event is handled and committed.
     Do {
         event: Event,
@@ -235,6 +241,8 @@ pub struct About {
     pub state_dir: PathBuf,
     pub listen_port: u16,
     pub broadcast_port: u16,
+    /// The options say how this machine is called.
+    pub name_is_given: bool,
 }
 
 /// Listening sockets, before they are served.

@@ -117,6 +117,12 @@ pub struct UnreachedView {
     pub text: String,
 }
 
+/// `POST /v1/rename`: how this machine is called from now on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NameView {
+    pub name: String,
+}
+
 /// A device that deletions are remembered for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DeviceView {

@@ -96,6 +96,8 @@ pub struct Machine {
     pub environment: Vec<(String, String)>,
     /// Without it the daemon looks for `secret` in its state directory, and makes one.
     pub names_secret: bool,
+    /// Without it the daemon is called as its host.
+    pub names_itself: bool,
     child: Mutex<Option<Child>>,
     /// Where in the log the last start begins.
     log_start: AtomicU64,
@@ -122,6 +124,7 @@ impl Machine {
             options: Vec::new(),
             environment: Vec::new(),
             names_secret: true,
+            names_itself: true,
             child: Mutex::new(None),
             log_start: AtomicU64::new(0),
         }
@@ -146,7 +149,10 @@ impl Machine {
         let port = self.group.broadcast_port.to_string();
         let secret = self.secret_file();
         words.push(path_text(&self.binary));
-        words.extend(["-b", &port, "--name", &self.name, "--state-dir", path_text(&self.state)]);
+        words.extend(["-b", &port, "--state-dir", path_text(&self.state)]);
+        if self.names_itself {
+            words.extend(["--name", &self.name]);
+        }
         if self.names_secret {
             words.extend(["--secret-file", path_text(&secret)]);
         }

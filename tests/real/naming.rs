@@ -129,3 +129,43 @@ fn what_history_takes_and_may_take_is_named() {
     let said = text_of(&b.cli(&["status"]));
     assert!(said.lines().any(|line| line.starts_with("history") && line.contains("of at most")), "{said}");
 }
+
+#[test]
+fn a_machine_is_renamed_for_all_and_stays_so() {
+    let group = Group::new();
+    let (mut a, b) = (group.machine("a"), group.machine("b"));
+    a.names_itself = false;
+    a.start();
+    b.start();
+    write(b.at("f"), "of b");
+    eventually("they are linked", PATIENCE, || {
+        let peers = b.linked_peers()?;
+        (peers.len() == 1).then_some(()).ok_or(format!("{peers:?}"))
+    });
+    let (pid, device) = (a.pid(), a.json(&["status"]).expect("status")["device"].clone());
+    let out = a.cli(&["rename", "kitchen.nas"]);
+    assert!(out.status.success() && text_of(&out) == "this machine is kitchen.nas now\n", "{}", text_of(&out));
+    let status = a.json(&["status"]).expect("status");
+    assert_eq!((&status["name"], &status["device"], a.pid()), (&"kitchen.nas".into(), &device, pid));
+    let known_as = |name: &str| {
+        eventually(&format!("b knows it as {name}"), PATIENCE, || {
+            let peers = b.linked_peers()?;
+            (peers == [name]).then_some(()).ok_or(format!("{peers:?}"))
+        });
+    };
+    known_as("kitchen.nas");
+    let devices = b.json(&["status"]).expect("status")["devices"].clone();
+    assert!(devices.as_array().is_some_and(|all| all.len() == 1 && all[0]["name"] == "kitchen.nas"), "{devices}");
+    a.restart();
+    known_as("kitchen.nas");
+    converge(&[&a, &b]);
+    for (machine, name, says) in [(&a, "a/b", "1 to 63"), (&b, "x", "change it there")] {
+        let out = machine.cli(&["rename", name]);
+        assert!(!out.status.success() && text_of(&out).contains(says), "{}", text_of(&out));
+    }
+    // What is given at a start goes first.
+    a.stop();
+    a.names_itself = true;
+    a.start();
+    known_as("a");
+}

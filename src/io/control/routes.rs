@@ -11,8 +11,8 @@ use crate::engine::{DeviceStatus, Event};
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
 use crate::views::held::HeldView;
-use crate::views::status::PeerView;
-use crate::views::status::{DeviceView, EntryView, ListView, LogView, StatusView};
+use crate::views::status::{DeviceView, EntryView, ListView, LogView, NameView, PeerView, StatusView};
+use crate::wire::packet::is_clean_name;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::routing::{get, post};
@@ -46,6 +46,7 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/invite", get(invite::list).post(invite::invite))
         .route("/v1/invite/cancel", post(invite::cancel))
         .route("/v1/forget", post(forget))
+        .route("/v1/rename", post(rename))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .fallback(async || Refusal::unknown("there is no such request; is dirsync newer than the daemon?"))
@@ -155,6 +156,24 @@ async fn forget(State(shared): State<ApiState>, query: Result<Json<ForgetQuery>,
     let (device, chosen) = (chosen.device, DeviceView::from(chosen.clone()));
     let Json(Done { .. }) = done(&shared, Event::Forget(device)).await?;
     Ok(Json(chosen))
+}
+
+async fn rename(State(shared): State<ApiState>, wanted: Result<Json<NameView>, JsonRejection>) -> Answer<NameView> {
+    let Json(NameView { name }) = wanted?;
+    if !is_clean_name(&name) {
+        return Err(Refusal::malformed("a name is 1 to 63 of the characters A-Z a-z 0-9 . _ -"));
+    }
+    if shared.about.name_is_given {
+        return Err(Refusal::malformed(
+            "its name is given by --name (or DIRSYNCD_NAME) where it is started; change it there, or leave that out",
+        ));
+    }
+    let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
+    if status.name != name {
+        let order = |answer| Request::Rename { name: name.clone(), answer };
+        shared.handle.ask(order).await.ok_or_else(Refusal::busy)?;
+    }
+    Ok(Json(NameView { name }))
 }
 
 /// The one device of that name, or whose id begins so; not one that is linked, which plainly has

@@ -8,6 +8,7 @@ use dirsyncd::io::net::greeting::{self, Identity, Role, Stream};
 use dirsyncd::io::net::tls::{DeviceKey, Tls};
 use dirsyncd::io::store::secret::Secret;
 use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
+use dirsyncd::wire::features::Features;
 use dirsyncd::wire::frame::{self, EncodedFrame, LENGTHS_BYTES, MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet, Squeeze};
 use dirsyncd::wire::message::{Change, Message};
 use dirsyncd::wire::packet::{PIECE_BYTES, PROTOCOL};
@@ -221,6 +222,7 @@ async fn link_pair() -> (Stream, Stream) {
             protocol: PROTOCOL,
             boot: 1,
             started: 1,
+            features: Features::ours(),
         }
     };
     let (dialler, listener) = (identity("a"), identity("b"));

@@ -7,6 +7,7 @@
 
 mod code;
 mod place;
+mod preview;
 
 pub use place::{KeptState, SYSTEM_STATES, kept_states, state_dir, state_homes};
 
@@ -15,6 +16,7 @@ use crate::model::text;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 pub use code::CodeSource;
+pub use preview::{PreviewArgs, PreviewForm};
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
@@ -87,6 +89,9 @@ pub struct Args {
         conflicts_with_all = ["secret_file", "open"]
     )]
     pub join: Option<String>,
+
+    #[command(flatten)]
+    pub preview: PreviewArgs,
 
     /// No secret: anyone on this network may join, read and write. For a lab
     #[arg(long, env = "DIRSYNCD_OPEN", value_parser = switch)]
@@ -199,6 +204,8 @@ pub struct Options {
     pub secret: SecretSource,
     /// Another machine has the secret, and an invitation open.
     pub join: Option<CodeSource>,
+    /// Only say what joining would do.
+    pub preview: Option<PreviewForm>,
     pub name: String,
     /// Not the host's.
     pub name_is_given: bool,
@@ -279,7 +286,7 @@ impl Options {
             None => name_of_host(host_name),
         };
         let peers = args.peers.iter().map(|peer| peer_address(peer)).collect::<Result<_, _>>()?;
-        let Args { broadcast_port, allow_mass_delete, on_conflict, limit, no_scrub, .. } = args;
+        let Args { broadcast_port, allow_mass_delete, on_conflict, limit, no_scrub, preview, .. } = args;
         Ok(Self {
             directory,
             broadcast_port,
@@ -288,6 +295,7 @@ impl Options {
             signature_dir,
             secret,
             join,
+            preview: preview.form(),
             name,
             name_is_given,
             peers,

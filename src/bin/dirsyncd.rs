@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 const USAGE: u8 = 2;
+const FAILED: u8 = 1;
 
 /// Gives back what a first scan or a large transfer needed: glibc's keeps it for good.
 #[global_allocator]
@@ -22,6 +23,12 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(why) => return refuse(USAGE, &why),
     };
+    if let Some(form) = options.preview {
+        return match daemon::preview::print(&options, form) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => refuse(FAILED, &why),
+        };
+    }
     match daemon::run(&options) {
         Ok(RunEnd::Stopped) => ExitCode::SUCCESS,
         Ok(RunEnd::Renewed | RunEnd::Renamed) => {

@@ -26,7 +26,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What a unit says by itself, and what is for one start alone.
-const NOT_OF_UNITS: [&str; 4] = ["directory", "moved_from", "join", "preview"];
+const NOT_OF_UNITS: [&str; 5] = ["directory", "moved_from", "join", "preview", "json"];
 /// A unit is started in `/`.
 const PATHS: [&str; 3] = ["state-dir", "signature-dir", "secret-file"];
 const HEADING: &str = "Options of dirsyncd, for the unit";

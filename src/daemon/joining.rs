@@ -7,7 +7,7 @@
 use super::DaemonError;
 use crate::engine::known_machines;
 use crate::humanize;
-use crate::io::net::join::{self, JoinConfig, JoinError, OTHERS_WITHIN, Store};
+use crate::io::net::join::{self, Inviter, JoinConfig, JoinError, OTHERS_WITHIN, Store};
 use crate::io::net::tls::DeviceKey;
 use crate::io::store::index::SqliteIndex;
 use crate::io::store::secret::{Secret, SecretError};
@@ -46,6 +46,11 @@ pub enum JoiningError {
     OtherGroup { machines: String, secret: String },
 }
 
+/// Proves the code and keeps it for this device; nothing is stored.
+pub(super) fn reserve(options: &Options, source: &CodeSource, key: &DeviceKey) -> Result<Inviter, JoiningError> {
+    Ok(join::join(&config(options, key, &code(source)?, PATIENCE), None)?)
+}
+
 /// The secret that this machine has joined with, now or before.
 pub(super) fn secret(
     options: &Options,
@@ -54,8 +59,14 @@ pub(super) fn secret(
     state: &StateDir,
     index: &SqliteIndex,
     key: &DeviceKey,
-) -> Result<Secret, DaemonError> {
+) -> Result<Joined, DaemonError> {
     Joining { options, source, file, state, index, key }.secret().map_err(|why| DaemonError::Joining(Box::new(why)))
+}
+
+/// A secret, and the address of the machine that handed it over just now.
+pub(super) struct Joined {
+    pub secret: Secret,
+    pub inviter: Option<String>,
 }
 
 struct Joining<'a> {
@@ -68,24 +79,24 @@ struct Joining<'a> {
 }
 
 impl Joining<'_> {
-    fn secret(self) -> Result<Secret, JoiningError> {
+    fn secret(self) -> Result<Joined, JoiningError> {
         let own = match Secret::read(self.file, None) {
             Err(SecretError::Unreadable { error, .. }) if error.kind() == io::ErrorKind::NotFound => None,
             read => Some(read?),
         };
-        let Some(own) = own else { return self.join(&self.code()?) };
+        let Some(own) = own else { return self.join(&code(self.source)?) };
         let machines = known_machines(self.index);
         let joined_with = self.state.joined_with();
         let is_member = joined_with.is_some() || !machines.is_empty();
         // A unit that has --join in it has nobody to ask at its second start.
         let code = match self.source {
             CodeSource::Given(code) => Some(code.clone()),
-            CodeSource::StandardInput => match self.code() {
+            CodeSource::StandardInput => match code(self.source) {
                 Err(JoiningError::Code(CodeError::Length(0))) if is_member => None,
                 read => Some(read?),
             },
             CodeSource::Terminal if is_member => None,
-            CodeSource::Terminal => Some(self.code()?),
+            CodeSource::Terminal => Some(code(self.source)?),
         };
         match code {
             Some(code) if joined_with == Some(code.fingerprint()) => say_it_is_ignored(&machines),
@@ -93,11 +104,11 @@ impl Joining<'_> {
             Some(code) => self.refuse_another_group(&code, &own, &machines)?,
             None => say_it_is_ignored(&machines),
         }
-        Ok(own)
+        Ok(Joined { secret: own, inviter: None })
     }
 
-    fn join(&self, code: &InvitationCode) -> Result<Secret, JoiningError> {
-        let config = self.config(code, PATIENCE);
+    fn join(&self, code: &InvitationCode) -> Result<Joined, JoiningError> {
+        let config = config(self.options, self.key, code, PATIENCE);
         let file = PathBuf::from(self.file);
         let store: Store =
             Box::new(move |secret| Secret::from_member(secret).store(&file).map_err(|why| why.to_string()));
@@ -106,7 +117,7 @@ impl Joining<'_> {
             tracing::warn!("that this code was used cannot be noted: {why}; leave --join out at the next start");
         }
         tracing::info!(kind = "joined", "joined the group of {} ({})", inviter.name, inviter.address.ip());
-        Ok(Secret::from_member(&inviter.secret))
+        Ok(Joined { secret: Secret::from_member(&inviter.secret), inviter: Some(inviter.address.to_string()) })
     }
 
     /// Whose code it is says the machine that made it, if it is here. Else this machine stays what it
@@ -117,7 +128,7 @@ impl Joining<'_> {
         own: &Secret,
         machines: &[String],
     ) -> Result<(), JoiningError> {
-        match join::join(&self.config(code, OTHERS_WITHIN), None) {
+        match join::join(&config(self.options, self.key, code, OTHERS_WITHIN), None) {
             Ok(inviter) if Secret::from_member(&inviter.secret).is_same(own) => say_it_is_ignored(machines),
             Ok(_) => {
                 let secret = text::escape(self.file.as_os_str().as_encoded_bytes());
@@ -130,25 +141,25 @@ impl Joining<'_> {
         }
         Ok(())
     }
+}
 
-    fn config(&self, code: &InvitationCode, patience: Duration) -> JoinConfig {
-        JoinConfig {
-            key: self.key.clone(),
-            name: self.options.name.clone(),
-            broadcast_port: self.options.broadcast_port,
-            peers: self.options.peers.iter().map(ToString::to_string).collect(),
-            code: code.clone(),
-            patience,
-            others_within: OTHERS_WITHIN,
-        }
+fn config(options: &Options, key: &DeviceKey, code: &InvitationCode, patience: Duration) -> JoinConfig {
+    JoinConfig {
+        key: key.clone(),
+        name: options.name.clone(),
+        broadcast_port: options.broadcast_port,
+        peers: options.peers.iter().map(ToString::to_string).collect(),
+        code: code.clone(),
+        patience,
+        others_within: OTHERS_WITHIN,
     }
+}
 
-    fn code(&self) -> Result<InvitationCode, JoiningError> {
-        match self.source {
-            CodeSource::Given(code) => Ok(code.clone()),
-            CodeSource::StandardInput => Ok(line()?.parse()?),
-            CodeSource::Terminal => ask(),
-        }
+fn code(source: &CodeSource) -> Result<InvitationCode, JoiningError> {
+    match source {
+        CodeSource::Given(code) => Ok(code.clone()),
+        CodeSource::StandardInput => Ok(line()?.parse()?),
+        CodeSource::Terminal => ask(),
     }
 }
 

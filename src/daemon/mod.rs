@@ -11,6 +11,7 @@ mod joining;
 mod last_run;
 mod marker;
 mod naming;
+pub mod preview;
 mod shell;
 mod turn;
 
@@ -38,6 +39,7 @@ use crate::wire::condition::StopCause;
 pub use again::replace_process;
 use background::Stop;
 use chores::Chores;
+use joining::Joined;
 use marker::{MarkerError, MarkerVerdict};
 use shell::{NetworkReads, NetworkStaging, Shell};
 use std::env;
@@ -86,6 +88,8 @@ pub enum DaemonError {
     #[error("{0}")]
     Marker(String),
     #[error("{0}")]
+    Preview(Box<preview::PreviewFailure>),
+    #[error("{0}")]
     Joining(Box<joining::JoiningError>),
     #[error("cannot start: {0}{more}", more = way_out(.0))]
     Start(#[from] io::Error),
@@ -127,12 +131,17 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     let (mut index, was_clean) = open_index(&state, &root)?;
     let options = &naming::named(options, &index);
     let cut = last_run::judge(&mut index, was_clean, &BootPlace::of(&root))?;
-    let key = device_key(&mut index)?;
+    let key = device_key(&mut index, &state)?;
     let device = key.device()?;
     let (secret, secret_made) = match given {
         GivenSecret::Here(secret, made) => (secret, made),
         GivenSecret::ToJoin(source, file) => match joining::secret(options, source, file, &state, &index, &key) {
-            Ok(secret) => (secret, None),
+            Ok(Joined { secret, inviter }) => {
+                if let Some(inviter) = inviter {
+                    preview::say_before_joining(options, &key, secret.keys(), inviter);
+                }
+                (secret, None)
+            }
             Err(why) => {
                 index.close()?;
                 return Err(why);
@@ -421,13 +430,22 @@ fn open_index(state: &StateDir, root: &Root) -> Result<(SqliteIndex, bool), Inde
     Ok((index, was_clean))
 }
 
-fn device_key(index: &mut SqliteIndex) -> Result<DeviceKey, DaemonError> {
+fn device_key(index: &mut SqliteIndex, state: &StateDir) -> Result<DeviceKey, DaemonError> {
     if let Some(bytes) = index.meta(META_DEVICE_KEY) {
         return Ok(DeviceKey::from_bytes(&bytes)?);
     }
-    let key = make_key(index)?;
+    let key = match state.joining_key().and_then(|bytes| DeviceKey::from_bytes(&bytes).ok()) {
+        Some(key) => {
+            index.set_meta(META_DEVICE_KEY, &key.to_bytes());
+            key
+        }
+        None => make_key(index)?,
+    };
     // Durable before anybody hears of it.
     index.commit()?;
+    if let Err(why) = state.forget_joining_key() {
+        tracing::warn!("the key of a preview cannot be removed from the state directory: {why}");
+    }
     Ok(key)
 }
 

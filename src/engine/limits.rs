@@ -578,3 +578,6 @@ pub(super) const UNDO_DONE_NS: u64 = SECOND;
 
 /// An ignore file that cannot be read is tried again after this.
 pub(super) const PATTERNS_AGAIN_NS: u64 = 30 * SECOND;
+
+/// Paths that a preview names of each sort: enough to see what is meant.
+pub const PREVIEW_EXAMPLES: usize = 5;

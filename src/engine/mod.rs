@@ -34,6 +34,7 @@ pub mod observe;
 mod overview;
 mod path_state;
 mod peers;
+pub mod preview;
 pub mod reconcile;
 mod row_cost;
 mod rows;

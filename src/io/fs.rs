@@ -7,6 +7,7 @@ pub mod boot;
 pub mod delta;
 pub mod direct;
 pub mod disk;
+pub mod glance;
 pub mod history;
 pub(in crate::io) mod history_name;
 mod indispensable;

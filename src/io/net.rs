@@ -19,6 +19,7 @@ pub mod metered;
 pub mod outbox;
 pub mod pending_handshakes;
 pub mod presence;
+pub mod preview;
 pub mod rate;
 pub mod rate_limit;
 pub mod seal;

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 /// What this version understands.
-const OURS: [&str; 7] = [ACKS, HISTORY, CONFLICTS, UNDO, CONFIRM, LOCATE, HOLDS];
+const OURS: [&str; 8] = [ACKS, HISTORY, CONFLICTS, UNDO, CONFIRM, LOCATE, HOLDS, PREVIEW];
 /// `acks`.
 pub const ACKS: &str = "acks";
 /// `history` and `pasts`, and contents in history by `fetch`.
@@ -23,6 +23,10 @@ pub const CONFIRM: &str = "confirm";
 pub const LOCATE: &str = "locate";
 /// `holds` and `holding`.
 pub const HOLDS: &str = "holds";
+/// Links that only look.
+pub const PREVIEW: &str = "preview";
+/// This link only looks: named by who opens it, and by nobody else.
+pub const PREVIEWS: &str = "previews";
 /// A `hello` names at most this many features, each of 1 to [`NAME_BYTES`] bytes of `[a-z0-9-]`.
 const LIMIT: usize = 64;
 const NAME_BYTES: usize = 32;
@@ -35,6 +39,11 @@ pub struct Features(BTreeSet<String>);
 impl Features {
     pub fn ours() -> Self {
         Self(OURS.into_iter().map(str::to_owned).collect())
+    }
+
+    /// Of an end that only looks.
+    pub fn to_preview() -> Self {
+        Self([PREVIEWS.to_owned()].into())
     }
 
     /// The list of a `hello`; `None` if it is longer than allowed or a name is malformed.

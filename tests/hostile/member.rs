@@ -9,6 +9,7 @@ use dirsyncd::io::net::greeting::{self, Greeted, Identity, Role};
 use dirsyncd::io::net::tls::{DeviceKey, Tls};
 use dirsyncd::io::store::secret::Secret;
 use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
+use dirsyncd::wire::features::Features;
 use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::{Change, Message};
 use dirsyncd::wire::packet::{Ending, PIECE_BYTES, PROTOCOL};
@@ -61,6 +62,7 @@ fn identity(machine: &Machine, name: &str) -> Identity {
         protocol: PROTOCOL,
         boot: 1,
         started: now(),
+        features: Features::ours(),
     }
 }
 

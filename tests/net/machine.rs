@@ -14,6 +14,7 @@ use dirsyncd::io::net::transfer::{Served, StagedWriter, Staging};
 use dirsyncd::io::store::secret::Secret;
 use dirsyncd::io::{Events, Inbox};
 use dirsyncd::model::{ContentId, DeviceId, FileTime, Mode, SyncPath};
+use dirsyncd::wire::features::Features;
 use dirsyncd::wire::message::Message;
 use dirsyncd::wire::packet::PROTOCOL;
 use std::collections::HashMap;
@@ -287,6 +288,7 @@ pub async fn member(net: &Machine, change: impl FnOnce(&mut Identity)) -> Result
         protocol: PROTOCOL,
         boot: 1,
         started: 1,
+        features: Features::ours(),
     };
     change(&mut me);
     let tcp = TcpStream::connect(net.address()).await.unwrap();

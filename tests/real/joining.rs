@@ -1,8 +1,9 @@
 //! From nothing to machines in sync: by an invitation, without a file that is copied.
 
+use crate::common::disk::set_mtime;
 use crate::common::lan::Lan;
 use crate::common::machine::wait_linked;
-use crate::common::{Group, Machine, converge, is_root, read, write};
+use crate::common::{Group, Machine, converge, is_root, read, remove, write};
 use serde_json::Value;
 use std::io::Write;
 use std::process::Stdio;
@@ -147,4 +148,75 @@ fn a_machine_that_no_broadcast_reaches_joins_by_an_address() {
     write(first.at("f"), "over");
     converge(&[&first, &second]);
     assert_eq!(read(second.at("f")), b"over");
+}
+
+/// All that a folder and a state directory hold, with times.
+fn image(machine: &Machine) -> Vec<String> {
+    let out = std::process::Command::new("find").args([&machine.dir]).args(["-printf", "%p %s %T@ %C@\n"]).output();
+    let mut lines: Vec<_> =
+        String::from_utf8(out.expect("find").stdout).expect("text").lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_preview_says_what_would_come_go_conflict_and_be_kept_and_changes_nothing() {
+    let group = Group::new();
+    let first = new_machine(&group, "first");
+    write(first.at(".dirsyncignore"), "*.tmp\n");
+    for (name, text) in [("come", "1"), ("same", "both"), ("theirs", "newer"), ("ours", "old"), ("gone", "x")] {
+        write(first.at(name), text);
+    }
+    first.start();
+    converge(&[&first]);
+    remove(first.at("gone"));
+    let second = new_machine(&group, "second");
+    for (name, text) in [("go", "22"), ("same", "both"), ("ours", "newest"), ("left.tmp", "-"), ("theirs", "older")] {
+        write(second.at(name), text);
+    }
+    set_mtime(second.at("theirs"), 1_000_000, 0);
+    write(second.at("gone"), "x");
+    set_mtime(second.at("gone"), 1_000_000, 0);
+    let code = code(&first, &[]);
+    let (before, peers) = (image(&second), first.json(&["status"]).expect("a status")["devices"].clone());
+    let second = joins(second, &code);
+    let preview = |extra: &[&str]| {
+        let out = second.command().args(["--preview"]).args(extra).output().expect("it runs");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).expect("text")
+    };
+    let said: Value = serde_json::from_str(&preview(&["--json"])).expect("JSON");
+    let counts = |sort: &str| (said[sort]["files"].as_u64(), said[sort]["examples"].to_string());
+    let one = |name: &str| (Some(1), format!("[\"{name}\"]"));
+    assert_eq!(counts("comes"), (Some(2), "[\".dirsyncignore\",\"come\"]".to_owned()));
+    assert_eq!(counts("goes"), one("go"));
+    assert_eq!(counts("same"), one("same"));
+    assert_eq!(counts("replaced_here"), one("theirs"));
+    assert_eq!(counts("replaced_there"), one("ours"));
+    assert_eq!(counts("deleted_here"), one("gone"));
+    let text = preview(&[]);
+    assert!(text.contains("1 file (2 B) to go to the group") && text.contains("nothing was changed"), "{text}");
+    assert_eq!(image(&second), before, "the folder is as it was");
+    assert!(!second.state.join("secret").exists() && !second.state.join("index").exists());
+    assert_eq!(first.json(&["status"]).expect("a status")["devices"], peers, "it entered no list");
+
+    // The same machine may join with that code, no other may; and what was said comes about.
+    let third = joins(new_machine(&group, "third"), &code);
+    third.run_to_end().says(1, "first", &["already used by another machine"]);
+    second.start();
+    second.wait_log(&["both folders hold files", "to come", "to go"]);
+    wait_linked(&[&first, &second]);
+    // Ignored on both sides, and so on one alone.
+    remove(second.at("left.tmp"));
+    let tree = converge(&[&first, &second]);
+    assert!(tree.has("come") && tree.has("go") && !tree.has("gone"));
+    assert_eq!((read(first.at("ours")), read(second.at("theirs"))), (b"newest".to_vec(), b"newer".to_vec()));
+}
+
+#[test]
+fn a_machine_in_no_group_has_nothing_to_preview() {
+    let machine = new_machine(&Group::new(), "alone");
+    let mut machine = machine;
+    machine.options = vec!["--preview".to_owned()];
+    machine.run_to_end().says(1, "secret", &["--join code"]);
 }

@@ -180,6 +180,9 @@ impl<I: Index> Engine<I> {
         dialler: bool,
         features: Features,
     ) {
+        if self.peers.is_previewer_up(link, &features) {
+            return;
+        }
         self.peers.names.insert(device, name.clone());
         let today = self.core.today(now);
         self.peers.devices.meet(today, device, &name);
@@ -215,6 +218,7 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn link_down(&mut self, link: LinkId) {
+        self.peers.previewer_down(link);
         if let Some(session) = self.peers.sessions.remove(&link) {
             self.peers.devices.see(self.core.last_event, session.device);
             let now = self.core.last_event;
@@ -228,6 +232,9 @@ impl<I: Index> Engine<I> {
     }
 
     pub(in crate::engine) fn message(&mut self, now: Now, link: LinkId, message: Message, wire_bytes: u64) {
+        if self.peers.is_previewer(link) {
+            return self.previewer_said(link, message);
+        }
         let Some(session) = self.peers.sessions.get(&link) else { return };
         self.peers.payer = Some(session.device);
         self.message_of(now, link, message, wire_bytes);

@@ -50,6 +50,8 @@ pub struct Identity {
     pub boot: u64,
     /// When it was started, by its clock (ns since 1970).
     pub started: u64,
+    /// What this end understands, or that it only looks.
+    pub features: Features,
 }
 
 /// Why a connection did not become a link; each a sentence's end after the peer's address.
@@ -258,7 +260,7 @@ impl Secured {
             software,
             boot: me.boot,
             started,
-            features: Features::ours(),
+            features: me.features.clone(),
         };
         self.send(&hello).await?;
         let (name, boot, started, features) = match self.receive().await? {

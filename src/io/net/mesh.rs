@@ -26,6 +26,7 @@ use crate::io::net::transfer::{MAX_STREAMS, Served, Staging};
 use crate::io::store::secret::SecretKeys;
 use crate::model::text;
 use crate::wire::confirmation::Confirmation;
+use crate::wire::features::Features;
 use crate::wire::message::Message;
 use crate::wire::packet::{PROTOCOL, SecretBytes, clean_name};
 use crate::wire::split::split;
@@ -118,8 +119,16 @@ impl Net {
         let presence =
             Presence::bind(udp, config.keys.clone(), device, name.clone(), port, boot, Arc::clone(&invitations))
                 .map_err(|error| NetError::Broadcast(udp, error))?;
-        let me =
-            Identity { device, name, tls, link_key: config.keys.link, protocol: PROTOCOL, boot, started: wall_ns() };
+        let me = Identity {
+            device,
+            name,
+            tls,
+            link_key: config.keys.link,
+            protocol: PROTOCOL,
+            boot,
+            started: wall_ns(),
+            features: Features::ours(),
+        };
         let world = LinkContext {
             events,
             staging,

@@ -323,6 +323,13 @@ pub(super) fn inviter(datagram: &[u8], source: SocketAddr) -> Option<HeardInvite
     is_usable.then_some(HeardInviter { address, name: said.name, device: said.device })
 }
 
+/// Where a member of this group takes links that announced itself. Its source is not asked whether
+/// it is its own, for one look.
+pub(super) fn member(keys: &SecretKeys, datagram: &[u8], source: SocketAddr) -> Option<SocketAddr> {
+    let said = unseal(&keys.presence, datagram)?;
+    (said.group == text::hex(&keys.group_tag) && said.port != 0).then(|| SocketAddr::new(source.ip(), said.port))
+}
+
 fn unchecked(datagram: &[u8]) -> Option<Announcement> {
     let json = datagram.get(MAC_DIGITS..)?.strip_prefix(b"\n")?;
     (datagram.len() <= MAX_DATAGRAM_BYTES).then(|| serde_json::from_slice(json).ok()).flatten()

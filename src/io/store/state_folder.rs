@@ -31,6 +31,9 @@ pub enum StateError {
     Busy { path: String, pid: String },
 }
 
+/// The device key of a preview.
+const JOINING_KEY: &str = "joining-key";
+
 /// The state directory, locked for as long as this lives.
 #[derive(Debug)]
 pub struct StateDir {
@@ -69,6 +72,26 @@ impl StateDir {
 
     pub fn set_joined_with(&self, fingerprint: [u8; 16]) -> io::Result<()> {
         self.write("joined-with", &format!("{}\n", text::hex(&fingerprint)))
+    }
+
+    /// The device key that a code is kept for, until this machine has an index.
+    pub fn joining_key(&self) -> Option<Vec<u8>> {
+        let digits = fs::read_to_string(self.path.join(JOINING_KEY)).ok()?;
+        let digits = digits.trim_end();
+        let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+        (0..digits.len()).step_by(2).map(byte).collect()
+    }
+
+    pub fn set_joining_key(&self, key: &[u8]) -> io::Result<()> {
+        self.write(JOINING_KEY, &format!("{}\n", text::hex(key)))
+    }
+
+    /// The index has it now.
+    pub fn forget_joining_key(&self) -> io::Result<()> {
+        match fs::remove_file(self.path.join(JOINING_KEY)) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => Err(why),
+            _ => Ok(()),
+        }
     }
 
     /// Whole or not at all.

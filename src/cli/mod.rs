@@ -12,6 +12,7 @@ mod invite;
 mod list;
 mod place;
 mod rename;
+mod roles;
 mod show;
 mod verify;
 mod wait;
@@ -237,6 +238,8 @@ enum Command {
     /// Whoever has it in that time can join, read and write. By ssh in one line: dirsync invite
     /// --quiet | ssh MACHINE dirsyncd DIR --join -
     Invite(invite::InviteArgs),
+    #[command(flatten)]
+    OfRole(roles::RoleCommand),
     /// Remember deletions no longer for a machine that will not come back: its name, or the first
     /// digits of its id
     Forget {
@@ -464,6 +467,7 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
             }
         }
         Command::Invite(args) => invite::invite(&mut client, json, &args).await,
+        Command::OfRole(command) => roles::run(&mut client, &place, json, command).await,
         Command::Forget { device } => {
             let forgotten: DeviceView = client.post("/v1/forget", &json!({ "device": device })).await?;
             say(json, &forgotten, |known| format!("forgot {} ({})\n", known.name, known.device.short()))

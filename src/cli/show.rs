@@ -7,6 +7,7 @@ use crate::humanize::{bytes, count, counted, duration, listed};
 use crate::views::condition;
 use crate::views::conflicts::{ConflictView, DecidedView, DiffView, SideView};
 use crate::views::history::{HistoryView, KeptView, RestoredView};
+use crate::views::roles::LocalPathView;
 use crate::views::status::{DeviceView, EntryView, LogLine, LogView, PathNote, PeerView, StatusView};
 use jiff::tz::TimeZone;
 use std::fmt::Write;
@@ -22,12 +23,18 @@ pub(super) fn status(status: &StatusView) -> String {
     line("folder", status.directory.clone());
     line("machine", format!("{} ({})", status.name, &status.device.short()));
     line("state", state(status));
+    if !matches!(status.role.as_str(), "" | "both") {
+        line("role", status.role.clone());
+    }
     line("holds", holds(status));
     if status.pending > 0 {
         line("to come", counted(status.pending, "path", "paths"));
     }
     for held in held_back(status) {
         line("held back", held);
+    }
+    for apart in apart(status) {
+        line("local", apart);
     }
     if status.open_conflicts > 0 {
         let open = counted(status.open_conflicts, "conflict waits", "conflicts wait");
@@ -67,6 +74,25 @@ pub(super) fn status(status: &StatusView) -> String {
     notes(&mut out, "under way", &under_way(status));
     notes(&mut out, "problems", &status.problems);
     out
+}
+
+/// What this machine's role keeps apart, with the first of it.
+fn apart(status: &StatusView) -> Vec<String> {
+    let some = |changes: &[LocalPathView], of: u64| {
+        let names = changes.iter().map(|change| format!("'{}'", change.path)).collect::<Vec<_>>().join(", ");
+        if of > changes.len() as u64 { format!("{names}, ...") } else { names }
+    };
+    let (local, not_installed) = (status.condition.local, status.condition.not_installed);
+    let mut apart = Vec::new();
+    if local > 0 {
+        let changes = counted(local, "change", "changes");
+        apart.push(format!("{changes} announced to nobody: {} (dirsync local)", some(&status.local, local)));
+    }
+    if not_installed > 0 {
+        let (changes, some) = (counted(not_installed, "change", "changes"), some(&status.not_installed, not_installed));
+        apart.push(format!("{changes} of others not installed: {some} (dirsync local)"));
+    }
+    apart
 }
 
 fn held_back(status: &StatusView) -> Vec<String> {
@@ -230,7 +256,12 @@ pub(super) fn list(entries: &[EntryView]) -> String {
             (_, Some(target)) => format!("{} -> {target}", entry.path),
             _ => entry.path.clone(),
         };
-        let here = if entry.here { "" } else { "  (still to come)" };
+        let here = match entry {
+            EntryView { here: true, .. } => "",
+            EntryView { local: true, .. } => "  (changed here)",
+            EntryView { not_installed: true, .. } => "  (not installed)",
+            _ => "  (still to come)",
+        };
         let time = if entry.kind == "file" { time(&entry.mtime_ns) } else { String::new() };
         vec![entry.mode.clone(), format!("{size:>10}"), format!("{time:<19}"), format!("{name}{here}")]
     });

@@ -6,8 +6,8 @@ use super::{ClientError, Folder};
 use crate::engine::api::index::{Conflict, Counts, Index, Row, Settled};
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::{
-    AskPast, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Problem, Run, StageId, StatKind, Status,
-    SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
+    AskPast, DifferingPaths, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Problem, Run, StageId,
+    StatKind, Status, SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
 };
 use crate::io::Events;
 use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, World};
@@ -146,6 +146,7 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
         match request {
             Request::Status(answer) => drop(answer.send(Status { paused, ..status(index.counts()) })),
             Request::Held { answer, .. } => drop(answer.send(held())),
+            Request::Differing { answer, .. } => drop(answer.send(DifferingPaths::default())),
             Request::Holding { answer, .. } => drop(answer.send(Some(Vec::new()))),
             Request::Undone { answer, .. } => drop(answer.send(Some(Undone::default()))),
             Request::Verification(answer) => drop(answer.send(Verification { run: run.clone(), ..verification() })),
@@ -274,6 +275,7 @@ fn status(counts: Counts) -> Status {
         paused: false,
         halted: None,
         condition: crate::wire::condition::Condition::default(),
+        differing: DifferingPaths::default(),
         held_deletions: 0,
         held_reverts: 0,
         held_unignored: 0,

@@ -259,6 +259,9 @@ fn engine(
         options::ConflictOption::Merge => OnConflict::Merge,
     };
     let mut engine = Engine::new(Config { device, name: options.name.clone(), on_conflict }, index);
+    if let Some(role) = options.role {
+        engine.begin_as(role);
+    }
     if options.allow_mass_delete {
         engine.allow_mass_delete();
     }
@@ -308,6 +311,7 @@ fn begin(
         );
         turns.engine.cut_short(cut, trust);
     }
+    say_role(&turns.engine);
     let mut actions = Vec::new();
     if *verdict == MarkerVerdict::Missing {
         let why = format!(
@@ -324,6 +328,20 @@ fn begin(
     actions.extend(turns.engine.start(turns.clock.now(), trust));
     turns.conclude(actions)?;
     Ok(())
+}
+
+fn say_role(engine: &Engine<SqliteIndex>) {
+    let (role, local) = (engine.role(), engine.index().counts().local);
+    let changes = humanize::counted(local, "local change", "local changes");
+    if role.announces() && local > 0 {
+        tracing::info!(
+            kind = "role",
+            "this machine is {}: {changes} of when it was not are announced once the folder was walked",
+            role.word()
+        );
+    } else if !role.is_both() {
+        tracing::info!(kind = "role", "this machine is {}; {changes}", role.word());
+    }
 }
 
 /// Ends in order: peers, disk, what they still had to say, the index.

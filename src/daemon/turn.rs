@@ -151,6 +151,7 @@ impl<H: Hands> Loop<H> {
                 drop(answer.send(Status { open_conflicts, ..self.engine.status() }));
             }
             Request::Held { limit, answer } => drop(answer.send(self.engine.held(limit))),
+            Request::Differing { paths, answer } => drop(answer.send(self.engine.differing(&paths))),
             Request::Holding { ticket, answer } => drop(answer.send(self.engine.take_holding(ticket))),
             Request::Undone { ticket, answer } => drop(answer.send(self.engine.take_undone(ticket))),
             Request::Verification(answer) => drop(answer.send(self.engine.verification())),

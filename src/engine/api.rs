@@ -9,6 +9,7 @@ pub(super) mod event;
 pub(super) mod file_system;
 pub mod ignore;
 pub mod index;
+pub(super) mod local;
 pub mod map_index;
 pub(super) mod problem;
 pub(super) mod status;

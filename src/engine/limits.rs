@@ -88,6 +88,8 @@ pub(super) const CLOCK_AGREES_NS: u64 = 3600 * SECOND;
 /// Problems, and paths under way, that a status names at most.
 pub(super) const STATUS_PROBLEMS: usize = 1000;
 pub(super) const STATUS_UNDER_WAY: usize = 100;
+/// Local changes, and changes of others that are not installed, that it names.
+pub(super) const STATUS_DIFFERING: usize = 5;
 
 // The index.
 

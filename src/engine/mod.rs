@@ -52,6 +52,7 @@ pub use api::event::{
     Verify, WalkId,
 };
 pub use api::file_system::{Keeps, Names};
+pub use api::local::{DifferingPaths, LocalChange, LocalKind};
 pub use api::problem::{Problem, RenewalCause, SuspectCause};
 pub use api::status::{
     DeviceStatus, FileHeld, HeldPath, HeldPaths, HeldWhy, MachineTally, PeerStatus, Status, Tally, TransferStatus,
@@ -62,7 +63,6 @@ pub use peers::devices::known_machines;
 pub use peers::holding::HeldByMachine;
 pub use peers::past::MachinePasts;
 pub use reconcile::conflict::{OnConflict, common_ancestor};
-pub use reconcile::local::{LocalChange, LocalKind};
 pub use safety::scrub::{Run, Verification};
 pub use safety::suspect::SuspectStatus;
 pub use safety::undo::{Back, BackFrom, Undone};

@@ -5,8 +5,9 @@
 
 use crate::engine::Engine;
 use crate::engine::api::index::Index;
+use crate::engine::api::local::DifferingPaths;
 use crate::engine::api::status::Status;
-use crate::engine::limits::{STATUS_PROBLEMS, STATUS_UNDER_WAY};
+use crate::engine::limits::{STATUS_DIFFERING, STATUS_PROBLEMS, STATUS_UNDER_WAY};
 use crate::engine::transfer::wants::{Step, Want};
 use crate::model::SyncPath;
 
@@ -40,6 +41,10 @@ impl<I: Index> Engine<I> {
             paused: self.core.paused,
             halted: self.core.halted.as_ref().map(|halt| halt.text.clone()),
             condition,
+            differing: DifferingPaths {
+                local: self.local_changes(None, STATUS_DIFFERING),
+                not_installed: self.not_installed(None, STATUS_DIFFERING),
+            },
             held_deletions: condition.held_deletions,
             held_reverts: condition.held_reverts,
             held_unignored: condition.held_unignored,

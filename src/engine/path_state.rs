@@ -8,6 +8,7 @@ use crate::engine::api::event::LinkId;
 use crate::engine::api::index::{Index, Row};
 use crate::engine::api::problem::Problem;
 use crate::engine::api::why::{Holders, WaitsFor, Why};
+use crate::engine::reconcile::local::local_kind;
 use crate::engine::transfer::wants::{Step, Want};
 use crate::model::SyncPath;
 
@@ -33,6 +34,12 @@ impl<I: Index> Engine<I> {
             return Why::Pending { row, author, waits_for: WaitsFor::Inspection };
         }
         let Some(row) = row else { return Why::Unknown };
+        if let Some(kind) = local_kind(&row) {
+            return Why::Local { row, author, kind };
+        }
+        if let Some(kind) = self.core.not_installed(&row) {
+            return Why::NotInstalled { row, author, kind };
+        }
         if self.safety.awaits_person(path) {
             return Why::Pending { row: Some(row), author, waits_for: WaitsFor::Person };
         }

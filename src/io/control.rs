@@ -13,6 +13,7 @@ mod conflicts;
 mod elsewhere;
 mod invite;
 mod past;
+mod roles;
 mod routes;
 mod side;
 mod undo;
@@ -23,7 +24,8 @@ pub mod why;
 
 use crate::engine::api::index::{Conflict, ConflictFilter, Row};
 use crate::engine::{
-    Event, FetchError, HeldByMachine, HeldPaths, MachinePasts, StageId, StatKind, Status, Undone, Verification, Why,
+    DifferingPaths, Event, FetchError, HeldByMachine, HeldPaths, MachinePasts, StageId, StatKind, Status, Undone,
+    Verification, Why,
 };
 use crate::io::Events;
 use crate::io::fs::beneath;
@@ -65,6 +67,12 @@ pub enum Request {
     Held {
         limit: usize,
         answer: oneshot::Sender<HeldPaths>,
+    },
+    /// What differs here from the group by this machine's role, at these paths and below them; with
+    /// no paths, everywhere.
+    Differing {
+        paths: Vec<SyncPath>,
+        answer: oneshot::Sender<DifferingPaths>,
     },
     /// What linked machines hold, once they have answered.
     Holding {

@@ -1,6 +1,7 @@
 //! What a machine does with changes: its own, and those of others.
 
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,6 +44,14 @@ impl SyncRole {
 
     pub fn is_both(&self) -> bool {
         *self == Self::Both
+    }
+}
+
+impl FromStr for SyncRole {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        Self::of(word).ok_or_else(|| "give both, receive-only or send-only".to_owned())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! May import `wire`. Deliberately not here: what it means for being in sync (the engine says).
 
-use crate::humanize::counted;
+use crate::humanize::{count, counted};
 use crate::wire::condition::{Condition, StopCause};
 
 /// What keeps a machine from being done, the gravest first; nothing of a machine that is done.
@@ -35,6 +35,16 @@ pub fn words(condition: &Condition) -> Vec<String> {
     words
 }
 
+/// What a machine's role keeps apart; nothing of one that does both.
+pub fn apart(condition: &Condition) -> Option<String> {
+    let Condition { role, local, not_installed, .. } = *condition;
+    let role = (!role.is_both()).then(|| role.word().to_owned());
+    let local = (local > 0).then(|| format!("{} local", count(local)));
+    let not_installed = (not_installed > 0).then(|| format!("{} not installed", count(not_installed)));
+    let parts: Vec<_> = [role, local, not_installed].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
 fn why(cause: StopCause) -> &'static str {
     match cause {
         StopCause::MarkerLost => "its folder lost its marker",
@@ -49,6 +59,17 @@ fn why(cause: StopCause) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::SyncRole;
+
+    #[test]
+    fn a_role_is_named_with_what_it_keeps_apart() {
+        let clear = Condition::default();
+        assert_eq!(apart(&clear), None);
+        let sends = Condition { role: SyncRole::SendOnly, not_installed: 1200, ..clear };
+        assert_eq!(apart(&sends).as_deref(), Some("send-only, 1,200 not installed"));
+        assert_eq!(apart(&Condition { local: 2, ..clear }).as_deref(), Some("2 local"));
+        assert!(words(&sends).is_empty());
+    }
 
     #[test]
     fn a_condition_names_the_gravest_first_and_paths_to_come_only_alone() {

@@ -3,6 +3,7 @@
 //! Deliberately not here: how it is made (`io/control/view.rs`).
 
 use crate::model::DeviceId;
+use crate::views::roles::LocalPathView;
 use crate::wire::condition::Condition;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,15 @@ pub struct StatusView {
     /// What keeps this machine from being done, as its peers are told it too.
     #[serde(default)]
     pub condition: Condition,
+    /// `both`, `receive-only` or `send-only`.
+    #[serde(default)]
+    pub role: String,
+    /// The first of the changes that were made here and are announced to nobody, and of those of
+    /// others that are not installed; `condition` counts them, `GET /v1/local` names all.
+    #[serde(default)]
+    pub local: Vec<LocalPathView>,
+    #[serde(default)]
+    pub not_installed: Vec<LocalPathView>,
     /// Deletions that wait for `dirsync confirm`.
     pub held_deletions: u64,
     /// Files that went back to older contents and wait for the same.
@@ -35,7 +45,7 @@ pub struct StatusView {
     pub symlinks: u64,
     pub deleted: u64,
     pub bytes: u64,
-    /// Paths whose newest version is not on disk here.
+    /// Paths whose newest version is to come to this disk.
     pub pending: u64,
     /// Large contents that are on their way here.
     pub transfers: Vec<TransferView>,
@@ -148,6 +158,10 @@ pub struct PeerView {
     /// `in sync`, or what keeps the two from being so, for people.
     #[serde(default)]
     pub state: String,
+    /// `both`, `receive-only` or `send-only`; what it announces to nobody, and what it leaves out, is
+    /// in `condition`.
+    #[serde(default)]
+    pub role: String,
     /// How it stands, as it said last; null of an older version.
     #[serde(default)]
     pub condition: Option<Condition>,
@@ -191,6 +205,12 @@ pub struct EntryView {
     pub target: Option<String>,
     /// Whether this machine's disk holds it.
     pub here: bool,
+    /// This machine's disk differs from it by a local change, and stays so.
+    #[serde(default)]
+    pub local: bool,
+    /// It stays off this machine's disk by its role.
+    #[serde(default)]
+    pub not_installed: bool,
 }
 
 /// `GET /v1/log`, oldest first.

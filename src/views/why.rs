@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WhyView {
     pub path: String,
-    /// `synced`, `pending`, `ignored`, `problem`, `special` or `not_there`.
+    /// `synced`, `pending`, `local`, `not_installed`, `ignored`, `problem`, `special` or `not_there`.
     pub state: String,
     /// The same for a person, without the path.
     pub text: String,

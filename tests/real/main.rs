@@ -32,6 +32,7 @@ mod naming;
 mod renaming;
 mod restoring;
 mod rhythms;
+mod roles;
 mod saving;
 mod scrub;
 mod several;

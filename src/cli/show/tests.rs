@@ -11,6 +11,7 @@ fn peer(name: &str, state: &str) -> PeerView {
         name: name.to_owned(),
         in_sync: state == "in sync",
         state: state.to_owned(),
+        role: "both".to_owned(),
         condition: None,
         pending: 0,
         address: "10.0.0.2:6000".to_owned(),
@@ -35,6 +36,9 @@ fn idle() -> StatusView {
         paused: false,
         halted: None,
         condition: crate::wire::condition::Condition::default(),
+        role: "both".to_owned(),
+        local: Vec::new(),
+        not_installed: Vec::new(),
         held_deletions: 0,
         held_reverts: 0,
         held_unignored: 0,
@@ -203,4 +207,19 @@ fn a_conflict_shows_both_versions_and_what_to_do() {
     let text = conflicts(&[elsewhere]);
     assert_eq!(text.lines().nth(2), Some("  lost  v1  alpha  file  2.0 KiB"), "{text}");
     assert!(conflicts(&[]).contains("no conflict"));
+}
+
+#[test]
+fn a_status_names_the_role_and_the_first_of_what_it_keeps_apart() {
+    let change = |path: &str| LocalPathView { path: path.to_owned(), change: "edited".to_owned() };
+    let mut shown = idle();
+    assert!(!status(&shown).contains("role"));
+    shown.role = "receive-only".to_owned();
+    (shown.local, shown.condition.local) = (vec![change("a"), change("b")], 7);
+    let text = status(&shown);
+    assert!(text.contains("role       receive-only\n"), "{text}");
+    assert!(text.contains("local      7 changes announced to nobody: 'a', 'b', ... (dirsync local)\n"), "{text}");
+    assert!(attention(&shown).is_empty());
+    (shown.not_installed, shown.condition.not_installed) = (vec![change("c")], 1);
+    assert!(status(&shown).contains("1 change of others not installed: 'c' (dirsync local)\n"));
 }

@@ -1,6 +1,7 @@
 //! What the engine says of itself when asked.
 
 use crate::engine::api::index::Counts;
+use crate::engine::api::local::DifferingPaths;
 use crate::engine::api::problem::Problem;
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::condition::Condition;
@@ -65,6 +66,8 @@ pub struct Status {
     pub halted: Option<String>,
     /// What keeps this machine from being done.
     pub condition: Condition,
+    /// Some of what differs here from the group by this machine's role.
+    pub differing: DifferingPaths,
     /// Deletions that wait for `dirsync confirm`.
     pub held_deletions: u64,
     /// Files that went back to older contents, here or by peers, and wait for the same.

@@ -5,6 +5,7 @@
 
 use crate::engine::api::ignore::Covering;
 use crate::engine::api::index::Row;
+use crate::engine::api::local::LocalKind;
 use crate::engine::api::problem::Problem;
 use crate::model::SyncPath;
 
@@ -21,6 +22,10 @@ pub enum Why {
     NewlyUnignored(Covering),
     /// It needs attention: why, and what to do.
     Problem { row: Option<Row>, problem: Problem },
+    /// It was changed here, is announced to nobody, and stays so.
+    Local { row: Row, author: String, kind: LocalKind },
+    /// The group has something else, which stays off this disk; how the disk differs from it.
+    NotInstalled { row: Row, author: String, kind: LocalKind },
     /// Deleted, here and in the group.
     Deleted { row: Row, author: String },
     /// The index knows nothing of it.

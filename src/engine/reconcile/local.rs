@@ -9,6 +9,7 @@
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, OnDisk, Row};
+use crate::engine::api::local::{DifferingPaths, LocalChange, LocalKind};
 use crate::engine::core::Core;
 use crate::engine::limits::PAGE;
 use crate::engine::merge::{self, MadeHere, ObservationSource};
@@ -16,24 +17,6 @@ use crate::engine::reconcile::Reconcile;
 use crate::engine::{Engine, META_ROLE};
 use crate::model::version::STAMP_STEP;
 use crate::model::{Entry, Kind, SyncPath, SyncRole};
-
-/// How a local change differs from what the group has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LocalKind {
-    /// The group has nothing there.
-    New,
-    Edited,
-    /// Permissions or mtime alone.
-    Attributes,
-    Deleted,
-}
-
-/// A path that is not on disk here as the group has it, and stays so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalChange {
-    pub path: SyncPath,
-    pub kind: LocalKind,
-}
 
 /// What is to be done about local changes.
 #[derive(Debug, Default)]
@@ -58,8 +41,7 @@ impl<I: Index> Core<I> {
             let page = self.index.local(after.as_ref(), PAGE);
             let Some(last) = page.last() else { break };
             after = Some(last.clone());
-            let is_meant = |at: &SyncPath| paths.is_empty() || paths.iter().any(|path| at == path || at.is_below(path));
-            found.extend(page.into_iter().filter(is_meant));
+            found.extend(page.into_iter().filter(|at| is_at(paths, at)));
         }
         found
     }
@@ -85,6 +67,14 @@ impl<I: Index> Engine<I> {
             Some(LocalChange { path, kind })
         };
         self.core.index.local(after, limit).into_iter().filter_map(change).collect()
+    }
+
+    /// What differs at these paths and below them; with no paths, everywhere.
+    pub fn differing(&self, paths: &[SyncPath]) -> DifferingPaths {
+        let is_meant = |change: &LocalChange| is_at(paths, &change.path);
+        let local = self.local_changes(None, usize::MAX).into_iter().filter(is_meant).collect();
+        let not_installed = self.not_installed(None, usize::MAX).into_iter().filter(is_meant).collect();
+        DifferingPaths { local, not_installed }
     }
 
     /// A version for the group, or a local change where this machine announces none.
@@ -254,7 +244,12 @@ impl<I: Index> Engine<I> {
     }
 }
 
-fn local_kind(row: &Row) -> Option<LocalKind> {
+/// Whether a path is one of these, or below one; with none, all are.
+pub(super) fn is_at(paths: &[SyncPath], at: &SyncPath) -> bool {
+    paths.is_empty() || paths.iter().any(|path| at == path || at.is_below(path))
+}
+
+pub(in crate::engine) fn local_kind(row: &Row) -> Option<LocalKind> {
     let disk = row.disk.as_ref().filter(|_| row.is_local())?;
     Some(match (disk.entry.is_live(), row.head.is_live()) {
         (false, _) => LocalKind::Deleted,

@@ -9,15 +9,16 @@ use crate::engine::Engine;
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::Now;
 use crate::engine::api::index::{Index, Row};
+use crate::engine::api::local::{LocalChange, LocalKind};
 use crate::engine::core::Core;
 use crate::engine::limits::PAGE;
-use crate::engine::reconcile::local::{LocalChange, LocalKind};
+use crate::engine::reconcile::local::is_at;
 use crate::model::version::STAMP_STEP;
 use crate::model::{Entry, FileTime, Kind, Mode, SyncPath};
 
 impl<I: Index> Core<I> {
     /// How the disk differs from a winner that stays off it.
-    fn not_installed(&self, row: &Row) -> Option<LocalKind> {
+    pub(in crate::engine) fn not_installed(&self, row: &Row) -> Option<LocalKind> {
         if self.role.installs() || row.is_settled() || row.is_local() || self.wants(row) {
             return None;
         }
@@ -59,7 +60,7 @@ impl<I: Index> Engine<I> {
             return;
         }
         let all = self.not_installed(None, usize::MAX);
-        let is_meant = |at: &SyncPath| paths.is_empty() || paths.iter().any(|path| at == path || at.is_below(path));
+        let is_meant = |at: &SyncPath| is_at(paths, at);
         let meant: Vec<_> = all.iter().filter(|change| is_meant(&change.path)).collect();
         // With the folders that are here, for what is in them.
         let holds = |dir: &LocalChange| {

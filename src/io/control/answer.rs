@@ -32,6 +32,10 @@ impl Refusal {
         Self(StatusCode::NOT_FOUND, why.into())
     }
 
+    pub(super) fn not_now(why: impl Into<String>) -> Self {
+        Self(StatusCode::CONFLICT, why.into())
+    }
+
     pub(super) fn failed(why: impl Into<String>) -> Self {
         Self(StatusCode::INTERNAL_SERVER_ERROR, why.into())
     }

@@ -6,7 +6,7 @@
 use super::answer::{Answer, ApiState, Refusal};
 use super::elsewhere::holding;
 use super::view::name_elsewhere;
-use super::{About, Handle, Request, World, conflicts, invite, past, undo, verify, why};
+use super::{About, Handle, Request, World, conflicts, invite, past, roles, undo, verify, why};
 use crate::engine::{DeviceStatus, Event};
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
@@ -45,6 +45,11 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/undo", post(undo::undo))
         .route("/v1/invite", get(invite::list).post(invite::invite))
         .route("/v1/invite/cancel", post(invite::cancel))
+        .route("/v1/role", get(roles::show).post(roles::set))
+        .route("/v1/local", get(roles::list))
+        .route("/v1/promote", post(roles::promote))
+        .route("/v1/revert", post(roles::revert))
+        .route("/v1/override", post(roles::override_winners))
         .route("/v1/forget", post(forget))
         .route("/v1/rename", post(rename))
         .route("/v1/pause", post(pause))
@@ -96,6 +101,10 @@ async fn list(State(shared): State<ApiState>, query: Result<Query<ListQuery>, Qu
     let rows = shared.handle.ask(|answer| Request::Rows { dir: path, after, limit, answer }).await;
     let rows = rows.ok_or_else(Refusal::busy)?;
     entries.extend(rows.iter().map(|(path, row)| EntryView::new(path, row)));
+    let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
+    for entry in entries.iter_mut().filter(|entry| !entry.here && !entry.local) {
+        entry.not_installed = !status.condition.role.installs();
+    }
     Ok(Json(ListView { entries, more: rows.len() == limit }))
 }
 

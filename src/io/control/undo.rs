@@ -32,6 +32,11 @@ pub(super) async fn undo(
 ) -> Answer<UndoView> {
     let Json(UndoQuery { dry_run }) = query?;
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
+    if !status.condition.role.announces() {
+        let why = "this machine is receive-only, and announces nothing: undo at another one, or take local changes back \
+                   with 'dirsync revert'";
+        return Err(Refusal::not_now(why));
+    }
     let Undone { back, lost, still_held, silent } = order(&shared, dry_run).await?;
     let mut elsewhere = HeldElsewhereView::all(&status);
     let mut silent: Vec<_> = silent.iter().map(|name| shown(name)).collect();

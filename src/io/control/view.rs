@@ -7,7 +7,7 @@ mod held;
 
 pub use held::name_elsewhere;
 
-use super::{About, KeptFacts, LinkFacts};
+use super::{About, KeptFacts, LinkFacts, roles};
 use crate::engine::api::index::{Conflict, Counts, Row};
 use crate::engine::merge::label;
 use crate::engine::{DeviceStatus, PeerStatus, Status, TransferStatus};
@@ -77,6 +77,9 @@ impl StatusView {
             paused: status.paused,
             halted: status.halted,
             condition: status.condition,
+            role: status.condition.role.word().to_owned(),
+            local: roles::named(&status.differing.local),
+            not_installed: roles::named(&status.differing.not_installed),
             held_deletions: status.held_deletions,
             held_reverts: status.held_reverts,
             held_unignored: status.held_unignored,
@@ -85,7 +88,8 @@ impl StatusView {
             symlinks,
             deleted,
             bytes,
-            pending,
+            // What is not installed by this machine's role does not come.
+            pending: pending.saturating_sub(status.condition.not_installed),
             peers: status.peers.iter().map(|peer| PeerView::new(peer, &status.condition, links)).collect(),
             uploads: uploads(links),
             peers_not_reached: Vec::new(),
@@ -115,6 +119,7 @@ impl PeerView {
             name: text::escape(peer.name.as_bytes()),
             in_sync: peer.in_sync,
             state: state(peer, ours),
+            role: peer.condition.map(|condition| condition.role).unwrap_or_default().word().to_owned(),
             condition: peer.condition,
             pending: peer.pending,
             address: link.map(|link| link.address.clone()).unwrap_or_default(),
@@ -132,8 +137,9 @@ fn state(peer: &PeerStatus, ours: &Condition) -> String {
     if let Some(first) = &peer.invalid {
         return format!("announces invalid entries ({first})");
     }
+    let apart = peer.condition.as_ref().and_then(condition::apart);
     if peer.in_sync {
-        return "in sync".to_owned();
+        return apart.map_or("in sync".to_owned(), |apart| format!("in sync, {apart}"));
     }
     let theirs = peer.condition.as_ref().map(condition::words).unwrap_or_default();
     if !theirs.is_empty() {
@@ -176,6 +182,8 @@ impl EntryView {
             content,
             target,
             here: row.is_settled(),
+            local: row.is_local(),
+            not_installed: false,
         }
     }
 }
@@ -252,6 +260,7 @@ fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::SyncRole;
     use crate::wire::condition::StopCause;
 
     #[test]
@@ -275,6 +284,11 @@ mod tests {
         assert_eq!(state(&peer(None, 0, false), &clear), "comparing");
         let liar = PeerStatus { invalid: Some("counter".into()), ..peer(Some(clear), 0, false) };
         assert_eq!(state(&liar, &clear), "announces invalid entries (counter)");
-        assert_eq!(state(&PeerStatus { in_sync: true, ..peer(None, 0, true) }, &clear), "in sync");
+        let in_sync = |condition| state(&PeerStatus { in_sync: true, ..peer(condition, 0, true) }, &clear);
+        assert_eq!(in_sync(None), "in sync");
+        assert_eq!(
+            in_sync(Some(Condition { role: SyncRole::ReceiveOnly, local: 3, ..clear })),
+            "in sync, receive-only, 3 local"
+        );
     }
 }

@@ -5,7 +5,7 @@
 use super::Request;
 use super::answer::{Answer, ApiState, Refusal};
 use crate::engine::api::index::Row;
-use crate::engine::{Holders, StatKind, WaitsFor, Why};
+use crate::engine::{Holders, LocalKind, StatKind, WaitsFor, Why};
 use crate::humanize::{bytes, counted, listed};
 use crate::io::journal::problem_sentence;
 use crate::model::path::IGNORE_FILE;
@@ -74,6 +74,30 @@ fn view(path: &SyncPath, why: Why, there: Option<StatKind>) -> WhyView {
             view.waits_for = Some(waits_for);
             ("pending", text)
         }
+        Why::Local { row, author, kind } => {
+            view.set_entry(path, Some(&row), Some(&author));
+            let what = match kind {
+                LocalKind::New => "new here",
+                LocalKind::Edited => "edited here",
+                LocalKind::Attributes => "has other permissions or another time here",
+                LocalKind::Deleted => "deleted here",
+            };
+            let group = of_the_group(&row, &author);
+            let ways = "'dirsync promote' announces it, 'dirsync revert' takes the group's state back";
+            ("local", format!("local change: {what}, announced to nobody; {group}; {ways}"))
+        }
+        Why::NotInstalled { row, author, kind } => {
+            view.set_entry(path, Some(&row), Some(&author));
+            let what = match kind {
+                LocalKind::New => "deleted by others, and still here",
+                LocalKind::Edited => "changed by others",
+                LocalKind::Attributes => "given other permissions or another time by others",
+                LocalKind::Deleted => "made by others, and not here",
+            };
+            let group = of_the_group(&row, &author);
+            let ways = "this machine is send-only; 'dirsync override' makes what is here the group's newest version";
+            ("not_installed", format!("not installed: {what}; {group}; {ways}"))
+        }
         Why::Synced { row, author, holders } => {
             view.set_entry(path, Some(&row), Some(&author));
             let text = format!("synced: {}; {}", version(&row, &author), held(&holders));
@@ -118,6 +142,13 @@ fn rule(covering: &crate::engine::api::ignore::Covering, path: &SyncPath) -> Str
     let IgnoredView { file, line, pattern, matched } = ignored(covering);
     let what = if covering.matched == *path { String::new() } else { format!("its folder '{matched}' ") };
     format!("{what}is covered by '{pattern}' ({file}, line {line})")
+}
+
+fn of_the_group(row: &Row, author: &str) -> String {
+    if row.is_unheard() {
+        return "the group has nothing there".to_owned();
+    }
+    format!("the group has {}", version(row, author))
 }
 
 /// `the file of beta (2.0 KiB), changed ...`, or who deleted it.

@@ -45,6 +45,9 @@ impl World {
         let rhythms_ns = self.plan_rhythms();
         self.run_until(self.now + active.max(rhythms_ns));
         self.heal();
+        if self.plan.role_changes > 0 {
+            self.settle_other_roles();
+        }
         if self.plan.rots > 0 {
             self.settle_rot();
         }
@@ -65,7 +68,7 @@ impl World {
         if self.has_obstacles && self.broken.is_none() {
             self.clear_obstacles();
         }
-        if self.has_roles() && self.broken.is_none() {
+        if self.has_roles() && self.plan.role_changes == 0 && self.broken.is_none() {
             self.settle_roles();
         }
         self.settle_conflicts();
@@ -160,6 +163,11 @@ impl World {
             let at = self.own.below(active + 1);
             let span_ns = self.own.below(active + 1 - at);
             self.after(at, Happening::Sleep { node, span_ns, whole: at.is_multiple_of(3) });
+        }
+        for _ in 0..self.plan.role_changes {
+            let node = self.own.index(self.nodes.len());
+            let at = self.own.below(active + 1);
+            self.after(at, Happening::Role(node));
         }
         for _ in 0..self.plan.undos {
             let node = self.own.index(self.nodes.len());

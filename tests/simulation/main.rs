@@ -53,6 +53,7 @@ const SEEDS_BOTH: u64 = 400;
 const SEEDS_MERGED: u64 = 400;
 const SEEDS_OBSTRUCTED: u64 = 400;
 const SEEDS_WITH_ROLES: u64 = 100;
+const SEEDS_WITH_OTHER_ROLES: u64 = 60;
 const THREADS: usize = 2;
 
 /// What became of a seed.
@@ -88,6 +89,9 @@ const OBSTRUCTED: Kind = Kind {
 };
 
 const WITH_ROLES: Kind = Kind { test: "seeds_in_which_machines_have_roles", on_conflict: None, plan: Plan::with_roles };
+
+const WITH_OTHER_ROLES: Kind =
+    Kind { test: "seeds_in_which_machines_get_other_roles", on_conflict: None, plan: Plan::with_other_roles };
 
 fn run(seed: u64, kind: &Kind, kept: Kept) -> Ran {
     let mut rng = Rng::new(seed);
@@ -138,6 +142,11 @@ fn seeds_in_which_names_fold_or_special_files_are_in_the_way() {
 #[test]
 fn seeds_in_which_machines_have_roles() {
     run_all(&WITH_ROLES, SEEDS_WITH_ROLES);
+}
+
+#[test]
+fn seeds_in_which_machines_get_other_roles() {
+    run_all(&WITH_OTHER_ROLES, SEEDS_WITH_OTHER_ROLES);
 }
 
 fn run_all(kind: &Kind, seeds: u64) {

@@ -107,7 +107,7 @@ impl World {
     /// Waits until nothing is done any more, then checks everything.
     pub fn rest(&mut self) {
         self.rest_before_checking();
-        if self.was_restored && self.is_something_nowhere() {
+        if (self.was_restored || self.plan.role_changes > 0) && self.is_something_nowhere() {
             self.broken = None;
             return;
         }
@@ -137,7 +137,8 @@ impl World {
 
     /// Whether a winner's content is on no disk any more: its last holder replaced it while the
     /// folder that came back from a backup was still to fetch it again, or did away with it and
-    /// lost the index that said so. Nobody can settle that.
+    /// lost the index that said so, or changed it when it announced nothing any more. Nobody can
+    /// settle that.
     fn is_something_nowhere(&self) -> bool {
         let shown = self.nodes.iter().flat_map(|node| node.disk.live.shown());
         let contents: BTreeSet<ContentId> = shown.filter_map(|value| value.content()).collect();

@@ -83,6 +83,8 @@ pub struct Plan {
     pub special: Option<usize>,
     /// What each machine does with changes; none: all do both.
     pub roles: Vec<SyncRole>,
+    /// Times at which somebody gives a machine another role, or decides what its role keeps apart.
+    pub role_changes: u64,
     pub user_ops: u64,
     /// How long users act, and things fail (ns).
     pub active_ns: u64,
@@ -133,6 +135,7 @@ impl Plan {
             folding: None,
             special: None,
             roles: Vec::new(),
+            role_changes: 0,
             user_ops: 0,
             active_ns: 0,
             early_ops: 0,

@@ -39,6 +39,17 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// As `with_roles`, and machines get other roles while users act and things fail. All machines
+    /// are linked with each other, and do both in the end.
+    pub fn with_other_roles(rng: &mut Rng) -> Self {
+        let mut plan = Self::with_roles(rng);
+        plan.pairs = (0..plan.nodes).flat_map(|a| (a + 1..plan.nodes).map(move |b| (a, b))).collect();
+        plan.role_changes = rng.between(2, 12);
+        plan
+    }
+}
+
 impl World {
     pub fn has_roles(&self) -> bool {
         !self.plan.roles.is_empty()
@@ -47,7 +58,9 @@ impl World {
     /// Whether a row may differ from the disk for good, by its machine's role.
     pub fn differs_by_role(&self, node: NodeId, row: &Row) -> bool {
         let here = &self.nodes[node];
-        match here.role {
+        // Where roles change, the engine says which one it has.
+        let changing = here.engine.as_ref().filter(|_| self.plan.role_changes > 0);
+        match changing.map_or(here.role, dirsyncd::engine::Engine::role) {
             SyncRole::Both => false,
             SyncRole::ReceiveOnly => row.is_local(),
             SyncRole::SendOnly => {
@@ -158,6 +171,36 @@ impl World {
         Err(format!("n{node} names {path:?} as {:?}, and it is {:?}", at(&named), at(&differing)))
     }
 
+    /// Somebody decides something, whatever the role is just then.
+    pub fn change_role(&mut self, node: NodeId) {
+        if !self.nodes[node].is_up() {
+            return;
+        }
+        let event = match self.own.below(8) {
+            0 => Event::Revert(Vec::new()),
+            1 => Event::Promote(Vec::new()),
+            2 => Event::Override(Vec::new()),
+            _ => Event::Role(*self.own.pick(&SyncRole::ALL)),
+        };
+        self.decide_role(node, event);
+    }
+
+    fn decide_role(&mut self, node: NodeId, event: Event) {
+        self.trace.note(self.now, format_args!("n{node}'s user says {event:?}"));
+        self.nodes[node].redates = true;
+        self.tell(node, event);
+    }
+
+    /// In the end all do both.
+    pub fn settle_other_roles(&mut self) {
+        self.run_for(5 * super::plan::SECOND);
+        for node in 0..self.nodes.len() {
+            self.nodes[node].role = SyncRole::Both;
+            self.decide_role(node, Event::Role(SyncRole::Both));
+        }
+        self.ledger.overwrites.clear();
+    }
+
     /// People decide about everything that differs; then all hold the same.
     pub fn settle_roles(&mut self) {
         let with = |world: &Self, role| -> Vec<NodeId> {
@@ -165,18 +208,18 @@ impl World {
         };
         for node in with(self, SyncRole::ReceiveOnly) {
             match self.rng.below(3) {
-                0 => self.decide_role(node, SyncRole::ReceiveOnly, Event::Revert(Vec::new())),
+                0 => self.decide_for_good(node, SyncRole::ReceiveOnly, Event::Revert(Vec::new())),
                 1 => self.promote_all(node),
-                _ => self.decide_role(node, SyncRole::Both, Event::Role(SyncRole::Both)),
+                _ => self.decide_for_good(node, SyncRole::Both, Event::Role(SyncRole::Both)),
             }
         }
         let senders = with(self, SyncRole::SendOnly);
         for (n, node) in senders.iter().copied().enumerate() {
             // What one overrides, another would not install.
             if n + 1 == senders.len() && self.rng.chance(500) {
-                self.decide_role(node, SyncRole::SendOnly, Event::Override(Vec::new()));
+                self.decide_for_good(node, SyncRole::SendOnly, Event::Override(Vec::new()));
             } else {
-                self.decide_role(node, SyncRole::Both, Event::Role(SyncRole::Both));
+                self.decide_for_good(node, SyncRole::Both, Event::Role(SyncRole::Both));
             }
         }
         self.rest();
@@ -190,18 +233,17 @@ impl World {
     }
 
     fn promote_all(&mut self, node: NodeId) {
-        self.decide_role(node, SyncRole::Both, Event::Promote(Vec::new()));
+        self.decide_for_good(node, SyncRole::Both, Event::Promote(Vec::new()));
         self.tell(node, Event::Role(SyncRole::Both));
     }
 
     /// `then`: what the node's role may be taken for by the oracles from now on.
-    fn decide_role(&mut self, node: NodeId, then: SyncRole, event: Event) {
+    fn decide_for_good(&mut self, node: NodeId, then: SyncRole, event: Event) {
         self.trace.note(self.now, format_args!("n{node}'s user says {event:?}"));
         if !matches!(event, Event::Revert(_)) {
             // Versions are made for what users did long before, or at other machines.
             self.nodes[node].redates = true;
             self.ledger.overwrites.clear();
-            self.ledger.torn.retain(|(other, _), _| *other != node);
         }
         self.nodes[node].role = then;
         self.tell(node, event);

@@ -128,8 +128,8 @@ impl World {
             let contents: BTreeSet<ContentId> = shown.filter_map(|value| value.content()).collect();
             let is_lost = |(node, path): &(NodeId, SyncPath)| {
                 let row = self.nodes[*node].durable.rows.get(path).filter(|row| !row.is_settled());
-                // What came over it elsewhere is not installed there.
-                if row.is_some_and(|row| self.differs_by_role(*node, row) && !row.is_local()) {
+                // What came over it elsewhere is not installed there, or nobody else ever had it.
+                if row.is_some_and(|row| row.is_local() || self.differs_by_role(*node, row)) {
                     return true;
                 }
                 row.and_then(|row| row.head.file()).is_some_and(|(content, _)| !contents.contains(&content))

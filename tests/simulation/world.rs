@@ -90,6 +90,8 @@ pub enum Happening {
     },
     /// Its user changes what is ignored.
     Patterns(NodeId),
+    /// Its user gives it another role, or decides what its role keeps apart.
+    Role(NodeId),
     /// Its user takes back what was held or let through, and nothing was.
     Undo(NodeId),
     /// Some file's bytes change on the disk.
@@ -298,6 +300,7 @@ impl World {
                 self.nodes[node].lost_marker = lost;
             }
             Happening::Patterns(node) => self.edit_patterns(node),
+            Happening::Role(node) => self.change_role(node),
             Happening::Undo(node) if self.nodes[node].is_up() => {
                 self.tell(node, Event::Undo { ticket: 2, dry_run: false });
             }

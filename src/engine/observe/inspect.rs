@@ -2,7 +2,7 @@
 
 use crate::engine::api::action::{Action, PriorContent};
 use crate::engine::api::event::{Hint, Now, Observed, Stat, StatKind};
-use crate::engine::api::index::{Index, Row};
+use crate::engine::api::index::{Index, OnDisk, Row};
 use crate::engine::api::problem::Problem;
 use crate::engine::core::Believed;
 use crate::engine::core::Core;
@@ -424,7 +424,8 @@ impl<I: Index> Engine<I> {
                 let is_rest = self.observe.torn.contains(path) && base.mtime == mtime;
                 if let Some(row) = row.filter(|_| is_rest) {
                     // What a cut left is announced to nobody, whoever changes its permissions.
-                    let disk = Some(merge::on_disk(Entry { mode, mtime, ..base }, Some(stat)));
+                    let (entry, local) = (Entry { mode, mtime, ..base }, row.is_local());
+                    let disk = Some(OnDisk { entry, stat: Some(stat), local });
                     return self.store(now, path, &Row { disk, ..row });
                 }
                 let stamp = base.version.stamp + STAMP_STEP;

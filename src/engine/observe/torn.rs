@@ -7,11 +7,11 @@
 
 use crate::engine::api::action::{Action, Report};
 use crate::engine::api::event::{Now, Stat};
-use crate::engine::api::index::{Index, Row};
+use crate::engine::api::index::{Index, OnDisk, Row};
 use crate::engine::api::problem::Problem;
 use crate::engine::core::Core;
 use crate::engine::limits::{TORN_BLOCK_BYTES, TORN_CAP, TORN_ZEROS_BYTES};
-use crate::engine::merge::{self, ObservationSource};
+use crate::engine::merge::ObservationSource;
 use crate::engine::observe::Observe;
 use crate::engine::{Engine, Trust};
 use crate::model::{ContentId, Entry, Kind, SyncPath};
@@ -105,19 +105,24 @@ impl<I: Index> Engine<I> {
         }
         let Some(row) = self.core.index.get(path) else { return false };
         let Some(known) = row.live_on_disk().map(|(known, _)| known.clone()) else { return false };
-        // Nobody else has what was local: what the cut left is all there is.
-        if row.is_local() || !is_torn(&known, kind) {
+        if !is_torn(&known, kind) {
             return false;
         }
         let sizes = (kind_size(kind), known.file().map_or(0, |(_, size)| size));
         // Of the version that it is left of: what a user makes of it comes after that.
         let mode = self.observe.mode_of(&self.core, path, Some(&row), kind, stat).mode();
         let torn = Entry { kind: kind.clone(), mode, mtime: stat.mtime, version: known.version };
-        let problem = Problem::TornNow { bytes: sizes.0, of: sizes.1, was_deleted: !row.head.is_live() };
+        // Nobody else has what was local.
+        let local = row.is_local();
+        let problem = if local {
+            Problem::Torn { nobody_has: true }
+        } else {
+            Problem::TornNow { bytes: sizes.0, of: sizes.1, was_deleted: !row.head.is_live() }
+        };
         self.core.out.push(Action::Report(Report::Problem { path: Some(path.clone()), problem }));
         self.observe.torn.add(path, kind);
         self.observe.store_torn(&mut self.core);
-        self.store(now, path, &Row { disk: Some(merge::on_disk(torn, Some(*stat))), ..row });
+        self.store(now, path, &Row { disk: Some(OnDisk { entry: torn, stat: Some(*stat), local }), ..row });
         true
     }
 
@@ -137,7 +142,10 @@ impl<I: Index> Engine<I> {
     /// For the status: each with what to do. What patterns cover is nobody's concern.
     pub(in crate::engine) fn torn(&self) -> impl Iterator<Item = (SyncPath, Problem)> {
         let synced = self.observe.torn.by_path.iter().filter(|(path, _)| !self.ignores(path, false));
-        synced.map(|(path, rest)| (path.clone(), Problem::Torn { nobody_has: rest.nobody_has }))
+        synced.map(|(path, rest)| {
+            let nobody_has = rest.nobody_has || self.core.is_unannounced(path);
+            (path.clone(), Problem::Torn { nobody_has })
+        })
     }
 }
 

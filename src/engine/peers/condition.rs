@@ -104,6 +104,7 @@ impl<I: Index> Engine<I> {
         // What is being hashed is most often an edit that nobody was told of yet. A second hash
         // finds none, as a rule.
         self.peers.standing.known != FolderKnowledge::Yes
+            || self.reconcile.has_local_to_announce()
             || self.observe.finds() != ObservationSource::Walked
             || self.peers.standing.open_inspections > 0
     }

@@ -48,6 +48,11 @@ impl<I: Index> Core<I> {
 }
 
 impl Reconcile {
+    /// Local changes wait to be announced.
+    pub(in crate::engine) fn has_local_to_announce(&self) -> bool {
+        self.locals.to_announce
+    }
+
     /// A machine that announces its changes may have been told so while it was off.
     pub(in crate::engine) fn load_local<I: Index>(&mut self, core: &Core<I>) {
         self.locals.to_announce = core.role.announces() && !core.index.local(None, 1).is_empty();
@@ -193,9 +198,13 @@ impl<I: Index> Engine<I> {
     }
 
     /// What rotted or was torn is no version of anyone's.
+    fn is_whole(&self, path: &SyncPath) -> bool {
+        !self.safety.is_suspected(path) && !self.observe.is_torn(path)
+    }
+
     fn announce_one(&mut self, now: Now, path: &SyncPath) -> bool {
-        let is_whole = !self.safety.is_suspected(path) && !self.observe.is_torn(path) && !self.transfer.is_busy(path);
-        let Some(row) = self.core.index.get(path).filter(|row| is_whole && row.is_local()) else { return false };
+        let may_go = self.is_whole(path) && !self.transfer.is_busy(path);
+        let Some(row) = self.core.index.get(path).filter(|row| may_go && row.is_local()) else { return false };
         let Some((kind, disk)) = local_kind(&row).zip(row.disk) else { return false };
         let base = Some(row.head).filter(|head| *head != merge::nothing());
         let after_base = base.as_ref().map_or(0, |base| base.version.stamp.saturating_add(STAMP_STEP));
@@ -215,9 +224,10 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn announce_local_due(&mut self, now: Now) {
         let has_seen = self.observe.has_walked() && !self.observe.is_walking_all();
         if self.reconcile.locals.to_announce && has_seen && !self.is_stopped() {
-            self.reconcile.locals.to_announce = false;
             let all = self.core.local_at(&[]);
             self.announce_local(now, all);
+            let left = self.core.local_at(&[]);
+            self.reconcile.locals.to_announce = left.iter().any(|path| self.is_whole(path));
         }
     }
 

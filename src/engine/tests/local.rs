@@ -437,3 +437,23 @@ fn what_is_local_is_suspected_like_any_file_and_nobody_is_asked_for_it() {
     assert_eq!(settle(&mut engine, 61 * SECOND).len(), 1, "the group's comes back");
     assert!(is_at_rest(&engine), "{:?}", engine.condition());
 }
+
+#[test]
+fn what_a_power_cut_leaves_of_a_local_change_is_named_and_announced_to_nobody() {
+    let old = entry("old", OLD, 0o644);
+    let mut engine = receiver(&[("f", row(&old, &old))]);
+    writes(&mut engine, "f", &entry("an edit", 5, 0o644));
+    let cut = observe::torn::Cut { since: 0, until: 2 * SECOND };
+    let mut again = Engine::new(engine.core.config.clone(), engine.into_index());
+    again.cut_short(cut, Trust::Known);
+    again.start(at(0), Trust::Known);
+    let empty = Entry { mtime: time(SECOND), ..entry("", 6, 0o644) };
+    again.observe(at(3 * SECOND), &path("f"), seen(&empty, SECOND), ObservationSource::Walked);
+    assert!(again.torn().eq([(path("f"), Problem::Torn { nobody_has: true })]));
+    assert_eq!(locals(&again), one("f", LocalKind::Edited));
+    let promoted = again.handle(at(4 * SECOND), Event::Promote(Vec::new()));
+    assert_eq!(announced(&promoted), []);
+    assert!(!again.transfer.has_wants(), "nobody is asked for it");
+    writes(&mut again, "f", &entry("anew", 9, 0o644));
+    assert_eq!((again.torn().count(), locals(&again).len()), (0, 1));
+}

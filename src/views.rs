@@ -10,6 +10,7 @@ pub mod folders;
 pub mod held;
 pub mod history;
 pub mod invite;
+pub mod leave;
 pub mod roles;
 pub mod status;
 pub mod verify;

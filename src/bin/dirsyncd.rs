@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         };
     }
     match daemon::run(&options) {
-        Ok(RunEnd::Stopped) => ExitCode::SUCCESS,
+        Ok(RunEnd::Stopped | RunEnd::Left) => ExitCode::SUCCESS,
         Ok(RunEnd::Renewed | RunEnd::Renamed) => {
             let why = daemon::replace_process();
             tracing::error!("dirsyncd cannot be started anew: {why}; start it again");

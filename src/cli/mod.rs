@@ -9,6 +9,7 @@ mod follow;
 mod held;
 mod install;
 mod invite;
+mod leave;
 mod list;
 mod place;
 mod rename;
@@ -250,6 +251,16 @@ enum Command {
     ///
     /// The daemon begins anew with it, which takes about a second. Not where --name is given.
     Rename { name: String },
+    /// Leave the group for good: the others are told, the secret is forgotten, the files stay
+    ///
+    /// Without --yes it only says what would happen, and what is not done yet: what is held back,
+    /// or perhaps on no other machine. The daemon ends. Its next start is a new machine in a group
+    /// of its own, or with --join CODE in another. Not where --secret-file or --open is given.
+    Leave {
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+    },
     /// Stop sending and receiving, until 'resume'
     Pause,
     /// Go on after 'pause'
@@ -476,6 +487,7 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
             let view = rename::rename(client, &place.folder, &name).await?;
             say(json, &view, |view| format!("this machine is {} now\n", view.name))
         }
+        Command::Leave { yes } => leave::leave(client, &place.folder, json, yes).await,
         Command::Pause => order(&mut client, json, "pause", "paused; go on with 'dirsync resume'").await,
         Command::Resume => order(&mut client, json, "resume", "syncing goes on").await,
     }

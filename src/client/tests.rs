@@ -10,7 +10,7 @@ use crate::engine::{
     StatKind, Status, SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
 };
 use crate::io::Events;
-use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, World};
+use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, SecretPlace, World};
 use crate::io::store::index::JournalLine;
 use crate::model::{
     ContentId, DeviceId, Entry, FileTime, Kind, Mode as Bits, RetainReason, SyncPath, Version, VersionVector,
@@ -172,6 +172,7 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
             }
             Request::Fetched { answer, .. } => drop(answer.send(Some(Ok(StageId(77))))),
             Request::Rename { answer, .. } => drop(answer.send(())),
+            Request::Leave(answer) => drop(answer.send(Ok(()))),
             Request::Do { event, answer } => {
                 match &event {
                     Event::AskPast(ask) => {
@@ -319,6 +320,7 @@ fn daemon() -> Daemon {
         listen_port: 6000,
         broadcast_port: 5000,
         name_is_given: true,
+        secret: SecretPlace::Own,
     };
     let control = Control::bind(private(&folder).as_fd(), home.path()).unwrap();
     let open = fs::File::open(&folder).unwrap();

@@ -45,6 +45,10 @@ impl Chores {
         Self { root: Arc::clone(root), state, shell: Arc::clone(shell), hourly: 0, sized: 0, marked, watchdog }
     }
 
+    pub(super) fn state(&self) -> &StateDir {
+        &self.state
+    }
+
     /// Does what is due; when the next chore is, by `Now::mono`. The marker of a folder that came
     /// back from a backup stays as it is until the folder was scanned: after a crash before that,
     /// it must not count as the index's (P8).

@@ -12,8 +12,8 @@ use crate::io::net::tls::DeviceKey;
 use crate::io::store::index::SqliteIndex;
 use crate::io::store::secret::{Secret, SecretError};
 use crate::io::store::state_folder::StateDir;
+use crate::model::InvitationCode;
 use crate::model::invitation::CodeError;
-use crate::model::{InvitationCode, text};
 use crate::options::{CodeSource, Options};
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -40,10 +40,10 @@ pub enum JoiningError {
     )]
     NobodyToAsk,
     #[error(
-        "--join: this machine is a member of another group, with {machines}: leave out --join to stay in it; to leave it for good, move \
-         '{secret}' away first, or name another --state-dir"
+        "--join: this machine is a member of another group, with {machines}: leave out --join to stay in it; to leave it for good, \
+         start it without --join, run 'dirsync leave', and join then"
     )]
-    OtherGroup { machines: String, secret: String },
+    OtherGroup { machines: String },
 }
 
 /// Proves the code and keeps it for this device; nothing is stored.
@@ -130,10 +130,7 @@ impl Joining<'_> {
     ) -> Result<(), JoiningError> {
         match join::join(&config(self.options, self.key, code, OTHERS_WITHIN), None) {
             Ok(inviter) if Secret::from_member(&inviter.secret).is_same(own) => say_it_is_ignored(machines),
-            Ok(_) => {
-                let secret = text::escape(self.file.as_os_str().as_encoded_bytes());
-                return Err(JoiningError::OtherGroup { machines: humanize::listed(machines), secret });
-            }
+            Ok(_) => return Err(JoiningError::OtherGroup { machines: humanize::listed(machines) }),
             Err(why) => tracing::warn!(
                 "--join is ignored: this machine is a member already, with {}, and whose code it is cannot be asked: {why}",
                 humanize::listed(machines)

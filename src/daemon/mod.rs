@@ -9,6 +9,7 @@ mod background;
 mod chores;
 mod joining;
 mod last_run;
+mod leaving;
 mod marker;
 mod naming;
 pub mod preview;
@@ -20,7 +21,7 @@ use crate::engine::observe::torn::Cut;
 use crate::engine::{Config, Engine, Event, Halt, Keeps, OnConflict, RootState, Trust};
 use crate::humanize;
 use crate::io::Events;
-use crate::io::control::{About, Control, Handle, NoSocket};
+use crate::io::control::{About, Control, Handle, NoSocket, SecretPlace};
 use crate::io::fs::boot::{self, BootPlace};
 use crate::io::fs::disk::{Disk, DiskOptions};
 use crate::io::fs::nested::{self, NestedError};
@@ -64,6 +65,8 @@ pub enum RunEnd {
     Renewed,
     /// To be started anew, with another name.
     Renamed,
+    /// This machine has left its group: nothing is to be started.
+    Left,
 }
 
 /// Why the daemon could not start or go on.
@@ -91,6 +94,8 @@ pub enum DaemonError {
     Preview(Box<preview::PreviewFailure>),
     #[error("{0}")]
     Joining(Box<joining::JoiningError>),
+    #[error("this machine leaves its group, and what it keeps for it cannot be removed: {0}; start it again to go on")]
+    Leaving(io::Error),
     #[error("cannot start: {0}{more}", more = way_out(.0))]
     Start(#[from] io::Error),
 }
@@ -126,6 +131,7 @@ pub fn run(options: &Options) -> Result<RunEnd, DaemonError> {
 fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     nested::refuse(&options.directory)?;
     let state = StateDir::open(&options.state_dir)?;
+    leaving::finish(&state)?;
     let given = secret(options)?;
     let root = Arc::new(Root::open(&options.directory)?);
     let (mut index, was_clean) = open_index(&state, &root)?;
@@ -183,6 +189,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
         events: received,
         requests,
         ends: None,
+        leaves: None,
     };
     let now = turns.clock.now();
     turns.journal.begin(now);
@@ -192,9 +199,13 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     while !stop.is_asked() && turns.ends.is_none() {
         let due = chores.run(turns.clock.now(), &mut turns.engine)?;
         turns.turn(due)?;
+        leaving::decide(&mut turns, chores.state())?;
     }
     let ended = turns.ends.unwrap_or(RunEnd::Stopped);
     end(turns, &shell, ended)?;
+    if ended == RunEnd::Left {
+        leaving::finish(chores.state())?;
+    }
     Ok(ended)
 }
 
@@ -214,6 +225,11 @@ fn about(options: &Options, listen_port: u16) -> About {
         listen_port,
         broadcast_port: options.broadcast_port,
         name_is_given: options.name_is_given,
+        secret: match &options.secret {
+            SecretSource::Own(_) => SecretPlace::Own,
+            SecretSource::Named(file) => SecretPlace::Named(file.clone()),
+            SecretSource::Open => SecretPlace::Open,
+        },
     }
 }
 
@@ -347,7 +363,7 @@ fn say_role(engine: &Engine<SqliteIndex>) {
 /// Ends in order: peers, disk, what they still had to say, the index.
 fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell, ended: RunEnd) -> Result<(), DaemonError> {
     // systemd must not wait for an end that does not come.
-    if ended == RunEnd::Stopped {
+    if matches!(ended, RunEnd::Stopped | RunEnd::Left) {
         chores::say_stopping();
     }
     tracing::info!("stopping");
@@ -430,7 +446,10 @@ fn secret(options: &Options) -> Result<GivenSecret<'_>, SecretError> {
 
 fn open_index(state: &StateDir, root: &Root) -> Result<(SqliteIndex, bool), IndexError> {
     let OpenedIndex { index, origin, was_clean } = SqliteIndex::open(&state.index_path())?;
-    if origin == IndexOrigin::New && root.marker().is_some() {
+    let has_left = leaving::has_left(state);
+    if origin == IndexOrigin::New && has_left {
+        tracing::info!("this machine has left its group, and is a new device in a group of its own");
+    } else if origin == IndexOrigin::New && root.marker().is_some() {
         tracing::warn!(
             "the folder was synced before, and there is no index in '{}': it is compared as if found for the first time, nothing \
              counts as deleted, and this machine is a new device; if the index is elsewhere, stop and give --state-dir",

@@ -16,6 +16,7 @@ use crate::io::fs::glance::Glance;
 use crate::io::net::preview::{GroupTree, PreviewConfig, PreviewError, group_tree};
 use crate::io::net::tls::{DeviceKey, KeyError};
 use crate::io::store::index::{IndexError, OpenedIndex, SqliteIndex};
+use crate::io::store::leaving;
 use crate::io::store::secret::{Secret, SecretError, SecretKeys};
 use crate::io::store::state_folder::{StateDir, StateError};
 use crate::model::path::IGNORE_FILE;
@@ -51,6 +52,8 @@ pub enum PreviewFailure {
     Secret(#[from] SecretError),
     #[error("there is no secret in '{0}', so this machine is in no group: give --join CODE as well, or --secret-file")]
     NoSecret(String),
+    #[error("this machine leaves its group, and what it keeps for it cannot be removed: {0}")]
+    Leaving(io::Error),
     #[error("the folder cannot be read: {0}")]
     Folder(io::Error),
     #[error("the device key cannot be kept: {0}")]
@@ -62,6 +65,7 @@ pub enum PreviewFailure {
 /// Prints the preview on standard output.
 pub fn print(options: &Options, form: PreviewForm) -> Result<(), PreviewFailure> {
     let state = StateDir::open(&options.state_dir)?;
+    leaving::finish(&state).map_err(PreviewFailure::Leaving)?;
     let key = device_key(&state, options)?;
     let (keys, inviter) = match &options.join {
         Some(source) => {

@@ -52,6 +52,8 @@ pub(super) struct Loop<H> {
     pub requests: Receiver<Request>,
     /// This run is to end, and a new one to begin: as a new device, or with a new name.
     pub ends: Option<RunEnd>,
+    /// Who wants to hear that this machine may leave its group.
+    pub leaves: Option<oneshot::Sender<Result<(), String>>>,
 }
 
 impl<H: Hands> Loop<H> {
@@ -76,6 +78,7 @@ impl<H: Hands> Loop<H> {
                     let _: &mut RunEnd = self.ends.get_or_insert(RunEnd::Renamed);
                     done.push(answer);
                 }
+                Request::Leave(answer) => self.leaves = Some(answer),
                 question => questions.push(question),
             }
         }
@@ -165,6 +168,7 @@ impl<H: Hands> Loop<H> {
             Request::Pasts { ticket, answer } => drop(answer.send(self.engine.take_pasts(ticket))),
             Request::Fetched { ticket, answer } => drop(answer.send(self.engine.take_fetched(ticket))),
             Request::Rename { answer, .. } | Request::Do { answer, .. } => drop(answer),
+            Request::Leave(answer) => drop(answer),
         }
     }
 }
@@ -216,6 +220,7 @@ mod tests {
             events: received,
             requests: asked,
             ends: None,
+            leaves: None,
         };
         Bench { _home: home, events, requests, turns }
     }

@@ -254,6 +254,7 @@ impl<I: Index> Engine<I> {
             Event::Revert(paths) => self.revert(now, &paths),
             Event::Override(paths) => self.override_winners(now, &paths),
             Event::Forget(device) => self.peers.forget_device(&mut self.core, now, device),
+            Event::Leave => self.peers.say_goodbye(&mut self.core),
             Event::Clock { link, ahead_ns } => self.peers.clock_seen(&mut self.core, now, link, ahead_ns),
             Event::Twin { ours, theirs } => self.twin_met(ours, theirs),
         }

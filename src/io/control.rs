@@ -12,6 +12,7 @@ pub mod by_inode;
 mod conflicts;
 mod elsewhere;
 mod invite;
+mod leave;
 mod past;
 mod roles;
 mod routes;
@@ -128,6 +129,9 @@ pub enum Request {
         name: String,
         answer: oneshot::Sender<()>,
     },
+    /// This machine is to leave its group, for good: the run ends. Answered once that is decided
+    /// durably, or why it cannot be.
+    Leave(oneshot::Sender<Result<(), String>>),
     /// Answered once the event is handled and committed.
     Do {
         event: Event,
@@ -251,6 +255,18 @@ pub struct About {
     pub broadcast_port: u16,
     /// The options say how this machine is called.
     pub name_is_given: bool,
+    pub secret: SecretPlace,
+}
+
+/// Whose the group's secret is to forget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretPlace {
+    /// Ours: it is in the state directory.
+    Own,
+    /// A person's: its file was named where this machine is started.
+    Named(PathBuf),
+    /// Everyone knows it (`--open`).
+    Open,
 }
 
 /// Listening sockets, before they are served.

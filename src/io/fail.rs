@@ -49,10 +49,14 @@ pub enum Point {
     MarkerWritten,
     RestorePlaced,
     PruneRemoved,
+    LeaveDecide,
+    LeaveDecided,
+    LeaveForget,
+    LeaveForgotten,
 }
 
 /// All of them, by the names that the variable knows.
-pub const POINTS: [(Point, &str); 38] = [
+pub const POINTS: [(Point, &str); 42] = [
     (Point::StageCreate, "stage.create"),
     (Point::StageWrite, "stage.write"),
     (Point::StageDress, "stage.dress"),
@@ -91,6 +95,10 @@ pub const POINTS: [(Point, &str); 38] = [
     (Point::MarkerWritten, "marker.written"),
     (Point::RestorePlaced, "restore.placed"),
     (Point::PruneRemoved, "prune.removed"),
+    (Point::LeaveDecide, "leave.decide"),
+    (Point::LeaveDecided, "leave.decided"),
+    (Point::LeaveForget, "leave.forget"),
+    (Point::LeaveForgotten, "leave.forgotten"),
 ];
 
 /// What has a place in the code calls this on its way; the error is the one that the system call

@@ -4,6 +4,7 @@
 
 pub mod chunk_lists;
 pub mod index;
+pub mod leaving;
 pub mod secret;
 pub mod signatures;
 pub mod state_folder;

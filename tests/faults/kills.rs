@@ -13,7 +13,8 @@ use dirsyncd::io::fail::POINTS;
 use std::os::unix::process::ExitStatusExt;
 
 /// Passed only by what a test of its own does.
-const ELSEWHERE: [&str; 2] = ["restore.placed", "install.proven"];
+const ELSEWHERE: [&str; 6] =
+    ["restore.placed", "install.proven", "leave.decide", "leave.decided", "leave.forget", "leave.forgotten"];
 const SIGKILL: i32 = 9;
 
 /// Something in history that is older than any limit, for the first thing that a start does.
@@ -173,4 +174,37 @@ fn a_conflict_whose_install_was_killed_is_listed_after_all() {
     });
     let kept = listed[0]["kept"].as_str().expect("a name in history");
     assert_eq!(read(a.history_dir().join(kept)), b"ours, the earlier one");
+}
+
+#[test]
+fn killed_while_it_leaves_its_group_it_is_a_member_or_none() {
+    let mut a = Group::new().machine("a");
+    a.names_secret = false;
+    write(a.at("f"), "stays");
+    a.start();
+    let membership = |a: &Machine| {
+        let device = a.json(&["status"]).expect("a status")["device"].to_string();
+        (read(a.state.join("secret")), device)
+    };
+    let rules = ["decide", "decided", "forget:1", "forget:2", "forget:5", "forget:8", "forgotten"];
+    for rule in rules {
+        converge(&[&a]);
+        let before = membership(&a);
+        a.stop();
+        a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), format!("leave.{rule}"))];
+        a.start();
+        a.cli(&["leave", "--yes"]);
+        let status = eventually("a is dead", PATIENCE, || a.exit_status().ok_or("it lives".to_owned()));
+        assert_eq!(status.signal(), Some(SIGKILL), "{rule}");
+        a.kill();
+        a.environment.clear();
+        a.start();
+        converge(&[&a]);
+        let after = membership(&a);
+        let is_same = (after.0 == before.0, after.1 == before.1);
+        let is_member = rule == "decide";
+        assert_eq!(is_same, (is_member, is_member), "{rule}: half a member");
+        assert_eq!(read(a.at("f")), b"stays");
+        assert_eq!(a.history().len(), 0, "{rule}");
+    }
 }

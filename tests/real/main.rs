@@ -23,6 +23,7 @@ mod identity;
 mod in_sync;
 mod joining;
 mod kill;
+mod leaving;
 mod lesser_disks;
 mod logging;
 mod mass;

@@ -464,6 +464,10 @@ pub enum Report {
     Forgotten {
         device: String,
     },
+    /// It has left the group, by its own word; deletions no longer wait for it.
+    Left {
+        peer: String,
+    },
     /// A person gave this machine another role.
     Role {
         role: SyncRole,

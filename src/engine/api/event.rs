@@ -347,6 +347,8 @@ pub enum Event {
     Override(Vec<SyncPath>),
     /// A person says that this device will not come back.
     Forget(DeviceId),
+    /// This machine has left the group: linked machines are told, and nothing follows.
+    Leave,
     /// So far is the clock of the link's other end ahead of ours (ns; behind: negative).
     Clock {
         link: LinkId,

@@ -181,14 +181,45 @@ impl Peers {
         if self.sessions.values().any(|session| session.device == device) {
             return;
         }
-        let Some(known) = self.devices.known.remove(&device) else { return };
-        self.devices.seen.remove(&device);
-        self.devices.dirty = true;
-        self.devices.purge_soon(now);
-        let name = if known.name.is_empty() { device.short() } else { known.name };
+        let Some(name) = self.forget_name(now, device) else { return };
         core.out.push(Action::Report(Report::Forgotten { device: name }));
         let links = self.sessions.keys().copied().collect();
         self.send(core, links, Message::Forget { device });
+    }
+
+    /// A peer speaks of another device, or leaves: that a linked one is gone it can say of itself
+    /// alone.
+    pub(in crate::engine) fn forget_came<I: Index>(
+        &mut self,
+        core: &mut Core<I>,
+        now: Now,
+        link: LinkId,
+        device: DeviceId,
+    ) {
+        if self.sessions.get(&link).is_none_or(|session| session.device != device) {
+            return self.forget_device(core, now, device);
+        }
+        let Some(peer) = self.forget_name(now, device) else { return };
+        core.out.push(Action::Report(Report::Left { peer }));
+        let others = self.sessions.iter().filter(|(_, session)| session.device != device);
+        let links = others.map(|(link, _)| *link).collect();
+        self.send(core, links, Message::Forget { device });
+    }
+
+    /// Tells the linked machines that this one has left the group.
+    pub(in crate::engine) fn say_goodbye<I: Index>(&mut self, core: &mut Core<I>) {
+        let device = core.config.device;
+        let links = self.sessions.keys().copied().collect();
+        self.send(core, links, Message::Forget { device });
+    }
+
+    /// Drops it from the list, and says how it was called, if it was there.
+    fn forget_name(&mut self, now: Now, device: DeviceId) -> Option<String> {
+        let known = self.devices.known.remove(&device)?;
+        self.devices.seen.remove(&device);
+        self.devices.dirty = true;
+        self.devices.purge_soon(now);
+        Some(if known.name.is_empty() { device.short() } else { known.name })
     }
 
     /// Once a group of events.
@@ -323,6 +354,43 @@ mod tests {
         assert_eq!(seen(&mut engine), Some(at(DAY).wall + SECOND));
         engine.handle(at(DAY), Event::Forget(device));
         assert_eq!(seen(&mut engine), None);
+    }
+
+    #[test]
+    fn a_linked_device_says_of_itself_alone_that_it_is_gone() {
+        use crate::engine::api::map_index::MapIndex;
+        use crate::engine::{Config, Event, OnConflict};
+        let (us, second, third) = (DeviceId([9; 32]), DeviceId([2; 32]), DeviceId([3; 32]));
+        let config = Config { device: us, name: "a".into(), on_conflict: OnConflict::Newest };
+        let mut engine = Engine::new(config, MapIndex::new());
+        for (link, device) in [(LinkId(2), second), (LinkId(3), third)] {
+            let features = crate::wire::features::Features::ours();
+            engine.handle(at(DAY), Event::LinkUp { link, device, name: "peer".into(), dialler: true, features });
+        }
+        let says = |link, device| {
+            let message = Message::Forget { device };
+            Event::Message { link: LinkId(link), message, wire_bytes: 1 }
+        };
+        let forgets = |actions: Vec<Action>| {
+            let to_whom = |action| match action {
+                Action::Send { to, message: Message::Forget { device } } => Some((to, device)),
+                _ => None,
+            };
+            actions.into_iter().filter_map(to_whom).collect::<Vec<_>>()
+        };
+        let known = |engine: &mut Engine<MapIndex>| {
+            engine.status().devices.iter().map(|known| known.device).collect::<Vec<_>>()
+        };
+        assert_eq!(forgets(engine.handle(at(DAY), says(2, third))), [], "the other one is linked, and has come back");
+        assert_eq!(known(&mut engine), [second, third]);
+        let actions = engine.handle(at(DAY), says(2, second));
+        let left = |action: &Action| matches!(action, Action::Report(Report::Left { peer }) if peer == "peer");
+        assert!(actions.iter().any(left), "{actions:?}");
+        assert_eq!(forgets(actions), [(vec![LinkId(3)], second)], "the others hear of it");
+        assert_eq!(forgets(engine.handle(at(DAY), says(2, second))), [], "once");
+        engine.handle(at(DAY), Event::LinkDown { link: LinkId(2) });
+        assert_eq!(known(&mut engine), [third], "the link's end brings it not back");
+        assert_eq!(forgets(engine.handle(at(DAY), Event::Leave)), [(vec![LinkId(3)], us)]);
     }
 
     #[test]

@@ -245,7 +245,7 @@ impl<I: Index> Engine<I> {
         match message {
             Message::Known { counter } => self.known_came(now, link, counter),
             Message::Confirm(confirmation) => self.confirmation_came(now, link, confirmation),
-            Message::Forget { device } => self.peers.forget_device(&mut self.core, now, device),
+            Message::Forget { device } => self.peers.forget_came(&mut self.core, now, link, device),
             Message::Undo { relayed_to } => self.undo_came(now, link, &relayed_to),
             Message::State { root, pending, condition } => self.state_came(now, link, root, pending, condition),
             Message::Groups { groups } => self.peers.groups_came(&mut self.core, now, link, &groups),

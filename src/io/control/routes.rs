@@ -6,7 +6,7 @@
 use super::answer::{Answer, ApiState, Refusal};
 use super::elsewhere::holding;
 use super::view::name_elsewhere;
-use super::{About, Handle, Request, World, conflicts, invite, past, roles, undo, verify, why};
+use super::{About, Handle, Request, World, conflicts, invite, leave, past, roles, undo, verify, why};
 use crate::engine::{DeviceStatus, Event};
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
@@ -52,6 +52,7 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
         .route("/v1/override", post(roles::override_winners))
         .route("/v1/forget", post(forget))
         .route("/v1/rename", post(rename))
+        .route("/v1/leave", post(leave::leave))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
         .fallback(async || Refusal::unknown("there is no such request; is dirsync newer than the daemon?"))

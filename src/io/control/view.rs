@@ -133,7 +133,7 @@ impl PeerView {
 
 /// How a peer and this machine stand to each other: what keeps the peer from being done, else what
 /// keeps this one.
-fn state(peer: &PeerStatus, ours: &Condition) -> String {
+pub(super) fn state(peer: &PeerStatus, ours: &Condition) -> String {
     if let Some(first) = &peer.invalid {
         return format!("announces invalid entries ({first})");
     }

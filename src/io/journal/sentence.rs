@@ -265,6 +265,9 @@ pub(super) fn line(report: &Report) -> Line {
         Report::Forgotten { device } => {
             (Level::Info, "forgotten", format!("forgot {}: deletions are no longer remembered for it", escaped(device)))
         }
+        Report::Left { peer } => {
+            (Level::Info, "left", format!("{} has left the group: it is no longer waited for", escaped(peer)))
+        }
         Report::Role { role } => (Level::Info, "role", format!("this machine is {}", role.word())),
         Report::LocalKept { path, kept, by } => {
             let to =

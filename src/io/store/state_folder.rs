@@ -103,6 +103,10 @@ impl StateDir {
         fs::rename(new, path)
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub fn index_path(&self) -> PathBuf {
         self.path.join("index")
     }

@@ -6,6 +6,7 @@
 use super::{Failure, place, say};
 use crate::client::Client;
 use crate::humanize::{count, counted};
+use crate::model::SyncRole;
 use crate::views::roles::{LocalPathView, LocalView, RoleView, SettledView};
 use clap::Subcommand;
 use serde_json::json;
@@ -26,7 +27,7 @@ pub(super) enum RoleCommand {
     Role {
         /// The new role [default: show the present one]
         #[arg(value_name = "both|receive-only|send-only")]
-        role: Option<String>,
+        role: Option<SyncRole>,
         /// Announce what is local, and install what was left out, as the new role has it
         #[arg(long, requires = "role")]
         yes: bool,
@@ -81,10 +82,10 @@ pub(super) async fn run(
     match command {
         RoleCommand::Role { role: None, .. } => say(json, &client.get::<RoleView>("/v1/role", &[]).await?, shown),
         RoleCommand::Role { role: Some(role), yes } => {
-            let view: RoleView = client.post("/v1/role", &json!({ "role": role, "yes": yes })).await?;
+            let view: RoleView = client.post("/v1/role", &json!({ "role": role.word(), "yes": yes })).await?;
             if view.needs_yes {
                 say(json, &view, |_| String::new())?;
-                return Err(Failure::Nothing(would_change(&view, &role)));
+                return Err(Failure::Nothing(would_change(&view, role)));
             }
             say(json, &view, set)
         }
@@ -132,12 +133,12 @@ fn set(view: &RoleView) -> String {
     format!("{} is {} now\n", view.machine, view.role)
 }
 
-fn would_change(view: &RoleView, role: &str) -> String {
+fn would_change(view: &RoleView, role: SyncRole) -> String {
     let mut what = Vec::new();
-    if view.local > 0 && role != "receive-only" {
+    if view.local > 0 && role.announces() {
         what.push(format!("{} would be announced to all", counted(view.local, "local change", "local changes")));
     }
-    if view.not_installed > 0 && role != "send-only" {
+    if view.not_installed > 0 && role.installs() {
         let changes = counted(view.not_installed, "change", "changes");
         what.push(format!("{changes} of others would be installed here"));
     }

@@ -98,6 +98,7 @@ fn a_receive_only_machine_keeps_its_changes_to_itself_until_a_person_decides() {
     holds(&b, "gone", "of a");
     refuses(&b, &["revert", "gone"], "no local change");
     assert_eq!(differing(&b, "local", 1), ["edited edited"]);
+    assert_eq!(b.cli(&["role", "hub"]).status.code(), Some(2), "wrong usage");
     refuses(&b, &["role", "both"], "1 local change would be announced to all");
     assert_eq!(b.json(&["role"]).unwrap()["role"], "receive-only");
     succeeds(&b, &["role", "both", "--yes"]);

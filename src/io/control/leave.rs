@@ -32,12 +32,9 @@ pub(super) async fn leave(
         return Err(Refusal::malformed(why));
     }
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
-    let view = LeaveView {
-        directory: shown(&shared.about.directory),
-        machines: status.devices.iter().map(|known| text::escape(known.name.as_bytes())).collect(),
-        undone: undone(&status),
-        dry_run,
-    };
+    let mut machines: Vec<_> = status.devices.iter().map(|known| text::escape(known.name.as_bytes())).collect();
+    machines.sort();
+    let view = LeaveView { directory: shown(&shared.about.directory), machines, undone: undone(&status), dry_run };
     if !dry_run {
         shared.handle.ask(Request::Leave).await.ok_or_else(Refusal::busy)?.map_err(Refusal::failed)?;
     }

@@ -11,6 +11,7 @@ mod install;
 mod invite;
 mod leave;
 mod list;
+mod peers;
 mod place;
 mod rename;
 mod roles;
@@ -102,8 +103,13 @@ enum Command {
         #[arg(long, conflicts_with = "watch")]
         check: bool,
     },
-    /// The machines that are linked now
-    Peers,
+    /// The machines that are known here: how those stand that are linked, and since when the others
+    /// are away
+    Peers {
+        /// With --json, also those that are not linked
+        #[arg(short, long)]
+        all: bool,
+    },
     /// What the folder holds, as the index knows it
     Ls {
         /// A folder or file [default: the current directory]
@@ -366,7 +372,10 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
             let attention = show::attention(&status);
             if check && !attention.is_empty() { Err(Failure::Attention(attention.join("; "))) } else { Ok(()) }
         }
-        Command::Peers => say(json, &client.get::<Vec<PeerView>>("/v1/peers", &[]).await?, |peers| show::peers(peers)),
+        Command::Peers { all } => {
+            let all = [("all", (all || !json).to_string())];
+            say(json, &client.get::<Vec<PeerView>>("/v1/peers", &all).await?, |peers| peers::known(peers))
+        }
         Command::Ls { path, recursive } => {
             let path = place.path(path.as_deref())?;
             let entries = list::all(&mut client, path.as_deref(), recursive).await?;

@@ -126,16 +126,23 @@ fn away(device: &DeviceView) -> String {
 }
 
 fn wrong_clocks(peers: &[PeerView]) -> impl Iterator<Item = String> {
-    peers.iter().filter_map(|peer| {
-        let ahead = peer.clock_ahead_ns.as_deref().and_then(|ns| ns.parse::<i64>().ok())?;
-        let (by, way) = (duration(ahead.unsigned_abs()), if ahead > 0 { "ahead" } else { "behind" });
-        Some(format!("the clock of {} is {by} {way}; set the wrong one", peer.name))
-    })
+    peers.iter().filter_map(clock_off)
+}
+
+/// Of a peer whose clock is off.
+pub(super) fn clock_off(peer: &PeerView) -> Option<String> {
+    let ahead = peer.clock_ahead_ns.as_deref().and_then(|ns| ns.parse::<i64>().ok())?;
+    let (by, way) = (duration(ahead.unsigned_abs()), if ahead > 0 { "ahead" } else { "behind" });
+    Some(format!("the clock of {} is {by} {way}; set the wrong one", peer.name))
 }
 
 /// `last seen 12 s ago`.
 pub(super) fn last_seen(device: &DeviceView) -> String {
-    match device.away_s {
+    last_seen_for(device.away_s)
+}
+
+pub(super) fn last_seen_for(away_s: Option<u64>) -> String {
+    match away_s {
         Some(away) => format!("last seen {} ago", duration(away.saturating_mul(1_000_000_000))),
         None => "not seen since this machine keeps count".to_owned(),
     }
@@ -432,4 +439,4 @@ fn time_as(ns: &str, format: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

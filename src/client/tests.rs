@@ -6,8 +6,8 @@ use super::{ClientError, Folder};
 use crate::engine::api::index::{Conflict, Counts, Index, Row, Settled};
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::{
-    AskPast, DifferingPaths, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Problem, Run, StageId,
-    StatKind, Status, SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
+    AskPast, DeviceStatus, DifferingPaths, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Problem, Run,
+    StageId, StatKind, Status, SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
 };
 use crate::io::Events;
 use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, SecretPlace, World};
@@ -49,7 +49,16 @@ struct FakeWorld(Mutex<Vec<String>>);
 impl World for FakeWorld {
     fn links(&self) -> Vec<LinkFacts> {
         let (device, address) = (DeviceId([2; 32]), "127.0.0.1:6000".to_owned());
-        vec![LinkFacts { device, name: "beta".into(), address, sent_bytes: 5, received_bytes: 7, uploads: Vec::new() }]
+        vec![LinkFacts {
+            device,
+            name: "beta".into(),
+            address,
+            sent_bytes: 5,
+            received_bytes: 7,
+            uploads: Vec::new(),
+            software: "dirsyncd 9".into(),
+            round_trip_ms: Some(0.25),
+        }]
     }
 
     fn history(&self, asked: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>> {
@@ -284,7 +293,13 @@ fn status(counts: Counts) -> Status {
         left_alone: 0,
         ignored: 0,
         open_conflicts: 0,
-        devices: Vec::new(),
+        devices: vec![DeviceStatus {
+            device: DeviceId([7; 32]),
+            name: "old\x1b".into(),
+            linked: false,
+            seen_ns: Some(1),
+            equal_ns: None,
+        }],
         lacks: vec!["no permission bits".into()],
         problems: vec![(path("p"), Problem::Suspect(SuspectCause::Unreadable))],
         transfers: Vec::new(),
@@ -345,6 +360,10 @@ async fn what_is_asked_is_answered_from_anywhere_in_the_folder() {
     assert!(problem.path == "p" && problem.text.contains("the disk cannot read it"), "{problem:?}");
     let peers: Vec<PeerView> = client.get("/v1/peers", &[]).await.unwrap();
     assert_eq!((peers[0].name.as_str(), peers[0].sent_bytes, peers[0].received_bytes), ("be\\x1bta", 5, 7));
+    assert!(peers.len() == 1 && peers[0].linked && peers[0].software == "dirsyncd 9", "{peers:?}");
+    let all: Vec<PeerView> = client.get("/v1/peers", &[("all", "true".into())]).await.unwrap();
+    let away: Vec<_> = all.iter().filter(|peer| !peer.linked).map(|peer| peer.name.as_str()).collect();
+    assert_eq!(away, ["old\\x1b"]);
     let log: LogView = client.get("/v1/log", &[("n", "3".into())]).await.unwrap();
     assert_eq!((log.lines.len(), log.lines[2].time_ns.as_str()), (3, "2"));
 }

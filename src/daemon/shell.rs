@@ -72,6 +72,8 @@ impl World for Shell {
             sent_bytes: link.sent_bytes,
             received_bytes: link.received_bytes,
             uploads: link.uploads,
+            software: text::escape(link.software.as_bytes()),
+            round_trip_ms: link.round_trip_ms,
         });
         facts.collect()
     }

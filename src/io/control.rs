@@ -162,7 +162,7 @@ impl Handle {
 }
 
 /// A link as the network sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LinkFacts {
     pub device: DeviceId,
     pub name: String,
@@ -171,6 +171,10 @@ pub struct LinkFacts {
     pub sent_bytes: u64,
     pub received_bytes: u64,
     pub uploads: Vec<Upload>,
+    /// What it says that it runs, safe to print.
+    pub software: String,
+    /// Not known before the first ping was answered.
+    pub round_trip_ms: Option<f64>,
 }
 
 /// Something kept in history, here or on linked machines.

@@ -149,7 +149,7 @@ pub struct DeviceView {
     pub equal_ns: Option<String>,
 }
 
-/// One linked machine; also `GET /v1/peers`.
+/// One linked machine; also `GET /v1/peers`, which lists all that are known if asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PeerView {
     pub device: DeviceId,
@@ -174,6 +174,20 @@ pub struct PeerView {
     /// It announces entries that are not taken in: the first, and why.
     #[serde(default)]
     pub invalid: Option<String>,
+    #[serde(default)]
+    pub linked: bool,
+    /// What it says that it runs; empty if it is not linked.
+    #[serde(default)]
+    pub software: String,
+    #[serde(default)]
+    pub round_trip_ms: Option<f64>,
+    /// As in [`DeviceView`].
+    #[serde(default)]
+    pub seen_ns: Option<String>,
+    #[serde(default)]
+    pub away_s: Option<u64>,
+    #[serde(default)]
+    pub equal_ns: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -30,6 +30,7 @@ mod mass;
 mod moving;
 mod names;
 mod naming;
+mod peers;
 mod renaming;
 mod restoring;
 mod rhythms;

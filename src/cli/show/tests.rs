@@ -5,7 +5,7 @@ use crate::model::DeviceId;
 use crate::views::status::TransferView;
 use crate::views::status::{UnreachedView, UploadView};
 
-fn peer(name: &str, state: &str) -> PeerView {
+pub(in crate::cli) fn peer(name: &str, state: &str) -> PeerView {
     PeerView {
         device: DeviceId([0xab; 32]),
         name: name.to_owned(),
@@ -19,6 +19,12 @@ fn peer(name: &str, state: &str) -> PeerView {
         received_bytes: 1,
         clock_ahead_ns: None,
         invalid: None,
+        linked: true,
+        software: "dirsyncd 1.2.0".to_owned(),
+        round_trip_ms: Some(0.4),
+        seen_ns: None,
+        away_s: None,
+        equal_ns: None,
     }
 }
 

@@ -75,9 +75,23 @@ async fn status(State(shared): State<ApiState>) -> Answer<StatusView> {
     Ok(Json(view))
 }
 
-async fn peers(state: State<ApiState>) -> Answer<Vec<PeerView>> {
-    let Json(status) = status(state).await?;
-    Ok(Json(status.peers))
+#[derive(Deserialize)]
+struct PeersQuery {
+    /// Also those that are known and not linked.
+    #[serde(default)]
+    all: bool,
+}
+
+async fn peers(state: State<ApiState>, query: Result<Query<PeersQuery>, QueryRejection>) -> Answer<Vec<PeerView>> {
+    let Query(PeersQuery { all }) = query?;
+    let Json(StatusView { mut peers, devices, .. }) = status(state).await?;
+    if all {
+        // Who was linked between the two lists is in the first.
+        let is_away = |known: &&DeviceView| peers.iter().all(|peer| peer.device != known.device);
+        let away: Vec<_> = devices.iter().filter(is_away).map(PeerView::away).collect();
+        peers.extend(away);
+    }
+    Ok(Json(peers))
 }
 
 #[derive(Deserialize)]

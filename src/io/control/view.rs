@@ -62,6 +62,7 @@ fn uploads(links: &[LinkFacts]) -> Vec<UploadView> {
 impl StatusView {
     pub(super) fn new(about: &About, status: Status, links: &[LinkFacts], stalled: Option<Duration>) -> Self {
         let Counts { files, directories, symlinks, deleted, bytes, pending, local: _ } = status.counts;
+        let peers = status.peers.iter().map(|peer| PeerView::new(peer, &status, links)).collect();
         let problems = status.problems.iter().map(|(path, problem)| (path, problem_sentence(problem)));
         let under_way = status.under_way.into_iter();
         Self {
@@ -90,7 +91,7 @@ impl StatusView {
             bytes,
             // What is not installed by this machine's role does not come.
             pending: pending.saturating_sub(status.condition.not_installed),
-            peers: status.peers.iter().map(|peer| PeerView::new(peer, &status.condition, links)).collect(),
+            peers,
             uploads: uploads(links),
             peers_not_reached: Vec::new(),
             lacks: status.lacks,
@@ -112,13 +113,14 @@ impl StatusView {
 }
 
 impl PeerView {
-    fn new(peer: &PeerStatus, ours: &Condition, links: &[LinkFacts]) -> Self {
+    fn new(peer: &PeerStatus, ours: &Status, links: &[LinkFacts]) -> Self {
+        let known = ours.devices.iter().find(|known| known.device == peer.device);
         let link = links.iter().find(|link| link.device == peer.device);
         Self {
             device: peer.device,
             name: text::escape(peer.name.as_bytes()),
             in_sync: peer.in_sync,
-            state: state(peer, ours),
+            state: state(peer, &ours.condition),
             role: peer.condition.map(|condition| condition.role).unwrap_or_default().word().to_owned(),
             condition: peer.condition,
             pending: peer.pending,
@@ -127,6 +129,36 @@ impl PeerView {
             received_bytes: link.map_or(0, |link| link.received_bytes),
             clock_ahead_ns: peer.clock_ahead_ns.map(|ahead| ahead.to_string()),
             invalid: peer.invalid.clone(),
+            linked: true,
+            software: link.map(|link| link.software.clone()).unwrap_or_default(),
+            round_trip_ms: link.and_then(|link| link.round_trip_ms),
+            seen_ns: None,
+            away_s: None,
+            equal_ns: known.and_then(|known| known.equal_ns).map(|at| at.to_string()),
+        }
+    }
+
+    /// A machine that is known and not linked.
+    pub(super) fn away(known: &DeviceView) -> Self {
+        Self {
+            device: known.device,
+            name: known.name.clone(),
+            in_sync: false,
+            state: "not linked".to_owned(),
+            role: String::new(),
+            condition: None,
+            pending: 0,
+            address: String::new(),
+            sent_bytes: 0,
+            received_bytes: 0,
+            clock_ahead_ns: None,
+            invalid: None,
+            linked: false,
+            software: String::new(),
+            round_trip_ms: None,
+            seen_ns: known.seen_ns.clone(),
+            away_s: known.away_s,
+            equal_ns: known.equal_ns.clone(),
         }
     }
 }

@@ -187,6 +187,8 @@ pub struct Greeted {
     pub name: String,
     pub boot: u64,
     pub features: Features,
+    /// What it says that it runs.
+    pub software: String,
 }
 
 /// TLS. Whether our own key is at the other end is seen after the greeting, which says who was
@@ -263,9 +265,9 @@ impl Secured {
             features: me.features.clone(),
         };
         self.send(&hello).await?;
-        let (name, boot, started, features) = match self.receive().await? {
-            Packet::Hello { protocol, name, boot, started, features, .. } if protocol == me.protocol => {
-                (name, boot, started, features)
+        let (name, boot, started, features, software) = match self.receive().await? {
+            Packet::Hello { protocol, name, boot, started, features, software } if protocol == me.protocol => {
+                (name, boot, started, features, software)
             }
             Packet::Hello { protocol, .. } => return Err(GreetError::OtherProtocol(protocol)),
             other => return Err(GreetError::OutOfTurn(other.kind())),
@@ -274,7 +276,7 @@ impl Secured {
             return Err(if boot == me.boot { GreetError::Itself } else { GreetError::Twin { boot, started } });
         }
         let Self { stream, meter, role, device } = self;
-        Ok(Greeted { stream, meter, role, device, name, boot, features })
+        Ok(Greeted { stream, meter, role, device, name, boot, features, software })
     }
 
     async fn send_proof(&mut self, me: &Identity) -> Result<(), GreetError> {

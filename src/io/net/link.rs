@@ -122,6 +122,7 @@ pub struct Link {
     pub role: Role,
     pub boot: u64,
     features: Features,
+    software: String,
     since: SystemTime,
     start: Instant,
     meter: Arc<Meter>,
@@ -179,13 +180,15 @@ pub struct LinkInfo {
     pub sent_bytes: u64,
     pub received_bytes: u64,
     pub round_trip_ms: Option<f64>,
+    /// Foreign text.
+    pub software: String,
     #[serde(skip)]
     pub uploads: Vec<Upload>,
 }
 
 impl Link {
     pub fn new(id: LinkId, address: SocketAddr, greeted: Greeted, world: Arc<LinkContext>) -> (Arc<Self>, Ends) {
-        let Greeted { stream, meter, role, device, name, boot, features } = greeted;
+        let Greeted { stream, meter, role, device, name, boot, features, software } = greeted;
         let (outbox, lanes) = outbox::lanes(&world.queued);
         let (wanted, wanted_out) = mpsc::unbounded_channel();
         let (close, close_out) = mpsc::unbounded_channel();
@@ -200,6 +203,7 @@ impl Link {
             role,
             boot,
             features,
+            software,
             since,
             start,
             meter,
@@ -230,6 +234,7 @@ impl Link {
             since: self.since,
             sent_bytes: self.meter.sent(),
             received_bytes: self.meter.received(),
+            software: self.software.clone(),
             round_trip_ms: (round_trip_us > 0).then_some(round_trip_us as f64 / 1000.0),
             uploads: self.uploads(),
         }

@@ -24,7 +24,7 @@ use crate::engine::peers::session::PeerClock;
 use crate::model::DeviceId;
 use crate::wire::message::Message;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const META_DEVICES: &str = "known_devices";
 /// As versions before this one kept them.
@@ -73,6 +73,9 @@ pub(in crate::engine) struct Devices {
     /// When each was linked last, by our clock (ns since 1970).
     seen: BTreeMap<DeviceId, u64>,
     clocks: BTreeMap<DeviceId, ClockOff>,
+    /// Those that have left the group. They end their links a moment later, and may be linked once
+    /// more in it; what they are next is another device.
+    left: BTreeSet<DeviceId>,
     next_purge: u64,
     dirty: bool,
 }
@@ -98,6 +101,9 @@ impl Devices {
 
     /// A device that is linked is known from now on.
     pub fn meet(&mut self, today: u64, device: DeviceId, name: &str) {
+        if self.left.contains(&device) {
+            return;
+        }
         if !self.known.contains_key(&device) {
             let never_equal = || self.known.iter().filter(|(_, known)| known.equal_day == 0);
             let is_full = self.known.len() >= DEVICES_CAP || never_equal().count() >= NEVER_EQUAL_CAP;
@@ -200,6 +206,10 @@ impl Peers {
             return self.forget_device(core, now, device);
         }
         let Some(peer) = self.forget_name(now, device) else { return };
+        if self.devices.left.len() >= DEVICES_CAP {
+            self.devices.left.pop_first();
+        }
+        self.devices.left.insert(device);
         core.out.push(Action::Report(Report::Left { peer }));
         let others = self.sessions.iter().filter(|(_, session)| session.device != device);
         let links = others.map(|(link, _)| *link).collect();
@@ -390,6 +400,11 @@ mod tests {
         assert_eq!(forgets(engine.handle(at(DAY), says(2, second))), [], "once");
         engine.handle(at(DAY), Event::LinkDown { link: LinkId(2) });
         assert_eq!(known(&mut engine), [third], "the link's end brings it not back");
+        let features = crate::wire::features::Features::ours();
+        let again = Event::LinkUp { link: LinkId(4), device: second, name: "peer".into(), dialler: true, features };
+        engine.handle(at(DAY), again);
+        engine.handle(at(DAY), Event::LinkDown { link: LinkId(4) });
+        assert_eq!(known(&mut engine), [third], "nor does a last link that crossed its word");
         assert_eq!(forgets(engine.handle(at(DAY), Event::Leave)), [(vec![LinkId(3)], us)]);
     }
 

@@ -218,7 +218,7 @@ async fn link_pair() -> (Stream, Stream) {
             device: key.device().expect("its own"),
             name: name.to_owned(),
             tls: Tls::new(&key).expect("a certificate"),
-            link_key: Secret::open_to_all().keys().link,
+            keys: Secret::open_to_all().keys(),
             protocol: PROTOCOL,
             boot: 1,
             started: 1,

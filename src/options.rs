@@ -85,8 +85,7 @@ pub struct Args {
     /// it from standard input, nothing to be asked on the terminal. Ignored where this machine is a
     /// member of that group already
     #[arg(
-        long, value_name = "CODE", env = "DIRSYNCD_JOIN", num_args = 0..=1, default_missing_value = code::ASK,
-        conflicts_with_all = ["secret_file", "open"]
+        long, value_name = "CODE", env = "DIRSYNCD_JOIN", num_args = 0..=1, default_missing_value = code::ASK
     )]
     pub join: Option<String>,
 
@@ -253,6 +252,10 @@ pub enum OptionError {
     Peer(String),
     #[error("--join: {0}; 'dirsync invite' on a member shows one, such as 0123-4567-89AB-CDEF")]
     Code(#[from] CodeError),
+    #[error("--json says a preview in JSON; add --preview")]
+    JsonAlone,
+    #[error("--join gets the secret from another machine; leave --secret-file and --open out")]
+    JoinWithSecret,
     #[error("--open needs no secret, but '{0}' holds one; remove that file, or leave --open out")]
     OpenBesideSecret(String),
     #[error("--open needs no secret, but --secret-file names one; give one of the two")]
@@ -284,6 +287,9 @@ impl Options {
         if signature_dir.exists() && !signature_dir.is_dir() {
             return Err(OptionError::NotDirectory(shown(&signature_dir)));
         }
+        if args.join.as_ref().is_some_and(|code| !code.is_empty()) && (args.open || args.secret_file.is_some()) {
+            return Err(OptionError::JoinWithSecret);
+        }
         let secret = secret_source(args.secret_file, args.open, &directory, &state_dir)?;
         let join = args.join.as_deref().filter(|code| !code.is_empty()).map(CodeSource::parse).transpose()?;
         let listen_port = args.listen_port.map_or(ListenPort::Preferred(DEFAULT_LISTEN_PORT), ListenPort::Required);
@@ -303,7 +309,7 @@ impl Options {
             signature_dir,
             secret,
             join,
-            preview: preview.form(),
+            preview: preview.form()?,
             name,
             name_is_given,
             peers,

@@ -10,6 +10,7 @@ use clap::builder::RangedU64ValueParser;
 use serde_json::json;
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct InviteArgs {
     /// The code ends after so many minutes
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = RangedU64ValueParser::<u64>::new().range(1..=1440))]
@@ -17,14 +18,17 @@ pub(super) struct InviteArgs {
     /// So many machines may join with it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = RangedU64ValueParser::<u32>::new().range(1..=64))]
     uses: u32,
+    /// They may read the folder, and whatever they change is taken by no other machine
+    #[arg(long)]
+    read_only: bool,
     /// Print the code alone, for a pipe to 'dirsyncd DIR --join -'
     #[arg(short, long)]
     quiet: bool,
     /// Only say which invitations are open
-    #[arg(long, conflicts_with_all = ["minutes", "uses", "quiet", "cancel"])]
+    #[arg(long, conflicts_with_all = ["minutes", "uses", "read_only", "quiet", "cancel"])]
     list: bool,
     /// Close all that are open
-    #[arg(long, conflicts_with_all = ["minutes", "uses", "quiet"])]
+    #[arg(long, conflicts_with_all = ["minutes", "uses", "read_only", "quiet"])]
     cancel: bool,
 }
 
@@ -40,14 +44,19 @@ pub(super) async fn invite(client: &mut Client, json: bool, args: &InviteArgs) -
             format!("closed {}\n", counted(count, "invitation", "invitations"))
         });
     }
-    let wanted = json!({ "uses": args.uses, "seconds": args.minutes * 60 });
+    let wanted = json!({ "uses": args.uses, "seconds": args.minutes * 60, "read_only": args.read_only });
     let invited: InviteView = client.post("/v1/invite", &wanted).await?;
     say(json, &invited, |invited| if args.quiet { format!("{}\n", invited.code) } else { text(invited) })
 }
 
-fn text(InviteView { code, command, uses, seconds_left, addresses }: &InviteView) -> String {
+fn text(InviteView { code, command, uses, read_only, seconds_left, addresses }: &InviteView) -> String {
     let minutes = counted(seconds_left.div_ceil(60), "minute", "minutes");
-    let machines = counted(u64::from(*uses), "machine", "machines");
+    let (one, many) = if *read_only {
+        ("machine that may only read", "machines that may only read")
+    } else {
+        ("machine", "machines")
+    };
+    let machines = counted(u64::from(*uses), one, many);
     let ways: Vec<_> = addresses.iter().map(|address| format!("--peer {address}")).collect();
     let elsewhere = match ways[..] {
         [] => String::new(),
@@ -63,6 +72,10 @@ fn all(open: &InvitationsView, none: &str) -> String {
         return format!("{none}\n");
     }
     let line = |minutes: u64, uses: u32| {
+        if uses == 0 {
+            let left = counted(minutes, "minute", "minutes");
+            return format!("kept for a machine that has not joined yet, {left} left\n");
+        }
         let machines = counted(u64::from(uses), "more machine", "more machines");
         format!("for {machines}, {} left\n", counted(minutes, "minute", "minutes"))
     };
@@ -80,13 +93,14 @@ mod tests {
             code: "0123-4567-89AB-CDEF".into(),
             command: "dirsyncd DIR --join 0123-4567-89AB-CDEF".into(),
             uses: 1,
+            read_only: true,
             seconds_left: 600,
             addresses: vec!["10.0.0.7:6000".into(), "192.0.2.7:6000".into()],
         };
         insta::assert_snapshot!(text(&view), @r"
         0123-4567-89AB-CDEF
 
-        For 1 machine, within 10 minutes. On the other machine run, with the folder to sync as DIR:
+        For 1 machine that may only read, within 10 minutes. On the other machine run, with the folder to sync as DIR:
           dirsyncd DIR --join 0123-4567-89AB-CDEF
         Where no broadcast reaches this machine, add --peer 10.0.0.7:6000 or --peer 192.0.2.7:6000.
         ");
@@ -95,8 +109,11 @@ mod tests {
     #[test]
     fn open_invitations_are_a_line_each() {
         let open = |uses_left, seconds_left| OpenInvitationView { uses_left, seconds_left };
-        let view = InvitationsView { invitations: vec![open(1, 541), open(3, 60)] };
-        assert_eq!(all(&view, "none"), "for 1 more machine, 10 minutes left\nfor 3 more machines, 1 minute left\n");
+        let view = InvitationsView { invitations: vec![open(1, 541), open(3, 60), open(0, 60)] };
+        assert_eq!(
+            all(&view, "none"),
+            "for 1 more machine, 10 minutes left\nfor 3 more machines, 1 minute left\nkept for a machine that has not joined yet, 1 minute left\n"
+        );
         assert_eq!(all(&InvitationsView { invitations: Vec::new() }, "none"), "none\n");
     }
 }

@@ -250,7 +250,11 @@ pub(super) fn peers(peers: &[PeerView]) -> String {
     }
     let rows = peers.iter().map(|peer| {
         let traffic = format!("sent {}, received {}", bytes(peer.sent_bytes), bytes(peer.received_bytes));
-        vec![peer.name.clone(), peer.device.short(), peer.state.clone(), peer.address.clone(), traffic]
+        let state = match peer.capability.as_str() {
+            "read-only" => format!("{}, may only read", peer.state),
+            _ => peer.state.clone(),
+        };
+        vec![peer.name.clone(), peer.device.short(), state, peer.address.clone(), traffic]
     });
     table(&rows.collect::<Vec<_>>())
 }

@@ -53,6 +53,7 @@ impl World for FakeWorld {
             device,
             name: "beta".into(),
             address,
+            capability: crate::model::Capability::Write,
             sent_bytes: 5,
             received_bytes: 7,
             uploads: Vec::new(),
@@ -336,6 +337,7 @@ fn daemon() -> Daemon {
         broadcast_port: 5000,
         name_is_given: true,
         secret: SecretPlace::Own,
+        capability: crate::model::Capability::Write,
     };
     let control = Control::bind(private(&folder).as_fd(), home.path()).unwrap();
     let open = fs::File::open(&folder).unwrap();

@@ -86,7 +86,8 @@ impl Joining<'_> {
         };
         let Some(own) = own else { return self.join(&code(self.source)?) };
         let machines = known_machines(self.index);
-        let joined_with = self.state.joined_with();
+        let own_tag = own.keys().members.group_tag;
+        let joined_with = self.state.joined_with().filter(|(_, tag)| *tag == own_tag).map(|(code, _)| code);
         let is_member = joined_with.is_some() || !machines.is_empty();
         // A unit that has --join in it has nobody to ask at its second start.
         let code = match self.source {
@@ -110,12 +111,14 @@ impl Joining<'_> {
     fn join(&self, code: &InvitationCode) -> Result<Joined, JoiningError> {
         let config = config(self.options, self.key, code, PATIENCE);
         let file = PathBuf::from(self.file);
-        let store: Store =
-            Box::new(move |secret| Secret::from_member(secret).store(&file).map_err(|why| why.to_string()));
+        let (state, fingerprint) = (self.options.state_dir.clone(), code.fingerprint());
+        let store: Store = Box::new(move |secret| {
+            let secret = Secret::from_member(secret);
+            StateDir::note_joining(&state, fingerprint, secret.keys().members.group_tag)
+                .map_err(|why| why.to_string())?;
+            secret.store(&file).map_err(|why| why.to_string())
+        });
         let inviter = join::join(&config, Some(store))?;
-        if let Err(why) = self.state.set_joined_with(code.fingerprint()) {
-            tracing::warn!("that this code was used cannot be noted: {why}; leave --join out at the next start");
-        }
         tracing::info!(kind = "joined", "joined the group of {} ({})", inviter.name, inviter.address.ip());
         Ok(Joined { secret: Secret::from_member(&inviter.secret), inviter: Some(inviter.address.to_string()) })
     }
@@ -129,7 +132,7 @@ impl Joining<'_> {
         machines: &[String],
     ) -> Result<(), JoiningError> {
         match join::join(&config(self.options, self.key, code, OTHERS_WITHIN), None) {
-            Ok(inviter) if Secret::from_member(&inviter.secret).is_same(own) => say_it_is_ignored(machines),
+            Ok(inviter) if Secret::from_member(&inviter.secret).is_same_group(own) => say_it_is_ignored(machines),
             Ok(_) => return Err(JoiningError::OtherGroup { machines: humanize::listed(machines) }),
             Err(why) => tracing::warn!(
                 "--join is ignored: this machine is a member already, with {}, and whose code it is cannot be asked: {why}",

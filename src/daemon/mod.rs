@@ -34,7 +34,7 @@ use crate::io::net::tls::{DeviceKey, KeyError};
 use crate::io::store::index::{IndexError, IndexOrigin, OpenedIndex, SqliteIndex};
 use crate::io::store::secret::{Secret, SecretError};
 use crate::io::store::state_folder::{StateDir, StateError};
-use crate::model::{DeviceId, text};
+use crate::model::{Capability, DeviceId, text};
 use crate::options::{self, CodeSource, ListenPort, Options, SecretSource};
 use crate::wire::condition::StopCause;
 pub use again::replace_process;
@@ -143,7 +143,9 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
         GivenSecret::Here(secret, made) => (secret, made),
         GivenSecret::ToJoin(source, file) => match joining::secret(options, source, file, &state, &index, &key) {
             Ok(Joined { secret, inviter }) => {
-                if let Some(inviter) = inviter {
+                if let Some(inviter) = inviter
+                    && index.counts() == Counts::default()
+                {
                     preview::say_before_joining(options, &key, secret.keys(), inviter);
                 }
                 (secret, None)
@@ -171,7 +173,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     let disk = start_disk(options, &root, &events, &index)?;
     let net = start_net(net_config(options, key, &secret, state.port()), &events, &root, &disk)?;
     keep_port(options, &state, net.port());
-    let about = about(options, net.port());
+    let about = about(options, net.port(), secret.capability());
     let control = bind_control(options, &root)?;
     introduce(options, device, &about, root.keeps());
     if let Some(file) = secret_made {
@@ -182,7 +184,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     background::start(control, handle, Arc::clone(&shell) as _, about, events, stop)?;
 
     let mut turns = Loop {
-        engine: engine(options, &root, device, was_renewed, index),
+        engine: engine(options, secret.capability(), &root, (device, was_renewed), index),
         journal: Journal::new(),
         hands: Arc::clone(&shell),
         clock: Clock::start(),
@@ -218,7 +220,7 @@ fn say_if_it_was_killed(was_clean: bool, was_cut: bool) {
     }
 }
 
-fn about(options: &Options, listen_port: u16) -> About {
+fn about(options: &Options, listen_port: u16, capability: Capability) -> About {
     About {
         directory: options.directory.clone(),
         state_dir: options.state_dir.clone(),
@@ -230,6 +232,7 @@ fn about(options: &Options, listen_port: u16) -> About {
             SecretSource::Named(file) => SecretPlace::Named(file.clone()),
             SecretSource::Open => SecretPlace::Open,
         },
+        capability,
     }
 }
 
@@ -264,9 +267,9 @@ fn start_net(config: NetConfig, events: &Events, root: &Arc<Root>, disk: &Disk) 
 /// The engine as the options and the folder want it, not started yet.
 fn engine(
     options: &Options,
+    capability: Capability,
     root: &Root,
-    device: DeviceId,
-    was_renewed: bool,
+    (device, was_renewed): (DeviceId, bool),
     index: SqliteIndex,
 ) -> Engine<SqliteIndex> {
     let on_conflict = match options.on_conflict {
@@ -277,6 +280,9 @@ fn engine(
     let mut engine = Engine::new(Config { device, name: options.name.clone(), on_conflict }, index);
     if let Some(role) = options.role {
         engine.begin_as(role);
+    }
+    if !capability.writes() {
+        engine.read_only();
     }
     if options.allow_mass_delete {
         engine.allow_mass_delete();
@@ -410,6 +416,12 @@ fn introduce(options: &Options, device: DeviceId, about: &About, keeps: Keeps) {
             humanize::listed(&lacks)
         );
     }
+    if !about.capability.writes() {
+        tracing::info!(
+            kind = "role",
+            "this machine may only read: what is changed here stays here, and 'dirsync local' lists it"
+        );
+    }
     if options.secret == SecretSource::Open {
         tracing::warn!("--open: anyone on this network may read and write '{}'", shown(&options.directory));
     }
@@ -469,6 +481,7 @@ fn open_index(state: &StateDir, root: &Root) -> Result<(SqliteIndex, bool), Inde
 
 fn device_key(index: &mut SqliteIndex, state: &StateDir) -> Result<DeviceKey, DaemonError> {
     if let Some(bytes) = index.meta(META_DEVICE_KEY) {
+        forget_joining_key(state);
         return Ok(DeviceKey::from_bytes(&bytes)?);
     }
     let key = match state.joining_key().and_then(|bytes| DeviceKey::from_bytes(&bytes).ok()) {
@@ -480,10 +493,15 @@ fn device_key(index: &mut SqliteIndex, state: &StateDir) -> Result<DeviceKey, Da
     };
     // Durable before anybody hears of it.
     index.commit()?;
+    forget_joining_key(state);
+    Ok(key)
+}
+
+/// The index has it, or one of its own.
+fn forget_joining_key(state: &StateDir) {
     if let Err(why) = state.forget_joining_key() {
         tracing::warn!("the key of a preview cannot be removed from the state directory: {why}");
     }
-    Ok(key)
 }
 
 fn make_key(index: &mut SqliteIndex) -> Result<DeviceKey, KeyError> {
@@ -530,7 +548,7 @@ fn net_config(options: &Options, key: DeviceKey, secret: &Secret, kept_port: Opt
     NetConfig {
         key,
         keys: secret.keys(),
-        secret: (options.secret != SecretSource::Open).then(|| secret.to_joiner()),
+        secret: (options.secret != SecretSource::Open).then(|| secret.clone()),
         name: options.name.clone(),
         broadcast_port: options.broadcast_port,
         listen: match options.listen_port {

@@ -8,19 +8,18 @@ mod said;
 
 use super::{DaemonError, META_DEVICE_KEY, joining};
 use crate::engine::api::ignore::Ignore;
-use crate::engine::api::index::Index;
 use crate::engine::preview::{FoundHere, Preview, preview, to_be_hashed};
 use crate::humanize;
 use crate::io::clock::wall_ns;
 use crate::io::fs::glance::Glance;
 use crate::io::net::preview::{GroupTree, PreviewConfig, PreviewError, group_tree};
 use crate::io::net::tls::{DeviceKey, KeyError};
-use crate::io::store::index::{IndexError, OpenedIndex, SqliteIndex};
+use crate::io::store::index::SqliteIndex;
 use crate::io::store::leaving;
 use crate::io::store::secret::{Secret, SecretError, SecretKeys};
 use crate::io::store::state_folder::{StateDir, StateError};
 use crate::model::path::IGNORE_FILE;
-use crate::model::{ContentId, Entry, SyncPath, text};
+use crate::model::{ContentId, Entry, Kind, SyncPath, text};
 use crate::options::{Options, PreviewForm, SecretSource};
 use said::{line, view, words};
 use std::collections::BTreeMap;
@@ -32,6 +31,10 @@ use std::time::{Duration, Instant};
 
 /// How long a member is looked for.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a member's answers are waited for: of a million paths they take seconds.
+const ANSWERS_WITHIN: Duration = Duration::from_mins(10);
+/// The same before a join, which does not wait for what is only said.
+const SAID_WITHIN: Duration = Duration::from_secs(15);
 /// How often it says how far hashing has come.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
@@ -44,8 +47,13 @@ pub enum PreviewFailure {
     Joining(#[from] joining::JoiningError),
     #[error(transparent)]
     State(#[from] StateError),
-    #[error(transparent)]
-    Index(#[from] IndexError),
+    #[error("the index cannot be read: {0}")]
+    Index(rusqlite::Error),
+    #[error(
+        "this folder was synced before: --preview is for a folder that meets its first group, of which every file counts as found; \
+         'dirsync status' and 'dirsync peers' say how a member stands"
+    )]
+    Synced,
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error(transparent)]
@@ -76,7 +84,8 @@ pub fn print(options: &Options, form: PreviewForm) -> Result<(), PreviewFailure>
     };
     let group = group_tree(&config(options, &key, keys, inviter))?;
     let glance = Glance::open(&options.directory).map_err(PreviewFailure::Folder)?;
-    let (here, unread) = glance.tree(&patterns(&glance, &group)).map_err(PreviewFailure::Folder)?;
+    let mut group = group;
+    let (here, unread) = both(&glance, &mut group).map_err(PreviewFailure::Folder)?;
     let contents = hash(&glance, &to_be_hashed(&here, &group.entries), &here);
     let found = preview(&here, &contents, &group.entries, wall_ns());
     let view = view(&options.directory, &group.member, &found, unread);
@@ -89,23 +98,27 @@ pub fn print(options: &Options, form: PreviewForm) -> Result<(), PreviewFailure>
 }
 
 /// One line of the log before a folder with files in it meets the group's for the first time. By
-/// size and time alone: the scan that follows hashes everything.
+/// size alone: the scan that follows hashes everything.
 pub(super) fn say_before_joining(options: &Options, key: &DeviceKey, keys: SecretKeys, inviter: String) {
     let seen = || -> Result<Option<(String, Preview)>, PreviewFailure> {
         let glance = Glance::open(&options.directory).map_err(PreviewFailure::Folder)?;
         if !glance.tree(&Ignore::default()).map_err(PreviewFailure::Folder)?.0.values().any(is_file) {
             return Ok(None);
         }
-        let group = group_tree(&config(options, key, keys, Some(inviter)))?;
-        let (here, _) = glance.tree(&patterns(&glance, &group)).map_err(PreviewFailure::Folder)?;
-        let found = preview(&here, &by_time(&here, &group.entries), &group.entries, wall_ns());
+        let mut group = group_tree(&PreviewConfig {
+            answers_within: SAID_WITHIN,
+            patience: SAID_WITHIN,
+            ..config(options, key, keys, Some(inviter))
+        })?;
+        let (here, _) = both(&glance, &mut group).map_err(PreviewFailure::Folder)?;
+        let found = preview(&here, &by_size(&here, &group.entries), &group.entries, wall_ns());
         Ok(Some((group.member, found)))
     };
     match seen() {
         Ok(None) => {}
         Ok(Some((member, found))) => tracing::info!(
             kind = "preview",
-            "both folders hold files. As {member} has the group, by size and time: {}",
+            "both folders hold files. As {member} has the group, by size alone: {}",
             line(&found)
         ),
         Err(why) => tracing::warn!("what joining will do cannot be said before: {why}"),
@@ -116,14 +129,18 @@ fn is_file(found: &FoundHere) -> bool {
     found.stat.kind == crate::engine::StatKind::File
 }
 
-/// Files of one size and time count as the same.
-fn by_time(here: &BTreeMap<SyncPath, FoundHere>, group: &BTreeMap<SyncPath, Entry>) -> BTreeMap<SyncPath, ContentId> {
-    let same = |path: SyncPath| {
-        let (found, theirs) = (here.get(&path)?, group.get(&path)?);
-        let (content, _) = theirs.file()?;
-        (found.stat.mtime == theirs.mtime).then_some((path, content))
-    };
-    to_be_hashed(here, group).into_iter().filter_map(same).collect()
+/// Files of one size count as the same: what differs is found by the scan that follows.
+fn by_size(here: &BTreeMap<SyncPath, FoundHere>, group: &BTreeMap<SyncPath, Entry>) -> BTreeMap<SyncPath, ContentId> {
+    let theirs = |path: SyncPath| group.get(&path).and_then(Entry::file).map(|(content, _)| (path, content));
+    to_be_hashed(here, group).into_iter().filter_map(theirs).collect()
+}
+
+/// What is here, and how many folders could not be read. What the patterns name is left out on both
+/// sides.
+fn both(glance: &Glance, group: &mut GroupTree) -> io::Result<(BTreeMap<SyncPath, FoundHere>, u64)> {
+    let ignore = patterns(glance, group);
+    group.entries.retain(|path, entry| !ignore.ignores(path, entry.kind == Kind::Directory));
+    glance.tree(&ignore)
 }
 
 fn config(options: &Options, key: &DeviceKey, keys: SecretKeys, inviter: Option<String>) -> PreviewConfig {
@@ -135,18 +152,18 @@ fn config(options: &Options, key: &DeviceKey, keys: SecretKeys, inviter: Option<
         broadcast_port: options.broadcast_port,
         peers: inviter.into_iter().chain(named).collect(),
         patience: PATIENCE,
+        answers_within: ANSWERS_WITHIN,
     }
 }
 
 /// The key that this machine has, or will have: the code is kept for it.
 fn device_key(state: &StateDir, options: &Options) -> Result<DeviceKey, PreviewFailure> {
     if state.index_path().exists() {
-        let OpenedIndex { index, was_clean, .. } = SqliteIndex::open(&state.index_path())?;
-        let key = index.meta(META_DEVICE_KEY);
-        if was_clean {
-            index.close()?;
+        let seen = SqliteIndex::glance(&state.index_path(), META_DEVICE_KEY).map_err(PreviewFailure::Index)?;
+        if seen.holds_paths {
+            return Err(PreviewFailure::Synced);
         }
-        if let Some(bytes) = key {
+        if let Some(bytes) = seen.meta {
             return Ok(DeviceKey::from_bytes(&bytes)?);
         }
     }
@@ -178,13 +195,9 @@ fn secret(options: &Options) -> Result<Secret, PreviewFailure> {
 fn patterns(glance: &Glance, group: &GroupTree) -> Ignore {
     let ours = glance.patterns();
     let theirs = SyncPath::new(IGNORE_FILE).ok().and_then(|path| group.entries.get(&path).map(|e| e.version.stamp));
-    let is_ours_newer = || {
-        let path = SyncPath::new(IGNORE_FILE).ok()?;
-        let (found, _) = glance.tree(&Ignore::default()).ok()?;
-        found.get(&path).map(|found| found.stat.mtime.as_stamp() > theirs.unwrap_or(0))
-    };
+    let is_ours_newer = || glance.patterns_stamp().is_some_and(|ours| ours > theirs.unwrap_or(0));
     let text = match (&ours, &group.patterns) {
-        (Some(_), Some(_)) if is_ours_newer() == Some(true) => ours,
+        (Some(_), Some(_)) if is_ours_newer() => ours,
         (_, Some(_)) => group.patterns.clone(),
         _ => ours,
     };

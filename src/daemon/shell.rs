@@ -18,7 +18,7 @@ use crate::io::net::members::Unreached;
 use crate::io::net::mesh::Net;
 use crate::io::net::transfer::{Served, StagedWriter, Staging};
 use crate::io::store::chunk_lists::{ChunkLists, List};
-use crate::model::{ContentId, InvitationCode, Mode, SyncPath, text};
+use crate::model::{Capability, ContentId, InvitationCode, Mode, SyncPath, text};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -69,6 +69,7 @@ impl World for Shell {
             device: link.device,
             name: text::escape(link.name.as_bytes()),
             address: link.address.to_string(),
+            capability: link.capability,
             sent_bytes: link.sent_bytes,
             received_bytes: link.received_bytes,
             uploads: link.uploads,
@@ -83,10 +84,10 @@ impl World for Shell {
         net.as_ref().map(Net::unreached).unwrap_or_default()
     }
 
-    fn invite(&self, uses: u32, lifetime: Duration) -> Result<InvitationCode, String> {
+    fn invite(&self, uses: u32, lifetime: Duration, capability: Capability) -> Result<InvitationCode, String> {
         let net = self.net.read().unwrap_or_else(PoisonError::into_inner);
         let net = net.as_ref().ok_or("the daemon is stopping")?;
-        net.invitations().invite(uses, lifetime).map_err(|why| why.to_string())
+        net.invitations().invite(uses, lifetime, capability).map_err(|why| why.to_string())
     }
 
     fn invitations(&self) -> Vec<(u32, Duration)> {

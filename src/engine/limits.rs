@@ -583,3 +583,7 @@ pub(super) const PATTERNS_AGAIN_NS: u64 = 30 * SECOND;
 
 /// Paths that a preview names of each sort: enough to see what is meant.
 pub const PREVIEW_EXAMPLES: usize = 5;
+
+/// A read-only member that has what is not taken of it is compared again after this: its writer may
+/// have told it first, and tells this machine next.
+pub(super) const NOT_TAKEN_AGAIN_NS: u64 = 30 * SECOND;

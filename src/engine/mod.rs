@@ -146,6 +146,13 @@ impl<I: Index> Engine<I> {
         self.peers.was_renewed();
     }
 
+    /// Before the start: this machine is a read-only member. It announces nothing, since nobody would
+    /// take it.
+    pub fn read_only(&mut self) {
+        self.peers.read_only();
+        self.core.set_role(SyncRole::ReceiveOnly);
+    }
+
     /// Before the start: this is its role, whatever was kept.
     pub fn begin_as(&mut self, role: SyncRole) {
         self.core.set_role(role);
@@ -208,7 +215,8 @@ impl<I: Index> Engine<I> {
             Event::Keeps(keeps) => self.set_keeps(keeps),
             Event::IgnoreRead(text) => self.ignore_read(now, text.as_deref()),
             Event::IgnoreUnread(why) => self.ignore_unread(now, &why),
-            Event::LinkUp { link, device, name, dialler, features } => {
+            Event::LinkUp { link, device, name, dialler, features, capability } => {
+                self.peers.note_capability(link, capability);
                 self.link_up(now, link, device, name, dialler, features);
             }
             Event::LinkDown { link } => self.link_down(link),
@@ -223,6 +231,9 @@ impl<I: Index> Engine<I> {
             Event::ChunkCame { range, chunk, wire_bytes } => self.transfer.chunk_came(now, range, chunk, wire_bytes),
             Event::ListCame { range, bad } => self.list_came(range, &bad),
             Event::RangeEnded { range, how, wire_bytes } => self.range_ended(now, range, how, wire_bytes),
+            Event::FetchAsked { link, .. } | Event::DeltaAsked { link, .. } if self.peers.is_previewer(link) => {
+                self.core.close(link, "it only looks, and asked for a content");
+            }
             Event::FetchAsked { link, stream, path, content, size } => match self.locate(&path, content, size) {
                 Some(file) => {
                     self.observe.note_serving(now);

@@ -12,6 +12,7 @@ pub(super) mod identity;
 pub(super) mod live;
 pub(super) mod past;
 pub(super) mod previewers;
+pub(super) mod readers;
 pub(super) mod refuse;
 pub(super) mod seekers;
 pub(super) mod session;
@@ -31,7 +32,7 @@ use holding::HoldQueries;
 use identity::{PeerCounters, Renewal};
 use live::OutgoingChange;
 use past::Pasts;
-use previewers::Previewers;
+use readers::LimitedLinks;
 use session::Session;
 use std::collections::BTreeMap;
 use survey::Survey;
@@ -39,7 +40,7 @@ use survey::Survey;
 /// What is known of other machines, and what they are to be told.
 pub(super) struct Peers {
     sessions: BTreeMap<LinkId, Session>,
-    previewers: Previewers,
+    limited: LimitedLinks,
     news: ToAnnounce,
     names: BTreeMap<DeviceId, String>,
     devices: Devices,
@@ -89,7 +90,7 @@ impl Peers {
     pub(super) fn load(index: &impl Index) -> Self {
         Self {
             sessions: BTreeMap::new(),
-            previewers: Previewers::default(),
+            limited: LimitedLinks::default(),
             news: ToAnnounce::default(),
             names: BTreeMap::new(),
             devices: Devices::load(index),

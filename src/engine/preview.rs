@@ -83,7 +83,14 @@ pub fn preview(
         match here.get(path) {
             None if theirs.is_live() && theirs.kind != Kind::Directory => preview.comes.add(path, size),
             None => {}
-            Some(found) => preview.both(path, found, contents.get(path), theirs, now),
+            Some(found) => {
+                let is_full = |is: StatKind| is == StatKind::Directory;
+                let filled = Filled {
+                    here: is_full(found.stat.kind) && below(here, path).next().is_some(),
+                    there: theirs.kind == Kind::Directory && below(group, path).any(|(_, entry)| entry.is_live()),
+                };
+                preview.both(path, (found, contents.get(path)), theirs, filled, now);
+            }
         }
     }
     let is_new = |(path, found): &(&SyncPath, &FoundHere)| !group.contains_key(*path) && is_synced(found);
@@ -94,7 +101,14 @@ pub fn preview(
 }
 
 impl Preview {
-    fn both(&mut self, path: &SyncPath, found: &FoundHere, content: Option<&ContentId>, theirs: &Entry, now: u64) {
+    fn both(
+        &mut self,
+        path: &SyncPath,
+        (found, content): (&FoundHere, Option<&ContentId>),
+        theirs: &Entry,
+        filled: Filled,
+        now: u64,
+    ) {
         let is_folder_there = theirs.kind == Kind::Directory;
         if !is_synced(found) && (is_folder_there || !theirs.is_live()) {
             return;
@@ -103,9 +117,11 @@ impl Preview {
         let ours = stamp(ObservationSource::First, now, 0, &found.stat, None);
         if is_same(found, content, theirs) {
             self.same.add(path, size);
-        } else if is_folder_there || found.stat.kind == StatKind::Directory {
-            // A folder with something in it stays; the file of that name is kept.
+        } else if filled.there {
+            // A folder with something in it stays, and the file is kept.
             self.replaced_here.add(path, size);
+        } else if filled.here {
+            self.replaced_there.add(path, size);
         } else if !theirs.is_live() {
             let tally = if ours > theirs.version.stamp { &mut self.goes } else { &mut self.deleted_here };
             tally.add(path, found.stat.size);
@@ -115,6 +131,23 @@ impl Preview {
             self.replaced_here.add(path, size);
         }
     }
+}
+
+/// Which side has a folder there with something in it.
+#[derive(Clone, Copy)]
+struct Filled {
+    here: bool,
+    there: bool,
+}
+
+/// What a folder holds.
+fn below<'a, T>(tree: &'a BTreeMap<SyncPath, T>, folder: &'a SyncPath) -> impl Iterator<Item = (&'a SyncPath, &'a T)> {
+    // `/` is less than any byte that may follow a name in a path below it, but not than all that may
+    // follow the folder's own name.
+    let after = tree.range(folder.clone()..).skip(1);
+    after
+        .take_while(|(path, _)| path.as_bytes().starts_with(folder.as_bytes()))
+        .filter(|(path, _)| path.is_below(folder))
 }
 
 /// Folders are made on the way, and are not counted; special files are left alone.
@@ -212,14 +245,33 @@ mod tests {
             ),
             ("a special file", one(Some(found(StatKind::Other, 0, 4)), None, None), none.clone()),
             (
-                "a file where they have a folder",
+                "a newer file where they have an empty folder",
                 one(here(9, 6), None, Some(entry(Kind::Directory, 5))),
-                Preview { replaced_here: tally(0), ..none.clone() },
+                Preview { replaced_there: tally(9), ..none.clone() },
             ),
         ];
         for (case, is, should) in cases {
             assert_eq!(is, should, "{case}");
         }
+    }
+
+    #[test]
+    fn a_folder_with_something_in_it_stays_whatever_is_newer() {
+        let file_here = BTreeMap::from([(path("f"), found(StatKind::File, 9, 9))]);
+        let theirs = BTreeMap::from([
+            (path("f"), entry(Kind::Directory, 5)),
+            (path("f-other"), file("abc", 5)),
+            (path("f/in"), file("abc", 5)),
+        ]);
+        let is = preview(&file_here, &BTreeMap::new(), &theirs, NOW);
+        assert_eq!((is.replaced_here.files, is.replaced_there.files, is.comes.files), (1, 0, 2));
+        let here = BTreeMap::from([
+            (path("f"), found(StatKind::Directory, 0, 1)),
+            (path("f.txt"), found(StatKind::File, 1, 1)),
+            (path("f/in"), found(StatKind::File, 1, 1)),
+        ]);
+        let is = preview(&here, &BTreeMap::new(), &BTreeMap::from([(path("f"), file("abc", 5))]), NOW);
+        assert_eq!((is.replaced_here.files, is.replaced_there.files, is.goes.files), (0, 1, 2));
     }
 
     #[test]

@@ -84,7 +84,14 @@ fn restarted(index: MapIndex, trust: Trust) -> Engine<MapIndex> {
     let device = DeviceId([2; 32]);
     engine.handle(
         at(0),
-        Event::LinkUp { link: LINK, device, name: "b".into(), dialler: false, features: Features::ours() },
+        Event::LinkUp {
+            link: LINK,
+            device,
+            name: "b".into(),
+            dialler: false,
+            features: Features::ours(),
+            capability: crate::model::Capability::Write,
+        },
     );
     engine
 }
@@ -554,6 +561,7 @@ fn a_peer_that_told_changes_is_not_judged_by_what_it_said_before_them() {
             name: "b".into(),
             dialler: true,
             features: Features::ours(),
+            capability: crate::model::Capability::Write,
         },
     );
     let compares = |actions: &[Action]| {

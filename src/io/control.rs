@@ -34,7 +34,7 @@ use crate::io::fs::probe;
 use crate::io::net::link::Upload;
 use crate::io::net::members::Unreached;
 use crate::io::store::index::{JournalLine, WantedLines};
-use crate::model::{ContentId, DeviceId, InvitationCode, SyncPath, text};
+use crate::model::{Capability, ContentId, DeviceId, InvitationCode, SyncPath, text};
 use by_inode::FolderInode;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -167,6 +167,8 @@ pub struct LinkFacts {
     pub device: DeviceId,
     pub name: String,
     pub address: String,
+    /// As its proof has shown.
+    pub capability: Capability,
     /// On the wire, since it came up.
     pub sent_bytes: u64,
     pub received_bytes: u64,
@@ -214,7 +216,7 @@ pub trait World: Send + Sync {
         Vec::new()
     }
     /// A code for another machine to join with; or why there is none.
-    fn invite(&self, _uses: u32, _lifetime: Duration) -> Result<InvitationCode, String> {
+    fn invite(&self, _uses: u32, _lifetime: Duration, _capability: Capability) -> Result<InvitationCode, String> {
         Err("there is no network".to_owned())
     }
     /// How many may still join by each invitation, and for how long.
@@ -260,6 +262,8 @@ pub struct About {
     /// The options say how this machine is called.
     pub name_is_given: bool,
     pub secret: SecretPlace,
+    /// Of this machine.
+    pub capability: Capability,
 }
 
 /// Whose the group's secret is to forget.

@@ -4,7 +4,9 @@
 
 pub mod chunk_lists;
 pub mod index;
+pub mod keys;
 pub mod leaving;
 pub mod secret;
 pub mod signatures;
 pub mod state_folder;
+pub mod writer_key;

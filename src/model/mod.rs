@@ -3,6 +3,7 @@
 //! Plain data, no I/O, no clock. Imports nothing of this crate. Whatever can come from a peer
 //! validates itself when it is made, so that a value that exists is a value that is allowed.
 
+pub mod capability;
 pub mod chunks;
 pub mod content;
 pub mod device;
@@ -15,6 +16,7 @@ pub mod role;
 pub mod text;
 pub mod version;
 
+pub use capability::Capability;
 pub use chunks::{ChunkHash, ChunkSet, Chunks};
 pub use content::ContentId;
 pub use device::DeviceId;

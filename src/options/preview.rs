@@ -1,5 +1,6 @@
 //! `--preview`: whether a run only says what joining would do, and how.
 
+use super::OptionError;
 use clap::Args;
 
 #[derive(Args, Debug, Clone)]
@@ -10,7 +11,7 @@ pub struct PreviewArgs {
     pub preview: bool,
 
     /// Say it in JSON
-    #[arg(long, env = "DIRSYNCD_JSON", value_parser = super::switch, requires = "preview")]
+    #[arg(long, env = "DIRSYNCD_JSON", value_parser = super::switch)]
     pub json: bool,
 }
 
@@ -22,7 +23,10 @@ pub enum PreviewForm {
 }
 
 impl PreviewArgs {
-    pub(super) fn form(&self) -> Option<PreviewForm> {
-        self.preview.then_some(if self.json { PreviewForm::Json } else { PreviewForm::Text })
+    pub(super) fn form(&self) -> Result<Option<PreviewForm>, OptionError> {
+        if self.json && !self.preview {
+            return Err(OptionError::JsonAlone);
+        }
+        Ok(self.preview.then_some(if self.json { PreviewForm::Json } else { PreviewForm::Text }))
     }
 }

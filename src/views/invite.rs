@@ -10,6 +10,9 @@ pub struct InviteView {
     pub command: String,
     /// How many machines may join with it.
     pub uses: u32,
+    /// They may only read.
+    #[serde(default)]
+    pub read_only: bool,
     pub seconds_left: u64,
     /// This machine's addresses, for `--peer` where no broadcast reaches it.
     pub addresses: Vec<String>,

@@ -166,6 +166,9 @@ pub struct PeerView {
     #[serde(default)]
     pub condition: Option<Condition>,
     pub pending: u64,
+    /// `write` or `read-only`, as its proof has shown.
+    #[serde(default)]
+    pub capability: String,
     pub address: String,
     pub sent_bytes: u64,
     pub received_bytes: u64,

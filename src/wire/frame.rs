@@ -12,7 +12,7 @@ pub use super::error::FrameError;
 use super::features::Features;
 use super::message::{Digest, HeldSums, Message};
 use super::names::{is_clean_name, is_short_text};
-use super::packet::{Ending, PIECE_BYTES, Part, SecretBytes};
+use super::packet::{Ending, HandedSecret, PIECE_BYTES, Part};
 use super::zlib;
 use crate::model::{ContentId, DeviceId, SyncPath, text};
 use bytes::Bytes;
@@ -147,6 +147,10 @@ enum HeadKind {
     },
     Proof {
         mac: Hex<32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        member: Option<Hex<32>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        writer: Option<Hex<64>>,
     },
     Join {
         mac: Hex<32>,
@@ -161,6 +165,9 @@ enum HeadKind {
     },
     Secret {
         secret: Hex<32>,
+        /// Of writers: the secret is a reader's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        writers_public: Option<Hex<32>>,
     },
     Joined {},
     Ping {
@@ -274,11 +281,18 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
             started: *started,
             features: features.names(),
         },
-        Packet::Proof { mac } => HeadKind::Proof { mac: Hex(*mac) },
+        Packet::Proof { mac, member, writer } => {
+            HeadKind::Proof { mac: Hex(*mac), member: member.map(Hex), writer: writer.map(Hex) }
+        }
         Packet::Join { mac, name } => HeadKind::Join { mac: Hex(*mac), name: name.clone() },
         Packet::Invited { mac, name } => HeadKind::Invited { mac: Hex(*mac), name: name.clone() },
         Packet::Accept { preview } => HeadKind::Accept { preview: *preview },
-        Packet::Secret { secret } => HeadKind::Secret { secret: Hex(secret.0) },
+        Packet::Secret { secret: HandedSecret::Writer(secret) } => {
+            HeadKind::Secret { secret: Hex(*secret), writers_public: None }
+        }
+        Packet::Secret { secret: HandedSecret::Reader { secret, writers_public } } => {
+            HeadKind::Secret { secret: Hex(*secret), writers_public: Some(Hex(*writers_public)) }
+        }
         Packet::Joined => HeadKind::Joined {},
         Packet::Ping { at } => HeadKind::Ping { at: *at },
         Packet::Pong { at, wall } => HeadKind::Pong { at: *at, wall: *wall },
@@ -520,14 +534,22 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
             Packet::Hello { protocol, name, software, boot, started, features }
         }
         HeadKind::Hello { .. } => return Err(FrameError::Head("a name that no machine may have".to_owned())),
-        HeadKind::Proof { mac } => Packet::Proof { mac: mac.0 },
+        HeadKind::Proof { mac, member, writer } => {
+            Packet::Proof { mac: mac.0, member: member.map(|mac| mac.0), writer: writer.map(|mac| mac.0) }
+        }
         HeadKind::Join { mac, name } if is_clean_name(&name) => Packet::Join { mac: mac.0, name },
         HeadKind::Invited { mac, name } if is_clean_name(&name) => Packet::Invited { mac: mac.0, name },
         HeadKind::Join { .. } | HeadKind::Invited { .. } => {
             return Err(FrameError::Head("a name that no machine may have".to_owned()));
         }
         HeadKind::Accept { preview } => Packet::Accept { preview },
-        HeadKind::Secret { secret } => Packet::Secret { secret: SecretBytes(secret.0) },
+        HeadKind::Secret { secret, writers_public } => {
+            let secret = match writers_public {
+                None => HandedSecret::Writer(secret.0),
+                Some(public) => HandedSecret::Reader { secret: secret.0, writers_public: public.0 },
+            };
+            Packet::Secret { secret }
+        }
         HeadKind::Joined {} => Packet::Joined,
         HeadKind::Ping { at } => Packet::Ping { at },
         HeadKind::Pong { at, wall } => Packet::Pong { at, wall },

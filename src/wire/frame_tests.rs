@@ -188,11 +188,16 @@ fn any_packet() -> impl Strategy<Value = Packet> {
                 let features = Features::checked(vec!["history".to_owned(), "later".to_owned()]).unwrap();
                 Packet::Hello { protocol, name, software, boot, started: boot / 2, features }
             }),
-        1 => any::<[u8; 32]>().prop_map(|mac| Packet::Proof { mac }),
+        1 => (any::<[u8; 32]>(), any::<Option<[u8; 32]>>(), any::<bool>()).prop_map(|(mac, member, writes)| {
+            Packet::Proof { mac, member, writer: writes.then_some([7; 64]) }
+        }),
         1 => any::<[u8; 32]>().prop_map(|mac| Packet::Join { mac, name: "nas".to_owned() }),
         1 => any::<[u8; 32]>().prop_map(|mac| Packet::Invited { mac, name: "nas".to_owned() }),
         1 => any::<bool>().prop_map(|preview| Packet::Accept { preview }),
-        1 => any::<[u8; 32]>().prop_map(|secret| Packet::Secret { secret: SecretBytes(secret) }),
+        1 => any::<[u8; 32]>().prop_map(|secret| Packet::Secret { secret: HandedSecret::Writer(secret) }),
+        1 => any::<[u8; 32]>().prop_map(|secret| {
+            Packet::Secret { secret: HandedSecret::Reader { secret, writers_public: secret } }
+        }),
         1 => Just(Packet::Joined),
         1 => any::<u64>().prop_map(|at| Packet::Ping { at }),
         1 => any::<(u64, u64)>().prop_map(|(at, wall)| Packet::Pong { at, wall }),

@@ -34,9 +34,13 @@ pub enum Packet {
         started: u64,
         features: Features,
     },
-    /// That the sender knows the group's secret, for this connection alone.
+    /// That the sender knows the group's secret, or what a reader has of it, for this connection
+    /// alone. `mac` is all that the first form of protocol 1 has, and shows a writer to a writer;
+    /// `member` shows a member, and `writer` a writer to a reader.
     Proof {
         mac: [u8; 32],
+        member: Option<[u8; 32]>,
+        writer: Option<[u8; 64]>,
     },
     /// Instead of a proof: the sender knows an invitation code.
     Join {
@@ -52,9 +56,9 @@ pub enum Packet {
     Accept {
         preview: bool,
     },
-    /// The group's secret, to a machine that proved an invitation code.
+    /// To a machine that proved an invitation code.
     Secret {
-        secret: SecretBytes,
+        secret: HandedSecret,
     },
     /// The joiner has stored the secret.
     Joined,
@@ -154,13 +158,18 @@ impl Packet {
     }
 }
 
-/// A group's secret on its way to a machine that was invited. `Debug` hides it.
+/// What a machine that was invited gets. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretBytes(pub [u8; 32]);
+pub enum HandedSecret {
+    /// The group's secret.
+    Writer([u8; 32]),
+    /// What is derived from it, and the public key of writers.
+    Reader { secret: [u8; 32], writers_public: [u8; 32] },
+}
 
-impl fmt::Debug for SecretBytes {
+impl fmt::Debug for HandedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretBytes(hidden)")
+        f.write_str("HandedSecret(hidden)")
     }
 }
 

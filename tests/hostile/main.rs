@@ -21,7 +21,7 @@ use dirsyncd::wire::conflict::{ConflictNews, Decided, Sides};
 use dirsyncd::wire::frame::Packet;
 use dirsyncd::wire::message::{Change, HOLDS, HeldBack, HeldSums, Message, Past, PastWhat, Place, WantedContent};
 use dirsyncd::wire::packet::{Ending, Part};
-use member::{entry_of, join, join_deaf, news, now, pieces};
+use member::{entry_of, join, join_deaf, join_to_read, news, now, pieces};
 use std::collections::BTreeSet;
 
 /// As much as a stream's first credit.
@@ -536,4 +536,47 @@ fn a_confirmation_with_a_forged_signature_lets_nothing_go_and_a_genuine_one_does
     });
     assert_eq!(lab.b.history().len(), 120);
     lab.goes_on();
+}
+
+#[test]
+fn a_reader_that_forges_authors_confirmations_and_counters_changes_nothing() {
+    let lab = Lab::new();
+    write(lab.b.at("kept"), "by a writer");
+    let status = |field: &str| lab.b.json(&["status"]).expect("a status")[field].clone();
+    eventually("it is in the index", PATIENCE, || {
+        (status("files") == 1).then_some(()).ok_or(status("files").to_string())
+    });
+    let device = status("device");
+    let victim = DeviceId(dirsyncd::model::text::from_hex(device.as_str().expect("an id")).expect("digits"));
+    let deletion = mass_deletion().remove(0).1;
+    let forged = |author: DeviceId| {
+        let version = Version { stamp: now(), author, seen: VersionVector::default().with(author, 1 << 40) };
+        [
+            ("forged".to_owned(), Entry { version: version.clone(), ..a_file() }),
+            ("kept".to_owned(), Entry { version, ..deletion.clone() }),
+        ]
+    };
+    let claims = [victim, DeviceId([3; 32])].into_iter().flat_map(forged);
+    let first = vec![
+        changes(claims),
+        Packet::Message(Message::Known { counter: 1 << 50 }),
+        Packet::Message(Message::Forget { device: victim }),
+        Packet::Message(Message::Undo { relayed_to: Vec::new() }),
+    ];
+    // And whatever it is asked for, it offers the same.
+    let answers = move |packet: &Packet| match packet {
+        Packet::Message(Message::Offer { .. }) => {
+            let entries = vec![(SyncPath::new("answered").expect("a path"), a_file())];
+            vec![Packet::Message(Message::Answer { entries, more: false })]
+        }
+        _ => Vec::new(),
+    };
+    let _reader = join_to_read(&lab.b, lab.port, "reader", first, answers);
+    lab.b.wait_log(&["reader", "changes, though it may only read"]);
+    lab.goes_on();
+    assert_eq!(read(lab.b.at("kept")), b"by a writer");
+    for made_up in ["forged", "answered"] {
+        assert!(!lab.b.at(made_up).exists() && !lab.a.at(made_up).exists(), "{made_up}");
+    }
+    assert_eq!(status("device"), device, "it did not give way to a claim about its counters");
 }

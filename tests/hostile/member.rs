@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dirsyncd::io::net::greeting::{self, Greeted, Identity, Role};
 use dirsyncd::io::net::tls::{DeviceKey, Tls};
 use dirsyncd::io::store::secret::Secret;
-use dirsyncd::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
+use dirsyncd::model::{Capability, ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
 use dirsyncd::wire::features::Features;
 use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::{Change, Message};
@@ -58,12 +58,19 @@ fn identity(machine: &Machine, name: &str) -> Identity {
         device: key.device().expect("its own"),
         name: name.to_owned(),
         tls: Tls::new(&key).expect("a certificate"),
-        link_key: secret.keys().link,
+        keys: secret.keys(),
         protocol: PROTOCOL,
         boot: 1,
         started: now(),
         features: Features::ours(),
     }
+}
+
+/// The same for one that may only read.
+fn reader(machine: &Machine, name: &str) -> Identity {
+    let secret = Secret::read(&machine.secret_file(), None).expect("the group's secret");
+    let secret = secret.to_joiner(Capability::ReadOnly).expect("what a reader gets");
+    Identity { keys: Secret::from_member(&secret).keys(), ..identity(machine, name) }
 }
 
 async fn greet(me: &Identity, port: u16) -> Greeted {
@@ -79,9 +86,28 @@ pub fn join(
     port: u16,
     name: &str,
     first: Vec<Packet>,
+    answer: impl FnMut(&Packet) -> Vec<Packet> + Send + 'static,
+) -> Member {
+    join_as(identity(machine, name), port, first, answer)
+}
+
+/// The same with what a reader has of the secret.
+pub fn join_to_read(
+    machine: &Machine,
+    port: u16,
+    name: &str,
+    first: Vec<Packet>,
+    answer: impl FnMut(&Packet) -> Vec<Packet> + Send + 'static,
+) -> Member {
+    join_as(reader(machine, name), port, first, answer)
+}
+
+fn join_as(
+    me: Identity,
+    port: u16,
+    first: Vec<Packet>,
     mut answer: impl FnMut(&Packet) -> Vec<Packet> + Send + 'static,
 ) -> Member {
-    let me = identity(machine, name);
     let (held, is_over) = oneshot::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -133,7 +133,11 @@ async fn a_member_that_breaks_the_protocol_loses_its_link_and_is_named() {
         ("signer", frame::encode(&Packet::Sign { stream: 1 }).to_vec(), "a signature asked for on no stream"),
         ("repeater", [delta(1), delta(1)].concat(), "a stream's number used twice"),
         ("hoarder", (0..65).flat_map(delta).collect(), "over 64 contents asked for at once"),
-        ("greeter", frame::encode(&Packet::Proof { mac: [0; 32] }).to_vec(), "a 'proof' after the greeting"),
+        (
+            "greeter",
+            frame::encode(&Packet::Proof { mac: [0; 32], member: None, writer: None }).to_vec(),
+            "a 'proof' after the greeting",
+        ),
     ];
     for (name, bytes, line) in cases {
         let mut greeted = member(&machine, |me| me.name = name.to_owned()).await.unwrap();

@@ -7,8 +7,8 @@ use dirsyncd::io::net::join::{Inviter, JoinConfig, JoinError, Store, join};
 use dirsyncd::io::net::mesh::NetConfig;
 use dirsyncd::io::net::tls::{DeviceKey, Tls};
 use dirsyncd::io::store::secret::Secret;
-use dirsyncd::model::InvitationCode;
-use dirsyncd::wire::packet::{Packet, SecretBytes};
+use dirsyncd::model::{Capability, InvitationCode};
+use dirsyncd::wire::packet::{HandedSecret, Packet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,20 +20,20 @@ fn wrong_code() -> InvitationCode {
 }
 
 /// A machine whose secret nobody else has.
-fn inviter(name: &str, change: impl FnOnce(&mut NetConfig)) -> (Machine, SecretBytes) {
+fn inviter(name: &str, change: impl FnOnce(&mut NetConfig)) -> (Machine, HandedSecret) {
     let dir = tempfile::tempdir().unwrap();
     let (secret, _) = Secret::read_or_make(&dir.path().join("secret"), None).unwrap();
-    let handed = secret.to_joiner();
+    let handed = secret.to_joiner(Capability::Write).unwrap();
     let machine = Machine::start(name, |config| {
         config.keys = secret.keys();
-        config.secret = Some(secret.to_joiner());
+        config.secret = Some(secret.clone());
         change(config);
     });
     (machine, handed)
 }
 
 fn invite(machine: &Machine, uses: u32) -> InvitationCode {
-    machine.net.invitations().invite(uses, MINUTE).unwrap()
+    machine.net.invitations().invite(uses, MINUTE, Capability::Write).unwrap()
 }
 
 /// A joiner that is led to `peer`.
@@ -49,7 +49,7 @@ fn joiner(peer: String, code: &InvitationCode) -> JoinConfig {
     }
 }
 
-fn stores(kept: &Arc<Mutex<Vec<SecretBytes>>>) -> Store {
+fn stores(kept: &Arc<Mutex<Vec<HandedSecret>>>) -> Store {
     let kept = Arc::clone(kept);
     Box::new(move |secret| {
         kept.lock().unwrap().push(secret.clone());
@@ -159,7 +159,7 @@ fn five_wrong_codes_block_the_address_and_not_the_invitation() {
 #[test]
 fn nobody_is_let_in_where_everyone_knows_the_secret() {
     let machine = Machine::start("open", |config| config.secret = None);
-    let refused = machine.net.invitations().invite(1, MINUTE).unwrap_err().to_string();
+    let refused = machine.net.invitations().invite(1, MINUTE, Capability::Write).unwrap_err().to_string();
     assert!(refused.contains("--open"), "{refused}");
     let config = JoinConfig { patience: Duration::from_millis(500), ..joiner(machine.address(), &wrong_code()) };
     assert!(matches!(join(&config, Some(stores(&Arc::default()))), Err(JoinError::NotFound { .. })));
@@ -204,7 +204,7 @@ async fn a_machine_in_the_middle_with_its_own_certificate_gets_no_secret_and_giv
     let Packet::Join { mac, name } = to_joiner.receive().await.unwrap() else { panic!("no join") };
     // It reflects the joiner's proof, and offers a secret of its own.
     to_joiner.send(&Packet::Invited { mac, name: name.clone() }).await.unwrap();
-    to_joiner.send(&Packet::Secret { secret: SecretBytes([6; 32]) }).await.unwrap();
+    to_joiner.send(&Packet::Secret { secret: HandedSecret::Writer([6; 32]) }).await.unwrap();
     // And it pretends to be the joiner.
     let mut to_inviter = stranger(&machine.address()).await;
     to_inviter.send(&Packet::Join { mac, name }).await.unwrap();
@@ -219,7 +219,7 @@ async fn a_stranger_that_skips_the_proof_gets_nothing() {
     let (machine, _) = inviter("orderly", |_| {});
     invite(&machine, 1);
     for out_of_turn in
-        [Packet::Accept { preview: false }, Packet::Joined, Packet::Secret { secret: SecretBytes([0; 32]) }]
+        [Packet::Accept { preview: false }, Packet::Joined, Packet::Secret { secret: HandedSecret::Writer([0; 32]) }]
     {
         let mut stranger = stranger(&machine.address()).await;
         stranger.send(&out_of_turn).await.unwrap();

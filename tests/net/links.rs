@@ -1,10 +1,11 @@
 //! Who is let in, by which link, and what ends it.
 
 use super::machine::{Machine, SOON, free_udp_port, logged, member, message, pair, state};
-use dirsyncd::engine::Action;
+use dirsyncd::engine::{Action, Event};
 use dirsyncd::io::net::greeting::GreetError;
 use dirsyncd::io::net::mesh::Listen;
-use dirsyncd::io::store::secret::Secret;
+use dirsyncd::io::store::secret::{Secret, SecretKeys};
+use dirsyncd::model::Capability;
 use dirsyncd::wire::packet::PROTOCOL;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -172,4 +173,57 @@ fn a_bad_peer_is_refused_by_name() {
         );
     }
     Machine::start("a", |config| config.peers = vec!["[::1]:1".to_owned(), "nas.local:6000".to_owned()]);
+}
+
+/// A member whose secret is what readers get of the one of `--open`.
+fn readers_secret() -> Secret {
+    Secret::from_member(&Secret::open_to_all().to_joiner(Capability::ReadOnly).unwrap())
+}
+
+fn capability(machine: &Machine) -> Capability {
+    machine.wait(|event| if let Event::LinkUp { capability, .. } = event { Some(capability) } else { None })
+}
+
+#[test]
+fn each_end_of_a_link_shows_by_its_proof_whether_it_may_write() {
+    let reader = |name: &str, peer: String| {
+        Machine::start(name, |config| {
+            config.keys = readers_secret().keys();
+            config.peers = vec![peer];
+            config.times.alone = Duration::from_millis(50);
+        })
+    };
+    let writer = Machine::start("writer", |config| config.times.alone = Duration::from_millis(50));
+    let first = reader("reader", writer.address());
+    assert_eq!((capability(&writer), capability(&first)), (Capability::ReadOnly, Capability::Write));
+    let second = reader("reader-too", first.address());
+    assert_eq!((capability(&first), capability(&second)), (Capability::ReadOnly, Capability::ReadOnly));
+    logged(&["all that is linked may only read (reader)"]);
+    let _other_writer = Machine::start("writer-too", |config| config.peers = vec![writer.address()]);
+    assert_eq!(capability(&writer), Capability::Write);
+}
+
+#[test]
+fn readers_and_writers_find_each_other_by_broadcast() {
+    let broadcast_port = free_udp_port();
+    let writer = Machine::start("announced", |config| config.broadcast_port = broadcast_port);
+    let reader = Machine::start("announced-to", |config| {
+        config.broadcast_port = broadcast_port;
+        config.keys = readers_secret().keys();
+    });
+    assert_eq!((capability(&writer), capability(&reader)), (Capability::ReadOnly, Capability::Write));
+}
+
+#[tokio::test]
+async fn a_reader_of_another_group_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (other, _) = Secret::read_or_make(&dir.path().join("secret"), None).unwrap();
+    let other = Secret::from_member(&other.to_joiner(Capability::ReadOnly).unwrap());
+    let machine = Machine::start("choosy", |_| {});
+    let refused = member(&machine, |me| me.keys = other.keys()).await;
+    assert!(matches!(refused, Err(GreetError::WrongSecret)));
+    // Nor does a wrong public key make a reader take anyone for a writer.
+    let mixed = SecretKeys { writers_public: other.keys().writers_public, ..readers_secret().keys() };
+    let fooled = member(&machine, |me| me.keys = mixed).await.unwrap();
+    assert_eq!(fooled.capability, Capability::ReadOnly);
 }

@@ -189,7 +189,7 @@ impl Machine {
         let mut config = NetConfig {
             key: DeviceKey::generate().unwrap(),
             keys: Secret::open_to_all().keys(),
-            secret: Some(Secret::open_to_all().to_joiner()),
+            secret: Some(Secret::open_to_all()),
             name: name.to_owned(),
             broadcast_port: free_udp_port(),
             listen: Listen::Exactly(0),
@@ -284,7 +284,7 @@ pub async fn member(net: &Machine, change: impl FnOnce(&mut Identity)) -> Result
         device: key.device().unwrap(),
         name: "odd".to_owned(),
         tls: Tls::new(&key).unwrap(),
-        link_key: Secret::open_to_all().keys().link,
+        keys: Secret::open_to_all().keys(),
         protocol: PROTOCOL,
         boot: 1,
         started: 1,

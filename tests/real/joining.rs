@@ -3,7 +3,7 @@
 use crate::common::disk::set_mtime;
 use crate::common::lan::Lan;
 use crate::common::machine::wait_linked;
-use crate::common::{Group, Machine, converge, is_root, read, remove, write};
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, read, remove, write};
 use serde_json::Value;
 use std::io::Write;
 use std::process::Stdio;
@@ -219,4 +219,52 @@ fn a_machine_in_no_group_has_nothing_to_preview() {
     let mut machine = machine;
     machine.options = vec!["--preview".to_owned()];
     machine.run_to_end().says(1, "secret", &["--join code"]);
+}
+
+#[test]
+fn a_read_only_member_reads_and_serves_and_what_it_changes_stays_there() {
+    let group = Group::new();
+    let first = new_machine(&group, "first");
+    write(first.at("f"), "as the group has it");
+    first.start();
+    let reader = joins(new_machine(&group, "reader"), &code(&first, &["--read-only"]));
+    reader.start();
+    wait_linked(&[&first, &reader]);
+    converge(&[&first, &reader]);
+    assert!(secret(&reader).starts_with("read-only "), "it has no secret to write with");
+    first.wait_log(&["reader", "has joined by an invitation, to read"]);
+    let peers = first.json(&["peers"]).expect("its peers");
+    assert_eq!(peers[0]["capability"], "read-only");
+
+    write(reader.at("f"), "changed where one may only read");
+    write(reader.at("new"), "made there");
+    eventually("the reader lists its changes", PATIENCE, || {
+        let local = reader.json(&["local"])?;
+        (local["local_paths"] == 2).then_some(()).ok_or(local.to_string())
+    });
+    write(first.at("g"), "goes on");
+    eventually("the reader has what came since", PATIENCE, || {
+        reader.at("g").exists().then_some(()).ok_or("not yet".to_owned())
+    });
+    assert_eq!(read(first.at("f")), b"as the group has it");
+    assert!(!first.at("new").exists());
+    for refused in [&["role", "both"][..], &["promote", "new"], &["invite"]] {
+        let out = reader.cli(refused);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && said.contains("read"), "{refused:?}: {said}");
+    }
+
+    // A second reader gets all of it from the first one, while no writer is there.
+    let code = code(&reader, &["--read-only"]);
+    first.stop();
+    let second = joins(new_machine(&group, "second"), &code);
+    second.start();
+    wait_linked(&[&reader, &second]);
+    first.start();
+    wait_linked(&[&first, &second]);
+    eventually("the second reader has the group's files", PATIENCE, || {
+        let is_there = second.at("f").exists() && second.at("g").exists();
+        is_there.then_some(()).ok_or("not yet".to_owned())
+    });
+    assert_eq!(read(second.at("f")), b"as the group has it");
 }

@@ -195,7 +195,17 @@ impl World {
                 it.state[side] = End::Up;
                 let dialler = it.dialler == side;
                 let (device, name) = (self.nodes[peer].device, format!("n{peer}"));
-                self.tell(node, Event::LinkUp { link: id, device, name, dialler, features: Features::ours() });
+                self.tell(
+                    node,
+                    Event::LinkUp {
+                        link: id,
+                        device,
+                        name,
+                        dialler,
+                        features: Features::ours(),
+                        capability: dirsyncd::model::Capability::Write,
+                    },
+                );
             }
             (Parcel::Frame(bytes), _) => self.frame_arrives(node, id, &bytes),
             (Parcel::Ask { fetch: stream, path, content, size }, _) => {

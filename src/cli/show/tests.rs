@@ -14,6 +14,7 @@ pub(in crate::cli) fn peer(name: &str, state: &str) -> PeerView {
         role: "both".to_owned(),
         condition: None,
         pending: 0,
+        capability: "write".to_owned(),
         address: "10.0.0.2:6000".to_owned(),
         sent_bytes: 2048,
         received_bytes: 1,

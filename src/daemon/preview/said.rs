@@ -87,7 +87,7 @@ pub(super) fn line(found: &Preview) -> String {
         format!("{files} ({}) {what}", humanize::bytes(tally.bytes))
     };
     let mut sorts =
-        vec![sort(&found.comes, "to come"), sort(&found.goes, "to go"), sort(&found.same, "that are the same")];
+        vec![sort(&found.comes, "to come"), sort(&found.goes, "to go"), sort(&found.same, "of one size on both sides")];
     if found.conflicts() > 0 {
         sorts.push(format!(
             "{} in conflict ({} newer in the group; what loses is kept in history)",
@@ -127,7 +127,7 @@ mod tests {
         ");
         assert_eq!(
             line(&found),
-            "1,204 files (310.0 MiB) to come, 0 files (0 B) to go, 0 files (0 B) that are the same and 1 file in conflict (1 newer in \
+            "1,204 files (310.0 MiB) to come, 0 files (0 B) to go, 0 files (0 B) of one size on both sides and 1 file in conflict (1 newer in \
              the group; what loses is kept in history)"
         );
     }

@@ -1,7 +1,7 @@
 //! What the shell tells the engine: times, stats, and one closed list of events.
 
 use crate::engine::api::file_system::Keeps;
-use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, SyncRole};
+use crate::model::{Capability, ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, SyncRole};
 use crate::wire::condition::StopCause;
 use crate::wire::features::Features;
 use crate::wire::message::{Message, Past, Sought};
@@ -219,6 +219,8 @@ pub enum Event {
         name: String,
         dialler: bool,
         features: Features,
+        /// As the proofs have shown.
+        capability: Capability,
     },
     LinkDown {
         link: LinkId,

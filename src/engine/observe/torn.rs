@@ -303,7 +303,14 @@ mod tests {
         let known = engine.core.index.get(&path).unwrap();
         assert!(!known.head.conflicts_with(&known.disk.unwrap().entry), "it is older, not concurrent");
         let (link, device) = (LinkId(1), DeviceId([2; 32]));
-        let up = Event::LinkUp { link, device, name: "b".into(), dialler: true, features: Features::ours() };
+        let up = Event::LinkUp {
+            link,
+            device,
+            name: "b".into(),
+            dialler: true,
+            features: Features::ours(),
+            capability: crate::model::Capability::Write,
+        };
         let mut actions = engine.handle(NOW, up);
         actions.extend(engine.handle(NOW, Event::Tick));
         let announced = |action: &Action| matches!(action, Action::Send { message: Message::Changes { .. }, .. });
@@ -356,7 +363,17 @@ mod tests {
         let (mut engine, path) = engine(Some(CUT));
         engine.observe(NOW, &path, file(0, 950), ObservationSource::Walked);
         let (link, device) = (LinkId(1), DeviceId([2; 32]));
-        engine.handle(NOW, Event::LinkUp { link, device, name: "b".into(), dialler: true, features: Features::ours() });
+        engine.handle(
+            NOW,
+            Event::LinkUp {
+                link,
+                device,
+                name: "b".into(),
+                dialler: true,
+                features: Features::ours(),
+                capability: crate::model::Capability::Write,
+            },
+        );
         let (mut now, mut asked) = (NOW, 0);
         for _ in 0..60 {
             now.mono += 1_000_000_000;

@@ -138,6 +138,10 @@ impl<I: Index> Engine<I> {
             let offered = std::mem::take(&mut session.offered);
             self.peers.answer(&mut self.core, link, buckets, &offered, &part);
         }
+        if self.peers.is_reader(link) {
+            let part: Vec<_> = part.into_iter().collect();
+            return self.peers.note_not_taken(&self.core.index, link, &part);
+        }
         // Part by part: an offer of large entries is never in memory as a whole.
         for (path, entry) in part {
             self.apply_remote(now, link, &path, entry);

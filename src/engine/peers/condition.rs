@@ -179,7 +179,17 @@ mod tests {
         let mut engine = Engine::new(config, MapIndex::new());
         engine.start(at(0), Trust::Known);
         let (name, device, features) = ("b".to_owned(), DeviceId([2; 32]), Features::ours());
-        engine.handle(at(0), Event::LinkUp { link: LINK, device, name, dialler: true, features });
+        engine.handle(
+            at(0),
+            Event::LinkUp {
+                link: LINK,
+                device,
+                name,
+                dialler: true,
+                features,
+                capability: crate::model::Capability::Write,
+            },
+        );
         walk(&mut engine, 0, Event::IgnoreRead(None));
         engine
     }

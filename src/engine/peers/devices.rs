@@ -356,6 +356,7 @@ mod tests {
             name: "b".into(),
             dialler: true,
             features: crate::wire::features::Features::ours(),
+            capability: crate::model::Capability::Write,
         };
         engine.handle(at(DAY), up);
         engine.handle(Now { wall: at(DAY).wall + SECOND, mono: SECOND }, Event::LinkDown { link: LinkId(1) });
@@ -375,7 +376,17 @@ mod tests {
         let mut engine = Engine::new(config, MapIndex::new());
         for (link, device) in [(LinkId(2), second), (LinkId(3), third)] {
             let features = crate::wire::features::Features::ours();
-            engine.handle(at(DAY), Event::LinkUp { link, device, name: "peer".into(), dialler: true, features });
+            engine.handle(
+                at(DAY),
+                Event::LinkUp {
+                    link,
+                    device,
+                    name: "peer".into(),
+                    dialler: true,
+                    features,
+                    capability: crate::model::Capability::Write,
+                },
+            );
         }
         let says = |link, device| {
             let message = Message::Forget { device };
@@ -401,7 +412,14 @@ mod tests {
         engine.handle(at(DAY), Event::LinkDown { link: LinkId(2) });
         assert_eq!(known(&mut engine), [third], "the link's end brings it not back");
         let features = crate::wire::features::Features::ours();
-        let again = Event::LinkUp { link: LinkId(4), device: second, name: "peer".into(), dialler: true, features };
+        let again = Event::LinkUp {
+            link: LinkId(4),
+            device: second,
+            name: "peer".into(),
+            dialler: true,
+            features,
+            capability: crate::model::Capability::Write,
+        };
         engine.handle(at(DAY), again);
         engine.handle(at(DAY), Event::LinkDown { link: LinkId(4) });
         assert_eq!(known(&mut engine), [third], "nor does a last link that crossed its word");

@@ -34,7 +34,11 @@ impl Peers {
 
     /// Sends what is queued, in order, many changes to a message.
     pub(in crate::engine) fn send_changes<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
-        let mut queue = std::mem::take(&mut self.news.outgoing).into_iter().peekable();
+        let outgoing = std::mem::take(&mut self.news.outgoing);
+        if self.announces_nothing() {
+            return;
+        }
+        let mut queue = outgoing.into_iter().peekable();
         while let Some(OutgoingChange { change, was, relayed_to }) = queue.next() {
             let mut changes = vec![(change, was)];
             while changes.len() < CHANGES_A_MESSAGE

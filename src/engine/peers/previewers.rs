@@ -8,6 +8,7 @@
 use crate::engine::api::event::LinkId;
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
+use crate::engine::limits::OFFER_BUCKETS;
 use crate::engine::peers::Peers;
 use crate::engine::peers::compare::may_be_announced;
 use crate::engine::{Action, Engine, ServedFile};
@@ -30,21 +31,22 @@ impl Peers {
     pub(super) fn is_previewer_up(&mut self, link: LinkId, features: &Features) -> bool {
         let previews = features.has(PREVIEWS);
         if previews {
-            self.previewers.0.insert(link, PreviewAnswers::default());
+            self.limited.previewers.0.insert(link, PreviewAnswers::default());
         }
         previews
     }
 
     pub(super) fn previewer_down(&mut self, link: LinkId) {
-        self.previewers.0.remove(&link);
+        self.limited.previewers.0.remove(&link);
     }
 
-    pub(super) fn is_previewer(&self, link: LinkId) -> bool {
-        self.previewers.0.contains_key(&link)
+    pub(in crate::engine) fn is_previewer(&self, link: LinkId) -> bool {
+        self.limited.previewers.0.contains_key(&link)
     }
 
     fn bucket_digests_for<I: Index>(&mut self, core: &mut Core<I>, link: LinkId) {
-        let answered = self.previewers.0.get_mut(&link).map(|answers| std::mem::replace(&mut answers.digests, true));
+        let answered =
+            self.limited.previewers.0.get_mut(&link).map(|answers| std::mem::replace(&mut answers.digests, true));
         if answered != Some(false) {
             return core.close(link, "it only looks, and asked twice");
         }
@@ -54,7 +56,10 @@ impl Peers {
     }
 
     fn entries_for<I: Index>(&mut self, core: &mut Core<I>, link: LinkId, buckets: &[Bucket]) {
-        let Some(answers) = self.previewers.0.get_mut(&link) else { return };
+        if buckets.len() > OFFER_BUCKETS {
+            return core.close(link, "it only looks, and asked for too much at once");
+        }
+        let Some(answers) = self.limited.previewers.0.get_mut(&link) else { return };
         let fresh: BTreeSet<Bucket> =
             buckets.iter().copied().filter(|bucket| answers.buckets.insert(*bucket)).collect();
         let entries = fresh.into_iter().flat_map(|bucket| core.index.bucket(bucket)).filter(may_be_announced).collect();
@@ -107,7 +112,14 @@ mod tests {
     }
 
     fn up(link: LinkId, features: Features) -> Event {
-        Event::LinkUp { link, device: DeviceId([link.0 as u8; 32]), name: "b".into(), dialler: true, features }
+        Event::LinkUp {
+            link,
+            device: DeviceId([link.0 as u8; 32]),
+            name: "b".into(),
+            dialler: true,
+            features,
+            capability: crate::model::Capability::Write,
+        }
     }
 
     fn says(link: LinkId, message: Message) -> Event {

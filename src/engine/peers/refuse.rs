@@ -166,7 +166,14 @@ mod engine_tests {
 
         fn link(&mut self, link: LinkId, device: DeviceId, name: &str) {
             let (name, features) = (name.to_owned(), Features::ours());
-            self.handle(Event::LinkUp { link, device, name, dialler: true, features });
+            self.handle(Event::LinkUp {
+                link,
+                device,
+                name,
+                dialler: true,
+                features,
+                capability: crate::model::Capability::Write,
+            });
             let known = Message::Known { counter: 0 };
             self.handle(Event::Message { link, message: known, wire_bytes: 1 });
         }

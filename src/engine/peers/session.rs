@@ -8,7 +8,7 @@ use crate::engine::api::action::{Action, ServedFile};
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, Row};
 use crate::engine::core::Core;
-use crate::engine::limits::{DAY_NS, REFUSED_AGAIN_NS, SAY_MORE_NS, SAY_OTHER_NS, SERVED_HOLDERS};
+use crate::engine::limits::{DAY_NS, NOT_TAKEN_AGAIN_NS, REFUSED_AGAIN_NS, SAY_MORE_NS, SAY_OTHER_NS, SERVED_HOLDERS};
 use crate::engine::peers::Peers;
 use crate::model::{ContentId, DeviceId, SyncPath};
 use crate::wire::condition::Condition;
@@ -219,6 +219,7 @@ impl<I: Index> Engine<I> {
 
     pub(in crate::engine) fn link_down(&mut self, link: LinkId) {
         self.peers.previewer_down(link);
+        self.peers.reader_down(link);
         if let Some(session) = self.peers.sessions.remove(&link) {
             self.peers.devices.see(self.core.last_event, session.device);
             let now = self.core.last_event;
@@ -235,6 +236,8 @@ impl<I: Index> Engine<I> {
         if self.peers.is_previewer(link) {
             return self.previewer_said(link, message);
         }
+        let message = if self.peers.is_reader(link) { self.of_reader(now, link, message) } else { Some(message) };
+        let Some(message) = message else { return };
         let Some(session) = self.peers.sessions.get(&link) else { return };
         self.peers.payer = Some(session.device);
         self.message_of(now, link, message, wire_bytes);
@@ -348,6 +351,8 @@ pub(in crate::engine) struct Refusals {
     /// The peer began a comparison, and has not said since how it stands: it says that at the end
     /// of each.
     pub(super) is_begun: bool,
+    /// It only reads, and has what would win here.
+    pub(super) is_not_taken: bool,
 }
 
 impl Refusals {
@@ -364,9 +369,14 @@ impl Refusals {
         self.first.as_ref()
     }
 
+    pub(super) fn note_not_taken(&mut self) {
+        self.is_not_taken = true;
+    }
+
     /// Both hold the same tree, or a person asks to compare again.
     pub fn forget(&mut self) {
         self.first = None;
+        self.is_not_taken = false;
     }
 
     /// Whether a comparison may begin. With refused entries it would find the same difference
@@ -375,7 +385,11 @@ impl Refusals {
         if self.first.is_some() && now < self.compared_at + REFUSED_AGAIN_NS {
             return false;
         }
+        if self.is_not_taken && now < self.compared_at + NOT_TAKEN_AGAIN_NS {
+            return false;
+        }
         self.first = None;
+        self.is_not_taken = false;
         self.compared_at = now;
         true
     }

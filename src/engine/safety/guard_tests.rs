@@ -11,7 +11,7 @@ use crate::engine::api::map_index::MapIndex;
 use crate::engine::limits::{DAY_NS, SECOND};
 use crate::engine::safety::ledger;
 use crate::engine::*;
-use crate::model::SyncPath;
+use crate::model::{Capability, SyncPath};
 use crate::model::{ContentId, Entry, FileTime, Kind, Mode, Version, VersionVector};
 use crate::wire::features::Features;
 use crate::wire::message::{Change, Message};
@@ -45,6 +45,11 @@ struct Machine {
     said: Vec<Action>,
 }
 
+fn link_up(link: LinkId, device: DeviceId, name: &str, dialler: bool) -> Event {
+    let (features, capability) = (Features::ours(), Capability::Write);
+    Event::LinkUp { link, device, name: name.to_owned(), dialler, features, capability }
+}
+
 impl Machine {
     fn new(index: MapIndex) -> Self {
         let engine = Engine::new(Config { device: OWN, name: "own".into(), on_conflict: OnConflict::Newest }, index);
@@ -65,13 +70,7 @@ impl Machine {
     }
 
     fn linked(mut self) -> Self {
-        self.handle(Event::LinkUp {
-            link: LINK,
-            device: PEER,
-            name: "peer".into(),
-            dialler: false,
-            features: Features::ours(),
-        });
+        self.handle(link_up(LINK, PEER, "peer", false));
         self.receive(Message::Known { counter: 0 });
         // The first walk still waits for its answer.
         self.said.retain(|action| matches!(action, Action::Walk { .. }));
@@ -471,10 +470,7 @@ fn a_counter_that_was_never_used_makes_a_new_device_once_and_forgets_what_this_s
     next.was_renewed();
     next.start(now, Trust::Known);
     assert_eq!(next.trust(), Trust::Restored);
-    next.handle(
-        now,
-        Event::LinkUp { link: LINK, device: PEER, name: "peer".into(), dialler: true, features: Features::ours() },
-    );
+    next.handle(now, link_up(LINK, PEER, "peer", true));
     let known = Message::Known { counter: 1 << 40 };
     let actions = next.handle(now, Event::Message { link: LINK, message: known, wire_bytes: 1 });
     assert!(!actions.contains(&Action::NewDevice), "once a start");
@@ -483,13 +479,7 @@ fn a_counter_that_was_never_used_makes_a_new_device_once_and_forgets_what_this_s
 #[test]
 fn nothing_new_is_told_to_a_peer_before_it_said_what_it_knows_of_us() {
     let mut machine = Machine::with_files(3);
-    machine.handle(Event::LinkUp {
-        link: LINK,
-        device: PEER,
-        name: "peer".into(),
-        dialler: false,
-        features: Features::ours(),
-    });
+    machine.handle(link_up(LINK, PEER, "peer", false));
     let first = machine.said.iter().find(|action| matches!(action, Action::Send { .. }));
     assert!(matches!(first, Some(Action::Send { message: Message::Known { .. }, .. })), "{first:?}");
     machine.said.clear();
@@ -570,13 +560,7 @@ fn deletions_are_forgotten_once_every_device_knows_them_and_the_digests_stay() {
 fn a_device_that_will_not_come_back_is_forgotten_here_and_by_the_peers() {
     let third = DeviceId([3; 32]);
     let mut machine = Machine::with_files(5).linked();
-    machine.handle(Event::LinkUp {
-        link: LinkId(2),
-        device: third,
-        name: "third".into(),
-        dialler: false,
-        features: Features::ours(),
-    });
+    machine.handle(link_up(LinkId(2), third, "third", false));
     machine.handle(Event::Forget(third));
     assert_eq!(machine.engine.status().devices.len(), 2, "a linked one has come back");
     machine.handle(Event::LinkDown { link: LinkId(2) });

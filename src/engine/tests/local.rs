@@ -24,6 +24,7 @@ fn begun(index: MapIndex, role: Option<SyncRole>) -> Engine<MapIndex> {
         name: "b".into(),
         dialler: false,
         features: Features::ours(),
+        capability: crate::model::Capability::Write,
     };
     engine.handle(at(0), up);
     engine.handle(at(0), Event::Message { link: LINK, message: Message::Known { counter: 0 }, wire_bytes: 1 });

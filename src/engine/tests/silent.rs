@@ -12,7 +12,17 @@ fn pair() -> Engine<MapIndex> {
     let mut engine = engine(&[], Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     let (device, features) = (DeviceId([3; 32]), Features::ours());
-    engine.handle(at(0), Event::LinkUp { link: OTHER, device, name: "c".into(), dialler: false, features });
+    engine.handle(
+        at(0),
+        Event::LinkUp {
+            link: OTHER,
+            device,
+            name: "c".into(),
+            dialler: false,
+            features,
+            capability: crate::model::Capability::Write,
+        },
+    );
     engine
 }
 

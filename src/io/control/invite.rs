@@ -3,7 +3,7 @@
 use super::answer::{Answer, ApiState, Refusal};
 use crate::io::net::challenge::own_addresses;
 use crate::io::net::invitations::{MAX_LIFETIME, MAX_USES};
-use crate::model::InvitationCode;
+use crate::model::{Capability, InvitationCode};
 use crate::views::invite::{InvitationsView, InviteView, OpenInvitationView};
 use axum::Json;
 use axum::extract::State;
@@ -19,13 +19,16 @@ const USUAL_BROADCAST_PORT: u16 = 5000;
 pub(super) struct InviteQuery {
     uses: Option<u32>,
     seconds: Option<u64>,
+    /// Those who join may only read.
+    read_only: Option<bool>,
 }
 
 pub(super) async fn invite(
     State(shared): State<ApiState>,
     query: Result<Json<InviteQuery>, JsonRejection>,
 ) -> Answer<InviteView> {
-    let Json(InviteQuery { uses, seconds }) = query?;
+    let Json(InviteQuery { uses, seconds, read_only }) = query?;
+    let capability = if read_only.unwrap_or(false) { Capability::ReadOnly } else { Capability::Write };
     let (uses, seconds) = (uses.unwrap_or(1), seconds.unwrap_or(DEFAULT_SECONDS));
     if !(1..=MAX_USES).contains(&uses) {
         return Err(Refusal::malformed(format!("an invitation is for 1 to {MAX_USES} machines, not {uses}")));
@@ -33,13 +36,14 @@ pub(super) async fn invite(
     if !(1..=MAX_LIFETIME.as_secs()).contains(&seconds) {
         return Err(Refusal::malformed("an invitation is open for at most 24 hours"));
     }
-    let code = shared.world.invite(uses, Duration::from_secs(seconds)).map_err(Refusal::failed)?;
+    let code = shared.world.invite(uses, Duration::from_secs(seconds), capability).map_err(Refusal::failed)?;
     let port = shared.about.listen_port;
     let elsewhere = own_addresses().into_iter().filter(|ip| !ip.is_loopback());
     Ok(Json(InviteView {
         command: command(&code, shared.about.broadcast_port),
         code: code.to_string(),
         uses,
+        read_only: !capability.writes(),
         seconds_left: seconds,
         addresses: elsewhere.map(|ip| format!("{ip}:{port}")).collect(),
     }))

@@ -46,6 +46,9 @@ pub(super) async fn set(
 ) -> Answer<RoleView> {
     let Json(RoleQuery { role, yes }) = query?;
     let role: SyncRole = role.parse().map_err(Refusal::malformed)?;
+    if !shared.about.capability.writes() && role != SyncRole::ReceiveOnly {
+        return Err(read_only());
+    }
     let before = standing(&shared).await?;
     let announces = role.announces() && before.local > 0;
     let installs = role.installs() && before.not_installed > 0;
@@ -55,6 +58,13 @@ pub(super) async fn set(
     order(&shared, Event::Role(role)).await?;
     // What was to be announced or installed by that is so soon, and not yet.
     Ok(Json(RoleView { role: role.word().to_owned(), ..before }))
+}
+
+/// No other machine would take what it announces.
+fn read_only() -> Refusal {
+    Refusal::malformed(
+        "this machine may only read, and stays receive-only; to write, join anew by an invitation that was made without --read-only",
+    )
 }
 
 #[derive(Deserialize)]
@@ -106,6 +116,9 @@ pub(super) async fn promote(
     query: Result<Json<SettleQuery>, JsonRejection>,
 ) -> Answer<SettledView> {
     let Json(SettleQuery { paths, .. }) = query?;
+    if !shared.about.capability.writes() {
+        return Err(read_only());
+    }
     let changes = differing(&shared, paths.clone()).await?.local;
     refuse_while_stopped(&shared).await?;
     settle(&shared, changes, Event::Promote(paths)).await

@@ -4,7 +4,9 @@
 
 use crate::engine::StatKind;
 use crate::engine::api::ignore::Ignore;
+use crate::engine::merge::{ObservationSource, stamp};
 use crate::engine::preview::FoundHere;
+use crate::io::clock::wall_ns;
 use crate::io::fs::beneath;
 use crate::model::path::{IGNORE_FILE, PRIVATE_DIR};
 use crate::model::{ContentId, SyncPath};
@@ -40,6 +42,12 @@ impl Glance {
         (facts.stat.size <= PATTERNS_BYTES).then_some(text)
     }
 
+    /// When that file was changed (ns since 1970); of the future, as a first scan dates it.
+    pub fn patterns_stamp(&self) -> Option<u64> {
+        let facts = beneath::facts_at(&self.dir, IGNORE_FILE.as_bytes()).ok()??;
+        Some(stamp(ObservationSource::First, wall_ns(), 0, &facts.stat, None))
+    }
+
     /// All that would be synced, and how much could not be read.
     pub fn tree(&self, ignore: &Ignore) -> io::Result<(BTreeMap<SyncPath, FoundHere>, u64)> {
         let (mut found, mut unread) = (BTreeMap::new(), 0);
@@ -71,13 +79,16 @@ impl Glance {
                 continue;
             }
             let Ok(path) = SyncPath::join(folder, name) else { continue };
-            let Some(facts) = beneath::facts_at(&dir, name)? else { continue };
+            // Gone meanwhile, or not to be read: the others are.
+            let Ok(Some(facts)) = beneath::facts_at(&dir, name) else { continue };
             let is_folder = facts.stat.kind == StatKind::Directory;
             if facts.device != self.device || facts.mount || ignore.ignores(&path, is_folder) {
                 continue;
             }
             let target = match facts.stat.kind {
-                StatKind::Symlink => Some(rustix::fs::readlinkat(&dir, name, Vec::new())?.into_bytes()),
+                StatKind::Symlink => {
+                    rustix::fs::readlinkat(&dir, name, Vec::new()).ok().map(std::ffi::CString::into_bytes)
+                }
                 _ => None,
             };
             if is_folder {

@@ -3,17 +3,25 @@
 //! Deliberately not here: who is heard (`presence`), and who is dialled (`dial`).
 
 use crate::humanize::{counted, listed};
-use crate::io::net::hub::Hub;
+use crate::io::net::hub::{Hub, Links};
 use std::sync::Arc;
 
-/// Says for ever how it is whenever nobody is linked.
+/// Says for ever how it is while nobody is linked who could tell of a change.
 pub async fn say_so(hub: Arc<Hub>, broadcast_port: u16) {
+    let is_alone = |links: &Links| !links.up.values().any(|link| link.capability.writes());
     loop {
-        hub.until(|links| links.up.is_empty()).await;
-        let linked = hub.until(|links| !links.up.is_empty());
+        hub.until(is_alone).await;
+        let linked = hub.until(|links| !is_alone(links));
         if tokio::time::timeout(hub.times().alone, linked).await.is_err() {
-            let members = hub.members.heard_now();
-            tracing::info!(kind = "alone", "{}", line(members, &hub.foreign.names(), broadcast_port));
+            let readers: Vec<_> = hub.lock().up.values().map(|link| link.name.clone()).collect();
+            let said = match readers[..] {
+                [] => line(hub.members.heard_now(), &hub.foreign.names(), broadcast_port),
+                _ => format!(
+                    "all that is linked may only read ({}): no change of another machine comes through them",
+                    listed(&readers)
+                ),
+            };
+            tracing::info!(kind = "alone", "{said}");
             tokio::time::sleep(hub.times().alone_again).await;
         }
     }

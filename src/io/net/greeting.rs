@@ -7,8 +7,10 @@
 use crate::io::net::invitations::CodeRefusal;
 use crate::io::net::metered::{Meter, Metered};
 use crate::io::net::tls::{self, Tls};
-use crate::model::{DeviceId, text};
-use crate::wire::features::Features;
+use crate::io::store::secret::SecretKeys;
+use crate::io::store::writer_key::{WRITER_SIGNATURE_BYTES, is_writers};
+use crate::model::{Capability, DeviceId, text};
+use crate::wire::features::{Features, PREVIEW, PREVIEWS};
 use crate::wire::frame::{self, FrameError, LENGTHS_BYTES, Packet};
 use crate::wire::packet::PROTOCOL;
 use bytes::{Bytes, BytesMut};
@@ -23,6 +25,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 const STRANGER_BYTES: usize = 4096;
 const NOTSENT_LOWAT_BYTES: u32 = 128 * 1024;
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-dirsyncd-link-v1";
+const SIGNED_BY_WRITERS: &[u8] = b"dirsyncd writer 1\0";
 /// Why a proof was refused, as the refused side is told.
 const ANOTHER_SECRET: &str = "another secret";
 
@@ -45,7 +48,7 @@ pub struct Identity {
     pub device: DeviceId,
     pub name: String,
     pub tls: Tls,
-    pub link_key: [u8; 32],
+    pub keys: SecretKeys,
     pub protocol: u32,
     pub boot: u64,
     /// When it was started, by its clock (ns since 1970).
@@ -86,6 +89,8 @@ pub enum GreetError {
         CodeRefusal::Used => "another machine has used its code",
     })]
     BadCode(CodeRefusal),
+    #[error("runs an older version, which shows no preview: install this one there")]
+    NoPreview(String),
     #[error("was silent, or too slow, in greeting")]
     TooSlow,
     #[error("refused this machine: {0}")]
@@ -150,6 +155,7 @@ impl GreetError {
             Self::Garbage(_) | Self::OutOfTurn(_) => "garbage",
             Self::TooMuch => "flood",
             Self::BadCode(_) => "code",
+            Self::NoPreview(_) => "preview",
             Self::TooSlow => "slow",
             Self::Refused(_) => "refused",
             Self::Unreachable(_) => "unreachable",
@@ -170,10 +176,17 @@ pub struct Secured {
     pub device: DeviceId,
 }
 
+/// What an end says of its membership, for one connection.
+pub(super) struct LinkProof {
+    mac: [u8; 32],
+    member: Option<[u8; 32]>,
+    writer: Option<[u8; WRITER_SIGNATURE_BYTES]>,
+}
+
 /// What a connection begins with.
 pub(super) enum Opening {
     /// A member proves the group's secret.
-    Member { mac: [u8; 32] },
+    Member(LinkProof),
     /// A machine proves an invitation code.
     Joiner { mac: [u8; 32], name: String },
 }
@@ -189,6 +202,7 @@ pub struct Greeted {
     pub features: Features,
     /// What it says that it runs.
     pub software: String,
+    pub capability: Capability,
 }
 
 /// TLS. Whether our own key is at the other end is seen after the greeting, which says who was
@@ -233,7 +247,7 @@ impl Secured {
             self.send_proof(me).await?;
         }
         match self.receive().await? {
-            Packet::Proof { mac } => self.greet_member(me, &mac).await,
+            Packet::Proof { mac, member, writer } => self.greet_member(me, &LinkProof { mac, member, writer }).await,
             other => Err(GreetError::OutOfTurn(other.kind())),
         }
     }
@@ -241,15 +255,15 @@ impl Secured {
     /// What whoever opened this connection begins with.
     pub(super) async fn opening(&mut self) -> Result<Opening, GreetError> {
         match self.receive().await? {
-            Packet::Proof { mac } => Ok(Opening::Member { mac }),
+            Packet::Proof { mac, member, writer } => Ok(Opening::Member(LinkProof { mac, member, writer })),
             Packet::Join { mac, name } => Ok(Opening::Joiner { mac, name }),
             other => Err(GreetError::OutOfTurn(other.kind())),
         }
     }
 
     /// The other end has sent this proof.
-    pub(super) async fn greet_member(mut self, me: &Identity, mac: &[u8; 32]) -> Result<Greeted, GreetError> {
-        self.check_proof(me, mac).await?;
+    pub(super) async fn greet_member(mut self, me: &Identity, said: &LinkProof) -> Result<Greeted, GreetError> {
+        let capability = self.check_proof(me, said).await?;
         self.meter.trust();
         if self.role == Role::Listener {
             self.send_proof(me).await?;
@@ -264,45 +278,68 @@ impl Secured {
             started,
             features: me.features.clone(),
         };
-        self.send(&hello).await?;
+        // One that only looks says so to nobody who would take it for a member.
+        let previews = me.features.has(PREVIEWS);
+        if !previews {
+            self.send(&hello).await?;
+        }
         let (name, boot, started, features, software) = match self.receive().await? {
+            Packet::Hello { name, features, .. } if previews && !features.has(PREVIEW) => {
+                return Err(GreetError::NoPreview(name));
+            }
             Packet::Hello { protocol, name, boot, started, features, software } if protocol == me.protocol => {
                 (name, boot, started, features, software)
             }
             Packet::Hello { protocol, .. } => return Err(GreetError::OtherProtocol(protocol)),
             other => return Err(GreetError::OutOfTurn(other.kind())),
         };
+        if previews {
+            self.send(&hello).await?;
+        }
         if self.device == me.device {
             return Err(if boot == me.boot { GreetError::Itself } else { GreetError::Twin { boot, started } });
         }
         let Self { stream, meter, role, device } = self;
-        Ok(Greeted { stream, meter, role, device, name, boot, features, software })
+        Ok(Greeted { stream, meter, role, device, name, boot, features, software, capability })
     }
 
     async fn send_proof(&mut self, me: &Identity) -> Result<(), GreetError> {
-        let mac = self.proof(me, self.role)?;
-        self.send(&Packet::Proof { mac }).await
+        let binding = self.binding(me.device, EXPORTER_LABEL)?;
+        let member = Some(binding.proof(&me.keys.members.link, self.role));
+        let writers = me.keys.writers.as_ref();
+        let mac = writers.map_or([0; 32], |writers| binding.proof(&writers.channel.link, self.role));
+        let writer = writers.and_then(|writers| writers.signature.sign(&binding.signed_bytes(self.role)));
+        self.send(&Packet::Proof { mac, member, writer }).await
     }
 
-    async fn check_proof(&mut self, me: &Identity, mac: &[u8; 32]) -> Result<(), GreetError> {
+    /// What the other end has shown itself to be.
+    async fn check_proof(&mut self, me: &Identity, said: &LinkProof) -> Result<Capability, GreetError> {
         let their_role = if self.role == Role::Dialler { Role::Listener } else { Role::Dialler };
-        let due = self.proof(me, their_role)?;
-        let same: bool = mac.ct_eq(&due).into();
-        if same {
-            return Ok(());
+        let binding = self.binding(me.device, EXPORTER_LABEL)?;
+        let proves = |mac: &[u8; 32], key: &[u8; 32]| bool::from(mac.ct_eq(&binding.proof(key, their_role)));
+        let is_member = said.member.is_some_and(|mac| proves(&mac, &me.keys.members.link));
+        let is_writer = match &me.keys.writers {
+            // Versions before this one prove nothing else.
+            Some(writers) => proves(&said.mac, &writers.channel.link),
+            None => said.writer.is_some_and(|signature| {
+                is_writers(&me.keys.writers_public, &binding.signed_bytes(their_role), &signature)
+            }),
+        };
+        match (is_member, is_writer) {
+            (_, true) if me.keys.writers.is_some() => Ok(Capability::Write),
+            (true, true) => Ok(Capability::Write),
+            (true, false) => Ok(Capability::ReadOnly),
+            (false, _) => {
+                self.dismiss(ANOTHER_SECRET).await;
+                Err(GreetError::WrongSecret)
+            }
         }
-        self.dismiss(ANOTHER_SECRET).await;
-        Err(GreetError::WrongSecret)
     }
 
     /// Says why there is no link, and hangs up.
     pub(super) async fn dismiss(&mut self, reason: &str) {
         let _ = self.send(&Packet::Bye { reason: reason.to_owned() }).await;
         let _ = self.stream.shutdown().await;
-    }
-
-    fn proof(&self, me: &Identity, role: Role) -> Result<[u8; 32], GreetError> {
-        Ok(self.binding(me.device, EXPORTER_LABEL)?.proof(&me.link_key, role))
     }
 
     /// What proofs on this connection are over.
@@ -348,6 +385,12 @@ impl Binding {
         let mut hasher = blake3::Hasher::new_keyed(key);
         hasher.update(&[said]).update(&self.dialler.0).update(&self.listener.0).update(&self.exported);
         *hasher.finalize().as_bytes()
+    }
+
+    /// What a writer signs, to show itself to one that could not check a keyed hash.
+    fn signed_bytes(&self, role: Role) -> Vec<u8> {
+        let said = if role == Role::Dialler { b'd' } else { b'l' };
+        [SIGNED_BY_WRITERS, &[said], &self.dialler.0, &self.listener.0, &self.exported].concat()
     }
 }
 

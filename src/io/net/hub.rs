@@ -160,7 +160,7 @@ impl Hub {
         let greeting = async {
             let mut secured = greeting::secure(tcp, Role::Listener, &self.me.tls).await?;
             match secured.opening().await? {
-                Opening::Member { mac } => secured.greet_member(&self.me, &mac).await.map(Some),
+                Opening::Member(said) => secured.greet_member(&self.me, &said).await.map(Some),
                 Opening::Joiner { mac, name } => {
                     let asked = (mac, name);
                     let invitee = invite::let_in(secured, &self.me, &self.invitations, address.ip(), asked).await?;
@@ -301,15 +301,17 @@ impl Hub {
     }
 }
 
-fn say_who_joined(Invitee { device, name, previews }: &Invitee, ip: IpAddr) {
+fn say_who_joined(Invitee { device, name, previews, capability }: &Invitee, ip: IpAddr) {
     let device = device.short();
     if *previews {
         tracing::info!(
             kind = "joining",
             "{name} ({device}) at {ip} looks at what joining would do; its code is kept for it"
         );
-    } else {
+    } else if capability.writes() {
         tracing::info!(kind = "joined", "{name} ({device}) at {ip} has joined by an invitation");
+    } else {
+        tracing::info!(kind = "joined", "{name} ({device}) at {ip} has joined by an invitation, to read");
     }
 }
 

@@ -5,9 +5,10 @@
 //! cut. Deliberately not here: the proof itself (`invite.rs`), and what presence says (`presence`).
 
 use crate::io::clock;
+use crate::io::store::secret::Secret;
 use crate::model::invitation::CODE_BYTES;
-use crate::model::{DeviceId, InvitationCode};
-use crate::wire::packet::SecretBytes;
+use crate::model::{Capability, DeviceId, InvitationCode};
+use crate::wire::packet::HandedSecret;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,11 +43,16 @@ impl CodeRefusal {
     pub const ALL: [Self; 4] = [Self::Unknown, Self::Blocked, Self::Expired, Self::Used];
 }
 
+/// The key of the code, and what it is good for; or why it is not, with the key if the code was one.
+pub(super) type SpendResult = Result<([u8; 32], Capability), (CodeRefusal, Option<[u8; 32]>)>;
+
 /// Why there is no new invitation.
 #[derive(Debug, thiserror::Error)]
 pub enum InviteError {
     #[error("--open lets everyone in: start the other machine with --open as well")]
     Open,
+    #[error("this machine may only read, and so may those that it invites: add --read-only")]
+    ReadOnly,
     #[error("{MAX_OPEN} invitations are open already; 'dirsync invite --cancel' closes them")]
     TooMany,
     #[error("no random numbers: {0}")]
@@ -64,7 +70,7 @@ pub struct OpenInvitation {
 #[derive(Default)]
 pub struct Invitations {
     /// What joiners get; none where everyone knows it.
-    secret: Option<SecretBytes>,
+    secret: Option<Secret>,
     register: Mutex<Register>,
     /// Presence is told, so that a joiner does not wait for the next announcement.
     pub changed: Notify,
@@ -79,6 +85,8 @@ struct Register {
 
 struct Invitation {
     key: [u8; 32],
+    /// Of those who join by it.
+    capability: Capability,
     uses: u32,
     /// Since boot.
     until: Duration,
@@ -129,29 +137,34 @@ impl Register {
 }
 
 impl Invitations {
-    pub fn new(secret: Option<SecretBytes>) -> Self {
+    pub fn new(secret: Option<Secret>) -> Self {
         Self { secret, ..Self::default() }
     }
 
-    /// What is handed to a joiner that has proved a code.
-    pub(super) fn secret(&self) -> Option<&SecretBytes> {
-        self.secret.as_ref()
+    /// What is handed to a joiner that has proved a code with this capability.
+    pub(super) fn secret(&self, capability: Capability) -> Option<HandedSecret> {
+        self.secret.as_ref()?.to_joiner(capability)
     }
 
     /// A new code, for so many machines and so long.
-    pub fn invite(&self, uses: u32, lifetime: Duration) -> Result<InvitationCode, InviteError> {
-        if self.secret.is_none() {
-            return Err(InviteError::Open);
-        }
+    pub fn invite(&self, uses: u32, lifetime: Duration, capability: Capability) -> Result<InvitationCode, InviteError> {
+        let secret = self.secret.as_ref().ok_or(InviteError::Open)?;
+        secret.to_joiner(capability).ok_or(InviteError::ReadOnly)?;
         let mut bytes = [0; CODE_BYTES];
         getrandom::fill(&mut bytes)?;
         let code = InvitationCode::from_random(bytes);
-        self.open(&code, uses, lifetime, clock::since_boot())?;
+        self.open(&code, (uses, capability), lifetime, clock::since_boot())?;
         self.changed.notify_one();
         Ok(code)
     }
 
-    fn open(&self, code: &InvitationCode, uses: u32, lifetime: Duration, now: Duration) -> Result<(), InviteError> {
+    fn open(
+        &self,
+        code: &InvitationCode,
+        (uses, capability): (u32, Capability),
+        lifetime: Duration,
+        now: Duration,
+    ) -> Result<(), InviteError> {
         let mut register = self.lock();
         register.forget(now);
         if register.list.iter().filter(|invitation| invitation.is_open(now)).count() >= MAX_OPEN {
@@ -159,7 +172,7 @@ impl Invitations {
         }
         let until = now + lifetime.min(MAX_LIFETIME);
         let uses = uses.clamp(1, MAX_USES);
-        register.list.push(Invitation { key: code.proof_key(), uses, until, spent_by: Vec::new() });
+        register.list.push(Invitation { key: code.proof_key(), capability, uses, until, spent_by: Vec::new() });
         Ok(())
     }
 
@@ -189,12 +202,7 @@ impl Invitations {
 
     /// Spends a use of the code whose key `proves`, for this device: in one step, so that of two
     /// joiners with one code one comes in. The key is for the answer's proof.
-    pub(super) fn spend(
-        &self,
-        address: IpAddr,
-        device: DeviceId,
-        proves: impl Fn(&[u8; 32]) -> bool,
-    ) -> Result<[u8; 32], CodeRefusal> {
+    pub(super) fn spend(&self, address: IpAddr, device: DeviceId, proves: impl Fn(&[u8; 32]) -> bool) -> SpendResult {
         self.spend_at(clock::since_boot(), address, device, proves)
     }
 
@@ -204,26 +212,26 @@ impl Invitations {
         address: IpAddr,
         device: DeviceId,
         proves: impl Fn(&[u8; 32]) -> bool,
-    ) -> Result<[u8; 32], CodeRefusal> {
+    ) -> SpendResult {
         let mut register = self.lock();
         register.forget(now);
         if register.wrong.get(&address).is_some_and(|(tries, _)| *tries >= MAX_WRONG) {
-            return Err(CodeRefusal::Blocked);
+            return Err((CodeRefusal::Blocked, None));
         }
         let Some(proved) = register.list.iter_mut().find(|invitation| proves(&invitation.key)) else {
             register.note_wrong(now, address);
-            return Err(CodeRefusal::Unknown);
+            return Err((CodeRefusal::Unknown, None));
         };
         if now >= proved.until {
-            return Err(CodeRefusal::Expired);
+            return Err((CodeRefusal::Expired, Some(proved.key)));
         }
         if !proved.spent_by.iter().any(|spender| spender.device == device) {
             if proved.uses_left() == 0 {
-                return Err(CodeRefusal::Used);
+                return Err((CodeRefusal::Used, Some(proved.key)));
             }
             proved.spent_by.push(Spender { device, has_joined: false });
         }
-        Ok(proved.key)
+        Ok((proved.key, proved.capability))
     }
 
     /// This device has stored the secret.
@@ -246,6 +254,10 @@ mod tests {
     const MINUTE: Duration = Duration::from_mins(1);
     const NOW: Duration = Duration::from_hours(1);
 
+    fn secret() -> Secret {
+        Secret::from_member(&HandedSecret::Writer([7; 32]))
+    }
+
     fn code(n: u8) -> InvitationCode {
         InvitationCode::from_random([n; CODE_BYTES])
     }
@@ -262,14 +274,14 @@ mod tests {
 
     impl Bench {
         fn with(uses: u32) -> Self {
-            let bench = Self(Invitations::new(Some(SecretBytes([7; 32]))));
-            bench.0.open(&code(1), uses, 10 * MINUTE, NOW).unwrap();
+            let bench = Self(Invitations::new(Some(secret())));
+            bench.0.open(&code(1), (uses, Capability::Write), 10 * MINUTE, NOW).unwrap();
             bench
         }
 
         fn spend(&self, now: Duration, from: u8, by: u8, said: u8) -> Result<(), CodeRefusal> {
             let key = code(said).proof_key();
-            self.0.spend_at(now, at(from), device(by), |known| *known == key).map(drop)
+            self.0.spend_at(now, at(from), device(by), |known| *known == key).map(drop).map_err(|(why, _)| why)
         }
 
         fn is_open(&self, now: Duration) -> bool {
@@ -314,18 +326,18 @@ mod tests {
         }
         assert_eq!(bench.spend(NOW, 1, 1, 1), Err(CodeRefusal::Blocked), "also with the right code");
         assert_eq!(bench.spend(NOW, 2, 2, 1), Ok(()));
-        bench.0.open(&code(2), 1, 30 * MINUTE, NOW).unwrap();
+        bench.0.open(&code(2), (1, Capability::Write), 30 * MINUTE, NOW).unwrap();
         assert_eq!(bench.spend(NOW + 9 * MINUTE, 1, 1, 2), Err(CodeRefusal::Blocked));
         assert_eq!(bench.spend(NOW + 10 * MINUTE, 1, 1, 2), Ok(()), "as long as the invitation that it guessed at");
     }
 
     #[test]
     fn wrong_tries_without_an_invitation_block_nobody() {
-        let bench = Bench(Invitations::new(Some(SecretBytes([7; 32]))));
+        let bench = Bench(Invitations::new(Some(secret())));
         for _ in 0..9 {
             assert_eq!(bench.spend(NOW, 1, 1, 1), Err(CodeRefusal::Unknown));
         }
-        bench.0.open(&code(1), 1, MINUTE, NOW).unwrap();
+        bench.0.open(&code(1), (1, Capability::Write), MINUTE, NOW).unwrap();
         assert_eq!(bench.spend(NOW, 1, 1, 1), Ok(()));
     }
 
@@ -338,24 +350,36 @@ mod tests {
         }
         assert_eq!(bench.0.lock().wrong.len(), MAX_ADDRESSES);
         for n in 2..=MAX_OPEN as u8 {
-            bench.0.open(&code(n), 1, MINUTE, NOW).unwrap();
+            bench.0.open(&code(n), (1, Capability::Write), MINUTE, NOW).unwrap();
         }
-        assert!(matches!(bench.0.open(&code(99), 1, MINUTE, NOW), Err(InviteError::TooMany)));
+        assert!(matches!(bench.0.open(&code(99), (1, Capability::Write), MINUTE, NOW), Err(InviteError::TooMany)));
         for n in 0..200 {
-            bench.0.open(&code(n), 1, MINUTE, NOW + 2 * MINUTE * u32::from(n)).unwrap_or(());
+            bench.0.open(&code(n), (1, Capability::Write), MINUTE, NOW + 2 * MINUTE * u32::from(n)).unwrap_or(());
         }
         assert!(bench.0.lock().list.len() <= MAX_REMEMBERED + 1);
     }
 
     #[test]
     fn without_a_secret_there_is_nothing_to_hand_over() {
-        assert!(matches!(Invitations::new(None).invite(1, MINUTE), Err(InviteError::Open)));
+        assert!(matches!(Invitations::new(None).invite(1, MINUTE, Capability::Write), Err(InviteError::Open)));
+    }
+
+    #[test]
+    fn a_reader_invites_readers_alone() {
+        let reader = Secret::from_member(&secret().to_joiner(Capability::ReadOnly).unwrap());
+        let invitations = Invitations::new(Some(reader));
+        assert!(matches!(invitations.invite(1, MINUTE, Capability::Write), Err(InviteError::ReadOnly)));
+        assert!(invitations.invite(1, MINUTE, Capability::ReadOnly).is_ok());
+        assert!(matches!(invitations.secret(Capability::ReadOnly), Some(HandedSecret::Reader { .. })));
     }
 
     #[test]
     fn a_new_code_is_open_until_it_is_cancelled() {
-        let invitations = Invitations::new(Some(SecretBytes([7; 32])));
-        let (one, two) = (invitations.invite(1, MINUTE).unwrap(), invitations.invite(2, MINUTE).unwrap());
+        let invitations = Invitations::new(Some(secret()));
+        let (one, two) = (
+            invitations.invite(1, MINUTE, Capability::Write).unwrap(),
+            invitations.invite(2, MINUTE, Capability::ReadOnly).unwrap(),
+        );
         assert_ne!(one, two);
         assert_eq!(invitations.list().iter().map(|open| open.uses_left).collect::<Vec<_>>(), [1, 2]);
         assert_eq!((invitations.cancel(), invitations.cancel(), invitations.list()), (2, 0, Vec::new()));

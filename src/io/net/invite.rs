@@ -2,7 +2,8 @@
 //!
 //! After TLS, before any link:
 //! 1. the joiner sends `join`: that it knows the code, for this connection;
-//! 2. the inviter spends the code and sends `invited`: that it knows it as well;
+//! 2. the inviter spends the code and sends `invited`: that it knows it as well (and, if it is used
+//!    or has expired, hangs up saying so);
 //! 3. the joiner, who has checked that, sends `accept`;
 //! 4. the inviter sends `secret`;
 //! 5. the joiner stores it, durably, and sends `joined`.
@@ -13,8 +14,8 @@
 
 use crate::io::net::greeting::{GreetError, Identity, Role, Secured};
 use crate::io::net::invitations::{CodeRefusal, Invitations};
-use crate::model::{DeviceId, InvitationCode};
-use crate::wire::packet::{Packet, SecretBytes};
+use crate::model::{Capability, DeviceId, InvitationCode};
+use crate::wire::packet::{HandedSecret, Packet};
 use std::net::IpAddr;
 use subtle::ConstantTimeEq;
 
@@ -24,7 +25,7 @@ const EXPORTER_LABEL: &[u8] = b"EXPORTER-dirsyncd-invitation-v1";
 const OPEN_TO_ALL: &str = "open to all";
 
 /// Keeps the secret, durably, or says why not.
-pub type StoreSecret = dyn FnMut(&SecretBytes) -> Result<(), String> + Send;
+pub type StoreSecret = dyn FnMut(&HandedSecret) -> Result<(), String> + Send;
 
 /// A machine that was let in.
 #[derive(Debug)]
@@ -33,12 +34,13 @@ pub struct Invitee {
     pub name: String,
     /// It only looks at what joining would do.
     pub previews: bool,
+    pub capability: Capability,
 }
 
 /// What a joiner was given, and by whom.
 #[derive(Debug)]
 pub struct Invited {
-    pub secret: SecretBytes,
+    pub secret: HandedSecret,
     /// The inviter's name.
     pub name: String,
 }
@@ -68,6 +70,16 @@ impl From<GreetError> for JoinRefusal {
     }
 }
 
+/// A refusal before the other end has proved the code: anyone can say that it was used.
+fn unproved(why: GreetError) -> JoinRefusal {
+    match JoinRefusal::from(why) {
+        JoinRefusal::Code(code @ (CodeRefusal::Used | CodeRefusal::Expired)) => {
+            JoinRefusal::Greeting(GreetError::Refused(code.to_string()))
+        }
+        other => other,
+    }
+}
+
 /// The inviter's half, after the `join` with this proof and name.
 pub(super) async fn let_in(
     mut secured: Secured,
@@ -76,25 +88,33 @@ pub(super) async fn let_in(
     address: IpAddr,
     (mac, name): ([u8; 32], String),
 ) -> Result<Invitee, GreetError> {
-    let Some(secret) = invitations.secret().cloned() else {
+    if invitations.secret(Capability::ReadOnly).is_none() {
         secured.dismiss(OPEN_TO_ALL).await;
         return Err(GreetError::OutOfTurn("join"));
-    };
+    }
     let (device, binding) = (secured.device, secured.binding(me.device, EXPORTER_LABEL)?);
     let spent = invitations.spend(address, device, |key| mac.ct_eq(&binding.proof(key, Role::Dialler)).into());
-    let key = match spent {
-        Ok(key) => key,
+    let (key, spent) = match spent {
+        Ok((key, capability)) => (Some(key), Ok(capability)),
+        Err((why, key)) => (key, Err(why)),
+    };
+    // That a code is used or has expired says only one who knows it, as the joiner sees.
+    if let Some(key) = key {
+        let ours = binding.proof(&key, Role::Listener);
+        secured.send(&Packet::Invited { mac: ours, name: me.name.clone() }).await?;
+    }
+    let capability = match spent {
+        Ok(capability) => capability,
         Err(why) => {
             secured.dismiss(&why.to_string()).await;
             return Err(GreetError::BadCode(why));
         }
     };
-    let ours = binding.proof(&key, Role::Listener);
-    secured.send(&Packet::Invited { mac: ours, name: me.name.clone() }).await?;
     let previews = match secured.receive().await? {
         Packet::Accept { preview } => preview,
         other => return Err(GreetError::OutOfTurn(other.kind())),
     };
+    let secret = invitations.secret(capability).ok_or(GreetError::OutOfTurn("join"))?;
     secured.send(&Packet::Secret { secret }).await?;
     if !previews {
         match secured.receive().await? {
@@ -102,7 +122,7 @@ pub(super) async fn let_in(
             other => return Err(GreetError::OutOfTurn(other.kind())),
         }
     }
-    Ok(Invitee { device, name, previews })
+    Ok(Invitee { device, name, previews, capability })
 }
 
 /// The joiner's half. `store` keeps the secret durably before the inviter hears that this machine
@@ -117,7 +137,7 @@ pub(super) async fn ask(
     let binding = secured.binding(own, EXPORTER_LABEL)?;
     let mac = binding.proof(&key, Role::Dialler);
     secured.send(&Packet::Join { mac, name: own_name.to_owned() }).await?;
-    let name = match secured.receive().await? {
+    let name = match secured.receive().await.map_err(unproved)? {
         Packet::Invited { mac, name } if bool::from(mac.ct_eq(&binding.proof(&key, Role::Listener))) => name,
         Packet::Invited { .. } => return Err(JoinRefusal::Impostor),
         other => return Err(GreetError::OutOfTurn(other.kind()).into()),

@@ -12,8 +12,8 @@ use crate::io::net::invite::{self, Invited, JoinRefusal, StoreSecret};
 use crate::io::net::presence::{self, HeardInviter};
 use crate::io::net::tls::{DeviceKey, KeyError, Tls};
 use crate::model::{DeviceId, InvitationCode, text};
-use crate::wire::packet::{SecretBytes, clean_name};
-use std::collections::{HashMap, HashSet};
+use crate::wire::packet::{HandedSecret, clean_name};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// An exchange with one machine.
 const EXCHANGE_WITHIN: Duration = Duration::from_secs(10);
 /// Every machine announces itself within this time.
-pub const OTHERS_WITHIN: Duration = Duration::from_secs(5);
+pub const OTHERS_WITHIN: Duration = Duration::from_secs(8);
 /// An address is asked again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(3);
 /// What is missing is said after this, and then every minute.
@@ -34,8 +34,11 @@ const SAY_EVERY: Duration = Duration::from_mins(1);
 /// A name is looked up again after this.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(2);
 /// Addresses that are asked, at once and in all (P9).
-const MAX_AT_ONCE: usize = 8;
+const MAX_AT_ONCE: usize = 32;
 const MAX_ADDRESSES: usize = 64;
+/// Of one host: a port costs its sender nothing.
+const MAX_OF_A_HOST: usize = 4;
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 /// What a machine joins with.
 pub struct JoinConfig {
@@ -56,7 +59,7 @@ pub type Store = Box<StoreSecret>;
 /// Who let this machine in.
 #[derive(Debug)]
 pub struct Inviter {
-    pub secret: SecretBytes,
+    pub secret: HandedSecret,
     pub name: String,
     pub address: SocketAddr,
 }
@@ -65,10 +68,10 @@ pub struct Inviter {
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     #[error(
-        "no machine with an open invitation was found: run 'dirsync invite' on a member, check that UDP port {port} and its TCP \
+        "no machine with an open invitation was found{trouble}: run 'dirsync invite' on a member, check that UDP port {port} and its TCP \
          port are open in both firewalls, or name it with --peer HOST:PORT"
     )]
-    NotFound { port: u16 },
+    NotFound { port: u16, trouble: String },
     #[error("{who} knows no open invitation with that code: check it, or run 'dirsync invite' there for a new one")]
     Unknown { who: String },
     #[error("{who} says that this code was already used by another machine: run 'dirsync invite' there for a new one")]
@@ -100,9 +103,25 @@ pub fn join(config: &JoinConfig, store: Option<Store>) -> Result<Inviter, JoinEr
         let port = config.broadcast_port;
         let socket = presence::bind(port).map_err(|why| JoinError::Broadcast(port, why))?;
         let me = Arc::new(Me { tls, device, name: clean_name(&config.name), code: config.code.clone() });
-        let store = store.map(|store| Arc::new(Mutex::new(store)));
+        let store = store.map(|store| Arc::new(Mutex::new(StoreOnce { store, is_stored: false })));
         InviterSearch::new(me, store).run(config, &socket).await
     })
+}
+
+/// Two addresses of one inviter may both hand the secret over.
+struct StoreOnce {
+    store: Store,
+    is_stored: bool,
+}
+
+impl StoreOnce {
+    fn keep(&mut self, secret: &HandedSecret) -> Result<(), String> {
+        if !self.is_stored {
+            (self.store)(secret)?;
+            self.is_stored = true;
+        }
+        Ok(())
+    }
 }
 
 struct Me {
@@ -116,21 +135,35 @@ type Answered = (SocketAddr, String, Result<Invited, JoinRefusal>);
 
 struct InviterSearch {
     me: Arc<Me>,
-    store: Option<Arc<Mutex<Store>>>,
+    store: Option<Arc<Mutex<StoreOnce>>>,
     /// When each address was asked; `None`: it has answered, and is asked no more.
     asked: HashMap<SocketAddr, Option<Instant>>,
     /// The first address at which each machine announced itself, and others heard once.
     first_heard: HashMap<DeviceId, SocketAddr>,
     second_heard: HashSet<SocketAddr>,
+    /// The names that lead to no address, and why.
+    unresolved: BTreeMap<String, String>,
+    /// The addresses of `--peer`, and what came of asking there.
+    named: HashMap<SocketAddr, (String, Option<String>)>,
     asking: JoinSet<Answered>,
     /// The refusal that says most, and when the first came.
     worst: Option<(CodeRefusal, String, Instant)>,
 }
 
 impl InviterSearch {
-    fn new(me: Arc<Me>, store: Option<Arc<Mutex<Store>>>) -> Self {
+    fn new(me: Arc<Me>, store: Option<Arc<Mutex<StoreOnce>>>) -> Self {
         let (first_heard, second_heard) = (HashMap::new(), HashSet::new());
-        Self { me, store, asked: HashMap::new(), first_heard, second_heard, asking: JoinSet::new(), worst: None }
+        Self {
+            me,
+            store,
+            asked: HashMap::new(),
+            first_heard,
+            second_heard,
+            named: HashMap::new(),
+            unresolved: BTreeMap::new(),
+            asking: JoinSet::new(),
+            worst: None,
+        }
     }
 
     async fn run(mut self, config: &JoinConfig, socket: &UdpSocket) -> Result<Inviter, JoinError> {
@@ -140,7 +173,7 @@ impl InviterSearch {
         loop {
             let now = Instant::now();
             if now >= start + config.patience {
-                return Err(self.refused().unwrap_or(not_found(config)));
+                return Err(self.refused().unwrap_or_else(|| self.not_found(config)));
             }
             if self.worst.as_ref().is_some_and(|(_, _, since)| now >= *since + config.others_within)
                 && let Some(refused) = self.refused()
@@ -153,7 +186,7 @@ impl InviterSearch {
             }
             if now >= say_at {
                 say_at = now + SAY_EVERY;
-                say_what_is_missing(config);
+                say_what_is_missing(config, &self.trouble());
             }
             let first_refusal = self.worst.as_ref().map(|(_, _, since)| *since + config.others_within);
             let due = [Some(say_at), Some(dial_at), Some(start + config.patience), first_refusal];
@@ -190,22 +223,41 @@ impl InviterSearch {
         }
     }
 
+    fn not_found(&self, config: &JoinConfig) -> JoinError {
+        JoinError::NotFound { port: config.broadcast_port, trouble: self.trouble() }
+    }
+
     async fn ask_named(&mut self, peers: &[String]) {
         for peer in peers {
+            let who = text::escape(peer.as_bytes());
             match timeout(RESOLVE_WITHIN, addresses_of(peer)).await {
-                Ok(Ok(addresses)) => addresses.into_iter().for_each(|at| self.ask(at, text::escape(peer.as_bytes()))),
-                why => tracing::debug!("--peer {peer}: {why:?}"),
+                Ok(Ok(addresses)) => {
+                    for at in addresses {
+                        self.named.entry(at).or_insert_with(|| (who.clone(), None));
+                        self.ask(at, who.clone());
+                    }
+                    self.unresolved.remove(&who);
+                }
+                Ok(Err(why)) => drop(self.unresolved.insert(who, why.to_string())),
+                Err(_) => drop(self.unresolved.insert(who, "its name is not found in time".to_owned())),
             }
         }
+    }
+
+    /// What keeps the addresses that a person named from being asked, for one line.
+    fn trouble(&self) -> String {
+        let named = self.named.values().filter_map(|(who, why)| Some((who, why.as_ref()?)));
+        let all: Vec<_> = named.chain(&self.unresolved).map(|(who, why)| format!("--peer {who} {why}")).collect();
+        if all.is_empty() { String::new() } else { format!(" ({})", all.join("; ")) }
     }
 
     /// Asks an address that was not asked a moment ago and has not answered yet.
     fn ask(&mut self, at: SocketAddr, who: String) {
         let now = Instant::now();
-        match self.asked.get(&at) {
+        match self.asked.get(&at).copied() {
             Some(None) => return,
-            Some(Some(asked)) if now < *asked + AGAIN_AFTER => return,
-            None if self.asked.len() >= MAX_ADDRESSES => return,
+            Some(Some(asked)) if now < asked + AGAIN_AFTER => return,
+            None if !self.makes_room(at) => return,
             _ if self.asking.len() >= MAX_AT_ONCE => return,
             _ => {}
         }
@@ -215,6 +267,21 @@ impl InviterSearch {
             let exchanged = timeout(EXCHANGE_WITHIN, exchange(&me, at, store)).await;
             (at, who, exchanged.unwrap_or(Err(JoinRefusal::Greeting(GreetError::TooSlow))))
         });
+    }
+
+    /// Whether an address that nobody named may be asked as well. The one that was asked longest ago
+    /// makes room: whoever fills the list keeps nobody out.
+    fn makes_room(&mut self, at: SocketAddr) -> bool {
+        let of_its_host = self.asked.keys().filter(|known| known.ip() == at.ip()).count();
+        if of_its_host >= MAX_OF_A_HOST && !self.named.contains_key(&at) {
+            return false;
+        }
+        while self.asked.len() >= MAX_ADDRESSES {
+            let heard = self.asked.iter().filter(|(known, _)| !self.named.contains_key(*known));
+            let Some(oldest) = heard.min_by_key(|(_, asked)| **asked).map(|(known, _)| *known) else { break };
+            self.asked.remove(&oldest);
+        }
+        true
     }
 
     fn answered(&mut self, (at, who, answer): Answered) -> Result<Option<Inviter>, JoinError> {
@@ -234,7 +301,10 @@ impl InviterSearch {
                     "{who} claims to have an invitation open, and does not know the code: it is not believed"
                 );
             }
-            Err(JoinRefusal::Greeting(why)) => tracing::debug!("{who}: {why}"),
+            Err(JoinRefusal::Greeting(why)) => {
+                tracing::debug!("{who}: {why}");
+                self.named.entry(at).and_modify(|(_, trouble)| *trouble = Some(why.to_string()));
+            }
         }
         Ok(None)
     }
@@ -250,27 +320,21 @@ impl InviterSearch {
     }
 }
 
-async fn exchange(me: &Me, at: SocketAddr, store: Option<Arc<Mutex<Store>>>) -> Result<Invited, JoinRefusal> {
-    let tcp = TcpStream::connect(at).await.map_err(GreetError::Unreachable)?;
+async fn exchange(me: &Me, at: SocketAddr, store: Option<Arc<Mutex<StoreOnce>>>) -> Result<Invited, JoinRefusal> {
+    let connecting = timeout(CONNECT_WITHIN, TcpStream::connect(at)).await;
+    let tcp = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(GreetError::Unreachable)?;
     let secured = greeting::secure(tcp, Role::Dialler, &me.tls).await?;
     let mut keep = store.map(|store| {
-        move |secret: &SecretBytes| {
-            let mut store = store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            store(secret)
-        }
+        move |secret: &HandedSecret| store.lock().unwrap_or_else(std::sync::PoisonError::into_inner).keep(secret)
     });
     let keep = keep.as_mut().map(|keep| keep as &mut StoreSecret);
     invite::ask(secured, (me.device, &me.name), &me.code, keep).await
 }
 
-fn not_found(config: &JoinConfig) -> JoinError {
-    JoinError::NotFound { port: config.broadcast_port }
-}
-
-fn say_what_is_missing(config: &JoinConfig) {
+fn say_what_is_missing(config: &JoinConfig, trouble: &str) {
     tracing::info!(
         kind = "joining",
-        "looking for the machine that invited this one, on UDP port {}; is 'dirsync invite' open there? Where no broadcast \
+        "looking for the machine that invited this one, on UDP port {}{trouble}; is 'dirsync invite' open there? Where no broadcast \
          reaches it, name it with --peer HOST:PORT",
         config.broadcast_port
     );

@@ -22,7 +22,7 @@ use crate::io::net::outbox::{self, Lanes, Outbox, SharedMessage};
 use crate::io::net::rate_limit::Limit;
 use crate::io::net::seal;
 use crate::io::net::transfer::{self, IncomingContent, Served, Staging};
-use crate::model::{ContentId, DeviceId, SyncPath};
+use crate::model::{Capability, ContentId, DeviceId, SyncPath};
 use crate::wire::confirmation::Confirmation;
 use crate::wire::features::Features;
 use crate::wire::frame::{MAX_BODY_BYTES, MAX_HEAD_BYTES, Packet};
@@ -123,6 +123,8 @@ pub struct Link {
     pub boot: u64,
     features: Features,
     software: String,
+    /// As its proof has shown.
+    pub capability: Capability,
     since: SystemTime,
     start: Instant,
     meter: Arc<Meter>,
@@ -173,6 +175,8 @@ pub struct LinkInfo {
     pub device: DeviceId,
     pub name: String,
     pub address: SocketAddr,
+    #[serde(skip)]
+    pub capability: Capability,
     /// This machine opened it.
     pub dialled: bool,
     #[serde(skip)]
@@ -188,7 +192,7 @@ pub struct LinkInfo {
 
 impl Link {
     pub fn new(id: LinkId, address: SocketAddr, greeted: Greeted, world: Arc<LinkContext>) -> (Arc<Self>, Ends) {
-        let Greeted { stream, meter, role, device, name, boot, features, software } = greeted;
+        let Greeted { stream, meter, role, device, name, boot, features, software, capability } = greeted;
         let (outbox, lanes) = outbox::lanes(&world.queued);
         let (wanted, wanted_out) = mpsc::unbounded_channel();
         let (close, close_out) = mpsc::unbounded_channel();
@@ -204,6 +208,7 @@ impl Link {
             boot,
             features,
             software,
+            capability,
             since,
             start,
             meter,
@@ -230,6 +235,7 @@ impl Link {
             device: self.device,
             name: self.name.clone(),
             address: self.address,
+            capability: self.capability,
             dialled: self.role == Role::Dialler,
             since: self.since,
             sent_bytes: self.meter.sent(),
@@ -331,7 +337,8 @@ impl Link {
         if !gate.is_down {
             let (link, device, name) = (self.id, self.device, self.name.clone());
             let dialler = self.role == Role::Dialler;
-            self.world.events.send(Event::LinkUp { link, device, name, dialler, features: self.features.clone() });
+            let (features, capability) = (self.features.clone(), self.capability);
+            self.world.events.send(Event::LinkUp { link, device, name, dialler, features, capability });
         }
         !gate.is_down
     }

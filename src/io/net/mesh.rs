@@ -18,17 +18,17 @@ use crate::io::net::invitations::Invitations;
 use crate::io::net::link::{Closing, LinkContext, LinkInfo, Times};
 use crate::io::net::members::Unreached;
 use crate::io::net::outbox::SharedMessage;
-use crate::io::net::presence::{News, Presence};
+use crate::io::net::presence::{Channel, News, Presence};
 use crate::io::net::rate_limit::Limit;
 use crate::io::net::seal::Sealer;
 use crate::io::net::tls::{DeviceKey, KeyError, Tls};
 use crate::io::net::transfer::{MAX_STREAMS, Served, Staging};
-use crate::io::store::secret::SecretKeys;
+use crate::io::store::secret::{Secret, SecretKeys};
 use crate::model::text;
 use crate::wire::confirmation::Confirmation;
 use crate::wire::features::Features;
 use crate::wire::message::Message;
-use crate::wire::packet::{PROTOCOL, SecretBytes, clean_name};
+use crate::wire::packet::{PROTOCOL, clean_name};
 use crate::wire::split::split;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -56,7 +56,7 @@ pub struct NetConfig {
     pub key: DeviceKey,
     pub keys: SecretKeys,
     /// The secret itself, for machines that are invited; none where everyone knows it.
-    pub secret: Option<SecretBytes>,
+    pub secret: Option<Secret>,
     pub name: String,
     pub broadcast_port: u16,
     pub listen: Listen,
@@ -116,14 +116,14 @@ impl Net {
         let (name, boot) = (clean_name(&config.name), getrandom::u64()?);
         let invitations = Arc::new(Invitations::new(config.secret));
         let udp = config.broadcast_port;
-        let presence =
-            Presence::bind(udp, config.keys.clone(), device, name.clone(), port, boot, Arc::clone(&invitations))
-                .map_err(|error| NetError::Broadcast(udp, error))?;
+        let bind = |channel| Presence::bind(udp, channel, device, name.clone(), port, boot, Arc::clone(&invitations));
+        let presences = Channel::all(&config.keys).into_iter().map(bind).collect::<Result<Vec<_>, _>>();
+        let presences = presences.map_err(|error| NetError::Broadcast(udp, error))?;
         let me = Identity {
             device,
             name,
             tls,
-            link_key: config.keys.link,
+            keys: config.keys,
             protocol: PROTOCOL,
             boot,
             started: wall_ns(),
@@ -141,11 +141,13 @@ impl Net {
         let hub = Arc::new(Hub::new(me, Arc::new(world), invitations));
 
         runtime.spawn(accept(Arc::clone(&hub), listener));
-        let hearer = Arc::clone(&hub);
-        runtime.spawn(presence.run(move |news| match news {
-            News::Member(member) => dial::hear(&hearer, &member),
-            News::Foreign { name, address } => hearer.name_foreign(address, &name),
-        }));
+        for presence in presences {
+            let hearer = Arc::clone(&hub);
+            runtime.spawn(presence.run(move |news| match news {
+                News::Member(member) => dial::hear(&hearer, &member),
+                News::Foreign { name, address } => hearer.name_foreign(address, &name),
+            }));
+        }
         runtime.spawn(alone::say_so(Arc::clone(&hub), udp));
         for peer in config.peers {
             runtime.spawn(dial::keep_peer(Arc::clone(&hub), peer));

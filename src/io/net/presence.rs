@@ -11,7 +11,7 @@
 
 use crate::io::net::challenge::{Challenges, FoundMember, own_addresses};
 use crate::io::net::invitations::Invitations;
-use crate::io::store::secret::SecretKeys;
+use crate::io::store::keys::{ChannelKeys, SecretKeys};
 use crate::model::{DeviceId, text};
 use crate::wire::packet::{PROTOCOL, is_clean_name};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ use tokio::time::{Instant, sleep_until};
 
 pub(super) const MAX_DATAGRAM_BYTES: usize = 1024;
 const MAC_DIGITS: usize = 64;
+/// What a members' announcement begins with: no digit, so that older versions pass it over.
+const MEMBERS_MARK: &[u8] = b"m";
 /// After these from the start (ms), then every `EVERY`.
 const FIRST_MS: [u64; 3] = [0, 100, 500];
 const EVERY: Duration = Duration::from_secs(3);
@@ -92,11 +94,49 @@ enum DatagramVerdict {
     },
 }
 
+/// One of the two that a writer announces itself on. Readers have the members' alone, and versions
+/// before this one the writers' alone.
+#[derive(Clone)]
+pub struct Channel {
+    keys: ChannelKeys,
+    is_members: bool,
+    /// The other channel's tag, if it is known: it is no other group.
+    other_tag: Option<String>,
+}
+
+impl Channel {
+    /// The members' first.
+    pub fn all(keys: &SecretKeys) -> Vec<Self> {
+        let tag = |keys: &ChannelKeys| text::hex(&keys.group_tag);
+        let writers = keys.writers.as_ref().map(|writers| &writers.channel);
+        let members = Self { keys: keys.members.clone(), is_members: true, other_tag: writers.map(tag) };
+        let other_tag = Some(tag(&keys.members));
+        let writers = writers.map(|keys| Self { keys: keys.clone(), is_members: false, other_tag });
+        std::iter::once(members).chain(writers).collect()
+    }
+
+    fn seal(&self, said: &Announcement) -> Vec<u8> {
+        let mark = if self.is_members { MEMBERS_MARK } else { b"" };
+        [mark, &seal(&self.keys.presence, said)].concat()
+    }
+
+    /// `None`: it is of another channel, or of another group.
+    fn unseal(&self, datagram: &[u8]) -> Option<Announcement> {
+        let (is_members, rest) = unmarked(datagram);
+        (is_members == self.is_members).then(|| unseal(&self.keys.presence, rest)).flatten()
+    }
+}
+
+/// Whether a datagram is of a members' channel, and the rest of it.
+fn unmarked(datagram: &[u8]) -> (bool, &[u8]) {
+    datagram.strip_prefix(MEMBERS_MARK).map_or((false, datagram), |rest| (true, rest))
+}
+
 /// Sends and hears announcements for as long as `run` is polled.
 pub struct Presence {
     socket: UdpSocket,
     broadcast_port: u16,
-    keys: SecretKeys,
+    channel: Channel,
     me: Announcement,
     datagram: Vec<u8>,
     known: HashMap<DeviceId, (u64, Instant)>,
@@ -132,25 +172,25 @@ impl Presence {
     /// runtime.
     pub fn bind(
         broadcast_port: u16,
-        keys: SecretKeys,
+        channel: Channel,
         device: DeviceId,
         name: String,
         port: u16,
         boot: u64,
         invitations: Arc<Invitations>,
     ) -> io::Result<Self> {
-        let challenges = Challenges::bind(keys.presence, device, port)?;
-        let group = text::hex(&keys.group_tag);
+        let challenges = Challenges::bind(channel.keys.presence, device, port)?;
+        let group = text::hex(&channel.keys.group_tag);
         let (addresses, challenge) = (own_addresses(), challenges.port()?);
         let inviting = invitations.is_any_known();
         let me = Announcement { protocol: PROTOCOL, group, device, name, port, boot, addresses, challenge, inviting };
-        let datagram = seal(&keys.presence, &me);
+        let datagram = channel.seal(&me);
         let socket = bind(broadcast_port)?;
         let (known, foreign) = (HashMap::new(), HashMap::new());
         Ok(Self {
             socket,
             broadcast_port,
-            keys,
+            channel,
             me,
             datagram,
             known,
@@ -184,7 +224,7 @@ impl Presence {
                     }
                     None
                 }
-                () = self.invitations.changed.notified() => {
+                () = self.invitations.changed.notified(), if self.channel.is_members => {
                     self.announce().await;
                     None
                 }
@@ -217,11 +257,13 @@ impl Presence {
     /// Interfaces come and go, so they are read each time. A failure to send is a cable that is
     /// out: no news.
     async fn announce(&mut self) {
-        self.cable.note(has_network());
+        if self.channel.is_members {
+            self.cable.note(has_network());
+        }
         let (addresses, inviting) = (own_addresses(), self.invitations.is_any_known());
         if addresses != self.me.addresses || inviting != self.me.inviting {
             (self.me.addresses, self.me.inviting) = (addresses, inviting);
-            self.datagram = seal(&self.keys.presence, &self.me);
+            self.datagram = self.channel.seal(&self.me);
         }
         for address in broadcast_addresses() {
             let to = SocketAddrV4::new(address, self.broadcast_port);
@@ -233,7 +275,7 @@ impl Presence {
 
     /// The member that a datagram speaks of; `None` for strangers, junk and ourselves.
     fn hear(&mut self, datagram: &[u8], source: SocketAddr) -> Option<DatagramVerdict> {
-        let Some(said) = unseal(&self.keys.presence, datagram) else { return self.hear_unknown(datagram, source) };
+        let Some(said) = self.channel.unseal(datagram) else { return self.hear_unknown(datagram, source) };
         let ours = said.device == self.me.device && said.boot == self.me.boot;
         if ours || said.group != self.me.group || !is_clean_name(&said.name) || said.port == 0 {
             return None;
@@ -252,14 +294,18 @@ impl Presence {
     /// A machine of another group is worth a line: its person may think that it belongs to this
     /// one. Nothing else is taken from it.
     fn hear_unknown(&mut self, datagram: &[u8], source: SocketAddr) -> Option<DatagramVerdict> {
+        let (is_members, _) = unmarked(datagram);
+        // A reader cannot tell its own group's writers from those of another.
+        let is_nameable = self.channel.is_members && (is_members || self.channel.other_tag.is_some());
         let now = Instant::now();
         self.foreign.retain(|_, named| now - *named < FOREIGN_AGAIN);
-        if self.foreign.len() >= MAX_FOREIGN {
+        if !is_nameable || self.foreign.len() >= MAX_FOREIGN {
             return None;
         }
         let said = unchecked(datagram)?;
         let address = SocketAddr::new(source.ip(), said.port);
-        if said.group == self.me.group || !is_clean_name(&said.name) || self.foreign.contains_key(&address) {
+        let is_own = said.group == self.me.group || self.channel.other_tag.as_ref() == Some(&said.group);
+        if is_own || !is_clean_name(&said.name) || self.foreign.contains_key(&address) {
             return None;
         }
         self.foreign.insert(address, now);
@@ -323,15 +369,18 @@ pub(super) fn inviter(datagram: &[u8], source: SocketAddr) -> Option<HeardInvite
     is_usable.then_some(HeardInviter { address, name: said.name, device: said.device })
 }
 
-/// Where a member of this group takes links that announced itself. Its source is not asked whether
-/// it is its own, for one look.
+/// Where a member of this group takes links that announced itself from an address of its own.
 pub(super) fn member(keys: &SecretKeys, datagram: &[u8], source: SocketAddr) -> Option<SocketAddr> {
-    let said = unseal(&keys.presence, datagram)?;
-    (said.group == text::hex(&keys.group_tag) && said.port != 0).then(|| SocketAddr::new(source.ip(), said.port))
+    let [channel, ..] = &Channel::all(keys)[..] else { return None };
+    let said = channel.unseal(datagram)?;
+    let is_own = said.addresses.iter().any(|own| IpAddr::from(*own) == source.ip());
+    (is_own && said.group == text::hex(&channel.keys.group_tag) && said.port != 0)
+        .then(|| SocketAddr::new(source.ip(), said.port))
 }
 
 fn unchecked(datagram: &[u8]) -> Option<Announcement> {
-    let json = datagram.get(MAC_DIGITS..)?.strip_prefix(b"\n")?;
+    let (_, rest) = unmarked(datagram);
+    let json = rest.get(MAC_DIGITS..)?.strip_prefix(b"\n")?;
     (datagram.len() <= MAX_DATAGRAM_BYTES).then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
@@ -371,14 +420,14 @@ mod tests {
     use super::*;
     use crate::io::store::secret::Secret;
 
-    fn keys() -> SecretKeys {
-        Secret::open_to_all().keys()
+    fn channel() -> Channel {
+        Channel::all(&Secret::open_to_all().keys()).remove(0)
     }
 
     fn presence(device: u8, broadcast_port: u16) -> Presence {
         Presence::bind(
             broadcast_port,
-            keys(),
+            channel(),
             DeviceId([device; 32]),
             format!("m{device}"),
             6000,
@@ -439,7 +488,7 @@ mod tests {
         let mut hearer = presence(1, 0);
         let mut old = presence(2, 0);
         old.me.addresses.clear();
-        let datagram = seal(&old.keys.presence, &old.me);
+        let datagram = old.channel.seal(&old.me);
         let source: SocketAddr = "192.0.2.7:5000".parse().unwrap();
         assert!(matches!(hearer.hear(&datagram, source), Some(DatagramVerdict::Dial(_))));
     }
@@ -449,8 +498,16 @@ mod tests {
         let mut hearer = presence(1, 0);
         let dir = tempfile::tempdir().unwrap();
         let (secret, _) = Secret::read_or_make(&dir.path().join("secret"), None).unwrap();
-        let stranger =
-            Presence::bind(0, secret.keys(), DeviceId([2; 32]), "nas".to_owned(), 6000, 2, Arc::default()).unwrap();
+        let stranger = Presence::bind(
+            0,
+            Channel::all(&secret.keys()).remove(0),
+            DeviceId([2; 32]),
+            "nas".to_owned(),
+            6000,
+            2,
+            Arc::default(),
+        )
+        .unwrap();
         let source: SocketAddr = "192.0.2.7:5000".parse().unwrap();
         let named = DatagramVerdict::Foreign { name: "nas".to_owned(), address: SocketAddr::new(source.ip(), 6000) };
         assert_eq!(hearer.hear(&stranger.datagram, source), Some(named));
@@ -467,7 +524,7 @@ mod tests {
         me.name = "n".repeat(63);
         me.addresses = vec![Ipv4Addr::BROADCAST; crate::io::net::challenge::MAX_ADDRESSES];
         (me.boot, me.port, me.challenge) = (u64::MAX, u16::MAX, u16::MAX);
-        assert!(seal(&keys().presence, &me).len() <= MAX_DATAGRAM_BYTES);
+        assert!(channel().seal(&me).len() <= MAX_DATAGRAM_BYTES);
     }
 
     #[tokio::test]

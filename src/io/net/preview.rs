@@ -2,6 +2,7 @@
 //!
 //! Deliberately not here: what that would mean for this folder (`engine/preview.rs`).
 
+use crate::engine::api::digest::bucket_of;
 use crate::io::clock::wall_ns;
 use crate::io::net::dial::addresses_of;
 use crate::io::net::greeting::{self, GreetError, Identity, ReadError, Role, Stream, read_packet};
@@ -9,12 +10,12 @@ use crate::io::net::presence;
 use crate::io::net::tls::{DeviceKey, KeyError, Tls};
 use crate::io::store::secret::SecretKeys;
 use crate::model::path::IGNORE_FILE;
-use crate::model::{Entry, SyncPath};
-use crate::wire::features::{Features, PREVIEW};
+use crate::model::{Entry, Kind, SyncPath};
+use crate::wire::features::Features;
 use crate::wire::frame::{self, MAX_BODY_BYTES, MAX_HEAD_BYTES};
 use crate::wire::message::{Bucket, Group, Message, SMALL_FILE_BYTES, WantedContent};
 use crate::wire::packet::{PROTOCOL, Packet, clean_name};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,7 +31,10 @@ const AGAIN_AFTER: Duration = Duration::from_secs(3);
 /// Buckets that are asked for at once.
 const BUCKETS: usize = 2048;
 /// More is not taken of a member: a lying one would fill the memory (P9).
-const MAX_ENTRIES: usize = 8 << 20;
+const MAX_TREE_BYTES: usize = 1 << 30;
+/// Of an entry, beside its path and its link's target; and of each device in its version.
+const ENTRY_BYTES: usize = 200;
+const DEVICE_BYTES: usize = 48;
 const MAX_ADDRESSES: usize = 64;
 
 /// Who asks, and where members may be.
@@ -42,6 +46,8 @@ pub struct PreviewConfig {
     /// `HOST:PORT` each; members that presence announces are asked as well.
     pub peers: Vec<String>,
     pub patience: Duration,
+    /// For all that the member answers.
+    pub answers_within: Duration,
 }
 
 /// What a member says that the group has.
@@ -82,7 +88,7 @@ pub fn group_tree(config: &PreviewConfig) -> Result<GroupTree, PreviewError> {
         device: config.key.device()?,
         name: clean_name(&config.name),
         tls: Tls::new(&config.key)?,
-        link_key: config.keys.link,
+        keys: config.keys.clone(),
         protocol: PROTOCOL,
         boot: wall_ns(),
         started: wall_ns(),
@@ -90,8 +96,8 @@ pub fn group_tree(config: &PreviewConfig) -> Result<GroupTree, PreviewError> {
     };
     runtime.block_on(async {
         let (stream, member) = reach(config, &me).await?;
-        let mut asker = Asker { stream, tree: GroupTree { member, ..GroupTree::default() } };
-        match asker.ask().await {
+        let mut asker = Asker { stream, tree: GroupTree { member, ..GroupTree::default() }, bytes: 0 };
+        match timeout(config.answers_within, asker.ask()).await.unwrap_or(Err(AskError::Endless)) {
             Ok(()) => Ok(asker.tree),
             Err(why) => Err(PreviewError::Broke { member: asker.tree.member, why: why.to_string() }),
         }
@@ -113,7 +119,7 @@ async fn reach(config: &PreviewConfig, me: &Identity) -> Result<(Stream, String)
         if let Ok(Ok((length, source))) = timeout(Duration::from_millis(500), socket.recv_from(&mut buffer)).await {
             addresses.extend(presence::member(&config.keys, &buffer[..length], source));
         }
-        for at in addresses {
+        for at in addresses.into_iter().take_while(|_| Instant::now() < until) {
             let was_tried = tried.get(&at).is_some_and(|tried| tried.elapsed() < AGAIN_AFTER);
             if was_tried || (tried.len() >= MAX_ADDRESSES && !tried.contains_key(&at)) {
                 continue;
@@ -144,11 +150,10 @@ impl From<GreetError> for Unlinked {
 async fn link(me: &Identity, at: SocketAddr) -> Result<(Stream, String), Unlinked> {
     let connecting = timeout(CONNECT_WITHIN, TcpStream::connect(at)).await;
     let tcp = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(GreetError::Unreachable)?;
-    let greeted = greeting::secure(tcp, Role::Dialler, &me.tls).await?.greet(me).await?;
-    if !greeted.features.has(PREVIEW) {
-        return Err(Unlinked::TooOld(greeted.name));
+    match greeting::secure(tcp, Role::Dialler, &me.tls).await?.greet(me).await {
+        Err(GreetError::NoPreview(name)) => Err(Unlinked::TooOld(name)),
+        greeted => greeted.map(|greeted| (greeted.stream, greeted.name)).map_err(Unlinked::Greeting),
     }
-    Ok((greeted.stream, greeted.name))
 }
 
 /// Why a member's answers end.
@@ -158,8 +163,10 @@ enum AskError {
     Silent,
     #[error("it sent a '{0}'")]
     OutOfTurn(&'static str),
-    #[error("it names over {MAX_ENTRIES} paths")]
+    #[error("it names more than {} MiB of paths", MAX_TREE_BYTES >> 20)]
     TooMuch,
+    #[error("it did not come to an end")]
+    Endless,
     #[error("it hung up: {0}")]
     Bye(String),
     #[error(transparent)]
@@ -171,6 +178,8 @@ enum AskError {
 struct Asker {
     stream: Stream,
     tree: GroupTree,
+    /// What the tree takes, about.
+    bytes: usize,
 }
 
 impl Asker {
@@ -190,21 +199,30 @@ impl Asker {
         }
         for some in buckets.chunks(BUCKETS) {
             self.send(Message::Offer { buckets: some.to_vec(), entries: Vec::new(), more: false }).await?;
-            self.take_answer().await?;
+            self.take_answer(&some.iter().copied().collect()).await?;
         }
         self.take_patterns().await?;
         self.say(&Packet::Bye { reason: "it has seen enough".to_owned() }).await
     }
 
-    async fn take_answer(&mut self) -> Result<(), AskError> {
+    async fn take_answer(&mut self, asked: &BTreeSet<Bucket>) -> Result<(), AskError> {
         loop {
             let Message::Answer { entries, more } = self.receive().await? else {
                 return Err(AskError::OutOfTurn("message"));
             };
-            let sound = entries.into_iter().filter(|(path, entry)| entry.check().is_ok() && !path.is_too_deep());
-            self.tree.entries.extend(sound);
-            if self.tree.entries.len() > MAX_ENTRIES {
-                return Err(AskError::TooMuch);
+            if more && entries.is_empty() {
+                return Err(AskError::OutOfTurn("part of nothing"));
+            }
+            for (path, entry) in entries {
+                if entry.check().is_err() || path.is_too_deep() || !asked.contains(&bucket_of(&path)) {
+                    continue;
+                }
+                self.bytes += ENTRY_BYTES + path.as_bytes().len() + target_bytes(&entry);
+                self.bytes += DEVICE_BYTES * entry.version.seen.devices().count();
+                if self.bytes > MAX_TREE_BYTES {
+                    return Err(AskError::TooMuch);
+                }
+                self.tree.entries.insert(path, entry);
             }
             if !more {
                 return Ok(());
@@ -253,4 +271,8 @@ impl Asker {
             }
         }
     }
+}
+
+fn target_bytes(entry: &Entry) -> usize {
+    if let Kind::Symlink { target } = &entry.kind { target.len() } else { 0 }
 }

@@ -1,15 +1,16 @@
-//! The group's secret: 32 bytes in a file, and a key for each purpose derived from it (P6).
+//! The group's secret in a file: 32 bytes, or what a read-only member has of it (P6).
 //!
 //! Deliberately not here: who may hear of it. Keyed hashes of it leave this process, and it itself
 //! only to a machine that was invited (`net/invite.rs`).
 
-use crate::model::text;
-use crate::wire::packet::SecretBytes;
+pub use crate::io::store::keys::SecretKeys;
+use crate::io::store::keys::reader_secret;
+use crate::model::{Capability, text};
+use crate::wire::packet::HandedSecret;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use subtle::ConstantTimeEq;
 
 const SECRET_BYTES: usize = 32;
 /// 64 digits and a line's end; anything longer is something else.
@@ -17,6 +18,8 @@ const MAX_FILE_BYTES: u64 = 256;
 /// The secret of `--open`: everyone knows it.
 const OPEN_SECRET: [u8; SECRET_BYTES] = *b"dirsyncd: open to this network !";
 
+/// The first word in the file of a read-only member.
+const READ_ONLY: &str = "read-only";
 /// How the file of a secret that was replaced is called: `secret.before-join`.
 pub const ASIDE: &str = "before-join";
 
@@ -37,23 +40,14 @@ pub enum SecretError {
     Malformed { file: PathBuf },
 }
 
-/// The keys that this process works with.
-#[derive(Clone)]
-pub struct Secret([u8; SECRET_BYTES]);
-
-/// One key a purpose, so that what one shows says nothing of another.
-#[derive(Clone)]
-pub struct SecretKeys {
-    /// Tells groups apart in presence datagrams.
-    pub group_tag: [u8; 16],
-    pub presence: [u8; 32],
-    pub link: [u8; 32],
-}
+/// What makes this machine a member.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(HandedSecret);
 
 impl Secret {
     /// The well-known one of `--open`.
     pub fn open_to_all() -> Self {
-        Self(OPEN_SECRET)
+        Self(HandedSecret::Writer(OPEN_SECRET))
     }
 
     /// Reads the file. `credentials`: `$CREDENTIALS_DIRECTORY`, below which group bits are
@@ -80,7 +74,7 @@ impl Secret {
         let read = File::from(opened).take(MAX_FILE_BYTES).read_to_string(&mut digits);
         match read {
             Err(e) if e.kind() != io::ErrorKind::InvalidData => Err(unreadable(e)),
-            _ => text::from_hex(digits.trim()).map(Self).ok_or(SecretError::Malformed { file }),
+            _ => of_line(&digits).map(Self).ok_or(SecretError::Malformed { file }),
         }
     }
 
@@ -100,7 +94,7 @@ impl Secret {
     fn make(path: &Path) -> io::Result<Self> {
         let mut bytes = [0; SECRET_BYTES];
         getrandom::fill(&mut bytes).map_err(|e| io::Error::other(format!("no random numbers: {e}")))?;
-        let made = Self(bytes);
+        let made = Self(HandedSecret::Writer(bytes));
         let (dir, beside) = made.write_beside(path)?;
         beside.persist_noclobber(path)?;
         File::open(dir)?.sync_all()?;
@@ -108,17 +102,28 @@ impl Secret {
     }
 
     /// One that another machine handed over.
-    pub fn from_member(SecretBytes(bytes): &SecretBytes) -> Self {
-        Self(*bytes)
+    pub fn from_member(handed: &HandedSecret) -> Self {
+        Self(handed.clone())
     }
 
-    /// To be handed over to a machine that was invited.
-    pub fn to_joiner(&self) -> SecretBytes {
-        SecretBytes(self.0)
+    /// To be handed over to a machine that was invited with this capability, if this one has as
+    /// much itself.
+    pub fn to_joiner(&self, capability: Capability) -> Option<HandedSecret> {
+        match (&self.0, capability) {
+            (HandedSecret::Writer(_), Capability::Write) | (HandedSecret::Reader { .. }, Capability::ReadOnly) => {
+                Some(self.0.clone())
+            }
+            (HandedSecret::Writer(secret), Capability::ReadOnly) => Some(HandedSecret::Reader {
+                secret: reader_secret(secret),
+                writers_public: SecretKeys::of_writer(secret).writers_public,
+            }),
+            (HandedSecret::Reader { .. }, Capability::Write) => None,
+        }
     }
 
-    pub fn is_same(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+    /// Whether both are of one group.
+    pub fn is_same_group(&self, other: &Self) -> bool {
+        self.keys().members.group_tag == other.keys().members.group_tag
     }
 
     /// Makes this the secret in a file, whole or not at all, also over a power cut. One that was
@@ -128,6 +133,9 @@ impl Secret {
     }
 
     fn replace(&self, path: &Path) -> io::Result<()> {
+        if Self::read(path, None).is_ok_and(|kept| kept == *self) {
+            return Ok(());
+        }
         let (dir, beside) = self.write_beside(path)?;
         if path.exists() {
             let aside = path.with_extension(ASIDE);
@@ -144,21 +152,45 @@ impl Secret {
     fn write_beside<'a>(&self, path: &'a Path) -> io::Result<(&'a Path, tempfile::NamedTempFile)> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut beside = tempfile::Builder::new().prefix(".secret").tempfile_in(dir)?;
-        writeln!(beside, "{}", text::hex(&self.0))?;
+        writeln!(beside, "{}", to_line(&self.0))?;
         rustix::fs::fchmod(beside.as_file(), Mode::RUSR | Mode::WUSR)?;
         beside.as_file().sync_all()?;
         Ok((dir, beside))
     }
 
     pub fn keys(&self) -> SecretKeys {
-        let tag = blake3::derive_key("dirsyncd 2026 group tag v1", &self.0);
-        let mut group_tag = [0; 16];
-        group_tag.copy_from_slice(&tag[..16]);
-        SecretKeys {
-            group_tag,
-            presence: blake3::derive_key("dirsyncd 2026 presence datagram v1", &self.0),
-            link: blake3::derive_key("dirsyncd 2026 link proof v1", &self.0),
+        match &self.0 {
+            HandedSecret::Writer(secret) => SecretKeys::of_writer(secret),
+            HandedSecret::Reader { secret, writers_public } => SecretKeys::of_reader(secret, *writers_public),
         }
+    }
+
+    pub fn capability(&self) -> Capability {
+        match self.0 {
+            HandedSecret::Writer(_) => Capability::Write,
+            HandedSecret::Reader { .. } => Capability::ReadOnly,
+        }
+    }
+}
+
+/// Of a writer 64 hexadecimal digits; of a reader its own, and those of the writers' public key.
+fn to_line(secret: &HandedSecret) -> String {
+    match secret {
+        HandedSecret::Writer(secret) => text::hex(secret),
+        HandedSecret::Reader { secret, writers_public } => {
+            format!("{READ_ONLY} {} {}", text::hex(secret), text::hex(writers_public))
+        }
+    }
+}
+
+fn of_line(line: &str) -> Option<HandedSecret> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    match words[..] {
+        [secret] => Some(HandedSecret::Writer(text::from_hex(secret)?)),
+        [READ_ONLY, secret, public] => {
+            Some(HandedSecret::Reader { secret: text::from_hex(secret)?, writers_public: text::from_hex(public)? })
+        }
+        _ => None,
     }
 }
 
@@ -184,26 +216,32 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         let (again, new) = Secret::read_or_make(&path, None).unwrap();
         assert!(!new);
-        assert_eq!(made.0, again.0);
-        assert_ne!(made.keys().link, made.keys().presence);
-        assert_ne!(made.keys().link, Secret::open_to_all().keys().link);
+        assert!(made == again);
+        assert_ne!(made.keys().members.link, made.keys().members.presence);
+        assert!(!made.is_same_group(&Secret::open_to_all()));
     }
 
     #[test]
     fn a_secret_that_was_handed_over_takes_the_place_of_the_own_one_which_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
-        let other = Secret::from_member(&SecretBytes([9; 32]));
+        let other = Secret::from_member(&HandedSecret::Writer([9; 32]));
         other.store(&path).unwrap();
-        assert!(Secret::read(&path, None).unwrap().is_same(&other));
-        let third = Secret::from_member(&SecretBytes([8; 32]));
+        assert!(Secret::read(&path, None).unwrap() == other);
+        let third = Secret::from_member(&HandedSecret::Writer([8; 32]));
         for _ in 0..2 {
             third.store(&path).unwrap();
         }
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-        assert!(Secret::read(&path, None).unwrap().is_same(&third));
+        assert!(Secret::read(&path, None).unwrap() == third);
         assert!(path.with_extension(ASIDE).exists());
-        assert_eq!(third.to_joiner(), SecretBytes([8; 32]));
+        assert_eq!(third.to_joiner(Capability::Write), Some(HandedSecret::Writer([8; 32])));
+        let reader = Secret::from_member(&third.to_joiner(Capability::ReadOnly).unwrap());
+        reader.store(&path).unwrap();
+        assert!(Secret::read(&path, None).unwrap() == reader && reader.is_same_group(&third));
+        assert_eq!((reader.capability(), third.capability()), (Capability::ReadOnly, Capability::Write));
+        assert_eq!(reader.to_joiner(Capability::Write), None, "it has no more than it may hand over");
+        assert_eq!(reader.to_joiner(Capability::ReadOnly), third.to_joiner(Capability::ReadOnly));
     }
 
     #[test]

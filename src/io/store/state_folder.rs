@@ -31,6 +31,8 @@ pub enum StateError {
     Busy { path: String, pid: String },
 }
 
+/// What `joined_with` reads.
+const JOINED_WITH: &str = "joined-with";
 /// The device key of a preview.
 const JOINING_KEY: &str = "joining-key";
 
@@ -65,13 +67,12 @@ impl StateDir {
         self.write("port", &format!("{port}\n"))
     }
 
-    /// The fingerprint of the invitation code that this machine has joined with.
-    pub fn joined_with(&self) -> Option<[u8; 16]> {
-        text::from_hex(fs::read_to_string(self.path.join("joined-with")).ok()?.trim_end())
-    }
-
-    pub fn set_joined_with(&self, fingerprint: [u8; 16]) -> io::Result<()> {
-        self.write("joined-with", &format!("{}\n", text::hex(&fingerprint)))
+    /// The fingerprint of the invitation code that this machine joins with or has joined with, and
+    /// the tag of the group.
+    pub fn joined_with(&self) -> Option<([u8; 16], [u8; 16])> {
+        let text = fs::read_to_string(self.path.join(JOINED_WITH)).ok()?;
+        let (fingerprint, tag) = text.trim_end().split_once(' ')?;
+        Some((text::from_hex(fingerprint)?, text::from_hex(tag)?))
     }
 
     /// The device key that a code is kept for, until this machine has an index.
@@ -94,13 +95,14 @@ impl StateDir {
         }
     }
 
-    /// Whole or not at all.
+    /// Notes that in the state directory at `path`, before the secret itself is stored: a secret
+    /// with that tag is then known to have come by that code, whenever a kill comes.
+    pub fn note_joining(path: &Path, fingerprint: [u8; 16], group_tag: [u8; 16]) -> io::Result<()> {
+        write(path, JOINED_WITH, &format!("{} {}\n", text::hex(&fingerprint), text::hex(&group_tag)))
+    }
+
     fn write(&self, name: &str, text: &str) -> io::Result<()> {
-        let (path, new) = (self.path.join(name), self.path.join(format!("{name}.new")));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(new, path)
+        write(&self.path, name, text)
     }
 
     pub fn path(&self) -> &Path {
@@ -110,6 +112,16 @@ impl StateDir {
     pub fn index_path(&self) -> PathBuf {
         self.path.join("index")
     }
+}
+
+/// Whole or not at all, also over a power cut.
+fn write(dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(new, path)?;
+    File::open(dir)?.sync_all()
 }
 
 /// A folder that others can look into is refused, unless it is empty: then closing it hurts nobody.

@@ -24,7 +24,10 @@ fn engine() -> Engine<MapIndex> {
     for n in 2..=4 {
         let features = if n == 4 { Features::default() } else { Features::ours() };
         let (link, device, name) = (LinkId(n), device(n), format!("m{n}"));
-        engine.handle(NOW, Event::LinkUp { link, device, name, dialler: false, features });
+        engine.handle(
+            NOW,
+            Event::LinkUp { link, device, name, dialler: false, features, capability: crate::model::Capability::Write },
+        );
     }
     engine
 }

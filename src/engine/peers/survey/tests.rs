@@ -35,6 +35,7 @@ fn engine(names: &[&str], links: u64) -> (Engine<MapIndex>, Vec<Action>) {
                 name: format!("m{n}"),
                 dialler: false,
                 features: Features::ours(),
+                capability: crate::model::Capability::Write,
             },
         );
     }

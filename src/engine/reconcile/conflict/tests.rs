@@ -46,7 +46,14 @@ fn engine(on_conflict: OnConflict) -> Engine<MapIndex> {
     user_writes(&mut engine, "ours", 1);
     engine.handle(
         NOW,
-        Event::LinkUp { link: LINK, device: peer(), name: "b".into(), dialler: false, features: Features::ours() },
+        Event::LinkUp {
+            link: LINK,
+            device: peer(),
+            name: "b".into(),
+            dialler: false,
+            features: Features::ours(),
+            capability: crate::model::Capability::Write,
+        },
     );
     let message = Message::Known { counter: 0 };
     engine.handle(NOW, Event::Message { link: LINK, message, wire_bytes: 1 });

@@ -53,7 +53,17 @@ fn engine() -> Engine<MapIndex> {
     engine.start(at(0), Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     let (device, features) = (DeviceId([9; 32]), Features::ours());
-    engine.handle(at(0), Event::LinkUp { link: LINK, device, name: "peer".into(), dialler: false, features });
+    engine.handle(
+        at(0),
+        Event::LinkUp {
+            link: LINK,
+            device,
+            name: "peer".into(),
+            dialler: false,
+            features,
+            capability: crate::model::Capability::Write,
+        },
+    );
     engine
 }
 

@@ -38,7 +38,14 @@ fn counts(machine: &mut Machine) -> (u64, u64) {
 
 fn link(machine: &mut Machine, link: LinkId, features: Features) {
     let device = DeviceId([link.0 as u8; 32]);
-    machine.handle(Event::LinkUp { link, device, name: "another".into(), dialler: false, features });
+    machine.handle(Event::LinkUp {
+        link,
+        device,
+        name: "another".into(),
+        dialler: false,
+        features,
+        capability: Capability::Write,
+    });
     machine.handle(Event::Message { link, message: Message::Known { counter: 0 }, wire_bytes: 1 });
 }
 

@@ -57,7 +57,17 @@ fn engine(holds: Option<&Entry>) -> Engine<MapIndex> {
     engine.start(at(0), Trust::Known);
     engine.handle(at(0), Event::IgnoreRead(None));
     let (device, features) = (PEER, Features::ours());
-    engine.handle(at(0), Event::LinkUp { link: LINK, device, name: "peer".into(), dialler: false, features });
+    engine.handle(
+        at(0),
+        Event::LinkUp {
+            link: LINK,
+            device,
+            name: "peer".into(),
+            dialler: false,
+            features,
+            capability: crate::model::Capability::Write,
+        },
+    );
     let known = Message::Known { counter: 0 };
     engine.handle(at(0), Event::Message { link: LINK, message: known, wire_bytes: 1 });
     engine

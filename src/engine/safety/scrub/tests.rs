@@ -143,7 +143,14 @@ impl Bench {
 
     fn link(&mut self) {
         let (link, device) = (LinkId(1), DeviceId([2; 32]));
-        self.handle(Event::LinkUp { link, device, name: "b".into(), dialler: false, features: Features::ours() });
+        self.handle(Event::LinkUp {
+            link,
+            device,
+            name: "b".into(),
+            dialler: false,
+            features: Features::ours(),
+            capability: crate::model::Capability::Write,
+        });
         let message = Message::Known { counter: 0 };
         self.handle(Event::Message { link, message, wire_bytes: 1 });
         self.handle(Event::Tick);

@@ -66,6 +66,27 @@ CREATE TABLE IF NOT EXISTS deletions (path BLOB PRIMARY KEY NOT NULL, learned IN
 /// What journals of earlier days lack.
 const JOURNAL_COLUMNS: [&str; 2] = ["size", "paths"];
 
+/// What a preview asks of an index.
+pub struct IndexGlance {
+    /// The value of the asked key.
+    pub meta: Option<Vec<u8>>,
+    pub holds_paths: bool,
+}
+
+impl SqliteIndex {
+    /// Of an index that no daemon has open: it is read and left as it is, also a damaged one.
+    pub fn glance(path: &Path, key: &str) -> rusqlite::Result<IndexGlance> {
+        let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let meta = database.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0));
+        let meta = meta.map(Some).or_else(|why| match why {
+            rusqlite::Error::QueryReturnedNoRows => Ok(None),
+            why => Err(why),
+        })?;
+        let holds_paths = database.query_row("SELECT EXISTS (SELECT 1 FROM paths)", [], |row| row.get(0))?;
+        Ok(IndexGlance { meta, holds_paths })
+    }
+}
+
 /// Where the index that was opened came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IndexOrigin {

@@ -476,7 +476,14 @@ fn what_a_peer_was_charged_is_known_to_the_engine_that_opens_the_index_again() {
     let tell = |engine: &mut Engine<SqliteIndex>, event| drop(engine.handle(Now { wall: WALL, mono: 1 }, event));
     let mut engine = start();
     let link = LinkId(1);
-    let up = Event::LinkUp { link, device: peer, name: "peer".into(), dialler: true, features: Features::ours() };
+    let up = Event::LinkUp {
+        link,
+        device: peer,
+        name: "peer".into(),
+        dialler: true,
+        features: Features::ours(),
+        capability: crate::model::Capability::Write,
+    };
     tell(&mut engine, up);
     tell(&mut engine, Event::Message { link, message: Message::Known { counter: 0 }, wire_bytes: 1 });
     // Deletions of paths that never were here.

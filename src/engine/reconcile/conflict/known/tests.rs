@@ -32,7 +32,17 @@ fn linked() -> Engine<MapIndex> {
 
 fn link_up(engine: &mut Engine<MapIndex>, link: LinkId, n: u8, features: Features) -> Vec<Action> {
     let name = ["a", "b", "c"][usize::from(n) - 1].to_owned();
-    engine.handle(at(0), Event::LinkUp { link, device: device(n), name, dialler: true, features })
+    engine.handle(
+        at(0),
+        Event::LinkUp {
+            link,
+            device: device(n),
+            name,
+            dialler: true,
+            features,
+            capability: crate::model::Capability::Write,
+        },
+    )
 }
 
 fn entry(author: DeviceId, counter: u64) -> Entry {

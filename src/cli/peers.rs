@@ -1,7 +1,7 @@
 //! `dirsync peers`: all machines that are known here, the linked ones first. Deliberately not here:
 //! the shorter lines of `status` (`show.rs`).
 
-use super::show::{clock_off, day, last_seen_for, table};
+use super::show::{clock_off, day, last_seen_for, standing, table};
 use crate::humanize::bytes;
 use crate::views::status::PeerView;
 use std::fmt::Write;
@@ -32,15 +32,7 @@ fn of_linked(peer: &PeerView) -> Vec<String> {
     let traffic = format!("sent {}, received {}", bytes(peer.sent_bytes), bytes(peer.received_bytes));
     let round_trip = peer.round_trip_ms.map_or(String::new(), |ms| format!("{ms:.1} ms"));
     let software = peer.software.chars().take(SOFTWARE_CHARS).collect();
-    vec![
-        peer.name.clone(),
-        peer.device.short(),
-        peer.state.clone(),
-        peer.address.clone(),
-        software,
-        round_trip,
-        traffic,
-    ]
+    vec![peer.name.clone(), peer.device.short(), standing(peer), peer.address.clone(), software, round_trip, traffic]
 }
 
 fn of_away(peer: &PeerView) -> Vec<String> {

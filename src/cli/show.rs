@@ -244,17 +244,21 @@ fn notes(out: &mut String, title: &str, notes: &[PathNote]) {
     }
 }
 
+/// How a linked machine stands, and whether it may write.
+pub(super) fn standing(peer: &PeerView) -> String {
+    match peer.capability.as_str() {
+        "read-only" => format!("{}, may only read", peer.state),
+        _ => peer.state.clone(),
+    }
+}
+
 pub(super) fn peers(peers: &[PeerView]) -> String {
     if peers.is_empty() {
         return "no machine is linked now\n".to_owned();
     }
     let rows = peers.iter().map(|peer| {
         let traffic = format!("sent {}, received {}", bytes(peer.sent_bytes), bytes(peer.received_bytes));
-        let state = match peer.capability.as_str() {
-            "read-only" => format!("{}, may only read", peer.state),
-            _ => peer.state.clone(),
-        };
-        vec![peer.name.clone(), peer.device.short(), state, peer.address.clone(), traffic]
+        vec![peer.name.clone(), peer.device.short(), standing(peer), peer.address.clone(), traffic]
     });
     table(&rows.collect::<Vec<_>>())
 }

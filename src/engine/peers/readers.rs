@@ -11,7 +11,7 @@ use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
 use crate::engine::peers::Peers;
 use crate::engine::peers::previewers::Previewers;
-use crate::model::{Capability, Entry, SyncPath};
+use crate::model::{Capability, DeviceId, Entry, SyncPath};
 use crate::wire::message::Message;
 use std::collections::BTreeSet;
 
@@ -49,6 +49,10 @@ impl Peers {
         self.limited.own == Capability::ReadOnly
     }
 
+    fn is_device_of(&self, link: LinkId, device: DeviceId) -> bool {
+        self.sessions.get(&link).is_some_and(|session| session.device == device)
+    }
+
     /// Notes that a reader has what would win here: it is not taken, and a comparison would find it
     /// again.
     pub(super) fn note_not_taken<I: Index>(&mut self, index: &I, link: LinkId, entries: &[(SyncPath, Entry)]) {
@@ -76,6 +80,8 @@ impl<I: Index> Engine<I> {
                 }
                 None
             }
+            // That it leaves is its own affair.
+            Message::Forget { device } if self.peers.is_device_of(link, device) => Some(Message::Forget { device }),
             Message::Forget { .. } | Message::Undo { .. } | Message::Confirm(_) | Message::Conflicts { .. } => None,
             // Of an offer, only what the answer has to leave out (`compare.rs`).
             other => Some(other),
@@ -89,7 +95,7 @@ mod tests {
     use crate::engine::api::digest::bucket_of;
     use crate::engine::api::map_index::MapIndex;
     use crate::engine::{Action, Config, Event, OnConflict};
-    use crate::model::{DeviceId, FileTime, Kind, Mode, Version, VersionVector};
+    use crate::model::{FileTime, Kind, Mode, Version, VersionVector};
     use crate::wire::features::Features;
     use crate::wire::message::{Change, Digest};
 
@@ -180,6 +186,8 @@ mod tests {
         let actions = says(&mut engine, READER, Message::State { root: [0; 16], pending: 0, condition: None });
         assert!(!actions.iter().any(|action| matches!(action, Action::NewDevice)));
         assert_eq!(engine.status().devices.len(), known);
+        says(&mut engine, READER, Message::Forget { device: READERS_DEVICE });
+        assert_eq!(engine.status().devices.len(), known - 1, "that it leaves itself is heard");
     }
 
     #[test]

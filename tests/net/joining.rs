@@ -252,3 +252,59 @@ async fn a_connection_that_is_cut_in_the_exchange_leaves_the_code_to_its_device(
     assert_eq!(joining.await.unwrap().unwrap().secret, secret);
     cable.abort();
 }
+
+#[test]
+fn whoever_announces_many_invitations_or_refuses_in_another_s_name_keeps_no_joiner_out() {
+    let port = free_udp_port();
+    // A machine that says of every code that it was used, and announces itself at a hundred ports.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let refuser = runtime.block_on(async {
+        let (listener, address, tls) = middle().await;
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                if let Ok(mut secured) = greeting::secure(tcp, Role::Listener, &tls).await {
+                    let _ = secured.receive().await;
+                    let _ = secured.send(&Packet::Bye { reason: "already used".to_owned() }).await;
+                }
+            }
+        });
+        address.parse::<std::net::SocketAddr>().unwrap().port()
+    });
+    let is_over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flood = std::thread::spawn({
+        let is_over = Arc::clone(&is_over);
+        move || {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_broadcast(true).unwrap();
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                for n in 0..100_u16 {
+                    let said = serde_json::json!({
+                        "protocol": 1, "group": "00".repeat(16), "device": format!("{n:02x}").repeat(32), "name": "nas",
+                        "port": if n == 0 { refuser } else { 20_000 + n }, "boot": 1, "inviting": true,
+                    });
+                    let datagram = format!("{}\n{said}", "0".repeat(64));
+                    let _ = socket.send_to(datagram.as_bytes(), ("127.255.255.255", port));
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    });
+    let (machine, secret) = inviter("among-liars", |config| config.broadcast_port = port);
+    let code = invite(&machine, 1);
+    let config = JoinConfig { broadcast_port: port, peers: Vec::new(), ..joiner(String::new(), &code) };
+    let found = join(&config, Some(stores(&Arc::default())));
+    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    flood.join().unwrap();
+    assert_eq!(found.unwrap().secret, secret);
+}
+
+#[test]
+fn a_secret_that_comes_over_two_addresses_of_one_machine_is_stored_once() {
+    let (machine, secret) = inviter("of-two-addresses", |_| {});
+    let code = invite(&machine, 1);
+    let addresses = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(|ip| format!("{ip}:{}", machine.net.port()));
+    let kept = Arc::default();
+    let config = JoinConfig { peers: addresses.to_vec(), ..joiner(String::new(), &code) };
+    join(&config, Some(stores(&kept))).unwrap();
+    assert_eq!(*kept.lock().unwrap(), [secret]);
+}

@@ -257,9 +257,9 @@ impl InviterSearch {
         match self.asked.get(&at).copied() {
             Some(None) => return,
             Some(Some(asked)) if now < asked + AGAIN_AFTER => return,
-            None if !self.makes_room(at) => return,
             _ if self.asking.len() >= MAX_AT_ONCE => return,
-            _ => {}
+            Some(_) => {}
+            None => self.make_room(at),
         }
         self.asked.insert(at, Some(now));
         let (me, store) = (Arc::clone(&self.me), self.store.clone());
@@ -269,19 +269,20 @@ impl InviterSearch {
         });
     }
 
-    /// Whether an address that nobody named may be asked as well. The one that was asked longest ago
-    /// makes room: whoever fills the list keeps nobody out.
-    fn makes_room(&mut self, at: SocketAddr) -> bool {
-        let of_its_host = self.asked.keys().filter(|known| known.ip() == at.ip()).count();
-        if of_its_host >= MAX_OF_A_HOST && !self.named.contains_key(&at) {
-            return false;
+    /// Few addresses are known of one host, and of all, but for those that a person named.
+    fn make_room(&mut self, at: SocketAddr) {
+        self.forget_oldest(MAX_OF_A_HOST, |known| known.ip() == at.ip());
+        self.forget_oldest(MAX_ADDRESSES, |_| true);
+    }
+
+    /// The one that was asked longest ago makes room, so that whoever fills the list keeps nobody out.
+    fn forget_oldest(&mut self, cap: usize, is_one: impl Fn(&SocketAddr) -> bool) {
+        let heard = self.asked.iter().filter(|(known, _)| is_one(known) && !self.named.contains_key(*known));
+        if heard.clone().count() < cap {
+            return;
         }
-        while self.asked.len() >= MAX_ADDRESSES {
-            let heard = self.asked.iter().filter(|(known, _)| !self.named.contains_key(*known));
-            let Some(oldest) = heard.min_by_key(|(_, asked)| **asked).map(|(known, _)| *known) else { break };
-            self.asked.remove(&oldest);
-        }
-        true
+        let oldest = heard.min_by_key(|(_, asked)| (asked.is_none(), **asked)).map(|(known, _)| *known);
+        oldest.map(|oldest| self.asked.remove(&oldest));
     }
 
     fn answered(&mut self, (at, who, answer): Answered) -> Result<Option<Inviter>, JoinError> {

@@ -45,7 +45,7 @@ impl Peers {
     }
 
     /// Nobody would take what it announces.
-    pub(super) fn announces_nothing(&self) -> bool {
+    pub(in crate::engine) fn announces_nothing(&self) -> bool {
         self.limited.own == Capability::ReadOnly
     }
 
@@ -82,7 +82,9 @@ impl<I: Index> Engine<I> {
             }
             // That it leaves is its own affair.
             Message::Forget { device } if self.peers.is_device_of(link, device) => Some(Message::Forget { device }),
-            Message::Forget { .. } | Message::Undo { .. } | Message::Confirm(_) | Message::Conflicts { .. } => None,
+            // Which conflicts it knows, so that it hears of the others; not what it says of them.
+            Message::Conflicts { digest, .. } => Some(Message::Conflicts { digest, news: Vec::new() }),
+            Message::Forget { .. } | Message::Undo { .. } | Message::Confirm(_) => None,
             // Of an offer, only what the answer has to leave out (`compare.rs`).
             other => Some(other),
         }

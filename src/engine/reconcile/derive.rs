@@ -87,6 +87,10 @@ impl<I: Index> Engine<I> {
             return;
         }
         for (path, payer) in self.reconcile.orphans.take_quiesced(now.mono) {
+            if self.peers.announces_nothing() {
+                // Writers derive it, and tell this machine.
+                continue;
+            }
             self.derive(now, path, payer);
         }
     }

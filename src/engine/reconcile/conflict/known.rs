@@ -149,6 +149,10 @@ impl<I: Index> Engine<I> {
         let sides = sides.trimmed();
         let known = self.core.index.conflict(&ConflictKey::of(path, &sides.loser.version));
         let is_news = known.is_none();
+        if is_news && self.peers.announces_nothing() {
+            // Nobody would take it: what writers found is listed, as they tell it.
+            return;
+        }
         if known.as_ref().is_some_and(|known| known.source.is_some()) {
             // It was told before it was found here.
             self.reconcile.known_conflicts.taken = None;

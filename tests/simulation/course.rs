@@ -48,6 +48,9 @@ impl World {
         if self.plan.role_changes > 0 {
             self.settle_other_roles();
         }
+        if self.has_readers() {
+            self.settle_readers();
+        }
         if self.plan.rots > 0 {
             self.settle_rot();
         }
@@ -168,6 +171,10 @@ impl World {
             let node = self.own.index(self.nodes.len());
             let at = self.own.below(active + 1);
             self.after(at, Happening::Role(node));
+        }
+        for _ in 0..self.plan.lies {
+            let at = self.own.below(active + 1);
+            self.after(at, Happening::Lie);
         }
         for _ in 0..self.plan.undos {
             let node = self.own.index(self.nodes.len());

@@ -20,6 +20,7 @@ mod oracle;
 mod parts;
 mod patterns;
 mod plan;
+mod readers;
 mod recorded;
 mod renames;
 mod rhythms;
@@ -54,6 +55,7 @@ const SEEDS_MERGED: u64 = 400;
 const SEEDS_OBSTRUCTED: u64 = 400;
 const SEEDS_WITH_ROLES: u64 = 100;
 const SEEDS_WITH_OTHER_ROLES: u64 = 60;
+const SEEDS_WITH_READERS: u64 = 100;
 const THREADS: usize = 2;
 
 /// What became of a seed.
@@ -92,6 +94,9 @@ const WITH_ROLES: Kind = Kind { test: "seeds_in_which_machines_have_roles", on_c
 
 const WITH_OTHER_ROLES: Kind =
     Kind { test: "seeds_in_which_machines_get_other_roles", on_conflict: None, plan: Plan::with_other_roles };
+
+const WITH_READERS: Kind =
+    Kind { test: "seeds_in_which_members_that_may_only_read_lie", on_conflict: None, plan: Plan::with_readers };
 
 fn run(seed: u64, kind: &Kind, kept: Kept) -> Ran {
     let mut rng = Rng::new(seed);
@@ -147,6 +152,11 @@ fn seeds_in_which_machines_have_roles() {
 #[test]
 fn seeds_in_which_machines_get_other_roles() {
     run_all(&WITH_OTHER_ROLES, SEEDS_WITH_OTHER_ROLES);
+}
+
+#[test]
+fn seeds_in_which_members_that_may_only_read_lie() {
+    run_all(&WITH_READERS, SEEDS_WITH_READERS);
 }
 
 fn run_all(kind: &Kind, seeds: u64) {

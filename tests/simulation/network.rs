@@ -203,7 +203,7 @@ impl World {
                         name,
                         dialler,
                         features: Features::ours(),
-                        capability: dirsyncd::model::Capability::Write,
+                        capability: self.capability_of(peer),
                     },
                 );
             }
@@ -265,6 +265,15 @@ impl World {
         for side in 0..2 {
             self.post(link, side, Parcel::Up);
         }
+    }
+
+    /// Its ends of the links that are up.
+    pub fn ends_of(&self, node: NodeId) -> Vec<LinkId> {
+        let end = |link: usize| {
+            let side = self.net.links[link].ends.iter().position(|end| *end == node)?;
+            (self.net.links[link].state[side] == End::Up).then(|| Network::id(link, side))
+        };
+        self.net.pairs.iter().filter_map(|pair| pair.link).filter_map(end).collect()
     }
 
     /// Those at the other ends of links that are up and have nothing under way.

@@ -27,6 +27,8 @@ pub struct Node {
     /// What the oracles take it to be, and what it is told at a start while its index says nothing.
     pub role: SyncRole,
     pub first_role: Option<SyncRole>,
+    /// It is a read-only member.
+    pub reads_only: bool,
     pub disk: Disk,
     /// Off while it is down.
     pub engine: Option<Engine<Recorded>>,
@@ -108,6 +110,7 @@ impl Node {
             on_conflict,
             role: SyncRole::Both,
             first_role: None,
+            reads_only: false,
             disk: Disk::new(),
             engine: None,
             durable: Durable::default(),
@@ -194,6 +197,9 @@ impl Node {
         engine.set_keeps(Keeps { modes: self.disk.keeps_modes, names, ..Keeps::default() });
         if let Some(role) = self.first_role.filter(|_| !self.durable.meta.contains_key("role")) {
             engine.begin_as(role);
+        }
+        if self.reads_only {
+            engine.read_only();
         }
         engine.booted(Boot { id: self.boots, began, marks_stores: self.late_boots });
         self.engine = Some(engine);

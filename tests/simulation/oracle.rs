@@ -151,6 +151,7 @@ impl World {
         (0..self.nodes.len()).try_for_each(|node| self.check_patterns(node))?;
         self.check_modes()?;
         self.check_roles()?;
+        self.check_readers()?;
         (1..self.nodes.len()).try_for_each(|node| self.check_equal(0, node))?;
         self.check_nothing_lost()?;
         self.forget_what_is_told_to_nobody();

@@ -85,6 +85,9 @@ pub struct Plan {
     pub roles: Vec<SyncRole>,
     /// Times at which somebody gives a machine another role, or decides what its role keeps apart.
     pub role_changes: u64,
+    /// Times at which a machine that may only read announces something all the same; then every
+    /// receive-only one may only read.
+    pub lies: u64,
     pub user_ops: u64,
     /// How long users act, and things fail (ns).
     pub active_ns: u64,
@@ -136,6 +139,7 @@ impl Plan {
             special: None,
             roles: Vec::new(),
             role_changes: 0,
+            lies: 0,
             user_ops: 0,
             active_ns: 0,
             early_ops: 0,

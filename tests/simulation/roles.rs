@@ -207,7 +207,9 @@ impl World {
             (0..world.nodes.len()).filter(|node| world.nodes[*node].role == role).collect()
         };
         for node in with(self, SyncRole::ReceiveOnly) {
-            match self.rng.below(3) {
+            // Nobody takes what a reader announces.
+            let choices = if self.is_reader(node) { 1 } else { 3 };
+            match self.rng.below(choices) {
                 0 => self.decide_for_good(node, SyncRole::ReceiveOnly, Event::Revert(Vec::new())),
                 1 => self.promote_all(node),
                 _ => self.decide_for_good(node, SyncRole::Both, Event::Role(SyncRole::Both)),

@@ -20,7 +20,7 @@ use super::trace::{Kept, Trace};
 use super::tree::{Data, Ino, Value};
 use super::users::{self, Op};
 use dirsyncd::engine::{Action, CHUNKED_BYTES, Event, OnConflict, Report, Trust};
-use dirsyncd::model::{ContentId, SyncPath};
+use dirsyncd::model::{ContentId, SyncPath, SyncRole};
 use dirsyncd::wire::conflict::ConflictKey;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,6 +91,8 @@ pub enum Happening {
     /// Its user changes what is ignored.
     Patterns(NodeId),
     /// Its user gives it another role, or decides what its role keeps apart.
+    /// A reader announces something.
+    Lie,
     Role(NodeId),
     /// Its user takes back what was held or let through, and nothing was.
     Undo(NodeId),
@@ -168,6 +170,7 @@ impl World {
         }
         for (node, role) in nodes.iter_mut().zip(&plan.roles) {
             (node.role, node.first_role) = (*role, Some(*role));
+            node.reads_only = plan.lies > 0 && *role == SyncRole::ReceiveOnly;
         }
         let mut world = Self {
             now: 0,
@@ -301,6 +304,7 @@ impl World {
             }
             Happening::Patterns(node) => self.edit_patterns(node),
             Happening::Role(node) => self.change_role(node),
+            Happening::Lie => self.lies(),
             Happening::Undo(node) if self.nodes[node].is_up() => {
                 self.tell(node, Event::Undo { ticket: 2, dry_run: false });
             }

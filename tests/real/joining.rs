@@ -214,11 +214,21 @@ fn a_preview_says_what_would_come_go_conflict_and_be_kept_and_changes_nothing() 
 }
 
 #[test]
-fn a_machine_in_no_group_has_nothing_to_preview() {
-    let machine = new_machine(&Group::new(), "alone");
-    let mut machine = machine;
+fn a_machine_in_no_group_or_in_one_for_long_has_nothing_to_preview() {
+    let mut machine = new_machine(&Group::new(), "alone");
     machine.options = vec!["--preview".to_owned()];
     machine.run_to_end().says(1, "secret", &["--join code"]);
+    // Nor is one that was synced before: its files do not count as found.
+    machine.options.clear();
+    write(machine.at("f"), "synced");
+    machine.start();
+    eventually("it is in the index", PATIENCE, || {
+        let status = machine.json(&["status"])?;
+        (status["files"] == 1).then_some(()).ok_or(status["files"].to_string())
+    });
+    machine.stop();
+    machine.options = vec!["--preview".to_owned()];
+    machine.run_to_end().says(1, "--preview", &["was synced before"]);
 }
 
 #[test]

@@ -8,13 +8,16 @@ use super::{IndexError, META_CLEAN, META_COMMITTED, META_COUNTS, META_HORIZON, S
 use crate::engine::api::digest::Digests;
 use crate::engine::api::index::Counts;
 use crate::io::clock::wall_ns;
+use crate::model::text;
 use crate::wire::message::{Bucket, Digest};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::cell::{Cell, RefCell};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -76,7 +79,15 @@ pub struct IndexGlance {
 impl SqliteIndex {
     /// Of an index that no daemon has open: it is read and left as it is, also a damaged one.
     pub fn glance(path: &Path, key: &str) -> rusqlite::Result<IndexGlance> {
-        let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let log = path.with_file_name(log_name(path));
+        let has_log = fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+        // Without a log, SQLite must make none to read by; with one, it is read as well.
+        let database = if has_log {
+            Connection::open_with_flags(path, flags)?
+        } else {
+            Connection::open_with_flags(unchanging(path), flags | OpenFlags::SQLITE_OPEN_URI)?
+        };
         let meta = database.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0));
         let meta = meta.map(Some).or_else(|why| match why {
             rusqlite::Error::QueryReturnedNoRows => Ok(None),
@@ -85,6 +96,27 @@ impl SqliteIndex {
         let holds_paths = database.query_row("SELECT EXISTS (SELECT 1 FROM paths)", [], |row| row.get(0))?;
         Ok(IndexGlance { meta, holds_paths })
     }
+}
+
+/// The write-ahead log beside an index.
+fn log_name(path: &Path) -> OsString {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push("-wal");
+    name
+}
+
+/// The URI by which SQLite takes a file for one that nobody changes.
+fn unchanging(path: &Path) -> String {
+    let encoded = path.as_os_str().as_bytes().iter().fold(String::new(), |mut uri, &byte| {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            uri.push('%');
+            uri.push_str(&text::hex(&[byte]));
+        }
+        uri
+    });
+    format!("file:{encoded}?immutable=1")
 }
 
 /// Where the index that was opened came from.

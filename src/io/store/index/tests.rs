@@ -504,3 +504,30 @@ fn what_a_peer_was_charged_is_known_to_the_engine_that_opens_the_index_again() {
     drop(index);
     assert_eq!(start().charged(&peer), charged);
 }
+
+#[test]
+fn a_glance_reads_one_key_and_leaves_the_index_as_it_is_also_a_damaged_one() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("index of 100%?");
+    let mut index = open(&path);
+    index.set_meta("key", b"value");
+    index.close().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let seen = SqliteIndex::glance(&path, "key").unwrap();
+    assert_eq!((seen.meta.as_deref(), seen.holds_paths), (Some(&b"value"[..]), false));
+    assert_eq!(SqliteIndex::glance(&path, "other").unwrap().meta, None);
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+
+    let mut index = open(&path);
+    let (name, row) = file(1);
+    index.put(&name, &row);
+    index.close().unwrap();
+    assert!(SqliteIndex::glance(&path, "key").unwrap().holds_paths);
+
+    let mut damaged = fs::read(&path).unwrap();
+    damaged[..64].fill(0);
+    fs::write(&path, &damaged).unwrap();
+    assert!(SqliteIndex::glance(&path, "key").is_err());
+    assert_eq!(fs::read(&path).unwrap(), damaged);
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "nothing is set aside");
+}

@@ -15,7 +15,9 @@ use crate::wire::frame::{self, FrameError, LENGTHS_BYTES, Packet};
 use crate::wire::packet::PROTOCOL;
 use bytes::{Bytes, BytesMut};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -23,6 +25,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 /// Also the cap of one frame's head, and of its body, before the proof.
 const STRANGER_BYTES: usize = 4096;
+/// An address of a LAN answers within this, or other addresses are better.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 const NOTSENT_LOWAT_BYTES: u32 = 128 * 1024;
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-dirsyncd-link-v1";
 const SIGNED_BY_WRITERS: &[u8] = b"dirsyncd writer 1\0";
@@ -203,6 +207,16 @@ pub struct Greeted {
     /// What it says that it runs.
     pub software: String,
     pub capability: Capability,
+}
+
+/// To an address where a member may be.
+pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, GreetError> {
+    let connecting = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address)).await;
+    let connected = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    connected.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => GreetError::Denied,
+        _ => GreetError::Unreachable(error),
+    })
 }
 
 /// TLS. Whether our own key is at the other end is seen after the greeting, which says who was

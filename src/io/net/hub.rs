@@ -15,17 +15,14 @@ use crate::io::net::pending_handshakes::PendingHandshakes;
 use crate::model::{DeviceId, text};
 use crate::wire::frame;
 use std::collections::{BTreeMap, HashSet};
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// An address of a LAN answers within this, or other addresses are better.
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// Links in all, and with one address (P9).
 pub const MAX_LINKS: usize = 128;
 const MAX_LINKS_AN_ADDRESS: usize = 32;
@@ -138,12 +135,7 @@ impl Hub {
     pub async fn open(self: &Arc<Self>, address: SocketAddr) -> Result<(Arc<Link>, Ends), GreetError> {
         let mut begun = Greeting { hub: self, device: None };
         let greeting = async {
-            let connecting = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address));
-            let connected = connecting.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-            let tcp = connected.map_err(|error| match error.kind() {
-                io::ErrorKind::PermissionDenied => GreetError::Denied,
-                _ => GreetError::Unreachable(error),
-            })?;
+            let tcp = greeting::connect(address).await?;
             let secured = greeting::secure(tcp, Role::Dialler, &self.me.tls).await?;
             begun.begin(secured.device)?;
             secured.greet(&self.me).await

@@ -18,7 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -38,7 +38,6 @@ const MAX_AT_ONCE: usize = 32;
 const MAX_ADDRESSES: usize = 64;
 /// Of one host: a port costs its sender nothing.
 const MAX_OF_A_HOST: usize = 4;
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
 /// What a machine joins with.
 pub struct JoinConfig {
@@ -322,9 +321,7 @@ impl InviterSearch {
 }
 
 async fn exchange(me: &Me, at: SocketAddr, store: Option<Arc<Mutex<StoreOnce>>>) -> Result<Invited, JoinRefusal> {
-    let connecting = timeout(CONNECT_WITHIN, TcpStream::connect(at)).await;
-    let tcp = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(GreetError::Unreachable)?;
-    let secured = greeting::secure(tcp, Role::Dialler, &me.tls).await?;
+    let secured = greeting::secure(greeting::connect(at).await?, Role::Dialler, &me.tls).await?;
     let mut keep = store.map(|store| {
         move |secret: &HandedSecret| store.lock().unwrap_or_else(std::sync::PoisonError::into_inner).keep(secret)
     });

@@ -20,12 +20,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 /// To a member's greeting, and between two of its answers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// An address that led nowhere is dialled again after this.
 const AGAIN_AFTER: Duration = Duration::from_secs(3);
 /// Buckets that are asked for at once.
@@ -148,8 +146,7 @@ impl From<GreetError> for Unlinked {
 }
 
 async fn link(me: &Identity, at: SocketAddr) -> Result<(Stream, String), Unlinked> {
-    let connecting = timeout(CONNECT_WITHIN, TcpStream::connect(at)).await;
-    let tcp = connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(GreetError::Unreachable)?;
+    let tcp = greeting::connect(at).await?;
     match greeting::secure(tcp, Role::Dialler, &me.tls).await?.greet(me).await {
         Err(GreetError::NoPreview(name)) => Err(Unlinked::TooOld(name)),
         greeted => greeted.map(|greeted| (greeted.stream, greeted.name)).map_err(Unlinked::Greeting),

@@ -36,7 +36,7 @@ mod path_state;
 mod peers;
 pub mod preview;
 pub mod reconcile;
-mod row_cost;
+pub mod row_cost;
 mod rows;
 pub mod safety;
 mod steady;

@@ -3,6 +3,7 @@
 //! Deliberately not here: what that would mean for this folder (`engine/preview.rs`).
 
 use crate::engine::api::digest::bucket_of;
+use crate::engine::row_cost::row_bytes;
 use crate::io::clock::wall_ns;
 use crate::io::net::dial::addresses_of;
 use crate::io::net::greeting::{self, GreetError, Identity, ReadError, Role, Stream, read_packet};
@@ -10,7 +11,7 @@ use crate::io::net::presence;
 use crate::io::net::tls::{DeviceKey, KeyError, Tls};
 use crate::io::store::secret::SecretKeys;
 use crate::model::path::IGNORE_FILE;
-use crate::model::{Entry, Kind, SyncPath};
+use crate::model::{Entry, SyncPath};
 use crate::wire::features::Features;
 use crate::wire::frame::{self, MAX_BODY_BYTES, MAX_HEAD_BYTES};
 use crate::wire::message::{Bucket, Group, Message, SMALL_FILE_BYTES, WantedContent};
@@ -29,10 +30,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(3);
 /// Buckets that are asked for at once.
 const BUCKETS: usize = 2048;
 /// More is not taken of a member: a lying one would fill the memory (P9).
-const MAX_TREE_BYTES: usize = 1 << 30;
-/// Of an entry, beside its path and its link's target; and of each device in its version.
-const ENTRY_BYTES: usize = 200;
-const DEVICE_BYTES: usize = 48;
+const MAX_TREE_BYTES: u64 = 1 << 30;
 const MAX_ADDRESSES: usize = 64;
 
 /// Who asks, and where members may be.
@@ -176,7 +174,7 @@ struct Asker {
     stream: Stream,
     tree: GroupTree,
     /// What the tree takes, about.
-    bytes: usize,
+    bytes: u64,
 }
 
 impl Asker {
@@ -214,8 +212,7 @@ impl Asker {
                 if entry.check().is_err() || path.is_too_deep() || !asked.contains(&bucket_of(&path)) {
                     continue;
                 }
-                self.bytes += ENTRY_BYTES + path.as_bytes().len() + target_bytes(&entry);
-                self.bytes += DEVICE_BYTES * entry.version.seen.devices().count();
+                self.bytes += row_bytes(&path, &entry);
                 if self.bytes > MAX_TREE_BYTES {
                     return Err(AskError::TooMuch);
                 }
@@ -268,8 +265,4 @@ impl Asker {
             }
         }
     }
-}
-
-fn target_bytes(entry: &Entry) -> usize {
-    if let Kind::Symlink { target } = &entry.kind { target.len() } else { 0 }
 }

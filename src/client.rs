@@ -165,7 +165,8 @@ impl Client {
     }
 
     pub async fn get<T: DeserializeOwned>(&mut self, path: &str, query: &[(&str, String)]) -> Result<T, ClientError> {
-        let query: Vec<_> = query.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
+        let query: Vec<_> =
+            query.iter().map(|(name, value)| format!("{name}={}", text::percent(value.as_bytes()))).collect();
         let request = Request::get(format!("{path}?{}", query.join("&"))).body(Full::default());
         self.ask(request.expect("the path is ours and the query is encoded")).await
     }
@@ -194,18 +195,6 @@ impl Client {
     fn broken(&self, why: &dyn Display) -> ClientError {
         ClientError::Broken { folder: self.folder.clone(), why: why.to_string() }
     }
-}
-
-fn percent(value: &str) -> String {
-    value.bytes().fold(String::new(), |mut out, b| {
-        if b.is_ascii_alphanumeric() || b"-._~/".contains(&b) {
-            out.push(char::from(b));
-        } else {
-            out.push('%');
-            out.push_str(&text::hex(&[b]));
-        }
-        out
-    })
 }
 
 pub(crate) fn shown(path: &Path) -> String {

@@ -88,6 +88,19 @@ fn is_unprintable(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// Bytes in a URI: what is not plain there is `%nn`.
+pub fn percent(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut uri, &byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            uri.push('%');
+            uri.push_str(&hex(&[byte]));
+        }
+        uri
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

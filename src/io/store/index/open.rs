@@ -107,16 +107,7 @@ fn log_name(path: &Path) -> OsString {
 
 /// The URI by which SQLite takes a file for one that nobody changes.
 fn unchanging(path: &Path) -> String {
-    let encoded = path.as_os_str().as_bytes().iter().fold(String::new(), |mut uri, &byte| {
-        if byte.is_ascii_alphanumeric() || b"/._-".contains(&byte) {
-            uri.push(char::from(byte));
-        } else {
-            uri.push('%');
-            uri.push_str(&text::hex(&[byte]));
-        }
-        uri
-    });
-    format!("file:{encoded}?immutable=1")
+    format!("file:{}?immutable=1", text::percent(path.as_os_str().as_bytes()))
 }
 
 /// Where the index that was opened came from.

@@ -4,7 +4,8 @@
 //! after that every start first removes what is left of it. So no end of the process, nor of the
 //! power, leaves half a member. Deliberately not here: the goodbye to the others.
 
-use super::state_folder::StateDir;
+use super::secret::UNFINISHED;
+use super::state_folder::{JOINED_WITH, JOINING_KEY, StateDir};
 use crate::io::fail::{self, Point};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -15,7 +16,7 @@ const DONE: &str = "left";
 
 /// What makes this machine a member, the secrets first. The device key is in the index.
 const FORGOTTEN: [&str; 8] =
-    ["secret", "secret.before-join", "joined-with", "joining-key", "index-wal", "index-shm", "index-journal", "index"];
+    ["secret", "secret.before-join", JOINED_WITH, JOINING_KEY, "index-wal", "index-shm", "index-journal", "index"];
 
 /// From the moment this returns, this machine is no member any more.
 pub fn decide(state: &StateDir) -> io::Result<()> {
@@ -31,6 +32,13 @@ pub fn finish(state: &StateDir) -> io::Result<()> {
     let decided = state.path().join(DECIDED);
     if !decided.try_exists()? {
         return Ok(());
+    }
+    // A kill in the midst of storing a secret left it under a name of its own.
+    for entry in fs::read_dir(state.path())? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            fs::remove_file(entry.path())?;
+        }
     }
     for name in FORGOTTEN {
         fail::at(Point::LeaveForget)?;
@@ -89,6 +97,7 @@ mod tests {
         for gone in 0..=FORGOTTEN.len() {
             let (_home, state) = member();
             decide(&state).unwrap();
+            fs::write(state.path().join(".secretA1b2C3"), "a secret half stored").unwrap();
             for name in &FORGOTTEN[..gone] {
                 fs::remove_file(state.path().join(name)).unwrap();
             }

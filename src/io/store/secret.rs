@@ -20,6 +20,8 @@ const OPEN_SECRET: [u8; SECRET_BYTES] = *b"dirsyncd: open to this network !";
 
 /// The first word in the file of a read-only member.
 const READ_ONLY: &str = "read-only";
+/// A secret that is being written; a kill leaves it.
+pub(super) const UNFINISHED: &str = ".secret";
 /// How the file of a secret that was replaced is called: `secret.before-join`.
 pub const ASIDE: &str = "before-join";
 
@@ -151,7 +153,7 @@ impl Secret {
     /// A durable file without its name yet, and the folder for it.
     fn write_beside<'a>(&self, path: &'a Path) -> io::Result<(&'a Path, tempfile::NamedTempFile)> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut beside = tempfile::Builder::new().prefix(".secret").tempfile_in(dir)?;
+        let mut beside = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
         writeln!(beside, "{}", to_line(&self.0))?;
         rustix::fs::fchmod(beside.as_file(), Mode::RUSR | Mode::WUSR)?;
         beside.as_file().sync_all()?;

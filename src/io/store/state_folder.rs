@@ -32,9 +32,9 @@ pub enum StateError {
 }
 
 /// What `joined_with` reads.
-const JOINED_WITH: &str = "joined-with";
+pub(super) const JOINED_WITH: &str = "joined-with";
 /// The device key of a preview.
-const JOINING_KEY: &str = "joining-key";
+pub(super) const JOINING_KEY: &str = "joining-key";
 
 /// The state directory, locked for as long as this lives.
 #[derive(Debug)]

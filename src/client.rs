@@ -38,7 +38,8 @@ pub enum ClientError {
     #[error("the daemon of '{0}' belongs to another user; ask as that user, or as root")]
     NotOurs(String),
     #[error(
-        "what answers for '{folder}' belongs to another user (uid {uid}) and is not asked; name your own folder with -C DIR"
+        "what answers for '{folder}' belongs to another user (uid {uid}) and is not asked; name \
+         your own folder with -C DIR"
     )]
     Stranger { folder: String, uid: u32 },
     #[error("the daemon of '{folder}' cannot be asked: {why}")]

@@ -19,7 +19,8 @@ const DEFAULT: &str = "info";
 
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "--log-level '{0}' is not understood; use error, warn, info, debug or trace, or a filter such as 'info,dirsyncd::io=debug'"
+    "--log-level '{0}' is not understood; use error, warn, info, debug or trace, or a filter such \
+     as 'info,dirsyncd::io=debug'"
 )]
 pub struct BadLevel(String);
 

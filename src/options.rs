@@ -236,12 +236,13 @@ pub enum OptionError {
     #[error("'{path}' cannot be used: {why}")]
     Unusable { path: String, why: std::io::Error },
     #[error(
-        "the {what} '{path}' lies inside the synced folder '{directory}', and would be sent to every machine; give --{option} a \
-         place outside"
+        "the {what} '{path}' lies inside the synced folder '{directory}', and would be sent to \
+         every machine; give --{option} a place outside"
     )]
     Inside { what: &'static str, path: String, directory: String, option: &'static str },
     #[error(
-        "no place for the state directory: neither $STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is set; give --state-dir"
+        "no place for the state directory: neither $STATE_DIRECTORY, $XDG_STATE_HOME nor $HOME is \
+         set; give --state-dir"
     )]
     NoStateHome,
     #[error("--moved-from '{old}': {why}")]

@@ -276,7 +276,8 @@ fn installed(folder: &Path, scope: Scope, enabled: bool) -> String {
         Scope::User => {
             let linger = if service::lingers() { "" } else { "; to keep it without a login: loginctl enable-linger" };
             format!(
-                "'{folder}' is kept from now on, and from each login on; its log: journalctl --user -u '{unit}'{linger}"
+                "'{folder}' is kept from now on, and from each login on; its log: journalctl \
+                 --user -u '{unit}'{linger}"
             )
         }
     }
@@ -341,8 +342,9 @@ fn state(folder: &Path, scope: Scope, options: &DaemonOptions, force: bool) -> R
     let Some(taken) = kept.into_iter().next().or_else(by_hand) else {
         if !force && folder.join(PRIVATE_DIR).join("marker").exists() {
             return Err(refused(format!(
-                "'{}' was synced before, and this user keeps no state of it: install it as the user who synced it, or give \
-                 --state-dir; with --force it begins as a new machine, with a secret of its own",
+                "'{}' was synced before, and this user keeps no state of it: install it as the \
+                 user who synced it, or give --state-dir; with --force it begins as a new \
+                 machine, with a secret of its own",
                 shown(folder)
             )));
         }
@@ -405,8 +407,8 @@ fn refuse_place(scope: Scope, binary: &Path, options: &DaemonOptions, folder: &P
         let instead = format!("dirsyncd {}", [words, vec![format!("'{}'", shown(folder))]].concat().join(" "));
         return Err(refused(match scope {
             Scope::User if service::runs(Scope::System) => format!(
-                "no service manager of yours runs; log in as yourself (not by su), or run as root: loginctl enable-linger USER; \
-                 by hand: {instead}"
+                "no service manager of yours runs; log in as yourself (not by su), or run as \
+                 root: loginctl enable-linger USER; by hand: {instead}"
             ),
             _ => format!("systemd does not run here; have your init or a shell run: {instead}"),
         }));
@@ -414,8 +416,8 @@ fn refuse_place(scope: Scope, binary: &Path, options: &DaemonOptions, folder: &P
     refuse_other_user(scope, "install")?;
     if scope == Scope::System && !service::is_roots_alone(binary) {
         return Err(refused(format!(
-            "'{0}' can be changed by others than root, who would run it; put both in a place of root's, and run that dirsync: \
-             install -m 755 '{0}' '{1}' /usr/local/bin/",
+            "'{0}' can be changed by others than root, who would run it; put both in a place of \
+             root's, and run that dirsync: install -m 755 '{0}' '{1}' /usr/local/bin/",
             shown(binary),
             shown(&binary.with_file_name("dirsync"))
         )));

@@ -112,7 +112,8 @@ mod tests {
         let view = InvitationsView { invitations: vec![open(1, 541), open(3, 60), open(0, 60)] };
         assert_eq!(
             all(&view, "none"),
-            "for 1 more machine, 10 minutes left\nfor 3 more machines, 1 minute left\nkept for a machine that has not joined yet, 1 minute left\n"
+            "for 1 more machine, 10 minutes left\nfor 3 more machines, 1 minute left\nkept for a \
+             machine that has not joined yet, 1 minute left\n"
         );
         assert_eq!(all(&InvitationsView { invitations: Vec::new() }, "none"), "none\n");
     }

@@ -57,7 +57,8 @@ impl fmt::Display for Absence {
             }
             AbsenceKind::StartsOrStops { pid } => write!(
                 f,
-                "the daemon of '{folder}' (pid {pid}) is starting or stopping, and does not answer yet; ask again in a moment"
+                "the daemon of '{folder}' (pid {pid}) is starting or stopping, and does not \
+                 answer yet; ask again in a moment"
             ),
             AbsenceKind::NotRunning { start } => {
                 write!(f, "no daemon is running for '{folder}'; start it with: {start}")

@@ -36,12 +36,14 @@ pub enum JoiningError {
     #[error("no invitation code can be read: {0}")]
     Unread(#[from] io::Error),
     #[error(
-        "--join asks for the code, and standard input is no terminal: give the code after it, or '--join -' to read it from there"
+        "--join asks for the code, and standard input is no terminal: give the code after it, or \
+         '--join -' to read it from there"
     )]
     NobodyToAsk,
     #[error(
-        "--join: this machine is a member of another group, with {machines}: leave out --join to stay in it; to leave it for good, \
-         start it without --join, run 'dirsync leave', and join then"
+        "--join: this machine is a member of another group, with {machines}: leave out --join to \
+         stay in it; to leave it for good, start it without --join, run 'dirsync leave', and join \
+         then"
     )]
     OtherGroup { machines: String },
 }
@@ -135,7 +137,8 @@ impl Joining<'_> {
             Ok(inviter) if Secret::from_member(&inviter.secret).is_same_group(own) => say_it_is_ignored(machines),
             Ok(_) => return Err(JoiningError::OtherGroup { machines: humanize::listed(machines) }),
             Err(why) => tracing::warn!(
-                "--join is ignored: this machine is a member already, with {}, and whose code it is cannot be asked: {why}",
+                "--join is ignored: this machine is a member already, with {}, and whose code it \
+                 is cannot be asked: {why}",
                 humanize::listed(machines)
             ),
         }

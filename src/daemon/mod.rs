@@ -215,7 +215,8 @@ fn say_if_it_was_killed(was_clean: bool, was_cut: bool) {
     if !was_clean && !was_cut {
         tracing::info!(
             kind = "killed",
-            "the last run was killed or failed; the machine and the disk stayed up, so what was written is there"
+            "the last run was killed or failed; the machine and the disk stayed up, so what was \
+             written is there"
         );
     }
 }
@@ -322,14 +323,16 @@ fn begin(
     };
     if trust == Trust::Restored {
         tracing::warn!(
-            "the marker in .dirsync is not the one that the index knows: the folder came back from a snapshot or a backup; what \
-             it holds is compared as if found for the first time, and nothing counts as deleted"
+            "the marker in .dirsync is not the one that the index knows: the folder came back \
+             from a snapshot or a backup; what it holds is compared as if found for the first \
+             time, and nothing counts as deleted"
         );
     }
     if let Some(cut) = cut {
         tracing::info!(
             kind = "power_cut",
-            "the machine lost power or was restarted in the last run, or the disk was taken away: what that left is looked at as such"
+            "the machine lost power or was restarted in the last run, or the disk was taken away: \
+             what that left is looked at as such"
         );
         turns.engine.cut_short(cut, trust);
     }
@@ -337,8 +340,9 @@ fn begin(
     let mut actions = Vec::new();
     if *verdict == MarkerVerdict::Missing {
         let why = format!(
-            "'{}' has no marker '.dirsync/marker', but the index knows files in it: is its disk mounted? If this is the right \
-             folder, stop the daemon, move '{}' away and start again: nothing is deleted then",
+            "'{}' has no marker '.dirsync/marker', but the index knows files in it: is its disk \
+             mounted? If this is the right folder, stop the daemon, move '{}' away and start \
+             again: nothing is deleted then",
             shown(&options.directory),
             shown(&options.state_dir.join("index"))
         );
@@ -429,8 +433,8 @@ fn introduce(options: &Options, device: DeviceId, about: &About, keeps: Keeps) {
 
 fn say_how_to_add_a_machine(file: &Path) {
     tracing::info!(
-        "a new secret was made: '{}'. To add a machine, run 'dirsync invite' here. Whoever has the secret can read and write this \
-         folder; one secret is one folder",
+        "a new secret was made: '{}'. To add a machine, run 'dirsync invite' here. Whoever has \
+         the secret can read and write this folder; one secret is one folder",
         shown(file)
     );
 }
@@ -463,15 +467,16 @@ fn open_index(state: &StateDir, root: &Root) -> Result<(SqliteIndex, bool), Inde
         tracing::info!("this machine has left its group, and is a new device in a group of its own");
     } else if origin == IndexOrigin::New && root.marker().is_some() {
         tracing::warn!(
-            "the folder was synced before, and there is no index in '{}': it is compared as if found for the first time, nothing \
-             counts as deleted, and this machine is a new device; if the index is elsewhere, stop and give --state-dir",
+            "the folder was synced before, and there is no index in '{}': it is compared as if \
+             found for the first time, nothing counts as deleted, and this machine is a new \
+             device; if the index is elsewhere, stop and give --state-dir",
             shown(&state.index_path())
         );
     }
     if let IndexOrigin::Rebuilt { aside, why } = origin {
         tracing::warn!(
-            "the index was damaged ({}) and is set aside as '{}'; a new one is made by scanning the folder, and this machine \
-             is a new device from now on",
+            "the index was damaged ({}) and is set aside as '{}'; a new one is made by scanning \
+             the folder, and this machine is a new device from now on",
             text::escape(why.as_bytes()),
             shown(&aside)
         );
@@ -537,8 +542,8 @@ fn keep_port(options: &Options, state: &StateDir, port: u16) {
     }
     match state.set_port(port) {
         Ok(()) => tracing::info!(
-            "TCP port {tried} is taken, by another folder's daemon perhaps: this folder has port {port} from now on \
-             (--listen-port sets another)"
+            "TCP port {tried} is taken, by another folder's daemon perhaps: this folder has port \
+             {port} from now on (--listen-port sets another)"
         ),
         Err(why) => tracing::warn!("port {port} cannot be kept for the next start: {why}"),
     }
@@ -565,7 +570,8 @@ fn net_config(options: &Options, key: DeviceKey, secret: &Secret, kept_port: Opt
 fn way_out(why: &io::Error) -> &'static str {
     match why.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => {
-            "; raise the limits of threads and memory (ulimit -u and -v, or TasksMax= and MemoryMax= of the unit)"
+            "; raise the limits of threads and memory (ulimit -u and -v, or TasksMax= and \
+             MemoryMax= of the unit)"
         }
         _ => "",
     }

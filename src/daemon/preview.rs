@@ -50,8 +50,9 @@ pub enum PreviewFailure {
     #[error("the index cannot be read: {0}")]
     Index(rusqlite::Error),
     #[error(
-        "this folder was synced before: --preview is for a folder that meets its first group, of which every file counts as found; \
-         'dirsync status' and 'dirsync peers' say how a member stands"
+        "this folder was synced before: --preview is for a folder that meets its first group, of \
+         which every file counts as found; 'dirsync status' and 'dirsync peers' say how a member \
+         stands"
     )]
     Synced,
     #[error(transparent)]

@@ -1,4 +1,6 @@
-//! The clock on the wall, and one that no step moves. May import nothing. Deliberately not here: what follows from a clock that
+//! The clock on the wall, and one that no step moves.
+//!
+//! May import nothing of this crate. Deliberately not here: what follows from a clock that
 //! is set (`engine::devices`).
 
 use rustix::time::{ClockId, clock_gettime};

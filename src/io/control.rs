@@ -288,7 +288,8 @@ pub struct Control {
 /// Why nobody can ask the daemon.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the control socket can be made neither in '.dirsync' ({private}) nor in the state directory '{state}' ({why}); give --state-dir a folder whose file system keeps sockets"
+    "the control socket can be made neither in '.dirsync' ({private}) nor in the state directory \
+     '{state}' ({why}); give --state-dir a folder whose file system keeps sockets"
 )]
 pub struct NoSocket {
     private: io::Error,

@@ -19,7 +19,8 @@ const UNIT_BYTES: usize = 253;
 #[derive(Debug, thiserror::Error)]
 pub enum UnitError {
     #[error(
-        "the path is too long for the name of a unit: {0} bytes, and systemd takes {UNIT_BYTES}; give the folder a shorter path"
+        "the path is too long for the name of a unit: {0} bytes, and systemd takes {UNIT_BYTES}; \
+         give the folder a shorter path"
     )]
     TooLong(usize),
     #[error("'{0}' is there already and says something else; look at it, and replace it with --force")]

@@ -127,8 +127,9 @@ mod tests {
         ");
         assert_eq!(
             line(&found),
-            "1,204 files (310.0 MiB) to come, 0 files (0 B) to go, 0 files (0 B) of one size on both sides and 1 file in conflict (1 newer in \
-             the group; what loses is kept in history)"
+            "1,204 files (310.0 MiB) to come, 0 files (0 B) to go, 0 files (0 B) of one size on \
+             both sides and 1 file in conflict (1 newer in the group; what loses is kept in \
+             history)"
         );
     }
 }

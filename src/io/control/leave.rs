@@ -57,7 +57,8 @@ fn refusal(about: &About) -> Option<String> {
     };
     let state = shown(&about.state_dir);
     Some(format!(
-        "{what} where the daemon is started, stop it, and move its state directory '{state}' away; the files stay"
+        "{what} where the daemon is started, stop it, and move its state directory '{state}' \
+         away; the files stay"
     ))
 }
 

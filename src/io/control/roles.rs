@@ -63,7 +63,8 @@ pub(super) async fn set(
 /// No other machine would take what it announces.
 fn read_only() -> Refusal {
     Refusal::malformed(
-        "this machine may only read, and stays receive-only; to write, join anew by an invitation that was made without --read-only",
+        "this machine may only read, and stays receive-only; to write, join anew by an invitation \
+         that was made without --read-only",
     )
 }
 

@@ -189,7 +189,8 @@ async fn rename(State(shared): State<ApiState>, wanted: Result<Json<NameView>, J
     }
     if shared.about.name_is_given {
         return Err(Refusal::malformed(
-            "its name is given by --name (or DIRSYNCD_NAME) where it is started; change it there, or leave that out",
+            "its name is given by --name (or DIRSYNCD_NAME) where it is started; change it there, \
+             or leave that out",
         ));
     }
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;

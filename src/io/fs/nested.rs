@@ -19,13 +19,15 @@ use std::path::Path;
 #[derive(Debug, thiserror::Error)]
 pub enum NestedError {
     #[error(
-        "'{inner}' lies inside the synced folder '{outer}', and both would sync it; name another folder, or have the outer one ignore it: add the line \
-         '/{below}/' to {outer}/.dirsyncignore"
+        "'{inner}' lies inside the synced folder '{outer}', and both would sync it; name another \
+         folder, or have the outer one ignore it: add the line '/{below}/' to \
+         {outer}/.dirsyncignore"
     )]
     Nested { inner: String, outer: String, below: String },
     #[error(
-        "the synced folder '{inner}' lies inside '{outer}', and both would sync it; name another folder, or ignore it here: add the line '/{below}/' to \
-         {outer}/.dirsyncignore; if nothing syncs it any more, remove its .dirsync"
+        "the synced folder '{inner}' lies inside '{outer}', and both would sync it; name another \
+         folder, or ignore it here: add the line '/{below}/' to {outer}/.dirsyncignore; if \
+         nothing syncs it any more, remove its .dirsync"
     )]
     Around { inner: String, outer: String, below: String },
 }

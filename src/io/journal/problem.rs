@@ -15,11 +15,12 @@ pub fn problem_sentence(problem: &Problem) -> String {
              {IGNORE_FILE}"
         ),
         Problem::Subvolume => format!(
-            "it is a Btrfs subvolume, and what is in it is not synced; move what is in it into a plain folder, sync it \
-             as a folder of its own, or name it in {IGNORE_FILE}"
+            "it is a Btrfs subvolume, and what is in it is not synced; move what is in it into a \
+             plain folder, sync it as a folder of its own, or name it in {IGNORE_FILE}"
         ),
         Problem::TooDeep => format!(
-            "it lies more than {MAX_COMPONENTS} folders deep, and neither it nor what is in it is synced: move it up"
+            "it lies more than {MAX_COMPONENTS} folders deep, and neither it nor what is in it is \
+             synced: move it up"
         ),
         Problem::TooLong { name } => format!(
             "'{}' in it is not synced, as its path is over 4,095 bytes long: shorten the path, or move it up",
@@ -30,26 +31,27 @@ pub fn problem_sentence(problem: &Problem) -> String {
                 format!(" with '{}' in line {}", escape(covering.pattern.trim_end().as_bytes()), covering.line)
             });
             format!(
-                "it was deleted at another machine and stays here, as it holds '{ignored}', which {IGNORE_FILE} \
-                 covers{}; delete that too, or move it elsewhere",
+                "it was deleted at another machine and stays here, as it holds '{ignored}', which \
+                 {IGNORE_FILE} covers{}; delete that too, or move it elsewhere",
                 by.unwrap_or_default()
             )
         }
         Problem::KeptForSpecial { special, what } => format!(
-            "it was deleted at another machine and stays here, as it holds '{special}', a {what}, which is left alone; \
-             delete that too, or move it elsewhere"
+            "it was deleted at another machine and stays here, as it holds '{special}', a {what}, \
+             which is left alone; delete that too, or move it elsewhere"
         ),
         Problem::SpecialBelow { special, what } => format!(
-            "another machine has something else in place of this folder, which holds '{special}', a {what}: the {what} \
-             is left alone, and theirs waits; move the {what} away"
+            "another machine has something else in place of this folder, which holds '{special}', \
+             a {what}: the {what} is left alone, and theirs waits; move the {what} away"
         ),
         Problem::SpecialThere { what } => format!(
-            "it is a {what} here, and another machine has something to sync there: the {what} is left alone, and \
-             theirs waits; move the {what} away, or rename what is at another machine"
+            "it is a {what} here, and another machine has something to sync there: the {what} is \
+             left alone, and theirs waits; move the {what} away, or rename what is at another \
+             machine"
         ),
         Problem::NameTaken { holder } => format!(
-            "'{holder}' is here, and this folder's file system takes both for one name; rename one of them on a \
-             machine that has both"
+            "'{holder}' is here, and this folder's file system takes both for one name; rename \
+             one of them on a machine that has both"
         ),
         Problem::NameRefused => "something is here by another spelling of its name, and this folder's file system \
                                  takes both for one; rename one of them"
@@ -62,9 +64,8 @@ pub fn problem_sentence(problem: &Problem) -> String {
             format!("it was being written when the power went, and holds {bytes} bytes in place of {of}; {then}")
         }
         Problem::Torn { nobody_has: true } => {
-            "it was being written when the power went, and no linked machine has its \
-                                               last whole version; write it again or delete it, or link the machine \
-                                               that has it"
+            "it was being written when the power went, and no linked machine has its last whole \
+             version; write it again or delete it, or link the machine that has it"
                 .to_owned()
         }
         Problem::Torn { nobody_has: false } => "it was being written when the power went, and is not whole; its last \
@@ -72,7 +73,8 @@ pub fn problem_sentence(problem: &Problem) -> String {
             .to_owned(),
         Problem::Suspect(cause) => suspect_sentence(*cause).to_owned(),
         Problem::DatedAhead { by } => format!(
-            "{} dates its change more than 5 years ahead; see 'dirsync held', and 'dirsync confirm' if it is meant",
+            "{} dates its change more than 5 years ahead; see 'dirsync held', and 'dirsync \
+             confirm' if it is meant",
             escape(by.as_bytes())
         ),
         Problem::FalseHistory { by } => {
@@ -95,12 +97,13 @@ pub fn suspect_sentence(cause: SuspectCause) -> &'static str {
         SuspectCause::Healing => "suspect: it is fetched again from a machine that has it, once one is linked",
         SuspectCause::Keeping => "suspect: what is there now becomes a new version",
         SuspectCause::Unreadable => {
-            "suspect: the disk cannot read it; look after the disk, and fetch it again with 'dirsync verify --heal PATH'"
+            "suspect: the disk cannot read it; look after the disk, and fetch it again with \
+             'dirsync verify --heal PATH'"
         }
         SuspectCause::Changed => {
-            "suspect: its bytes changed and its times did not, so it rotted, or a program wrote through a mapping; it \
-             is announced to nobody until you say 'dirsync verify --heal PATH' (fetch it again) or \
-             'dirsync verify --keep PATH' (it is right as it is)"
+            "suspect: its bytes changed and its times did not, so it rotted, or a program wrote \
+             through a mapping; it is announced to nobody until you say 'dirsync verify --heal \
+             PATH' (fetch it again) or 'dirsync verify --keep PATH' (it is right as it is)"
         }
     }
 }
@@ -109,8 +112,8 @@ pub fn suspect_sentence(cause: SuspectCause) -> &'static str {
 pub(super) fn renewal_sentence(why: &RenewalCause) -> String {
     match why {
         RenewalCause::SetBack { known_to } => format!(
-            "{} knows changes of this machine's that it does not know itself: it was set back to an older state, as \
-             from a backup or an image",
+            "{} knows changes of this machine's that it does not know itself: it was set back to \
+             an older state, as from a backup or an image",
             escape(known_to.as_bytes())
         ),
         RenewalCause::CounterRaised => {
@@ -143,7 +146,8 @@ mod tests {
     )]
     #[case::without_a_pattern(
         Problem::KeptForIgnored { ignored: path(), by: None },
-        "it was deleted at another machine and stays here, as it holds 'd/a\\x0ab', which .dirsyncignore covers; delete"
+        "it was deleted at another machine and stays here, as it holds 'd/a\\x0ab', which \
+         .dirsyncignore covers; delete"
     )]
     #[case::a_machine_s_name_is_escaped(Problem::FalseHistory { by: "a\nb".into() }, "what a\\x0ab sent")]
     #[case::also_where_it_dates_ahead(Problem::DatedAhead { by: "a\nb".into() }, "a\\x0ab dates")]

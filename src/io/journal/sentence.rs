@@ -72,8 +72,8 @@ pub(super) fn line(report: &Report) -> Line {
         }
         Report::BadSource { path, peer } => {
             let text = format!(
-                "what {} sent of '{path}' is not what it should be: it is not asked for it again; if the file was not just changed \
-                 there, look at that machine's disk and memory",
+                "what {} sent of '{path}' is not what it should be: it is not asked for it again; \
+                 if the file was not just changed there, look at that machine's disk and memory",
                 escaped(peer)
             );
             (Level::Warn, "bad_source", text)
@@ -118,7 +118,8 @@ pub(super) fn line(report: &Report) -> Line {
         Report::DeletionLost { path, deleter, editor } => {
             let (deleter, editor) = (escaped(deleter), escaped(editor));
             let text = format!(
-                "'{path}' is back: {editor} changed it while {deleter} deleted it, and the change outlives the deletion"
+                "'{path}' is back: {editor} changed it while {deleter} deleted it, and the change \
+                 outlives the deletion"
             );
             (Level::Info, "deletion_lost", text)
         }
@@ -149,8 +150,8 @@ pub(super) fn line(report: &Report) -> Line {
         Report::HeldFromPeers { deletions, of } => {
             let held = format!("{} of {}", counted(*deletions, "deletion", "deletions"), counted(*of, "file", "files"));
             let text = format!(
-                "held back: {held} by other machines; if they are meant, run 'dirsync confirm' on any machine, else 'dirsync undo' \
-                     here"
+                "held back: {held} by other machines; if they are meant, run 'dirsync confirm' on \
+                 any machine, else 'dirsync undo' here"
             );
             (Level::Warn, "held", text)
         }
@@ -158,8 +159,8 @@ pub(super) fn line(report: &Report) -> Line {
             let held = format!("{} of {}", count(*reverts), counted(*of, "file", "files"));
             let whose = if *by_peers { " by other machines' changes" } else { " here" };
             let text = format!(
-                "held back: {held} went back to older contents{whose}; if that is meant, run 'dirsync confirm', else \
-                 'dirsync undo'"
+                "held back: {held} went back to older contents{whose}; if that is meant, run \
+                 'dirsync confirm', else 'dirsync undo'"
             );
             (Level::Warn, "held", text)
         }
@@ -167,8 +168,8 @@ pub(super) fn line(report: &Report) -> Line {
             let by = by.iter().map(|name| escaped(name)).collect::<Vec<_>>().join(", ");
             let such_as = example.as_ref().map(|path| format!(", such as '{path}'")).unwrap_or_default();
             let text = format!(
-                "{} of {} of an hour ago were deleted by {by}{such_as}; as they were small, that is not held back; if it was not meant, \
-                 'dirsync undo' brings them back",
+                "{} of {} of an hour ago were deleted by {by}{such_as}; as they were small, that \
+                 is not held back; if it was not meant, 'dirsync undo' brings them back",
                 count(*deletions),
                 counted(*of, "file", "files"),
             );
@@ -180,8 +181,9 @@ pub(super) fn line(report: &Report) -> Line {
         }
         Report::HeldUnignored { paths } => {
             let text = format!(
-                "held back: another machine's change of .dirsyncignore would have {} here synced that were not; if that is meant, \
-                 run 'dirsync confirm', else change .dirsyncignore",
+                "held back: another machine's change of .dirsyncignore would have {} here synced \
+                 that were not; if that is meant, run 'dirsync confirm', else change \
+                 .dirsyncignore",
                 counted(*paths, "path", "paths")
             );
             (Level::Warn, "held", text)
@@ -193,7 +195,8 @@ pub(super) fn line(report: &Report) -> Line {
         }
         Report::ReadWrongly { path } => {
             let text = format!(
-                "'{path}' was read wrongly once, and rightly after that: the memory, or the way to the disk, is not to be trusted"
+                "'{path}' was read wrongly once, and rightly after that: the memory, or the way \
+                 to the disk, is not to be trusted"
             );
             (Level::Warn, "read_wrongly", text)
         }
@@ -226,8 +229,8 @@ pub(super) fn line(report: &Report) -> Line {
         }
         Report::NewDevice { why } => {
             let text = format!(
-                "{}; it takes a new device id, and what it holds is compared as if found for the first time: nothing \
-                 is deleted or rolled back elsewhere",
+                "{}; it takes a new device id, and what it holds is compared as if found for the \
+                 first time: nothing is deleted or rolled back elsewhere",
                 renewal_sentence(why)
             );
             (Level::Warn, "new_device", text)
@@ -235,8 +238,8 @@ pub(super) fn line(report: &Report) -> Line {
         Report::ClockOff { peer, ahead_ns } => {
             let (by, way) = (duration(ahead_ns.unsigned_abs()), if *ahead_ns > 0 { "ahead of" } else { "behind" });
             let text = format!(
-                "the clock of {} is {by} {way} this machine's: set the wrong one (timedatectl set-ntp true); until then, of two \
-                 changes made apart the wrong one may win",
+                "the clock of {} is {by} {way} this machine's: set the wrong one (timedatectl \
+                 set-ntp true); until then, of two changes made apart the wrong one may win",
                 escaped(peer)
             );
             (Level::Warn, "clock", text)
@@ -247,8 +250,9 @@ pub(super) fn line(report: &Report) -> Line {
         Report::InvalidEntries { peer, path, why } => {
             let at = path.as_ref().map_or_else(String::new, |path| format!(" at '{path}'"));
             let text = format!(
-                "{} announces invalid entries ({why}{at}): they are not taken in, and it is compared once an hour; look at who runs that \
-                 machine, and at its version of dirsync",
+                "{} announces invalid entries ({why}{at}): they are not taken in, and it is \
+                 compared once an hour; look at who runs that machine, and at its version of \
+                 dirsync",
                 escaped(peer)
             );
             (Level::Warn, "invalid_entries", text)
@@ -324,8 +328,8 @@ fn suspect(path: &SyncPath, unreadable: bool, heals: bool) -> String {
     }
     let why = if unreadable { "look after the disk" } else { "it rotted, or a program wrote through a mapping" };
     format!(
-        "{what}: {why}; it is announced to nobody until you say 'dirsync verify --heal PATH' (fetch it again) or 'dirsync verify --keep PATH' \
-         (it is right as it is)"
+        "{what}: {why}; it is announced to nobody until you say 'dirsync verify --heal PATH' \
+         (fetch it again) or 'dirsync verify --keep PATH' (it is right as it is)"
     )
 }
 

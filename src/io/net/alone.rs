@@ -37,14 +37,16 @@ fn line(members: usize, foreign: &[String], broadcast_port: u16) -> String {
     if !foreign.is_empty() {
         let there = counted(foreign.len() as u64, "machine of another group is", "machines of another group are");
         return format!(
-            "{there} here: {}. To join, run 'dirsync invite' there and start this one with --join; or the other way round",
+            "{there} here: {}. To join, run 'dirsync invite' there and start this one with \
+             --join; or the other way round",
             listed(foreign)
         );
     }
     format!(
-        "no other machine is heard on UDP port {broadcast_port}: does dirsyncd run there, with the same --broadcast-port, and are that \
-         port and its TCP port open in both firewalls? To add a machine, run 'dirsync invite' here; where no broadcast reaches it, \
-         name it with --peer HOST:PORT"
+        "no other machine is heard on UDP port {broadcast_port}: does dirsyncd run there, with \
+         the same --broadcast-port, and are that port and its TCP port open in both firewalls? To \
+         add a machine, run 'dirsync invite' here; where no broadcast reaches it, name it with \
+         --peer HOST:PORT"
     )
 }
 

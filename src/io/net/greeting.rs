@@ -67,15 +67,15 @@ pub enum GreetError {
     #[error("does not speak dirsyncd's protocol: {0}")]
     NotTls(String),
     #[error(
-        "is here with another secret: to bring it into this group, run 'dirsync invite' here and start it with --join; to join \
-         its group, the other way round"
+        "is here with another secret: to bring it into this group, run 'dirsync invite' here and \
+         start it with --join; to join its group, the other way round"
     )]
     WrongSecret,
     #[error("is this daemon itself; leave that address out of --peer")]
     Itself,
     #[error(
-        "has this machine's own device key: one of the two runs with a copy of the other's state directory; the one that was \
-         started later takes a new device id"
+        "has this machine's own device key: one of the two runs with a copy of the other's state \
+         directory; the one that was started later takes a new device id"
     )]
     Twin { boot: u64, started: u64 },
     #[error("speaks protocol {0}, this machine {PROTOCOL}: install the same version of dirsyncd on both")]
@@ -111,8 +111,8 @@ pub enum GreetError {
     #[error("has more links with this machine than it may, or this machine has all that it may")]
     TooMany,
     #[error(
-        "is denied by this machine: its service's IPAddressAllow= does not name that address (systemctl edit the unit and add it), or a \
-         firewall here forbids it"
+        "is denied by this machine: its service's IPAddressAllow= does not name that address \
+         (systemctl edit the unit and add it), or a firewall here forbids it"
     )]
     Denied,
 }

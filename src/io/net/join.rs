@@ -67,8 +67,9 @@ pub struct Inviter {
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     #[error(
-        "no machine with an open invitation was found{trouble}: run 'dirsync invite' on a member, check that UDP port {port} and its TCP \
-         port are open in both firewalls, or name it with --peer HOST:PORT"
+        "no machine with an open invitation was found{trouble}: run 'dirsync invite' on a member, \
+         check that UDP port {port} and its TCP port are open in both firewalls, or name it with \
+         --peer HOST:PORT"
     )]
     NotFound { port: u16, trouble: String },
     #[error("{who} knows no open invitation with that code: check it, or run 'dirsync invite' there for a new one")]
@@ -78,8 +79,8 @@ pub enum JoinError {
     #[error("{who} says that this code has expired: run 'dirsync invite' there for a new one")]
     Expired { who: String },
     #[error(
-        "{who} hears no more codes from this address, after five wrong ones: wait until its invitation has ended, and run 'dirsync \
-         invite' there for a new one"
+        "{who} hears no more codes from this address, after five wrong ones: wait until its \
+         invitation has ended, and run 'dirsync invite' there for a new one"
     )]
     Blocked { who: String },
     #[error("the secret of {who} cannot be stored: {why}")]
@@ -332,8 +333,8 @@ async fn exchange(me: &Me, at: SocketAddr, store: Option<Arc<Mutex<StoreOnce>>>)
 fn say_what_is_missing(config: &JoinConfig, trouble: &str) {
     tracing::info!(
         kind = "joining",
-        "looking for the machine that invited this one, on UDP port {}{trouble}; is 'dirsync invite' open there? Where no broadcast \
-         reaches it, name it with --peer HOST:PORT",
+        "looking for the machine that invited this one, on UDP port {}{trouble}; is 'dirsync \
+         invite' open there? Where no broadcast reaches it, name it with --peer HOST:PORT",
         config.broadcast_port
     );
 }

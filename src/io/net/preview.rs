@@ -61,8 +61,9 @@ pub struct GroupTree {
 #[derive(Debug, thiserror::Error)]
 pub enum PreviewError {
     #[error(
-        "no machine of the group was reached{}: is its daemon running, are UDP port {port} and its TCP port open in both firewalls? \
-         Where no broadcast reaches it, name it with --peer HOST:PORT", .why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
+        "no machine of the group was reached{}: is its daemon running, are UDP port {port} and \
+         its TCP port open in both firewalls? Where no broadcast reaches it, name it with --peer \
+         HOST:PORT", .why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
     )]
     NotReached { port: u16, why: Option<String> },
     #[error("{0} runs an older version, which shows no preview: install this one there")]

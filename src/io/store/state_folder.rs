@@ -22,11 +22,13 @@ pub enum StateError {
     #[error("the state directory '{path}' cannot be used: {why}; give --state-dir a folder that this user may write")]
     Unusable { path: String, why: io::Error },
     #[error(
-        "the state directory '{path}' can be read or belongs to others (mode {mode:04o}, uid {uid}); make it this user's, with mode 0700"
+        "the state directory '{path}' can be read or belongs to others (mode {mode:04o}, uid \
+         {uid}); make it this user's, with mode 0700"
     )]
     Loose { path: String, mode: u32, uid: u32 },
     #[error(
-        "the state directory '{path}' is in use by the daemon with pid {pid}; stop that one first, or give another --state-dir"
+        "the state directory '{path}' is in use by the daemon with pid {pid}; stop that one \
+         first, or give another --state-dir"
     )]
     Busy { path: String, pid: String },
 }

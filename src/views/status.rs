@@ -254,7 +254,29 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// Any refusal.
+/// `GET /v1/healthz`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HealthView {
+    pub ok: bool,
+}
+
+/// `GET /v1/version`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionView {
+    pub version: String,
+}
+
+/// Any refusal: a problem as RFC 9457 has it. Its `type` is left out, which means `about:blank`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProblemView {
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    /// The same sentence, by its older name.
+    pub error: String,
+}
+
+/// What a client reads of any refusal: older daemons send no more.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ErrorView {
     pub error: String,

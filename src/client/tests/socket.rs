@@ -1,6 +1,10 @@
 //! The socket: whose it is, where it is, and what is believed of it.
 
+use super::super::Client;
 use super::*;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use std::collections::BTreeSet;
 
 #[test]
 fn only_our_own_daemon_and_root_s_are_believed_and_by_root_the_owner_s() {
@@ -109,4 +113,49 @@ fn that_no_socket_can_be_made_anywhere_is_said_with_the_way_out() {
     fs::create_dir_all(folder.join(".dirsync/control/full")).unwrap();
     let why = Control::bind(private(&folder).as_fd(), &home.path().join("none")).unwrap_err().to_string();
     assert!(why.contains("control socket") && why.contains("--state-dir"), "{why}");
+}
+
+/// Status, content type and body of an answer to any request.
+async fn raw(client: &mut Client, method: &str, path: &str) -> (u16, String, Value) {
+    let request = hyper::Request::builder().method(method).uri(path).header("host", "dirsyncd");
+    let answer = client.sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    let kind = answer.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, kind.unwrap_or_default(), serde_json::from_slice(&body).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn every_documented_request_is_known_below_both_prefixes() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    let page = include_str!("../../../docs/control.md");
+    let words = page.split(|c: char| c.is_whitespace() || "`?|,".contains(c));
+    let names: BTreeSet<&str> = words.filter_map(|word| word.strip_prefix("/v1/")).collect();
+    assert!(names.len() > 25, "{names:?}");
+    for name in names {
+        for prefix in ["/v1", "/api/v1"] {
+            // No route has this method, so that nothing is done.
+            let (status, kind, body) = raw(&mut client, "PATCH", &format!("{prefix}/{name}")).await;
+            assert_eq!((status, kind.as_str()), (405, "application/problem+json"), "{prefix}/{name}");
+            assert!(body["detail"].as_str().unwrap().contains("another method"), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_a_problem_with_the_older_field_beside() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    let refusals =
+        [("/api/v1/none", 404, "Not Found"), ("/api/none", 404, "Not Found"), ("/v1/why", 400, "Bad Request")];
+    for (path, code, title) in refusals {
+        let (status, kind, body) = raw(&mut client, "GET", path).await;
+        assert_eq!((status, kind.as_str()), (code, "application/problem+json"), "{path}");
+        assert_eq!((&body["status"], &body["title"]), (&json!(code), &json!(title)), "{path}");
+        assert!(body["detail"].is_string() && body["detail"] == body["error"], "{body}");
+    }
+    assert_eq!(raw(&mut client, "GET", "/api/v1/healthz").await.2, json!({ "ok": true }));
+    let version = json!({ "version": env!("CARGO_PKG_VERSION") });
+    assert_eq!(raw(&mut client, "GET", "/api/v1/version").await.2, version);
 }

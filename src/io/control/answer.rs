@@ -1,10 +1,11 @@
 //! What all routes share: what they ask, and how they answer or refuse.
 
 use super::{About, Handle, World};
-use crate::views::status::ErrorView;
+use crate::views::status::ProblemView;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use std::io;
 use std::sync::Arc;
@@ -40,6 +41,11 @@ impl Refusal {
         Self(StatusCode::INTERNAL_SERVER_ERROR, why.into())
     }
 
+    pub(super) fn no_such_method() -> Self {
+        let why = "this request has another method; docs/control.md says whether it is GET or POST";
+        Self(StatusCode::METHOD_NOT_ALLOWED, why.to_owned())
+    }
+
     #[cfg(test)]
     pub(super) fn text(&self) -> &str {
         &self.1
@@ -52,7 +58,14 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.0, Json(ErrorView { error: self.1 })).into_response()
+        let Self(status, sentence) = self;
+        let problem = ProblemView {
+            title: status.canonical_reason().unwrap_or_default().to_owned(),
+            status: status.as_u16(),
+            detail: sentence.clone(),
+            error: sentence,
+        };
+        (status, [(CONTENT_TYPE, "application/problem+json")], Json(problem)).into_response()
     }
 }
 

@@ -11,7 +11,9 @@ use crate::engine::{DeviceStatus, Event};
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
 use crate::views::held::HeldView;
-use crate::views::status::{DeviceView, EntryView, ListView, LogView, NameView, PeerView, StatusView};
+use crate::views::status::{
+    DeviceView, EntryView, HealthView, ListView, LogView, NameView, PeerView, StatusView, VersionView,
+};
 use crate::wire::packet::is_clean_name;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
@@ -26,35 +28,42 @@ const HELD_PATHS: usize = 10_000;
 const PAGE_ROWS: usize = 1000;
 
 pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Router {
+    let names = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/version", get(version))
+        .route("/status", get(status))
+        .route("/peers", get(peers))
+        .route("/ls", get(list))
+        .route("/log", get(log))
+        .route("/why", get(why::why))
+        .route("/history", get(past::history))
+        .route("/restore", post(past::restore))
+        .route("/conflicts", get(conflicts::list))
+        .route("/conflicts/diff", get(conflicts::diff))
+        .route("/conflicts/keep", post(conflicts::keep))
+        .route("/verify", get(verify::show).post(verify::begin))
+        .route("/verify/stop", post(verify::stop))
+        .route("/verify/decide", post(verify::decide))
+        .route("/held", get(held))
+        .route("/confirm", post(confirm))
+        .route("/undo", post(undo::undo))
+        .route("/invite", get(invite::list).post(invite::invite))
+        .route("/invite/cancel", post(invite::cancel))
+        .route("/role", get(roles::show).post(roles::set))
+        .route("/local", get(roles::list))
+        .route("/promote", post(roles::promote))
+        .route("/revert", post(roles::revert))
+        .route("/override", post(roles::override_winners))
+        .route("/forget", post(forget))
+        .route("/rename", post(rename))
+        .route("/leave", post(leave::leave))
+        .route("/pause", post(pause))
+        .route("/resume", post(resume))
+        .method_not_allowed_fallback(async || Refusal::no_such_method());
+    // `/v1` is the older prefix, which `dirsync` uses so that it can ask older daemons too.
     Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/peers", get(peers))
-        .route("/v1/ls", get(list))
-        .route("/v1/log", get(log))
-        .route("/v1/why", get(why::why))
-        .route("/v1/history", get(past::history))
-        .route("/v1/restore", post(past::restore))
-        .route("/v1/conflicts", get(conflicts::list))
-        .route("/v1/conflicts/diff", get(conflicts::diff))
-        .route("/v1/conflicts/keep", post(conflicts::keep))
-        .route("/v1/verify", get(verify::show).post(verify::begin))
-        .route("/v1/verify/stop", post(verify::stop))
-        .route("/v1/verify/decide", post(verify::decide))
-        .route("/v1/held", get(held))
-        .route("/v1/confirm", post(confirm))
-        .route("/v1/undo", post(undo::undo))
-        .route("/v1/invite", get(invite::list).post(invite::invite))
-        .route("/v1/invite/cancel", post(invite::cancel))
-        .route("/v1/role", get(roles::show).post(roles::set))
-        .route("/v1/local", get(roles::list))
-        .route("/v1/promote", post(roles::promote))
-        .route("/v1/revert", post(roles::revert))
-        .route("/v1/override", post(roles::override_winners))
-        .route("/v1/forget", post(forget))
-        .route("/v1/rename", post(rename))
-        .route("/v1/leave", post(leave::leave))
-        .route("/v1/pause", post(pause))
-        .route("/v1/resume", post(resume))
+        .nest("/v1", names.clone())
+        .nest("/api/v1", names)
         .fallback(async || Refusal::unknown("there is no such request; is dirsync newer than the daemon?"))
         .with_state(ApiState {
             handle,
@@ -64,6 +73,15 @@ pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Rou
             asking_holds: Arc::default(),
             undoing: Arc::default(),
         })
+}
+
+/// That the API answers. It asks neither the loop nor the disk.
+async fn healthz() -> Json<HealthView> {
+    Json(HealthView { ok: true })
+}
+
+async fn version() -> Json<VersionView> {
+    Json(VersionView { version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
 async fn status(State(shared): State<ApiState>) -> Answer<StatusView> {

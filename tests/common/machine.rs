@@ -90,6 +90,8 @@ pub struct Machine {
     pub home: PathBuf,
     pub group: Group,
     pub binary: PathBuf,
+    /// The `dirsync` that asks it.
+    pub client: PathBuf,
     /// What the daemon is started through, such as `nsenter --net=...`; it must exec.
     pub through: Vec<String>,
     pub options: Vec<String>,
@@ -120,6 +122,7 @@ impl Machine {
             home,
             group,
             binary: PathBuf::from(env!("CARGO_BIN_EXE_dirsyncd")),
+            client: PathBuf::from(env!("CARGO_BIN_EXE_dirsync")),
             through: Vec::new(),
             options: Vec::new(),
             environment: Vec::new(),
@@ -289,7 +292,7 @@ impl Machine {
 
     /// Runs `dirsync -C DIR ARGS`.
     pub fn cli(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dirsync"));
+        let mut command = Command::new(&self.client);
         command.arg("-C").arg(&self.dir).args(args).stdin(Stdio::null());
         command.output().expect("dirsync can be started")
     }

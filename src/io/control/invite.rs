@@ -1,7 +1,7 @@
 //! The routes of invitations. Deliberately not here: who is let in (`io/net/invitations.rs`).
 
 use super::answer::{Answer, ApiState, Refusal};
-use crate::io::net::challenge::own_addresses;
+use crate::io::net::challenge::addresses_for_others;
 use crate::io::net::invitations::{MAX_LIFETIME, MAX_USES};
 use crate::model::{Capability, InvitationCode};
 use crate::views::invite::{InvitationsView, InviteView, OpenInvitationView};
@@ -9,6 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use serde::Deserialize;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const DEFAULT_SECONDS: u64 = 600;
@@ -38,14 +39,13 @@ pub(super) async fn invite(
     }
     let code = shared.world.invite(uses, Duration::from_secs(seconds), capability).map_err(Refusal::failed)?;
     let port = shared.about.listen_port;
-    let elsewhere = own_addresses().into_iter().filter(|ip| !ip.is_loopback());
     Ok(Json(InviteView {
         command: command(&code, shared.about.broadcast_port),
         code: code.to_string(),
         uses,
         read_only: !capability.writes(),
         seconds_left: seconds,
-        addresses: elsewhere.map(|ip| format!("{ip}:{port}")).collect(),
+        addresses: addresses_for_others().into_iter().map(|ip| SocketAddr::new(ip, port).to_string()).collect(),
     }))
 }
 

@@ -193,9 +193,40 @@ pub fn own_addresses() -> Vec<Ipv4Addr> {
     own
 }
 
+/// This machine's addresses that a person may name on another machine, IPv4 first.
+pub fn addresses_for_others() -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut own: Vec<_> = interfaces.iter().map(if_addrs::Interface::ip).filter(leads_here_from_elsewhere).collect();
+    own.sort_by_key(IpAddr::is_ipv6);
+    own.dedup();
+    own.truncate(MAX_ADDRESSES);
+    own
+}
+
+/// A link-local address of IPv6 needs the name of an interface of the machine that dials it.
+fn leads_here_from_elsewhere(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => !ip.is_loopback(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::of_the_lan("192.168.1.7", true)]
+    #[case::without_a_dhcp_server("169.254.3.4", true)]
+    #[case::loopback("127.0.0.1", false)]
+    #[case::ipv6("2001:db8::7", true)]
+    #[case::ipv6_of_a_private_network("fd00::7", true)]
+    #[case::ipv6_loopback("::1", false)]
+    #[case::ipv6_that_needs_an_interface("fe80::7", false)]
+    fn an_invitation_names_what_another_machine_can_dial(#[case] ip: IpAddr, #[case] is_named: bool) {
+        assert_eq!(leads_here_from_elsewhere(&ip), is_named);
+    }
 
     const KEY: [u8; 32] = [5; 32];
     const ASKER: DeviceId = DeviceId([1; 32]);

@@ -8,6 +8,7 @@ use super::shell::Shell;
 use crate::engine::api::index::Index;
 use crate::engine::{Engine, Now, RootState, Trust};
 use crate::io::fs::root::Root;
+use crate::io::net::join::SAY_EVERY;
 use crate::io::store::index::{IndexError, SqliteIndex};
 use crate::io::store::state_folder::StateDir;
 use sd_notify::NotifyState;
@@ -121,6 +122,11 @@ pub(super) fn say_stopping() {
 }
 
 /// Without systemd it does nothing.
+/// The start takes longer, since a person has to act first. systemd would end it after 90 s.
+pub(super) fn extend_start() {
+    notify(NotifyState::ExtendTimeoutUsec((2 * SAY_EVERY).as_micros() as u32));
+}
+
 fn notify(state: NotifyState) {
     if let Err(why) = sd_notify::notify(&[state]) {
         tracing::debug!("systemd was not told: {why}");

@@ -4,7 +4,7 @@
 //! is kept beside the new one. Deliberately not here: the search for the inviter and the exchange
 //! with it (`io/net/join.rs`).
 
-use super::DaemonError;
+use super::{DaemonError, chores};
 use crate::engine::known_machines;
 use crate::humanize;
 use crate::io::net::join::{self, Inviter, JoinConfig, JoinError, OTHERS_WITHIN, Store};
@@ -155,6 +155,7 @@ fn config(options: &Options, key: &DeviceKey, code: &InvitationCode, patience: D
         code: code.clone(),
         patience,
         others_within: OTHERS_WITHIN,
+        goes_on: chores::extend_start,
     }
 }
 

@@ -46,6 +46,7 @@ fn joiner(peer: String, code: &InvitationCode) -> JoinConfig {
         code: code.clone(),
         patience: Duration::from_secs(20),
         others_within: Duration::ZERO,
+        goes_on: || {},
     }
 }
 

@@ -1,11 +1,12 @@
 //! From nothing to machines in sync: by an invitation, without a file that is copied.
 
-use crate::common::disk::set_mtime;
+use crate::common::disk::{path_text, set_mtime};
 use crate::common::lan::Lan;
 use crate::common::machine::wait_linked;
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, read, remove, write};
 use serde_json::Value;
 use std::io::Write;
+use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
 /// A machine without a secret, as a person starts one.
@@ -277,4 +278,20 @@ fn a_read_only_member_reads_and_serves_and_what_it_changes_stays_there() {
         is_there.then_some(()).ok_or("not yet".to_owned())
     });
     assert_eq!(read(second.at("f")), b"as the group has it");
+}
+
+#[test]
+fn a_service_that_looks_for_its_inviter_is_given_more_time_to_start() {
+    let group = Group::new();
+    let socket = group.path().join("notify");
+    let heard = UnixDatagram::bind(&socket).expect("a socket");
+    heard.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    let mut machine = joins(new_machine(&group, "alone"), "0123-4567-89AB-CDEF");
+    machine.environment.push(("NOTIFY_SOCKET".to_owned(), path_text(&socket).to_owned()));
+    machine.spawn();
+    let mut said = [0; 256];
+    let length = heard.recv(&mut said).expect("a word to systemd");
+    let said = String::from_utf8_lossy(&said[..length]);
+    let more = said.trim().strip_prefix("EXTEND_TIMEOUT_USEC=").and_then(|us| us.parse::<u64>().ok());
+    assert!(more.is_some_and(|us| us >= 90_000_000), "{said}");
 }

@@ -30,7 +30,7 @@ pub const OTHERS_WITHIN: Duration = Duration::from_secs(8);
 const AGAIN_AFTER: Duration = Duration::from_secs(3);
 /// What is missing is said after this, and then every minute.
 const SAY_AFTER: Duration = Duration::from_secs(5);
-const SAY_EVERY: Duration = Duration::from_mins(1);
+pub const SAY_EVERY: Duration = Duration::from_mins(1);
 /// A name is looked up again after this.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(2);
 /// Addresses that are asked, at once and in all (P9).
@@ -51,6 +51,8 @@ pub struct JoinConfig {
     pub patience: Duration,
     /// How long others are waited for after a refusal: another machine may have the invitation.
     pub others_within: Duration,
+    /// Told whenever this machine goes on looking, every [`SAY_EVERY`] at least.
+    pub goes_on: fn(),
 }
 
 pub type Store = Box<StoreSecret>;
@@ -186,6 +188,7 @@ impl InviterSearch {
             }
             if now >= say_at {
                 say_at = now + SAY_EVERY;
+                (config.goes_on)();
                 say_what_is_missing(config, &self.trouble());
             }
             let first_refusal = self.worst.as_ref().map(|(_, _, since)| *since + config.others_within);

@@ -39,6 +39,7 @@ pub struct StatusView {
     /// Files that went back to older contents and wait for the same.
     pub held_reverts: u64,
     /// Paths that a peer's change of the ignore file uncovered, and that wait for the same.
+    #[serde(alias = "held_uncovered")]
     pub held_unignored: u64,
     pub files: u64,
     pub directories: u64,

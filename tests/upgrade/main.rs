@@ -7,7 +7,7 @@
 mod common;
 
 use common::disk::{copy_tree, peek};
-use common::machine::wait_linked;
+use common::machine::{text_of, wait_linked};
 use common::{Group, Machine, converge, eventually, noise, read, remove, rename, write};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -163,6 +163,23 @@ fn a_machine_of_protocol_1_and_one_of_this_version_keep_one_folder() {
     old.start();
     let tree = converge(&[&old, &new]);
     assert!(tree.has("while-off") && !tree.has("of-old/small/1"));
+}
+
+#[test]
+fn dirsync_of_this_version_asks_a_daemon_of_protocol_1_that_was_not_restarted_yet() {
+    let group = Group::new();
+    let mut old = old_machine(&group, "old");
+    old.start();
+    write(old.at("file"), "seen");
+    old.wait_idle();
+    old.client = new_programs().join("dirsync");
+    old.wait_idle();
+    for asked in [&["status"][..], &["peers"], &["ls"], &["log"], &["history"], &["conflicts"], &["verify", "--status"]]
+    {
+        let answer = old.cli(asked);
+        assert!(answer.status.success(), "dirsync {asked:?}: {}", text_of(&answer));
+    }
+    assert_eq!(old.json(&["ls"]).expect("a list")["entries"][0]["path"], "file");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! Deliberately not here: dialling.
 
 use crate::model::DeviceId;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
@@ -196,11 +196,9 @@ pub fn own_addresses() -> Vec<Ipv4Addr> {
 /// This machine's addresses that a person may name on another machine, IPv4 first.
 pub fn addresses_for_others() -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let mut own: Vec<_> = interfaces.iter().map(if_addrs::Interface::ip).filter(leads_here_from_elsewhere).collect();
-    own.sort_by_key(IpAddr::is_ipv6);
-    own.dedup();
-    own.truncate(MAX_ADDRESSES);
-    own
+    // In order, so that each is named once.
+    let own: BTreeSet<_> = interfaces.iter().map(if_addrs::Interface::ip).filter(leads_here_from_elsewhere).collect();
+    own.into_iter().take(MAX_ADDRESSES).collect()
 }
 
 /// A link-local address of IPv6 needs the name of an interface of the machine that dials it.

@@ -121,12 +121,12 @@ pub(super) fn say_stopping() {
     notify(NotifyState::Stopping);
 }
 
-/// Without systemd it does nothing.
 /// The start takes longer, since a person has to act first. systemd would end it after 90 s.
 pub(super) fn extend_start() {
     notify(NotifyState::ExtendTimeoutUsec((2 * SAY_EVERY).as_micros() as u32));
 }
 
+/// Without systemd it does nothing.
 fn notify(state: NotifyState) {
     if let Err(why) = sd_notify::notify(&[state]) {
         tracing::debug!("systemd was not told: {why}");

@@ -1,7 +1,7 @@
 //! The last version that knows no feature of protocol 1, beside this one and before it.
 //!
-//! Its commit is in `protocol-1`. Its programs are built from the repository's own history, once, into
-//! `target/upgrade/`.
+//! Its commit is in `protocol-1`. Its programs are built from the repository's own history, once,
+//! into `target/upgrade/`.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,8 +1,8 @@
 //! What the local API says, in JSON: stable names, nanoseconds as strings, paths in their escaped
 //! text form. And how a machine stands, in words.
 //!
-//! `docs/control.md` lists them. The daemon makes them and the client reads them, so they import no
-//! `io`. Deliberately not here: how they are made (`io/control`), fetched or shown.
+//! `docs/api.md` lists them, and `/api/openapi.json` describes them. The daemon makes them and the
+//! client reads them, so they import no `io`. Deliberately not here: how they are made (`io/control`), fetched or shown.
 
 pub mod condition;
 pub mod conflicts;
@@ -12,6 +12,7 @@ pub mod history;
 pub mod invite;
 pub mod leave;
 pub mod roles;
+mod schema;
 pub mod status;
 pub mod verify;
 pub mod why;

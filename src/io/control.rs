@@ -17,6 +17,7 @@ mod past;
 mod roles;
 mod routes;
 mod side;
+mod table;
 mod undo;
 pub mod verified;
 mod verify;

@@ -4,15 +4,16 @@
 
 use crate::model::DeviceId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-/// `GET /v1/conflicts`, oldest first; `more`: ask again with `after` set to the last `id`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `GET /api/v1/conflicts`, oldest first; `more`: ask again with `after` set to the last `id`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ConflictsView {
     pub conflicts: Vec<ConflictView>,
     pub more: bool,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ConflictView {
     pub id: i64,
     pub path: String,
@@ -33,7 +34,7 @@ pub struct ConflictView {
 }
 
 /// One of the two versions of a conflict.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SideView {
     /// Its time and device, as `keep` takes it and the names of copies tell it.
     pub version: String,
@@ -47,8 +48,8 @@ pub struct SideView {
     pub content: Option<String>,
 }
 
-/// `GET /v1/conflicts/diff`: from ours to what is at the path now.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `GET /api/v1/conflicts/diff`: from ours to what is at the path now.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DiffView {
     pub path: String,
     pub ours: SideView,
@@ -58,7 +59,7 @@ pub struct DiffView {
     pub lines: Vec<DiffLine>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DiffLine {
     /// `@`, a space, `-` or `+`.
     pub sign: char,
@@ -66,8 +67,8 @@ pub struct DiffLine {
     pub text: String,
 }
 
-/// Answer of `POST /v1/conflicts/keep`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Answer of `POST /api/v1/conflicts/keep`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DecidedView {
     pub path: String,
     /// What the path holds now.

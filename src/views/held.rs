@@ -4,10 +4,11 @@
 
 use crate::model::DeviceId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-/// What waits for a person here: answer of `GET /v1/held`, and of `POST /v1/confirm`, which lets it
+/// What waits for a person here: answer of `GET /api/v1/held`, and of `POST /api/v1/confirm`, which lets it
 /// go.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HeldView {
     /// This one.
     pub machine: String,
@@ -26,7 +27,7 @@ pub struct HeldView {
 }
 
 /// How much a linked machine holds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HeldElsewhereView {
     pub machine: String,
     pub device: DeviceId,
@@ -40,8 +41,8 @@ pub struct HeldElsewhereView {
     pub held: Vec<HeldPathView>,
 }
 
-/// Answer of `POST /v1/undo`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Answer of `POST /api/v1/undo`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct UndoView {
     /// This one.
     pub machine: String,
@@ -62,14 +63,14 @@ pub struct UndoView {
     pub silent: Vec<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct BackView {
     pub path: String,
     /// `peers`: from the disks of other machines; `here`: it is on this disk; `history`.
     pub from: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HeldPathView {
     pub path: String,
     /// `deleted`, `older`, or `dated ahead`.

@@ -4,9 +4,10 @@
 
 use crate::views::status::PathNote;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-/// `GET /v1/history`, newest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `GET /api/v1/history`, newest first.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HistoryView {
     pub kept: Vec<KeptView>,
     /// Linked machines that did not say what they keep.
@@ -14,8 +15,8 @@ pub struct HistoryView {
     pub silent: Vec<String>,
 }
 
-/// Answer of `POST /v1/restore`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Answer of `POST /api/v1/restore`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RestoredView {
     pub restored: Vec<KeptView>,
     /// What could not be, and why.
@@ -29,7 +30,7 @@ pub struct RestoredView {
 }
 
 /// Something in history.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct KeptView {
     pub path: String,
     /// When it was replaced or deleted.

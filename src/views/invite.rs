@@ -1,9 +1,10 @@
 //! Invitations, as the local API says them.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A new invitation. Its code is said this once.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct InviteView {
     pub code: String,
     /// What to run on the other machine.
@@ -19,14 +20,14 @@ pub struct InviteView {
 }
 
 /// An invitation that is open.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct OpenInvitationView {
     pub uses_left: u32,
     pub seconds_left: u64,
 }
 
 /// Those that are open, or those that were closed.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct InvitationsView {
     pub invitations: Vec<OpenInvitationView>,
 }

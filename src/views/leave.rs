@@ -1,9 +1,10 @@
 //! Leaving the group, as the local API says it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-/// `POST /v1/leave`: what was left, or would be.
-#[derive(Debug, Serialize, Deserialize)]
+/// `POST /api/v1/leave`: what was left, or would be.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LeaveView {
     pub directory: String,
     /// The names of the machines that were linked once and not forgotten.

@@ -3,9 +3,10 @@
 //! Deliberately not here: how it is made (`io/control/roles.rs`).
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-/// `GET` and `POST /v1/role`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `GET` and `POST /api/v1/role`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RoleView {
     /// This machine's name.
     pub machine: String,
@@ -20,8 +21,8 @@ pub struct RoleView {
     pub needs_yes: bool,
 }
 
-/// `GET /v1/local`: what differs from the group on this machine's disk, and stays so.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `GET /api/v1/local`: what differs from the group on this machine's disk, and stays so.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LocalView {
     pub machine: String,
     pub role: String,
@@ -32,15 +33,15 @@ pub struct LocalView {
     pub not_installed_paths: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LocalPathView {
     pub path: String,
     /// What the disk is beside the group: `new`, `edited`, `attributes` or `deleted`.
     pub change: String,
 }
 
-/// `POST /v1/promote`, `/v1/revert` and `/v1/override`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `POST /api/v1/promote`, `/api/v1/revert` and `/api/v1/override`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SettledView {
     /// Those that were meant, and how many there are.
     pub changes: Vec<LocalPathView>,

@@ -6,9 +6,10 @@ use crate::model::DeviceId;
 use crate::views::roles::LocalPathView;
 use crate::wire::condition::Condition;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-/// `GET /v1/status`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `GET /api/v1/status`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct StatusView {
     pub version: String,
     pub directory: String,
@@ -29,7 +30,7 @@ pub struct StatusView {
     #[serde(default)]
     pub role: String,
     /// The first of the changes that were made here and are announced to nobody, and of those of
-    /// others that are not installed; `condition` counts them, `GET /v1/local` names all.
+    /// others that are not installed; `condition` counts them, `GET /api/v1/local` names all.
     #[serde(default)]
     pub local: Vec<LocalPathView>,
     #[serde(default)]
@@ -92,7 +93,7 @@ pub struct StatusView {
 }
 
 /// A large content that is on its way here.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TransferView {
     pub path: String,
     /// The names of the machines that bring it.
@@ -107,7 +108,7 @@ pub struct TransferView {
 }
 
 /// A large content that is on its way to a linked machine.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct UploadView {
     pub path: String,
     /// The machine that asked for it.
@@ -118,7 +119,7 @@ pub struct UploadView {
 }
 
 /// An address given by `--peer` that leads to no member now.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct UnreachedView {
     pub address: String,
     /// `refused`, `no route`, `timeout`, `name not found`, `another secret`, `another protocol`,
@@ -128,14 +129,14 @@ pub struct UnreachedView {
     pub text: String,
 }
 
-/// `POST /v1/rename`: how this machine is called from now on.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `POST /api/v1/rename`: how this machine is called from now on.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NameView {
     pub name: String,
 }
 
 /// A device that deletions are remembered for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DeviceView {
     pub device: DeviceId,
     pub name: String,
@@ -150,8 +151,12 @@ pub struct DeviceView {
     pub equal_ns: Option<String>,
 }
 
-/// One linked machine; also `GET /v1/peers`, which lists all that are known if asked.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `GET /api/v1/peers`: the linked machines; all that are known if asked.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PeersView(pub Vec<PeerView>);
+
+/// One linked machine, or one that is known.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PeerView {
     pub device: DeviceId,
     pub name: String,
@@ -194,20 +199,20 @@ pub struct PeerView {
     pub equal_ns: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PathNote {
     pub path: String,
     pub text: String,
 }
 
-/// `GET /v1/ls`: some of the paths; `more`: ask again with `after` set to the last.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `GET /api/v1/ls`: some of the paths; `more`: ask again with `after` set to the last.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ListView {
     pub entries: Vec<EntryView>,
     pub more: bool,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EntryView {
     pub path: String,
     /// `file`, `directory`, `symlink` or `deleted`.
@@ -231,13 +236,13 @@ pub struct EntryView {
     pub not_installed: bool,
 }
 
-/// `GET /v1/log`, oldest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `GET /api/v1/log`, oldest first.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LogView {
     pub lines: Vec<LogLine>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LogLine {
     /// Grows from line to line, for `after`.
     #[serde(default)]
@@ -255,20 +260,26 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// `GET /v1/healthz`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// An order was carried out.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DoneView {
+    pub done: bool,
+}
+
+/// `GET /api/v1/healthz`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HealthView {
     pub ok: bool,
 }
 
-/// `GET /v1/version`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `GET /api/v1/version`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct VersionView {
     pub version: String,
 }
 
 /// Any refusal: a problem as RFC 9457 has it. Its `type` is left out, which means `about:blank`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ProblemView {
     pub title: String,
     pub status: u16,
@@ -278,7 +289,7 @@ pub struct ProblemView {
 }
 
 /// What a client reads of any refusal: older daemons send no more.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ErrorView {
     pub error: String,
 }

@@ -4,13 +4,14 @@
 
 use crate::model::DeviceId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The least that is read a second, as the least that `--limit` lets through: a run that is slower
 /// never ends.
 pub const LEAST_RATE: u64 = 64 << 10;
 
-/// `GET /v1/verify`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `GET /api/v1/verify`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct VerifyView {
     /// What was asked for, now or last since the daemon started.
     pub run: Option<RunView>,
@@ -18,7 +19,7 @@ pub struct VerifyView {
     pub monthly: MonthlyView,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RunView {
     /// A file, or everything in a folder; all where it is null.
     pub path: Option<String>,
@@ -42,7 +43,7 @@ pub struct RunView {
     pub peers: Option<TallyView>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SuspectView {
     pub path: String,
     pub found_ns: String,
@@ -52,7 +53,7 @@ pub struct SuspectView {
     pub text: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MonthlyView {
     pub began_ns: String,
     pub files: u64,
@@ -62,7 +63,7 @@ pub struct MonthlyView {
     pub last_ended_ns: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TallyView {
     pub machines: Vec<MachineView>,
     /// How many files are whole on how many machines, this one among them.
@@ -71,7 +72,7 @@ pub struct TallyView {
     pub files: Vec<FileView>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MachineView {
     pub device: DeviceId,
     pub name: String,
@@ -85,14 +86,14 @@ pub struct MachineView {
     pub hashed_since_ns: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HoldersView {
     pub machines: u64,
     pub files: u64,
 }
 
 /// Names of machines.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct FileView {
     pub path: String,
     pub here: bool,

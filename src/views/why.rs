@@ -4,9 +4,10 @@
 
 use crate::views::status::EntryView;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-/// `GET /v1/why`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `GET /api/v1/why`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WhyView {
     pub path: String,
     /// `synced`, `pending`, `local`, `not_installed`, `ignored`, `problem`, `special` or `not_there`.
@@ -27,7 +28,7 @@ pub struct WhyView {
 }
 
 /// The line that covers a path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IgnoredView {
     pub file: String,
     pub line: u64,

@@ -7,7 +7,7 @@ use crate::model::SyncRole;
 use serde::{Deserialize, Serialize};
 
 /// Why a machine looks at nothing and installs nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StopCause {
     /// The folder has no marker.
@@ -26,7 +26,7 @@ pub enum StopCause {
 }
 
 /// What is left to be done, or cannot be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Condition {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +47,7 @@ pub struct Condition {
     pub missing: u64,
     /// What it does with changes. From here on, nothing keeps it from being done.
     #[serde(skip_serializing_if = "SyncRole::is_both")]
+    #[schema(value_type = String)]
     pub role: SyncRole,
     /// Changes that were made there, and are announced to nobody.
     #[serde(skip_serializing_if = "is_none")]

@@ -117,8 +117,13 @@ fn that_no_socket_can_be_made_anywhere_is_said_with_the_way_out() {
 
 /// Status, content type and body of an answer to any request.
 async fn raw(client: &mut Client, method: &str, path: &str) -> (u16, String, Value) {
+    with_body(client, method, path, "text/plain", Vec::new()).await
+}
+
+async fn with_body(client: &mut Client, method: &str, path: &str, kind: &str, body: Vec<u8>) -> (u16, String, Value) {
     let request = hyper::Request::builder().method(method).uri(path).header("host", "dirsyncd");
-    let answer = client.sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    let request = request.header("content-type", kind).body(Full::new(Bytes::from(body)));
+    let answer = client.sender.send_request(request.unwrap()).await.unwrap();
     let kind = answer.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
     let status = answer.status().as_u16();
     let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -129,9 +134,9 @@ async fn raw(client: &mut Client, method: &str, path: &str) -> (u16, String, Val
 async fn every_documented_request_is_known_below_both_prefixes() {
     let daemon = daemon();
     let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
-    let page = include_str!("../../../docs/control.md");
+    let page = include_str!("../../../docs/api.md");
     let words = page.split(|c: char| c.is_whitespace() || "`?|,".contains(c));
-    let names: BTreeSet<&str> = words.filter_map(|word| word.strip_prefix("/v1/")).collect();
+    let names: BTreeSet<&str> = words.filter_map(|word| word.strip_prefix("/api/v1/")).collect();
     assert!(names.len() > 25, "{names:?}");
     for name in names {
         for prefix in ["/v1", "/api/v1"] {
@@ -155,7 +160,28 @@ async fn a_refusal_is_a_problem_with_the_older_field_beside() {
         assert_eq!((&body["status"], &body["title"]), (&json!(code), &json!(title)), "{path}");
         assert!(body["detail"].is_string() && body["detail"] == body["error"], "{body}");
     }
+    let described = raw(&mut client, "GET", "/api/openapi.json").await;
+    assert_eq!((described.0, described.1.as_str()), (200, "application/json"));
+    assert!(described.2["paths"]["/api/v1/status"]["get"].is_object());
     assert_eq!(raw(&mut client, "GET", "/api/v1/healthz").await.2, json!({ "ok": true }));
     let version = json!({ "version": env!("CARGO_PKG_VERSION") });
     assert_eq!(raw(&mut client, "GET", "/api/v1/version").await.2, version);
+}
+
+#[tokio::test]
+async fn a_body_of_another_type_too_large_or_malformed_is_refused_with_a_problem() {
+    let daemon = daemon();
+    let json = "application/json";
+    let large = [&b"{\"paths\": [\""[..], &vec![b'a'; 3 << 20], b"\"]}"].concat();
+    for (kind, body, code, says) in [
+        ("text/plain", b"{}".to_vec(), 415, "application/json"),
+        (json, large, 413, "fewer paths"),
+        (json, b"{\"paths\": 1}".to_vec(), 400, "paths"),
+        (json, b"{".to_vec(), 400, "JSON"),
+    ] {
+        let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+        let (status, answered, body) = with_body(&mut client, "POST", "/api/v1/promote", kind, body).await;
+        assert_eq!((status, answered.as_str()), (code, "application/problem+json"), "{body}");
+        assert!(body["detail"].as_str().unwrap().contains(says), "{body}");
+    }
 }

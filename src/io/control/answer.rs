@@ -10,6 +10,9 @@ use axum::response::{IntoResponse, Response};
 use std::io;
 use std::sync::Arc;
 
+/// The most of a body that is read: some hundred long paths.
+pub(super) const BODY_BYTES: usize = 2 << 20;
+
 #[derive(Clone)]
 pub(super) struct ApiState {
     pub handle: Handle,
@@ -42,7 +45,7 @@ impl Refusal {
     }
 
     pub(super) fn no_such_method() -> Self {
-        let why = "this request has another method; docs/control.md says whether it is GET or POST";
+        let why = "this request has another method; docs/api.md says whether it is GET or POST";
         Self(StatusCode::METHOD_NOT_ALLOWED, why.to_owned())
     }
 
@@ -83,7 +86,15 @@ impl From<QueryRejection> for Refusal {
 
 impl From<JsonRejection> for Refusal {
     fn from(why: JsonRejection) -> Self {
-        Self::malformed(why.body_text())
+        match why.status() {
+            status @ StatusCode::PAYLOAD_TOO_LARGE => {
+                Self(status, format!("the body is larger than {BODY_BYTES} bytes; name fewer paths at once"))
+            }
+            status @ StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                Self(status, "the body is to be JSON, with 'Content-Type: application/json'".to_owned())
+            }
+            _ => Self::malformed(why.body_text()),
+        }
     }
 }
 

@@ -19,10 +19,11 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 const PAGE: usize = 1000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 pub(super) struct ConflictsQuery {
     path: Option<SyncPath>,
     #[serde(default)]
@@ -66,7 +67,7 @@ async fn row(shared: &ApiState, path: &SyncPath) -> Result<Option<Row>, Refusal>
     shared.handle.ask(|answer| Request::Row { path: path.clone(), answer }).await.ok_or_else(Refusal::busy)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 pub(super) struct DiffQuery {
     path: SyncPath,
     /// The loser's; the latest one where missing.
@@ -137,7 +138,7 @@ fn shown(line: &str) -> String {
 
 /// `choice`: `winner`, `loser`, `ours` or `theirs` where one of the two is this machine's, the name
 /// of a machine that made one of the two, or a version.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct KeepQuery {
     pub path: SyncPath,
     pub choice: String,

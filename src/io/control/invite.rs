@@ -11,12 +11,13 @@ use axum::extract::rejection::JsonRejection;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::time::Duration;
+use utoipa::ToSchema;
 
 const DEFAULT_SECONDS: u64 = 600;
 /// What a daemon listens on for presence if nobody says otherwise.
 const USUAL_BROADCAST_PORT: u16 = 5000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(super) struct InviteQuery {
     uses: Option<u32>,
     seconds: Option<u64>,

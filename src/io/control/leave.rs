@@ -15,8 +15,9 @@ use axum::extract::rejection::JsonRejection;
 use serde::Deserialize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use utoipa::ToSchema;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(super) struct LeaveQuery {
     #[serde(default)]
     dry_run: bool,

@@ -14,13 +14,14 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::{IntoParams, ToSchema};
 
 /// The times of files are compared to the second.
 const SECOND_NS: u64 = 1_000_000_000;
 /// The times of versions are shown to the millisecond.
 const MS_NS: u64 = 1_000_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 pub(super) struct HistoryQuery {
     path: Option<SyncPath>,
     at_ns: Option<String>,
@@ -49,7 +50,7 @@ fn number(at_ns: Option<String>) -> Result<Option<u64>, Refusal> {
 /// that time; without it, of a file what was replaced or deleted last, of a folder all that was
 /// deleted in it and is not there. What was suspect is left out, but for a file's copy whose very
 /// time is named.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct RestoreQuery {
     pub path: Option<SyncPath>,
     pub at_ns: Option<String>,

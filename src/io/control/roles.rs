@@ -13,6 +13,7 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 /// Paths that are named in an answer.
 const NAMED: usize = 10_000;
@@ -33,7 +34,7 @@ pub(super) async fn show(State(shared): State<ApiState>) -> Answer<RoleView> {
     Ok(Json(standing(&shared).await?))
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct RoleQuery {
     pub role: String,
     #[serde(default)]
@@ -68,7 +69,7 @@ fn read_only() -> Refusal {
     )
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 pub(super) struct LocalQuery {
     path: Option<SyncPath>,
 }
@@ -104,7 +105,7 @@ pub(super) fn named(changes: &[LocalChange]) -> Vec<LocalPathView> {
 }
 
 /// With no paths, all.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct SettleQuery {
     #[serde(default)]
     pub paths: Vec<SyncPath>,

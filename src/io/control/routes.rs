@@ -3,8 +3,9 @@
 //! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields
 //! (`view.rs`).
 
-use super::answer::{Answer, ApiState, Refusal};
+use super::answer::{Answer, ApiState, BODY_BYTES, Refusal};
 use super::elsewhere::holding;
+use super::table::{self, ApiRequest};
 use super::view::name_elsewhere;
 use super::{About, Handle, Request, World, conflicts, invite, leave, past, roles, undo, verify, why};
 use crate::engine::{DeviceStatus, Event};
@@ -12,76 +13,93 @@ use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
 use crate::views::held::HeldView;
 use crate::views::status::{
-    DeviceView, EntryView, HealthView, ListView, LogView, NameView, PeerView, StatusView, VersionView,
+    DeviceView, DoneView, EntryView, HealthView, ListView, LogView, NameView, PeerView, PeersView, StatusView,
+    VersionView,
 };
 use crate::wire::packet::is_clean_name;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Query, State};
-use axum::routing::{get, post};
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
 use axum::{Json, Router};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
 
 /// Held paths that are named in an answer.
 const HELD_PATHS: usize = 10_000;
 /// Rows in one answer of `ls`, so that the loop is never held up for long.
 const PAGE_ROWS: usize = 1000;
+/// Where the OpenAPI document is.
+const DESCRIPTION: &str = "/api/openapi.json";
+
+/// What the API can be asked.
+pub(super) fn requests() -> Vec<ApiRequest> {
+    type Row = ApiRequest;
+    vec![
+        Row::get("/healthz", "Whether the API answers; asks neither the loop nor the disk", healthz),
+        Row::get("/version", "The version of the daemon", version),
+        Row::get("/status", "How this machine stands, and the linked ones", status),
+        Row::get_by("/peers", "The linked machines, or all that are known", peers),
+        Row::get_by("/ls", "The files as the group has them, at most 1,000 at once", list),
+        Row::get_by("/log", "What happened, oldest first", log),
+        Row::get_by("/why", "Why a path is as it is", why::why),
+        Row::get_by("/history", "What was replaced or deleted, here and on the linked machines", past::history),
+        Row::post_of("/restore", "Brings back what a path held", past::restore),
+        Row::get_by("/conflicts", "Conflicts, oldest first, at most 1,000 at once", conflicts::list),
+        Row::get_by("/conflicts/diff", "How the loser differs from what is there now", conflicts::diff),
+        Row::post_of("/conflicts/keep", "Decides the conflicts of a path", conflicts::keep),
+        Row::get("/verify", "What is hashed again, and what is suspect", verify::show),
+        Row::post_of("/verify", "Begins to hash everything again, or joins in", verify::begin),
+        Row::post("/verify/stop", "Stops it", verify::stop),
+        Row::post_of("/verify/decide", "Says what a suspect file is", verify::decide),
+        Row::get("/held", "What waits for a person here, and at the linked machines", held),
+        Row::post("/confirm", "Lets go ahead what is held", confirm),
+        Row::post_of("/undo", "Takes back what is held", undo::undo),
+        Row::get("/invite", "The invitations that are open, without their codes", invite::list),
+        Row::post_of("/invite", "Makes an invitation", invite::invite),
+        Row::post("/invite/cancel", "Closes all invitations", invite::cancel),
+        Row::get("/role", "What this machine does with changes", roles::show),
+        Row::post_of("/role", "Sets it", roles::set),
+        Row::get_by("/local", "What differs from the group on this disk, and stays so", roles::list),
+        Row::post_of("/promote", "Announces local changes", roles::promote),
+        Row::post_of("/revert", "Takes local changes back", roles::revert),
+        Row::post_of("/override", "Makes this disk what the group has", roles::override_winners),
+        Row::post_of("/forget", "Remembers no deletions for a machine any more", forget),
+        Row::post_of("/rename", "Gives this machine another name; the daemon begins anew", rename),
+        Row::post_of("/leave", "Leaves the group for good; the daemon ends", leave::leave),
+        Row::post("/pause", "Stops sending and receiving", pause),
+        Row::post("/resume", "Goes on after that", resume),
+    ]
+}
 
 pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Router {
-    let names = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/version", get(version))
-        .route("/status", get(status))
-        .route("/peers", get(peers))
-        .route("/ls", get(list))
-        .route("/log", get(log))
-        .route("/why", get(why::why))
-        .route("/history", get(past::history))
-        .route("/restore", post(past::restore))
-        .route("/conflicts", get(conflicts::list))
-        .route("/conflicts/diff", get(conflicts::diff))
-        .route("/conflicts/keep", post(conflicts::keep))
-        .route("/verify", get(verify::show).post(verify::begin))
-        .route("/verify/stop", post(verify::stop))
-        .route("/verify/decide", post(verify::decide))
-        .route("/held", get(held))
-        .route("/confirm", post(confirm))
-        .route("/undo", post(undo::undo))
-        .route("/invite", get(invite::list).post(invite::invite))
-        .route("/invite/cancel", post(invite::cancel))
-        .route("/role", get(roles::show).post(roles::set))
-        .route("/local", get(roles::list))
-        .route("/promote", post(roles::promote))
-        .route("/revert", post(roles::revert))
-        .route("/override", post(roles::override_winners))
-        .route("/forget", post(forget))
-        .route("/rename", post(rename))
-        .route("/leave", post(leave::leave))
-        .route("/pause", post(pause))
-        .route("/resume", post(resume))
-        .method_not_allowed_fallback(async || Refusal::no_such_method());
-    // `/v1` is the older prefix, which `dirsync` uses so that it can ask older daemons too.
-    Router::new()
-        .nest("/v1", names.clone())
-        .nest("/api/v1", names)
+    routes().layer(DefaultBodyLimit::max(BODY_BYTES)).with_state(ApiState {
+        handle,
+        world,
+        about: Arc::new(about),
+        asking: Arc::default(),
+        asking_holds: Arc::default(),
+        undoing: Arc::default(),
+    })
+}
+
+pub(super) fn routes() -> Router<ApiState> {
+    let requests = requests();
+    let described = Bytes::from(table::document(&requests).to_json().expect("it is made of text and numbers"));
+    table::routes(requests)
+        .route(DESCRIPTION, get(async move || ([(CONTENT_TYPE, "application/json")], described.clone())))
         .fallback(async || Refusal::unknown("there is no such request; is dirsync newer than the daemon?"))
-        .with_state(ApiState {
-            handle,
-            world,
-            about: Arc::new(about),
-            asking: Arc::default(),
-            asking_holds: Arc::default(),
-            undoing: Arc::default(),
-        })
 }
 
 /// That the API answers. It asks neither the loop nor the disk.
-async fn healthz() -> Json<HealthView> {
-    Json(HealthView { ok: true })
+async fn healthz(_: State<ApiState>) -> Answer<HealthView> {
+    Ok(Json(HealthView { ok: true }))
 }
 
-async fn version() -> Json<VersionView> {
-    Json(VersionView { version: env!("CARGO_PKG_VERSION").to_owned() })
+async fn version(_: State<ApiState>) -> Answer<VersionView> {
+    Ok(Json(VersionView { version: env!("CARGO_PKG_VERSION").to_owned() }))
 }
 
 async fn status(State(shared): State<ApiState>) -> Answer<StatusView> {
@@ -93,14 +111,14 @@ async fn status(State(shared): State<ApiState>) -> Answer<StatusView> {
     Ok(Json(view))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 struct PeersQuery {
     /// Also those that are known and not linked.
     #[serde(default)]
     all: bool,
 }
 
-async fn peers(state: State<ApiState>, query: Result<Query<PeersQuery>, QueryRejection>) -> Answer<Vec<PeerView>> {
+async fn peers(state: State<ApiState>, query: Result<Query<PeersQuery>, QueryRejection>) -> Answer<PeersView> {
     let Query(PeersQuery { all }) = query?;
     let Json(StatusView { mut peers, devices, .. }) = status(state).await?;
     if all {
@@ -109,10 +127,10 @@ async fn peers(state: State<ApiState>, query: Result<Query<PeersQuery>, QueryRej
         let away: Vec<_> = devices.iter().filter(is_away).map(PeerView::away).collect();
         peers.extend(away);
     }
-    Ok(Json(peers))
+    Ok(Json(PeersView(peers)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 struct ListQuery {
     /// The folder, or a single path; the root where missing.
     path: Option<SyncPath>,
@@ -141,7 +159,7 @@ async fn list(State(shared): State<ApiState>, query: Result<Query<ListQuery>, Qu
     Ok(Json(ListView { entries, more: rows.len() == limit }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 struct LogQuery {
     n: Option<usize>,
     path: Option<SyncPath>,
@@ -180,13 +198,13 @@ async fn confirm(State(shared): State<ApiState>) -> Answer<HeldView> {
     if held.is_empty() {
         name_elsewhere(&mut held.elsewhere, &mut held.silent, holding(&shared).await?);
     } else {
-        let Json(Done { .. }) = done(&shared, Event::Confirm).await?;
+        let Json(DoneView { .. }) = done(&shared, Event::Confirm).await?;
     }
     Ok(Json(held))
 }
 
 /// `device`: its name, or the beginning of its id.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct ForgetQuery {
     pub device: String,
 }
@@ -196,7 +214,7 @@ async fn forget(State(shared): State<ApiState>, query: Result<Json<ForgetQuery>,
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
     let chosen = choose_device(&status.devices, &named).map_err(|why| Refusal::unknown(why.to_owned()))?;
     let (device, chosen) = (chosen.device, DeviceView::from(chosen.clone()));
-    let Json(Done { .. }) = done(&shared, Event::Forget(device)).await?;
+    let Json(DoneView { .. }) = done(&shared, Event::Forget(device)).await?;
     Ok(Json(chosen))
 }
 
@@ -238,22 +256,17 @@ fn choose_device<'a>(devices: &'a [DeviceStatus], named: &str) -> Result<&'a Dev
     }
 }
 
-async fn pause(State(shared): State<ApiState>) -> Answer<Done> {
+async fn pause(State(shared): State<ApiState>) -> Answer<DoneView> {
     done(&shared, Event::Pause(true)).await
 }
 
-async fn resume(State(shared): State<ApiState>) -> Answer<Done> {
+async fn resume(State(shared): State<ApiState>) -> Answer<DoneView> {
     done(&shared, Event::Pause(false)).await
 }
 
-#[derive(Serialize)]
-pub(super) struct Done {
-    done: bool,
-}
-
-pub(super) async fn done(shared: &ApiState, event: Event) -> Answer<Done> {
+pub(super) async fn done(shared: &ApiState, event: Event) -> Answer<DoneView> {
     shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)?;
-    Ok(Json(Done { done: true }))
+    Ok(Json(DoneView { done: true }))
 }
 
 #[cfg(test)]

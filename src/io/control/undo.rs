@@ -14,11 +14,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Paths that are named in an answer.
 const NAMED: usize = 10_000;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct UndoQuery {
     /// Only say what would come back.
     #[serde(default)]

@@ -12,11 +12,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A person waits for it: as fast as most disks read.
 const BYTES_A_SECOND: u64 = 500 << 20;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct VerifyQuery {
     pub path: Option<SyncPath>,
     #[serde(default)]
@@ -24,9 +25,10 @@ pub(crate) struct VerifyQuery {
     pub bytes_a_second: Option<u64>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct DecideQuery {
     pub path: SyncPath,
+    #[schema(value_type = String)]
     pub choice: Decision,
 }
 

@@ -1,0 +1,211 @@
+//! The requests of the API, a row each: its route, and what the OpenAPI document says of it.
+//!
+//! Both follow from the row and from the types of the function that answers it, so that neither can
+//! say anything else. `docs/api.md` is the form for people; a test holds it to these rows.
+//! Deliberately not here: which requests there are (`routes.rs`).
+
+use super::answer::{Answer, ApiState, Refusal};
+use crate::views::status::ProblemView;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, State};
+use axum::routing::{self, MethodRouter};
+use axum::{Json, Router};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use utoipa::openapi::path::{Operation, OperationBuilder, ParameterIn};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{
+    Components, ContentBuilder, HttpMethod, Info, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required, ResponseBuilder,
+};
+use utoipa::{IntoParams, ToSchema};
+
+/// Where each request is found. The second is the older prefix, which `dirsync` uses so that it can
+/// ask older daemons too.
+const PREFIXES: [&str; 2] = ["/api/v1", "/v1"];
+const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
+
+const ABOUT: &str = "The API of one dirsyncd: HTTP over the Unix socket `.dirsync/control`, which needs no token, and over \
+                     TCP where the daemon was started with `--http`. docs/api.md says more.";
+
+/// What may come as a query, and as a body.
+type Queried<Q> = Result<Query<Q>, QueryRejection>;
+type Ordered<B> = Result<Json<B>, JsonRejection>;
+
+/// A row of the table.
+pub(super) struct ApiRequest {
+    path: &'static str,
+    method: HttpMethod,
+    route: MethodRouter<ApiState>,
+    operation: Operation,
+    /// What the operation refers to.
+    schemas: Vec<(String, RefOr<Schema>)>,
+}
+
+impl ApiRequest {
+    pub(super) fn get<T, F, A>(path: &'static str, says: &str, handler: F) -> Self
+    where
+        T: Serialize + ToSchema + 'static,
+        F: Fn(State<ApiState>) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Answer<T>> + Send + 'static,
+    {
+        Self::new::<T>(HttpMethod::Get, path, says, routing::get(handler))
+    }
+
+    /// With a query.
+    pub(super) fn get_by<Q, T, F, A>(path: &'static str, says: &str, handler: F) -> Self
+    where
+        Q: DeserializeOwned + IntoParams + Send + 'static,
+        T: Serialize + ToSchema + 'static,
+        F: Fn(State<ApiState>, Queried<Q>) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Answer<T>> + Send + 'static,
+    {
+        let mut row = Self::new::<T>(HttpMethod::Get, path, says, routing::get(handler));
+        let parameters = Q::into_params(|| Some(ParameterIn::Query)).into_iter().map(RefOr::T);
+        row.operation.parameters = Some(parameters.collect());
+        row
+    }
+
+    pub(super) fn post<T, F, A>(path: &'static str, says: &str, handler: F) -> Self
+    where
+        T: Serialize + ToSchema + 'static,
+        F: Fn(State<ApiState>) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Answer<T>> + Send + 'static,
+    {
+        Self::new::<T>(HttpMethod::Post, path, says, routing::post(handler))
+    }
+
+    /// With a body.
+    pub(super) fn post_of<B, T, F, A>(path: &'static str, says: &str, handler: F) -> Self
+    where
+        B: DeserializeOwned + ToSchema + Send + 'static,
+        T: Serialize + ToSchema + 'static,
+        F: Fn(State<ApiState>, Ordered<B>) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Answer<T>> + Send + 'static,
+    {
+        let mut row = Self::new::<T>(HttpMethod::Post, path, says, routing::post(handler));
+        let content = ContentBuilder::new().schema(Some(refers_to::<B>(&mut row.schemas))).build();
+        let body = RequestBodyBuilder::new().content(JSON, content).required(Some(Required::True));
+        row.operation.request_body = Some(RefOr::T(body.build()));
+        row
+    }
+
+    fn new<T: ToSchema>(method: HttpMethod, path: &'static str, says: &str, route: MethodRouter<ApiState>) -> Self {
+        let word = if matches!(method, HttpMethod::Get) { "get" } else { "post" };
+        let id = format!("{word}{}", path.replace('/', "_"));
+        let mut schemas = Vec::new();
+        let answer = ContentBuilder::new().schema(Some(refers_to::<T>(&mut schemas))).build();
+        let answer = ResponseBuilder::new().description("The answer").content(JSON, answer);
+        let refusal = ContentBuilder::new().schema(Some(refers_to::<ProblemView>(&mut schemas))).build();
+        let refusal = ResponseBuilder::new().description("A refusal: `detail` says why").content(PROBLEM, refusal);
+        let operation = OperationBuilder::new().summary(Some(says)).operation_id(Some(id));
+        let operation = operation.response("200", answer).response("default", refusal).build();
+        Self { path, method, route, operation, schemas }
+    }
+}
+
+/// Adds what it refers to.
+fn refers_to<T: ToSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>) -> Ref {
+    let name = T::name().into_owned();
+    let reference = Ref::from_schema_name(name.clone());
+    schemas.push((name, T::schema()));
+    T::schemas(schemas);
+    reference
+}
+
+/// The OpenAPI document of these requests.
+pub(super) fn document(requests: &[ApiRequest]) -> OpenApi {
+    let mut paths = Paths::new();
+    let mut components = Components::new();
+    for request in requests {
+        let path = format!("{}{}", PREFIXES[0], request.path);
+        paths.add_path_operation(path, vec![request.method.clone()], request.operation.clone());
+        components.schemas.extend(request.schemas.iter().cloned());
+    }
+    let mut info = Info::new("dirsyncd", env!("CARGO_PKG_VERSION"));
+    info.description = Some(ABOUT.to_owned());
+    OpenApiBuilder::new().info(info).paths(paths).components(Some(components)).build()
+}
+
+/// The routes of these requests, and no others.
+pub(super) fn routes(requests: Vec<ApiRequest>) -> Router<ApiState> {
+    let names = requests.into_iter().fold(Router::new(), |names, row| names.route(row.path, row.route));
+    let names = names.method_not_allowed_fallback(async || Refusal::no_such_method());
+    PREFIXES.into_iter().fold(Router::new(), |all, prefix| all.nest(prefix, names.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::routes::{requests, routes};
+    use super::*;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
+
+    const PAGE: &str = include_str!("../../../docs/api.md");
+    /// Beside the table.
+    const DESCRIPTION: &str = "/api/openapi.json";
+
+    fn described() -> Value {
+        serde_json::from_str(&document(&requests()).to_json().unwrap()).unwrap()
+    }
+
+    /// `GET /api/v1/status`, and so on.
+    fn described_requests() -> BTreeSet<String> {
+        let document = described();
+        let paths = document["paths"].as_object().unwrap().iter();
+        let all = paths.flat_map(|(path, methods)| {
+            methods.as_object().unwrap().keys().map(move |method| format!("{} {path}", method.to_uppercase()))
+        });
+        all.chain([format!("GET {DESCRIPTION}")]).collect()
+    }
+
+    /// What stands in backquotes in these lines, and is a request.
+    fn named<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+        let quoted = lines.flat_map(|line| line.split('`').skip(1).step_by(2));
+        let is_request = |word: &&str| word.starts_with("GET /") || word.starts_with("POST /");
+        quoted.filter(is_request).map(|word| word.split('?').next().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_page_lists_every_request_and_names_no_other() {
+        let rows = named(PAGE.lines().filter(|line| line.starts_with('|')));
+        assert_eq!(rows, described_requests());
+        let elsewhere = named(PAGE.lines());
+        assert!(elsewhere.is_subset(&rows), "{:?}", elsewhere.difference(&rows));
+    }
+
+    /// The router says its paths only to who looks at it for debugging. What answers all others is
+    /// none of them.
+    #[test]
+    fn what_is_described_is_routed_and_nothing_else_is() {
+        let router = format!("{:?}", routes());
+        let is_path = |word: &&str| word.starts_with('/') && *word != "/" && !word.contains("axum_fallback");
+        let routed: BTreeSet<&str> = router.split('"').skip(1).step_by(2).filter(is_path).collect();
+        let document = described();
+        let paths = document["paths"].as_object().unwrap().keys();
+        let mut expected: BTreeSet<String> =
+            paths.flat_map(|path| [path.clone(), path.replace("/api/", "/")]).collect();
+        expected.insert(DESCRIPTION.to_owned());
+        assert_eq!(routed, expected.iter().map(String::as_str).collect());
+    }
+
+    #[test]
+    fn every_field_and_parameter_is_on_the_page_and_each_reference_leads_somewhere() {
+        let words: BTreeSet<&str> = PAGE.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let document = described();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        let fields = schemas.values().filter_map(|schema| schema["properties"].as_object()).flat_map(|all| all.keys());
+        let operations =
+            document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+        let parameters = operations.filter_map(|operation| operation["parameters"].as_array()).flatten();
+        let parameters = parameters.map(|parameter| parameter["name"].as_str().unwrap());
+        let missing: BTreeSet<_> =
+            fields.map(String::as_str).chain(parameters).filter(|name| !words.contains(name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        let text = document.to_string();
+        let references = text.split("\"#/components/schemas/").skip(1).map(|rest| rest.split('"').next().unwrap());
+        let dead: BTreeSet<_> = references.filter(|name| !schemas.contains_key(*name)).collect();
+        assert!(dead.is_empty(), "{dead:?}");
+    }
+}

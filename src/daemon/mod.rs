@@ -28,6 +28,7 @@ use crate::io::fs::nested::{self, NestedError};
 use crate::io::fs::root::{Root, RootError};
 use crate::io::fs::stall;
 use crate::io::journal::Journal;
+use crate::io::net::device_key;
 use crate::io::net::link::Times;
 use crate::io::net::mesh::{Listen, Net, NetConfig, NetError};
 use crate::io::net::tls::{DeviceKey, KeyError};
@@ -49,9 +50,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use turn::{Clock, Loop};
-
-/// The device key is minted with the index: a lost index is a new device.
-const META_DEVICE_KEY: &str = "daemon.device_key";
 
 /// Set when a new key was made in the midst of a run: the start that follows takes no other.
 const META_RENEWED: &str = "daemon.renewed";
@@ -137,7 +135,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     let (mut index, was_clean) = open_index(&state, &root)?;
     let options = &naming::named(options, &index);
     let cut = last_run::judge(&mut index, was_clean, &BootPlace::of(&root))?;
-    let key = device_key(&mut index, &state)?;
+    let key = own_key(&mut index, &state)?;
     let device = key.device()?;
     let (secret, secret_made) = match given {
         GivenSecret::Here(secret, made) => (secret, made),
@@ -389,7 +387,7 @@ fn end(mut turns: Loop<Arc<Shell>>, shell: &Shell, ended: RunEnd) -> Result<(), 
     turns.conclude(Vec::new())?;
     let mut index = turns.engine.into_index();
     if ended == RunEnd::Renewed {
-        make_key(&mut index)?;
+        device_key::renew(&mut index)?;
         index.set_meta(META_RENEWED, b"1");
     }
     index.close()?;
@@ -484,18 +482,16 @@ fn open_index(state: &StateDir, root: &Root) -> Result<(SqliteIndex, bool), Inde
     Ok((index, was_clean))
 }
 
-fn device_key(index: &mut SqliteIndex, state: &StateDir) -> Result<DeviceKey, DaemonError> {
-    if let Some(bytes) = index.meta(META_DEVICE_KEY) {
+fn own_key(index: &mut SqliteIndex, state: &StateDir) -> Result<DeviceKey, DaemonError> {
+    if let Some(key) = device_key::stored(index)? {
         forget_joining_key(state);
-        return Ok(DeviceKey::from_bytes(&bytes)?);
+        return Ok(key);
     }
     let key = match state.joining_key().and_then(|bytes| DeviceKey::from_bytes(&bytes).ok()) {
-        Some(key) => {
-            index.set_meta(META_DEVICE_KEY, &key.to_bytes());
-            key
-        }
-        None => make_key(index)?,
+        Some(key) => key,
+        None => DeviceKey::generate()?,
     };
+    device_key::keep(index, &key);
     // Durable before anybody hears of it.
     index.commit()?;
     forget_joining_key(state);
@@ -507,12 +503,6 @@ fn forget_joining_key(state: &StateDir) {
     if let Err(why) = state.forget_joining_key() {
         tracing::warn!("the key of a preview cannot be removed from the state directory: {why}");
     }
-}
-
-fn make_key(index: &mut SqliteIndex) -> Result<DeviceKey, KeyError> {
-    let key = DeviceKey::generate()?;
-    index.set_meta(META_DEVICE_KEY, &key.to_bytes());
-    Ok(key)
 }
 
 /// Whether the run before this one ended to take this key; said once.

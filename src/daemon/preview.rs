@@ -6,12 +6,13 @@
 
 mod said;
 
-use super::{DaemonError, META_DEVICE_KEY, joining};
+use super::{DaemonError, joining};
 use crate::engine::api::ignore::Ignore;
 use crate::engine::preview::{FoundHere, Preview, preview, to_be_hashed};
 use crate::humanize;
 use crate::io::clock::wall_ns;
 use crate::io::fs::glance::Glance;
+use crate::io::net::device_key::META_DEVICE_KEY;
 use crate::io::net::preview::{GroupTree, PreviewConfig, PreviewError, group_tree};
 use crate::io::net::tls::{DeviceKey, KeyError};
 use crate::io::store::index::SqliteIndex;

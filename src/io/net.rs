@@ -5,6 +5,7 @@
 pub mod alone;
 pub mod challenge;
 pub mod complaints;
+pub mod device_key;
 pub mod dial;
 pub mod foreign;
 pub mod greeting;
@@ -23,5 +24,6 @@ pub mod preview;
 pub mod rate;
 pub mod rate_limit;
 pub mod seal;
+pub mod succession;
 pub mod tls;
 pub mod transfer;

@@ -4,10 +4,22 @@
 use crate::common::disk::{chmod, copy_tree, now_secs, set_mtime};
 use crate::common::machine::{find_line, wait_linked};
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, read, remove, write};
+use dirsyncd::io::net::device_key::META_FORMER_KEYS;
+use dirsyncd::io::net::succession::former_ids;
+use dirsyncd::io::store::index::SqliteIndex;
+use dirsyncd::model::DeviceId;
+use dirsyncd::model::text::from_hex;
 use std::path::Path;
 
 fn device(machine: &Machine) -> String {
     machine.json(&["status"]).expect("status")["device"].as_str().expect("an id").to_owned()
+}
+
+/// Of a machine that is stopped.
+fn former_devices(machine: &Machine, device: &str) -> Vec<String> {
+    let chain = SqliteIndex::glance(&machine.state.join("index"), META_FORMER_KEYS).expect("an index").meta;
+    let device = DeviceId(from_hex(device).expect("an id"));
+    former_ids(&chain.expect("a chain"), device).iter().map(ToString::to_string).collect()
 }
 
 /// The state and the folder of a machine that is stopped, as a backup of its whole disk would have
@@ -67,6 +79,9 @@ fn a_machine_restored_from_last_month_s_image_takes_a_new_id_and_rolls_nobody_ba
     wait_linked(&[&a, &b]);
     converge(&[&a, &b]);
     assert_eq!(find_line(&a.log(), &["new device id"]), None, "once was enough");
+    let now = device(&a);
+    a.stop();
+    assert_eq!(former_devices(&a, &now), [before], "its old key signed the new id");
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! Signatures of confirmations, by the key that each device has for TLS.
+//! Signatures by the key that each device has for TLS, of confirmations above all.
 //!
 //! The engine never sees a confirmation whose signature is wrong. The public key travels along, and
 //! the device id follows from it as in TLS, so that a confirmation may come from anyone and still
-//! says who confirmed. Deliberately not here: what a confirmation names (`wire/confirmation.rs`).
+//! says who confirmed. Deliberately not here: what a confirmation names (`wire/confirmation.rs`),
+//! and which ids a device had before (`succession.rs`).
 
 use crate::io::net::tls::{DeviceKey, KeyError};
 use crate::wire::confirmation::{Confirmation, Seal};
@@ -35,18 +36,27 @@ impl Sealer {
     }
 
     pub fn seal(&self, confirmation: &mut Confirmation) -> Result<(), Error> {
+        confirmation.seal = self.seal_bytes(&confirmation.signed_bytes())?;
+        Ok(())
+    }
+
+    /// The bytes must begin with what they are for.
+    pub(super) fn seal_bytes(&self, signed: &[u8]) -> Result<Seal, Error> {
         let signer = self.key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]);
         let signer = signer.ok_or_else(|| Error::General("the device key signs nothing".to_owned()))?;
-        let signature = signer.sign(&confirmation.signed_bytes())?;
-        confirmation.seal = Seal { key: self.point.clone(), signature };
-        Ok(())
+        Ok(Seal { key: self.point.clone(), signature: signer.sign(signed)? })
     }
 }
 
 /// Whether the key that a confirmation carries signed it.
 pub fn is_genuine(confirmation: &Confirmation) -> bool {
-    let Seal { key, signature } = &confirmation.seal;
-    ALGORITHM.is_some_and(|known| known.verify_signature(key, &confirmation.signed_bytes(), signature).is_ok())
+    is_sealed(&confirmation.seal, &confirmation.signed_bytes())
+}
+
+/// Whether the key in a seal signed these bytes.
+pub(super) fn is_sealed(seal: &Seal, signed: &[u8]) -> bool {
+    let Seal { key, signature } = seal;
+    ALGORITHM.is_some_and(|known| known.verify_signature(key, signed, signature).is_ok())
 }
 
 #[cfg(test)]

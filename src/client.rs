@@ -4,6 +4,7 @@
 //! installed, and `model`. Deliberately not here: arguments and output (`cli/`).
 
 pub mod absent;
+pub mod identity;
 pub mod survey;
 
 use crate::io::control::{self, by_inode::FolderInode};

@@ -461,6 +461,11 @@ fn is_name_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"._-".contains(&b)
 }
 
+/// How this machine is called where nobody named it.
+pub fn own_name() -> String {
+    name_of_host(&host_name())
+}
+
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

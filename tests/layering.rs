@@ -31,12 +31,13 @@ const LAYERS: [(&str, &[&str]); 14] = [
 
 /// Each room of `io/` with the rooms that it may use. What lies beside them serves all, and uses
 /// none.
-const ROOMS: [(&str, &[&str]); 5] = [
+const ROOMS: [(&str, &[&str]); 6] = [
     ("store", &[]),
     ("journal", &["store"]),
     ("fs", &["store"]),
     ("net", &["fs", "store"]),
-    ("control", &["fs", "journal", "net", "store"]),
+    ("identity", &["net", "store"]),
+    ("control", &["fs", "identity", "journal", "net", "store"]),
 ];
 
 /// The rooms of the engine that own a part of its state.

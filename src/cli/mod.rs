@@ -7,6 +7,7 @@ mod conflicts;
 mod folders;
 mod follow;
 mod held;
+mod identity;
 mod install;
 mod invite;
 mod leave;
@@ -21,6 +22,7 @@ mod wait;
 mod watch;
 mod when;
 
+use crate::client::identity::IdentityError;
 use crate::client::survey::survey;
 use crate::client::{Client, ClientError};
 use crate::humanize::{count, counted};
@@ -88,6 +90,9 @@ enum MachineCommand {
     /// A folder that was synced by hand stays the same machine: the unit goes on with its state.
     /// Given again with other options, --force replaces them and starts it anew.
     Install(Box<install::InstallArgs>),
+    /// This machine's membership as an encrypted file: to back it up, and to move to new hardware
+    #[command(subcommand)]
+    Identity(identity::IdentityCommand),
     /// Stop a folder's unit and remove it; the folder and its state stay
     Uninstall(install::UninstallArgs),
 }
@@ -305,6 +310,8 @@ enum Conflicts {
 pub(crate) enum Failure {
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -342,6 +349,9 @@ async fn dispatch(args: CliArgs) -> Result<(), Failure> {
         CliCommand::OfMachine(MachineCommand::Folders { all }) => {
             let view = folders::view(&survey(folders::PATIENCE).await, all);
             say(args.json, &view, |view| folders::folders(view, rustix::process::geteuid().is_root()))
+        }
+        CliCommand::OfMachine(MachineCommand::Identity(command)) => {
+            identity::run(args.directory, args.json, command).await
         }
         CliCommand::OfMachine(MachineCommand::Install(wanted)) => {
             let done = install::install(args.directory, *wanted)?;

@@ -27,6 +27,7 @@ use crate::io::fs::disk::{Disk, DiskOptions};
 use crate::io::fs::nested::{self, NestedError};
 use crate::io::fs::root::{Root, RootError};
 use crate::io::fs::stall;
+use crate::io::identity::import;
 use crate::io::journal::Journal;
 use crate::io::net::device_key;
 use crate::io::net::link::Times;
@@ -94,6 +95,8 @@ pub enum DaemonError {
     Joining(Box<joining::JoiningError>),
     #[error("this machine leaves its group, and what it keeps for it cannot be removed: {0}; start it again to go on")]
     Leaving(io::Error),
+    #[error("what 'dirsync identity import' stored cannot be put in its place: {0}; start it again to go on")]
+    Importing(io::Error),
     #[error("cannot start: {0}{more}", more = way_out(.0))]
     Start(#[from] io::Error),
 }
@@ -130,6 +133,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     nested::refuse(&options.directory)?;
     let state = StateDir::open(&options.state_dir)?;
     leaving::finish(&state)?;
+    import::finish(&state).map_err(DaemonError::Importing)?;
     let given = secret(options)?;
     let root = Arc::new(Root::open(&options.directory)?);
     let (mut index, was_clean) = open_index(&state, &root)?;

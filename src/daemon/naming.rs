@@ -4,11 +4,10 @@
 //! anew as the same device. Deliberately not here: which names there may be (`wire`).
 
 use crate::engine::api::index::Index;
+use crate::io::identity::META_NAME;
 use crate::io::store::index::SqliteIndex;
 use crate::options::Options;
 use crate::wire::packet::is_clean_name;
-
-const META_NAME: &str = "daemon.name";
 
 /// The options with the name that the index keeps, if they give none.
 pub(super) fn named(options: &Options, index: &SqliteIndex) -> Options {

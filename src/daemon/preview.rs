@@ -12,6 +12,7 @@ use crate::engine::preview::{FoundHere, Preview, preview, to_be_hashed};
 use crate::humanize;
 use crate::io::clock::wall_ns;
 use crate::io::fs::glance::Glance;
+use crate::io::identity::import;
 use crate::io::net::device_key::META_DEVICE_KEY;
 use crate::io::net::preview::{GroupTree, PreviewConfig, PreviewError, group_tree};
 use crate::io::net::tls::{DeviceKey, KeyError};
@@ -64,6 +65,8 @@ pub enum PreviewFailure {
     NoSecret(String),
     #[error("this machine leaves its group, and what it keeps for it cannot be removed: {0}")]
     Leaving(io::Error),
+    #[error("what 'dirsync identity import' stored cannot be put in its place: {0}")]
+    Importing(io::Error),
     #[error("the folder cannot be read: {0}")]
     Folder(io::Error),
     #[error("the device key cannot be kept: {0}")]
@@ -76,6 +79,7 @@ pub enum PreviewFailure {
 pub fn print(options: &Options, form: PreviewForm) -> Result<(), PreviewFailure> {
     let state = StateDir::open(&options.state_dir)?;
     leaving::finish(&state).map_err(PreviewFailure::Leaving)?;
+    import::finish(&state).map_err(PreviewFailure::Importing)?;
     let key = device_key(&state, options)?;
     let (keys, inviter) = match &options.join {
         Some(source) => {

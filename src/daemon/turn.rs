@@ -167,6 +167,10 @@ impl<H: Hands> Loop<H> {
             Request::Conflicts { wanted, answer } => drop(answer.send(self.engine.conflicts(&wanted))),
             Request::Pasts { ticket, answer } => drop(answer.send(self.engine.take_pasts(ticket))),
             Request::Fetched { ticket, answer } => drop(answer.send(self.engine.take_fetched(ticket))),
+            Request::Meta { keys, answer } => {
+                let value = |key: &&str| self.engine.index().meta(key);
+                drop(answer.send(keys.iter().map(value).collect()));
+            }
             Request::Rename { answer, .. } | Request::Do { answer, .. } => drop(answer),
             Request::Leave(answer) => drop(answer),
         }

@@ -11,6 +11,7 @@ mod answer;
 pub mod by_inode;
 mod conflicts;
 mod elsewhere;
+mod identity;
 mod invite;
 mod leave;
 mod past;
@@ -37,6 +38,7 @@ use crate::io::net::members::Unreached;
 use crate::io::store::index::{JournalLine, WantedLines};
 use crate::model::{Capability, ContentId, DeviceId, InvitationCode, SyncPath, text};
 use by_inode::FolderInode;
+pub(crate) use identity::EXPORT;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -123,6 +125,11 @@ pub enum Request {
     Fetched {
         ticket: u64,
         answer: oneshot::Sender<Option<Result<StageId, FetchError>>>,
+    },
+    /// What the index has under these keys.
+    Meta {
+        keys: &'static [&'static str],
+        answer: oneshot::Sender<Vec<Option<Vec<u8>>>>,
     },
     /// This machine is to be called so: the run ends, and the next one knows it. Answered once that
     /// is durable.
@@ -335,9 +342,10 @@ impl Control {
         Self { by_inode, ..self }
     }
 
-    /// Serves until the runtime ends. To be called within one.
+    /// Serves until the runtime ends, also what is for this machine's owner alone. To be called within
+    /// one.
     pub async fn serve(self, handle: Handle, world: Arc<dyn World>, about: About) -> io::Result<()> {
-        let router = routes::router(handle, world, about);
+        let router = routes::router_of_owner(handle, world, about);
         if let Some(socket) = self.by_inode {
             let listener = OursOnly::new(UnixListener::from_std(socket)?);
             tokio::spawn(axum::serve(listener, router.clone()).into_future());

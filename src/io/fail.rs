@@ -53,10 +53,14 @@ pub enum Point {
     LeaveDecided,
     LeaveForget,
     LeaveForgotten,
+    ImportWrite,
+    ImportWritten,
+    ImportCommitted,
+    ImportMove,
 }
 
 /// All of them, by the names that the variable knows.
-pub const POINTS: [(Point, &str); 42] = [
+pub const POINTS: [(Point, &str); 46] = [
     (Point::StageCreate, "stage.create"),
     (Point::StageWrite, "stage.write"),
     (Point::StageDress, "stage.dress"),
@@ -99,6 +103,10 @@ pub const POINTS: [(Point, &str); 42] = [
     (Point::LeaveDecided, "leave.decided"),
     (Point::LeaveForget, "leave.forget"),
     (Point::LeaveForgotten, "leave.forgotten"),
+    (Point::ImportWrite, "import.write"),
+    (Point::ImportWritten, "import.written"),
+    (Point::ImportCommitted, "import.committed"),
+    (Point::ImportMove, "import.move"),
 ];
 
 /// What has a place in the code calls this on its way; the error is the one that the system call

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod control;
 pub mod fail;
 pub mod fs;
+pub mod identity;
 pub mod journal;
 pub mod merge3;
 pub mod net;

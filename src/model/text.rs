@@ -73,6 +73,12 @@ pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(out)
 }
 
+/// As many bytes as there are pairs of hexadecimal digits, and nothing else.
+pub fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| Some(hex_digit(*pair.first()?)? << 4 | hex_digit(*pair.get(1)?)?)).collect()
+}
+
 fn push_hex(out: &mut String, b: u8) {
     out.push_str("\\x");
     out.push_str(&hex(&[b]));
@@ -120,6 +126,15 @@ mod tests {
         assert_eq!(escape("Zürich 東京.txt".as_bytes()), "Zürich 東京.txt");
         assert_eq!(escape(b"a\nb\x1b[31m\\\xff"), "a\\x0ab\\x1b[31m\\\\\\xff");
         assert_eq!(escape("a\u{202e}b".as_bytes()), "a\\xe2\\x80\\xaeb");
+    }
+
+    #[test]
+    fn bytes_come_back_from_their_digits_and_from_nothing_else() {
+        assert_eq!(bytes_of_hex(&hex(&[0, 7, 255])), Some(vec![0, 7, 255]));
+        assert_eq!(bytes_of_hex(""), Some(Vec::new()));
+        for bad in ["0", "0g", "012", " 01", "é0"] {
+            assert_eq!(bytes_of_hex(bad), None, "{bad}");
+        }
     }
 
     #[test]

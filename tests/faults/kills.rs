@@ -10,11 +10,26 @@ use crate::common::machine::wait_linked;
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, pace, read, setting, swap_in, write};
 use crate::work::{change, check, prepare};
 use dirsyncd::io::fail::POINTS;
+use dirsyncd::io::net::device_key::META_FORMER_KEYS;
+use dirsyncd::io::store::index::SqliteIndex;
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// Passed only by what a test of its own does.
-const ELSEWHERE: [&str; 6] =
-    ["restore.placed", "install.proven", "leave.decide", "leave.decided", "leave.forget", "leave.forgotten"];
+const ELSEWHERE: [&str; 10] = [
+    "restore.placed",
+    "install.proven",
+    "leave.decide",
+    "leave.decided",
+    "leave.forget",
+    "leave.forgotten",
+    "import.write",
+    "import.written",
+    "import.committed",
+    "import.move",
+];
 const SIGKILL: i32 = 9;
 
 /// Something in history that is older than any limit, for the first thing that a start does.
@@ -206,5 +221,48 @@ fn killed_while_it_leaves_its_group_it_is_a_member_or_none() {
         assert_eq!(is_same, (is_member, is_member), "{rule}: half a member");
         assert_eq!(read(a.at("f")), b"stays");
         assert_eq!(a.history().len(), 0, "{rule}");
+    }
+}
+
+#[test]
+fn killed_while_it_imports_a_membership_it_is_that_member_or_none() {
+    let group = Group::new();
+    let mut a = group.machine("a");
+    a.names_secret = false;
+    a.start();
+    let file = a.home.join("a.age");
+    let identity = |args: &[&str], fail_at: Option<&str>| {
+        let mut command = Command::new(&a.client);
+        command.args(["identity"]).args(args).arg("--passphrase-stdin").stdin(Stdio::piped());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).envs(fail_at.map(|rule| ("DIRSYNCD_FAIL_AT", rule)));
+        let mut child = command.spawn().expect("dirsync can be started");
+        child.stdin.take().expect("its standard input").write_all(b"one passphrase\n").expect("a line");
+        child.wait().expect("our child")
+    };
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    assert!(identity(&["export", &text(&file), "--state-dir", &text(&a.state)], None).code() == Some(1), "it runs");
+    a.stop();
+    assert!(identity(&["export", &text(&file), "--state-dir", &text(&a.state)], None).success());
+    let rules = ["write", "written", "committed", "move:1", "move:2"];
+    for (n, rule) in rules.into_iter().enumerate() {
+        let mut b = group.machine(&format!("b{n}"));
+        b.names_secret = false;
+        let import = ["import", &text(&file), &text(&b.dir), "--state-dir", &text(&b.state)];
+        let status = identity(&import, Some(&format!("import.{rule}")));
+        assert_eq!(status.signal(), Some(SIGKILL), "{rule}");
+        let is_member = !["write", "written"].contains(&rule);
+        if !is_member {
+            assert!(!b.state.join("secret").exists() && !b.state.join("index").exists(), "{rule}");
+            assert!(identity(&import, None).success(), "{rule}: it can be imported again");
+        }
+        b.start();
+        assert_eq!(read(b.state.join("secret")), read(a.state.join("secret")), "{rule}");
+        let names = std::fs::read_dir(&b.state).expect("a folder").flatten().map(|entry| entry.file_name());
+        let left: Vec<_> = names.filter(|name| name.to_string_lossy().contains("import")).collect();
+        assert!(left.is_empty(), "{rule}: {left:?}");
+        b.stop();
+        let chain = SqliteIndex::glance(&b.state.join("index"), META_FORMER_KEYS).expect("an index").meta;
+        assert!(chain.is_some(), "{rule}: the old device signed the new one");
+        assert_eq!(identity(&import, None).code(), Some(1), "{rule}: it is one already");
     }
 }

@@ -7,7 +7,7 @@ use super::answer::{Answer, ApiState, BODY_BYTES, Refusal};
 use super::elsewhere::holding;
 use super::table::{self, ApiRequest};
 use super::view::name_elsewhere;
-use super::{About, Handle, Request, World, conflicts, invite, leave, past, roles, undo, verify, why};
+use super::{About, Handle, Request, World, conflicts, identity, invite, leave, past, roles, undo, verify, why};
 use crate::engine::{DeviceStatus, Event};
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
@@ -74,8 +74,9 @@ pub(super) fn requests() -> Vec<ApiRequest> {
     ]
 }
 
-pub(super) fn router(handle: Handle, world: Arc<dyn World>, about: About) -> Router {
-    routes().layer(DefaultBodyLimit::max(BODY_BYTES)).with_state(ApiState {
+/// What the Unix socket answers: the API, and what no other listener may answer.
+pub(super) fn router_of_owner(handle: Handle, world: Arc<dyn World>, about: About) -> Router {
+    routes().merge(identity::routes()).layer(DefaultBodyLimit::max(BODY_BYTES)).with_state(ApiState {
         handle,
         world,
         about: Arc::new(about),

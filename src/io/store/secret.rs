@@ -76,7 +76,7 @@ impl Secret {
         let read = File::from(opened).take(MAX_FILE_BYTES).read_to_string(&mut digits);
         match read {
             Err(e) if e.kind() != io::ErrorKind::InvalidData => Err(unreadable(e)),
-            _ => of_line(&digits).map(Self).ok_or(SecretError::Malformed { file }),
+            _ => Self::of_line(&digits).ok_or(SecretError::Malformed { file }),
         }
     }
 
@@ -158,6 +158,16 @@ impl Secret {
         rustix::fs::fchmod(beside.as_file(), Mode::RUSR | Mode::WUSR)?;
         beside.as_file().sync_all()?;
         Ok((dir, beside))
+    }
+
+    /// What its file holds.
+    pub fn line(&self) -> String {
+        to_line(&self.0)
+    }
+
+    /// `None`: no file of a secret holds that.
+    pub fn of_line(line: &str) -> Option<Self> {
+        of_line(line).map(Self)
     }
 
     pub fn keys(&self) -> SecretKeys {

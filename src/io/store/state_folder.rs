@@ -79,10 +79,7 @@ impl StateDir {
 
     /// The device key that a code is kept for, until this machine has an index.
     pub fn joining_key(&self) -> Option<Vec<u8>> {
-        let digits = fs::read_to_string(self.path.join(JOINING_KEY)).ok()?;
-        let digits = digits.trim_end();
-        let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
-        (0..digits.len()).step_by(2).map(byte).collect()
+        text::bytes_of_hex(fs::read_to_string(self.path.join(JOINING_KEY)).ok()?.trim_end())
     }
 
     pub fn set_joining_key(&self, key: &[u8]) -> io::Result<()> {

@@ -1,0 +1,218 @@
+//! A machine's membership as a file: what it holds, and its way into a state directory.
+//!
+//! Inside its encryption an export is JSON, so that a person can get at the secret without dirsync.
+//! May use `io/net` and `io/store`. Deliberately not here: passphrases and files (`cli`).
+
+pub mod import;
+pub mod sealed;
+
+use crate::io::clock::wall_ns;
+use crate::io::net::device_key::{META_DEVICE_KEY, META_FORMER_KEYS};
+use crate::io::net::succession::MAX_CHAIN_BYTES;
+use crate::io::net::tls::DeviceKey;
+use crate::io::store::secret::Secret;
+use crate::model::{DeviceId, SyncRole, text};
+use crate::wire::packet::is_clean_name;
+use serde::{Deserialize, Serialize};
+
+/// How a person named this machine.
+pub const META_NAME: &str = "daemon.name";
+/// The engine's: what this machine does with changes.
+const META_ROLE: &str = "role";
+/// The engine's list of machines. It is carried as it is.
+const META_MEMBERSHIP: &str = "membership";
+/// What of the index is in an export.
+pub const EXPORTED_META: [&str; 5] = [META_DEVICE_KEY, META_FORMER_KEYS, META_NAME, META_ROLE, META_MEMBERSHIP];
+
+const FORMAT: u32 = 1;
+/// Far above a certificate and a key of P-256.
+const MAX_KEY_BYTES: usize = 4 << 10;
+const MAX_MEMBERSHIP_BYTES: usize = 1 << 20;
+/// Far above all of that in hexadecimal digits.
+pub const MAX_EXPORT_BYTES: usize = 4 << 20;
+
+/// Why something is no export that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("it holds no membership of dirsync")]
+    NoMembership,
+    #[error("it is of format {0}, and this dirsync knows format {FORMAT}: use the newer dirsync that made it")]
+    Newer(u32),
+    #[error("its {0} is malformed: export it again where the machine still is")]
+    Malformed(&'static str),
+}
+
+/// What makes a machine a member, and which one.
+pub struct ExportedMember {
+    pub secret: Secret,
+    pub key: DeviceKey,
+    /// The chain of its former keys.
+    pub former_keys: Option<Vec<u8>>,
+    pub name: Option<String>,
+    pub role: SyncRole,
+    /// The list of machines, as the index has it.
+    pub membership: Option<Vec<u8>>,
+}
+
+/// The same as text.
+#[derive(Serialize, Deserialize)]
+pub struct ExportText {
+    dirsync_membership: u32,
+    made_by: String,
+    /// Nanoseconds since 1970.
+    made_ns: String,
+    name: Option<String>,
+    role: String,
+    /// As the file of the secret has it.
+    secret: String,
+    /// Bytes are hexadecimal digits.
+    device_key: String,
+    former_keys: Option<String>,
+    membership: Option<String>,
+}
+
+impl ExportedMember {
+    /// From the secret and an index. `name`: where nobody named this machine.
+    pub fn gather(
+        secret: Secret,
+        meta: impl Fn(&str) -> Option<Vec<u8>>,
+        name: Option<String>,
+    ) -> Result<Self, ExportError> {
+        let word = |key| meta(key).and_then(|bytes| String::from_utf8(bytes).ok());
+        let key = meta(META_DEVICE_KEY).ok_or(ExportError::NoMembership)?;
+        let role = word(META_ROLE).and_then(|word| SyncRole::of(&word)).unwrap_or_default();
+        Ok(Self {
+            secret,
+            key: DeviceKey::from_bytes(&key).map_err(|_| ExportError::Malformed("device key"))?,
+            former_keys: meta(META_FORMER_KEYS),
+            name: word(META_NAME).or(name).filter(|name| is_clean_name(name)),
+            role,
+            membership: meta(META_MEMBERSHIP).filter(|list| list.len() <= MAX_MEMBERSHIP_BYTES),
+        })
+    }
+
+    pub fn device(&self) -> DeviceId {
+        self.key.device().expect("a key that was read names its device")
+    }
+
+    pub fn to_text(&self) -> ExportText {
+        ExportText {
+            dirsync_membership: FORMAT,
+            made_by: format!("dirsync {}", env!("CARGO_PKG_VERSION")),
+            made_ns: wall_ns().to_string(),
+            name: self.name.clone(),
+            role: self.role.word().to_owned(),
+            secret: self.secret.line(),
+            device_key: text::hex(&self.key.to_bytes()),
+            former_keys: self.former_keys.as_deref().map(text::hex),
+            membership: self.membership.as_deref().map(text::hex),
+        }
+    }
+
+    /// What was decrypted is nobody's word yet: each field is checked.
+    pub fn of_bytes(json: &[u8]) -> Result<Self, ExportError> {
+        /// Read first: another format may have other fields.
+        #[derive(Deserialize)]
+        struct Head {
+            dirsync_membership: u32,
+        }
+        match serde_json::from_slice::<Head>(json) {
+            Ok(Head { dirsync_membership: FORMAT }) => {}
+            Ok(Head { dirsync_membership }) => return Err(ExportError::Newer(dirsync_membership)),
+            Err(_) => return Err(ExportError::NoMembership),
+        }
+        let text: ExportText = serde_json::from_slice(json).map_err(|_| ExportError::NoMembership)?;
+        Self::of_text(&text)
+    }
+
+    pub fn of_text(text: &ExportText) -> Result<Self, ExportError> {
+        let malformed = ExportError::Malformed;
+        let bytes = |digits: &str, most| text::bytes_of_hex(digits).filter(|bytes| bytes.len() <= most);
+        let perhaps = |digits: Option<&String>, most, what| {
+            digits.map(|digits| bytes(digits, most).ok_or(malformed(what))).transpose()
+        };
+        let key = bytes(&text.device_key, MAX_KEY_BYTES).and_then(|key| DeviceKey::from_bytes(&key).ok());
+        if !text.name.as_deref().is_none_or(is_clean_name) {
+            return Err(malformed("name"));
+        }
+        Ok(Self {
+            secret: Secret::of_line(&text.secret).ok_or(malformed("secret"))?,
+            key: key.ok_or(malformed("device key"))?,
+            former_keys: perhaps(text.former_keys.as_ref(), MAX_CHAIN_BYTES, "chain of former keys")?,
+            name: text.name.clone(),
+            role: SyncRole::of(&text.role).ok_or(malformed("role"))?,
+            membership: perhaps(text.membership.as_ref(), MAX_MEMBERSHIP_BYTES, "list of machines")?,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    pub(crate) fn member() -> ExportedMember {
+        let metas = |key: &str| match key {
+            META_DEVICE_KEY => Some(DeviceKey::generate().unwrap().to_bytes()),
+            META_ROLE => Some(b"send-only".to_vec()),
+            META_MEMBERSHIP => Some(vec![7, 0, 255]),
+            _ => None,
+        };
+        let secret = Secret::of_line(&"ab".repeat(32)).unwrap();
+        ExportedMember::gather(secret, metas, Some("nas".to_owned())).unwrap()
+    }
+
+    #[test]
+    fn a_member_comes_back_from_its_text_as_it_was() {
+        let member = member();
+        let json = serde_json::to_vec(&member.to_text()).unwrap();
+        let again = ExportedMember::of_bytes(&json).unwrap();
+        assert!(again.secret == member.secret);
+        assert_eq!(again.key.to_bytes(), member.key.to_bytes());
+        assert_eq!((again.name.as_deref(), again.role), (Some("nas"), SyncRole::SendOnly));
+        assert_eq!((again.former_keys, again.membership), (None, Some(vec![7, 0, 255])));
+    }
+
+    #[test]
+    fn an_index_without_a_device_has_no_membership() {
+        let secret = Secret::of_line(&"ab".repeat(32)).unwrap();
+        let gathered = ExportedMember::gather(secret, |_| None, None);
+        assert!(matches!(gathered, Err(ExportError::NoMembership)));
+    }
+
+    #[test]
+    fn what_is_no_export_is_refused_by_the_field_that_is_wrong() {
+        let good = serde_json::to_value(member().to_text()).unwrap();
+        let with = |field: &str, value: Value| {
+            let mut changed = good.clone();
+            changed[field] = value;
+            changed.to_string()
+        };
+        let table = [
+            ("", "no membership"),
+            ("{}", "no membership"),
+            ("[1]", "no membership"),
+            ("{\"dirsync_membership\": 1}", "no membership"),
+            (&with("dirsync_membership", json!("1")), "no membership"),
+            (&with("dirsync_membership", json!(2)), "format 2"),
+            (&with("secret", json!("abcd")), "secret"),
+            (&with("secret", json!("read-only abcd")), "secret"),
+            (&with("device_key", json!("zz")), "device key"),
+            (&with("device_key", json!("00")), "device key"),
+            (&with("device_key", json!("00".repeat(5000))), "device key"),
+            (&with("former_keys", json!("0")), "former keys"),
+            (&with("former_keys", json!("00".repeat(1000))), "former keys"),
+            (&with("membership", json!("x")), "list of machines"),
+            (&with("membership", json!("00".repeat(MAX_MEMBERSHIP_BYTES + 1))), "list of machines"),
+            (&with("name", json!("a\nb")), "name"),
+            (&with("name", json!("")), "name"),
+            (&with("role", json!("king")), "role"),
+        ];
+        for (json, word) in table {
+            let why = ExportedMember::of_bytes(json.as_bytes()).err().expect(word).to_string();
+            assert!(why.contains(word), "{word}: {why}");
+        }
+        // A later version may add a field.
+        assert!(ExportedMember::of_bytes(with("later", json!(1)).as_bytes()).is_ok());
+    }
+}

@@ -78,10 +78,11 @@ fn state_of(folder: &Path) -> Result<PathBuf, IdentityError> {
     kept.map(|state| state.dir).ok_or_else(|| IdentityError::NoState(shown(folder)))
 }
 
-/// Of a state directory that no daemon has open; it is locked meanwhile, and left as it is.
+/// Of a state directory that no daemon has open; it is locked meanwhile.
 pub fn kept(state_dir: &Path, secret_file: Option<&Path>) -> Result<ExportedMember, IdentityError> {
     let none = || IdentityError::NoMembership(shown(state_dir));
-    if !state_dir.is_dir() {
+    // In any other folder nothing is touched, a lock neither.
+    if !state_dir.join("index").exists() && !import::is_left(state_dir) {
         return Err(none());
     }
     let state = StateDir::open(state_dir)?;

@@ -149,6 +149,7 @@ impl ExportedMember {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::model::Capability;
     use serde_json::{Value, json};
 
     pub(crate) fn member() -> ExportedMember {
@@ -171,6 +172,14 @@ pub(super) mod tests {
         assert_eq!(again.key.to_bytes(), member.key.to_bytes());
         assert_eq!((again.name.as_deref(), again.role), (Some("nas"), SyncRole::SendOnly));
         assert_eq!((again.former_keys, again.membership), (None, Some(vec![7, 0, 255])));
+    }
+
+    #[test]
+    fn a_machine_that_may_only_read_comes_back_as_such_a_one() {
+        let reader = Secret::from_member(&member().secret.to_joiner(Capability::ReadOnly).unwrap());
+        let text = ExportedMember { secret: reader.clone(), ..member() }.to_text();
+        let again = ExportedMember::of_text(&text).unwrap().secret;
+        assert!(again == reader && again.capability() == Capability::ReadOnly);
     }
 
     #[test]

@@ -190,6 +190,9 @@ fn what_is_kept_of_a_machine_is_exported_where_no_daemon_runs() {
         fed(command, &format!("{PASSPHRASE}\n"))
     };
     says(&from_folder(&old.home.join("none")), 1, &["no daemon is running", "--state-dir"]);
+    let stray = ["identity", "export", "-", "--state-dir", path_text(&old.dir)];
+    says(&with_passphrase(&old, &stray, PASSPHRASE), 1, &["holds no membership"]);
+    assert!(!old.at("lock").exists());
     let out = from_folder(&home);
     assert!(out.status.success(), "{}", text_of(&out));
 

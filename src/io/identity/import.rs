@@ -100,6 +100,11 @@ fn commit(state: &StateDir, made: &Path) -> io::Result<()> {
     sync(state.path())
 }
 
+/// Whether a kill left one that is whole, and not in its place yet.
+pub fn is_left(state_dir: &Path) -> bool {
+    state_dir.join(COMMITTED).is_dir()
+}
+
 /// Puts in its place what was imported, if anything was, and removes what a kill left of an import
 /// that was not whole. The index must not be open.
 pub fn finish(state: &StateDir) -> io::Result<()> {

@@ -6,6 +6,7 @@
 pub mod absent;
 pub mod identity;
 pub mod survey;
+pub mod web;
 
 use crate::io::control::{self, by_inode::FolderInode};
 use crate::model::path::PRIVATE_DIR;

@@ -6,6 +6,7 @@
 //! here: reading the secret, making folders.
 
 mod code;
+mod http;
 mod place;
 mod preview;
 
@@ -16,6 +17,7 @@ use crate::model::{SyncRole, text};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 pub use code::CodeSource;
+pub use http::{HttpArgs, HttpPlace};
 pub use preview::{PreviewArgs, PreviewForm};
 use std::env;
 use std::ffi::OsString;
@@ -110,6 +112,9 @@ pub struct Args {
     /// with K, M or G after it (1,024 of the one before), such as 20M [default: no limit]
     #[arg(long, value_name = "RATE", env = "DIRSYNCD_LIMIT", value_parser = rate)]
     pub limit: Option<u64>,
+
+    #[command(flatten)]
+    pub http: HttpArgs,
 
     /// Hold nothing back, however much is deleted or goes back to older contents at once: as if
     /// 'dirsync confirm' were always said
@@ -217,6 +222,8 @@ pub struct Options {
     pub peers: Vec<PeerAddress>,
     /// Bytes a second sent to each peer, and in all.
     pub limit: Option<u64>,
+    /// The API is answered there, too.
+    pub http: Option<HttpPlace>,
     /// Nothing is held for being too much.
     pub allow_mass_delete: bool,
     pub on_conflict: ConflictOption,
@@ -251,6 +258,12 @@ pub enum OptionError {
     Name(String),
     #[error("--peer '{0}' is no HOST:PORT; write it as in 'nas.local:6000', '192.0.2.7:6000' or '[2001:db8::7]:6000'")]
     Peer(String),
+    #[error(
+        "--http '{0}' is no address; write a port, as in 8080, or an address in full, as in 192.0.2.7:8080 or [::1]:8080"
+    )]
+    Http(String),
+    #[error("--http-tls says how --http is answered; add --http ADDR")]
+    TlsAlone,
     #[error("--join: {0}; 'dirsync invite' on a member shows one, such as 0123-4567-89AB-CDEF")]
     Code(#[from] CodeError),
     #[error("--json says a preview in JSON; add --preview")]
@@ -301,7 +314,7 @@ impl Options {
             None => name_of_host(host_name),
         };
         let peers = args.peers.iter().map(|peer| peer_address(peer)).collect::<Result<_, _>>()?;
-        let Args { broadcast_port, allow_mass_delete, on_conflict, limit, no_scrub, preview, role, .. } = args;
+        let Args { broadcast_port, allow_mass_delete, on_conflict, limit, http, no_scrub, preview, role, .. } = args;
         Ok(Self {
             directory,
             broadcast_port,
@@ -315,6 +328,7 @@ impl Options {
             name_is_given,
             peers,
             limit,
+            http: http.place()?,
             allow_mass_delete,
             on_conflict,
             role,

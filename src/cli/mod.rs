@@ -20,6 +20,7 @@ mod show;
 mod verify;
 mod wait;
 mod watch;
+mod web;
 mod when;
 
 use crate::client::identity::IdentityError;
@@ -272,6 +273,16 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// The address at which a browser asks this daemon, with the token that it needs; opens it where
+    /// there is a desktop
+    ///
+    /// The daemon must run with --http. Whoever has the address can do all that you can here: do not
+    /// pass it on, but one of --read-only.
+    Web {
+        /// With the token that may look at everything and change nothing
+        #[arg(long)]
+        read_only: bool,
+    },
     /// Stop sending and receiving, until 'resume'
     Pause,
     /// Go on after 'pause'
@@ -507,6 +518,7 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
             say(json, &view, |view| format!("this machine is {} now\n", view.name))
         }
         Command::Leave { yes } => leave::leave(client, &place.folder, json, yes).await,
+        Command::Web { read_only } => web::web(&mut client, json, read_only).await,
         Command::Pause => order(&mut client, json, "pause", "paused; go on with 'dirsync resume'").await,
         Command::Resume => order(&mut client, json, "resume", "syncing goes on").await,
     }

@@ -10,7 +10,7 @@ use crate::engine::{
     StageId, StatKind, Status, SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
 };
 use crate::io::Events;
-use crate::io::control::{About, Control, Handle, KeptFacts, LinkFacts, Request, SecretPlace, World};
+use crate::io::control::{About, Api, Control, Handle, KeptFacts, LinkFacts, Request, SecretPlace, World};
 use crate::io::store::index::JournalLine;
 use crate::model::{
     ContentId, DeviceId, Entry, FileTime, Kind, Mode as Bits, RetainReason, SyncPath, Version, VersionVector,
@@ -336,6 +336,7 @@ fn daemon() -> Daemon {
         state_dir: "/state".into(),
         listen_port: 6000,
         broadcast_port: 5000,
+        http: None,
         name_is_given: true,
         secret: SecretPlace::Own,
         capability: crate::model::Capability::Write,
@@ -343,7 +344,7 @@ fn daemon() -> Daemon {
     let control = Control::bind(private(&folder).as_fd(), home.path()).unwrap();
     let open = fs::File::open(&folder).unwrap();
     let control = control.also_by_inode(open.as_fd());
-    tokio::spawn(control.serve(handle, world.clone(), about));
+    tokio::spawn(control.serve(Api::new(handle, world.clone(), about)));
     let state = Arc::clone(&done);
     std::thread::spawn(move || {
         fake_loop(&requests, &state);

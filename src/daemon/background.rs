@@ -1,10 +1,11 @@
-//! A thread beside the loop, for what waits: the control socket and the signals.
+//! Threads beside the loop, for what waits: the control socket and the signals, and TCP.
 //!
 //! Deliberately not here: what a request or a signal leads to; both only nudge the loop.
 
 use crate::engine::Event;
 use crate::io::Events;
-use crate::io::control::{About, Control, Handle, World};
+use crate::io::control::http::HttpServer;
+use crate::io::control::{Api, Control};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,14 +22,7 @@ impl Stop {
 }
 
 /// Starts the thread; it ends with the process. Signals are caught from the moment this returns.
-pub(super) fn start(
-    control: Control,
-    handle: Handle,
-    world: Arc<dyn World>,
-    about: About,
-    events: Events,
-    stop: &Stop,
-) -> io::Result<()> {
+pub(super) fn start(control: Control, api: Api, events: Events, stop: &Stop) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let inside = runtime.enter();
     let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -37,7 +31,7 @@ pub(super) fn start(
     let work = move || {
         runtime.block_on(async move {
             tokio::spawn(await_signal(terminate, interrupt, asked, events));
-            if let Err(why) = control.serve(handle, world, about).await {
+            if let Err(why) = control.serve(api).await {
                 tracing::error!(
                     "the control socket has failed: {why}; dirsync cannot ask until the daemon is restarted"
                 );
@@ -46,6 +40,18 @@ pub(super) fn start(
         });
     };
     std::thread::Builder::new().name("control".to_owned()).spawn(work)?;
+    Ok(())
+}
+
+/// Starts another one, so that what comes over TCP keeps no `dirsync` waiting.
+pub(super) fn answer_over_tcp(server: HttpServer, api: Api) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let work = move || {
+        if let Err(why) = runtime.block_on(server.serve(api)) {
+            tracing::error!("--http has failed: {why}; nothing answers there until the daemon is restarted");
+        }
+    };
+    std::thread::Builder::new().name("http".to_owned()).spawn(work)?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 mod again;
 mod background;
 mod chores;
+mod http;
 mod joining;
 mod last_run;
 mod leaving;
@@ -21,7 +22,8 @@ use crate::engine::observe::torn::Cut;
 use crate::engine::{Config, Engine, Event, Halt, Keeps, OnConflict, RootState, Trust};
 use crate::humanize;
 use crate::io::Events;
-use crate::io::control::{About, Control, Handle, NoSocket, SecretPlace};
+use crate::io::control::http::HttpError;
+use crate::io::control::{About, Api, Control, Handle, HttpFacts, NoSocket, SecretPlace};
 use crate::io::fs::boot::{self, BootPlace};
 use crate::io::fs::disk::{Disk, DiskOptions};
 use crate::io::fs::nested::{self, NestedError};
@@ -85,6 +87,8 @@ pub enum DaemonError {
     Net(#[from] NetError),
     #[error(transparent)]
     Control(#[from] NoSocket),
+    #[error(transparent)]
+    Http(#[from] HttpError),
     #[error(transparent)]
     Nested(#[from] NestedError),
     #[error("{0}")]
@@ -170,20 +174,26 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
         remember(&state, &root, &index);
     }
 
+    let web = http::bind(options, &key)?;
     let (events, received) = Events::channel();
     let (handle, requests) = Handle::new(events.clone());
     let disk = start_disk(options, &root, &events, &index)?;
     let net = start_net(net_config(options, key, &secret, state.port()), &events, &root, &disk)?;
     keep_port(options, &state, net.port());
-    let about = about(options, net.port(), secret.capability());
+    let about = about(options, net.port(), secret.capability(), web.as_ref().map(|web| web.facts().clone()));
     let control = bind_control(options, &root)?;
     introduce(options, device, &about, root.keeps());
+    http::introduce(options, about.http.as_ref());
     if let Some(file) = secret_made {
         say_how_to_add_a_machine(file);
     }
     let shell = Arc::new(Shell::new(disk, net));
     stall::watch(root.waits(), text::escape(options.directory.as_os_str().as_bytes()))?;
-    background::start(control, handle, Arc::clone(&shell) as _, about, events, stop)?;
+    let api = Api::new(handle, Arc::clone(&shell) as _, about);
+    if let Some(web) = web {
+        background::answer_over_tcp(web, api.clone())?;
+    }
+    background::start(control, api, events, stop)?;
 
     let mut turns = Loop {
         engine: engine(options, secret.capability(), &root, (device, was_renewed), index),
@@ -223,12 +233,13 @@ fn say_if_it_was_killed(was_clean: bool, was_cut: bool) {
     }
 }
 
-fn about(options: &Options, listen_port: u16, capability: Capability) -> About {
+fn about(options: &Options, listen_port: u16, capability: Capability, http: Option<HttpFacts>) -> About {
     About {
         directory: options.directory.clone(),
         state_dir: options.state_dir.clone(),
         listen_port,
         broadcast_port: options.broadcast_port,
+        http,
         name_is_given: options.name_is_given,
         secret: match &options.secret {
             SecretSource::Own(_) => SecretPlace::Own,

@@ -5,12 +5,13 @@
 //! `.dirsync/control-at` says so. Only this uid and root are heard. What needs the engine is a
 //! [`Request`] to the daemon's loop with a place for the answer; the rest is asked of the
 //! [`World`]. May import `engine` and `model`. Deliberately not here: anything that the engine
-//! decides, and any address but this socket.
+//! decides, and TCP (`control/http.rs`).
 
 mod answer;
 pub mod by_inode;
 mod conflicts;
 mod elsewhere;
+pub mod http;
 mod identity;
 mod invite;
 mod leave;
@@ -37,6 +38,7 @@ use crate::io::net::link::Upload;
 use crate::io::net::members::Unreached;
 use crate::io::store::index::{JournalLine, WantedLines};
 use crate::model::{Capability, ContentId, DeviceId, InvitationCode, SyncPath, text};
+use answer::ApiState;
 use by_inode::FolderInode;
 pub(crate) use identity::EXPORT;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -46,12 +48,13 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::future::IntoFuture;
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream, unix::SocketAddr};
+use tokio::net::{UnixListener, UnixStream, unix};
 use tokio::sync::oneshot;
 
 /// The socket's name below `.dirsync/`, or in the state directory.
@@ -260,6 +263,43 @@ pub trait World: Send + Sync {
     }
 }
 
+/// Where the API is answered over TCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpFacts {
+    pub address: SocketAddr,
+    /// With TLS: SHA-256 of the certificate.
+    pub fingerprint: Option<String>,
+}
+
+impl HttpFacts {
+    /// How a browser on this machine is led there.
+    pub fn url(&self) -> String {
+        let scheme = if self.fingerprint.is_some() { "https" } else { "http" };
+        let mut address = self.address;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        format!("{scheme}://{address}/")
+    }
+}
+
+/// The routes with all that they need, for each socket that answers.
+#[derive(Clone)]
+pub struct Api {
+    everyone: axum::Router,
+    /// Also what no socket but the owner's own may answer.
+    owner: axum::Router,
+}
+
+impl Api {
+    pub fn new(handle: Handle, world: Arc<dyn World>, about: About) -> Self {
+        let state = ApiState::new(handle, world, about);
+        Self { everyone: routes::router(state.clone()), owner: routes::router_of_owner(state) }
+    }
+}
+
 /// What never changes while the daemon runs.
 #[derive(Debug, Clone)]
 pub struct About {
@@ -267,6 +307,7 @@ pub struct About {
     pub state_dir: PathBuf,
     pub listen_port: u16,
     pub broadcast_port: u16,
+    pub http: Option<HttpFacts>,
     /// The options say how this machine is called.
     pub name_is_given: bool,
     pub secret: SecretPlace,
@@ -344,8 +385,7 @@ impl Control {
 
     /// Serves until the runtime ends, also what is for this machine's owner alone. To be called within
     /// one.
-    pub async fn serve(self, handle: Handle, world: Arc<dyn World>, about: About) -> io::Result<()> {
-        let router = routes::router_of_owner(handle, world, about);
+    pub async fn serve(self, Api { owner: router, .. }: Api) -> io::Result<()> {
         if let Some(socket) = self.by_inode {
             let listener = OursOnly::new(UnixListener::from_std(socket)?);
             tokio::spawn(axum::serve(listener, router.clone()).into_future());
@@ -447,9 +487,9 @@ impl OursOnly {
 
 impl axum::serve::Listener for OursOnly {
     type Io = UnixStream;
-    type Addr = SocketAddr;
+    type Addr = unix::SocketAddr;
 
-    async fn accept(&mut self) -> (UnixStream, SocketAddr) {
+    async fn accept(&mut self) -> (UnixStream, unix::SocketAddr) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) if is_ours(&stream) => return (stream, address),
@@ -462,7 +502,7 @@ impl axum::serve::Listener for OursOnly {
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
+    fn local_addr(&self) -> io::Result<unix::SocketAddr> {
         self.listener.local_addr()
     }
 }

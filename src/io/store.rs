@@ -2,6 +2,7 @@
 //!
 //! May use no other room of `io/`.
 
+pub mod api_tokens;
 pub mod chunk_lists;
 pub mod index;
 pub mod keys;

@@ -18,6 +18,9 @@ pub struct StatusView {
     pub name: String,
     pub listen_port: u16,
     pub broadcast_port: u16,
+    /// Where the API is answered over TCP, if it is.
+    #[serde(default)]
+    pub http: Option<HttpView>,
     pub idle: bool,
     pub scanning: bool,
     pub paused: bool,
@@ -90,6 +93,15 @@ pub struct StatusView {
     pub ignored: u64,
     /// Every device that was linked once and was not forgotten.
     pub devices: Vec<DeviceView>,
+}
+
+/// The API over TCP.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct HttpView {
+    /// As a browser on this machine is led there.
+    pub url: String,
+    /// With TLS: SHA-256 of the certificate, as browsers show it.
+    pub fingerprint: Option<String>,
 }
 
 /// A large content that is on its way here.

@@ -20,6 +20,7 @@ mod forgetting;
 mod groups;
 mod guards;
 mod hostile_peer;
+mod http;
 mod identity;
 mod in_sync;
 mod joining;

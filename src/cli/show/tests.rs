@@ -38,6 +38,7 @@ fn idle() -> StatusView {
         name: "alpha".into(),
         listen_port: 6000,
         broadcast_port: 5000,
+        http: None,
         idle: true,
         scanning: false,
         paused: false,

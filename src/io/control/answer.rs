@@ -24,10 +24,32 @@ pub(super) struct ApiState {
     pub undoing: Arc<tokio::sync::Mutex<()>>,
 }
 
+impl ApiState {
+    pub(super) fn new(handle: Handle, world: Arc<dyn World>, about: About) -> Self {
+        Self {
+            handle,
+            world,
+            about: Arc::new(about),
+            asking: Arc::default(),
+            asking_holds: Arc::default(),
+            undoing: Arc::default(),
+        }
+    }
+}
+
 /// An answer that is no answer: a code for programs, a sentence for people.
 pub(super) struct Refusal(StatusCode, String);
 
 impl Refusal {
+    pub(super) fn new(status: StatusCode, why: impl Into<String>) -> Self {
+        Self(status, why.into())
+    }
+
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.0
+    }
+
     pub(super) fn malformed(why: impl Into<String>) -> Self {
         Self(StatusCode::BAD_REQUEST, why.into())
     }
@@ -52,6 +74,11 @@ impl Refusal {
     #[cfg(test)]
     pub(super) fn text(&self) -> &str {
         &self.1
+    }
+
+    pub(super) fn too_large() -> Self {
+        let why = format!("the body is larger than {BODY_BYTES} bytes; name fewer paths at once");
+        Self(StatusCode::PAYLOAD_TOO_LARGE, why)
     }
 
     pub(super) fn busy() -> Self {
@@ -87,9 +114,7 @@ impl From<QueryRejection> for Refusal {
 impl From<JsonRejection> for Refusal {
     fn from(why: JsonRejection) -> Self {
         match why.status() {
-            status @ StatusCode::PAYLOAD_TOO_LARGE => {
-                Self(status, format!("the body is larger than {BODY_BYTES} bytes; name fewer paths at once"))
-            }
+            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large(),
             status @ StatusCode::UNSUPPORTED_MEDIA_TYPE => {
                 Self(status, "the body is to be JSON, with 'Content-Type: application/json'".to_owned())
             }

@@ -7,7 +7,7 @@ use super::answer::{Answer, ApiState, BODY_BYTES, Refusal};
 use super::elsewhere::holding;
 use super::table::{self, ApiRequest};
 use super::view::name_elsewhere;
-use super::{About, Handle, Request, World, conflicts, identity, invite, leave, past, roles, undo, verify, why};
+use super::{Request, conflicts, identity, invite, leave, past, roles, undo, verify, why};
 use crate::engine::{DeviceStatus, Event};
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
@@ -24,7 +24,6 @@ use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
 /// Held paths that are named in an answer.
@@ -74,16 +73,14 @@ pub(super) fn requests() -> Vec<ApiRequest> {
     ]
 }
 
+/// What every listener answers.
+pub(super) fn router(state: ApiState) -> Router {
+    routes().layer(DefaultBodyLimit::max(BODY_BYTES)).with_state(state)
+}
+
 /// What the Unix socket answers: the API, and what no other listener may answer.
-pub(super) fn router_of_owner(handle: Handle, world: Arc<dyn World>, about: About) -> Router {
-    routes().merge(identity::routes()).layer(DefaultBodyLimit::max(BODY_BYTES)).with_state(ApiState {
-        handle,
-        world,
-        about: Arc::new(about),
-        asking: Arc::default(),
-        asking_holds: Arc::default(),
-        undoing: Arc::default(),
-    })
+pub(super) fn router_of_owner(state: ApiState) -> Router {
+    routes().merge(identity::routes()).layer(DefaultBodyLimit::max(BODY_BYTES)).with_state(state)
 }
 
 pub(super) fn routes() -> Router<ApiState> {

@@ -22,7 +22,7 @@ use crate::views::condition;
 use crate::views::conflicts::{ConflictView, SideView};
 use crate::views::history::KeptView;
 use crate::views::status::{
-    DeviceView, EntryView, LogLine, PathNote, PeerView, StatusView, TransferView, UnreachedView, UploadView,
+    DeviceView, EntryView, HttpView, LogLine, PathNote, PeerView, StatusView, TransferView, UnreachedView, UploadView,
 };
 use crate::wire::condition::Condition;
 use crate::wire::conflict::Sides;
@@ -73,6 +73,7 @@ impl StatusView {
             name: status.name,
             listen_port: about.listen_port,
             broadcast_port: about.broadcast_port,
+            http: about.http.as_ref().map(|http| HttpView { url: http.url(), fingerprint: http.fingerprint.clone() }),
             idle: status.idle,
             scanning: status.scanning,
             paused: status.paused,

@@ -5,7 +5,7 @@
 //! member; but the handshake's signature is checked, so that a device id cannot be claimed without
 //! its key.
 
-use crate::model::DeviceId;
+use crate::model::{DeviceId, text};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature};
@@ -56,6 +56,12 @@ impl DeviceKey {
     pub(super) fn signing_key(&self) -> Result<Arc<dyn SigningKey>, KeyError> {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key_der.clone()));
         Ok(ring::default_provider().key_provider.load_private_key(key)?)
+    }
+
+    /// SHA-256 of the certificate, as browsers show it.
+    pub fn fingerprint(&self) -> String {
+        let hash = ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13().map(|suite| suite.common.hash_provider);
+        hash.map_or(String::new(), |hash| text::hex(hash.hash(&self.cert_der).as_ref()))
     }
 
     pub fn device(&self) -> Result<DeviceId, KeyError> {
@@ -120,6 +126,20 @@ fn server_config(
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(config)
+}
+
+/// How a browser or a program is answered: with the device's certificate, and none is asked of it.
+pub fn web_config(key: &DeviceKey) -> Result<Arc<ServerConfig>, KeyError> {
+    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.key_der.clone()));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![CertificateDer::from(key.cert_der.clone())], private)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// The device that a certificate's key names.
@@ -220,6 +240,13 @@ mod tests {
         assert_eq!(key.device().unwrap(), again.device().unwrap());
         assert!(Tls::new(&again).is_ok());
         assert_ne!(key.device().unwrap(), DeviceKey::generate().unwrap().device().unwrap());
+    }
+
+    #[test]
+    fn a_browser_is_answered_with_the_device_s_certificate() {
+        let key = DeviceKey::generate().unwrap();
+        assert!(web_config(&key).is_ok());
+        assert!(key.fingerprint().len() == 64 && key.fingerprint() != DeviceKey::generate().unwrap().fingerprint());
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl StateDir {
 }
 
 /// Whole or not at all, also over a power cut.
-fn write(dir: &Path, name: &str, text: &str) -> io::Result<()> {
+pub(super) fn write(dir: &Path, name: &str, text: &str) -> io::Result<()> {
     let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(text.as_bytes())?;

@@ -1,0 +1,197 @@
+//! The API over TCP (`--http`): the same routes for who has a token, over HTTP or HTTPS.
+//!
+//! It has a thread of its own, so that whatever comes from there keeps no `dirsync` waiting. A
+//! client has bounds of time and size for all that it sends, and hyper answers what breaks those of
+//! a head. Deliberately not here: who may ask what (`http/gate.rs`).
+
+mod connections;
+mod gate;
+
+use super::answer::{BODY_BYTES, Refusal};
+use super::{Api, HttpFacts};
+use crate::io::net::tls::{DeviceKey, KeyError, web_config};
+use crate::io::store::api_tokens::{ApiTokens, TokenError};
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
+use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use connections::{ConnectionPlace, Connections};
+use gate::{Caller, HttpGate};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+/// A handshake, and the head of a request from the moment that one may come, take no longer. So
+/// long a connection may be idle.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// The body of a request takes no longer.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// What was answered is taken off within this time, or the connection ends.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+/// Of a head, and of what is read ahead (bytes; headers).
+const HEAD_BYTES: usize = 16 << 10;
+const HEADERS: usize = 64;
+
+const PAGE: &str = include_str!("http/page.html");
+
+/// Why the API is not answered over TCP.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error("--http {address}: {why}; give another port or an address of this machine, or leave it out")]
+    Bind { address: SocketAddr, why: io::Error },
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("--http-tls: the device key cannot be used: {0}")]
+    Key(#[from] KeyError),
+}
+
+/// A listener, before it is served.
+pub struct HttpServer {
+    listener: StdListener,
+    facts: HttpFacts,
+    tls: Option<TlsAcceptor>,
+    tokens: ApiTokens,
+}
+
+impl HttpServer {
+    /// `key`: for TLS.
+    pub fn bind(address: SocketAddr, key: Option<&DeviceKey>, state_dir: &Path) -> Result<Self, HttpError> {
+        let tls = key.map(web_config).transpose()?.map(TlsAcceptor::from);
+        let bound = StdListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok((listener.local_addr()?, listener))
+        });
+        let (address, listener) = bound.map_err(|why| HttpError::Bind { address, why })?;
+        let tokens = ApiTokens::read_or_make(state_dir)?;
+        let facts = HttpFacts { address, fingerprint: key.map(DeviceKey::fingerprint) };
+        Ok(Self { listener, facts, tls, tokens })
+    }
+
+    pub fn facts(&self) -> &HttpFacts {
+        &self.facts
+    }
+
+    /// Serves until the runtime ends. To be called within one.
+    pub async fn serve(self, api: Api) -> io::Result<()> {
+        let listener = TcpListener::from_std(self.listener)?;
+        let gate = HttpGate { tokens: self.tokens, tls: self.tls.is_some() };
+        let door = Arc::new(Door { gate, router: TowerToHyperService::new(api.everyone), tls: self.tls });
+        let connections = Connections::default();
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => connections.admit(|place| Arc::clone(&door).open(stream, place)),
+                Err(why) => {
+                    tracing::warn!("--http cannot accept: {why}");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+}
+
+/// What all connections share.
+struct Door {
+    gate: HttpGate,
+    router: TowerToHyperService<Router>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Door {
+    /// One connection, to its end.
+    async fn open(self: Arc<Self>, stream: TcpStream, place: ConnectionPlace) {
+        let Ok(local) = stream.local_addr() else { return };
+        let _ = stream.set_nodelay(true);
+        // What is sent and not taken off would be kept for as long as the client likes.
+        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(TAKEN_WITHIN));
+        let ended = match self.tls.clone() {
+            None => self.talk(stream, local, place).await,
+            Some(tls) => match timeout(HEAD_WITHIN, tls.accept(stream)).await {
+                Ok(Ok(stream)) => self.talk(stream, local, place).await,
+                Ok(Err(why)) => return tracing::debug!("a TLS handshake with --http failed: {why}"),
+                Err(_) => return,
+            },
+        };
+        if let Err(why) = ended {
+            tracing::debug!("a connection to --http ended: {why}");
+        }
+    }
+
+    async fn talk<S>(self: Arc<Self>, stream: S, local: SocketAddr, place: ConnectionPlace) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let place = Arc::new(place);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (door, place) = (Arc::clone(&self), Arc::clone(&place));
+            async move { Ok::<_, Infallible>(door.answer(request, local, &place).await) }
+        });
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+        server.max_buf_size(HEAD_BYTES).max_headers(HEADERS);
+        server.serve_connection(TokioIo::new(stream), service).await
+    }
+
+    async fn answer(&self, request: Request<Incoming>, local: SocketAddr, place: &ConnectionPlace) -> Response {
+        let mut response = self.ask(request, local, place).await.unwrap_or_else(IntoResponse::into_response);
+        gate::dress(response.status(), response.headers_mut());
+        response
+    }
+
+    async fn ask(
+        &self,
+        request: Request<Incoming>,
+        local: SocketAddr,
+        place: &ConnectionPlace,
+    ) -> Result<Response, Refusal> {
+        let (parts, body) = request.into_parts();
+        let body = match self.gate.check(&parts, local)? {
+            Caller::Anyone if parts.uri.path() == gate::PAGE => return Ok(page()),
+            Caller::Anyone => Body::empty(),
+            Caller::Known if !place.know() => {
+                return Ok(last(Refusal::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too many connections are open; close some",
+                )));
+            }
+            Caller::Known if body.is_end_stream() || parts.method == Method::GET => Body::empty(),
+            Caller::Known => whole(body).await?,
+        };
+        let answered = self.router.call(Request::from_parts(parts, body)).await;
+        Ok(answered.unwrap_or_else(|never| match never {}))
+    }
+}
+
+/// The body of a request, once it is here.
+async fn whole(body: Incoming) -> Result<Body, Refusal> {
+    match timeout(BODY_WITHIN, Limited::new(body, BODY_BYTES).collect()).await {
+        Ok(Ok(body)) => Ok(Body::from(body.to_bytes())),
+        Ok(Err(why)) if why.is::<http_body_util::LengthLimitError>() => Err(Refusal::too_large()),
+        Ok(Err(why)) => Err(Refusal::malformed(format!("the body cannot be read: {why}"))),
+        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time; send it again")),
+    }
+}
+
+fn page() -> Response {
+    ([(CONTENT_TYPE, "text/html; charset=utf-8")], PAGE).into_response()
+}
+
+/// The connection ends with it.
+fn last(refusal: Refusal) -> Response {
+    let mut response = refusal.into_response();
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}

@@ -1,0 +1,332 @@
+//! The API over TCP: who is answered, who is not, and whom it keeps waiting.
+
+use crate::common::disk::path_text;
+use crate::common::machine::text_of;
+use crate::common::{Group, Machine, PATIENCE, read, remove};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A machine that also answers over TCP, at a port of its own.
+struct Web {
+    machine: Machine,
+    address: SocketAddr,
+    token: String,
+    read_only: String,
+    fingerprint: Option<String>,
+}
+
+impl Web {
+    fn start(options: &[&str]) -> Self {
+        let mut machine = Group::new().machine("a");
+        machine.options = options.iter().map(|&option| option.to_owned()).collect();
+        machine.start();
+        Self::of(machine)
+    }
+
+    fn of(machine: Machine) -> Self {
+        let (whole, read_only) = (said(&machine, &["web"]), said(&machine, &["web", "--read-only"]));
+        let (url, token) = whole["url"].as_str().and_then(|url| url.split_once("/#token=")).expect("with a token");
+        let (_, address) = url.split_once("://").expect("a scheme");
+        let (_, reads) = read_only["url"].as_str().and_then(|url| url.split_once("/#token=")).expect("with a token");
+        assert_ne!(token, reads);
+        Self {
+            address: address.parse().expect("an address and a port"),
+            token: token.to_owned(),
+            read_only: reads.to_owned(),
+            fingerprint: whole["fingerprint"].as_str().map(str::to_owned),
+            machine,
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.ask_with(method, path, headers, "")
+    }
+
+    /// `HOST`, `WHOLE` and `READ` stand for what they are here.
+    fn ask_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        Answer::of(self.connect(), &self.request(method, path, headers, body))
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
+        let host = [("host", "HOST")];
+        let has_host = headers.iter().any(|(name, _)| *name == "host");
+        let headers = headers.iter().chain(if has_host { &[][..] } else { &host });
+        let lines: Vec<_> = headers.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines = lines.concat().replace("HOST", &self.address.to_string());
+        let lines = lines.replace("WHOLE", &self.token).replace("READ", &self.read_only);
+        let end = format!("content-type: application/json\r\nconnection: close\r\ncontent-length: {}", body.len());
+        format!("{method} {path} HTTP/1.1\r\n{lines}{end}\r\n\r\n{body}")
+    }
+}
+
+fn said(machine: &Machine, words: &[&str]) -> Value {
+    machine.json(words).unwrap_or_else(|why| panic!("{why}"))
+}
+
+#[derive(Debug)]
+struct Answer {
+    code: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn of(mut stream: impl Read + Write, request: &str) -> Self {
+        stream.write_all(request.as_bytes()).expect("it is taken");
+        let mut bytes = Vec::new();
+        let read = stream.read_to_end(&mut bytes);
+        // What ends a TLS connection without a word has answered all the same.
+        assert!(read.is_ok() || !bytes.is_empty(), "{read:?}");
+        let text = String::from_utf8(bytes).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text}"));
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a code");
+        Self { code, head: head.to_lowercase(), body: body.to_owned() }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|why| panic!("{why}: {self:?}"))
+    }
+
+    /// A refusal with this code, as a problem that says these words.
+    fn refuses(&self, code: u16, says: &str) {
+        assert_eq!(self.code, code, "{self:?}");
+        assert!(self.head.contains("content-type: application/problem+json"), "{self:?}");
+        let problem = self.json();
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(says)), "{problem}");
+        assert_eq!(problem["status"], code);
+    }
+}
+
+const KEY: (&str, &str) = ("x-api-key", "WHOLE");
+const STATUS: &str = "/api/v1/status";
+
+#[test]
+fn over_tcp_who_has_a_token_is_answered_and_nobody_else() {
+    let web = Web::start(&["--http", "0"]);
+    let answer = web.ask("GET", STATUS, &[("authorization", "Bearer WHOLE")]);
+    assert_eq!((answer.code, &answer.json()["name"]), (200, &Value::from("a")));
+    assert!(!answer.head.contains("access-control"), "{answer:?}");
+    for part in [
+        "content-security-policy: default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "x-content-type-options: nosniff",
+        "referrer-policy: no-referrer",
+        "cache-control: no-store",
+    ] {
+        assert!(answer.head.contains(part), "{part}: {answer:?}");
+    }
+    assert_eq!(web.ask("GET", STATUS, &[KEY]).code, 200);
+    assert_eq!(web.ask("GET", "/v1/status", &[KEY]).code, 200);
+    assert!(web.ask("GET", "/api/openapi.json", &[KEY]).json()["paths"][STATUS].is_object());
+
+    web.ask("GET", STATUS, &[]).refuses(401, "'dirsync web' shows it");
+    assert!(web.ask("GET", STATUS, &[]).head.contains("www-authenticate: bearer"));
+    web.ask("GET", STATUS, &[("x-api-key", &"0".repeat(64))]).refuses(401, "not one of this daemon");
+    web.ask("GET", "/api/openapi.json", &[]).refuses(401, "token");
+    web.ask("GET", "/none", &[]).refuses(401, "token");
+    web.ask("GET", "/none", &[KEY]).refuses(404, "no such request");
+    web.ask("PATCH", STATUS, &[KEY]).refuses(405, "another method");
+    // What is for the owner's own socket alone holds the secret.
+    web.ask("POST", "/internal/identity/export", &[KEY]).refuses(404, "no such request");
+    // A page of somewhere, with and without a name that leads here, even if it knew the token.
+    let port = web.address.port();
+    for host in ["evil.example", &format!("evil.example:{port}"), &format!("127.0.0.1:{}", port ^ 1), "127.0.0.1"] {
+        web.ask("GET", STATUS, &[("host", host), KEY]).refuses(421, &web.address.to_string());
+        web.ask("GET", "/", &[("host", host)]).refuses(421, &web.address.to_string());
+    }
+    for origin in ["http://evil.example", "null", "https://HOST", &format!("http://localhost:{port}")] {
+        web.ask("POST", "/api/v1/pause", &[("origin", origin), KEY]).refuses(403, "another origin");
+        let preflight = web.ask("OPTIONS", STATUS, &[("origin", origin), ("access-control-request-method", "GET")]);
+        assert!(preflight.code == 403 && !preflight.head.contains("access-control"), "{preflight:?}");
+    }
+    assert_eq!(web.ask("GET", STATUS, &[("origin", "http://HOST"), KEY]).code, 200);
+    let localhost = format!("localhost:{port}");
+    assert_eq!(web.ask("GET", STATUS, &[("host", &localhost), KEY]).code, 200);
+    assert_eq!(said(&web.machine, &["status"])["paused"], false);
+    // What needs no token.
+    assert_eq!(web.ask("GET", "/api/v1/healthz", &[]).json(), serde_json::json!({ "ok": true }));
+    let page = web.ask("GET", "/", &[]);
+    assert!(page.code == 200 && page.head.contains("content-type: text/html"), "{page:?}");
+    assert!(page.body.contains("/api/openapi.json") && !page.body.contains("<script"), "{page:?}");
+}
+
+#[test]
+fn the_token_for_reading_changes_nothing_and_both_are_the_owner_s_alone() {
+    let web = Web::start(&["--http", "0"]);
+    let reads = ("x-api-key", "READ");
+    assert_eq!(web.ask("GET", STATUS, &[reads]).code, 200);
+    assert_eq!(web.ask("HEAD", STATUS, &[reads]).code, 200);
+    for path in ["/api/v1/pause", "/v1/pause", "/api/v1/confirm", "/api/v1/invite", "/"] {
+        web.ask_with("POST", path, &[reads], "{}").refuses(403, "may only read");
+    }
+    assert_eq!(said(&web.machine, &["status"])["paused"], false);
+    assert_eq!(web.ask_with("POST", "/api/v1/pause", &[KEY], "{}").code, 200);
+    assert_eq!(said(&web.machine, &["status"])["paused"], true);
+    let files = ["http-token", "http-token-read-only"].map(|name| web.machine.state.join(name));
+    for (file, token) in files.iter().zip([&web.token, &web.read_only]) {
+        assert_eq!(read(file), format!("{token}\n").as_bytes());
+        let mode = std::fs::metadata(file).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{}", path_text(file));
+    }
+    // They outlive the daemon, and are gone for good once they are removed.
+    let old = web.token.clone();
+    web.machine.restart();
+    let web = Web::of(web.machine);
+    assert_eq!(web.token, old);
+    web.machine.stop();
+    remove(&files[0]);
+    web.machine.start();
+    let web = Web::of(web.machine);
+    web.ask("GET", STATUS, &[("x-api-key", &old)]).refuses(401, "not one of this daemon");
+    assert_eq!(web.ask("GET", STATUS, &[KEY]).code, 200);
+}
+
+#[test]
+fn clients_that_are_slow_or_send_too_much_keep_nobody_out_and_no_memory() {
+    let web = Web::start(&["--http", "0"]);
+    web.machine.wait_own_idle();
+    let before = web.machine.resident_bytes();
+    let begun = Instant::now();
+    // Far more than may be open; the first ones are closed for the others.
+    let mut slow: Vec<TcpStream> = (0..400).map(|_| web.connect()).collect();
+    for stream in &mut slow {
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: ");
+    }
+    assert_eq!(web.ask("GET", STATUS, &[KEY]).code, 200);
+    assert_eq!(said(&web.machine, &["status"])["name"], "a");
+    // A head without an end; one of many small headers.
+    for part in [&[b'a'; 4096][..], &b"a: b\r\n".repeat(700)] {
+        let mut flood = web.connect();
+        flood.write_all(b"GET / HTTP/1.1\r\n").expect("a first line");
+        let sent = (0..1 << 10).take_while(|_| flood.write_all(part).is_ok()).count();
+        assert!(sent * part.len() < 4 << 20, "it is read to the end: {sent} times {}", part.len());
+    }
+    // A body that is never sent is waited for only where there is a token, and a large one never.
+    let declared = |key: &str| format!("POST /api/v1/pause HTTP/1.1\r\nhost: {}\r\nx-api-key: {key}\r\n", web.address);
+    let answer = Answer::of(web.connect(), &format!("{}content-length: 1000\r\n\r\n", declared("00")));
+    answer.refuses(401, "token");
+    let large = format!("{}content-length: {}\r\n\r\n{}", declared(&web.token), 3 << 20, "x".repeat(3 << 20));
+    let mut stream = web.connect();
+    // It may be closed before all is sent.
+    let _ = stream.write_all(large.as_bytes());
+    let mut bytes = [0; 12];
+    if stream.read_exact(&mut bytes).is_ok() {
+        assert_eq!(&bytes, b"HTTP/1.1 413");
+    }
+    assert!(web.machine.resident_bytes() < before + (48 << 20), "{before} {}", web.machine.resident_bytes());
+    // Whoever never comes to an end is ended.
+    let mut last = slow.pop().expect("the newest");
+    let mut rest = Vec::new();
+    let _ = last.read_to_end(&mut rest);
+    assert!(begun.elapsed() < Duration::from_secs(50), "it waits for a head without an end");
+    assert_eq!(web.ask("GET", "/api/v1/healthz", &[]).code, 200);
+}
+
+/// Takes any certificate, as a person does who has compared its fingerprint.
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("too old".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = ring::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn over_tls(stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").expect("a name");
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a client"), stream)
+}
+
+#[test]
+fn over_tls_the_certificate_is_the_one_that_dirsync_shows() {
+    let web = Web::start(&["--http", "127.0.0.1:0", "--http-tls"]);
+    let mut stream = over_tls(web.connect());
+    let answer = Answer::of(&mut stream, &web.request("GET", STATUS, &[KEY, ("origin", "https://HOST")], ""));
+    assert_eq!((answer.code, &answer.json()["name"]), (200, &Value::from("a")));
+    let certificate = stream.conn.peer_certificates().expect("a certificate")[0].clone();
+    let suite = ring::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13().expect("it is one of 1.3");
+    let sha256 = suite.common.hash_provider.hash(&certificate);
+    let sha256: Vec<_> = sha256.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(web.fingerprint, Some(sha256.concat()));
+    Answer::of(over_tls(web.connect()), &web.request("GET", STATUS, &[], "")).refuses(401, "token");
+    // One that says nothing, or speaks no TLS, is in nobody's way.
+    let _silent: Vec<TcpStream> = (0..100).map(|_| web.connect()).collect();
+    let mut plain = web.connect();
+    plain.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").expect("it is taken");
+    let mut bytes = Vec::new();
+    let _ = plain.read_to_end(&mut bytes);
+    assert!(!bytes.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&bytes));
+    assert_eq!(Answer::of(over_tls(web.connect()), &web.request("GET", STATUS, &[KEY], "")).code, 200);
+    assert_eq!(said(&web.machine, &["status"])["name"], "a");
+}
+
+#[test]
+fn an_address_that_other_machines_reach_is_warned_of_and_one_that_is_taken_refused() {
+    let web = Web::start(&["--http", "0.0.0.0:0"]);
+    web.machine.wait_log(&["WARN", "--http 0.0.0.0:", "--http-tls"]);
+    assert_eq!(web.address.ip().to_string(), "127.0.0.1", "from here it is asked here");
+    assert_eq!(web.ask("GET", STATUS, &[KEY]).code, 200);
+
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port().to_string();
+    let mut machine = Group::new().machine("b");
+    machine.options = vec!["--http".to_owned(), port.clone()];
+    machine.run_to_end().says(1, &format!("--http 127.0.0.1:{port}"), &["in use"]);
+    machine.options = vec!["--http".to_owned(), "nas:8080".to_owned()];
+    machine.run_to_end().says(2, "--http 'nas:8080'", &["no address"]);
+    machine.options = Vec::new();
+    machine.start();
+    let out = machine.cli(&["web"]);
+    let text = text_of(&out);
+    assert!(out.status.code() == Some(1) && text.contains("without --http") && text.contains("--http 8080"), "{text}");
+    assert!(!machine.state.join("http-token").exists(), "there is none to steal where none is needed");
+}

@@ -2,17 +2,14 @@
 //! in it (`io/identity.rs`).
 
 use super::place::CliPlace;
-use super::{Failure, say};
+use super::{Failure, passphrase, say};
 use crate::client::{identity, shown};
 use crate::options::{Args as DaemonArgs, Options, SecretSource};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use std::ffi::OsString;
-use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-
-/// Far above any passphrase.
-const LINE_BYTES: u64 = 4096;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum IdentityCommand {
@@ -80,7 +77,7 @@ struct IdentityView {
 pub(super) async fn run(directory: Option<PathBuf>, json: bool, command: IdentityCommand) -> Result<(), Failure> {
     match command {
         IdentityCommand::Export(args) => export(directory, json, &args).await,
-        IdentityCommand::Import(args) => import(directory.as_deref(), json, &args),
+        IdentityCommand::Import(args) => import(directory.as_deref(), json, &args).await,
     }
 }
 
@@ -105,7 +102,7 @@ async fn export(directory: Option<PathBuf>, json: bool, args: &ExportArgs) -> Re
         }
         identity::of_folder(&folder, secret_file.as_deref()).await??
     };
-    let passphrase = if args.passphrase_stdin { line()? } else { asked_twice()? };
+    let passphrase = if args.passphrase_stdin { passphrase::line()? } else { passphrase::asked_twice().await? };
     let sealed = identity::sealed(&member, &passphrase)?;
     if is_standard {
         let mut out = io::stdout().lock();
@@ -129,7 +126,7 @@ async fn export(directory: Option<PathBuf>, json: bool, args: &ExportArgs) -> Re
     })
 }
 
-fn import(directory: Option<&Path>, json: bool, args: &ImportArgs) -> Result<(), Failure> {
+async fn import(directory: Option<&Path>, json: bool, args: &ImportArgs) -> Result<(), Failure> {
     if identity::is_standard(&args.file) && args.passphrase_stdin {
         return Err(Failure::Usage(
             "'-' reads the export from standard input, so the passphrase cannot come from there: name the file, or \
@@ -142,7 +139,11 @@ fn import(directory: Option<&Path>, json: bool, args: &ImportArgs) -> Result<(),
     let options = options(&from(directory, &args.directory), state_dir.as_deref())?;
     let file = from(directory, &args.file);
     let bytes = identity::read(&file)?;
-    let passphrase = if args.passphrase_stdin { line()? } else { asked("Passphrase of the export: ")? };
+    let passphrase = if args.passphrase_stdin {
+        passphrase::line()?
+    } else {
+        passphrase::asked("Passphrase of the export: ").await?
+    };
     let member = identity::opened(&file, &bytes, &passphrase)?;
     let device = identity::import(&options.state_dir, &member)?;
     let start = match &args.state_dir {
@@ -189,34 +190,4 @@ fn options(folder: &Path, state_dir: Option<&Path>) -> Result<Options, Failure> 
 fn called(view: &IdentityView) -> String {
     let short: String = view.device.chars().take(8).collect();
     view.name.as_ref().map_or_else(|| short.clone(), |name| format!("{name} ({short})"))
-}
-
-fn asked_twice() -> Result<String, Failure> {
-    let passphrase = asked("Passphrase for the export: ")?;
-    if asked("The same again: ")? != passphrase {
-        return Err(Failure::Nothing("the two passphrases differ; nothing was written".to_owned()));
-    }
-    Ok(passphrase)
-}
-
-/// On the terminal, without showing it.
-fn asked(prompt: &str) -> Result<String, Failure> {
-    let typed = rpassword::prompt_password(prompt).map_err(|why| {
-        Failure::Usage(format!("no terminal can be asked for the passphrase ({why}): give it by --passphrase-stdin"))
-    })?;
-    not_empty(typed)
-}
-
-fn line() -> Result<String, Failure> {
-    let mut line = String::new();
-    let read = io::stdin().lock().take(LINE_BYTES).read_line(&mut line);
-    read.map_err(|why| Failure::Usage(format!("no passphrase can be read from standard input: {why}")))?;
-    not_empty(line.trim_end_matches(['\n', '\r']).to_owned())
-}
-
-fn not_empty(passphrase: String) -> Result<String, Failure> {
-    if passphrase.is_empty() {
-        return Err(Failure::Usage("an empty passphrase protects nothing; give one".to_owned()));
-    }
-    Ok(passphrase)
 }

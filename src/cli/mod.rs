@@ -12,6 +12,7 @@ mod install;
 mod invite;
 mod leave;
 mod list;
+mod passphrase;
 mod peers;
 mod place;
 mod rename;

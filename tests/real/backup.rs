@@ -10,7 +10,7 @@ use dirsyncd::model::DeviceId;
 use dirsyncd::model::text::from_hex;
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -69,7 +69,7 @@ fn a_machine_goes_on_from_its_export_on_new_hardware_and_the_old_one_beside_it()
     let (first, mut old) = (machine(&group, "first"), machine(&group, "old"));
     first.start();
     let code = first.json(&["invite"]).expect("an invitation")["code"].as_str().expect("a code").to_owned();
-    old.options = vec!["--join".to_owned(), code];
+    old.options = ["--join", &code, "--log-level", "trace"].map(str::to_owned).into();
     write(old.at("f"), "of the group");
     old.start();
     wait_linked(&[&first, &old]);
@@ -77,7 +77,8 @@ fn a_machine_goes_on_from_its_export_on_new_hardware_and_the_old_one_beside_it()
     let file = old.home.join("old.age");
     says(&export(&old, &file), 0, &["exported the membership of old", "old.age"]);
     assert_eq!(fs::metadata(&file).expect("the export").permissions().mode() & 0o7777, 0o600);
-    assert!(!old.log().contains(String::from_utf8(read(old.state.join("secret"))).expect("digits").trim()));
+    let secret = String::from_utf8(read(old.state.join("secret"))).expect("digits");
+    assert!(!old.log().contains(secret.trim()), "the log tells no secret, whatever is logged");
 
     let new = machine(&group, "new");
     says(&import(&new, &file), 0, &["has the membership of old", "as a new device", "dirsyncd --state-dir"]);
@@ -108,11 +109,24 @@ fn a_machine_goes_on_from_its_export_on_new_hardware_and_the_old_one_beside_it()
     assert_eq!(former.iter().map(ToString::to_string).collect::<Vec<_>>(), [device(&old)]);
 }
 
-/// Runs a line of the shell on a terminal of its own, at which somebody types.
-fn at_a_terminal(line: &str, typed: &str, state_home: &Path) -> Output {
-    let mut command = Command::new("script");
-    command.args(["-qec", line, "/dev/null"]).env("XDG_STATE_HOME", state_home);
-    fed(command, typed)
+/// Runs a line of the shell on a terminal of its own, at which somebody answers each prompt.
+fn at_a_terminal(line: &str, typed: &[&str], state_home: &Path) -> Output {
+    let mut command = Command::new("timeout");
+    command.args(["60", "script", "-qec", line, "/dev/null"]).env("XDG_STATE_HOME", state_home);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("it can be started");
+    let (mut keys, mut screen) = (child.stdin.take().expect("keys"), child.stdout.take().expect("a screen"));
+    let mut stdout = Vec::new();
+    for answer in typed {
+        let (shown, mut byte) = (stdout.len(), [0]);
+        while !stdout[shown..].ends_with(b": ") && screen.read(&mut byte).expect("the screen") > 0 {
+            stdout.extend(byte);
+        }
+        keys.write_all(answer.as_bytes()).expect("it still asks");
+    }
+    screen.read_to_end(&mut stdout).expect("the screen");
+    drop(keys);
+    Output { status: child.wait().expect("our child"), stdout, stderr: Vec::new() }
 }
 
 #[test]
@@ -122,22 +136,25 @@ fn a_person_is_asked_for_the_passphrase_and_the_program_age_opens_and_makes_such
     old.start();
     let (tool, file, home) = (path_text(&old.client), old.home.join("old.age"), new.home.join("states"));
     let export = format!("{tool} -C {} identity export {}", path_text(&old.dir), path_text(&file));
-    says(&at_a_terminal(&export, "one two\none three\n", &home), 1, &["the two passphrases differ"]);
+    says(&at_a_terminal(&export, &["one two\n", "one three\n"], &home), 1, &["the two passphrases differ"]);
+    let interrupted = format!("trap : INT; {export}; echo rc $?; stty -a");
+    let out = at_a_terminal(&interrupted, &["one\x03"], &home);
+    assert!(text_of(&out).contains("rc 1") && text_of(&out).contains(" echo "), "{}", text_of(&out));
     assert!(!file.exists());
-    let out = at_a_terminal(&export, "one two\none two\n", &home);
+    let out = at_a_terminal(&export, &["one two\n", "one two\n"], &home);
     says(&out, 0, &["exported the membership of old"]);
 
     let plain = old.home.join("plain");
     let open = format!("age -d -o {} {}", path_text(&plain), path_text(&file));
-    says(&at_a_terminal(&open, "one two\n", &home), 0, &["passphrase"]);
+    says(&at_a_terminal(&open, &["one two\n"], &home), 0, &["passphrase"]);
     let text = String::from_utf8(read(&plain)).expect("JSON");
     assert!(text.contains(String::from_utf8(read(old.state.join("secret"))).expect("digits").trim()), "{text}");
     let again = old.home.join("again.age");
     let seal = format!("age -p -o {} {}", path_text(&again), path_text(&plain));
-    says(&at_a_terminal(&seal, "another\nanother\n", &home), 0, &["passphrase"]);
+    says(&at_a_terminal(&seal, &["another\n", "another\n"], &home), 0, &["passphrase"]);
 
     let import = format!("{tool} identity import {} {} --json", path_text(&again), path_text(&new.dir));
-    let out = at_a_terminal(&import, "another\n", &home);
+    let out = at_a_terminal(&import, &["another\n"], &home);
     let said = find_line(&text_of(&out), &["state_dir"]).expect("an answer");
     let said: Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(

@@ -11,6 +11,7 @@ mod answer;
 pub mod by_inode;
 mod conflicts;
 mod elsewhere;
+mod etag;
 pub mod http;
 mod identity;
 mod invite;

@@ -185,3 +185,21 @@ async fn a_body_of_another_type_too_large_or_malformed_is_refused_with_a_problem
         assert!(body["detail"].as_str().unwrap().contains(says), "{body}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_has_not_changed_is_not_sent_again() {
+    let daemon = daemon();
+    let mut client = Folder::find(&daemon.folder).unwrap().connect().await.unwrap();
+    let ask = async |client: &mut Client, path: &str, known: &str| {
+        let request = hyper::Request::get(path).header("host", "dirsyncd").header("if-none-match", known);
+        let answer = client.sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+        let tag = answer.headers().get("etag").map(|tag| tag.to_str().unwrap().to_owned());
+        let status = answer.status().as_u16();
+        (status, tag.unwrap_or_default(), answer.into_body().collect().await.unwrap().to_bytes().len())
+    };
+    let (status, tag, length) = ask(&mut client, "/api/v1/ls", "\"other\"").await;
+    assert!(status == 200 && tag.len() == 34 && length > 0, "{status} {tag}");
+    assert_eq!(ask(&mut client, "/api/v1/ls", &tag).await, (304, tag.clone(), 0));
+    assert_eq!(ask(&mut client, "/api/v1/ls?limit=1", &tag).await.0, 200, "another answer");
+    assert_eq!(ask(&mut client, "/api/v1/why", &tag).await.1, "", "a refusal has none");
+}

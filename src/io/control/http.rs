@@ -17,6 +17,8 @@ use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use connections::{ConnectionPlace, Connections};
+#[cfg(test)]
+pub(super) use gate::FREE;
 use gate::{Caller, HttpGate};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};

@@ -37,16 +37,16 @@ const DESCRIPTION: &str = "/api/openapi.json";
 pub(super) fn requests() -> Vec<ApiRequest> {
     type Row = ApiRequest;
     vec![
-        Row::get("/healthz", "Whether the API answers; asks neither the loop nor the disk", healthz),
+        Row::get("/healthz", "Whether the API answers; asks neither the loop nor the disk", healthz).needs_no_token(),
         Row::get("/version", "The version of the daemon", version),
-        Row::get("/status", "How this machine stands, and the linked ones", status),
-        Row::get_by("/peers", "The linked machines, or all that are known", peers),
-        Row::get_by("/ls", "The files as the group has them, at most 1,000 at once", list),
+        Row::get("/status", "How this machine stands, and the linked ones", status).tagged(),
+        Row::get_by("/peers", "The linked machines, or all that are known", peers).tagged(),
+        Row::get_by("/ls", "The files as the group has them, at most 1,000 at once", list).tagged(),
         Row::get_by("/log", "What happened, oldest first", log),
         Row::get_by("/why", "Why a path is as it is", why::why),
         Row::get_by("/history", "What was replaced or deleted, here and on the linked machines", past::history),
         Row::post_of("/restore", "Brings back what a path held", past::restore),
-        Row::get_by("/conflicts", "Conflicts, oldest first, at most 1,000 at once", conflicts::list),
+        Row::get_by("/conflicts", "Conflicts, oldest first, at most 1,000 at once", conflicts::list).tagged(),
         Row::get_by("/conflicts/diff", "How the loser differs from what is there now", conflicts::diff),
         Row::post_of("/conflicts/keep", "Decides the conflicts of a path", conflicts::keep),
         Row::get("/verify", "What is hashed again, and what is suspect", verify::show),

@@ -5,6 +5,7 @@
 //! Deliberately not here: which requests there are (`routes.rs`).
 
 use super::answer::{Answer, ApiState, Refusal};
+use super::etag;
 use crate::views::status::ProblemView;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use utoipa::openapi::path::{Operation, OperationBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::Schema;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     Components, ContentBuilder, HttpMethod, Info, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required, ResponseBuilder,
 };
@@ -91,6 +93,20 @@ impl ApiRequest {
         row
     }
 
+    /// Who asks again may name the tag of the last answer (`If-None-Match`).
+    pub(super) fn tagged(mut self) -> Self {
+        self.route = self.route.layer(axum::middleware::from_fn(etag::tag));
+        let unchanged = ResponseBuilder::new().description("It is as the named tag has it").build();
+        self.operation.responses.responses.insert("304".to_owned(), RefOr::T(unchanged));
+        self
+    }
+
+    /// Also over TCP.
+    pub(super) fn needs_no_token(mut self) -> Self {
+        self.operation.security = Some(Vec::new());
+        self
+    }
+
     fn new<T: ToSchema>(method: HttpMethod, path: &'static str, says: &str, route: MethodRouter<ApiState>) -> Self {
         let word = if matches!(method, HttpMethod::Get) { "get" } else { "post" };
         let id = format!("{word}{}", path.replace('/', "_"));
@@ -123,9 +139,15 @@ pub(super) fn document(requests: &[ApiRequest]) -> OpenApi {
         paths.add_path_operation(path, vec![request.method.clone()], request.operation.clone());
         components.schemas.extend(request.schemas.iter().cloned());
     }
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
+    components.add_security_scheme("bearer", bearer);
+    components.add_security_scheme("key", key);
+    let either = ["bearer", "key"].map(|scheme| SecurityRequirement::new(scheme, [""; 0]));
     let mut info = Info::new("dirsyncd", env!("CARGO_PKG_VERSION"));
     info.description = Some(ABOUT.to_owned());
-    OpenApiBuilder::new().info(info).paths(paths).components(Some(components)).build()
+    let document = OpenApiBuilder::new().info(info).paths(paths).components(Some(components));
+    document.security(Some(either)).build()
 }
 
 /// The routes of these requests, and no others.
@@ -137,6 +159,7 @@ pub(super) fn routes(requests: Vec<ApiRequest>) -> Router<ApiState> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::http::FREE;
     use super::super::routes::{requests, routes};
     use super::*;
     use serde_json::Value;
@@ -188,6 +211,17 @@ mod tests {
             paths.flat_map(|path| [path.clone(), path.replace("/api/", "/")]).collect();
         expected.insert(DESCRIPTION.to_owned());
         assert_eq!(routed, expected.iter().map(String::as_str).collect());
+    }
+
+    #[test]
+    fn who_asks_over_tcp_is_told_what_needs_no_token() {
+        let document = described();
+        let operations = document["paths"].as_object().unwrap().iter();
+        let free = operations.filter(|(_, methods)| methods["get"]["security"] == serde_json::json!([]));
+        let free: BTreeSet<String> = free.flat_map(|(path, _)| [path.clone(), path.replace("/api/", "/")]).collect();
+        let answered = FREE.iter().filter(|path| **path != "/").map(|path| (*path).to_owned()).collect();
+        assert_eq!(free, answered);
+        assert_eq!(document["security"], serde_json::json!([{ "bearer": [] }, { "key": [] }]));
     }
 
     #[test]

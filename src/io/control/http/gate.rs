@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 /// The page's static file, and the request by which a monitor sees that it answers.
 pub(super) const PAGE: &str = "/";
-const FREE: [&str; 3] = [PAGE, "/api/v1/healthz", "/v1/healthz"];
+pub(in super::super) const FREE: [&str; 3] = [PAGE, "/api/v1/healthz", "/v1/healthz"];
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What goes along with every answer: nothing is kept, guessed, embedded or told on.

@@ -38,6 +38,8 @@ pub enum ExportError {
     NoMembership,
     #[error("it is of format {0}, and this dirsync knows format {FORMAT}: use the newer dirsync that made it")]
     Newer(u32),
+    #[error("its list of machines has more than {MAX_MEMBERSHIP_BYTES} bytes, which no import takes")]
+    TooLarge,
     #[error("its {0} is malformed: export it again where the machine still is")]
     Malformed(&'static str),
 }
@@ -80,6 +82,10 @@ impl ExportedMember {
     ) -> Result<Self, ExportError> {
         let word = |key| meta(key).and_then(|bytes| String::from_utf8(bytes).ok());
         let key = meta(META_DEVICE_KEY).ok_or(ExportError::NoMembership)?;
+        let membership = meta(META_MEMBERSHIP);
+        if membership.as_ref().is_some_and(|list| list.len() > MAX_MEMBERSHIP_BYTES) {
+            return Err(ExportError::TooLarge);
+        }
         let role = word(META_ROLE).and_then(|word| SyncRole::of(&word)).unwrap_or_default();
         Ok(Self {
             secret,
@@ -87,7 +93,7 @@ impl ExportedMember {
             former_keys: meta(META_FORMER_KEYS),
             name: word(META_NAME).or(name).filter(|name| is_clean_name(name)),
             role,
-            membership: meta(META_MEMBERSHIP).filter(|list| list.len() <= MAX_MEMBERSHIP_BYTES),
+            membership,
         })
     }
 
@@ -187,6 +193,22 @@ pub(super) mod tests {
         let secret = Secret::of_line(&"ab".repeat(32)).unwrap();
         let gathered = ExportedMember::gather(secret, |_| None, None);
         assert!(matches!(gathered, Err(ExportError::NoMembership)));
+    }
+
+    #[test]
+    fn a_list_of_machines_that_could_not_be_imported_is_not_exported_without_a_word() {
+        let gathered = |bytes: usize| {
+            let metas = |key: &str| match key {
+                META_DEVICE_KEY => Some(DeviceKey::generate().unwrap().to_bytes()),
+                META_MEMBERSHIP => Some(vec![0; bytes]),
+                _ => None,
+            };
+            ExportedMember::gather(Secret::of_line(&"ab".repeat(32)).unwrap(), metas, None)
+        };
+        let largest = gathered(MAX_MEMBERSHIP_BYTES).unwrap().to_text();
+        let json = serde_json::to_vec_pretty(&largest).unwrap();
+        assert!(json.len() <= MAX_EXPORT_BYTES && ExportedMember::of_bytes(&json).is_ok());
+        assert!(matches!(gathered(MAX_MEMBERSHIP_BYTES + 1), Err(ExportError::TooLarge)));
     }
 
     #[test]

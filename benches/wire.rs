@@ -14,7 +14,7 @@ use dirsyncd::wire::message::{Change, Message};
 use dirsyncd::wire::packet::{PIECE_BYTES, PROTOCOL};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -223,6 +223,8 @@ async fn link_pair() -> (Stream, Stream) {
             boot: 1,
             started: 1,
             features: Features::ours(),
+            group: Arc::default(),
+            former_keys: Bytes::new(),
         }
     };
     let (dialler, listener) = (identity("a"), identity("b"));

@@ -11,6 +11,7 @@ pub mod held;
 pub mod history;
 pub mod invite;
 pub mod leave;
+pub mod membership;
 pub mod roles;
 mod schema;
 pub mod status;

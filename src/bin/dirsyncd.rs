@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     }
     match daemon::run(&options) {
         Ok(RunEnd::Stopped | RunEnd::Left) => ExitCode::SUCCESS,
-        Ok(RunEnd::Renewed | RunEnd::Renamed) => {
+        Ok(RunEnd::Renewed | RunEnd::Renamed | RunEnd::Rekeyed) => {
             let why = daemon::replace_process();
             tracing::error!("dirsyncd cannot be started anew: {why}; start it again");
             ExitCode::FAILURE

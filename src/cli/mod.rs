@@ -12,6 +12,7 @@ mod install;
 mod invite;
 mod leave;
 mod list;
+mod membership;
 mod passphrase;
 mod peers;
 mod place;
@@ -31,7 +32,7 @@ use crate::humanize::{count, counted};
 use crate::views::conflicts::DiffView;
 use crate::views::held::{HeldView, UndoView};
 use crate::views::history::{HistoryView, RestoredView};
-use crate::views::status::{DeviceView, PeerView, StatusView};
+use crate::views::status::{PeerView, StatusView};
 use crate::views::verify::VerifyView;
 use crate::views::why::WhyView;
 use clap::{Parser, Subcommand};
@@ -254,12 +255,18 @@ enum Command {
     Invite(invite::InviteArgs),
     #[command(flatten)]
     OfRole(roles::RoleCommand),
-    /// Remember deletions no longer for a machine that will not come back: its name, or the first
-    /// digits of its id
-    Forget {
-        #[arg(value_name = "DEVICE")]
-        device: String,
-    },
+    /// Remove a machine from the group for good: one that was lost, stolen, or will not come back
+    ///
+    /// Every machine refuses it from then on, and the group gets a new secret, which the others are
+    /// handed as they are linked, however long they were away. What the machine has by now stays
+    /// there. Deletions are no longer remembered for it. The daemon begins anew, which takes about
+    /// a second. To take this machine itself out of the group, use 'leave'.
+    Remove(membership::RemoveArgs),
+    /// Give the group a new secret without removing a machine: who had copied the old one is out
+    ///
+    /// Every machine on the list ('dirsync peers') is handed it as it is linked, however long it was
+    /// away. The daemon begins anew, which takes about a second.
+    Rotate(membership::RotateArgs),
     /// Call this machine NAME, here and on the others: 1 to 63 of A-Z a-z 0-9 . _ -
     ///
     /// The daemon begins anew with it, which takes about a second. Not where --name is given.
@@ -510,10 +517,8 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
         }
         Command::Invite(args) => invite::invite(&mut client, json, &args).await,
         Command::OfRole(command) => roles::run(&mut client, &place, json, command).await,
-        Command::Forget { device } => {
-            let forgotten: DeviceView = client.post("/v1/forget", &json!({ "device": device })).await?;
-            say(json, &forgotten, |known| format!("forgot {} ({})\n", known.name, known.device.short()))
-        }
+        Command::Remove(args) => membership::remove(&mut client, json, args).await,
+        Command::Rotate(args) => membership::rotate(&mut client, json, args).await,
         Command::Rename { name } => {
             let view = rename::rename(client, &place.folder, &name).await?;
             say(json, &view, |view| format!("this machine is {} now\n", view.name))

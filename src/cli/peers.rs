@@ -1,17 +1,24 @@
-//! `dirsync peers`: all machines that are known here, the linked ones first. Deliberately not here:
-//! the shorter lines of `status` (`show.rs`).
+//! `dirsync peers`: the list of machines with how each stands, this one and the linked ones first.
+//!
+//! Deliberately not here: the shorter lines of `status` (`show.rs`).
 
 use super::show::{clock_off, day, last_seen_for, standing, table};
 use crate::humanize::bytes;
 use crate::views::status::PeerView;
 use std::fmt::Write;
 
+/// As the daemon calls its own row.
+const THIS_MACHINE: &str = "this machine";
 /// Foreign text may be long.
 const SOFTWARE_CHARS: usize = 40;
 
 pub(super) fn known(peers: &[PeerView]) -> String {
-    let (linked, away): (Vec<_>, Vec<_>) = peers.iter().partition(|peer| peer.linked);
-    let mut out = table(&linked.iter().copied().map(of_linked).collect::<Vec<_>>());
+    let of = |is_so: fn(&PeerView) -> bool| peers.iter().filter(|peer| is_so(peer)).collect::<Vec<_>>();
+    let linked = of(|peer| peer.linked);
+    let away = of(|peer| peer.state == "not linked");
+    let gone = of(|peer| !peer.linked && peer.state != "not linked" && peer.state != THIS_MACHINE);
+    let mut out = rows(&of(|peer| peer.state == THIS_MACHINE), of_this);
+    out.push_str(&rows(&linked, of_linked));
     if linked.is_empty() {
         out.push_str("no machine is linked now\n");
     }
@@ -20,11 +27,23 @@ pub(super) fn known(peers: &[PeerView]) -> String {
             let _ = writeln!(out, "{clock}");
         }
     }
-    if !away.is_empty() {
-        let _ = writeln!(out, "\nnot linked:");
-        out.push_str(&table(&away.iter().copied().map(of_away).collect::<Vec<_>>()));
+    for (title, peers, of) in
+        [("not linked", away, of_away as fn(&PeerView) -> _), ("not in the group any more", gone, of_gone)]
+    {
+        if !peers.is_empty() {
+            let _ = writeln!(out, "\n{title}:");
+            out.push_str(&rows(&peers, of));
+        }
     }
     out
+}
+
+fn rows(peers: &[&PeerView], of: fn(&PeerView) -> Vec<String>) -> String {
+    table(&peers.iter().map(|peer| of(peer)).collect::<Vec<_>>())
+}
+
+fn of_this(peer: &PeerView) -> Vec<String> {
+    vec![peer.name.clone(), peer.device.short(), peer.state.clone(), listed(peer)]
 }
 
 fn of_linked(peer: &PeerView) -> Vec<String> {
@@ -32,13 +51,26 @@ fn of_linked(peer: &PeerView) -> Vec<String> {
     let traffic = format!("sent {}, received {}", bytes(peer.sent_bytes), bytes(peer.received_bytes));
     let round_trip = peer.round_trip_ms.map_or(String::new(), |ms| format!("{ms:.1} ms"));
     let software = peer.software.chars().take(SOFTWARE_CHARS).collect();
-    vec![peer.name.clone(), peer.device.short(), standing(peer), peer.address.clone(), software, round_trip, traffic]
+    let (name, device, address) = (peer.name.clone(), peer.device.short(), peer.address.clone());
+    vec![name, device, standing(peer), address, software, round_trip, traffic, listed(peer)]
 }
 
 fn of_away(peer: &PeerView) -> Vec<String> {
     let equal = peer.equal_ns.as_deref();
     let equal = equal.map_or("never compared equal".to_owned(), |ns| format!("equal on {}", day(ns)));
-    vec![peer.name.clone(), peer.device.short(), last_seen_for(peer.away_s), equal]
+    vec![peer.name.clone(), peer.device.short(), last_seen_for(peer.away_s), equal, listed(peer)]
+}
+
+fn of_gone(peer: &PeerView) -> Vec<String> {
+    vec![peer.name.clone(), peer.device.short(), peer.state.clone()]
+}
+
+/// Its row of the list of machines, which is the same on all of them.
+fn listed(peer: &PeerView) -> String {
+    let Some(listed) = &peer.listed else { return String::new() };
+    let may = if listed.capability == "write" { "" } else { "may only read, " };
+    let how = if listed.invited { "invited" } else { "seen first" };
+    format!("{may}{how} by {} on {}", listed.added_by, day(&listed.added_ns))
 }
 
 #[cfg(test)]

@@ -301,7 +301,11 @@ fn status(counts: Counts) -> Status {
             linked: false,
             seen_ns: Some(1),
             equal_ns: None,
+            member: None,
+            follows_rotations: true,
         }],
+        own: None,
+        removals: Vec::new(),
         lacks: vec!["no permission bits".into()],
         problems: vec![(path("p"), Problem::Suspect(SuspectCause::Unreadable))],
         transfers: Vec::new(),
@@ -366,8 +370,9 @@ async fn what_is_asked_is_answered_from_anywhere_in_the_folder() {
     assert_eq!((peers[0].name.as_str(), peers[0].sent_bytes, peers[0].received_bytes), ("be\\x1bta", 5, 7));
     assert!(peers.len() == 1 && peers[0].linked && peers[0].software == "dirsyncd 9", "{peers:?}");
     let all: Vec<PeerView> = client.get("/v1/peers", &[("all", "true".into())]).await.unwrap();
-    let away: Vec<_> = all.iter().filter(|peer| !peer.linked).map(|peer| peer.name.as_str()).collect();
+    let away: Vec<_> = all.iter().filter(|peer| peer.state == "not linked").map(|peer| peer.name.as_str()).collect();
     assert_eq!(away, ["old\\x1b"]);
+    assert!(all.iter().any(|peer| peer.name == "alpha" && peer.state == "this machine"), "{all:?}");
     let log: LogView = client.get("/v1/log", &[("n", "3".into())]).await.unwrap();
     assert_eq!((log.lines.len(), log.lines[2].time_ns.as_str()), (3, "2"));
 }

@@ -65,10 +65,10 @@ pub(super) fn secret(
     Joining { options, source, file, state, index, key }.secret().map_err(|why| DaemonError::Joining(Box::new(why)))
 }
 
-/// A secret, and the address of the machine that handed it over just now.
+/// A secret, and the machine that handed it over just now.
 pub(super) struct Joined {
     pub secret: Secret,
-    pub inviter: Option<String>,
+    pub inviter: Option<Inviter>,
 }
 
 struct Joining<'a> {
@@ -122,7 +122,7 @@ impl Joining<'_> {
         });
         let inviter = join::join(&config, Some(store))?;
         tracing::info!(kind = "joined", "joined the group of {} ({})", inviter.name, inviter.address.ip());
-        Ok(Joined { secret: Secret::from_member(&inviter.secret), inviter: Some(inviter.address.to_string()) })
+        Ok(Joined { secret: Secret::from_member(&inviter.secret), inviter: Some(inviter) })
     }
 
     /// Whose code it is says the machine that made it, if it is here. Else this machine stays what it

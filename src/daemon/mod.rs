@@ -12,6 +12,7 @@ mod joining;
 mod last_run;
 mod leaving;
 mod marker;
+mod membership;
 mod naming;
 pub mod preview;
 mod shell;
@@ -19,7 +20,7 @@ mod turn;
 
 use crate::engine::api::index::{Counts, Index};
 use crate::engine::observe::torn::Cut;
-use crate::engine::{Config, Engine, Event, Halt, Keeps, OnConflict, RootState, Trust};
+use crate::engine::{Config, Engine, Event, GroupState, Halt, Keeps, OnConflict, RootState, Trust};
 use crate::humanize;
 use crate::io::Events;
 use crate::io::control::http::HttpError;
@@ -31,7 +32,7 @@ use crate::io::fs::root::{Root, RootError};
 use crate::io::fs::stall;
 use crate::io::identity::import;
 use crate::io::journal::Journal;
-use crate::io::net::device_key;
+use crate::io::net::device_key::{self, META_FORMER_KEYS};
 use crate::io::net::link::Times;
 use crate::io::net::mesh::{Listen, Net, NetConfig, NetError};
 use crate::io::net::tls::{DeviceKey, KeyError};
@@ -66,6 +67,8 @@ pub enum RunEnd {
     Renewed,
     /// To be started anew, with another name.
     Renamed,
+    /// To be started anew, with another secret of its group.
+    Rekeyed,
     /// This machine has left its group: nothing is to be started.
     Left,
 }
@@ -145,15 +148,17 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     let cut = last_run::judge(&mut index, was_clean, &BootPlace::of(&root))?;
     let key = own_key(&mut index, &state)?;
     let device = key.device()?;
+    let mut inviter = None;
     let (secret, secret_made) = match given {
         GivenSecret::Here(secret, made) => (secret, made),
         GivenSecret::ToJoin(source, file) => match joining::secret(options, source, file, &state, &index, &key) {
-            Ok(Joined { secret, inviter }) => {
-                if let Some(inviter) = inviter
+            Ok(Joined { secret, inviter: by }) => {
+                if let Some(by) = &by
                     && index.counts() == Counts::default()
                 {
-                    preview::say_before_joining(options, &key, secret.keys(), inviter);
+                    preview::say_before_joining(options, &key, secret.keys(), by.address.to_string());
                 }
+                inviter = by;
                 (secret, None)
             }
             Err(why) => {
@@ -162,6 +167,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
             }
         },
     };
+    let secret = membership::in_force(secret, inviter.as_ref(), options, (&state, &mut index))?;
     let was_renewed = was_renewed(&mut index)?;
     let verdict = marker::judge(&root, &index);
     let marked = verdict == MarkerVerdict::Trusted(Trust::Known);
@@ -178,7 +184,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     let (events, received) = Events::channel();
     let (handle, requests) = Handle::new(events.clone());
     let disk = start_disk(options, &root, &events, &index)?;
-    let net = start_net(net_config(options, key, &secret, state.port()), &events, &root, &disk)?;
+    let net = start_net(net_config(options, key, &secret, (&state, &index)), &events, &root, &disk)?;
     keep_port(options, &state, net.port());
     let about = about(options, net.port(), secret.capability(), web.as_ref().map(|web| web.facts().clone()));
     let control = bind_control(options, &root)?;
@@ -554,7 +560,12 @@ fn keep_port(options: &Options, state: &StateDir, port: u16) {
     }
 }
 
-fn net_config(options: &Options, key: DeviceKey, secret: &Secret, kept_port: Option<u16>) -> NetConfig {
+fn net_config(
+    options: &Options,
+    key: DeviceKey,
+    secret: &Secret,
+    (state, index): (&StateDir, &SqliteIndex),
+) -> NetConfig {
     NetConfig {
         key,
         keys: secret.keys(),
@@ -562,12 +573,14 @@ fn net_config(options: &Options, key: DeviceKey, secret: &Secret, kept_port: Opt
         name: options.name.clone(),
         broadcast_port: options.broadcast_port,
         listen: match options.listen_port {
-            ListenPort::Preferred(port) => Listen::Default(kept_port.unwrap_or(port)),
+            ListenPort::Preferred(port) => Listen::Default(state.port().unwrap_or(port)),
             ListenPort::Required(port) => Listen::Exactly(port),
         },
         peers: options.peers.iter().map(ToString::to_string).collect(),
         times: Times::default(),
         limit: options.limit,
+        group: GroupState::load(index),
+        former_keys: index.meta(META_FORMER_KEYS).unwrap_or_default(),
     }
 }
 

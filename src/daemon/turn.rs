@@ -106,6 +106,8 @@ impl<H: Hands> Loop<H> {
             match action {
                 Action::Report(report) => self.journal.report(now, &report),
                 Action::NewDevice => self.ends = Some(RunEnd::Renewed),
+                // The next start finds it in the index.
+                Action::Rekey => drop(self.ends.get_or_insert(RunEnd::Rekeyed)),
                 action => rest.push(action),
             }
         }

@@ -7,6 +7,7 @@ pub(super) mod action;
 pub mod digest;
 pub(super) mod event;
 pub(super) mod file_system;
+pub(super) mod group;
 pub mod ignore;
 pub mod index;
 pub(super) mod local;

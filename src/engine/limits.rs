@@ -257,6 +257,9 @@ pub(super) const DELIVERY_PATIENCE_NS: u64 = 2 * SECOND;
 /// A peer's clock is named when it is off by more than this, and right again below half of it.
 pub(super) const CLOCK_OFF_NS: u64 = 2 * SECOND;
 
+/// Machines on the list of the group, and as many that were removed (P9).
+pub(super) const MEMBERS_CAP: usize = crate::wire::members::MEMBERS;
+
 /// Devices that are known (P9); with more, no deletion is forgotten.
 pub(super) const DEVICES_CAP: usize = 1024;
 

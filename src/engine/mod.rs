@@ -47,11 +47,12 @@ mod wake;
 
 pub use api::action::{Action, Job, Pace, PriorContent, Report, RetainReason, ServedFile, Source};
 pub use api::event::{
-    AskPast, Boot, Cause, Decision, Event, FetchError, FetchId, FetchPast, FoundLoser, FoundPast, Halt, Hint, JobId,
-    LinkId, LocatedKept, Merge, Now, Observed, Outcome, RangeId, RootState, Scrubbed, StageId, Stat, StatKind, Trouble,
-    Verify, WalkId,
+    AskPast, Boot, Cause, Decision, Event, FetchError, FetchId, FetchPast, FoundLoser, FoundPast, FreshSecret, Halt,
+    Hint, JobId, LinkId, LocatedKept, Merge, Now, Observed, Outcome, RangeId, RootState, Scrubbed, StageId, Stat,
+    StatKind, Trouble, Verify, WalkId,
 };
 pub use api::file_system::{Keeps, Names};
+pub use api::group::GroupState;
 pub use api::local::{DifferingPaths, LocalChange, LocalKind};
 pub use api::problem::{Problem, RenewalCause, SuspectCause};
 pub use api::status::{
@@ -173,6 +174,7 @@ impl<I: Index> Engine<I> {
         self.safety.load_ledger(&self.core, now);
         self.peers.load_costs(&self.core, now);
         self.safety.load_undo(&mut self.core, now);
+        self.peers.list_self(&self.core, now);
         self.core.begin_days(now);
         let today = self.core.today(now);
         self.peers.start_days(now, today);
@@ -265,7 +267,12 @@ impl<I: Index> Engine<I> {
             Event::Promote(paths) => self.promote(now, &paths),
             Event::Revert(paths) => self.revert(now, &paths),
             Event::Override(paths) => self.override_winners(now, &paths),
-            Event::Forget(device) => self.peers.forget_device(&mut self.core, now, device),
+            Event::Invited { device, name, capability } => {
+                self.peers.invited(&self.core, now, (device, name), capability);
+            }
+            Event::Succeeded { former, device } => self.peers.succeeded(former, device),
+            Event::Rotate { remove, fresh } => self.rotate(now, remove, fresh.0),
+            Event::HandedOver { from, given } => self.handed_over(now, from, &given),
             Event::Leave => self.peers.say_goodbye(&mut self.core),
             Event::Clock { link, ahead_ns } => self.peers.clock_seen(&mut self.core, now, link, ahead_ns),
             Event::Twin { ours, theirs } => self.twin_met(ours, theirs),
@@ -295,6 +302,7 @@ impl<I: Index> Engine<I> {
         self.undo_due(now);
         self.redate_due(now);
         self.peers.store_devices(&mut self.core);
+        self.peers.store_members(&mut self.core);
         self.safety.store_suspects(&mut self.core);
         self.reconcile.store_merging(&mut self.core, now);
         self.peers.store_peer_counters(&mut self.core, now);
@@ -302,6 +310,7 @@ impl<I: Index> Engine<I> {
         self.core.store_steady(now);
         self.safety.store_held(&mut self.core, now);
         // Before the changes that they speak of.
+        self.peers.send_members(&mut self.core);
         self.announce_confirmed_due(now);
         self.peers.send_changes(&mut self.core, now);
         self.peers.follow_deliveries(&mut self.core, now);

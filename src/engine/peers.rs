@@ -10,6 +10,7 @@ pub(super) mod devices;
 pub(super) mod holding;
 pub(super) mod identity;
 pub(super) mod live;
+pub(super) mod membership;
 pub(super) mod past;
 pub(super) mod previewers;
 pub(super) mod readers;
@@ -31,6 +32,7 @@ use devices::Devices;
 use holding::HoldQueries;
 use identity::{PeerCounters, Renewal};
 use live::OutgoingChange;
+use membership::Membership;
 use past::Pasts;
 use readers::LimitedLinks;
 use session::Session;
@@ -47,8 +49,7 @@ pub(super) struct Peers {
     counters: PeerCounters,
     renewal: Renewal,
     costs: Costs,
-    /// Whose message is being handled: it pays for what that costs.
-    payer: Option<DeviceId>,
+    membership: Membership,
     deliveries: Deliveries,
     queries: Queries,
     standing: Standing,
@@ -97,7 +98,7 @@ impl Peers {
             counters: PeerCounters::load(index),
             renewal: Renewal::May,
             costs: Costs::default(),
-            payer: None,
+            membership: Membership::load(index),
             deliveries: Deliveries::default(),
             queries: Queries::default(),
             standing: Standing::default(),
@@ -174,7 +175,7 @@ impl Peers {
 
     /// Whose message is being handled: it pays for what that costs.
     pub(super) fn payer(&self) -> Option<DeviceId> {
-        self.payer
+        self.costs.payer
     }
 
     pub(super) fn costs_are_due(&self) -> bool {

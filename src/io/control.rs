@@ -16,6 +16,7 @@ pub mod http;
 mod identity;
 mod invite;
 mod leave;
+mod membership;
 mod past;
 mod roles;
 mod routes;

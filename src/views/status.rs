@@ -2,6 +2,7 @@
 //!
 //! Deliberately not here: how it is made (`io/control/view.rs`).
 
+use super::membership::RemovedView;
 use crate::model::DeviceId;
 use crate::views::roles::LocalPathView;
 use crate::wire::condition::Condition;
@@ -91,8 +92,14 @@ pub struct StatusView {
     pub left_alone: u64,
     #[serde(default)]
     pub ignored: u64,
-    /// Every device that was linked once and was not forgotten.
+    /// Every device that was linked once and was not forgotten, or is on the list of machines.
     pub devices: Vec<DeviceView>,
+    /// Those that do not belong to the group any more.
+    #[serde(default)]
+    pub removed: Vec<RemovedView>,
+    /// As the list has it.
+    #[serde(default)]
+    pub this_machine: Option<PeerView>,
 }
 
 /// The API over TCP.
@@ -161,6 +168,22 @@ pub struct DeviceView {
     pub away_s: Option<u64>,
     /// When it held the same tree last, to the day.
     pub equal_ns: Option<String>,
+    /// Its row of the list of machines; null of a machine that is not on it.
+    #[serde(default)]
+    pub listed: Option<ListedView>,
+}
+
+/// A row of the list of machines, the same on all of them.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ListedView {
+    /// `write` or `read-only`.
+    pub capability: String,
+    /// The name of the machine that invited it, or that was the first to see that it knows the
+    /// secret.
+    pub added_by: String,
+    pub invited: bool,
+    /// When that was (ns since 1970).
+    pub added_ns: String,
 }
 
 /// `GET /api/v1/peers`: the linked machines; all that are known if asked.
@@ -209,6 +232,8 @@ pub struct PeerView {
     pub away_s: Option<u64>,
     #[serde(default)]
     pub equal_ns: Option<String>,
+    #[serde(default)]
+    pub listed: Option<ListedView>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

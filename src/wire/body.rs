@@ -8,6 +8,7 @@
 use super::confirmation::{CONFIRMED_AT_ONCE, Confirmation, KEY_BYTES, MAX_SIGNATURE_BYTES, Seal};
 use super::conflict::ConflictNews;
 use super::error::FrameError;
+use super::members::{HandOver, Roster};
 use super::message::{
     Bucket, Change, Digest, Group, HOLDS, HeldBack, PASTS, Past, PathContent, Place, SOUGHT, SURVEY_PATHS, Sought,
     WantedContent,
@@ -22,6 +23,7 @@ pub const MAX_ITEMS: usize = 65_536;
 /// A change names at most this many devices that it was sent to.
 const MAX_RELAYED_TO: usize = 1024;
 const GROUPS: usize = 256;
+const FORMER_BYTES: usize = 4 * 1024;
 const DIGEST_BYTES: usize = size_of::<Digest>();
 
 type Paths = Vec<(SyncPath, Entry)>;
@@ -175,6 +177,14 @@ impl BodyWriter {
         for held in held {
             self.put(held);
         }
+    }
+
+    pub fn roster(&mut self, roster: &Roster) {
+        self.put(roster);
+    }
+
+    pub fn hand_over(&mut self, handed: Option<&HandOver>) {
+        self.put(&handed);
     }
 
     pub fn conflicts(&mut self, news: &[ConflictNews]) {
@@ -367,6 +377,25 @@ impl Reader {
     /// Names of machines are for the frame to check.
     pub fn held_back(&mut self) -> Result<Vec<HeldBack>, FrameError> {
         self.list(HOLDS, 4, Self::take)
+    }
+
+    /// What devices were before; who asks for it checks it.
+    pub fn former(&mut self) -> Result<Bytes, FrameError> {
+        let bytes = self.body.len() - self.at;
+        if bytes > FORMER_BYTES { Err(FrameError::Body("over 4 KiB of former keys")) } else { self.raw(bytes) }
+    }
+
+    pub fn roster(&mut self) -> Result<Roster, FrameError> {
+        let roster: Roster = self.take()?;
+        roster.check().map_err(FrameError::Entry)?;
+        Ok(roster)
+    }
+
+    pub fn hand_over(&mut self) -> Result<Option<HandOver>, FrameError> {
+        let Some(handed): Option<HandOver> = self.take()? else { return Ok(None) };
+        handed.roster.check().map_err(FrameError::Entry)?;
+        let is_sound = handed.keys.is_sound();
+        is_sound.then_some(Some(handed)).ok_or(FrameError::Body("more secrets than a group may have"))
     }
 
     /// What each says is for the engine to check.

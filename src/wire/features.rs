@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 /// What this version understands.
-const OURS: [&str; 8] = [ACKS, HISTORY, CONFLICTS, UNDO, CONFIRM, LOCATE, HOLDS, PREVIEW];
+const OURS: [&str; 9] = [ACKS, HISTORY, CONFLICTS, UNDO, CONFIRM, LOCATE, HOLDS, PREVIEW, MEMBERS];
 /// `acks`.
 pub const ACKS: &str = "acks";
 /// `history` and `pasts`, and contents in history by `fetch`.
@@ -23,6 +23,8 @@ pub const CONFIRM: &str = "confirm";
 pub const LOCATE: &str = "locate";
 /// `holds` and `holding`.
 pub const HOLDS: &str = "holds";
+/// `members`.
+pub const MEMBERS: &str = "members";
 /// Links that only look.
 pub const PREVIEW: &str = "preview";
 /// This link only looks: named by who opens it, and by nobody else.

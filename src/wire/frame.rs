@@ -10,13 +10,14 @@ use super::body::{BodyWriter, Reader};
 use super::condition::Condition;
 pub use super::error::FrameError;
 use super::features::Features;
+use super::hex::Hex;
 use super::message::{Digest, HeldSums, Message};
 use super::names::{is_clean_name, is_short_text};
 use super::packet::{Ending, HandedSecret, PIECE_BYTES, Part};
 use super::zlib;
 use crate::model::{ContentId, DeviceId, SyncPath, text};
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 pub use super::packet::Packet;
 
@@ -77,6 +78,7 @@ enum HeadKind {
         device: DeviceId,
     },
     Undo {},
+    Members {},
     Confirm {},
     State {
         root: Hex<16>,
@@ -151,7 +153,13 @@ enum HeadKind {
         member: Option<Hex<32>>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         writer: Option<Hex<64>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        current: Option<Hex<16>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        with: Option<Hex<16>>,
     },
+    Former {},
+    HandOver {},
     Join {
         mac: Hex<32>,
         name: String,
@@ -224,24 +232,6 @@ enum HeadKind {
     },
 }
 
-/// Bytes as hexadecimal digits in a head.
-struct Hex<const N: usize>([u8; N]);
-
-impl<const N: usize> Serialize for Hex<N> {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&text::hex(&self.0))
-    }
-}
-
-impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let digits = String::deserialize(d)?;
-        text::from_hex(&digits)
-            .map(Self)
-            .ok_or_else(|| serde::de::Error::custom("not hexadecimal digits of that length"))
-    }
-}
-
 /// The packet as a frame. A message must have been through [`super::split::split`], else the peer
 /// may refuse it.
 pub fn encode(packet: &Packet) -> EncodedFrame {
@@ -281,8 +271,18 @@ fn head_and_body(packet: &Packet) -> (HeadKind, Bytes) {
             started: *started,
             features: features.names(),
         },
-        Packet::Proof { mac, member, writer } => {
-            HeadKind::Proof { mac: Hex(*mac), member: member.map(Hex), writer: writer.map(Hex) }
+        Packet::Proof { mac, member, writer, current, with } => HeadKind::Proof {
+            mac: Hex(*mac),
+            member: member.map(Hex),
+            writer: writer.map(Hex),
+            current: current.map(Hex),
+            with: with.map(Hex),
+        },
+        Packet::Former { chain } => return (HeadKind::Former {}, chain.clone()),
+        Packet::HandOver(handed) => {
+            let mut body = BodyWriter::default();
+            body.hand_over(handed.as_ref());
+            return (HeadKind::HandOver {}, body.finish());
         }
         Packet::Join { mac, name } => HeadKind::Join { mac: Hex(*mac), name: name.clone() },
         Packet::Invited { mac, name } => HeadKind::Invited { mac: Hex(*mac), name: name.clone() },
@@ -323,6 +323,10 @@ fn message_head_and_body(message: &Message) -> (HeadKind, Bytes) {
         Message::Confirm(confirmation) => {
             body.confirmation(confirmation);
             HeadKind::Confirm {}
+        }
+        Message::Members(roster) => {
+            body.roster(roster);
+            HeadKind::Members {}
         }
         Message::Forget { device } => HeadKind::Forget { device: *device },
         Message::Undo { relayed_to } => {
@@ -488,6 +492,7 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
             message(Message::Known { counter })
         }
         HeadKind::Confirm {} => message(Message::Confirm(body.confirmation()?)),
+        HeadKind::Members {} => message(Message::Members(body.roster()?)),
         HeadKind::Forget { device } => message(Message::Forget { device }),
         HeadKind::Undo {} => message(Message::Undo { relayed_to: body.devices()? }),
         HeadKind::State { root, pending, condition } => {
@@ -534,9 +539,15 @@ fn packet_of(kind: HeadKind, bytes: Bytes) -> Result<Packet, FrameError> {
             Packet::Hello { protocol, name, software, boot, started, features }
         }
         HeadKind::Hello { .. } => return Err(FrameError::Head("a name that no machine may have".to_owned())),
-        HeadKind::Proof { mac, member, writer } => {
-            Packet::Proof { mac: mac.0, member: member.map(|mac| mac.0), writer: writer.map(|mac| mac.0) }
-        }
+        HeadKind::Proof { mac, member, writer, current, with } => Packet::Proof {
+            mac: mac.0,
+            member: member.map(|mac| mac.0),
+            writer: writer.map(|mac| mac.0),
+            current: current.map(|tag| tag.0),
+            with: with.map(|tag| tag.0),
+        },
+        HeadKind::Former {} => Packet::Former { chain: body.former()? },
+        HeadKind::HandOver {} => Packet::HandOver(body.hand_over()?),
         HeadKind::Join { mac, name } if is_clean_name(&name) => Packet::Join { mac: mac.0, name },
         HeadKind::Invited { mac, name } if is_clean_name(&name) => Packet::Invited { mac: mac.0, name },
         HeadKind::Join { .. } | HeadKind::Invited { .. } => {

@@ -2,10 +2,13 @@
 
 use super::super::features::Features;
 use super::*;
-use crate::model::{DeviceId, Entry, FileTime, Kind, Mode, RetainReason, SyncRole, Version, VersionVector};
+use crate::model::{
+    Capability, DeviceId, Entry, FileTime, Keyring, Kind, Mode, RetainReason, SyncRole, Version, VersionVector,
+};
 use crate::wire::condition::StopCause;
 use crate::wire::confirmation::{CONFIRMED_AT_ONCE, Confirmation, KEY_BYTES, Seal};
 use crate::wire::conflict::{ConflictNews, Decided, Sides};
+use crate::wire::members::{HandOver, HandedKeys, ListedMember, ReaderKeys, Removal, Roster};
 use crate::wire::message::{
     Change, HeldBack, HeldSums, MESSAGE_BYTES, Past, PastWhat, PathContent, Place, SURVEY_PATHS, Sought, WantedContent,
 };
@@ -90,6 +93,23 @@ fn conflict((path, winner, loser, relayed): (SyncPath, Entry, Entry, bool)) -> C
     ConflictNews { path, found_ns: 1, decided, relayed, sides }
 }
 
+fn roster() -> impl Strategy<Value = Roster> {
+    prop::collection::vec((any::<u8>(), "[A-Za-z0-9._-]{1,63}", 0..1u64 << 63, any::<bool>()), 0..5).prop_map(|list| {
+        let device = DeviceId([3; 32]);
+        let member = |(n, name, time, invited): (u8, String, u64, bool)| ListedMember {
+            device: DeviceId([n; 32]),
+            name,
+            named_ns: time,
+            capability: if invited { Capability::Write } else { Capability::ReadOnly },
+            added_by: device,
+            added_ns: time,
+            invited,
+        };
+        let removal = Removal { device, name: "b".into(), removed_by: device, removed_ns: 1, left: true, counter: 2 };
+        Roster { members: list.into_iter().map(member).collect(), removals: vec![removal] }
+    })
+}
+
 fn any_message() -> impl Strategy<Value = Message> {
     let entries = || prop::collection::vec((path(), entry()), 0..8);
     let digests = || prop::collection::vec(any::<Digest>(), 256);
@@ -104,6 +124,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             }
         ),
         any::<u8>().prop_map(|n| Message::Forget { device: DeviceId([n; 32]) }),
+        roster().prop_map(Message::Members),
         any::<u8>().prop_map(|n| Message::Undo { relayed_to: vec![DeviceId([n; 32]); usize::from(n % 4)] }),
         (any::<u32>(), prop::collection::vec(path(), 0..9)).prop_map(|(id, paths)| Message::Survey { id, paths }),
         (any::<u32>(), prop::collection::vec((prop::option::of(any::<[u8; 32]>()), any::<u32>()), 0..9)).prop_map(
@@ -189,7 +210,18 @@ fn any_packet() -> impl Strategy<Value = Packet> {
                 Packet::Hello { protocol, name, software, boot, started: boot / 2, features }
             }),
         1 => (any::<[u8; 32]>(), any::<Option<[u8; 32]>>(), any::<bool>()).prop_map(|(mac, member, writes)| {
-            Packet::Proof { mac, member, writer: writes.then_some([7; 64]) }
+            let (current, with) = (Some([1; 16]), writes.then_some([2; 16]));
+            Packet::Proof { mac, member, writer: writes.then_some([7; 64]), current, with }
+        }),
+        1 => prop::collection::vec(any::<u8>(), 0..300).prop_map(|chain| Packet::Former { chain: chain.into() }),
+        1 => (any::<[u8; 32]>(), roster(), 0..3u8).prop_map(|(secret, roster, what)| {
+            let former = vec![([1; 32], [2; 32])];
+            let keys = match what {
+                0 => return Packet::HandOver(None),
+                1 => HandedKeys::Writer(Keyring::new(secret)),
+                _ => HandedKeys::Reader(ReaderKeys { secret, writers_public: secret, former }),
+            };
+            Packet::HandOver(Some(HandOver { keys, roster }))
         }),
         1 => any::<[u8; 32]>().prop_map(|mac| Packet::Join { mac, name: "nas".to_owned() }),
         1 => any::<[u8; 32]>().prop_map(|mac| Packet::Invited { mac, name: "nas".to_owned() }),

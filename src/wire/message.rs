@@ -5,6 +5,7 @@ use super::condition::Condition;
 use super::confirmation::Confirmation;
 use super::conflict::ConflictNews;
 pub use super::digest::Digest;
+use super::members::Roster;
 use crate::model::{ContentId, DeviceId, Entry, FileTime, Mode, RetainReason, SyncPath};
 use bytes::Bytes;
 
@@ -38,6 +39,9 @@ pub enum Message {
     /// The first on a link. `counter`: the highest of the receiver's own that is known here; one
     /// that it never used tells it that it was rolled back.
     Known { counter: u64 },
+    /// Who belongs to the group, and who was removed: all on connecting, and then what is news. Only
+    /// to who names the feature `members`.
+    Members(Roster),
     /// A person said that these changes were meant. Only to who names the feature `confirm`.
     Confirm(Confirmation),
     /// This device will not come back: deletions need not be remembered for it.

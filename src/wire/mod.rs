@@ -10,6 +10,8 @@ pub mod digest;
 mod error;
 pub mod features;
 pub mod frame;
+mod hex;
+pub mod members;
 pub mod message;
 mod names;
 pub mod packet;

@@ -3,6 +3,7 @@
 //! Which side may send what, and when, is the link's business and not checked here.
 
 use super::features::Features;
+use super::members::HandOver;
 use super::message::Message;
 pub use super::names::{clean_name, is_clean_name};
 use crate::model::{ContentId, SyncPath};
@@ -36,12 +37,22 @@ pub enum Packet {
     },
     /// That the sender knows the group's secret, or what a reader has of it, for this connection
     /// alone. `mac` is all that the first form of protocol 1 has, and shows a writer to a writer;
-    /// `member` shows a member, and `writer` a writer to a reader.
+    /// `member` shows a member, and `writer` a writer to a reader. `current`: the group tag of the
+    /// secret in force at the sender; `with`: of the former one that this proof is made with, if it
+    /// is.
     Proof {
         mac: [u8; 32],
         member: Option<[u8; 32]>,
         writer: Option<[u8; 64]>,
+        current: Option<[u8; 16]>,
+        with: Option<[u8; 16]>,
     },
+    /// After proofs with a former secret: which devices the sender was before, signed by their keys.
+    Former {
+        chain: Bytes,
+    },
+    /// The answer: what the receiver gets of the secrets in force here; `None`: nothing.
+    HandOver(Option<HandOver>),
     /// Instead of a proof: the sender knows an invitation code.
     Join {
         mac: [u8; 32],
@@ -137,6 +148,8 @@ impl Packet {
             Self::Message(_) => "message",
             Self::Hello { .. } => "hello",
             Self::Proof { .. } => "proof",
+            Self::Former { .. } => "former",
+            Self::HandOver(_) => "hand-over",
             Self::Join { .. } => "join",
             Self::Invited { .. } => "invited",
             Self::Accept { .. } => "accept",

@@ -47,6 +47,7 @@ pub fn split(message: Message) -> Vec<Message> {
         whole @ (Message::Known { .. }
         | Message::Forget { .. }
         | Message::Undo { .. }
+        | Message::Members(_)
         | Message::Confirm(_)
         | Message::Locate { .. }
         | Message::Located { .. }
@@ -67,6 +68,7 @@ pub fn bytes_of(message: &Message) -> usize {
     match message {
         Message::Confirm(confirmation) => confirmation.wire_bytes(),
         Message::Undo { relayed_to } => 64 + 32 * relayed_to.len(),
+        Message::Members(roster) => roster.wire_bytes(),
         Message::Known { .. } | Message::Forget { .. } | Message::State { .. } | Message::Holds { .. } => 64,
         Message::Locate { sought, .. } => sought.iter().map(Sought::wire_bytes).sum(),
         Message::Located { places, .. } => 64 + places.len(),

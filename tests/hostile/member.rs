@@ -14,6 +14,7 @@ use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::{Change, Message};
 use dirsyncd::wire::packet::{Ending, PIECE_BYTES, PROTOCOL};
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -63,6 +64,8 @@ fn identity(machine: &Machine, name: &str) -> Identity {
         boot: 1,
         started: now(),
         features: Features::ours(),
+        group: Arc::default(),
+        former_keys: Bytes::new(),
     }
 }
 

@@ -135,7 +135,8 @@ async fn a_member_that_breaks_the_protocol_loses_its_link_and_is_named() {
         ("hoarder", (0..65).flat_map(delta).collect(), "over 64 contents asked for at once"),
         (
             "greeter",
-            frame::encode(&Packet::Proof { mac: [0; 32], member: None, writer: None }).to_vec(),
+            frame::encode(&Packet::Proof { mac: [0; 32], member: None, writer: None, current: None, with: None })
+                .to_vec(),
             "a 'proof' after the greeting",
         ),
     ];

@@ -1,7 +1,8 @@
 //! A daemon's network without the daemon: staging in memory or on a disk, a folder that serves, and
 //! what was logged.
 
-use dirsyncd::engine::{Action, Event, FetchError, LinkId, ServedFile, StageId, Stat, StatKind};
+use bytes::Bytes;
+use dirsyncd::engine::{Action, Event, FetchError, GroupState, LinkId, ServedFile, StageId, Stat, StatKind};
 use dirsyncd::io::fs::delta::Deltas;
 use dirsyncd::io::fs::partial::{Partial, Partials};
 use dirsyncd::io::fs::root::Root;
@@ -195,6 +196,8 @@ impl Machine {
             listen: Listen::Exactly(0),
             peers: Vec::new(),
             limit: None,
+            group: GroupState::default(),
+            former_keys: Vec::new(),
             times: Times { retry_min: Duration::from_millis(50), complain: Duration::ZERO, ..Times::default() },
         };
         change(&mut config);
@@ -289,6 +292,8 @@ pub async fn member(net: &Machine, change: impl FnOnce(&mut Identity)) -> Result
         boot: 1,
         started: 1,
         features: Features::ours(),
+        group: Arc::default(),
+        former_keys: Bytes::default(),
     };
     change(&mut me);
     let tcp = TcpStream::connect(net.address()).await.unwrap();

@@ -90,24 +90,23 @@ fn a_machine_that_was_off_for_a_year_resurrects_nothing_and_loses_none_of_its_un
 }
 
 #[test]
-fn deletions_do_not_wait_for_a_machine_that_was_forgotten_on_any_of_the_others() {
-    let name = "deletions_do_not_wait_for_a_machine_that_was_forgotten_on_any_of_the_others";
+fn deletions_do_not_wait_for_a_machine_that_was_removed_on_any_of_the_others() {
+    let name = "deletions_do_not_wait_for_a_machine_that_was_removed_on_any_of_the_others";
     let Some(library) = library(name) else { return };
     let [a, b, lost] = machines(&library, ["a", "b", "lost"]);
     write(a.at("gone"), "gone");
     converge(&[&a, &b, &lost]);
-    let out = a.cli(&["forget", "lost"]);
-    assert!(!out.status.success() && text_of(&out).contains("linked"), "{}", text_of(&out));
     lost.stop();
     remove(a.at("gone"));
     converge(&[&a, &b]);
     days_later(&[&a, &b], 70);
     assert_eq!((remembered(&a), remembered(&b)), (1, 1), "lost may come back");
     assert!(text_of(&a.cli(&["status"])).contains("lost"), "status names who is away");
-    let answer = a.json(&["forget", "lost"]).expect("forgotten");
+    let answer = a.json(&["remove", "lost", "--yes"]).expect("removed");
     assert_eq!(answer["name"], "lost");
-    b.wait_log(&["forgot lost"]);
+    b.wait_log(&["a handed over the group's new secret"]);
+    wait_linked(&[&a, &b]);
     wait_remembered(&a, 0);
     wait_remembered(&b, 0);
-    assert!(!a.cli(&["forget", "lost"]).status.success(), "nobody of that name is known any more");
+    assert!(!a.cli(&["remove", "lost", "--yes"]).status.success(), "nobody of that name is known any more");
 }

@@ -33,6 +33,7 @@ mod moving;
 mod names;
 mod naming;
 mod peers;
+mod removing;
 mod renaming;
 mod restoring;
 mod rhythms;

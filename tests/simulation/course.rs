@@ -176,6 +176,7 @@ impl World {
             let at = self.own.below(active + 1);
             self.after(at, Happening::Lie);
         }
+        self.plan_membership();
         for _ in 0..self.plan.undos {
             let node = self.own.index(self.nodes.len());
             let at = self.own.below(active + 1);

@@ -12,6 +12,7 @@ mod course;
 mod deciding;
 mod disk;
 mod ledger;
+mod membership;
 mod merging;
 mod network;
 mod node;
@@ -56,6 +57,7 @@ const SEEDS_OBSTRUCTED: u64 = 400;
 const SEEDS_WITH_ROLES: u64 = 100;
 const SEEDS_WITH_OTHER_ROLES: u64 = 60;
 const SEEDS_WITH_READERS: u64 = 100;
+const SEEDS_WITH_MEMBERSHIP: u64 = 150;
 const THREADS: usize = 2;
 
 /// What became of a seed.
@@ -97,6 +99,12 @@ const WITH_OTHER_ROLES: Kind =
 
 const WITH_READERS: Kind =
     Kind { test: "seeds_in_which_members_that_may_only_read_lie", on_conflict: None, plan: Plan::with_readers };
+
+const WITH_MEMBERSHIP: Kind = Kind {
+    test: "seeds_in_which_machines_join_secrets_rotate_and_one_is_removed",
+    on_conflict: None,
+    plan: Plan::with_membership,
+};
 
 fn run(seed: u64, kind: &Kind, kept: Kept) -> Ran {
     let mut rng = Rng::new(seed);
@@ -157,6 +165,11 @@ fn seeds_in_which_machines_get_other_roles() {
 #[test]
 fn seeds_in_which_members_that_may_only_read_lie() {
     run_all(&WITH_READERS, SEEDS_WITH_READERS);
+}
+
+#[test]
+fn seeds_in_which_machines_join_secrets_rotate_and_one_is_removed() {
+    run_all(&WITH_MEMBERSHIP, SEEDS_WITH_MEMBERSHIP);
 }
 
 fn run_all(kind: &Kind, seeds: u64) {

@@ -12,7 +12,6 @@ use super::world::{Happening, World};
 use bytes::Bytes;
 use dirsyncd::engine::{Event, FetchError, FetchId, LinkId, RangeId};
 use dirsyncd::model::{ContentId, Entry, SyncPath};
-use dirsyncd::wire::features::Features;
 use dirsyncd::wire::frame::{self, Packet};
 use dirsyncd::wire::message::Message;
 use dirsyncd::wire::packet::Part;
@@ -80,14 +79,14 @@ fn contents_in(message: &Message) -> u64 {
 }
 
 pub struct Network {
-    pairs: Vec<Pair>,
+    pub(super) pairs: Vec<Pair>,
     links: Vec<Link>,
 }
 
-struct Pair {
-    ends: [NodeId; 2],
+pub(super) struct Pair {
+    pub(super) ends: [NodeId; 2],
     parted: bool,
-    link: Option<usize>,
+    pub(super) link: Option<usize>,
 }
 
 struct Link {
@@ -141,7 +140,7 @@ impl World {
 
     /// As far as this end knows.
     pub fn is_up(&self, end: LinkId) -> bool {
-        self.net.links[end.0 as usize / 2].state[end.0 as usize % 2] == End::Up
+        !Self::is_with_removed(end) && self.net.links[end.0 as usize / 2].state[end.0 as usize % 2] == End::Up
     }
 
     /// Both ends of each link learn how far the other's clock is ahead.
@@ -202,7 +201,7 @@ impl World {
                         device,
                         name,
                         dialler,
-                        features: Features::ours(),
+                        features: self.features(),
                         capability: self.capability_of(peer),
                     },
                 );
@@ -246,6 +245,9 @@ impl World {
         {
             // Nobody answers.
             return self.after((until - self.now).min(5 * SECOND), Happening::Connect { pair });
+        }
+        if !self.meets(pair, ends) {
+            return;
         }
         let link = self.net.links.len();
         let dialler = self.rng.index(2);

@@ -2,6 +2,7 @@
 
 use super::bugs::Bug;
 use super::disk::Disk;
+use super::membership::Standing;
 use super::merging::Base;
 use super::parts::Partial;
 use super::plan::SECOND;
@@ -10,8 +11,8 @@ use super::shell::Step;
 use super::tree::{Data, Ino, Tree};
 use dirsyncd::engine::api::ignore::Ignore;
 use dirsyncd::engine::{
-    Boot, Config, Engine, Event, FetchId, Hint, Job, Keeps, LinkId, Names, Now, OnConflict, Outcome, RangeId,
-    ServedFile, StageId,
+    Boot, Config, Engine, Event, FetchId, GroupState, Hint, Job, Keeps, LinkId, Names, Now, OnConflict, Outcome,
+    RangeId, ServedFile, StageId,
 };
 use dirsyncd::model::{ContentId, DeviceId, FileTime, SyncPath, SyncRole};
 use dirsyncd::wire::packet::Part;
@@ -29,6 +30,7 @@ pub struct Node {
     pub first_role: Option<SyncRole>,
     /// It is a read-only member.
     pub reads_only: bool,
+    pub standing: Standing,
     pub disk: Disk,
     /// Off while it is down.
     pub engine: Option<Engine<Recorded>>,
@@ -111,6 +113,7 @@ impl Node {
             role: SyncRole::Both,
             first_role: None,
             reads_only: false,
+            standing: Standing::default(),
             disk: Disk::new(),
             engine: None,
             durable: Durable::default(),
@@ -189,7 +192,11 @@ impl Node {
         self.started = time;
         let name = format!("n{}", self.device.0[0] - 1);
         let config = Config { device: self.device, name, on_conflict: self.on_conflict };
-        let mut engine = Engine::new(config, Recorded::open(&self.durable, bug));
+        let mut index = Recorded::open(&self.durable, bug);
+        if let Some(file) = &self.standing.file {
+            self.standing.file = Some(GroupState::settle(&mut index, file, self.standing.inviter.take()));
+        }
+        let mut engine = Engine::new(config, index);
         // Later than any write: whatever was hashed in this boot and changed since has rotted, and
         // heals by itself.
         let began = if self.late_boots { u64::MAX } else { 0 };
@@ -213,6 +220,7 @@ impl Node {
 
     /// Another device key, as after a clone or a roll-back was noticed.
     pub fn renew(&mut self) {
+        self.standing.former.push(self.device);
         self.device.0[1] += 1;
         self.minted = 0;
     }

@@ -152,6 +152,7 @@ impl World {
         self.check_modes()?;
         self.check_roles()?;
         self.check_readers()?;
+        self.check_membership()?;
         (1..self.nodes.len()).try_for_each(|node| self.check_equal(0, node))?;
         self.check_nothing_lost()?;
         self.forget_what_is_told_to_nobody();

@@ -88,6 +88,10 @@ pub struct Plan {
     /// Times at which a machine that may only read announces something all the same; then every
     /// receive-only one may only read.
     pub lies: u64,
+    /// Times at which somebody replaces the group's secret; then machines come by invitations.
+    pub rotations: u64,
+    /// Times at which a machine tries to get in that is removed on the way.
+    pub removed_tries: u64,
     pub user_ops: u64,
     /// How long users act, and things fail (ns).
     pub active_ns: u64,
@@ -140,6 +144,8 @@ impl Plan {
             roles: Vec::new(),
             role_changes: 0,
             lies: 0,
+            rotations: 0,
+            removed_tries: 0,
             user_ops: 0,
             active_ns: 0,
             early_ops: 0,

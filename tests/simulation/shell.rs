@@ -145,10 +145,13 @@ impl World {
             Action::ServeDelta { to, stream, file, .. } => {
                 self.step_soon(node, quick, Step::ServeDelta { to, stream, file });
             }
+            Action::Close { link, .. } if Self::is_with_removed(link) => {}
             Action::Close { link, why } => {
                 self.fail(format!("n{node} closes an honest peer's link: {why}"));
                 self.close(link);
             }
+            Action::Group(group) => self.group_known(node, *group),
+            Action::Rekey => self.after(quick, Happening::Rekey(node)),
             Action::NewDevice => self.after(quick, Happening::Renew(node)),
             Action::Report(Report::Merged { path, entry, loser, kept, .. }) => {
                 self.check_merged(node, &path, &entry, &loser, &kept);
@@ -575,5 +578,6 @@ fn is_routine(action: &Action) -> bool {
             | Action::Report(_)
             | Action::CheckRoot
             | Action::ReadIgnore
+            | Action::Group(_)
     )
 }

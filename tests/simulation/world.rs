@@ -8,6 +8,7 @@ use super::boundary::Boundary;
 use super::bugs::Bug;
 use super::disk::PathChange;
 use super::ledger::{Ledger, NodeId, claims};
+use super::membership::Outcast;
 use super::merging;
 use super::network::{Network, Parcel};
 use super::node::Node;
@@ -19,7 +20,7 @@ use super::shell::Step;
 use super::trace::{Kept, Trace};
 use super::tree::{Data, Ino, Value};
 use super::users::{self, Op};
-use dirsyncd::engine::{Action, CHUNKED_BYTES, Event, OnConflict, Report, Trust};
+use dirsyncd::engine::{Action, CHUNKED_BYTES, Event, LinkId, OnConflict, Report, Trust};
 use dirsyncd::model::{ContentId, SyncPath, SyncRole};
 use dirsyncd::wire::conflict::ConflictKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +72,15 @@ pub enum Happening {
     RollBack(NodeId),
     /// Its engine ended to go on as another device.
     Renew(NodeId),
+    Rekey(NodeId),
+    /// Its user replaces the group's secret, and removes a machine with it.
+    Rotate(NodeId),
+    RemovedTries,
+    RemovedLeaves {
+        node: NodeId,
+        life: u32,
+        link: LinkId,
+    },
     /// It crashes, and its index is gone.
     LoseIndex(NodeId),
     ClockJumps(NodeId),
@@ -155,6 +165,7 @@ pub struct World {
     pub stays_away: BTreeSet<SyncPath>,
     /// Orders that brought something back.
     pub undone: u64,
+    pub removed: Outcast,
     values: u64,
 }
 
@@ -195,6 +206,7 @@ impl World {
             holds_ended: BTreeSet::new(),
             stays_away: BTreeSet::new(),
             undone: 0,
+            removed: Outcast::default(),
             values: 0,
             plan,
         };
@@ -287,6 +299,10 @@ impl World {
             Happening::Backup(node) => self.back_up(node),
             Happening::Restore(node) => self.restore(node, false),
             Happening::Renew(node) => self.renew(node),
+            Happening::Rekey(node) => self.rekey(node),
+            Happening::Rotate(node) => self.rotate(node),
+            Happening::RemovedTries => self.removed_tries(),
+            Happening::RemovedLeaves { node, life, link } => self.removed_leaves(node, life, link),
             Happening::RollBack(node) => self.restore(node, true),
             Happening::LoseIndex(node) => self.lose_index(node),
             Happening::ClockJumps(node) => {
@@ -392,7 +408,7 @@ impl World {
     // Life and death.
 
     pub fn start(&mut self, node: NodeId) {
-        if self.nodes[node].is_up() {
+        if self.nodes[node].is_up() || !self.is_member(node) {
             return;
         }
         // The marker is the index's again once the folder was scanned.

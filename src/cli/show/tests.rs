@@ -26,6 +26,7 @@ pub(in crate::cli) fn peer(name: &str, state: &str) -> PeerView {
         seen_ns: None,
         away_s: None,
         equal_ns: None,
+        listed: None,
     }
 }
 
@@ -73,6 +74,8 @@ fn idle() -> StatusView {
         left_alone: 0,
         ignored: 0,
         devices: Vec::new(),
+        removed: Vec::new(),
+        this_machine: None,
     }
 }
 
@@ -114,7 +117,7 @@ fn a_status_reads_at_a_glance() {
     let (device, name) = (DeviceId([2; 32]), "gamma".to_owned());
     let equal_ns = Some("1700000000000000000".to_owned());
     let seen_ns = Some("1700000000000000000".to_owned());
-    shown.devices.push(DeviceView { device, name, linked: false, seen_ns, away_s: Some(12), equal_ns });
+    shown.devices.push(DeviceView { device, name, linked: false, seen_ns, away_s: Some(12), equal_ns, listed: None });
     let unreached = ("nas:6000".to_owned(), "refused".to_owned(), "cannot be reached: refused".to_owned());
     let (address, reason, why) = unreached;
     shown.peers_not_reached.push(UnreachedView { address, reason, text: why });

@@ -2,6 +2,7 @@
 
 use crate::engine::api::event::JobId;
 use crate::engine::api::event::{FetchId, LinkId, RangeId, StageId, Stat, WalkId};
+use crate::engine::api::group::GroupState;
 use crate::engine::api::problem::{Problem, RenewalCause};
 pub use crate::model::RetainReason;
 use crate::model::{ContentId, Entry, Kind, SyncPath, SyncRole};
@@ -239,6 +240,10 @@ pub enum Action {
     /// End, and start anew as a new device: this one's id is not ours alone, or its counters are
     /// not where they were.
     NewDevice,
+    /// The group as it is known here, durably: who may be linked, and who may be handed a secret.
+    Group(Box<GroupState>),
+    /// End, and start anew with another secret, which the index has by now.
+    Rekey,
     Report(Report),
 }
 
@@ -459,6 +464,18 @@ pub enum Report {
     Silent {
         peer: String,
         contents: u64,
+    },
+    /// It does not belong to the group any more.
+    Removed {
+        device: String,
+        /// Who removed it.
+        by: String,
+    },
+    /// The group has another secret, drawn here.
+    Rotated,
+    /// The group has another secret, which this machine handed over.
+    HandedOver {
+        from: String,
     },
     /// Deletions no longer wait for this device.
     Forgotten {

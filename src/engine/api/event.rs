@@ -1,9 +1,10 @@
 //! What the shell tells the engine: times, stats, and one closed list of events.
 
 use crate::engine::api::file_system::Keeps;
-use crate::model::{Capability, ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, SyncRole};
+use crate::model::{Capability, ContentId, DeviceId, Entry, FileTime, Kind, Mode, SecretBytes, SyncPath, SyncRole};
 use crate::wire::condition::StopCause;
 use crate::wire::features::Features;
+use crate::wire::members::HandOver;
 use crate::wire::message::{Message, Past, Sought};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -347,8 +348,28 @@ pub enum Event {
     /// A person makes this machine's state the group's, at these paths and below them, for what is
     /// not installed here; with no paths, everywhere.
     Override(Vec<SyncPath>),
-    /// A person says that this device will not come back.
-    Forget(DeviceId),
+    /// A machine was let in here by an invitation.
+    Invited {
+        device: DeviceId,
+        name: String,
+        capability: Capability,
+    },
+    /// A listed device is another from now on, as its key has signed.
+    Succeeded {
+        former: DeviceId,
+        device: DeviceId,
+    },
+    /// A person wants another secret for the group, and a device to be removed by that. `fresh`:
+    /// drawn for it.
+    Rotate {
+        remove: Option<DeviceId>,
+        fresh: FreshSecret,
+    },
+    /// A member handed its secrets over on a link that proved a former one. `from`: its name.
+    HandedOver {
+        from: String,
+        given: Box<HandOver>,
+    },
     /// This machine has left the group: linked machines are told, and nothing follows.
     Leave,
     /// So far is the clock of the link's other end ahead of ours (ns; behind: negative).
@@ -382,6 +403,16 @@ pub enum Event {
         ours: (u64, u64),
         theirs: (u64, u64),
     },
+}
+
+/// 32 bytes that nobody else knows. `Debug` hides them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FreshSecret(pub SecretBytes);
+
+impl std::fmt::Debug for FreshSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FreshSecret(hidden)")
+    }
 }
 
 /// What came of a merge.

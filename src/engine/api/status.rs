@@ -5,6 +5,7 @@ use crate::engine::api::local::DifferingPaths;
 use crate::engine::api::problem::Problem;
 use crate::model::{DeviceId, SyncPath};
 use crate::wire::condition::Condition;
+use crate::wire::members::{ListedMember, Removal};
 use std::collections::BTreeMap;
 
 /// What `dirsync status` shows of one peer.
@@ -26,7 +27,7 @@ pub struct PeerStatus {
     pub invalid: Option<String>,
 }
 
-/// A device that was linked once, and was not forgotten.
+/// A device that was linked once and was not forgotten, or is on the list.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct DeviceStatus {
     pub device: DeviceId,
@@ -36,6 +37,10 @@ pub struct DeviceStatus {
     pub seen_ns: Option<u64>,
     /// When it held the same tree last, to the day (ns since 1970).
     pub equal_ns: Option<u64>,
+    /// Its row of the list of machines.
+    pub member: Option<ListedMember>,
+    /// It can take another secret of the group, as far as is known.
+    pub follows_rotations: bool,
 }
 
 /// A content that comes in chunks.
@@ -82,8 +87,11 @@ pub struct Status {
     pub ignored: u64,
     /// Conflicts that nobody has decided; the shell counts them.
     pub open_conflicts: u64,
-    /// Every device that is known.
+    /// Every device that is known or listed, but this one.
     pub devices: Vec<DeviceStatus>,
+    /// This machine's row of the list.
+    pub own: Option<ListedMember>,
+    pub removals: Vec<Removal>,
     /// What the folder's file system does not keep.
     pub lacks: Vec<String>,
     /// Paths that need attention, and why (at most 1,000).

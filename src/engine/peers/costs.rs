@@ -50,6 +50,8 @@ pub(in crate::engine) struct Costs {
     /// Charged since the accounts were stored (bytes).
     unstored: u64,
     stored_at: u64,
+    /// Whose message is being handled: it pays for what that costs.
+    pub(super) payer: Option<DeviceId>,
 }
 
 impl Costs {
@@ -128,7 +130,7 @@ impl Peers {
 
     /// Once a group of events.
     pub(in crate::engine) fn store_costs<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
-        let Costs { accounts, unstored, stored_at } = &mut self.costs;
+        let Costs { accounts, unstored, stored_at, .. } = &mut self.costs;
         if *unstored == 0 || (*unstored < COSTS_STORE_AT_ONCE && now.mono < *stored_at + COSTS_STORE_EVERY_NS) {
             return;
         }

@@ -22,6 +22,7 @@ use crate::engine::limits::{
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::PeerClock;
 use crate::model::DeviceId;
+use crate::wire::features::MEMBERS;
 use crate::wire::message::Message;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -187,6 +188,7 @@ impl Peers {
         if self.sessions.values().any(|session| session.device == device) {
             return;
         }
+        self.unlist_until_it_is_back(device);
         let Some(name) = self.forget_name(now, device) else { return };
         core.out.push(Action::Report(Report::Forgotten { device: name }));
         let links = self.sessions.keys().copied().collect();
@@ -205,7 +207,9 @@ impl Peers {
         if self.sessions.get(&link).is_none_or(|session| session.device != device) {
             return self.forget_device(core, now, device);
         }
-        let Some(peer) = self.forget_name(now, device) else { return };
+        let peer = self.forget_name(now, device);
+        self.list_without(core, now, device);
+        let Some(peer) = peer else { return };
         if self.devices.left.len() >= DEVICES_CAP {
             self.devices.left.pop_first();
         }
@@ -224,7 +228,7 @@ impl Peers {
     }
 
     /// Drops it from the list, and says how it was called, if it was there.
-    fn forget_name(&mut self, now: Now, device: DeviceId) -> Option<String> {
+    pub(super) fn forget_name(&mut self, now: Now, device: DeviceId) -> Option<String> {
         let known = self.devices.known.remove(&device)?;
         self.devices.seen.remove(&device);
         self.devices.dirty = true;
@@ -274,16 +278,34 @@ impl Peers {
         }
     }
 
-    pub(in crate::engine) fn device_statuses(&self) -> Vec<DeviceStatus> {
-        let linked = |device: &DeviceId| self.sessions.values().any(|session| session.device == *device);
-        let status = |(device, known): (&DeviceId, &KnownDevice)| DeviceStatus {
-            device: *device,
-            name: known.name.clone(),
-            linked: linked(device),
-            seen_ns: self.devices.seen.get(device).copied(),
-            equal_ns: (known.equal_day > 0).then_some(known.equal_day.saturating_mul(DAY_NS)),
+    pub(in crate::engine) fn device_statuses(&self, own: DeviceId) -> Vec<DeviceStatus> {
+        let group = self.group();
+        let listed = group.roster().members.into_iter().map(|member| member.device);
+        let all: BTreeSet<_> = self
+            .devices
+            .known
+            .keys()
+            .copied()
+            .chain(listed)
+            .filter(|device| *device != own && group.removal(device).is_none())
+            .collect();
+        let status = |device: DeviceId| {
+            let (known, member) = (self.devices.known.get(&device), group.member(&device));
+            let session = self.sessions.values().find(|session| session.device == device);
+            let names = [session.map(|session| &session.name), member.map(|member| &member.name)];
+            let name = names.into_iter().flatten().chain(known.map(|known| &known.name)).next();
+            let equal_day = known.map_or(0, |known| known.equal_day);
+            DeviceStatus {
+                device,
+                name: name.cloned().unwrap_or_default(),
+                linked: session.is_some(),
+                seen_ns: self.devices.seen.get(&device).copied(),
+                equal_ns: (equal_day > 0).then_some(equal_day.saturating_mul(DAY_NS)),
+                member: member.cloned(),
+                follows_rotations: session.is_none_or(|session| session.features.has(MEMBERS)),
+            }
         };
-        self.devices.known.iter().map(status).collect()
+        all.into_iter().map(status).collect()
     }
 }
 
@@ -363,7 +385,8 @@ mod tests {
         engine.handle(Now { wall: at(DAY).wall + 9 * SECOND, mono: 9 * SECOND }, Event::Tick);
         let mut engine = Engine::new(config(), engine.into_index());
         assert_eq!(seen(&mut engine), Some(at(DAY).wall + SECOND));
-        engine.handle(at(DAY), Event::Forget(device));
+        let fresh = crate::engine::FreshSecret([1; 32]);
+        engine.handle(at(DAY), Event::Rotate { remove: Some(device), fresh });
         assert_eq!(seen(&mut engine), None);
     }
 

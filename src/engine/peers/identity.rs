@@ -63,7 +63,7 @@ impl PeerCounters {
         self.dirty = true;
     }
 
-    fn of(&self, device: &DeviceId) -> u64 {
+    pub(super) fn of(&self, device: &DeviceId) -> u64 {
         self.by_device.get(device).copied().unwrap_or(0)
     }
 }

@@ -84,7 +84,7 @@ impl<I: Index> Engine<I> {
             Message::Forget { device } if self.peers.is_device_of(link, device) => Some(Message::Forget { device }),
             // Which conflicts it knows, so that it hears of the others; not what it says of them.
             Message::Conflicts { digest, .. } => Some(Message::Conflicts { digest, news: Vec::new() }),
-            Message::Forget { .. } | Message::Undo { .. } | Message::Confirm(_) => None,
+            Message::Forget { .. } | Message::Undo { .. } | Message::Confirm(_) | Message::Members(_) => None,
             // Of an offer, only what the answer has to leave out (`compare.rs`).
             other => Some(other),
         }

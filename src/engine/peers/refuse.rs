@@ -117,6 +117,9 @@ impl<I: Index> Engine<I> {
         if path.is_too_deep() {
             return Some("a path of more than 256 components");
         }
+        if self.peers.is_of_removed(&entry.version.author, entry.version.counter()) {
+            return Some("a change that a removed machine made after its removal");
+        }
         let claimed = entry.version.seen.get(&self.core.config.device);
         (!self.is_ours(claimed, link)).then_some("changes of this machine that it never made")
     }

@@ -210,6 +210,8 @@ impl<I: Index> Engine<I> {
         };
         self.peers.sessions.insert(link, session);
         self.peers.announce_known_to(&mut self.core, link);
+        self.peers.list_seen(&self.core, now, link);
+        self.peers.greet_with_members(&mut self.core, link);
         self.announce_state(now, link);
         self.greet_with_conflicts(link);
         self.seek_all(link);
@@ -239,14 +241,15 @@ impl<I: Index> Engine<I> {
         let message = if self.peers.is_reader(link) { self.of_reader(now, link, message) } else { Some(message) };
         let Some(message) = message else { return };
         let Some(session) = self.peers.sessions.get(&link) else { return };
-        self.peers.payer = Some(session.device);
+        self.peers.costs.payer = Some(session.device);
         self.message_of(now, link, message, wire_bytes);
-        self.peers.payer = None;
+        self.peers.costs.payer = None;
     }
 
     fn message_of(&mut self, now: Now, link: LinkId, message: Message, wire_bytes: u64) {
         match message {
             Message::Known { counter } => self.known_came(now, link, counter),
+            Message::Members(roster) => self.peers.roster_came(&mut self.core, now, link, roster),
             Message::Confirm(confirmation) => self.confirmation_came(now, link, confirmation),
             Message::Forget { device } => self.peers.forget_came(&mut self.core, now, link, device),
             Message::Undo { relayed_to } => self.undo_came(now, link, &relayed_to),

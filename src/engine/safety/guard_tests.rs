@@ -561,10 +561,10 @@ fn a_device_that_will_not_come_back_is_forgotten_here_and_by_the_peers() {
     let third = DeviceId([3; 32]);
     let mut machine = Machine::with_files(5).linked();
     machine.handle(link_up(LinkId(2), third, "third", false));
-    machine.handle(Event::Forget(third));
+    machine.handle(Event::Rotate { remove: Some(third), fresh: FreshSecret([1; 32]) });
     assert_eq!(machine.engine.status().devices.len(), 2, "a linked one has come back");
     machine.handle(Event::LinkDown { link: LinkId(2) });
-    machine.handle(Event::Forget(third));
+    machine.handle(Event::Rotate { remove: Some(third), fresh: FreshSecret([1; 32]) });
     assert_eq!(machine.engine.status().devices.len(), 1);
     let announced = |action: &Action| matches!(action, Action::Send { message: Message::Forget { device }, .. } if *device == third);
     assert!(machine.said.iter().any(announced));

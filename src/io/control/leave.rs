@@ -111,6 +111,8 @@ mod tests {
             linked: false,
             seen_ns: None,
             equal_ns: None,
+            member: None,
+            follows_rotations: true,
         };
         Status {
             idle: true,

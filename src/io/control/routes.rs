@@ -7,8 +7,8 @@ use super::answer::{Answer, ApiState, BODY_BYTES, Refusal};
 use super::elsewhere::holding;
 use super::table::{self, ApiRequest};
 use super::view::name_elsewhere;
-use super::{Request, conflicts, identity, invite, leave, past, roles, undo, verify, why};
-use crate::engine::{DeviceStatus, Event};
+use super::{Request, conflicts, identity, invite, leave, membership, past, roles, undo, verify, why};
+use crate::engine::Event;
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
 use crate::views::held::HeldView;
@@ -23,8 +23,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 /// Held paths that are named in an answer.
 const HELD_PATHS: usize = 10_000;
@@ -65,7 +65,8 @@ pub(super) fn requests() -> Vec<ApiRequest> {
         Row::post_of("/promote", "Announces local changes", roles::promote),
         Row::post_of("/revert", "Takes local changes back", roles::revert),
         Row::post_of("/override", "Makes this disk what the group has", roles::override_winners),
-        Row::post_of("/forget", "Remembers no deletions for a machine any more", forget),
+        Row::post_of("/remove", "Removes a machine from the group for good", membership::remove),
+        Row::post_of("/rotate", "Gives the group another secret", membership::rotate),
         Row::post_of("/rename", "Gives this machine another name; the daemon begins anew", rename),
         Row::post_of("/leave", "Leaves the group for good; the daemon ends", leave::leave),
         Row::post("/pause", "Stops sending and receiving", pause),
@@ -118,12 +119,14 @@ struct PeersQuery {
 
 async fn peers(state: State<ApiState>, query: Result<Query<PeersQuery>, QueryRejection>) -> Answer<PeersView> {
     let Query(PeersQuery { all }) = query?;
-    let Json(StatusView { mut peers, devices, .. }) = status(state).await?;
+    let Json(StatusView { mut peers, devices, removed, this_machine, .. }) = status(state).await?;
     if all {
         // Who was linked between the two lists is in the first.
         let is_away = |known: &&DeviceView| peers.iter().all(|peer| peer.device != known.device);
         let away: Vec<_> = devices.iter().filter(is_away).map(PeerView::away).collect();
         peers.extend(away);
+        peers.extend(removed.iter().map(PeerView::removed));
+        peers.extend(this_machine);
     }
     Ok(Json(PeersView(peers)))
 }
@@ -201,21 +204,6 @@ async fn confirm(State(shared): State<ApiState>) -> Answer<HeldView> {
     Ok(Json(held))
 }
 
-/// `device`: its name, or the beginning of its id.
-#[derive(Serialize, Deserialize, ToSchema)]
-pub(crate) struct ForgetQuery {
-    pub device: String,
-}
-
-async fn forget(State(shared): State<ApiState>, query: Result<Json<ForgetQuery>, JsonRejection>) -> Answer<DeviceView> {
-    let Json(ForgetQuery { device: named }) = query?;
-    let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
-    let chosen = choose_device(&status.devices, &named).map_err(|why| Refusal::unknown(why.to_owned()))?;
-    let (device, chosen) = (chosen.device, DeviceView::from(chosen.clone()));
-    let Json(DoneView { .. }) = done(&shared, Event::Forget(device)).await?;
-    Ok(Json(chosen))
-}
-
 async fn rename(State(shared): State<ApiState>, wanted: Result<Json<NameView>, JsonRejection>) -> Answer<NameView> {
     let Json(NameView { name }) = wanted?;
     if !is_clean_name(&name) {
@@ -235,25 +223,6 @@ async fn rename(State(shared): State<ApiState>, wanted: Result<Json<NameView>, J
     Ok(Json(NameView { name }))
 }
 
-/// The one device of that name, or whose id begins so; not one that is linked, which plainly has
-/// come back.
-fn choose_device<'a>(devices: &'a [DeviceStatus], named: &str) -> Result<&'a DeviceStatus, &'static str> {
-    let is_named = |known: &&DeviceStatus| known.name == named;
-    let begins = |known: &&DeviceStatus| named.len() >= 4 && known.device.to_string().starts_with(named);
-    let mut chosen: Vec<_> = devices.iter().filter(is_named).collect();
-    if chosen.is_empty() {
-        chosen = devices.iter().filter(begins).collect();
-    }
-    match chosen[..] {
-        [] => Err("no device of that name or id is known here; 'dirsync status --json' lists them"),
-        [one] if one.linked => Err("that device is linked now; stop it first"),
-        [one] => Ok(one),
-        _ => {
-            Err("several devices are called so; give the first digits of the id, as 'dirsync status --json' lists them")
-        }
-    }
-}
-
 async fn pause(State(shared): State<ApiState>) -> Answer<DoneView> {
     done(&shared, Event::Pause(true)).await
 }
@@ -262,28 +231,7 @@ async fn resume(State(shared): State<ApiState>) -> Answer<DoneView> {
     done(&shared, Event::Pause(false)).await
 }
 
-pub(super) async fn done(shared: &ApiState, event: Event) -> Answer<DoneView> {
+async fn done(shared: &ApiState, event: Event) -> Answer<DoneView> {
     shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)?;
     Ok(Json(DoneView { done: true }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_is_named_by_its_name_or_its_id() {
-        let known = |n: u8, name: &str, linked| {
-            let device = crate::model::DeviceId([n; 32]);
-            DeviceStatus { device, name: name.into(), linked, seen_ns: None, equal_ns: None }
-        };
-        let devices =
-            [known(1, "old", false), known(2, "new", true), known(3, "twice", false), known(4, "twice", false)];
-        let chosen = |named| choose_device(&devices, named).map(|known| known.device.0[0]);
-        assert_eq!(chosen("old"), Ok(1));
-        assert_eq!(chosen("0303"), Ok(3));
-        assert!(chosen("new").unwrap_err().contains("linked"));
-        assert!(chosen("twice").unwrap_err().contains("several"));
-        assert!(chosen("03").unwrap_err().contains("no device"), "too short to be meant");
-    }
 }

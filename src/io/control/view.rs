@@ -17,15 +17,18 @@ use crate::io::journal::problem_sentence;
 use crate::io::net::link::Upload;
 use crate::io::net::members::Unreached;
 use crate::io::store::index::JournalLine;
-use crate::model::{DeviceId, Entry, Kind, SyncPath, text};
+use crate::model::{Capability, DeviceId, Entry, Kind, SyncPath, text};
 use crate::views::condition;
 use crate::views::conflicts::{ConflictView, SideView};
 use crate::views::history::KeptView;
+use crate::views::membership::RemovedView;
 use crate::views::status::{
-    DeviceView, EntryView, HttpView, LogLine, PathNote, PeerView, StatusView, TransferView, UnreachedView, UploadView,
+    DeviceView, EntryView, HttpView, ListedView, LogLine, PathNote, PeerView, StatusView, TransferView, UnreachedView,
+    UploadView,
 };
 use crate::wire::condition::Condition;
 use crate::wire::conflict::Sides;
+use crate::wire::members::{ListedMember, Removal};
 use std::path::Path;
 use std::time::Duration;
 
@@ -63,6 +66,9 @@ impl StatusView {
     pub(super) fn new(about: &About, status: Status, links: &[LinkFacts], stalled: Option<Duration>) -> Self {
         let Counts { files, directories, symlinks, deleted, bytes, pending, local: _ } = status.counts;
         let peers = status.peers.iter().map(|peer| PeerView::new(peer, &status, links)).collect();
+        let devices = status.devices.iter().map(|known| DeviceView::of(&status, known)).collect();
+        let removed = status.removals.iter().map(|removal| removed_view(&status, removal)).collect();
+        let this_machine = Some(PeerView::this(&status, about.capability));
         let problems = status.problems.iter().map(|(path, problem)| (path, problem_sentence(problem)));
         let under_way = status.under_way.into_iter();
         Self {
@@ -108,7 +114,9 @@ impl StatusView {
             kept_folders: status.kept_folders,
             left_alone: status.left_alone,
             ignored: status.ignored,
-            devices: status.devices.into_iter().map(DeviceView::from).collect(),
+            devices,
+            removed,
+            this_machine,
         }
     }
 }
@@ -137,7 +145,39 @@ impl PeerView {
             seen_ns: None,
             away_s: None,
             equal_ns: known.and_then(|known| known.equal_ns).map(|at| at.to_string()),
+            listed: known.and_then(|known| Some(listed(ours, known.member.as_ref()?))),
         }
+    }
+
+    /// This machine itself.
+    fn this(status: &Status, capability: Capability) -> Self {
+        let role = status.condition.role.word().to_owned();
+        let known = DeviceView {
+            device: status.device,
+            name: status.name.clone(),
+            linked: false,
+            seen_ns: None,
+            away_s: None,
+            equal_ns: None,
+            listed: status.own.as_ref().map(|own| listed(status, own)),
+        };
+        let (capability, state) = (capability.word().to_owned(), "this machine".to_owned());
+        Self { role, capability, state, condition: Some(status.condition), ..Self::away(&known) }
+    }
+
+    /// A machine that does not belong to the group any more.
+    pub(super) fn removed(removed: &RemovedView) -> Self {
+        let state = if removed.left { "left".to_owned() } else { format!("removed by {}", removed.removed_by) };
+        let known = DeviceView {
+            device: removed.device,
+            name: removed.name.clone(),
+            linked: false,
+            seen_ns: None,
+            away_s: None,
+            equal_ns: None,
+            listed: None,
+        };
+        Self { state, ..Self::away(&known) }
     }
 
     /// A machine that is known and not linked.
@@ -150,7 +190,7 @@ impl PeerView {
             role: String::new(),
             condition: None,
             pending: 0,
-            capability: String::new(),
+            capability: known.listed.as_ref().map(|listed| listed.capability.clone()).unwrap_or_default(),
             address: String::new(),
             sent_bytes: 0,
             received_bytes: 0,
@@ -162,6 +202,7 @@ impl PeerView {
             seen_ns: known.seen_ns.clone(),
             away_s: known.away_s,
             equal_ns: known.equal_ns.clone(),
+            listed: known.listed.clone(),
         }
     }
 }
@@ -190,14 +231,42 @@ pub(super) fn state(peer: &PeerStatus, ours: &Condition) -> String {
     }
 }
 
-impl From<DeviceStatus> for DeviceView {
-    fn from(known: DeviceStatus) -> Self {
-        let DeviceStatus { device, name, linked, seen_ns, equal_ns } = known;
+/// A row of the list, with the name of who added it.
+fn listed(status: &Status, member: &ListedMember) -> ListedView {
+    ListedView {
+        capability: member.capability.word().to_owned(),
+        added_by: name_of(status, member.added_by),
+        invited: member.invited,
+        added_ns: member.added_ns.to_string(),
+    }
+}
+
+fn name_of(status: &Status, device: DeviceId) -> String {
+    let known = status.devices.iter().find(|known| known.device == device).map(|known| &known.name);
+    let removed = status.removals.iter().find(|removed| removed.device == device).map(|removed| &removed.name);
+    let own = (device == status.device).then_some(&status.name);
+    own.or(known).or(removed).map_or_else(|| device.short(), |name| text::escape(name.as_bytes()))
+}
+
+fn removed_view(status: &Status, removal: &Removal) -> RemovedView {
+    RemovedView {
+        device: removal.device,
+        name: text::escape(removal.name.as_bytes()),
+        removed_by: name_of(status, removal.removed_by),
+        removed_ns: removal.removed_ns.to_string(),
+        left: removal.left,
+    }
+}
+
+impl DeviceView {
+    fn of(status: &Status, known: &DeviceStatus) -> Self {
+        let DeviceStatus { device, name, linked, seen_ns, equal_ns, member, .. } = known.clone();
+        let listed = member.map(|member| listed(status, &member));
         let name = text::escape(name.as_bytes());
         let seen_ns = seen_ns.filter(|_| !linked);
         let away_s = seen_ns.map(|at| wall_ns().saturating_sub(at) / 1_000_000_000);
         let [seen_ns, equal_ns] = [seen_ns, equal_ns].map(|at| at.map(|at| at.to_string()));
-        Self { device, name, linked, seen_ns, away_s, equal_ns }
+        Self { device, name, linked, seen_ns, away_s, equal_ns, listed }
     }
 }
 

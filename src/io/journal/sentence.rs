@@ -266,6 +266,20 @@ pub(super) fn line(report: &Report) -> Line {
             );
             (Level::Warn, "silent", text)
         }
+        Report::Removed { device, by } => (
+            Level::Info,
+            "removed",
+            format!("{} was removed from the group by {}: it is refused from now on", escaped(device), escaped(by)),
+        ),
+        Report::Rotated => {
+            let text = "the group has a new secret: this machine hands it to the others as they link, and starts anew";
+            (Level::Info, "rotated", text.to_owned())
+        }
+        Report::HandedOver { from } => (
+            Level::Info,
+            "rotated",
+            format!("{} handed over the group's new secret: this machine starts anew with it", escaped(from)),
+        ),
         Report::Forgotten { device } => {
             (Level::Info, "forgotten", format!("forgot {}: deletions are no longer remembered for it", escaped(device)))
         }

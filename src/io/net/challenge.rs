@@ -6,6 +6,7 @@
 //! broadcast port is shared by the daemons of a host. The argument is in `docs/protocol.md`.
 //! Deliberately not here: dialling.
 
+use crate::io::net::known_group::GroupTag;
 use crate::model::DeviceId;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -23,6 +24,8 @@ pub struct FoundMember {
     pub protocol: u32,
     pub boot: u64,
     pub address: SocketAddr,
+    /// It announces itself with this former secret.
+    pub former: Option<GroupTag>,
 }
 
 /// Own addresses that an announcement names.
@@ -236,7 +239,7 @@ mod tests {
 
     fn member(ip: [u8; 4]) -> FoundMember {
         let (name, address) = ("m".to_owned(), SocketAddr::from((ip, 6000)));
-        FoundMember { device: ASKED, name, protocol: 1, boot: 1, address }
+        FoundMember { device: ASKED, name, protocol: 1, boot: 1, address, former: None }
     }
 
     fn question(address: &str) -> ChallengeText {

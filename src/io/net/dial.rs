@@ -25,6 +25,9 @@ pub fn hear(hub: &Arc<Hub>, member: &FoundMember) {
     if member.protocol != PROTOCOL {
         return hub.complain_of(member.address, &member.name, &GreetError::OtherProtocol(member.protocol));
     }
+    if let Some(tag) = member.former {
+        hub.note_announced(member.address, tag);
+    }
     if let Some(changed) = hub.members.hear(member, hub.times()) {
         tokio::spawn(keep_member(Arc::clone(hub), member.device, changed));
     }

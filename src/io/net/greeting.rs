@@ -5,6 +5,7 @@
 //! the other end's proof, at most 4 KiB are read from it. The time limit is the caller's.
 
 use crate::io::net::invitations::CodeRefusal;
+use crate::io::net::known_group::{GroupTag, KnownGroup, NotHanded};
 use crate::io::net::metered::{Meter, Metered};
 use crate::io::net::tls::{self, Tls};
 use crate::io::store::secret::SecretKeys;
@@ -14,6 +15,7 @@ use crate::wire::features::{Features, PREVIEW, PREVIEWS};
 use crate::wire::frame::{self, FrameError, LENGTHS_BYTES, Packet};
 use crate::wire::packet::PROTOCOL;
 use bytes::{Bytes, BytesMut};
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,6 +61,9 @@ pub struct Identity {
     pub started: u64,
     /// What this end understands, or that it only looks.
     pub features: Features,
+    pub group: Arc<KnownGroup>,
+    /// Which devices this one was before, signed by their keys; empty: none.
+    pub former_keys: Bytes,
 }
 
 /// Why a connection did not become a link; each a sentence's end after the peer's address.
@@ -105,6 +110,16 @@ pub enum GreetError {
     NoName(io::Error),
     #[error("closed the connection while greeting: {0}")]
     Lost(io::Error),
+    #[error("is refused: {0}")]
+    NotHanded(NotHanded),
+    #[error("is refused: it was removed from the group")]
+    Removed,
+    /// Nothing is wrong: one of both had a former secret, and both have proved it.
+    #[error("was met with a former secret")]
+    Former(Box<MetWithFormer>),
+    /// And what is in force was handed over.
+    #[error("was met with a former secret")]
+    Handed,
     /// Nothing is wrong: there is a link already, or one is being made.
     #[error("is linked already")]
     NotNeeded(DeviceId),
@@ -120,7 +135,8 @@ pub enum GreetError {
 impl GreetError {
     /// Nothing that a person must know: machines come and go.
     pub fn is_ordinary(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::NoName(_) | Self::Lost(_) | Self::NotNeeded(_))
+        let is_met = matches!(self, Self::NotNeeded(_) | Self::Former(_) | Self::Handed);
+        is_met || matches!(self, Self::Unreachable(_) | Self::NoName(_) | Self::Lost(_))
     }
 
     /// What stays so until a person changes something, and is said once and then hourly.
@@ -129,7 +145,7 @@ impl GreetError {
     }
 
     pub fn is_lasting_kind(kind: &str) -> bool {
-        matches!(kind, "secret" | "protocol" | "denied")
+        matches!(kind, "secret" | "protocol" | "denied" | "removed" | "unlisted")
     }
 
     /// What a program may tell apart of an address that a person named.
@@ -165,6 +181,9 @@ impl GreetError {
             Self::Unreachable(_) => "unreachable",
             Self::NoName(_) => "name",
             Self::Lost(_) => "lost",
+            Self::Removed | Self::NotHanded(NotHanded::Removed) => "removed",
+            Self::NotHanded(NotHanded::Unlisted) => "unlisted",
+            Self::Former(_) | Self::Handed => "former",
             Self::NotNeeded(_) => "linked",
             Self::TooMany => "crowd",
             Self::Denied => "denied",
@@ -180,11 +199,34 @@ pub struct Secured {
     pub device: DeviceId,
 }
 
+/// A connection whose both ends have proved a secret that one of them has replaced.
+pub struct MetWithFormer {
+    pub(super) secured: Secured,
+    /// What the other end has shown itself to be.
+    pub(super) capability: Capability,
+}
+
+impl fmt::Debug for MetWithFormer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.secured.device)
+    }
+}
+
 /// What an end says of its membership, for one connection.
 pub(super) struct LinkProof {
     mac: [u8; 32],
     member: Option<[u8; 32]>,
     writer: Option<[u8; WRITER_SIGNATURE_BYTES]>,
+    current: Option<GroupTag>,
+    with: Option<GroupTag>,
+}
+
+/// Which secret a connection is proved with.
+enum Proving {
+    /// The one in force at both ends.
+    Current,
+    /// One that is replaced at one of them, or at both.
+    Former(GroupTag, Box<SecretKeys>),
 }
 
 /// What a connection begins with.
@@ -258,18 +300,61 @@ impl Secured {
     /// Both proofs, then both hellos, with a member.
     pub async fn greet(mut self, me: &Identity) -> Result<Greeted, GreetError> {
         if self.role == Role::Dialler {
-            self.send_proof(me).await?;
+            self.send_proof(me, &Proving::Current).await?;
         }
-        match self.receive().await? {
-            Packet::Proof { mac, member, writer } => self.greet_member(me, &LinkProof { mac, member, writer }).await,
-            other => Err(GreetError::OutOfTurn(other.kind())),
+        match self.opening().await? {
+            Opening::Member(said) => self.greet_member(me, &said).await,
+            Opening::Joiner { .. } => Err(GreetError::OutOfTurn("join")),
+        }
+    }
+
+    /// Both proofs with a former secret, then the hand-over. The dialler's half.
+    pub(super) async fn greet_with(mut self, me: &Identity, tag: GroupTag) -> Result<Greeted, GreetError> {
+        let Some(keys) = me.group.former(&tag) else { return Err(GreetError::WrongSecret) };
+        let proving = Proving::Former(tag, Box::new(keys));
+        self.send_proof(me, &proving).await?;
+        match self.opening().await? {
+            Opening::Member(said) => self.meet_with_former(me, &said, proving).await,
+            Opening::Joiner { .. } => Err(GreetError::OutOfTurn("join")),
+        }
+    }
+
+    /// The other end's proof, and the hand-over.
+    async fn meet_with_former(
+        mut self,
+        me: &Identity,
+        said: &LinkProof,
+        proving: Proving,
+    ) -> Result<Greeted, GreetError> {
+        let Proving::Former(_, keys) = &proving else { return Err(GreetError::WrongSecret) };
+        let capability = self.check_proof(me, keys, said).await?;
+        self.meter.trust();
+        if self.role == Role::Listener {
+            self.send_proof(me, &proving).await?;
+        }
+        if self.device == me.device {
+            return Err(GreetError::Itself);
+        }
+        Err(GreetError::Former(Box::new(MetWithFormer { secured: self, capability })))
+    }
+
+    /// Which secret the other end's proof is made with; the dialler knows by what it sent.
+    fn proving(me: &Identity, said: &LinkProof) -> Proving {
+        let ours = me.keys.members.group_tag;
+        let meant = said.with.or(said.current.filter(|current| *current != ours));
+        match meant {
+            Some(tag) if tag == ours => Proving::Former(ours, Box::new(me.keys.clone())),
+            Some(tag) => me.group.former(&tag).map_or(Proving::Current, |keys| Proving::Former(tag, Box::new(keys))),
+            None => Proving::Current,
         }
     }
 
     /// What whoever opened this connection begins with.
     pub(super) async fn opening(&mut self) -> Result<Opening, GreetError> {
         match self.receive().await? {
-            Packet::Proof { mac, member, writer } => Ok(Opening::Member(LinkProof { mac, member, writer })),
+            Packet::Proof { mac, member, writer, current, with } => {
+                Ok(Opening::Member(LinkProof { mac, member, writer, current, with }))
+            }
             Packet::Join { mac, name } => Ok(Opening::Joiner { mac, name }),
             other => Err(GreetError::OutOfTurn(other.kind())),
         }
@@ -277,10 +362,18 @@ impl Secured {
 
     /// The other end has sent this proof.
     pub(super) async fn greet_member(mut self, me: &Identity, said: &LinkProof) -> Result<Greeted, GreetError> {
-        let capability = self.check_proof(me, said).await?;
+        let proving = Self::proving(me, said);
+        if let Proving::Former(..) = &proving {
+            return self.meet_with_former(me, said, proving).await;
+        }
+        let capability = self.check_proof(me, &me.keys, said).await?;
+        if me.group.is_removed(&self.device) {
+            self.dismiss(&NotHanded::Removed.to_string()).await;
+            return Err(GreetError::Removed);
+        }
         self.meter.trust();
         if self.role == Role::Listener {
-            self.send_proof(me).await?;
+            self.send_proof(me, &proving).await?;
         }
         let software = concat!("dirsyncd ", env!("CARGO_PKG_VERSION")).to_owned();
         let (protocol, started) = (me.protocol, me.started);
@@ -317,30 +410,40 @@ impl Secured {
         Ok(Greeted { stream, meter, role, device, name, boot, features, software, capability })
     }
 
-    async fn send_proof(&mut self, me: &Identity) -> Result<(), GreetError> {
+    async fn send_proof(&mut self, me: &Identity, proving: &Proving) -> Result<(), GreetError> {
+        let (keys, with) = match proving {
+            Proving::Current => (&me.keys, None),
+            Proving::Former(tag, keys) => (keys.as_ref(), Some(*tag)),
+        };
         let binding = self.binding(me.device, EXPORTER_LABEL)?;
-        let member = Some(binding.proof(&me.keys.members.link, self.role));
-        let writers = me.keys.writers.as_ref();
+        let member = Some(binding.proof(&keys.members.link, self.role));
+        let writers = keys.writers.as_ref();
         let mac = writers.map_or([0; 32], |writers| binding.proof(&writers.channel.link, self.role));
         let writer = writers.and_then(|writers| writers.signature.sign(&binding.signed_bytes(self.role)));
-        self.send(&Packet::Proof { mac, member, writer }).await
+        let current = Some(me.keys.members.group_tag);
+        self.send(&Packet::Proof { mac, member, writer, current, with }).await
     }
 
     /// What the other end has shown itself to be.
-    async fn check_proof(&mut self, me: &Identity, said: &LinkProof) -> Result<Capability, GreetError> {
+    async fn check_proof(
+        &mut self,
+        me: &Identity,
+        keys: &SecretKeys,
+        said: &LinkProof,
+    ) -> Result<Capability, GreetError> {
         let their_role = if self.role == Role::Dialler { Role::Listener } else { Role::Dialler };
         let binding = self.binding(me.device, EXPORTER_LABEL)?;
         let proves = |mac: &[u8; 32], key: &[u8; 32]| bool::from(mac.ct_eq(&binding.proof(key, their_role)));
-        let is_member = said.member.is_some_and(|mac| proves(&mac, &me.keys.members.link));
-        let is_writer = match &me.keys.writers {
+        let is_member = said.member.is_some_and(|mac| proves(&mac, &keys.members.link));
+        let is_writer = match &keys.writers {
             // Versions before this one prove nothing else.
             Some(writers) => proves(&said.mac, &writers.channel.link),
             None => said.writer.is_some_and(|signature| {
-                is_writers(&me.keys.writers_public, &binding.signed_bytes(their_role), &signature)
+                is_writers(&keys.writers_public, &binding.signed_bytes(their_role), &signature)
             }),
         };
         match (is_member, is_writer) {
-            (_, true) if me.keys.writers.is_some() => Ok(Capability::Write),
+            (_, true) if keys.writers.is_some() => Ok(Capability::Write),
             (true, true) => Ok(Capability::Write),
             (true, false) => Ok(Capability::ReadOnly),
             (false, _) => {
@@ -374,7 +477,20 @@ impl Secured {
     }
 
     pub async fn receive(&mut self) -> Result<Packet, GreetError> {
-        match read_packet(&mut self.stream, STRANGER_BYTES, STRANGER_BYTES).await {
+        self.receive_up_to(STRANGER_BYTES).await
+    }
+
+    /// Of an end that has proved a secret.
+    pub(super) async fn receive_long(&mut self) -> Result<Packet, GreetError> {
+        self.receive_up_to(frame::MAX_BODY_BYTES).await
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    async fn receive_up_to(&mut self, body: usize) -> Result<Packet, GreetError> {
+        match read_packet(&mut self.stream, STRANGER_BYTES, body).await {
             Ok((Packet::Bye { reason }, _)) if reason == ANOTHER_SECRET => Err(GreetError::WrongSecret),
             Ok((Packet::Bye { reason }, _)) => Err(GreetError::Refused(text::escape(reason.as_bytes()))),
             Ok((packet, _)) => Ok(packet),

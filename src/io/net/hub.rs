@@ -7,8 +7,10 @@ use crate::engine::{Event, LinkId};
 use crate::io::net::complaints::{Complaints, Subject};
 use crate::io::net::foreign::Foreign;
 use crate::io::net::greeting::{self, GreetError, Greeted, Identity, Opening, Role};
+use crate::io::net::hand_over::{self, Handed};
 use crate::io::net::invitations::Invitations;
 use crate::io::net::invite::{self, Invitee};
+use crate::io::net::known_group::{GroupTag, KnownGroup};
 use crate::io::net::link::{Closing, Ends, Link, LinkContext, Times};
 use crate::io::net::members::{Members, Unreached};
 use crate::io::net::pending_handshakes::PendingHandshakes;
@@ -49,6 +51,8 @@ pub struct Links {
     pub up: BTreeMap<LinkId, Arc<Link>>,
     /// Devices being greeted by a connection that this machine opened: one each.
     greeting: HashSet<DeviceId>,
+    /// Addresses that announced themselves with a former secret, and which one.
+    announced_with: BTreeMap<SocketAddr, GroupTag>,
     pub is_stopping: bool,
 }
 
@@ -93,6 +97,10 @@ impl Hub {
         }
     }
 
+    pub fn group(&self) -> &KnownGroup {
+        &self.me.group
+    }
+
     pub fn device(&self) -> DeviceId {
         self.me.device
     }
@@ -131,14 +139,35 @@ impl Hub {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a link to an address, which is to be run by `live`.
+    /// Opens a link to an address, which is to be run by `live`. One that is there with another
+    /// secret may have slept through a rotation.
     pub async fn open(self: &Arc<Self>, address: SocketAddr) -> Result<(Arc<Link>, Ends), GreetError> {
+        let announced = self.lock().announced_with.remove(&address);
+        let mut opened = self.open_with(address, announced).await;
+        for tag in self.me.group.newest_former() {
+            if !matches!(opened, Err(GreetError::WrongSecret)) {
+                break;
+            }
+            opened = self.open_with(address, Some(tag)).await;
+        }
+        opened
+    }
+
+    async fn open_with(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        with: Option<GroupTag>,
+    ) -> Result<(Arc<Link>, Ends), GreetError> {
         let mut begun = Greeting { hub: self, device: None };
         let greeting = async {
             let tcp = greeting::connect(address).await?;
             let secured = greeting::secure(tcp, Role::Dialler, &self.me.tls).await?;
             begun.begin(secured.device)?;
-            secured.greet(&self.me).await
+            let greeted = match with {
+                None => secured.greet(&self.me).await,
+                Some(tag) => secured.greet_with(&self.me, tag).await,
+            };
+            self.handed_over(greeted).await
         };
         let greeted = tokio::time::timeout(self.times().greet, greeting).await.map_err(|_| GreetError::TooSlow)??;
         let admitted = self.admit(address, greeted).await;
@@ -152,10 +181,14 @@ impl Hub {
         let greeting = async {
             let mut secured = greeting::secure(tcp, Role::Listener, &self.me.tls).await?;
             match secured.opening().await? {
-                Opening::Member(said) => secured.greet_member(&self.me, &said).await.map(Some),
+                Opening::Member(said) => self.handed_over(secured.greet_member(&self.me, &said).await).await.map(Some),
                 Opening::Joiner { mac, name } => {
-                    let asked = (mac, name);
-                    let invitee = invite::let_in(secured, &self.me, &self.invitations, address.ip(), asked).await?;
+                    let (asked, device) = ((mac, name), secured.device);
+                    let list = |name: &str, capability| {
+                        self.world.events.send(Event::Invited { device, name: name.to_owned(), capability });
+                    };
+                    let invitee =
+                        invite::let_in(secured, &self.me, &self.invitations, address.ip(), asked, list).await?;
                     say_who_joined(&invitee, address.ip());
                     Ok(None)
                 }
@@ -277,6 +310,30 @@ impl Hub {
             tracing::warn!("--peer {peer} {error}");
         } else {
             tracing::debug!("--peer {peer} {error}");
+        }
+    }
+
+    /// With a member that was met with a former secret, both hand over what is in force.
+    async fn handed_over(&self, greeted: Result<Greeted, GreetError>) -> Result<Greeted, GreetError> {
+        let met = match greeted {
+            Err(GreetError::Former(met)) => met,
+            other => return other,
+        };
+        let Handed { device, name, succeeds, given } = hand_over::exchange(*met, &self.me).await?;
+        if let Some(former) = succeeds {
+            self.world.events.send(Event::Succeeded { former, device });
+        }
+        if let Some(given) = given {
+            self.world.events.send(Event::HandedOver { from: name, given: Box::new(given) });
+        }
+        Err(GreetError::Handed)
+    }
+
+    /// It announced itself as a member of a former secret, from there.
+    pub fn note_announced(&self, address: SocketAddr, with: GroupTag) {
+        let mut links = self.lock();
+        if links.announced_with.len() < MAX_LINKS || links.announced_with.contains_key(&address) {
+            links.announced_with.insert(address, with);
         }
     }
 

@@ -5,7 +5,7 @@
 //! 2. the inviter spends the code and sends `invited`: that it knows it as well (and, if it is used
 //!    or has expired, hangs up saying so);
 //! 3. the joiner, who has checked that, sends `accept`;
-//! 4. the inviter sends `secret`;
+//! 4. the inviter puts the joiner on the list of machines, durably, and sends `secret`;
 //! 5. the joiner stores it, durably, and sends `joined`.
 //!
 //! A proof is over the ids of both ends and the exporter of this very connection, so that somebody
@@ -41,6 +41,7 @@ pub struct Invitee {
 #[derive(Debug)]
 pub struct Invited {
     pub secret: HandedSecret,
+    pub device: DeviceId,
     /// The inviter's name.
     pub name: String,
 }
@@ -80,13 +81,15 @@ fn unproved(why: GreetError) -> JoinRefusal {
     }
 }
 
-/// The inviter's half, after the `join` with this proof and name.
+/// The inviter's half, after the `join` with this proof and name. `list` puts the joiner on the list
+/// of machines.
 pub(super) async fn let_in(
     mut secured: Secured,
     me: &Identity,
     invitations: &Invitations,
     address: IpAddr,
     (mac, name): ([u8; 32], String),
+    list: impl FnOnce(&str, Capability),
 ) -> Result<Invitee, GreetError> {
     if invitations.secret(Capability::ReadOnly).is_none() {
         secured.dismiss(OPEN_TO_ALL).await;
@@ -115,6 +118,11 @@ pub(super) async fn let_in(
         other => return Err(GreetError::OutOfTurn(other.kind())),
     };
     let secret = invitations.secret(capability).ok_or(GreetError::OutOfTurn("join"))?;
+    if !previews {
+        // Else it would be on no list, if this machine ended now.
+        list(&name, capability);
+        me.group.until_listed(&device).await;
+    }
     secured.send(&Packet::Secret { secret }).await?;
     if !previews {
         match secured.receive().await? {
@@ -152,5 +160,5 @@ pub(super) async fn ask(
         // It is stored: whether the inviter hears of that changes nothing here.
         let _ = secured.send(&Packet::Joined).await;
     }
-    Ok(Invited { secret, name })
+    Ok(Invited { secret, device: secured.device, name })
 }

@@ -61,6 +61,7 @@ pub type Store = Box<StoreSecret>;
 #[derive(Debug)]
 pub struct Inviter {
     pub secret: HandedSecret,
+    pub device: DeviceId,
     pub name: String,
     pub address: SocketAddr,
 }
@@ -290,7 +291,7 @@ impl InviterSearch {
 
     fn answered(&mut self, (at, who, answer): Answered) -> Result<Option<Inviter>, JoinError> {
         match answer {
-            Ok(Invited { secret, name }) => return Ok(Some(Inviter { secret, name, address: at })),
+            Ok(Invited { secret, device, name }) => return Ok(Some(Inviter { secret, device, name, address: at })),
             Err(JoinRefusal::NotStored(why)) => return Err(JoinError::NotStored { who, why }),
             Err(JoinRefusal::Code(refusal)) => {
                 self.asked.insert(at, None);

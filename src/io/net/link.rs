@@ -439,6 +439,8 @@ impl Link {
             Packet::Bye { reason } => return Err(Closing::Bye(reason)),
             packet @ (Packet::Hello { .. }
             | Packet::Proof { .. }
+            | Packet::Former { .. }
+            | Packet::HandOver(_)
             | Packet::Join { .. }
             | Packet::Invited { .. }
             | Packet::Accept { .. }

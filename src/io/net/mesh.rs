@@ -5,7 +5,7 @@
 //! (`hub`), one link's own life (`link`), and who is dialled when (`dial`).
 
 use crate::engine::LinkId;
-use crate::engine::{Action, Event, FetchError};
+use crate::engine::{Action, Event, FetchError, GroupState};
 use crate::io::Events;
 use crate::io::clock::wall_ns;
 use crate::io::fs::delta::{DeltaRequest, PatchTarget};
@@ -15,6 +15,7 @@ use crate::io::net::dial;
 use crate::io::net::greeting::Identity;
 use crate::io::net::hub::{Hub, MAX_LINKS};
 use crate::io::net::invitations::Invitations;
+use crate::io::net::known_group::KnownGroup;
 use crate::io::net::link::{Closing, LinkContext, LinkInfo, Times};
 use crate::io::net::members::Unreached;
 use crate::io::net::outbox::SharedMessage;
@@ -65,6 +66,9 @@ pub struct NetConfig {
     pub times: Times,
     /// Bytes a second sent to each peer, and in all.
     pub limit: Option<u64>,
+    pub group: GroupState,
+    /// Which devices this one was before, signed by their keys; empty: none.
+    pub former_keys: Vec<u8>,
 }
 
 /// Why there is no network. Each names the option to change.
@@ -116,7 +120,11 @@ impl Net {
         let (name, boot) = (clean_name(&config.name), getrandom::u64()?);
         let invitations = Arc::new(Invitations::new(config.secret));
         let udp = config.broadcast_port;
-        let bind = |channel| Presence::bind(udp, channel, device, name.clone(), port, boot, Arc::clone(&invitations));
+        let group = Arc::new(KnownGroup::new(config.group));
+        let bind = |channel| {
+            let shared = (Arc::clone(&invitations), Arc::clone(&group));
+            Presence::bind(udp, channel, device, name.clone(), port, boot, shared)
+        };
         let presences = Channel::all(&config.keys).into_iter().map(bind).collect::<Result<Vec<_>, _>>();
         let presences = presences.map_err(|error| NetError::Broadcast(udp, error))?;
         let me = Identity {
@@ -128,6 +136,8 @@ impl Net {
             boot,
             started: wall_ns(),
             features: Features::ours(),
+            group,
+            former_keys: config.former_keys.into(),
         };
         let world = LinkContext {
             events,
@@ -232,6 +242,7 @@ impl Net {
                     link.serve_partial(stream, &content);
                 }
             }
+            Action::Group(group) => self.hub.group().set(*group),
             Action::Close { link, why } => {
                 if let Some(link) = self.hub.link(link) {
                     link.close(Closing::Broke(text::escape(why.as_bytes())));

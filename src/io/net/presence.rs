@@ -11,6 +11,7 @@
 
 use crate::io::net::challenge::{Challenges, FoundMember, own_addresses};
 use crate::io::net::invitations::Invitations;
+use crate::io::net::known_group::{GroupTag, KnownGroup};
 use crate::io::store::keys::{ChannelKeys, SecretKeys};
 use crate::model::{DeviceId, text};
 use crate::wire::packet::{PROTOCOL, is_clean_name};
@@ -142,6 +143,8 @@ pub struct Presence {
     known: HashMap<DeviceId, (u64, Instant)>,
     challenges: Challenges,
     invitations: Arc<Invitations>,
+    group: Arc<KnownGroup>,
+    former_turn: usize,
     /// By where they take links: several may be on one host.
     foreign: HashMap<SocketAddr, Instant>,
     cable: Cable,
@@ -177,13 +180,14 @@ impl Presence {
         name: String,
         port: u16,
         boot: u64,
-        invitations: Arc<Invitations>,
+        (invitations, group): (Arc<Invitations>, Arc<KnownGroup>),
     ) -> io::Result<Self> {
         let challenges = Challenges::bind(channel.keys.presence, device, port)?;
-        let group = text::hex(&channel.keys.group_tag);
+        let tag = text::hex(&channel.keys.group_tag);
         let (addresses, challenge) = (own_addresses(), challenges.port()?);
         let inviting = invitations.is_any_known();
-        let me = Announcement { protocol: PROTOCOL, group, device, name, port, boot, addresses, challenge, inviting };
+        let me =
+            Announcement { protocol: PROTOCOL, group: tag, device, name, port, boot, addresses, challenge, inviting };
         let datagram = channel.seal(&me);
         let socket = bind(broadcast_port)?;
         let (known, foreign) = (HashMap::new(), HashMap::new());
@@ -196,6 +200,8 @@ impl Presence {
             known,
             challenges,
             invitations,
+            group,
+            former_turn: 0,
             foreign,
             cable: Cable(AtomicBool::new(true)),
         })
@@ -265,12 +271,27 @@ impl Presence {
             (self.me.addresses, self.me.inviting) = (addresses, inviting);
             self.datagram = self.channel.seal(&self.me);
         }
+        let former = self.announced_to_former();
         for address in broadcast_addresses() {
             let to = SocketAddrV4::new(address, self.broadcast_port);
-            if let Err(error) = self.socket.send_to(&self.datagram, to).await {
-                tracing::debug!("presence is not announced to {to}: {error}");
+            for datagram in std::iter::once(&self.datagram).chain(&former) {
+                if let Err(error) = self.socket.send_to(datagram, to).await {
+                    tracing::debug!("presence is not announced to {to}: {error}");
+                }
             }
         }
+    }
+
+    /// For members that slept through a rotation, and for those that rotated apart: the same, as a
+    /// member of one former secret, of another each time.
+    fn announced_to_former(&mut self) -> Option<Vec<u8>> {
+        if !self.channel.is_members {
+            return None;
+        }
+        let keys = self.group.former_by_turns(self.former_turn)?;
+        self.former_turn = self.former_turn.wrapping_add(1);
+        let said = Announcement { group: text::hex(&keys.group_tag), challenge: 0, ..self.me.clone() };
+        Some([MEMBERS_MARK, &seal(&keys.presence, &said)].concat())
     }
 
     /// The member that a datagram speaks of; `None` for strangers, junk and ourselves.
@@ -282,7 +303,7 @@ impl Presence {
         }
         let address = SocketAddr::new(source.ip(), said.port);
         let Announcement { protocol, device, name, boot, addresses, challenge, .. } = said;
-        let heard = FoundMember { device, name, protocol, boot, address };
+        let heard = FoundMember { device, name, protocol, boot, address, former: None };
         let is_own = addresses.is_empty() || addresses.iter().any(|own| IpAddr::from(*own) == source.ip());
         match challenge {
             _ if is_own => Some(DatagramVerdict::Dial(heard)),
@@ -304,12 +325,28 @@ impl Presence {
         }
         let said = unchecked(datagram)?;
         let address = SocketAddr::new(source.ip(), said.port);
+        if let Some(tag) = text::from_hex(&said.group).filter(|tag| self.group.former_channel(tag).is_some()) {
+            return self.hear_former(datagram, source, tag);
+        }
         let is_own = said.group == self.me.group || self.channel.other_tag.as_ref() == Some(&said.group);
         if is_own || !is_clean_name(&said.name) || self.foreign.contains_key(&address) {
             return None;
         }
         self.foreign.insert(address, now);
         Some(DatagramVerdict::Foreign { name: said.name, address })
+    }
+
+    /// A member that slept through a rotation. It is dialled only where it says itself that it is.
+    fn hear_former(&self, datagram: &[u8], source: SocketAddr, tag: GroupTag) -> Option<DatagramVerdict> {
+        let (_, rest) = unmarked(datagram);
+        let said = unseal(&self.group.former_channel(&tag)?.presence, rest)?;
+        let is_own = said.addresses.iter().any(|own| IpAddr::from(*own) == source.ip());
+        if said.device == self.me.device || !is_own || !is_clean_name(&said.name) || said.port == 0 {
+            return None;
+        }
+        let address = SocketAddr::new(source.ip(), said.port);
+        let Announcement { protocol, device, name, boot, .. } = said;
+        Some(DatagramVerdict::Dial(FoundMember { device, name, protocol, boot, address, former: Some(tag) }))
     }
 
     fn remember(&mut self, device: DeviceId, boot: u64) -> bool {
@@ -432,7 +469,7 @@ mod tests {
             format!("m{device}"),
             6000,
             u64::from(device),
-            Arc::default(),
+            (Arc::default(), Arc::default()),
         )
         .unwrap()
     }
@@ -505,7 +542,7 @@ mod tests {
             "nas".to_owned(),
             6000,
             2,
-            Arc::default(),
+            (Arc::default(), Arc::default()),
         )
         .unwrap();
         let source: SocketAddr = "192.0.2.7:5000".parse().unwrap();

@@ -16,9 +16,11 @@ use crate::wire::features::Features;
 use crate::wire::frame::{self, MAX_BODY_BYTES, MAX_HEAD_BYTES};
 use crate::wire::message::{Bucket, Group, Message, SMALL_FILE_BYTES, WantedContent};
 use crate::wire::packet::{PROTOCOL, Packet, clean_name};
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
@@ -90,6 +92,8 @@ pub fn group_tree(config: &PreviewConfig) -> Result<GroupTree, PreviewError> {
         boot: wall_ns(),
         started: wall_ns(),
         features: Features::to_preview(),
+        group: Arc::default(),
+        former_keys: Bytes::new(),
     };
     runtime.block_on(async {
         let (stream, member) = reach(config, &me).await?;

@@ -17,7 +17,7 @@ pub struct ChannelKeys {
 }
 
 impl ChannelKeys {
-    fn derive(from: &[u8; 32]) -> Self {
+    pub fn derive(from: &[u8; 32]) -> Self {
         let tag = blake3::derive_key("dirsyncd 2026 group tag v1", from);
         Self {
             group_tag: std::array::from_fn(|at| tag[at]),

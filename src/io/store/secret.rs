@@ -150,6 +150,21 @@ impl Secret {
         File::open(dir)?.sync_all()
     }
 
+    /// Makes this the secret in a file in place of a former one of the same group, whole or not at
+    /// all, also over a power cut.
+    pub fn renew(&self, path: &Path) -> Result<(), SecretError> {
+        let renewed = || {
+            let (dir, beside) = self.write_beside(path)?;
+            beside.persist(path)?;
+            File::open(dir)?.sync_all()
+        };
+        renewed().map_err(|error| SecretError::NotMade { file: path.to_path_buf(), error })
+    }
+
+    pub fn handed(&self) -> &HandedSecret {
+        &self.0
+    }
+
     /// A durable file without its name yet, and the folder for it.
     fn write_beside<'a>(&self, path: &'a Path) -> io::Result<(&'a Path, tempfile::NamedTempFile)> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));

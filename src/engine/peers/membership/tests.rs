@@ -1,0 +1,180 @@
+//! Who is listed, who is believed about it, and what a removal and a hand-over bring about.
+
+use super::*;
+use crate::engine::api::map_index::MapIndex;
+use crate::engine::{Config, Event, FreshSecret, OnConflict};
+use crate::model::{Entry, FileTime, Keyring, Kind, Mode, SyncPath, VersionVector};
+use crate::wire::features::Features;
+use crate::wire::members::HandedKeys;
+use crate::wire::message::Change;
+use crate::wire::packet::HandedSecret;
+
+const OWN: DeviceId = DeviceId([9; 32]);
+const FRIEND: DeviceId = DeviceId([1; 32]);
+const LOST: DeviceId = DeviceId([2; 32]);
+const NEW_ID: DeviceId = DeviceId([3; 32]);
+const FRIENDS_LINK: LinkId = LinkId(1);
+const LOST_LINK: LinkId = LinkId(2);
+
+fn now() -> Now {
+    Now { wall: 1_800_000_000_000_000_000, mono: 1 }
+}
+
+/// A machine of a group with this secret, linked with a friend and with one that will be lost.
+fn machine(secret: u8) -> Engine<MapIndex> {
+    let mut index = MapIndex::new();
+    GroupState::settle(&mut index, &HandedSecret::Writer([secret; 32]), None);
+    let config = Config { device: OWN, name: "own".into(), on_conflict: OnConflict::Newest };
+    let mut engine = Engine::new(config, index);
+    engine.start(now(), crate::engine::Trust::Known);
+    for (link, device, name) in [(FRIENDS_LINK, FRIEND, "friend"), (LOST_LINK, LOST, "lost")] {
+        let (name, features, capability) = (name.to_owned(), Features::ours(), Capability::Write);
+        engine.handle(now(), Event::LinkUp { link, device, name, dialler: true, features, capability });
+        says(&mut engine, link, Message::Known { counter: 0 });
+    }
+    engine
+}
+
+fn says(engine: &mut Engine<MapIndex>, link: LinkId, message: Message) -> Vec<Action> {
+    let mut actions = engine.handle(now(), Event::Message { link, message, wire_bytes: 1 });
+    actions.extend(engine.handle(now(), Event::Tick));
+    actions
+}
+
+fn listed(engine: &Engine<MapIndex>) -> Vec<DeviceId> {
+    engine.peers.group().roster().members.into_iter().map(|member| member.device).collect()
+}
+
+fn row(device: DeviceId, added_by: DeviceId, invited: bool) -> ListedMember {
+    let (name, capability) = ("m".to_owned(), Capability::Write);
+    ListedMember { device, name, named_ns: 1, capability, added_by, added_ns: 1, invited }
+}
+
+fn removal(device: DeviceId, counter: u64) -> Removal {
+    Removal { device, name: "m".into(), removed_by: FRIEND, removed_ns: 1, left: false, counter }
+}
+
+/// A folder that a device made as its n-th change.
+fn folder(name: &str, author: DeviceId, counter: u64) -> Message {
+    let seen = VersionVector::default().with(author, counter);
+    let version = Version { stamp: 5, author, seen };
+    let entry = Entry { kind: Kind::Directory, mode: Mode::DIRECTORY, mtime: FileTime::default(), version };
+    let changes = vec![Change { path: SyncPath::new(name).unwrap(), entry, body: None }];
+    Message::Changes { changes, relayed_to: Vec::new() }
+}
+
+fn has(engine: &Engine<MapIndex>, name: &str) -> bool {
+    engine.index().get(&SyncPath::new(name).unwrap()).is_some()
+}
+
+fn rotate(engine: &mut Engine<MapIndex>, remove: Option<DeviceId>, fresh: u8) -> Vec<Action> {
+    engine.handle(now(), Event::Rotate { remove, fresh: FreshSecret([fresh; 32]) })
+}
+
+#[test]
+fn a_removal_drops_the_link_replaces_the_secret_durably_and_ends_the_run() {
+    let mut engine = machine(1);
+    says(&mut engine, LOST_LINK, folder("before", LOST, 3));
+    let actions = rotate(&mut engine, Some(LOST), 7);
+    assert!(actions.iter().any(|action| matches!(action, Action::Close { link: LOST_LINK, .. })), "{actions:?}");
+    assert!(actions.contains(&Action::Rekey));
+    let group = GroupState::load(engine.index());
+    assert_eq!(group.secret(), Some(HandedSecret::Writer([7; 32])));
+    assert_eq!(group.removal(&LOST).map(|removal| removal.counter), Some(3));
+    assert_eq!(listed(&engine), [FRIEND, OWN]);
+    // Its file still has the old one at the next start.
+    let mut index = engine.into_index();
+    let in_force = GroupState::settle(&mut index, &HandedSecret::Writer([1; 32]), None);
+    assert_eq!(in_force, HandedSecret::Writer([7; 32]));
+}
+
+#[test]
+fn what_a_removed_machine_changed_is_taken_up_to_the_counter_that_anyone_had_taken() {
+    let mut engine = machine(1);
+    let removals = vec![removal(LOST, 4)];
+    says(&mut engine, FRIENDS_LINK, Message::Members(Roster { removals, ..Roster::default() }));
+    says(&mut engine, FRIENDS_LINK, folder("fourth", LOST, 4));
+    says(&mut engine, FRIENDS_LINK, folder("fifth", LOST, 5));
+    assert!(has(&engine, "fourth") && !has(&engine, "fifth"));
+    let removals = vec![removal(LOST, 5)];
+    let answers = says(&mut engine, FRIENDS_LINK, Message::Members(Roster { removals, ..Roster::default() }));
+    says(&mut engine, FRIENDS_LINK, folder("fifth", LOST, 5));
+    assert!(has(&engine, "fifth"), "another machine had taken it");
+    let tells = |action: &Action| matches!(action, Action::Send { to, message: Message::Members(_) } if to.contains(&FRIENDS_LINK));
+    assert!(!answers.iter().any(tells), "who told of it is not told again");
+}
+
+#[test]
+fn nobody_is_believed_about_this_machine_s_removal_or_its_invitations() {
+    let mut engine = machine(1);
+    let members = vec![row(NEW_ID, OWN, true)];
+    says(&mut engine, FRIENDS_LINK, Message::Members(Roster { members, removals: vec![removal(OWN, 9)] }));
+    assert_eq!(listed(&engine), [FRIEND, LOST, OWN]);
+    assert_eq!(engine.peers.group().removal(&OWN), None);
+    let members = vec![row(NEW_ID, FRIEND, true)];
+    says(&mut engine, FRIENDS_LINK, Message::Members(Roster { members, ..Roster::default() }));
+    assert_eq!(listed(&engine), [FRIEND, LOST, NEW_ID, OWN], "a member speaks of its own");
+}
+
+#[test]
+fn a_reader_says_nothing_of_members() {
+    let mut engine = machine(1);
+    let (name, features, capability) = ("reader".to_owned(), Features::ours(), Capability::ReadOnly);
+    let (link, device) = (LinkId(5), DeviceId([5; 32]));
+    engine.handle(now(), Event::LinkUp { link, device, name, dialler: true, features, capability });
+    let members = vec![row(NEW_ID, device, true)];
+    says(&mut engine, link, Message::Members(Roster { members, removals: vec![removal(FRIEND, 1)] }));
+    assert_eq!(listed(&engine), [FRIEND, LOST, device, OWN]);
+}
+
+/// What comes of a hand-over of a keyring with this list to a machine that invited one itself.
+fn handed(keyring: &Keyring, members: Vec<ListedMember>, removals: Vec<Removal>) -> Engine<MapIndex> {
+    let mut engine = machine(1);
+    let invited = DeviceId([6; 32]);
+    let name = "invited".to_owned();
+    engine.handle(now(), Event::Invited { device: invited, name, capability: Capability::Write });
+    let given = HandOver { keys: HandedKeys::Writer(keyring.clone()), roster: Roster { members, removals } };
+    engine.handle(now(), Event::HandedOver { from: "friend".into(), given: Box::new(given) });
+    engine
+}
+
+#[test]
+fn one_that_slept_takes_the_list_of_the_rotation_and_adds_whom_it_invited() {
+    let mut keyring = Keyring::new([1; 32]);
+    keyring.rotate([2; 32]);
+    let members = vec![row(FRIEND, FRIEND, false), row(NEW_ID, OWN, true)];
+    let engine = handed(&keyring, members, vec![removal(LOST, 0)]);
+    assert_eq!(GroupState::load(engine.index()).secret(), Some(HandedSecret::Writer([2; 32])));
+    assert_eq!(listed(&engine), [FRIEND, NEW_ID, DeviceId([6; 32]), OWN]);
+    let new = engine.peers.group().member(&NEW_ID).cloned().unwrap();
+    assert!(!new.invited, "that this machine invited it says another");
+}
+
+#[test]
+fn of_two_that_rotated_apart_only_whom_both_knew_stays() {
+    let mut engine = machine(1);
+    rotate(&mut engine, Some(FRIEND), 7);
+    let mut theirs = Keyring::new([1; 32]);
+    theirs.rotate([8; 32]);
+    let members = vec![row(LOST, LOST, false), row(NEW_ID, LOST, true), row(FRIEND, LOST, false)];
+    let given = HandOver { keys: HandedKeys::Writer(theirs), roster: Roster { members, removals: Vec::new() } };
+    engine.handle(now(), Event::HandedOver { from: "lost".into(), given: Box::new(given) });
+    assert_eq!(listed(&engine), [LOST, OWN]);
+    let secret = GroupState::load(engine.index()).secret();
+    assert!([[1; 32], [7; 32], [8; 32]].iter().all(|known| secret != Some(HandedSecret::Writer(*known))));
+}
+
+#[test]
+fn a_hand_over_of_what_is_older_or_that_removes_this_machine_changes_nothing() {
+    let mut engine = machine(1);
+    rotate(&mut engine, None, 7);
+    let before = engine.peers.group().clone();
+    let mut newer = Keyring::new([7; 32]);
+    newer.rotate([8; 32]);
+    for (keyring, removals) in [(Keyring::new([1; 32]), Vec::new()), (newer, vec![removal(OWN, 1)])] {
+        let given = HandOver { keys: HandedKeys::Writer(keyring), roster: Roster { removals, ..Roster::default() } };
+        let actions = engine.handle(now(), Event::HandedOver { from: "friend".into(), given: Box::new(given) });
+        assert!(!actions.contains(&Action::Rekey), "{actions:?}");
+        assert_eq!(*engine.peers.group(), before);
+    }
+}

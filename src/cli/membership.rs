@@ -95,6 +95,7 @@ fn before(view: &RotatedView) -> String {
     if view.rotates {
         let others = match &view.machines[..] {
             [] => "no other machine is on the list".to_owned(),
+            [one] => format!("{one} gets it when it is linked next"),
             machines => format!("{} get it when they are linked next", listed(machines)),
         };
         let _ = writeln!(out, "The group would get a new secret: {others}.");
@@ -108,9 +109,11 @@ fn after(view: &RotatedView) -> String {
         (Some(name), false) => format!("forgot {name}: deletions are no longer remembered for it\n"),
         (None, _) => "the group has a new secret\n".to_owned(),
     };
-    if !view.machines.is_empty() {
-        let _ = writeln!(out, "handed to {} as they are linked", listed(&view.machines));
-    }
+    let _ = match &view.machines[..] {
+        [] => Ok(()),
+        [one] => writeln!(out, "handed to {one} as it is linked"),
+        machines => writeln!(out, "handed to {} as they are linked", listed(machines)),
+    };
     out + &left_behind(view)
 }
 

@@ -69,8 +69,14 @@ fn of_gone(peer: &PeerView) -> Vec<String> {
 fn listed(peer: &PeerView) -> String {
     let Some(listed) = &peer.listed else { return String::new() };
     let may = if listed.capability == "write" { "" } else { "may only read, " };
-    let how = if listed.invited { "invited" } else { "seen first" };
-    format!("{may}{how} by {} on {}", listed.added_by, day(&listed.added_ns))
+    let day = day(&listed.added_ns);
+    if listed.invited {
+        format!("{may}invited by {} on {day}", listed.added_by)
+    } else if listed.added_by == peer.name {
+        format!("{may}here since {day}")
+    } else {
+        format!("{may}seen first by {} on {day}", listed.added_by)
+    }
 }
 
 #[cfg(test)]

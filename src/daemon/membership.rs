@@ -7,6 +7,7 @@
 use super::DaemonError;
 use crate::engine::GroupState;
 use crate::io::clock::wall_ns;
+use crate::io::fail::{self, Point};
 use crate::io::net::join::Inviter;
 use crate::io::store::index::SqliteIndex;
 use crate::io::store::secret::Secret;
@@ -45,7 +46,9 @@ pub(super) fn in_force(
             if let Some((code, _)) = state.joined_with() {
                 StateDir::note_joining(state.path(), code, secret.keys().members.group_tag)?;
             }
+            fail::after(Point::RotateFile);
             secret.renew(file)?;
+            fail::after(Point::RotateFiled);
         }
         SecretSource::Named(file) => tracing::info!(
             "the group has another secret than '{}' holds: this machine goes on with the one that \

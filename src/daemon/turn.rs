@@ -11,6 +11,7 @@ use crate::engine::{Action, Engine, Event, Now, Status};
 use crate::io::Inbox;
 use crate::io::clock::wall_ns;
 use crate::io::control::Request;
+use crate::io::fail::{self, Point};
 use crate::io::journal::Journal;
 use crate::io::store::index::{IndexError, SqliteIndex};
 use std::sync::mpsc::Receiver;
@@ -114,6 +115,9 @@ impl<H: Hands> Loop<H> {
         self.journal.tick(now);
         self.journal.store(self.engine.index_mut());
         self.engine.index_mut().commit()?;
+        if self.ends == Some(RunEnd::Rekeyed) {
+            fail::after(Point::RotateDurable);
+        }
         self.hands.run(rest);
         self.journal.say();
         Ok(())

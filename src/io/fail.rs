@@ -53,6 +53,9 @@ pub enum Point {
     LeaveDecided,
     LeaveForget,
     LeaveForgotten,
+    RotateDurable,
+    RotateFile,
+    RotateFiled,
     ImportWrite,
     ImportWritten,
     ImportCommitted,
@@ -60,7 +63,7 @@ pub enum Point {
 }
 
 /// All of them, by the names that the variable knows.
-pub const POINTS: [(Point, &str); 46] = [
+pub const POINTS: [(Point, &str); 49] = [
     (Point::StageCreate, "stage.create"),
     (Point::StageWrite, "stage.write"),
     (Point::StageDress, "stage.dress"),
@@ -103,6 +106,9 @@ pub const POINTS: [(Point, &str); 46] = [
     (Point::LeaveDecided, "leave.decided"),
     (Point::LeaveForget, "leave.forget"),
     (Point::LeaveForgotten, "leave.forgotten"),
+    (Point::RotateDurable, "rotate.durable"),
+    (Point::RotateFile, "rotate.file"),
+    (Point::RotateFiled, "rotate.filed"),
     (Point::ImportWrite, "import.write"),
     (Point::ImportWritten, "import.written"),
     (Point::ImportCommitted, "import.committed"),

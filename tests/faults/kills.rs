@@ -18,13 +18,16 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Passed only by what a test of its own does.
-const ELSEWHERE: [&str; 10] = [
+const ELSEWHERE: [&str; 13] = [
     "restore.placed",
     "install.proven",
     "leave.decide",
     "leave.decided",
     "leave.forget",
     "leave.forgotten",
+    "rotate.durable",
+    "rotate.file",
+    "rotate.filed",
     "import.write",
     "import.written",
     "import.committed",
@@ -221,6 +224,41 @@ fn killed_while_it_leaves_its_group_it_is_a_member_or_none() {
         assert_eq!(is_same, (is_member, is_member), "{rule}: half a member");
         assert_eq!(read(a.at("f")), b"stays");
         assert_eq!(a.history().len(), 0, "{rule}");
+    }
+}
+
+#[test]
+fn killed_at_any_step_of_a_rotation_neither_end_is_locked_out() {
+    let group = Group::new();
+    let (mut a, mut b) = (group.machine("a"), group.machine("b"));
+    for machine in [&mut a, &mut b] {
+        machine.names_secret = false;
+        std::fs::copy(machine.secret_file(), machine.state.join("secret")).expect("the group's secret");
+        machine.start();
+    }
+    let secret = |machine: &Machine| read(machine.state.join("secret"));
+    for (round, rule) in ["rotate.durable", "rotate.file", "rotate.filed"].iter().enumerate() {
+        for dies in ["a", "b"] {
+            wait_linked(&[&a, &b]);
+            let before = secret(&a);
+            let dying = if dies == "a" { &mut a } else { &mut b };
+            dying.stop();
+            dying.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), (*rule).to_owned())];
+            dying.start();
+            wait_linked(&[&a, &b]);
+            a.cli(&["rotate", "--yes"]);
+            let dying = if dies == "a" { &mut a } else { &mut b };
+            let status = eventually("it is dead", PATIENCE, || dying.exit_status().ok_or("it lives".to_owned()));
+            assert_eq!(status.signal(), Some(SIGKILL), "{dies} at {rule}");
+            dying.kill();
+            dying.environment.clear();
+            dying.start();
+            wait_linked(&[&a, &b]);
+            write(a.at(&format!("{round}-{dies}")), "after it");
+            converge(&[&a, &b]);
+            assert_eq!(secret(&a), secret(&b), "{dies} at {rule}");
+            assert_ne!(secret(&a), before, "{dies} at {rule}");
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use dirsyncd::wire::conflict::{ConflictNews, Decided, Sides};
 use dirsyncd::wire::frame::Packet;
 use dirsyncd::wire::message::{Change, HOLDS, HeldBack, HeldSums, Message, Past, PastWhat, Place, WantedContent};
 use dirsyncd::wire::packet::{Ending, Part};
-use member::{entry_of, join, join_deaf, join_to_read, news, now, pieces};
+use member::{entry_of, is_handed, join, join_as, join_deaf, join_to_read, news, now, pieces, with_key};
 use std::collections::BTreeSet;
 
 /// As much as a stream's first credit.
@@ -579,4 +579,33 @@ fn a_reader_that_forges_authors_confirmations_and_counters_changes_nothing() {
         assert!(!lab.b.at(made_up).exists() && !lab.a.at(made_up).exists(), "{made_up}");
     }
     assert_eq!(status("device"), device, "it did not give way to a claim about its counters");
+}
+
+#[test]
+fn a_removed_member_gets_no_secret_back_under_its_own_or_any_new_id() {
+    let lab = Lab::new();
+    lab.a.start();
+    wait_linked(&[&lab.a, &lab.b]);
+    let key = DeviceKey::generate().expect("a key");
+    let lost = join_as(with_key(&lab.b, "lost", &key), lab.port, Vec::new(), |_| Vec::new());
+    lab.b.wait_log(&["linked with lost"]);
+    let device = lab.b.json(&["status"]).expect("a status")["device"].clone();
+    let giver = DeviceId(dirsyncd::model::text::from_hex(device.as_str().expect("an id")).expect("digits"));
+    let out = lab.b.cli(&["remove", "lost", "--yes"]);
+    assert!(out.status.success(), "{}", text_of(&out));
+    drop(lost);
+    let refused = |key: &DeviceKey, words: &str| {
+        eventually(&format!("it is refused: {words}"), PATIENCE, || match is_handed(&lab.b, key, giver, lab.port) {
+            Err(why) if why.to_string().contains(words) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    };
+    refused(&key, "was removed from the group");
+    for _ in 0..3 {
+        refused(&DeviceKey::generate().expect("a key"), "is not on the list");
+    }
+    lab.b.wait_up();
+    wait_linked(&[&lab.a, &lab.b]);
+    write(lab.a.at("small"), "of a");
+    wait_equal(&[&lab.a, &lab.b], PATIENCE);
 }

@@ -5,12 +5,17 @@
 
 use crate::common::Machine;
 use bytes::Bytes;
-use dirsyncd::io::net::greeting::{self, Greeted, Identity, Role};
+use dirsyncd::engine::GroupState;
+use dirsyncd::engine::api::map_index::MapIndex;
+use dirsyncd::io::net::greeting::{self, GreetError, Greeted, Identity, Role};
+use dirsyncd::io::net::hand_over::{self, Handed};
+use dirsyncd::io::net::known_group::KnownGroup;
 use dirsyncd::io::net::tls::{DeviceKey, Tls};
 use dirsyncd::io::store::secret::Secret;
 use dirsyncd::model::{Capability, ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
 use dirsyncd::wire::features::Features;
 use dirsyncd::wire::frame::{self, Packet};
+use dirsyncd::wire::members::ListedMember;
 use dirsyncd::wire::message::{Change, Message};
 use dirsyncd::wire::packet::{Ending, PIECE_BYTES, PROTOCOL};
 use std::io;
@@ -53,12 +58,16 @@ pub fn join_deaf(machine: &Machine, port: u16, name: &str, first: Vec<Packet>) -
 }
 
 fn identity(machine: &Machine, name: &str) -> Identity {
-    let key = DeviceKey::generate().expect("a key");
+    with_key(machine, name, &DeviceKey::generate().expect("a key"))
+}
+
+/// One that knows the secret that is in the machine's file, with this key.
+pub fn with_key(machine: &Machine, name: &str, key: &DeviceKey) -> Identity {
     let secret = Secret::read(&machine.secret_file(), None).expect("the group's secret");
     Identity {
         device: key.device().expect("its own"),
         name: name.to_owned(),
-        tls: Tls::new(&key).expect("a certificate"),
+        tls: Tls::new(key).expect("a certificate"),
         keys: secret.keys(),
         protocol: PROTOCOL,
         boot: 1,
@@ -74,6 +83,31 @@ fn reader(machine: &Machine, name: &str) -> Identity {
     let secret = Secret::read(&machine.secret_file(), None).expect("the group's secret");
     let secret = secret.to_joiner(Capability::ReadOnly).expect("what a reader gets");
     Identity { keys: Secret::from_member(&secret).keys(), ..identity(machine, name) }
+}
+
+/// As it was when it had that secret: with this other machine on its list.
+fn lists(machine: &Machine, other: DeviceId) -> Arc<KnownGroup> {
+    let secret = Secret::read(&machine.secret_file(), None).expect("the group's secret");
+    let (name, capability) = ("b".to_owned(), Capability::Write);
+    let row =
+        ListedMember { device: other, name, named_ns: 0, capability, added_by: other, added_ns: 1, invited: false };
+    let mut index = MapIndex::new();
+    GroupState::settle(&mut index, secret.handed(), Some(row));
+    Arc::new(KnownGroup::new(GroupState::load(&index)))
+}
+
+/// Comes with the secret that is in the machine's file, after it was replaced: what the machine that listens there hands over.
+pub fn is_handed(machine: &Machine, key: &DeviceKey, giver: DeviceId, port: u16) -> Result<Handed, GreetError> {
+    let me = &Identity { group: lists(machine, giver), ..with_key(machine, "lost", key) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let tcp = TcpStream::connect(("127.0.0.1", port)).await.map_err(GreetError::Unreachable)?;
+        match greeting::secure(tcp, Role::Dialler, &me.tls).await?.greet(me).await {
+            Err(GreetError::Former(met)) => hand_over::exchange(*met, me).await,
+            Err(why) => Err(why),
+            Ok(_) => Err(GreetError::Refused("its secret is still in force".to_owned())),
+        }
+    })
 }
 
 async fn greet(me: &Identity, port: u16) -> Greeted {
@@ -105,7 +139,7 @@ pub fn join_to_read(
     join_as(reader(machine, name), port, first, answer)
 }
 
-fn join_as(
+pub fn join_as(
     me: Identity,
     port: u16,
     first: Vec<Packet>,

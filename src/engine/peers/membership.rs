@@ -110,7 +110,7 @@ impl Peers {
         }
     }
 
-    /// Takes a machine off the list, and drops its link.
+    /// Takes a machine off the list. Its link ends with this run, as all do.
     fn unlist<I: Index>(&mut self, core: &mut Core<I>, now: Now, source: Option<LinkId>, mut removal: Removal) {
         let device = removal.device;
         let is_new = self.membership.group.removal(&device).is_none();
@@ -126,10 +126,6 @@ impl Peers {
             let (name, by) = (removal.name.clone(), self.name_of(core, &removal.removed_by));
             if !removal.left {
                 core.out.push(Action::Report(Report::Removed { device: name, by }));
-                let links: Vec<_> = self.links_where(|session| session.device == device);
-                for link in links {
-                    core.close(link, "it was removed from the group");
-                }
             }
         }
         self.membership.note(source, Roster { removals: vec![removal], ..Roster::default() });

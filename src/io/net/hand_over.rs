@@ -31,7 +31,7 @@ pub struct Handed {
 }
 
 /// With an end that has proved a former secret.
-pub(super) async fn exchange(met: MetWithFormer, me: &Identity) -> Result<Handed, GreetError> {
+pub async fn exchange(met: MetWithFormer, me: &Identity) -> Result<Handed, GreetError> {
     let MetWithFormer { mut secured, capability } = met;
     let ours = Packet::Former { chain: me.former_keys.clone() };
     let chain = match swap(&mut secured, ours).await? {

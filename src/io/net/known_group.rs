@@ -95,6 +95,12 @@ impl KnownGroup {
         self.lock().group.removal(device).is_some()
     }
 
+    /// It is on the list, or was.
+    pub fn is_known(&self, device: &DeviceId) -> bool {
+        let known = self.lock();
+        known.group.member(device).is_some() || known.group.removal(device).is_some()
+    }
+
     /// Waits until it is on the list, durably; for long only where the engine does not answer.
     pub async fn until_listed(&self, device: &DeviceId) {
         let listed = async {

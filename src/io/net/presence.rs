@@ -329,7 +329,9 @@ impl Presence {
             return self.hear_former(datagram, source, tag);
         }
         let is_own = said.group == self.me.group || self.channel.other_tag.as_ref() == Some(&said.group);
-        if is_own || !is_clean_name(&said.name) || self.foreign.contains_key(&address) {
+        // One of this group that has, or lacks, a secret that is not known here.
+        let is_known = self.group.is_known(&said.device);
+        if is_own || is_known || !is_clean_name(&said.name) || self.foreign.contains_key(&address) {
             return None;
         }
         self.foreign.insert(address, now);

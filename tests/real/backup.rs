@@ -275,3 +275,29 @@ fn what_cannot_be_exported_or_imported_is_refused_with_the_way_out_and_changes_n
     assert_eq!(read(old.state.join("secret")), secret);
     old.start();
 }
+
+#[test]
+fn an_export_from_before_a_rotation_still_leads_into_the_group() {
+    let group = Group::new();
+    let (first, mut old) = (machine(&group, "first"), machine(&group, "old"));
+    first.start();
+    let code = first.json(&["invite"]).expect("an invitation")["code"].as_str().expect("a code").to_owned();
+    old.options = ["--join", &code].map(str::to_owned).into();
+    old.start();
+    wait_linked(&[&first, &old]);
+    write(first.at("f"), "of the group");
+    converge(&[&first, &old]);
+    let file = old.home.join("old.age");
+    says(&export(&old, &file), 0, &["exported the membership of old"]);
+    let before = read(first.state.join("secret"));
+    old.stop();
+    assert!(first.cli(&["rotate", "--yes"]).status.success());
+    let new = machine(&group, "new");
+    says(&import(&new, &file), 0, &["as a new device"]);
+    new.start();
+    new.wait_log(&["first handed over the group's new secret"]);
+    wait_linked(&[&first, &new]);
+    converge(&[&first, &new]);
+    assert_eq!(read(new.state.join("secret")), read(first.state.join("secret")));
+    assert_ne!(read(new.state.join("secret")), before);
+}

@@ -68,7 +68,8 @@ fn of_gone(peer: &PeerView) -> Vec<String> {
 /// Its row of the list of machines, which is the same on all of them.
 fn listed(peer: &PeerView) -> String {
     let Some(listed) = &peer.listed else { return String::new() };
-    let may = if listed.capability == "write" { "" } else { "may only read, " };
+    // Of a linked one its state says it.
+    let may = if listed.capability == "write" || peer.linked { "" } else { "may only read, " };
     let day = day(&listed.added_ns);
     if listed.invited {
         format!("{may}invited by {} on {day}", listed.added_by)

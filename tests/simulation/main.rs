@@ -50,10 +50,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use trace::Kept;
 use world::World;
 
-const SEEDS: u64 = 2000;
-const SEEDS_BOTH: u64 = 400;
-const SEEDS_MERGED: u64 = 400;
-const SEEDS_OBSTRUCTED: u64 = 400;
+const SEEDS: u64 = 1500;
+const SEEDS_BOTH: u64 = 300;
+const SEEDS_MERGED: u64 = 300;
+const SEEDS_OBSTRUCTED: u64 = 300;
 const SEEDS_WITH_ROLES: u64 = 100;
 const SEEDS_WITH_OTHER_ROLES: u64 = 60;
 const SEEDS_WITH_READERS: u64 = 100;

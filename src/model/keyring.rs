@@ -50,7 +50,7 @@ impl Keyring {
         blake3::derive_key(JOINED_CONTEXT, &all)
     }
 
-    /// Those before it, the newest first. Of several that were drawn apart, each was in force in one
+    /// Those before it, the newest first, and those that others brought last. Of several that were drawn apart, each was in force in one
     /// part.
     pub fn former(&self) -> impl Iterator<Item = &SecretBytes> {
         let apart = self.drawn.iter().filter(|_| self.drawn.len() > 1);
@@ -75,7 +75,13 @@ impl Keyring {
     pub fn join(&self, other: &Self) -> Option<Self> {
         let mut joined = self.clone();
         joined.drawn.extend(&other.drawn);
-        joined.replace(other.former.iter().rev().copied());
+        // Behind our own: whatever comes in, no former secret of ours makes room for it.
+        for secret in &other.former {
+            if !joined.former.contains(secret) {
+                joined.former.push(*secret);
+            }
+        }
+        joined.former.truncate(FORMER_CAP);
         // A secret made of several stands for them: who was invited while it was in force has it
         // alone.
         for part in [self, other].into_iter().filter(|part| part.drawn.len() > 1) {
@@ -160,6 +166,14 @@ mod tests {
         let all = joined(&both, &third);
         assert_eq!(joined(&joined(&invited, &third), &both).secret(), all.secret());
         assert_eq!(joined(&invited, &rotated(both, &[5])).secret(), [5; 32]);
+    }
+
+    #[test]
+    fn a_keyring_full_of_made_up_secrets_pushes_no_former_secret_out() {
+        let ours = rotated(Keyring::new([1; 32]), &[2]);
+        let made_up = (0..FORMER_CAP as u32).map(|n| blake3::derive_key("made up", &n.to_be_bytes())).collect();
+        let joined = joined(&ours, &Keyring { drawn: [[9; 32]].into(), former: made_up });
+        assert!(joined.knows(&[1; 32]) && joined.knows(&[2; 32]) && joined.is_sound());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::world::{Happening, World};
 use dirsyncd::engine::{Event, FreshSecret, GroupState, LinkId};
 use dirsyncd::io::net::known_group::KnownGroup;
 use dirsyncd::io::store::keys::reader_secret;
+use dirsyncd::io::store::secret::Secret;
 use dirsyncd::model::{
     Capability, DeviceId, Entry, FileTime, Keyring, Kind, Mode, SecretBytes, SyncPath, Version, VersionVector,
 };
@@ -51,9 +52,10 @@ pub struct Outcast {
 }
 
 impl Plan {
-    /// Machines that all do both and lose no index, in any topology.
+    /// Machines that lose no index, in any topology. In some seeds those at its ends may only read,
+    /// and lie.
     pub fn with_membership(rng: &mut Rng) -> Self {
-        let mut plan = Self::random(rng);
+        let mut plan = if rng.chance(350) { Self::with_readers(rng) } else { Self::random(rng) };
         (plan.restores, plan.rollbacks, plan.lost_indexes) = (0, 0, 0);
         (plan.rots, plan.verifies, plan.undos, plan.decisions, plan.pattern_edits) = (0, 0, 0, 0, 0);
         (plan.rhythms, plan.modeless, plan.questions) = (Vec::new(), None, 0);
@@ -70,6 +72,14 @@ fn proofs(group: &GroupState) -> BTreeSet<SecretBytes> {
         Some(HandedKeys::Writer(keyring)) => keyring.former().chain([&keyring.secret()]).map(reader_secret).collect(),
         Some(HandedKeys::Reader(keys)) => keys.former.iter().map(|(secret, _)| *secret).chain([keys.secret]).collect(),
         None => BTreeSet::new(),
+    }
+}
+
+/// The secret in force, as a reader has it.
+fn in_force(group: &GroupState) -> Option<SecretBytes> {
+    match group.secret()? {
+        HandedSecret::Writer(secret) => Some(reader_secret(&secret)),
+        HandedSecret::Reader { secret, .. } => Some(secret),
     }
 }
 
@@ -113,6 +123,9 @@ impl World {
         }
         let pairs = self.net.pairs_of(node);
         let others = pairs.into_iter().flat_map(|pair| self.net.ends_of_pair(pair)).filter(|other| *other != node);
+        let capability = self.capability_of(node);
+        // A reader can let in readers alone.
+        let others = others.filter(|other| self.capability_of(*other) <= capability);
         let inviters: Vec<_> = others.filter(|other| self.nodes[*other].is_up() && !self.is_asleep(*other)).collect();
         let Some(inviter) = inviters.first().copied() else {
             self.after(SECOND, Happening::Start(node));
@@ -122,20 +135,22 @@ impl World {
         let group = &self.nodes[inviter].standing.group;
         let Some(secret) = group.secret().filter(|_| group.member(&device).is_some()) else {
             // The inviter hands the secret over once the list with the joiner is durable.
-            self.tell(inviter, Event::Invited { device, name, capability: Capability::Write });
+            self.tell(inviter, Event::Invited { device, name, capability });
             self.after(SECOND, Happening::Start(node));
             return false;
         };
+        let secret = Secret::from_member(&secret).to_joiner(capability).expect("as much as the inviter has");
         self.trace.note(self.now, format_args!("n{inviter} invites n{node}"));
         let device = self.nodes[inviter].device;
         let (name, now) = (format!("n{inviter}"), self.nodes[node].wall(self.now));
+        let of_inviter = self.capability_of(inviter);
         let standing = &mut self.nodes[node].standing;
         standing.file = Some(secret);
         standing.inviter = Some(ListedMember {
             device,
             name,
             named_ns: 0,
-            capability: Capability::Write,
+            capability: of_inviter,
             added_by: device,
             added_ns: now,
             invited: false,
@@ -159,7 +174,7 @@ impl World {
     }
 
     pub fn rotate(&mut self, node: NodeId) {
-        if !self.nodes[node].is_up() {
+        if !self.nodes[node].is_up() || self.is_reader(node) {
             return;
         }
         let fresh = std::array::from_fn(|_| self.own.below(256) as u8);
@@ -175,13 +190,13 @@ impl World {
         }
         let [one, other] = [a, b].map(|node| &self.nodes[node].standing);
         let [one_device, other_device] = [a, b].map(|node| self.nodes[node].device);
-        if one.group.secret().is_some() && one.group.secret() == other.group.secret() {
+        if in_force(&one.group).is_some() && in_force(&one.group) == in_force(&other.group) {
             return !one.known.is_removed(&other_device) && !other.known.is_removed(&one_device);
         }
         let is_proved = !proofs(&one.group).is_disjoint(&proofs(&other.group));
         let is_listed = one.known.listed_as(other_device, &other.former).is_ok()
             && other.known.listed_as(one_device, &one.former).is_ok();
-        let given = [other.known.hand_over(Capability::Write), one.known.hand_over(Capability::Write)];
+        let given = [other.known.hand_over(self.capability_of(a)), one.known.hand_over(self.capability_of(b))];
         self.after(SECOND, Happening::Connect { pair });
         if !is_proved || !is_listed {
             return false;
@@ -292,7 +307,7 @@ impl World {
         let groups: Vec<&GroupState> = self.nodes.iter().map(|node| &node.standing.group).collect();
         let secret = groups[0].secret();
         for (node, group) in groups.iter().enumerate() {
-            if group.secret() != secret {
+            if in_force(group) != in_force(groups[0]) {
                 return Err(format!("n{node} has another secret than n0: {:?}, {:?}", group.keys(), groups[0].keys()));
             }
             if group.roster().removals != groups[0].roster().removals {
@@ -300,6 +315,11 @@ impl World {
             }
             if self.removed.is_out && group.removal(&REMOVED_DEVICE).is_none() {
                 return Err(format!("n{node} has not heard of the removal"));
+            }
+            let counter = group.removal(&REMOVED_DEVICE).map_or(u64::MAX, |removal| removal.counter);
+            let rows = self.nodes[node].durable.rows.values().map(|row| &row.head.version);
+            if rows.into_iter().any(|version| version.author == REMOVED_DEVICE && version.counter() > counter) {
+                return Err(format!("n{node} took what the removed machine changed after its removal"));
             }
             for other in &self.nodes {
                 if group.member(&other.device).is_none() {

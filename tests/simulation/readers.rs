@@ -53,7 +53,12 @@ impl World {
         let message = match self.own.below(6) {
             0 => Message::Known { counter: 1 << 50 },
             1 => Message::Undo { relayed_to: Vec::new() },
-            2 => Message::Forget { device: self.any_device() },
+            2 => {
+                let device = self.any_device();
+                // Of itself that is no lie: it leaves, and is out where a list is kept.
+                let leaves = self.has_membership() && device == self.nodes[reader].device;
+                if leaves { Message::Known { counter: 1 } } else { Message::Forget { device } }
+            }
             _ => {
                 let changes = (0..self.own.between(1, 4)).map(|_| self.forged_change()).collect();
                 Message::Changes { changes, relayed_to: Vec::new() }

@@ -4,9 +4,9 @@
 //!
 //! - A rotation replaces the secret. Its list is that of whoever rotated.
 //! - A machine that slept through it takes that list in place of its own, and adds whom it invited
-//!   itself. So a removed machine gains nothing by showing other ids to one that had not heard yet:
+//!   itself, and who invited it. So a removed machine gains nothing by showing other ids to one that had not heard yet:
 //!   they are on no list of the new secret.
-//! - Where two parts rotated apart, the list is what both had, and again whom each invited itself.
+//! - Where two parts rotated apart, the list is what both had, and again whom each invited, and who invited it.
 //! - Removals are final, and those of all are united.
 //!
 //! Deliberately not here: who is told (`peers/membership.rs`), and proofs (`io/net/greeting.rs`).
@@ -28,6 +28,8 @@ pub struct GroupState {
     keys: Option<HandedKeys>,
     members: BTreeMap<DeviceId, ListedMember>,
     removals: BTreeMap<DeviceId, Removal>,
+    /// Which machine let this one in: known here, and not by what anyone says.
+    inviter: Option<DeviceId>,
 }
 
 impl GroupState {
@@ -56,8 +58,9 @@ impl GroupState {
                 HandedKeys::Reader(ReaderKeys { secret, writers_public, former: Vec::new() })
             }
         };
+        let by = inviter.as_ref().map(|inviter| inviter.device);
         let members = inviter.into_iter().map(|inviter| (inviter.device, inviter)).collect();
-        Self { keys: Some(keys), members, ..Self::default() }.store(index);
+        Self { keys: Some(keys), members, inviter: by, ..Self::default() }.store(index);
         file.clone()
     }
 
@@ -157,7 +160,7 @@ impl GroupState {
             (HandedKeys::Reader(ours), HandedKeys::Reader(theirs)) => (HandedKeys::Reader(ours.joined(theirs)?), true),
             _ => return None,
         };
-        let mut next = Self { keys: Some(keys), members: BTreeMap::new(), removals: self.removals.clone() };
+        let mut next = Self { keys: Some(keys), members: BTreeMap::new(), ..self.clone() };
         for removal in &given.roster.removals {
             next.unlist(removal.clone());
         }
@@ -165,7 +168,9 @@ impl GroupState {
             return None;
         }
         let of_both = |member: &&ListedMember| is_behind || self.members.contains_key(&member.device);
-        let ours = |member: &&ListedMember| member.device == own || is_invited_by(member, own);
+        let ours = |member: &&ListedMember| {
+            member.device == own || is_invited_by(member, own) || self.inviter == Some(member.device)
+        };
         for member in given.roster.members.iter().filter(of_both) {
             // Whom this machine invited it knows itself.
             next.list(ListedMember { invited: member.invited && member.added_by != own, ..member.clone() });

@@ -150,6 +150,18 @@ fn one_that_slept_takes_the_list_of_the_rotation_and_adds_whom_it_invited() {
 }
 
 #[test]
+fn who_let_a_machine_in_is_not_forgotten_by_it_for_a_rotation_that_knows_nothing_of_that_one() {
+    let mut index = MapIndex::new();
+    GroupState::settle(&mut index, &HandedSecret::Writer([1; 32]), Some(row(FRIEND, FRIEND, false)));
+    let mut keyring = Keyring::new([1; 32]);
+    keyring.rotate([2; 32]);
+    let members = vec![row(NEW_ID, NEW_ID, false), row(OWN, NEW_ID, true)];
+    let given = HandOver { keys: HandedKeys::Writer(keyring), roster: Roster { members, removals: Vec::new() } };
+    let next = GroupState::load(&index).handed(OWN, &given).unwrap();
+    assert!([FRIEND, NEW_ID, OWN].iter().all(|device| next.member(device).is_some()), "{next:?}");
+}
+
+#[test]
 fn of_two_that_rotated_apart_only_whom_both_knew_stays() {
     let mut engine = machine(1);
     rotate(&mut engine, Some(FRIEND), 7);

@@ -40,6 +40,8 @@ impl Lab {
         let (a, mut b) = (group.machine("a"), group.machine("b"));
         b.options = vec!["-l".to_owned(), port.to_string()];
         b.start();
+        // At the end of its first scan it compares anew, and forgets whom it has named until then.
+        b.wait_own_idle();
         Self { a, b, port }
     }
 

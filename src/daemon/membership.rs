@@ -21,7 +21,7 @@ use crate::wire::packet::clean_name;
 fn listed(Inviter { device, name, .. }: &Inviter) -> ListedMember {
     let (name, added_by, added_ns) = (clean_name(name), *device, wall_ns());
     let capability = Capability::ReadOnly;
-    ListedMember { device: *device, name, named_ns: 0, capability, added_by, added_ns, invited: false }
+    ListedMember { device: *device, name, capability, added_by, added_ns, invited: false }
 }
 
 /// The secret to work with, of a machine that was given this one.

@@ -99,7 +99,6 @@ fn roster() -> impl Strategy<Value = Roster> {
         let member = |(n, name, time, invited): (u8, String, u64, bool)| ListedMember {
             device: DeviceId([n; 32]),
             name,
-            named_ns: time,
             capability: if invited { Capability::Write } else { Capability::ReadOnly },
             added_by: device,
             added_ns: time,

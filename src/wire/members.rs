@@ -18,9 +18,8 @@ const TIME_LIMIT: u64 = 1 << 63;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedMember {
     pub device: DeviceId,
+    /// As whoever tells of it knows it.
     pub name: String,
-    /// When it took that name, by its own clock (ns since 1970).
-    pub named_ns: u64,
     pub capability: Capability,
     /// Who let it in, or saw first that it knows the secret.
     pub added_by: DeviceId,
@@ -64,7 +63,7 @@ impl Roster {
         if !names.chain(self.removals.iter().map(|removal| &removal.name)).all(|name| is_clean_name(name)) {
             return Err("a name that no machine may have");
         }
-        let times = self.members.iter().flat_map(|member| [member.named_ns, member.added_ns]);
+        let times = self.members.iter().map(|member| member.added_ns);
         let numbers = self.removals.iter().flat_map(|removal| [removal.removed_ns, removal.counter]);
         if times.chain(numbers).any(|number| number >= TIME_LIMIT) {
             return Err("a time or a counter of 2^63 or more");

@@ -89,8 +89,7 @@ fn reader(machine: &Machine, name: &str) -> Identity {
 fn lists(machine: &Machine, other: DeviceId) -> Arc<KnownGroup> {
     let secret = Secret::read(&machine.secret_file(), None).expect("the group's secret");
     let (name, capability) = ("b".to_owned(), Capability::Write);
-    let row =
-        ListedMember { device: other, name, named_ns: 0, capability, added_by: other, added_ns: 1, invited: false };
+    let row = ListedMember { device: other, name, capability, added_by: other, added_ns: 1, invited: false };
     let mut index = MapIndex::new();
     GroupState::settle(&mut index, secret.handed(), Some(row));
     Arc::new(KnownGroup::new(GroupState::load(&index)))

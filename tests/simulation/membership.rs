@@ -149,7 +149,7 @@ impl World {
         standing.inviter = Some(ListedMember {
             device,
             name,
-            named_ns: 0,
+
             capability: of_inviter,
             added_by: device,
             added_ns: now,
@@ -258,8 +258,8 @@ impl World {
             let mut device = REMOVED_DEVICE;
             device.0[1] -= n;
             let (name, added_by) = (format!("removed-{n}"), self.nodes[node].device);
-            let (named_ns, added_ns, capability) = (1, 1, Capability::Write);
-            roster.members.push(ListedMember { device, name, named_ns, capability, added_by, added_ns, invited: true });
+            let (added_ns, capability) = (1, Capability::Write);
+            roster.members.push(ListedMember { device, name, capability, added_by, added_ns, invited: true });
         }
         roster
     }

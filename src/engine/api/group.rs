@@ -4,9 +4,11 @@
 //!
 //! - A rotation replaces the secret. Its list is that of whoever rotated.
 //! - A machine that slept through it takes that list in place of its own, and adds whom it invited
-//!   itself, and who invited it. So a removed machine gains nothing by showing other ids to one that had not heard yet:
-//!   they are on no list of the new secret.
-//! - Where two parts rotated apart, the list is what both had, and again whom each invited, and who invited it.
+//!   itself, and who invited it. So a removed machine gains nothing by showing other ids to one that
+//!   does not know of the removal yet: they are on no list of the new secret.
+//! - Where two parts rotated apart, the list is what both had, and again those.
+//! - A machine's name is as it said on its last link here, else as it was listed. Nobody is believed
+//!   about the name of one that is known.
 //! - Removals are final, and those of all are united.
 //!
 //! Deliberately not here: who is told (`peers/membership.rs`), and proofs (`io/net/greeting.rs`).
@@ -122,6 +124,12 @@ impl GroupState {
         self.members.insert(listed.device, listed.clone()) != Some(listed)
     }
 
+    /// What a machine calls itself, as it said on its link. Whether that is another name.
+    pub(in crate::engine) fn rename(&mut self, device: &DeviceId, name: &str) -> bool {
+        let member = self.members.get_mut(device).filter(|member| member.name != name);
+        member.map(|member| name.clone_into(&mut member.name)).is_some()
+    }
+
     /// Takes a machine off the list until it is seen again. Whether it was there.
     pub(in crate::engine) fn forget(&mut self, device: &DeviceId) -> bool {
         self.members.remove(device).is_some()
@@ -193,16 +201,15 @@ fn joined_removal(one: &Removal, other: &Removal) -> Removal {
     Removal { counter: one.counter.max(other.counter), ..first.clone() }
 }
 
-/// What two machines know of one, the same whoever puts it together.
+/// What this machine knows of one, and another: the same whoever puts it together, but for the name,
+/// which is as it is known here.
 fn joined(one: &ListedMember, other: &ListedMember) -> ListedMember {
     let added = |member: &ListedMember| (member.invited, Reverse(member.added_ns), Reverse(member.added_by));
     let added = if added(one) >= added(other) { one } else { other };
-    let named = if (one.named_ns, &one.name) >= (other.named_ns, &other.name) { one } else { other };
     let writes = one.capability.writes() || other.capability.writes();
     ListedMember {
         device: one.device,
-        name: named.name.clone(),
-        named_ns: named.named_ns,
+        name: one.name.clone(),
         capability: if writes { Capability::Write } else { Capability::ReadOnly },
         added_by: added.added_by,
         added_ns: added.added_ns,

@@ -60,33 +60,28 @@ impl Peers {
 
     /// This machine's own row, with its name as it is now.
     pub(in crate::engine) fn list_self<I: Index>(&mut self, core: &Core<I>, now: Now) {
-        let device = core.config.device;
-        let name = core.config.name.clone();
-        let known = self.membership.group.member(&device);
-        if known.is_some_and(|known| known.name == name) {
+        let (device, name) = (core.config.device, core.config.name.clone());
+        if self.membership.group.member(&device).is_some() {
+            self.membership.changed |= self.membership.group.rename(&device, &name);
             return;
         }
-        let named_ns = known.map_or(now.wall, |known| now.wall.max(known.named_ns + 1));
         let capability = if self.announces_nothing() { Capability::ReadOnly } else { Capability::Write };
         let added_ns = now.wall;
-        self.list(
-            None,
-            &ListedMember { device, name, named_ns, capability, added_by: device, added_ns, invited: false },
-        );
+        self.list(None, &ListedMember { device, name, capability, added_by: device, added_ns, invited: false });
     }
 
     /// It proved on a link that it is a member.
     pub(super) fn list_seen<I: Index>(&mut self, core: &Core<I>, now: Now, link: LinkId) {
         let Some(session) = self.sessions.get(&link) else { return };
         let (device, name) = (session.device, session.name.clone());
+        self.membership.changed |= self.membership.group.rename(&device, &name);
         let capability = if self.is_reader(link) { Capability::ReadOnly } else { Capability::Write };
-        let known = self.membership.group.member(&device);
-        if known.is_some_and(|known| known.capability.writes() == capability.writes() || known.capability.writes()) {
+        // What it has shown once, it can show again.
+        if self.membership.group.member(&device).is_some_and(|known| known.capability <= capability) {
             return;
         }
-        let added_by = core.config.device;
-        let (named_ns, added_ns) = (known.map_or(0, |known| known.named_ns), now.wall);
-        self.list(None, &ListedMember { device, name, named_ns, capability, added_by, added_ns, invited: false });
+        let (added_by, added_ns) = (core.config.device, now.wall);
+        self.list(None, &ListedMember { device, name, capability, added_by, added_ns, invited: false });
     }
 
     /// Whether a change of a machine that was removed came after its removal.
@@ -192,10 +187,7 @@ impl Peers {
         capability: Capability,
     ) {
         let added_by = core.config.device;
-        self.list(
-            None,
-            &ListedMember { device, name, named_ns: 0, capability, added_by, added_ns: now.wall, invited: true },
-        );
+        self.list(None, &ListedMember { device, name, capability, added_by, added_ns: now.wall, invited: true });
     }
 
     /// A listed machine took another id, as its former key has signed.
@@ -215,7 +207,6 @@ impl Peers {
             }
         }
         for member in roster.members {
-            let is_own = member.device == own;
             // Whom this machine invited it knows itself.
             let known = self.membership.group.member(&member.device);
             if is_invited_by(&member, own) && !known.is_some_and(|known| is_invited_by(known, own)) {
@@ -223,9 +214,6 @@ impl Peers {
                 continue;
             }
             self.list(Some(link), &member);
-            if is_own {
-                self.list_self(core, now);
-            }
         }
     }
 }

@@ -47,7 +47,7 @@ fn listed(engine: &Engine<MapIndex>) -> Vec<DeviceId> {
 
 fn row(device: DeviceId, added_by: DeviceId, invited: bool) -> ListedMember {
     let (name, capability) = ("m".to_owned(), Capability::Write);
-    ListedMember { device, name, named_ns: 1, capability, added_by, added_ns: 1, invited }
+    ListedMember { device, name, capability, added_by, added_ns: 1, invited }
 }
 
 fn removal(device: DeviceId, counter: u64) -> Removal {
@@ -188,4 +188,24 @@ fn a_hand_over_of_what_is_older_or_that_removes_this_machine_changes_nothing() {
         assert!(!actions.contains(&Action::Rekey), "{actions:?}");
         assert_eq!(*engine.peers.group(), before);
     }
+}
+
+#[test]
+fn nobody_is_believed_about_the_name_of_a_machine_that_is_known() {
+    let mut engine = machine(1);
+    let renamed = |device| ListedMember { name: "liar-s".into(), ..row(device, device, false) };
+    let members = vec![renamed(OWN), renamed(LOST)];
+    let answers = says(&mut engine, FRIENDS_LINK, Message::Members(Roster { members, ..Roster::default() }));
+    let name = |engine: &Engine<MapIndex>, device| engine.peers.group().member(&device).unwrap().name.clone();
+    assert_eq!((name(&engine, OWN), name(&engine, LOST)), ("own".to_owned(), "lost".to_owned()));
+    for action in &answers {
+        if let Action::Send { message: Message::Members(roster), .. } = action {
+            assert_eq!(roster.check(), Ok(()), "what this machine tells, others take");
+        }
+    }
+    let (link, name_now, features) = (LinkId(7), "lost-2".to_owned(), Features::ours());
+    let capability = Capability::Write;
+    engine.handle(now(), Event::LinkDown { link: LOST_LINK });
+    engine.handle(now(), Event::LinkUp { link, device: LOST, name: name_now, dialler: true, features, capability });
+    assert_eq!(name(&engine, LOST), "lost-2", "itself it is");
 }

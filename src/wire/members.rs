@@ -50,10 +50,6 @@ pub struct Roster {
 }
 
 impl Roster {
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.removals.is_empty()
-    }
-
     /// Whether it keeps the limits that no peer may pass; the subject of the first one broken.
     pub fn check(&self) -> Result<(), &'static str> {
         if self.members.len() > MEMBERS || self.removals.len() > MEMBERS {

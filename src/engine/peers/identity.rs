@@ -15,7 +15,7 @@ use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::{Index, load_by_device, store_by_device};
 use crate::engine::api::problem::RenewalCause;
 use crate::engine::core::Core;
-use crate::engine::limits::{COUNTERS_STORE_EVERY_NS, DAY_NS, PEER_COUNTERS_CAP};
+use crate::engine::limits::{COUNTERS_STORE_EVERY_NS, DAY_NS, PAGE, PEER_COUNTERS_CAP};
 use crate::engine::peers::Peers;
 use crate::engine::peers::session::Met;
 use crate::engine::{Engine, META_COUNTER, META_RENEWED_AT, META_RESTORED};
@@ -42,6 +42,8 @@ pub(in crate::engine) struct PeerCounters {
     by_device: BTreeMap<DeviceId, u64>,
     dirty: bool,
     stored: u64,
+    /// None is lower than that of a winner: a crash forgets what was noted last.
+    is_complete: bool,
 }
 
 impl PeerCounters {
@@ -63,12 +65,29 @@ impl PeerCounters {
         self.dirty = true;
     }
 
-    pub(super) fn of(&self, device: &DeviceId) -> u64 {
+    /// As the index has them; once a run.
+    fn complete(&mut self, index: &impl Index) {
+        let mut after = None;
+        while !self.is_complete {
+            let page = index.below(None, after.as_ref(), PAGE);
+            page.iter().for_each(|(_, row)| self.note(&row.head.version));
+            self.is_complete = page.len() < PAGE;
+            after = page.last().map(|(path, _)| path.clone());
+        }
+    }
+
+    fn of(&self, device: &DeviceId) -> u64 {
         self.by_device.get(device).copied().unwrap_or(0)
     }
 }
 
 impl Peers {
+    /// The highest counter of a device's changes that were taken here.
+    pub(super) fn counter_taken<I: Index>(&mut self, core: &Core<I>, device: &DeviceId) -> u64 {
+        self.counters.complete(&core.index);
+        self.counters.of(device)
+    }
+
     /// What is told to each peer first.
     pub(super) fn announce_known_to<I: Index>(&mut self, core: &mut Core<I>, link: LinkId) {
         let Some(session) = self.sessions.get(&link) else { return };

@@ -15,10 +15,10 @@ use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::group::{GroupState, is_invited_by};
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
-use crate::engine::limits::PAGE;
+use crate::engine::limits::MEMBERS_CAP;
 use crate::engine::peers::Peers;
 use crate::model::version::COUNTER_LIMIT;
-use crate::model::{Capability, DeviceId, SecretBytes, Version};
+use crate::model::{Capability, DeviceId, SecretBytes};
 use crate::wire::features::MEMBERS;
 use crate::wire::members::{HandOver, ListedMember, Removal, Roster};
 use crate::wire::message::Message;
@@ -38,10 +38,15 @@ impl Membership {
         Self { group: GroupState::load(index), changed: true, ..Self::default() }
     }
 
-    fn note(&mut self, source: Option<LinkId>, news: Roster) {
-        if !news.is_empty() {
-            self.changed = true;
-            self.news.push((source, news));
+    fn note(&mut self, source: Option<LinkId>, mut news: Roster) {
+        self.changed = true;
+        let fits = |roster: &Roster| roster.members.len().max(roster.removals.len()) < MEMBERS_CAP;
+        match self.news.last_mut().filter(|(last, roster)| *last == source && fits(roster)) {
+            Some((_, roster)) => {
+                roster.members.append(&mut news.members);
+                roster.removals.append(&mut news.removals);
+            }
+            None => self.news.push((source, news)),
         }
     }
 }
@@ -87,22 +92,6 @@ impl Peers {
     /// Whether a change of a machine that was removed came after its removal.
     pub(super) fn is_of_removed(&self, author: &DeviceId, counter: u64) -> bool {
         self.membership.group.removal(author).is_some_and(|removal| counter > removal.counter)
-    }
-
-    /// The highest counter of a machine's changes that were taken. A crash forgets what was counted
-    /// last, and no winner.
-    fn counter_taken<I: Index>(&self, core: &Core<I>, device: &DeviceId) -> u64 {
-        let (mut highest, mut after) = (self.counters.of(device), None);
-        loop {
-            let page = core.index.below(None, after.as_ref(), PAGE);
-            let versions = page.iter().map(|(_, row)| &row.head.version);
-            let theirs = versions.filter(|version| version.author == *device).map(Version::counter);
-            highest = theirs.fold(highest, u64::max);
-            match page.last() {
-                Some((last, _)) if page.len() == PAGE => after = Some(last.clone()),
-                _ => return highest,
-            }
-        }
     }
 
     /// Takes a machine off the list. Its link ends with this run, as all do.
@@ -251,11 +240,10 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn handed_over(&mut self, now: Now, from: String, given: &HandOver) {
         let own = self.core.config.device;
         let Some(mut next) = self.peers.membership.group.handed(own, given) else { return };
-        let ours = &self.peers.membership.group;
-        let new: Vec<_> =
-            given.roster.removals.iter().filter(|removal| ours.removal(&removal.device).is_none()).collect();
-        for Removal { device, .. } in new {
-            let counter = self.peers.counter_taken(&self.core, device).min(COUNTER_LIMIT - 1);
+        let is_new = |removal: &&Removal| self.peers.membership.group.removal(&removal.device).is_none();
+        let new: Vec<_> = given.roster.removals.iter().filter(is_new).map(|removal| removal.device).collect();
+        for device in &new {
+            let counter = self.peers.counter_taken(&self.core, device);
             if let Some(known) = next.removal(device).filter(|known| known.counter < counter).cloned() {
                 next.unlist(Removal { counter, ..known });
             }

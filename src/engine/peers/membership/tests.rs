@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::{Config, Event, FreshSecret, OnConflict};
-use crate::model::{Entry, FileTime, Keyring, Kind, Mode, SyncPath, VersionVector};
+use crate::model::{Entry, FileTime, Keyring, Kind, Mode, SyncPath, Version, VersionVector};
 use crate::wire::features::Features;
 use crate::wire::members::HandedKeys;
 use crate::wire::message::Change;
@@ -208,4 +208,28 @@ fn nobody_is_believed_about_the_name_of_a_machine_that_is_known() {
     engine.handle(now(), Event::LinkDown { link: LOST_LINK });
     engine.handle(now(), Event::LinkUp { link, device: LOST, name: name_now, dialler: true, features, capability });
     assert_eq!(name(&engine, LOST), "lost-2", "itself it is");
+}
+
+#[test]
+fn a_crash_that_forgot_a_counter_lets_a_removal_refuse_nothing_that_was_taken() {
+    let mut engine = machine(1);
+    says(&mut engine, LOST_LINK, folder("third", LOST, 3));
+    // As after a start, with counters of a minute ago.
+    let mut index = engine.into_index();
+    index.set_meta("heard", &[]);
+    let config = Config { device: OWN, name: "own".into(), on_conflict: OnConflict::Newest };
+    let mut engine = Engine::new(config, index);
+    engine.start(now(), crate::engine::Trust::Known);
+    rotate(&mut engine, Some(LOST), 7);
+    assert_eq!(engine.peers.group().removal(&LOST).map(|removal| removal.counter), Some(3));
+}
+
+#[test]
+fn what_one_message_brings_is_passed_on_as_one() {
+    let mut engine = machine(1);
+    let members = (100..200).map(|n| row(DeviceId([n; 32]), LOST, true)).collect();
+    let answers = says(&mut engine, LOST_LINK, Message::Members(Roster { members, ..Roster::default() }));
+    let sent: Vec<_> =
+        answers.iter().filter(|action| matches!(action, Action::Send { message: Message::Members(_), .. })).collect();
+    assert_eq!(sent.len(), 1, "{sent:?}");
 }

@@ -188,7 +188,7 @@ impl Peers {
         if self.sessions.values().any(|session| session.device == device) {
             return;
         }
-        self.unlist_until_it_is_back(device);
+        self.unlist_where_all_may_come_back(device);
         let Some(name) = self.forget_name(now, device) else { return };
         core.out.push(Action::Report(Report::Forgotten { device: name }));
         let links = self.sessions.keys().copied().collect();

@@ -325,6 +325,10 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn confirmation_came(&mut self, now: Now, link: LinkId, confirmation: Confirmation) {
         let Some(from) = self.peers.device_of(link) else { return };
         let by = confirmation.seal.device();
+        if self.peers.group().removal(&by).is_some() {
+            // A machine that does not know of the removal yet may bring it: a person is asked.
+            return;
+        }
         let is_news = confirmation.digests.iter().any(|digest| !self.safety.confirmations.names(digest));
         let (released, held) = self.release_named(&confirmation.digests);
         if released > 0 {

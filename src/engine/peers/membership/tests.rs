@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::{Config, Event, FreshSecret, OnConflict};
 use crate::model::{Entry, FileTime, Keyring, Kind, Mode, SyncPath, Version, VersionVector};
+use crate::wire::confirmation::{Confirmation, KEY_BYTES, Seal};
 use crate::wire::features::Features;
 use crate::wire::members::HandedKeys;
 use crate::wire::message::Change;
@@ -232,4 +233,28 @@ fn what_one_message_brings_is_passed_on_as_one() {
     let sent: Vec<_> =
         answers.iter().filter(|action| matches!(action, Action::Send { message: Message::Members(_), .. })).collect();
     assert_eq!(sent.len(), 1, "{sent:?}");
+}
+
+#[test]
+fn what_a_removed_machine_confirmed_is_no_word_of_a_member_whoever_brings_it() {
+    let seal = Seal { key: vec![4; KEY_BYTES], ..Seal::default() };
+    let (signer, kept) = (seal.device(), |engine: &Engine<MapIndex>| engine.index().meta("confirmations"));
+    let brought = || Message::Confirm(Confirmation { seal: seal.clone(), digests: vec![[7; 16]] });
+    let mut engine = machine(1);
+    let before = kept(&engine);
+    let removals = vec![removal(signer, 1)];
+    says(&mut engine, FRIENDS_LINK, Message::Members(Roster { removals, ..Roster::default() }));
+    says(&mut engine, FRIENDS_LINK, brought());
+    assert_eq!(kept(&engine), before);
+    let mut other = machine(1);
+    says(&mut other, FRIENDS_LINK, brought());
+    assert_ne!(kept(&other), before, "a member's is kept");
+}
+
+#[test]
+fn who_says_that_a_machine_will_not_come_back_takes_it_off_no_list() {
+    let mut engine = machine(1);
+    engine.handle(now(), Event::LinkDown { link: LOST_LINK });
+    says(&mut engine, FRIENDS_LINK, Message::Forget { device: LOST });
+    assert_eq!(listed(&engine), [FRIEND, LOST, OWN], "it would be shut out of the next secret");
 }

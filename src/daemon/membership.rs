@@ -9,6 +9,7 @@ use crate::engine::GroupState;
 use crate::io::clock::wall_ns;
 use crate::io::fail::{self, Point};
 use crate::io::net::join::Inviter;
+use crate::io::net::known_group::KnownGroup;
 use crate::io::store::index::SqliteIndex;
 use crate::io::store::secret::Secret;
 use crate::io::store::state_folder::StateDir;
@@ -16,12 +17,18 @@ use crate::model::Capability;
 use crate::options::{Options, SecretSource};
 use crate::wire::members::ListedMember;
 use crate::wire::packet::clean_name;
+use std::sync::Arc;
 
 /// The machine that let this one in is listed from the start.
 fn listed(Inviter { device, name, .. }: &Inviter) -> ListedMember {
     let (name, added_by, added_ns) = (clean_name(name), *device, wall_ns());
     let capability = Capability::ReadOnly;
     ListedMember { device: *device, name, capability, added_by, added_ns, invited: false }
+}
+
+/// What the network begins with; the engine tells it of changes.
+pub(super) fn known(index: &SqliteIndex) -> Arc<KnownGroup> {
+    Arc::new(KnownGroup::new(GroupState::load(index)))
 }
 
 /// The secret to work with, of a machine that was given this one.

@@ -20,7 +20,7 @@ mod turn;
 
 use crate::engine::api::index::{Counts, Index};
 use crate::engine::observe::torn::Cut;
-use crate::engine::{Config, Engine, Event, GroupState, Halt, Keeps, OnConflict, RootState, Trust};
+use crate::engine::{Config, Engine, Event, Halt, Keeps, OnConflict, RootState, Trust};
 use crate::humanize;
 use crate::io::Events;
 use crate::io::control::http::HttpError;
@@ -579,7 +579,7 @@ fn net_config(
         peers: options.peers.iter().map(ToString::to_string).collect(),
         times: Times::default(),
         limit: options.limit,
-        group: GroupState::load(index),
+        group: membership::known(index),
         former_keys: index.meta(META_FORMER_KEYS).unwrap_or_default(),
     }
 }

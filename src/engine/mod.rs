@@ -52,7 +52,7 @@ pub use api::event::{
     StatKind, Trouble, Verify, WalkId,
 };
 pub use api::file_system::{Keeps, Names};
-pub use api::group::GroupState;
+pub use api::group::{GroupState, NotHanded};
 pub use api::local::{DifferingPaths, LocalChange, LocalKind};
 pub use api::problem::{Problem, RenewalCause, SuspectCause};
 pub use api::status::{
@@ -272,7 +272,11 @@ impl<I: Index> Engine<I> {
             }
             Event::Succeeded { former, device } => self.peers.succeeded(former, device),
             Event::Rotate { remove, fresh } => self.rotate(now, remove, fresh.0),
-            Event::HandedOver { from, given } => self.handed_over(now, from, &given),
+            Event::HandedOver { from, capability, given } => {
+                if capability.writes() {
+                    self.handed_over(now, from, &given);
+                }
+            }
             Event::Leave => self.peers.say_goodbye(&mut self.core),
             Event::Clock { link, ahead_ns } => self.peers.clock_seen(&mut self.core, now, link, ahead_ns),
             Event::Twin { ours, theirs } => self.twin_met(ours, theirs),

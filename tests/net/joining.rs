@@ -2,13 +2,19 @@
 //! out of it.
 
 use super::machine::{Machine, free_udp_port, logged};
+use dirsyncd::engine::api::map_index::MapIndex;
+use dirsyncd::engine::{Event, GroupState};
 use dirsyncd::io::net::greeting::{self, GreetError, Role, Secured};
 use dirsyncd::io::net::join::{Inviter, JoinConfig, JoinError, Store, join};
+use dirsyncd::io::net::known_group::KnownGroup;
 use dirsyncd::io::net::mesh::NetConfig;
 use dirsyncd::io::net::tls::{DeviceKey, Tls};
 use dirsyncd::io::store::secret::Secret;
+use dirsyncd::io::{Events, Inbox};
 use dirsyncd::model::{Capability, InvitationCode};
+use dirsyncd::wire::members::ListedMember;
 use dirsyncd::wire::packet::{HandedSecret, Packet};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -19,16 +25,38 @@ fn wrong_code() -> InvitationCode {
     "0123-4567-89AB-CDEF".parse().unwrap()
 }
 
+/// Lists who is invited, as the engine does, for as long as the machine's network lives.
+fn lists(events: &Inbox, secret: &HandedSecret, group: &KnownGroup) {
+    loop {
+        match events.recv_timeout(MINUTE) {
+            Ok(Event::Invited { device, name, capability }) => {
+                let (added_by, added_ns, invited) = (device, 1, true);
+                let row = ListedMember { device, name, capability, added_by, added_ns, invited };
+                let mut index = MapIndex::new();
+                GroupState::settle(&mut index, secret, Some(row));
+                group.set(GroupState::load(&index));
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+            _ => {}
+        }
+    }
+}
+
 /// A machine whose secret nobody else has.
 fn inviter(name: &str, change: impl FnOnce(&mut NetConfig)) -> (Machine, HandedSecret) {
     let dir = tempfile::tempdir().unwrap();
     let (secret, _) = Secret::read_or_make(&dir.path().join("secret"), None).unwrap();
     let handed = secret.to_joiner(Capability::Write).unwrap();
-    let machine = Machine::start(name, |config| {
+    let group = Arc::<KnownGroup>::default();
+    let mut machine = Machine::start(name, |config| {
+        config.group = Arc::clone(&group);
         config.keys = secret.keys();
         config.secret = Some(secret.clone());
         change(config);
     });
+    let events = std::mem::replace(&mut machine.events, Events::channel().1);
+    let known = handed.clone();
+    std::thread::spawn(move || lists(&events, &known, &group));
     (machine, handed)
 }
 
@@ -308,4 +336,21 @@ fn a_secret_that_comes_over_two_addresses_of_one_machine_is_stored_once() {
     let config = JoinConfig { peers: addresses.to_vec(), ..joiner(String::new(), &code) };
     join(&config, Some(stores(&kept))).unwrap();
     assert_eq!(*kept.lock().unwrap(), [secret]);
+}
+
+#[test]
+fn who_cannot_be_listed_gets_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let (secret, _) = Secret::read_or_make(&dir.path().join("secret"), None).unwrap();
+    // Nobody answers for its list, as where the disk of the index hangs.
+    let machine = Machine::start("stalled", |config| {
+        config.keys = secret.keys();
+        config.secret = Some(secret.clone());
+    });
+    let code = invite(&machine, 1);
+    let (kept, config) = (Arc::default(), joiner(machine.address(), &code));
+    let refused = join(&JoinConfig { patience: Duration::from_secs(7), ..config }, Some(stores(&kept)));
+    let why = refused.unwrap_err().to_string();
+    assert!(why.contains("it could not be put on the list of machines"), "{why}");
+    assert!(kept.lock().unwrap().is_empty());
 }

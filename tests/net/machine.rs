@@ -2,7 +2,7 @@
 //! what was logged.
 
 use bytes::Bytes;
-use dirsyncd::engine::{Action, Event, FetchError, GroupState, LinkId, ServedFile, StageId, Stat, StatKind};
+use dirsyncd::engine::{Action, Event, FetchError, LinkId, ServedFile, StageId, Stat, StatKind};
 use dirsyncd::io::fs::delta::Deltas;
 use dirsyncd::io::fs::partial::{Partial, Partials};
 use dirsyncd::io::fs::root::Root;
@@ -196,7 +196,7 @@ impl Machine {
             listen: Listen::Exactly(0),
             peers: Vec::new(),
             limit: None,
-            group: GroupState::default(),
+            group: Arc::default(),
             former_keys: Vec::new(),
             times: Times { retry_min: Duration::from_millis(50), complain: Duration::ZERO, ..Times::default() },
         };

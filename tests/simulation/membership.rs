@@ -204,7 +204,14 @@ impl World {
         for ((node, from), given) in [(a, b), (b, a)].into_iter().zip(given) {
             // Now and then the cable is cut between the two.
             if let Some(given) = given.filter(|_| !self.own.chance(200)) {
-                self.tell(node, Event::HandedOver { from: format!("n{from}"), given: Box::new(given) });
+                self.tell(
+                    node,
+                    Event::HandedOver {
+                        from: format!("n{from}"),
+                        capability: self.capability_of(from),
+                        given: Box::new(given),
+                    },
+                );
             }
         }
         false
@@ -244,7 +251,7 @@ impl World {
             // It has not heard, or took a list of the removed machine's before it heard.
             if known.listed_as(device, &[]).is_ok() {
                 let given = Box::new(HandOver { keys: HandedKeys::Writer(ours.clone()), roster: self.lies_of(node) });
-                self.tell(node, Event::HandedOver { from: "removed".into(), given });
+                self.tell(node, Event::HandedOver { from: "removed".into(), capability: Capability::Write, given });
                 ours = ours.join(&theirs).unwrap_or(ours);
             }
         }

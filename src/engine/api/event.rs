@@ -365,9 +365,11 @@ pub enum Event {
         remove: Option<DeviceId>,
         fresh: FreshSecret,
     },
-    /// A member handed its secrets over on a link that proved a former one. `from`: its name.
+    /// A member handed its secrets over on a link that proved a former one. `from`: its name;
+    /// `capability`: what it proved.
     HandedOver {
         from: String,
+        capability: Capability,
         given: Box<HandOver>,
     },
     /// This machine has left the group: linked machines are told, and nothing follows.

@@ -24,6 +24,15 @@ use std::collections::BTreeMap;
 
 const META_MEMBERSHIP: &str = "membership";
 
+/// Why a machine is handed no secret. Told to it, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotHanded {
+    #[error("it was removed from the group: 'dirsync leave' there, and an invitation, make it a new member")]
+    Removed,
+    #[error("it is not on the list of the group's machines: invite it again")]
+    Unlisted,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct GroupState {
     /// `None`: everyone knows the secret.
@@ -109,6 +118,17 @@ impl GroupState {
 
     pub fn removal(&self, device: &DeviceId) -> Option<&Removal> {
         self.removals.get(device)
+    }
+
+    /// Which listed device it is: itself, or one that it was before. A device that left may be gone
+    /// on from, as it is by an import; one that was removed may not.
+    pub fn listed_as(&self, device: DeviceId, former: &[DeviceId]) -> Result<DeviceId, NotHanded> {
+        let is_out = |device: &DeviceId| self.removals.get(device).is_some_and(|removal| !removal.left);
+        if self.removals.contains_key(&device) || former.iter().any(is_out) {
+            return Err(NotHanded::Removed);
+        }
+        let mut all = std::iter::once(device).chain(former.iter().copied());
+        all.find(|device| self.members.contains_key(device)).ok_or(NotHanded::Unlisted)
     }
 
     /// Lists a machine, or what is news of one. Whether anything changed.

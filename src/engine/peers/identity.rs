@@ -70,7 +70,9 @@ impl PeerCounters {
         let mut after = None;
         while !self.is_complete {
             let page = index.below(None, after.as_ref(), PAGE);
-            page.iter().for_each(|(_, row)| self.note(&row.head.version));
+            for (_, row) in &page {
+                self.note(&row.head.version);
+            }
             self.is_complete = page.len() < PAGE;
             after = page.last().map(|(path, _)| path.clone());
         }

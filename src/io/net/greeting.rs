@@ -4,8 +4,9 @@
 //! The dialler proves first, so that whoever merely listens on a port learns nothing (P6). Until
 //! the other end's proof, at most 4 KiB are read from it. The time limit is the caller's.
 
+use crate::engine::NotHanded;
 use crate::io::net::invitations::CodeRefusal;
-use crate::io::net::known_group::{GroupTag, KnownGroup, NotHanded};
+use crate::io::net::known_group::{GroupTag, KnownGroup};
 use crate::io::net::metered::{Meter, Metered};
 use crate::io::net::tls::{self, Tls};
 use crate::io::store::secret::SecretKeys;
@@ -123,6 +124,10 @@ pub enum GreetError {
     /// Nothing is wrong: there is a link already, or one is being made.
     #[error("is linked already")]
     NotNeeded(DeviceId),
+    #[error(
+        "wanted to join, and could not be put on the list of machines: is that full, or the disk of the index busy?"
+    )]
+    NotListed,
     #[error("has more links with this machine than it may, or this machine has all that it may")]
     TooMany,
     #[error(
@@ -185,6 +190,7 @@ impl GreetError {
             Self::NotHanded(NotHanded::Unlisted) => "unlisted",
             Self::Former(_) | Self::Handed => "former",
             Self::NotNeeded(_) => "linked",
+            Self::NotListed => "list",
             Self::TooMany => "crowd",
             Self::Denied => "denied",
         }

@@ -10,12 +10,12 @@
 //! 4. both hang up. What came is put together with what is there by the engine, stored, and the run
 //!    begins anew (`engine/peers/membership.rs`).
 //!
-//! Nothing is taken of an end that proved only to be a reader. Deliberately not here: the proofs
+//! The engine takes nothing of an end that proved only to be a reader. Deliberately not here: the proofs
 //! (`greeting`), and who is listed (`known_group`).
 
 use crate::io::net::greeting::{GreetError, Identity, MetWithFormer, Role, Secured};
 use crate::io::net::succession::former_ids;
-use crate::model::DeviceId;
+use crate::model::{Capability, DeviceId};
 use crate::wire::members::HandOver;
 use crate::wire::packet::Packet;
 
@@ -25,6 +25,8 @@ pub struct Handed {
     pub device: DeviceId,
     /// What it is called on the list.
     pub name: String,
+    /// What it has proved.
+    pub capability: Capability,
     /// The listed device that it was before.
     pub succeeds: Option<DeviceId>,
     pub given: Option<HandOver>,
@@ -48,11 +50,11 @@ pub async fn exchange(met: MetWithFormer, me: &Identity) -> Result<Handed, Greet
     };
     let ours = Packet::HandOver(me.group.hand_over(capability));
     let given = match swap(&mut secured, ours).await? {
-        Packet::HandOver(given) => given.filter(|_| capability.writes()),
+        Packet::HandOver(given) => given,
         other => return Err(GreetError::OutOfTurn(other.kind())),
     };
     let name = me.group.name_of(&listed);
-    Ok(Handed { device, name, succeeds: (listed != device).then_some(listed), given })
+    Ok(Handed { device, name, capability, succeeds: (listed != device).then_some(listed), given })
 }
 
 /// The dialler speaks first, so that neither waits for the other to read.

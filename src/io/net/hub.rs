@@ -319,12 +319,12 @@ impl Hub {
             Err(GreetError::Former(met)) => met,
             other => return other,
         };
-        let Handed { device, name, succeeds, given } = hand_over::exchange(*met, &self.me).await?;
+        let Handed { device, name, capability, succeeds, given } = hand_over::exchange(*met, &self.me).await?;
         if let Some(former) = succeeds {
             self.world.events.send(Event::Succeeded { former, device });
         }
         if let Some(given) = given {
-            self.world.events.send(Event::HandedOver { from: name, given: Box::new(given) });
+            self.world.events.send(Event::HandedOver { from: name, capability, given: Box::new(given) });
         }
         Err(GreetError::Handed)
     }

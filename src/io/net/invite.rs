@@ -12,6 +12,7 @@
 //! in the middle, who has two connections, can pass none on (`docs/threat-model.md`). Deliberately
 //! not here: which codes are open (`invitations`), and how the inviter is found (`join`).
 
+use crate::engine::NotHanded;
 use crate::io::net::greeting::{GreetError, Identity, Role, Secured};
 use crate::io::net::invitations::{CodeRefusal, Invitations};
 use crate::model::{Capability, DeviceId, InvitationCode};
@@ -23,6 +24,8 @@ use subtle::ConstantTimeEq;
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-dirsyncd-invitation-v1";
 /// To a joiner, where no secret is kept from anyone.
 const OPEN_TO_ALL: &str = "open to all";
+
+const NOT_LISTED: &str = "it could not be put on the list of machines; the log there says why";
 
 /// Keeps the secret, durably, or says why not.
 pub type StoreSecret = dyn FnMut(&HandedSecret) -> Result<(), String> + Send;
@@ -119,9 +122,16 @@ pub(super) async fn let_in(
     };
     let secret = invitations.secret(capability).ok_or(GreetError::OutOfTurn("join"))?;
     if !previews {
+        if me.group.is_removed(&device) {
+            secured.dismiss(&NotHanded::Removed.to_string()).await;
+            return Err(GreetError::Removed);
+        }
         // Else it would be on no list, if this machine ended now.
         list(&name, capability);
-        me.group.until_listed(&device).await;
+        if !me.group.is_listed_soon(&device).await {
+            secured.dismiss(NOT_LISTED).await;
+            return Err(GreetError::NotListed);
+        }
     }
     secured.send(&Packet::Secret { secret }).await?;
     if !previews {

@@ -4,13 +4,14 @@
 //! Deliberately not here: the rules of the list (`engine/api/group.rs`), and the packets
 //! (`hand_over`).
 
-use crate::engine::GroupState;
+use crate::engine::{GroupState, NotHanded};
 use crate::io::store::keys::{ChannelKeys, SecretKeys, reader_secret};
 use crate::model::{Capability, DeviceId, SecretBytes};
 use crate::wire::members::{HandOver, HandedKeys, ReaderKeys};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// What tells groups apart where nothing is proved yet.
 pub type GroupTag = [u8; 16];
@@ -20,12 +21,15 @@ const ANNOUNCED: usize = 16;
 /// Former secrets that an address is dialled with where none is known to be meant, the newest.
 const DIALLED: usize = 8;
 
-/// How long a joiner waits for that, and how often it is looked.
-const LISTED_WITHIN: Duration = Duration::from_secs(3);
-const GLANCE: Duration = Duration::from_millis(10);
+/// How long a joiner waits until it is on the list: as long as the disk of the index may take.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
-pub struct KnownGroup(Mutex<Known>);
+pub struct KnownGroup {
+    known: Mutex<Known>,
+    /// Told whenever it is another.
+    changed: watch::Sender<()>,
+}
 
 #[derive(Default)]
 struct Known {
@@ -57,15 +61,6 @@ impl Former {
     }
 }
 
-/// Why a machine is handed nothing. Told to it, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotHanded {
-    #[error("it was removed from the group: 'dirsync leave' there, and an invitation, make it a new member")]
-    Removed,
-    #[error("it is not on the list of the group's machines: invite it again")]
-    Unlisted,
-}
-
 impl KnownGroup {
     pub fn new(group: GroupState) -> Self {
         let known = Self::default();
@@ -89,10 +84,16 @@ impl KnownGroup {
             known.former = tagged.into_iter().collect();
         }
         known.group = group;
+        drop(known);
+        self.changed.send_replace(());
     }
 
     pub fn is_removed(&self, device: &DeviceId) -> bool {
         self.lock().group.removal(device).is_some()
+    }
+
+    pub fn is_listed(&self, device: &DeviceId) -> bool {
+        self.lock().group.member(device).is_some()
     }
 
     /// It is on the list, or was.
@@ -101,14 +102,18 @@ impl KnownGroup {
         known.group.member(device).is_some() || known.group.removal(device).is_some()
     }
 
-    /// Waits until it is on the list, durably; for long only where the engine does not answer.
-    pub async fn until_listed(&self, device: &DeviceId) {
+    /// Waits until it is on the list, durably. `false`: it is not, in time or for good.
+    pub async fn is_listed_soon(&self, device: &DeviceId) -> bool {
+        let mut changed = self.changed.subscribe();
         let listed = async {
             while self.lock().group.member(device).is_none() {
-                tokio::time::sleep(GLANCE).await;
+                if changed.changed().await.is_err() {
+                    return false;
+                }
             }
+            true
         };
-        let _ = tokio::time::timeout(LISTED_WITHIN, listed).await;
+        tokio::time::timeout(LISTED_WITHIN, listed).await.unwrap_or(false)
     }
 
     pub fn name_of(&self, device: &DeviceId) -> String {
@@ -143,22 +148,16 @@ impl KnownGroup {
         self.lock().tags.iter().take(DIALLED).copied().collect()
     }
 
-    /// Which listed device it is: itself, or one that it was before.
+    /// As the list has it (`GroupState::listed_as`).
     pub fn listed_as(&self, device: DeviceId, former: &[DeviceId]) -> Result<DeviceId, NotHanded> {
-        let known = self.lock();
-        let mut all = std::iter::once(device).chain(former.iter().copied());
-        let is_out = |device: DeviceId| known.group.removal(&device).is_some_and(|removal| !removal.left);
-        if known.group.removal(&device).is_some() || all.clone().any(is_out) {
-            return Err(NotHanded::Removed);
-        }
-        all.find(|device| known.group.member(device).is_some()).ok_or(NotHanded::Unlisted)
+        self.lock().group.listed_as(device, former)
     }
 
     /// What a listed machine gets, by what it has proved; `None`: this machine may only read, and
     /// hands nothing over.
     pub fn hand_over(&self, capability: Capability) -> Option<HandOver> {
-        let known = self.lock();
-        let Some(HandedKeys::Writer(keyring)) = known.group.keys() else { return None };
+        let group = self.lock().group.clone();
+        let Some(HandedKeys::Writer(keyring)) = group.keys() else { return None };
         let keys = match capability {
             Capability::Write => HandedKeys::Writer(keyring.clone()),
             Capability::ReadOnly => {
@@ -169,10 +168,10 @@ impl KnownGroup {
                 HandedKeys::Reader(ReaderKeys { secret, writers_public, former })
             }
         };
-        Some(HandOver { keys, roster: known.group.roster() })
+        Some(HandOver { keys, roster: group.roster() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

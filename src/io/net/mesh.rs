@@ -4,8 +4,7 @@
 //! It owns the runtime and the listening port. Deliberately not here: the register of links
 //! (`hub`), one link's own life (`link`), and who is dialled when (`dial`).
 
-use crate::engine::LinkId;
-use crate::engine::{Action, Event, FetchError, GroupState};
+use crate::engine::{Action, Event, FetchError, LinkId};
 use crate::io::Events;
 use crate::io::clock::wall_ns;
 use crate::io::fs::delta::{DeltaRequest, PatchTarget};
@@ -66,7 +65,7 @@ pub struct NetConfig {
     pub times: Times,
     /// Bytes a second sent to each peer, and in all.
     pub limit: Option<u64>,
-    pub group: GroupState,
+    pub group: Arc<KnownGroup>,
     /// Which devices this one was before, signed by their keys; empty: none.
     pub former_keys: Vec<u8>,
 }
@@ -120,7 +119,7 @@ impl Net {
         let (name, boot) = (clean_name(&config.name), getrandom::u64()?);
         let invitations = Arc::new(Invitations::new(config.secret));
         let udp = config.broadcast_port;
-        let group = Arc::new(KnownGroup::new(config.group));
+        let group = config.group;
         let bind = |channel| {
             let shared = (Arc::clone(&invitations), Arc::clone(&group));
             Presence::bind(udp, channel, device, name.clone(), port, boot, shared)

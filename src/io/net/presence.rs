@@ -315,6 +315,11 @@ impl Presence {
     /// A machine of another group is worth a line: its person may think that it belongs to this
     /// one. Nothing else is taken from it.
     fn hear_unknown(&mut self, datagram: &[u8], source: SocketAddr) -> Option<DatagramVerdict> {
+        let said = unchecked(datagram)?;
+        let former = text::from_hex(&said.group).filter(|tag| self.group.former_channel(tag).is_some());
+        if let Some(tag) = former.filter(|_| self.channel.is_members) {
+            return self.hear_former(datagram, source, tag);
+        }
         let (is_members, _) = unmarked(datagram);
         // A reader cannot tell its own group's writers from those of another.
         let is_nameable = self.channel.is_members && (is_members || self.channel.other_tag.is_some());
@@ -323,11 +328,7 @@ impl Presence {
         if !is_nameable || self.foreign.len() >= MAX_FOREIGN {
             return None;
         }
-        let said = unchecked(datagram)?;
         let address = SocketAddr::new(source.ip(), said.port);
-        if let Some(tag) = text::from_hex(&said.group).filter(|tag| self.group.former_channel(tag).is_some()) {
-            return self.hear_former(datagram, source, tag);
-        }
         let is_own = said.group == self.me.group || self.channel.other_tag.as_ref() == Some(&said.group);
         // One of this group that has, or lacks, a secret that is not known here.
         let is_known = self.group.is_known(&said.device);
@@ -338,12 +339,14 @@ impl Presence {
         Some(DatagramVerdict::Foreign { name: said.name, address })
     }
 
-    /// A member that slept through a rotation. It is dialled only where it says itself that it is.
+    /// A member that slept through a rotation. Only one that is on the list is dialled, where it says
+    /// itself that it is: who else has the former secret may be anyone that was removed.
     fn hear_former(&self, datagram: &[u8], source: SocketAddr, tag: GroupTag) -> Option<DatagramVerdict> {
         let (_, rest) = unmarked(datagram);
         let said = unseal(&self.group.former_channel(&tag)?.presence, rest)?;
         let is_own = said.addresses.iter().any(|own| IpAddr::from(*own) == source.ip());
-        if said.device == self.me.device || !is_own || !is_clean_name(&said.name) || said.port == 0 {
+        let is_other = said.device != self.me.device && self.group.is_listed(&said.device);
+        if !is_other || !is_own || !is_clean_name(&said.name) || said.port == 0 {
             return None;
         }
         let address = SocketAddr::new(source.ip(), said.port);

@@ -134,7 +134,10 @@ fn handed(keyring: &Keyring, members: Vec<ListedMember>, removals: Vec<Removal>)
     let name = "invited".to_owned();
     engine.handle(now(), Event::Invited { device: invited, name, capability: Capability::Write });
     let given = HandOver { keys: HandedKeys::Writer(keyring.clone()), roster: Roster { members, removals } };
-    engine.handle(now(), Event::HandedOver { from: "friend".into(), given: Box::new(given) });
+    engine.handle(
+        now(),
+        Event::HandedOver { from: "friend".into(), capability: Capability::Write, given: Box::new(given) },
+    );
     engine
 }
 
@@ -170,7 +173,10 @@ fn of_two_that_rotated_apart_only_whom_both_knew_stays() {
     theirs.rotate([8; 32]);
     let members = vec![row(LOST, LOST, false), row(NEW_ID, LOST, true), row(FRIEND, LOST, false)];
     let given = HandOver { keys: HandedKeys::Writer(theirs), roster: Roster { members, removals: Vec::new() } };
-    engine.handle(now(), Event::HandedOver { from: "lost".into(), given: Box::new(given) });
+    engine.handle(
+        now(),
+        Event::HandedOver { from: "lost".into(), capability: Capability::Write, given: Box::new(given) },
+    );
     assert_eq!(listed(&engine), [LOST, OWN]);
     let secret = GroupState::load(engine.index()).secret();
     assert!([[1; 32], [7; 32], [8; 32]].iter().all(|known| secret != Some(HandedSecret::Writer(*known))));
@@ -185,7 +191,10 @@ fn a_hand_over_of_what_is_older_or_that_removes_this_machine_changes_nothing() {
     newer.rotate([8; 32]);
     for (keyring, removals) in [(Keyring::new([1; 32]), Vec::new()), (newer, vec![removal(OWN, 1)])] {
         let given = HandOver { keys: HandedKeys::Writer(keyring), roster: Roster { removals, ..Roster::default() } };
-        let actions = engine.handle(now(), Event::HandedOver { from: "friend".into(), given: Box::new(given) });
+        let actions = engine.handle(
+            now(),
+            Event::HandedOver { from: "friend".into(), capability: Capability::Write, given: Box::new(given) },
+        );
         assert!(!actions.contains(&Action::Rekey), "{actions:?}");
         assert_eq!(*engine.peers.group(), before);
     }
@@ -257,4 +266,15 @@ fn who_says_that_a_machine_will_not_come_back_takes_it_off_no_list() {
     engine.handle(now(), Event::LinkDown { link: LOST_LINK });
     says(&mut engine, FRIENDS_LINK, Message::Forget { device: LOST });
     assert_eq!(listed(&engine), [FRIEND, LOST, OWN], "it would be shut out of the next secret");
+}
+
+#[test]
+fn a_reader_hands_no_secret_over() {
+    let mut engine = machine(1);
+    let mut keyring = Keyring::new([1; 32]);
+    keyring.rotate([2; 32]);
+    let given = Box::new(HandOver { keys: HandedKeys::Writer(keyring), roster: Roster::default() });
+    let before = engine.peers.group().clone();
+    engine.handle(now(), Event::HandedOver { from: "reader".into(), capability: Capability::ReadOnly, given });
+    assert_eq!(*engine.peers.group(), before);
 }

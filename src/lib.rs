@@ -2,7 +2,8 @@
 //!
 //! The layers, each importing only those before it: `model` (values), `wire` (the protocol's
 //! bytes), `engine` (decisions), `views` (what the local API says), `io` (the world), `options`,
-//! `daemon` (the loop), and `service`, `client`, `cli` for the tool beside it. See `docs/architecture.md`.
+//! `daemon` (the loop), and `service`, `client`, `cli` for the tool beside it. See
+//! `docs/architecture.md`.
 
 pub mod cli;
 pub mod client;

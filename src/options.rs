@@ -83,9 +83,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "DIRSYNCD_SECRET_FILE")]
     pub secret_file: Option<PathBuf>,
 
-    /// Join a group by the code that 'dirsync invite' shows on one of its machines: CODE, '-' to read
-    /// it from standard input, nothing to be asked on the terminal. Ignored where this machine is a
-    /// member of that group already
+    /// Join a group by the code that 'dirsync invite' shows on one of its machines: CODE, '-' to
+    /// read it from standard input, nothing to be asked on the terminal. Ignored where this machine
+    /// is a member of that group already
     #[arg(
         long, value_name = "CODE", env = "DIRSYNCD_JOIN", num_args = 0..=1, default_missing_value = code::ASK
     )]

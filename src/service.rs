@@ -1,8 +1,8 @@
 //! systemd units for folders: how they are named, what they say, and the steps that install one or
 //! take it back.
 //!
-//! May import `model`, `options` and `io`. Deliberately not here: arguments and output (`cli/`), and
-//! what a daemon makes of its options.
+//! May import `model`, `options` and `io`. Deliberately not here: arguments and output (`cli/`),
+//! and what a daemon makes of its options.
 
 pub mod installed;
 pub mod name;

@@ -2,7 +2,8 @@
 //! text form. And how a machine stands, in words.
 //!
 //! `docs/api.md` lists them, and `/api/openapi.json` describes them. The daemon makes them and the
-//! client reads them, so they import no `io`. Deliberately not here: how they are made (`io/control`), fetched or shown.
+//! client reads them, so they import no `io`. Deliberately not here: how they are made
+//! (`io/control`), fetched or shown.
 
 pub mod condition;
 pub mod conflicts;

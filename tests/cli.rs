@@ -71,6 +71,12 @@ impl Bench {
     }
 }
 
+/// A UDP port that nobody had a moment ago, so that two runs at once do not meet.
+fn free_udp_port() -> String {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).expect("a free port");
+    socket.local_addr().expect("its address").port().to_string()
+}
+
 struct Daemon {
     child: Child,
     first: String,
@@ -198,8 +204,9 @@ fn an_option_before_a_subcommand_of_conflicts_is_an_option() {
 fn a_daemon_answers_refuses_a_second_one_and_stops_as_asked() {
     let bench = Bench::new();
     fs::write(bench.path("data/f"), "content").unwrap();
-    let daemon = bench.start("25017");
-    for part in ["dirsyncd 0.", &bench.path("data"), "device ", "'alpha'", "TCP port ", "25017", &bench.path("state")] {
+    let port = &free_udp_port();
+    let daemon = bench.start(port);
+    for part in ["dirsyncd 0.", &bench.path("data"), "device ", "'alpha'", "TCP port ", port, &bench.path("state")] {
         assert!(daemon.first.contains(part), "{part}: {}", daemon.first);
     }
     let pid = daemon.child.id().to_string();
@@ -243,7 +250,7 @@ fn a_name_is_taken_as_it_is_printed_and_a_path_says_why_it_is_as_it_is() {
         0,
     )
     .unwrap();
-    let daemon = bench.start("25018");
+    let daemon = bench.start(&free_udp_port());
     assert_eq!(bench.dirsync(&["wait", "--timeout", "20"]).0, 0);
     let printed = bench
         .dirsync(&["ls"])

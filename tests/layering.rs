@@ -193,7 +193,8 @@ fn the_rooms_of_the_engine_keep_their_fields_to_themselves() {
     }
 }
 
-/// Numbers of the engine that are no limits: the shape of digests, permissions, a count of variants.
+/// Numbers of the engine that are no limits: the shape of digests, permissions, a count of
+/// variants.
 const NO_LIMITS: [&str; 5] = ["BUCKETS", "GROUP", "NEW_FILE", "NEW_FOLDER", "FATES"];
 
 #[test]

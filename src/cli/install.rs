@@ -1,7 +1,8 @@
 //! `dirsync install` and `uninstall`: the systemd unit of a folder, at boot or at login.
 //!
 //! Takes each option that `dirsyncd` takes, and checks it as `dirsyncd` does. May import `service`,
-//! `options` and `client`. Deliberately not here: what a unit says and how it is written (`service/`).
+//! `options` and `client`. Deliberately not here: what a unit says and how it is written
+//! (`service/`).
 
 use super::{Failure, place};
 use crate::client::{Folder, shown};

@@ -1,5 +1,5 @@
-//! `dirsync invite`: a code for another machine, and what to do with it. Deliberately not here: what
-//! a code is (`model/invitation.rs`).
+//! `dirsync invite`: a code for another machine, and what to do with it. Deliberately not here:
+//! what a code is (`model/invitation.rs`).
 
 use super::{Failure, say};
 use crate::client::Client;

@@ -264,8 +264,8 @@ enum Command {
     Remove(membership::RemoveArgs),
     /// Give the group a new secret without removing a machine: who had copied the old one is out
     ///
-    /// Every machine on the list ('dirsync peers') is handed it as it is linked, however long it was
-    /// away. The daemon begins anew, which takes about a second.
+    /// Every machine on the list ('dirsync peers') is handed it as it is linked, however long it
+    /// was away. The daemon begins anew, which takes about a second.
     Rotate(membership::RotateArgs),
     /// Call this machine NAME, here and on the others: 1 to 63 of A-Z a-z 0-9 . _ -
     ///
@@ -281,11 +281,11 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// The address at which a browser asks this daemon, with the token that it needs; opens it where
-    /// there is a desktop
+    /// The address at which a browser asks this daemon, with the token that it needs; opens it
+    /// where there is a desktop
     ///
-    /// The daemon must run with --http. Whoever has the address can do all that you can here: do not
-    /// pass it on, but one of --read-only.
+    /// The daemon must run with --http. Whoever has the address can do all that you can here: do
+    /// not pass it on, but one of --read-only.
     Web {
         /// With the token that may look at everything and change nothing
         #[arg(long)]

@@ -22,8 +22,9 @@ pub(super) enum RoleCommand {
     ///
     /// 'receive-only': what is changed here is announced to nobody; 'dirsync local' lists it.
     /// 'send-only': what others change is not installed here; 'dirsync local' lists that. The role
-    /// holds until another is set, here or by --role at a start. Exit code 1 where it would announce
-    /// local changes, or install what was left out, and --yes is missing: nothing is changed then.
+    /// holds until another is set, here or by --role at a start. Exit code 1 where it would
+    /// announce local changes, or install what was left out, and --yes is missing: nothing is
+    /// changed then.
     Role {
         /// The new role [default: show the present one]
         #[arg(value_name = "both|receive-only|send-only")]

@@ -1,9 +1,9 @@
-//! All folders of this user on this machine: those that a daemon holds open, asked side by side, and
-//! those of which only the state is kept.
+//! All folders of this user on this machine: those that a daemon holds open, asked side by side,
+//! and those of which only the state is kept.
 //!
-//! The kernel's list of sockets says which daemons run, and whose they are: there is no file of ours
-//! that could be stale. State directories say which folders were synced. Deliberately not here: words
-//! and tables (`cli/`).
+//! The kernel's list of sockets says which daemons run, and whose they are: there is no file of
+//! ours that could be stale. State directories say which folders were synced. Deliberately not
+//! here: words and tables (`cli/`).
 
 use super::absent::AbsenceKind;
 use super::{Client, ClientError, Folder, shown};

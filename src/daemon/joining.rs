@@ -125,8 +125,8 @@ impl Joining<'_> {
         Ok(Joined { secret: Secret::from_member(&inviter.secret), inviter: Some(inviter) })
     }
 
-    /// Whose code it is says the machine that made it, if it is here. Else this machine stays what it
-    /// is: a unit must start without the one that once invited it.
+    /// Whose code it is says the machine that made it, if it is here. Else this machine stays what
+    /// it is: a unit must start without the one that once invited it.
     fn refuse_another_group(
         &self,
         code: &InvitationCode,

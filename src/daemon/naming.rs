@@ -1,7 +1,7 @@
 //! How this machine is called: as the options say, else as a person renamed it, else as its host.
 //!
-//! The name is in every presence and every greeting, so a rename ends the run, and the process begins
-//! anew as the same device. Deliberately not here: which names there may be (`wire`).
+//! The name is in every presence and every greeting, so a rename ends the run, and the process
+//! begins anew as the same device. Deliberately not here: which names there may be (`wire`).
 
 use crate::engine::api::index::Index;
 use crate::io::identity::META_NAME;

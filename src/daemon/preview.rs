@@ -1,8 +1,8 @@
 //! `--preview`: what would come, go, conflict and be kept, if this folder met the group's. Nothing
 //! is changed anywhere.
 //!
-//! One member is asked by a link that only looks, and the folder is read. Deliberately not here: the
-//! rules (`engine/preview.rs`).
+//! One member is asked by a link that only looks, and the folder is read. Deliberately not here:
+//! the rules (`engine/preview.rs`).
 
 mod said;
 

@@ -1,7 +1,8 @@
 //! Every size, window and patience of the engine, with its unit and its reason, by room.
 //!
-//! Most names end in what they count: `_NS` is nanoseconds, `_BYTES` bytes, `_CAP` how many are kept
-//! at most (P9); the others say it. Deliberately not here: limits of the wire (`wire/`) and of the disk (`io/`).
+//! Most names end in what they count: `_NS` is nanoseconds, `_BYTES` bytes, `_CAP` how many are
+//! kept at most (P9); the others say it. Deliberately not here: limits of the wire (`wire/`) and of
+//! the disk (`io/`).
 
 /// Units of time (ns).
 pub(super) const MS: u64 = 1_000_000;

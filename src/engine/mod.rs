@@ -147,8 +147,8 @@ impl<I: Index> Engine<I> {
         self.peers.was_renewed();
     }
 
-    /// Before the start: this machine is a read-only member. It announces nothing, since nobody would
-    /// take it, and makes no version: no derived folder, no copy beside a winner, no merge.
+    /// Before the start: this machine is a read-only member. It announces nothing, since nobody
+    /// would take it, and makes no version: no derived folder, no copy beside a winner, no merge.
     pub fn read_only(&mut self) {
         self.peers.read_only();
         self.core.config.on_conflict = OnConflict::Newest;

@@ -142,8 +142,8 @@ struct Filled {
 
 /// What a folder holds.
 fn below<'a, T>(tree: &'a BTreeMap<SyncPath, T>, folder: &'a SyncPath) -> impl Iterator<Item = (&'a SyncPath, &'a T)> {
-    // `/` is less than any byte that may follow a name in a path below it, but not than all that may
-    // follow the folder's own name.
+    // `/` is less than any byte that may follow a name in a path below it, but not than all that
+    // may follow the folder's own name.
     let after = tree.range(folder.clone()..).skip(1);
     after
         .take_while(|(path, _)| path.as_bytes().starts_with(folder.as_bytes()))

@@ -1,8 +1,8 @@
 //! Invitation codes: 80 bits that let one machine into a group, as a person reads them aloud.
 //!
 //! Written in Crockford's base 32 (<https://www.crockford.com/base32.html>), in groups of four. The
-//! alphabet has no I, L, O and U: what looks alike is read as what was meant. Deliberately not here:
-//! where codes come from, and which are open (`io/net/invitations.rs`).
+//! alphabet has no I, L, O and U: what looks alike is read as what was meant. Deliberately not
+//! here: where codes come from, and which are open (`io/net/invitations.rs`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,8 +37,8 @@ impl InvitationCode {
         blake3::derive_key("dirsyncd 2026 invitation proof v1", &self.0)
     }
 
-    /// By which a machine knows the code that it joined with again. It says nothing of the code that
-    /// could be used while that is open but to check a guess of 80 bits.
+    /// By which a machine knows the code that it joined with again. It says nothing of the code
+    /// that could be used while that is open but to check a guess of 80 bits.
     pub fn fingerprint(&self) -> [u8; 16] {
         let long = blake3::derive_key("dirsyncd 2026 invitation used v1", &self.0);
         std::array::from_fn(|at| long[at])

@@ -50,8 +50,8 @@ impl Keyring {
         blake3::derive_key(JOINED_CONTEXT, &all)
     }
 
-    /// Those before it, the newest first, and those that others brought last. Of several that were drawn apart, each was in force in one
-    /// part.
+    /// Those before it, the newest first, and those that others brought last. Of several that were
+    /// drawn apart, each was in force in one part.
     pub fn former(&self) -> impl Iterator<Item = &SecretBytes> {
         let apart = self.drawn.iter().filter(|_| self.drawn.len() > 1);
         apart.chain(&self.former)

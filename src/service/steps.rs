@@ -1,4 +1,5 @@
-//! Carrying out what installs a unit: files are written whole or not at all, and `systemctl` is run.
+//! Carrying out what installs a unit: files are written whole or not at all, and `systemctl` is
+//! run.
 //!
 //! Deliberately not here: which steps there are (`plan.rs`).
 

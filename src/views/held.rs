@@ -6,8 +6,8 @@ use crate::model::DeviceId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What waits for a person here: answer of `GET /api/v1/held`, and of `POST /api/v1/confirm`, which lets it
-/// go.
+/// What waits for a person here: answer of `GET /api/v1/held`, and of `POST /api/v1/confirm`, which
+/// lets it go.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HeldView {
     /// This one.

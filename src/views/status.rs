@@ -199,8 +199,8 @@ pub struct PeerView {
     /// `in sync`, or what keeps the two from being so, for people.
     #[serde(default)]
     pub state: String,
-    /// `both`, `receive-only` or `send-only`; what it announces to nobody, and what it leaves out, is
-    /// in `condition`.
+    /// `both`, `receive-only` or `send-only`; what it announces to nobody, and what it leaves out,
+    /// is in `condition`.
     #[serde(default)]
     pub role: String,
     /// How it stands, as it said last; null of an older version.

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WhyView {
     pub path: String,
-    /// `synced`, `pending`, `local`, `not_installed`, `ignored`, `problem`, `special` or `not_there`.
+    /// `synced`, `pending`, `local`, `not_installed`, `ignored`, `problem`, `special` or
+    /// `not_there`.
     pub state: String,
     /// The same for a person, without the path.
     pub text: String,

@@ -39,8 +39,8 @@ pub enum Message {
     /// The first on a link. `counter`: the highest of the receiver's own that is known here; one
     /// that it never used tells it that it was rolled back.
     Known { counter: u64 },
-    /// Who belongs to the group, and who was removed: all on connecting, and then what is news. Only
-    /// to who names the feature `members`.
+    /// Who belongs to the group, and who was removed: all on connecting, and then what is news.
+    /// Only to who names the feature `members`.
     Members(Roster),
     /// A person said that these changes were meant. Only to who names the feature `confirm`.
     Confirm(Confirmation),

@@ -47,7 +47,8 @@ pub enum Packet {
         current: Option<[u8; 16]>,
         with: Option<[u8; 16]>,
     },
-    /// After proofs with a former secret: which devices the sender was before, signed by their keys.
+    /// After proofs with a former secret: which devices the sender was before, signed by their
+    /// keys.
     Former {
         chain: Bytes,
     },

@@ -95,7 +95,8 @@ fn lists(machine: &Machine, other: DeviceId) -> Arc<KnownGroup> {
     Arc::new(KnownGroup::new(GroupState::load(&index)))
 }
 
-/// Comes with the secret that is in the machine's file, after it was replaced: what the machine that listens there hands over.
+/// Comes with the secret that is in the machine's file, after it was replaced: what the machine
+/// that listens there hands over.
 pub fn is_handed(machine: &Machine, key: &DeviceKey, giver: DeviceId, port: u16) -> Result<Handed, GreetError> {
     let me = &Identity { group: lists(machine, giver), ..with_key(machine, "lost", key) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -1,5 +1,5 @@
-//! Who is let in by an invitation code, and what strangers, impostors and machines in the middle get
-//! out of it.
+//! Who is let in by an invitation code, and what strangers, impostors and machines in the middle
+//! get out of it.
 
 use super::machine::{Machine, free_udp_port, logged};
 use dirsyncd::engine::api::map_index::MapIndex;

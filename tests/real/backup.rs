@@ -300,4 +300,17 @@ fn an_export_from_before_a_rotation_still_leads_into_the_group() {
     converge(&[&first, &new]);
     assert_eq!(read(new.state.join("secret")), read(first.state.join("secret")));
     assert_ne!(read(new.state.join("secret")), before);
+    // The old one is lost for good, and that is no reason to lose the new one.
+    let id = device(&new);
+    let lost = first.json(&["peers", "--all"]).expect("a list");
+    let rows = lost.as_array().expect("rows").iter().map(|row| row["device"].as_str().expect("an id").to_owned());
+    let old_id = rows.into_iter().find(|row| *row != id && *row != device(&first)).expect("the old one");
+    assert!(first.cli(&["remove", &old_id, "--yes"]).status.success());
+    eventually("the new one has the secret that follows", PATIENCE, || {
+        let [ours, theirs] = [&first, &new].map(|machine| read(machine.state.join("secret")));
+        (ours == theirs && device(&new) == id).then_some(()).ok_or("not yet".to_owned())
+    });
+    write(first.at("f"), "after the removal");
+    wait_linked(&[&first, &new]);
+    converge(&[&first, &new]);
 }

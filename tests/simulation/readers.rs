@@ -2,7 +2,8 @@
 //!
 //! A reader's engine is told that it is one, and the others are told so by its links. Its machine
 //! says besides what no engine would: changes, deletions and answers in its own and in others'
-//! names. Deliberately not here: what a receive-only machine does with its own changes (`roles.rs`).
+//! names. Deliberately not here: what a receive-only machine does with its own changes
+//! (`roles.rs`).
 
 use super::ledger::NodeId;
 use super::plan::{Plan, SECOND};

@@ -4,11 +4,11 @@
 //!
 //! - A rotation replaces the secret. Its list is that of whoever rotated.
 //! - A machine that slept through it takes that list in place of its own, and adds whom it invited
-//!   itself, and who invited it. So a removed machine gains nothing by showing other ids to one that
-//!   does not know of the removal yet: they are on no list of the new secret.
+//!   itself, and who invited it. So a removed machine gains nothing by showing other ids to one
+//!   that does not know of the removal yet: they are on no list of the new secret.
 //! - Where two parts rotated apart, the list is what both had, and again those.
-//! - A machine's name is as it said on its last link here, else as it was listed. Nobody is believed
-//!   about the name of one that is known.
+//! - A machine's name is as it said on its last link here, else as it was listed. Nobody is
+//!   believed about the name of one that is known.
 //! - Removals are final, and those of all are united.
 //!
 //! Deliberately not here: who is told (`peers/membership.rs`), and proofs (`io/net/greeting.rs`).
@@ -120,15 +120,21 @@ impl GroupState {
         self.removals.get(device)
     }
 
-    /// Which listed device it is: itself, or one that it was before. A device that left may be gone
-    /// on from, as it is by an import; one that was removed may not.
+    /// Which listed device it is: itself, or one that it was before. What was removed of its former
+    /// ones counts only where it is not listed itself: who was removed shows none. One that left
+    /// may be gone on from, as it is by an import.
     pub fn listed_as(&self, device: DeviceId, former: &[DeviceId]) -> Result<DeviceId, NotHanded> {
         let is_out = |device: &DeviceId| self.removals.get(device).is_some_and(|removal| !removal.left);
-        if self.removals.contains_key(&device) || former.iter().any(is_out) {
+        if self.removals.contains_key(&device) {
             return Err(NotHanded::Removed);
         }
-        let mut all = std::iter::once(device).chain(former.iter().copied());
-        all.find(|device| self.members.contains_key(device)).ok_or(NotHanded::Unlisted)
+        if self.members.contains_key(&device) {
+            return Ok(device);
+        }
+        if former.iter().any(is_out) {
+            return Err(NotHanded::Removed);
+        }
+        former.iter().copied().find(|device| self.members.contains_key(device)).ok_or(NotHanded::Unlisted)
     }
 
     /// Lists a machine, or what is news of one. Whether anything changed.
@@ -221,8 +227,8 @@ fn joined_removal(one: &Removal, other: &Removal) -> Removal {
     Removal { counter: one.counter.max(other.counter), ..first.clone() }
 }
 
-/// What this machine knows of one, and another: the same whoever puts it together, but for the name,
-/// which is as it is known here.
+/// What this machine knows of one, and another: the same whoever puts it together, but for the
+/// name, which is as it is known here.
 fn joined(one: &ListedMember, other: &ListedMember) -> ListedMember {
     let added = |member: &ListedMember| (member.invited, Reverse(member.added_ns), Reverse(member.added_by));
     let added = if added(one) >= added(other) { one } else { other };

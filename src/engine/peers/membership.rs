@@ -115,8 +115,8 @@ impl Peers {
         self.membership.note(source, Roster { removals: vec![removal], ..Roster::default() });
     }
 
-    /// Where there is no secret, it is listed anew if it comes back. With one it would be shut out of
-    /// the next, by anyone's word and unseen: that is what a removal is for.
+    /// Where there is no secret, it is listed anew if it comes back. With one it would be shut out
+    /// of the next, by anyone's word and unseen: that is what a removal is for.
     pub(super) fn unlist_where_all_may_come_back(&mut self, device: DeviceId) {
         if self.membership.group.keys().is_none() {
             self.membership.changed |= self.membership.group.forget(&device);

@@ -1,10 +1,10 @@
 //! Links whose other end did not prove that it may write: what is taken of them, and what is not.
 //!
-//! A reader may link, compare, ask and serve. Whatever it announces, in its own or a forged author's
-//! name, changes nothing here: no entry, no confirmation, no decision, no `undo` or `forget`, and no
-//! claim about this machine's counters. What it serves is verified by its hash, as anyone's. So a
-//! machine that reaches readers alone hears of no change (P3 holds among writers). Deliberately not
-//! here: the proofs (`io/net/greeting.rs`).
+//! A reader may link, compare, ask and serve. Whatever it announces, in its own or a forged
+//! author's name, changes nothing here: no entry, no confirmation, no decision, no `undo` or
+//! `forget`, and no claim about this machine's counters. What it serves is verified by its hash, as
+//! anyone's. So a machine that reaches readers alone hears of no change (P3 holds among writers).
+//! Deliberately not here: the proofs (`io/net/greeting.rs`).
 
 use crate::engine::Engine;
 use crate::engine::api::event::{LinkId, Now};

@@ -2,8 +2,8 @@
 //! socket.
 //!
 //! The kernel lists the names in `/proc/net/unix`, of one network namespace, and drops a name with
-//! its daemon: the list is never stale. Anyone may take a name, so who dials asks whose the listener
-//! is. Deliberately not here: what is asked, and of whom.
+//! its daemon: the list is never stale. Anyone may take a name, so who dials asks whose the
+//! listener is. Deliberately not here: what is asked, and of whom.
 
 use rustix::fd::AsFd;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};

@@ -10,8 +10,8 @@
 //! 4. both hang up. What came is put together with what is there by the engine, stored, and the run
 //!    begins anew (`engine/peers/membership.rs`).
 //!
-//! The engine takes nothing of an end that proved only to be a reader. Deliberately not here: the proofs
-//! (`greeting`), and who is listed (`known_group`).
+//! The engine takes nothing of an end that proved only to be a reader. Deliberately not here: the
+//! proofs (`greeting`), and who is listed (`known_group`).
 
 use crate::io::net::greeting::{GreetError, Identity, MetWithFormer, Role, Secured};
 use crate::io::net::succession::former_ids;

@@ -175,8 +175,8 @@ impl Hub {
         admitted
     }
 
-    /// A connection that somebody opened to us: a member, or a machine that was invited and gets the
-    /// secret here.
+    /// A connection that somebody opened to us: a member, or a machine that was invited and gets
+    /// the secret here.
     pub async fn greet_stranger(self: &Arc<Self>, tcp: TcpStream, address: SocketAddr) -> Option<Greeted> {
         let greeting = async {
             let mut secured = greeting::secure(tcp, Role::Listener, &self.me.tls).await?;

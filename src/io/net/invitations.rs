@@ -1,8 +1,9 @@
 //! The invitations that are open: who may still join with which code.
 //!
-//! Codes live in memory only, and what is kept of one is the key of its proof. A code belongs to the
-//! device that proved it first: another one finds it used, and the same one may come again after a
-//! cut. Deliberately not here: the proof itself (`invite.rs`), and what presence says (`presence`).
+//! Codes live in memory only, and what is kept of one is the key of its proof. A code belongs to
+//! the device that proved it first: another one finds it used, and the same one may come again
+//! after a cut. Deliberately not here: the proof itself (`invite.rs`), and what presence says
+//! (`presence`).
 
 use crate::io::clock;
 use crate::io::store::secret::Secret;
@@ -43,7 +44,8 @@ impl CodeRefusal {
     pub const ALL: [Self; 4] = [Self::Unknown, Self::Blocked, Self::Expired, Self::Used];
 }
 
-/// The key of the code, and what it is good for; or why it is not, with the key if the code was one.
+/// The key of the code, and what it is good for; or why it is not, with the key if the code was
+/// one.
 pub(super) type SpendResult = Result<([u8; 32], Capability), (CodeRefusal, Option<[u8; 32]>)>;
 
 /// Why there is no new invitation.
@@ -193,8 +195,8 @@ impl Invitations {
         open.map(|one| OpenInvitation { uses_left: one.uses_left(), ends_in: one.until.saturating_sub(now) }).collect()
     }
 
-    /// Whether joiners should ask here: an invitation is open, or ended so lately that one who comes
-    /// late hears why.
+    /// Whether joiners should ask here: an invitation is open, or ended so lately that one who
+    /// comes late hears why.
     pub fn is_any_known(&self) -> bool {
         let now = clock::since_boot();
         self.lock().list.iter().any(|invitation| now < invitation.until + REMEMBERED)

@@ -84,8 +84,8 @@ fn unproved(why: GreetError) -> JoinRefusal {
     }
 }
 
-/// The inviter's half, after the `join` with this proof and name. `list` puts the joiner on the list
-/// of machines.
+/// The inviter's half, after the `join` with this proof and name. `list` puts the joiner on the
+/// list of machines.
 pub(super) async fn let_in(
     mut secured: Secured,
     me: &Identity,

@@ -279,7 +279,8 @@ impl InviterSearch {
         self.forget_oldest(MAX_ADDRESSES, |_| true);
     }
 
-    /// The one that was asked longest ago makes room, so that whoever fills the list keeps nobody out.
+    /// The one that was asked longest ago makes room, so that whoever fills the list keeps nobody
+    /// out.
     fn forget_oldest(&mut self, cap: usize, is_one: impl Fn(&SocketAddr) -> bool) {
         let heard = self.asked.iter().filter(|(known, _)| is_one(known) && !self.named.contains_key(*known));
         if heard.clone().count() < cap {

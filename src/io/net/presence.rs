@@ -339,8 +339,8 @@ impl Presence {
         Some(DatagramVerdict::Foreign { name: said.name, address })
     }
 
-    /// A member that slept through a rotation. Only one that is on the list is dialled, where it says
-    /// itself that it is: who else has the former secret may be anyone that was removed.
+    /// A member that slept through a rotation. Only one that is on the list is dialled, where it
+    /// says itself that it is: who else has the former secret may be anyone that was removed.
     fn hear_former(&self, datagram: &[u8], source: SocketAddr, tag: GroupTag) -> Option<DatagramVerdict> {
         let (_, rest) = unmarked(datagram);
         let said = unseal(&self.group.former_channel(&tag)?.presence, rest)?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::api::map_index::MapIndex;
-use crate::engine::{Config, Event, FreshSecret, OnConflict};
+use crate::engine::{Config, Event, FreshSecret, NotHanded, OnConflict};
 use crate::model::{Entry, FileTime, Keyring, Kind, Mode, SyncPath, Version, VersionVector};
 use crate::wire::confirmation::{Confirmation, KEY_BYTES, Seal};
 use crate::wire::features::Features;
@@ -277,4 +277,17 @@ fn a_reader_hands_no_secret_over() {
     let before = engine.peers.group().clone();
     engine.handle(now(), Event::HandedOver { from: "reader".into(), capability: Capability::ReadOnly, given });
     assert_eq!(*engine.peers.group(), before);
+}
+
+#[test]
+fn a_device_that_is_listed_is_not_out_for_what_it_was_before() {
+    let mut engine = machine(1);
+    rotate(&mut engine, Some(LOST), 7);
+    let group = engine.peers.group();
+    assert_eq!(group.listed_as(FRIEND, &[LOST]), Ok(FRIEND));
+    assert_eq!(group.listed_as(NEW_ID, &[LOST]), Err(NotHanded::Removed));
+    assert_eq!(group.listed_as(NEW_ID, &[FRIEND, LOST]), Err(NotHanded::Removed));
+    assert_eq!(group.listed_as(NEW_ID, &[FRIEND]), Ok(FRIEND));
+    assert_eq!(group.listed_as(LOST, &[FRIEND]), Err(NotHanded::Removed));
+    assert_eq!(group.listed_as(NEW_ID, &[]), Err(NotHanded::Unlisted));
 }

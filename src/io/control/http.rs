@@ -14,19 +14,21 @@ use crate::io::store::api_tokens::{ApiTokens, TokenError};
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::{CONNECTION, CONTENT_TYPE};
-use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::http::{HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
 use connections::{ConnectionPlace, Connections};
 #[cfg(test)]
 pub(super) use gate::FREE;
 use gate::{Caller, HttpGate};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::Path;
@@ -169,7 +171,7 @@ impl Door {
                     "too many connections are open; close some",
                 )));
             }
-            Caller::Known if body.is_end_stream() || parts.method == Method::GET => Body::empty(),
+            Caller::Known if gate::reads(&parts.method) => Body::empty(),
             Caller::Known => whole(body).await?,
         };
         let answered = self.router.call(Request::from_parts(parts, body)).await;
@@ -177,14 +179,29 @@ impl Door {
     }
 }
 
-/// The body of a request, once it is here.
-async fn whole(body: Incoming) -> Result<Body, Refusal> {
-    match timeout(BODY_WITHIN, Limited::new(body, BODY_BYTES).collect()).await {
-        Ok(Ok(body)) => Ok(Body::from(body.to_bytes())),
-        Ok(Err(why)) if why.is::<http_body_util::LengthLimitError>() => Err(Refusal::too_large()),
-        Ok(Err(why)) => Err(Refusal::malformed(format!("the body cannot be read: {why}"))),
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time; send it again")),
+/// The body of a request, once it is here: no more of it than the bound is ever kept (P9).
+async fn whole<B>(mut body: B) -> Result<Body, Refusal>
+where
+    B: hyper::body::Body<Data = Bytes, Error: Display> + Unpin,
+{
+    if body.size_hint().lower() > BODY_BYTES as u64 {
+        return Err(Refusal::too_large());
     }
+    let read = async {
+        // One buffer: a chunk may be a single byte that keeps far more than itself.
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|why| Refusal::malformed(format!("the body cannot be read: {why}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if data.len() > BODY_BYTES - bytes.len() {
+                return Err(Refusal::too_large());
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(Body::from(bytes.freeze()))
+    };
+    let too_late = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time; send it again");
+    timeout(BODY_WITHIN, read).await.unwrap_or_else(|_| Err(too_late()))
 }
 
 fn page() -> Response {
@@ -196,4 +213,79 @@ fn last(refusal: Refusal) -> Response {
     let mut response = refusal.into_response();
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::to_bytes;
+    use hyper::body::{Frame, SizeHint};
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll};
+
+    /// A byte that keeps more than itself, as a chunk of what was read does.
+    struct Piece(Arc<AtomicUsize>, Vec<u8>);
+
+    impl AsRef<[u8]> for Piece {
+        fn as_ref(&self) -> &[u8] {
+            &self.1
+        }
+    }
+
+    impl Drop for Piece {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[derive(Default)]
+    struct Pieces {
+        left: usize,
+        each: usize,
+        declared: Option<u64>,
+        taken: usize,
+        kept: Arc<AtomicUsize>,
+        most_kept: usize,
+    }
+
+    impl hyper::body::Body for &mut Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let pieces = &mut **self.get_mut();
+            if pieces.left == 0 {
+                return Poll::Ready(None);
+            }
+            pieces.left -= 1;
+            pieces.taken += 1;
+            pieces.most_kept = pieces.most_kept.max(pieces.kept.fetch_add(1, Ordering::Relaxed) + 1);
+            let piece = Piece(Arc::clone(&pieces.kept), vec![b'x'; pieces.each]);
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            self.declared.map_or_else(SizeHint::default, SizeHint::with_exact)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_into_one_buffer_and_no_chunk_is_kept() {
+        let mut pieces = Pieces { left: 5000, each: 1, ..Pieces::default() };
+        let body = whole(&mut pieces).await.unwrap_or_else(|refusal| panic!("{}", refusal.text()));
+        assert_eq!(to_bytes(body, usize::MAX).await.unwrap(), [b'x'; 5000][..]);
+        assert_eq!((pieces.most_kept, pieces.taken), (1, 5000));
+        let mut full = Pieces { left: 2, each: BODY_BYTES / 2, declared: Some(BODY_BYTES as u64), ..Pieces::default() };
+        assert!(whole(&mut full).await.is_ok(), "as much as is allowed");
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_bound_is_refused_before_it_is_read_or_at_the_byte_that_breaks_it() {
+        let code = |read: Result<Body, Refusal>| read.map_or_else(|refusal| refusal.status().as_u16(), |_| 200);
+        let mut declared = Pieces { left: 9, each: 1, declared: Some(BODY_BYTES as u64 + 1), ..Pieces::default() };
+        assert_eq!((code(whole(&mut declared).await), declared.taken), (413, 0));
+        let mut endless = Pieces { left: usize::MAX, each: BODY_BYTES / 4, ..Pieces::default() };
+        assert_eq!((code(whole(&mut endless).await), endless.taken), (413, 5));
+    }
 }

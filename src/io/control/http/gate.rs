@@ -46,7 +46,9 @@ impl HttpGate {
         // A request that names its host in the first line, too, means that one.
         let named = request.uri.authority().map(axum::http::uri::Authority::as_str);
         if [Some(host), named].into_iter().flatten().any(|host| !self.is_our_host(host, local)) {
-            let why = format!("this host name is not answered to; ask {}://{local}", self.scheme());
+            // As a client writes it: a socket of IPv6 takes an address of IPv4 for one of its own.
+            let address = SocketAddr::new(local.ip().to_canonical(), local.port());
+            let why = format!("this host name is not answered to; ask {}://{address}", self.scheme());
             return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, why));
         }
         if let Some(origin) = single(headers, &ORIGIN)?
@@ -55,7 +57,7 @@ impl HttpGate {
             let why = "pages of another origin may not ask; a program leaves the header Origin out";
             return Err(Refusal::new(StatusCode::FORBIDDEN, why));
         }
-        let reads = matches!(request.method, Method::GET | Method::HEAD);
+        let reads = reads(&request.method);
         if reads && FREE.contains(&request.uri.path()) {
             return Ok(Caller::Anyone);
         }
@@ -100,6 +102,11 @@ impl HttpGate {
         };
         is_ours && port == Some(local.port())
     }
+}
+
+/// Whether a request of this method changes nothing, and has no body that anyone reads.
+pub(super) fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// Adds what goes along with every answer.
@@ -241,6 +248,19 @@ mod tests {
             (with(&[LOCAL]), with(&["evil.example:8080"]), with(&[]), with(&[LOCAL, LOCAL])),
             (200, 421, 421, 400)
         );
+    }
+
+    #[rstest]
+    #[case(false, "[::ffff:192.0.2.7]:8080", "http://192.0.2.7:8080")]
+    #[case(true, "[2001:db8::7]:8443", "https://[2001:db8::7]:8443")]
+    fn who_names_another_host_is_told_the_address_as_a_client_writes_it(
+        #[case] tls: bool,
+        #[case] local: &str,
+        #[case] due: &str,
+    ) {
+        let request = Request::builder().header("host", "evil.example").body(()).unwrap();
+        let refusal = gate(tls).check(&request.into_parts().0, local.parse().unwrap()).unwrap_err();
+        assert!(refusal.text().ends_with(&format!("; ask {due}")), "{}", refusal.text());
     }
 
     #[test]

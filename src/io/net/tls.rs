@@ -122,10 +122,15 @@ fn server_config(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::clone(verifier) as Arc<dyn ClientCertVerifier>)
         .with_single_cert(chain, key)?;
+    never_resume(&mut config);
+    Ok(config)
+}
+
+/// Each connection proves itself anew, and nothing is read before it has.
+fn never_resume(config: &mut ServerConfig) {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
-    Ok(config)
 }
 
 /// How a browser or a program is answered: with the device's certificate, and none is asked of it.
@@ -135,9 +140,7 @@ pub fn web_config(key: &DeviceKey) -> Result<Arc<ServerConfig>, KeyError> {
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(vec![CertificateDer::from(key.cert_der.clone())], private)?;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    config.max_early_data_size = 0;
+    never_resume(&mut config);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -3,6 +3,7 @@
 use super::{About, Handle, World};
 use crate::views::status::ProblemView;
 use axum::Json;
+use axum::extract::Query;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -123,6 +124,9 @@ impl From<JsonRejection> for Refusal {
     }
 }
 
+/// What may come as a query, and as a body.
+pub(super) type Queried<Q> = Result<Query<Q>, QueryRejection>;
+pub(super) type Ordered<B> = Result<Json<B>, JsonRejection>;
 pub(super) type Answer<T> = Result<Json<T>, Refusal>;
 
 /// Disk work off the runtime's own threads.

@@ -3,7 +3,7 @@
 //! Deciding is a normal new version, or nothing but a note that the winner is fine. May import
 //! `engine` and `model`. Deliberately not here: who wins (`engine`).
 
-use super::answer::{Answer, ApiState, Refusal, blocking};
+use super::answer::{Answer, ApiState, Ordered, Queried, Refusal, blocking};
 use super::elsewhere::{bring_back, everywhere, identify, kept};
 use super::side::{Side, ours};
 use super::{KeptFacts, Request};
@@ -16,7 +16,6 @@ use crate::views::conflicts::{ConflictView, ConflictsView, DecidedView, DiffLine
 use crate::wire::conflict::Sides;
 use crate::wire::message::{PastWhat, SURVEY_PATHS};
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -31,10 +30,7 @@ pub(super) struct ConflictsQuery {
     after: Option<i64>,
 }
 
-pub(super) async fn list(
-    State(shared): State<ApiState>,
-    query: Result<Query<ConflictsQuery>, QueryRejection>,
-) -> Answer<ConflictsView> {
+pub(super) async fn list(State(shared): State<ApiState>, query: Queried<ConflictsQuery>) -> Answer<ConflictsView> {
     let Query(ConflictsQuery { path, all, after }) = query?;
     let wanted = ConflictFilter { path, below: true, settled: all, after: after.unwrap_or(0), limit: PAGE };
     let (us, conflicts) = ask(&shared, wanted).await?;
@@ -74,10 +70,7 @@ pub(super) struct DiffQuery {
     version: Option<String>,
 }
 
-pub(super) async fn diff(
-    State(shared): State<ApiState>,
-    query: Result<Query<DiffQuery>, QueryRejection>,
-) -> Answer<DiffView> {
+pub(super) async fn diff(State(shared): State<ApiState>, query: Queried<DiffQuery>) -> Answer<DiffView> {
     let Query(DiffQuery { path, version }) = query?;
     let (us, conflicts) = of_path(&shared, &path).await?;
     let is_meant =
@@ -144,10 +137,7 @@ pub(crate) struct KeepQuery {
     pub choice: String,
 }
 
-pub(super) async fn keep(
-    State(shared): State<ApiState>,
-    query: Result<Json<KeepQuery>, JsonRejection>,
-) -> Answer<DecidedView> {
+pub(super) async fn keep(State(shared): State<ApiState>, query: Ordered<KeepQuery>) -> Answer<DecidedView> {
     let Json(KeepQuery { path, choice }) = query?;
     let (us, conflicts) = of_path(&shared, &path).await?;
     let Some(chosen) = choose(&conflicts, &choice, us) else {

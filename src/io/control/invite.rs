@@ -1,13 +1,12 @@
 //! The routes of invitations. Deliberately not here: who is let in (`io/net/invitations.rs`).
 
-use super::answer::{Answer, ApiState, Refusal};
+use super::answer::{Answer, ApiState, Ordered, Refusal};
 use crate::io::net::challenge::addresses_for_others;
 use crate::io::net::invitations::{MAX_LIFETIME, MAX_USES};
 use crate::model::{Capability, InvitationCode};
 use crate::views::invite::{InvitationsView, InviteView, OpenInvitationView};
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,10 +24,7 @@ pub(super) struct InviteQuery {
     read_only: Option<bool>,
 }
 
-pub(super) async fn invite(
-    State(shared): State<ApiState>,
-    query: Result<Json<InviteQuery>, JsonRejection>,
-) -> Answer<InviteView> {
+pub(super) async fn invite(State(shared): State<ApiState>, query: Ordered<InviteQuery>) -> Answer<InviteView> {
     let Json(InviteQuery { uses, seconds, read_only }) = query?;
     let capability = if read_only.unwrap_or(false) { Capability::ReadOnly } else { Capability::Write };
     let (uses, seconds) = (uses.unwrap_or(1), seconds.unwrap_or(DEFAULT_SECONDS));

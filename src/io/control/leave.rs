@@ -1,7 +1,7 @@
 //! The route by which this machine leaves its group. Deliberately not here: how it leaves
 //! (`daemon/leaving.rs`).
 
-use super::answer::{Answer, ApiState, Refusal};
+use super::answer::{Answer, ApiState, Ordered, Refusal};
 use super::view::state;
 use super::{About, Request, SecretPlace};
 use crate::engine::{PeerStatus, Status};
@@ -11,7 +11,6 @@ use crate::views::condition;
 use crate::views::leave::LeaveView;
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use serde::Deserialize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -24,10 +23,7 @@ pub(super) struct LeaveQuery {
 }
 
 /// Answers once it is decided durably; the daemon then ends.
-pub(super) async fn leave(
-    State(shared): State<ApiState>,
-    query: Result<Json<LeaveQuery>, JsonRejection>,
-) -> Answer<LeaveView> {
+pub(super) async fn leave(State(shared): State<ApiState>, query: Ordered<LeaveQuery>) -> Answer<LeaveView> {
     let Json(LeaveQuery { dry_run }) = query?;
     if let Some(why) = refusal(&shared.about) {
         return Err(Refusal::malformed(why));

@@ -2,14 +2,13 @@
 //!
 //! Deliberately not here: what follows from that (`engine/peers/membership.rs`).
 
-use super::answer::{Answer, ApiState, Refusal};
+use super::answer::{Answer, ApiState, Ordered, Refusal};
 use super::{About, Request, SecretPlace};
 use crate::engine::{DeviceStatus, Event, FreshSecret, Status};
 use crate::model::text;
 use crate::views::membership::RotatedView;
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -28,10 +27,7 @@ pub(super) struct RotateQuery {
 }
 
 /// Answers once it is durable here; the daemon then begins anew.
-pub(super) async fn remove(
-    State(shared): State<ApiState>,
-    query: Result<Json<RemoveQuery>, JsonRejection>,
-) -> Answer<RotatedView> {
+pub(super) async fn remove(State(shared): State<ApiState>, query: Ordered<RemoveQuery>) -> Answer<RotatedView> {
     let Json(RemoveQuery { device: named, dry_run }) = query?;
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
     let chosen = choose(&status, &named).map_err(Refusal::unknown)?.clone();
@@ -39,10 +35,7 @@ pub(super) async fn remove(
 }
 
 /// The same without removing anyone.
-pub(super) async fn rotate(
-    State(shared): State<ApiState>,
-    query: Result<Json<RotateQuery>, JsonRejection>,
-) -> Answer<RotatedView> {
+pub(super) async fn rotate(State(shared): State<ApiState>, query: Ordered<RotateQuery>) -> Answer<RotatedView> {
     let Json(RotateQuery { dry_run }) = query?;
     if shared.about.secret == SecretPlace::Open {
         return Err(Refusal::malformed("with --open everyone is in the group: there is no secret to replace"));

@@ -3,14 +3,13 @@
 //! May import `engine` and `model`. Deliberately not here: what goes from history
 //! (`engine::retention`).
 
-use super::answer::{Answer, ApiState, Refusal, blocking};
+use super::answer::{Answer, ApiState, Ordered, Queried, Refusal, blocking};
 use super::elsewhere::{bring_back, everywhere};
 use super::{KeptFacts, Request};
 use crate::model::SyncPath;
 use crate::views::history::{HistoryView, RestoredView};
 use crate::views::status::PathNote;
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,10 +28,7 @@ pub(super) struct HistoryQuery {
 
 /// Without `at_ns`, all that is kept; with it, of each path what was there then and is not there
 /// now.
-pub(super) async fn history(
-    State(shared): State<ApiState>,
-    query: Result<Query<HistoryQuery>, QueryRejection>,
-) -> Answer<HistoryView> {
+pub(super) async fn history(State(shared): State<ApiState>, query: Queried<HistoryQuery>) -> Answer<HistoryView> {
     let Query(HistoryQuery { path, at_ns }) = query?;
     let (mut kept, silent) = everywhere(&shared, path).await?;
     if let Some(at) = number(at_ns)? {
@@ -59,10 +55,7 @@ pub(crate) struct RestoreQuery {
     pub dry_run: bool,
 }
 
-pub(super) async fn restore(
-    State(shared): State<ApiState>,
-    query: Result<Json<RestoreQuery>, JsonRejection>,
-) -> Answer<RestoredView> {
+pub(super) async fn restore(State(shared): State<ApiState>, query: Ordered<RestoreQuery>) -> Answer<RestoredView> {
     let Json(RestoreQuery { path, at_ns, dry_run }) = query?;
     let at = number(at_ns)?;
     let (kept, silent) = everywhere(&shared, path.clone()).await?;

@@ -5,12 +5,11 @@
 //! says what would happen. Deliberately not here: what follows (the engine decides).
 
 use super::Request;
-use super::answer::{Answer, ApiState, Refusal};
+use super::answer::{Answer, ApiState, Ordered, Queried, Refusal};
 use crate::engine::{DifferingPaths, Event, LocalChange, LocalKind};
 use crate::model::{SyncPath, SyncRole, text};
 use crate::views::roles::{LocalPathView, LocalView, RoleView, SettledView};
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -41,10 +40,7 @@ pub(crate) struct RoleQuery {
     pub yes: bool,
 }
 
-pub(super) async fn set(
-    State(shared): State<ApiState>,
-    query: Result<Json<RoleQuery>, JsonRejection>,
-) -> Answer<RoleView> {
+pub(super) async fn set(State(shared): State<ApiState>, query: Ordered<RoleQuery>) -> Answer<RoleView> {
     let Json(RoleQuery { role, yes }) = query?;
     let role: SyncRole = role.parse().map_err(Refusal::malformed)?;
     if !shared.about.capability.writes() && role != SyncRole::ReceiveOnly {
@@ -74,10 +70,7 @@ pub(super) struct LocalQuery {
     path: Option<SyncPath>,
 }
 
-pub(super) async fn list(
-    State(shared): State<ApiState>,
-    query: Result<Query<LocalQuery>, QueryRejection>,
-) -> Answer<LocalView> {
+pub(super) async fn list(State(shared): State<ApiState>, query: Queried<LocalQuery>) -> Answer<LocalView> {
     let Query(LocalQuery { path }) = query?;
     let RoleView { machine, role, .. } = standing(&shared).await?;
     let DifferingPaths { local, not_installed } = differing(&shared, path.into_iter().collect()).await?;
@@ -113,10 +106,7 @@ pub(crate) struct SettleQuery {
     pub yes: bool,
 }
 
-pub(super) async fn promote(
-    State(shared): State<ApiState>,
-    query: Result<Json<SettleQuery>, JsonRejection>,
-) -> Answer<SettledView> {
+pub(super) async fn promote(State(shared): State<ApiState>, query: Ordered<SettleQuery>) -> Answer<SettledView> {
     let Json(SettleQuery { paths, .. }) = query?;
     if !shared.about.capability.writes() {
         return Err(read_only());
@@ -126,10 +116,7 @@ pub(super) async fn promote(
     settle(&shared, changes, Event::Promote(paths)).await
 }
 
-pub(super) async fn revert(
-    State(shared): State<ApiState>,
-    query: Result<Json<SettleQuery>, JsonRejection>,
-) -> Answer<SettledView> {
+pub(super) async fn revert(State(shared): State<ApiState>, query: Ordered<SettleQuery>) -> Answer<SettledView> {
     let Json(SettleQuery { paths, .. }) = query?;
     let changes = differing(&shared, paths.clone()).await?.local;
     settle(&shared, changes, Event::Revert(paths)).await
@@ -137,7 +124,7 @@ pub(super) async fn revert(
 
 pub(super) async fn override_winners(
     State(shared): State<ApiState>,
-    query: Result<Json<SettleQuery>, JsonRejection>,
+    query: Ordered<SettleQuery>,
 ) -> Answer<SettledView> {
     let Json(SettleQuery { paths, yes }) = query?;
     let changes = differing(&shared, paths.clone()).await?.not_installed;

@@ -3,7 +3,7 @@
 //! May import `engine` and `model`. Deliberately not here: the socket, and the names of the fields
 //! (`view.rs`).
 
-use super::answer::{Answer, ApiState, BODY_BYTES, Refusal};
+use super::answer::{Answer, ApiState, BODY_BYTES, Ordered, Queried, Refusal};
 use super::elsewhere::holding;
 use super::table::{self, ApiRequest};
 use super::view::name_elsewhere;
@@ -17,7 +17,6 @@ use crate::views::status::{
     VersionView,
 };
 use crate::wire::packet::is_clean_name;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
@@ -117,7 +116,7 @@ struct PeersQuery {
     all: bool,
 }
 
-async fn peers(state: State<ApiState>, query: Result<Query<PeersQuery>, QueryRejection>) -> Answer<PeersView> {
+async fn peers(state: State<ApiState>, query: Queried<PeersQuery>) -> Answer<PeersView> {
     let Query(PeersQuery { all }) = query?;
     let Json(StatusView { mut peers, devices, removed, this_machine, .. }) = status(state).await?;
     if all {
@@ -139,7 +138,7 @@ struct ListQuery {
     limit: Option<usize>,
 }
 
-async fn list(State(shared): State<ApiState>, query: Result<Query<ListQuery>, QueryRejection>) -> Answer<ListView> {
+async fn list(State(shared): State<ApiState>, query: Queried<ListQuery>) -> Answer<ListView> {
     let Query(ListQuery { path, after, limit }) = query?;
     let mut entries = Vec::new();
     if let Some(path) = path.clone().filter(|_| after.is_none()) {
@@ -170,7 +169,7 @@ struct LogQuery {
     after: Option<u64>,
 }
 
-async fn log(State(shared): State<ApiState>, query: Result<Query<LogQuery>, QueryRejection>) -> Answer<LogView> {
+async fn log(State(shared): State<ApiState>, query: Queried<LogQuery>) -> Answer<LogView> {
     let Query(LogQuery { n, path, since_ns, after }) = query?;
     let limit = n.unwrap_or(100).min(JOURNAL_LINES as usize);
     let wanted = WantedLines { limit, path, since: since_ns.unwrap_or(0), after: after.unwrap_or(0) };
@@ -204,7 +203,7 @@ async fn confirm(State(shared): State<ApiState>) -> Answer<HeldView> {
     Ok(Json(held))
 }
 
-async fn rename(State(shared): State<ApiState>, wanted: Result<Json<NameView>, JsonRejection>) -> Answer<NameView> {
+async fn rename(State(shared): State<ApiState>, wanted: Ordered<NameView>) -> Answer<NameView> {
     let Json(NameView { name }) = wanted?;
     if !is_clean_name(&name) {
         return Err(Refusal::malformed("a name is 1 to 63 of the characters A-Z a-z 0-9 . _ -"));

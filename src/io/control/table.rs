@@ -4,13 +4,12 @@
 //! say anything else. `docs/api.md` is the form for people; a test holds it to these rows.
 //! Deliberately not here: which requests there are (`routes.rs`).
 
-use super::answer::{Answer, ApiState, Refusal};
+use super::answer::{Answer, ApiState, Ordered, Queried, Refusal};
 use super::etag;
 use crate::views::status::ProblemView;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Query, State};
+use axum::Router;
+use axum::extract::State;
 use axum::routing::{self, MethodRouter};
-use axum::{Json, Router};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use utoipa::openapi::path::{Operation, OperationBuilder, ParameterIn};
@@ -30,10 +29,6 @@ const PROBLEM: &str = "application/problem+json";
 
 const ABOUT: &str = "The API of one dirsyncd: HTTP over the Unix socket `.dirsync/control`, which needs no token, and over \
                      TCP where the daemon was started with `--http`. docs/api.md says more.";
-
-/// What may come as a query, and as a body.
-type Queried<Q> = Result<Query<Q>, QueryRejection>;
-type Ordered<B> = Result<Json<B>, JsonRejection>;
 
 /// A row of the table.
 pub(super) struct ApiRequest {

@@ -4,7 +4,7 @@
 //! contents are (`engine::undo`).
 
 use super::Request;
-use super::answer::{Answer, ApiState, Refusal};
+use super::answer::{Answer, ApiState, Ordered, Refusal};
 use super::elsewhere::{ASK_EVERY, holding, shown, ticket};
 use super::view::name_elsewhere;
 use crate::engine::{Back, BackFrom, Event, Undone};
@@ -12,7 +12,6 @@ use crate::model::{SyncPath, text};
 use crate::views::held::{BackView, HeldElsewhereView, UndoView};
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -27,10 +26,7 @@ pub(crate) struct UndoQuery {
 }
 
 /// With nothing to be undone here, nothing is done.
-pub(super) async fn undo(
-    State(shared): State<ApiState>,
-    query: Result<Json<UndoQuery>, JsonRejection>,
-) -> Answer<UndoView> {
+pub(super) async fn undo(State(shared): State<ApiState>, query: Ordered<UndoQuery>) -> Answer<UndoView> {
     let Json(UndoQuery { dry_run }) = query?;
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
     if !status.condition.role.announces() {

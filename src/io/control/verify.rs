@@ -3,14 +3,13 @@
 //! May import `engine` and `model`. Deliberately not here: the names of the fields (`verified.rs`).
 
 use super::Request;
-use super::answer::{Answer, ApiState, Refusal};
+use super::answer::{Answer, ApiState, Ordered, Refusal};
 use crate::engine::{Decision, Event, Status, Verification, Verify};
 use crate::model::SyncPath;
 use crate::views::verify::LEAST_RATE;
 use crate::views::verify::VerifyView;
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -37,10 +36,7 @@ pub(super) async fn show(State(shared): State<ApiState>) -> Answer<VerifyView> {
 }
 
 /// Begins, or joins the one that is under way if it is the same.
-pub(super) async fn begin(
-    State(shared): State<ApiState>,
-    query: Result<Json<VerifyQuery>, JsonRejection>,
-) -> Answer<VerifyView> {
+pub(super) async fn begin(State(shared): State<ApiState>, query: Ordered<VerifyQuery>) -> Answer<VerifyView> {
     let Json(VerifyQuery { path, peers, bytes_a_second }) = query?;
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
     if let Some(why) = stands_still(&status) {
@@ -97,10 +93,7 @@ pub(super) async fn stop(State(shared): State<ApiState>) -> Answer<VerifyView> {
     show(State(shared)).await
 }
 
-pub(super) async fn decide(
-    State(shared): State<ApiState>,
-    query: Result<Json<DecideQuery>, JsonRejection>,
-) -> Answer<VerifyView> {
+pub(super) async fn decide(State(shared): State<ApiState>, query: Ordered<DecideQuery>) -> Answer<VerifyView> {
     let Json(DecideQuery { path, choice }) = query?;
     if !verification(&shared).await?.suspects.iter().any(|suspect| suspect.path == path) {
         return Err(Refusal::unknown(format!("'{path}' is not suspect; 'dirsync status' lists what is")));

@@ -3,7 +3,7 @@
 //! May import `engine` and `model`. Deliberately not here: what is known of a path (`engine::why`).
 
 use super::Request;
-use super::answer::{Answer, ApiState, Refusal};
+use super::answer::{Answer, ApiState, Queried, Refusal};
 use crate::engine::api::index::Row;
 use crate::engine::{Holders, LocalKind, StatKind, WaitsFor, Why};
 use crate::humanize::{bytes, counted, listed};
@@ -13,7 +13,6 @@ use crate::model::{Kind, SyncPath, text};
 use crate::views::status::EntryView;
 use crate::views::why::{IgnoredView, WhyView};
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -23,10 +22,7 @@ pub(super) struct WhyQuery {
     path: SyncPath,
 }
 
-pub(super) async fn why(
-    State(shared): State<ApiState>,
-    query: Result<Query<WhyQuery>, QueryRejection>,
-) -> Answer<WhyView> {
+pub(super) async fn why(State(shared): State<ApiState>, query: Queried<WhyQuery>) -> Answer<WhyView> {
     let Query(WhyQuery { path }) = query?;
     let there = shared.world.kind_at(&path);
     let is_dir = there == Some(StatKind::Directory);

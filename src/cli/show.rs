@@ -60,6 +60,9 @@ pub(super) fn status(status: &StatusView) -> String {
     for unreached in &status.peers_not_reached {
         line("not linked", format!("--peer {} {}", unreached.address, unreached.text));
     }
+    if let Some(why) = &status.http_trouble {
+        line("problems", why.clone());
+    }
     if status.history_bytes > 0 {
         let most = status.history_limit_bytes.map_or(String::new(), |limit| format!(" of at most {}", bytes(limit)));
         line("history", format!("{}{most}", bytes(status.history_bytes)));
@@ -160,6 +163,9 @@ pub(super) fn attention(status: &StatusView) -> Vec<String> {
     }
     if status.disk_stalled_s.is_some() {
         out.push("the disk does not answer".to_owned());
+    }
+    if status.http_trouble.is_some() {
+        out.push("the API does not answer over TCP".to_owned());
     }
     for peer in &status.peers {
         let words = peer.condition.map(|theirs| condition::words(&theirs.trouble())).unwrap_or_default();

@@ -10,6 +10,7 @@ use crate::engine::{
     StageId, StatKind, Status, SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
 };
 use crate::io::Events;
+use crate::io::control::http::HttpState;
 use crate::io::control::{About, Api, Control, Handle, KeptFacts, LinkFacts, Request, SecretPlace, World};
 use crate::io::store::index::JournalLine;
 use crate::model::{
@@ -340,7 +341,7 @@ fn daemon() -> Daemon {
         state_dir: "/state".into(),
         listen_port: 6000,
         broadcast_port: 5000,
-        http: None,
+        http: HttpState::default(),
         name_is_given: true,
         secret: SecretPlace::Own,
         capability: crate::model::Capability::Write,

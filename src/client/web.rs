@@ -26,13 +26,22 @@ pub enum NoAddress {
          (its unit with: dirsync install --force --http 8080)"
     )]
     NotOverTcp(String),
+    #[error("the daemon of '{0}' does not answer over TCP: {1}")]
+    Failing(String, String),
     #[error("{0}")]
     NoToken(String),
 }
 
 /// The address with the token in its fragment, which no browser sends.
 pub fn address(status: &StatusView, read_only: bool) -> Result<String, NoAddress> {
-    let Some(http) = &status.http else { return Err(NoAddress::NotOverTcp(status.directory.clone())) };
+    let Some(http) = &status.http else {
+        let directory = status.directory.clone();
+        // Who holds the port in its place must not be shown the token.
+        return Err(match &status.http_trouble {
+            Some(why) => NoAddress::Failing(directory, why.clone()),
+            None => NoAddress::NotOverTcp(directory),
+        });
+    };
     let state_dir = text::unescape(&status.state_dir).map(|path| PathBuf::from(OsString::from_vec(path)));
     let token = ApiToken::read(&state_dir.unwrap_or_default(), read_only);
     let token = token.map_err(|why| NoAddress::NoToken(why.to_string()))?;

@@ -1,10 +1,9 @@
-//! Threads beside the loop, for what waits: the control socket and the signals, and TCP.
+//! Threads beside the loop, for what waits: the control socket and the signals.
 //!
 //! Deliberately not here: what a request or a signal leads to; both only nudge the loop.
 
 use crate::engine::Event;
 use crate::io::Events;
-use crate::io::control::http::HttpServer;
 use crate::io::control::{Api, Control};
 use std::io;
 use std::sync::Arc;
@@ -40,18 +39,6 @@ pub(super) fn start(control: Control, api: Api, events: Events, stop: &Stop) -> 
         });
     };
     std::thread::Builder::new().name("control".to_owned()).spawn(work)?;
-    Ok(())
-}
-
-/// Starts another one, so that what comes over TCP keeps no `dirsync` waiting.
-pub(super) fn answer_over_tcp(server: HttpServer, api: Api) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let work = move || {
-        if let Err(why) = runtime.block_on(server.serve(api)) {
-            tracing::error!("--http has failed: {why}; nothing answers there until the daemon is restarted");
-        }
-    };
-    std::thread::Builder::new().name("http".to_owned()).spawn(work)?;
     Ok(())
 }
 

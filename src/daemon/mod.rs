@@ -23,8 +23,8 @@ use crate::engine::observe::torn::Cut;
 use crate::engine::{Config, Engine, Event, Halt, Keeps, OnConflict, RootState, Trust};
 use crate::humanize;
 use crate::io::Events;
-use crate::io::control::http::HttpError;
-use crate::io::control::{About, Api, Control, Handle, HttpFacts, NoSocket, SecretPlace};
+use crate::io::control::http::HttpState;
+use crate::io::control::{About, Api, Control, Handle, NoSocket, SecretPlace};
 use crate::io::fs::boot::{self, BootPlace};
 use crate::io::fs::disk::{Disk, DiskOptions};
 use crate::io::fs::nested::{self, NestedError};
@@ -45,6 +45,7 @@ use crate::wire::condition::StopCause;
 pub use again::replace_process;
 use background::Stop;
 use chores::Chores;
+use http::OverTcp;
 use joining::Joined;
 use marker::{MarkerError, MarkerVerdict};
 use shell::{NetworkReads, NetworkStaging, Shell};
@@ -90,8 +91,6 @@ pub enum DaemonError {
     Net(#[from] NetError),
     #[error(transparent)]
     Control(#[from] NoSocket),
-    #[error(transparent)]
-    Http(#[from] HttpError),
     #[error(transparent)]
     Nested(#[from] NestedError),
     #[error("{0}")]
@@ -180,24 +179,24 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
         remember(&state, &root, &index);
     }
 
-    let web = http::bind(options, &key)?;
+    let over_tcp = OverTcp::wanted(options, &key)?;
     let (events, received) = Events::channel();
     let (handle, requests) = Handle::new(events.clone());
     let disk = start_disk(options, &root, &events, &index)?;
     let net = start_net(net_config(options, key, &secret, (&state, &index)), &events, &root, &disk)?;
     keep_port(options, &state, net.port());
-    let about = about(options, net.port(), secret.capability(), web.as_ref().map(|web| web.facts().clone()));
+    let http = over_tcp.as_ref().map(OverTcp::state).unwrap_or_default();
+    let about = about(options, net.port(), secret.capability(), http);
     let control = bind_control(options, &root)?;
     introduce(options, device, &about, root.keeps());
-    http::introduce(options, about.http.as_ref());
     if let Some(file) = secret_made {
         say_how_to_add_a_machine(file);
     }
     let shell = Arc::new(Shell::new(disk, net));
     stall::watch(root.waits(), text::escape(options.directory.as_os_str().as_bytes()))?;
     let api = Api::new(handle, Arc::clone(&shell) as _, about);
-    if let Some(web) = web {
-        background::answer_over_tcp(web, api.clone())?;
+    if let Some(over_tcp) = over_tcp {
+        over_tcp.start(api.clone())?;
     }
     background::start(control, api, events, stop)?;
 
@@ -239,7 +238,7 @@ fn say_if_it_was_killed(was_clean: bool, was_cut: bool) {
     }
 }
 
-fn about(options: &Options, listen_port: u16, capability: Capability, http: Option<HttpFacts>) -> About {
+fn about(options: &Options, listen_port: u16, capability: Capability, http: HttpState) -> About {
     About {
         directory: options.directory.clone(),
         state_dir: options.state_dir.clone(),

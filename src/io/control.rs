@@ -42,6 +42,7 @@ use crate::io::store::index::{JournalLine, WantedLines};
 use crate::model::{Capability, ContentId, DeviceId, InvitationCode, SyncPath, text};
 use answer::ApiState;
 use by_inode::FolderInode;
+use http::HttpState;
 pub(crate) use identity::EXPORT;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -50,7 +51,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::future::IntoFuture;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
@@ -265,28 +265,6 @@ pub trait World: Send + Sync {
     }
 }
 
-/// Where the API is answered over TCP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpFacts {
-    pub address: SocketAddr,
-    /// With TLS: SHA-256 of the certificate.
-    pub fingerprint: Option<String>,
-}
-
-impl HttpFacts {
-    /// How a browser on this machine is led there.
-    pub fn url(&self) -> String {
-        let scheme = if self.fingerprint.is_some() { "https" } else { "http" };
-        let mut address = self.address;
-        match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
-        format!("{scheme}://{address}/")
-    }
-}
-
 /// The routes with all that they need, for each socket that answers.
 #[derive(Clone)]
 pub struct Api {
@@ -309,7 +287,8 @@ pub struct About {
     pub state_dir: PathBuf,
     pub listen_port: u16,
     pub broadcast_port: u16,
-    pub http: Option<HttpFacts>,
+    /// The one thing that does.
+    pub http: HttpState,
     /// The options say how this machine is called.
     pub name_is_given: bool,
     pub secret: SecretPlace,
@@ -385,8 +364,8 @@ impl Control {
         Self { by_inode, ..self }
     }
 
-    /// Serves until the runtime ends, also what is for this machine's owner alone. To be called within
-    /// one.
+    /// Serves until the runtime ends, also what is for this machine's owner alone. To be called
+    /// within one.
     pub async fn serve(self, Api { owner: router, .. }: Api) -> io::Result<()> {
         if let Some(socket) = self.by_inode {
             let listener = OursOnly::new(UnixListener::from_std(socket)?);

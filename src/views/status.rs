@@ -22,6 +22,9 @@ pub struct StatusView {
     /// Where the API is answered over TCP, if it is.
     #[serde(default)]
     pub http: Option<HttpView>,
+    /// Why it is not, where it should be, and what to do.
+    #[serde(default)]
+    pub http_trouble: Option<String>,
     pub idle: bool,
     pub scanning: bool,
     pub paused: bool,

@@ -2,11 +2,11 @@
 
 use crate::common::disk::path_text;
 use crate::common::machine::text_of;
-use crate::common::{Group, Machine, PATIENCE, read, remove};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use crate::common::tls::with_anyone;
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, read, remove, start_all, write};
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -240,53 +240,8 @@ fn clients_that_are_slow_or_send_too_much_keep_nobody_out_and_no_memory() {
     assert_eq!(web.ask("GET", "/api/v1/healthz", &[]).code, 200);
 }
 
-/// Takes any certificate, as a person does who has compared its fingerprint.
-#[derive(Debug)]
-struct AnyCertificate;
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("too old".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = ring::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
 fn over_tls(stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-        .with_no_client_auth();
+    let config = with_anyone().with_no_client_auth();
     let name = ServerName::try_from("localhost").expect("a name");
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a client"), stream)
 }
@@ -315,17 +270,13 @@ fn over_tls_the_certificate_is_the_one_that_dirsync_shows() {
 }
 
 #[test]
-fn an_address_that_other_machines_reach_is_warned_of_and_one_that_is_taken_refused() {
+fn an_address_that_other_machines_reach_is_warned_of_and_what_is_none_is_refused() {
     let web = Web::start(&["--http", "0.0.0.0:0"]);
     web.machine.wait_log(&["WARN", "--http 0.0.0.0:", "--http-tls"]);
     assert_eq!(web.address.ip().to_string(), "127.0.0.1", "from here it is asked here");
     assert_eq!(web.ask("GET", STATUS, &[KEY]).code, 200);
 
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = taken.local_addr().expect("its address").port().to_string();
     let mut machine = Group::new().machine("b");
-    machine.options = vec!["--http".to_owned(), port.clone()];
-    machine.run_to_end().says(1, &format!("--http 127.0.0.1:{port}"), &["in use"]);
     machine.options = vec!["--http".to_owned(), "nas:8080".to_owned()];
     machine.run_to_end().says(2, "--http 'nas:8080'", &["no address"]);
     machine.options = Vec::new();
@@ -334,4 +285,38 @@ fn an_address_that_other_machines_reach_is_warned_of_and_one_that_is_taken_refus
     let text = text_of(&out);
     assert!(out.status.code() == Some(1) && text.contains("without --http") && text.contains("--http 8080"), "{text}");
     assert!(!machine.state.join("http-token").exists(), "there is none to steal where none is needed");
+}
+
+#[test]
+fn a_port_that_is_taken_keeps_nothing_from_syncing_and_is_tried_again() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port();
+    let group = Group::new();
+    let (mut a, b) = (group.machine("a"), group.machine("b"));
+    a.options = vec!["--http".to_owned(), port.to_string()];
+    a.names_itself = false;
+    start_all(&[&a, &b]);
+    a.wait_log(&["WARN", &format!("--http 127.0.0.1:{port}"), "in use", "Syncing goes on without it"]);
+    write(a.at("f"), "of a machine that nobody asks over TCP");
+    converge(&[&a, &b]);
+    // Whoever holds the port is shown no token.
+    let out = a.cli(&["web"]);
+    let text = text_of(&out);
+    assert!(out.status.code() == Some(1) && text.contains("in use") && !text.contains("token="), "{text}");
+    let status = said(&a, &["status"]);
+    assert!(status["http"].is_null() && status["http_trouble"].as_str().is_some_and(|why| why.contains("in use")));
+    let check = a.cli(&["status", "--check"]);
+    assert!(check.status.code() == Some(1) && text_of(&check).contains("over TCP"), "{}", text_of(&check));
+    // So does a start of the daemon's own, which nobody is there to see.
+    assert!(a.cli(&["rename", "renamed"]).status.success());
+    eventually("it is called so", PATIENCE, || match said(&b, &["peers"])[0]["name"].as_str() {
+        Some("renamed") => Ok(()),
+        name => Err(format!("{name:?}")),
+    });
+    write(a.at("g"), "after that");
+    converge(&[&a, &b]);
+    drop(taken);
+    a.wait_log(&["INFO", &format!("the API also answers at http://127.0.0.1:{port}/")]);
+    let web = Web::of(a);
+    assert_eq!(web.ask("GET", STATUS, &[KEY]).json()["http_trouble"], Value::Null);
 }

@@ -40,6 +40,7 @@ fn idle() -> StatusView {
         listen_port: 6000,
         broadcast_port: 5000,
         http: None,
+        http_trouble: None,
         idle: true,
         scanning: false,
         paused: false,

@@ -1,14 +1,16 @@
 //! The API over TCP (`--http`): the same routes for who has a token, over HTTP or HTTPS.
 //!
-//! It has a thread of its own, so that whatever comes from there keeps no `dirsync` waiting. A
-//! client has bounds of time and size for all that it sends, and hyper answers what breaks those of
-//! a head. Deliberately not here: who may ask what (`http/gate.rs`).
+//! It has a thread of its own. A request is whole before it is asked, and its answer before it is
+//! sent: a slow client holds nothing that `dirsync` waits for. One with a token that asks much does,
+//! as all share the loop and the turns at asking linked machines. A client has bounds of time and
+//! size for all that it sends, and hyper answers what breaks those of a head. Deliberately not here:
+//! who may ask what (`http/gate.rs`), and when it is tried again to listen (`daemon/http.rs`).
 
 mod connections;
 mod gate;
 
+use super::Api;
 use super::answer::{BODY_BYTES, Refusal};
-use super::{Api, HttpFacts};
 use crate::io::net::tls::{DeviceKey, KeyError, web_config};
 use crate::io::store::api_tokens::{ApiTokens, TokenError};
 use axum::Router;
@@ -30,9 +32,9 @@ use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
-use std::path::Path;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -57,43 +59,114 @@ const PAGE: &str = include_str!("http/page.html");
 pub enum HttpError {
     #[error("--http {address}: {why}; give another port or an address of this machine, or leave it out")]
     Bind { address: SocketAddr, why: io::Error },
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    #[error("--http-tls: the device key cannot be used: {0}")]
-    Key(#[from] KeyError),
+    #[error("--http {address}: {why}")]
+    Token { address: SocketAddr, why: TokenError },
+}
+
+/// Where the API is answered over TCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpFacts {
+    pub address: SocketAddr,
+    /// With TLS: SHA-256 of the certificate.
+    pub fingerprint: Option<String>,
+}
+
+impl HttpFacts {
+    /// How a browser on this machine is led there.
+    pub fn url(&self) -> String {
+        let scheme = if self.fingerprint.is_some() { "https" } else { "http" };
+        let mut address = self.address;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        format!("{scheme}://{address}/")
+    }
+}
+
+/// How `--http` stands, for whoever asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum HttpStanding {
+    #[default]
+    NotWanted,
+    Answers(HttpFacts),
+    /// Why it does not now.
+    Fails(String),
+}
+
+/// How it stands, shared with the thread that tries.
+#[derive(Debug, Clone, Default)]
+pub struct HttpState(Arc<Mutex<HttpStanding>>);
+
+impl HttpState {
+    pub fn now(&self) -> HttpStanding {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, standing: HttpStanding) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+}
+
+/// What `--http` wants, whether or not it can be had now.
+pub struct HttpServer {
+    address: SocketAddr,
+    /// With the certificate's fingerprint.
+    tls: Option<(TlsAcceptor, String)>,
+    state_dir: PathBuf,
+    state: HttpState,
 }
 
 /// A listener, before it is served.
-pub struct HttpServer {
+pub struct HttpListener {
     listener: StdListener,
-    facts: HttpFacts,
-    tls: Option<TlsAcceptor>,
     tokens: ApiTokens,
 }
 
 impl HttpServer {
     /// `key`: for TLS.
-    pub fn bind(address: SocketAddr, key: Option<&DeviceKey>, state_dir: &Path) -> Result<Self, HttpError> {
-        let tls = key.map(web_config).transpose()?.map(TlsAcceptor::from);
+    pub fn new(address: SocketAddr, key: Option<&DeviceKey>, state_dir: &Path) -> Result<Self, KeyError> {
+        let tls = match key {
+            Some(key) => Some((TlsAcceptor::from(web_config(key)?), key.fingerprint())),
+            None => None,
+        };
+        Ok(Self { address, tls, state_dir: state_dir.to_owned(), state: HttpState::default() })
+    }
+
+    pub fn state(&self) -> HttpState {
+        self.state.clone()
+    }
+
+    /// Listens, and keeps in mind what came of it.
+    pub fn listen(&self) -> Result<(HttpListener, HttpFacts), HttpError> {
+        let listening = self.try_listen();
+        self.state.set(match &listening {
+            Ok((_, facts)) => HttpStanding::Answers(facts.clone()),
+            Err(why) => HttpStanding::Fails(why.to_string()),
+        });
+        listening
+    }
+
+    fn try_listen(&self) -> Result<(HttpListener, HttpFacts), HttpError> {
+        let address = self.address;
+        let tokens = ApiTokens::read_or_make(&self.state_dir).map_err(|why| HttpError::Token { address, why })?;
         let bound = StdListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             Ok((listener.local_addr()?, listener))
         });
         let (address, listener) = bound.map_err(|why| HttpError::Bind { address, why })?;
-        let tokens = ApiTokens::read_or_make(state_dir)?;
-        let facts = HttpFacts { address, fingerprint: key.map(DeviceKey::fingerprint) };
-        Ok(Self { listener, facts, tls, tokens })
-    }
-
-    pub fn facts(&self) -> &HttpFacts {
-        &self.facts
+        let fingerprint = self.tls.as_ref().map(|(_, fingerprint)| fingerprint.clone());
+        Ok((HttpListener { listener, tokens }, HttpFacts { address, fingerprint }))
     }
 
     /// Serves until the runtime ends. To be called within one.
-    pub async fn serve(self, api: Api) -> io::Result<()> {
-        let listener = TcpListener::from_std(self.listener)?;
-        let gate = HttpGate { tokens: self.tokens, tls: self.tls.is_some() };
-        let door = Arc::new(Door { gate, router: TowerToHyperService::new(api.everyone), tls: self.tls });
+    pub async fn serve(&self, listener: HttpListener, api: &Api) -> io::Result<Infallible> {
+        let HttpListener { listener, tokens } = listener;
+        let listener = TcpListener::from_std(listener)?;
+        let tls = self.tls.as_ref().map(|(tls, _)| tls.clone());
+        let gate = HttpGate { tokens, tls: tls.is_some() };
+        let door = Arc::new(Door { gate, router: TowerToHyperService::new(api.everyone.clone()), tls });
         let connections = Connections::default();
         loop {
             match listener.accept().await {

@@ -7,6 +7,7 @@ mod held;
 
 pub use held::name_elsewhere;
 
+use super::http::HttpStanding;
 use super::{About, KeptFacts, LinkFacts, roles};
 use crate::engine::api::index::{Conflict, Counts, Row};
 use crate::engine::merge::label;
@@ -71,6 +72,11 @@ impl StatusView {
         let this_machine = Some(PeerView::this(&status, about.capability));
         let problems = status.problems.iter().map(|(path, problem)| (path, problem_sentence(problem)));
         let under_way = status.under_way.into_iter();
+        let (http, http_trouble) = match about.http.now() {
+            HttpStanding::NotWanted => (None, None),
+            HttpStanding::Answers(facts) => (Some(HttpView { url: facts.url(), fingerprint: facts.fingerprint }), None),
+            HttpStanding::Fails(why) => (None, Some(why)),
+        };
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             directory: shown(&about.directory),
@@ -79,7 +85,8 @@ impl StatusView {
             name: status.name,
             listen_port: about.listen_port,
             broadcast_port: about.broadcast_port,
-            http: about.http.as_ref().map(|http| HttpView { url: http.url(), fingerprint: http.fingerprint.clone() }),
+            http,
+            http_trouble,
             idle: status.idle,
             scanning: status.scanning,
             paused: status.paused,

@@ -7,6 +7,7 @@
 use super::state_folder;
 use crate::model::text;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -22,14 +23,18 @@ const READ_ONLY: &str = "http-token-read-only";
 /// Why there is no token. Each says which file and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
+    #[error("there is no file of the API's token '{file}'; start the daemon again, which makes it")]
+    Missing { file: String },
     #[error(
-        "the file of the API's token '{file}' cannot be read: {why}; start the daemon again, which makes what is missing"
+        "the file of the API's token '{file}' cannot be read: {why}; see that the daemon's user may read it, and \
+         that its disk is well"
     )]
     Unreadable { file: String, why: io::Error },
     #[error("the file of the API's token '{file}' cannot be made: {why}; make room or give --state-dir another place")]
     NotMade { file: String, why: io::Error },
     #[error(
-        "'{file}' is no file of mode 0600 with 64 hexadecimal digits; remove it, and start the daemon again, which makes a new one"
+        "'{file}' is no file of mode 0600 with 64 hexadecimal digits; remove it, and start the daemon again, which \
+         makes a new one"
     )]
     Unfit { file: String },
 }
@@ -55,7 +60,11 @@ impl ApiToken {
         let unreadable = |why: io::Error| TokenError::Unreadable { file: file(), why };
         // Not blocking: a fifo must be refused, not waited for.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-        let opened = rustix::fs::openat(CWD, &path, flags, Mode::empty()).map_err(|why| unreadable(why.into()))?;
+        let opened = rustix::fs::openat(CWD, &path, flags, Mode::empty()).map_err(|why| match why {
+            Errno::NOENT => TokenError::Missing { file: file() },
+            Errno::LOOP => TokenError::Unfit { file: file() },
+            why => unreadable(why.into()),
+        })?;
         let facts = rustix::fs::fstat(&opened).map_err(|why| unreadable(why.into()))?;
         let is_file = FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile;
         let mut digits = String::new();
@@ -73,7 +82,7 @@ impl ApiToken {
 
     fn read_or_make(state_dir: &Path, read_only: bool) -> Result<Self, TokenError> {
         match Self::read(state_dir, read_only) {
-            Err(TokenError::Unreadable { file, why }) if why.kind() == ErrorKind::NotFound => {
+            Err(TokenError::Missing { file }) => {
                 let name = if read_only { READ_ONLY } else { WHOLE };
                 Self::make(state_dir, name).map_err(|why| TokenError::NotMade { file, why })
             }
@@ -153,6 +162,19 @@ mod tests {
             fs::remove_file(&path).unwrap();
         }
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
-        assert!(ApiTokens::read_or_make(home.path()).is_err(), "a link is not followed");
+        let why = ApiTokens::read_or_make(home.path()).err().unwrap().to_string();
+        assert!(why.contains("remove it"), "a link is not followed: {why}");
+    }
+
+    #[test]
+    fn only_of_a_file_that_is_missing_is_said_that_a_start_makes_it() {
+        let home = TempDir::new().unwrap();
+        let said = |state_dir: &Path| ApiToken::read(state_dir, false).err().unwrap().to_string();
+        let why = said(home.path());
+        assert!(why.contains("there is no file") && why.contains("which makes it"), "{why}");
+        let not_a_folder = home.path().join("file");
+        fs::write(&not_a_folder, "").unwrap();
+        let why = said(&not_a_folder);
+        assert!(why.contains("cannot be read") && !why.contains("makes"), "{why}");
     }
 }

@@ -1,7 +1,7 @@
 //! The connections over TCP: few, and those without a token give way to newer ones (P9).
 //!
-//! So who keeps connections open and says nothing, or says it slowly, keeps nobody out. Deliberately
-//! not here: what a token is (`gate.rs`).
+//! So who keeps connections open and says nothing, or says it slowly, keeps nobody out.
+//! Deliberately not here: what a token is (`gate.rs`).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,9 @@
-//! `dirsync identity`: this machine's membership as a file, and back. Deliberately not here: what is
-//! in it (`io/identity.rs`).
+//! `dirsync identity`: this machine's membership as a file, and back. Deliberately not here: what
+//! is in it (`io/identity.rs`).
 
+use super::passphrase::{self, Person};
 use super::place::CliPlace;
-use super::{Failure, passphrase, say};
+use super::{Failure, say};
 use crate::client::{identity, shown};
 use crate::options::{Args as DaemonArgs, Options, SecretSource};
 use clap::{Args, Parser, Subcommand};
@@ -15,8 +16,8 @@ use std::path::{Path, PathBuf};
 pub(super) enum IdentityCommand {
     /// Write this machine's membership to FILE, encrypted by a passphrase; '-' is standard output
     ///
-    /// Asks the folder's daemon, or reads what is kept where none runs. Whoever has the file and the
-    /// passphrase can be this machine: keep them apart. The program 'age' opens it as well.
+    /// Asks the folder's daemon, or reads what is kept where none runs. Whoever has the file and
+    /// the passphrase can be this machine: keep them apart. The program 'age' opens it as well.
     Export(ExportArgs),
     /// Make DIR what was exported to FILE: a member of that group, as a new device; '-' is standard
     /// input
@@ -97,13 +98,21 @@ async fn export(directory: Option<PathBuf>, json: bool, args: &ExportArgs) -> Re
         identity::kept(&from(directory.as_deref(), state_dir), secret_file.as_deref())?
     } else {
         let folder = CliPlace::find(directory)?.folder;
-        if !is_standard {
-            identity::refuse_inside(&file, &folder.path)?;
-        }
         identity::of_folder(&folder, secret_file.as_deref()).await??
     };
-    let passphrase = if args.passphrase_stdin { passphrase::line()? } else { passphrase::asked_twice().await? };
-    let sealed = identity::sealed(&member, &passphrase)?;
+    let given = if args.passphrase_stdin { Some(passphrase::line()?) } else { None };
+    let mut person = Person::new()?;
+    let passphrase = match given {
+        Some(passphrase) => passphrase,
+        None => person.asked_twice().await?,
+    };
+    let (member, sealed) = person
+        .unless_interrupted(move || {
+            let sealed = identity::sealed(&member, &passphrase);
+            (member, sealed)
+        })
+        .await?;
+    let sealed = sealed?;
     if is_standard {
         let mut out = io::stdout().lock();
         out.write_all(&sealed)?;
@@ -139,12 +148,14 @@ async fn import(directory: Option<&Path>, json: bool, args: &ImportArgs) -> Resu
     let options = options(&from(directory, &args.directory), state_dir.as_deref())?;
     let file = from(directory, &args.file);
     let bytes = identity::read(&file)?;
-    let passphrase = if args.passphrase_stdin {
-        passphrase::line()?
-    } else {
-        passphrase::asked("Passphrase of the export: ").await?
+    let given = if args.passphrase_stdin { Some(passphrase::line()?) } else { None };
+    let mut person = Person::new()?;
+    let passphrase = match given {
+        Some(passphrase) => passphrase,
+        None => person.asked("Passphrase of the export: ").await?,
     };
-    let member = identity::opened(&file, &bytes, &passphrase)?;
+    let name = file.clone();
+    let member = person.unless_interrupted(move || identity::opened(&name, &bytes, &passphrase)).await??;
     let device = identity::import(&options.state_dir, &member)?;
     let start = match &args.state_dir {
         Some(_) => format!("dirsyncd --state-dir '{}' '{}'", shown(&options.state_dir), shown(&options.directory)),

@@ -1,19 +1,19 @@
 //! A membership between a state directory and a file: from the daemon that runs, or from what is
 //! kept where none does.
 //!
-//! May import `io::identity`, `io::store` and `options`. Deliberately not here: passphrases, and what
-//! is said about it (`cli/identity.rs`).
+//! May import `io` and `options`. Deliberately not here: passphrases, and what is said about it
+//! (`cli/identity.rs`).
 
 use super::absent::AbsenceKind;
 use super::{ClientError, Folder, shown};
 use crate::io::control::EXPORT;
-use crate::io::identity::import::{self, ImportError};
+use crate::io::fs::nested;
+use crate::io::identity::import::{self, BegunError, ImportError};
 use crate::io::identity::sealed::{self, MAX_SEALED_BYTES, SealError};
 use crate::io::identity::{ExportError, ExportText, ExportedMember};
 use crate::io::store::index::SqliteIndex;
-use crate::io::store::leaving;
 use crate::io::store::secret::{Secret, SecretError};
-use crate::io::store::state_folder::{StateDir, StateError};
+use crate::io::store::state_folder::{StateDir, StateError, sync_folder};
 use crate::model::DeviceId;
 use crate::options;
 use serde_json::json;
@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 pub enum IdentityError {
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    Begun(#[from] BegunError),
     #[error(transparent)]
     Import(#[from] ImportError),
     #[error("{0}; where --secret-file is given to the daemon, give it here as well")]
@@ -87,14 +89,13 @@ pub fn kept(state_dir: &Path, secret_file: Option<&Path>) -> Result<ExportedMemb
     }
     let state = StateDir::open(state_dir)?;
     let unreadable = |why: &dyn ToString| IdentityError::Unreadable { state: shown(state_dir), why: why.to_string() };
-    leaving::finish(&state).and_then(|()| import::finish(&state)).map_err(|why| unreadable(&why))?;
+    import::finish_begun(&state)?;
     if !state.index_path().exists() {
         return Err(none());
     }
     let secret = Secret::read(secret_file.unwrap_or(&state_dir.join("secret")), None)?;
     let meta = |key: &str| SqliteIndex::glance(&state.index_path(), key).map(|seen| seen.meta);
-    meta("").map_err(|why| unreadable(&why))?;
-    let gathered = ExportedMember::gather(secret, |key| meta(key).ok().flatten(), Some(options::own_name()));
+    let gathered = ExportedMember::gather(secret, meta, Some(options::own_name()));
     gathered.map_err(|why| unreadable(&why))
 }
 
@@ -103,18 +104,17 @@ pub fn check_target(file: &Path, force: bool) -> Result<(), IdentityError> {
     match file.symlink_metadata() {
         Ok(facts) if !facts.is_file() => Err(IdentityError::NotRegular(shown(file))),
         Ok(_) if !force => Err(IdentityError::Exists(shown(file))),
-        _ => Ok(()),
+        _ => refuse_synced(file),
     }
 }
 
-/// What is in the folder goes to every machine.
-pub fn refuse_inside(file: &Path, folder: &Path) -> Result<(), IdentityError> {
+/// What is in a synced folder goes to every machine, whichever folder it is.
+fn refuse_synced(file: &Path) -> Result<(), IdentityError> {
     let place = std::path::absolute(file).ok().and_then(|file| file.parent()?.canonicalize().ok());
-    match place {
-        Some(place) if place.starts_with(folder) => {
-            Err(IdentityError::Inside { file: shown(file), folder: shown(folder) })
-        }
-        _ => Ok(()),
+    let around = place.as_deref().and_then(|place| place.ancestors().find(|outer| nested::is_synced(outer)));
+    match around {
+        Some(folder) => Err(IdentityError::Inside { file: shown(file), folder: shown(folder) }),
+        None => Ok(()),
     }
 }
 
@@ -136,7 +136,7 @@ pub fn write(file: &Path, bytes: &[u8], force: bool) -> Result<(), IdentityError
         } else {
             beside.persist_noclobber(file)?
         };
-        File::open(dir)?.sync_all()
+        sync_folder(dir)
     };
     written().map_err(|why| match why.kind() {
         io::ErrorKind::AlreadyExists => IdentityError::Exists(shown(file)),

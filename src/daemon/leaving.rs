@@ -6,6 +6,7 @@
 use super::turn::{Hands, Loop};
 use super::{DaemonError, RunEnd};
 use crate::engine::Event;
+use crate::io::identity::import::BegunError;
 use crate::io::store::index::IndexError;
 use crate::io::store::leaving;
 use crate::io::store::state_folder::StateDir;
@@ -27,7 +28,7 @@ pub(super) fn decide<H: Hands>(turns: &mut Loop<H>, state: &StateDir) -> Result<
 
 /// Carries it out, if it was decided. The index must not be open.
 pub(super) fn finish(state: &StateDir) -> Result<(), DaemonError> {
-    leaving::finish(state).map_err(DaemonError::Leaving)
+    leaving::finish(state).map_err(|why| BegunError::Leaving(why).into())
 }
 
 /// Whether the run before this one left a group; said once.

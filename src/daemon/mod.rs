@@ -30,14 +30,14 @@ use crate::io::fs::disk::{Disk, DiskOptions};
 use crate::io::fs::nested::{self, NestedError};
 use crate::io::fs::root::{Root, RootError};
 use crate::io::fs::stall;
-use crate::io::identity::import;
+use crate::io::identity::import::{self, BegunError};
 use crate::io::journal::Journal;
 use crate::io::net::device_key::{self, META_FORMER_KEYS};
 use crate::io::net::link::Times;
 use crate::io::net::mesh::{Listen, Net, NetConfig, NetError};
 use crate::io::net::tls::{DeviceKey, KeyError};
 use crate::io::store::index::{IndexError, IndexOrigin, OpenedIndex, SqliteIndex};
-use crate::io::store::secret::{Secret, SecretError};
+use crate::io::store::secret::{Secret, SecretError, credentials};
 use crate::io::store::state_folder::{StateDir, StateError};
 use crate::model::{Capability, DeviceId, text};
 use crate::options::{self, CodeSource, ListenPort, Options, SecretSource};
@@ -49,10 +49,9 @@ use http::OverTcp;
 use joining::Joined;
 use marker::{MarkerError, MarkerVerdict};
 use shell::{NetworkReads, NetworkStaging, Shell};
-use std::env;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use turn::{Clock, Loop};
 
@@ -99,10 +98,8 @@ pub enum DaemonError {
     Preview(Box<preview::PreviewFailure>),
     #[error("{0}")]
     Joining(Box<joining::JoiningError>),
-    #[error("this machine leaves its group, and what it keeps for it cannot be removed: {0}; start it again to go on")]
-    Leaving(io::Error),
-    #[error("what 'dirsync identity import' stored cannot be put in its place: {0}; start it again to go on")]
-    Importing(io::Error),
+    #[error(transparent)]
+    Begun(#[from] BegunError),
     #[error("cannot start: {0}{more}", more = way_out(.0))]
     Start(#[from] io::Error),
 }
@@ -138,8 +135,7 @@ pub fn run(options: &Options) -> Result<RunEnd, DaemonError> {
 fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     nested::refuse(&options.directory)?;
     let state = StateDir::open(&options.state_dir)?;
-    leaving::finish(&state)?;
-    import::finish(&state).map_err(DaemonError::Importing)?;
+    import::finish_begun(&state)?;
     let given = secret(options)?;
     let root = Arc::new(Root::open(&options.directory)?);
     let (mut index, was_clean) = open_index(&state, &root)?;
@@ -466,7 +462,7 @@ enum GivenSecret<'a> {
 }
 
 fn secret(options: &Options) -> Result<GivenSecret<'_>, SecretError> {
-    let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let credentials = credentials();
     match (&options.secret, &options.join) {
         (SecretSource::Named(file), _) => Ok(GivenSecret::Here(Secret::read(file, credentials.as_deref())?, None)),
         (SecretSource::Open, _) => Ok(GivenSecret::Here(Secret::open_to_all(), None)),

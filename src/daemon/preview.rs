@@ -12,23 +12,20 @@ use crate::engine::preview::{FoundHere, Preview, preview, to_be_hashed};
 use crate::humanize;
 use crate::io::clock::wall_ns;
 use crate::io::fs::glance::Glance;
-use crate::io::identity::import;
+use crate::io::identity::import::{self, BegunError};
 use crate::io::net::device_key::META_DEVICE_KEY;
 use crate::io::net::preview::{GroupTree, PreviewConfig, PreviewError, group_tree};
 use crate::io::net::tls::{DeviceKey, KeyError};
 use crate::io::store::index::SqliteIndex;
-use crate::io::store::leaving;
-use crate::io::store::secret::{Secret, SecretError, SecretKeys};
+use crate::io::store::secret::{Secret, SecretError, SecretKeys, credentials};
 use crate::io::store::state_folder::{StateDir, StateError};
 use crate::model::path::IGNORE_FILE;
 use crate::model::{ContentId, Entry, Kind, SyncPath, text};
 use crate::options::{Options, PreviewForm, SecretSource};
 use said::{line, view, words};
 use std::collections::BTreeMap;
-use std::env;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a member is looked for.
@@ -63,10 +60,8 @@ pub enum PreviewFailure {
     Secret(#[from] SecretError),
     #[error("there is no secret in '{0}', so this machine is in no group: give --join CODE as well, or --secret-file")]
     NoSecret(String),
-    #[error("this machine leaves its group, and what it keeps for it cannot be removed: {0}")]
-    Leaving(io::Error),
-    #[error("what 'dirsync identity import' stored cannot be put in its place: {0}")]
-    Importing(io::Error),
+    #[error(transparent)]
+    Begun(#[from] BegunError),
     #[error("the folder cannot be read: {0}")]
     Folder(io::Error),
     #[error("the device key cannot be kept: {0}")]
@@ -78,8 +73,7 @@ pub enum PreviewFailure {
 /// Prints the preview on standard output.
 pub fn print(options: &Options, form: PreviewForm) -> Result<(), PreviewFailure> {
     let state = StateDir::open(&options.state_dir)?;
-    leaving::finish(&state).map_err(PreviewFailure::Leaving)?;
-    import::finish(&state).map_err(PreviewFailure::Importing)?;
+    import::finish_begun(&state)?;
     let key = device_key(&state, options)?;
     let (keys, inviter) = match &options.join {
         Some(source) => {
@@ -184,7 +178,7 @@ fn device_key(state: &StateDir, options: &Options) -> Result<DeviceKey, PreviewF
 }
 
 fn secret(options: &Options) -> Result<Secret, PreviewFailure> {
-    let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let credentials = credentials();
     match &options.secret {
         SecretSource::Open => Ok(Secret::open_to_all()),
         SecretSource::Named(file) => Ok(Secret::read(file, credentials.as_deref())?),

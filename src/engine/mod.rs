@@ -52,7 +52,7 @@ pub use api::event::{
     StatKind, Trouble, Verify, WalkId,
 };
 pub use api::file_system::{Keeps, Names};
-pub use api::group::{GroupState, NotHanded};
+pub use api::group::{GroupState, META_MEMBERSHIP, NotHanded};
 pub use api::local::{DifferingPaths, LocalChange, LocalKind};
 pub use api::problem::{Problem, RenewalCause, SuspectCause};
 pub use api::status::{
@@ -84,7 +84,7 @@ use transfer::Transfer;
 
 const META_COUNTER: &str = "counter";
 /// What this machine does with changes, in a word.
-const META_ROLE: &str = "role";
+pub const META_ROLE: &str = "role";
 /// When this machine last took a new id because of its counters (ns since 1970).
 const META_RENEWED_AT: &str = "renewed_at";
 const META_LATEST_DAY: &str = "latest_day";

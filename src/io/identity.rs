@@ -6,21 +6,19 @@
 pub mod import;
 pub mod sealed;
 
+use crate::engine::{GroupState, META_MEMBERSHIP, META_ROLE};
 use crate::io::clock::wall_ns;
 use crate::io::net::device_key::{META_DEVICE_KEY, META_FORMER_KEYS};
-use crate::io::net::succession::MAX_CHAIN_BYTES;
+use crate::io::net::succession::{self, MAX_CHAIN_BYTES};
 use crate::io::net::tls::DeviceKey;
 use crate::io::store::secret::Secret;
 use crate::model::{DeviceId, SyncRole, text};
 use crate::wire::packet::is_clean_name;
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 
 /// How a person named this machine.
 pub const META_NAME: &str = "daemon.name";
-/// The engine's: what this machine does with changes.
-const META_ROLE: &str = "role";
-/// The engine's list of machines. It is carried as it is.
-const META_MEMBERSHIP: &str = "membership";
 /// What of the index is in an export.
 pub const EXPORTED_META: [&str; 5] = [META_DEVICE_KEY, META_FORMER_KEYS, META_NAME, META_ROLE, META_MEMBERSHIP];
 
@@ -31,6 +29,12 @@ const MAX_MEMBERSHIP_BYTES: usize = 1 << 20;
 /// Far above all of that in hexadecimal digits.
 pub const MAX_EXPORT_BYTES: usize = 4 << 20;
 
+const DEVICE_KEY: &str = "device key";
+const FORMER_KEYS: &str = "chain of former keys";
+const NAME: &str = "name";
+const ROLE: &str = "role";
+const LIST: &str = "list of machines";
+
 /// Why something is no export that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
@@ -38,10 +42,14 @@ pub enum ExportError {
     NoMembership,
     #[error("it is of format {0}, and this dirsync knows format {FORMAT}: use the newer dirsync that made it")]
     Newer(u32),
+    #[error("it says that it is of format 0, which no dirsync makes")]
+    NoFormat,
     #[error("its list of machines has more than {MAX_MEMBERSHIP_BYTES} bytes, which no import takes")]
     TooLarge,
     #[error("its {0} is malformed: export it again where the machine still is")]
     Malformed(&'static str),
+    #[error("its {what} cannot be read: {why}")]
+    Unreadable { what: &'static str, why: String },
 }
 
 /// What makes a machine a member, and which one.
@@ -75,26 +83,43 @@ pub struct ExportText {
 
 impl ExportedMember {
     /// From the secret and an index. `name`: where nobody named this machine.
-    pub fn gather(
+    pub fn gather<E: Display>(
         secret: Secret,
-        meta: impl Fn(&str) -> Option<Vec<u8>>,
+        meta: impl Fn(&str) -> Result<Option<Vec<u8>>, E>,
         name: Option<String>,
     ) -> Result<Self, ExportError> {
-        let word = |key| meta(key).and_then(|bytes| String::from_utf8(bytes).ok());
-        let key = meta(META_DEVICE_KEY).ok_or(ExportError::NoMembership)?;
-        let membership = meta(META_MEMBERSHIP);
+        let read = |key, what| meta(key).map_err(|why| ExportError::Unreadable { what, why: why.to_string() });
+        let word = |key, what| {
+            let bytes = read(key, what)?;
+            bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| ExportError::Malformed(what))).transpose()
+        };
+        let key = read(META_DEVICE_KEY, DEVICE_KEY)?.ok_or(ExportError::NoMembership)?;
+        let membership = read(META_MEMBERSHIP, LIST)?;
         if membership.as_ref().is_some_and(|list| list.len() > MAX_MEMBERSHIP_BYTES) {
             return Err(ExportError::TooLarge);
         }
-        let role = word(META_ROLE).and_then(|word| SyncRole::of(&word)).unwrap_or_default();
-        Ok(Self {
+        let role = word(META_ROLE, ROLE)?.map(|word| SyncRole::of(&word).ok_or(ExportError::Malformed(ROLE)));
+        let member = Self {
             secret,
-            key: DeviceKey::from_bytes(&key).map_err(|_| ExportError::Malformed("device key"))?,
-            former_keys: meta(META_FORMER_KEYS),
-            name: word(META_NAME).or(name).filter(|name| is_clean_name(name)),
-            role,
+            key: DeviceKey::from_bytes(&key).map_err(|_| ExportError::Malformed(DEVICE_KEY))?,
+            former_keys: read(META_FORMER_KEYS, FORMER_KEYS)?,
+            name: word(META_NAME, NAME)?.or(name).filter(|name| is_clean_name(name)),
+            role: role.transpose()?.unwrap_or_default(),
             membership,
-        })
+        };
+        member.checked()
+    }
+
+    /// That what is carried as bytes means something.
+    fn checked(self) -> Result<Self, ExportError> {
+        let is_chain = |chain: &[u8]| !succession::former_ids(chain, self.device()).is_empty();
+        if !self.former_keys.as_deref().is_none_or(is_chain) {
+            return Err(ExportError::Malformed(FORMER_KEYS));
+        }
+        if self.membership.as_deref().is_some_and(|list| GroupState::checked(list).is_none()) {
+            return Err(ExportError::Malformed(LIST));
+        }
+        Ok(self)
     }
 
     pub fn device(&self) -> DeviceId {
@@ -124,6 +149,7 @@ impl ExportedMember {
         }
         match serde_json::from_slice::<Head>(json) {
             Ok(Head { dirsync_membership: FORMAT }) => {}
+            Ok(Head { dirsync_membership: 0 }) => return Err(ExportError::NoFormat),
             Ok(Head { dirsync_membership }) => return Err(ExportError::Newer(dirsync_membership)),
             Err(_) => return Err(ExportError::NoMembership),
         }
@@ -139,34 +165,53 @@ impl ExportedMember {
         };
         let key = bytes(&text.device_key, MAX_KEY_BYTES).and_then(|key| DeviceKey::from_bytes(&key).ok());
         if !text.name.as_deref().is_none_or(is_clean_name) {
-            return Err(malformed("name"));
+            return Err(malformed(NAME));
         }
-        Ok(Self {
+        let member = Self {
             secret: Secret::of_line(&text.secret).ok_or(malformed("secret"))?,
-            key: key.ok_or(malformed("device key"))?,
-            former_keys: perhaps(text.former_keys.as_ref(), MAX_CHAIN_BYTES, "chain of former keys")?,
+            key: key.ok_or(malformed(DEVICE_KEY))?,
+            former_keys: perhaps(text.former_keys.as_ref(), MAX_CHAIN_BYTES, FORMER_KEYS)?,
             name: text.name.clone(),
-            role: SyncRole::of(&text.role).ok_or(malformed("role"))?,
-            membership: perhaps(text.membership.as_ref(), MAX_MEMBERSHIP_BYTES, "list of machines")?,
-        })
+            role: SyncRole::of(&text.role).ok_or(malformed(ROLE))?,
+            membership: perhaps(text.membership.as_ref(), MAX_MEMBERSHIP_BYTES, LIST)?,
+        };
+        member.checked()
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::engine::api::index::Index;
+    use crate::engine::api::map_index::MapIndex;
     use crate::model::Capability;
     use serde_json::{Value, json};
+    use std::convert::Infallible;
+
+    /// As the index of a member of this group has it.
+    pub(crate) fn list(secret: &Secret) -> Vec<u8> {
+        let mut index = MapIndex::default();
+        GroupState::settle(&mut index, secret.handed(), None);
+        index.meta(META_MEMBERSHIP).unwrap()
+    }
+
+    fn secret() -> Secret {
+        Secret::of_line(&"ab".repeat(32)).unwrap()
+    }
+
+    /// What an index with these says.
+    fn metas(held: &[(&str, &[u8])]) -> impl Fn(&str) -> Result<Option<Vec<u8>>, Infallible> + use<> {
+        let key = DeviceKey::generate().unwrap().to_bytes();
+        let held: Vec<_> = held.iter().map(|(key, value)| ((*key).to_owned(), value.to_vec())).collect();
+        move |asked| {
+            let given = held.iter().find(|(key, _)| key == asked).map(|(_, value)| value.clone());
+            Ok(given.or_else(|| (asked == META_DEVICE_KEY).then(|| key.clone())))
+        }
+    }
 
     pub(crate) fn member() -> ExportedMember {
-        let metas = |key: &str| match key {
-            META_DEVICE_KEY => Some(DeviceKey::generate().unwrap().to_bytes()),
-            META_ROLE => Some(b"send-only".to_vec()),
-            META_MEMBERSHIP => Some(vec![7, 0, 255]),
-            _ => None,
-        };
-        let secret = Secret::of_line(&"ab".repeat(32)).unwrap();
-        ExportedMember::gather(secret, metas, Some("nas".to_owned())).unwrap()
+        let metas = metas(&[(META_ROLE, b"send-only"), (META_MEMBERSHIP, &list(&secret()))]);
+        ExportedMember::gather(secret(), metas, Some("nas".to_owned())).unwrap()
     }
 
     #[test]
@@ -177,7 +222,7 @@ pub(super) mod tests {
         assert!(again.secret == member.secret);
         assert_eq!(again.key.to_bytes(), member.key.to_bytes());
         assert_eq!((again.name.as_deref(), again.role), (Some("nas"), SyncRole::SendOnly));
-        assert_eq!((again.former_keys, again.membership), (None, Some(vec![7, 0, 255])));
+        assert_eq!((again.former_keys, again.membership), (None, Some(list(&secret()))));
     }
 
     #[test]
@@ -190,25 +235,38 @@ pub(super) mod tests {
 
     #[test]
     fn an_index_without_a_device_has_no_membership() {
-        let secret = Secret::of_line(&"ab".repeat(32)).unwrap();
-        let gathered = ExportedMember::gather(secret, |_| None, None);
+        let gathered = ExportedMember::gather(secret(), |_| Ok::<_, Infallible>(None), None);
         assert!(matches!(gathered, Err(ExportError::NoMembership)));
     }
 
     #[test]
     fn a_list_of_machines_that_could_not_be_imported_is_not_exported_without_a_word() {
         let gathered = |bytes: usize| {
-            let metas = |key: &str| match key {
-                META_DEVICE_KEY => Some(DeviceKey::generate().unwrap().to_bytes()),
-                META_MEMBERSHIP => Some(vec![0; bytes]),
-                _ => None,
-            };
-            ExportedMember::gather(Secret::of_line(&"ab".repeat(32)).unwrap(), metas, None)
+            let mut padded = list(&secret());
+            padded.resize(bytes, 0);
+            ExportedMember::gather(secret(), metas(&[(META_MEMBERSHIP, &padded)]), None)
         };
         let largest = gathered(MAX_MEMBERSHIP_BYTES).unwrap().to_text();
         let json = serde_json::to_vec_pretty(&largest).unwrap();
         assert!(json.len() <= MAX_EXPORT_BYTES && ExportedMember::of_bytes(&json).is_ok());
         assert!(matches!(gathered(MAX_MEMBERSHIP_BYTES + 1), Err(ExportError::TooLarge)));
+    }
+
+    #[test]
+    fn what_an_index_does_not_tell_is_no_silent_loss() {
+        let key = DeviceKey::generate().unwrap().to_bytes();
+        for (unread, what) in EXPORTED_META.into_iter().zip([DEVICE_KEY, FORMER_KEYS, NAME, ROLE, LIST]) {
+            let meta = |asked: &str| match asked {
+                _ if asked == unread => Err("disk I/O error"),
+                META_DEVICE_KEY => Ok(Some(key.clone())),
+                _ => Ok(None),
+            };
+            let why = ExportedMember::gather(secret(), meta, None).err().expect(what).to_string();
+            assert_eq!(why, format!("its {what} cannot be read: disk I/O error"));
+            let gathered = ExportedMember::gather(secret(), metas(&[(unread, b"\xff king")]), None);
+            let why = gathered.err().expect(what).to_string();
+            assert!(why.contains(what) && why.contains("malformed"), "{why}");
+        }
     }
 
     #[test]
@@ -219,13 +277,19 @@ pub(super) mod tests {
             changed[field] = value;
             changed.to_string()
         };
+        let (old, new) = (DeviceKey::generate().unwrap(), DeviceKey::generate().unwrap());
+        let of_another = succession::extended(None, &old, new.device().unwrap()).unwrap();
+        let of_another = text::hex(&of_another);
+        let mut list_cut = good["membership"].as_str().unwrap().to_owned();
+        list_cut.truncate(list_cut.len() - 2);
         let table = [
             ("", "no membership"),
             ("{}", "no membership"),
             ("[1]", "no membership"),
             ("{\"dirsync_membership\": 1}", "no membership"),
             (&with("dirsync_membership", json!("1")), "no membership"),
-            (&with("dirsync_membership", json!(2)), "format 2"),
+            (&with("dirsync_membership", json!(2)), "use the newer dirsync"),
+            (&with("dirsync_membership", json!(0)), "format 0, which no dirsync makes"),
             (&with("secret", json!("abcd")), "secret"),
             (&with("secret", json!("read-only abcd")), "secret"),
             (&with("device_key", json!("zz")), "device key"),
@@ -233,7 +297,11 @@ pub(super) mod tests {
             (&with("device_key", json!("00".repeat(5000))), "device key"),
             (&with("former_keys", json!("0")), "former keys"),
             (&with("former_keys", json!("00".repeat(1000))), "former keys"),
+            (&with("former_keys", json!(&of_another)), "former keys"),
             (&with("membership", json!("x")), "list of machines"),
+            (&with("membership", json!("")), "list of machines"),
+            (&with("membership", json!("0700ff")), "list of machines"),
+            (&with("membership", json!(&list_cut)), "list of machines"),
             (&with("membership", json!("00".repeat(MAX_MEMBERSHIP_BYTES + 1))), "list of machines"),
             (&with("name", json!("a\nb")), "name"),
             (&with("name", json!("")), "name"),

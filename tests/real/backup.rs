@@ -3,17 +3,19 @@
 use crate::common::disk::path_text;
 use crate::common::machine::{find_line, text_of, wait_linked};
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, read, write};
+use dirsyncd::io::identity::{ExportedMember, sealed};
 use dirsyncd::io::net::device_key::META_FORMER_KEYS;
 use dirsyncd::io::net::succession::former_ids;
 use dirsyncd::io::store::index::SqliteIndex;
 use dirsyncd::model::DeviceId;
-use dirsyncd::model::text::from_hex;
+use dirsyncd::model::text::{from_hex, hex};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -56,6 +58,26 @@ fn device(machine: &Machine) -> String {
     machine.json(&["status"]).expect("a status")["device"].as_str().expect("an id").to_owned()
 }
 
+/// Of the device that was exported.
+fn private_key(file: &Path) -> Vec<u8> {
+    let text = sealed::open(&read(file), PASSPHRASE).expect("an export");
+    let key = ExportedMember::of_bytes(&text).expect("a member").key.to_bytes();
+    // The number that comes after the version of an ECPrivateKey, as 32 bytes.
+    let before = [2, 1, 1, 4, 32];
+    let at = key.windows(before.len()).position(|bytes| bytes == before).expect("a key of P-256") + before.len();
+    key[at..at + 32].to_vec()
+}
+
+/// Killed when dropped.
+struct Guarded(Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Exit code, and a sentence with these words.
 fn says(out: &Output, code: i32, words: &[&str]) {
     let text = text_of(out);
@@ -78,7 +100,10 @@ fn a_machine_goes_on_from_its_export_on_new_hardware_and_the_old_one_beside_it()
     says(&export(&old, &file), 0, &["exported the membership of old", "old.age"]);
     assert_eq!(fs::metadata(&file).expect("the export").permissions().mode() & 0o7777, 0o600);
     let secret = String::from_utf8(read(old.state.join("secret"))).expect("digits");
-    assert!(!old.log().contains(secret.trim()), "the log tells no secret, whatever is logged");
+    let key = private_key(&file);
+    for text in [secret.trim(), &hex(&key), &format!("{key:?}")] {
+        assert!(!old.log().contains(text), "the log tells no secret, whatever is logged");
+    }
 
     let new = machine(&group, "new");
     says(&import(&new, &file), 0, &["has the membership of old", "as a new device", "dirsyncd --state-dir"]);
@@ -166,17 +191,46 @@ fn a_person_is_asked_for_the_passphrase_and_the_program_age_opens_and_makes_such
     let port = group.broadcast_port.to_string();
     let mut daemon = Command::new(&new.binary);
     daemon.args(["-b", &port, "-l", "0", path_text(&new.dir)]).env("XDG_STATE_HOME", &home);
-    let mut daemon = daemon.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let daemon = Guarded(daemon.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"));
     let status = eventually("both are linked", PATIENCE, || {
         let status = new.json(&["status"])?;
         let is_linked = status["peers"][0]["name"] == "old";
         is_linked.then_some(status.clone()).ok_or(status.to_string())
     });
-    let _ = daemon.kill();
-    let _ = daemon.wait();
+    drop(daemon);
     for field in ["device", "name", "state_dir"] {
         assert_eq!(status[field], said[field], "{field}");
     }
+}
+
+#[test]
+fn an_interrupt_ends_the_command_while_the_passphrase_is_worked_on() {
+    let group = Group::new();
+    let new = machine(&group, "new");
+    let file = new.home.join("slow.age");
+    // One that demands four times the work of ours, so that there is time.
+    let ours = sealed::seal(b"{}", PASSPHRASE).expect("a file of age");
+    let at = ours.windows(4).position(|four| four == b" 18\n").expect("its work");
+    write(&file, [&ours[..at], b" 20\n", &ours[at + 4..]].concat());
+    let mut command = Command::new(&new.client);
+    command.args(import_args(&new, &file)).arg("--passphrase-stdin");
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = Guarded(command.spawn().expect("it can be started"));
+    let mut line = child.0.stdin.take().expect("its standard input");
+    line.write_all(format!("{PASSPHRASE}\n").as_bytes()).expect("it reads");
+    let status = format!("/proc/{}/status", child.0.id());
+    eventually("it works in memory", PATIENCE, || {
+        let status = fs::read_to_string(&status).map_err(|why| why.to_string())?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().split(' ').next()?.parse().ok());
+        kib.is_some_and(|kib: u64| kib > 64 << 10).then_some(()).ok_or(status)
+    });
+    let pid = Pid::from_child(&child.0);
+    rustix::process::kill_process(pid, Signal::INT).expect("our child");
+    assert_eq!(child.0.wait().expect("our child").code(), Some(1));
+    let mut said = String::new();
+    child.0.stderr.take().expect("its words").read_to_string(&mut said).expect("text");
+    assert!(said.contains("interrupted; nothing was done"), "{said}");
+    assert_eq!(fs::read_dir(&new.state).expect("a folder").count(), 0);
 }
 
 #[test]
@@ -198,6 +252,9 @@ fn what_is_kept_of_a_machine_is_exported_where_no_daemon_runs() {
     says(&with_passphrase(&old, &by_state, PASSPHRASE), 1, &["secret file", "--secret-file"]);
     let secret = old.secret_file();
     let named = [&by_state[..], &["--secret-file", path_text(&secret)]].concat();
+    let inside = old.at("old.age");
+    let inside = ["identity", "export", path_text(&inside), "--state-dir", state, "--secret-file", path_text(&secret)];
+    says(&with_passphrase(&old, &inside, PASSPHRASE), 1, &["lies in the synced folder", "a place outside"]);
     says(&with_passphrase(&old, &named, PASSPHRASE), 0, &["exported the membership of attic"]);
     // The state of the folder is found where a daemon has it by itself.
     let from_folder = |home: &Path| {
@@ -237,6 +294,9 @@ fn what_cannot_be_exported_or_imported_is_refused_with_the_way_out_and_changes_n
         2,
         &["empty"],
     );
+    let long = "x".repeat(4097);
+    let args = ["-C", path_text(&old.dir), "identity", "export", path_text(&file)];
+    says(&with_passphrase(&old, &args, &long), 2, &["at most 4096 bytes"]);
     assert!(!file.exists());
     says(&export(&old, &file), 0, &["exported"]);
     says(&export(&old, &file), 1, &["old.age' exists", "--force"]);

@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-const META_MEMBERSHIP: &str = "membership";
+/// The list of machines and the secrets.
+pub const META_MEMBERSHIP: &str = "membership";
 
 /// Why a machine is handed no secret. Told to it, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +48,15 @@ impl GroupState {
     pub fn load(index: &impl Index) -> Self {
         let stored = index.meta(META_MEMBERSHIP).and_then(|stored| postcard::from_bytes(&stored).ok());
         stored.unwrap_or_default()
+    }
+
+    /// Of bytes from outside; `None` where no index of a member could hold them.
+    pub fn checked(stored: &[u8]) -> Option<Self> {
+        let group: Self = postcard::from_bytes(stored).ok()?;
+        let is_sound = group.roster().check().is_ok() && group.keys.as_ref().is_none_or(HandedKeys::is_sound);
+        let is_keyed = group.members.iter().all(|(device, member)| *device == member.device)
+            && group.removals.iter().all(|(device, removal)| *device == removal.device);
+        (is_sound && is_keyed).then_some(group)
     }
 
     pub(in crate::engine) fn store(&self, index: &mut impl Index) {

@@ -8,12 +8,13 @@
 use super::answer::{Answer, ApiState, Refusal, blocking};
 use super::{Request, SecretPlace};
 use crate::io::identity::{EXPORTED_META, ExportText, ExportedMember};
-use crate::io::store::secret::Secret;
+use crate::io::store::secret::{Secret, credentials};
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
-use std::path::PathBuf;
-use std::{env, io};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
 
 /// Where it is found.
 pub(crate) const EXPORT: &str = "/internal/identity/export";
@@ -36,10 +37,10 @@ async fn export(State(shared): State<ApiState>) -> Answer<ExportText> {
     let ask = |answer| Request::Meta { keys: &EXPORTED_META, answer };
     let values = shared.handle.ask(ask).await.ok_or_else(Refusal::busy)?;
     // As it is now: another one may have been handed over since the start.
-    let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    let read = move || Secret::read(&file, credentials.as_deref()).map_err(io::Error::other);
+    let read = move || Secret::read(&file, credentials().as_deref()).map_err(io::Error::other);
     let secret = blocking(read).await?;
-    let value = |key: &str| EXPORTED_META.iter().position(|known| *known == key).and_then(|at| values.get(at)?.clone());
-    let member = ExportedMember::gather(secret, value, Some(status.name));
+    let known: BTreeMap<_, _> = EXPORTED_META.into_iter().zip(values).collect();
+    let meta = |key: &str| Ok::<_, Infallible>(known.get(key).cloned().flatten());
+    let member = ExportedMember::gather(secret, meta, Some(status.name));
     Ok(Json(member.map_err(|why| Refusal::failed(format!("the membership cannot be exported: {why}")))?.to_text()))
 }

@@ -39,7 +39,8 @@ pub fn refuse(directory: &Path) -> Result<(), NestedError> {
     if is_synced(directory) { Ok(()) } else { refuse_around(directory) }
 }
 
-fn is_synced(folder: &Path) -> bool {
+/// Whether this folder is synced, or was and may be again.
+pub fn is_synced(folder: &Path) -> bool {
     let ours = rustix::process::geteuid().as_raw();
     let private = folder.join(PRIVATE_DIR);
     let is_ours = fs::symlink_metadata(&private).is_ok_and(|facts| [0, ours].contains(&facts.uid()));

@@ -4,10 +4,11 @@
 //! All of it is made in a folder beside, which one rename turns into [`COMMITTED`]. Before that
 //! there is nothing that a start looks at; what is left of it, the next start or import removes.
 //! After it, whoever opens the state directory next first puts the index and the secret in their
-//! places ([`finish`]). So no end of the process, nor of the power, leaves half a member.
+//! places ([`finish_begun`]). So no end of the process, nor of the power, leaves half a member.
 
-use super::{ExportedMember, META_MEMBERSHIP, META_NAME, META_ROLE};
+use super::{ExportedMember, META_NAME};
 use crate::engine::api::index::Index;
+use crate::engine::{META_MEMBERSHIP, META_ROLE};
 use crate::io::fail::{self, Point};
 use crate::io::net::device_key::{self, META_FORMER_KEYS};
 use crate::io::net::succession;
@@ -15,7 +16,7 @@ use crate::io::net::tls::{DeviceKey, KeyError};
 use crate::io::store::index::{IndexError, SqliteIndex};
 use crate::io::store::leaving;
 use crate::io::store::secret::SecretError;
-use crate::io::store::state_folder::StateDir;
+use crate::io::store::state_folder::{StateDir, sync_folder};
 use crate::model::{DeviceId, text};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -28,6 +29,8 @@ const UNFINISHED: &str = ".import";
 const COMMITTED: &str = "import";
 const SECRET: &str = "secret";
 const INDEX: &str = "index";
+/// What SQLite would take for a part of the index.
+const LOGS: [&str; 3] = ["index-wal", "index-shm", "index-journal"];
 
 /// Why nothing was imported. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,13 @@ pub enum ImportError {
     Taken(String),
     #[error("the membership cannot be stored in '{state}': {why}")]
     NotStored { state: String, why: io::Error },
+    #[error(
+        "the membership is stored in '{state}', and is not in its place yet: {why}; the next start of \
+         its daemon goes on, and there is no need to import again"
+    )]
+    NotInPlace { state: String, why: io::Error },
+    #[error(transparent)]
+    Begun(#[from] BegunError),
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error(transparent)]
@@ -47,11 +57,20 @@ pub enum ImportError {
     Key(#[from] KeyError),
 }
 
+/// Why a change of membership that was decided cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum BegunError {
+    #[error("this machine leaves its group, and what it keeps for it cannot be removed: {0}; start it again to go on")]
+    Leaving(io::Error),
+    #[error("what 'dirsync identity import' stored cannot be put in its place: {0}; start it again to go on")]
+    Importing(io::Error),
+}
+
 /// Stores it, and says which device this machine is now.
 pub fn import(state: &StateDir, member: &ExportedMember) -> Result<DeviceId, ImportError> {
     let shown = || text::escape(state.path().as_os_str().as_bytes());
     let not_stored = |why| ImportError::NotStored { state: shown(), why };
-    leaving::finish(state).and_then(|()| finish(state)).map_err(not_stored)?;
+    finish_begun(state)?;
     for name in [SECRET, INDEX] {
         if state.path().join(name).symlink_metadata().is_ok() {
             return Err(ImportError::Taken(shown()));
@@ -62,11 +81,15 @@ pub fn import(state: &StateDir, member: &ExportedMember) -> Result<DeviceId, Imp
     member.secret.store(&beside.path().join(SECRET))?;
     let device = make_index(&beside.path().join(INDEX), member)?;
     fail::after(Point::ImportWritten);
-    commit(state, beside.path()).map_err(not_stored)?;
+    make_durable(beside.path()).map_err(not_stored)?;
+    fs::rename(beside.path(), state.path().join(COMMITTED)).map_err(not_stored)?;
     // It has another name now: there is nothing to remove.
     drop(beside.keep());
-    fail::after(Point::ImportCommitted);
-    finish(state).map_err(not_stored)?;
+    let placed = sync_folder(state.path()).and_then(|()| {
+        fail::after(Point::ImportCommitted);
+        finish(state)
+    });
+    placed.map_err(|why| ImportError::NotInPlace { state: shown(), why })?;
     Ok(device)
 }
 
@@ -91,13 +114,18 @@ fn make_index(path: &Path, member: &ExportedMember) -> Result<DeviceId, ImportEr
     Ok(device)
 }
 
-fn commit(state: &StateDir, made: &Path) -> io::Result<()> {
+/// Refuses anything beside the two: closing a database hides that its log could not be folded into
+/// it, and what that log holds would be lost.
+fn make_durable(made: &Path) -> io::Result<()> {
     for entry in fs::read_dir(made)? {
-        File::open(entry?.path())?.sync_all()?;
+        let entry = entry?;
+        if ![SECRET, INDEX].iter().any(|name| entry.file_name() == *name) {
+            let name = text::escape(entry.file_name().as_bytes());
+            return Err(io::Error::other(format!("'{name}' was left beside the new index, which is not whole")));
+        }
+        File::open(entry.path())?.sync_all()?;
     }
-    sync(made)?;
-    fs::rename(made, state.path().join(COMMITTED))?;
-    sync(state.path())
+    sync_folder(made)
 }
 
 /// Whether a kill left one that is whole, and not in its place yet.
@@ -105,9 +133,16 @@ pub fn is_left(state_dir: &Path) -> bool {
     state_dir.join(COMMITTED).is_dir()
 }
 
+/// What comes before anything else in a state directory: carries out what was decided of leaving a
+/// group or of an import. The index must not be open.
+pub fn finish_begun(state: &StateDir) -> Result<(), BegunError> {
+    leaving::finish(state).map_err(BegunError::Leaving)?;
+    finish(state).map_err(BegunError::Importing)
+}
+
 /// Puts in its place what was imported, if anything was, and removes what a kill left of an import
-/// that was not whole. The index must not be open.
-pub fn finish(state: &StateDir) -> io::Result<()> {
+/// that was not whole.
+fn finish(state: &StateDir) -> io::Result<()> {
     for entry in fs::read_dir(state.path())? {
         let entry = entry?;
         if entry.file_name().as_bytes().starts_with(UNFINISHED.as_bytes()) {
@@ -118,6 +153,16 @@ pub fn finish(state: &StateDir) -> io::Result<()> {
     if !committed.try_exists()? {
         return Ok(());
     }
+    if committed.join(INDEX).try_exists()? {
+        for name in LOGS {
+            match fs::remove_file(state.path().join(name)) {
+                Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
+                _ => {}
+            }
+        }
+        // A log that comes back after a power cut would be replayed into the new index.
+        sync_folder(state.path())?;
+    }
     for name in [INDEX, SECRET] {
         fail::at(Point::ImportMove)?;
         match fs::rename(committed.join(name), state.path().join(name)) {
@@ -126,13 +171,9 @@ pub fn finish(state: &StateDir) -> io::Result<()> {
             _ => {}
         }
     }
-    sync(state.path())?;
+    sync_folder(state.path())?;
     fs::remove_dir(&committed)?;
-    sync(state.path())
-}
-
-fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    sync_folder(state.path())
 }
 
 #[cfg(test)]
@@ -141,21 +182,8 @@ mod tests {
     use crate::io::identity::tests::member;
     use crate::io::net::succession::former_ids;
     use crate::io::store::secret::Secret;
+    use crate::io::store::state_folder::tests::{names, state_dir};
     use std::os::unix::fs::PermissionsExt;
-    use tempfile::TempDir;
-
-    fn state() -> (TempDir, StateDir) {
-        let home = TempDir::new().unwrap();
-        let state = StateDir::open(&home.path().join("state")).unwrap();
-        (home, state)
-    }
-
-    fn names(state: &StateDir) -> Vec<String> {
-        let entries = fs::read_dir(state.path()).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
 
     /// That the state directory holds all of this member, as this device.
     fn assert_whole(state: &StateDir, member: &ExportedMember, device: DeviceId) {
@@ -176,7 +204,7 @@ mod tests {
 
     #[test]
     fn an_imported_member_is_whole_and_a_new_device_that_the_old_one_signed() {
-        let (_home, state) = state();
+        let (_home, state) = state_dir();
         let member = member();
         let device = import(&state, &member).unwrap();
         assert_whole(&state, &member, device);
@@ -185,7 +213,7 @@ mod tests {
     #[test]
     fn a_membership_that_is_there_is_not_replaced() {
         for name in [SECRET, INDEX] {
-            let (_home, state) = state();
+            let (_home, state) = state_dir();
             fs::write(state.path().join(name), "of another").unwrap();
             let why = import(&state, &member()).unwrap_err().to_string();
             assert!(why.contains("dirsync leave") && why.contains("--state-dir"), "{why}");
@@ -195,17 +223,56 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_stored_where_the_new_index_left_a_log() {
+        let made = tempfile::tempdir().unwrap();
+        for name in [SECRET, INDEX] {
+            fs::write(made.path().join(name), name).unwrap();
+        }
+        make_durable(made.path()).unwrap();
+        fs::write(made.path().join(LOGS[0]), "frames").unwrap();
+        let why = make_durable(made.path()).unwrap_err().to_string();
+        assert!(why.contains("'index-wal'"), "{why}");
+    }
+
+    #[test]
+    fn the_log_of_an_index_that_is_gone_is_not_replayed_into_the_one_that_comes() {
+        let (_home, state) = state_dir();
+        for name in LOGS {
+            fs::write(state.path().join(name), "of another").unwrap();
+        }
+        let member = member();
+        let device = import(&state, &member).unwrap();
+        assert_whole(&state, &member, device);
+    }
+
+    #[test]
+    fn what_fails_once_it_is_stored_is_said_to_be_stored() {
+        let (_home, state) = state_dir();
+        // A folder cannot be removed as a file is.
+        fs::create_dir(state.path().join(LOGS[0])).unwrap();
+        let member = member();
+        let why = import(&state, &member).unwrap_err().to_string();
+        assert!(why.contains("is stored") && why.contains("no need to import again"), "{why}");
+        fs::remove_dir(state.path().join(LOGS[0])).unwrap();
+        finish_begun(&state).unwrap();
+        let index = SqliteIndex::open(&state.index_path()).unwrap().index;
+        let device = device_key::stored(&index).unwrap().unwrap().device().unwrap();
+        index.close().unwrap();
+        assert_whole(&state, &member, device);
+    }
+
+    #[test]
     fn what_a_kill_left_is_removed_or_finished_wherever_it_came() {
         let member = member();
         // Before all was made.
-        let (_home, half) = state();
+        let (_home, half) = state_dir();
         fs::create_dir(half.path().join(".importA1b2C3")).unwrap();
         fs::write(half.path().join(".importA1b2C3/secret"), "half").unwrap();
         finish(&half).unwrap();
         assert_eq!(names(&half), ["lock"]);
         // After it, with none, one or both in their places.
         for moved in [&[][..], &[INDEX], &[INDEX, SECRET]] {
-            let (_home, state) = state();
+            let (_home, state) = state_dir();
             let device = import(&state, &member).unwrap();
             let committed = state.path().join(COMMITTED);
             fs::create_dir(&committed).unwrap();

@@ -5,7 +5,7 @@
 //! power, leaves half a member. Deliberately not here: the goodbye to the others.
 
 use super::secret::UNFINISHED;
-use super::state_folder::{JOINED_WITH, JOINING_KEY, StateDir};
+use super::state_folder::{JOINED_WITH, JOINING_KEY, StateDir, sync_folder};
 use crate::io::fail::{self, Point};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -22,7 +22,7 @@ const FORGOTTEN: [&str; 8] =
 pub fn decide(state: &StateDir) -> io::Result<()> {
     fail::at(Point::LeaveDecide)?;
     File::create(state.path().join(DECIDED))?.sync_all()?;
-    sync(state)?;
+    sync_folder(state.path())?;
     fail::after(Point::LeaveDecided);
     Ok(())
 }
@@ -47,10 +47,10 @@ pub fn finish(state: &StateDir) -> io::Result<()> {
             _ => {}
         }
     }
-    sync(state)?;
+    sync_folder(state.path())?;
     fail::after(Point::LeaveForgotten);
     fs::rename(decided, state.path().join(DONE))?;
-    sync(state)
+    sync_folder(state.path())
 }
 
 /// Whether the last run left a group; said once.
@@ -58,29 +58,18 @@ pub fn take_note(state: &StateDir) -> bool {
     fs::remove_file(state.path().join(DONE)).is_ok()
 }
 
-fn sync(state: &StateDir) -> io::Result<()> {
-    File::open(state.path())?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::store::state_folder::tests::{names, state_dir};
     use tempfile::TempDir;
 
     fn member() -> (TempDir, StateDir) {
-        let home = TempDir::new().unwrap();
-        let state = StateDir::open(&home.path().join("state")).unwrap();
+        let (home, state) = state_dir();
         for name in FORGOTTEN.iter().chain(&["port", "folder"]) {
             fs::write(state.path().join(name), name).unwrap();
         }
         (home, state)
-    }
-
-    fn names(state: &StateDir) -> Vec<String> {
-        let entries = fs::read_dir(state.path()).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
     }
 
     #[test]

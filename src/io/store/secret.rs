@@ -5,9 +5,11 @@
 
 pub use crate::io::store::keys::SecretKeys;
 use crate::io::store::keys::reader_secret;
+use crate::io::store::state_folder::sync_folder;
 use crate::model::{Capability, text};
 use crate::wire::packet::HandedSecret;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
+use std::env;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -42,6 +44,11 @@ pub enum SecretError {
     Malformed { file: PathBuf },
 }
 
+/// Below it systemd's credentials are, which their group may read.
+pub fn credentials() -> Option<PathBuf> {
+    env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
 /// What makes this machine a member.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(HandedSecret);
@@ -52,8 +59,7 @@ impl Secret {
         Self(HandedSecret::Writer(OPEN_SECRET))
     }
 
-    /// Reads the file. `credentials`: `$CREDENTIALS_DIRECTORY`, below which group bits are
-    /// systemd's and fine.
+    /// Reads the file. `credentials`: below it, group bits are systemd's and fine.
     pub fn read(path: &Path, credentials: Option<&Path>) -> Result<Self, SecretError> {
         let file = path.to_path_buf();
         let unreadable = |error: io::Error| SecretError::Unreadable { file: file.clone(), error };
@@ -99,7 +105,7 @@ impl Secret {
         let made = Self(HandedSecret::Writer(bytes));
         let (dir, beside) = made.write_beside(path)?;
         beside.persist_noclobber(path)?;
-        File::open(dir)?.sync_all()?;
+        sync_folder(dir)?;
         Ok(made)
     }
 
@@ -147,7 +153,7 @@ impl Secret {
             }
         }
         beside.persist(path)?;
-        File::open(dir)?.sync_all()
+        sync_folder(dir)
     }
 
     /// Makes this the secret in a file in place of a former one of the same group, whole or not at
@@ -156,7 +162,7 @@ impl Secret {
         let renewed = || {
             let (dir, beside) = self.write_beside(path)?;
             beside.persist(path)?;
-            File::open(dir)?.sync_all()
+            sync_folder(dir)
         };
         renewed().map_err(|error| SecretError::NotMade { file: path.to_path_buf(), error })
     }

@@ -120,6 +120,11 @@ pub(super) fn write(dir: &Path, name: &str, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(new, path)?;
+    sync_folder(dir)
+}
+
+/// Makes the names in a folder durable.
+pub fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
@@ -173,9 +178,23 @@ fn shown(path: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::io) mod tests {
     use super::*;
     use tempfile::TempDir;
+
+    /// An empty one, and the folder that it goes with.
+    pub(in crate::io) fn state_dir() -> (TempDir, StateDir) {
+        let home = TempDir::new().unwrap();
+        let state = StateDir::open(&home.path().join("state")).unwrap();
+        (home, state)
+    }
+
+    pub(in crate::io) fn names(state: &StateDir) -> Vec<String> {
+        let entries = fs::read_dir(state.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
 
     #[test]
     fn a_second_daemon_is_told_the_first_one_s_pid() {

@@ -20,7 +20,7 @@ use crate::io::net::transfer::{Served, StagedWriter, Staging};
 use crate::io::store::chunk_lists::{ChunkLists, List};
 use crate::model::{Capability, ContentId, InvitationCode, Mode, SyncPath, text};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -145,6 +145,22 @@ impl World for Shell {
 
     fn bytes_at(&self, path: &SyncPath, limit: u64) -> io::Result<Option<Vec<u8>>> {
         self.disk.root().open_file(path)?.map(|file| first_bytes(file, limit)).transpose()
+    }
+
+    fn open_served(&self, file: &ServedFile) -> io::Result<Option<File>> {
+        match self.disk.root().open_served(&mut LastFolder::default(), file) {
+            Ok(opened) => Ok(Some(opened)),
+            Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
+    fn open_kept(&self, name: &str) -> io::Result<Option<File>> {
+        self.disk.history().open_kept(name)
+    }
+
+    fn open_staged(&self, staged: StageId) -> io::Result<File> {
+        self.disk.stage().take(staged)
     }
 
     fn disk_stalled(&self) -> Option<Duration> {

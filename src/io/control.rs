@@ -10,6 +10,7 @@
 mod answer;
 pub mod by_inode;
 mod conflicts;
+mod content;
 mod elsewhere;
 mod etag;
 pub mod http;
@@ -30,8 +31,8 @@ pub mod why;
 
 use crate::engine::api::index::{Conflict, ConflictFilter, Row};
 use crate::engine::{
-    DifferingPaths, Event, FetchError, HeldByMachine, HeldPaths, MachinePasts, StageId, StatKind, Status, Undone,
-    Verification, Why,
+    DifferingPaths, Event, FetchError, HeldByMachine, HeldPaths, MachinePasts, ServedFile, StageId, StatKind, Status,
+    Undone, Verification, Why,
 };
 use crate::io::Events;
 use crate::io::fs::beneath;
@@ -49,6 +50,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::future::IntoFuture;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -252,6 +254,18 @@ pub trait World: Send + Sync {
     fn kept_bytes(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>>;
     /// The first `limit` bytes of what is at a path now; `None` if that is no file.
     fn bytes_at(&self, path: &SyncPath, limit: u64) -> io::Result<Option<Vec<u8>>>;
+    /// A file of the folder, open for reading; `None` if its stat is not that any more.
+    fn open_served(&self, _file: &ServedFile) -> io::Result<Option<File>> {
+        Err(ErrorKind::Unsupported.into())
+    }
+    /// Something kept, open for reading; `None` if it is no file or gone.
+    fn open_kept(&self, _name: &str) -> io::Result<Option<File>> {
+        Err(ErrorKind::Unsupported.into())
+    }
+    /// A verified content, open for reading. It is staged no more.
+    fn open_staged(&self, _staged: StageId) -> io::Result<File> {
+        Err(ErrorKind::Unsupported.into())
+    }
     fn is_there(&self, path: &SyncPath) -> bool;
     /// What history takes on the disk, and what it may take (bytes).
     fn history_load(&self) -> (u64, Option<u64>) {

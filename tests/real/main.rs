@@ -11,6 +11,7 @@ mod backup;
 mod bad_input;
 mod clocks;
 mod conflicts;
+mod content;
 mod deciding;
 mod deleting;
 mod delta;

@@ -4,7 +4,7 @@ use super::{About, Handle, World};
 use crate::views::status::ProblemView;
 use axum::Json;
 use axum::extract::Query;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -63,6 +63,11 @@ impl Refusal {
         Self(StatusCode::CONFLICT, why.into())
     }
 
+    /// A condition of the request does not hold.
+    pub(super) fn precondition(why: impl Into<String>) -> Self {
+        Self(StatusCode::PRECONDITION_FAILED, why.into())
+    }
+
     pub(super) fn failed(why: impl Into<String>) -> Self {
         Self(StatusCode::INTERNAL_SERVER_ERROR, why.into())
     }
@@ -108,6 +113,12 @@ impl From<io::Error> for Refusal {
 
 impl From<QueryRejection> for Refusal {
     fn from(why: QueryRejection) -> Self {
+        Self::malformed(why.body_text())
+    }
+}
+
+impl From<PathRejection> for Refusal {
+    fn from(why: PathRejection) -> Self {
         Self::malformed(why.body_text())
     }
 }

@@ -127,6 +127,39 @@ pub(super) async fn bring_back(shared: &ApiState, chosen: &[KeptFacts]) -> Resul
     Ok(ends.into_iter().map(|end| end.unwrap_or_else(|| Err("no machine has it any more".to_owned()))).collect())
 }
 
+/// Brings the content of one into staging, from the first machine that still has it.
+pub(super) async fn fetch_one(shared: &ApiState, kept: &KeptFacts) -> Result<StageId, Refusal> {
+    let mut why = format!("no machine has that version of '{}' any more", kept.path);
+    for place in &kept.elsewhere {
+        match identify(shared, &[(kept, place)]).await?.first() {
+            Some(PastWhat::File(content)) => {
+                let ticket = begin(shared, kept, place.device, *content).await?;
+                match fetched(shared, ticket).await? {
+                    Ok(staged) => return Ok(staged),
+                    Err(not_fetched) => why = said_of(not_fetched, place),
+                }
+            }
+            Some(PastWhat::Link(_)) => {
+                return Err(Refusal::not_now(format!("that version of '{}' is a link, and has no content", kept.path)));
+            }
+            _ => why = gone(place),
+        }
+    }
+    Err(Refusal::unknown(why))
+}
+
+fn gone(place: &HistoryHolder) -> String {
+    format!("{} does not have it any more, or is not linked", place.machine)
+}
+
+fn said_of(why: FetchError, place: &HistoryHolder) -> String {
+    match why {
+        FetchError::Corrupt => format!("what {} sent is not what it said", place.machine),
+        FetchError::Staging(trouble) => trouble.text,
+        _ => gone(place),
+    }
+}
+
 /// What linked machines hold back; those that did not answer say nothing.
 pub(super) async fn holding(shared: &ApiState) -> Result<Vec<HeldByMachine>, Refusal> {
     let _one_at_a_time = shared.asking_holds.lock().await;
@@ -166,7 +199,6 @@ async fn bring_from(
 ) -> Result<Vec<Result<(), String>>, Refusal> {
     let whats = identify(shared, items).await?;
     let mut ends = Vec::with_capacity(items.len());
-    let gone = |place: &HistoryHolder| format!("{} does not have it any more, or is not linked", place.machine);
     for part in items.iter().zip(whats).collect::<Vec<_>>().chunks(AT_ONCE) {
         let mut fetches = Vec::new();
         for ((kept, place), what) in part {
@@ -187,9 +219,7 @@ async fn bring_from(
                         let put = blocking(move || world.restore_staged(staged, &path, mode)).await;
                         put.map_err(|why| why.to_string())
                     }
-                    Err(FetchError::Corrupt) => Err(format!("what {} sent is not what it said", place.machine)),
-                    Err(FetchError::Staging(trouble)) => Err(trouble.text),
-                    Err(_) => Err(gone(place)),
+                    Err(why) => Err(said_of(why, place)),
                 },
                 _ => Err(gone(place)),
             };

@@ -37,7 +37,7 @@ pub(super) async fn tag(request: Request, next: Next) -> Response {
 }
 
 /// Whether `If-None-Match` has the tag, strong or weak.
-fn knows(asked: &HeaderMap, tag: &str) -> bool {
+pub(super) fn knows(asked: &HeaderMap, tag: &str) -> bool {
     let lists = asked.get_all(IF_NONE_MATCH).iter().filter_map(|list| list.to_str().ok());
     let mut tags = lists.flat_map(|list| list.split(',')).map(str::trim);
     tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)

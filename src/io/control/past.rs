@@ -92,7 +92,7 @@ async fn is_directory(shared: &ApiState, path: &SyncPath) -> Result<bool, Refusa
 /// mtime says so.
 fn of_one(kept: &[KeptFacts], path: &SyncPath, at: Option<u64>) -> Result<KeptFacts, Refusal> {
     let own = kept.iter().filter(|kept| kept.path == *path).cloned();
-    let (own, suspect): (Vec<_>, Vec<_>) = own.partition(|kept| is_sound(kept) || is_named(kept, at));
+    let (own, suspect): (Vec<_>, Vec<_>) = own.partition(|kept| is_sound(kept) || is_named(kept.time, at));
     let chosen = choose(&own, at);
     let was_suspect =
         choose(&suspect, at).is_some_and(|suspect| chosen.is_none_or(|chosen| suspect.time < chosen.time));
@@ -118,10 +118,10 @@ fn is_sound(kept: &KeptFacts) -> bool {
     kept.reason != "suspect"
 }
 
-/// Whether a time is this one's own: to the nanosecond, to the millisecond as it is shown, or to
+/// Whether a time is named: to the nanosecond, to the millisecond as it is shown, or to
 /// the second as the log shows it.
-fn is_named(kept: &KeptFacts, at: Option<u64>) -> bool {
-    at.is_some_and(|at| [1, MS_NS, SECOND_NS].iter().any(|unit| at == kept.time - kept.time % unit))
+pub(super) fn is_named(time: u64, at: Option<u64>) -> bool {
+    at.is_some_and(|at| [1, MS_NS, SECOND_NS].iter().any(|unit| at == time - time % unit))
 }
 
 async fn of_folder(

@@ -7,7 +7,7 @@ use super::answer::{Answer, ApiState, BODY_BYTES, Ordered, Queried, Refusal};
 use super::elsewhere::holding;
 use super::table::{self, ApiRequest};
 use super::view::name_elsewhere;
-use super::{Request, conflicts, identity, invite, leave, membership, past, roles, undo, verify, why};
+use super::{Request, conflicts, content, identity, invite, leave, membership, past, roles, undo, verify, why};
 use crate::engine::Event;
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
@@ -41,6 +41,11 @@ pub(super) fn requests() -> Vec<ApiRequest> {
         Row::get("/status", "How this machine stands, and the linked ones", status).tagged(),
         Row::get_by("/peers", "The linked machines, or all that are known", peers).tagged(),
         Row::get_by("/ls", "The files as the group has them, at most 1,000 at once", list).tagged(),
+        Row::get_content::<content::ContentQuery, _, _>(
+            "/content/{*path}",
+            "What a file holds, now or in history",
+            content::get,
+        ),
         Row::get_by("/log", "What happened, oldest first", log),
         Row::get_by("/why", "Why a path is as it is", why::why),
         Row::get_by("/history", "What was replaced or deleted, here and on the linked machines", past::history),

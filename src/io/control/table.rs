@@ -9,15 +9,17 @@ use super::etag;
 use crate::views::status::ProblemView;
 use axum::Router;
 use axum::extract::State;
+use axum::handler::Handler;
 use axum::routing::{self, MethodRouter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use utoipa::openapi::path::{Operation, OperationBuilder, ParameterIn};
+use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::Schema;
+use utoipa::openapi::schema::{Object, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    Components, ContentBuilder, HttpMethod, Info, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required, ResponseBuilder,
+    Components, Content, ContentBuilder, HttpMethod, Info, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required,
+    ResponseBuilder,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -25,6 +27,7 @@ use utoipa::{IntoParams, ToSchema};
 /// ask older daemons too.
 const PREFIXES: [&str; 2] = ["/api/v1", "/v1"];
 const JSON: &str = "application/json";
+const BYTES: &str = "application/octet-stream";
 const PROBLEM: &str = "application/problem+json";
 
 const ABOUT: &str = "The API of one dirsyncd: HTTP over the Unix socket `.dirsync/control`, which needs no token, and over \
@@ -88,6 +91,31 @@ impl ApiRequest {
         row
     }
 
+    /// Of a content, whose path is in the address: the bytes are the answer.
+    pub(super) fn get_content<Q, F, M>(path: &'static str, says: &str, handler: F) -> Self
+    where
+        Q: IntoParams,
+        F: Handler<M, ApiState>,
+        M: 'static,
+    {
+        let content = ContentBuilder::new().build();
+        let mut row = Self::answering(HttpMethod::Get, path, says, routing::get(handler), (BYTES, content), Vec::new());
+        let named = ParameterBuilder::new().name("path").parameter_in(ParameterIn::Path).required(Required::True);
+        let named = named.schema(Some(Object::with_type(Type::String))).build();
+        let queried = Q::into_params(|| Some(ParameterIn::Query));
+        row.operation.parameters = Some(std::iter::once(named).chain(queried).map(RefOr::T).collect());
+        for (code, says) in [
+            ("206", "The part that `Range` names"),
+            ("304", "It is as the named tag has it"),
+            ("412", "It is not as `If-Match` has it"),
+            ("416", "No byte of it is in the range"),
+        ] {
+            let other = ResponseBuilder::new().description(says).build();
+            row.operation.responses.responses.insert(code.to_owned(), RefOr::T(other));
+        }
+        row
+    }
+
     /// Who asks again may name the tag of the last answer (`If-None-Match`).
     pub(super) fn tagged(mut self) -> Self {
         self.route = self.route.layer(axum::middleware::from_fn(etag::tag));
@@ -103,11 +131,23 @@ impl ApiRequest {
     }
 
     fn new<T: ToSchema>(method: HttpMethod, path: &'static str, says: &str, route: MethodRouter<ApiState>) -> Self {
-        let word = if matches!(method, HttpMethod::Get) { "get" } else { "post" };
-        let id = format!("{word}{}", path.replace('/', "_"));
         let mut schemas = Vec::new();
         let answer = ContentBuilder::new().schema(Some(refers_to::<T>(&mut schemas))).build();
-        let answer = ResponseBuilder::new().description("The answer").content(JSON, answer);
+        Self::answering(method, path, says, route, (JSON, answer), schemas)
+    }
+
+    fn answering(
+        method: HttpMethod,
+        path: &'static str,
+        says: &str,
+        route: MethodRouter<ApiState>,
+        (form, answer): (&str, Content),
+        mut schemas: Vec<(String, RefOr<Schema>)>,
+    ) -> Self {
+        let word = if matches!(method, HttpMethod::Get) { "get" } else { "post" };
+        let words = path.split(['/', '{', '*', '}']).filter(|word| !word.is_empty());
+        let id = std::iter::once(word).chain(words).collect::<Vec<_>>().join("_");
+        let answer = ResponseBuilder::new().description("The answer").content(form, answer);
         let refusal = ContentBuilder::new().schema(Some(refers_to::<ProblemView>(&mut schemas))).build();
         let refusal = ResponseBuilder::new().description("A refusal: `detail` says why").content(PROBLEM, refusal);
         let operation = OperationBuilder::new().summary(Some(says)).operation_id(Some(id));
@@ -130,7 +170,8 @@ pub(super) fn document(requests: &[ApiRequest]) -> OpenApi {
     let mut paths = Paths::new();
     let mut components = Components::new();
     for request in requests {
-        let path = format!("{}{}", PREFIXES[0], request.path);
+        // The document has no word for a parameter of several segments.
+        let path = format!("{}{}", PREFIXES[0], request.path.replace("{*", "{"));
         paths.add_path_operation(path, vec![request.method.clone()], request.operation.clone());
         components.schemas.extend(request.schemas.iter().cloned());
     }
@@ -202,8 +243,10 @@ mod tests {
         let routed: BTreeSet<&str> = router.split('"').skip(1).step_by(2).filter(is_path).collect();
         let document = described();
         let paths = document["paths"].as_object().unwrap().keys();
-        let mut expected: BTreeSet<String> =
-            paths.flat_map(|path| [path.clone(), path.replace("/api/", "/")]).collect();
+        let mut expected: BTreeSet<String> = paths
+            .map(|path| path.replace('{', "{*"))
+            .flat_map(|path| [path.clone(), path.replace("/api/", "/")])
+            .collect();
         expected.insert(DESCRIPTION.to_owned());
         assert_eq!(routed, expected.iter().map(String::as_str).collect());
     }

@@ -178,6 +178,13 @@ impl Stage {
         let _ = rustix::fs::unlinkat(self.root.staging(), name(id), AtFlags::empty());
     }
 
+    /// Opens a staged content for reading, and forgets it: it is gone with the descriptor.
+    pub fn take(&self, id: StageId) -> io::Result<File> {
+        let opened = beneath::reopen(self.root.staging(), name(id).as_bytes());
+        self.discard(id);
+        opened.map_err(beneath::std_error)
+    }
+
     /// Whether much is being staged just now.
     pub fn is_bulk_under_way(&self) -> bool {
         self.bulk.load(Ordering::Relaxed) > 0

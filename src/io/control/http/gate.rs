@@ -112,7 +112,8 @@ pub(super) fn reads(method: &Method) -> bool {
 /// Adds what goes along with every answer.
 pub(super) fn dress(status: StatusCode, headers: &mut HeaderMap) {
     for (name, value) in HEADERS {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        // Some answers are stricter.
+        headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
     }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(axum::http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -12,6 +12,7 @@ use crate::engine::{
 use crate::io::Events;
 use crate::io::control::http::HttpState;
 use crate::io::control::{About, Api, Control, Handle, KeptFacts, LinkFacts, Request, SecretPlace, World};
+use crate::io::journal::ReportCounts;
 use crate::io::store::index::JournalLine;
 use crate::model::{
     ContentId, DeviceId, Entry, FileTime, Kind, Mode as Bits, RetainReason, SyncPath, Version, VersionVector,
@@ -156,6 +157,7 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
     while let Ok(request) = requests.recv() {
         match request {
             Request::Status(answer) => drop(answer.send(Status { paused, ..status(index.counts()) })),
+            Request::Counted(answer) => drop(answer.send(ReportCounts::default())),
             Request::Held { answer, .. } => drop(answer.send(held())),
             Request::Differing { answer, .. } => drop(answer.send(DifferingPaths::default())),
             Request::Holding { answer, .. } => drop(answer.send(Some(Vec::new()))),

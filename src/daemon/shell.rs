@@ -16,9 +16,11 @@ use crate::io::fs::root::Root;
 use crate::io::fs::stage::{Stage, StageError, StageWriter};
 use crate::io::net::members::Unreached;
 use crate::io::net::mesh::Net;
+use crate::io::net::traffic::Traffic;
 use crate::io::net::transfer::{Served, StagedWriter, Staging};
 use crate::io::store::chunk_lists::{ChunkLists, List};
-use crate::model::{Capability, ContentId, InvitationCode, Mode, SyncPath, text};
+use crate::model::{Capability, ContentId, DeviceId, InvitationCode, Mode, SyncPath, text};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -77,6 +79,11 @@ impl World for Shell {
             round_trip_ms: link.round_trip_ms,
         });
         facts.collect()
+    }
+
+    fn traffic(&self) -> BTreeMap<DeviceId, Traffic> {
+        let net = self.net.read().unwrap_or_else(PoisonError::into_inner);
+        net.as_ref().map(Net::traffic).unwrap_or_default()
     }
 
     fn unreached(&self) -> Vec<Unreached> {

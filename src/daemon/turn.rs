@@ -159,6 +159,7 @@ impl<H: Hands> Loop<H> {
                 let open_conflicts = self.engine.index().open_conflicts();
                 drop(answer.send(Status { open_conflicts, ..self.engine.status() }));
             }
+            Request::Counted(answer) => drop(answer.send(self.journal.counts().clone())),
             Request::Held { limit, answer } => drop(answer.send(self.engine.held(limit))),
             Request::Differing { paths, answer } => drop(answer.send(self.engine.differing(&paths))),
             Request::Holding { ticket, answer } => drop(answer.send(self.engine.take_holding(ticket))),
@@ -262,6 +263,7 @@ mod tests {
         let lines = bench.turns.engine.index().journal(&WantedLines::last(9));
         assert!(lines.iter().any(|line| line.kind == "halted" && line.text.contains("it is gone")), "{lines:?}");
         assert!(!bench.turns.engine.index().is_dirty());
+        assert_eq!(bench.turns.journal.counts().halts, 1);
     }
 
     #[test]

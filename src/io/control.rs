@@ -18,10 +18,12 @@ mod identity;
 mod invite;
 mod leave;
 mod membership;
+mod metrics;
 mod past;
 mod roles;
 mod routes;
 mod side;
+mod status;
 mod table;
 mod undo;
 pub mod verified;
@@ -37,8 +39,10 @@ use crate::engine::{
 use crate::io::Events;
 use crate::io::fs::beneath;
 use crate::io::fs::probe;
+use crate::io::journal::ReportCounts;
 use crate::io::net::link::Upload;
 use crate::io::net::members::Unreached;
+use crate::io::net::traffic::Traffic;
 use crate::io::store::index::{JournalLine, WantedLines};
 use crate::model::{Capability, ContentId, DeviceId, InvitationCode, SyncPath, text};
 use answer::ApiState;
@@ -48,7 +52,7 @@ pub(crate) use identity::EXPORT;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::future::IntoFuture;
@@ -73,6 +77,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub enum Request {
     Status(oneshot::Sender<Status>),
+    /// What was reported since the start.
+    Counted(oneshot::Sender<ReportCounts>),
     Verification(oneshot::Sender<Verification>),
     /// What is held, named up to a limit.
     Held {
@@ -226,6 +232,10 @@ pub struct HistoryHolder {
 /// What is asked of the disk and the network; the calls may block.
 pub trait World: Send + Sync {
     fn links(&self) -> Vec<LinkFacts>;
+    /// Bytes on the wire since the start, also of links that have ended.
+    fn traffic(&self) -> BTreeMap<DeviceId, Traffic> {
+        BTreeMap::new()
+    }
     /// The addresses that a person named and that lead to no member now.
     fn unreached(&self) -> Vec<Unreached> {
         Vec::new()

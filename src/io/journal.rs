@@ -6,6 +6,7 @@
 //! `model`. Deliberately not here: what is worth a report (the engine's affair), and how a line
 //! looks on the screen (`logging.rs`).
 
+mod counts;
 mod group;
 mod problem;
 mod sentence;
@@ -17,6 +18,7 @@ use group::Batches;
 use sentence::{SummaryKind, SummarySum};
 use std::collections::BTreeMap;
 
+pub use counts::ReportCounts;
 pub use problem::{problem_sentence, suspect_sentence};
 
 /// Up to this many lines of one sort in a window stand for themselves.
@@ -73,6 +75,7 @@ pub struct Journal {
     links: BTreeMap<LinkId, String>,
     /// When it is said that no machine is linked, if none is by then.
     alone_at: Option<u64>,
+    counts: ReportCounts,
 }
 
 /// Some time of one sort.
@@ -96,7 +99,13 @@ impl Journal {
         self.alone_at = Some(now.mono + FOUND_NS);
     }
 
+    /// What was reported since the start.
+    pub fn counts(&self) -> &ReportCounts {
+        &self.counts
+    }
+
     pub fn report(&mut self, now: Now, report: &Report) {
+        self.counts.add(report);
         if let Some((way, whom)) = sentence::way(report) {
             let lines = self.batches.add(now.mono, &(way, whom), report);
             return self.push_all(now, lines);

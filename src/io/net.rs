@@ -28,4 +28,5 @@ pub mod rate_limit;
 pub mod seal;
 pub mod succession;
 pub mod tls;
+pub mod traffic;
 pub mod transfer;

@@ -3,7 +3,7 @@
 use crate::common::disk::path_text;
 use crate::common::machine::text_of;
 use crate::common::tls::with_anyone;
-use crate::common::{Group, Machine, PATIENCE, converge, eventually, read, remove, start_all, write};
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, read, remove, start_all, write};
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -319,4 +319,45 @@ fn a_port_that_is_taken_keeps_nothing_from_syncing_and_is_tried_again() {
     a.wait_log(&["INFO", &format!("the API also answers at http://127.0.0.1:{port}/")]);
     let web = Web::of(a);
     assert_eq!(web.ask("GET", STATUS, &[KEY]).json()["http_trouble"], Value::Null);
+}
+
+/// The value of the only sample of this name, or the sum of all.
+fn metric(web: &Web, name: &str) -> f64 {
+    let answer = web.ask("GET", "/api/v1/metrics", &[("x-api-key", "READ")]);
+    assert_eq!(answer.code, 200, "{answer:?}");
+    let is_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    let values = answer.body.lines().filter(is_it).map(|line| line.rsplit(' ').next().expect("a value"));
+    values.map(|value| value.parse::<f64>().unwrap_or_else(|why| panic!("{why}: {value}"))).sum()
+}
+
+#[test]
+fn a_monitor_sees_changes_come_and_machines_go_and_counters_never_shrink() {
+    const RECEIVED: &str = "dirsyncd_peer_received_bytes_total";
+    let (mut a, b) = {
+        let group = Group::new();
+        (group.machine("a"), group.machine("b"))
+    };
+    a.options = vec!["--http".to_owned(), "0".to_owned()];
+    start_all(&[&a, &b]);
+    let web = Web::of(a);
+    write(b.at("f"), noise(1, 300_000));
+    converge(&[&web.machine, &b]);
+    let answer = web.ask("HEAD", "/api/v1/metrics", &[("x-api-key", "READ")]);
+    assert!(answer.head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{answer:?}");
+    web.ask("GET", "/api/v1/metrics", &[]).refuses(401, "token");
+    assert!(metric(&web, "dirsyncd_changes_installed_total") >= 1.0);
+    assert!(metric(&web, "dirsyncd_changes_installed_content_bytes_total") >= 300_000.0);
+    assert!(metric(&web, "dirsyncd_files_bytes") >= 300_000.0 && metric(&web, "dirsyncd_index_bytes") > 0.0);
+    assert!(metric(&web, "dirsyncd_peer_linked") > 0.5 && metric(&web, "dirsyncd_scans_total") >= 1.0);
+    let received = metric(&web, RECEIVED);
+    assert!(received > 300_000.0, "{received}");
+    b.stop();
+    eventually("b is away", PATIENCE, || {
+        let linked = metric(&web, "dirsyncd_peer_linked");
+        if linked < 0.5 { Ok(()) } else { Err(format!("{linked}")) }
+    });
+    assert!(metric(&web, RECEIVED) >= received, "of a link that has ended");
+    b.start();
+    converge(&[&web.machine, &b]);
+    assert!(metric(&web, RECEIVED) > received, "of both links");
 }

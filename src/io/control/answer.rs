@@ -10,6 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The most of a body that is read: some hundred long paths.
 pub(super) const BODY_BYTES: usize = 2 << 20;
@@ -23,6 +24,7 @@ pub(super) struct ApiState {
     pub asking: Arc<tokio::sync::Mutex<()>>,
     pub asking_holds: Arc<tokio::sync::Mutex<()>>,
     pub undoing: Arc<tokio::sync::Mutex<()>>,
+    pub started: Instant,
 }
 
 impl ApiState {
@@ -34,6 +36,7 @@ impl ApiState {
             asking: Arc::default(),
             asking_holds: Arc::default(),
             undoing: Arc::default(),
+            started: Instant::now(),
         }
     }
 }

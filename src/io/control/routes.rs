@@ -7,15 +7,14 @@ use super::answer::{Answer, ApiState, BODY_BYTES, Ordered, Queried, Refusal};
 use super::elsewhere::holding;
 use super::table::{self, ApiRequest};
 use super::view::name_elsewhere;
-use super::{Request, conflicts, content, identity, invite, leave, membership, past, roles, undo, verify, why};
+use super::{
+    Request, conflicts, content, identity, invite, leave, membership, metrics, past, roles, status, undo, verify, why,
+};
 use crate::engine::Event;
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
 use crate::views::held::HeldView;
-use crate::views::status::{
-    DeviceView, DoneView, EntryView, HealthView, ListView, LogView, NameView, PeerView, PeersView, StatusView,
-    VersionView,
-};
+use crate::views::status::{DoneView, EntryView, HealthView, ListView, LogView, NameView, VersionView};
 use crate::wire::packet::is_clean_name;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::header::CONTENT_TYPE;
@@ -38,8 +37,14 @@ pub(super) fn requests() -> Vec<ApiRequest> {
     vec![
         Row::get("/healthz", "Whether the API answers; asks neither the loop nor the disk", healthz).needs_no_token(),
         Row::get("/version", "The version of the daemon", version),
-        Row::get("/status", "How this machine stands, and the linked ones", status).tagged(),
-        Row::get_by("/peers", "The linked machines, or all that are known", peers).tagged(),
+        Row::get("/status", "How this machine stands, and the linked ones", status::status).tagged(),
+        Row::get_by("/peers", "The linked machines, or all that are known", status::peers).tagged(),
+        Row::text(
+            "/metrics",
+            "Numbers for a monitor, as OpenMetrics has them",
+            metrics::OPEN_METRICS,
+            metrics::metrics,
+        ),
         Row::get_by("/ls", "The files as the group has them, at most 1,000 at once", list).tagged(),
         Row::get_content::<content::ContentQuery, _, _>(
             "/content/{*path}",
@@ -103,36 +108,6 @@ async fn healthz(_: State<ApiState>) -> Answer<HealthView> {
 
 async fn version(_: State<ApiState>) -> Answer<VersionView> {
     Ok(Json(VersionView { version: env!("CARGO_PKG_VERSION").to_owned() }))
-}
-
-async fn status(State(shared): State<ApiState>) -> Answer<StatusView> {
-    let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
-    let world = &shared.world;
-    let mut view = StatusView::new(&shared.about, status, &world.links(), world.disk_stalled());
-    view.peers_not_reached = world.unreached().into_iter().map(Into::into).collect();
-    (view.history_bytes, view.history_limit_bytes) = world.history_load();
-    Ok(Json(view))
-}
-
-#[derive(Deserialize, IntoParams)]
-struct PeersQuery {
-    /// Also those that are known and not linked.
-    #[serde(default)]
-    all: bool,
-}
-
-async fn peers(state: State<ApiState>, query: Queried<PeersQuery>) -> Answer<PeersView> {
-    let Query(PeersQuery { all }) = query?;
-    let Json(StatusView { mut peers, devices, removed, this_machine, .. }) = status(state).await?;
-    if all {
-        // Who was linked between the two lists is in the first.
-        let is_away = |known: &&DeviceView| peers.iter().all(|peer| peer.device != known.device);
-        let away: Vec<_> = devices.iter().filter(is_away).map(PeerView::away).collect();
-        peers.extend(away);
-        peers.extend(removed.iter().map(PeerView::removed));
-        peers.extend(this_machine);
-    }
-    Ok(Json(PeersView(peers)))
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -10,6 +10,7 @@ use crate::views::status::ProblemView;
 use axum::Router;
 use axum::extract::State;
 use axum::handler::Handler;
+use axum::response::Response;
 use axum::routing::{self, MethodRouter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -51,6 +52,16 @@ impl ApiRequest {
         A: Future<Output = Answer<T>> + Send + 'static,
     {
         Self::new::<T>(HttpMethod::Get, path, says, routing::get(handler))
+    }
+
+    /// Answered by text of a form of its own.
+    pub(super) fn text<F, A>(path: &'static str, says: &str, form: &str, handler: F) -> Self
+    where
+        F: Fn(State<ApiState>) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<Response, Refusal>> + Send + 'static,
+    {
+        let content = ContentBuilder::new().schema(Some(Object::with_type(Type::String))).build();
+        Self::answering(HttpMethod::Get, path, says, routing::get(handler), (form, content), Vec::new())
     }
 
     /// With a query.

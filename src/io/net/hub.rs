@@ -14,6 +14,7 @@ use crate::io::net::known_group::{GroupTag, KnownGroup};
 use crate::io::net::link::{Closing, Ends, Link, LinkContext, Times};
 use crate::io::net::members::{Members, Unreached};
 use crate::io::net::pending_handshakes::PendingHandshakes;
+use crate::io::net::traffic::TrafficSums;
 use crate::model::{DeviceId, text};
 use crate::wire::frame;
 use std::collections::{BTreeMap, HashSet};
@@ -54,6 +55,7 @@ pub struct Links {
     /// Addresses that announced themselves with a former secret, and which one.
     announced_with: BTreeMap<SocketAddr, GroupTag>,
     pub is_stopping: bool,
+    pub traffic: TrafficSums,
 }
 
 impl Links {
@@ -227,6 +229,7 @@ impl Hub {
                 }
                 link.announce();
                 links.up.insert(id, Arc::clone(&link));
+                links.traffic.begin(id, device, &link.meter);
                 drop(links);
                 self.changed.send_replace(());
                 self.pending.proved(address.ip());
@@ -260,7 +263,11 @@ impl Hub {
         let (name, device, address) = (&link.name, link.device.short(), link.address);
         tracing::info!("linked with {name} ({device}) at {address}");
         let why = link.run(ends).await;
-        self.lock().up.remove(&link.id);
+        {
+            let mut links = self.lock();
+            links.up.remove(&link.id);
+            links.traffic.end(link.id);
+        }
         self.changed.send_replace(());
         if why.is_settling() {
             tracing::debug!("one link of two with {name} ({device}) at {address} ended: {why}");

@@ -127,7 +127,7 @@ pub struct Link {
     pub capability: Capability,
     since: SystemTime,
     start: Instant,
-    meter: Arc<Meter>,
+    pub meter: Arc<Meter>,
     /// 0: not known yet.
     round_trip_us: AtomicU64,
     outbox: Outbox,

@@ -22,15 +22,17 @@ use crate::io::net::presence::{Channel, News, Presence};
 use crate::io::net::rate_limit::Limit;
 use crate::io::net::seal::Sealer;
 use crate::io::net::tls::{DeviceKey, KeyError, Tls};
+use crate::io::net::traffic::Traffic;
 use crate::io::net::transfer::{MAX_STREAMS, Served, Staging};
 use crate::io::store::secret::{Secret, SecretKeys};
-use crate::model::text;
+use crate::model::{DeviceId, text};
 use crate::wire::confirmation::Confirmation;
 use crate::wire::features::Features;
 use crate::wire::message::Message;
 use crate::wire::packet::{PROTOCOL, clean_name};
 use crate::wire::split::split;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, PoisonError};
@@ -182,6 +184,11 @@ impl Net {
 
     pub fn links(&self) -> Vec<LinkInfo> {
         self.hub.lock().up.values().map(|link| link.info()).collect()
+    }
+
+    /// By device, since the start.
+    pub fn traffic(&self) -> BTreeMap<DeviceId, Traffic> {
+        self.hub.lock().traffic.by_device()
     }
 
     /// Runs a network action; any other is handed back. Never blocks.

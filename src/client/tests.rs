@@ -7,11 +7,12 @@ use crate::engine::api::index::{Conflict, Counts, Index, Row, Settled};
 use crate::engine::api::map_index::MapIndex;
 use crate::engine::{
     AskPast, DeviceStatus, DifferingPaths, Event, HeldPath, HeldPaths, HeldWhy, MachinePasts, PeerStatus, Problem, Run,
-    StageId, StatKind, Status, SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
+    StageId, Stat, StatKind, Status, SuspectCause, SuspectStatus, Undone, Verification, Verify, Why,
 };
 use crate::io::Events;
 use crate::io::control::http::HttpState;
 use crate::io::control::{About, Api, Control, Handle, KeptFacts, LinkFacts, Request, SecretPlace, World};
+use crate::io::fs::install::RestoreError;
 use crate::io::journal::ReportCounts;
 use crate::io::store::index::JournalLine;
 use crate::model::{
@@ -107,6 +108,18 @@ impl World for FakeWorld {
 
     fn bytes_at(&self, _: &SyncPath, _: u64) -> io::Result<Option<Vec<u8>>> {
         Ok(Some(b"same\ntheirs\n".to_vec()))
+    }
+
+    fn stat_at(&self, _: &SyncPath) -> io::Result<Option<Stat>> {
+        Ok(None)
+    }
+
+    fn delete(&self, path: &SyncPath, _: &Stat) -> Result<(), RestoreError> {
+        Err(RestoreError::Busy(path.clone()))
+    }
+
+    fn move_path(&self, path: &SyncPath, _: &SyncPath, _: &Stat) -> Result<(), RestoreError> {
+        Err(RestoreError::Busy(path.clone()))
     }
 
     fn kind_at(&self, _: &SyncPath) -> Option<StatKind> {

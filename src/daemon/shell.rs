@@ -5,12 +5,13 @@
 
 use super::turn::Hands;
 use crate::engine::api::ignore::Ignore;
-use crate::engine::{Action, FetchError, ServedFile, StageId, StatKind};
+use crate::engine::{Action, FetchError, ServedFile, StageId, Stat, StatKind};
 use crate::io::control::{KeptFacts, LinkFacts, World};
 use crate::io::fs::beneath::LastFolder;
 use crate::io::fs::delta::Deltas;
 use crate::io::fs::disk::Disk;
 use crate::io::fs::history::History;
+use crate::io::fs::install::RestoreError;
 use crate::io::fs::partial::{Partial, Partials};
 use crate::io::fs::root::Root;
 use crate::io::fs::stage::{Stage, StageError, StageWriter};
@@ -152,6 +153,18 @@ impl World for Shell {
 
     fn bytes_at(&self, path: &SyncPath, limit: u64) -> io::Result<Option<Vec<u8>>> {
         self.disk.root().open_file(path)?.map(|file| first_bytes(file, limit)).transpose()
+    }
+
+    fn stat_at(&self, path: &SyncPath) -> io::Result<Option<Stat>> {
+        self.disk.root().stat(path)
+    }
+
+    fn delete(&self, path: &SyncPath, expect: &Stat) -> Result<(), RestoreError> {
+        self.disk.history().delete(path, expect)
+    }
+
+    fn move_path(&self, from: &SyncPath, to: &SyncPath, expect: &Stat) -> Result<(), RestoreError> {
+        self.disk.history().move_path(from, to, expect)
     }
 
     fn open_served(&self, file: &ServedFile) -> io::Result<Option<File>> {

@@ -33,11 +33,12 @@ pub mod why;
 
 use crate::engine::api::index::{Conflict, ConflictFilter, Row};
 use crate::engine::{
-    DifferingPaths, Event, FetchError, HeldByMachine, HeldPaths, MachinePasts, ServedFile, StageId, StatKind, Status,
-    Undone, Verification, Why,
+    DifferingPaths, Event, FetchError, HeldByMachine, HeldPaths, MachinePasts, ServedFile, StageId, Stat, StatKind,
+    Status, Undone, Verification, Why,
 };
 use crate::io::Events;
 use crate::io::fs::beneath;
+use crate::io::fs::install::RestoreError;
 use crate::io::fs::probe;
 use crate::io::journal::ReportCounts;
 use crate::io::net::link::Upload;
@@ -264,6 +265,12 @@ pub trait World: Send + Sync {
     fn kept_bytes(&self, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>>;
     /// The first `limit` bytes of what is at a path now; `None` if that is no file.
     fn bytes_at(&self, path: &SyncPath, limit: u64) -> io::Result<Option<Vec<u8>>>;
+    /// What is at a path now.
+    fn stat_at(&self, path: &SyncPath) -> io::Result<Option<Stat>>;
+    /// Deletes what is at a path, if it is that; it goes to history.
+    fn delete(&self, path: &SyncPath, expect: &Stat) -> Result<(), RestoreError>;
+    /// Moves it to where nothing is.
+    fn move_path(&self, from: &SyncPath, to: &SyncPath, expect: &Stat) -> Result<(), RestoreError>;
     /// A file of the folder, open for reading; `None` if its stat is not that any more.
     fn open_served(&self, _file: &ServedFile) -> io::Result<Option<File>> {
         Err(ErrorKind::Unsupported.into())

@@ -1,8 +1,9 @@
 //! Contents by the API: downloaded whole and in part, now and from any machine's history.
 
+use crate::common::disk::peek;
 use crate::common::machine::wait_linked;
 use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, remove, write};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -237,4 +238,72 @@ fn a_file_that_is_written_while_it_is_sent_breaks_off_and_one_that_is_replaced_i
     write(a.at("new"), "new");
     fs::rename(a.at("new"), a.at("replaced")).expect("a rename");
     assert!(rest(sent) == bytes);
+}
+
+/// What the folder holds there once both agree.
+fn agreed(machines: &[&Machine], name: &str) -> Option<Vec<u8>> {
+    converge(machines);
+    peek(machines[1].at(name))
+}
+
+#[test]
+fn what_is_deleted_by_the_api_goes_everywhere_and_to_the_history_here() {
+    let (a, b) = Group::new().pair();
+    write(a.at("d/f"), "first");
+    converge(&[&a, &b]);
+    wait_known(&a, "d/f");
+    let tag = ask(&a, "HEAD", "content/d/f", &[]).header("etag").expect("a tag").to_owned();
+    ask(&a, "DELETE", "content/d/f", &[("if-match", "\"another\"")]).refuses(412, "does not hold");
+    ask(&a, "DELETE", "content/d", &[]).refuses(409, "holds something");
+    // A save that was not hashed yet is not what the tag says either.
+    write(a.at("d/f"), "a second one");
+    ask(&a, "DELETE", "content/d/f", &[("if-match", &tag)]).refuses(412, "does not hold");
+    assert_eq!(agreed(&[&a, &b], "d/f").as_deref(), Some(&b"a second one"[..]));
+    wait_known(&a, "d/f");
+    let tag = ask(&a, "HEAD", "content/d/f", &[]).header("etag").expect("a tag").to_owned();
+    let done = ask(&a, "DELETE", "content/d/f", &[("if-match", &tag)]);
+    assert_eq!((done.code, done.json()["done"].as_bool()), (200, Some(true)));
+    assert_eq!(agreed(&[&a, &b], "d/f"), None);
+    assert!(a.history().contains(&b"a second one".to_vec()), "unlike what a user deletes");
+    ask(&a, "DELETE", "content/d/f", &[]).refuses(404, "no 'd/f'");
+    ask(&a, "DELETE", "content/d/f", &[("if-match", "*")]).refuses(412, "no 'd/f'");
+    assert_eq!(ask(&a, "DELETE", "content/d", &[]).code, 200);
+    converge(&[&a, &b]);
+    assert!(!b.at("d").exists());
+}
+
+#[test]
+fn what_is_moved_by_the_api_is_moved_everywhere_and_replaces_nothing() {
+    let (a, b) = Group::new().pair();
+    write(a.at(".dirsyncignore"), "*.tmp\n");
+    write(a.at("d/f"), "content");
+    write(a.at("g"), "stays");
+    converge(&[&a, &b]);
+    wait_known(&a, "d/f");
+    let moved = |body: Value| {
+        let body = body.to_string();
+        let mut stream = socket(&a);
+        let length = body.len().to_string();
+        send(&mut *stream, "POST", "move", &[("content-type", "application/json"), ("content-length", &length)]);
+        stream.write_all(body.as_bytes()).expect("it is taken");
+        reply(&mut *stream)
+    };
+    for (body, code, says) in [
+        (json!({ "from": "d/f", "to": "g" }), 409, "something is at 'g'"),
+        (json!({ "from": "d/f", "to": "f.tmp" }), 409, "ignored"),
+        (json!({ "from": "d/x.tmp", "to": "x" }), 409, "ignored"),
+        (json!({ "from": "d", "to": "d/e" }), 409, "into itself"),
+        (json!({ "from": "none", "to": "x" }), 404, "no 'none'"),
+        (json!({ "from": "d/f", "to": "../x" }), 400, "path"),
+        (json!({ "from": "d/f", "to": "x", "content": "00".repeat(32) }), 412, "does not hold"),
+    ] {
+        moved(body).refuses(code, says);
+    }
+    let content = blake3::hash(b"content").to_string();
+    assert_eq!(moved(json!({ "from": "d/f", "to": "new/f", "content": content })).code, 200);
+    assert_eq!(agreed(&[&a, &b], "new/f").as_deref(), Some(&b"content"[..]));
+    assert_eq!(moved(json!({ "from": "d", "to": "new/d" })).code, 200);
+    converge(&[&a, &b]);
+    assert!(!b.at("d").exists() && b.at("new/d").is_dir());
+    assert_eq!(peek(b.at("g")).as_deref(), Some(&b"stays"[..]));
 }

@@ -76,7 +76,7 @@ impl Refusal {
     }
 
     pub(super) fn no_such_method() -> Self {
-        let why = "this request has another method; docs/api.md says whether it is GET or POST";
+        let why = "this request has another method; docs/api.md says which";
         Self(StatusCode::METHOD_NOT_ALLOWED, why.to_owned())
     }
 

@@ -5,6 +5,7 @@
 //! is sent (`content/body.rs`), and what a request asks of it (`content/conditions.rs`).
 
 mod body;
+pub(super) mod change;
 mod conditions;
 
 use super::answer::{ApiState, Queried, Refusal, blocking};
@@ -87,9 +88,28 @@ async fn now(shared: &ApiState, path: SyncPath) -> Result<FoundContent, Refusal>
 
 /// That a regular file is at a path, whose content may be asked for.
 async fn check(shared: &ApiState, path: &SyncPath) -> Result<(), Refusal> {
-    let (world, at) = (shared.world.clone(), path.clone());
-    let there = blocking(move || Ok(world.kind_at(&at))).await?;
-    let is_dir = there == Some(StatKind::Directory);
+    let there = kind_at(shared, path).await?;
+    check_standing(shared, path, there == Some(StatKind::Directory)).await?;
+    let what = match there {
+        Some(StatKind::File) => return Ok(()),
+        None => {
+            let hint = "'dirsync history' shows what is kept of it";
+            return Err(Refusal::unknown(format!("there is no '{path}' here; {hint}")));
+        }
+        Some(StatKind::Directory) => "a folder",
+        Some(StatKind::Symlink) => "a link",
+        Some(_) => "no regular file",
+    };
+    Err(Refusal::not_now(format!("'{path}' is {what}, and has no content")))
+}
+
+async fn kind_at(shared: &ApiState, path: &SyncPath) -> Result<Option<StatKind>, Refusal> {
+    let (world, path) = (shared.world.clone(), path.clone());
+    Ok(blocking(move || Ok(world.kind_at(&path))).await?)
+}
+
+/// That a path is synced, and nothing about it waits for a person.
+async fn check_standing(shared: &ApiState, path: &SyncPath, is_dir: bool) -> Result<(), Refusal> {
     let why = shared.handle.ask(|answer| Request::Why { path: path.clone(), is_dir, answer }).await;
     match why.ok_or_else(Refusal::busy)? {
         Why::Ignored(covering) | Why::NewlyUnignored(covering) => {
@@ -108,17 +128,7 @@ async fn check(shared: &ApiState, path: &SyncPath) -> Result<(), Refusal> {
         }
         _ => {}
     }
-    let what = match there {
-        Some(StatKind::File) => return Ok(()),
-        None => {
-            let hint = "'dirsync history' shows what is kept of it";
-            return Err(Refusal::unknown(format!("there is no '{path}' here; {hint}")));
-        }
-        Some(StatKind::Directory) => "a folder",
-        Some(StatKind::Symlink) => "a link",
-        Some(_) => "no regular file",
-    };
-    Err(Refusal::not_now(format!("'{path}' is {what}, and has no content")))
+    Ok(())
 }
 
 /// What was replaced or deleted at that time. A request that is given up leaves nothing behind: the

@@ -51,6 +51,8 @@ pub(super) fn requests() -> Vec<ApiRequest> {
             "What a file holds, now or in history",
             content::get,
         ),
+        Row::delete_content("/content/{*path}", "Deletes a file or an empty folder", content::change::delete),
+        Row::post_of("/move", "Moves a file or a folder to where nothing is", content::change::move_path),
         Row::get_by("/log", "What happened, oldest first", log),
         Row::get_by("/why", "Why a path is as it is", why::why),
         Row::get_by("/history", "What was replaced or deleted, here and on the linked machines", past::history),

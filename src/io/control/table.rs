@@ -5,16 +5,18 @@
 //! Deliberately not here: which requests there are (`routes.rs`).
 
 use super::answer::{Answer, ApiState, Ordered, Queried, Refusal};
+use super::content::Named;
 use super::etag;
 use crate::views::status::ProblemView;
 use axum::Router;
 use axum::extract::State;
 use axum::handler::Handler;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{self, MethodRouter};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{Object, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -110,21 +112,42 @@ impl ApiRequest {
         M: 'static,
     {
         let content = ContentBuilder::new().build();
-        let mut row = Self::answering(HttpMethod::Get, path, says, routing::get(handler), (BYTES, content), Vec::new());
-        let named = ParameterBuilder::new().name("path").parameter_in(ParameterIn::Path).required(Required::True);
-        let named = named.schema(Some(Object::with_type(Type::String))).build();
-        let queried = Q::into_params(|| Some(ParameterIn::Query));
-        row.operation.parameters = Some(std::iter::once(named).chain(queried).map(RefOr::T).collect());
-        for (code, says) in [
+        let row = Self::answering(HttpMethod::Get, path, says, routing::get(handler), (BYTES, content), Vec::new());
+        let row = row.of_path(Q::into_params(|| Some(ParameterIn::Query)));
+        row.also(&[
             ("206", "The part that `Range` names"),
             ("304", "It is as the named tag has it"),
             ("412", "It is not as `If-Match` has it"),
             ("416", "No byte of it is in the range"),
-        ] {
-            let other = ResponseBuilder::new().description(says).build();
-            row.operation.responses.responses.insert(code.to_owned(), RefOr::T(other));
+        ])
+    }
+
+    pub(super) fn delete_content<T, F, A, M>(path: &'static str, says: &str, handler: F) -> Self
+    where
+        T: Serialize + ToSchema + 'static,
+        F: Handler<M, ApiState> + Fn(State<ApiState>, Named, HeaderMap) -> A,
+        A: Future<Output = Answer<T>> + Send + 'static,
+        M: 'static,
+    {
+        let row = Self::new::<T>(HttpMethod::Delete, path, says, routing::delete(handler));
+        row.of_path(Vec::new()).also(&[("412", "It is not as `If-Match` has it")])
+    }
+
+    /// Its path is in the address.
+    fn of_path(mut self, others: Vec<Parameter>) -> Self {
+        let named = ParameterBuilder::new().name("path").parameter_in(ParameterIn::Path).required(Required::True);
+        let named = named.schema(Some(Object::with_type(Type::String))).build();
+        self.operation.parameters = Some(std::iter::once(named).chain(others).map(RefOr::T).collect());
+        self
+    }
+
+    /// Other codes that are no refusal, or say more than that.
+    fn also(mut self, codes: &[(&str, &str)]) -> Self {
+        for (code, says) in codes {
+            let other = ResponseBuilder::new().description(*says).build();
+            self.operation.responses.responses.insert((*code).to_owned(), RefOr::T(other));
         }
-        row
+        self
     }
 
     /// Who asks again may name the tag of the last answer (`If-None-Match`).
@@ -155,7 +178,12 @@ impl ApiRequest {
         (form, answer): (&str, Content),
         mut schemas: Vec<(String, RefOr<Schema>)>,
     ) -> Self {
-        let word = if matches!(method, HttpMethod::Get) { "get" } else { "post" };
+        let word = match method {
+            HttpMethod::Get => "get",
+            HttpMethod::Delete => "delete",
+            HttpMethod::Put => "put",
+            _ => "post",
+        };
         let words = path.split(['/', '{', '*', '}']).filter(|word| !word.is_empty());
         let id = std::iter::once(word).chain(words).collect::<Vec<_>>().join("_");
         let answer = ResponseBuilder::new().description("The answer").content(form, answer);
@@ -233,7 +261,8 @@ mod tests {
     /// What stands in backquotes in these lines, and is a request.
     fn named<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
         let quoted = lines.flat_map(|line| line.split('`').skip(1).step_by(2));
-        let is_request = |word: &&str| word.starts_with("GET /") || word.starts_with("POST /");
+        let is_request =
+            |word: &&str| ["GET /", "POST /", "PUT /", "DELETE /"].iter().any(|method| word.starts_with(method));
         quoted.filter(is_request).map(|word| word.split('?').next().unwrap().to_owned()).collect()
     }
 

@@ -6,6 +6,7 @@
 //! what to install, and what to do when that failed.
 
 mod beside;
+mod change;
 mod closed;
 mod place;
 mod prepare;

@@ -159,7 +159,7 @@ fn taken_or_stale(site: &Site, parent: BorrowedFd<'_>, change: &PathChange<'_>) 
 
 /// A folder's times and size change with what is in it; it is the same while its inode and mode
 /// are.
-fn is_expected(expect: Option<&Stat>, there: Option<&Stat>) -> bool {
+pub(super) fn is_expected(expect: Option<&Stat>, there: Option<&Stat>) -> bool {
     match (expect, there) {
         (None, None) => true,
         (Some(a), Some(b)) if a.kind == StatKind::Directory => (a.kind, a.ino, a.mode) == (b.kind, b.ino, b.mode),
@@ -169,7 +169,7 @@ fn is_expected(expect: Option<&Stat>, there: Option<&Stat>) -> bool {
 }
 
 /// Untouched but for its name: a rename changes the ctime.
-fn is_untouched(a: &Stat, b: &Stat) -> bool {
+pub(super) fn is_untouched(a: &Stat, b: &Stat) -> bool {
     let same = (a.kind, a.ino, a.mode) == (b.kind, b.ino, b.mode);
     same && (a.kind == StatKind::Directory || (a.size, a.mtime) == (b.size, b.mtime))
 }
@@ -195,6 +195,33 @@ impl<'a> PathChange<'a> {
 
     fn failed(&self, doing: &str, e: Errno) -> Outcome {
         Outcome::Failed(trouble(doing, Some(self.path), e))
+    }
+}
+
+/// Moves to a name that must be free.
+pub(super) fn move_to_free_name(
+    site: &Site,
+    from_dir: impl AsFd,
+    from: &[u8],
+    to_dir: impl AsFd,
+    to: &[u8],
+    is_folder: bool,
+) -> rustix::io::Result<()> {
+    if site.root.can_exchange() {
+        return rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE);
+    }
+    if is_folder {
+        // Replaces at most an empty folder.
+        return rustix::fs::renameat(from_dir, from, to_dir, to);
+    }
+    match rustix::fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty()) {
+        Ok(()) => rustix::fs::unlinkat(from_dir, from, AtFlags::empty()),
+        // What takes the name between these two calls is lost (P2).
+        Err(e) if has_no_links(e) => match beneath::stat_at(&to_dir, to)? {
+            Some(_) => Err(Errno::EXIST),
+            None => rustix::fs::renameat(from_dir, from, to_dir, to),
+        },
+        Err(e) => Err(e),
     }
 }
 
@@ -482,22 +509,7 @@ impl NamePlace<'_> {
         to: &[u8],
         is_folder: bool,
     ) -> rustix::io::Result<()> {
-        if self.site.root.can_exchange() {
-            return rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE);
-        }
-        if is_folder {
-            // Replaces at most an empty folder.
-            return rustix::fs::renameat(from_dir, from, to_dir, to);
-        }
-        match rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty()) {
-            Ok(()) => rustix::fs::unlinkat(from_dir, from, AtFlags::empty()),
-            // What takes the name between these two calls is lost (P2).
-            Err(e) if has_no_links(e) => match beneath::stat_at(to_dir, to)? {
-                Some(_) => Err(Errno::EXIST),
-                None => rustix::fs::renameat(from_dir, from, to_dir, to),
-            },
-            Err(e) => Err(e),
-        }
+        move_to_free_name(self.site, from_dir, from, to_dir, to, is_folder)
     }
 
     /// The name in history is ours alone and free. Not by a link and an unlink: what a user renames

@@ -4,10 +4,10 @@
 //! version.
 
 use super::place::PathChange;
-use super::{Prepared, Site, StagedFile, Unsettled};
-use crate::engine::{Outcome, RetainReason, StageId, StatKind, Trouble};
+use super::{Prepared, Site, StagedFile};
+use crate::engine::{RetainReason, StageId, StatKind, Trouble};
 use crate::io::fail::{self, Point};
-use crate::io::fs::beneath::{self, LastFolder};
+use crate::io::fs::beneath;
 use crate::io::fs::history::History;
 use crate::io::fs::staging;
 use crate::io::fs::trouble::{errno, trouble};
@@ -16,7 +16,7 @@ use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 use std::sync::Arc;
 
-/// Why something was not restored.
+/// Why something was not restored, or changed as a program asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("history holds no '{0}'; `dirsync history` lists what there is")]
@@ -27,6 +27,10 @@ pub enum RestoreError {
     NotEmpty(SyncPath),
     #[error("'{0}' is being changed by someone else; try again")]
     Busy(SyncPath),
+    #[error("something is at '{0}'; delete it or move it away first")]
+    Taken(SyncPath),
+    #[error("'{0}' cannot be moved into itself")]
+    IntoItself(SyncPath),
     #[error("a folder of '{0}' is a file or a link; move that away first")]
     NoParent(SyncPath),
     #[error("{}", .0.text)]
@@ -75,7 +79,7 @@ impl History {
         site.bring(path, &staged)
     }
 
-    fn site(self: &Arc<Self>) -> rustix::io::Result<Site> {
+    pub(super) fn site(self: &Arc<Self>) -> rustix::io::Result<Site> {
         let syncer = Arc::new(self.root.syncer()?);
         let (root, stage) = (Arc::clone(&self.root), Arc::clone(&self.stage));
         Ok(Site { root, stage, history: Arc::clone(self), syncer, is_stopping: Arc::default() })
@@ -141,7 +145,7 @@ impl Site {
     }
 
     /// The folders that a restored path needs, as a user would make them.
-    fn make_parents(&self, path: &SyncPath) -> rustix::io::Result<()> {
+    pub(super) fn make_parents(&self, path: &SyncPath) -> rustix::io::Result<()> {
         let mut ancestors: Vec<_> = path.ancestors().collect();
         ancestors.reverse();
         for folder in ancestors {
@@ -169,23 +173,12 @@ impl Site {
             content: None,
             made: &made,
         };
-        let mut opened = Vec::new();
-        let placed = self.place(&mut LastFolder::default(), &change, &mut opened);
-        self.close_all(&opened);
-        self.forget_openings(&opened);
-        let placed = placed.map_err(|outcome| match outcome {
-            Outcome::NotEmpty => RestoreError::NotEmpty(path.clone()),
-            Outcome::NoParent => RestoreError::NoParent(path.clone()),
-            Outcome::Failed(trouble) => RestoreError::Disk(trouble),
-            _ => RestoreError::Busy(path.clone()),
-        })?;
+        let kept = self.change(&change)?;
         fail::after(Point::RestorePlaced);
-        if let (Some(kept), Some(old)) = (&placed.kept, &expect) {
+        if let (Some(kept), Some(old)) = (&kept, &expect) {
             self.history.watch(kept, path, old);
         }
-        let folders = std::iter::once(path.parent()).chain(path.ancestors().map(|folder| folder.parent())).collect();
-        let unsettled = Unsettled { folders, history: placed.kept.is_some(), ..Unsettled::default() };
-        self.sync(&unsettled).map_err(disk)
+        self.sync_change([path].into_iter(), kept.is_some()).map_err(disk)
     }
 
     #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod beside;
+mod change;
 mod races;
 
 use super::*;

@@ -31,13 +31,14 @@ const LAYERS: [(&str, &[&str]); 14] = [
 
 /// Each room of `io/` with the rooms that it may use. What lies beside them serves all, and uses
 /// none.
-const ROOMS: [(&str, &[&str]); 6] = [
+const ROOMS: [(&str, &[&str]); 7] = [
     ("store", &[]),
-    ("journal", &["store"]),
+    ("feed", &["store"]),
+    ("journal", &["feed", "store"]),
     ("fs", &["store"]),
     ("net", &["fs", "store"]),
     ("identity", &["net", "store"]),
-    ("control", &["fs", "identity", "journal", "net", "store"]),
+    ("control", &["feed", "fs", "identity", "journal", "net", "store"]),
 ];
 
 /// The rooms of the engine that own a part of its state.

@@ -190,6 +190,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     }
     let shell = Arc::new(Shell::new(disk, net));
     stall::watch(root.waits(), text::escape(options.directory.as_os_str().as_bytes()))?;
+    let journal = Journal::new().shown_by(handle.feed().clone());
     let api = Api::new(handle, Arc::clone(&shell) as _, about);
     if let Some(over_tcp) = over_tcp {
         over_tcp.start(api.clone())?;
@@ -198,7 +199,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
 
     let mut turns = Loop {
         engine: engine(options, secret.capability(), &root, (device, was_renewed), index),
-        journal: Journal::new(),
+        journal,
         hands: Arc::clone(&shell),
         clock: Clock::start(),
         events: received,
@@ -206,8 +207,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
         ends: None,
         leaves: None,
     };
-    let now = turns.clock.now();
-    turns.journal.begin(now);
+    turns.journal.begin(turns.clock.now());
     say_if_it_was_killed(was_clean, cut.is_some());
     begin(&mut turns, &verdict, cut, options)?;
     let mut chores = Chores::start(&root, state, &shell, marked);

@@ -115,6 +115,7 @@ impl<H: Hands> Loop<H> {
         self.journal.tick(now);
         self.journal.store(self.engine.index_mut());
         self.engine.index_mut().commit()?;
+        self.journal.show(now, self.engine.index_mut().take_changes());
         if self.ends == Some(RunEnd::Rekeyed) {
             fail::after(Point::RotateDurable);
         }
@@ -142,6 +143,7 @@ impl<H: Hands> Loop<H> {
         match &event {
             Event::LinkUp { link, device, name, .. } => self.journal.link_up(now, *link, *device, name),
             Event::LinkDown { link } => self.journal.link_down(now, *link),
+            Event::Invited { name, .. } => self.journal.invited(now, name),
             _ => {}
         }
         let ignore_read = matches!(event, Event::IgnoreRead(_) | Event::IgnoreUnread(_));

@@ -13,6 +13,7 @@ mod conflicts;
 mod content;
 mod elsewhere;
 mod etag;
+mod events;
 pub mod http;
 mod identity;
 mod invite;
@@ -37,6 +38,8 @@ use crate::engine::{
     Status, Undone, Verification, Why,
 };
 use crate::io::Events;
+use crate::io::clock::wall_ns;
+use crate::io::feed::EventFeed;
 use crate::io::fs::beneath;
 use crate::io::fs::install::RestoreError;
 use crate::io::fs::probe;
@@ -166,12 +169,18 @@ pub enum Request {
 pub struct Handle {
     requests: mpsc::Sender<Request>,
     events: Events,
+    feed: EventFeed,
 }
 
 impl Handle {
     pub fn new(events: Events) -> (Self, mpsc::Receiver<Request>) {
         let (requests, receiver) = mpsc::channel();
-        (Self { requests, events }, receiver)
+        (Self { requests, events, feed: EventFeed::new(wall_ns()) }, receiver)
+    }
+
+    /// What happens, for who follows along.
+    pub fn feed(&self) -> &EventFeed {
+        &self.feed
     }
 
     /// `None`: the daemon is stopping, or its loop is stuck.

@@ -12,7 +12,8 @@ mod problem;
 mod sentence;
 
 use crate::engine::{LinkId, Now, Report};
-use crate::io::store::index::{JournalLine, SqliteIndex};
+use crate::io::feed::{EventFeed, FeedLine};
+use crate::io::store::index::{JournalLine, SeenChange, SqliteIndex};
 use crate::model::{DeviceId, text};
 use group::Batches;
 use sentence::{SummaryKind, SummarySum};
@@ -68,7 +69,7 @@ impl Line {
 #[derive(Default)]
 pub struct Journal {
     /// Stored or to be stored with the next commit, said after it.
-    stored: Vec<Line>,
+    stored: Vec<(u64, Line)>,
     waiting: Vec<(u64, Line)>,
     windows: BTreeMap<SummaryKind, SummaryWindow>,
     batches: Batches,
@@ -76,6 +77,8 @@ pub struct Journal {
     /// When it is said that no machine is linked, if none is by then.
     alone_at: Option<u64>,
     counts: ReportCounts,
+    /// Who follows along is shown what is durable.
+    feed: Option<EventFeed>,
 }
 
 /// Some time of one sort.
@@ -92,6 +95,11 @@ struct SummaryWindow {
 impl Journal {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    #[must_use]
+    pub fn shown_by(self, feed: EventFeed) -> Self {
+        Self { feed: Some(feed), ..self }
     }
 
     /// The start: soon another machine should be found.
@@ -124,6 +132,13 @@ impl Journal {
         self.links.insert(link, name.clone());
         self.alone_at = None;
         self.push(now, Line { peer: Some(name), ..Line::of(Level::Quiet, "linked", text) });
+    }
+
+    /// A machine was let in by an invitation that was made here.
+    pub fn invited(&mut self, now: Now, name: &str) {
+        let name = text::escape(name.as_bytes());
+        let text = format!("{name} joined by an invitation that was made here");
+        self.push(now, Line { peer: Some(name), ..Line::of(Level::Quiet, "joined", text) });
     }
 
     /// A machine went; said only of one that came.
@@ -172,12 +187,23 @@ impl Journal {
     pub fn store(&mut self, index: &mut SqliteIndex) {
         let rows: Vec<_> = self.waiting.iter().filter(|(_, line)| line.level != Level::Debug).map(row).collect();
         index.append_journal(&rows);
-        self.stored.extend(self.waiting.drain(..).map(|(_, line)| line));
+        self.stored.append(&mut self.waiting);
+    }
+
+    /// Changes of paths that are durable now: who follows along is shown each of them.
+    pub fn show(&self, now: Now, changes: Vec<SeenChange>) {
+        if let Some(feed) = &self.feed {
+            feed.publish_changes(now.wall, changes);
+        }
     }
 
     /// Says what is durable now.
     pub fn say(&mut self) {
-        for Line { level, kind, path, peer, size, paths, text } in self.stored.drain(..) {
+        for (at, line) in self.stored.drain(..) {
+            if let Some(feed) = self.feed.as_ref().filter(|_| line.level != Level::Debug) {
+                feed.publish_line(at, shown(&line));
+            }
+            let Line { level, kind, path, peer, size, paths, text } = line;
             let path = path.map(|path| text::escape(&path));
             match level {
                 Level::Warn => tracing::warn!(kind, path, peer, size, paths, "{text}"),
@@ -225,6 +251,11 @@ impl SummaryWindow {
     fn begin(now: Now, length: u64, bulk: bool) -> Self {
         Self { ends: now.mono + length, length, bulk, seen: 0, sum: SummarySum::default() }
     }
+}
+
+fn shown(line: &Line) -> FeedLine {
+    let Line { kind, path, peer, size, paths, text, .. } = line.clone();
+    FeedLine { kind, path, peer, size, paths, text }
 }
 
 fn row((at, line): &(u64, Line)) -> JournalLine {

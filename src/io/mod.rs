@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod control;
 pub mod fail;
+pub mod feed;
 pub mod fs;
 pub mod identity;
 pub mod journal;

@@ -16,6 +16,7 @@ mod deciding;
 mod deleting;
 mod delta;
 mod echo;
+mod events;
 mod folders;
 mod forgetting;
 mod groups;

@@ -8,11 +8,13 @@ use super::elsewhere::holding;
 use super::table::{self, ApiRequest};
 use super::view::name_elsewhere;
 use super::{
-    Request, conflicts, content, identity, invite, leave, membership, metrics, past, roles, status, undo, verify, why,
+    Request, conflicts, content, events, identity, invite, leave, membership, metrics, past, roles, status, undo,
+    verify, why,
 };
 use crate::engine::Event;
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
+use crate::views::events::EventData;
 use crate::views::held::HeldView;
 use crate::views::status::{DoneView, EntryView, HealthView, ListView, LogView, NameView, VersionView};
 use crate::wire::packet::is_clean_name;
@@ -54,6 +56,7 @@ pub(super) fn requests() -> Vec<ApiRequest> {
         Row::delete_content("/content/{*path}", "Deletes a file or an empty folder", content::change::delete),
         Row::post_of("/move", "Moves a file or a folder to where nothing is", content::change::move_path),
         Row::get_by("/log", "What happened, oldest first", log),
+        Row::stream_by::<_, EventData, _, _>("/events", "What happens, as it happens", events::follow),
         Row::get_by("/why", "Why a path is as it is", why::why),
         Row::get_by("/history", "What was replaced or deleted, here and on the linked machines", past::history),
         Row::post_of("/restore", "Brings back what a path held", past::restore),

@@ -31,6 +31,8 @@ use utoipa::{IntoParams, ToSchema};
 const PREFIXES: [&str; 2] = ["/api/v1", "/v1"];
 const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
+/// Server-sent events, as the HTML standard has them.
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
 const PROBLEM: &str = "application/problem+json";
 
 const ABOUT: &str = "The API of one dirsyncd: HTTP over the Unix socket `.dirsync/control`, which needs no token, and over \
@@ -75,6 +77,23 @@ impl ApiRequest {
         A: Future<Output = Answer<T>> + Send + 'static,
     {
         let mut row = Self::new::<T>(HttpMethod::Get, path, says, routing::get(handler));
+        let parameters = Q::into_params(|| Some(ParameterIn::Query)).into_iter().map(RefOr::T);
+        row.operation.parameters = Some(parameters.collect());
+        row
+    }
+
+    /// With a query, and answered with a stream of events, each of which says a `T`.
+    pub(super) fn stream_by<Q, T, F, A>(path: &'static str, says: &str, handler: F) -> Self
+    where
+        Q: DeserializeOwned + IntoParams + Send + 'static,
+        T: ToSchema + 'static,
+        F: Fn(State<ApiState>, Queried<Q>, HeaderMap) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<Response, Refusal>> + Send + 'static,
+    {
+        let mut schemas = Vec::new();
+        let answer = ContentBuilder::new().schema(Some(refers_to::<T>(&mut schemas))).build();
+        let answer = (EVENT_STREAM, answer);
+        let mut row = Self::answering(HttpMethod::Get, path, says, routing::get(handler), answer, schemas);
         let parameters = Q::into_params(|| Some(ParameterIn::Query)).into_iter().map(RefOr::T);
         row.operation.parameters = Some(parameters.collect());
         row

@@ -7,6 +7,7 @@
 //! `docs/index-format.md`. May import `engine` and `model`. Deliberately not here: any decision
 //! about what the rows mean.
 
+mod changes;
 mod codec;
 mod conflicts;
 mod open;
@@ -23,6 +24,7 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
+pub use changes::{SeenChange, SeenChangeKind};
 pub use open::{IndexOrigin, OpenedIndex};
 
 /// `dirsync log` looks back over this many lines.
@@ -128,6 +130,8 @@ pub struct SqliteIndex {
     last_commit: u64,
     today: u64,
     recent: RefCell<Recent>,
+    /// What became of paths since they were taken last; nothing before they were taken once.
+    changes: Option<Vec<SeenChange>>,
     failed: RefCell<Option<IndexError>>,
     /// Stays set once something failed, also after the error was handed over.
     broken: Cell<bool>,
@@ -155,6 +159,12 @@ impl SqliteIndex {
             None if self.broken.get() => Err(IndexError::Damaged("an earlier error was not heeded")),
             None => Ok(()),
         }
+    }
+
+    /// What became of paths since the last call, in order. From the first call on it is noted, so
+    /// whoever calls once has to go on.
+    pub fn take_changes(&mut self) -> Vec<SeenChange> {
+        std::mem::take(self.changes.get_or_insert_default())
     }
 
     /// When the last run committed last: it was alive then (ns since 1970).

@@ -320,6 +320,7 @@ fn load(db: Connection) -> Result<SqliteIndex, IndexError> {
         last_commit: 0,
         today: 0,
         recent: RefCell::default(),
+        changes: None,
         failed: RefCell::new(None),
         broken: Cell::new(false),
     };

@@ -531,3 +531,28 @@ fn a_glance_reads_one_key_and_leaves_the_index_as_it_is_also_a_damaged_one() {
     assert_eq!(fs::read(&path).unwrap(), damaged);
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "nothing is set aside");
 }
+
+#[test]
+fn what_becomes_of_a_path_is_noted_from_the_first_asking_on() {
+    let home = TempDir::new().unwrap();
+    let mut index = open(&home.path().join("index"));
+    let path = SyncPath::new("f").unwrap();
+    let has = |index: &mut SqliteIndex| -> Vec<SeenChangeKind> {
+        index.take_changes().into_iter().map(|change| change.change).collect()
+    };
+    let row = file(1).1;
+    index.put(&path, &row);
+    assert_eq!(has(&mut index), [], "nobody asked before");
+    let newer = file(2).1;
+    index.put(&path, &Row { head: newer.head.clone(), ..row.clone() });
+    assert_eq!(has(&mut index), [SeenChangeKind::Pending]);
+    index.put(&path, &newer);
+    index.put(&path, &newer);
+    assert_eq!(has(&mut index), [SeenChangeKind::Modified], "and what is put again is no change");
+    index.put(&path, &Row { since: 9, ..newer.clone() });
+    assert_eq!(has(&mut index), [], "nor is what nobody sees");
+    index.put(&path, &Row { disk: None, ..newer.clone() });
+    index.put(&path, &newer);
+    index.remove(&path);
+    assert_eq!(has(&mut index), [SeenChangeKind::Deleted, SeenChangeKind::Added, SeenChangeKind::Deleted]);
+}

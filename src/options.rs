@@ -17,10 +17,10 @@ use crate::model::{SyncRole, text};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 pub use code::CodeSource;
-pub use http::{HttpArgs, HttpPlace};
+pub use http::{HttpArgs, HttpPlace, SocketGroup};
 pub use preview::{PreviewArgs, PreviewForm};
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
@@ -224,6 +224,8 @@ pub struct Options {
     pub limit: Option<u64>,
     /// The API is answered there, too.
     pub http: Option<HttpPlace>,
+    /// Its members may read the API.
+    pub socket_group: Option<SocketGroup>,
     /// Nothing is held for being too much.
     pub allow_mass_delete: bool,
     pub on_conflict: ConflictOption,
@@ -290,7 +292,7 @@ impl Options {
         let directory = synced_directory(&args.directory)?;
         let state_dir = match args.state_dir {
             Some(dir) => resolve(&dir)?,
-            None => resolve(&default_state_dir(&directory, args.moved_from.as_deref(), environment)?)?,
+            None => resolve(&default_state_dir(&directory, args.moved_from.as_deref(), &environment)?)?,
         };
         refuse_inside(&directory, &state_dir, "state directory", "state-dir")?;
         let signature_dir = match args.signature_dir {
@@ -329,6 +331,7 @@ impl Options {
             peers,
             limit,
             http: http.place()?,
+            socket_group: http.group(&environment),
             allow_mass_delete,
             on_conflict,
             role,
@@ -370,6 +373,12 @@ fn refuse_inside(directory: &Path, path: &Path, what: &'static str, option: &'st
     Ok(())
 }
 
+/// A unit may name several, separated by colons.
+fn first_of(dirs: &OsStr) -> PathBuf {
+    let first = dirs.as_bytes().split(|&b| b == b':').next().unwrap_or_default();
+    PathBuf::from(OsStr::from_bytes(first))
+}
+
 /// systemd's `$STATE_DIRECTORY`, else a folder of this directory's own below the user's state.
 fn default_state_dir(
     directory: &Path,
@@ -377,9 +386,7 @@ fn default_state_dir(
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> Result<PathBuf, OptionError> {
     if let Some(dirs) = environment("STATE_DIRECTORY") {
-        // A unit may name several, separated by colons.
-        let first = dirs.as_bytes().split(|&b| b == b':').next().unwrap_or_default();
-        return Ok(PathBuf::from(std::ffi::OsStr::from_bytes(first)));
+        return Ok(first_of(&dirs));
     }
     let home = match (environment("XDG_STATE_HOME"), environment("HOME")) {
         (Some(state), _) => PathBuf::from(state),

@@ -1,75 +1,134 @@
-//! `--http`: listens where the options say, says so, and tries again where that fails.
+//! `--http` and `--socket-group`: listens where the options say, says so, and tries again where that
+//! fails.
 //!
-//! The folder is what the daemon is for: a port that another program holds, or an address that this
-//! machine has not got yet, keeps nothing from syncing. Deliberately not here: what is answered,
-//! and to whom (`io/control/http.rs`).
+//! The folder is what the daemon is for: a port that another program holds, an address that this
+//! machine has not got yet, or a group that is not known keeps nothing from syncing. Deliberately
+//! not here: what is answered, and to whom (`io/control/http.rs`).
 
 use crate::io::control::Api;
+use crate::io::control::group_socket::GroupSocket;
 use crate::io::control::http::{HttpFacts, HttpListener, HttpServer, HttpState};
 use crate::io::net::tls::{DeviceKey, KeyError};
 use crate::options::{HttpPlace, Options};
+use std::convert::Infallible;
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// `--http` of this run.
-pub(super) struct OverTcp {
-    server: HttpServer,
-    place: HttpPlace,
-    /// Why it failed last; each reason is said once.
-    said: String,
+/// Where this run is to be answered beside the owner's socket.
+pub(super) struct OtherWays {
+    tcp: Option<OverTcp>,
+    group: Option<GroupSocket>,
 }
 
-impl OverTcp {
-    pub(super) fn wanted(options: &Options, key: &DeviceKey) -> Result<Option<Self>, KeyError> {
-        let Some(place) = options.http else { return Ok(None) };
-        let server = HttpServer::new(place.address, place.tls.then_some(key), &options.state_dir)?;
-        Ok(Some(Self { server, place, said: String::new() }))
+impl OtherWays {
+    pub(super) fn wanted(options: &Options, key: &DeviceKey) -> Result<Self, KeyError> {
+        let tcp = |place: HttpPlace| {
+            let server = HttpServer::new(place.address, place.tls.then_some(key), &options.state_dir)?;
+            Ok::<_, KeyError>(OverTcp { server, place })
+        };
+        let group = options.socket_group.as_ref();
+        Ok(Self {
+            tcp: options.http.map(tcp).transpose()?,
+            group: group.map(|wanted| GroupSocket::new(&wanted.group, wanted.runtime_dir.as_deref())),
+        })
     }
 
-    pub(super) fn state(&self) -> HttpState {
-        self.server.state()
+    pub(super) fn http(&self) -> HttpState {
+        self.tcp.as_ref().map(|tcp| tcp.server.state()).unwrap_or_default()
     }
 
-    /// Tries once, so that whoever asks after it knows; then a thread of its own goes on.
-    pub(super) fn start(mut self, api: Api) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let first = self.listen();
-        let work = move || runtime.block_on(self.go_on(first, &api));
-        std::thread::Builder::new().name("http".to_owned()).spawn(work)?;
-        Ok(())
+    pub(super) fn start(self, api: &Api) -> io::Result<()> {
+        self.tcp.map_or(Ok(()), |tcp| start(tcp, api.clone()))?;
+        self.group.map_or(Ok(()), |group| start(group, api.clone()))
+    }
+}
+
+struct OverTcp {
+    server: HttpServer,
+    place: HttpPlace,
+}
+
+/// What may fail without harm, and is tried again.
+trait OtherWay: Send + 'static {
+    type Listener: Send + 'static;
+    const OPTION: &'static str;
+    const THREAD: &'static str;
+
+    /// Says it in the log, if it can be had.
+    fn listen(&self) -> Result<Self::Listener, String>;
+    async fn serve(&self, listener: Self::Listener, api: &Api) -> io::Result<Infallible>;
+}
+
+impl OtherWay for OverTcp {
+    type Listener = HttpListener;
+    const OPTION: &'static str = "--http";
+    const THREAD: &'static str = "http";
+
+    fn listen(&self) -> Result<HttpListener, String> {
+        let (listener, facts) = self.server.listen().map_err(|why| why.to_string())?;
+        introduce(self.place, &facts);
+        Ok(listener)
     }
 
-    async fn go_on(mut self, mut listener: Option<HttpListener>, api: &Api) {
-        loop {
-            if let Some(listener) = listener {
-                let Err(why) = self.server.serve(listener, api).await;
-                tracing::warn!("--http has failed: {why}; it is tried again in {} s", AGAIN_AFTER.as_secs());
-            }
-            tokio::time::sleep(AGAIN_AFTER).await;
-            listener = self.listen();
+    async fn serve(&self, listener: HttpListener, api: &Api) -> io::Result<Infallible> {
+        self.server.serve(listener, api).await
+    }
+}
+
+impl OtherWay for GroupSocket {
+    type Listener = UnixListener;
+    const OPTION: &'static str = "--socket-group";
+    const THREAD: &'static str = "group";
+
+    fn listen(&self) -> Result<UnixListener, String> {
+        let listener = self.listen().map_err(|why| why.to_string())?;
+        tracing::info!("the API also answers what reads at '{}', to a group", self.path());
+        Ok(listener)
+    }
+
+    async fn serve(&self, listener: UnixListener, api: &Api) -> io::Result<Infallible> {
+        self.serve(listener, api).await
+    }
+}
+
+/// Tries once, so that whoever asks after it knows; then a thread of its own goes on.
+fn start<W: OtherWay>(way: W, api: Api) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut said = String::new();
+    let first = listen(&way, &mut said);
+    let work = move || runtime.block_on(go_on(way, first, said, &api));
+    std::thread::Builder::new().name(W::THREAD.to_owned()).spawn(work)?;
+    Ok(())
+}
+
+async fn go_on<W: OtherWay>(way: W, mut listener: Option<W::Listener>, mut said: String, api: &Api) {
+    loop {
+        if let Some(listener) = listener {
+            let Err(why) = way.serve(listener, api).await;
+            tracing::warn!("{} has failed: {why}; it is tried again in {} s", W::OPTION, AGAIN_AFTER.as_secs());
         }
+        tokio::time::sleep(AGAIN_AFTER).await;
+        listener = listen(&way, &mut said);
     }
+}
 
-    fn listen(&mut self) -> Option<HttpListener> {
-        match self.server.listen() {
-            Ok((listener, facts)) => {
-                self.said.clear();
-                introduce(self.place, &facts);
-                Some(listener)
+/// `said`: why it failed last; each reason is said once.
+fn listen<W: OtherWay>(way: &W, said: &mut String) -> Option<W::Listener> {
+    match way.listen() {
+        Ok(listener) => {
+            said.clear();
+            Some(listener)
+        }
+        Err(why) => {
+            if *said != why {
+                let again = AGAIN_AFTER.as_secs();
+                tracing::warn!("{why}. Syncing goes on without it, and it is tried again every {again} s");
+                *said = why;
             }
-            Err(why) => {
-                let why = why.to_string();
-                if self.said != why {
-                    tracing::warn!(
-                        "{why}. Syncing goes on without it, and it is tried again every {} s",
-                        AGAIN_AFTER.as_secs()
-                    );
-                    self.said = why;
-                }
-                None
-            }
+            None
         }
     }
 }

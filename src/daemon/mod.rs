@@ -45,7 +45,7 @@ use crate::wire::condition::StopCause;
 pub use again::replace_process;
 use background::Stop;
 use chores::Chores;
-use http::OverTcp;
+use http::OtherWays;
 use joining::Joined;
 use marker::{MarkerError, MarkerVerdict};
 use shell::{NetworkReads, NetworkStaging, Shell};
@@ -175,14 +175,13 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
         remember(&state, &root, &index);
     }
 
-    let over_tcp = OverTcp::wanted(options, &key)?;
+    let other_ways = OtherWays::wanted(options, &key)?;
     let (events, received) = Events::channel();
     let (handle, requests) = Handle::new(events.clone());
     let disk = start_disk(options, &root, &events, &index)?;
     let net = start_net(net_config(options, key, &secret, (&state, &index)), &events, &root, &disk)?;
     keep_port(options, &state, net.port());
-    let http = over_tcp.as_ref().map(OverTcp::state).unwrap_or_default();
-    let about = about(options, net.port(), secret.capability(), http);
+    let about = about(options, net.port(), secret.capability(), other_ways.http());
     let control = bind_control(options, &root)?;
     introduce(options, device, &about, root.keeps());
     if let Some(file) = secret_made {
@@ -192,9 +191,7 @@ fn run_once(options: &Options, stop: &Stop) -> Result<RunEnd, DaemonError> {
     stall::watch(root.waits(), text::escape(options.directory.as_os_str().as_bytes()))?;
     let journal = Journal::new().shown_by(handle.feed().clone());
     let api = Api::new(handle, Arc::clone(&shell) as _, about);
-    if let Some(over_tcp) = over_tcp {
-        over_tcp.start(api.clone())?;
-    }
+    other_ways.start(&api)?;
     background::start(control, api, events, stop)?;
 
     let mut turns = Loop {

@@ -14,6 +14,7 @@ mod content;
 mod elsewhere;
 mod etag;
 mod events;
+pub mod group_socket;
 pub mod http;
 mod identity;
 mod invite;

@@ -1,9 +1,12 @@
-//! `--http`: whether the API is also answered on TCP, where, and how.
+//! `--http` and `--socket-group`: whether the API is also answered on TCP, or to a group, where, and
+//! how.
 
 use super::OptionError;
 use crate::model::text;
 use clap::Args;
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 #[derive(Args, Debug, Clone)]
 pub struct HttpArgs {
@@ -16,6 +19,20 @@ pub struct HttpArgs {
     /// With --http: TLS, with this machine's own certificate
     #[arg(long, env = "DIRSYNCD_HTTP_TLS", value_parser = super::switch)]
     pub http_tls: bool,
+
+    /// Also answer what only reads, to the members of this group (of /etc/group, or its number), on
+    /// the socket 'api' in $RUNTIME_DIRECTORY, which systemd sets [default: only to this user and
+    /// root]
+    #[arg(long, value_name = "GROUP", env = "DIRSYNCD_SOCKET_GROUP")]
+    pub socket_group: Option<String>,
+}
+
+/// Who may read the API on a socket of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketGroup {
+    pub group: String,
+    /// The first of systemd's; there may be none.
+    pub runtime_dir: Option<PathBuf>,
 }
 
 /// Where the API is answered on TCP.
@@ -33,6 +50,12 @@ impl HttpPlace {
 }
 
 impl HttpArgs {
+    pub(super) fn group(&self, environment: impl Fn(&str) -> Option<OsString>) -> Option<SocketGroup> {
+        let group = self.socket_group.clone().filter(|group| !group.is_empty())?;
+        let runtime_dir = environment("RUNTIME_DIRECTORY").map(|dirs| super::first_of(&dirs));
+        Some(SocketGroup { group, runtime_dir })
+    }
+
     pub(super) fn place(&self) -> Result<Option<HttpPlace>, OptionError> {
         // An empty variable is as good as none.
         let Some(text) = self.http.as_deref().filter(|text| !text.is_empty()) else {
@@ -91,9 +114,25 @@ mod tests {
 
     #[test]
     fn tls_without_an_address_is_wrong_usage_and_an_empty_address_is_none() {
-        let place = |http: Option<&str>, http_tls| HttpArgs { http: http.map(str::to_owned), http_tls }.place();
+        let place = |http: Option<&str>, http_tls| {
+            HttpArgs { http: http.map(str::to_owned), http_tls, socket_group: None }.place()
+        };
         assert!(place(None, true).unwrap_err().to_string().contains("--http ADDR"));
         assert_eq!(place(Some(""), false).unwrap(), None);
         assert!(place(Some("nas"), false).unwrap_err().to_string().contains("'nas'"));
+    }
+
+    #[test]
+    fn the_group_s_socket_is_in_the_first_runtime_directory() {
+        let args =
+            |group: Option<&str>| HttpArgs { http: None, http_tls: false, socket_group: group.map(str::to_owned) };
+        let run = |name: &str| (name == "RUNTIME_DIRECTORY").then(|| "/run/a:/run/b".into());
+        let group = |runtime_dir: Option<&str>| SocketGroup {
+            group: "adm".to_owned(),
+            runtime_dir: runtime_dir.map(PathBuf::from),
+        };
+        assert_eq!(args(Some("adm")).group(run), Some(group(Some("/run/a"))));
+        assert_eq!(args(Some("adm")).group(|_| None), Some(group(None)));
+        assert_eq!((args(Some("")).group(run), args(None).group(run)), (None, None));
     }
 }

@@ -3,7 +3,9 @@
 use crate::common::disk::path_text;
 use crate::common::machine::text_of;
 use crate::common::tls::with_anyone;
-use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, read, remove, start_all, write};
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noise, read, remove, start_all, write};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -11,6 +13,8 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -360,4 +364,61 @@ fn a_monitor_sees_changes_come_and_machines_go_and_counters_never_shrink() {
     b.start();
     converge(&[&web.machine, &b]);
     assert!(metric(&web, RECEIVED) > received, "of both links");
+}
+
+/// A user who is nobody but a member of these groups, on a thread of its own.
+fn as_member(groups: &[u32], socket: &Path, request: &str) -> std::io::Result<Answer> {
+    let groups: Vec<_> = groups.iter().map(|group| Gid::from_raw(*group)).collect();
+    let (nobody, nogroup) = (Uid::from_raw(65534), Gid::from_raw(65534));
+    std::thread::scope(|scope| {
+        let asks = scope.spawn(|| {
+            set_thread_groups(&groups)?;
+            set_thread_res_gid(nogroup, nogroup, nogroup)?;
+            set_thread_res_uid(nobody, nobody, nobody)?;
+            let stream = UnixStream::connect(socket)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            Ok(Answer::of(stream, request))
+        });
+        asks.join().expect("it does not panic")
+    })
+}
+
+#[test]
+fn a_group_reads_at_its_socket_and_changes_nothing_and_nobody_else_gets_in() {
+    const GROUP: u32 = 4242;
+    if !is_root("a_group_reads_at_its_socket_and_changes_nothing_and_nobody_else_gets_in") {
+        return;
+    }
+    // The folders of the harness let nobody else in.
+    let run = tempfile::TempDir::new().expect("a folder");
+    std::fs::set_permissions(run.path(), PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let socket = run.path().join("api");
+    let mut machine = Group::new().machine("a");
+    machine.through = vec!["env".to_owned(), format!("RUNTIME_DIRECTORY={}", path_text(run.path()))];
+    machine.options = vec!["--socket-group".to_owned(), GROUP.to_string()];
+    machine.start();
+    machine.wait_log(&["INFO", "answers what reads", path_text(&socket)]);
+    let request = |method: &str, path: &str| {
+        let head = "host: dirsyncd\r\nconnection: close\r\ncontent-length: 2\r\ncontent-type: application/json";
+        format!("{method} {path} HTTP/1.1\r\n{head}\r\n\r\n{{}}")
+    };
+    let asked = |groups: &[u32], method: &str, path: &str| as_member(groups, &socket, &request(method, path));
+    let status = asked(&[7, GROUP], "GET", STATUS).expect("a member is let in");
+    assert_eq!((status.code, &status.json()["name"]), (200, &Value::from("a")));
+    assert_eq!(asked(&[GROUP], "HEAD", "/v1/peers").expect("a member is let in").code, 200);
+    for path in ["/api/v1/pause", "/v1/invite", "/internal/identity/export"] {
+        asked(&[GROUP], "POST", path).expect("a member is let in").refuses(403, "only answers what reads");
+    }
+    asked(&[GROUP], "GET", "/internal/identity/export").expect("a member is let in").refuses(404, "no such request");
+    assert_eq!(said(&machine, &["status"])["paused"], false);
+    let denied = asked(&[7], "GET", STATUS).expect_err("nobody else is let in");
+    assert_eq!(denied.kind(), std::io::ErrorKind::PermissionDenied);
+    machine.restart();
+    assert_eq!(asked(&[GROUP], "GET", STATUS).expect("after a restart").code, 200);
+    machine.stop();
+    // What cannot be had keeps nothing from syncing.
+    machine.options = vec!["--socket-group".to_owned(), "no-such-group".to_owned()];
+    machine.start();
+    machine.wait_log(&["WARN", "--socket-group no-such-group", "no such group", "Syncing goes on without it"]);
+    assert_eq!(said(&machine, &["status"])["name"], "a");
 }

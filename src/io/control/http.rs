@@ -23,7 +23,7 @@ use bytes::{Bytes, BytesMut};
 use connections::{ConnectionPlace, Connections};
 #[cfg(test)]
 pub(super) use gate::FREE;
-use gate::{Caller, HttpGate};
+use gate::{Caller, Gatekeeper, HttpGate};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -166,24 +166,48 @@ impl HttpServer {
         let HttpListener { listener, tokens } = listener;
         let listener = TcpListener::from_std(listener)?;
         let tls = self.tls.as_ref().map(|(tls, _)| tls.clone());
-        let gate = HttpGate { tokens, tls: tls.is_some() };
+        let gate = Gatekeeper::Tokens(HttpGate { tokens, tls: tls.is_some() });
         let door = Arc::new(Door { gate, router: TowerToHyperService::new(api.everyone.clone()), tls });
         let connections = Connections::default();
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => connections.admit(|place| Arc::clone(&door).open(stream, place)),
-                Err(why) => {
-                    tracing::warn!("--http cannot accept: {why}");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
+                Err(why) => cannot_accept("--http", &why).await,
             }
         }
     }
 }
 
+/// A socket that lets in only who may read, with the same bounds.
+pub(super) async fn serve_readers(listener: UnixListener, api: &Api) -> io::Result<Infallible> {
+    let router = TowerToHyperService::new(api.everyone.clone());
+    let door = Arc::new(Door { gate: Gatekeeper::Readers, router, tls: None });
+    let connections = Connections::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => connections.admit(|place| {
+                let talk = Arc::clone(&door).talk(stream, None, place);
+                async move { say_ended("--socket-group", talk.await) }
+            }),
+            Err(why) => cannot_accept("--socket-group", &why).await,
+        }
+    }
+}
+
+async fn cannot_accept(option: &str, why: &io::Error) {
+    tracing::warn!("{option} cannot accept: {why}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+fn say_ended(option: &str, ended: hyper::Result<()>) {
+    if let Err(why) = ended {
+        tracing::debug!("a connection to {option} ended: {why}");
+    }
+}
+
 /// What all connections share.
 struct Door {
-    gate: HttpGate,
+    gate: Gatekeeper,
     router: TowerToHyperService<Router>,
     tls: Option<TlsAcceptor>,
 }
@@ -196,19 +220,17 @@ impl Door {
         // What is sent and not taken off would be kept for as long as the client likes.
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(TAKEN_WITHIN));
         let ended = match self.tls.clone() {
-            None => self.talk(stream, local, place).await,
+            None => self.talk(stream, Some(local), place).await,
             Some(tls) => match timeout(HEAD_WITHIN, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.talk(stream, local, place).await,
+                Ok(Ok(stream)) => self.talk(stream, Some(local), place).await,
                 Ok(Err(why)) => return tracing::debug!("a TLS handshake with --http failed: {why}"),
                 Err(_) => return,
             },
         };
-        if let Err(why) = ended {
-            tracing::debug!("a connection to --http ended: {why}");
-        }
+        say_ended("--http", ended);
     }
 
-    async fn talk<S>(self: Arc<Self>, stream: S, local: SocketAddr, place: ConnectionPlace) -> hyper::Result<()>
+    async fn talk<S>(self: Arc<Self>, stream: S, local: Option<SocketAddr>, place: ConnectionPlace) -> hyper::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -223,7 +245,7 @@ impl Door {
         server.serve_connection(TokioIo::new(stream), service).await
     }
 
-    async fn answer(&self, request: Request<Incoming>, local: SocketAddr, place: &ConnectionPlace) -> Response {
+    async fn answer(&self, request: Request<Incoming>, local: Option<SocketAddr>, place: &ConnectionPlace) -> Response {
         let mut response = self.ask(request, local, place).await.unwrap_or_else(IntoResponse::into_response);
         gate::dress(response.status(), response.headers_mut());
         response
@@ -232,7 +254,7 @@ impl Door {
     async fn ask(
         &self,
         request: Request<Incoming>,
-        local: SocketAddr,
+        local: Option<SocketAddr>,
         place: &ConnectionPlace,
     ) -> Result<Response, Refusal> {
         let (parts, body) = request.into_parts();

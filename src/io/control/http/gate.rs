@@ -33,6 +33,28 @@ pub(super) enum Caller {
     Known,
 }
 
+/// Who stands at a door.
+pub(super) enum Gatekeeper {
+    Tokens(HttpGate),
+    /// The kernel has let them in, to read alone.
+    Readers,
+}
+
+impl Gatekeeper {
+    /// `local`: of TCP, the address and port of ours that the connection came to.
+    pub(super) fn check(&self, request: &Parts, local: Option<SocketAddr>) -> Result<Caller, Refusal> {
+        match (self, local) {
+            (Self::Tokens(gate), Some(local)) => gate.check(request, local),
+            (Self::Readers, None) if reads(&request.method) => Ok(Caller::Known),
+            (Self::Readers, _) => {
+                let why = "this socket only answers what reads; the daemon's own socket does more, for its user";
+                Err(Refusal::new(StatusCode::FORBIDDEN, why))
+            }
+            (Self::Tokens(_), None) => Err(Refusal::failed("this connection has no address")),
+        }
+    }
+}
+
 pub(super) struct HttpGate {
     pub tokens: ApiTokens,
     pub tls: bool,
@@ -262,6 +284,24 @@ mod tests {
         let request = Request::builder().header("host", "evil.example").body(()).unwrap();
         let refusal = gate(tls).check(&request.into_parts().0, local.parse().unwrap()).unwrap_err();
         assert!(refusal.text().ends_with(&format!("; ask {due}")), "{}", refusal.text());
+    }
+
+    #[rstest]
+    #[case("GET", "/api/v1/status", 200)]
+    #[case("HEAD", "/api/v1/status", 200)]
+    #[case("POST", "/api/v1/pause", 403)]
+    #[case("DELETE", "/api/v1/status", 403)]
+    #[case("OPTIONS", "/api/v1/status", 403)]
+    fn readers_are_answered_what_reads_whatever_they_call_it(
+        #[case] method: &str,
+        #[case] uri: &str,
+        #[case] due: u16,
+    ) {
+        let whole = gate(false).tokens.whole;
+        let request =
+            Request::builder().method(method).uri(uri).header("host", "x").header("x-api-key", whole.digits());
+        let checked = Gatekeeper::Readers.check(&request.body(()).unwrap().into_parts().0, None);
+        assert_eq!(checked.map_or_else(|refusal| refusal.status().as_u16(), |_| 200), due);
     }
 
     #[test]

@@ -11,10 +11,11 @@ use crate::io::fs::beneath::LastFolder;
 use crate::io::fs::delta::Deltas;
 use crate::io::fs::disk::Disk;
 use crate::io::fs::history::History;
-use crate::io::fs::install::RestoreError;
+use crate::io::fs::install::{PutContent, RestoreError};
 use crate::io::fs::partial::{Partial, Partials};
 use crate::io::fs::root::Root;
 use crate::io::fs::stage::{Stage, StageError, StageWriter};
+use crate::io::fs::uploads::{IncomingUpload, UploadError, UploadKey};
 use crate::io::net::members::Unreached;
 use crate::io::net::mesh::Net;
 use crate::io::net::traffic::Traffic;
@@ -165,6 +166,14 @@ impl World for Shell {
 
     fn move_path(&self, from: &SyncPath, to: &SyncPath, expect: &Stat) -> Result<(), RestoreError> {
         self.disk.history().move_path(from, to, expect)
+    }
+
+    fn begin_upload(&self, key: UploadKey) -> Result<IncomingUpload, UploadError> {
+        self.disk.uploads().open(key)
+    }
+
+    fn put(&self, staged: StageId, put: &PutContent) -> Result<(), RestoreError> {
+        self.disk.history().put(staged, put)
     }
 
     fn open_served(&self, file: &ServedFile) -> io::Result<Option<File>> {

@@ -42,8 +42,9 @@ use crate::io::Events;
 use crate::io::clock::wall_ns;
 use crate::io::feed::EventFeed;
 use crate::io::fs::beneath;
-use crate::io::fs::install::RestoreError;
+use crate::io::fs::install::{PutContent, RestoreError};
 use crate::io::fs::probe;
+use crate::io::fs::uploads::{IncomingUpload, UploadError, UploadKey};
 use crate::io::journal::ReportCounts;
 use crate::io::net::link::Upload;
 use crate::io::net::members::Unreached;
@@ -281,6 +282,14 @@ pub trait World: Send + Sync {
     fn delete(&self, path: &SyncPath, expect: &Stat) -> Result<(), RestoreError>;
     /// Moves it to where nothing is.
     fn move_path(&self, from: &SyncPath, to: &SyncPath, expect: &Stat) -> Result<(), RestoreError>;
+    /// Begins an upload, or goes on with it.
+    fn begin_upload(&self, _key: UploadKey) -> Result<IncomingUpload, UploadError> {
+        Err(UploadError::Busy)
+    }
+    /// Puts a verified content at a path. On failure it is still staged.
+    fn put(&self, _staged: StageId, put: &PutContent) -> Result<(), RestoreError> {
+        Err(RestoreError::Busy(put.path.clone()))
+    }
     /// A file of the folder, open for reading; `None` if its stat is not that any more.
     fn open_served(&self, _file: &ServedFile) -> io::Result<Option<File>> {
         Err(ErrorKind::Unsupported.into())

@@ -29,4 +29,5 @@ pub mod stage;
 pub mod staging;
 pub mod stall;
 pub mod trouble;
+pub mod uploads;
 pub mod watch;

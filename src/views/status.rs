@@ -306,6 +306,16 @@ pub struct DoneView {
     pub done: bool,
 }
 
+/// `PUT /api/v1/content/{path}`: how much of it has come.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ReceivedView {
+    pub path: String,
+    pub size: u64,
+    pub received: u64,
+    /// Its hash, once it is in the folder.
+    pub content: Option<String>,
+}
+
 /// `GET /api/v1/healthz`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HealthView {

@@ -2,85 +2,15 @@
 
 use crate::common::disk::peek;
 use crate::common::machine::wait_linked;
-use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, remove, write};
+use crate::common::requests::{Reply, Wire, ask, reply, send, socket, wait_known};
+use crate::common::{Group, Machine, PATIENCE, converge, noise, remove, write};
 use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{FileExt, symlink};
-use std::os::unix::net::UnixStream;
-
-/// An answer with a body of bytes.
-struct Reply {
-    code: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Reply {
-    fn header(&self, name: &str) -> Option<&str> {
-        let mut lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
-        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|why| panic!("{why}: {}", self.text()))
-    }
-
-    fn text(&self) -> String {
-        format!("{}\n{}", self.head, String::from_utf8_lossy(&self.body[..self.body.len().min(500)]))
-    }
-
-    /// A refusal with this code, as a problem that says these words.
-    fn refuses(&self, code: u16, says: &str) {
-        assert_eq!(self.code, code, "{}", self.text());
-        assert!(self.json()["detail"].as_str().is_some_and(|detail| detail.contains(says)), "{}", self.text());
-    }
-}
 
 type Listener<'a> = &'a dyn Fn(&str, &[(&str, &str)]) -> Reply;
-
-trait Wire: Read + Write {}
-impl<T: Read + Write> Wire for T {}
-
-/// The Unix socket.
-fn socket(machine: &Machine) -> Box<dyn Wire> {
-    let stream = UnixStream::connect(machine.dir.join(".dirsync/control")).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    Box::new(stream)
-}
-
-/// What begins a request, and its answer, over the socket.
-fn ask(machine: &Machine, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
-    let mut stream = socket(machine);
-    send(&mut *stream, method, path, headers);
-    reply(&mut *stream)
-}
-
-fn send(stream: &mut dyn Wire, method: &str, path: &str, headers: &[(&str, &str)]) {
-    let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let lines = lines.concat();
-    let host = if headers.iter().any(|(name, _)| *name == "host") { "" } else { "host: dirsyncd\r\n" };
-    let request = format!("{method} /api/v1/{path} HTTP/1.1\r\n{host}connection: close\r\n{lines}\r\n");
-    stream.write_all(request.as_bytes()).expect("it is taken");
-}
-
-fn reply(stream: &mut dyn Wire) -> Reply {
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).expect("an answer");
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
-    let head = String::from_utf8(bytes[..end].to_vec()).expect("text");
-    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a code");
-    Reply { code, head, body: bytes.split_off(end + 4) }
-}
-
-/// Once the index knows it.
-fn wait_known(machine: &Machine, path: &str) {
-    eventually("it is hashed", PATIENCE, || {
-        let answer = ask(machine, "HEAD", &format!("content/{path}"), &[]);
-        (answer.code == 200).then_some(()).ok_or_else(|| answer.text())
-    });
-}
 
 #[test]
 fn a_content_is_answered_on_both_listeners_whole_in_part_and_by_its_tag() {

@@ -46,4 +46,5 @@ mod several;
 mod special;
 mod transfers;
 mod undoing;
+mod uploads;
 mod watching;

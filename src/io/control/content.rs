@@ -7,6 +7,7 @@
 mod body;
 pub(super) mod change;
 mod conditions;
+pub(super) mod upload;
 
 use super::answer::{ApiState, Queried, Refusal, blocking};
 use super::elsewhere::{everywhere, fetch_one};

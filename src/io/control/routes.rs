@@ -16,7 +16,7 @@ use crate::io::store::index::{JOURNAL_LINES, WantedLines};
 use crate::model::SyncPath;
 use crate::views::events::EventData;
 use crate::views::held::HeldView;
-use crate::views::status::{DoneView, EntryView, HealthView, ListView, LogView, NameView, VersionView};
+use crate::views::status::{DoneView, EntryView, HealthView, ListView, LogView, NameView, ReceivedView, VersionView};
 use crate::wire::packet::is_clean_name;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::header::CONTENT_TYPE;
@@ -52,6 +52,11 @@ pub(super) fn requests() -> Vec<ApiRequest> {
             "/content/{*path}",
             "What a file holds, now or in history",
             content::get,
+        ),
+        Row::put_content::<content::upload::UploadQuery, ReceivedView, _, _>(
+            "/content/{*path}",
+            "Sends what a file is to hold, whole or in parts",
+            content::upload::put,
         ),
         Row::delete_content("/content/{*path}", "Deletes a file or an empty folder", content::change::delete),
         Row::post_of("/move", "Moves a file or a folder to where nothing is", content::change::move_path),

@@ -152,6 +152,27 @@ impl ApiRequest {
         row.of_path(Vec::new()).also(&[("412", "It is not as `If-Match` has it")])
     }
 
+    /// The body is the content, or a part of it.
+    pub(super) fn put_content<Q, T, F, M>(path: &'static str, says: &str, handler: F) -> Self
+    where
+        Q: IntoParams,
+        T: Serialize + ToSchema + 'static,
+        F: Handler<M, ApiState>,
+        M: 'static,
+    {
+        let row = Self::new::<T>(HttpMethod::Put, path, says, routing::put(handler));
+        let mut row = row.of_path(Q::into_params(|| Some(ParameterIn::Query)));
+        let body = RequestBodyBuilder::new().content(BYTES, ContentBuilder::new().build());
+        row.operation.request_body = Some(RefOr::T(body.build()));
+        row.also(&[
+            ("201", "It is there, where nothing was"),
+            ("202", "A part of it has come"),
+            ("412", "It is not as `If-Match` or `If-None-Match` has it"),
+            ("422", "What came has another hash"),
+            ("507", "The disk is full"),
+        ])
+    }
+
     /// Its path is in the address.
     fn of_path(mut self, others: Vec<Parameter>) -> Self {
         let named = ParameterBuilder::new().name("path").parameter_in(ParameterIn::Path).required(Required::True);

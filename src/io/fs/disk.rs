@@ -18,6 +18,7 @@ use crate::io::fs::root::{Root, Syncer};
 use crate::io::fs::scan::{self, Ignored, Walker};
 use crate::io::fs::scrub::Scrubber;
 use crate::io::fs::stage::{Stage, StageError};
+use crate::io::fs::uploads::Uploads;
 use crate::io::fs::watch::Watcher;
 use crate::io::store::chunk_lists::ChunkLists;
 use crate::io::store::signatures::Signatures;
@@ -61,6 +62,7 @@ pub struct Disk {
     signatures: Option<Arc<Signatures>>,
     deltas: Arc<Deltas>,
     partials: Arc<Partials>,
+    uploads: Arc<Uploads>,
     lists: Arc<ChunkLists>,
     opening: mpsc::Sender<PartialTask>,
     /// Dropped to stop the timer.
@@ -87,6 +89,7 @@ impl Disk {
         let sums = Sums { signatures: signatures.clone(), lists: Arc::clone(&lists) };
         let inspections = Arc::new(InspectQueue::new(Arc::clone(&root), Arc::clone(&stage), sums, events.clone()));
         let partials = Arc::new(Partials::new(Arc::clone(&root), Arc::clone(&stage)));
+        let uploads = Uploads::new(Arc::clone(&root), Arc::clone(&stage));
         let walker =
             Arc::new(Walker::new(Arc::clone(&root), Arc::clone(&watcher), Arc::clone(&inspections), events.clone()));
         let bases = Bases::new(Arc::clone(&root), Arc::clone(&stage), Arc::clone(&history), events.clone());
@@ -110,6 +113,7 @@ impl Disk {
             signatures,
             deltas,
             partials,
+            uploads,
             lists,
             opening,
             timer,
@@ -224,6 +228,11 @@ impl Disk {
     /// What walks do not enter.
     pub fn set_ignore(&self, ignored: Ignored) {
         self.walker.set_ignored(ignored);
+    }
+
+    /// What programs send.
+    pub fn uploads(&self) -> &Arc<Uploads> {
+        &self.uploads
     }
 
     /// Where the network puts contents.

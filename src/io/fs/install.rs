@@ -35,6 +35,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use change::PutContent;
 pub use restore::RestoreError;
 
 const BATCH_JOBS: usize = 2048;

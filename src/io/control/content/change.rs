@@ -6,7 +6,7 @@
 
 use super::super::Request;
 use super::super::answer::{Answer, ApiState, Ordered, Refusal, blocking};
-use super::conditions::{self, Tags};
+use super::conditions::{self, Expected, Tags};
 use super::{Named, check_standing, kind_at};
 use crate::engine::{Cause, Stat, StatKind};
 use crate::io::fs::install::RestoreError;
@@ -84,6 +84,28 @@ async fn known(shared: &ApiState, path: &SyncPath, tags: &Tags) -> Result<Stat, 
     known.map(|(_, stat)| *stat).ok_or_else(|| changed(path))
 }
 
+/// What is at a path that gets a content: a file, or nothing.
+pub(super) async fn expected_or_none(
+    shared: &ApiState,
+    path: &SyncPath,
+    expected: &Expected,
+) -> Result<Option<Stat>, Refusal> {
+    refuse_while_halted(shared).await?;
+    let there = kind_at(shared, path).await?;
+    check_standing(shared, path, false).await?;
+    match (there, expected) {
+        (None, Expected::Tags(_)) => Err(changed(path)),
+        (None, _) => Ok(None),
+        (Some(_), Expected::Nothing) => Err(Refusal::precondition(format!("something is at '{path}'"))),
+        (Some(StatKind::File), Expected::Tags(tags)) if *tags != Tags::Any => known(shared, path, tags).await.map(Some),
+        (Some(StatKind::File), _) => {
+            let (world, path) = (shared.world.clone(), path.clone());
+            Ok(blocking(move || world.stat_at(&path)).await?)
+        }
+        (Some(_), _) => Err(Refusal::not_now(format!("'{path}' is no regular file; delete it or move it away first"))),
+    }
+}
+
 fn changed(path: &SyncPath) -> Refusal {
     Refusal::precondition(format!("'{path}' does not hold what the request says"))
 }
@@ -95,7 +117,7 @@ async fn refuse_while_halted(shared: &ApiState) -> Result<(), Refusal> {
 }
 
 /// `is_conditional`: the request said what is to be there.
-fn refusal(why: RestoreError, is_conditional: bool) -> Refusal {
+pub(super) fn refusal(why: RestoreError, is_conditional: bool) -> Refusal {
     let text = why.to_string();
     match why {
         RestoreError::Busy(path) if is_conditional => changed(&path),

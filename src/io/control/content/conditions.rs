@@ -6,7 +6,7 @@
 use super::super::etag;
 use crate::model::ContentId;
 use axum::http::HeaderMap;
-use axum::http::header::{HeaderName, IF_MATCH, IF_RANGE, RANGE};
+use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use std::ops::Range;
 
 /// A strong one: the same content has it, on every machine.
@@ -77,7 +77,7 @@ impl<'a> Conditions<'a> {
 }
 
 /// Digits alone.
-fn number(digits: &str) -> Option<u64> {
+pub(super) fn number(digits: &str) -> Option<u64> {
     let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     is_number.then(|| digits.parse().unwrap_or(u64::MAX))
 }
@@ -99,6 +99,27 @@ impl Tags {
     }
 }
 
+/// What a request that changes something says of what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// It says nothing of it.
+    Anything,
+    /// One of these.
+    Tags(Tags),
+    /// There is nothing (`If-None-Match: *`).
+    Nothing,
+}
+
+/// `If-Match` is the stronger one.
+pub(super) fn expected(headers: &HeaderMap) -> Expected {
+    let is_to_be_new = headers.get(IF_NONE_MATCH).is_some_and(|tags| tags.as_bytes() == b"*");
+    match if_match(headers) {
+        Some(tags) => Expected::Tags(tags),
+        None if is_to_be_new => Expected::Nothing,
+        None => Expected::Anything,
+    }
+}
+
 /// `None`: there is no such condition. A weak tag matches nothing.
 pub(super) fn if_match(headers: &HeaderMap) -> Option<Tags> {
     let lists: Vec<_> = headers.get_all(IF_MATCH).iter().map(|list| list.to_str().unwrap_or_default()).collect();
@@ -112,7 +133,6 @@ pub(super) fn if_match(headers: &HeaderMap) -> Option<Tags> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::header::IF_NONE_MATCH;
     use rstest::rstest;
 
     const TAG: &str = "\"aa\"";

@@ -1,5 +1,5 @@
-//! What a program asks to be changed: something deleted or moved, as a user would do it, but for
-//! what goes: that is kept in history.
+//! What a program asks to be changed: something written, deleted or moved, as a user would do it,
+//! but for what goes: that is kept in history.
 //!
 //! The watcher sees it, and it becomes a normal new version. Each is done whole or not at all, and
 //! only to what was expected: that is looked at once more when it is out of its place. Deliberately
@@ -8,15 +8,55 @@
 use super::place::{self, PathChange};
 use super::restore::RestoreError;
 use super::{Prepared, Site, Unsettled};
-use crate::engine::{Outcome, RetainReason, Stat, StatKind};
+use crate::engine::{Job, JobId, Outcome, RetainReason, Source, StageId, Stat, StatKind};
+use crate::io::clock::wall_ns;
 use crate::io::fs::beneath::{self, LastFolder};
 use crate::io::fs::history::History;
 use crate::io::fs::trouble::trouble;
-use crate::model::{FileTime, Mode, SyncPath};
+use crate::model::{ContentId, DeviceId, Entry, FileTime, Kind, Mode, SyncPath, Version, VersionVector};
 use rustix::io::Errno;
 use std::sync::Arc;
 
+const NS: u64 = 1_000_000_000;
+/// Of a file that is new.
+const NEW_MODE: Mode = Mode(0o644);
+
+/// A content that is to be at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutContent {
+    pub path: SyncPath,
+    pub content: ContentId,
+    pub size: u64,
+    /// The file that is there; `None`: nothing.
+    pub expect: Option<Stat>,
+}
+
 impl History {
+    /// Puts a verified content that is staged at its path, durably, as an install does: with the
+    /// permissions and the owner of what it replaces. On failure it is still staged.
+    pub fn put(self: &Arc<Self>, id: StageId, put: &PutContent) -> Result<(), RestoreError> {
+        let PutContent { path, content, size, expect } = put;
+        let disk = |e| RestoreError::Disk(trouble("write", Some(path), e));
+        let site = self.site().map_err(disk)?;
+        site.make_parents(path).map_err(|e| match e {
+            e if beneath::is_no_parent(e) => RestoreError::NoParent(path.clone()),
+            e => disk(e),
+        })?;
+        let now = wall_ns();
+        let mtime = FileTime { secs: (now / NS).cast_signed(), nanos: (now % NS) as u32 };
+        let (kind, mode) = (Kind::File { size: *size, content: *content }, expect.map_or(NEW_MODE, |old| old.mode));
+        // Nobody is told of this version: an inspection makes one of what it finds.
+        let version = Version { stamp: 0, author: DeviceId([0; 32]), seen: VersionVector::default() };
+        let entry = Entry { kind, mode, mtime, version };
+        let (source, keep) = (Source::Staged(id), RetainReason::Replaced);
+        let job = Job { id: JobId(0), path: path.clone(), entry, expect: *expect, source, keep, since_ns: 0 };
+        let prepared = site.prepare_all(std::slice::from_ref(&job), true);
+        let (made, _) = site.make_durable(std::slice::from_ref(&job), prepared);
+        let outcome = site.settle(site.place_all(vec![job], made)).outcomes.pop();
+        outcome.map_or(Err(RestoreError::Busy(path.clone())), |(_, outcome)| ended(path, outcome))?;
+        site.sync_change([path].into_iter(), false).map_err(disk)
+    }
+
     /// Deletes what is at `path`, durably; it goes to history. A folder must be empty.
     pub fn delete(self: &Arc<Self>, path: &SyncPath, expect: &Stat) -> Result<(), RestoreError> {
         let disk = |e| RestoreError::Disk(trouble("delete", Some(path), e));
@@ -58,6 +98,20 @@ impl History {
     }
 }
 
+fn ended(path: &SyncPath, outcome: Outcome) -> Result<(), RestoreError> {
+    if let Outcome::Done { .. } = outcome { Ok(()) } else { Err(refused(path, outcome)) }
+}
+
+fn refused(path: &SyncPath, outcome: Outcome) -> RestoreError {
+    match outcome {
+        Outcome::NotEmpty => RestoreError::NotEmpty(path.clone()),
+        Outcome::NoParent => RestoreError::NoParent(path.clone()),
+        Outcome::Taken => RestoreError::Taken(path.clone()),
+        Outcome::Failed(trouble) | Outcome::Refused(trouble) => RestoreError::Disk(trouble),
+        _ => RestoreError::Busy(path.clone()),
+    }
+}
+
 impl Site {
     /// What it is kept as, if it replaces or deletes a file.
     pub(super) fn change(&self, change: &PathChange<'_>) -> Result<Option<String>, RestoreError> {
@@ -65,14 +119,7 @@ impl Site {
         let placed = self.place(&mut LastFolder::default(), change, &mut opened);
         self.close_all(&opened);
         self.forget_openings(&opened);
-        let path = || change.path.clone();
-        placed.map(|placed| placed.kept).map_err(|outcome| match outcome {
-            Outcome::NotEmpty => RestoreError::NotEmpty(path()),
-            Outcome::NoParent => RestoreError::NoParent(path()),
-            Outcome::Taken => RestoreError::Taken(path()),
-            Outcome::Failed(trouble) => RestoreError::Disk(trouble),
-            _ => RestoreError::Busy(path()),
-        })
+        placed.map(|placed| placed.kept).map_err(|outcome| refused(change.path, outcome))
     }
 
     fn rename(&self, from: &SyncPath, to: &SyncPath, expect: &Stat) -> Result<(), RestoreError> {

@@ -1,7 +1,8 @@
 //! What a program deletes and moves.
 
 use super::*;
-use crate::io::fs::install::RestoreError;
+use crate::io::fs::install::{PutContent, RestoreError};
+use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn what_is_deleted_goes_to_history_if_it_is_what_was_expected() {
@@ -55,4 +56,38 @@ fn what_is_moved_is_what_was_expected_and_replaces_nothing() {
     moved("new", "d/new", &new).unwrap();
     assert_eq!(folder.read("d/new/folder/f"), "of a user");
     assert_eq!(folder.kept(), []);
+}
+
+#[test]
+fn what_a_program_sends_replaces_what_was_expected_and_is_still_staged_if_it_does_not() {
+    let folder = InstallFixture::new();
+    let history = &folder.site.history;
+    let staged = |content: &str| {
+        let mut writer = folder.site.stage.create(content.len() as u64).unwrap();
+        writer.write(content.as_bytes()).unwrap();
+        writer.finish(&ContentId::of(content.as_bytes())).unwrap()
+    };
+    let put = |name: &str, content: &str, expect| PutContent {
+        path: path(name),
+        content: ContentId::of(content.as_bytes()),
+        size: content.len() as u64,
+        expect,
+    };
+    history.put(staged("first"), &put("new/f", "first", None)).unwrap();
+    assert_eq!(folder.read("new/f"), "first");
+    let stat = folder.stat("new/f").unwrap();
+    std::fs::set_permissions(folder.at("new/f"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    folder.write("new/f", "of a user");
+    let second = staged("second");
+    for expect in [None, Some(stat)] {
+        let refused = history.put(second, &put("new/f", "second", expect));
+        assert!(matches!(refused, Err(RestoreError::Busy(_))), "{refused:?}");
+        assert_eq!(folder.read("new/f"), "of a user");
+    }
+    let now = folder.stat("new/f");
+    history.put(second, &put("new/f", "second", now)).unwrap();
+    assert_eq!(folder.read("new/f"), "second");
+    assert_eq!(folder.stat("new/f").unwrap().mode, Mode(0o640), "as what it replaced");
+    assert_eq!(folder.kept(), [("new/f".to_owned(), "of a user".to_owned())]);
+    folder.assert_nothing_staged();
 }

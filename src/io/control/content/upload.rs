@@ -1,0 +1,263 @@
+//! The route by which a content comes in: resumable by offset, verified, installed whole or not at
+//! all.
+//!
+//! The body of one request is a part of the content, by `Content-Range`, or all of it. How much has
+//! come is asked for by a range of nothing. May import `engine` and `model`. Deliberately not here:
+//! where it is kept meanwhile (`io/fs/uploads.rs`).
+
+use super::super::World;
+use super::super::answer::{ApiState, Queried, Refusal, blocking};
+use super::Named;
+use super::change::{expected_or_none, refusal};
+use super::conditions::{self, Expected};
+use crate::engine::Cause;
+use crate::io::fs::install::{PutContent, RestoreError};
+use crate::io::fs::uploads::{AnnouncedHash, IncomingUpload, UploadError, UploadKey};
+use crate::model::{ContentId, SyncPath, text};
+use crate::views::status::ReceivedView;
+use axum::Json;
+use axum::body::{Body, HttpBody};
+use axum::extract::{Path, Query, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use std::time::Duration;
+use tokio::time::timeout;
+use utoipa::IntoParams;
+
+/// Kept in memory of each request before it is written (bytes).
+const PART_BYTES: usize = 256 << 10;
+/// The next bytes come within this time.
+const NEXT_WITHIN: Duration = Duration::from_secs(30);
+/// Whoever writes there at the very moment is waited for so often, where the request says nothing
+/// of what is to be there.
+const TRIES: u32 = 4;
+
+/// One of both is needed.
+#[derive(Deserialize, IntoParams)]
+pub(in super::super) struct UploadQuery {
+    /// Of the whole content, in hexadecimal digits.
+    sha256: Option<String>,
+    blake3: Option<String>,
+}
+
+/// Which part of a content a request brings.
+#[derive(Debug, PartialEq, Eq)]
+enum BodyPart {
+    /// All of it.
+    Whole { size: u64 },
+    /// `length` bytes from `offset`.
+    From { offset: u64, length: u64, size: u64 },
+    /// Nothing: it asks how much has come.
+    Nothing { size: u64 },
+}
+
+pub(in super::super) async fn put(
+    State(shared): State<ApiState>,
+    path: Named,
+    query: Queried<UploadQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let (Path(path), Query(query)) = (path?, query?);
+    let hash = announced(&query)?;
+    let part = BodyPart::of(&headers, body.size_hint().exact())?;
+    let expected = conditions::expected(&headers);
+    // Before anything is sent in vain. It is looked at once more when all is here.
+    expected_or_none(&shared, &path, &expected).await?;
+    let key = UploadKey { path: path.clone(), hash, size: part.size() };
+    let world = shared.world.clone();
+    let upload = blocking(move || Ok(world.begin_upload(key))).await?.map_err(upload_refusal)?;
+    let upload = receive(upload, &part, body).await?;
+    if !upload.is_whole() {
+        let view = ReceivedView { path: path.to_text(), size: part.size(), received: upload.received(), content: None };
+        return Ok((StatusCode::ACCEPTED, Json(view)).into_response());
+    }
+    // Whoever asked may be gone: what was begun is ended, so that nothing is left in between.
+    let ending = tokio::spawn(async move { install(&shared, path, upload, &expected).await });
+    ending.await.map_err(|_| Refusal::failed("the upload broke off at its end; look what is there"))?
+}
+
+fn announced(query: &UploadQuery) -> Result<AnnouncedHash, Refusal> {
+    let hash =
+        |digits: &str| text::from_hex(digits).ok_or_else(|| Refusal::malformed("a hash has 64 hexadecimal digits"));
+    match (&query.sha256, &query.blake3) {
+        (Some(digits), None) => Ok(AnnouncedHash::Sha256(hash(digits)?)),
+        (None, Some(digits)) => Ok(AnnouncedHash::Blake3(hash(digits)?)),
+        _ => Err(Refusal::malformed("announce the hash of the whole content, by ?sha256= or by ?blake3=")),
+    }
+}
+
+impl BodyPart {
+    /// `length`: of the body, where it is known.
+    fn of(headers: &HeaderMap, length: Option<u64>) -> Result<Self, Refusal> {
+        let Some(range) = headers.get(CONTENT_RANGE) else {
+            let size = length.filter(|_| headers.contains_key(CONTENT_LENGTH)).ok_or_else(|| {
+                Refusal::new(StatusCode::LENGTH_REQUIRED, "a content without Content-Range needs a Content-Length")
+            })?;
+            return Ok(Self::Whole { size });
+        };
+        let malformed =
+            || Refusal::malformed("Content-Range is 'bytes FIRST-LAST/SIZE', or 'bytes */SIZE' without a body");
+        let (range, size) = range
+            .to_str()
+            .ok()
+            .and_then(|range| range.trim().strip_prefix("bytes "))
+            .and_then(|range| range.split_once('/'))
+            .ok_or_else(malformed)?;
+        let number =
+            |digits: &str| conditions::number(digits).filter(|number| *number < u64::MAX).ok_or_else(malformed);
+        let size = number(size)?;
+        if range == "*" {
+            return if length == Some(0) { Ok(Self::Nothing { size }) } else { Err(malformed()) };
+        }
+        let (first, last) = range.split_once('-').ok_or_else(malformed)?;
+        let (offset, last) = (number(first)?, number(last)?);
+        let is_sound = offset <= last && last < size && length.is_none_or(|length| length == last - offset + 1);
+        if is_sound { Ok(Self::From { offset, length: last - offset + 1, size }) } else { Err(malformed()) }
+    }
+
+    fn size(&self) -> u64 {
+        match self {
+            Self::Whole { size } | Self::From { size, .. } | Self::Nothing { size } => *size,
+        }
+    }
+}
+
+/// Adds what comes. What came before a cut stays.
+async fn receive(mut upload: IncomingUpload, part: &BodyPart, mut body: Body) -> Result<IncomingUpload, Refusal> {
+    let mut left = match *part {
+        BodyPart::Nothing { .. } => return Ok(upload),
+        BodyPart::Whole { size } => {
+            upload = working(upload, IncomingUpload::begin_anew).await?;
+            size
+        }
+        BodyPart::From { offset, length, .. } if offset == upload.received() => length,
+        BodyPart::From { .. } => {
+            let why = format!("{} bytes have come: go on from there", upload.received());
+            return Err(Refusal::not_now(why));
+        }
+    };
+    upload = working(upload, |upload| upload.check_room()).await?;
+    let mut buffer = Vec::new();
+    let ended = loop {
+        let data = match timeout(NEXT_WITHIN, body.frame()).await {
+            Ok(None) => break Ok(()),
+            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            Ok(Some(Err(why))) => break Err(Refusal::malformed(format!("the body broke off: {why}"))),
+            Err(_) => {
+                break Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body does not go on; go on with it later"));
+            }
+        };
+        if data.len() as u64 > left {
+            break Err(Refusal::malformed("the body has more bytes than was said"));
+        }
+        left -= data.len() as u64;
+        buffer.extend_from_slice(&data);
+        if buffer.len() >= PART_BYTES {
+            let bytes = std::mem::take(&mut buffer);
+            upload = working(upload, move |upload| upload.write(&bytes)).await?;
+        }
+    };
+    upload = working(upload, move |upload| upload.write(&buffer)).await?;
+    ended.map(|()| upload)
+}
+
+/// Does it off the runtime's threads. A request that is given up leaves it to its end.
+async fn working(
+    mut upload: IncomingUpload,
+    work: impl FnOnce(&mut IncomingUpload) -> Result<(), UploadError> + Send + 'static,
+) -> Result<IncomingUpload, Refusal> {
+    let worked = blocking(move || Ok(work(&mut upload).map(|()| upload))).await?;
+    worked.map_err(upload_refusal)
+}
+
+async fn install(
+    shared: &ApiState,
+    path: SyncPath,
+    upload: IncomingUpload,
+    expected: &Expected,
+) -> Result<Response, Refusal> {
+    let verified = blocking(move || Ok(upload.verify().map(|content| (upload, content)))).await?;
+    let (mut upload, content) = verified.map_err(upload_refusal)?;
+    let size = upload.received();
+    for tries in 1.. {
+        let expect = expected_or_none(shared, &path, expected).await?;
+        let put = PutContent { path: path.clone(), content, size, expect };
+        let world = shared.world.clone();
+        let (back, done) = blocking(move || Ok(place(&*world, upload, &put))).await?;
+        upload = back;
+        match done {
+            Ok(()) => return Ok(installed(&path, size, content, expect.is_some())),
+            Err(PlaceError::Install(RestoreError::Busy(_))) if *expected == Expected::Anything && tries < TRIES => {}
+            Err(PlaceError::Install(why)) => return Err(refusal(why, *expected != Expected::Anything)),
+            Err(PlaceError::IncomingUpload(why)) => return Err(upload_refusal(why)),
+        }
+    }
+    Err(Refusal::busy())
+}
+
+enum PlaceError {
+    Install(RestoreError),
+    IncomingUpload(UploadError),
+}
+
+/// What is not installed can be by another request.
+fn place(world: &dyn World, upload: IncomingUpload, put: &PutContent) -> (IncomingUpload, Result<(), PlaceError>) {
+    let placed = upload.stage().map_err(PlaceError::IncomingUpload).and_then(|id| {
+        world.put(id, put).map_err(|why| {
+            if let Err(why) = upload.put_back(id) {
+                tracing::debug!("the upload of '{}' is lost: {why}", put.path);
+            }
+            PlaceError::Install(why)
+        })
+    });
+    (upload, placed)
+}
+
+fn installed(path: &SyncPath, size: u64, content: ContentId, replaces: bool) -> Response {
+    let status = if replaces { StatusCode::OK } else { StatusCode::CREATED };
+    let view = ReceivedView { path: path.to_text(), size, received: size, content: Some(content.to_string()) };
+    (status, [(ETAG, conditions::tag(&content))], Json(view)).into_response()
+}
+
+fn upload_refusal(why: UploadError) -> Refusal {
+    let text = why.to_string();
+    match why {
+        UploadError::Busy | UploadError::TooMany => Refusal::not_now(text),
+        UploadError::OtherHash => Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, text),
+        UploadError::Disk(trouble) if trouble.cause == Cause::NoSpace => {
+            Refusal::new(StatusCode::INSUFFICIENT_STORAGE, text)
+        }
+        UploadError::Disk(_) => Refusal::failed(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::some("bytes 0-4/10", Some(5), Some(BodyPart::From { offset: 0, length: 5, size: 10 }))]
+    #[case::the_end("bytes 5-9/10", Some(5), Some(BodyPart::From { offset: 5, length: 5, size: 10 }))]
+    #[case::in_chunks("bytes 5-9/10", None, Some(BodyPart::From { offset: 5, length: 5, size: 10 }))]
+    #[case::asked("bytes */10", Some(0), Some(BodyPart::Nothing { size: 10 }))]
+    #[case::asked_with_a_body("bytes */10", Some(1), None)]
+    #[case::another_length("bytes 5-9/10", Some(4), None)]
+    #[case::beyond_the_end("bytes 5-10/10", Some(6), None)]
+    #[case::backwards("bytes 5-4/10", Some(0), None)]
+    #[case::of_no_size("bytes 0-4/*", Some(5), None)]
+    #[case::of_nothing("bytes */*", Some(0), None)]
+    #[case::the_largest_number("bytes 0-18446744073709551615/18446744073709551615", None, None)]
+    #[case::signed("bytes +0-4/10", Some(5), None)]
+    #[case::another_unit("lines 0-4/10", Some(5), None)]
+    #[case::no_range("whatever", Some(5), None)]
+    fn a_part_is_where_its_range_says(#[case] range: &str, #[case] length: Option<u64>, #[case] due: Option<BodyPart>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_RANGE, range.parse().unwrap());
+        assert_eq!(BodyPart::of(&headers, length).ok(), due);
+    }
+}

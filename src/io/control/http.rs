@@ -9,6 +9,7 @@
 
 mod connections;
 mod gate;
+mod taken;
 
 use super::Api;
 use super::answer::{BODY_BYTES, Refusal};
@@ -37,6 +38,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListene
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use taken::TakenWithin;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::timeout;
@@ -217,7 +219,7 @@ impl Door {
     async fn open(self: Arc<Self>, stream: TcpStream, place: ConnectionPlace) {
         let Ok(local) = stream.local_addr() else { return };
         let _ = stream.set_nodelay(true);
-        // What is sent and not taken off would be kept for as long as the client likes.
+        // What the kernel took of an answer would be kept for as long as the client likes.
         let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(TAKEN_WITHIN));
         let ended = match self.tls.clone() {
             None => self.talk(stream, Some(local), place).await,
@@ -242,6 +244,7 @@ impl Door {
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
         server.max_buf_size(HEAD_BYTES).max_headers(HEADERS);
+        let stream = TakenWithin::new(stream, TAKEN_WITHIN);
         server.serve_connection(TokioIo::new(stream), service).await
     }
 

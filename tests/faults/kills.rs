@@ -7,7 +7,8 @@
 
 use crate::common::disk::set_mtime;
 use crate::common::machine::wait_linked;
-use crate::common::{Group, Machine, PATIENCE, converge, eventually, pace, read, setting, swap_in, write};
+use crate::common::requests::{reply, send, socket};
+use crate::common::{Group, Machine, PATIENCE, converge, eventually, noise, pace, read, setting, swap_in, write};
 use crate::work::{change, check, prepare};
 use dirsyncd::io::fail::POINTS;
 use dirsyncd::io::net::device_key::META_FORMER_KEYS;
@@ -141,6 +142,45 @@ fn killed_in_the_middle_of_a_restore_it_recovers() {
     converge(&[&a, &b]);
     assert_eq!(read(b.at("f")), b"the first");
     assert!(a.history().contains(&b"the second".to_vec()), "what the restore replaced is in no history");
+}
+
+#[test]
+fn killed_while_what_a_program_sent_is_installed_the_file_is_the_old_one_or_the_new_one() {
+    let group = Group::new();
+    let mut a = group.machine("a");
+    a.start();
+    let new = noise(9, 300_000);
+    let put = |a: &Machine| {
+        let length = new.len().to_string();
+        let mut stream = socket(a);
+        let target = format!("content/f?blake3={}", blake3::hash(&new));
+        send(&mut *stream, "PUT", &target, &[("content-length", &length)]);
+        let _ = stream.write_all(&new);
+        stream
+    };
+    let points = ["stage.dress", "stage.fsync", "install.move", "install.moved", "install.exchange"];
+    for point in [&points[..], &["install.exchanged", "install.fsync", "install.durable"]].concat() {
+        write(a.at("f"), format!("old, before {point}"));
+        a.wait_own_idle();
+        a.stop();
+        a.environment = vec![("DIRSYNCD_FAIL_AT".to_owned(), point.to_owned())];
+        a.start();
+        let _stream = put(&a);
+        eventually(&format!("a is dead at {point}"), PATIENCE, || {
+            a.exit_status().map(drop).ok_or("it lives".to_owned())
+        });
+        a.kill();
+        let there = read(a.at("f"));
+        assert!(there == new || there == format!("old, before {point}").into_bytes(), "{point}");
+        a.environment.clear();
+        a.start();
+        a.wait_own_idle();
+        assert_eq!(read(a.at("f")), there, "{point}: as the kill left it");
+        let answer = reply(&mut *put(&a));
+        assert_eq!(answer.code, 200, "{point}: {}", answer.text());
+        assert!(read(a.at("f")) == new, "{point}");
+        assert!(a.history().contains(&format!("old, before {point}").into_bytes()), "{point}");
+    }
 }
 
 #[test]

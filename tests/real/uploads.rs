@@ -8,6 +8,7 @@ use crate::common::{Group, Machine, PATIENCE, converge, eventually, is_root, noi
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
+use std::thread;
 
 fn target(path: &str, content: &[u8]) -> String {
     format!("content/{path}?blake3={}", blake3::hash(content))
@@ -172,6 +173,26 @@ fn two_uploads_to_one_path_do_not_mix_and_the_same_one_is_not_sent_twice_at_once
     assert_eq!(reply(&mut *first).code, 200);
     assert!(peek(a.at("f")) == Some(one));
     assert!(a.history().contains(&two));
+}
+
+#[test]
+fn of_many_who_replace_one_content_at_once_exactly_one_does() {
+    let group = Group::new();
+    let a = group.machine("a");
+    a.start();
+    write(a.at("f"), "the first");
+    wait_known(&a, "f");
+    let tag = ask(&a, "HEAD", "content/f", &[]).header("etag").expect("a tag").to_owned();
+    let contents: Vec<_> = (0..8).map(|n| noise(20 + n, 100_000)).collect();
+    let one = |content: &Vec<u8>| put(&a, &target("f", content), content, &[("if-match", &tag)]).code;
+    let codes: Vec<_> = thread::scope(|scope| {
+        let all: Vec<_> = contents.iter().map(|content| scope.spawn(|| one(content))).collect();
+        all.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+    });
+    let winner = codes.iter().position(|code| *code == 200).expect("one of them");
+    assert_eq!(codes.iter().filter(|code| **code == 412).count(), 7, "{codes:?}");
+    assert!(peek(a.at("f")).as_ref() == Some(&contents[winner]));
+    assert_eq!(a.history(), [b"the first".to_vec()]);
 }
 
 #[test]

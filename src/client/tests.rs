@@ -177,7 +177,7 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
             Request::Undone { answer, .. } => drop(answer.send(Some(Undone::default()))),
             Request::Verification(answer) => drop(answer.send(Verification { run: run.clone(), ..verification() })),
             Request::Row { path, answer } => drop(answer.send(index.get(&path))),
-            Request::Rows { dir, after, limit, answer } => {
+            Request::Rows { dir, after, limit, answer, .. } => {
                 drop(answer.send(index.below(dir.as_ref(), after.as_ref(), limit)));
             }
             Request::Log { wanted, answer } => {

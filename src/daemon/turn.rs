@@ -169,8 +169,9 @@ impl<H: Hands> Loop<H> {
             Request::Verification(answer) => drop(answer.send(self.engine.verification())),
             Request::Row { path, answer } => drop(answer.send(self.engine.index().get(&path))),
             Request::Why { path, is_dir, answer } => drop(answer.send(self.engine.why(&path, is_dir))),
-            Request::Rows { dir, after, limit, answer } => {
-                drop(answer.send(self.engine.index().below(dir.as_ref(), after.as_ref(), limit)));
+            Request::Rows { dir, children, after, limit, answer } => {
+                let read = if children { SqliteIndex::children } else { SqliteIndex::below };
+                drop(answer.send(read(self.engine.index(), dir.as_ref(), after.as_ref(), limit)));
             }
             Request::Log { wanted, answer } => drop(answer.send(self.engine.index().journal(&wanted))),
             Request::Conflicts { wanted, answer } => drop(answer.send(self.engine.conflicts(&wanted))),

@@ -112,9 +112,10 @@ pub enum Request {
         path: SyncPath,
         answer: oneshot::Sender<Option<Row>>,
     },
-    /// Rows strictly below `dir`, after `after`.
+    /// Rows strictly below `dir`, after `after`; with `children`, those directly in it alone.
     Rows {
         dir: Option<SyncPath>,
+        children: bool,
         after: Option<SyncPath>,
         limit: usize,
         answer: oneshot::Sender<Vec<(SyncPath, Row)>>,

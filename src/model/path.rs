@@ -10,7 +10,7 @@ pub const PRIVATE_DIR: &str = ".dirsync";
 /// The root's file of patterns that are not synced; itself synced.
 pub const IGNORE_FILE: &str = ".dirsyncignore";
 
-const MAX_COMPONENT_BYTES: usize = 255;
+pub const MAX_COMPONENT_BYTES: usize = 255;
 const MAX_PATH_BYTES: usize = 4095;
 /// A path that is synced has at most this many components (P9): each may need a folder of its own
 /// in the index.

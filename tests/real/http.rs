@@ -164,9 +164,15 @@ fn over_tcp_who_has_a_token_is_answered_and_nobody_else() {
     assert_eq!(said(&web.machine, &["status"])["paused"], false);
     // What needs no token.
     assert_eq!(web.ask("GET", "/api/v1/healthz", &[]).json(), serde_json::json!({ "ok": true }));
-    let page = web.ask("GET", "/", &[]);
-    assert!(page.code == 200 && page.head.contains("content-type: text/html"), "{page:?}");
-    assert!(page.body.contains("/api/openapi.json") && !page.body.contains("<script"), "{page:?}");
+    for (path, kind) in [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")] {
+        let page = web.ask("GET", path, &[]);
+        assert!(page.code == 200 && page.head.contains(&format!("content-type: {kind}")), "{page:?}");
+        let policy = page.head.lines().find_map(|line| line.strip_prefix("content-security-policy: "));
+        let policy = policy.expect("a policy");
+        let strict = ["default-src 'none'", "script-src 'self';", "style-src 'self';", "frame-ancestors 'none'"];
+        assert!(strict.iter().all(|rule| policy.contains(rule)) && !policy.contains("unsafe"), "{policy}");
+        assert!(!page.body.contains(&web.token) && !page.body.contains(path_text(&web.machine.dir)), "{page:?}");
+    }
 }
 
 #[test]

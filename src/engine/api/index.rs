@@ -2,8 +2,9 @@
 //! simulator.
 
 use crate::engine::Stat;
-use crate::engine::limits::HOLDERS;
+use crate::engine::limits::{CHILDREN_AT_ONCE, HOLDERS};
 use crate::engine::merge::nothing;
+use crate::model::path::MAX_COMPONENT_BYTES;
 use crate::model::{ContentId, DeviceId, Entry, SyncPath};
 use crate::wire::conflict::{ConflictKey, Sides};
 use crate::wire::message::{Bucket, Digest, Group};
@@ -65,6 +66,11 @@ impl Row {
         let disk = self.disk.as_ref()?;
         disk.stat.as_ref().filter(|_| disk.entry.is_live()).map(|stat| (&disk.entry, stat))
     }
+}
+
+/// No name directly in a folder comes after this one; `None` if the folder's path is too long.
+fn last_below(folder: &[u8]) -> Option<SyncPath> {
+    SyncPath::new([folder, b"/", &[0xff; MAX_COMPONENT_BYTES][..]].concat()).ok()
 }
 
 /// What is kept of each device under a name; empty if nothing is, or nothing that can be read.
@@ -163,6 +169,33 @@ pub trait Index {
 
     /// Up to `limit` rows strictly below `dir` (`None`: the root), after `after`.
     fn below(&self, dir: Option<&SyncPath>, after: Option<&SyncPath>, limit: usize) -> Vec<(SyncPath, Row)>;
+    /// Up to `limit` rows directly in `dir`, after `after`: what is below a folder is skipped.
+    fn children(&self, dir: Option<&SyncPath>, after: Option<&SyncPath>, limit: usize) -> Vec<(SyncPath, Row)> {
+        let names_from = dir.map_or(0, |dir| dir.as_bytes().len() + 1);
+        let (mut found, mut after) = (Vec::new(), after.cloned());
+        loop {
+            let page = self.below(dir, after.as_ref(), CHILDREN_AT_ONCE);
+            if page.is_empty() {
+                return found;
+            }
+            for (path, row) in page {
+                let folder = path.as_bytes()[names_from..].iter().position(|byte| *byte == b'/');
+                after = Some(match folder {
+                    None => path.clone(),
+                    Some(at) => {
+                        last_below(&path.as_bytes()[..names_from + at]).unwrap_or(path.clone()).max(path.clone())
+                    }
+                });
+                if folder.is_some() {
+                    break;
+                }
+                found.push((path, row));
+                if found.len() == limit {
+                    return found;
+                }
+            }
+        }
+    }
     /// Whether any row strictly below `dir` has a live winner.
     fn any_live_below(&self, dir: &SyncPath) -> bool;
     /// Whether any row strictly below `dir` has something live on disk.

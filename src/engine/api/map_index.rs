@@ -292,6 +292,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_directly_in_a_folder_is_found_however_much_is_below_it_and_page_by_page() {
+        let mut index = MapIndex::new();
+        let deep: Vec<_> = (0..200).map(|n| format!("a/b/{n}/x")).collect();
+        let longest = format!("a/b/{}", "\u{10ffff}".repeat(63));
+        let names = ["a", "a-b", "a/a", "a/b", "a/b-c", "a/b0", "a/z", "a0", &longest];
+        for name in names.into_iter().chain(deep.iter().map(String::as_str)) {
+            index.put(&path(name), &known(file(b"x")));
+        }
+        let names = |dir: Option<&str>, after: Option<&str>, limit| {
+            let rows = index.children(dir.map(path).as_ref(), after.map(path).as_ref(), limit);
+            rows.iter().map(|(path, _)| path.to_text()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(None, None, 9), ["a", "a-b", "a0"]);
+        assert_eq!(names(Some("a"), None, 9), ["a/a", "a/b", "a/b-c", "a/b0", "a/z"]);
+        assert_eq!(names(Some("a"), None, 2), ["a/a", "a/b"]);
+        assert_eq!(names(Some("a"), Some("a/b"), 2), ["a/b-c", "a/b0"]);
+        assert_eq!(names(Some("a/b"), None, 9).len(), 1, "folders that have no row are none");
+        assert_eq!(names(Some("z"), None, 9), [""; 0]);
+    }
+
+    #[test]
     fn old_deletions_leave_the_digests_and_stay_in_their_bucket() {
         let mut index = MapIndex::new();
         let nothing = index.root_digest();

@@ -10,6 +10,7 @@
 
 mod connections;
 mod gate;
+mod page;
 mod taken;
 
 use super::Api;
@@ -18,7 +19,7 @@ use crate::io::net::tls::{DeviceKey, KeyError, web_config};
 use crate::io::store::api_tokens::{ApiTokens, TokenError};
 use axum::Router;
 use axum::body::Body;
-use axum::http::header::{CONNECTION, CONTENT_TYPE};
+use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -55,8 +56,6 @@ const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// Of a head, and of what is read ahead (bytes; headers).
 const HEAD_BYTES: usize = 16 << 10;
 const HEADERS: usize = 64;
-
-const PAGE: &str = include_str!("http/page.html");
 
 /// Why the API is not answered over TCP.
 #[derive(Debug, thiserror::Error)]
@@ -263,8 +262,10 @@ impl Door {
     ) -> Result<Response, Refusal> {
         let (parts, body) = request.into_parts();
         let body = match self.gate.check(&parts, local)? {
-            Caller::Anyone if parts.uri.path() == gate::PAGE => return Ok(page()),
-            Caller::Anyone => Body::empty(),
+            Caller::Anyone => match page::page(parts.uri.path()) {
+                Some(page) => return Ok(page),
+                None => Body::empty(),
+            },
             Caller::Known if !place.know() => {
                 return Ok(last(Refusal::new(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -304,10 +305,6 @@ where
     };
     let too_late = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time; send it again");
     timeout(BODY_WITHIN, read).await.unwrap_or_else(|_| Err(too_late()))
-}
-
-fn page() -> Response {
-    ([(CONTENT_TYPE, "text/html; charset=utf-8")], PAGE).into_response()
 }
 
 /// The connection ends with it.

@@ -126,10 +126,13 @@ struct ListQuery {
     path: Option<SyncPath>,
     after: Option<SyncPath>,
     limit: Option<usize>,
+    /// Only what is directly in the folder.
+    #[serde(default)]
+    children: bool,
 }
 
 async fn list(State(shared): State<ApiState>, query: Queried<ListQuery>) -> Answer<ListView> {
-    let Query(ListQuery { path, after, limit }) = query?;
+    let Query(ListQuery { path, after, limit, children }) = query?;
     let mut entries = Vec::new();
     if let Some(path) = path.clone().filter(|_| after.is_none()) {
         let row = shared.handle.ask(|answer| Request::Row { path: path.clone(), answer }).await;
@@ -139,7 +142,7 @@ async fn list(State(shared): State<ApiState>, query: Queried<ListQuery>) -> Answ
         }
     }
     let limit = limit.unwrap_or(PAGE_ROWS).clamp(1, PAGE_ROWS);
-    let rows = shared.handle.ask(|answer| Request::Rows { dir: path, after, limit, answer }).await;
+    let rows = shared.handle.ask(|answer| Request::Rows { dir: path, children, after, limit, answer }).await;
     let rows = rows.ok_or_else(Refusal::busy)?;
     entries.extend(rows.iter().map(|(path, row)| EntryView::new(path, row)));
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;

@@ -5,14 +5,14 @@
 //! Deliberately not here: sockets (`../http.rs`), and what the answers are (`../routes.rs`).
 
 use super::super::answer::Refusal;
+use super::page;
 use crate::io::store::api_tokens::ApiTokens;
 use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, request::Parts};
 use std::net::SocketAddr;
 
-/// The page's static file, and the request by which a monitor sees that it answers.
-pub(super) const PAGE: &str = "/";
-pub(in super::super) const FREE: [&str; 3] = [PAGE, "/api/v1/healthz", "/v1/healthz"];
+/// The request by which a monitor sees that it answers. The page needs no token either.
+pub(in super::super) const FREE: [&str; 2] = ["/api/v1/healthz", "/v1/healthz"];
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What goes along with every answer: nothing is kept, guessed, embedded or told on.
@@ -80,7 +80,7 @@ impl HttpGate {
             return Err(Refusal::new(StatusCode::FORBIDDEN, why));
         }
         let reads = reads(&request.method);
-        if reads && FREE.contains(&request.uri.path()) {
+        if reads && (FREE.contains(&request.uri.path()) || page::is_page(request.uri.path())) {
             return Ok(Caller::Anyone);
         }
         let Some(token) = token(headers)? else {

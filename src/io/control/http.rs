@@ -3,10 +3,10 @@
 //! It has a thread of its own. A request is whole before it is asked, but for a content that is
 //! sent (`content/upload.rs`), and while its answer is sent it has no turn and no lock: a slow
 //! client holds nothing that `dirsync` waits for. One with a token that asks much does, as all
-//! share the loop and the turns at asking linked machines. A
-//! client has bounds of time and size for all that it sends, and hyper answers what breaks those of
-//! a head. The group's socket has the same bounds. Deliberately not here: who may ask what
-//! (`http/gate.rs`), and when it is tried again to listen (`daemon/http.rs`).
+//! share the loop and the turns at asking linked machines. A client has bounds of time and size for
+//! all that it sends, and hyper answers what breaks those of a head. The group's socket has the
+//! same bounds. Deliberately not here: who may ask what (`http/gate.rs`), and when it is tried
+//! again to listen (`daemon/http.rs`).
 
 mod connections;
 mod gate;

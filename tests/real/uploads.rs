@@ -99,7 +99,7 @@ fn an_upload_that_is_cut_off_at_any_byte_goes_on_there() {
     let a = group.machine("a");
     a.start();
     let content = noise(2, 600_000);
-    for cut in [0, 1, 65_537, 262_144, 300_001, 599_999] {
+    for cut in [1, 65_537, 262_144, 300_001, 599_999] {
         let path = target(&format!("f{cut}"), &content);
         let mut stream = begin(&a, &path, content.len(), &[]);
         stream.write_all(&content[..cut]).expect("it is taken");
@@ -111,9 +111,7 @@ fn an_upload_that_is_cut_off_at_any_byte_goes_on_there() {
             has_come.then_some(()).ok_or_else(|| asked.text())
         });
         assert!(!a.at(&format!("f{cut}")).exists());
-        if cut > 0 {
-            go_on(&a, &path, &content, cut - 1).refuses(409, "go on from there");
-        }
+        go_on(&a, &path, &content, cut - 1).refuses(409, "go on from there");
         // In two parts.
         let middle = usize::midpoint(cut, content.len());
         let range = format!("bytes {cut}-{middle}/{}", content.len());
@@ -263,8 +261,11 @@ fn a_full_disk_is_said_before_anything_is_sent_or_when_it_comes_and_nothing_stay
     reply(&mut *stream).refuses(507, "small");
     assert_eq!(staged(&a), [0; 0], "nothing stays of it");
     assert!(!a.at("small").exists());
+    // A program that is started at this moment may hold the file for a while.
+    file.set_len(0).expect("a file");
     drop(file);
     fs::remove_file(filler).expect("a file");
-    assert_eq!(put(&a, &target("small", &small), &small, &[]).code, 201);
+    let answer = put(&a, &target("small", &small), &small, &[]);
+    assert_eq!(answer.code, 201, "{}", answer.text());
     assert!(peek(a.at("small")) == Some(small));
 }

@@ -21,9 +21,10 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde::Deserialize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use utoipa::IntoParams;
 
@@ -31,6 +32,14 @@ use utoipa::IntoParams;
 const PART_BYTES: usize = 256 << 10;
 /// The next bytes come within this time.
 const NEXT_WITHIN: Duration = Duration::from_secs(30);
+/// Of the body of a refused request, so much is taken off and thrown away, for so long; and no more
+/// once nothing came for this time.
+const DRAINED_BYTES: usize = 64 << 20;
+const DRAINED_WITHIN: Duration = Duration::from_secs(10);
+const DRAINED_IDLE: Duration = Duration::from_millis(500);
+/// An upload that another request goes on with is waited for so long.
+const FREE_WITHIN: Duration = Duration::from_secs(1);
+const LOOKED_EVERY: Duration = Duration::from_millis(20);
 /// Whoever writes there at the very moment is waited for so often, where the request says nothing
 /// of what is to be there.
 const TRIES: u32 = 4;
@@ -59,25 +68,63 @@ pub(in super::super) async fn put(
     path: Named,
     query: Queried<UploadQuery>,
     headers: HeaderMap,
-    body: Body,
+    mut body: Body,
+) -> Result<Response, Refusal> {
+    // Whoever asked may be gone: what came before that is written all the same.
+    let taking = tokio::spawn(async move {
+        let taken = take(shared, path, query, &headers, &mut body).await;
+        if taken.is_err() {
+            // What is not taken off resets the connection, and with it the refusal on its way.
+            tokio::spawn(timeout(DRAINED_WITHIN, drain(body)));
+        }
+        taken
+    });
+    taking.await.map_err(|_| Refusal::failed("the upload broke off; ask how much of it has come"))?
+}
+
+async fn drain(mut body: Body) {
+    let mut left = DRAINED_BYTES;
+    while let Ok(Some(Ok(frame))) = timeout(DRAINED_IDLE, body.frame()).await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+async fn take(
+    shared: ApiState,
+    path: Named,
+    query: Queried<UploadQuery>,
+    headers: &HeaderMap,
+    body: &mut Body,
 ) -> Result<Response, Refusal> {
     let (Path(path), Query(query)) = (path?, query?);
     let hash = announced(&query)?;
-    let part = BodyPart::of(&headers, body.size_hint().exact())?;
-    let expected = conditions::expected(&headers);
+    let part = BodyPart::of(headers, body.size_hint().exact())?;
+    let expected = conditions::expected(headers);
     // Before anything is sent in vain. It is looked at once more when all is here.
     expected_or_none(&shared, &path, &expected).await?;
     let key = UploadKey { path: path.clone(), hash, size: part.size() };
-    let world = shared.world.clone();
-    let upload = blocking(move || Ok(world.begin_upload(key))).await?.map_err(upload_refusal)?;
+    let upload = begin(&shared, key).await?;
     let upload = receive(upload, &part, body).await?;
     if !upload.is_whole() {
         let view = ReceivedView { path: path.to_text(), size: part.size(), received: upload.received(), content: None };
         return Ok((StatusCode::ACCEPTED, Json(view)).into_response());
     }
-    // Whoever asked may be gone: what was begun is ended, so that nothing is left in between.
-    let ending = tokio::spawn(async move { install(&shared, path, upload, &expected).await });
-    ending.await.map_err(|_| Refusal::failed("the upload broke off at its end; look what is there"))?
+    install(&shared, path, upload, &expected).await
+}
+
+/// One that only asks how much has come is soon done, and so is one whose end is just being seen.
+async fn begin(shared: &ApiState, key: UploadKey) -> Result<IncomingUpload, Refusal> {
+    let until = Instant::now() + FREE_WITHIN;
+    loop {
+        let (world, key) = (shared.world.clone(), key.clone());
+        match blocking(move || Ok(world.begin_upload(key))).await? {
+            Err(UploadError::Busy) if Instant::now() < until => tokio::time::sleep(LOOKED_EVERY).await,
+            begun => return begun.map_err(upload_refusal),
+        }
+    }
 }
 
 fn announced(query: &UploadQuery) -> Result<AnnouncedHash, Refusal> {
@@ -127,7 +174,7 @@ impl BodyPart {
 }
 
 /// Adds what comes. What came before a cut stays.
-async fn receive(mut upload: IncomingUpload, part: &BodyPart, mut body: Body) -> Result<IncomingUpload, Refusal> {
+async fn receive(mut upload: IncomingUpload, part: &BodyPart, body: &mut Body) -> Result<IncomingUpload, Refusal> {
     let mut left = match *part {
         BodyPart::Nothing { .. } => return Ok(upload),
         BodyPart::Whole { size } => {

@@ -520,3 +520,20 @@ fn retired_words_are_found_in_code_and_not_in_strings_or_comments() {
     assert_eq!(defined_type("pub(in crate::io) struct Seen<T>(T);"), Some("Seen"));
     assert_eq!(defined_type("    enum Inner {"), None);
 }
+
+/// As prose does in `docs/`; code has the width of rustfmt. A line without a space has no place to
+/// break.
+#[test]
+fn comments_end_at_100_columns() {
+    let mut long = Vec::new();
+    for (path, text) in sources() {
+        let comments = text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//"));
+        for (number, line) in comments.filter(|(_, line)| line.chars().count() > 100) {
+            let words = line.trim_start().trim_start_matches(['/', '!']).trim();
+            if words.contains(' ') {
+                long.push(format!("{}:{}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}

@@ -1,5 +1,5 @@
-//! `--http` and `--socket-group`: listens where the options say, says so, and tries again where that
-//! fails.
+//! `--http` and `--socket-group`: listens where the options say, says so, and tries again where
+//! that fails.
 //!
 //! The folder is what the daemon is for: a port that another program holds, an address that this
 //! machine has not got yet, or a group that is not known keeps nothing from syncing. Deliberately

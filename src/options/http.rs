@@ -1,5 +1,5 @@
-//! `--http` and `--socket-group`: whether the API is also answered on TCP, or to a group, where, and
-//! how.
+//! `--http` and `--socket-group`: whether the API is also answered on TCP, or to a group, where,
+//! and how.
 
 use super::OptionError;
 use crate::model::text;

@@ -1,9 +1,10 @@
-//! The socket of a group (`--socket-group`): whoever is in it may read the API, and do nothing else.
+//! The socket of a group (`--socket-group`): whoever is in it may read the API, and do nothing
+//! else.
 //!
-//! The folder's own socket and the state directory are closed to all but their owner, so this one is
-//! in the service's runtime directory. The kernel lets in who may write to the socket: the group,
-//! and root. Deliberately not here: what is answered (`routes.rs`), and the bounds of connections
-//! (`http.rs`).
+//! The folder's own socket and the state directory are closed to all but their owner, so this one
+//! is in the service's runtime directory. The kernel lets in who may write to the socket: the
+//! group, and root. Deliberately not here: what is answered (`routes.rs`), and the bounds of
+//! connections (`http.rs`).
 
 use super::{Api, http, open_folder};
 use crate::model::text;

@@ -2,8 +2,8 @@
 //!
 //! It is answered on the Unix socket alone, to this machine's owner and root, and must be on no
 //! other listener: so it is no row of the table, not below the API's prefixes, and in no
-//! description. Its answer holds the secret and the device key, and nothing may log it. Deliberately
-//! not here: the form (`io/identity.rs`), and its encryption, which `dirsync` does.
+//! description. Its answer holds the secret and the device key, and nothing may log it.
+//! Deliberately not here: the form (`io/identity.rs`), and its encryption, which `dirsync` does.
 
 use super::answer::{Answer, ApiState, Refusal, blocking};
 use super::{Request, SecretPlace};

@@ -1,10 +1,10 @@
 // The folder's files, and what was in its history.
 
-import { content, get, post, query, remove } from "./requests.js";
+import { content, get, post, put, query, remove } from "./requests.js";
 import { at, button, bytes, count, dialog, el, list, named, notice, time } from "./view.js";
 
 /** What is larger than that is not gathered in the browser's memory first. */
-const DOWNLOAD_BYTES = 1 << 30;
+const GATHERED_BYTES = 1 << 30;
 /** A folder that changes all the time is read this often (ms). */
 const AGAIN_MS = 1000;
 
@@ -25,7 +25,56 @@ export function startFiles() {
     }
   }, { rootMargin: "400px" });
   seen.observe(at("files"));
+  at("upload").addEventListener("change", () => {
+    upload([...at("upload").files]);
+    at("upload").value = "";
+  });
+  const mark = (isOver) => at("drop").classList.toggle("over", isOver);
+  at("files").addEventListener("dragover", (event) => {
+    event.preventDefault();
+    mark(true);
+  });
+  at("files").addEventListener("dragleave", () => mark(false));
+  at("files").addEventListener("drop", (event) => {
+    event.preventDefault();
+    mark(false);
+    upload([...event.dataTransfer.files]);
+  });
   at("files-more").addEventListener("click", () => read(entries.at(-1)?.path).catch((why) => notice(why.message, "bad")));
+}
+
+/** One after the other, into the folder that is shown. */
+async function upload(files) {
+  for (const file of files) {
+    const name = file.name.replaceAll("\\", "\\\\");
+    const path = folder === "" ? name : `${folder}/${name}`;
+    try {
+      await uploadOne(path, file);
+    } catch (why) {
+      notice(`${file.name}: ${why.message}`, "bad");
+    }
+  }
+}
+
+async function uploadOne(path, file) {
+  if (file.size > GATHERED_BYTES) {
+    throw new Error(`it is ${bytes(file.size)}: send it with curl, as docs/api.md shows`);
+  }
+  try {
+    await put(path, file);
+    notice(`${path} is here.`);
+  } catch (why) {
+    if (why.status !== 412) {
+      throw why;
+    }
+    const { entry } = await get(`/why${query({ path })}`);
+    dialog(`Replace ${nameOf(path)}?`, el("p", {}, "It is there already. What it holds now goes to history."), [
+      ["Replace", async () => {
+        await put(path, file, entry.content);
+        notice(`${path} is replaced.`);
+      }, "danger"],
+    ]);
+  }
 }
 
 /** A path changed, or with `null` any may have. */
@@ -144,7 +193,7 @@ async function details(entry) {
 }
 
 async function save(entry) {
-  if (entry.size > DOWNLOAD_BYTES) {
+  if (entry.size > GATHERED_BYTES) {
     throw new Error(`This file is ${bytes(entry.size)}: fetch it with curl, as docs/api.md shows.`);
   }
   const address = URL.createObjectURL(await content(entry.path));

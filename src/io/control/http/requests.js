@@ -96,6 +96,21 @@ export async function content(path, values = {}) {
   return (await answered(response)).blob();
 }
 
+/**
+ * Makes `file` what is at `path`. With `tag` it replaces that content alone, else nothing at all.
+ * Its hash goes ahead of it, so that it is there whole or not at all.
+ */
+export async function put(path, file, tag) {
+  if (!crypto.subtle) {
+    throw new Refusal(0, "this browser hashes only where the page is of this machine, or by HTTPS (--http-tls)");
+  }
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
+  const sha256 = Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const more = tag ? { "If-Match": `"${tag}"` } : { "If-None-Match": "*" };
+  const request = { method: "PUT", headers: headers(more), body: file };
+  return (await answered(await send(contentPath(path) + query({ sha256 }), request))).json();
+}
+
 export async function remove(path, tag) {
   const more = tag ? { "If-Match": `"${tag}"` } : {};
   await answered(await send(contentPath(path), { method: "DELETE", headers: headers(more) }));

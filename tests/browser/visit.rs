@@ -51,7 +51,7 @@ impl Visit {
         let wanted = json!({ "goog:loggingPrefs": { "browser": "ALL" }, "goog:chromeOptions": { "args": options } });
         let wanted = json!({ "capabilities": { "alwaysMatch": wanted } });
         let made = eventually("a browser", PATIENCE, || visit.ask("POST", "/session", &wanted));
-        visit.session = made["sessionId"].as_str().expect("a session").to_owned();
+        made["sessionId"].as_str().expect("a session").clone_into(&mut visit.session);
         visit.command("/url", &json!({ "url": address }));
         visit
     }

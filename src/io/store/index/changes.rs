@@ -36,10 +36,9 @@ pub struct SeenChange {
 impl SeenChange {
     /// `None` where nothing that anybody sees has changed.
     pub(super) fn of(path: &SyncPath, old: Option<&Row>, new: Option<&Row>) -> Option<Self> {
-        let on_disk = |row: Option<&Row>| row.and_then(Row::live_on_disk).map(|(entry, _)| entry.clone());
         let (was, is) = (on_disk(old), on_disk(new));
         let head = new.or(old).map(|row| &row.head)?;
-        let (change, entry) = match (&was, &is) {
+        let (change, entry) = match (was, is) {
             (None, Some(entry)) => (SeenChangeKind::Added, entry),
             (Some(entry), None) => (SeenChangeKind::Deleted, entry),
             (Some(was), Some(is)) if !looks_like(was, is) => (SeenChangeKind::Modified, is),
@@ -59,6 +58,10 @@ impl SeenChange {
         let (author, stamp) = (head.version.author, head.version.stamp);
         Some(Self { path: path.clone(), change, kind, size, content, author, stamp })
     }
+}
+
+fn on_disk(row: Option<&Row>) -> Option<&Entry> {
+    row.and_then(Row::live_on_disk).map(|(entry, _)| entry)
 }
 
 /// Whether a person finds the same there.

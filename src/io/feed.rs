@@ -4,7 +4,7 @@
 //! here at its own pace, so that a slow one costs nothing. Who comes too late for some is told so.
 //! May import `engine` and `model`. Deliberately not here: the stream (`control/events.rs`).
 
-use crate::io::store::index::{SeenChange, SeenChangeKind};
+use crate::io::store::index::{JournalLine, SeenChange, SeenChangeKind};
 use crate::model::{ContentId, SyncPath, text};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -85,12 +85,12 @@ pub enum FeedFact {
         /// Where the same content went away from at the same time: it was renamed.
         from: Option<SyncPath>,
     },
-    Line(Box<FeedLine>),
+    Line(Box<JournalLine>),
 }
 
 impl FeedFact {
     /// The name of the event.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Path { from: Some(_), .. } => "file_renamed",
             Self::Path { change, .. } => match change.change {
@@ -99,7 +99,7 @@ impl FeedFact {
                 SeenChangeKind::Deleted => "file_deleted",
                 SeenChangeKind::Pending => "file_pending",
             },
-            Self::Line(line) => line.kind,
+            Self::Line(line) => &line.kind,
         }
     }
 
@@ -116,21 +116,10 @@ impl FeedFact {
     fn weight(&self) -> usize {
         let (text, inner) = match self {
             Self::Path { .. } => (0, size_of::<SeenChange>()),
-            Self::Line(line) => (line.text.len() + line.peer.as_ref().map_or(0, String::len), size_of::<FeedLine>()),
+            Self::Line(line) => (line.text.len() + line.peer.as_ref().map_or(0, String::len), size_of::<JournalLine>()),
         };
         size_of::<FeedEvent>() + inner + text + self.paths().map(<[u8]>::len).sum::<usize>()
     }
-}
-
-/// A line of the journal. `text` and `peer` are escaped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedLine {
-    pub kind: &'static str,
-    pub path: Option<Vec<u8>>,
-    pub peer: Option<String>,
-    pub size: Option<u64>,
-    pub paths: Option<u64>,
-    pub text: String,
 }
 
 /// What a reader gets.
@@ -222,9 +211,11 @@ impl EventFeed {
         self.lock().halves = halves;
     }
 
-    pub fn publish_line(&self, time: u64, line: FeedLine) {
-        if !SUMS.contains(&line.kind) {
-            debug_assert!(LINE_EVENTS.contains(&line.kind), "{} is no event", line.kind);
+    pub fn publish_line(&self, line: JournalLine) {
+        let kind = line.kind.as_str();
+        if !SUMS.contains(&kind) {
+            debug_assert!(LINE_EVENTS.contains(&kind), "{kind} is no event");
+            let time = line.at;
             self.publish([FeedFact::Line(Box::new(line))], time);
         }
     }
@@ -324,8 +315,8 @@ mod tests {
         SeenChange { path, change, kind: "file", size: 1, content, author: DeviceId([1; 32]), stamp: 1 }
     }
 
-    fn line(kind: &'static str, text: String) -> FeedLine {
-        FeedLine { kind, path: None, peer: None, size: None, paths: None, text }
+    fn line(kind: &str, text: String) -> JournalLine {
+        JournalLine { seq: 0, at: 0, kind: kind.to_owned(), path: None, peer: None, size: None, paths: None, text }
     }
 
     /// The name of each event after `number`, and its paths.
@@ -404,7 +395,7 @@ mod tests {
         let long = "x".repeat(1 << 10);
         let long = line("alone", long);
         for _ in 0..EVENTS {
-            feed.publish_line(0, long.clone());
+            feed.publish_line(long.clone());
         }
         let kept = feed.lock();
         assert!(kept.bytes <= EVENTS_BYTES && kept.events.len() < EVENTS, "{} {}", kept.bytes, kept.events.len());
@@ -415,7 +406,7 @@ mod tests {
     fn lines_that_sum_changes_up_are_no_events() {
         let feed = EventFeed::new(1);
         for kind in SUMS.into_iter().chain(["in_sync"]) {
-            feed.publish_line(0, line(kind, String::new()));
+            feed.publish_line(line(kind, String::new()));
         }
         assert_eq!(read(&feed, 0), ["in_sync "]);
     }

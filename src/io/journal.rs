@@ -12,7 +12,7 @@ mod problem;
 mod sentence;
 
 use crate::engine::{LinkId, Now, Report};
-use crate::io::feed::{EventFeed, FeedLine};
+use crate::io::feed::EventFeed;
 use crate::io::store::index::{JournalLine, SeenChange, SqliteIndex};
 use crate::model::{DeviceId, text};
 use group::Batches;
@@ -199,11 +199,11 @@ impl Journal {
 
     /// Says what is durable now.
     pub fn say(&mut self) {
-        for (at, line) in self.stored.drain(..) {
-            if let Some(feed) = self.feed.as_ref().filter(|_| line.level != Level::Debug) {
-                feed.publish_line(at, shown(&line));
+        for said in self.stored.drain(..) {
+            if let Some(feed) = self.feed.as_ref().filter(|_| said.1.level != Level::Debug) {
+                feed.publish_line(row(&said));
             }
-            let Line { level, kind, path, peer, size, paths, text } = line;
+            let (_, Line { level, kind, path, peer, size, paths, text }) = said;
             let path = path.map(|path| text::escape(&path));
             match level {
                 Level::Warn => tracing::warn!(kind, path, peer, size, paths, "{text}"),
@@ -251,11 +251,6 @@ impl SummaryWindow {
     fn begin(now: Now, length: u64, bulk: bool) -> Self {
         Self { ends: now.mono + length, length, bulk, seen: 0, sum: SummarySum::default() }
     }
-}
-
-fn shown(line: &Line) -> FeedLine {
-    let Line { kind, path, peer, size, paths, text, .. } = line.clone();
-    FeedLine { kind, path, peer, size, paths, text }
 }
 
 fn row((at, line): &(u64, Line)) -> JournalLine {

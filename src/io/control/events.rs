@@ -2,14 +2,14 @@
 //! them).
 //!
 //! Each reader goes through the feed at its own pace: what waits for it is a batch and what is in
-//! its connection (P9). Who names the event that it read last goes on from there, or is told that
-//! it missed some. Deliberately not here: what is kept of the past (`io/feed.rs`).
+//! its connection (P9). Who names the event that it read last goes on from there, or learns how
+//! many it missed. Deliberately not here: what is kept of the past (`io/feed.rs`).
 
 use super::Request;
 use super::answer::{ApiState, Queried, Refusal};
 use super::table::EVENT_STREAM;
-use crate::io::feed::{EventFeed, FeedBatch, FeedEvent, FeedFact, FeedLine, LINE_EVENTS, PATH_EVENTS};
-use crate::io::store::index::SeenChange;
+use crate::io::feed::{EventFeed, FeedBatch, FeedEvent, FeedFact, LINE_EVENTS, PATH_EVENTS};
+use crate::io::store::index::{JournalLine, SeenChange};
 use crate::model::{SyncPath, text};
 use crate::views::events::{BeginEvent, LineEvent, PathEvent, ResetEvent};
 use axum::body::Body;
@@ -121,7 +121,7 @@ impl EventStream {
                 FeedFact::Path { change, from } => {
                     say(text, what.name(), self.feed.run(), *number, &path_event(*time, change, from.as_ref()));
                 }
-                FeedFact::Line(line) => say(text, what.name(), self.feed.run(), *number, &line_event(*time, line)),
+                FeedFact::Line(line) => say(text, what.name(), self.feed.run(), *number, &line_event(line)),
             }
         }
         self.next = next;
@@ -181,10 +181,10 @@ fn path_event(time: u64, change: &SeenChange, from: Option<&SyncPath>) -> PathEv
     }
 }
 
-fn line_event(time: u64, line: &FeedLine) -> LineEvent {
-    let FeedLine { path, peer, size, paths, text, .. } = line;
+fn line_event(line: &JournalLine) -> LineEvent {
+    let JournalLine { at, path, peer, size, paths, text, .. } = line;
     LineEvent {
-        time_ns: time.to_string(),
+        time_ns: at.to_string(),
         path: path.as_ref().map(|path| text::escape(path)),
         peer: peer.clone(),
         size: *size,

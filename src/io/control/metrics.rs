@@ -168,7 +168,7 @@ impl Snapshot {
         out.counter(plain("changes_installed", "Changes of other machines that were installed here"), received as f64)?;
         let says = "What came over the network of their contents";
         out.counter(bytes_of("changes_installed_content", says), received_bytes as f64)?;
-        out.counter(plain("changes_sent", "Changes of this machine that others have, or were told of"), sent as f64)?;
+        out.counter(plain("changes_sent", "Changes of this machine that others have, or know of"), sent as f64)?;
         out.counter(plain("conflicts", "Conflicts that were found here"), conflicts as f64)?;
         out.counter(plain("merges", "Conflicts that were resolved by merging"), merges as f64)?;
         out.counter(plain("problems", "Paths that began to need a person"), problems as f64)?;

@@ -102,16 +102,18 @@ impl<H: Hands> Loop<H> {
     /// Makes the batch durable, then acts on it.
     pub(super) fn conclude(&mut self, actions: Vec<Action>) -> Result<(), IndexError> {
         let now = self.clock.now();
-        let mut rest = Vec::with_capacity(actions.len());
-        for action in actions {
+        // One event may have a hundred thousand actions: what is left of them stays where it is.
+        let mut rest = actions;
+        rest.retain(|action| {
             match action {
-                Action::Report(report) => self.journal.report(now, &report),
+                Action::Report(report) => self.journal.report(now, report),
                 Action::NewDevice => self.ends = Some(RunEnd::Renewed),
                 // The next start finds it in the index.
                 Action::Rekey => drop(self.ends.get_or_insert(RunEnd::Rekeyed)),
-                action => rest.push(action),
+                _ => return true,
             }
-        }
+            false
+        });
         self.journal.tick(now);
         self.journal.store(self.engine.index_mut());
         self.engine.index_mut().commit()?;

@@ -4,14 +4,14 @@
 //! here at its own pace, so that a slow one costs nothing. Who comes too late for some is told so.
 //! May import `engine` and `model`. Deliberately not here: the stream (`control/events.rs`).
 
-use crate::io::store::index::{JournalLine, SeenChange, SeenChangeKind};
+use crate::io::store::index::{JournalLine, SEEN_CHANGES, SeenChange, SeenChangeKind, SeenChanges};
 use crate::model::{ContentId, SyncPath, text};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Events that are kept, at most, and what they may take (bytes). The oldest go.
-const EVENTS: usize = 8192;
+const EVENTS: usize = SEEN_CHANGES;
 const EVENTS_BYTES: usize = 2 << 20;
 /// The halves of a rename may be so far apart (ns), and so many wait for the other one.
 const HALVES_WITHIN_NS: u64 = 2_000_000_000;
@@ -197,16 +197,20 @@ impl EventFeed {
     }
 
     /// Changes that were committed at once. A content that went and came is a rename.
-    pub fn publish_changes(&self, time: u64, changes: Vec<SeenChange>) {
-        if changes.is_empty() {
+    pub fn publish_changes(&self, time: u64, changes: SeenChanges) {
+        let SeenChanges { latest, forgotten } = changes;
+        if latest.is_empty() {
             return;
+        }
+        if forgotten > 0 {
+            self.lock().forget_all(forgotten);
         }
         let mut halves = std::mem::take(&mut self.lock().halves);
         let complete = |(change, from): (SeenChange, Option<SyncPath>)| match from {
             Some(from) => (change, Some(from)),
             None => halves.complete(time, change),
         };
-        let facts: Vec<_> = with_renames(changes).into_iter().map(complete).collect();
+        let facts: Vec<_> = with_renames(latest.into()).into_iter().map(complete).collect();
         self.publish(facts.into_iter().map(|(change, from)| FeedFact::Path { change: Box::new(change), from }), time);
         self.lock().halves = halves;
     }
@@ -257,6 +261,13 @@ impl EventFeed {
 }
 
 impl KeptEvents {
+    /// As if so many more had come, and none were kept of them.
+    fn forget_all(&mut self, more: u64) {
+        self.events.clear();
+        self.bytes = 0;
+        self.latest += more;
+    }
+
     fn push(&mut self, time: u64, what: FeedFact) {
         self.latest += 1;
         self.bytes += what.weight();
@@ -319,6 +330,10 @@ mod tests {
         JournalLine { seq: 0, at: 0, kind: kind.to_owned(), path: None, peer: None, size: None, paths: None, text }
     }
 
+    fn publish(feed: &EventFeed, time: u64, changes: Vec<SeenChange>) {
+        feed.publish_changes(time, SeenChanges { latest: changes.into(), forgotten: 0 });
+    }
+
     /// The name of each event after `number`, and its paths.
     fn read(feed: &EventFeed, number: u64) -> Vec<String> {
         let said = |event: FeedEvent| {
@@ -339,7 +354,7 @@ mod tests {
             change("gone", Deleted, b"y"),
             change("edited", Modified, b"y"),
         ];
-        feed.publish_changes(0, changes.into());
+        publish(&feed, 0, changes.into());
         let said = ["file_renamed new from old", "file_added copy", "file_deleted gone", "file_modified edited"];
         assert_eq!(read(&feed, 0), said);
     }
@@ -348,21 +363,21 @@ mod tests {
     fn the_second_half_of_a_rename_is_the_rename_whichever_it_is_if_it_comes_soon() {
         use SeenChangeKind::{Added, Deleted};
         let feed = EventFeed::new(1);
-        feed.publish_changes(0, vec![change("old", Deleted, b"x")]);
-        feed.publish_changes(HALVES_WITHIN_NS, vec![change("new", Added, b"x")]);
-        feed.publish_changes(0, vec![change("to", Added, b"y")]);
-        feed.publish_changes(1, vec![change("from", Deleted, b"y")]);
-        feed.publish_changes(0, vec![change("late", Deleted, b"z")]);
-        feed.publish_changes(HALVES_WITHIN_NS + 1, vec![change("other", Added, b"z")]);
+        publish(&feed, 0, vec![change("old", Deleted, b"x")]);
+        publish(&feed, HALVES_WITHIN_NS, vec![change("new", Added, b"x")]);
+        publish(&feed, 0, vec![change("to", Added, b"y")]);
+        publish(&feed, 1, vec![change("from", Deleted, b"y")]);
+        publish(&feed, 0, vec![change("late", Deleted, b"z")]);
+        publish(&feed, HALVES_WITHIN_NS + 1, vec![change("other", Added, b"z")]);
         let renames = ["file_deleted old", "file_renamed new from old", "file_added to", "file_renamed to from from"];
         assert_eq!(read(&feed, 0)[..4], renames);
         assert_eq!(read(&feed, 4), ["file_deleted late", "file_added other"]);
         let empty = |path: &str, kind| SeenChange { size: 0, ..change(path, kind, b"") };
-        feed.publish_changes(0, vec![empty("a", Deleted)]);
-        feed.publish_changes(0, vec![empty("b", Added)]);
+        publish(&feed, 0, vec![empty("a", Deleted)]);
+        publish(&feed, 0, vec![empty("b", Added)]);
         assert_eq!(read(&feed, 6), ["file_deleted a", "file_added b"]);
         for n in 0..=HALVES {
-            feed.publish_changes(0, vec![change("made up", Deleted, &n.to_be_bytes())]);
+            publish(&feed, 0, vec![change("made up", Deleted, &n.to_be_bytes())]);
         }
         assert_eq!(feed.lock().halves.went.len(), 1, "a flood makes room at once");
     }
@@ -371,10 +386,10 @@ mod tests {
     fn of_each_path_the_latest_is_read_and_no_rename_is_left_out() {
         use SeenChangeKind::{Added, Deleted, Modified, Pending};
         let feed = EventFeed::new(1);
-        feed.publish_changes(0, vec![change("f", Pending, b"x")]);
-        feed.publish_changes(0, vec![change("f", Added, b"x")]);
-        feed.publish_changes(0, vec![change("f", Deleted, b"x"), change("g", Added, b"x")]);
-        feed.publish_changes(0, vec![change("g", Modified, b"y"), change("f", Added, b"z")]);
+        publish(&feed, 0, vec![change("f", Pending, b"x")]);
+        publish(&feed, 0, vec![change("f", Added, b"x")]);
+        publish(&feed, 0, vec![change("f", Deleted, b"x"), change("g", Added, b"x")]);
+        publish(&feed, 0, vec![change("g", Modified, b"y"), change("f", Added, b"z")]);
         assert_eq!(read(&feed, 0), ["file_renamed g from f", "file_modified g", "file_added f"]);
         assert_eq!(read(&feed, 1), ["file_renamed g from f", "file_modified g", "file_added f"]);
         assert_eq!(feed.latest(), 5);
@@ -386,12 +401,17 @@ mod tests {
     fn the_oldest_go_and_who_comes_too_late_is_told_how_many() {
         let feed = EventFeed::new(1);
         let changes = |count: usize| (0..count).map(|n| change(&n.to_string(), SeenChangeKind::Added, b"")).collect();
-        feed.publish_changes(0, changes(EVENTS + 100));
+        publish(&feed, 0, changes(EVENTS + 100));
         let FeedBatch { events, missed, next } = feed.after(0, 10);
         assert_eq!((events.len(), missed, next), (10, 100, 110));
         assert_eq!(events[0].number, 101);
         assert_eq!(feed.after(100, 10).missed, 0);
         assert_eq!(feed.after(99, 10).missed, 1);
+        let latest = feed.latest();
+        let last = vec![change("last", SeenChangeKind::Added, b"")];
+        feed.publish_changes(0, SeenChanges { latest: last.into(), forgotten: 7 });
+        let FeedBatch { events, missed, next } = feed.after(latest, 10);
+        assert_eq!((events.len(), missed, next), (1, 7, latest + 8), "a flood that nobody kept is counted");
         let long = "x".repeat(1 << 10);
         let long = line("alone", long);
         for _ in 0..EVENTS {

@@ -13,7 +13,7 @@ mod sentence;
 
 use crate::engine::{LinkId, Now, Report};
 use crate::io::feed::EventFeed;
-use crate::io::store::index::{JournalLine, SeenChange, SqliteIndex};
+use crate::io::store::index::{JournalLine, SeenChanges, SqliteIndex};
 use crate::model::{DeviceId, text};
 use group::Batches;
 use sentence::{SummaryKind, SummarySum};
@@ -191,7 +191,7 @@ impl Journal {
     }
 
     /// Changes of paths that are durable now: who follows along is shown each of them.
-    pub fn show(&self, now: Now, changes: Vec<SeenChange>) {
+    pub fn show(&self, now: Now, changes: SeenChanges) {
         if let Some(feed) = &self.feed {
             feed.publish_changes(now.wall, changes);
         }

@@ -24,7 +24,7 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
-pub use changes::{SeenChange, SeenChangeKind};
+pub use changes::{SEEN_CHANGES, SeenChange, SeenChangeKind, SeenChanges};
 pub use open::{IndexOrigin, OpenedIndex};
 
 /// `dirsync log` looks back over this many lines.
@@ -131,7 +131,7 @@ pub struct SqliteIndex {
     today: u64,
     recent: RefCell<Recent>,
     /// What became of paths since they were taken last; nothing before they were taken once.
-    changes: Option<Vec<SeenChange>>,
+    changes: Option<SeenChanges>,
     failed: RefCell<Option<IndexError>>,
     /// Stays set once something failed, also after the error was handed over.
     broken: Cell<bool>,
@@ -161,9 +161,9 @@ impl SqliteIndex {
         }
     }
 
-    /// What became of paths since the last call, in order. From the first call on it is noted, so
+    /// What became of paths since the last call. From the first call on it is noted, so
     /// whoever calls once has to go on.
-    pub fn take_changes(&mut self) -> Vec<SeenChange> {
+    pub fn take_changes(&mut self) -> SeenChanges {
         std::mem::take(self.changes.get_or_insert_default())
     }
 

@@ -5,6 +5,10 @@
 
 use crate::engine::api::index::Row;
 use crate::model::{ContentId, DeviceId, Entry, Kind, SyncPath};
+use std::collections::VecDeque;
+
+/// So many are kept until they are taken: one event may write as many rows as there are files.
+pub const SEEN_CHANGES: usize = 8192;
 
 /// What happened to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +37,29 @@ pub struct SeenChange {
     pub stamp: u64,
 }
 
+/// What became of paths since it was taken last.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct SeenChanges {
+    /// In order.
+    pub latest: VecDeque<SeenChange>,
+    /// How many before these were not kept.
+    pub forgotten: u64,
+}
+
+impl SeenChanges {
+    pub(super) fn note(&mut self, path: &SyncPath, old: Option<&Row>, new: Option<&Row>) {
+        let Some(change) = SeenChange::of(path, old, new) else { return };
+        if self.latest.len() >= SEEN_CHANGES {
+            self.latest.pop_front();
+            self.forgotten += 1;
+        }
+        self.latest.push_back(change);
+    }
+}
+
 impl SeenChange {
     /// `None` where nothing that anybody sees has changed.
-    pub(super) fn of(path: &SyncPath, old: Option<&Row>, new: Option<&Row>) -> Option<Self> {
+    fn of(path: &SyncPath, old: Option<&Row>, new: Option<&Row>) -> Option<Self> {
         let (was, is) = (on_disk(old), on_disk(new));
         let head = new.or(old).map(|row| &row.head)?;
         let (change, entry) = match (was, is) {

@@ -2,7 +2,7 @@
 //!
 //! May import `engine` and `model`. Not here: opening, transactions.
 
-use super::{IndexError, META_HORIZON, SeenChange, SqliteIndex, codec};
+use super::{IndexError, META_HORIZON, SqliteIndex, codec};
 use crate::engine::api::digest::{bucket_of, counts, deleted_at, entry_hash};
 use crate::engine::api::index::{Conflict, ConflictFilter, Counts, Index, Row};
 use crate::engine::limits::HOLDERS_SEEN;
@@ -236,7 +236,7 @@ impl Index for SqliteIndex {
         if old.as_deref() != Some(row) {
             self.write(|index| index.put_row(path, old.as_deref(), row));
             if let Some(changes) = &mut self.changes {
-                changes.extend(SeenChange::of(path, old.as_deref(), Some(row)));
+                changes.note(path, old.as_deref(), Some(row));
             }
             self.recent.borrow_mut().note(path, Some(row.clone()));
         }
@@ -246,7 +246,7 @@ impl Index for SqliteIndex {
         if let Some(old) = self.get(path) {
             self.write(|index| index.remove_row(path, &old));
             if let Some(changes) = &mut self.changes {
-                changes.extend(SeenChange::of(path, Some(&old), None));
+                changes.note(path, Some(&old), None);
             }
             self.recent.borrow_mut().note(path, None);
         }

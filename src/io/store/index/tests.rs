@@ -538,7 +538,7 @@ fn what_becomes_of_a_path_is_noted_from_the_first_asking_on() {
     let mut index = open(&home.path().join("index"));
     let path = SyncPath::new("f").unwrap();
     let has = |index: &mut SqliteIndex| -> Vec<SeenChangeKind> {
-        index.take_changes().into_iter().map(|change| change.change).collect()
+        index.take_changes().latest.into_iter().map(|change| change.change).collect()
     };
     let row = file(1).1;
     index.put(&path, &row);
@@ -555,4 +555,15 @@ fn what_becomes_of_a_path_is_noted_from_the_first_asking_on() {
     index.put(&path, &newer);
     index.remove(&path);
     assert_eq!(has(&mut index), [SeenChangeKind::Deleted, SeenChangeKind::Added, SeenChangeKind::Deleted]);
+    for _ in 0..=SEEN_CHANGES {
+        index.put(&path, &newer);
+        index.remove(&path);
+    }
+    let changes = index.take_changes();
+    assert_eq!(
+        (changes.latest.len(), changes.forgotten),
+        (SEEN_CHANGES, SEEN_CHANGES as u64 + 2),
+        "a flood is counted"
+    );
+    assert_eq!(index.take_changes(), SeenChanges::default());
 }

@@ -296,6 +296,9 @@ pub(super) const COUNTERS_STORE_EVERY_NS: u64 = 60 * SECOND;
 /// Entries in one message, at most.
 pub(super) const CHANGES_A_MESSAGE: usize = 512;
 
+/// Entries sent in one tick, about: the rest waits for the next one, which is due at once.
+pub(super) const CHANGES_A_TICK: usize = 8192;
+
 /// A machine that is asked for its history has this long to answer, and longer for what must be
 /// hashed or sent.
 pub(super) const HISTORY_PATIENCE_NS: u64 = 10 * SECOND;

@@ -36,7 +36,7 @@ use membership::Membership;
 use past::Pasts;
 use readers::LimitedLinks;
 use session::Session;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use survey::Survey;
 
 /// What is known of other machines, and what they are to be told.
@@ -58,7 +58,7 @@ pub(super) struct Peers {
 /// What is to be told.
 #[derive(Default)]
 pub(super) struct ToAnnounce {
-    outgoing: Vec<OutgoingChange>,
+    outgoing: VecDeque<OutgoingChange>,
     /// Since when peers have not been told of a changed state.
     state_changed_at: Option<u64>,
     compared_until: u64,

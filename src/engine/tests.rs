@@ -2,6 +2,7 @@
 //! or an edit within one tick. Races over time are the simulator's (`tests/simulation`).
 
 mod local;
+mod outgoing;
 mod patterns;
 mod room;
 mod second_hash;

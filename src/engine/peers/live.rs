@@ -7,7 +7,7 @@ use crate::engine::api::digest::deleted_at;
 use crate::engine::api::event::{LinkId, Now};
 use crate::engine::api::index::Index;
 use crate::engine::core::Core;
-use crate::engine::limits::{CHANGES_A_MESSAGE, TOMBSTONE_NS};
+use crate::engine::limits::{CHANGES_A_MESSAGE, CHANGES_A_TICK, TOMBSTONE_NS};
 use crate::engine::merge::RemoteEffect;
 use crate::engine::merge::is_far_ahead;
 use crate::engine::peers::Peers;
@@ -16,6 +16,7 @@ use crate::engine::peers::session::Met;
 use crate::model::{DeviceId, Entry, Kind, SyncPath};
 use crate::wire::message::{Change, Message};
 use bytes::Bytes;
+use std::collections::VecDeque;
 
 /// A change that is to be told.
 pub(in crate::engine) struct OutgoingChange {
@@ -32,21 +33,27 @@ impl Peers {
         self.sessions.values().all(|session| session.standing.is_empty_handed)
     }
 
-    /// Sends what is queued, in order, many changes to a message.
+    /// Sends what is queued, in order, many changes to a message. What is left of a long queue is
+    /// due at once: its messages and reports would take more memory together than it does.
     pub(in crate::engine) fn send_changes<I: Index>(&mut self, core: &mut Core<I>, now: Now) {
-        let outgoing = std::mem::take(&mut self.news.outgoing);
         if self.announces_nothing() {
-            return;
+            self.news.outgoing.clear();
         }
-        let mut queue = outgoing.into_iter().peekable();
-        while let Some(OutgoingChange { change, was, relayed_to }) = queue.next() {
+        let mut sent = 0;
+        while sent < CHANGES_A_TICK
+            && let Some(OutgoingChange { change, was, relayed_to }) = self.news.outgoing.pop_front()
+        {
             let mut changes = vec![(change, was)];
             while changes.len() < CHANGES_A_MESSAGE
-                && let Some(next) = queue.next_if(|next| next.relayed_to == relayed_to)
+                && let Some(next) = self.news.outgoing.pop_front_if(|next| next.relayed_to == relayed_to)
             {
                 changes.push((next.change, next.was));
             }
+            sent += changes.len();
             self.send_group(core, now, changes, relayed_to);
+        }
+        if self.news.outgoing.is_empty() {
+            self.news.outgoing = VecDeque::new();
         }
     }
 
@@ -184,7 +191,7 @@ impl<I: Index> Engine<I> {
     ) {
         self.state_changed(now);
         if !self.peers.sessions.is_empty() {
-            self.peers.news.outgoing.push(OutgoingChange { change, was, relayed_to });
+            self.peers.news.outgoing.push_back(OutgoingChange { change, was, relayed_to });
         }
     }
 }

@@ -45,7 +45,8 @@ impl<I: Index> Engine<I> {
     pub(in crate::engine) fn announce_states_due(&mut self, now: Now) {
         self.peers.name_conditions_due(&mut self.core, now);
         let Some(due) = self.peers.next_state() else { return };
-        if due > now.mono {
+        // A state is announced after the changes that made it.
+        if due > now.mono || self.peers.has_outgoing() {
             return;
         }
         let has_quiesced = self.peers.news.state_changed_at.is_some_and(|since| since + STATE_QUIET_NS <= now.mono);

@@ -109,7 +109,8 @@ pub struct Args {
     pub peers: Vec<String>,
 
     /// Send at most so many bytes a second to each machine, and to all of them together: a number
-    /// with K, M or G after it (1,024 of the one before), such as 20M [default: no limit]
+    /// with K, M or G after it (1,024 of the one before), such as 20M
+    /// [default: as 'dirsync limit' set it last, or no limit]
     #[arg(long, value_name = "RATE", env = "DIRSYNCD_LIMIT", value_parser = rate)]
     pub limit: Option<u64>,
 

@@ -13,6 +13,7 @@ mod invite;
 mod leave;
 mod list;
 mod membership;
+mod orders;
 mod passphrase;
 mod peers;
 mod place;
@@ -25,9 +26,9 @@ mod watch;
 mod web;
 mod when;
 
+use crate::client::ClientError;
 use crate::client::identity::IdentityError;
 use crate::client::survey::survey;
-use crate::client::{Client, ClientError};
 use crate::humanize::{count, counted};
 use crate::views::conflicts::DiffView;
 use crate::views::held::{HeldView, UndoView};
@@ -37,7 +38,7 @@ use crate::views::verify::VerifyView;
 use crate::views::why::WhyView;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -291,10 +292,8 @@ enum Command {
         #[arg(long)]
         read_only: bool,
     },
-    /// Stop sending and receiving, until 'resume'
-    Pause,
-    /// Go on after 'pause'
-    Resume,
+    #[command(flatten)]
+    Order(orders::OrderCommand),
 }
 
 #[derive(Subcommand, Debug)]
@@ -525,8 +524,7 @@ async fn ask(directory: Option<PathBuf>, json: bool, command: Command) -> Result
         }
         Command::Leave { yes } => leave::leave(client, &place.folder, json, yes).await,
         Command::Web { read_only } => web::web(&mut client, json, read_only).await,
-        Command::Pause => order(&mut client, json, "pause", "paused; go on with 'dirsync resume'").await,
-        Command::Resume => order(&mut client, json, "resume", "syncing goes on").await,
+        Command::Order(command) => orders::run(&mut client, &place, json, command).await,
     }
 }
 
@@ -564,11 +562,6 @@ fn all_restored(view: &RestoredView) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Partly(format!("{} of {} not restored", count(failed), counted(restored + failed, "path", "paths"))))
-}
-
-async fn order(client: &mut Client, json: bool, order: &str, done: &str) -> Result<(), Failure> {
-    let answer: Value = client.post(&format!("/v1/{order}"), &json!({})).await?;
-    say(json, &answer, |_| format!("{done}\n"))
 }
 
 fn say<T: Serialize>(json: bool, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Failure> {

@@ -67,6 +67,9 @@ pub(super) fn status(status: &StatusView) -> String {
         let most = status.history_limit_bytes.map_or(String::new(), |limit| format!(" of at most {}", bytes(limit)));
         line("history", format!("{}{most}", bytes(status.history_bytes)));
     }
+    if let Some(rate) = status.limit_bytes_a_second {
+        line("sends", format!("at most {} a second ('dirsync limit')", bytes(rate)));
+    }
     for lack in &status.lacks {
         line("disk", format!("its file system has {lack}"));
     }

@@ -197,7 +197,7 @@ fn fake_loop(requests: &mpsc::Receiver<Request>, done: &Mutex<Vec<String>>) {
                 drop(answer.send(ask.map(|ask| vec![histories(&ask)])));
             }
             Request::Fetched { answer, .. } => drop(answer.send(Some(Ok(StageId(77))))),
-            Request::Rename { answer, .. } => drop(answer.send(())),
+            Request::Rename { answer, .. } | Request::KeepLimit { answer, .. } => drop(answer.send(())),
             Request::Meta { answer, .. } => drop(answer.send(Vec::new())),
             Request::Leave(answer) => drop(answer.send(Ok(()))),
             Request::Do { event, answer } => {

@@ -11,6 +11,7 @@ mod http;
 mod joining;
 mod last_run;
 mod leaving;
+mod limit;
 mod marker;
 mod membership;
 mod naming;
@@ -570,7 +571,7 @@ fn net_config(
         },
         peers: options.peers.iter().map(ToString::to_string).collect(),
         times: Times::default(),
-        limit: options.limit,
+        limit: options.limit.or_else(|| limit::kept(index)),
         group: membership::known(index),
         former_keys: index.meta(META_FORMER_KEYS).unwrap_or_default(),
     }

@@ -112,6 +112,17 @@ impl World for Shell {
         }
     }
 
+    fn limit(&self) -> Option<u64> {
+        self.net.read().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Net::limit)
+    }
+
+    fn set_limit(&self, rate: Option<u64>) {
+        let net = self.net.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(net) = &*net {
+            net.set_limit(rate);
+        }
+    }
+
     fn history(&self, path: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>> {
         let kept = self.disk.history().list(path)?;
         let facts = kept.into_iter().map(|kept| KeptFacts {

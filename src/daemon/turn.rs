@@ -4,7 +4,7 @@
 //! everything below. Deliberately not here: starting and stopping (`mod.rs`), decisions
 //! (`engine/`).
 
-use super::{RunEnd, naming};
+use super::{RunEnd, limit, naming};
 use crate::engine::api::ignore::Ignore;
 use crate::engine::api::index::Index;
 use crate::engine::{Action, Engine, Event, Now, Status};
@@ -77,6 +77,10 @@ impl<H: Hands> Loop<H> {
                 Request::Rename { name, answer } => {
                     naming::keep(self.engine.index_mut(), &name);
                     let _: &mut RunEnd = self.ends.get_or_insert(RunEnd::Renamed);
+                    done.push(answer);
+                }
+                Request::KeepLimit { rate, answer } => {
+                    limit::keep(self.engine.index_mut(), rate);
                     done.push(answer);
                 }
                 Request::Leave(answer) => self.leaves = Some(answer),
@@ -183,7 +187,9 @@ impl<H: Hands> Loop<H> {
                 let value = |key: &&str| self.engine.index().meta(key);
                 drop(answer.send(keys.iter().map(value).collect()));
             }
-            Request::Rename { answer, .. } | Request::Do { answer, .. } => drop(answer),
+            Request::Rename { answer, .. } | Request::KeepLimit { answer, .. } | Request::Do { answer, .. } => {
+                drop(answer);
+            }
             Request::Leave(answer) => drop(answer),
         }
     }

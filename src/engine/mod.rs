@@ -263,6 +263,7 @@ impl<I: Index> Engine<I> {
             Event::KeptFound(found) => self.transfer.kept_found(found),
             Event::KeptLocated(found) => self.located_in_history(now, found),
             Event::Pause(paused) => self.pause(now, paused),
+            Event::Scan(below) => self.scan(now, below),
             Event::Role(role) => self.set_role(now, role),
             Event::Promote(paths) => self.promote(now, &paths),
             Event::Revert(paths) => self.revert(now, &paths),

@@ -21,6 +21,7 @@ mod invite;
 mod leave;
 mod membership;
 mod metrics;
+mod orders;
 mod past;
 mod roles;
 mod routes;
@@ -157,6 +158,11 @@ pub enum Request {
         name: String,
         answer: oneshot::Sender<()>,
     },
+    /// So much is sent a second, from the next start on as well. Answered once that is durable.
+    KeepLimit {
+        rate: Option<u64>,
+        answer: oneshot::Sender<()>,
+    },
     /// This machine is to leave its group, for good: the run ends. Answered once that is decided
     /// durably, or why it cannot be.
     Leave(oneshot::Sender<Result<(), String>>),
@@ -262,6 +268,11 @@ pub trait World: Send + Sync {
         Vec::new()
     }
     fn cancel_invitations(&self) {}
+    /// Bytes a second that are sent to each peer, and in all; `None`: no limit.
+    fn limit(&self) -> Option<u64> {
+        None
+    }
+    fn set_limit(&self, _rate: Option<u64>) {}
     /// What is kept, newest first; of one path and what is below it, or of all.
     fn history(&self, path: Option<&SyncPath>) -> io::Result<Vec<KeptFacts>>;
     /// Puts a kept file back to where it was, as a new version; what is there goes to history.

@@ -78,6 +78,9 @@ pub struct StatusView {
     pub history_bytes: u64,
     #[serde(default)]
     pub history_limit_bytes: Option<u64>,
+    /// Bytes a second that are sent at most, to each machine and to all together.
+    #[serde(default)]
+    pub limit_bytes_a_second: Option<u64>,
     /// For how long the folder's disk has not answered, if that is long.
     #[serde(default)]
     pub disk_stalled_s: Option<u64>,
@@ -298,6 +301,13 @@ pub struct LogLine {
     #[serde(default)]
     pub paths: Option<u64>,
     pub text: String,
+}
+
+/// `GET /api/v1/limit`, and what is wanted by `POST`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LimitView {
+    /// Sent to each machine and to all together; none: no limit.
+    pub bytes_a_second: Option<u64>,
 }
 
 /// An order was carried out.

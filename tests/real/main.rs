@@ -34,6 +34,7 @@ mod mass;
 mod moving;
 mod names;
 mod naming;
+mod orders;
 mod peers;
 mod removing;
 mod renaming;

@@ -65,6 +65,7 @@ fn idle() -> StatusView {
         peers_not_reached: Vec::new(),
         history_bytes: 0,
         history_limit_bytes: None,
+        limit_bytes_a_second: None,
         disk_stalled_s: None,
         transfers: Vec::new(),
         queued_files: 0,

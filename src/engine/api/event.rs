@@ -338,6 +338,8 @@ pub enum Event {
         dry_run: bool,
     },
     Pause(bool),
+    /// A person wants the whole folder looked at, or what is in this one.
+    Scan(Option<SyncPath>),
     /// A person gives this machine a role.
     Role(SyncRole),
     /// A person says that the local changes at these paths and below them are for all.

@@ -205,6 +205,15 @@ impl<I: Index> Engine<I> {
         }
     }
 
+    /// A person asks for a walk: of all, or of what is in this folder.
+    pub(in crate::engine) fn scan(&mut self, now: Now, below: Option<SyncPath>) {
+        match below {
+            None => self.walk_all(now),
+            Some(_) if self.is_stopped() => {}
+            Some(folder) => self.observe.walk(&mut self.core, now, Some(folder), self.observe.live()),
+        }
+    }
+
     pub(in crate::engine) fn listed(&mut self, now: Now, walk: WalkId, found: Vec<(SyncPath, Stat)>) {
         for (path, stat) in found {
             let path = self.observe.known_as(&self.core, path);

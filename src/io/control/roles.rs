@@ -150,7 +150,7 @@ async fn settle(shared: &ApiState, changes: Vec<LocalChange>, event: Event) -> A
 }
 
 /// A folder that may be the wrong one is announced to nobody.
-async fn refuse_while_stopped(shared: &ApiState) -> Result<(), Refusal> {
+pub(super) async fn refuse_while_stopped(shared: &ApiState) -> Result<(), Refusal> {
     let status = shared.handle.ask(Request::Status).await.ok_or_else(Refusal::busy)?;
     match status.halted {
         Some(why) => Err(Refusal::not_now(format!("syncing is stopped: {why}"))),

@@ -8,8 +8,8 @@ use super::elsewhere::holding;
 use super::table::{self, ApiRequest};
 use super::view::name_elsewhere;
 use super::{
-    Request, conflicts, content, events, identity, invite, leave, membership, metrics, past, roles, status, undo,
-    verify, why,
+    Request, conflicts, content, events, identity, invite, leave, membership, metrics, orders, past, roles, status,
+    undo, verify, why,
 };
 use crate::engine::Event;
 use crate::io::store::index::{JOURNAL_LINES, WantedLines};
@@ -88,8 +88,11 @@ pub(super) fn requests() -> Vec<ApiRequest> {
         Row::post_of("/rotate", "Gives the group another secret", membership::rotate),
         Row::post_of("/rename", "Gives this machine another name; the daemon begins anew", rename),
         Row::post_of("/leave", "Leaves the group for good; the daemon ends", leave::leave),
-        Row::post("/pause", "Stops sending and receiving", pause),
-        Row::post("/resume", "Goes on after that", resume),
+        Row::post("/pause", "Stops sending and receiving", orders::pause),
+        Row::post("/resume", "Goes on after that", orders::resume),
+        Row::post_of("/scan", "Looks at the whole folder, or at what is in one", orders::scan),
+        Row::get("/limit", "How much is sent a second, at most", orders::limit),
+        Row::post_of("/limit", "Sets it, for now and for later", orders::set_limit),
     ]
 }
 
@@ -191,7 +194,7 @@ async fn confirm(State(shared): State<ApiState>) -> Answer<HeldView> {
     if held.is_empty() {
         name_elsewhere(&mut held.elsewhere, &mut held.silent, holding(&shared).await?);
     } else {
-        let Json(DoneView { .. }) = done(&shared, Event::Confirm).await?;
+        let Json(DoneView { .. }) = orders::done(&shared, Event::Confirm).await?;
     }
     Ok(Json(held))
 }
@@ -213,17 +216,4 @@ async fn rename(State(shared): State<ApiState>, wanted: Ordered<NameView>) -> An
         shared.handle.ask(order).await.ok_or_else(Refusal::busy)?;
     }
     Ok(Json(NameView { name }))
-}
-
-async fn pause(State(shared): State<ApiState>) -> Answer<DoneView> {
-    done(&shared, Event::Pause(true)).await
-}
-
-async fn resume(State(shared): State<ApiState>) -> Answer<DoneView> {
-    done(&shared, Event::Pause(false)).await
-}
-
-async fn done(shared: &ApiState, event: Event) -> Answer<DoneView> {
-    shared.handle.ask(|answer| Request::Do { event, answer }).await.ok_or_else(Refusal::busy)?;
-    Ok(Json(DoneView { done: true }))
 }

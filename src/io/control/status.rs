@@ -17,6 +17,7 @@ pub(super) async fn status(State(shared): State<ApiState>) -> Answer<StatusView>
     let mut view = StatusView::new(&shared.about, status, &world.links(), world.disk_stalled());
     view.peers_not_reached = world.unreached().into_iter().map(Into::into).collect();
     (view.history_bytes, view.history_limit_bytes) = world.history_load();
+    view.limit_bytes_a_second = world.limit();
     Ok(Json(view))
 }
 

@@ -112,6 +112,7 @@ impl StatusView {
             problems: problems.map(|(path, text)| PathNote { path: path.to_text(), text }).collect(),
             history_bytes: 0,
             history_limit_bytes: None,
+            limit_bytes_a_second: None,
             disk_stalled_s: stalled.map(|waited| waited.as_secs()),
             transfers: status.transfers.into_iter().map(TransferView::of).collect(),
             queued_files: status.queued_files,

@@ -182,6 +182,15 @@ impl Net {
         &self.hub.invitations
     }
 
+    /// Bytes a second sent to each peer, and in all, from now on; `None`: no limit.
+    pub fn set_limit(&self, rate: Option<u64>) {
+        self.hub.world.limit.set(rate);
+    }
+
+    pub fn limit(&self) -> Option<u64> {
+        self.hub.world.limit.rate()
+    }
+
     pub fn links(&self) -> Vec<LinkInfo> {
         self.hub.lock().up.values().map(|link| link.info()).collect()
     }

@@ -13,7 +13,7 @@ use crate::wire::split;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -28,6 +28,8 @@ const PACKET_BYTES: u64 = 256;
 const GATHER_BYTES: usize = 64 * 1024;
 /// Messages below this take zlib no time that anyone would notice.
 const SMALL_BYTES: u64 = 64 * 1024;
+/// What waits for the rate looks again after so long: a person may have set another.
+const RATE_AGAIN: Duration = Duration::from_secs(1);
 /// Frames that are ready in each of the lower lanes.
 const LANE_FRAMES: usize = 2;
 
@@ -147,7 +149,7 @@ impl Outbox {
 impl Lanes {
     async fn next(&mut self, limit: &Limit) -> Option<OutboxItem> {
         loop {
-            let pause = limit.pause();
+            let pause = limit.pause().min(RATE_AGAIN);
             tokio::select! {
                 biased;
                 message = self.messages.recv() => return message,
@@ -196,15 +198,16 @@ impl Lanes {
     /// come.
     pub async fn write_to<W: AsyncWrite + Unpin>(mut self, to: &mut W, limit: &Limit) -> io::Result<()> {
         let mut gathered = Vec::with_capacity(2 * GATHER_BYTES);
-        if limit.is_set() {
-            self.rate.set_limited();
-        }
-        let mut gauge = (!limit.is_set()).then(|| Gauge::new(Arc::clone(&self.rate)));
+        let mut gauge = Gauge::new(Arc::clone(&self.rate));
         loop {
+            // A person may set another limit at any time.
+            let is_limited = limit.is_set();
+            self.rate.set_limited(is_limited);
+            let mut gauge = (!is_limited).then_some(&mut gauge);
             let next = if let Some(next) = self.try_next(limit) {
                 next
             } else {
-                write_gathered(&mut gathered, to, gauge.as_mut()).await?;
+                write_gathered(&mut gathered, to, gauge.as_deref_mut()).await?;
                 to.flush().await?;
                 let Some(next) = self.next(limit).await else { return Ok(()) };
                 next
@@ -213,7 +216,7 @@ impl Lanes {
             let last = self.gather(next, &mut gathered);
             limit.spend(gathered.len() - before);
             if last || gathered.len() >= GATHER_BYTES {
-                write_gathered(&mut gathered, to, gauge.as_mut()).await?;
+                write_gathered(&mut gathered, to, gauge).await?;
             }
             if last {
                 return to.shutdown().await;

@@ -7,7 +7,7 @@
 
 use crate::wire::frame::Squeeze;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// A link that carries less, twice in a row, is slow (bytes a second). zlib's fastest level takes
@@ -30,11 +30,12 @@ pub struct Rate {
     start: Instant,
     /// Until then (ns after `start`) the link is known to be slower than zlib.
     slow_until: AtomicU64,
+    is_limited: AtomicBool,
 }
 
 impl Default for Rate {
     fn default() -> Self {
-        Self { start: Instant::now(), slow_until: AtomicU64::new(0) }
+        Self { start: Instant::now(), slow_until: AtomicU64::new(0), is_limited: AtomicBool::new(false) }
     }
 }
 
@@ -45,12 +46,12 @@ impl Rate {
 
     fn squeeze_at(&self, now: Instant) -> Squeeze {
         let is_slow = (now - self.start).as_nanos() < u128::from(self.slow_until.load(Relaxed));
-        if is_slow { Squeeze::Try } else { Squeeze::Never }
+        if is_slow || self.is_limited.load(Relaxed) { Squeeze::Try } else { Squeeze::Never }
     }
 
-    /// For ever: what is held back on purpose is slow, however fast the link is.
-    pub fn set_limited(&self) {
-        self.slow_until.store(u64::MAX, Relaxed);
+    /// What is held back on purpose is slow, however fast the link is.
+    pub fn set_limited(&self, is_limited: bool) {
+        self.is_limited.store(is_limited, Relaxed);
     }
 }
 
@@ -210,7 +211,7 @@ mod tests {
     #[test]
     fn what_is_held_back_on_purpose_is_slow() {
         let rate = Rate::default();
-        rate.set_limited();
+        rate.set_limited(true);
         assert_eq!(rate.squeeze(), Squeeze::Try);
     }
 }

@@ -4,6 +4,7 @@
 //! overdrawn; messages always go, and are paid for by what comes after them. Deliberately not here:
 //! the lanes (`outbox`).
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,8 @@ const BURST: Duration = Duration::from_millis(50);
 /// The account of all links.
 #[derive(Debug)]
 pub struct Limit {
-    /// Bytes a second; `None`: no limit.
-    rate: Option<u64>,
+    /// Bytes a second; 0: no limit.
+    rate: AtomicU64,
     account: Mutex<TokenBucket>,
 }
 
@@ -28,23 +29,35 @@ struct TokenBucket {
 
 impl Limit {
     pub fn new(rate: Option<u64>) -> Self {
-        Self { rate, account: Mutex::new(TokenBucket { bytes: 0.0, since: Instant::now() }) }
+        let account = Mutex::new(TokenBucket { bytes: 0.0, since: Instant::now() });
+        Self { rate: AtomicU64::new(rate.unwrap_or(0)), account }
+    }
+
+    /// From now on. What was sent too early by the former rate is forgiven.
+    pub fn set(&self, rate: Option<u64>) {
+        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
+        *account = TokenBucket { bytes: 0.0, since: Instant::now() };
+        self.rate.store(rate.unwrap_or(0), Relaxed);
     }
 
     pub fn is_set(&self) -> bool {
-        self.rate.is_some()
+        self.rate().is_some()
+    }
+
+    pub fn rate(&self) -> Option<u64> {
+        Some(self.rate.load(Relaxed)).filter(|rate| *rate > 0)
     }
 
     /// So many bytes are sent now.
     pub fn spend(&self, bytes: usize) {
-        if self.rate.is_some() {
+        if self.is_set() {
             self.account.lock().unwrap_or_else(PoisonError::into_inner).bytes -= bytes as f64;
         }
     }
 
     /// How long contents must wait; zero: not at all.
     pub fn pause(&self) -> Duration {
-        let Some(rate) = self.rate else { return Duration::ZERO };
+        let Some(rate) = self.rate() else { return Duration::ZERO };
         let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
         let earned = account.since.elapsed().as_secs_f64() * rate as f64;
         account.since = Instant::now();
@@ -64,6 +77,20 @@ mod tests {
         limit.spend(10_000_000);
         let pause = limit.pause();
         assert!(pause > Duration::from_secs(9) && pause <= Duration::from_secs(10), "{pause:?}");
+    }
+
+    #[test]
+    fn another_rate_holds_at_once() {
+        let limit = Limit::new(Some(64 << 10));
+        limit.spend(64 << 20);
+        assert!(limit.pause() > Duration::from_secs(900));
+        limit.set(Some(1_000_000));
+        assert_eq!(limit.pause(), Duration::ZERO, "what the former rate was owed is forgiven");
+        limit.spend(10_000_000);
+        assert!(limit.pause() > Duration::from_secs(9));
+        limit.set(None);
+        limit.spend(usize::MAX);
+        assert_eq!((limit.pause(), limit.is_set()), (Duration::ZERO, false));
     }
 
     #[test]

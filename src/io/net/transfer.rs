@@ -577,7 +577,7 @@ mod tests {
     #[test]
     fn what_does_not_shrink_is_tried_rarely() {
         let rate = Arc::<Rate>::default();
-        rate.set_limited();
+        rate.set_limited(true);
         let mut squeezer = Squeezer::new(rate);
         let mut noise = vec![0; PIECE_BYTES];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
